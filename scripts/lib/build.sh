@@ -1,0 +1,34 @@
+# shellcheck shell=bash
+# Our own programs, built on the host.
+
+# shellcheck source=scripts/lib/tools.sh
+. "$(dirname "${BASH_SOURCE[0]}")/tools.sh"
+
+TARGET=${CARGO_TARGET_DIR:-$ROOT/target}
+RUNNER=$TARGET/release/bottle-runner
+SIDECARS=$TARGET/release/bottle-sidecars
+
+host_triple() { rustc -vV | sed -n 's/^host: //p'; }
+link_path() { echo "$TARGET/$(host_triple)/release/bottle-link"; }
+
+# cargo_build ARGUMENTS...: shows cargo's output only when something is built.
+cargo_build() {
+  (cd "$ROOT" && cargo build --release --color "${CARGO_TERM_COLOR:-auto}" "$@" 2> >(grep -v '^ *Finished' >&2))
+}
+
+build_runner() {
+  ensure_toolchain
+  cargo_build -p bottle-runner
+}
+
+build_sidecars() {
+  ensure_toolchain
+  cargo_build -p bottle-sidecars
+}
+
+# The link is static, so that it runs in any image; --target keeps that flag away from build scripts and from the other
+# programs' cache.
+build_link() {
+  ensure_toolchain
+  RUSTFLAGS='-C target-feature=+crt-static' cargo_build --target "$(host_triple)" -p bottle-link
+}

@@ -1,0 +1,86 @@
+# shellcheck shell=bash
+# Packages from Debian or Ubuntu, and single files out of Debian trixie's packages where the system is older.
+
+# shellcheck source=scripts/lib/common.sh
+. "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+# The name of the system: debian, ubuntu, or something else.
+system_id() { (. /etc/os-release && echo "${ID:-unknown}"); }
+
+installed() { [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
+
+apt() { as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=120 "$@"; }
+
+# The package lists are refreshed once in a script's life, and only when something is to be installed.
+APT_FRESH=''
+apt_update() {
+  [ -z "$APT_FRESH" ] || return 0
+  logged "refreshing the package lists (apt-get update)" apt update
+  APT_FRESH=1
+}
+
+candidate() { LC_ALL=C apt-cache policy "$1" | sed -n 's/^ *Candidate: *//p' | grep -v '(none)'; }
+
+# need_packages NAME...: installs those that are missing.
+need_packages() {
+  local name missing=()
+  has apt-get || die "this script installs packages with apt-get, and this machine has none" \
+    "install by hand: $*"
+  for name in "$@"; do
+    installed "$name" || missing+=("$name")
+  done
+  [ ${#missing[@]} -gt 0 ] || return 0
+  apt_update
+  logged "installing from $(system_id)'s packages: ${missing[*]}" apt install -y --no-install-recommends "${missing[@]}"
+}
+
+# need_command COMMAND PACKAGE
+need_command() { has "$1" || need_packages "$2"; }
+
+# debian_sources SUITE: sources.list lines for a Debian release, from the mirrors that this system uses itself;
+# fails where this system is not Debian.
+debian_sources() {
+  local suite=$1 main security
+  [ "$(system_id)" = debian ] || return 1
+  main=$(apt_uri Debian)
+  security=$(apt_uri Debian-Security)
+  [ -n "$main" ] || return 1
+  echo "deb $main $suite main"
+  echo "deb $main $suite-updates main"
+  [ -z "$security" ] || echo "deb $security $suite-security main"
+}
+
+apt_uri() {
+  apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' "Label: $1" 2>/dev/null | sort -u | head -n 1
+}
+
+# trixie_file PACKAGE PATH: prints where PATH out of Debian trixie's PACKAGE lies unpacked. apt does it with sources, lists
+# and settings of its own, and checks the signatures as always; the system's are not touched.
+trixie_file() {
+  local package=$1 path=$2 dir=$CACHE/trixie
+  local into=$dir/$package
+  if [ ! -e "$into/$path" ]; then
+    need_packages debian-archive-keyring
+    mkdir -p "$dir/lists/partial" "$dir/archives/partial" "$dir/debs"
+    apt_update
+    debian_sources trixie | sed 's|^deb |&[signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] |' >"$dir/sources.list" ||
+      die "the address of a Debian mirror is not known on this system" "install Docker Compose v2 and buildx by hand"
+    logged "reading the package lists of Debian trixie (for $package only; the system stays as it is)" \
+      trixie_apt "$dir" update
+    (cd "$dir/debs" && rm -f "${package}"_*.deb &&
+      logged "fetching Debian trixie's $package" trixie_apt "$dir" download "$package")
+    rm -rf "$into.new" "$into"
+    dpkg-deb -x "$dir/debs/${package}"_*.deb "$into.new"
+    mv "$into.new" "$into"
+  fi
+  [ -e "$into/$path" ] || die "trixie's package $package has no $path"
+  echo "$into/$path"
+}
+
+trixie_apt() {
+  local dir=$1
+  shift
+  apt-get -q -o Dir::Etc::SourceList="$dir/sources.list" -o Dir::Etc::SourceParts=/dev/null \
+    -o Dir::State::Lists="$dir/lists" -o Dir::Cache::Archives="$dir/archives" -o Dir::State::status=/dev/null \
+    -o APT::Sandbox::User="$(id -un)" -o Acquire::Languages=none -o APT::Update::Post-Invoke::= "$@"
+}

