@@ -1,0 +1,363 @@
+//! `gate.yaml`: the git upstreams, and what a push to each may bring.
+
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::host::HostName;
+use crate::secret::SecretName;
+use crate::units::ByteSize;
+
+/// The whole file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GatePolicy {
+    /// Format version, 1.
+    pub version: u32,
+    /// Scan and accept, forward nothing; what would have been pushed is kept as a bundle file.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// The mirrored repositories.
+    #[serde(default)]
+    pub upstreams: Vec<Upstream>,
+    /// Every secret that the bottle knows: a push that contains one is refused. Values are files of that name in the
+    /// secrets directory.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<SecretName>,
+}
+
+/// One mirrored repository, at `git://git-gate:9418/<name>.git` for the guest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Upstream {
+    /// Its name at the gate.
+    pub name: RepoName,
+    /// Where it really is.
+    pub url: UpstreamUrl,
+    /// ssh: the secret that holds the private key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<SecretName>,
+    /// ssh: the host's public key, as `ssh-ed25519 AAAA…`; without it there is no connection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub known_host_key: Option<HostKey>,
+    /// https: the secret that holds the token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<SecretName>,
+    /// What may be pushed.
+    #[serde(default)]
+    pub push: PushRules,
+}
+
+/// What a push may bring.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PushRules {
+    /// Globs of full ref names that may be created or updated; none: nothing may be pushed.
+    #[serde(default)]
+    pub refs: Vec<String>,
+    /// Globs of paths that no pushed commit may add, change, rename or delete.
+    #[serde(default)]
+    pub protect_paths: Vec<String>,
+    /// Whether tags may be pushed.
+    #[serde(default)]
+    pub tags: bool,
+    /// The largest single blob.
+    #[serde(default = "PushRules::default_max_blob")]
+    pub max_blob_bytes: ByteSize,
+    /// All new objects of one push together, unpacked.
+    #[serde(default = "PushRules::default_max_push")]
+    pub max_push_bytes: ByteSize,
+}
+
+impl PushRules {
+    fn default_max_blob() -> ByteSize {
+        ByteSize(128 << 20)
+    }
+
+    fn default_max_push() -> ByteSize {
+        ByteSize(512 << 20)
+    }
+}
+
+impl Default for PushRules {
+    fn default() -> Self {
+        Self {
+            refs: vec![],
+            protect_paths: vec![],
+            tags: false,
+            max_blob_bytes: Self::default_max_blob(),
+            max_push_bytes: Self::default_max_push(),
+        }
+    }
+}
+
+/// What is wrong with a value of the gate's policy.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum GateError {
+    /// Not usable as a directory name of a mirror.
+    #[error("`{0}` is not a repository name: letters, digits, `-`, `_` and `.`, not starting with a dot or a dash")]
+    Name(String),
+    /// Not one of the forms of a git upstream.
+    #[error(
+        "`{0}` is not a git upstream: `ssh://user@host[:port]/path`, `user@host:path` or `https://host[:port]/path`"
+    )]
+    Url(String),
+    /// Not a public key line.
+    #[error("`{0}` is not a host key: it is written as `ssh-ed25519 AAAA…`")]
+    HostKey(String),
+}
+
+/// A repository's name at the gate.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
+pub struct RepoName(String);
+
+impl RepoName {
+    /// Checks a name: letters, digits, `-`, `_`, `.`; at most 100; not starting with `.` or `-`, not ending in `.git`.
+    pub fn parse(text: &str) -> Result<Self, GateError> {
+        let good = !text.is_empty()
+            && text.len() <= 100
+            && !text.starts_with(['.', '-'])
+            && !text.ends_with(".git")
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
+        if good { Ok(Self(text.to_owned())) } else { Err(GateError::Name(text.to_owned())) }
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for RepoName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl TryFrom<String> for RepoName {
+    type Error = GateError;
+    fn try_from(text: String) -> Result<Self, GateError> {
+        Self::parse(&text)
+    }
+}
+
+impl From<RepoName> for String {
+    fn from(name: RepoName) -> Self {
+        name.0
+    }
+}
+
+/// How an upstream is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Transport {
+    /// Over ssh, with a pinned host key.
+    Ssh,
+    /// Over verified TLS.
+    Https,
+}
+
+/// The address of a git upstream, taken apart; userinfo with a password is refused.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
+pub struct UpstreamUrl {
+    /// ssh or https.
+    pub transport: Transport,
+    /// ssh: the login name.
+    pub user: Option<String>,
+    /// The host.
+    pub host: HostName,
+    /// The port where it is not the transport's own.
+    pub port: Option<u16>,
+    /// The path, without a leading slash, as it was written (with or without `.git`).
+    pub path: String,
+}
+
+impl UpstreamUrl {
+    /// Reads `ssh://[user@]host[:port]/path`, `[user@]host:path` or `https://host[:port]/path`.
+    pub fn parse(text: &str) -> Result<Self, GateError> {
+        let error = || GateError::Url(text.to_owned());
+        if text.len() > 2048 || !text.bytes().all(|b| b.is_ascii_graphic()) || text.contains(['?', '#', '\\']) {
+            return Err(error());
+        }
+        let (transport, authority, path) = if let Some(rest) = text.strip_prefix("ssh://") {
+            let (authority, path) = rest.split_once('/').ok_or_else(error)?;
+            (Transport::Ssh, authority, path)
+        } else if let Some(rest) = text.strip_prefix("https://") {
+            let (authority, path) = rest.split_once('/').ok_or_else(error)?;
+            (Transport::Https, authority, path)
+        } else if text.contains("://") {
+            return Err(error());
+        } else {
+            let (authority, path) = text.split_once(':').ok_or_else(error)?;
+            (Transport::Ssh, authority, path.strip_prefix('/').unwrap_or(path))
+        };
+        let (user, host) = match authority.rsplit_once('@') {
+            Some((user, host)) => (Some(user), host),
+            None => (None, authority),
+        };
+        let user_is_good = user.is_none_or(|user| {
+            transport == Transport::Ssh
+                && !user.is_empty()
+                && !user.starts_with('-')
+                && user.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+        });
+        let (host, port) = match host.split_once(':') {
+            Some((host, port)) if text.contains("://") => (host, Some(port.parse().map_err(|_| error())?)),
+            Some(_) => return Err(error()),
+            None => (host, None),
+        };
+        let path_is_good = !path.is_empty()
+            && !path.starts_with(['-', '/'])
+            && path.split('/').all(|part| !matches!(part, "" | "." | ".."))
+            && !path.contains('%');
+        if !user_is_good || !path_is_good {
+            return Err(error());
+        }
+        let host = HostName::parse(host).map_err(|_| error())?;
+        let own_port = match transport {
+            Transport::Ssh => 22,
+            Transport::Https => 443,
+        };
+        Ok(Self {
+            transport,
+            user: user.map(str::to_owned),
+            host,
+            port: port.filter(|port| *port != own_port),
+            path: path.to_owned(),
+        })
+    }
+
+    /// The path without `.git`: what tells two repositories of a host apart.
+    pub fn repository(&self) -> &str {
+        self.path.strip_suffix(".git").unwrap_or(&self.path)
+    }
+}
+
+impl fmt::Display for UpstreamUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.transport {
+            Transport::Ssh => "ssh://",
+            Transport::Https => "https://",
+        })?;
+        if let Some(user) = &self.user {
+            write!(f, "{user}@")?;
+        }
+        write!(f, "{}", self.host)?;
+        if let Some(port) = self.port {
+            write!(f, ":{port}")?;
+        }
+        write!(f, "/{}", self.path)
+    }
+}
+
+impl TryFrom<String> for UpstreamUrl {
+    type Error = GateError;
+    fn try_from(text: String) -> Result<Self, GateError> {
+        Self::parse(&text)
+    }
+}
+
+impl From<UpstreamUrl> for String {
+    fn from(url: UpstreamUrl) -> Self {
+        url.to_string()
+    }
+}
+
+/// An ssh host's public key: algorithm and base64, as in `known_hosts` without the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
+pub struct HostKey(String);
+
+impl HostKey {
+    /// Reads `ssh-ed25519 AAAA…`; a trailing comment is dropped.
+    pub fn parse(text: &str) -> Result<Self, GateError> {
+        use base64::Engine as _;
+        let error = || GateError::HostKey(text.to_owned());
+        let mut parts = text.split_ascii_whitespace();
+        let (Some(algorithm), Some(key)) = (parts.next(), parts.next()) else { return Err(error()) };
+        let blob = base64::engine::general_purpose::STANDARD.decode(key).map_err(|_| error())?;
+        // RFC 4253: the blob begins with the algorithm's name, behind its length in four bytes.
+        let named = blob.get(4..4 + algorithm.len()) == Some(algorithm.as_bytes())
+            && blob.get(..4) == Some(&u32::try_from(algorithm.len()).map_err(|_| error())?.to_be_bytes()[..]);
+        if !named || text.contains(['\n', '\r']) {
+            return Err(error());
+        }
+        Ok(Self(format!("{algorithm} {key}")))
+    }
+
+    /// Algorithm and key, one space between.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for HostKey {
+    type Error = GateError;
+    fn try_from(text: String) -> Result<Self, GateError> {
+        Self::parse(&text)
+    }
+}
+
+impl From<HostKey> for String {
+    fn from(key: HostKey) -> Self {
+        key.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn upstreams_are_read_in_all_their_spellings() {
+        for (text, shown) in [
+            ("ssh://git@git.example.org:2222/team/app.git", "ssh://git@git.example.org:2222/team/app.git"),
+            ("git@git.example.org:team/app", "ssh://git@git.example.org/team/app"),
+            ("https://git.example.org:443/team/app.git", "https://git.example.org/team/app.git"),
+        ] {
+            assert_eq!(UpstreamUrl::parse(text).map(|url| url.to_string()).as_deref(), Ok(shown));
+        }
+    }
+
+    #[test]
+    fn what_is_no_upstream_is_refused() {
+        for text in [
+            "",
+            "app",
+            "/srv/app",
+            "file:///srv/app",
+            "http://a.example/x",
+            "ext::sh -c id",
+            "https://user:pw@a.example/x",
+            "https://token@a.example/x",
+            "ssh://-oProxyCommand=id@a.example/x",
+            "ssh://a.example/../x",
+            "ssh://a.example:99999/x",
+            "https://127.0.0.1/x",
+            "git@a.example:-x",
+            "https://a.example/x?y",
+            "https://a.example/",
+        ] {
+            assert!(UpstreamUrl::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_host_key_names_its_algorithm_inside_too() {
+        let good = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl";
+        assert_eq!(HostKey::parse(&format!("{good} comment")).map(String::from).as_deref(), Ok(good));
+        for text in [
+            "",
+            "ssh-ed25519",
+            "ssh-ed25519 !!!",
+            "ssh-rsa AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl",
+        ] {
+            assert!(HostKey::parse(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! What the doors decide, as types and pure functions: bytes and policy in, verdict out.
+//!
+//! Shared by the host side (`bottle-plan`, `bottle-runner`), which writes the policy files, and by the bundle
+//! (`bottle-sidecars`), which obeys them. Each policy file of the bundle is one type here: [`route::RoutesPolicy`]
+//! (`routes.yaml`), [`pipelock::PipelockPolicy`] (`pipelock.yaml`), [`gate::GatePolicy`] (`gate.yaml`),
+//! [`supervise::SupervisePolicy`] (`supervise.yaml`), [`bundle::Bundle`] (`bundle.yaml`).
+//!
+//! Always: no clock, no file system, no environment, no process, no network, no tokio. Unknown keys are errors.
+//! A rule that is missing means deny. Nothing here holds a secret's value except [`secret::Secret`].
+
+pub mod bundle;
+pub mod cassette;
+pub mod door;
+pub mod gate;
+pub mod host;
+pub mod known;
+pub mod pipelock;
+pub mod route;
+pub mod secret;
+pub mod supervise;
+pub mod units;
+pub mod yaml;

@@ -1,0 +1,94 @@
+//! `pipelock.yaml`: what may leave, and to where. Key names follow the public pipelock where the meaning is the same.
+
+use ipnet::IpNet;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::host::HostPattern;
+use crate::secret::SecretName;
+use crate::units::ByteSize;
+
+/// The whole file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PipelockPolicy {
+    /// Format version, 1.
+    pub version: u32,
+    /// Whether the guest's proxy is pipelock itself (a bottle without routes); else it takes requests from egress alone.
+    #[serde(default)]
+    pub guest_proxy: bool,
+    /// In a bottle without routes: hosts that may be reached over https, any method and path.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub api_allowlist: Vec<HostPattern>,
+    /// Secrets in what leaves.
+    #[serde(default)]
+    pub dlp: Dlp,
+    /// Addresses that may not be dialled.
+    #[serde(default)]
+    pub ssrf: Ssrf,
+    /// Hosts whose TLS is not intercepted.
+    #[serde(default)]
+    pub tls_interception: TlsInterception,
+    /// Bodies.
+    #[serde(default)]
+    pub request_body_scanning: BodyScanning,
+    /// Every secret that the bottle knows: none may leave but in the header of its own route. Values are files of that
+    /// name in the secrets directory.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<SecretName>,
+}
+
+/// What a finding leads to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Action {
+    /// The request is refused before its last byte goes.
+    #[default]
+    Block,
+    /// The finding is logged and the request goes on; a secret that the bottle knows is blocked all the same.
+    Warn,
+    /// Not looked for, except the secrets that the bottle knows.
+    Off,
+}
+
+/// Data loss prevention.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Dlp {
+    /// What a finding leads to.
+    #[serde(default)]
+    pub action: Action,
+}
+
+/// Server-side request forgery: private and metadata addresses are refused unless listed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Ssrf {
+    /// Networks that may be dialled although they are private, such as `10.0.0.0/24`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<String>")]
+    pub ip_allowlist: Vec<IpNet>,
+}
+
+/// TLS that the doors don't end.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TlsInterception {
+    /// Hosts with pinned certificates: tunnelled, and reported as not inspected.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub passthrough_domains: Vec<HostPattern>,
+}
+
+/// How bodies are scanned.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BodyScanning {
+    /// A request body above this size is refused.
+    pub max_body_bytes: ByteSize,
+}
+
+impl Default for BodyScanning {
+    fn default() -> Self {
+        Self { max_body_bytes: ByteSize(10 << 20) }
+    }
+}

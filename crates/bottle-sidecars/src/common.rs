@@ -1,0 +1,104 @@
+//! What every sidecar needs: where things are, how it logs, how it listens, how it reads its policy.
+
+use std::fs::Permissions;
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use bottle_policy::door::{self, Door};
+use bottle_policy::known::KnownSecrets;
+use bottle_policy::secret::{Secret, SecretName};
+use serde::de::DeserializeOwned;
+use tokio::net::UnixListener;
+
+/// The directories of a bundle; the defaults are those of the bundle image.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Dirs {
+    /// Where the doors' sockets are, shared with the guest.
+    #[arg(long, global = true, value_name = "DIR", default_value = door::DOORS_DIR)]
+    pub(crate) doors: PathBuf,
+    /// Where the sidecars talk to each other, hidden from the guest.
+    #[arg(long, global = true, value_name = "DIR", default_value = door::INTERNAL_DIR)]
+    pub(crate) internal: PathBuf,
+    /// Where the bundle keeps what it makes.
+    #[arg(long, global = true, value_name = "DIR", default_value = door::STATE_DIR)]
+    pub(crate) state: PathBuf,
+    /// Where secret values are, a file each.
+    #[arg(long, global = true, value_name = "DIR", default_value = door::SECRETS_DIR)]
+    pub(crate) secrets: PathBuf,
+}
+
+impl Dirs {
+    /// The unix socket of a door.
+    pub(crate) fn socket(&self, door: Door) -> PathBuf {
+        self.doors.join(door.socket())
+    }
+
+    /// A file of the run record, such as `egress.jsonl`.
+    pub(crate) fn log(&self, name: &str) -> PathBuf {
+        self.state.join("log").join(name)
+    }
+
+    /// The value of one secret, without the newline at its end.
+    pub(crate) fn secret(&self, name: &SecretName) -> Result<Secret<Vec<u8>>, Error> {
+        let path = self.secrets.join(name.as_str());
+        let mut value = std::fs::read(&path).map_err(|error| Error::Read { path, error })?;
+        while value.last().is_some_and(|last| matches!(last, b'\n' | b'\r')) {
+            value.pop();
+        }
+        Ok(Secret::new(value))
+    }
+
+    /// A searcher for the values of all these secrets.
+    pub(crate) fn known_secrets(&self, names: &[SecretName]) -> Result<KnownSecrets, Error> {
+        let values =
+            names.iter().map(|name| Ok((name.clone(), self.secret(name)?))).collect::<Result<Vec<_>, Error>>()?;
+        KnownSecrets::new(&values)
+            .map_err(|error| Error::Policy { path: self.secrets.clone(), reason: error.to_string() })
+    }
+}
+
+/// Why a sidecar can't start.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// A file that can't be read.
+    #[error("failed to read {}: {error}", path.display())]
+    Read { path: PathBuf, error: io::Error },
+    /// A file, directory or socket that can't be made.
+    #[error("failed to make {}: {error}", path.display())]
+    Make { path: PathBuf, error: io::Error },
+    /// A policy that says something impossible.
+    #[error("failed to take the policy from {}: {reason}", path.display())]
+    Policy { path: PathBuf, reason: String },
+}
+
+/// Logs go to stderr, a line an event, without colours: the supervisor adds whose they are, Compose when.
+pub(crate) fn init_logging() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("BOTTLE_LOG").unwrap_or_else(|_| "info".into());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(false)
+        .with_target(false)
+        .without_time()
+        .with_writer(io::stderr)
+        .init();
+}
+
+/// Reads a policy file.
+pub(crate) fn read_policy<T: DeserializeOwned>(path: &Path) -> Result<T, Error> {
+    let text = std::fs::read_to_string(path).map_err(|error| Error::Read { path: path.to_owned(), error })?;
+    bottle_policy::yaml::from_str(&text)
+        .map_err(|error| Error::Policy { path: path.to_owned(), reason: error.to_string() })
+}
+
+/// Listens on a unix socket, in place of a stale one; `mode` says who may connect.
+pub(crate) fn listen(path: &Path, mode: u32) -> Result<UnixListener, Error> {
+    let make = |error| Error::Make { path: path.to_owned(), error };
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(make(error)),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path).map_err(make)?;
+    std::fs::set_permissions(path, Permissions::from_mode(mode)).map_err(make)?;
+    Ok(listener)
+}
