@@ -1,4 +1,5 @@
 # shellcheck shell=bash
+# shellcheck disable=SC2034 # the scripts that source this read what it sets
 # Our own programs, built on the host.
 
 # shellcheck source=scripts/lib/tools.sh

@@ -1,6 +1,9 @@
 # shellcheck shell=bash
+# shellcheck disable=SC2034 # the scripts that source this read what it sets
 # Words on the screen, where things are kept, and running commands. Sourced first by every script.
 
+# How this script was called, so that it can start itself again.
+ENTRY=("$(realpath "$0")" "$@")
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 CACHE=${CLAUDE_BOTTLE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/claude-bottle}
 LOGS=$CACHE/logs

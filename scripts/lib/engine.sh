@@ -19,7 +19,7 @@ wait_for_engine() {
   return 1
 }
 
-# The calling script sets ENTRY=("$0" "$@"), so that it can start again as a member of the group docker.
+# Membership counts from the next login on, or in a script that is started again under that group.
 join_docker_group() {
   [ "$(id -u)" != 0 ] && [ -S /var/run/docker.sock ] && [ ! -w /var/run/docker.sock ] || return 0
   [ -z "${CLAUDE_BOTTLE_IN_GROUP:-}" ] || die "no access to the Docker socket" "log in again, or run this as root"
@@ -61,7 +61,7 @@ start_engine() {
 compose_works() { docker compose version --short 2>/dev/null | grep -qE '^v?([2-9]|[1-9][0-9])\.'; }
 buildx_works() { docker buildx version >/dev/null 2>&1; }
 
-# plugin NAME UBUNTU_PACKAGE DEBIAN_PACKAGE: this system's own package where it is new enough, else Debian trixie's.
+# install_plugin NAME UBUNTU_PACKAGE DEBIAN_PACKAGE: this system's own package where it is new enough, else Debian trixie's.
 install_plugin() {
   local name=$1 ubuntu=$2 debian=$3 version file
   apt_update

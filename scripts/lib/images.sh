@@ -26,8 +26,9 @@ ensure_base() {
   logged "making $BASE_IMAGE from Debian's packages with mmdebstrap" import_base
 }
 
+# It runs where errexit is off, hence the chain.
 import_base() {
-  local dir sources=()
+  local dir rc=0 sources=()
   dir=$(mktemp -d "$CACHE/base-XXXXXX")
   if debian_sources trixie >"$dir/sources.list"; then sources=("$dir/sources.list"); fi
   # The slim images leave out documentation, but for licences.
@@ -36,9 +37,10 @@ import_base() {
     --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-include=/usr/share/doc/*/copyright' \
     --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/info/*' \
     --dpkgopt='path-exclude=/usr/share/locale/*' --aptopt='Acquire::Languages "none"' \
-    trixie "$dir/base.tar" "${sources[@]}"
-  docker import --change 'CMD ["bash"]' "$dir/base.tar" "$BASE_IMAGE"
+    trixie "$dir/base.tar" "${sources[@]}" &&
+    docker import --change 'CMD ["bash"]' "$dir/base.tar" "$BASE_IMAGE" || rc=$?
   rm -rf "$dir"
+  return "$rc"
 }
 
 # gitleaks_source: the image that Dockerfile.sidecars copies gitleaks from: the official one where it was to be had, else
@@ -80,7 +82,7 @@ program_path() {
 
 # ensure_image NAME: builds an image unless one is there that was made from the same inputs.
 ensure_image() {
-  local name=$1 tag file inputs args=() programs=() extra='' context variable program
+  local name=$1 tag file inputs context variable program extra='' args=() programs=()
   tag=$(image_tag "$name")
   file=$ROOT/images/Dockerfile.$name
   case $name in

@@ -29,7 +29,7 @@ machine() {
 # try_pull IMAGE: fetches an image if a registry is reachable. Where none is, the first try finds out in a few seconds at
 # most, and for an hour nobody asks again.
 try_pull() {
-  local image=$1 stamp=$CACHE/no-registry log pid _
+  local image=$1 stamp=$CACHE/no-registry log pid answer _
   [ -z "$(find "$stamp" -mmin -60 2>/dev/null)" ] || return 1
   engine_answers || return 1
   log=$(mktemp "$LOGS/pull-XXXXXX.log")
@@ -46,7 +46,8 @@ try_pull() {
     rm -f "$log"
     return 0
   fi
-  say "not to be had there: $(tail -n 1 "$log" | cut -c1-160)"
+  answer=$(tail -n 1 "$log" | cut -c1-160)
+  say "not to be had there: ${answer:-no answer in 6 s}"
   rm -f "$log"
   touch "$stamp"
   return 1
