@@ -82,14 +82,15 @@ program_path() {
 
 # ensure_image NAME: builds an image unless one is there that was made from the same inputs.
 ensure_image() {
-  local name=$1 tag file inputs context variable program extra='' args=() programs=()
+  local name=$1 tag file inputs source context variable program extra='' args=() programs=()
   tag=$(image_tag "$name")
   file=$ROOT/images/Dockerfile.$name
   case $name in
     sidecars)
       ensure_gitleaks
       programs=(bottle-sidecars)
-      args+=(--build-arg "GITLEAKS=$(gitleaks_source)")
+      source=$(gitleaks_source)
+      args+=(--build-arg "GITLEAKS=$source")
       extra=$GITLEAKS_VERSION
       ;;
     agent)
