@@ -1,1 +1,18 @@
+//! Everything that is decided before anything starts: a forge's event becomes a [`task::Task`], `claude-bottle.yml` a
+//! [`manifest::Manifest`], both with the [`facts::HostFacts`] a [`plan::BottlePlan`], and that the files a run starts
+//! from.
+//!
+//! Map: `manifest/` (types, reading, checks, schema), `event/` (payload to task), `task`, `facts` (what the runner looked
+//! up), `plan/` (the plan and how it is made), `render/` (compose file, gitconfig, seccomp profile, text for people),
+//! `name` (checked names).
+//!
+//! Always: no clock, no environment, no file system, no network, no process (`clippy.toml` says so to the compiler); no
+//! secret value, only where each comes from. What acts on the plan is not here.
 
+pub mod event;
+pub mod facts;
+pub mod manifest;
+pub mod name;
+pub mod plan;
+pub mod render;
+pub mod task;

@@ -1,0 +1,62 @@
+//! Everything from outside that planning needs, looked up by the runner beforehand: names and places, never a secret.
+
+use std::collections::BTreeSet;
+
+/// What is so on this machine, at this moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HostFacts {
+    /// Four to eight hex digits that make this run's names unique.
+    pub seed: String,
+    /// When the run began, RFC 3339 in UTC.
+    pub started_at: String,
+    /// The directory that holds a directory for each run; absolute.
+    pub state_root: String,
+    /// What `~` means in an identity file's path.
+    pub home: Option<String>,
+    /// The names of the environment's variables that are set and not empty; never a value.
+    pub variables: BTreeSet<String>,
+    /// The checkout that the run starts from: of `--cwd`, or of the current directory.
+    pub checkout: Option<Checkout>,
+    /// The Actions job that this is.
+    pub ci: Option<Ci>,
+    /// The host's CA bundle, where the doors' own upstream trust needs it (a company's TLS-inspecting proxy).
+    pub host_ca_bundle: Option<String>,
+}
+
+/// A git working tree on the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checkout {
+    /// Its top directory; absolute.
+    pub path: String,
+    /// The URL of the remote `origin`, as the configuration has it.
+    pub origin: Option<String>,
+    /// The branch that is checked out; none on a detached head.
+    pub branch: Option<String>,
+    /// The commit that is checked out; none before the first.
+    pub head: Option<String>,
+}
+
+/// A job of GitHub Actions, or of Gitea's or Forgejo's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ci {
+    /// Whose job.
+    pub forge: ForgeKind,
+    /// The forge's address, such as `https://github.com`.
+    pub server_url: String,
+    /// The repository's owner and name.
+    pub repository: String,
+    /// The run's number at the forge.
+    pub run_id: String,
+    /// The branch that the job was started for.
+    pub branch: Option<String>,
+}
+
+/// Which forge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ForgeKind {
+    /// github.com or GitHub Enterprise Server.
+    Github,
+    /// Gitea or Forgejo.
+    Gitea,
+}

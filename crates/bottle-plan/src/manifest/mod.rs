@@ -1,0 +1,305 @@
+//! `claude-bottle.yml`: its types, one to one with the keys that people write.
+//!
+//! [`parse`] is the only way in from text: it reads (`read`), checks what no single value can show (`check`), and says
+//! what is wrong with file, line and column (`error`, `position`). [`schema`] gives the JSON Schema of the same types.
+//! A `Manifest` that `parse` has returned names only bottles that exist, and its upstreams are usable as they stand.
+
+mod check;
+mod error;
+mod position;
+mod read;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use bottle_policy::gate::{HostKey, PushRules, RepoName, UpstreamUrl};
+use bottle_policy::host::{HostName, HostPattern};
+use bottle_policy::pipelock::Action;
+use bottle_policy::route::Route;
+use bottle_policy::secret::SecretName;
+use bottle_policy::supervise::{Approval, SupervisePolicy};
+use bottle_policy::units::{ByteSize, Seconds};
+use ipnet::IpNet;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use error::ManifestError;
+pub use read::parse;
+
+use crate::name::Name;
+
+/// The file names that are looked for in the base branch, in this order.
+pub const FILE_NAMES: [&str; 4] =
+    ["claude-bottle.yml", ".github/claude-bottle.yml", "claude-bottle.json", ".github/claude-bottle.json"];
+
+/// The whole file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// Format version: 1.
+    pub version: u32,
+    /// What agents run in, by name.
+    pub bottles: BTreeMap<Name, Bottle>,
+    /// Who does the work, by name; none: one agent named `default` in the only bottle.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub agents: BTreeMap<Name, Agent>,
+    /// What starts a run, and who may.
+    #[serde(default)]
+    pub triggers: Triggers,
+}
+
+/// A box, and its doors.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Bottle {
+    /// The guest's image: any with glibc, git and sh; the agent image of this version where none is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// Variables that the agent sees; never a secret.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+    /// The guest's share of the machine.
+    #[serde(default)]
+    pub resources: Resources,
+    /// Where the guest may go.
+    #[serde(default)]
+    pub egress: Egress,
+    /// What may leave.
+    #[serde(default)]
+    pub pipelock: Pipelock,
+    /// The git repositories at the gate; none: in Actions the repository itself, elsewhere the checkout's `origin`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub git: Vec<GitEntry>,
+    /// Who decides when the agent asks for more.
+    #[serde(default)]
+    pub supervise: Supervise,
+}
+
+/// The guest's share of the machine.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Resources {
+    /// Processors; parts of one are possible.
+    pub cpus: f64,
+    /// Memory.
+    pub memory: ByteSize,
+    /// Processes and threads.
+    pub pids: u32,
+}
+
+impl Default for Resources {
+    fn default() -> Self {
+        Self { cpus: 2.0, memory: ByteSize(4 << 30), pids: 512 }
+    }
+}
+
+/// Where the guest may go.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Egress {
+    /// The rules; the first that matches decides, and what none matches is refused.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<Route>,
+}
+
+/// What may leave.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Pipelock {
+    /// What a secret in a request leads to.
+    pub dlp: Action,
+    /// Networks that may be reached although they are private, such as `10.0.0.0/24`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<String>")]
+    pub allow_private: Vec<IpNet>,
+    /// Hosts whose TLS is not ended at the door.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub passthrough: Vec<HostPattern>,
+    /// The largest request body.
+    pub max_request_bytes: ByteSize,
+    /// In a bottle without routes: hosts that may be reached over https, any method and path.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub api_allowlist: Vec<HostPattern>,
+}
+
+impl Default for Pipelock {
+    fn default() -> Self {
+        Self {
+            dlp: Action::Block,
+            allow_private: vec![],
+            passthrough: vec![],
+            max_request_bytes: ByteSize(10 << 20),
+            api_allowlist: vec![],
+        }
+    }
+}
+
+/// A git repository behind the gate.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GitEntry {
+    /// Its name at the gate; `origin` is the one that the guest works in, else the first.
+    #[serde(alias = "Name")]
+    pub name: RepoName,
+    /// Where it is: `ssh://user@host[:port]/path`, `user@host:path` or `https://host[:port]/path`.
+    #[serde(alias = "Upstream")]
+    pub upstream: UpstreamUrl,
+    /// ssh: the private key's file on the host; `~/` is the home directory.
+    #[serde(default, alias = "IdentityFile", skip_serializing_if = "Option::is_none")]
+    pub identity_file: Option<String>,
+    /// ssh: the host's public key, `ssh-ed25519 AAAA…`, as `ssh-keyscan` prints it without the host.
+    #[serde(default, alias = "KnownHostKey", skip_serializing_if = "Option::is_none")]
+    pub known_host_key: Option<HostKey>,
+    /// Addresses of hosts that name service does not know.
+    #[serde(default, alias = "ExtraHosts", skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(with = "BTreeMap<String, String>")]
+    pub extra_hosts: BTreeMap<HostName, IpAddr>,
+    /// https: the host's variable that holds the token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_from: Option<SecretName>,
+    /// What may be pushed.
+    #[serde(default)]
+    pub push: Push,
+}
+
+/// What may be pushed to a repository.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Push {
+    /// Globs of full ref names; an empty list: nothing may be pushed.
+    pub refs: Vec<String>,
+    /// Globs of paths that no pushed commit may touch.
+    pub protect_paths: Vec<String>,
+    /// Whether tags may be pushed.
+    pub tags: bool,
+    /// The largest single blob.
+    pub max_blob_bytes: ByteSize,
+    /// All new objects of one push together, unpacked.
+    pub max_push_bytes: ByteSize,
+}
+
+impl Default for Push {
+    /// Branches below `bottle/`, and nothing that runs by itself on the forge or makes these rules.
+    fn default() -> Self {
+        let rules = PushRules::default();
+        let protected =
+            [".github/workflows/**", ".gitea/workflows/**", ".forgejo/workflows/**"].into_iter().chain(FILE_NAMES);
+        Self {
+            refs: vec!["refs/heads/bottle/**".to_owned()],
+            protect_paths: protected.map(str::to_owned).collect(),
+            tags: false,
+            max_blob_bytes: rules.max_blob_bytes,
+            max_push_bytes: rules.max_push_bytes,
+        }
+    }
+}
+
+/// Who decides when the agent asks for more.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Supervise {
+    /// `comment`, `local` or `deny`.
+    pub approval: Approval,
+    /// How long the agent waits for an answer.
+    pub timeout: Seconds,
+}
+
+impl Default for Supervise {
+    fn default() -> Self {
+        Self { approval: Approval::Deny, timeout: SupervisePolicy::default_timeout() }
+    }
+}
+
+/// Who does the work, and how.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Agent {
+    /// The bottle it runs in; the only one where none is named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bottle: Option<Name>,
+    /// A file of the base branch with standing instructions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompt: Option<String>,
+    /// Directories of the base branch, each a skill.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub skills: Vec<String>,
+    /// The model; Claude Code's own choice where none is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// When to stop.
+    #[serde(default)]
+    pub limits: Limits,
+    /// Shell commands run in the bottle afterwards; each must end with 0.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub verify: Vec<String>,
+}
+
+/// When to stop; a limit that is not given is not there.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// Replies of the model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub turns: Option<u32>,
+    /// Time from the agent's start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time: Option<Seconds>,
+    /// US dollars, as Claude Code counts them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost_usd: Option<f64>,
+    /// Tokens in and out together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<u64>,
+}
+
+/// What starts a run, and who may.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Triggers {
+    /// What a line of a comment begins with to be a command.
+    pub mention: String,
+    /// Labels that start a run, each with its agent.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, Name>,
+    /// Who may ask.
+    pub who: Who,
+}
+
+impl Default for Triggers {
+    fn default() -> Self {
+        Self { mention: "/claude".to_owned(), labels: BTreeMap::new(), who: Who::default() }
+    }
+}
+
+/// Who may ask.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Who {
+    /// The least permission on the repository.
+    pub permission: Permission,
+    /// Bots that may ask all the same, by user id.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub bots: Vec<u64>,
+}
+
+/// A permission on a repository, from the least.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Permission {
+    /// May read.
+    Read,
+    /// May label and close.
+    Triage,
+    /// May push.
+    #[default]
+    Write,
+    /// May change settings.
+    Maintain,
+    /// May do all.
+    Admin,
+}
+
+/// The manifest's JSON Schema, as `bottle-runner schema` prints it.
+pub fn schema() -> serde_json::Value {
+    schemars::schema_for!(Manifest).to_value()
+}

@@ -1,0 +1,51 @@
+//! Why a plan can't be made.
+
+use crate::name::Name;
+
+/// Why a plan can't be made: what is wrong, and by [`PlanError::hint`] what to try.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// No agent of that name.
+    #[error("no agent `{name}` in the manifest")]
+    NoSuchAgent {
+        /// The name asked for.
+        name: Name,
+        /// Those that are there.
+        known: Vec<Name>,
+    },
+    /// Several agents and none was named.
+    #[error("the manifest has several agents and the task names none")]
+    WhichAgent(Vec<Name>),
+    /// Something that this version does not do.
+    #[error("{what} is not supported yet")]
+    NotYet {
+        /// What.
+        what: String,
+        /// What to do instead.
+        hint: String,
+    },
+    /// The repository's address can't be used.
+    #[error("the repository can't be put behind the gate: {problem}")]
+    Upstream {
+        /// Why.
+        problem: String,
+        /// What to add to the manifest.
+        hint: String,
+    },
+    /// A fact that the runner gathered can't be right.
+    #[error("{0}")]
+    Facts(String),
+}
+
+impl PlanError {
+    /// What to try.
+    pub fn hint(&self) -> Option<String> {
+        let list = |names: &[Name]| names.iter().map(Name::as_str).collect::<Vec<_>>().join(", ");
+        match self {
+            Self::NoSuchAgent { known, .. } => Some(format!("it has {}", list(known))),
+            Self::WhichAgent(known) => Some(format!("name one with --agent: {}", list(known))),
+            Self::NotYet { hint, .. } | Self::Upstream { hint, .. } => Some(hint.clone()),
+            Self::Facts(_) => None,
+        }
+    }
+}

@@ -1,0 +1,331 @@
+//! The plan's types. Paths are texts: most of them are the guest's, not this machine's.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use bottle_policy::bundle::Bundle;
+use bottle_policy::door::Door;
+use bottle_policy::gate::{GatePolicy, RepoName};
+use bottle_policy::host::HostName;
+use bottle_policy::pipelock::PipelockPolicy;
+use bottle_policy::route::RoutesPolicy;
+use bottle_policy::secret::SecretName;
+use bottle_policy::supervise::SupervisePolicy;
+use serde::{Deserialize, Serialize};
+
+use crate::facts::ForgeKind;
+use crate::manifest::{Limits, Resources, Who};
+use crate::name::{Name, Slug};
+use crate::task::Task;
+
+/// What was asked for on the command line, beside the task.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Options {
+    /// The agent; goes before the one that the task names.
+    pub agent: Option<Name>,
+    /// Where to run.
+    pub backend: BackendChoice,
+    /// Nothing leaves.
+    pub dry_run: bool,
+    /// A run record or a cassette file on the host that answers the model.
+    pub replay: Option<String>,
+    /// Bring the host's checkout instead of cloning through the gate.
+    pub bring_checkout: bool,
+    /// Goes before the bottle's image.
+    pub image: Option<String>,
+    /// Goes before the bundle's image of this version.
+    pub sidecars_image: Option<String>,
+    /// Goes before the agent image of this version, as where Claude and the link come from.
+    pub tools_image: Option<String>,
+}
+
+/// Where a bottle runs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BackendChoice {
+    /// The best that this machine has.
+    #[default]
+    Auto,
+    /// Docker with Compose.
+    Docker,
+    /// A microVM by smolvm.
+    Smolmachines,
+    /// bubblewrap.
+    Bubblewrap,
+}
+
+/// Everything decided about a run before it starts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BottlePlan {
+    /// Format version, 1.
+    pub version: u32,
+    /// The run's short unique name.
+    pub slug: Slug,
+    /// When the run began, RFC 3339.
+    pub started_at: String,
+    /// Where it runs.
+    pub backend: BackendChoice,
+    /// Whether nothing leaves.
+    pub dry_run: bool,
+    /// The host's file or directory that answers the model.
+    pub replay: Option<String>,
+    /// The run record's directory on the host.
+    pub state_dir: String,
+    /// What is to be done.
+    pub task: Task,
+    /// Who may ask for it.
+    pub who: Who,
+    /// The job that this is part of.
+    pub ci: Option<CiPlan>,
+    /// The manifest's agent and bottle.
+    pub agent: AgentPlan,
+    /// Container images.
+    pub images: Images,
+    /// What things of this run are called.
+    pub names: Names,
+    /// On every container, volume and network of the run.
+    pub labels: BTreeMap<String, String>,
+    /// The doors of this bottle, in starting order.
+    pub doors: Vec<Door>,
+    /// The agent's environment.
+    pub guest: GuestPlan,
+    /// The files that the bundle obeys.
+    pub policies: Policies,
+    /// Where each secret comes from and who may use it.
+    pub secrets: Vec<SecretPlan>,
+    /// Addresses in the bundle's `/etc/hosts`.
+    pub extra_hosts: BTreeMap<HostName, IpAddr>,
+    /// The host's CA bundle file that the doors trust upstream; copied into the bundle at [`HOST_CA_FILE`].
+    pub host_ca_bundle: Option<String>,
+    /// The repository that the guest works in; none where there is none.
+    pub git: Option<GitPlan>,
+    /// What Claude is told.
+    pub prompt: PromptPlan,
+    /// Skills brought in.
+    pub skills: Vec<SkillPlan>,
+    /// The MCP server that Claude is told about.
+    pub mcp: McpPlan,
+    /// The command that is the agent.
+    pub command: Vec<String>,
+    /// When to stop it.
+    pub limits: Limits,
+    /// Shell commands run in the guest afterwards.
+    pub verify: Vec<String>,
+    /// What a person should know before the run: what this version does otherwise than the manifest says.
+    pub notes: Vec<String>,
+}
+
+/// The job that a run is part of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CiPlan {
+    /// Whose job.
+    pub forge: ForgeKind,
+    /// The forge's address.
+    pub server_url: String,
+    /// Owner and name.
+    pub repository: String,
+    /// The run's number at the forge.
+    pub run_id: String,
+}
+
+/// Which agent in which bottle.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentPlan {
+    /// The agent's name.
+    pub name: Name,
+    /// The bottle's name.
+    pub bottle: Name,
+    /// The model; none: Claude Code's choice.
+    pub model: Option<String>,
+}
+
+/// Container images, as the engine names them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Images {
+    /// The guest's.
+    pub guest: String,
+    /// The bundle's.
+    pub sidecars: String,
+    /// Where Claude and the link come from when the guest's image is another.
+    pub tools: String,
+}
+
+/// What things of this run are called.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Names {
+    /// The Compose project.
+    pub project: String,
+    /// The bundle's container.
+    pub sidecars: String,
+    /// The guest's container, or machine.
+    pub agent: String,
+    /// The network that the bundle alone is on.
+    pub network: String,
+    /// The volume with the doors' sockets.
+    pub doors_volume: String,
+    /// The volume with Claude and the link, shared by runs and never removed with one; none where the guest's image
+    /// has them.
+    pub tools_volume: Option<String>,
+}
+
+/// The agent's environment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GuestPlan {
+    /// User id of everything the agent does.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
+    /// Home directory.
+    pub home: String,
+    /// Where repositories are; owned by the user.
+    pub root: String,
+    /// Where the agent starts; below `root`.
+    pub workdir: String,
+    /// Variables; nothing secret, a placeholder for each credential.
+    pub env: BTreeMap<String, String>,
+    /// Share of the machine.
+    pub resources: Resources,
+    /// The first process, which forwards loopback ports to the doors' sockets.
+    pub init: Vec<String>,
+    /// The command that tries each way out, to which the backend adds the addresses to try.
+    pub selftest: Vec<String>,
+    /// How the guest comes to trust its doors.
+    pub ca: CaPlan,
+}
+
+/// How the guest comes to trust the door that ends its TLS.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CaPlan {
+    /// Whose CA.
+    pub door: Door,
+    /// The certificate, in the bundle.
+    pub source: String,
+    /// Where it goes in an image with `update-ca-certificates`, which is then run as root.
+    pub system_file: String,
+    /// Where it goes in one without.
+    pub own_file: String,
+    /// The variables that then name `own_file` in every command.
+    pub variables: Vec<String>,
+}
+
+/// The files that the bundle obeys, each under its name in the configuration directory.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Policies {
+    /// `routes.yaml`
+    pub routes: RoutesPolicy,
+    /// `pipelock.yaml`
+    pub pipelock: PipelockPolicy,
+    /// `gate.yaml`
+    pub gate: GatePolicy,
+    /// `supervise.yaml`
+    pub supervise: SupervisePolicy,
+    /// `bundle.yaml`
+    pub bundle: Bundle,
+}
+
+/// A secret: its name, and where the runner gets the value.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretPlan {
+    /// Its name: the file in the bundle's secrets directory.
+    pub name: SecretName,
+    /// Where the value is.
+    pub source: SecretSource,
+    /// What uses it, for people: `egress route api.anthropic.com`, `git upstream origin`.
+    pub used_by: Vec<String>,
+    /// Whether the variable is set, as far as planning knows; files are looked at later.
+    pub present: bool,
+}
+
+/// Where a secret's value is on the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SecretSource {
+    /// A variable of the runner's environment.
+    Env(String),
+    /// A file.
+    File(String),
+}
+
+/// The repository that the guest works in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GitPlan {
+    /// Its name at the gate.
+    pub upstream: RepoName,
+    /// Its URL for the guest.
+    pub gate_url: String,
+    /// How the guest comes by it.
+    pub bring: Bring,
+    /// The branch that the work starts from; none: upstream's default.
+    pub base: Option<String>,
+    /// The branch that is pushed.
+    pub branch: String,
+    /// The guest's `~/.gitconfig`.
+    pub gitconfig: String,
+}
+
+/// How the guest comes by the repository.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Bring {
+    /// It clones through the gate.
+    Clone,
+    /// The host's checkout is copied in: its directory on the host.
+    Checkout(String),
+}
+
+/// What Claude is told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PromptPlan {
+    /// Where the prompt is in the guest.
+    pub path: String,
+    /// The prompt.
+    pub text: String,
+    /// Standing instructions: a file of the base branch and where it goes.
+    pub instructions: Option<FileFromBase>,
+}
+
+/// A file or directory of the base branch that goes into the guest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileFromBase {
+    /// Its path in the repository.
+    pub from: String,
+    /// Its path in the guest.
+    pub to: String,
+}
+
+/// A skill: a directory of the base branch, and where it goes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SkillPlan {
+    /// Its name.
+    pub name: String,
+    /// The directory.
+    pub directory: FileFromBase,
+}
+
+/// The MCP server that Claude is told about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct McpPlan {
+    /// The server's name.
+    pub name: String,
+    /// Its URL for the guest.
+    pub url: String,
+    /// The command that registers it.
+    pub register: Vec<String>,
+}
+
+/// Where the bundle finds the host's CA bundle, in a run that has one.
+pub const HOST_CA_FILE: &str = "/etc/claude-bottle-host-ca.crt";
+/// The guest's image where the manifest names none, and where Claude and the link come from.
+pub const AGENT_IMAGE: &str = "ghcr.io/claude-bottle/agent:v1";
+/// The bundle's image.
+pub const SIDECARS_IMAGE: &str = "ghcr.io/claude-bottle/sidecars:v1";
+/// Where Claude and the link are in the guest.
+pub const TOOLS_DIR: &str = "/opt/claude-bottle";
+/// The label that every container, volume and network of a run has, with the slug.
+pub const LABEL_SLUG: &str = "io.claude-bottle.slug";
+/// The label that says what made it: `bottle-runner`.
+pub const LABEL_MANAGED: &str = "io.claude-bottle.managed-by";
+/// The label with the state directory's path.
+pub const LABEL_STATE: &str = "io.claude-bottle.state";
+/// Before a secret's name: the variable through which Compose gets its value.
+pub const SECRET_VARIABLE_PREFIX: &str = "BOTTLE_SECRET_";
