@@ -59,8 +59,12 @@ logged() {
   say "${DIM}done in $((SECONDS - start)) s${PLAIN}"
 }
 
-# sha256_is FILE HEX
-sha256_is() { [ -f "$1" ] && [ "$(sha256sum "$1" | cut -d' ' -f1)" = "$2" ]; }
+# scratch: prints a new directory in the cache, which goes away with the script.
+scratch() {
+  mkdir -p "$CACHE/scratch.$$"
+  mktemp -d "$CACHE/scratch.$$/XXXXXX"
+}
+trap 'rm -rf "$CACHE/scratch.$$"' EXIT
 
 # The host's bundle of trusted CAs; it may hold a company proxy's own.
 ca_bundle() {

