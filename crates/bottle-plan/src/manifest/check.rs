@@ -1,1 +1,263 @@
+//! What no single value of a manifest can show: names that must be there, keys that need or exclude each other.
 
+mod git;
+mod secrets;
+
+use std::collections::BTreeSet;
+
+use bottle_policy::route::{Route, Scheme};
+use bottle_policy::units::ByteSize;
+
+use super::{Agent, Bottle, Limits, Manifest, Resources};
+use crate::plan::RESERVED_VARIABLES;
+
+/// Something wrong, and the path of keys and indices to it.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) path: Vec<String>,
+    pub(super) problem: String,
+    pub(super) hint: Option<String>,
+}
+
+type Checked = Result<(), Found>;
+
+/// A path to a value, grown on the way down.
+#[derive(Debug, Clone)]
+struct At(Vec<String>);
+
+impl At {
+    fn key(&self, key: &str) -> Self {
+        let mut path = self.0.clone();
+        path.push(key.to_owned());
+        Self(path)
+    }
+
+    fn item(&self, index: usize) -> Self {
+        self.key(&index.to_string())
+    }
+
+    /// The finding that this value is wrong; the message begins with the path.
+    fn wrong(&self, problem: &str) -> Found {
+        let path: Vec<&str> = self.0.iter().map(String::as_str).collect();
+        let problem = match super::position::dotted(&path).as_str() {
+            "" => problem.to_owned(),
+            path => format!("{path}: {problem}"),
+        };
+        Found { path: self.0.clone(), problem, hint: None }
+    }
+}
+
+impl Found {
+    fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+/// Checks all of a manifest; the first thing that is wrong ends it.
+pub(super) fn check(manifest: &Manifest) -> Checked {
+    let top = At(vec![]);
+    if manifest.version != 1 {
+        let problem = format!("version {} is not known", manifest.version);
+        return Err(top.key("version").wrong(&problem).hint("this program reads version 1"));
+    }
+    if manifest.bottles.is_empty() {
+        return Err(top.key("bottles").wrong("there is no bottle").hint("add one: `default: {}`"));
+    }
+    for (name, bottle) in &manifest.bottles {
+        check_bottle(bottle, &top.key("bottles").key(name.as_str()))?;
+    }
+    for (name, agent) in &manifest.agents {
+        check_agent(agent, manifest, &top.key("agents").key(name.as_str()))?;
+    }
+    if manifest.agents.is_empty() && manifest.bottles.len() > 1 {
+        let names: Vec<&str> = manifest.bottles.keys().map(super::Name::as_str).collect();
+        return Err(top
+            .key("bottles")
+            .wrong("there are several bottles and no agent that says which")
+            .hint(format!("add `agents: {{ default: {{ bottle: {} }} }}`", names[0])));
+    }
+    check_triggers(manifest, &top.key("triggers"))
+}
+
+fn check_bottle(bottle: &Bottle, at: &At) -> Checked {
+    if let Some(image) = &bottle.image
+        && (image.is_empty() || image.starts_with('-') || !image.bytes().all(|b| b.is_ascii_graphic()))
+    {
+        return Err(at.key("image").wrong(&format!("`{image}` is not the name of an image")));
+    }
+    for (name, value) in &bottle.env {
+        check_variable(name, value, &at.key("env").key(name))?;
+    }
+    check_resources(&bottle.resources, &at.key("resources"))?;
+    for (index, route) in bottle.egress.routes.iter().enumerate() {
+        check_route(route, &at.key("egress").key("routes").item(index))?;
+    }
+    let pipelock = at.key("pipelock");
+    if bottle.pipelock.max_request_bytes.0 == 0 {
+        return Err(pipelock.key("max_request_bytes").wrong("no request would fit"));
+    }
+    if !bottle.pipelock.api_allowlist.is_empty() && !bottle.egress.routes.is_empty() {
+        return Err(pipelock
+            .key("api_allowlist")
+            .wrong("has no effect in a bottle with egress routes")
+            .hint("make each host a route, or remove the routes"));
+    }
+    if bottle.supervise.timeout.0 == 0 {
+        return Err(at.key("supervise").key("timeout").wrong("nobody can answer in no time"));
+    }
+    git::check(&bottle.git, &at.key("git"))
+}
+
+fn check_variable(name: &str, value: &str, at: &At) -> Checked {
+    let first = name.bytes().next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
+    if !first || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
+        return Err(at.wrong("not the name of an environment variable"));
+    }
+    if RESERVED_VARIABLES.contains(&name) {
+        return Err(at.wrong("the bottle sets this variable itself").hint("remove it"));
+    }
+    if value.contains('\0') {
+        return Err(at.wrong("a variable can't hold a NUL"));
+    }
+    if secrets::looks_like_one(name, value) {
+        return Err(at.wrong("the value looks like a secret, and the agent would see it").hint(format!(
+            "revoke it if it is one; a route's `auth: {{ header: …, from: {name} }}` adds a credential outside the bottle"
+        )));
+    }
+    Ok(())
+}
+
+fn check_resources(resources: &Resources, at: &At) -> Checked {
+    if !(resources.cpus.is_finite() && (0.1..=1024.0).contains(&resources.cpus)) {
+        return Err(at.key("cpus").wrong("expected between 0.1 and 1024 processors"));
+    }
+    if resources.memory < ByteSize(256 << 20) {
+        return Err(at.key("memory").wrong("too little for Claude Code").hint("give at least 256MiB"));
+    }
+    if resources.pids < 64 {
+        return Err(at.key("pids").wrong("too few for Claude Code").hint("give at least 64"));
+    }
+    Ok(())
+}
+
+fn check_route(route: &Route, at: &At) -> Checked {
+    if route.port == Some(0) {
+        return Err(at.key("port").wrong("0 is not a port"));
+    }
+    for (index, method) in route.methods.iter().enumerate() {
+        if method.is_empty() || !method.bytes().all(|b| b.is_ascii_uppercase() || matches!(b, b'-' | b'_')) {
+            let problem = format!("`{method}` is not a method");
+            return Err(at.key("methods").item(index).wrong(&problem).hint("methods are written as GET or POST"));
+        }
+        if method == "CONNECT" {
+            return Err(at.key("methods").item(index).wrong("CONNECT can't be a route's method"));
+        }
+    }
+    for (index, path) in route.paths.iter().enumerate() {
+        let odd = path.contains(['?', '#', '\\', '%', ' ']) || path.split('/').any(|part| matches!(part, "." | ".."));
+        if !path.starts_with('/') || odd {
+            let problem = format!("`{path}` is not a path's glob");
+            let hint = "it begins with `/`, without query, `..` or %-codes: `/v1/*` or `/v1/**`";
+            return Err(at.key("paths").item(index).wrong(&problem).hint(hint));
+        }
+    }
+    if let Some(auth) = &route.auth {
+        let at = at.key("auth");
+        let (header, _, _) = auth.injection().map_err(|problem| at.wrong(problem))?;
+        let token = !header.is_empty() && header.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
+        let framing = ["host", "connection", "content-length", "transfer-encoding", "upgrade", "te", "trailer"];
+        if !token || framing.contains(&header.as_str()) || header.starts_with("proxy-") {
+            return Err(at.key("header").wrong(&format!("`{header}` can't carry a credential")));
+        }
+        if route.scheme == Scheme::Http {
+            return Err(at.wrong("a credential would go over http, readable on the way").hint("use https"));
+        }
+    }
+    Ok(())
+}
+
+fn check_agent(agent: &Agent, manifest: &Manifest, at: &At) -> Checked {
+    let names = || manifest.bottles.keys().map(super::Name::as_str).collect::<Vec<_>>().join(", ");
+    match &agent.bottle {
+        Some(bottle) if !manifest.bottles.contains_key(bottle) => {
+            let problem = format!("there is no bottle `{bottle}`");
+            return Err(at.key("bottle").wrong(&problem).hint(format!("there is {}", names())));
+        }
+        None if manifest.bottles.len() > 1 => {
+            return Err(at.wrong("the agent names no bottle").hint(format!("add `bottle:`, one of {}", names())));
+        }
+        _ => {}
+    }
+    if let Some(prompt) = &agent.prompt {
+        check_repo_path(prompt, &at.key("prompt"))?;
+    }
+    let mut skills = BTreeSet::new();
+    for (index, skill) in agent.skills.iter().enumerate() {
+        let at = at.key("skills").item(index);
+        check_repo_path(skill, &at)?;
+        if !skills.insert(skill.trim_end_matches('/').rsplit('/').next().unwrap_or_default()) {
+            return Err(at.wrong("another skill has the same name").hint("a skill's name is that of its directory"));
+        }
+    }
+    if let Some(model) = &agent.model
+        && (model.is_empty() || model.starts_with('-') || !model.bytes().all(|b| b.is_ascii_graphic()))
+    {
+        return Err(at.key("model").wrong(&format!("`{model}` is not the name of a model")));
+    }
+    check_limits(&agent.limits, &at.key("limits"))?;
+    for (index, command) in agent.verify.iter().enumerate() {
+        if command.trim().is_empty() || command.contains('\0') {
+            return Err(at.key("verify").item(index).wrong("expected a shell command"));
+        }
+    }
+    Ok(())
+}
+
+fn check_limits(limits: &Limits, at: &At) -> Checked {
+    for (key, is_zero) in [
+        ("turns", limits.turns == Some(0)),
+        ("time", limits.time.is_some_and(|time| time.0 == 0)),
+        ("tokens", limits.tokens == Some(0)),
+        ("cost_usd", limits.cost_usd.is_some_and(|cost| !(cost.is_finite() && cost > 0.0))),
+    ] {
+        if is_zero {
+            return Err(at.key(key).wrong("nothing could be done within this limit").hint("leave it out for no limit"));
+        }
+    }
+    Ok(())
+}
+
+/// A path in the repository: what comes from the base branch must not be anything else of the host.
+fn check_repo_path(path: &str, at: &At) -> Checked {
+    let plain = path.trim_end_matches('/');
+    let inside = !plain.is_empty()
+        && !plain.contains(['\0', '\n', '\\'])
+        && plain.split('/').all(|part| !matches!(part, "" | "." | ".." | ".git"));
+    if inside {
+        Ok(())
+    } else {
+        let hint = "it is relative to the repository's top, without `..`";
+        Err(at.wrong(&format!("`{path}` is not a path in the repository")).hint(hint))
+    }
+}
+
+fn check_triggers(manifest: &Manifest, at: &At) -> Checked {
+    let triggers = &manifest.triggers;
+    if triggers.mention.is_empty() || triggers.mention.contains(char::is_whitespace) {
+        return Err(at.key("mention").wrong("expected one word, such as `/claude`"));
+    }
+    for (label, agent) in &triggers.labels {
+        let known: Vec<&str> = match manifest.agents.is_empty() {
+            true => vec![super::DEFAULT_AGENT],
+            false => manifest.agents.keys().map(super::Name::as_str).collect(),
+        };
+        if !known.contains(&agent.as_str()) {
+            let at = at.key("labels").key(label);
+            return Err(at
+                .wrong(&format!("there is no agent `{agent}`"))
+                .hint(format!("there is {}", known.join(", "))));
+        }
+    }
+    Ok(())
+}

@@ -32,6 +32,9 @@ use crate::name::Name;
 pub const FILE_NAMES: [&str; 4] =
     ["claude-bottle.yml", ".github/claude-bottle.yml", "claude-bottle.json", ".github/claude-bottle.json"];
 
+/// The agent of a manifest that has no `agents` section.
+pub const DEFAULT_AGENT: &str = "default";
+
 /// The whole file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -329,3 +329,30 @@ pub const LABEL_MANAGED: &str = "io.claude-bottle.managed-by";
 pub const LABEL_STATE: &str = "io.claude-bottle.state";
 /// Before a secret's name: the variable through which Compose gets its value.
 pub const SECRET_VARIABLE_PREFIX: &str = "BOTTLE_SECRET_";
+
+/// The variables of the guest that the plan sets or that would lead round the doors: a manifest can't set them.
+pub const RESERVED_VARIABLES: [&str; 23] = [
+    "HOME",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+    "NO_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "all_proxy",
+    "no_proxy",
+    "GIT_SSL_NO_VERIFY",
+    "NODE_TLS_REJECT_UNAUTHORIZED",
+    "NODE_EXTRA_CA_CERTS",
+    "SSL_CERT_FILE",
+    "REQUESTS_CA_BUNDLE",
+    "CURL_CA_BUNDLE",
+    "GIT_SSL_CAINFO",
+    "CARGO_HTTP_CAINFO",
+    "PIP_CERT",
+    "ANTHROPIC_API_KEY",
+    "ANTHROPIC_AUTH_TOKEN",
+    "CLAUDE_CODE_OAUTH_TOKEN",
+    "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC",
+    "IS_SANDBOX",
+];

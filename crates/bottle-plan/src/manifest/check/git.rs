@@ -1,0 +1,122 @@
+//! Checks of the `git` section: a pinned host key for every ssh upstream, and credentials that fit the transport.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use bottle_policy::gate::{Transport, UpstreamUrl};
+use bottle_policy::host::HostName;
+
+use super::{At, Checked};
+use crate::manifest::{GitEntry, Push};
+
+/// Checks every entry, and all of them together.
+pub(super) fn check(entries: &[GitEntry], at: &At) -> Checked {
+    let mut names = BTreeMap::new();
+    let mut repositories = BTreeMap::new();
+    let mut addresses: BTreeMap<&HostName, (IpAddr, &str)> = BTreeMap::new();
+    for (index, entry) in entries.iter().enumerate() {
+        let at = at.item(index);
+        check_entry(entry, &at)?;
+        if names.insert(entry.name.as_str(), index).is_some() {
+            return Err(at.key("name").wrong(&format!("there is another upstream `{}`", entry.name)));
+        }
+        let repository = (entry.upstream.host.as_str(), entry.upstream.repository());
+        if let Some(other) = repositories.insert(repository, entry.name.as_str()) {
+            let problem = format!("the upstream `{other}` is the same repository");
+            return Err(at.key("upstream").wrong(&problem).hint("git could not tell which of the two is meant"));
+        }
+        for (host, address) in &entry.extra_hosts {
+            let other = addresses.insert(host, (*address, entry.name.as_str()));
+            if let Some((other_address, other)) = other
+                && other_address != *address
+            {
+                let name = &entry.name;
+                return Err(at.key("extra_hosts").key(host.as_str()).wrong(&format!(
+                    "{host} is {address} for the upstream `{name}` and {other_address} for `{other}`"
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The command that gets the host key of an upstream.
+pub(crate) fn keyscan(upstream: &UpstreamUrl) -> String {
+    match upstream.port {
+        Some(port) => format!("ssh-keyscan -t ed25519 -p {port} {}", upstream.host),
+        None => format!("ssh-keyscan -t ed25519 {}", upstream.host),
+    }
+}
+
+fn check_entry(entry: &GitEntry, at: &At) -> Checked {
+    match entry.upstream.transport {
+        Transport::Ssh => {
+            if entry.known_host_key.is_none() {
+                let hint = format!(
+                    "`{}` prints it behind the host's name; compare it with what the server's owner publishes",
+                    keyscan(&entry.upstream)
+                );
+                return Err(at
+                    .wrong("an ssh upstream needs `known_host_key`: no host is trusted on first use")
+                    .hint(hint));
+            }
+            if entry.identity_file.is_none() {
+                return Err(at.wrong("an ssh upstream needs `identity_file`: the private key that may read it"));
+            }
+            if entry.token_from.is_some() {
+                return Err(at.key("token_from").wrong("a token is for https upstreams").hint("remove it"));
+            }
+        }
+        Transport::Https => {
+            for (key, given) in
+                [("identity_file", entry.identity_file.is_some()), ("known_host_key", entry.known_host_key.is_some())]
+            {
+                if given {
+                    let hint = "use `token_from`, or an ssh:// upstream";
+                    return Err(at.key(key).wrong("this is for ssh upstreams, and the upstream is https").hint(hint));
+                }
+            }
+        }
+    }
+    if let Some(file) = &entry.identity_file
+        && !(file.starts_with('/') || file.starts_with("~/"))
+    {
+        return Err(at
+            .key("identity_file")
+            .wrong(&format!("`{file}` is not an absolute path"))
+            .hint("a private key is not part of the repository; begin with `/` or `~/`"));
+    }
+    check_push(&entry.push, &at.key("push"))
+}
+
+fn check_push(push: &Push, at: &At) -> Checked {
+    for (index, pattern) in push.refs.iter().enumerate() {
+        let at = at.key("refs").item(index);
+        let tags = pattern.starts_with("refs/tags/");
+        let named = pattern.starts_with("refs/heads/") || tags;
+        let odd = pattern.contains([' ', '~', '^', ':', '\\', '\0', '\n', '\t'])
+            || pattern.contains("..")
+            || pattern.contains("//")
+            || pattern.ends_with(['/', '.']);
+        if !named || odd {
+            let hint = "give the full name: `refs/heads/bottle/**`";
+            return Err(at.wrong(&format!("`{pattern}` is not a pattern of refs")).hint(hint));
+        }
+        if tags && !push.tags {
+            return Err(at.wrong("tags may not be pushed").hint("add `tags: true`, or remove this pattern"));
+        }
+    }
+    for (index, path) in push.protect_paths.iter().enumerate() {
+        let odd = path.is_empty() || path.starts_with('/') || path.split('/').any(|part| matches!(part, "." | ".."));
+        if odd {
+            let problem = format!("`{path}` is not a pattern of paths in the repository");
+            return Err(at.key("protect_paths").item(index).wrong(&problem).hint("it has no leading `/` and no `..`"));
+        }
+    }
+    for (key, size) in [("max_blob_bytes", push.max_blob_bytes), ("max_push_bytes", push.max_push_bytes)] {
+        if size.0 == 0 {
+            return Err(at.key(key).wrong("nothing could be pushed").hint("`refs: []` says that more clearly"));
+        }
+    }
+    Ok(())
+}
