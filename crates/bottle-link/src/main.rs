@@ -1,1 +1,50 @@
-fn main() {}
+//! The guest's end of the doors. `forward` is PID 1 of the guest: loopback ports, each forwarded to a sidecar's unix
+//! socket. `selftest` tries each way out of the guest and says which are closed.
+//!
+//! Map: `cli` (what was typed → what is meant), `forward` and `conn` (one poll loop, no threads), `selftest/` (a file a
+//! kind of way out), `sys` (all of the unsafe code). Static, so that it runs in any image; std and libc alone; it
+//! resolves no names. What the doors decide does not belong here.
+
+mod cli;
+mod conn;
+mod forward;
+mod selftest;
+mod sys;
+
+use std::process::ExitCode;
+
+/// Bad usage, as in DESIGN.md.
+const USAGE_ERROR: u8 = 2;
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect();
+    match cli::parse(&args) {
+        Ok(cli::Command::Help) => {
+            print!("{}", cli::HELP);
+            ExitCode::SUCCESS
+        }
+        Ok(cli::Command::Version) => {
+            println!("bottle-link {}", env!("CARGO_PKG_VERSION"));
+            ExitCode::SUCCESS
+        }
+        Ok(cli::Command::Forward(options)) => match forward::run(&options) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("error: {error}");
+                ExitCode::FAILURE
+            }
+        },
+        Ok(cli::Command::Selftest(options)) => match selftest::run(&options) {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::FAILURE,
+            Err(error) => {
+                eprintln!("error: failed to report: {error}");
+                ExitCode::FAILURE
+            }
+        },
+        Err(error) => {
+            eprintln!("error: {error}\nhelp: see bottle-link --help");
+            ExitCode::from(USAGE_ERROR)
+        }
+    }
+}

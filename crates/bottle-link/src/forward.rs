@@ -1,0 +1,117 @@
+//! The loop: signals, listeners and connections in one `poll`, no threads (they would count against the guest's pids).
+
+use std::fmt;
+use std::io;
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::fd::AsRawFd as _;
+use std::path::PathBuf;
+
+use crate::cli::Forward;
+use crate::conn::{Conn, Next};
+use crate::sys;
+
+/// More clients than this wait in the listeners' backlog.
+const MOST_CONNECTIONS: usize = 512;
+/// How often a connection that waits for its socket tries again, in milliseconds.
+const RETRY_MS: u16 = 5;
+const SCRATCH_BYTES: usize = 64 << 10;
+
+/// Why forwarding can't start, or can't go on.
+#[derive(Debug)]
+pub(crate) enum Error {
+    /// A port that is taken.
+    Listen(u16, io::Error),
+    /// The signals can't be had.
+    Signals(io::Error),
+    /// The loop itself failed.
+    Poll(io::Error),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Listen(port, error) => write!(f, "failed to listen on 127.0.0.1:{port}: {error}"),
+            Self::Signals(error) => write!(f, "failed to take over the signals: {error}"),
+            Self::Poll(error) => write!(f, "failed to wait for connections: {error}"),
+        }
+    }
+}
+
+struct Listener {
+    socket: PathBuf,
+    listener: TcpListener,
+    complained: bool,
+}
+
+/// Forwards until SIGTERM or SIGINT.
+pub(crate) fn run(options: &Forward) -> Result<(), Error> {
+    // Each connection takes two descriptors; some are needed for the rest.
+    let most_connections = MOST_CONNECTIONS.min(sys::raise_file_limit().saturating_sub(64) / 2).max(1);
+    let signals = if options.as_init { Some(sys::signals().map_err(Error::Signals)?) } else { None };
+    let mut listeners = vec![];
+    for door in &options.doors {
+        let listen = |error| Error::Listen(door.port, error);
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, door.port)).map_err(listen)?;
+        listener.set_nonblocking(true).map_err(listen)?;
+        let socket = options.doors_dir.join(&door.socket);
+        eprintln!("forwarding 127.0.0.1:{} to {}", door.port, socket.display());
+        listeners.push(Listener { socket, listener, complained: false });
+    }
+
+    let mut conns: Vec<Conn> = vec![];
+    let mut fds: Vec<libc::pollfd> = vec![];
+    let mut scratch = vec![0; SCRATCH_BYTES];
+    loop {
+        fds.clear();
+        let watch = |fd, events| libc::pollfd { fd, events, revents: 0 };
+        fds.push(watch(signals.as_ref().map_or(-1, |fd| fd.as_raw_fd()), libc::POLLIN));
+        let room = conns.len() < most_connections;
+        fds.extend(listeners.iter().map(|l| watch(if room { l.listener.as_raw_fd() } else { -1 }, libc::POLLIN)));
+        fds.extend(conns.iter().flat_map(Conn::interest).map(|(fd, events)| watch(fd, events)));
+        let timeout = conns.iter().any(Conn::is_timed).then_some(RETRY_MS);
+        sys::poll(&mut fds, timeout).map_err(Error::Poll)?;
+
+        if let Some(signals) = &signals {
+            while let Some(signal) = sys::next_signal(signals) {
+                if signal != libc::SIGCHLD {
+                    return Ok(());
+                }
+                sys::reap();
+            }
+        }
+        let (heads, events) = fds[1..].split_at(listeners.len());
+        let mut events = events.chunks_exact(2);
+        conns.retain_mut(|conn| {
+            let ready = events.next().is_some_and(|pair| pair.iter().any(|fd| fd.revents != 0));
+            !(ready || conn.is_timed()) || step(conn, &mut listeners, &mut scratch)
+        });
+        for (door, head) in heads.iter().enumerate() {
+            if head.revents == 0 {
+                continue;
+            }
+            while conns.len() < most_connections {
+                let Ok((client, _)) = listeners[door].listener.accept() else { break };
+                let Ok(mut conn) = Conn::new(door, client) else { continue };
+                if step(&mut conn, &mut listeners, &mut scratch) {
+                    conns.push(conn);
+                }
+            }
+        }
+    }
+}
+
+/// One turn of a connection; whether it goes on.
+fn step(conn: &mut Conn, listeners: &mut [Listener], scratch: &mut [u8]) -> bool {
+    let listener = &mut listeners[conn.door];
+    match conn.step(&listener.socket, scratch) {
+        Next::Stay => true,
+        Next::Close => false,
+        Next::NoDoor => {
+            if !listener.complained {
+                eprintln!("no sidecar answers on {}", listener.socket.display());
+                listener.complained = true;
+            }
+            false
+        }
+    }
+}

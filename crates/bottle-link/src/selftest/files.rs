@@ -1,0 +1,207 @@
+//! Mounts, devices and the kernel's own files: nothing of the host is mounted, nothing of the kernel can be written.
+
+use std::fs::{self, OpenOptions};
+use std::io::ErrorKind;
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
+use std::path::Path;
+
+use super::{Case, Finding, all, case, read};
+use crate::cli::Selftest;
+use crate::sys;
+
+pub(super) fn cases(options: &Selftest) -> Vec<Case<'_>> {
+    vec![
+        case("fs.mounts", || {
+            let table = read("/proc/self/mountinfo")?;
+            let mounts = parse_mounts(&table).ok_or("/proc/self/mountinfo is not in the known form")?;
+            let foreign: Vec<String> = mounts.iter().filter_map(|mount| foreign(mount, options)).collect();
+            match (mounts.is_empty(), foreign.is_empty()) {
+                (true, _) => Err("no mounts are listed".to_owned()),
+                (_, false) => Err(foreign.join("; ")),
+                (_, true) => Ok(format!("{} mounts, all of known kinds", mounts.len())),
+            }
+        }),
+        case("fs.devices", || {
+            let mut open = vec![];
+            devices(Path::new("/dev"), 0, &mut open)?;
+            if open.is_empty() {
+                Ok("no device of the host".to_owned())
+            } else {
+                Err(format!("can be opened: {}", open.join(", ")))
+            }
+        }),
+        case("fs.sys", || all(["/sys", "/proc/sys"].map(read_only).into_iter().chain(KERNEL_FILES.map(not_writable)))),
+    ]
+}
+
+const KERNEL_FILES: [&str; 7] = [
+    "/proc/sys/kernel/core_pattern",
+    "/proc/sys/kernel/modprobe",
+    "/proc/sys/vm/drop_caches",
+    "/proc/sysrq-trigger",
+    "/proc/kcore",
+    "/sys/kernel/uevent_helper",
+    "/sys/fs/cgroup/cgroup.procs",
+];
+
+fn read_only(path: &str) -> Finding {
+    match sys::is_read_only(Path::new(path)) {
+        Ok(true) => Ok(format!("{path} is read-only")),
+        Ok(false) => Err(format!("{path} is mounted for writing")),
+        Err(error) => Err(format!("{path}: {error}")),
+    }
+}
+
+fn not_writable(path: &str) -> Finding {
+    match OpenOptions::new().write(true).open(path) {
+        Ok(_) => Err(format!("{path} can be written")),
+        Err(error)
+            if matches!(
+                error.kind(),
+                ErrorKind::NotFound | ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem
+            ) =>
+        {
+            Ok(format!("{path}: {error}"))
+        }
+        Err(error) => Err(format!("{path}: {error}, which decides nothing")),
+    }
+}
+
+/// One line of mountinfo (proc(5)).
+#[derive(Debug, PartialEq, Eq)]
+struct Mount<'a> {
+    root: &'a str,
+    point: &'a str,
+    options: &'a str,
+    kind: &'a str,
+}
+
+fn parse_mounts(text: &str) -> Option<Vec<Mount<'_>>> {
+    text.lines()
+        .map(|line| {
+            let (head, tail) = line.split_once(" - ")?;
+            let mut head = head.split(' ').skip(3);
+            let (root, point, options) = (head.next()?, head.next()?, head.next()?);
+            Some(Mount { root, point, options, kind: tail.split(' ').next()? })
+        })
+        .collect()
+}
+
+/// The files that Docker itself writes for every container and binds in.
+const ENGINE_FILES: [&str; 3] = ["/etc/resolv.conf", "/etc/hostname", "/etc/hosts"];
+const TMPFS: [&str; 4] = ["/tmp", "/run", "/var/tmp", "/dev"];
+
+/// Why a mount has no business here.
+fn foreign(mount: &Mount<'_>, options: &Selftest) -> Option<String> {
+    let Mount { root, point, kind, .. } = *mount;
+    let read_only = mount.options.split(',').any(|option| option == "ro");
+    let below = |dir: &str| point == dir || point.strip_prefix(dir).is_some_and(|rest| rest.starts_with('/'));
+    let is_volume = [&options.doors_dir, &options.tools].into_iter().any(|dir| Path::new(point) == dir);
+    let fine = match kind {
+        // The image's own file system. A host's root directory has the root "/" of a real file system.
+        _ if point == "/" => root != "/" || matches!(kind, "overlay" | "aufs" | "fuse.fuse-overlayfs" | "zfs"),
+        "proc" => below("/proc"),
+        "devpts" => below("/dev"),
+        "mqueue" => point == "/dev/mqueue",
+        "sysfs" | "cgroup" | "cgroup2" => below("/sys") && read_only,
+        "tmpfs" => {
+            let own = options.tmpfs.iter().any(|dir| Path::new(point) == dir);
+            own || TMPFS.contains(&point)
+                || below("/dev")
+                || below("/proc")
+                || below("/sys")
+                || (is_volume && read_only)
+        }
+        _ if is_volume => read_only,
+        _ => ENGINE_FILES.contains(&point),
+    };
+    let how = if read_only { "read-only" } else { "for writing" };
+    (!fine).then(|| format!("{kind} mounted {how} at {point}, from {root}"))
+}
+
+const HARMLESS: [&str; 8] = ["null", "zero", "full", "random", "urandom", "tty", "console", "ptmx"];
+
+/// Devices that can be opened and are not harmless. /dev/pts has only terminals.
+fn devices(dir: &Path, depth: usize, open: &mut Vec<String>) -> Result<(), String> {
+    let error = |error| format!("failed to search {}: {error}", dir.display());
+    for entry in fs::read_dir(dir).map_err(error)? {
+        let entry = entry.map_err(error)?;
+        let path = entry.path();
+        let Ok(kind) = entry.file_type() else { continue };
+        if kind.is_dir() {
+            match path.to_str() {
+                Some("/dev/pts" | "/dev/shm" | "/dev/mqueue") => {}
+                _ if depth < 4 && !is_locked(&path) => devices(&path, depth + 1, open)?,
+                _ => {}
+            }
+            continue;
+        }
+        let harmless = depth == 0 && HARMLESS.iter().any(|name| entry.file_name() == *name);
+        if !(kind.is_block_device() || kind.is_char_device()) || (harmless && !kind.is_block_device()) {
+            continue;
+        }
+        let opens = [(true, true), (true, false), (false, true)].into_iter().any(|(read, write)| {
+            let tried = OpenOptions::new().read(read).write(write).custom_flags(libc::O_NONBLOCK).open(&path);
+            !tried.is_err_and(|error| matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::NotFound))
+        });
+        if opens {
+            open.push(path.display().to_string());
+        }
+    }
+    Ok(())
+}
+
+fn is_locked(dir: &Path) -> bool {
+    fs::read_dir(dir).is_err() && !sys::may_search(dir)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options() -> Selftest {
+        match crate::cli::parse(&["selftest".to_owned()]) {
+            Ok(crate::cli::Command::Selftest(options)) => options,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn is_foreign(line: &str) -> bool {
+        let mounts = parse_mounts(line).expect("a line of mountinfo");
+        foreign(&mounts[0], &options()).is_some()
+    }
+
+    #[test]
+    fn a_sealed_guests_mounts_are_known() {
+        for line in [
+            "505 408 0:51 / / rw,relatime master:217 - overlay overlay rw,lowerdir=/x",
+            "506 505 0:54 / /proc rw,nosuid - proc proc rw",
+            "521 506 0:54 /sys /proc/sys ro,nosuid - proc proc rw",
+            "523 506 0:57 / /proc/acpi ro,relatime - tmpfs tmpfs ro",
+            "507 505 0:55 / /dev rw,nosuid - tmpfs tmpfs rw",
+            "509 505 0:57 / /sys ro,nosuid - sysfs sysfs ro",
+            "510 509 0:29 / /sys/fs/cgroup ro,nosuid - cgroup2 cgroup rw",
+            "513 505 254:0 /var/lib/docker/containers/a/resolv.conf /etc/resolv.conf rw,relatime - ext4 /dev/vda rw",
+            "513 505 254:0 /var/lib/docker/volumes/a/_data /run/bottle ro,relatime - ext4 /dev/vda rw",
+        ] {
+            assert!(!is_foreign(line), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_the_host_lends_is_seen() {
+        for line in [
+            "513 505 254:0 / / rw,relatime - ext4 /dev/vda rw",
+            "513 505 254:0 /home/me /workspace rw,relatime - ext4 /dev/vda rw",
+            "513 505 254:0 /home/me /workspace ro,relatime - ext4 /dev/vda rw",
+            "513 505 254:0 /v /run/bottle rw,relatime - ext4 /dev/vda rw",
+            "513 505 0:22 /docker.sock /var/run/docker.sock rw - tmpfs tmpfs rw",
+            "509 505 0:57 / /sys rw,nosuid - sysfs sysfs rw",
+            "509 505 0:57 / /host/proc rw,nosuid - proc proc rw",
+            "509 505 0:57 / /mnt rw - fuse.sshfs x rw",
+        ] {
+            assert!(is_foreign(line), "{line}");
+        }
+        assert_eq!(parse_mounts("nonsense"), None);
+    }
+}

@@ -1,0 +1,144 @@
+//! What std has no safe form for: odd sockets, poll, signals as a file descriptor, waitpid, bare system calls.
+
+use std::ffi::CString;
+use std::io;
+use std::mem;
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+fn check(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// Opens a socket of any family, type and protocol.
+pub(crate) fn socket(family: libc::c_int, kind: libc::c_int, protocol: libc::c_int) -> io::Result<OwnedFd> {
+    // SAFETY: takes three numbers; no memory is involved.
+    let fd = check(unsafe { libc::socket(family, kind | libc::SOCK_CLOEXEC, protocol) })?;
+    // SAFETY: the call has just made this descriptor, and nothing else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Connects to a unix socket without waiting, and leaves the stream non-blocking. A full backlog is `WouldBlock`.
+pub(crate) fn connect_unix(path: &Path) -> io::Result<UnixStream> {
+    let fd = socket(libc::AF_UNIX, libc::SOCK_STREAM | libc::SOCK_NONBLOCK, 0)?;
+    // SAFETY: all zeros is a valid sockaddr_un.
+    let mut address: libc::sockaddr_un = unsafe { mem::zeroed() };
+    address.sun_family = libc::AF_UNIX as libc::sa_family_t;
+    let bytes = path.as_os_str().as_bytes();
+    if bytes.is_empty() || bytes.len() >= address.sun_path.len() || bytes.contains(&0) {
+        return Err(io::Error::from(io::ErrorKind::InvalidInput));
+    }
+    for (to, from) in address.sun_path.iter_mut().zip(bytes) {
+        *to = *from as libc::c_char;
+    }
+    let length = mem::size_of::<libc::sockaddr_un>() as libc::socklen_t;
+    // SAFETY: the address is a whole sockaddr_un that lives across the call, and its length is given.
+    check(unsafe { libc::connect(fd.as_raw_fd(), (&raw const address).cast(), length) })?;
+    Ok(UnixStream::from(fd))
+}
+
+/// Waits until one of these is ready; `None` waits for ever.
+pub(crate) fn poll(fds: &mut [libc::pollfd], timeout_ms: Option<u16>) -> io::Result<()> {
+    let timeout = timeout_ms.map_or(-1, libc::c_int::from);
+    // SAFETY: the pointer and the length are those of one exclusive slice.
+    match check(unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, timeout) }) {
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+            fds.iter_mut().for_each(|fd| fd.revents = 0);
+            Ok(())
+        }
+        other => other.map(drop),
+    }
+}
+
+/// SIGTERM, SIGINT and SIGCHLD, blocked and readable as a descriptor instead. PID 1 has no default actions to fall back on.
+pub(crate) fn signals() -> io::Result<OwnedFd> {
+    // SAFETY: all zeros is a valid sigset_t, and each call gets a pointer to it while it lives. The process has one
+    // thread, so its mask is the process's.
+    let fd = unsafe {
+        let mut set: libc::sigset_t = mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGCHLD] {
+            libc::sigaddset(&raw mut set, signal);
+        }
+        check(libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()))?;
+        check(libc::signalfd(-1, &raw const set, libc::SFD_NONBLOCK | libc::SFD_CLOEXEC))?
+    };
+    // SAFETY: the call has just made this descriptor, and nothing else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// The next signal that came, if one did.
+pub(crate) fn next_signal(signals: &OwnedFd) -> Option<libc::c_int> {
+    // SAFETY: all zeros is a valid signalfd_siginfo.
+    let mut info: libc::signalfd_siginfo = unsafe { mem::zeroed() };
+    let size = mem::size_of::<libc::signalfd_siginfo>();
+    // SAFETY: the buffer is one signalfd_siginfo and its size is given.
+    let read = unsafe { libc::read(signals.as_raw_fd(), (&raw mut info).cast(), size) };
+    (usize::try_from(read) == Ok(size)).then_some(info.ssi_signo as libc::c_int)
+}
+
+/// Collects every child that has ended, orphans included.
+pub(crate) fn reap() {
+    // SAFETY: a null status is allowed; no memory is involved.
+    while unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::WNOHANG) } > 0 {}
+}
+
+/// Raises the limit of open files to what is allowed, and says what that is.
+pub(crate) fn raise_file_limit() -> usize {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: both calls get a pointer to a whole rlimit that lives across them.
+    unsafe {
+        libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit);
+        let before = limit.rlim_cur;
+        limit.rlim_cur = limit.rlim_max;
+        if libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) != 0 {
+            limit.rlim_cur = before;
+        }
+    }
+    usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX)
+}
+
+/// Whether this process may search a directory.
+pub(crate) fn may_search(path: &Path) -> bool {
+    let Ok(path) = CString::new(path.as_os_str().as_bytes()) else { return true };
+    // SAFETY: a C string that lives across the call.
+    unsafe { libc::access(path.as_ptr(), libc::X_OK) == 0 }
+}
+
+/// Whether the file system at a path is mounted read-only.
+pub(crate) fn is_read_only(path: &Path) -> io::Result<bool> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: all zeros is a valid statvfs.
+    let mut stat: libc::statvfs = unsafe { mem::zeroed() };
+    // SAFETY: a C string and a whole statvfs, both living across the call.
+    check(unsafe { libc::statvfs(path.as_ptr(), &raw mut stat) })?;
+    Ok(stat.f_flag & libc::ST_RDONLY != 0)
+}
+
+/// A bare system call, for the self-test's tries. What it makes (a descriptor, a process) is not kept.
+///
+/// # Safety
+/// As the call itself: pointers among the arguments must be valid for what it reads and writes.
+pub(crate) unsafe fn syscall(number: libc::c_long, args: [usize; 6]) -> io::Result<libc::c_long> {
+    // SAFETY: the caller's promise.
+    let result = unsafe { libc::syscall(number, args[0], args[1], args[2], args[3], args[4], args[5]) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// Forks by a bare system call; the child ends at once.
+///
+/// # Safety
+/// As [`syscall`]; the call must be one that returns twice, as clone does, without a new stack or shared memory.
+pub(crate) unsafe fn fork_by(number: libc::c_long, args: [usize; 6]) -> io::Result<()> {
+    // SAFETY: the caller's promise. The process has one thread, and the child does nothing but _exit.
+    let pid = unsafe { syscall(number, args) }?;
+    if pid == 0 {
+        // SAFETY: ends the child without running anything of the parent's.
+        unsafe { libc::_exit(0) };
+    }
+    // SAFETY: a null status is allowed.
+    unsafe { libc::waitpid(pid as libc::pid_t, std::ptr::null_mut(), 0) };
+    Ok(())
+}
