@@ -8,15 +8,22 @@
 //! Always: no clock, no file system, no environment, no process, no network, no tokio. Unknown keys are errors.
 //! A rule that is missing means deny. Nothing here holds a secret's value except [`secret::Secret`].
 
+pub mod access;
 pub mod bundle;
 pub mod cassette;
+pub mod dlp;
 pub mod door;
 pub mod gate;
 pub mod host;
 pub mod known;
+pub mod matcher;
+pub mod messages;
+pub mod net;
+pub mod path;
 pub mod pipelock;
 pub mod route;
 pub mod secret;
+pub mod sse;
 pub mod supervise;
 pub mod units;
 pub mod yaml;

@@ -1,0 +1,154 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::secret::{Secret, SecretName};
+
+/// A fake of the shape that a rule's `sample` gives, made here so that no scanner finds one in this repository.
+fn fake(sample: &str) -> String {
+    let mut seed = 0x2545_f491_4f6c_dd1d_u64;
+    let mut out = String::new();
+    let mut rest = sample;
+    while let Some((before, after)) = rest.split_once('{') {
+        let (spec, after) = after.split_once('}').expect("a closing brace");
+        let (kind, argument) = spec.split_once(':').expect("a kind");
+        out.push_str(before);
+        rest = after;
+        let alphabet: &[u8] = match kind {
+            "an" => b"ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz0123456789",
+            "d" => b"0123456789",
+            "hex" => b"0123456789abcdef",
+            "b32" => b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567",
+            "b64" => b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789/+",
+            "bech" => b"QPZRY9X8GF2TVDW0S3JN54KHCE6MUA7L",
+            "w" => {
+                out.push_str(argument);
+                continue;
+            }
+            other => panic!("{other}"),
+        };
+        for _ in 0..argument.parse().expect("a count") {
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            out.push(char::from(alphabet[usize::try_from(seed >> 33).expect("small") % alphabet.len()]));
+        }
+    }
+    out + rest
+}
+
+fn rules() -> Rules {
+    Rules::builtin().expect("rules")
+}
+
+fn known() -> KnownSecrets {
+    let name = SecretName::parse("TOKEN").expect("a name");
+    KnownSecrets::new(&[(name, Secret::new(b"correct-horse-battery".to_vec()))]).expect("long enough")
+}
+
+#[test]
+fn every_rule_finds_its_sample_in_every_setting() {
+    let rules = rules();
+    let file: File = toml::from_str(BUILTIN).expect("TOML");
+    for entry in file.rule {
+        let fake = fake(&entry.sample);
+        let json = serde_json::to_string(&format!("a line\n{fake}\n")).expect("JSON");
+        for text in [fake.clone(), format!("x = \"{fake}\"\n"), format!("?q=a%20{fake}&b=c"), json] {
+            let found = rules.find(text.as_bytes(), Scope::All);
+            assert_eq!(found.map(|finding| finding.rule).as_deref(), Some(entry.id.as_str()), "{text}");
+            assert_eq!(rules.find(text.as_bytes(), Scope::Model).is_some(), entry.model, "{text}");
+        }
+        let cut = &fake[..fake.len() * 2 / 5];
+        assert_eq!(rules.find(cut.as_bytes(), Scope::All), None, "{cut}");
+    }
+}
+
+#[test]
+fn ordinary_text_is_left_alone() {
+    let rules = rules();
+    for text in [
+        "AKIAIOSFODNN7EXAMPLE is in all of the documentation",
+        "ghp_ is the prefix of a token, as is sk-ant-api03-, and ghp_xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx a placeholder",
+        "bottle-placeholder-ANTHROPIC_API_KEY",
+        "a sk-learn-style-name and a task-list-of-some-length-with-many-dashes-in-it-and-more-of-them",
+        "-----BEGIN PRIVATE KEY----- is how a PEM file begins",
+        "-----BEGIN CERTIFICATE-----\nMIIBszCCAVmgAwIBAgIUQ2VydGlmaWNhdGVBdXRob3JpdHkwCgYIKoZIzj0EAwIw\n",
+        "cargo audit precio0123456789abcdef0123456789abcdef and sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822c",
+        "SKIP and SKU0123456789",
+    ] {
+        assert_eq!(rules.find(text.as_bytes(), Scope::All), None, "{text}");
+    }
+}
+
+/// What comes out, or the finding, with the body cut at these lengths.
+fn run(search: Search<'_>, body: &[u8], cuts: &[usize]) -> Result<Vec<u8>, Finding> {
+    let mut stream = Stream::default();
+    let mut out = vec![];
+    let mut rest = body;
+    for cut in cuts.iter().cycle() {
+        if rest.is_empty() {
+            break;
+        }
+        let (piece, after) = rest.split_at((*cut).clamp(1, rest.len()));
+        out.extend(stream.push(search, piece, false)?);
+        rest = after;
+    }
+    out.extend(stream.finish(search, false)?);
+    Ok(out)
+}
+
+proptest! {
+    #[test]
+    fn any_split_gives_the_same_verdict(
+        before in "[a-zA-Z0-9 _%\\\\\n-]{0,700}",
+        middle in 0usize..4,
+        after in "[a-zA-Z0-9 _\n-]{0,900}",
+        cuts in proptest::collection::vec(1usize..300, 1..30),
+    ) {
+        let (rules, known) = (rules(), known());
+        let search = Search { known: &known, rules: Some((&rules, Scope::All)) };
+        let token = fake("ghp_{an:36}");
+        let middle = ["", &token, "correct-horse-battery", "Y29ycmVjdC1ob3JzZS1iYXR0ZXJ5"][middle];
+        let body = format!("{before}{middle}{after}");
+        let whole = search.find(body.as_bytes());
+        let split = run(search, body.as_bytes(), &cuts);
+        prop_assert_eq!(whole.is_some(), split.is_err());
+        if let Ok(out) = split {
+            prop_assert_eq!(out, body.into_bytes());
+        }
+    }
+}
+
+#[test]
+fn no_byte_of_a_secret_is_out_when_it_is_found() {
+    let (rules, known) = (rules(), known());
+    let search = Search { known: &known, rules: Some((&rules, Scope::All)) };
+    for secret in ["correct-horse-battery".to_owned(), fake("sk-ant-api03-{an:95}")] {
+        let body = format!("{}{secret} and the rest of it{}", "filler ".repeat(300), "z".repeat(2000));
+        for piece in [1, 7, 100, 5000] {
+            let mut stream = Stream::default();
+            let mut out = vec![];
+            let found = body.as_bytes().chunks(piece).find_map(|chunk| match stream.push(search, chunk, false) {
+                Ok(bytes) => {
+                    out.extend(bytes);
+                    None
+                }
+                Err(finding) => Some(finding),
+            });
+            assert_eq!(found.expect("a finding").offset, 2100);
+            assert!(out.len() <= 2100 && body.as_bytes().starts_with(&out), "{}", out.len());
+        }
+    }
+}
+
+#[test]
+fn a_warning_lets_rules_pass_but_no_known_secret() {
+    let (rules, known) = (rules(), known());
+    let search = Search { known: &known, rules: Some((&rules, Scope::All)) };
+    let mut stream = Stream::default();
+    let body = format!("token {} ", fake("npm_{an:36}"));
+    let mut out = stream.push(search, body.as_bytes(), true).expect("passes");
+    out.extend(stream.finish(search, true).expect("passes"));
+    assert_eq!(out, body.as_bytes());
+    assert_eq!(stream.warned.map(|finding| (finding.rule, finding.offset)), Some(("npm-token".to_owned(), 6)));
+    assert!(Stream::default().push(search, b"correct-horse-battery", true).is_err());
+}

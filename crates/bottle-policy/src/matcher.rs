@@ -1,0 +1,347 @@
+//! Which route a request takes, or which rule is missing. First match wins; no match is a refusal.
+//!
+//! Both doors decide with this, each for itself. A path is matched in its normal form ([`NormalPath`]); git smart HTTP
+//! to a declared upstream is refused before any route is looked at.
+
+use globset::{Glob, GlobBuilder, GlobSet, GlobSetBuilder};
+use serde::Serialize;
+
+use crate::host::{HostName, HostPattern};
+use crate::path::NormalPath;
+use crate::route::{GitUpstream, Route, RoutesPolicy, Scheme};
+
+/// A routes policy that can't be obeyed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MatcherError {
+    /// A format that this program does not know.
+    #[error("version {0} is not known: 1 is")]
+    Version(u32),
+    /// One route is wrong.
+    #[error("route {} ({host}): {reason}", index + 1)]
+    Route { index: usize, host: String, reason: String },
+}
+
+/// What a request asks for, as far as rules look at it.
+#[derive(Debug, Clone, Copy)]
+pub struct Target<'a> {
+    /// In the clear or over TLS.
+    pub scheme: Scheme,
+    /// The host.
+    pub host: &'a HostName,
+    /// The port.
+    pub port: u16,
+    /// The method, as sent.
+    pub method: &'a str,
+    /// The path as sent, without query.
+    pub path: &'a str,
+}
+
+/// Why a request is refused, in the form the guest gets it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Denied {
+    /// `no_route`, `bad_path` or `git_upstream`.
+    pub error: &'static str,
+    /// For a person or an agent: what is missing, and how to ask.
+    pub message: String,
+    /// The rule that would allow it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub missing: Option<Missing>,
+}
+
+/// A rule that is not there, in the manifest's own keys.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Missing {
+    /// Its host.
+    pub host: String,
+    /// Its port, where it is not the scheme's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// `http` where it is not https.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scheme: Option<&'static str>,
+    /// Its methods.
+    pub methods: Vec<String>,
+    /// Its path globs.
+    pub paths: Vec<String>,
+}
+
+/// The routes, ready to be matched.
+#[derive(Debug, Clone)]
+pub struct Matcher {
+    rules: Vec<Rule>,
+    git_upstreams: Vec<GitUpstream>,
+}
+
+#[derive(Debug, Clone)]
+struct Rule {
+    host: HostPattern,
+    port: u16,
+    scheme: Scheme,
+    /// None: any but `CONNECT` and `TRACE`.
+    methods: Option<Vec<String>>,
+    paths: GlobSet,
+}
+
+impl Matcher {
+    /// Prepares the routes of a policy.
+    pub fn new(policy: &RoutesPolicy) -> Result<Self, MatcherError> {
+        if policy.version != 1 {
+            return Err(MatcherError::Version(policy.version));
+        }
+        let rules = policy.routes.iter().enumerate().map(|(index, route)| {
+            Rule::new(route).map_err(|reason| MatcherError::Route { index, host: route.host.to_string(), reason })
+        });
+        Ok(Self { rules: rules.collect::<Result<_, _>>()?, git_upstreams: policy.git_upstreams.clone() })
+    }
+
+    /// Rules for a bottle without routes: these hosts over https, any method and path.
+    pub fn for_hosts(hosts: &[HostPattern], git_upstreams: &[GitUpstream]) -> Result<Self, MatcherError> {
+        let paths = globs(&["/**".to_owned()]).map_err(|reason| MatcherError::Route {
+            index: 0,
+            host: "*".to_owned(),
+            reason,
+        })?;
+        let rules = hosts.iter().map(|host| Rule {
+            host: host.clone(),
+            port: 443,
+            scheme: Scheme::Https,
+            methods: None,
+            paths: paths.clone(),
+        });
+        Ok(Self { rules: rules.collect(), git_upstreams: git_upstreams.to_vec() })
+    }
+
+    /// Whether some route is about this host at this port.
+    pub fn knows(&self, scheme: Scheme, host: &HostName, port: u16) -> bool {
+        self.rules.iter().any(|rule| rule.scheme == scheme && rule.port == port && rule.host.matches(host))
+    }
+
+    /// The index of the first route that allows the request, or what is missing.
+    pub fn decide(&self, target: Target<'_>) -> Result<usize, Denied> {
+        let path = NormalPath::parse(target.path).map_err(|error| Denied {
+            error: "bad_path",
+            message: format!("the path of {} {} is refused: {error}", target.method, url(target)),
+            missing: None,
+        })?;
+        if let Some(upstream) = self.git_upstreams.iter().find(|upstream| is_git(upstream, target.host, &path)) {
+            return Err(Denied {
+                error: "git_upstream",
+                message: format!(
+                    "git over https to {}/{} would go round the gate: this repository is fetched and pushed through \
+                     git://git-gate:9418/, which git in the bottle does by itself for its https and ssh URLs",
+                    upstream.host, upstream.path
+                ),
+                missing: None,
+            });
+        }
+        let found = self.rules.iter().position(|rule| rule.allows(target, &path));
+        found.ok_or_else(|| no_route(target, &path))
+    }
+}
+
+impl Rule {
+    fn new(route: &Route) -> Result<Self, String> {
+        for method in &route.methods {
+            let token = !method.is_empty() && method.bytes().all(|b| b.is_ascii_uppercase() || b"-_".contains(&b));
+            if !token || matches!(method.as_str(), "CONNECT" | "TRACE") {
+                return Err(format!("`{method}` is not a method that can be allowed (upper case, such as GET)"));
+            }
+        }
+        if let Some(auth) = &route.auth {
+            let (header, _, _) = auth.injection().map_err(str::to_owned)?;
+            if !header.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b)) || header.is_empty() {
+                return Err(format!("`{header}` is not the name of a header"));
+            }
+        }
+        Ok(Self {
+            host: route.host.clone(),
+            port: route.port(),
+            scheme: route.scheme,
+            methods: Some(route.methods.clone()),
+            paths: globs(&route.paths)?,
+        })
+    }
+
+    fn allows(&self, target: Target<'_>, path: &NormalPath) -> bool {
+        self.scheme == target.scheme
+            && self.port == target.port
+            && self.host.matches(target.host)
+            && match &self.methods {
+                Some(methods) => methods.iter().any(|method| method == target.method),
+                None => !matches!(target.method, "CONNECT" | "TRACE"),
+            }
+            && self.paths.is_match(path.as_str())
+    }
+}
+
+fn globs(paths: &[String]) -> Result<GlobSet, String> {
+    let mut set = GlobSetBuilder::new();
+    for path in paths {
+        if !path.starts_with('/') {
+            return Err(format!("the path `{path}` does not begin with a slash"));
+        }
+        set.add(glob(path).map_err(|error| format!("the path `{path}`: {}", error.kind()))?);
+    }
+    set.build().map_err(|error| error.to_string())
+}
+
+fn glob(path: &str) -> Result<Glob, globset::Error> {
+    GlobBuilder::new(path).literal_separator(true).backslash_escape(true).build()
+}
+
+/// Whether this is a request of git's (or of git-lfs) to the repository. Forges don't tell `Team/App` from `team/app`.
+fn is_git(upstream: &GitUpstream, host: &HostName, path: &NormalPath) -> bool {
+    if upstream.host != *host {
+        return false;
+    }
+    let path = path.as_str().to_lowercase();
+    let repository = upstream.path.trim_matches('/').to_lowercase();
+    let Some(rest) = path.strip_prefix('/').and_then(|path| path.strip_prefix(repository.as_str())) else {
+        return false;
+    };
+    let rest = rest.strip_prefix(".git").unwrap_or(rest);
+    matches!(rest.trim_end_matches('/'), "/info/refs" | "/git-upload-pack" | "/git-receive-pack" | "/info/lfs")
+        || rest.starts_with("/info/lfs/")
+}
+
+fn url(target: Target<'_>) -> String {
+    let (scheme, own) = match target.scheme {
+        Scheme::Https => ("https", 443),
+        Scheme::Http => ("http", 80),
+    };
+    let port = if target.port == own { String::new() } else { format!(":{}", target.port) };
+    format!("{scheme}://{}{port}{}", target.host, target.path)
+}
+
+fn no_route(target: Target<'_>, path: &NormalPath) -> Denied {
+    let own = if target.scheme == Scheme::Https { 443 } else { 80 };
+    let missing = Missing {
+        host: target.host.to_string(),
+        port: (target.port != own).then_some(target.port),
+        scheme: (target.scheme == Scheme::Http).then_some("http"),
+        methods: vec![target.method.to_owned()],
+        paths: vec![globset::escape(path.as_str())],
+    };
+    let mut rule = format!("- {{ host: {}, ", missing.host);
+    if let Some(port) = missing.port {
+        rule.push_str(&format!("port: {port}, "));
+    }
+    if let Some(scheme) = missing.scheme {
+        rule.push_str(&format!("scheme: {scheme}, "));
+    }
+    // JSON's strings are YAML's, too.
+    let path = serde_json::Value::from(missing.paths[0].as_str());
+    rule.push_str(&format!("methods: [{}], paths: [{path}] }}", target.method));
+    Denied {
+        error: "no_route",
+        message: format!(
+            "no route allows {} {}: ask for it with the supervise tool request_route, or have this rule added under \
+             egress.routes in claude-bottle.yml: {rule}",
+            target.method,
+            url(target)
+        ),
+        missing: Some(missing),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROUTES: &str = r#"
+version: 1
+routes:
+  - { host: api.example.com, methods: [POST], paths: [/v1/messages, "/v1/*/files"], model: true }
+  - { host: api.example.com, methods: [GET, POST], paths: ["/v1/**"] }
+  - { host: "*.docs.example.org" }
+  - { host: plain.example.org, scheme: http }
+  - { host: odd.example.org, port: 8443 }
+git_upstreams:
+  - { host: docs.docs.example.org, path: team/app }
+"#;
+
+    fn decide(method: &str, text: &str) -> Result<usize, Denied> {
+        let policy: RoutesPolicy = crate::yaml::from_str(ROUTES).expect("a policy");
+        let matcher = Matcher::new(&policy).expect("routes");
+        let (scheme, rest) = text.split_once("://").expect("a URL");
+        let scheme = if scheme == "http" { Scheme::Http } else { Scheme::Https };
+        let (authority, path) = rest.split_at(rest.find('/').expect("a path"));
+        let own = if scheme == Scheme::Http { 80 } else { 443 };
+        let (host, port) = authority.split_once(':').map_or((authority, own), |(h, p)| (h, p.parse().expect("a port")));
+        let host = HostName::parse(host).expect("a host");
+        matcher.decide(Target { scheme, host: &host, port, method, path })
+    }
+
+    #[test]
+    fn the_first_route_that_matches_decides() {
+        for (method, url, route) in [
+            ("POST", "https://api.example.com/v1/messages", 0),
+            ("POST", "https://api.example.com/v1/a/files", 0),
+            ("POST", "https://api.example.com/v1/a/b/files", 1),
+            ("GET", "https://api.example.com/v1/messages", 1),
+            ("GET", "https://a.docs.example.org/", 2),
+            ("HEAD", "https://a.b.docs.example.org/x/y", 2),
+            ("GET", "http://plain.example.org/", 3),
+            ("GET", "https://odd.example.org:8443/", 4),
+            ("GET", "https://docs.docs.example.org/team/app/info/refsx", 2),
+            ("GET", "https://docs.docs.example.org/team/application/info/refs", 2),
+        ] {
+            assert_eq!(decide(method, url), Ok(route), "{method} {url}");
+        }
+    }
+
+    #[test]
+    fn what_no_route_names_is_denied() {
+        for (method, url, error) in [
+            ("PUT", "https://api.example.com/v1/messages", "no_route"),
+            ("get", "https://api.example.com/v1/messages", "no_route"),
+            ("POST", "https://api.example.com/v2/messages", "no_route"),
+            ("POST", "https://api.example.com/V1/messages", "no_route"),
+            ("POST", "http://api.example.com/v1/messages", "no_route"),
+            ("POST", "https://api.example.com:8443/v1/messages", "no_route"),
+            ("POST", "https://api.example.com/v1/../v1/messages", "bad_path"),
+            ("POST", "https://api.example.com/v2/..%2fv1/messages", "bad_path"),
+            ("GET", "https://docs.example.org/", "no_route"),
+            ("POST", "https://a.docs.example.org/", "no_route"),
+            ("GET", "https://plain.example.org/", "no_route"),
+            ("GET", "https://odd.example.org/", "no_route"),
+            ("GET", "https://example.com/", "no_route"),
+            ("GET", "https://docs.docs.example.org/team/app/info/refs", "git_upstream"),
+            ("GET", "https://docs.docs.example.org/Team/App.git/info/refs", "git_upstream"),
+            ("POST", "https://docs.docs.example.org/team/app/git-upload-pack", "git_upstream"),
+            ("POST", "https://docs.docs.example.org/team/app.git/git-receive-pack/", "git_upstream"),
+            ("POST", "https://docs.docs.example.org/team/app.git/git%2dreceive%2dpack", "git_upstream"),
+            ("POST", "https://docs.docs.example.org/team/app.git/info/lfs/objects/batch", "git_upstream"),
+        ] {
+            assert_eq!(decide(method, url).expect_err(url).error, error, "{method} {url}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_names_the_rule_and_the_way_to_ask() {
+        let denied = decide("GET", "https://example.com/a%20[b]").expect_err("no route");
+        insta::assert_snapshot!(denied.message, @r#"no route allows GET https://example.com/a%20[b]: ask for it with the supervise tool request_route, or have this rule added under egress.routes in claude-bottle.yml: - { host: example.com, methods: [GET], paths: ["/a [[]b[]]"] }"#);
+        let rule = denied.message.split(": - ").nth(1).expect("a rule");
+        let route: Route = crate::yaml::from_str(rule).expect("a route");
+        let policy = RoutesPolicy { version: 1, routes: vec![route], git_upstreams: vec![], replay: false };
+        let host = HostName::parse("example.com").expect("a host");
+        let target = Target { scheme: Scheme::Https, host: &host, port: 443, method: "GET", path: "/a%20[b]" };
+        assert_eq!(Matcher::new(&policy).expect("routes").decide(target), Ok(0));
+    }
+
+    #[test]
+    fn wrong_routes_are_refused_whole() {
+        for (route, reason) in [
+            ("{ host: a.example, methods: [get] }", "is not a method"),
+            ("{ host: a.example, methods: [CONNECT] }", "is not a method"),
+            ("{ host: a.example, paths: [v1] }", "does not begin with a slash"),
+            ("{ host: a.example, paths: ['/[a'] }", "the path `/[a`"),
+            ("{ host: a.example, auth: { header: x } }", "needs `auth.from`"),
+            ("{ host: a.example, auth: { header: 'a b', from: T } }", "not the name of a header"),
+        ] {
+            let policy = crate::yaml::from_str(&format!("version: 1\nroutes:\n  - {route}\n")).expect("a policy");
+            let error = Matcher::new(&policy).expect_err(route).to_string();
+            assert!(error.starts_with("route 1 (a.example): ") && error.contains(reason), "{error}");
+        }
+    }
+}

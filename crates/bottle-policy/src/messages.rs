@@ -1,0 +1,178 @@
+//! The Messages API as a replay speaks it: what a request asks, and a turn as a reply, whole or as an event stream.
+
+use serde_json::{Value, json};
+
+use crate::cassette::Turn;
+
+/// What a replay needs to know of a request's body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelRequest {
+    /// How many messages of role `assistant` it carries.
+    pub after: u32,
+    /// The model it asks for.
+    pub model: String,
+    /// Whether the reply is an event stream.
+    pub stream: bool,
+    /// The size of its body in bytes.
+    pub size: usize,
+}
+
+impl ModelRequest {
+    /// Reads a body; nothing where it is not JSON with `messages`.
+    pub fn parse(body: &[u8]) -> Option<Self> {
+        let value: Value = serde_json::from_slice(body).ok()?;
+        let messages = value.get("messages")?.as_array()?;
+        let after = messages.iter().filter(|message| message["role"] == "assistant").count();
+        Some(Self {
+            after: u32::try_from(after).ok()?,
+            model: value["model"].as_str().unwrap_or_default().to_owned(),
+            stream: value["stream"].as_bool().unwrap_or(false),
+            size: body.len(),
+        })
+    }
+}
+
+/// A reply, ready to be sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    /// HTTP status.
+    pub status: u16,
+    /// `text/event-stream` or `application/json`.
+    pub content_type: &'static str,
+    /// The body.
+    pub body: String,
+}
+
+/// The turn with this index as the answer to a request.
+pub fn reply(turn: &Turn, index: usize, request: &ModelRequest) -> Reply {
+    if let Some(status) = turn.error_status() {
+        return error(status, turn.text.as_deref().unwrap_or("recorded error"));
+    }
+    if request.stream {
+        Reply { status: 200, content_type: "text/event-stream; charset=utf-8", body: stream(turn, index, request) }
+    } else {
+        let mut message = head(turn, index, request);
+        message["content"] = turn.blocks(index).into();
+        message["stop_reason"] = turn.stop_reason().into();
+        message["usage"] = usage(turn, index, request);
+        Reply { status: 200, content_type: "application/json", body: message.to_string() }
+    }
+}
+
+/// The answer to `/v1/messages/count_tokens`: a guess from the size of the body.
+pub fn count_tokens(body: &[u8]) -> Reply {
+    let body = json!({ "input_tokens": guess(body.len()) }).to_string();
+    Reply { status: 200, content_type: "application/json", body }
+}
+
+/// An error as the API words it.
+pub fn error(status: u16, message: &str) -> Reply {
+    let kind = match status {
+        401 => "authentication_error",
+        403 => "permission_error",
+        404 => "not_found_error",
+        413 => "request_too_large",
+        429 => "rate_limit_error",
+        529 => "overloaded_error",
+        400..=499 => "invalid_request_error",
+        _ => "api_error",
+    };
+    let body = json!({ "type": "error", "error": { "type": kind, "message": message } }).to_string();
+    Reply { status, content_type: "application/json", body }
+}
+
+/// The status that an error event inside a stream stands for.
+pub fn status_of(kind: &str) -> u16 {
+    match kind {
+        "invalid_request_error" => 400,
+        "authentication_error" => 401,
+        "permission_error" => 403,
+        "not_found_error" => 404,
+        "request_too_large" => 413,
+        "rate_limit_error" => 429,
+        "overloaded_error" => 529,
+        _ => 500,
+    }
+}
+
+/// About four bytes a token.
+fn guess(bytes: usize) -> usize {
+    bytes / 4 + 1
+}
+
+fn head(turn: &Turn, index: usize, request: &ModelRequest) -> Value {
+    json!({
+        "id": format!("msg_bottle{index:04}"),
+        "type": "message",
+        "role": "assistant",
+        "model": turn.model.as_deref().unwrap_or(&request.model),
+        "content": [],
+        "stop_reason": null,
+        "stop_sequence": null,
+    })
+}
+
+fn usage(turn: &Turn, index: usize, request: &ModelRequest) -> Value {
+    turn.usage.clone().unwrap_or_else(|| {
+        let said: usize = turn.blocks(index).iter().map(|block| block.to_string().len()).sum();
+        json!({
+            "input_tokens": guess(request.size),
+            "cache_creation_input_tokens": 0,
+            "cache_read_input_tokens": 0,
+            "output_tokens": guess(said),
+        })
+    })
+}
+
+fn stream(turn: &Turn, index: usize, request: &ModelRequest) -> String {
+    let mut out = String::new();
+    let mut event = |data: Value| {
+        let name = data["type"].as_str().unwrap_or_default();
+        out.push_str(&format!("event: {name}\ndata: {data}\n\n"));
+    };
+    let usage = usage(turn, index, request);
+    let mut message = head(turn, index, request);
+    message["usage"] = usage.clone();
+    if message["usage"].is_object() {
+        message["usage"]["output_tokens"] = 1.into();
+    }
+    event(json!({ "type": "message_start", "message": message }));
+    for (position, block) in turn.blocks(index).into_iter().enumerate() {
+        let (start, deltas) = opened(block);
+        event(json!({ "type": "content_block_start", "index": position, "content_block": start }));
+        if position == 0 {
+            event(json!({ "type": "ping" }));
+        }
+        for delta in deltas {
+            event(json!({ "type": "content_block_delta", "index": position, "delta": delta }));
+        }
+        event(json!({ "type": "content_block_stop", "index": position }));
+    }
+    let delta = json!({ "stop_reason": turn.stop_reason(), "stop_sequence": null });
+    event(json!({ "type": "message_delta", "delta": delta, "usage": usage }));
+    event(json!({ "type": "message_stop" }));
+    out
+}
+
+/// A block as it begins in a stream, and what follows to fill it; a kind that is not known here comes whole.
+fn opened(mut block: Value) -> (Value, Vec<Value>) {
+    let mut deltas = vec![];
+    match block["type"].as_str() {
+        Some("text") => {
+            let text = std::mem::replace(&mut block["text"], "".into());
+            deltas.push(json!({ "type": "text_delta", "text": text }));
+        }
+        Some("thinking") => {
+            let text = std::mem::replace(&mut block["thinking"], "".into());
+            deltas.push(json!({ "type": "thinking_delta", "thinking": text }));
+            let signature = std::mem::replace(&mut block["signature"], "".into());
+            deltas.push(json!({ "type": "signature_delta", "signature": signature }));
+        }
+        Some("tool_use" | "server_tool_use") => {
+            let input = std::mem::replace(&mut block["input"], json!({}));
+            deltas.push(json!({ "type": "input_json_delta", "partial_json": input.to_string() }));
+        }
+        _ => {}
+    }
+    (block, deltas)
+}
