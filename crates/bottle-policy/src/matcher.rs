@@ -117,14 +117,16 @@ impl Matcher {
     }
 
     /// The index of the first route that allows the request, or what is missing.
-    pub fn decide(&self, target: Target<'_>) -> Result<usize, Denied> {
-        let path = NormalPath::parse(target.path).map_err(|error| Denied {
-            error: "bad_path",
-            message: format!("the path of {} {} is refused: {error}", target.method, url(target)),
-            missing: None,
+    pub fn decide(&self, target: Target<'_>) -> Result<usize, Box<Denied>> {
+        let path = NormalPath::parse(target.path).map_err(|error| {
+            Box::new(Denied {
+                error: "bad_path",
+                message: format!("the path of {} {} is refused: {error}", target.method, url(target)),
+                missing: None,
+            })
         })?;
         if let Some(upstream) = self.git_upstreams.iter().find(|upstream| is_git(upstream, target.host, &path)) {
-            return Err(Denied {
+            return Err(Box::new(Denied {
                 error: "git_upstream",
                 message: format!(
                     "git over https to {}/{} would go round the gate: this repository is fetched and pushed through \
@@ -132,10 +134,10 @@ impl Matcher {
                     upstream.host, upstream.path
                 ),
                 missing: None,
-            });
+            }));
         }
         let found = self.rules.iter().position(|rule| rule.allows(target, &path));
-        found.ok_or_else(|| no_route(target, &path))
+        found.ok_or_else(|| Box::new(no_route(target, &path)))
     }
 }
 
@@ -260,7 +262,7 @@ git_upstreams:
   - { host: docs.docs.example.org, path: team/app }
 "#;
 
-    fn decide(method: &str, text: &str) -> Result<usize, Denied> {
+    fn decide(method: &str, text: &str) -> Result<usize, Box<Denied>> {
         let policy: RoutesPolicy = crate::yaml::from_str(ROUTES).expect("a policy");
         let matcher = Matcher::new(&policy).expect("routes");
         let (scheme, rest) = text.split_once("://").expect("a URL");
