@@ -1,6 +1,85 @@
 # shellcheck shell=bash
 # The demo itself: the main job on the shipped sample. scripts/demo has made everything that it needs.
+#
+# The upstream is a real sshd in a container of its own, reached at the engine's bridge address; it goes at the end.
+
+# Starts the upstream with the public key $1 and says where it is: sets UPSTREAM (the container), ADDRESS, PORT, HOST_KEY.
+start_upstream() {
+  local key=$1 wait
+  ADDRESS=$(docker network inspect bridge --format '{{(index .IPAM.Config 0).Gateway}}')
+  [ -n "$ADDRESS" ] || ADDRESS=$(docker network inspect bridge --format '{{(index .IPAM.Config 0).Subnet}}' | sed 's|0/.*|1|')
+  UPSTREAM=$(docker run --detach --label io.claude-bottle.demo=1 --publish "$ADDRESS::22" \
+    --env "AUTHORIZED_KEYS=$(cat "$key")" "$(image_tag upstream)")
+  PORT=$(docker port "$UPSTREAM" 22/tcp | head -n 1 | sed 's/.*://')
+  for wait in $(seq 100); do
+    if docker logs "$UPSTREAM" 2>&1 | grep -q 'Server listening'; then break; fi
+    [ "$wait" -lt 100 ] || die "the upstream's sshd did not start" "docker logs $UPSTREAM"
+    sleep 0.05
+  done
+  HOST_KEY=$(docker exec "$UPSTREAM" cut -d ' ' -f 1,2 /etc/ssh/keys/ssh_host_ed25519_key.pub)
+}
+
+# git at the upstream, on the sample's repository.
+at_upstream() {
+  docker exec --user git "$UPSTREAM" git --git-dir /srv/git/app.git "$@"
+}
+
+# Makes the sample's repository in the directory $1, with the upstream's address in its manifest, and pushes it.
+make_sample() {
+  local dir=$1 identity=$2
+  cp -R "$ROOT/examples/sample" "$dir"
+  sed -e "s|@PORT@|$PORT|" -e "s|@IDENTITY@|$identity|" -e "s|@HOST_KEY@|$HOST_KEY|" -e "s|@ADDRESS@|$ADDRESS|" \
+    "$dir/claude-bottle.yml.in" >"$dir/claude-bottle.yml"
+  rm "$dir/claude-bottle.yml.in"
+  docker exec --user git "$UPSTREAM" git init --quiet --bare --initial-branch main /srv/git/app.git
+  (
+    cd "$dir"
+    export GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_GLOBAL=/dev/null
+    export GIT_AUTHOR_NAME=Sample GIT_AUTHOR_EMAIL=sample@bottle.test GIT_COMMITTER_NAME=Sample GIT_COMMITTER_EMAIL=sample@bottle.test
+    export GIT_SSH_COMMAND="ssh -F /dev/null -i '$identity' -o IdentitiesOnly=yes -o BatchMode=yes -o UserKnownHostsFile='$dir.known' -o StrictHostKeyChecking=yes"
+    printf '[%s]:%s %s\n' "$ADDRESS" "$PORT" "$HOST_KEY" >"$dir.known"
+    git init --quiet --initial-branch main
+    git add --all
+    git commit --quiet -m "Count words"
+    git remote add origin "ssh://git@$ADDRESS:$PORT/srv/git/app.git"
+    git push --quiet origin main
+    git fetch --quiet origin
+    git remote set-head origin main
+  )
+}
+
+# What the upstream must have afterwards: main as it was, and the clean branch with one commit more.
+check_upstream() {
+  local main=$1 refs branch
+  refs=$(at_upstream for-each-ref --format '%(refname)')
+  branch=$(grep '^refs/heads/bottle/' <<<"$refs") || die "the upstream has no branch below bottle/"
+  [ "$refs" = "$(printf '%s\nrefs/heads/main' "$branch")" ] || die "the upstream has other refs than the one branch and main: $refs"
+  [ "$(at_upstream rev-parse main)" = "$main" ] || die "the upstream's main has moved"
+  [ "$(at_upstream rev-parse "$branch^")" = "$main" ] || die "$branch is not one commit on main"
+  [ "$(at_upstream diff-tree --no-commit-id --name-only -r "$branch")" = textstats.py ] ||
+    die "$branch changes other files than textstats.py"
+  say "upstream: $(at_upstream log -1 --format="%h on ${branch#refs/heads/}: %s" "$branch")"
+}
 
 run_demo() {
-  die "the demo's sample is not there yet"
+  local dir main code=0
+  need_command ssh-keygen openssh-client
+  dir=$CACHE/scratch.$$/demo
+  mkdir -p "$dir"
+  # The run record stays; the sample, its upstream and its keys go, however this ends.
+  trap 'docker rm --force --volumes "${UPSTREAM:-none}" >/dev/null 2>&1; rm -rf "$CACHE/scratch.$$"' EXIT
+  step "the sample's upstream: a real sshd, with a fresh host key"
+  ssh-keygen -q -t ed25519 -N '' -C demo -f "$dir/id"
+  start_upstream "$dir/id.pub"
+  make_sample "$dir/app" "$dir/id"
+  main=$(git -C "$dir/app" rev-parse HEAD)
+  step "the run: $ROOT/examples/issue-labeled.json, the model answered by $ROOT/examples/cassette.yml"
+  "$RUNNER" run --event "$ROOT/examples/issue-labeled.json" --cwd "$dir/app" --backend docker \
+    --replay "$ROOT/examples/cassette.yml" 2> >(tee "$dir/said" >&2) || code=$?
+  wait
+  [ "$code" = 0 ] || die "the run ended with $code"
+  check_upstream "$main"
+  record=$(sed -n 's/^run record: //p' "$dir/said")
+  say "look first at $record/summary.md, then at transcript.jsonl, egress.jsonl and gate.jsonl beside it"
+  printf 'run record: %s\n' "$record"
 }

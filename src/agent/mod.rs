@@ -1,0 +1,178 @@
+//! Running Claude Code in a bottle: start it, read its event stream, keep its limits, say how it ended.
+//!
+//! Map: `stream` (lines to [`stream::Event`]). What counts as success is decided here alone: exit 0, a `result` event
+//! of subtype `success`, no error flag, and at least one turn. Its output is data, never instructions to the runner.
+
+mod stream;
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use bottle_plan::plan::BottlePlan;
+use bottle_policy::units::Seconds;
+
+use crate::backend::{Bottle, Exec, Output};
+use crate::exit::{Code, Failure};
+use crate::provision::GuestEnv;
+use crate::report::{Case, Events, RunEvent, Suite};
+use crate::state::Record;
+
+use stream::{Event, Lines, Usage};
+
+/// How the agent ended.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct AgentOutcome {
+    /// What went wrong, with the exit code it leads to; none: it did what it set out to do.
+    pub(crate) failure: Option<(Code, String)>,
+    pub(crate) session_id: Option<String>,
+    pub(crate) turns: Option<u64>,
+    pub(crate) cost_usd: Option<f64>,
+    /// The agent's last words.
+    pub(crate) result: Option<String>,
+}
+
+/// Where the manifest gives no time limit: a job of the forges' hosted runners ends after six hours in any case.
+const TIME_LIMIT: Seconds = Seconds(6 * 3600);
+/// After a SIGTERM, how long until SIGKILL.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Runs the agent to its end, or to a limit.
+pub(crate) async fn run(
+    bottle: &dyn Bottle,
+    plan: &BottlePlan,
+    env: &GuestEnv,
+    record: &Record,
+    events: &Events,
+) -> Result<AgentOutcome, Failure> {
+    let started = Instant::now();
+    let mut transcript = record.lines("transcript.jsonl")?;
+    let mut exec = Exec::guest(plan.command.clone()).in_dir(&plan.guest.workdir);
+    exec.env.clone_from(&env.0);
+    let lost = |error: &dyn std::fmt::Display| {
+        Failure::machine(format_args!("lost the agent: {error}")).hint("compose.log in the run record says more")
+    };
+    let mut running = bottle.exec(exec).await.map_err(|error| lost(&error))?;
+    let mut lines = Lines::default();
+    let mut complaints = String::new();
+    let mut watch = Watch::new(plan);
+    let mut outcome = AgentOutcome::default();
+    let mut result = None;
+    let time_limit = plan.limits.time.unwrap_or(TIME_LIMIT);
+    let deadline = started + Duration::from(time_limit);
+    let mut stopping: Option<Instant> = None;
+    loop {
+        let until = stopping.map_or(deadline, |since| since + GRACE);
+        let output = match tokio::time::timeout_at(until.into(), running.output.recv()).await {
+            Ok(Some(output)) => output,
+            Ok(None) => break,
+            Err(_) if stopping.is_none() => {
+                outcome.failure = Some((Code::Limit, format!("the time limit of {time_limit} was reached")));
+                bottle.signal("TERM").await.map_err(|error| lost(&error))?;
+                stopping = Some(Instant::now());
+                continue;
+            }
+            Err(_) => {
+                bottle.signal("KILL").await.map_err(|error| lost(&error))?;
+                break;
+            }
+        };
+        match output {
+            Output::Stderr(bytes) => {
+                complaints.push_str(&String::from_utf8_lossy(&bytes));
+                // The end is what matters of a long complaint.
+                if complaints.len() > 64 << 10 {
+                    complaints = complaints.chars().skip(complaints.chars().count() / 2).collect();
+                }
+            }
+            Output::Stdout(bytes) => {
+                for line in lines.push(&bytes) {
+                    transcript.push(&line)?;
+                    for event in stream::parse(&line) {
+                        match event {
+                            Event::Session { id } => outcome.session_id = Some(id),
+                            Event::Said(text) => events.emit(RunEvent::Said { text }),
+                            Event::Tool { name, input } => events.emit(RunEvent::Tool { name, input }),
+                            Event::Usage { message, usage } => watch.count(message, usage),
+                            Event::Result(ended) => result = Some(ended),
+                        }
+                    }
+                }
+                if stopping.is_none()
+                    && let Some(reached) = watch.reached()
+                {
+                    outcome.failure = Some((Code::Limit, reached));
+                    bottle.signal("TERM").await.map_err(|error| lost(&error))?;
+                    stopping = Some(Instant::now());
+                }
+            }
+        }
+    }
+    let code = match tokio::time::timeout(GRACE, running.code).await {
+        Ok(Ok(code)) => code.map_err(|error| lost(&error))?,
+        _ => -1,
+    };
+    if let Some(ended) = result {
+        outcome.turns = ended.turns;
+        outcome.cost_usd = ended.cost_usd;
+        outcome.session_id = ended.session_id.clone().or(outcome.session_id);
+        outcome.result.clone_from(&ended.text);
+        outcome.failure = outcome.failure.or_else(|| judge(code, &ended));
+    }
+    if outcome.turns.is_none() && outcome.failure.is_none() {
+        let why = complaints.trim();
+        let why = if why.is_empty() { "it printed no result" } else { why };
+        outcome.failure = Some((Code::Task, format!("the agent ended with {code} without a result: {why}")));
+    }
+    events.case(Case {
+        suite: Suite::Agent,
+        name: plan.agent.name.to_string(),
+        duration: started.elapsed(),
+        failure: outcome.failure.as_ref().map(|(_, why)| why.clone()),
+        output: outcome.result.clone().unwrap_or_default(),
+    });
+    Ok(outcome)
+}
+
+/// What is wrong with a result, if anything: an API error can come with exit code 0 or subtype `success`.
+fn judge(code: i64, ended: &stream::Ended) -> Option<(Code, String)> {
+    let said = ended.text.as_deref().unwrap_or_default().trim();
+    match ended.subtype.as_str() {
+        "error_max_turns" => return Some((Code::Limit, "the limit of turns was reached".to_owned())),
+        "error_max_budget_usd" => return Some((Code::Limit, "the cost limit was reached".to_owned())),
+        "success" => {}
+        other => return Some((Code::Task, format!("the agent ended with `{other}`: {said}"))),
+    }
+    if ended.is_error {
+        return Some((Code::Task, format!("the agent ended on an error: {said}")));
+    }
+    if code != 0 {
+        return Some((Code::Task, format!("the agent ended with exit code {code}: {said}")));
+    }
+    if ended.turns == Some(0) {
+        return Some((Code::Task, "the agent did nothing: no turn at all".to_owned()));
+    }
+    None
+}
+
+/// Tokens so far, by message: a message's usage comes again with each of its blocks.
+struct Watch {
+    limit: Option<u64>,
+    messages: HashMap<String, Usage>,
+}
+
+impl Watch {
+    fn new(plan: &BottlePlan) -> Self {
+        Self { limit: plan.limits.tokens, messages: HashMap::new() }
+    }
+
+    fn count(&mut self, message: String, usage: Usage) {
+        let seen = self.messages.entry(message).or_default();
+        *seen = Usage { input: seen.input.max(usage.input), output: seen.output.max(usage.output) };
+    }
+
+    fn reached(&self) -> Option<String> {
+        let limit = self.limit?;
+        let used: u64 = self.messages.values().map(|usage| usage.input + usage.output).sum();
+        (used > limit).then(|| format!("the limit of {limit} tokens was reached ({used} used)"))
+    }
+}

@@ -1,0 +1,95 @@
+//! `docker compose` on the rendered file: up, logs, down.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::backend::BottleError;
+use crate::exit::Failure;
+use crate::process::{Ended, ProcessError, Program};
+use crate::secrets::Secrets;
+
+/// One Compose project.
+#[derive(Debug, Clone)]
+pub(crate) struct Project {
+    pub(crate) name: String,
+    pub(crate) file: PathBuf,
+}
+
+impl Project {
+    fn compose(&self, args: &[&str]) -> Program {
+        let mut argv: Vec<OsString> =
+            ["docker", "compose", "--ansi", "never", "--progress", "plain", "-p"].map(Into::into).to_vec();
+        argv.push((&self.name).into());
+        argv.push("-f".into());
+        argv.push((&self.file).into());
+        argv.extend(args.iter().map(Into::into));
+        let mut program = Program::new(argv);
+        // The plan decides; nothing of the caller's Compose settings does.
+        program.without = vec!["COMPOSE_FILE", "COMPOSE_PROJECT_NAME", "COMPOSE_PROFILES", "COMPOSE_ENV_FILES"];
+        program.env = vec![("COMPOSE_DISABLE_ENV_FILE".to_owned(), "1".into())];
+        program
+    }
+
+    /// Creates and starts everything, and waits until it runs.
+    pub(crate) async fn up(&self, secrets: &Secrets) -> Result<(), Failure> {
+        let mut program =
+            self.compose(&["up", "-d", "--wait", "--no-build", "--pull", "never"]).limit(Duration::from_secs(120));
+        program.env.extend(secrets.compose_environment());
+        let ended = program.run().await.map_err(|error| match &error {
+            ProcessError::Start { .. } => Failure::machine(&error)
+                .hint("install the docker command with Compose v2, or see `bottle-runner doctor`"),
+            ProcessError::Slow { .. } => Failure::machine(&error)
+                .hint("look at the engine's log; `bottle-runner cleanup` removes what was started"),
+        })?;
+        if ended.code == 0 {
+            return Ok(());
+        }
+        let said = secrets.mask(&last_words(&ended));
+        let hint = if said.contains("is not a docker command")
+            || said.contains("unknown shorthand flag")
+            || said.contains("unknown flag")
+        {
+            "install Compose v2 (`docker compose version` must answer); see `bottle-runner doctor`"
+        } else {
+            "the rendered docker-compose.yml is in the run record; compose.log says what the containers printed"
+        };
+        Err(Failure::machine(format_args!("docker compose up failed: {said}")).hint(hint))
+    }
+
+    /// What all containers printed, with times.
+    pub(crate) async fn logs(&self) -> Result<Vec<u8>, BottleError> {
+        let doing = "failed to collect the containers' logs";
+        let ended = self
+            .compose(&["logs", "--no-color", "--timestamps"])
+            .run()
+            .await
+            .map_err(|error| BottleError::new(doing, error))?;
+        if ended.code != 0 {
+            return Err(BottleError::new(doing, ended.complaint()));
+        }
+        Ok(ended.stdout)
+    }
+
+    /// Removes containers, networks and volumes.
+    pub(crate) async fn down(&self) -> Result<(), BottleError> {
+        let doing = "failed to remove the containers";
+        let ended = self
+            .compose(&["down", "-v", "--remove-orphans", "--timeout", "3"])
+            .limit(Duration::from_secs(60))
+            .run()
+            .await
+            .map_err(|error| BottleError::new(doing, error))?;
+        if ended.code != 0 {
+            return Err(BottleError::new(doing, last_words(&ended)));
+        }
+        Ok(())
+    }
+}
+
+/// The end of what Compose complained about.
+fn last_words(ended: &Ended) -> String {
+    let complaint = ended.complaint();
+    let lines: Vec<&str> = complaint.lines().filter(|line| !line.trim().is_empty()).collect();
+    lines[lines.len().saturating_sub(3)..].join("; ")
+}

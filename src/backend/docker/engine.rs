@@ -1,0 +1,69 @@
+//! The connection to the engine, and its errors in words.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use bollard::Docker;
+use bollard::errors::Error;
+use bollard::query_parameters::ListNetworksOptionsBuilder;
+
+use crate::exit::Failure;
+
+/// Connects as the docker command would (`DOCKER_HOST`, else the standard socket) and checks that the engine answers.
+pub(crate) async fn connect() -> Result<Docker, Failure> {
+    let down = |error: &Error| {
+        Failure::machine(format_args!("no Docker engine answers: {}", explain(error)))
+            .hint("start it (`systemctl start docker`), or see `bottle-runner doctor` for other backends")
+    };
+    let docker = Docker::connect_with_defaults().map_err(|error| down(&error))?;
+    match tokio::time::timeout(Duration::from_secs(10), docker.ping()).await {
+        Ok(Ok(_)) => Ok(docker),
+        Ok(Err(error)) => Err(down(&error)),
+        Err(_) => Err(Failure::machine("the Docker engine does not answer within 10 s")
+            .hint("look at its log (`journalctl -u docker`) and restart it")),
+    }
+}
+
+/// The engine's own words, without the library's around them.
+pub(crate) fn explain(error: &Error) -> String {
+    match error {
+        Error::DockerResponseServerError { message, .. } => message.trim().to_owned(),
+        other => {
+            let mut text = other.to_string();
+            let mut source = std::error::Error::source(other);
+            while let Some(cause) = source {
+                let cause_text = cause.to_string();
+                if !text.contains(&cause_text) {
+                    text = format!("{text}: {cause_text}");
+                }
+                source = cause.source();
+            }
+            text
+        }
+    }
+}
+
+/// The HTTP status of the engine's answer.
+pub(crate) fn status(error: &Error) -> Option<u16> {
+    match error {
+        Error::DockerResponseServerError { status_code, .. } => Some(*status_code),
+        _ => None,
+    }
+}
+
+/// The host's addresses on the engine's networks: every bridge's gateway is the host itself.
+pub(crate) async fn gateways(docker: &Docker, _project: &str) -> Vec<IpAddr> {
+    let options = ListNetworksOptionsBuilder::default().build();
+    let networks = docker.list_networks(Some(options)).await.unwrap_or_default();
+    let mut addresses: Vec<IpAddr> = networks
+        .into_iter()
+        .filter_map(|network| network.ipam)
+        .filter_map(|ipam| ipam.config)
+        .flatten()
+        .filter_map(|config| config.gateway)
+        .filter_map(|gateway| gateway.split('/').next().and_then(|address| address.parse().ok()))
+        .collect();
+    addresses.sort();
+    addresses.dedup();
+    addresses
+}

@@ -1,0 +1,110 @@
+//! The images of a plan, and the tools volume that brings Claude and the link into foreign images.
+
+use std::collections::HashMap;
+
+use bollard::Docker;
+use bollard::errors::Error;
+use bollard::models::{ContainerCreateBody, HostConfig, VolumeCreateRequest};
+use bollard::query_parameters::{
+    CreateContainerOptions, CreateImageOptionsBuilder, RemoveContainerOptionsBuilder, RemoveVolumeOptions,
+};
+use bottle_plan::plan::BottlePlan;
+use futures_util::TryStreamExt as _;
+
+use super::engine::{explain, status};
+use crate::exit::Failure;
+
+/// Hears what takes long.
+pub(crate) trait Progress: Send + Sync {
+    /// One line a person may like to see.
+    fn say(&self, line: &str);
+}
+
+/// The label that ties a tools volume to the image that filled it.
+const TOOLS_LABEL: &str = "io.claude-bottle.tools-from";
+
+/// Makes sure that every image is there, pulling what is not, and that the tools volume is filled.
+pub(super) async fn ensure(docker: &Docker, plan: &BottlePlan, progress: &dyn Progress) -> Result<(), Failure> {
+    let (guest, sidecars) =
+        tokio::join!(image(docker, &plan.images.guest, progress), image(docker, &plan.images.sidecars, progress));
+    guest?;
+    sidecars?;
+    if let Some(volume) = &plan.names.tools_volume {
+        let tools = image(docker, &plan.images.tools, progress).await?;
+        tools_volume(docker, volume, &plan.images.tools, &tools, progress).await?;
+    }
+    Ok(())
+}
+
+/// The id of an image, pulled if need be.
+async fn image(docker: &Docker, name: &str, progress: &dyn Progress) -> Result<String, Failure> {
+    match docker.inspect_image(name).await {
+        Ok(found) => return Ok(found.id.unwrap_or_default()),
+        Err(error) if status(&error) == Some(404) => {}
+        Err(error) => {
+            return Err(Failure::machine(format_args!("failed to look for the image {name}: {}", explain(&error))));
+        }
+    }
+    progress.say(&format!("pulling {name}"));
+    let missing = |error: &Error| {
+        Failure::machine(format_args!("the image {name} is not here and can't be pulled: {}", explain(error)))
+            .hint("build it with `./scripts/images`, or name another `image:` in claude-bottle.yml")
+    };
+    let options = CreateImageOptionsBuilder::default().from_image(name).build();
+    docker
+        .create_image(Some(options), None, None)
+        .try_for_each(|_| async { Ok(()) })
+        .await
+        .map_err(|error| missing(&error))?;
+    let found = docker.inspect_image(name).await.map_err(|error| missing(&error))?;
+    Ok(found.id.unwrap_or_default())
+}
+
+/// Makes or renews the volume: the engine copies what the tools image has at the mount point into a new, empty volume.
+async fn tools_volume(
+    docker: &Docker,
+    volume: &str,
+    image: &str,
+    image_id: &str,
+    progress: &dyn Progress,
+) -> Result<(), Failure> {
+    let failed = |error: Error| {
+        Failure::machine(format_args!("failed to make the tools volume {volume}: {}", explain(&error)))
+            .hint("end the runs that use it (`bottle-runner ps`), then try again")
+    };
+    match docker.inspect_volume(volume).await {
+        Ok(found) if found.labels.get(TOOLS_LABEL).is_some_and(|from| from == image_id) => return Ok(()),
+        Ok(_) => docker.remove_volume(volume, None::<RemoveVolumeOptions>).await.map_err(failed)?,
+        Err(error) if status(&error) == Some(404) => {}
+        Err(error) => return Err(failed(error)),
+    }
+    progress.say(&format!("filling the tools volume {volume} from {image} (once for each version)"));
+    let labels = HashMap::from([(TOOLS_LABEL.to_owned(), image_id.to_owned())]);
+    let request =
+        VolumeCreateRequest { name: Some(volume.to_owned()), labels: Some(labels), ..VolumeCreateRequest::default() };
+    docker.create_volume(request).await.map_err(failed)?;
+    let filled = fill(docker, volume, image).await;
+    if filled.is_err() {
+        // A half-filled volume would look whole to the next run.
+        docker.remove_volume(volume, None::<RemoveVolumeOptions>).await.map_err(failed)?;
+    }
+    filled.map_err(failed)
+}
+
+async fn fill(docker: &Docker, volume: &str, image: &str) -> Result<(), Error> {
+    let body = ContainerCreateBody {
+        image: Some(image.to_owned()),
+        entrypoint: Some(vec!["true".to_owned()]),
+        host_config: Some(HostConfig {
+            binds: Some(vec![format!("{volume}:{}", bottle_plan::plan::TOOLS_DIR)]),
+            network_mode: Some("none".to_owned()),
+            ..HostConfig::default()
+        }),
+        ..ContainerCreateBody::default()
+    };
+    let container = docker.create_container(None::<CreateContainerOptions>, body).await?.id;
+    let started = docker.start_container(&container, None::<bollard::query_parameters::StartContainerOptions>).await;
+    let remove = RemoveContainerOptionsBuilder::default().force(true).build();
+    docker.remove_container(&container, Some(remove)).await?;
+    started
+}

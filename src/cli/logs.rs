@@ -1,0 +1,30 @@
+//! `bottle-runner logs`: what a run's containers printed.
+
+use super::{Context, print};
+use crate::exit::{Code, Failure};
+
+/// Print a run's logs.
+#[derive(Debug, clap::Args)]
+pub(crate) struct LogsArgs {
+    /// The run's slug, as `ps --all` shows it.
+    slug: String,
+    /// What went through the outgoing doors instead: a line a request.
+    #[arg(long)]
+    egress: bool,
+}
+
+pub(super) fn main(args: &LogsArgs, context: &Context) -> Result<Code, Failure> {
+    let root = context
+        .environment
+        .state_root()
+        .ok_or_else(|| Failure::machine("HOME is not set").hint("set BOTTLE_STATE_DIR"))?;
+    if args.slug.contains(['/', '\\']) || args.slug.starts_with('.') {
+        return Err(Failure::input(format_args!("`{}` is not the name of a run", args.slug)));
+    }
+    let path = root.join(&args.slug).join(if args.egress { "egress.jsonl" } else { "compose.log" });
+    let bytes = std::fs::read(&path).map_err(|error| {
+        Failure::input(format_args!("failed to read {}: {error}", path.display()))
+            .hint("`bottle-runner ps --all` lists the runs; logs are there once a run has ended")
+    })?;
+    print(&String::from_utf8_lossy(&bytes))
+}

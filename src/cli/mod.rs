@@ -1,0 +1,170 @@
+//! The command line: what was typed, one file a subcommand, and how a failure is shown.
+
+pub(crate) mod cleanup;
+mod logs;
+mod machine;
+mod plan;
+mod ps;
+mod run;
+mod task;
+
+use std::io::Write as _;
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+
+use crate::exit::{Code, Failure};
+use crate::facts::Environment;
+use crate::report::Style;
+
+/// Runs Claude Code on a task inside a sealed bottle: no credential, no network, four doors.
+///
+/// The result is a branch that a scanner has passed, on the upstream, and a run record with everything that happened.
+#[derive(Debug, Parser)]
+#[command(name = "bottle-runner", version, max_term_width = 110, after_help = after_help())]
+struct Args {
+    /// Colours: also off where NO_COLOR is set or stderr is no terminal.
+    #[arg(long, global = true)]
+    no_color: bool,
+    /// Short for `run --dry-run`.
+    #[arg(long)]
+    dry_run: bool,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Do a task in a bottle, from the event to the pushed branch.
+    Run(run::RunArgs),
+    /// Print what a run would do, and stop; needs no engine.
+    Plan(plan::PlanArgs),
+    /// List the runs that are going on, and the last ones.
+    Ps(ps::PsArgs),
+    /// Print a run's logs.
+    Logs(logs::LogsArgs),
+    /// Remove what dead runs have left; never touches a live one.
+    Cleanup(cleanup::CleanupArgs),
+    /// Say what this machine can do, and how to get what is missing.
+    Doctor,
+    /// Print the JSON Schema of claude-bottle.yml.
+    Schema,
+    /// Print a completion script for a shell.
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+    /// Print the man page.
+    Man,
+}
+
+/// What every subcommand is given.
+pub(crate) struct Context {
+    pub(crate) environment: Environment,
+    pub(crate) style: Style,
+}
+
+fn after_help() -> String {
+    let codes: Vec<String> =
+        Code::ALL.iter().map(|(code, meaning)| format!("  {:>3}  {meaning}", *code as u8)).collect();
+    format!("Exit codes:\n{}", codes.join("\n"))
+}
+
+/// Runs the command that was typed.
+pub(crate) fn main() -> Code {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => {
+            // clap's own text says what was wrong and where the help is.
+            let _ = error.print();
+            return if error.use_stderr() { Code::Input } else { Code::Done };
+        }
+    };
+    let environment = Environment::read();
+    let style = Style::new(args.no_color || environment.get("NO_COLOR").is_some());
+    let filter =
+        tracing_subscriber::EnvFilter::try_new(environment.get("BOTTLE_LOG").unwrap_or("warn")).unwrap_or_default();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(false)
+        .with_target(false)
+        .without_time()
+        .with_writer(std::io::stderr)
+        .init();
+    let in_actions = environment.get("GITHUB_ACTIONS").is_some();
+    let context = Context { environment, style };
+    let command = match args.command {
+        Some(Command::Run(mut run)) => {
+            run.dry_run |= args.dry_run;
+            Command::Run(run)
+        }
+        Some(command) => command,
+        None if args.dry_run => Command::Run(run::RunArgs { dry_run: true, ..run::RunArgs::default() }),
+        None => {
+            let _ = Args::command().print_help();
+            return Code::Input;
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return show(&Failure::machine(format_args!("failed to start: {error}")), style, in_actions),
+    };
+    let result = runtime.block_on(dispatch(command, context));
+    // A read of a stuck engine must not keep a finished command.
+    runtime.shutdown_background();
+    match result {
+        Ok(code) => code,
+        Err(failure) => show(&failure, style, in_actions),
+    }
+}
+
+async fn dispatch(command: Command, context: Context) -> Result<Code, Failure> {
+    match command {
+        Command::Run(args) => run::main(args, context).await,
+        Command::Plan(args) => plan::main(args, &context).await,
+        Command::Ps(args) => ps::main(&args, &context),
+        Command::Logs(args) => logs::main(&args, &context),
+        Command::Cleanup(args) => cleanup::main(&args, &context).await,
+        Command::Doctor => machine::doctor(&context).await,
+        Command::Schema => {
+            print(&serde_json::to_string_pretty(&bottle_plan::manifest::schema()).map_err(Failure::machine)?)
+        }
+        Command::Completions { shell } => {
+            let mut script = vec![];
+            clap_complete::generate(shell, &mut Args::command(), "bottle-runner", &mut script);
+            print(&String::from_utf8_lossy(&script))
+        }
+        Command::Man => {
+            let mut page = vec![];
+            clap_mangen::Man::new(Args::command()).render(&mut page).map_err(Failure::machine)?;
+            print(&String::from_utf8_lossy(&page))
+        }
+    }
+}
+
+/// Prints a result on stdout; a reader that went away is no error.
+pub(crate) fn print(text: &str) -> Result<Code, Failure> {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes());
+    if !text.ends_with('\n') {
+        let _ = out.write_all(b"\n");
+    }
+    Ok(Code::Done)
+}
+
+/// What failed, why, and what to do; in Actions as an annotation as well.
+fn show(failure: &Failure, style: Style, in_actions: bool) -> Code {
+    let mut text = format!("{} {}\n", style.paint("1;31", "error:"), failure.what);
+    if let Some(hint) = &failure.hint {
+        text.push_str(&format!("{} {hint}\n", style.paint("1;36", "help:")));
+    }
+    if in_actions {
+        text.push_str(&format!("::error::{}\n", annotation(&failure.what)));
+    }
+    let _ = std::io::stderr().write_all(text.as_bytes());
+    failure.code
+}
+
+/// A text as the value of a workflow command.
+pub(crate) fn annotation(text: &str) -> String {
+    text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
+}

@@ -1,0 +1,55 @@
+//! `bottle-runner ps`: which runs there are.
+
+use std::fmt::Write as _;
+
+use super::{Context, print};
+use crate::exit::{Code, Failure};
+use crate::state::{self, Metadata};
+
+/// List the runs that are going on, and the last ones.
+#[derive(Debug, clap::Args)]
+pub(crate) struct PsArgs {
+    /// As JSON.
+    #[arg(long)]
+    json: bool,
+    /// Ended runs too.
+    #[arg(long, short)]
+    all: bool,
+}
+
+pub(super) fn main(args: &PsArgs, context: &Context) -> Result<Code, Failure> {
+    let root = context
+        .environment
+        .state_root()
+        .ok_or_else(|| Failure::machine("HOME is not set").hint("set BOTTLE_STATE_DIR"))?;
+    let mut rows = vec![];
+    for slug in state::list(&root) {
+        let dir = root.join(&slug);
+        let Ok(bytes) = std::fs::read(dir.join("metadata.json")) else { continue };
+        let Ok(metadata) = serde_json::from_slice::<Metadata>(&bytes) else { continue };
+        let state = match &metadata.outcome {
+            Some(outcome) => format!("ended with {}", outcome.code),
+            None if state::is_live(&dir) => "running".to_owned(),
+            None => "dead".to_owned(),
+        };
+        if args.all || metadata.outcome.is_none() {
+            rows.push((metadata, state, dir));
+        }
+    }
+    rows.sort_by(|one, other| one.0.started.cmp(&other.0.started));
+    if args.json {
+        let values: Vec<_> = rows
+            .iter()
+            .map(|(metadata, state, dir)| serde_json::json!({"slug": metadata.slug, "title": metadata.title, "started": metadata.started, "state": state, "record": dir}))
+            .collect();
+        return print(&serde_json::to_string_pretty(&values).map_err(Failure::machine)?);
+    }
+    let mut text = String::new();
+    for (metadata, state, _) in &rows {
+        let _ = writeln!(text, "{:<42} {:<14} {}  {}", metadata.slug, state, metadata.started, metadata.title);
+    }
+    if rows.is_empty() {
+        text.push_str(if args.all { "no runs\n" } else { "no run is going on (--all shows ended ones)\n" });
+    }
+    print(&text)
+}

@@ -1,0 +1,120 @@
+//! The one place that starts processes on the host: `docker compose` and `git`.
+//!
+//! Every call has a time limit, a child never outlives its caller, and what it printed comes back whole.
+
+use std::ffi::OsString;
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::process::Command;
+
+/// A program to run on the host.
+#[derive(Debug, Clone)]
+pub(crate) struct Program {
+    pub(crate) argv: Vec<OsString>,
+    /// Variables on top of the caller's.
+    pub(crate) env: Vec<(String, OsString)>,
+    /// Variables taken away.
+    pub(crate) without: Vec<&'static str>,
+    pub(crate) limit: Duration,
+}
+
+/// How it ended.
+#[derive(Debug, Clone)]
+pub(crate) struct Ended {
+    /// The exit code; 128 + n for a signal.
+    pub(crate) code: i32,
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: Vec<u8>,
+}
+
+impl Ended {
+    /// Standard error as text without the white space around it.
+    pub(crate) fn complaint(&self) -> String {
+        String::from_utf8_lossy(&self.stderr).trim().to_owned()
+    }
+}
+
+/// Why there is no ending.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ProcessError {
+    #[error("failed to run `{program}`: {error}")]
+    Start { program: String, error: std::io::Error },
+    #[error("`{program}` did not end within {} s", limit.as_secs())]
+    Slow { program: String, limit: Duration },
+}
+
+impl Program {
+    pub(crate) fn new<I, S>(argv: I) -> Self
+    where
+        I: IntoIterator<Item = S>,
+        S: Into<OsString>,
+    {
+        Self {
+            argv: argv.into_iter().map(Into::into).collect(),
+            env: vec![],
+            without: vec![],
+            limit: Duration::from_secs(60),
+        }
+    }
+
+    /// `git -C dir …`, with no configuration but the checkout's own and nobody to ask.
+    pub(crate) fn git(dir: &std::path::Path, args: &[&str]) -> Self {
+        let mut argv: Vec<OsString> =
+            vec!["git".into(), "-c".into(), "safe.directory=*".into(), "-C".into(), dir.into()];
+        argv.extend(args.iter().map(Into::into));
+        let mut program = Self::new(argv);
+        program.env = [
+            ("GIT_CONFIG_NOSYSTEM", "1"),
+            ("GIT_CONFIG_GLOBAL", "/dev/null"),
+            ("GIT_TERMINAL_PROMPT", "0"),
+            ("GIT_NO_REPLACE_OBJECTS", "1"),
+            ("GIT_OPTIONAL_LOCKS", "0"),
+            ("LC_ALL", "C"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.into()))
+        .to_vec();
+        program.without = vec![
+            "GIT_DIR",
+            "GIT_WORK_TREE",
+            "GIT_INDEX_FILE",
+            "GIT_OBJECT_DIRECTORY",
+            "GIT_CONFIG_PARAMETERS",
+            "GIT_CONFIG_COUNT",
+        ];
+        program
+    }
+
+    pub(crate) fn limit(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    fn name(&self) -> String {
+        self.argv.iter().take(3).map(|part| part.to_string_lossy()).collect::<Vec<_>>().join(" ")
+    }
+
+    /// Runs it to its end.
+    pub(crate) async fn run(self) -> Result<Ended, ProcessError> {
+        let name = self.name();
+        let start = |error| ProcessError::Start { program: name.clone(), error };
+        let (program, args) = self.argv.split_first().ok_or_else(|| start(std::io::ErrorKind::InvalidInput.into()))?;
+        #[expect(clippy::disallowed_methods, reason = "this is the module that starts processes")]
+        let mut command = Command::new(program);
+        command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        // A Ctrl-C in the terminal is ours to handle: the child must finish what we asked of it, the teardown above all.
+        command.process_group(0);
+        for variable in &self.without {
+            command.env_remove(variable);
+        }
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
+        let child = command.spawn().map_err(start)?;
+        let output = tokio::time::timeout(self.limit, child.wait_with_output())
+            .await
+            .map_err(|_| ProcessError::Slow { program: name.clone(), limit: self.limit })?
+            .map_err(start)?;
+        use std::os::unix::process::ExitStatusExt as _;
+        let code = output.status.code().or_else(|| output.status.signal().map(|signal| 128 + signal)).unwrap_or(-1);
+        Ok(Ended { code, stdout: output.stdout, stderr: output.stderr })
+    }
+}

@@ -1,0 +1,66 @@
+//! The guest's trust in the door that ends its TLS.
+
+use std::time::Duration;
+
+use bottle_plan::plan::BottlePlan;
+use sha2::{Digest as _, Sha256};
+
+use super::STEP;
+use crate::backend::{Bottle, BottleError, Exec, Room, Tree, finish, succeed};
+
+/// The exit code by which the script says that the image has no `update-ca-certificates`.
+const NO_TOOL: i64 = 77;
+
+/// Puts the CA into the system's trust store where the image can, else beside it with the usual variables naming it:
+/// those are returned, with the fingerprint.
+pub(super) async fn provision(
+    bottle: &dyn Bottle,
+    plan: &BottlePlan,
+) -> Result<(String, Vec<(String, String)>), BottleError> {
+    let ca = &plan.guest.ca;
+    let pem = certificate(bottle, &ca.source).await?;
+    let fingerprint = fingerprint(&pem)?;
+    let script = format!(
+        "command -v update-ca-certificates >/dev/null 2>&1 || exit {NO_TOOL}; cat > '{}' && update-ca-certificates",
+        ca.system_file
+    );
+    let mut exec = Exec::shell(&script).by_root().in_dir("/");
+    exec.stdin = Some(pem.clone());
+    let done = finish(bottle, exec, STEP).await?;
+    let said = |how: &str| format!("{} CA, SHA-256 fingerprint {fingerprint}, {how}", ca.door.name());
+    match done.code {
+        0 => Ok((said("in the system's trust store"), vec![])),
+        NO_TOOL => {
+            bottle.copy_in(Room::Guest, Tree::new().file(&ca.own_file, 0, 0o644, pem)).await?;
+            succeed(bottle, Exec::guest(["test", "-r", &ca.own_file]), STEP).await?;
+            let variables = ca.variables.iter().map(|name| (name.clone(), ca.own_file.clone())).collect();
+            Ok((said(&format!("in {} and named by variables", ca.own_file)), variables))
+        }
+        code => Err(BottleError::new(format_args!("update-ca-certificates ended with {code}"), done.text().trim())),
+    }
+}
+
+/// The certificate, as soon as the door has made it.
+async fn certificate(bottle: &dyn Bottle, path: &str) -> Result<Vec<u8>, BottleError> {
+    for _ in 0..500 {
+        if let Some(tree) = bottle.copy_out(Room::Bundle, path).await?
+            && let Some((_, bytes)) = tree.files().next()
+            && bytes.ends_with(b"-----END CERTIFICATE-----\n")
+        {
+            return Ok(bytes.to_vec());
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Err(BottleError::new("failed to get the CA's certificate", format_args!("{path} is not there")))
+}
+
+/// SHA-256 of the certificate's DER form, in the notation of `openssl x509 -fingerprint`.
+fn fingerprint(pem: &[u8]) -> Result<String, BottleError> {
+    use base64::Engine as _;
+    let text = String::from_utf8_lossy(pem);
+    let body: String = text.lines().filter(|line| !line.starts_with("-----")).collect();
+    let der = base64::engine::general_purpose::STANDARD
+        .decode(body)
+        .map_err(|error| BottleError::new("failed to read the CA's certificate", error))?;
+    Ok(Sha256::digest(&der).iter().map(|byte| format!("{byte:02X}")).collect::<Vec<_>>().join(":"))
+}

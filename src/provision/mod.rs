@@ -1,0 +1,102 @@
+//! Setting up a launched guest: home, ca, git, supervise, prompt, skills.
+//!
+//! Each is a function over the [`Bottle`] trait alone, so that every backend shares it, and a JUnit case. What comes
+//! from the host (skills, instructions, the checkout) was read beforehand, from the base branch, into [`Sources`].
+
+mod ca;
+mod git;
+mod home;
+mod prompt;
+mod skills;
+mod supervise;
+
+use std::time::{Duration, Instant};
+
+use bottle_plan::plan::BottlePlan;
+
+use crate::backend::{Bottle, BottleError, Tree};
+use crate::exit::Failure;
+use crate::report::{Case, Events, Suite};
+
+/// What the runner read on the host for the guest.
+#[derive(Debug, Default)]
+pub(crate) struct Sources {
+    /// Skills and instructions, in place, owned by the agent.
+    pub(crate) files: Tree,
+    /// The host checkout's `.git`, cleaned of credentials, at the guest's working directory.
+    pub(crate) checkout: Option<Tree>,
+}
+
+/// What every command in the guest needs on top of the container's own environment.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct GuestEnv(pub(crate) Vec<(String, String)>);
+
+/// No single step of provisioning takes longer, but for bringing a repository in.
+const STEP: Duration = Duration::from_secs(60);
+/// A clone of a large repository over a slow line.
+const CLONE: Duration = Duration::from_secs(1800);
+
+/// What a step gives: a word about what it did.
+type Step = Result<String, BottleError>;
+
+/// Runs all provisioners, side by side where they do not need each other.
+pub(crate) async fn all(
+    bottle: &dyn Bottle,
+    plan: &BottlePlan,
+    sources: &Sources,
+    events: &Events,
+) -> Result<GuestEnv, Failure> {
+    case(events, "provision.home", home::provision(bottle, plan)).await?;
+    let mut env = GuestEnv::default();
+    let ca = async {
+        let started = Instant::now();
+        let result = ca::provision(bottle, plan).await;
+        let (step, own) = match result {
+            Ok((said, own)) => (Ok(said), own),
+            Err(error) => (Err(error), vec![]),
+        };
+        report(events, "provision.ca", started, &step);
+        step.map(|_| own).map_err(|error| fatal("provision.ca", &error))
+    };
+    let supervise = async {
+        // A bottle without its MCP server can still do the task.
+        if case(events, "provision.supervise", supervise::provision(bottle, plan)).await.is_err() {
+            events.warn("the agent was not told about the supervise door; it can't ask for more in this run");
+        }
+    };
+    let (ca, git, (), prompt, skills) = tokio::join!(
+        ca,
+        case(events, "provision.git", git::provision(bottle, plan, sources)),
+        supervise,
+        case(events, "provision.prompt", prompt::provision(bottle, plan)),
+        case(events, "provision.skills", skills::provision(bottle, plan, sources)),
+    );
+    env.0.extend(ca?);
+    git?;
+    prompt?;
+    skills?;
+    Ok(env)
+}
+
+async fn case(events: &Events, name: &str, step: impl Future<Output = Step>) -> Result<(), Failure> {
+    let started = Instant::now();
+    let result = step.await;
+    report(events, name, started, &result);
+    result.map(|_| ()).map_err(|error| fatal(name, &error))
+}
+
+fn report(events: &Events, name: &str, started: Instant, result: &Step) {
+    let (failure, output) = match result {
+        Ok(said) => (None, said.clone()),
+        Err(error) => (Some(error.to_string()), String::new()),
+    };
+    events.case(Case { suite: Suite::Bottle, name: name.to_owned(), duration: started.elapsed(), failure, output });
+}
+
+fn fatal(name: &str, error: &BottleError) -> Failure {
+    let failure = Failure::machine(format_args!("{name} failed: {error}"));
+    if name == "provision.git" {
+        return failure.hint("check the upstream's address, key and reachability in claude-bottle.yml; compose.log and gate.jsonl in the run record say more");
+    }
+    failure.hint("compose.log in the run record says more")
+}

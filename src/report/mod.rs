@@ -1,0 +1,211 @@
+//! What a run shows: every view is a fold over [`RunEvent`].
+//!
+//! Map: `terminal` (progress for people, or JSON lines), `junit`, `summary` (summary.md). Nothing here looks at the
+//! engine, and nothing decides: the exit code comes with [`RunEvent::Finished`].
+
+mod junit;
+mod summary;
+mod terminal;
+
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use serde::Serialize;
+
+pub(crate) use terminal::{Json, Style, Terminal};
+
+use crate::secrets::Secrets;
+use crate::state::Outcome;
+
+/// The parts of a run, in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Phase {
+    Prepare,
+    Launch,
+    Seal,
+    Agent,
+    Verify,
+    Push,
+    Collect,
+    Teardown,
+}
+
+/// The JUnit suites.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Suite {
+    Bottle,
+    Seal,
+    Agent,
+    Verify,
+    Gate,
+}
+
+impl Suite {
+    pub(crate) const ALL: [Self; 5] = [Self::Bottle, Self::Seal, Self::Agent, Self::Verify, Self::Gate];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Bottle => "bottle",
+            Self::Seal => "seal",
+            Self::Agent => "agent",
+            Self::Verify => "verify",
+            Self::Gate => "gate",
+        }
+    }
+}
+
+/// Something that was checked or done, and how it went.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Case {
+    pub(crate) suite: Suite,
+    pub(crate) name: String,
+    #[serde(rename = "seconds", serialize_with = "seconds")]
+    pub(crate) duration: Duration,
+    /// What went wrong; none: it passed.
+    pub(crate) failure: Option<String>,
+    /// What it printed.
+    pub(crate) output: String,
+}
+
+fn seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(duration.as_secs_f64())
+}
+
+/// One thing that happened.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "event")]
+pub(crate) enum RunEvent {
+    Started {
+        slug: String,
+        title: String,
+        record: PathBuf,
+    },
+    Phase {
+        phase: Phase,
+    },
+    Case {
+        case: Case,
+    },
+    /// A line of progress.
+    Note {
+        text: String,
+    },
+    /// Something a person should know although the run goes on.
+    Warning {
+        text: String,
+    },
+    /// The agent said something.
+    Said {
+        text: String,
+    },
+    /// The agent uses a tool.
+    Tool {
+        name: String,
+        input: String,
+    },
+    /// A door refused something.
+    Refused {
+        door: String,
+        what: String,
+    },
+    Finished {
+        outcome: Outcome,
+        record: PathBuf,
+    },
+}
+
+/// A view.
+pub(crate) trait Reporter: Send {
+    fn on(&mut self, event: &RunEvent);
+}
+
+/// Where events go: masked, to every view, and kept for the reports at the end.
+pub(crate) struct Events {
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    reporters: Vec<Box<dyn Reporter>>,
+    secrets: Option<Secrets>,
+    seen: Vec<RunEvent>,
+}
+
+impl Events {
+    pub(crate) fn new(reporters: Vec<Box<dyn Reporter>>) -> Self {
+        Self { inner: Mutex::new(Inner { reporters, secrets: None, seen: vec![] }) }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// From here on every text is masked.
+    pub(crate) fn mask_with(&self, secrets: Secrets) {
+        self.lock().secrets = Some(secrets);
+    }
+
+    pub(crate) fn emit(&self, event: RunEvent) {
+        let mut inner = self.lock();
+        let event = match &inner.secrets {
+            Some(secrets) => masked(event, secrets),
+            None => event,
+        };
+        for reporter in &mut inner.reporters {
+            reporter.on(&event);
+        }
+        inner.seen.push(event);
+    }
+
+    pub(crate) fn phase(&self, phase: Phase) {
+        self.emit(RunEvent::Phase { phase });
+    }
+
+    pub(crate) fn note(&self, text: impl Into<String>) {
+        self.emit(RunEvent::Note { text: text.into() });
+    }
+
+    pub(crate) fn warn(&self, text: impl Into<String>) {
+        self.emit(RunEvent::Warning { text: text.into() });
+    }
+
+    pub(crate) fn case(&self, case: Case) {
+        self.emit(RunEvent::Case { case });
+    }
+
+    /// Everything so far.
+    pub(crate) fn seen(&self) -> Vec<RunEvent> {
+        self.lock().seen.clone()
+    }
+}
+
+fn masked(event: RunEvent, secrets: &Secrets) -> RunEvent {
+    let mask = |text: String| secrets.mask(&text);
+    match event {
+        RunEvent::Started { slug, title, record } => RunEvent::Started { slug, title: mask(title), record },
+        RunEvent::Case { case } => RunEvent::Case {
+            case: Case { name: mask(case.name), failure: case.failure.map(mask), output: mask(case.output), ..case },
+        },
+        RunEvent::Note { text } => RunEvent::Note { text: mask(text) },
+        RunEvent::Warning { text } => RunEvent::Warning { text: mask(text) },
+        RunEvent::Said { text } => RunEvent::Said { text: mask(text) },
+        RunEvent::Tool { name, input } => RunEvent::Tool { name: mask(name), input: mask(input) },
+        RunEvent::Refused { door, what } => RunEvent::Refused { door, what: mask(what) },
+        RunEvent::Finished { outcome, record } => {
+            RunEvent::Finished { outcome: Outcome { summary: mask(outcome.summary), ..outcome }, record }
+        }
+        event @ RunEvent::Phase { .. } => event,
+    }
+}
+
+/// `junit.xml`.
+pub(crate) fn junit(events: &[RunEvent], started: time::OffsetDateTime) -> Result<Vec<u8>, String> {
+    junit::render(events, started)
+}
+
+/// `summary.md`.
+pub(crate) fn summary(events: &[RunEvent]) -> String {
+    summary::render(events)
+}

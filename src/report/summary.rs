@@ -1,0 +1,89 @@
+//! `summary.md`: what was asked, how each part went, what the doors refused, what came out.
+
+use std::fmt::Write as _;
+
+use super::{Case, RunEvent, Suite};
+
+pub(super) fn render(events: &[RunEvent]) -> String {
+    let mut text = String::new();
+    for event in events {
+        if let RunEvent::Started { slug, title, .. } = event {
+            let _ = writeln!(text, "# {}\n\nrun `{slug}`\n", line(title));
+        }
+    }
+    if let Some(RunEvent::Finished { outcome, .. }) = events.last() {
+        let word = if outcome.code == 0 { "done" } else { "failed" };
+        let _ = writeln!(text, "**{word}** (exit code {}): {}\n", outcome.code, line(&outcome.summary));
+        for (name, value) in
+            [("branch", &outcome.branch), ("commit", &outcome.commit), ("session", &outcome.session_id)]
+        {
+            if let Some(value) = value {
+                let _ = writeln!(text, "- {name}: `{}`", line(value));
+            }
+        }
+        if let Some(turns) = outcome.turns {
+            let _ = writeln!(text, "- turns: {turns}");
+        }
+        if let Some(cost) = outcome.cost_usd {
+            let _ = writeln!(text, "- cost: {cost:.2} US dollars");
+        }
+        text.push('\n');
+    }
+    for suite in Suite::ALL {
+        let cases: Vec<&Case> = events
+            .iter()
+            .filter_map(|event| match event {
+                RunEvent::Case { case } if case.suite == suite => Some(case),
+                _ => None,
+            })
+            .collect();
+        if cases.is_empty() {
+            continue;
+        }
+        let failed = cases.iter().filter(|case| case.failure.is_some()).count();
+        let _ = writeln!(text, "## {}: {} passed, {failed} failed\n", suite.name(), cases.len() - failed);
+        for case in cases {
+            // The seal's cases are many and of interest only where one fails; junit.xml has them all.
+            if suite == Suite::Seal && case.failure.is_none() {
+                continue;
+            }
+            let mark = if case.failure.is_some() { "✗" } else { "✓" };
+            let _ = write!(text, "- {mark} `{}` ({:.2} s)", line(&case.name), case.duration.as_secs_f64());
+            if let Some(failure) = &case.failure {
+                let _ = write!(text, ": {}", line(failure));
+            }
+            text.push('\n');
+        }
+        text.push('\n');
+    }
+    let refused: Vec<String> = events
+        .iter()
+        .filter_map(|event| match event {
+            RunEvent::Refused { door, what } => Some(format!("- {door}: {}\n", line(what))),
+            _ => None,
+        })
+        .collect();
+    if !refused.is_empty() {
+        let _ = writeln!(text, "## What the doors refused\n\n{}", refused.concat());
+    }
+    let warnings: Vec<String> = events
+        .iter()
+        .filter_map(|event| match event {
+            RunEvent::Warning { text } => Some(format!("- {}\n", line(text))),
+            _ => None,
+        })
+        .collect();
+    if !warnings.is_empty() {
+        let _ = writeln!(text, "## Warnings\n\n{}", warnings.concat());
+    }
+    text
+}
+
+/// One line that can't break out of where it stands in the page.
+fn line(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() || c == '`' { ' ' } else { c })
+        .collect::<String>()
+        .trim()
+        .replace('<', "&lt;")
+}

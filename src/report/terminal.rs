@@ -1,0 +1,108 @@
+//! Progress for people on stderr, or events as JSON lines on stdout.
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::time::Instant;
+
+use super::{Case, Reporter, RunEvent, Suite};
+
+/// Whether to use colours: a terminal, and no `NO_COLOR` (<https://no-color.org>).
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Style {
+    colour: bool,
+}
+
+impl Style {
+    pub(crate) fn new(no_color: bool) -> Self {
+        Self { colour: !no_color && io::stderr().is_terminal() }
+    }
+
+    pub(crate) fn paint(self, code: &str, text: &str) -> String {
+        if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+}
+
+/// Lines for people.
+pub(crate) struct Terminal {
+    style: Style,
+    started: Instant,
+    /// In Actions, what the agent printed must not be taken for commands of the workflow.
+    fence: Option<String>,
+}
+
+impl Terminal {
+    pub(crate) fn new(style: Style, in_actions: bool) -> Self {
+        let fence = in_actions.then(|| format!("bottle-{}", crate::facts::seed()));
+        Self { style, started: Instant::now(), fence }
+    }
+
+    fn say(&self, mark: &str, colour: &str, text: &str) {
+        let clean: String = text.chars().map(|c| if c.is_control() && c != '\t' { ' ' } else { c }).collect();
+        let at = format!("{:6.1}s", self.started.elapsed().as_secs_f64());
+        let line = format!("{} {} {clean}\n", self.style.paint("2", &at), self.style.paint(colour, mark));
+        // A terminal that went away must not end the run.
+        let _ = io::stderr().write_all(line.as_bytes());
+    }
+
+    fn case(&self, case: &Case) {
+        match &case.failure {
+            Some(failure) => {
+                let first = failure.lines().find(|line| !line.trim().is_empty()).unwrap_or("failed");
+                self.say("✗", "31", &format!("{} {}: {first}", case.suite.name(), case.name));
+            }
+            None if case.suite == Suite::Seal => {}
+            None => self.say(
+                "✓",
+                "32",
+                &format!("{} {} ({:.2} s)", case.suite.name(), case.name, case.duration.as_secs_f64()),
+            ),
+        }
+    }
+}
+
+impl Reporter for Terminal {
+    fn on(&mut self, event: &RunEvent) {
+        match event {
+            RunEvent::Started { slug, title, .. } => {
+                self.say("▶", "1", &format!("{slug}: {title}"));
+                if let Some(fence) = &self.fence {
+                    let _ = io::stderr().write_all(format!("::stop-commands::{fence}\n").as_bytes());
+                }
+            }
+            RunEvent::Phase { .. } => {}
+            RunEvent::Case { case } => self.case(case),
+            RunEvent::Note { text } => self.say("·", "2", text),
+            RunEvent::Warning { text } => self.say("!", "33", text),
+            RunEvent::Said { text } => self.say("│", "36", &short(text, 400)),
+            RunEvent::Tool { name, input } => self.say("│", "36", &format!("[{name}] {}", short(input, 160))),
+            RunEvent::Refused { door, what } => self.say("⊘", "35", &format!("{door} refused: {what}")),
+            RunEvent::Finished { outcome, .. } => {
+                if let Some(fence) = &self.fence {
+                    let _ = io::stderr().write_all(format!("::{fence}::\n").as_bytes());
+                }
+                let (mark, colour) = if outcome.code == 0 { ("✓", "32") } else { ("✗", "31") };
+                self.say(mark, colour, &outcome.summary);
+            }
+        }
+    }
+}
+
+/// The beginning of a text.
+fn short(text: &str, most: usize) -> String {
+    let one_line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    if one_line.chars().count() <= most {
+        return one_line;
+    }
+    one_line.chars().take(most).chain(['…']).collect()
+}
+
+/// Events as JSON lines.
+pub(crate) struct Json;
+
+impl Reporter for Json {
+    fn on(&mut self, event: &RunEvent) {
+        if let Ok(mut line) = serde_json::to_vec(event) {
+            line.push(b'\n');
+            let _ = io::stdout().write_all(&line);
+        }
+    }
+}

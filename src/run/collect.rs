@@ -1,0 +1,130 @@
+//! What the bundle wrote, brought into the run record; and what the doors refused, as events.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::time::Duration;
+
+use bottle_plan::plan::BottlePlan;
+use bottle_policy::door;
+use serde_json::{Value, json};
+
+use super::push::Pushed;
+use crate::backend::{Bottle, Room};
+use crate::exit::Failure;
+use crate::report::{Case, Events, RunEvent, Suite};
+use crate::state::Record;
+
+/// Collects everything that can be had; the first thing that could not is the error.
+pub(super) async fn collect(
+    bottle: &dyn Bottle,
+    plan: &BottlePlan,
+    record: &Record,
+    events: &Events,
+    pushed: Option<&Pushed>,
+) -> Result<(), Failure> {
+    let log_dir = format!("{}/log", door::STATE_DIR);
+    let (written, printed) = tokio::join!(bottle.copy_out(Room::Bundle, &log_dir), bottle.logs());
+    let printed = printed.map_err(Failure::machine).and_then(|bytes| record.write("compose.log", &bytes));
+    let mut files: HashMap<String, Vec<u8>> = HashMap::new();
+    if let Some(tree) = written.as_ref().ok().and_then(Option::as_ref) {
+        for (path, bytes) in tree.files() {
+            if let Some(name) = Path::new(path).file_name().and_then(|name| name.to_str()) {
+                files.insert(name.to_owned(), bytes.to_vec());
+            }
+        }
+    }
+    let egress =
+        merged(files.remove("egress.jsonl").unwrap_or_default(), files.remove("pipelock.jsonl").unwrap_or_default());
+    let gate = files.remove("gate.jsonl").unwrap_or_default();
+    refusals(&egress, events);
+    gate_cases(&gate, events);
+    record.write("egress.jsonl", &egress)?;
+    record.write("gate.jsonl", &gate)?;
+    for name in ["proposals.jsonl", "cassette.jsonl"] {
+        record.write(name, &files.remove(name).unwrap_or_default())?;
+    }
+    // What is left are the would-be pushes of a dry run, as git bundles.
+    for (name, bytes) in files {
+        record.write(&name, &bytes)?;
+    }
+    if plan.dry_run {
+        record.write("would-do.jsonl", would_do(plan, pushed).as_bytes())?;
+    }
+    printed?;
+    match written {
+        Ok(Some(_)) => Ok(()),
+        Ok(None) => Err(Failure::machine("the bundle wrote no logs: it never came up")),
+        Err(error) => Err(Failure::machine(error)),
+    }
+}
+
+/// Two files of JSON lines as one, by time: RFC 3339 in UTC with equal precision sorts as text.
+fn merged(one: Vec<u8>, other: Vec<u8>) -> Vec<u8> {
+    let text = [one, other].concat();
+    let text = String::from_utf8_lossy(&text);
+    let mut lines: Vec<(String, &str)> = text
+        .lines()
+        .map(|line| {
+            let time =
+                serde_json::from_str::<Value>(line).ok().and_then(|value| value["time"].as_str().map(str::to_owned));
+            (time.unwrap_or_default(), line)
+        })
+        .collect();
+    lines.sort_by(|one, other| one.0.cmp(&other.0));
+    lines.into_iter().flat_map(|(_, line)| [line.as_bytes(), b"\n"].concat()).collect()
+}
+
+fn refusals(egress: &[u8], events: &Events) {
+    let mut seen = HashMap::new();
+    for line in String::from_utf8_lossy(egress).lines() {
+        let Ok(value) = serde_json::from_str::<Value>(line) else { continue };
+        if !matches!(value["verdict"].as_str(), Some("deny" | "block")) {
+            continue;
+        }
+        let text = |name: &str| value[name].as_str().unwrap_or_default();
+        let what = format!("{} {}{}: {}", text("method"), text("host"), text("path"), text("reason"));
+        // A client that tries again and again is one refusal to read about.
+        if seen.insert(what.clone(), ()).is_none() {
+            events.emit(RunEvent::Refused { door: text("door").to_owned(), what });
+        }
+    }
+}
+
+/// A case a push of a ref. A refusal that a later push of the same ref made good is the gate doing its work.
+fn gate_cases(gate: &[u8], events: &Events) {
+    let text = String::from_utf8_lossy(gate);
+    let lines: Vec<Value> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let mut last: HashMap<&str, usize> = HashMap::new();
+    for (at, line) in lines.iter().enumerate() {
+        last.insert(line["ref"].as_str().unwrap_or_default(), at);
+    }
+    for (at, line) in lines.iter().enumerate() {
+        let name = line["ref"].as_str().unwrap_or_default();
+        let refused = line["verdict"] == "refused";
+        let reason = line["reason"].as_str().unwrap_or_default().to_owned();
+        if refused {
+            events.emit(RunEvent::Refused { door: "git-gate".to_owned(), what: format!("{name}: {reason}") });
+        }
+        let made_good = last.get(name).is_some_and(|last| *last > at);
+        events.case(Case {
+            suite: Suite::Gate,
+            name: format!("{name} (push {})", at + 1),
+            duration: Duration::from_millis(line["ms"].as_u64().unwrap_or(0)),
+            failure: (refused && !made_good).then(|| reason.clone()),
+            output: if refused {
+                format!("refused: {reason}")
+            } else {
+                line["verdict"].as_str().unwrap_or_default().to_owned()
+            },
+        });
+    }
+}
+
+/// What a run that is not dry would have done beyond the bottle.
+fn would_do(plan: &BottlePlan, pushed: Option<&Pushed>) -> String {
+    let Some(Pushed::Accepted { branch, commit, .. }) = pushed else { return String::new() };
+    let upstream = plan.policies.gate.upstreams.first().map(|upstream| upstream.url.to_string());
+    let push = json!({"would": "push", "upstream": upstream, "ref": format!("refs/heads/{branch}"), "commit": commit});
+    let request = json!({"would": "open-pull-request", "branch": branch, "title": plan.task.title()});
+    format!("{push}\n{request}\n")
+}

@@ -1,0 +1,284 @@
+//! One run: launch, seal, provision, agent, verify, push, collect, and teardown, always.
+//!
+//! Map: `seal` (the self-test), `verify`, `push`, `collect` (the bundle's logs into the record), `cancel` (signals).
+//! Whatever happens after the first container may exist, the logs are collected and everything is torn down.
+
+mod cancel;
+mod collect;
+mod push;
+mod seal;
+mod verify;
+
+use std::path::Path;
+use std::time::Instant;
+
+use bottle_plan::plan::{BottlePlan, HOST_CA_FILE};
+use bottle_policy::door;
+
+use crate::agent::{self, AgentOutcome};
+use crate::backend::docker::{self, DockerBottle, Progress};
+use crate::backend::{Bottle, Room, Tree};
+use crate::exit::{Code, Failure};
+use crate::facts;
+use crate::provision::{self, Sources};
+use crate::report::{Case, Events, Phase, RunEvent, Suite};
+use crate::secrets::Secrets;
+use crate::state::{Metadata, Outcome, Record};
+
+pub(crate) use cancel::Cancel;
+
+/// Everything that a run starts from.
+pub(crate) struct Start {
+    pub(crate) plan: BottlePlan,
+    pub(crate) sources: Sources,
+    pub(crate) secrets: Secrets,
+    /// The cassette that answers the model.
+    pub(crate) replay: Option<Vec<u8>>,
+}
+
+/// What the parts of a run leave for the outcome.
+#[derive(Debug, Default)]
+struct Progressed {
+    agent: Option<AgentOutcome>,
+    pushed: Option<push::Pushed>,
+    /// The first failure that does not end the run at once.
+    failure: Option<(Code, String)>,
+}
+
+impl Progressed {
+    fn fail(&mut self, code: Code, why: String) {
+        self.failure.get_or_insert((code, why));
+    }
+}
+
+impl Progress for Events {
+    fn say(&self, line: &str) {
+        self.note(line);
+    }
+}
+
+/// Runs it; the outcome is in the record and in the last event, whatever it is.
+pub(crate) async fn run(start: Start, events: &Events, cancel: &Cancel) -> Result<Outcome, Failure> {
+    let plan = &start.plan;
+    let dir = Path::new(&plan.state_dir);
+    let root = dir.parent().unwrap_or(dir);
+    let record = Record::create(root, plan.slug.as_str(), start.secrets.clone())?;
+    let started = time::OffsetDateTime::now_utc();
+    events.emit(RunEvent::Started {
+        slug: plan.slug.to_string(),
+        title: plan.task.title(),
+        record: record.dir().to_owned(),
+    });
+    let mut metadata = metadata(plan);
+    files(plan, &record)?;
+    write_metadata(&record, &metadata)?;
+
+    let mut progressed = Progressed::default();
+    let ended = inside(&start, &record, events, cancel, &mut progressed).await;
+
+    let mut outcome = outcome(ended, progressed);
+    events.emit(RunEvent::Finished { outcome: outcome.clone(), record: record.dir().to_owned() });
+    metadata.ended = Some(facts::now());
+    outcome.summary = start.secrets.mask(&outcome.summary);
+    metadata.outcome = Some(outcome.clone());
+    write_metadata(&record, &metadata)?;
+    let seen = events.seen();
+    match crate::report::junit(&seen, started) {
+        Ok(xml) => record.write("junit.xml", &xml)?,
+        Err(error) => return Err(Failure::machine(format_args!("failed to write junit.xml: {error}"))),
+    }
+    record.write("summary.md", crate::report::summary(&seen).as_bytes())?;
+    record.close();
+    Ok(outcome)
+}
+
+/// From the first container to the last: nothing of the bottle is left when this returns.
+async fn inside(
+    start: &Start,
+    record: &Record,
+    events: &Events,
+    cancel: &Cancel,
+    progressed: &mut Progressed,
+) -> Result<(), Failure> {
+    let plan = &start.plan;
+    events.phase(Phase::Prepare);
+    let prepared = async {
+        let docker = case(events, "image", docker::prepare(plan, events)).await?;
+        crate::cli::cleanup::dead_runs(
+            &docker,
+            record.dir().parent().unwrap_or(record.dir()),
+            start.secrets.known(),
+            events,
+        )
+        .await;
+        Ok(docker)
+    };
+    let docker = tokio::select! {
+        prepared = prepared => prepared?,
+        failure = cancel.requested() => return Err(failure),
+    };
+    let bottle = docker::bottle(docker, plan, record.dir());
+    let ended = tokio::select! {
+        ended = body(start, &bottle, record, events, progressed) => ended,
+        failure = cancel.requested() => Err(failure),
+    };
+    if let Err(failure) = &ended {
+        events.note(format!("stopping: {failure}"));
+    }
+    events.phase(Phase::Collect);
+    // A log that can't be had must not keep the bottle alive.
+    if let Err(error) = collect::collect(&bottle, plan, record, events, progressed.pushed.as_ref()).await {
+        events.warn(error.to_string());
+    }
+    events.phase(Phase::Teardown);
+    let torn_down = case(events, "teardown", async {
+        bottle
+            .tear_down()
+            .await
+            .map_err(|error| Failure::machine(error).hint("`bottle-runner cleanup` removes what is left"))
+    })
+    .await;
+    ended?;
+    torn_down
+}
+
+async fn body(
+    start: &Start,
+    bottle: &DockerBottle,
+    record: &Record,
+    events: &Events,
+    progressed: &mut Progressed,
+) -> Result<(), Failure> {
+    let plan = &start.plan;
+    events.phase(Phase::Launch);
+    case(events, "launch", async {
+        bottle.up(&start.secrets).await?;
+        bring_in(start, bottle).await
+    })
+    .await?;
+    events.phase(Phase::Seal);
+    // What is set up meanwhile is ours alone; the agent starts only behind a seal that held.
+    let (sealed, provisioned) = tokio::join!(
+        case(events, "seal", seal::prove(bottle, plan, events)),
+        provision::all(bottle, plan, &start.sources, events),
+    );
+    sealed?;
+    let env = provisioned?;
+    events.phase(Phase::Agent);
+    let agent = agent::run(bottle, plan, &env, record, events).await?;
+    if let Some((code, why)) = agent.failure.clone() {
+        progressed.fail(code, why);
+    }
+    progressed.agent = Some(agent);
+    // Whatever the agent left running must not change what is verified and pushed.
+    bottle.signal("KILL").await.map_err(Failure::machine)?;
+    push::save(bottle, plan, events).await?;
+    events.phase(Phase::Verify);
+    if let Some(failed) = verify::run(bottle, plan, &env, events).await? {
+        progressed.fail(Code::Task, failed);
+    }
+    events.phase(Phase::Push);
+    let pushed = push::push(bottle, plan).await?;
+    if let push::Pushed::Refused { why } = &pushed {
+        progressed.fail(Code::Gate, format!("the gate refused the push: {why}"));
+    }
+    progressed.pushed = Some(pushed);
+    Ok(())
+}
+
+/// What the bundle needs that a Compose file can't carry.
+async fn bring_in(start: &Start, bottle: &dyn Bottle) -> Result<(), Failure> {
+    let mut tree = Tree::new();
+    if let Some(path) = &start.plan.host_ca_bundle {
+        let bytes =
+            std::fs::read(path).map_err(|error| Failure::machine(format_args!("failed to read {path}: {error}")))?;
+        tree = tree.file(HOST_CA_FILE, 0, 0o644, bytes);
+    }
+    if let Some(cassette) = &start.replay {
+        tree = tree.file(format!("{}/{}", door::STATE_DIR, door::REPLAY_FILE), 0, 0o644, cassette.clone());
+    }
+    if tree.nodes.is_empty() {
+        return Ok(());
+    }
+    bottle.copy_in(Room::Bundle, tree).await.map_err(Failure::machine)
+}
+
+/// The files that can be written before anything starts.
+fn files(plan: &BottlePlan, record: &Record) -> Result<(), Failure> {
+    let json = serde_json::to_vec_pretty(plan)
+        .map_err(|error| Failure::machine(format_args!("failed to write plan.json: {error}")))?;
+    record.write("plan.json", &json)?;
+    record.write("docker-compose.yml", bottle_plan::render::compose(plan).as_bytes())?;
+    record.write("seccomp.json", bottle_plan::render::SECCOMP.as_bytes())?;
+    let yaml =
+        |error: bottle_policy::yaml::YamlError| Failure::machine(format_args!("failed to write a policy: {error}"));
+    record.write("routes.yaml", bottle_policy::yaml::to_string(&plan.policies.routes).map_err(yaml)?.as_bytes())?;
+    record.write("pipelock.yaml", bottle_policy::yaml::to_string(&plan.policies.pipelock).map_err(yaml)?.as_bytes())?;
+    record.write("gate.yaml", bottle_policy::yaml::to_string(&plan.policies.gate).map_err(yaml)?.as_bytes())
+}
+
+fn metadata(plan: &BottlePlan) -> Metadata {
+    Metadata {
+        schema: 1,
+        slug: plan.slug.to_string(),
+        title: plan.task.title(),
+        backend: "docker".to_owned(),
+        compose_project: plan.names.project.clone(),
+        started: plan.started_at.clone(),
+        ended: None,
+        dry_run: plan.dry_run,
+        runner: env!("CARGO_PKG_VERSION").to_owned(),
+        outcome: None,
+    }
+}
+
+fn write_metadata(record: &Record, metadata: &Metadata) -> Result<(), Failure> {
+    let mut json = serde_json::to_vec_pretty(metadata)
+        .map_err(|error| Failure::machine(format_args!("failed to write metadata.json: {error}")))?;
+    json.push(b'\n');
+    record.write("metadata.json", &json)
+}
+
+/// Runs a part of the run as a case of the suite `bottle`.
+async fn case<T>(events: &Events, name: &str, part: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let started = Instant::now();
+    let result = part.await;
+    events.case(Case {
+        suite: Suite::Bottle,
+        name: name.to_owned(),
+        duration: started.elapsed(),
+        failure: result.as_ref().err().map(ToString::to_string),
+        output: String::new(),
+    });
+    result
+}
+
+fn outcome(ended: Result<(), Failure>, progressed: Progressed) -> Outcome {
+    let agent = progressed.agent.unwrap_or_default();
+    let (branch, commit, pushed) = match progressed.pushed {
+        Some(push::Pushed::Accepted { branch, commit, forwarded }) => {
+            let verb = if forwarded { "pushed" } else { "would push" };
+            let said = format!("{verb} {branch} at {}", &commit[..commit.len().min(12)]);
+            (Some(branch), Some(commit), said)
+        }
+        Some(push::Pushed::Nothing) => (None, None, "nothing to push".to_owned()),
+        Some(push::Pushed::Refused { .. }) | None => (None, None, String::new()),
+    };
+    let (code, summary) = match (ended, progressed.failure) {
+        (Err(failure), _) => {
+            (failure.code, failure.hint.map_or(failure.what.clone(), |hint| format!("{}; {hint}", failure.what)))
+        }
+        (Ok(()), Some((code, why))) if pushed.is_empty() => (code, why),
+        (Ok(()), Some((code, why))) => (code, format!("{why}; {pushed}")),
+        (Ok(()), None) => (Code::Done, pushed),
+    };
+    Outcome {
+        code: code as u8,
+        summary,
+        branch,
+        commit,
+        session_id: agent.session_id,
+        turns: agent.turns,
+        cost_usd: agent.cost_usd,
+    }
+}

@@ -1,0 +1,83 @@
+//! The self-test of the seal: the guest tries each way out before the agent starts; one that works stops the run.
+
+use std::net::{IpAddr, TcpListener};
+use std::time::Duration;
+
+use bottle_plan::plan::BottlePlan;
+use serde::Deserialize;
+
+use crate::backend::{Bottle, Exec, finish};
+use crate::exit::Failure;
+use crate::facts;
+use crate::report::{Case, Events, Suite};
+
+/// The doors may take this long to open, and every attempt to get out as long again.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// What the self-test prints for each way out.
+#[derive(Debug, Deserialize)]
+struct Tried {
+    case: String,
+    ok: bool,
+    detail: String,
+    ms: u64,
+}
+
+/// Runs the self-test with the host's own addresses, at a port that does listen.
+pub(super) async fn prove(bottle: &dyn Bottle, plan: &BottlePlan, events: &Events) -> Result<(), Failure> {
+    let broken = |why: &str| {
+        Failure::machine(format_args!("the seal could not be proved: {why}"))
+            .hint("nothing was run; compose.log in the run record says more")
+    };
+    // A port that answers on every address of this host: a guest that can reach any of them is not sealed.
+    let listener = TcpListener::bind(("0.0.0.0", 0)).map_err(|error| broken(&error.to_string()))?;
+    let port = listener.local_addr().map_err(|error| broken(&error.to_string()))?.port();
+    let mut addresses = facts::own_addresses();
+    addresses.extend(bottle.host_addresses().await);
+    addresses.sort();
+    addresses.dedup();
+    let mut argv = plan.guest.selftest.clone();
+    for address in addresses {
+        argv.push("--host-address".to_owned());
+        argv.push(match address {
+            IpAddr::V4(address) => format!("{address}:{port}"),
+            IpAddr::V6(address) => format!("[{address}]:{port}"),
+        });
+    }
+    let done =
+        finish(bottle, Exec::guest(argv).in_dir("/"), LIMIT).await.map_err(|error| broken(&error.to_string()))?;
+    let mut holes = vec![];
+    let mut tried = 0;
+    for line in String::from_utf8_lossy(&done.stdout).lines() {
+        let case: Tried =
+            serde_json::from_str(line).map_err(|error| broken(&format!("`{line}` is not a case: {error}")))?;
+        tried += 1;
+        if !case.ok {
+            holes.push(format!("{}: {}", case.case, case.detail));
+        }
+        events.case(Case {
+            suite: Suite::Seal,
+            name: case.case,
+            duration: Duration::from_millis(case.ms),
+            failure: (!case.ok).then(|| case.detail.clone()),
+            output: case.detail,
+        });
+    }
+    if let Some(first) = holes.first() {
+        return Err(Failure::machine(format_args!("the bottle is not sealed: {first}{}", more(holes.len())))
+            .hint("nothing was run in it; junit.xml in the run record has each way out that was tried"));
+    }
+    if done.code != 0 || tried == 0 {
+        return Err(broken(&format!(
+            "the self-test ended with {} after {tried} cases: {}",
+            done.code,
+            done.text().trim()
+        )));
+    }
+    events.note(format!("sealed: {tried} ways out tried, none works"));
+    Ok(())
+}
+
+fn more(holes: usize) -> String {
+    if holes > 1 { format!(" (and {} more)", holes - 1) } else { String::new() }
+}

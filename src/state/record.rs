@@ -1,0 +1,116 @@
+//! The files of one run.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+
+use crate::exit::Failure;
+use crate::secrets::Secrets;
+
+/// A run record that is being written.
+#[derive(Debug)]
+pub(crate) struct Record {
+    dir: PathBuf,
+    secrets: Secrets,
+    /// Held for the life of the process: who can take it knows that the run is dead.
+    _lock: File,
+}
+
+const LOCK: &str = "lock";
+
+impl Record {
+    /// Makes the directory `<root>/<slug>` and takes its lock.
+    pub(crate) fn create(root: &Path, slug: &str, secrets: Secrets) -> Result<Self, Failure> {
+        let dir = root.join(slug);
+        let failed = |path: &Path, error: io::Error| {
+            Failure::machine(format_args!("failed to make the run record {}: {error}", path.display()))
+                .hint("set BOTTLE_STATE_DIR to a directory that can be written")
+        };
+        DirBuilder::new().recursive(true).mode(0o700).create(root).map_err(|error| failed(root, error))?;
+        DirBuilder::new().mode(0o700).create(&dir).map_err(|error| failed(&dir, error))?;
+        let path = dir.join(LOCK);
+        let lock = OpenOptions::new()
+            .create_new(true)
+            .write(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(|error| failed(&path, error))?;
+        flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|error| failed(&path, error.into()))?;
+        Ok(Self { dir, secrets, _lock: lock })
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Writes a file whole, masked.
+    pub(crate) fn write(&self, name: &str, bytes: &[u8]) -> Result<(), Failure> {
+        let path = self.dir.join(name);
+        let failed = |error: io::Error| Failure::machine(format_args!("failed to write {}: {error}", path.display()));
+        // Beside and renamed, so that whoever reads never sees half a file.
+        let partial = self.dir.join(format!(".{name}.partial"));
+        let mut file =
+            OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&partial).map_err(failed)?;
+        file.write_all(&self.secrets.mask_bytes(bytes)).map_err(failed)?;
+        fs::rename(&partial, &path).map_err(failed)
+    }
+
+    /// Opens a file that grows line by line.
+    pub(crate) fn lines(&self, name: &str) -> Result<Lines, Failure> {
+        let path = self.dir.join(name);
+        let file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(|error| Failure::machine(format_args!("failed to write {}: {error}", path.display())))?;
+        Ok(Lines { file, path, secrets: self.secrets.clone() })
+    }
+
+    /// Ends the record: the lock goes, the files stay.
+    pub(crate) fn close(self) {
+        // A lock file that is left says nothing; one that can't be removed does no harm.
+        let _ = fs::remove_file(self.dir.join(LOCK));
+    }
+}
+
+/// A file of lines, each masked before it is written.
+#[derive(Debug)]
+pub(crate) struct Lines {
+    file: File,
+    path: PathBuf,
+    secrets: Secrets,
+}
+
+impl Lines {
+    pub(crate) fn push(&mut self, line: &[u8]) -> Result<(), Failure> {
+        let mut masked = self.secrets.mask_bytes(line);
+        masked.push(b'\n');
+        self.file
+            .write_all(&masked)
+            .map_err(|error| Failure::machine(format_args!("failed to write {}: {error}", self.path.display())))
+    }
+}
+
+/// Whether the run of a record is still going on: its process holds the lock. What can't be told counts as alive.
+pub(crate) fn is_live(dir: &Path) -> bool {
+    match File::open(dir.join(LOCK)) {
+        Ok(lock) => flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err(),
+        Err(error) => error.kind() != io::ErrorKind::NotFound,
+    }
+}
+
+/// The slugs of all records below a state root.
+pub(crate) fn list(root: &Path) -> Vec<String> {
+    let Ok(entries) = fs::read_dir(root) else { return vec![] };
+    let mut slugs: Vec<String> = entries
+        .filter_map(Result::ok)
+        .filter(|entry| entry.path().join("metadata.json").is_file())
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect();
+    slugs.sort();
+    slugs
+}
