@@ -1,0 +1,72 @@
+//! The bundle's directories: made by root, each given to who writes there.
+//!
+//! doors 1777: each daemon makes its own socket as its own user. Inside the bundle the sticky bit keeps a daemon from
+//! removing another's; the guest has this volume read-only, so nobody else can make or remove anything.
+//! internal 1733: the same, and not to be listed. log 1777, its four files made here for their writers, so that none can
+//! be taken by another. ca belongs to the door that the agent talks to, git to git-gate, replay to root alone.
+
+use std::fs::{self, OpenOptions, Permissions};
+use std::io;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+use std::path::Path;
+
+use bottle_policy::bundle::{Bundle, User};
+use bottle_policy::door::{Door, LOGS};
+
+use crate::common::{self, Dirs};
+
+/// Makes what is missing; where no daemon has a user of its own, everything stays private to this one.
+pub(super) fn prepare(dirs: &Dirs, bundle: &Bundle) -> Result<(), common::Error> {
+    let user = |door| bundle.daemons.iter().find(|daemon| daemon.door == door)?.user.as_ref();
+    let shared = bundle.daemons.iter().any(|daemon| daemon.user.is_some());
+    let mode = |mode| if shared { mode } else { 0o755 };
+    let agents_door =
+        if bundle.daemons.iter().any(|daemon| daemon.door == Door::Egress) { Door::Egress } else { Door::Pipelock };
+    let log = dirs.state.join("log");
+    make(&dirs.doors, mode(0o1777), None)?;
+    make(&dirs.internal, if shared { 0o1733 } else { 0o700 }, None)?;
+    make(&dirs.state, 0o755, None)?;
+    make(&log, mode(0o1777), None)?;
+    make(&dirs.state.join("ca"), 0o755, user(agents_door))?;
+    make(&dirs.state.join("git"), 0o700, user(Door::GitGate))?;
+    make(&dirs.state.join("replay"), 0o755, None)?;
+    for name in LOGS {
+        let writer = match name {
+            "gate.jsonl" => Door::GitGate,
+            "proposals.jsonl" => Door::Supervise,
+            _ => agents_door,
+        };
+        if let Some(user) = user(writer) {
+            make_file(&log.join(name), user)?;
+        }
+    }
+    Ok(())
+}
+
+fn make(path: &Path, mode: u32, owner: Option<&User>) -> Result<(), common::Error> {
+    let error = |error| common::Error::Make { path: path.to_owned(), error };
+    fs::create_dir_all(path).map_err(error)?;
+    give(path, mode, owner).map_err(error)
+}
+
+fn make_file(path: &Path, owner: &User) -> Result<(), common::Error> {
+    let error = |error| common::Error::Make { path: path.to_owned(), error };
+    match OpenOptions::new().write(true).create_new(true).open(path) {
+        Ok(_) => {}
+        Err(other) if other.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(other) => return Err(error(other)),
+    }
+    give(path, 0o644, Some(owner)).map_err(error)
+}
+
+/// Mode first, then owner: afterwards it is another's, and changing it would take one more capability.
+fn give(path: &Path, mode: u32, owner: Option<&User>) -> io::Result<()> {
+    let found = fs::metadata(path)?;
+    if found.mode() & 0o7777 != mode {
+        fs::set_permissions(path, Permissions::from_mode(mode))?;
+    }
+    match owner {
+        Some(user) if found.uid() != user.id || found.gid() != user.id => chown(path, Some(user.id), Some(user.id)),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,143 @@
+//! The loop: one task owns all daemons; signals, ends and starts come to it one after the other.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use bottle_policy::bundle::Bundle;
+use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
+use tokio::net::UnixStream;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{Instant as Later, sleep, sleep_until, timeout};
+
+use super::Error;
+use super::daemon::{Daemon, Fate, describe};
+use super::lines::say;
+use crate::common::Dirs;
+
+/// How long daemons may take to end by themselves.
+const GRACE: Duration = Duration::from_secs(2);
+/// How long their last lines may take to come.
+const LAST_LINES: Duration = Duration::from_millis(50);
+/// How often a door that is not open yet is tried.
+const KNOCK: Duration = Duration::from_millis(5);
+
+/// Runs the bundle until SIGTERM or SIGINT, or until a daemon is given up.
+pub(super) async fn run(dirs: &Dirs, bundle: &Bundle, config_dir: &Path) -> Result<(), Error> {
+    let start = |error| Error::Start { what: "the supervisor".to_owned(), error };
+    let mut term = signal(SignalKind::terminate()).map_err(start)?;
+    let mut int = signal(SignalKind::interrupt()).map_err(start)?;
+    let mut hup = signal(SignalKind::hangup()).map_err(start)?;
+    let mut child = signal(SignalKind::child()).map_err(start)?;
+    // What daemons leave behind comes here also where this is not PID 1.
+    let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
+
+    let mut daemons: Vec<Daemon> = bundle.daemons.iter().cloned().map(Daemon::new).collect();
+    let doors = bundle.daemons.iter().map(|daemon| dirs.socket(daemon.door)).collect();
+    tokio::spawn(announce(doors, Instant::now()));
+
+    let result = loop {
+        if let Err(error) = start_due(&mut daemons, dirs, config_dir) {
+            break Err(error);
+        }
+        let due = daemons.iter().filter_map(|daemon| daemon.due).min();
+        tokio::select! {
+            _ = term.recv() => break Ok(()),
+            _ = int.recv() => break Ok(()),
+            _ = hup.recv() => daemons.iter().for_each(|daemon| daemon.signal(Signal::HUP)),
+            _ = child.recv() => {
+                if let Err(error) = note_ends(&mut daemons) {
+                    break Err(error);
+                }
+            }
+            () = sleep_until(due.map_or_else(Later::now, Later::from_std)), if due.is_some() => {}
+        }
+    };
+    if let Err(error) = &result {
+        say("supervisor", &format!("ending the bundle: {error}"));
+    }
+    end(&mut daemons, &mut child).await;
+    result
+}
+
+fn start_due(daemons: &mut [Daemon], dirs: &Dirs, config_dir: &Path) -> Result<(), Error> {
+    let now = Instant::now();
+    for daemon in daemons.iter_mut().filter(|daemon| daemon.due.is_some_and(|due| due <= now)) {
+        if let Err(error) = daemon.start(dirs, config_dir) {
+            after_the_end(daemon, &format!("failed to start: {error}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// Collects every child that has ended; those that are no daemons are orphans of theirs.
+fn ends() -> impl Iterator<Item = (Pid, WaitStatus)> {
+    std::iter::from_fn(|| rustix::process::wait(WaitOptions::NOHANG).ok().flatten())
+}
+
+fn note_ends(daemons: &mut [Daemon]) -> Result<(), Error> {
+    for (pid, status) in ends() {
+        if let Some(daemon) = daemons.iter_mut().find(|daemon| daemon.pid() == Some(pid)) {
+            // What it started may hold its socket or its repository.
+            daemon.signal_group(Signal::KILL);
+            after_the_end(daemon, &describe(status))?;
+        }
+    }
+    Ok(())
+}
+
+fn after_the_end(daemon: &mut Daemon, reason: &str) -> Result<(), Error> {
+    match daemon.ended(Instant::now()) {
+        Fate::Again(pause) => {
+            say(
+                "supervisor",
+                &format!("{} ended: {reason}; starting it again in {} ms", daemon.name, pause.as_millis()),
+            );
+            Ok(())
+        }
+        Fate::GiveUp => Err(Error::GaveUp { door: daemon.name, reason: reason.to_owned() }),
+    }
+}
+
+/// Ends all daemons: asks, waits as long as it must, insists.
+async fn end(daemons: &mut [Daemon], child: &mut tokio::signal::unix::Signal) {
+    let start = Instant::now();
+    daemons.iter().for_each(|daemon| daemon.signal_group(Signal::TERM));
+    let mut insisted = false;
+    loop {
+        let ended: Vec<Pid> = ends().map(|(pid, _)| pid).collect();
+        for daemon in daemons.iter_mut().filter(|daemon| daemon.pid().is_some_and(|pid| ended.contains(&pid))) {
+            daemon.signal_group(Signal::KILL);
+            daemon.ended(Instant::now());
+        }
+        let left: Vec<&str> =
+            daemons.iter().filter(|daemon| daemon.pid().is_some()).map(|daemon| daemon.name).collect();
+        if left.is_empty() {
+            break;
+        }
+        if start.elapsed() >= GRACE && !insisted {
+            say("supervisor", &format!("killing what does not end: {}", left.join(", ")));
+            daemons.iter().for_each(|daemon| daemon.signal_group(Signal::KILL));
+            insisted = true;
+        }
+        let pause = if insisted { GRACE } else { GRACE.saturating_sub(start.elapsed()) };
+        tokio::select! {
+            _ = child.recv() => {}
+            () = sleep(pause) => if insisted && start.elapsed() >= 2 * GRACE { break },
+        }
+    }
+    // Last lines are still in the pipes. A pipe may be held open by what has left its daemon's group.
+    for lines in daemons.iter_mut().filter_map(|daemon| daemon.lines.take()) {
+        let _ = timeout(LAST_LINES, lines).await;
+    }
+    say("supervisor", &format!("all ended in {} ms", start.elapsed().as_millis()));
+}
+
+/// Says when every door takes connections.
+async fn announce(doors: Vec<PathBuf>, start: Instant) {
+    for door in doors {
+        while UnixStream::connect(&door).await.is_err() {
+            sleep(KNOCK).await;
+        }
+    }
+    say("supervisor", &format!("all doors open after {} ms", start.elapsed().as_millis()));
+}
