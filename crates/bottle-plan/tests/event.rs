@@ -1,0 +1,78 @@
+//! Payloads become the tasks that stand beside them, or the reason why they become none.
+
+#![expect(clippy::disallowed_methods, reason = "a test reads its fixtures")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use bottle_plan::event::{self, Asked};
+use bottle_plan::manifest::Triggers;
+use bottle_plan::name::Name;
+use pretty_assertions::assert_eq;
+
+fn fixtures(kind: &str) -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures").join(kind);
+    let mut files: Vec<PathBuf> = fs::read_dir(&folder)
+        .expect("the folder")
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| path.extension().is_some_and(|end| end == "json"))
+        .collect();
+    files.sort();
+    assert!(!files.is_empty(), "no fixtures in {}", folder.display());
+    files
+}
+
+fn triggers() -> Triggers {
+    let agent = Name::parse("implementer").expect("a name");
+    Triggers { labels: [("claude".to_owned(), agent)].into(), ..Triggers::default() }
+}
+
+fn compare(path: &Path, found: &str) {
+    let expected = path.with_extension("expected");
+    if std::env::var_os("UPDATE_FIXTURES").is_some() {
+        fs::write(&expected, found).expect("written");
+    }
+    assert_eq!(found, fs::read_to_string(&expected).unwrap_or_default(), "{}", expected.display());
+}
+
+#[test]
+fn events_become_tasks() {
+    for path in fixtures("good/event") {
+        let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
+        let kind = name.split('-').next();
+        let payload = fs::read_to_string(&path).expect("the payload");
+        let asked = event::parse(&payload, kind, &triggers()).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(Ok(&asked), event::parse(&payload, None, &triggers()).as_ref(), "{name}: told from its shape");
+        let text = match asked {
+            Asked::Task(task) => format!("{:#}\n", serde_json::to_value(&task).expect("JSON")),
+            Asked::Nothing(why) => format!("nothing to do: {why}\n"),
+            Asked::Refused(why) => format!("refused: {why}\n"),
+        };
+        compare(&path, &text);
+    }
+}
+
+#[test]
+fn what_is_no_event_gets_its_message() {
+    for path in fixtures("bad/event") {
+        let payload = fs::read_to_string(&path).expect("the payload");
+        let error = event::parse(&payload, None, &triggers()).expect_err(&path.display().to_string());
+        compare(&path, &format!("error: {error}\nhelp: {}\n", error.hint()));
+    }
+}
+
+#[test]
+fn a_kind_given_by_hand_must_be_one_that_starts_tasks() {
+    let error = event::parse("{}", Some("deployment_status"), &triggers()).expect_err("not supported");
+    assert_eq!(error.to_string(), "events of kind `deployment_status` are not supported");
+    assert!(event::parse("{}", Some("issues"), &triggers()).is_err());
+}
+
+#[test]
+fn a_listed_bot_may_ask() {
+    let path = fixtures("good/event").into_iter().find(|path| path.ends_with("issue_comment-by-a-bot.json"));
+    let payload = fs::read_to_string(path.expect("the fixture")).expect("the payload");
+    let mut triggers = triggers();
+    triggers.who.bots.push(41_898_282);
+    assert!(matches!(event::parse(&payload, None, &triggers), Ok(Asked::Task(_))));
+}
