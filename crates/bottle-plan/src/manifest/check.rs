@@ -3,6 +3,8 @@
 mod git;
 mod secrets;
 
+pub(crate) use git::keyscan;
+
 use std::collections::BTreeSet;
 
 use bottle_policy::route::{Route, Scheme};

@@ -23,6 +23,7 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use check::keyscan;
 pub use error::ManifestError;
 pub use read::parse;
 

@@ -16,6 +16,9 @@ pub enum PlanError {
     /// Several agents and none was named.
     #[error("the manifest has several agents and the task names none")]
     WhichAgent(Vec<Name>),
+    /// The agent names no bottle that is there; a manifest that was read from text has no such agent.
+    #[error("the agent `{0}` has no bottle")]
+    NoBottle(Name),
     /// Something that this version does not do.
     #[error("{what} is not supported yet")]
     NotYet {
@@ -45,7 +48,7 @@ impl PlanError {
             Self::NoSuchAgent { known, .. } => Some(format!("it has {}", list(known))),
             Self::WhichAgent(known) => Some(format!("name one with --agent: {}", list(known))),
             Self::NotYet { hint, .. } | Self::Upstream { hint, .. } => Some(hint.clone()),
-            Self::Facts(_) => None,
+            Self::NoBottle(_) | Self::Facts(_) => None,
         }
     }
 }

@@ -1,16 +1,284 @@
-//! How a plan is made.
+//! How a plan is made: the agent and its bottle are chosen, then each part is decided by its own file.
 
-use super::{BottlePlan, Options, PlanError};
+use std::collections::BTreeMap;
+
+use bottle_policy::bundle::{Bundle, Daemon, image_user};
+use bottle_policy::door::Door;
+use bottle_policy::supervise::Approval;
+
+use super::guest::Guest;
+use super::policies::Rules;
+use super::upstreams::Upstreams;
+use super::*;
 use crate::facts::HostFacts;
-use crate::manifest::Manifest;
-use crate::task::Task;
+use crate::manifest::{Agent, Bottle, DEFAULT_AGENT, Manifest};
+use crate::name::words;
+use crate::task::{Source, Task};
 
 /// Decides everything about a run.
-pub fn plan(
-    _task: &Task,
-    _manifest: &Manifest,
-    _facts: &HostFacts,
-    _options: &Options,
-) -> Result<BottlePlan, PlanError> {
-    Err(PlanError::Facts("not there yet".to_owned()))
+pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Options) -> Result<BottlePlan, PlanError> {
+    let mut notes = vec![];
+    let (agent_name, agent) = choose_agent(task, manifest, options)?;
+    let (bottle_name, bottle) = choose_bottle(&agent_name, &agent, manifest)?;
+    refuse_what_is_not_there(bottle)?;
+    let seed = seed(facts)?;
+    let slug = slug(task, seed)?;
+
+    let upstreams = Upstreams::of(task, bottle, facts, &mut notes)?;
+    let rules = Rules::of(bottle, &upstreams, facts, options, &mut notes)?;
+    let doors = doors(&rules, &upstreams);
+    if bottle.supervise.approval != Approval::Deny {
+        notes.push(
+            "supervise.approval: this version asks nobody; what the agent asks for is refused and kept".to_owned(),
+        );
+    }
+
+    let images = Images {
+        guest: first([&options.image, &bottle.image]).unwrap_or_else(|| AGENT_IMAGE.to_owned()),
+        sidecars: options.sidecars_image.clone().unwrap_or_else(|| SIDECARS_IMAGE.to_owned()),
+        tools: options.tools_image.clone().unwrap_or_else(|| AGENT_IMAGE.to_owned()),
+    };
+    let names = names(&slug, &images);
+    let state_dir = format!("{}/{slug}", facts.state_root.trim_end_matches('/'));
+    let git = upstreams.git_plan(task, facts, options, seed);
+    let mut guest = Guest { bottle, rules: &rules, doors: &doors, git: git.as_ref() }.plan();
+    if let Some(workdir) = git.as_ref().map(|git| &git.directory) {
+        guest.workdir.clone_from(workdir);
+    }
+    let skills = skills(&agent, &guest);
+    let prompt = super::prompt::prompt(task, &agent, &guest, git.as_ref(), &upstreams, options.dry_run);
+    let mcp = mcp();
+    let command = command(&agent, &prompt);
+    let bundle = Bundle {
+        version: 1,
+        daemons: doors
+            .iter()
+            .map(|door| Daemon { door: *door, config: config_file(*door).to_owned(), user: Some(image_user(*door)) })
+            .collect(),
+    };
+    let mut policies = Policies {
+        routes: rules.routes,
+        pipelock: rules.pipelock,
+        gate: upstreams.gate_policy(options.dry_run),
+        supervise: super::policies::supervise(&slug, bottle),
+        bundle,
+    };
+    let mut secrets = rules.secrets;
+    upstreams.add_secrets(&mut secrets, facts);
+    let known: Vec<_> = secrets.iter().map(|secret| secret.name.clone()).collect();
+    policies.pipelock.secrets.clone_from(&known);
+    policies.gate.secrets = known;
+    for secret in secrets.iter().filter(|secret| !secret.present) {
+        notes.push(format!("{} is not set on this host, and {} needs it", secret.name, secret.used_by.join(", ")));
+    }
+
+    Ok(BottlePlan {
+        version: 1,
+        labels: BTreeMap::from([
+            (LABEL_SLUG.to_owned(), slug.to_string()),
+            (LABEL_MANAGED.to_owned(), "bottle-runner".to_owned()),
+            (LABEL_STATE.to_owned(), state_dir.clone()),
+        ]),
+        slug,
+        started_at: facts.started_at.clone(),
+        backend: options.backend,
+        dry_run: options.dry_run,
+        replay: options.replay.clone(),
+        state_dir,
+        task: task.clone(),
+        who: manifest.triggers.who.clone(),
+        ci: facts.ci.as_ref().map(|ci| CiPlan {
+            forge: ci.forge,
+            server_url: ci.server_url.clone(),
+            repository: ci.repository.clone(),
+            run_id: ci.run_id.clone(),
+        }),
+        agent: AgentPlan { name: agent_name, bottle: bottle_name, model: agent.model.clone() },
+        images,
+        names,
+        doors,
+        guest,
+        policies,
+        secrets,
+        extra_hosts: upstreams.extra_hosts(),
+        host_ca_bundle: facts.host_ca_bundle.clone(),
+        git,
+        prompt,
+        skills,
+        mcp,
+        command,
+        limits: agent.limits.clone(),
+        verify: agent.verify.clone(),
+        notes,
+    })
+}
+
+fn choose_agent(task: &Task, manifest: &Manifest, options: &Options) -> Result<(Name, Agent), PlanError> {
+    let default = || Name::parse(DEFAULT_AGENT).map_err(|error| PlanError::Facts(error.to_string()));
+    let agents = match manifest.agents.is_empty() {
+        true => BTreeMap::from([(default()?, Agent::default())]),
+        false => manifest.agents.clone(),
+    };
+    let known = || agents.keys().cloned().collect();
+    match options.agent.as_ref().or(task.agent.as_ref()) {
+        Some(name) => match agents.get(name) {
+            Some(agent) => Ok((name.clone(), agent.clone())),
+            None => Err(PlanError::NoSuchAgent { name: name.clone(), known: known() }),
+        },
+        None => match (agents.len(), agents.first_key_value(), agents.get(&default()?)) {
+            (1, Some((name, agent)), _) => Ok((name.clone(), agent.clone())),
+            (_, _, Some(agent)) => Ok((default()?, agent.clone())),
+            _ => Err(PlanError::WhichAgent(known())),
+        },
+    }
+}
+
+fn choose_bottle<'a>(
+    agent_name: &Name,
+    agent: &Agent,
+    manifest: &'a Manifest,
+) -> Result<(Name, &'a Bottle), PlanError> {
+    let found = match &agent.bottle {
+        Some(name) => manifest.bottles.get_key_value(name),
+        None => manifest.bottles.first_key_value().filter(|_| manifest.bottles.len() == 1),
+    };
+    let (name, bottle) = found.ok_or_else(|| PlanError::NoBottle(agent_name.clone()))?;
+    Ok((name.clone(), bottle))
+}
+
+/// What the manifest can say and this version does not do: refused, so that nobody relies on it.
+fn refuse_what_is_not_there(bottle: &Bottle) -> Result<(), PlanError> {
+    if bottle.pipelock.passthrough.is_empty() {
+        return Ok(());
+    }
+    Err(PlanError::NotYet {
+        what: "pipelock.passthrough (TLS that the doors don't end)".to_owned(),
+        hint: "remove it; the hosts in it can't be reached for now".to_owned(),
+    })
+}
+
+fn doors(rules: &Rules, upstreams: &Upstreams) -> Vec<Door> {
+    let wanted = |door: &Door| match door {
+        Door::Pipelock | Door::Supervise => true,
+        Door::Egress => !rules.routes.routes.is_empty(),
+        Door::GitGate => !upstreams.is_empty(),
+    };
+    Door::ALL.into_iter().filter(wanted).collect()
+}
+
+fn seed(facts: &HostFacts) -> Result<&str, PlanError> {
+    let good =
+        (4..=8).contains(&facts.seed.len()) && facts.seed.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    good.then_some(facts.seed.as_str())
+        .ok_or_else(|| PlanError::Facts(format!("the seed `{}` is not four to eight hex digits", facts.seed)))
+}
+
+/// `issue-12-parse-size-accepts-1a2b3c`.
+fn slug(task: &Task, seed: &str) -> Result<Slug, PlanError> {
+    let mut start = what(task);
+    let room = Slug::LONGEST - seed.len() - 1;
+    start.truncate(room);
+    let title = words(&task.title(), room.saturating_sub(start.len() + 1));
+    let parts: Vec<&str> = [start.as_str(), &title, seed].into_iter().filter(|part| !part.is_empty()).collect();
+    Slug::parse(&parts.join("-")).map_err(|error| PlanError::Facts(error.to_string()))
+}
+
+/// `issue-12`, `pr-14`, `task`.
+pub(super) fn what(task: &Task) -> String {
+    match &task.source {
+        Source::Issue(thread) | Source::Comment { thread, is_pull_request: false, .. } => {
+            format!("issue-{}", thread.number)
+        }
+        Source::Comment { thread, .. } => format!("pr-{}", thread.number),
+        Source::Text => "task".to_owned(),
+    }
+}
+
+fn names(slug: &Slug, images: &Images) -> Names {
+    let project = format!("claude-bottle-{slug}");
+    // One volume for all runs of this version; where the tools come from is part of its name, so that another image's
+    // tools are never taken for these.
+    let tools = || format!("claude-bottle-tools-{}-{}", env!("CARGO_PKG_VERSION"), tag(&images.tools));
+    Names {
+        sidecars: format!("claude-bottle-sidecars-{slug}"),
+        agent: format!("claude-bottle-agent-{slug}"),
+        network: format!("{project}-egress"),
+        doors_volume: format!("{project}-doors"),
+        tools_volume: (images.guest != images.tools).then(tools),
+        project,
+    }
+}
+
+/// An image's name in the characters of a volume's name.
+fn tag(image: &str) -> String {
+    let name = image.rsplit('/').next().unwrap_or(image);
+    name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' }).take(80).collect()
+}
+
+/// The policy file of each sidecar. Egress and pipelock both read `routes.yaml`; pipelock finds it beside its own.
+fn config_file(door: Door) -> &'static str {
+    match door {
+        Door::Egress => "routes.yaml",
+        Door::Pipelock => "pipelock.yaml",
+        Door::GitGate => "gate.yaml",
+        Door::Supervise => "supervise.yaml",
+    }
+}
+
+fn skills(agent: &Agent, guest: &GuestPlan) -> Vec<SkillPlan> {
+    agent
+        .skills
+        .iter()
+        .map(|from| {
+            let from = from.trim_end_matches('/');
+            let name = from.rsplit('/').next().unwrap_or(from).to_owned();
+            let to = format!("{}/.claude/skills/{name}", guest.home);
+            SkillPlan { directory: FileFromBase { from: from.to_owned(), to }, name }
+        })
+        .collect()
+}
+
+fn mcp() -> McpPlan {
+    let url = format!("http://{}:{}/", Door::Supervise.name(), Door::Supervise.port());
+    let claude = format!("{TOOLS_DIR}/bin/claude");
+    let register = [&claude, "mcp", "add", "--transport", "http", "--scope", "user", Door::Supervise.name(), &url];
+    McpPlan {
+        name: Door::Supervise.name().to_owned(),
+        register: register.iter().map(|part| (*part).to_owned()).collect(),
+        url: url.clone(),
+    }
+}
+
+/// Claude Code reads the prompt from standard input, because a command line is no place for a long text.
+fn command(agent: &Agent, prompt: &PromptPlan) -> Vec<String> {
+    let claude = format!("{TOOLS_DIR}/bin/claude");
+    let mut argv: Vec<String> = [
+        "/bin/sh",
+        "-c",
+        "exec \"$@\" <\"$0\"",
+        &prompt.path,
+        &claude,
+        "-p",
+        "--output-format",
+        "stream-json",
+        "--verbose",
+        "--dangerously-skip-permissions",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    let mut option = |name: &str, value: String| argv.extend([name.to_owned(), value]);
+    if let Some(model) = &agent.model {
+        option("--model", model.clone());
+    }
+    if let Some(turns) = agent.limits.turns {
+        option("--max-turns", turns.to_string());
+    }
+    if let Some(instructions) = &prompt.instructions {
+        option("--append-system-prompt-file", instructions.to.clone());
+    }
+    argv
+}
+
+fn first(options: [&Option<String>; 2]) -> Option<String> {
+    options.into_iter().flatten().next().cloned()
 }

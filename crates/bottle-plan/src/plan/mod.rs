@@ -2,11 +2,21 @@
 //!
 //! [`BottlePlan`] is what is printed, stored and compared; [`plan`] makes it of task, manifest and facts. What runs
 //! afterwards follows it and decides nothing that could have been decided here.
+//!
+//! Map: `types`, `make` (what is chosen, and what goes where), `upstreams` (git), `policies` (the outgoing doors),
+//! `guest` (the agent's environment), `prompt`.
 
 mod error;
+mod guest;
 mod make;
+mod policies;
+mod prompt;
 mod types;
+mod upstreams;
+
+use crate::name::{Name, Slug};
 
 pub use error::PlanError;
 pub use make::plan;
+pub use policies::MODEL_HOST;
 pub use types::*;

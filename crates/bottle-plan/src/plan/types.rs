@@ -181,7 +181,7 @@ pub struct GuestPlan {
     pub root: String,
     /// Where the agent starts; below `root`.
     pub workdir: String,
-    /// Variables; nothing secret, a placeholder for each credential.
+    /// Variables, in every command; nothing secret, a placeholder for each credential.
     pub env: BTreeMap<String, String>,
     /// Share of the machine.
     pub resources: Resources,
@@ -253,9 +253,12 @@ pub struct GitPlan {
     pub upstream: RepoName,
     /// Its URL for the guest.
     pub gate_url: String,
+    /// Where it is in the guest.
+    pub directory: String,
     /// How the guest comes by it.
     pub bring: Bring,
-    /// The branch that the work starts from; none: upstream's default.
+    /// The branch that the work starts from and is proposed to; none: upstream's default. A checkout that is brought
+    /// along starts at its own commit.
     pub base: Option<String>,
     /// The branch that is pushed.
     pub branch: String,

@@ -1,19 +1,38 @@
 //! A plan as files and text: pure functions of the plan.
 //!
 //! Map: `compose` (docker-compose.yml), `gitconfig` (the guest's), `text` (for people), `seccomp.json` (the guest's
-//! system calls on Docker).
+//! system calls on Docker: Docker's own profile for a container without capabilities, less what reaches out of it).
+
+mod compose;
+mod gitconfig;
+mod text;
+
+pub use compose::compose;
+pub use gitconfig::{gate_url, render_gitconfig, spellings};
+pub use text::text;
+
+use bottle_policy::yaml;
+use serde::Serialize;
 
 use crate::plan::BottlePlan;
 
 /// The seccomp profile of the guest's container; the compose file names it as `./seccomp.json`.
-pub const SECCOMP: &str = "{}";
+pub const SECCOMP: &str = include_str!("seccomp.json");
 
-/// The `docker-compose.yml` of a run.
-pub fn compose(_plan: &BottlePlan) -> String {
-    String::new()
+/// The files that the bundle obeys: name in the configuration directory, and content.
+pub fn policy_files(plan: &BottlePlan) -> Vec<(&'static str, String)> {
+    let policies = &plan.policies;
+    vec![
+        ("bundle.yaml", file(&policies.bundle)),
+        ("routes.yaml", file(&policies.routes)),
+        ("pipelock.yaml", file(&policies.pipelock)),
+        ("gate.yaml", file(&policies.gate)),
+        ("supervise.yaml", file(&policies.supervise)),
+    ]
 }
 
-/// The plan for people.
-pub fn text(_plan: &BottlePlan) -> String {
-    String::new()
+/// The types have no map with keys other than texts and no number without a YAML form, so this can't fail; a sidecar
+/// refuses the empty file that would come of it.
+fn file<T: Serialize>(policy: &T) -> String {
+    yaml::to_string(policy).unwrap_or_default()
 }

@@ -1,0 +1,105 @@
+//! The agent's environment: who it is, what it sees, and how it reaches its doors.
+
+use std::collections::BTreeMap;
+
+use bottle_policy::door::{DOORS_DIR, Door, STATE_DIR};
+
+use super::policies::Rules;
+use super::types::{CaPlan, GitPlan, GuestPlan, TOOLS_DIR};
+use crate::manifest::Bottle;
+
+/// The variables that name a CA file for programs that don't read the system's store.
+const CA_VARIABLES: [&str; 7] = [
+    "NODE_EXTRA_CA_CERTS",
+    "SSL_CERT_FILE",
+    "REQUESTS_CA_BUNDLE",
+    "CURL_CA_BUNDLE",
+    "GIT_SSL_CAINFO",
+    "CARGO_HTTP_CAINFO",
+    "PIP_CERT",
+];
+/// The home directory of the agent image's user `node`; made in any other image.
+pub(super) const HOME: &str = "/home/node";
+/// Where repositories are.
+pub(super) const ROOT: &str = "/workspace";
+
+/// What the guest is made of.
+pub(super) struct Guest<'a> {
+    pub(super) bottle: &'a Bottle,
+    pub(super) rules: &'a Rules,
+    pub(super) doors: &'a [Door],
+    pub(super) git: Option<&'a GitPlan>,
+}
+
+impl Guest<'_> {
+    pub(super) fn plan(&self) -> GuestPlan {
+        let proxy = self.proxy();
+        let link = format!("{TOOLS_DIR}/bin/bottle-link");
+        let forwards: Vec<String> = self.reachable().map(|door| format!("{}={}", door.port(), door.socket())).collect();
+        let mut init: Vec<String> = [&link, "forward", "--as-init", "--doors", DOORS_DIR].map(str::to_owned).to_vec();
+        init.extend(forwards.iter().cloned());
+        let mut selftest: Vec<String> =
+            [&link, "selftest", "--json", "--doors", DOORS_DIR, "--tools", TOOLS_DIR].map(str::to_owned).to_vec();
+        selftest.extend(forwards.iter().flat_map(|forward| ["--door".to_owned(), forward.clone()]));
+        GuestPlan {
+            uid: 1000,
+            gid: 1000,
+            home: HOME.to_owned(),
+            root: ROOT.to_owned(),
+            workdir: self.git.map_or(ROOT, |git| git.directory.as_str()).to_owned(),
+            env: self.env(proxy),
+            resources: self.bottle.resources.clone(),
+            init,
+            selftest,
+            ca: CaPlan {
+                door: proxy,
+                source: format!("{STATE_DIR}/ca/{}.crt", proxy.name()),
+                system_file: "/usr/local/share/ca-certificates/claude-bottle.crt".to_owned(),
+                own_file: format!("{HOME}/.claude-bottle-ca.crt"),
+                variables: CA_VARIABLES.map(str::to_owned).to_vec(),
+            },
+        }
+    }
+
+    /// The door that is the guest's HTTP proxy.
+    fn proxy(&self) -> Door {
+        if self.doors.contains(&Door::Egress) { Door::Egress } else { Door::Pipelock }
+    }
+
+    /// The doors that the guest may talk to: behind egress, pipelock is not one of them.
+    fn reachable(&self) -> impl Iterator<Item = Door> {
+        let behind = (self.proxy() == Door::Egress).then_some(Door::Pipelock);
+        self.doors.iter().copied().filter(move |door| Some(*door) != behind)
+    }
+
+    fn env(&self, proxy: Door) -> BTreeMap<String, String> {
+        let mut env = BTreeMap::new();
+        let mut set = |name: &str, value: &str| env.insert(name.to_owned(), value.to_owned());
+        let proxy = format!("http://{}:{}", proxy.name(), proxy.port());
+        let direct = format!("localhost,127.0.0.1,::1,{},{}", Door::Supervise.name(), Door::GitGate.name());
+        for (upper, lower, value) in [
+            ("HTTP_PROXY", "http_proxy", &proxy),
+            ("HTTPS_PROXY", "https_proxy", &proxy),
+            ("NO_PROXY", "no_proxy", &direct),
+        ] {
+            set(upper, value);
+            set(lower, value);
+        }
+        set("HOME", HOME);
+        set("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1");
+        set("DISABLE_AUTOUPDATER", "1");
+        set("GIT_TERMINAL_PROMPT", "0");
+        // Longer than a proposal waits, in milliseconds.
+        set("MCP_TOOL_TIMEOUT", &((self.bottle.supervise.timeout.0 + 60) * 1000).to_string());
+        for name in &self.rules.placeholders {
+            set(name, &placeholder(name));
+        }
+        env.extend(self.bottle.env.iter().map(|(name, value)| (name.clone(), value.clone())));
+        env
+    }
+}
+
+/// What stands in the guest where a program wants a credential; pipelock puts the real one in its place.
+fn placeholder(name: &str) -> String {
+    format!("bottle-placeholder-{}", name.to_ascii_lowercase().replace('_', "-"))
+}

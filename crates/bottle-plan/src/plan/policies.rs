@@ -1,0 +1,117 @@
+//! The rules of the two outgoing doors and of supervise, from the manifest's words.
+
+use std::collections::BTreeSet;
+
+use bottle_policy::host::{HostName, HostPattern};
+use bottle_policy::pipelock::{BodyScanning, Dlp, PipelockPolicy, Ssrf, TlsInterception};
+use bottle_policy::route::{Route, RoutesPolicy, Scheme};
+use bottle_policy::secret::SecretName;
+use bottle_policy::supervise::{Approval, SupervisePolicy};
+
+use super::error::PlanError;
+use super::types::{Options, SecretPlan, SecretSource};
+use super::upstreams::Upstreams;
+use crate::facts::HostFacts;
+use crate::manifest::Bottle;
+use crate::name::Slug;
+
+/// Where the model is, unless a route says `model: true` about another host.
+pub const MODEL_HOST: &str = "api.anthropic.com";
+
+/// What the outgoing doors obey, and what follows from it.
+pub(super) struct Rules {
+    pub(super) routes: RoutesPolicy,
+    pub(super) pipelock: PipelockPolicy,
+    pub(super) secrets: Vec<SecretPlan>,
+    /// Variables that hold a placeholder in the guest.
+    pub(super) placeholders: BTreeSet<String>,
+}
+
+impl Rules {
+    pub(super) fn of(
+        bottle: &Bottle,
+        upstreams: &Upstreams,
+        facts: &HostFacts,
+        options: &Options,
+        notes: &mut Vec<String>,
+    ) -> Result<Self, PlanError> {
+        let model_host = HostName::parse(MODEL_HOST).map_err(|error| PlanError::Facts(error.to_string()))?;
+        let replay = options.replay.is_some();
+        let mut routes = bottle.egress.routes.clone();
+        for route in &mut routes {
+            route.model |= route.host.matches(&model_host);
+        }
+        if replay && !routes.iter().any(|route| route.model) {
+            routes.push(model_route(model_host));
+        }
+        let mut placeholders = BTreeSet::new();
+        let mut secrets: Vec<SecretPlan> = vec![];
+        for route in &mut routes {
+            let injection = match &route.auth {
+                Some(auth) => Some(auth.injection().map_err(|problem| PlanError::Facts(problem.to_owned()))?),
+                None => None,
+            };
+            if route.model {
+                // Which variable makes Claude Code use which header.
+                let bearer = injection.as_ref().is_some_and(|(header, _, _)| header == "authorization");
+                placeholders.insert(if bearer { "CLAUDE_CODE_OAUTH_TOKEN" } else { "ANTHROPIC_API_KEY" }.to_owned());
+            }
+            let Some((_, _, name)) = injection else { continue };
+            placeholders.insert(name.as_str().to_owned());
+            if route.model && replay {
+                // The cassette answers: no key is needed, and none is taken along.
+                route.auth = None;
+                continue;
+            }
+            add(&mut secrets, name, &format!("route {}", route.host), facts);
+        }
+        if !replay && !routes.iter().any(|route| route.model) {
+            notes.push(format!("no route leads to the model: Claude can't answer (declare {MODEL_HOST})"));
+        }
+        let pipelock = PipelockPolicy {
+            version: 1,
+            guest_proxy: routes.is_empty(),
+            api_allowlist: bottle.pipelock.api_allowlist.clone(),
+            dlp: Dlp { action: bottle.pipelock.dlp },
+            ssrf: Ssrf { ip_allowlist: bottle.pipelock.allow_private.clone() },
+            tls_interception: TlsInterception::default(),
+            request_body_scanning: BodyScanning { max_body_bytes: bottle.pipelock.max_request_bytes },
+            secrets: vec![],
+        };
+        let routes = RoutesPolicy { version: 1, routes, git_upstreams: upstreams.closed_to_https(), replay };
+        Ok(Self { routes, pipelock, secrets, placeholders })
+    }
+}
+
+/// Adds a variable's secret, or one more user of it.
+pub(super) fn add(secrets: &mut Vec<SecretPlan>, name: &SecretName, used_by: &str, facts: &HostFacts) {
+    let used_by = used_by.to_owned();
+    match secrets.iter_mut().find(|secret| secret.name == *name) {
+        Some(secret) if secret.used_by.contains(&used_by) => {}
+        Some(secret) => secret.used_by.push(used_by),
+        None => secrets.push(SecretPlan {
+            source: SecretSource::Env(name.to_string()),
+            used_by: vec![used_by],
+            present: facts.variables.contains(name.as_str()),
+            name: name.clone(),
+        }),
+    }
+}
+
+/// The model's API as Claude Code uses it.
+fn model_route(host: HostName) -> Route {
+    Route {
+        host: HostPattern::Exact(host),
+        port: None,
+        scheme: Scheme::Https,
+        methods: vec!["POST".to_owned()],
+        paths: vec!["/v1/messages".to_owned(), "/v1/messages/count_tokens".to_owned()],
+        auth: None,
+        model: true,
+    }
+}
+
+/// In this version nobody is asked, whatever the manifest says: a note in the plan tells.
+pub(super) fn supervise(slug: &Slug, bottle: &Bottle) -> SupervisePolicy {
+    SupervisePolicy { version: 1, run: slug.to_string(), approval: Approval::Deny, timeout: bottle.supervise.timeout }
+}

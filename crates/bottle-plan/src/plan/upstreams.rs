@@ -1,0 +1,243 @@
+//! The repositories behind the gate: the manifest's, or the one that the task is about.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use bottle_policy::door::Door;
+use bottle_policy::gate::{GatePolicy, PushRules, RepoName, Transport, Upstream, UpstreamUrl};
+use bottle_policy::host::HostName;
+use bottle_policy::route::GitUpstream;
+use bottle_policy::secret::SecretName;
+
+use super::error::PlanError;
+use super::guest::ROOT;
+use super::make::what;
+use super::policies::add;
+use super::types::{Bring, GitPlan, Options, SecretPlan, SecretSource};
+use crate::facts::{Ci, ForgeKind, HostFacts};
+use crate::manifest::{Bottle, GitEntry, Push, keyscan};
+use crate::name::words;
+use crate::render::render_gitconfig;
+use crate::task::{Source, Task};
+
+/// A branch that is longer reads badly everywhere.
+const LONGEST_BRANCH: usize = 50;
+
+/// One repository behind the gate.
+struct Entry {
+    upstream: Upstream,
+    identity_file: Option<String>,
+    extra_hosts: BTreeMap<HostName, IpAddr>,
+}
+
+/// All repositories of a bottle.
+pub(super) struct Upstreams(Vec<Entry>);
+
+impl Upstreams {
+    /// The manifest's; else in a job the job's own repository, elsewhere the one of the checkout or of the event.
+    pub(super) fn of(
+        task: &Task,
+        bottle: &Bottle,
+        facts: &HostFacts,
+        notes: &mut Vec<String>,
+    ) -> Result<Self, PlanError> {
+        if !bottle.git.is_empty() {
+            let mut names = vec![];
+            return Ok(Self(bottle.git.iter().map(|entry| from_manifest(entry, facts, &mut names)).collect()));
+        }
+        let (address, token) = match (&facts.ci, facts.checkout.as_ref().and_then(|c| c.origin.as_deref())) {
+            (Some(ci), _) => (ci_repository(ci, task)?, Some(ci_token(ci, facts))),
+            (None, Some(origin)) => (without_userinfo(origin), None),
+            (None, None) => match &task.repository {
+                Some(repository) => (without_userinfo(&repository.clone_url), None),
+                None => return Ok(Self(vec![])),
+            },
+        };
+        let url = UpstreamUrl::parse(&address).map_err(|error| PlanError::Upstream {
+            problem: error.to_string(),
+            hint: "name it in the manifest: `git: [{ name: origin, upstream: … }]`".to_owned(),
+        })?;
+        if url.transport == Transport::Ssh {
+            return Err(PlanError::Upstream {
+                problem: format!("no host key is pinned for {url}"),
+                hint: format!(
+                    "add to the bottle: `git: [{{ name: origin, upstream: \"{url}\", identity_file: ~/.ssh/…, \
+                     known_host_key: … }}]`; `{}` prints the key behind the host's name",
+                    keyscan(&url)
+                ),
+            });
+        }
+        let token = token.map(SecretName::parse).transpose();
+        let token = token.map_err(|error| PlanError::Facts(error.to_string()))?;
+        if token.is_none() {
+            notes.push(format!("{url} is used without a credential: name it under `git:` with `token_from` to push"));
+        }
+        let name = RepoName::parse("origin").map_err(|error| PlanError::Facts(error.to_string()))?;
+        let push = push_rules(&Push::default());
+        let upstream = Upstream { name, url, identity: None, known_host_key: None, token, push };
+        Ok(Self(vec![Entry { upstream, identity_file: None, extra_hosts: BTreeMap::new() }]))
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The one that the guest works in.
+    pub(super) fn main(&self) -> Option<&Upstream> {
+        let named = self.0.iter().find(|entry| entry.upstream.name.as_str() == "origin");
+        named.or(self.0.first()).map(|entry| &entry.upstream)
+    }
+
+    /// All the others.
+    pub(super) fn others(&self) -> impl Iterator<Item = &Upstream> {
+        let main = self.main().map(|main| &main.name);
+        self.0.iter().map(|entry| &entry.upstream).filter(move |upstream| Some(&upstream.name) != main)
+    }
+
+    /// What egress refuses although a route might allow it: https to these repositories would go round the gate.
+    pub(super) fn closed_to_https(&self) -> Vec<GitUpstream> {
+        let url = |entry: &Entry| GitUpstream {
+            host: entry.upstream.url.host.clone(),
+            path: entry.upstream.url.repository().to_owned(),
+        };
+        self.0.iter().map(url).collect()
+    }
+
+    pub(super) fn gate_policy(&self, dry_run: bool) -> GatePolicy {
+        let upstreams = self.0.iter().map(|entry| entry.upstream.clone()).collect();
+        GatePolicy { version: 1, dry_run, upstreams, secrets: vec![] }
+    }
+
+    pub(super) fn extra_hosts(&self) -> BTreeMap<HostName, IpAddr> {
+        self.0.iter().flat_map(|entry| entry.extra_hosts.iter().map(|(host, at)| (host.clone(), *at))).collect()
+    }
+
+    pub(super) fn add_secrets(&self, secrets: &mut Vec<SecretPlan>, facts: &HostFacts) {
+        for Entry { upstream, identity_file, .. } in &self.0 {
+            let used_by = format!("git upstream {}", upstream.name);
+            if let Some(token) = &upstream.token {
+                add(secrets, token, &used_by, facts);
+            }
+            if let (Some(name), Some(file)) = (&upstream.identity, identity_file) {
+                let source = SecretSource::File(file.clone());
+                secrets.push(SecretPlan { name: name.clone(), source, used_by: vec![used_by], present: true });
+            }
+        }
+    }
+
+    /// How the guest comes by its repository, and where the work goes.
+    pub(super) fn git_plan(&self, task: &Task, facts: &HostFacts, options: &Options, seed: &str) -> Option<GitPlan> {
+        let main = self.main()?;
+        let checkout = facts.checkout.as_ref().filter(|_| options.bring_checkout);
+        let base = match (&task.repository, checkout) {
+            (Some(repository), _) => Some(repository.default_branch.clone()),
+            (None, Some(checkout)) => checkout.branch.clone(),
+            (None, None) => facts.ci.as_ref().and_then(|ci| ci.branch.clone()),
+        };
+        let repository = main.url.repository().rsplit('/').next().unwrap_or_default();
+        let directory: String =
+            repository.chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')).collect();
+        let directory = match directory.trim_start_matches(['.', '-']) {
+            "" => main.name.as_str(),
+            name => name,
+        };
+        let all: Vec<Upstream> = self.0.iter().map(|entry| entry.upstream.clone()).collect();
+        let gate = Door::GitGate;
+        let host = format!("{}:{}", gate.name(), gate.port());
+        Some(GitPlan {
+            upstream: main.name.clone(),
+            gate_url: crate::render::gate_url(&host, &main.name),
+            directory: format!("{ROOT}/{directory}"),
+            bring: checkout.map_or(Bring::Clone, |checkout| Bring::Checkout(checkout.path.clone())),
+            base,
+            branch: branch(task, seed),
+            gitconfig: render_gitconfig(&host, &all),
+        })
+    }
+}
+
+fn from_manifest(entry: &GitEntry, facts: &HostFacts, names: &mut Vec<String>) -> Entry {
+    let identity_file = entry.identity_file.as_deref().map(|file| match (file.strip_prefix("~/"), &facts.home) {
+        (Some(rest), Some(home)) => format!("{}/{rest}", home.trim_end_matches('/')),
+        _ => file.to_owned(),
+    });
+    let upstream = Upstream {
+        name: entry.name.clone(),
+        url: entry.upstream.clone(),
+        identity: identity_file.as_ref().and_then(|_| identity_name(&entry.name, names)),
+        known_host_key: entry.known_host_key.clone(),
+        token: entry.token_from.clone(),
+        push: push_rules(&entry.push),
+    };
+    Entry { upstream, identity_file, extra_hosts: entry.extra_hosts.clone() }
+}
+
+/// `BOTTLE_GIT_ORIGIN_IDENTITY`; two upstreams never share one.
+fn identity_name(upstream: &RepoName, taken: &mut Vec<String>) -> Option<SecretName> {
+    let upper: String = upstream
+        .as_str()
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' })
+        .collect();
+    let mut name = format!("BOTTLE_GIT_{upper}_IDENTITY");
+    while taken.contains(&name) {
+        name.push('_');
+    }
+    taken.push(name.clone());
+    SecretName::parse(&name).ok()
+}
+
+fn push_rules(push: &Push) -> PushRules {
+    PushRules {
+        refs: push.refs.clone(),
+        protect_paths: push.protect_paths.clone(),
+        tags: push.tags,
+        max_blob_bytes: push.max_blob_bytes,
+        max_push_bytes: push.max_push_bytes,
+    }
+}
+
+/// The job's own repository. The event can't choose another: the job's token is for this one.
+fn ci_repository(ci: &Ci, task: &Task) -> Result<String, PlanError> {
+    if let Some(repository) = &task.repository
+        && !repository.full_name.eq_ignore_ascii_case(&ci.repository)
+    {
+        let event = &repository.full_name;
+        return Err(PlanError::Facts(format!("the event is about {event}, and the job runs in {}", ci.repository)));
+    }
+    Ok(format!("{}/{}.git", ci.server_url.trim_end_matches('/'), ci.repository))
+}
+
+fn ci_token(ci: &Ci, facts: &HostFacts) -> &'static str {
+    match ci.forge {
+        ForgeKind::Gitea if facts.variables.contains("GITEA_TOKEN") => "GITEA_TOKEN",
+        _ => "GITHUB_TOKEN",
+    }
+}
+
+/// An https address without what checkout steps and people put before its host.
+fn without_userinfo(address: &str) -> String {
+    match address.strip_prefix("https://").map(|rest| rest.split_once('/').unwrap_or((rest, ""))) {
+        Some((authority, path)) => {
+            let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+            format!("https://{host}/{path}")
+        }
+        None => address.to_owned(),
+    }
+}
+
+/// `bottle/issue-12-parse-size-accepts-kib`, `bottle/task-tidy-up-1a2b3c`.
+fn branch(task: &Task, seed: &str) -> String {
+    let mut name = format!("bottle/{}", what(task));
+    let seed = match task.source {
+        Source::Text => format!("-{seed}"),
+        _ => String::new(),
+    };
+    let title = words(&task.title(), LONGEST_BRANCH.saturating_sub(name.len() + 1 + seed.len()));
+    if !title.is_empty() {
+        name.push('-');
+        name.push_str(&title);
+    }
+    name.push_str(&seed);
+    name
+}

@@ -1,0 +1,195 @@
+//! The plan for a person who wants to know what a run will do before it does.
+
+use std::fmt::Write as _;
+
+use bottle_policy::door::Door;
+use bottle_policy::gate::Upstream;
+use bottle_policy::route::{Route, Scheme};
+
+use crate::plan::{BackendChoice, BottlePlan, Bring, SecretSource};
+use crate::task::Source;
+
+/// The plan for people.
+pub fn text(plan: &BottlePlan) -> String {
+    let mut out = Page(String::new());
+    out.entry("run", &plan.slug.to_string());
+    if plan.dry_run {
+        out.more("dry run: nothing leaves");
+    }
+    if let Some(replay) = &plan.replay {
+        out.more(&format!("the model's replies come from {replay}"));
+    }
+    task(&mut out, plan);
+    let model = plan.agent.model.as_deref().unwrap_or("Claude Code's own choice of model");
+    out.entry("agent", &format!("{}, {model}", plan.agent.name));
+    for skill in &plan.skills {
+        out.more(&format!("skill {}", skill.directory.from));
+    }
+    if let Some(instructions) = &plan.prompt.instructions {
+        out.more(&format!("instructions {}", instructions.from));
+    }
+    bottle(&mut out, plan);
+    doors(&mut out, plan);
+    credentials(&mut out, plan);
+    git(&mut out, plan);
+    limits(&mut out, plan);
+    for (index, command) in plan.verify.iter().enumerate() {
+        out.item(index, "verify", command);
+    }
+    out.entry("record", &plan.state_dir);
+    for (index, note) in plan.notes.iter().enumerate() {
+        out.item(index, "note", note);
+    }
+    out.0
+}
+
+fn task(out: &mut Page, plan: &BottlePlan) {
+    let title = plan.task.title();
+    let line = match (&plan.task.source, plan.task.thread()) {
+        (Source::Comment { is_pull_request: true, .. }, Some(thread)) => {
+            format!("comment on pull request #{}: {title}", thread.number)
+        }
+        (Source::Comment { .. }, Some(thread)) => format!("comment on issue #{}: {title}", thread.number),
+        (_, Some(thread)) => format!("issue #{}: {title}", thread.number),
+        (_, None) => title,
+    };
+    out.entry("task", &line);
+    if let Some(actor) = &plan.task.asked_by {
+        out.more(&format!("asked by {} (id {})", actor.login, actor.id));
+    }
+    if plan.task.thread().is_some() && !plan.task.instruction.is_empty() {
+        out.more(plan.task.instruction.lines().next().unwrap_or_default());
+    }
+}
+
+fn bottle(out: &mut Page, plan: &BottlePlan) {
+    let backend = match plan.backend {
+        BackendChoice::Auto => "the best backend here",
+        BackendChoice::Docker => "Docker",
+        BackendChoice::Smolmachines => "smolmachines",
+        BackendChoice::Bubblewrap => "bubblewrap",
+    };
+    out.entry("bottle", &format!("{} on {backend}", plan.agent.bottle));
+    out.more(&format!("image {}", plan.images.guest));
+    if let Some(volume) = &plan.names.tools_volume {
+        out.more(&format!("Claude Code and the link from {} (volume {volume})", plan.images.tools));
+    }
+    let resources = &plan.guest.resources;
+    out.more(&format!("{} processors, {} of memory, {} processes", resources.cpus, resources.memory, resources.pids));
+}
+
+fn doors(out: &mut Page, plan: &BottlePlan) {
+    let names: Vec<&str> = plan.doors.iter().map(|door| door.name()).collect();
+    out.entry("doors", &names.join(", "));
+    for route in &plan.policies.routes.routes {
+        out.more(&format!("route {}", line_of(route)));
+    }
+    let pipelock = &plan.policies.pipelock;
+    for host in &pipelock.api_allowlist {
+        out.more(&format!("host {host}, any method and path"));
+    }
+    for network in &pipelock.ssrf.ip_allowlist {
+        out.more(&format!("private network {network} may be reached"));
+    }
+    if !plan.doors.contains(&Door::Egress) && pipelock.api_allowlist.is_empty() {
+        out.more("no host may be reached");
+    }
+}
+
+fn line_of(route: &Route) -> String {
+    let mut line = String::new();
+    if route.scheme == Scheme::Http {
+        line.push_str("http://");
+    }
+    line.push_str(&route.host.to_string());
+    if let Some(port) = route.port {
+        let _ = write!(line, ":{port}");
+    }
+    let _ = write!(line, "  {}  {}", route.methods.join(" "), route.paths.join(" "));
+    if route.model {
+        line.push_str("  (the model)");
+    }
+    line
+}
+
+fn credentials(out: &mut Page, plan: &BottlePlan) {
+    for (index, secret) in plan.secrets.iter().enumerate() {
+        let source = match &secret.source {
+            SecretSource::Env(name) => format!("${name}"),
+            SecretSource::File(path) => path.clone(),
+        };
+        let missing = if secret.present { "" } else { "  (not set)" };
+        out.item(index, "secrets", &format!("{source} for {}{missing}", secret.used_by.join(", ")));
+    }
+    if plan.secrets.is_empty() {
+        out.entry("secrets", "none");
+    }
+}
+
+fn git(out: &mut Page, plan: &BottlePlan) {
+    let Some(git) = &plan.git else {
+        out.entry("git", "no repository");
+        return;
+    };
+    let base = git.base.as_deref().unwrap_or("upstream's default branch");
+    out.entry("git", &format!("{} from {base}, in {}", git.branch, git.directory));
+    if let Bring::Checkout(path) = &git.bring {
+        out.more(&format!("the checkout at {path} is brought along"));
+    }
+    for upstream in &plan.policies.gate.upstreams {
+        out.more(&push_line(upstream));
+    }
+}
+
+fn push_line(upstream: &Upstream) -> String {
+    let rules = &upstream.push;
+    let what = match rules.refs.is_empty() {
+        true => "nothing may be pushed".to_owned(),
+        false => format!("push {}", rules.refs.join(" ")),
+    };
+    let protected = match rules.protect_paths.is_empty() {
+        true => String::new(),
+        false => format!(", never {}", rules.protect_paths.join(" ")),
+    };
+    format!("{} is {}: {what}{protected}", upstream.name, upstream.url)
+}
+
+fn limits(out: &mut Page, plan: &BottlePlan) {
+    let limits = &plan.limits;
+    let all: Vec<String> = [
+        limits.turns.map(|turns| format!("{turns} turns")),
+        limits.time.map(|time| time.to_string()),
+        limits.cost_usd.map(|cost| format!("{cost} US dollars")),
+        limits.tokens.map(|tokens| format!("{tokens} tokens")),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    let line = all.join(", ");
+    out.entry("limits", if all.is_empty() { "none" } else { &line });
+}
+
+/// The names' column.
+const WIDTH: usize = 9;
+
+struct Page(String);
+
+impl Page {
+    fn entry(&mut self, name: &str, value: &str) {
+        let line = format!("{name:WIDTH$}{}", one_line(value));
+        let _ = writeln!(self.0, "{}", line.trim_end());
+    }
+
+    fn more(&mut self, value: &str) {
+        self.entry("", value);
+    }
+
+    fn item(&mut self, index: usize, name: &str, value: &str) {
+        self.entry(if index == 0 { name } else { "" }, value);
+    }
+}
+
+/// What people wrote can't move the cursor or pretend to be another line.
+fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}

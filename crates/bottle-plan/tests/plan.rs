@@ -1,0 +1,228 @@
+//! Whole plans, and what is rendered from them, against files that people can read in a review.
+
+#![expect(clippy::disallowed_methods, reason = "a test reads its fixtures")]
+
+use std::fs;
+use std::path::Path;
+
+use bottle_plan::event::{self, Asked};
+use bottle_plan::facts::{Checkout, Ci, ForgeKind, HostFacts};
+use bottle_plan::manifest::{self, Manifest};
+use bottle_plan::name::Name;
+use bottle_plan::plan::{BackendChoice, BottlePlan, Options, PlanError, SecretSource, plan};
+use bottle_plan::render;
+use bottle_plan::task::Task;
+use pretty_assertions::assert_eq;
+
+fn fixture(path: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures").join(path);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn manifest(text: &str) -> Manifest {
+    manifest::parse(text, "claude-bottle.yml").unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn task(event: &str, manifest: &Manifest) -> Task {
+    match event::parse(&fixture(event), None, &manifest.triggers) {
+        Ok(Asked::Task(task)) => *task,
+        other => panic!("{event}: {other:?}"),
+    }
+}
+
+fn facts() -> HostFacts {
+    HostFacts {
+        seed: "1a2b3c".to_owned(),
+        started_at: "2026-11-20T10:00:00Z".to_owned(),
+        state_root: "/home/me/.local/state/claude-bottle".to_owned(),
+        home: Some("/home/me".to_owned()),
+        variables: ["ANTHROPIC_API_KEY", "GITHUB_TOKEN"].map(str::to_owned).into(),
+        ..HostFacts::default()
+    }
+}
+
+fn job(forge: ForgeKind) -> Ci {
+    Ci {
+        forge,
+        server_url: "https://git.example.org".to_owned(),
+        repository: "team/app".to_owned(),
+        run_id: "77".to_owned(),
+        branch: Some("main".to_owned()),
+    }
+}
+
+/// Compares all that comes of a plan, and gives it back for closer questions.
+fn golden(name: &str, made: Result<BottlePlan, PlanError>) -> BottlePlan {
+    let plan = made.unwrap_or_else(|error| panic!("{name}: {error}"));
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let json = serde_json::to_string_pretty(&plan).expect("JSON") + "\n";
+    assert_eq!(plan, serde_json::from_str(&json).expect("a plan again"), "{name} survives being stored");
+    for (end, found) in [("json", json), ("yml", render::compose(&plan)), ("txt", render::text(&plan))] {
+        let path = folder.join(format!("{name}.{end}"));
+        if std::env::var_os("UPDATE_FIXTURES").is_some() {
+            fs::create_dir_all(&folder).expect("the folder");
+            fs::write(&path, &found).expect("written");
+        }
+        assert_eq!(found, fs::read_to_string(&path).unwrap_or_default(), "{}", path.display());
+    }
+    plan
+}
+
+#[test]
+fn an_issue_with_two_upstreams() {
+    let manifest = manifest(&fixture("good/manifest/full.yml"));
+    let task = task("good/event/issues-labeled.json", &manifest);
+    let options = Options { backend: BackendChoice::Docker, ..Options::default() };
+    let plan = golden("issue-two-upstreams", plan(&task, &manifest, &facts(), &options));
+    let missing: Vec<&str> = plan.secrets.iter().filter(|s| !s.present).map(|s| s.name.as_str()).collect();
+    assert_eq!(missing, ["MIRROR_TOKEN", "DOCS_TOKEN"]);
+}
+
+#[test]
+fn a_comment_in_a_job_without_a_git_section() {
+    let manifest = manifest(&format!("{}agents: {{ implementer: {{}} }}\n", fixture("good/manifest/small.yml")));
+    let task = task("good/event/issue_comment-created.json", &manifest);
+    let facts = HostFacts { ci: Some(job(ForgeKind::Github)), ..facts() };
+    let plan = golden("comment-in-a-job", plan(&task, &manifest, &facts, &Options::default()));
+    assert_eq!(plan.policies.gate.upstreams[0].url.to_string(), "https://git.example.org/team/app.git");
+}
+
+#[test]
+fn a_text_with_the_checkout() {
+    let manifest = manifest(&fixture("good/manifest/small.yml"));
+    let checkout = Checkout {
+        path: "/home/me/app".to_owned(),
+        origin: Some("https://x-access-token:abc@git.example.org/team/app".to_owned()),
+        branch: Some("main".to_owned()),
+        head: None,
+    };
+    let facts = HostFacts {
+        checkout: Some(checkout),
+        host_ca_bundle: Some("/etc/ssl/certs/ca-certificates.crt".to_owned()),
+        ..facts()
+    };
+    let options = Options { bring_checkout: true, ..Options::default() };
+    let task = Task::text("Tidy up the README.\nNot more.");
+    let plan = golden("text-with-checkout", plan(&task, &manifest, &facts, &options));
+    assert!(!serde_json::to_string(&plan).expect("JSON").contains("x-access-token"));
+}
+
+#[test]
+fn a_bottle_without_routes() {
+    let manifest = manifest(
+        "version: 1\nbottles: { default: { pipelock: { api_allowlist: [api.example.org, \"*.example.net\"] } } }\n",
+    );
+    golden("no-routes", plan(&Task::text("Look around"), &manifest, &facts(), &Options::default()));
+}
+
+#[test]
+fn another_image_replayed_without_leaving() {
+    let mut text = fixture("good/manifest/small.yml");
+    text.push_str("    image: registry.example.org/team/build:3\n    env: { PRICE: \"5$ or $${X}\", EMPTY: \"\" }\n");
+    let options = Options {
+        replay: Some("/tmp/record".to_owned()),
+        dry_run: true,
+        backend: BackendChoice::Docker,
+        ..Options::default()
+    };
+    let plan = golden("foreign-image-replay", plan(&Task::text("Fix it"), &manifest(&text), &facts(), &options));
+    assert!(plan.secrets.is_empty(), "a replay needs no key");
+}
+
+#[test]
+fn a_replay_needs_no_route_to_the_model() {
+    let manifest = manifest("version: 1\nbottles: { default: {} }\n");
+    let options = Options { replay: Some("/tmp/cassette.yml".to_owned()), ..Options::default() };
+    let plan = plan(&Task::text("Fix it"), &manifest, &facts(), &options).expect("a plan");
+    assert!(plan.policies.routes.replay && plan.policies.routes.routes[0].model);
+    assert_eq!(plan.guest.env["HTTPS_PROXY"], "http://egress:8889");
+}
+
+#[test]
+fn the_agent_is_the_one_asked_for() {
+    let full = manifest(&fixture("good/manifest/full.yml"));
+    let name = |text: &str| Name::parse(text).expect("a name");
+    let options = |agent: &str| Options { agent: Some(name(agent)), ..Options::default() };
+    let by_label = task("good/event/issues-labeled.json", &full);
+    assert_eq!(plan(&by_label, &full, &facts(), &Options::default()).expect("a plan").agent.name, name("implementer"));
+    let by_hand = plan(&by_label, &full, &facts(), &options("reviewer")).expect("a plan");
+    assert_eq!(by_hand.agent.name, name("reviewer"), "the command line goes first");
+    let error = plan(&by_label, &full, &facts(), &options("nobody")).expect_err("no such agent");
+    assert_eq!(error.to_string(), "no agent `nobody` in the manifest");
+    assert_eq!(error.hint().as_deref(), Some("it has implementer, reviewer"));
+    let error = plan(&Task::text("x"), &full, &facts(), &Options::default()).expect_err("which?");
+    assert_eq!(error.hint().as_deref(), Some("name one with --agent: implementer, reviewer"));
+}
+
+#[test]
+fn an_event_of_another_repository_gets_no_token() {
+    let small = manifest(&format!("{}agents: {{ implementer: {{}} }}\n", fixture("good/manifest/small.yml")));
+    let mut task = task("good/event/issues-opened.json", &small);
+    task.repository.as_mut().expect("a repository").full_name = "else/where".to_owned();
+    let facts = HostFacts { ci: Some(job(ForgeKind::Github)), ..facts() };
+    let error = plan(&task, &small, &facts, &Options::default()).expect_err("refused");
+    assert_eq!(error.to_string(), "the event is about else/where, and the job runs in team/app");
+}
+
+#[test]
+fn gitea_has_a_token_of_its_own_name() {
+    let small = manifest(&fixture("good/manifest/small.yml"));
+    let mut facts = HostFacts { ci: Some(job(ForgeKind::Gitea)), ..facts() };
+    facts.variables.insert("GITEA_TOKEN".to_owned());
+    let plan = plan(&Task::text("x"), &small, &facts, &Options::default()).expect("a plan");
+    assert_eq!(plan.secrets[1].source, SecretSource::Env("GITEA_TOKEN".to_owned()));
+}
+
+#[test]
+fn an_origin_over_ssh_needs_its_host_key_first() {
+    let small = manifest(&fixture("good/manifest/small.yml"));
+    let origin = |url: &str| {
+        let checkout = Checkout { path: "/x".to_owned(), origin: Some(url.to_owned()), branch: None, head: None };
+        let facts = HostFacts { checkout: Some(checkout), ..facts() };
+        plan(&Task::text("x"), &small, &facts, &Options::default()).expect_err("refused")
+    };
+    let error = origin("ssh://git@git.example.org:2222/team/app.git");
+    assert_eq!(
+        error.to_string(),
+        "the repository can't be put behind the gate: no host key is pinned for ssh://git@git.example.org:2222/team/app.git"
+    );
+    assert!(error.hint().is_some_and(|hint| hint.contains("ssh-keyscan -t ed25519 -p 2222 git.example.org")));
+    assert!(origin("/srv/git/app.git").to_string().contains("is not a git upstream"));
+}
+
+#[test]
+fn what_this_version_does_not_do_is_refused() {
+    let manifest = manifest("version: 1\nbottles: { default: { pipelock: { passthrough: [pinned.example.org] } } }\n");
+    let error = plan(&Task::text("x"), &manifest, &facts(), &Options::default()).expect_err("refused");
+    assert!(matches!(error, PlanError::NotYet { .. }) && error.hint().is_some());
+}
+
+#[test]
+fn names_stay_within_their_bounds() {
+    let small = manifest(&fixture("good/manifest/small.yml"));
+    let mut opened = task("good/event/issues-opened.json", &small);
+    for title in
+        ["", "日本語", "a", &"long ".repeat(100), &"x".repeat(500), "--- ../../etc `id` $(id)\n\n", "ünïcode only"]
+    {
+        for number in [1, u64::MAX] {
+            let bottle_plan::task::Source::Issue(thread) = &mut opened.source else { panic!("an issue") };
+            title.clone_into(&mut thread.title);
+            thread.number = number;
+            let plan = plan(&opened, &small, &facts(), &Options::default()).expect("a plan");
+            let git = plan.git.expect("a repository");
+            assert!(plan.slug.as_str().len() <= 40 && plan.slug.as_str().ends_with("-1a2b3c"), "{}", plan.slug);
+            assert!(git.branch.len() <= 50 && git.branch.starts_with("bottle/issue-"), "{}", git.branch);
+            let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '/');
+            assert!(git.branch.chars().all(plain) && !git.branch.ends_with('-'), "{}", git.branch);
+        }
+    }
+}
+
+#[test]
+fn a_seed_that_is_none_is_refused() {
+    let small = manifest(&fixture("good/manifest/small.yml"));
+    for seed in ["", "123", "123456789", "12/4", "ABCD"] {
+        let facts = HostFacts { seed: seed.to_owned(), ..facts() };
+        assert!(plan(&Task::text("x"), &small, &facts, &Options::default()).is_err(), "{seed}");
+    }
+}
