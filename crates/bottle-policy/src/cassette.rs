@@ -165,8 +165,7 @@ impl Turn {
 
     /// Why the model stopped: as given, else by what it said.
     pub fn stop_reason(&self) -> &str {
-        let uses_tools =
-            !self.tools.is_empty() || self.content.iter().any(|block| block["type"] == Value::from("tool_use"));
+        let uses_tools = !self.tools.is_empty() || self.content.iter().any(|block| block["type"] == "tool_use");
         self.stop_reason.as_deref().unwrap_or(if uses_tools { "tool_use" } else { "end_turn" })
     }
 }

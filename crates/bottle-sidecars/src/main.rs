@@ -4,12 +4,15 @@
 //! Map: `common` (directories, logging, listening), a room a sidecar (`egress/`, `pipelock/`, `gate/`, `supervise/`),
 //! `supervisor/`. Decisions live in `bottle-policy`; here are sockets, processes and files.
 
+mod ca;
 mod common;
 mod egress;
 mod gate;
 mod pipelock;
+mod proxy;
 mod supervise;
 mod supervisor;
+mod tls;
 
 use std::process::ExitCode;
 

@@ -1,0 +1,250 @@
+//! The model's own routes: answered from a cassette, or sent on and recorded as the reply streams past.
+
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use bottle_policy::access::Verdict;
+use bottle_policy::cassette::{Cassette, Player, Turn};
+use bottle_policy::door;
+use bottle_policy::messages::{self, ModelRequest, Reply};
+use bottle_policy::sse::{Fold, turn_of};
+use bytes::Bytes;
+use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body::{Frame, SizeHint};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use sha2::{Digest as _, Sha256};
+
+use super::back::Egress;
+use crate::common::{Dirs, Error};
+use crate::proxy::access::{Line, Log};
+use crate::proxy::answer::{Body, BoxError, boxed, full, refuse, typed};
+use crate::proxy::target::Asked;
+
+/// A request for a reply is read whole; the API itself takes 32 MB.
+const LARGEST_REQUEST: usize = 40 << 20;
+/// A reply that is not a stream is kept up to this size to be recorded.
+const LARGEST_REPLY: usize = 32 << 20;
+
+/// Replay and recording.
+pub(super) struct Model {
+    cassette: PathBuf,
+    player: Mutex<Option<Player>>,
+    record: Arc<Log>,
+}
+
+/// What a recorded turn says about its request.
+#[derive(Clone)]
+struct Asking {
+    after: u32,
+    request_sha256: String,
+}
+
+impl Model {
+    /// Opens the record; the cassette is read at the first request, because it may come after the start.
+    pub(super) fn open(dirs: &Dirs) -> Result<Self, Error> {
+        let record = Log::open(&dirs.log("cassette.jsonl"))?;
+        Ok(Self { cassette: dirs.state.join(door::REPLAY_FILE), player: Mutex::default(), record })
+    }
+
+    /// Answers a request that a model route allows.
+    pub(super) async fn answer<B>(
+        &self,
+        egress: &Egress,
+        replay: bool,
+        asked: &Asked,
+        route: usize,
+        request: Request<B>,
+        mut line: Line,
+    ) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let path = request.uri().path().trim_end_matches('/');
+        let post = request.method() == Method::POST;
+        let reply = post && path.ends_with("/v1/messages");
+        let count = post && path.ends_with("/v1/messages/count_tokens");
+        if !replay && !reply {
+            let response = egress.forward(asked, route, request.map(boxed), &mut line).await;
+            return line.answer(response);
+        }
+        if !reply && !count {
+            line.access.verdict = Verdict::Replay;
+            return line
+                .answer(send(messages::error(404, "this bottle replays a cassette, which answers messages only")));
+        }
+        let (mut parts, body) = request.into_parts();
+        let body = match Limited::new(body, LARGEST_REQUEST).collect().await {
+            Ok(body) => body.to_bytes(),
+            Err(error) => {
+                let (status, kind) = match error.is::<LengthLimitError>() {
+                    true => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
+                    false => (StatusCode::BAD_REQUEST, "request"),
+                };
+                line.stop(Verdict::Deny, kind);
+                return line.answer(refuse(status, kind, format!("the request's body can't be read: {error}")));
+            }
+        };
+        let wanted = ModelRequest::parse(&body);
+        let asking = wanted
+            .as_ref()
+            .map(|wanted| Asking { after: wanted.after, request_sha256: hex::encode(Sha256::digest(&body)) });
+        if replay {
+            line.access.verdict = Verdict::Replay;
+            let reply = match (count, wanted, asking) {
+                (true, ..) => messages::count_tokens(&body),
+                (false, Some(wanted), Some(asking)) => self.play(&wanted, &asking),
+                _ => messages::error(400, "the body is not JSON with `messages`"),
+            };
+            return line.answer(send(reply));
+        }
+        // A compressed reply could not be read on its way.
+        parts.headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        parts.headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+        let response = egress.forward(asked, route, Request::from_parts(parts, full(body)), &mut line).await;
+        let ours = line.access.verdict != Verdict::Allow;
+        let response = match asking {
+            Some(asking) if !ours => self.recorded(asking, response),
+            _ => response,
+        };
+        line.answer(response)
+    }
+
+    /// The cassette's answer; whatever is wrong with it is an error that no client tries again.
+    fn play(&self, wanted: &ModelRequest, asking: &Asking) -> Reply {
+        let mut player = self.player.lock().unwrap_or_else(PoisonError::into_inner);
+        if player.is_none() {
+            match self.load() {
+                Ok(cassette) => *player = Some(Player::new(cassette)),
+                Err(why) => {
+                    tracing::error!("{why}");
+                    return messages::error(400, &why);
+                }
+            }
+        }
+        let Some(player) = player.as_mut() else { return messages::error(400, "there is no cassette") };
+        let turns = player.turns();
+        match player.next(asking.after, &asking.request_sha256) {
+            Some((index, turn)) => {
+                tracing::info!("replayed turn {index} of {turns}");
+                let mut played = turn.clone();
+                if played.error_status().is_none() {
+                    played.content = turn.blocks(index);
+                    played.stop_reason = Some(turn.stop_reason().to_owned());
+                    (played.text, played.tools) = (None, vec![]);
+                }
+                record(&self.record, asking, played);
+                messages::reply(turn, index, wanted)
+            }
+            None => {
+                let why = format!("cassette has no turn {}: it has {turns}", asking.after);
+                tracing::error!("{why}");
+                messages::error(400, &why)
+            }
+        }
+    }
+
+    fn load(&self) -> Result<Cassette, String> {
+        let path = self.cassette.display();
+        let text =
+            std::fs::read_to_string(&self.cassette).map_err(|error| format!("failed to read {path}: {error}"))?;
+        Cassette::parse(&text).map_err(|error| format!("failed to read the cassette {path}: {error}"))
+    }
+
+    /// The same answer, written to the record when it has ended.
+    fn recorded(&self, asking: Asking, response: Response<Body>) -> Response<Body> {
+        let status = response.status().as_u16();
+        let kind = response.headers().get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+        let so_far = if status == 200 && kind.starts_with(b"text/event-stream") {
+            SoFar::Stream(Fold::default())
+        } else {
+            SoFar::Whole(vec![])
+        };
+        let record = Arc::clone(&self.record);
+        response.map(|body| boxed(Recorded { body, status, so_far: Some(so_far), asking, record }))
+    }
+}
+
+fn send(reply: Reply) -> Response<Body> {
+    let status = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    typed(status, reply.content_type, reply.body)
+}
+
+fn record(log: &Log, asking: &Asking, turn: Turn) {
+    let turn = Turn { after: Some(asking.after), request_sha256: Some(asking.request_sha256.clone()), ..turn };
+    log.append(&turn);
+}
+
+enum SoFar {
+    Stream(Fold),
+    Whole(Vec<u8>),
+}
+
+/// A reply on its way that is read along.
+struct Recorded {
+    body: Body,
+    status: u16,
+    /// None once it is written, or can't be.
+    so_far: Option<SoFar>,
+    asking: Asking,
+    record: Arc<Log>,
+}
+
+impl Recorded {
+    fn take(&mut self, data: &[u8]) {
+        match &mut self.so_far {
+            Some(SoFar::Stream(fold)) => fold.push(data),
+            Some(SoFar::Whole(bytes)) if bytes.len() + data.len() <= LARGEST_REPLY => bytes.extend_from_slice(data),
+            _ => self.so_far = None,
+        }
+    }
+
+    fn end(&mut self) {
+        let turn = match self.so_far.take() {
+            Some(SoFar::Stream(fold)) => fold.finish(),
+            Some(SoFar::Whole(bytes)) => turn_of(self.status, &bytes),
+            None => None,
+        };
+        if let Some(turn) = turn {
+            record(&self.record, &self.asking, turn);
+        }
+    }
+}
+
+/// A client may close as soon as it has seen the message's end.
+impl Drop for Recorded {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl http_body::Body for Recorded {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        match &polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                if let Some(data) = frame.data_ref() {
+                    self.take(data);
+                }
+            }
+            Poll::Ready(None) => self.end(),
+            Poll::Ready(Some(Err(_))) => self.so_far = None,
+            Poll::Pending => {}
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

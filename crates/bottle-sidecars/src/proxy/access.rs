@@ -1,0 +1,186 @@
+//! The run record's line for each request: begun with its head, written when its answer has ended.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use bottle_policy::access::{Access, Found, Verdict};
+use bottle_policy::door::Door;
+use bytes::Bytes;
+use http::Response;
+use http_body::{Frame, SizeHint};
+use serde::Serialize;
+use time::OffsetDateTime;
+use time::macros::format_description;
+
+use super::answer::{Body, BoxError, boxed};
+use crate::common::Error;
+
+/// A file of JSON lines that is only ever appended to, a write a line.
+pub(crate) struct Log {
+    file: File,
+    path: PathBuf,
+}
+
+impl Log {
+    /// Opens the file, and makes it where there is none.
+    pub(crate) fn open(path: &Path) -> Result<Arc<Self>, Error> {
+        let make = |error| Error::Make { path: path.to_owned(), error };
+        if let Some(dir) = path.parent() {
+            std::fs::create_dir_all(dir).map_err(make)?;
+        }
+        let file = OpenOptions::new().append(true).create(true).open(path).map_err(make)?;
+        Ok(Arc::new(Self { file, path: path.to_owned() }))
+    }
+
+    /// Appends one line.
+    pub(crate) fn append(&self, value: &impl Serialize) {
+        let Ok(mut line) = serde_json::to_vec(value) else { return };
+        line.push(b'\n');
+        if let Err(error) = (&self.file).write_all(&line) {
+            tracing::error!("failed to write {}: {error}", self.path.display());
+        }
+    }
+}
+
+/// A finding while a body was under way: the reason's word, and what and where if it was a scan's.
+pub(crate) type Late = Arc<OnceLock<(&'static str, Option<Found>)>>;
+
+/// One request's line; written when it is dropped.
+pub(crate) struct Line {
+    pub(crate) access: Access,
+    /// Bytes of the request's body so far.
+    pub(crate) sent: Arc<AtomicU64>,
+    /// Set by whoever stops the request's body.
+    pub(crate) late: Late,
+    started: Instant,
+    log: Arc<Log>,
+}
+
+impl Line {
+    /// Begins the line of a request.
+    pub(crate) fn new(log: &Arc<Log>, door: Door, id: String, method: &str, host: &str, port: u16, path: &str) -> Self {
+        let access = Access {
+            time: now(),
+            id,
+            door,
+            method: method.to_owned(),
+            host: host.to_owned(),
+            port,
+            path: path.to_owned(),
+            route: None,
+            verdict: Verdict::Allow,
+            reason: None,
+            finding: None,
+            status: 0,
+            bytes_out: 0,
+            bytes_in: 0,
+            ms: 0,
+            credential: None,
+        };
+        let sent = Arc::default();
+        Self { access, sent, late: Arc::default(), started: Instant::now(), log: Arc::clone(log) }
+    }
+
+    /// The request goes no further.
+    pub(crate) fn stop(&mut self, verdict: Verdict, reason: &str) {
+        self.access.verdict = verdict;
+        self.access.reason = Some(reason.to_owned());
+    }
+
+    /// Gives the answer on, and writes the line when that is over.
+    pub(crate) fn answer(mut self, response: Response<Body>) -> Response<Body> {
+        self.access.status = response.status().as_u16();
+        response.map(|body| boxed(Logged { body, line: self }))
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        if let Some((reason, found)) = self.late.get()
+            && self.access.verdict == Verdict::Allow
+        {
+            self.access.verdict = Verdict::Block;
+            self.access.reason = Some((*reason).to_owned());
+            self.access.finding.clone_from(found);
+        }
+        self.access.bytes_out = self.sent.load(Ordering::Relaxed);
+        self.access.ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.log.append(&self.access);
+    }
+}
+
+/// The time as the run record writes it.
+fn now() -> String {
+    const FORMAT: &[time::format_description::BorrowedFormatItem<'_>] =
+        format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
+    OffsetDateTime::now_utc().format(FORMAT).unwrap_or_default()
+}
+
+/// An answer's body that counts.
+struct Logged {
+    body: Body,
+    line: Line,
+}
+
+impl http_body::Body for Logged {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        match &polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                self.line.access.bytes_in += frame.data_ref().map_or(0, |data| data.len() as u64);
+            }
+            Poll::Ready(Some(Err(error))) if self.line.access.verdict == Verdict::Allow => {
+                self.line.stop(Verdict::Error, &format!("cut off: {error}"));
+            }
+            _ => {}
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// A request's body that counts.
+pub(crate) struct Counted<B> {
+    pub(crate) body: B,
+    pub(crate) sent: Arc<AtomicU64>,
+}
+
+impl<B> http_body::Body for Counted<B>
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+{
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &polled {
+            self.sent.fetch_add(frame.data_ref().map_or(0, |data| data.len() as u64), Ordering::Relaxed);
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,245 @@
+//! The forward proxy that the guest talks to.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use bottle_policy::access::Verdict;
+use bottle_policy::door::Door;
+use bottle_policy::host::HostName;
+use bottle_policy::route::Scheme;
+use http::{Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::UnixListener;
+use tokio_rustls::LazyConfigAcceptor;
+
+use super::access::{Line, Log};
+use super::answer::{Body, full, refuse};
+use super::headers;
+use super::target::{self, Asked};
+use crate::ca::Ca;
+
+/// From CONNECT to the end of the TLS handshake.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// For the head of a request, and between two requests of a connection.
+const HEAD: Duration = Duration::from_secs(60);
+/// Head of a request at most.
+const HEAD_BYTES: usize = 256 << 10;
+
+/// What decides and answers behind a front.
+pub(crate) trait Back: Send + Sync + 'static {
+    /// Whether some rule is about this place.
+    fn knows(&self, scheme: Scheme, host: &HostName, port: u16) -> bool;
+    /// Answers a request whose host is settled; its headers are free of what is for one hop or a door's own.
+    fn answer(
+        &self,
+        asked: Asked,
+        request: Request<Incoming>,
+        line: Line,
+    ) -> impl Future<Output = Response<Body>> + Send;
+}
+
+/// The proxy of one door.
+pub(crate) struct Front<B> {
+    door: Door,
+    ca: Ca,
+    log: Arc<Log>,
+    back: B,
+    run: u32,
+    count: AtomicU32,
+}
+
+impl<B: Back> Front<B> {
+    /// A proxy in front of `back`.
+    pub(crate) fn new(door: Door, ca: Ca, log: Arc<Log>, back: B) -> Arc<Self> {
+        let random = RandomState::new().build_hasher().finish();
+        let run = u32::try_from(random >> 32).unwrap_or_default();
+        Arc::new(Self { door, ca, log, back, run, count: AtomicU32::new(0) })
+    }
+
+    /// What is behind.
+    pub(crate) fn back(&self) -> &B {
+        &self.back
+    }
+
+    /// Takes connections for ever.
+    pub(crate) async fn serve(self: Arc<Self>, listener: UnixListener) {
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    tokio::spawn(Arc::clone(&self).connection(stream));
+                }
+                Err(error) => {
+                    tracing::warn!("failed to accept a connection: {error}");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            }
+        }
+    }
+
+    async fn connection<S>(self: Arc<Self>, stream: S)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let service = service_fn(move |request| {
+            let this = Arc::clone(&self);
+            async move { Ok::<_, Infallible>(this.outer(request).await) }
+        });
+        let served = hyper::server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD)
+            .max_buf_size(HEAD_BYTES)
+            .serve_connection(TokioIo::new(stream), service)
+            .with_upgrades()
+            .await;
+        if let Err(error) = served {
+            tracing::debug!("a connection of the guest ended: {error}");
+        }
+    }
+
+    /// A request outside of any tunnel: CONNECT, or plain HTTP in absolute form.
+    async fn outer(self: Arc<Self>, request: Request<Incoming>) -> Response<Body> {
+        if request.method() == Method::CONNECT {
+            return self.connect(request);
+        }
+        if request.uri().authority().is_none() {
+            let message = "this is an HTTP proxy: name it in HTTPS_PROXY and HTTP_PROXY, and ask for whole URLs";
+            return self.refused(&request, "", 0, StatusCode::BAD_REQUEST, "not_a_proxy_request", message);
+        }
+        let named = request.uri().authority().map(|authority| target::parse(authority.as_str()));
+        match named {
+            Some(Ok((host, port))) if request.uri().scheme_str() == Some("http") => {
+                self.settled(Scheme::Http, host, port.unwrap_or(80), request).await
+            }
+            Some(Err(why)) => self.refused(&request, "", 0, StatusCode::FORBIDDEN, "bad_host", &why),
+            _ => {
+                let message = "https goes through CONNECT; in absolute form it is http only";
+                self.refused(&request, "", 0, StatusCode::BAD_REQUEST, "bad_scheme", message)
+            }
+        }
+    }
+
+    fn connect(self: Arc<Self>, request: Request<Incoming>) -> Response<Body> {
+        let (host, port) = match target::of_connect(request.uri()) {
+            Ok(named) => named,
+            Err(why) => {
+                let text = request.uri().authority().map(ToString::to_string).unwrap_or_default();
+                return self.refused(&request, &text, 0, StatusCode::FORBIDDEN, "bad_host", &why);
+            }
+        };
+        // A host that no rule knows gets its tunnel all the same, if it is the usual port: the refusal has to be told in
+        // an answer that the client shows, and nothing leaves.
+        if port != 443 && !self.back.knows(Scheme::Https, &host, port) {
+            let why =
+                format!("no route allows port {port} of {host}: ask for it with the supervise tool request_route");
+            return self.refused(&request, host.as_str(), port, StatusCode::FORBIDDEN, "no_route", &why);
+        }
+        tokio::spawn(async move {
+            match hyper::upgrade::on(request).await {
+                Ok(upgraded) => self.tunnel(TokioIo::new(upgraded), host, port).await,
+                Err(error) => tracing::debug!("a tunnel was not taken up: {error}"),
+            }
+        });
+        Response::new(full(""))
+    }
+
+    /// After CONNECT: TLS for this host, then requests for this host; anything else ends the connection.
+    async fn tunnel<S>(self: Arc<Self>, stream: S, host: HostName, port: u16)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let handshake = async {
+            let hello = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream)
+                .await
+                .map_err(|error| ("not_tls", error.to_string()))?;
+            let name = hello.client_hello().server_name().map(HostName::parse);
+            match name {
+                Some(Ok(name)) if name == host => {}
+                Some(_) => return Err(("sni", "the TLS hello names another host than CONNECT".to_owned())),
+                None => return Err(("sni", "the TLS hello names no host".to_owned())),
+            }
+            let config = self.ca.server_config(&host).map_err(|error| ("certificate", error.to_string()))?;
+            hello.into_stream(config).await.map_err(|error| ("handshake", error.to_string()))
+        };
+        let done = tokio::time::timeout(HANDSHAKE, handshake).await;
+        let stream = match done.unwrap_or_else(|_| Err(("deadline", "no TLS handshake in time".to_owned()))) {
+            Ok(stream) => stream,
+            Err((reason, why)) => {
+                let mut line = self.line("CONNECT", host.as_str(), port, "");
+                line.stop(Verdict::Deny, reason);
+                tracing::info!("closed a tunnel to {host}:{port}: {why}");
+                return;
+            }
+        };
+        let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2".as_slice());
+        let this = Arc::clone(&self);
+        let service = service_fn(move |request| {
+            let (this, host) = (Arc::clone(&this), host.clone());
+            async move { Ok::<_, Infallible>(this.settled(Scheme::Https, host, port, request).await) }
+        });
+        let io = TokioIo::new(stream);
+        let served = if h2 {
+            hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+                .timer(TokioTimer::new())
+                .max_header_list_size(256 << 10)
+                .serve_connection(io, service)
+                .await
+        } else {
+            hyper::server::conn::http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEAD)
+                .max_buf_size(HEAD_BYTES)
+                .serve_connection(io, service)
+                .await
+        };
+        if let Err(error) = served {
+            tracing::debug!("a tunnel of the guest ended: {error}");
+        }
+    }
+
+    /// A request for a host that is settled, if its own words agree.
+    async fn settled(
+        self: Arc<Self>,
+        scheme: Scheme,
+        host: HostName,
+        port: u16,
+        mut request: Request<Incoming>,
+    ) -> Response<Body> {
+        if let Err(why) = target::agrees(&request, scheme, &host, port) {
+            return self.refused(&request, host.as_str(), port, StatusCode::MISDIRECTED_REQUEST, "host_mismatch", &why);
+        }
+        let headers = request.headers_mut();
+        headers.remove(http::header::HOST);
+        headers::strip_hop(headers);
+        headers::strip_own(headers);
+        let line = self.line(request.method().as_str(), host.as_str(), port, request.uri().path());
+        let asked = Asked { scheme, host, port, id: line.access.id.clone() };
+        self.back.answer(asked, request, line).await
+    }
+
+    fn line(&self, method: &str, host: &str, port: u16, path: &str) -> Line {
+        let id = format!("{:08x}{:08x}", self.run, self.count.fetch_add(1, Ordering::Relaxed));
+        Line::new(&self.log, self.door, id, method, host, port, path)
+    }
+
+    /// Refuses for a reason that has nothing to do with rules.
+    fn refused(
+        &self,
+        request: &Request<Incoming>,
+        host: &str,
+        port: u16,
+        status: StatusCode,
+        error: &'static str,
+        why: &str,
+    ) -> Response<Body> {
+        let mut line = self.line(request.method().as_str(), host, port, request.uri().path());
+        line.stop(Verdict::Deny, error);
+        line.answer(refuse(status, error, why))
+    }
+}

@@ -1,0 +1,83 @@
+//! Headers that go no further than one hop, and the doors' own.
+
+use http::HeaderMap;
+use http::header::{CONNECTION, HeaderName};
+
+/// Between egress and pipelock: the request's id, and whom the request is for.
+pub(crate) const ID: &str = "x-bottle-id";
+pub(crate) const SCHEME: &str = "x-bottle-scheme";
+pub(crate) const HOST: &str = "x-bottle-host";
+pub(crate) const PORT: &str = "x-bottle-port";
+/// The index of the route that egress found.
+pub(crate) const ROUTE: &str = "x-bottle-route";
+/// Back from pipelock: its verdict where it is not `allow`, why, and the name of the credential it added.
+pub(crate) const VERDICT: &str = "x-bottle-verdict";
+pub(crate) const REASON: &str = "x-bottle-reason";
+pub(crate) const CREDENTIAL: &str = "x-bottle-credential";
+
+const OWN: &str = "x-bottle-";
+const HOP: [&str; 11] = [
+    "connection",
+    "proxy-connection",
+    "keep-alive",
+    "te",
+    "transfer-encoding",
+    "upgrade",
+    "http2-settings",
+    "proxy-authorization",
+    "proxy-authenticate",
+    "expect",
+    "alt-svc",
+];
+
+/// Removes what was meant for this hop alone, also what `Connection` names.
+pub(crate) fn strip_hop(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .collect();
+    for name in named {
+        headers.remove(name);
+    }
+    for name in HOP {
+        headers.remove(name);
+    }
+}
+
+/// Removes the doors' own headers: a guest or an upstream can't speak for a door.
+pub(crate) fn strip_own(headers: &mut HeaderMap) {
+    let own: Vec<HeaderName> = headers.keys().filter(|name| name.as_str().starts_with(OWN)).cloned().collect();
+    for name in own {
+        headers.remove(name);
+    }
+}
+
+/// The value of a header as text.
+pub(crate) fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_meant_for_one_hop_goes_no_further() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("connection", "close, X-Drop"),
+            ("x-drop", "1"),
+            ("transfer-encoding", "chunked"),
+            ("x-bottle-route", "0"),
+            ("accept", "*/*"),
+        ] {
+            headers.insert(name, value.parse().expect("a value"));
+        }
+        strip_hop(&mut headers);
+        strip_own(&mut headers);
+        assert_eq!(headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["accept"]);
+    }
+}
