@@ -231,8 +231,10 @@ fn no_route(target: Target<'_>, path: &NormalPath) -> Denied {
     if let Some(scheme) = missing.scheme {
         rule.push_str(&format!("scheme: {scheme}, "));
     }
+    let path = missing.paths[0].as_str();
     // JSON's strings are YAML's, too.
-    let path = serde_json::Value::from(missing.paths[0].as_str());
+    let plain = path.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._-".contains(&b));
+    let path = if plain { path.to_owned() } else { serde_json::Value::from(path).to_string() };
     rule.push_str(&format!("methods: [{}], paths: [{path}] }}", target.method));
     Denied {
         error: "no_route",
