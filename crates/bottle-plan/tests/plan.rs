@@ -226,3 +226,11 @@ fn a_seed_that_is_none_is_refused() {
         assert!(plan(&Task::text("x"), &small, &facts, &Options::default()).is_err(), "{seed}");
     }
 }
+
+#[test]
+fn a_dollar_means_itself() {
+    let text = "version: 1\nbottles: { default: { env: { PRICE: \"5$ ${HOME} $$\" } } }\n";
+    let plan = plan(&Task::text("x"), &manifest(text), &facts(), &Options::default()).expect("a plan");
+    assert_eq!(plan.guest.env["PRICE"], "5$ ${HOME} $$");
+    assert!(render::compose(&plan).contains("PRICE: \"5$$ $${HOME} $$$$\""));
+}
