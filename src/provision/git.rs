@@ -40,8 +40,9 @@ async fn clone(bottle: &dyn Bottle, plan: &BottlePlan, git: &GitPlan) -> Step {
 
 async fn checkout(bottle: &dyn Bottle, plan: &BottlePlan, tree: Tree, from: &str) -> Step {
     bottle.copy_in(Room::Guest, tree).await?;
-    // `refs/bottle/start` tells the work of this run from what was there.
-    let script = "git reset --quiet --hard HEAD && git update-ref refs/bottle/start HEAD";
+    // `refs/bottle/start` tells the work of this run from what was there; the fetch shows now, not after the agent's
+    // work, that upstream can be reached.
+    let script = "git reset --quiet --hard HEAD && git update-ref refs/bottle/start HEAD && git fetch --quiet origin";
     succeed(bottle, Exec::shell(script).in_dir(&plan.guest.workdir), CLONE).await?;
     Ok(format!("brought {from}"))
 }

@@ -1,0 +1,77 @@
+//! The whole road from inside a container that has only the host's Docker socket, as Gitea's runner gives its jobs.
+
+use std::process::Command;
+
+use super::Job;
+use crate::world::{said, sh};
+
+#[test]
+fn the_main_job_runs_where_no_path_is_shared_with_the_engine() {
+    let cassette =
+        std::fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/cassette.yml"))
+            .expect("the cassette");
+    let job = Job::new(&cassette);
+    let compose = sh(&[
+        "sh",
+        "-c",
+        "docker info --format '{{range .ClientInfo.Plugins}}{{if eq .Name \"compose\"}}{{.Path}}{{end}}{{end}}'",
+    ]);
+    let docker = sh(&["sh", "-c", "readlink -f $(command -v docker)"]);
+    let container = sh(&[
+        "docker",
+        "create",
+        "--user",
+        "0:0",
+        "--volume",
+        "/var/run/docker.sock:/var/run/docker.sock",
+        "--env",
+        "BOTTLE_STATE_DIR=/state",
+        "--env",
+        "HOME=/root",
+        "--workdir",
+        "/job/app",
+        "--entrypoint",
+        "bottle-runner",
+        "ghcr.io/claude-bottle/agent:v1",
+        "run",
+        "--event",
+        "/job/issue.json",
+        "--replay",
+        "/job/cassette.yml",
+        "--cwd",
+        "/job/app",
+    ]);
+    let dir = job.world.path(".");
+    let event = format!("{}/examples/issue-labeled.json", env!("CARGO_MANIFEST_DIR"));
+    std::fs::create_dir_all(job.world.path("job")).expect("a directory");
+    sh(&["cp", "-R", &job.checkout.display().to_string(), &format!("{}/job/app", dir.display())]);
+    sh(&["cp", &event, &format!("{}/job/issue.json", dir.display())]);
+    sh(&["cp", &format!("{}/cassette.yml", dir.display()), &format!("{}/job/cassette.yml", dir.display())]);
+    for (from, to) in [
+        (docker.as_str(), "/usr/local/bin/docker"),
+        (compose.as_str(), "/usr/local/lib/docker/cli-plugins/docker-compose"),
+        (env!("CARGO_BIN_EXE_bottle-runner"), "/usr/local/bin/bottle-runner"),
+        (&format!("{}/job", dir.display()), "/job"),
+    ] {
+        sh(&["docker", "cp", "--follow-link", from, &format!("{container}:{to}")]);
+    }
+    // The manifest names the key by its path, which is the same in the container.
+    let identity = job.upstream.identity.display().to_string();
+    let parents = job.world.write("tree/x", "");
+    let inside = format!("{}{}", parents.parent().expect("a parent").display(), identity);
+    std::fs::create_dir_all(std::path::Path::new(&inside).parent().expect("a parent")).expect("directories");
+    std::fs::copy(&identity, &inside).expect("the key");
+    sh(&["docker", "cp", &format!("{}/.", parents.parent().expect("a parent").display()), &format!("{container}:/")]);
+
+    let output = Command::new("docker").args(["start", "--attach", &container]).output().expect("docker");
+    let record = job.world.path("state-inside");
+    let copied =
+        Command::new("docker").args(["cp", &format!("{container}:/state"), &record.display().to_string()]).output();
+    sh(&["docker", "rm", "--force", "--volumes", &container]);
+    assert!(output.status.success(), "{}", said(&output));
+    let refs = job.upstream.git(&["for-each-ref", "--format", "%(refname)", "refs/heads/bottle"]);
+    assert_eq!(refs.lines().count(), 1, "{refs}");
+    assert!(copied.expect("docker cp").status.success());
+    let slug = std::fs::read_dir(&record).expect("the state").next().expect("a run").expect("an entry").file_name();
+    assert!(crate::world::left_behind(&slug.to_string_lossy()).is_empty());
+}

@@ -1,0 +1,176 @@
+//! The main job: from an issue to a scanned push, with what the doors refuse on the way.
+
+use std::path::Path;
+use std::process::Command;
+
+use super::{Job, MODEL_ROUTE, commands, ended_with, manifest};
+use crate::world::said;
+
+fn demo_cassette() -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/cassette.yml")).expect("the cassette")
+}
+
+#[test]
+fn an_issue_becomes_a_scanned_branch_and_a_record() {
+    let job = Job::new(&demo_cassette());
+    let main = job.upstream.git(&["rev-parse", "main"]);
+    let output = job.run();
+    ended_with(&output, 0);
+
+    let branch = "refs/heads/bottle/issue-7-words-followed-by-punctuation-are";
+    let refs = job.upstream.git(&["for-each-ref", "--format", "%(refname)"]);
+    let refs: Vec<&str> = refs.lines().collect();
+    assert_eq!(refs, [branch, "refs/heads/main"]);
+    assert_eq!(job.upstream.git(&["rev-parse", "main"]), main);
+    assert_eq!(job.upstream.git(&["rev-parse", &format!("{}^", refs[0])]), main, "one commit on main");
+    assert_eq!(job.upstream.git(&["diff-tree", "--no-commit-id", "--name-only", "-r", refs[0]]), "textstats.py");
+    let everything = job.upstream.git(&["rev-list", "--all", "--objects"]);
+    assert!(!everything.contains("deploy.toml"), "the refused commit reached upstream");
+
+    let transcript = job.world.record_file("transcript.jsonl");
+    assert!(
+        transcript.contains("no_route") && transcript.contains("request_route"),
+        "the 403 must say which rule is missing"
+    );
+    assert!(transcript.contains("deploy.toml:2"), "the gate names file and line");
+    assert!(transcript.contains("aws-access-token"), "the gate names the rule");
+
+    let gate = job.world.record_file("gate.jsonl");
+    let verdicts: Vec<String> = gate
+        .lines()
+        .map(|line| {
+            serde_json::from_str::<serde_json::Value>(line).expect("a line")["verdict"]
+                .as_str()
+                .expect("a verdict")
+                .to_owned()
+        })
+        .collect();
+    assert_eq!(verdicts, ["refused", "accepted"]);
+    assert!(!gate.contains("AKIA"), "the secret itself is never shown");
+
+    let log = job.world.record_file("compose.log");
+    for door in ["egress |", "pipelock |", "git-gate |", "supervise |"] {
+        assert!(log.contains(door), "{door} is not in compose.log:\n{log}");
+    }
+    assert!(log.lines().all(|line| !line.contains("AKIA")));
+
+    let python = std::env::var("BOTTLE_TEST_PYTHON").expect("BOTTLE_TEST_PYTHON: run the tests by scripts/test");
+    let script = "import sys\nfrom junitparser import JUnitXml\nfor suite in JUnitXml.fromfile(sys.argv[1]):\n    print(suite.name, suite.tests, suite.failures)";
+    let junit = job.world.record().join("junit.xml");
+    let parsed = Command::new(python).args(["-c", script]).arg(&junit).output().expect("python");
+    assert!(parsed.status.success(), "{}", said(&parsed));
+    let parsed = String::from_utf8_lossy(&parsed.stdout).into_owned();
+    for suite in ["bottle", "seal", "agent", "verify", "gate"] {
+        let line =
+            parsed.lines().find(|line| line.starts_with(suite)).unwrap_or_else(|| panic!("no suite {suite}: {parsed}"));
+        assert!(line.ends_with(" 0") && !line.contains(" 0 0"), "{line}");
+    }
+    for case in [
+        "image",
+        "launch",
+        "seal",
+        "provision.ca",
+        "provision.git",
+        "provision.supervise",
+        "provision.prompt",
+        "provision.skills",
+    ] {
+        let xml = std::fs::read_to_string(&junit).expect("junit.xml");
+        assert!(xml.contains(&format!("name=\"{case}\"")), "no case {case}");
+    }
+    assert!(said(&output).contains("run record: "));
+    job.nothing_left();
+}
+
+#[test]
+fn a_record_replays_without_key_and_upstream_keeps_what_it_had() {
+    let job = Job::new(&demo_cassette());
+    let mut first = job.command();
+    first.arg("--dry-run");
+    let output = first.output().expect("the runner");
+    ended_with(&output, 0);
+    assert_eq!(
+        job.upstream.git(&["for-each-ref", "--format", "%(refname)"]),
+        "refs/heads/main",
+        "a dry run pushes nothing"
+    );
+    let would = job.world.record_file("would-do.jsonl");
+    assert!(would.contains("\"would\":\"push\"") && would.contains("refs/heads/bottle/issue-7-"), "{would}");
+
+    let record = job.world.record();
+    let mut again = job.world.runner();
+    let event = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/issue-labeled.json");
+    again.args(["run", "--dry-run", "--replay"]).arg(&record).arg("--event").arg(event);
+    again.env_remove("ANTHROPIC_API_KEY").current_dir(&job.checkout);
+    let output = again.output().expect("the runner");
+    ended_with(&output, 0);
+    job.nothing_left();
+}
+
+#[test]
+fn what_was_left_uncommitted_is_saved_and_pushed() {
+    let job = Job::new(&commands(&["echo more >> README.md"]));
+    // The sample's own test fails, so verify does: the work is pushed all the same.
+    let output = job.run();
+    ended_with(&output, 1);
+    assert!(said(&output).contains("verify failed"), "{}", said(&output));
+    let refs = job.upstream.git(&["for-each-ref", "--format", "%(refname)", "refs/heads/bottle"]);
+    assert_eq!(refs.lines().count(), 1, "{refs}");
+    assert_eq!(job.upstream.git(&["diff-tree", "--no-commit-id", "--name-only", "-r", &refs]), "README.md");
+}
+
+#[test]
+fn a_brought_checkout_leaves_its_credentials_behind() {
+    let job = Job::new(&commands(&["git config --list --show-origin; ls -la .git .git/hooks; cat .git/config"]));
+    let git = |args: &[&str]| {
+        let status = Command::new("git").args(args).current_dir(&job.checkout).status().expect("git");
+        assert!(status.success());
+    };
+    let token = crate::world::random(40);
+    git(&["config", "http.https://git.bottle.test/.extraheader", &format!("AUTHORIZATION: basic {token}")]);
+    git(&["config", "credential.helper", &format!("!echo {token}")]);
+    git(&["config", &format!("url.https://x:{token}@git.bottle.test/.insteadOf"), "https://git.bottle.test/"]);
+    std::fs::write(job.checkout.join(".git/hooks/post-checkout"), format!("#!/bin/sh\necho {token}\n"))
+        .expect("a hook");
+    let mut command = job.command();
+    command.arg("--cwd").arg(&job.checkout);
+    let output = command.output().expect("the runner");
+    ended_with(&output, 1);
+    let transcript = job.world.record_file("transcript.jsonl");
+    assert!(transcript.contains("remote.origin.url=git://"), "the checkout came along: {transcript}");
+    assert!(!transcript.contains(&token), "a credential of the host's checkout came along");
+}
+
+#[test]
+fn any_glibc_image_with_git_and_sh_will_do() {
+    let job = Job::with_manifest(
+        &commands(&[
+            "id; claude --version; printf 'x\\n' > new.txt; git add -A; git commit -qm new; git push origin HEAD",
+        ]),
+        |upstream| {
+            manifest(upstream)
+                .replace("    egress:\n", "    image: claude-bottle-test/foreign:1\n    egress:\n")
+                .replace("    verify: [\"python3 -m unittest\"]\n", "    verify: [\"test -f new.txt\"]\n")
+        },
+    );
+    let output = job.run();
+    ended_with(&output, 0);
+    assert!(job.world.record_file("transcript.jsonl").contains("uid=1000"));
+    assert!(
+        job.world.record_file("junit.xml").contains("named by variables"),
+        "the image has no update-ca-certificates"
+    );
+}
+
+#[test]
+fn a_bottle_without_routes_talks_to_pipelock() {
+    let job = Job::with_manifest(&commands(&["env | grep -i _proxy; curl -sS https://example.com/"]), |upstream| {
+        manifest(upstream).replace(&format!("    egress:\n{MODEL_ROUTE}"), "")
+    });
+    let output = job.run();
+    ended_with(&output, 1);
+    let transcript = job.world.record_file("transcript.jsonl");
+    assert!(transcript.contains("http://pipelock:8888"), "{transcript}");
+    assert!(transcript.contains("example.com") && transcript.contains("no_route"), "{transcript}");
+    assert!(job.world.record_file("junit.xml").contains("pipelock CA"));
+}

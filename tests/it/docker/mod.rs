@@ -1,0 +1,103 @@
+//! Real bottles on a real engine, the real Claude Code answered by cassettes, a real sshd as upstream.
+
+mod bad_world;
+mod in_container;
+mod main_job;
+mod promises;
+mod seal;
+mod signals;
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use crate::world::{Running, Upstream, World, left_behind, said};
+
+/// The start of every test's manifest: the model's route and no others.
+const MODEL_ROUTE: &str = "      routes:
+        - host: api.anthropic.com
+          methods: [POST]
+          paths: [/v1/messages, /v1/messages/count_tokens]
+          auth: { header: x-api-key, from: ANTHROPIC_API_KEY }
+";
+
+/// A job that is ready to run: world, upstream, checkout, event, cassette.
+pub(crate) struct Job {
+    pub(crate) world: World,
+    pub(crate) upstream: Upstream,
+    pub(crate) checkout: PathBuf,
+    pub(crate) args: Vec<String>,
+}
+
+/// The manifest of most tests.
+pub(crate) fn manifest(upstream: &Upstream) -> String {
+    format!(
+        "version: 1\nbottles:\n  default:\n    env: {{ PYTHONDONTWRITEBYTECODE: \"1\" }}\n    egress:\n{MODEL_ROUTE}    git:\n{}\
+         agents:\n  implementer:\n    bottle: default\n    limits: {{ turns: 20, time: 5m }}\n    verify: [\"python3 -m unittest\"]\n\
+         triggers:\n  labels: {{ claude: implementer }}\n",
+        upstream.manifest_entry()
+    )
+}
+
+impl Job {
+    /// The sample's issue, with this cassette.
+    pub(crate) fn new(cassette: &str) -> Self {
+        Self::with_manifest(cassette, manifest)
+    }
+
+    pub(crate) fn with_manifest(cassette: &str, manifest: impl Fn(&Upstream) -> String) -> Self {
+        let world = World::new();
+        let upstream = Upstream::start(&world);
+        let checkout = upstream.sample(&world, &manifest(&upstream));
+        let cassette = world.write("cassette.yml", cassette);
+        let event = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("examples/issue-labeled.json");
+        let args = [
+            "run",
+            "--event",
+            &event.display().to_string(),
+            "--backend",
+            "docker",
+            "--replay",
+            &cassette.display().to_string(),
+        ];
+        let args = args.map(str::to_owned).to_vec();
+        Self { world, upstream, checkout, args }
+    }
+
+    /// The command, in the checkout: the guest clones through the gate.
+    pub(crate) fn command(&self) -> Command {
+        let mut command = self.world.runner();
+        command.args(&self.args).current_dir(&self.checkout);
+        command
+    }
+
+    pub(crate) fn run(&self) -> Output {
+        self.command().output().expect("the runner")
+    }
+
+    pub(crate) fn start(&self) -> Running {
+        Running(self.command().spawn().expect("the runner"))
+    }
+
+    pub(crate) fn nothing_left(&self) {
+        for slug in self.world.slugs() {
+            let left = left_behind(&slug);
+            assert!(left.is_empty(), "{slug} left {left:?}");
+        }
+    }
+}
+
+/// A cassette in which the agent runs these shell commands, one a turn, and then ends.
+pub(crate) fn commands(commands: &[&str]) -> String {
+    let mut turns: Vec<serde_json::Value> = commands
+        .iter()
+        .map(|command| serde_json::json!({"tools": [{"name": "Bash", "input": {"command": command, "description": "a step"}}]}))
+        .collect();
+    turns.push(serde_json::json!({"text": "That is all."}));
+    serde_json::json!({"version": 1, "turns": turns}).to_string()
+}
+
+/// Asserts an exit code, with all that was printed where it is another.
+#[track_caller]
+pub(crate) fn ended_with(output: &Output, code: i32) {
+    assert_eq!(output.status.code(), Some(code), "{}", said(output));
+}

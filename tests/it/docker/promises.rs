@@ -1,0 +1,157 @@
+//! Promises 1, 3, 10 and 11 in a real bottle.
+
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use base64::Engine as _;
+
+use super::{Job, commands, ended_with};
+use crate::world::{left_behind, said, sh};
+
+/// Waits until the agent's first command has made /tmp/started; the guest's container.
+pub(crate) fn wait_for_agent(job: &Job) -> String {
+    for _ in 0..600 {
+        if let [slug] = &job.world.slugs()[..] {
+            let container = format!("claude-bottle-agent-{slug}");
+            let there = Command::new("docker")
+                .args(["exec", &container, "test", "-e", "/tmp/started"])
+                .output()
+                .expect("docker");
+            if there.status.success() {
+                return container;
+            }
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    panic!("the agent did not start");
+}
+
+/// The forms in which a secret is looked for.
+fn forms(secret: &str) -> Vec<String> {
+    let url: String = secret
+        .bytes()
+        .map(|byte| {
+            if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
+                char::from(byte).to_string()
+            } else {
+                format!("%{byte:02X}")
+            }
+        })
+        .collect();
+    vec![secret.to_owned(), base64::engine::general_purpose::STANDARD.encode(secret), url]
+}
+
+#[test]
+fn no_credential_is_in_the_bottle() {
+    let job = Job::new(&commands(&["touch /tmp/started; while [ ! -e /tmp/go ]; do sleep 0.1; done"]));
+    // Without a replay the key would go to the bundle; here it must not even go there, and the identity must.
+    let running = job.start();
+    let container = wait_for_agent(&job);
+    let identity = std::fs::read_to_string(&job.upstream.identity).expect("the key");
+    let mut patterns = forms(job.world.secret());
+    patterns.extend(identity.lines().filter(|line| line.len() > 30 && !line.starts_with("-----")).map(str::to_owned));
+    let search = |container: &str| {
+        let mut child = Command::new("docker")
+            .args(["exec", "--interactive", "--user", "0:0", container, "sh", "-c"])
+            .arg("cat > /dev/shm/patterns; for f in /proc/[0-9]*/environ /proc/[0-9]*/cmdline; do grep -laF -f /dev/shm/patterns $f 2>/dev/null; done; \
+                  grep -rlaF -f /dev/shm/patterns --exclude-dir=proc --exclude-dir=sys --exclude-dir=shm / 2>/dev/null; rm /dev/shm/patterns; echo searched")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("docker");
+        child.stdin.take().expect("a pipe").write_all(patterns.join("\n").as_bytes()).expect("the patterns");
+        String::from_utf8_lossy(&child.wait_with_output().expect("its end").stdout).into_owned()
+    };
+    let found = search(&container);
+    // The control: the same search finds the identity in the bundle, where it belongs.
+    let control = search(&container.replace("-agent-", "-sidecars-"));
+    sh(&["docker", "exec", &container, "touch", "/tmp/go"]);
+    ended_with(&running.wait(), 1);
+    assert_eq!(found.trim(), "searched", "a secret is in the guest");
+    assert!(control.contains("/run/secrets/"), "the search finds nothing anywhere: {control}");
+}
+
+#[test]
+fn what_no_route_allows_is_refused_and_says_what_is_missing() {
+    let job = Job::new(&commands(&[
+        "curl -sS -o /tmp/body -w '%{http_code}' https://example.com/a/b; cat /tmp/body",
+        "curl -sS -X GET -w ' %{http_code}' https://api.anthropic.com/v1/models",
+        "curl -sS -w ' %{http_code}' http://169.254.169.254/latest/meta-data/",
+        "curl -sS --connect-timeout 5 https://203.0.113.7/",
+    ]));
+    ended_with(&job.run(), 1);
+    let egress = job.world.record_file("egress.jsonl");
+    let denied: Vec<serde_json::Value> = egress
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("a line"))
+        .filter(|line: &serde_json::Value| line["verdict"] == "deny")
+        .collect();
+    assert!(denied.iter().any(|line| line["host"] == "example.com" && line["path"] == "/a/b"), "{egress}");
+    assert!(denied.iter().any(|line| line["host"] == "api.anthropic.com" && line["method"] == "GET"), "{egress}");
+    let transcript = job.world.record_file("transcript.jsonl");
+    assert!(transcript.contains("request_route") && transcript.contains("403"), "{transcript}");
+}
+
+#[test]
+fn nothing_secret_is_in_the_record() {
+    let job = Job::new("");
+    let [raw, base64, url] = &forms(job.world.secret())[..] else { panic!("three forms") };
+    // The model says the secret, the agent's command prints it, a commit message and a file name carry it.
+    let cassette = serde_json::json!({"version": 1, "turns": [
+        {"text": format!("raw {raw} base64 {base64} url {url}"),
+         "tools": [{"name": "Bash", "input": {"command": format!("echo raw {raw} base64 {base64} url {url}; git commit -q --allow-empty -m '{raw}'; git push origin HEAD")}}]},
+        {"text": format!("again {raw}")},
+    ]});
+    job.world.write("cassette.yml", &cassette.to_string());
+    let output = job.run();
+    ended_with(&output, 5);
+    let mut files = 0;
+    for entry in std::fs::read_dir(job.world.record()).expect("the record") {
+        let path = entry.expect("an entry").path();
+        let text = String::from_utf8_lossy(&std::fs::read(&path).expect("a file")).into_owned();
+        files += 1;
+        for form in [raw, base64, url] {
+            assert!(!text.contains(form.as_str()), "{} holds a secret", path.display());
+        }
+    }
+    assert!(files >= 12, "{files} files");
+    for form in [raw, base64, url] {
+        assert!(!said(&output).contains(form.as_str()), "a secret was printed");
+    }
+    assert!(
+        job.world.record_file("transcript.jsonl").contains("raw *** base64 *** url ***"),
+        "the control: it was there to be masked"
+    );
+    assert!(job.world.record_file("cassette.jsonl").contains("***"));
+}
+
+#[test]
+fn nothing_is_left_after_success_failure_and_crash() {
+    let volumes = || sh(&["docker", "volume", "ls", "--quiet"]);
+    let before = volumes();
+    let job = Job::new(&commands(&["touch /tmp/started; sleep 60"]));
+    let running = job.start();
+    wait_for_agent(&job);
+    // A crash: nothing of the runner's own code runs any more.
+    running.signal("KILL");
+    running.wait();
+    let [slug] = &job.world.slugs()[..] else { panic!("one run") };
+    assert!(!left_behind(slug).is_empty(), "the crash left nothing to clean up, so this shows nothing");
+
+    // The next run cleans up, and does not touch what lives.
+    job.world.write("cassette.yml", &commands(&["true"]));
+    let output = job.run();
+    ended_with(&output, 1);
+    assert!(said(&output).contains("removed what the dead run"), "{}", said(&output));
+    job.nothing_left();
+    assert!(job.world.path("state").join(slug).join("compose.log").exists(), "the dead run's logs were not collected");
+    let keys = sh(&["sh", "-c", &format!("grep -rl 'PRIVATE KEY' {} || true", job.world.path("state").display())]);
+    assert!(keys.is_empty(), "{keys}");
+    let after = volumes();
+    let new: Vec<&str> = after
+        .lines()
+        .filter(|volume| !before.contains(*volume) && !volume.starts_with("claude-bottle-tools"))
+        .collect();
+    assert!(new.iter().all(|volume| volume.starts_with("claude-bottle-")), "anonymous volumes are left: {new:?}");
+}

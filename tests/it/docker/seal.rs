@@ -1,0 +1,143 @@
+//! The seal, from outside the self-test's own view; and the self-test, tested.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
+
+use super::{Job, commands, ended_with};
+use crate::world::{said, sh};
+
+/// A docker command that launches what it is told to, but changed: an engine that does not keep its word.
+fn lying_docker(job: &Job, sed: &str) -> String {
+    let real = sh(&["sh", "-c", "command -v docker"]);
+    let script = format!(
+        "#!/bin/sh\nfor word; do case $word in */docker-compose.yml) file=$word;; up) up=yes;; esac; done\n\
+         [ -z \"$up\" ] || sed -i '{sed}' \"$file\"\nexec {real} \"$@\"\n"
+    );
+    let path = job.world.write("lying/docker", &script);
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("a mode");
+    format!("{}:{}", path.parent().expect("a parent").display(), std::env::var("PATH").expect("PATH"))
+}
+
+#[test]
+fn a_guest_with_a_network_stops_the_run() {
+    let job = Job::new(&commands(&["echo the agent started"]));
+    let path = lying_docker(&job, "s/network_mode: .*/network_mode: bridge/");
+    let output = job.command().env("PATH", path).output().expect("the runner");
+    ended_with(&output, 4);
+    assert!(said(&output).contains("the bottle is not sealed"), "{}", said(&output));
+    assert!(!job.world.record().join("transcript.jsonl").exists(), "the agent was started");
+    let junit = job.world.record_file("junit.xml");
+    for case in ["net.interfaces", "net.host"] {
+        let at = junit.find(&format!("name=\"{case}")).unwrap_or_else(|| panic!("no case {case}: {junit}"));
+        assert!(
+            junit[at..].split("<testcase").next().is_some_and(|case| case.contains("<failure")),
+            "{case} passed with a network"
+        );
+    }
+    job.nothing_left();
+}
+
+#[test]
+fn a_guest_without_its_seccomp_profile_stops_the_run() {
+    let job = Job::new(&commands(&["echo the agent started"]));
+    let path = lying_docker(&job, "s/seccomp:.*/seccomp:unconfined/");
+    let output = job.command().env("PATH", path).output().expect("the runner");
+    ended_with(&output, 4);
+    assert!(said(&output).contains("the bottle is not sealed"), "{}", said(&output));
+}
+
+#[test]
+fn a_guest_with_the_docker_socket_stops_the_run() {
+    let job = Job::new(&commands(&["echo the agent started"]));
+    let path = lying_docker(&job, "s#^\\( *\\)network_mode: .*#&\\n\\1volumes_from: [\"container:LIAR\"]#");
+    // A container that holds the socket, so that the guest can be given its volumes.
+    let liar = sh(&[
+        "docker",
+        "create",
+        "--volume",
+        "/var/run/docker.sock:/var/run/docker.sock",
+        "claude-bottle-test/upstream:1",
+    ]);
+    let shim = job.world.path("lying/docker");
+    let script = std::fs::read_to_string(&shim).expect("the shim").replace("LIAR", &liar);
+    std::fs::write(&shim, script).expect("the shim");
+    let output = job.command().env("PATH", path).output().expect("the runner");
+    sh(&["docker", "rm", "--force", &liar]);
+    ended_with(&output, 4);
+    assert!(said(&output).contains("not sealed"), "{}", said(&output));
+}
+
+/// Every way out, tried in the running guest by another program than the self-test.
+#[test]
+fn no_way_out_works_from_a_running_guest() {
+    let job = Job::new(&commands(&["touch /tmp/started; while [ ! -e /tmp/go ]; do sleep 0.1; done"]));
+    let running = job.start();
+    let container = super::promises::wait_for_agent(&job);
+    let listener = std::net::TcpListener::bind("0.0.0.0:0").expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let mut addresses = sh(&["hostname", "-I"]);
+    addresses.push_str(" 127.0.0.1 172.17.0.1");
+    let script = format!(
+        r#"
+import socket, os
+def attempt(name, call):
+    try:
+        call()
+        print("OPEN", name)
+    except Exception as error:
+        print("shut", name, error)
+def tcp(family, address, port):
+    def call():
+        s = socket.socket(family, socket.SOCK_STREAM); s.settimeout(2); s.connect((address, port))
+    return call
+def udp(address, port):
+    def call():
+        s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(1); s.connect((address, port)); s.send(b"x"); s.recv(1)
+    return call
+for address in "{addresses}".split():
+    attempt("host " + address, tcp(socket.AF_INET6 if ":" in address else socket.AF_INET, address, {port}))
+attempt("internet", tcp(socket.AF_INET, "1.1.1.1", 443))
+attempt("ipv6", tcp(socket.AF_INET6, "2606:4700:4700::1111", 443))
+attempt("metadata", tcp(socket.AF_INET, "169.254.169.254", 80))
+attempt("dns", udp("8.8.8.8", 53))
+attempt("docker dns", udp("127.0.0.11", 53))
+for name in ["example.com", "host.docker.internal", "localhost.example", "metadata.google.internal"]:
+    attempt("name " + name, lambda: socket.getaddrinfo(name, 80))
+attempt("raw", lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP))
+attempt("packet", lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW))
+attempt("vsock", lambda: socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM))
+attempt("alg", lambda: socket.socket(socket.AF_ALG, socket.SOCK_SEQPACKET))
+for path in ["/var/run/docker.sock", "/run/docker.sock", "/run/containerd/containerd.sock"]:
+    def call(path=path):
+        s = socket.socket(socket.AF_UNIX); s.connect(path)
+    attempt(path, call)
+attempt("doors directory", lambda: open("/run/bottle/x", "w"))
+"#
+    );
+    let tried = sh(&["docker", "exec", "--user", "1000:1000", &container, "python3", "-c", &script]);
+    sh(&["docker", "exec", &container, "touch", "/tmp/go"]);
+    let output = running.wait();
+    drop(listener);
+    assert!(!tried.contains("OPEN"), "{tried}");
+    assert!(tried.lines().count() >= 18, "{tried}");
+    ended_with(&output, 1);
+    // The control: the same listener is reached from a container that is not sealed.
+    let listener = std::net::TcpListener::bind("0.0.0.0:0").expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let control = Command::new("docker")
+        .args([
+            "run",
+            "--rm",
+            "ghcr.io/claude-bottle/agent:v1",
+            "bash",
+            "-c",
+            &format!("exec 3<>/dev/tcp/172.17.0.1/{port}"),
+        ])
+        .output()
+        .expect("docker");
+    assert!(
+        control.status.success(),
+        "the host can't be reached even without a seal, so the test above shows nothing: {}",
+        said(&control)
+    );
+}

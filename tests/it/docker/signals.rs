@@ -1,0 +1,75 @@
+//! SIGINT and SIGTERM in every phase: logs collected, everything removed, the documented exit code.
+
+use std::io::{BufRead as _, BufReader};
+
+use super::{Job, commands};
+use crate::world::said;
+
+const PHASES: [&str; 6] = ["prepare", "launch", "seal", "agent", "verify", "push"];
+
+fn stopped_in(phase: &str, signal: &str, code: i32) {
+    let job = Job::with_manifest(&commands(&["echo x > new.txt; git add -A; git commit -qm new"]), |upstream| {
+        // Verify takes long enough to be interrupted.
+        super::manifest(upstream).replace("python3 -m unittest", "sleep 1")
+    });
+    let mut command = job.command();
+    command.arg("--json");
+    let mut running = crate::world::Running(command.spawn().expect("the runner"));
+    let stdout = running.0.stdout.take().expect("a pipe");
+    let mut seen = false;
+    let mut lines = BufReader::new(stdout).lines();
+    for line in lines.by_ref() {
+        let event: serde_json::Value = serde_json::from_str(&line.expect("a line")).expect("an event");
+        if event["event"] == "phase" && event["phase"] == phase {
+            seen = true;
+            break;
+        }
+    }
+    assert!(seen, "phase {phase} never came");
+    running.signal(signal);
+    let rest: Vec<String> = lines.map(|line| line.expect("a line")).collect();
+    let mut child = std::mem::replace(&mut running.0, std::process::Command::new("true").spawn().expect("true"));
+    let status = child.wait().expect("its end");
+    let mut stderr = String::new();
+    std::io::Read::read_to_string(&mut child.stderr.take().expect("a pipe"), &mut stderr).expect("what it said");
+    assert_eq!(status.code(), Some(code), "{signal} in {phase}: {stderr}");
+    assert!(rest.iter().any(|line| line.contains("\"finished\"")), "{rest:?}");
+    job.nothing_left();
+    let metadata: serde_json::Value = serde_json::from_str(&job.world.record_file("metadata.json")).expect("metadata");
+    assert_eq!(metadata["outcome"]["code"], code, "{metadata}");
+    assert!(job.world.record().join("junit.xml").exists());
+    if !matches!(phase, "prepare" | "launch") {
+        assert!(
+            job.world.record_file("compose.log").contains("egress |"),
+            "{signal} in {phase}: the logs were not collected"
+        );
+    }
+}
+
+#[test]
+fn sigint_ends_the_run_in_good_order_in_every_phase() {
+    for phase in PHASES {
+        stopped_in(phase, "INT", 130);
+    }
+}
+
+#[test]
+fn sigterm_ends_the_run_in_good_order_in_every_phase() {
+    for phase in PHASES {
+        stopped_in(phase, "TERM", 143);
+    }
+}
+
+#[test]
+fn a_time_limit_ends_the_agent_and_keeps_the_work() {
+    let job =
+        Job::with_manifest(&commands(&["echo x > new.txt; git add -A; git commit -qm new; sleep 120"]), |upstream| {
+            super::manifest(upstream).replace("time: 5m", "time: 8s").replace("python3 -m unittest", "true")
+        });
+    let output = job.run();
+    super::ended_with(&output, 6);
+    assert!(said(&output).contains("the time limit of 8s was reached"), "{}", said(&output));
+    let refs = job.upstream.git(&["for-each-ref", "--format", "%(refname)", "refs/heads/bottle"]);
+    assert_eq!(refs.lines().count(), 1, "what was done so far is pushed: {refs}");
+    job.nothing_left();
+}

@@ -1,0 +1,172 @@
+//! Bad input: each has its documented exit code and one clear message. Needs no engine.
+
+use crate::world::{World, said};
+
+/// A manifest that is fine, for faults elsewhere.
+const GOOD: &str = "version: 1\nbottles:\n  default: {}\nagents:\n  implementer: { bottle: default }\n";
+
+struct Case {
+    name: &'static str,
+    manifest: &'static str,
+    args: &'static [&'static str],
+    code: i32,
+    /// All of stderr; `DIR` stands for the world's directory.
+    says: &'static str,
+}
+
+const CASES: &[Case] = &[
+    Case {
+        name: "no manifest",
+        manifest: "",
+        args: &["run", "--task", "hello"],
+        code: 2,
+        says: "error: there is no claude-bottle.yml in this directory\nhelp: write one (`bottle-runner schema` describes it) and commit it, or name one with --manifest\n",
+    },
+    Case {
+        name: "no task",
+        manifest: GOOD,
+        args: &["run"],
+        code: 2,
+        says: "error: there is no task\nhelp: give --task TEXT, or --event FILE with a webhook payload\n",
+    },
+    Case {
+        name: "an empty task",
+        manifest: GOOD,
+        args: &["run", "--task", ""],
+        code: 2,
+        says: "error: the task is empty\nhelp: say what is to be done: --task \"…\"\n",
+    },
+    Case {
+        name: "an event that is not there",
+        manifest: GOOD,
+        args: &["run", "--event", "nowhere.json"],
+        code: 2,
+        says: "error: failed to read the event nowhere.json: No such file or directory (os error 2)\nhelp: give --event a file with the forge's webhook payload\n",
+    },
+    Case {
+        name: "an event that is not JSON",
+        manifest: GOOD,
+        args: &["run", "--event", "not-json"],
+        code: 2,
+        says: "error: not-json: the event is not JSON: EOF while parsing an object at line 1 column 1\nhelp: give the payload as the forge wrote it, such as $GITHUB_EVENT_PATH\n",
+    },
+    Case {
+        name: "an event of another kind",
+        manifest: GOOD,
+        args: &["run", "--event", "push.json"],
+        code: 2,
+        says: "error: push.json: events of kind `push` are not supported\nhelp: `issues` and `issue_comment` events start a task\n",
+    },
+    Case {
+        name: "a missing agent",
+        manifest: GOOD,
+        args: &["run", "--task", "x", "--agent", "nobody"],
+        code: 2,
+        says: "error: no agent `nobody` in the manifest\nhelp: it has implementer\n",
+    },
+    Case {
+        name: "a backend of later",
+        manifest: GOOD,
+        args: &["run", "--task", "x", "--backend", "smolmachines"],
+        code: 4,
+        says: "error: this version runs bottles on Docker alone\nhelp: leave out --backend, or say --backend docker\n",
+    },
+    Case {
+        name: "an unknown option",
+        manifest: GOOD,
+        args: &["run", "--nonsense"],
+        code: 2,
+        says: "error: unexpected argument '--nonsense' found\n\nUsage: bottle-runner run [OPTIONS]\n\nFor more information, try '--help'.\n",
+    },
+    Case {
+        name: "a cassette that is not there",
+        manifest: GOOD,
+        args: &["run", "--task", "x", "--replay", "nowhere"],
+        code: 2,
+        says: "error: failed to read the cassette nowhere: No such file or directory (os error 2)\nhelp: give --replay a run record or a cassette file\n",
+    },
+    Case {
+        name: "a cassette that is none",
+        manifest: GOOD,
+        args: &["run", "--task", "x", "--replay", "not-json"],
+        code: 2,
+        says: "error: the cassette not-json: error: line 1 column 1: unclosed bracket '{'\n --> <input>:1:1\n  |\n1 | {\n  | ^ unclosed bracket '{'\n",
+    },
+    Case {
+        name: "a directory that is not there",
+        manifest: GOOD,
+        args: &["run", "--task", "x", "--cwd", "nowhere"],
+        code: 2,
+        says: "error: nowhere is not a directory\nhelp: give --cwd a git checkout\n",
+    },
+    Case {
+        name: "a directory that is no checkout",
+        manifest: GOOD,
+        args: &["run", "--task", "x", "--cwd", "."],
+        code: 2,
+        says: "error: . is not in a git checkout\nhelp: leave out --cwd to clone through the gate\n",
+    },
+    Case {
+        name: "an unknown key",
+        manifest: "version: 1\nbottles:\n  default:\n    egress:\n      routs: []\n",
+        args: &["run", "--task", "x"],
+        code: 2,
+        says: "error: claude-bottle.yml:5:7: unknown key `routs` in bottles.default.egress; did you mean `routes`?\nhelp: the keys there are routes\n",
+    },
+    Case {
+        name: "a wrong type",
+        manifest: "version: 1\nbottles:\n  default:\n    resources: { cpus: many }\n",
+        args: &["run", "--task", "x"],
+        code: 2,
+        says: "error: claude-bottle.yml:4:24: bottles.default.resources.cpus: expected a number\n",
+    },
+    Case {
+        name: "an agent in a bottle that is not there",
+        manifest: "version: 1\nbottles:\n  default: {}\nagents:\n  implementer: { bottle: other }\n",
+        args: &["run", "--task", "x"],
+        code: 2,
+        says: "error: claude-bottle.yml:5:26: agents.implementer.bottle: there is no bottle `other`\nhelp: there is default\n",
+    },
+    Case {
+        name: "a variable that is not set",
+        manifest: "version: 1\nbottles:\n  default:\n    egress:\n      routes: [{ host: a.example, auth: { bearer: NO_SUCH_VARIABLE } }]\n",
+        args: &["run", "--task", "x"],
+        code: 2,
+        says: "error: the variable NO_SUCH_VARIABLE is not set, and route a.example needs it\nhelp: set NO_SUCH_VARIABLE, or give --replay to answer the model from a cassette\n",
+    },
+    Case {
+        name: "instructions that are not there",
+        manifest: "version: 1\nbottles:\n  default: {}\nagents:\n  implementer: { bottle: default, prompt: nowhere.md }\n",
+        args: &["run", "--task", "x"],
+        code: 2,
+        says: "error: `nowhere.md` is named in the manifest and is not in the base branch\nhelp: commit it there: prompts and skills are always read from the base branch\n",
+    },
+];
+
+#[test]
+fn each_bad_input_has_its_exit_code_and_its_message() {
+    let mut wrong = vec![];
+    for case in CASES {
+        let world = World::new();
+        if !case.manifest.is_empty() {
+            world.write("claude-bottle.yml", case.manifest);
+        }
+        world.write("not-json", "{");
+        world.write("push.json", r#"{"ref": "refs/heads/main", "commits": [], "pusher": {"name": "x"}}"#);
+        let output = world.runner().args(case.args).output().expect("the runner");
+        let told = said(&output).replace(&world.path("").display().to_string(), "DIR/");
+        if output.status.code() != Some(case.code) || told != case.says {
+            wrong.push(format!("== {}: exit {:?}, wanted {}\n{told}", case.name, output.status.code(), case.code));
+        }
+        assert!(world.slugs().is_empty(), "{}: something was started", case.name);
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_good_manifest_plans() {
+    let world = World::new();
+    world.write("claude-bottle.yml", GOOD);
+    let output = world.runner().args(["plan", "--task", "say hello"]).output().expect("the runner");
+    assert!(output.status.success(), "{}", said(&output));
+}

@@ -1,0 +1,299 @@
+//! A clean world for one test: own HOME, scrubbed environment, real upstream, sample repository.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use tempfile::TempDir;
+
+/// Variables that would change what the runner does, or what it masks.
+const SCRUBBED: [&str; 8] =
+    ["CI", "NO_COLOR", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "ANTHROPIC_API_KEY", "DOCKER_HOST", "BOTTLE_LOG"];
+
+/// One test's world; everything of it goes with it.
+pub(crate) struct World {
+    dir: TempDir,
+    secret: String,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        let dir = TempDir::with_prefix("bottle-it-").expect("a temporary directory");
+        fs::create_dir_all(dir.path().join("home")).expect("a home");
+        // Made at run time: no key may stand in this repository, and only the bottle's owner knows this one.
+        let secret = format!("sk-ant-api03-{}/{}+x", random(40), random(12));
+        Self { dir, secret }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// The value of ANTHROPIC_API_KEY in this world.
+    pub(crate) fn secret(&self) -> &str {
+        &self.secret
+    }
+
+    pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().expect("a parent")).expect("directories");
+        fs::write(&path, text).expect("a file");
+        path
+    }
+
+    /// `bottle-runner` in this world.
+    pub(crate) fn runner(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bottle-runner"));
+        self.clean(&mut command);
+        command
+    }
+
+    /// Takes the tester's environment away and gives this world's.
+    pub(crate) fn clean(&self, command: &mut Command) {
+        for (name, _) in std::env::vars_os() {
+            let name = name.to_string_lossy().into_owned();
+            if name.starts_with("GITHUB_")
+                || name.starts_with("RUNNER_")
+                || name.starts_with("GIT_")
+                || SCRUBBED.contains(&name.as_str())
+            {
+                command.env_remove(name);
+            }
+        }
+        command
+            .env("HOME", self.path("home"))
+            .env("BOTTLE_STATE_DIR", self.path("state"))
+            .env("ANTHROPIC_API_KEY", &self.secret)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .current_dir(self.dir.path());
+    }
+
+    /// The slugs of this world's runs.
+    pub(crate) fn slugs(&self) -> Vec<String> {
+        let Ok(entries) = fs::read_dir(self.path("state")) else { return vec![] };
+        entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("a slug")).collect()
+    }
+
+    /// The one run's record.
+    pub(crate) fn record(&self) -> PathBuf {
+        let slugs = self.slugs();
+        assert_eq!(slugs.len(), 1, "one run: {slugs:?}");
+        self.path("state").join(&slugs[0])
+    }
+
+    pub(crate) fn record_file(&self, name: &str) -> String {
+        let path = self.record().join(name);
+        fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    }
+}
+
+/// Letters and digits from the operating system.
+pub(crate) fn random(length: usize) -> String {
+    use std::io::Read as _;
+    let mut text = String::new();
+    let mut source = fs::File::open("/dev/urandom").expect("random numbers");
+    while text.len() < length {
+        let mut byte = [0];
+        source.read_exact(&mut byte).expect("a random number");
+        if byte[0].is_ascii_alphanumeric() {
+            text.push(char::from(byte[0]));
+        }
+    }
+    text
+}
+
+/// Runs a program that must succeed; its standard output.
+pub(crate) fn sh(argv: &[&str]) -> String {
+    let output = Command::new(argv[0])
+        .args(&argv[1..])
+        .stdin(Stdio::null())
+        .output()
+        .unwrap_or_else(|error| panic!("{argv:?}: {error}"));
+    assert!(output.status.success(), "{argv:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+}
+
+/// What a program printed, both streams, for messages.
+pub(crate) fn said(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// A real sshd with the sample repository, in a container.
+pub(crate) struct Upstream {
+    pub(crate) container: String,
+    pub(crate) address: String,
+    pub(crate) port: String,
+    pub(crate) host_key: String,
+    pub(crate) identity: PathBuf,
+}
+
+impl Upstream {
+    pub(crate) fn start(world: &World) -> Self {
+        let identity = world.path("id");
+        sh(&["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "test", "-f", &identity.display().to_string()]);
+        let public = fs::read_to_string(identity.with_extension("pub")).expect("a public key");
+        let address = sh(&["docker", "network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Gateway}}"]);
+        let container = sh(&[
+            "docker",
+            "run",
+            "--detach",
+            "--label",
+            "io.claude-bottle.test=1",
+            "--publish",
+            &format!("{address}::22"),
+            "--env",
+            &format!("AUTHORIZED_KEYS={public}"),
+            "claude-bottle-test/upstream:1",
+        ]);
+        let port = sh(&["docker", "port", &container, "22/tcp"]);
+        let port = port.lines().next().and_then(|line| line.rsplit(':').next()).expect("a port").to_owned();
+        for attempt in 0.. {
+            let logs = Command::new("docker").args(["logs", &container]).output().expect("docker logs");
+            if said(&logs).contains("Server listening") {
+                break;
+            }
+            assert!(attempt < 200, "sshd did not start: {}", said(&logs));
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        let host_key = sh(&[
+            "docker",
+            "exec",
+            &container,
+            "cut",
+            "-d",
+            " ",
+            "-f",
+            "1,2",
+            "/etc/ssh/keys/ssh_host_ed25519_key.pub",
+        ]);
+        let upstream = Self { container, address, port, host_key, identity };
+        sh(&[
+            "docker",
+            "exec",
+            "--user",
+            "git",
+            &upstream.container,
+            "git",
+            "init",
+            "--quiet",
+            "--bare",
+            "--initial-branch",
+            "main",
+            "/srv/git/app.git",
+        ]);
+        upstream
+    }
+
+    /// git at the upstream.
+    pub(crate) fn git(&self, args: &[&str]) -> String {
+        let mut argv = vec!["docker", "exec", "--user", "git", &self.container, "git", "--git-dir", "/srv/git/app.git"];
+        argv.extend(args);
+        sh(&argv)
+    }
+
+    /// The manifest's git entry for this upstream.
+    pub(crate) fn manifest_entry(&self) -> String {
+        format!(
+            "      - name: origin\n        upstream: ssh://git@git.bottle.test:{}/srv/git/app.git\n        identity_file: \"{}\"\n        \
+             known_host_key: {}\n        extra_hosts: {{ git.bottle.test: {} }}\n        push: {{ refs: [\"refs/heads/bottle/**\"] }}\n",
+            self.port,
+            self.identity.display(),
+            self.host_key,
+            self.address
+        )
+    }
+
+    /// A checkout of the sample with this manifest, pushed to the upstream's main.
+    pub(crate) fn sample(&self, world: &World, manifest: &str) -> PathBuf {
+        let dir = world.path("app");
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/sample");
+        sh(&["cp", "-R", &source.display().to_string(), &dir.display().to_string()]);
+        fs::remove_file(dir.join("claude-bottle.yml.in")).expect("the template");
+        fs::write(dir.join("claude-bottle.yml"), manifest).expect("a manifest");
+        let known = world.write("known", &format!("[{}]:{} {}\n", self.address, self.port, self.host_key));
+        let ssh = format!(
+            "ssh -F /dev/null -i {} -o IdentitiesOnly=yes -o BatchMode=yes -o StrictHostKeyChecking=yes -o UserKnownHostsFile={}",
+            self.identity.display(),
+            known.display()
+        );
+        let url = format!("ssh://git@{}:{}/srv/git/app.git", self.address, self.port);
+        for args in [
+            &["init", "--quiet", "--initial-branch", "main"][..],
+            &["add", "--all"],
+            &["commit", "--quiet", "-m", "Count words"],
+            &["remote", "add", "origin", &url],
+            &["push", "--quiet", "origin", "main"],
+            &["fetch", "--quiet", "origin"],
+            &["remote", "set-head", "origin", "main"],
+        ] {
+            let output = Command::new("git")
+                .args(args)
+                .current_dir(&dir)
+                .envs([
+                    ("GIT_CONFIG_NOSYSTEM", "1"),
+                    ("GIT_CONFIG_GLOBAL", "/dev/null"),
+                    ("GIT_AUTHOR_NAME", "Sample"),
+                    ("GIT_AUTHOR_EMAIL", "sample@bottle.test"),
+                    ("GIT_COMMITTER_NAME", "Sample"),
+                    ("GIT_COMMITTER_EMAIL", "sample@bottle.test"),
+                    ("GIT_SSH_COMMAND", ssh.as_str()),
+                ])
+                .output()
+                .expect("git");
+            assert!(output.status.success(), "git {args:?}: {}", said(&output));
+        }
+        dir
+    }
+}
+
+impl Drop for Upstream {
+    fn drop(&mut self) {
+        let _ = Command::new("docker").args(["rm", "--force", "--volumes", &self.container]).output();
+    }
+}
+
+/// What the engine still has of a run: containers, networks, volumes.
+pub(crate) fn left_behind(slug: &str) -> Vec<String> {
+    let filter = format!("label=io.claude-bottle.slug={slug}");
+    let mut left = vec![];
+    for argv in [
+        &["docker", "ps", "--all", "--quiet", "--filter", &filter][..],
+        &["docker", "network", "ls", "--quiet", "--filter", &filter],
+        &["docker", "volume", "ls", "--quiet", "--filter", &filter],
+    ] {
+        left.extend(sh(argv).lines().map(str::to_owned));
+    }
+    left
+}
+
+/// A run that is going on; killed with its test.
+pub(crate) struct Running(pub(crate) Child);
+
+impl Running {
+    pub(crate) fn signal(&self, signal: &str) {
+        sh(&["kill", &format!("-{signal}"), &self.0.id().to_string()]);
+    }
+
+    pub(crate) fn wait(mut self) -> Output {
+        let mut child = std::mem::replace(&mut self.0, Command::new("true").spawn().expect("true"));
+        // Both pipes are drained while it runs, so that a full one can't stop it.
+        let mut stdout = child.stdout.take().expect("a pipe");
+        let reader = std::thread::spawn(move || {
+            let mut bytes = vec![];
+            let _ = std::io::Read::read_to_end(&mut stdout, &mut bytes);
+            bytes
+        });
+        let mut output = child.wait_with_output().expect("its end");
+        output.stdout = reader.join().expect("what it printed");
+        output
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
