@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use bottle_policy::access::Verdict;
+use bottle_policy::access::{Found, Verdict};
 use bottle_policy::host::HostName;
 use bottle_policy::matcher::{Matcher, Target};
 use bottle_policy::route::{RoutesPolicy, Scheme};
@@ -87,11 +87,12 @@ impl Egress {
                         _ => Verdict::Error,
                     };
                     line.stop(verdict, reason);
-                    if verdict == Verdict::Block && reason.ends_with("url") {
-                        line.access.path = "(withheld)".to_owned();
-                    }
                 }
                 line.access.credential = text(headers::CREDENTIAL).map(str::to_owned);
+                line.access.finding = text(headers::FINDING).and_then(|found| serde_json::from_str(found).ok());
+                if line.access.finding.as_ref().is_some_and(|found: &Found| found.at == "url") {
+                    line.access.path = "(withheld)".to_owned();
+                }
                 headers::strip_hop(response.headers_mut());
                 headers::strip_own(response.headers_mut());
                 response.map(boxed)

@@ -1,17 +1,80 @@
-//! (being built)
+//! The last door before the internet: what may leave, to which address, with which credential.
+//!
+//! Map: `policy` (both policy files, and the secrets), `hop` (requests from egress, over a unix socket that the guest
+//! can't see), `guest` (the proxy of a bottle without routes), `exit` (judges and sends a request), `scan` (a head and a
+//! body in search of secrets), `dial` (resolve, check, connect). Decisions are in `bottle_policy::{matcher, dlp, net}`.
+//!
+//! Always: the scan comes before the credential; the address that was checked is the one that is dialled; what egress
+//! says about a route is checked again; no value of a secret is in an answer or a log.
 
+mod dial;
+mod exit;
+mod guest;
+mod hop;
+mod policy;
+mod scan;
+
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
-use crate::common::Dirs;
+use bottle_policy::door::Door;
+use tokio::task::JoinSet;
+
+use crate::ca::Ca;
+use crate::common::{self, Dirs, Error};
+use crate::proxy::access::Log;
+use crate::proxy::front::Front;
+use crate::proxy::run;
+use exit::Exit;
+use policy::Policy;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The policy file.
+    /// The policy file, `pipelock.yaml`.
     #[arg(long, value_name = "FILE")]
-    pub(crate) config: std::path::PathBuf,
+    pub(crate) config: PathBuf,
+    /// The routes [default: routes.yaml beside the policy file].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) routes: Option<PathBuf>,
 }
 
 pub(crate) fn main(dirs: &Dirs, args: Args) -> ExitCode {
-    tracing::error!(?dirs, ?args, "not there yet");
-    ExitCode::FAILURE
+    let routes = args.routes.unwrap_or_else(|| args.config.with_file_name("routes.yaml"));
+    let read = {
+        let dirs = dirs.clone();
+        move || Policy::read(&dirs, &args.config, &routes)
+    };
+    run::daemon(async || {
+        let policy = read()?;
+        let guest_proxy = policy.pipelock.guest_proxy;
+        let exit = Arc::new(Exit::new(policy)?);
+        let log = Log::open(&dirs.log("pipelock.jsonl"))?;
+        let internal = dirs.internal.join(hop::SOCKET);
+        let listener = common::listen(&internal, 0o666)?;
+        let mut doors = JoinSet::new();
+        doors.spawn(hop::serve(listener, Arc::clone(&exit), Arc::clone(&log)));
+        tracing::info!("pipelock ready at {}", internal.display());
+        if guest_proxy {
+            let ca = Ca::open(&dirs.state, Door::Pipelock)?;
+            let front = Front::new(Door::Pipelock, ca, log, guest::Guest::new(Arc::clone(&exit)));
+            let socket = dirs.socket(Door::Pipelock);
+            doors.spawn(front.serve(common::listen(&socket, 0o666)?));
+            tracing::info!("pipelock ready for the guest at {}", socket.display());
+        }
+        let work = async move {
+            doors.join_next().await;
+        };
+        let reload = move || match read() {
+            Ok(policy) if policy.pipelock.guest_proxy != guest_proxy => {
+                tracing::error!("the old policy stays in force: `guest_proxy` takes a new start");
+            }
+            Ok(policy) => match exit.replace(policy) {
+                Ok(()) => tracing::info!("took the new policy"),
+                Err(error) => tracing::error!("the old policy stays in force: {error}"),
+            },
+            Err(error) => tracing::error!("the old policy stays in force: {error}"),
+        };
+        Ok::<_, Error>((work, reload))
+    })
 }

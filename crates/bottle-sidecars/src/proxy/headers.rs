@@ -10,9 +10,11 @@ pub(crate) const HOST: &str = "x-bottle-host";
 pub(crate) const PORT: &str = "x-bottle-port";
 /// The index of the route that egress found.
 pub(crate) const ROUTE: &str = "x-bottle-route";
-/// Back from pipelock: its verdict where it is not `allow`, why, and the name of the credential it added.
+/// Back from pipelock: its verdict where it is not `allow`, why, what a scan found (JSON), and the name of the
+/// credential it added.
 pub(crate) const VERDICT: &str = "x-bottle-verdict";
 pub(crate) const REASON: &str = "x-bottle-reason";
+pub(crate) const FINDING: &str = "x-bottle-finding";
 pub(crate) const CREDENTIAL: &str = "x-bottle-credential";
 
 const OWN: &str = "x-bottle-";

@@ -1,0 +1,163 @@
+//! Connections upstream: a name is resolved once, its addresses are judged, and one that passed is dialled as it is.
+
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bottle_policy::net::{Class, refusal};
+use http::Uri;
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_util::client::legacy::connect::{Connected, Connection};
+use hyper_util::rt::TokioIo;
+use ipnet::IpNet;
+use rustls::ClientConfig;
+use rustls_pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use super::scan::shown;
+
+/// For the name, the connection and the TLS handshake together.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum DialError {
+    /// The name has addresses, and none may be dialled.
+    #[error("{host} is at {}, a {class} address, which pipelock does not dial unless `allow_private` names it", shown(*address))]
+    Refused { host: String, address: IpAddr, class: Class },
+    /// No address.
+    #[error("the name {host} does not resolve: {error}")]
+    Resolve { host: String, error: io::Error },
+    /// No connection.
+    #[error("failed to connect to {host}: {error}")]
+    Connect { host: String, error: io::Error },
+    /// No verified TLS.
+    #[error("no verified TLS with {host}: {error}")]
+    Tls { host: String, error: io::Error },
+    /// Too slow.
+    #[error("no connection to {host} within {} seconds", CONNECT.as_secs())]
+    Time { host: String },
+}
+
+/// Makes connections for a client.
+#[derive(Clone)]
+pub(super) struct Dialer {
+    tls: TlsConnector,
+    allowed: Arc<[IpNet]>,
+}
+
+impl Dialer {
+    /// Addresses that are not public are dialled only in these networks.
+    pub(super) fn new(tls: Arc<ClientConfig>, allowed: &[IpNet]) -> Self {
+        Self { tls: TlsConnector::from(tls), allowed: allowed.into() }
+    }
+
+    async fn dial(self, uri: Uri) -> Result<Conn, DialError> {
+        let host = uri.host().unwrap_or_default().to_owned();
+        let secure = uri.scheme_str() == Some("https");
+        let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
+        let resolve = |error| DialError::Resolve { host: host.clone(), error };
+        let found: Vec<SocketAddr> = tokio::net::lookup_host((host.as_str(), port)).await.map_err(resolve)?.collect();
+        let stream = self.connect(&host, &found).await?;
+        let _ = stream.set_nodelay(true);
+        if !secure {
+            return Ok(Conn { io: TokioIo::new(Box::new(stream)), h2: false });
+        }
+        let tls = |error| DialError::Tls { host: host.clone(), error };
+        let name = ServerName::try_from(host.clone()).map_err(|error| tls(io::Error::other(error)))?;
+        let stream = self.tls.connect(name, stream).await.map_err(tls)?;
+        let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2".as_slice());
+        Ok(Conn { io: TokioIo::new(Box::new(stream)), h2 })
+    }
+
+    /// Tries the addresses that pass, one after the other.
+    async fn connect(&self, host: &str, found: &[SocketAddr]) -> Result<TcpStream, DialError> {
+        let mut last = None;
+        for address in found {
+            // A name that is at a public and at a private address gets the public one.
+            if let Some(class) = refusal(address.ip(), &self.allowed) {
+                let refused = DialError::Refused { host: host.to_owned(), address: address.ip(), class };
+                last.get_or_insert(refused);
+                continue;
+            }
+            match TcpStream::connect(address).await {
+                Ok(stream) => return Ok(stream),
+                Err(error) => last = Some(DialError::Connect { host: host.to_owned(), error }),
+            }
+        }
+        let none = || io::Error::new(io::ErrorKind::NotFound, "no address");
+        Err(last.unwrap_or_else(|| DialError::Resolve { host: host.to_owned(), error: none() }))
+    }
+}
+
+impl tower_service::Service<Uri> for Dialer {
+    type Response = Conn;
+    type Error = DialError;
+    type Future = Pin<Box<dyn Future<Output = Result<Conn, DialError>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), DialError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let host = uri.host().unwrap_or_default().to_owned();
+        let dialled = self.clone().dial(uri);
+        Box::pin(async move {
+            tokio::time::timeout(CONNECT, dialled).await.unwrap_or_else(|_| Err(DialError::Time { host }))
+        })
+    }
+}
+
+/// Bytes both ways, in the clear or in TLS.
+trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+
+/// One connection upstream.
+pub(super) struct Conn {
+    io: TokioIo<Box<dyn Io>>,
+    h2: bool,
+}
+
+impl Connection for Conn {
+    fn connected(&self) -> Connected {
+        if self.h2 { Connected::new().negotiated_h2() } else { Connected::new() }
+    }
+}
+
+impl Read for Conn {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, buf)
+    }
+}
+
+impl Write for Conn {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+    }
+}

@@ -1,0 +1,269 @@
+//! Judges one request, adds the credential of its route, sends it, and gives the answer back.
+
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::time::Duration;
+
+use bottle_policy::access::{Found, Verdict};
+use bottle_policy::matcher::Target;
+use bottle_policy::route::Scheme;
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, HOST, SET_COOKIE};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, Version};
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use serde::Serialize;
+
+use super::dial::{DialError, Dialer};
+use super::policy::{Policy, Way};
+use super::scan::{self, Scanned};
+use crate::common::Error;
+use crate::proxy::access::{Counted, Line};
+use crate::proxy::answer::{Body, BoxError, boxed, json, refuse};
+use crate::proxy::headers;
+use crate::proxy::target::{Asked, authority};
+use crate::tls;
+
+const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+
+/// A policy in force, with the connections made under it.
+pub(super) struct Force {
+    pub(super) policy: Arc<Policy>,
+    client: Client<Dialer, Body>,
+}
+
+/// The way out.
+pub(super) struct Exit {
+    force: RwLock<Arc<Force>>,
+    tls: Arc<rustls::ClientConfig>,
+}
+
+/// The refusal of a request with a secret in it.
+#[derive(Serialize)]
+struct Dlp<'a> {
+    error: &'static str,
+    message: String,
+    rule: &'a str,
+    #[serde(rename = "where")]
+    at: &'a str,
+    offset: u64,
+}
+
+impl Exit {
+    pub(super) fn new(policy: Policy) -> Result<Self, Error> {
+        let tls = tls::client_config()
+            .map_err(|error| Error::Policy { path: "(trust store)".into(), reason: error.to_string() })?;
+        let force = RwLock::new(Arc::new(Force::new(policy, &tls)));
+        Ok(Self { force, tls })
+    }
+
+    /// From now on requests are judged by this policy, over connections of its own.
+    pub(super) fn replace(&self, policy: Policy) -> Result<(), Error> {
+        let force = Arc::new(Force::new(policy, &self.tls));
+        *self.force.write().unwrap_or_else(PoisonError::into_inner) = force;
+        Ok(())
+    }
+
+    /// The policy in force, which a request keeps to its end.
+    pub(super) fn force(&self) -> Arc<Force> {
+        Arc::clone(&self.force.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Force {
+    fn new(policy: Policy, tls: &Arc<rustls::ClientConfig>) -> Self {
+        let dialer = Dialer::new(Arc::clone(tls), &policy.pipelock.ssrf.ip_allowlist);
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(Duration::from_secs(20))
+            .pool_max_idle_per_host(32)
+            .build(dialer);
+        Self { policy: Arc::new(policy), client }
+    }
+
+    /// Answers a request whose headers are free of what is for one hop or a door's own. `claimed` is the route that
+    /// egress found; it is found again here, and both have to agree.
+    pub(super) async fn pass<B>(
+        &self,
+        asked: &Asked,
+        claimed: Option<usize>,
+        request: Request<B>,
+        line: &mut Line,
+    ) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let policy = &self.policy;
+        line.access.path = policy.known.mask_str(&line.access.path);
+        let target = Target {
+            scheme: asked.scheme,
+            host: &asked.host,
+            port: asked.port,
+            method: request.method().as_str(),
+            path: request.uri().path(),
+        };
+        let route = match policy.matcher.decide(target) {
+            Ok(route) => route,
+            Err(denied) => {
+                line.stop(Verdict::Deny, denied.error);
+                return json(StatusCode::FORBIDDEN, &denied);
+            }
+        };
+        line.access.route = Some(route);
+        if claimed.is_some_and(|claimed| claimed != route) {
+            line.stop(Verdict::Deny, "route_mismatch");
+            let message = "the doors don't agree about the route; the policy may be changing: try again";
+            return refuse(StatusCode::FORBIDDEN, "route_mismatch", message);
+        }
+        let way = &policy.routes[route];
+        if let Some(answer) = self.judge_head(asked, way, &request, line) {
+            return answer;
+        }
+        self.send(asked, route, request, line).await
+    }
+
+    /// The refusal, if the head of the request is not to leave.
+    fn judge_head<B: http_body::Body>(
+        &self,
+        asked: &Asked,
+        way: &Way,
+        request: &Request<B>,
+        line: &mut Line,
+    ) -> Option<Response<Body>> {
+        let max = self.policy.pipelock.request_body_scanning.max_body_bytes;
+        if request.body().size_hint().lower() > max.0 {
+            line.stop(Verdict::Block, "too_large");
+            return Some(too_large(max.0));
+        }
+        let search = self.policy.search(way);
+        let (known, found) = scan::head(search, asked.host.as_str(), request.uri(), request.headers())?;
+        if self.policy.warns() && !known {
+            line.access.finding = Some(found);
+            return None;
+        }
+        if found.at == "url" {
+            line.access.path = "(withheld)".to_owned();
+        }
+        line.stop(Verdict::Block, "dlp");
+        let answer = blocked(&found);
+        line.access.finding = Some(found);
+        Some(answer)
+    }
+
+    async fn send<B>(&self, asked: &Asked, route: usize, request: Request<B>, line: &mut Line) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let way = &self.policy.routes[route];
+        let warned = Arc::new(OnceLock::new());
+        let (mut parts, body) = request.into_parts();
+        let body = Counted { body, sent: Arc::clone(&line.sent) };
+        let body = Scanned::new(body, Arc::clone(&self.policy), route, Arc::clone(&line.late), Arc::clone(&warned));
+        parts.uri = match whole_uri(asked, &parts.uri) {
+            Ok(uri) => uri,
+            Err(error) => {
+                line.stop(Verdict::Error, "request");
+                return refuse(StatusCode::BAD_REQUEST, "request", format!("the request can't be sent: {error}"));
+            }
+        };
+        parts.version = Version::HTTP_11;
+        parts.headers.remove(HOST);
+        credentials(way, &mut parts.headers);
+        line.access.credential = way.credential.as_ref().map(|added| added.name.to_string());
+        let result = self.client.request(Request::from_parts(parts, boxed(body))).await;
+        if let Some(found) = warned.get() {
+            line.access.finding.get_or_insert_with(|| found.clone());
+        }
+        if let Some((reason, found)) = line.late.get() {
+            let (reason, found) = (*reason, found.clone());
+            line.stop(Verdict::Block, reason);
+            line.access.finding.clone_from(&found);
+            return match found {
+                Some(found) => blocked(&found),
+                None => too_large(self.policy.pipelock.request_body_scanning.max_body_bytes.0),
+            };
+        }
+        match result {
+            Ok(response) => self.scrubbed(way, response.map(boxed)),
+            Err(error) => failed(asked, &error, line),
+        }
+    }
+
+    /// An answer without what is for one hop, a door's own, or a credential.
+    fn scrubbed(&self, way: &Way, mut response: Response<Body>) -> Response<Body> {
+        let headers = response.headers_mut();
+        headers::strip_hop(headers);
+        headers::strip_own(headers);
+        if way.credential.is_some() {
+            // What upstream gives to the credential's owner is a credential, too.
+            headers.remove(SET_COOKIE);
+        }
+        for value in headers.values_mut() {
+            if self.policy.known.find(value.as_bytes()).is_some() {
+                *value = HeaderValue::from_bytes(&self.policy.known.mask(value.as_bytes()))
+                    .unwrap_or(HeaderValue::from_static("***"));
+            }
+        }
+        *response.version_mut() = Version::HTTP_11;
+        response
+    }
+}
+
+/// Puts the route's credential in place of whatever the guest sent; a placeholder goes nowhere.
+fn credentials(way: &Way, headers: &mut HeaderMap) {
+    for name in [AUTHORIZATION, X_API_KEY] {
+        let placeholder = headers.get_all(&name).iter().any(|value| scan::is_placeholder(value.as_bytes()));
+        // Beside the route's credential, another one could make the request somebody else's.
+        if placeholder || way.credential.is_some() {
+            headers.remove(&name);
+        }
+    }
+    if let Some(added) = &way.credential {
+        headers.insert(added.header.clone(), added.value.clone());
+    }
+}
+
+fn whole_uri(asked: &Asked, uri: &Uri) -> Result<Uri, http::Error> {
+    let scheme = if asked.scheme == Scheme::Https { "https" } else { "http" };
+    Uri::builder()
+        .scheme(scheme)
+        .authority(authority(asked.scheme, &asked.host, asked.port))
+        .path_and_query(uri.path_and_query().map_or("/", |path| path.as_str()))
+        .build()
+}
+
+fn blocked(found: &Found) -> Response<Body> {
+    let what = match found.rule.strip_prefix("known-secret:") {
+        Some(name) => format!("the value of {name}"),
+        None => format!("what looks like a secret ({})", found.rule),
+    };
+    let message = format!("the request was not sent: {what} was found in its {}; leave it out", found.at);
+    let body = Dlp { error: "dlp", message, rule: &found.rule, at: &found.at, offset: found.offset };
+    json(StatusCode::FORBIDDEN, &body)
+}
+
+fn too_large(max: u64) -> Response<Body> {
+    let message = format!("the request's body is larger than the {max} bytes that may leave at once");
+    refuse(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
+}
+
+fn failed(asked: &Asked, error: &hyper_util::client::legacy::Error, line: &mut Line) -> Response<Body> {
+    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    let mut last = error.to_string();
+    while let Some(current) = source {
+        if let Some(dial) = current.downcast_ref::<DialError>() {
+            tracing::info!("{dial}");
+            if matches!(dial, DialError::Refused { .. }) {
+                line.stop(Verdict::Block, "address");
+                return refuse(StatusCode::FORBIDDEN, "address", dial.to_string());
+            }
+            line.stop(Verdict::Error, "connect");
+            return refuse(StatusCode::BAD_GATEWAY, "connect", dial.to_string());
+        }
+        last = current.to_string();
+        source = current.source();
+    }
+    line.stop(Verdict::Error, "upstream");
+    refuse(StatusCode::BAD_GATEWAY, "upstream", format!("the request to {} failed: {last}", asked.host))
+}

@@ -1,0 +1,119 @@
+//! Requests from egress: HTTP/1.1 on a unix socket inside the bundle, each with its place in headers of ours.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bottle_policy::access::Verdict;
+use bottle_policy::bundle::image_user;
+use bottle_policy::door::Door;
+use bottle_policy::host::HostName;
+use bottle_policy::route::Scheme;
+use http::header::HOST;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::{UnixListener, UnixStream};
+
+use super::exit::Exit;
+use crate::proxy::access::{Line, Log};
+use crate::proxy::answer::{Body, refuse};
+use crate::proxy::headers;
+use crate::proxy::target::Asked;
+
+/// The socket's name in the internal directory.
+pub(super) const SOCKET: &str = "pipelock.sock";
+/// egress may pass on heads as long as it takes them, and a little more.
+const HEAD_BYTES: usize = 512 << 10;
+
+/// Takes connections for ever, from egress, root and its own user alone.
+pub(super) async fn serve(listener: UnixListener, exit: Arc<Exit>, log: Arc<Log>) {
+    let own = rustix::process::geteuid().as_raw();
+    let friends = [own, 0, image_user(Door::Egress).id];
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => match stream.peer_cred() {
+                Ok(peer) if friends.contains(&peer.uid()) => {
+                    tokio::spawn(connection(stream, Arc::clone(&exit), Arc::clone(&log)));
+                }
+                Ok(peer) => tracing::warn!("refused a connection of user {}", peer.uid()),
+                Err(error) => tracing::warn!("refused a connection of nobody known: {error}"),
+            },
+            Err(error) => {
+                tracing::warn!("failed to accept a connection: {error}");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
+async fn connection(stream: UnixStream, exit: Arc<Exit>, log: Arc<Log>) {
+    let service = service_fn(move |request| {
+        let (exit, log) = (Arc::clone(&exit), Arc::clone(&log));
+        async move { Ok::<_, Infallible>(answer(&exit, &log, request).await) }
+    });
+    // No deadline between two requests: egress decides how long a connection is kept.
+    let served = hyper::server::conn::http1::Builder::new()
+        .header_read_timeout(None)
+        .max_buf_size(HEAD_BYTES)
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+    if let Err(error) = served {
+        tracing::debug!("a connection of egress ended: {error}");
+    }
+}
+
+async fn answer(exit: &Exit, log: &Arc<Log>, mut request: Request<Incoming>) -> Response<Body> {
+    let Some((asked, route)) = place(request.headers()) else {
+        return refuse(StatusCode::BAD_REQUEST, "hop", "pipelock takes requests from egress alone");
+    };
+    let (method, path) = (request.method().as_str(), request.uri().path());
+    let mut line = Line::new(log, Door::Pipelock, asked.id.clone(), method, asked.host.as_str(), asked.port, path);
+    request.headers_mut().remove(HOST);
+    headers::strip_hop(request.headers_mut());
+    headers::strip_own(request.headers_mut());
+    let mut response = exit.force().pass(&asked, Some(route), request, &mut line).await;
+    tell(response.headers_mut(), &line);
+    line.answer(response)
+}
+
+/// Whom a request is for, and the route that egress found.
+fn place(given: &HeaderMap) -> Option<(Asked, usize)> {
+    let text = |name| headers::text(given, name);
+    let scheme = match text(headers::SCHEME)? {
+        "https" => Scheme::Https,
+        "http" => Scheme::Http,
+        _ => return None,
+    };
+    let asked = Asked {
+        scheme,
+        host: HostName::parse(text(headers::HOST)?).ok()?,
+        port: text(headers::PORT)?.parse().ok()?,
+        id: text(headers::ID)?.to_owned(),
+    };
+    Some((asked, text(headers::ROUTE)?.parse().ok()?))
+}
+
+/// Tells egress what its own line should say.
+fn tell(headers: &mut HeaderMap, line: &Line) {
+    let verdict = match line.access.verdict {
+        Verdict::Allow | Verdict::Replay => None,
+        Verdict::Deny => Some("deny"),
+        Verdict::Block => Some("block"),
+        Verdict::Error => Some("error"),
+    };
+    if let Some(verdict) = verdict {
+        headers.insert(headers::VERDICT, HeaderValue::from_static(verdict));
+    }
+    let finding = line.access.finding.as_ref().and_then(|found| serde_json::to_string(found).ok());
+    for (name, value) in [
+        (headers::REASON, line.access.reason.as_deref()),
+        (headers::FINDING, finding.as_deref()),
+        (headers::CREDENTIAL, line.access.credential.as_deref()),
+    ] {
+        if let Some(value) = value.and_then(|value| HeaderValue::from_str(value).ok()) {
+            headers.insert(name, value);
+        }
+    }
+}

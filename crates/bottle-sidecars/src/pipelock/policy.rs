@@ -1,0 +1,112 @@
+//! Both policy files and the secrets they name, read together and put in force together.
+
+use std::io;
+use std::path::Path;
+
+use bottle_policy::dlp::{Rules, Scope, Search};
+use bottle_policy::known::KnownSecrets;
+use bottle_policy::matcher::Matcher;
+use bottle_policy::pipelock::{Action, PipelockPolicy};
+use bottle_policy::route::{Route, RoutesPolicy};
+use bottle_policy::secret::SecretName;
+use http::{HeaderName, HeaderValue};
+
+use crate::common::{self, Dirs, Error};
+
+/// All that judges a request.
+pub(super) struct Policy {
+    pub(super) pipelock: PipelockPolicy,
+    pub(super) matcher: Matcher,
+    /// As the matcher counts them.
+    pub(super) routes: Vec<Way>,
+    pub(super) known: KnownSecrets,
+    rules: Rules,
+}
+
+/// What a route means for pipelock.
+#[derive(Default)]
+pub(super) struct Way {
+    pub(super) model: bool,
+    pub(super) credential: Option<Credential>,
+}
+
+/// A header to add.
+pub(super) struct Credential {
+    pub(super) name: SecretName,
+    pub(super) header: HeaderName,
+    /// Marked sensitive.
+    pub(super) value: HeaderValue,
+}
+
+impl Policy {
+    /// Reads everything, or says what is wrong.
+    pub(super) fn read(dirs: &Dirs, config: &Path, routes: &Path) -> Result<Self, Error> {
+        let pipelock: PipelockPolicy = common::read_policy(config)?;
+        let wrong = |reason: String| Error::Policy { path: config.to_owned(), reason };
+        if pipelock.version != 1 {
+            return Err(wrong(format!("version {} is not known: 1 is", pipelock.version)));
+        }
+        if let Some(host) = pipelock.tls_interception.passthrough_domains.first() {
+            return Err(wrong(format!(
+                "`tls_interception.passthrough_domains` names {host}: not supported yet; every TLS is inspected"
+            )));
+        }
+        let routed = match common::read_policy::<RoutesPolicy>(routes) {
+            Ok(routed) => routed,
+            // A bottle without routes has no such file.
+            Err(Error::Read { error, .. }) if pipelock.guest_proxy && error.kind() == io::ErrorKind::NotFound => {
+                RoutesPolicy { version: 1, routes: vec![], git_upstreams: vec![], replay: false }
+            }
+            Err(error) => return Err(error),
+        };
+        let wrong_routes = |reason: String| Error::Policy { path: routes.to_owned(), reason };
+        let (matcher, ways) = if pipelock.guest_proxy {
+            let matcher = Matcher::for_hosts(&pipelock.api_allowlist, &routed.git_upstreams);
+            (matcher, pipelock.api_allowlist.iter().map(|_| Way::default()).collect())
+        } else {
+            let ways = routed.routes.iter().map(|route| Way::new(dirs, route, routed.replay));
+            (Matcher::new(&routed), ways.collect::<Result<Vec<_>, Error>>()?)
+        };
+        let matcher = matcher.map_err(|error| wrong_routes(error.to_string()))?;
+        let mut secrets = pipelock.secrets.clone();
+        secrets.extend(ways.iter().filter_map(|way| way.credential.as_ref()).map(|added| added.name.clone()));
+        secrets.sort();
+        secrets.dedup();
+        let known = dirs.known_secrets(&secrets)?;
+        let rules = Rules::builtin().map_err(|error| wrong(error.to_string()))?;
+        Ok(Self { pipelock, matcher, routes: ways, known, rules })
+    }
+
+    /// What a request on this route is searched for.
+    pub(super) fn search(&self, way: &Way) -> Search<'_> {
+        let scope = if way.model { Scope::Model } else { Scope::All };
+        let rules = (self.pipelock.dlp.action != Action::Off).then_some((&self.rules, scope));
+        Search { known: &self.known, rules }
+    }
+
+    /// Whether findings of rules are let pass.
+    pub(super) fn warns(&self) -> bool {
+        self.pipelock.dlp.action == Action::Warn
+    }
+}
+
+impl Way {
+    fn new(dirs: &Dirs, route: &Route, replay: bool) -> Result<Self, Error> {
+        // A replay needs no key: nothing of the model's goes out.
+        let auth = route.auth.as_ref().filter(|_| !(replay && route.model));
+        let credential = auth.map(|auth| {
+            let path = dirs.secrets.clone();
+            let wrong = |reason: String| Error::Policy { path: path.clone(), reason };
+            let (header, before, name) = auth.injection().map_err(|reason| wrong(reason.to_owned()))?;
+            let secret = dirs.secret(name)?;
+            let mut bytes = before.as_bytes().to_vec();
+            bytes.extend_from_slice(secret.expose().trim_ascii());
+            let mut value = HeaderValue::from_bytes(&bytes)
+                .map_err(|_| wrong(format!("the value of {name} can't be the value of a header")))?;
+            value.set_sensitive(true);
+            let header = header.parse().map_err(|_| wrong(format!("`{header}` is not the name of a header")))?;
+            Ok::<_, Error>(Credential { name: name.clone(), header, value })
+        });
+        Ok(Self { model: route.model, credential: credential.transpose()? })
+    }
+}

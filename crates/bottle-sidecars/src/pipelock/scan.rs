@@ -1,0 +1,176 @@
+//! A request in search of secrets: its head at once, its body as it streams.
+
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bottle_policy::access::Found;
+use bottle_policy::dlp::{Finding, Search, Stream};
+use bytes::Bytes;
+use http::{HeaderMap, Uri};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt as _;
+use percent_encoding::percent_decode;
+
+use super::policy::Policy;
+use crate::proxy::access::Late;
+use crate::proxy::answer::BoxError;
+
+/// What is read of a body that was refused, so that its sender gets to read the answer.
+const DRAIN_BYTES: u64 = 64 << 20;
+const DRAIN_TIME: Duration = Duration::from_secs(10);
+
+/// Where in a head something was found.
+pub(super) fn found(finding: Finding, at: impl Into<String>) -> Found {
+    Found { rule: finding.rule, at: at.into(), offset: finding.offset }
+}
+
+/// The first finding in a request's head, and whether it is of a known secret. Text is searched as it is and with its
+/// percent escapes decoded once.
+pub(super) fn head(search: Search<'_>, host: &str, uri: &Uri, headers: &HeaderMap) -> Option<(bool, Found)> {
+    let both = |text: &[u8]| {
+        search.find(text).or_else(|| {
+            let decoded: Vec<u8> = percent_decode(text).collect();
+            if decoded == text { None } else { search.find(&decoded) }
+        })
+    };
+    let target = uri.path_and_query().map_or("", |target| target.as_str());
+    for (text, at) in [(target, "url"), (host, "host")] {
+        if let Some(finding) = both(text.as_bytes()) {
+            return Some((finding.known, found(finding, at)));
+        }
+    }
+    for (name, value) in headers {
+        if let Some(finding) = both(name.as_str().as_bytes()) {
+            return Some((finding.known, found(finding, "header name")));
+        }
+        if let Some(finding) = both(value.as_bytes()) {
+            return Some((finding.known, found(finding, format!("header {name}"))));
+        }
+    }
+    None
+}
+
+/// Whether a placeholder that the guest holds stands in a header.
+pub(super) fn is_placeholder(value: &[u8]) -> bool {
+    const MARK: &[u8] = b"bottle-placeholder-";
+    value.windows(MARK.len()).any(|window| window == MARK)
+}
+
+/// A body that goes on only as far as it is judged; a finding ends it with an error, which aborts the request.
+pub(super) struct Scanned<B: Body + Send + Unpin + 'static> {
+    /// None once it has ended.
+    body: Option<B>,
+    stream: Stream,
+    policy: Arc<Policy>,
+    route: usize,
+    taken: u64,
+    late: Late,
+    /// A finding that the policy only warns of.
+    warned: Arc<std::sync::OnceLock<Found>>,
+}
+
+/// Why a body was stopped; the reason itself is in [`Late`].
+#[derive(Debug, thiserror::Error)]
+#[error("stopped by pipelock")]
+pub(super) struct Stopped;
+
+impl<B> Scanned<B>
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+{
+    pub(super) fn new(
+        body: B,
+        policy: Arc<Policy>,
+        route: usize,
+        late: Late,
+        warned: Arc<std::sync::OnceLock<Found>>,
+    ) -> Self {
+        let body = (!body.is_end_stream()).then_some(body);
+        Self { body, stream: Stream::default(), policy, route, taken: 0, late, warned }
+    }
+
+    fn stop(&mut self, reason: &'static str, found: Option<Found>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let _ = self.late.set((reason, found));
+        if let Some(body) = self.body.take() {
+            tokio::spawn(tokio::time::timeout(DRAIN_TIME, drain(body)));
+        }
+        Poll::Ready(Some(Err(Stopped.into())))
+    }
+}
+
+/// Reads the rest of a body and forgets it.
+pub(super) async fn drain<B: Body<Data = Bytes> + Unpin>(mut body: B) {
+    let mut read = 0;
+    while let Some(Ok(frame)) = body.frame().await {
+        read += frame.data_ref().map_or(0, |data| data.len() as u64);
+        if read > DRAIN_BYTES {
+            return;
+        }
+    }
+}
+
+impl<B> Body for Scanned<B>
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = &mut *self;
+        let policy = Arc::clone(&this.policy);
+        let search = policy.search(&policy.routes[this.route]);
+        loop {
+            let Some(body) = this.body.as_mut() else { return Poll::Ready(None) };
+            let judged = match Pin::new(body).poll_frame(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Some(Err(error))) => {
+                    this.body = None;
+                    return Poll::Ready(Some(Err(error.into())));
+                }
+                Poll::Ready(Some(Ok(frame))) => {
+                    // Trailers are dropped: nothing may follow the scan.
+                    let Ok(data) = frame.into_data() else { continue };
+                    this.taken += data.len() as u64;
+                    if this.taken > policy.pipelock.request_body_scanning.max_body_bytes.0 {
+                        return this.stop("too_large", None);
+                    }
+                    this.stream.push(search, &data, policy.warns())
+                }
+                Poll::Ready(None) => {
+                    this.body = None;
+                    this.stream.finish(search, policy.warns())
+                }
+            };
+            if let Some(finding) = this.stream.warned.take() {
+                let _ = this.warned.set(found(finding, "body"));
+            }
+            match judged {
+                Ok(bytes) if bytes.is_empty() => {}
+                Ok(bytes) => return Poll::Ready(Some(Ok(Frame::data(bytes.into())))),
+                Err(finding) => {
+                    let found = found(finding, "body");
+                    return this.stop("dlp", Some(found));
+                }
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_none()
+    }
+
+    /// Unknown, because bytes are held back; a length that the sender gave stays in its header.
+    fn size_hint(&self) -> SizeHint {
+        if self.body.is_none() { SizeHint::with_exact(0) } else { SizeHint::default() }
+    }
+}
+
+/// An address as a log may show it.
+pub(super) fn shown(address: IpAddr) -> String {
+    address.to_canonical().to_string()
+}
