@@ -1,4 +1,12 @@
 //! `gate.yaml`: the git upstreams, and what a push to each may bring.
+//!
+//! Map: `refs` (which refs may be pushed), `paths` (which paths may not), `texts` (what else a blob says: archives, wide
+//! characters), `report` (a line of `gate.jsonl`).
+
+pub mod paths;
+pub mod refs;
+pub mod report;
+pub mod texts;
 
 use std::fmt;
 
@@ -106,6 +114,14 @@ pub enum GateError {
     /// Not a public key line.
     #[error("`{0}` is not a host key: it is written as `ssh-ed25519 AAAA…`")]
     HostKey(String),
+    /// Not a glob.
+    #[error("`{glob}` is not a glob: {reason}")]
+    Glob {
+        /// The text.
+        glob: String,
+        /// What is wrong with it.
+        reason: String,
+    },
 }
 
 /// A repository's name at the gate.
@@ -231,6 +247,34 @@ impl UpstreamUrl {
         })
     }
 
+    /// Whether a submodule's URL, as `.gitmodules` has it, leads to this repository. A relative one (`../lib.git`) starts
+    /// at `parent`, the repository that has the submodule.
+    pub fn is_reached_by(&self, written: &str, parent: &Self) -> bool {
+        let absolute = if written.starts_with("./") || written.starts_with("../") {
+            let mut path: Vec<&str> = parent.path.split('/').collect();
+            let mut rest = written;
+            loop {
+                if let Some(after) = rest.strip_prefix("./") {
+                    rest = after;
+                } else if let Some(after) = rest.strip_prefix("../") {
+                    if path.pop().is_none() {
+                        return false;
+                    }
+                    rest = after;
+                } else {
+                    break;
+                }
+            }
+            path.push(rest);
+            let root = Self { path: String::new(), ..parent.clone() };
+            format!("{root}{}", path.join("/"))
+        } else {
+            written.to_owned()
+        };
+        Self::parse(absolute.trim_end_matches('/'))
+            .is_ok_and(|url| url.host == self.host && url.repository() == self.repository())
+    }
+
     /// The path without `.git`: what tells two repositories of a host apart.
     pub fn repository(&self) -> &str {
         self.path.strip_suffix(".git").unwrap_or(&self.path)
@@ -344,6 +388,20 @@ mod tests {
             "https://a.example/",
         ] {
             assert!(UpstreamUrl::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_submodule_reaches_a_declared_upstream_or_not() {
+        let parse = |text: &str| UpstreamUrl::parse(text).expect("a URL");
+        let lib = parse("ssh://git@git.example.org:2222/team/lib.git");
+        let app = parse("https://git.example.org/team/app.git");
+        for written in ["../lib.git", "../lib", "git@git.example.org:team/lib.git", "https://git.example.org/team/lib/"] {
+            assert!(lib.is_reached_by(written, &app), "{written}");
+        }
+        for written in ["../../lib", "../../../team/lib", "lib", "https://evil.example/team/lib", "ext::sh", "", "-u../lib"]
+        {
+            assert!(!lib.is_reached_by(written, &app), "{written}");
         }
     }
 

@@ -1,0 +1,149 @@
+//! Which refs may be pushed.
+
+use globset::{GlobBuilder, GlobMatcher};
+
+use super::{GateError, PushRules};
+
+/// A glob over names with slashes: `*` stays within one part, `**` crosses them.
+pub(super) fn glob(text: &str, fold_case: bool) -> Result<GlobMatcher, GateError> {
+    GlobBuilder::new(text)
+        .literal_separator(true)
+        .case_insensitive(fold_case)
+        .build()
+        .map(|glob| glob.compile_matcher())
+        .map_err(|error| GateError::Glob { glob: text.to_owned(), reason: error.kind().to_string() })
+}
+
+/// The judge of ref names of one upstream.
+#[derive(Debug, Clone)]
+pub struct RefRules {
+    allowed: Vec<GlobMatcher>,
+    shown: String,
+    tags: bool,
+}
+
+/// Why a ref may not be pushed; reads after "refused refs/heads/x: ".
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RefRefusal {
+    /// Git itself, a shell or a terminal would stumble over it.
+    #[error("not a ref name that this gate takes; use letters, digits, `-`, `_`, `.` and `/`")]
+    Malformed,
+    /// A name of 40 or 64 hex digits is taken for an object's id.
+    #[error("a ref named like an object id is ambiguous; choose another name")]
+    LikeAnObject,
+    /// Notes, replace refs and all that is neither branch nor tag.
+    #[error("only branches{} can be pushed", if *.0 { " and tags" } else { "" })]
+    Namespace(bool),
+    /// A tag, where they are off.
+    #[error("tags can't be pushed here; push the branch alone")]
+    Tag,
+    /// No glob allows it.
+    #[error("not among the refs that may be pushed ({0}); push to one of those")]
+    NotAllowed(String),
+}
+
+impl RefRules {
+    /// Compiles the globs of `push.refs`.
+    pub fn new(rules: &PushRules) -> Result<Self, GateError> {
+        Ok(Self {
+            allowed: rules.refs.iter().map(|text| glob(text, false)).collect::<Result<_, _>>()?,
+            shown: if rules.refs.is_empty() { "none".to_owned() } else { rules.refs.join(", ") },
+            tags: rules.tags,
+        })
+    }
+
+    /// Says whether a ref of this full name may be created or updated.
+    pub fn judge(&self, name: &str) -> Result<(), RefRefusal> {
+        let short = match name.strip_prefix("refs/heads/") {
+            Some(short) => short,
+            None => name.strip_prefix("refs/tags/").ok_or(RefRefusal::Namespace(self.tags))?,
+        };
+        if !well_formed(short) {
+            return Err(RefRefusal::Malformed);
+        }
+        let last = short.rsplit('/').next().unwrap_or(short);
+        if [short, last].iter().any(|text| like_an_object(text)) {
+            return Err(RefRefusal::LikeAnObject);
+        }
+        if name.starts_with("refs/tags/") {
+            return if self.tags { Ok(()) } else { Err(RefRefusal::Tag) };
+        }
+        if self.allowed.iter().any(|glob| glob.is_match(name)) {
+            Ok(())
+        } else {
+            Err(RefRefusal::NotAllowed(self.shown.clone()))
+        }
+    }
+}
+
+/// The rules of `git check-ref-format`, and no names that a terminal, a shell or another system reads differently.
+fn well_formed(short: &str) -> bool {
+    short.len() <= 200
+        && short != "HEAD"
+        && !short.contains("..")
+        && !short.contains("@{")
+        && short.chars().all(|c| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | '/' | '+' | '@' | '#' | '=' | ','))
+        && short
+            .split('/')
+            .all(|part| !part.is_empty() && !part.starts_with(['.', '-']) && !part.ends_with('.') && !part.ends_with(".lock"))
+}
+
+fn like_an_object(text: &str) -> bool {
+    matches!(text.len(), 40 | 64) && text.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules(tags: bool) -> RefRules {
+        let refs = vec!["refs/heads/bottle/**".to_owned(), "refs/heads/one-*".to_owned()];
+        RefRules::new(&PushRules { refs, tags, ..PushRules::default() }).expect("globs")
+    }
+
+    #[test]
+    fn allowed_branches_pass() {
+        for name in ["refs/heads/bottle/x", "refs/heads/bottle/a/b-c_d.e", "refs/heads/one-two", "refs/heads/bottle/größe"] {
+            assert_eq!(rules(false).judge(name), Ok(()), "{name}");
+        }
+        assert_eq!(rules(true).judge("refs/tags/v1.0"), Ok(()));
+    }
+
+    #[test]
+    fn all_else_is_refused() {
+        let id = "0123456789abcdef0123456789abcdef01234567";
+        for name in [
+            "HEAD",
+            "refs/heads/",
+            "refs/heads/main",
+            "refs/heads/one-a/b",
+            "refs/heads/bottle",
+            "refs/heads/HEAD",
+            "refs/notes/commits",
+            "refs/replace/x",
+            "refs/stash",
+            "refs/bottle/x",
+            "refs/tags/v1",
+            "refs/heads/bottle/../main",
+            "refs/heads/bottle//x",
+            "refs/heads/bottle/x.lock",
+            "refs/heads/bottle/-x",
+            "refs/heads/bottle/.x",
+            "refs/heads/bottle/x y",
+            "refs/heads/bottle/x\u{7}",
+            "refs/heads/bottle/x\u{202e}y",
+            "refs/heads/bottle/x@{1}",
+            &format!("refs/heads/{id}"),
+            &format!("refs/heads/bottle/{id}"),
+        ] {
+            assert!(rules(false).judge(name).is_err(), "{name}");
+        }
+        assert_eq!(rules(true).judge(&format!("refs/tags/{id}")), Err(RefRefusal::LikeAnObject));
+    }
+
+    #[test]
+    fn a_glob_that_is_none_is_an_error() {
+        let refs = vec!["refs/heads/[".to_owned()];
+        assert!(RefRules::new(&PushRules { refs, ..PushRules::default() }).is_err());
+    }
+}

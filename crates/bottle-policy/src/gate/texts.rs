@@ -1,0 +1,320 @@
+//! What else some bytes say: what is packed inside them (gzip, zlib, zip, at any offset, nested), what remains without
+//! NUL bytes (UTF-16 and UTF-32 of plain text), and base64 that is broken into lines or hides something packed.
+//!
+//! A scanner that looks only at the bytes themselves, or trusts a name or the first bytes to say what a file is, misses
+//! all of these. Formats that this module does not unpack are named by [`archive_names`], for the scanner's own unpackers.
+
+use base64::Engine as _;
+use flate2::{Decompress, FlushDecompress, Status};
+
+/// Packed inside packed inside packed: deeper than this is refused, as nobody does it honestly.
+const DEEPEST: usize = 8;
+/// What comes out of a false start is shorter than this, or says nothing.
+const SHORTEST: usize = 12;
+/// A line of base64 or hex that may go on in the next one.
+const SHORTEST_LINE: usize = 32;
+
+/// Bytes that other bytes contain in another form.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Derived {
+    /// How they came about: `gzip at byte 0`, `without NUL bytes`.
+    pub how: String,
+    /// The bytes.
+    pub bytes: Vec<u8>,
+}
+
+/// Something that can't be looked through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TextsError {
+    /// A bomb, or as good as one.
+    #[error("what is packed in it unpacks to more than the gate looks through")]
+    TooLarge,
+    /// Nested without end.
+    #[error("it has archives nested more than {DEEPEST} deep")]
+    TooDeep,
+}
+
+/// Looks for what else bytes say, within a budget for all that one push unpacks to.
+#[derive(Debug, Clone)]
+pub struct Unpacker {
+    left: u64,
+}
+
+impl Unpacker {
+    /// An unpacker that stops with an error when `budget` bytes have come out.
+    pub fn new(budget: u64) -> Self {
+        Self { left: budget }
+    }
+
+    /// All that the bytes say in other forms; not the bytes themselves.
+    pub fn unpack(&mut self, bytes: &[u8]) -> Result<Vec<Derived>, TextsError> {
+        let mut found = vec![];
+        self.look(bytes, "", 0, &mut found)?;
+        Ok(found)
+    }
+
+    fn look(&mut self, bytes: &[u8], before: &str, depth: usize, found: &mut Vec<Derived>) -> Result<(), TextsError> {
+        if bytes.contains(&0) {
+            let narrow: Vec<u8> = bytes.iter().copied().filter(|byte| *byte != 0).collect();
+            self.spend(narrow.len())?;
+            // UTF-16 text is read on: it may be base64. In other binaries the same runs were seen already.
+            if narrow.len() * 4 <= bytes.len() * 3 {
+                self.inner(narrow, format!("{before}without NUL bytes"), depth, found)?;
+            } else {
+                found.push(Derived { how: format!("{before}without NUL bytes"), bytes: narrow });
+            }
+        }
+        self.streams(bytes, before, depth, found)?;
+        self.base64(bytes, before, depth, found)
+    }
+
+    fn inner(
+        &mut self,
+        bytes: Vec<u8>,
+        how: String,
+        depth: usize,
+        found: &mut Vec<Derived>,
+    ) -> Result<(), TextsError> {
+        if depth >= DEEPEST {
+            return Err(TextsError::TooDeep);
+        }
+        self.look(&bytes, &format!("{how}, "), depth + 1, found)?;
+        found.push(Derived { how, bytes });
+        Ok(())
+    }
+
+    fn spend(&mut self, bytes: usize) -> Result<(), TextsError> {
+        self.left = self.left.checked_sub(bytes as u64).ok_or(TextsError::TooLarge)?;
+        Ok(())
+    }
+
+    /// Deflate streams behind a gzip, zip or zlib header, wherever it stands.
+    fn streams(
+        &mut self,
+        bytes: &[u8],
+        before: &str,
+        depth: usize,
+        found: &mut Vec<Derived>,
+    ) -> Result<(), TextsError> {
+        let mut at = 0;
+        while at + 2 < bytes.len() {
+            let Some((kind, start)) = header(&bytes[at..]) else {
+                at += 1;
+                continue;
+            };
+            let (out, read) = self.inflate(bytes.get(at + start..).unwrap_or_default())?;
+            if out.len() < SHORTEST {
+                at += 1;
+                continue;
+            }
+            self.inner(out, format!("{before}{kind} at byte {at}"), depth, found)?;
+            // A stream that came out whole has no other inside it; after a broken one, what it swallowed is tried again.
+            at += read.map_or(1, |read| start + read);
+        }
+        Ok(())
+    }
+
+    /// Inflates; the second value is how much was read, if the stream came to its end.
+    fn inflate(&mut self, bytes: &[u8]) -> Result<(Vec<u8>, Option<usize>), TextsError> {
+        let mut inflater = Decompress::new(false);
+        let mut out = Vec::with_capacity(4096);
+        loop {
+            if out.len() == out.capacity() {
+                out.reserve(out.len().max(4096));
+            }
+            let (read, made) = (inflater.total_in(), out.len());
+            let rest = usize::try_from(read).ok().and_then(|read| bytes.get(read..)).unwrap_or_default();
+            let status = inflater.decompress_vec(rest, &mut out, FlushDecompress::None);
+            self.spend(out.len() - made)?;
+            match status {
+                Ok(Status::StreamEnd) => return Ok((out, usize::try_from(inflater.total_in()).ok())),
+                Ok(_) if out.len() > made || inflater.total_in() > read => {}
+                // Cut off or damaged: what came out before counts.
+                Ok(_) | Err(_) => return Ok((out, None)),
+            }
+        }
+    }
+
+    /// Base64 or hex that is broken into lines is joined; base64 of something binary is decoded.
+    fn base64(
+        &mut self,
+        bytes: &[u8],
+        before: &str,
+        depth: usize,
+        found: &mut Vec<Derived>,
+    ) -> Result<(), TextsError> {
+        let mut joined = vec![];
+        let mut run: Vec<u8> = vec![];
+        let mut lines = 0;
+        for line in bytes.split(|byte| *byte == b'\n').map(Some).chain([None]) {
+            if let Some(line) = line.map(<[u8]>::trim_ascii)
+                && let text = longest_run(line)
+                // The last line of a block is shorter, but has nothing beside it.
+                && (text.len() >= SHORTEST_LINE || lines > 0 && !text.is_empty() && line.len() <= text.len() + 6)
+            {
+                run.extend_from_slice(text);
+                lines += 1;
+                continue;
+            }
+            if lines > 0 {
+                if lines > 1 {
+                    joined.extend_from_slice(&run);
+                    joined.push(b'\n');
+                }
+                if let Some(decoded) = decoded(&run)
+                    && !is_plain(&decoded)
+                {
+                    self.spend(decoded.len())?;
+                    self.inner(decoded, format!("{before}base64"), depth, found)?;
+                }
+                run.clear();
+                lines = 0;
+            }
+        }
+        if !joined.is_empty() {
+            self.spend(joined.len())?;
+            found.push(Derived { how: format!("{before}base64 lines joined"), bytes: joined });
+        }
+        Ok(())
+    }
+}
+
+/// What begins here, and where its deflate stream starts.
+fn header(bytes: &[u8]) -> Option<(&'static str, usize)> {
+    let number = |at: usize| Some(usize::from(u16::from_le_bytes([*bytes.get(at)?, *bytes.get(at + 1)?])));
+    match bytes {
+        // RFC 1952.
+        [0x1f, 0x8b, 8, flags, ..] => {
+            let mut start = 10;
+            if flags & 4 != 0 {
+                start += 2 + number(start)?;
+            }
+            for text in [8, 16] {
+                if flags & text != 0 {
+                    start += bytes.get(start..)?.iter().position(|byte| *byte == 0)? + 1;
+                }
+            }
+            Some(("gzip", start + if flags & 2 != 0 { 2 } else { 0 }))
+        }
+        // PKWARE's APPNOTE, 4.3.7. Method 0 is stored plain, and read with the bytes around it.
+        [b'P', b'K', 3, 4, ..] if number(8)? == 8 => Some(("zip", 30 + number(26)? + number(28)?)),
+        // RFC 1950, with a window of 32 KiB.
+        [0x78, flags, ..] if flags & 0x20 == 0 && u16::from_be_bytes([0x78, *flags]) % 31 == 0 => Some(("zlib", 2)),
+        _ => None,
+    }
+}
+
+/// The part of a line that base64 or hex could be: behind a quote, a comma or a key, before another.
+fn longest_run(line: &[u8]) -> &[u8] {
+    line.split(|byte| !(byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'-' | b'_' | b'=')))
+        .max_by_key(|run| run.len())
+        .unwrap_or_default()
+}
+
+fn decoded(run: &[u8]) -> Option<Vec<u8>> {
+    let standard: Vec<u8> = run
+        .iter()
+        .filter(|byte| **byte != b'=')
+        .map(|byte| match byte {
+            b'-' => b'+',
+            b'_' => b'/',
+            other => *other,
+        })
+        .collect();
+    let whole = standard.len() - usize::from(standard.len() % 4 == 1);
+    let config = base64::engine::GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true);
+    let config = config.with_decode_padding_mode(base64::engine::DecodePaddingMode::RequireNone);
+    base64::engine::GeneralPurpose::new(&base64::alphabet::STANDARD, config).decode(&standard[..whole]).ok()
+}
+
+/// Text, which the scanner decodes by itself.
+fn is_plain(bytes: &[u8]) -> bool {
+    !bytes.contains(&0) && std::str::from_utf8(bytes).is_ok()
+}
+
+/// The file name endings by which gitleaks unpacks these bytes, if they are in one of the formats that it alone unpacks.
+pub fn archive_names(bytes: &[u8]) -> &'static [&'static str] {
+    match bytes {
+        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => &["xz", "tar.xz"],
+        [b'B', b'Z', b'h', b'1'..=b'9', b'1', ..] => &["bz2", "tar.bz2"],
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => &["zst", "tar.zst"],
+        [0x04, 0x22, 0x4d, 0x18, ..] => &["lz4", "tar.lz4"],
+        [b'L', b'Z', b'I', b'P', ..] => &["lz", "tar.lz"],
+        [b'7', b'z', 0xbc, 0xaf, 0x27, 0x1c, ..] => &["7z"],
+        [b'R', b'a', b'r', b'!', 0x1a, 0x07, ..] => &["rar"],
+        _ => &[],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use flate2::Compression;
+    use flate2::write::{GzEncoder, ZlibEncoder};
+
+    use super::*;
+
+    const TEXT: &[u8] = b"needle in a haystack, twice as long as it has to be";
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(vec![], Compression::default());
+        encoder.write_all(bytes).expect("in memory");
+        encoder.finish().expect("in memory")
+    }
+
+    fn says(bytes: &[u8]) -> Vec<String> {
+        let found = Unpacker::new(1 << 20).unpack(bytes).expect("small");
+        found.iter().filter(|one| one.bytes.windows(6).any(|part| part == b"needle")).map(|one| one.how.clone()).collect()
+    }
+
+    #[test]
+    fn packed_text_is_found_wherever_it_is() {
+        assert_eq!(says(&gzip(TEXT)), ["gzip at byte 0"]);
+        assert_eq!(says(&[b"MZ padding ".as_slice(), &gzip(TEXT), b"tail"].concat()), ["gzip at byte 11"]);
+        assert_eq!(says(&gzip(&gzip(TEXT))), ["gzip at byte 0, gzip at byte 0"]);
+        let mut zlib = ZlibEncoder::new(b"%PDF stream\n".to_vec(), Compression::default());
+        zlib.write_all(TEXT).expect("in memory");
+        assert_eq!(says(&zlib.finish().expect("in memory")), ["zlib at byte 12"]);
+        let packed = gzip(&TEXT.repeat(30));
+        assert_eq!(says(&packed[..packed.len() - 12]), ["gzip at byte 0"]);
+        let text = base64::engine::general_purpose::STANDARD.encode(gzip(TEXT));
+        assert_eq!(says(format!("x: \"{text}\"\n").as_bytes()), ["base64, gzip at byte 0"]);
+    }
+
+    #[test]
+    fn wide_characters_are_narrowed() {
+        for wide in [
+            String::from_utf8_lossy(TEXT).encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>(),
+            String::from_utf8_lossy(TEXT).encode_utf16().flat_map(u16::to_be_bytes).collect(),
+        ] {
+            assert_eq!(says(&wide), ["without NUL bytes"]);
+        }
+    }
+
+    #[test]
+    fn broken_lines_are_joined() {
+        let text = hex::encode(TEXT);
+        let lines = format!("{}\n{}\n{}\n", &text[..40], &text[40..80], &text[80..]);
+        let found = Unpacker::new(1 << 20).unpack(lines.as_bytes()).expect("small");
+        assert!(found.iter().any(|one| one.bytes.starts_with(text.as_bytes())), "{found:?}");
+    }
+
+    #[test]
+    fn bombs_are_refused() {
+        let bomb = gzip(&vec![b' '; 1 << 21]);
+        assert_eq!(Unpacker::new(1 << 20).unpack(&bomb), Err(TextsError::TooLarge));
+        let mut nested = gzip(TEXT);
+        for _ in 0..DEEPEST + 1 {
+            nested = gzip(&nested);
+        }
+        assert_eq!(Unpacker::new(1 << 20).unpack(&nested), Err(TextsError::TooDeep));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_are_fine(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..4096)) {
+            let _ = Unpacker::new(1 << 20).unpack(&bytes);
+        }
+    }
+}
