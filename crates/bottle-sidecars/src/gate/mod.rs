@@ -1,6 +1,30 @@
-//! (being built)
+//! git-gate: a mirror of each upstream, and the wall that a push has to get over.
+//!
+//! Map: `place` (where everything is), `process` (spawning, bounded in time), `daemon` (the socket, a real `git daemon` a
+//! connection), `mirror` (making and refreshing mirrors), `transport` (ssh and https to the upstream), `hook` (what git
+//! calls back: this same binary), `receive` (the course of a push), `changes` (what it brings), `rules` (push policy),
+//! `corpus` and `gitleaks` (the scan), `forward` (the push to the upstream), `record` (`gate.jsonl`).
+//!
+//! Always: a mirror is refreshed before it is read or judged against, or the client gets an error; nothing is forwarded
+//! that was not scanned by id in this very push; whatever fails on the way refuses.
+
+mod changes;
+mod corpus;
+mod daemon;
+mod forward;
+mod gitleaks;
+mod hook;
+mod mirror;
+mod place;
+mod process;
+mod receive;
+mod record;
+mod rules;
+mod transport;
 
 use std::process::ExitCode;
+
+pub(crate) use hook::HookArgs;
 
 use crate::common::Dirs;
 
@@ -12,14 +36,15 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn main(dirs: &Dirs, args: Args) -> ExitCode {
-    tracing::error!(?dirs, ?args, "not there yet");
-    ExitCode::FAILURE
+    match daemon::serve(dirs, &args.config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
-#[derive(Debug, clap::Args)]
-pub(crate) struct HookArgs {}
-
 pub(crate) fn hook_main(dirs: &Dirs, args: HookArgs) -> ExitCode {
-    tracing::error!(?dirs, ?args, "not there yet");
-    ExitCode::FAILURE
+    hook::main(dirs, args)
 }

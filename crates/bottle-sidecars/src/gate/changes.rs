@@ -1,0 +1,351 @@
+//! What a push brings: every object that upstream does not have, and what its commits change. All by raw object id, with no
+//! replace refs, in receive-pack's quarantine, where `--all` are the mirror's refs and these are upstream's.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsString;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::process::{Command, Stdio};
+use std::thread;
+
+use bottle_policy::gate::Upstream;
+
+use super::place::Place;
+use super::process::{self, git_ok};
+
+/// More objects than this in one push are refused unread.
+const MOST_OBJECTS: usize = 500_000;
+
+/// What the client asks of one ref.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Update {
+    pub(super) old: String,
+    pub(super) new: String,
+    pub(super) name: String,
+}
+
+impl Update {
+    pub(super) fn creates(&self) -> bool {
+        is_zero(&self.old)
+    }
+
+    pub(super) fn deletes(&self) -> bool {
+        is_zero(&self.new)
+    }
+}
+
+fn is_zero(id: &str) -> bool {
+    id.bytes().all(|byte| byte == b'0')
+}
+
+/// A mirror with a push waiting in quarantine.
+#[derive(Debug, Clone)]
+pub(super) struct Repo<'a> {
+    pub(super) place: &'a Place,
+    pub(super) upstream: &'a Upstream,
+    /// Where the objects of the push are.
+    pub(super) quarantine: Vec<(&'static str, OsString)>,
+}
+
+impl Repo<'_> {
+    /// git in this mirror, with the objects of the push in sight.
+    pub(super) fn git(&self) -> Command {
+        let mut command = process::git(&self.place.home());
+        command.env("GIT_DIR", self.place.mirror(&self.upstream.name));
+        command.envs(self.quarantine.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
+    pub(super) fn ok(&self, args: &[&str], input: Option<String>) -> Result<Vec<u8>, String> {
+        let mut command = self.git();
+        command.args(args);
+        git_ok(command, input.map(String::into_bytes))
+    }
+
+    /// Whether a push to `new` keeps everything that `old` has.
+    pub(super) fn is_fast_forward(&self, old: &str, new: &str) -> Result<bool, String> {
+        let mut command = self.git();
+        command.args(["merge-base", "--is-ancestor", old, new]);
+        let output = process::run(command, None, process::Limits::local()).map_err(|error| error.to_string())?;
+        match output.status.code() {
+            Some(0) => Ok(true),
+            Some(1) => Ok(false),
+            _ => Err(format!("git merge-base failed: {}", process::last_words(&output.stderr))),
+        }
+    }
+}
+
+/// The kinds of objects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Commit,
+    Tree,
+    Blob,
+    Tag,
+}
+
+/// One new object.
+#[derive(Debug, Clone)]
+pub(super) struct Object {
+    pub(super) id: String,
+    pub(super) kind: Kind,
+    pub(super) size: u64,
+}
+
+/// One path that one commit has otherwise than one of its parents.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Change {
+    /// Index in [`Changes::commits`].
+    pub(super) commit: usize,
+    /// Which parent, from 0; a root commit is compared with nothing.
+    pub(super) parent: usize,
+    pub(super) old: Entry,
+    pub(super) new: Entry,
+    pub(super) path: Vec<u8>,
+}
+
+impl Change {
+    /// The path as text; what is not UTF-8 is replaced.
+    pub(super) fn path(&self) -> String {
+        String::from_utf8_lossy(&self.path).into_owned()
+    }
+}
+
+/// What a tree has at a path; mode 0 is nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub(super) mode: u32,
+    pub(super) id: String,
+}
+
+impl Entry {
+    pub(super) fn is_tree(&self) -> bool {
+        self.mode == 0o040_000
+    }
+
+    pub(super) fn is_gitlink(&self) -> bool {
+        self.mode == 0o160_000
+    }
+
+    pub(super) fn is_there(&self) -> bool {
+        self.mode != 0
+    }
+}
+
+/// A new commit and its parents.
+#[derive(Debug, Clone)]
+pub(super) struct Commit {
+    pub(super) id: String,
+    pub(super) parents: Vec<String>,
+}
+
+/// All that a push brings.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    pub(super) objects: Vec<Object>,
+    /// For each update, which of the objects it needs.
+    pub(super) of_update: Vec<Vec<usize>>,
+    /// Newest first.
+    pub(super) commits: Vec<Commit>,
+    pub(super) paths: Vec<Change>,
+}
+
+impl Changes {
+    /// Lists what is new.
+    pub(super) fn list(repo: &Repo<'_>, updates: &[Update]) -> Result<Self, String> {
+        let mut ids: Vec<String> = vec![];
+        let mut index: HashMap<String, usize> = HashMap::new();
+        let mut of_update = vec![];
+        for update in updates {
+            let mut own = vec![];
+            if !update.deletes() {
+                let listed = repo.ok(&["rev-list", "--objects", &update.new, "--not", "--all"], None)?;
+                for line in listed.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+                    let id = object_id(line.split(|byte| *byte == b' ').next().unwrap_or_default())?;
+                    let next = ids.len();
+                    own.push(*index.entry(id.clone()).or_insert(next));
+                    if index.len() > next {
+                        ids.push(id);
+                    }
+                }
+                if ids.len() > MOST_OBJECTS {
+                    return Err(format!("more than {MOST_OBJECTS} new objects in one push; push it in parts"));
+                }
+            }
+            of_update.push(own);
+        }
+        let objects = kinds(repo, &ids)?;
+        let commits = parents(repo, updates)?;
+        let known = objects.iter().filter(|object| object.kind == Kind::Commit).count();
+        if known != commits.len() {
+            return Err("git lists new commits in two ways that do not agree".to_owned());
+        }
+        let paths = diffs(repo, &commits)?;
+        Ok(Self { objects, of_update, commits, paths })
+    }
+
+    /// For each new object that a new commit puts somewhere: the oldest such commit, and the paths.
+    pub(super) fn places(&self) -> BTreeMap<&str, (usize, Vec<&[u8]>)> {
+        let mut places: BTreeMap<&str, (usize, Vec<&[u8]>)> = BTreeMap::new();
+        for change in self.paths.iter().rev().filter(|change| change.new.is_there()) {
+            let (_, paths) = places.entry(&change.new.id).or_insert((change.commit, vec![]));
+            if paths.len() < 16 && !paths.contains(&&change.path[..]) {
+                paths.push(&change.path);
+            }
+        }
+        places
+    }
+}
+
+fn object_id(bytes: &[u8]) -> Result<String, String> {
+    if matches!(bytes.len(), 40 | 64) && bytes.iter().all(u8::is_ascii_hexdigit) {
+        Ok(String::from_utf8_lossy(bytes).into_owned())
+    } else {
+        Err("git listed something that is no object id".to_owned())
+    }
+}
+
+/// The kind and size of each object, unread.
+fn kinds(repo: &Repo<'_>, ids: &[String]) -> Result<Vec<Object>, String> {
+    let answer = repo.ok(&["cat-file", "--batch-check", "--buffer"], Some(lines(ids.iter().map(String::as_str))))?;
+    let text = String::from_utf8_lossy(&answer);
+    let mut objects = vec![];
+    for (line, id) in text.lines().zip(ids) {
+        let words: Vec<&str> = line.split(' ').collect();
+        let (kind, size) = match &words[..] {
+            [same, kind, size] if same == id => (kind_of(kind)?, size.parse().map_err(|_| unreadable(id))?),
+            _ => return Err(unreadable(id)),
+        };
+        objects.push(Object { id: id.clone(), kind, size });
+    }
+    if objects.len() == ids.len() { Ok(objects) } else { Err("git did not tell the size of every new object".to_owned()) }
+}
+
+fn kind_of(word: &str) -> Result<Kind, String> {
+    Ok(match word {
+        "commit" => Kind::Commit,
+        "tree" => Kind::Tree,
+        "blob" => Kind::Blob,
+        "tag" => Kind::Tag,
+        _ => return Err("git named an unknown kind of object".to_owned()),
+    })
+}
+
+fn unreadable(id: &str) -> String {
+    format!("new object {id} can't be read")
+}
+
+fn lines<'a>(items: impl Iterator<Item = &'a str>) -> String {
+    items.flat_map(|item| [item, "\n"]).collect()
+}
+
+fn parents(repo: &Repo<'_>, updates: &[Update]) -> Result<Vec<Commit>, String> {
+    let tips: Vec<&str> = updates.iter().filter(|update| !update.deletes()).map(|update| update.new.as_str()).collect();
+    if tips.is_empty() {
+        return Ok(vec![]);
+    }
+    let listed = repo.ok(&[&["rev-list", "--parents"], &tips[..], &["--not", "--all"]].concat(), None)?;
+    let mut commits = vec![];
+    for line in listed.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        let mut ids = line.split(|byte| *byte == b' ').map(object_id);
+        let Some(id) = ids.next() else { continue };
+        commits.push(Commit { id: id?, parents: ids.collect::<Result<_, _>>()? });
+    }
+    Ok(commits)
+}
+
+/// Each commit against each of its parents, trees included, no renames: a rename is a deletion and an addition.
+fn diffs(repo: &Repo<'_>, commits: &[Commit]) -> Result<Vec<Change>, String> {
+    let mut pairs = vec![];
+    let mut input = String::new();
+    for (commit, Commit { id, parents }) in commits.iter().enumerate() {
+        if parents.is_empty() {
+            pairs.push((commit, 0));
+            input.push_str(&format!("{id}\n"));
+        }
+        for (number, parent) in parents.iter().enumerate() {
+            pairs.push((commit, number));
+            input.push_str(&format!("{id} {parent}\n"));
+        }
+    }
+    let options = ["-r", "-t", "--root", "--always", "--raw", "-z", "--no-renames", "--no-abbrev", "--no-ext-diff"];
+    let listed = repo.ok(&[&["diff-tree", "--stdin"], &options[..]].concat(), Some(input))?;
+    let broken = || "git described the changes of a commit in a way the gate does not know".to_owned();
+    let mut headers = pairs.into_iter();
+    let mut here = None;
+    let mut changes = vec![];
+    let mut fields = listed.split(|byte| *byte == 0);
+    while let Some(field) = fields.next() {
+        let Some(entry) = field.strip_prefix(b":") else {
+            if field.is_empty() {
+                continue;
+            }
+            let (commit, parent) = headers.next().ok_or_else(broken)?;
+            if object_id(field)? != commits[commit].id {
+                return Err(broken());
+            }
+            here = Some((commit, parent));
+            continue;
+        };
+        let path = fields.next().filter(|path| !path.is_empty()).ok_or_else(broken)?.to_vec();
+        let (commit, parent) = here.ok_or_else(broken)?;
+        let text = String::from_utf8_lossy(entry);
+        let words: Vec<&str> = text.split(' ').collect();
+        let [old_mode, new_mode, old, new, _] = words[..] else { return Err(broken()) };
+        let mode = |text: &str| u32::from_str_radix(text, 8).map_err(|_| broken());
+        changes.push(Change {
+            commit,
+            parent,
+            old: Entry { mode: mode(old_mode)?, id: object_id(old.as_bytes())? },
+            new: Entry { mode: mode(new_mode)?, id: object_id(new.as_bytes())? },
+            path,
+        });
+    }
+    if headers.next().is_some() { Err(broken()) } else { Ok(changes) }
+}
+
+/// Reads every object raw, one at a time, and gives it to `each`, with its index.
+pub(super) fn read_all(
+    repo: &Repo<'_>,
+    objects: &[Object],
+    mut each: impl FnMut(usize, &[u8]) -> Result<(), String>,
+) -> Result<(), String> {
+    let mut command = repo.git();
+    command.args(["cat-file", "--batch", "--buffer"]);
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(|error| format!("failed to start git cat-file: {error}"))?;
+    let (Some(mut stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
+        return Err("git cat-file has no pipes".to_owned());
+    };
+    let input = lines(objects.iter().map(|object| object.id.as_str()));
+    let writer = thread::spawn(move || stdin.write_all(input.as_bytes()));
+    let mut stdout = BufReader::with_capacity(256 << 10, stdout);
+    let mut read = || -> Result<(), String> {
+        let (mut header, mut content) = (String::new(), vec![]);
+        for (index, object) in objects.iter().enumerate() {
+            header.clear();
+            stdout.read_line(&mut header).map_err(|_| unreadable(&object.id))?;
+            let same = header.trim_end().rsplit_once(' ').and_then(|(start, size)| {
+                let size: u64 = size.parse().ok()?;
+                (start.split(' ').next() == Some(&object.id) && size == object.size).then_some(size)
+            });
+            let size = same.and_then(|size| usize::try_from(size).ok()).ok_or_else(|| unreadable(&object.id))?;
+            content.resize(size + 1, 0);
+            stdout.read_exact(&mut content).map_err(|_| unreadable(&object.id))?;
+            each(index, &content[..size])?;
+        }
+        Ok(())
+    };
+    let result = read();
+    if result.is_err() {
+        let _ = child.kill();
+    }
+    drop(stdout);
+    let _ = writer.join();
+    let status = child.wait().map_err(|error| format!("failed to wait for git cat-file: {error}"))?;
+    result?;
+    if status.success() { Ok(()) } else { Err("git cat-file failed".to_owned()) }
+}

@@ -1,0 +1,90 @@
+//! The push to the upstream: all refs or none, each only if upstream still has what it was judged against.
+
+use std::time::Duration;
+
+use super::changes::{Repo, Update};
+use super::process::{self, Limits, git_ok, last_words};
+use super::{mirror, transport};
+
+const PUSH: Limits = Limits::seconds(1800, 120);
+
+/// Pushes the judged ids themselves, by URL: by the remote's name, git would move refs inside the quarantine too.
+pub(super) fn to_upstream(repo: &Repo<'_>, updates: &[Update]) -> Result<(), String> {
+    let name = &repo.upstream.name;
+    let lock = repo.place.lock(name, Duration::from_secs(120))?;
+    let mut push = transport::git(repo.place, repo.upstream);
+    push.envs(repo.quarantine.iter().map(|(name, value)| (name, value)));
+    push.args(["push", "--atomic", "--progress", "--no-verify", "--no-signed", "--no-follow-tags"]);
+    push.arg("--recurse-submodules=no");
+    for Update { old, name, .. } in updates {
+        let expected = if old.bytes().all(|byte| byte == b'0') { "" } else { old };
+        push.arg(format!("--force-with-lease={name}:{expected}"));
+    }
+    push.arg("--end-of-options").arg(repo.upstream.url.to_string());
+    push.args(updates.iter().map(|Update { new, name, .. }| format!("{new}:{name}")));
+    let output = process::run(push, None, PUSH).map_err(|error| format!("upstream could not be reached: {error}"))?;
+    if !output.status.success() {
+        return Err(format!("upstream did not take it: {}", last_words(&output.stderr)));
+    }
+    let made: Vec<_> = updates
+        .iter()
+        .filter(|update| update.creates() && update.name.starts_with("refs/heads/"))
+        .map(|update| (update.name.clone(), update.new.clone()))
+        .collect();
+    mirror::remember_made(repo.place, name, &made)?;
+    drop(lock);
+    Ok(())
+}
+
+/// A dry run: what would have been pushed, as a bundle file beside the record.
+pub(super) fn keep_as_bundle(repo: &Repo<'_>, updates: &[Update]) -> Result<(), String> {
+    let name = &repo.upstream.name;
+    let _lock = repo.place.lock(name, Duration::from_secs(120))?;
+    let say = |error: &dyn std::fmt::Display| format!("failed to keep the push: {error}");
+    // A bundle holds refs, and in quarantine there are none of the new ones: a repository beside it has them.
+    let dir = tempfile::TempDir::new_in(repo.place.own("tmp")).map_err(|error| say(&error))?;
+    let git = |args: &[&str]| {
+        let mut command = process::git(&repo.place.home());
+        command.args(args);
+        command
+    };
+    let mut init = git(&["init", "--quiet", "--bare", "--template="]);
+    init.arg(dir.path());
+    git_ok(init, None)?;
+    let git = |args: &[&str], input: Option<String>| {
+        let mut command = git(args);
+        command.env("GIT_DIR", dir.path()).envs(repo.quarantine.iter().map(|(name, value)| (name, value)));
+        git_ok(command, input.map(String::into_bytes))
+    };
+    let new: String = updates.iter().map(|Update { new, name, .. }| format!("create {name} {new}\n")).collect();
+    git(&["update-ref", "--stdin"], Some(new))?;
+    let shelf = repo.place.dirs.log("would-push");
+    std::fs::create_dir_all(&shelf).map_err(|error| say(&error))?;
+    let mut number = 1;
+    let file = loop {
+        let file = shelf.join(format!("{name}-{number}.bundle"));
+        if !file.exists() {
+            break file;
+        }
+        number += 1;
+    };
+    let file = file.to_str().ok_or("the state directory's path is not UTF-8")?.to_owned();
+    let mut words = vec!["bundle", "create", "--quiet", &file];
+    words.extend(updates.iter().map(|update| update.name.as_str()));
+    let tips = repo.ok(&["for-each-ref", "--format=%(objectname)"], None)?;
+    let tips = String::from_utf8_lossy(&tips).into_owned();
+    let there: std::collections::BTreeSet<&str> = tips.lines().collect();
+    words.push("--not");
+    words.extend(&there);
+    let brings_something = updates.iter().any(|update| !there.contains(update.new.as_str()));
+    if brings_something {
+        git(&words, None)?;
+    }
+    let refs: Vec<_> = updates.iter().map(|update| (update.name.clone(), update.new.clone())).collect();
+    mirror::keep(repo.place, name, &refs)?;
+    mirror::remember_made(
+        repo.place,
+        name,
+        &updates.iter().filter(|update| update.creates()).map(|u| (u.name.clone(), u.new.clone())).collect::<Vec<_>>(),
+    )
+}

@@ -1,0 +1,96 @@
+//! What git calls back. Standard output and error of these are read by git, and by the agent, so nothing is logged on them:
+//! log lines go to the gate's own process through a datagram socket.
+
+use std::io::Write as _;
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::process::ExitCode;
+
+use super::place::{Place, private};
+use super::{mirror, receive, transport};
+use crate::common::Dirs;
+
+/// Arguments of `gate-hook`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct HookArgs {
+    #[command(subcommand)]
+    hook: Hook,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Hook {
+    /// git daemon's access hook: SERVICE PATH HOST CANONICAL-HOST ADDRESS PORT.
+    Access {
+        #[arg(last = true)]
+        words: Vec<String>,
+    },
+    /// git receive-pack's pre-receive hook.
+    PreReceive {
+        #[arg(last = true)]
+        words: Vec<String>,
+    },
+    /// git's credential helper: REPOSITORY ACTION.
+    Credential {
+        #[arg(last = true)]
+        words: Vec<String>,
+    },
+}
+
+/// The name of the log socket in the gate's own directory.
+pub(super) const LOG_SOCKET: &str = "log.sock";
+
+/// A line for the gate's log; lost if the gate is gone.
+pub(super) fn log(dirs: &Dirs, line: &str) {
+    if let Ok(socket) = UnixDatagram::unbound()
+        && socket.set_nonblocking(true).is_ok()
+    {
+        let _ = socket.send_to(line.as_bytes(), private(dirs).join(LOG_SOCKET));
+    }
+}
+
+pub(super) fn main(dirs: &Dirs, args: HookArgs) -> ExitCode {
+    let place = match Place::open(dirs) {
+        Ok(place) => place,
+        Err(error) => return say(&format!("git-gate: {error}")),
+    };
+    match args.hook {
+        Hook::Access { words } => match access(&place, &words) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(reason) => {
+                log(dirs, &format!("refused: {reason}"));
+                say(&format!("git-gate: {reason}"))
+            }
+        },
+        Hook::PreReceive { .. } => receive::main(place),
+        Hook::Credential { words } => {
+            let [name, action] = &words[..] else { return ExitCode::FAILURE };
+            match transport::credential(&place, dirs, name, action) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(reason) => {
+                    log(dirs, &format!("credential refused: {reason}"));
+                    ExitCode::FAILURE
+                }
+            }
+        }
+    }
+}
+
+/// Refreshes the mirror before anything is read from it or judged against it.
+fn access(place: &Place, words: &[String]) -> Result<(), String> {
+    let [service, path, ..] = words else { return Err("called without a service and a path".to_owned()) };
+    if !matches!(service.as_str(), "upload-pack" | "receive-pack") {
+        return Err(format!("{service} is not served here"));
+    }
+    let path = Path::new(path).canonicalize().map_err(|_| "no such repository".to_owned())?;
+    let upstream = place.upstream_at(&path).ok_or("no such repository")?;
+    let start = std::time::Instant::now();
+    mirror::refresh(place, upstream)?;
+    log(&place.dirs, &format!("{service} {}: refreshed in {} ms", upstream.name, start.elapsed().as_millis()));
+    Ok(())
+}
+
+/// One line for git daemon, which passes it on to the client.
+fn say(line: &str) -> ExitCode {
+    let _ = writeln!(std::io::stdout().lock(), "{line}");
+    ExitCode::FAILURE
+}

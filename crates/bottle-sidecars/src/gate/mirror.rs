@@ -1,0 +1,179 @@
+//! Making the mirrors, and keeping each exactly what its upstream is now.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use bottle_policy::gate::{RepoName, Upstream};
+
+use super::place::{Place, make_dir, shell_word, write_file};
+use super::process::{self, Limits, git_ok, last_words};
+use super::transport;
+use crate::common::Error;
+
+/// A fetch may take its time, as long as something comes.
+const FETCH: Limits = Limits::seconds(3600, 60);
+const ASK: Limits = Limits::seconds(30, 30);
+/// How long to wait for another fetch or push of the same mirror.
+pub(super) const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Makes the gate's directories, the hooks' scripts, and an empty mirror for each upstream. Touches no network.
+pub(super) fn prepare(place: &Place, config: &Path) -> Result<(), Error> {
+    make_dir(&place.root(), 0o700)?;
+    let log = place.dirs.log("");
+    if !log.is_dir() {
+        make_dir(&log, 0o755)?;
+    }
+    // What an earlier gate left when it was killed.
+    for leftover in ["tmp", "keys"] {
+        let path = place.own(leftover);
+        if path.exists() {
+            std::fs::remove_dir_all(&path).map_err(|error| Error::Make { path, error })?;
+        }
+    }
+    for name in ["", "home", "hooks", "keys", "kept", "locks", "made", "ssh", "tmp"] {
+        make_dir(&place.own(name), 0o700)?;
+    }
+    let policy = bottle_policy::yaml::to_string(&place.policy)
+        .map_err(|error| Error::Policy { path: config.to_owned(), reason: error.to_string() })?;
+    write_file(&place.own("policy.yaml"), policy.as_bytes(), 0o600)?;
+    hooks(place)?;
+    transport::prepare(place)?;
+    for upstream in &place.policy.upstreams {
+        make(place, upstream)
+            .map_err(|reason| Error::Policy { path: place.mirror(&upstream.name), reason })?;
+    }
+    Ok(())
+}
+
+/// Scripts, because git calls a hook by a path alone.
+fn hooks(place: &Place) -> Result<(), Error> {
+    let program = std::env::current_exe().map_err(|error| Error::Read { path: "/proc/self/exe".into(), error })?;
+    let dirs = [("--state", &place.dirs.state), ("--secrets", &place.dirs.secrets)];
+    let dirs = dirs.map(|(flag, dir)| format!("{flag} {}", shell_word(dir))).join(" ");
+    for name in ["access", "pre-receive", "credential"] {
+        let script = format!("#!/bin/sh\nexec {} {dirs} gate-hook {name} -- \"$@\"\n", shell_word(&program));
+        write_file(&place.own("hooks").join(name), script.as_bytes(), 0o700)?;
+    }
+    Ok(())
+}
+
+fn make(place: &Place, upstream: &Upstream) -> Result<(), String> {
+    let mirror = place.mirror(&upstream.name);
+    let url = upstream.url.to_string();
+    let git = |args: &[&str]| {
+        let mut command = process::git(&place.home());
+        command.arg("-C").arg(&mirror).args(args);
+        git_ok(command, None)
+    };
+    if !mirror.join("config").exists() {
+        let mut init = process::git(&place.home());
+        init.args(["init", "--quiet", "--bare", "--template=", "--initial-branch=main"]).arg(&mirror);
+        git_ok(init, None)?;
+        git(&["remote", "add", "--mirror=fetch", "origin", &url])?;
+    } else {
+        git(&["remote", "set-url", "origin", &url])?;
+    }
+    let max_input = upstream.push.max_push_bytes.0.to_string();
+    let hooks = place.own("hooks");
+    let hooks = hooks.to_str().ok_or("the state directory's path is not UTF-8")?;
+    for (key, value) in [
+        ("core.hooksPath", hooks),
+        ("core.logAllRefUpdates", "false"),
+        ("gc.auto", "0"),
+        ("maintenance.auto", "false"),
+        ("receive.autogc", "false"),
+        ("receive.fsckObjects", "true"),
+        ("receive.maxInputSize", &max_input),
+        ("receive.advertisePushOptions", "false"),
+        ("receive.shallowUpdate", "false"),
+        ("transfer.advertiseSID", "false"),
+        ("uploadpack.allowFilter", "true"),
+        ("uploadpack.allowAnySHA1InWant", "true"),
+        ("fetch.writeCommitGraph", "false"),
+    ] {
+        git(&["config", key, value])?;
+    }
+    Ok(())
+}
+
+/// Fetches all refs from upstream, and drops those that are gone there; the lock of the mirror is held meanwhile.
+pub(super) fn refresh(place: &Place, upstream: &Upstream) -> Result<(), String> {
+    let _lock = place.lock(&upstream.name, PATIENCE)?;
+    let mut fetch = transport::git(place, upstream);
+    fetch
+        .args(["fetch", "--prune", "--force", "--progress", "--no-tags", "--no-write-fetch-head"])
+        .args(["--no-auto-maintenance", "--no-recurse-submodules", "--end-of-options"])
+        .arg(upstream.url.to_string())
+        .arg("+refs/*:refs/*");
+    // A dry run's pushes are in the mirror alone; a fetch must not take them away.
+    for name in kept(place, &upstream.name)?.keys() {
+        fetch.arg(format!("^{name}"));
+    }
+    let unreachable = |reason: &str| format!("upstream of {} can't be fetched: {reason}", upstream.name);
+    let output = process::run(fetch, None, FETCH).map_err(|error| unreachable(&error.to_string()))?;
+    if !output.status.success() {
+        return Err(unreachable(&last_words(&output.stderr)));
+    }
+    let head_is_set = place.own("made").join(format!("{}.head", upstream.name));
+    if !head_is_set.exists() {
+        set_head(place, upstream).map_err(|reason| unreachable(&reason))?;
+        write_file(&head_is_set, b"", 0o600).map_err(|error| error.to_string())?;
+    }
+    Ok(())
+}
+
+/// Points HEAD to where upstream's points, so that a clone checks out the same branch.
+fn set_head(place: &Place, upstream: &Upstream) -> Result<(), String> {
+    let mut ask = transport::git(place, upstream);
+    ask.args(["ls-remote", "--symref", "--end-of-options"]).arg(upstream.url.to_string()).arg("HEAD");
+    let output = process::run(ask, None, ASK).map_err(|error| error.to_string())?;
+    if !output.status.success() {
+        return Err(last_words(&output.stderr));
+    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    // An empty upstream has no HEAD to tell.
+    let target = text.lines().find_map(|line| line.strip_prefix("ref: ")?.strip_suffix("\tHEAD"));
+    if let Some(target) = target.filter(|target| target.starts_with("refs/heads/")) {
+        let mut command = process::git(&place.home());
+        command.env("GIT_DIR", place.mirror(&upstream.name)).args(["symbolic-ref", "HEAD", target]);
+        git_ok(command, None)?;
+    }
+    Ok(())
+}
+
+/// A dry run's accepted refs and where they point.
+pub(super) fn kept(place: &Place, name: &RepoName) -> Result<BTreeMap<String, String>, String> {
+    read_list(&place.own("kept").join(name.as_str()))
+}
+
+/// Remembers refs that a dry run has accepted.
+pub(super) fn keep(place: &Place, name: &RepoName, refs: &[(String, String)]) -> Result<(), String> {
+    add_to_list(&place.own("kept").join(name.as_str()), refs)
+}
+
+/// The branches that this run created, and may therefore rewrite.
+pub(super) fn made(place: &Place, name: &RepoName) -> Result<BTreeMap<String, String>, String> {
+    read_list(&place.own("made").join(name.as_str()))
+}
+
+/// Remembers branches that this run created.
+pub(super) fn remember_made(place: &Place, name: &RepoName, refs: &[(String, String)]) -> Result<(), String> {
+    add_to_list(&place.own("made").join(name.as_str()), refs)
+}
+
+fn read_list(path: &Path) -> Result<BTreeMap<String, String>, String> {
+    let say = |error: &dyn std::fmt::Display| format!("failed to read {}: {error}", path.display());
+    match std::fs::read(path) {
+        Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| say(&error)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(BTreeMap::new()),
+        Err(error) => Err(say(&error)),
+    }
+}
+
+fn add_to_list(path: &Path, refs: &[(String, String)]) -> Result<(), String> {
+    let mut list = read_list(path)?;
+    list.extend(refs.iter().cloned());
+    let text = serde_json::to_vec(&list).map_err(|error| error.to_string())?;
+    write_file(path, &text, 0o600).map_err(|error| error.to_string())
+}

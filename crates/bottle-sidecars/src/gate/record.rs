@@ -1,0 +1,28 @@
+//! `gate.jsonl`, a line a pushed ref.
+
+use std::fs::File;
+use std::io::Write as _;
+
+use bottle_policy::gate::report::PushedRef;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::place::Place;
+
+/// Now, as the record has it.
+pub(super) fn now() -> String {
+    OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default()
+}
+
+/// Appends the lines of one push, in one write.
+pub(super) fn append(place: &Place, refs: &[PushedRef]) -> Result<(), String> {
+    let path = place.dirs.log("gate.jsonl");
+    let say = |error: &dyn std::fmt::Display| format!("failed to write {}: {error}", path.display());
+    let mut lines = vec![];
+    for one in refs {
+        serde_json::to_writer(&mut lines, one).map_err(|error| say(&error))?;
+        lines.push(b'\n');
+    }
+    let mut file = File::options().create(true).append(true).open(&path).map_err(|error| say(&error))?;
+    file.write_all(&lines).map_err(|error| say(&error))
+}

@@ -1,0 +1,240 @@
+//! Push policy: refs, deletions, rewrites, protected paths, submodules, sizes. Scanning is elsewhere.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bottle_policy::gate::paths::ProtectedPaths;
+use bottle_policy::gate::refs::RefRules;
+use bottle_policy::units::ByteSize;
+
+use super::changes::{Change, Changes, Entry, Kind, Repo, Update};
+use super::mirror;
+
+/// Why one ref, or (`None`) the whole push, is refused: what, where and what to do, in a line.
+pub(super) type Refusal = (Option<usize>, String);
+
+/// No more refs than this in one push.
+const MOST_REFS: usize = 64;
+/// No more reasons than this of one kind; the rest is counted.
+const MOST_REASONS: usize = 10;
+
+fn short(id: &str) -> &str {
+    &id[..id.len().min(12)]
+}
+
+/// What can be said by the names alone.
+pub(super) fn names(repo: &Repo<'_>, updates: &[Update]) -> Result<Vec<Refusal>, String> {
+    if updates.len() > MOST_REFS {
+        return Ok(vec![(None, format!("{} refs in one push; push at most {MOST_REFS} at a time", updates.len()))]);
+    }
+    let rules = RefRules::new(&repo.upstream.push).map_err(|error| error.to_string())?;
+    let mut refusals = vec![];
+    for (index, update) in updates.iter().enumerate() {
+        if let Err(refusal) = rules.judge(&update.name) {
+            refusals.push((Some(index), refusal.to_string()));
+        } else if update.deletes() {
+            refusals.push((Some(index), "refs can't be deleted through the gate; leave it as it is".to_owned()));
+        }
+    }
+    Ok(refusals)
+}
+
+/// What can be said before anything is read: kinds, sizes, rewrites, paths.
+pub(super) fn changes(repo: &Repo<'_>, updates: &[Update], changes: &Changes) -> Result<Vec<Refusal>, String> {
+    let mut refusals = sizes(repo, changes);
+    refusals.extend(tips(repo, updates)?);
+    refusals.extend(protected(repo, changes)?);
+    refusals.extend(submodules(repo, changes)?);
+    Ok(refusals)
+}
+
+fn sizes(repo: &Repo<'_>, changes: &Changes) -> Vec<Refusal> {
+    let push = &repo.upstream.push;
+    let mut refusals = vec![];
+    let places = changes.places();
+    let large = changes.objects.iter().filter(|object| object.size > push.max_blob_bytes.0);
+    for object in large.take(MOST_REASONS) {
+        let place = places.get(object.id.as_str()).and_then(|(_, paths)| paths.first());
+        let place = place.map_or_else(|| format!("object {}", short(&object.id)), |path| String::from_utf8_lossy(path).into());
+        let (size, most) = (ByteSize(object.size), push.max_blob_bytes);
+        refusals.push((None, format!("{place} is {size} bytes large, and {most} is allowed; leave it out of the commit")));
+    }
+    let all: u64 = changes.objects.iter().map(|object| object.size).sum();
+    if all > push.max_push_bytes.0 {
+        let (all, most) = (ByteSize(all), push.max_push_bytes);
+        refusals.push((None, format!("the push is {all} bytes unpacked, and {most} is allowed; push it in parts")));
+    }
+    refusals
+}
+
+/// A branch is a commit, and only grows, unless this run made it.
+fn tips(repo: &Repo<'_>, updates: &[Update]) -> Result<Vec<Refusal>, String> {
+    let mut refusals = vec![];
+    let made = mirror::made(repo.place, &repo.upstream.name)?;
+    for (index, update) in updates.iter().enumerate().filter(|(_, update)| !update.deletes()) {
+        let kind = repo.ok(&["cat-file", "-t", &update.new], None)?;
+        if update.name.starts_with("refs/heads/") && kind != b"commit\n" {
+            refusals.push((Some(index), "a branch has to be a commit".to_owned()));
+        } else if update.name.starts_with("refs/tags/") && !update.creates() {
+            refusals.push((Some(index), "a tag that is there can't be moved; make a new one".to_owned()));
+        } else if !update.creates()
+            && !made.contains_key(&update.name)
+            && !repo.is_fast_forward(&update.old, &update.new)?
+        {
+            let advice = "upstream had it before this run; fetch, rebase on it and push again without force";
+            refusals.push((Some(index), format!("not a fast-forward of {}: {advice}", short(&update.old))));
+        }
+    }
+    Ok(refusals)
+}
+
+/// Protected paths, in every new commit against every parent.
+fn protected(repo: &Repo<'_>, changes: &Changes) -> Result<Vec<Refusal>, String> {
+    let rules = ProtectedPaths::new(&repo.upstream.push).map_err(|error| error.to_string())?;
+    if rules.is_empty() {
+        return Ok(vec![]);
+    }
+    let mut refusals = vec![];
+    let mut merged: BTreeMap<(usize, &[u8]), Vec<&Change>> = BTreeMap::new();
+    for change in &changes.paths {
+        let is_dir = change.new.is_tree() || (!change.new.is_there() && change.old.is_tree());
+        let Some(glob) = rules.protects(&change.path()).filter(|_| !is_dir) else { continue };
+        let commit = &changes.commits[change.commit];
+        if commit.parents.len() > 1 {
+            merged.entry((change.commit, &change.path)).or_default().push(change);
+        } else {
+            refusals.push(protected_refusal(&commit.id, &change.path(), glob));
+        }
+    }
+    for ((commit, _), versions) in merged {
+        let commit = &changes.commits[commit];
+        if !is_clean_merge(repo, &commit.parents, &versions)? {
+            let path = versions[0].path();
+            let glob = rules.protects(&path).unwrap_or_default().to_owned();
+            refusals.push(protected_refusal(&commit.id, &path, &glob));
+        }
+    }
+    let more = refusals.len().saturating_sub(MOST_REASONS);
+    refusals.truncate(MOST_REASONS);
+    if more > 0 {
+        refusals.push((None, format!("and {more} more changes of protected paths")));
+    }
+    Ok(refusals)
+}
+
+fn protected_refusal(commit: &str, path: &str, glob: &str) -> Refusal {
+    let advice = "leave that path as upstream has it in every commit, and push again";
+    (None, format!("{path} in commit {} is protected ({glob}): {advice}", short(commit)))
+}
+
+/// Whether a merge has at a path what git makes of it by itself: what changed on one side alone since the one common
+/// ancestor. So merging upstream's newer version in passes, and a merge that changes the path, or quietly keeps an old
+/// version of it, does not. Anything less clear than two parents and one ancestor counts as a change.
+fn is_clean_merge(repo: &Repo<'_>, parents: &[String], versions: &[&Change]) -> Result<bool, String> {
+    let [first, second] = parents else { return Ok(false) };
+    let result = &versions[0].new;
+    let side = |number: usize| {
+        versions.iter().find(|change| change.parent == number).map_or(result, |change| &change.old).clone()
+    };
+    let (ours, theirs) = (side(0), side(1));
+    if ours == theirs {
+        return Ok(*result == ours);
+    }
+    let bases = repo.ok(&["merge-base", "--all", first, second], None)?;
+    let bases = String::from_utf8_lossy(&bases).into_owned();
+    let [base] = bases.lines().collect::<Vec<_>>()[..] else { return Ok(false) };
+    let base = entry_at(repo, base, &versions[0].path)?;
+    Ok((ours == base && *result == theirs) || (theirs == base && *result == ours))
+}
+
+fn entry_at(repo: &Repo<'_>, commit: &str, path: &[u8]) -> Result<Entry, String> {
+    use std::os::unix::ffi::OsStrExt as _;
+    let mut command = repo.git();
+    command.args(["--literal-pathspecs", "ls-tree", "-z", "--full-tree", commit, "--"]);
+    command.arg(std::ffi::OsStr::from_bytes(path));
+    let listed = super::process::git_ok(command, None)?;
+    let Some(tab) = listed.iter().position(|byte| *byte == b'\t') else {
+        let length = commit.len();
+        return Ok(Entry { mode: 0, id: "0".repeat(length) });
+    };
+    let words = String::from_utf8_lossy(&listed[..tab]).into_owned();
+    let mut words = words.split(' ');
+    let mode = words.next().and_then(|mode| u32::from_str_radix(mode, 8).ok());
+    let (Some(mode), Some(_), Some(id)) = (mode, words.next(), words.next()) else {
+        return Err("git ls-tree gave an answer that the gate does not know".to_owned());
+    };
+    Ok(Entry { mode, id: id.to_owned() })
+}
+
+/// Submodules lead to declared upstreams only: else a later clone fetches from wherever the agent wrote.
+fn submodules(repo: &Repo<'_>, changes: &Changes) -> Result<Vec<Refusal>, String> {
+    // What a merge has as one of its parents has it was judged there, or is upstream's own.
+    let mut differs: BTreeMap<(usize, &[u8]), usize> = BTreeMap::new();
+    let concerns = |change: &&Change| change.new.is_gitlink() || (change.path == b".gitmodules" && change.new.is_there());
+    for change in changes.paths.iter().filter(concerns) {
+        *differs.entry((change.commit, &change.path)).or_default() += 1;
+    }
+    let mut wanted: BTreeMap<usize, BTreeSet<&[u8]>> = BTreeMap::new();
+    for ((commit, path), count) in differs {
+        if count >= changes.commits[commit].parents.len().max(1) {
+            wanted.entry(commit).or_default().insert(path);
+        }
+    }
+    let mut refusals = vec![];
+    for (commit, paths) in wanted {
+        let id = &changes.commits[commit].id;
+        let refuse = |what: String| (None, format!("{what} in commit {}: submodules can only be declared upstreams", short(id)));
+        let declared = match gitmodules(repo, id)? {
+            Ok(declared) => declared,
+            Err(what) => {
+                refusals.push(refuse(what));
+                continue;
+            }
+        };
+        for path in paths.into_iter().filter(|path| *path != b".gitmodules") {
+            if !declared.contains(path) {
+                refusals.push(refuse(format!("submodule {} without a URL in .gitmodules", String::from_utf8_lossy(path))));
+            }
+        }
+    }
+    refusals.truncate(MOST_REASONS);
+    Ok(refusals)
+}
+
+/// The paths that a commit's `.gitmodules` gives a URL; the inner error is what is wrong with one.
+fn gitmodules(repo: &Repo<'_>, commit: &str) -> Result<Result<BTreeSet<Vec<u8>>, String>, String> {
+    let entry = entry_at(repo, commit, b".gitmodules")?;
+    if !entry.is_there() {
+        return Ok(Ok(BTreeSet::new()));
+    }
+    let mut command = repo.git();
+    command.args(["config", "--no-includes", "--null", "--list", "--blob", &entry.id]);
+    let output = super::process::run(command, None, super::process::Limits::local()).map_err(|error| error.to_string())?;
+    if !output.status.success() {
+        return Ok(Err(".gitmodules that git can't read".to_owned()));
+    }
+    let (mut urls, mut paths) = (BTreeSet::new(), vec![]);
+    for item in output.stdout.split(|byte| *byte == 0).filter(|item| !item.is_empty()) {
+        let (key, value) = item.split_at(item.iter().position(|byte| *byte == b'\n').unwrap_or(item.len()));
+        let value = value.strip_prefix(b"\n").unwrap_or(value);
+        let Some(key) = key.strip_prefix(b"submodule.") else { continue };
+        if let Some(name) = key.strip_suffix(b".url") {
+            let url = String::from_utf8_lossy(value);
+            let upstreams = &repo.place.policy.upstreams;
+            if !upstreams.iter().any(|upstream| upstream.url.is_reached_by(&url, &repo.upstream.url)) {
+                return Ok(Err(format!("URL {url} in .gitmodules")));
+            }
+            urls.insert(name.to_vec());
+        } else if let Some(name) = key.strip_suffix(b".path") {
+            paths.push((name.to_vec(), value.to_vec()));
+        }
+    }
+    Ok(Ok(paths.into_iter().filter(|(name, _)| urls.contains(name)).map(|(_, path)| path).collect()))
+}
+
+/// How many commits, objects and bytes one ref brings.
+pub(super) fn weigh(changes: &Changes, update: usize) -> (u64, u64, u64) {
+    let own = changes.of_update.get(update).map(Vec::as_slice).unwrap_or_default();
+    let objects = || own.iter().map(|index| &changes.objects[*index]);
+    let commits = objects().filter(|object| object.kind == Kind::Commit).count();
+    (commits as u64, own.len() as u64, objects().map(|object| object.size).sum())
+}

@@ -1,0 +1,175 @@
+//! How an upstream is reached: over ssh with one key and one pinned host key, over https with one token for one host.
+
+use std::io::{BufRead as _, Write as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use bottle_policy::gate::{GatePolicy, HostKey, Transport, Upstream, UpstreamUrl};
+use bottle_policy::secret::SecretName;
+
+use super::place::{Place, shell_word, write_file};
+use super::process;
+use crate::common::{Dirs, Error};
+
+/// What an ssh or https upstream can't do without.
+pub(super) fn check(policy: &GatePolicy) -> Result<(), String> {
+    for upstream in &policy.upstreams {
+        let name = &upstream.name;
+        match upstream.url.transport {
+            Transport::Ssh if upstream.known_host_key.is_none() => {
+                return Err(format!("{name}: no known_host_key for {}, and no host is trusted unseen", upstream.url));
+            }
+            Transport::Ssh if upstream.identity.is_none() => {
+                return Err(format!("{name}: no identity to log in to {} with", upstream.url));
+            }
+            Transport::Ssh | Transport::Https => {}
+        }
+    }
+    Ok(())
+}
+
+/// Writes what ssh needs for every upstream.
+pub(super) fn prepare(place: &Place) -> Result<(), Error> {
+    for upstream in &place.policy.upstreams {
+        let (Some(key), Some(identity)) = (&upstream.known_host_key, &upstream.identity) else { continue };
+        let dir = place.own("ssh");
+        let known_hosts = dir.join(format!("{}.hosts", upstream.name));
+        write_file(&known_hosts, known_host(&upstream.url, key).as_bytes(), 0o600)?;
+        let identity = usable_key(place, identity)?;
+        write_file(
+            &dir.join(format!("{}.conf", upstream.name)),
+            ssh_config(&known_hosts, &identity).as_bytes(),
+            0o600,
+        )?;
+    }
+    Ok(())
+}
+
+/// A line of a known_hosts file.
+fn known_host(url: &UpstreamUrl, key: &HostKey) -> String {
+    match url.port {
+        Some(port) => format!("[{}]:{port} {}\n", url.host, key.as_str()),
+        None => format!("{} {}\n", url.host, key.as_str()),
+    }
+}
+
+fn ssh_config(known_hosts: &Path, identity: &Path) -> String {
+    let mut text = String::new();
+    let quoted = |path: &Path| format!("\"{}\"", path.display().to_string().replace('%', "%%"));
+    for (key, value) in [
+        ("BatchMode", "yes"),
+        ("IdentitiesOnly", "yes"),
+        ("IdentityAgent", "none"),
+        ("IdentityFile", &quoted(identity)),
+        ("PreferredAuthentications", "publickey"),
+        ("StrictHostKeyChecking", "yes"),
+        ("UserKnownHostsFile", &quoted(known_hosts)),
+        ("GlobalKnownHostsFile", "/dev/null"),
+        ("UpdateHostKeys", "no"),
+        ("CheckHostIP", "no"),
+        ("VerifyHostKeyDNS", "no"),
+        ("ForwardAgent", "no"),
+        ("ForwardX11", "no"),
+        ("ClearAllForwardings", "yes"),
+        ("PermitLocalCommand", "no"),
+        ("ControlMaster", "no"),
+        ("ControlPath", "none"),
+        ("RequestTTY", "no"),
+        ("ConnectTimeout", "10"),
+        ("ConnectionAttempts", "1"),
+        ("ServerAliveInterval", "5"),
+        ("ServerAliveCountMax", "3"),
+        ("LogLevel", "ERROR"),
+    ] {
+        text.push_str(&format!("{key} {value}\n"));
+    }
+    text
+}
+
+/// The key as ssh takes it: ssh refuses a file of its own user that others may read, and one whose last newline is gone.
+fn usable_key(place: &Place, name: &SecretName) -> Result<PathBuf, Error> {
+    let path = place.dirs.secrets.join(name.as_str());
+    let read = |error| Error::Read { path: path.clone(), error };
+    let about = std::fs::metadata(&path).map_err(read)?;
+    let text = std::fs::read(&path).map_err(read)?;
+    let owned_and_open = about.uid() == rustix::process::geteuid().as_raw() && about.permissions().mode() & 0o77 != 0;
+    if !owned_and_open && text.ends_with(b"\n") && !text.contains(&b'\r') {
+        return Ok(path);
+    }
+    let copy = place.own("keys").join(name.as_str());
+    let mut tidy: Vec<u8> = text.into_iter().filter(|byte| *byte != b'\r').collect();
+    if !tidy.ends_with(b"\n") {
+        tidy.push(b'\n');
+    }
+    write_file(&copy, &tidy, 0o600)?;
+    Ok(copy)
+}
+
+/// git in a mirror, able to reach its upstream and nothing else.
+pub(super) fn git(place: &Place, upstream: &Upstream) -> Command {
+    let mut command = process::git(&place.home());
+    command.env("GIT_DIR", place.mirror(&upstream.name)).current_dir(place.mirror(&upstream.name));
+    match upstream.url.transport {
+        Transport::Ssh => {
+            let config = place.own("ssh").join(format!("{}.conf", upstream.name));
+            command.env("GIT_SSH_VARIANT", "ssh").env("GIT_SSH_COMMAND", format!("ssh -F {}", shell_word(&config)));
+        }
+        Transport::Https => {
+            let mut settings = vec![
+                ("credential.helper".to_owned(), String::new()),
+                ("http.followRedirects".to_owned(), "false".to_owned()),
+                ("http.sslVerify".to_owned(), "true".to_owned()),
+                ("http.emptyAuth".to_owned(), "false".to_owned()),
+                ("http.proxy".to_owned(), String::new()),
+            ];
+            if upstream.token.is_some() {
+                let helper = shell_word(&place.own("hooks").join("credential"));
+                let scope = UpstreamUrl { path: String::new(), ..upstream.url.clone() }.to_string();
+                let scope = scope.trim_end_matches('/');
+                settings.push((format!("credential.{scope}.helper"), format!("!{helper} {}", upstream.name)));
+            }
+            command.env("GIT_CONFIG_COUNT", settings.len().to_string());
+            for (index, (key, value)) in settings.into_iter().enumerate() {
+                command.env(format!("GIT_CONFIG_KEY_{index}"), key).env(format!("GIT_CONFIG_VALUE_{index}"), value);
+            }
+            if let Some(bundle) = std::env::var_os("GIT_SSL_CAINFO").or_else(|| std::env::var_os("SSL_CERT_FILE")) {
+                command.env("GIT_SSL_CAINFO", bundle);
+            }
+        }
+    }
+    command
+}
+
+/// git's credential helper: answers `get` for the one host that the token is for, and for nothing else.
+pub(super) fn credential(place: &Place, dirs: &Dirs, name: &str, action: &str) -> Result<(), String> {
+    if action != "get" {
+        return Ok(());
+    }
+    let upstream = place.policy.upstreams.iter().find(|upstream| upstream.name.as_str() == name);
+    let Some((upstream, token)) = upstream.and_then(|one| Some((one, one.token.as_ref()?))) else {
+        return Err(format!("no token for {name}"));
+    };
+    let host = match upstream.url.port {
+        Some(port) => format!("{}:{port}", upstream.url.host),
+        None => upstream.url.host.to_string(),
+    };
+    let (mut right_protocol, mut right_host) = (false, false);
+    for line in std::io::stdin().lock().lines() {
+        let line = line.map_err(|error| error.to_string())?;
+        right_protocol |= line == "protocol=https";
+        right_host |= line.strip_prefix("host=") == Some(&host);
+    }
+    if !(right_protocol && right_host) {
+        return Err(format!("the token of {name} is for {host} alone"));
+    }
+    let value = dirs.secret(token).map_err(|error| error.to_string())?;
+    if value.expose().iter().any(|byte| matches!(byte, b'\n' | b'\r' | 0)) {
+        return Err(format!("the token of {name} is more than one line"));
+    }
+    let mut out = std::io::stdout().lock();
+    out.write_all(b"username=x-access-token\npassword=")
+        .and_then(|()| out.write_all(value.expose()))
+        .and_then(|()| out.write_all(b"\n"))
+        .map_err(|error| error.to_string())
+}
