@@ -76,3 +76,16 @@ fn a_listed_bot_may_ask() {
     triggers.who.bots.push(41_898_282);
     assert!(matches!(event::parse(&payload, None, &triggers), Ok(Asked::Task(_))));
 }
+
+#[test]
+fn no_comment_is_too_strange() {
+    use proptest::prelude::*;
+    let path = fixtures("good/event").into_iter().find(|path| path.ends_with("issue_comment-created.json"));
+    let payload = fs::read_to_string(path.expect("the fixture")).expect("the payload");
+    let payload: serde_json::Value = serde_json::from_str(&payload).expect("JSON");
+    proptest!(|(lines in proptest::collection::vec("( {0,5}|/claude|agent=|`{2,5}|~{3,4}|<!--|-->|>|\\PC{0,20}|\r){0,6}", 0..8))| {
+        let mut payload = payload.clone();
+        payload["comment"]["body"] = lines.join("\n").into();
+        let _ = event::parse(&payload.to_string(), None, &triggers());
+    });
+}

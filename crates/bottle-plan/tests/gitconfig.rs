@@ -49,6 +49,8 @@ fn every_spelling_goes_to_the_gate() {
         ("ssh://git@git.example.org:2222/team/app.git", "origin"),
         ("ssh://git@git.example.org:2222/team/app", "origin"),
         ("ssh://git.example.org:2222/team/app.git", "origin"),
+        ("git@git.example.org:team/app.git", "origin"),
+        ("ssh://git@git.example.org/team/app.git", "origin"),
         ("https://git.example.org/team/app.git", "origin"),
         ("https://git.example.org/team/app", "origin"),
         ("https://git.example.org:443/team/app.git", "origin"),

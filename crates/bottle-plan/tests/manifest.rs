@@ -60,7 +60,7 @@ fn bad_manifests_get_their_messages() {
 #[test]
 fn a_secret_in_a_manifest_is_refused_unprinted() {
     // Put together here, so that no scanner takes this file for a leak.
-    let token = format!("ghp_{}", "Zq8".repeat(12));
+    let token = format!("ghp_{}", "aB3dE6gH9jK2mN5pQ8sT1vW4xY7zC0fLrUiO");
     let text = format!("version: 1\nbottles:\n  default:\n    env:\n      SOME_SETTING: {token}\n");
     let error = manifest::parse(&text, "claude-bottle.yml").expect_err("refused");
     assert_eq!(error.position(), Some((5, 21)));
@@ -75,4 +75,17 @@ fn the_committed_schema_is_that_of_the_types() {
         fs::write(&path, &schema).expect("written");
     }
     assert_eq!(schema, read(&path), "run scripts/test with UPDATE_FIXTURES=1 and commit the file");
+}
+
+#[test]
+fn no_text_is_too_strange() {
+    use proptest::prelude::*;
+    let good = read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/good/manifest/full.yml"));
+    proptest!(|(text in "(?s).{0,200}", at in 0..good.len(), cut in 0usize..20)| {
+        let _ = manifest::parse(&text, "x");
+        // A good one with something else in its middle.
+        let start = good.floor_char_boundary(at);
+        let end = good.floor_char_boundary((at + cut).min(good.len())).max(start);
+        let _ = manifest::parse(&format!("{}{text}{}", &good[..start], &good[end..]), "x");
+    });
 }

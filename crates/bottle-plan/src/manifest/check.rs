@@ -7,7 +7,8 @@ pub(crate) use git::keyscan;
 
 use std::collections::BTreeSet;
 
-use bottle_policy::route::{Route, Scheme};
+use bottle_policy::matcher::{Matcher, MatcherError};
+use bottle_policy::route::{Route, RoutesPolicy, Scheme};
 use bottle_policy::units::ByteSize;
 
 use super::{Agent, Bottle, Limits, Manifest, Resources};
@@ -175,6 +176,14 @@ fn check_route(route: &Route, at: &At) -> Checked {
         if route.scheme == Scheme::Http {
             return Err(at.wrong("a credential would go over http, readable on the way").hint("use https"));
         }
+    }
+    // The door's own reading of it, for globs that are none and whatever else it minds.
+    let alone = RoutesPolicy { version: 1, routes: vec![route.clone()], git_upstreams: vec![], replay: false };
+    if let Err(error) = Matcher::new(&alone) {
+        return Err(at.wrong(&match error {
+            MatcherError::Route { reason, .. } => reason,
+            other => other.to_string(),
+        }));
     }
     Ok(())
 }

@@ -30,35 +30,24 @@ pub fn render_gitconfig(gate_host: &str, upstreams: &[Upstream]) -> String {
     out
 }
 
-/// Every way to write the address of one repository, by ssh (URL and scp-like) and by https.
+/// Every way to write the address of one repository: by ssh (URL and scp-like) and by https, with and without the port.
+///
+/// An address at another port may be another server's, but a bottle has no other way to it either.
 pub fn spellings(url: &UpstreamUrl) -> BTreeSet<String> {
     let (host, path) = (&url.host, url.repository());
-    let (ssh_port, https_port) = match url.transport {
-        Transport::Ssh => (url.port, None),
-        Transport::Https => (None, url.port),
+    let ports = |transport, own: u16| {
+        let declared = url.port.filter(|_| url.transport == transport).unwrap_or(own);
+        [String::new(), format!(":{own}"), format!(":{declared}")]
     };
     let mut users: BTreeSet<String> = ["git@".to_owned(), String::new()].into();
     users.extend(url.user.iter().map(|user| format!("{user}@")));
     let mut out = BTreeSet::new();
     for end in ["", ".git"] {
         for user in &users {
-            out.insert(match ssh_port {
-                Some(port) => format!("ssh://{user}{host}:{port}/{path}{end}"),
-                None => format!("ssh://{user}{host}/{path}{end}"),
-            });
-            if ssh_port.is_none() {
-                out.insert(format!("ssh://{user}{host}:22/{path}{end}"));
-                out.insert(format!("{user}{host}:{path}{end}"));
-                out.insert(format!("{user}{host}:/{path}{end}"));
-            }
+            out.extend(ports(Transport::Ssh, 22).map(|port| format!("ssh://{user}{host}{port}/{path}{end}")));
+            out.extend(["", "/"].map(|slash| format!("{user}{host}:{slash}{path}{end}")));
         }
-        out.insert(match https_port {
-            Some(port) => format!("https://{host}:{port}/{path}{end}"),
-            None => format!("https://{host}/{path}{end}"),
-        });
-        if https_port.is_none() {
-            out.insert(format!("https://{host}:443/{path}{end}"));
-        }
+        out.extend(ports(Transport::Https, 443).map(|port| format!("https://{host}{port}/{path}{end}")));
     }
     out
 }
