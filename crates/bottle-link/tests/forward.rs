@@ -1,4 +1,5 @@
 //! The real binary between real sockets.
+#![expect(clippy::disallowed_methods, reason = "a test starts the real binary")]
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};

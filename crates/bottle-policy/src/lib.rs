@@ -21,6 +21,7 @@ pub mod messages;
 pub mod net;
 pub mod path;
 pub mod pipelock;
+pub mod proposal;
 pub mod route;
 pub mod secret;
 pub mod sse;

@@ -74,7 +74,7 @@ pub(crate) enum Error {
 
 /// Logs go to stderr, a line an event, without colours: the supervisor adds whose they are, Compose when.
 pub(crate) fn init_logging() {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("BOTTLE_LOG").unwrap_or_else(|_| "info".into());
+    let filter = tracing_subscriber::EnvFilter::try_from_env("BOTTLE_LOG").unwrap_or_else(|_| "info,rmcp=warn".into());
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(false)

@@ -54,6 +54,7 @@ impl Daemon {
     }
 
     /// Starts it, in a process group of its own, with one pipe for all that it prints.
+    #[expect(clippy::disallowed_methods, reason = "the bundle's own one place: src/process.rs is the host side's")]
     pub(super) fn start(&mut self, dirs: &Dirs, config_dir: &Path) -> io::Result<()> {
         self.due = None;
         let program = std::env::current_exe()?;

@@ -53,6 +53,7 @@ impl FromStr for Identity {
 }
 
 impl Identity {
+    #[expect(clippy::disallowed_methods, reason = "nothing is started here: this process becomes the command")]
     /// Becomes the user and runs the command in place of this process; returns only if that fails.
     pub(super) fn exec(&self, command: &[OsString]) -> Result<(), Error> {
         if let Some(user) = &self.user {

@@ -1,0 +1,123 @@
+//! Sockets and HTTP around the tools.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bottle_policy::door::Door;
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
+use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
+use tokio::net::UnixStream;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Semaphore;
+
+use super::Error;
+use super::desk::Desk;
+use super::tools::Server;
+use super::view::{Files, View};
+use crate::common::{self, Dirs};
+
+/// The longest request, in bytes; a proposal is a few hundred.
+const LONGEST_BODY: usize = 64 << 10;
+/// Clients at once; more wait.
+const MOST_CLIENTS: usize = 64;
+const HEAD_PATIENCE: Duration = Duration::from_secs(10);
+/// Whoever may enter the directory may connect: the guest's user is not one of the bundle's.
+const SOCKET_MODE: u32 = 0o666;
+
+type Mcp = StreamableHttpService<Server, LocalSessionManager>;
+
+/// Serves until the process is ended; SIGHUP reads the policies in force again.
+pub(super) async fn serve(
+    dirs: &Dirs,
+    (desk, work): (Desk, impl Future<Output = ()> + 'static),
+    files: Files,
+) -> Result<(), Error> {
+    let socket = dirs.socket(Door::Supervise);
+    let mut hangup = signal(SignalKind::hangup()).map_err(Error::Start)?;
+    let listener = common::listen(&socket, SOCKET_MODE)?;
+    let mcp = service(&desk);
+    let clients = Arc::new(Semaphore::new(MOST_CLIENTS));
+    tracing::info!("listening on {}", socket.display());
+    tokio::pin!(work);
+    loop {
+        tokio::select! {
+            // It ends only with the last desk.
+            () = &mut work => return Ok(()),
+            _ = hangup.recv() => {
+                let desk = desk.clone();
+                let files = files.clone();
+                tokio::spawn(async move { reload(&desk, &files).await });
+            }
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    let (mcp, clients) = (mcp.clone(), Arc::clone(&clients));
+                    tokio::spawn(async move {
+                        // Closed only if the semaphore were, which it never is.
+                        let Ok(_permit) = clients.acquire().await else { return };
+                        client(stream, mcp).await;
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!("failed to accept: {error}");
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            }
+        }
+    }
+}
+
+async fn reload(desk: &Desk, files: &Files) {
+    let Some(view) = desk.view().await else { return };
+    match View::read(files, view.approval) {
+        Ok(view) => {
+            desk.reload(view).await;
+            tracing::info!("read the policies in force again");
+        }
+        Err(error) => tracing::error!("{error}; what was in force before is shown"),
+    }
+}
+
+/// No sessions: each request stands for itself, so a restart is not noticed and nothing piles up.
+fn service(desk: &Desk) -> Mcp {
+    let port = Door::Supervise.port();
+    let name = Door::Supervise.name();
+    let config = StreamableHttpServerConfig::default()
+        .with_allowed_hosts([name.to_owned(), format!("{name}:{port}"), "localhost".to_owned(), "127.0.0.1".to_owned()])
+        .with_legacy_session_mode(false)
+        .with_json_response(true)
+        .with_max_request_body_bytes(LONGEST_BODY);
+    let desk = desk.clone();
+    StreamableHttpService::new(move || Ok(Server::new(desk.clone())), Arc::default(), config)
+}
+
+async fn client(stream: UnixStream, mcp: Mcp) {
+    let service = service_fn(move |request| {
+        let mcp = mcp.clone();
+        async move { Ok::<_, Infallible>(route(request, &mcp).await) }
+    });
+    let result = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_PATIENCE)
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+    if let Err(error) = result {
+        tracing::debug!("a connection ended: {error}");
+    }
+}
+
+async fn route(request: Request<Incoming>, mcp: &Mcp) -> Response<BoxBody<Bytes, Infallible>> {
+    if matches!(request.uri().path(), "/" | "/mcp") {
+        return mcp.handle(request).await;
+    }
+    let mut response = Response::new(Full::new(Bytes::from_static(b"the MCP server is at /\n")).boxed());
+    *response.status_mut() = StatusCode::NOT_FOUND;
+    response
+}

@@ -1,0 +1,214 @@
+//! The real MCP server over its unix socket, asked as a client asks.
+#![expect(clippy::disallowed_methods, reason = "a test starts the real binary")]
+
+use std::path::Path;
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+use bottle_policy::proposal::{Chain, Decision};
+use http::{Request, StatusCode};
+use http_body_util::{BodyExt as _, Full};
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::net::UnixStream;
+
+const ROUTES: &str = "version: 1
+routes:
+  - host: api.example.com
+    methods: [POST]
+    paths: [/v1/messages]
+    auth: { header: x-api-key, from: SOME_API_KEY }
+";
+const GATE: &str = "version: 1
+upstreams:
+  - name: origin
+    url: https://git.example.com/team/app.git
+    token: SOME_GIT_TOKEN
+    push: { refs: [\"refs/heads/bottle/**\"], protect_paths: [\"ci/**\"] }
+";
+
+struct Server {
+    child: Child,
+    dir: TempDir,
+}
+
+impl Server {
+    fn start(approval: &str) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        for name in ["doors", "state/log"] {
+            std::fs::create_dir_all(dir.path().join(name)).expect("a directory");
+        }
+        let policy = format!("version: 1\nrun: run-1\napproval: {approval}\ntimeout: 15m\n");
+        for (name, text) in [("supervise.yaml", policy.as_str()), ("routes.yaml", ROUTES), ("gate.yaml", GATE)] {
+            std::fs::write(dir.path().join(name), text).expect("a policy");
+        }
+        let child = Self::spawn(dir.path());
+        Self { child, dir }
+    }
+
+    fn spawn(dir: &Path) -> Child {
+        let child = Command::new(env!("CARGO_BIN_EXE_bottle-sidecars"))
+            .arg("supervise")
+            .arg("--config")
+            .arg(dir.join("supervise.yaml"))
+            .arg("--doors")
+            .arg(dir.join("doors"))
+            .arg("--state")
+            .arg(dir.join("state"))
+            .spawn()
+            .expect("the server starts");
+        let start = Instant::now();
+        while std::os::unix::net::UnixStream::connect(dir.join("doors/supervise.sock")).is_err() {
+            assert!(start.elapsed() < Duration::from_secs(10), "the server does not listen");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        child
+    }
+
+    fn restart(&mut self) {
+        self.child.kill().expect("a kill");
+        self.child.wait().expect("an end");
+        std::fs::remove_file(self.dir.path().join("doors/supervise.sock")).expect("the socket is left");
+        self.child = Self::spawn(self.dir.path());
+    }
+
+    async fn post(&self, host: &str, path: &str, body: String) -> (StatusCode, String) {
+        let stream = UnixStream::connect(self.dir.path().join("doors/supervise.sock")).await.expect("a connection");
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.expect("a handshake");
+        tokio::spawn(connection);
+        let request = Request::post(path)
+            .header("host", host)
+            .header("content-type", "application/json")
+            .header("accept", "application/json, text/event-stream")
+            .body(Full::new(bytes::Bytes::from(body)))
+            .expect("a request");
+        let response = sender.send_request(request).await.expect("a response");
+        let status = response.status();
+        let body = response.into_body().collect().await.expect("a body").to_bytes();
+        (status, String::from_utf8(body.to_vec()).expect("UTF-8"))
+    }
+
+    async fn rpc(&self, method: &str, params: Value) -> Value {
+        let body = json!({"jsonrpc": "2.0", "id": 7, "method": method, "params": params}).to_string();
+        let (status, text) = self.post("supervise:9100", "/", body).await;
+        assert_eq!(status, StatusCode::OK, "{text}");
+        let text =
+            text.lines().find_map(|line| line.strip_prefix("data: {")).map_or(text.clone(), |rest| format!("{{{rest}"));
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    }
+
+    /// Text of the answer, and whether it is an error.
+    async fn call(&self, tool: &str, arguments: Value) -> (String, bool) {
+        let answer = self.rpc("tools/call", json!({"name": tool, "arguments": arguments})).await;
+        let result = &answer["result"];
+        let text = result["content"][0]["text"].as_str().unwrap_or_else(|| panic!("no text: {answer}"));
+        (text.to_owned(), result["isError"] == json!(true))
+    }
+
+    fn proposals(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("state/log/proposals.jsonl")).expect("the file")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[tokio::test]
+async fn every_tool_is_listed_and_answers() {
+    let mut server = Server::start("deny");
+    let hello =
+        json!({"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}});
+    let answer = server.rpc("initialize", hello).await;
+    assert_eq!(answer["result"]["serverInfo"]["name"], "supervise");
+    let answer = server.rpc("tools/list", json!({})).await;
+    let mut names: Vec<&str> =
+        answer["result"]["tools"].as_array().expect("tools").iter().filter_map(|tool| tool["name"].as_str()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["ask", "policy", "progress", "request_push", "request_route", "status"]);
+
+    let (text, _) = server.call("policy", json!({})).await;
+    let view: Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!(view["routes"][0]["url"], "https://api.example.com:443");
+    assert_eq!(view["git"][0]["push_refs"], json!(["refs/heads/bottle/**"]));
+    assert_eq!(view["approval"], "deny");
+    assert!(!text.contains("SOME_"), "{text}");
+
+    let route = json!({"host": "Docs.Example.ORG", "methods": ["get"], "paths": ["/**"], "why": "to read"});
+    let refused = "refused: approval is `deny` in this run; it's noted for the report as proposal P1";
+    assert_eq!(server.call("request_route", route.clone()).await, (refused.to_owned(), false));
+    let push = json!({"ref": "refs/heads/main", "why": "to ship"});
+    assert!(server.call("request_push", push).await.0.ends_with("proposal P2"));
+    assert!(server.call("ask", json!({"question": "tabs or spaces?"})).await.0.contains("nobody answers"));
+    assert_eq!(server.call("progress", json!({"line": "half\nway"})).await.0, "noted as P4");
+    assert_eq!(server.call("status", json!({"id": "P1"})).await, (refused.to_owned(), false));
+    assert!(server.call("status", json!({"id": "P99"})).await.1);
+
+    // The same again is the same proposal, after a kill as well.
+    server.restart();
+    assert_eq!(server.call("request_route", route).await, (format!("{refused} (asked before)"), false));
+    assert!(server.call("ask", json!({"question": "and now?"})).await.0.ends_with("proposal P5"));
+    let (records, _) = Chain::read("run-1", &server.proposals()).expect("an unbroken chain");
+    let told: Vec<_> = records.iter().map(|record| (record.request.tool(), record.decision)).collect();
+    let refused = Decision::Refused;
+    assert_eq!(
+        told,
+        [
+            ("request_route", refused),
+            ("request_push", refused),
+            ("ask", refused),
+            ("progress", Decision::Noted),
+            ("ask", refused)
+        ]
+    );
+}
+
+#[tokio::test]
+async fn bad_requests_leave_no_trace() {
+    let server = Server::start("comment");
+    for (tool, arguments) in [
+        ("request_route", json!({"host": "169.254.169.254", "why": "x"})),
+        ("request_route", json!({"host": "https://a.example/", "why": "x"})),
+        ("request_route", json!({"host": "a.example", "why": ""})),
+        ("request_push", json!({"ref": "main", "why": "x"})),
+        ("ask", json!({"question": "x".repeat(5000)})),
+        ("status", json!({"id": "1"})),
+    ] {
+        let (text, error) = server.call(tool, arguments.clone()).await;
+        assert!(error, "{tool} {arguments}: {text}");
+    }
+    let answer = server.rpc("tools/call", json!({"name": "ask", "arguments": {"question": "x", "extra": 1}})).await;
+    assert!(answer["error"].is_object() || answer["result"]["isError"] == json!(true), "{answer}");
+    let large = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "ask", "arguments": {"question": "x".repeat(100_000)}}});
+    assert_eq!(server.post("supervise:9100", "/", large.to_string()).await.0, StatusCode::PAYLOAD_TOO_LARGE);
+    assert_eq!(server.proposals(), "");
+
+    // What nobody can decide yet is refused, and says so.
+    let (text, _) = server.call("ask", json!({"question": "may I?"})).await;
+    assert!(text.starts_with("refused: approval by `comment` can't be decided in this version"), "{text}");
+}
+
+#[tokio::test]
+async fn a_flood_is_refused() {
+    let server = Server::start("deny");
+    let mut refused = 0;
+    for n in 0..40 {
+        refused += u32::from(server.call("ask", json!({"question": format!("{n}?")})).await.1);
+    }
+    assert!((28..=30).contains(&refused), "{refused}");
+    assert!(server.proposals().lines().count() <= 12);
+}
+
+#[tokio::test]
+async fn other_hosts_and_paths_are_not_served() {
+    let server = Server::start("deny");
+    let body = || json!({"jsonrpc": "2.0", "id": 1, "method": "tools/list"}).to_string();
+    assert_eq!(server.post("evil.example", "/", body()).await.0, StatusCode::FORBIDDEN);
+    assert_eq!(server.post("supervise:9100", "/other", body()).await.0, StatusCode::NOT_FOUND);
+    assert_eq!(server.post("127.0.0.1:9100", "/mcp", body()).await.0, StatusCode::OK);
+}
