@@ -234,3 +234,12 @@ fn a_dollar_means_itself() {
     assert_eq!(plan.guest.env["PRICE"], "5$ ${HOME} $$");
     assert!(render::compose(&plan).contains("PRICE: \"5$$ $${HOME} $$$$\""));
 }
+
+#[test]
+fn a_branch_that_the_gate_will_refuse_is_noted() {
+    let text = "version: 1\nbottles: { default: { git: [{ name: origin, upstream: \"https://git.example.org/team/app\", \
+                token_from: GITHUB_TOKEN, push: { refs: [\"refs/heads/ai/**\"] } }] } }\n";
+    let plan = plan(&Task::text("x"), &manifest(text), &facts(), &Options::default()).expect("a plan");
+    assert!(plan.notes.iter().any(|note| note.contains("refs/heads/ai/**")), "{:?}", plan.notes);
+    assert!(plan.prompt.text.contains("can't be pushed"));
+}

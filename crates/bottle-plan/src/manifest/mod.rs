@@ -182,6 +182,19 @@ pub struct Push {
     pub max_push_bytes: ByteSize,
 }
 
+impl Push {
+    /// The same in the gate's words.
+    pub fn rules(&self) -> PushRules {
+        PushRules {
+            refs: self.refs.clone(),
+            protect_paths: self.protect_paths.clone(),
+            tags: self.tags,
+            max_blob_bytes: self.max_blob_bytes,
+            max_push_bytes: self.max_push_bytes,
+        }
+    }
+}
+
 impl Default for Push {
     /// Branches below `bottle/`, and nothing that runs by itself on the forge or makes these rules.
     fn default() -> Self {

@@ -41,10 +41,10 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
     let names = names(&slug, &images);
     let state_dir = format!("{}/{slug}", facts.state_root.trim_end_matches('/'));
     let git = upstreams.git_plan(task, facts, options, seed);
-    let mut guest = Guest { bottle, rules: &rules, doors: &doors, git: git.as_ref() }.plan();
-    if let Some(workdir) = git.as_ref().map(|git| &git.directory) {
-        guest.workdir.clone_from(workdir);
+    if let Some(Err(refusal)) = git.as_ref().map(|git| upstreams.may_push(&git.branch)) {
+        notes.push(format!("the gate will refuse this run's branch: {refusal}"));
     }
+    let guest = Guest { bottle, rules: &rules, doors: &doors, git: git.as_ref() }.plan();
     let skills = skills(&agent, &guest);
     let prompt = super::prompt::prompt(task, &agent, &guest, git.as_ref(), &upstreams, options.dry_run);
     let mcp = mcp();

@@ -60,8 +60,8 @@ fn repository(text: &mut Text, git: &GitPlan, upstreams: &Upstreams) {
     if let Some(base) = &git.base {
         text.line(&format!("- The work is proposed to the branch `{}`.", one_line(base)));
     }
-    if upstreams.main().is_some_and(|main| main.push.refs.is_empty()) {
-        text.line("- Nothing may be pushed: commit your work, and leave it there.");
+    if upstreams.may_push(&git.branch).is_err() {
+        text.line("- This branch can't be pushed: commit your work, and leave it there.");
     } else {
         text.line(&format!("- Commit your work and push it: `git push origin {}`.", git.branch));
         text.line("- Every push is scanned. A refusal says what was found and where; amend the commit and push again.");

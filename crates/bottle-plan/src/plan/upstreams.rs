@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use bottle_policy::door::Door;
-use bottle_policy::gate::{GatePolicy, PushRules, RepoName, Transport, Upstream, UpstreamUrl};
+use bottle_policy::gate::refs::{RefRefusal, RefRules};
+use bottle_policy::gate::{GatePolicy, RepoName, Transport, Upstream, UpstreamUrl};
 use bottle_policy::host::HostName;
 use bottle_policy::route::GitUpstream;
 use bottle_policy::secret::SecretName;
@@ -73,7 +74,7 @@ impl Upstreams {
             notes.push(format!("{url} is used without a credential: name it under `git:` with `token_from` to push"));
         }
         let name = RepoName::parse("origin").map_err(|error| PlanError::Facts(error.to_string()))?;
-        let push = push_rules(&Push::default());
+        let push = Push::default().rules();
         let upstream = Upstream { name, url, identity: None, known_host_key: None, token, push };
         Ok(Self(vec![Entry { upstream, identity_file: None, extra_hosts: BTreeMap::new() }]))
     }
@@ -86,6 +87,12 @@ impl Upstreams {
     pub(super) fn main(&self) -> Option<&Upstream> {
         let named = self.0.iter().find(|entry| entry.upstream.name.as_str() == "origin");
         named.or(self.0.first()).map(|entry| &entry.upstream)
+    }
+
+    /// Whether the gate will take a push of this branch to the repository that the guest works in.
+    pub(super) fn may_push(&self, branch: &str) -> Result<(), RefRefusal> {
+        let rules = self.main().and_then(|main| RefRules::new(&main.push).ok());
+        rules.map_or(Ok(()), |rules| rules.judge(&format!("refs/heads/{branch}")))
     }
 
     /// All the others.
@@ -167,7 +174,7 @@ fn from_manifest(entry: &GitEntry, facts: &HostFacts, names: &mut Vec<String>) -
         identity: identity_file.as_ref().and_then(|_| identity_name(&entry.name, names)),
         known_host_key: entry.known_host_key.clone(),
         token: entry.token_from.clone(),
-        push: push_rules(&entry.push),
+        push: entry.push.rules(),
     };
     Entry { upstream, identity_file, extra_hosts: entry.extra_hosts.clone() }
 }
@@ -185,16 +192,6 @@ fn identity_name(upstream: &RepoName, taken: &mut Vec<String>) -> Option<SecretN
     }
     taken.push(name.clone());
     SecretName::parse(&name).ok()
-}
-
-fn push_rules(push: &Push) -> PushRules {
-    PushRules {
-        refs: push.refs.clone(),
-        protect_paths: push.protect_paths.clone(),
-        tags: push.tags,
-        max_blob_bytes: push.max_blob_bytes,
-        max_push_bytes: push.max_push_bytes,
-    }
 }
 
 /// The job's own repository. The event can't choose another: the job's token is for this one.
