@@ -4,7 +4,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::FileTypeExt as _;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{Case, Finding, all, case, read};
 use crate::cli::Selftest;
@@ -32,9 +32,14 @@ pub(super) fn cases(options: &Selftest) -> Vec<Case<'_>> {
     vec![
         case("unix.docker", || all(ENGINES.map(absent))),
         case("unix.others", || {
-            let mut walk = Walk { doors: &options.doors_dir, options, entries: 0, found: vec![] };
-            for place in PLACES {
-                walk.enter(Path::new(place), 0)?;
+            // /var/run is a link to /run nearly everywhere.
+            let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+            let mut walk = Walk { doors: real(&options.doors_dir), options, entries: 0, found: vec![] };
+            let mut places = PLACES.map(|place| real(Path::new(place))).to_vec();
+            places.sort_unstable();
+            places.dedup();
+            for place in places {
+                walk.enter(&place, 0)?;
             }
             if walk.found.is_empty() {
                 Ok(format!("{} entries searched", walk.entries))
@@ -60,7 +65,7 @@ fn absent(path: &str) -> Finding {
 }
 
 struct Walk<'a> {
-    doors: &'a Path,
+    doors: PathBuf,
     options: &'a Selftest,
     entries: usize,
     found: Vec<String>,
@@ -99,7 +104,7 @@ impl Walk<'_> {
         const DOORS: [&str; 4] = ["egress.sock", "pipelock.sock", "git-gate.sock", "supervise.sock"];
         let name = path.file_name().unwrap_or_default();
         let declared = &self.options.doors;
-        path.parent() == Some(self.doors)
+        path.parent() == Some(self.doors.as_path())
             && if declared.is_empty() {
                 DOORS.iter().any(|door| name == *door)
             } else {

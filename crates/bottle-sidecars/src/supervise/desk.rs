@@ -103,6 +103,9 @@ impl Book {
     /// Opens the file, or goes on with it. One whose chain is broken is left as it is, and nothing is decided.
     pub(super) fn open(path: &Path, policy: &SupervisePolicy) -> Result<Self, Error> {
         let make = |error| crate::common::Error::Make { path: path.to_owned(), error };
+        if let Some(dir) = path.parent() {
+            std::fs::create_dir_all(dir).map_err(make)?;
+        }
         let mut file = OpenOptions::new().read(true).append(true).create(true).open(path).map_err(make)?;
         let mut text = String::new();
         file.read_to_string(&mut text).map_err(make)?;
