@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 
-use bottle_plan::plan::BottlePlan;
+use bottle_plan::plan::{BottlePlan, MODEL_HOST};
 use bottle_policy::door;
+use bottle_policy::gate::report::{PushedRef, Verdict};
 use serde_json::{Value, json};
 
 use super::push::Pushed;
@@ -58,6 +59,9 @@ pub(super) async fn collect(
     }
 }
 
+/// Requests of Claude Code's own, which the agent knows nothing of.
+const CLAUDES_OWN: [&str; 2] = ["/api/claude_code/settings", "/api/claude_code/policy_limits"];
+
 /// Two files of JSON lines as one, by time: RFC 3339 in UTC with equal precision sorts as text.
 fn merged(one: Vec<u8>, other: Vec<u8>) -> Vec<u8> {
     let text = [one, other].concat();
@@ -82,6 +86,10 @@ fn refusals(egress: &[u8], events: &Events) {
             continue;
         }
         let text = |name: &str| value[name].as_str().unwrap_or_default();
+        // What Claude Code asks for by itself at every start, and does without; egress.jsonl has it.
+        if text("host") == MODEL_HOST && CLAUDES_OWN.iter().any(|path| text("path") == *path) {
+            continue;
+        }
         let what = format!("{} {}{}: {}", text("method"), text("host"), text("path"), text("reason"));
         // A client that tries again and again is one refusal to read about.
         if seen.insert(what.clone(), ()).is_none() {
@@ -93,31 +101,44 @@ fn refusals(egress: &[u8], events: &Events) {
 /// A case a push of a ref. A refusal that a later push of the same ref made good is the gate doing its work.
 fn gate_cases(gate: &[u8], events: &Events) {
     let text = String::from_utf8_lossy(gate);
-    let lines: Vec<Value> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-    let mut last: HashMap<&str, usize> = HashMap::new();
-    for (at, line) in lines.iter().enumerate() {
-        last.insert(line["ref"].as_str().unwrap_or_default(), at);
+    let pushes: Vec<PushedRef> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    if pushes.len() != text.lines().count() {
+        events.warn("gate.jsonl has lines that are not understood");
     }
-    for (at, line) in lines.iter().enumerate() {
-        let name = line["ref"].as_str().unwrap_or_default();
-        let refused = line["verdict"] == "refused";
-        let reason = line["reason"].as_str().unwrap_or_default().to_owned();
+    for (at, push) in pushes.iter().enumerate() {
+        let refused = push.verdict == Verdict::Refused;
+        let why = why_refused(push);
         if refused {
-            events.emit(RunEvent::Refused { door: "git-gate".to_owned(), what: format!("{name}: {reason}") });
+            events.emit(RunEvent::Refused { door: "git-gate".to_owned(), what: format!("{}: {why}", push.r#ref) });
         }
-        let made_good = last.get(name).is_some_and(|last| *last > at);
+        let made_good =
+            pushes[at + 1..].iter().any(|later| later.r#ref == push.r#ref && later.verdict != Verdict::Refused);
         events.case(Case {
             suite: Suite::Gate,
-            name: format!("{name} (push {})", at + 1),
-            duration: Duration::from_millis(line["ms"].as_u64().unwrap_or(0)),
-            failure: (refused && !made_good).then(|| reason.clone()),
-            output: if refused {
-                format!("refused: {reason}")
-            } else {
-                line["verdict"].as_str().unwrap_or_default().to_owned()
+            name: format!("{} (push {})", push.r#ref, at + 1),
+            duration: Duration::from_millis(push.ms.total),
+            failure: (refused && !made_good).then(|| why.clone()),
+            output: match push.verdict {
+                Verdict::Refused => format!("refused: {why}"),
+                Verdict::Accepted => format!("accepted: {} commits, {} objects scanned", push.commits, push.objects),
+                Verdict::WouldPush => {
+                    format!("would be pushed: {} commits, {} objects scanned", push.commits, push.objects)
+                }
             },
         });
     }
+}
+
+/// The reason in words: the gate's own, or the first thing that was found.
+fn why_refused(push: &PushedRef) -> String {
+    if let Some(reason) = push.reasons.first() {
+        return reason.clone();
+    }
+    let Some(first) = push.findings.first() else { return "refused with another ref of the same push".to_owned() };
+    let line = first.line.map(|line| format!(":{line}")).unwrap_or_default();
+    let more = push.findings.len() - 1;
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("{} at {}{line}{more}", first.rule, first.path)
 }
 
 /// What a run that is not dry would have done beyond the bottle.

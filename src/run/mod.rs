@@ -77,6 +77,10 @@ pub(crate) async fn run(start: Start, events: &Events, cancel: &Cancel) -> Resul
     let ended = inside(&start, &record, events, cancel, &mut progressed).await;
 
     let mut outcome = outcome(ended, progressed);
+    if plan.replay.is_some() {
+        // What Claude Code reckons for replayed replies was never paid.
+        outcome.cost_usd = None;
+    }
     events.emit(RunEvent::Finished { outcome: outcome.clone(), record: record.dir().to_owned() });
     metadata.ended = Some(facts::now());
     outcome.summary = start.secrets.mask(&outcome.summary);

@@ -68,7 +68,8 @@ impl Project {
         if ended.code != 0 {
             return Err(BottleError::new(doing, ended.complaint()));
         }
-        Ok(ended.stdout)
+        // Compose clears the line before each one it prints, even where there is no terminal.
+        Ok(String::from_utf8_lossy(&ended.stdout).replace("\x1b[2K", "").into_bytes())
     }
 
     /// Removes containers, networks and volumes.
