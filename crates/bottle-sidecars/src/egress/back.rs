@@ -14,7 +14,7 @@ use super::model::Model;
 use super::pipe::{self, Pipe};
 use crate::common::{self, Dirs, Error};
 use crate::proxy::access::{Counted, Line};
-use crate::proxy::answer::{Body, boxed, json, refuse};
+use crate::proxy::answer::{Body, boxed, drain, json, refuse};
 use crate::proxy::front::Back;
 use crate::proxy::headers;
 use crate::proxy::target::Asked;
@@ -126,6 +126,7 @@ impl Back for Egress {
             Err(denied) => {
                 line.stop(Verdict::Deny, denied.error);
                 tracing::info!("refused {} {}: {}", target.method, asked.host, denied.error);
+                drain(request.into_body());
                 return line.answer(json(StatusCode::FORBIDDEN, &denied));
             }
         };

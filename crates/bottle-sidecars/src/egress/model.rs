@@ -159,7 +159,7 @@ impl Model {
         let status = response.status().as_u16();
         let kind = response.headers().get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
         let so_far = if status == 200 && kind.starts_with(b"text/event-stream") {
-            SoFar::Stream(Fold::default())
+            SoFar::Stream(Box::default())
         } else {
             SoFar::Whole(vec![])
         };
@@ -179,7 +179,7 @@ fn record(log: &Log, asking: &Asking, turn: Turn) {
 }
 
 enum SoFar {
-    Stream(Fold),
+    Stream(Box<Fold>),
     Whole(Vec<u8>),
 }
 

@@ -18,7 +18,7 @@ use super::policy::{Policy, Way};
 use super::scan::{self, Scanned};
 use crate::common::Error;
 use crate::proxy::access::{Counted, Line};
-use crate::proxy::answer::{Body, BoxError, boxed, json, refuse};
+use crate::proxy::answer::{Body, BoxError, boxed, drain, json, refuse};
 use crate::proxy::headers;
 use crate::proxy::target::{Asked, authority};
 use crate::tls;
@@ -93,6 +93,23 @@ impl Force {
         B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<BoxError>,
     {
+        match self.judge(asked, claimed, &request, line) {
+            Ok(route) => self.send(asked, route, request, line).await,
+            Err(answer) => {
+                drain(request.into_body());
+                *answer
+            }
+        }
+    }
+
+    /// The route of a request whose head may leave, or the refusal.
+    fn judge<B: http_body::Body>(
+        &self,
+        asked: &Asked,
+        claimed: Option<usize>,
+        request: &Request<B>,
+        line: &mut Line,
+    ) -> Result<usize, Box<Response<Body>>> {
         let policy = &self.policy;
         line.access.path = policy.known.mask_str(&line.access.path);
         let target = Target {
@@ -106,20 +123,19 @@ impl Force {
             Ok(route) => route,
             Err(denied) => {
                 line.stop(Verdict::Deny, denied.error);
-                return json(StatusCode::FORBIDDEN, &denied);
+                return Err(Box::new(json(StatusCode::FORBIDDEN, &denied)));
             }
         };
         line.access.route = Some(route);
         if claimed.is_some_and(|claimed| claimed != route) {
             line.stop(Verdict::Deny, "route_mismatch");
             let message = "the doors don't agree about the route; the policy may be changing: try again";
-            return refuse(StatusCode::FORBIDDEN, "route_mismatch", message);
+            return Err(Box::new(refuse(StatusCode::FORBIDDEN, "route_mismatch", message)));
         }
-        let way = &policy.routes[route];
-        if let Some(answer) = self.judge_head(asked, way, &request, line) {
-            return answer;
+        match self.judge_head(asked, &policy.routes[route], request, line) {
+            Some(answer) => Err(Box::new(answer)),
+            None => Ok(route),
         }
-        self.send(asked, route, request, line).await
     }
 
     /// The refusal, if the head of the request is not to leave.

@@ -4,23 +4,17 @@ use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bottle_policy::access::Found;
 use bottle_policy::dlp::{Finding, Search, Stream};
 use bytes::Bytes;
 use http::{HeaderMap, Uri};
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::BodyExt as _;
 use percent_encoding::percent_decode;
 
 use super::policy::Policy;
 use crate::proxy::access::Late;
-use crate::proxy::answer::BoxError;
-
-/// What is read of a body that was refused, so that its sender gets to read the answer.
-const DRAIN_BYTES: u64 = 64 << 20;
-const DRAIN_TIME: Duration = Duration::from_secs(10);
+use crate::proxy::answer::{BoxError, drain};
 
 /// Where in a head something was found.
 pub(super) fn found(finding: Finding, at: impl Into<String>) -> Found {
@@ -95,20 +89,9 @@ where
     fn stop(&mut self, reason: &'static str, found: Option<Found>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let _ = self.late.set((reason, found));
         if let Some(body) = self.body.take() {
-            tokio::spawn(tokio::time::timeout(DRAIN_TIME, drain(body)));
+            drain(body);
         }
         Poll::Ready(Some(Err(Stopped.into())))
-    }
-}
-
-/// Reads the rest of a body and forgets it.
-pub(super) async fn drain<B: Body<Data = Bytes> + Unpin>(mut body: B) {
-    let mut read = 0;
-    while let Some(Ok(frame)) = body.frame().await {
-        read += frame.data_ref().map_or(0, |data| data.len() as u64);
-        if read > DRAIN_BYTES {
-            return;
-        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! Bodies, and answers that the doors give themselves.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, Response, StatusCode};
@@ -24,6 +26,31 @@ where
     B::Error: Into<BoxError>,
 {
     body.map_err(Into::into).boxed_unsync()
+}
+
+/// What is read of a body that was refused.
+const DRAIN_BYTES: u64 = 64 << 20;
+const DRAIN_TIME: Duration = Duration::from_secs(10);
+
+/// Reads the rest of a refused body and forgets it: a sender whose connection is closed under its hands may never get
+/// to read why.
+pub(crate) fn drain<B>(mut body: B)
+where
+    B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+{
+    if body.is_end_stream() {
+        return;
+    }
+    let rest = async move {
+        let mut read = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            read += frame.data_ref().map_or(0, |data| data.len() as u64);
+            if read > DRAIN_BYTES {
+                return;
+            }
+        }
+    };
+    tokio::spawn(tokio::time::timeout(DRAIN_TIME, rest));
 }
 
 /// A refusal: what kind, and what to do about it.

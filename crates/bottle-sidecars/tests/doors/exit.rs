@@ -1,0 +1,237 @@
+//! What pipelock lets out, with which credential, and what it stops.
+
+use std::time::Duration;
+
+use bottle_policy::access::Verdict;
+use bytes::Bytes;
+use futures_util::stream;
+use http::{Request, StatusCode};
+use http_body_util::{BodyExt as _, StreamBody};
+use hyper::body::Frame;
+use pretty_assertions::assert_eq;
+
+use crate::world::{KEY, PLACEHOLDER, Setup, World, command, get, refusal, request};
+
+#[tokio::test]
+async fn an_allowed_request_gets_its_routes_credential() {
+    let world = World::usual().await;
+    for alpn in ["http/1.1", "h2"] {
+        let mut asked = request("POST", "/key/a%20b?q=1", "hello");
+        for (name, value) in [
+            ("x-api-key", PLACEHOLDER),
+            ("authorization", "Bearer someone-elses-key"),
+            ("x-bottle-route", "1"),
+            ("x-bottle-host", "evil.example"),
+            ("x-other", "kept"),
+        ] {
+            asked.headers_mut().insert(name, value.parse().expect("a value"));
+        }
+        let response = world.send_to("localhost", world.origin.port, alpn, asked).await;
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(response.headers()["x-echo"], "***");
+        assert!(!response.headers().contains_key("set-cookie"));
+        assert!(!response.headers().keys().any(|name| name.as_str().starts_with("x-bottle")));
+        let body = response.into_body().collect().await.expect("a body").to_bytes();
+        assert_eq!(body, "fine");
+        let seen = world.origin.state.seen.lock().expect("a lock").pop().expect("a request");
+        assert_eq!((seen.method.as_str(), seen.target.as_str()), ("POST", "/key/a%20b?q=1"));
+        assert_eq!((seen.body.as_slice(), seen.whole), (&b"hello"[..], true));
+        assert_eq!(
+            (&seen.headers["x-api-key"], &seen.headers["x-other"]),
+            (&KEY.parse().expect("a key"), &"kept".parse().expect("text"))
+        );
+        assert!(!seen.headers.contains_key("authorization"));
+        assert!(!seen.headers.keys().any(|name| name.as_str().starts_with("x-bottle")), "{:?}", seen.headers);
+    }
+    let (egress, pipelock) = (world.log("egress.jsonl", 2).await, world.log("pipelock.jsonl", 2).await);
+    for (ours, theirs) in egress.iter().zip(&pipelock) {
+        assert_eq!(ours.id, theirs.id);
+        assert_eq!((ours.bytes_out, ours.bytes_in, ours.route), (5, 4, Some(0)));
+        assert_eq!(ours.credential.as_deref(), Some("ANTHROPIC_API_KEY"));
+    }
+    // A route without a credential gets none, and its placeholder stays here.
+    let mut asked = get("/open/x");
+    asked.headers_mut().insert("authorization", format!("Bearer {PLACEHOLDER}").parse().expect("a value"));
+    assert_eq!(world.send(asked).await.headers()["set-cookie"], "session=1");
+    let seen = world.origin.state.seen.lock().expect("a lock").pop().expect("a request");
+    assert!(!seen.headers.contains_key("x-api-key") && !seen.headers.contains_key("authorization"));
+}
+
+#[tokio::test]
+async fn a_secret_in_a_head_is_blocked() {
+    let world = World::usual().await;
+    let hex = hex::encode(KEY);
+    let escaped = KEY.replacen('s', "%73", 1);
+    let token = format!("ghp_{}", "a1B2c3D4e5F6".repeat(3));
+    for (path, header, at) in [
+        (format!("/open/x?q={KEY}"), None, "url"),
+        (format!("/open/x?q={escaped}"), None, "url"),
+        (format!("/open/{hex}"), None, "url"),
+        (format!("/open/{token}"), None, "url"),
+        ("/open/x".to_owned(), Some(("x-a", KEY.to_owned())), "header x-a"),
+        ("/key/x".to_owned(), Some(("x-api-key", KEY.to_owned())), "header x-api-key"),
+        ("/open/x".to_owned(), Some(("authorization", format!("Bearer {token}"))), "header authorization"),
+    ] {
+        let mut asked = get(&path);
+        if let Some((name, value)) = &header {
+            asked.headers_mut().insert(*name, value.parse().expect("a value"));
+        }
+        let (status, body) = refusal(world.send(asked).await).await;
+        assert_eq!(
+            (status, &body["error"], &body["where"]),
+            (StatusCode::FORBIDDEN, &"dlp".into(), &at.into()),
+            "{path}"
+        );
+        assert!(!body.to_string().contains(KEY) && !body.to_string().contains(&token), "{body}");
+    }
+    assert!(world.origin.state.seen.lock().expect("a lock").is_empty());
+    for file in ["egress.jsonl", "pipelock.jsonl"] {
+        let lines = world.log(file, 7).await;
+        assert!(lines.iter().all(|line| line.verdict == Verdict::Block && line.finding.is_some()), "{lines:?}");
+        let text = std::fs::read_to_string(world.path("state/log").join(file)).expect("a record");
+        assert!(!text.contains(KEY) && !text.contains(&hex) && !text.contains(&token), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_secret_cut_over_chunks_of_a_body_never_leaves() {
+    let world = World::usual().await;
+    let token = format!("ghp_{}", "a1B2c3D4e5F6".repeat(3));
+    for (secret, rule) in [(KEY, "known-secret:ANTHROPIC_API_KEY"), (token.as_str(), "github-pat")] {
+        let text = format!("{}{secret}{}", "filler ".repeat(3000), " the rest".repeat(9000));
+        let (before, after) = text.split_at(21_000 + secret.len() / 2);
+        let pieces = [before.to_owned(), after.to_owned()].map(|text| Ok(Frame::data(Bytes::from(text))));
+        let body = StreamBody::new(stream::iter(pieces)).boxed_unsync();
+        let asked = Request::post("/open/upload").body(body).expect("a request");
+        let (status, body) = refusal(world.send(asked).await).await;
+        assert_eq!((status, &body["rule"], &body["where"]), (StatusCode::FORBIDDEN, &rule.into(), &"body".into()));
+        assert_eq!(body["offset"], 21_000);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        for seen in world.origin.state.seen.lock().expect("a lock").drain(..) {
+            assert!(!seen.whole, "the request came to its end");
+            assert!(seen.body.len() <= 21_000, "{} bytes went out", seen.body.len());
+        }
+    }
+    // The same size without a secret passes unchanged.
+    let honest = "filler ".repeat(40_000);
+    assert_eq!(world.send(request("PUT", "/open/upload", honest.clone())).await.status(), StatusCode::OK);
+    assert_eq!(world.origin.state.seen.lock().expect("a lock")[0].body, honest.as_bytes());
+}
+
+#[tokio::test]
+async fn a_warning_lets_formats_pass_but_no_known_secret() {
+    let world = World::start(Setup { pipelock: "dlp: { action: warn }\n", ..Setup::default() }).await;
+    let token = format!("ghp_{}", "a1B2c3D4e5F6".repeat(3));
+    assert_eq!(world.send(request("POST", "/open/x", token)).await.status(), StatusCode::OK);
+    let line = world.log("pipelock.jsonl", 1).await.remove(0);
+    assert_eq!((line.verdict, line.finding.expect("a finding").rule.as_str()), (Verdict::Allow, "github-pat"));
+    assert_eq!(world.send(request("POST", "/open/x", KEY)).await.status(), StatusCode::FORBIDDEN);
+}
+
+#[tokio::test]
+async fn a_body_above_the_limit_is_refused() {
+    let limit = "request_body_scanning: { max_body_bytes: 64KiB }\n";
+    let world = World::start(Setup { pipelock: limit, ..Setup::default() }).await;
+    let large = "x".repeat(100_000);
+    let (status, body) = refusal(world.send(request("POST", "/open/x", large.clone())).await).await;
+    assert_eq!((status.as_u16(), &body["error"]), (413, &"too_large".into()));
+    let chunks = (0..10).map(move |_| Ok(Frame::data(Bytes::from(large.clone()))));
+    let body = StreamBody::new(stream::iter(chunks)).boxed_unsync();
+    let (status, _) = refusal(world.send(Request::post("/open/x").body(body).expect("a request")).await).await;
+    assert_eq!(status.as_u16(), 413);
+    assert!(world.origin.state.seen.lock().expect("a lock").iter().all(|seen| !seen.whole));
+}
+
+#[tokio::test]
+async fn a_private_address_is_refused_unless_listed() {
+    let world = World::start(Setup { allowed: "10.0.0.0/8", ..Setup::default() }).await;
+    let (status, body) = refusal(world.send(get("/open/x")).await).await;
+    assert_eq!((status, &body["error"]), (StatusCode::FORBIDDEN, &"address".into()));
+    assert!(body["message"].as_str().expect("a message").contains("loopback"), "{body}");
+    let line = world.log("egress.jsonl", 1).await.remove(0);
+    assert_eq!((line.verdict, line.reason.as_deref()), (Verdict::Block, Some("address")));
+}
+
+#[tokio::test]
+async fn events_come_through_one_by_one() {
+    let world = World::usual().await;
+    for alpn in ["http/1.1", "h2"] {
+        let mut response = world.send_to("localhost", world.origin.port, alpn, get("/events")).await;
+        let first = tokio::time::timeout(Duration::from_secs(5), response.body_mut().frame()).await;
+        let first = first.expect("before the second is sent").expect("a frame").expect("whole");
+        assert!(first.data_ref().expect("data").starts_with(b"event: ping"));
+        world.origin.state.go_on.notify_one();
+        let rest = response.into_body().collect().await.expect("a body").to_bytes();
+        assert!(rest.ends_with(b"{\"type\":\"message_stop\"}\n\n"));
+    }
+}
+
+#[tokio::test]
+async fn upstreams_certificate_is_verified() {
+    let mut world = World::usual().await;
+    // Trust another certificate than the origin's from now on.
+    world.end(rustix::process::Signal::TERM);
+    world.end(rustix::process::Signal::TERM);
+    let other = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
+    std::fs::write(world.path("origin.pem"), other.cert.pem()).expect("a file");
+    world.daemon("pipelock", "pipelock.yaml", "internal/pipelock.sock").await;
+    world.daemon("egress", "routes.yaml", "doors/egress.sock").await;
+    let (status, body) = refusal(world.send(get("/open/x")).await).await;
+    assert_eq!((status, &body["error"]), (StatusCode::BAD_GATEWAY, &"connect".into()), "{body}");
+    assert!(world.origin.state.seen.lock().expect("a lock").is_empty());
+}
+
+#[tokio::test]
+async fn without_pipelock_nothing_goes() {
+    let mut world = World::usual().await;
+    let socket = world.path("internal/pipelock.sock");
+    std::fs::remove_file(&socket).expect("a socket");
+    let (status, body) = refusal(world.send(get("/open/x")).await).await;
+    assert_eq!((status, &body["error"]), (StatusCode::BAD_GATEWAY, &"pipelock".into()));
+    world.daemon("pipelock", "pipelock.yaml", "internal/pipelock.sock").await;
+    assert_eq!(world.send(get("/open/x")).await.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_reload_takes_a_good_policy_and_keeps_the_old_one_for_a_bad_one() {
+    let world = World::usual().await;
+    let path = world.path("config/routes.yaml");
+    let reload = async |text: &str| {
+        std::fs::write(&path, text).expect("a file");
+        for daemon in [0, 1] {
+            world.signal(daemon, rustix::process::Signal::HUP);
+        }
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    };
+    let old = std::fs::read_to_string(&path).expect("a policy");
+    reload(&old.replace("\"/open/**\"", "\"/new/**\"")).await;
+    assert_eq!(world.send(get("/open/x")).await.status(), StatusCode::FORBIDDEN);
+    assert_eq!(world.send(get("/new/x")).await.status(), StatusCode::OK);
+    reload("version: 1\nroutes: [{ host: 1.2.3.4 }]\n").await;
+    assert_eq!(world.send(get("/new/x")).await.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn the_proxy_of_a_bottle_without_routes_knows_its_hosts_alone() {
+    // The origin's port is not 443, so what is allowed shows in how it fails: pipelock dials port 443 of localhost.
+    let allowed = "api_allowlist: [localhost]\n";
+    let world = World::start(Setup { guest_proxy: true, pipelock: allowed, routes: " []\n", ..Setup::default() }).await;
+    let (status, body) = refusal(world.send_to("undeclared.example", 443, "h2", get("/")).await).await;
+    assert_eq!((status, &body["error"]), (StatusCode::FORBIDDEN, &"no_route".into()));
+    let (status, body) = refusal(world.send_to("localhost", 443, "h2", request("DELETE", "/any", "")).await).await;
+    assert_eq!((status, &body["error"]), (StatusCode::BAD_GATEWAY, &"connect".into()), "{body}");
+    let (status, body) = refusal(world.send_to("localhost", 443, "h2", request("POST", "/any", KEY)).await).await;
+    assert_eq!(status.is_server_error() || body["error"] == "dlp", true, "{body}");
+}
+
+#[test]
+fn what_is_not_supported_yet_is_refused_at_start() {
+    let dir = tempfile::tempdir().expect("a directory");
+    std::fs::create_dir(dir.path().join("config")).expect("a directory");
+    let policy = "version: 1\ntls_interception: { passthrough_domains: [pinned.example] }\n";
+    std::fs::write(dir.path().join("config/pipelock.yaml"), policy).expect("a file");
+    let output = command(dir.path(), "pipelock", "pipelock.yaml").output().expect("an end");
+    assert!(!output.status.success());
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("pinned.example: not supported yet"), "{said}");
+}

@@ -1,0 +1,145 @@
+//! An upstream with TLS that remembers every request, also those that broke off.
+
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use http::{HeaderMap, Request, Response, StatusCode};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls_pki_types::PrivateKeyDer;
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
+
+type Body = UnsyncBoxBody<Bytes, Infallible>;
+
+/// What reached the origin of one request.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    pub(crate) method: String,
+    pub(crate) target: String,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Vec<u8>,
+    /// Whether the body came to its proper end.
+    pub(crate) whole: bool,
+}
+
+#[derive(Default)]
+pub(crate) struct State {
+    pub(crate) seen: Mutex<Vec<Seen>>,
+    /// Lets an event stream go on.
+    pub(crate) go_on: Notify,
+}
+
+pub(crate) struct Origin {
+    pub(crate) port: u16,
+    pub(crate) state: Arc<State>,
+    /// The certificate that the doors have to trust.
+    pub(crate) pem: String,
+}
+
+impl Origin {
+    /// Listens on loopback as `localhost`.
+    pub(crate) async fn start() -> Self {
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
+        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("a key");
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key)
+            .expect("a certificate");
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        let state = Arc::new(State::default());
+        let shared = Arc::clone(&state);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (acceptor, state) = (acceptor.clone(), Arc::clone(&shared));
+                tokio::spawn(async move {
+                    let Ok(stream) = acceptor.accept(stream).await else { return };
+                    let service = service_fn(move |request| answer(Arc::clone(&state), request));
+                    let _ = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new())
+                        .serve_connection(TokioIo::new(stream), service)
+                        .await;
+                });
+            }
+        });
+        Self { port, state, pem: made.cert.pem() }
+    }
+}
+
+async fn answer(state: Arc<State>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+    let (parts, mut body) = request.into_parts();
+    let index = {
+        let mut seen = state.seen.lock().expect("a lock");
+        seen.push(Seen {
+            method: parts.method.to_string(),
+            target: parts.uri.path_and_query().map(ToString::to_string).unwrap_or_default(),
+            headers: parts.headers.clone(),
+            ..Seen::default()
+        });
+        seen.len() - 1
+    };
+    loop {
+        match body.frame().await {
+            Some(Ok(frame)) => {
+                if let Some(data) = frame.data_ref() {
+                    state.seen.lock().expect("a lock")[index].body.extend_from_slice(data);
+                }
+            }
+            Some(Err(_)) => break,
+            None => {
+                state.seen.lock().expect("a lock")[index].whole = true;
+                break;
+            }
+        }
+    }
+    let response = Response::builder();
+    Ok(match parts.uri.path() {
+        "/events" | "/v1/messages" => {
+            let first = "event: ping\ndata: {\"type\":\"ping\"}\n\n";
+            let rest = message();
+            let waiting = Arc::clone(&state);
+            let events = futures_util::stream::once(async move { first.to_owned() }).chain(futures_util::stream::once(
+                async move {
+                    waiting.go_on.notified().await;
+                    rest
+                },
+            ));
+            let frames = events.map(|text| Ok(Frame::data(Bytes::from(text))));
+            response.header("content-type", "text/event-stream").body(StreamBody::new(frames).boxed_unsync())
+        }
+        _ => {
+            let key = parts.headers.get("x-api-key").cloned().unwrap_or(http::HeaderValue::from_static("none"));
+            response
+                .status(StatusCode::OK)
+                .header("set-cookie", "session=1")
+                .header("x-bottle-verdict", "spoofed")
+                .header("x-echo", key)
+                .body(Full::new(Bytes::from_static(b"fine")).boxed_unsync())
+        }
+    }
+    .expect("a response"))
+}
+
+/// A small reply of the Messages API.
+fn message() -> String {
+    [
+        r#"{"type":"message_start","message":{"model":"claude-test","usage":{"input_tokens":3}}}"#,
+        r#"{"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}"#,
+        r#"{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"hi"}}"#,
+        r#"{"type":"content_block_stop","index":0}"#,
+        r#"{"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":5}}"#,
+        r#"{"type":"message_stop"}"#,
+    ]
+    .map(|data| format!("data: {data}\n\n"))
+    .concat()
+}
