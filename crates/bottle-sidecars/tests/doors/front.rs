@@ -118,6 +118,9 @@ async fn connect_sni_and_host_agree() {
     let (stream, _) = world.connect(&format!("localhost:{}", world.origin.port)).await;
     let error = world.connector("h2").connect(name("other.example"), stream).await;
     assert!(error.is_err(), "another SNI was taken");
+    // The client would have refused the certificate, too: what counts is that the door refused the hello.
+    let refused = world.log("egress.jsonl", 1).await.remove(0);
+    assert_eq!((refused.method.as_str(), refused.reason.as_deref()), ("CONNECT", Some("sni")));
     for host in ["other.example", "localhost", "localhost:1", "a@localhost"] {
         let mut asked = get("/open/x");
         asked.headers_mut().insert("host", host.parse().expect("a host"));
