@@ -6,7 +6,7 @@ use bottle_plan::plan::BottlePlan;
 use sha2::{Digest as _, Sha256};
 
 use super::STEP;
-use crate::backend::{Bottle, BottleError, Exec, Room, Tree, finish, succeed};
+use crate::backend::{Bottle, BottleError, Exec, Room, finish, succeed};
 
 /// The exit code by which the script says that the image has no `update-ca-certificates`.
 const NO_TOOL: i64 = 77;
@@ -31,8 +31,9 @@ pub(super) async fn provision(
     match done.code {
         0 => Ok((said("in the system's trust store"), vec![])),
         NO_TOOL => {
-            bottle.copy_in(Room::Guest, Tree::new().file(&ca.own_file, 0, 0o644, pem)).await?;
-            succeed(bottle, Exec::guest(["test", "-r", &ca.own_file]), STEP).await?;
+            let mut exec = Exec::guest(["sh", "-c", "cat > \"$1\"", "sh", &ca.own_file]).in_dir("/");
+            exec.stdin = Some(pem);
+            succeed(bottle, exec, STEP).await?;
             let variables = ca.variables.iter().map(|name| (name.clone(), ca.own_file.clone())).collect();
             Ok((said(&format!("in {} and named by variables", ca.own_file)), variables))
         }

@@ -1,32 +1,41 @@
-//! The agent's home and working directory, in whatever image.
+//! The agent's home and working directory, in whatever image, with all the files that the guest gets.
 
 use bottle_plan::plan::BottlePlan;
 
-use super::{STEP, Step};
+use super::{STEP, Sources, Step};
 use crate::backend::{Bottle, Exec, Room, Tree, succeed};
 
-/// Makes the directories, and a line in `/etc/passwd` where the image does not know the agent's user: programs ask for
-/// their user's name and home.
-pub(super) async fn provision(bottle: &dyn Bottle, plan: &BottlePlan) -> Step {
+/// Puts everything in place in one copy, and a line in `/etc/passwd` where the image does not know the agent's user:
+/// programs ask for their user's name and home.
+pub(super) async fn provision(bottle: &dyn Bottle, plan: &BottlePlan, sources: &Sources) -> Step {
     let guest = &plan.guest;
     let mut tree = Tree::new().directory(&guest.home, guest.uid, 0o755).directory(
         format!("{}/.claude", guest.home),
         guest.uid,
         0o755,
     );
-    for directory in [&guest.root, &guest.workdir] {
-        if !tree.nodes.iter().any(|node| &node.path == directory) {
-            tree = tree.directory(directory, guest.uid, 0o755);
-        }
+    tree = tree.directory(&guest.root, guest.uid, 0o755);
+    if guest.workdir != guest.root {
+        tree = tree.directory(&guest.workdir, guest.uid, 0o755);
     }
+    if let Some(git) = &plan.git {
+        tree = tree.file(format!("{}/.gitconfig", guest.home), guest.uid, 0o644, git.gitconfig.clone());
+    }
+    tree = tree.file(&plan.prompt.path, guest.uid, 0o644, plan.prompt.text.clone());
+    tree.nodes.extend(sources.files.nodes.iter().cloned());
+    tree.nodes.extend(sources.checkout.iter().flat_map(|checkout| checkout.nodes.iter().cloned()));
+    let files = tree.files().count();
     bottle.copy_in(Room::Guest, tree).await?;
-    let script = format!(
-        "grep -q '^[^:]*:[^:]*:{uid}:' /etc/passwd || echo 'node:x:{uid}:{gid}::{home}:/bin/sh' >> /etc/passwd; \
-         grep -q '^[^:]*:[^:]*:{gid}:' /etc/group || echo 'node:x:{gid}:' >> /etc/group",
-        uid = guest.uid,
-        gid = guest.gid,
-        home = guest.home,
-    );
-    succeed(bottle, Exec::shell(&script).by_root().in_dir("/"), STEP).await?;
-    Ok(guest.home.clone())
+    if plan.names.tools_volume.is_some() {
+        // A foreign image; ours has the user.
+        let script = format!(
+            "grep -q '^[^:]*:[^:]*:{uid}:' /etc/passwd || echo 'node:x:{uid}:{gid}::{home}:/bin/sh' >> /etc/passwd; \
+             grep -q '^[^:]*:[^:]*:{gid}:' /etc/group || echo 'node:x:{gid}:' >> /etc/group",
+            uid = guest.uid,
+            gid = guest.gid,
+            home = guest.home,
+        );
+        succeed(bottle, Exec::shell(&script).by_root().in_dir("/"), STEP).await?;
+    }
+    Ok(format!("{files} files in {} and {}", guest.home, guest.workdir))
 }

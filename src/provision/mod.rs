@@ -1,20 +1,20 @@
 //! Setting up a launched guest: home, ca, git, supervise, prompt, skills.
 //!
-//! Each is a function over the [`Bottle`] trait alone, so that every backend shares it, and a JUnit case. What comes
-//! from the host (skills, instructions, the checkout) was read beforehand, from the base branch, into [`Sources`].
+//! Each is a function over the [`Bottle`] trait alone, so that every backend shares it, and a JUnit case. All files go in
+//! first, in one copy (`home`): on Docker each copy into a container mounts its volumes a second time for a moment, which
+//! the proof of the seal must not see. What comes from the host (skills, instructions, the checkout) was read
+//! beforehand, from the base branch, into [`Sources`].
 
 mod ca;
 mod git;
 mod home;
-mod prompt;
-mod skills;
 mod supervise;
 
 use std::time::{Duration, Instant};
 
 use bottle_plan::plan::BottlePlan;
 
-use crate::backend::{Bottle, BottleError, Tree};
+use crate::backend::{Bottle, BottleError, Exec, Tree, succeed};
 use crate::exit::Failure;
 use crate::report::{Case, Events, Suite};
 
@@ -39,15 +39,14 @@ const CLONE: Duration = Duration::from_secs(1800);
 /// What a step gives: a word about what it did.
 type Step = Result<String, BottleError>;
 
-/// Runs all provisioners, side by side where they do not need each other.
+/// Runs all provisioners: the files first, then the rest side by side.
 pub(crate) async fn all(
     bottle: &dyn Bottle,
     plan: &BottlePlan,
     sources: &Sources,
     events: &Events,
 ) -> Result<GuestEnv, Failure> {
-    case(events, "provision.home", home::provision(bottle, plan)).await?;
-    let mut env = GuestEnv::default();
+    case(events, "provision.home", home::provision(bottle, plan, sources)).await?;
     let ca = async {
         let started = Instant::now();
         let result = ca::provision(bottle, plan).await;
@@ -64,18 +63,30 @@ pub(crate) async fn all(
             events.warn("the agent was not told about the supervise door; it can't ask for more in this run");
         }
     };
+    let skills: Vec<&str> = plan.skills.iter().map(|skill| skill.directory.to.as_str()).collect();
     let (ca, git, (), prompt, skills) = tokio::join!(
         ca,
-        case(events, "provision.git", git::provision(bottle, plan, sources)),
+        case(events, "provision.git", git::provision(bottle, plan)),
         supervise,
-        case(events, "provision.prompt", prompt::provision(bottle, plan)),
-        case(events, "provision.skills", skills::provision(bottle, plan, sources)),
+        case(events, "provision.prompt", readable(bottle, vec![&plan.prompt.path])),
+        case(events, "provision.skills", readable(bottle, skills)),
     );
-    env.0.extend(ca?);
     git?;
     prompt?;
     skills?;
-    Ok(env)
+    Ok(GuestEnv(ca?))
+}
+
+/// Whether the agent can read what was brought in for it.
+async fn readable(bottle: &dyn Bottle, paths: Vec<&str>) -> Step {
+    if paths.is_empty() {
+        return Ok("none".to_owned());
+    }
+    let script = "for path; do test -r \"$path\" || { echo \"$path can't be read\"; exit 1; }; done";
+    let mut argv = vec!["sh", "-c", script, "sh"];
+    argv.extend(&paths);
+    succeed(bottle, Exec::guest(argv).in_dir("/"), STEP).await?;
+    Ok(paths.join(", "))
 }
 
 async fn case(events: &Events, name: &str, step: impl Future<Output = Step>) -> Result<(), Failure> {
@@ -96,7 +107,9 @@ fn report(events: &Events, name: &str, started: Instant, result: &Step) {
 fn fatal(name: &str, error: &BottleError) -> Failure {
     let failure = Failure::machine(format_args!("{name} failed: {error}"));
     if name == "provision.git" {
-        return failure.hint("check the upstream's address, key and reachability in claude-bottle.yml; compose.log and gate.jsonl in the run record say more");
+        return failure.hint(
+            "check the upstream's address, key and reachability in claude-bottle.yml; compose.log in the run record says more",
+        );
     }
     failure.hint("compose.log in the run record says more")
 }

@@ -24,6 +24,7 @@ use crate::state::Outcome;
 pub(crate) enum Phase {
     Prepare,
     Launch,
+    Provision,
     Seal,
     Agent,
     Verify,

@@ -160,14 +160,11 @@ async fn body(
         bring_in(start, bottle).await
     })
     .await?;
+    events.phase(Phase::Provision);
+    let env = provision::all(bottle, plan, &start.sources, events).await?;
     events.phase(Phase::Seal);
-    // What is set up meanwhile is ours alone; the agent starts only behind a seal that held.
-    let (sealed, provisioned) = tokio::join!(
-        case(events, "seal", seal::prove(bottle, plan, events)),
-        provision::all(bottle, plan, &start.sources, events),
-    );
-    sealed?;
-    let env = provisioned?;
+    // Last, so that what it proves is what the agent finds.
+    case(events, "seal", seal::prove(bottle, plan, events)).await?;
     events.phase(Phase::Agent);
     let agent = agent::run(bottle, plan, &env, record, events).await?;
     if let Some((code, why)) = agent.failure.clone() {

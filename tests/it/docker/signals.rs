@@ -5,7 +5,7 @@ use std::io::{BufRead as _, BufReader};
 use super::{Job, commands};
 use crate::world::said;
 
-const PHASES: [&str; 6] = ["prepare", "launch", "seal", "agent", "verify", "push"];
+const PHASES: [&str; 7] = ["prepare", "launch", "provision", "seal", "agent", "verify", "push"];
 
 fn stopped_in(phase: &str, signal: &str, code: i32) {
     let job = Job::with_manifest(&commands(&["echo x > new.txt; git add -A; git commit -qm new"]), |upstream| {
