@@ -134,7 +134,9 @@ impl Upstream {
         let identity = world.path("id");
         sh(&["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "test", "-f", &identity.display().to_string()]);
         let public = fs::read_to_string(identity.with_extension("pub")).expect("a public key");
-        let address = sh(&["docker", "network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Gateway}}"]);
+        // The engine's own address on its bridge; older engines say only the subnet, whose first address it is.
+        let subnet = sh(&["docker", "network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Subnet}}"]);
+        let address = subnet.rsplit_once('.').map(|(front, _)| format!("{front}.1")).expect("a subnet");
         let container = sh(&[
             "docker",
             "run",

@@ -52,7 +52,7 @@ pub(crate) fn status(error: &Error) -> Option<u16> {
 }
 
 /// The host's addresses on the engine's networks: every bridge's gateway is the host itself.
-pub(crate) async fn gateways(docker: &Docker, _project: &str) -> Vec<IpAddr> {
+pub(crate) async fn gateways(docker: &Docker) -> Vec<IpAddr> {
     let options = ListNetworksOptionsBuilder::default().build();
     let networks = docker.list_networks(Some(options)).await.unwrap_or_default();
     let mut addresses: Vec<IpAddr> = networks
@@ -60,8 +60,15 @@ pub(crate) async fn gateways(docker: &Docker, _project: &str) -> Vec<IpAddr> {
         .filter_map(|network| network.ipam)
         .filter_map(|ipam| ipam.config)
         .flatten()
-        .filter_map(|config| config.gateway)
-        .filter_map(|gateway| gateway.split('/').next().and_then(|address| address.parse().ok()))
+        .filter_map(|config| match (config.gateway, config.subnet) {
+            (Some(gateway), _) if !gateway.is_empty() => gateway.split('/').next()?.parse().ok(),
+            // Older engines leave out the default bridge's: it has the subnet's first address.
+            (_, Some(subnet)) => match subnet.split('/').next()?.parse().ok()? {
+                IpAddr::V4(first) => Some(IpAddr::V4((u32::from(first) + 1).into())),
+                IpAddr::V6(first) => Some(IpAddr::V6((u128::from(first) + 1).into())),
+            },
+            _ => None,
+        })
         .collect();
     addresses.sort();
     addresses.dedup();

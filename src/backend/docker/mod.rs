@@ -123,7 +123,7 @@ impl Bottle for DockerBottle {
     }
 
     fn host_addresses(&self) -> BoxFuture<'_, Vec<IpAddr>> {
-        engine::gateways(&self.docker, &self.project.name).boxed()
+        engine::gateways(&self.docker).boxed()
     }
 
     fn logs(&self) -> BoxFuture<'_, Result<Vec<u8>, BottleError>> {
