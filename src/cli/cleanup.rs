@@ -1,6 +1,6 @@
 //! `bottle-runner cleanup`: what dead runs have left, collected and removed; also at the start of every run.
 
-use std::path::Path;
+use std::time::Duration;
 
 use bollard::Docker;
 use bottle_policy::known::KnownSecrets;
@@ -20,20 +20,16 @@ pub(crate) struct CleanupArgs {
 }
 
 pub(super) async fn main(args: &CleanupArgs, context: &Context) -> Result<Code, Failure> {
-    let root = context
-        .environment
-        .state_root()
-        .ok_or_else(|| Failure::machine("HOME is not set").hint("set BOTTLE_STATE_DIR"))?;
     let docker = docker::connect().await?;
     let mask = KnownSecrets::new(&context.environment.credentials()).map_err(Failure::input)?;
     let mut text = String::new();
     for leftover in docker::find_leftovers(&docker).await? {
-        if !is_dead(&leftover, &root) {
+        if !is_dead(&leftover) {
             text.push_str(&format!("{}: alive, left alone\n", leftover.slug));
             continue;
         }
         if !args.dry_run {
-            docker::remove_leftover(&docker, &leftover, &root.join(&leftover.slug), &mask).await?;
+            docker::remove_leftover(&docker, &leftover, &mask).await?;
         }
         let verb = if args.dry_run { "would remove" } else { "removed" };
         text.push_str(&format!("{}: {verb} {}\n", leftover.slug, leftover.describe()));
@@ -44,14 +40,18 @@ pub(super) async fn main(args: &CleanupArgs, context: &Context) -> Result<Code, 
     print(&text)
 }
 
+/// Pulling and creating may take this long.
+const LONGEST_START: Duration = Duration::from_secs(15 * 60);
+const LONGEST_RUN: Duration = Duration::from_secs(24 * 3600);
+
 /// At the start of a run: what dead runs have left goes; a problem with it does not stop the new one.
-pub(crate) async fn dead_runs(docker: &Docker, root: &Path, mask: &KnownSecrets, events: &Events) {
+pub(crate) async fn dead_runs(docker: &Docker, mask: &KnownSecrets, events: &Events) {
     let leftovers = match docker::find_leftovers(docker).await {
         Ok(leftovers) => leftovers,
         Err(failure) => return events.warn(format!("failed to look for what dead runs have left: {failure}")),
     };
-    for leftover in leftovers.iter().filter(|leftover| is_dead(leftover, root)) {
-        match docker::remove_leftover(docker, leftover, &root.join(&leftover.slug), mask).await {
+    for leftover in leftovers.iter().filter(|leftover| is_dead(leftover)) {
+        match docker::remove_leftover(docker, leftover, mask).await {
             Ok(()) => {
                 events.note(format!("removed what the dead run {} had left: {}", leftover.slug, leftover.describe()))
             }
@@ -62,9 +62,13 @@ pub(crate) async fn dead_runs(docker: &Docker, root: &Path, mask: &KnownSecrets,
     }
 }
 
-/// A run with a record here is dead when nobody holds its lock; one of another machine or container is dead when
-/// nothing of it runs, or when it is older than any run may become.
-fn is_dead(leftover: &docker::Leftover, root: &Path) -> bool {
-    let dir = root.join(&leftover.slug);
-    if dir.is_dir() { !state::is_live(&dir) } else { !leftover.running || leftover.age_hours >= 24 }
+/// A run whose record is here is dead when nobody holds its lock. One of another machine or container is dead when
+/// nothing of it has run for as long as a start may take, or when it is older than any run may become.
+fn is_dead(leftover: &docker::Leftover) -> bool {
+    if let Some(record) = leftover.record.as_deref().filter(|record| record.is_dir()) {
+        return !state::is_live(record);
+    }
+    // No container at all: one may be about to be made, and an empty network or volume does no harm meanwhile.
+    let Some(age) = leftover.age else { return false };
+    age >= LONGEST_RUN || (!leftover.running && age >= LONGEST_START)
 }

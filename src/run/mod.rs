@@ -108,13 +108,7 @@ async fn inside(
     events.phase(Phase::Prepare);
     let prepared = async {
         let docker = case(events, "image", docker::prepare(plan, events)).await?;
-        crate::cli::cleanup::dead_runs(
-            &docker,
-            record.dir().parent().unwrap_or(record.dir()),
-            start.secrets.known(),
-            events,
-        )
-        .await;
+        crate::cli::cleanup::dead_runs(&docker, start.secrets.known(), events).await;
         Ok(docker)
     };
     let docker = tokio::select! {

@@ -21,7 +21,7 @@ impl World {
         let dir = TempDir::with_prefix("bottle-it-").expect("a temporary directory");
         fs::create_dir_all(dir.path().join("home")).expect("a home");
         // Made at run time: no key may stand in this repository, and only the bottle's owner knows this one.
-        let secret = format!("sk-ant-api03-{}/{}+x", random(40), random(12));
+        let secret = format!("{}/{}+x", random(30), random(12));
         Self { dir, secret }
     }
 
@@ -29,7 +29,7 @@ impl World {
         self.dir.path().join(name)
     }
 
-    /// The value of ANTHROPIC_API_KEY in this world.
+    /// The value of BOTTLE_TEST_TOKEN in this world.
     pub(crate) fn secret(&self) -> &str {
         &self.secret
     }
@@ -63,7 +63,8 @@ impl World {
         command
             .env("HOME", self.path("home"))
             .env("BOTTLE_STATE_DIR", self.path("state"))
-            .env("ANTHROPIC_API_KEY", &self.secret)
+            .env("ANTHROPIC_API_KEY", "sk-ant-not-needed-in-a-replay")
+            .env("BOTTLE_TEST_TOKEN", &self.secret)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -1,21 +1,20 @@
 //! What runs have left on the engine, found by label.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
+use std::path::PathBuf;
+use std::time::Duration;
 
 use bollard::Docker;
 use bollard::query_parameters::{
     ListContainersOptionsBuilder, ListNetworksOptionsBuilder, ListVolumesOptionsBuilder, LogsOptionsBuilder,
     RemoveContainerOptionsBuilder, RemoveVolumeOptions,
 };
+use bottle_plan::plan::{LABEL_SLUG, LABEL_STATE};
+use bottle_policy::known::KnownSecrets;
 use futures_util::StreamExt as _;
 
 use super::engine::{explain, status};
 use crate::exit::Failure;
-use bottle_policy::known::KnownSecrets;
-
-/// The label on everything of a run; its value is the slug.
-const SLUG_LABEL: &str = "io.claude-bottle.slug";
 
 /// Everything of one run that is on the engine.
 #[derive(Debug, Clone, Default)]
@@ -26,8 +25,10 @@ pub(crate) struct Leftover {
     pub(crate) volumes: Vec<String>,
     /// Whether any container runs.
     pub(crate) running: bool,
-    /// Since the oldest container was made.
-    pub(crate) age_hours: i64,
+    /// Since the newest container was made; none where there is no container.
+    pub(crate) age: Option<Duration>,
+    /// The run record's directory, where the runner is.
+    pub(crate) record: Option<PathBuf>,
 }
 
 impl Leftover {
@@ -47,7 +48,7 @@ pub(crate) async fn find(docker: &Docker) -> Result<Vec<Leftover>, Failure> {
     let failed = |error: bollard::errors::Error| {
         Failure::machine(format_args!("failed to list what runs have left: {}", explain(&error)))
     };
-    let filters = HashMap::from([("label", vec![SLUG_LABEL])]);
+    let filters = HashMap::from([("label", vec![LABEL_SLUG])]);
     let containers = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
     let networks = ListNetworksOptionsBuilder::default().filters(&filters).build();
     let volumes = ListVolumesOptionsBuilder::default().filters(&filters).build();
@@ -58,37 +59,39 @@ pub(crate) async fn find(docker: &Docker) -> Result<Vec<Leftover>, Failure> {
     );
     let now = time::OffsetDateTime::now_utc().unix_timestamp();
     let mut found: BTreeMap<String, Leftover> = BTreeMap::new();
-    let of = |labels: Option<HashMap<String, String>>| {
-        let slug = labels?.get(SLUG_LABEL)?.clone();
-        Some(slug)
-    };
     for container in containers.map_err(failed)? {
-        let Some(slug) = of(container.labels) else { continue };
-        let entry = found.entry(slug).or_default();
-        entry.running |= container.state.is_some_and(|state| state.to_string() == "running");
-        entry.age_hours = entry.age_hours.max((now - container.created.unwrap_or(now)) / 3600);
-        entry
-            .containers
-            .extend(container.names.unwrap_or_default().first().map(|name| name.trim_start_matches('/').to_owned()));
+        let Some(leftover) = entry(&mut found, container.labels) else { continue };
+        leftover.running |= container.state.is_some_and(|state| state.to_string() == "running");
+        let age = Duration::from_secs(u64::try_from(now - container.created.unwrap_or(now)).unwrap_or(0));
+        leftover.age = Some(leftover.age.map_or(age, |other| other.min(age)));
+        let name = container.names.unwrap_or_default().first().map(|name| name.trim_start_matches('/').to_owned());
+        leftover.containers.extend(name);
     }
     for network in networks.map_err(failed)? {
-        let Some(slug) = of(network.labels) else { continue };
-        found.entry(slug).or_default().networks.extend(network.id);
+        if let Some(leftover) = entry(&mut found, network.labels) {
+            leftover.networks.extend(network.id);
+        }
     }
     for volume in volumes.map_err(failed)?.volumes.unwrap_or_default() {
-        let Some(slug) = of(Some(volume.labels)) else { continue };
-        found.entry(slug).or_default().volumes.push(volume.name);
+        if let Some(leftover) = entry(&mut found, Some(volume.labels)) {
+            leftover.volumes.push(volume.name);
+        }
     }
-    Ok(found.into_iter().map(|(slug, leftover)| Leftover { slug, ..leftover }).collect())
+    Ok(found.into_values().collect())
 }
 
-/// Saves the containers' logs to the run record, if that is still there without them, and removes everything.
-pub(crate) async fn remove(
-    docker: &Docker,
-    leftover: &Leftover,
-    record: &Path,
-    mask: &KnownSecrets,
-) -> Result<(), Failure> {
+/// The leftover of the run that these labels name.
+fn entry(found: &mut BTreeMap<String, Leftover>, labels: Option<HashMap<String, String>>) -> Option<&mut Leftover> {
+    let labels = labels?;
+    let slug = labels.get(LABEL_SLUG)?;
+    let leftover = found.entry(slug.clone()).or_default();
+    leftover.slug.clone_from(slug);
+    leftover.record = labels.get(LABEL_STATE).map(PathBuf::from);
+    Some(leftover)
+}
+
+/// Saves the containers' logs to the run record, if that is here without them, and removes everything.
+pub(crate) async fn remove(docker: &Docker, leftover: &Leftover, mask: &KnownSecrets) -> Result<(), Failure> {
     let failed = |error: bollard::errors::Error| {
         Failure::machine(format_args!("failed to remove what {} has left: {}", leftover.slug, explain(&error)))
     };
@@ -97,7 +100,8 @@ pub(crate) async fn remove(
         Err(error) if status(&error) == Some(404) => Ok(()),
         other => other.map_err(failed),
     };
-    if record.is_dir() && !record.join("compose.log").exists() {
+    let lost = leftover.record.as_deref().filter(|record| record.is_dir() && !record.join("compose.log").exists());
+    if let Some(record) = lost {
         let mut log = vec![];
         for container in &leftover.containers {
             let options = LogsOptionsBuilder::default().stdout(true).stderr(true).timestamps(true).build();

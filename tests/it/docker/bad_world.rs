@@ -43,7 +43,7 @@ fn the_upstream_is_out_of_reach() {
 fn the_host_key_is_another() {
     let other = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl";
     let job = Job::with_manifest(&commands(&[]), |upstream| manifest(upstream).replace(&upstream.host_key, other));
-    fails(&job, &[], &[], 4, &["provision.git failed", "host key"]);
+    fails(&job, &[], &[], 4, &["provision.git failed", "Host key verification failed"]);
 }
 
 #[test]

@@ -27,6 +27,8 @@ fn the_main_job_runs_where_no_path_is_shared_with_the_engine() {
         "--env",
         "BOTTLE_STATE_DIR=/state",
         "--env",
+        &format!("BOTTLE_TEST_TOKEN={}", job.world.secret()),
+        "--env",
         "HOME=/root",
         "--workdir",
         "/job/app",
@@ -49,7 +51,6 @@ fn the_main_job_runs_where_no_path_is_shared_with_the_engine() {
     sh(&["cp", &format!("{}/cassette.yml", dir.display()), &format!("{}/job/cassette.yml", dir.display())]);
     for (from, to) in [
         (docker.as_str(), "/usr/local/bin/docker"),
-        (compose.as_str(), "/usr/local/lib/docker/cli-plugins/docker-compose"),
         (env!("CARGO_BIN_EXE_bottle-runner"), "/usr/local/bin/bottle-runner"),
         (&format!("{}/job", dir.display()), "/job"),
     ] {
@@ -61,6 +62,8 @@ fn the_main_job_runs_where_no_path_is_shared_with_the_engine() {
     let inside = format!("{}{}", parents.parent().expect("a parent").display(), identity);
     std::fs::create_dir_all(std::path::Path::new(&inside).parent().expect("a parent")).expect("directories");
     std::fs::copy(&identity, &inside).expect("the key");
+    let plugins = job.world.write("tree/usr/local/lib/docker/cli-plugins/x", "");
+    std::fs::copy(&compose, plugins.with_file_name("docker-compose")).expect("the Compose plugin");
     sh(&["docker", "cp", &format!("{}/.", parents.parent().expect("a parent").display()), &format!("{container}:/")]);
 
     let output = Command::new("docker").args(["start", "--attach", &container]).output().expect("docker");

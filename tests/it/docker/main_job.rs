@@ -164,13 +164,17 @@ fn any_glibc_image_with_git_and_sh_will_do() {
 
 #[test]
 fn a_bottle_without_routes_talks_to_pipelock() {
-    let job = Job::with_manifest(&commands(&["env | grep -i _proxy; curl -sS https://example.com/"]), |upstream| {
-        manifest(upstream).replace(&format!("    egress:\n{MODEL_ROUTE}"), "")
+    // Without routes there is no way to a model, so Claude ends at once; what follows still runs in the bottle.
+    let mut job = Job::with_manifest(&commands(&[]), |upstream| {
+        manifest(upstream)
+            .replace(&format!("    egress:\n{MODEL_ROUTE}"), "")
+            .replace("python3 -m unittest", "env | grep -i _proxy; curl -sS https://example.com/ | grep no_route")
     });
+    job.args.retain(|arg| !arg.starts_with("--replay") && !arg.ends_with("cassette.yml"));
     let output = job.run();
     ended_with(&output, 1);
-    let transcript = job.world.record_file("transcript.jsonl");
-    assert!(transcript.contains("http://pipelock:8888"), "{transcript}");
-    assert!(transcript.contains("example.com") && transcript.contains("no_route"), "{transcript}");
-    assert!(job.world.record_file("junit.xml").contains("pipelock CA"));
+    let junit = job.world.record_file("junit.xml");
+    assert!(junit.contains("http://pipelock:8888") && junit.contains("no_route"), "{junit}");
+    assert!(junit.contains("pipelock CA"), "{junit}");
+    assert!(!said(&output).contains("verify failed"), "{}", said(&output));
 }

@@ -12,12 +12,13 @@ use std::process::{Command, Output};
 
 use crate::world::{Running, Upstream, World, left_behind, said};
 
-/// The start of every test's manifest: the model's route and no others.
+/// Every test's routes: the model's, and one with a credential that the doors know in a replay too.
 const MODEL_ROUTE: &str = "      routes:
         - host: api.anthropic.com
           methods: [POST]
           paths: [/v1/messages, /v1/messages/count_tokens]
           auth: { header: x-api-key, from: ANTHROPIC_API_KEY }
+        - { host: api.example.org, auth: { bearer: BOTTLE_TEST_TOKEN } }
 ";
 
 /// A job that is ready to run: world, upstream, checkout, event, cassette.

@@ -45,7 +45,6 @@ fn forms(secret: &str) -> Vec<String> {
 #[test]
 fn no_credential_is_in_the_bottle() {
     let job = Job::new(&commands(&["touch /tmp/started; while [ ! -e /tmp/go ]; do sleep 0.1; done"]));
-    // Without a replay the key would go to the bundle; here it must not even go there, and the identity must.
     let running = job.start();
     let container = wait_for_agent(&job);
     let identity = std::fs::read_to_string(&job.upstream.identity).expect("the key");
