@@ -41,13 +41,13 @@ pub(crate) struct Start {
 struct Progressed {
     agent: Option<AgentOutcome>,
     pushed: Option<push::Pushed>,
-    /// The first failure that does not end the run at once.
-    failure: Option<(Code, String)>,
+    /// The failures that do not end the run at once.
+    failures: Vec<(Code, String)>,
 }
 
 impl Progressed {
     fn fail(&mut self, code: Code, why: String) {
-        self.failure.get_or_insert((code, why));
+        self.failures.push((code, why));
     }
 }
 
@@ -259,13 +259,21 @@ fn outcome(ended: Result<(), Failure>, progressed: Progressed) -> Outcome {
         Some(push::Pushed::Nothing) => (None, None, "nothing to push".to_owned()),
         Some(push::Pushed::Refused { .. }) | None => (None, None, String::new()),
     };
-    let (code, summary) = match (ended, progressed.failure) {
-        (Err(failure), _) => {
-            (failure.code, failure.hint.map_or(failure.what.clone(), |hint| format!("{}; {hint}", failure.what)))
+    let (code, summary) = match ended {
+        Err(failure) => {
+            let hint = failure.hint.map(|hint| format!("; {hint}")).unwrap_or_default();
+            (failure.code, format!("{}{hint}", failure.what))
         }
-        (Ok(()), Some((code, why))) if pushed.is_empty() => (code, why),
-        (Ok(()), Some((code, why))) => (code, format!("{why}; {pushed}")),
-        (Ok(()), None) => (Code::Done, pushed),
+        Ok(()) => {
+            // A refused push outranks what failed before it: the work is not on the upstream.
+            let codes = || progressed.failures.iter().map(|(code, _)| *code);
+            let code = codes().find(|code| *code == Code::Gate).or_else(|| codes().next()).unwrap_or(Code::Done);
+            let mut said: Vec<String> = progressed.failures.iter().map(|(_, why)| why.clone()).collect();
+            if !pushed.is_empty() {
+                said.push(pushed);
+            }
+            (code, said.join("; "))
+        }
     };
     Outcome {
         code: code as u8,

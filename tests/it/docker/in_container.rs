@@ -45,14 +45,13 @@ fn the_main_job_runs_where_no_path_is_shared_with_the_engine() {
     ]);
     let dir = job.world.path(".");
     let event = format!("{}/examples/issue-labeled.json", env!("CARGO_MANIFEST_DIR"));
-    std::fs::create_dir_all(job.world.path("job")).expect("a directory");
-    sh(&["cp", "-R", &job.checkout.display().to_string(), &format!("{}/job/app", dir.display())]);
-    sh(&["cp", &event, &format!("{}/job/issue.json", dir.display())]);
-    sh(&["cp", &format!("{}/cassette.yml", dir.display()), &format!("{}/job/cassette.yml", dir.display())]);
+    std::fs::create_dir_all(job.world.path("tree/job")).expect("a directory");
+    sh(&["cp", "-R", &job.checkout.display().to_string(), &format!("{}/tree/job/app", dir.display())]);
+    sh(&["cp", &event, &format!("{}/tree/job/issue.json", dir.display())]);
+    sh(&["cp", &format!("{}/cassette.yml", dir.display()), &format!("{}/tree/job/cassette.yml", dir.display())]);
     for (from, to) in [
         (docker.as_str(), "/usr/local/bin/docker"),
         (env!("CARGO_BIN_EXE_bottle-runner"), "/usr/local/bin/bottle-runner"),
-        (&format!("{}/job", dir.display()), "/job"),
     ] {
         sh(&["docker", "cp", "--follow-link", from, &format!("{container}:{to}")]);
     }
