@@ -396,10 +396,12 @@ mod tests {
         let parse = |text: &str| UpstreamUrl::parse(text).expect("a URL");
         let lib = parse("ssh://git@git.example.org:2222/team/lib.git");
         let app = parse("https://git.example.org/team/app.git");
-        for written in ["../lib.git", "../lib", "git@git.example.org:team/lib.git", "https://git.example.org/team/lib/"] {
+        for written in ["../lib.git", "../lib", "git@git.example.org:team/lib.git", "https://git.example.org/team/lib/"]
+        {
             assert!(lib.is_reached_by(written, &app), "{written}");
         }
-        for written in ["../../lib", "../../../team/lib", "lib", "https://evil.example/team/lib", "ext::sh", "", "-u../lib"]
+        for written in
+            ["../../lib", "../../../team/lib", "lib", "https://evil.example/team/lib", "ext::sh", "", "-u../lib"]
         {
             assert!(!lib.is_reached_by(written, &app), "{written}");
         }

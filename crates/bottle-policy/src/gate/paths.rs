@@ -54,7 +54,9 @@ mod tests {
         ] {
             assert!(paths.protects(path).is_some(), "{path}");
         }
-        for path in [".github/dependabot.yml", "github/workflows/ci.yml", "src/claude-bottle.yml", ".githu", "CODEOWNERS.md"] {
+        for path in
+            [".github/dependabot.yml", "github/workflows/ci.yml", "src/claude-bottle.yml", ".githu", "CODEOWNERS.md"]
+        {
             assert_eq!(paths.protects(path), None, "{path}");
         }
     }

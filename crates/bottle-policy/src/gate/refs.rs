@@ -82,10 +82,12 @@ fn well_formed(short: &str) -> bool {
         && short != "HEAD"
         && !short.contains("..")
         && !short.contains("@{")
-        && short.chars().all(|c| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | '/' | '+' | '@' | '#' | '=' | ','))
         && short
-            .split('/')
-            .all(|part| !part.is_empty() && !part.starts_with(['.', '-']) && !part.ends_with('.') && !part.ends_with(".lock"))
+            .chars()
+            .all(|c| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | '/' | '+' | '@' | '#' | '=' | ','))
+        && short.split('/').all(|part| {
+            !part.is_empty() && !part.starts_with(['.', '-']) && !part.ends_with('.') && !part.ends_with(".lock")
+        })
 }
 
 fn like_an_object(text: &str) -> bool {
@@ -103,7 +105,9 @@ mod tests {
 
     #[test]
     fn allowed_branches_pass() {
-        for name in ["refs/heads/bottle/x", "refs/heads/bottle/a/b-c_d.e", "refs/heads/one-two", "refs/heads/bottle/größe"] {
+        for name in
+            ["refs/heads/bottle/x", "refs/heads/bottle/a/b-c_d.e", "refs/heads/one-two", "refs/heads/bottle/größe"]
+        {
             assert_eq!(rules(false).judge(name), Ok(()), "{name}");
         }
         assert_eq!(rules(true).judge("refs/tags/v1.0"), Ok(()));

@@ -1,5 +1,5 @@
 //! What else some bytes say: what is packed inside them (gzip, zlib, zip, at any offset, nested), what remains without
-//! NUL bytes (UTF-16 and UTF-32 of plain text), and base64 that is broken into lines or hides something packed.
+//! NUL bytes (UTF-16 and UTF-32 of plain text), and what base64, hex and percent codes stand for, over line breaks too.
 //!
 //! A scanner that looks only at the bytes themselves, or trusts a name or the first bytes to say what a file is, misses
 //! all of these. Formats that this module does not unpack are named by [`archive_names`], for the scanner's own unpackers.
@@ -13,6 +13,8 @@ const DEEPEST: usize = 8;
 const SHORTEST: usize = 12;
 /// A line of base64 or hex that may go on in the next one.
 const SHORTEST_LINE: usize = 32;
+/// Fewer percent codes than this hide nothing.
+const MANY_PERCENTS: usize = 6;
 
 /// Bytes that other bytes contain in another form.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,16 +67,10 @@ impl Unpacker {
             }
         }
         self.streams(bytes, before, depth, found)?;
-        self.base64(bytes, before, depth, found)
+        self.encoded(bytes, before, depth, found)
     }
 
-    fn inner(
-        &mut self,
-        bytes: Vec<u8>,
-        how: String,
-        depth: usize,
-        found: &mut Vec<Derived>,
-    ) -> Result<(), TextsError> {
+    fn inner(&mut self, bytes: Vec<u8>, how: String, depth: usize, found: &mut Vec<Derived>) -> Result<(), TextsError> {
         if depth >= DEEPEST {
             return Err(TextsError::TooDeep);
         }
@@ -135,17 +131,17 @@ impl Unpacker {
         }
     }
 
-    /// Base64 or hex that is broken into lines is joined; base64 of something binary is decoded.
-    fn base64(
+    /// Base64 and hex are decoded, also where they are broken into lines, and so are percent signs. gitleaks does some of it,
+    /// but no lines, nothing binary, and now and then it misses a plain one.
+    fn encoded(
         &mut self,
         bytes: &[u8],
         before: &str,
         depth: usize,
         found: &mut Vec<Derived>,
     ) -> Result<(), TextsError> {
-        let mut joined = vec![];
-        let mut run: Vec<u8> = vec![];
-        let mut lines = 0;
+        let (mut joined, mut decoded) = (vec![], vec![]);
+        let (mut run, mut lines) = (vec![], 0);
         for line in bytes.split(|byte| *byte == b'\n').map(Some).chain([None]) {
             if let Some(line) = line.map(<[u8]>::trim_ascii)
                 && let text = longest_run(line)
@@ -154,26 +150,29 @@ impl Unpacker {
             {
                 run.extend_from_slice(text);
                 lines += 1;
-                continue;
-            }
-            if lines > 0 {
+            } else if lines > 0 {
+                decode_into(&run, &mut decoded);
                 if lines > 1 {
-                    joined.extend_from_slice(&run);
+                    joined.append(&mut run);
                     joined.push(b'\n');
-                }
-                if let Some(decoded) = decoded(&run)
-                    && !is_plain(&decoded)
-                {
-                    self.spend(decoded.len())?;
-                    self.inner(decoded, format!("{before}base64"), depth, found)?;
                 }
                 run.clear();
                 lines = 0;
             }
         }
+        self.spend(joined.len())?;
         if !joined.is_empty() {
-            self.spend(joined.len())?;
             found.push(Derived { how: format!("{before}base64 lines joined"), bytes: joined });
+        }
+        self.spend(decoded.len())?;
+        if !decoded.is_empty() {
+            self.inner(decoded, format!("{before}base64 or hex"), depth, found)?;
+        }
+        let percents = bytes.windows(3).filter(|part| part[0] == b'%' && part[1..].iter().all(u8::is_ascii_hexdigit));
+        if percents.take(MANY_PERCENTS).count() == MANY_PERCENTS {
+            let decoded = percent_encoding::percent_decode(bytes).collect::<Vec<u8>>();
+            self.spend(decoded.len())?;
+            self.inner(decoded, format!("{before}percent signs"), depth, found)?;
         }
         Ok(())
     }
@@ -199,7 +198,9 @@ fn header(bytes: &[u8]) -> Option<(&'static str, usize)> {
         // PKWARE's APPNOTE, 4.3.7. Method 0 is stored plain, and read with the bytes around it.
         [b'P', b'K', 3, 4, ..] if number(8)? == 8 => Some(("zip", 30 + number(26)? + number(28)?)),
         // RFC 1950, with a window of 32 KiB.
-        [0x78, flags, ..] if flags & 0x20 == 0 && u16::from_be_bytes([0x78, *flags]) % 31 == 0 => Some(("zlib", 2)),
+        [0x78, flags, ..] if flags & 0x20 == 0 && u16::from_be_bytes([0x78, *flags]).is_multiple_of(31) => {
+            Some(("zlib", 2))
+        }
         _ => None,
     }
 }
@@ -211,7 +212,12 @@ fn longest_run(line: &[u8]) -> &[u8] {
         .unwrap_or_default()
 }
 
-fn decoded(run: &[u8]) -> Option<Vec<u8>> {
+/// Decodes one run, as hex if it can be that; each decoded run is a line.
+fn decode_into(run: &[u8], out: &mut Vec<u8>) {
+    if let Ok(bytes) = hex::decode(run) {
+        out.extend_from_slice(&bytes);
+        return out.push(b'\n');
+    }
     let standard: Vec<u8> = run
         .iter()
         .filter(|byte| **byte != b'=')
@@ -222,14 +228,14 @@ fn decoded(run: &[u8]) -> Option<Vec<u8>> {
         })
         .collect();
     let whole = standard.len() - usize::from(standard.len() % 4 == 1);
-    let config = base64::engine::GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true);
-    let config = config.with_decode_padding_mode(base64::engine::DecodePaddingMode::RequireNone);
-    base64::engine::GeneralPurpose::new(&base64::alphabet::STANDARD, config).decode(&standard[..whole]).ok()
-}
-
-/// Text, which the scanner decodes by itself.
-fn is_plain(bytes: &[u8]) -> bool {
-    !bytes.contains(&0) && std::str::from_utf8(bytes).is_ok()
+    let config = base64::engine::GeneralPurposeConfig::new()
+        .with_decode_allow_trailing_bits(true)
+        .with_decode_padding_mode(base64::engine::DecodePaddingMode::RequireNone);
+    let engine = base64::engine::GeneralPurpose::new(&base64::alphabet::STANDARD, config);
+    if let Ok(bytes) = engine.decode(&standard[..whole]) {
+        out.extend_from_slice(&bytes);
+        out.push(b'\n');
+    }
 }
 
 /// The file name endings by which gitleaks unpacks these bytes, if they are in one of the formats that it alone unpacks.
@@ -265,7 +271,11 @@ mod tests {
 
     fn says(bytes: &[u8]) -> Vec<String> {
         let found = Unpacker::new(1 << 20).unpack(bytes).expect("small");
-        found.iter().filter(|one| one.bytes.windows(6).any(|part| part == b"needle")).map(|one| one.how.clone()).collect()
+        found
+            .iter()
+            .filter(|one| one.bytes.windows(6).any(|part| part == b"needle"))
+            .map(|one| one.how.clone())
+            .collect()
     }
 
     #[test]
@@ -279,7 +289,7 @@ mod tests {
         let packed = gzip(&TEXT.repeat(30));
         assert_eq!(says(&packed[..packed.len() - 12]), ["gzip at byte 0"]);
         let text = base64::engine::general_purpose::STANDARD.encode(gzip(TEXT));
-        assert_eq!(says(format!("x: \"{text}\"\n").as_bytes()), ["base64, gzip at byte 0"]);
+        assert_eq!(says(format!("x: \"{text}\"\n").as_bytes()), ["base64 or hex, gzip at byte 0"]);
     }
 
     #[test]
@@ -298,6 +308,12 @@ mod tests {
         let lines = format!("{}\n{}\n{}\n", &text[..40], &text[40..80], &text[80..]);
         let found = Unpacker::new(1 << 20).unpack(lines.as_bytes()).expect("small");
         assert!(found.iter().any(|one| one.bytes.starts_with(text.as_bytes())), "{found:?}");
+        assert_eq!(says(lines.as_bytes()), ["base64 or hex"]);
+        let base64 = base64::engine::general_purpose::STANDARD.encode(TEXT);
+        assert_eq!(says(format!("a: {}\n  {}\nb: c\n", &base64[..41], &base64[41..]).as_bytes()), ["base64 or hex"]);
+        assert_eq!(says(text.as_bytes()), ["base64 or hex"]);
+        let percent: String = TEXT.iter().map(|byte| format!("%{byte:02x}")).collect();
+        assert_eq!(says(percent.as_bytes()), ["percent signs"]);
     }
 
     #[test]

@@ -217,7 +217,11 @@ fn kinds(repo: &Repo<'_>, ids: &[String]) -> Result<Vec<Object>, String> {
         };
         objects.push(Object { id: id.clone(), kind, size });
     }
-    if objects.len() == ids.len() { Ok(objects) } else { Err("git did not tell the size of every new object".to_owned()) }
+    if objects.len() == ids.len() {
+        Ok(objects)
+    } else {
+        Err("git did not tell the size of every new object".to_owned())
+    }
 }
 
 fn kind_of(word: &str) -> Result<Kind, String> {

@@ -103,7 +103,7 @@ impl Corpus {
     fn next_file(&self, ending: &str) -> io::Result<PathBuf> {
         let number = self.pieces.len();
         let dir = self.input().join((number / 1000).to_string());
-        if number % 1000 == 0 {
+        if number.is_multiple_of(1000) {
             fs::create_dir_all(&dir)?;
         }
         if ending == "nuget.config" {
@@ -144,7 +144,9 @@ pub(super) fn newlines(bytes: &[u8]) -> u64 {
 /// in that blanks don't cover them, but move them aside.
 fn blanks(bytes: &[u8]) -> usize {
     let is_iso = |count: usize| {
-        [32_769, 34_817, 36_865].iter().any(|at| bytes.get(at - count - 1..).is_some_and(|rest| rest.starts_with(b"CD001")))
+        [32_769, 34_817, 36_865]
+            .iter()
+            .any(|at| bytes.get(at - count - 1..).is_some_and(|rest| rest.starts_with(b"CD001")))
     };
     (BLANKS..BLANKS + 32).find(|count| !is_iso(*count)).unwrap_or(BLANKS)
 }

@@ -40,8 +40,7 @@ pub(super) fn prepare(place: &Place, config: &Path) -> Result<(), Error> {
     hooks(place)?;
     transport::prepare(place)?;
     for upstream in &place.policy.upstreams {
-        make(place, upstream)
-            .map_err(|reason| Error::Policy { path: place.mirror(&upstream.name), reason })?;
+        make(place, upstream).map_err(|reason| Error::Policy { path: place.mirror(&upstream.name), reason })?;
     }
     Ok(())
 }

@@ -186,7 +186,11 @@ fn end(child: &mut Child) {
 pub(super) fn git_ok(command: Command, input: Option<Vec<u8>>) -> Result<Vec<u8>, String> {
     let title = title(&command);
     let output = run(command, input, Limits::local()).map_err(|error| error.to_string())?;
-    if output.status.success() { Ok(output.stdout) } else { Err(format!("{title} failed: {}", last_words(&output.stderr))) }
+    if output.status.success() {
+        Ok(output.stdout)
+    } else {
+        Err(format!("{title} failed: {}", last_words(&output.stderr)))
+    }
 }
 
 /// What a program said last on stderr, in one line fit for a terminal.

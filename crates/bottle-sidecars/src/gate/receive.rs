@@ -23,6 +23,12 @@ const UNPACKED: u64 = 4;
 /// No more findings than this are shown; the record has them all.
 const MOST_SHOWN: usize = 20;
 
+/// Where a finding is that no file has.
+const REF_NAME: &str = "ref name";
+const FILE_NAME: &str = "file name";
+/// In place of a name that is a secret.
+const WITHHELD: &str = "(withheld: it looks like a secret)";
+
 /// Where a text that was scanned comes from.
 #[derive(Debug, Clone)]
 enum Source {
@@ -40,6 +46,8 @@ enum Source {
 struct Push<'a> {
     repo: Repo<'a>,
     updates: Vec<Update>,
+    /// The ref names as they may be shown.
+    names: Vec<String>,
     changes: Changes,
     findings: Vec<(BTreeSet<usize>, Finding)>,
     refusals: Vec<Refusal>,
@@ -62,13 +70,20 @@ pub(super) fn main(place: Place) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let mut push =
-        Push { repo, updates, changes: Changes::default(), findings: vec![], refusals: vec![], ms: Timings::default() };
+    let mut push = Push {
+        repo,
+        names: updates.iter().map(|update| known.mask_str(&update.name)).collect(),
+        updates,
+        changes: Changes::default(),
+        findings: vec![],
+        refusals: vec![],
+        ms: Timings::default(),
+    };
     let outcome = push.judge(&known, start).and_then(|()| push.forward());
     let verdict = match outcome {
         Ok(verdict) => verdict,
         Err(reason) => {
-            push.refusals.push((None, reason));
+            push.refusals.push(Refusal::all(reason));
             Verdict::Refused
         }
     };
@@ -92,11 +107,9 @@ fn tell(lines: &[String]) {
 fn opened(place: &Place) -> Result<(Repo<'_>, Vec<Update>), String> {
     let here = std::env::current_dir().map_err(|error| format!("no directory to work in: {error}"))?;
     let upstream = place.upstream_at(&here).ok_or("this is not a mirror of the gate")?;
-    let mut quarantine = vec![];
-    for name in ["GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES"] {
-        let value = std::env::var_os(name).ok_or("git gave no quarantine for the push")?;
-        quarantine.push((name, value));
-    }
+    // A push of deletions alone brings no objects, and has no quarantine.
+    let quarantine = ["GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES"];
+    let quarantine: Vec<_> = quarantine.into_iter().filter_map(|name| Some((name, std::env::var_os(name)?))).collect();
     let mut updates = vec![];
     for line in std::io::stdin().lock().split(b'\n') {
         let line = line.map_err(|error| format!("failed to read what is pushed: {error}"))?;
@@ -107,7 +120,11 @@ fn opened(place: &Place) -> Result<(Repo<'_>, Vec<Update>), String> {
         };
         updates.push(Update { old, new, name });
     }
-    if updates.is_empty() { Err("nothing is pushed".to_owned()) } else { Ok((Repo { place, upstream, quarantine }, updates)) }
+    if updates.is_empty() {
+        Err("nothing is pushed".to_owned())
+    } else {
+        Ok((Repo { place, upstream, quarantine }, updates))
+    }
 }
 
 impl Push<'_> {
@@ -124,6 +141,13 @@ impl Push<'_> {
             let scanned = self.scan(known);
             self.ms.scan = millis(start);
             self.findings = scanned.map_err(|reason| format!("could not be scanned: {reason}; nothing was pushed"))?;
+            if self.findings.iter().any(|(_, one)| matches!(one.path.as_str(), REF_NAME | FILE_NAME)) {
+                self.names.fill(WITHHELD.to_owned());
+            }
+        } else {
+            // These names and paths are shown, and were not scanned with the rest.
+            let about = self.refusals.iter_mut().filter_map(|refusal| refusal.about.as_mut());
+            withhold_secrets(self.repo.place, self.names.iter_mut().chain(about));
         }
         Ok(())
     }
@@ -169,8 +193,7 @@ impl Push<'_> {
                 endings.insert("");
             }
             add(Source::Object(index), bytes, &endings)?;
-            let shown = paths.first().map_or_else(|| id.clone(), |path| String::from_utf8_lossy(path).into_owned());
-            for derived in unpacker.unpack(bytes).map_err(|error| format!("{shown}: {error}"))? {
+            for derived in unpacker.unpack(bytes).map_err(|error| format!("blob {}: {error}", &id[..12]))? {
                 add(Source::Inside(index, derived.how), &derived.bytes, &plain)?;
             }
             Ok(())
@@ -195,7 +218,7 @@ impl Push<'_> {
             let (index, inside) = match &sources[hit.text] {
                 Source::Refs => {
                     let all = (0..self.updates.len()).collect();
-                    found.push((all, finding(hit, None, "ref name".to_owned(), false)));
+                    found.push((all, finding(hit, None, REF_NAME.to_owned(), false)));
                     continue;
                 }
                 Source::Object(index) | Source::Names(index) => (*index, None),
@@ -205,11 +228,12 @@ impl Push<'_> {
             let placed = places.get(object.id.as_str());
             let commit = placed.map(|(commit, _)| *commit).or_else(|| roots.get(&object.id).copied());
             let commit = commit.map(|commit| self.changes.commits[commit].id.clone());
-            let path = placed.and_then(|(_, paths)| paths.first()).map(|path| String::from_utf8_lossy(path).into_owned());
+            let path =
+                placed.and_then(|(_, paths)| paths.first()).map(|path| String::from_utf8_lossy(path).into_owned());
             let (commit, mut what) = match object.kind {
                 Kind::Commit => (Some(object.id.clone()), "commit message or header".to_owned()),
                 Kind::Tag => (None, "tag message or header".to_owned()),
-                Kind::Tree => (commit, "file name".to_owned()),
+                Kind::Tree => (commit, FILE_NAME.to_owned()),
                 Kind::Blob => (commit, path.unwrap_or_else(|| format!("blob {}", &object.id[..12]))),
             };
             if names_are_secret && object.kind == Kind::Blob {
@@ -218,7 +242,8 @@ impl Push<'_> {
             if let Some(how) = inside {
                 what = format!("{what} ({how})");
             }
-            let refs = (0..self.updates.len()).filter(|update| self.changes.of_update[*update].contains(&index)).collect();
+            let refs =
+                (0..self.updates.len()).filter(|update| self.changes.of_update[*update].contains(&index)).collect();
             let has_lines = inside.is_none() && matches!(object.kind, Kind::Blob);
             found.push((refs, finding(hit, commit, what, has_lines)));
         }
@@ -253,20 +278,19 @@ impl Push<'_> {
 
     /// Tells the agent, the record and the log.
     fn conclude(self, known: &KnownSecrets, verdict: Verdict) -> ExitCode {
-        let names_are_secret = self.findings.iter().any(|(_, one)| matches!(one.path.as_str(), "ref name" | "file name"));
-        let shown = |index: usize| {
-            if names_are_secret { "a ref".to_owned() } else { known.mask_str(&self.updates[index].name) }
-        };
         let mut lines = vec![];
         let mut records = vec![];
         for (index, update) in self.updates.iter().enumerate() {
             let (commits, objects, bytes) = rules::weigh(&self.changes, index);
-            let own = |of: &Option<usize>| of.is_none_or(|of| of == index);
-            let reasons: Vec<String> =
-                self.refusals.iter().filter(|(of, _)| own(of)).map(|(_, text)| known.mask_str(text)).collect();
-            let findings: Vec<Finding> =
-                self.findings.iter().filter(|(refs, _)| refs.contains(&index)).map(|(_, one)| masked(one, known)).collect();
-            let name = shown(index);
+            let own = self.refusals.iter().filter(|refusal| refusal.update.is_none_or(|of| of == index));
+            let reasons: Vec<String> = own.map(|refusal| known.mask_str(&refusal.text())).collect();
+            let findings: Vec<Finding> = self
+                .findings
+                .iter()
+                .filter(|(refs, _)| refs.contains(&index))
+                .map(|(_, one)| masked(one, known))
+                .collect();
+            let name = self.names[index].clone();
             lines.extend(reasons.iter().map(|reason| format!("refused {name}: {reason}")));
             lines.extend(findings.iter().map(|finding| format!("refused {name}: {}", advice(finding))));
             if verdict == Verdict::Refused && reasons.is_empty() && findings.is_empty() {
@@ -274,8 +298,12 @@ impl Push<'_> {
             }
             match verdict {
                 Verdict::Refused => {}
-                Verdict::Accepted => lines.push(format!("{name}: {commits} commits scanned, nothing found; upstream has it")),
-                Verdict::WouldPush => lines.push(format!("{name}: {commits} commits scanned, nothing found; dry run: kept, not pushed")),
+                Verdict::Accepted => {
+                    lines.push(format!("{name}: {commits} commits scanned, nothing found; upstream has it"))
+                }
+                Verdict::WouldPush => {
+                    lines.push(format!("{name}: {commits} commits scanned, nothing found; dry run: kept, not pushed"))
+                }
             }
             records.push(PushedRef {
                 time: record::now(),
@@ -309,6 +337,24 @@ impl Push<'_> {
     }
 }
 
+/// Replaces texts in which the scanner finds something, and all of them if it can't look.
+fn withhold_secrets<'a>(place: &Place, texts: impl Iterator<Item = &'a mut String>) {
+    let mut texts: Vec<&mut String> = texts.collect();
+    let scan = || {
+        let mut corpus = Corpus::new(&place.own("tmp")).ok()?;
+        for (index, text) in texts.iter().enumerate() {
+            corpus.add(index, text.replace(['/', ':'], " ").as_bytes(), &BTreeSet::new()).ok()?;
+        }
+        gitleaks::scan(place, &corpus).ok()
+    };
+    let found = scan().map(|hits| hits.into_iter().map(|hit| hit.text).collect::<BTreeSet<_>>());
+    for (index, text) in texts.iter_mut().enumerate() {
+        if found.as_ref().is_none_or(|found| found.contains(&index)) {
+            WITHHELD.clone_into(text);
+        }
+    }
+}
+
 fn finding(hit: &Hit, commit: Option<String>, path: String, has_lines: bool) -> Finding {
     Finding { rule: hit.rule.clone(), commit, path, line: hit.line.filter(|_| has_lines) }
 }
@@ -320,9 +366,13 @@ fn masked(finding: &Finding, known: &KnownSecrets) -> Finding {
 /// One line: which rule, where, what to do.
 fn advice(finding: &Finding) -> String {
     let line = finding.line.map(|line| format!(":{line}")).unwrap_or_default();
-    let commit = finding.commit.as_ref().map(|id| format!(" in commit {}", &id[..id.len().min(12)])).unwrap_or_default();
+    let commit =
+        finding.commit.as_ref().map(|id| format!(" in commit {}", &id[..id.len().min(12)])).unwrap_or_default();
     let rule = &finding.rule;
-    format!("{rule} at {}{line}{commit}; take it out of the commit itself (amend or rebase) and push again", finding.path)
+    format!(
+        "{rule} at {}{line}{commit}; take it out of the commit itself (amend or rebase) and push again",
+        finding.path
+    )
 }
 
 /// The names in a raw tree, a line each. The id of a submodule can be any 20 bytes, so it is looked at like a name.

@@ -9,8 +9,36 @@ use bottle_policy::units::ByteSize;
 use super::changes::{Change, Changes, Entry, Kind, Repo, Update};
 use super::mirror;
 
-/// Why one ref, or (`None`) the whole push, is refused: what, where and what to do, in a line.
-pub(super) type Refusal = (Option<usize>, String);
+/// Why a push is refused, in a line: what, where, which rule, what to do.
+#[derive(Debug, Clone)]
+pub(super) struct Refusal {
+    /// Which of the refs; none: the whole push.
+    pub(super) update: Option<usize>,
+    /// What it is about, in the agent's own words: a path, which may itself be a secret.
+    pub(super) about: Option<String>,
+    /// The rest, in ours.
+    pub(super) why: String,
+}
+
+impl Refusal {
+    /// Of the whole push.
+    pub(super) fn all(why: String) -> Self {
+        Self { update: None, about: None, why }
+    }
+
+    fn one(update: usize, why: impl Into<String>) -> Self {
+        Self { update: Some(update), about: None, why: why.into() }
+    }
+
+    fn about(about: String, why: String) -> Self {
+        Self { update: None, about: Some(about), why }
+    }
+
+    /// The line.
+    pub(super) fn text(&self) -> String {
+        self.about.as_ref().map_or_else(|| self.why.clone(), |about| format!("{about} {}", self.why))
+    }
+}
 
 /// No more refs than this in one push.
 const MOST_REFS: usize = 64;
@@ -24,15 +52,16 @@ fn short(id: &str) -> &str {
 /// What can be said by the names alone.
 pub(super) fn names(repo: &Repo<'_>, updates: &[Update]) -> Result<Vec<Refusal>, String> {
     if updates.len() > MOST_REFS {
-        return Ok(vec![(None, format!("{} refs in one push; push at most {MOST_REFS} at a time", updates.len()))]);
+        let why = format!("{} refs in one push; push at most {MOST_REFS} at a time", updates.len());
+        return Ok(vec![Refusal::all(why)]);
     }
     let rules = RefRules::new(&repo.upstream.push).map_err(|error| error.to_string())?;
     let mut refusals = vec![];
     for (index, update) in updates.iter().enumerate() {
         if let Err(refusal) = rules.judge(&update.name) {
-            refusals.push((Some(index), refusal.to_string()));
+            refusals.push(Refusal::one(index, refusal.to_string()));
         } else if update.deletes() {
-            refusals.push((Some(index), "refs can't be deleted through the gate; leave it as it is".to_owned()));
+            refusals.push(Refusal::one(index, "refs can't be deleted through the gate; leave it as it is"));
         }
     }
     Ok(refusals)
@@ -54,14 +83,17 @@ fn sizes(repo: &Repo<'_>, changes: &Changes) -> Vec<Refusal> {
     let large = changes.objects.iter().filter(|object| object.size > push.max_blob_bytes.0);
     for object in large.take(MOST_REASONS) {
         let place = places.get(object.id.as_str()).and_then(|(_, paths)| paths.first());
-        let place = place.map_or_else(|| format!("object {}", short(&object.id)), |path| String::from_utf8_lossy(path).into());
+        let place =
+            place.map_or_else(|| format!("object {}", short(&object.id)), |path| String::from_utf8_lossy(path).into());
         let (size, most) = (ByteSize(object.size), push.max_blob_bytes);
-        refusals.push((None, format!("{place} is {size} bytes large, and {most} is allowed; leave it out of the commit")));
+        let why = format!("is {size} bytes large, and {most} is allowed; leave it out of the commit");
+        refusals.push(Refusal::about(place, why));
     }
     let all: u64 = changes.objects.iter().map(|object| object.size).sum();
     if all > push.max_push_bytes.0 {
         let (all, most) = (ByteSize(all), push.max_push_bytes);
-        refusals.push((None, format!("the push is {all} bytes unpacked, and {most} is allowed; push it in parts")));
+        refusals
+            .push(Refusal::all(format!("the push is {all} bytes unpacked, and {most} is allowed; push it in parts")));
     }
     refusals
 }
@@ -73,15 +105,15 @@ fn tips(repo: &Repo<'_>, updates: &[Update]) -> Result<Vec<Refusal>, String> {
     for (index, update) in updates.iter().enumerate().filter(|(_, update)| !update.deletes()) {
         let kind = repo.ok(&["cat-file", "-t", &update.new], None)?;
         if update.name.starts_with("refs/heads/") && kind != b"commit\n" {
-            refusals.push((Some(index), "a branch has to be a commit".to_owned()));
+            refusals.push(Refusal::one(index, "a branch has to be a commit"));
         } else if update.name.starts_with("refs/tags/") && !update.creates() {
-            refusals.push((Some(index), "a tag that is there can't be moved; make a new one".to_owned()));
+            refusals.push(Refusal::one(index, "a tag that is there can't be moved; make a new one"));
         } else if !update.creates()
             && !made.contains_key(&update.name)
             && !repo.is_fast_forward(&update.old, &update.new)?
         {
             let advice = "upstream had it before this run; fetch, rebase on it and push again without force";
-            refusals.push((Some(index), format!("not a fast-forward of {}: {advice}", short(&update.old))));
+            refusals.push(Refusal::one(index, format!("not a fast-forward of {}: {advice}", short(&update.old))));
         }
     }
     Ok(refusals)
@@ -102,7 +134,7 @@ fn protected(repo: &Repo<'_>, changes: &Changes) -> Result<Vec<Refusal>, String>
         if commit.parents.len() > 1 {
             merged.entry((change.commit, &change.path)).or_default().push(change);
         } else {
-            refusals.push(protected_refusal(&commit.id, &change.path(), glob));
+            refusals.push(protected_refusal(&commit.id, change.path(), glob));
         }
     }
     for ((commit, _), versions) in merged {
@@ -110,20 +142,20 @@ fn protected(repo: &Repo<'_>, changes: &Changes) -> Result<Vec<Refusal>, String>
         if !is_clean_merge(repo, &commit.parents, &versions)? {
             let path = versions[0].path();
             let glob = rules.protects(&path).unwrap_or_default().to_owned();
-            refusals.push(protected_refusal(&commit.id, &path, &glob));
+            refusals.push(protected_refusal(&commit.id, path, &glob));
         }
     }
     let more = refusals.len().saturating_sub(MOST_REASONS);
     refusals.truncate(MOST_REASONS);
     if more > 0 {
-        refusals.push((None, format!("and {more} more changes of protected paths")));
+        refusals.push(Refusal::all(format!("and {more} more changes of protected paths")));
     }
     Ok(refusals)
 }
 
-fn protected_refusal(commit: &str, path: &str, glob: &str) -> Refusal {
+fn protected_refusal(commit: &str, path: String, glob: &str) -> Refusal {
     let advice = "leave that path as upstream has it in every commit, and push again";
-    (None, format!("{path} in commit {} is protected ({glob}): {advice}", short(commit)))
+    Refusal::about(path, format!("in commit {} is protected ({glob}): {advice}", short(commit)))
 }
 
 /// Whether a merge has at a path what git makes of it by itself: what changed on one side alone since the one common
@@ -169,7 +201,8 @@ fn entry_at(repo: &Repo<'_>, commit: &str, path: &[u8]) -> Result<Entry, String>
 fn submodules(repo: &Repo<'_>, changes: &Changes) -> Result<Vec<Refusal>, String> {
     // What a merge has as one of its parents has it was judged there, or is upstream's own.
     let mut differs: BTreeMap<(usize, &[u8]), usize> = BTreeMap::new();
-    let concerns = |change: &&Change| change.new.is_gitlink() || (change.path == b".gitmodules" && change.new.is_there());
+    let concerns =
+        |change: &&Change| change.new.is_gitlink() || (change.path == b".gitmodules" && change.new.is_there());
     for change in changes.paths.iter().filter(concerns) {
         *differs.entry((change.commit, &change.path)).or_default() += 1;
     }
@@ -182,17 +215,14 @@ fn submodules(repo: &Repo<'_>, changes: &Changes) -> Result<Vec<Refusal>, String
     let mut refusals = vec![];
     for (commit, paths) in wanted {
         let id = &changes.commits[commit].id;
-        let refuse = |what: String| (None, format!("{what} in commit {}: submodules can only be declared upstreams", short(id)));
-        let declared = match gitmodules(repo, id)? {
-            Ok(declared) => declared,
-            Err(what) => {
-                refusals.push(refuse(what));
-                continue;
-            }
+        let refuse = |what: &str| {
+            Refusal::all(format!("{what} in commit {}: submodules can only be declared upstreams", short(id)))
         };
-        for path in paths.into_iter().filter(|path| *path != b".gitmodules") {
-            if !declared.contains(path) {
-                refusals.push(refuse(format!("submodule {} without a URL in .gitmodules", String::from_utf8_lossy(path))));
+        match gitmodules(repo, id)? {
+            Err(what) => refusals.push(refuse(what)),
+            Ok(declared) => {
+                let lost = paths.iter().any(|path| *path != b".gitmodules" && !declared.contains(*path));
+                refusals.extend(lost.then(|| refuse("a submodule without a URL in .gitmodules")));
             }
         }
     }
@@ -201,16 +231,17 @@ fn submodules(repo: &Repo<'_>, changes: &Changes) -> Result<Vec<Refusal>, String
 }
 
 /// The paths that a commit's `.gitmodules` gives a URL; the inner error is what is wrong with one.
-fn gitmodules(repo: &Repo<'_>, commit: &str) -> Result<Result<BTreeSet<Vec<u8>>, String>, String> {
+fn gitmodules(repo: &Repo<'_>, commit: &str) -> Result<Result<BTreeSet<Vec<u8>>, &'static str>, String> {
     let entry = entry_at(repo, commit, b".gitmodules")?;
     if !entry.is_there() {
         return Ok(Ok(BTreeSet::new()));
     }
     let mut command = repo.git();
     command.args(["config", "--no-includes", "--null", "--list", "--blob", &entry.id]);
-    let output = super::process::run(command, None, super::process::Limits::local()).map_err(|error| error.to_string())?;
+    let output =
+        super::process::run(command, None, super::process::Limits::local()).map_err(|error| error.to_string())?;
     if !output.status.success() {
-        return Ok(Err(".gitmodules that git can't read".to_owned()));
+        return Ok(Err(".gitmodules that git can't read"));
     }
     let (mut urls, mut paths) = (BTreeSet::new(), vec![]);
     for item in output.stdout.split(|byte| *byte == 0).filter(|item| !item.is_empty()) {
@@ -221,7 +252,7 @@ fn gitmodules(repo: &Repo<'_>, commit: &str) -> Result<Result<BTreeSet<Vec<u8>>,
             let url = String::from_utf8_lossy(value);
             let upstreams = &repo.place.policy.upstreams;
             if !upstreams.iter().any(|upstream| upstream.url.is_reached_by(&url, &repo.upstream.url)) {
-                return Ok(Err(format!("URL {url} in .gitmodules")));
+                return Ok(Err("a URL of no declared upstream in .gitmodules"));
             }
             urls.insert(name.to_vec());
         } else if let Some(name) = key.strip_suffix(b".path") {

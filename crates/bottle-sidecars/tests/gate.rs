@@ -1,0 +1,12 @@
+//! git-gate against the real things: git, `git daemon`, gitleaks, and an sshd with the upstream.
+
+#[path = "gate/evasion.rs"]
+mod evasion;
+#[path = "gate/mirror.rs"]
+mod mirror;
+#[path = "gate/policy.rs"]
+mod policy;
+#[path = "gate/scanner.rs"]
+mod scanner;
+#[path = "gate/world.rs"]
+mod world;

@@ -1,0 +1,171 @@
+//! The evasion suite: `evasion.toml` has the cases, each a push that hides a secret and an honest push of the same shape.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::thread;
+
+use serde::Deserialize;
+
+use crate::world::{World, aws_key, random_letters, said};
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Suite {
+    case: Vec<Case>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Case {
+    name: String,
+    script: String,
+    #[serde(default = "Case::aws")]
+    expect: String,
+    honest: Option<String>,
+}
+
+impl Case {
+    fn aws() -> String {
+        "aws-access-token".to_owned()
+    }
+}
+
+const PRELUDE: &str = r#"
+save() { git add -A; git commit -qm "${1:-change}"; }
+"#;
+
+struct Run<'a> {
+    world: &'a World,
+    secrets: Mutex<BTreeSet<String>>,
+    failures: Mutex<Vec<String>>,
+}
+
+impl Run<'_> {
+    fn push(
+        &self,
+        case: &Case,
+        kind: &str,
+        script: &str,
+        secret: &str,
+        known: &str,
+        password: &str,
+    ) -> (PathBuf, String, bool) {
+        let world = self.world;
+        let clone = world.path(&format!("{kind}-{}", case.name));
+        world.ok(world.dir.path(), &format!("cp -r template {}", clone.display()));
+        let mut script = format!("{PRELUDE}{script}");
+        if !script.contains("git push") {
+            script.push_str("\ngit push origin HEAD:refs/heads/$BRANCH");
+        }
+        let name = format!("{kind}-{}", case.name);
+        let branch = format!("bottle/{name}");
+        let env = [("SECRET", secret), ("KNOWN", known), ("PASSWORD", password), ("BRANCH", &branch), ("TAG", &name)];
+        let output = world.sh(&clone, &script, &env);
+        (clone, said(&output), output.status.success())
+    }
+
+    fn fail(&self, text: String) {
+        self.failures.lock().expect("a lock").push(text);
+    }
+
+    fn hidden(&self, case: &Case) {
+        let secret = aws_key();
+        let password = random_letters(20);
+        self.secrets.lock().expect("a lock").insert(secret.clone());
+        let (_, text, went) = self.push(case, "evil", &case.script, &secret, &self.world.known, &password);
+        if went || !text.contains(&case.expect) || !text.contains("git-gate: refused") {
+            self.fail(format!("evil {}: went through: {went}\n{text}", case.name));
+        }
+        // Git itself names the ref that is refused.
+        let ours: String = text.lines().filter(|line| line.contains("git-gate: ")).collect();
+        if ours.contains(&secret) || ours.contains(&self.world.known) {
+            self.fail(format!("evil {}: the secret is shown\n{text}", case.name));
+        }
+        let refs = self.world.upstream_refs();
+        if refs.lines().any(|line| line.contains(&format!("/evil-{}", case.name))) {
+            self.fail(format!("evil {}: it is upstream", case.name));
+        }
+    }
+
+    fn honest(&self, case: &Case) {
+        let script = case.honest.as_ref().unwrap_or(&case.script);
+        if script.is_empty() {
+            return;
+        }
+        let (clone, text, went) =
+            self.push(case, "honest", script, "plain-words-in-there", "plain-words-for-the-known", "var.password");
+        if !went {
+            return self.fail(format!("honest {}: refused\n{text}", case.name));
+        }
+        let clone = if clone.join("s/.git").exists() { clone.join("s") } else { clone };
+        let name = format!("honest-{}", case.name);
+        let refs = self.world.upstream_refs();
+        let pushed: Vec<&str> = refs
+            .lines()
+            .filter(|line| {
+                line.starts_with(&format!("refs/heads/bottle/{name}")) || line.starts_with(&format!("refs/tags/{name}"))
+            })
+            .collect();
+        if pushed.is_empty() {
+            self.fail(format!("honest {}: not upstream", case.name));
+        }
+        for line in pushed {
+            let (name, id) = line.split_once(' ').expect("a ref and its id");
+            // Same ids, and upstream can read all of it: the same bytes.
+            let local = self.world.sh(&clone, &format!("git cat-file -t {id}"), &[]);
+            let remote =
+                self.world.sh(&self.world.upstream("origin"), &format!("git rev-list --objects {id} >/dev/null"), &[]);
+            if !local.status.success() || !remote.status.success() {
+                self.fail(format!("honest {}: {name} is not what was pushed", case.name));
+            }
+        }
+    }
+}
+
+#[test]
+fn every_hidden_secret_is_refused_and_every_honest_twin_passes() {
+    let text = include_str!("evasion.toml");
+    let mut suite: Suite = toml::from_str(text).expect("the suite");
+    if let Ok(only) = std::env::var("EVASION") {
+        suite.case.retain(|case| case.name.contains(&only));
+    }
+    let names: BTreeSet<&str> = suite.case.iter().map(|case| case.name.as_str()).collect();
+    assert_eq!(names.len(), suite.case.len(), "every name once");
+    let world = World::new();
+    world.ok(world.dir.path(), "git clone -q \"$ORIGIN\" template");
+    let run = Run { world: &world, secrets: Mutex::default(), failures: Mutex::default() };
+    let next = Mutex::new(suite.case.iter());
+    thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                loop {
+                    let Some(case) = next.lock().expect("a lock").next() else { break };
+                    run.hidden(case);
+                    run.honest(case);
+                }
+            });
+        }
+    });
+    let mut failures = run.failures.into_inner().expect("a lock");
+
+    let objects = world.sh(
+        &world.upstream("origin"),
+        "git cat-file --batch --batch-all-objects | strings -n 8; git for-each-ref",
+        &[],
+    );
+    let objects = said(&objects);
+    let record = fs::read_to_string(world.path("state/log/gate.jsonl")).expect("a record") + &world.gate_log();
+    let mut secrets = run.secrets.into_inner().expect("a lock");
+    secrets.insert(world.known.clone());
+    for secret in secrets {
+        if objects.contains(&secret) {
+            failures.push(format!("upstream has {secret}"));
+        }
+        if record.contains(&secret) {
+            failures.push(format!("the record or the log has {secret}"));
+        }
+    }
+    assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n\n"));
+}

@@ -1,0 +1,118 @@
+//! What comes down: always what upstream has now, or an error.
+
+use std::fs;
+
+use crate::world::{World, said, until};
+
+#[test]
+fn a_clone_is_what_upstream_has_and_a_fetch_is_what_it_has_now() {
+    let world = World::new();
+    let clone = world.clone_origin();
+    assert_eq!(world.ok(&clone, "git branch --show-current"), "main");
+    let upstream = world.upstream("origin");
+    world.ok(
+        &world.path("upstream"),
+        "git clone -q origin.git w && cd w && git tag -m t v1 && git notes add -m n && git checkout -q -b next \
+         && echo x >x && git add x && git commit -qm next && git push -q origin next v1 refs/notes/commits",
+    );
+    let here = world.ok(&clone, "git ls-remote \"$ORIGIN\" | grep -v HEAD");
+    let there = world.ok(&upstream, "git ls-remote . | grep -v HEAD");
+    assert_eq!(here, there);
+    world.ok(&clone, "git fetch -q --tags && git rev-parse origin/next v1");
+    world.ok(&upstream, "git branch -q -D next");
+    world.ok(&clone, "git fetch -q --prune && ! git rev-parse -q --verify origin/next");
+    world.ok(
+        &clone,
+        "cd .. && git clone -q --depth 1 \"$ORIGIN\" shallow && git clone -q --filter=blob:none \"$ORIGIN\" partial",
+    );
+    let version = world.ok(&clone, "GIT_TRACE_PACKET=1 git ls-remote \"$ORIGIN\" 2>&1 | grep -c 'version 2'");
+    assert_ne!(version, "0");
+}
+
+#[test]
+fn nothing_stale_comes_down() {
+    let mut world = World::new();
+    let clone = world.clone_origin();
+    world.sshd.down();
+    for command in ["git fetch", "git ls-remote \"$ORIGIN\"", "git clone -q \"$ORIGIN\" again"] {
+        let output = world.sh(&clone, command, &[]);
+        assert!(!output.status.success(), "{command}");
+        let text = said(&output);
+        assert!(text.contains("git-gate: upstream of origin can't be fetched"), "{command}: {text}");
+    }
+    let push = world.sh(&clone, "git commit -q --allow-empty -m x && git push origin HEAD:refs/heads/bottle/x", &[]);
+    assert!(!push.status.success());
+    world.sshd.up();
+    world.ok(&clone, "git fetch -q && git push -q origin HEAD:refs/heads/bottle/x");
+}
+
+#[test]
+fn a_wrong_host_key_is_refused_and_none_does_not_start() {
+    let world = World::with(
+        |world| {
+            let other = world.path("sshd/guest.pub");
+            let other = fs::read_to_string(other).expect("a key");
+            let policy = world.policy().replace(&world.sshd.host_key(), other.trim());
+            fs::write(world.path("gate.yaml"), policy).expect("written");
+        },
+        |policy| policy,
+    );
+    let output = world.sh(world.dir.path(), "git ls-remote \"$ORIGIN\"", &[]);
+    assert!(!output.status.success());
+    assert!(said(&output).contains("Host key verification failed"), "{}", said(&output));
+
+    let policy = world.policy();
+    let unpinned: String =
+        policy.lines().filter(|line| !line.contains("known_host_key")).flat_map(|l| [l, "\n"]).collect();
+    fs::write(world.path("gate.yaml"), unpinned).expect("written");
+    let output = world.gate_command().output().expect("the gate");
+    assert!(!output.status.success());
+    assert!(said(&output).contains("no known_host_key"), "{}", said(&output));
+}
+
+#[test]
+fn only_declared_repositories_are_served() {
+    let world = World::new();
+    world.ok(&world.path("state"), "git init -q --bare git/other.git");
+    let base = world.guest_url("origin").replace("origin.git", "");
+    for path in ["other.git", "../git/other.git", ".gate", "", "origin.git/../other.git", "../../upstream/origin.git"] {
+        let output = world.sh(world.dir.path(), &format!("git ls-remote '{base}{path}'"), &[]);
+        assert!(!output.status.success(), "{path}: {}", said(&output));
+    }
+    world.ok(world.dir.path(), "git ls-remote \"$ORIGIN\"");
+}
+
+#[test]
+fn two_agents_fetch_at_once() {
+    let world = World::new();
+    std::thread::scope(|scope| {
+        for number in 0..6 {
+            let world = &world;
+            scope.spawn(move || world.ok(world.dir.path(), &format!("git clone -q \"$ORIGIN\" at-once-{number}")));
+        }
+    });
+}
+
+#[test]
+fn it_ends_at_once_and_leaves_no_key() {
+    let mut world = World::new();
+    assert!(world.path("state/git/.gate/keys/GIT_KEY").exists());
+    assert!(world.stop_gate().success());
+    assert!(!world.path("state/git/.gate/keys").exists());
+    assert!(!world.path("doors/git-gate.sock").exists());
+}
+
+#[test]
+fn an_interrupted_push_leaves_the_gate_working() {
+    let world = World::new();
+    let clone = world.clone_origin();
+    world.replace_program("gitleaks", "#!/bin/sh\nsleep 30\n");
+    world.sh(
+        &clone,
+        "git commit -q --allow-empty -m x; timeout -s KILL 2 git push -q origin HEAD:refs/heads/bottle/x",
+        &[],
+    );
+    fs::remove_file(world.path("bin/gitleaks")).expect("removed");
+    world.ok(&clone, "git fetch -q && git push -q origin HEAD:refs/heads/bottle/y");
+    until("the record has it", || world.record().iter().any(|line| line.r#ref == "refs/heads/bottle/y"));
+}

@@ -1,0 +1,346 @@
+//! A clean world for the gate's tests: a real sshd with a bare repository, the gate before it, and a guest with stock git.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bottle_policy::gate::report::PushedRef;
+use tempfile::TempDir;
+
+/// What may be pushed in most tests.
+pub(crate) const PUSH: &str = r#"    push:
+      refs: ["refs/heads/bottle/**"]
+      protect_paths: [".github/workflows/**", "claude-bottle.yml"]
+      tags: true
+"#;
+
+/// Random letters, of those that AWS uses in its key ids.
+pub(crate) fn random_letters(count: usize) -> String {
+    let mut bytes = vec![0; count];
+    fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes)).expect("random bytes");
+    bytes.iter().map(|byte| char::from(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"[usize::from(byte % 32)])).collect()
+}
+
+/// A key id as AWS makes them, with the entropy that gitleaks asks for; never the same twice.
+pub(crate) fn aws_key() -> String {
+    loop {
+        let letters = random_letters(16);
+        let distinct: std::collections::BTreeSet<char> = letters.chars().collect();
+        if distinct.len() >= 11 {
+            return format!("AK{}{letters}", "IA");
+        }
+    }
+}
+
+fn clean(program: &str, home: &Path) -> Command {
+    let mut command = Command::new(program);
+    command
+        .env_clear()
+        .env("PATH", path_with_gitleaks())
+        .env("HOME", home)
+        .env("LC_ALL", "C.UTF-8")
+        .env("GIT_CONFIG_NOSYSTEM", "1")
+        .env("GIT_TERMINAL_PROMPT", "0")
+        .env("GIT_AUTHOR_NAME", "Guest")
+        .env("GIT_AUTHOR_EMAIL", "guest@example.org")
+        .env("GIT_COMMITTER_NAME", "Guest")
+        .env("GIT_COMMITTER_EMAIL", "guest@example.org")
+        .stdin(Stdio::null());
+    command
+}
+
+/// PATH, with the directory in which scripts/test keeps its pinned tools in front.
+fn path_with_gitleaks() -> String {
+    let path = std::env::var("PATH").expect("PATH");
+    let home = std::env::var("HOME").unwrap_or_default();
+    let cache = std::env::var("XDG_CACHE_HOME").unwrap_or_else(|_| format!("{home}/.cache"));
+    format!("{cache}/claude-bottle/bin:{path}:/usr/sbin:/sbin")
+}
+
+/// What a command said, all of it, for messages and searches.
+pub(crate) fn said(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// A process that ends with the test.
+pub(crate) struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A real sshd on a loopback port.
+pub(crate) struct Sshd {
+    pub(crate) port: u16,
+    dir: PathBuf,
+    process: Option<Running>,
+}
+
+impl Sshd {
+    fn start(dir: &Path, path: &str) -> Self {
+        fs::create_dir_all(dir).expect("a directory");
+        for name in ["host", "guest"] {
+            let made = Command::new("ssh-keygen")
+                .args(["-q", "-t", "ed25519", "-N", "", "-C", name, "-f"])
+                .arg(dir.join(name))
+                .status();
+            assert!(made.expect("ssh-keygen").success());
+        }
+        let port = free_port();
+        let config = format!(
+            "ListenAddress 127.0.0.1:{port}\nHostKey {dir}/host\nAuthorizedKeysFile {dir}/guest.pub\nStrictModes no\n\
+             PasswordAuthentication no\nKbdInteractiveAuthentication no\nUsePAM no\nPidFile none\n\
+             PermitRootLogin prohibit-password\nAcceptEnv GIT_PROTOCOL\nMaxStartups 200\nSetEnv PATH={path}\n",
+            dir = dir.display()
+        );
+        fs::write(dir.join("config"), config).expect("written");
+        let mut sshd = Self { port, dir: dir.to_owned(), process: None };
+        sshd.up();
+        sshd
+    }
+
+    /// Starts it, again if it was stopped.
+    pub(crate) fn up(&mut self) {
+        // As root, sshd drops its privileges into this directory.
+        let _ = fs::create_dir_all("/run/sshd");
+        let log = fs::File::create(self.dir.join("log")).expect("a log");
+        let child = Command::new("/usr/sbin/sshd")
+            .args(["-D", "-e", "-f"])
+            .arg(self.dir.join("config"))
+            .stderr(log)
+            .spawn()
+            .expect("sshd starts: the package openssh-server has it");
+        self.process = Some(Running(child));
+        until("sshd answers", || TcpStream::connect(("127.0.0.1", self.port)).is_ok());
+    }
+
+    /// Stops listening.
+    pub(crate) fn down(&mut self) {
+        self.process = None;
+    }
+
+    fn public_key(&self, name: &str) -> String {
+        fs::read_to_string(self.dir.join(format!("{name}.pub"))).expect("a public key").trim().to_owned()
+    }
+
+    pub(crate) fn host_key(&self) -> String {
+        self.public_key("host")
+    }
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port").port()
+}
+
+/// Waits for something to come true.
+pub(crate) fn until(what: &str, mut check: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !check() {
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// The gate, its upstream, and a place for guests to work in.
+pub(crate) struct World {
+    pub(crate) dir: TempDir,
+    pub(crate) sshd: Sshd,
+    pub(crate) gate: Option<Running>,
+    gate_port: u16,
+    clones: AtomicU32,
+    /// A secret that the bottle knows.
+    pub(crate) known: String,
+    /// Whether the gate finds only the programs in `bin`.
+    pub(crate) path_is_bin: bool,
+}
+
+impl World {
+    /// An upstream with two commits and the gate before it.
+    pub(crate) fn new() -> Self {
+        Self::with(|_| {}, |policy| policy)
+    }
+
+    /// `prepare` may change the world before the gate starts; `edit` its policy.
+    pub(crate) fn with(prepare: impl FnOnce(&mut Self), edit: impl FnOnce(String) -> String) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        for name in ["home", "state", "secrets", "doors", "upstream", "bin"] {
+            fs::create_dir(dir.path().join(name)).expect("a directory");
+        }
+        let path = format!("{}:{}", dir.path().join("bin").display(), path_with_gitleaks());
+        let sshd = Sshd::start(&dir.path().join("sshd"), &path);
+        let known = format!("known{}", random_letters(20).to_lowercase());
+        let mut world =
+            Self { dir, sshd, gate: None, gate_port: 0, clones: AtomicU32::new(0), known, path_is_bin: false };
+        fs::copy(world.path("sshd/guest"), world.path("secrets/GIT_KEY")).expect("copied");
+        fs::set_permissions(world.path("secrets/GIT_KEY"), fs::Permissions::from_mode(0o440)).expect("a mode");
+        fs::write(world.path("secrets/KNOWN"), &world.known).expect("written");
+        for name in ["origin", "library"] {
+            world.make_upstream(name);
+        }
+        let policy = edit(world.policy());
+        fs::write(world.path("gate.yaml"), policy).expect("written");
+        prepare(&mut world);
+        world.start_gate();
+        world
+    }
+
+    /// The policy that most tests use.
+    pub(crate) fn policy(&self) -> String {
+        let mut text = "version: 1\nsecrets: [KNOWN]\nupstreams:\n".to_owned();
+        for name in ["origin", "library"] {
+            text.push_str(&format!(
+                "  - name: {name}\n    url: {}\n    identity: GIT_KEY\n    known_host_key: {}\n{PUSH}",
+                self.url(name),
+                self.sshd.host_key()
+            ));
+        }
+        text
+    }
+
+    pub(crate) fn url(&self, name: &str) -> String {
+        let user = String::from_utf8(Command::new("id").arg("-un").output().expect("id").stdout).expect("a name");
+        format!("ssh://{}@localhost:{}{}", user.trim(), self.sshd.port, self.upstream(name).display())
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub(crate) fn upstream(&self, name: &str) -> PathBuf {
+        self.path(&format!("upstream/{name}.git"))
+    }
+
+    fn make_upstream(&self, name: &str) {
+        let seed = "git init -q -b main seed && cd seed && printf 'one\\n' >README.md && git add . && git commit -qm one \
+                    && mkdir -p .github/workflows && printf 'on: push\\n' >.github/workflows/ci.yml && git add . \
+                    && git commit -qm two && cd .. && git clone -q --bare seed \"$NAME.git\" && rm -rf seed";
+        let output = clean("sh", &self.path("home"))
+            .args(["-ec", seed])
+            .env("NAME", name)
+            .current_dir(self.path("upstream"))
+            .output()
+            .expect("sh");
+        assert!(output.status.success(), "{}", said(&output));
+    }
+
+    /// The gate's command line; a program in `bin` comes before one of the system.
+    pub(crate) fn gate_command(&self) -> Command {
+        let mut command = clean(env!("CARGO_BIN_EXE_bottle-sidecars"), &self.path("home"));
+        let bin = self.path("bin").display().to_string();
+        command.env("PATH", if self.path_is_bin { bin } else { format!("{bin}:{}", path_with_gitleaks()) });
+        for name in ["state", "secrets", "doors"] {
+            command.arg(format!("--{name}")).arg(self.path(name));
+        }
+        command.args(["git-gate", "--config"]).arg(self.path("gate.yaml"));
+        command
+    }
+
+    /// Starts the gate, and a bridge from a TCP port to its socket, as git:// needs one.
+    pub(crate) fn start_gate(&mut self) {
+        let log = fs::File::create(self.path("gate.log")).expect("a log");
+        let child = self.gate_command().stderr(log).spawn().expect("the gate starts");
+        self.gate = Some(Running(child));
+        until("the gate is ready", || self.gate_log().contains("git-gate ready"));
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        self.gate_port = listener.local_addr().expect("an address").port();
+        let socket = self.path("doors/git-gate.sock");
+        thread::spawn(move || {
+            for guest in listener.incoming().map_while(Result::ok) {
+                let Ok(gate) = UnixStream::connect(&socket) else { continue };
+                bridge(guest, gate);
+            }
+        });
+    }
+
+    pub(crate) fn gate_log(&self) -> String {
+        fs::read_to_string(self.path("gate.log")).unwrap_or_default()
+    }
+
+    /// Sends the gate SIGTERM and waits for its end.
+    pub(crate) fn stop_gate(&mut self) -> std::process::ExitStatus {
+        let mut gate = self.gate.take().expect("the gate runs");
+        let killed = Command::new("kill").args(["-TERM", &gate.0.id().to_string()]).status().expect("kill");
+        assert!(killed.success());
+        let start = Instant::now();
+        let status = gate.0.wait().expect("the gate ends");
+        assert!(start.elapsed() < Duration::from_secs(3), "it took {:?}", start.elapsed());
+        status
+    }
+
+    /// The guest's URL of a repository.
+    pub(crate) fn guest_url(&self, name: &str) -> String {
+        format!("git://127.0.0.1:{}/{name}.git", self.gate_port)
+    }
+
+    /// Runs a script as the guest, in a directory of the world.
+    pub(crate) fn sh(&self, dir: &Path, script: &str, env: &[(&str, &str)]) -> Output {
+        clean("bash", &self.path("home"))
+            .args(["-euo", "pipefail", "-c", script])
+            .current_dir(dir)
+            .env("ORIGIN", self.guest_url("origin"))
+            .env("LIBRARY", self.guest_url("library"))
+            .env("LIBRARY_URL", self.url("library"))
+            .env("UPSTREAM", self.upstream("origin"))
+            .envs(env.iter().copied())
+            .output()
+            .expect("bash")
+    }
+
+    /// The same, which must succeed; its stdout.
+    pub(crate) fn ok(&self, dir: &Path, script: &str) -> String {
+        let output = self.sh(dir, script, &[]);
+        assert!(output.status.success(), "{script}: {}\n{}", said(&output), self.gate_log());
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
+    /// A fresh clone through the gate.
+    pub(crate) fn clone_origin(&self) -> PathBuf {
+        let dir = self.path(&format!("clone-{}", self.clones.fetch_add(1, Ordering::Relaxed)));
+        let dir_text = dir.display();
+        self.ok(self.dir.path(), &format!("git clone -q \"$ORIGIN\" {dir_text}"));
+        dir
+    }
+
+    /// All refs of the upstream and where they point.
+    pub(crate) fn upstream_refs(&self) -> String {
+        self.ok(&self.upstream("origin"), "git for-each-ref --format='%(refname) %(objectname)'")
+    }
+
+    /// The record so far.
+    pub(crate) fn record(&self) -> Vec<PushedRef> {
+        let text = fs::read_to_string(self.path("state/log/gate.jsonl")).unwrap_or_default();
+        text.lines().map(|line| serde_json::from_str(line).expect("a line of the record")).collect()
+    }
+
+    /// Puts a program before the system's own.
+    pub(crate) fn replace_program(&self, name: &str, script: &str) {
+        let path = self.path("bin").join(name);
+        fs::write(&path, script).expect("written");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("a mode");
+    }
+}
+
+fn bridge(guest: TcpStream, gate: UnixStream) {
+    let (Ok(guest_in), Ok(gate_out)) = (guest.try_clone(), gate.try_clone()) else { return };
+    thread::spawn(move || {
+        let (mut from, mut to) = (guest_in, gate_out);
+        let _ = std::io::copy(&mut from, &mut to);
+        let _ = to.shutdown(Shutdown::Write);
+    });
+    thread::spawn(move || {
+        let (mut from, mut to) = (gate, guest);
+        let _ = std::io::copy(&mut from, &mut to);
+        let _ = to.flush();
+        let _ = to.shutdown(Shutdown::Both);
+    });
+}
