@@ -153,7 +153,7 @@ async fn git_daemon(place: &Place, stream: UnixStream, groups: &Groups) -> std::
         .stdout(Stdio::from(stream))
         .stderr(Stdio::null());
     for name in ["SSL_CERT_FILE", "GIT_SSL_CAINFO"] {
-        if let Some(value) = std::env::var_os(name) {
+        if let Some(value) = process::variable(name) {
             command.env(name, value);
         }
     }

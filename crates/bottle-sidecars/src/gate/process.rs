@@ -1,6 +1,6 @@
 //! The one place where the gate spawns: a hermetic environment, and an end in time.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, Read, Write as _};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -52,12 +52,19 @@ pub(super) struct Output {
     pub(super) stderr: Vec<u8>,
 }
 
+/// A variable of this process's own environment.
+#[expect(clippy::disallowed_methods, reason = "the gate's own one place: src/facts.rs is the host side's")]
+pub(super) fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name)
+}
+
 /// A program with nothing of this process's environment but PATH.
+#[expect(clippy::disallowed_methods, reason = "the gate's own one place: src/process.rs is the host side's")]
 pub(super) fn program(name: impl AsRef<OsStr>, home: &Path) -> Command {
     let mut command = Command::new(name);
     command
         .env_clear()
-        .env("PATH", std::env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into()))
+        .env("PATH", variable("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into()))
         .env("HOME", home)
         .env("LC_ALL", "C.UTF-8")
         .stdin(Stdio::null());

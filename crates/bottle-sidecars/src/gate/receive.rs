@@ -6,6 +6,7 @@ use std::io::{BufRead as _, Write as _};
 use std::process::ExitCode;
 use std::time::Instant;
 
+use bottle_policy::dlp::{Rules, Scope};
 use bottle_policy::gate::report::{Finding, PushedRef, Timings, Verdict};
 use bottle_policy::gate::texts::Unpacker;
 use bottle_policy::known::KnownSecrets;
@@ -14,7 +15,7 @@ use super::changes::{self, Changes, Kind, Object, Repo, Update};
 use super::corpus::{Corpus, newlines, telling_ending};
 use super::gitleaks::Hit;
 use super::place::Place;
-use super::process::printable;
+use super::process::{printable, variable};
 use super::rules::{self, Refusal};
 use super::{forward, gitleaks, hook, record};
 
@@ -109,7 +110,7 @@ fn opened(place: &Place) -> Result<(Repo<'_>, Vec<Update>), String> {
     let upstream = place.upstream_at(&here).ok_or("this is not a mirror of the gate")?;
     // A push of deletions alone brings no objects, and has no quarantine.
     let quarantine = ["GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES"];
-    let quarantine: Vec<_> = quarantine.into_iter().filter_map(|name| Some((name, std::env::var_os(name)?))).collect();
+    let quarantine: Vec<_> = quarantine.into_iter().filter_map(|name| Some((name, variable(name)?))).collect();
     let mut updates = vec![];
     for line in std::io::stdin().lock().split(b'\n') {
         let line = line.map_err(|error| format!("failed to read what is pushed: {error}"))?;
@@ -152,7 +153,8 @@ impl Push<'_> {
         Ok(())
     }
 
-    /// Reads every new object once, and gives all that it says to the two scanners.
+    /// Reads every new object once, and gives all that it says to each scanner: the bottle's own secrets, pipelock's rules,
+    /// gitleaks.
     fn scan(&self, known: &KnownSecrets) -> Result<Vec<(BTreeSet<usize>, Finding)>, String> {
         let place = self.repo.place;
         let io = |error: std::io::Error| format!("failed to prepare the scan: {error}");
@@ -160,14 +162,20 @@ impl Push<'_> {
         let mut sources = vec![];
         let mut hits = BTreeSet::new();
         let mut unpacker = Unpacker::new(self.repo.upstream.push.max_push_bytes.0.saturating_mul(UNPACKED));
+        let rules = Rules::builtin().map_err(|error| error.to_string())?;
+        let mut ours = vec![];
         let mut roots: HashMap<String, usize> = HashMap::new();
         let places = self.changes.places();
         let mut add = |source: Source, bytes: &[u8], endings: &BTreeSet<&'static str>| {
             let text = sources.len();
             sources.push(source);
+            let line = |offset: usize| Some(newlines(&bytes[..offset]) + 1);
             if let Some((name, range)) = known.find(bytes) {
-                let line = Some(newlines(&bytes[..range.start]) + 1);
-                hits.insert(Hit { text, rule: format!("known-secret:{name}"), line });
+                hits.insert(Hit { text, rule: format!("known-secret:{name}"), line: line(range.start) });
+            }
+            if let Some(found) = rules.find(bytes, Scope::All) {
+                let offset = usize::try_from(found.offset).unwrap_or_default().min(bytes.len());
+                ours.push(Hit { text, rule: found.rule, line: line(offset) });
             }
             corpus.add(text, bytes, endings).map_err(io)
         };
@@ -199,6 +207,9 @@ impl Push<'_> {
             Ok(())
         })?;
         hits.extend(gitleaks::scan(place, &corpus)?);
+        // What gitleaks finds as well is told once, in its words.
+        ours.retain(|hit| !hits.iter().any(|other| (other.text, other.line) == (hit.text, hit.line)));
+        hits.extend(ours);
         Ok(self.located(&hits, &sources, &roots))
     }
 

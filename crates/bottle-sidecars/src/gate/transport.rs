@@ -133,7 +133,7 @@ pub(super) fn git(place: &Place, upstream: &Upstream) -> Command {
             for (index, (key, value)) in settings.into_iter().enumerate() {
                 command.env(format!("GIT_CONFIG_KEY_{index}"), key).env(format!("GIT_CONFIG_VALUE_{index}"), value);
             }
-            if let Some(bundle) = std::env::var_os("GIT_SSL_CAINFO").or_else(|| std::env::var_os("SSL_CERT_FILE")) {
+            if let Some(bundle) = process::variable("GIT_SSL_CAINFO").or_else(|| process::variable("SSL_CERT_FILE")) {
                 command.env("GIT_SSL_CAINFO", bundle);
             }
         }
