@@ -34,6 +34,19 @@ need_packages() {
   logged "installing from $(system_id)'s packages: ${missing[*]}" apt install -y --no-install-recommends "${missing[@]}"
 }
 
+# need_without_service PACKAGE: installs it, and does not let it start a service: the tests start their own.
+need_without_service() {
+  local name=$1 policy=/usr/sbin/policy-rc.d made=''
+  installed "$name" && return 0
+  if [ ! -e "$policy" ]; then
+    # Debian's own way to say so; 101 is "not allowed" (invoke-rc.d(8)).
+    printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null && as_root chmod 0755 "$policy"
+    made=1
+  fi
+  need_packages "$name"
+  [ -z "$made" ] || as_root rm -f "$policy"
+}
+
 # need_command COMMAND PACKAGE
 need_command() { has "$1" || need_packages "$2"; }
 
