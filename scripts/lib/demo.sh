@@ -33,7 +33,7 @@ make_sample() {
   rm "$dir/claude-bottle.yml.in"
   docker exec --user git "$UPSTREAM" git init --quiet --bare --initial-branch main /srv/git/app.git
   (
-    cd "$dir"
+    cd "$dir" || exit
     export GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_GLOBAL=/dev/null
     export GIT_AUTHOR_NAME=Sample GIT_AUTHOR_EMAIL=sample@bottle.test GIT_COMMITTER_NAME=Sample GIT_COMMITTER_EMAIL=sample@bottle.test
     export GIT_SSH_COMMAND="ssh -F /dev/null -i '$identity' -o IdentitiesOnly=yes -o BatchMode=yes -o UserKnownHostsFile='$dir.known' -o StrictHostKeyChecking=yes"

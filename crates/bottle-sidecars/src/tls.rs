@@ -1,9 +1,11 @@
 //! The one place that chooses the TLS provider (ring) and whom to trust upstream.
 
-use std::sync::Arc;
+use std::io;
+use std::sync::{Arc, OnceLock};
 
 use rustls::crypto::CryptoProvider;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use tokio_rustls::TlsConnector;
 
 /// What both sides of TLS offer, best first.
 const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
@@ -13,8 +15,23 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-/// Upstream: certificates are verified against the system's roots, or those of `SSL_CERT_FILE`.
-pub(crate) fn client_config() -> Result<Arc<ClientConfig>, rustls::Error> {
+/// Whom to trust upstream: the system's roots, or those of `SSL_CERT_FILE`. They are read at the first connection, not
+/// at the start: the host's bundle is copied into a container that runs already.
+#[derive(Clone, Default)]
+pub(crate) struct Trust(Arc<OnceLock<TlsConnector>>);
+
+impl Trust {
+    /// Makes verified TLS connections; without a single root there are none, and the next call reads again.
+    pub(crate) fn connector(&self) -> io::Result<&TlsConnector> {
+        if let Some(connector) = self.0.get() {
+            return Ok(connector);
+        }
+        let connector = TlsConnector::from(client_config()?);
+        Ok(self.0.get_or_init(|| connector))
+    }
+}
+
+fn client_config() -> io::Result<Arc<ClientConfig>> {
     let found = rustls_native_certs::load_native_certs();
     for error in &found.errors {
         tracing::warn!("a root certificate can't be used: {error}");
@@ -22,10 +39,11 @@ pub(crate) fn client_config() -> Result<Arc<ClientConfig>, rustls::Error> {
     let mut roots = RootCertStore::empty();
     let (added, _) = roots.add_parsable_certificates(found.certs);
     if added == 0 {
-        tracing::warn!("no root certificates: every TLS connection upstream will fail");
+        return Err(io::Error::new(io::ErrorKind::NotFound, "there are no root certificates to verify it by"));
     }
     let mut config = ClientConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()?
+        .with_safe_default_protocol_versions()
+        .map_err(io::Error::other)?
         .with_root_certificates(roots)
         .with_no_client_auth();
     config.alpn_protocols = ALPN.map(<[u8]>::to_vec).to_vec();

@@ -14,13 +14,12 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::TokioIo;
 use ipnet::IpNet;
-use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 
 use super::scan::shown;
+use crate::tls::Trust;
 
 /// For the name, the connection and the TLS handshake together.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -48,14 +47,14 @@ pub(super) enum DialError {
 /// Makes connections for a client.
 #[derive(Clone)]
 pub(super) struct Dialer {
-    tls: TlsConnector,
+    trust: Trust,
     allowed: Arc<[IpNet]>,
 }
 
 impl Dialer {
     /// Addresses that are not public are dialled only in these networks.
-    pub(super) fn new(tls: Arc<ClientConfig>, allowed: &[IpNet]) -> Self {
-        Self { tls: TlsConnector::from(tls), allowed: allowed.into() }
+    pub(super) fn new(trust: Trust, allowed: &[IpNet]) -> Self {
+        Self { trust, allowed: allowed.into() }
     }
 
     async fn dial(self, uri: Uri) -> Result<Conn, DialError> {
@@ -71,7 +70,7 @@ impl Dialer {
         }
         let tls = |error| DialError::Tls { host: host.clone(), error };
         let name = ServerName::try_from(host.clone()).map_err(|error| tls(io::Error::other(error)))?;
-        let stream = self.tls.connect(name, stream).await.map_err(tls)?;
+        let stream = self.trust.connector().map_err(tls)?.connect(name, stream).await.map_err(tls)?;
         let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2".as_slice());
         Ok(Conn { io: TokioIo::new(Box::new(stream)), h2 })
     }

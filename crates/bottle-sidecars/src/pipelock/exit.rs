@@ -16,12 +16,11 @@ use serde::Serialize;
 use super::dial::{DialError, Dialer};
 use super::policy::{Policy, Way};
 use super::scan::{self, Scanned};
-use crate::common::Error;
 use crate::proxy::access::{Counted, Line};
 use crate::proxy::answer::{Body, BoxError, boxed, drain, json, refuse};
 use crate::proxy::headers;
 use crate::proxy::target::{Asked, authority};
-use crate::tls;
+use crate::tls::Trust;
 
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
@@ -34,7 +33,7 @@ pub(super) struct Force {
 /// The way out.
 pub(super) struct Exit {
     force: RwLock<Arc<Force>>,
-    tls: Arc<rustls::ClientConfig>,
+    trust: Trust,
 }
 
 /// The refusal of a request with a secret in it.
@@ -49,18 +48,16 @@ struct Dlp<'a> {
 }
 
 impl Exit {
-    pub(super) fn new(policy: Policy) -> Result<Self, Error> {
-        let tls = tls::client_config()
-            .map_err(|error| Error::Policy { path: "(trust store)".into(), reason: error.to_string() })?;
-        let force = RwLock::new(Arc::new(Force::new(policy, &tls)));
-        Ok(Self { force, tls })
+    pub(super) fn new(policy: Policy) -> Self {
+        let trust = Trust::default();
+        let force = RwLock::new(Arc::new(Force::new(policy, &trust)));
+        Self { force, trust }
     }
 
     /// From now on requests are judged by this policy, over connections of its own.
-    pub(super) fn replace(&self, policy: Policy) -> Result<(), Error> {
-        let force = Arc::new(Force::new(policy, &self.tls));
+    pub(super) fn replace(&self, policy: Policy) {
+        let force = Arc::new(Force::new(policy, &self.trust));
         *self.force.write().unwrap_or_else(PoisonError::into_inner) = force;
-        Ok(())
     }
 
     /// The policy in force, which a request keeps to its end.
@@ -70,8 +67,8 @@ impl Exit {
 }
 
 impl Force {
-    fn new(policy: Policy, tls: &Arc<rustls::ClientConfig>) -> Self {
-        let dialer = Dialer::new(Arc::clone(tls), &policy.pipelock.ssrf.ip_allowlist);
+    fn new(policy: Policy, trust: &Trust) -> Self {
+        let dialer = Dialer::new(trust.clone(), &policy.pipelock.ssrf.ip_allowlist);
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(Duration::from_secs(20))

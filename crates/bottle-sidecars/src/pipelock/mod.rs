@@ -48,7 +48,7 @@ pub(crate) fn main(dirs: &Dirs, args: Args) -> ExitCode {
     run::daemon(async || {
         let policy = read()?;
         let guest_proxy = policy.pipelock.guest_proxy;
-        let exit = Arc::new(Exit::new(policy)?);
+        let exit = Arc::new(Exit::new(policy));
         let log = Log::open(&dirs.log("pipelock.jsonl"))?;
         let internal = dirs.internal.join(hop::SOCKET);
         let listener = common::listen(&internal, 0o666)?;
@@ -69,10 +69,10 @@ pub(crate) fn main(dirs: &Dirs, args: Args) -> ExitCode {
             Ok(policy) if policy.pipelock.guest_proxy != guest_proxy => {
                 tracing::error!("the old policy stays in force: `guest_proxy` takes a new start");
             }
-            Ok(policy) => match exit.replace(policy) {
-                Ok(()) => tracing::info!("took the new policy"),
-                Err(error) => tracing::error!("the old policy stays in force: {error}"),
-            },
+            Ok(policy) => {
+                exit.replace(policy);
+                tracing::info!("took the new policy");
+            }
             Err(error) => tracing::error!("the old policy stays in force: {error}"),
         };
         Ok::<_, Error>((work, reload))
