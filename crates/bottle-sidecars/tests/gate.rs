@@ -3,6 +3,8 @@
 
 #[path = "gate/evasion.rs"]
 mod evasion;
+#[path = "gate/https.rs"]
+mod https;
 #[path = "gate/mirror.rs"]
 mod mirror;
 #[path = "gate/policy.rs"]

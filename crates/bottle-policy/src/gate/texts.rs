@@ -1,8 +1,10 @@
-//! What else some bytes say: what is packed inside them (gzip, zlib, zip, at any offset, nested), what remains without
+//! What else some bytes say: what is packed inside them (gzip, zlib, zip, xz, lzip, bzip2, zstd, at any offset, nested), what remains without
 //! NUL bytes (UTF-16 and UTF-32 of plain text), and what base64, hex and percent codes stand for, over line breaks too.
 //!
 //! A scanner that looks only at the bytes themselves, or trusts a name or the first bytes to say what a file is, misses
 //! all of these. Formats that this module does not unpack are named by [`archive_names`], for the scanner's own unpackers.
+
+use std::io::Read;
 
 use base64::Engine as _;
 use flate2::{Decompress, FlushDecompress, Status};
@@ -94,11 +96,15 @@ impl Unpacker {
     ) -> Result<(), TextsError> {
         let mut at = 0;
         while at + 2 < bytes.len() {
-            let Some((kind, start)) = header(&bytes[at..]) else {
+            let rest = &bytes[at..];
+            let (kind, start, (out, read)) = if let Some((kind, start)) = header(rest) {
+                (kind, start, self.inflate(rest.get(start..).unwrap_or_default())?)
+            } else if let Some(kind) = packer(rest) {
+                (kind, 0, self.decompress(kind, rest)?)
+            } else {
                 at += 1;
                 continue;
             };
-            let (out, read) = self.inflate(bytes.get(at + start..).unwrap_or_default())?;
             if out.len() < SHORTEST {
                 at += 1;
                 continue;
@@ -127,6 +133,38 @@ impl Unpacker {
                 Ok(_) if out.len() > made || inflater.total_in() > read => {}
                 // Cut off or damaged: what came out before counts.
                 Ok(_) | Err(_) => return Ok((out, None)),
+            }
+        }
+    }
+
+    /// The same for the formats that have no deflate inside.
+    fn decompress(&mut self, kind: &str, mut bytes: &[u8]) -> Result<(Vec<u8>, Option<usize>), TextsError> {
+        let all = bytes.len();
+        let mut out = vec![];
+        let whole = match kind {
+            "xz" => self.read_out(lzma_rust2::XzReader::new(&mut bytes, false), &mut out)?,
+            "lzip" => self.read_out(lzma_rust2::LzipReader::new(&mut bytes), &mut out)?,
+            "bzip2" => self.read_out(bzip2::bufread::BzDecoder::new(&mut bytes), &mut out)?,
+            _ => match ruzstd::decoding::StreamingDecoder::new(&mut bytes) {
+                Ok(decoder) => self.read_out(decoder, &mut out)?,
+                Err(_) => false,
+            },
+        };
+        Ok((out, whole.then(|| all - bytes.len())))
+    }
+
+    /// Reads what comes; says whether it came to its end.
+    fn read_out(&mut self, mut reader: impl Read, out: &mut Vec<u8>) -> Result<bool, TextsError> {
+        let mut buffer = vec![0; 64 << 10];
+        loop {
+            match reader.read(&mut buffer) {
+                Ok(0) => return Ok(true),
+                Ok(count) => {
+                    self.spend(count)?;
+                    out.extend_from_slice(&buffer[..count]);
+                }
+                // Cut off or damaged: what came out before counts.
+                Err(_) => return Ok(false),
             }
         }
     }
@@ -197,8 +235,10 @@ fn header(bytes: &[u8]) -> Option<(&'static str, usize)> {
         }
         // PKWARE's APPNOTE, 4.3.7. Method 0 is stored plain, and read with the bytes around it.
         [b'P', b'K', 3, 4, ..] if number(8)? == 8 => Some(("zip", 30 + number(26)? + number(28)?)),
-        // RFC 1950, with a window of 32 KiB.
-        [0x78, flags, ..] if flags & 0x20 == 0 && u16::from_be_bytes([0x78, *flags]).is_multiple_of(31) => {
+        // RFC 1950, with any window and no dictionary.
+        [method, flags, ..]
+            if method & 0x8f == 8 && flags & 0x20 == 0 && u16::from_be_bytes([*method, *flags]).is_multiple_of(31) =>
+        {
             Some(("zlib", 2))
         }
         _ => None,
@@ -238,14 +278,22 @@ fn decode_into(run: &[u8], out: &mut Vec<u8>) {
     }
 }
 
+/// What else begins here.
+fn packer(bytes: &[u8]) -> Option<&'static str> {
+    match bytes {
+        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Some("xz"),
+        [b'L', b'Z', b'I', b'P', 1, ..] => Some("lzip"),
+        [b'B', b'Z', b'h', b'1'..=b'9', 0x31, 0x41, 0x59, 0x26, 0x53, 0x59, ..] => Some("bzip2"),
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => Some("zstd"),
+        _ => None,
+    }
+}
+
 /// The file name endings by which gitleaks unpacks these bytes, if they are in one of the formats that it alone unpacks.
 pub fn archive_names(bytes: &[u8]) -> &'static [&'static str] {
     match bytes {
-        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => &["xz", "tar.xz"],
-        [b'B', b'Z', b'h', b'1'..=b'9', b'1', ..] => &["bz2", "tar.bz2"],
         [0x28, 0xb5, 0x2f, 0xfd, ..] => &["zst", "tar.zst"],
         [0x04, 0x22, 0x4d, 0x18, ..] => &["lz4", "tar.lz4"],
-        [b'L', b'Z', b'I', b'P', ..] => &["lz", "tar.lz"],
         [b'7', b'z', 0xbc, 0xaf, 0x27, 0x1c, ..] => &["7z"],
         [b'R', b'a', b'r', b'!', 0x1a, 0x07, ..] => &["rar"],
         _ => &[],
@@ -290,6 +338,18 @@ mod tests {
         assert_eq!(says(&packed[..packed.len() - 12]), ["gzip at byte 0"]);
         let text = base64::engine::general_purpose::STANDARD.encode(gzip(TEXT));
         assert_eq!(says(format!("x: \"{text}\"\n").as_bytes()), ["base64 or hex, gzip at byte 0"]);
+    }
+
+    #[test]
+    fn other_packers_are_read_too() {
+        let mut bzip2 = bzip2::write::BzEncoder::new(vec![], bzip2::Compression::default());
+        bzip2.write_all(TEXT).expect("in memory");
+        assert_eq!(says(&bzip2.finish().expect("in memory")), ["bzip2 at byte 0"]);
+        let zstd = ruzstd::encoding::compress_to_vec(TEXT, ruzstd::encoding::CompressionLevel::Fastest);
+        assert!(says(&[b"junk".as_slice(), &zstd].concat()).contains(&"zstd at byte 4".to_owned()));
+        // `printf %s TEXT | xz -9e --check=crc32`, as hex: the crate that reads it here does not write it.
+        let xz = "fd377a585a0000016922de36020021011c00000010cf58cc0100326e6565646c6520696e206120686179737461636b2c207477696365206173206c6f6e672061732069742068617320746f206265000074e81b7400014733ff0d6e209042990d010000000001595a";
+        assert!(says(&hex::decode(xz).expect("hex")).contains(&"xz at byte 0".to_owned()));
     }
 
     #[test]

@@ -1,8 +1,11 @@
 //! The push to the upstream: all refs or none, each only if upstream still has what it was judged against.
 
+use std::fs::File;
+use std::process::Stdio;
 use std::time::Duration;
 
 use super::changes::{Repo, Update};
+use super::place::Place;
 use super::process::{self, Limits, git_ok, last_words};
 use super::{mirror, transport};
 
@@ -31,9 +34,24 @@ pub(super) fn to_upstream(repo: &Repo<'_>, updates: &[Update]) -> Result<(), Str
         .filter(|update| update.creates() && update.name.starts_with("refs/heads/"))
         .map(|update| (update.name.clone(), update.new.clone()))
         .collect();
-    mirror::remember_made(repo.place, name, &made)?;
-    drop(lock);
-    Ok(())
+    hold(repo.place, lock);
+    mirror::remember_made(repo.place, name, &made)
+}
+
+/// Keeps the lock until receive-pack, which waits for this hook, has moved the mirror's own refs: a fetch in between would
+/// move them first, and the agent would be told that a push has failed which upstream has.
+fn hold(place: &Place, lock: File) {
+    let Some(receive_pack) = rustix::process::getppid() else { return };
+    let wait = "i=0; while kill -0 \"$1\" && [ $i -lt 300 ]; do sleep 0.02; i=$((i+1)); done";
+    let mut command = process::program("sh", &place.home());
+    command
+        .args(["-c", wait, "hold"])
+        .arg(receive_pack.to_string())
+        .stdin(lock)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    // If it can't be started, the lock is free at once: at worst that confusing message.
+    let _ = command.spawn();
 }
 
 /// A dry run: what would have been pushed, as a bundle file beside the record.

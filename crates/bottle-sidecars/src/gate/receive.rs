@@ -182,18 +182,25 @@ impl Push<'_> {
         let plain = BTreeSet::new();
         let refs: String = self.updates.iter().flat_map(|update| [update.name.as_str(), "\n"]).collect();
         add(Source::Refs, refs.as_bytes(), &plain)?;
+        for derived in unpacker.unpack(refs.as_bytes()).map_err(|error| format!("ref names: {error}"))? {
+            add(Source::Refs, &derived.bytes, &plain)?;
+        }
+        let commits: HashMap<&str, usize> =
+            self.changes.commits.iter().enumerate().map(|(index, commit)| (commit.id.as_str(), index)).collect();
         changes::read_all(&self.repo, &self.changes.objects, |index, bytes| {
             let Object { id, kind, .. } = &self.changes.objects[index];
-            match kind {
-                Kind::Tree => return add(Source::Names(index), &tree_names(id, bytes)?, &plain),
-                Kind::Commit => {
-                    let commit = self.changes.commits.iter().position(|commit| commit.id == *id);
-                    let root = bytes.strip_prefix(b"tree ").and_then(|rest| rest.split(|byte| *byte == b'\n').next());
-                    if let (Some(commit), Some(root)) = (commit, root) {
-                        roots.insert(String::from_utf8_lossy(root).into_owned(), commit);
-                    }
+            let too_much = |error| format!("object {}: {error}", &id[..12]);
+            if *kind == Kind::Tree {
+                let names = tree_names(id, bytes)?;
+                add(Source::Names(index), &names, &plain)?;
+                for derived in unpacker.unpack(&names).map_err(too_much)? {
+                    add(Source::Names(index), &derived.bytes, &plain)?;
                 }
-                Kind::Blob | Kind::Tag => {}
+                return Ok(());
+            }
+            let root = bytes.strip_prefix(b"tree ").and_then(|rest| rest.split(|byte| *byte == b'\n').next());
+            if let (Some(commit), Some(root)) = (commits.get(id.as_str()), root) {
+                roots.insert(String::from_utf8_lossy(root).into_owned(), *commit);
             }
             let paths = places.get(id.as_str()).map(|(_, paths)| paths.as_slice()).unwrap_or_default();
             let mut endings: BTreeSet<&str> = paths.iter().filter_map(|path| telling_ending(path)).collect();
@@ -201,7 +208,7 @@ impl Push<'_> {
                 endings.insert("");
             }
             add(Source::Object(index), bytes, &endings)?;
-            for derived in unpacker.unpack(bytes).map_err(|error| format!("blob {}: {error}", &id[..12]))? {
+            for derived in unpacker.unpack(bytes).map_err(too_much)? {
                 add(Source::Inside(index, derived.how), &derived.bytes, &plain)?;
             }
             Ok(())

@@ -72,6 +72,12 @@ pub(crate) fn said(output: &Output) -> String {
 /// A process that ends with the test.
 pub(crate) struct Running(Child);
 
+impl Running {
+    pub(crate) fn new(child: Child) -> Self {
+        Self(child)
+    }
+}
+
 impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.0.kill();
@@ -162,6 +168,8 @@ pub(crate) struct World {
     pub(crate) known: String,
     /// Whether the gate finds only the programs in `bin`.
     pub(crate) path_is_bin: bool,
+    /// The certificates that the gate trusts, where they are not the system's.
+    pub(crate) ca: Option<PathBuf>,
 }
 
 impl World {
@@ -179,8 +187,16 @@ impl World {
         let path = format!("{}:{}", dir.path().join("bin").display(), path_with_gitleaks());
         let sshd = Sshd::start(&dir.path().join("sshd"), &path);
         let known = format!("known{}", random_letters(20).to_lowercase());
-        let mut world =
-            Self { dir, sshd, gate: None, gate_port: 0, clones: AtomicU32::new(0), known, path_is_bin: false };
+        let mut world = Self {
+            dir,
+            sshd,
+            gate: None,
+            gate_port: 0,
+            clones: AtomicU32::new(0),
+            known,
+            path_is_bin: false,
+            ca: None,
+        };
         fs::copy(world.path("sshd/guest"), world.path("secrets/GIT_KEY")).expect("copied");
         fs::set_permissions(world.path("secrets/GIT_KEY"), fs::Permissions::from_mode(0o440)).expect("a mode");
         fs::write(world.path("secrets/KNOWN"), &world.known).expect("written");
@@ -238,6 +254,9 @@ impl World {
         let mut command = clean(env!("CARGO_BIN_EXE_bottle-sidecars"), &self.path("home"));
         let bin = self.path("bin").display().to_string();
         command.env("PATH", if self.path_is_bin { bin } else { format!("{bin}:{}", path_with_gitleaks()) });
+        if let Some(ca) = &self.ca {
+            command.env("SSL_CERT_FILE", ca);
+        }
         for name in ["state", "secrets", "doors"] {
             command.arg(format!("--{name}")).arg(self.path(name));
         }

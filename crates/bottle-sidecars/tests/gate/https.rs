@@ -1,0 +1,102 @@
+//! An upstream over https: verified TLS, a token for one host alone, and never in sight.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::world::{Running, World, random_letters, said};
+
+/// A git host, its certificate in `cert.pem`, its port.
+fn serve(world: &World) -> (Running, u16) {
+    for name in ["tls", "other"] {
+        let key = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+        fs::write(world.path(&format!("{name}.pem")), key.cert.pem()).expect("written");
+        fs::write(world.path(&format!("{name}.key")), key.signing_key.serialize_pem()).expect("written");
+    }
+    world.ok(&world.path("upstream"), "for r in *.git; do git -C $r config http.receivepack true; done");
+    let mut child = Command::new("python3")
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/gate/https.py"))
+        .args([world.path("tls.pem"), world.path("tls.key"), world.path("upstream")])
+        .args([world.path("token"), world.path("https.log")])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("python3");
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().expect("stdout")).read_line(&mut line).expect("a port");
+    (Running::new(child), line.trim().parse().expect("a port"))
+}
+
+/// A world whose upstream is reached over https at this path; the server, and the token.
+fn https_world(path: &str, certificate: &str) -> (World, Running, String) {
+    let token = format!("token{}", random_letters(30));
+    let mut server = None;
+    let world = World::with(
+        |world| {
+            fs::write(world.path("token"), &token).expect("written");
+            fs::write(world.path("secrets/GIT_TOKEN"), format!("{token}\n")).expect("written");
+            let (running, port) = serve(world);
+            server = Some(running);
+            let policy = format!(
+                "version: 1\nsecrets: [GIT_TOKEN]\nupstreams:\n  - name: origin\n    url: https://localhost:{port}/{path}\n    \
+                 token: GIT_TOKEN\n    push: {{ refs: [\"refs/heads/bottle/**\"] }}\n"
+            );
+            fs::write(world.path("gate.yaml"), policy).expect("written");
+            world.ca = Some(world.path(certificate));
+        },
+        |policy| policy,
+    );
+    (world, server.expect("a server"), token)
+}
+
+#[test]
+fn a_clone_and_a_push_with_a_token_that_is_nowhere_to_be_seen() {
+    let (world, _server, _) = https_world("origin.git", "tls.pem");
+    let clone = world.clone_origin();
+    // Large enough for git to send it in chunks.
+    world.ok(
+        &clone,
+        "head -c 3000000 /dev/urandom >big; git add .; git commit -qm big; git push -q origin HEAD:refs/heads/bottle/x",
+    );
+    let head = world.ok(&clone, "git rev-parse HEAD");
+    assert!(world.upstream_refs().contains(&format!("refs/heads/bottle/x {head}")));
+    let add = "cp ../secrets/GIT_TOKEN t; git add .; git commit -qm t; git push origin HEAD:refs/heads/bottle/y";
+    let output = world.sh(&clone, add, &[]);
+    assert!(!output.status.success());
+    assert!(said(&output).contains("known-secret:GIT_TOKEN at t:1"), "{}", said(&output));
+    let log = fs::read_to_string(world.path("https.log")).expect("a log");
+    assert!(log.contains("git-receive-pack") && !log.contains("SEEN"), "{log}");
+    let search = "rm -rf clone-*; grep -rlF -f secrets/GIT_TOKEN . | grep -v -e '^./token$' -e '^./secrets/GIT_TOKEN$'";
+    let found = world.sh(world.dir.path(), search, &[]);
+    assert_eq!(said(&found), "", "the token is in these files");
+}
+
+#[test]
+fn a_certificate_that_is_not_trusted_is_refused() {
+    let (world, _server, _) = https_world("origin.git", "other.pem");
+    let output = world.sh(world.dir.path(), "git ls-remote \"$ORIGIN\"", &[]);
+    assert!(!output.status.success());
+    assert!(said(&output).contains("ertificate"), "{}", said(&output));
+    let seen = fs::read_to_string(world.path("https.log")).unwrap_or_default();
+    assert_eq!(seen, "");
+}
+
+#[test]
+fn a_redirect_is_not_followed() {
+    let (world, _server, _) = https_world("moved/origin.git", "tls.pem");
+    let output = world.sh(world.dir.path(), "git ls-remote \"$ORIGIN\"", &[]);
+    assert!(!output.status.success());
+    let seen = fs::read_to_string(world.path("https.log")).expect("a log");
+    assert!(seen.contains("/moved/") && !seen.contains("127.0.0.1:"), "{seen}");
+}
+
+#[test]
+fn a_token_that_is_not_taken_is_said_and_not_shown() {
+    let (world, _server, token) = https_world("origin.git", "tls.pem");
+    fs::write(world.path("token"), "another").expect("written");
+    let output = world.sh(world.dir.path(), "git ls-remote \"$ORIGIN\"", &[]);
+    assert!(!output.status.success());
+    let text = said(&output);
+    assert!(text.contains("can't be fetched") && text.contains("uthentication"), "{text}");
+    assert!(!text.contains(&token) && !world.gate_log().contains(&token));
+}
