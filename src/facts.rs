@@ -86,6 +86,8 @@ pub(crate) struct Checkout {
     pub(crate) head: Option<String>,
     /// The revision whose manifest, prompts and skills count: upstream's default branch as last fetched, else HEAD.
     pub(crate) base: Option<String>,
+    /// Whether that is upstream's default branch.
+    base_is_upstreams: bool,
 }
 
 impl Checkout {
@@ -99,8 +101,18 @@ impl Checkout {
             git(&root, &["rev-parse", "--verify", "--quiet", "HEAD^{commit}"]),
             git(&root, &["rev-parse", "--verify", "--quiet", "refs/remotes/origin/HEAD^{commit}"]),
         );
+        let base_is_upstreams = remote_head.is_some();
         let base = remote_head.or_else(|| head.clone());
-        Some(Self { root, git_dir, origin, branch, head, base })
+        Some(Self { root, git_dir, origin, branch, head, base, base_is_upstreams })
+    }
+
+    /// The base revision in words.
+    pub(crate) fn base_name(&self) -> &'static str {
+        match (&self.base, self.base_is_upstreams) {
+            (None, _) => "no commit yet",
+            (Some(_), true) => "origin's default branch, as last fetched",
+            (Some(_), false) => "HEAD",
+        }
     }
 
     /// A file as the base revision has it.

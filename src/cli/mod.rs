@@ -38,7 +38,7 @@ enum Command {
     Run(run::RunArgs),
     /// Print what a run would do, and stop; needs no engine.
     Plan(plan::PlanArgs),
-    /// List the runs that are going on, and the last ones.
+    /// List the runs that are going on; with --all the ended ones too.
     Ps(ps::PsArgs),
     /// Print a run's logs.
     Logs(logs::LogsArgs),

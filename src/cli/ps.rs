@@ -6,7 +6,7 @@ use super::{Context, print};
 use crate::exit::{Code, Failure};
 use crate::state::{self, Metadata};
 
-/// List the runs that are going on, and the last ones.
+/// List the runs that are going on; with --all the ended ones too.
 #[derive(Debug, clap::Args)]
 pub(crate) struct PsArgs {
     /// As JSON.

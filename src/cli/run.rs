@@ -78,12 +78,7 @@ fn farewell(outcome: &Outcome, dir: &str, args: &RunArgs, in_actions: bool, styl
         text.push_str(&format!("{} {}\n", style.paint("1;31", "error:"), outcome.summary));
         text.push_str(&format!("  look:    {dir}/summary.md, transcript.jsonl, compose.log\n"));
         text.push_str("  again:   the same command; it starts from a clean bottle\n");
-        let task = match (&args.task.event, &args.task.task) {
-            (Some(event), _) => format!("--event {}", event.display()),
-            (None, Some(_)) => "--task \"…\"".to_owned(),
-            (None, None) => String::new(),
-        };
-        text.push_str(&format!("  replay:  bottle-runner run --dry-run --replay {dir} {task}\n"));
+        text.push_str(&format!("  replay:  bottle-runner run --dry-run --replay {dir}{}\n", again(&args.task)));
         if in_actions {
             text.push_str(&format!("::error::{}\n", annotation(&outcome.summary)));
         }
@@ -91,4 +86,19 @@ fn farewell(outcome: &Outcome, dir: &str, args: &RunArgs, in_actions: bool, styl
     text.push_str(&format!("run record: {dir}\n"));
     let _ = std::io::stderr().write_all(text.as_bytes());
     code
+}
+
+/// The options that make the same task again.
+fn again(task: &TaskArgs) -> String {
+    let path = |path: &Option<std::path::PathBuf>| path.as_ref().map(|path| path.display().to_string());
+    let given = [
+        ("--event", path(&task.event)),
+        ("--event-name", task.event_name.clone()),
+        ("--task", task.task.as_ref().map(|text| format!("'{}'", text.replace('\'', "'\\''")))),
+        ("--agent", task.agent.clone()),
+        ("--cwd", path(&task.cwd)),
+        ("--manifest", path(&task.manifest)),
+        ("--image", task.image.clone()),
+    ];
+    given.into_iter().filter_map(|(option, value)| Some(format!(" {option} {}", value?))).collect()
 }

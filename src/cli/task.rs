@@ -157,9 +157,18 @@ async fn find_manifest(args: &TaskArgs, checkout: Option<&Checkout>, dir: &Path)
             }
         }
     }
-    let place = if checkout.is_some() { "the base branch of this checkout" } else { "this directory" };
-    Err(Failure::input(format_args!("there is no claude-bottle.yml in {place}"))
-        .hint("write one (`bottle-runner schema` describes it) and commit it, or name one with --manifest"))
+    let (place, hint) = match checkout {
+        // Where it is read from is what people miss: a file in the working tree does not count.
+        Some(checkout) => (
+            format!("the base branch of this checkout ({})", checkout.base_name()),
+            "commit one there (`bottle-runner schema` describes it), or try one out with --manifest FILE",
+        ),
+        None => (
+            "this directory".to_owned(),
+            "write one (`bottle-runner schema` describes it) and commit it, or name one with --manifest",
+        ),
+    };
+    Err(Failure::input(format_args!("there is no claude-bottle.yml in {place}")).hint(hint))
 }
 
 fn read_task(args: &TaskArgs, manifest: &Manifest, environment: &Environment) -> Result<Asked, Failure> {

@@ -67,7 +67,7 @@ pub struct PushRules {
     /// Globs of paths that no pushed commit may add, change, rename or delete.
     #[serde(default)]
     pub protect_paths: Vec<String>,
-    /// Whether tags may be pushed.
+    /// Whether tags may be pushed: those that a glob of `refs` below `refs/tags/` names, or all where there is none.
     #[serde(default)]
     pub tags: bool,
     /// The largest single blob.

@@ -13,7 +13,7 @@ use crate::exit::Failure;
 pub(crate) async fn connect() -> Result<Docker, Failure> {
     let down = |error: &Error| {
         Failure::machine(format_args!("no Docker engine answers: {}", explain(error)))
-            .hint("start it (`systemctl start docker`), or see `bottle-runner doctor` for other backends")
+            .hint("start it (`systemctl start docker`), and see `bottle-runner doctor` for what else is missing")
     };
     let docker = Docker::connect_with_defaults().map_err(|error| down(&error))?;
     match tokio::time::timeout(Duration::from_secs(10), docker.ping()).await {

@@ -2,6 +2,7 @@
 
 mod bad_world;
 mod in_container;
+mod live;
 mod main_job;
 mod promises;
 mod seal;

@@ -273,6 +273,9 @@ fn command(agent: &Agent, prompt: &PromptPlan) -> Vec<String> {
     if let Some(turns) = agent.limits.turns {
         option("--max-turns", turns.to_string());
     }
+    if let Some(dollars) = agent.limits.cost_usd {
+        option("--max-budget-usd", dollars.to_string());
+    }
     if let Some(instructions) = &prompt.instructions {
         option("--append-system-prompt-file", instructions.to.clone());
     }

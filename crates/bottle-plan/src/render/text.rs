@@ -64,7 +64,7 @@ fn task(out: &mut Page, plan: &BottlePlan) {
 
 fn bottle(out: &mut Page, plan: &BottlePlan) {
     let backend = match plan.backend {
-        BackendChoice::Auto => "the best backend here",
+        BackendChoice::Auto => "the backend this machine has",
         BackendChoice::Docker => "Docker",
         BackendChoice::Smolmachines => "smolmachines",
         BackendChoice::Bubblewrap => "bubblewrap",

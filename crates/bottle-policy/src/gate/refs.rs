@@ -20,6 +20,8 @@ pub struct RefRules {
     allowed: Vec<GlobMatcher>,
     shown: String,
     tags: bool,
+    /// Whether a glob is about tags; with none, `tags` lets every tag through.
+    names_tags: bool,
 }
 
 /// Why a ref may not be pushed; reads after "refused refs/heads/x: ".
@@ -49,6 +51,7 @@ impl RefRules {
             allowed: rules.refs.iter().map(|text| glob(text, false)).collect::<Result<_, _>>()?,
             shown: if rules.refs.is_empty() { "none".to_owned() } else { rules.refs.join(", ") },
             tags: rules.tags,
+            names_tags: rules.refs.iter().any(|glob| glob.starts_with("refs/tags/")),
         })
     }
 
@@ -65,10 +68,12 @@ impl RefRules {
         if [short, last].iter().any(|text| like_an_object(text)) {
             return Err(RefRefusal::LikeAnObject);
         }
-        if name.starts_with("refs/tags/") {
-            return if self.tags { Ok(()) } else { Err(RefRefusal::Tag) };
+        let is_tag = name.starts_with("refs/tags/");
+        if is_tag && !self.tags {
+            return Err(RefRefusal::Tag);
         }
-        if self.allowed.iter().any(|glob| glob.is_match(name)) {
+        let every_tag = is_tag && !self.names_tags;
+        if every_tag || self.allowed.iter().any(|glob| glob.is_match(name)) {
             Ok(())
         } else {
             Err(RefRefusal::NotAllowed(self.shown.clone()))
@@ -111,6 +116,14 @@ mod tests {
             assert_eq!(rules(false).judge(name), Ok(()), "{name}");
         }
         assert_eq!(rules(true).judge("refs/tags/v1.0"), Ok(()));
+    }
+
+    #[test]
+    fn globs_about_tags_hold_for_tags() {
+        let refs = vec!["refs/tags/bottle-*".to_owned()];
+        let rules = RefRules::new(&PushRules { refs, tags: true, ..PushRules::default() }).expect("globs");
+        assert_eq!(rules.judge("refs/tags/bottle-1"), Ok(()));
+        assert!(matches!(rules.judge("refs/tags/v1"), Err(RefRefusal::NotAllowed(_))));
     }
 
     #[test]

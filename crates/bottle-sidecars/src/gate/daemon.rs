@@ -79,6 +79,7 @@ async fn accept(place: &Place) -> Result<(), Error> {
     let stop = |error| Error::Make { path: "a signal handler".into(), error };
     let mut terminated = signal(SignalKind::terminate()).map_err(stop)?;
     let mut interrupted = signal(SignalKind::interrupt()).map_err(stop)?;
+    let mut hung_up = signal(SignalKind::hangup()).map_err(stop)?;
     relay_log(place)?;
     let socket = place.dirs.socket(Door::GitGate);
     let listener = common::listen(&socket, 0o666)?;
@@ -97,6 +98,8 @@ async fn accept(place: &Place) -> Result<(), Error> {
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
             },
+            // The supervisor tells every door; without this the signal would end us.
+            _ = hung_up.recv() => tracing::warn!("the policy in force stays: a changed gate.yaml takes a new start"),
             _ = terminated.recv() => break,
             _ = interrupted.recv() => break,
         }

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -24,6 +25,14 @@ use super::answer::{Body, full, refuse};
 use super::headers;
 use super::target::{self, Asked};
 use crate::ca::Ca;
+
+/// The client left before it had sent anything to judge, as clients do that open connections in advance: nothing was
+/// refused.
+const GONE: &str = "gone";
+
+fn gone(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
+}
 
 /// From CONNECT to the end of the TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -157,7 +166,7 @@ impl<B: Back> Front<B> {
         let handshake = async {
             let hello = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream)
                 .await
-                .map_err(|error| ("not_tls", error.to_string()))?;
+                .map_err(|error| (if gone(&error) { GONE } else { "not_tls" }, error.to_string()))?;
             let name = hello.client_hello().server_name().map(HostName::parse);
             match name {
                 Some(Ok(name)) if name == host => {}
@@ -165,14 +174,15 @@ impl<B: Back> Front<B> {
                 None => return Err(("sni", "the TLS hello names no host".to_owned())),
             }
             let config = self.ca.server_config(&host).map_err(|error| ("certificate", error.to_string()))?;
-            hello.into_stream(config).await.map_err(|error| ("handshake", error.to_string()))
+            let refused = |error: io::Error| (if gone(&error) { GONE } else { "handshake" }, error.to_string());
+            hello.into_stream(config).await.map_err(refused)
         };
         let done = tokio::time::timeout(HANDSHAKE, handshake).await;
         let stream = match done.unwrap_or_else(|_| Err(("deadline", "no TLS handshake in time".to_owned()))) {
             Ok(stream) => stream,
             Err((reason, why)) => {
                 let mut line = self.line("CONNECT", host.as_str(), port, "");
-                line.stop(Verdict::Deny, reason);
+                line.stop(if reason == GONE { Verdict::Error } else { Verdict::Deny }, reason);
                 tracing::info!("closed a tunnel to {host}:{port}: {why}");
                 return;
             }
