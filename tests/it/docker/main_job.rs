@@ -142,6 +142,28 @@ fn a_brought_checkout_leaves_its_credentials_behind() {
 }
 
 #[test]
+fn the_rules_are_those_of_the_base_branch() {
+    let job = Job::new(&commands(&["echo more >> README.md; git commit -qam more; git push origin HEAD"]));
+    let git = |args: &[&str]| {
+        let name = ["-c", "user.name=Sample", "-c", "user.email=sample@bottle.test"];
+        let status = Command::new("git").args(name).args(args).current_dir(&job.checkout).status().expect("git");
+        assert!(status.success());
+    };
+    // A proposed change that allows itself more, checked out, and one that is only in the working tree.
+    git(&["checkout", "--quiet", "-b", "proposed"]);
+    let path = job.checkout.join("claude-bottle.yml");
+    let wide = std::fs::read_to_string(&path).expect("the manifest").replace("refs/heads/bottle/**", "refs/heads/**");
+    std::fs::write(&path, wide.replace("python3 -m unittest", "true")).expect("the manifest");
+    git(&["commit", "--quiet", "--all", "-m", "allow myself more"]);
+    std::fs::write(&path, "version: 1\nbottles: { default: {} }\n").expect("the manifest");
+    let output = job.run();
+    ended_with(&output, 1);
+    let gate = job.world.record_file("gate.yaml");
+    assert!(gate.contains("refs/heads/bottle/**") && !gate.contains("- refs/heads/**"), "{gate}");
+    assert!(job.world.record_file("plan.json").contains("python3 -m unittest"));
+}
+
+#[test]
 fn any_glibc_image_with_git_and_sh_will_do() {
     let job = Job::with_manifest(
         &commands(&[

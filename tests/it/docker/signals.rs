@@ -61,6 +61,37 @@ fn sigterm_ends_the_run_in_good_order_in_every_phase() {
 }
 
 #[test]
+fn a_cost_limit_ends_the_agent() {
+    let steps = ["true"; 6];
+    let job = Job::with_manifest(&commands(&steps), |upstream| {
+        super::manifest(upstream).replace("time: 5m", "cost_usd: 0.0001").replace("python3 -m unittest", "true")
+    });
+    let output = job.run();
+    super::ended_with(&output, 6);
+    assert!(said(&output).contains("the cost limit was reached"), "{}", said(&output));
+}
+
+#[test]
+fn a_token_limit_ends_the_agent() {
+    let job = Job::with_manifest(&commands(&["sleep 5", "sleep 5", "sleep 5"]), |upstream| {
+        super::manifest(upstream).replace("time: 5m", "tokens: 100").replace("python3 -m unittest", "true")
+    });
+    let output = job.run();
+    super::ended_with(&output, 6);
+    assert!(said(&output).contains("the limit of 100 tokens was reached"), "{}", said(&output));
+}
+
+#[test]
+fn a_limit_of_turns_ends_the_agent() {
+    let job = Job::with_manifest(&commands(&["true"; 6]), |upstream| {
+        super::manifest(upstream).replace("turns: 20", "turns: 2").replace("python3 -m unittest", "true")
+    });
+    let output = job.run();
+    super::ended_with(&output, 6);
+    assert!(said(&output).contains("the limit of turns was reached"), "{}", said(&output));
+}
+
+#[test]
 fn a_time_limit_ends_the_agent_and_keeps_the_work() {
     let job =
         Job::with_manifest(&commands(&["echo x > new.txt; git add -A; git commit -qm new; sleep 120"]), |upstream| {

@@ -234,6 +234,8 @@ impl http_body::Body for Recorded {
                 }
             }
             Poll::Ready(None) => self.end(),
+            // A stream whose last event has come is whole, however the connection then ends.
+            Poll::Ready(Some(Err(_))) if matches!(self.so_far, Some(SoFar::Stream(_))) => self.end(),
             Poll::Ready(Some(Err(_))) => self.so_far = None,
             Poll::Pending => {}
         }
