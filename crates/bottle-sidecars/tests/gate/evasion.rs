@@ -34,6 +34,7 @@ impl Case {
 
 const PRELUDE: &str = r#"
 save() { git add -A; git commit -qm "${1:-change}"; }
+hex() { od -An -v -tx1 | tr -d ' \n'; }
 "#;
 
 struct Run<'a> {
@@ -150,11 +151,8 @@ fn every_hidden_secret_is_refused_and_every_honest_twin_passes() {
     });
     let mut failures = run.failures.into_inner().expect("a lock");
 
-    let objects = world.sh(
-        &world.upstream("origin"),
-        "git cat-file --batch --batch-all-objects | strings -n 8; git for-each-ref",
-        &[],
-    );
+    let objects =
+        world.sh(&world.upstream("origin"), "git cat-file --batch --batch-all-objects; git for-each-ref", &[]);
     let objects = said(&objects);
     let record = fs::read_to_string(world.path("state/log/gate.jsonl")).expect("a record") + &world.gate_log();
     let mut secrets = run.secrets.into_inner().expect("a lock");
