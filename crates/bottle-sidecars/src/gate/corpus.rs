@@ -172,7 +172,7 @@ mod tests {
         let mut corpus = Corpus::new(dir.path()).expect("a corpus");
         let text: Vec<u8> = (0..30_000).flat_map(|number| format!("{number:05}\n").into_bytes()).collect();
         corpus.add(7, &text, &BTreeSet::new()).expect("written");
-        assert_eq!(corpus.with_canary().len(), 2);
+        assert_eq!(corpus.with_canary().len(), 3);
         let second = fs::read_to_string(corpus.input().join("0/1")).expect("the second piece");
         let line = second.lines().position(|line| line == "20000").expect("a line") as u64 + 1;
         assert_eq!(corpus.piece_of("0/1"), Some(1));
