@@ -4,6 +4,7 @@
 //! A scanner that looks only at the bytes themselves, or trusts a name or the first bytes to say what a file is, misses
 //! all of these. Formats that this module does not unpack are named by [`archive_names`], for the scanner's own unpackers.
 
+use std::collections::BTreeSet;
 use std::io::Read;
 
 use base64::Engine as _;
@@ -11,8 +12,13 @@ use flate2::{Decompress, FlushDecompress, Status};
 
 /// Packed inside packed inside packed: deeper than this is refused, as nobody does it honestly.
 const DEEPEST: usize = 8;
-/// What comes out of a false start is shorter than this, or says nothing.
-const SHORTEST: usize = 12;
+/// No secret is a shorter run of printable characters.
+const SHORTEST: usize = 8;
+/// What comes out of a damaged stream, or of what only looked like one, has to have a longer run, and one of this many
+/// different characters: random bytes look like a stream every few kilobytes, and most of what comes out is noise.
+const SHORTEST_DAMAGED: usize = 16;
+/// Up to this size all NUL bytes are dropped, wherever they are; in larger files only those between wide characters.
+const SMALL: usize = 1 << 20;
 /// A line of base64 or hex that may go on in the next one.
 const SHORTEST_LINE: usize = 32;
 /// Fewer percent codes than this hide nothing.
@@ -39,15 +45,16 @@ pub enum TextsError {
 }
 
 /// Looks for what else bytes say, within a budget for all that one push unpacks to.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Unpacker {
     left: u64,
+    inflater: Decompress,
 }
 
 impl Unpacker {
     /// An unpacker that stops with an error when `budget` bytes have come out.
     pub fn new(budget: u64) -> Self {
-        Self { left: budget }
+        Self { left: budget, inflater: Decompress::new(false) }
     }
 
     /// All that the bytes say in other forms; not the bytes themselves.
@@ -58,14 +65,15 @@ impl Unpacker {
     }
 
     fn look(&mut self, bytes: &[u8], before: &str, depth: usize, found: &mut Vec<Derived>) -> Result<(), TextsError> {
-        if bytes.contains(&0) {
-            let narrow: Vec<u8> = bytes.iter().copied().filter(|byte| *byte != 0).collect();
+        let narrow = if bytes.len() <= SMALL { without_nuls(bytes) } else { wide_runs(bytes) };
+        if !narrow.is_empty() {
             self.spend(narrow.len())?;
+            let how = format!("{before}without NUL bytes");
             // UTF-16 text is read on: it may be base64. In other binaries the same runs were seen already.
             if narrow.len() * 4 <= bytes.len() * 3 {
-                self.inner(narrow, format!("{before}without NUL bytes"), depth, found)?;
+                self.inner(narrow, how, depth, found)?;
             } else {
-                found.push(Derived { how: format!("{before}without NUL bytes"), bytes: narrow });
+                found.push(Derived { how, bytes: narrow });
             }
         }
         self.streams(bytes, before, depth, found)?;
@@ -105,7 +113,11 @@ impl Unpacker {
                 at += 1;
                 continue;
             };
-            if out.len() < SHORTEST {
+            let counts = match read {
+                Some(_) => out.len() >= SHORTEST,
+                None => has_text(&out),
+            };
+            if !counts {
                 at += 1;
                 continue;
             }
@@ -118,19 +130,19 @@ impl Unpacker {
 
     /// Inflates; the second value is how much was read, if the stream came to its end.
     fn inflate(&mut self, bytes: &[u8]) -> Result<(Vec<u8>, Option<usize>), TextsError> {
-        let mut inflater = Decompress::new(false);
-        let mut out = Vec::with_capacity(4096);
+        self.inflater.reset(false);
+        let mut out = vec![];
         loop {
             if out.len() == out.capacity() {
-                out.reserve(out.len().max(4096));
+                out.reserve(out.len().max(512));
             }
-            let (read, made) = (inflater.total_in(), out.len());
+            let (read, made) = (self.inflater.total_in(), out.len());
             let rest = usize::try_from(read).ok().and_then(|read| bytes.get(read..)).unwrap_or_default();
-            let status = inflater.decompress_vec(rest, &mut out, FlushDecompress::None);
+            let status = self.inflater.decompress_vec(rest, &mut out, FlushDecompress::None);
             self.spend(out.len() - made)?;
             match status {
-                Ok(Status::StreamEnd) => return Ok((out, usize::try_from(inflater.total_in()).ok())),
-                Ok(_) if out.len() > made || inflater.total_in() > read => {}
+                Ok(Status::StreamEnd) => return Ok((out, usize::try_from(self.inflater.total_in()).ok())),
+                Ok(_) if out.len() > made || self.inflater.total_in() > read => {}
                 // Cut off or damaged: what came out before counts.
                 Ok(_) | Err(_) => return Ok((out, None)),
             }
@@ -206,6 +218,9 @@ impl Unpacker {
         if !decoded.is_empty() {
             self.inner(decoded, format!("{before}base64 or hex"), depth, found)?;
         }
+        if bytes.len() > SMALL && std::str::from_utf8(bytes).is_err() {
+            return Ok(());
+        }
         let percents = bytes.windows(3).filter(|part| part[0] == b'%' && part[1..].iter().all(u8::is_ascii_hexdigit));
         if percents.take(MANY_PERCENTS).count() == MANY_PERCENTS {
             let decoded = percent_encoding::percent_decode(bytes).collect::<Vec<u8>>();
@@ -214,6 +229,50 @@ impl Unpacker {
         }
         Ok(())
     }
+}
+
+/// Whether there is a run of printable characters, several of them different.
+fn has_text(bytes: &[u8]) -> bool {
+    let various = |part: &[u8]| part.iter().collect::<BTreeSet<_>>().len() >= SHORTEST;
+    bytes.split(|byte| !is_printable(*byte) && *byte != 0).any(|run| run.windows(SHORTEST_DAMAGED).any(various))
+}
+
+fn is_printable(byte: u8) -> bool {
+    byte.is_ascii_graphic() || byte.is_ascii_whitespace()
+}
+
+fn without_nuls(bytes: &[u8]) -> Vec<u8> {
+    if bytes.contains(&0) { bytes.iter().copied().filter(|byte| *byte != 0).collect() } else { vec![] }
+}
+
+/// The printable characters that stand two or four bytes apart with NULs between, a run a line.
+fn wide_runs(bytes: &[u8]) -> Vec<u8> {
+    let mut out = vec![];
+    let mut at = 0;
+    while at + 1 < bytes.len() {
+        // A character and a NUL, or the other way round: the same runs, but for one end.
+        if !(is_printable(bytes[at]) && bytes[at + 1] == 0) {
+            at += 1;
+            continue;
+        }
+        let step = if bytes.get(at + 2..at + 4) == Some(&[0, 0]) { 4 } else { 2 };
+        let start = out.len();
+        while at < bytes.len()
+            && is_printable(bytes[at])
+            && bytes[at + 1..].iter().take(step - 1).all(|byte| *byte == 0)
+        {
+            out.push(bytes[at]);
+            at += step;
+        }
+        if out.len() - start < SHORTEST {
+            out.truncate(start);
+        } else {
+            // Big-endian text ends in a character without a NUL behind it.
+            out.extend(bytes.get(at).filter(|byte| is_printable(**byte)));
+            out.push(b'\n');
+        }
+    }
+    out
 }
 
 /// What begins here, and where its deflate stream starts.
@@ -359,7 +418,13 @@ mod tests {
             String::from_utf8_lossy(TEXT).encode_utf16().flat_map(u16::to_be_bytes).collect(),
         ] {
             assert_eq!(says(&wide), ["without NUL bytes"]);
+            let large = [&vec![0xfe; SMALL + 1][..], &wide].concat();
+            let found = Unpacker::new(4 << 20).unpack(&large).expect("small");
+            let narrow: Vec<&[u8]> = found.iter().map(|one| one.bytes.trim_ascii()).collect();
+            assert!(narrow.iter().any(|narrow| narrow.ends_with(&TEXT[1..])), "{narrow:?}");
         }
+        let wide: Vec<u8> = TEXT.iter().flat_map(|byte| [*byte, 0, 0, 0]).collect();
+        assert_eq!(wide_runs(&wide), [TEXT, b"\n"].concat());
     }
 
     #[test]
@@ -385,6 +450,22 @@ mod tests {
             nested = gzip(&nested);
         }
         assert_eq!(Unpacker::new(1 << 20).unpack(&nested), Err(TextsError::TooDeep));
+    }
+
+    #[test]
+    fn noise_says_little() {
+        let mut state = 0x2545_f491_4f6c_dd1d_u64;
+        let noise: Vec<u8> = std::iter::repeat_with(|| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state as u8
+        })
+        .take(3 << 20)
+        .collect();
+        let found = Unpacker::new(1 << 30).unpack(&noise).expect("little");
+        let sizes: Vec<usize> = found.iter().map(|one| one.bytes.len()).collect();
+        assert!(sizes.len() < 64, "{sizes:?}");
     }
 
     proptest::proptest! {
