@@ -3,7 +3,7 @@
 //! Map: `place` (where everything is), `process` (spawning, bounded in time), `daemon` (the socket, a real `git daemon` a
 //! connection), `mirror` (making and refreshing mirrors), `transport` (ssh and https to the upstream), `hook` (what git
 //! calls back: this same binary), `receive` (the course of a push), `changes` (what it brings), `rules` (push policy),
-//! `corpus` and `gitleaks` (the scan), `forward` (the push to the upstream), `record` (`gate.jsonl`).
+//! `scan`, `corpus` and `gitleaks` (the scan), `forward` (the push to the upstream), `record` (`gate.jsonl`).
 //!
 //! Always: a mirror is refreshed before it is read or judged against, or the client gets an error; nothing is forwarded
 //! that was not scanned by id in this very push; whatever fails on the way refuses.
@@ -20,6 +20,7 @@ mod process;
 mod receive;
 mod record;
 mod rules;
+mod scan;
 mod transport;
 
 use std::process::ExitCode;

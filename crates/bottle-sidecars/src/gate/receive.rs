@@ -1,47 +1,22 @@
 //! The course of a push, in the pre-receive hook: rules, then the scan of every new object, then upstream, and only then
 //! does git move the mirror's refs. Whatever goes wrong on the way refuses the push.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::io::{BufRead as _, Write as _};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use bottle_policy::dlp::{Rules, Scope};
 use bottle_policy::gate::report::{Finding, PushedRef, Timings, Verdict};
-use bottle_policy::gate::texts::Unpacker;
 use bottle_policy::known::KnownSecrets;
 
-use super::changes::{self, Changes, Kind, Object, Repo, Update};
-use super::corpus::{Corpus, newlines, telling_ending};
-use super::gitleaks::Hit;
+use super::changes::{Changes, Repo, Update};
 use super::place::Place;
 use super::process::{printable, variable};
 use super::rules::{self, Refusal};
-use super::{forward, gitleaks, hook, record};
+use super::{forward, hook, record, scan};
 
-/// What is packed in a push may be this much larger than the push may be.
-const UNPACKED: u64 = 4;
 /// No more findings than this are shown; the record has them all.
 const MOST_SHOWN: usize = 20;
-
-/// Where a finding is that no file has.
-const REF_NAME: &str = "ref name";
-const FILE_NAME: &str = "file name";
-/// In place of a name that is a secret.
-const WITHHELD: &str = "(withheld: it looks like a secret)";
-
-/// Where a text that was scanned comes from.
-#[derive(Debug, Clone)]
-enum Source {
-    /// A new object itself, and which.
-    Object(usize),
-    /// What is packed in it, and how.
-    Inside(usize, String),
-    /// The names in a tree.
-    Names(usize),
-    /// The ref names of the push.
-    Refs,
-}
 
 /// A push on its way, and what is known of it so far.
 struct Push<'a> {
@@ -139,145 +114,18 @@ impl Push<'_> {
         self.ms.judge = millis(start);
         if self.refusals.is_empty() {
             let start = Instant::now();
-            let scanned = self.scan(known);
+            let scanned = scan::scan(&self.repo, &self.updates, &self.changes, known);
             self.ms.scan = millis(start);
             self.findings = scanned.map_err(|reason| format!("could not be scanned: {reason}; nothing was pushed"))?;
-            if self.findings.iter().any(|(_, one)| matches!(one.path.as_str(), REF_NAME | FILE_NAME)) {
-                self.names.fill(WITHHELD.to_owned());
+            if self.findings.iter().any(|(_, one)| scan::is_in_a_name(one)) {
+                self.names.fill(scan::WITHHELD.to_owned());
             }
         } else {
             // These names and paths are shown, and were not scanned with the rest.
             let about = self.refusals.iter_mut().filter_map(|refusal| refusal.about.as_mut());
-            withhold_secrets(self.repo.place, self.names.iter_mut().chain(about));
+            scan::withhold_secrets(self.repo.place, self.names.iter_mut().chain(about));
         }
         Ok(())
-    }
-
-    /// Reads every new object once, and gives all that it says to each scanner: the bottle's own secrets, pipelock's rules,
-    /// gitleaks.
-    fn scan(&self, known: &KnownSecrets) -> Result<Vec<(BTreeSet<usize>, Finding)>, String> {
-        let place = self.repo.place;
-        let io = |error: std::io::Error| format!("failed to prepare the scan: {error}");
-        let mut corpus = Corpus::new(&place.own("tmp")).map_err(io)?;
-        let mut sources = vec![];
-        let mut hits = BTreeSet::new();
-        let mut unpacker = Unpacker::new(self.repo.upstream.push.max_push_bytes.0.saturating_mul(UNPACKED));
-        let rules = Rules::builtin().map_err(|error| error.to_string())?;
-        let mut ours = vec![];
-        let mut roots: HashMap<String, usize> = HashMap::new();
-        let places = self.changes.places();
-        let mut add = |source: Source, bytes: &[u8], endings: &BTreeSet<&'static str>| {
-            let text = sources.len();
-            sources.push(source);
-            let line = |offset: usize| Some(newlines(&bytes[..offset]) + 1);
-            if let Some((name, range)) = known.find(bytes) {
-                hits.insert(Hit { text, rule: format!("known-secret:{name}"), line: line(range.start) });
-            }
-            if let Some(found) = rules.find(bytes, Scope::All) {
-                let offset = usize::try_from(found.offset).unwrap_or_default().min(bytes.len());
-                ours.push(Hit { text, rule: found.rule, line: line(offset) });
-            }
-            corpus.add(text, bytes, endings).map_err(io)
-        };
-        let plain = BTreeSet::new();
-        let refs: String = self.updates.iter().flat_map(|update| [update.name.as_str(), "\n"]).collect();
-        add(Source::Refs, refs.as_bytes(), &plain)?;
-        for derived in unpacker.unpack(refs.as_bytes()).map_err(|error| format!("ref names: {error}"))? {
-            add(Source::Refs, &derived.bytes, &plain)?;
-        }
-        let commits: HashMap<&str, usize> =
-            self.changes.commits.iter().enumerate().map(|(index, commit)| (commit.id.as_str(), index)).collect();
-        changes::read_all(&self.repo, &self.changes.objects, |index, bytes| {
-            let Object { id, kind, .. } = &self.changes.objects[index];
-            let too_much = |error| format!("object {}: {error}", &id[..12]);
-            if *kind == Kind::Tree {
-                let names = tree_names(id, bytes)?;
-                add(Source::Names(index), &names, &plain)?;
-                for derived in unpacker.unpack(&names).map_err(too_much)? {
-                    add(Source::Names(index), &derived.bytes, &plain)?;
-                }
-                return Ok(());
-            }
-            let root = bytes.strip_prefix(b"tree ").and_then(|rest| rest.split(|byte| *byte == b'\n').next());
-            if let (Some(commit), Some(root)) = (commits.get(id.as_str()), root) {
-                roots.insert(String::from_utf8_lossy(root).into_owned(), *commit);
-            }
-            let paths = places.get(id.as_str()).map(|(_, paths)| paths.as_slice()).unwrap_or_default();
-            let mut endings: BTreeSet<&str> = paths.iter().filter_map(|path| telling_ending(path)).collect();
-            if endings.len() < paths.len() {
-                endings.insert("");
-            }
-            add(Source::Object(index), bytes, &endings)?;
-            for derived in unpacker.unpack(bytes).map_err(too_much)? {
-                add(Source::Inside(index, derived.how), &derived.bytes, &plain)?;
-            }
-            Ok(())
-        })?;
-        hits.extend(gitleaks::scan(place, &corpus)?);
-        // What gitleaks finds as well is told once, in its words.
-        ours.retain(|hit| !hits.iter().any(|other| (other.text, other.line) == (hit.text, hit.line)));
-        hits.extend(ours);
-        Ok(self.located(&hits, &sources, &roots))
-    }
-
-    /// Says of each hit in which commit and file it is, and which refs bring it.
-    fn located(
-        &self,
-        hits: &BTreeSet<Hit>,
-        sources: &[Source],
-        roots: &HashMap<String, usize>,
-    ) -> Vec<(BTreeSet<usize>, Finding)> {
-        let places = self.changes.places();
-        // A name may be the secret itself: then no name is shown.
-        let names_are_secret =
-            hits.iter().any(|hit| matches!(sources.get(hit.text), Some(Source::Names(_) | Source::Refs)));
-        let mut found: Vec<(BTreeSet<usize>, Finding)> = vec![];
-        for hit in hits {
-            let (index, inside) = match &sources[hit.text] {
-                Source::Refs => {
-                    let all = (0..self.updates.len()).collect();
-                    found.push((all, finding(hit, None, REF_NAME.to_owned(), false)));
-                    continue;
-                }
-                Source::Object(index) | Source::Names(index) => (*index, None),
-                Source::Inside(index, how) => (*index, Some(how)),
-            };
-            let object = &self.changes.objects[index];
-            let placed = places.get(object.id.as_str());
-            let commit = placed.map(|(commit, _)| *commit).or_else(|| roots.get(&object.id).copied());
-            let commit = commit.map(|commit| self.changes.commits[commit].id.clone());
-            let path =
-                placed.and_then(|(_, paths)| paths.first()).map(|path| String::from_utf8_lossy(path).into_owned());
-            let (commit, mut what) = match object.kind {
-                Kind::Commit => (Some(object.id.clone()), "commit message or header".to_owned()),
-                Kind::Tag => (None, "tag message or header".to_owned()),
-                Kind::Tree => (commit, FILE_NAME.to_owned()),
-                Kind::Blob => (commit, path.unwrap_or_else(|| format!("blob {}", &object.id[..12]))),
-            };
-            if names_are_secret && object.kind == Kind::Blob {
-                what = format!("blob {}", &object.id[..12]);
-            }
-            if let Some(how) = inside {
-                what = format!("{what} ({how})");
-            }
-            let refs =
-                (0..self.updates.len()).filter(|update| self.changes.of_update[*update].contains(&index)).collect();
-            let has_lines = inside.is_none() && matches!(object.kind, Kind::Blob);
-            found.push((refs, finding(hit, commit, what, has_lines)));
-        }
-        // What a derived text says, the text itself often says too.
-        let plain: BTreeSet<(String, Option<String>, String)> = found
-            .iter()
-            .map(|(_, finding)| (finding.rule.clone(), finding.commit.clone(), finding.path.clone()))
-            .collect();
-        found.retain(|(_, finding)| {
-            finding.path.split_once(" (").is_none_or(|(outer, _)| {
-                !plain.contains(&(finding.rule.clone(), finding.commit.clone(), outer.to_owned()))
-            })
-        });
-        found.sort_by(|one, other| one.1.cmp(&other.1));
-        found.dedup();
-        found
     }
 
     fn forward(&mut self) -> Result<Verdict, String> {
@@ -355,28 +203,6 @@ impl Push<'_> {
     }
 }
 
-/// Replaces texts in which the scanner finds something, and all of them if it can't look.
-fn withhold_secrets<'a>(place: &Place, texts: impl Iterator<Item = &'a mut String>) {
-    let mut texts: Vec<&mut String> = texts.collect();
-    let scan = || {
-        let mut corpus = Corpus::new(&place.own("tmp")).ok()?;
-        for (index, text) in texts.iter().enumerate() {
-            corpus.add(index, text.replace(['/', ':'], " ").as_bytes(), &BTreeSet::new()).ok()?;
-        }
-        gitleaks::scan(place, &corpus).ok()
-    };
-    let found = scan().map(|hits| hits.into_iter().map(|hit| hit.text).collect::<BTreeSet<_>>());
-    for (index, text) in texts.iter_mut().enumerate() {
-        if found.as_ref().is_none_or(|found| found.contains(&index)) {
-            WITHHELD.clone_into(text);
-        }
-    }
-}
-
-fn finding(hit: &Hit, commit: Option<String>, path: String, has_lines: bool) -> Finding {
-    Finding { rule: hit.rule.clone(), commit, path, line: hit.line.filter(|_| has_lines) }
-}
-
 fn masked(finding: &Finding, known: &KnownSecrets) -> Finding {
     Finding { path: known.mask_str(&finding.path), ..finding.clone() }
 }
@@ -391,42 +217,4 @@ fn advice(finding: &Finding) -> String {
         "{rule} at {}{line}{commit}; take it out of the commit itself (amend or rebase) and push again",
         finding.path
     )
-}
-
-/// The names in a raw tree, a line each. The id of a submodule can be any 20 bytes, so it is looked at like a name.
-fn tree_names(id: &str, mut tree: &[u8]) -> Result<Vec<u8>, String> {
-    let broken = || format!("tree {id} is damaged");
-    let id_bytes = id.len() / 2;
-    let mut names = vec![];
-    while !tree.is_empty() {
-        let blank = tree.iter().position(|byte| *byte == b' ').ok_or_else(broken)?;
-        let end = tree.iter().position(|byte| *byte == 0).filter(|end| *end > blank).ok_or_else(broken)?;
-        let next = end + 1 + id_bytes;
-        let target = tree.get(end + 1..next).ok_or_else(broken)?;
-        names.extend_from_slice(&tree[blank + 1..end]);
-        names.push(b'\n');
-        if &tree[..blank] == b"160000" {
-            names.extend_from_slice(target);
-            names.push(b'\n');
-        }
-        tree = &tree[next..];
-    }
-    Ok(names)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_names_of_a_tree_and_the_bytes_of_a_submodule() {
-        let id = "0".repeat(40);
-        let mut tree = b"100644 a name\0".to_vec();
-        tree.extend([1; 20]);
-        tree.extend(b"160000 sub\0ABCDEFGHIJKLMNOPQRST");
-        let names = tree_names(&id, &tree).expect("a tree");
-        assert_eq!(names, b"a name\nsub\nABCDEFGHIJKLMNOPQRST\n");
-        assert!(tree_names(&id, &tree[..tree.len() - 1]).is_err());
-        assert!(tree_names(&id, b"100644").is_err());
-    }
 }

@@ -1,0 +1,115 @@
+use std::io::Write as _;
+
+use flate2::Compression;
+use flate2::write::{GzEncoder, ZlibEncoder};
+
+use super::*;
+
+const TEXT: &[u8] = b"needle in a haystack, twice as long as it has to be";
+
+fn unpacked(budget: u64, bytes: &[u8]) -> Result<Vec<Derived>, TextsError> {
+    let mut found = vec![];
+    Unpacker::new(budget).unpack(bytes, &mut |derived| found.push(derived))?;
+    Ok(found)
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(vec![], Compression::default());
+    encoder.write_all(bytes).expect("in memory");
+    encoder.finish().expect("in memory")
+}
+
+fn says(bytes: &[u8]) -> Vec<String> {
+    let found = unpacked(1 << 20, bytes).expect("small");
+    found.iter().filter(|one| one.bytes.windows(6).any(|part| part == b"needle")).map(|one| one.how.clone()).collect()
+}
+
+#[test]
+fn packed_text_is_found_wherever_it_is() {
+    assert_eq!(says(&gzip(TEXT)), ["gzip at byte 0"]);
+    assert_eq!(says(&[b"MZ padding ".as_slice(), &gzip(TEXT), b"tail"].concat()), ["gzip at byte 11"]);
+    assert_eq!(says(&gzip(&gzip(TEXT))), ["gzip at byte 0, gzip at byte 0"]);
+    let mut zlib = ZlibEncoder::new(b"%PDF stream\n".to_vec(), Compression::default());
+    zlib.write_all(TEXT).expect("in memory");
+    assert_eq!(says(&zlib.finish().expect("in memory")), ["zlib at byte 12"]);
+    let packed = gzip(&TEXT.repeat(30));
+    assert_eq!(says(&packed[..packed.len() - 12]), ["gzip at byte 0"]);
+    let text = base64::engine::general_purpose::STANDARD.encode(gzip(TEXT));
+    assert_eq!(says(format!("x: \"{text}\"\n").as_bytes()), ["base64 or hex, gzip at byte 0"]);
+}
+
+#[test]
+fn other_packers_are_read_too() {
+    let mut bzip2 = bzip2::write::BzEncoder::new(vec![], bzip2::Compression::default());
+    bzip2.write_all(TEXT).expect("in memory");
+    assert_eq!(says(&bzip2.finish().expect("in memory")), ["bzip2 at byte 0"]);
+    let zstd = ruzstd::encoding::compress_to_vec(TEXT, ruzstd::encoding::CompressionLevel::Fastest);
+    assert!(says(&[b"junk".as_slice(), &zstd].concat()).contains(&"zstd at byte 4".to_owned()));
+    // `printf %s TEXT | xz -9e --check=crc32`, as hex: the crate that reads it here does not write it.
+    let xz = "fd377a585a0000016922de36020021011c00000010cf58cc0100326e6565646c6520696e206120686179737461636b2c207477696365206173206c6f6e672061732069742068617320746f206265000074e81b7400014733ff0d6e209042990d010000000001595a";
+    assert!(says(&hex::decode(xz).expect("hex")).contains(&"xz at byte 0".to_owned()));
+}
+
+#[test]
+fn wide_characters_are_narrowed() {
+    for wide in [
+        String::from_utf8_lossy(TEXT).encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>(),
+        String::from_utf8_lossy(TEXT).encode_utf16().flat_map(u16::to_be_bytes).collect(),
+    ] {
+        assert_eq!(says(&wide), ["without NUL bytes"]);
+        let large = [&vec![0xfe; SMALL + 1][..], &wide].concat();
+        let found = unpacked(4 << 20, &large).expect("small");
+        let narrow: Vec<&[u8]> = found.iter().map(|one| one.bytes.trim_ascii()).collect();
+        assert!(narrow.iter().any(|narrow| narrow.ends_with(&TEXT[1..])), "{narrow:?}");
+    }
+    let wide: Vec<u8> = TEXT.iter().flat_map(|byte| [*byte, 0, 0, 0]).collect();
+    assert_eq!(wide_runs(&wide), [TEXT, b"\n"].concat());
+}
+
+#[test]
+fn broken_lines_are_joined() {
+    let text = hex::encode(TEXT);
+    let lines = format!("{}\n{}\n{}\n", &text[..40], &text[40..80], &text[80..]);
+    let found = unpacked(1 << 20, lines.as_bytes()).expect("small");
+    assert!(found.iter().any(|one| one.bytes.starts_with(text.as_bytes())), "{found:?}");
+    assert_eq!(says(lines.as_bytes()), ["base64 or hex"]);
+    let base64 = base64::engine::general_purpose::STANDARD.encode(TEXT);
+    assert_eq!(says(format!("a: {}\n  {}\nb: c\n", &base64[..41], &base64[41..]).as_bytes()), ["base64 or hex"]);
+    assert_eq!(says(text.as_bytes()), ["base64 or hex"]);
+    let percent: String = TEXT.iter().map(|byte| format!("%{byte:02x}")).collect();
+    assert_eq!(says(percent.as_bytes()), ["percent signs"]);
+}
+
+#[test]
+fn bombs_are_refused() {
+    let bomb = gzip(&vec![b' '; 1 << 21]);
+    assert_eq!(unpacked(1 << 20, &bomb), Err(TextsError::TooLarge));
+    let mut nested = gzip(TEXT);
+    for _ in 0..DEEPEST + 1 {
+        nested = gzip(&nested);
+    }
+    assert_eq!(unpacked(1 << 20, &nested), Err(TextsError::TooDeep));
+}
+
+#[test]
+fn noise_says_little() {
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    let noise: Vec<u8> = std::iter::repeat_with(|| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state as u8
+    })
+    .take(3 << 20)
+    .collect();
+    let found = unpacked(1 << 30, &noise).expect("little");
+    let sizes: Vec<usize> = found.iter().map(|one| one.bytes.len()).collect();
+    assert!(sizes.len() < 64, "{sizes:?}");
+}
+
+proptest::proptest! {
+    #[test]
+    fn any_bytes_are_fine(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..4096)) {
+        let _ = unpacked(1 << 20, &bytes);
+    }
+}
