@@ -60,8 +60,20 @@ impl Program {
 
     /// `git -C dir …`, with no configuration but the checkout's own and nobody to ask.
     pub(crate) fn git(dir: &std::path::Path, args: &[&str]) -> Self {
-        let mut argv: Vec<OsString> =
-            vec!["git".into(), "-c".into(), "safe.directory=*".into(), "-C".into(), dir.into()];
+        let mut argv: Vec<OsString> = [
+            // Another user's checkout is read, and nothing that its configuration names is run.
+            "-c",
+            "safe.directory=*",
+            "-c",
+            "core.fsmonitor=false",
+            "-c",
+            "core.hooksPath=/dev/null",
+            "-C",
+        ]
+        .map(Into::into)
+        .to_vec();
+        argv.insert(0, "git".into());
+        argv.push(dir.into());
         argv.extend(args.iter().map(Into::into));
         let mut program = Self::new(argv);
         program.env = [

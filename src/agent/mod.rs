@@ -33,6 +33,8 @@ pub(crate) struct AgentOutcome {
 
 /// Where the manifest gives no time limit: a job of the forges' hosted runners ends after six hours in any case.
 const TIME_LIMIT: Seconds = Seconds(6 * 3600);
+/// What is printed beyond this is no event stream, and the record is on the host's disk.
+const MOST_OUTPUT: u64 = 256 << 20;
 /// After a SIGTERM, how long until SIGKILL.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -57,6 +59,7 @@ pub(crate) async fn run(
     let mut watch = Watch::new(plan);
     let mut outcome = AgentOutcome::default();
     let mut result = None;
+    let mut printed = 0;
     let time_limit = plan.limits.time.unwrap_or(TIME_LIMIT);
     let deadline = started + Duration::from(time_limit);
     let mut stopping: Option<Instant> = None;
@@ -85,6 +88,12 @@ pub(crate) async fn run(
                 }
             }
             Output::Stdout(bytes) => {
+                printed += bytes.len() as u64;
+                if printed > MOST_OUTPUT {
+                    outcome.failure = Some((Code::Task, format!("the agent printed more than {MOST_OUTPUT} bytes")));
+                    bottle.signal("KILL").await.map_err(|error| lost(&error))?;
+                    break;
+                }
                 for line in lines.push(&bytes) {
                     transcript.push(&line)?;
                     for event in stream::parse(&line) {

@@ -153,9 +153,11 @@ pub(crate) fn print(text: &str) -> Result<Code, Failure> {
 
 /// What failed, why, and what to do; in Actions as an annotation as well.
 fn show(failure: &Failure, style: Style, in_actions: bool) -> Code {
-    let mut text = format!("{} {}\n", style.paint("1;31", "error:"), failure.what);
+    // A server's words may be among them, and a job's runner takes some lines for commands.
+    let shown = |text: &str| if in_actions { text.replace(['\r', '\n'], " ") } else { text.to_owned() };
+    let mut text = format!("{} {}\n", style.paint("1;31", "error:"), shown(&failure.what));
     if let Some(hint) = &failure.hint {
-        text.push_str(&format!("{} {hint}\n", style.paint("1;36", "help:")));
+        text.push_str(&format!("{} {}\n", style.paint("1;36", "help:"), shown(hint)));
     }
     if in_actions {
         text.push_str(&format!("::error::{}\n", annotation(&failure.what)));

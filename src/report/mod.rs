@@ -1,8 +1,10 @@
 //! What a run shows: every view is a fold over [`RunEvent`].
 //!
-//! Map: `terminal` (progress for people, or JSON lines), `junit`, `summary` (summary.md). Nothing here looks at the
+//! Map: `terminal` (progress for people, or JSON lines), `junit`, `summary` (summary.md), `html`
+//! (report.html). Nothing here looks at the
 //! engine, and nothing decides: the exit code comes with [`RunEvent::Finished`].
 
+mod html;
 mod junit;
 mod summary;
 mod terminal;
@@ -204,6 +206,11 @@ fn masked(event: RunEvent, secrets: &Secrets) -> RunEvent {
 /// `junit.xml`.
 pub(crate) fn junit(events: &[RunEvent], started: time::OffsetDateTime) -> Result<Vec<u8>, String> {
     junit::render(events, started)
+}
+
+/// `report.html`.
+pub(crate) fn html(events: &[RunEvent]) -> String {
+    html::render(events)
 }
 
 /// `summary.md`.

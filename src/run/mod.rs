@@ -91,6 +91,7 @@ pub(crate) async fn run(start: Start, events: &Events, cancel: &Cancel) -> Resul
         Ok(xml) => record.write("junit.xml", &xml)?,
         Err(error) => return Err(Failure::machine(format_args!("failed to write junit.xml: {error}"))),
     }
+    record.write("report.html", crate::report::html(&seen).as_bytes())?;
     record.write("summary.md", crate::report::summary(&seen).as_bytes())?;
     record.close();
     Ok(outcome)
@@ -277,11 +278,27 @@ fn outcome(ended: Result<(), Failure>, progressed: Progressed) -> Outcome {
     };
     Outcome {
         code: code as u8,
-        summary,
+        summary: one_line(&summary),
         branch,
         commit,
         session_id: agent.session_id,
         turns: agent.turns,
         cost_usd: agent.cost_usd,
+    }
+}
+
+/// A text on one line: what the agent or a server said must not begin a line of ours, where a job's runner takes some
+/// lines for commands.
+fn one_line(text: &str) -> String {
+    text.split(|c: char| c.is_control()).map(str::trim).filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::one_line;
+
+    #[test]
+    fn nothing_begins_a_line_of_its_own() {
+        assert_eq!(one_line("failed:\r\n::set-output name=x::y\n"), "failed:; ::set-output name=x::y");
     }
 }

@@ -147,24 +147,7 @@ impl RepoName {
     }
 }
 
-impl fmt::Display for RepoName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl TryFrom<String> for RepoName {
-    type Error = GateError;
-    fn try_from(text: String) -> Result<Self, GateError> {
-        Self::parse(&text)
-    }
-}
-
-impl From<RepoName> for String {
-    fn from(name: RepoName) -> Self {
-        name.0
-    }
-}
+crate::checked_text!(RepoName, GateError);
 
 /// How an upstream is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -50,24 +50,7 @@ impl HostName {
     }
 }
 
-impl fmt::Display for HostName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl TryFrom<String> for HostName {
-    type Error = HostError;
-    fn try_from(text: String) -> Result<Self, HostError> {
-        Self::parse(&text)
-    }
-}
-
-impl From<HostName> for String {
-    fn from(host: HostName) -> Self {
-        host.0
-    }
-}
+crate::checked_text!(HostName, HostError);
 
 /// Which hosts a rule is about: one name, or `*.` and a name for everything below it (and not the name itself).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]

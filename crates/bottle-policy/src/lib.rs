@@ -26,5 +26,6 @@ pub mod route;
 pub mod secret;
 pub mod sse;
 pub mod supervise;
+pub mod text;
 pub mod units;
 pub mod yaml;

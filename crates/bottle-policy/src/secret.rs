@@ -61,24 +61,7 @@ impl SecretName {
     }
 }
 
-impl fmt::Display for SecretName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl TryFrom<String> for SecretName {
-    type Error = SecretNameError;
-    fn try_from(text: String) -> Result<Self, SecretNameError> {
-        Self::parse(&text)
-    }
-}
-
-impl From<SecretName> for String {
-    fn from(name: SecretName) -> Self {
-        name.0
-    }
-}
+crate::checked_text!(SecretName, SecretNameError);
 
 #[cfg(test)]
 mod tests {

@@ -142,6 +142,18 @@ fn a_brought_checkout_leaves_its_credentials_behind() {
 }
 
 #[test]
+fn an_agent_that_ended_on_an_api_error_has_failed() {
+    let cassette = r#"{"version": 1, "turns": [{"status": 400, "text": "the stand-in says no"}]}"#;
+    let job = Job::with_manifest(cassette, |upstream| manifest(upstream).replace("python3 -m unittest", "true"));
+    let output = job.run();
+    ended_with(&output, 1);
+    assert!(said(&output).contains("the stand-in says no"), "{}", said(&output));
+    let junit = job.world.record_file("junit.xml");
+    let agent = junit.split("<testsuite ").find(|suite| suite.contains("name=\"agent\"")).expect("the suite");
+    assert!(agent.contains("<failure"), "{agent}");
+}
+
+#[test]
 fn the_rules_are_those_of_the_base_branch() {
     let job = Job::new(&commands(&["echo more >> README.md; git commit -qam more; git push origin HEAD"]));
     let git = |args: &[&str]| {
