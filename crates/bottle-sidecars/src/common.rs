@@ -91,14 +91,17 @@ pub(crate) fn read_policy<T: DeserializeOwned>(path: &Path) -> Result<T, Error> 
         .map_err(|error| Error::Policy { path: path.to_owned(), reason: error.to_string() })
 }
 
-/// Listens on a unix socket, in place of a stale one; `mode` says who may connect.
+/// Listens on a unix socket, in place of a stale one; `mode` says who may connect. The socket has its mode before it has
+/// its name, so that whoever finds it may use it.
 pub(crate) fn listen(path: &Path, mode: u32) -> Result<UnixListener, Error> {
     let make = |error| Error::Make { path: path.to_owned(), error };
-    match std::fs::remove_file(path) {
+    let unnamed = path.with_extension("making");
+    match std::fs::remove_file(&unnamed) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(make(error)),
         _ => {}
     }
-    let listener = UnixListener::bind(path).map_err(make)?;
-    std::fs::set_permissions(path, Permissions::from_mode(mode)).map_err(make)?;
+    let listener = UnixListener::bind(&unnamed).map_err(make)?;
+    std::fs::set_permissions(&unnamed, Permissions::from_mode(mode)).map_err(make)?;
+    std::fs::rename(&unnamed, path).map_err(make)?;
     Ok(listener)
 }

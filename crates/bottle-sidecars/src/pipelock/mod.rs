@@ -50,18 +50,18 @@ pub(crate) fn main(dirs: &Dirs, args: Args) -> ExitCode {
         let guest_proxy = policy.pipelock.guest_proxy;
         let exit = Arc::new(Exit::new(policy));
         let log = Log::open(&dirs.log("pipelock.jsonl"))?;
-        let internal = dirs.internal.join(hop::SOCKET);
-        let listener = common::listen(&internal, 0o666)?;
         let mut doors = JoinSet::new();
-        doors.spawn(hop::serve(listener, Arc::clone(&exit), Arc::clone(&log)));
-        tracing::info!("pipelock ready at {}", internal.display());
         if guest_proxy {
             let ca = Ca::open(&dirs.state, Door::Pipelock)?;
-            let front = Front::new(Door::Pipelock, ca, log, guest::Guest::new(Arc::clone(&exit)));
+            let front = Front::new(Door::Pipelock, ca, Arc::clone(&log), guest::Guest::new(Arc::clone(&exit)));
             let socket = dirs.socket(Door::Pipelock);
             doors.spawn(front.serve(common::listen(&socket, 0o666)?));
             tracing::info!("pipelock ready for the guest at {}", socket.display());
         }
+        // The last to be made: whoever sees it finds the guest's there too.
+        let internal = dirs.internal.join(hop::SOCKET);
+        doors.spawn(hop::serve(common::listen(&internal, 0o666)?, Arc::clone(&exit), log));
+        tracing::info!("pipelock ready at {}", internal.display());
         let work = async move {
             doors.join_next().await;
         };
