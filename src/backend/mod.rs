@@ -129,7 +129,7 @@ pub(crate) trait Bottle: Send + Sync {
     /// Sends a signal to every process of the agent's user in the guest.
     fn signal(&self, signal: &'static str) -> BoxFuture<'_, Result<(), BottleError>>;
     /// Addresses of the host at which the guest must not reach anything, as this backend knows them.
-    fn host_addresses(&self) -> BoxFuture<'_, Vec<std::net::IpAddr>>;
+    fn host_addresses(&self) -> BoxFuture<'_, Result<Vec<std::net::IpAddr>, BottleError>>;
     /// The sidecars' and the guest's own logs.
     fn logs(&self) -> BoxFuture<'_, Result<Vec<u8>, BottleError>>;
     /// Removes everything of this bottle; what is gone already is fine.

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use bollard::Docker;
 use bottle_policy::known::KnownSecrets;
 
 use super::{Context, print};
@@ -45,7 +44,7 @@ const LONGEST_START: Duration = Duration::from_secs(15 * 60);
 const LONGEST_RUN: Duration = Duration::from_secs(24 * 3600);
 
 /// At the start of a run: what dead runs have left goes; a problem with it does not stop the new one.
-pub(crate) async fn dead_runs(docker: &Docker, mask: &KnownSecrets, events: &Events) {
+pub(crate) async fn dead_runs(docker: &docker::Engine, mask: &KnownSecrets, events: &Events) {
     let leftovers = match docker::find_leftovers(docker).await {
         Ok(leftovers) => leftovers,
         Err(failure) => return events.warn(format!("failed to look for what dead runs have left: {failure}")),

@@ -33,9 +33,12 @@ pub(super) async fn prove(bottle: &dyn Bottle, plan: &BottlePlan, events: &Event
     let listener = TcpListener::bind(("0.0.0.0", 0)).map_err(|error| broken(&error.to_string()))?;
     let port = listener.local_addr().map_err(|error| broken(&error.to_string()))?.port();
     let mut addresses = facts::own_addresses();
-    addresses.extend(bottle.host_addresses().await);
+    addresses.extend(bottle.host_addresses().await.map_err(|error| broken(&error.to_string()))?);
     addresses.sort();
     addresses.dedup();
+    if addresses.is_empty() {
+        return Err(broken("no address of this host is known, so reaching it can't be tried"));
+    }
     let mut argv = plan.guest.selftest.clone();
     for address in addresses {
         argv.push("--host-address".to_owned());

@@ -7,6 +7,7 @@ use bollard::Docker;
 use bollard::errors::Error;
 use bollard::query_parameters::ListNetworksOptionsBuilder;
 
+use crate::backend::BottleError;
 use crate::exit::Failure;
 
 /// Connects as the docker command would (`DOCKER_HOST`, else the standard socket) and checks that the engine answers.
@@ -52,9 +53,12 @@ pub(crate) fn status(error: &Error) -> Option<u16> {
 }
 
 /// The host's addresses on the engine's networks: every bridge's gateway is the host itself.
-pub(crate) async fn gateways(docker: &Docker) -> Vec<IpAddr> {
+pub(crate) async fn gateways(docker: &Docker) -> Result<Vec<IpAddr>, BottleError> {
     let options = ListNetworksOptionsBuilder::default().build();
-    let networks = docker.list_networks(Some(options)).await.unwrap_or_default();
+    let networks = docker
+        .list_networks(Some(options))
+        .await
+        .map_err(|error| BottleError::new("failed to list the engine's networks", explain(&error)))?;
     let mut addresses: Vec<IpAddr> = networks
         .into_iter()
         .filter_map(|network| network.ipam)
@@ -72,5 +76,5 @@ pub(crate) async fn gateways(docker: &Docker) -> Vec<IpAddr> {
         .collect();
     addresses.sort();
     addresses.dedup();
-    addresses
+    Ok(addresses)
 }

@@ -20,6 +20,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, TryStreamExt as _};
 
+pub(crate) use bollard::Docker as Engine;
 pub(crate) use engine::connect;
 pub(crate) use images::Progress;
 pub(crate) use leftovers::{Leftover, find as find_leftovers, remove as remove_leftover};
@@ -122,7 +123,7 @@ impl Bottle for DockerBottle {
         .boxed()
     }
 
-    fn host_addresses(&self) -> BoxFuture<'_, Vec<IpAddr>> {
+    fn host_addresses(&self) -> BoxFuture<'_, Result<Vec<IpAddr>, BottleError>> {
         engine::gateways(&self.docker).boxed()
     }
 
