@@ -146,7 +146,7 @@ class World:
         command = [SIDECARS, *dirs, "git-gate", "--config", str(home / "gate.yaml")]
         gate = subprocess.Popen(command, env=ENV, stderr=log)
         until("the gate is ready", lambda: b"git-gate ready" in (home / "log").read_bytes())
-        link = subprocess.Popen([LINK, "forward", "--doors", str(home / "doors"), f"{GATE_PORT}=git-gate.sock"], env=ENV)
+        link = subprocess.Popen([LINK, "forward", "--doors", str(home / "doors"), f"{GATE_PORT}=git-gate.sock"], env=ENV, stdout=log, stderr=log)
         self.gate = (gate, link)
         time.sleep(0.2)
 
@@ -200,7 +200,8 @@ def pushes(world, name, rounds, make):
         )
         push = timed("git", "push", "-q", world.url("direct"), f"direct{turn}", cwd=work)
         gated = timed("git", "push", "-q", through("gated"), f"gated{turn}", cwd=work)
-        say(f"{name} {turn}: gitleaks {scan:.2f} s + push {push:.2f} s; through the gate {gated:.2f} s")
+        took = json.loads((DIR / "gate/state/log/gate.jsonl").read_text().splitlines()[-1])["ms"]
+        say(f"{name} {turn}: gitleaks {scan:.2f} s + push {push:.2f} s; through the gate {gated:.2f} s, of it ms {took}")
         if turn:
             ours.append(gated), by_hand.append(scan + push), scans.append(scan), direct.append(push)
     parts = f" (gitleaks {statistics.median(scans):.3f} s, push {statistics.median(direct):.3f} s)"

@@ -1,11 +1,14 @@
-//! What gitleaks gets to read: every text of the push as files with neutral names, made so that gitleaks looks at all of it.
+//! What gitleaks gets to read: every text of the push in files with neutral names, made so that gitleaks looks at all of it.
 //!
 //! gitleaks 8.30 skips files by name, skips what its first bytes call an application's file, and reads 100 kB at a time, so
-//! that a secret across the seam is missed. So each text is cut into overlapping pieces that it reads in one go, behind a
-//! line of blanks that hides the first bytes. Each piece ends with a canary, a word made up for this push that a rule of ours
-//! finds: a piece whose canary is not reported was not scanned, and the push is refused.
+//! that a secret across the seam is missed. So texts are put together, and cut with an overlap, into pieces that it reads in
+//! one go, behind a line of blanks that hides the first bytes. Each piece ends with a canary, a word made up for this push
+//! that a rule of ours finds: a piece whose canary is not reported was not scanned, and the push is refused.
+//!
+//! Texts share a piece because gitleaks takes longer to open a file than to read it. A match that begins in one text and
+//! ends in another is none: its piece is scanned again, each text by itself.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -19,13 +22,44 @@ const PIECE: usize = 90_000;
 const OVERLAP: usize = 10_000;
 /// Longer than the offset of any magic number that gitleaks knows but one, see [`blanks`].
 const BLANKS: usize = 319;
+/// Between two texts; ASCII's file separator is in no character class of a rule that ends at a line's end.
+const BETWEEN: &[u8] = b"\n\n\x1c\n\n";
+
+/// Where the bytes of a text begin in a piece.
+#[derive(Debug, Clone)]
+struct Segment {
+    text: usize,
+    /// The line of the text, from 0.
+    first_line: u64,
+    /// The line of the piece's own bytes, from 0, and the byte.
+    line: u64,
+    start: usize,
+}
 
 /// A file of the corpus.
 #[derive(Debug, Clone)]
 struct Piece {
-    text: usize,
-    /// The line in the text at which it begins, from 0; none: an archive, in which lines mean nothing.
-    first_line: Option<u64>,
+    /// How the file's name ends.
+    ending: &'static str,
+    segments: Vec<Segment>,
+    /// A file for gitleaks to unpack, in which lines mean nothing and no canary stands.
+    is_archive: bool,
+}
+
+/// A piece that is not full yet.
+#[derive(Debug, Default)]
+struct Open {
+    bytes: Vec<u8>,
+    lines: u64,
+    segments: Vec<Segment>,
+}
+
+/// Where a line of a piece is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Spot {
+    pub(super) text: usize,
+    /// From 1; none in an archive.
+    pub(super) line: Option<u64>,
 }
 
 /// The files for one scan, in a directory of their own that is removed with this value.
@@ -33,6 +67,7 @@ struct Piece {
 pub(super) struct Corpus {
     dir: TempDir,
     pieces: Vec<Piece>,
+    open: BTreeMap<&'static str, Open>,
     canary: String,
 }
 
@@ -43,7 +78,8 @@ impl Corpus {
         fs::create_dir(dir.path().join("tmp"))?;
         let mut random = [0; 16];
         fs::File::open("/dev/urandom")?.read_exact(&mut random)?;
-        Ok(Self { dir, pieces: vec![], canary: format!("gate-canary-{}", hex::encode(random)) })
+        let canary = format!("gate-canary-{}", hex::encode(random));
+        Ok(Self { dir, pieces: vec![], open: BTreeMap::new(), canary })
     }
 
     /// The word at the end of every piece.
@@ -68,7 +104,7 @@ impl Corpus {
             let (mut start, mut line) = (0, 0);
             loop {
                 let end = (start + PIECE).min(bytes.len());
-                self.piece(text, Some(line), &bytes[start..end], ending)?;
+                self.append(text, line, &bytes[start..end], ending)?;
                 if end == bytes.len() {
                     break;
                 }
@@ -78,40 +114,90 @@ impl Corpus {
             }
         }
         for ending in archive_names(bytes) {
-            let path = self.next_file(ending)?;
-            fs::write(path, bytes)?;
-            self.pieces.push(Piece { text, first_line: None });
+            fs::write(self.next_file(ending)?, bytes)?;
+            let segments = vec![Segment { text, first_line: 0, line: 0, start: 0 }];
+            self.pieces.push(Piece { ending, segments, is_archive: true });
         }
         Ok(())
     }
 
-    fn piece(&mut self, text: usize, first_line: Option<u64>, bytes: &[u8], ending: &str) -> io::Result<()> {
+    /// Adds a text that shares its pieces with no other.
+    fn add_alone(&mut self, text: usize, first_line: u64, bytes: &[u8], ending: &'static str) -> io::Result<()> {
+        self.append(text, first_line, bytes, ending)?;
+        self.close(ending)
+    }
+
+    fn append(&mut self, text: usize, first_line: u64, bytes: &[u8], ending: &'static str) -> io::Result<()> {
+        if self.open.get(ending).is_some_and(|open| open.bytes.len() + bytes.len() > PIECE) {
+            self.close(ending)?;
+        }
+        let open = self.open.entry(ending).or_default();
+        if !open.segments.is_empty() {
+            open.bytes.extend_from_slice(BETWEEN);
+            open.lines += newlines(BETWEEN);
+        }
+        open.segments.push(Segment { text, first_line, line: open.lines, start: open.bytes.len() });
+        open.bytes.extend_from_slice(bytes);
+        open.lines += newlines(bytes);
+        // What is found by a name alone has no line that tells one text from another.
+        if matches!(ending, "p12" | "pfx") { self.close(ending) } else { Ok(()) }
+    }
+
+    /// Writes what is there of a piece.
+    fn close(&mut self, ending: &'static str) -> io::Result<()> {
+        let Some(Open { bytes, segments, .. }) = self.open.remove(ending) else { return Ok(()) };
         let mut file = fs::File::create_new(self.next_file(ending)?)?;
         let mut content = Vec::with_capacity(bytes.len() + 512);
-        content.resize(blanks(bytes), b' ');
+        content.resize(blanks(&bytes), b' ');
         content.push(b'\n');
-        content.extend_from_slice(bytes);
+        content.extend_from_slice(&bytes);
         content.extend_from_slice(b"\n\n");
         content.extend_from_slice(self.canary.as_bytes());
         content.push(b'\n');
         file.write_all(&content)?;
-        self.pieces.push(Piece { text, first_line });
+        self.pieces.push(Piece { ending, segments, is_archive: false });
         Ok(())
     }
 
+    /// Writes what is not written yet; nothing is added after this.
+    pub(super) fn complete(&mut self) -> io::Result<()> {
+        let endings: Vec<_> = self.open.keys().copied().collect();
+        endings.into_iter().try_for_each(|ending| self.close(ending))
+    }
+
+    /// The texts of these pieces once more, each in pieces of its own.
+    pub(super) fn apart(&self, pieces: &BTreeSet<usize>, within: &Path) -> io::Result<Self> {
+        let mut apart = Self::new(within)?;
+        for index in pieces {
+            let piece = &self.pieces[*index];
+            let content = fs::read(self.file(*index, piece.ending))?;
+            // Behind the line of blanks, before the two newlines, the canary and its newline.
+            let first = content.iter().position(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+            let bytes = &content[first..content.len().saturating_sub(self.canary.len() + 3).max(first)];
+            for (number, Segment { text, first_line, start, .. }) in piece.segments.iter().enumerate() {
+                let end = piece.segments.get(number + 1).map_or(bytes.len(), |next| next.start - BETWEEN.len());
+                apart.add_alone(*text, *first_line, &bytes[*start..end], piece.ending)?;
+            }
+        }
+        Ok(apart)
+    }
+
     /// Neutral names: numbers, and an ending only where a rule of gitleaks or one of its unpackers goes by it.
-    fn next_file(&self, ending: &str) -> io::Result<PathBuf> {
-        let number = self.pieces.len();
+    fn file(&self, number: usize, ending: &str) -> PathBuf {
         let dir = self.input().join((number / 1000).to_string());
-        if number.is_multiple_of(1000) {
-            fs::create_dir_all(&dir)?;
+        match ending {
+            "" => dir.join(number.to_string()),
+            "nuget.config" => dir.join(number.to_string()).join(ending),
+            _ => dir.join(format!("{number}.{ending}")),
         }
-        if ending == "nuget.config" {
-            fs::create_dir(dir.join(format!("{number}")))?;
-            return Ok(dir.join(format!("{number}")).join(ending));
+    }
+
+    fn next_file(&self, ending: &str) -> io::Result<PathBuf> {
+        let path = self.file(self.pieces.len(), ending);
+        if let Some(dir) = path.parent() {
+            fs::create_dir_all(dir)?;
         }
-        let dot = if ending.is_empty() { "" } else { "." };
-        Ok(dir.join(format!("{number}{dot}{ending}")))
+        Ok(path)
     }
 
     /// Which piece a path in gitleaks' report means.
@@ -122,22 +208,32 @@ impl Corpus {
         (number < self.pieces.len()).then_some(number)
     }
 
-    /// Where in which text a line of a piece is; lines from 1.
-    pub(super) fn locate(&self, piece: usize, line: u64) -> (usize, Option<u64>) {
-        let Piece { text, first_line } = self.pieces[piece];
+    /// Where the match between two lines of a piece is, lines from 1; none if it is in more than one text.
+    pub(super) fn locate(&self, piece: usize, first: u64, last: u64) -> Option<Spot> {
+        let Piece { segments, is_archive, .. } = &self.pieces[piece];
         // The first line of a piece is the blanks.
-        (text, first_line.map(|first| first + line.saturating_sub(1).max(1)))
+        let place = |line: u64| {
+            let line = line.saturating_sub(2);
+            let after = segments.partition_point(|segment| segment.line <= line);
+            (after.saturating_sub(1), line)
+        };
+        let ((begins, line), (ends, _)) = (place(first), place(last.max(first)));
+        let Segment { text, first_line, line: start, .. } = &segments[begins];
+        let line = (!is_archive).then(|| first_line + (line - start) + 1);
+        (*is_archive || begins == ends).then_some(Spot { text: *text, line })
     }
 
     /// The pieces that have a canary.
     pub(super) fn with_canary(&self) -> BTreeSet<usize> {
         let pieces = self.pieces.iter().enumerate();
-        pieces.filter(|(_, piece)| piece.first_line.is_some()).map(|(index, _)| index).collect()
+        pieces.filter(|(_, piece)| !piece.is_archive).map(|(index, _)| index).collect()
     }
 }
 
 pub(super) fn newlines(bytes: &[u8]) -> u64 {
-    bytes.iter().filter(|byte| **byte == b'\n').count() as u64
+    // In blocks that a byte can count, which the compiler makes wide instructions of.
+    let blocks = bytes.chunks(255).map(|block| block.iter().map(|byte| u8::from(*byte == b'\n')).sum::<u8>());
+    blocks.map(u64::from).sum()
 }
 
 /// How many blanks to put before a piece, so that no magic number is where gitleaks looks for one. ISO 9660's are so far
@@ -166,18 +262,46 @@ pub(super) fn telling_ending(path: &[u8]) -> Option<&'static str> {
 mod tests {
     use super::*;
 
+    fn line_of(text: &str, wanted: &str) -> u64 {
+        text.lines().position(|line| line == wanted).expect("a line") as u64 + 1
+    }
+
     #[test]
     fn pieces_overlap_and_know_their_lines() {
         let dir = tempfile::tempdir().expect("a directory");
         let mut corpus = Corpus::new(dir.path()).expect("a corpus");
         let text: Vec<u8> = (0..30_000).flat_map(|number| format!("{number:05}\n").into_bytes()).collect();
         corpus.add(7, &text, &BTreeSet::new()).expect("written");
+        corpus.complete().expect("written");
         assert_eq!(corpus.with_canary().len(), 3);
         let second = fs::read_to_string(corpus.input().join("0/1")).expect("the second piece");
-        let line = second.lines().position(|line| line == "20000").expect("a line") as u64 + 1;
+        let line = line_of(&second, "20000");
         assert_eq!(corpus.piece_of("0/1"), Some(1));
-        assert_eq!(corpus.locate(1, line), (7, Some(20_001)));
+        assert_eq!(corpus.locate(1, line, line), Some(Spot { text: 7, line: Some(20_001) }));
         assert!(second.ends_with(&format!("\n{}\n", corpus.canary())));
+    }
+
+    #[test]
+    fn small_texts_share_a_piece_and_can_be_taken_apart() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut corpus = Corpus::new(dir.path()).expect("a corpus");
+        for text in 0..3 {
+            corpus.add(text, format!("a{text}\nb{text}").as_bytes(), &BTreeSet::new()).expect("kept");
+        }
+        corpus.add(3, b"c", &BTreeSet::from(["tf"])).expect("kept");
+        corpus.complete().expect("written");
+        assert_eq!(corpus.with_canary().len(), 2);
+        let all = fs::read_to_string(corpus.input().join("0/0")).expect("the shared piece");
+        let (first, last) = (line_of(&all, "a1"), line_of(&all, "b1"));
+        assert_eq!(corpus.locate(0, first, last), Some(Spot { text: 1, line: Some(1) }));
+        assert_eq!(corpus.locate(0, last, last), Some(Spot { text: 1, line: Some(2) }));
+        assert_eq!(corpus.locate(0, last, line_of(&all, "a2")), None);
+        let apart = corpus.apart(&BTreeSet::from([0, 1]), dir.path()).expect("taken apart");
+        assert_eq!(apart.with_canary().len(), 4);
+        let second = fs::read_to_string(apart.input().join("0/1")).expect("a piece of one text");
+        assert!(second.ends_with(&format!(" \na1\nb1\n\n{}\n", apart.canary())));
+        assert_eq!(apart.locate(1, 3, 3), Some(Spot { text: 1, line: Some(2) }));
+        assert!(apart.input().join("0/3.tf").is_file());
     }
 
     #[test]
@@ -186,5 +310,12 @@ mod tests {
         let at = 32_769 - BLANKS - 1;
         bytes[at..at + 5].copy_from_slice(b"CD001");
         assert_eq!(blanks(&bytes), BLANKS + 1);
+    }
+
+    #[test]
+    fn newlines_are_counted_in_any_length() {
+        for length in [0, 1, 254, 255, 256, 100_000] {
+            assert_eq!(newlines(&vec![b'\n'; length]), length as u64);
+        }
     }
 }

@@ -10,6 +10,7 @@ use bottle_policy::gate::report::{Finding, PushedRef, Timings, Verdict};
 use bottle_policy::known::KnownSecrets;
 
 use super::changes::{Changes, Repo, Update};
+use super::gitleaks::Scanner;
 use super::place::Place;
 use super::process::{printable, variable};
 use super::rules::{self, Refusal};
@@ -106,6 +107,8 @@ fn opened(place: &Place) -> Result<(Repo<'_>, Vec<Update>), String> {
 impl Push<'_> {
     /// Rules and scan; `Ok` with no refusals and no findings is a pass.
     fn judge(&mut self, known: &KnownSecrets, start: Instant) -> Result<(), String> {
+        // It reads its rules while this looks at what is pushed.
+        let gitleaks = Scanner::start(self.repo.place);
         self.refusals = rules::names(&self.repo, &self.updates)?;
         if self.refusals.is_empty() {
             self.changes = Changes::list(&self.repo, &self.updates)?;
@@ -114,7 +117,8 @@ impl Push<'_> {
         self.ms.judge = millis(start);
         if self.refusals.is_empty() {
             let start = Instant::now();
-            let scanned = scan::scan(&self.repo, &self.updates, &self.changes, known);
+            let scanned =
+                gitleaks.and_then(|gitleaks| scan::scan(gitleaks, &self.repo, &self.updates, &self.changes, known));
             self.ms.scan = millis(start);
             self.findings = scanned.map_err(|reason| format!("could not be scanned: {reason}; nothing was pushed"))?;
             if self.findings.iter().any(|(_, one)| scan::is_in_a_name(one)) {
@@ -123,7 +127,7 @@ impl Push<'_> {
         } else {
             // These names and paths are shown, and were not scanned with the rest.
             let about = self.refusals.iter_mut().filter_map(|refusal| refusal.about.as_mut());
-            scan::withhold_secrets(self.repo.place, self.names.iter_mut().chain(about));
+            scan::withhold_secrets(gitleaks, self.repo.place, self.names.iter_mut().chain(about));
         }
         Ok(())
     }

@@ -9,8 +9,8 @@ use bottle_policy::gate::texts::{Derived, Unpacker};
 use bottle_policy::known::KnownSecrets;
 
 use super::changes::{Changes, Kind, Object, Repo, Update, read_all};
-use super::corpus::{Corpus, newlines, telling_ending};
-use super::gitleaks::{self, Hit};
+use super::corpus::{newlines, telling_ending};
+use super::gitleaks::{Hit, Scanner};
 use super::place::Place;
 
 /// What is packed in a push may be this much larger than the push may be.
@@ -40,6 +40,7 @@ type AddText<'a> = dyn FnMut(Source, &[u8], &BTreeSet<&'static str>) -> Result<(
 /// Reads every new object once, and gives all that it says to each scanner: the bottle's own secrets, pipelock's rules,
 /// gitleaks.
 pub(super) fn scan(
+    mut gitleaks: Scanner,
     repo: &Repo<'_>,
     updates: &[Update],
     changes: &Changes,
@@ -47,7 +48,6 @@ pub(super) fn scan(
 ) -> Result<Vec<(BTreeSet<usize>, Finding)>, String> {
     let place = repo.place;
     let io = |error: std::io::Error| format!("failed to prepare the scan: {error}");
-    let mut corpus = Corpus::new(&place.own("tmp")).map_err(io)?;
     let mut sources = vec![];
     let mut hits = BTreeSet::new();
     let mut unpacker = Unpacker::new(repo.upstream.push.max_push_bytes.0.saturating_mul(UNPACKED));
@@ -66,7 +66,7 @@ pub(super) fn scan(
             let offset = usize::try_from(found.offset).unwrap_or_default().min(bytes.len());
             ours.push(Hit { text, rule: found.rule, line: line(offset) });
         }
-        corpus.add(text, bytes, endings).map_err(io)
+        gitleaks.add(text, bytes, endings).map_err(io)
     };
     let plain = BTreeSet::new();
     let refs: String = updates.iter().flat_map(|update| [update.name.as_str(), "\n"]).collect();
@@ -104,7 +104,7 @@ pub(super) fn scan(
         add(Source::Object(index), bytes, &endings)?;
         inside(&|how| Source::Inside(index, how), bytes, &mut add).map_err(in_object)
     })?;
-    hits.extend(gitleaks::scan(place, &corpus)?);
+    hits.extend(gitleaks.scan(place)?);
     // What gitleaks finds as well is told once, in its words.
     ours.retain(|hit| !hits.iter().any(|other| (other.text, other.line) == (hit.text, hit.line)));
     hits.extend(ours);
@@ -175,14 +175,18 @@ pub(super) fn is_in_a_name(finding: &Finding) -> bool {
 }
 
 /// Replaces texts in which the scanner finds something, and all of them if it can't look.
-pub(super) fn withhold_secrets<'a>(place: &Place, texts: impl Iterator<Item = &'a mut String>) {
+pub(super) fn withhold_secrets<'a>(
+    gitleaks: Result<Scanner, String>,
+    place: &Place,
+    texts: impl Iterator<Item = &'a mut String>,
+) {
     let mut texts: Vec<&mut String> = texts.collect();
     let scan = || {
-        let mut corpus = Corpus::new(&place.own("tmp")).ok()?;
+        let mut gitleaks = gitleaks.ok()?;
         for (index, text) in texts.iter().enumerate() {
-            corpus.add(index, text.replace(['/', ':'], " ").as_bytes(), &BTreeSet::new()).ok()?;
+            gitleaks.add(index, text.replace(['/', ':'], " ").as_bytes(), &BTreeSet::new()).ok()?;
         }
-        gitleaks::scan(place, &corpus).ok()
+        gitleaks.scan(place).ok()
     };
     let found = scan().map(|hits| hits.into_iter().map(|hit| hit.text).collect::<BTreeSet<_>>());
     for (index, text) in texts.iter_mut().enumerate() {

@@ -43,10 +43,16 @@ fn a_scanner_that_fails_refuses() {
         ("no report", "#!/bin/sh\nexit 42\n".to_owned()),
         ("half a report", format!("#!/bin/sh\n{real} \"$@\"; printf '[' >../report.json; exit 42\n")),
         ("an empty report", format!("#!/bin/sh\n{real} \"$@\"; printf '[]' >../report.json; exit 42\n")),
-        ("looks at less", format!("#!/bin/sh\nrm -f 0/2; exec {real} \"$@\"\n")),
+        ("does not wait", format!("#!/bin/sh\nrm ../gitleaksignore; : >../gitleaksignore; exec {real} \"$@\"\n")),
+        (
+            "looks at less",
+            format!(
+                "#!/bin/sh\ncat ../gitleaksignore; rm ../gitleaksignore 0/0; : >../gitleaksignore; exec {real} \"$@\"\n"
+            ),
+        ),
     ] {
         world.replace_program("gitleaks", &script);
-        let push = "git commit -q --allow-empty -m x; git push origin HEAD:refs/heads/bottle/x";
+        let push = "echo >a.tf; git add .; git commit -q --allow-empty -m x; git push origin HEAD:refs/heads/bottle/x";
         let output = world.sh(&clone, push, &[]);
         assert!(!output.status.success(), "{what}");
         assert!(said(&output).contains("could not be scanned"), "{what}: {}", said(&output));
