@@ -14,7 +14,6 @@ use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use bottle_policy::gate::texts::archive_names;
-use tempfile::TempDir;
 
 /// gitleaks reads 100,000 bytes at a time.
 const PIECE: usize = 90_000;
@@ -65,21 +64,51 @@ pub(super) struct Spot {
 /// The files for one scan, in a directory of their own that is removed with this value.
 #[derive(Debug)]
 pub(super) struct Corpus {
-    dir: TempDir,
+    dir: Dir,
     pieces: Vec<Piece>,
     open: BTreeMap<&'static str, Open>,
     canary: String,
 }
 
+/// A directory that is removed with this value.
+#[derive(Debug)]
+struct Dir(PathBuf);
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+const CANARY: &str = "canary";
+
 impl Corpus {
-    pub(super) fn new(within: &Path) -> io::Result<Self> {
-        let dir = TempDir::new_in(within)?;
-        fs::create_dir(dir.path().join("in"))?;
-        fs::create_dir(dir.path().join("tmp"))?;
+    /// An empty one in an empty directory, which is removed with it.
+    pub(super) fn new(dir: PathBuf) -> io::Result<Self> {
+        let dir = Dir(dir);
+        fs::create_dir(dir.0.join("in"))?;
+        fs::create_dir(dir.0.join("tmp"))?;
         let mut random = [0; 16];
         fs::File::open("/dev/urandom")?.read_exact(&mut random)?;
         let canary = format!("gate-canary-{}", hex::encode(random));
+        fs::write(dir.0.join(CANARY), &canary)?;
         Ok(Self { dir, pieces: vec![], open: BTreeMap::new(), canary })
+    }
+
+    /// An empty one in a directory of its own.
+    pub(super) fn within(parent: &Path) -> io::Result<Self> {
+        Self::new(tempfile::TempDir::new_in(parent)?.keep())
+    }
+
+    /// Leaves an empty one for another process.
+    pub(super) fn leave(self) {
+        std::mem::forget(self.dir);
+    }
+
+    /// An empty one that another process has left there.
+    pub(super) fn left(dir: PathBuf) -> Option<Self> {
+        let canary = fs::read_to_string(dir.join(CANARY)).ok()?;
+        Some(Self { dir: Dir(dir), pieces: vec![], open: BTreeMap::new(), canary })
     }
 
     /// The word at the end of every piece.
@@ -89,12 +118,12 @@ impl Corpus {
 
     /// The directory around it all, for configuration and report.
     pub(super) fn dir(&self) -> &Path {
-        self.dir.path()
+        &self.dir.0
     }
 
     /// The directory to scan.
     pub(super) fn input(&self) -> PathBuf {
-        self.dir.path().join("in")
+        self.dir.0.join("in")
     }
 
     /// Adds a text, once for each of the endings, or without one.
@@ -167,7 +196,7 @@ impl Corpus {
 
     /// The texts of these pieces once more, each in pieces of its own.
     pub(super) fn apart(&self, pieces: &BTreeSet<usize>, within: &Path) -> io::Result<Self> {
-        let mut apart = Self::new(within)?;
+        let mut apart = Self::within(within)?;
         for index in pieces {
             let piece = &self.pieces[*index];
             let content = fs::read(self.file(*index, piece.ending))?;
@@ -269,7 +298,7 @@ mod tests {
     #[test]
     fn pieces_overlap_and_know_their_lines() {
         let dir = tempfile::tempdir().expect("a directory");
-        let mut corpus = Corpus::new(dir.path()).expect("a corpus");
+        let mut corpus = Corpus::within(dir.path()).expect("a corpus");
         let text: Vec<u8> = (0..30_000).flat_map(|number| format!("{number:05}\n").into_bytes()).collect();
         corpus.add(7, &text, &BTreeSet::new()).expect("written");
         corpus.complete().expect("written");
@@ -284,7 +313,7 @@ mod tests {
     #[test]
     fn small_texts_share_a_piece_and_can_be_taken_apart() {
         let dir = tempfile::tempdir().expect("a directory");
-        let mut corpus = Corpus::new(dir.path()).expect("a corpus");
+        let mut corpus = Corpus::within(dir.path()).expect("a corpus");
         for text in 0..3 {
             corpus.add(text, format!("a{text}\nb{text}").as_bytes(), &BTreeSet::new()).expect("kept");
         }

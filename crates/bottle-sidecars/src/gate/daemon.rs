@@ -19,13 +19,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::hook::LOG_SOCKET;
 use super::place::Place;
-use super::{mirror, process, transport};
+use super::{gitleaks, mirror, process, transport};
 use crate::common::{self, Dirs, Error};
 
 /// More agents than this at once would be a mistake or an attack.
 const MOST_CONNECTIONS: usize = 32;
 /// No clone and no push takes longer; what does is stuck.
-const LONGEST: Duration = Duration::from_secs(2 * 3600);
+pub(super) const LONGEST: Duration = Duration::from_secs(2 * 3600);
 
 /// Reads and checks the policy.
 fn policy(dirs: &Dirs, config: &Path) -> Result<GatePolicy, Error> {
@@ -70,6 +70,7 @@ pub(super) fn serve(dirs: &Dirs, config: &Path) -> Result<(), Error> {
         .map_err(|error| Error::Make { path: "the event loop".into(), error })?;
     let result = runtime.block_on(accept(&place));
     runtime.shutdown_timeout(Duration::from_millis(100));
+    transport::close(&place);
     let _ = std::fs::remove_dir_all(place.own("keys"));
     let _ = std::fs::remove_dir_all(place.own("tmp"));
     result
@@ -173,6 +174,7 @@ async fn git_daemon(place: &Place, stream: UnixStream, groups: &Groups) -> std::
         // Nothing of this connection outlives it.
         let _ = kill_process_group(group, Signal::KILL);
         groups.remove(group);
+        let _ = std::fs::remove_dir_all(gitleaks::waiting(place, group));
     }
     Ok(())
 }

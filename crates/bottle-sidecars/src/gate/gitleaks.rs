@@ -2,26 +2,32 @@
 //!
 //! gitleaks takes a third of a second to read its rules, so it is started before there is anything to scan: the file of what
 //! it may ignore is a FIFO, at which it waits. Should a gitleaks not wait there, canaries are missing, and nothing passes.
+//! Where a push may follow, the access hook starts it, while upstream is asked for its refs.
 
 use std::collections::BTreeSet;
-use std::fs::OpenOptions;
+use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::{FileType, FlockOperation, Mode, OFlags};
+use rustix::process::{Pid, getpgrp};
 use serde::Deserialize;
 
 use super::corpus::{Corpus, Spot};
+use super::daemon::LONGEST;
 use super::place::Place;
-use super::process::{self, Limits, Running, last_words};
+use super::process::{self, last_words};
 
 /// gitleaks' exit code for findings; its default, 1, is its code for errors too.
 const FOUND: i32 = 42;
-const LIMITS: Limits = Limits::seconds(900, 900);
-/// How long gitleaks may take to read its rules.
+/// How long gitleaks may take to read its rules, and to scan.
 const READY: Duration = Duration::from_secs(60);
+const SCAN: Duration = Duration::from_secs(900);
+/// Where it waits, under the name of a file that it reads last before it scans.
+const FIFO: &str = "gitleaksignore";
 
 /// What gitleaks found, in terms of the corpus.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,44 +61,56 @@ fn config(canary: &str) -> String {
 /// A gitleaks that waits for its corpus.
 pub(super) struct Scanner {
     corpus: Corpus,
-    process: Running,
-    /// Where it waits.
-    gate: PathBuf,
-    within: PathBuf,
 }
 
+/// Runs gitleaks in the directory of a corpus. Its end is seen by the lock, which is this shell's standard input, so that
+/// who waits need not be who started it.
+const RUN: &str = r#"(cd in && exec "$@") >said 2>&1; echo $? >code"#;
+
 impl Scanner {
-    /// Starts it.
-    pub(super) fn start(place: &Place) -> Result<Self, String> {
-        let within = place.own("tmp");
-        let corpus = Corpus::new(&within).map_err(|error| format!("failed to prepare the scan: {error}"))?;
-        Self::over(place, corpus, within)
+    /// Starts one that waits for the push which this connection may bring; without it, the push starts its own.
+    pub(super) fn warm_up(place: &Place) -> Result<(), String> {
+        let dir = waiting(place, getpgrp());
+        std::fs::create_dir(&dir).map_err(|error| format!("failed to make {}: {error}", dir.display()))?;
+        Self::over(place, Corpus::new(dir).map_err(prepare)?).map(|scanner| scanner.corpus.leave())
     }
 
-    fn over(place: &Place, corpus: Corpus, within: PathBuf) -> Result<Self, String> {
+    /// Takes the one that waits, or starts one.
+    pub(super) fn start(place: &Place) -> Result<Self, String> {
+        if let Some(corpus) = Corpus::left(waiting(place, getpgrp())) {
+            return Ok(Self { corpus });
+        }
+        Self::over(place, Corpus::within(&place.own("tmp")).map_err(prepare)?)
+    }
+
+    fn over(place: &Place, corpus: Corpus) -> Result<Self, String> {
         let file = |name: &str| corpus.dir().join(name);
-        std::fs::write(file("gitleaks.toml"), config(corpus.canary()))
-            .map_err(|error| format!("failed to write gitleaks.toml for the scan: {error}"))?;
-        let gate = file("gitleaksignore");
-        rustix::fs::mknodat(rustix::fs::CWD, &gate, FileType::Fifo, Mode::from_raw_mode(0o600), 0)
-            .map_err(|error| format!("failed to make {}: {error}", gate.display()))?;
-        let mut command = process::program("gitleaks", &place.home());
+        let (rules, lock) = (file("gitleaks.toml"), file("lock"));
+        std::fs::write(&rules, config(corpus.canary())).map_err(prepare)?;
+        let make_fifo = rustix::fs::mknodat(rustix::fs::CWD, file(FIFO), FileType::Fifo, Mode::from_raw_mode(0o600), 0);
+        make_fifo.map_err(|error| prepare(error.into()))?;
+        let lock = File::create(&lock).map_err(prepare)?;
+        rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|error| prepare(error.into()))?;
+        let mut command = process::program("sh", &place.home());
         command
-            .current_dir(corpus.input())
-            .env("TMPDIR", file("tmp"))
-            .args(["dir", "--no-banner", "--no-color", "--log-level=error", "--ignore-gitleaks-allow"])
+            .args(["-c", RUN, "scan", "gitleaks", "dir", "--no-banner", "--no-color", "--log-level=error"])
             .arg("--config")
-            .arg(file("gitleaks.toml"))
-            .arg("--gitleaks-ignore-path")
-            .arg(&gate)
+            .arg(rules)
+            .args(["--ignore-gitleaks-allow", "--gitleaks-ignore-path"])
+            .arg(file(FIFO))
             .arg(format!("--exit-code={FOUND}"))
             .args(["--redact=100", "--max-archive-depth=8", "--max-decode-depth=8", "--report-format=json"])
-            .arg(format!("--timeout={}", LIMITS.total.as_secs()))
+            .arg(format!("--timeout={}", LONGEST.as_secs()))
             .arg("--report-path")
             .arg(file("report.json"))
-            .arg(".");
-        let process = Running::start(command, None).map_err(|error| error.to_string())?;
-        Ok(Self { corpus, process, gate, within })
+            .arg(".")
+            .current_dir(corpus.dir())
+            .env("TMPDIR", file("tmp"))
+            .stdin(lock)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        command.spawn().map_err(|error| format!("failed to start a shell for gitleaks: {error}"))?;
+        Ok(Self { corpus })
     }
 
     /// Adds a text; `endings` are those of its paths by which rules of gitleaks go.
@@ -102,26 +120,37 @@ impl Scanner {
 
     /// Scans all that was added; an error means that not everything was looked at.
     pub(super) fn scan(self, place: &Place) -> Result<BTreeSet<Hit>, String> {
-        let within = self.within.clone();
         let (corpus, mut hits, unclear) = self.look()?;
         if !unclear.is_empty() {
-            let apart =
-                corpus.apart(&unclear, &within).map_err(|error| format!("failed to prepare the scan: {error}"))?;
+            let apart = corpus.apart(&unclear, &place.own("tmp")).map_err(prepare)?;
             // A text by itself has matches that are in it alone, whatever their lines say.
-            hits.extend(Self::over(place, apart, within)?.look()?.1);
+            hits.extend(Self::over(place, apart)?.look()?.1);
         }
         Ok(hits)
     }
 
     /// The hits that are in one text, and the pieces in which a match goes from one text to the next.
-    fn look(mut self) -> Result<(Corpus, BTreeSet<Hit>, BTreeSet<usize>), String> {
-        self.corpus.complete().map_err(|error| format!("failed to write what gitleaks reads: {error}"))?;
-        self.let_go()?;
-        let Self { corpus, process, .. } = self;
-        let output = process.wait(LIMITS).map_err(|error| error.to_string())?;
+    fn look(self) -> Result<(Corpus, BTreeSet<Hit>, BTreeSet<usize>), String> {
+        let mut corpus = self.corpus;
+        corpus.complete().map_err(prepare)?;
+        let lock = File::open(corpus.dir().join("lock")).map_err(prepare)?;
+        let has_ended = || match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(true),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
+            Err(error) => Err(format!("failed to see whether gitleaks has ended: {error}")),
+        };
+        let_go(&corpus.dir().join(FIFO), &has_ended)?;
+        wait("gitleaks did not end", SCAN, &has_ended)?;
+        let read = |name: &str| std::fs::read(corpus.dir().join(name));
+        let code = read("code").map(|code| String::from_utf8_lossy(&code).trim().to_owned());
         // There is always something to find: the canaries.
-        if output.status.code() != Some(FOUND) {
-            return Err(format!("gitleaks ended with {}: {}", output.status, last_words(&output.stderr)));
+        if code.as_ref().ok() != Some(&FOUND.to_string()) {
+            let said = last_words(&read("said").unwrap_or_default());
+            return Err(match code.as_deref() {
+                Ok("126" | "127") => format!("failed to start gitleaks: {said}"),
+                Ok(code) => format!("gitleaks ended with {code}: {said}"),
+                Err(_) => format!("gitleaks was ended: {said}"),
+            });
         }
         let report = std::fs::read(corpus.dir().join("report.json"))
             .map_err(|error| format!("gitleaks left no report: {error}"))?;
@@ -150,26 +179,35 @@ impl Scanner {
         let hits = found.into_iter().filter(|(piece, _)| !unclear.contains(piece)).map(|(_, hit)| hit).collect();
         Ok((corpus, hits, unclear))
     }
+}
 
-    /// Opens and closes the FIFO, as soon as gitleaks has opened it.
-    fn let_go(&mut self) -> Result<(), String> {
-        let deadline = Instant::now() + READY;
-        let no_block = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
-        loop {
-            match OpenOptions::new().write(true).custom_flags(no_block).open(&self.gate) {
-                Ok(_) => return Ok(()),
-                // Nobody reads yet; if it has ended, its exit code says why.
-                Err(error) if error.raw_os_error() == Some(rustix::io::Errno::NXIO.raw_os_error()) => {
-                    if !self.process.is_running() {
-                        return Ok(());
-                    }
-                }
-                Err(error) => return Err(format!("failed to open {}: {error}", self.gate.display())),
-            }
-            if Instant::now() > deadline {
-                return Err(format!("gitleaks was not ready within {} s", READY.as_secs()));
-            }
-            thread::sleep(Duration::from_millis(2));
+/// Where the gitleaks of this connection waits: git daemon and all that it starts are one process group.
+pub(super) fn waiting(place: &Place, group: Pid) -> PathBuf {
+    place.own("tmp").join(format!("scan-{}", group.as_raw_nonzero()))
+}
+
+fn prepare(error: std::io::Error) -> String {
+    format!("failed to prepare the scan: {error}")
+}
+
+/// Opens and closes the FIFO, as soon as gitleaks has opened it. One that has ended already says why by its exit code.
+fn let_go(fifo: &Path, has_ended: &dyn Fn() -> Result<bool, String>) -> Result<(), String> {
+    let no_block = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
+    wait("gitleaks was not ready", READY, &|| match File::options().write(true).custom_flags(no_block).open(fifo) {
+        Ok(_) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::NXIO.raw_os_error()) => has_ended(),
+        Err(error) => Err(format!("failed to open {}: {error}", fifo.display())),
+    })
+}
+
+/// Looks every other millisecond.
+fn wait(what: &str, longest: Duration, is_so: &dyn Fn() -> Result<bool, String>) -> Result<(), String> {
+    let deadline = Instant::now() + longest;
+    while !is_so()? {
+        if Instant::now() > deadline {
+            return Err(format!("{what} within {} s", longest.as_secs()));
         }
+        thread::sleep(Duration::from_millis(2));
     }
+    Ok(())
 }

@@ -6,6 +6,7 @@ use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::ExitCode;
 
+use super::gitleaks::Scanner;
 use super::place::{Place, private};
 use super::{mirror, receive, transport};
 use crate::common::Dirs;
@@ -83,6 +84,12 @@ fn access(place: &Place, words: &[String]) -> Result<(), String> {
     }
     let path = Path::new(path).canonicalize().map_err(|_| "no such repository".to_owned())?;
     let upstream = place.upstream_at(&path).ok_or("no such repository")?;
+    if service == "receive-pack"
+        && let Err(reason) = Scanner::warm_up(place)
+    {
+        // The push will start its own, or be refused.
+        log(&place.dirs, &reason);
+    }
     let start = std::time::Instant::now();
     mirror::refresh(place, upstream)?;
     log(&place.dirs, &format!("{service} {}: refreshed in {} ms", upstream.name, start.elapsed().as_millis()));

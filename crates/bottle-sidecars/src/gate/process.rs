@@ -100,61 +100,32 @@ enum Part {
 }
 
 /// Runs a process to its end, or ends it when a limit is reached.
-pub(super) fn run(command: Command, input: Option<Vec<u8>>, limits: Limits) -> Result<Output, ProcessError> {
-    Running::start(command, input)?.wait(limits)
-}
-
-/// A process that was started, and is ended with this value.
-pub(super) struct Running {
-    child: Child,
-    parts: Receiver<Part>,
-    title: String,
-}
-
-impl Running {
-    /// Starts it; what it says is read from now on.
-    pub(super) fn start(mut command: Command, input: Option<Vec<u8>>) -> Result<Self, ProcessError> {
-        let title = title(&command);
-        if input.is_some() {
-            command.stdin(Stdio::piped());
-        }
-        let mut child = command
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(|error| ProcessError::Start(title.clone(), error))?;
-        let (send, parts) = channel();
-        if let Some(pipe) = child.stdout.take() {
-            read_from(pipe, false, send.clone());
-        }
-        if let Some(pipe) = child.stderr.take() {
-            read_from(pipe, true, send);
-        }
-        if let (Some(input), Some(mut pipe)) = (input, child.stdin.take()) {
-            // A process that ends before it has read all says why by its exit code.
-            thread::spawn(move || pipe.write_all(&input));
-        }
-        Ok(Self { child, parts, title })
+pub(super) fn run(mut command: Command, input: Option<Vec<u8>>, limits: Limits) -> Result<Output, ProcessError> {
+    let title = title(&command);
+    if input.is_some() {
+        command.stdin(Stdio::piped());
     }
-
-    /// Whether it still runs.
-    pub(super) fn is_running(&mut self) -> bool {
-        matches!(self.child.try_wait(), Ok(None))
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|error| ProcessError::Start(title.clone(), error))?;
+    let (send, parts) = channel();
+    if let Some(pipe) = child.stdout.take() {
+        read_from(pipe, false, send.clone());
     }
-
-    /// Waits for its end; the limits count from here.
-    pub(super) fn wait(mut self, limits: Limits) -> Result<Output, ProcessError> {
-        let Self { child, parts, title } = &mut self;
-        follow(child, parts, limits, title)
+    if let Some(pipe) = child.stderr.take() {
+        read_from(pipe, true, send);
     }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        if self.is_running() {
-            end(&mut self.child);
-        }
+    if let (Some(input), Some(mut pipe)) = (input, child.stdin.take()) {
+        // A process that ends before it has read all says why by its exit code.
+        thread::spawn(move || pipe.write_all(&input));
     }
+    let result = follow(&mut child, &parts, limits, &title);
+    if result.is_err() {
+        end(&mut child);
+    }
+    result
 }
 
 fn read_from(mut pipe: impl Read + Send + 'static, is_stderr: bool, send: Sender<Part>) {

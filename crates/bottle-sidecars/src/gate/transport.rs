@@ -31,7 +31,8 @@ pub(super) fn check(policy: &GatePolicy) -> Result<(), String> {
 
 /// Writes what ssh needs for every upstream.
 pub(super) fn prepare(place: &Place) -> Result<(), Error> {
-    for upstream in &place.policy.upstreams {
+    close(place);
+    for (index, upstream) in place.policy.upstreams.iter().enumerate() {
         let (Some(key), Some(identity)) = (&upstream.known_host_key, &upstream.identity) else { continue };
         let dir = place.own("ssh");
         let known_hosts = dir.join(format!("{}.hosts", upstream.name));
@@ -39,11 +40,32 @@ pub(super) fn prepare(place: &Place) -> Result<(), Error> {
         let identity = usable_key(place, identity)?;
         write_file(
             &dir.join(format!("{}.conf", upstream.name)),
-            ssh_config(&known_hosts, &identity).as_bytes(),
+            ssh_config(&known_hosts, &identity, &dir.join(format!("{index}{SHARED}"))).as_bytes(),
             0o600,
         )?;
     }
     Ok(())
+}
+
+/// The ending of the socket through which the connections to one upstream share a login.
+const SHARED: &str = ".mux";
+/// How long a login is kept when nobody uses it: a refresh, a scan and the push that follows it need one between them.
+const KEEP: &str = "30";
+/// A socket's path has at most 107 bytes (unix(7)), and ssh puts 17 more behind it while it makes one.
+const LONGEST_SOCKET: usize = 90;
+
+/// Ends the logins that are kept, also those of an earlier gate.
+pub(super) fn close(place: &Place) {
+    let Ok(entries) = std::fs::read_dir(place.own("ssh")) else { return };
+    for socket in entries.flatten().map(|entry| entry.path()) {
+        if socket.to_string_lossy().ends_with(SHARED) {
+            let mut command = process::program("ssh", &place.home());
+            command.args(["-F", "/dev/null", "-O", "exit", "-S"]).arg(&socket).arg("upstream");
+            // If nobody answers there any more, what is left is the socket.
+            let _ = process::run(command, None, process::Limits::seconds(5, 5));
+            let _ = std::fs::remove_file(&socket);
+        }
+    }
 }
 
 /// A line of a known_hosts file.
@@ -54,7 +76,9 @@ fn known_host(url: &UpstreamUrl, key: &HostKey) -> String {
     }
 }
 
-fn ssh_config(known_hosts: &Path, identity: &Path) -> String {
+fn ssh_config(known_hosts: &Path, identity: &Path, socket: &Path) -> String {
+    let fits = socket.as_os_str().len() <= LONGEST_SOCKET;
+    let (control, socket) = if fits { ("auto", socket) } else { ("no", Path::new("none")) };
     let mut text = String::new();
     let quoted = |path: &Path| format!("\"{}\"", path.display().to_string().replace('%', "%%"));
     for (key, value) in [
@@ -73,8 +97,9 @@ fn ssh_config(known_hosts: &Path, identity: &Path) -> String {
         ("ForwardX11", "no"),
         ("ClearAllForwardings", "yes"),
         ("PermitLocalCommand", "no"),
-        ("ControlMaster", "no"),
-        ("ControlPath", "none"),
+        ("ControlMaster", control),
+        ("ControlPath", &quoted(socket)),
+        ("ControlPersist", KEEP),
         ("RequestTTY", "no"),
         ("ConnectTimeout", "10"),
         ("ConnectionAttempts", "1"),

@@ -43,7 +43,7 @@ fn a_scanner_that_fails_refuses() {
         ("no report", "#!/bin/sh\nexit 42\n".to_owned()),
         ("half a report", format!("#!/bin/sh\n{real} \"$@\"; printf '[' >../report.json; exit 42\n")),
         ("an empty report", format!("#!/bin/sh\n{real} \"$@\"; printf '[]' >../report.json; exit 42\n")),
-        ("does not wait", format!("#!/bin/sh\nrm ../gitleaksignore; : >../gitleaksignore; exec {real} \"$@\"\n")),
+        ("looks elsewhere", format!("#!/bin/sh\ncd ../tmp; exec {real} \"$@\"\n")),
         (
             "looks at less",
             format!(

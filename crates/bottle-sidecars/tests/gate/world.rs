@@ -130,8 +130,11 @@ impl Sshd {
         until("sshd answers", || TcpStream::connect(("127.0.0.1", self.port)).is_ok());
     }
 
-    /// Stops listening.
+    /// Stops listening, and ends what is connected.
     pub(crate) fn down(&mut self) {
+        if let Some(Running(listener)) = &self.process {
+            let _ = Command::new("pkill").args(["-KILL", "-P", &listener.id().to_string()]).status();
+        }
         self.process = None;
     }
 
