@@ -15,7 +15,7 @@ import sys
 import time
 
 DIR, SIDECARS, LINK = pathlib.Path(sys.argv[1]), sys.argv[2], sys.argv[3]
-PARTS = sys.argv[4:] or ["commits", "text_blob", "binary_blob", "fetch", "clone"]
+PARTS = [word for text in sys.argv[4:] for word in text.split(",")] or ["commits", "text_blob", "binary_blob", "fetch", "clone"]
 GATE_PORT, SSH_PORT = 19418, 19422
 WORDS = [line.strip() for line in """
 alpha buffer cache daemon error field guard handle index joiner kernel layer module number object parser queue reader

@@ -19,6 +19,8 @@ const SHORTEST: usize = 8;
 const SHORTEST_DAMAGED: usize = 16;
 /// Up to this size all NUL bytes are dropped, wherever they are; in larger files only those between wide characters.
 const SMALL: usize = 1 << 20;
+/// One byte in this many that no text has, and bytes are no text.
+const MANY_OTHERS: usize = 8;
 /// A line of base64 or hex that may go on in the next one.
 const SHORTEST_LINE: usize = 32;
 /// Fewer percent codes than this hide nothing.
@@ -283,6 +285,54 @@ fn wide_runs(bytes: &[u8]) -> Vec<u8> {
         }
     }
     out
+}
+
+/// What a scanner of texts has to read of bytes that are mostly none: the runs of printable characters and white space that
+/// are long enough for a secret, each followed by a line's end in place of what stands between them. None where the bytes
+/// are UTF-8, or nearly all are such characters.
+///
+/// No rule's match goes over other bytes than these, but for the middle of a private key, which a line's end suits as well.
+/// Where lines begin is lost.
+pub fn runs_of_text(bytes: &[u8]) -> Option<Vec<u8>> {
+    const TEXT: [bool; 256] = {
+        let mut table = [false; 256];
+        let mut byte = 0;
+        while byte < 256 {
+            table[byte] = matches!(byte as u8, b'\t' | b'\n' | 0x0b | 0x0c | b'\r' | b' '..=b'~');
+            byte += 1;
+        }
+        table
+    };
+    let is_text = |byte: &u8| TEXT[usize::from(*byte)];
+    if std::str::from_utf8(bytes).is_ok() {
+        return None;
+    }
+    let other = bytes.len() - bytes.iter().filter(|byte| is_text(byte)).count();
+    if other * MANY_OTHERS < bytes.len() {
+        return None;
+    }
+    let mut out = Vec::with_capacity(bytes.len() / 16);
+    let mut at = 0;
+    while at < bytes.len() {
+        // Where the last byte of a run that counts would be: if it is none, neither is a run that has it.
+        let probe = at + SHORTEST - 1;
+        if probe >= bytes.len() {
+            break;
+        }
+        if !is_text(&bytes[probe]) {
+            at = probe + 1;
+            continue;
+        }
+        let back = bytes[at..probe].iter().rev().take_while(|byte| is_text(byte)).count();
+        let start = probe - back;
+        let end = probe + bytes[probe..].iter().take_while(|byte| is_text(byte)).count();
+        if end - start >= SHORTEST {
+            out.extend_from_slice(&bytes[start..end]);
+            out.push(b'\n');
+        }
+        at = end + 1;
+    }
+    Some(out)
 }
 
 /// What begins here, and where its deflate stream starts.

@@ -113,3 +113,31 @@ proptest::proptest! {
         let _ = unpacked(1 << 20, &bytes);
     }
 }
+
+#[test]
+fn of_binaries_the_runs_of_text_are_left() {
+    assert_eq!(runs_of_text(b"a text \xc3\xbc with little else in it, and more"), None);
+    assert_eq!(runs_of_text("только текст".as_bytes()), None);
+    assert_eq!(runs_of_text(b"latin \xfc with little else in it"), None);
+    let mut bytes = vec![0xfe; 40];
+    bytes.extend(b"eight888\xff seven7\xffan\nother run\xff");
+    bytes.extend([0; 40]);
+    bytes.extend(b"the last");
+    assert_eq!(runs_of_text(&bytes).as_deref(), Some(&b"eight888\nan\nother run\nthe last\n"[..]));
+}
+
+proptest::proptest! {
+    #[test]
+    fn runs_of_text_are_those_that_a_simple_reading_finds(bytes in proptest::collection::vec(
+        proptest::prop_oneof![proptest::num::u8::ANY, proptest::strategy::Just(b'x')], 0..200,
+    )) {
+        let simple: Vec<u8> = bytes
+            .split(|byte| !matches!(byte, b'\t'..=b'\r' | b' '..=b'~'))
+            .filter(|run| run.len() >= 8)
+            .flat_map(|run| [run, b"\n"].concat())
+            .collect();
+        if let Some(runs) = runs_of_text(&bytes) {
+            proptest::prop_assert_eq!(runs, simple);
+        }
+    }
+}

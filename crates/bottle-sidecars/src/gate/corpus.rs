@@ -13,7 +13,7 @@ use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use bottle_policy::gate::texts::archive_names;
+use bottle_policy::gate::texts::{archive_names, runs_of_text};
 
 /// gitleaks reads 100,000 bytes at a time.
 const PIECE: usize = 90_000;
@@ -28,8 +28,8 @@ const BETWEEN: &[u8] = b"\n\n\x1c\n\n";
 #[derive(Debug, Clone)]
 struct Segment {
     text: usize,
-    /// The line of the text, from 0.
-    first_line: u64,
+    /// The line of the text, from 0; none where lines mean nothing.
+    first_line: Option<u64>,
     /// The line of the piece's own bytes, from 0, and the byte.
     line: u64,
     start: usize,
@@ -57,7 +57,7 @@ struct Open {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Spot {
     pub(super) text: usize,
-    /// From 1; none in an archive.
+    /// From 1; none where lines mean nothing.
     pub(super) line: Option<u64>,
 }
 
@@ -129,34 +129,42 @@ impl Corpus {
     /// Adds a text, once for each of the endings, or without one.
     pub(super) fn add(&mut self, text: usize, bytes: &[u8], endings: &BTreeSet<&'static str>) -> io::Result<()> {
         let plain = BTreeSet::from([""]);
+        let runs = runs_of_text(bytes);
+        let texts = runs.as_deref().unwrap_or(bytes);
         for ending in if endings.is_empty() { &plain } else { endings } {
             let (mut start, mut line) = (0, 0);
             loop {
-                let end = (start + PIECE).min(bytes.len());
-                self.append(text, line, &bytes[start..end], ending)?;
-                if end == bytes.len() {
+                let end = (start + PIECE).min(texts.len());
+                self.append(text, runs.is_none().then_some(line), &texts[start..end], ending)?;
+                if end == texts.len() {
                     break;
                 }
                 let next = end - OVERLAP;
-                line += newlines(&bytes[start..next]);
+                line += newlines(&texts[start..next]);
                 start = next;
             }
         }
         for ending in archive_names(bytes) {
             fs::write(self.next_file(ending)?, bytes)?;
-            let segments = vec![Segment { text, first_line: 0, line: 0, start: 0 }];
+            let segments = vec![Segment { text, first_line: None, line: 0, start: 0 }];
             self.pieces.push(Piece { ending, segments, is_archive: true });
         }
         Ok(())
     }
 
     /// Adds a text that shares its pieces with no other.
-    fn add_alone(&mut self, text: usize, first_line: u64, bytes: &[u8], ending: &'static str) -> io::Result<()> {
+    fn add_alone(
+        &mut self,
+        text: usize,
+        first_line: Option<u64>,
+        bytes: &[u8],
+        ending: &'static str,
+    ) -> io::Result<()> {
         self.append(text, first_line, bytes, ending)?;
         self.close(ending)
     }
 
-    fn append(&mut self, text: usize, first_line: u64, bytes: &[u8], ending: &'static str) -> io::Result<()> {
+    fn append(&mut self, text: usize, first_line: Option<u64>, bytes: &[u8], ending: &'static str) -> io::Result<()> {
         if self.open.get(ending).is_some_and(|open| open.bytes.len() + bytes.len() > PIECE) {
             self.close(ending)?;
         }
@@ -248,7 +256,7 @@ impl Corpus {
         };
         let ((begins, line), (ends, _)) = (place(first), place(last.max(first)));
         let Segment { text, first_line, line: start, .. } = &segments[begins];
-        let line = (!is_archive).then(|| first_line + (line - start) + 1);
+        let line = first_line.map(|first| first + (line - start) + 1);
         (*is_archive || begins == ends).then_some(Spot { text: *text, line })
     }
 

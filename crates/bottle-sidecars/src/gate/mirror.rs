@@ -82,6 +82,8 @@ fn make(place: &Place, upstream: &Upstream) -> Result<(), String> {
         ("gc.auto", "0"),
         ("maintenance.auto", "false"),
         ("receive.autogc", "false"),
+        // A push stays the pack that it came as: what is forwarded needs no second compressing then.
+        ("receive.unpackLimit", "1"),
         ("receive.fsckObjects", "true"),
         ("receive.maxInputSize", &max_input),
         ("receive.advertisePushOptions", "false"),
