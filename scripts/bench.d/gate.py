@@ -134,7 +134,7 @@ class World:
             (home / name).mkdir(parents=True)
         key = home / "secrets/GIT_KEY"
         shutil.copy(DIR / "sshd/guest", key)
-        policy = "version: 1\nupstreams:\n"
+        policy = "version: 1\nsecrets: [GIT_KEY]\nupstreams:\n"
         for name in names:
             policy += (
                 f"  - name: {name}\n    url: {self.url(name)}\n    identity: GIT_KEY\n"

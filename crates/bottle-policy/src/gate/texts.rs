@@ -115,7 +115,8 @@ impl Unpacker {
         each: &mut dyn FnMut(Derived),
     ) -> Result<(), TextsError> {
         let mut at = 0;
-        while at + 2 < bytes.len() {
+        while let Some(next) = next_start(bytes, at) {
+            at = next;
             let rest = &bytes[at..];
             let (kind, start, (out, read)) = if let Some((kind, start)) = header(rest) {
                 (kind, start, self.inflate(rest.get(start..).unwrap_or_default())?)
@@ -233,8 +234,9 @@ impl Unpacker {
         if bytes.len() > SMALL && std::str::from_utf8(bytes).is_err() {
             return Ok(());
         }
-        let percents = bytes.windows(3).filter(|part| part[0] == b'%' && part[1..].iter().all(u8::is_ascii_hexdigit));
-        if percents.take(MANY_PERCENTS).count() == MANY_PERCENTS {
+        let percents = bytes.split(|byte| *byte == b'%').skip(1);
+        let codes = percents.filter(|rest| rest.len() >= 2 && rest[..2].iter().all(u8::is_ascii_hexdigit));
+        if codes.take(MANY_PERCENTS).count() == MANY_PERCENTS {
             let decoded = percent_encoding::percent_decode(bytes).collect::<Vec<u8>>();
             self.spend(decoded.len())?;
             self.inner(decoded, format!("{before}percent signs"), depth, each)?;
@@ -335,6 +337,41 @@ pub fn runs_of_text(bytes: &[u8]) -> Option<Vec<u8>> {
     Some(out)
 }
 
+/// Two bytes with which something packed may begin: a bit for each pair. Nearly all that is scanned begins nothing, and is
+/// passed over by this alone.
+const STARTS: [u64; 1 << 10] = {
+    let mut table = [0; 1 << 10];
+    let mut pair: usize = 0;
+    while pair < 1 << 16 {
+        let (first, second) = ((pair >> 8) as u8, pair as u8);
+        let is_start = is_zlib(first, second)
+            || matches!(
+                (first, second),
+                (0x1f, 0x8b) | (b'P', b'K') | (0xfd, b'7') | (b'L', b'Z') | (b'B', b'Z') | (0x28, 0xb5)
+            );
+        if is_start {
+            table[pair >> 6] |= 1 << (pair & 63);
+        }
+        pair += 1;
+    }
+    table
+};
+
+/// The next place from `at` where something packed may begin, with at least three bytes from there.
+fn next_start(bytes: &[u8], at: usize) -> Option<usize> {
+    let pairs = bytes.get(at..bytes.len().checked_sub(1)?)?.windows(2);
+    let is_start = |pair: &[u8]| {
+        let pair = usize::from(pair[0]) << 8 | usize::from(pair[1]);
+        STARTS[pair >> 6] & 1 << (pair & 63) != 0
+    };
+    pairs.into_iter().position(is_start).map(|offset| at + offset)
+}
+
+/// RFC 1950's first two bytes, with any window and no dictionary.
+const fn is_zlib(method: u8, flags: u8) -> bool {
+    method & 0x8f == 8 && flags & 0x20 == 0 && u16::from_be_bytes([method, flags]).is_multiple_of(31)
+}
+
 /// What begins here, and where its deflate stream starts.
 fn header(bytes: &[u8]) -> Option<(&'static str, usize)> {
     let number = |at: usize| Some(usize::from(u16::from_le_bytes([*bytes.get(at)?, *bytes.get(at + 1)?])));
@@ -354,12 +391,7 @@ fn header(bytes: &[u8]) -> Option<(&'static str, usize)> {
         }
         // PKWARE's APPNOTE, 4.3.7. Method 0 is stored plain, and read with the bytes around it.
         [b'P', b'K', 3, 4, ..] if number(8)? == 8 => Some(("zip", 30 + number(26)? + number(28)?)),
-        // RFC 1950, with any window and no dictionary.
-        [method, flags, ..]
-            if method & 0x8f == 8 && flags & 0x20 == 0 && u16::from_be_bytes([*method, *flags]).is_multiple_of(31) =>
-        {
-            Some(("zlib", 2))
-        }
+        [method, flags, ..] if is_zlib(*method, *flags) => Some(("zlib", 2)),
         _ => None,
     }
 }

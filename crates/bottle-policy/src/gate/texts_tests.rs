@@ -141,3 +141,29 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn no_start_is_passed_over() {
+    // What is read by its first three bytes or more begins with two of the table.
+    for first in 0..=255 {
+        for second in 0..=255 {
+            let tails = [
+                &b"\x08\0\0\0\0\0\0\0\0\0"[..],
+                b"\x03\x04\0\0\0\0\x08\0",
+                b"zXZ\0",
+                b"IP\x01",
+                b"h11AY&SY",
+                b"\x2f\xfd",
+            ];
+            for tail in tails.into_iter().map(|tail| [&[first, second], tail, &[0; 40]].concat()) {
+                if header(&tail).is_some() || packer(&tail).is_some() {
+                    assert_eq!(next_start(&tail, 0), Some(0), "{first:02x} {second:02x}");
+                }
+            }
+        }
+    }
+    assert_eq!(next_start(b"x\x9c", 0), None);
+    assert_eq!(next_start(b"..x\x9c.", 0), Some(2));
+    assert_eq!(next_start(b"..x\x9c.", 3), None);
+    assert_eq!(next_start(b"", 0), None);
+}
