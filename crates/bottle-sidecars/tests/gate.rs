@@ -5,10 +5,16 @@
 mod evasion;
 #[path = "gate/https.rs"]
 mod https;
+#[path = "gate/kills.rs"]
+mod kills;
 #[path = "gate/mirror.rs"]
 mod mirror;
 #[path = "gate/policy.rs"]
 mod policy;
+#[path = "gate/processes.rs"]
+mod processes;
+#[path = "gate/random.rs"]
+mod random;
 #[path = "gate/scanner.rs"]
 mod scanner;
 #[path = "gate/world.rs"]

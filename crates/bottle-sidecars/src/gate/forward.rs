@@ -1,11 +1,10 @@
 //! The push to the upstream: all refs or none, each only if upstream still has what it was judged against.
 
-use std::fs::File;
 use std::process::Stdio;
 use std::time::Duration;
 
 use super::changes::{Repo, Update};
-use super::place::Place;
+use super::place::{Lock, Place};
 use super::process::{self, Limits, git_ok, last_words};
 use super::{mirror, transport};
 
@@ -40,14 +39,14 @@ pub(super) fn to_upstream(repo: &Repo<'_>, updates: &[Update]) -> Result<(), Str
 
 /// Keeps the lock until receive-pack, which waits for this hook, has moved the mirror's own refs: a fetch in between would
 /// move them first, and the agent would be told that a push has failed which upstream has.
-fn hold(place: &Place, lock: File) {
+fn hold(place: &Place, lock: Lock) {
     let Some(receive_pack) = rustix::process::getppid() else { return };
     let wait = "i=0; while kill -0 \"$1\" && [ $i -lt 300 ]; do sleep 0.02; i=$((i+1)); done";
     let mut command = process::program("sh", &place.home());
     command
         .args(["-c", wait, "hold"])
         .arg(receive_pack.to_string())
-        .stdin(lock)
+        .stdin(lock.into_file())
         .stdout(Stdio::null())
         .stderr(Stdio::null());
     // If it can't be started, the lock is free at once: at worst that confusing message.
@@ -57,10 +56,10 @@ fn hold(place: &Place, lock: File) {
 /// A dry run: what would have been pushed, as a bundle file beside the record.
 pub(super) fn keep_as_bundle(repo: &Repo<'_>, updates: &[Update]) -> Result<(), String> {
     let name = &repo.upstream.name;
-    let _lock = repo.place.lock(name, Duration::from_secs(120))?;
+    let lock = repo.place.lock(name, Duration::from_secs(120))?;
     let say = |error: &dyn std::fmt::Display| format!("failed to keep the push: {error}");
     // A bundle holds refs, and in quarantine there are none of the new ones: a repository beside it has them.
-    let dir = tempfile::TempDir::new_in(repo.place.own("tmp")).map_err(|error| say(&error))?;
+    let dir = tempfile::TempDir::new_in(&repo.place.tmp).map_err(|error| say(&error))?;
     let git = |args: &[&str]| {
         let mut command = process::git(&repo.place.home());
         command.args(args);
@@ -86,8 +85,10 @@ pub(super) fn keep_as_bundle(repo: &Repo<'_>, updates: &[Update]) -> Result<(), 
         }
         number += 1;
     };
-    let file = file.to_str().ok_or("the state directory's path is not UTF-8")?.to_owned();
-    let mut words = vec!["bundle", "create", "--quiet", &file];
+    // Made in the scratch directory: half of one on the shelf would be taken for a push, its lock would stop the next.
+    let made = dir.path().join("push.bundle");
+    let mut words =
+        vec!["bundle", "create", "--quiet", made.to_str().ok_or("the state directory's path is not UTF-8")?];
     words.extend(updates.iter().map(|update| update.name.as_str()));
     let tips = repo.ok(&["for-each-ref", "--format=%(objectname)"], None)?;
     let tips = String::from_utf8_lossy(&tips).into_owned();
@@ -97,6 +98,7 @@ pub(super) fn keep_as_bundle(repo: &Repo<'_>, updates: &[Update]) -> Result<(), 
     let brings_something = updates.iter().any(|update| !there.contains(update.new.as_str()));
     if brings_something {
         git(&words, None)?;
+        std::fs::rename(&made, &file).map_err(|error| say(&error))?;
     }
     let refs: Vec<_> = updates.iter().map(|update| (update.name.clone(), update.new.clone())).collect();
     mirror::keep(repo.place, name, &refs)?;
@@ -104,5 +106,7 @@ pub(super) fn keep_as_bundle(repo: &Repo<'_>, updates: &[Update]) -> Result<(), 
         repo.place,
         name,
         &updates.iter().filter(|update| update.creates()).map(|u| (u.name.clone(), u.new.clone())).collect::<Vec<_>>(),
-    )
+    )?;
+    hold(repo.place, lock);
+    Ok(())
 }

@@ -24,19 +24,13 @@ pub(super) fn prepare(place: &Place, config: &Path) -> Result<(), Error> {
     if !log.is_dir() {
         make_dir(&log, 0o755)?;
     }
-    // What an earlier gate left when it was killed.
-    for leftover in ["tmp", "keys"] {
-        let path = place.own(leftover);
-        if path.exists() {
-            std::fs::remove_dir_all(&path).map_err(|error| Error::Make { path, error })?;
-        }
-    }
-    for name in ["", "home", "hooks", "keys", "kept", "locks", "made", "ssh", "tmp"] {
+    for name in ["", "home", "hooks", "kept", "locks", "made", "policies", "tmp"] {
         make_dir(&place.own(name), 0o700)?;
     }
+    make_dir(&place.rules, 0o700)?;
     let policy = bottle_policy::yaml::to_string(&place.policy)
         .map_err(|error| Error::Policy { path: config.to_owned(), reason: error.to_string() })?;
-    write_file(&place.own("policy.yaml"), policy.as_bytes(), 0o600)?;
+    write_file(&place.rules.join("policy.yaml"), policy.as_bytes(), 0o600)?;
     hooks(place)?;
     transport::prepare(place)?;
     for upstream in &place.policy.upstreams {
@@ -98,7 +92,7 @@ fn make(place: &Place, upstream: &Upstream) -> Result<(), String> {
 
 /// Fetches all refs from upstream, and drops those that are gone there; the lock of the mirror is held meanwhile.
 pub(super) fn refresh(place: &Place, upstream: &Upstream) -> Result<(), String> {
-    let _lock = place.lock(&upstream.name, PATIENCE)?;
+    let lock = place.lock(&upstream.name, PATIENCE)?;
     let mut fetch = transport::git(place, upstream);
     fetch
         .args(["fetch", "--prune", "--force", "--progress", "--no-tags", "--no-write-fetch-head"])
@@ -119,6 +113,7 @@ pub(super) fn refresh(place: &Place, upstream: &Upstream) -> Result<(), String> 
         set_head(place, upstream).map_err(|reason| unreachable(&reason))?;
         write_file(&head_is_set, b"", 0o600).map_err(|error| error.to_string())?;
     }
+    lock.finished();
     Ok(())
 }
 

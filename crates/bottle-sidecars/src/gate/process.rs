@@ -215,7 +215,12 @@ pub(super) fn last_words(stderr: &[u8]) -> String {
 }
 
 fn is_progress(line: &str) -> bool {
-    let line = line.strip_prefix("remote: ").unwrap_or(line);
+    let remote = line.strip_prefix("remote: ");
+    // What git itself says of each ref that went well; `!` begins the others.
+    if remote.is_none() && (line.starts_with("From ") || (line.contains(" -> ") && !line.starts_with('!'))) {
+        return true;
+    }
+    let line = remote.unwrap_or(line);
     let counted = ["Enumerating", "Counting", "Compressing", "Writing", "Receiving", "Resolving", "Total", "Delta"];
     counted.iter().any(|word| line.starts_with(word)) && line.contains(|c: char| c.is_ascii_digit())
 }

@@ -47,7 +47,7 @@ pub(super) fn scan(
 ) -> Result<Vec<(BTreeSet<usize>, Finding)>, String> {
     let place = repo.place;
     let io = |error: std::io::Error| format!("failed to prepare the scan: {error}");
-    let mut corpus = Corpus::new(&place.own("tmp")).map_err(io)?;
+    let mut corpus = Corpus::new(&place.tmp).map_err(io)?;
     let mut sources = vec![];
     let mut hits = BTreeSet::new();
     let mut unpacker = Unpacker::new(repo.upstream.push.max_push_bytes.0.saturating_mul(UNPACKED));
@@ -178,7 +178,7 @@ pub(super) fn is_in_a_name(finding: &Finding) -> bool {
 pub(super) fn withhold_secrets<'a>(place: &Place, texts: impl Iterator<Item = &'a mut String>) {
     let mut texts: Vec<&mut String> = texts.collect();
     let scan = || {
-        let mut corpus = Corpus::new(&place.own("tmp")).ok()?;
+        let mut corpus = Corpus::new(&place.tmp).ok()?;
         for (index, text) in texts.iter().enumerate() {
             corpus.add(index, text.replace(['/', ':'], " ").as_bytes(), &BTreeSet::new()).ok()?;
         }

@@ -76,6 +76,15 @@ impl Running {
     pub(crate) fn new(child: Child) -> Self {
         Self(child)
     }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.0.id()
+    }
+
+    /// Ends it without a chance to tidy up.
+    pub(crate) fn kill(&self) {
+        let _ = Command::new("kill").args(["-KILL", &self.id().to_string()]).output();
+    }
 }
 
 impl Drop for Running {
@@ -128,6 +137,11 @@ impl Sshd {
             .expect("sshd starts: the package openssh-server has it");
         self.process = Some(Running(child));
         until("sshd answers", || TcpStream::connect(("127.0.0.1", self.port)).is_ok());
+    }
+
+    /// The process that listens.
+    pub(crate) fn id(&self) -> Option<u32> {
+        self.process.as_ref().map(Running::id)
     }
 
     /// Stops listening.

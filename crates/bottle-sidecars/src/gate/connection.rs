@@ -1,0 +1,160 @@
+//! A connection: a real `git daemon --inetd`, which knows nothing but the declared mirrors. Nothing of it outlives it, no
+//! process and no file, however its processes end.
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use tempfile::TempDir;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::UnixStream;
+
+use super::in_force::InForce;
+use super::place::Place;
+use super::{process, tidy};
+
+/// More agents than this at once would be a mistake or an attack.
+const MOST_CONNECTIONS: usize = 32;
+/// No clone and no push takes longer; what does is stuck.
+const LONGEST: Duration = Duration::from_secs(2 * 3600);
+
+/// Serves one connection, under the policy that was in force when it came.
+pub(super) async fn serve(policy: Arc<InForce>, mut stream: UnixStream, connections: Connections) {
+    let Some(seat) = connections.take_seat() else {
+        tracing::warn!("refused a connection: {MOST_CONNECTIONS} are open");
+        let _ = stream.write_all(&pkt_line("ERR git-gate: too many connections; try again")).await;
+        return;
+    };
+    let tmp = match TempDir::new_in(&policy.place.tmp) {
+        Ok(tmp) => tmp,
+        Err(error) => return tracing::error!("failed to make a directory in {}: {error}", policy.place.tmp.display()),
+    };
+    let place = Place { tmp: tmp.path().to_owned(), ..policy.place.clone() };
+    if let Err(error) = git_daemon(&place, stream, &seat).await {
+        tracing::warn!("git daemon: {error}");
+    }
+    // A scan's files may be many.
+    let tidied = tokio::task::spawn_blocking(move || {
+        drop(tmp);
+        drop(seat);
+        tidy::what_nobody_uses(&place, connections.oldest());
+    });
+    let _ = tidied.await;
+}
+
+fn pkt_line(text: &str) -> Vec<u8> {
+    format!("{:04x}{text}", text.len() + 4).into_bytes()
+}
+
+async fn git_daemon(place: &Place, stream: UnixStream, seat: &Seat) -> std::io::Result<()> {
+    let stream = stream.into_std()?;
+    stream.set_nonblocking(false)?;
+    let stream = OwnedFd::from(stream);
+    let mut command = process::git(&place.home());
+    command
+        .args(["daemon", "--inetd", "--export-all", "--enable=receive-pack", "--informative-errors"])
+        .args(["--init-timeout=30", "--timeout=600", "--log-destination=none"])
+        .arg(format!("--base-path={}", place.root().display()))
+        .arg(format!("--access-hook={}", place.own("hooks").join("access").display()))
+        .args(place.policy.upstreams.iter().map(|upstream| place.mirror(&upstream.name)))
+        .stdin(Stdio::from(stream.try_clone()?))
+        .stdout(Stdio::from(stream))
+        .stderr(Stdio::null());
+    place.tell_hooks(&mut command);
+    for name in ["SSL_CERT_FILE", "GIT_SSL_CAINFO"] {
+        if let Some(value) = process::variable(name) {
+            command.env(name, value);
+        }
+    }
+    std::os::unix::process::CommandExt::process_group(&mut command, 0);
+    let mut child = tokio::process::Command::from(command).spawn()?;
+    let group = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+    seat.set_group(group);
+    match tokio::time::timeout(LONGEST, child.wait()).await {
+        Ok(Ok(status)) if status.signal().is_some() => tracing::warn!("git daemon ended with {status}"),
+        Ok(_) => {}
+        Err(_) => tracing::warn!("a connection was open for {} s: ended", LONGEST.as_secs()),
+    }
+    if let Some(group) = group {
+        let _ = kill_process_group(group, Signal::KILL);
+    }
+    seat.set_group(None);
+    Ok(())
+}
+
+/// An open connection: since when, and its process group.
+#[derive(Debug, Clone, Copy)]
+struct Open {
+    since: SystemTime,
+    group: Option<Pid>,
+}
+
+/// The open connections.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Connections(Arc<Mutex<BTreeMap<u64, Open>>>);
+
+/// One of the few that may be open; given back when it is dropped.
+#[derive(Debug)]
+struct Seat {
+    connections: Connections,
+    number: u64,
+}
+
+impl Seat {
+    fn set_group(&self, group: Option<Pid>) {
+        if let Some(open) = self.connections.table().get_mut(&self.number) {
+            open.group = group;
+        }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.connections.table().remove(&self.number);
+    }
+}
+
+impl Connections {
+    fn table(&self) -> MutexGuard<'_, BTreeMap<u64, Open>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take_seat(&self) -> Option<Seat> {
+        let mut table = self.table();
+        if table.len() >= MOST_CONNECTIONS {
+            return None;
+        }
+        let number = table.last_key_value().map_or(0, |(last, _)| last + 1);
+        table.insert(number, Open { since: SystemTime::now(), group: None });
+        Some(Seat { connections: self.clone(), number })
+    }
+
+    /// When the oldest of them was opened; now, where there is none.
+    fn oldest(&self) -> SystemTime {
+        self.table().values().map(|open| open.since).min().unwrap_or_else(SystemTime::now)
+    }
+
+    fn groups(&self) -> Vec<Pid> {
+        self.table().values().filter_map(|open| open.group).collect()
+    }
+
+    /// Ends them all, within half a second.
+    pub(super) async fn end(&self) {
+        for group in self.groups() {
+            let _ = kill_process_group(group, Signal::TERM);
+        }
+        for _ in 0..25 {
+            if self.groups().is_empty() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        for group in self.groups() {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+    }
+}
