@@ -3,6 +3,8 @@
 
 #[path = "gate/evasion.rs"]
 mod evasion;
+#[path = "gate/history.rs"]
+mod history;
 #[path = "gate/https.rs"]
 mod https;
 #[path = "gate/kills.rs"]
