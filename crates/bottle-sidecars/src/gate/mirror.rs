@@ -109,12 +109,25 @@ pub(super) fn refresh(place: &Place, upstream: &Upstream) -> Result<(), String> 
         return Err(unreachable(&last_words(&output.stderr)));
     }
     let head_is_set = place.own("made").join(format!("{}.head", upstream.name));
-    if !head_is_set.exists() {
+    if !head_is_set.exists() || head_leads_nowhere(place, upstream) {
         set_head(place, upstream).map_err(|reason| unreachable(&reason))?;
         write_file(&head_is_set, b"", 0o600).map_err(|error| error.to_string())?;
     }
     lock.finished();
     Ok(())
+}
+
+/// Whether the branch that HEAD names is not there: upstream was empty, or has another default branch by now.
+fn head_leads_nowhere(place: &Place, upstream: &Upstream) -> bool {
+    let mirror = place.mirror(&upstream.name);
+    let head = std::fs::read_to_string(mirror.join("HEAD")).unwrap_or_default();
+    if head.strip_prefix("ref: ").is_some_and(|name| mirror.join(name.trim_end()).is_file()) {
+        return false;
+    }
+    // It may be among the packed ones.
+    let mut ask = process::git(&place.home());
+    ask.env("GIT_DIR", mirror).args(["rev-parse", "--quiet", "--verify", "HEAD"]);
+    git_ok(ask, None).is_err()
 }
 
 /// Points HEAD to where upstream's points, so that a clone checks out the same branch.
