@@ -7,6 +7,8 @@ mod claims;
 mod evasion;
 #[path = "gate/history.rs"]
 mod history;
+#[path = "gate/hostile.rs"]
+mod hostile;
 #[path = "gate/https.rs"]
 mod https;
 #[path = "gate/kills.rs"]

@@ -13,6 +13,8 @@ use crate::common::Error;
 
 /// A fetch may take its time, as long as something comes.
 const FETCH: Limits = Limits::seconds(3600, 60);
+/// What is larger, and not a blob that may be pushed, git need not hold in memory at once.
+const MOST_IN_MEMORY: u64 = 32 << 20;
 const ASK: Limits = Limits::seconds(30, 30);
 /// How long to wait for another fetch or push of the same mirror.
 pub(super) const PATIENCE: Duration = Duration::from_secs(120);
@@ -68,11 +70,13 @@ fn make(place: &Place, upstream: &Upstream) -> Result<(), String> {
         git(&["remote", "set-url", "origin", &url])?;
     }
     let max_input = upstream.push.max_push_bytes.0.to_string();
+    let streamed = upstream.push.max_blob_bytes.0.max(MOST_IN_MEMORY).to_string();
     let hooks = place.own("hooks");
     let hooks = hooks.to_str().ok_or("the state directory's path is not UTF-8")?;
     for (key, value) in [
         ("core.hooksPath", hooks),
         ("core.logAllRefUpdates", "false"),
+        ("core.bigFileThreshold", &streamed),
         ("gc.auto", "0"),
         ("maintenance.auto", "false"),
         ("receive.autogc", "false"),
@@ -88,6 +92,13 @@ fn make(place: &Place, upstream: &Upstream) -> Result<(), String> {
         git(&["config", key, value])?;
     }
     Ok(())
+}
+
+/// The most that one allocation of receive-pack may take, in bytes: the largest blob that may be pushed fits in, and what a
+/// small pack of deltas on deltas would make does not. Larger blobs are not held in memory.
+pub(super) fn most_at_once(place: &Place) -> u64 {
+    let blobs = place.policy.upstreams.iter().map(|upstream| upstream.push.max_blob_bytes.0);
+    blobs.max().unwrap_or_default().max(MOST_IN_MEMORY).saturating_mul(2)
 }
 
 /// Fetches all refs from upstream, and drops those that are gone there; the lock of the mirror is held meanwhile.

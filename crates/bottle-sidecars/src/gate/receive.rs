@@ -12,7 +12,7 @@ use bottle_policy::known::KnownSecrets;
 use super::changes::{Changes, Repo, Update};
 use super::place::Place;
 use super::process::{printable, variable};
-use super::rules::{self, Refusal};
+use super::rules::{self, MOST_REFS, Refusal};
 use super::{forward, hook, record, scan};
 
 /// No more findings than this are shown; the record has them all.
@@ -123,7 +123,7 @@ impl Push<'_> {
         } else {
             // These names and paths are shown, and were not scanned with the rest.
             let about = self.refusals.iter_mut().filter_map(|refusal| refusal.about.as_mut());
-            scan::withhold_secrets(self.repo.place, self.names.iter_mut().chain(about));
+            scan::withhold_secrets(self.repo.place, self.names.iter_mut().take(MOST_REFS).chain(about));
         }
         Ok(())
     }
@@ -146,7 +146,8 @@ impl Push<'_> {
     fn conclude(self, known: &KnownSecrets, verdict: Verdict) -> ExitCode {
         let mut lines = vec![];
         let mut records = vec![];
-        for (index, update) in self.updates.iter().enumerate() {
+        // More refs than are allowed are refused together; a line for each would only fill the record.
+        for (index, update) in self.updates.iter().enumerate().take(MOST_REFS) {
             let (commits, objects, bytes) = rules::weigh(&self.changes, index);
             let own = self.refusals.iter().filter(|refusal| refusal.update.is_none_or(|of| of == index));
             let reasons: Vec<String> = own.map(|refusal| known.mask_str(&refusal.text())).collect();
@@ -186,8 +187,9 @@ impl Push<'_> {
                 ms: self.ms,
             });
         }
-        let more = lines.len().saturating_sub(MOST_SHOWN + self.updates.len());
+        let more = lines.len().saturating_sub(MOST_SHOWN + records.len());
         lines.truncate(lines.len() - more);
+        let more = more + self.updates.len() - records.len();
         if more > 0 {
             lines.push(format!("and {more} more"));
         }

@@ -41,7 +41,7 @@ impl Refusal {
 }
 
 /// No more refs than this in one push.
-const MOST_REFS: usize = 64;
+pub(super) const MOST_REFS: usize = 64;
 /// No more reasons than this of one kind; the rest is counted.
 const MOST_REASONS: usize = 10;
 
