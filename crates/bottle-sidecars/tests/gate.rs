@@ -23,5 +23,7 @@ mod processes;
 mod random;
 #[path = "gate/scanner.rs"]
 mod scanner;
+#[path = "gate/upstream.rs"]
+mod upstream;
 #[path = "gate/world.rs"]
 mod world;

@@ -1,10 +1,11 @@
 //! Making the mirrors, and keeping each exactly what its upstream is now.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bottle_policy::gate::{RepoName, Upstream};
+use bottle_policy::gate::Upstream;
+use sha2::{Digest as _, Sha256};
 
 use super::place::{Place, make_dir, shell_word, write_file};
 use super::process::{self, Limits, git_ok, last_words};
@@ -26,7 +27,7 @@ pub(super) fn prepare(place: &Place, config: &Path) -> Result<(), Error> {
     if !log.is_dir() {
         make_dir(&log, 0o755)?;
     }
-    for name in ["", "home", "hooks", "kept", "locks", "made", "policies", "tmp"] {
+    for name in ["", "atomic", "heads", "home", "hooks", "kept", "locks", "made", "policies", "tmp"] {
         make_dir(&place.own(name), 0o700)?;
     }
     make_dir(&place.rules, 0o700)?;
@@ -111,7 +112,7 @@ pub(super) fn refresh(place: &Place, upstream: &Upstream) -> Result<(), String> 
         .arg(upstream.url.to_string())
         .arg("+refs/*:refs/*");
     // A dry run's pushes are in the mirror alone; a fetch must not take them away.
-    for name in kept(place, &upstream.name)?.keys() {
+    for name in kept(place, upstream)?.keys() {
         fetch.arg(format!("^{name}"));
     }
     let unreachable = |reason: &str| format!("upstream of {} can't be fetched: {reason}", upstream.name);
@@ -119,7 +120,7 @@ pub(super) fn refresh(place: &Place, upstream: &Upstream) -> Result<(), String> 
     if !output.status.success() {
         return Err(unreachable(&last_words(&output.stderr)));
     }
-    let head_is_set = place.own("made").join(format!("{}.head", upstream.name));
+    let head_is_set = list(place, "heads", upstream);
     if !head_is_set.exists() || head_leads_nowhere(place, upstream) {
         set_head(place, upstream).map_err(|reason| unreachable(&reason))?;
         write_file(&head_is_set, b"", 0o600).map_err(|error| error.to_string())?;
@@ -160,24 +161,30 @@ fn set_head(place: &Place, upstream: &Upstream) -> Result<(), String> {
     Ok(())
 }
 
+/// Where the gate remembers something of an upstream. What it knows of another URL under the same name is not meant.
+pub(super) fn list(place: &Place, what: &str, upstream: &Upstream) -> PathBuf {
+    let url = hex::encode(Sha256::digest(upstream.url.to_string()));
+    place.own(what).join(format!("{}-{}", upstream.name, &url[..16]))
+}
+
 /// A dry run's accepted refs and where they point.
-pub(super) fn kept(place: &Place, name: &RepoName) -> Result<BTreeMap<String, String>, String> {
-    read_list(&place.own("kept").join(name.as_str()))
+pub(super) fn kept(place: &Place, upstream: &Upstream) -> Result<BTreeMap<String, String>, String> {
+    read_list(&list(place, "kept", upstream))
 }
 
 /// Remembers refs that a dry run has accepted.
-pub(super) fn keep(place: &Place, name: &RepoName, refs: &[(String, String)]) -> Result<(), String> {
-    add_to_list(&place.own("kept").join(name.as_str()), refs)
+pub(super) fn keep(place: &Place, upstream: &Upstream, refs: &[(String, String)]) -> Result<(), String> {
+    add_to_list(&list(place, "kept", upstream), refs)
 }
 
 /// The branches that this run created, and may therefore rewrite.
-pub(super) fn made(place: &Place, name: &RepoName) -> Result<BTreeMap<String, String>, String> {
-    read_list(&place.own("made").join(name.as_str()))
+pub(super) fn made(place: &Place, upstream: &Upstream) -> Result<BTreeMap<String, String>, String> {
+    read_list(&list(place, "made", upstream))
 }
 
 /// Remembers branches that this run created.
-pub(super) fn remember_made(place: &Place, name: &RepoName, refs: &[(String, String)]) -> Result<(), String> {
-    add_to_list(&place.own("made").join(name.as_str()), refs)
+pub(super) fn remember_made(place: &Place, upstream: &Upstream, refs: &[(String, String)]) -> Result<(), String> {
+    add_to_list(&list(place, "made", upstream), refs)
 }
 
 fn read_list(path: &Path) -> Result<BTreeMap<String, String>, String> {

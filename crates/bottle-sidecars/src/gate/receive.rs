@@ -27,6 +27,8 @@ struct Push<'a> {
     changes: Changes,
     findings: Vec<(BTreeSet<usize>, Finding)>,
     refusals: Vec<Refusal>,
+    /// What upstream said to it.
+    words: Vec<String>,
     ms: Timings,
 }
 
@@ -53,6 +55,7 @@ pub(super) fn main(place: Place) -> ExitCode {
         changes: Changes::default(),
         findings: vec![],
         refusals: vec![],
+        words: vec![],
         ms: Timings::default(),
     };
     let outcome = push.judge(&known, start).and_then(|()| push.forward());
@@ -107,6 +110,9 @@ impl Push<'_> {
     /// Rules and scan; `Ok` with no refusals and no findings is a pass.
     fn judge(&mut self, known: &KnownSecrets, start: Instant) -> Result<(), String> {
         self.refusals = rules::names(&self.repo, &self.updates)?;
+        if self.refusals.is_empty() && !forward::can_be_one_push(&self.repo, &self.updates)? {
+            self.refusals.push(Refusal::all(forward::ONE_AT_A_TIME.to_owned()));
+        }
         if self.refusals.is_empty() {
             self.changes = Changes::list(&self.repo, &self.updates)?;
             self.refusals = rules::changes(&self.repo, &self.updates, &self.changes)?;
@@ -136,7 +142,16 @@ impl Push<'_> {
         let done = if self.repo.place.policy.dry_run {
             forward::keep_as_bundle(&self.repo, &self.updates).map(|()| Verdict::WouldPush)
         } else {
-            forward::to_upstream(&self.repo, &self.updates).map(|()| Verdict::Accepted)
+            match forward::to_upstream(&self.repo, &self.updates) {
+                Ok(words) => {
+                    self.words = words;
+                    Ok(Verdict::Accepted)
+                }
+                Err(not_taken) => {
+                    self.words = not_taken.words;
+                    Err(not_taken.why)
+                }
+            }
         };
         self.ms.forward = millis(start);
         done
@@ -146,11 +161,12 @@ impl Push<'_> {
     fn conclude(self, known: &KnownSecrets, verdict: Verdict) -> ExitCode {
         let mut lines = vec![];
         let mut records = vec![];
+        let words: Vec<String> = self.words.iter().map(|line| format!("upstream: {}", known.mask_str(line))).collect();
         // More refs than are allowed are refused together; a line for each would only fill the record.
         for (index, update) in self.updates.iter().enumerate().take(MOST_REFS) {
             let (commits, objects, bytes) = rules::weigh(&self.changes, index);
             let own = self.refusals.iter().filter(|refusal| refusal.update.is_none_or(|of| of == index));
-            let reasons: Vec<String> = own.map(|refusal| known.mask_str(&refusal.text())).collect();
+            let mut reasons: Vec<String> = own.map(|refusal| known.mask_str(&refusal.text())).collect();
             let findings: Vec<Finding> = self
                 .findings
                 .iter()
@@ -164,7 +180,7 @@ impl Push<'_> {
                 lines.push(format!("refused {name}: another ref of the same push was refused; push it alone"));
             }
             match verdict {
-                Verdict::Refused => {}
+                Verdict::Refused => reasons.extend(words.iter().cloned()),
                 Verdict::Accepted => {
                     lines.push(format!("{name}: {commits} commits scanned, nothing found; upstream has it"))
                 }
@@ -193,6 +209,7 @@ impl Push<'_> {
         if more > 0 {
             lines.push(format!("and {more} more"));
         }
+        lines.extend(words);
         if let Err(error) = record::append(self.repo.place, &records) {
             // Upstream may have it by now; what happened is in the log then.
             lines.push(error);

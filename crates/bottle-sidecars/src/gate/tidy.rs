@@ -42,7 +42,7 @@ pub(super) fn what_nobody_uses(place: &Place, oldest: SystemTime) {
             }
         }
     }
-    for list in ["made", "kept"] {
+    for list in ["atomic", "heads", "kept", "made"] {
         for entry in entries(&place.own(list)) {
             if entry.file_name().to_string_lossy().starts_with('.') && is_old(&entry) {
                 let _ = fs::remove_file(entry.path());

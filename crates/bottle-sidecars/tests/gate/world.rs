@@ -83,7 +83,17 @@ impl Running {
 
     /// Ends it without a chance to tidy up.
     pub(crate) fn kill(&self) {
-        let _ = Command::new("kill").args(["-KILL", &self.id().to_string()]).output();
+        self.signal("-KILL");
+    }
+
+    /// Tells it to read its policy again.
+    pub(crate) fn hang_up(&self) {
+        self.signal("-HUP");
+    }
+
+    fn signal(&self, signal: &str) {
+        let sent = Command::new("kill").args([signal, &self.id().to_string()]).status().expect("kill");
+        assert!(sent.success());
     }
 }
 
