@@ -21,6 +21,8 @@ mod policy;
 mod processes;
 #[path = "gate/random.rs"]
 mod random;
+#[path = "gate/reload.rs"]
+mod reload;
 #[path = "gate/scanner.rs"]
 mod scanner;
 #[path = "gate/upstream.rs"]
