@@ -112,7 +112,7 @@ pub(super) fn refresh(place: &Place, upstream: &Upstream) -> Result<(), String> 
         .arg(upstream.url.to_string())
         .arg("+refs/*:refs/*");
     // A dry run's pushes are in the mirror alone; a fetch must not take them away.
-    for name in kept(place, upstream)?.keys() {
+    for name in kept(place, upstream)? {
         fetch.arg(format!("^{name}"));
     }
     let unreachable = |reason: &str| format!("upstream of {} can't be fetched: {reason}", upstream.name);
@@ -167,9 +167,22 @@ pub(super) fn list(place: &Place, what: &str, upstream: &Upstream) -> PathBuf {
     place.own(what).join(format!("{}-{}", upstream.name, &url[..16]))
 }
 
-/// A dry run's accepted refs and where they point.
-pub(super) fn kept(place: &Place, upstream: &Upstream) -> Result<BTreeMap<String, String>, String> {
-    read_list(&list(place, "kept", upstream))
+/// A dry run's accepted refs that are in the mirror: git may have refused one after all, or was killed before it was there.
+fn kept(place: &Place, upstream: &Upstream) -> Result<Vec<String>, String> {
+    let kept = read_list(&list(place, "kept", upstream))?;
+    if kept.is_empty() {
+        return Ok(vec![]);
+    }
+    let mut ask = process::git(&place.home());
+    ask.env("GIT_DIR", place.mirror(&upstream.name)).args(["for-each-ref", "--format=%(refname) %(objectname)"]);
+    ask.args(kept.keys());
+    let there = git_ok(ask, None)?;
+    let there = String::from_utf8_lossy(&there);
+    let refs = there.lines().filter_map(|line| line.split_once(' '));
+    Ok(refs
+        .filter(|(name, id)| kept.get(*name).is_some_and(|kept| kept == id))
+        .map(|(name, _)| name.to_owned())
+        .collect())
 }
 
 /// Remembers refs that a dry run has accepted.

@@ -12,8 +12,8 @@ use crate::random::Random;
 use crate::world::{PUSH, World, said};
 
 /// Batches, and operations of upstream's own in each.
-const BATCHES: u32 = 10;
-const OPERATIONS: u32 = 40;
+const BATCHES: u32 = 8;
+const OPERATIONS: u32 = 50;
 
 /// Some are others' directories: git can't have both at once. Some differ from one another in case alone.
 const BRANCHES: [&str; 12] = [
@@ -322,13 +322,13 @@ fn history(mut world: World, mut host: Host) {
     world.ok(world.dir.path(), "git init -q --bare watcher");
     for batch in 0..BATCHES {
         match batch {
-            4 => {
+            3 => {
                 host.down(&mut world);
                 upstream_works(&world, &mut random);
                 while_it_is_down(&world, &guests[0], &watcher);
                 host.up(&mut world);
             }
-            6 | 7 => {
+            5 | 6 => {
                 upstream_works(&world, &mut random);
                 killed_during_a_fetch(&mut world, &mut host, &watcher, &mut random);
             }
@@ -339,7 +339,7 @@ fn history(mut world: World, mut host: Host) {
             guests_work(&world, &guests, batch, &mut random);
             compare(&world, &watcher, &guests[1], 2);
         }
-        if batch % 5 == 3 {
+        if batch % 4 == 2 {
             compare_clones(&world, &mut random);
         }
     }

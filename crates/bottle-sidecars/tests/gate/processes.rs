@@ -50,13 +50,17 @@ impl Process {
         self.words.iter().any(|one| one == word)
     }
 
+    fn has_ending(&self, end: &str) -> bool {
+        self.words.iter().any(|word| word.ends_with(end))
+    }
+
     /// Ends it without a chance to tidy up; nothing happens if it has ended already.
     pub(crate) fn kill(&self) {
         let _ = Command::new("kill").args(["-KILL", &self.id.to_string()]).output();
     }
 }
 
-/// All that belongs to the gate of this world and to its upstream, but the gate's own process and the sshd that listens.
+/// All that belongs to the gate of this world and to its upstream, but the gate's own process and the server that listens.
 pub(crate) fn of(world: &World) -> Vec<Process> {
     select(world, |process, path| process.is_of(world, path) || process.environment().contains(path))
 }
@@ -72,6 +76,7 @@ fn select(world: &World, is_meant: impl Fn(&Process, &str) -> bool) -> Vec<Proce
     let ids = fs::read_dir("/proc").expect("/proc").filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
     ids.filter(|id| !standing.contains(&Some(*id)))
         .filter_map(Process::read)
+        .filter(|process| !process.has_ending("https.py"))
         .filter(|process| paths.iter().any(|path| is_meant(process, path)))
         .collect()
 }
