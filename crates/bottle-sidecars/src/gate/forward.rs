@@ -1,33 +1,95 @@
 //! The push to the upstream: all refs or none, each only if upstream still has what it was judged against.
 
-use std::fs::File;
-use std::process::Stdio;
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use super::changes::{Repo, Update};
-use super::place::Place;
+use super::place::{Lock, Place, write_file};
 use super::process::{self, Limits, git_ok, last_words};
 use super::{mirror, transport};
 
 const PUSH: Limits = Limits::seconds(1800, 120);
+const ASK: Limits = Limits::seconds(60, 60);
+/// No more of upstream's words than this are passed on.
+const MOST_WORDS: usize = 20;
+/// What git says of an upstream that can't take several refs together.
+const NOT_ATOMIC: &str = "does not support --atomic";
+/// What the agent is told then.
+pub(super) const ONE_AT_A_TIME: &str = "upstream can't take several refs all or none: push one ref at a time";
 
-/// Pushes the judged ids themselves, by URL: by the remote's name, git would move refs inside the quarantine too.
-pub(super) fn to_upstream(repo: &Repo<'_>, updates: &[Update]) -> Result<(), String> {
-    let name = &repo.upstream.name;
-    let lock = repo.place.lock(name, Duration::from_secs(120))?;
+/// Why upstream does not have a push.
+#[derive(Debug, Default)]
+pub(super) struct NotTaken {
+    pub(super) why: String,
+    /// Upstream's own words, a line each.
+    pub(super) words: Vec<String>,
+}
+
+impl From<String> for NotTaken {
+    fn from(why: String) -> Self {
+        Self { why, words: vec![] }
+    }
+}
+
+/// A push of the judged ids themselves, by URL: by the remote's name, git would move refs inside the quarantine too.
+fn push(repo: &Repo<'_>, updates: &[Update], options: &[&str]) -> Command {
     let mut push = transport::git(repo.place, repo.upstream);
     push.envs(repo.quarantine.iter().map(|(name, value)| (name, value)));
-    push.args(["push", "--atomic", "--progress", "--no-verify", "--no-signed", "--no-follow-tags"]);
-    push.arg("--recurse-submodules=no");
+    push.args(["push", "--progress", "--no-verify", "--no-signed", "--no-follow-tags"]);
+    push.arg("--recurse-submodules=no").args(options);
+    if updates.len() > 1 {
+        push.arg("--atomic");
+    }
     for Update { old, name, .. } in updates {
         let expected = if old.bytes().all(|byte| byte == b'0') { "" } else { old };
         push.arg(format!("--force-with-lease={name}:{expected}"));
     }
     push.arg("--end-of-options").arg(repo.upstream.url.to_string());
     push.args(updates.iter().map(|Update { new, name, .. }| format!("{new}:{name}")));
-    let output = process::run(push, None, PUSH).map_err(|error| format!("upstream could not be reached: {error}"))?;
+    push
+}
+
+fn unreachable(error: &process::ProcessError) -> String {
+    format!("upstream could not be reached: {error}")
+}
+
+/// Whether upstream takes these refs together. It is asked before a push of several refs is looked into, until it has once
+/// said yes.
+pub(super) fn can_be_one_push(repo: &Repo<'_>, updates: &[Update]) -> Result<bool, String> {
+    let marker = atomic_marker(repo);
+    if updates.len() < 2 || repo.place.policy.dry_run || marker.exists() {
+        return Ok(true);
+    }
+    let ask = push(repo, updates, &["--dry-run"]);
+    let output = process::run(ask, None, ASK).map_err(|error| unreachable(&error))?;
+    if String::from_utf8_lossy(&output.stderr).contains(NOT_ATOMIC) {
+        return Ok(false);
+    }
+    // Whatever else there is to refuse is said when it is really pushed.
+    if output.status.success() {
+        write_file(&marker, b"", 0o600).map_err(|error| error.to_string())?;
+    }
+    Ok(true)
+}
+
+fn atomic_marker(repo: &Repo<'_>) -> PathBuf {
+    mirror::list(repo.place, "atomic", repo.upstream)
+}
+
+/// Pushes all refs or none; what upstream says to it.
+pub(super) fn to_upstream(repo: &Repo<'_>, updates: &[Update]) -> Result<Vec<String>, NotTaken> {
+    let name = &repo.upstream.name;
+    let lock = repo.place.lock(name, Duration::from_secs(120))?;
+    let output = process::run(push(repo, updates, &[]), None, PUSH).map_err(|error| unreachable(&error))?;
+    let words = upstreams_words(&output.stderr);
     if !output.status.success() {
-        return Err(format!("upstream did not take it: {}", last_words(&output.stderr)));
+        let why = why_not(&output.stderr, &words);
+        if why == ONE_AT_A_TIME {
+            let _ = std::fs::remove_file(atomic_marker(repo));
+        }
+        return Err(NotTaken { why, words });
     }
     let made: Vec<_> = updates
         .iter()
@@ -35,19 +97,56 @@ pub(super) fn to_upstream(repo: &Repo<'_>, updates: &[Update]) -> Result<(), Str
         .map(|update| (update.name.clone(), update.new.clone()))
         .collect();
     hold(repo.place, lock);
-    mirror::remember_made(repo.place, name, &made)
+    mirror::remember_made(repo.place, repo.upstream, &made)?;
+    Ok(words)
+}
+
+/// What upstream's hooks and rules say: git passes it on behind `remote: `.
+fn upstreams_words(stderr: &[u8]) -> Vec<String> {
+    let text = String::from_utf8_lossy(stderr);
+    let lines = text.split(['\n', '\r']).filter(|line| !process::is_progress(line));
+    let lines =
+        lines.filter_map(|line| line.strip_prefix("remote: ")).map(str::trim_end).filter(|line| !line.is_empty());
+    let mut words: Vec<String> = lines.map(|line| line.chars().take(300).collect()).collect();
+    let more = words.len().saturating_sub(MOST_WORDS);
+    words.truncate(MOST_WORDS);
+    if more > 0 {
+        words.push(format!("and {more} lines more"));
+    }
+    words
+}
+
+/// In a line, why git says that upstream did not take a push.
+fn why_not(stderr: &[u8], words: &[String]) -> String {
+    let text = String::from_utf8_lossy(stderr);
+    if text.contains(NOT_ATOMIC) {
+        return ONE_AT_A_TIME.to_owned();
+    }
+    // ` ! [remote rejected] ID -> main (protected branch hook declined)`; of the other refs of an atomic push it says less.
+    let reasons = text.lines().filter_map(|line| {
+        let (_, reason) = line.trim_start().strip_prefix("! [")?.rsplit_once(" (")?;
+        reason.strip_suffix(')').filter(|reason| !matches!(*reason, "atomic push failed" | "atomic push failure"))
+    });
+    match reasons.collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>()[..] {
+        [] if words.is_empty() => format!("upstream did not take it: {}", last_words(stderr)),
+        [] => "upstream did not take it".to_owned(),
+        ["stale info" | "fetch first"] => {
+            "upstream has moved since this push began; fetch, rebase and push again".to_owned()
+        }
+        ref reasons => format!("upstream did not take it: {}", reasons.join("; ")),
+    }
 }
 
 /// Keeps the lock until receive-pack, which waits for this hook, has moved the mirror's own refs: a fetch in between would
 /// move them first, and the agent would be told that a push has failed which upstream has.
-fn hold(place: &Place, lock: File) {
+fn hold(place: &Place, lock: Lock) {
     let Some(receive_pack) = rustix::process::getppid() else { return };
     let wait = "i=0; while kill -0 \"$1\" && [ $i -lt 300 ]; do sleep 0.02; i=$((i+1)); done";
     let mut command = process::program("sh", &place.home());
     command
         .args(["-c", wait, "hold"])
         .arg(receive_pack.to_string())
-        .stdin(lock)
+        .stdin(lock.into_file())
         .stdout(Stdio::null())
         .stderr(Stdio::null());
     // If it can't be started, the lock is free at once: at worst that confusing message.
@@ -57,10 +156,10 @@ fn hold(place: &Place, lock: File) {
 /// A dry run: what would have been pushed, as a bundle file beside the record.
 pub(super) fn keep_as_bundle(repo: &Repo<'_>, updates: &[Update]) -> Result<(), String> {
     let name = &repo.upstream.name;
-    let _lock = repo.place.lock(name, Duration::from_secs(120))?;
+    let lock = repo.place.lock(name, Duration::from_secs(120))?;
     let say = |error: &dyn std::fmt::Display| format!("failed to keep the push: {error}");
     // A bundle holds refs, and in quarantine there are none of the new ones: a repository beside it has them.
-    let dir = tempfile::TempDir::new_in(repo.place.own("tmp")).map_err(|error| say(&error))?;
+    let dir = tempfile::TempDir::new_in(&repo.place.tmp).map_err(|error| say(&error))?;
     let git = |args: &[&str]| {
         let mut command = process::git(&repo.place.home());
         command.args(args);
@@ -86,23 +185,28 @@ pub(super) fn keep_as_bundle(repo: &Repo<'_>, updates: &[Update]) -> Result<(), 
         }
         number += 1;
     };
-    let file = file.to_str().ok_or("the state directory's path is not UTF-8")?.to_owned();
-    let mut words = vec!["bundle", "create", "--quiet", &file];
+    // Made in the scratch directory: half of one on the shelf would be taken for a push, its lock would stop the next.
+    let made = dir.path().join("push.bundle");
+    let mut words =
+        vec!["bundle", "create", "--quiet", made.to_str().ok_or("the state directory's path is not UTF-8")?];
     words.extend(updates.iter().map(|update| update.name.as_str()));
     let tips = repo.ok(&["for-each-ref", "--format=%(objectname)"], None)?;
     let tips = String::from_utf8_lossy(&tips).into_owned();
-    let there: std::collections::BTreeSet<&str> = tips.lines().collect();
+    let there: BTreeSet<&str> = tips.lines().collect();
     words.push("--not");
     words.extend(&there);
     let brings_something = updates.iter().any(|update| !there.contains(update.new.as_str()));
     if brings_something {
         git(&words, None)?;
+        std::fs::rename(&made, &file).map_err(|error| say(&error))?;
     }
     let refs: Vec<_> = updates.iter().map(|update| (update.name.clone(), update.new.clone())).collect();
-    mirror::keep(repo.place, name, &refs)?;
+    mirror::keep(repo.place, repo.upstream, &refs)?;
     mirror::remember_made(
         repo.place,
-        name,
+        repo.upstream,
         &updates.iter().filter(|update| update.creates()).map(|u| (u.name.clone(), u.new.clone())).collect::<Vec<_>>(),
-    )
+    )?;
+    hold(repo.place, lock);
+    Ok(())
 }

@@ -13,11 +13,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FileType, FlockOperation, Mode, OFlags};
-use rustix::process::{Pid, getpgrp};
 use serde::Deserialize;
 
+use super::connection::LONGEST;
 use super::corpus::{Corpus, Spot};
-use super::daemon::LONGEST;
 use super::place::Place;
 use super::process::{self, last_words};
 
@@ -70,17 +69,17 @@ const RUN: &str = r#"(cd in && exec "$@") >said 2>&1; echo $? >code"#;
 impl Scanner {
     /// Starts one that waits for the push which this connection may bring; without it, the push starts its own.
     pub(super) fn warm_up(place: &Place) -> Result<(), String> {
-        let dir = waiting(place, getpgrp());
+        let dir = waiting(place);
         std::fs::create_dir(&dir).map_err(|error| format!("failed to make {}: {error}", dir.display()))?;
         Self::over(place, Corpus::new(dir).map_err(prepare)?).map(|scanner| scanner.corpus.leave())
     }
 
     /// Takes the one that waits, or starts one.
     pub(super) fn start(place: &Place) -> Result<Self, String> {
-        if let Some(corpus) = Corpus::left(waiting(place, getpgrp())) {
+        if let Some(corpus) = Corpus::left(waiting(place)) {
             return Ok(Self { corpus });
         }
-        Self::over(place, Corpus::within(&place.own("tmp")).map_err(prepare)?)
+        Self::over(place, Corpus::within(&place.tmp).map_err(prepare)?)
     }
 
     fn over(place: &Place, corpus: Corpus) -> Result<Self, String> {
@@ -122,7 +121,7 @@ impl Scanner {
     pub(super) fn scan(self, place: &Place) -> Result<BTreeSet<Hit>, String> {
         let (corpus, mut hits, unclear) = self.look()?;
         if !unclear.is_empty() {
-            let apart = corpus.apart(&unclear, &place.own("tmp")).map_err(prepare)?;
+            let apart = corpus.apart(&unclear, &place.tmp).map_err(prepare)?;
             // A text by itself has matches that are in it alone, whatever their lines say.
             hits.extend(Self::over(place, apart)?.look()?.1);
         }
@@ -181,9 +180,9 @@ impl Scanner {
     }
 }
 
-/// Where the gitleaks of this connection waits: git daemon and all that it starts are one process group.
-pub(super) fn waiting(place: &Place, group: Pid) -> PathBuf {
-    place.own("tmp").join(format!("scan-{}", group.as_raw_nonzero()))
+/// Where the gitleaks of this connection waits.
+fn waiting(place: &Place) -> PathBuf {
+    place.tmp.join("scan")
 }
 
 fn prepare(error: std::io::Error) -> String {

@@ -1,10 +1,11 @@
 //! Making the mirrors, and keeping each exactly what its upstream is now.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bottle_policy::gate::{RepoName, Upstream};
+use bottle_policy::gate::Upstream;
+use sha2::{Digest as _, Sha256};
 
 use super::place::{Place, make_dir, shell_word, write_file};
 use super::process::{self, Limits, git_ok, last_words};
@@ -13,6 +14,8 @@ use crate::common::Error;
 
 /// A fetch may take its time, as long as something comes.
 const FETCH: Limits = Limits::seconds(3600, 60);
+/// What is larger, and not a blob that may be pushed, git need not hold in memory at once.
+const MOST_IN_MEMORY: u64 = 32 << 20;
 const ASK: Limits = Limits::seconds(30, 30);
 /// How long to wait for another fetch or push of the same mirror.
 pub(super) const PATIENCE: Duration = Duration::from_secs(120);
@@ -24,19 +27,13 @@ pub(super) fn prepare(place: &Place, config: &Path) -> Result<(), Error> {
     if !log.is_dir() {
         make_dir(&log, 0o755)?;
     }
-    // What an earlier gate left when it was killed.
-    for leftover in ["tmp", "keys"] {
-        let path = place.own(leftover);
-        if path.exists() {
-            std::fs::remove_dir_all(&path).map_err(|error| Error::Make { path, error })?;
-        }
-    }
-    for name in ["", "home", "hooks", "keys", "kept", "locks", "made", "ssh", "tmp"] {
+    for name in ["", "atomic", "heads", "home", "hooks", "kept", "locks", "made", "policies", "tmp"] {
         make_dir(&place.own(name), 0o700)?;
     }
+    make_dir(&place.rules, 0o700)?;
     let policy = bottle_policy::yaml::to_string(&place.policy)
         .map_err(|error| Error::Policy { path: config.to_owned(), reason: error.to_string() })?;
-    write_file(&place.own("policy.yaml"), policy.as_bytes(), 0o600)?;
+    write_file(&place.rules.join("policy.yaml"), policy.as_bytes(), 0o600)?;
     hooks(place)?;
     transport::prepare(place)?;
     for upstream in &place.policy.upstreams {
@@ -74,11 +71,13 @@ fn make(place: &Place, upstream: &Upstream) -> Result<(), String> {
         git(&["remote", "set-url", "origin", &url])?;
     }
     let max_input = upstream.push.max_push_bytes.0.to_string();
+    let streamed = upstream.push.max_blob_bytes.0.max(MOST_IN_MEMORY).to_string();
     let hooks = place.own("hooks");
     let hooks = hooks.to_str().ok_or("the state directory's path is not UTF-8")?;
     for (key, value) in [
         ("core.hooksPath", hooks),
         ("core.logAllRefUpdates", "false"),
+        ("core.bigFileThreshold", &streamed),
         ("gc.auto", "0"),
         ("maintenance.auto", "false"),
         ("receive.autogc", "false"),
@@ -98,9 +97,16 @@ fn make(place: &Place, upstream: &Upstream) -> Result<(), String> {
     Ok(())
 }
 
+/// The most that one allocation of receive-pack may take, in bytes: the largest blob that may be pushed fits in, and what a
+/// small pack of deltas on deltas would make does not. Larger blobs are not held in memory.
+pub(super) fn most_at_once(place: &Place) -> u64 {
+    let blobs = place.policy.upstreams.iter().map(|upstream| upstream.push.max_blob_bytes.0);
+    blobs.max().unwrap_or_default().max(MOST_IN_MEMORY).saturating_mul(2)
+}
+
 /// Fetches all refs from upstream, and drops those that are gone there; the lock of the mirror is held meanwhile.
 pub(super) fn refresh(place: &Place, upstream: &Upstream) -> Result<(), String> {
-    let _lock = place.lock(&upstream.name, PATIENCE)?;
+    let lock = place.lock(&upstream.name, PATIENCE)?;
     let mut fetch = transport::git(place, upstream);
     fetch
         .args(["fetch", "--prune", "--force", "--progress", "--no-tags", "--no-write-fetch-head"])
@@ -108,7 +114,7 @@ pub(super) fn refresh(place: &Place, upstream: &Upstream) -> Result<(), String> 
         .arg(upstream.url.to_string())
         .arg("+refs/*:refs/*");
     // A dry run's pushes are in the mirror alone; a fetch must not take them away.
-    for name in kept(place, &upstream.name)?.keys() {
+    for name in kept(place, upstream)? {
         fetch.arg(format!("^{name}"));
     }
     let unreachable = |reason: &str| format!("upstream of {} can't be fetched: {reason}", upstream.name);
@@ -116,12 +122,26 @@ pub(super) fn refresh(place: &Place, upstream: &Upstream) -> Result<(), String> 
     if !output.status.success() {
         return Err(unreachable(&last_words(&output.stderr)));
     }
-    let head_is_set = place.own("made").join(format!("{}.head", upstream.name));
-    if !head_is_set.exists() {
+    let head_is_set = list(place, "heads", upstream);
+    if !head_is_set.exists() || head_leads_nowhere(place, upstream) {
         set_head(place, upstream).map_err(|reason| unreachable(&reason))?;
         write_file(&head_is_set, b"", 0o600).map_err(|error| error.to_string())?;
     }
+    lock.finished();
     Ok(())
+}
+
+/// Whether the branch that HEAD names is not there: upstream was empty, or has another default branch by now.
+fn head_leads_nowhere(place: &Place, upstream: &Upstream) -> bool {
+    let mirror = place.mirror(&upstream.name);
+    let head = std::fs::read_to_string(mirror.join("HEAD")).unwrap_or_default();
+    if head.strip_prefix("ref: ").is_some_and(|name| mirror.join(name.trim_end()).is_file()) {
+        return false;
+    }
+    // It may be among the packed ones.
+    let mut ask = process::git(&place.home());
+    ask.env("GIT_DIR", mirror).args(["rev-parse", "--quiet", "--verify", "HEAD"]);
+    git_ok(ask, None).is_err()
 }
 
 /// Points HEAD to where upstream's points, so that a clone checks out the same branch.
@@ -143,24 +163,43 @@ fn set_head(place: &Place, upstream: &Upstream) -> Result<(), String> {
     Ok(())
 }
 
-/// A dry run's accepted refs and where they point.
-pub(super) fn kept(place: &Place, name: &RepoName) -> Result<BTreeMap<String, String>, String> {
-    read_list(&place.own("kept").join(name.as_str()))
+/// Where the gate remembers something of an upstream. What it knows of another URL under the same name is not meant.
+pub(super) fn list(place: &Place, what: &str, upstream: &Upstream) -> PathBuf {
+    let url = hex::encode(Sha256::digest(upstream.url.to_string()));
+    place.own(what).join(format!("{}-{}", upstream.name, &url[..16]))
+}
+
+/// A dry run's accepted refs that are in the mirror: git may have refused one after all, or was killed before it was there.
+fn kept(place: &Place, upstream: &Upstream) -> Result<Vec<String>, String> {
+    let kept = read_list(&list(place, "kept", upstream))?;
+    if kept.is_empty() {
+        return Ok(vec![]);
+    }
+    let mut ask = process::git(&place.home());
+    ask.env("GIT_DIR", place.mirror(&upstream.name)).args(["for-each-ref", "--format=%(refname) %(objectname)"]);
+    ask.args(kept.keys());
+    let there = git_ok(ask, None)?;
+    let there = String::from_utf8_lossy(&there);
+    let refs = there.lines().filter_map(|line| line.split_once(' '));
+    Ok(refs
+        .filter(|(name, id)| kept.get(*name).is_some_and(|kept| kept == id))
+        .map(|(name, _)| name.to_owned())
+        .collect())
 }
 
 /// Remembers refs that a dry run has accepted.
-pub(super) fn keep(place: &Place, name: &RepoName, refs: &[(String, String)]) -> Result<(), String> {
-    add_to_list(&place.own("kept").join(name.as_str()), refs)
+pub(super) fn keep(place: &Place, upstream: &Upstream, refs: &[(String, String)]) -> Result<(), String> {
+    add_to_list(&list(place, "kept", upstream), refs)
 }
 
 /// The branches that this run created, and may therefore rewrite.
-pub(super) fn made(place: &Place, name: &RepoName) -> Result<BTreeMap<String, String>, String> {
-    read_list(&place.own("made").join(name.as_str()))
+pub(super) fn made(place: &Place, upstream: &Upstream) -> Result<BTreeMap<String, String>, String> {
+    read_list(&list(place, "made", upstream))
 }
 
 /// Remembers branches that this run created.
-pub(super) fn remember_made(place: &Place, name: &RepoName, refs: &[(String, String)]) -> Result<(), String> {
-    add_to_list(&place.own("made").join(name.as_str()), refs)
+pub(super) fn remember_made(place: &Place, upstream: &Upstream, refs: &[(String, String)]) -> Result<(), String> {
+    add_to_list(&list(place, "made", upstream), refs)
 }
 
 fn read_list(path: &Path) -> Result<BTreeMap<String, String>, String> {

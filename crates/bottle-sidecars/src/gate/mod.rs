@@ -1,19 +1,22 @@
 //! git-gate: a mirror of each upstream, and the wall that a push has to get over.
 //!
-//! Map: `place` (where everything is), `process` (spawning, bounded in time), `daemon` (the socket, a real `git daemon` a
-//! connection), `mirror` (making and refreshing mirrors), `transport` (ssh and https to the upstream), `hook` (what git
-//! calls back: this same binary), `receive` (the course of a push), `changes` (what it brings), `rules` (push policy),
-//! `scan`, `corpus` and `gitleaks` (the scan), `forward` (the push to the upstream), `record` (`gate.jsonl`).
+//! Map: `place` (where everything is), `process` (spawning, bounded in time), `in_force` (the policy), `daemon` (the socket),
+//! `connection` (a real `git daemon` each), `mirror` (making and refreshing mirrors), `tidy` (what killed processes leave),
+//! `transport` (ssh and https to the upstream), `hook` (what git calls back: this same binary), `receive` (the course of a
+//! push), `changes` (what it brings), `rules` (push policy), `scan`, `corpus` and `gitleaks` (the scan), `forward` (the push
+//! to the upstream), `record` (`gate.jsonl`).
 //!
 //! Always: a mirror is refreshed before it is read or judged against, or the client gets an error; nothing is forwarded
 //! that was not scanned by id in this very push; whatever fails on the way refuses.
 
 mod changes;
+mod connection;
 mod corpus;
 mod daemon;
 mod forward;
 mod gitleaks;
 mod hook;
+mod in_force;
 mod mirror;
 mod place;
 mod process;
@@ -21,6 +24,7 @@ mod receive;
 mod record;
 mod rules;
 mod scan;
+mod tidy;
 mod transport;
 
 use std::process::ExitCode;

@@ -2,29 +2,52 @@
 //! name begins with a dot, and git daemon is told which directories it may serve, so `.gate` is out of reach.
 
 use std::fs::{File, Permissions};
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use bottle_policy::gate::{GatePolicy, RepoName, Upstream};
 use rustix::fs::FlockOperation;
 
+use super::process::variable;
+use super::tidy;
 use crate::common::{self, Dirs, Error};
 
-/// The gate's directories and the policy in force.
+/// The gate's directories and a policy that it has accepted.
 #[derive(Debug, Clone)]
 pub(super) struct Place {
     pub(super) dirs: Dirs,
     pub(super) policy: GatePolicy,
+    /// The policy's own directory: its text, and what ssh needs to follow it.
+    pub(super) rules: PathBuf,
+    /// Where a connection's scratch files are; they go with it.
+    pub(super) tmp: PathBuf,
 }
 
 impl Place {
-    /// For a hook: the policy that the gate has accepted.
+    pub(super) fn new(dirs: &Dirs, policy: GatePolicy, number: u32) -> Self {
+        let own = private(dirs);
+        let rules = own.join(POLICIES).join(number.to_string());
+        Self { dirs: dirs.clone(), policy, rules, tmp: own.join(TMP) }
+    }
+
+    /// For a hook: the policy under which its connection was opened.
     pub(super) fn open(dirs: &Dirs) -> Result<Self, Error> {
-        let policy = common::read_policy(&private(dirs).join("policy.yaml"))?;
-        Ok(Self { dirs: dirs.clone(), policy })
+        let told = |name: &str| {
+            let path = variable(name).map(PathBuf::from);
+            path.ok_or_else(|| Error::Read { path: name.into(), error: io::Error::other("not called by the gate") })
+        };
+        let rules = told(RULES_VARIABLE)?;
+        let policy = common::read_policy(&rules.join("policy.yaml"))?;
+        Ok(Self { dirs: dirs.clone(), policy, rules, tmp: told(TMP_VARIABLE)? })
+    }
+
+    /// What tells the hooks of a command to which connection they belong.
+    pub(super) fn tell_hooks(&self, command: &mut Command) {
+        command.env(RULES_VARIABLE, &self.rules).env(TMP_VARIABLE, &self.tmp);
     }
 
     /// Where the mirrors are: git daemon's base path.
@@ -52,21 +75,66 @@ impl Place {
         self.policy.upstreams.iter().find(|upstream| self.mirror(&upstream.name) == mirror)
     }
 
-    /// Waits for the one lock of a mirror, under which refs are fetched and pushes forwarded; it ends with the process.
-    pub(super) fn lock(&self, name: &RepoName, patience: Duration) -> Result<File, String> {
+    /// Waits for the one lock of a mirror, under which refs are fetched, pushes forwarded and refs moved; it ends with the
+    /// process. What a holder left that was killed is gone afterwards.
+    pub(super) fn lock(&self, name: &RepoName, patience: Duration) -> Result<Lock, String> {
         let path = self.own("locks").join(name.as_str());
         let say = |error: &dyn std::fmt::Display| format!("failed to lock the mirror of {name}: {error}");
         let file = File::options().create(true).append(true).open(&path).map_err(|error| say(&error))?;
         let deadline = Instant::now() + patience;
         loop {
             match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => return Ok(file),
+                Ok(()) => {
+                    let begin = || {
+                        if file.metadata()?.len() > 0 {
+                            tidy::after_a_killed_holder(&self.mirror(name));
+                        }
+                        file.set_len(0)?;
+                        (&file).write_all(b"held")
+                    };
+                    begin().map_err(|error| say(&error))?;
+                    return Ok(Lock(file));
+                }
                 Err(error) if error != rustix::io::Errno::WOULDBLOCK => return Err(say(&error)),
                 Err(_) if Instant::now() > deadline => return Err(say(&"another fetch or push holds it; try again")),
                 Err(_) => thread::sleep(Duration::from_millis(5)),
             }
         }
     }
+}
+
+/// The lock of a mirror. The lock file says so until the holder has finished: a process that is killed never does.
+#[derive(Debug)]
+pub(super) struct Lock(File);
+
+impl Lock {
+    /// Everything that the holder began is done, or was undone.
+    pub(super) fn finished(self) {
+        // What can't be marked is looked after by the next holder.
+        let _ = self.0.set_len(0);
+    }
+
+    /// For a process that holds it on.
+    pub(super) fn into_file(self) -> File {
+        self.0
+    }
+}
+
+const POLICIES: &str = "policies";
+const TMP: &str = "tmp";
+const RULES_VARIABLE: &str = "BOTTLE_GATE_RULES";
+const TMP_VARIABLE: &str = "BOTTLE_GATE_TMP";
+
+/// Removes what an earlier gate left when it was killed, and what this one leaves at its end.
+pub(super) fn clear(dirs: &Dirs) -> Result<(), Error> {
+    for leftover in [TMP, POLICIES] {
+        let path = private(dirs).join(leftover);
+        match std::fs::remove_dir_all(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(Error::Make { path, error }),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// The gate's own directory.

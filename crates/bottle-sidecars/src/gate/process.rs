@@ -214,8 +214,14 @@ pub(super) fn last_words(stderr: &[u8]) -> String {
     if words.is_empty() { "it did not say why".to_owned() } else { words.chars().take(600).collect() }
 }
 
-fn is_progress(line: &str) -> bool {
-    let line = line.strip_prefix("remote: ").unwrap_or(line);
+/// Whether a line is only about how far git has come.
+pub(super) fn is_progress(line: &str) -> bool {
+    let remote = line.strip_prefix("remote: ");
+    // What git itself says of each ref that went well; `!` begins the others.
+    if remote.is_none() && (line.starts_with("From ") || (line.contains(" -> ") && !line.starts_with('!'))) {
+        return true;
+    }
+    let line = remote.unwrap_or(line);
     let counted = ["Enumerating", "Counting", "Compressing", "Writing", "Receiving", "Resolving", "Total", "Delta"];
     counted.iter().any(|word| line.starts_with(word)) && line.contains(|c: char| c.is_ascii_digit())
 }

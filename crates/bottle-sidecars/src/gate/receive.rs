@@ -13,7 +13,7 @@ use super::changes::{Changes, Repo, Update};
 use super::gitleaks::Scanner;
 use super::place::Place;
 use super::process::{printable, variable};
-use super::rules::{self, Refusal};
+use super::rules::{self, MOST_REFS, Refusal};
 use super::{forward, hook, record, scan};
 
 /// No more findings than this are shown; the record has them all.
@@ -28,6 +28,8 @@ struct Push<'a> {
     changes: Changes,
     findings: Vec<(BTreeSet<usize>, Finding)>,
     refusals: Vec<Refusal>,
+    /// What upstream said to it.
+    words: Vec<String>,
     ms: Timings,
 }
 
@@ -54,6 +56,7 @@ pub(super) fn main(place: Place) -> ExitCode {
         changes: Changes::default(),
         findings: vec![],
         refusals: vec![],
+        words: vec![],
         ms: Timings::default(),
     };
     let outcome = push.judge(&known, start).and_then(|()| push.forward());
@@ -110,6 +113,9 @@ impl Push<'_> {
         // It reads its rules while this looks at what is pushed.
         let gitleaks = Scanner::start(self.repo.place);
         self.refusals = rules::names(&self.repo, &self.updates)?;
+        if self.refusals.is_empty() && !forward::can_be_one_push(&self.repo, &self.updates)? {
+            self.refusals.push(Refusal::all(forward::ONE_AT_A_TIME.to_owned()));
+        }
         if self.refusals.is_empty() {
             self.changes = Changes::list(&self.repo, &self.updates)?;
             self.refusals = rules::changes(&self.repo, &self.updates, &self.changes)?;
@@ -127,7 +133,8 @@ impl Push<'_> {
         } else {
             // These names and paths are shown, and were not scanned with the rest.
             let about = self.refusals.iter_mut().filter_map(|refusal| refusal.about.as_mut());
-            scan::withhold_secrets(gitleaks, self.repo.place, self.names.iter_mut().chain(about));
+            let names = self.names.iter_mut().take(MOST_REFS);
+            scan::withhold_secrets(gitleaks, self.repo.place, names.chain(about));
         }
         Ok(())
     }
@@ -140,7 +147,16 @@ impl Push<'_> {
         let done = if self.repo.place.policy.dry_run {
             forward::keep_as_bundle(&self.repo, &self.updates).map(|()| Verdict::WouldPush)
         } else {
-            forward::to_upstream(&self.repo, &self.updates).map(|()| Verdict::Accepted)
+            match forward::to_upstream(&self.repo, &self.updates) {
+                Ok(words) => {
+                    self.words = words;
+                    Ok(Verdict::Accepted)
+                }
+                Err(not_taken) => {
+                    self.words = not_taken.words;
+                    Err(not_taken.why)
+                }
+            }
         };
         self.ms.forward = millis(start);
         done
@@ -150,10 +166,12 @@ impl Push<'_> {
     fn conclude(self, known: &KnownSecrets, verdict: Verdict) -> ExitCode {
         let mut lines = vec![];
         let mut records = vec![];
-        for (index, update) in self.updates.iter().enumerate() {
+        let words: Vec<String> = self.words.iter().map(|line| format!("upstream: {}", known.mask_str(line))).collect();
+        // More refs than are allowed are refused together; a line for each would only fill the record.
+        for (index, update) in self.updates.iter().enumerate().take(MOST_REFS) {
             let (commits, objects, bytes) = rules::weigh(&self.changes, index);
             let own = self.refusals.iter().filter(|refusal| refusal.update.is_none_or(|of| of == index));
-            let reasons: Vec<String> = own.map(|refusal| known.mask_str(&refusal.text())).collect();
+            let mut reasons: Vec<String> = own.map(|refusal| known.mask_str(&refusal.text())).collect();
             let findings: Vec<Finding> = self
                 .findings
                 .iter()
@@ -167,7 +185,7 @@ impl Push<'_> {
                 lines.push(format!("refused {name}: another ref of the same push was refused; push it alone"));
             }
             match verdict {
-                Verdict::Refused => {}
+                Verdict::Refused => reasons.extend(words.iter().cloned()),
                 Verdict::Accepted => {
                     lines.push(format!("{name}: {commits} commits scanned, nothing found; upstream has it"))
                 }
@@ -190,11 +208,13 @@ impl Push<'_> {
                 ms: self.ms,
             });
         }
-        let more = lines.len().saturating_sub(MOST_SHOWN + self.updates.len());
+        let more = lines.len().saturating_sub(MOST_SHOWN + records.len());
         lines.truncate(lines.len() - more);
+        let more = more + self.updates.len() - records.len();
         if more > 0 {
             lines.push(format!("and {more} more"));
         }
+        lines.extend(words);
         if let Err(error) = record::append(self.repo.place, &records) {
             // Upstream may have it by now; what happened is in the log then.
             lines.push(error);

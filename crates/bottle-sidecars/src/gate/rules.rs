@@ -41,7 +41,7 @@ impl Refusal {
 }
 
 /// No more refs than this in one push.
-const MOST_REFS: usize = 64;
+pub(super) const MOST_REFS: usize = 64;
 /// No more reasons than this of one kind; the rest is counted.
 const MOST_REASONS: usize = 10;
 
@@ -101,7 +101,7 @@ fn sizes(repo: &Repo<'_>, changes: &Changes) -> Vec<Refusal> {
 /// A branch is a commit, and only grows, unless this run made it.
 fn tips(repo: &Repo<'_>, updates: &[Update]) -> Result<Vec<Refusal>, String> {
     let mut refusals = vec![];
-    let made = mirror::made(repo.place, &repo.upstream.name)?;
+    let made = mirror::made(repo.place, repo.upstream)?;
     for (index, update) in updates.iter().enumerate().filter(|(_, update)| !update.deletes()) {
         let kind = repo.ok(&["cat-file", "-t", &update.new], None)?;
         if update.name.starts_with("refs/heads/") && kind != b"commit\n" {

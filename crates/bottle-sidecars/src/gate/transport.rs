@@ -31,10 +31,9 @@ pub(super) fn check(policy: &GatePolicy) -> Result<(), String> {
 
 /// Writes what ssh needs for every upstream.
 pub(super) fn prepare(place: &Place) -> Result<(), Error> {
-    close(place);
     for (index, upstream) in place.policy.upstreams.iter().enumerate() {
         let (Some(key), Some(identity)) = (&upstream.known_host_key, &upstream.identity) else { continue };
-        let dir = place.own("ssh");
+        let dir = &place.rules;
         let known_hosts = dir.join(format!("{}.hosts", upstream.name));
         write_file(&known_hosts, known_host(&upstream.url, key).as_bytes(), 0o600)?;
         let identity = usable_key(place, identity)?;
@@ -54,9 +53,9 @@ const KEEP: &str = "30";
 /// A socket's path has at most 107 bytes (unix(7)), and ssh puts 17 more behind it while it makes one.
 const LONGEST_SOCKET: usize = 90;
 
-/// Ends the logins that are kept, also those of an earlier gate.
+/// Ends the logins that are kept under this policy; those of a gate that was killed end by themselves.
 pub(super) fn close(place: &Place) {
-    let Ok(entries) = std::fs::read_dir(place.own("ssh")) else { return };
+    let Ok(entries) = std::fs::read_dir(&place.rules) else { return };
     for socket in entries.flatten().map(|entry| entry.path()) {
         if socket.to_string_lossy().ends_with(SHARED) {
             let mut command = process::program("ssh", &place.home());
@@ -122,7 +121,7 @@ fn usable_key(place: &Place, name: &SecretName) -> Result<PathBuf, Error> {
     if !owned_and_open && text.ends_with(b"\n") && !text.contains(&b'\r') {
         return Ok(path);
     }
-    let copy = place.own("keys").join(name.as_str());
+    let copy = place.rules.join(format!("{name}.key"));
     let mut tidy: Vec<u8> = text.into_iter().filter(|byte| *byte != b'\r').collect();
     if !tidy.ends_with(b"\n") {
         tidy.push(b'\n');
@@ -135,9 +134,10 @@ fn usable_key(place: &Place, name: &SecretName) -> Result<PathBuf, Error> {
 pub(super) fn git(place: &Place, upstream: &Upstream) -> Command {
     let mut command = process::git(&place.home());
     command.env("GIT_DIR", place.mirror(&upstream.name)).current_dir(place.mirror(&upstream.name));
+    place.tell_hooks(&mut command);
     match upstream.url.transport {
         Transport::Ssh => {
-            let config = place.own("ssh").join(format!("{}.conf", upstream.name));
+            let config = place.rules.join(format!("{}.conf", upstream.name));
             command.env("GIT_SSH_VARIANT", "ssh").env("GIT_SSH_COMMAND", format!("ssh -F {}", shell_word(&config)));
         }
         Transport::Https => {

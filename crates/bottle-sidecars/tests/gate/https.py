@@ -1,4 +1,5 @@
-"""A git host over https: `git http-backend` behind TLS and a token. Arguments: certificate, key, root, token file, log.
+"""A git host over https: `git http-backend` behind TLS and a token. Arguments: certificate, key, root, token file, log, port
+(0: any that is free).
 
 While it answers, it looks for the token in what every process was given; what it finds is in the log as SEEN.
 
@@ -6,7 +7,7 @@ Prints its port. Paths under /moved/ redirect to the repository, on this same ho
 """
 import base64, glob, http.server, os, ssl, subprocess, sys
 
-CERT, KEY, ROOT, TOKEN, LOG = sys.argv[1:]
+CERT, KEY, ROOT, TOKEN, LOG, PORT = sys.argv[1:]
 
 
 def log_processes_with(token):
@@ -81,7 +82,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     do_POST = do_GET
 
 
-server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+server = http.server.ThreadingHTTPServer(("127.0.0.1", int(PORT)), Handler)
 context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 context.load_cert_chain(CERT, KEY)
 server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)

@@ -7,39 +7,61 @@ use std::process::{Command, Stdio};
 
 use crate::world::{Running, World, random_letters, said};
 
-/// A git host, its certificate in `cert.pem`, its port.
-fn serve(world: &World) -> (Running, u16) {
-    for name in ["tls", "other"] {
-        let key = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
-        fs::write(world.path(&format!("{name}.pem")), key.cert.pem()).expect("written");
-        fs::write(world.path(&format!("{name}.key")), key.signing_key.serialize_pem()).expect("written");
+/// A git host over https, its certificate in `tls.pem`.
+pub(crate) struct Server {
+    port: u16,
+    process: Option<Running>,
+}
+
+impl Server {
+    fn start(world: &World) -> Self {
+        for name in ["tls", "other"] {
+            let key = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+            fs::write(world.path(&format!("{name}.pem")), key.cert.pem()).expect("written");
+            fs::write(world.path(&format!("{name}.key")), key.signing_key.serialize_pem()).expect("written");
+        }
+        world.ok(&world.path("upstream"), "for r in *.git; do git -C $r config http.receivepack true; done");
+        let mut server = Self { port: 0, process: None };
+        server.up(world);
+        server
     }
-    world.ok(&world.path("upstream"), "for r in *.git; do git -C $r config http.receivepack true; done");
-    let mut child = Command::new("python3")
-        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/gate/https.py"))
-        .args([world.path("tls.pem"), world.path("tls.key"), world.path("upstream")])
-        .args([world.path("token"), world.path("https.log")])
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("python3");
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().expect("stdout")).read_line(&mut line).expect("a port");
-    (Running::new(child), line.trim().parse().expect("a port"))
+
+    /// Starts it, again if it was stopped.
+    pub(crate) fn up(&mut self, world: &World) {
+        let mut child = Command::new("python3")
+            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/gate/https.py"))
+            .args([world.path("tls.pem"), world.path("tls.key"), world.path("upstream")])
+            .args([world.path("token"), world.path("https.log")])
+            .arg(self.port.to_string())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("python3");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().expect("stdout")).read_line(&mut line).expect("a port");
+        self.process = Some(Running::new(child));
+        self.port = line.trim().parse().expect("a port");
+    }
+
+    /// Ends it, and with it every open connection.
+    pub(crate) fn down(&mut self) {
+        self.process = None;
+    }
 }
 
 /// A world whose upstream is reached over https at this path; the server, and the token.
-fn https_world(path: &str, certificate: &str) -> (World, Running, String) {
+pub(crate) fn https_world(path: &str, certificate: &str) -> (World, Server, String) {
     let token = format!("token{}", random_letters(30));
     let mut server = None;
     let world = World::with(
         |world| {
             fs::write(world.path("token"), &token).expect("written");
             fs::write(world.path("secrets/GIT_TOKEN"), format!("{token}\n")).expect("written");
-            let (running, port) = serve(world);
-            server = Some(running);
+            let started = Server::start(world);
+            let port = started.port;
+            server = Some(started);
             let policy = format!(
                 "version: 1\nsecrets: [GIT_TOKEN]\nupstreams:\n  - name: origin\n    url: https://localhost:{port}/{path}\n    \
-                 token: GIT_TOKEN\n    push: {{ refs: [\"refs/heads/bottle/**\"] }}\n"
+                 token: GIT_TOKEN\n    push: {{ refs: [\"refs/heads/bottle/**\"], tags: true }}\n"
             );
             fs::write(world.path("gate.yaml"), policy).expect("written");
             world.ca = Some(world.path(certificate));

@@ -96,9 +96,9 @@ fn two_agents_fetch_at_once() {
 #[test]
 fn it_ends_at_once_and_leaves_no_key() {
     let mut world = World::new();
-    assert!(world.path("state/git/.gate/keys/GIT_KEY").exists());
+    assert!(world.path("state/git/.gate/policies/1/GIT_KEY.key").exists());
     assert!(world.stop_gate().success());
-    assert!(!world.path("state/git/.gate/keys").exists());
+    assert!(!world.path("state/git/.gate/policies").exists());
     assert!(!world.path("doors/git-gate.sock").exists());
 }
 

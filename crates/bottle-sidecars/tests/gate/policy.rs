@@ -144,6 +144,19 @@ fn a_dry_run_forwards_nothing_and_keeps_the_push() {
 }
 
 #[test]
+fn a_dry_run_keeps_no_ref_that_git_refused_after_all() {
+    let world = World::with(|_| {}, |policy| policy.replace("version: 1\n", "version: 1\ndry_run: true\n"));
+    world.ok(&world.upstream("origin"), "git branch bottle/x/y main");
+    let clone = world.clone_origin();
+    // Git can't have both, and finds out when all is scanned and kept.
+    let output = world.sh(&clone, "git commit -q --allow-empty -m x; git push origin HEAD:refs/heads/bottle/x", &[]);
+    assert!(!output.status.success(), "{}", said(&output));
+    world.ok(&world.upstream("origin"), "git branch -D bottle/x/y; git branch bottle/x main");
+    let seen = world.ok(&clone, "git ls-remote \"$ORIGIN\" refs/heads/bottle/x");
+    assert!(seen.starts_with(&world.ok(&clone, "git rev-parse origin/main")), "{seen}");
+}
+
+#[test]
 fn what_is_too_large_is_refused() {
     let world = World::with(
         |_| {},

@@ -76,6 +76,25 @@ impl Running {
     pub(crate) fn new(child: Child) -> Self {
         Self(child)
     }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.0.id()
+    }
+
+    /// Ends it without a chance to tidy up.
+    pub(crate) fn kill(&self) {
+        self.signal("-KILL");
+    }
+
+    /// Tells it to read its policy again.
+    pub(crate) fn hang_up(&self) {
+        self.signal("-HUP");
+    }
+
+    fn signal(&self, signal: &str) {
+        let sent = Command::new("kill").args([signal, &self.id().to_string()]).status().expect("kill");
+        assert!(sent.success());
+    }
 }
 
 impl Drop for Running {
@@ -130,10 +149,15 @@ impl Sshd {
         until("sshd answers", || TcpStream::connect(("127.0.0.1", self.port)).is_ok());
     }
 
+    /// The process that listens.
+    pub(crate) fn id(&self) -> Option<u32> {
+        self.process.as_ref().map(Running::id)
+    }
+
     /// Stops listening, and ends what is connected.
     pub(crate) fn down(&mut self) {
-        if let Some(Running(listener)) = &self.process {
-            let _ = Command::new("pkill").args(["-KILL", "-P", &listener.id().to_string()]).status();
+        if let Some(listener) = self.id() {
+            let _ = Command::new("pkill").args(["-KILL", "-P", &listener.to_string()]).status();
         }
         self.process = None;
     }

@@ -1,0 +1,217 @@
+//! A connection: a real `git daemon --inetd`, which knows nothing but the declared mirrors. Nothing of it outlives it, no
+//! process and no file, however its processes end.
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use rustix::net::RecvFlags;
+use rustix::process::{Pid, Signal, kill_process_group};
+use tempfile::TempDir;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::UnixStream;
+
+use super::in_force::InForce;
+use super::place::Place;
+use super::{mirror, process, tidy};
+
+/// More agents than this at once would be a mistake or an attack.
+const MOST_CONNECTIONS: usize = 32;
+/// Who connects asks for something at once.
+const FIRST_LINE: Duration = Duration::from_secs(10);
+/// A service, a path, a host and a protocol version.
+const LONGEST_FIRST_LINE: usize = 4096;
+/// No clone and no push takes longer; what does is stuck.
+pub(super) const LONGEST: Duration = Duration::from_secs(2 * 3600);
+
+/// Serves one connection, under the policy that was in force when it came.
+pub(super) async fn serve(policy: Arc<InForce>, mut stream: UnixStream, connections: Connections) {
+    let Some(seat) = connections.take_seat() else {
+        tracing::warn!("refused a connection: {MOST_CONNECTIONS} are open");
+        let _ = stream.write_all(&pkt_line("ERR git-gate: too many connections; try again")).await;
+        return;
+    };
+    let tmp = match TempDir::new_in(&policy.place.tmp) {
+        Ok(tmp) => tmp,
+        Err(error) => return tracing::error!("failed to make a directory in {}: {error}", policy.place.tmp.display()),
+    };
+    let place = Place { tmp: tmp.path().to_owned(), ..policy.place.clone() };
+    match tokio::time::timeout(FIRST_LINE, asked(&stream)).await {
+        Ok(Ok(Some(service))) => {
+            if let Err(error) = git_daemon(&place, stream, service, &seat).await {
+                tracing::warn!("git daemon: {error}");
+            }
+        }
+        Ok(Ok(None)) => {
+            let _ = stream.write_all(&pkt_line("ERR git-gate: only fetches and pushes are served here")).await;
+        }
+        Ok(Err(error)) => tracing::debug!("a connection ended before it asked for anything: {error}"),
+        Err(_) => {
+            tracing::warn!("ended a connection that asked for nothing in {} s", FIRST_LINE.as_secs());
+            let _ = stream.write_all(&pkt_line("ERR git-gate: nothing was asked for in time")).await;
+        }
+    }
+    // A scan's files may be many.
+    let tidied = tokio::task::spawn_blocking(move || {
+        drop(tmp);
+        drop(seat);
+        tidy::what_nobody_uses(&place, connections.oldest());
+    });
+    let _ = tidied.await;
+}
+
+/// What a client may ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Service {
+    Fetch,
+    Push,
+}
+
+/// Looks at the first line, as soon as all of it is there, and leaves it for git daemon to read; `None`: none that is served.
+async fn asked(stream: &UnixStream) -> std::io::Result<Option<Service>> {
+    let mut buffer = [0; LONGEST_FIRST_LINE];
+    loop {
+        stream.readable().await?;
+        let count = match rustix::net::recv(stream, &mut buffer, RecvFlags::PEEK | RecvFlags::DONTWAIT) {
+            Ok((_, 0)) => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+            Ok((_, count)) => count,
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => 0,
+            Err(error) => return Err(error.into()),
+        };
+        if let Some(length) = buffer[..count].first_chunk::<4>() {
+            let length = std::str::from_utf8(length).ok().and_then(|text| usize::from_str_radix(text, 16).ok());
+            let Some(length) = length.filter(|length| (5..=LONGEST_FIRST_LINE).contains(length)) else {
+                return Ok(None);
+            };
+            if let Some(line) = buffer[..count].get(4..length) {
+                return Ok(if line.starts_with(b"git-upload-pack ") {
+                    Some(Service::Fetch)
+                } else {
+                    line.starts_with(b"git-receive-pack ").then_some(Service::Push)
+                });
+            }
+        }
+        // What was looked at is still there, so the socket stays readable.
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+fn pkt_line(text: &str) -> Vec<u8> {
+    format!("{:04x}{text}", text.len() + 4).into_bytes()
+}
+
+async fn git_daemon(place: &Place, stream: UnixStream, service: Service, seat: &Seat) -> std::io::Result<()> {
+    let stream = stream.into_std()?;
+    stream.set_nonblocking(false)?;
+    let stream = OwnedFd::from(stream);
+    let mut command = process::git(&place.home());
+    command
+        .args(["daemon", "--inetd", "--export-all", "--informative-errors"])
+        .args(["--init-timeout=30", "--timeout=600", "--log-destination=none"])
+        .arg(format!("--base-path={}", place.root().display()))
+        .arg(format!("--access-hook={}", place.own("hooks").join("access").display()))
+        .stdin(Stdio::from(stream.try_clone()?))
+        .stdout(Stdio::from(stream))
+        .stderr(Stdio::null());
+    place.tell_hooks(&mut command);
+    if service == Service::Push {
+        // A few bytes of a pack can mean gigabytes.
+        command.arg("--enable=receive-pack").env("GIT_ALLOC_LIMIT", mirror::most_at_once(place).to_string());
+    }
+    command.args(place.policy.upstreams.iter().map(|upstream| place.mirror(&upstream.name)));
+    for name in ["SSL_CERT_FILE", "GIT_SSL_CAINFO"] {
+        if let Some(value) = process::variable(name) {
+            command.env(name, value);
+        }
+    }
+    std::os::unix::process::CommandExt::process_group(&mut command, 0);
+    let mut child = tokio::process::Command::from(command).spawn()?;
+    let group = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+    seat.set_group(group);
+    match tokio::time::timeout(LONGEST, child.wait()).await {
+        Ok(Ok(status)) if status.signal().is_some() => tracing::warn!("git daemon ended with {status}"),
+        Ok(_) => {}
+        Err(_) => tracing::warn!("a connection was open for {} s: ended", LONGEST.as_secs()),
+    }
+    if let Some(group) = group {
+        let _ = kill_process_group(group, Signal::KILL);
+    }
+    seat.set_group(None);
+    Ok(())
+}
+
+/// An open connection: since when, and its process group.
+#[derive(Debug, Clone, Copy)]
+struct Open {
+    since: SystemTime,
+    group: Option<Pid>,
+}
+
+/// The open connections.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Connections(Arc<Mutex<BTreeMap<u64, Open>>>);
+
+/// One of the few that may be open; given back when it is dropped.
+#[derive(Debug)]
+struct Seat {
+    connections: Connections,
+    number: u64,
+}
+
+impl Seat {
+    fn set_group(&self, group: Option<Pid>) {
+        if let Some(open) = self.connections.table().get_mut(&self.number) {
+            open.group = group;
+        }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.connections.table().remove(&self.number);
+    }
+}
+
+impl Connections {
+    fn table(&self) -> MutexGuard<'_, BTreeMap<u64, Open>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take_seat(&self) -> Option<Seat> {
+        let mut table = self.table();
+        if table.len() >= MOST_CONNECTIONS {
+            return None;
+        }
+        let number = table.last_key_value().map_or(0, |(last, _)| last + 1);
+        table.insert(number, Open { since: SystemTime::now(), group: None });
+        Some(Seat { connections: self.clone(), number })
+    }
+
+    /// When the oldest of them was opened; now, where there is none.
+    fn oldest(&self) -> SystemTime {
+        self.table().values().map(|open| open.since).min().unwrap_or_else(SystemTime::now)
+    }
+
+    fn groups(&self) -> Vec<Pid> {
+        self.table().values().filter_map(|open| open.group).collect()
+    }
+
+    /// Ends them all, within half a second.
+    pub(super) async fn end(&self) {
+        for group in self.groups() {
+            let _ = kill_process_group(group, Signal::TERM);
+        }
+        for _ in 0..25 {
+            if self.groups().is_empty() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        for group in self.groups() {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+    }
+}

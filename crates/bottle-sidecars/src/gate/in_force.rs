@@ -1,0 +1,58 @@
+//! The policy in force: read, checked and prepared as a whole, or not at all.
+//!
+//! Each accepted policy has a directory of its own, with its text as the hooks read it and what ssh needs to follow it. A
+//! connection keeps the policy under which it was opened; the directory goes when the last of them has ended.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use bottle_policy::gate::GatePolicy;
+use bottle_policy::gate::paths::ProtectedPaths;
+use bottle_policy::gate::refs::RefRules;
+
+use super::place::Place;
+use super::{mirror, transport};
+use crate::common::{self, Dirs, Error};
+
+/// A policy that has been accepted.
+#[derive(Debug)]
+pub(super) struct InForce {
+    pub(super) place: Place,
+}
+
+impl InForce {
+    /// Takes the policy from its file; `number` tells it from those before it. An error leaves nothing behind.
+    pub(super) fn take(dirs: &Dirs, config: &Path, number: u32) -> Result<Self, Error> {
+        let policy = read(dirs, config)?;
+        let taken = Self { place: Place::new(dirs, policy, number) };
+        mirror::prepare(&taken.place, config)?;
+        Ok(taken)
+    }
+}
+
+impl Drop for InForce {
+    fn drop(&mut self) {
+        transport::close(&self.place);
+        let _ = std::fs::remove_dir_all(&self.place.rules);
+    }
+}
+
+/// Reads and checks the policy.
+fn read(dirs: &Dirs, config: &Path) -> Result<GatePolicy, Error> {
+    let refuse = |reason: String| Error::Policy { path: config.to_owned(), reason };
+    let policy: GatePolicy = common::read_policy(config)?;
+    if policy.version != 1 {
+        return Err(refuse(format!("version {} is not known here", policy.version)));
+    }
+    let mut names = BTreeSet::new();
+    for upstream in &policy.upstreams {
+        if !names.insert(upstream.name.as_str().to_lowercase()) {
+            return Err(refuse(format!("two upstreams are called {}", upstream.name)));
+        }
+        RefRules::new(&upstream.push).map_err(|error| refuse(error.to_string()))?;
+        ProtectedPaths::new(&upstream.push).map_err(|error| refuse(error.to_string()))?;
+    }
+    transport::check(&policy).map_err(refuse)?;
+    dirs.known_secrets(&policy.secrets)?;
+    Ok(policy)
+}

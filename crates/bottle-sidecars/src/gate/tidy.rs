@@ -1,0 +1,66 @@
+//! What killed processes leave behind: a push's quarantine, half of a pack, the lock file of a ref. git takes none of it
+//! away by itself, and a stale lock file would fail every fetch from then on.
+
+use std::fs::{self, DirEntry};
+use std::path::Path;
+use std::time::SystemTime;
+
+use super::place::Place;
+
+/// In the mirror alone, while its lock is held by us and the last holder did not say that it had finished: everything that
+/// only a holder makes.
+pub(super) fn after_a_killed_holder(mirror: &Path) {
+    for entry in entries(mirror) {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.ends_with(".lock") || name.starts_with("shallow_") {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+    remove_below(&mirror.join("refs"), &|name| name.ends_with(".lock"));
+    // `pack-ID.keep` is git's own mark on a pack that is being taken in.
+    let unfinished = |name: &str| name.starts_with("tmp_") || name.ends_with(".keep");
+    for dir in entries(&mirror.join("objects")) {
+        if !dir.file_name().to_string_lossy().starts_with(QUARANTINE) {
+            remove_below(&dir.path(), &unfinished);
+        }
+    }
+}
+
+const QUARANTINE: &str = "tmp_objdir-";
+
+/// Removes what belongs to no open connection: what was last changed before the oldest of them was opened.
+pub(super) fn what_nobody_uses(place: &Place, oldest: SystemTime) {
+    let is_old = |entry: &DirEntry| {
+        let changed = entry.metadata().and_then(|about| about.modified());
+        changed.is_ok_and(|changed| changed < oldest)
+    };
+    for upstream in &place.policy.upstreams {
+        for entry in entries(&place.mirror(&upstream.name).join("objects")) {
+            if entry.file_name().to_string_lossy().starts_with(QUARANTINE) && is_old(&entry) {
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
+    }
+    for list in ["atomic", "heads", "kept", "made"] {
+        for entry in entries(&place.own(list)) {
+            if entry.file_name().to_string_lossy().starts_with('.') && is_old(&entry) {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+    }
+}
+
+fn entries(dir: &Path) -> Vec<DirEntry> {
+    fs::read_dir(dir).map(|entries| entries.filter_map(Result::ok).collect()).unwrap_or_default()
+}
+
+fn remove_below(dir: &Path, unwanted: &dyn Fn(&str) -> bool) {
+    for entry in entries(dir) {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_below(&entry.path(), unwanted);
+        } else if unwanted(&entry.file_name().to_string_lossy()) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! Random numbers that can be had again: a test that uses them says its seed when it fails, and takes `GATE_SEED`.
+
+use std::io::Read as _;
+
+/// SplitMix64.
+#[derive(Debug)]
+pub(crate) struct Random {
+    seed: u64,
+    state: u64,
+}
+
+impl Random {
+    /// A new seed, or the one that was asked for.
+    pub(crate) fn new() -> Self {
+        let mut bytes = [0; 8];
+        std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes)).expect("random bytes");
+        let asked = std::env::var("GATE_SEED").ok().map(|text| text.parse().expect("GATE_SEED is a number"));
+        let seed = asked.unwrap_or(u64::from_le_bytes(bytes) >> 32);
+        Self { seed, state: seed }
+    }
+
+    pub(crate) fn next(&mut self) -> u64 {
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut x = self.state;
+        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        x ^ (x >> 31)
+    }
+
+    /// A number below this one.
+    pub(crate) fn below(&mut self, end: u64) -> u64 {
+        self.next() % end.max(1)
+    }
+
+    /// Whether something that happens so many times in a hundred happens now.
+    pub(crate) fn percent(&mut self, chance: u64) -> bool {
+        self.below(100) < chance
+    }
+
+    /// One of these.
+    pub(crate) fn pick<'a, T>(&mut self, items: &'a [T]) -> &'a T {
+        let index = self.below(items.len() as u64);
+        &items[usize::try_from(index).expect("an index")]
+    }
+}
+
+impl Drop for Random {
+    #[expect(clippy::print_stderr, reason = "the test runner shows it with the failure")]
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the same again: GATE_SEED={}", self.seed);
+        }
+    }
+}
