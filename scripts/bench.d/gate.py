@@ -126,12 +126,18 @@ class World:
         run("git", "init", "-q", "--bare", "-b", "main", path)
         return path
 
-    def start_gate(self, names):
-        """A gate that has seen nothing yet."""
+    def start_gate(self, names, checkout=None):
+        """A gate that has seen nothing yet; with a checkout, it is given what that has, as the runner does."""
         self.stop_gate()
         home = DIR / "gate"
+        if checkout:
+            seed = home / "state/seed" / names[0]
+            seed.mkdir(parents=True)
+            tips = run("git", "for-each-ref", "--format=%(objectname)", "refs/remotes/origin", cwd=checkout)
+            (seed / "tips").write_bytes(tips)
+            run("git", "pack-objects", "-q", "--revs", "--delta-base-offset", seed / "pack", cwd=checkout, data=tips)
         for name in ["state", "secrets", "doors"]:
-            (home / name).mkdir(parents=True)
+            (home / name).mkdir(parents=True, exist_ok=True)
         key = home / "secrets/GIT_KEY"
         shutil.copy(DIR / "sshd/guest", key)
         policy = "version: 1\nsecrets: [GIT_KEY]\nupstreams:\n"
@@ -253,18 +259,27 @@ def fetches(world):
 
 
 def clones(world):
-    direct, cold, warm = [], [], []
+    checkout, into = DIR / "work/checkout", DIR / "work/clone"
+    run("git", "clone", "-q", world.url("large"), checkout)
+
+    def clone(source):
+        took = timed("git", "clone", "-q", source, into)
+        shutil.rmtree(into)
+        return took
+
+    direct, cold, unseeded, warm = [], [], [], []
     for turn in range(6):
-        times = []
-        world.start_gate(["large"])
-        for source in [world.url("large"), through("large"), through("large")]:
-            into = DIR / "work/clone"
-            times.append(timed("git", "clone", "-q", source, into))
-            shutil.rmtree(into)
-        say(f"clone {turn}: direct {times[0]:.2f} s, cold {times[1]:.2f} s, warm {times[2]:.2f} s")
+        times = [clone(world.url("large"))]
+        for seed in [checkout, None]:
+            world.start_gate(["large"], seed)
+            times.append(clone(through("large")))
+        times.append(clone(through("large")))
+        say("clone %d: direct %.2f s, cold %.2f s, without a checkout %.2f s, warm %.2f s" % (turn, *times))
         if turn:
-            direct.append(times[0]), cold.append(times[1]), warm.append(times[2])
+            for figures, took in zip([direct, cold, unseeded, warm], times):
+                figures.append(took)
     conclude("cold_clone", cold, direct, 1.3)
+    conclude("cold_clone_without_a_checkout", unseeded, direct, 1.3)
     conclude("warm_clone", warm, direct, 1.1)
 
 

@@ -16,7 +16,7 @@ use tokio::net::UnixStream;
 
 use super::in_force::InForce;
 use super::place::Place;
-use super::{mirror, process, tidy};
+use super::{mirror, process, tidy, transport};
 
 /// More agents than this at once would be a mistake or an attack.
 const MOST_CONNECTIONS: usize = 32;
@@ -56,6 +56,7 @@ pub(super) async fn serve(policy: Arc<InForce>, mut stream: UnixStream, connecti
     }
     // A scan's files may be many.
     let tidied = tokio::task::spawn_blocking(move || {
+        transport::close(&place);
         drop(tmp);
         drop(seat);
         tidy::what_nobody_uses(&place, connections.oldest());

@@ -32,7 +32,6 @@ impl InForce {
 
 impl Drop for InForce {
     fn drop(&mut self) {
-        transport::close(&self.place);
         let _ = std::fs::remove_dir_all(&self.place.rules);
     }
 }

@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::place::{Place, make_dir, shell_word, write_file};
 use super::process::{self, Limits, git_ok, last_words};
-use super::transport;
+use super::{hook, seed, transport};
 use crate::common::Error;
 
 /// A fetch may take its time, as long as something comes.
@@ -107,12 +107,22 @@ pub(super) fn most_at_once(place: &Place) -> u64 {
 /// Fetches all refs from upstream, and drops those that are gone there; the lock of the mirror is held meanwhile.
 pub(super) fn refresh(place: &Place, upstream: &Upstream) -> Result<(), String> {
     let lock = place.lock(&upstream.name, PATIENCE)?;
+    let head_is_set = list(place, "heads", upstream);
     let mut fetch = transport::git(place, upstream);
     fetch
         .args(["fetch", "--prune", "--force", "--progress", "--no-tags", "--no-write-fetch-head"])
-        .args(["--no-auto-maintenance", "--no-recurse-submodules", "--end-of-options"])
-        .arg(upstream.url.to_string())
-        .arg("+refs/*:refs/*");
+        .args(["--no-auto-maintenance", "--no-recurse-submodules"]);
+    if !head_is_set.exists() {
+        match seed::take(place, upstream) {
+            Ok(tips) => fetch.args(tips.into_iter().map(|tip| format!("--negotiation-tip={tip}"))),
+            // It only saves time.
+            Err(reason) => {
+                hook::log(&place.dirs, &reason);
+                &mut fetch
+            }
+        };
+    }
+    fetch.arg("--end-of-options").arg(upstream.url.to_string()).arg("+refs/*:refs/*");
     // A dry run's pushes are in the mirror alone; a fetch must not take them away.
     for name in kept(place, upstream)? {
         fetch.arg(format!("^{name}"));
@@ -122,7 +132,6 @@ pub(super) fn refresh(place: &Place, upstream: &Upstream) -> Result<(), String> 
     if !output.status.success() {
         return Err(unreachable(&last_words(&output.stderr)));
     }
-    let head_is_set = list(place, "heads", upstream);
     if !head_is_set.exists() || head_leads_nowhere(place, upstream) {
         set_head(place, upstream).map_err(|reason| unreachable(&reason))?;
         write_file(&head_is_set, b"", 0o600).map_err(|error| error.to_string())?;

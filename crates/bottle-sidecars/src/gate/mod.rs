@@ -1,8 +1,8 @@
 //! git-gate: a mirror of each upstream, and the wall that a push has to get over.
 //!
 //! Map: `place` (where everything is), `process` (spawning, bounded in time), `in_force` (the policy), `daemon` (the socket),
-//! `connection` (a real `git daemon` each), `mirror` (making and refreshing mirrors), `tidy` (what killed processes leave),
-//! `transport` (ssh and https to the upstream), `hook` (what git calls back: this same binary), `receive` (the course of a
+//! `connection` (a real `git daemon` each), `mirror` (making and refreshing mirrors), `seed` (what the host
+//! has of them), `tidy` (what killed processes leave), `transport` (ssh and https to the upstream), `hook` (what git calls back: this same binary), `receive` (the course of a
 //! push), `changes` (what it brings), `rules` (push policy), `scan`, `corpus` and `gitleaks` (the scan), `forward` (the push
 //! to the upstream), `record` (`gate.jsonl`).
 //!
@@ -24,6 +24,7 @@ mod receive;
 mod record;
 mod rules;
 mod scan;
+mod seed;
 mod tidy;
 mod transport;
 

@@ -31,7 +31,7 @@ pub(super) fn check(policy: &GatePolicy) -> Result<(), String> {
 
 /// Writes what ssh needs for every upstream.
 pub(super) fn prepare(place: &Place) -> Result<(), Error> {
-    for (index, upstream) in place.policy.upstreams.iter().enumerate() {
+    for upstream in &place.policy.upstreams {
         let (Some(key), Some(identity)) = (&upstream.known_host_key, &upstream.identity) else { continue };
         let dir = &place.rules;
         let known_hosts = dir.join(format!("{}.hosts", upstream.name));
@@ -39,32 +39,31 @@ pub(super) fn prepare(place: &Place) -> Result<(), Error> {
         let identity = usable_key(place, identity)?;
         write_file(
             &dir.join(format!("{}.conf", upstream.name)),
-            ssh_config(&known_hosts, &identity, &dir.join(format!("{index}{SHARED}"))).as_bytes(),
+            ssh_config(&known_hosts, &identity).as_bytes(),
             0o600,
         )?;
     }
     Ok(())
 }
 
-/// The ending of the socket through which the connections to one upstream share a login.
-const SHARED: &str = ".mux";
-/// How long a login is kept when nobody uses it: a refresh, a scan and the push that follows it need one between them.
-const KEEP: &str = "30";
+/// How long a login is kept when its connection can't end it any more. A refresh, a scan and the push that follows it share
+/// one; after a longer scan there is another.
+const KEEP: &str = "10";
 /// A socket's path has at most 107 bytes (unix(7)), and ssh puts 17 more behind it while it makes one.
 const LONGEST_SOCKET: usize = 90;
 
-/// Ends the logins that are kept under this policy; those of a gate that was killed end by themselves.
+/// The socket through which the processes of one connection of the gate's share one login upstream.
+fn shared_login(place: &Place) -> Option<PathBuf> {
+    Some(place.tmp.join("ssh")).filter(|socket| socket.as_os_str().len() <= LONGEST_SOCKET)
+}
+
+/// Ends the login of a connection.
 pub(super) fn close(place: &Place) {
-    let Ok(entries) = std::fs::read_dir(&place.rules) else { return };
-    for socket in entries.flatten().map(|entry| entry.path()) {
-        if socket.to_string_lossy().ends_with(SHARED) {
-            let mut command = process::program("ssh", &place.home());
-            command.args(["-F", "/dev/null", "-O", "exit", "-S"]).arg(&socket).arg("upstream");
-            // If nobody answers there any more, what is left is the socket.
-            let _ = process::run(command, None, process::Limits::seconds(5, 5));
-            let _ = std::fs::remove_file(&socket);
-        }
-    }
+    let Some(socket) = shared_login(place).filter(|socket| socket.exists()) else { return };
+    let mut command = process::program("ssh", &place.home());
+    command.args(["-F", "/dev/null", "-O", "exit", "-S"]).arg(&socket).arg("upstream");
+    // If nobody answers there any more, there is nothing to end.
+    let _ = process::run(command, None, process::Limits::seconds(5, 5));
 }
 
 /// A line of a known_hosts file.
@@ -75,9 +74,7 @@ fn known_host(url: &UpstreamUrl, key: &HostKey) -> String {
     }
 }
 
-fn ssh_config(known_hosts: &Path, identity: &Path, socket: &Path) -> String {
-    let fits = socket.as_os_str().len() <= LONGEST_SOCKET;
-    let (control, socket) = if fits { ("auto", socket) } else { ("no", Path::new("none")) };
+fn ssh_config(known_hosts: &Path, identity: &Path) -> String {
     let mut text = String::new();
     let quoted = |path: &Path| format!("\"{}\"", path.display().to_string().replace('%', "%%"));
     for (key, value) in [
@@ -96,8 +93,7 @@ fn ssh_config(known_hosts: &Path, identity: &Path, socket: &Path) -> String {
         ("ForwardX11", "no"),
         ("ClearAllForwardings", "yes"),
         ("PermitLocalCommand", "no"),
-        ("ControlMaster", control),
-        ("ControlPath", &quoted(socket)),
+        ("ControlMaster", "auto"),
         ("ControlPersist", KEEP),
         ("RequestTTY", "no"),
         ("ConnectTimeout", "10"),
@@ -138,7 +134,11 @@ pub(super) fn git(place: &Place, upstream: &Upstream) -> Command {
     match upstream.url.transport {
         Transport::Ssh => {
             let config = place.rules.join(format!("{}.conf", upstream.name));
-            command.env("GIT_SSH_VARIANT", "ssh").env("GIT_SSH_COMMAND", format!("ssh -F {}", shell_word(&config)));
+            // ssh reads codes behind percent signs in it.
+            let socket = shared_login(place).map(|socket| socket.display().to_string().replace('%', "%%"));
+            let socket = shell_word(Path::new(socket.as_deref().unwrap_or("none")));
+            let ssh = format!("ssh -F {} -S {socket}", shell_word(&config));
+            command.env("GIT_SSH_VARIANT", "ssh").env("GIT_SSH_COMMAND", ssh);
         }
         Transport::Https => {
             let mut settings = vec![

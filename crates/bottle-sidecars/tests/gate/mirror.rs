@@ -30,6 +30,35 @@ fn a_clone_is_what_upstream_has_and_a_fetch_is_what_it_has_now() {
 }
 
 #[test]
+fn what_the_host_has_is_not_fetched() {
+    let seed = "git clone -q upstream/origin.git w && mkdir -p state/seed/origin && cd w
+        git rev-parse refs/remotes/origin/main | tee ../state/seed/origin/tips |
+            git pack-objects -q --revs ../state/seed/origin/pack >/dev/null
+        echo more >more && git add more && git commit -qm more && git push -q origin main";
+    let prepare = |world: &mut World| drop(world.ok(world.dir.path(), seed));
+    let world = World::with(prepare, |policy| policy);
+    let clone = world.clone_origin();
+    let mirror = world.path("state/git/origin.git");
+    let head = world.ok(&clone, "git rev-parse HEAD");
+    assert_eq!(head, world.ok(&mirror, "git rev-parse main"));
+    let counted = world.ok(&mirror, "git count-objects -v");
+    // The newest commit, its tree and its blob came from upstream, all else with the seed.
+    assert!(counted.contains("count: 3\n") && counted.contains("packs: 1\n"), "{counted}");
+    // Only what upstream's refs reach is upstream's.
+    let new = "git checkout -q -b side && echo x >x && git add x && git commit -qm x && git push -q origin HEAD:refs/heads/bottle/x";
+    world.ok(&clone, new);
+    assert_eq!(world.record()[0].commits, 1);
+}
+
+#[test]
+fn a_damaged_seed_is_left_aside() {
+    let seed = "mkdir -p state/seed/origin && echo not an id >state/seed/origin/tips";
+    let world = World::with(|world| drop(world.ok(world.dir.path(), seed)), |policy| policy);
+    world.clone_origin();
+    assert!(world.gate_log().contains("git listed something that is no object id"), "{}", world.gate_log());
+}
+
+#[test]
 fn nothing_stale_comes_down() {
     let mut world = World::new();
     let clone = world.clone_origin();
