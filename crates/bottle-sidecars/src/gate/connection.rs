@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use rustix::net::RecvFlags;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tempfile::TempDir;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncWriteExt as _, Interest};
 use tokio::net::UnixStream;
 
 use super::in_force::InForce;
@@ -75,7 +75,7 @@ enum Service {
 async fn asked(stream: &UnixStream) -> std::io::Result<Option<Service>> {
     let mut buffer = [0; LONGEST_FIRST_LINE];
     loop {
-        stream.readable().await?;
+        let ready = stream.ready(Interest::READABLE).await?;
         let count = match rustix::net::recv(stream, &mut buffer, RecvFlags::PEEK | RecvFlags::DONTWAIT) {
             Ok((_, 0)) => return Err(std::io::ErrorKind::UnexpectedEof.into()),
             Ok((_, count)) => count,
@@ -94,6 +94,9 @@ async fn asked(stream: &UnixStream) -> std::io::Result<Option<Service>> {
                     line.starts_with(b"git-receive-pack ").then_some(Service::Push)
                 });
             }
+        }
+        if ready.is_read_closed() {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
         }
         // What was looked at is still there, so the socket stays readable.
         tokio::time::sleep(Duration::from_millis(5)).await;

@@ -77,10 +77,9 @@ fn millis(start: Instant) -> u64 {
 
 /// Lines on the agent's terminal.
 fn tell(lines: &[String]) {
-    let mut out = std::io::stderr().lock();
-    for line in lines {
-        let _ = writeln!(out, "git-gate: {}", printable(line));
-    }
+    // In one write: git passes on what it reads at once.
+    let text: String = lines.iter().map(|line| format!("git-gate: {}\n", printable(line))).collect();
+    let _ = std::io::stderr().lock().write_all(text.as_bytes());
 }
 
 /// The mirror that this hook was called in, and what the client asks for.

@@ -141,8 +141,21 @@ fn talk(world: &World, bytes: &[u8]) -> Result<String, String> {
     writing.join().expect("written");
     match read {
         Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Err("it is not answered".to_owned()),
-        _ => Ok(String::from_utf8_lossy(&answer).into_owned()),
+        _ => Ok(shown(&answer)),
     }
+}
+
+/// The text of an answer, without the lengths and channels of its pkt-lines, which may cut words in two.
+fn shown(mut answer: &[u8]) -> String {
+    let mut text = vec![];
+    while let Some(length) = answer.first_chunk::<4>() {
+        let length = std::str::from_utf8(length).ok().and_then(|text| usize::from_str_radix(text, 16).ok());
+        let Some(line) = length.and_then(|length| answer.get(4..length.max(4))) else { break };
+        text.extend(line.strip_prefix(b"\x01").or(line.strip_prefix(b"\x02")).unwrap_or(line));
+        answer = &answer[4 + line.len()..];
+    }
+    text.extend(answer);
+    String::from_utf8_lossy(&text).into_owned()
 }
 
 /// An honest guest gets what it wants, quickly.
