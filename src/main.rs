@@ -14,6 +14,7 @@ mod provision;
 mod report;
 mod run;
 mod secrets;
+mod seed;
 mod sources;
 mod state;
 

@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use std::process::Stdio;
 use std::time::Duration;
 
+use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
 /// A program to run on the host.
@@ -17,6 +18,8 @@ pub(crate) struct Program {
     /// Variables taken away.
     pub(crate) without: Vec<&'static str>,
     pub(crate) limit: Duration,
+    /// Its standard input; none: empty.
+    input: Vec<u8>,
 }
 
 /// How it ended.
@@ -55,6 +58,7 @@ impl Program {
             env: vec![],
             without: vec![],
             limit: Duration::from_secs(60),
+            input: vec![],
         }
     }
 
@@ -102,6 +106,11 @@ impl Program {
         self
     }
 
+    pub(crate) fn input(mut self, input: Vec<u8>) -> Self {
+        self.input = input;
+        self
+    }
+
     fn name(&self) -> String {
         self.argv.iter().take(3).map(|part| part.to_string_lossy()).collect::<Vec<_>>().join(" ")
     }
@@ -113,15 +122,23 @@ impl Program {
         let (program, args) = self.argv.split_first().ok_or_else(|| start(std::io::ErrorKind::InvalidInput.into()))?;
         #[expect(clippy::disallowed_methods, reason = "this is the module that starts processes")]
         let mut command = Command::new(program);
-        command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         // A Ctrl-C in the terminal is ours to handle: the child must finish what we asked of it, the teardown above all.
         command.process_group(0);
         for variable in &self.without {
             command.env_remove(variable);
         }
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
-        let child = command.spawn().map_err(start)?;
-        let output = tokio::time::timeout(self.limit, child.wait_with_output())
+        let mut child = command.spawn().map_err(start)?;
+        let stdin = child.stdin.take();
+        let feed = async {
+            if let Some(mut stdin) = stdin {
+                // A program that ends before it has read all says why by its exit code.
+                let _ = stdin.write_all(&self.input).await;
+            }
+        };
+        let ended = async { tokio::join!(feed, child.wait_with_output()).1 };
+        let output = tokio::time::timeout(self.limit, ended)
             .await
             .map_err(|_| ProcessError::Slow { program: name.clone(), limit: self.limit })?
             .map_err(start)?;

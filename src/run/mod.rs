@@ -151,8 +151,15 @@ async fn body(
     let plan = &start.plan;
     events.phase(Phase::Launch);
     case(events, "launch", async {
-        bottle.up(&start.secrets).await?;
-        bring_in(start, bottle).await
+        let seed = async {
+            let git = start.plan.git.as_ref()?;
+            let packed = crate::seed::pack(git, &record.dir().join("seed")).await;
+            // It only saves time.
+            packed.inspect_err(|why| events.note(format!("the mirror starts empty: {why}"))).ok().flatten()
+        };
+        let (up, seed) = tokio::join!(bottle.up(&start.secrets), seed);
+        up?;
+        bring_in(start, bottle, seed).await
     })
     .await?;
     events.phase(Phase::Provision);
@@ -183,8 +190,8 @@ async fn body(
 }
 
 /// What the bundle needs that a Compose file can't carry.
-async fn bring_in(start: &Start, bottle: &dyn Bottle) -> Result<(), Failure> {
-    let mut tree = Tree::new();
+async fn bring_in(start: &Start, bottle: &dyn Bottle, seed: Option<Tree>) -> Result<(), Failure> {
+    let mut tree = seed.unwrap_or_default();
     if let Some(path) = &start.plan.host_ca_bundle {
         let bytes =
             std::fs::read(path).map_err(|error| Failure::machine(format_args!("failed to read {path}: {error}")))?;

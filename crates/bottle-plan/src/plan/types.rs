@@ -257,6 +257,9 @@ pub struct GitPlan {
     pub directory: String,
     /// How the guest comes by it.
     pub bring: Bring,
+    /// The host's checkout of the same repository: what it has of upstream is put into the gate's mirror beforehand, so
+    /// that the first fetch brings only the rest.
+    pub seed: Option<String>,
     /// The branch that the work starts from and is proposed to; none: upstream's default. A checkout that is brought
     /// along starts at its own commit.
     pub base: Option<String>,

@@ -151,11 +151,14 @@ impl Upstreams {
         let all: Vec<Upstream> = self.0.iter().map(|entry| entry.upstream.clone()).collect();
         let gate = Door::GitGate;
         let host = format!("{}:{}", gate.name(), gate.port());
+        let is_of_main = |origin: &str| main.url.is_reached_by(&without_userinfo(origin), &main.url);
+        let seed_from = facts.checkout.as_ref().filter(|checkout| checkout.origin.as_deref().is_some_and(is_of_main));
         Some(GitPlan {
             upstream: main.name.clone(),
             gate_url: crate::render::gate_url(&host, &main.name),
             directory: format!("{ROOT}/{directory}"),
             bring: checkout.map_or(Bring::Clone, |checkout| Bring::Checkout(checkout.path.clone())),
+            seed: seed_from.map(|checkout| checkout.path.clone()),
             base,
             branch: branch(task, seed),
             gitconfig: render_gitconfig(&host, &all),

@@ -57,7 +57,7 @@ pub(super) async fn serve(policy: Arc<InForce>, mut stream: UnixStream, connecti
     // A scan's files may be many.
     let tidied = tokio::task::spawn_blocking(move || {
         transport::close(&place);
-        drop(tmp);
+        tidy::remove_surely(&tmp.keep());
         drop(seat);
         tidy::what_nobody_uses(&place, connections.oldest());
     });

@@ -114,7 +114,12 @@ pub(super) fn refresh(place: &Place, upstream: &Upstream) -> Result<(), String> 
         .args(["--no-auto-maintenance", "--no-recurse-submodules"]);
     if !head_is_set.exists() {
         match seed::take(place, upstream) {
-            Ok(tips) => fetch.args(tips.into_iter().map(|tip| format!("--negotiation-tip={tip}"))),
+            Ok(tips) => {
+                if !tips.is_empty() {
+                    hook::log(&place.dirs, &format!("{}: took in what the host has", upstream.name));
+                }
+                fetch.args(tips.into_iter().map(|tip| format!("--negotiation-tip={tip}")))
+            }
             // It only saves time.
             Err(reason) => {
                 hook::log(&place.dirs, &reason);

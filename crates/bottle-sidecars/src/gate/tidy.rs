@@ -51,6 +51,17 @@ pub(super) fn what_nobody_uses(place: &Place, oldest: SystemTime) {
     }
 }
 
+/// Removes a directory whose last users have just been killed: one of them may still be making a file in it.
+pub(super) fn remove_surely(dir: &Path) {
+    for _ in 0..100 {
+        if fs::remove_dir_all(dir).is_ok() || !dir.exists() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    tracing::warn!("failed to remove {}", dir.display());
+}
+
 fn entries(dir: &Path) -> Vec<DirEntry> {
     fs::read_dir(dir).map(|entries| entries.filter_map(Result::ok).collect()).unwrap_or_default()
 }

@@ -129,7 +129,9 @@ fn upstream_moves_while_a_push_is_scanned() {
         ("created", "update-ref refs/heads/bottle/new main"),
         ("deleted", "update-ref -d refs/heads/bottle/x"),
     ] {
-        let script = format!("#!/bin/sh\ngit --git-dir={upstream} {meanwhile}\nexec {real} \"$@\"\n");
+        // Not before it would scan: it is started before upstream is asked for its refs.
+        let wait = "cat ../gitleaksignore; rm ../gitleaksignore; : >../gitleaksignore";
+        let script = format!("#!/bin/sh\n{wait}\ngit --git-dir={upstream} {meanwhile}\nexec {real} \"$@\"\n");
         world.replace_program("gitleaks", &script);
         let branch = if what == "created" { "new" } else { "x" };
         let push = format!("git commit -q --allow-empty -m {what}; git push origin +HEAD:refs/heads/bottle/{branch}");
