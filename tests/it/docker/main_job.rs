@@ -53,6 +53,7 @@ fn an_issue_becomes_a_scanned_branch_and_a_record() {
         assert!(log.contains(door), "{door} is not in compose.log:\n{log}");
     }
     assert!(log.lines().all(|line| !line.contains("AKIA")));
+    assert!(log.contains("origin: took in what the host has"), "the mirror started empty:\n{log}");
 
     let python = std::env::var("BOTTLE_TEST_PYTHON").expect("BOTTLE_TEST_PYTHON: run the tests by scripts/test");
     let script = "import sys\nfrom junitparser import JUnitXml\nfor suite in JUnitXml.fromfile(sys.argv[1]):\n    print(suite.name, suite.tests, suite.failures)";
