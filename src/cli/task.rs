@@ -1,6 +1,7 @@
 //! From what was typed to a plan: the task, the manifest of the base branch, the facts.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bottle_plan::event::{self, Asked};
 use bottle_plan::facts::{Ci, ForgeKind, HostFacts};
@@ -12,6 +13,7 @@ use bottle_plan::task::Task;
 use super::Context;
 use crate::exit::{Code, Failure};
 use crate::facts::{self, Checkout, Environment};
+use crate::forge::{self, Asker, Forge};
 
 /// What both `run` and `plan` take.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -59,6 +61,8 @@ pub(crate) enum BackendArg {
 pub(crate) struct Planned {
     pub(crate) plan: BottlePlan,
     pub(crate) checkout: Option<Checkout>,
+    /// The job's forge, none outside of one; or why it can't be used, which a plan alone need not care about.
+    pub(crate) forge: Result<Option<Arc<dyn Forge>>, Failure>,
 }
 
 /// A plan, or a reason why there is nothing to do.
@@ -90,14 +94,10 @@ pub(crate) async fn plan(args: &TaskArgs, dry_run: bool, context: &Context) -> R
             return Err(Failure::new(Code::Refused, why).hint("`triggers.who` in claude-bottle.yml says who may ask"));
         }
     };
-    let facts = host_facts(checkout.as_ref(), environment)?;
-    if facts.ci.is_some() && task.asked_by.is_some() {
-        // Asking the forge for the actor's permission comes with the forge's API; until then nobody has it.
-        return Err(Failure::new(
-            Code::Refused,
-            "who asked can't be checked: this version does not ask the forge for permissions yet",
-        )
-        .hint("run it by hand with --event, or wait for the version that does"));
+    let facts = host_facts(checkout.as_ref(), environment).await?;
+    let forge = facts.ci.as_ref().map(|ci| forge::connect(environment, ci)).transpose();
+    if facts.ci.is_some() {
+        check_who_asked(args, &task, &manifest, environment, &forge).await?;
     }
     let agent = args.agent.as_deref().map(Name::parse).transpose().map_err(Failure::input)?;
     let options = Options {
@@ -121,7 +121,51 @@ pub(crate) async fn plan(args: &TaskArgs, dry_run: bool, context: &Context) -> R
             None => failure,
         }
     })?;
-    Ok(Asks::Plan(Box::new(Planned { plan, checkout })))
+    Ok(Asks::Plan(Box::new(Planned { plan, checkout, forge })))
+}
+
+/// Refuses an actor below the manifest's permission; in a job somebody always asked, but for a schedule.
+async fn check_who_asked(
+    args: &TaskArgs,
+    task: &Task,
+    manifest: &Manifest,
+    environment: &Environment,
+    forge: &Result<Option<Arc<dyn Forge>>, Failure>,
+) -> Result<(), Failure> {
+    let refused = |why: &str| {
+        Failure::new(Code::Refused, why)
+            .hint("`triggers.who` in claude-bottle.yml says who may ask; the event must say who asked")
+    };
+    let path = args.event.clone().or_else(|| environment.get("GITHUB_EVENT_PATH").map(PathBuf::from));
+    let payload: serde_json::Value = path
+        .and_then(|path| std::fs::read(path).ok())
+        .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+        .unwrap_or_default();
+    let sender = || {
+        Some(Asker { login: payload["sender"]["login"].as_str()?.to_owned(), id: payload["sender"]["id"].as_u64()? })
+    };
+    let asker = match &task.asked_by {
+        Some(actor) => Asker { login: actor.login.clone(), id: actor.id },
+        // Nobody asks for a schedule but the base branch, where the workflow is.
+        None if environment.get("GITHUB_EVENT_NAME") == Some("schedule") && args.event.is_none() => return Ok(()),
+        None => sender().ok_or_else(|| refused("who asked can't be checked: the event names no sender"))?,
+    };
+    let forge = match forge {
+        Ok(Some(forge)) => forge,
+        Ok(None) => return Err(refused("who asked can't be checked: this is no job of a forge")),
+        Err(failure) => {
+            let hint = failure.hint.clone().unwrap_or_default();
+            return Err(Failure::new(Code::Refused, format_args!("who asked can't be checked: {failure}")).hint(hint));
+        }
+    };
+    forge::may_ask(forge.as_ref(), &manifest.triggers.who, &asker, pull_request_of(&payload)).await
+}
+
+/// The pull request that an event is about, however the event says it.
+fn pull_request_of(payload: &serde_json::Value) -> Option<u64> {
+    let issue = &payload["issue"];
+    let number = if issue["pull_request"].is_null() { &payload["pull_request"]["number"] } else { &issue["number"] };
+    number.as_u64()
 }
 
 async fn read_manifest(args: &TaskArgs, checkout: Option<&Checkout>, dir: &Path) -> Result<Manifest, Failure> {
@@ -194,7 +238,7 @@ fn read_task(args: &TaskArgs, manifest: &Manifest, environment: &Environment) ->
         .map_err(|error| Failure::input(format_args!("{}: {error}", path.display())).hint(error.hint()))
 }
 
-fn host_facts(checkout: Option<&Checkout>, environment: &Environment) -> Result<HostFacts, Failure> {
+async fn host_facts(checkout: Option<&Checkout>, environment: &Environment) -> Result<HostFacts, Failure> {
     let state_root = environment.state_root().ok_or_else(|| {
         Failure::machine("there is no place for run records: HOME is not set")
             .hint("set BOTTLE_STATE_DIR to a directory")
@@ -212,20 +256,31 @@ fn host_facts(checkout: Option<&Checkout>, environment: &Environment) -> Result<
             branch: checkout.branch.clone(),
             head: checkout.head.clone(),
         }),
-        ci: ci(environment),
+        ci: ci(environment).await?,
         host_ca_bundle: environment.ca_bundle().map(|path| path.display().to_string()),
     })
 }
 
 /// The job of GitHub Actions, Gitea or Forgejo that this is, if it is one.
-fn ci(environment: &Environment) -> Option<Ci> {
-    environment.get("GITHUB_ACTIONS")?;
-    let forge = if environment.get("GITEA_ACTIONS").is_some() { ForgeKind::Gitea } else { ForgeKind::Github };
-    Some(Ci {
-        forge,
-        server_url: environment.get("GITHUB_SERVER_URL")?.to_owned(),
-        repository: environment.get("GITHUB_REPOSITORY")?.to_owned(),
-        run_id: environment.get("GITHUB_RUN_ID").unwrap_or_default().to_owned(),
-        branch: environment.get("GITHUB_REF_NAME").map(str::to_owned),
-    })
+async fn ci(environment: &Environment) -> Result<Option<Ci>, Failure> {
+    if environment.get("GITHUB_ACTIONS").is_none() {
+        return Ok(None);
+    }
+    let needed = |name: &str| {
+        environment.get(name).map(str::to_owned).ok_or_else(|| {
+            Failure::input(format_args!("this is a job of Actions, and {name} is not set"))
+                .hint("run it as a step of the job, with the job's environment")
+        })
+    };
+    let forge = forge::kind(environment).await?;
+    let (server_url, repository) = (needed("GITHUB_SERVER_URL")?, needed("GITHUB_REPOSITORY")?);
+    let run_id = environment.get("GITHUB_RUN_ID").unwrap_or_default().to_owned();
+    // Gitea's pages are by the run's number in its repository.
+    let run = match forge {
+        ForgeKind::Github => &run_id,
+        ForgeKind::Gitea => environment.get("GITHUB_RUN_NUMBER").unwrap_or(&run_id),
+    };
+    let run_url = format!("{}/{repository}/actions/runs/{run}", server_url.trim_end_matches('/'));
+    let branch = environment.get("GITHUB_REF_NAME").map(str::to_owned);
+    Ok(Some(Ci { forge, server_url, repository, run_url, run_id, branch }))
 }

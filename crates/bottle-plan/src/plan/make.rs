@@ -92,6 +92,7 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
             server_url: ci.server_url.clone(),
             repository: ci.repository.clone(),
             run_id: ci.run_id.clone(),
+            run_url: ci.run_url.clone(),
         }),
         agent: AgentPlan { name: agent_name, bottle: bottle_name, model: agent.model.clone() },
         images,

@@ -126,6 +126,8 @@ pub struct CiPlan {
     pub repository: String,
     /// The run's number at the forge.
     pub run_id: String,
+    /// The run's page at the forge.
+    pub run_url: String,
 }
 
 /// Which agent in which bottle.

@@ -1,0 +1,118 @@
+//! The forge: who somebody is there, and what is posted there.
+//!
+//! Map: `http` (TLS, retries, errors), `wire` (what forges send), `github`, `gitea`, `dry` (writes kept, not sent), `detect`
+//! (which forge, where, with which token), `who` (may this actor ask), `publish` (the pull request), `sticky` (the
+//! comment that is kept up to date), `neutral` (others' words made harmless).
+//! Always: only the runner talks to the forge, never the agent; a token is a [`Secret`](bottle_policy::secret::Secret) and
+//! goes to one address alone; what can't be asked counts as no.
+
+mod detect;
+mod dry;
+mod gitea;
+mod github;
+mod http;
+mod neutral;
+mod publish;
+mod sticky;
+mod who;
+mod wire;
+
+use bottle_plan::facts::ForgeKind;
+use bottle_plan::manifest::Permission;
+use futures_util::future::BoxFuture;
+
+pub(crate) use detect::{connect, kind};
+pub(crate) use dry::Dry;
+pub(crate) use http::ForgeError;
+pub(crate) use neutral::neutral;
+pub(crate) use publish::{publish, would_propose};
+pub(crate) use sticky::Sticky;
+pub(crate) use who::{Asker, may_ask};
+
+/// What a forge says about a user and the repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Standing {
+    /// The number of the user whose login was asked about.
+    pub(crate) user_id: i64,
+    /// None: not even reading.
+    pub(crate) permission: Option<Permission>,
+}
+
+/// A pull request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PullRequest {
+    pub(crate) number: u64,
+    /// For people.
+    pub(crate) url: String,
+    pub(crate) title: String,
+    pub(crate) body: String,
+    pub(crate) draft: bool,
+    /// The branch that is proposed.
+    pub(crate) head: String,
+    /// Whether that branch is in another repository, or in one that is gone.
+    pub(crate) from_fork: bool,
+}
+
+/// A pull request to open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NewPullRequest {
+    pub(crate) title: String,
+    pub(crate) body: String,
+    /// The branch that is proposed, in this repository.
+    pub(crate) head: String,
+    /// The branch that it is proposed to.
+    pub(crate) base: String,
+    pub(crate) draft: bool,
+}
+
+/// A comment on an issue or a pull request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Comment {
+    pub(crate) id: u64,
+    pub(crate) body: String,
+    pub(crate) author: Author,
+}
+
+/// Who wrote a comment, and who is writing now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Author {
+    pub(crate) id: i64,
+    pub(crate) login: String,
+}
+
+/// What the runner wants of a forge. Every call is about the job's repository.
+pub(crate) trait Forge: Send + Sync {
+    fn kind(&self) -> ForgeKind;
+    /// What the user of this login may do.
+    fn standing<'a>(&'a self, login: &'a str) -> BoxFuture<'a, Result<Standing, ForgeError>>;
+    /// The branch that changes are proposed to.
+    fn default_branch(&self) -> BoxFuture<'_, Result<String, ForgeError>>;
+    fn pull_request(&self, number: u64) -> BoxFuture<'_, Result<PullRequest, ForgeError>>;
+    /// The open pull requests whose head is this branch of this repository.
+    fn open_from<'a>(&'a self, branch: &'a str) -> BoxFuture<'a, Result<Vec<PullRequest>, ForgeError>>;
+    fn open<'a>(&'a self, new: &'a NewPullRequest) -> BoxFuture<'a, Result<PullRequest, ForgeError>>;
+    /// Gives a pull request a new text, and a title where one is given.
+    fn rewrite<'a>(
+        &'a self,
+        number: u64,
+        title: Option<&'a str>,
+        body: &'a str,
+    ) -> BoxFuture<'a, Result<PullRequest, ForgeError>>;
+    /// All comments of an issue or a pull request, oldest first.
+    fn comments(&self, number: u64) -> BoxFuture<'_, Result<Vec<Comment>, ForgeError>>;
+    fn comment<'a>(&'a self, number: u64, body: &'a str) -> BoxFuture<'a, Result<Comment, ForgeError>>;
+    fn edit_comment<'a>(&'a self, id: u64, body: &'a str) -> BoxFuture<'a, Result<(), ForgeError>>;
+    /// Whose token this is; none where the forge does not say.
+    fn myself(&self) -> BoxFuture<'_, Result<Option<Author>, ForgeError>>;
+    /// What would have been written, for a dry run's record; JSON lines.
+    fn kept(&self) -> Vec<serde_json::Value> {
+        vec![]
+    }
+}
+
+/// A call of ours, in the words that follow "failed to", and what the token needs for it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Doing {
+    pub(crate) what: &'static str,
+    pub(crate) needs: &'static str,
+}

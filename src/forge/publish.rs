@@ -1,0 +1,149 @@
+//! The pull request of a task: opened once, found again by its branch, its evidence renewed by every run.
+
+use std::time::Duration;
+
+use bottle_plan::facts::ForgeKind;
+use bottle_plan::plan::BottlePlan;
+use tokio::time::sleep;
+
+use super::neutral::neutral_one_line;
+use super::{Forge, ForgeError, NewPullRequest, PullRequest};
+
+/// Around what is renewed; what people write outside of it stays.
+const BEGIN: &str = "<!-- claude-bottle: begin -->";
+const END: &str = "<!-- claude-bottle: end -->";
+/// How Gitea's drafts begin.
+const DRAFT: &str = "WIP: ";
+/// How often it is looked for again when the forge may have opened it or not.
+const LOOKS: u32 = 3;
+
+/// What came of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Published {
+    pub(crate) pull: PullRequest,
+    /// Whether it is new.
+    pub(crate) opened: bool,
+}
+
+/// What is to be opened: title, text and branches; `base` is asked for where the plan has none.
+pub(super) fn new_pull_request(
+    plan: &BottlePlan,
+    branch: &str,
+    base: String,
+    draft: bool,
+    card: &str,
+) -> NewPullRequest {
+    let title = neutral_one_line(&plan.task.title());
+    NewPullRequest {
+        title: if title.is_empty() { format!("Work on {branch}") } else { title },
+        body: format!("{}{}\n", reference(plan), evidence(card)),
+        head: branch.to_owned(),
+        base,
+        draft,
+    }
+}
+
+/// Opens the pull request of this branch, or renews the one that is open.
+pub(crate) async fn publish(
+    forge: &dyn Forge,
+    plan: &BottlePlan,
+    branch: &str,
+    draft: bool,
+    card: &str,
+) -> Result<Published, ForgeError> {
+    let base = match plan.git.as_ref().and_then(|git| git.base.clone()) {
+        Some(base) => base,
+        None => forge.default_branch().await?,
+    };
+    let mut new = new_pull_request(plan, branch, base, draft, card);
+    for look in 1.. {
+        // The oldest, should people have opened several.
+        if let Some(pull) = forge.open_from(branch).await?.into_iter().min_by_key(|pull| pull.number) {
+            return renew(forge, pull, draft, card).await.map(|pull| Published { pull, opened: false });
+        }
+        match forge.open(&new).await {
+            Ok(pull) => return Ok(Published { pull, opened: true }),
+            Err(error) if look >= LOOKS => return Err(error),
+            // It may be open all the same, or somebody else was faster: looking again tells.
+            Err(error) if error.may_be_done() => sleep(Duration::from_secs(1 << (look - 1))).await,
+            // Private repositories of GitHub's free plan have no drafts; the text says that the run failed.
+            Err(error)
+                if error.status() == Some(422) && new.draft && error.to_string().to_lowercase().contains("draft") =>
+            {
+                new.draft = false;
+            }
+            Err(error) if matches!(error.status(), Some(409 | 422)) => {
+                if forge.open_from(branch).await?.is_empty() {
+                    return Err(error);
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    unreachable!("the loop ends by its bound")
+}
+
+/// What a dry run outside of a job would propose, as a line of `would-do.jsonl`.
+pub(crate) fn would_propose(plan: &BottlePlan, branch: &str, draft: bool, card: &str) -> serde_json::Value {
+    let base = plan.git.as_ref().and_then(|git| git.base.clone()).unwrap_or_default();
+    super::dry::would_open(&new_pull_request(plan, branch, base, draft, card))
+}
+
+/// Gives an open one this run's evidence.
+async fn renew(forge: &dyn Forge, pull: PullRequest, draft: bool, card: &str) -> Result<PullRequest, ForgeError> {
+    let body = renewed(&pull.body, card);
+    // GitHub's REST API can't make a draft of a pull request or end it; Gitea's drafts are a matter of the title.
+    let title = match (forge.kind(), draft, pull.title.strip_prefix(DRAFT)) {
+        (ForgeKind::Gitea, true, None) => Some(format!("{DRAFT}{}", pull.title)),
+        (ForgeKind::Gitea, false, Some(title)) => Some(title.to_owned()),
+        _ => None,
+    };
+    forge.rewrite(pull.number, title.as_deref(), &body).await
+}
+
+/// The text with new evidence in place of the old; people's own words stay.
+fn renewed(body: &str, card: &str) -> String {
+    if let Some((before, rest)) = body.split_once(BEGIN)
+        && let Some((_, after)) = rest.split_once(END)
+    {
+        return format!("{before}{}{after}", evidence(card));
+    }
+    format!("{}\n\n{}\n", body.trim_end(), evidence(card)).trim_start().to_owned()
+}
+
+fn evidence(card: &str) -> String {
+    format!("{BEGIN}\n{}\n{END}", card.trim())
+}
+
+/// What it is about. An issue is closed by its pull request; another pull request is only named.
+fn reference(plan: &BottlePlan) -> String {
+    match plan.task.thread() {
+        Some(thread) if about_a_pull_request(plan) => format!("Asked for in #{}.\n\n", thread.number),
+        Some(thread) => format!("Closes #{}.\n\n", thread.number),
+        None => String::new(),
+    }
+}
+
+/// Whether the thread is a pull request: both forges say so in its address.
+fn about_a_pull_request(plan: &BottlePlan) -> bool {
+    plan.task.thread().is_some_and(|thread| {
+        let mut parts = thread.url.split(['?', '#']).next().unwrap_or_default().rsplit('/');
+        matches!((parts.next(), parts.next()), (Some(_), Some("pull" | "pulls")))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn people_s_own_words_stay() {
+        let first = format!("Closes #7.\n\n{}\n", evidence("one"));
+        let edited = format!("My notes.\n\n{first}\nMore notes.");
+        let renewed_once = renewed(&edited, "two");
+        assert_eq!(renewed_once, format!("My notes.\n\nCloses #7.\n\n{BEGIN}\ntwo\n{END}\n\nMore notes."));
+        assert_eq!(renewed(&renewed_once, "two"), renewed_once);
+        assert_eq!(renewed("Only mine.", "two"), format!("Only mine.\n\n{BEGIN}\ntwo\n{END}\n"));
+        assert_eq!(renewed("", "two"), format!("{BEGIN}\ntwo\n{END}\n"));
+    }
+}
