@@ -8,7 +8,7 @@ use bottle_plan::facts::{Ci, ForgeKind, HostFacts};
 use bottle_plan::manifest::{self, Manifest};
 use bottle_plan::name::Name;
 use bottle_plan::plan::{BackendChoice, BottlePlan, Options};
-use bottle_plan::task::Task;
+use bottle_plan::task::{Actor, Repository, Source, Task, Thread};
 
 use super::Context;
 use crate::exit::{Code, Failure};
@@ -27,6 +27,9 @@ pub(crate) struct TaskArgs {
     /// What is to be done, in words.
     #[arg(long, value_name = "TEXT")]
     pub(crate) task: Option<String>,
+    /// In a job: do this issue, as the forge has it now.
+    #[arg(long, value_name = "NUMBER", conflicts_with_all = ["task", "event"])]
+    pub(crate) issue: Option<u64>,
     /// The manifest's agent.
     #[arg(long, value_name = "NAME")]
     pub(crate) agent: Option<String>,
@@ -87,17 +90,27 @@ pub(crate) async fn plan(args: &TaskArgs, dry_run: bool, context: &Context) -> R
             .hint("leave out --cwd to clone through the gate"));
     }
     let manifest = read_manifest(args, checkout.as_ref(), dir).await?;
-    let task = match read_task(args, &manifest, environment)? {
+    let facts = host_facts(checkout.as_ref(), environment).await?;
+    let forge = facts.ci.as_ref().map(|ci| forge::connect(environment, ci)).transpose();
+    let asked = match (args.issue, &facts.ci) {
+        (Some(number), Some(ci)) => Asked::Task(Box::new(issue_task(number, ci, environment, forge.as_ref()).await?)),
+        (Some(_), None) => {
+            return Err(Failure::input("--issue is for a job of a forge, and this is none")
+                .hint("give --event FILE with the issue's payload, or --task TEXT"));
+        }
+        (None, _) => read_task(args, &manifest, environment)?,
+    };
+    let task = match asked {
         Asked::Task(task) => *task,
         Asked::Nothing(why) => return Ok(Asks::Nothing(why)),
         Asked::Refused(why) => {
             return Err(Failure::new(Code::Refused, why).hint("`triggers.who` in claude-bottle.yml says who may ask"));
         }
     };
-    let facts = host_facts(checkout.as_ref(), environment).await?;
-    let forge = facts.ci.as_ref().map(|ci| forge::connect(environment, ci)).transpose();
     if facts.ci.is_some() {
-        check_who_asked(args, &task, &manifest, environment, &forge).await?;
+        let payload = payload(args, environment);
+        not_the_change(&payload, checkout.as_ref())?;
+        check_who_asked(args, &payload, &task, &manifest, environment, forge.as_ref()).await?;
     }
     let agent = args.agent.as_deref().map(Name::parse).transpose().map_err(Failure::input)?;
     let options = Options {
@@ -124,31 +137,77 @@ pub(crate) async fn plan(args: &TaskArgs, dry_run: bool, context: &Context) -> R
     Ok(Asks::Plan(Box::new(Planned { plan, checkout, forge })))
 }
 
+/// The event's payload as it came, for what is asked of the forge; null where there is none.
+fn payload(args: &TaskArgs, environment: &Environment) -> serde_json::Value {
+    let path = args.event.clone().or_else(|| environment.get("GITHUB_EVENT_PATH").map(PathBuf::from));
+    path.and_then(|path| std::fs::read(path).ok())
+        .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+        .unwrap_or_default()
+}
+
+/// Who set off the job.
+fn sender(payload: &serde_json::Value) -> Option<Asker> {
+    let sender = &payload["sender"];
+    Some(Asker { login: sender["login"].as_str()?.to_owned(), id: sender["id"].as_u64()? })
+}
+
+/// Manifest, prompts and skills come from the checkout: it must not be what somebody proposes.
+fn not_the_change(payload: &serde_json::Value, checkout: Option<&Checkout>) -> Result<(), Failure> {
+    let Some(base) = checkout.and_then(|checkout| checkout.base.as_deref()) else { return Ok(()) };
+    let pull = &payload["pull_request"];
+    let proposed = [&pull["head"]["sha"], &pull["merge_commit_sha"]];
+    if proposed.iter().any(|commit| commit.as_str() == Some(base)) {
+        return Err(Failure::input("the checkout is the proposed change, which would bring its own rules")
+            .hint("give the checkout step `ref: ${{ github.event.repository.default_branch }}`"));
+    }
+    Ok(())
+}
+
+/// An issue as a task, asked for by whoever set off the job.
+async fn issue_task(
+    number: u64,
+    ci: &Ci,
+    environment: &Environment,
+    forge: Result<&Option<Arc<dyn Forge>>, &Failure>,
+) -> Result<Task, Failure> {
+    let no_forge = || Failure::input("--issue needs the forge");
+    let forge = forge.map_err(Clone::clone)?.as_ref().ok_or_else(no_forge)?;
+    let failed = |error: forge::ForgeError| Failure::machine(&error).hint(error.hint());
+    let issue = forge.issue(number).await.map_err(failed)?;
+    if issue.is_pull_request {
+        return Err(Failure::input(format_args!("number {number} is a pull request, not an issue")));
+    }
+    let payload = payload(&TaskArgs::default(), environment);
+    Ok(Task {
+        source: Source::Issue(Thread { number, title: issue.title, body: issue.body, url: issue.url }),
+        asked_by: sender(&payload).map(|asker| Actor { login: asker.login, id: asker.id, association: None }),
+        repository: Some(Repository {
+            full_name: ci.repository.clone(),
+            clone_url: format!("{}/{}.git", ci.server_url.trim_end_matches('/'), ci.repository),
+            default_branch: forge.default_branch().await.map_err(failed)?,
+        }),
+        ..Task::text("")
+    })
+}
+
 /// Refuses an actor below the manifest's permission; in a job somebody always asked, but for a schedule.
 async fn check_who_asked(
     args: &TaskArgs,
+    payload: &serde_json::Value,
     task: &Task,
     manifest: &Manifest,
     environment: &Environment,
-    forge: &Result<Option<Arc<dyn Forge>>, Failure>,
+    forge: Result<&Option<Arc<dyn Forge>>, &Failure>,
 ) -> Result<(), Failure> {
     let refused = |why: &str| {
         Failure::new(Code::Refused, why)
             .hint("`triggers.who` in claude-bottle.yml says who may ask; the event must say who asked")
     };
-    let path = args.event.clone().or_else(|| environment.get("GITHUB_EVENT_PATH").map(PathBuf::from));
-    let payload: serde_json::Value = path
-        .and_then(|path| std::fs::read(path).ok())
-        .and_then(|bytes| serde_json::from_slice(&bytes).ok())
-        .unwrap_or_default();
-    let sender = || {
-        Some(Asker { login: payload["sender"]["login"].as_str()?.to_owned(), id: payload["sender"]["id"].as_u64()? })
-    };
     let asker = match &task.asked_by {
         Some(actor) => Asker { login: actor.login.clone(), id: actor.id },
         // Nobody asks for a schedule but the base branch, where the workflow is.
         None if environment.get("GITHUB_EVENT_NAME") == Some("schedule") && args.event.is_none() => return Ok(()),
-        None => sender().ok_or_else(|| refused("who asked can't be checked: the event names no sender"))?,
+        None => sender(payload).ok_or_else(|| refused("who asked can't be checked: the event names no sender"))?,
     };
     let forge = match forge {
         Ok(Some(forge)) => forge,
@@ -158,7 +217,7 @@ async fn check_who_asked(
             return Err(Failure::new(Code::Refused, format_args!("who asked can't be checked: {failure}")).hint(hint));
         }
     };
-    forge::may_ask(forge.as_ref(), &manifest.triggers.who, &asker, pull_request_of(&payload)).await
+    forge::may_ask(forge.as_ref(), &manifest.triggers.who, &asker, pull_request_of(payload)).await
 }
 
 /// The pull request that an event is about, however the event says it.

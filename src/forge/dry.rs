@@ -7,7 +7,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 
-use super::{Author, Comment, Forge, ForgeError, NewPullRequest, PullRequest, Standing};
+use super::{Author, Comment, Forge, ForgeError, Issue, NewPullRequest, PullRequest, Standing};
 
 /// Keeps every write.
 pub(crate) struct Dry {
@@ -41,6 +41,10 @@ impl Forge for Dry {
 
     fn default_branch(&self) -> BoxFuture<'_, Result<String, ForgeError>> {
         self.inner.default_branch()
+    }
+
+    fn issue(&self, number: u64) -> BoxFuture<'_, Result<Issue, ForgeError>> {
+        self.inner.issue(number)
     }
 
     fn pull_request(&self, number: u64) -> BoxFuture<'_, Result<PullRequest, ForgeError>> {

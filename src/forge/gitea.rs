@@ -8,8 +8,8 @@ use reqwest::Method;
 use serde_json::json;
 
 use super::http::{Call, ForgeError, Http, Manners};
-use super::wire::{WireComment, WirePull, WireRepository, WireStanding, WireUser};
-use super::{Author, Comment, Doing, Forge, NewPullRequest, PullRequest, Standing};
+use super::wire::{WireComment, WireIssue, WirePull, WireRepository, WireStanding, WireUser};
+use super::{Author, Comment, Doing, Forge, Issue, NewPullRequest, PullRequest, Standing};
 
 /// How it is talked to.
 pub(super) const MANNERS: Manners = Manners { scheme: "token", accept: "application/json", version: None };
@@ -28,6 +28,7 @@ const READ_REPOSITORY: Doing = Doing { what: "look at the repository", needs: "r
 const READ_PULL: Doing = Doing { what: "look at the pull request", needs: "read:repository" };
 const OPEN_PULL: Doing = Doing { what: "open the pull request", needs: "write:repository" };
 const EDIT_PULL: Doing = Doing { what: "update the pull request", needs: "write:repository" };
+const READ_ISSUE: Doing = Doing { what: "look at the issue", needs: "read:issue" };
 const READ_COMMENTS: Doing = Doing { what: "read the comments", needs: "read:issue" };
 const WRITE_COMMENT: Doing = Doing { what: "write the comment", needs: "write:issue" };
 const READ_SELF: Doing = Doing { what: "ask whose token this is", needs: "read:user" };
@@ -73,6 +74,15 @@ impl Forge for Gitea {
         async move {
             let wire: WireRepository = self.http.send(Call::get(READ_REPOSITORY, self.path(&[]))).await?;
             Ok(wire.default_branch)
+        }
+        .boxed()
+    }
+
+    fn issue(&self, number: u64) -> BoxFuture<'_, Result<Issue, ForgeError>> {
+        async move {
+            let number = number.to_string();
+            let wire: WireIssue = self.http.send(Call::get(READ_ISSUE, self.path(&["issues", &number]))).await?;
+            Ok(wire.into())
         }
         .boxed()
     }

@@ -8,8 +8,8 @@ use reqwest::Method;
 use serde_json::json;
 
 use super::http::{Call, ForgeError, Http, Manners};
-use super::wire::{WireComment, WirePull, WireRepository, WireStanding, WireUser};
-use super::{Author, Comment, Doing, Forge, NewPullRequest, PullRequest, Standing};
+use super::wire::{WireComment, WireIssue, WirePull, WireRepository, WireStanding, WireUser};
+use super::{Author, Comment, Doing, Forge, Issue, NewPullRequest, PullRequest, Standing};
 
 /// How it is talked to; the version is the newest that Enterprise servers in use know.
 pub(super) const MANNERS: Manners = Manners {
@@ -35,6 +35,7 @@ const OPEN_PULL: Doing = Doing {
             \"Allow GitHub Actions to create and approve pull requests\"",
 };
 const EDIT_PULL: Doing = Doing { what: "update the pull request", needs: "`permissions: pull-requests: write`" };
+const READ_ISSUE: Doing = Doing { what: "look at the issue", needs: "`permissions: issues: read`" };
 const READ_COMMENTS: Doing = Doing { what: "read the comments", needs: "`permissions: issues: read`" };
 const WRITE_COMMENT: Doing = Doing {
     what: "write the comment",
@@ -77,6 +78,15 @@ impl Forge for Github {
         async move {
             let wire: WireRepository = self.http.send(Call::get(READ_REPOSITORY, self.path(&[]))).await?;
             Ok(wire.default_branch)
+        }
+        .boxed()
+    }
+
+    fn issue(&self, number: u64) -> BoxFuture<'_, Result<Issue, ForgeError>> {
+        async move {
+            let number = number.to_string();
+            let wire: WireIssue = self.http.send(Call::get(READ_ISSUE, self.path(&["issues", &number]))).await?;
+            Ok(wire.into())
         }
         .boxed()
     }

@@ -17,6 +17,9 @@ mod sticky;
 mod who;
 mod wire;
 
+#[cfg(test)]
+mod tests;
+
 use bottle_plan::facts::ForgeKind;
 use bottle_plan::manifest::Permission;
 use futures_util::future::BoxFuture;
@@ -80,6 +83,17 @@ pub(crate) struct Author {
     pub(crate) login: String,
 }
 
+/// An issue as it is now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Issue {
+    pub(crate) title: String,
+    pub(crate) body: String,
+    /// For people.
+    pub(crate) url: String,
+    /// Forges number both alike.
+    pub(crate) is_pull_request: bool,
+}
+
 /// What the runner wants of a forge. Every call is about the job's repository.
 pub(crate) trait Forge: Send + Sync {
     fn kind(&self) -> ForgeKind;
@@ -87,6 +101,7 @@ pub(crate) trait Forge: Send + Sync {
     fn standing<'a>(&'a self, login: &'a str) -> BoxFuture<'a, Result<Standing, ForgeError>>;
     /// The branch that changes are proposed to.
     fn default_branch(&self) -> BoxFuture<'_, Result<String, ForgeError>>;
+    fn issue(&self, number: u64) -> BoxFuture<'_, Result<Issue, ForgeError>>;
     fn pull_request(&self, number: u64) -> BoxFuture<'_, Result<PullRequest, ForgeError>>;
     /// The open pull requests whose head is this branch of this repository.
     fn open_from<'a>(&'a self, branch: &'a str) -> BoxFuture<'a, Result<Vec<PullRequest>, ForgeError>>;

@@ -38,9 +38,19 @@ impl Reporter for Teller {
 impl Sticky {
     /// Keeps a comment in this thread; `live`: from now on, else only at the end.
     pub(crate) fn start(forge: Arc<dyn Forge>, number: u64, live: bool) -> (Self, Box<dyn Reporter>) {
+        Self::start_with(forge, number, live, PAUSE)
+    }
+
+    /// The same with another time between two writes.
+    pub(super) fn start_with(
+        forge: Arc<dyn Forge>,
+        number: u64,
+        live: bool,
+        pause: Duration,
+    ) -> (Self, Box<dyn Reporter>) {
         let (sender, events) = mpsc::unbounded_channel();
         let hurry = CancellationToken::new();
-        let keeper = tokio::spawn(keep(forge, number, live, events, hurry.clone()));
+        let keeper = tokio::spawn(keep(forge, number, (live, pause), events, hurry.clone()));
         (Self { keeper, hurry }, Box::new(Teller(sender)))
     }
 
@@ -65,7 +75,7 @@ impl Sticky {
 async fn keep(
     forge: Arc<dyn Forge>,
     number: u64,
-    live: bool,
+    (live, pause): (bool, Duration),
     mut events: mpsc::UnboundedReceiver<RunEvent>,
     hurry: CancellationToken,
 ) -> Result<(), ForgeError> {
@@ -78,7 +88,7 @@ async fn keep(
         seen.push(event);
         if let Some(last) = last {
             tokio::select! {
-                () = sleep_until(last + PAUSE) => {}
+                () = sleep_until(last + pause) => {}
                 () = hurry.cancelled() => {}
             }
         }

