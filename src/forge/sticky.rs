@@ -16,6 +16,9 @@ use crate::report::{Reporter, RunEvent, card};
 const MARK: &str = "<!-- claude-bottle: status -->";
 /// Between two writes.
 const PAUSE: Duration = Duration::from_secs(10);
+/// How long the end of a run waits for its comment: a cancelled job is killed after some seconds.
+const HURRIED: Duration = Duration::from_secs(5);
+const LONGEST: Duration = Duration::from_secs(240);
 /// How often a comment is looked for again when the forge may have made it or not.
 const LOOKS: u32 = 3;
 
@@ -54,21 +57,31 @@ impl Sticky {
         (Self { keeper, hurry }, Box::new(Teller(sender)))
     }
 
-    /// Waits until the run's end is in the comment; in a `hurry` without the pause, and not for long.
-    pub(crate) async fn finish(mut self, hurry: bool) -> Result<(), String> {
-        let limit = if hurry { Duration::from_secs(5) } else { Duration::from_secs(240) };
-        if hurry {
+    /// Waits until the run's end is in the comment; from when there is a `hurry` without the pause, and not for long.
+    pub(crate) async fn finish(mut self, hurry: impl Future<Output = ()>) -> Result<(), String> {
+        let hurried = async {
+            hurry.await;
             self.hurry.cancel();
-        }
-        match tokio::time::timeout(limit, &mut self.keeper).await {
-            Ok(Ok(Ok(()))) => Ok(()),
-            Ok(Ok(Err(error))) => Err(format!("{error}; {}", error.hint())),
-            Ok(Err(error)) => Err(format!("the comment's keeper ended: {error}")),
-            Err(_) => {
-                self.keeper.abort();
-                Err(format!("the comment could not be written within {} s", limit.as_secs()))
+            tokio::time::sleep(HURRIED).await;
+            HURRIED
+        };
+        let limit = async {
+            tokio::time::sleep(LONGEST).await;
+            LONGEST
+        };
+        let late = tokio::select! {
+            ended = &mut self.keeper => {
+                return match ended {
+                    Ok(Ok(())) => Ok(()),
+                    Ok(Err(error)) => Err(format!("{error}; {}", error.hint())),
+                    Err(error) => Err(format!("the comment's keeper ended: {error}")),
+                };
             }
-        }
+            late = hurried => late,
+            late = limit => late,
+        };
+        self.keeper.abort();
+        Err(format!("the comment could not be written within {} s", late.as_secs()))
     }
 }
 

@@ -94,7 +94,9 @@ pub(crate) async fn run(start: Start, events: &Events, cancel: &Cancel) -> Resul
     let mut would = propose::propose(&start, events, cancel, &mut outcome, pushed.as_ref()).await;
     events.emit(RunEvent::Finished { outcome: outcome.clone(), record: record.dir().to_owned() });
     if let Some(sticky) = sticky {
-        let hurry = outcome.code == Code::Interrupted as u8 || outcome.code == Code::Terminated as u8;
+        let hurry = async {
+            cancel.requested().await;
+        };
         if let Err(why) = sticky.finish(hurry).await {
             events.warn(format!("the comment is not up to date: {why}"));
         }

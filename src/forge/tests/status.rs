@@ -33,7 +33,7 @@ async fn run(double: &Double, live: bool) -> Result<(), String> {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     teller.on(&finished());
-    sticky.finish(false).await
+    sticky.finish(std::future::pending()).await
 }
 
 fn times(double: &Double) -> Vec<f64> {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{Job, manifest};
 use crate::forge::double::Double;
 use crate::forge::outputs;
-use crate::world::{left_behind, said};
+use crate::world::{Running, left_behind, said};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -365,4 +365,63 @@ fn a_pull_request_that_can_t_be_opened_fails_the_run() {
     assert!(said(&output).contains("Allow GitHub Actions to create and approve pull requests"), "{}", said(&output));
     let branch = job.upstream.git(&["for-each-ref", "--format", "%(refname)", "refs/heads/bottle"]);
     assert_eq!(branch.lines().count(), 1, "the work is there: {branch}");
+}
+
+/// A job's step in which the agent is at work.
+fn at_work(job: &Job, double: &Double) -> Running {
+    let mut command = job.command();
+    let text = std::fs::read_to_string(Path::new(ROOT).join("examples/issue-labeled.json")).expect("the event");
+    crate::forge::job(&job.world, double, &mut command, "issues", &serde_json::from_str(&text).expect("JSON"));
+    let running = Running(command.spawn().expect("the runner"));
+    let started = std::time::Instant::now();
+    loop {
+        let there = job.world.slugs().first().is_some_and(|slug| {
+            std::fs::read_to_string(job.world.path("state").join(slug).join("transcript.jsonl"))
+                .is_ok_and(|text| text.contains("sleep"))
+        });
+        if there {
+            return running;
+        }
+        assert!(started.elapsed().as_secs() < 120, "the agent did not start");
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn a_cancelled_job_says_so_and_proposes_nothing() {
+    let job = Job::new(&super::commands(&["echo x > new.txt; sleep 120"]));
+    let double = Double::start("github", json!({}));
+    let running = at_work(&job, &double);
+    running.signal("TERM");
+    let asked = std::time::Instant::now();
+    let output = running.wait();
+    super::ended_with(&output, 143);
+    assert!(asked.elapsed().as_secs() < 30, "{:?}", asked.elapsed());
+    let state = double.state();
+    let comment = state["comments"][0]["body"].as_str().expect("a comment");
+    assert!(comment.contains("❌") && comment.contains("cancelled by SIGTERM"), "{comment}");
+    assert_eq!(state["pulls"], json!([]));
+    let text = std::fs::read_to_string(job.world.path("outputs")).expect("the outputs");
+    assert!(outputs(&text).contains(&("conclusion".to_owned(), "cancelled".to_owned())), "{text}");
+    job.nothing_left();
+}
+
+#[test]
+fn the_last_step_removes_what_a_killed_run_has_left() {
+    let job = Job::new(&super::commands(&["sleep 120"]));
+    let double = Double::start("github", json!({}));
+    let running = at_work(&job, &double);
+    running.signal("KILL");
+    drop(running);
+    let slug = job.world.slugs().remove(0);
+    assert!(!left_behind(&slug).is_empty(), "there is something to remove");
+    let mut end = Command::new("bash");
+    job.world.clean(&mut end);
+    let output = end
+        .arg(Path::new(ROOT).join("scripts/action/end"))
+        .env("BOTTLE_RUNNER", env!("CARGO_BIN_EXE_bottle-runner"))
+        .output();
+    let output = output.expect("bash");
+    assert!(output.status.success() && said(&output).contains(&format!("{slug}: removed")), "{}", said(&output));
+    job.nothing_left();
 }

@@ -1,5 +1,6 @@
 //! A job as the forges give it: who may ask, what is refused, and what a step hands on. Needs the stand-in, no engine.
 
+mod action;
 pub(crate) mod double;
 
 use std::process::{Command, Output};
