@@ -47,7 +47,7 @@ fn job(forge: ForgeKind) -> Ci {
         server_url: "https://git.example.org".to_owned(),
         repository: "team/app".to_owned(),
         run_id: "77".to_owned(),
-        run_url: "https://github.com/octo-org/textstats/actions/runs/77".to_owned(),
+        run_url: "https://git.example.org/team/app/actions/runs/77".to_owned(),
         branch: Some("main".to_owned()),
     }
 }
