@@ -29,7 +29,9 @@ pub(crate) struct Actions {
 
 impl Actions {
     pub(crate) fn new(inner: Terminal, summary: Option<PathBuf>) -> Self {
-        Self { inner, fence: None, group: false, summary, seen: vec![] }
+        let mut actions = Self { inner, fence: None, group: false, summary, seen: vec![] };
+        actions.stop_commands();
+        actions
     }
 
     fn stop_commands(&mut self) {
@@ -55,10 +57,6 @@ impl Reporter for Actions {
     fn on(&mut self, event: &RunEvent) {
         self.seen.push(event.clone());
         match event {
-            RunEvent::Started { .. } => {
-                self.stop_commands();
-                self.inner.on(event);
-            }
             RunEvent::Phase { phase } => {
                 self.take_commands();
                 self.end_group();
@@ -84,6 +82,12 @@ impl Reporter for Actions {
                         escaped(&format!("failed to write the job summary {}: {error}", path.display()))
                     ));
                 }
+            }
+            // What comes after the end is fenced by itself.
+            _ if self.fence.is_none() => {
+                self.stop_commands();
+                self.inner.on(event);
+                self.take_commands();
             }
             _ => self.inner.on(event),
         }

@@ -130,3 +130,17 @@ fn the_action_puts_nothing_of_others_into_its_scripts() {
     let last = steps.last().expect("a step");
     assert!(last["if"].as_str().expect("a condition").starts_with("always()"), "{last}");
 }
+
+#[test]
+fn the_manifest_of_the_guide_for_workflows_plans() {
+    let page = page("guide/actions.md");
+    let (_, rest) = page.split_once("```yaml\n").expect("a manifest");
+    let (manifest, _) = rest.split_once("```").expect("its end");
+    let manifest: String =
+        manifest.lines().map(|line| format!("{}\n", line.strip_prefix("   ").unwrap_or(line))).collect();
+    let world = World::new();
+    world.write("claude-bottle.yml", &manifest);
+    let event = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/issue-labeled.json");
+    let output = world.runner().args(["plan", "--event", event]).output().expect("the runner");
+    assert!(output.status.success(), "{}", crate::world::said(&output));
+}
