@@ -157,6 +157,11 @@ pub(crate) fn seed() -> String {
     format!("{:08x}", random & 0xffff_ffff)
 }
 
+/// Now, as whole seconds since 1970.
+pub(crate) fn unix_seconds() -> u64 {
+    u64::try_from(time::OffsetDateTime::now_utc().unix_timestamp()).unwrap_or(0)
+}
+
 /// 32 hex digits that nobody else can know.
 pub(crate) fn unguessable() -> String {
     let mut bytes = [0_u8; 16];

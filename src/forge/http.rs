@@ -6,7 +6,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use bottle_policy::secret::Secret;
 use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
@@ -17,6 +17,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::Doing;
+use crate::facts;
 
 /// How often a call is tried at most.
 const TRIES: u32 = 5;
@@ -291,10 +292,9 @@ fn rate_limit(status: StatusCode, headers: &HeaderMap, said: &str) -> Option<Dur
     if !is_limit {
         return None;
     }
-    let reset = number("x-ratelimit-reset").filter(|_| used_up).map(|at| {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        Duration::from_secs(at.saturating_sub(now) + 1)
-    });
+    let reset = number("x-ratelimit-reset")
+        .filter(|_| used_up)
+        .map(|at| Duration::from_secs(at.saturating_sub(facts::unix_seconds()) + 1));
     Some(after.or(reset).unwrap_or(UNSAID))
 }
 

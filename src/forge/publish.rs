@@ -43,44 +43,51 @@ pub(super) fn new_pull_request(
     }
 }
 
-/// Opens the pull request of this branch, or renews the one that is open.
+/// Opens the pull request of this branch, or renews the one that is open; none where the branch holds nothing new.
 pub(crate) async fn publish(
     forge: &dyn Forge,
     plan: &BottlePlan,
     branch: &str,
     draft: bool,
     card: &str,
-) -> Result<Published, ForgeError> {
+) -> Result<Option<Published>, ForgeError> {
     let base = match plan.git.as_ref().and_then(|git| git.base.clone()) {
         Some(base) => base,
         None => forge.default_branch().await?,
     };
     let mut new = new_pull_request(plan, branch, base, draft, card);
-    for look in 1.. {
+    let mut refused = None;
+    for look in 0..=LOOKS {
         // The oldest, should people have opened several.
         if let Some(pull) = forge.open_from(branch).await?.into_iter().min_by_key(|pull| pull.number) {
-            return renew(forge, pull, draft, card).await.map(|pull| Published { pull, opened: false });
+            return Ok(Some(Published { pull: renew(forge, pull, draft, card).await?, opened: false }));
+        }
+        // Nobody was faster, and nothing came of a write that may have been done: what was said of it counts.
+        if let Some(error) = refused.take_if(|error: &mut ForgeError| look == LOOKS || !error.may_be_done()) {
+            return Err(error);
         }
         match forge.open(&new).await {
-            Ok(pull) => return Ok(Published { pull, opened: true }),
-            Err(error) if look >= LOOKS => return Err(error),
-            // It may be open all the same, or somebody else was faster: looking again tells.
-            Err(error) if error.may_be_done() => sleep(Duration::from_secs(1 << (look - 1))).await,
+            Ok(pull) => return Ok(Some(Published { pull, opened: true })),
+            Err(error) if error.may_be_done() => {
+                sleep(Duration::from_secs(1 << look)).await;
+                refused = Some(error);
+            }
+            Err(error) if is_about(&error, "no commits between") || is_about(&error, "no changes between") => {
+                return Ok(None);
+            }
             // Private repositories of GitHub's free plan have no drafts; the text says that the run failed.
-            Err(error)
-                if error.status() == Some(422) && new.draft && error.to_string().to_lowercase().contains("draft") =>
-            {
-                new.draft = false;
-            }
-            Err(error) if matches!(error.status(), Some(409 | 422)) => {
-                if forge.open_from(branch).await?.is_empty() {
-                    return Err(error);
-                }
-            }
+            Err(error) if new.draft && is_about(&error, "draft") => new.draft = false,
+            // One that is there already, perhaps: looking tells.
+            Err(error) if matches!(error.status(), Some(409 | 422)) => refused = Some(error),
             Err(error) => return Err(error),
         }
     }
-    unreachable!("the loop ends by its bound")
+    unreachable!("the last look ends it")
+}
+
+/// Whether the forge refused it as it stands, with these words.
+fn is_about(error: &ForgeError, words: &str) -> bool {
+    error.status() == Some(422) && error.to_string().to_lowercase().contains(words)
 }
 
 /// What a dry run outside of a job would propose, as a line of `would-do.jsonl`.

@@ -60,9 +60,10 @@ pub(super) async fn propose(
         }
     };
     match published {
+        Ok(None) => events.note(format!("nothing to propose: {branch} has nothing that its base lacks")),
         // A dry run's pull request has no number.
-        Ok(published) if published.pull.number == 0 => {}
-        Ok(published) => {
+        Ok(Some(published)) if published.pull.number == 0 => {}
+        Ok(Some(published)) => {
             let pull = published.pull;
             outcome.pull_request = Some(Proposed { number: pull.number, url: pull.url.clone() });
             events.emit(RunEvent::PullRequest {

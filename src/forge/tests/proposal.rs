@@ -9,7 +9,9 @@ use crate::forge::{Dry, publish};
 const BRANCH: &str = "bottle/issue-7-words";
 
 async fn propose(double: &Double, draft: bool, card: &str) -> Result<Published, String> {
-    publish(forge(double).as_ref(), &issue(), BRANCH, draft, card).await.map_err(|error| told(&error))
+    let published =
+        publish(forge(double).as_ref(), &issue(), BRANCH, draft, card).await.map_err(|error| told(&error))?;
+    Ok(published.expect("something to propose"))
 }
 
 fn fault(method: &str, fault: Value) -> Value {
@@ -112,7 +114,7 @@ async fn what_the_forge_refuses_is_said_with_what_to_do() {
     let double = Double::start("github", fault("POST", json!({"status": 500, "times": 99})));
     let error = propose(&double, false, "card").await.unwrap_err();
     assert!(error.contains("500") && error.contains("check that the forge is up"), "{error}");
-    assert!(double.writes().len() <= 3, "{:?}", double.writes());
+    assert_eq!(double.writes().len(), 3, "{:?}", double.writes());
 }
 
 #[tokio::test]
@@ -161,4 +163,14 @@ async fn a_text_s_pull_request_goes_to_the_default_branch() {
     let pull = double.state()["pulls"][0].clone();
     assert_eq!((&pull["base"], &pull["title"]), (&json!("trunk"), &json!("Tidy up")));
     assert!(!pull["body"].as_str().expect("a text").contains("Closes"));
+}
+
+#[tokio::test]
+async fn a_branch_with_nothing_new_is_no_failure() {
+    let body = json!({"message": "Validation Failed", "errors": [{"resource": "PullRequest", "code": "custom",
+        "message": "No commits between main and bottle/issue-7-words"}]});
+    let double = Double::start("github", fault("POST", json!({"status": 422, "body": body, "times": 9})));
+    let made = publish(forge(&double).as_ref(), &issue(), BRANCH, false, "card").await.expect("no failure");
+    assert_eq!(made, None);
+    assert_eq!(double.writes().len(), 1);
 }
