@@ -1,11 +1,10 @@
 //! The pull request of a task: opened once, found again by its branch, its evidence renewed by every run.
 
-use std::time::Duration;
-
 use bottle_plan::facts::ForgeKind;
 use bottle_plan::plan::BottlePlan;
 use tokio::time::sleep;
 
+use super::http::FIRST_WAIT;
 use super::neutral::neutral_one_line;
 use super::{Forge, ForgeError, NewPullRequest, PullRequest};
 
@@ -69,7 +68,7 @@ pub(crate) async fn publish(
         match forge.open(&new).await {
             Ok(pull) => return Ok(Some(Published { pull, opened: true })),
             Err(error) if error.may_be_done() => {
-                sleep(Duration::from_secs(1 << look)).await;
+                sleep(FIRST_WAIT * (2 << look)).await;
                 refused = Some(error);
             }
             Err(error) if is_about(&error, "no commits between") || is_about(&error, "no changes between") => {

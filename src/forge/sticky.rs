@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use super::http::FIRST_WAIT;
 use super::{Author, Comment, Forge, ForgeError};
 use crate::report::{Reporter, RunEvent, card};
 
@@ -142,7 +143,7 @@ async fn post(forge: &dyn Forge, number: u64, comment: &mut Option<u64>, body: &
                 return Ok(());
             }
             Err(error) if error.may_be_done() && look < LOOKS => {
-                sleep(Duration::from_secs(1 << (look - 1))).await;
+                sleep(FIRST_WAIT * (1 << look)).await;
                 // It may be there all the same: a second one would stay for good.
                 let there = forge.comments(number).await?;
                 if let Some(found) = there.iter().rev().find(|there| there.body.trim() == body.trim()) {

@@ -44,7 +44,8 @@ pub(super) async fn propose(
     let draft = outcome.code != Code::Done as u8;
     let mut seen = events.seen();
     seen.push(RunEvent::Finished { outcome: outcome.clone(), record: plan.state_dir.clone().into() });
-    let card = card(&seen);
+    // The events are masked, and so must be what came after them.
+    let card = start.secrets.mask(&card(&seen));
     let Some(forge) = &start.forge else {
         if plan.dry_run {
             would.push(would_propose(plan, branch, draft, &card));

@@ -109,8 +109,8 @@ async fn gitea_s_own_job_token_is_not_enough() {
 #[tokio::test]
 async fn what_passes_is_waited_for() {
     for (fault, least) in [
-        (json!({"status": 500, "times": 2}), 1500),
-        (json!({"drop": "before", "times": 1}), 500),
+        (json!({"status": 500, "times": 2}), 120),
+        (json!({"drop": "before", "times": 1}), 40),
         (json!({"status": 429, "headers": {"Retry-After": "1"}}), 1000),
         (
             json!({"status": 403, "headers": {"Retry-After": "1"}, "body": {"message": "You have exceeded a secondary rate limit"}}),
