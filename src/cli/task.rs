@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use bottle_plan::event::{self, Asked};
+use bottle_plan::event::{self, Asked, Order};
 use bottle_plan::facts::{Ci, ForgeKind, HostFacts};
 use bottle_plan::manifest::{self, Manifest};
 use bottle_plan::name::Name;
@@ -86,6 +86,15 @@ pub(crate) async fn plan(args: &TaskArgs, dry_run: bool, context: &Context) -> R
     let task = match read_task(args, &manifest, environment)? {
         Asked::Task(task) => *task,
         Asked::Nothing(why) => return Ok(Asks::Nothing(why)),
+        Asked::Command(command) => {
+            let what = match command.order {
+                Order::Stop => "stopping a run",
+                Order::Retry => "doing a task again",
+                Order::Approve(_) | Order::Deny { .. } => "deciding about a proposal",
+            };
+            return Err(Failure::input(format_args!("{what} by a comment is not in this version"))
+                .hint("cancel the job, or ask for the task again"));
+        }
         Asked::Refused(why) => {
             return Err(Failure::new(Code::Refused, why).hint("`triggers.who` in claude-bottle.yml says who may ask"));
         }

@@ -5,7 +5,8 @@
 //! What is posted also loses what would act: mentions, closing keywords, commands.
 //!
 //! Map: `points` (characters that nobody sees), `entity` (`&#8203;` and what else spells one), `html`, `markdown` (what is
-//! where, by CommonMark), `acts` (mentions, keywords, commands), `removed` (the counts).
+//! where, by CommonMark), `acts` (mentions, keywords, commands), `said` (whose words a line is),
+//! `removed` (the counts).
 //!
 //! Always: what comes out goes in again unchanged; no character of [`invisible`] comes out; code keeps its text. A text
 //! that changes its meaning with every cleaning is left out whole. Addresses are not judged beyond `http` and `https`.
@@ -16,11 +17,13 @@ mod html;
 mod markdown;
 mod points;
 mod removed;
+mod said;
 #[cfg(test)]
 mod tests;
 
 pub use points::invisible;
 pub use removed::{Kind, Removed};
+pub use said::lines;
 
 /// The longest text that is looked at, in bytes; the rest is cut off. GitHub's longest comment is a quarter of it.
 pub const LONGEST: usize = 256 << 10;
@@ -57,6 +60,17 @@ pub fn for_posting(text: &str) -> Clean {
 pub fn line_for_prompt(text: &str) -> Clean {
     let mut removed = Removed::default();
     let text = one_line(cut(text), &mut removed);
+    Clean { text, removed }
+}
+
+/// Code, a diff or a log, for the model: as it is, without what nobody sees.
+pub fn code_for_prompt(text: &str) -> Clean {
+    let mut removed = Removed::default();
+    let cut = cut(text);
+    if cut.len() < text.len() {
+        removed.count(Kind::Rest);
+    }
+    let text = points::seen(cut, &mut removed);
     Clean { text, removed }
 }
 

@@ -115,6 +115,19 @@ fn what_is_posted_does_not_act() {
 }
 
 #[test]
+fn lines_are_their_writers_own() {
+    let said = |text: &str| -> Vec<String> {
+        lines(text).iter().map(|at| text[*at..].lines().next().unwrap_or_default().to_owned()).collect()
+    };
+    let text = "a\n  b\n> c\nd\n\ne\n```\nf\n```\n    g\n\n- h\n  i\n\n<div>\nj\n</div>\n\n<!-- k\n\nl -->\nm\n\n\
+                n|n\n-|-\no|o\n\np\n===\n# q\n\nr `s\nt` u\nv\n\n[^1]: w\n\n[x]: y\nz\n";
+    assert_eq!(said(text), ["a", "b", "e", "i", "m", "p", "r `s", "v", "z"]);
+    assert_eq!(said("a <style>\nb\n</style>\nc\n\nd"), ["a <style>", "c", "d"]);
+    assert_eq!(said("> a\nb"), [""; 0], "a quote goes on until an empty line");
+    assert_eq!(said("\\/a\n*b*\n<b>c</b>\n&sol;d\n`e`"), ["&sol;d"]);
+}
+
+#[test]
 fn lines_and_names() {
     assert_eq!(line_for_prompt("[Bug]:\u{202e} `Vec<T>`\n\tis  slow ").text, "[Bug]: `Vec<T>` is slow");
     assert_eq!(line_for_posting("/a\nfixes\n#1 `@b`").text, "\\/a fixes issue #1 `＠b`");
@@ -179,6 +192,8 @@ proptest! {
 
     #[test]
     fn any_text_is_fine(text in "(?s).{0,300}") {
+        let starts = lines(&text);
+        prop_assert!(starts.is_sorted() && starts.iter().all(|at| text.is_char_boundary(*at)));
         prop_assert!(!for_posting(&for_prompt(&text).text).text.contains(invisible));
         prop_assert!(!name(&text, 20).contains(|c| invisible(c) || matches!(c, '\n' | '\t')));
     }
