@@ -164,12 +164,17 @@ fn rights(plan: &BottlePlan) -> Value {
 
 /// The prompt outside the data.
 fn ours(plan: &BottlePlan) -> String {
-    let mark = "=====1a2b3c";
+    // As the prompt itself says, before any data.
+    let said = plan.prompt.text.split_once("lines that begin with ").map_or("", |(_, rest)| rest);
+    let mark = said.split_once(',').map_or("no data", |(mark, _)| mark);
     let mut inside = false;
     let mut out = String::new();
     for line in plan.prompt.text.lines() {
         match line.strip_prefix(mark) {
-            Some(rest) if rest.trim_start_matches('=').starts_with(" end of ") => inside = false,
+            Some(rest) if inside => {
+                assert!(rest.starts_with(" end of "), "{line}");
+                inside = false;
+            }
             Some(_) => inside = true,
             None if !inside => out.push_str(&format!("{line}\n")),
             None => {}
