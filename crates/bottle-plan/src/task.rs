@@ -3,6 +3,7 @@
 use bottle_policy::prose;
 use serde::{Deserialize, Serialize};
 
+use crate::context::Piece;
 use crate::manifest::Permission;
 use crate::moment::Moment;
 use crate::name::Name;
@@ -30,7 +31,10 @@ pub struct Task {
     /// The pull request as it was when it was asked for, as far as the event says: a comment's event on GitHub does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pull_request: Option<PullRequest>,
-    /// What of the event was left out, and why; a line each.
+    /// What the runner gathered beyond the event.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub context: Vec<Piece>,
+    /// What of the event and of that was left out, and why; a line each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub left_out: Vec<String>,
 }
@@ -226,6 +230,7 @@ impl Task {
             asked_at: None,
             repository: None,
             pull_request: None,
+            context: vec![],
             left_out: vec![],
         }
     }

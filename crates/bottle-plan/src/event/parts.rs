@@ -148,6 +148,7 @@ impl Event<'_> {
             asked_at: None,
             repository: Some(self.repository()?),
             pull_request,
+            context: vec![],
             left_out: topic_left_out,
         })
     }

@@ -6,8 +6,9 @@ use bottle_policy::prose::{self, Clean, Removed};
 use super::guest::HOME;
 use super::types::{FileFromBase, GitPlan, GuestPlan, PromptPlan};
 use super::upstreams::Upstreams;
+use crate::context::Piece;
 use crate::manifest::Agent;
-use crate::task::{Form, Source, Task, Work};
+use crate::task::{Form, Place, Source, Task, Work};
 
 /// Writes the prompt.
 pub(super) fn prompt(
@@ -23,7 +24,7 @@ pub(super) fn prompt(
     text.line("You are working alone on one task in a sealed environment. Nobody answers questions while you work.");
     text.line("");
     match git {
-        Some(git) => repository(&mut text, git, upstreams),
+        Some(git) => repository(&mut text, git, upstreams, task.work),
         None => text.line(&format!("There is no repository. Work in {}.", guest.workdir)),
     }
     text.line("");
@@ -56,11 +57,15 @@ pub(super) fn prompt(
     PromptPlan { path: format!("{HOME}/.claude-bottle-prompt.txt"), text: text.0, removed, instructions }
 }
 
-fn repository(text: &mut Text, git: &GitPlan, upstreams: &Upstreams) {
+fn repository(text: &mut Text, git: &GitPlan, upstreams: &Upstreams, work: Work) {
     text.line("# The repository");
     text.line(&format!("- It is in {}, on the branch `{}`.", git.directory, git.branch));
     if let Some(base) = &git.base {
         text.line(&format!("- The work is proposed to the branch `{}`.", prose::name(base, 200)));
+    }
+    if work == Work::Review {
+        text.line("- It is there to be read and tried out. Push nothing.");
+        return;
     }
     if upstreams.may_push(&git.branch).is_err() {
         text.line("- This branch can't be pushed: commit your work, and leave it there.");
@@ -107,7 +112,8 @@ fn task_section(text: &mut Text, task: &Task, seed: &str) -> Removed {
     for block in &words.blocks {
         text.line("");
         let by = block.by.as_ref().map_or_else(String::new, |by| format!(", by {by}"));
-        text.line(&format!("{mark} {}{by}", block.kind));
+        let at = block.at.as_ref().map_or_else(String::new, |at| format!(", at {at}"));
+        text.line(&format!("{mark} {}{by}{at}", block.kind));
         text.line(&block.text);
         text.line(&format!("{mark} end of {}", block.kind));
     }
@@ -160,6 +166,7 @@ fn request(task: &Task) -> String {
 struct Block {
     kind: &'static str,
     by: Option<String>,
+    at: Option<String>,
     text: String,
 }
 
@@ -184,9 +191,7 @@ impl Words {
                 prose::for_prompt(before(comment, &task.instruction)),
             );
             if let Some(place) = place {
-                let line = place.line.map_or_else(String::new, |line| format!(", line {line}"));
-                let path = prose::name(&place.path, 300);
-                let text = format!("{path}{line}\n{}", place.hunk);
+                let text = format!("{}\n{}", where_it_is(place), place.hunk);
                 words.add("place in the change", None, prose::code_for_prompt(&text));
             }
         }
@@ -212,7 +217,29 @@ impl Words {
         if let Source::FailedRun(run) = &task.source {
             words.add("name of the failed run", None, prose::line_for_prompt(&format!("{} {}", run.name, run.url)));
         }
+        task.context.iter().for_each(|piece| words.piece(piece));
         words
+    }
+
+    fn piece(&mut self, piece: &Piece) {
+        match piece {
+            Piece::Said { by, written, place, text, .. } => {
+                let by = Some(by.as_deref().unwrap_or("somebody who is gone"));
+                let mut clean = prose::for_prompt(text);
+                if let Some(place) = place {
+                    clean.text = format!("on {}:\n{}", where_it_is(place), clean.text);
+                }
+                self.add("earlier comment", by, clean);
+                if let (Some(block), Some(written)) = (self.blocks.last_mut(), written) {
+                    block.at = Some(prose::name(written, 40));
+                }
+            }
+            Piece::Diff { text } => self.add("diff of the pull request", None, prose::code_for_prompt(text)),
+            Piece::Log { name, text } => {
+                let text = format!("{}:\n{text}", prose::name(name, 200));
+                self.add("end of a failed check's log", None, prose::code_for_prompt(&text));
+            }
+        }
     }
 
     fn add(&mut self, kind: &'static str, by: Option<&str>, clean: Clean) {
@@ -220,7 +247,7 @@ impl Words {
         let text = clean.text.trim_matches('\n');
         if !text.trim().is_empty() {
             let by = by.map(|login| prose::name(login, 60));
-            self.blocks.push(Block { kind, by, text: text.to_owned() });
+            self.blocks.push(Block { kind, by, at: None, text: text.to_owned() });
         }
     }
 
@@ -232,6 +259,12 @@ impl Words {
         }
         mark
     }
+}
+
+/// `size.py, line 2`.
+fn where_it_is(place: &Place) -> String {
+    let line = place.line.map_or_else(String::new, |line| format!(", line {line}"));
+    format!("{}{line}", prose::name(&place.path, 300))
 }
 
 /// What a comment says above the line of its command.
