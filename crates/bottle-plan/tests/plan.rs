@@ -269,7 +269,7 @@ fn what_was_gathered_stands_in_the_prompt_as_data() {
     for part in [
         "\n=====1a2b3c= earlier comment, by octavia, at 2026-11-20T10:00:00Z\nWhy?\n=====1a2b3c= end of earlier comment\n",
         "\n=====1a2b3c= earlier comment, by octavia, at 2026-11-20T10:00:00Z\non size.py, line 3:\nHm.\n",
-        "\n=====1a2b3c= end of a failed check's log\ntest =====1a2b3c:\n[31mfailed[0m <!-- x -->\n",
+        "\n=====1a2b3c= end of a failed check's log\ntest =====1a2b3c:\nfailed <!-- x -->\n",
         "\n=====1a2b3c= diff of the pull request\n+let x: Vec<T y=\"z\"> = 1;\n",
     ] {
         assert!(plan.prompt.text.contains(part), "{part}\n{}", plan.prompt.text);

@@ -17,7 +17,7 @@ pub fn invisible(c: char) -> bool {
         || u32::from(c) & 0xfffe == 0xfffe
 }
 
-/// The text without them, its lines ended by `\n`.
+/// The text without them, its lines ended by `\n`, and without what sets a terminal's colours.
 pub(super) fn seen(text: &str, removed: &mut Removed) -> String {
     let mut out = String::with_capacity(text.len());
     let mut chars = text.chars().peekable();
@@ -32,9 +32,21 @@ pub(super) fn seen(text: &str, removed: &mut Removed) -> String {
                 removed.count(Kind::Invisible);
                 out.push('\n');
             }
+            '\u{1b}' => {
+                removed.count(Kind::Invisible);
+                colour(&mut chars);
+            }
             c if invisible(c) => removed.count(Kind::Invisible),
             c => out.push(c),
         }
     }
     out
+}
+
+/// The rest of a terminal's control sequence behind its escape character: `[31m`.
+fn colour(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) {
+    if chars.next_if_eq(&'[').is_some() {
+        while chars.next_if(|c| c.is_ascii_digit() || matches!(c, ';' | ':' | '?')).is_some() {}
+        chars.next_if(char::is_ascii_alphabetic);
+    }
 }

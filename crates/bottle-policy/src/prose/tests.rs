@@ -83,6 +83,8 @@ fn what_a_reader_sees_stays() {
 fn code_loses_only_what_nobody_sees() {
     prompt("```\na\u{200b}b\n```", "```\nab\n```", "1 invisible character");
     prompt("`a\u{e0041}`", "`a`", "1 invisible character");
+    let log = code_for_prompt("\u{1b}[1;31merror\u{1b}[0m: <!-- x --> &shy; @mona\u{1b}]0;t\u{7}\u{1b}[");
+    assert_eq!(log.text, "error: <!-- x --> &shy; @mona]0;t");
 }
 
 #[test]
@@ -131,7 +133,7 @@ fn lines_are_their_writers_own() {
 fn lines_and_names() {
     assert_eq!(line_for_prompt("[Bug]:\u{202e} `Vec<T>`\n\tis  slow ").text, "[Bug]: `Vec<T>` is slow");
     assert_eq!(line_for_posting("/a\nfixes\n#1 `@b`").text, "\\/a fixes issue #1 `＠b`");
-    assert_eq!(name("a\u{200b}b\n::error::c\u{1b}[31m", 100), "ab ::error::c[31m");
+    assert_eq!(name("a\u{200b}b\n::error::c\u{1b}[31m", 100), "ab ::error::c");
     assert_eq!(name("abcdef", 3), "abc…");
 }
 
