@@ -203,17 +203,18 @@ fn check_task(case: &Case, task: &Task, sender: &Value, manifest: &Manifest) {
     assert_eq!(task.needs(Permission::Triage), case.needs.unwrap_or(Permission::Triage), "{name}");
 
     let prompt = &made.prompt.text;
-    assert!(!prompt.contains(invisible), "{name}:\n{prompt}");
+    assert!(!prompt.contains(invisible), "{name}");
     // A name of the branch is made of a title's words, and of nothing but letters, digits and dashes.
     let branch = made.git.as_ref().map(|git| git.branch.clone()).unwrap_or_default();
     let ours = ours(&made).replace(&branch, "");
     assert!(!ours.to_lowercase().contains("pwned"), "{name}:\n{ours}");
     assert!(!render::compose(&made).contains("PWNED"), "{name}");
+    let beginning: String = prompt.chars().take(5000).collect();
     for part in &case.prompt_has {
-        assert!(prompt.contains(part), "{name}: no {part:?} in\n{prompt}");
+        assert!(prompt.contains(part), "{name}: no {part:?} in\n{beginning}");
     }
     for part in &case.prompt_lacks {
-        assert!(!prompt.contains(part), "{name}: {part:?} in\n{prompt}");
+        assert!(!prompt.contains(part), "{name}: {part:?} in\n{beginning}");
     }
 }
 

@@ -285,7 +285,7 @@ fn what_was_taken_out_is_said() {
     task.left_out = vec!["the weather".to_owned()];
     let plan = plan(&task, &small, &facts(), &Options::default()).expect("a plan");
     assert!(plan.prompt.text.contains("\nFix it.\n") && plan.prompt.text.contains("\nLeft out: the weather.\n"));
-    let taken = "because readers don't see it: 1 invisible character, 1 HTML comment";
+    let taken = "because readers don't see it or it is too long: 1 invisible character, 1 HTML comment";
     assert!(plan.prompt.text.contains(taken), "{}", plan.prompt.text);
     assert!(plan.notes.iter().any(|note| note.ends_with(taken)), "{:?}", plan.notes);
     assert!(plan.notes.contains(&"left out: the weather".to_owned()));

@@ -124,7 +124,7 @@ fn task_section(text: &mut Text, task: &Task, seed: &str) -> Removed {
         text.line(&format!("Left out: {what}."));
     }
     if !words.removed.is_empty() {
-        text.line(&format!("Taken out of it, because readers don't see it: {}.", words.removed));
+        text.line(&format!("Taken out of it, because readers don't see it or it is too long: {}.", words.removed));
     }
     words.removed
 }

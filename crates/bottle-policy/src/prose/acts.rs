@@ -12,8 +12,8 @@ use super::{Kind, entity};
 static CLOSES: LazyLock<Option<Regex>> = LazyLock::new(|| {
     Regex::new(
         r#"(?ix) \b (?<word> close[sd]? | fix(?:e[sd])? | resolve[sd]? | reopen(?:s|ed)? | duplicate\s+of ) \b
-        [\s:*_~"'(\[<>\\.]*
-        (?: \#\d | !\d | gh-\d | [\w.-]+/[\w.-]+[\#!]\d | https?://[^\s)\]>]+/(?:issues|pulls?|merge_requests)/\d )"#,
+        [\s:*_~"'(\[<>\\]*
+        (?: \#\d | !\d | gh-\d | \w[\w.-]*/[\w.-]+[\#!]\d | https?://[^\s)\]>]+/(?:issues|pulls?|merge_requests)/\d )"#,
     )
     .ok()
 });

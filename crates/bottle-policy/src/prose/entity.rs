@@ -45,7 +45,11 @@ const INVISIBLE: [&str; 37] = [
 ];
 
 /// Plain characters by name, as far as a mention, a reference or a command is made of them.
-const PLAIN: [(&str, char); 9] = [
+const PLAIN: [(&str, char); 13] = [
+    ("nbsp", '\u{a0}'),
+    ("NonBreakingSpace", '\u{a0}'),
+    ("Tab", '\t'),
+    ("NewLine", '\n'),
     ("commat", '@'),
     ("num", '#'),
     ("sol", '/'),
@@ -79,9 +83,8 @@ pub(super) fn at(text: &str) -> Option<(usize, Spells)> {
             // What follows an encoded `&` may make an entity with it.
             '&' => {}
             c if invisible(c) => return Some((at + 1, Spells::Nothing)),
-            c if c.is_ascii_alphanumeric() || PLAIN.iter().any(|(_, plain)| *plain == c) || c == '-' => {
-                return Some((at + 1, Spells::Plain(c)));
-            }
+            c if c.is_ascii_alphanumeric() || c.is_whitespace() || c == '-' => return Some((at + 1, Spells::Plain(c))),
+            c if PLAIN.iter().any(|(_, plain)| *plain == c) => return Some((at + 1, Spells::Plain(c))),
             _ => return None,
         }
     }

@@ -27,6 +27,8 @@ pub use said::lines;
 
 /// The longest text that is looked at, in bytes; the rest is cut off. GitHub's longest comment is a quarter of it.
 pub const LONGEST: usize = 256 << 10;
+/// The longest title, in characters; forges allow a quarter of it.
+pub const LONGEST_LINE: usize = 1000;
 /// How often a text is cleaned until it stays as it is.
 const ROUNDS: u32 = 24;
 
@@ -56,11 +58,15 @@ pub fn for_posting(text: &str) -> Clean {
     clean(text, Purpose::Posting)
 }
 
-/// A title that people wrote, for the model: one line. Forges show titles as they are written, so markup stays.
+/// A title that people wrote, for the model: one line of at most [`LONGEST_LINE`] characters. Forges show titles as they
+/// are written, so markup stays.
 pub fn line_for_prompt(text: &str) -> Clean {
     let mut removed = Removed::default();
-    let text = one_line(cut(text), &mut removed);
-    Clean { text, removed }
+    let mut line = one_line(cut(text), &mut removed);
+    if shorten(&mut line, LONGEST_LINE) {
+        removed.count(Kind::Rest);
+    }
+    Clean { text: line, removed }
 }
 
 /// Code, a diff or a log, for the model: as it is, without what nobody sees.
@@ -74,9 +80,17 @@ pub fn code_for_prompt(text: &str) -> Clean {
     Clean { text, removed }
 }
 
+/// A text in our name that nobody reads as Markdown, such as a commit's message: nothing in it acts.
+pub fn plain_for_posting(text: &str) -> Clean {
+    without_acts(code_for_prompt(text))
+}
+
 /// A title in our name: one line in which nothing acts.
 pub fn line_for_posting(text: &str) -> Clean {
-    let mut clean = line_for_prompt(text);
+    without_acts(line_for_prompt(text))
+}
+
+fn without_acts(mut clean: Clean) -> Clean {
     let mut edits = markdown::Edits::default();
     acts::find(&clean.text, &[], &mut edits);
     clean.text = edits.apply(&clean.text, &mut clean.removed);
@@ -86,11 +100,17 @@ pub fn line_for_posting(text: &str) -> Clean {
 /// A name that people chose (a login, a branch, a label, a path): one line of at most `longest` characters.
 pub fn name(text: &str, longest: usize) -> String {
     let mut line = one_line(text, &mut Removed::default());
-    if let Some((end, _)) = line.char_indices().nth(longest) {
-        line.truncate(end);
-        line.push('…');
-    }
+    shorten(&mut line, longest);
     line
+}
+
+/// Cuts a line to this many characters, the last of them a mark that says so; whether it was longer.
+fn shorten(line: &mut String, longest: usize) -> bool {
+    let mut ends = line.char_indices().map(|(at, _)| at).skip(longest.saturating_sub(1));
+    let (Some(end), Some(_)) = (ends.next(), ends.next()) else { return false };
+    line.truncate(end);
+    line.push('…');
+    true
 }
 
 fn one_line(text: &str, removed: &mut Removed) -> String {

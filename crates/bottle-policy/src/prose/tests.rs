@@ -99,8 +99,10 @@ fn what_is_posted_does_not_act() {
         ("Closes: #1, RESOLVED GH-2; fix a/b#3", "Closes issue: #1, RESOLVED issue GH-2; fix issue a/b#3"),
         ("fixes https://e.org/a/b/issues/4", "fixes issue https://e.org/a/b/issues/4"),
         ("fixes **#5** and closes\n> !6", "fixes issue **#5** and closes issue\n> !6"),
+        ("fixes&nbsp;#1 fixes&#10;#2", "fixes issue\u{a0}#1 fixes issue\n#2"),
         ("fi&#120;es &num;7 fixes\\#8", "fixes issue #7 fixes issue\\#8"),
         ("duplicate of #9 reopens #10", "duplicate of issue #9 reopens issue #10"),
+        ("fix-a/b#1 fix.a/b#2 fixes_#3", "fix-a/b#1 fix.a/b#2 fixes_#3"),
         ("this fixes the bug of #1", "this fixes the bug of #1"),
         ("/claude do it", "\\/claude do it"),
         ("a\n  /lgtm\n> /approve\n- /x", "a\n  \\/lgtm\n> \\/approve\n- \\/x"),
@@ -134,7 +136,11 @@ fn lines_and_names() {
     assert_eq!(line_for_prompt("[Bug]:\u{202e} `Vec<T>`\n\tis  slow ").text, "[Bug]: `Vec<T>` is slow");
     assert_eq!(line_for_posting("/a\nfixes\n#1 `@b`").text, "\\/a fixes issue #1 `＠b`");
     assert_eq!(name("a\u{200b}b\n::error::c\u{1b}[31m", 100), "ab ::error::c");
-    assert_eq!(name("abcdef", 3), "abc…");
+    assert_eq!((name("abcdef", 3).as_str(), name("abc", 3).as_str()), ("ab…", "abc"));
+    let message = plain_for_posting("Fixes #1\n\n`@b` <!-- c -->\n/d\u{200b}\n");
+    assert_eq!(message.text, "Fixes issue #1\n\n`＠b` <!-- c -->\n\\/d\n");
+    let long = line_for_prompt(&"é ".repeat(LONGEST_LINE));
+    assert_eq!((long.text.chars().count(), long.removed.of(Kind::Rest)), (LONGEST_LINE, 1));
 }
 
 #[test]
@@ -163,7 +169,7 @@ proptest! {
 
     #[test]
     fn what_comes_out_goes_in_again_unchanged(text in text()) {
-        for clean in [for_prompt, for_posting, line_for_prompt, line_for_posting] {
+        for clean in [for_prompt, for_posting, plain_for_posting, line_for_prompt, line_for_posting] {
             let once = clean(&text);
             prop_assert!(!once.text.contains(invisible), "{:?}", once.text);
             let twice = clean(&once.text);
