@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Pinned tools: gitleaks, Claude Code, a Python for tests, and what building needs. All are kept in the cache.
+# Pinned tools: gitleaks, Claude Code, a Python and payloads for tests, and what building needs. All are kept in the cache.
 
 # shellcheck source=scripts/lib/engine.sh
 . "$(dirname "${BASH_SOURCE[0]}")/engine.sh"
@@ -14,6 +14,10 @@ GITLEAKS=$CACHE/gitleaks/$GITLEAKS_VERSION/usr/bin/gitleaks
 
 CLAUDE_VERSION=2.1.330
 CLAUDE=$CACHE/claude/$CLAUDE_VERSION/claude
+
+# Payloads of GitHub's webhooks, as GitHub's own libraries test against them.
+WEBHOOKS_VERSION=7.6.1
+WEBHOOKS_INTEGRITY='De6U3XB6O3DtCa7bKgCMzTHdeopqqZ6SNivMYJnK65ierKL1AnNIA0tkRYCRS7lwGT792d+Ps1WbfHlso6MynQ=='
 
 JUNITPARSER='junitparser==5.0.3'
 VENV=$CACHE/venv
@@ -81,25 +85,10 @@ ensure_test_python() {
   fi
 }
 
-# npm_pack PACKAGE VERSION SHA512 DIR: fetches a package and checks it; prints the file.
-npm_pack() {
-  local package=$1 version=$2 wanted=$3 dir=$4 got
-  need_command npm npm
-  logged "fetching npm's $package $version" npm pack --loglevel=error --cache "$dir/cache" --pack-destination "$dir" "$package@$version"
-  got=$(python3 -c 'import base64,hashlib,sys
-h = hashlib.sha512()
-with open(sys.argv[1], "rb") as f:
-    while block := f.read(1 << 20):
-        h.update(block)
-print(base64.b64encode(h.digest()).decode())' "$dir"/*.tgz)
-  [ "$got" = "$wanted" ] || die "the package $package $version is not the one that is pinned"
-  printf '%s\n' "$dir"/*.tgz
-}
-
 # ensure_forge_specs: what the stand-in forge is held against; BOTTLE_TEST_SPECS says where. Gitea's own description is no part of
 # this project and on no registry: where BOTTLE_GITEA_SWAGGER names the file it is used, else what the client knows of it.
 ensure_forge_specs() {
-  local dir file script=$ROOT/tests/fixtures/forge/spec.py swagger=${BOTTLE_GITEA_SWAGGER:-} stamp
+  local dir script=$ROOT/tests/fixtures/forge/spec.py swagger=${BOTTLE_GITEA_SWAGGER:-} stamp
   ensure_python
   export BOTTLE_TEST_SPECS=$FORGE_SPECS
   # What was made from something else is made again.
@@ -113,8 +102,9 @@ ensure_forge_specs() {
   mkdir -p "$FORGE_SPECS"
   logged "installing PyPI's ${FORGE_PYTHON[*]} into $VENV" "$VENV/bin/pip" install -q "${FORGE_PYTHON[@]}"
   dir=$(scratch)
-  file=$(npm_pack @octokit/openapi "$OCTOKIT" "$OCTOKIT_SHA512" "$dir")
-  tar -xzf "$file" -C "$dir" package/generated/api.github.com.json
+  need_command npm npm
+  logged "fetching npm's @octokit/openapi $OCTOKIT (pinned by hash)" npm_package @octokit/openapi "$OCTOKIT" "$OCTOKIT_SHA512" "$dir"
+  tar -xzf "$dir"/*.tgz -C "$dir" package/generated/api.github.com.json
   "$VENV/bin/python" "$script" github "$dir/package/generated/api.github.com.json" "$FORGE_SPECS/github.json"
   "$VENV/bin/python" "$script" forgejo "$FORGE_SPECS/gitea-client.json"
   [ -z "$swagger" ] || "$VENV/bin/python" "$script" swagger "$swagger" "$FORGE_SPECS/gitea-swagger.json"
@@ -194,16 +184,49 @@ claude_integrity() {
   esac
 }
 
+# npm_package NAME VERSION SHA512 DIR: fetches a package of npm's into DIR, and goes no further if it is not the pinned one.
+npm_package() {
+  local name=$1 version=$2 integrity=$3 dir=$4 got
+  npm pack --loglevel=error --cache "$dir/cache" --pack-destination "$dir" "$name@$version" || return 1
+  got=$(python3 -c 'import base64,hashlib,sys
+h = hashlib.sha512()
+with open(sys.argv[1], "rb") as f:
+    while block := f.read(1 << 20):
+        h.update(block)
+print(base64.b64encode(h.digest()).decode())' "$dir"/*.tgz)
+  if [ "$got" != "$integrity" ]; then
+    echo "the package $name $version is not the one that is pinned" >&2
+    return 1
+  fi
+}
+
+# ensure_webhook_examples: BOTTLE_WEBHOOK_EXAMPLES says where they are.
+ensure_webhook_examples() {
+  local dir
+  export BOTTLE_WEBHOOK_EXAMPLES=$CACHE/webhooks-examples/$WEBHOOKS_VERSION
+  [ ! -d "$BOTTLE_WEBHOOK_EXAMPLES" ] || return 0
+  need_command npm npm
+  need_command python3 python3
+  dir=$(scratch)
+  logged "fetching npm's @octokit/webhooks-examples $WEBHOOKS_VERSION (pinned by hash)" \
+    npm_package @octokit/webhooks-examples "$WEBHOOKS_VERSION" "$WEBHOOKS_INTEGRITY" "$dir"
+  tar -xzf "$dir"/*.tgz -C "$dir" package
+  mkdir -p "$(dirname "$BOTTLE_WEBHOOK_EXAMPLES")"
+  mv "$dir/package" "$BOTTLE_WEBHOOK_EXAMPLES"
+  rm -rf "$dir"
+}
+
 ensure_claude() {
-  local package dir file
+  local package dir
   [ ! -x "$CLAUDE" ] || return 0
   step "Claude Code $CLAUDE_VERSION"
   package=claude-code-linux-$(machine)
+  need_command npm npm
   mkdir -p "$(dirname "$CLAUDE")"
   dir=$(scratch)
-  say "its program is 381 MB"
-  file=$(npm_pack "@anthropic-ai/$package" "$CLAUDE_VERSION" "$(claude_integrity "$(machine)")" "$dir")
-  tar -xzf "$file" -C "$dir" package/claude
+  logged "fetching npm's @anthropic-ai/$package $CLAUDE_VERSION (its program is 381 MB)" \
+    npm_package "@anthropic-ai/$package" "$CLAUDE_VERSION" "$(claude_integrity "$(machine)")" "$dir"
+  tar -xzf "$dir"/*.tgz -C "$dir" package/claude
   chmod 0755 "$dir/package/claude"
   mv "$dir/package/claude" "$CLAUDE"
   rm -rf "$dir"

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bottle_plan::event::{self, Asked};
+use bottle_plan::event::{self, Asked, Order};
 use bottle_plan::facts::{Ci, ForgeKind, HostFacts};
 use bottle_plan::manifest::{self, Manifest};
 use bottle_plan::name::Name;
@@ -93,16 +93,30 @@ pub(crate) async fn plan(args: &TaskArgs, dry_run: bool, context: &Context) -> R
     let facts = host_facts(checkout.as_ref(), environment).await?;
     let forge = facts.ci.as_ref().map(|ci| forge::connect(environment, ci)).transpose();
     let asked = match (args.issue, &facts.ci) {
-        (Some(number), Some(ci)) => Asked::Task(Box::new(issue_task(number, ci, environment, forge.as_ref()).await?)),
+        (Some(number), Some(ci)) => {
+            let mut task = issue_task(number, ci, environment, forge.as_ref()).await?;
+            // It is taken as it is now, with all that was said so far.
+            task.asked_at = Some(facts.started_at.clone());
+            Asked::Task(Box::new(task))
+        }
         (Some(_), None) => {
             return Err(Failure::input("--issue is for a job of a forge, and this is none")
                 .hint("give --event FILE with the issue's payload, or --task TEXT"));
         }
         (None, _) => read_task(args, &manifest, environment)?,
     };
-    let task = match asked {
+    let mut task = match asked {
         Asked::Task(task) => *task,
         Asked::Nothing(why) => return Ok(Asks::Nothing(why)),
+        Asked::Command(command) => {
+            let what = match command.order {
+                Order::Stop => "stopping a run",
+                Order::Retry => "doing a task again",
+                Order::Approve(_) | Order::Deny { .. } => "deciding about a proposal",
+            };
+            return Err(Failure::input(format_args!("{what} by a comment is not in this version"))
+                .hint("cancel the job, or ask for the task again"));
+        }
         Asked::Refused(why) => {
             return Err(Failure::new(Code::Refused, why).hint("`triggers.who` in claude-bottle.yml says who may ask"));
         }
@@ -111,6 +125,9 @@ pub(crate) async fn plan(args: &TaskArgs, dry_run: bool, context: &Context) -> R
         let payload = payload(args, environment);
         not_the_change(&payload, checkout.as_ref())?;
         check_who_asked(args, &payload, &task, &manifest, environment, forge.as_ref()).await?;
+        if let Ok(Some(forge)) = &forge {
+            forge::gather(forge.as_ref(), &mut task).await;
+        }
     }
     let agent = args.agent.as_deref().map(Name::parse).transpose().map_err(Failure::input)?;
     let options = Options {
@@ -179,7 +196,7 @@ async fn issue_task(
     }
     let payload = payload(&TaskArgs::default(), environment);
     Ok(Task {
-        source: Source::Issue(Thread { number, title: issue.title, body: issue.body, url: issue.url }),
+        source: Source::Issue(Thread { number, title: issue.title, body: issue.body, author: None, url: issue.url }),
         asked_by: sender(&payload).map(|asker| Actor { login: asker.login, id: asker.id, association: None }),
         repository: Some(Repository {
             full_name: ci.repository.clone(),

@@ -65,6 +65,9 @@ impl Forge for Dry {
                 body: new.body.clone(),
                 draft: new.draft,
                 head: new.head.clone(),
+                commit: String::new(),
+                head_repository: None,
+                base: new.base.clone(),
                 from_fork: false,
             })
         }
@@ -92,10 +95,19 @@ impl Forge for Dry {
         self.inner.comments(number)
     }
 
+    fn remarks(&self, number: u64) -> BoxFuture<'_, Result<Vec<Comment>, ForgeError>> {
+        self.inner.remarks(number)
+    }
+
+    fn diff(&self, number: u64) -> BoxFuture<'_, Result<String, ForgeError>> {
+        self.inner.diff(number)
+    }
+
     fn comment<'a>(&'a self, number: u64, body: &'a str) -> BoxFuture<'a, Result<Comment, ForgeError>> {
         async move {
             self.lines().push(json!({"would": "comment", "number": number, "body": body}));
-            Ok(Comment { id: 0, body: body.to_owned(), author: Author { id: 0, login: String::new() } })
+            let author = Author { id: 0, login: String::new() };
+            Ok(Comment { id: 0, body: body.to_owned(), author, written: None, changed: None, place: None })
         }
         .boxed()
     }

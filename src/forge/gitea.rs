@@ -8,7 +8,7 @@ use reqwest::Method;
 use serde_json::json;
 
 use super::http::{Call, ForgeError, Http, Manners};
-use super::wire::{WireComment, WireIssue, WirePull, WireRepository, WireStanding, WireUser};
+use super::wire::{WireComment, WireIssue, WirePull, WireRepository, WireReview, WireStanding, WireUser};
 use super::{Author, Comment, Doing, Forge, Issue, NewPullRequest, PullRequest, Standing};
 
 /// How it is talked to.
@@ -18,6 +18,8 @@ const DRAFT: &str = "WIP: ";
 const A_PAGE: usize = 50;
 /// More open pull requests than this many pages can't be looked through.
 const PAGES: usize = 40;
+/// Each review costs a call of its own.
+const REVIEW_PAGES: usize = 3;
 
 const READ_PERMISSION: Doing = Doing {
     what: "ask for the actor's permission",
@@ -153,6 +155,39 @@ impl Forge for Gitea {
             let call = Call::get(READ_COMMENTS, self.path(&["issues", &number, "comments"]));
             let wires: Vec<WireComment> = self.http.send(call).await?;
             Ok(wires.into_iter().map(Comment::from).collect())
+        }
+        .boxed()
+    }
+
+    fn remarks(&self, number: u64) -> BoxFuture<'_, Result<Vec<Comment>, ForgeError>> {
+        async move {
+            let number = number.to_string();
+            let mut remarks = vec![];
+            for page in 1..=REVIEW_PAGES {
+                let call = Call::get(READ_PULL, self.path(&["pulls", &number, "reviews"]))
+                    .query("limit", A_PAGE)
+                    .query("page", page);
+                let reviews: Vec<WireReview> = self.http.send(call).await?;
+                let last = reviews.is_empty();
+                for review in reviews {
+                    let review = review.id.to_string();
+                    let path = self.path(&["pulls", &number, "reviews", &review, "comments"]);
+                    let wires: Vec<WireComment> = self.http.send(Call::get(READ_PULL, path)).await?;
+                    remarks.extend(wires.into_iter().map(Comment::from));
+                }
+                if last {
+                    break;
+                }
+            }
+            Ok(remarks)
+        }
+        .boxed()
+    }
+
+    fn diff(&self, number: u64) -> BoxFuture<'_, Result<String, ForgeError>> {
+        async move {
+            let file = format!("{number}.diff");
+            self.http.send_for_text(Call::get(READ_PULL, self.path(&["pulls", &file])).accept("text/plain")).await
         }
         .boxed()
     }

@@ -161,6 +161,35 @@ impl Forge for Github {
         .boxed()
     }
 
+    fn remarks(&self, number: u64) -> BoxFuture<'_, Result<Vec<Comment>, ForgeError>> {
+        async move {
+            let number = number.to_string();
+            let mut remarks = vec![];
+            for page in 1..=PAGES {
+                let call = Call::get(READ_PULL, self.path(&["pulls", &number, "comments"]))
+                    .query("per_page", A_PAGE)
+                    .query("page", page);
+                let wires: Vec<WireComment> = self.http.send(call).await?;
+                let last = wires.len() < A_PAGE;
+                remarks.extend(wires.into_iter().map(Comment::from));
+                if last {
+                    break;
+                }
+            }
+            Ok(remarks)
+        }
+        .boxed()
+    }
+
+    fn diff(&self, number: u64) -> BoxFuture<'_, Result<String, ForgeError>> {
+        async move {
+            let number = number.to_string();
+            let call = Call::get(READ_PULL, self.path(&["pulls", &number])).accept("application/vnd.github.diff");
+            self.http.send_for_text(call).await
+        }
+        .boxed()
+    }
+
     fn comment<'a>(&'a self, number: u64, body: &'a str) -> BoxFuture<'a, Result<Comment, ForgeError>> {
         async move {
             let number = number.to_string();

@@ -100,15 +100,22 @@ pub(crate) struct Call<'a> {
     pub(crate) path: Vec<&'a str>,
     pub(crate) query: Vec<(&'static str, String)>,
     pub(crate) body: Option<Value>,
+    /// Another kind of answer than JSON.
+    pub(crate) accept: Option<&'static str>,
 }
 
 impl<'a> Call<'a> {
     pub(crate) fn get(doing: Doing, path: Vec<&'a str>) -> Self {
-        Self { doing, method: Method::GET, path, query: vec![], body: None }
+        Self { doing, method: Method::GET, path, query: vec![], body: None, accept: None }
     }
 
     pub(crate) fn write(doing: Doing, method: Method, path: Vec<&'a str>, body: Value) -> Self {
-        Self { doing, method, path, query: vec![], body: Some(body) }
+        Self { doing, method, path, query: vec![], body: Some(body), accept: None }
+    }
+
+    pub(crate) fn accept(mut self, kind: &'static str) -> Self {
+        self.accept = Some(kind);
+        self
     }
 
     pub(crate) fn query(mut self, name: &'static str, value: impl ToString) -> Self {
@@ -183,6 +190,11 @@ impl Http {
         serde_json::from_slice(&body).map_err(|error| ForgeError::Nonsense { doing, place, problem: error.to_string() })
     }
 
+    /// Makes the call and takes its answer as text.
+    pub(crate) async fn send_for_text(&self, call: Call<'_>) -> Result<String, ForgeError> {
+        Ok(String::from_utf8_lossy(&self.bytes(call).await?).into_owned())
+    }
+
     /// Makes the call until it is done, refused, or not worth another try.
     async fn bytes(&self, call: Call<'_>) -> Result<Vec<u8>, ForgeError> {
         let url = self.url(&call)?;
@@ -214,6 +226,9 @@ impl Http {
         let mut request = self.client.request(call.method.clone(), url);
         if let Some(body) = &call.body {
             request = request.header(reqwest::header::CONTENT_TYPE, "application/json").body(body.to_string());
+        }
+        if let Some(kind) = call.accept {
+            request = request.header(ACCEPT, kind);
         }
         let lost = |error: &reqwest::Error, sent: bool| Tried::Again {
             wait: None,

@@ -1,13 +1,14 @@
 //! The forge: who somebody is there, and what is posted there.
 //!
 //! Map: `http` (TLS, retries, errors), `wire` (what forges send), `github`, `gitea`, `dry` (writes kept, not sent), `detect`
-//! (which forge, where, with which token), `who` (may this actor ask), `publish` (the pull request), `sticky` (the
+//! (which forge, where, with which token), `who` (may this actor ask), `gather` (what belongs to a task), `publish` (the pull request), `sticky` (the
 //! comment that is kept up to date), `neutral` (others' words made harmless).
 //! Always: only the runner talks to the forge, never the agent; a token is a [`Secret`](bottle_policy::secret::Secret) and
 //! goes to one address alone; what can't be asked counts as no.
 
 mod detect;
 mod dry;
+mod gather;
 mod gitea;
 mod github;
 mod http;
@@ -22,12 +23,14 @@ mod tests;
 
 use bottle_plan::facts::ForgeKind;
 use bottle_plan::manifest::Permission;
+use bottle_plan::task::Place;
 use futures_util::future::BoxFuture;
 
 pub(crate) use detect::{connect, kind};
 pub(crate) use dry::Dry;
+pub(crate) use gather::gather;
 pub(crate) use http::ForgeError;
-pub(crate) use neutral::neutral;
+pub(crate) use neutral::{neutral, neutral_text};
 pub(crate) use publish::{publish, would_propose};
 pub(crate) use sticky::Sticky;
 pub(crate) use who::{Asker, may_ask};
@@ -52,7 +55,13 @@ pub(crate) struct PullRequest {
     pub(crate) draft: bool,
     /// The branch that is proposed.
     pub(crate) head: String,
-    /// Whether that branch is in another repository, or in one that is gone.
+    /// The commit at its head.
+    pub(crate) commit: String,
+    /// Owner and name of the repository that it is in; none where that is gone.
+    pub(crate) head_repository: Option<String>,
+    /// The branch that it is proposed to.
+    pub(crate) base: String,
+    /// Whether the branch is in another repository, or in one that is gone.
     pub(crate) from_fork: bool,
 }
 
@@ -74,6 +83,12 @@ pub(crate) struct Comment {
     pub(crate) id: u64,
     pub(crate) body: String,
     pub(crate) author: Author,
+    /// When it was written, RFC 3339.
+    pub(crate) written: Option<String>,
+    /// When it was changed last.
+    pub(crate) changed: Option<String>,
+    /// What of a change it is about; none below a thread.
+    pub(crate) place: Option<Place>,
 }
 
 /// Who wrote a comment, and who is writing now.
@@ -115,6 +130,10 @@ pub(crate) trait Forge: Send + Sync {
     ) -> BoxFuture<'a, Result<PullRequest, ForgeError>>;
     /// All comments of an issue or a pull request, oldest first.
     fn comments(&self, number: u64) -> BoxFuture<'_, Result<Vec<Comment>, ForgeError>>;
+    /// What was said on lines of a pull request's change.
+    fn remarks(&self, number: u64) -> BoxFuture<'_, Result<Vec<Comment>, ForgeError>>;
+    /// A pull request's change, as `git diff` prints it.
+    fn diff(&self, number: u64) -> BoxFuture<'_, Result<String, ForgeError>>;
     fn comment<'a>(&'a self, number: u64, body: &'a str) -> BoxFuture<'a, Result<Comment, ForgeError>>;
     fn edit_comment<'a>(&'a self, id: u64, body: &'a str) -> BoxFuture<'a, Result<(), ForgeError>>;
     /// Whose token this is; none where the forge does not say.

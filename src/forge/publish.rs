@@ -5,7 +5,7 @@ use bottle_plan::plan::BottlePlan;
 use tokio::time::sleep;
 
 use super::http::FIRST_WAIT;
-use super::neutral::neutral_one_line;
+use super::neutral::neutral;
 use super::{Forge, ForgeError, NewPullRequest, PullRequest};
 
 /// Around what is renewed; what people write outside of it stays.
@@ -32,7 +32,7 @@ pub(super) fn new_pull_request(
     draft: bool,
     card: &str,
 ) -> NewPullRequest {
-    let title = neutral_one_line(&plan.task.title());
+    let title = neutral(&plan.task.title());
     NewPullRequest {
         title: if title.is_empty() { format!("Work on {branch}") } else { title },
         body: format!("{}{}\n", reference(plan), evidence(card)),
@@ -124,18 +124,10 @@ fn evidence(card: &str) -> String {
 /// What it is about. An issue is closed by its pull request; another pull request is only named.
 fn reference(plan: &BottlePlan) -> String {
     match plan.task.thread() {
-        Some(thread) if about_a_pull_request(plan) => format!("Asked for in #{}.\n\n", thread.number),
+        Some(thread) if plan.task.is_about_a_pull_request() => format!("Asked for in #{}.\n\n", thread.number),
         Some(thread) => format!("Closes #{}.\n\n", thread.number),
         None => String::new(),
     }
-}
-
-/// Whether the thread is a pull request: both forges say so in its address.
-fn about_a_pull_request(plan: &BottlePlan) -> bool {
-    plan.task.thread().is_some_and(|thread| {
-        let mut parts = thread.url.split(['?', '#']).next().unwrap_or_default().rsplit('/');
-        matches!((parts.next(), parts.next()), (Some(_), Some("pull" | "pulls")))
-    })
 }
 
 #[cfg(test)]

@@ -164,9 +164,14 @@ async fn ours(forge: &dyn Forge, number: u64) -> Result<Option<u64>, ForgeError>
     Ok(comments.iter().rev().find(|comment| is_ours(comment, &me)).map(|comment| comment.id))
 }
 
+/// Whether a text says that it is such a comment; anybody's can.
+pub(super) fn has_mark(body: &str) -> bool {
+    body.starts_with(MARK)
+}
+
 fn is_ours(comment: &Comment, me: &Author) -> bool {
     let same = if me.id == 0 { comment.author.login == me.login } else { comment.author.id == me.id };
-    same && comment.body.starts_with(MARK)
+    same && has_mark(&comment.body)
 }
 
 #[cfg(test)]
@@ -179,6 +184,9 @@ mod tests {
             id: 1,
             body: body.to_owned(),
             author: Author { id, login: login.to_owned() },
+            written: None,
+            changed: None,
+            place: None,
         };
         let body = format!("{MARK}\nx");
         let me = Author { id: 5, login: "bot".to_owned() };

@@ -1,5 +1,6 @@
 //! What forges send, as far as it is used. GitHub and Gitea agree in all of it but the names of permissions.
 
+use bottle_plan::task::Place;
 use serde::Deserialize;
 
 use super::{Author, Comment, Issue, PullRequest};
@@ -29,6 +30,21 @@ pub(super) struct WireComment {
     id: u64,
     body: Option<String>,
     user: Option<WireUser>,
+    created_at: Option<String>,
+    updated_at: Option<String>,
+    // On a line of a change:
+    path: Option<String>,
+    /// GitHub: the line in the new file.
+    line: Option<u64>,
+    /// Gitea: the same, 0 where it is on the old side.
+    position: Option<u64>,
+    diff_hunk: Option<String>,
+    in_reply_to_id: Option<u64>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct WireReview {
+    pub(super) id: u64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -55,12 +71,14 @@ pub(super) struct WirePull {
 struct WireSide {
     #[serde(rename = "ref")]
     branch: String,
+    sha: String,
     repo: Option<WireSideRepository>,
 }
 
 #[derive(Debug, Deserialize)]
 struct WireSideRepository {
     id: u64,
+    full_name: String,
 }
 
 impl From<WireUser> for Author {
@@ -71,8 +89,18 @@ impl From<WireUser> for Author {
 
 impl From<WireComment> for Comment {
     fn from(comment: WireComment) -> Self {
+        let (at, hunk, answers) = (comment.line.or(comment.position), comment.diff_hunk, comment.in_reply_to_id);
+        let place = comment.path.map(|path| Place {
+            path,
+            line: at.filter(|line| *line > 0),
+            hunk: hunk.unwrap_or_default(),
+            answers,
+        });
         Self {
             id: comment.id,
+            written: comment.created_at,
+            changed: comment.updated_at,
+            place,
             body: comment.body.unwrap_or_default(),
             // A deleted user's comment is nobody's.
             author: comment.user.map_or(Author { id: 0, login: String::new() }, Author::from),
@@ -102,6 +130,9 @@ impl From<WirePull> for PullRequest {
             draft: pull.draft,
             from_fork: id(&pull.head).is_none() || id(&pull.head) != id(&pull.base),
             head: pull.head.branch,
+            commit: pull.head.sha,
+            head_repository: pull.head.repo.map(|repository| repository.full_name),
+            base: pull.base.branch,
         }
     }
 }

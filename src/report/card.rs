@@ -5,12 +5,14 @@
 use std::fmt::Write as _;
 
 use super::{Case, Phase, RunEvent, Suite};
-use crate::forge::neutral;
+use crate::forge::{neutral, neutral_text};
 
 /// Forges take 65,536 characters; what stands around the card needs some.
 const LONGEST: usize = 60_000;
 /// More refusals than these are counted only.
 const MOST_REFUSALS: usize = 20;
+/// Of the agent's last words, in characters.
+const MOST_WORDS: usize = 12_000;
 
 /// The card of a run as far as it has come, as Markdown.
 pub(super) fn render(events: &[RunEvent]) -> String {
@@ -51,6 +53,7 @@ pub(super) fn render(events: &[RunEvent]) -> String {
             let _ = writeln!(card, "{}\n", facts.join(" · "));
         }
     }
+    words(&mut card, events);
     suite(&mut card, events, Suite::Verify, "Verify");
     suite(&mut card, events, Suite::Gate, "Pushes");
     failures(&mut card, events);
@@ -97,6 +100,15 @@ fn suite(card: &mut String, events: &[RunEvent], suite: Suite, title: &str) {
     list(card, title, rows.collect());
 }
 
+/// What the agent said last, as a quotation: of a review it is all that there is.
+fn words(card: &mut String, events: &[RunEvent]) {
+    let said = cases(events).filter(|case| case.suite == Suite::Agent && !case.output.trim().is_empty());
+    let Some(case) = said.last() else { return };
+    let short: String = case.output.chars().take(MOST_WORDS).collect();
+    let quoted: Vec<String> = neutral_text(&short).lines().map(|line| format!("> {line}\n")).collect();
+    let _ = writeln!(card, "#### The agent's own words\n\n{}", quoted.concat());
+}
+
 /// What failed elsewhere; verify and the pushes have their own lists.
 fn failures(card: &mut String, events: &[RunEvent]) {
     let rows = cases(events).filter(|case| !matches!(case.suite, Suite::Verify | Suite::Gate)).filter_map(|case| {
@@ -127,16 +139,16 @@ fn list(card: &mut String, title: &str, mut rows: Vec<String>) {
 
 /// Others' words in a line of ours.
 fn line(text: &str) -> String {
-    let line =
-        text.split(char::is_control).map(str::trim).filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ");
-    let short: String = line.chars().take(500).collect();
-    // No table, link, image or emphasis of theirs either.
+    let short: String = text.chars().take(500).collect();
+    // No markup of theirs either, and with it no comment that could pass for one of our marks.
     let mut escaped = String::with_capacity(short.len());
     for c in neutral(&short).chars() {
-        if matches!(c, '[' | ']' | '`' | '*' | '_' | '|' | '\\' | '~') {
-            escaped.push('\\');
+        match c {
+            '<' => escaped.push_str("&lt;"),
+            '&' => escaped.push_str("&amp;"),
+            '[' | ']' | '`' | '*' | '_' | '|' | '\\' | '~' => escaped.extend(['\\', c]),
+            c => escaped.push(c),
         }
-        escaped.push(c);
     }
     escaped
 }
@@ -181,7 +193,15 @@ mod tests {
             cost_usd: Some(0.125),
             pull_request: None,
         };
+        let agent = Case {
+            suite: Suite::Agent,
+            name: "implementer".to_owned(),
+            duration: Duration::ZERO,
+            failure: None,
+            output: format!("I am done.\n\n{hostile}"),
+        };
         vec![
+            RunEvent::Case { case: agent },
             RunEvent::Started {
                 slug: "s".to_owned(),
                 title: hostile.to_owned(),
@@ -206,7 +226,7 @@ mod tests {
     #[test]
     fn nothing_of_others_is_acted_on() {
         let card = render(&events("@octocat fixes #1\r\n/claude go <!-- x --> [a](http://b) c"));
-        for wrong in ["@octocat fixes", "\n/claude", "<!--", "a](http://b)", "fixes #1 "] {
+        for wrong in ["@octocat fixes", "\n/claude", "<!--", "fixes #1 "] {
             let outside_code: String = card.split('`').step_by(2).collect();
             assert!(!outside_code.contains(wrong), "{wrong}: {card}");
         }
@@ -219,6 +239,7 @@ mod tests {
             "0.12 US dollars",
             "- [x] prepare",
             "- [ ] push",
+            "#### The agent's own words\n\n> I am done.",
             "#### Verify",
             "#### What the doors refused",
         ] {

@@ -55,7 +55,7 @@ const CASES: &[Case] = &[
         manifest: GOOD,
         args: &["run", "--event", "push.json"],
         code: 2,
-        says: "error: push.json: events of kind `push` are not supported\nhelp: `issues` and `issue_comment` events start a task\n",
+        says: "error: push.json: events of kind `push` are not supported\nhelp: a task is made of issues, comments, reviews, labels, failed runs, dispatches and schedules\n",
     },
     Case {
         name: "a missing agent",

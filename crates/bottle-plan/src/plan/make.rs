@@ -21,6 +21,10 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
     let (agent_name, agent) = choose_agent(task, manifest, options)?;
     let (bottle_name, bottle) = choose_bottle(&agent_name, &agent, manifest)?;
     refuse_what_is_not_there(bottle)?;
+    let says_something = task.thread().is_some() || matches!(task.source, Source::FailedRun(_));
+    if !says_something && task.instruction.is_empty() && agent.prompt.is_none() {
+        return Err(PlanError::NoTask(agent_name));
+    }
     let seed = seed(facts)?;
     let slug = slug(task, seed)?;
 
@@ -46,7 +50,11 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
     }
     let guest = Guest { bottle, rules: &rules, doors: &doors, git: git.as_ref() }.plan();
     let skills = skills(&agent, &guest);
-    let prompt = super::prompt::prompt(task, &agent, &guest, git.as_ref(), &upstreams, options.dry_run);
+    let prompt = super::prompt::prompt(task, &agent, &guest, git.as_ref(), &upstreams, options.dry_run, seed);
+    notes.extend(task.left_out.iter().map(|what| format!("left out: {what}")));
+    if !prompt.removed.is_empty() {
+        notes.push(format!("taken out of what people wrote, because readers don't see it or it is too long: {}", prompt.removed));
+    }
     let mcp = mcp();
     let command = command(&agent, &prompt);
     let bundle = Bundle {
@@ -184,14 +192,16 @@ fn slug(task: &Task, seed: &str) -> Result<Slug, PlanError> {
     Slug::parse(&parts.join("-")).map_err(|error| PlanError::Facts(error.to_string()))
 }
 
-/// `issue-12`, `pr-14`, `task`.
+/// `issue-12`, `pr-14`, `ci-700`, `task`, `scheduled`.
 pub(super) fn what(task: &Task) -> String {
     match &task.source {
         Source::Issue(thread) | Source::Comment { thread, is_pull_request: false, .. } => {
             format!("issue-{}", thread.number)
         }
-        Source::Comment { thread, .. } => format!("pr-{}", thread.number),
-        Source::Text => "task".to_owned(),
+        Source::PullRequest(thread) | Source::Comment { thread, .. } => format!("pr-{}", thread.number),
+        Source::FailedRun(run) => format!("ci-{}", run.id),
+        Source::Dispatch { .. } | Source::Text => "task".to_owned(),
+        Source::Schedule { .. } => "scheduled".to_owned(),
     }
 }
 
