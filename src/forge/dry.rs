@@ -103,6 +103,10 @@ impl Forge for Dry {
         self.inner.diff(number)
     }
 
+    fn failed_logs(&self, run: u64, attempt: u64) -> BoxFuture<'_, Result<Vec<(String, String)>, ForgeError>> {
+        self.inner.failed_logs(run, attempt)
+    }
+
     fn comment<'a>(&'a self, number: u64, body: &'a str) -> BoxFuture<'a, Result<Comment, ForgeError>> {
         async move {
             self.lines().push(json!({"would": "comment", "number": number, "body": body}));

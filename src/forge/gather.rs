@@ -33,6 +33,12 @@ pub(crate) async fn gather(forge: &dyn Forge, task: &mut Task) {
             Err(error) => left_out(task, "the earlier comments", &error),
         }
     }
+    if let Source::FailedRun(run) = &task.source {
+        match forge.failed_logs(run.id, run.attempt).await {
+            Ok(logs) => pieces.extend(logs.into_iter().map(|(name, text)| Piece::Log { name, text })),
+            Err(error) => left_out(task, "the failed run's logs", &error),
+        }
+    }
     context::add(task, pieces);
 }
 
@@ -55,7 +61,8 @@ fn said(task: &Task, comments: Vec<Comment>) -> Vec<Piece> {
         Source::Comment { comment_id, .. } => Some(*comment_id),
         _ => None,
     };
-    let others = comments.into_iter().filter(|comment| Some(comment.id) != asking && !super::sticky::has_mark(&comment.body));
+    let others =
+        comments.into_iter().filter(|comment| Some(comment.id) != asking && !super::sticky::has_mark(&comment.body));
     let piece = |comment: Comment| Piece::Said {
         by: Some(comment.author.login).filter(|login| !login.is_empty()),
         written: comment.written,

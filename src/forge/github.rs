@@ -8,7 +8,7 @@ use reqwest::Method;
 use serde_json::json;
 
 use super::http::{Call, ForgeError, Http, Manners};
-use super::wire::{WireComment, WireIssue, WirePull, WireRepository, WireStanding, WireUser};
+use super::wire::{WireComment, WireIssue, WireJobs, WirePull, WireRepository, WireStanding, WireUser};
 use super::{Author, Comment, Doing, Forge, Issue, NewPullRequest, PullRequest, Standing};
 
 /// How it is talked to; the version is the newest that Enterprise servers in use know.
@@ -22,6 +22,8 @@ const JOB: &str = "github-actions[bot]";
 const A_PAGE: usize = 100;
 /// A thread with more comments than this many pages is read no further.
 const PAGES: usize = 30;
+/// Logs of more jobs would not fit into a prompt.
+const MOST_LOGS: usize = 5;
 
 const READ_PERMISSION: Doing = Doing {
     what: "ask for the actor's permission",
@@ -41,6 +43,7 @@ const WRITE_COMMENT: Doing = Doing {
     what: "write the comment",
     needs: "`permissions: issues: write`, for a pull request `pull-requests: write`",
 };
+const READ_LOGS: Doing = Doing { what: "read the failed run's logs", needs: "`permissions: actions: read`" };
 const READ_SELF: Doing = Doing { what: "ask whose token this is", needs: "to be a user's" };
 
 /// One repository on GitHub.
@@ -186,6 +189,23 @@ impl Forge for Github {
             let number = number.to_string();
             let call = Call::get(READ_PULL, self.path(&["pulls", &number])).accept("application/vnd.github.diff");
             self.http.send_for_text(call).await
+        }
+        .boxed()
+    }
+
+    fn failed_logs(&self, run: u64, attempt: u64) -> BoxFuture<'_, Result<Vec<(String, String)>, ForgeError>> {
+        async move {
+            let (run, attempt) = (run.to_string(), attempt.to_string());
+            let path = self.path(&["actions", "runs", &run, "attempts", &attempt, "jobs"]);
+            let jobs: WireJobs = self.http.send(Call::get(READ_LOGS, path).query("per_page", A_PAGE)).await?;
+            let failed = jobs.jobs.into_iter().filter(|job| job.conclusion.as_deref() == Some("failure"));
+            let mut logs = vec![];
+            for job in failed.take(MOST_LOGS) {
+                let id = job.id.to_string();
+                let call = Call::get(READ_LOGS, self.path(&["actions", "jobs", &id, "logs"])).or_elsewhere();
+                logs.push((job.name, self.http.send_for_text(call).await?));
+            }
+            Ok(logs)
         }
         .boxed()
     }

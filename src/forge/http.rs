@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bottle_policy::secret::Secret;
-use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
 use reqwest::{Client, Method, StatusCode, Url};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
@@ -102,19 +102,26 @@ pub(crate) struct Call<'a> {
     pub(crate) body: Option<Value>,
     /// Another kind of answer than JSON.
     pub(crate) accept: Option<&'static str>,
+    /// Whether the answer may be at another address, to which the token does not go.
+    pub(crate) elsewhere: bool,
 }
 
 impl<'a> Call<'a> {
     pub(crate) fn get(doing: Doing, path: Vec<&'a str>) -> Self {
-        Self { doing, method: Method::GET, path, query: vec![], body: None, accept: None }
+        Self { doing, method: Method::GET, path, query: vec![], body: None, accept: None, elsewhere: false }
     }
 
     pub(crate) fn write(doing: Doing, method: Method, path: Vec<&'a str>, body: Value) -> Self {
-        Self { doing, method, path, query: vec![], body: Some(body), accept: None }
+        Self { doing, method, path, query: vec![], body: Some(body), accept: None, elsewhere: false }
     }
 
     pub(crate) fn accept(mut self, kind: &'static str) -> Self {
         self.accept = Some(kind);
+        self
+    }
+
+    pub(crate) fn or_elsewhere(mut self) -> Self {
+        self.elsewhere = true;
         self
     }
 
@@ -127,6 +134,8 @@ impl<'a> Call<'a> {
 /// A forge's API at one address.
 pub(crate) struct Http {
     client: Client,
+    /// For addresses that the forge refers to: without its token.
+    elsewhere: Client,
     base: Url,
 }
 
@@ -169,17 +178,20 @@ impl Http {
             value.set_sensitive(true);
             headers.insert(AUTHORIZATION, value);
         }
-        let client = Client::builder()
-            .user_agent(concat!("claude-bottle/", env!("CARGO_PKG_VERSION")))
-            .default_headers(headers)
-            .tls_backend_preconfigured(tls(roots)?)
-            // A redirect could carry the token to another place, and a repeated POST turns into a GET.
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(Duration::from_secs(10))
-            .timeout(Duration::from_secs(30))
-            .build()
-            .map_err(|error| format!("failed to ready a client for the forge: {}", whole(&error)))?;
-        Ok(Self { client, base })
+        let tls = tls(roots)?;
+        let client = |headers: HeaderMap| {
+            Client::builder()
+                .user_agent(concat!("claude-bottle/", env!("CARGO_PKG_VERSION")))
+                .default_headers(headers)
+                .tls_backend_preconfigured(tls.clone())
+                // A redirect could carry the token to another place, and a repeated POST turns into a GET.
+                .redirect(reqwest::redirect::Policy::none())
+                .connect_timeout(Duration::from_secs(10))
+                .timeout(Duration::from_secs(30))
+                .build()
+                .map_err(|error| format!("failed to ready a client for the forge: {}", whole(&error)))
+        };
+        Ok(Self { client: client(headers)?, elsewhere: client(HeaderMap::new())?, base })
     }
 
     /// Makes the call and reads its answer.
@@ -240,6 +252,17 @@ impl Http {
             Ok(response) => response,
             Err(error) => return lost(&error, true),
         };
+        if call.elsewhere && response.status().is_redirection() {
+            let there = response.headers().get(LOCATION).and_then(|there| Url::parse(there.to_str().ok()?).ok());
+            let Some(there) = there.filter(|there| there.scheme() == "https") else {
+                let problem = "it refers to no https address".to_owned();
+                return Tried::Failed(ForgeError::Nonsense { doing: call.doing, place: place.to_owned(), problem });
+            };
+            response = match self.elsewhere.get(there).send().await {
+                Ok(response) => response,
+                Err(error) => return lost(&error, true),
+            };
+        }
         let (status, headers) = (response.status(), response.headers().clone());
         let mut body = vec![];
         loop {

@@ -134,6 +134,8 @@ pub(crate) trait Forge: Send + Sync {
     fn remarks(&self, number: u64) -> BoxFuture<'_, Result<Vec<Comment>, ForgeError>>;
     /// A pull request's change, as `git diff` prints it.
     fn diff(&self, number: u64) -> BoxFuture<'_, Result<String, ForgeError>>;
+    /// The logs of the jobs that failed in a run of the repository's checks, each with the job's name.
+    fn failed_logs(&self, run: u64, attempt: u64) -> BoxFuture<'_, Result<Vec<(String, String)>, ForgeError>>;
     fn comment<'a>(&'a self, number: u64, body: &'a str) -> BoxFuture<'a, Result<Comment, ForgeError>>;
     fn edit_comment<'a>(&'a self, id: u64, body: &'a str) -> BoxFuture<'a, Result<(), ForgeError>>;
     /// Whose token this is; none where the forge does not say.

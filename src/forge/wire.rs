@@ -48,6 +48,18 @@ pub(super) struct WireReview {
 }
 
 #[derive(Debug, Deserialize)]
+pub(super) struct WireJobs {
+    pub(super) jobs: Vec<WireJob>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct WireJob {
+    pub(super) id: u64,
+    pub(super) name: String,
+    pub(super) conclusion: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
 pub(super) struct WireIssue {
     title: String,
     body: Option<String>,

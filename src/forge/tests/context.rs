@@ -54,7 +54,10 @@ async fn a_pull_request_s_task_gets_what_was_there_when_it_was_asked_for() {
         let mut task = task();
         gather(forge(&double).as_ref(), &mut task).await;
         let pull = task.pull_request.as_ref().expect("it is pinned");
-        assert_eq!((pull.head.as_str(), pull.head_branch.as_str(), pull.from_fork), ("a".repeat(40).as_str(), "patch", true));
+        assert_eq!(
+            (pull.head.as_str(), pull.head_branch.as_str(), pull.from_fork),
+            ("a".repeat(40).as_str(), "patch", true)
+        );
         let said: Vec<(&str, Option<&str>)> = task
             .context
             .iter()
@@ -64,7 +67,10 @@ async fn a_pull_request_s_task_gets_what_was_there_when_it_was_asked_for() {
                 Piece::Log { .. } => ("log", None),
             })
             .collect();
-        assert!(said.contains(&("an early word", None)) && said.contains(&("about this line", Some("src/a.rs"))), "{kind}: {said:?}");
+        assert!(
+            said.contains(&("an early word", None)) && said.contains(&("about this line", Some("src/a.rs"))),
+            "{kind}: {said:?}"
+        );
         assert!(said.contains(&("diff --git a/src/a.rs b/src/a.rs\n", Some("diff"))), "{kind}: {said:?}");
         assert_eq!(said.len(), 3, "{kind}: {said:?}");
         assert_eq!(task.left_out.len(), 1, "{:?}", task.left_out);
@@ -83,5 +89,32 @@ async fn what_can_t_be_had_is_said() {
     assert_eq!(task.pull_request, None);
     assert!(task.context.is_empty(), "{:?}", task.context);
     assert_eq!(task.left_out.len(), 4, "{:?}", task.left_out);
-    assert!(task.left_out[0].contains("the pull request's branches: failed to look at the pull request"), "{:?}", task.left_out);
+    assert!(
+        task.left_out[0].contains("the pull request's branches: failed to look at the pull request"),
+        "{:?}",
+        task.left_out
+    );
+}
+
+#[tokio::test]
+async fn a_failed_run_comes_with_its_logs_and_the_token_stays_here() {
+    let double = Double::start(
+        "github",
+        json!({"jobs": [
+            {"name": "lint", "conclusion": "success", "log": "fine"},
+            {"name": "test (3.11)", "conclusion": "failure", "log": "E  assert 1 == 2\n"},
+        ]}),
+    );
+    let mut event: Value =
+        serde_json::from_str(include_str!("../../../tests/fixtures/good/event/workflow_run-failed.json"))
+            .expect("JSON");
+    event["sender"] = json!({"login": "octo-maintainer", "id": 5_550_108, "type": "User"});
+    let triggers = bottle_plan::manifest::Triggers::default();
+    let asked = bottle_plan::event::parse(&event.to_string(), Some("workflow_run"), &triggers).expect("an event");
+    let bottle_plan::event::Asked::Task(mut task) = asked else { panic!("{asked:?}") };
+    gather(forge(&double).as_ref(), &mut task).await;
+    let logs: Vec<&Piece> = task.context.iter().filter(|piece| matches!(piece, Piece::Log { .. })).collect();
+    assert_eq!(logs, [&Piece::Log { name: "test (3.11)".to_owned(), text: "E  assert 1 == 2\n".to_owned() }]);
+    double.assert_valid();
+    assert!(double.log().iter().any(|line| line["token"] == "none"), "the log is at another place");
 }

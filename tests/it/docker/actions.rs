@@ -197,6 +197,23 @@ fn the_matrix_workflow_runs() {
 }
 
 #[test]
+fn the_workflow_for_failed_checks_runs() {
+    let text = std::fs::read_to_string(Path::new(ROOT).join("tests/fixtures/good/event/workflow_run-failed.json"));
+    let mut event: Value = serde_json::from_str(&text.expect("the event")).expect("JSON");
+    let user = json!({"login": "octo-maintainer", "id": 5_550_108, "type": "User"});
+    event["sender"] = user.clone();
+    event["workflow_run"]["actor"] = user.clone();
+    event["workflow_run"]["triggering_actor"] = user;
+    for key in ["full_name", "default_branch"] {
+        let value = if key == "full_name" { "octo-org/textstats" } else { "main" };
+        event["repository"][key] = json!(value);
+        event["workflow_run"]["head_repository"][key] = json!(value);
+        event["workflow_run"]["repository"][key] = json!(value);
+    }
+    runs("github", "ci-failure", "workflow_run", &event, 1, 0, "failed on");
+}
+
+#[test]
 fn gitea_s_comment_workflow_runs() {
     let payload = comment("octo-maintainer", 5_550_108, "/claude fix this");
     runs("gitea", "comment", "issue_comment", &payload, 1, 1, "Closes #7.");

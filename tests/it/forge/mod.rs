@@ -203,7 +203,10 @@ fn the_proposed_change_is_no_place_to_read_rules_from() {
     git(&["commit", "--quiet", "-m", "a proposal"]);
     let head = git(&["rev-parse", "HEAD"]);
     let mut event = labeled("octo-maintainer", 5_550_108);
-    event["pull_request"] = json!({"number": 9, "head": {"sha": head}, "merge_commit_sha": null});
+    let fork = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/good/event/pull_request-labeled-from-a-fork.json");
+    let fork: Value = serde_json::from_str(&std::fs::read_to_string(fork).expect("the event")).expect("JSON");
+    event["pull_request"] = fork["pull_request"].clone();
+    event["pull_request"]["head"]["sha"] = json!(head);
     let output = run(&world, &double, &["plan"], "issues", &event);
     assert_eq!(output.status.code(), Some(2), "{}", said(&output));
     assert!(said(&output).contains("the checkout is the proposed change"), "{}", said(&output));
