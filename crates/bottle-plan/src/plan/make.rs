@@ -53,7 +53,10 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
     let prompt = super::prompt::prompt(task, &agent, &guest, git.as_ref(), &upstreams, options.dry_run, seed);
     notes.extend(task.left_out.iter().map(|what| format!("left out: {what}")));
     if !prompt.removed.is_empty() {
-        notes.push(format!("taken out of what people wrote, because readers don't see it or it is too long: {}", prompt.removed));
+        notes.push(format!(
+            "taken out of what people wrote, because readers don't see it or it is too long: {}",
+            prompt.removed
+        ));
     }
     let mcp = mcp();
     let command = command(&agent, &prompt);
