@@ -8,7 +8,8 @@ fuzz_target!(|bytes: &[u8]| {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     if let Ok(read) = manifest::parse(text, "claude-bottle.yml") {
         let written = serde_json::to_string(&read).expect("JSON");
-        let again = manifest::parse(&written, "claude-bottle.json").unwrap_or_else(|error| panic!("{error}\n{written}"));
+        let again =
+            manifest::parse(&written, "claude-bottle.json").unwrap_or_else(|error| panic!("{error}\n{written}"));
         assert_eq!(read, again);
     }
 });

@@ -5,7 +5,15 @@ use bottle_policy::prose;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {
-    for clean in [prose::for_prompt, prose::for_posting, prose::line_for_prompt, prose::line_for_posting] {
+    let cleaners = [
+        prose::for_prompt,
+        prose::for_posting,
+        prose::code_for_prompt,
+        prose::plain_for_posting,
+        prose::line_for_prompt,
+        prose::line_for_posting,
+    ];
+    for clean in cleaners {
         let once = clean(text);
         assert!(!once.text.contains(prose::invisible), "{:?}", once.text);
         let twice = clean(&once.text);

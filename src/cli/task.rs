@@ -109,13 +109,14 @@ pub(crate) async fn plan(args: &TaskArgs, dry_run: bool, context: &Context) -> R
         Asked::Task(task) => *task,
         Asked::Nothing(why) => return Ok(Asks::Nothing(why)),
         Asked::Command(command) => {
-            let what = match command.order {
-                Order::Stop => "stopping a run",
-                Order::Retry => "doing a task again",
-                Order::Approve(_) | Order::Deny { .. } => "deciding about a proposal",
+            let (what, hint) = match command.order {
+                Order::Stop => ("stopping a run", "cancel its job"),
+                Order::Retry => ("doing a task again", "write the command of the task once more"),
+                Order::Approve(_) | Order::Deny { .. } => {
+                    ("deciding about a proposal", "change the manifest on the base branch, and ask for the task again")
+                }
             };
-            return Err(Failure::input(format_args!("{what} by a comment is not in this version"))
-                .hint("cancel the job, or ask for the task again"));
+            return Err(Failure::input(format_args!("{what} by a comment is not in this version")).hint(hint));
         }
         Asked::Refused(why) => {
             return Err(Failure::new(Code::Refused, why).hint("`triggers.who` in claude-bottle.yml says who may ask"));

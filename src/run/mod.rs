@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bottle_plan::plan::{BottlePlan, HOST_CA_FILE};
+use bottle_plan::task::Work;
 use bottle_policy::door;
 
 use crate::agent::{self, AgentOutcome};
@@ -204,13 +205,17 @@ async fn body(
     progressed.agent = Some(agent);
     // Whatever the agent left running must not change what is verified and pushed.
     bottle.signal("KILL").await.map_err(Failure::machine)?;
-    push::save(bottle, plan, events).await?;
+    let changes = plan.task.work == Work::Change;
+    if changes {
+        push::save(bottle, plan, events).await?;
+    }
     events.phase(Phase::Verify);
     if let Some(failed) = verify::run(bottle, plan, &env, events).await? {
         progressed.fail(Code::Task, failed);
     }
     events.phase(Phase::Push);
-    let pushed = push::push(bottle, plan).await?;
+    // What a review brings are words.
+    let pushed = if changes { push::push(bottle, plan).await? } else { push::Pushed::Nothing };
     if let push::Pushed::Refused { why } = &pushed {
         progressed.fail(Code::Gate, format!("the gate refused the push: {why}"));
     }

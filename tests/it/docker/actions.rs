@@ -442,3 +442,28 @@ fn the_last_step_removes_what_a_killed_run_has_left() {
     assert!(output.status.success() && said(&output).contains(&format!("{slug}: removed")), "{}", said(&output));
     job.nothing_left();
 }
+
+#[test]
+fn a_review_is_posted_and_nothing_is_pushed() {
+    let job = Job::with_manifest(
+        &super::commands(&["echo more >> README.md; git commit -qam more; git push origin HEAD"]),
+        |upstream| manifest(upstream).replace("python3 -m unittest", "true"),
+    );
+    let pull =
+        json!({"number": 9, "title": "A change", "body": "", "head": "patch", "base": "main", "sha": "a".repeat(40)});
+    let double = Double::start("github", json!({"pulls": [pull], "diff": "diff --git a/x b/x\n"}));
+    let mut event = comment("octo-maintainer", 5_550_108, "/claude review");
+    event["issue"]["number"] = json!(9);
+    event["issue"]["pull_request"] = json!({"url": "x"});
+    let mut command = job.command();
+    crate::forge::job(&job.world, &double, &mut command, "issue_comment", &event);
+    let output = command.output().expect("the runner");
+    super::ended_with(&output, 0);
+    assert_eq!(job.upstream.git(&["for-each-ref", "--format", "%(refname)"]), "refs/heads/main");
+    assert!(job.world.record_file("gate.jsonl").contains("\"refused\""), "the gate says no to the agent's own push");
+    let state = double.state();
+    assert_eq!(state["pulls"].as_array().map_or(0, Vec::len), 1, "{state}");
+    let words = state["comments"][0]["body"].as_str().expect("a comment");
+    assert!(words.contains("> That is all."), "{words}");
+    double.assert_valid();
+}

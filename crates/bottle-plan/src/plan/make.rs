@@ -13,7 +13,7 @@ use super::*;
 use crate::facts::HostFacts;
 use crate::manifest::{Agent, Bottle, DEFAULT_AGENT, Manifest};
 use crate::name::words;
-use crate::task::{Source, Task};
+use crate::task::{Source, Task, Work};
 
 /// Decides everything about a run.
 pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Options) -> Result<BottlePlan, PlanError> {
@@ -67,10 +67,18 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
             .map(|door| Daemon { door: *door, config: config_file(*door).to_owned(), user: Some(image_user(*door)) })
             .collect(),
     };
+    let mut gate = upstreams.gate_policy(options.dry_run);
+    if task.work == Work::Review {
+        // A review pushes nothing, whatever its agent tries.
+        for upstream in &mut gate.upstreams {
+            upstream.push.refs.clear();
+            upstream.push.tags = false;
+        }
+    }
     let mut policies = Policies {
         routes: rules.routes,
         pipelock: rules.pipelock,
-        gate: upstreams.gate_policy(options.dry_run),
+        gate,
         supervise: super::policies::supervise(&slug, bottle),
         bundle,
     };

@@ -42,11 +42,19 @@ fn mentions(text: &str, in_code: impl Fn(usize) -> bool, edits: &mut Edits) {
             && !in_code(at)
         {
             // An address keeps its meaning with the sign encoded; elsewhere the wide form reads the same.
-            let word = text[..at].rsplit(char::is_whitespace).next().unwrap_or_default();
-            let with = if word.contains("://") { "%40" } else { "\u{ff20}" };
+            let with = if in_an_address(&text[..at]) { "%40" } else { "\u{ff20}" };
             edits.replace(at..at + 1, with, Kind::Mention);
         }
     }
+}
+
+/// Whether the word that ends here has been an address so far; one longer than forges take is none.
+fn in_an_address(before: &str) -> bool {
+    let mut start = before.len().saturating_sub(2000);
+    while !before.is_char_boundary(start) {
+        start += 1;
+    }
+    before[start..].rsplit(char::is_whitespace).next().is_some_and(|word| word.contains("://"))
 }
 
 /// Bots read the source: a line of it that begins with a slash is a command to them, in code as well.

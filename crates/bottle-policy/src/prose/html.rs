@@ -38,21 +38,18 @@ impl<'a> Tag<'a> {
             let first = rest.chars().next()?.len_utf8();
             let end = rest[first..].find(|c: char| c.is_whitespace() || matches!(c, '/' | '>' | '='));
             let (key, after) = rest.split_at(end.map_or(rest.len(), |end| first + end));
-            let value = after.trim_start().strip_prefix('=').map(str::trim_start);
-            rest = match value {
-                None => after,
-                Some(value) => {
-                    let quote = value.chars().next().filter(|c| matches!(c, '"' | '\''));
-                    let (value, after) = match quote {
-                        Some(quote) => value[1..].split_once(quote)?,
-                        None => split(value, |c| c.is_whitespace() || c == '>'),
-                    };
-                    attributes.push((key, Some(value)));
-                    rest = after;
-                    continue;
-                }
+            let Some(value) = after.trim_start().strip_prefix('=').map(str::trim_start) else {
+                attributes.push((key, None));
+                rest = after;
+                continue;
             };
-            attributes.push((key, None));
+            let quote = value.chars().next().filter(|c| matches!(c, '"' | '\''));
+            let (value, after) = match quote {
+                Some(quote) => value[1..].split_once(quote)?,
+                None => split(value, |c| c.is_whitespace() || c == '>'),
+            };
+            attributes.push((key, Some(value)));
+            rest = after;
         }
     }
 
@@ -141,10 +138,11 @@ fn end_of(name: &str, text: &str) -> usize {
     let mut from = 1;
     while let Some(at) = text[from..].find("</") {
         let at = from + at;
-        if let Some(tag) = Tag::at(&text[at..]).filter(|tag| tag.ends(name)) {
-            return at + tag.length;
+        let (found, _) = split(&text[at + 2..], |c| c.is_whitespace() || matches!(c, '/' | '>'));
+        if found.eq_ignore_ascii_case(name) {
+            return Tag::at(&text[at..]).map_or(text.len(), |tag| at + tag.length);
         }
-        from = at + 2;
+        from = at + 2 + found.len();
     }
     text.len()
 }

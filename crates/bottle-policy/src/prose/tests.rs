@@ -153,6 +153,48 @@ fn a_text_without_end_is_cut_and_one_without_rest_is_left_out() {
     assert!(left.removed.of(Kind::Text) == 1 && left.text.is_empty() || !left.text.contains("<!--"), "{left:?}");
 }
 
+#[test]
+#[expect(clippy::disallowed_methods, reason = "a test looks at the clock")]
+fn no_text_takes_long() {
+    let texts = [
+        "<",
+        "<a ",
+        "<a x='",
+        "</",
+        "</a",
+        "<!--",
+        "<?",
+        "[",
+        "![",
+        "[](",
+        "[a",
+        "](b)",
+        "[a]: b\n\n",
+        "[^a]: \n",
+        "&",
+        "&amp;",
+        "&amp",
+        "-@a",
+        "> ",
+        "- ",
+        "`",
+        "*a ",
+        "|a|b|\n|-|-|\n",
+        "fixes ",
+        "\n/a",
+        "<<!-- -->!-- -->",
+    ];
+    let start = std::time::Instant::now();
+    for text in texts {
+        for head in ["", "<style>\n", "<div>\n</style "] {
+            let text = format!("{head}{}", text.repeat((32 << 10) / text.len()));
+            let _ = (for_prompt(&text), for_posting(&text), lines(&text));
+        }
+    }
+    // A text whose time grows with its square takes more by itself.
+    assert!(start.elapsed().as_secs() < 30, "{:?}", start.elapsed());
+}
+
 /// Pieces that make trouble together.
 const PIECES: &str = "(<!--|-->|<\\?|\\?>|<!|<a |title=|'|\"|>|</a>|<style>|</style>|hidden|<div>\n|</div>|!\\[|\\[|\\]|\\(|\\)|\\]\\(|\
      https://e.org|javascript:|&|&amp;|#|#8203;|#x200b;|shy;|&shy;|#64;|`|```|\n```\n|~~~|\n|\n\n|    |> |- |1. |\\||\\|--\\||\
