@@ -189,8 +189,8 @@ fn check_task(case: &Case, task: &Task, sender: &Value, manifest: &Manifest) {
     let made = planned(task, manifest);
     assert_eq!(Some(made.agent.name.as_str()), case.agent.as_deref().or(Some("default")), "{name}");
 
-    // The same agent for a plain text has the same rights.
-    let plain = Task { agent: task.agent.clone(), ..Task::text("x") };
+    // The same agent for a plain text of the same kind has the same rights.
+    let plain = Task { agent: task.agent.clone(), work: task.work, ..Task::text("x") };
     let mut plain = planned(&plain, manifest);
     let workdir = |plan: &BottlePlan| plan.guest.workdir.clone();
     assert_eq!(workdir(&made), workdir(&plain), "{name}");

@@ -455,7 +455,8 @@ fn a_review_is_posted_and_nothing_is_pushed() {
     let mut event = comment("octo-maintainer", 5_550_108, "/claude review");
     event["issue"]["number"] = json!(9);
     event["issue"]["pull_request"] = json!({"url": "x"});
-    let mut command = job.command();
+    let mut command = job.world.runner();
+    command.args(["run", "--replay"]).arg(job.world.path("cassette.yml")).current_dir(&job.checkout);
     crate::forge::job(&job.world, &double, &mut command, "issue_comment", &event);
     let output = command.output().expect("the runner");
     super::ended_with(&output, 0);
