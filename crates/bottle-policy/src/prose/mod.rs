@@ -5,11 +5,10 @@
 //! What is posted also loses what would act: mentions, closing keywords, commands.
 //!
 //! Map: `points` (characters that nobody sees), `entity` (`&#8203;` and what else spells one), `html`, `markdown` (what is
-//! where, by CommonMark), `acts` (mentions, keywords, commands), `said` (whose words a line is),
-//! `removed` (the counts).
+//! where, by CommonMark), `acts` (mentions, keywords, commands), `said` (whose words a line is), `removed` (the counts).
 //!
-//! Always: what comes out goes in again unchanged (up to [`LONGEST`]); no character of [`invisible`] comes out; code keeps its text. A text
-//! that changes its meaning with every cleaning is left out whole. Addresses are not judged beyond `http` and `https`.
+//! Always: what comes out goes in again unchanged (up to [`LONGEST`]); no character of [`invisible`] comes out; code keeps
+//! its text; a text that changes with every cleaning is left out whole. Addresses are not judged beyond their scheme.
 
 mod acts;
 mod entity;
