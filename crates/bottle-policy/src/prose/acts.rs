@@ -11,9 +11,11 @@ use super::{Kind, entity};
 /// A word that closes, reopens or merges an issue, directly before a reference to one.
 static CLOSES: LazyLock<Option<Regex>> = LazyLock::new(|| {
     Regex::new(
-        r#"(?ix) \b (?<word> close[sd]? | fix(?:e[sd])? | resolve[sd]? | reopen(?:s|ed)? | duplicate\s+of ) \b
-        [\s:*_~"'(\[<>\\]*
-        (?: \#\d | !\d | gh-\d | \w[\w.-]*/[\w.-]+[\#!]\d | https?://[^\s)\]>]+/(?:issues|pulls?|merge_requests)/\d )"#,
+        r#"(?ix) (?: ^ | [^a-z0-9] )
+        (?<word> close[sd]? | fix(?:e[sd])? | resolve[sd]? | reopen(?:s|ed)? | duplicate\s+of )
+        (?: [\s:*_~"'(\[<>\\]+
+            (?: [\#!]\d | gh-\d | \w[\w.-]*/[\w.-]+[\#!]\d | https?://[^\s)\]>]+/(?:issues|pulls?|merge_requests)/\d )
+          | [\#!]\d )"#,
     )
     .ok()
 });
@@ -27,7 +29,9 @@ pub(super) fn find(text: &str, code: &[Range<usize>], edits: &mut Edits) {
     mentions(text, in_code, edits);
     for found in CLOSES.iter().flat_map(|regex| regex.captures_iter(text)) {
         if let Some(word) = found.name("word").filter(|word| !in_code(word.start())) {
-            edits.replace(word.end()..word.end(), " issue", Kind::Keyword);
+            // What was put in must not become part of the reference.
+            let with = if text[word.end()..].starts_with('_') { " issue " } else { " issue" };
+            edits.replace(word.end()..word.end(), with, Kind::Keyword);
         }
     }
     commands(text, in_code, edits);
@@ -72,15 +76,15 @@ fn commands(text: &str, in_code: impl Fn(usize) -> bool, edits: &mut Edits) {
         }
         if !in_code(slash) {
             edits.replace(slash..slash, "\\", Kind::Command);
-        } else if slash == at && is_word(marks[1..].split_whitespace().next().unwrap_or_default()) {
+        } else if slash == at && !is_path(&marks[1..]) {
             edits.replace(slash..slash, " ", Kind::Command);
         }
     }
 }
 
-/// Not a path.
-fn is_word(text: &str) -> bool {
-    text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
+/// Whether a text goes on as a path does behind its first slash.
+fn is_path(text: &str) -> bool {
+    text.trim_start_matches(|c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_')).starts_with('/')
 }
 
 /// Entities that spell plain characters, so that no mention hides in them.

@@ -5,11 +5,10 @@
 //! What is posted also loses what would act: mentions, closing keywords, commands.
 //!
 //! Map: `points` (characters that nobody sees), `entity` (`&#8203;` and what else spells one), `html`, `markdown` (what is
-//! where, by CommonMark), `acts` (mentions, keywords, commands), `said` (whose words a line is),
-//! `removed` (the counts).
+//! where, by CommonMark), `acts` (mentions, keywords, commands), `said` (whose words a line is), `removed` (the counts).
 //!
-//! Always: what comes out goes in again unchanged; no character of [`invisible`] comes out; code keeps its text. A text
-//! that changes its meaning with every cleaning is left out whole. Addresses are not judged beyond `http` and `https`.
+//! Always: what comes out goes in again unchanged (up to [`LONGEST`]); no character of [`invisible`] comes out; code keeps
+//! its text; a text that changes with every cleaning is left out whole. Addresses are not judged beyond their scheme.
 
 mod acts;
 mod entity;
@@ -87,14 +86,30 @@ pub fn plain_for_posting(text: &str) -> Clean {
 
 /// A title in our name: one line in which nothing acts.
 pub fn line_for_posting(text: &str) -> Clean {
-    without_acts(line_for_prompt(text))
+    let mut clean = without_acts(line_for_prompt(text));
+    shorten(&mut clean.text, LONGEST_LINE);
+    clean
 }
 
-fn without_acts(mut clean: Clean) -> Clean {
-    let mut edits = markdown::Edits::default();
-    acts::find(&clean.text, &[], &mut edits);
-    clean.text = edits.apply(&clean.text, &mut clean.removed);
-    clean
+fn without_acts(clean: Clean) -> Clean {
+    until_it_stays(clean, |text, removed| {
+        let mut edits = markdown::Edits::default();
+        acts::find(text, &[], &mut edits);
+        edits.apply(text, removed)
+    })
+}
+
+/// Cleans again and again: what is left may mean something else than before.
+fn until_it_stays(mut clean: Clean, pass: impl Fn(&str, &mut Removed) -> String) -> Clean {
+    for _ in 0..ROUNDS {
+        let next = pass(&clean.text, &mut clean.removed);
+        if next == clean.text {
+            return clean;
+        }
+        clean.text = next;
+    }
+    clean.removed.count(Kind::Text);
+    Clean { text: String::new(), ..clean }
 }
 
 /// A name that people chose (a login, a branch, a label, a path): one line of at most `longest` characters.
@@ -118,22 +133,10 @@ fn one_line(text: &str, removed: &mut Removed) -> String {
 }
 
 fn clean(text: &str, purpose: Purpose) -> Clean {
-    let mut removed = Removed::default();
-    let cut = cut(text);
-    if cut.len() < text.len() {
-        removed.count(Kind::Rest);
-    }
-    let mut text = points::seen(cut, &mut removed);
-    for _ in 0..ROUNDS {
-        let next = markdown::pass(&text, purpose, &mut removed);
-        let next = points::seen(&next, &mut removed);
-        if next == text {
-            return Clean { text, removed };
-        }
-        text = next;
-    }
-    removed.count(Kind::Text);
-    Clean { text: String::new(), removed }
+    until_it_stays(code_for_prompt(text), |text, removed| {
+        let next = markdown::pass(text, purpose, removed);
+        points::seen(&next, removed)
+    })
 }
 
 /// The beginning of a text, at most [`LONGEST`] bytes.

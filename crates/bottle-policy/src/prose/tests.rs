@@ -102,7 +102,8 @@ fn what_is_posted_does_not_act() {
         ("fixes&nbsp;#1 fixes&#10;#2", "fixes issue\u{a0}#1 fixes issue\n#2"),
         ("fi&#120;es &num;7 fixes\\#8", "fixes issue #7 fixes issue\\#8"),
         ("duplicate of #9 reopens #10", "duplicate of issue #9 reopens issue #10"),
-        ("fix-a/b#1 fix.a/b#2 fixes_#3", "fix-a/b#1 fix.a/b#2 fixes_#3"),
+        ("fix-a/b#1 fix.a/b#2 fixes_a/b#3 refix #4", "fix-a/b#1 fix.a/b#2 fixes issue _a/b#3 refix #4"),
+        ("_fixes !5_", "_fixes issue !5_"),
         ("this fixes the bug of #1", "this fixes the bug of #1"),
         ("/claude do it", "\\/claude do it"),
         ("a\n  /lgtm\n> /approve\n- /x", "a\n  \\/lgtm\n> \\/approve\n- \\/x"),
@@ -139,8 +140,11 @@ fn lines_and_names() {
     assert_eq!((name("abcdef", 3).as_str(), name("abc", 3).as_str()), ("ab…", "abc"));
     let message = plain_for_posting("Fixes #1\n\n`@b` <!-- c -->\n/d\u{200b}\n");
     assert_eq!(message.text, "Fixes issue #1\n\n`＠b` <!-- c -->\n\\/d\n");
+    assert_eq!(plain_for_posting("fixes~a/fixes!1").text, "fixes issue~a/fixes issue!1");
     let long = line_for_prompt(&"é ".repeat(LONGEST_LINE));
     assert_eq!((long.text.chars().count(), long.removed.of(Kind::Rest)), (LONGEST_LINE, 1));
+    let grown = line_for_posting(&"fixes #1 ".repeat(200)).text;
+    assert_eq!((grown.chars().count(), line_for_posting(&grown).text == grown), (LONGEST_LINE, true));
 }
 
 #[test]
@@ -200,6 +204,27 @@ const PIECES: &str = "(<!--|-->|<\\?|\\?>|<!|<a |title=|'|\"|>|</a>|<style>|</st
      https://e.org|javascript:|&|&amp;|#|#8203;|#x200b;|shy;|&shy;|#64;|`|```|\n```\n|~~~|\n|\n\n|    |> |- |1. |\\||\\|--\\||\
      \n\\[a\\]: |\\[\\^1\\]|\n\\[\\^1\\]: |@|mona|fixes|closes|:| |#1|GH-1|a/b#1|!1|/|claude|\\*|_|\\\\|\u{200b}|\u{fe0f}|\u{e0041}|\r|\0|é|\\PC)";
 
+/// What a forge takes for words, as it shows a text: not code, and entities as what they stand for.
+fn shown(text: &str) -> String {
+    use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd};
+    let mut out = String::new();
+    let mut in_code = false;
+    for event in
+        Parser::new_ext(text, Options::ENABLE_TABLES | Options::ENABLE_FOOTNOTES | Options::ENABLE_STRIKETHROUGH)
+    {
+        match event {
+            Event::Start(Tag::CodeBlock(_)) => in_code = true,
+            Event::End(TagEnd::CodeBlock) => in_code = false,
+            Event::Text(_) if in_code => {}
+            Event::Text(text) => out.push_str(&text),
+            Event::SoftBreak | Event::HardBreak => out.push('\n'),
+            // A forge looks into each piece by itself.
+            _ => out.push('\u{1}'),
+        }
+    }
+    out
+}
+
 /// A text of such pieces.
 fn text() -> impl Strategy<Value = String> {
     let piece = proptest::string::string_regex(PIECES).expect("a pattern");
@@ -207,7 +232,7 @@ fn text() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1500))]
+    #![proptest_config(ProptestConfig::with_cases(1000))]
 
     #[test]
     fn what_comes_out_goes_in_again_unchanged(text in text()) {
@@ -223,11 +248,10 @@ proptest! {
     #[test]
     fn nothing_acts_afterwards(text in text()) {
         let clean = for_posting(&text).text;
-        // As plain as a forge can read it: no code, so that no escape by it is needed.
-        if !clean.contains(['`', '~']) && !clean.contains("    ") {
-            prop_assert!(!clean.contains("<!--") && !clean.contains(" @mona") && !clean.contains("fixes #1"), "{clean:?}");
-            prop_assert!(clean.lines().all(|line| !line.starts_with("/claude")), "{clean:?}");
-        }
+        let shown = shown(&clean);
+        let acts = regex::Regex::new(r"(?i)(^|[^a-z0-9])@[a-z0-9]|\b(fixes|closes)\b:?\s*(#1|GH-1|a/b#1|!1)").expect("a pattern");
+        prop_assert!(!acts.is_match(&shown), "{clean:?} is shown as {shown:?}");
+        prop_assert!(!clean.lines().any(|line| line.starts_with("/claude")), "{clean:?}");
     }
 
     #[test]
