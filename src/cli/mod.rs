@@ -15,6 +15,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use crate::exit::{Code, Failure};
 use crate::facts::Environment;
 use crate::report::Style;
+use crate::report::actions::{escaped, plain};
 
 /// Runs Claude Code on a task inside a sealed bottle: no credential, no network, four doors.
 ///
@@ -63,6 +64,13 @@ pub(crate) struct Context {
     pub(crate) style: Style,
 }
 
+impl Context {
+    /// Whether this is a job of GitHub Actions, or of Gitea's or Forgejo's.
+    pub(crate) fn in_actions(&self) -> bool {
+        self.environment.get("GITHUB_ACTIONS").is_some()
+    }
+}
+
 fn after_help() -> String {
     let codes: Vec<String> =
         Code::ALL.iter().map(|(code, meaning)| format!("  {:>3}  {meaning}", *code as u8)).collect();
@@ -90,8 +98,8 @@ pub(crate) fn main() -> Code {
         .without_time()
         .with_writer(std::io::stderr)
         .init();
-    let in_actions = environment.get("GITHUB_ACTIONS").is_some();
     let context = Context { environment, style };
+    let in_actions = context.in_actions();
     let command = match args.command {
         Some(Command::Run(mut run)) => {
             run.dry_run |= args.dry_run;
@@ -154,19 +162,15 @@ pub(crate) fn print(text: &str) -> Result<Code, Failure> {
 /// What failed, why, and what to do; in Actions as an annotation as well.
 fn show(failure: &Failure, style: Style, in_actions: bool) -> Code {
     // A server's words may be among them, and a job's runner takes some lines for commands.
-    let shown = |text: &str| if in_actions { text.replace(['\r', '\n'], " ") } else { text.to_owned() };
+    let shown = |text: &str| if in_actions { plain(text) } else { text.to_owned() };
     let mut text = format!("{} {}\n", style.paint("1;31", "error:"), shown(&failure.what));
     if let Some(hint) = &failure.hint {
         text.push_str(&format!("{} {}\n", style.paint("1;36", "help:"), shown(hint)));
     }
     if in_actions {
-        text.push_str(&format!("::error::{}\n", annotation(&failure.what)));
+        let help = failure.hint.as_ref().map(|hint| format!("\nhelp: {hint}")).unwrap_or_default();
+        text.push_str(&format!("::error title=claude-bottle::{}\n", escaped(&format!("{}{help}", failure.what))));
     }
     let _ = std::io::stderr().write_all(text.as_bytes());
     failure.code
-}
-
-/// A text as the value of a workflow command.
-pub(crate) fn annotation(text: &str) -> String {
-    text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
 }

@@ -2,13 +2,16 @@
 
 use std::io::Write as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use bottle_plan::plan::BackendChoice;
 
 use super::task::{self, Asks, TaskArgs};
-use super::{Context, annotation, print};
+use super::{Context, print};
 use crate::exit::{Code, Failure};
-use crate::report::{Events, Json, Reporter, Terminal};
+use crate::forge::{Dry, Forge};
+use crate::report::actions::{self, Outputs, conclusion, escaped, plain};
+use crate::report::{Actions, Events, Json, Reporter, Terminal};
 use crate::run::{self, Cancel, Start};
 use crate::secrets::Secrets;
 use crate::sources;
@@ -28,21 +31,61 @@ pub(crate) struct RunArgs {
 }
 
 pub(super) async fn main(args: RunArgs, context: Context) -> Result<Code, Failure> {
+    if context.in_actions() {
+        // Before anything else is said.
+        for (_, value) in context.environment.credentials() {
+            actions::mask(value.expose());
+        }
+    }
+    let mut outputs = Outputs::default();
+    let result = whole(args, &context, &mut outputs).await;
+    if outputs.conclusion.is_empty() {
+        outputs.conclusion = conclusion(result.as_ref().map_or_else(|failure| failure.code, |code| *code));
+    }
+    if context.in_actions()
+        && let Some(path) = context.environment.get("GITHUB_OUTPUT")
+    {
+        // A step whose outputs are missing must not pass for one that has none.
+        actions::write_outputs(Path::new(path), &outputs).map_err(|error| {
+            Failure::machine(format_args!("failed to write the step's outputs to {path}: {error}"))
+                .hint("GITHUB_OUTPUT must name a file that can be written")
+        })?;
+    }
+    result
+}
+
+async fn whole(args: RunArgs, context: &Context, outputs: &mut Outputs) -> Result<Code, Failure> {
     let cancel = Cancel::listen()?;
-    let planned = match task::plan(&args.task, args.dry_run, &context).await? {
+    let planned = match task::plan(&args.task, args.dry_run, context).await? {
         Asks::Plan(planned) => *planned,
-        Asks::Nothing(why) => return print(&format!("nothing to do: {why}")),
+        Asks::Nothing(why) => {
+            outputs.conclusion = "skipped";
+            return print(&format!("nothing to do: {}", if context.in_actions() { plain(&why) } else { why }));
+        }
     };
     let plan = planned.plan;
     if !matches!(plan.backend, BackendChoice::Auto | BackendChoice::Docker) {
         return Err(Failure::machine("this version runs bottles on Docker alone")
             .hint("leave out --backend, or say --backend docker"));
     }
+    let forge = planned.forge?.map(|forge| match plan.dry_run {
+        true => Arc::new(Dry::new(forge)) as Arc<dyn Forge>,
+        false => forge,
+    });
     let replay = plan.replay.as_deref().map(|path| cassette(Path::new(path))).transpose()?;
     let secrets = Secrets::read(&plan, &context.environment)?;
+    if context.in_actions() {
+        secrets.values().for_each(actions::mask);
+    }
     let sources = sources::read(&plan, planned.checkout.as_ref()).await?;
-    let in_actions = context.environment.get("GITHUB_ACTIONS").is_some();
-    let mut reporters: Vec<Box<dyn Reporter>> = vec![Box::new(Terminal::new(context.style, in_actions))];
+    let terminal = Terminal::new(context.style);
+    let mut reporters: Vec<Box<dyn Reporter>> = match context.in_actions() {
+        true => {
+            let summary = context.environment.get("GITHUB_STEP_SUMMARY").map(Into::into);
+            vec![Box::new(Actions::new(terminal, summary))]
+        }
+        false => vec![Box::new(terminal)],
+    };
     if args.json {
         reporters.push(Box::new(Json));
     }
@@ -52,8 +95,11 @@ pub(super) async fn main(args: RunArgs, context: Context) -> Result<Code, Failur
         events.note(note.clone());
     }
     let dir = plan.state_dir.clone();
-    let outcome = run::run(Start { plan, sources, secrets, replay }, &events, &cancel).await?;
-    Ok(farewell(&outcome, &dir, &args, in_actions, context.style))
+    outputs.record = Some(dir.clone());
+    let outcome = run::run(Start { plan, sources, secrets, replay, forge }, &events, &cancel).await?;
+    let code = farewell(&outcome, &dir, &args, context);
+    outputs.outcome = Some(outcome);
+    Ok(code)
 }
 
 /// The cassette of a run record, or the file itself.
@@ -71,16 +117,18 @@ fn cassette(path: &Path) -> Result<Vec<u8>, Failure> {
 }
 
 /// The last lines: where the record is; after a failure also how to look, rerun and replay.
-fn farewell(outcome: &Outcome, dir: &str, args: &RunArgs, in_actions: bool, style: crate::report::Style) -> Code {
+fn farewell(outcome: &Outcome, dir: &str, args: &RunArgs, context: &Context) -> Code {
+    let (in_actions, style) = (context.in_actions(), context.style);
     let code = Code::ALL.iter().map(|(code, _)| *code).find(|code| *code as u8 == outcome.code).unwrap_or(Code::Task);
     let mut text = String::new();
     if code != Code::Done {
-        text.push_str(&format!("{} {}\n", style.paint("1;31", "error:"), outcome.summary));
+        let shown = if in_actions { plain(&outcome.summary) } else { outcome.summary.clone() };
+        text.push_str(&format!("{} {shown}\n", style.paint("1;31", "error:")));
         text.push_str(&format!("  look:    {dir}/summary.md, transcript.jsonl, compose.log\n"));
         text.push_str("  again:   the same command; it starts from a clean bottle\n");
         text.push_str(&format!("  replay:  bottle-runner run --dry-run --replay {dir}{}\n", again(&args.task)));
         if in_actions {
-            text.push_str(&format!("::error::{}\n", annotation(&outcome.summary)));
+            text.push_str(&format!("::error title=claude-bottle::{}\n", escaped(&outcome.summary)));
         }
     }
     text.push_str(&format!("run record: {dir}\n"));

@@ -1,17 +1,19 @@
 //! From what was typed to a plan: the task, the manifest of the base branch, the facts.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use bottle_plan::event::{self, Asked};
+use bottle_plan::event::{self, Asked, Order};
 use bottle_plan::facts::{Ci, ForgeKind, HostFacts};
 use bottle_plan::manifest::{self, Manifest};
 use bottle_plan::name::Name;
 use bottle_plan::plan::{BackendChoice, BottlePlan, Options};
-use bottle_plan::task::Task;
+use bottle_plan::task::{Actor, Repository, Source, Task, Thread};
 
 use super::Context;
 use crate::exit::{Code, Failure};
 use crate::facts::{self, Checkout, Environment};
+use crate::forge::{self, Asker, Forge};
 
 /// What both `run` and `plan` take.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -25,6 +27,9 @@ pub(crate) struct TaskArgs {
     /// What is to be done, in words.
     #[arg(long, value_name = "TEXT")]
     pub(crate) task: Option<String>,
+    /// In a job: do this issue, as the forge has it now.
+    #[arg(long, value_name = "NUMBER", conflicts_with_all = ["task", "event"])]
+    pub(crate) issue: Option<u64>,
     /// The manifest's agent.
     #[arg(long, value_name = "NAME")]
     pub(crate) agent: Option<String>,
@@ -59,6 +64,8 @@ pub(crate) enum BackendArg {
 pub(crate) struct Planned {
     pub(crate) plan: BottlePlan,
     pub(crate) checkout: Option<Checkout>,
+    /// The job's forge, none outside of one; or why it can't be used, which a plan alone need not care about.
+    pub(crate) forge: Result<Option<Arc<dyn Forge>>, Failure>,
 }
 
 /// A plan, or a reason why there is nothing to do.
@@ -83,21 +90,45 @@ pub(crate) async fn plan(args: &TaskArgs, dry_run: bool, context: &Context) -> R
             .hint("leave out --cwd to clone through the gate"));
     }
     let manifest = read_manifest(args, checkout.as_ref(), dir).await?;
-    let task = match read_task(args, &manifest, environment)? {
+    let facts = host_facts(checkout.as_ref(), environment).await?;
+    let forge = facts.ci.as_ref().map(|ci| forge::connect(environment, ci)).transpose();
+    let asked = match (args.issue, &facts.ci) {
+        (Some(number), Some(ci)) => {
+            let mut task = issue_task(number, ci, environment, forge.as_ref()).await?;
+            // It is taken as it is now, with all that was said so far.
+            task.asked_at = Some(facts.started_at.clone());
+            Asked::Task(Box::new(task))
+        }
+        (Some(_), None) => {
+            return Err(Failure::input("--issue is for a job of a forge, and this is none")
+                .hint("give --event FILE with the issue's payload, or --task TEXT"));
+        }
+        (None, _) => read_task(args, &manifest, environment)?,
+    };
+    let mut task = match asked {
         Asked::Task(task) => *task,
         Asked::Nothing(why) => return Ok(Asks::Nothing(why)),
+        Asked::Command(command) => {
+            let (what, hint) = match command.order {
+                Order::Stop => ("stopping a run", "cancel its job"),
+                Order::Retry => ("doing a task again", "write the command of the task once more"),
+                Order::Approve(_) | Order::Deny { .. } => {
+                    ("deciding about a proposal", "change the manifest on the base branch, and ask for the task again")
+                }
+            };
+            return Err(Failure::input(format_args!("{what} by a comment is not in this version")).hint(hint));
+        }
         Asked::Refused(why) => {
             return Err(Failure::new(Code::Refused, why).hint("`triggers.who` in claude-bottle.yml says who may ask"));
         }
     };
-    let facts = host_facts(checkout.as_ref(), environment)?;
-    if facts.ci.is_some() && task.asked_by.is_some() {
-        // Asking the forge for the actor's permission comes with the forge's API; until then nobody has it.
-        return Err(Failure::new(
-            Code::Refused,
-            "who asked can't be checked: this version does not ask the forge for permissions yet",
-        )
-        .hint("run it by hand with --event, or wait for the version that does"));
+    if facts.ci.is_some() {
+        let payload = payload(args, environment);
+        not_the_change(&payload, checkout.as_ref())?;
+        check_who_asked(args, &payload, &task, &manifest, environment, forge.as_ref()).await?;
+        if let Ok(Some(forge)) = &forge {
+            forge::gather(forge.as_ref(), &mut task).await;
+        }
     }
     let agent = args.agent.as_deref().map(Name::parse).transpose().map_err(Failure::input)?;
     let options = Options {
@@ -121,7 +152,97 @@ pub(crate) async fn plan(args: &TaskArgs, dry_run: bool, context: &Context) -> R
             None => failure,
         }
     })?;
-    Ok(Asks::Plan(Box::new(Planned { plan, checkout })))
+    Ok(Asks::Plan(Box::new(Planned { plan, checkout, forge })))
+}
+
+/// The event's payload as it came, for what is asked of the forge; null where there is none.
+fn payload(args: &TaskArgs, environment: &Environment) -> serde_json::Value {
+    let path = args.event.clone().or_else(|| environment.get("GITHUB_EVENT_PATH").map(PathBuf::from));
+    path.and_then(|path| std::fs::read(path).ok())
+        .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+        .unwrap_or_default()
+}
+
+/// Who set off the job.
+fn sender(payload: &serde_json::Value) -> Option<Asker> {
+    let sender = &payload["sender"];
+    Some(Asker { login: sender["login"].as_str()?.to_owned(), id: sender["id"].as_u64()? })
+}
+
+/// Manifest, prompts and skills come from the checkout: it must not be what somebody proposes.
+fn not_the_change(payload: &serde_json::Value, checkout: Option<&Checkout>) -> Result<(), Failure> {
+    let Some(base) = checkout.and_then(|checkout| checkout.base.as_deref()) else { return Ok(()) };
+    let pull = &payload["pull_request"];
+    let proposed = [&pull["head"]["sha"], &pull["merge_commit_sha"]];
+    if proposed.iter().any(|commit| commit.as_str() == Some(base)) {
+        return Err(Failure::input("the checkout is the proposed change, which would bring its own rules")
+            .hint("give the checkout step `ref: ${{ github.event.repository.default_branch }}`"));
+    }
+    Ok(())
+}
+
+/// An issue as a task, asked for by whoever set off the job.
+async fn issue_task(
+    number: u64,
+    ci: &Ci,
+    environment: &Environment,
+    forge: Result<&Option<Arc<dyn Forge>>, &Failure>,
+) -> Result<Task, Failure> {
+    let no_forge = || Failure::input("--issue needs the forge");
+    let forge = forge.map_err(Clone::clone)?.as_ref().ok_or_else(no_forge)?;
+    let failed = |error: forge::ForgeError| Failure::machine(&error).hint(error.hint());
+    let issue = forge.issue(number).await.map_err(failed)?;
+    if issue.is_pull_request {
+        return Err(Failure::input(format_args!("number {number} is a pull request, not an issue")));
+    }
+    let payload = payload(&TaskArgs::default(), environment);
+    Ok(Task {
+        source: Source::Issue(Thread { number, title: issue.title, body: issue.body, author: None, url: issue.url }),
+        asked_by: sender(&payload).map(|asker| Actor { login: asker.login, id: asker.id, association: None }),
+        repository: Some(Repository {
+            full_name: ci.repository.clone(),
+            clone_url: format!("{}/{}.git", ci.server_url.trim_end_matches('/'), ci.repository),
+            default_branch: forge.default_branch().await.map_err(failed)?,
+        }),
+        ..Task::text("")
+    })
+}
+
+/// Refuses an actor below the manifest's permission; in a job somebody always asked, but for a schedule.
+async fn check_who_asked(
+    args: &TaskArgs,
+    payload: &serde_json::Value,
+    task: &Task,
+    manifest: &Manifest,
+    environment: &Environment,
+    forge: Result<&Option<Arc<dyn Forge>>, &Failure>,
+) -> Result<(), Failure> {
+    let refused = |why: &str| {
+        Failure::new(Code::Refused, why)
+            .hint("`triggers.who` in claude-bottle.yml says who may ask; the event must say who asked")
+    };
+    let asker = match &task.asked_by {
+        Some(actor) => Asker { login: actor.login.clone(), id: actor.id },
+        // Nobody asks for a schedule but the base branch, where the workflow is.
+        None if environment.get("GITHUB_EVENT_NAME") == Some("schedule") && args.event.is_none() => return Ok(()),
+        None => sender(payload).ok_or_else(|| refused("who asked can't be checked: the event names no sender"))?,
+    };
+    let forge = match forge {
+        Ok(Some(forge)) => forge,
+        Ok(None) => return Err(refused("who asked can't be checked: this is no job of a forge")),
+        Err(failure) => {
+            let hint = failure.hint.clone().unwrap_or_default();
+            return Err(Failure::new(Code::Refused, format_args!("who asked can't be checked: {failure}")).hint(hint));
+        }
+    };
+    forge::may_ask(forge.as_ref(), &manifest.triggers.who, &asker, pull_request_of(payload)).await
+}
+
+/// The pull request that an event is about, however the event says it.
+fn pull_request_of(payload: &serde_json::Value) -> Option<u64> {
+    let issue = &payload["issue"];
+    let number = if issue["pull_request"].is_null() { &payload["pull_request"]["number"] } else { &issue["number"] };
+    number.as_u64()
 }
 
 async fn read_manifest(args: &TaskArgs, checkout: Option<&Checkout>, dir: &Path) -> Result<Manifest, Failure> {
@@ -194,7 +315,7 @@ fn read_task(args: &TaskArgs, manifest: &Manifest, environment: &Environment) ->
         .map_err(|error| Failure::input(format_args!("{}: {error}", path.display())).hint(error.hint()))
 }
 
-fn host_facts(checkout: Option<&Checkout>, environment: &Environment) -> Result<HostFacts, Failure> {
+async fn host_facts(checkout: Option<&Checkout>, environment: &Environment) -> Result<HostFacts, Failure> {
     let state_root = environment.state_root().ok_or_else(|| {
         Failure::machine("there is no place for run records: HOME is not set")
             .hint("set BOTTLE_STATE_DIR to a directory")
@@ -212,20 +333,31 @@ fn host_facts(checkout: Option<&Checkout>, environment: &Environment) -> Result<
             branch: checkout.branch.clone(),
             head: checkout.head.clone(),
         }),
-        ci: ci(environment),
+        ci: ci(environment).await?,
         host_ca_bundle: environment.ca_bundle().map(|path| path.display().to_string()),
     })
 }
 
 /// The job of GitHub Actions, Gitea or Forgejo that this is, if it is one.
-fn ci(environment: &Environment) -> Option<Ci> {
-    environment.get("GITHUB_ACTIONS")?;
-    let forge = if environment.get("GITEA_ACTIONS").is_some() { ForgeKind::Gitea } else { ForgeKind::Github };
-    Some(Ci {
-        forge,
-        server_url: environment.get("GITHUB_SERVER_URL")?.to_owned(),
-        repository: environment.get("GITHUB_REPOSITORY")?.to_owned(),
-        run_id: environment.get("GITHUB_RUN_ID").unwrap_or_default().to_owned(),
-        branch: environment.get("GITHUB_REF_NAME").map(str::to_owned),
-    })
+async fn ci(environment: &Environment) -> Result<Option<Ci>, Failure> {
+    if environment.get("GITHUB_ACTIONS").is_none() {
+        return Ok(None);
+    }
+    let needed = |name: &str| {
+        environment.get(name).map(str::to_owned).ok_or_else(|| {
+            Failure::input(format_args!("this is a job of Actions, and {name} is not set"))
+                .hint("run it as a step of the job, with the job's environment")
+        })
+    };
+    let forge = forge::kind(environment).await?;
+    let (server_url, repository) = (needed("GITHUB_SERVER_URL")?, needed("GITHUB_REPOSITORY")?);
+    let run_id = environment.get("GITHUB_RUN_ID").unwrap_or_default().to_owned();
+    // Gitea's pages are by the run's number in its repository.
+    let run = match forge {
+        ForgeKind::Github => &run_id,
+        ForgeKind::Gitea => environment.get("GITHUB_RUN_NUMBER").unwrap_or(&run_id),
+    };
+    let run_url = format!("{}/{repository}/actions/runs/{run}", server_url.trim_end_matches('/'));
+    let branch = environment.get("GITHUB_REF_NAME").map(str::to_owned);
+    Ok(Some(Ci { forge, server_url, repository, run_url, run_id, branch }))
 }

@@ -1,9 +1,11 @@
 //! What a run shows: every view is a fold over [`RunEvent`].
 //!
-//! Map: `terminal` (progress for people, or JSON lines), `junit`, `summary` (summary.md), `html`
-//! (report.html). Nothing here looks at the
-//! engine, and nothing decides: the exit code comes with [`RunEvent::Finished`].
+//! Map: `terminal` (progress for people, or JSON lines), `actions` (a job's log, outputs and summary), `card` (what is
+//! posted), `junit`, `summary` (summary.md), `html` (report.html). Nothing here looks at the engine, and nothing decides:
+//! the exit code comes with [`RunEvent::Finished`].
 
+pub(crate) mod actions;
+mod card;
 mod html;
 mod junit;
 mod summary;
@@ -15,6 +17,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+pub(crate) use actions::Actions;
 pub(crate) use terminal::{Json, Style, Terminal};
 
 use crate::secrets::Secrets;
@@ -33,6 +36,37 @@ pub(crate) enum Phase {
     Push,
     Collect,
     Teardown,
+    Publish,
+}
+
+impl Phase {
+    pub(crate) const ALL: [Self; 10] = [
+        Self::Prepare,
+        Self::Launch,
+        Self::Provision,
+        Self::Seal,
+        Self::Agent,
+        Self::Verify,
+        Self::Push,
+        Self::Collect,
+        Self::Teardown,
+        Self::Publish,
+    ];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Prepare => "prepare",
+            Self::Launch => "launch",
+            Self::Provision => "provision",
+            Self::Seal => "seal",
+            Self::Agent => "agent",
+            Self::Verify => "verify",
+            Self::Push => "push",
+            Self::Collect => "collect",
+            Self::Teardown => "teardown",
+            Self::Publish => "publish",
+        }
+    }
 }
 
 /// The JUnit suites.
@@ -85,6 +119,12 @@ pub(crate) enum RunEvent {
         slug: String,
         title: String,
         record: PathBuf,
+        /// Who asked, and where.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        asked: Option<String>,
+        /// The job's page at the forge.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        job: Option<String>,
     },
     Phase {
         phase: Phase,
@@ -114,6 +154,13 @@ pub(crate) enum RunEvent {
         door: String,
         what: String,
     },
+    /// The pull request of this run, opened or updated.
+    PullRequest {
+        number: u64,
+        url: String,
+        opened: bool,
+        draft: bool,
+    },
     Finished {
         outcome: Outcome,
         record: PathBuf,
@@ -139,6 +186,11 @@ struct Inner {
 impl Events {
     pub(crate) fn new(reporters: Vec<Box<dyn Reporter>>) -> Self {
         Self { inner: Mutex::new(Inner { reporters, secrets: None, seen: vec![] }) }
+    }
+
+    /// Another view, of what comes from here on.
+    pub(crate) fn add(&self, reporter: Box<dyn Reporter>) {
+        self.lock().reporters.push(reporter);
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
@@ -187,7 +239,9 @@ impl Events {
 fn masked(event: RunEvent, secrets: &Secrets) -> RunEvent {
     let mask = |text: String| secrets.mask(&text);
     match event {
-        RunEvent::Started { slug, title, record } => RunEvent::Started { slug, title: mask(title), record },
+        RunEvent::Started { slug, title, record, asked, job } => {
+            RunEvent::Started { slug, title: mask(title), record, asked: asked.map(mask), job }
+        }
         RunEvent::Case { case } => RunEvent::Case {
             case: Case { name: mask(case.name), failure: case.failure.map(mask), output: mask(case.output), ..case },
         },
@@ -199,7 +253,7 @@ fn masked(event: RunEvent, secrets: &Secrets) -> RunEvent {
         RunEvent::Finished { outcome, record } => {
             RunEvent::Finished { outcome: Outcome { summary: mask(outcome.summary), ..outcome }, record }
         }
-        event @ RunEvent::Phase { .. } => event,
+        event @ (RunEvent::Phase { .. } | RunEvent::PullRequest { .. }) => event,
     }
 }
 
@@ -211,6 +265,11 @@ pub(crate) fn junit(events: &[RunEvent], started: time::OffsetDateTime) -> Resul
 /// `report.html`.
 pub(crate) fn html(events: &[RunEvent]) -> String {
     html::render(events)
+}
+
+/// What is posted at the forge.
+pub(crate) fn card(events: &[RunEvent]) -> String {
+    card::render(events)
 }
 
 /// `summary.md`.

@@ -25,14 +25,11 @@ impl Style {
 pub(crate) struct Terminal {
     style: Style,
     started: Instant,
-    /// In Actions, what the agent printed must not be taken for commands of the workflow.
-    fence: Option<String>,
 }
 
 impl Terminal {
-    pub(crate) fn new(style: Style, in_actions: bool) -> Self {
-        let fence = in_actions.then(|| format!("bottle-{}", crate::facts::seed()));
-        Self { style, started: Instant::now(), fence }
+    pub(crate) fn new(style: Style) -> Self {
+        Self { style, started: Instant::now() }
     }
 
     fn say(&self, mark: &str, colour: &str, text: &str) {
@@ -62,12 +59,7 @@ impl Terminal {
 impl Reporter for Terminal {
     fn on(&mut self, event: &RunEvent) {
         match event {
-            RunEvent::Started { slug, title, .. } => {
-                self.say("▶", "1", &format!("{slug}: {title}"));
-                if let Some(fence) = &self.fence {
-                    let _ = io::stderr().write_all(format!("::stop-commands::{fence}\n").as_bytes());
-                }
-            }
+            RunEvent::Started { slug, title, .. } => self.say("▶", "1", &format!("{slug}: {title}")),
             RunEvent::Phase { .. } => {}
             RunEvent::Case { case } => self.case(case),
             RunEvent::Note { text } => self.say("·", "2", text),
@@ -75,10 +67,12 @@ impl Reporter for Terminal {
             RunEvent::Said { text } => self.say("│", "36", &short(text, 400)),
             RunEvent::Tool { name, input } => self.say("│", "36", &format!("[{name}] {}", short(input, 160))),
             RunEvent::Refused { door, what } => self.say("⊘", "35", &format!("{door} refused: {what}")),
+            RunEvent::PullRequest { number, url, opened, draft } => {
+                let verb = if *opened { "opened" } else { "updated" };
+                let draft = if *draft { ", a draft" } else { "" };
+                self.say("✓", "32", &format!("pull request {number} {verb}{draft}: {url}"));
+            }
             RunEvent::Finished { outcome, .. } => {
-                if let Some(fence) = &self.fence {
-                    let _ = io::stderr().write_all(format!("::{fence}::\n").as_bytes());
-                }
                 let (mark, colour) = if outcome.code == 0 { ("✓", "32") } else { ("✗", "31") };
                 self.say(mark, colour, &outcome.summary);
             }

@@ -4,25 +4,27 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 
-use bottle_plan::plan::{BottlePlan, MODEL_HOST};
+use bottle_plan::plan::MODEL_HOST;
 use bottle_policy::door;
 use bottle_policy::gate::report::{PushedRef, Verdict};
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::push::Pushed;
 use crate::backend::{Bottle, Room};
 use crate::exit::Failure;
 use crate::report::{Case, Events, RunEvent, Suite};
 use crate::state::Record;
 
+/// What the doors saw of the model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Model {
+    /// It answered, or was not called.
+    Fine,
+    /// It was called, and no call was answered.
+    NeverAnswered { calls: usize },
+}
+
 /// Collects everything that can be had; the first thing that could not is the error.
-pub(super) async fn collect(
-    bottle: &dyn Bottle,
-    plan: &BottlePlan,
-    record: &Record,
-    events: &Events,
-    pushed: Option<&Pushed>,
-) -> Result<(), Failure> {
+pub(super) async fn collect(bottle: &dyn Bottle, record: &Record, events: &Events) -> Result<Model, Failure> {
     let log_dir = format!("{}/log", door::STATE_DIR);
     let (written, printed) = tokio::join!(bottle.copy_out(Room::Bundle, &log_dir), bottle.logs());
     let printed = printed.map_err(Failure::machine).and_then(|bytes| record.write("compose.log", &bytes));
@@ -48,12 +50,9 @@ pub(super) async fn collect(
     for (name, bytes) in files {
         record.write(&name, &bytes)?;
     }
-    if plan.dry_run {
-        record.write("would-do.jsonl", would_do(plan, pushed).as_bytes())?;
-    }
     printed?;
     match written {
-        Ok(Some(_)) => Ok(()),
+        Ok(Some(_)) => Ok(model(&egress)),
         Ok(None) => Err(Failure::machine("the bundle wrote no logs: it never came up")),
         Err(error) => Err(Failure::machine(error)),
     }
@@ -141,11 +140,33 @@ fn why_refused(push: &PushedRef) -> String {
     format!("{} at {}{line}{more}", first.rule, first.path)
 }
 
-/// What a run that is not dry would have done beyond the bottle.
-fn would_do(plan: &BottlePlan, pushed: Option<&Pushed>) -> String {
-    let Some(Pushed::Accepted { branch, commit, .. }) = pushed else { return String::new() };
-    let upstream = plan.policies.gate.upstreams.first().map(|upstream| upstream.url.to_string());
-    let push = json!({"would": "push", "upstream": upstream, "ref": format!("refs/heads/{branch}"), "commit": commit});
-    let request = json!({"would": "open-pull-request", "branch": branch, "title": plan.task.title()});
-    format!("{push}\n{request}\n")
+/// Whether any call to the model was answered, as the doors tell it: the agent's own word may be another.
+fn model(egress: &[u8]) -> Model {
+    let text = String::from_utf8_lossy(egress);
+    let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let calls = lines.filter(|line| {
+        line["door"] == "egress"
+            && line["method"] == "POST"
+            && line["path"].as_str().is_some_and(|path| path.ends_with("/v1/messages"))
+    });
+    let statuses: Vec<u64> = calls.map(|line| line["status"].as_u64().unwrap_or(0)).collect();
+    if statuses.is_empty() || statuses.iter().any(|status| (200..300).contains(status)) {
+        return Model::Fine;
+    }
+    Model::NeverAnswered { calls: statuses.len() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Model, model};
+
+    #[test]
+    fn a_model_that_never_answered_is_told_from_one_that_failed_once() {
+        let line = |status: u16| {
+            format!("{{\"door\":\"egress\",\"method\":\"POST\",\"path\":\"/v1/messages\",\"status\":{status}}}\n")
+        };
+        assert_eq!(model(format!("{}{}", line(529), line(0)).as_bytes()), Model::NeverAnswered { calls: 2 });
+        assert_eq!(model(format!("{}{}", line(529), line(200)).as_bytes()), Model::Fine);
+        assert_eq!(model(b""), Model::Fine);
+    }
 }

@@ -1,18 +1,22 @@
 //! One run: launch, seal, provision, agent, verify, push, collect, and teardown, always.
 //!
-//! Map: `seal` (the self-test), `verify`, `push`, `collect` (the bundle's logs into the record), `cancel` (signals).
+//! Map: `seal` (the self-test), `verify`, `push`, `collect` (the bundle's logs into the record), `propose` (the pull
+//! request), `cancel` (signals).
 //! Whatever happens after the first container may exist, the logs are collected and everything is torn down.
 
 mod cancel;
 mod collect;
+mod propose;
 mod push;
 mod seal;
 mod verify;
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 use bottle_plan::plan::{BottlePlan, HOST_CA_FILE};
+use bottle_plan::task::Work;
 use bottle_policy::door;
 
 use crate::agent::{self, AgentOutcome};
@@ -20,6 +24,7 @@ use crate::backend::docker::{self, DockerBottle, Progress};
 use crate::backend::{Bottle, Room, Tree};
 use crate::exit::{Code, Failure};
 use crate::facts;
+use crate::forge::{Forge, Sticky};
 use crate::provision::{self, Sources};
 use crate::report::{Case, Events, Phase, RunEvent, Suite};
 use crate::secrets::Secrets;
@@ -34,6 +39,8 @@ pub(crate) struct Start {
     pub(crate) secrets: Secrets,
     /// The cassette that answers the model.
     pub(crate) replay: Option<Vec<u8>>,
+    /// Where the work is proposed; none outside of a job.
+    pub(crate) forge: Option<Arc<dyn Forge>>,
 }
 
 /// What the parts of a run leave for the outcome.
@@ -64,10 +71,13 @@ pub(crate) async fn run(start: Start, events: &Events, cancel: &Cancel) -> Resul
     let root = dir.parent().unwrap_or(dir);
     let record = Record::create(root, plan.slug.as_str(), start.secrets.clone())?;
     let started = time::OffsetDateTime::now_utc();
+    let sticky = sticky(&start, events);
     events.emit(RunEvent::Started {
         slug: plan.slug.to_string(),
         title: plan.task.title(),
         record: record.dir().to_owned(),
+        asked: propose::asked(plan),
+        job: plan.ci.as_ref().map(|ci| ci.run_url.clone()),
     });
     let mut metadata = metadata(plan);
     files(plan, &record)?;
@@ -75,13 +85,28 @@ pub(crate) async fn run(start: Start, events: &Events, cancel: &Cancel) -> Resul
 
     let mut progressed = Progressed::default();
     let ended = inside(&start, &record, events, cancel, &mut progressed).await;
+    let pushed = progressed.pushed.clone();
 
     let mut outcome = outcome(ended, progressed);
     if plan.replay.is_some() {
         // What Claude Code reckons for replayed replies was never paid.
         outcome.cost_usd = None;
     }
+    let mut would = propose::propose(&start, events, cancel, &mut outcome, pushed.as_ref()).await;
     events.emit(RunEvent::Finished { outcome: outcome.clone(), record: record.dir().to_owned() });
+    if let Some(sticky) = sticky {
+        let hurry = async {
+            cancel.requested().await;
+        };
+        if let Err(why) = sticky.finish(hurry).await {
+            events.warn(format!("the comment is not up to date: {why}"));
+        }
+    }
+    if plan.dry_run {
+        would.extend(start.forge.iter().flat_map(|forge| forge.kept()));
+        let lines: String = would.iter().map(|line| format!("{line}\n")).collect();
+        record.write("would-do.jsonl", lines.as_bytes())?;
+    }
     metadata.ended = Some(facts::now());
     outcome.summary = start.secrets.mask(&outcome.summary);
     metadata.outcome = Some(outcome.clone());
@@ -95,6 +120,14 @@ pub(crate) async fn run(start: Start, events: &Events, cancel: &Cancel) -> Resul
     record.write("summary.md", crate::report::summary(&seen).as_bytes())?;
     record.close();
     Ok(outcome)
+}
+
+/// The comment on the issue or pull request that the task is about.
+fn sticky(start: &Start, events: &Events) -> Option<Sticky> {
+    let (forge, thread) = (start.forge.as_ref()?, start.plan.task.thread()?);
+    let (sticky, teller) = Sticky::start(forge.clone(), thread.number, !start.plan.dry_run);
+    events.add(teller);
+    Some(sticky)
 }
 
 /// From the first container to the last: nothing of the bottle is left when this returns.
@@ -126,8 +159,12 @@ async fn inside(
     }
     events.phase(Phase::Collect);
     // A log that can't be had must not keep the bottle alive.
-    if let Err(error) = collect::collect(&bottle, plan, record, events, progressed.pushed.as_ref()).await {
-        events.warn(error.to_string());
+    match collect::collect(&bottle, record, events).await {
+        Ok(collect::Model::NeverAnswered { calls }) if progressed.agent.is_some() && progressed.failures.is_empty() => {
+            progressed.fail(Code::Task, format!("none of the {calls} calls to the model was answered"));
+        }
+        Ok(_) => {}
+        Err(error) => events.warn(error.to_string()),
     }
     events.phase(Phase::Teardown);
     let torn_down = case(events, "teardown", async {
@@ -175,13 +212,17 @@ async fn body(
     progressed.agent = Some(agent);
     // Whatever the agent left running must not change what is verified and pushed.
     bottle.signal("KILL").await.map_err(Failure::machine)?;
-    push::save(bottle, plan, events).await?;
+    let changes = plan.task.work == Work::Change;
+    if changes {
+        push::save(bottle, plan, events).await?;
+    }
     events.phase(Phase::Verify);
     if let Some(failed) = verify::run(bottle, plan, &env, events).await? {
         progressed.fail(Code::Task, failed);
     }
     events.phase(Phase::Push);
-    let pushed = push::push(bottle, plan).await?;
+    // What a review brings are words.
+    let pushed = if changes { push::push(bottle, plan).await? } else { push::Pushed::Nothing };
     if let push::Pushed::Refused { why } = &pushed {
         progressed.fail(Code::Gate, format!("the gate refused the push: {why}"));
     }
@@ -291,6 +332,7 @@ fn outcome(ended: Result<(), Failure>, progressed: Progressed) -> Outcome {
         session_id: agent.session_id,
         turns: agent.turns,
         cost_usd: agent.cost_usd,
+        pull_request: None,
     }
 }
 

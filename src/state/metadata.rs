@@ -24,7 +24,7 @@ pub(crate) struct Metadata {
 }
 
 /// How a run ended.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Outcome {
     /// The exit code.
@@ -41,4 +41,15 @@ pub(crate) struct Outcome {
     pub(crate) turns: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) cost_usd: Option<f64>,
+    /// The pull request that the work is proposed by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) pull_request: Option<Proposed>,
+}
+
+/// A pull request at the forge.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Proposed {
+    pub(crate) number: u64,
+    pub(crate) url: String,
 }

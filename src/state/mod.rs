@@ -6,5 +6,5 @@
 mod metadata;
 mod record;
 
-pub(crate) use metadata::{Metadata, Outcome};
+pub(crate) use metadata::{Metadata, Outcome, Proposed};
 pub(crate) use record::{Record, is_live, list};

@@ -55,7 +55,21 @@ const CASES: &[Case] = &[
         manifest: GOOD,
         args: &["run", "--event", "push.json"],
         code: 2,
-        says: "error: push.json: events of kind `push` are not supported\nhelp: `issues` and `issue_comment` events start a task\n",
+        says: "error: push.json: events of kind `push` are not supported\nhelp: a task is made of issues, comments, reviews, labels, failed runs, dispatches and schedules\n",
+    },
+    Case {
+        name: "a command to a run",
+        manifest: GOOD,
+        args: &["run", "--event", "approve.json"],
+        code: 2,
+        says: "error: deciding about a proposal by a comment is not in this version\nhelp: change the manifest on the base branch, and ask for the task again\n",
+    },
+    Case {
+        name: "a schedule without a task",
+        manifest: GOOD,
+        args: &["run", "--event", "schedule.json"],
+        code: 2,
+        says: "error: nothing says what is to be done: the event has no task, and the agent `implementer` has no `prompt`\nhelp: give the agent a `prompt`, or the dispatch an input `task`\n",
     },
     Case {
         name: "a missing agent",
@@ -152,6 +166,8 @@ fn each_bad_input_has_its_exit_code_and_its_message() {
             world.write("claude-bottle.yml", case.manifest);
         }
         world.write("not-json", "{");
+        world.write("approve.json", include_str!("../fixtures/good/event/issue_comment-approve.json"));
+        world.write("schedule.json", include_str!("../fixtures/good/event/schedule.json"));
         world.write("push.json", r#"{"ref": "refs/heads/main", "commits": [], "pusher": {"name": "x"}}"#);
         let output = world.runner().args(case.args).output().expect("the runner");
         let told = said(&output).replace(&world.path("").display().to_string(), "DIR/");

@@ -1,10 +1,12 @@
 //! What needs the built binary, and in `docker` a running engine: one test binary, so that it links once.
 //!
-//! Map: `docs` (pages held against the program), `world` (a clean environment, an upstream, a sample repository), `input` (bad input and its messages), `docker/`
+//! Map: `docs` (pages held against the program), `world` (a clean environment, an upstream, a sample repository), `input` (bad input and its messages),
+//! `forge/` (a job of a stand-in forge), `docker/`
 //! (real bottles). `scripts/test` sets everything up that these need; nothing is skipped where it is missing.
 #![expect(clippy::disallowed_methods, reason = "tests start the programs they test")]
 
 mod docker;
 mod docs;
+mod forge;
 mod input;
 mod world;

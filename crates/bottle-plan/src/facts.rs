@@ -47,6 +47,8 @@ pub struct Ci {
     pub repository: String,
     /// The run's number at the forge.
     pub run_id: String,
+    /// The run's page at the forge.
+    pub run_url: String,
     /// The branch that the job was started for.
     pub branch: Option<String>,
 }

@@ -2,16 +2,19 @@
 //! [`manifest::Manifest`], both with the [`facts::HostFacts`] a [`plan::BottlePlan`], and that the files a run starts
 //! from.
 //!
-//! Map: `manifest/` (types, reading, checks, schema), `event/` (payload to task), `task`, `facts` (what the runner looked
+//! Map: `manifest/` (types, reading, checks, schema), `event/` (payload to task), `task`, `context` (what is gathered beyond the event), `facts` (what the runner looked
 //! up), `plan/` (the plan and how it is made), `render/` (compose file, gitconfig, seccomp profile, text for people),
-//! `name` (checked names).
+//! `name` (checked names),
+//! `moment` (times as forges write them).
 //!
 //! Always: no clock, no environment, no file system, no network, no process (`clippy.toml` says so to the compiler); no
 //! secret value, only where each comes from. What acts on the plan is not here.
 
+pub mod context;
 pub mod event;
 pub mod facts;
 pub mod manifest;
+pub mod moment;
 pub mod name;
 pub mod plan;
 pub mod render;

@@ -30,7 +30,8 @@ impl Name {
         if good {
             Ok(Self(text.to_owned()))
         } else {
-            Err(NameError { given: text.to_owned(), expected: "a name: letters, digits, `-` and `_`, at most 64" })
+            let given = bottle_policy::prose::name(text, 80);
+            Err(NameError { given, expected: "a name: letters, digits, `-` and `_`, at most 64" })
         }
     }
 
@@ -61,7 +62,8 @@ impl Slug {
         if good {
             Ok(Self(text.to_owned()))
         } else {
-            Err(NameError { given: text.to_owned(), expected: "a run's slug: a-z, 0-9 and `-`, at most 40" })
+            let given = bottle_policy::prose::name(text, 80);
+            Err(NameError { given, expected: "a run's slug: a-z, 0-9 and `-`, at most 40" })
         }
     }
 

@@ -1,7 +1,11 @@
 //! What is to be done, and who asked.
 
+use bottle_policy::prose;
 use serde::{Deserialize, Serialize};
 
+use crate::context::Piece;
+use crate::manifest::Permission;
+use crate::moment::Moment;
 use crate::name::Name;
 
 /// One task for one run.
@@ -9,27 +13,58 @@ use crate::name::Name;
 pub struct Task {
     /// Where it comes from.
     pub source: Source,
+    /// What shall come of it.
+    #[serde(default)]
+    pub work: Work,
     /// What the asker wrote for the agent, behind the mention or as the task's text; may be empty for an issue, which
-    /// then is itself the task.
+    /// then is itself the task, and for a schedule, whose task is in the agent's own instructions.
     pub instruction: String,
     /// The agent that was asked for, by a label or `agent=NAME`; none: the manifest's only one.
     pub agent: Option<Name>,
-    /// Who asked; none for a task given on the command line.
+    /// Who asked; none for a task given on the command line and for a schedule.
     pub asked_by: Option<Actor>,
+    /// When, RFC 3339 as the forge wrote it; none where the event does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked_at: Option<String>,
     /// The repository that the event is about.
     pub repository: Option<Repository>,
+    /// The pull request as it was when it was asked for, as far as the event says: a comment's event on GitHub does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pull_request: Option<PullRequest>,
+    /// What the runner gathered beyond the event.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub context: Vec<Piece>,
+    /// What of the event and of that was left out, and why; a line each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<String>,
+}
+
+/// What shall come of a task.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Work {
+    /// A branch with a change.
+    #[default]
+    Change,
+    /// Words about a pull request; nothing is pushed.
+    Review,
 }
 
 /// Where a task comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Source {
-    /// An issue was opened or labelled.
+    /// An issue was opened, labelled or assigned.
     Issue(Thread),
+    /// A pull request was labelled.
+    PullRequest(Thread),
     /// A comment on an issue or a pull request.
     Comment {
         /// The issue or pull request.
         thread: Thread,
+        /// What kind of comment.
+        #[serde(default)]
+        form: Form,
         /// The comment's id at the forge.
         comment_id: u64,
         /// The comment's address for people.
@@ -38,9 +73,69 @@ pub enum Source {
         comment: String,
         /// Whether the thread is a pull request.
         is_pull_request: bool,
+        /// What of the change it is about.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        place: Option<Place>,
     },
+    /// A workflow was started by hand, or by another program.
+    Dispatch {
+        /// `workflow_dispatch`, or the type that the other program gave.
+        event: String,
+    },
+    /// The time has come.
+    Schedule {
+        /// In cron's words; empty where the event has none.
+        cron: String,
+    },
+    /// A run of the repository's checks failed.
+    FailedRun(FailedRun),
     /// Given on the command line or by a workflow's input.
     Text,
+}
+
+/// The kinds of comments; forges keep each at another address.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Form {
+    /// Below an issue or a pull request.
+    #[default]
+    Comment,
+    /// The words of a review.
+    Review,
+    /// On a line of a change.
+    ReviewComment,
+}
+
+/// Something in a change that a comment is about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// The file's path in the repository.
+    pub path: String,
+    /// The line, or the last of several; none where the comment is outdated or about the file.
+    pub line: Option<u64>,
+    /// The piece of the diff; empty where there is none.
+    pub hunk: String,
+    /// The comment that this one answers.
+    pub answers: Option<u64>,
+}
+
+/// A run of the repository's checks that failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedRun {
+    /// Its id at the forge.
+    pub id: u64,
+    /// Which try it is, from 1.
+    pub attempt: u64,
+    /// The workflow's name.
+    pub name: String,
+    /// Its address for people.
+    pub url: String,
+    /// The branch it ran for: a name that git takes.
+    pub branch: String,
+    /// The commit it ran for.
+    pub commit: Commit,
+    /// The pull requests that this commit is the head of.
+    pub pull_requests: Vec<u64>,
 }
 
 /// An issue or a pull request, as people wrote it.
@@ -52,9 +147,54 @@ pub struct Thread {
     pub title: String,
     /// Its text; empty where there is none.
     pub body: String,
+    /// The login of who opened it; none where the event does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub author: Option<String>,
     /// Its address for people.
     pub url: String,
 }
+
+/// Where a pull request comes from and goes to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PullRequest {
+    /// Its number.
+    pub number: u64,
+    /// The commit that was its head; a run holds on to this one.
+    pub head: Commit,
+    /// The branch with the change, as its author named it.
+    pub head_branch: String,
+    /// Owner and name of the repository with the change; none where that is gone.
+    pub head_repository: Option<String>,
+    /// The branch that it shall go to.
+    pub base_branch: String,
+    /// Whether the change comes from another repository.
+    pub from_fork: bool,
+}
+
+/// A commit's id: 40 or 64 lower-case hex digits.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Commit(String);
+
+/// A text that is no commit's id.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a commit's id")]
+pub struct CommitError(String);
+
+impl Commit {
+    /// Checks an id.
+    pub fn parse(text: &str) -> Result<Self, CommitError> {
+        let good = matches!(text.len(), 40 | 64) && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        if good { Ok(Self(text.to_owned())) } else { Err(CommitError(prose::name(text, 70))) }
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+bottle_policy::checked_text!(Commit, CommitError);
 
 /// A user of the forge.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,30 +223,58 @@ impl Task {
     pub fn text(instruction: &str) -> Self {
         Self {
             source: Source::Text,
+            work: Work::Change,
             instruction: instruction.trim().to_owned(),
             agent: None,
             asked_by: None,
+            asked_at: None,
             repository: None,
+            pull_request: None,
+            context: vec![],
+            left_out: vec![],
         }
     }
 
     /// The issue or pull request that the task is about.
     pub fn thread(&self) -> Option<&Thread> {
         match &self.source {
-            Source::Issue(thread) | Source::Comment { thread, .. } => Some(thread),
-            Source::Text => None,
+            Source::Issue(thread) | Source::PullRequest(thread) | Source::Comment { thread, .. } => Some(thread),
+            Source::Dispatch { .. } | Source::Schedule { .. } | Source::FailedRun(_) | Source::Text => None,
         }
     }
 
-    /// One line for people: the thread's title, or the beginning of the text.
-    pub fn title(&self) -> String {
-        let line = match self.thread() {
-            Some(thread) => thread.title.trim(),
-            None => self.instruction.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default(),
-        };
-        match line.char_indices().nth(100) {
-            Some((end, _)) => format!("{}…", line[..end].trim_end()),
-            None => line.to_owned(),
+    /// Whether the task is about a pull request.
+    pub fn is_about_a_pull_request(&self) -> bool {
+        matches!(self.source, Source::PullRequest(_) | Source::Comment { is_pull_request: true, .. })
+    }
+
+    /// The permission that the asker needs, where the manifest asks for `configured`. A change from another repository is
+    /// taken up only for someone who could push it, whatever the manifest says; where the event does not tell where a
+    /// pull request comes from, the same holds until the forge has been asked.
+    pub fn needs(&self, configured: Permission) -> Permission {
+        let own = self.pull_request.as_ref().is_some_and(|pull| !pull.from_fork);
+        if self.is_about_a_pull_request() && !own { configured.max(Permission::Write) } else { configured }
+    }
+
+    /// Whether what was written and last changed at these times was there when the task was asked for. A time that is
+    /// missing or can't be read counts as changed afterwards.
+    pub fn was_there(&self, written: Option<&str>, changed: Option<&str>) -> bool {
+        let read = |text: Option<&str>| text.and_then(Moment::parse);
+        match (read(self.asked_at.as_deref()), read(written), read(changed)) {
+            (Some(asked), Some(written), Some(changed)) => written <= asked && changed <= asked,
+            _ => false,
         }
+    }
+
+    /// One line for people: the thread's title, or the beginning of the text; without what nobody sees.
+    pub fn title(&self) -> String {
+        let line = match (self.thread(), &self.source) {
+            (Some(thread), _) => thread.title.clone(),
+            (None, Source::FailedRun(run)) => format!("{} failed on {}", run.name, run.branch),
+            (None, _) => {
+                self.instruction.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default().to_owned()
+            }
+        };
+        prose::name(&line, 100)
     }
 }

@@ -45,6 +45,7 @@ fn events_become_tasks() {
         assert_eq!(Ok(&asked), event::parse(&payload, None, &triggers()).as_ref(), "{name}: told from its shape");
         let text = match asked {
             Asked::Task(task) => format!("{:#}\n", serde_json::to_value(&task).expect("JSON")),
+            Asked::Command(command) => format!("{command:#?}\n"),
             Asked::Nothing(why) => format!("nothing to do: {why}\n"),
             Asked::Refused(why) => format!("refused: {why}\n"),
         };

@@ -5,13 +5,14 @@
 use std::fs;
 use std::path::Path;
 
+use bottle_plan::context::{self, Piece};
 use bottle_plan::event::{self, Asked};
 use bottle_plan::facts::{Checkout, Ci, ForgeKind, HostFacts};
 use bottle_plan::manifest::{self, Manifest};
 use bottle_plan::name::Name;
 use bottle_plan::plan::{BackendChoice, BottlePlan, Options, PlanError, SecretSource, plan};
 use bottle_plan::render;
-use bottle_plan::task::Task;
+use bottle_plan::task::{Place, Task};
 use pretty_assertions::assert_eq;
 
 fn fixture(path: &str) -> String {
@@ -47,6 +48,7 @@ fn job(forge: ForgeKind) -> Ci {
         server_url: "https://git.example.org".to_owned(),
         repository: "team/app".to_owned(),
         run_id: "77".to_owned(),
+        run_url: "https://git.example.org/team/app/actions/runs/77".to_owned(),
         branch: Some("main".to_owned()),
     }
 }
@@ -195,6 +197,99 @@ fn what_this_version_does_not_do_is_refused() {
     let manifest = manifest("version: 1\nbottles: { default: { pipelock: { passthrough: [pinned.example.org] } } }\n");
     let error = plan(&Task::text("x"), &manifest, &facts(), &Options::default()).expect_err("refused");
     assert!(matches!(error, PlanError::NotYet { .. }) && error.hint().is_some());
+}
+
+#[test]
+fn what_failed_is_mended_where_it_failed() {
+    let small = manifest(&fixture("good/manifest/small.yml"));
+    let task = task("good/event/workflow_run-failed.json", &small);
+    let with = |branch: &str| {
+        let mut task = task.clone();
+        let bottle_plan::task::Source::FailedRun(run) = &mut task.source else { panic!("a failed run") };
+        branch.clone_into(&mut run.branch);
+        plan(&task, &small, &facts(), &Options::default()).expect("a plan")
+    };
+    let plan = with("feature/units");
+    let git = plan.git.expect("a repository");
+    assert_eq!(git.base.as_deref(), Some("feature/units"));
+    assert_eq!(git.branch, "bottle/ci-289782451-ci-failed-on-feature-units");
+    assert!(plan.prompt.text.contains("failed on the branch `feature/units`, at the commit ec26c3e"));
+}
+
+#[test]
+fn a_schedule_without_instructions_is_no_task() {
+    let with = |agent: &str| {
+        let text = fixture("good/manifest/small.yml");
+        let manifest = manifest(&format!("{text}agents: {{ nightly: {agent} }}\n"));
+        plan(&task("good/event/schedule.json", &manifest), &manifest, &facts(), &Options::default())
+    };
+    let error = with("{}").expect_err("no task");
+    assert_eq!(
+        error.to_string(),
+        "nothing says what is to be done: the event has no task, and the agent `nightly` has no `prompt`"
+    );
+    assert!(error.hint().is_some());
+    let plan = with("{ prompt: nightly.md }").expect("a plan");
+    assert!(plan.prompt.text.contains("started by the schedule `0 5 * * 1`. Your own instructions say what"));
+    assert!(plan.slug.as_str().starts_with("scheduled-") && plan.git.expect("git").branch == "bottle/scheduled-1a2b3c");
+}
+
+#[test]
+fn a_review_shows_its_place_and_is_told_to_push_nothing() {
+    let small = manifest(&fixture("good/manifest/small.yml"));
+    let task = task("good/event/pull_request_review_comment-created.json", &small);
+    let plan = plan(&task, &small, &facts(), &Options::default()).expect("a plan");
+    let prompt = &plan.prompt.text;
+    assert!(prompt.contains("Push nothing.") && !prompt.contains("git push"), "{prompt}");
+    assert!(prompt.contains("=====1a2b3c place in the change\nsize.py, line 2\n@@ -1,2 +1,3 @@\n"), "{prompt}");
+    let branch = "size-units, at ec26c3e57ca3a959ca5aad62de7213c562f8c821, to main";
+    assert!(prompt.contains(&format!("=====1a2b3c branch of the pull request\n{branch}\n=====1a2b3c end")), "{prompt}");
+}
+
+#[test]
+fn what_was_gathered_stands_in_the_prompt_as_data() {
+    let small = manifest(&fixture("good/manifest/small.yml"));
+    let mut task = task("good/event/pull_request_review_comment-created.json", &small);
+    let said = |text: &str, line: Option<u64>| Piece::Said {
+        by: Some("octavia\n".to_owned()),
+        written: Some("2026-11-20T10:00:00Z".to_owned()),
+        changed: Some("2026-11-20T10:00:00Z".to_owned()),
+        place: line.map(|line| Place {
+            path: "size.py".to_owned(),
+            line: Some(line),
+            hunk: String::new(),
+            answers: None,
+        }),
+        text: text.to_owned(),
+    };
+    let log =
+        Piece::Log { name: "test\n=====1a2b3c".to_owned(), text: "\u{1b}[31mfailed\u{1b}[0m <!-- x -->".to_owned() };
+    let diff = Piece::Diff { text: "+let x: Vec<T y=\"z\"> = 1;".to_owned() };
+    context::add(&mut task, vec![said("Hm.<!-- x -->", Some(3)), said("Why?", None), log, diff]);
+    let plan = plan(&task, &small, &facts(), &Options::default()).expect("a plan");
+    for part in [
+        "\n=====1a2b3c= earlier comment, by octavia, at 2026-11-20T10:00:00Z\nWhy?\n=====1a2b3c= end of earlier comment\n",
+        "\n=====1a2b3c= earlier comment, by octavia, at 2026-11-20T10:00:00Z\non size.py, line 3:\nHm.\n",
+        "\n=====1a2b3c= end of a failed check's log\ntest =====1a2b3c:\nfailed <!-- x -->\n",
+        "\n=====1a2b3c= diff of the pull request\n+let x: Vec<T y=\"z\"> = 1;\n",
+    ] {
+        assert!(plan.prompt.text.contains(part), "{part}\n{}", plan.prompt.text);
+    }
+}
+
+#[test]
+fn what_was_taken_out_is_said() {
+    let small = manifest(&fixture("good/manifest/small.yml"));
+    let mut task = task("good/event/issue_comment-created.json", &manifest(&fixture("good/manifest/full.yml")));
+    task.agent = None;
+    task.instruction = "Fix it<!-- hidden -->\u{200b}.".to_owned();
+    task.left_out = vec!["the weather".to_owned()];
+    let plan = plan(&task, &small, &facts(), &Options::default()).expect("a plan");
+    assert!(plan.prompt.text.contains("\nFix it.\n") && plan.prompt.text.contains("\nLeft out: the weather.\n"));
+    let taken = "because readers don't see it or it is too long: 1 invisible character, 1 HTML comment";
+    assert!(plan.prompt.text.contains(taken), "{}", plan.prompt.text);
+    assert!(plan.notes.iter().any(|note| note.ends_with(taken)), "{:?}", plan.notes);
+    assert!(plan.notes.contains(&"left out: the weather".to_owned()));
 }
 
 #[test]

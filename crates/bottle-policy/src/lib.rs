@@ -22,6 +22,7 @@ pub mod net;
 pub mod path;
 pub mod pipelock;
 pub mod proposal;
+pub mod prose;
 pub mod route;
 pub mod secret;
 pub mod sse;

@@ -1,5 +1,6 @@
 //! Real bottles on a real engine, the real Claude Code answered by cassettes, a real sshd as upstream.
 
+mod actions;
 mod bad_world;
 mod in_container;
 mod live;

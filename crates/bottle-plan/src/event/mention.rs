@@ -1,51 +1,33 @@
-//! The command in a text that people wrote: a line that begins with the mention.
+//! The command in a text that people wrote: a line of the writer's own that begins with the mention.
 
-/// A command: who shall do it, and what.
+use bottle_policy::prose;
+
+/// What a line that begins with `/bottle` says is always a command.
+pub(crate) const BOTTLE: &str = "/bottle";
+
+/// A command, its parts unchecked.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Command<'a> {
-    /// From `agent=NAME`, unchecked.
-    pub(super) agent: Option<&'a str>,
-    /// The rest of the line and all that follows it.
-    pub(super) text: &'a str,
+pub(super) enum Said<'a> {
+    /// Work: from `agent=NAME` who shall do it, whether it is a review, the rest of the line and all that follows it.
+    Work { agent: Option<&'a str>, review: bool, text: &'a str },
+    /// End the run that is going on.
+    Stop,
+    /// Do the last task again.
+    Retry,
+    /// Say yes to a proposal.
+    Approve(&'a str),
+    /// Say no, and why.
+    Deny(&'a str, &'a str),
+    /// Something else behind [`BOTTLE`].
+    Unknown(&'a str),
 }
 
-/// The first command of a text. Quoted lines, fenced code and HTML comments have none: they are not what the writer says.
-pub(super) fn command<'a>(text: &'a str, mention: &str) -> Option<Command<'a>> {
-    let mut fence: Option<&str> = None;
-    let mut hidden = false;
-    let mut start = 0;
-    for line in text.split_inclusive('\n') {
-        let begins_at = start;
-        start += line.len();
-        let indent = line.len() - line.trim_start_matches(' ').len();
-        let words = line.trim();
-        if hidden {
-            hidden = !words.contains("-->");
-            continue;
-        }
-        match fence {
-            Some(marks) => {
-                if words.starts_with(marks) && words.trim_start_matches(&marks[..1]).is_empty() {
-                    fence = None;
-                }
-                continue;
-            }
-            None if words.starts_with("```") || words.starts_with("~~~") => {
-                let mark = &words[..1];
-                fence = Some(&words[..words.len() - words.trim_start_matches(mark).len()]);
-                continue;
-            }
-            None => {}
-        }
-        // Four spaces make code of a line.
-        if indent < 4
-            && let Some(rest) = after(&text[begins_at + indent..], mention)
-        {
-            return Some(split(rest));
-        }
-        hidden = words.rfind("<!--").is_some_and(|open| !words[open..].contains("-->"));
-    }
-    None
+/// The first command of a text. Quotes, code, HTML and tables have none: they are not what the writer says.
+pub(super) fn command<'a>(text: &'a str, mention: &str) -> Option<Said<'a>> {
+    prose::lines(text).into_iter().find_map(|start| {
+        let line = &text[start..];
+        after(line, mention).map(work).or_else(|| after(line, BOTTLE).map(answer))
+    })
 }
 
 /// Whether the mention is one of a line's words.
@@ -60,35 +42,77 @@ fn after<'a>(text: &'a str, mention: &str) -> Option<&'a str> {
     ends.then(|| rest.trim_start_matches([':', ',']))
 }
 
-fn split(rest: &str) -> Command<'_> {
+fn work(rest: &str) -> Said<'_> {
     let rest = rest.trim();
-    let (first, others) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
-    match first.strip_prefix("agent=") {
-        Some(agent) => Command { agent: Some(agent), text: others.trim() },
-        None => Command { agent: None, text: rest },
+    let (first, others) = word(rest);
+    let (agent, text) = match first.strip_prefix("agent=") {
+        Some(agent) => (Some(agent), others),
+        None => (None, rest),
+    };
+    // One word alone on its line; a sentence that begins with it is work like any other.
+    let (line, below) = text.split_once('\n').unwrap_or((text, ""));
+    match (line.trim(), agent) {
+        ("stop", _) => Said::Stop,
+        ("retry", None) => Said::Retry,
+        ("review", _) => Said::Work { agent, review: true, text: below.trim() },
+        _ => Said::Work { agent, review: false, text },
     }
+}
+
+fn answer(rest: &str) -> Said<'_> {
+    let line = rest.lines().next().unwrap_or_default().trim();
+    let (verb, others) = word(line);
+    match (verb, word(others)) {
+        ("approve", (id, "")) => Said::Approve(id),
+        ("deny", (id, why)) => Said::Deny(id, why),
+        _ => Said::Unknown(line),
+    }
+}
+
+/// The first word, and the rest.
+fn word(text: &str) -> (&str, &str) {
+    let (first, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
+    (first, rest.trim())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn text(agent: Option<&'static str>, text: &'static str) -> Said<'static> {
+        Said::Work { agent, review: false, text }
+    }
+
     #[test]
     fn a_line_that_begins_with_the_mention_is_a_command() {
-        for (text, agent, instruction) in [
-            ("/claude", None, ""),
-            ("/claude fix this", None, "fix this"),
-            ("Hello,\r\n/claude fix this\r\nand that\r\n", None, "fix this\r\nand that"),
-            ("/claude: fix", None, "fix"),
-            ("/claude agent=rust fix", Some("rust"), "fix"),
-            ("/claude agent=rust", Some("rust"), ""),
-            ("  /claude fix", None, "fix"),
-            ("```\n/claude no\n```\n/claude yes", None, "yes"),
-            ("````\n```\n/claude no\n````\n/claude yes", None, "yes"),
-            ("<!-- a template\n/claude no\n-->\n/claude yes", None, "yes"),
-            ("<!-- a --> b\n/claude yes", None, "yes"),
+        for (given, expected) in [
+            ("/claude", text(None, "")),
+            ("/claude fix this", text(None, "fix this")),
+            ("Hello,\r\n/claude fix this\r\nand that\r\n", text(None, "fix this\r\nand that")),
+            ("/claude: fix", text(None, "fix")),
+            ("/claude agent=rust fix", text(Some("rust"), "fix")),
+            ("/claude agent=rust", text(Some("rust"), "")),
+            ("  /claude fix", text(None, "fix")),
+            ("```\n/claude no\n```\n/claude yes", text(None, "yes")),
+            ("````\n```\n/claude no\n````\n/claude yes", text(None, "yes")),
+            ("<!-- a template\n/claude no\n-->\n/claude yes", text(None, "yes")),
+            ("> /claude no\n\n/claude yes", text(None, "yes")),
+            ("- a list\n/claude fix", text(None, "fix")),
+            ("/claude fix\n===", text(None, "fix\n===")),
+            ("/claude review", Said::Work { agent: None, review: true, text: "" }),
+            ("/claude agent=r review \n\nthe tests", Said::Work { agent: Some("r"), review: true, text: "the tests" }),
+            ("/claude review the tests", text(None, "review the tests")),
+            ("/claude stop", Said::Stop),
+            ("/claude agent=x stop", Said::Stop),
+            ("/claude stop it", text(None, "stop it")),
+            ("/claude retry\nplease", Said::Retry),
+            ("/bottle approve P1", Said::Approve("P1")),
+            ("/bottle deny P2  too wide\nx", Said::Deny("P2", "too wide")),
+            ("/bottle deny P2", Said::Deny("P2", "")),
+            ("/bottle approve P1 P2", Said::Unknown("approve P1 P2")),
+            ("/bottle", Said::Unknown("")),
         ] {
-            assert_eq!(command(text, "/claude"), Some(Command { agent, text: instruction }), "{text:?}");
+            assert_eq!(command(given, "/claude"), Some(expected), "{given:?}");
         }
     }
 
@@ -98,16 +122,38 @@ mod tests {
             "",
             "please /claude fix",
             "> /claude fix",
+            "> quoted\n/claude fix",
+            "- /claude fix",
             "    /claude fix",
             "\t/claude fix",
             "/claudette fix",
             "/claude-bot fix",
             "/Claude fix",
             "`/claude fix`",
+            "`\n/claude fix\n`",
+            "**/claude** fix",
+            "\\/claude fix",
+            "&sol;claude fix",
             "```\n/claude fix",
             "~~~ text\n/claude fix\n```\n",
+            "- x\n  ```\n  /claude fix\n  ```",
             "<!--\n/claude fix\n-->",
+            "a <!--\n/claude fix\n-->",
+            "<div hidden>\n/claude fix\n</div>",
+            "<style>\n/claude fix\n</style>",
+            "<!-- x -->/claude fix",
+            "[a]: x '\n/claude fix\n'",
+            "/claude fix | b\n---|---",
+            "[^1]: x\n    /claude fix",
             "/\u{441}laude fix",
+            "\u{2215}claude fix",
+            "\u{ff0f}claude fix",
+            "/\u{200b}claude fix",
+            "\u{200b}/claude fix",
+            "/claude\u{200b} fix",
+            "\u{202e}/claude fix",
+            "/cl\u{ad}aude fix",
+            "/bottles approve P1",
         ] {
             assert_eq!(command(text, "/claude"), None, "{text:?}");
         }

@@ -1,16 +1,32 @@
 //! What the forge sends, as far as it is used. Keys that are not used are let pass: forges add some every month.
+//!
+//! GitHub and Gitea differ: Gitea's users have no `type`, its reviews neither id nor times, its labels come in `changes`.
+//! What one of them lacks is optional here; whether it may be missing is decided where it is used.
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
+/// One type for all kinds: each uses its own keys.
 #[derive(Debug, Deserialize)]
 pub(super) struct Payload {
-    pub(super) action: String,
-    pub(super) issue: Issue,
+    pub(super) action: Option<String>,
+    pub(super) issue: Option<Issue>,
+    pub(super) pull_request: Option<Pull>,
+    /// Gitea: whether the issue of a comment is a pull request.
+    pub(super) is_pull: Option<bool>,
     pub(super) comment: Option<Comment>,
+    pub(super) review: Option<Review>,
+    /// GitHub: the label that was given.
     pub(super) label: Option<Label>,
-    pub(super) repository: Repository,
-    pub(super) sender: User,
+    /// GitHub: who was assigned.
+    pub(super) assignee: Option<User>,
+    pub(super) changes: Option<Changes>,
+    pub(super) inputs: Option<Map<String, Value>>,
+    pub(super) client_payload: Option<Map<String, Value>>,
+    pub(super) schedule: Option<String>,
+    pub(super) workflow_run: Option<Run>,
+    pub(super) repository: Option<Repository>,
+    pub(super) sender: Option<User>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -22,6 +38,35 @@ pub(super) struct Issue {
     pub(super) user: Option<User>,
     pub(super) author_association: Option<String>,
     pub(super) pull_request: Option<Value>,
+    pub(super) updated_at: Option<String>,
+    pub(super) assignees: Option<Vec<User>>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Pull {
+    pub(super) number: u64,
+    pub(super) title: String,
+    pub(super) body: Option<String>,
+    pub(super) html_url: String,
+    pub(super) user: Option<User>,
+    pub(super) updated_at: Option<String>,
+    pub(super) head: Option<End>,
+    pub(super) base: Option<End>,
+}
+
+/// Where a pull request comes from, or goes to.
+#[derive(Debug, Deserialize)]
+pub(super) struct End {
+    #[serde(rename = "ref")]
+    pub(super) branch: String,
+    pub(super) sha: String,
+    pub(super) repo: Option<Origin>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Origin {
+    pub(super) id: i64,
+    pub(super) full_name: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -31,6 +76,24 @@ pub(super) struct Comment {
     pub(super) html_url: String,
     pub(super) user: Option<User>,
     pub(super) author_association: Option<String>,
+    pub(super) created_at: Option<String>,
+    pub(super) updated_at: Option<String>,
+    pub(super) path: Option<String>,
+    pub(super) line: Option<u64>,
+    pub(super) diff_hunk: Option<String>,
+    pub(super) in_reply_to_id: Option<u64>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Review {
+    pub(super) id: Option<u64>,
+    pub(super) body: Option<String>,
+    pub(super) html_url: Option<String>,
+    pub(super) user: Option<User>,
+    pub(super) author_association: Option<String>,
+    pub(super) submitted_at: Option<String>,
+    /// Gitea's word for the body.
+    pub(super) content: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -39,33 +102,109 @@ pub(super) struct Label {
 }
 
 #[derive(Debug, Deserialize)]
+pub(super) struct Changes {
+    /// Gitea: the labels that were given.
+    pub(super) added_labels: Option<Vec<Label>>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Run {
+    pub(super) id: u64,
+    pub(super) run_attempt: Option<u64>,
+    pub(super) name: Option<String>,
+    pub(super) html_url: Option<String>,
+    pub(super) head_branch: Option<String>,
+    pub(super) head_sha: Option<String>,
+    pub(super) conclusion: Option<String>,
+    pub(super) updated_at: Option<String>,
+    /// Gitea's word for the same time.
+    pub(super) completed_at: Option<String>,
+    pub(super) actor: Option<User>,
+    pub(super) triggering_actor: Option<User>,
+    /// Gitea's word for the same user.
+    pub(super) trigger_actor: Option<User>,
+    pub(super) head_repository: Option<Origin>,
+    pub(super) pull_requests: Option<Vec<Numbered>>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Numbered {
+    pub(super) number: u64,
+}
+
+#[derive(Debug, Deserialize)]
 pub(super) struct Repository {
+    pub(super) id: i64,
     pub(super) full_name: String,
     pub(super) clone_url: String,
     pub(super) default_branch: String,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 pub(super) struct User {
     pub(super) login: String,
-    pub(super) id: u64,
+    /// Gitea gives its own helpers negative ones.
+    pub(super) id: i64,
     /// `User`, `Bot`, `Organization`; Gitea has none.
     #[serde(rename = "type")]
     pub(super) kind: Option<String>,
 }
 
+/// The kinds of events that a task is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Issues,
+    IssueComment,
+    PullRequest,
+    Review,
+    ReviewComment,
+    WorkflowDispatch,
+    RepositoryDispatch,
+    Schedule,
+    WorkflowRun,
+}
+
+impl Kind {
+    /// By the name that a forge gives it; Gitea's webhooks have finer ones than its jobs.
+    pub(super) fn named(name: &str) -> Option<Self> {
+        Some(match name {
+            "issues" | "issue_label" | "issue_assign" => Self::Issues,
+            "issue_comment" | "pull_request_comment" => Self::IssueComment,
+            "pull_request" | "pull_request_target" | "pull_request_label" => Self::PullRequest,
+            "pull_request_review" | "pull_request_review_approved" | "pull_request_review_rejected" => Self::Review,
+            "pull_request_review_comment" => Self::ReviewComment,
+            "workflow_dispatch" => Self::WorkflowDispatch,
+            "repository_dispatch" => Self::RepositoryDispatch,
+            "schedule" => Self::Schedule,
+            "workflow_run" => Self::WorkflowRun,
+            _ => return None,
+        })
+    }
+}
+
 /// The event's kind by its shape; none where several kinds look like this.
 pub(super) fn kind_of(value: &Value) -> Option<&'static str> {
     let has = |key: &str| value.get(key).is_some_and(|value| !value.is_null());
+    if has("issue") && has("comment") {
+        return Some("issue_comment");
+    }
     let kinds = [
+        ("thread", "pull_request_review_thread"),
         ("review", "pull_request_review"),
         ("pull_request", if has("comment") { "pull_request_review_comment" } else { "pull_request" }),
         ("discussion", "discussion"),
         ("workflow_run", "workflow_run"),
+        ("workflow_job", "workflow_job"),
+        ("deployment", "deployment"),
         ("release", "release"),
+        ("schedule", "schedule"),
         ("client_payload", "repository_dispatch"),
         ("commits", "push"),
-        ("issue", if has("comment") { "issue_comment" } else { "issues" }),
+        ("issue", "issues"),
     ];
-    kinds.into_iter().find(|(key, _)| has(key)).map(|(_, kind)| kind)
+    if let Some((_, kind)) = kinds.into_iter().find(|(key, _)| has(key)) {
+        return Some(kind);
+    }
+    // Its inputs may be null.
+    (has("workflow") && value.get("inputs").is_some()).then_some("workflow_dispatch")
 }

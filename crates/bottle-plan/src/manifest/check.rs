@@ -12,6 +12,7 @@ use bottle_policy::route::{Route, RoutesPolicy, Scheme};
 use bottle_policy::units::ByteSize;
 
 use super::{Agent, Bottle, Limits, Manifest, Resources};
+use crate::event::BOTTLE;
 use crate::plan::RESERVED_VARIABLES;
 
 /// Something wrong, and the path of keys and indices to it.
@@ -258,13 +259,23 @@ fn check_triggers(manifest: &Manifest, at: &At) -> Checked {
     if triggers.mention.is_empty() || triggers.mention.contains(char::is_whitespace) {
         return Err(at.key("mention").wrong("expected one word, such as `/claude`"));
     }
-    for (label, agent) in &triggers.labels {
+    // A word of ordinary text would start runs that nobody meant, and what we post can't be kept from being one.
+    if !triggers.mention.starts_with(['/', '@']) || triggers.mention.len() < 2 || triggers.mention == BOTTLE {
+        let wrong = format!("`{}` can't be the mention", triggers.mention);
+        return Err(at
+            .key("mention")
+            .wrong(&wrong)
+            .hint(format!("it begins with `/` or `@`, such as `/claude`; `{BOTTLE}` is taken")));
+    }
+    let labels = triggers.labels.iter().map(|entry| ("labels", entry));
+    let assignees = triggers.assignees.iter().map(|entry| ("assignees", entry));
+    for (key, (label, agent)) in labels.chain(assignees) {
         let known: Vec<&str> = match manifest.agents.is_empty() {
             true => vec![super::DEFAULT_AGENT],
             false => manifest.agents.keys().map(super::Name::as_str).collect(),
         };
         if !known.contains(&agent.as_str()) {
-            let at = at.key("labels").key(label);
+            let at = at.key(key).key(label);
             return Err(at
                 .wrong(&format!("there is no agent `{agent}`"))
                 .hint(format!("there is {}", known.join(", "))));

@@ -273,18 +273,21 @@ pub struct Limits {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Triggers {
-    /// What a line of a comment begins with to be a command.
+    /// What a line of a comment begins with to be a command; begins itself with `/` or `@`.
     pub mention: String,
     /// Labels that start a run, each with its agent.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, Name>,
+    /// Login names that start a run when an issue is assigned to them, each with its agent.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub assignees: BTreeMap<String, Name>,
     /// Who may ask.
     pub who: Who,
 }
 
 impl Default for Triggers {
     fn default() -> Self {
-        Self { mention: "/claude".to_owned(), labels: BTreeMap::new(), who: Who::default() }
+        Self { mention: "/claude".to_owned(), labels: BTreeMap::new(), assignees: BTreeMap::new(), who: Who::default() }
     }
 }
 

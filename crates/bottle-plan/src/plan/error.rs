@@ -16,6 +16,9 @@ pub enum PlanError {
     /// Several agents and none was named.
     #[error("the manifest has several agents and the task names none")]
     WhichAgent(Vec<Name>),
+    /// Neither the event nor the agent says what is to be done.
+    #[error("nothing says what is to be done: the event has no task, and the agent `{0}` has no `prompt`")]
+    NoTask(Name),
     /// The agent names no bottle that is there; a manifest that was read from text has no such agent.
     #[error("the agent `{0}` has no bottle")]
     NoBottle(Name),
@@ -48,6 +51,7 @@ impl PlanError {
             Self::NoSuchAgent { known, .. } => Some(format!("it has {}", list(known))),
             Self::WhichAgent(known) => Some(format!("name one with --agent: {}", list(known))),
             Self::NotYet { hint, .. } | Self::Upstream { hint, .. } => Some(hint.clone()),
+            Self::NoTask(_) => Some("give the agent a `prompt`, or the dispatch an input `task`".to_owned()),
             Self::NoBottle(_) | Self::Facts(_) => None,
         }
     }

@@ -13,7 +13,7 @@ use super::*;
 use crate::facts::HostFacts;
 use crate::manifest::{Agent, Bottle, DEFAULT_AGENT, Manifest};
 use crate::name::words;
-use crate::task::{Source, Task};
+use crate::task::{Source, Task, Work};
 
 /// Decides everything about a run.
 pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Options) -> Result<BottlePlan, PlanError> {
@@ -21,6 +21,10 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
     let (agent_name, agent) = choose_agent(task, manifest, options)?;
     let (bottle_name, bottle) = choose_bottle(&agent_name, &agent, manifest)?;
     refuse_what_is_not_there(bottle)?;
+    let says_something = task.thread().is_some() || matches!(task.source, Source::FailedRun(_));
+    if !says_something && task.instruction.is_empty() && agent.prompt.is_none() {
+        return Err(PlanError::NoTask(agent_name));
+    }
     let seed = seed(facts)?;
     let slug = slug(task, seed)?;
 
@@ -46,7 +50,14 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
     }
     let guest = Guest { bottle, rules: &rules, doors: &doors, git: git.as_ref() }.plan();
     let skills = skills(&agent, &guest);
-    let prompt = super::prompt::prompt(task, &agent, &guest, git.as_ref(), &upstreams, options.dry_run);
+    let prompt = super::prompt::prompt(task, &agent, &guest, git.as_ref(), &upstreams, options.dry_run, seed);
+    notes.extend(task.left_out.iter().map(|what| format!("left out: {what}")));
+    if !prompt.removed.is_empty() {
+        notes.push(format!(
+            "taken out of what people wrote, because readers don't see it or it is too long: {}",
+            prompt.removed
+        ));
+    }
     let mcp = mcp();
     let command = command(&agent, &prompt);
     let bundle = Bundle {
@@ -56,10 +67,18 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
             .map(|door| Daemon { door: *door, config: config_file(*door).to_owned(), user: Some(image_user(*door)) })
             .collect(),
     };
+    let mut gate = upstreams.gate_policy(options.dry_run);
+    if task.work == Work::Review {
+        // A review pushes nothing, whatever its agent tries.
+        for upstream in &mut gate.upstreams {
+            upstream.push.refs.clear();
+            upstream.push.tags = false;
+        }
+    }
     let mut policies = Policies {
         routes: rules.routes,
         pipelock: rules.pipelock,
-        gate: upstreams.gate_policy(options.dry_run),
+        gate,
         supervise: super::policies::supervise(&slug, bottle),
         bundle,
     };
@@ -92,6 +111,7 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
             server_url: ci.server_url.clone(),
             repository: ci.repository.clone(),
             run_id: ci.run_id.clone(),
+            run_url: ci.run_url.clone(),
         }),
         agent: AgentPlan { name: agent_name, bottle: bottle_name, model: agent.model.clone() },
         images,
@@ -183,14 +203,16 @@ fn slug(task: &Task, seed: &str) -> Result<Slug, PlanError> {
     Slug::parse(&parts.join("-")).map_err(|error| PlanError::Facts(error.to_string()))
 }
 
-/// `issue-12`, `pr-14`, `task`.
+/// `issue-12`, `pr-14`, `ci-700`, `task`, `scheduled`.
 pub(super) fn what(task: &Task) -> String {
     match &task.source {
         Source::Issue(thread) | Source::Comment { thread, is_pull_request: false, .. } => {
             format!("issue-{}", thread.number)
         }
-        Source::Comment { thread, .. } => format!("pr-{}", thread.number),
-        Source::Text => "task".to_owned(),
+        Source::PullRequest(thread) | Source::Comment { thread, .. } => format!("pr-{}", thread.number),
+        Source::FailedRun(run) => format!("ci-{}", run.id),
+        Source::Dispatch { .. } | Source::Text => "task".to_owned(),
+        Source::Schedule { .. } => "scheduled".to_owned(),
     }
 }
 

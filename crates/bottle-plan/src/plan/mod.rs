@@ -4,7 +4,7 @@
 //! afterwards follows it and decides nothing that could have been decided here.
 //!
 //! Map: `types`, `make` (what is chosen, and what goes where), `upstreams` (git), `policies` (the outgoing doors),
-//! `guest` (the agent's environment), `prompt`.
+//! `guest` (the agent's environment), `prompt`, `words` (what people wrote, for the prompt).
 
 mod error;
 mod guest;
@@ -13,6 +13,7 @@ mod policies;
 mod prompt;
 mod types;
 mod upstreams;
+mod words;
 
 use crate::name::{Name, Slug};
 

@@ -8,6 +8,7 @@ use bottle_policy::door::Door;
 use bottle_policy::gate::{GatePolicy, RepoName};
 use bottle_policy::host::HostName;
 use bottle_policy::pipelock::PipelockPolicy;
+use bottle_policy::prose::Removed;
 use bottle_policy::route::RoutesPolicy;
 use bottle_policy::secret::SecretName;
 use bottle_policy::supervise::SupervisePolicy;
@@ -126,6 +127,8 @@ pub struct CiPlan {
     pub repository: String,
     /// The run's number at the forge.
     pub run_id: String,
+    /// The run's page at the forge.
+    pub run_url: String,
 }
 
 /// Which agent in which bottle.
@@ -286,6 +289,9 @@ pub struct PromptPlan {
     pub path: String,
     /// The prompt.
     pub text: String,
+    /// What people wrote and the prompt does not have, because a reader would not see it either.
+    #[serde(default, skip_serializing_if = "Removed::is_empty")]
+    pub removed: Removed,
     /// Standing instructions: a file of the base branch and where it goes.
     pub instructions: Option<FileFromBase>,
 }

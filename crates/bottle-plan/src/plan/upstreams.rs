@@ -136,11 +136,16 @@ impl Upstreams {
     pub(super) fn git_plan(&self, task: &Task, facts: &HostFacts, options: &Options, seed: &str) -> Option<GitPlan> {
         let main = self.main()?;
         let checkout = facts.checkout.as_ref().filter(|_| options.bring_checkout);
-        let base = match (&task.repository, checkout) {
+        let failed = match &task.source {
+            // What failed there is mended there.
+            Source::FailedRun(run) => Some(run.branch.clone()),
+            _ => None,
+        };
+        let base = failed.or_else(|| match (&task.repository, checkout) {
             (Some(repository), _) => Some(repository.default_branch.clone()),
             (None, Some(checkout)) => checkout.branch.clone(),
             (None, None) => facts.ci.as_ref().and_then(|ci| ci.branch.clone()),
-        };
+        });
         let repository = main.url.repository().rsplit('/').next().unwrap_or_default();
         let directory: String =
             repository.chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')).collect();
@@ -230,7 +235,7 @@ fn without_userinfo(address: &str) -> String {
 fn branch(task: &Task, seed: &str) -> String {
     let mut name = format!("bottle/{}", what(task));
     let seed = match task.source {
-        Source::Text => format!("-{seed}"),
+        Source::Text | Source::Dispatch { .. } | Source::Schedule { .. } => format!("-{seed}"),
         _ => String::new(),
     };
     let title = words(&task.title(), LONGEST_BRANCH.saturating_sub(name.len() + 1 + seed.len()));

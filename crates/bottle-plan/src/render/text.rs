@@ -7,7 +7,7 @@ use bottle_policy::gate::Upstream;
 use bottle_policy::route::{Route, Scheme};
 
 use crate::plan::{BackendChoice, BottlePlan, Bring, SecretSource};
-use crate::task::Source;
+use crate::task::{Form, Source};
 
 /// The plan for people.
 pub fn text(plan: &BottlePlan) -> String {
@@ -46,11 +46,19 @@ pub fn text(plan: &BottlePlan) -> String {
 fn task(out: &mut Page, plan: &BottlePlan) {
     let title = plan.task.title();
     let line = match (&plan.task.source, plan.task.thread()) {
-        (Source::Comment { is_pull_request: true, .. }, Some(thread)) => {
-            format!("comment on pull request #{}: {title}", thread.number)
+        (Source::Comment { form, is_pull_request, .. }, Some(thread)) => {
+            let what = match form {
+                Form::Comment => "comment",
+                Form::Review => "review",
+                Form::ReviewComment => "review comment",
+            };
+            let of = if *is_pull_request { "pull request" } else { "issue" };
+            format!("{what} on {of} #{}: {title}", thread.number)
         }
-        (Source::Comment { .. }, Some(thread)) => format!("comment on issue #{}: {title}", thread.number),
+        (Source::PullRequest(_), Some(thread)) => format!("pull request #{}: {title}", thread.number),
         (_, Some(thread)) => format!("issue #{}: {title}", thread.number),
+        (Source::FailedRun(run), None) => format!("failed run {}: {title}", run.id),
+        (Source::Schedule { cron }, None) => format!("the schedule {}", one_line(cron)),
         (_, None) => title,
     };
     out.entry("task", &line);

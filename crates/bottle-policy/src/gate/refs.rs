@@ -81,6 +81,11 @@ impl RefRules {
     }
 }
 
+/// Whether a branch may have this name, without `refs/heads/`, in anything that we hand to git.
+pub fn is_branch_name(short: &str) -> bool {
+    well_formed(short) && !like_an_object(short)
+}
+
 /// The rules of `git check-ref-format`, and no names that a terminal, a shell or another system reads differently.
 fn well_formed(short: &str) -> bool {
     short.len() <= 200

@@ -1,0 +1,180 @@
+//! Comments: below an issue or a pull request, on a line of a change, and the words of a review.
+
+use bottle_policy::proposal::ProposalId;
+
+use super::mention::{self, Said};
+use super::parts::{Event, Topic};
+use super::{Answer, Asked, Command, EventError, Order, Stop, nothing, who};
+use crate::moment::Moment;
+use crate::name::Name;
+use crate::task::{Form, Place, Source, Task, Work};
+
+/// A comment of any kind.
+struct Written<'a> {
+    form: Form,
+    id: u64,
+    url: &'a str,
+    text: &'a str,
+    writer: Option<&'a super::payload::User>,
+    association: Option<&'a String>,
+    /// When it came to be as it is.
+    at: &'a str,
+    place: Option<Place>,
+}
+
+/// `issue_comment`: a new comment.
+pub(super) fn below(event: &Event<'_>) -> Answer<Task> {
+    let payload = &event.payload;
+    let action = event.action()?;
+    if action != "created" {
+        return nothing(&format!("a comment was {action}, which starts nothing"));
+    }
+    let comment = event.need(&payload.comment, "comment")?;
+    let issue = event.need(&payload.issue, "issue")?;
+    let said = command(event, &comment.body)?;
+    let (created, updated) = (comment.created_at.as_deref(), comment.updated_at.as_deref());
+    match (created.and_then(Moment::parse), updated.and_then(Moment::parse)) {
+        (Some(created), Some(updated)) if updated <= created => {}
+        (Some(_), Some(_)) => return nothing("the comment was changed after it was written"),
+        _ => return nothing("the event does not say when the comment was written; that counts as changed afterwards"),
+    }
+    let written = Written {
+        form: Form::Comment,
+        id: comment.id,
+        url: &comment.html_url,
+        text: &comment.body,
+        writer: comment.user.as_ref(),
+        association: comment.author_association.as_ref(),
+        at: created.unwrap_or_default(),
+        place: None,
+    };
+    let is_pull_request = issue.pull_request.as_ref().is_some_and(|value| !value.is_null())
+        || payload.is_pull.unwrap_or_default()
+        || payload.pull_request.is_some();
+    let topic = event.issue(issue, is_pull_request, created)?;
+    ask(event, said, written, topic, is_pull_request)
+}
+
+/// `pull_request_review_comment`: a new comment on a line of a change.
+pub(super) fn on_a_line(event: &Event<'_>) -> Answer<Task> {
+    let action = event.action()?;
+    if action != "created" && event.payload.review.is_none() {
+        return nothing(&format!("a review comment was {action}, which starts nothing"));
+    }
+    let Some(comment) = &event.payload.comment else { return without_times(event) };
+    let said = command(event, &comment.body)?;
+    // It is written first and sent with its review later, so the two times differ without a change.
+    let Some(at) = comment.updated_at.as_deref().filter(|at| Moment::parse(at).is_some()) else {
+        return nothing("the event does not say when the comment was changed; that counts as changed afterwards");
+    };
+    let written = Written {
+        form: Form::ReviewComment,
+        id: comment.id,
+        url: &comment.html_url,
+        text: &comment.body,
+        writer: comment.user.as_ref(),
+        association: comment.author_association.as_ref(),
+        at,
+        place: comment.path.as_ref().map(|path| Place {
+            path: path.clone(),
+            line: comment.line,
+            hunk: comment.diff_hunk.clone().unwrap_or_default(),
+            answers: comment.in_reply_to_id,
+        }),
+    };
+    on_a_pull_request(event, said, written)
+}
+
+/// `pull_request_review`: a review was handed in.
+pub(super) fn review(event: &Event<'_>) -> Answer<Task> {
+    let action = event.action()?;
+    if !matches!(action, "submitted" | "reviewed") {
+        return nothing(&format!("a review was {action}, which starts nothing"));
+    }
+    let review = event.need(&event.payload.review, "review")?;
+    let (Some(id), Some(url), Some(at)) = (review.id, &review.html_url, &review.submitted_at) else {
+        return without_times(event);
+    };
+    let text = review.body.as_deref().unwrap_or_default();
+    let said = command(event, text)?;
+    if Moment::parse(at).is_none() {
+        return nothing("the event does not say when the review was written; that counts as changed afterwards");
+    }
+    let written = Written {
+        form: Form::Review,
+        id,
+        url,
+        text,
+        writer: review.user.as_ref(),
+        association: review.author_association.as_ref(),
+        at,
+        place: None,
+    };
+    on_a_pull_request(event, said, written)
+}
+
+/// Gitea's reviews come without id and times.
+fn without_times<T>(event: &Event<'_>) -> Answer<T> {
+    let review = event.need(&event.payload.review, "review")?;
+    let text = review.content.as_deref().or(review.body.as_deref()).unwrap_or_default();
+    command(event, text)?;
+    nothing("this forge's reviews come without a time; write the command as a comment of its own")
+}
+
+fn on_a_pull_request(event: &Event<'_>, said: Said<'_>, written: Written<'_>) -> Answer<Task> {
+    let pull = event.need(&event.payload.pull_request, "pull_request")?;
+    let topic = event.pull(pull, Some(written.at))?;
+    ask(event, said, written, topic, true)
+}
+
+fn command<'a>(event: &Event<'_>, text: &'a str) -> Answer<Said<'a>> {
+    let mention = &event.triggers.mention;
+    mention::command(text, mention)
+        .map_or_else(|| nothing(&format!("no line of the comment begins with {mention}")), Ok)
+}
+
+fn ask(event: &Event<'_>, said: Said<'_>, written: Written<'_>, topic: Topic, is_pull_request: bool) -> Answer<Task> {
+    who::same(written.writer, event.sender()?, "comment")?;
+    let asker = event.asker(written.association)?;
+    let proposal = |id: &str| ProposalId::parse(id).map_err(EventError::Proposal);
+    let order = match said {
+        Said::Work { agent, review, text } => {
+            if review && !is_pull_request {
+                return nothing("an issue has no change to review");
+            }
+            let agent = agent.map(Name::parse).transpose().map_err(EventError::Agent)?;
+            let source = Source::Comment {
+                thread: topic.thread,
+                form: written.form,
+                comment_id: written.id,
+                comment_url: written.url.to_owned(),
+                comment: written.text.to_owned(),
+                is_pull_request,
+                place: written.place,
+            };
+            let task = event.task(source, topic.left_out, asker)?;
+            let work = if review { Work::Review } else { Work::Change };
+            let asked_at = Some(written.at.to_owned());
+            return Ok(Task { agent, work, instruction: text.to_owned(), asked_at, ..task });
+        }
+        Said::Stop => Order::Stop,
+        Said::Retry => Order::Retry,
+        Said::Approve(id) => Order::Approve(proposal(id)?),
+        Said::Deny(id, why) => Order::Deny { id: proposal(id)?, why: why.to_owned() },
+        Said::Unknown(text) => return Err(EventError::Command(super::line(text)).into()),
+    };
+    if matches!(order, Order::Approve(_) | Order::Deny { .. }) {
+        asker.person("proposals are decided by people")?;
+    }
+    Err(Stop::Answer(Asked::Command(Box::new(Command {
+        order,
+        asked_by: asker.actor,
+        asked_at: written.at.to_owned(),
+        repository: event.repository()?,
+        thread: topic.thread,
+        is_pull_request,
+        form: written.form,
+        comment_id: written.id,
+        comment_url: written.url.to_owned(),
+    }))))
+}

@@ -1,0 +1,54 @@
+//! `issues`: opened with the mention, given a label that starts a run, or given to a name that does.
+
+use super::mention::{self, Said};
+use super::parts::Event;
+use super::{Answer, EventError, nothing};
+use crate::name::Name;
+use crate::task::{Source, Task};
+
+pub(super) fn ask(event: &Event<'_>) -> Answer<Task> {
+    let triggers = event.triggers;
+    let action = event.action()?;
+    let issue = event.need(&event.payload.issue, "issue")?;
+    let (agent, instruction) = match action {
+        "opened" => opened(event)?,
+        "labeled" | "label_updated" => (Some(super::pull::label(event)?), String::new()),
+        "assigned" => {
+            let given = event.payload.assignee.as_ref().map(std::slice::from_ref);
+            let all = given.or(issue.assignees.as_deref()).unwrap_or_default();
+            match all.iter().find_map(|user| triggers.assignees.get(&user.login)) {
+                Some(agent) => (Some(agent.clone()), String::new()),
+                None => return nothing("the issue was given to somebody else, which starts nothing"),
+            }
+        }
+        other => return nothing(&format!("an issue was {other}, which starts nothing")),
+    };
+    let sender = event.sender()?;
+    let association = issue.author_association.as_ref();
+    let by_author = issue.user.as_ref().is_some_and(|user| user.id == sender.id);
+    let asker = event.asker(association.filter(|_| by_author))?;
+    // The event itself shows the issue as it was then.
+    let asked_at = issue.updated_at.as_deref();
+    let topic = event.issue(issue, false, asked_at)?;
+    if action == "opened" && !topic.left_out.is_empty() {
+        return nothing("the event does not say when the issue was written; that counts as changed afterwards");
+    }
+    let task = event.task(Source::Issue(topic.thread), topic.left_out, asker)?;
+    Ok(Task { agent, instruction, asked_at: asked_at.map(str::to_owned), ..task })
+}
+
+/// Agent and words of a new issue.
+fn opened(event: &Event<'_>) -> Answer<(Option<Name>, String)> {
+    let mention = &event.triggers.mention;
+    let issue = event.need(&event.payload.issue, "issue")?;
+    match mention::command(issue.body.as_deref().unwrap_or_default(), mention) {
+        Some(Said::Work { agent, review: false, text }) => {
+            let agent = agent.map(Name::parse).transpose().map_err(EventError::Agent)?;
+            Ok((agent, text.to_owned()))
+        }
+        Some(Said::Work { review: true, .. }) => nothing("an issue has no change to review"),
+        Some(_) => nothing("a new issue has no run that a command could be about"),
+        None if mention::is_word_of(&issue.title, mention) => Ok((None, String::new())),
+        None => nothing(&format!("the issue does not mention {mention}")),
+    }
+}

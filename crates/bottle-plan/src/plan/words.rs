@@ -1,0 +1,119 @@
+//! What people wrote about a task, cleaned, in blocks that the prompt marks as data.
+
+use bottle_policy::prose::{self, Clean, Removed};
+
+use crate::context::Piece;
+use crate::task::{Place, Source, Task};
+
+/// Something that people wrote.
+pub(super) struct Block {
+    pub(super) kind: &'static str,
+    /// The writer's login.
+    pub(super) by: Option<String>,
+    /// When, as the forge wrote it.
+    pub(super) at: Option<String>,
+    pub(super) text: String,
+}
+
+/// All of it, cleaned.
+#[derive(Default)]
+pub(super) struct Words {
+    pub(super) blocks: Vec<Block>,
+    pub(super) removed: Removed,
+}
+
+impl Words {
+    pub(super) fn of(task: &Task) -> Self {
+        let mut words = Self::default();
+        let asker = task.asked_by.as_ref().map(|actor| actor.login.as_str());
+        if !task.instruction.is_empty() {
+            words.add("instruction", asker, prose::for_prompt(&task.instruction));
+        }
+        if let Source::Comment { comment, place, .. } = &task.source {
+            words.add(
+                "what stands before the instruction",
+                asker,
+                prose::for_prompt(before(comment, &task.instruction)),
+            );
+            if let Some(place) = place {
+                let text = format!("{}\n{}", where_it_is(place), place.hunk);
+                words.add("place in the change", None, prose::code_for_prompt(&text));
+            }
+        }
+        if let Some(thread) = task.thread() {
+            let author = thread.author.as_deref();
+            let (title, body) = match task.is_about_a_pull_request() {
+                true => ("title of the pull request", "text of the pull request"),
+                false => ("title of the issue", "text of the issue"),
+            };
+            words.add(title, author, prose::line_for_prompt(&thread.title));
+            words.add(body, author, prose::for_prompt(&thread.body));
+        }
+        if let Some(pull) = &task.pull_request {
+            let from = match (&pull.head_repository, pull.from_fork) {
+                (Some(repository), true) => format!(" of another repository, {}", prose::name(repository, 200)),
+                (None, _) => " of a repository that is gone".to_owned(),
+                (Some(_), false) => String::new(),
+            };
+            let branch = prose::name(&pull.head_branch, 250);
+            let text = format!("{branch}{from}, at {}, to {}", pull.head.as_str(), pull.base_branch);
+            words.add("branch of the pull request", None, prose::line_for_prompt(&text));
+        }
+        if let Source::FailedRun(run) = &task.source {
+            words.add("name of the failed run", None, prose::line_for_prompt(&format!("{} {}", run.name, run.url)));
+        }
+        task.context.iter().for_each(|piece| words.piece(piece));
+        words
+    }
+
+    fn piece(&mut self, piece: &Piece) {
+        match piece {
+            Piece::Said { by, written, place, text, .. } => {
+                let by = Some(by.as_deref().unwrap_or("somebody who is gone"));
+                let mut clean = prose::for_prompt(text);
+                if let Some(place) = place {
+                    clean.text = format!("on {}:\n{}", where_it_is(place), clean.text);
+                }
+                self.add("earlier comment", by, clean);
+                if let (Some(block), Some(written)) = (self.blocks.last_mut(), written) {
+                    block.at = Some(prose::name(written, 40));
+                }
+            }
+            Piece::Diff { text } => self.add("diff of the pull request", None, prose::code_for_prompt(text)),
+            Piece::Log { name, text } => {
+                let text = format!("{}:\n{text}", prose::name(name, 200));
+                self.add("end of a failed check's log", None, prose::code_for_prompt(&text));
+            }
+        }
+    }
+
+    fn add(&mut self, kind: &'static str, by: Option<&str>, clean: Clean) {
+        self.removed.add(&clean.removed);
+        let text = clean.text.trim_matches('\n');
+        if !text.trim().is_empty() {
+            let by = by.map(|login| prose::name(login, 60));
+            self.blocks.push(Block { kind, by, at: None, text: text.to_owned() });
+        }
+    }
+
+    /// What no block contains, and nobody could know when they wrote.
+    pub(super) fn mark(&self, seed: &str) -> String {
+        let mut mark = format!("====={seed}");
+        while self.blocks.iter().any(|block| block.text.contains(&mark)) {
+            mark.push('=');
+        }
+        mark
+    }
+}
+
+/// `size.py, line 2`.
+fn where_it_is(place: &Place) -> String {
+    let line = place.line.map_or_else(String::new, |line| format!(", line {line}"));
+    format!("{}{line}", prose::name(&place.path, 300))
+}
+
+/// What a comment says above the line of its command.
+fn before<'a>(comment: &'a str, instruction: &str) -> &'a str {
+    let head = comment.trim_end().strip_suffix(instruction).unwrap_or_default();
+    head.trim_end().rsplit_once('\n').map_or("", |(before, _)| before).trim()
+}

@@ -1,0 +1,139 @@
+//! A dry run's forge: it is read, what would be written is kept. Outside of a job there is nothing to read either.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bottle_plan::facts::ForgeKind;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use serde_json::{Value, json};
+
+use super::{Author, Comment, Forge, ForgeError, Issue, NewPullRequest, PullRequest, Standing};
+
+/// Keeps every write.
+pub(crate) struct Dry {
+    inner: Arc<dyn Forge>,
+    kept: Mutex<Vec<Value>>,
+}
+
+impl Dry {
+    pub(crate) fn new(inner: Arc<dyn Forge>) -> Self {
+        Self { inner, kept: Mutex::default() }
+    }
+
+    fn lines(&self) -> MutexGuard<'_, Vec<Value>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a dry run would do about a pull request, as a line of `would-do.jsonl`.
+pub(super) fn would_open(new: &NewPullRequest) -> Value {
+    json!({"would": "open-pull-request", "branch": new.head, "base": new.base, "title": new.title, "body": new.body, "draft": new.draft})
+}
+
+impl Forge for Dry {
+    fn kind(&self) -> ForgeKind {
+        self.inner.kind()
+    }
+
+    fn standing<'a>(&'a self, login: &'a str) -> BoxFuture<'a, Result<Standing, ForgeError>> {
+        self.inner.standing(login)
+    }
+
+    fn default_branch(&self) -> BoxFuture<'_, Result<String, ForgeError>> {
+        self.inner.default_branch()
+    }
+
+    fn issue(&self, number: u64) -> BoxFuture<'_, Result<Issue, ForgeError>> {
+        self.inner.issue(number)
+    }
+
+    fn pull_request(&self, number: u64) -> BoxFuture<'_, Result<PullRequest, ForgeError>> {
+        self.inner.pull_request(number)
+    }
+
+    fn open_from<'a>(&'a self, branch: &'a str) -> BoxFuture<'a, Result<Vec<PullRequest>, ForgeError>> {
+        self.inner.open_from(branch)
+    }
+
+    fn open<'a>(&'a self, new: &'a NewPullRequest) -> BoxFuture<'a, Result<PullRequest, ForgeError>> {
+        async move {
+            self.lines().push(would_open(new));
+            Ok(PullRequest {
+                number: 0,
+                url: String::new(),
+                title: new.title.clone(),
+                body: new.body.clone(),
+                draft: new.draft,
+                head: new.head.clone(),
+                commit: String::new(),
+                head_repository: None,
+                base: new.base.clone(),
+                from_fork: false,
+            })
+        }
+        .boxed()
+    }
+
+    fn rewrite<'a>(
+        &'a self,
+        number: u64,
+        title: Option<&'a str>,
+        body: &'a str,
+    ) -> BoxFuture<'a, Result<PullRequest, ForgeError>> {
+        async move {
+            let mut line = json!({"would": "update-pull-request", "number": number, "body": body});
+            if let Some(title) = title {
+                line["title"] = json!(title);
+            }
+            self.lines().push(line);
+            self.inner.pull_request(number).await
+        }
+        .boxed()
+    }
+
+    fn comments(&self, number: u64) -> BoxFuture<'_, Result<Vec<Comment>, ForgeError>> {
+        self.inner.comments(number)
+    }
+
+    fn remarks(&self, number: u64) -> BoxFuture<'_, Result<Vec<Comment>, ForgeError>> {
+        self.inner.remarks(number)
+    }
+
+    fn diff(&self, number: u64) -> BoxFuture<'_, Result<String, ForgeError>> {
+        self.inner.diff(number)
+    }
+
+    fn failed_logs(&self, run: u64, attempt: u64) -> BoxFuture<'_, Result<Vec<(String, String)>, ForgeError>> {
+        self.inner.failed_logs(run, attempt)
+    }
+
+    fn comment<'a>(&'a self, number: u64, body: &'a str) -> BoxFuture<'a, Result<Comment, ForgeError>> {
+        async move {
+            self.lines().push(json!({"would": "comment", "number": number, "body": body}));
+            let author = Author { id: 0, login: String::new() };
+            Ok(Comment { id: 0, body: body.to_owned(), author, written: None, changed: None, place: None })
+        }
+        .boxed()
+    }
+
+    fn edit_comment<'a>(&'a self, id: u64, body: &'a str) -> BoxFuture<'a, Result<(), ForgeError>> {
+        async move {
+            // A comment of this dry run has no number: the text that came last is the one that counts.
+            let mut lines = self.lines();
+            match lines.iter_mut().rev().find(|line| id == 0 && line["would"] == "comment") {
+                Some(line) => line["body"] = json!(body),
+                None => lines.push(json!({"would": "edit-comment", "comment": id, "body": body})),
+            }
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn myself(&self) -> BoxFuture<'_, Result<Option<Author>, ForgeError>> {
+        self.inner.myself()
+    }
+
+    fn kept(&self) -> Vec<Value> {
+        self.lines().clone()
+    }
+}

@@ -1,0 +1,78 @@
+//! What belongs to a task beyond its event: the pull request as it is, what else was said, and the change.
+//!
+//! What of it goes into the prompt, and that nothing does which came or changed after the task was asked for, is decided by
+//! `bottle_plan::context`. What can't be had is left out, and said so: the task can be done without.
+
+use bottle_plan::context::{self, Piece};
+use bottle_plan::task::{Commit, PullRequest, Source, Task};
+
+use super::{Comment, Forge, ForgeError};
+
+/// Asks the forge, and adds what it says to the task.
+pub(crate) async fn gather(forge: &dyn Forge, task: &mut Task) {
+    let mut pieces = vec![];
+    let about = task.pull_request.as_ref().map(|pull| pull.number);
+    let about = about.or_else(|| task.thread().filter(|_| task.is_about_a_pull_request()).map(|thread| thread.number));
+    if let Some(number) = about {
+        match forge.pull_request(number).await {
+            Ok(pull) => pin(task, number, &pull),
+            Err(error) => left_out(task, "the pull request's branches", &error),
+        }
+        match forge.diff(number).await {
+            Ok(text) => pieces.push(Piece::Diff { text }),
+            Err(error) => left_out(task, "the change itself", &error),
+        }
+        match forge.remarks(number).await {
+            Ok(remarks) => pieces.extend(said(task, remarks)),
+            Err(error) => left_out(task, "what was said about lines of the change", &error),
+        }
+    }
+    if let Some(number) = task.thread().map(|thread| thread.number).or(about) {
+        match forge.comments(number).await {
+            Ok(comments) => pieces.extend(said(task, comments)),
+            Err(error) => left_out(task, "the earlier comments", &error),
+        }
+    }
+    if let Source::FailedRun(run) = &task.source {
+        match forge.failed_logs(run.id, run.attempt).await {
+            Ok(logs) => pieces.extend(logs.into_iter().map(|(name, text)| Piece::Log { name, text })),
+            Err(error) => left_out(task, "the failed run's logs", &error),
+        }
+    }
+    context::add(task, pieces);
+}
+
+/// Where the event does not say what the pull request was, it is what it is now.
+fn pin(task: &mut Task, number: u64, pull: &super::PullRequest) {
+    let Ok(head) = Commit::parse(&pull.commit) else { return };
+    task.pull_request.get_or_insert_with(|| PullRequest {
+        number,
+        head,
+        head_branch: pull.head.clone(),
+        head_repository: pull.head_repository.clone(),
+        base_branch: pull.base.clone(),
+        from_fork: pull.from_fork,
+    });
+}
+
+/// What people said, but for the comment that is the task and for what we posted.
+fn said(task: &Task, comments: Vec<Comment>) -> Vec<Piece> {
+    let asking = match &task.source {
+        Source::Comment { comment_id, .. } => Some(*comment_id),
+        _ => None,
+    };
+    let others =
+        comments.into_iter().filter(|comment| Some(comment.id) != asking && !super::sticky::has_mark(&comment.body));
+    let piece = |comment: Comment| Piece::Said {
+        by: Some(comment.author.login).filter(|login| !login.is_empty()),
+        written: comment.written,
+        changed: comment.changed,
+        place: comment.place,
+        text: comment.body,
+    };
+    others.map(piece).collect()
+}
+
+fn left_out(task: &mut Task, what: &str, error: &ForgeError) {
+    task.left_out.push(format!("{what}: {error}"));
+}

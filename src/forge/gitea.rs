@@ -1,0 +1,243 @@
+//! Gitea and Forgejo by their REST API: like GitHub's in most of what is used, without GraphQL, drafts or a filter by head.
+
+use bottle_plan::facts::ForgeKind;
+use bottle_plan::manifest::Permission;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use reqwest::Method;
+use serde_json::json;
+
+use super::http::{Call, ForgeError, Http, Manners};
+use super::wire::{WireComment, WireIssue, WirePull, WireRepository, WireReview, WireStanding, WireUser};
+use super::{Author, Comment, Doing, Forge, Issue, NewPullRequest, PullRequest, Standing};
+
+/// How it is talked to.
+pub(super) const MANNERS: Manners = Manners { scheme: "token", accept: "application/json", version: None };
+/// Gitea's mark of a draft: the beginning of its title.
+const DRAFT: &str = "WIP: ";
+const A_PAGE: usize = 50;
+/// More open pull requests than this many pages can't be looked through.
+const PAGES: usize = 40;
+/// Each review costs a call of its own.
+const REVIEW_PAGES: usize = 3;
+
+const READ_PERMISSION: Doing = Doing {
+    what: "ask for the actor's permission",
+    needs: "to be one of an administrator of the repository, with read:repository, given to the step as GITEA_TOKEN: \
+            Gitea answers no one else, its own job token included",
+};
+const READ_REPOSITORY: Doing = Doing { what: "look at the repository", needs: "read:repository" };
+const READ_PULL: Doing = Doing { what: "look at the pull request", needs: "read:repository" };
+const OPEN_PULL: Doing = Doing { what: "open the pull request", needs: "write:repository" };
+const EDIT_PULL: Doing = Doing { what: "update the pull request", needs: "write:repository" };
+const READ_ISSUE: Doing = Doing { what: "look at the issue", needs: "read:issue" };
+const READ_COMMENTS: Doing = Doing { what: "read the comments", needs: "read:issue" };
+const WRITE_COMMENT: Doing = Doing { what: "write the comment", needs: "write:issue" };
+const READ_LOGS: Doing = Doing { what: "read the failed run's logs", needs: "read:repository" };
+const READ_SELF: Doing = Doing { what: "ask whose token this is", needs: "read:user" };
+
+/// One repository on Gitea or Forgejo.
+pub(super) struct Gitea {
+    http: Http,
+    owner: String,
+    name: String,
+}
+
+impl Gitea {
+    pub(super) fn new(http: Http, owner: String, name: String) -> Self {
+        Self { http, owner, name }
+    }
+
+    fn path<'a>(&'a self, rest: &[&'a str]) -> Vec<&'a str> {
+        [&["repos", self.owner.as_str(), self.name.as_str()], rest].concat()
+    }
+}
+
+impl Forge for Gitea {
+    fn kind(&self) -> ForgeKind {
+        ForgeKind::Gitea
+    }
+
+    fn standing<'a>(&'a self, login: &'a str) -> BoxFuture<'a, Result<Standing, ForgeError>> {
+        async move {
+            let call = Call::get(READ_PERMISSION, self.path(&["collaborators", login, "permission"]));
+            let wire: WireStanding = self.http.send(call).await?;
+            let permission = match wire.permission.as_str() {
+                "owner" | "admin" => Some(Permission::Admin),
+                "write" => Some(Permission::Write),
+                "read" => Some(Permission::Read),
+                _ => None,
+            };
+            Ok(Standing { user_id: wire.user.map_or(0, |user| user.id), permission })
+        }
+        .boxed()
+    }
+
+    fn default_branch(&self) -> BoxFuture<'_, Result<String, ForgeError>> {
+        async move {
+            let wire: WireRepository = self.http.send(Call::get(READ_REPOSITORY, self.path(&[]))).await?;
+            Ok(wire.default_branch)
+        }
+        .boxed()
+    }
+
+    fn issue(&self, number: u64) -> BoxFuture<'_, Result<Issue, ForgeError>> {
+        async move {
+            let number = number.to_string();
+            let wire: WireIssue = self.http.send(Call::get(READ_ISSUE, self.path(&["issues", &number]))).await?;
+            Ok(wire.into())
+        }
+        .boxed()
+    }
+
+    fn pull_request(&self, number: u64) -> BoxFuture<'_, Result<PullRequest, ForgeError>> {
+        async move {
+            let number = number.to_string();
+            let wire: WirePull = self.http.send(Call::get(READ_PULL, self.path(&["pulls", &number]))).await?;
+            Ok(known_draft(wire))
+        }
+        .boxed()
+    }
+
+    fn open_from<'a>(&'a self, branch: &'a str) -> BoxFuture<'a, Result<Vec<PullRequest>, ForgeError>> {
+        async move {
+            let mut found = vec![];
+            for page in 1..=PAGES {
+                let call = Call::get(READ_PULL, self.path(&["pulls"]))
+                    .query("state", "open")
+                    .query("sort", "recentupdate")
+                    .query("limit", A_PAGE)
+                    .query("page", page);
+                let wires: Vec<WirePull> = self.http.send(call).await?;
+                // A server may give shorter pages than were asked for: only an empty one is surely the last.
+                let last = wires.is_empty();
+                found.extend(wires.into_iter().map(known_draft).filter(|pull| pull.head == branch && !pull.from_fork));
+                if last || !found.is_empty() {
+                    break;
+                }
+            }
+            Ok(found)
+        }
+        .boxed()
+    }
+
+    fn open<'a>(&'a self, new: &'a NewPullRequest) -> BoxFuture<'a, Result<PullRequest, ForgeError>> {
+        async move {
+            let title = if new.draft { format!("{DRAFT}{}", new.title) } else { new.title.clone() };
+            let body = json!({"title": title, "body": new.body, "head": new.head, "base": new.base});
+            let call = Call::write(OPEN_PULL, Method::POST, self.path(&["pulls"]), body);
+            Ok(known_draft(self.http.send::<WirePull>(call).await?))
+        }
+        .boxed()
+    }
+
+    fn rewrite<'a>(
+        &'a self,
+        number: u64,
+        title: Option<&'a str>,
+        body: &'a str,
+    ) -> BoxFuture<'a, Result<PullRequest, ForgeError>> {
+        async move {
+            let number = number.to_string();
+            let mut change = json!({"body": body});
+            if let Some(title) = title {
+                change["title"] = json!(title);
+            }
+            let call = Call::write(EDIT_PULL, Method::PATCH, self.path(&["pulls", &number]), change);
+            Ok(known_draft(self.http.send::<WirePull>(call).await?))
+        }
+        .boxed()
+    }
+
+    fn comments(&self, number: u64) -> BoxFuture<'_, Result<Vec<Comment>, ForgeError>> {
+        async move {
+            let number = number.to_string();
+            // Gitea gives all of them at once.
+            let call = Call::get(READ_COMMENTS, self.path(&["issues", &number, "comments"]));
+            let wires: Vec<WireComment> = self.http.send(call).await?;
+            Ok(wires.into_iter().map(Comment::from).collect())
+        }
+        .boxed()
+    }
+
+    fn remarks(&self, number: u64) -> BoxFuture<'_, Result<Vec<Comment>, ForgeError>> {
+        async move {
+            let number = number.to_string();
+            let mut remarks = vec![];
+            for page in 1..=REVIEW_PAGES {
+                let call = Call::get(READ_PULL, self.path(&["pulls", &number, "reviews"]))
+                    .query("limit", A_PAGE)
+                    .query("page", page);
+                let reviews: Vec<WireReview> = self.http.send(call).await?;
+                let last = reviews.is_empty();
+                for review in reviews {
+                    let review = review.id.to_string();
+                    let path = self.path(&["pulls", &number, "reviews", &review, "comments"]);
+                    let wires: Vec<WireComment> = self.http.send(Call::get(READ_PULL, path)).await?;
+                    remarks.extend(wires.into_iter().map(Comment::from));
+                }
+                if last {
+                    break;
+                }
+            }
+            Ok(remarks)
+        }
+        .boxed()
+    }
+
+    fn diff(&self, number: u64) -> BoxFuture<'_, Result<String, ForgeError>> {
+        async move {
+            let file = format!("{number}.diff");
+            self.http.send_for_text(Call::get(READ_PULL, self.path(&["pulls", &file])).accept("text/plain")).await
+        }
+        .boxed()
+    }
+
+    fn failed_logs(&self, run: u64, _attempt: u64) -> BoxFuture<'_, Result<Vec<(String, String)>, ForgeError>> {
+        async move {
+            // Gitea gives logs by its API from 1.24 on, Forgejo not yet: the task then comes without.
+            let problem = format!("the logs of run {run} are not asked for on this forge");
+            Err(ForgeError::Nonsense { doing: READ_LOGS, place: "actions".to_owned(), problem })
+        }
+        .boxed()
+    }
+
+    fn comment<'a>(&'a self, number: u64, body: &'a str) -> BoxFuture<'a, Result<Comment, ForgeError>> {
+        async move {
+            let number = number.to_string();
+            let path = self.path(&["issues", &number, "comments"]);
+            let call = Call::write(WRITE_COMMENT, Method::POST, path, json!({"body": body}));
+            Ok(self.http.send::<WireComment>(call).await?.into())
+        }
+        .boxed()
+    }
+
+    fn edit_comment<'a>(&'a self, id: u64, body: &'a str) -> BoxFuture<'a, Result<(), ForgeError>> {
+        async move {
+            let id = id.to_string();
+            let path = self.path(&["issues", "comments", &id]);
+            let call = Call::write(WRITE_COMMENT, Method::PATCH, path, json!({"body": body}));
+            self.http.send::<WireComment>(call).await.map(|_| ())
+        }
+        .boxed()
+    }
+
+    fn myself(&self) -> BoxFuture<'_, Result<Option<Author>, ForgeError>> {
+        async move {
+            match self.http.send::<WireUser>(Call::get(READ_SELF, vec!["user"])).await {
+                Ok(user) => Ok(Some(user.into())),
+                // A token without read:user: whose it is shows only with what it writes.
+                Err(error) if matches!(error.status(), Some(401 | 403 | 404)) => Ok(None),
+                Err(error) => Err(error),
+            }
+        }
+        .boxed()
+    }
+}
+
+/// Older servers don't say that a pull request is a draft; its title does.
+fn known_draft(wire: WirePull) -> PullRequest {
+    let mut pull = PullRequest::from(wire);
+    pull.draft |= pull.title.starts_with(DRAFT);
+    pull
+}

@@ -1,0 +1,288 @@
+//! GitHub and GitHub Enterprise Server by their REST API.
+
+use bottle_plan::facts::ForgeKind;
+use bottle_plan::manifest::Permission;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use reqwest::Method;
+use serde_json::json;
+
+use super::http::{Call, ForgeError, Http, Manners};
+use super::wire::{WireComment, WireIssue, WireJobs, WirePull, WireRepository, WireStanding, WireUser};
+use super::{Author, Comment, Doing, Forge, Issue, NewPullRequest, PullRequest, Standing};
+
+/// How it is talked to; the version is the newest that Enterprise servers in use know.
+pub(super) const MANNERS: Manners = Manners {
+    scheme: "Bearer",
+    accept: "application/vnd.github+json",
+    version: Some(("x-github-api-version", "2022-11-28")),
+};
+/// The user behind a job's token, which may not ask who it is. No person's login has brackets.
+const JOB: &str = "github-actions[bot]";
+const A_PAGE: usize = 100;
+/// A thread with more comments than this many pages is read no further.
+const PAGES: usize = 30;
+/// Logs of more jobs would not fit into a prompt.
+const MOST_LOGS: usize = 5;
+
+const READ_PERMISSION: Doing = Doing {
+    what: "ask for the actor's permission",
+    needs: "`permissions: contents: read` and access to the repository",
+};
+const READ_REPOSITORY: Doing = Doing { what: "look at the repository", needs: "`permissions: contents: read`" };
+const READ_PULL: Doing = Doing { what: "look at the pull request", needs: "`permissions: pull-requests: read`" };
+const OPEN_PULL: Doing = Doing {
+    what: "open the pull request",
+    needs: "`permissions: pull-requests: write`, and in the repository's settings under Actions, General, \
+            \"Allow GitHub Actions to create and approve pull requests\"",
+};
+const EDIT_PULL: Doing = Doing { what: "update the pull request", needs: "`permissions: pull-requests: write`" };
+const READ_ISSUE: Doing = Doing { what: "look at the issue", needs: "`permissions: issues: read`" };
+const READ_COMMENTS: Doing = Doing { what: "read the comments", needs: "`permissions: issues: read`" };
+const WRITE_COMMENT: Doing = Doing {
+    what: "write the comment",
+    needs: "`permissions: issues: write`, for a pull request `pull-requests: write`",
+};
+const READ_LOGS: Doing = Doing { what: "read the failed run's logs", needs: "`permissions: actions: read`" };
+const READ_SELF: Doing = Doing { what: "ask whose token this is", needs: "to be a user's" };
+
+/// One repository on GitHub.
+pub(super) struct Github {
+    http: Http,
+    owner: String,
+    name: String,
+}
+
+impl Github {
+    pub(super) fn new(http: Http, owner: String, name: String) -> Self {
+        Self { http, owner, name }
+    }
+
+    fn path<'a>(&'a self, rest: &[&'a str]) -> Vec<&'a str> {
+        [&["repos", self.owner.as_str(), self.name.as_str()], rest].concat()
+    }
+}
+
+impl Forge for Github {
+    fn kind(&self) -> ForgeKind {
+        ForgeKind::Github
+    }
+
+    fn standing<'a>(&'a self, login: &'a str) -> BoxFuture<'a, Result<Standing, ForgeError>> {
+        async move {
+            let call = Call::get(READ_PERMISSION, self.path(&["collaborators", login, "permission"]));
+            let wire: WireStanding = self.http.send(call).await?;
+            Ok(Standing { user_id: wire.user.as_ref().map_or(0, |user| user.id), permission: permission(&wire) })
+        }
+        .boxed()
+    }
+
+    fn default_branch(&self) -> BoxFuture<'_, Result<String, ForgeError>> {
+        async move {
+            let wire: WireRepository = self.http.send(Call::get(READ_REPOSITORY, self.path(&[]))).await?;
+            Ok(wire.default_branch)
+        }
+        .boxed()
+    }
+
+    fn issue(&self, number: u64) -> BoxFuture<'_, Result<Issue, ForgeError>> {
+        async move {
+            let number = number.to_string();
+            let wire: WireIssue = self.http.send(Call::get(READ_ISSUE, self.path(&["issues", &number]))).await?;
+            Ok(wire.into())
+        }
+        .boxed()
+    }
+
+    fn pull_request(&self, number: u64) -> BoxFuture<'_, Result<PullRequest, ForgeError>> {
+        async move {
+            let number = number.to_string();
+            let wire: WirePull = self.http.send(Call::get(READ_PULL, self.path(&["pulls", &number]))).await?;
+            Ok(wire.into())
+        }
+        .boxed()
+    }
+
+    fn open_from<'a>(&'a self, branch: &'a str) -> BoxFuture<'a, Result<Vec<PullRequest>, ForgeError>> {
+        async move {
+            let call = Call::get(READ_PULL, self.path(&["pulls"]))
+                .query("state", "open")
+                .query("head", format_args!("{}:{branch}", self.owner))
+                .query("per_page", A_PAGE);
+            let wires: Vec<WirePull> = self.http.send(call).await?;
+            // An answer to another question, as where the filter is not understood, must not rewrite somebody's text.
+            Ok(wires.into_iter().map(PullRequest::from).filter(|pull| pull.head == branch && !pull.from_fork).collect())
+        }
+        .boxed()
+    }
+
+    fn open<'a>(&'a self, new: &'a NewPullRequest) -> BoxFuture<'a, Result<PullRequest, ForgeError>> {
+        async move {
+            let body =
+                json!({"title": new.title, "body": new.body, "head": new.head, "base": new.base, "draft": new.draft});
+            let call = Call::write(OPEN_PULL, Method::POST, self.path(&["pulls"]), body);
+            Ok(self.http.send::<WirePull>(call).await?.into())
+        }
+        .boxed()
+    }
+
+    fn rewrite<'a>(
+        &'a self,
+        number: u64,
+        title: Option<&'a str>,
+        body: &'a str,
+    ) -> BoxFuture<'a, Result<PullRequest, ForgeError>> {
+        async move {
+            let number = number.to_string();
+            let mut change = json!({"body": body});
+            if let Some(title) = title {
+                change["title"] = json!(title);
+            }
+            let call = Call::write(EDIT_PULL, Method::PATCH, self.path(&["pulls", &number]), change);
+            Ok(self.http.send::<WirePull>(call).await?.into())
+        }
+        .boxed()
+    }
+
+    fn comments(&self, number: u64) -> BoxFuture<'_, Result<Vec<Comment>, ForgeError>> {
+        async move {
+            let number = number.to_string();
+            let mut comments = vec![];
+            for page in 1..=PAGES {
+                let call = Call::get(READ_COMMENTS, self.path(&["issues", &number, "comments"]))
+                    .query("per_page", A_PAGE)
+                    .query("page", page);
+                let wires: Vec<WireComment> = self.http.send(call).await?;
+                let last = wires.len() < A_PAGE;
+                comments.extend(wires.into_iter().map(Comment::from));
+                if last {
+                    break;
+                }
+            }
+            Ok(comments)
+        }
+        .boxed()
+    }
+
+    fn remarks(&self, number: u64) -> BoxFuture<'_, Result<Vec<Comment>, ForgeError>> {
+        async move {
+            let number = number.to_string();
+            let mut remarks = vec![];
+            for page in 1..=PAGES {
+                let call = Call::get(READ_PULL, self.path(&["pulls", &number, "comments"]))
+                    .query("per_page", A_PAGE)
+                    .query("page", page);
+                let wires: Vec<WireComment> = self.http.send(call).await?;
+                let last = wires.len() < A_PAGE;
+                remarks.extend(wires.into_iter().map(Comment::from));
+                if last {
+                    break;
+                }
+            }
+            Ok(remarks)
+        }
+        .boxed()
+    }
+
+    fn diff(&self, number: u64) -> BoxFuture<'_, Result<String, ForgeError>> {
+        async move {
+            let number = number.to_string();
+            let call = Call::get(READ_PULL, self.path(&["pulls", &number])).accept("application/vnd.github.diff");
+            self.http.send_for_text(call).await
+        }
+        .boxed()
+    }
+
+    fn failed_logs(&self, run: u64, attempt: u64) -> BoxFuture<'_, Result<Vec<(String, String)>, ForgeError>> {
+        async move {
+            let (run, attempt) = (run.to_string(), attempt.to_string());
+            let path = self.path(&["actions", "runs", &run, "attempts", &attempt, "jobs"]);
+            let jobs: WireJobs = self.http.send(Call::get(READ_LOGS, path).query("per_page", A_PAGE)).await?;
+            let failed = jobs.jobs.into_iter().filter(|job| job.conclusion.as_deref() == Some("failure"));
+            let mut logs = vec![];
+            for job in failed.take(MOST_LOGS) {
+                let id = job.id.to_string();
+                let call = Call::get(READ_LOGS, self.path(&["actions", "jobs", &id, "logs"])).or_elsewhere();
+                logs.push((job.name, self.http.send_for_text(call).await?));
+            }
+            Ok(logs)
+        }
+        .boxed()
+    }
+
+    fn comment<'a>(&'a self, number: u64, body: &'a str) -> BoxFuture<'a, Result<Comment, ForgeError>> {
+        async move {
+            let number = number.to_string();
+            let path = self.path(&["issues", &number, "comments"]);
+            let call = Call::write(WRITE_COMMENT, Method::POST, path, json!({"body": body}));
+            Ok(self.http.send::<WireComment>(call).await?.into())
+        }
+        .boxed()
+    }
+
+    fn edit_comment<'a>(&'a self, id: u64, body: &'a str) -> BoxFuture<'a, Result<(), ForgeError>> {
+        async move {
+            let id = id.to_string();
+            let path = self.path(&["issues", "comments", &id]);
+            let call = Call::write(WRITE_COMMENT, Method::PATCH, path, json!({"body": body}));
+            self.http.send::<WireComment>(call).await.map(|_| ())
+        }
+        .boxed()
+    }
+
+    fn myself(&self) -> BoxFuture<'_, Result<Option<Author>, ForgeError>> {
+        async move {
+            match self.http.send::<WireUser>(Call::get(READ_SELF, vec!["user"])).await {
+                Ok(user) => Ok(Some(user.into())),
+                // A job's token is an installation's, which is no user and may not ask.
+                Err(error) if matches!(error.status(), Some(401 | 403 | 404)) => {
+                    Ok(Some(Author { id: 0, login: JOB.to_owned() }))
+                }
+                Err(error) => Err(error),
+            }
+        }
+        .boxed()
+    }
+}
+
+/// The finer of GitHub's two answers where it is one of the known roles; a custom role counts as what it is based on.
+fn permission(wire: &WireStanding) -> Option<Permission> {
+    let known = |name: &str| match name {
+        "admin" => Some(Permission::Admin),
+        "maintain" => Some(Permission::Maintain),
+        "write" => Some(Permission::Write),
+        "triage" => Some(Permission::Triage),
+        "read" => Some(Permission::Read),
+        _ => None,
+    };
+    let base = known(&wire.permission)?;
+    // `maintain` comes with the base `write`, `triage` with `read`: a role above its base's reach is not believed.
+    match (base, wire.role_name.as_deref().and_then(known)) {
+        (Permission::Write, Some(Permission::Maintain)) => Some(Permission::Maintain),
+        (Permission::Read, Some(Permission::Triage)) => Some(Permission::Triage),
+        _ => Some(base),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn roles_are_finer_and_never_more() {
+        for (base, role, wanted) in [
+            ("none", None, None),
+            ("none", Some("admin"), None),
+            ("read", None, Some(Permission::Read)),
+            ("read", Some("triage"), Some(Permission::Triage)),
+            ("read", Some("admin"), Some(Permission::Read)),
+            ("write", Some("maintain"), Some(Permission::Maintain)),
+            ("write", Some("release-manager"), Some(Permission::Write)),
+            ("admin", Some("admin"), Some(Permission::Admin)),
+            ("owner", Some("admin"), None),
+        ] {
+            let wire = WireStanding { permission: base.to_owned(), role_name: role.map(str::to_owned), user: None };
+            assert_eq!(permission(&wire), wanted, "{base} {role:?}");
+        }
+    }
+}

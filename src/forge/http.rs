@@ -1,0 +1,437 @@
+//! HTTP to a forge: verified TLS, bounds on time and size, and retries that can't do a thing twice.
+//!
+//! A read, or a write that comes out the same however often it is done, is repeated after everything that may pass: 5xx, 429,
+//! a secondary rate limit, a dropped connection. A write that makes something new is repeated only where the forge surely
+//! did not do it; otherwise the caller has to look ([`ForgeError::may_be_done`]).
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bottle_policy::secret::Secret;
+use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
+use reqwest::{Client, Method, StatusCode, Url};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::Doing;
+use crate::facts;
+
+/// How often a call is tried at most.
+const TRIES: u32 = 5;
+/// How long a call waits for better times, all its waits together.
+const PATIENCE: Duration = Duration::from_secs(150);
+/// After a rate limit that does not say how long: what GitHub's documentation asks for.
+const UNSAID: Duration = Duration::from_secs(60);
+/// The first wait; each further one is twice as long. The tests' forge is near, and never too busy.
+pub(super) const FIRST_WAIT: Duration = Duration::from_millis(if cfg!(test) { 40 } else { 500 });
+/// The largest answer that is read, in bytes.
+const LARGEST: usize = 32 << 20;
+
+/// Why the forge did not do what was asked.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(crate) enum ForgeError {
+    #[error("failed to {}: {place}: {status}: {said}", doing.what)]
+    Answer { doing: Doing, place: String, status: StatusCode, said: String },
+    #[error("failed to {}: {place}: the forge's rate limit is reached; it says to wait {} s", doing.what, wait.as_secs())]
+    Limited { doing: Doing, place: String, wait: Duration },
+    #[error("failed to {}: {place}: {problem} (tried {tries} times)", doing.what)]
+    Lost { doing: Doing, place: String, problem: String, tries: u32 },
+    #[error("failed to {}: {place}: the answer is not what a forge sends: {problem}", doing.what)]
+    Nonsense { doing: Doing, place: String, problem: String },
+}
+
+impl ForgeError {
+    /// The status of a clear answer.
+    pub(crate) fn status(&self) -> Option<u16> {
+        match self {
+            Self::Answer { status, .. } => Some(status.as_u16()),
+            _ => None,
+        }
+    }
+
+    /// Whether the forge may have done it all the same.
+    pub(crate) fn may_be_done(&self) -> bool {
+        matches!(self, Self::Lost { .. } | Self::Nonsense { .. })
+    }
+
+    /// What to try.
+    pub(crate) fn hint(&self) -> String {
+        match self {
+            Self::Limited { .. } => "run it again later, or with fewer runs at once".to_owned(),
+            Self::Lost { .. } => {
+                "check that the forge is up and can be reached from this runner, then run it again".to_owned()
+            }
+            Self::Nonsense { .. } => "check that GITHUB_API_URL is the address of the forge's API".to_owned(),
+            Self::Answer { doing, status, .. } => match status.as_u16() {
+                401 => {
+                    "the forge does not take the token: give the step one that is valid, as GITHUB_TOKEN or GITEA_TOKEN"
+                        .to_owned()
+                }
+                403 => format!("the token may not: it needs {}", doing.needs),
+                404 | 410 => format!("it is not there, or not for this token, which needs {}", doing.needs),
+                409 => "something else has changed it meanwhile; run it again".to_owned(),
+                422 => "the forge does not take it as it is; its words say which part".to_owned(),
+                423 => "the repository is archived: nothing can be changed in it".to_owned(),
+                301 | 302 | 307 | 308 => "the repository has moved: run it again under its new name".to_owned(),
+                _ => "look at the forge's own log, then run it again".to_owned(),
+            },
+        }
+    }
+}
+
+/// What differs between forges' HTTP.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Manners {
+    /// Before the token in `Authorization`.
+    pub(crate) scheme: &'static str,
+    pub(crate) accept: &'static str,
+    /// A header with the API's version.
+    pub(crate) version: Option<(&'static str, &'static str)>,
+}
+
+/// One call.
+pub(crate) struct Call<'a> {
+    pub(crate) doing: Doing,
+    pub(crate) method: Method,
+    /// The path's parts below the API's address, not yet encoded.
+    pub(crate) path: Vec<&'a str>,
+    pub(crate) query: Vec<(&'static str, String)>,
+    pub(crate) body: Option<Value>,
+    /// Another kind of answer than JSON.
+    pub(crate) accept: Option<&'static str>,
+    /// Whether the answer may be at another address, to which the token does not go.
+    pub(crate) elsewhere: bool,
+}
+
+impl<'a> Call<'a> {
+    pub(crate) fn get(doing: Doing, path: Vec<&'a str>) -> Self {
+        Self { doing, method: Method::GET, path, query: vec![], body: None, accept: None, elsewhere: false }
+    }
+
+    pub(crate) fn write(doing: Doing, method: Method, path: Vec<&'a str>, body: Value) -> Self {
+        Self { doing, method, path, query: vec![], body: Some(body), accept: None, elsewhere: false }
+    }
+
+    pub(crate) fn accept(mut self, kind: &'static str) -> Self {
+        self.accept = Some(kind);
+        self
+    }
+
+    pub(crate) fn or_elsewhere(mut self) -> Self {
+        self.elsewhere = true;
+        self
+    }
+
+    pub(crate) fn query(mut self, name: &'static str, value: impl ToString) -> Self {
+        self.query.push((name, value.to_string()));
+        self
+    }
+}
+
+/// A forge's API at one address.
+pub(crate) struct Http {
+    client: Client,
+    /// For addresses that the forge refers to: without its token.
+    elsewhere: Client,
+    base: Url,
+}
+
+/// How one try ended.
+enum Tried {
+    Done(Vec<u8>),
+    /// Worth another try after this long; `done` says whether the forge may have done it.
+    Again {
+        wait: Option<Duration>,
+        limited: bool,
+        may_be_done: bool,
+        problem: String,
+    },
+    Failed(ForgeError),
+}
+
+impl Http {
+    /// Readies a client that trusts the authorities in this file alone.
+    pub(crate) fn new(
+        base: &str,
+        token: Option<&Secret<String>>,
+        manners: Manners,
+        roots: Option<&Path>,
+    ) -> Result<Self, String> {
+        let base = Url::parse(base).map_err(|error| format!("the forge's API address {base} is not one: {error}"))?;
+        let local = matches!(base.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
+        if base.scheme() != "https" && !(base.scheme() == "http" && local) {
+            return Err(format!("the forge's API address {base} is not https: the token could be read on its way"));
+        }
+        let mut headers = HeaderMap::new();
+        let header = |text: &str| {
+            HeaderValue::from_str(text).map_err(|_| "the token has characters that no header takes".to_owned())
+        };
+        headers.insert(ACCEPT, HeaderValue::from_static(manners.accept));
+        if let Some((name, value)) = manners.version {
+            headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        if let Some(token) = token {
+            let mut value = header(&format!("{} {}", manners.scheme, token.expose().trim()))?;
+            value.set_sensitive(true);
+            headers.insert(AUTHORIZATION, value);
+        }
+        let tls = tls(roots)?;
+        let client = |headers: HeaderMap| {
+            Client::builder()
+                .user_agent(concat!("claude-bottle/", env!("CARGO_PKG_VERSION")))
+                .default_headers(headers)
+                .tls_backend_preconfigured(tls.clone())
+                // A redirect could carry the token to another place, and a repeated POST turns into a GET.
+                .redirect(reqwest::redirect::Policy::none())
+                .connect_timeout(Duration::from_secs(10))
+                .timeout(Duration::from_secs(30))
+                .build()
+                .map_err(|error| format!("failed to ready a client for the forge: {}", whole(&error)))
+        };
+        Ok(Self { client: client(headers)?, elsewhere: client(HeaderMap::new())?, base })
+    }
+
+    /// Makes the call and reads its answer.
+    pub(crate) async fn send<T: DeserializeOwned>(&self, call: Call<'_>) -> Result<T, ForgeError> {
+        let place = format!("{} {}", call.method, self.url(&call)?);
+        let doing = call.doing;
+        let body = self.bytes(call).await?;
+        serde_json::from_slice(&body).map_err(|error| ForgeError::Nonsense { doing, place, problem: error.to_string() })
+    }
+
+    /// Makes the call and takes its answer as text.
+    pub(crate) async fn send_for_text(&self, call: Call<'_>) -> Result<String, ForgeError> {
+        Ok(String::from_utf8_lossy(&self.bytes(call).await?).into_owned())
+    }
+
+    /// Makes the call until it is done, refused, or not worth another try.
+    async fn bytes(&self, call: Call<'_>) -> Result<Vec<u8>, ForgeError> {
+        let url = self.url(&call)?;
+        let place = format!("{} {url}", call.method);
+        let makes_new = call.method == Method::POST;
+        let mut waited = Duration::ZERO;
+        for tries in 1.. {
+            let (wait, limited, may_be_done, problem) = match self.once(&call, url.clone(), &place).await {
+                Tried::Done(body) => return Ok(body),
+                Tried::Failed(error) => return Err(error),
+                Tried::Again { wait, limited, may_be_done, problem } => (wait, limited, may_be_done, problem),
+            };
+            let wait = wait.unwrap_or(FIRST_WAIT * 2_u32.pow(tries - 1));
+            let (doing, place) = (call.doing, place.clone());
+            if tries >= TRIES || waited + wait > PATIENCE || (makes_new && may_be_done) {
+                return Err(match limited {
+                    true => ForgeError::Limited { doing, place, wait },
+                    false => ForgeError::Lost { doing, place, problem, tries },
+                });
+            }
+            tracing::debug!("{place}: {problem}; again in {wait:?}");
+            tokio::time::sleep(wait).await;
+            waited += wait;
+        }
+        unreachable!("the loop ends by its bound")
+    }
+
+    async fn once(&self, call: &Call<'_>, url: Url, place: &str) -> Tried {
+        let mut request = self.client.request(call.method.clone(), url);
+        if let Some(body) = &call.body {
+            request = request.header(reqwest::header::CONTENT_TYPE, "application/json").body(body.to_string());
+        }
+        if let Some(kind) = call.accept {
+            request = request.header(ACCEPT, kind);
+        }
+        let lost = |error: &reqwest::Error, sent: bool| Tried::Again {
+            wait: None,
+            limited: false,
+            may_be_done: sent && !error.is_connect(),
+            problem: whole(error),
+        };
+        let mut response = match request.send().await {
+            Ok(response) => response,
+            Err(error) => return lost(&error, true),
+        };
+        if call.elsewhere && response.status().is_redirection() {
+            let there = response.headers().get(LOCATION).and_then(|there| Url::parse(there.to_str().ok()?).ok());
+            let Some(there) = there.filter(|there| there.scheme() == "https") else {
+                let problem = "it refers to no https address".to_owned();
+                return Tried::Failed(ForgeError::Nonsense { doing: call.doing, place: place.to_owned(), problem });
+            };
+            response = match self.elsewhere.get(there).send().await {
+                Ok(response) => response,
+                Err(error) => return lost(&error, true),
+            };
+        }
+        let (status, headers) = (response.status(), response.headers().clone());
+        let mut body = vec![];
+        loop {
+            match response.chunk().await {
+                Ok(Some(chunk)) if body.len() + chunk.len() > LARGEST => {
+                    let problem = format!("it is larger than {LARGEST} bytes");
+                    return Tried::Failed(ForgeError::Nonsense { doing: call.doing, place: place.to_owned(), problem });
+                }
+                Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+                Ok(None) => break,
+                Err(error) => return lost(&error, true),
+            }
+        }
+        if status.is_success() {
+            return Tried::Done(body);
+        }
+        let said = said(&body);
+        if let Some(wait) = rate_limit(status, &headers, &said) {
+            return Tried::Again {
+                wait: Some(wait),
+                limited: true,
+                may_be_done: false,
+                problem: format!("{status}: {said}"),
+            };
+        }
+        if status.is_server_error() {
+            // A server that names a time was not at work; any other may have been.
+            let wait = retry_after(&headers);
+            let busy = status == StatusCode::SERVICE_UNAVAILABLE && wait.is_some();
+            return Tried::Again { wait, limited: false, may_be_done: !busy, problem: format!("{status}: {said}") };
+        }
+        Tried::Failed(ForgeError::Answer { doing: call.doing, place: place.to_owned(), status, said })
+    }
+
+    fn url(&self, call: &Call<'_>) -> Result<Url, ForgeError> {
+        let mut url = self.base.clone();
+        let bad = |problem: &str| ForgeError::Nonsense {
+            doing: call.doing,
+            place: self.base.to_string(),
+            problem: problem.to_owned(),
+        };
+        // A part that means another directory would lead to another call.
+        if call.path.iter().any(|part| matches!(*part, "" | "." | "..")) {
+            return Err(bad("a part of the path is empty or leads elsewhere"));
+        }
+        url.path_segments_mut().map_err(|()| bad("the address has no path"))?.pop_if_empty().extend(&call.path);
+        if !call.query.is_empty() {
+            url.query_pairs_mut().extend_pairs(call.query.iter().map(|(name, value)| (*name, value.as_str())));
+        }
+        Ok(url)
+    }
+}
+
+/// How long a rate limit lasts, if this is one: 429, or GitHub's 403 with its headers or its words.
+fn rate_limit(status: StatusCode, headers: &HeaderMap, said: &str) -> Option<Duration> {
+    let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<u64>().ok();
+    let used_up = number("x-ratelimit-remaining") == Some(0);
+    let named = said.to_ascii_lowercase().contains("rate limit");
+    let after = retry_after(headers);
+    let is_limit = match status {
+        StatusCode::TOO_MANY_REQUESTS => true,
+        StatusCode::FORBIDDEN => used_up || named || after.is_some(),
+        _ => false,
+    };
+    if !is_limit {
+        return None;
+    }
+    let reset = number("x-ratelimit-reset")
+        .filter(|_| used_up)
+        .map(|at| Duration::from_secs(at.saturating_sub(facts::unix_seconds()) + 1));
+    Some(after.or(reset).unwrap_or(UNSAID))
+}
+
+/// `Retry-After` in seconds; a date is not understood and counts as not said.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
+}
+
+/// What the forge says about a failure, in one line.
+fn said(body: &[u8]) -> String {
+    let text = match serde_json::from_slice::<Value>(body) {
+        Ok(value) => {
+            let mut parts: Vec<String> = value["message"].as_str().map(str::to_owned).into_iter().collect();
+            for error in value["errors"].as_array().into_iter().flatten() {
+                let part = error["message"].as_str().or(error.as_str()).map(str::to_owned);
+                parts
+                    .extend(part.or_else(|| Some(format!("{} {}", error["field"].as_str()?, error["code"].as_str()?))));
+            }
+            parts.join("; ")
+        }
+        Err(_) => String::from_utf8_lossy(body).into_owned(),
+    };
+    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect();
+    if line.trim().is_empty() { "no reason given".to_owned() } else { line.trim().to_owned() }
+}
+
+/// An error with what caused it; reqwest says only the outermost.
+fn whole(error: &reqwest::Error) -> String {
+    let mut parts = vec![];
+    let mut at: Option<&dyn std::error::Error> = std::error::Error::source(error);
+    while let Some(error) = at {
+        parts.push(error.to_string());
+        at = error.source();
+    }
+    match parts.pop() {
+        Some(innermost) if error.is_connect() => format!("failed to connect: {innermost}"),
+        Some(innermost) => innermost,
+        None if error.is_timeout() => "no answer in time".to_owned(),
+        None => error.to_string(),
+    }
+}
+
+fn tls(roots: Option<&Path>) -> Result<rustls::ClientConfig, String> {
+    let path =
+        roots.ok_or("this host has no list of trusted authorities: install ca-certificates, or set SSL_CERT_FILE")?;
+    let failed = |error: &dyn std::fmt::Display| {
+        format!("failed to read the trusted authorities in {}: {error}", path.display())
+    };
+    let mut certificates = vec![];
+    for certificate in CertificateDer::pem_file_iter(path).map_err(|error| failed(&error))? {
+        certificates.push(certificate.map_err(|error| failed(&error))?);
+    }
+    let mut store = rustls::RootCertStore::empty();
+    // Some hosts' lists have certificates that are too old to be parsed; the others count.
+    let (taken, _) = store.add_parsable_certificates(certificates);
+    if taken == 0 {
+        return Err(failed(&"it has none"));
+    }
+    Ok(rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| failed(&error))?
+        .with_root_certificates(store)
+        .with_no_client_auth())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        pairs.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
+    }
+
+    #[test]
+    fn a_rate_limit_is_told_from_a_refusal() {
+        let forbidden = StatusCode::FORBIDDEN;
+        assert_eq!(rate_limit(forbidden, &HeaderMap::new(), "Resource not accessible by integration"), None);
+        assert_eq!(
+            rate_limit(forbidden, &headers(&[("retry-after", "7")]), "You have exceeded a secondary rate limit"),
+            Some(Duration::from_secs(7))
+        );
+        assert_eq!(rate_limit(forbidden, &HeaderMap::new(), "You have exceeded a secondary rate limit."), Some(UNSAID));
+        assert_eq!(rate_limit(StatusCode::TOO_MANY_REQUESTS, &HeaderMap::new(), ""), Some(UNSAID));
+        let past = headers(&[("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "1")]);
+        assert_eq!(rate_limit(forbidden, &past, ""), Some(Duration::from_secs(1)));
+        assert_eq!(rate_limit(StatusCode::NOT_FOUND, &headers(&[("retry-after", "7")]), ""), None);
+    }
+
+    #[test]
+    fn what_the_forge_says_is_one_line() {
+        let body = br#"{"message":"Validation Failed","errors":[{"field":"head","code":"invalid"},{"message":"No commits\nbetween"}]}"#;
+        assert_eq!(said(body), "Validation Failed; head invalid; No commits between");
+        assert_eq!(said(b""), "no reason given");
+    }
+
+    #[test]
+    fn a_token_never_goes_over_an_open_line() {
+        let manners = Manners { scheme: "Bearer", accept: "application/json", version: None };
+        let error = Http::new("http://git.example.org/api/v1", None, manners, None).err().expect("an error");
+        assert!(error.contains("not https"), "{error}");
+    }
+}

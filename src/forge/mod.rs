@@ -1,0 +1,154 @@
+//! The forge: who somebody is there, and what is posted there.
+//!
+//! Map: `http` (TLS, retries, errors), `wire` (what forges send), `github`, `gitea`, `dry` (writes kept, not sent), `detect`
+//! (which forge, where, with which token), `who` (may this actor ask), `gather` (what belongs to a task), `publish` (the pull request), `sticky` (the
+//! comment that is kept up to date), `neutral` (others' words made harmless).
+//! Always: only the runner talks to the forge, never the agent; a token is a [`Secret`](bottle_policy::secret::Secret) and
+//! goes to one address alone; what can't be asked counts as no.
+
+mod detect;
+mod dry;
+mod gather;
+mod gitea;
+mod github;
+mod http;
+mod neutral;
+mod publish;
+mod sticky;
+mod who;
+mod wire;
+
+#[cfg(test)]
+mod tests;
+
+use bottle_plan::facts::ForgeKind;
+use bottle_plan::manifest::Permission;
+use bottle_plan::task::Place;
+use futures_util::future::BoxFuture;
+
+pub(crate) use detect::{connect, kind};
+pub(crate) use dry::Dry;
+pub(crate) use gather::gather;
+pub(crate) use http::ForgeError;
+pub(crate) use neutral::{neutral, neutral_text};
+pub(crate) use publish::{publish, would_propose};
+pub(crate) use sticky::Sticky;
+pub(crate) use who::{Asker, may_ask};
+
+/// What a forge says about a user and the repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Standing {
+    /// The number of the user whose login was asked about.
+    pub(crate) user_id: i64,
+    /// None: not even reading.
+    pub(crate) permission: Option<Permission>,
+}
+
+/// A pull request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PullRequest {
+    pub(crate) number: u64,
+    /// For people.
+    pub(crate) url: String,
+    pub(crate) title: String,
+    pub(crate) body: String,
+    pub(crate) draft: bool,
+    /// The branch that is proposed.
+    pub(crate) head: String,
+    /// The commit at its head.
+    pub(crate) commit: String,
+    /// Owner and name of the repository that it is in; none where that is gone.
+    pub(crate) head_repository: Option<String>,
+    /// The branch that it is proposed to.
+    pub(crate) base: String,
+    /// Whether the branch is in another repository, or in one that is gone.
+    pub(crate) from_fork: bool,
+}
+
+/// A pull request to open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NewPullRequest {
+    pub(crate) title: String,
+    pub(crate) body: String,
+    /// The branch that is proposed, in this repository.
+    pub(crate) head: String,
+    /// The branch that it is proposed to.
+    pub(crate) base: String,
+    pub(crate) draft: bool,
+}
+
+/// A comment on an issue or a pull request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Comment {
+    pub(crate) id: u64,
+    pub(crate) body: String,
+    pub(crate) author: Author,
+    /// When it was written, RFC 3339.
+    pub(crate) written: Option<String>,
+    /// When it was changed last.
+    pub(crate) changed: Option<String>,
+    /// What of a change it is about; none below a thread.
+    pub(crate) place: Option<Place>,
+}
+
+/// Who wrote a comment, and who is writing now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Author {
+    pub(crate) id: i64,
+    pub(crate) login: String,
+}
+
+/// An issue as it is now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Issue {
+    pub(crate) title: String,
+    pub(crate) body: String,
+    /// For people.
+    pub(crate) url: String,
+    /// Forges number both alike.
+    pub(crate) is_pull_request: bool,
+}
+
+/// What the runner wants of a forge. Every call is about the job's repository.
+pub(crate) trait Forge: Send + Sync {
+    fn kind(&self) -> ForgeKind;
+    /// What the user of this login may do.
+    fn standing<'a>(&'a self, login: &'a str) -> BoxFuture<'a, Result<Standing, ForgeError>>;
+    /// The branch that changes are proposed to.
+    fn default_branch(&self) -> BoxFuture<'_, Result<String, ForgeError>>;
+    fn issue(&self, number: u64) -> BoxFuture<'_, Result<Issue, ForgeError>>;
+    fn pull_request(&self, number: u64) -> BoxFuture<'_, Result<PullRequest, ForgeError>>;
+    /// The open pull requests whose head is this branch of this repository.
+    fn open_from<'a>(&'a self, branch: &'a str) -> BoxFuture<'a, Result<Vec<PullRequest>, ForgeError>>;
+    fn open<'a>(&'a self, new: &'a NewPullRequest) -> BoxFuture<'a, Result<PullRequest, ForgeError>>;
+    /// Gives a pull request a new text, and a title where one is given.
+    fn rewrite<'a>(
+        &'a self,
+        number: u64,
+        title: Option<&'a str>,
+        body: &'a str,
+    ) -> BoxFuture<'a, Result<PullRequest, ForgeError>>;
+    /// All comments of an issue or a pull request, oldest first.
+    fn comments(&self, number: u64) -> BoxFuture<'_, Result<Vec<Comment>, ForgeError>>;
+    /// What was said on lines of a pull request's change.
+    fn remarks(&self, number: u64) -> BoxFuture<'_, Result<Vec<Comment>, ForgeError>>;
+    /// A pull request's change, as `git diff` prints it.
+    fn diff(&self, number: u64) -> BoxFuture<'_, Result<String, ForgeError>>;
+    /// The logs of the jobs that failed in a run of the repository's checks, each with the job's name.
+    fn failed_logs(&self, run: u64, attempt: u64) -> BoxFuture<'_, Result<Vec<(String, String)>, ForgeError>>;
+    fn comment<'a>(&'a self, number: u64, body: &'a str) -> BoxFuture<'a, Result<Comment, ForgeError>>;
+    fn edit_comment<'a>(&'a self, id: u64, body: &'a str) -> BoxFuture<'a, Result<(), ForgeError>>;
+    /// Whose token this is; none where the forge does not say.
+    fn myself(&self) -> BoxFuture<'_, Result<Option<Author>, ForgeError>>;
+    /// What would have been written, for a dry run's record; JSON lines.
+    fn kept(&self) -> Vec<serde_json::Value> {
+        vec![]
+    }
+}
+
+/// A call of ours, in the words that follow "failed to", and what the token needs for it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Doing {
+    pub(crate) what: &'static str,
+    pub(crate) needs: &'static str,
+}

@@ -1,0 +1,147 @@
+//! The pull request of a task: opened once, found again by its branch, its evidence renewed by every run.
+
+use bottle_plan::facts::ForgeKind;
+use bottle_plan::plan::BottlePlan;
+use tokio::time::sleep;
+
+use super::http::FIRST_WAIT;
+use super::neutral::neutral;
+use super::{Forge, ForgeError, NewPullRequest, PullRequest};
+
+/// Around what is renewed; what people write outside of it stays.
+const BEGIN: &str = "<!-- claude-bottle: begin -->";
+const END: &str = "<!-- claude-bottle: end -->";
+/// How Gitea's drafts begin.
+const DRAFT: &str = "WIP: ";
+/// How often it is looked for again when the forge may have opened it or not.
+const LOOKS: u32 = 3;
+
+/// What came of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Published {
+    pub(crate) pull: PullRequest,
+    /// Whether it is new.
+    pub(crate) opened: bool,
+}
+
+/// What is to be opened: title, text and branches; `base` is asked for where the plan has none.
+pub(super) fn new_pull_request(
+    plan: &BottlePlan,
+    branch: &str,
+    base: String,
+    draft: bool,
+    card: &str,
+) -> NewPullRequest {
+    let title = neutral(&plan.task.title());
+    NewPullRequest {
+        title: if title.is_empty() { format!("Work on {branch}") } else { title },
+        body: format!("{}{}\n", reference(plan), evidence(card)),
+        head: branch.to_owned(),
+        base,
+        draft,
+    }
+}
+
+/// Opens the pull request of this branch, or renews the one that is open; none where the branch holds nothing new.
+pub(crate) async fn publish(
+    forge: &dyn Forge,
+    plan: &BottlePlan,
+    branch: &str,
+    draft: bool,
+    card: &str,
+) -> Result<Option<Published>, ForgeError> {
+    let base = match plan.git.as_ref().and_then(|git| git.base.clone()) {
+        Some(base) => base,
+        None => forge.default_branch().await?,
+    };
+    let mut new = new_pull_request(plan, branch, base, draft, card);
+    let mut refused = None;
+    for look in 0..=LOOKS {
+        // The oldest, should people have opened several.
+        if let Some(pull) = forge.open_from(branch).await?.into_iter().min_by_key(|pull| pull.number) {
+            return Ok(Some(Published { pull: renew(forge, pull, draft, card).await?, opened: false }));
+        }
+        // Nobody was faster, and nothing came of a write that may have been done: what was said of it counts.
+        if let Some(error) = refused.take_if(|error: &mut ForgeError| look == LOOKS || !error.may_be_done()) {
+            return Err(error);
+        }
+        match forge.open(&new).await {
+            Ok(pull) => return Ok(Some(Published { pull, opened: true })),
+            Err(error) if error.may_be_done() => {
+                sleep(FIRST_WAIT * (2 << look)).await;
+                refused = Some(error);
+            }
+            Err(error) if is_about(&error, "no commits between") || is_about(&error, "no changes between") => {
+                return Ok(None);
+            }
+            // Private repositories of GitHub's free plan have no drafts; the text says that the run failed.
+            Err(error) if new.draft && is_about(&error, "draft") => new.draft = false,
+            // One that is there already, perhaps: looking tells.
+            Err(error) if matches!(error.status(), Some(409 | 422)) => refused = Some(error),
+            Err(error) => return Err(error),
+        }
+    }
+    unreachable!("the last look ends it")
+}
+
+/// Whether the forge refused it as it stands, with these words.
+fn is_about(error: &ForgeError, words: &str) -> bool {
+    error.status() == Some(422) && error.to_string().to_lowercase().contains(words)
+}
+
+/// What a dry run outside of a job would propose, as a line of `would-do.jsonl`.
+pub(crate) fn would_propose(plan: &BottlePlan, branch: &str, draft: bool, card: &str) -> serde_json::Value {
+    let base = plan.git.as_ref().and_then(|git| git.base.clone()).unwrap_or_default();
+    super::dry::would_open(&new_pull_request(plan, branch, base, draft, card))
+}
+
+/// Gives an open one this run's evidence.
+async fn renew(forge: &dyn Forge, pull: PullRequest, draft: bool, card: &str) -> Result<PullRequest, ForgeError> {
+    let body = renewed(&pull.body, card);
+    // GitHub's REST API can't make a draft of a pull request or end it; Gitea's drafts are a matter of the title.
+    let title = match (forge.kind(), draft, pull.title.strip_prefix(DRAFT)) {
+        (ForgeKind::Gitea, true, None) => Some(format!("{DRAFT}{}", pull.title)),
+        (ForgeKind::Gitea, false, Some(title)) => Some(title.to_owned()),
+        _ => None,
+    };
+    forge.rewrite(pull.number, title.as_deref(), &body).await
+}
+
+/// The text with new evidence in place of the old; people's own words stay.
+fn renewed(body: &str, card: &str) -> String {
+    if let Some((before, rest)) = body.split_once(BEGIN)
+        && let Some((_, after)) = rest.split_once(END)
+    {
+        return format!("{before}{}{after}", evidence(card));
+    }
+    format!("{}\n\n{}\n", body.trim_end(), evidence(card)).trim_start().to_owned()
+}
+
+fn evidence(card: &str) -> String {
+    format!("{BEGIN}\n{}\n{END}", card.trim())
+}
+
+/// What it is about. An issue is closed by its pull request; another pull request is only named.
+fn reference(plan: &BottlePlan) -> String {
+    match plan.task.thread() {
+        Some(thread) if plan.task.is_about_a_pull_request() => format!("Asked for in #{}.\n\n", thread.number),
+        Some(thread) => format!("Closes #{}.\n\n", thread.number),
+        None => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn people_s_own_words_stay() {
+        let first = format!("Closes #7.\n\n{}\n", evidence("one"));
+        let edited = format!("My notes.\n\n{first}\nMore notes.");
+        let renewed_once = renewed(&edited, "two");
+        assert_eq!(renewed_once, format!("My notes.\n\nCloses #7.\n\n{BEGIN}\ntwo\n{END}\n\nMore notes."));
+        assert_eq!(renewed(&renewed_once, "two"), renewed_once);
+        assert_eq!(renewed("Only mine.", "two"), format!("Only mine.\n\n{BEGIN}\ntwo\n{END}\n"));
+        assert_eq!(renewed("", "two"), format!("{BEGIN}\ntwo\n{END}\n"));
+    }
+}

@@ -1,0 +1,200 @@
+//! One comment on the issue or pull request, kept up to date while the run goes on: found again by a hidden mark, written
+//! at most every ten seconds, and only ever our own.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use super::http::FIRST_WAIT;
+use super::{Author, Comment, Forge, ForgeError};
+use crate::report::{Reporter, RunEvent, card};
+
+/// Begins the comment; nobody's text that we post can hold it.
+const MARK: &str = "<!-- claude-bottle: status -->";
+/// Between two writes.
+const PAUSE: Duration = Duration::from_secs(10);
+/// How long the end of a run waits for its comment: a cancelled job is killed after some seconds.
+const HURRIED: Duration = Duration::from_secs(5);
+const LONGEST: Duration = Duration::from_secs(240);
+/// How often a comment is looked for again when the forge may have made it or not.
+const LOOKS: u32 = 3;
+
+/// The comment's keeper.
+pub(crate) struct Sticky {
+    keeper: JoinHandle<Result<(), ForgeError>>,
+    hurry: CancellationToken,
+}
+
+/// Passes on what happens.
+struct Teller(mpsc::UnboundedSender<RunEvent>);
+
+impl Reporter for Teller {
+    fn on(&mut self, event: &RunEvent) {
+        // A keeper that gave up says so at the end.
+        let _ = self.0.send(event.clone());
+    }
+}
+
+impl Sticky {
+    /// Keeps a comment in this thread; `live`: from now on, else only at the end.
+    pub(crate) fn start(forge: Arc<dyn Forge>, number: u64, live: bool) -> (Self, Box<dyn Reporter>) {
+        Self::start_with(forge, number, live, PAUSE)
+    }
+
+    /// The same with another time between two writes.
+    pub(super) fn start_with(
+        forge: Arc<dyn Forge>,
+        number: u64,
+        live: bool,
+        pause: Duration,
+    ) -> (Self, Box<dyn Reporter>) {
+        let (sender, events) = mpsc::unbounded_channel();
+        let hurry = CancellationToken::new();
+        let keeper = tokio::spawn(keep(forge, number, (live, pause), events, hurry.clone()));
+        (Self { keeper, hurry }, Box::new(Teller(sender)))
+    }
+
+    /// Waits until the run's end is in the comment; from when there is a `hurry` without the pause, and not for long.
+    pub(crate) async fn finish(mut self, hurry: impl Future<Output = ()>) -> Result<(), String> {
+        let hurried = async {
+            hurry.await;
+            self.hurry.cancel();
+            tokio::time::sleep(HURRIED).await;
+            HURRIED
+        };
+        let limit = async {
+            tokio::time::sleep(LONGEST).await;
+            LONGEST
+        };
+        let late = tokio::select! {
+            ended = &mut self.keeper => {
+                return match ended {
+                    Ok(Ok(())) => Ok(()),
+                    Ok(Err(error)) => Err(format!("{error}; {}", error.hint())),
+                    Err(error) => Err(format!("the comment's keeper ended: {error}")),
+                };
+            }
+            late = hurried => late,
+            late = limit => late,
+        };
+        self.keeper.abort();
+        Err(format!("the comment could not be written within {} s", late.as_secs()))
+    }
+}
+
+async fn keep(
+    forge: Arc<dyn Forge>,
+    number: u64,
+    (live, pause): (bool, Duration),
+    mut events: mpsc::UnboundedReceiver<RunEvent>,
+    hurry: CancellationToken,
+) -> Result<(), ForgeError> {
+    let mut seen = vec![];
+    let mut shown = String::new();
+    let mut comment = None;
+    let mut last: Option<Instant> = None;
+    let mut trouble = None;
+    while let Some(event) = events.recv().await {
+        seen.push(event);
+        if let Some(last) = last {
+            tokio::select! {
+                () = sleep_until(last + pause) => {}
+                () = hurry.cancelled() => {}
+            }
+        }
+        while let Ok(event) = events.try_recv() {
+            seen.push(event);
+        }
+        let ended = matches!(seen.last(), Some(RunEvent::Finished { .. }));
+        let body = format!("{MARK}\n{}", card(&seen));
+        if (live || ended) && body != shown {
+            trouble = post(forge.as_ref(), number, &mut comment, &body).await.err();
+            // What could not be written once is not tried over and over while the run goes on; its end is.
+            shown = body;
+            last = Some(Instant::now());
+        }
+        if ended {
+            break;
+        }
+    }
+    trouble.map_or(Ok(()), Err)
+}
+
+/// Writes the comment: the one that is there, else a new one.
+async fn post(forge: &dyn Forge, number: u64, comment: &mut Option<u64>, body: &str) -> Result<(), ForgeError> {
+    if comment.is_none() {
+        *comment = ours(forge, number).await?;
+    }
+    if let Some(id) = *comment {
+        match forge.edit_comment(id, body).await {
+            // Somebody has removed it.
+            Err(error) if matches!(error.status(), Some(404 | 410)) => *comment = None,
+            result => return result,
+        }
+    }
+    for look in 1.. {
+        match forge.comment(number, body).await {
+            Ok(made) => {
+                *comment = Some(made.id);
+                return Ok(());
+            }
+            Err(error) if error.may_be_done() && look < LOOKS => {
+                sleep(FIRST_WAIT * (1 << look)).await;
+                // It may be there all the same: a second one would stay for good.
+                let there = forge.comments(number).await?;
+                if let Some(found) = there.iter().rev().find(|there| there.body.trim() == body.trim()) {
+                    *comment = Some(found.id);
+                    return Ok(());
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Our comment of an earlier run. A comment with the mark by somebody else is theirs, whatever it says.
+async fn ours(forge: &dyn Forge, number: u64) -> Result<Option<u64>, ForgeError> {
+    let Some(me) = forge.myself().await? else { return Ok(None) };
+    let comments = forge.comments(number).await?;
+    Ok(comments.iter().rev().find(|comment| is_ours(comment, &me)).map(|comment| comment.id))
+}
+
+/// Whether a text says that it is such a comment; anybody's can.
+pub(super) fn has_mark(body: &str) -> bool {
+    body.starts_with(MARK)
+}
+
+fn is_ours(comment: &Comment, me: &Author) -> bool {
+    let same = if me.id == 0 { comment.author.login == me.login } else { comment.author.id == me.id };
+    same && has_mark(&comment.body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_our_own_comment_is_ours() {
+        let comment = |id: i64, login: &str, body: &str| Comment {
+            id: 1,
+            body: body.to_owned(),
+            author: Author { id, login: login.to_owned() },
+            written: None,
+            changed: None,
+            place: None,
+        };
+        let body = format!("{MARK}\nx");
+        let me = Author { id: 5, login: "bot".to_owned() };
+        let job = Author { id: 0, login: "github-actions[bot]".to_owned() };
+        assert!(is_ours(&comment(5, "renamed", &body), &me));
+        assert!(!is_ours(&comment(6, "bot", &body), &me));
+        assert!(!is_ours(&comment(5, "bot", &format!("see {body}")), &me));
+        assert!(is_ours(&comment(41, "github-actions[bot]", &body), &job));
+        assert!(!is_ours(&comment(0, "", &body), &job));
+    }
+}

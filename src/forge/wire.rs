@@ -1,0 +1,150 @@
+//! What forges send, as far as it is used. GitHub and Gitea agree in all of it but the names of permissions.
+
+use bottle_plan::task::Place;
+use serde::Deserialize;
+
+use super::{Author, Comment, Issue, PullRequest};
+
+#[derive(Debug, Deserialize)]
+pub(super) struct WireUser {
+    /// Gitea's own users, such as the one of its jobs, have negative numbers.
+    pub(super) id: i64,
+    pub(super) login: String,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct WireStanding {
+    pub(super) permission: String,
+    /// GitHub: finer than `permission`; the name of a custom role is possible.
+    pub(super) role_name: Option<String>,
+    pub(super) user: Option<WireUser>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct WireRepository {
+    pub(super) default_branch: String,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct WireComment {
+    id: u64,
+    body: Option<String>,
+    user: Option<WireUser>,
+    created_at: Option<String>,
+    updated_at: Option<String>,
+    // On a line of a change:
+    path: Option<String>,
+    /// GitHub: the line in the new file.
+    line: Option<u64>,
+    /// Gitea: the same, 0 where it is on the old side.
+    position: Option<u64>,
+    diff_hunk: Option<String>,
+    in_reply_to_id: Option<u64>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct WireReview {
+    pub(super) id: u64,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct WireJobs {
+    pub(super) jobs: Vec<WireJob>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct WireJob {
+    pub(super) id: u64,
+    pub(super) name: String,
+    pub(super) conclusion: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct WireIssue {
+    title: String,
+    body: Option<String>,
+    html_url: String,
+    pull_request: Option<serde_json::Value>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct WirePull {
+    number: u64,
+    html_url: String,
+    title: String,
+    body: Option<String>,
+    #[serde(default)]
+    draft: bool,
+    head: WireSide,
+    base: WireSide,
+}
+
+#[derive(Debug, Deserialize)]
+struct WireSide {
+    #[serde(rename = "ref")]
+    branch: String,
+    sha: String,
+    repo: Option<WireSideRepository>,
+}
+
+#[derive(Debug, Deserialize)]
+struct WireSideRepository {
+    id: u64,
+    full_name: String,
+}
+
+impl From<WireUser> for Author {
+    fn from(user: WireUser) -> Self {
+        Self { id: user.id, login: user.login }
+    }
+}
+
+impl From<WireComment> for Comment {
+    fn from(comment: WireComment) -> Self {
+        let (at, hunk, answers) = (comment.line.or(comment.position), comment.diff_hunk, comment.in_reply_to_id);
+        let place = comment.path.map(|path| Place {
+            path,
+            line: at.filter(|line| *line > 0),
+            hunk: hunk.unwrap_or_default(),
+            answers,
+        });
+        Self {
+            id: comment.id,
+            written: comment.created_at,
+            changed: comment.updated_at,
+            place,
+            body: comment.body.unwrap_or_default(),
+            // A deleted user's comment is nobody's.
+            author: comment.user.map_or(Author { id: 0, login: String::new() }, Author::from),
+        }
+    }
+}
+
+impl From<WireIssue> for Issue {
+    fn from(issue: WireIssue) -> Self {
+        Self {
+            title: issue.title,
+            body: issue.body.unwrap_or_default(),
+            url: issue.html_url,
+            is_pull_request: issue.pull_request.is_some(),
+        }
+    }
+}
+
+impl From<WirePull> for PullRequest {
+    fn from(pull: WirePull) -> Self {
+        let id = |side: &WireSide| side.repo.as_ref().map(|repository| repository.id);
+        Self {
+            number: pull.number,
+            url: pull.html_url,
+            title: pull.title,
+            body: pull.body.unwrap_or_default(),
+            draft: pull.draft,
+            from_fork: id(&pull.head).is_none() || id(&pull.head) != id(&pull.base),
+            head: pull.head.branch,
+            commit: pull.head.sha,
+            head_repository: pull.head.repo.map(|repository| repository.full_name),
+            base: pull.base.branch,
+        }
+    }
+}

@@ -1,0 +1,340 @@
+//! The log of an Actions job: groups, annotations, masks, and a fence that keeps what is relayed from being taken for
+//! commands; and the files by which a step hands on its outputs and its summary.
+//!
+//! Always: while anything of the agent's or of other people's is shown, commands are stopped by a token that was never
+//! shown before; what is printed outside the fence is ours or made plain.
+
+use std::fs::OpenOptions;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use super::{Case, Reporter, RunEvent, Suite, Terminal, card};
+use crate::exit::Code;
+use crate::facts;
+use crate::state::Outcome;
+
+/// GitHub shows ten annotations of a kind and step.
+const MOST_ANNOTATIONS: usize = 10;
+
+/// The terminal's lines, with what a job's runner wants around them.
+pub(crate) struct Actions {
+    inner: Terminal,
+    /// Lifts the fence that is up.
+    fence: Option<String>,
+    group: bool,
+    /// `GITHUB_STEP_SUMMARY`.
+    summary: Option<PathBuf>,
+    seen: Vec<RunEvent>,
+}
+
+impl Actions {
+    pub(crate) fn new(inner: Terminal, summary: Option<PathBuf>) -> Self {
+        let mut actions = Self { inner, fence: None, group: false, summary, seen: vec![] };
+        actions.stop_commands();
+        actions
+    }
+
+    fn stop_commands(&mut self) {
+        let token = facts::unguessable();
+        say(&format!("::stop-commands::{token}\n"));
+        self.fence = Some(token);
+    }
+
+    fn take_commands(&mut self) {
+        if let Some(token) = self.fence.take() {
+            say(&format!("::{token}::\n"));
+        }
+    }
+
+    fn end_group(&mut self) {
+        if std::mem::take(&mut self.group) {
+            say("::endgroup::\n");
+        }
+    }
+}
+
+impl Reporter for Actions {
+    fn on(&mut self, event: &RunEvent) {
+        self.seen.push(event.clone());
+        match event {
+            RunEvent::Phase { phase } => {
+                self.take_commands();
+                self.end_group();
+                say(&format!("::group::{}\n", phase.name()));
+                self.group = true;
+                self.stop_commands();
+                self.inner.on(event);
+            }
+            RunEvent::Finished { .. } => {
+                self.take_commands();
+                self.end_group();
+                self.stop_commands();
+                self.inner.on(event);
+                self.take_commands();
+                for line in annotations(&self.seen) {
+                    say(&line);
+                }
+                if let Some(path) = &self.summary
+                    && let Err(error) = append(path, &format!("{}\n", card::render(&self.seen)))
+                {
+                    say(&format!(
+                        "::warning::{}\n",
+                        escaped(&format!("failed to write the job summary {}: {error}", path.display()))
+                    ));
+                }
+            }
+            // What comes after the end is fenced by itself.
+            _ if self.fence.is_none() => {
+                self.stop_commands();
+                self.inner.on(event);
+                self.take_commands();
+            }
+            _ => self.inner.on(event),
+        }
+    }
+}
+
+impl Drop for Actions {
+    /// A run that ended without its last event must not leave the job's runner deaf.
+    fn drop(&mut self) {
+        self.take_commands();
+        self.end_group();
+    }
+}
+
+/// Tells the job's runner a value that must not show; each line of it, as the runner masks by line.
+pub(crate) fn mask(value: &[u8]) {
+    let text = String::from_utf8_lossy(value);
+    for line in text.lines().map(str::trim).filter(|line| line.len() >= bottle_policy::known::SHORTEST) {
+        // The first and last line of a PEM file are the same in everyone's.
+        if !line.starts_with("-----") {
+            say(&format!("::add-mask::{}\n", escaped(line)));
+        }
+    }
+}
+
+/// A text for a line of ours outside the fence: on one line, and with none of the old commands in it, which a runner finds
+/// anywhere in a line.
+pub(crate) fn plain(text: &str) -> String {
+    text.replace(['\r', '\n'], " ").replace("##[", "## [")
+}
+
+/// A text as the value of a workflow command.
+pub(crate) fn escaped(text: &str) -> String {
+    text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
+}
+
+/// A text as a property of a workflow command.
+fn property(text: &str) -> String {
+    escaped(text).replace(':', "%3A").replace(',', "%2C")
+}
+
+/// An annotation for each thing that failed, at its file and line where they are known; the run's own end is `cli`'s.
+fn annotations(events: &[RunEvent]) -> Vec<String> {
+    let failed = events.iter().filter_map(|event| match event {
+        RunEvent::Case { case } if case.failure.is_some() => Some(case),
+        _ => None,
+    });
+    let mut lines = vec![];
+    for case in failed {
+        let failure = case.failure.as_deref().unwrap_or_default();
+        let title = format!("{}: {}", case.suite.name(), plain(&case.name));
+        let mut places = places(case);
+        if places.is_empty() {
+            places.push((String::new(), failure.to_owned()));
+        }
+        for (place, what) in places {
+            let title = property(&title.chars().take(120).collect::<String>());
+            let what: String = what.chars().take(1000).collect();
+            lines.push(format!("::error {place}title={title}::{}\n", escaped(&what)));
+        }
+    }
+    lines.truncate(MOST_ANNOTATIONS);
+    lines
+}
+
+/// Files and lines of the repository that a failure names, as properties, each with its words.
+fn places(case: &Case) -> Vec<(String, String)> {
+    let text = match case.suite {
+        // The gate names the place in its reason.
+        Suite::Gate => case.failure.as_deref().unwrap_or_default(),
+        Suite::Verify => case.output.as_str(),
+        Suite::Bottle | Suite::Seal | Suite::Agent => return vec![],
+    };
+    let mut places: Vec<(String, String)> = vec![];
+    for line in text.lines() {
+        if let Some((file, number)) = place(line) {
+            let place = format!("file={},line={number},", property(&file));
+            let what = if case.suite == Suite::Gate { text } else { line };
+            if places.iter().all(|(seen, _)| *seen != place) {
+                places.push((place, what.trim().to_owned()));
+            }
+        }
+    }
+    places.truncate(MOST_ANNOTATIONS);
+    places
+}
+
+/// `src/a.rs:12`, `src/a.rs:12:5: error`, `File "/workspace/app/a.py", line 12`: a file of the repository and a line.
+fn place(line: &str) -> Option<(String, u32)> {
+    let words = line.trim();
+    if let Some(rest) = words.strip_prefix("File \"") {
+        let (file, rest) = rest.split_once("\", line ")?;
+        let number: String = rest.chars().take_while(char::is_ascii_digit).collect();
+        return Some((relative(file)?, number.parse().ok()?));
+    }
+    words.split_whitespace().find_map(|word| {
+        let word = word.trim_matches(['(', ')', '"', '\'', ',', '`']);
+        let (file, rest) = word.split_once(':')?;
+        let number: String = rest.chars().take_while(char::is_ascii_digit).collect();
+        // `host:443` is no place: a file has an extension or a directory.
+        let named = file.contains('/')
+            || file
+                .rsplit_once('.')
+                .is_some_and(|(stem, end)| !stem.is_empty() && end.chars().all(char::is_alphanumeric));
+        let closed = rest[number.len()..].chars().next().is_none_or(|c| matches!(c, ':' | ',' | ')'));
+        (named && closed && !number.is_empty()).then(|| Some((relative(file)?, number.parse().ok()?)))?
+    })
+}
+
+/// A path below the repository's root, where the guest has it or as it stands; nothing that leads out of it.
+fn relative(file: &str) -> Option<String> {
+    let inside = match file.strip_prefix('/') {
+        // `/workspace/NAME/` is the repository in the guest.
+        Some(_) => file.strip_prefix("/workspace/")?.split_once('/')?.1,
+        None => file.strip_prefix("./").unwrap_or(file),
+    };
+    let good = !inside.is_empty() && inside.split('/').all(|part| !matches!(part, "" | "." | ".."));
+    (good && inside.len() < 300).then(|| inside.to_owned())
+}
+
+/// What a step hands on.
+#[derive(Debug, Default)]
+pub(crate) struct Outputs {
+    pub(crate) conclusion: &'static str,
+    pub(crate) outcome: Option<Outcome>,
+    pub(crate) record: Option<String>,
+}
+
+/// The word for how a command ended; `skipped` is for an event that asks for nothing.
+pub(crate) fn conclusion(code: Code) -> &'static str {
+    match code {
+        Code::Done => "success",
+        Code::Task => "failure",
+        Code::Input => "bad-input",
+        Code::Refused => "refused",
+        Code::Machine => "machine",
+        Code::Gate => "gate-refused",
+        Code::Limit => "limit",
+        Code::Interrupted | Code::Terminated => "cancelled",
+    }
+}
+
+/// Every output once, each between delimiters that its value can't know.
+pub(crate) fn write_outputs(path: &Path, outputs: &Outputs) -> io::Result<()> {
+    append(path, &rendered(outputs, facts::unguessable))
+}
+
+fn rendered(outputs: &Outputs, mut delimiter: impl FnMut() -> String) -> String {
+    let outcome = outputs.outcome.as_ref();
+    let text = |value: Option<&String>| value.cloned().unwrap_or_default();
+    let pull = outcome.and_then(|outcome| outcome.pull_request.as_ref());
+    let values = [
+        ("conclusion", outputs.conclusion.to_owned()),
+        ("branch", text(outcome.and_then(|outcome| outcome.branch.as_ref()))),
+        ("commit", text(outcome.and_then(|outcome| outcome.commit.as_ref()))),
+        ("pr-number", pull.map(|pull| pull.number.to_string()).unwrap_or_default()),
+        ("pr-url", pull.map(|pull| pull.url.clone()).unwrap_or_default()),
+        ("session-id", text(outcome.and_then(|outcome| outcome.session_id.as_ref()))),
+        ("turns", outcome.and_then(|outcome| outcome.turns).map(|turns| turns.to_string()).unwrap_or_default()),
+        ("cost-usd", outcome.and_then(|outcome| outcome.cost_usd).map(|cost| format!("{cost:.4}")).unwrap_or_default()),
+        ("record", text(outputs.record.as_ref())),
+    ];
+    let mut all = String::new();
+    for (name, value) in values {
+        // An output is one line: what comes after a line end would be the next reader's surprise.
+        let value: String = value.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let mark = delimiter();
+        all.push_str(&format!("{name}<<{mark}\n{value}\n{mark}\n"));
+    }
+    all
+}
+
+/// The job's files are shared by all its steps: they are added to, never replaced.
+fn append(path: &Path, text: &str) -> io::Result<()> {
+    OpenOptions::new().append(true).create(true).open(path)?.write_all(text.as_bytes())
+}
+
+fn say(line: &str) {
+    // A log that went away must not end the run.
+    let _ = io::stderr().write_all(line.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn failed(suite: Suite, failure: &str, output: &str) -> RunEvent {
+        RunEvent::Case {
+            case: Case {
+                suite,
+                name: "a, b".to_owned(),
+                duration: Duration::ZERO,
+                failure: Some(failure.to_owned()),
+                output: output.to_owned(),
+            },
+        }
+    }
+
+    #[test]
+    fn failures_are_annotated_where_they_are() {
+        let lines = annotations(&[
+            failed(Suite::Gate, "aws-access-token at deploy.toml:2", ""),
+            failed(
+                Suite::Verify,
+                "ended with 1",
+                "  File \"/workspace/app/test_a.py\", line 12, in test\nsrc/b.rs:3:9: error: no\nlocalhost:443 refused\n",
+            ),
+            failed(Suite::Bottle, "no engine\nat all", ""),
+        ]);
+        assert_eq!(
+            lines,
+            [
+                "::error file=deploy.toml,line=2,title=gate%3A a%2C b::aws-access-token at deploy.toml:2\n",
+                "::error file=test_a.py,line=12,title=verify%3A a%2C b::File \"/workspace/app/test_a.py\", line 12, in test\n",
+                "::error file=src/b.rs,line=3,title=verify%3A a%2C b::src/b.rs:3:9: error: no\n",
+                "::error title=bottle%3A a%2C b::no engine%0Aat all\n",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_place_is_in_the_repository_or_none() {
+        for text in [
+            "/etc/passwd:1",
+            "../a.rs:1",
+            "/workspace/app/../../x.rs:1",
+            "http://x:80",
+            "12:30",
+            "a.rs:x",
+            "File \"/usr/lib/a.py\", line 3",
+        ] {
+            assert_eq!(place(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_output_can_t_make_another() {
+        let outcome = Outcome { branch: Some("x\nEOF\nconclusion=success".to_owned()), ..Outcome::default() };
+        let outputs = Outputs { conclusion: "failure", outcome: Some(outcome), record: None };
+        let text = rendered(&outputs, || "EOF".to_owned());
+        assert!(text.contains("branch<<EOF\nx EOF conclusion=success\nEOF\n"), "{text}");
+        assert_eq!(text.matches("<<EOF\n").count(), 9);
+    }
+
+    #[test]
+    fn old_commands_are_broken() {
+        assert_eq!(plain("a\r\n::error::x ##[add-mask]y"), "a  ::error::x ## [add-mask]y");
+    }
+}

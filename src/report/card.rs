@@ -1,0 +1,260 @@
+//! What is posted: the job summary, the comment that is kept up to date, and the evidence in a pull request, one text.
+//!
+//! Everything in it that people or the agent wrote is made neutral here.
+
+use std::fmt::Write as _;
+
+use super::{Case, Phase, RunEvent, Suite};
+use crate::forge::{neutral, neutral_text};
+
+/// Forges take 65,536 characters; what stands around the card needs some.
+const LONGEST: usize = 60_000;
+/// More refusals than these are counted only.
+const MOST_REFUSALS: usize = 20;
+/// Of the agent's last words, in characters.
+const MOST_WORDS: usize = 12_000;
+
+/// The card of a run as far as it has come, as Markdown.
+pub(super) fn render(events: &[RunEvent]) -> String {
+    let mut card = String::new();
+    let ended = events.iter().rev().find_map(|event| match event {
+        RunEvent::Finished { outcome, .. } => Some(outcome),
+        _ => None,
+    });
+    for event in events {
+        if let RunEvent::Started { slug, title, asked, job, .. } = event {
+            let mark = ended.map_or("⏳", |outcome| if outcome.code == 0 { "✅" } else { "❌" });
+            let _ = writeln!(card, "### {mark} {}\n", line(title));
+            let asked = asked.as_ref().map(|asked| format!("{} · ", line(asked))).unwrap_or_default();
+            let job = job.as_ref().map(|job| format!(" · [the job]({job})")).unwrap_or_default();
+            let _ = writeln!(card, "{asked}run `{slug}`{job}\n");
+        }
+    }
+    if let Some(outcome) = ended {
+        let word = if outcome.code == 0 { "Done" } else { "Failed" };
+        let _ = writeln!(card, "**{word}** (exit code {}): {}\n", outcome.code, line(&outcome.summary));
+    }
+    phases(&mut card, events, ended.is_some());
+    if let Some(outcome) = ended {
+        let mut facts = vec![];
+        if let Some(RunEvent::PullRequest { number, url, .. }) =
+            events.iter().rev().find(|event| matches!(event, RunEvent::PullRequest { .. }))
+        {
+            facts.push(format!("pull request [{number}]({url})"));
+        }
+        if let Some(branch) = &outcome.branch {
+            let commit =
+                outcome.commit.as_deref().map(|commit| format!(" at `{}`", code(short(commit)))).unwrap_or_default();
+            facts.push(format!("branch `{}`{commit}", code(branch)));
+        }
+        facts.extend(outcome.turns.map(|turns| format!("{turns} turns")));
+        facts.extend(outcome.cost_usd.map(|cost| format!("{cost:.2} US dollars")));
+        if !facts.is_empty() {
+            let _ = writeln!(card, "{}\n", facts.join(" · "));
+        }
+    }
+    words(&mut card, events);
+    suite(&mut card, events, Suite::Verify, "Verify");
+    suite(&mut card, events, Suite::Gate, "Pushes");
+    failures(&mut card, events);
+    let refused = events.iter().filter_map(|event| match event {
+        RunEvent::Refused { door, what } => Some(format!("- {}: {}\n", line(door), line(what))),
+        _ => None,
+    });
+    list(&mut card, "What the doors refused", refused.collect());
+    let warnings = events.iter().filter_map(|event| match event {
+        RunEvent::Warning { text } => Some(format!("- {}\n", line(text))),
+        _ => None,
+    });
+    list(&mut card, "Warnings", warnings.collect());
+    cut(card)
+}
+
+/// A box for each phase, ticked when it is over.
+fn phases(card: &mut String, events: &[RunEvent], ended: bool) {
+    let mut reached = events.iter().filter_map(|event| match event {
+        RunEvent::Phase { phase } => Some(*phase),
+        _ => None,
+    });
+    let last = reached.next_back();
+    for phase in Phase::ALL {
+        let been = events.iter().any(|event| matches!(event, RunEvent::Phase { phase: at } if *at == phase));
+        let (tick, now) = match (been, last == Some(phase) && !ended) {
+            (true, true) => (' ', " …"),
+            (true, false) => ('x', ""),
+            (false, _) => (' ', ""),
+        };
+        let _ = writeln!(card, "- [{tick}] {}{now}", phase.name());
+    }
+    card.push('\n');
+}
+
+fn suite(card: &mut String, events: &[RunEvent], suite: Suite, title: &str) {
+    let rows = cases(events).filter(|case| case.suite == suite).map(|case| {
+        let (mark, failure) = match &case.failure {
+            Some(failure) => ("✗", format!(": {}", line(failure))),
+            None => ("✓", String::new()),
+        };
+        format!("- {mark} `{}` ({:.2} s){failure}\n", code(&case.name), case.duration.as_secs_f64())
+    });
+    list(card, title, rows.collect());
+}
+
+/// What the agent said last, as a quotation: of a review it is all that there is.
+fn words(card: &mut String, events: &[RunEvent]) {
+    let said = cases(events).filter(|case| case.suite == Suite::Agent && !case.output.trim().is_empty());
+    let Some(case) = said.last() else { return };
+    let short: String = case.output.chars().take(MOST_WORDS).collect();
+    let quoted: Vec<String> = neutral_text(&short).lines().map(|line| format!("> {line}\n")).collect();
+    let _ = writeln!(card, "#### The agent's own words\n\n{}", quoted.concat());
+}
+
+/// What failed elsewhere; verify and the pushes have their own lists.
+fn failures(card: &mut String, events: &[RunEvent]) {
+    let rows = cases(events).filter(|case| !matches!(case.suite, Suite::Verify | Suite::Gate)).filter_map(|case| {
+        let failure = case.failure.as_ref()?;
+        Some(format!("- {} `{}`: {}\n", case.suite.name(), code(&case.name), line(failure)))
+    });
+    list(card, "What failed", rows.collect());
+}
+
+fn cases(events: &[RunEvent]) -> impl Iterator<Item = &Case> {
+    events.iter().filter_map(|event| match event {
+        RunEvent::Case { case } => Some(case),
+        _ => None,
+    })
+}
+
+fn list(card: &mut String, title: &str, mut rows: Vec<String>) {
+    if rows.is_empty() {
+        return;
+    }
+    let more = rows.len().saturating_sub(MOST_REFUSALS);
+    rows.truncate(MOST_REFUSALS);
+    if more > 0 {
+        rows.push(format!("- and {more} more\n"));
+    }
+    let _ = writeln!(card, "#### {title}\n\n{}", rows.concat());
+}
+
+/// Others' words in a line of ours.
+fn line(text: &str) -> String {
+    let short: String = text.chars().take(500).collect();
+    // No markup of theirs either, and with it no comment that could pass for one of our marks.
+    let mut escaped = String::with_capacity(short.len());
+    for c in neutral(&short).chars() {
+        match c {
+            '<' => escaped.push_str("&lt;"),
+            '&' => escaped.push_str("&amp;"),
+            '[' | ']' | '`' | '*' | '_' | '|' | '\\' | '~' => escaped.extend(['\\', c]),
+            c => escaped.push(c),
+        }
+    }
+    escaped
+}
+
+/// Others' words as code: nothing in it is acted on, so only what would end it goes.
+fn code(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() || c == '`' { ' ' } else { c }).take(200).collect()
+}
+
+fn short(commit: &str) -> &str {
+    &commit[..commit.len().min(12)]
+}
+
+fn cut(card: String) -> String {
+    match card.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}\n\n…\n", &card[..end]),
+        None => card,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::Outcome;
+    use std::time::Duration;
+
+    fn events(hostile: &str) -> Vec<RunEvent> {
+        let case = Case {
+            suite: Suite::Verify,
+            name: hostile.to_owned(),
+            duration: Duration::from_millis(1500),
+            failure: Some(hostile.to_owned()),
+            output: String::new(),
+        };
+        let outcome = Outcome {
+            code: 1,
+            summary: hostile.to_owned(),
+            branch: Some("bottle/issue-7".to_owned()),
+            commit: Some("0123456789abcdef".to_owned()),
+            session_id: None,
+            turns: Some(3),
+            cost_usd: Some(0.125),
+            pull_request: None,
+        };
+        let agent = Case {
+            suite: Suite::Agent,
+            name: "implementer".to_owned(),
+            duration: Duration::ZERO,
+            failure: None,
+            output: format!("I am done.\n\n{hostile}"),
+        };
+        vec![
+            RunEvent::Case { case: agent },
+            RunEvent::Started {
+                slug: "s".to_owned(),
+                title: hostile.to_owned(),
+                record: "/r".into(),
+                asked: Some(format!("asked by {hostile}")),
+                job: Some("https://git.example/jobs/1".to_owned()),
+            },
+            RunEvent::Phase { phase: Phase::Prepare },
+            RunEvent::Case { case },
+            RunEvent::Refused { door: "egress".to_owned(), what: hostile.to_owned() },
+            RunEvent::Warning { text: hostile.to_owned() },
+            RunEvent::PullRequest {
+                number: 12,
+                url: "https://git.example/pulls/12".to_owned(),
+                opened: true,
+                draft: true,
+            },
+            RunEvent::Finished { outcome, record: "/r".into() },
+        ]
+    }
+
+    #[test]
+    fn nothing_of_others_is_acted_on() {
+        let card = render(&events("@octocat fixes #1\r\n/claude go <!-- x --> [a](http://b) c"));
+        for wrong in ["@octocat fixes", "\n/claude", "<!--", "fixes #1 "] {
+            let outside_code: String = card.split('`').step_by(2).collect();
+            assert!(!outside_code.contains(wrong), "{wrong}: {card}");
+        }
+        for wanted in [
+            "❌",
+            "asked by",
+            "[the job](https://git.example/jobs/1)",
+            "pull request [12](https://git.example/pulls/12)",
+            "3 turns",
+            "0.12 US dollars",
+            "- [x] prepare",
+            "- [ ] push",
+            "#### The agent's own words\n\n> I am done.",
+            "#### Verify",
+            "#### What the doors refused",
+        ] {
+            assert!(card.contains(wanted), "{wanted}: {card}");
+        }
+    }
+
+    #[test]
+    fn a_card_fits_what_forges_take() {
+        let mut many = events("x");
+        many.extend(
+            (0..5000)
+                .map(|n| RunEvent::Refused { door: "egress".to_owned(), what: format!("{n} {}", "y".repeat(400)) }),
+        );
+        many.extend((0..5000).map(|n| RunEvent::Warning { text: format!("{n} {}", "z".repeat(4000)) }));
+        assert!(render(&many).chars().count() < 65_000);
+    }
+}

@@ -1,0 +1,85 @@
+//! After the bottle is gone: the pushed branch is proposed, by the runner, with the evidence of the run.
+
+use bottle_plan::plan::BottlePlan;
+use serde_json::{Value, json};
+
+use super::push::Pushed;
+use super::{Cancel, Start};
+use crate::exit::Code;
+use crate::forge::{publish, would_propose};
+use crate::report::{Events, Phase, RunEvent, card};
+use crate::state::{Outcome, Proposed};
+
+/// Who asked, and where, in words.
+pub(super) fn asked(plan: &BottlePlan) -> Option<String> {
+    let who = plan.task.asked_by.as_ref().map(|actor| format!("asked by {}", actor.login));
+    match (who, plan.task.thread()) {
+        (Some(who), Some(thread)) => Some(format!("{who} in number {}", thread.number)),
+        (who, _) => who,
+    }
+}
+
+/// Proposes what was pushed. What a dry run would have pushed and proposed is returned, but for what its forge keeps.
+pub(super) async fn propose(
+    start: &Start,
+    events: &Events,
+    cancel: &Cancel,
+    outcome: &mut Outcome,
+    pushed: Option<&Pushed>,
+) -> Vec<Value> {
+    let plan = &start.plan;
+    events.phase(Phase::Publish);
+    let Some(Pushed::Accepted { branch, commit, .. }) = pushed else { return vec![] };
+    let mut would = vec![];
+    if plan.dry_run {
+        let upstream = plan.policies.gate.upstreams.first().map(|upstream| upstream.url.to_string());
+        would.push(
+            json!({"would": "push", "upstream": upstream, "ref": format!("refs/heads/{branch}"), "commit": commit}),
+        );
+    }
+    if outcome.code == Code::Interrupted as u8 || outcome.code == Code::Terminated as u8 {
+        return would;
+    }
+    // Work that failed its checks, or was cut off, is there to be looked at, not to be merged.
+    let draft = outcome.code != Code::Done as u8;
+    let mut seen = events.seen();
+    seen.push(RunEvent::Finished { outcome: outcome.clone(), record: plan.state_dir.clone().into() });
+    // The events are masked, and so must be what came after them.
+    let card = start.secrets.mask(&card(&seen));
+    let Some(forge) = &start.forge else {
+        if plan.dry_run {
+            would.push(would_propose(plan, branch, draft, &card));
+        }
+        return would;
+    };
+    let published = tokio::select! {
+        published = publish(forge.as_ref(), plan, branch, draft, &card) => published,
+        failure = cancel.requested() => {
+            outcome.code = failure.code as u8;
+            outcome.summary = format!("{}; {failure}", outcome.summary);
+            return would;
+        }
+    };
+    match published {
+        Ok(None) => events.note(format!("nothing to propose: {branch} has nothing that its base lacks")),
+        // A dry run's pull request has no number.
+        Ok(Some(published)) if published.pull.number == 0 => {}
+        Ok(Some(published)) => {
+            let pull = published.pull;
+            outcome.pull_request = Some(Proposed { number: pull.number, url: pull.url.clone() });
+            events.emit(RunEvent::PullRequest {
+                number: pull.number,
+                url: pull.url,
+                opened: published.opened,
+                draft: pull.draft,
+            });
+        }
+        Err(error) => {
+            if outcome.code == Code::Done as u8 {
+                outcome.code = Code::Machine as u8;
+            }
+            outcome.summary = super::one_line(&format!("{}; {error}; {}", outcome.summary, error.hint()));
+        }
+    }
+    would
+}

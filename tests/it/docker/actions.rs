@@ -1,0 +1,470 @@
+//! The shipped workflow and the action by `act`: comment in, branch and pull request out, outputs for a later step.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::{Value, json};
+
+use super::{Job, manifest};
+use crate::forge::double::Double;
+use crate::forge::outputs;
+use crate::world::{Running, left_behind, said};
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+/// A comment on the sample's issue.
+fn comment(login: &str, id: u64, body: &str) -> Value {
+    let text = std::fs::read_to_string(Path::new(ROOT).join("examples/issue-labeled.json")).expect("the event");
+    let mut event: Value = serde_json::from_str(&text).expect("JSON");
+    let user = json!({"login": login, "id": id, "type": "User"});
+    event["action"] = json!("created");
+    event["comment"] = json!({
+        "id": 900, "body": body, "user": user, "html_url": "https://git.bottle.test/octo-org/textstats/issues/7#issuecomment-900",
+        "created_at": "2026-03-02T09:20:35Z", "updated_at": "2026-03-02T09:20:35Z", "author_association": "MEMBER",
+    });
+    event["sender"] = user;
+    event.as_object_mut().expect("an object").remove("label");
+    event
+}
+
+/// A checkout of the sample with a shipped workflow in it, and everything that `act` needs to run it without a network.
+struct Stage {
+    job: Job,
+    double: Double,
+    later: PathBuf,
+    /// The job's own token: the forge's where that is enough.
+    job_token: String,
+}
+
+impl Stage {
+    fn new(kind: &'static str, workflow: &str, cassette: &str, more: Value) -> Self {
+        let job = Job::with_manifest(cassette, |upstream| match cassette.contains("deploy.toml") {
+            true => manifest(upstream),
+            false => manifest(upstream).replace("python3 -m unittest", "true"),
+        });
+        let double = Double::start(kind, more);
+        let later = job.world.path("later");
+        // The action without the rest of the repository, whose target directory is large.
+        let action = job.world.path("action");
+        std::fs::create_dir_all(action.join("scripts")).expect("a directory");
+        std::fs::copy(Path::new(ROOT).join("action.yml"), action.join("action.yml")).expect("the action");
+        crate::world::sh(&[
+            "cp",
+            "-R",
+            &format!("{ROOT}/scripts/action"),
+            &action.join("scripts").display().to_string(),
+        ]);
+        // upload-artifact is on no registry that is reachable here: a stand-in of the same inputs copies what it is given.
+        let uploaded = job.world.path("uploaded");
+        job.world.write(
+            "upload/action.yml",
+            &format!(
+                "name: upload\ninputs: {{ name: {{ required: true }}, path: {{ required: true }}, if-no-files-found: {{}} }}\nruns:\n  using: composite\n  \
+                 steps:\n    - shell: bash\n      env: {{ FROM: \"${{{{ inputs.path }}}}\", NAME: \"${{{{ inputs.name }}}}\" }}\n      \
+                 run: mkdir -p {0} && cp -R \"$FROM\" {0}/\"$NAME\"\n",
+                uploaded.display()
+            ),
+        );
+        let shipped = Path::new(ROOT).join(format!("workflows/{kind}/{workflow}.yml"));
+        let shipped = std::fs::read_to_string(shipped).expect("the workflow");
+        let path = job.checkout.join(".github/workflows/claude.yml");
+        std::fs::create_dir_all(path.parent().expect("a parent")).expect("directories");
+        std::fs::write(path, Self::with_our_binary(&shipped, &job, &double, &later)).expect("the workflow");
+        // What the job's repository is called is read from a remote.
+        let url = format!("https://{}/octo-org/textstats.git", double.authority);
+        crate::world::sh(&["git", "-C", &job.checkout.display().to_string(), "remote", "add", "forge", &url]);
+        let job_token = if kind == "github" { double.token.clone() } else { crate::world::random(40) };
+        Self { job, double, later, job_token }
+    }
+
+    /// The shipped workflow as it stands, but for what a release and a model would give, and with a step that reads the outputs.
+    fn with_our_binary(shipped: &str, job: &Job, double: &Double, later: &Path) -> String {
+        let uses = "      - uses: claude-bottle/run@v1\n";
+        let (before, after) = shipped.split_once(uses).expect("the action's step");
+        let after = after.strip_prefix("        id: claude\n").unwrap_or(after);
+        let after = after.strip_prefix("        with:\n").unwrap_or(after);
+        let env = format!(
+            "        env:\n          BOTTLE_TEST_TOKEN: ${{{{ secrets.BOTTLE_TEST_TOKEN }}}}\n          BOTTLE_STATE_DIR: {}\n          \
+             SSL_CERT_FILE: {}\n",
+            job.world.path("state").display(),
+            double.ca().display(),
+        );
+        // With a ref of its own the checkout step would ask the forge; without one `act` copies what is there.
+        let before = before.replace("          ref: ${{ github.event.repository.default_branch }}\n", "");
+        format!(
+            "{before}{uses}        id: claude\n        with:\n          runner-binary: {}\n          replay: {}\n{}\
+             \n      - if: always()\n        env:\n          OUTPUTS: ${{{{ toJSON(steps.claude.outputs) }}}}\n          OUTCOME: ${{{{ steps.claude.outcome }}}}\n        \
+             run: printf '%s\\n%s\\n' \"$OUTCOME\" \"$OUTPUTS\" > {}\n",
+            env!("CARGO_BIN_EXE_bottle-runner"),
+            job.world.path("cassette.yml").display(),
+            after.replacen("        env:\n", &env, 1),
+            later.display()
+        )
+    }
+
+    fn act(&self, event: &str, payload: &Value) -> Output {
+        let act = std::env::var("BOTTLE_TEST_ACT").expect("BOTTLE_TEST_ACT: run the tests by scripts/test");
+        let path = self.job.world.write("event.json", &payload.to_string());
+        let mut command = Command::new(act);
+        self.job.world.clean(&mut command);
+        command.current_dir(&self.job.checkout);
+        command.args([
+            event,
+            "--no-cache-server",
+            "--remote-name",
+            "forge",
+            "--platform",
+            "ubuntu-latest=-self-hosted",
+        ]);
+        command.args(["--github-instance", &self.double.authority, "--workflows", ".github/workflows/claude.yml"]);
+        command.arg("--eventpath").arg(path);
+        if self.double.kind == "gitea" {
+            command.args(["--env", "GITEA_ACTIONS=true"]);
+        }
+        for (action, place) in [
+            ("claude-bottle/run@v1", "action"),
+            ("actions/upload-artifact@ea165f8d65b6e75b540449e92b4886f43607fa02", "upload"),
+            ("actions/upload-artifact@ff15f0306b3f739f7b6fd43fb5d26cd321bd4de5", "upload"),
+        ] {
+            command.arg("--local-repository").arg(format!("{action}={}", self.job.world.path(place).display()));
+        }
+        for (name, value) in [
+            ("GITHUB_TOKEN", self.job_token.as_str()),
+            ("BOTTLE_TOKEN", self.double.token.as_str()),
+            ("ANTHROPIC_API_KEY", "sk-ant-not-needed-in-a-replay"),
+            ("BOTTLE_TEST_TOKEN", self.job.world.secret()),
+        ] {
+            command.env(name, value).args(["--secret", name]);
+        }
+        command.output().expect("act")
+    }
+
+    /// How the action's step ended, and its outputs, as the next step saw them.
+    fn seen_later(&self) -> (String, Value) {
+        let text = std::fs::read_to_string(&self.later).expect("what the later step wrote");
+        let (outcome, outputs) = text.split_once('\n').expect("two parts");
+        (outcome.to_owned(), serde_json::from_str(outputs).expect("JSON"))
+    }
+}
+
+/// The other workflows: how each is set off, how many pull requests and comments come of it, what the first is about.
+fn runs(kind: &'static str, workflow: &str, event: &str, payload: &Value, pulls: usize, comments: usize, says: &str) {
+    let issues = json!([{"number": 7, "title": "Count right"}, {"number": 8, "title": "Count faster"}]);
+    let stage = Stage::new(kind, workflow, &super::commands(&["date +%N >> README.md"]), json!({"issues": issues}));
+    let output = stage.act(event, payload);
+    assert!(output.status.success(), "{workflow}: {}", said(&output));
+    let state = stage.double.state();
+    assert_eq!(state["pulls"].as_array().map_or(0, Vec::len), pulls, "{workflow}: {}", said(&output));
+    assert_eq!(state["comments"].as_array().map_or(0, Vec::len), comments, "{workflow}: {state}");
+    assert!(state["pulls"][0].to_string().contains(says), "{workflow}: {state}");
+    let (outcome, outputs) = stage.seen_later();
+    assert_eq!((outcome.as_str(), &outputs["conclusion"]), ("success", &json!("success")), "{workflow}");
+    if kind == "gitea" {
+        // On GitHub the action itself keeps the record, and only on github.com.
+        assert!(stage.job.world.path("uploaded/claude-bottle/summary.md").is_file(), "{}", said(&output));
+    }
+    stage.double.assert_valid();
+    stage.job.nothing_left();
+}
+
+fn dispatched(inputs: Value) -> Value {
+    json!({
+        "inputs": inputs, "ref": "refs/heads/main", "sender": {"login": "octo-maintainer", "id": 5_550_108},
+        "repository": {"default_branch": "main", "full_name": "octo-org/textstats"},
+    })
+}
+
+#[test]
+fn the_issue_workflow_runs() {
+    let text = std::fs::read_to_string(Path::new(ROOT).join("examples/issue-labeled.json")).expect("the event");
+    runs("github", "issue", "issues", &serde_json::from_str(&text).expect("JSON"), 1, 1, "Closes #7.");
+}
+
+#[test]
+fn the_dispatch_workflow_runs() {
+    let payload = dispatched(json!({"task": "Tidy up the \"readme\"; $(touch /tmp/x) `id`", "agent": "implementer"}));
+    runs("github", "dispatch", "workflow_dispatch", &payload, 1, 0, "Tidy up the");
+}
+
+#[test]
+fn the_schedule_workflow_runs() {
+    runs("github", "schedule", "schedule", &json!({"schedule": "17 5 * * 1"}), 1, 0, "Look through the dependencies");
+}
+
+#[test]
+fn the_matrix_workflow_runs() {
+    runs("github", "matrix", "workflow_dispatch", &dispatched(json!({"issues": "[7, 8]"})), 2, 2, "Closes #");
+}
+
+#[test]
+fn the_workflow_for_failed_checks_runs() {
+    let text = std::fs::read_to_string(Path::new(ROOT).join("tests/fixtures/good/event/workflow_run-failed.json"));
+    let mut event: Value = serde_json::from_str(&text.expect("the event")).expect("JSON");
+    let user = json!({"login": "octo-maintainer", "id": 5_550_108, "type": "User"});
+    event["sender"] = user.clone();
+    event["workflow_run"]["actor"] = user.clone();
+    event["workflow_run"]["triggering_actor"] = user;
+    for key in ["full_name", "default_branch"] {
+        let value = if key == "full_name" { "octo-org/textstats" } else { "main" };
+        event["repository"][key] = json!(value);
+        event["workflow_run"]["head_repository"][key] = json!(value);
+        event["workflow_run"]["repository"][key] = json!(value);
+    }
+    runs("github", "ci-failure", "workflow_run", &event, 1, 0, "failed on");
+}
+
+#[test]
+fn gitea_s_comment_workflow_runs() {
+    let payload = comment("octo-maintainer", 5_550_108, "/claude fix this");
+    runs("gitea", "comment", "issue_comment", &payload, 1, 1, "Closes #7.");
+}
+
+#[test]
+fn a_comment_becomes_a_pull_request() {
+    let cassette = std::fs::read_to_string(Path::new(ROOT).join("examples/cassette.yml")).expect("the cassette");
+    let stage = Stage::new("github", "comment", &cassette, json!({}));
+    let output = stage.act("issue_comment", &comment("octo-maintainer", 5_550_108, "/claude fix this"));
+    assert!(output.status.success(), "{}", said(&output));
+
+    let branch = "bottle/issue-7-words-followed-by-punctuation-are";
+    let commit = stage.job.upstream.git(&["rev-parse", &format!("refs/heads/{branch}")]);
+    let state = stage.double.state();
+    assert_eq!(state["pulls"].as_array().map_or(0, Vec::len), 1, "{state}");
+    let pull = &state["pulls"][0];
+    assert_eq!((&pull["head"], &pull["base"], &pull["draft"]), (&json!(branch), &json!("main"), &json!(false)));
+    let body = pull["body"].as_str().expect("a text");
+    for wanted in [
+        "Closes #7.",
+        "asked by octo-maintainer",
+        "python3 -m unittest",
+        "example.com",
+        "deploy.toml:2",
+        "/actions/runs/",
+    ] {
+        assert!(body.contains(wanted), "{wanted}: {body}");
+    }
+    assert_eq!(state["comments"].as_array().map_or(0, Vec::len), 1, "{state}");
+    let status = state["comments"][0]["body"].as_str().expect("a text");
+    assert!(status.contains("✅") && status.contains(&format!("pull request [{}]", pull["number"])), "{status}");
+    stage.double.assert_valid();
+
+    let (outcome, outputs) = stage.seen_later();
+    assert_eq!(outcome, "success");
+    assert_eq!(outputs["conclusion"], "success");
+    assert_eq!(outputs["branch"], branch);
+    assert_eq!(outputs["commit"], commit.as_str());
+    assert_eq!(outputs["pr-number"], pull["number"].to_string().as_str());
+    assert!(outputs["pr-url"].as_str().expect("an address").ends_with(&format!("/pull/{}", pull["number"])));
+    assert!(
+        outputs["turns"].as_str().and_then(|turns| turns.parse::<u32>().ok()).is_some_and(|turns| turns > 3),
+        "{outputs}"
+    );
+    assert_eq!(outputs["cost-usd"], "", "a replay costs nothing");
+    assert!(!outputs["session-id"].as_str().expect("a text").is_empty());
+    let record = stage.job.world.record();
+    assert_eq!(outputs["record"], record.display().to_string().as_str());
+    for name in
+        ["summary.md", "junit.xml", "transcript.jsonl", "gate.jsonl", "egress.jsonl", "metadata.json", "report.html"]
+    {
+        assert!(record.join(name).is_file(), "{name}");
+    }
+    for secret in [&stage.double.token, stage.job.world.secret()] {
+        assert!(!said(&output).contains(secret), "a secret is in the job's log");
+    }
+    stage.job.nothing_left();
+
+    // A follow-up renews the one pull request and the one comment.
+    let output = stage.act("issue_comment", &comment("octo-maintainer", 5_550_108, "/claude once more"));
+    let state = stage.double.state();
+    assert_eq!(state["pulls"].as_array().map_or(0, Vec::len), 1, "{}", said(&output));
+    assert_eq!(state["comments"].as_array().map_or(0, Vec::len), 1, "{state}");
+    stage.double.assert_valid();
+}
+
+#[test]
+fn a_reader_s_comment_starts_nothing() {
+    let stage = Stage::new("github", "comment", &super::commands(&[]), json!({}));
+    let output = stage.act("issue_comment", &comment("octo-reader", 5_550_107, "/claude fix this"));
+    assert!(!output.status.success(), "{}", said(&output));
+    let (outcome, outputs) = stage.seen_later();
+    assert_eq!((outcome.as_str(), &outputs["conclusion"]), ("failure", &json!("refused")));
+    assert!(said(&output).contains("octo-reader (id 5550107) has read on this repository"), "{}", said(&output));
+    assert!(stage.job.world.slugs().is_empty(), "a run was started");
+    assert!(stage.double.writes().is_empty());
+}
+
+/// The runner as a job's step, without `act`: faster, and its files can be looked at.
+fn step(job: &Job, double: &Double, more: &[&str]) -> Output {
+    let mut command = job.command();
+    crate::forge::job(&job.world, double, &mut command, "issues", &{
+        let text = std::fs::read_to_string(Path::new(ROOT).join("examples/issue-labeled.json")).expect("the event");
+        serde_json::from_str(&text).expect("JSON")
+    });
+    command.env("GITHUB_STEP_SUMMARY", job.world.path("summary")).args(more).output().expect("the runner")
+}
+
+#[test]
+fn failed_work_is_a_draft_and_its_log_commands_nothing() {
+    // What the agent prints looks like commands of the workflow, and verify fails with a place.
+    let job = Job::with_manifest(
+        &super::commands(&[
+            "echo more >> README.md; printf '::set-output name=branch::evil\\n##[add-mask]a\\n::stop-commands::x\\n'",
+        ]),
+        |upstream| {
+            manifest(upstream)
+                .replace("python3 -m unittest", "printf 'textstats.py:3:1: error: no\\\\n::error::evil\\\\n'; exit 1")
+        },
+    );
+    let double = Double::start("github", json!({}));
+    let output = step(&job, &double, &[]);
+    super::ended_with(&output, 1);
+    let state = double.state();
+    assert_eq!(state["pulls"][0]["draft"], true, "{state}");
+    let summary = std::fs::read_to_string(job.world.path("summary")).expect("the summary");
+    let comment = state["comments"][0]["body"].as_str().expect("a text");
+    assert_eq!(comment.split_once('\n').expect("a mark").1.trim(), summary.trim(), "the same in both places");
+    assert!(summary.contains("❌") && summary.contains("verify failed"), "{summary}");
+
+    let log = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(log.contains("::error file=textstats.py,line=3,title=verify"), "{log}");
+    assert!(log.contains("::group::agent\n") && log.contains("::endgroup::\n"), "{log}");
+    let mut fence: Option<String> = None;
+    let mut tokens = vec![];
+    for line in log.lines() {
+        if let Some(token) = line.strip_prefix("::stop-commands::") {
+            assert!(fence.is_none() && !tokens.contains(&token.to_owned()), "{line}");
+            tokens.push(token.to_owned());
+            fence = Some(token.to_owned());
+        } else if fence.as_ref().is_some_and(|token| line == format!("::{token}::")) {
+            fence = None;
+        } else if line.contains("##[") || (line.trim_start().starts_with("::") && line.contains("evil")) {
+            assert!(fence.is_some() || line.starts_with("::error "), "outside the fence: {line}");
+        }
+    }
+    assert!(fence.is_none(), "the job's runner is left deaf");
+    let text = std::fs::read_to_string(job.world.path("outputs")).expect("the outputs");
+    let found = outputs(&text);
+    let value =
+        |name: &str| found.iter().find(|(at, _)| at == name).map(|(_, value)| value.clone()).expect("the output");
+    assert_eq!(value("conclusion"), "failure");
+    assert!(value("branch").starts_with("bottle/issue-7-"), "{text}");
+    double.assert_valid();
+    assert!(left_behind(&job.world.slugs()[0]).is_empty());
+}
+
+#[test]
+fn a_dry_run_writes_nothing_at_the_forge() {
+    let job = Job::with_manifest(&super::commands(&["echo more >> README.md"]), |upstream| {
+        manifest(upstream).replace("python3 -m unittest", "true")
+    });
+    let double = Double::start("gitea", json!({}));
+    let output = step(&job, &double, &["--dry-run"]);
+    super::ended_with(&output, 0);
+    assert!(double.writes().is_empty(), "{:?}", double.writes());
+    let would: Vec<Value> =
+        job.world.record_file("would-do.jsonl").lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let what: Vec<&str> = would.iter().filter_map(|line| line["would"].as_str()).collect();
+    assert_eq!(what, ["push", "open-pull-request", "comment"], "{would:?}");
+    assert!(would[1]["body"].as_str().expect("a text").contains("Closes #7."));
+    double.assert_valid();
+}
+
+#[test]
+fn a_pull_request_that_can_t_be_opened_fails_the_run() {
+    let job = Job::with_manifest(&super::commands(&["echo more >> README.md"]), |upstream| {
+        manifest(upstream).replace("python3 -m unittest", "true")
+    });
+    let fault = json!({"method": "POST", "path": "/pulls$", "status": 403, "times": 9,
+        "body": {"message": "GitHub Actions is not permitted to create or approve pull requests."}});
+    let double = Double::start("github", json!({"faults": [fault]}));
+    let output = step(&job, &double, &[]);
+    super::ended_with(&output, 4);
+    assert!(said(&output).contains("Allow GitHub Actions to create and approve pull requests"), "{}", said(&output));
+    let branch = job.upstream.git(&["for-each-ref", "--format", "%(refname)", "refs/heads/bottle"]);
+    assert_eq!(branch.lines().count(), 1, "the work is there: {branch}");
+}
+
+/// A job's step in which the agent is at work.
+fn at_work(job: &Job, double: &Double) -> Running {
+    let mut command = job.command();
+    let text = std::fs::read_to_string(Path::new(ROOT).join("examples/issue-labeled.json")).expect("the event");
+    crate::forge::job(&job.world, double, &mut command, "issues", &serde_json::from_str(&text).expect("JSON"));
+    let running = Running(command.spawn().expect("the runner"));
+    let started = std::time::Instant::now();
+    loop {
+        let there = job.world.slugs().first().is_some_and(|slug| {
+            std::fs::read_to_string(job.world.path("state").join(slug).join("transcript.jsonl"))
+                .is_ok_and(|text| text.contains("sleep"))
+        });
+        if there {
+            return running;
+        }
+        assert!(started.elapsed().as_secs() < 120, "the agent did not start");
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn a_cancelled_job_says_so_and_proposes_nothing() {
+    let job = Job::new(&super::commands(&["echo x > new.txt; sleep 120"]));
+    let double = Double::start("github", json!({}));
+    let running = at_work(&job, &double);
+    running.signal("TERM");
+    let asked = std::time::Instant::now();
+    let output = running.wait();
+    super::ended_with(&output, 143);
+    assert!(asked.elapsed().as_secs() < 30, "{:?}", asked.elapsed());
+    let state = double.state();
+    let comment = state["comments"][0]["body"].as_str().expect("a comment");
+    assert!(comment.contains("❌") && comment.contains("cancelled by SIGTERM"), "{comment}");
+    assert_eq!(state["pulls"], json!([]));
+    let text = std::fs::read_to_string(job.world.path("outputs")).expect("the outputs");
+    assert!(outputs(&text).contains(&("conclusion".to_owned(), "cancelled".to_owned())), "{text}");
+    job.nothing_left();
+}
+
+#[test]
+fn the_last_step_removes_what_a_killed_run_has_left() {
+    let job = Job::new(&super::commands(&["sleep 120"]));
+    let double = Double::start("github", json!({}));
+    let running = at_work(&job, &double);
+    running.signal("KILL");
+    drop(running);
+    let slug = job.world.slugs().remove(0);
+    assert!(!left_behind(&slug).is_empty(), "there is something to remove");
+    let mut end = Command::new("bash");
+    job.world.clean(&mut end);
+    let output = end
+        .arg(Path::new(ROOT).join("scripts/action/end"))
+        .env("BOTTLE_RUNNER", env!("CARGO_BIN_EXE_bottle-runner"))
+        .output();
+    let output = output.expect("bash");
+    assert!(output.status.success() && said(&output).contains(&format!("{slug}: removed")), "{}", said(&output));
+    job.nothing_left();
+}
+
+#[test]
+fn a_review_is_posted_and_nothing_is_pushed() {
+    let job = Job::with_manifest(
+        &super::commands(&["echo more >> README.md; git commit -qam more; git push origin HEAD"]),
+        |upstream| manifest(upstream).replace("python3 -m unittest", "true"),
+    );
+    let pull =
+        json!({"number": 9, "title": "A change", "body": "", "head": "patch", "base": "main", "sha": "a".repeat(40)});
+    let double = Double::start("github", json!({"pulls": [pull], "diff": "diff --git a/x b/x\n"}));
+    let mut event = comment("octo-maintainer", 5_550_108, "/claude review");
+    event["issue"]["number"] = json!(9);
+    event["issue"]["pull_request"] = json!({"url": "x"});
+    let mut command = job.world.runner();
+    command.args(["run", "--replay"]).arg(job.world.path("cassette.yml")).current_dir(&job.checkout);
+    crate::forge::job(&job.world, &double, &mut command, "issue_comment", &event);
+    let output = command.output().expect("the runner");
+    super::ended_with(&output, 0);
+    assert_eq!(job.upstream.git(&["for-each-ref", "--format", "%(refname)"]), "refs/heads/main");
+    assert!(job.world.record_file("gate.jsonl").contains("\"refused\""), "the gate says no to the agent's own push");
+    let state = double.state();
+    assert_eq!(state["pulls"].as_array().map_or(0, Vec::len), 1, "{state}");
+    let words = state["comments"][0]["body"].as_str().expect("a comment");
+    assert!(words.contains("> That is all."), "{words}");
+    double.assert_valid();
+}

@@ -1,0 +1,224 @@
+//! A job as the forges give it: who may ask, what is refused, and what a step hands on. Needs the stand-in, no engine.
+
+mod action;
+pub(crate) mod double;
+
+use std::process::{Command, Output};
+
+use serde_json::{Value, json};
+
+use crate::world::{World, said};
+use double::Double;
+
+const MANIFEST: &str = "version: 1
+bottles:
+  default:
+    git: [{ name: origin, upstream: \"https://git.bottle.test/octo-org/textstats.git\", token_from: GITHUB_TOKEN }]
+agents:
+  implementer: { bottle: default }
+triggers:
+  labels: { claude: implementer }
+";
+
+/// The variables of a job at this forge, in this world.
+pub(crate) fn job(world: &World, double: &Double, command: &mut Command, event: &str, payload: &Value) {
+    let path = world.write("event.json", &payload.to_string());
+    command
+        .env("GITHUB_ACTIONS", "true")
+        .env("GITHUB_SERVER_URL", format!("https://{}", double.authority))
+        .env("GITHUB_API_URL", double.api())
+        .env("GITHUB_REPOSITORY", "octo-org/textstats")
+        .env("GITHUB_RUN_ID", "77")
+        .env("GITHUB_TOKEN", &double.token)
+        .env("GITHUB_EVENT_NAME", event)
+        .env("GITHUB_EVENT_PATH", path)
+        .env("GITHUB_OUTPUT", world.path("outputs"))
+        .env("SSL_CERT_FILE", double.ca());
+}
+
+/// A step's outputs as the job's runner reads them: a name twice is an error.
+pub(crate) fn outputs(text: &str) -> Vec<(String, String)> {
+    let mut lines = text.lines();
+    let mut outputs: Vec<(String, String)> = vec![];
+    while let Some(line) = lines.next() {
+        let (name, mark) = line.split_once("<<").unwrap_or_else(|| panic!("no output: {line}"));
+        let value: Vec<&str> = lines.by_ref().take_while(|line| *line != mark).collect();
+        assert!(outputs.iter().all(|(seen, _)| seen != name), "{name} is there twice");
+        outputs.push((name.to_owned(), value.join("\n")));
+    }
+    outputs
+}
+
+fn output(world: &World, name: &str) -> String {
+    let text = std::fs::read_to_string(world.path("outputs")).expect("the outputs");
+    outputs(&text).into_iter().find(|(at, _)| at == name).map(|(_, value)| value).expect("the output")
+}
+
+fn labeled(sender: &str, id: u64) -> Value {
+    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/issue-labeled.json"))
+        .expect("the event");
+    let mut event: Value = serde_json::from_str(&text).expect("JSON");
+    event["sender"] = json!({"login": sender, "id": id, "type": "User"});
+    event
+}
+
+fn run(world: &World, double: &Double, args: &[&str], event: &str, payload: &Value) -> Output {
+    world.write("claude-bottle.yml", MANIFEST);
+    let mut command = world.runner();
+    command.args(args);
+    job(world, double, &mut command, event, payload);
+    command.output().expect("the runner")
+}
+
+#[test]
+fn in_a_job_only_who_may_is_planned_for() {
+    for kind in ["github", "gitea"] {
+        let double = Double::start(kind, json!({}));
+        for (login, id, code, says) in [
+            ("octo-maintainer", 5_550_108, 0, ""),
+            ("octo-reader", 5_550_107, 3, "octo-reader (id 5550107) has read on this repository, and write is needed"),
+            ("octo-maintainer", 5, 3, "is now the user with the id 5550108, and the event came from 5"),
+            ("nobody", 9, 3, "the forge knows no permission of nobody"),
+        ] {
+            let world = World::new();
+            let output = run(&world, &double, &["plan"], "issues", &labeled(login, id));
+            assert_eq!(output.status.code(), Some(code), "{kind} {login}: {}", said(&output));
+            assert!(said(&output).contains(says), "{kind} {login}: {}", said(&output));
+        }
+        double.assert_valid();
+    }
+}
+
+#[test]
+fn nothing_starts_for_an_actor_who_may_not() {
+    let (world, double) = (World::new(), Double::start("github", json!({})));
+    let output_of = run(&world, &double, &["run"], "issues", &labeled("octo-reader", 5_550_107));
+    assert_eq!(output_of.status.code(), Some(3), "{}", said(&output_of));
+    assert!(
+        said(&output_of).contains("\n::error title=claude-bottle::octo-reader (id 5550107) has read"),
+        "{}",
+        said(&output_of)
+    );
+    assert!(world.slugs().is_empty(), "a run was started");
+    assert_eq!(output(&world, "conclusion"), "refused");
+    assert_eq!(output(&world, "record"), "");
+    assert!(double.writes().is_empty(), "{:?}", double.writes());
+}
+
+#[test]
+fn a_task_in_words_is_asked_for_by_somebody_too() {
+    let double = Double::start("github", json!({}));
+    let sender = |login: &str, id: u64| json!({"sender": {"login": login, "id": id}});
+    for (event, payload, code, says) in [
+        ("workflow_dispatch", sender("octo-maintainer", 5_550_108), 0, ""),
+        ("workflow_dispatch", sender("octo-reader", 5_550_107), 3, "write is needed"),
+        ("issue_comment", sender("octo-reader", 5_550_107), 3, "write is needed"),
+        ("issue_comment", json!({}), 3, "the event names no sender"),
+        ("schedule", json!({"schedule": "17 5 * * 1"}), 0, ""),
+    ] {
+        let world = World::new();
+        let output = run(&world, &double, &["plan", "--task", "Tidy up"], event, &payload);
+        assert_eq!(output.status.code(), Some(code), "{event}: {}", said(&output));
+        assert!(said(&output).contains(says), "{event}: {}", said(&output));
+    }
+}
+
+#[test]
+fn an_issue_by_its_number_is_asked_of_the_forge() {
+    for kind in ["github", "gitea"] {
+        let double = Double::start(kind, json!({}));
+        let payload = json!({"sender": {"login": "octo-maintainer", "id": 5_550_108}});
+        let world = World::new();
+        let output = run(&world, &double, &["plan", "--issue", "7", "--format", "json"], "workflow_dispatch", &payload);
+        assert!(output.status.success(), "{}", said(&output));
+        let plan: Value = serde_json::from_slice(&output.stdout).expect("a plan");
+        assert_eq!(plan["task"]["source"]["title"], "Words followed by punctuation are counted wrong");
+        assert_eq!(plan["task"]["asked_by"]["id"], 5_550_108);
+        assert!(plan["git"]["branch"].as_str().expect("a branch").starts_with("bottle/issue-7-"), "{}", plan["git"]);
+        let output = run(&World::new(), &double, &["plan", "--issue", "404"], "workflow_dispatch", &payload);
+        assert_eq!(output.status.code(), Some(4), "{}", said(&output));
+        double.assert_valid();
+    }
+    let output = World::new().runner().args(["plan", "--issue", "7", "--manifest", "x"]).output().expect("the runner");
+    assert_eq!(output.status.code(), Some(2), "outside of a job: {}", said(&output));
+}
+
+#[test]
+fn an_event_that_asks_for_nothing_is_skipped() {
+    let (world, double) = (World::new(), Double::start("github", json!({})));
+    let mut event = labeled("octo-reader", 5_550_107);
+    event["label"]["name"] = json!("bug\n##[add-mask]x");
+    let output_of = run(&world, &double, &["run"], "issues", &event);
+    assert_eq!(output_of.status.code(), Some(0), "{}", said(&output_of));
+    assert_eq!(output(&world, "conclusion"), "skipped");
+    assert!(!said(&output_of).contains("##["), "{}", said(&output_of));
+    assert!(double.log().is_empty(), "nobody is asked about nothing");
+}
+
+#[test]
+fn secrets_are_told_to_the_job_s_runner_first() {
+    let (world, double) = (World::new(), Double::start("github", json!({})));
+    let output = run(&world, &double, &["run"], "issues", &labeled("octo-reader", 5_550_107));
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    let masks: Vec<&str> = told.lines().take_while(|line| line.starts_with("::add-mask::")).collect();
+    for secret in [world.secret(), &double.token] {
+        assert!(masks.iter().any(|line| *line == format!("::add-mask::{secret}")), "{told}");
+        let rest: String = told.lines().skip(masks.len()).collect();
+        assert!(!rest.contains(secret), "{rest}");
+    }
+}
+
+#[test]
+fn a_forge_that_does_not_tell_its_name_is_asked() {
+    for (kind, code) in [("gitea", 0), ("github", 3)] {
+        let double = Double::start(kind, json!({}));
+        let world = World::new();
+        world.write("claude-bottle.yml", MANIFEST);
+        let mut command = world.runner();
+        command.arg("plan");
+        job(&world, &double, &mut command, "issues", &labeled("octo-maintainer", 5_550_108));
+        // Of the address nothing can be told; GitHub's stand-in has its API elsewhere, and so can't be asked.
+        command.env("GITHUB_API_URL", format!("https://{}/", double.authority));
+        let output = command.output().expect("the runner");
+        assert_eq!(output.status.code(), Some(code), "{kind}: {}", said(&output));
+        if kind == "gitea" {
+            let log = double.log();
+            assert_eq!((&log[0]["path"], &log[0]["token"]), (&json!("/version"), &json!("none")), "{log:?}");
+        }
+    }
+}
+
+#[test]
+fn the_proposed_change_is_no_place_to_read_rules_from() {
+    let (world, double) = (World::new(), Double::start("github", json!({})));
+    world.write("claude-bottle.yml", MANIFEST);
+    let git = |args: &[&str]| {
+        let name = ["-c", "user.name=Sample", "-c", "user.email=sample@bottle.test", "-c", "init.defaultBranch=main"];
+        let output = Command::new("git").args(name).args(args).current_dir(world.path("")).output().expect("git");
+        assert!(output.status.success(), "{}", said(&output));
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    };
+    git(&["init", "--quiet"]);
+    git(&["add", "claude-bottle.yml"]);
+    git(&["commit", "--quiet", "-m", "a proposal"]);
+    let head = git(&["rev-parse", "HEAD"]);
+    let mut event = labeled("octo-maintainer", 5_550_108);
+    let fork = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/good/event/pull_request-labeled-from-a-fork.json");
+    let fork: Value = serde_json::from_str(&std::fs::read_to_string(fork).expect("the event")).expect("JSON");
+    event["pull_request"] = fork["pull_request"].clone();
+    event["pull_request"]["head"]["sha"] = json!(head);
+    let output = run(&world, &double, &["plan"], "issues", &event);
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+    assert!(said(&output).contains("the checkout is the proposed change"), "{}", said(&output));
+}
+
+#[test]
+fn the_stand_in_answers_as_gitea_s_own_client_wants_it() {
+    let double = Double::start("gitea", json!({}));
+    let python = std::env::var("BOTTLE_TEST_PYTHON").expect("BOTTLE_TEST_PYTHON: run the tests by scripts/test");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/forge/gitea_client.py");
+    let output =
+        Command::new(python).args([script, &double.api(), &double.token]).arg(double.ca()).output().expect("python");
+    assert!(output.status.success(), "{}", said(&output));
+    double.assert_valid();
+}
