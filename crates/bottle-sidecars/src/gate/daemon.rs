@@ -30,6 +30,7 @@ pub(super) fn serve(dirs: &Dirs, config: &Path) -> Result<(), Error> {
         ..dirs.clone()
     };
     place::clear(&dirs)?;
+    tidy::before_start(&dirs.state.join("git"));
     let policy = InForce::take(&dirs, config, 1)?;
     tidy::what_nobody_uses(&policy.place, SystemTime::now());
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -210,3 +210,45 @@ pub(super) fn keep_as_bundle(repo: &Repo<'_>, updates: &[Update]) -> Result<(), 
     hold(repo.place, lock);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As git prints it of a forge with protected branches, progress and padding included.
+    const PROTECTED: &[u8] = b"Enumerating objects: 5, done.\nWriting objects: 100% (3/3), 280 bytes, done.\n\
+        remote: Resolving deltas: 100% (1/1), done.        \r\n\
+        remote: error: GH006: Protected branch update failed for refs/heads/main.        \n\
+        remote:         \n\
+        remote: - Required status check \"test\" is expected -> see the settings        \n\
+        To ssh://git.example.org/app.git\n\
+         ! [remote rejected] 1234567 -> main (protected branch hook declined)\n\
+         ! [remote rejected] 1234567 -> other (atomic push failed)\n\
+        error: failed to push some refs to 'ssh://git.example.org/app.git'\n";
+
+    #[test]
+    fn a_forges_words_are_passed_on_and_its_reason_is_named() {
+        let words = upstreams_words(PROTECTED);
+        assert_eq!(
+            words,
+            [
+                "error: GH006: Protected branch update failed for refs/heads/main.",
+                "- Required status check \"test\" is expected -> see the settings",
+            ]
+        );
+        assert_eq!(why_not(PROTECTED, &words), "upstream did not take it: protected branch hook declined");
+    }
+
+    #[test]
+    fn other_reasons_are_told_in_our_words() {
+        let stale: &[u8] = b"To x\n ! [rejected] 1234567 -> a (stale info)\nerror: failed to push some refs to 'x'\n";
+        assert!(why_not(stale, &[]).starts_with("upstream has moved"));
+        assert_eq!(why_not(b"fatal: the receiving end does not support --atomic push\n", &[]), ONE_AT_A_TIME);
+        assert_eq!(
+            why_not(b"fatal: Could not read from remote repository.\n", &[]),
+            "upstream did not take it: fatal: Could not read from remote repository."
+        );
+        let many = "remote: no\n".repeat(50);
+        assert_eq!(upstreams_words(many.as_bytes()).len(), MOST_WORDS + 1);
+    }
+}

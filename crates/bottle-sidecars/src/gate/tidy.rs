@@ -10,12 +10,8 @@ use super::place::Place;
 /// In the mirror alone, while its lock is held by us and the last holder did not say that it had finished: everything that
 /// only a holder makes.
 pub(super) fn after_a_killed_holder(mirror: &Path) {
-    for entry in entries(mirror) {
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        if name.ends_with(".lock") || name.starts_with("shallow_") {
-            let _ = fs::remove_file(entry.path());
-        }
+    for name in ["HEAD.lock", "packed-refs.lock", "shallow.lock"] {
+        let _ = fs::remove_file(mirror.join(name));
     }
     remove_below(&mirror.join("refs"), &|name| name.ends_with(".lock"));
     // `pack-ID.keep` is git's own mark on a pack that is being taken in.
@@ -24,6 +20,13 @@ pub(super) fn after_a_killed_holder(mirror: &Path) {
         if !dir.file_name().to_string_lossy().starts_with(QUARANTINE) {
             remove_below(&dir.path(), &unfinished);
         }
+    }
+}
+
+/// What a gate left that was killed while it prepared a mirror; it would keep the next one from starting.
+pub(super) fn before_start(mirrors: &Path) {
+    for mirror in entries(mirrors) {
+        let _ = fs::remove_file(mirror.path().join("config.lock"));
     }
 }
 
