@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use bottle_plan::plan::BottlePlan;
+use bottle_policy::budget::REACHED;
 use bottle_policy::units::Seconds;
 
 use crate::backend::{Bottle, Exec, Output};
@@ -150,6 +151,13 @@ fn judge(code: i64, ended: &stream::Ended) -> Option<(Code, String)> {
         "error_max_budget_usd" => return Some((Code::Limit, "the cost limit was reached".to_owned())),
         "success" => {}
         other => return Some((Code::Task, format!("the agent ended with `{other}`: {said}"))),
+    }
+    // egress' words, which Claude Code passes on; whoever makes them up only says that he is done.
+    if (ended.is_error || code != 0)
+        && let Some((_, what)) = said.split_once(REACHED)
+    {
+        let what = what.split([';', '"']).next().unwrap_or_default();
+        return Some((Code::Limit, format!("a limit was reached: {what}")));
     }
     if ended.is_error {
         return Some((Code::Task, format!("the agent ended on an error: {said}")));
