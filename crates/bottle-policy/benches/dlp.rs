@@ -1,12 +1,11 @@
 //! What a search for secrets costs, by kind of input: megabytes a second on one core. `scripts/bench dlp` runs it.
 
-#![expect(clippy::disallowed_methods, clippy::print_stdout, reason = "a benchmark reads files and a clock, and prints")]
+#![expect(clippy::disallowed_methods, clippy::print_stdout, reason = "a benchmark reads files and prints")]
 
 use std::fmt::Write as _;
 use std::hint::black_box;
 use std::io::Write as _;
 use std::path::Path;
-use std::time::Instant;
 
 use aho_corasick::AhoCorasick;
 use base64::Engine as _;
@@ -14,9 +13,9 @@ use bottle_policy::dlp::{Packing, Rules, Scope, Search, Stream};
 use bottle_policy::known::KnownSecrets;
 use bottle_policy::secret::{Secret, SecretName};
 
-const SIZE: usize = 16 << 20;
+const SIZE: usize = 8 << 20;
 /// The best of so many runs counts: other work on the machine can only make them slower.
-const RUNS: usize = 7;
+const RUNS: usize = 5;
 
 fn main() {
     let text = source(Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").as_path());
@@ -27,6 +26,8 @@ fn main() {
     let known = known();
     let nothing = KnownSecrets::new(&[]).expect("nothing");
     let inputs = inputs(&text, &source);
+    // What is found ends a look: the source has to be clean.
+    assert_eq!(rules.find(&source, Scope::All), None);
 
     println!(
         "{:32} {:>10} {:>14} {:>14} {:>14}",
@@ -92,11 +93,17 @@ fn main() {
 
 fn rate(bytes: usize, mut run: impl FnMut()) -> f64 {
     let best = (0..RUNS).map(|_| {
-        let start = Instant::now();
+        let start = on_cpu();
         run();
-        start.elapsed().as_secs_f64()
+        on_cpu() - start
     });
     bytes as f64 / 1e6 / best.fold(f64::MAX, f64::min)
+}
+
+/// Seconds that this thread has been at work: other work on the machine does not count.
+fn on_cpu() -> f64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
 fn stream(search: Search<'_>, input: &[u8], packings: &[Packing]) {
@@ -190,7 +197,9 @@ fn known() -> KnownSecrets {
         .enumerate()
         .map(|(index, value)| {
             let name = SecretName::parse(&format!("KEY_{index}")).expect("a name");
-            (name, Secret::new(value.as_bytes().to_vec()))
+            // This file is a part of the input, and has none of them.
+            let (front, back) = value.split_at(7);
+            (name, Secret::new([back, front].concat().into_bytes()))
         })
         .collect();
     KnownSecrets::new(&secrets).expect("secrets")

@@ -10,7 +10,7 @@
 mod checksum;
 pub(crate) mod coded;
 mod head;
-mod keywords;
+pub(crate) mod keywords;
 mod packed;
 pub(crate) mod pieces;
 mod plain;
@@ -298,12 +298,21 @@ impl Search<'_> {
             found.known = Some(known(owner, at));
             return found;
         }
-        let needs_digits = self.rules.is_some() || !self.known.is_empty();
-        if needs_digits {
-            scratch.digits.fill(bytes);
-        }
-        if let Some((owner, digit)) = self.known.find_coded(&scratch.digits) {
-            found.known = Some(known(owner, coded::position(bytes, digit)));
+        let mut rule_at = None;
+        let known_at = coded::runs(bytes, &mut scratch.digits, |run, start, open| {
+            if let Some((owner, digit)) = self.known.find_coded(run) {
+                return Some((owner, coded::position(bytes, start, digit)));
+            }
+            if rule_at.is_none()
+                && let Some((rules, scope)) = self.rules
+                && let Some((index, digit)) = rules.find_coded(run, last || !open, scope)
+            {
+                rule_at = Some((index, coded::position(bytes, start, digit)));
+            }
+            None
+        });
+        if let Some((owner, at)) = known_at {
+            found.known = Some(known(owner, at));
             return found;
         }
         if let Some((owner, at)) = self.known.find_pieces(bytes, &mut scratch.letters) {
@@ -319,18 +328,18 @@ impl Search<'_> {
             // A keyword whose token may go on behind the window is tried with the next one.
             let to = if last { bytes.len() } else { bytes.len().saturating_sub(LONGEST) };
             let plain = rules.find_in(bytes, fresh.saturating_sub(LONGEST), to, scope);
-            found.rule = plain.map(|(index, at)| rule(index, at)).or_else(|| {
-                let (index, digit) = rules.find_coded(&scratch.digits, last, scope)?;
-                Some(rule(index, coded::position(bytes, digit)))
-            });
+            found.rule = plain.or(rule_at).map(|(index, at)| rule(index, at));
         }
-        if depth < DEEPEST
-            && let Some(plain) = plain::plain(bytes)
-        {
-            let inner = self.look(&plain, 0, last, depth + 1, scratch);
-            let somewhere = |finding: Finding| Finding { offset: fresh as u64, ..finding };
-            found.known = inner.known.map(somewhere);
-            found.rule = found.rule.or(inner.rule.map(somewhere));
+        if depth < DEEPEST {
+            for (from, to, plain) in plain::plain(bytes) {
+                let inner = self.look(&plain, 0, last && to == bytes.len(), depth + 1, scratch);
+                let somewhere = |finding: Finding| Finding { offset: from as u64, ..finding };
+                found.rule = found.rule.or(inner.rule.map(somewhere));
+                found.known = inner.known.map(somewhere);
+                if found.known.is_some() {
+                    break;
+                }
+            }
         }
         found
     }

@@ -8,6 +8,7 @@ use aho_corasick::{AhoCorasick, MatchKind};
 use base64::Engine as _;
 
 use crate::dlp::coded::{Coded, Digits};
+use crate::dlp::keywords::{self, Keywords};
 use crate::dlp::pieces::Pieces;
 use crate::secret::{Secret, SecretName};
 
@@ -35,6 +36,8 @@ pub struct KnownSecrets {
     /// For each pattern of the automaton, the index of its name.
     owners: Vec<usize>,
     automaton: AhoCorasick,
+    /// The same forms, where only the first that is found counts.
+    forms: Arc<Keywords>,
     longest: usize,
     /// The values themselves, for what is found by its beginning.
     values: Vec<(usize, Vec<u8>)>,
@@ -72,6 +75,10 @@ impl KnownSecrets {
         let spelled: Vec<_> =
             values.iter().flat_map(|(owner, value)| compact(value).into_iter().map(|form| (*owner, form))).collect();
         Ok(Self {
+            forms: Arc::new(
+                Keywords::new(forms.iter().map(|(owner, form)| (keywords::literal(form), *owner)).collect())
+                    .map_err(KnownSecretsError::TooLarge)?,
+            ),
             coded: Arc::new(Coded::new(values.iter().enumerate().map(|(index, (_, value))| (value.as_slice(), index)))),
             pieces: Arc::new(Pieces::new(&values, &spelled)),
             values,
@@ -91,11 +98,6 @@ impl KnownSecrets {
         Some((&self.names[self.owners[found.pattern().as_usize()]], found.range()))
     }
 
-    /// Whether there is nothing to look for.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.owners.is_empty()
-    }
-
     /// The name of the secret with this index.
     pub(crate) fn name(&self, owner: usize) -> &SecretName {
         &self.names[owner]
@@ -106,8 +108,7 @@ impl KnownSecrets {
         if self.owners.is_empty() {
             return None;
         }
-        let found = self.automaton.find(bytes)?;
-        Some((self.owners[found.pattern().as_usize()], found.start()))
+        self.forms.scan(bytes, 0, |at, owner| Some((owner, at)))
     }
 
     /// Whose value the digits say, and at which of them.

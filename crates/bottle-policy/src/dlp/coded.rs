@@ -44,6 +44,8 @@ struct Needle {
 pub(crate) struct Coded {
     needles: Vec<Needle>,
     bits: Box<[u64; 1 << 12]>,
+    /// Of four digits that begin with one of those threes, by hash.
+    fours: Box<[u64; 1 << 11]>,
     starts: Vec<u32>,
     /// Needle, and at which of its digits the three are.
     entries: Vec<(u32, u8)>,
@@ -72,11 +74,17 @@ impl Coded {
             }
         }
         let mut found: Vec<(usize, u8, u32)> = vec![];
+        let mut fours = Box::new([0u64; 1 << 11]);
         for (index, needle) in needles.iter().enumerate() {
             for skip in [1u8, 0] {
                 let at = usize::from(skip);
                 let three = [needle.digits[at], needle.digits[at + 1], needle.digits[at + 2]];
                 found.push((number(three), skip, u32::try_from(index).unwrap_or(u32::MAX)));
+                // The last place of a short needle may be followed by anything.
+                for last in needle.digits.get(at + 3).map_or(0..64, |digit| *digit..digit + 1) {
+                    let hash = four(number(three), last);
+                    fours[hash >> 6] |= 1 << (hash & 63);
+                }
             }
         }
         found.sort_unstable_by_key(|(three, skip, index)| (*three, std::cmp::Reverse(*skip), *index));
@@ -89,7 +97,13 @@ impl Coded {
         for index in 1..starts.len() {
             starts[index] += starts[index - 1];
         }
-        Self { needles, bits, starts, entries: found.into_iter().map(|(_, skip, index)| (index, skip)).collect() }
+        Self {
+            needles,
+            bits,
+            fours,
+            starts,
+            entries: found.into_iter().map(|(_, skip, index)| (index, skip)).collect(),
+        }
     }
 
     /// Gives what the digits say where a beginning stands in them, whose it is, and at which digit; at most `longest`
@@ -101,24 +115,18 @@ impl Coded {
         mut each: impl FnMut(&[u8], usize, usize) -> Option<T>,
     ) -> Option<T> {
         let digits = &text.digits;
-        let mut at = 0;
-        while let Some(eight) = digits.get(at..at + 8).and_then(|eight| eight.first_chunk::<8>()) {
-            let threes = [0, 2, 4].map(|skip| number([eight[skip], eight[skip + 1], eight[skip + 2]]));
-            let bit = |three: usize| self.bits[three >> 6] >> (three & 63);
-            if (bit(threes[0]) | bit(threes[1]) | bit(threes[2])) & 1 != 0 {
-                for place in [at, at + 2, at + 4] {
-                    if let Some(found) = self.look(text, place, longest, &mut each) {
-                        return Some(found);
-                    }
-                }
+        for at in (0..digits.len().saturating_sub(2)).step_by(2) {
+            let three = number([digits[at], digits[at + 1], digits[at + 2]]);
+            if self.bits[three >> 6] >> (three & 63) & 1 == 0 {
+                continue;
             }
-            at += 6;
-        }
-        while at + 3 <= digits.len() {
-            if let Some(found) = self.look(text, at, longest, &mut each) {
+            let hash = four(three, digits.get(at + 3).copied().unwrap_or_default());
+            // With no fourth digit there is nothing to go on.
+            if self.fours[hash >> 6] >> (hash & 63) & 1 == 1
+                && let Some(found) = self.look(text, at, longest, &mut each)
+            {
                 return Some(found);
             }
-            at += 2;
         }
         None
     }
@@ -141,7 +149,6 @@ impl Coded {
                 continue;
             }
             let run = &digits[start..digits.len().min(start + longest * 4 + 64)];
-            let run = run.split(|digit| *digit == BREAK).next().unwrap_or_default();
             // What is written may go on in the next line or end with this one; either reading counts.
             let line = text.lines.partition_point(|line| *line < start + needle.digits.len());
             let line = text.lines.get(line).map_or(run.len(), |line| (line - start).min(run.len()));
@@ -162,7 +169,7 @@ impl Coded {
     }
 }
 
-/// A text's digits, with its lines joined.
+/// A run of digits, with its lines joined.
 #[derive(Debug, Default)]
 pub(crate) struct Digits {
     digits: Vec<u8>,
@@ -170,55 +177,104 @@ pub(crate) struct Digits {
     lines: Vec<usize>,
 }
 
+/// Shorter runs hold no secret.
+const SHORTEST_RUN: usize = 20;
+
+/// Gives every run of digits that is long enough, and where it begins: ends of lines, also written as `\n`, are in it
+/// with the blanks behind them, any other byte ends it.
+pub(crate) fn runs<T>(
+    bytes: &[u8],
+    buffer: &mut Digits,
+    mut each: impl FnMut(&Digits, usize, bool) -> Option<T>,
+) -> Option<T> {
+    let mut done = 0;
+    let mut at = 0;
+    // A run that is long enough is met by steps of its length.
+    while at < bytes.len() {
+        if DIGITS[usize::from(bytes[at])] == BREAK && !matches!(bytes[at], b' ' | b'\t') {
+            at += SHORTEST_RUN;
+            continue;
+        }
+        let start = begin(bytes, at, done);
+        let end = buffer.fill(bytes, start);
+        if buffer.digits.len() >= SHORTEST_RUN
+            && let Some(found) = each(buffer, start, end == bytes.len())
+        {
+            return Some(found);
+        }
+        done = end;
+        at = end.max(at) + SHORTEST_RUN;
+    }
+    None
+}
+
+/// Where the run around this place begins, not before `least`.
+fn begin(bytes: &[u8], mut at: usize, least: usize) -> usize {
+    while at > least {
+        let before = bytes[at - 1];
+        if is_digit(before) || matches!(before, b'\n' | b'\r') {
+            // The `n` of a written `\n` is a digit, too: the backslash before it is met next.
+            at -= 1;
+        } else if before == b'\\' && matches!(bytes.get(at), Some(b'n' | b'r')) {
+            at -= 1;
+        } else if matches!(before, b' ' | b'\t') {
+            let blanks = bytes[least..at].iter().rev().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+            match bytes[least..at - blanks].last() {
+                Some(b'\n' | b'\r') => at -= blanks,
+                _ => break,
+            }
+        } else {
+            break;
+        }
+    }
+    at
+}
+
 impl Digits {
-    /// The digits of this text: ends of lines, also written as `\n`, are left out with the blanks behind them, and each
-    /// other byte is a break.
-    pub(crate) fn fill(&mut self, bytes: &[u8]) {
+    /// Takes the run that begins here; gives its end.
+    fn fill(&mut self, bytes: &[u8], start: usize) -> usize {
         self.lines.clear();
         self.digits.clear();
-        self.digits.resize(bytes.len(), BREAK);
-        let mut made = 0;
-        let mut at = 0;
-        while at < bytes.len() {
-            let digit = DIGITS[usize::from(bytes[at])];
-            at += 1;
-            if digit <= BREAK {
-                self.digits[made] = digit;
-                made += 1;
+        let mut at = start;
+        while let Some(byte) = bytes.get(at) {
+            let digit = DIGITS[usize::from(*byte)];
+            if digit < BREAK {
+                self.digits.push(digit);
+                at += 1;
                 continue;
             }
-            if bytes[at - 1] == b'\\' {
-                if !matches!(bytes.get(at), Some(b'n' | b'r')) {
-                    self.digits[made] = BREAK;
-                    made += 1;
-                    continue;
-                }
-                at += 1;
+            match byte {
+                b'\n' | b'\r' => at += 1,
+                b'\\' if matches!(bytes.get(at + 1), Some(b'n' | b'r')) => at += 2,
+                _ => break,
             }
-            self.lines.push(made);
+            self.lines.push(self.digits.len());
             while let Some(b' ' | b'\t') = bytes.get(at) {
                 at += 1;
             }
         }
-        self.digits.truncate(made);
+        at
     }
 }
 
-/// Where in the text a digit is: the opposite of [`Digits::fill`].
-pub(crate) fn position(bytes: &[u8], digit: usize) -> usize {
-    // A finding is rare: looking again is cheaper than keeping.
+/// Where in the text a digit of the run that begins at `start` is.
+pub(crate) fn position(bytes: &[u8], start: usize, digit: usize) -> usize {
     let mut digits = Digits::default();
-    let (mut low, mut high) = (0, bytes.len());
+    let (mut low, mut high) = (start, bytes.len());
     while low < high {
         let middle = usize::midpoint(low, high);
-        digits.fill(&bytes[..middle]);
+        digits.fill(&bytes[..middle], start);
         if digits.digits.len() > digit { high = middle } else { low = middle + 1 }
     }
     low.saturating_sub(1)
 }
 
+/// Of three digits and the one behind them.
+fn four(three: usize, last: u8) -> usize {
+    (three << 6 | usize::from(last)).wrapping_mul(0x9e37_79b1) >> 15 & 0x1_ffff
+}
+
 fn number(three: [u8; 3]) -> usize {
-    // A break is taken for the digit 0 here, and told from it when the needle is compared.
     usize::from(three[0] & 63) << 12 | usize::from(three[1] & 63) << 6 | usize::from(three[2] & 63)
 }
 

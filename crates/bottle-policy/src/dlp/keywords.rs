@@ -5,15 +5,15 @@
 //! the keywords.
 
 /// How many places of a keyword are needed.
-pub(super) const SHORTEST: usize = 4;
+pub(crate) const SHORTEST: usize = 4;
 /// A keyword's first places may stand for so many texts at most.
 const MOST_THREES: usize = 5000;
 /// What is looked for in base64 and hex has its keyword spelled out, in so many ways at most.
-const MOST_LITERALS: usize = 64;
+const MOST_LITERALS: usize = 10;
 
 /// The bytes that may stand at one place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Class([u64; 4]);
+pub(crate) struct Class([u64; 4]);
 
 impl Class {
     const NONE: Self = Self([0; 4]);
@@ -28,7 +28,7 @@ impl Class {
         self.0[usize::from(byte >> 6)] |= 1 << (byte & 63);
     }
 
-    pub(super) fn has(&self, byte: u8) -> bool {
+    pub(crate) fn has(&self, byte: u8) -> bool {
         self.0[usize::from(byte >> 6)] >> (byte & 63) & 1 == 1
     }
 
@@ -38,7 +38,7 @@ impl Class {
 }
 
 /// Reads a keyword: bytes that stand for themselves, and classes such as `[0-9a-f]`.
-pub(super) fn parse(text: &str, any_case: bool) -> Result<Vec<Class>, String> {
+pub(crate) fn parse(text: &str, any_case: bool) -> Result<Vec<Class>, String> {
     let mut classes = vec![];
     let mut rest = text.as_bytes();
     while let [first, after @ ..] = rest {
@@ -74,8 +74,13 @@ pub(super) fn parse(text: &str, any_case: bool) -> Result<Vec<Class>, String> {
     Ok(classes)
 }
 
+/// A keyword that stands for itself.
+pub(crate) fn literal(text: &[u8]) -> Vec<Class> {
+    text.iter().map(|byte| Class::of(*byte)).collect()
+}
+
 /// The texts that a keyword's first places stand for, if they are few: as many places as make few of them.
-pub(super) fn literals(classes: &[Class]) -> Vec<Vec<u8>> {
+pub(crate) fn literals(classes: &[Class]) -> Vec<Vec<u8>> {
     let mut all: Vec<Vec<u8>> = vec![vec![]];
     for class in classes {
         let bytes: Vec<u8> = class.bytes().collect();
@@ -90,7 +95,7 @@ pub(super) fn literals(classes: &[Class]) -> Vec<Vec<u8>> {
 
 /// All keywords, each with whose it is.
 #[derive(Debug)]
-pub(super) struct Keywords {
+pub(crate) struct Keywords {
     keywords: Vec<(Vec<Class>, usize)>,
     /// Whether three bytes with this hash begin at a keyword's first or second place.
     bits: Box<[u64; 1 << 10]>,
@@ -102,7 +107,7 @@ pub(super) struct Keywords {
 
 impl Keywords {
     /// Makes the tables.
-    pub(super) fn new(keywords: Vec<(Vec<Class>, usize)>) -> Result<Self, String> {
+    pub(crate) fn new(keywords: Vec<(Vec<Class>, usize)>) -> Result<Self, String> {
         let mut found: Vec<(u16, u8, u16)> = vec![];
         for (index, (classes, _)) in keywords.iter().enumerate() {
             let index = u16::try_from(index).map_err(|_| "there are too many keywords")?;
@@ -138,7 +143,7 @@ impl Keywords {
     }
 
     /// Tells where keywords begin from `from` on, in order, and whose they are, until told that it is enough.
-    pub(super) fn scan<T>(
+    pub(crate) fn scan<T>(
         &self,
         bytes: &[u8],
         from: usize,

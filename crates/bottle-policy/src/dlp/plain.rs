@@ -4,34 +4,131 @@
 use unicode_normalization::UnicodeNormalization as _;
 use unicode_normalization::char::is_combining_mark;
 
-/// The bytes with one layer of escapes undone, if there is one that could hide something.
+/// A secret that has something to undo in it begins at most so far before it, and ends so far behind it.
+const BEFORE: usize = 600;
+const BEHIND: usize = 1200;
+/// So near to another, a place needs no look of its own.
+const NEAR: usize = 100;
+
+/// The parts of the bytes in which something could be hidden, each with where it begins and ends and with one layer undone.
 ///
-/// Percent escapes, JSON's and JavaScript's (`\u0041`, `\u{41}`, `\x41`, `\/`), HTML's (`&#65;`, `&#x41;`), soft line
-/// breaks and hex of quoted-printable (`=41`), UTF-16 and UTF-32 of plain text; full-width letters and the like by
-/// Unicode's NFKC, letters of other scripts that look the same, and characters that can't be seen.
-pub(super) fn plain(bytes: &[u8]) -> Option<Vec<u8>> {
-    let wide = !bytes.is_ascii();
-    if !wide && !hides(bytes) && !bytes.contains(&0) {
-        return None;
+/// Percent escapes, JSON's and JavaScript's (`\u0041`, `\u{41}`, `\x41`, `\/`), HTML's (`&#65;`, `&#x41;`), quoted-printable's
+/// soft line breaks and hex, UTF-16 and UTF-32 of plain text; full-width letters and the like by Unicode's NFKD, letters
+/// of other scripts that look the same, and characters that can't be seen.
+pub(super) fn plain(bytes: &[u8]) -> Vec<(usize, usize, Vec<u8>)> {
+    let mut parts: Vec<(usize, usize)> = vec![];
+    let mut add = |at: usize| {
+        let (from, to) = (at.saturating_sub(BEFORE), (at + BEHIND).min(bytes.len()));
+        match parts.last_mut() {
+            Some((_, end)) if *end >= from => *end = to,
+            _ => parts.push((from, to)),
+        }
+        // What is near is in this part already, with enough behind it.
+        at + NEAR
+    };
+    let (mut next, ascii) = (0, bytes.is_ascii());
+    for at in memchr::memchr3_iter(b'%', b'\\', b'&', bytes) {
+        if at >= next && escape(&bytes[at..]).is_some_and(|(_, _, hiding)| hiding) {
+            next = add(at);
+        }
     }
-    let mut out = undone(bytes);
-    if wide && let Some(folded) = folded(&out) {
-        out = folded;
+    let mut others: Vec<usize> = vec![];
+    others.extend(memchr::memmem::find_iter(bytes, "=\n").chain(memchr::memmem::find_iter(bytes, "=\r\n")));
+    let mut next = 0;
+    for at in memchr::memchr_iter(0, bytes) {
+        if at >= next && stands_in_text(bytes, at) {
+            others.push(at);
+            next = at + NEAR;
+        }
     }
-    (out != bytes).then_some(out)
+    if !ascii {
+        strange(bytes, &mut others);
+    }
+    if !others.is_empty() {
+        others.sort_unstable();
+        let old = std::mem::take(&mut parts);
+        let mut all: Vec<(usize, usize)> =
+            others.iter().map(|at| (at.saturating_sub(BEFORE), (at + BEHIND).min(bytes.len()))).chain(old).collect();
+        all.sort_unstable();
+        for (from, to) in all {
+            match parts.last_mut() {
+                Some((_, end)) if *end >= from => *end = to.max(*end),
+                _ => parts.push((from, to)),
+            }
+        }
+    }
+    let undo = |(from, to): (usize, usize)| {
+        let part = &bytes[from..to];
+        let mut out = undone(part);
+        if !out.is_ascii()
+            && let Some(folded) = folded(&out)
+        {
+            out = folded;
+        }
+        (out != part).then_some((from, to, out))
+    };
+    parts.into_iter().filter_map(undo).collect()
 }
 
-/// Whether there is an escape that no text needs, or that can't be read past.
-fn hides(bytes: &[u8]) -> bool {
-    let mut from = 0;
-    while let Some(found) = memchr::memchr3(b'%', b'\\', b'&', &bytes[from..]) {
-        let at = from + found;
-        if escape(&bytes[at..]).is_some_and(|(_, _, hiding)| hiding) {
-            return true;
+/// Whether a NUL byte has text on both sides, which may be wide itself.
+fn stands_in_text(bytes: &[u8], at: usize) -> bool {
+    let text = |byte: &&u8| **byte == 0 || byte.is_ascii_graphic();
+    let before = &bytes[at.saturating_sub(4)..at];
+    let behind = &bytes[at + 1..bytes.len().min(at + 5)];
+    let some = |part: &[u8]| part.iter().any(|byte| *byte != 0);
+    (before.iter().filter(text).count() >= 3 || at < 4)
+        && (behind.iter().filter(text).count() >= 3 || behind.len() < 4)
+        && (some(before) || some(behind))
+}
+
+/// Where characters are that are read as others.
+fn strange(bytes: &[u8], found: &mut Vec<usize>) {
+    let mut base = 0;
+    let mut next = 0;
+    for chunk in bytes.utf8_chunks() {
+        let text = chunk.valid();
+        if !text.is_ascii() {
+            let mut at = 0;
+            let raw = text.as_bytes();
+            while let Some(step) = raw[at..].iter().position(|byte| *byte >= 0x80) {
+                at += step;
+                let Some(char) = text[at..].chars().next() else { break };
+                let width = char.len_utf8();
+                if base + at >= next && is_strange(char, raw, at, width) {
+                    found.push(base + at);
+                    next = base + at + NEAR;
+                }
+                at += width;
+            }
         }
-        from = at + 1;
+        base += text.len() + chunk.invalid().len();
     }
-    memchr::memchr_iter(b'=', bytes).any(|at| quoted(&bytes[at..]).is_some())
+}
+
+/// Whether a character is read as one of ASCII, or not seen at all.
+fn is_strange(char: char, text: &[u8], at: usize, width: usize) -> bool {
+    let beside = |index: Option<usize>| index.and_then(|index| text.get(index)).is_some_and(u8::is_ascii_alphanumeric);
+    match char {
+        // Letters with an accent, letters in a circle, full-width and mathematical ones.
+        '\u{a0}'..='\u{24f}'
+        | '\u{1d00}'..='\u{1eff}'
+        | '\u{2070}'..='\u{209f}'
+        | '\u{2100}'..='\u{218f}'
+        | '\u{2460}'..='\u{24ff}'
+        | '\u{fb00}'..='\u{fb06}'
+        | '\u{fe50}'..='\u{fe6f}'
+        | '\u{ff01}'..='\u{ff5e}'
+        | '\u{1d400}'..='\u{1d7ff}'
+        | '\u{1f100}'..='\u{1f1ff}' => {
+            // A word of another language has at most a few of them, and a token none.
+            char > '\u{24f}' || beside(at.checked_sub(1)) || beside(Some(at + width))
+        }
+        char if unseen(char) || is_combining_mark(char) => {
+            beside(at.checked_sub(1)) || beside(Some(at + width)) || unseen(char)
+        }
+        // Another script is no disguise by itself: only where it is mixed with ours.
+        char => (beside(at.checked_sub(1)) || beside(Some(at + width))) && alike(char) != char,
+    }
 }
 
 /// The character that is meant, how many bytes stand for it, and whether it could have been written as it is.
@@ -84,11 +181,12 @@ fn undone(bytes: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(bytes.len());
     let mut rest = bytes;
     while let [first, after @ ..] = rest {
+        let whole = rest;
         rest = after;
         match first {
             0 => {}
             b'%' | b'\\' | b'&' => {
-                match escape(&[*first].iter().chain(after.iter().take(12)).copied().collect::<Vec<_>>()) {
+                match escape(whole) {
                     Some((code, length, _)) => {
                         // A percent escape is a byte, the others are characters.
                         match char::from_u32(code) {
@@ -122,25 +220,30 @@ fn undone(bytes: &[u8]) -> Vec<u8> {
     out
 }
 
-/// The text with each character as the plain one that it is read as.
+/// The text with each character as the plain one that it is read as; nothing where it is no text.
 fn folded(bytes: &[u8]) -> Option<Vec<u8>> {
+    let invalid: usize = bytes.utf8_chunks().map(|chunk| chunk.invalid().len()).sum();
+    if invalid * MOSTLY > bytes.len() {
+        return None;
+    }
     let mut out = String::with_capacity(bytes.len());
-    let mut wide = false;
     for chunk in bytes.utf8_chunks() {
-        let text = chunk.valid();
-        if text.is_ascii() {
-            out.push_str(text);
-        } else {
-            wide = true;
-            let marks = |char: &char| !is_combining_mark(*char) && !unseen(*char);
-            out.extend(text.chars().filter(|char| !unseen(*char)).nfkd().filter(marks).map(alike));
-        }
-        if !chunk.invalid().is_empty() {
-            out.push('\u{fffd}');
+        let mut text = chunk.valid();
+        while !text.is_empty() {
+            let plain = text.bytes().position(|byte| byte >= 0x80).unwrap_or(text.len());
+            out.push_str(&text[..plain]);
+            text = &text[plain..];
+            let wide = text.bytes().position(|byte| byte < 0x80).unwrap_or(text.len());
+            let seen = text[..wide].chars().filter(|char| !unseen(*char));
+            out.extend(seen.nfkd().filter(|char| !is_combining_mark(*char) && !unseen(*char)).map(alike));
+            text = &text[wide..];
         }
     }
-    wide.then(|| out.into_bytes())
+    Some(out.into_bytes())
 }
+
+/// Bytes of which more than one in so many is not UTF-8 are no text.
+const MOSTLY: usize = 8;
 
 /// Characters that take no place, or are not shown.
 fn unseen(char: char) -> bool {

@@ -290,15 +290,15 @@ fn nested(depth: Depth, offset: u64) -> Result<Depth, Finding> {
 
 /// Where something packed could begin: nowhere in plain text.
 fn beginnings(buffer: &[u8], from: usize, to: usize) -> Vec<usize> {
+    /// Packed bytes look like text for so long at most.
+    const LIKE_TEXT: usize = 64;
     let bytes = &buffer[from..to];
-    let mut found: Vec<usize> = memchr::memchr3_iter(0x1f, 0x78, 0xfd, bytes)
-        .filter(|at| Packing::begins(&buffer[from + at..]).is_some())
-        .chain(
-            memchr::memchr3_iter(b'P', b'L', b'B', bytes).filter(|at| Packing::begins(&buffer[from + at..]).is_some()),
-        )
-        .chain(memchr::memmem::find_iter(bytes, &[0x28, 0xb5, 0x2f, 0xfd]))
-        .map(|at| from + at)
-        .collect();
+    let mut found: Vec<usize> = memchr::memmem::find_iter(bytes, b"PK\x03\x04").map(|at| from + at).collect();
+    let start = if bytes.is_ascii() { to.saturating_sub(LIKE_TEXT).max(from) } else { from };
+    let rest = &buffer[start..to];
+    let telling = |at: &usize| Packing::begins(&buffer[start + at..]).is_some();
+    let ones = memchr::memchr3_iter(0x1f, 0x78, 0xfd, rest).chain(memchr::memchr3_iter(0x28, b'L', b'B', rest));
+    found.extend(ones.filter(telling).map(|at| start + at));
     found.sort_unstable();
     found
 }

@@ -98,3 +98,35 @@ fn no_cut_changes_a_verdict() {
         }
     }
 }
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "a test reads the repository")]
+fn nothing_is_found_in_our_own_sources() {
+    let world = World::new();
+    let nothing = KnownSecrets::new(&[]).expect("nothing");
+    let search = Search { known: &nothing, rules: Some((&world.rules, Scope::All)) };
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut dirs: Vec<_> =
+        ["crates", "src", "tests", "docs", "images", "scripts", "schema"].map(|dir| root.join(dir)).into();
+    let mut read = 0;
+    let mut found = vec![];
+    while let Some(dir) = dirs.pop() {
+        for entry in std::fs::read_dir(&dir).expect("a directory") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                dirs.push(path);
+                continue;
+            }
+            let bytes = std::fs::read(&path).expect("a file");
+            read += bytes.len();
+            if let Some(finding) = search.find(&bytes) {
+                found.push(format!("{}: {finding:?}", path.display()));
+            }
+        }
+    }
+    found.extend(
+        search.find(&std::fs::read(root.join("Cargo.lock")).expect("a file")).map(|finding| format!("{finding:?}")),
+    );
+    assert!(read > 1_000_000, "only {read} bytes");
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
