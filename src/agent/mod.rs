@@ -193,3 +193,25 @@ impl Watch {
         (used > limit).then(|| format!("the limit of {limit} tokens was reached ({used} used)"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_that_egress_keeps_is_a_limit() {
+        let ended = |is_error, text: &str| stream::Ended {
+            subtype: "success".to_owned(),
+            is_error,
+            text: Some(text.to_owned()),
+            turns: Some(3),
+            ..stream::Ended::default()
+        };
+        let said = format!(r#"API Error: 400 {{"message":"{REACHED}5.02 of 5 US dollars are spent; the run ends"}}"#);
+        let (code, why) = judge(1, &ended(true, &said)).expect("a failure");
+        assert_eq!((code, why.as_str()), (Code::Limit, "a limit was reached: 5.02 of 5 US dollars are spent"));
+        // A run that went well may talk of limits as it likes.
+        assert_eq!(judge(0, &ended(false, &said)), None);
+        assert_eq!(judge(1, &ended(true, "API Error: 400")).map(|(code, _)| code), Some(Code::Task));
+    }
+}
