@@ -196,11 +196,12 @@ pub(crate) fn runs<T>(
             continue;
         }
         let start = begin(bytes, at, done);
-        let end = buffer.fill(bytes, start);
-        if buffer.digits.len() >= SHORTEST_RUN
-            && let Some(found) = each(buffer, start, end == bytes.len())
-        {
-            return Some(found);
+        let (end, count) = extent(bytes, start);
+        if count >= SHORTEST_RUN {
+            buffer.fill(&bytes[..end], start);
+            if let Some(found) = each(buffer, start, end == bytes.len()) {
+                return Some(found);
+            }
         }
         done = end;
         at = end.max(at) + SHORTEST_RUN;
@@ -230,30 +231,46 @@ fn begin(bytes: &[u8], mut at: usize, least: usize) -> usize {
     at
 }
 
+/// Where the run that begins here ends, and how many digits it has.
+fn extent(bytes: &[u8], start: usize) -> (usize, usize) {
+    let (mut at, mut count) = (start, 0);
+    loop {
+        let digits =
+            bytes[at..].iter().position(|byte| DIGITS[usize::from(*byte)] >= BREAK).unwrap_or(bytes.len() - at);
+        (at, count) = (at + digits, count + digits);
+        match line_end(&bytes[at..]) {
+            0 => return (at, count),
+            length => at += length,
+        }
+    }
+}
+
+/// How long the end of a line is with the blanks behind it; 0 where there is none.
+fn line_end(bytes: &[u8]) -> usize {
+    let length = match bytes {
+        [b'\n' | b'\r', ..] => 1,
+        [b'\\', b'n' | b'r', ..] => 2,
+        _ => return 0,
+    };
+    length + bytes[length..].iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count()
+}
+
 impl Digits {
-    /// Takes the run that begins here; gives its end.
-    fn fill(&mut self, bytes: &[u8], start: usize) -> usize {
+    /// Takes the run that begins here.
+    fn fill(&mut self, bytes: &[u8], start: usize) {
         self.lines.clear();
         self.digits.clear();
         let mut at = start;
-        while let Some(byte) = bytes.get(at) {
-            let digit = DIGITS[usize::from(*byte)];
-            if digit < BREAK {
-                self.digits.push(digit);
-                at += 1;
-                continue;
-            }
-            match byte {
-                b'\n' | b'\r' => at += 1,
-                b'\\' if matches!(bytes.get(at + 1), Some(b'n' | b'r')) => at += 2,
-                _ => break,
+        while at < bytes.len() {
+            let rest = &bytes[at..];
+            let length = rest.iter().position(|byte| DIGITS[usize::from(*byte)] >= BREAK).unwrap_or(rest.len());
+            self.digits.extend(rest[..length].iter().map(|byte| DIGITS[usize::from(*byte)]));
+            match line_end(&rest[length..]) {
+                0 => return,
+                end => at += length + end,
             }
             self.lines.push(self.digits.len());
-            while let Some(b' ' | b'\t') = bytes.get(at) {
-                at += 1;
-            }
         }
-        at
     }
 }
 

@@ -33,7 +33,11 @@ pub(super) fn plain(bytes: &[u8]) -> Vec<(usize, usize, Vec<u8>)> {
         }
     }
     let mut others: Vec<usize> = vec![];
-    others.extend(memchr::memmem::find_iter(bytes, "=\n").chain(memchr::memmem::find_iter(bytes, "=\r\n")));
+    // A line that goes on is cut in the middle of a word; where something is set, there is a blank.
+    let cut = |at: &usize| {
+        at.checked_sub(1).is_some_and(|before| bytes[before].is_ascii_alphanumeric() || b"_-".contains(&bytes[before]))
+    };
+    others.extend(memchr::memmem::find_iter(bytes, "=\n").chain(memchr::memmem::find_iter(bytes, "=\r\n")).filter(cut));
     let mut next = 0;
     for at in memchr::memchr_iter(0, bytes) {
         if at >= next && stands_in_text(bytes, at) {
@@ -70,6 +74,9 @@ pub(super) fn plain(bytes: &[u8]) -> Vec<(usize, usize, Vec<u8>)> {
     parts.into_iter().filter_map(undo).collect()
 }
 
+/// A shorter stretch of UTF-8 between bytes that are none is chance.
+const STRETCH: usize = 16;
+
 /// Whether a NUL byte has text on both sides, which may be wide itself.
 fn stands_in_text(bytes: &[u8], at: usize) -> bool {
     let text = |byte: &&u8| **byte == 0 || byte.is_ascii_graphic();
@@ -87,7 +94,8 @@ fn strange(bytes: &[u8], found: &mut Vec<usize>) {
     let mut next = 0;
     for chunk in bytes.utf8_chunks() {
         let text = chunk.valid();
-        if !text.is_ascii() {
+        // In noise no stretch of UTF-8 is long.
+        if text.len() >= STRETCH && !text.is_ascii() {
             let mut at = 0;
             let raw = text.as_bytes();
             while let Some(step) = raw[at..].iter().position(|byte| *byte >= 0x80) {

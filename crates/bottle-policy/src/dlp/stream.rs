@@ -12,7 +12,7 @@ const BLOCK: usize = 32 << 10;
 /// So many before them are looked at again, and held back.
 const OVERLAP: usize = 4 << 10;
 /// All that one body unpacks to.
-const UNPACKED: u64 = 256 << 20;
+const UNPACKED: u64 = 128 << 20;
 /// So many packed streams may be open in one body.
 const OPEN: usize = 64;
 /// A run of base64 is unpacked from this length on.

@@ -297,7 +297,7 @@ fn put(form: &str, bytes: &[u8]) -> Vec<u8> {
             let whole = put("gzip", bytes);
             whole[..whole.len() - 12].to_vec()
         }
-        "bomb" => put("gzip", &[bytes, &vec![0; 30 << 20]].concat()).repeat(10),
+        "bomb" => put("gzip", &[bytes, &vec![0; 30 << 20]].concat()).repeat(5),
         "zeros" => put("gzip", &[bytes, &vec![0; 20 << 20]].concat()),
         "zlib" => {
             let mut out = flate2::write::ZlibEncoder::new(vec![], flate2::Compression::default());
