@@ -175,10 +175,13 @@ pub(crate) struct Digits {
     digits: Vec<u8>,
     /// Before which digits a line ended.
     lines: Vec<usize>,
+    /// For each byte of the text, whether it ends a run for certain.
+    breaks: Vec<u8>,
 }
 
 /// Shorter runs hold no secret.
 const SHORTEST_RUN: usize = 20;
+const EIGHT: usize = 8;
 
 /// Gives every run of digits that is long enough, and where it begins: ends of lines, also written as `\n`, are in it
 /// with the blanks behind them, any other byte ends it.
@@ -187,12 +190,20 @@ pub(crate) fn runs<T>(
     buffer: &mut Digits,
     mut each: impl FnMut(&Digits, usize, bool) -> Option<T>,
 ) -> Option<T> {
+    buffer.breaks.clear();
+    // Comparisons instead of a table, so that the compiler takes many bytes at once.
+    buffer.breaks.extend(bytes.iter().map(|byte| {
+        let letter = (byte | 0x20).wrapping_sub(b'a') < 26;
+        let number = byte.wrapping_sub(b'/') < 11;
+        let other = matches!(byte, b'+' | b'-' | b'_' | b'\n' | b'\r' | b'\\');
+        u8::from(!(letter | number | other))
+    }));
     let mut done = 0;
-    let mut at = 0;
-    // A run that is long enough is met by steps of its length.
-    while at < bytes.len() {
-        if DIGITS[usize::from(bytes[at])] == BREAK && !matches!(bytes[at], b' ' | b'\t') {
-            at += SHORTEST_RUN;
+    let blocks = buffer.breaks.len() / EIGHT;
+    for block in 0..blocks {
+        // A run that is long enough has eight places without a break somewhere, from a multiple of eight on.
+        let at = block * EIGHT;
+        if at < done || buffer.breaks[at..at + EIGHT] != [0; EIGHT] {
             continue;
         }
         let start = begin(bytes, at, done);
@@ -203,8 +214,7 @@ pub(crate) fn runs<T>(
                 return Some(found);
             }
         }
-        done = end;
-        at = end.max(at) + SHORTEST_RUN;
+        done = end.max(at + 1);
     }
     None
 }

@@ -40,7 +40,8 @@ pub(super) fn plain(bytes: &[u8]) -> Vec<(usize, usize, Vec<u8>)> {
     others.extend(memchr::memmem::find_iter(bytes, "=\n").chain(memchr::memmem::find_iter(bytes, "=\r\n")).filter(cut));
     let mut next = 0;
     for at in memchr::memchr_iter(0, bytes) {
-        if at >= next && stands_in_text(bytes, at) {
+        let alone = at == 0 || bytes[at - 1] != 0 || bytes.get(at + 1).is_some_and(|byte| *byte != 0);
+        if alone && at >= next && stands_in_text(bytes, at) {
             others.push(at);
             next = at + NEAR;
         }

@@ -251,7 +251,8 @@ impl Inner {
 
     /// Decodes long runs of base64.
     fn runs(&mut self, from: usize, to: usize, shared: &mut Shared<'_>) -> Result<(), Finding> {
-        let mut at = from;
+        // One that began before, and was too short to be told then, is met half its length before.
+        let mut at = if self.run.is_some() { from } else { from.saturating_sub(LONG_RUN / 2) };
         while at < to {
             if let Some(mut run) = self.run.take() {
                 let used = run.push(&self.buffer[at..to], shared)?;
@@ -263,15 +264,16 @@ impl Inner {
                 }
                 continue;
             }
-            // A run that is long enough is hit by steps of half its length.
-            if !coded::is_digit(self.buffer[at]) {
+            // A run that is long enough is hit by two steps of half its length, and has no break between them.
+            let half = &self.buffer[at..to.min(at + LONG_RUN / 2)];
+            let likely = half.iter().step_by(7).all(|byte| coded::is_digit(*byte));
+            if !likely || !half.iter().all(|byte| coded::is_digit(*byte)) {
                 at += LONG_RUN / 2;
                 continue;
             }
-            let start =
-                at - self.buffer[..at].iter().rev().take(LONG_RUN).take_while(|byte| coded::is_digit(**byte)).count();
-            let length =
-                self.buffer[start..to].iter().take(LONG_RUN).take_while(|byte| coded::is_digit(**byte)).count();
+            let digits = |part: &mut dyn Iterator<Item = &u8>| part.take_while(|byte| coded::is_digit(**byte)).count();
+            let start = at - digits(&mut self.buffer[..at].iter().rev().take(LONG_RUN));
+            let length = digits(&mut self.buffer[start..to].iter().take(LONG_RUN));
             if length < LONG_RUN || start + LONG_RUN <= from {
                 at = (start + length).max(at) + 1;
                 continue;
