@@ -14,7 +14,7 @@ use crate::units::Seconds;
 const PRICES: &str = include_str!("prices.toml");
 /// From this share of a limit on the agent is told.
 const NEAR: f64 = 0.9;
-/// Above so many tokens of input a request is a long one.
+/// Above so many tokens of input a request is a long one, unless its price says otherwise.
 const LONG: u64 = 200_000;
 const MILLION: f64 = 1e6;
 
@@ -56,10 +56,13 @@ pub struct Price {
     /// Input out of the cache; as `input` where it is not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache_read: Option<f64>,
-    /// `input` of a request of more than 200,000 tokens.
+    /// From how many tokens of input on a request is a long one; 200,000 where it is not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub long_above: Option<u64>,
+    /// `input` of a long request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub long_input: Option<f64>,
-    /// `output` of such a request.
+    /// `output` of a long request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub long_output: Option<f64>,
 }
@@ -115,7 +118,7 @@ impl Tokens {
 
     /// What they cost, in US dollars.
     pub fn cost(&self, price: &Price) -> f64 {
-        let long = self.taken_in() > LONG;
+        let long = self.taken_in() > price.long_above.unwrap_or(LONG);
         let input = price.long_input.filter(|_| long).unwrap_or(price.input);
         let output = price.long_output.filter(|_| long).unwrap_or(price.output);
         // Cached input of a long request is dearer in the same measure.
@@ -244,15 +247,25 @@ mod tests {
         // 1000×3 + 2000×3.75 + 1000×6 + 10000×0.3 + 2000×15, for a million.
         assert!((tokens.cost(&price) - 0.0495).abs() < 1e-9, "{}", tokens.cost(&price));
         let long = Tokens { input: 300_000, output: 1000, ..Tokens::default() };
-        assert!((long.cost(&price) - 1.8225).abs() < 1e-9, "{}", long.cost(&price));
+        let dear = Price { long_above: None, long_input: Some(6.0), long_output: Some(22.5), ..price };
+        assert!((long.cost(&dear) - 1.8225).abs() < 1e-9, "{}", long.cost(&dear));
+        let never = Price { long_above: Some(400_000), ..dear };
+        assert!((long.cost(&never) - 0.915).abs() < 1e-9, "{}", long.cost(&never));
     }
 
     #[test]
     fn every_price_of_the_table_is_possible_and_a_policys_own_goes_before() {
         let builtin: BTreeMap<String, Price> = toml::from_str(PRICES).expect("prices");
         assert!(builtin.values().all(Price::is_possible) && builtin.len() >= 10);
-        let own =
-            Price { input: 1.0, output: 2.0, cache_write: None, cache_read: None, long_input: None, long_output: None };
+        let own = Price {
+            input: 1.0,
+            output: 2.0,
+            cache_write: None,
+            cache_read: None,
+            long_above: None,
+            long_input: None,
+            long_output: None,
+        };
         let budget = Budget {
             cost_usd: Some(1.0),
             prices: [("claude-sonnet-4-5".to_owned(), own), ("house-model".to_owned(), own)].into(),

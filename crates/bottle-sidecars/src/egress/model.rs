@@ -157,7 +157,7 @@ impl Model {
                 Next::Tell(notice) => body = messages::with_notice(&body, &notice).map_or(body, Bytes::from),
                 Next::Stop(why) => {
                     line.stop(Verdict::Deny, "budget");
-                    // An error of this kind is one that no client tries again.
+                    // Claude Code tries this kind again at once a few times, then ends with these words in its result.
                     return line.answer(send(messages::error(400, &why)));
                 }
             }
@@ -197,7 +197,7 @@ impl Model {
         line.answer(response)
     }
 
-    /// The cassette's answer; whatever is wrong with it is an error that no client tries again.
+    /// The cassette's answer; whatever is wrong with it is an error that no client tries again for long.
     fn play(&self, wanted: &ModelRequest, asking: &Asking, account: Account) -> Reply {
         let mut player = self.player.lock().unwrap_or_else(PoisonError::into_inner);
         if player.is_none() {
