@@ -95,8 +95,10 @@ fn extended_key() -> String {
     String::from_utf8(out).expect("text")
 }
 
-fn rules() -> Rules {
-    Rules::builtin().expect("rules")
+/// Made once: that takes longer than a search.
+fn rules() -> &'static Rules {
+    static RULES: std::sync::LazyLock<Rules> = std::sync::LazyLock::new(|| Rules::builtin().expect("rules"));
+    &RULES
 }
 
 fn known() -> KnownSecrets {
@@ -165,7 +167,7 @@ proptest! {
         cuts in proptest::collection::vec(1usize..300, 1..30),
     ) {
         let (rules, known) = (rules(), known());
-        let search = Search { known: &known, rules: Some((&rules, Scope::All)) };
+        let search = Search { known: &known, rules: Some((rules, Scope::All)) };
         let token = fake("ghp_{an:36}");
         let middle = ["", &token, "correct-horse-battery", "Y29ycmVjdC1ob3JzZS1iYXR0ZXJ5"][middle];
         // Also where two blocks meet.
@@ -185,7 +187,7 @@ proptest! {
 #[test]
 fn no_byte_of_a_secret_is_out_when_it_is_found() {
     let (rules, known) = (rules(), known());
-    let search = Search { known: &known, rules: Some((&rules, Scope::All)) };
+    let search = Search { known: &known, rules: Some((rules, Scope::All)) };
     for secret in ["correct-horse-battery".to_owned(), fake("sk-ant-api03-{an:95}")] {
         let body = format!("{}{secret} and the rest of it{}", "filler ".repeat(9000), "z".repeat(20_000));
         for piece in [1, 100, 5000, 100_000] {
@@ -208,7 +210,7 @@ fn no_byte_of_a_secret_is_out_when_it_is_found() {
 #[test]
 fn a_warning_lets_rules_pass_but_no_known_secret() {
     let (rules, known) = (rules(), known());
-    let search = Search { known: &known, rules: Some((&rules, Scope::All)) };
+    let search = Search { known: &known, rules: Some((rules, Scope::All)) };
     let mut stream = Stream::default();
     let body = format!("token {} ", fake("npm_{an:36}"));
     let mut out = stream.push(search, body.as_bytes(), true).expect("passes");
@@ -218,4 +220,61 @@ fn a_warning_lets_rules_pass_but_no_known_secret() {
     let mut stream = Stream::default();
     let passed = stream.push(search, b"correct-horse-battery", true);
     assert!(passed.is_ok_and(|bytes| bytes.is_empty()) && stream.finish(search, true).is_err());
+}
+
+/// The same text in every packing that there is an encoder for.
+fn packed_texts() -> Vec<(Packing, Vec<u8>)> {
+    use std::io::{Read as _, Write as _};
+    let text = "a text that repeats itself, repeats itself, and then has 0123456789 in it\n".repeat(60);
+    let mut gzip = flate2::write::GzEncoder::new(vec![], flate2::Compression::default());
+    gzip.write_all(text.as_bytes()).expect("packed");
+    let mut zlib = flate2::write::ZlibEncoder::new(vec![], flate2::Compression::best());
+    zlib.write_all(text.as_bytes()).expect("packed");
+    let (mut brotli, mut bzip2) = (vec![], vec![]);
+    brotli::CompressorReader::new(text.as_bytes(), 4096, 6, 20).read_to_end(&mut brotli).expect("packed");
+    bzip2::read::BzEncoder::new(text.as_bytes(), bzip2::Compression::fast()).read_to_end(&mut bzip2).expect("packed");
+    let zstd = ruzstd::encoding::compress_to_vec(text.as_bytes(), ruzstd::encoding::CompressionLevel::Fastest);
+    vec![
+        (Packing::Gzip, gzip.finish().expect("packed")),
+        (Packing::Deflate, zlib.finish().expect("packed")),
+        (Packing::Brotli, brotli),
+        (Packing::Zstd, zstd),
+        (Packing::Bzip2, bzip2),
+        // No encoder, but a header that is believed.
+        (
+            Packing::Xz,
+            b"\xfd7zXZ\0\0\x04\xe6\xd6\xb4\x46\x02\0\x21\x01\x16\0\0\0\x74\x2f\xe5\xa3\x01\0\x04abcde\0\0\0".to_vec(),
+        ),
+        (Packing::Lzip, b"LZIP\x01\x0c\0abcdefghijklmnopqrstuvwxyz0123456789abcdefghijklmnop".to_vec()),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+    /// Whatever is wrong with packed bytes, it is a verdict: the same however they are cut, and never a panic.
+    #[test]
+    fn damaged_archives_get_a_verdict(
+        kind in 0usize..7,
+        changes in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 0..6),
+        cut in any::<proptest::sample::Index>(),
+        declared in any::<bool>(),
+        piece in 1usize..400,
+    ) {
+        let (packing, mut bytes) = packed_texts().swap_remove(kind);
+        for (at, byte) in changes {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        if cut.index(3) == 0 {
+            bytes.truncate(cut.index(bytes.len()) + 1);
+        }
+        let (rules, known) = (rules(), known());
+        let search = Search { known: &known, rules: Some((rules, Scope::All)) };
+        let verdict = |piece: usize| {
+            let mut stream = if declared { Stream::packed(&[packing]) } else { Stream::default() };
+            let pushed = bytes.chunks(piece).try_for_each(|chunk| stream.push(search, chunk, false).map(|_| ()));
+            pushed.and_then(|()| stream.finish(search, false).map(|_| ()))
+        };
+        prop_assert_eq!(verdict(piece), verdict(bytes.len()));
+    }
 }
