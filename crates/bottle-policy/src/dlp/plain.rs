@@ -91,27 +91,41 @@ fn stands_in_text(bytes: &[u8], at: usize) -> bool {
 
 /// Where characters are that are read as others.
 fn strange(bytes: &[u8], found: &mut Vec<usize>) {
-    let mut base = 0;
-    let mut next = 0;
-    for chunk in bytes.utf8_chunks() {
-        let text = chunk.valid();
+    let (mut base, mut next) = (0, 0);
+    while base < bytes.len() {
+        // Faster than `utf8_chunks` by far where most is ASCII.
+        let (text, invalid) = match std::str::from_utf8(&bytes[base..]) {
+            Ok(text) => (text, 0),
+            Err(error) => {
+                let valid = &bytes[base..base + error.valid_up_to()];
+                let rest = bytes.len() - base - valid.len();
+                (std::str::from_utf8(valid).unwrap_or_default(), error.error_len().unwrap_or(rest))
+            }
+        };
         // In noise no stretch of UTF-8 is long.
-        if text.len() >= STRETCH && !text.is_ascii() {
-            let mut at = 0;
+        if text.len() >= STRETCH {
             let raw = text.as_bytes();
-            while let Some(step) = raw[at..].iter().position(|byte| *byte >= 0x80) {
-                at += step;
-                let Some(char) = text[at..].chars().next() else { break };
+            let mut at = 0;
+            while let Some(wide) = first_wide(raw, at) {
+                let Some(char) = text[wide..].chars().next() else { break };
                 let width = char.len_utf8();
-                if base + at >= next && is_strange(char, raw, at, width) {
-                    found.push(base + at);
-                    next = base + at + NEAR;
+                if base + wide >= next && is_strange(char, raw, wide, width) {
+                    found.push(base + wide);
+                    next = base + wide + NEAR;
                 }
-                at += width;
+                at = wide + width;
             }
         }
-        base += text.len() + chunk.invalid().len();
+        base += text.len() + invalid;
     }
+}
+
+/// The first byte from here on that is not ASCII.
+fn first_wide(bytes: &[u8], mut at: usize) -> Option<usize> {
+    while bytes.get(at..at + STRETCH).is_some_and(<[u8]>::is_ascii) {
+        at += STRETCH;
+    }
+    bytes.get(at..)?.iter().position(|byte| *byte >= 0x80).map(|step| at + step)
 }
 
 /// Whether a character is read as one of ASCII, or not seen at all.
