@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use bottle_plan::plan::BottlePlan;
+use bottle_policy::budget::REACHED;
 use bottle_policy::units::Seconds;
 
 use crate::backend::{Bottle, Exec, Output};
@@ -151,6 +152,13 @@ fn judge(code: i64, ended: &stream::Ended) -> Option<(Code, String)> {
         "success" => {}
         other => return Some((Code::Task, format!("the agent ended with `{other}`: {said}"))),
     }
+    // egress' words, which Claude Code passes on; whoever makes them up only says that he is done.
+    if (ended.is_error || code != 0)
+        && let Some((_, what)) = said.split_once(REACHED)
+    {
+        let what = what.split([';', '"']).next().unwrap_or_default();
+        return Some((Code::Limit, format!("a limit was reached: {what}")));
+    }
     if ended.is_error {
         return Some((Code::Task, format!("the agent ended on an error: {said}")));
     }
@@ -183,5 +191,27 @@ impl Watch {
         let limit = self.limit?;
         let used: u64 = self.messages.values().map(|usage| usage.input + usage.output).sum();
         (used > limit).then(|| format!("the limit of {limit} tokens was reached ({used} used)"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_that_egress_keeps_is_a_limit() {
+        let ended = |is_error, text: &str| stream::Ended {
+            subtype: "success".to_owned(),
+            is_error,
+            text: Some(text.to_owned()),
+            turns: Some(3),
+            ..stream::Ended::default()
+        };
+        let said = format!(r#"API Error: 400 {{"message":"{REACHED}5.02 of 5 US dollars are spent; the run ends"}}"#);
+        let (code, why) = judge(1, &ended(true, &said)).expect("a failure");
+        assert_eq!((code, why.as_str()), (Code::Limit, "a limit was reached: 5.02 of 5 US dollars are spent"));
+        // A run that went well may talk of limits as it likes.
+        assert_eq!(judge(0, &ended(false, &said)), None);
+        assert_eq!(judge(1, &ended(true, "API Error: 400")).map(|(code, _)| code), Some(Code::Task));
     }
 }

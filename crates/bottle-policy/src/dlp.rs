@@ -1,19 +1,42 @@
 //! Data loss prevention: token formats, and the secrets that the bottle knows, in bytes that leave it.
 //!
 //! The rules are one data file, `dlp_rules.toml`, used by pipelock and by the git gate. A rule is tried where one of its
-//! keywords stands, over at most [`LONGEST`] bytes from there: a finding depends on those bytes alone, so a stream
-//! gives the same verdict however it is cut. [`Stream`] holds back what it has not judged yet.
+//! keywords stands, over at most [`LONGEST`] bytes from there. [`Rules::find`] looks at bytes as they are; [`Search`] also
+//! at what they say in other forms.
+//!
+//! Map: `keywords` (where a rule is tried), `coded` (base64 and hex), `plain` (escapes, look-alikes), `pieces` (a known
+//! secret cut apart), `packed` (compression), `stream` (a body on its way), `head` (a request's head), `checksum`.
 
-use aho_corasick::AhoCorasick;
+mod checksum;
+pub(crate) mod coded;
+mod head;
+pub(crate) mod keywords;
+mod packed;
+pub(crate) mod pieces;
+mod plain;
+mod stream;
+
 use regex::bytes::{Regex, RegexBuilder};
 use serde::Deserialize;
 
+pub use head::{Head, head};
+pub use packed::Packing;
+pub use stream::Stream;
+
 use crate::known::KnownSecrets;
+use checksum::Checksum;
+use coded::{Coded, Digits};
+use keywords::Keywords;
 
 /// How many bytes from its keyword a rule sees.
 pub const LONGEST: usize = 512;
 /// How many bytes before a keyword are looked at, to see whether a token begins there.
 const CONTEXT: usize = 6;
+/// How deep forms inside forms are looked for: escapes in escapes, archives in archives. Deeper archives are refused.
+const DEEPEST: Depth = 5;
+
+/// How many forms are undone.
+type Depth = u8;
 
 const BUILTIN: &str = include_str!("dlp_rules.toml");
 
@@ -40,12 +63,15 @@ struct Entry {
     id: String,
     description: String,
     keywords: Vec<String>,
+    #[serde(default)]
+    any_case: bool,
     regex: String,
     #[serde(default)]
     entropy: f64,
     allow: Option<String>,
     #[serde(default)]
     anywhere: bool,
+    checksum: Option<Checksum>,
     model: bool,
     #[cfg_attr(not(test), expect(dead_code, reason = "tests make fakes from it"))]
     sample: String,
@@ -71,6 +97,7 @@ pub struct Rule {
     entropy: f64,
     allow: Option<Regex>,
     anywhere: bool,
+    checksum: Option<Checksum>,
     model: bool,
 }
 
@@ -78,17 +105,17 @@ pub struct Rule {
 #[derive(Debug)]
 pub struct Rules {
     rules: Vec<Rule>,
-    keywords: AhoCorasick,
-    /// For each keyword, the index of its rule.
-    owners: Vec<usize>,
+    keywords: Keywords,
+    coded: Coded,
 }
 
 /// What was found, without the value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// The rule's id, or `known-secret:NAME`.
+    /// The rule's id, `known-secret:NAME`, or `unreadable:WHY`.
     pub rule: String,
-    /// Whether it is a secret that the bottle knows: blocked whatever the policy says.
+    /// Whether it is a secret that the bottle knows, or something that can't be looked into: blocked whatever the policy
+    /// says.
     pub known: bool,
     /// Where it begins.
     pub offset: u64,
@@ -105,10 +132,10 @@ impl Rules {
         let file: File = toml::from_str(text).map_err(|error| RulesError::Toml(error.to_string()))?;
         let mut rules = vec![];
         let mut keywords = vec![];
-        let mut owners = vec![];
+        let mut beginnings = vec![];
         for entry in file.rule {
             let wrong = |reason: String| RulesError::Rule { id: entry.id.clone(), reason };
-            if entry.keywords.iter().any(String::is_empty) || entry.keywords.is_empty() {
+            if entry.keywords.is_empty() {
                 return Err(wrong("it has no keyword".to_owned()));
             }
             let regex = |pattern: &str| {
@@ -120,18 +147,20 @@ impl Rules {
                 description: entry.description,
                 entropy: entry.entropy,
                 anywhere: entry.anywhere,
+                checksum: entry.checksum,
                 model: entry.model,
                 id: entry.id.clone(),
             };
-            owners.extend(entry.keywords.iter().map(|_| rules.len()));
-            keywords.extend(entry.keywords);
+            for keyword in &entry.keywords {
+                let classes = keywords::parse(keyword, entry.any_case).map_err(wrong)?;
+                beginnings.extend(keywords::literals(&classes).into_iter().map(|literal| (literal, rules.len())));
+                keywords.push((classes, rules.len()));
+            }
             rules.push(rule);
         }
-        let keywords = AhoCorasick::builder()
-            .ascii_case_insensitive(true)
-            .build(&keywords)
-            .map_err(|error| RulesError::Toml(error.to_string()))?;
-        Ok(Self { rules, keywords, owners })
+        let keywords = Keywords::new(keywords).map_err(RulesError::Toml)?;
+        let coded = Coded::new(beginnings.iter().map(|(literal, owner)| (literal.as_slice(), *owner)));
+        Ok(Self { rules, keywords, coded })
     }
 
     /// The rules, in the order of the file.
@@ -150,32 +179,47 @@ impl Rules {
 
     /// The first rule that matches with its keyword in `from..to`.
     fn find_in(&self, bytes: &[u8], from: usize, to: usize, scope: Scope) -> Option<(usize, usize)> {
-        for found in self.keywords.find_overlapping_iter(&bytes[from..]) {
-            let at = from + found.start();
+        let found = self.keywords.scan(bytes, from, |at, index| {
             if at >= to {
-                // Matches come in the order of their ends; a longer keyword that begins earlier may still come.
-                continue;
+                return Some(None);
             }
-            let index = self.owners[found.pattern().as_usize()];
             let rule = &self.rules[index];
-            if (scope == Scope::All || rule.model) && rule.matches(bytes, at) {
-                return Some((index, at));
-            }
-        }
-        None
+            let found = rule.applies(scope) && rule.begins(&bytes[..at]) && rule.matches(&bytes[at..], scope).is_some();
+            found.then_some(Some((index, at)))
+        });
+        found.flatten()
+    }
+
+    /// The first rule that matches what the digits say; of digits that go on, only if the match does not end with them.
+    fn find_coded(&self, digits: &Digits, last: bool, scope: Scope) -> Option<(usize, usize)> {
+        self.coded.scan(digits, LONGEST, |text, index, at| {
+            let rule = &self.rules[index];
+            let end = if rule.applies(scope) { rule.matches(text, scope)? } else { return None };
+            (last || end < text.len()).then_some((index, at))
+        })
     }
 }
 
 impl Rule {
-    fn matches(&self, bytes: &[u8], at: usize) -> bool {
-        if !self.anywhere && !begins_token(&bytes[..at]) {
-            return false;
-        }
-        let window = &bytes[at..bytes.len().min(at + LONGEST)];
-        let Some(found) = self.regex.captures(window) else { return false };
-        let Some(secret) = found.get(1).or_else(|| found.get(0)) else { return false };
-        let secret = secret.as_bytes();
-        entropy(secret) >= self.entropy && !self.allow.as_ref().is_some_and(|allow| allow.is_match(secret))
+    fn applies(&self, scope: Scope) -> bool {
+        scope == Scope::All || self.model
+    }
+
+    fn begins(&self, before: &[u8]) -> bool {
+        self.anywhere || begins_token(before)
+    }
+
+    /// The match's end, if these bytes begin with a secret.
+    fn matches(&self, bytes: &[u8], scope: Scope) -> Option<usize> {
+        let window = &bytes[..bytes.len().min(LONGEST)];
+        let found = self.regex.captures(window)?;
+        let whole = found.get(0)?;
+        let secret = found.get(1).unwrap_or(whole).as_bytes();
+        let real = entropy(secret) >= self.entropy
+            && !self.allow.as_ref().is_some_and(|allow| allow.is_match(secret))
+            // Elsewhere a wrong checksum is no excuse: whoever reads the token can put it right.
+            && (scope == Scope::All || self.checksum.is_none_or(|checksum| checksum.holds(secret)));
+        real.then_some(whole.end())
     }
 }
 
@@ -214,72 +258,90 @@ pub struct Search<'a> {
     pub rules: Option<(&'a Rules, Scope)>,
 }
 
-impl Search<'_> {
-    /// The first finding in bytes that are all there; a known secret before all else.
-    pub fn find(&self, bytes: &[u8]) -> Option<Finding> {
-        self.find_known(bytes, 0).or_else(|| self.rules.and_then(|(rules, scope)| rules.find(bytes, scope)))
-    }
-
-    fn find_known(&self, bytes: &[u8], base: u64) -> Option<Finding> {
-        let (name, range) = self.known.find(bytes)?;
-        Some(Finding { rule: format!("known-secret:{name}"), known: true, offset: base + range.start as u64 })
-    }
-
-    /// How many bytes at the end of what is there can't be judged yet.
-    fn hold(&self) -> usize {
-        self.known.longest().max(LONGEST)
-    }
-}
-
-/// A body on its way through a search: what goes in comes out again, later by what has to be held back.
+/// What a look at some bytes has found.
 #[derive(Debug, Default)]
-pub struct Stream {
-    /// Up to [`CONTEXT`] bytes that are out already, then those that are not.
-    buffer: Vec<u8>,
-    out: usize,
-    /// How many bytes of the body are out.
-    offset: u64,
-    /// The first finding that was let pass, because the policy warns only.
-    pub warned: Option<Finding>,
+struct Looked {
+    known: Option<Finding>,
+    rule: Option<Finding>,
 }
 
-impl Stream {
-    /// Takes the next bytes and gives those that may go. With `warn`, findings of rules are kept in `warned` and pass.
-    pub fn push(&mut self, search: Search<'_>, bytes: &[u8], warn: bool) -> Result<Vec<u8>, Finding> {
-        self.buffer.extend_from_slice(bytes);
-        let judged = self.buffer.len().saturating_sub(search.hold());
-        self.judge(search, judged, warn)
+/// Buffers that are used again.
+#[derive(Debug, Default)]
+struct Scratch {
+    digits: Digits,
+    letters: Vec<u8>,
+}
+
+impl Search<'_> {
+    /// The first finding in bytes that are all there, in any form; a known secret before all else.
+    pub fn find(&self, bytes: &[u8]) -> Option<Finding> {
+        let mut stream = Stream::default();
+        stream.push(*self, bytes, false).and_then(|_| stream.finish(*self, false)).err()
     }
 
-    /// No more bytes come: gives the rest.
-    pub fn finish(&mut self, search: Search<'_>, warn: bool) -> Result<Vec<u8>, Finding> {
-        self.judge(search, self.buffer.len(), warn)
+    /// The same for a short text, without what is packed in it.
+    fn find_small(&self, bytes: &[u8], scratch: &mut Scratch) -> Option<Finding> {
+        let found = self.look(bytes, 0, true, 0, scratch);
+        found.known.or(found.rule)
     }
 
-    fn judge(&mut self, search: Search<'_>, to: usize, warn: bool) -> Result<Vec<u8>, Finding> {
-        let base = self.offset - self.out as u64;
-        // The bytes that are out already can't be part of a known secret that ends in those held back.
-        if let Some(finding) = search.find_known(&self.buffer[self.out..], self.offset) {
-            return Err(finding);
+    /// Looks at a window of a stream, in which everything before `fresh` was looked at before; more follows it unless it
+    /// is the `last` one. Findings are counted from the window's beginning.
+    fn look(&self, bytes: &[u8], fresh: usize, last: bool, depth: Depth, scratch: &mut Scratch) -> Looked {
+        let mut found = Looked::default();
+        let known = |owner: usize, at: usize| Finding {
+            rule: format!("known-secret:{}", self.known.name(owner)),
+            known: true,
+            offset: at as u64,
+        };
+        if let Some((owner, at)) = self.known.find_raw(bytes) {
+            found.known = Some(known(owner, at));
+            return found;
         }
-        if to <= self.out {
-            return Ok(vec![]);
-        }
-        if let Some((rules, scope)) = search.rules
-            && let Some((rule, at)) = rules.find_in(&self.buffer, self.out, to, scope)
-        {
-            let finding = Finding { rule: rules.rules[rule].id.clone(), known: false, offset: base + at as u64 };
-            if !warn {
-                return Err(finding);
+        let mut rule_at = None;
+        let known_at = coded::runs(bytes, &mut scratch.digits, |run, start, open| {
+            if let Some((owner, digit)) = self.known.find_coded(run) {
+                return Some((owner, coded::position(bytes, start, digit)));
             }
-            self.warned.get_or_insert(finding);
+            if rule_at.is_none()
+                && let Some((rules, scope)) = self.rules
+                && let Some((index, digit)) = rules.find_coded(run, last || !open, scope)
+            {
+                rule_at = Some((index, coded::position(bytes, start, digit)));
+            }
+            None
+        });
+        if let Some((owner, at)) = known_at {
+            found.known = Some(known(owner, at));
+            return found;
         }
-        let passed = self.buffer[self.out..to].to_vec();
-        self.offset += passed.len() as u64;
-        let keep = to.saturating_sub(CONTEXT);
-        self.buffer.drain(..keep);
-        self.out = to - keep;
-        Ok(passed)
+        if let Some((owner, at)) = self.known.find_pieces(bytes, &mut scratch.letters) {
+            found.known = Some(known(owner, at));
+            return found;
+        }
+        if let Some((rules, scope)) = self.rules {
+            let rule = |index: usize, at: usize| Finding {
+                rule: rules.rules[index].id.clone(),
+                known: false,
+                offset: at as u64,
+            };
+            // A keyword whose token may go on behind the window is tried with the next one.
+            let to = if last { bytes.len() } else { bytes.len().saturating_sub(LONGEST) };
+            let plain = rules.find_in(bytes, fresh.saturating_sub(LONGEST), to, scope);
+            found.rule = plain.or(rule_at).map(|(index, at)| rule(index, at));
+        }
+        if depth < DEEPEST {
+            for (from, to, plain) in plain::plain(bytes) {
+                let inner = self.look(&plain, 0, last && to == bytes.len(), depth + 1, scratch);
+                let somewhere = |finding: Finding| Finding { offset: from as u64, ..finding };
+                found.rule = found.rule.or(inner.rule.map(somewhere));
+                found.known = inner.known.map(somewhere);
+                if found.known.is_some() {
+                    break;
+                }
+            }
+        }
+        found
     }
 }
 

@@ -2,10 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::ops::Range;
+use std::sync::Arc;
 
 use aho_corasick::{AhoCorasick, MatchKind};
 use base64::Engine as _;
 
+use crate::dlp::coded::{Coded, Digits};
+use crate::dlp::keywords::{self, Keywords};
+use crate::dlp::pieces::Pieces;
 use crate::secret::{Secret, SecretName};
 
 /// Shorter values can't be told from ordinary text, so they can be neither guarded nor masked.
@@ -32,13 +36,20 @@ pub struct KnownSecrets {
     /// For each pattern of the automaton, the index of its name.
     owners: Vec<usize>,
     automaton: AhoCorasick,
+    /// The same forms, where only the first that is found counts.
+    forms: Arc<Keywords>,
     longest: usize,
+    /// The values themselves, for what is found by its beginning.
+    values: Vec<(usize, Vec<u8>)>,
+    coded: Arc<Coded>,
+    pieces: Arc<Pieces>,
 }
 
 impl KnownSecrets {
     /// Makes the searcher; a value that is too short to guard is an error, an empty list is fine.
     pub fn new(secrets: &[(SecretName, Secret<Vec<u8>>)]) -> Result<Self, KnownSecretsError> {
         let mut forms = vec![];
+        let mut values = vec![];
         for (owner, (name, value)) in secrets.iter().enumerate() {
             let value = value.expose().trim_ascii();
             if value.len() < SHORTEST {
@@ -46,11 +57,13 @@ impl KnownSecrets {
             }
             let mut own = BTreeSet::new();
             own.extend(spellings(value));
+            values.push((owner, value.to_vec()));
             let lines: Vec<&[u8]> = value.split(|b| *b == b'\n').map(<[u8]>::trim_ascii).collect();
             if lines.len() > 1 {
                 // The first and last line of a PEM file are the same in everyone's.
                 for line in lines.iter().filter(|line| line.len() >= SHORTEST_LINE && !line.starts_with(b"-----")) {
                     own.extend(spellings(line));
+                    values.push((owner, line.to_vec()));
                 }
             }
             forms.extend(own.into_iter().map(|form| (owner, form)));
@@ -59,7 +72,16 @@ impl KnownSecrets {
             .match_kind(MatchKind::LeftmostLongest)
             .build(forms.iter().map(|(_, form)| form))
             .map_err(|error| KnownSecretsError::TooLarge(error.to_string()))?;
+        let spelled: Vec<_> =
+            values.iter().flat_map(|(owner, value)| compact(value).into_iter().map(|form| (*owner, form))).collect();
         Ok(Self {
+            forms: Arc::new(
+                Keywords::new(forms.iter().map(|(owner, form)| (keywords::literal(form), *owner)).collect())
+                    .map_err(KnownSecretsError::TooLarge)?,
+            ),
+            coded: Arc::new(Coded::new(values.iter().enumerate().map(|(index, (_, value))| (value.as_slice(), index)))),
+            pieces: Arc::new(Pieces::new(&values, &spelled)),
+            values,
             names: secrets.iter().map(|(name, _)| name.clone()).collect(),
             longest: forms.iter().map(|(_, form)| form.len()).max().unwrap_or(0),
             owners: forms.into_iter().map(|(owner, _)| owner).collect(),
@@ -74,6 +96,35 @@ impl KnownSecrets {
         }
         let found = self.automaton.find(haystack)?;
         Some((&self.names[self.owners[found.pattern().as_usize()]], found.range()))
+    }
+
+    /// The name of the secret with this index.
+    pub(crate) fn name(&self, owner: usize) -> &SecretName {
+        &self.names[owner]
+    }
+
+    /// Whose value stands there in one of its usual forms, and where.
+    pub(crate) fn find_raw(&self, bytes: &[u8]) -> Option<(usize, usize)> {
+        if self.owners.is_empty() {
+            return None;
+        }
+        self.forms.scan(bytes, 0, |at, owner| Some((owner, at)))
+    }
+
+    /// Whose value the digits say, and at which of them.
+    pub(crate) fn find_coded(&self, digits: &Digits) -> Option<(usize, usize)> {
+        if self.owners.is_empty() {
+            return None;
+        }
+        self.coded.scan(digits, self.longest.max(64), |text, index, at| {
+            let (owner, value) = &self.values[index];
+            text.starts_with(value).then_some((*owner, at))
+        })
+    }
+
+    /// Whose value is there in pieces, and about where.
+    pub(crate) fn find_pieces(&self, bytes: &[u8], letters: &mut Vec<u8>) -> Option<(usize, usize)> {
+        self.pieces.find(bytes, letters)
     }
 
     /// The length of the longest form in bytes: a stream searched in pieces needs an overlap of one less.
@@ -132,6 +183,32 @@ fn spellings(value: &[u8]) -> Vec<Vec<u8>> {
         }
     }
     forms
+}
+
+/// Forms of which letters and digits are enough: in hex, base32 and base64, with whatever stands between.
+fn compact(value: &[u8]) -> Vec<Vec<u8>> {
+    let mut forms = vec![hex::encode(value).into_bytes()];
+    forms.extend((0..5).map(|skip| base32(value, skip)));
+    for skip in 0..3 {
+        let whole = value.len().saturating_sub(skip) / 3 * 3;
+        forms.push(base64::engine::general_purpose::STANDARD_NO_PAD.encode(&value[skip..skip + whole]).into_bytes());
+    }
+    let mut backwards = value.to_vec();
+    backwards.reverse();
+    forms.push(backwards);
+    forms
+}
+
+/// The whole groups behind the first `skip` bytes in base32 (RFC 4648), as names of hosts carry bytes.
+fn base32(value: &[u8], skip: usize) -> Vec<u8> {
+    const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+    let rest = value.get(skip..).unwrap_or_default();
+    let mut out = vec![];
+    for group in rest.chunks_exact(5) {
+        let bits = group.iter().fold(0u64, |bits, byte| bits << 8 | u64::from(*byte));
+        out.extend((0..8).rev().map(|digit| ALPHABET[usize::try_from(bits >> (digit * 5) & 31).unwrap_or_default()]));
+    }
+    out
 }
 
 fn url_encoded(value: &[u8], lower: bool) -> Vec<u8> {

@@ -327,7 +327,7 @@ git_upstreams:
         insta::assert_snapshot!(denied.message, @r#"no route allows GET https://example.com/a%20[b]: ask for it with the supervise tool request_route, or have this rule added under egress.routes in claude-bottle.yml: - { host: example.com, methods: [GET], paths: ["/a [[]b[]]"] }"#);
         let rule = denied.message.split(": - ").nth(1).expect("a rule");
         let route: Route = crate::yaml::from_str(rule).expect("a route");
-        let policy = RoutesPolicy { version: 1, routes: vec![route], git_upstreams: vec![], replay: false };
+        let policy = RoutesPolicy { version: 1, routes: vec![route], ..RoutesPolicy::default() };
         let host = HostName::parse("example.com").expect("a host");
         let target = Target { scheme: Scheme::Https, host: &host, port: 443, method: "GET", path: "/a%20[b]" };
         assert_eq!(Matcher::new(&policy).expect("routes").decide(target), Ok(0));

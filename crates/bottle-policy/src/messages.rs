@@ -1,5 +1,6 @@
 //! The Messages API as a replay speaks it: what a request asks, and a turn as a reply, whole or as an event stream.
 
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use crate::cassette::Turn;
@@ -30,6 +31,37 @@ impl ModelRequest {
             size: body.len(),
         })
     }
+}
+
+/// The request with a text of ours behind what the user says last, every other byte as it was; nothing where it is not
+/// such a request.
+pub fn with_notice(body: &[u8], notice: &str) -> Option<Vec<u8>> {
+    #[derive(serde::Deserialize)]
+    struct Asked<'a> {
+        #[serde(borrow)]
+        messages: Vec<&'a RawValue>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Message<'a> {
+        role: &'a str,
+        #[serde(borrow)]
+        content: &'a RawValue,
+    }
+    let asked: Asked<'_> = serde_json::from_slice(body).ok()?;
+    let last = asked.messages.iter().rev().find_map(|message| {
+        serde_json::from_str::<Message<'_>>(message.get()).ok().filter(|message| message.role == "user")
+    })?;
+    let content = last.content.get();
+    // It is a part of the body: where, its address says.
+    let start = (content.as_ptr() as usize).checked_sub(body.as_ptr() as usize)?;
+    let block = json!({ "type": "text", "text": notice }).to_string();
+    let new = match content.as_bytes() {
+        [b'[', .., b']'] if content[1..content.len() - 1].trim().is_empty() => format!("[{block}]"),
+        [b'[', .., b']'] => format!("{},{block}]", &content[..content.len() - 1]),
+        [b'"', ..] => format!("[{{\"type\":\"text\",\"text\":{content}}},{block}]"),
+        _ => return None,
+    };
+    Some([&body[..start], new.as_bytes(), &body[start + content.len()..]].concat())
 }
 
 /// A reply, ready to be sent.
@@ -175,4 +207,29 @@ fn opened(mut block: Value) -> (Value, Vec<Value>) {
         _ => {}
     }
     (block, deltas)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_notice_goes_behind_what_the_user_says_and_moves_nothing_else() {
+        let tools = r#"{"zeta": 1, "alpha":[ ], "n": 1e3}"#;
+        for (content, expected) in [
+            (r#""go \u00e9""#, r#"[{"type":"text","text":"go \u00e9"},{"text":"90%","type":"text"}]"#),
+            (r#"[ {"type":"tool_result"} ]"#, r#"[ {"type":"tool_result"} ,{"text":"90%","type":"text"}]"#),
+            ("[ ]", r#"[{"text":"90%","type":"text"}]"#),
+        ] {
+            let whole = |content: &str| {
+                format!(
+                    r#"{{"tools":{tools}, "messages":[{{"role":"user","content":"a"}}, {{"content":{content},"role":"user"}},{{"role":"system","content":"s"}}]}}"#
+                )
+            };
+            let noticed = with_notice(whole(content).as_bytes(), "90%").expect("a request");
+            assert_eq!(String::from_utf8(noticed).as_deref(), Ok(whole(expected).as_str()));
+        }
+        assert_eq!(with_notice(b"{\"messages\":[]}", "x"), None);
+        assert_eq!(with_notice(b"no JSON", "x"), None);
+    }
 }

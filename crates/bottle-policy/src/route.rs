@@ -3,11 +3,12 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::budget::Budget;
 use crate::host::{HostName, HostPattern};
 use crate::secret::SecretName;
 
 /// The whole file, read by egress and by pipelock.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RoutesPolicy {
     /// Format version, 1.
@@ -22,6 +23,9 @@ pub struct RoutesPolicy {
     /// Answer the model's routes from the replay file instead of sending them on.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub replay: bool,
+    /// What may be spent on the model's routes.
+    #[serde(default, skip_serializing_if = "Budget::is_none")]
+    pub budget: Budget,
 }
 
 /// One rule: requests to these hosts with these methods and paths may pass.

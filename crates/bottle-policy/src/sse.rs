@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use crate::budget::Tokens;
 use crate::cassette::Turn;
 use crate::messages::status_of;
 
@@ -14,6 +15,8 @@ pub struct Fold {
     line: Vec<u8>,
     turn: Turn,
     blocks: Vec<Block>,
+    /// Bytes of what the model has said.
+    said: u64,
     done: bool,
     broken: bool,
 }
@@ -42,6 +45,17 @@ impl Fold {
             self.broken = true;
             self.line = vec![];
         }
+    }
+
+    /// What the reply has cost so far, and whether that is an estimate, because its end has not come. Nothing where it has
+    /// not begun.
+    pub fn spent(&self) -> Option<(Tokens, bool)> {
+        let mut tokens = Tokens::of(self.turn.usage.as_ref()?);
+        // The last count comes with the end; until then about four bytes are a token.
+        if !self.done {
+            tokens.output = tokens.output.max(self.said / 4);
+        }
+        Some((tokens, !self.done))
     }
 
     /// The turn, where the stream was whole.
@@ -73,7 +87,12 @@ impl Fold {
             Some("content_block_start") => {
                 self.blocks.push(Block { value: event["content_block"].clone(), json: String::new() });
             }
-            Some("content_block_delta") => self.delta(&event["delta"]),
+            Some("content_block_delta") => {
+                let delta = &event["delta"];
+                let texts = ["text", "thinking", "partial_json"].map(|key| delta[key].as_str().map_or(0, str::len));
+                self.said += texts.iter().sum::<usize>() as u64;
+                self.delta(delta);
+            }
             Some("content_block_stop") => {
                 if let Some(block) = self.blocks.last_mut().filter(|block| !block.json.is_empty()) {
                     match serde_json::from_str(&block.json) {

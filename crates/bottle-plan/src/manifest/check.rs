@@ -179,7 +179,7 @@ fn check_route(route: &Route, at: &At) -> Checked {
         }
     }
     // The door's own reading of it, for globs that are none and whatever else it minds.
-    let alone = RoutesPolicy { version: 1, routes: vec![route.clone()], git_upstreams: vec![], replay: false };
+    let alone = RoutesPolicy { version: 1, routes: vec![route.clone()], ..RoutesPolicy::default() };
     if let Err(error) = Matcher::new(&alone) {
         return Err(at.wrong(&match error {
             MatcherError::Route { reason, .. } => reason,
@@ -218,6 +218,16 @@ fn check_agent(agent: &Agent, manifest: &Manifest, at: &At) -> Checked {
         return Err(at.key("model").wrong(&format!("`{model}` is not the name of a model")));
     }
     check_limits(&agent.limits, &at.key("limits"))?;
+    // Aliases such as `sonnet` are resolved by Claude Code; egress sees what they stand for.
+    if let Some(model) = agent.model.as_ref().filter(|model| model.starts_with("claude-"))
+        && agent.limits.budget().unpriced(model).is_some()
+    {
+        return Err(at
+            .key("limits")
+            .key("cost_usd")
+            .wrong(&format!("the model `{model}` has no price, so this limit can't be kept"))
+            .hint(format!("add its price: limits: {{ prices: {{ {model}: {{ input: 3, output: 15 }} }} }}")));
+    }
     for (index, command) in agent.verify.iter().enumerate() {
         if command.trim().is_empty() || command.contains('\0') {
             return Err(at.key("verify").item(index).wrong("expected a shell command"));
@@ -231,10 +241,17 @@ fn check_limits(limits: &Limits, at: &At) -> Checked {
         ("turns", limits.turns == Some(0)),
         ("time", limits.time.is_some_and(|time| time.0 == 0)),
         ("tokens", limits.tokens == Some(0)),
+        ("requests", limits.requests == Some(0)),
         ("cost_usd", limits.cost_usd.is_some_and(|cost| !(cost.is_finite() && cost > 0.0))),
     ] {
         if is_zero {
             return Err(at.key(key).wrong("nothing could be done within this limit").hint("leave it out for no limit"));
+        }
+    }
+    for (model, price) in &limits.prices {
+        if !price.is_possible() {
+            let hint = "US dollars for a million tokens, such as { input: 3, output: 15 }";
+            return Err(at.key("prices").key(model).wrong("this can't be a price").hint(hint));
         }
     }
     Ok(())

@@ -12,6 +12,7 @@ mod read;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use bottle_policy::budget::{Budget, Price};
 use bottle_policy::gate::{HostKey, PushRules, RepoName, UpstreamUrl};
 use bottle_policy::host::{HostName, HostPattern};
 use bottle_policy::pipelock::Action;
@@ -261,12 +262,31 @@ pub struct Limits {
     /// Time from the agent's start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time: Option<Seconds>,
-    /// US dollars, as Claude Code counts them.
+    /// US dollars, as egress counts them from the model's replies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost_usd: Option<f64>,
     /// Tokens in and out together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens: Option<u64>,
+    /// Requests to the model, those of Claude Code's own making too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requests: Option<u64>,
+    /// What models cost, before the prices that come with the program.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub prices: BTreeMap<String, Price>,
+}
+
+impl Limits {
+    /// What egress keeps of them.
+    pub fn budget(&self) -> Budget {
+        Budget {
+            tokens: self.tokens,
+            requests: self.requests,
+            time: self.time,
+            cost_usd: self.cost_usd,
+            prices: self.prices.clone(),
+        }
+    }
 }
 
 /// What starts a run, and who may.

@@ -29,7 +29,7 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
     let slug = slug(task, seed)?;
 
     let upstreams = Upstreams::of(task, bottle, facts, &mut notes)?;
-    let rules = Rules::of(bottle, &upstreams, facts, options, &mut notes)?;
+    let rules = Rules::of(bottle, &agent.limits, &upstreams, facts, options, &mut notes)?;
     let doors = doors(&rules, &upstreams);
     if bottle.supervise.approval != Approval::Deny {
         notes.push(

@@ -12,7 +12,7 @@ use super::error::PlanError;
 use super::types::{Options, SecretPlan, SecretSource};
 use super::upstreams::Upstreams;
 use crate::facts::HostFacts;
-use crate::manifest::Bottle;
+use crate::manifest::{Bottle, Limits};
 use crate::name::Slug;
 
 /// Where the model is, unless a route says `model: true` about another host.
@@ -30,6 +30,7 @@ pub(super) struct Rules {
 impl Rules {
     pub(super) fn of(
         bottle: &Bottle,
+        limits: &Limits,
         upstreams: &Upstreams,
         facts: &HostFacts,
         options: &Options,
@@ -78,7 +79,13 @@ impl Rules {
             request_body_scanning: BodyScanning { max_body_bytes: bottle.pipelock.max_request_bytes },
             secrets: vec![],
         };
-        let routes = RoutesPolicy { version: 1, routes, git_upstreams: upstreams.closed_to_https(), replay };
+        let routes = RoutesPolicy {
+            version: 1,
+            routes,
+            git_upstreams: upstreams.closed_to_https(),
+            replay,
+            budget: limits.budget(),
+        };
         Ok(Self { routes, pipelock, secrets, placeholders })
     }
 }

@@ -169,6 +169,7 @@ fn limits(out: &mut Page, plan: &BottlePlan) {
         limits.time.map(|time| time.to_string()),
         limits.cost_usd.map(|cost| format!("{cost} US dollars")),
         limits.tokens.map(|tokens| format!("{tokens} tokens")),
+        limits.requests.map(|requests| format!("{requests} requests to the model")),
     ]
     .into_iter()
     .flatten()

@@ -134,7 +134,7 @@ impl Back for Egress {
         let sent = Arc::clone(&line.sent);
         let request = request.map(|body| Counted { body, sent });
         if policy.routes.routes[route].model {
-            return self.model.answer(self, policy.routes.replay, &asked, route, request, line).await;
+            return self.model.answer(self, &policy, &asked, route, request, line).await;
         }
         let response = self.forward(&asked, route, request.map(boxed), &mut line).await;
         line.answer(response)

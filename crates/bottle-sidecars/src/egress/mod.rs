@@ -1,12 +1,14 @@
 //! The guest's HTTP(S) proxy: which requests may go, model traffic recorded and replayed; the rest is pipelock's.
 //!
-//! Map: `back` (routes, and the way on to pipelock), `model` (replay and recording), `pipe` (pipelock's socket). The
+//! Map: `back` (routes, and the way on to pipelock), `model` (replay and recording), `ledger` (what the
+//! model may cost), `pipe` (pipelock's socket). The
 //! proxy itself is `crate::proxy`, what is decided is in `bottle_policy::matcher`.
 //!
 //! Always: this process parses the guest's bytes and holds the CA's key, so it is given no credential; it has no way out
 //! but pipelock's socket; with `replay`, nothing that a model route allows goes even there.
 
 mod back;
+mod ledger;
 mod model;
 mod pipe;
 

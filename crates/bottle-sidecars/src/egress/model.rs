@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use bottle_policy::access::Verdict;
+use bottle_policy::budget::{Budget, Tokens};
 use bottle_policy::cassette::{Cassette, Player, Turn};
 use bottle_policy::door;
 use bottle_policy::messages::{self, ModelRequest, Reply};
@@ -17,7 +18,8 @@ use http_body::{Frame, SizeHint};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use sha2::{Digest as _, Sha256};
 
-use super::back::Egress;
+use super::back::{Egress, Policy};
+use super::ledger::{Ledger, Next};
 use crate::common::{Dirs, Error};
 use crate::proxy::access::{Line, Log};
 use crate::proxy::answer::{Body, BoxError, boxed, full, refuse, typed};
@@ -33,6 +35,7 @@ pub(super) struct Model {
     cassette: PathBuf,
     player: Mutex<Option<Player>>,
     record: Arc<Log>,
+    ledger: Arc<Ledger>,
 }
 
 /// What a recorded turn says about its request.
@@ -42,18 +45,59 @@ struct Asking {
     request_sha256: String,
 }
 
+/// Whom a reply is charged to.
+struct Account {
+    ledger: Arc<Ledger>,
+    policy: Arc<Policy>,
+    id: String,
+    model: String,
+    /// Of the request, in bytes.
+    size: usize,
+    /// Whether it is still to be charged.
+    open: bool,
+}
+
+impl Account {
+    /// What a reply says it has cost; where it was cut off before it said so, about four bytes are a token.
+    fn charge(mut self, spent: Option<(Tokens, bool)>) {
+        self.add(spent);
+    }
+
+    /// Nothing was bought.
+    fn drop_it(mut self) {
+        self.open = false;
+    }
+
+    fn add(&mut self, spent: Option<(Tokens, bool)>) {
+        self.open = false;
+        let guess = || (Tokens { input: (self.size / 4) as u64, ..Tokens::default() }, true);
+        let (tokens, estimated) = spent.unwrap_or_else(guess);
+        self.ledger.add(&self.policy.routes.budget, &self.id, &self.model, tokens, estimated);
+    }
+}
+
+/// A client that leaves before there is an answer pays all the same.
+impl Drop for Account {
+    fn drop(&mut self) {
+        if self.open {
+            self.add(None);
+        }
+    }
+}
+
 impl Model {
     /// Opens the record; the cassette is read at the first request, because it may come after the start.
     pub(super) fn open(dirs: &Dirs) -> Result<Self, Error> {
         let record = Log::open(&dirs.log("cassette.jsonl"))?;
-        Ok(Self { cassette: dirs.state.join(door::REPLAY_FILE), player: Mutex::default(), record })
+        let ledger = Ledger::open(dirs)?;
+        Ok(Self { cassette: dirs.state.join(door::REPLAY_FILE), player: Mutex::default(), record, ledger })
     }
 
     /// Answers a request that a model route allows.
     pub(super) async fn answer<B>(
         &self,
         egress: &Egress,
-        replay: bool,
+        policy: &Arc<Policy>,
         asked: &Asked,
         route: usize,
         request: Request<B>,
@@ -63,10 +107,16 @@ impl Model {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
+        let (replay, budget) = (policy.routes.replay, &policy.routes.budget);
         let path = request.uri().path().trim_end_matches('/');
         let post = request.method() == Method::POST;
         let reply = post && path.ends_with("/v1/messages");
         let count = post && path.ends_with("/v1/messages/count_tokens");
+        if !budget.is_none() && post && !reply && !count {
+            let why = "this bottle counts what the model costs, and of this request it can't: only /v1/messages may be posted";
+            line.stop(Verdict::Deny, "budget");
+            return line.answer(send(messages::error(400, why)));
+        }
         if !replay && !reply {
             let response = egress.forward(asked, route, request.map(boxed), &mut line).await;
             return line.answer(response);
@@ -77,7 +127,7 @@ impl Model {
                 .answer(send(messages::error(404, "this bottle replays a cassette, which answers messages only")));
         }
         let (mut parts, body) = request.into_parts();
-        let body = match Limited::new(body, LARGEST_REQUEST).collect().await {
+        let mut body = match Limited::new(body, LARGEST_REQUEST).collect().await {
             Ok(body) => body.to_bytes(),
             Err(error) => {
                 let (status, kind) = match error.is::<LengthLimitError>() {
@@ -92,12 +142,43 @@ impl Model {
         let asking = wanted
             .as_ref()
             .map(|wanted| Asking { after: wanted.after, request_sha256: hex::encode(Sha256::digest(&body)) });
+        let model = wanted.as_ref().map(|wanted| wanted.model.clone());
+        if reply && !budget.is_none() {
+            let next = match &model {
+                // What a cassette says was paid once already.
+                Some(model) if replay => self.ledger.next(&Budget { cost_usd: None, ..budget.clone() }, model),
+                Some(model) => self.ledger.next(budget, model),
+                None => {
+                    Next::Stop("the body is not JSON with `messages`, so what it costs can't be counted".to_owned())
+                }
+            };
+            match next {
+                Next::Go => {}
+                Next::Tell(notice) => body = messages::with_notice(&body, &notice).map_or(body, Bytes::from),
+                Next::Stop(why) => {
+                    line.stop(Verdict::Deny, "budget");
+                    // Claude Code tries this kind again at once a few times, then ends with these words in its result.
+                    return line.answer(send(messages::error(400, &why)));
+                }
+            }
+        }
+        let account = Account {
+            ledger: Arc::clone(&self.ledger),
+            policy: Arc::clone(policy),
+            id: asked.id.clone(),
+            model: model.unwrap_or_default(),
+            size: body.len(),
+            open: reply,
+        };
         if replay {
             line.access.verdict = Verdict::Replay;
             let reply = match (count, wanted, asking) {
                 (true, ..) => messages::count_tokens(&body),
-                (false, Some(wanted), Some(asking)) => self.play(&wanted, &asking),
-                _ => messages::error(400, "the body is not JSON with `messages`"),
+                (false, Some(wanted), Some(asking)) => self.play(&wanted, &asking, account),
+                _ => {
+                    account.drop_it();
+                    messages::error(400, "the body is not JSON with `messages`")
+                }
             };
             return line.answer(send(reply));
         }
@@ -107,25 +188,32 @@ impl Model {
         let response = egress.forward(asked, route, Request::from_parts(parts, full(body)), &mut line).await;
         let ours = line.access.verdict != Verdict::Allow;
         let response = match asking {
-            Some(asking) if !ours => self.recorded(asking, response),
-            _ => response,
+            Some(asking) if !ours => self.recorded(asking, account, response),
+            _ => {
+                account.drop_it();
+                response
+            }
         };
         line.answer(response)
     }
 
-    /// The cassette's answer; whatever is wrong with it is an error that no client tries again.
-    fn play(&self, wanted: &ModelRequest, asking: &Asking) -> Reply {
+    /// The cassette's answer; whatever is wrong with it is an error that no client tries again for long.
+    fn play(&self, wanted: &ModelRequest, asking: &Asking, account: Account) -> Reply {
         let mut player = self.player.lock().unwrap_or_else(PoisonError::into_inner);
         if player.is_none() {
             match self.load() {
                 Ok(cassette) => *player = Some(Player::new(cassette)),
                 Err(why) => {
+                    account.drop_it();
                     tracing::error!("{why}");
                     return messages::error(400, &why);
                 }
             }
         }
-        let Some(player) = player.as_mut() else { return messages::error(400, "there is no cassette") };
+        let Some(player) = player.as_mut() else {
+            account.drop_it();
+            return messages::error(400, "there is no cassette");
+        };
         let turns = player.turns();
         match player.next(asking.after, &asking.request_sha256) {
             Some((index, turn)) => {
@@ -136,10 +224,19 @@ impl Model {
                     played.stop_reason = Some(turn.stop_reason().to_owned());
                     (played.text, played.tools) = (None, vec![]);
                 }
+                let reply = messages::reply(turn, index, wanted);
+                if played.error_status().is_none() {
+                    // As a client reads it: also where the cassette gives no usage.
+                    let read = turn_of(reply.status, reply.body.as_bytes()).and_then(|read| read.usage);
+                    account.charge(read.map(|usage| (Tokens::of(&usage), false)));
+                } else {
+                    account.drop_it();
+                }
                 record(&self.record, asking, played);
-                messages::reply(turn, index, wanted)
+                reply
             }
             None => {
+                account.drop_it();
                 let why = format!("cassette has no turn {}: it has {turns}", asking.after);
                 tracing::error!("{why}");
                 messages::error(400, &why)
@@ -155,7 +252,7 @@ impl Model {
     }
 
     /// The same answer, written to the record when it has ended.
-    fn recorded(&self, asking: Asking, response: Response<Body>) -> Response<Body> {
+    fn recorded(&self, asking: Asking, account: Account, response: Response<Body>) -> Response<Body> {
         let status = response.status().as_u16();
         let kind = response.headers().get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
         let so_far = if status == 200 && kind.starts_with(b"text/event-stream") {
@@ -164,7 +261,8 @@ impl Model {
             SoFar::Whole(vec![])
         };
         let record = Arc::clone(&self.record);
-        response.map(|body| boxed(Recorded { body, status, so_far: Some(so_far), asking, record }))
+        response
+            .map(|body| boxed(Recorded { body, status, so_far: Some(so_far), asking, account: Some(account), record }))
     }
 }
 
@@ -190,6 +288,8 @@ struct Recorded {
     /// None once it is written, or can't be.
     so_far: Option<SoFar>,
     asking: Asking,
+    /// None once it is charged.
+    account: Option<Account>,
     record: Arc<Log>,
 }
 
@@ -203,6 +303,25 @@ impl Recorded {
     }
 
     fn end(&mut self) {
+        // A reply that is not one costs nothing.
+        if let Some(account) = self.account.take() {
+            if self.status != 200 {
+                account.drop_it();
+                return self.write();
+            }
+            account.charge(match &self.so_far {
+                Some(SoFar::Stream(fold)) => fold.spent(),
+                Some(SoFar::Whole(bytes)) => {
+                    let usage = turn_of(self.status, bytes).and_then(|turn| turn.usage);
+                    usage.map(|usage| (Tokens::of(&usage), false))
+                }
+                None => None,
+            });
+        }
+        self.write();
+    }
+
+    fn write(&mut self) {
         let turn = match self.so_far.take() {
             Some(SoFar::Stream(fold)) => fold.finish(),
             Some(SoFar::Whole(bytes)) => turn_of(self.status, &bytes),
@@ -236,7 +355,10 @@ impl http_body::Body for Recorded {
             Poll::Ready(None) => self.end(),
             // A stream whose last event has come is whole, however the connection then ends.
             Poll::Ready(Some(Err(_))) if matches!(self.so_far, Some(SoFar::Stream(_))) => self.end(),
-            Poll::Ready(Some(Err(_))) => self.so_far = None,
+            Poll::Ready(Some(Err(_))) => {
+                self.so_far = None;
+                self.end();
+            }
             Poll::Pending => {}
         }
         polled

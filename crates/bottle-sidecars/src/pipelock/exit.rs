@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use bottle_policy::access::{Found, Verdict};
+use bottle_policy::dlp::Packing;
 use bottle_policy::matcher::Target;
 use bottle_policy::route::Scheme;
 use bytes::Bytes;
@@ -91,7 +92,7 @@ impl Force {
         B::Error: Into<BoxError>,
     {
         match self.judge(asked, claimed, &request, line) {
-            Ok(route) => self.send(asked, route, request, line).await,
+            Ok((route, packings)) => self.send(asked, route, &packings, request, line).await,
             Err(answer) => {
                 drain(request.into_body());
                 *answer
@@ -99,14 +100,14 @@ impl Force {
         }
     }
 
-    /// The route of a request whose head may leave, or the refusal.
+    /// The route of a request whose head may leave, and what its body is said to be packed in; or the refusal.
     fn judge<B: http_body::Body>(
         &self,
         asked: &Asked,
         claimed: Option<usize>,
         request: &Request<B>,
         line: &mut Line,
-    ) -> Result<usize, Box<Response<Body>>> {
+    ) -> Result<(usize, Vec<Packing>), Box<Response<Body>>> {
         let policy = &self.policy;
         line.access.path = policy.known.mask_str(&line.access.path);
         let target = Target {
@@ -129,10 +130,15 @@ impl Force {
             let message = "the doors don't agree about the route; the policy may be changing: try again";
             return Err(Box::new(refuse(StatusCode::FORBIDDEN, "route_mismatch", message)));
         }
-        match self.judge_head(asked, &policy.routes[route], request, line) {
-            Some(answer) => Err(Box::new(answer)),
-            None => Ok(route),
+        if let Some(answer) = self.judge_head(asked, &policy.routes[route], request, line) {
+            return Err(Box::new(answer));
         }
+        scan::packings(request.headers()).map(|packings| (route, packings)).map_err(|found| {
+            line.stop(Verdict::Block, "dlp");
+            let answer = blocked(&found);
+            line.access.finding = Some(found);
+            Box::new(answer)
+        })
     }
 
     /// The refusal, if the head of the request is not to leave.
@@ -163,7 +169,14 @@ impl Force {
         Some(answer)
     }
 
-    async fn send<B>(&self, asked: &Asked, route: usize, request: Request<B>, line: &mut Line) -> Response<Body>
+    async fn send<B>(
+        &self,
+        asked: &Asked,
+        route: usize,
+        packings: &[Packing],
+        request: Request<B>,
+        line: &mut Line,
+    ) -> Response<Body>
     where
         B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<BoxError>,
@@ -172,7 +185,8 @@ impl Force {
         let warned = Arc::new(OnceLock::new());
         let (mut parts, body) = request.into_parts();
         let body = Counted { body, sent: Arc::clone(&line.sent) };
-        let body = Scanned::new(body, Arc::clone(&self.policy), route, Arc::clone(&line.late), Arc::clone(&warned));
+        let (policy, late) = (Arc::clone(&self.policy), Arc::clone(&line.late));
+        let body = Scanned::new(body, packings, policy, route, late, Arc::clone(&warned));
         parts.uri = match whole_uri(asked, &parts.uri) {
             Ok(uri) => uri,
             Err(error) => {
@@ -247,11 +261,20 @@ fn whole_uri(asked: &Asked, uri: &Uri) -> Result<Uri, http::Error> {
 }
 
 fn blocked(found: &Found) -> Response<Body> {
-    let what = match found.rule.strip_prefix("known-secret:") {
-        Some(name) => format!("the value of {name}"),
-        None => format!("what looks like a secret ({})", found.rule),
+    let message = match found.rule.split_once(':') {
+        Some(("known-secret", name)) => {
+            format!("the request was not sent: the value of {name} was found in its {}; leave it out", found.at)
+        }
+        Some(("unreadable", why)) => format!(
+            "the request was not sent: pipelock can't look into its {} ({why}); send it unpacked, or in gzip, deflate, br \
+             or zstd",
+            found.at
+        ),
+        _ => format!(
+            "the request was not sent: what looks like a secret ({}) was found in its {}; leave it out",
+            found.rule, found.at
+        ),
     };
-    let message = format!("the request was not sent: {what} was found in its {}; leave it out", found.at);
     let body = Dlp { error: "dlp", message, rule: &found.rule, at: &found.at, offset: found.offset };
     json(StatusCode::FORBIDDEN, &body)
 }

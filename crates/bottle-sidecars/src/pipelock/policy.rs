@@ -55,7 +55,7 @@ impl Policy {
             Ok(routed) => routed,
             // A bottle without routes has no such file.
             Err(Error::Read { error, .. }) if pipelock.guest_proxy && error.kind() == io::ErrorKind::NotFound => {
-                RoutesPolicy { version: 1, routes: vec![], git_upstreams: vec![], replay: false }
+                RoutesPolicy { version: 1, ..RoutesPolicy::default() }
             }
             Err(error) => return Err(error),
         };

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bottle_policy::access::Found;
-use bottle_policy::dlp::{Finding, Search, Stream};
+use bottle_policy::dlp::{self, Finding, Head, Packing, Search, Stream};
 use bytes::Bytes;
-use http::{HeaderMap, Uri};
+use http::header::CONTENT_ENCODING;
+use http::{HeaderMap, HeaderValue, Uri};
 use http_body::{Body, Frame, SizeHint};
-use percent_encoding::percent_decode;
 
 use super::policy::Policy;
 use crate::proxy::access::Late;
@@ -21,30 +21,18 @@ pub(super) fn found(finding: Finding, at: impl Into<String>) -> Found {
     Found { rule: finding.rule, at: at.into(), offset: finding.offset }
 }
 
-/// The first finding in a request's head, and whether it is of a known secret. Text is searched as it is and with its
-/// percent escapes decoded once.
+/// The first finding in a request's head, and whether it is of a known secret.
 pub(super) fn head(search: Search<'_>, host: &str, uri: &Uri, headers: &HeaderMap) -> Option<(bool, Found)> {
-    let both = |text: &[u8]| {
-        search.find(text).or_else(|| {
-            let decoded: Vec<u8> = percent_decode(text).collect();
-            if decoded == text { None } else { search.find(&decoded) }
-        })
-    };
     let target = uri.path_and_query().map_or("", |target| target.as_str());
-    for (text, at) in [(target, "url"), (host, "host")] {
-        if let Some(finding) = both(text.as_bytes()) {
-            return Some((finding.known, found(finding, at)));
-        }
-    }
-    for (name, value) in headers {
-        if let Some(finding) = both(name.as_str().as_bytes()) {
-            return Some((finding.known, found(finding, "header name")));
-        }
-        if let Some(finding) = both(value.as_bytes()) {
-            return Some((finding.known, found(finding, format!("header {name}"))));
-        }
-    }
-    None
+    let headers: Vec<(&str, &[u8])> = headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+    let (finding, at) = dlp::head(search, Head { target, host, headers: &headers })?;
+    Some((finding.known, found(finding, at)))
+}
+
+/// What the body is said to be packed in; the finding, if that can't be undone.
+pub(super) fn packings(headers: &HeaderMap) -> Result<Vec<Packing>, Found> {
+    let all = headers.get_all(CONTENT_ENCODING).iter().map(HeaderValue::as_bytes).collect::<Vec<_>>().join(&b',');
+    Packing::declared(&String::from_utf8_lossy(&all)).map_err(|finding| found(finding, "header content-encoding"))
 }
 
 /// Whether a placeholder that the guest holds stands in a header.
@@ -77,13 +65,14 @@ where
 {
     pub(super) fn new(
         body: B,
+        packings: &[Packing],
         policy: Arc<Policy>,
         route: usize,
         late: Late,
         warned: Arc<std::sync::OnceLock<Found>>,
     ) -> Self {
         let body = (!body.is_end_stream()).then_some(body);
-        Self { body, stream: Stream::default(), policy, route, taken: 0, late, warned }
+        Self { body, stream: Stream::packed(packings), policy, route, taken: 0, late, warned }
     }
 
     fn stop(&mut self, reason: &'static str, found: Option<Found>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bottle_policy::budget::{Entry, REACHED, Tokens};
 use bottle_policy::cassette::Cassette;
 use http_body_util::BodyExt as _;
 use pretty_assertions::assert_eq;
@@ -86,4 +87,94 @@ async fn a_live_stream_is_not_held_back_and_is_recorded() {
         (turn.after, turn.stop_reason.as_deref(), turn.model.as_deref()),
         (Some(0), Some("end_turn"), Some("claude-test"))
     );
+}
+
+/// Asks once and reads the reply to its end.
+async fn turn(world: &World) -> (u16, String) {
+    world.origin.state.go_on.notify_one();
+    let response = world.send(ask(0, true)).await;
+    let status = response.status().as_u16();
+    let body = response.into_body().collect().await.expect("a body").to_bytes();
+    (status, String::from_utf8_lossy(&body).into_owned())
+}
+
+fn spent(world: &World) -> Vec<Entry> {
+    let text = std::fs::read_to_string(world.path("state/log/budget.jsonl")).expect("a record");
+    text.lines().map(|line| serde_json::from_str(line).expect("an entry")).collect()
+}
+
+#[tokio::test]
+async fn a_budget_is_told_of_when_little_is_left_and_kept_when_nothing_is() {
+    // Each reply of the origin's has 8 tokens: two are 94%.
+    let routes = format!("{MODEL}budget: {{ tokens: 17 }}\n");
+    let mut world = World::start(Setup { routes: routes.leak(), ..Setup::default() }).await;
+    for _ in 0..3 {
+        assert_eq!(turn(&world).await.0, 200);
+    }
+    let bodies: Vec<String> = {
+        let seen = world.origin.state.seen.lock().expect("a lock");
+        seen.iter().map(|seen| String::from_utf8_lossy(&seen.body).into_owned()).collect()
+    };
+    let told = "claude-bottle: 16 of 17 tokens are spent";
+    assert_eq!(bodies.iter().map(|body| body.contains(told)).collect::<Vec<_>>(), [false, false, true], "{bodies:?}");
+    let (status, answer) = turn(&world).await;
+    assert_eq!(status, 400);
+    assert!(answer.contains(&format!("{REACHED}24 of 17 tokens are spent")), "{answer}");
+    assert_eq!(world.origin.state.seen.lock().expect("a lock").len(), 3);
+    assert_eq!(world.log("egress.jsonl", 4).await[3].reason.as_deref(), Some("budget"));
+    let tokens = Tokens { input: 3, output: 5, ..Tokens::default() };
+    assert!(spent(&world).iter().all(|entry| entry.tokens == tokens && !entry.estimated), "{:?}", spent(&world));
+    // A new start forgets nothing.
+    world.end(rustix::process::Signal::KILL);
+    world.daemon("egress", "routes.yaml", "doors/egress.sock").await;
+    assert_eq!(turn(&world).await.0, 400);
+    // What can't be counted can't be asked for either.
+    let (status, body) = refusal(world.send(request("POST", "/v1/messages/batches", "{}")).await).await;
+    assert_eq!(status.as_u16(), 400, "{body}");
+    assert_eq!(world.send(request("POST", "/v1/messages", "no JSON")).await.status().as_u16(), 400);
+    assert_eq!(world.origin.state.seen.lock().expect("a lock").len(), 3);
+}
+
+#[tokio::test]
+async fn dollars_are_counted_by_model_and_a_model_without_a_price_is_refused() {
+    let routes = format!("{MODEL}budget: {{ cost_usd: 10 }}\n");
+    let world = World::start(Setup { routes: routes.leak(), ..Setup::default() }).await;
+    let (status, answer) = turn(&world).await;
+    assert!(status == 400 && answer.contains("the model `claude-test` has no price"), "{answer}");
+    assert!(world.origin.state.seen.lock().expect("a lock").is_empty());
+    // A dollar a token.
+    let routes = format!(
+        "{MODEL}budget: {{ cost_usd: 10, prices: {{ claude-test: {{ input: 1000000, output: 1000000 }} }} }}\n"
+    );
+    let world = World::start(Setup { routes: routes.leak(), ..Setup::default() }).await;
+    assert_eq!((turn(&world).await.0, turn(&world).await.0), (200, 200));
+    let (status, answer) = turn(&world).await;
+    assert!(status == 400 && answer.contains("16.00 of 10 US dollars"), "{answer}");
+    assert_eq!(spent(&world).iter().filter_map(|entry| entry.cost_usd).sum::<f64>(), 16.0);
+}
+
+#[tokio::test]
+async fn a_reply_that_is_not_read_to_its_end_is_charged_all_the_same() {
+    let routes = format!("{MODEL}budget: {{ requests: 1 }}\n");
+    let world = World::start(Setup { routes: routes.leak(), ..Setup::default() }).await;
+    let mut response = world.send(ask(0, true)).await;
+    response.body_mut().frame().await.expect("a frame").expect("whole");
+    drop(response);
+    let deadline = std::time::Instant::now() + Duration::from_secs(10);
+    while spent(&world).is_empty() {
+        assert!(std::time::Instant::now() < deadline, "it was not charged");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(spent(&world)[0].estimated && spent(&world)[0].tokens.input > 0);
+    assert_eq!(turn(&world).await.0, 400);
+}
+
+#[tokio::test]
+async fn a_cassette_spends_tokens_but_no_dollars() {
+    let routes = format!("{MODEL}budget: {{ tokens: 100000, requests: 2, cost_usd: 0.01 }}\n");
+    let setup = Setup { routes: routes.leak(), cassette: Some(CASSETTE), ..Setup::default() };
+    let world = World::start(setup).await;
+    assert_eq!((turn(&world).await.0, turn(&world).await.0), (200, 200));
+    let (status, answer) = turn(&world).await;
+    assert!(status == 400 && answer.contains("2 of 2 requests"), "{answer}");
 }

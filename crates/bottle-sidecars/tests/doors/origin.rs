@@ -1,6 +1,7 @@
 //! An upstream with TLS that remembers every request, also those that broke off.
 
 use std::convert::Infallible;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -26,11 +27,14 @@ pub(crate) struct Seen {
     pub(crate) body: Vec<u8>,
     /// Whether the body came to its proper end.
     pub(crate) whole: bool,
+    /// Which request it is; a test may take it away while it is under way.
+    number: usize,
 }
 
 #[derive(Default)]
 pub(crate) struct State {
     pub(crate) seen: Mutex<Vec<Seen>>,
+    count: AtomicUsize,
     /// Lets an event stream go on.
     pub(crate) go_on: Notify,
 }
@@ -78,26 +82,29 @@ impl Origin {
 
 async fn answer(state: Arc<State>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
     let (parts, mut body) = request.into_parts();
-    let index = {
-        let mut seen = state.seen.lock().expect("a lock");
-        seen.push(Seen {
-            method: parts.method.to_string(),
-            target: parts.uri.path_and_query().map(ToString::to_string).unwrap_or_default(),
-            headers: parts.headers.clone(),
-            ..Seen::default()
-        });
-        seen.len() - 1
+    let number = state.count.fetch_add(1, Ordering::Relaxed);
+    state.seen.lock().expect("a lock").push(Seen {
+        method: parts.method.to_string(),
+        target: parts.uri.path_and_query().map(ToString::to_string).unwrap_or_default(),
+        headers: parts.headers.clone(),
+        number,
+        ..Seen::default()
+    });
+    let with = |act: &dyn Fn(&mut Seen)| {
+        if let Some(seen) = state.seen.lock().expect("a lock").iter_mut().find(|seen| seen.number == number) {
+            act(seen);
+        }
     };
     loop {
         match body.frame().await {
             Some(Ok(frame)) => {
                 if let Some(data) = frame.data_ref() {
-                    state.seen.lock().expect("a lock")[index].body.extend_from_slice(data);
+                    with(&|seen| seen.body.extend_from_slice(data));
                 }
             }
             Some(Err(_)) => break,
             None => {
-                state.seen.lock().expect("a lock")[index].whole = true;
+                with(&|seen| seen.whole = true);
                 break;
             }
         }
@@ -121,6 +128,7 @@ async fn answer(state: Arc<State>, request: Request<Incoming>) -> Result<Respons
             let key = parts.headers.get("x-api-key").cloned().unwrap_or(http::HeaderValue::from_static("none"));
             response
                 .status(StatusCode::OK)
+                .header("location", "http://169.254.169.254/latest/meta-data/")
                 .header("set-cookie", "session=1")
                 .header("x-bottle-verdict", "spoofed")
                 .header("x-echo", key)

@@ -19,6 +19,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio_rustls::client::TlsStream;
 
+use crate::make::Secrets;
 use crate::origin::Origin;
 
 /// The credential that only pipelock holds.
@@ -78,12 +79,13 @@ impl World {
         }
         let write = |path: &str, text: &str| std::fs::write(dir.path().join(path), text).expect("a file");
         write("secrets/ANTHROPIC_API_KEY", &format!("{KEY}\n"));
+        write("secrets/ESCAPE_KEY", &Secrets::real().known);
         write("origin.pem", &origin.pem);
         let replay = setup.cassette.is_some();
         let routes = setup.routes.replace("PORT", &origin.port.to_string());
         write("config/routes.yaml", &format!("version: 1\nreplay: {replay}\nroutes:{routes}"));
         let pipelock = format!(
-            "version: 1\nsecrets: [ANTHROPIC_API_KEY]\nssrf: {{ ip_allowlist: [{}] }}\nguest_proxy: {}\n{}",
+            "version: 1\nsecrets: [ANTHROPIC_API_KEY, ESCAPE_KEY]\nssrf: {{ ip_allowlist: [{}] }}\nguest_proxy: {}\n{}",
             setup.allowed, setup.guest_proxy, setup.pipelock
         );
         write("config/pipelock.yaml", &pipelock);
@@ -151,8 +153,27 @@ impl World {
         self.connector(alpn).connect(name(host), stream).await.expect("TLS")
     }
 
+    /// Whether a client that has the ticket of a first connection may send data before the handshake of a second.
+    pub(crate) async fn takes_early_data(&self, host: &str, port: u16) -> bool {
+        let mut config = self.config("http/1.1");
+        config.enable_early_data = true;
+        let config = Arc::new(config);
+        let (stream, _) = self.connect(&format!("{host}:{port}")).await;
+        let connector = tokio_rustls::TlsConnector::from(Arc::clone(&config));
+        let mut tls = connector.connect(name(host), stream).await.expect("TLS");
+        // Tickets come with the first answer.
+        tls.write_all(format!("GET /open/x HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n").as_bytes()).await.expect("sent");
+        tls.read_u8().await.expect("an answer");
+        let mut second = rustls::ClientConnection::new(config, name(host)).expect("a client");
+        second.early_data().is_some()
+    }
+
     /// TLS that trusts the guest's door alone.
     pub(crate) fn connector(&self, alpn: &str) -> tokio_rustls::TlsConnector {
+        tokio_rustls::TlsConnector::from(Arc::new(self.config(alpn)))
+    }
+
+    fn config(&self, alpn: &str) -> rustls::ClientConfig {
         let pem = std::fs::read(self.path(&format!("state/ca/{}.crt", self.door))).expect("a certificate");
         let mut roots = rustls::RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(&pem).expect("PEM")).expect("a root");
@@ -163,7 +184,7 @@ impl World {
             .with_root_certificates(roots)
             .with_no_client_auth();
         config.alpn_protocols = vec![alpn.as_bytes().to_vec()];
-        tokio_rustls::TlsConnector::from(Arc::new(config))
+        config
     }
 
     /// One request to the origin through the doors, over HTTP/1.1.

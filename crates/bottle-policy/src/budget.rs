@@ -1,0 +1,290 @@
+//! What a run may spend on the model, and what it has spent: counted from the model's own replies.
+//!
+//! The prices that come with the program are one data file, `prices.toml`; a policy's own go before them. A model without
+//! a price can't be paid for out of a budget of dollars.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::units::Seconds;
+
+const PRICES: &str = include_str!("prices.toml");
+/// From this share of a limit on the agent is told.
+const NEAR: f64 = 0.9;
+/// Above so many tokens of input a request is a long one, unless its price says otherwise.
+const LONG: u64 = 200_000;
+const MILLION: f64 = 1e6;
+
+/// How a refusal for a limit begins; the runner knows it again by this.
+pub const REACHED: &str = "claude-bottle: limit reached: ";
+
+/// Limits of what goes to the model and comes from it; one that is not given is not there.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Budget {
+    /// Tokens in and out together, cached ones too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<u64>,
+    /// Requests to the model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requests: Option<u64>,
+    /// Time from the first request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time: Option<Seconds>,
+    /// US dollars.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost_usd: Option<f64>,
+    /// Prices by model, before those that come with the program.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub prices: BTreeMap<String, Price>,
+}
+
+/// US dollars for a million tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Price {
+    /// Fresh input.
+    pub input: f64,
+    /// Output.
+    pub output: f64,
+    /// Input that is put into the five-minute cache; as `input` and a quarter where it is not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache_write: Option<f64>,
+    /// Input out of the cache; as `input` where it is not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache_read: Option<f64>,
+    /// From how many tokens of input on a request is a long one; 200,000 where it is not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub long_above: Option<u64>,
+    /// `input` of a long request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub long_input: Option<f64>,
+    /// `output` of a long request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub long_output: Option<f64>,
+}
+
+impl Price {
+    /// Whether every part of it can be a price.
+    pub fn is_possible(&self) -> bool {
+        let parts =
+            [Some(self.input), Some(self.output), self.cache_write, self.cache_read, self.long_input, self.long_output];
+        parts.into_iter().flatten().all(|part| part.is_finite() && part >= 0.0)
+    }
+}
+
+/// The tokens of one reply.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tokens {
+    /// Fresh input.
+    pub input: u64,
+    /// Put into the five-minute cache.
+    pub cache_write: u64,
+    /// Put into the one-hour cache.
+    pub cache_write_hour: u64,
+    /// Out of the cache.
+    pub cache_read: u64,
+    /// Output.
+    pub output: u64,
+}
+
+impl Tokens {
+    /// Reads the `usage` of a reply.
+    pub fn of(usage: &Value) -> Self {
+        let count = |value: &Value| value.as_u64().unwrap_or_default();
+        let written = count(&usage["cache_creation_input_tokens"]);
+        let hour = count(&usage["cache_creation"]["ephemeral_1h_input_tokens"]).min(written);
+        Self {
+            input: count(&usage["input_tokens"]),
+            cache_write: written - hour,
+            cache_write_hour: hour,
+            cache_read: count(&usage["cache_read_input_tokens"]),
+            output: count(&usage["output_tokens"]),
+        }
+    }
+
+    fn taken_in(&self) -> u64 {
+        [self.input, self.cache_write, self.cache_write_hour, self.cache_read].into_iter().fold(0, u64::saturating_add)
+    }
+
+    /// All of them.
+    pub fn all(&self) -> u64 {
+        self.taken_in().saturating_add(self.output)
+    }
+
+    /// What they cost, in US dollars.
+    pub fn cost(&self, price: &Price) -> f64 {
+        let long = self.taken_in() > price.long_above.unwrap_or(LONG);
+        let input = price.long_input.filter(|_| long).unwrap_or(price.input);
+        let output = price.long_output.filter(|_| long).unwrap_or(price.output);
+        // Cached input of a long request is dearer in the same measure.
+        let measure = if price.input > 0.0 { input / price.input } else { 1.0 };
+        let write = price.cache_write.unwrap_or(price.input * 1.25) * measure;
+        let read = price.cache_read.unwrap_or(price.input) * measure;
+        let parts = [
+            (self.input, input),
+            (self.cache_write, write),
+            (self.cache_write_hour, input * 2.0),
+            (self.cache_read, read),
+            (self.output, output),
+        ];
+        parts.iter().map(|(tokens, price)| *tokens as f64 * price).sum::<f64>() / MILLION
+    }
+}
+
+/// One request that was paid for: a line of `budget.jsonl`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Entry {
+    /// The request's id, as in `egress.jsonl`.
+    pub id: String,
+    /// The model.
+    pub model: String,
+    /// Its tokens.
+    pub tokens: Tokens,
+    /// Whether they are estimated, because the reply was cut off before it said so.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub estimated: bool,
+    /// Its cost in US dollars, where the model has a price.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost_usd: Option<f64>,
+}
+
+/// What was spent so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Spent {
+    /// Requests.
+    pub requests: u64,
+    /// Tokens in and out.
+    pub tokens: u64,
+    /// US dollars.
+    pub cost_usd: f64,
+}
+
+impl Spent {
+    /// Adds one more.
+    pub fn add(&mut self, entry: &Entry) {
+        self.requests = self.requests.saturating_add(1);
+        self.tokens = self.tokens.saturating_add(entry.tokens.all());
+        self.cost_usd += entry.cost_usd.unwrap_or_default();
+    }
+}
+
+/// How near a limit is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// Far.
+    Free,
+    /// Nine tenths are spent: what of.
+    Near(String),
+    /// All is spent: what of.
+    Reached(String),
+}
+
+impl Budget {
+    /// Whether there is no limit.
+    pub fn is_none(&self) -> bool {
+        self.tokens.is_none() && self.requests.is_none() && self.time.is_none() && self.cost_usd.is_none()
+    }
+
+    /// The price of a model, by its name with or without a date.
+    pub fn price(&self, model: &str) -> Option<Price> {
+        let undated =
+            model.rsplit_once('-').filter(|(_, date)| date.len() == 8 && date.bytes().all(|b| b.is_ascii_digit()));
+        let names = [Some(model), undated.map(|(name, _)| name), model.strip_suffix("-latest")];
+        let builtin: BTreeMap<String, Price> = toml::from_str(PRICES).unwrap_or_default();
+        let mut names = names.into_iter().flatten();
+        names.find_map(|name| self.prices.get(name).or_else(|| builtin.get(name)).copied())
+    }
+
+    /// Why a request for this model can't be paid for, if it can't.
+    pub fn unpriced(&self, model: &str) -> Option<String> {
+        (self.cost_usd.is_some() && self.price(model).is_none()).then(|| {
+            format!(
+                "the model `{model}` has no price, so a limit in US dollars can't be kept: give it one under the agent's \
+                 limits.prices in claude-bottle.yml, such as {{ {model}: {{ input: 3, output: 15 }} }}"
+            )
+        })
+    }
+
+    /// How near the nearest limit is, so many seconds after the first request.
+    pub fn standing(&self, spent: &Spent, seconds: u64) -> Standing {
+        let limits = [
+            self.tokens
+                .map(|limit| (spent.tokens as f64 / limit as f64, format!("{} of {limit} tokens", spent.tokens))),
+            self.requests
+                .map(|limit| (spent.requests as f64 / limit as f64, format!("{} of {limit} requests", spent.requests))),
+            self.time.map(|limit| (seconds as f64 / limit.0 as f64, format!("{} of {limit}", Seconds(seconds)))),
+            self.cost_usd.map(|limit| (spent.cost_usd / limit, format!("{:.2} of {limit} US dollars", spent.cost_usd))),
+        ];
+        let nearest = limits.into_iter().flatten().max_by(|one, other| one.0.total_cmp(&other.0));
+        match nearest {
+            Some((share, what)) if share >= 1.0 => Standing::Reached(what),
+            Some((share, what)) if share >= NEAR => Standing::Near(what),
+            _ => Standing::Free,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_reply_costs_what_the_table_says() {
+        let usage = json!({
+            "input_tokens": 1000, "output_tokens": 2000, "cache_read_input_tokens": 10_000,
+            "cache_creation_input_tokens": 3000, "cache_creation": { "ephemeral_1h_input_tokens": 1000 },
+        });
+        let tokens = Tokens::of(&usage);
+        assert_eq!(tokens.all(), 16_000);
+        let price = Budget::default().price("claude-sonnet-4-5-20250929").expect("a price");
+        // 1000×3 + 2000×3.75 + 1000×6 + 10000×0.3 + 2000×15, for a million.
+        assert!((tokens.cost(&price) - 0.0495).abs() < 1e-9, "{}", tokens.cost(&price));
+        let long = Tokens { input: 300_000, output: 1000, ..Tokens::default() };
+        let dear = Price { long_above: None, long_input: Some(6.0), long_output: Some(22.5), ..price };
+        assert!((long.cost(&dear) - 1.8225).abs() < 1e-9, "{}", long.cost(&dear));
+        let never = Price { long_above: Some(400_000), ..dear };
+        assert!((long.cost(&never) - 0.915).abs() < 1e-9, "{}", long.cost(&never));
+    }
+
+    #[test]
+    fn every_price_of_the_table_is_possible_and_a_policys_own_goes_before() {
+        let builtin: BTreeMap<String, Price> = toml::from_str(PRICES).expect("prices");
+        assert!(builtin.values().all(Price::is_possible) && builtin.len() >= 10);
+        let own = Price {
+            input: 1.0,
+            output: 2.0,
+            cache_write: None,
+            cache_read: None,
+            long_above: None,
+            long_input: None,
+            long_output: None,
+        };
+        let budget = Budget {
+            cost_usd: Some(1.0),
+            prices: [("claude-sonnet-4-5".to_owned(), own), ("house-model".to_owned(), own)].into(),
+            ..Budget::default()
+        };
+        assert_eq!(budget.price("claude-sonnet-4-5-20250929"), Some(own));
+        assert_eq!((budget.unpriced("house-model"), budget.unpriced("claude-haiku-4-5")), (None, None));
+        assert!(budget.unpriced("no-such-model").is_some_and(|why| why.contains("limits.prices")));
+        assert_eq!(Budget { tokens: Some(5), ..Budget::default() }.unpriced("no-such-model"), None);
+    }
+
+    #[test]
+    fn the_nearest_limit_decides() {
+        let budget = Budget { tokens: Some(1000), cost_usd: Some(2.0), time: Some(Seconds(600)), ..Budget::default() };
+        let standing = |tokens, cost_usd, seconds| budget.standing(&Spent { requests: 1, tokens, cost_usd }, seconds);
+        assert_eq!(standing(899, 1.0, 0), Standing::Free);
+        assert_eq!(standing(900, 1.0, 0), Standing::Near("900 of 1000 tokens".to_owned()));
+        assert_eq!(standing(950, 2.0, 0), Standing::Reached("2.00 of 2 US dollars".to_owned()));
+        assert!(matches!(standing(0, 0.0, 600), Standing::Reached(_)));
+        assert_eq!(Budget::default().standing(&Spent { tokens: u64::MAX, ..Spent::default() }, 1), Standing::Free);
+    }
+}

@@ -1,0 +1,399 @@
+//! What base64 and hex hide, also one inside the other, found without decoding all that could be either.
+//!
+//! The bytes in which a token begins give, in base64 at each of its three offsets and in hex, digits that are the same
+//! whatever stands around them. Those digits are looked for in the text's own digits, with white space and broken lines
+//! left out; only where they stand something is decoded.
+
+/// Of a needle, so many bytes count at most.
+const LONGEST_NEEDLE: usize = 12;
+/// Digits that a needle needs: fewer would be found everywhere.
+const SHORTEST: usize = 4;
+/// What ends a run of digits.
+const BREAK: u8 = 64;
+/// What may be the end of a line.
+const LINE: u8 = 65;
+
+/// One way to write bytes as digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Code {
+    /// Base64; how many bits of the needle's first byte are in a digit that other bytes have a share in.
+    Base64 { lost: u8 },
+    /// Hex, in either case.
+    Hex { upper: bool },
+}
+
+const CODES: [Code; 5] = [
+    Code::Base64 { lost: 0 },
+    Code::Base64 { lost: 4 },
+    Code::Base64 { lost: 2 },
+    Code::Hex { upper: false },
+    Code::Hex { upper: true },
+];
+
+/// A beginning as it looks in some code.
+#[derive(Debug)]
+struct Needle {
+    digits: Vec<u8>,
+    /// The first byte of what is written, from the inside outwards: its lost bits are put back from here.
+    codes: Vec<(Code, u8)>,
+    owner: usize,
+}
+
+/// All beginnings in all codes.
+#[derive(Debug)]
+pub(crate) struct Coded {
+    needles: Vec<Needle>,
+    bits: Box<[u64; 1 << 12]>,
+    /// Of four digits that begin with one of those threes, by hash.
+    fours: Box<[u64; 1 << 11]>,
+    starts: Vec<u32>,
+    /// Needle, and at which of its digits the three are.
+    entries: Vec<(u32, u8)>,
+}
+
+impl Coded {
+    /// Makes the tables for these beginnings and whose they are.
+    pub(crate) fn new<'a>(beginnings: impl Iterator<Item = (&'a [u8], usize)>) -> Self {
+        let mut needles = vec![];
+        for (bytes, owner) in beginnings {
+            let bytes = &bytes[..bytes.len().min(LONGEST_NEEDLE)];
+            for inner in CODES {
+                let Some(text) = write(inner, bytes) else { continue };
+                let mut add = |text: &[u8], codes: Vec<(Code, u8)>| {
+                    let digits: Vec<u8> = text.iter().map(|byte| DIGITS[usize::from(*byte)]).collect();
+                    if digits.len() >= SHORTEST {
+                        needles.push(Needle { digits, codes, owner });
+                    }
+                };
+                add(&text, vec![(inner, bytes[0])]);
+                for outer in CODES {
+                    if let Some(twice) = write(outer, &text) {
+                        add(&twice, vec![(inner, bytes[0]), (outer, text[0])]);
+                    }
+                }
+            }
+        }
+        let mut found: Vec<(usize, u8, u32)> = vec![];
+        let mut fours = Box::new([0u64; 1 << 11]);
+        for (index, needle) in needles.iter().enumerate() {
+            for skip in [1u8, 0] {
+                let at = usize::from(skip);
+                let three = [needle.digits[at], needle.digits[at + 1], needle.digits[at + 2]];
+                found.push((number(three), skip, u32::try_from(index).unwrap_or(u32::MAX)));
+                // The last place of a short needle may be followed by anything.
+                for last in needle.digits.get(at + 3).map_or(0..64, |digit| *digit..digit + 1) {
+                    let hash = four(number(three), last);
+                    fours[hash >> 6] |= 1 << (hash & 63);
+                }
+            }
+        }
+        found.sort_unstable_by_key(|(three, skip, index)| (*three, std::cmp::Reverse(*skip), *index));
+        let mut bits = Box::new([0u64; 1 << 12]);
+        let mut starts = vec![0u32; (1 << 18) + 1];
+        for (three, _, _) in &found {
+            bits[three >> 6] |= 1 << (three & 63);
+            starts[three + 1] += 1;
+        }
+        for index in 1..starts.len() {
+            starts[index] += starts[index - 1];
+        }
+        Self {
+            needles,
+            bits,
+            fours,
+            starts,
+            entries: found.into_iter().map(|(_, skip, index)| (index, skip)).collect(),
+        }
+    }
+
+    /// Gives what the digits say where a beginning stands in them, whose it is, and at which digit; at most `longest`
+    /// bytes of it.
+    pub(crate) fn scan<T>(
+        &self,
+        text: &Digits,
+        longest: usize,
+        mut each: impl FnMut(&[u8], usize, usize) -> Option<T>,
+    ) -> Option<T> {
+        let digits = &text.digits;
+        for at in (0..digits.len().saturating_sub(2)).step_by(2) {
+            let three = number([digits[at], digits[at + 1], digits[at + 2]]);
+            if self.bits[three >> 6] >> (three & 63) & 1 == 0 {
+                continue;
+            }
+            let hash = four(three, digits.get(at + 3).copied().unwrap_or_default());
+            // With no fourth digit there is nothing to go on.
+            if self.fours[hash >> 6] >> (hash & 63) & 1 == 1
+                && let Some(found) = self.look(text, at, longest, &mut each)
+            {
+                return Some(found);
+            }
+        }
+        None
+    }
+
+    #[cold]
+    fn look<T>(
+        &self,
+        text: &Digits,
+        at: usize,
+        longest: usize,
+        each: &mut impl FnMut(&[u8], usize, usize) -> Option<T>,
+    ) -> Option<T> {
+        let digits = &text.digits;
+        let three = number([digits[at], digits[at + 1], digits[at + 2]]);
+        let range = usize::try_from(self.starts[three]).ok()?..usize::try_from(self.starts[three + 1]).ok()?;
+        for (index, skip) in &self.entries[range] {
+            let needle = &self.needles[usize::try_from(*index).ok()?];
+            let Some(start) = at.checked_sub(usize::from(*skip)) else { continue };
+            if !digits[start..].starts_with(&needle.digits) {
+                continue;
+            }
+            let run = &digits[start..digits.len().min(start + longest * 4 + 64)];
+            // What is written may go on in the next line or end with this one; either reading counts.
+            let line = text.lines.partition_point(|line| *line < start + needle.digits.len());
+            let line = text.lines.get(line).map_or(run.len(), |line| (line - start).min(run.len()));
+            for run in [run, &run[..line]] {
+                let mut text: Vec<u8> = run.iter().map(|digit| ALPHABET[usize::from(digit & 63)]).collect();
+                for (code, first) in needle.codes.iter().rev() {
+                    text = read(*code, *first, &text);
+                }
+                if let Some(found) = each(&text, needle.owner, start) {
+                    return Some(found);
+                }
+                if line == run.len() {
+                    break;
+                }
+            }
+        }
+        None
+    }
+}
+
+/// A run of digits, with its lines joined.
+#[derive(Debug, Default)]
+pub(crate) struct Digits {
+    digits: Vec<u8>,
+    /// Before which digits a line ended.
+    lines: Vec<usize>,
+    /// For each byte of the text, whether it ends a run for certain.
+    breaks: Vec<u8>,
+}
+
+/// Shorter runs hold no secret.
+const SHORTEST_RUN: usize = 20;
+const EIGHT: usize = 8;
+
+/// Gives every run of digits that is long enough, and where it begins: ends of lines, also written as `\n`, are in it
+/// with the blanks behind them, any other byte ends it.
+pub(crate) fn runs<T>(
+    bytes: &[u8],
+    buffer: &mut Digits,
+    mut each: impl FnMut(&Digits, usize, bool) -> Option<T>,
+) -> Option<T> {
+    buffer.breaks.clear();
+    // Comparisons instead of a table, so that the compiler takes many bytes at once.
+    buffer.breaks.extend(bytes.iter().map(|byte| {
+        let letter = (byte | 0x20).wrapping_sub(b'a') < 26;
+        let number = byte.wrapping_sub(b'/') < 11;
+        let other = matches!(byte, b'+' | b'-' | b'_' | b'\n' | b'\r' | b'\\');
+        u8::from(!(letter | number | other))
+    }));
+    let mut done = 0;
+    let blocks = buffer.breaks.len() / EIGHT;
+    for block in 0..blocks {
+        // A run that is long enough has eight places without a break somewhere, from a multiple of eight on.
+        let at = block * EIGHT;
+        if at < done || buffer.breaks[at..at + EIGHT] != [0; EIGHT] {
+            continue;
+        }
+        let start = begin(bytes, at, done);
+        let (end, count) = extent(bytes, start);
+        if count >= SHORTEST_RUN {
+            buffer.fill(&bytes[..end], start);
+            if let Some(found) = each(buffer, start, end == bytes.len()) {
+                return Some(found);
+            }
+        }
+        done = end.max(at + 1);
+    }
+    None
+}
+
+/// Where the run around this place begins, not before `least`.
+fn begin(bytes: &[u8], mut at: usize, least: usize) -> usize {
+    while at > least {
+        let before = bytes[at - 1];
+        if is_digit(before) || matches!(before, b'\n' | b'\r') {
+            // The `n` of a written `\n` is a digit, too: the backslash before it is met next.
+            at -= 1;
+        } else if before == b'\\' && matches!(bytes.get(at), Some(b'n' | b'r')) {
+            at -= 1;
+        } else if matches!(before, b' ' | b'\t') {
+            let blanks = bytes[least..at].iter().rev().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+            match bytes[least..at - blanks].last() {
+                Some(b'\n' | b'\r') => at -= blanks,
+                _ => break,
+            }
+        } else {
+            break;
+        }
+    }
+    at
+}
+
+/// Where the run that begins here ends, and how many digits it has.
+fn extent(bytes: &[u8], start: usize) -> (usize, usize) {
+    let (mut at, mut count) = (start, 0);
+    loop {
+        let digits =
+            bytes[at..].iter().position(|byte| DIGITS[usize::from(*byte)] >= BREAK).unwrap_or(bytes.len() - at);
+        (at, count) = (at + digits, count + digits);
+        match line_end(&bytes[at..]) {
+            0 => return (at, count),
+            length => at += length,
+        }
+    }
+}
+
+/// How long the end of a line is with the blanks behind it; 0 where there is none.
+fn line_end(bytes: &[u8]) -> usize {
+    let length = match bytes {
+        [b'\n' | b'\r', ..] => 1,
+        [b'\\', b'n' | b'r', ..] => 2,
+        _ => return 0,
+    };
+    length + bytes[length..].iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count()
+}
+
+impl Digits {
+    /// Takes the run that begins here.
+    fn fill(&mut self, bytes: &[u8], start: usize) {
+        self.lines.clear();
+        self.digits.clear();
+        let mut at = start;
+        while at < bytes.len() {
+            let rest = &bytes[at..];
+            let length = rest.iter().position(|byte| DIGITS[usize::from(*byte)] >= BREAK).unwrap_or(rest.len());
+            self.digits.extend(rest[..length].iter().map(|byte| DIGITS[usize::from(*byte)]));
+            match line_end(&rest[length..]) {
+                0 => return,
+                end => at += length + end,
+            }
+            self.lines.push(self.digits.len());
+        }
+    }
+}
+
+/// Where in the text a digit of the run that begins at `start` is.
+pub(crate) fn position(bytes: &[u8], start: usize, digit: usize) -> usize {
+    let mut digits = Digits::default();
+    let (mut low, mut high) = (start, bytes.len());
+    while low < high {
+        let middle = usize::midpoint(low, high);
+        digits.fill(&bytes[..middle], start);
+        if digits.digits.len() > digit { high = middle } else { low = middle + 1 }
+    }
+    low.saturating_sub(1)
+}
+
+/// Of three digits and the one behind them.
+fn four(three: usize, last: u8) -> usize {
+    (three << 6 | usize::from(last)).wrapping_mul(0x9e37_79b1) >> 15 & 0x1_ffff
+}
+
+fn number(three: [u8; 3]) -> usize {
+    usize::from(three[0] & 63) << 12 | usize::from(three[1] & 63) << 6 | usize::from(three[2] & 63)
+}
+
+/// The digits that bytes give in a code wherever they stand; none if that is no text.
+fn write(code: Code, bytes: &[u8]) -> Option<Vec<u8>> {
+    let text = match code {
+        Code::Hex { upper: false } => hex::encode(bytes).into_bytes(),
+        Code::Hex { upper: true } => hex::encode_upper(bytes).into_bytes(),
+        Code::Base64 { lost } => {
+            let (mut out, mut bits, mut value) = (vec![], 0u32, 0u32);
+            for (index, byte) in bytes.iter().enumerate() {
+                let (width, byte) = if index == 0 {
+                    (8 - u32::from(lost), u32::from(*byte) & (0xff >> lost))
+                } else {
+                    (8, u32::from(*byte))
+                };
+                value = value << width | byte;
+                bits += width;
+                while bits >= 6 {
+                    bits -= 6;
+                    out.push(ALPHABET[usize::try_from(value >> bits & 63).ok()?]);
+                    value &= (1 << bits) - 1;
+                }
+            }
+            out
+        }
+    };
+    (text.len() >= SHORTEST).then_some(text)
+}
+
+/// The bytes behind digits that begin where [`write`] began, up to what is no digit.
+fn read(code: Code, first: u8, text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    match code {
+        Code::Hex { .. } => {
+            let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+            let mut high = None;
+            for byte in text.iter().filter(|byte| DIGITS[usize::from(**byte)] != LINE) {
+                match (digit(*byte), high) {
+                    (None, _) => break,
+                    (Some(value), None) => high = Some(value),
+                    (Some(value), Some(above)) => {
+                        out.push(above << 4 | value);
+                        high = None;
+                    }
+                }
+            }
+        }
+        Code::Base64 { lost } => {
+            let (mut bits, mut value) = (u32::from(lost), (u32::from(first)) >> (8 - u32::from(lost)));
+            for byte in text {
+                match DIGITS[usize::from(*byte)] {
+                    LINE => continue,
+                    BREAK => break,
+                    digit => value = value << 6 | u32::from(digit),
+                }
+                bits += 6;
+                if bits >= 8 {
+                    bits -= 8;
+                    out.push(u8::try_from(value >> bits & 0xff).unwrap_or_default());
+                    value &= (1 << bits) - 1;
+                }
+            }
+        }
+    }
+    out
+}
+
+const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+/// What each byte is as a digit of base64, of both alphabets.
+const DIGITS: [u8; 256] = {
+    let mut table = [BREAK; 256];
+    let mut index = 0;
+    while index < 64 {
+        table[ALPHABET[index as usize] as usize] = index;
+        index += 1;
+    }
+    table[b'-' as usize] = 62;
+    table[b'_' as usize] = 63;
+    table[b'\n' as usize] = LINE;
+    table[b'\r' as usize] = LINE;
+    table[b'\\' as usize] = LINE;
+    table
+};
+
+/// Whether this byte is a digit of base64.
+pub(crate) fn is_digit(byte: u8) -> bool {
+    DIGITS[usize::from(byte)] < BREAK
+}
+
+/// What this byte is as a digit of base64.
+pub(crate) fn digit(byte: u8) -> Option<u8> {
+    Some(DIGITS[usize::from(byte)]).filter(|digit| *digit < BREAK)
+}

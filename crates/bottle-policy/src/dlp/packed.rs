@@ -1,0 +1,371 @@
+//! Compressed bytes, unpacked as they come: what a body is said to be packed in, and what begins somewhere inside it.
+
+use std::io::{self, Write};
+
+use brotli_decompressor::DecompressorWriter;
+use flate2::{Decompress, FlushDecompress, Status};
+
+use super::Finding;
+
+/// How much comes out at once.
+const PIECE: usize = 32 << 10;
+/// A gzip or zip header with its names is shorter.
+const LONGEST_HEADER: usize = 64 << 10;
+/// A zstd block and its headers are not longer.
+const LONGEST_BLOCK: usize = (128 << 10) + 32;
+/// zstd frames with a larger window are not unpacked: RFC 9659 has 8 MiB for what goes over HTTP.
+const ZSTD_WINDOW: u64 = 8 << 20;
+/// What is unpacked only when all of it is there, up to this size.
+const LONGEST_WHOLE: usize = 16 << 20;
+
+/// A way to pack bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Packing {
+    /// RFC 1952.
+    Gzip,
+    /// What HTTP calls deflate: RFC 1950, or RFC 1951 without its header.
+    Deflate,
+    /// A member of a zip archive.
+    Zip,
+    /// RFC 7932.
+    Brotli,
+    /// RFC 8878.
+    Zstd,
+    /// Julian Seward's.
+    Bzip2,
+    /// XZ Utils'.
+    Xz,
+    /// lzip's.
+    Lzip,
+}
+
+impl Packing {
+    /// The packings that a `Content-Encoding` names, in the order in which they are undone; one that is not
+    /// known is a finding: what it packs can't be looked into.
+    pub fn declared(header: &str) -> Result<Vec<Self>, Finding> {
+        let mut all = vec![];
+        for name in header.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+            all.push(match name.to_ascii_lowercase().as_str() {
+                // The second frames its chunks in text, and what it frames can be read.
+                "identity" | "aws-chunked" => continue,
+                "gzip" | "x-gzip" => Self::Gzip,
+                "deflate" => Self::Deflate,
+                "br" => Self::Brotli,
+                "zstd" => Self::Zstd,
+                _ => {
+                    return Err(Finding {
+                        rule: "unreadable:a content-encoding that can't be undone".to_owned(),
+                        known: true,
+                        offset: 0,
+                    });
+                }
+            });
+        }
+        all.reverse();
+        Ok(all)
+    }
+
+    /// What begins with these bytes.
+    pub(super) fn begins(bytes: &[u8]) -> Option<Self> {
+        Some(match bytes {
+            [0x1f, 0x8b, 8, flags, ..] if flags & 0xe0 == 0 => Self::Gzip,
+            [b'P', b'K', 3, 4, _, _, _, _, 8, 0, ..] => Self::Zip,
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => Self::Zstd,
+            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Self::Xz,
+            [b'L', b'Z', b'I', b'P', 1, ..] => Self::Lzip,
+            [b'B', b'Z', b'h', b'1'..=b'9', 0x31, 0x41, 0x59, 0x26, 0x53, 0x59, ..] => Self::Bzip2,
+            // The usual window, at any of the four levels; the block type is a valid one.
+            [0x78, 0x01 | 0x5e | 0x9c | 0xda, block, ..] if block & 6 != 6 => Self::Deflate,
+            _ => return None,
+        })
+    }
+
+    /// So many bytes tell what begins.
+    pub(super) const TELLING: usize = 10;
+}
+
+/// How far an unpacker is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    /// More may come.
+    Going,
+    /// The packed bytes have come to their end.
+    Ended,
+    /// It is not, or no longer, what it is said to be.
+    Broken,
+}
+
+/// Takes what comes out, and says whether that was too much.
+type Out<'a, E> = &'a mut dyn FnMut(&[u8]) -> Result<(), E>;
+
+/// Unpacks one stream.
+pub(super) struct Unpacker {
+    kind: Kind,
+    state: State,
+    /// Bytes that could not be used yet.
+    waiting: Vec<u8>,
+    piece: Vec<u8>,
+    /// Another member may follow.
+    many: bool,
+    /// Of a member's end, so many bytes are its sum and length.
+    skip: usize,
+}
+
+enum Kind {
+    /// Before the deflate stream; then in it.
+    Header(Packing),
+    Inflate(Packing, Box<Decompress>),
+    Brotli(Box<DecompressorWriter<Sink>>),
+    Zstd(Box<ruzstd::decoding::FrameDecoder>),
+    Bzip2(Box<bzip2::Decompress>),
+    Whole(Packing),
+}
+
+/// What came out of one write; more than there may be is an error.
+#[derive(Default)]
+struct Sink(Vec<u8>);
+
+/// Brotli at its best makes less than this out of what one write gives it.
+const SINK: usize = 64 << 20;
+
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0.len() + bytes.len() > SINK {
+            return Err(io::Error::other("too much"));
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Unpacker {
+    /// One for this packing; `many`: after the end another one of the same may begin.
+    pub(super) fn new(packing: Packing, many: bool) -> Self {
+        let kind = Kind::of(packing);
+        Self { kind, state: State::Going, waiting: vec![], piece: vec![], many, skip: 0 }
+    }
+
+    pub(super) fn state(&self) -> State {
+        self.state
+    }
+
+    /// Takes the next packed bytes.
+    pub(super) fn push<E>(&mut self, bytes: &[u8], out: Out<'_, E>) -> Result<State, E> {
+        if self.state != State::Going {
+            return Ok(self.state);
+        }
+        self.waiting.extend_from_slice(bytes);
+        if self.piece.is_empty() {
+            self.piece.resize(PIECE, 0);
+        }
+        loop {
+            let skipped = self.skip.min(self.waiting.len());
+            self.waiting.drain(..skipped);
+            self.skip -= skipped;
+            let (used, state) = self.step(out)?;
+            self.waiting.drain(..used);
+            match state {
+                State::Ended if self.many => match &self.kind {
+                    Kind::Inflate(Packing::Gzip, _) => (self.kind, self.skip) = (Kind::of(Packing::Gzip), 8),
+                    Kind::Zstd(_) => self.kind = Kind::of(Packing::Zstd),
+                    // Of the others, one is all there may be.
+                    _ if self.waiting.is_empty() => self.state = State::Ended,
+                    _ => self.state = State::Broken,
+                },
+                State::Going if used == 0 => return Ok(state),
+                State::Going => {}
+                _ => self.state = state,
+            }
+            if self.state != State::Going || self.waiting.is_empty() {
+                return Ok(self.state);
+            }
+        }
+    }
+
+    /// No more bytes come; what has to be whole is unpacked now.
+    pub(super) fn finish<E>(&mut self, out: Out<'_, E>) -> Result<State, E> {
+        if self.state != State::Going {
+            return Ok(self.state);
+        }
+        match &mut self.kind {
+            Kind::Whole(packing) => {
+                let bytes = self.waiting.as_slice();
+                let ended = match packing {
+                    Packing::Xz => read_out(lzma_rust2::XzReader::new(bytes, true), &mut self.piece, out)?,
+                    _ => read_out(lzma_rust2::LzipReader::new(bytes), &mut self.piece, out)?,
+                };
+                self.state = if ended { State::Ended } else { State::Broken };
+            }
+            Kind::Brotli(writer) => {
+                let closed = writer.close().is_ok();
+                let last = std::mem::take(&mut writer.get_mut().0);
+                out(&last)?;
+                self.state = if closed { State::Ended } else { State::Broken };
+            }
+            // Another member could have begun, and did not.
+            Kind::Header(_) | Kind::Zstd(_) if self.many && self.waiting.is_empty() => self.state = State::Ended,
+            _ => self.state = State::Broken,
+        }
+        Ok(self.state)
+    }
+
+    /// How much of what waits was used.
+    fn step<E>(&mut self, out: Out<'_, E>) -> Result<(usize, State), E> {
+        match &mut self.kind {
+            Kind::Header(packing) => {
+                let packing = *packing;
+                match start(packing, &self.waiting) {
+                    Start::At(at, zlib) => {
+                        self.kind = Kind::Inflate(packing, Box::new(Decompress::new(zlib)));
+                        self.waiting.drain(..at);
+                        self.step(out)
+                    }
+                    Start::More if self.waiting.len() <= LONGEST_HEADER => Ok((0, State::Going)),
+                    Start::More | Start::None => Ok((0, State::Broken)),
+                }
+            }
+            Kind::Inflate(_, inflater) => {
+                let (before_in, before_out) = (inflater.total_in(), inflater.total_out());
+                let result = inflater.decompress(&self.waiting, &mut self.piece, FlushDecompress::None);
+                let used = usize::try_from(inflater.total_in() - before_in).unwrap_or_default();
+                let made = usize::try_from(inflater.total_out() - before_out).unwrap_or_default();
+                out(&self.piece[..made])?;
+                match result {
+                    Ok(Status::StreamEnd) => Ok((used, State::Ended)),
+                    Ok(_) if made == self.piece.len() && used == 0 => self.step(out),
+                    Ok(_) => Ok((used, State::Going)),
+                    Err(_) => Ok((used, State::Broken)),
+                }
+            }
+            Kind::Brotli(writer) => {
+                let used = self.waiting.len().min(4096);
+                let result = writer.write_all(&self.waiting[..used]);
+                let made = std::mem::take(&mut writer.get_mut().0);
+                for piece in made.chunks(PIECE) {
+                    out(piece)?;
+                }
+                Ok((used, if result.is_ok() { State::Going } else { State::Broken }))
+            }
+            Kind::Zstd(decoder) => {
+                if self.waiting.is_empty() {
+                    return Ok((0, State::Going));
+                }
+                // Blocks are at most that long; as long as one is not whole, nothing is read.
+                let part = &self.waiting[..self.waiting.len().min(LONGEST_BLOCK)];
+                match decoder.decode_from_to(part, &mut self.piece) {
+                    // It says that it has read a sum of which not every byte was there.
+                    Ok((used, _)) if used > part.len() => Ok((0, State::Going)),
+                    Ok((used, made)) => {
+                        out(&self.piece[..made])?;
+                        if decoder.is_finished() && decoder.can_collect() == 0 {
+                            return Ok((used, State::Ended));
+                        }
+                        if used == 0 && made > 0 {
+                            return self.step(out);
+                        }
+                        let stuck = used == 0 && part.len() == LONGEST_BLOCK;
+                        Ok((used, if stuck { State::Broken } else { State::Going }))
+                    }
+                    // A frame's header that is not whole is an error to this decoder.
+                    Err(_) if self.waiting.len() < 18 => {
+                        **decoder = zstd();
+                        Ok((0, State::Going))
+                    }
+                    Err(_) => Ok((0, State::Broken)),
+                }
+            }
+            Kind::Bzip2(decoder) => {
+                let (before_in, before_out) = (decoder.total_in(), decoder.total_out());
+                let result = decoder.decompress(&self.waiting, &mut self.piece);
+                let used = usize::try_from(decoder.total_in() - before_in).unwrap_or_default();
+                let made = usize::try_from(decoder.total_out() - before_out).unwrap_or_default();
+                out(&self.piece[..made])?;
+                match result {
+                    Ok(bzip2::Status::StreamEnd) => Ok((used, State::Ended)),
+                    Ok(_) if made > 0 && used == 0 => self.step(out),
+                    Ok(_) => Ok((used, State::Going)),
+                    Err(_) => Ok((used, State::Broken)),
+                }
+            }
+            Kind::Whole(_) => Ok((0, if self.waiting.len() > LONGEST_WHOLE { State::Broken } else { State::Going })),
+        }
+    }
+}
+
+impl Kind {
+    fn of(packing: Packing) -> Self {
+        match packing {
+            Packing::Gzip | Packing::Deflate | Packing::Zip => Self::Header(packing),
+            Packing::Brotli => Self::Brotli(Box::new(DecompressorWriter::new(Sink::default(), 4096))),
+            Packing::Zstd => Self::Zstd(Box::new(zstd())),
+            Packing::Bzip2 => Self::Bzip2(Box::new(bzip2::Decompress::new(true))),
+            Packing::Xz | Packing::Lzip => Self::Whole(packing),
+        }
+    }
+}
+
+fn zstd() -> ruzstd::decoding::FrameDecoder {
+    let mut decoder = ruzstd::decoding::FrameDecoder::new();
+    decoder.set_max_window_size(ZSTD_WINDOW);
+    decoder
+}
+
+fn read_out<E>(mut reader: impl io::Read, piece: &mut [u8], out: Out<'_, E>) -> Result<bool, E> {
+    loop {
+        match reader.read(piece) {
+            Ok(0) => return Ok(true),
+            Ok(made) => out(&piece[..made])?,
+            // Cut off or damaged: what came out before counts.
+            Err(_) => return Ok(false),
+        }
+    }
+}
+
+enum Start {
+    /// Here the deflate stream begins; whether with zlib's header.
+    At(usize, bool),
+    /// That can't be told yet.
+    More,
+    /// There is none.
+    None,
+}
+
+/// Where the deflate stream behind a header begins.
+fn start(packing: Packing, bytes: &[u8]) -> Start {
+    let number = |at: usize| Some(usize::from(u16::from_le_bytes([*bytes.get(at)?, *bytes.get(at + 1)?])));
+    let found = match packing {
+        Packing::Gzip => {
+            if !b"\x1f\x8b\x08".starts_with(&bytes[..bytes.len().min(3)]) {
+                return Start::None;
+            }
+            let Some(flags) = bytes.get(3) else { return Start::More };
+            let mut at = Some(10);
+            if flags & 4 != 0 {
+                at = at.and_then(|at| Some(at + 2 + number(at)?));
+            }
+            for text in [8, 16] {
+                if flags & text != 0 {
+                    at = at.and_then(|at| Some(at + bytes.get(at..)?.iter().position(|byte| *byte == 0)? + 1));
+                }
+            }
+            at.map(|at| at + if flags & 2 != 0 { 2 } else { 0 })
+        }
+        // PKWARE's APPNOTE, 4.3.7.
+        Packing::Zip => number(26).and_then(|name| Some(30 + name + number(28)?)),
+        _ => match bytes {
+            [method, flags, ..] => {
+                let header = u16::from_be_bytes([*method, *flags]);
+                return Start::At(0, method & 0x8f == 8 && header.is_multiple_of(31));
+            }
+            _ => None,
+        },
+    };
+    match found {
+        Some(at) if at <= bytes.len() => Start::At(at, false),
+        _ => Start::More,
+    }
+}

@@ -1,0 +1,374 @@
+//! A body on its way: judged block by block, with what it is packed in undone, and let go only behind what is judged.
+//!
+//! Blocks begin at multiples of [`BLOCK`] from the body's beginning, however its bytes come: the same body gets the same
+//! verdict. Each block is judged together with the [`OVERLAP`] before it, and as much is held back, so that of a secret
+//! that is found nothing has gone. Packed bytes, and long runs of base64, are unpacked into streams of their own.
+
+use super::packed::{Packing, State, Unpacker};
+use super::{Depth, Finding, Scratch, Search, coded};
+
+/// So many bytes are judged at once.
+const BLOCK: usize = 32 << 10;
+/// So many before them are looked at again, and held back.
+const OVERLAP: usize = 4 << 10;
+/// All that one body unpacks to.
+const UNPACKED: u64 = 128 << 20;
+/// So many packed streams may be open in one body.
+const OPEN: usize = 64;
+/// A run of base64 is unpacked from this length on.
+const LONG_RUN: usize = 64;
+/// A line of base64 that goes on in the next one.
+const LONG_LINE: usize = 60;
+
+/// A body on its way through a search: what goes in comes out again, later by what has to be held back.
+#[derive(Default)]
+pub struct Stream {
+    inner: Inner,
+    left: Option<u64>,
+    scratch: Scratch,
+    /// The first finding that was let pass, because the policy warns only.
+    pub warned: Option<Finding>,
+}
+
+impl std::fmt::Debug for Stream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Stream").field("offset", &self.inner.offset).finish_non_exhaustive()
+    }
+}
+
+/// What the streams of one body share.
+struct Shared<'a> {
+    search: Search<'a>,
+    warn: bool,
+    warned: &'a mut Option<Finding>,
+    left: &'a mut u64,
+    scratch: &'a mut Scratch,
+}
+
+impl Stream {
+    /// For a body that its sender says to be packed; see [`Packing::declared`].
+    pub fn packed(packings: &[Packing]) -> Self {
+        let mut stream = Self::default();
+        let mut rest = packings.iter().rev();
+        // The innermost first: each takes what the one around it gives.
+        let mut inner: Option<Inner> = None;
+        for packing in rest.by_ref() {
+            let child = inner.take().unwrap_or_default();
+            let tap = Tap { unpacker: Unpacker::new(*packing, true), at: 0, strict: true, child };
+            inner = Some(Inner { declared: Some(Box::new(tap)), ..Inner::default() });
+        }
+        stream.inner = inner.unwrap_or_default();
+        stream
+    }
+
+    /// Takes the next bytes and gives those that may go. With `warn`, findings of rules are kept in `warned` and pass.
+    pub fn push(&mut self, search: Search<'_>, bytes: &[u8], warn: bool) -> Result<Vec<u8>, Finding> {
+        self.with(search, warn, |inner, shared| inner.push(bytes, shared))?;
+        Ok(self.inner.release(search.overlap()))
+    }
+
+    /// No more bytes come: gives the rest.
+    pub fn finish(&mut self, search: Search<'_>, warn: bool) -> Result<Vec<u8>, Finding> {
+        self.with(search, warn, Inner::finish)?;
+        Ok(self.inner.release(0))
+    }
+
+    fn with(
+        &mut self,
+        search: Search<'_>,
+        warn: bool,
+        act: impl FnOnce(&mut Inner, &mut Shared<'_>) -> Result<(), Finding>,
+    ) -> Result<(), Finding> {
+        let left = self.left.get_or_insert(UNPACKED);
+        let mut shared = Shared { search, warn, warned: &mut self.warned, left, scratch: &mut self.scratch };
+        act(&mut self.inner, &mut shared)
+    }
+}
+
+impl Search<'_> {
+    /// How many bytes before a block are judged again with it.
+    fn overlap(&self) -> usize {
+        self.known.longest().max(OVERLAP)
+    }
+}
+
+/// One stream of bytes: the body itself, or what is packed in it.
+#[derive(Default)]
+struct Inner {
+    buffer: Vec<u8>,
+    /// Where in the stream the buffer begins.
+    offset: u64,
+    /// Up to where in the buffer bytes are out; of the body itself.
+    out: usize,
+    /// Up to where they are judged.
+    judged: usize,
+    /// Up to where it is known what begins there.
+    told: usize,
+    depth: Depth,
+    taps: Vec<Tap>,
+    declared: Option<Box<Tap>>,
+    run: Option<Box<Run>>,
+}
+
+/// A packed stream inside another.
+struct Tap {
+    unpacker: Unpacker,
+    /// Where in the stream around it it begins.
+    at: u64,
+    /// Whether it has to be what it is said to be.
+    strict: bool,
+    child: Inner,
+}
+
+/// Base64 on its way.
+struct Run {
+    child: Inner,
+    bits: u32,
+    value: u32,
+    /// Digits of this line.
+    line: usize,
+}
+
+fn unreadable(what: &str, offset: u64) -> Finding {
+    Finding { rule: format!("unreadable:{what}"), known: true, offset }
+}
+
+impl Inner {
+    fn push(&mut self, mut bytes: &[u8], shared: &mut Shared<'_>) -> Result<(), Finding> {
+        if let Some(tap) = &mut self.declared {
+            tap.push(bytes, self.depth, shared)?;
+        }
+        while !bytes.is_empty() {
+            let room = self.judged + BLOCK - self.buffer.len();
+            let (now, later) = bytes.split_at(room.min(bytes.len()));
+            self.buffer.extend_from_slice(now);
+            bytes = later;
+            if self.buffer.len() == self.judged + BLOCK {
+                self.judge(false, shared)?;
+                if self.depth > 0 {
+                    self.out = self.judged;
+                }
+                self.forget(shared.search.overlap());
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, shared: &mut Shared<'_>) -> Result<(), Finding> {
+        if let Some(tap) = &mut self.declared {
+            tap.finish(self.depth, shared)?;
+        }
+        self.judge(true, shared)
+    }
+
+    /// What may go.
+    fn release(&mut self, hold: usize) -> Vec<u8> {
+        let to = self.judged.saturating_sub(hold).max(self.out);
+        let bytes = self.buffer[self.out..to].to_vec();
+        self.out = to;
+        self.forget(hold);
+        bytes
+    }
+
+    /// Lets go of what nobody needs any more.
+    fn forget(&mut self, overlap: usize) {
+        let old = self.judged.saturating_sub(overlap).min(self.out).min(self.told.saturating_sub(LONG_RUN));
+        if old >= BLOCK / 2 {
+            self.buffer.drain(..old);
+            self.offset += old as u64;
+            self.out -= old;
+            self.judged -= old;
+            self.told -= old;
+        }
+    }
+
+    fn judge(&mut self, last: bool, shared: &mut Shared<'_>) -> Result<(), Finding> {
+        let from = self.judged.saturating_sub(shared.search.overlap());
+        let base = self.offset + from as u64;
+        let window = &self.buffer[from..];
+        let found = shared.search.look(window, self.judged - from, last, self.depth, shared.scratch);
+        if let Some(mut finding) = found.known {
+            finding.offset += base;
+            return Err(finding);
+        }
+        if let Some(mut finding) = found.rule {
+            finding.offset += base;
+            if !shared.warn {
+                return Err(finding);
+            }
+            shared.warned.get_or_insert(finding);
+        }
+        self.judged = self.buffer.len();
+        self.unpack(last, shared)
+    }
+
+    /// Feeds what is packed: streams that go on, and those that begin here.
+    fn unpack(&mut self, last: bool, shared: &mut Shared<'_>) -> Result<(), Finding> {
+        let from = self.told;
+        let to = if last { self.buffer.len() } else { self.buffer.len().saturating_sub(Packing::TELLING) };
+        if to < from {
+            return Ok(());
+        }
+        let base = self.offset;
+        let depth = self.depth;
+        for tap in &mut self.taps {
+            tap.push(&self.buffer[from..to], depth, shared)?;
+        }
+        // A declared packing says what its bytes are; what they look like besides is chance.
+        if self.declared.is_none() {
+            for at in beginnings(&self.buffer, from, to) {
+                let Some(packing) = Packing::begins(&self.buffer[at..]) else { continue };
+                if self.taps.len() >= OPEN {
+                    return Err(unreadable("too many packed parts", base + at as u64));
+                }
+                let child = Inner::default();
+                let unpacker = Unpacker::new(packing, false);
+                let mut tap = Tap { unpacker, at: base + at as u64, strict: false, child };
+                tap.push(&self.buffer[at..to], depth, shared)?;
+                if last || tap.is_going() {
+                    self.taps.push(tap);
+                } else {
+                    tap.finish(depth, shared)?;
+                }
+            }
+            self.runs(from, to, shared)?;
+        }
+        let mut going = vec![];
+        for mut tap in self.taps.drain(..) {
+            if last || !tap.is_going() {
+                tap.finish(depth, shared)?;
+            } else {
+                going.push(tap);
+            }
+        }
+        self.taps = going;
+        if last && let Some(mut run) = self.run.take() {
+            run.child.finish(shared)?;
+        }
+        self.told = to;
+        Ok(())
+    }
+
+    /// Decodes long runs of base64.
+    fn runs(&mut self, from: usize, to: usize, shared: &mut Shared<'_>) -> Result<(), Finding> {
+        // One that began before, and was too short to be told then, is met half its length before.
+        let mut at = if self.run.is_some() { from } else { from.saturating_sub(LONG_RUN / 2) };
+        while at < to {
+            if let Some(mut run) = self.run.take() {
+                let used = run.push(&self.buffer[at..to], shared)?;
+                at += used;
+                if at < to {
+                    run.child.finish(shared)?;
+                } else {
+                    self.run = Some(run);
+                }
+                continue;
+            }
+            // A run that is long enough is hit by two steps of half its length, and has no break between them.
+            let half = &self.buffer[at..to.min(at + LONG_RUN / 2)];
+            let likely = half.iter().step_by(7).all(|byte| coded::is_digit(*byte));
+            if !likely || !half.iter().all(|byte| coded::is_digit(*byte)) {
+                at += LONG_RUN / 2;
+                continue;
+            }
+            let digits = |part: &mut dyn Iterator<Item = &u8>| part.take_while(|byte| coded::is_digit(**byte)).count();
+            let start = at - digits(&mut self.buffer[..at].iter().rev().take(LONG_RUN));
+            let length = digits(&mut self.buffer[start..to].iter().take(LONG_RUN));
+            if length < LONG_RUN || start + LONG_RUN <= from {
+                at = (start + length).max(at) + 1;
+                continue;
+            }
+            let depth = nested(self.depth, self.offset + start as u64)?;
+            self.run = Some(Box::new(Run { child: Inner { depth, ..Inner::default() }, bits: 0, value: 0, line: 0 }));
+            at = start;
+        }
+        Ok(())
+    }
+}
+
+fn nested(depth: Depth, offset: u64) -> Result<Depth, Finding> {
+    if depth >= super::DEEPEST { Err(unreadable("nested too deep", offset)) } else { Ok(depth + 1) }
+}
+
+/// Where something packed could begin: nowhere in plain text.
+fn beginnings(buffer: &[u8], from: usize, to: usize) -> Vec<usize> {
+    /// Packed bytes look like text for so long at most.
+    const LIKE_TEXT: usize = 64;
+    let bytes = &buffer[from..to];
+    let mut found: Vec<usize> = memchr::memmem::find_iter(bytes, b"PK\x03\x04").map(|at| from + at).collect();
+    let start = if bytes.is_ascii() { to.saturating_sub(LIKE_TEXT).max(from) } else { from };
+    let rest = &buffer[start..to];
+    let telling = |at: &usize| Packing::begins(&buffer[start + at..]).is_some();
+    let ones = memchr::memchr3_iter(0x1f, 0x78, 0xfd, rest).chain(memchr::memchr3_iter(0x28, b'L', b'B', rest));
+    found.extend(ones.filter(telling).map(|at| start + at));
+    found.sort_unstable();
+    found
+}
+
+impl Tap {
+    fn is_going(&self) -> bool {
+        self.unpacker.state() == State::Going
+    }
+
+    fn push(&mut self, bytes: &[u8], depth: Depth, shared: &mut Shared<'_>) -> Result<(), Finding> {
+        let offset = self.at;
+        let unpacker = &mut self.unpacker;
+        let child = &mut self.child;
+        child.depth = nested(depth, offset)?;
+        let state = unpacker.push(bytes, &mut |piece: &[u8]| took(child, piece, offset, shared))?;
+        if self.strict && state == State::Broken {
+            return Err(unreadable("not what its content-encoding says", offset));
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, depth: Depth, shared: &mut Shared<'_>) -> Result<(), Finding> {
+        let offset = self.at;
+        let unpacker = &mut self.unpacker;
+        let child = &mut self.child;
+        child.depth = nested(depth, offset)?;
+        let state = unpacker.finish(&mut |piece: &[u8]| took(child, piece, offset, shared))?;
+        if self.strict && state != State::Ended {
+            return Err(unreadable("not what its content-encoding says", offset));
+        }
+        self.child.finish(shared)
+    }
+}
+
+fn took(child: &mut Inner, piece: &[u8], offset: u64, shared: &mut Shared<'_>) -> Result<(), Finding> {
+    let more = piece.len() as u64;
+    *shared.left = shared.left.checked_sub(more).ok_or_else(|| unreadable("it unpacks to too much", offset))?;
+    // Where it is in what is unpacked helps nobody: the place of the packed bytes does.
+    child.push(piece, shared).map_err(|finding| Finding { offset, ..finding })
+}
+
+impl Run {
+    /// How many bytes belong to the run.
+    fn push(&mut self, bytes: &[u8], shared: &mut Shared<'_>) -> Result<usize, Finding> {
+        let mut out = Vec::with_capacity(bytes.len() / 4 * 3 + 3);
+        let mut at = 0;
+        while let Some(byte) = bytes.get(at) {
+            if let Some(digit) = coded::digit(*byte) {
+                self.value = self.value << 6 | u32::from(digit);
+                self.bits += 6;
+                self.line += 1;
+                if self.bits >= 8 {
+                    self.bits -= 8;
+                    out.push(u8::try_from(self.value >> self.bits & 0xff).unwrap_or_default());
+                    self.value &= (1 << self.bits) - 1;
+                }
+                at += 1;
+            } else if matches!(byte, b'\r' | b'\n') && (self.line >= LONG_LINE || self.line == 0) {
+                self.line = 0;
+                at += 1;
+            } else if *byte == b'\\' && self.line >= LONG_LINE && matches!(bytes.get(at + 1), Some(b'n' | b'r')) {
+                self.line = 0;
+                at += 2;
+            } else {
+                break;
+            }
+        }
+        self.child.push(&out, shared)?;
+        Ok(at)
+    }
+}
