@@ -45,6 +45,8 @@ make_sample() {
     git push --quiet origin main
     git fetch --quiet origin
     git remote set-head origin main
+    # Its address was needed to push from here; the manifest has a name.
+    git remote set-url origin "ssh://git@git.bottle.test:$PORT/srv/git/app.git"
   )
 }
 

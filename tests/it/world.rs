@@ -230,6 +230,8 @@ impl Upstream {
             &["push", "--quiet", "origin", "main"],
             &["fetch", "--quiet", "origin"],
             &["remote", "set-head", "origin", "main"],
+            // Its address was needed to push from here; people have the name that the manifest has.
+            &["remote", "set-url", "origin", &url.replace(&self.address, "git.bottle.test")],
         ] {
             let output = Command::new("git")
                 .args(args)
