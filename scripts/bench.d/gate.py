@@ -9,6 +9,7 @@ import os
 import pathlib
 import random
 import shutil
+import socket
 import statistics
 import subprocess
 import sys
@@ -16,7 +17,14 @@ import time
 
 DIR, SIDECARS, LINK = pathlib.Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 PARTS = [word for text in sys.argv[4:] for word in text.split(",")] or ["commits", "text_blob", "binary_blob", "fetch", "clone"]
-GATE_PORT, SSH_PORT = 19418, 19422
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+GATE_PORT, SSH_PORT = free_port(), free_port()
 WORDS = [line.strip() for line in """
 alpha buffer cache daemon error field guard handle index joiner kernel layer module number object parser queue reader
 socket table update value window yield branch commit merge vector string result option config filter stream packet

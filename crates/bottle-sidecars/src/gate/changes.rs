@@ -173,13 +173,17 @@ impl Changes {
             }
             of_update.push(own);
         }
-        let objects = kinds(repo, &ids)?;
-        let commits = parents(repo, updates)?;
+        // Neither waits for the other.
+        let (objects, described) = thread::scope(|scope| {
+            let objects = scope.spawn(|| kinds(repo, &ids));
+            let described = parents(repo, updates).and_then(|commits| Ok((diffs(repo, &commits)?, commits)));
+            (objects.join().unwrap_or_else(|_| Err("the kinds of the new objects can't be told".to_owned())), described)
+        });
+        let (objects, (paths, commits)) = (objects?, described?);
         let known = objects.iter().filter(|object| object.kind == Kind::Commit).count();
         if known != commits.len() {
             return Err("git lists new commits in two ways that do not agree".to_owned());
         }
-        let paths = diffs(repo, &commits)?;
         Ok(Self { objects, of_update, commits, paths })
     }
 

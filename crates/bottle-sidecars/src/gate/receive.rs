@@ -4,8 +4,10 @@
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, Write as _};
 use std::process::ExitCode;
+use std::thread;
 use std::time::Instant;
 
+use bottle_policy::dlp::Rules;
 use bottle_policy::gate::report::{Finding, PushedRef, Timings, Verdict};
 use bottle_policy::known::KnownSecrets;
 
@@ -109,8 +111,9 @@ fn opened(place: &Place) -> Result<(Repo<'_>, Vec<Update>), String> {
 impl Push<'_> {
     /// Rules and scan; `Ok` with no refusals and no findings is a pass.
     fn judge(&mut self, known: &KnownSecrets, start: Instant) -> Result<(), String> {
-        // It reads its rules while this looks at what is pushed.
+        // Both read their rules while this looks at what is pushed.
         let gitleaks = Scanner::start(self.repo.place);
+        let rules = thread::spawn(Rules::builtin);
         self.refusals = rules::names(&self.repo, &self.updates)?;
         if self.refusals.is_empty() && !forward::can_be_one_push(&self.repo, &self.updates)? {
             self.refusals.push(Refusal::all(forward::ONE_AT_A_TIME.to_owned()));
@@ -122,8 +125,11 @@ impl Push<'_> {
         self.ms.judge = millis(start);
         if self.refusals.is_empty() {
             let start = Instant::now();
-            let scanned =
-                gitleaks.and_then(|gitleaks| scan::scan(gitleaks, &self.repo, &self.updates, &self.changes, known));
+            let scanned = gitleaks.and_then(|gitleaks| {
+                let rules = rules.join().map_err(|_| "the rules can't be read".to_owned())?;
+                let rules = rules.map_err(|error| error.to_string())?;
+                scan::scan(gitleaks, &rules, &self.repo, &self.updates, &self.changes, known)
+            });
             self.ms.scan = millis(start);
             self.findings = scanned.map_err(|reason| format!("could not be scanned: {reason}; nothing was pushed"))?;
             if self.findings.iter().any(|(_, one)| scan::is_in_a_name(one)) {

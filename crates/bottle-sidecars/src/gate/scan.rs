@@ -2,6 +2,7 @@
 //! commit, path and line.
 
 use std::collections::{BTreeSet, HashMap};
+use std::thread;
 
 use bottle_policy::dlp::{Rules, Scope};
 use bottle_policy::gate::report::Finding;
@@ -41,6 +42,7 @@ type AddText<'a> = dyn FnMut(Source, &[u8], &BTreeSet<&'static str>) -> Result<(
 /// gitleaks.
 pub(super) fn scan(
     mut gitleaks: Scanner,
+    rules: &Rules,
     repo: &Repo<'_>,
     updates: &[Update],
     changes: &Changes,
@@ -51,7 +53,6 @@ pub(super) fn scan(
     let mut sources = vec![];
     let mut hits = BTreeSet::new();
     let mut unpacker = Unpacker::new(repo.upstream.push.max_push_bytes.0.saturating_mul(UNPACKED));
-    let rules = Rules::builtin().map_err(|error| error.to_string())?;
     let mut ours = vec![];
     let mut roots: HashMap<String, usize> = HashMap::new();
     let places = changes.places();
@@ -59,14 +60,19 @@ pub(super) fn scan(
         let text = sources.len();
         sources.push(source);
         let line = |offset: usize| Some(newlines(&bytes[..offset]) + 1);
-        if let Some((name, range)) = known.find(bytes) {
+        let ((found, added), secret) = side_by_side(
+            bytes.len(),
+            || (rules.find(bytes, Scope::All), gitleaks.add(text, bytes, endings)),
+            || known.find(bytes),
+        )?;
+        if let Some((name, range)) = secret {
             hits.insert(Hit { text, rule: format!("known-secret:{name}"), line: line(range.start) });
         }
-        if let Some(found) = rules.find(bytes, Scope::All) {
+        if let Some(found) = found {
             let offset = usize::try_from(found.offset).unwrap_or_default().min(bytes.len());
             ours.push(Hit { text, rule: found.rule, line: line(offset) });
         }
-        gitleaks.add(text, bytes, endings).map_err(io)
+        added.map_err(io)
     };
     let plain = BTreeSet::new();
     let refs: String = updates.iter().flat_map(|update| [update.name.as_str(), "\n"]).collect();
@@ -109,6 +115,25 @@ pub(super) fn scan(
     ours.retain(|hit| !hits.iter().any(|other| (other.text, other.line) == (hit.text, hit.line)));
     hits.extend(ours);
     Ok(located(updates.len(), changes, &hits, &sources, &roots))
+}
+
+/// A text from this length on is worth a thread.
+const LARGE: usize = 1 << 20;
+
+/// Does both, at once where the text is large.
+fn side_by_side<A, B: Send>(
+    length: usize,
+    here: impl FnOnce() -> A,
+    there: impl FnOnce() -> B + Send,
+) -> Result<(A, B), String> {
+    if length < LARGE {
+        return Ok((here(), there()));
+    }
+    thread::scope(|scope| {
+        let there = scope.spawn(there);
+        let here = here();
+        Ok((here, there.join().map_err(|_| "a search did not come to its end".to_owned())?))
+    })
 }
 
 /// Says of each hit in which commit and file it is, and which refs bring it.
