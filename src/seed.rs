@@ -22,25 +22,33 @@ pub(crate) async fn pack(git: &GitPlan, scratch: &Path) -> Result<Option<Tree>, 
         let ended = Program::git(checkout, args).limit(LIMIT).input(input).run().await.map_err(|e| e.to_string())?;
         if ended.code == 0 { Ok(ended.stdout) } else { Err(format!("git {} failed: {}", args[0], ended.complaint())) }
     };
+    // One that has not all of its own history would have to fetch it to pack it.
     let shallow = run(&["rev-parse", "--is-shallow-repository"], vec![]).await?;
-    if shallow != b"false\n" {
+    let partial =
+        run(&["config", "--default", "false", "--type=bool", "--get", "remote.origin.promisor"], vec![]).await?;
+    if shallow != b"false\n" || partial != b"false\n" {
         return Ok(None);
     }
-    let tips = run(&["for-each-ref", "--format=%(objectname)", "refs/remotes/origin"], vec![]).await?;
-    if tips.is_empty() {
+    // Without `origin/HEAD`, which is another name for one of them.
+    let format = "--format=%(if)%(symref)%(then)%(else)%(objectname) %(refname:lstrip=3)%(end)";
+    let listed =
+        String::from_utf8_lossy(&run(&["for-each-ref", format, "refs/remotes/origin"], vec![]).await?).into_owned();
+    let branches: Vec<&str> = listed.lines().filter(|line| !line.is_empty()).collect();
+    if branches.is_empty() {
         return Ok(None);
     }
+    let tips: String = branches.iter().filter_map(|line| line.split(' ').next()).flat_map(|id| [id, "\n"]).collect();
     let io = |error: std::io::Error| format!("{}: {error}", scratch.display());
     std::fs::create_dir_all(scratch).map_err(io)?;
     let prefix = scratch.join("pack");
     let prefix = prefix.to_str().ok_or("the state directory's path is not UTF-8")?;
-    let packed = run(&["pack-objects", "-q", "--revs", "--delta-base-offset", prefix], tips.clone()).await;
-    let tree = packed.and_then(|_| read(scratch, git, tips));
+    let packed = run(&["pack-objects", "-q", "--revs", "--delta-base-offset", prefix], tips.into_bytes()).await;
+    let tree = packed.and_then(|_| read(scratch, git, branches.join("\n")));
     let _ = std::fs::remove_dir_all(scratch);
     tree.map(Some)
 }
 
-fn read(scratch: &Path, git: &GitPlan, tips: Vec<u8>) -> Result<Tree, String> {
+fn read(scratch: &Path, git: &GitPlan, branches: String) -> Result<Tree, String> {
     let io = |error: std::io::Error| format!("{}: {error}", scratch.display());
     let above = format!("{}/seed", door::STATE_DIR);
     let target = format!("{above}/{}", git.upstream);
@@ -55,5 +63,5 @@ fn read(scratch: &Path, git: &GitPlan, tips: Vec<u8>) -> Result<Tree, String> {
         tree = tree.file(format!("{target}/{name}"), 0, 0o444, std::fs::read(entry.path()).map_err(io)?);
     }
     // Last: with it the seed is whole.
-    Ok(tree.file(format!("{target}/tips"), 0, 0o444, tips))
+    Ok(tree.file(format!("{target}/branches"), 0, 0o444, branches))
 }

@@ -141,9 +141,9 @@ class World:
         if checkout:
             seed = home / "state/seed" / names[0]
             seed.mkdir(parents=True)
-            tips = run("git", "for-each-ref", "--format=%(objectname)", "refs/remotes/origin", cwd=checkout)
-            (seed / "tips").write_bytes(tips)
-            run("git", "pack-objects", "-q", "--revs", "--delta-base-offset", seed / "pack", cwd=checkout, data=tips)
+            tip = run("git", "rev-parse", "origin/main", cwd=checkout)
+            (seed / "branches").write_text(f"{tip.decode().strip()} main\n")
+            run("git", "pack-objects", "-q", "--revs", "--delta-base-offset", seed / "pack", cwd=checkout, data=tip)
         for name in ["state", "secrets", "doors"]:
             (home / name).mkdir(parents=True, exist_ok=True)
         key = home / "secrets/GIT_KEY"

@@ -200,7 +200,7 @@ impl Changes {
     }
 }
 
-pub(super) fn object_id(bytes: &[u8]) -> Result<String, String> {
+fn object_id(bytes: &[u8]) -> Result<String, String> {
     if matches!(bytes.len(), 40 | 64) && bytes.iter().all(u8::is_ascii_hexdigit) {
         Ok(String::from_utf8_lossy(bytes).into_owned())
     } else {

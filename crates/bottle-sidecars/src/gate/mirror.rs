@@ -114,18 +114,11 @@ pub(super) fn refresh(place: &Place, upstream: &Upstream) -> Result<(), String> 
         .args(["--no-auto-maintenance", "--no-recurse-submodules"]);
     if !head_is_set.exists() {
         match seed::take(place, upstream) {
-            Ok(tips) => {
-                if !tips.is_empty() {
-                    hook::log(&place.dirs, &format!("{}: took in what the host has", upstream.name));
-                }
-                fetch.args(tips.into_iter().map(|tip| format!("--negotiation-tip={tip}")))
-            }
+            Ok(true) => hook::log(&place.dirs, &format!("{}: took in what the host has", upstream.name)),
+            Ok(false) => {}
             // It only saves time.
-            Err(reason) => {
-                hook::log(&place.dirs, &reason);
-                &mut fetch
-            }
-        };
+            Err(reason) => hook::log(&place.dirs, &reason),
+        }
     }
     fetch.arg("--end-of-options").arg(upstream.url.to_string()).arg("+refs/*:refs/*");
     // A dry run's pushes are in the mirror alone; a fetch must not take them away.

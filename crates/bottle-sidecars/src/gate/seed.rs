@@ -1,8 +1,9 @@
 //! What the host's checkout has of an upstream, so that the first fetch brings only the rest.
 //!
 //! The runner puts it into `<state>/seed/<name>/` before anybody fetches: `pack-ID.pack` and `pack-ID.idx` with all that the
-//! checkout's remote-tracking branches reach, and `tips`, the commits that they point to, an id a line. The objects are
-//! no refs: what a push brings counts as new unless upstream's own refs reach it, wherever the bytes came from.
+//! checkout's remote-tracking branches reach, and `branches`, a line each of commit and branch. The branches become the
+//! mirror's own, as of the checkout's last fetch: the refresh that follows moves or drops them like any others, and before
+//! it has succeeded nothing is read from a mirror or judged against it.
 
 use std::fs;
 use std::io;
@@ -10,24 +11,20 @@ use std::path::Path;
 
 use bottle_policy::gate::Upstream;
 
-use super::changes::object_id;
 use super::place::Place;
+use super::process::{self, git_ok};
 
-/// Upstream is told about no more commits than these.
-const MOST_TIPS: usize = 64;
-
-/// Takes the objects into the mirror and gives the tips; none where there is no seed.
-pub(super) fn take(place: &Place, upstream: &Upstream) -> Result<Vec<String>, String> {
+/// Takes it into an empty mirror; says whether there is one.
+pub(super) fn take(place: &Place, upstream: &Upstream) -> Result<bool, String> {
     let seed = place.dirs.state.join("seed").join(upstream.name.as_str());
     let say = |error: io::Error| format!("failed to take in {}: {error}", seed.display());
-    let tips = match fs::read(seed.join("tips")) {
-        Ok(tips) => tips,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(vec![]),
+    let branches = match fs::read_to_string(seed.join("branches")) {
+        Ok(branches) => branches,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(say(error)),
     };
-    let lines = tips.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-    let tips = lines.take(MOST_TIPS).map(object_id).collect::<Result<_, _>>()?;
-    let packs = place.mirror(&upstream.name).join("objects/pack");
+    let mirror = place.mirror(&upstream.name);
+    let packs = mirror.join("objects/pack");
     let entries: Vec<_> = fs::read_dir(&seed).and_then(Iterator::collect).map_err(say)?;
     // git takes a pack for whole when its index is there.
     for ending in ["pack", "idx"] {
@@ -38,7 +35,14 @@ pub(super) fn take(place: &Place, upstream: &Upstream) -> Result<Vec<String>, St
             }
         }
     }
-    Ok(tips)
+    let mut commands = String::new();
+    for line in branches.lines() {
+        let (id, branch) = line.split_once(' ').ok_or("the seed's list of branches can't be read")?;
+        commands.push_str(&format!("update refs/heads/{branch} {id}\n"));
+    }
+    let mut command = process::git(&place.home());
+    command.env("GIT_DIR", &mirror).args(["update-ref", "--stdin"]);
+    git_ok(command, Some(commands.into_bytes())).map(|_| true)
 }
 
 fn copy(from: &Path, into: &Path, name: &std::ffi::OsStr) -> io::Result<()> {

@@ -32,8 +32,10 @@ fn a_clone_is_what_upstream_has_and_a_fetch_is_what_it_has_now() {
 #[test]
 fn what_the_host_has_is_not_fetched() {
     let seed = "git clone -q upstream/origin.git w && mkdir -p state/seed/origin && cd w
-        git rev-parse refs/remotes/origin/main | tee ../state/seed/origin/tips |
+        git push -q origin main:gone && git fetch -q && git rev-parse origin/main |
             git pack-objects -q --revs ../state/seed/origin/pack >/dev/null
+        for branch in main gone; do echo $(git rev-parse origin/$branch) $branch; done >../state/seed/origin/branches
+        git push -q origin :gone
         echo more >more && git add more && git commit -qm more && git push -q origin main";
     let prepare = |world: &mut World| drop(world.ok(world.dir.path(), seed));
     let world = World::with(prepare, |policy| policy);
@@ -44,6 +46,7 @@ fn what_the_host_has_is_not_fetched() {
     let counted = world.ok(&mirror, "git count-objects -v");
     // The newest commit, its tree and its blob came from upstream, all else with the seed.
     assert!(counted.contains("count: 3\n") && counted.contains("packs: 1\n"), "{counted}");
+    assert_eq!(world.ok(&mirror, "git for-each-ref --format='%(refname)'"), "refs/heads/main");
     // Only what upstream's refs reach is upstream's.
     let new = "git checkout -q -b side && echo x >x && git add x && git commit -qm x && git push -q origin HEAD:refs/heads/bottle/x";
     world.ok(&clone, new);
@@ -52,10 +55,10 @@ fn what_the_host_has_is_not_fetched() {
 
 #[test]
 fn a_damaged_seed_is_left_aside() {
-    let seed = "mkdir -p state/seed/origin && echo not an id >state/seed/origin/tips";
+    let seed = "mkdir -p state/seed/origin && echo nothing main >state/seed/origin/branches";
     let world = World::with(|world| drop(world.ok(world.dir.path(), seed)), |policy| policy);
     world.clone_origin();
-    assert!(world.gate_log().contains("git listed something that is no object id"), "{}", world.gate_log());
+    assert!(world.gate_log().contains("update-ref failed"), "{}", world.gate_log());
 }
 
 #[test]
