@@ -82,6 +82,20 @@ fn a_token_limit_ends_the_agent() {
 }
 
 #[test]
+fn a_budget_of_requests_is_kept_by_egress_and_the_work_is_pushed() {
+    let steps = ["echo x > new.txt; git add -A; git commit -qm new", "true", "true", "true", "true"];
+    let job = Job::with_manifest(&commands(&steps), |upstream| {
+        super::manifest(upstream).replace("time: 5m", "requests: 2").replace("python3 -m unittest", "true")
+    });
+    let output = job.run();
+    super::ended_with(&output, 6);
+    assert!(said(&output).contains("2 requests"), "{}", said(&output));
+    assert_eq!(job.world.record_file("budget.jsonl").lines().count(), 2);
+    let refs = job.upstream.git(&["for-each-ref", "--format", "%(refname)", "refs/heads/bottle"]);
+    assert_eq!(refs.lines().count(), 1, "what was done so far is pushed: {refs}");
+}
+
+#[test]
 fn a_limit_of_turns_ends_the_agent() {
     let job = Job::with_manifest(&commands(&["true"; 6]), |upstream| {
         super::manifest(upstream).replace("turns: 20", "turns: 2").replace("python3 -m unittest", "true")

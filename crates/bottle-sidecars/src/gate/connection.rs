@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use rustix::net::RecvFlags;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tempfile::TempDir;
-use tokio::io::{AsyncWriteExt as _, Interest};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
 use tokio::net::UnixStream;
 
 use super::in_force::InForce;
@@ -22,17 +22,18 @@ use super::{mirror, process, tidy, transport};
 const MOST_CONNECTIONS: usize = 32;
 /// Who connects asks for something at once.
 const FIRST_LINE: Duration = Duration::from_secs(10);
+/// Who is turned away may say for so long what it wanted.
+const LAST_WORD: Duration = Duration::from_secs(2);
 /// A service, a path, a host and a protocol version.
 const LONGEST_FIRST_LINE: usize = 4096;
 /// No clone and no push takes longer; what does is stuck.
 pub(super) const LONGEST: Duration = Duration::from_secs(2 * 3600);
 
 /// Serves one connection, under the policy that was in force when it came.
-pub(super) async fn serve(policy: Arc<InForce>, mut stream: UnixStream, connections: Connections) {
+pub(super) async fn serve(policy: Arc<InForce>, stream: UnixStream, connections: Connections) {
     let Some(seat) = connections.take_seat() else {
         tracing::warn!("refused a connection: {MOST_CONNECTIONS} are open");
-        let _ = stream.write_all(&pkt_line("ERR git-gate: too many connections; try again")).await;
-        return;
+        return turn_away(stream, "too many connections; try again").await;
     };
     let tmp = match TempDir::new_in(&policy.place.tmp) {
         Ok(tmp) => tmp,
@@ -46,12 +47,12 @@ pub(super) async fn serve(policy: Arc<InForce>, mut stream: UnixStream, connecti
             }
         }
         Ok(Ok(None)) => {
-            let _ = stream.write_all(&pkt_line("ERR git-gate: only fetches and pushes are served here")).await;
+            turn_away(stream, "only fetches and pushes are served here").await;
         }
         Ok(Err(error)) => tracing::debug!("a connection ended before it asked for anything: {error}"),
         Err(_) => {
             tracing::warn!("ended a connection that asked for nothing in {} s", FIRST_LINE.as_secs());
-            let _ = stream.write_all(&pkt_line("ERR git-gate: nothing was asked for in time")).await;
+            turn_away(stream, "nothing was asked for in time").await;
         }
     }
     // A scan's files may be many.
@@ -62,6 +63,15 @@ pub(super) async fn serve(policy: Arc<InForce>, mut stream: UnixStream, connecti
         tidy::what_nobody_uses(&place, connections.oldest());
     });
     let _ = tidied.await;
+}
+
+/// Says why, and closes. What was asked is read first: git dies without a word when it writes to who has closed already, and
+/// may lose an answer that is sent beside bytes that nobody read.
+async fn turn_away(mut stream: UnixStream, why: &str) {
+    let mut asked = [0; LONGEST_FIRST_LINE];
+    let _ = tokio::time::timeout(LAST_WORD, stream.read(&mut asked)).await;
+    let _ = stream.write_all(&pkt_line(&format!("ERR git-gate: {why}"))).await;
+    let _ = stream.shutdown().await;
 }
 
 /// What a client may ask for.
