@@ -235,11 +235,15 @@ async fn check_who_asked(
             return Err(Failure::new(Code::Refused, format_args!("who asked can't be checked: {failure}")).hint(hint));
         }
     };
-    forge::may_ask(forge.as_ref(), &manifest.triggers.who, &asker, pull_request_of(payload)).await
+    forge::may_ask(forge.as_ref(), &manifest.triggers.who, &asker, pull_request_of(task, payload)).await
 }
 
-/// The pull request that an event is about, however the event says it.
-fn pull_request_of(payload: &serde_json::Value) -> Option<u64> {
+/// The pull request that a task is about, however the event says it: the task knows Gitea's `is_pull` too, the payload also
+/// what a text that was asked for in a job came with.
+fn pull_request_of(task: &Task, payload: &serde_json::Value) -> Option<u64> {
+    if let Some(thread) = task.thread().filter(|_| task.is_about_a_pull_request()) {
+        return Some(thread.number);
+    }
     let issue = &payload["issue"];
     let number = if issue["pull_request"].is_null() { &payload["pull_request"]["number"] } else { &issue["number"] };
     number.as_u64()
@@ -360,4 +364,20 @@ async fn ci(environment: &Environment) -> Result<Option<Ci>, Failure> {
     let run_url = format!("{}/{repository}/actions/runs/{run}", server_url.trim_end_matches('/'));
     let branch = environment.get("GITHUB_REF_NAME").map(str::to_owned);
     Ok(Some(Ci { forge, server_url, repository, run_url, run_id, branch }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_comment_is_on_a_pull_request_where_only_is_pull_says_so() {
+        let thread = Thread { number: 7, title: String::new(), body: String::new(), author: None, url: String::new() };
+        let task = Task { source: Source::PullRequest(thread.clone()), ..Task::text("") };
+        // As Gitea may send it: the issue's own field is null.
+        let payload = serde_json::json!({"is_pull": true, "issue": {"number": 7, "pull_request": null}});
+        assert_eq!(pull_request_of(&task, &payload), Some(7));
+        let task = Task { source: Source::Issue(thread), ..Task::text("") };
+        assert_eq!(pull_request_of(&task, &payload), None);
+    }
 }
