@@ -32,6 +32,8 @@ pub(super) struct WireRepository {
 pub(super) struct WireComment {
     id: u64,
     body: Option<String>,
+    #[serde(default)]
+    html_url: String,
     user: Option<WireUser>,
     created_at: Option<String>,
     updated_at: Option<String>,
@@ -118,6 +120,7 @@ impl From<WireComment> for Comment {
             changed: comment.updated_at,
             place,
             body: comment.body.unwrap_or_default(),
+            url: comment.html_url,
             // A deleted user's comment is nobody's.
             author: comment.user.map_or(Author { id: 0, login: String::new(), is_bot: true }, Author::from),
         }
