@@ -133,7 +133,7 @@ pub(crate) async fn plan(args: &TaskArgs, dry_run: bool, context: &Context) -> R
         not_the_change(&payload, checkout.as_ref())?;
         check_who_asked(args, &payload, &task, &manifest, environment, forge.as_ref()).await?;
         if let Ok(Some(forge)) = &forge {
-            forge::gather(forge.as_ref(), &mut task).await;
+            forge::gather(forge.as_ref(), &mut task).await?;
         }
     }
     let agent = args.agent.as_deref().map(Name::parse).transpose().map_err(Failure::input)?;

@@ -69,6 +69,7 @@ impl Forge for Dry {
                 head_repository: None,
                 base: new.base.clone(),
                 from_fork: false,
+                updated: None,
             })
         }
         .boxed()

@@ -69,6 +69,8 @@ pub(crate) struct PullRequest {
     pub(crate) base: String,
     /// Whether the branch is in another repository, or in one that is gone.
     pub(crate) from_fork: bool,
+    /// When it, or anything said about it, was changed last; RFC 3339.
+    pub(crate) updated: Option<String>,
 }
 
 /// A pull request to open.

@@ -80,6 +80,7 @@ pub(super) struct WirePull {
     body: Option<String>,
     #[serde(default)]
     draft: bool,
+    updated_at: Option<String>,
     head: WireSide,
     base: WireSide,
 }
@@ -152,6 +153,7 @@ impl From<WirePull> for PullRequest {
             commit: pull.head.sha,
             head_repository: pull.head.repo.map(|repository| repository.full_name),
             base: pull.base.branch,
+            updated: pull.updated_at,
         }
     }
 }
