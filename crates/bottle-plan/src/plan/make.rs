@@ -114,7 +114,12 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
             run_id: ci.run_id.clone(),
             run_url: ci.run_url.clone(),
         }),
-        agent: AgentPlan { name: agent_name, bottle: bottle_name, model: agent.model.clone() },
+        agent: AgentPlan {
+            name: agent_name,
+            bottle: bottle_name,
+            model: agent.model.clone(),
+            labels: agent.labels.clone(),
+        },
         images,
         names,
         doors,

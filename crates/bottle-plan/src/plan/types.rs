@@ -154,6 +154,9 @@ pub struct AgentPlan {
     pub bottle: Name,
     /// The model; none: Claude Code's choice.
     pub model: Option<String>,
+    /// Labels for its pull requests.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<String>,
 }
 
 /// Container images, as the engine names them.
