@@ -11,6 +11,7 @@ use crate::forge::outputs;
 use crate::world::{Running, left_behind, said};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+const WORKFLOW: &str = ".github/workflows/claude.yml";
 
 /// A comment on the sample's issue.
 pub(super) fn comment(login: &str, id: u64, body: &str) -> Value {
@@ -28,9 +29,9 @@ pub(super) fn comment(login: &str, id: u64, body: &str) -> Value {
 }
 
 /// A checkout of the sample with a shipped workflow in it, and everything that `act` needs to run it without a network.
-struct Stage {
-    job: Job,
-    double: Double,
+pub(super) struct Stage {
+    pub(super) job: Job,
+    pub(super) double: Double,
     later: PathBuf,
     /// The job's own token: the forge's where that is enough.
     job_token: String,
@@ -38,6 +39,17 @@ struct Stage {
 
 impl Stage {
     fn new(kind: &'static str, workflow: &str, cassette: &str, more: Value) -> Self {
+        let stage = Self::bare(kind, cassette, more);
+        let shipped = Path::new(ROOT).join(format!("workflows/{kind}/{workflow}.yml"));
+        let path = stage.job.checkout.join(WORKFLOW);
+        std::fs::create_dir_all(path.parent().expect("a parent")).expect("directories");
+        std::fs::copy(shipped, path).expect("the workflow");
+        stage.fit(WORKFLOW);
+        stage
+    }
+
+    /// Everything but a workflow.
+    pub(super) fn bare(kind: &'static str, cassette: &str, more: Value) -> Self {
         let job = Job::with_manifest(cassette, |upstream| match cassette.contains("deploy.toml") {
             true => manifest(upstream),
             false => manifest(upstream).replace("python3 -m unittest", "true"),
@@ -65,8 +77,6 @@ impl Stage {
                 uploaded.display()
             ),
         );
-        let shipped = Path::new(ROOT).join(format!("workflows/{kind}/{workflow}.yml"));
-        let shipped = std::fs::read_to_string(shipped).expect("the workflow");
         job.world.write(
             "download/action.yml",
             &format!(
@@ -76,18 +86,22 @@ impl Stage {
                 uploaded.display()
             ),
         );
-        let path = job.checkout.join(".github/workflows/claude.yml");
-        std::fs::create_dir_all(path.parent().expect("a parent")).expect("directories");
-        let ours = match workflow {
-            "two-jobs" => Self::two_jobs(&shipped, &job, &double, &later),
-            _ => Self::with_our_binary(&shipped, &job, &double, &later),
-        };
-        std::fs::write(path, ours).expect("the workflow");
         // What the job's repository is called is read from a remote.
         let url = format!("https://{}/octo-org/textstats.git", double.authority);
         crate::world::sh(&["git", "-C", &job.checkout.display().to_string(), "remote", "add", "forge", &url]);
         let job_token = if kind == "github" { double.token.clone() } else { crate::world::random(40) };
         Self { job, double, later, job_token }
+    }
+
+    /// Fits the workflow at this path to what is here.
+    pub(super) fn fit(&self, workflow: &str) {
+        let path = self.job.checkout.join(workflow);
+        let shipped = std::fs::read_to_string(&path).expect("the workflow");
+        let ours = match shipped.contains("\n  publish:\n") {
+            true => Self::two_jobs(&shipped, &self.job, &self.double, &self.later),
+            false => Self::with_our_binary(&shipped, &self.job, &self.double, &self.later),
+        };
+        std::fs::write(path, ours).expect("the workflow");
     }
 
     /// The shipped workflow as it stands, but for what a release and a model would give, and with a step that reads the outputs.
@@ -143,6 +157,11 @@ impl Stage {
     }
 
     fn act(&self, event: &str, payload: &Value) -> Output {
+        self.act_on(WORKFLOW, event, payload)
+    }
+
+    /// Runs the workflow at this path.
+    pub(super) fn act_on(&self, workflow: &str, event: &str, payload: &Value) -> Output {
         let act = std::env::var("BOTTLE_TEST_ACT").expect("BOTTLE_TEST_ACT: run the tests by scripts/test");
         let path = self.job.world.write("event.json", &payload.to_string());
         let mut command = Command::new(act);
@@ -156,7 +175,7 @@ impl Stage {
             "--platform",
             "ubuntu-latest=-self-hosted",
         ]);
-        command.args(["--github-instance", &self.double.authority, "--workflows", ".github/workflows/claude.yml"]);
+        command.args(["--github-instance", &self.double.authority, "--workflows", workflow]);
         command.arg("--eventpath").arg(path);
         if self.double.kind == "gitea" {
             command.args(["--env", "GITEA_ACTIONS=true"]);

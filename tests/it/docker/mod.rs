@@ -2,6 +2,7 @@
 
 mod actions;
 mod bad_world;
+mod guide;
 mod in_container;
 mod live;
 mod main_job;
