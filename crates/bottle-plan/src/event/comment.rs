@@ -159,7 +159,7 @@ fn ask(event: &Event<'_>, said: Said<'_>, written: Written<'_>, topic: Topic, is
         }
         Said::Stop => Order::Stop,
         Said::Retry => Order::Retry,
-        Said::Approve(id) => Order::Approve(proposal(id)?),
+        Said::Approve(id, _) => Order::Approve(proposal(id)?),
         Said::Deny(id, why) => Order::Deny { id: proposal(id)?, why: why.to_owned() },
         Said::Unknown(text) => return Err(EventError::Command(super::line(text)).into()),
     };

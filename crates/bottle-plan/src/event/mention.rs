@@ -7,15 +7,15 @@ pub(crate) const BOTTLE: &str = "/bottle";
 
 /// A command, its parts unchecked.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Said<'a> {
+pub(crate) enum Said<'a> {
     /// Work: from `agent=NAME` who shall do it, whether it is a review, the rest of the line and all that follows it.
     Work { agent: Option<&'a str>, review: bool, text: &'a str },
     /// End the run that is going on.
     Stop,
     /// Do the last task again.
     Retry,
-    /// Say yes to a proposal.
-    Approve(&'a str),
+    /// Say yes to a proposal, with the code that was shown with it.
+    Approve(&'a str, &'a str),
     /// Say no, and why.
     Deny(&'a str, &'a str),
     /// Something else behind [`BOTTLE`].
@@ -28,6 +28,11 @@ pub(super) fn command<'a>(text: &'a str, mention: &str) -> Option<Said<'a>> {
         let line = &text[start..];
         after(line, mention).map(work).or_else(|| after(line, BOTTLE).map(answer))
     })
+}
+
+/// Every line that begins with [`BOTTLE`]: one comment may answer several proposals.
+pub(crate) fn answers(text: &str) -> impl Iterator<Item = Said<'_>> {
+    prose::lines(text).into_iter().filter_map(|start| after(&text[start..], BOTTLE).map(answer))
 }
 
 /// Whether the mention is one of a line's words.
@@ -63,7 +68,7 @@ fn answer(rest: &str) -> Said<'_> {
     let line = rest.lines().next().unwrap_or_default().trim();
     let (verb, others) = word(line);
     match (verb, word(others)) {
-        ("approve", (id, "")) => Said::Approve(id),
+        ("approve", (id, code)) if !code.contains(char::is_whitespace) => Said::Approve(id, code),
         ("deny", (id, why)) => Said::Deny(id, why),
         _ => Said::Unknown(line),
     }
@@ -106,10 +111,11 @@ mod tests {
             ("/claude agent=x stop", Said::Stop),
             ("/claude stop it", text(None, "stop it")),
             ("/claude retry\nplease", Said::Retry),
-            ("/bottle approve P1", Said::Approve("P1")),
+            ("/bottle approve P1", Said::Approve("P1", "")),
+            ("/bottle approve P1 0a1b2c", Said::Approve("P1", "0a1b2c")),
             ("/bottle deny P2  too wide\nx", Said::Deny("P2", "too wide")),
             ("/bottle deny P2", Said::Deny("P2", "")),
-            ("/bottle approve P1 P2", Said::Unknown("approve P1 P2")),
+            ("/bottle approve P1 P2 P3", Said::Unknown("approve P1 P2 P3")),
             ("/bottle", Said::Unknown("")),
         ] {
             assert_eq!(command(given, "/claude"), Some(expected), "{given:?}");

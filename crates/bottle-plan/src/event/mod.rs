@@ -10,7 +10,7 @@
 
 mod comment;
 mod issue;
-mod mention;
+pub(crate) mod mention;
 mod other;
 mod parts;
 mod payload;
