@@ -6,44 +6,22 @@
 use std::fmt;
 
 use bottle_policy::proposal::ProposalId;
-use sha2::{Digest as _, Sha256};
 
 use crate::event::mention::{self, Said};
 use crate::moment::Moment;
 
-/// What an approval is bound to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Bound<'a> {
-    /// The run's slug.
-    pub run: &'a str,
-    /// Which proposal.
-    pub id: ProposalId,
-    /// The proposal's own random number.
-    pub nonce: &'a str,
-    /// The hash of what is asked, as it was shown.
-    pub proposal: &'a str,
-    /// The hash of the policy that it would change, as it was shown.
-    pub policy: &'a str,
-}
-
-/// What an approval repeats of all that it is bound to: twelve hex digits that nobody can know before they are shown.
+/// What a yes repeats of all that it is bound to: the first digits of the proposal's hash, which is made of the run, the
+/// number, a random nonce, the request and the policy's hash, so that nobody knows it before it is shown.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Code(String);
 
-/// Digits of a code.
-const DIGITS: usize = 12;
-
 impl Code {
-    /// The code of a proposal as it is now.
-    pub fn of(bound: &Bound<'_>) -> Self {
-        let mut hash = Sha256::new();
-        let id = bound.id.to_string();
-        for part in ["approval", bound.run, &id, bound.nonce, bound.proposal, bound.policy] {
-            // With its length, so that no two lists of parts read alike.
-            hash.update((part.len() as u64).to_be_bytes());
-            hash.update(part);
-        }
-        Self(hex::encode(hash.finalize()).chars().take(DIGITS).collect())
+    /// Digits of a code.
+    pub const DIGITS: usize = 12;
+
+    /// The code of the proposal with this hash.
+    pub fn of(hash: &str) -> Self {
+        Self(hash.chars().take(Self::DIGITS).collect())
     }
 }
 
@@ -94,6 +72,8 @@ pub enum Answer {
     Approve,
     /// No, and why; may be empty.
     Deny(String),
+    /// What a question is answered with.
+    Answer(String),
 }
 
 /// Why a comment decides nothing about a proposal.
@@ -126,9 +106,12 @@ pub enum Void {
     /// An approval of something else.
     #[error("its code is not that of the proposal as it is now")]
     OtherCode,
-    /// Both at once.
-    #[error("it says both yes and no")]
-    Both,
+    /// Yes and no at once, or two reasons.
+    #[error("it says more than one thing about this proposal")]
+    Several,
+    /// An answer without words.
+    #[error("it answers with nothing")]
+    Empty,
 }
 
 /// What this comment decides about this proposal.
@@ -138,7 +121,7 @@ pub enum Void {
 pub fn judge(written: &Written<'_>, shown: &Shown) -> Result<Answer, Void> {
     let id = shown.id.to_string();
     let about: Vec<Said<'_>> = mention::answers(written.text)
-        .filter(|said| matches!(said, Said::Approve(other, _) | Said::Deny(other, _) if *other == id))
+        .filter(|said| matches!(said, Said::Approve(other, _) | Said::Deny(other, _) | Said::Answer(other, _) if *other == id))
         .collect();
     if about.is_empty() {
         return Err(Void::Silent);
@@ -168,13 +151,13 @@ pub fn judge(written: &Written<'_>, shown: &Shown) -> Result<Answer, Void> {
             Said::Approve(_, code) if code == shown.code.0 => Answer::Approve,
             Said::Approve(..) => return Err(Void::OtherCode),
             Said::Deny(_, why) => Answer::Deny(why.to_owned()),
+            Said::Answer(_, "") => return Err(Void::Empty),
+            Said::Answer(_, text) => Answer::Answer(text.to_owned()),
             _ => continue,
         };
         match &answer {
-            None => answer = Some(this),
-            Some(Answer::Approve) if this == Answer::Approve => {}
-            Some(Answer::Deny(_)) if matches!(this, Answer::Deny(_)) => {}
-            Some(_) => return Err(Void::Both),
+            Some(before) if *before != this => return Err(Void::Several),
+            _ => answer = Some(this),
         }
     }
     answer.ok_or(Void::Silent)

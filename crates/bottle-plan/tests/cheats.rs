@@ -6,9 +6,10 @@
 use std::fs;
 use std::path::Path;
 
-use bottle_plan::approval::{Answer, Bound, Code, Shown, Void, Written, judge};
+use bottle_plan::approval::{Answer, Code, Shown, Void, Written, judge};
 use bottle_plan::moment::Moment;
-use bottle_policy::proposal::ProposalId;
+use bottle_policy::proposal::{ProposalId, proposal_hash};
+use bottle_policy::supervise::Request;
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -39,46 +40,38 @@ struct Case {
     says: String,
 }
 
-fn bound<'a>() -> Bound<'a> {
-    Bound {
-        run: "issue-7-implementer-1a2b",
-        id: ProposalId::parse("P2").expect("an id"),
-        nonce: "0f0e0d0c0b0a09080706050403020100",
-        proposal: "5d41402abc4b2a76b9719d911017c592",
-        policy: "7d793037a0760186574b0282f2f435e7",
-    }
+/// The code of the proposal that is shown, or of one that differs from it.
+fn code(change: impl Fn(&mut (String, ProposalId, String, Request, String))) -> String {
+    let request = Request::ask("May I?").expect("a request");
+    let id = ProposalId::parse("P2").expect("an id");
+    let mut parts = ("issue-7-implementer-1a2b".to_owned(), id, "0f".repeat(16), request, "7d".repeat(32));
+    change(&mut parts);
+    let (run, id, nonce, request, policy) = parts;
+    Code::of(&proposal_hash(&run, id, &nonce, &request, &policy)).to_string()
 }
 
 fn with_codes(text: &str) -> String {
-    let good = bound();
+    let good = code(|_| {});
     let others = [
-        ("CODE-run", Bound { run: "issue-7-implementer-9z9z", ..good.clone() }),
-        ("CODE-id", Bound { id: ProposalId::FIRST, ..good.clone() }),
-        ("CODE-nonce", Bound { nonce: "1f0e0d0c0b0a09080706050403020100", ..good.clone() }),
-        ("CODE-proposal", Bound { proposal: "6d41402abc4b2a76b9719d911017c592", ..good.clone() }),
-        ("CODE-policy", Bound { policy: "8d793037a0760186574b0282f2f435e7", ..good.clone() }),
-        // Where one part ends and the next begins counts too.
-        (
-            "CODE-shifted",
-            Bound { nonce: "0f0e0d0c0b0a090807060504030201005", proposal: &good.proposal[1..], ..good.clone() },
-        ),
+        ("CODE-run", code(|parts| parts.0 = "issue-7-implementer-9z9z".to_owned())),
+        ("CODE-id", code(|parts| parts.1 = ProposalId::FIRST)),
+        ("CODE-nonce", code(|parts| parts.2 = "1f".repeat(16))),
+        ("CODE-proposal", code(|parts| parts.3 = Request::ask("May I, please?").expect("a request"))),
+        ("CODE-policy", code(|parts| parts.4 = "8d".repeat(32))),
     ];
-    let code = Code::of(&good).to_string();
     let mut text = text.to_owned();
-    for (name, bound) in others {
-        let other = Code::of(&bound).to_string();
-        assert_ne!(other, code, "{name}");
+    for (name, other) in others {
+        assert_ne!(other, good, "{name}");
         text = text.replace(name, &other);
     }
-    let half = &code[..6];
-    text.replace("CODEHALF", half).replace("CODEUPPER", &code.to_uppercase()).replace("CODE", &code)
+    text.replace("CODEHALF", &good[..6]).replace("CODEUPPER", &good.to_uppercase()).replace("CODE", &good)
 }
 
 fn judged(case: &Case) -> Result<Answer, Void> {
     let at = "2026-11-20T10:00:00Z";
     let shown = Shown {
-        id: bound().id,
-        code: Code::of(&bound()),
+        id: ProposalId::parse("P2").expect("an id"),
+        code: Code::of(&code(|_| {})),
         comment: 500,
         us: 41_898_282,
         at: Moment::parse(at).expect("a moment"),

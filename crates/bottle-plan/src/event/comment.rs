@@ -161,9 +161,10 @@ fn ask(event: &Event<'_>, said: Said<'_>, written: Written<'_>, topic: Topic, is
         Said::Retry => Order::Retry,
         Said::Approve(id, _) => Order::Approve(proposal(id)?),
         Said::Deny(id, why) => Order::Deny { id: proposal(id)?, why: why.to_owned() },
+        Said::Answer(id, text) => Order::Answer { id: proposal(id)?, text: text.to_owned() },
         Said::Unknown(text) => return Err(EventError::Command(super::line(text)).into()),
     };
-    if matches!(order, Order::Approve(_) | Order::Deny { .. }) {
+    if matches!(order, Order::Approve(_) | Order::Deny { .. } | Order::Answer { .. }) {
         asker.person("proposals are decided by people")?;
     }
     Err(Stop::Answer(Asked::Command(Box::new(Command {

@@ -18,6 +18,8 @@ pub(crate) enum Said<'a> {
     Approve(&'a str, &'a str),
     /// Say no, and why.
     Deny(&'a str, &'a str),
+    /// Answer a question: the rest of the line, and all below it up to the next such line.
+    Answer(&'a str, &'a str),
     /// Something else behind [`BOTTLE`].
     Unknown(&'a str),
 }
@@ -70,8 +72,16 @@ fn answer(rest: &str) -> Said<'_> {
     match (verb, word(others)) {
         ("approve", (id, code)) if !code.contains(char::is_whitespace) => Said::Approve(id, code),
         ("deny", (id, why)) => Said::Deny(id, why),
+        ("answer", (id, _)) if !id.is_empty() => Said::Answer(id, below(rest, id)),
         _ => Said::Unknown(line),
     }
+}
+
+/// What follows an id, on its line and on those below it that are no such command.
+fn below<'a>(rest: &'a str, id: &str) -> &'a str {
+    let text = rest.split_once(id).map_or("", |(_, text)| text);
+    let end = text.match_indices('\n').map(|(at, _)| at).find(|at| after(text[at + 1..].trim_start(), BOTTLE).is_some());
+    text[..end.unwrap_or(text.len())].trim()
 }
 
 /// The first word, and the rest.
@@ -115,6 +125,9 @@ mod tests {
             ("/bottle approve P1 0a1b2c", Said::Approve("P1", "0a1b2c")),
             ("/bottle deny P2  too wide\nx", Said::Deny("P2", "too wide")),
             ("/bottle deny P2", Said::Deny("P2", "")),
+            ("/bottle answer P3  Use P3.\r\nNot P4.\n/bottle deny P4", Said::Answer("P3", "Use P3.\r\nNot P4.")),
+            ("/bottle answer P3\n\nYes.", Said::Answer("P3", "Yes.")),
+            ("/bottle answer P3", Said::Answer("P3", "")),
             ("/bottle approve P1 P2 P3", Said::Unknown("approve P1 P2 P3")),
             ("/bottle", Said::Unknown("")),
         ] {

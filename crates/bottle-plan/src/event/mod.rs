@@ -82,6 +82,13 @@ pub enum Order {
         /// Why, for the agent; may be empty.
         why: String,
     },
+    /// Answer a question of the agent's.
+    Answer {
+        /// Which.
+        id: ProposalId,
+        /// The answer.
+        text: String,
+    },
 }
 
 /// Why an event can't be used.
