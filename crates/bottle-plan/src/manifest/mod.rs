@@ -18,7 +18,7 @@ use bottle_policy::host::{HostName, HostPattern};
 use bottle_policy::pipelock::Action;
 use bottle_policy::route::Route;
 use bottle_policy::secret::SecretName;
-use bottle_policy::supervise::{Approval, SupervisePolicy};
+use bottle_policy::supervise::{Approval, AutoRule, SupervisePolicy};
 use bottle_policy::units::{ByteSize, Seconds};
 use ipnet::IpNet;
 use schemars::JsonSchema;
@@ -220,11 +220,14 @@ pub struct Supervise {
     pub approval: Approval,
     /// How long the agent waits for an answer.
     pub timeout: Seconds,
+    /// Routes that are granted without a person, whoever decides the rest.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub auto: Vec<AutoRule>,
 }
 
 impl Default for Supervise {
     fn default() -> Self {
-        Self { approval: Approval::Deny, timeout: SupervisePolicy::default_timeout() }
+        Self { approval: Approval::Deny, timeout: SupervisePolicy::default_timeout(), auto: vec![] }
     }
 }
 

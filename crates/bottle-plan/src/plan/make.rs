@@ -31,11 +31,7 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
     let upstreams = Upstreams::of(task, bottle, facts, &mut notes)?;
     let rules = Rules::of(bottle, &agent.limits, &upstreams, facts, options, &mut notes)?;
     let doors = doors(&rules, &upstreams);
-    if bottle.supervise.approval != Approval::Deny {
-        notes.push(
-            "supervise.approval: this version asks nobody; what the agent asks for is refused and kept".to_owned(),
-        );
-    }
+    let approval = approval(task, bottle, &mut notes);
 
     let images = Images {
         guest: first([&options.image, &bottle.image]).unwrap_or_else(|| AGENT_IMAGE.to_owned()),
@@ -58,7 +54,7 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
             prompt.removed
         ));
     }
-    let mcp = mcp();
+    let mcp = mcp(bottle);
     let command = command(&agent, &prompt);
     let bundle = Bundle {
         version: 1,
@@ -79,7 +75,7 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
         routes: rules.routes,
         pipelock: rules.pipelock,
         gate,
-        supervise: super::policies::supervise(&slug, bottle),
+        supervise: super::policies::supervise(&slug, bottle, approval),
         bundle,
     };
     let mut secrets = rules.secrets;
@@ -260,10 +256,26 @@ fn skills(agent: &Agent, guest: &GuestPlan) -> Vec<SkillPlan> {
         .collect()
 }
 
-fn mcp() -> McpPlan {
+/// Who decides in this run: the manifest's word, where there is a place to ask.
+fn approval(task: &Task, bottle: &Bottle, notes: &mut Vec<String>) -> Approval {
+    if bottle.supervise.approval == Approval::Comment && task.thread().is_none() {
+        notes.push(
+            "supervise.approval: this task has no issue or pull request to ask on, so what the agent asks for is refused \
+             and kept for the report"
+                .to_owned(),
+        );
+        return Approval::Deny;
+    }
+    bottle.supervise.approval
+}
+
+/// The server's own time-out, in milliseconds, is longer than a proposal waits.
+fn mcp(bottle: &Bottle) -> McpPlan {
     let url = format!("http://{}:{}/", Door::Supervise.name(), Door::Supervise.port());
     let claude = format!("{TOOLS_DIR}/bin/claude");
-    let register = [&claude, "mcp", "add", "--transport", "http", "--scope", "user", Door::Supervise.name(), &url];
+    let timeout = (bottle.supervise.timeout.0 + 60) * 1000;
+    let server = serde_json::json!({ "type": "http", "url": url, "timeout": timeout }).to_string();
+    let register = [&claude, "mcp", "add-json", "--scope", "user", Door::Supervise.name(), &server];
     McpPlan {
         name: Door::Supervise.name().to_owned(),
         register: register.iter().map(|part| (*part).to_owned()).collect(),
