@@ -130,7 +130,7 @@ async fn dispatch(command: Command, context: Context) -> Result<Code, Failure> {
         Command::Run(args) => run::main(args, context).await,
         Command::Plan(args) => plan::main(args, &context).await,
         Command::Ps(args) => ps::main(&args, &context),
-        Command::Logs(args) => logs::main(&args, &context),
+        Command::Logs(args) => logs::main(&args, &context).await,
         Command::Cleanup(args) => cleanup::main(&args, &context).await,
         Command::Doctor => machine::doctor(&context).await,
         Command::Schema => {

@@ -4,10 +4,9 @@ use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use bottle_plan::plan::BackendChoice;
-
 use super::task::{self, Asks, TaskArgs};
 use super::{Context, print};
+use crate::backend;
 use crate::exit::{Code, Failure};
 use crate::forge::{Dry, Forge};
 use crate::report::actions::{self, Outputs, conclusion, escaped, plain};
@@ -64,10 +63,7 @@ async fn whole(args: RunArgs, context: &Context, outputs: &mut Outputs) -> Resul
         }
     };
     let plan = planned.plan;
-    if !matches!(plan.backend, BackendChoice::Auto | BackendChoice::Docker) {
-        return Err(Failure::machine("this version runs bottles on Docker alone")
-            .hint("leave out --backend, or say --backend docker"));
-    }
+    backend::known(plan.backend)?;
     let forge = planned.forge?.map(|forge| match plan.dry_run {
         true => Arc::new(Dry::new(forge)) as Arc<dyn Forge>,
         false => forge,

@@ -7,7 +7,7 @@ use bottle_plan::event::{self, Asked, Order};
 use bottle_plan::facts::{Ci, ForgeKind, HostFacts};
 use bottle_plan::manifest::{self, Manifest};
 use bottle_plan::name::Name;
-use bottle_plan::plan::{BackendChoice, BottlePlan, Options};
+use bottle_plan::plan::{Backend, BottlePlan, Options};
 use bottle_plan::task::{Actor, Repository, Source, Task, Thread};
 
 use super::Context;
@@ -134,10 +134,10 @@ pub(crate) async fn plan(args: &TaskArgs, dry_run: bool, context: &Context) -> R
     let options = Options {
         agent,
         backend: match args.backend {
-            BackendArg::Auto => BackendChoice::Auto,
-            BackendArg::Docker => BackendChoice::Docker,
-            BackendArg::Smolmachines => BackendChoice::Smolmachines,
-            BackendArg::Bubblewrap => BackendChoice::Bubblewrap,
+            BackendArg::Auto => None,
+            BackendArg::Docker => Some(Backend::Docker),
+            BackendArg::Smolmachines => Some(Backend::Smolmachines),
+            BackendArg::Bubblewrap => Some(Backend::Bubblewrap),
         },
         dry_run,
         replay: args.replay.as_ref().map(|path| path.display().to_string()),
@@ -338,6 +338,7 @@ async fn host_facts(checkout: Option<&Checkout>, environment: &Environment) -> R
             head: checkout.head.clone(),
         }),
         ci: ci(environment).await?,
+        backend: crate::backend::best(),
         host_ca_bundle: environment.ca_bundle().map(|path| path.display().to_string()),
     })
 }

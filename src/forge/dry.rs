@@ -91,8 +91,12 @@ impl Forge for Dry {
         .boxed()
     }
 
-    fn comments(&self, number: u64) -> BoxFuture<'_, Result<Vec<Comment>, ForgeError>> {
-        self.inner.comments(number)
+    fn comments_since<'a>(
+        &'a self,
+        number: u64,
+        since: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Vec<Comment>, ForgeError>> {
+        self.inner.comments_since(number, since)
     }
 
     fn remarks(&self, number: u64) -> BoxFuture<'_, Result<Vec<Comment>, ForgeError>> {
@@ -110,7 +114,7 @@ impl Forge for Dry {
     fn comment<'a>(&'a self, number: u64, body: &'a str) -> BoxFuture<'a, Result<Comment, ForgeError>> {
         async move {
             self.lines().push(json!({"would": "comment", "number": number, "body": body}));
-            let author = Author { id: 0, login: String::new() };
+            let author = Author { id: 0, login: String::new(), is_bot: true };
             Ok(Comment { id: 0, body: body.to_owned(), author, written: None, changed: None, place: None })
         }
         .boxed()

@@ -149,11 +149,18 @@ impl Forge for Gitea {
         .boxed()
     }
 
-    fn comments(&self, number: u64) -> BoxFuture<'_, Result<Vec<Comment>, ForgeError>> {
+    fn comments_since<'a>(
+        &'a self,
+        number: u64,
+        since: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Vec<Comment>, ForgeError>> {
         async move {
             let number = number.to_string();
             // Gitea gives all of them at once.
-            let call = Call::get(READ_COMMENTS, self.path(&["issues", &number, "comments"]));
+            let mut call = Call::get(READ_COMMENTS, self.path(&["issues", &number, "comments"]));
+            if let Some(since) = since {
+                call = call.query("since", since);
+            }
             let wires: Vec<WireComment> = self.http.send(call).await?;
             Ok(wires.into_iter().map(Comment::from).collect())
         }

@@ -144,14 +144,21 @@ impl Forge for Github {
         .boxed()
     }
 
-    fn comments(&self, number: u64) -> BoxFuture<'_, Result<Vec<Comment>, ForgeError>> {
+    fn comments_since<'a>(
+        &'a self,
+        number: u64,
+        since: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Vec<Comment>, ForgeError>> {
         async move {
             let number = number.to_string();
             let mut comments = vec![];
             for page in 1..=PAGES {
-                let call = Call::get(READ_COMMENTS, self.path(&["issues", &number, "comments"]))
+                let mut call = Call::get(READ_COMMENTS, self.path(&["issues", &number, "comments"]))
                     .query("per_page", A_PAGE)
                     .query("page", page);
+                if let Some(since) = since {
+                    call = call.query("since", since);
+                }
                 let wires: Vec<WireComment> = self.http.send(call).await?;
                 let last = wires.len() < A_PAGE;
                 comments.extend(wires.into_iter().map(Comment::from));
@@ -236,7 +243,7 @@ impl Forge for Github {
                 Ok(user) => Ok(Some(user.into())),
                 // A job's token is an installation's, which is no user and may not ask.
                 Err(error) if matches!(error.status(), Some(401 | 403 | 404)) => {
-                    Ok(Some(Author { id: 0, login: JOB.to_owned() }))
+                    Ok(Some(Author { id: 0, login: JOB.to_owned(), is_bot: true }))
                 }
                 Err(error) => Err(error),
             }

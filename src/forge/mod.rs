@@ -1,8 +1,8 @@
 //! The forge: who somebody is there, and what is posted there.
 //!
-//! Map: `http` (TLS, retries, errors), `wire` (what forges send), `github`, `gitea`, `dry` (writes kept, not sent), `detect`
+//! Map: `http` (TLS, retries, errors), `known` (answers that may still be good), `wire` (what forges send), `github`, `gitea`, `dry` (writes kept, not sent), `detect`
 //! (which forge, where, with which token), `who` (may this actor ask), `gather` (what belongs to a task), `publish` (the pull request), `sticky` (the
-//! comment that is kept up to date), `neutral` (others' words made harmless).
+//! comment that is kept up to date), `neutral` (others' words made harmless), `watch` (what is said while a run goes on).
 //! Always: only the runner talks to the forge, never the agent; a token is a [`Secret`](bottle_policy::secret::Secret) and
 //! goes to one address alone; what can't be asked counts as no.
 
@@ -12,9 +12,12 @@ mod gather;
 mod gitea;
 mod github;
 mod http;
+mod known;
 mod neutral;
 mod publish;
 mod sticky;
+#[allow(dead_code, reason = "for those who decide by comments")]
+mod watch;
 mod who;
 mod wire;
 
@@ -33,6 +36,8 @@ pub(crate) use http::ForgeError;
 pub(crate) use neutral::{neutral, neutral_text};
 pub(crate) use publish::{publish, would_propose};
 pub(crate) use sticky::Sticky;
+#[allow(unused_imports, reason = "for those who decide by comments")]
+pub(crate) use watch::{Heard, News, Watch};
 pub(crate) use who::{Asker, may_ask};
 
 /// What a forge says about a user and the repository.
@@ -96,6 +101,8 @@ pub(crate) struct Comment {
 pub(crate) struct Author {
     pub(crate) id: i64,
     pub(crate) login: String,
+    /// What the forge calls one, or what is called like one, or one of the forge's own helpers.
+    pub(crate) is_bot: bool,
 }
 
 /// An issue as it is now.
@@ -129,7 +136,15 @@ pub(crate) trait Forge: Send + Sync {
         body: &'a str,
     ) -> BoxFuture<'a, Result<PullRequest, ForgeError>>;
     /// All comments of an issue or a pull request, oldest first.
-    fn comments(&self, number: u64) -> BoxFuture<'_, Result<Vec<Comment>, ForgeError>>;
+    fn comments(&self, number: u64) -> BoxFuture<'_, Result<Vec<Comment>, ForgeError>> {
+        self.comments_since(number, None)
+    }
+    /// Those that were written or changed since, RFC 3339; or all.
+    fn comments_since<'a>(
+        &'a self,
+        number: u64,
+        since: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Vec<Comment>, ForgeError>>;
     /// What was said on lines of a pull request's change.
     fn remarks(&self, number: u64) -> BoxFuture<'_, Result<Vec<Comment>, ForgeError>>;
     /// A pull request's change, as `git diff` prints it.

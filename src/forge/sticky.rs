@@ -183,14 +183,14 @@ mod tests {
         let comment = |id: i64, login: &str, body: &str| Comment {
             id: 1,
             body: body.to_owned(),
-            author: Author { id, login: login.to_owned() },
+            author: Author { id, login: login.to_owned(), is_bot: false },
             written: None,
             changed: None,
             place: None,
         };
         let body = format!("{MARK}\nx");
-        let me = Author { id: 5, login: "bot".to_owned() };
-        let job = Author { id: 0, login: "github-actions[bot]".to_owned() };
+        let me = Author { id: 5, login: "bot".to_owned(), is_bot: false };
+        let job = Author { id: 0, login: "github-actions[bot]".to_owned(), is_bot: true };
         assert!(is_ours(&comment(5, "renamed", &body), &me));
         assert!(!is_ours(&comment(6, "bot", &body), &me));
         assert!(!is_ours(&comment(5, "bot", &format!("see {body}")), &me));

@@ -10,6 +10,9 @@ pub(super) struct WireUser {
     /// Gitea's own users, such as the one of its jobs, have negative numbers.
     pub(super) id: i64,
     pub(super) login: String,
+    /// GitHub: `User`, `Bot`, `Organization` …
+    #[serde(rename = "type")]
+    kind: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -95,7 +98,8 @@ struct WireSideRepository {
 
 impl From<WireUser> for Author {
     fn from(user: WireUser) -> Self {
-        Self { id: user.id, login: user.login }
+        let is_bot = user.id <= 0 || user.kind.is_some_and(|kind| kind != "User") || user.login.ends_with("[bot]");
+        Self { id: user.id, login: user.login, is_bot }
     }
 }
 
@@ -115,7 +119,7 @@ impl From<WireComment> for Comment {
             place,
             body: comment.body.unwrap_or_default(),
             // A deleted user's comment is nobody's.
-            author: comment.user.map_or(Author { id: 0, login: String::new() }, Author::from),
+            author: comment.user.map_or(Author { id: 0, login: String::new(), is_bot: true }, Author::from),
         }
     }
 }

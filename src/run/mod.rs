@@ -20,8 +20,7 @@ use bottle_plan::task::Work;
 use bottle_policy::door;
 
 use crate::agent::{self, AgentOutcome};
-use crate::backend::docker::{self, DockerBottle, Progress};
-use crate::backend::{Bottle, Room, Tree};
+use crate::backend::{self, Bottle, Progress, Room, Tree};
 use crate::exit::{Code, Failure};
 use crate::facts;
 use crate::forge::{Forge, Sticky};
@@ -141,17 +140,23 @@ async fn inside(
     let plan = &start.plan;
     events.phase(Phase::Prepare);
     let prepared = async {
-        let docker = case(events, "image", docker::prepare(plan, events)).await?;
-        crate::cli::cleanup::dead_runs(&docker, start.secrets.known(), events).await;
-        Ok(docker)
+        let backend = case(events, "image", async {
+            let backend = backend::connect(plan.backend).await?;
+            backend.prepare(plan, events).await?;
+            Ok(backend)
+        })
+        .await?;
+        crate::cli::cleanup::dead_runs(backend.as_ref(), start.secrets.known(), events).await;
+        Ok(backend)
     };
-    let docker = tokio::select! {
+    let backend = tokio::select! {
         prepared = prepared => prepared?,
         failure = cancel.requested() => return Err(failure),
     };
-    let bottle = docker::bottle(docker, plan, record.dir());
+    let bottle = backend.bottle(plan, record.dir());
+    let bottle = bottle.as_ref();
     let ended = tokio::select! {
-        ended = body(start, &bottle, record, events, progressed) => ended,
+        ended = body(start, bottle, record, events, progressed) => ended,
         failure = cancel.requested() => Err(failure),
     };
     if let Err(failure) = &ended {
@@ -159,7 +164,7 @@ async fn inside(
     }
     events.phase(Phase::Collect);
     // A log that can't be had must not keep the bottle alive.
-    match collect::collect(&bottle, record, events).await {
+    match collect::collect(bottle, record, events).await {
         Ok(collect::Model::NeverAnswered { calls }) if progressed.agent.is_some() && progressed.failures.is_empty() => {
             progressed.fail(Code::Task, format!("none of the {calls} calls to the model was answered"));
         }
@@ -180,7 +185,7 @@ async fn inside(
 
 async fn body(
     start: &Start,
-    bottle: &DockerBottle,
+    bottle: &dyn Bottle,
     record: &Record,
     events: &Events,
     progressed: &mut Progressed,
@@ -266,7 +271,7 @@ fn metadata(plan: &BottlePlan) -> Metadata {
         schema: 1,
         slug: plan.slug.to_string(),
         title: plan.task.title(),
-        backend: "docker".to_owned(),
+        backend: plan.backend,
         compose_project: plan.names.project.clone(),
         started: plan.started_at.clone(),
         ended: None,

@@ -83,7 +83,7 @@ const CASES: &[Case] = &[
         manifest: GOOD,
         args: &["run", "--task", "x", "--backend", "smolmachines"],
         code: 4,
-        says: "error: this version runs bottles on Docker alone\nhelp: leave out --backend, or say --backend docker\n",
+        says: "error: this version does not run bottles on smolmachines\nhelp: leave out --backend, or say --backend docker\n",
     },
     Case {
         name: "an unknown option",

@@ -96,7 +96,7 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
         ]),
         slug,
         started_at: facts.started_at.clone(),
-        backend: options.backend,
+        backend: options.backend.unwrap_or(facts.backend),
         dry_run: options.dry_run,
         replay: options.replay.clone(),
         state_dir,

@@ -24,8 +24,8 @@ use crate::task::Task;
 pub struct Options {
     /// The agent; goes before the one that the task names.
     pub agent: Option<Name>,
-    /// Where to run.
-    pub backend: BackendChoice,
+    /// Where to run; none: what is best on this machine.
+    pub backend: Option<Backend>,
     /// Nothing leaves.
     pub dry_run: bool,
     /// A run record or a cassette file on the host that answers the model.
@@ -43,16 +43,28 @@ pub struct Options {
 /// Where a bottle runs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum BackendChoice {
-    /// The best that this machine has.
-    #[default]
-    Auto,
+pub enum Backend {
     /// Docker with Compose.
+    #[default]
     Docker,
     /// A microVM by smolvm.
     Smolmachines,
     /// bubblewrap.
     Bubblewrap,
+}
+
+impl Backend {
+    /// All of them, in the order in which a machine that has several takes one.
+    pub const ALL: [Self; 3] = [Self::Smolmachines, Self::Docker, Self::Bubblewrap];
+
+    /// Its name on the command line and in records.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Docker => "docker",
+            Self::Smolmachines => "smolmachines",
+            Self::Bubblewrap => "bubblewrap",
+        }
+    }
 }
 
 /// Everything decided about a run before it starts.
@@ -65,7 +77,7 @@ pub struct BottlePlan {
     /// When the run began, RFC 3339.
     pub started_at: String,
     /// Where it runs.
-    pub backend: BackendChoice,
+    pub backend: Backend,
     /// Whether nothing leaves.
     pub dry_run: bool,
     /// The host's file or directory that answers the model.
