@@ -1,4 +1,4 @@
-//! The one place that starts processes on the host: `docker compose` and `git`.
+//! The one place that starts processes on the host: `docker compose`, `git` and an editor.
 //!
 //! Every call has a time limit, a child never outlives its caller, and what it printed comes back whole.
 
@@ -109,6 +109,16 @@ impl Program {
     pub(crate) fn input(mut self, input: Vec<u8>) -> Self {
         self.input = input;
         self
+    }
+
+    /// Runs it on the caller's own terminal, for as long as the person there likes; its exit code.
+    pub(crate) async fn interactive(self) -> Result<i32, ProcessError> {
+        let name = self.name();
+        let start = |error| ProcessError::Start { program: name.clone(), error };
+        let (program, args) = self.argv.split_first().ok_or_else(|| start(std::io::ErrorKind::InvalidInput.into()))?;
+        #[expect(clippy::disallowed_methods, reason = "this is the module that starts processes")]
+        let status = Command::new(program).args(args).status().await.map_err(start)?;
+        Ok(status.code().unwrap_or(-1))
     }
 
     fn name(&self) -> String {

@@ -5,7 +5,6 @@ use std::time::Duration;
 use bottle_policy::control::{Applied, Decide, Decided, Listing, Update};
 use bottle_policy::door::Door;
 use serde::de::DeserializeOwned;
-use tokio::sync::mpsc;
 
 use crate::backend::{Bottle, BottleError, Exec, Output, Room, Running, Who, finish};
 
@@ -43,7 +42,11 @@ impl Control<'_> {
 
     async fn call<T: DeserializeOwned>(self, verb: &[&str], stdin: Vec<u8>) -> Result<T, BottleError> {
         let doing = format!("failed to ask supervise (control {})", verb[0]);
-        let done = finish(self.0, exec(verb, Some(stdin)), LIMIT).await?;
+        // `finish` itself ends the agent's processes when the time is up, and those are not to blame.
+        let done = finish(self.0, exec(verb, Some(stdin)), Duration::MAX);
+        let done = tokio::time::timeout(LIMIT, done)
+            .await
+            .map_err(|_| BottleError::new(&doing, format_args!("no answer within {} s", LIMIT.as_secs())))??;
         // 1 is a refusal, which is an answer too.
         if !matches!(done.code, 0 | 1) || done.stdout.is_empty() {
             let said = String::from_utf8_lossy(&done.stderr).trim().to_owned();

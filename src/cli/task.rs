@@ -112,8 +112,8 @@ pub(crate) async fn plan(args: &TaskArgs, dry_run: bool, context: &Context) -> R
             let (what, hint) = match command.order {
                 Order::Stop => ("stopping a run", "cancel its job"),
                 Order::Retry => ("doing a task again", "write the command of the task once more"),
-                Order::Approve(_) | Order::Deny { .. } => {
-                    ("deciding about a proposal", "change the manifest on the base branch, and ask for the task again")
+                Order::Approve(_) | Order::Deny { .. } | Order::Answer { .. } => {
+                    return Ok(Asks::Nothing("the run that asked reads the answer itself, while it waits".to_owned()));
                 }
             };
             return Err(Failure::input(format_args!("{what} by a comment is not in this version")).hint(hint));

@@ -20,6 +20,7 @@ use bottle_plan::task::Work;
 use bottle_policy::door;
 
 use crate::agent::{self, AgentOutcome};
+use crate::approve;
 use crate::backend::{self, Bottle, Progress, Room, Tree};
 use crate::exit::{Code, Failure};
 use crate::facts;
@@ -210,7 +211,8 @@ async fn body(
     // Last, so that what it proves is what the agent finds.
     case(events, "seal", seal::prove(bottle, plan, events)).await?;
     events.phase(Phase::Agent);
-    let agent = agent::run(bottle, plan, &env, record, events).await?;
+    let desk = approve::Desk { bottle, plan, forge: start.forge.as_ref(), secrets: &start.secrets, events };
+    let agent = approve::beside(&desk, agent::run(bottle, plan, &env, record, events)).await?;
     if let Some((code, why)) = agent.failure.clone() {
         progressed.fail(code, why);
     }
