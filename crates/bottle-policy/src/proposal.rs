@@ -1,9 +1,10 @@
 //! A proposal: what an agent asked for, as a person decides on it; who decides, what was decided, what came of it.
 //!
-//! Map: `change` (what a request makes of the policy files), `record` (`proposals.jsonl`), `verify` (whether that tells the
-//! truth). How the runner hands a decision over is in [`crate::control`].
+//! Map: `change` (what a request makes of the policy files), `record` (`proposals.jsonl`), `ledger` (the state that a record
+//! leads to), `verify` (whether it tells the truth). How the runner hands a decision over is in [`crate::control`].
 
 pub mod change;
+pub mod ledger;
 pub mod record;
 pub mod verify;
 

@@ -54,11 +54,19 @@ impl Change {
     }
 }
 
+/// What a proposal got.
+#[derive(Debug, Clone, PartialEq)]
+struct Grant {
+    id: ProposalId,
+    file: Option<PolicyFile>,
+    request: Request,
+}
+
 /// The policies of a run: where they began, and what has been granted since.
 #[derive(Debug, Clone, PartialEq)]
 pub struct InForce {
     base: Texts,
-    grants: Vec<(ProposalId, Request)>,
+    grants: Vec<Grant>,
     texts: Texts,
 }
 
@@ -76,21 +84,22 @@ impl InForce {
     /// With one request more.
     pub fn with(&self, id: ProposalId, request: &Request) -> Result<Self, ChangeError> {
         let mut next = self.clone();
-        if let Some(change) = Change::of(&self.texts, request)? {
+        let change = Change::of(&self.texts, request)?;
+        next.grants.push(Grant { id, file: change.as_ref().map(|change| change.file), request: request.clone() });
+        if let Some(change) = change {
             next.texts.insert(change.file, change.after);
         }
-        next.grants.push((id, request.clone()));
         Ok(next)
     }
 
     /// Without what a proposal got. What another one got meanwhile stays, also where both asked for the same.
     pub fn without(&self, id: ProposalId) -> Result<Self, ChangeError> {
         let mut next = Self::new(self.base.clone());
-        for (other, request) in self.grants.iter().filter(|(other, _)| *other != id) {
-            match next.with(*other, request) {
+        for grant in self.grants.iter().filter(|grant| grant.id != id) {
+            match next.with(grant.id, &grant.request) {
                 Ok(with) => next = with,
                 // The base has it by now.
-                Err(ChangeError::Already) => next.grants.push((*other, request.clone())),
+                Err(ChangeError::Already) => next.grants.push(grant.clone()),
                 Err(error) => return Err(error),
             }
         }
@@ -100,12 +109,36 @@ impl InForce {
     /// With a whole file by hand, which takes the place of all that was granted in it.
     pub fn by_hand(&self, file: PolicyFile, text: String) -> Self {
         let mut next = self.clone();
-        next.grants.retain(|(_, request)| {
-            Change::of(&self.base, request).ok().flatten().is_some_and(|change| change.file != file)
-        });
+        next.grants.retain(|grant| grant.file != Some(file));
         next.base.insert(file, text.clone());
         next.texts.insert(file, text);
         next
+    }
+}
+
+impl PolicyFile {
+    /// Whether a text is a policy that the doors can obey, as far as it can be told without them.
+    pub fn check(self, text: &str) -> Result<(), String> {
+        let texts = Texts::from([(self, text.to_owned())]);
+        let version = match self {
+            Self::Routes => {
+                let policy: RoutesPolicy = read(&texts, self).map_err(|error| error.to_string())?;
+                return crate::matcher::Matcher::new(&policy).map_or_else(|error| Err(error.to_string()), |_| Ok(()));
+            }
+            Self::Pipelock => read::<PipelockPolicy>(&texts, self).map(|policy| policy.version),
+            Self::Gate => {
+                let policy: GatePolicy = read(&texts, self).map_err(|error| error.to_string())?;
+                for upstream in &policy.upstreams {
+                    RefRules::new(&upstream.push).map_err(|error| error.to_string())?;
+                }
+                Ok(policy.version)
+            }
+        };
+        match version {
+            Ok(1) => Ok(()),
+            Ok(version) => Err(format!("version {version} is not known: 1 is")),
+            Err(error) => Err(error.to_string()),
+        }
     }
 }
 

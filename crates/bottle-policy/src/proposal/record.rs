@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::change::Texts;
 use super::{By, PolicyFile, ProposalId, Verdict, sha256};
 use crate::supervise::Request;
 
@@ -22,6 +23,11 @@ pub struct Record {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Event {
+    /// The first line: the policies that the run begins with.
+    Began {
+        /// Each file's text.
+        policies: Texts,
+    },
     /// The agent asks; ids count from `P1`, those of notes among them.
     Asked {
         /// Which proposal.
