@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bottle_plan::manifest;
 use bottle_plan::plan::BottlePlan;
-use bottle_policy::control::{self, Update};
-use bottle_policy::proposal::ProposalId;
+use bottle_policy::control::{self, Listing, Update};
+use bottle_policy::proposal::{ProposalId, State};
 use bottle_policy::supervise::{Approval, Request};
 
 use super::control::{Control, Updates};
@@ -22,6 +23,8 @@ use crate::secrets::Secrets;
 pub(crate) struct Desk<'a> {
     pub(crate) bottle: &'a dyn Bottle,
     pub(crate) plan: &'a BottlePlan,
+    /// The manifest's name and text.
+    pub(crate) manifest: &'a (String, String),
     pub(crate) forge: Option<&'a Arc<dyn Forge>>,
     pub(crate) secrets: &'a Secrets,
     pub(crate) events: &'a Events,
@@ -162,7 +165,10 @@ impl<'a> Follower<'a> {
             };
             if self.desk.plan.policies.supervise.approval == Approval::Local {
                 let (run, id) = (&proposal.run, proposal.id);
-                self.desk.events.note(format!("{id} waits until {}: bottle-runner proposals show {id} --run {run}", proposal.expires_at));
+                self.desk.events.note(format!(
+                    "{id} waits until {}: bottle-runner proposals show {id} --run {run}",
+                    proposal.expires_at
+                ));
             }
         }
         self.desk.events.emit(RunEvent::Proposal {
@@ -174,11 +180,22 @@ impl<'a> Follower<'a> {
         });
     }
 
+    /// What to write into the manifest so that the next run need not ask.
+    fn offer(&self, listing: &Listing) {
+        let wanted = listing.proposals.iter().filter(|standing| !matches!(standing.state, State::Failed { .. }));
+        let requests: Vec<&Request> = wanted.map(|standing| &standing.proposal.request).collect();
+        let (name, text) = self.desk.manifest;
+        if let Some(edited) = manifest::offer(text, self.desk.plan.agent.bottle.as_str(), &requests) {
+            self.desk.events.emit(RunEvent::Offer { diff: words::file_diff(name, text, &edited) });
+        }
+    }
+
     /// The work has ended: what is decided already is still told, and nothing waits any more.
     async fn close(&mut self) {
         // What was decided in the last moment may not have been heard of.
         match tokio::time::timeout(CLOSING, Control(self.desk.bottle).list()).await {
             Ok(Ok(listing)) => {
+                self.offer(&listing);
                 for standing in listing.proposals {
                     self.take(Update::Proposal(Box::new(standing))).await;
                 }

@@ -26,7 +26,8 @@ pub(super) fn comment(proposal: &Proposal, outcome: &Outcome, void: &[String]) -
     };
     let _ = writeln!(text, "### {mark} The agent {verb} ({id})\n");
     if !open {
-        let by = outcome.by.as_ref().map(|by| format!(" by `{}`", code(by.trim_start_matches('@')))).unwrap_or_default();
+        let by =
+            outcome.by.as_ref().map(|by| format!(" by `{}`", code(by.trim_start_matches('@')))).unwrap_or_default();
         let detail = if outcome.detail.is_empty() { String::new() } else { format!(":\n\n{}", quote(&outcome.detail)) };
         let _ = writeln!(text, "{} **{}**{by}{detail}\n", sign(outcome.standing), first_up(outcome.standing.name()));
     }
@@ -62,7 +63,9 @@ fn how(proposal: &Proposal, whole: bool) -> String {
             "To answer it, write a new comment that begins with the first line; to leave it open, with the second:\n\n    /bottle answer {id} your words\n    \
              /bottle deny {id} why"
         ),
-        _ if !whole => format!("It is too long to be shown whole, so it can't be allowed here. To refuse it:\n\n    /bottle deny {id} why"),
+        _ if !whole => format!(
+            "It is too long to be shown whole, so it can't be allowed here. To refuse it:\n\n    /bottle deny {id} why"
+        ),
         _ => format!(
             "To allow exactly this, write a new comment with the first line; to refuse it, with the second:\n\n    /bottle approve {id} {}\n    \
              /bottle deny {id} why",

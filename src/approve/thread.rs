@@ -111,9 +111,7 @@ impl<'a> Thread<'a> {
             }
         };
         let listens = self.proposals.values().any(|entry| entry.state.is_open() && entry.shown.is_some());
-        let news = async {
-            if listens { self.watch.next().await } else { std::future::pending().await }
-        };
+        let news = async { if listens { self.watch.next().await } else { std::future::pending().await } };
         tokio::select! {
             biased;
             id = write => Next::Write(id),
@@ -124,7 +122,9 @@ impl<'a> Thread<'a> {
     pub(super) async fn act(&mut self, next: Next) {
         match next {
             Next::Write(id) => self.write(id).await,
-            Next::News(News::Trouble(what)) => self.desk.events.warn(format!("nothing can be approved meanwhile: {what}")),
+            Next::News(News::Trouble(what)) => {
+                self.desk.events.warn(format!("nothing can be approved meanwhile: {what}"))
+            }
             Next::News(News::Heard(heard)) => self.hear(&heard).await,
         }
     }
@@ -148,7 +148,10 @@ impl<'a> Thread<'a> {
                         let code = Code::of(&entry.proposal.hash);
                         entry.shown = Some(Shown { id, code, comment: comment.id, us: comment.author.id, at });
                     }
-                    None => self.desk.events.warn(format!("{id} can't be approved: the forge does not say when it was posted")),
+                    None => self
+                        .desk
+                        .events
+                        .warn(format!("{id} can't be approved: the forge does not say when it was posted")),
                 }
             }
             Err(error) => {
@@ -254,7 +257,12 @@ impl<'a> Thread<'a> {
         let who = post::code(&heard.author.login);
         self.desk.events.note(format!("{id}: the comment {} by {who} decides nothing: {why}", heard.id));
         if let Some(entry) = self.proposals.get_mut(&id).filter(|entry| entry.void.len() < MOST_VOID) {
-            entry.void.push(format!("[a comment]({}#issuecomment-{}) by `{who}`: {}", self.url, heard.id, post::code(why)));
+            entry.void.push(format!(
+                "[a comment]({}#issuecomment-{}) by `{who}`: {}",
+                self.url,
+                heard.id,
+                post::code(why)
+            ));
             entry.due = Some(Instant::now());
         }
     }
@@ -266,7 +274,8 @@ impl<'a> Thread<'a> {
             for id in ids {
                 let Some(entry) = self.proposals.get_mut(&id) else { continue };
                 if entry.state.is_open() {
-                    entry.state = State::Denied { why: "the agent has ended before anybody decided".to_owned(), by: By::Timeout };
+                    entry.state =
+                        State::Denied { why: "the agent has ended before anybody decided".to_owned(), by: By::Timeout };
                     entry.due = Some(Instant::now());
                 }
                 if entry.due.is_some() && entry.shown.is_some() {

@@ -1,7 +1,7 @@
 //! A proposal in words: what is asked, what would change, what became of it. Nothing here is Markdown.
 
-use bottle_policy::prose::invisible;
 use bottle_policy::proposal::{By, Change, Proposal, State, Verdict};
+use bottle_policy::prose::invisible;
 use bottle_policy::supervise::Request;
 use serde::Serialize;
 use similar::TextDiff;
@@ -53,8 +53,13 @@ pub(crate) fn diff(proposal: &Proposal) -> Option<String> {
 
 fn changed(change: &Change) -> String {
     let name = change.file.name();
-    let diff = TextDiff::from_lines(&change.before, &change.after);
-    visible(&diff.unified_diff().context_radius(3).header(name, name).to_string())
+    file_diff(name, &change.before, &change.after)
+}
+
+/// A file's change as `diff -u` shows it, with every character visible.
+pub(super) fn file_diff(name: &str, before: &str, after: &str) -> String {
+    let diff = TextDiff::from_lines(before, after);
+    visible(&diff.unified_diff().context_radius(3).header(&format!("a/{name}"), &format!("b/{name}")).to_string())
 }
 
 /// A text in which every character shows: those without a width are written out, none is left away.

@@ -55,9 +55,8 @@ pub(super) async fn main(args: ApplyArgs, context: &Context) -> Result<Code, Fai
             print(&format!("{file}: nothing to change, {after} is in force already"))
         }
         Applied::InForce { file, before, after } => print(&format!("{file}: in force, {before} became {after}")),
-        Applied::Kept { reason } => Err(Failure::new(
-            Code::Task,
-            format_args!("{}: {reason}; what was in force still is", run.slug),
-        )),
+        Applied::Kept { reason } => {
+            Err(Failure::new(Code::Task, format_args!("{}: {reason}; what was in force still is", run.slug)))
+        }
     }
 }

@@ -35,6 +35,8 @@ pub(crate) use cancel::Cancel;
 /// Everything that a run starts from.
 pub(crate) struct Start {
     pub(crate) plan: BottlePlan,
+    /// The manifest's name and text.
+    pub(crate) manifest: (String, String),
     pub(crate) sources: Sources,
     pub(crate) secrets: Secrets,
     /// The cassette that answers the model.
@@ -211,7 +213,8 @@ async fn body(
     // Last, so that what it proves is what the agent finds.
     case(events, "seal", seal::prove(bottle, plan, events)).await?;
     events.phase(Phase::Agent);
-    let desk = approve::Desk { bottle, plan, forge: start.forge.as_ref(), secrets: &start.secrets, events };
+    let (manifest, forge, secrets) = (&start.manifest, start.forge.as_ref(), &start.secrets);
+    let desk = approve::Desk { bottle, plan, manifest, forge, secrets, events };
     let agent = approve::beside(&desk, agent::run(bottle, plan, &env, record, events)).await?;
     if let Some((code, why)) = agent.failure.clone() {
         progressed.fail(code, why);

@@ -72,7 +72,12 @@ pub(super) async fn answer(run: &Run, proposal: &Proposal, text: &str, context: 
 }
 
 /// Hands it to the bundle, bound to the proposal as it was read; the state that it leads to.
-pub(super) async fn decide(run: &Run, proposal: &Proposal, verdict: Verdict, context: &Context) -> Result<State, Failure> {
+pub(super) async fn decide(
+    run: &Run,
+    proposal: &Proposal,
+    verdict: Verdict,
+    context: &Context,
+) -> Result<State, Failure> {
     let decide = Decide {
         run: proposal.run.clone(),
         id: proposal.id,
@@ -84,8 +89,10 @@ pub(super) async fn decide(run: &Run, proposal: &Proposal, verdict: Verdict, con
     };
     match run.control().decide(&decide).await.map_err(Failure::machine)? {
         Decided::Taken(state) => Ok(*state),
-        Decided::Refused { reason } => Err(Failure::new(Code::Refused, format_args!("it counts for nothing: {reason}"))
-            .hint(format_args!("`bottle-runner proposals show {}` shows how it stands", proposal.id))),
+        Decided::Refused { reason } => {
+            Err(Failure::new(Code::Refused, format_args!("it counts for nothing: {reason}"))
+                .hint(format_args!("`bottle-runner proposals show {}` shows how it stands", proposal.id)))
+        }
     }
 }
 

@@ -15,14 +15,13 @@ use crate::state;
 /// A run that is going on, and its bottle.
 pub(crate) struct Run {
     pub(crate) slug: String,
-    pub(crate) dir: PathBuf,
     bottle: Box<dyn Bottle>,
 }
 
 impl Run {
     async fn attach(slug: String, dir: PathBuf) -> Result<Self, Failure> {
         let bottle = backend::attach(&dir).await?;
-        Ok(Self { slug, dir, bottle })
+        Ok(Self { slug, bottle })
     }
 
     pub(crate) fn control(&self) -> Control<'_> {
@@ -71,7 +70,8 @@ pub(super) async fn all(which: &Which, context: &Context) -> Result<Vec<Run>, Fa
 }
 
 fn nothing() -> Failure {
-    Failure::input("no run is going on").hint("proposals are decided while the run waits; `bottle-runner ps --all` lists ended ones")
+    Failure::input("no run is going on")
+        .hint("proposals are decided while the run waits; `bottle-runner ps --all` lists ended ones")
 }
 
 fn live(which: &Which, context: &Context) -> Result<Vec<(String, PathBuf)>, Failure> {

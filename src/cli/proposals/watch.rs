@@ -95,7 +95,11 @@ impl Screen<'_> {
             Update::Proposal(standing) => {
                 let id = standing.proposal.id;
                 let before = self.proposals.insert(id, (*standing).clone());
-                if before.as_ref().is_some_and(|before| before.state.is_open() == standing.state.is_open() && before.proposal.hash == standing.proposal.hash && before.state == standing.state) {
+                if before.as_ref().is_some_and(|before| {
+                    before.state.is_open() == standing.state.is_open()
+                        && before.proposal.hash == standing.proposal.hash
+                        && before.state == standing.state
+                }) {
                     return;
                 }
                 if standing.state.is_open() {

@@ -80,7 +80,8 @@ fn answer(rest: &str) -> Said<'_> {
 /// What follows an id, on its line and on those below it that are no such command.
 fn below<'a>(rest: &'a str, id: &str) -> &'a str {
     let text = rest.split_once(id).map_or("", |(_, text)| text);
-    let end = text.match_indices('\n').map(|(at, _)| at).find(|at| after(text[at + 1..].trim_start(), BOTTLE).is_some());
+    let end =
+        text.match_indices('\n').map(|(at, _)| at).find(|at| after(text[at + 1..].trim_start(), BOTTLE).is_some());
     text[..end.unwrap_or(text.len())].trim()
 }
 
