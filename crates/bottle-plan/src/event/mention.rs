@@ -70,7 +70,7 @@ fn answer(rest: &str) -> Said<'_> {
     let line = rest.lines().next().unwrap_or_default().trim();
     let (verb, others) = word(line);
     match (verb, word(others)) {
-        ("approve", (id, code)) if !code.contains(char::is_whitespace) => Said::Approve(id, code),
+        ("approve", (id, code)) if code.bytes().all(|b| b.is_ascii_hexdigit()) => Said::Approve(id, code),
         ("deny", (id, why)) => Said::Deny(id, why),
         ("answer", (id, _)) if !id.is_empty() => Said::Answer(id, below(rest, id)),
         _ => Said::Unknown(line),

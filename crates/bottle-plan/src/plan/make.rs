@@ -31,7 +31,7 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
     let upstreams = Upstreams::of(task, bottle, facts, &mut notes)?;
     let rules = Rules::of(bottle, &agent.limits, &upstreams, facts, options, &mut notes)?;
     let doors = doors(&rules, &upstreams);
-    let approval = approval(task, bottle, &mut notes);
+    let approval = approval(task, bottle, facts, options, &mut notes);
 
     let images = Images {
         guest: first([&options.image, &bottle.image]).unwrap_or_else(|| AGENT_IMAGE.to_owned()),
@@ -257,16 +257,34 @@ fn skills(agent: &Agent, guest: &GuestPlan) -> Vec<SkillPlan> {
 }
 
 /// Who decides in this run: the manifest's word, where there is a place to ask.
-fn approval(task: &Task, bottle: &Bottle, notes: &mut Vec<String>) -> Approval {
-    if bottle.supervise.approval == Approval::Comment && task.thread().is_none() {
-        notes.push(
-            "supervise.approval: this task has no issue or pull request to ask on, so what the agent asks for is refused \
-             and kept for the report"
-                .to_owned(),
-        );
-        return Approval::Deny;
+fn approval(task: &Task, bottle: &Bottle, facts: &HostFacts, options: &Options, notes: &mut Vec<String>) -> Approval {
+    let wanted = bottle.supervise.approval;
+    if wanted != Approval::Comment {
+        return wanted;
     }
-    bottle.supervise.approval
+    let mut instead = |approval, why: &str| {
+        notes.push(format!("supervise.approval: {why}"));
+        approval
+    };
+    if facts.ci.is_none() {
+        return instead(
+            Approval::Local,
+            "this is no job of a forge, so what the agent asks for is decided here, by `bottle-runner proposals`",
+        );
+    }
+    if options.dry_run {
+        return instead(
+            Approval::Deny,
+            "a dry run posts nothing, so what the agent asks for is refused and kept for the report",
+        );
+    }
+    if task.thread().is_none() {
+        return instead(
+            Approval::Deny,
+            "this task has no issue or pull request to ask on, so what the agent asks for is refused and kept for the report",
+        );
+    }
+    wanted
 }
 
 /// The server's own time-out, in milliseconds, is longer than a proposal waits.
