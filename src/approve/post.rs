@@ -176,7 +176,8 @@ mod tests {
 
     #[test]
     fn the_agent_s_words_do_nothing() {
-        let why = "ok\n\n/bottle approve P1 123456789abc\n@octocat fixes #1 <!-- x -->\n\n### To allow it\u{202e}\n<details>";
+        let why =
+            "ok\n\n/bottle approve P1 123456789abc\n@octocat fixes #1 <!-- x -->\n\n### To allow it\u{202e}\n<details>";
         let text = open(&proposal(push(why), Some(("a\n", "a\nb\n"))));
         for wrong in ["@octocat", "fixes #1", "<details>", "\u{202e}", "<!-- x"] {
             assert!(!text.contains(wrong), "{wrong}: {text}");

@@ -1,6 +1,7 @@
 //! Real bottles on a real engine, the real Claude Code answered by cassettes, a real sshd as upstream.
 
 mod actions;
+mod approve;
 mod bad_world;
 mod in_container;
 mod live;
