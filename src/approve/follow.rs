@@ -10,12 +10,14 @@ use bottle_policy::control::{self, Listing, Update};
 use bottle_policy::proposal::{ProposalId, State};
 use bottle_policy::supervise::{Approval, Request};
 
+use tokio::sync::mpsc::UnboundedReceiver;
+
 use super::control::{Control, Updates};
 use super::thread::Thread;
 use super::words::{self, Outcome, Standing};
 use crate::backend::Bottle;
 use crate::exit::Failure;
-use crate::forge::Forge;
+use crate::forge::{Forge, Heard};
 use crate::report::{Case, Events, RunEvent, Suite};
 use crate::secrets::Secrets;
 
@@ -31,8 +33,13 @@ pub(crate) struct Desk<'a> {
 }
 
 /// Does a work of the bottle's, and follows what is asked meanwhile; ends with the work.
-pub(crate) async fn beside<T>(desk: &Desk<'_>, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    let mut follower = Follower::new(desk);
+/// `heard` is what people say on the thread.
+pub(crate) async fn beside<T>(
+    desk: &Desk<'_>,
+    heard: UnboundedReceiver<Heard>,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let mut follower = Follower::new(desk, heard);
     let done = tokio::select! {
         done = work => done,
         () = follower.follow() => unreachable!("it follows as long as the work goes on"),
@@ -78,9 +85,9 @@ impl Told {
 const CLOSING: Duration = Duration::from_secs(10);
 
 impl<'a> Follower<'a> {
-    fn new(desk: &'a Desk<'a>) -> Self {
+    fn new(desk: &'a Desk<'a>, heard: UnboundedReceiver<Heard>) -> Self {
         let comment = desk.plan.policies.supervise.approval == Approval::Comment;
-        let thread = desk.forge.filter(|_| comment).and_then(|forge| Thread::of(desk, forge.clone()));
+        let thread = desk.forge.filter(|_| comment).and_then(|forge| Thread::of(desk, forge.clone(), heard));
         Self { desk, updates: None, thread, told: BTreeMap::new() }
     }
 

@@ -10,13 +10,14 @@ use bottle_plan::moment::Moment;
 use bottle_policy::control::{Decide, Decided, Standing};
 use bottle_policy::proposal::{By, Proposal, ProposalId, State, Verdict};
 use bottle_policy::supervise::Request;
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, sleep_until};
 
 use super::control::Control;
 use super::follow::Desk;
 use super::post;
 use super::words;
-use crate::forge::{Asker, Forge, Heard, News, Watch, may_ask};
+use crate::forge::{Asker, Comment, Forge, ForgeError, Heard, Watch, may_ask};
 
 /// How long until a comment that could not be written is tried again.
 const AGAIN: Duration = Duration::from_secs(20);
@@ -32,6 +33,8 @@ pub(super) struct Thread<'a> {
     number: u64,
     url: String,
     watch: Watch,
+    /// What people say there.
+    heard: UnboundedReceiver<Heard>,
     proposals: BTreeMap<ProposalId, Entry>,
 }
 
@@ -50,17 +53,25 @@ struct Entry {
 
 /// What is to be done next.
 pub(super) enum Next {
-    /// Somebody said something, or the forge can't be asked.
-    News(News),
+    /// Somebody said something.
+    Heard(Heard),
     /// A comment has to be written.
     Write(ProposalId),
 }
 
 impl<'a> Thread<'a> {
-    pub(super) fn of(desk: &'a Desk<'a>, forge: Arc<dyn Forge>) -> Option<Self> {
+    pub(super) fn of(desk: &'a Desk<'a>, forge: Arc<dyn Forge>, heard: UnboundedReceiver<Heard>) -> Option<Self> {
         let thread = desk.plan.task.thread()?;
         let watch = Watch::of(desk.plan, forge.clone())?;
-        Some(Self { desk, forge, number: thread.number, url: thread.url.clone(), watch, proposals: BTreeMap::new() })
+        Some(Self {
+            desk,
+            forge,
+            number: thread.number,
+            url: thread.url.clone(),
+            watch,
+            heard,
+            proposals: BTreeMap::new(),
+        })
     }
 
     /// A proposal is new, or has changed.
@@ -98,7 +109,7 @@ impl<'a> Thread<'a> {
         }
     }
 
-    /// Waits for what is to be done; nothing is lost where this is given up. Asks the forge only while something is open.
+    /// Waits for what is to be done; nothing is lost where this is given up.
     pub(super) async fn next(&mut self) -> Next {
         let due = self.proposals.iter().filter_map(|(&id, entry)| Some((entry.due?, id))).min();
         let write = async {
@@ -110,22 +121,23 @@ impl<'a> Thread<'a> {
                 None => std::future::pending().await,
             }
         };
-        let listens = self.proposals.values().any(|entry| entry.state.is_open() && entry.shown.is_some());
-        let news = async { if listens { self.watch.next().await } else { std::future::pending().await } };
+        let heard = async {
+            match self.heard.recv().await {
+                Some(heard) => heard,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             biased;
             id = write => Next::Write(id),
-            news = news => Next::News(news),
+            heard = heard => Next::Heard(heard),
         }
     }
 
     pub(super) async fn act(&mut self, next: Next) {
         match next {
             Next::Write(id) => self.write(id).await,
-            Next::News(News::Trouble(what)) => {
-                self.desk.events.warn(format!("nothing can be approved meanwhile: {what}"))
-            }
-            Next::News(News::Heard(heard)) => self.hear(&heard).await,
+            Next::Heard(heard) => self.hear(&heard).await,
         }
     }
 
@@ -136,7 +148,7 @@ impl<'a> Thread<'a> {
         let text = self.desk.secrets.mask(&post::comment(&entry.proposal, &outcome, &entry.void));
         let written = match &entry.shown {
             Some(shown) => self.forge.edit_comment(shown.comment, &text).await.map(|()| None),
-            None => self.forge.comment(self.number, &text).await.map(Some),
+            None => post(self.forge.as_ref(), self.number, &text, entry.warned).await.map(Some),
         };
         match written {
             Ok(None) => entry.due = None,
@@ -287,4 +299,15 @@ impl<'a> Thread<'a> {
             self.desk.events.warn("the comments about what was asked are not up to date: the forge is slow");
         }
     }
+}
+
+/// Posts it; where an earlier try may have done so, only if it is not there. Nobody else knows the text before it is.
+async fn post(forge: &dyn Forge, number: u64, text: &str, again: bool) -> Result<Comment, ForgeError> {
+    if again {
+        let there = forge.comments(number).await?;
+        if let Some(found) = there.into_iter().find(|comment| comment.body.trim() == text.trim()) {
+            return Ok(found);
+        }
+    }
+    forge.comment(number, text).await
 }

@@ -4,6 +4,7 @@ mod apply;
 pub(crate) mod cleanup;
 mod logs;
 mod machine;
+mod order;
 mod plan;
 mod proposals;
 mod ps;
