@@ -4,6 +4,7 @@
 //! Always: an event that does not follow from those before it is an error and changes nothing.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::change::{ChangeError, InForce, Texts};
 use super::record::{Cause, Event, Record};
@@ -16,7 +17,8 @@ use crate::supervise::Request;
 pub struct Ledger {
     run: String,
     next: ProposalId,
-    standings: BTreeMap<ProposalId, Standing>,
+    /// Shared, because whoever writes the record tries an event on a copy.
+    standings: BTreeMap<ProposalId, Arc<Standing>>,
     first: Option<Texts>,
     in_force: InForce,
     applied: usize,
@@ -57,12 +59,12 @@ impl Ledger {
 
     /// Every proposal, in their order.
     pub fn standings(&self) -> impl Iterator<Item = &Standing> {
-        self.standings.values()
+        self.standings.values().map(Arc::as_ref)
     }
 
     /// One proposal.
     pub fn get(&self, id: ProposalId) -> Option<&Standing> {
-        self.standings.get(&id)
+        self.standings.get(&id).map(Arc::as_ref)
     }
 
     /// The id of the next proposal or note.
@@ -114,7 +116,8 @@ impl Ledger {
     /// or why it has become pointless.
     pub fn outdated(&self) -> Vec<(ProposalId, Result<Event, ChangeError>)> {
         let open = self.standings.values().filter(|standing| standing.state.is_open());
-        open.filter_map(|Standing { proposal, .. }| {
+        open.filter_map(|standing| {
+            let proposal = &standing.proposal;
             let file = proposal.change.as_ref()?.file;
             let policy_hash = self.hash(file);
             (policy_hash != proposal.policy_hash).then(|| {
@@ -169,7 +172,7 @@ impl Ledger {
                     return Err(format!("the hashes of {id} are not those of what it says"));
                 }
                 self.take_id(*id)?;
-                self.standings.insert(*id, Standing { proposal, state: State::Open });
+                self.standings.insert(*id, Arc::new(Standing { proposal, state: State::Open }));
                 Ok(())
             }
             Event::Renewed { id, policy_hash, hash } => {
@@ -201,7 +204,7 @@ impl Ledger {
                 let Cause::Granted(id) = cause else { return Ok(()) };
                 match self.standings.get_mut(id) {
                     Some(standing) if matches!(standing.state, State::Applying { .. }) => {
-                        standing.state = State::Failed { reason: reason.clone() };
+                        Arc::make_mut(standing).state = State::Failed { reason: reason.clone() };
                         Ok(())
                     }
                     _ => Err(format!("{id} was not waiting to be applied")),
@@ -220,7 +223,7 @@ impl Ledger {
 
     fn open(&mut self, id: ProposalId) -> Result<&mut Standing, String> {
         match self.standings.get_mut(&id) {
-            Some(standing) if standing.state.is_open() => Ok(standing),
+            Some(standing) if standing.state.is_open() => Ok(Arc::make_mut(standing)),
             Some(_) => Err(format!("{id} was decided before it")),
             None => Err(format!("there is no proposal {id} before it")),
         }
@@ -273,7 +276,7 @@ impl Ledger {
     fn set_applied(&mut self, cause: &Cause, after: &str, until: Option<&str>) {
         let policy_hash = after.to_owned();
         let (Cause::Granted(id) | Cause::Ended(id)) = cause else { return };
-        let Some(standing) = self.standings.get_mut(id) else { return };
+        let Some(standing) = self.standings.get_mut(id).map(Arc::make_mut) else { return };
         standing.state = match standing.state.clone() {
             State::Applying { verdict, by } => {
                 State::InForce { verdict, by, policy_hash, until: until.map(str::to_owned) }

@@ -163,6 +163,23 @@ impl Request {
         }
     }
 
+    /// Whether two requests are for the same, whatever they give as their reason.
+    pub fn is_like(&self, other: &Self) -> bool {
+        let bare = |request: &Self| {
+            let mut request = request.clone();
+            if let Self::RequestRoute { why, .. }
+            | Self::RequestExemption { why, .. }
+            | Self::RequestCapability { why, .. }
+            | Self::RequestPush { why, .. }
+            | Self::RequestBudget { why, .. } = &mut request
+            {
+                why.clear();
+            }
+            request
+        };
+        bare(self) == bare(other)
+    }
+
     /// A route; no methods means `GET` and `HEAD`, no paths means all, as in the manifest.
     pub fn route(asked: &RouteWords<'_>) -> Result<Self, RequestError> {
         let methods = list("methods", asked.methods, MOST_METHODS, 20, &["GET", "HEAD"], |method| {
