@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use crate::backend::{Bottle, BottleError, Exec, Output, Room, Running, Who, finish};
 
 /// An apply waits for every door that reads the policy.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(90);
 /// A line of `watch` holds a proposal with two policies.
 const LONGEST_LINE: usize = 4 << 20;
 

@@ -41,8 +41,12 @@ impl Server {
         std::fs::create_dir_all(dir.path().join("doors")).expect("a directory");
         let policy = format!("version: 1\nrun: run-1\napproval: {approval}\ntimeout: 15m\n");
         std::fs::create_dir_all(dir.path().join("internal")).expect("a directory");
-        let files =
-            [("supervise.yaml", policy.as_str()), ("routes.yaml", ROUTES), ("pipelock.yaml", PIPELOCK), ("gate.yaml", GATE)];
+        let files = [
+            ("supervise.yaml", policy.as_str()),
+            ("routes.yaml", ROUTES),
+            ("pipelock.yaml", PIPELOCK),
+            ("gate.yaml", GATE),
+        ];
         for (name, text) in files {
             std::fs::write(dir.path().join(name), text).expect("a policy");
         }
