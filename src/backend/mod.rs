@@ -4,6 +4,7 @@
 //! (provisioning, running Claude, verify, collecting) is written once, above these traits, and never names a backend.
 
 mod bottle;
+mod bubblewrap;
 mod docker;
 mod tree;
 
@@ -85,27 +86,34 @@ impl Leftover {
 /// The backend of that name, if this machine can run it.
 pub(crate) async fn connect(backend: plan::Backend) -> Result<Box<dyn Backend>, Failure> {
     known(backend)?;
-    Ok(Box::new(docker::Docker::connect().await?))
+    match backend {
+        plan::Backend::Bubblewrap => Ok(Box::new(bubblewrap::Bubblewrap::new())),
+        _ => Ok(Box::new(docker::Docker::connect().await?)),
+    }
 }
 
 /// Whether this version has that backend at all.
 pub(crate) fn known(backend: plan::Backend) -> Result<(), Failure> {
     match backend {
-        plan::Backend::Docker => Ok(()),
+        plan::Backend::Docker | plan::Backend::Bubblewrap => Ok(()),
         other => Err(Failure::machine(format_args!("this version does not run bottles on {}", other.name()))
             .hint("leave out --backend, or say --backend docker")),
     }
 }
 
 /// The backend of a run that names none.
-pub(crate) fn best() -> plan::Backend {
-    plan::Backend::Docker
+pub(crate) async fn best() -> plan::Backend {
+    match docker::Docker::connect().await {
+        Ok(_) => plan::Backend::Docker,
+        Err(_) => plan::Backend::Bubblewrap,
+    }
 }
 
 /// What this machine has for a backend, as lines for people.
 pub(crate) async fn survey(backend: plan::Backend) -> Survey {
     match backend {
         plan::Backend::Docker => docker::survey().await,
+        plan::Backend::Bubblewrap => bubblewrap::survey().await,
         other => {
             let mut survey = Survey::default();
             survey.missing(format!("{}: not in this version", other.name()));
