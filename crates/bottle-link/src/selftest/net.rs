@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::{Case, Finding, all, case, read};
 use crate::cli::Selftest;
+use crate::sys;
 
 /// Only a broken seal waits this long, for each address.
 const PATIENCE: Duration = Duration::from_millis(100);
