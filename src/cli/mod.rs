@@ -3,6 +3,7 @@
 pub(crate) mod cleanup;
 mod logs;
 mod machine;
+mod order;
 mod plan;
 mod ps;
 mod run;

@@ -57,6 +57,10 @@ async fn whole(args: RunArgs, context: &Context, outputs: &mut Outputs) -> Resul
     let cancel = Cancel::listen()?;
     let planned = match task::plan(&args.task, args.dry_run, context).await? {
         Asks::Plan(planned) => *planned,
+        Asks::Done(what) => {
+            outputs.conclusion = "success";
+            return print(&if context.in_actions() { plain(&what) } else { what });
+        }
         Asks::Nothing(why) => {
             outputs.conclusion = "skipped";
             return print(&format!("nothing to do: {}", if context.in_actions() { plain(&why) } else { why }));

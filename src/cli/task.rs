@@ -3,14 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bottle_plan::event::{self, Asked, Order};
+use bottle_plan::event::{self, Asked};
 use bottle_plan::facts::{Ci, ForgeKind, HostFacts};
 use bottle_plan::manifest::{self, Manifest};
 use bottle_plan::name::Name;
 use bottle_plan::plan::{Backend, BottlePlan, Options};
 use bottle_plan::task::{Actor, Repository, Source, Task, Thread};
 
-use super::Context;
+use super::{Context, order};
 use crate::exit::{Code, Failure};
 use crate::facts::{self, Checkout, Environment};
 use crate::forge::{self, Asker, Forge};
@@ -72,6 +72,8 @@ pub(crate) struct Planned {
 pub(crate) enum Asks {
     Plan(Box<Planned>),
     Nothing(String),
+    /// What was asked for was no task, and is done; the text says what.
+    Done(String),
 }
 
 /// Makes the plan.
@@ -105,18 +107,22 @@ pub(crate) async fn plan(args: &TaskArgs, dry_run: bool, context: &Context) -> R
         }
         (None, _) => read_task(args, &manifest, environment)?,
     };
+    let asked = match (asked, &forge) {
+        (Asked::Command(command), Ok(Some(forge))) => {
+            let payload = payload(args, environment);
+            match order::carry_out(&command, &payload, &manifest.triggers, forge).await? {
+                order::Carried::Out(what) => return Ok(Asks::Done(what)),
+                order::Carried::Over(asked) => asked,
+            }
+        }
+        (Asked::Command(_), Err(failure)) => return Err(failure.clone()),
+        (asked, _) => asked,
+    };
     let mut task = match asked {
         Asked::Task(task) => *task,
         Asked::Nothing(why) => return Ok(Asks::Nothing(why)),
-        Asked::Command(command) => {
-            let (what, hint) = match command.order {
-                Order::Stop => ("stopping a run", "cancel its job"),
-                Order::Retry => ("doing a task again", "write the command of the task once more"),
-                Order::Approve(_) | Order::Deny { .. } => {
-                    ("deciding about a proposal", "change the manifest on the base branch, and ask for the task again")
-                }
-            };
-            return Err(Failure::input(format_args!("{what} by a comment is not in this version")).hint(hint));
+        Asked::Command(_) => {
+            return Ok(Asks::Nothing("this is not a job of a forge, where runs hear comments".to_owned()));
         }
         Asked::Refused(why) => {
             return Err(Failure::new(Code::Refused, why).hint("`triggers.who` in claude-bottle.yml says who may ask"));
@@ -127,7 +133,7 @@ pub(crate) async fn plan(args: &TaskArgs, dry_run: bool, context: &Context) -> R
         not_the_change(&payload, checkout.as_ref())?;
         check_who_asked(args, &payload, &task, &manifest, environment, forge.as_ref()).await?;
         if let Ok(Some(forge)) = &forge {
-            forge::gather(forge.as_ref(), &mut task).await;
+            forge::gather(forge.as_ref(), &mut task).await?;
         }
     }
     let agent = args.agent.as_deref().map(Name::parse).transpose().map_err(Failure::input)?;

@@ -1,11 +1,15 @@
 //! One run: launch, seal, provision, agent, verify, push, collect, and teardown, always.
 //!
-//! Map: `seal` (the self-test), `verify`, `push`, `collect` (the bundle's logs into the record), `propose` (the pull
-//! request), `cancel` (signals).
+//! Map: `seal` (the self-test), `verify`, `pin` (has the pull request moved), `push`, `keep` (work that is not pushed),
+//! `collect` (the bundle's logs into the record), `propose` (the pull request), `cancel` (signals and stops), `listen` (what
+//! people say meanwhile).
 //! Whatever happens after the first container may exist, the logs are collected and everything is torn down.
 
 mod cancel;
 mod collect;
+mod keep;
+mod listen;
+mod pin;
 mod propose;
 mod push;
 mod seal;
@@ -23,7 +27,7 @@ use crate::agent::{self, AgentOutcome};
 use crate::backend::{self, Bottle, Progress, Room, Tree};
 use crate::exit::{Code, Failure};
 use crate::facts;
-use crate::forge::{Forge, Sticky};
+use crate::forge::{self, Claim, Forge, Held, Lost, Sticky, Watch};
 use crate::provision::{self, Sources};
 use crate::report::{Case, Events, Phase, RunEvent, Suite};
 use crate::secrets::Secrets;
@@ -68,9 +72,15 @@ pub(crate) async fn run(start: Start, events: &Events, cancel: &Cancel) -> Resul
     let plan = &start.plan;
     let dir = Path::new(&plan.state_dir);
     let root = dir.parent().unwrap_or(dir);
+    let watch = || start.forge.clone().filter(|_| !plan.dry_run).and_then(|forge| Watch::of(plan, forge));
+    let held = tokio::select! {
+        held = claim(&start, events) => held?,
+        failure = cancel.requested() => return Err(failure),
+        never = listen::listen(watch(), plan, cancel, events, None) => match never {},
+    };
     let record = Record::create(root, plan.slug.as_str(), start.secrets.clone())?;
     let started = time::OffsetDateTime::now_utc();
-    let sticky = sticky(&start, events);
+    let sticky = sticky(&start, held, events, cancel);
     events.emit(RunEvent::Started {
         slug: plan.slug.to_string(),
         title: plan.task.title(),
@@ -83,7 +93,10 @@ pub(crate) async fn run(start: Start, events: &Events, cancel: &Cancel) -> Resul
     write_metadata(&record, &metadata)?;
 
     let mut progressed = Progressed::default();
-    let ended = inside(&start, &record, events, cancel, &mut progressed).await;
+    let ended = tokio::select! {
+        ended = inside(&start, &record, events, cancel, &mut progressed) => ended,
+        never = listen::listen(watch(), plan, cancel, events, None) => match never {},
+    };
     let pushed = progressed.pushed.clone();
 
     let mut outcome = outcome(ended, progressed);
@@ -121,10 +134,29 @@ pub(crate) async fn run(start: Start, events: &Events, cancel: &Cancel) -> Resul
     Ok(outcome)
 }
 
+/// Makes the issue or pull request that the task is about this run's alone; a dry run changes nothing there.
+async fn claim(start: &Start, events: &Events) -> Result<Option<Held>, Failure> {
+    let plan = &start.plan;
+    let (Some(forge), Some(thread), false) = (&start.forge, plan.task.thread(), plan.dry_run) else { return Ok(None) };
+    let url = plan.ci.as_ref().map(|ci| ci.run_url.clone()).unwrap_or_default();
+    let claim = Claim { run: plan.slug.to_string(), since: facts::now(), url };
+    forge::take(forge, thread.number, &claim, &|line| events.note(line)).await.map(Some)
+}
+
 /// The comment on the issue or pull request that the task is about.
-fn sticky(start: &Start, events: &Events) -> Option<Sticky> {
+fn sticky(start: &Start, held: Option<Held>, events: &Events, cancel: &Cancel) -> Option<Sticky> {
     let (forge, thread) = (start.forge.as_ref()?, start.plan.task.thread()?);
-    let (sticky, teller) = Sticky::start(forge.clone(), thread.number, !start.plan.dry_run);
+    let (sticky, teller) = match held {
+        Some(held) => {
+            let cancel = cancel.clone();
+            let lost: Lost = Box::new(move |other| {
+                let why = format!("another run has claimed this meanwhile, {}: {}", other.run, other.url);
+                cancel.end(Failure::new(Code::Terminated, why));
+            });
+            Sticky::holding(forge.clone(), thread.number, held, lost)
+        }
+        None => Sticky::at_the_end(forge.clone(), thread.number),
+    };
     events.add(teller);
     Some(sticky)
 }
@@ -161,6 +193,9 @@ async fn inside(
     };
     if let Err(failure) = &ended {
         events.note(format!("stopping: {failure}"));
+        if cancel.leaves_time() {
+            keep::keep(bottle, plan, record, events).await;
+        }
     }
     events.phase(Phase::Collect);
     // A log that can't be had must not keep the bottle alive.
@@ -227,6 +262,11 @@ async fn body(
     }
     events.phase(Phase::Push);
     // What a review brings are words.
+    if changes && let Some(why) = pin::moved(start, bottle).await {
+        progressed.fail(Code::Gate, format!("not pushed: {why}"));
+        keep::keep(bottle, plan, record, events).await;
+        return Ok(());
+    }
     let pushed = if changes { push::push(bottle, plan).await? } else { push::Pushed::Nothing };
     if let push::Pushed::Refused { why } = &pushed {
         progressed.fail(Code::Gate, format!("the gate refused the push: {why}"));

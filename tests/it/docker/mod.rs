@@ -8,6 +8,7 @@ mod main_job;
 mod promises;
 mod seal;
 mod signals;
+mod thread;
 
 use std::path::PathBuf;
 use std::process::{Command, Output};

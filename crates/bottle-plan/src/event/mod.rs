@@ -183,6 +183,16 @@ impl From<EventError> for Stop {
     }
 }
 
+/// What a comment's words ask of a run that is going on; none where they ask for work, or for nothing.
+pub fn order(text: &str, mention: &str) -> Option<Result<Order, EventError>> {
+    comment::order(mention::command(text, mention)?).transpose()
+}
+
+/// Whether a comment's words ask for work.
+pub fn asks_for_work(text: &str, mention: &str) -> bool {
+    matches!(mention::command(text, mention), Some(mention::Said::Work { .. }))
+}
+
 /// What comes of an event.
 type Answer<T> = Result<T, Stop>;
 

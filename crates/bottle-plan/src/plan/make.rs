@@ -113,6 +113,7 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
         state_dir,
         task: task.clone(),
         who: manifest.triggers.who.clone(),
+        mention: manifest.triggers.mention.clone(),
         ci: facts.ci.as_ref().map(|ci| CiPlan {
             forge: ci.forge,
             server_url: ci.server_url.clone(),
