@@ -8,13 +8,13 @@ use bottle_plan::manifest::Resources;
 
 /// The limits of one sandbox as they came out.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Limits {
+pub(in crate::backend) struct Limits {
     /// Groups that its first process joins.
-    pub(super) groups: Vec<PathBuf>,
+    pub(in crate::backend) groups: Vec<PathBuf>,
     /// Options for the link, where no group does it.
-    pub(super) options: Vec<String>,
+    pub(in crate::backend) options: Vec<String>,
     /// For the record.
-    pub(super) said: String,
+    pub(in crate::backend) said: String,
 }
 
 /// Where a process of this user is, in one hierarchy.
@@ -72,7 +72,7 @@ fn wanted(resources: &Resources) -> Vec<Wanted<'static>> {
 }
 
 /// Makes groups of this name as far as this user may, and says what limits what.
-pub(super) fn set(name: &str, resources: &Resources) -> Limits {
+pub(in crate::backend) fn set(name: &str, resources: &Resources) -> Limits {
     let hierarchies = hierarchies(
         &fs::read_to_string("/proc/self/mountinfo").unwrap_or_default(),
         &fs::read_to_string("/proc/self/cgroup").unwrap_or_default(),
@@ -180,7 +180,7 @@ fn make(group: &Path, files: &[(&'static str, String)]) -> Option<PathBuf> {
 }
 
 /// Removes a group whose processes have ended; the kernel may take a moment to notice.
-pub(super) async fn remove(group: &Path) -> Result<(), String> {
+pub(in crate::backend) async fn remove(group: &Path) -> Result<(), String> {
     for _ in 0..100 {
         match fs::remove_dir(group) {
             Ok(()) => return Ok(()),

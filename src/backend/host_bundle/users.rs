@@ -3,7 +3,7 @@
 use super::place;
 
 /// The user nobody, for a sandbox that nothing runs in.
-pub(super) const NOBODY: u32 = 65534;
+pub(in crate::backend) const NOBODY: u32 = 65534;
 /// Where no package and no administrator gives out numbers.
 const HIGH: u32 = 0x7000_0000;
 /// For a container that has 65536 users: systemd's dynamic ones.
@@ -11,16 +11,16 @@ const LOW: u32 = 61184;
 
 /// The users of one run; none: the runner's own.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Users {
-    pub(super) guest: Option<u32>,
-    pub(super) bundle: Option<u32>,
+pub(in crate::backend) struct Users {
+    pub(in crate::backend) guest: Option<u32>,
+    pub(in crate::backend) bundle: Option<u32>,
     /// What sets up the guest's system, which the agent can't change.
-    pub(super) setup: Option<u32>,
+    pub(in crate::backend) setup: Option<u32>,
 }
 
 impl Users {
     /// Those of a run, three numbers that follow from its slug.
-    pub(super) fn of(slug: &str) -> Self {
+    pub(in crate::backend) fn of(slug: &str) -> Self {
         if !place::is_root() {
             return Self::default();
         }
@@ -46,7 +46,7 @@ fn has_all(uid_map: &str) -> bool {
 }
 
 /// The command before a command that makes it another user's.
-pub(super) fn become_user(id: u32) -> Vec<String> {
+pub(in crate::backend) fn become_user(id: u32) -> Vec<String> {
     let id = id.to_string();
     ["setpriv", "--reuid", &id, "--regid", &id, "--clear-groups", "--inh-caps=-all", "--"].map(str::to_owned).to_vec()
 }

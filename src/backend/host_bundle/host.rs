@@ -12,11 +12,11 @@ use crate::process::{ProcessError, Program};
 
 /// Programs of the host that go into the sandboxes by name.
 #[derive(Debug, Clone)]
-pub(super) struct Tools {
-    pub(super) link: PathBuf,
-    pub(super) sidecars: PathBuf,
-    pub(super) claude: PathBuf,
-    pub(super) gitleaks: PathBuf,
+pub(in crate::backend) struct Tools {
+    pub(in crate::backend) link: PathBuf,
+    pub(in crate::backend) sidecars: PathBuf,
+    pub(in crate::backend) claude: PathBuf,
+    pub(in crate::backend) gitleaks: PathBuf,
 }
 
 /// What is found, or why not and how to get it.
@@ -78,7 +78,7 @@ impl Looked {
 }
 
 /// Looks for everything; the first thing that is missing is the failure.
-pub(super) fn tools(environment: &Environment) -> Result<Tools, Failure> {
+pub(in crate::backend) fn tools(environment: &Environment) -> Result<Tools, Failure> {
     let looked = Looked::new(environment);
     if let Some((_, Err(missing))) = looked.all().into_iter().find(|(_, found)| found.is_err()) {
         return Err(Failure::machine(format_args!("bubblewrap can't run a bottle here: {missing}"))
@@ -98,7 +98,7 @@ pub(super) fn tools(environment: &Environment) -> Result<Tools, Failure> {
     tools().map_err(|why: String| Failure::machine(why))
 }
 
-pub(super) async fn survey(environment: &Environment) -> Survey {
+pub(in crate::backend) async fn survey(environment: &Environment) -> Survey {
     let mut survey = Survey::default();
     let looked = Looked::new(environment);
     for (name, found) in looked.all() {
@@ -119,7 +119,7 @@ pub(super) async fn survey(environment: &Environment) -> Survey {
 }
 
 /// Makes a sandbox as a bottle's is, runs nothing in it, and says which switch is off where that fails.
-pub(super) async fn trial() -> Result<(), Failure> {
+pub(in crate::backend) async fn trial() -> Result<(), Failure> {
     let mut argv: Vec<String> = vec![];
     if super::place::is_root() {
         let id = super::users::Users::of("").guest.unwrap_or(super::users::NOBODY);

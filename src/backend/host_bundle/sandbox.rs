@@ -27,31 +27,31 @@ const LAST_OUTPUT: Duration = Duration::from_millis(500);
 
 /// What bwrap is told.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Options {
+pub(in crate::backend) struct Options {
     /// bwrap's own options.
-    pub(super) args: Vec<String>,
+    pub(in crate::backend) args: Vec<String>,
     /// Seccomp programs.
-    pub(super) filters: Vec<PathBuf>,
+    pub(in crate::backend) filters: Vec<PathBuf>,
     /// Control groups to join.
-    pub(super) groups: Vec<PathBuf>,
+    pub(in crate::backend) groups: Vec<PathBuf>,
     /// Another user on the host.
-    pub(super) user: Option<u32>,
+    pub(in crate::backend) user: Option<u32>,
     /// Where bwrap says which process the first one is.
-    pub(super) info: Option<PathBuf>,
+    pub(in crate::backend) info: Option<PathBuf>,
 }
 
 impl Options {
-    pub(super) fn add(&mut self, args: &[&str]) {
+    pub(in crate::backend) fn add(&mut self, args: &[&str]) {
         self.args.extend(args.iter().map(|arg| (*arg).to_owned()));
     }
 
-    pub(super) fn bind(&mut self, how: &str, from: &Path, to: &str) {
+    pub(in crate::backend) fn bind(&mut self, how: &str, from: &Path, to: &str) {
         let from = from.display().to_string();
         self.add(&[how, &from, to]);
     }
 
     /// The whole command, by way of a shell that joins the groups and opens what is passed by number.
-    pub(super) fn command(&self, inner: &[String]) -> Program {
+    pub(in crate::backend) fn command(&self, inner: &[String]) -> Program {
         let mut script = String::new();
         for group in &self.groups {
             script.push_str(&format!("echo $$ >{}/cgroup.procs || exit 97; ", quoted(group)));
@@ -86,14 +86,14 @@ fn quoted(path: &Path) -> String {
 
 /// A sandbox by its socket; it need not run yet.
 #[derive(Debug, Clone)]
-pub(super) struct Sandbox {
-    pub(super) socket: PathBuf,
-    pub(super) log: PathBuf,
+pub(in crate::backend) struct Sandbox {
+    pub(in crate::backend) socket: PathBuf,
+    pub(in crate::backend) log: PathBuf,
 }
 
 impl Sandbox {
     /// Starts it. `said` takes what its first process prints.
-    pub(super) async fn start(
+    pub(in crate::backend) async fn start(
         &self,
         options: &Options,
         inner: &[String],
@@ -128,7 +128,7 @@ impl Sandbox {
     }
 
     /// Starts a command in it, as the user that the sandbox has.
-    pub(super) async fn exec(&self, exec: Exec) -> Result<Running, BottleError> {
+    pub(in crate::backend) async fn exec(&self, exec: Exec) -> Result<Running, BottleError> {
         let command = exec.argv.first().cloned().unwrap_or_default();
         let failed = |error: &dyn std::fmt::Display| {
             BottleError::new(format_args!("failed to run `{command}` in the bottle"), error)

@@ -8,6 +8,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 
+use bottle_plan::plan::Backend;
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 
@@ -22,26 +23,28 @@ const TOOLS: &str = ".tools";
 
 /// One run's directory.
 #[derive(Debug, Clone)]
-pub(super) struct Place(PathBuf);
+pub(in crate::backend) struct Place(PathBuf);
 
 /// `run.json`: what has to be known to clear the run away without its runner.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Notes {
+pub(in crate::backend) struct Notes {
+    /// Whose run it is.
+    pub(in crate::backend) backend: Backend,
     /// The run record.
-    pub(super) record: PathBuf,
+    pub(in crate::backend) record: PathBuf,
     /// Seconds since 1970.
-    pub(super) started: u64,
+    pub(in crate::backend) started: u64,
     /// The first process of each sandbox.
-    pub(super) processes: Vec<Process>,
+    pub(in crate::backend) processes: Vec<Process>,
     /// Control groups that were made.
-    pub(super) cgroups: Vec<PathBuf>,
+    pub(in crate::backend) cgroups: Vec<PathBuf>,
 }
 
 /// A process of this machine, told from a later one with the same number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Process {
+pub(in crate::backend) struct Process {
     pid: i32,
     /// When it started, in ticks since boot.
     since: u64,
@@ -49,7 +52,7 @@ pub(super) struct Process {
 
 impl Process {
     /// The process that has this number now.
-    pub(super) fn now(pid: i32) -> Option<Self> {
+    pub(in crate::backend) fn now(pid: i32) -> Option<Self> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         // The name before may hold anything, spaces and brackets too.
         let mut fields = stat[stat.rfind(')')? + 1..].split_ascii_whitespace();
@@ -58,12 +61,12 @@ impl Process {
         (state != "Z" && state != "X").then_some(Self { pid, since })
     }
 
-    pub(super) fn is_alive(self) -> bool {
+    pub(in crate::backend) fn is_alive(self) -> bool {
         Self::now(self.pid) == Some(self)
     }
 
     /// Ends it, and with it all of its sandbox.
-    pub(super) fn kill(self) {
+    pub(in crate::backend) fn kill(self) {
         if self.is_alive()
             && let Some(pid) = Pid::from_raw(self.pid)
         {
@@ -74,7 +77,7 @@ impl Process {
 }
 
 /// Where all runs of this user have their directories.
-pub(super) fn base(environment: &Environment) -> PathBuf {
+pub(in crate::backend) fn base(environment: &Environment) -> PathBuf {
     let user = rustix::process::geteuid().as_raw();
     environment
         .get("BOTTLE_RUNTIME_DIR")
@@ -82,12 +85,12 @@ pub(super) fn base(environment: &Environment) -> PathBuf {
 }
 
 impl Place {
-    pub(super) fn of(base: &Path, slug: &str) -> Self {
+    pub(in crate::backend) fn of(base: &Path, slug: &str) -> Self {
         Self(base.join(slug))
     }
 
     /// Everything of this user's, by slug.
-    pub(super) fn all(base: &Path) -> Vec<(String, Self)> {
+    pub(in crate::backend) fn all(base: &Path) -> Vec<(String, Self)> {
         let Ok(entries) = fs::read_dir(base) else { return vec![] };
         let mut places: Vec<_> = entries
             .filter_map(Result::ok)
@@ -99,7 +102,7 @@ impl Place {
     }
 
     /// Makes it, empty.
-    pub(super) fn make(&self) -> Result<(), Failure> {
+    pub(in crate::backend) fn make(&self) -> Result<(), Failure> {
         let longest = self.path("bundle.sock");
         if longest.as_os_str().len() > LONGEST_SOCKET {
             return Err(Failure::machine(format_args!("{} is too long for a socket's path", longest.display()))
@@ -126,7 +129,7 @@ impl Place {
 
     /// A program of the host where every user can reach it: itself, or another name for it in the base. As root, the sandboxes
     /// have users who can't get into root's home, where it may be.
-    pub(super) fn reachable(&self, program: &Path) -> io::Result<PathBuf> {
+    pub(in crate::backend) fn reachable(&self, program: &Path) -> io::Result<PathBuf> {
         if !is_root() || program.starts_with("/usr") {
             return Ok(program.to_owned());
         }
@@ -155,12 +158,12 @@ impl Place {
         Ok(own)
     }
 
-    pub(super) fn path(&self, name: &str) -> PathBuf {
+    pub(in crate::backend) fn path(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
 
     /// Makes a directory in it, for a user where there are several.
-    pub(super) fn directory(&self, name: &str, mode: u32, owner: Option<u32>) -> io::Result<PathBuf> {
+    pub(in crate::backend) fn directory(&self, name: &str, mode: u32, owner: Option<u32>) -> io::Result<PathBuf> {
         let path = self.path(name);
         DirBuilder::new().recursive(true).mode(0o755).create(&path)?;
         give(&path, mode, owner)?;
@@ -168,7 +171,7 @@ impl Place {
     }
 
     /// Writes a file in it.
-    pub(super) fn write(&self, name: &str, bytes: &[u8], owner: Option<u32>) -> io::Result<PathBuf> {
+    pub(in crate::backend) fn write(&self, name: &str, bytes: &[u8], owner: Option<u32>) -> io::Result<PathBuf> {
         let path = self.path(name);
         fs::write(&path, bytes)?;
         give(&path, 0o644, owner)?;
@@ -176,12 +179,12 @@ impl Place {
     }
 
     /// A file that grows, for what is printed.
-    pub(super) fn log(&self, name: &str) -> io::Result<fs::File> {
+    pub(in crate::backend) fn log(&self, name: &str) -> io::Result<fs::File> {
         OpenOptions::new().create(true).append(true).mode(0o600).open(self.path(name))
     }
 
     /// What both sandboxes printed, whose line is whose.
-    pub(super) fn logs(&self) -> Vec<u8> {
+    pub(in crate::backend) fn logs(&self) -> Vec<u8> {
         let mut all = vec![];
         for (name, who) in [("bundle.log", "sidecars"), ("guest.log", "agent")] {
             let text = fs::read(self.path(name)).unwrap_or_default();
@@ -193,11 +196,11 @@ impl Place {
         all
     }
 
-    pub(super) fn notes(&self) -> Option<Notes> {
+    pub(in crate::backend) fn notes(&self) -> Option<Notes> {
         serde_json::from_slice(&fs::read(self.path("run.json")).ok()?).ok()
     }
 
-    pub(super) fn note(&self, notes: &Notes) -> io::Result<()> {
+    pub(in crate::backend) fn note(&self, notes: &Notes) -> io::Result<()> {
         let json = serde_json::to_vec(notes).map_err(io::Error::other)?;
         // Beside and renamed, so that whoever clears up never sees half of it.
         fs::write(self.path(".run.json"), json)?;
@@ -205,13 +208,13 @@ impl Place {
     }
 
     /// Seconds since it was made.
-    pub(super) fn age(&self) -> u64 {
+    pub(in crate::backend) fn age(&self) -> u64 {
         let made = fs::metadata(&self.0).ok().and_then(|found| u64::try_from(found.mtime()).ok());
         facts::unix_seconds().saturating_sub(self.notes().map(|notes| notes.started).or(made).unwrap_or(0))
     }
 
     /// Ends everything that runs in it, and removes it with all that it made elsewhere.
-    pub(super) async fn remove(&self) -> Result<(), String> {
+    pub(in crate::backend) async fn remove(&self) -> Result<(), String> {
         let notes = self.notes().unwrap_or_default();
         notes.processes.iter().for_each(|process| process.kill());
         for _ in 0..500 {
@@ -231,7 +234,7 @@ impl Place {
 }
 
 /// Whether this process may take on other users.
-pub(super) fn is_root() -> bool {
+pub(in crate::backend) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
