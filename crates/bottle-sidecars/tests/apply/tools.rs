@@ -1,5 +1,4 @@
 //! The real MCP server over its unix socket, asked as a client asks.
-#![expect(clippy::disallowed_methods, reason = "a test starts the real binary")]
 
 use std::path::Path;
 use std::process::{Child, Command};
@@ -41,8 +40,12 @@ impl Server {
         std::fs::create_dir_all(dir.path().join("doors")).expect("a directory");
         let policy = format!("version: 1\nrun: run-1\napproval: {approval}\ntimeout: 15m\n");
         std::fs::create_dir_all(dir.path().join("internal")).expect("a directory");
-        let files =
-            [("supervise.yaml", policy.as_str()), ("routes.yaml", ROUTES), ("pipelock.yaml", PIPELOCK), ("gate.yaml", GATE)];
+        let files = [
+            ("supervise.yaml", policy.as_str()),
+            ("routes.yaml", ROUTES),
+            ("pipelock.yaml", PIPELOCK),
+            ("gate.yaml", GATE),
+        ];
         for (name, text) in files {
             std::fs::write(dir.path().join(name), text).expect("a policy");
         }
