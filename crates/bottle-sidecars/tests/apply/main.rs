@@ -3,6 +3,7 @@
 #![expect(clippy::print_stderr, reason = "a test that fails shows what the bundle said")]
 
 mod cheats;
+mod clients;
 mod decide;
 mod kills;
 mod load;
