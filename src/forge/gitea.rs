@@ -149,11 +149,18 @@ impl Forge for Gitea {
         .boxed()
     }
 
-    fn comments(&self, number: u64) -> BoxFuture<'_, Result<Vec<Comment>, ForgeError>> {
+    fn comments_since<'a>(
+        &'a self,
+        number: u64,
+        since: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Vec<Comment>, ForgeError>> {
         async move {
             let number = number.to_string();
             // Gitea gives all of them at once.
-            let call = Call::get(READ_COMMENTS, self.path(&["issues", &number, "comments"]));
+            let mut call = Call::get(READ_COMMENTS, self.path(&["issues", &number, "comments"]));
+            if let Some(since) = since {
+                call = call.query("since", since);
+            }
             let wires: Vec<WireComment> = self.http.send(call).await?;
             Ok(wires.into_iter().map(Comment::from).collect())
         }
@@ -218,6 +225,28 @@ impl Forge for Gitea {
             let path = self.path(&["issues", "comments", &id]);
             let call = Call::write(WRITE_COMMENT, Method::PATCH, path, json!({"body": body}));
             self.http.send::<WireComment>(call).await.map(|_| ())
+        }
+        .boxed()
+    }
+
+    fn read_comment(&self, id: u64) -> BoxFuture<'_, Result<Comment, ForgeError>> {
+        async move {
+            let id = id.to_string();
+            let call = Call::get(READ_COMMENTS, self.path(&["issues", "comments", &id]));
+            Ok(self.http.send::<WireComment>(call).await?.into())
+        }
+        .boxed()
+    }
+
+    fn delete_comment(&self, id: u64) -> BoxFuture<'_, Result<(), ForgeError>> {
+        async move {
+            let id = id.to_string();
+            let call = Call::delete(WRITE_COMMENT, self.path(&["issues", "comments", &id]));
+            match self.http.send_for_text(call).await {
+                // It is gone, by whomever.
+                Err(error) if matches!(error.status(), Some(404 | 410)) => Ok(()),
+                ended => ended.map(|_| ()),
+            }
         }
         .boxed()
     }

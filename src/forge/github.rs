@@ -144,14 +144,21 @@ impl Forge for Github {
         .boxed()
     }
 
-    fn comments(&self, number: u64) -> BoxFuture<'_, Result<Vec<Comment>, ForgeError>> {
+    fn comments_since<'a>(
+        &'a self,
+        number: u64,
+        since: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Vec<Comment>, ForgeError>> {
         async move {
             let number = number.to_string();
             let mut comments = vec![];
             for page in 1..=PAGES {
-                let call = Call::get(READ_COMMENTS, self.path(&["issues", &number, "comments"]))
+                let mut call = Call::get(READ_COMMENTS, self.path(&["issues", &number, "comments"]))
                     .query("per_page", A_PAGE)
                     .query("page", page);
+                if let Some(since) = since {
+                    call = call.query("since", since);
+                }
                 let wires: Vec<WireComment> = self.http.send(call).await?;
                 let last = wires.len() < A_PAGE;
                 comments.extend(wires.into_iter().map(Comment::from));
@@ -230,13 +237,35 @@ impl Forge for Github {
         .boxed()
     }
 
+    fn read_comment(&self, id: u64) -> BoxFuture<'_, Result<Comment, ForgeError>> {
+        async move {
+            let id = id.to_string();
+            let call = Call::get(READ_COMMENTS, self.path(&["issues", "comments", &id]));
+            Ok(self.http.send::<WireComment>(call).await?.into())
+        }
+        .boxed()
+    }
+
+    fn delete_comment(&self, id: u64) -> BoxFuture<'_, Result<(), ForgeError>> {
+        async move {
+            let id = id.to_string();
+            let call = Call::delete(WRITE_COMMENT, self.path(&["issues", "comments", &id]));
+            match self.http.send_for_text(call).await {
+                // It is gone, by whomever.
+                Err(error) if matches!(error.status(), Some(404 | 410)) => Ok(()),
+                ended => ended.map(|_| ()),
+            }
+        }
+        .boxed()
+    }
+
     fn myself(&self) -> BoxFuture<'_, Result<Option<Author>, ForgeError>> {
         async move {
             match self.http.send::<WireUser>(Call::get(READ_SELF, vec!["user"])).await {
                 Ok(user) => Ok(Some(user.into())),
                 // A job's token is an installation's, which is no user and may not ask.
                 Err(error) if matches!(error.status(), Some(401 | 403 | 404)) => {
-                    Ok(Some(Author { id: 0, login: JOB.to_owned() }))
+                    Ok(Some(Author { id: 0, login: JOB.to_owned(), is_bot: true }))
                 }
                 Err(error) => Err(error),
             }

@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bottle_policy::secret::Secret;
-use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
+use reqwest::header::{
+    ACCEPT, AUTHORIZATION, ETAG, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH, LOCATION, RETRY_AFTER,
+};
 use reqwest::{Client, Method, StatusCode, Url};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
@@ -17,6 +19,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::Doing;
+use super::known::Known;
 use crate::facts;
 
 /// How often a call is tried at most.
@@ -115,6 +118,10 @@ impl<'a> Call<'a> {
         Self { doing, method, path, query: vec![], body: Some(body), accept: None, elsewhere: false }
     }
 
+    pub(crate) fn delete(doing: Doing, path: Vec<&'a str>) -> Self {
+        Self { method: Method::DELETE, ..Self::get(doing, path) }
+    }
+
     pub(crate) fn accept(mut self, kind: &'static str) -> Self {
         self.accept = Some(kind);
         self
@@ -137,6 +144,7 @@ pub(crate) struct Http {
     /// For addresses that the forge refers to: without its token.
     elsewhere: Client,
     base: Url,
+    known: Known,
 }
 
 /// How one try ended.
@@ -191,7 +199,7 @@ impl Http {
                 .build()
                 .map_err(|error| format!("failed to ready a client for the forge: {}", whole(&error)))
         };
-        Ok(Self { client: client(headers)?, elsewhere: client(HeaderMap::new())?, base })
+        Ok(Self { client: client(headers)?, elsewhere: client(HeaderMap::new())?, base, known: Known::default() })
     }
 
     /// Makes the call and reads its answer.
@@ -235,7 +243,12 @@ impl Http {
     }
 
     async fn once(&self, call: &Call<'_>, url: Url, place: &str) -> Tried {
+        let address = url.to_string();
         let mut request = self.client.request(call.method.clone(), url);
+        let known = if call.method == Method::GET && call.accept.is_none() { self.known.get(&address) } else { None };
+        if let Some((tag, _)) = &known {
+            request = request.header(IF_NONE_MATCH, tag);
+        }
         if let Some(body) = &call.body {
             request = request.header(reqwest::header::CONTENT_TYPE, "application/json").body(body.to_string());
         }
@@ -252,7 +265,7 @@ impl Http {
             Ok(response) => response,
             Err(error) => return lost(&error, true),
         };
-        if call.elsewhere && response.status().is_redirection() {
+        if call.elsewhere && response.status().is_redirection() && response.headers().contains_key(LOCATION) {
             let there = response.headers().get(LOCATION).and_then(|there| Url::parse(there.to_str().ok()?).ok());
             let Some(there) = there.filter(|there| there.scheme() == "https") else {
                 let problem = "it refers to no https address".to_owned();
@@ -276,7 +289,13 @@ impl Http {
                 Err(error) => return lost(&error, true),
             }
         }
+        if let (StatusCode::NOT_MODIFIED, Some((_, body))) = (status, known) {
+            return Tried::Done(body);
+        }
         if status.is_success() {
+            if let Some(tag) = headers.get(ETAG).filter(|_| call.method == Method::GET && call.accept.is_none()) {
+                self.known.keep(&address, tag.clone(), &body);
+            }
             return Tried::Done(body);
         }
         let said = said(&body);

@@ -1,11 +1,12 @@
 //! `claude-bottle.yml`: its types, one to one with the keys that people write.
 //!
 //! [`parse`] is the only way in from text: it reads (`read`), checks what no single value can show (`check`), and says
-//! what is wrong with file, line and column (`error`, `position`). [`schema`] gives the JSON Schema of the same types.
+//! what is wrong with file, line and column (`error`, `position`). [`offer`] writes into one what was asked for. [`schema`] gives the JSON Schema of the same types.
 //! A `Manifest` that `parse` has returned names only bottles that exist, and its upstreams are usable as they stand.
 
 mod check;
 mod error;
+mod offer;
 mod position;
 mod read;
 
@@ -26,6 +27,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use check::keyscan;
 pub use error::ManifestError;
+pub use offer::offer;
 pub use read::parse;
 
 use crate::name::Name;

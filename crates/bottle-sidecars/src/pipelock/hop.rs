@@ -1,6 +1,5 @@
 //! Requests from egress: HTTP/1.1 on a unix socket inside the bundle, each with its place in headers of ours.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +18,7 @@ use tokio::net::{UnixListener, UnixStream};
 use super::exit::Exit;
 use crate::proxy::access::{Line, Log};
 use crate::proxy::answer::{Body, refuse};
+use crate::proxy::front::boxed_future;
 use crate::proxy::headers;
 use crate::proxy::target::Asked;
 
@@ -51,7 +51,7 @@ pub(super) async fn serve(listener: UnixListener, exit: Arc<Exit>, log: Arc<Log>
 async fn connection(stream: UnixStream, exit: Arc<Exit>, log: Arc<Log>) {
     let service = service_fn(move |request| {
         let (exit, log) = (Arc::clone(&exit), Arc::clone(&log));
-        async move { Ok::<_, Infallible>(answer(&exit, &log, request).await) }
+        boxed_future(async move { answer(&exit, &log, request).await })
     });
     // No deadline between two requests: egress decides how long a connection is kept.
     let served = hyper::server::conn::http1::Builder::new()
