@@ -95,7 +95,7 @@ pub(crate) async fn plan(args: &TaskArgs, dry_run: bool, context: &Context) -> R
     }
     let (name, text) = find_manifest(args, checkout.as_ref(), dir).await?;
     let manifest = read_manifest(&name, &text)?;
-    let facts = host_facts(checkout.as_ref(), environment).await?;
+    let facts = host_facts(args, checkout.as_ref(), environment).await?;
     let forge = facts.ci.as_ref().map(|ci| forge::connect(environment, ci)).transpose();
     let asked = match (args.issue, &facts.ci) {
         (Some(number), Some(ci)) => {
@@ -330,7 +330,11 @@ fn read_task(args: &TaskArgs, manifest: &Manifest, environment: &Environment) ->
         .map_err(|error| Failure::input(format_args!("{}: {error}", path.display())).hint(error.hint()))
 }
 
-async fn host_facts(checkout: Option<&Checkout>, environment: &Environment) -> Result<HostFacts, Failure> {
+async fn host_facts(
+    args: &TaskArgs,
+    checkout: Option<&Checkout>,
+    environment: &Environment,
+) -> Result<HostFacts, Failure> {
     let state_root = environment.state_root().ok_or_else(|| {
         Failure::machine("there is no place for run records: HOME is not set")
             .hint("set BOTTLE_STATE_DIR to a directory")
@@ -349,7 +353,11 @@ async fn host_facts(checkout: Option<&Checkout>, environment: &Environment) -> R
             head: checkout.head.clone(),
         }),
         ci: ci(environment).await?,
-        backend: crate::backend::best(),
+        backend: if args.backend == BackendArg::Auto {
+            crate::backend::best().await
+        } else {
+            HostFacts::default().backend
+        },
         host_ca_bundle: environment.ca_bundle().map(|path| path.display().to_string()),
     })
 }

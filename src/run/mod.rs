@@ -19,7 +19,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bottle_plan::plan::{BottlePlan, HOST_CA_FILE};
+use bottle_plan::plan::{Backend, BottlePlan, HOST_CA_FILE};
 use bottle_plan::task::Work;
 use bottle_policy::door;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -242,7 +242,7 @@ async fn body(
             packed.inspect_err(|why| events.note(format!("the mirror starts empty: {why}"))).ok().flatten()
         };
         let (up, seed) = tokio::join!(bottle.up(&start.secrets), seed);
-        up?;
+        up?.into_iter().for_each(|said| events.note(said));
         bring_in(start, bottle, seed).await
     })
     .await?;
@@ -306,7 +306,9 @@ fn files(plan: &BottlePlan, record: &Record) -> Result<(), Failure> {
     let json = serde_json::to_vec_pretty(plan)
         .map_err(|error| Failure::machine(format_args!("failed to write plan.json: {error}")))?;
     record.write("plan.json", &json)?;
-    record.write("docker-compose.yml", bottle_plan::render::compose(plan).as_bytes())?;
+    if plan.backend == Backend::Docker {
+        record.write("docker-compose.yml", bottle_plan::render::compose(plan).as_bytes())?;
+    }
     record.write("seccomp.json", bottle_plan::render::SECCOMP.as_bytes())?;
     let yaml =
         |error: bottle_policy::yaml::YamlError| Failure::machine(format_args!("failed to write a policy: {error}"));

@@ -33,10 +33,15 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
     let doors = doors(&rules, &upstreams);
     let approval = approval(task, bottle, facts, options, &mut notes);
 
+    let backend = options.backend.unwrap_or(facts.backend);
+    let (agent_image, sidecars_image) = match backend {
+        Backend::Docker | Backend::Smolmachines => (AGENT_IMAGE, SIDECARS_IMAGE),
+        Backend::Bubblewrap => (HOST_SYSTEM, HOST_SYSTEM),
+    };
     let images = Images {
-        guest: first([&options.image, &bottle.image]).unwrap_or_else(|| AGENT_IMAGE.to_owned()),
-        sidecars: options.sidecars_image.clone().unwrap_or_else(|| SIDECARS_IMAGE.to_owned()),
-        tools: options.tools_image.clone().unwrap_or_else(|| AGENT_IMAGE.to_owned()),
+        guest: first([&options.image, &bottle.image]).unwrap_or_else(|| agent_image.to_owned()),
+        sidecars: options.sidecars_image.clone().unwrap_or_else(|| sidecars_image.to_owned()),
+        tools: options.tools_image.clone().unwrap_or_else(|| agent_image.to_owned()),
     };
     let names = names(&slug, &images);
     let state_dir = format!("{}/{slug}", facts.state_root.trim_end_matches('/'));
@@ -44,7 +49,7 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
     if let Some(Err(refusal)) = git.as_ref().map(|git| upstreams.may_push(&git.branch)) {
         notes.push(format!("the gate will refuse this run's branch: {refusal}"));
     }
-    let guest = Guest { bottle, rules: &rules, doors: &doors, git: git.as_ref() }.plan();
+    let guest = Guest { bottle, rules: &rules, doors: &doors, git: git.as_ref(), backend }.plan();
     let skills = skills(&agent, &guest);
     let prompt = super::prompt::prompt(task, &agent, &guest, git.as_ref(), &upstreams, options.dry_run, seed);
     notes.extend(task.left_out.iter().map(|what| format!("left out: {what}")));
@@ -56,11 +61,13 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
     }
     let mcp = mcp(bottle);
     let command = command(&agent, &prompt);
+    // Only in a container are there users for the sidecars.
+    let user = |door| (backend == Backend::Docker).then(|| image_user(door));
     let bundle = Bundle {
         version: 1,
         daemons: doors
             .iter()
-            .map(|door| Daemon { door: *door, config: config_file(*door).to_owned(), user: Some(image_user(*door)) })
+            .map(|door| Daemon { door: *door, config: config_file(*door).to_owned(), user: user(*door) })
             .collect(),
     };
     let mut gate = upstreams.gate_policy(options.dry_run);
@@ -96,7 +103,7 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
         ]),
         slug,
         started_at: facts.started_at.clone(),
-        backend: options.backend.unwrap_or(facts.backend),
+        backend,
         dry_run: options.dry_run,
         replay: options.replay.clone(),
         state_dir,
