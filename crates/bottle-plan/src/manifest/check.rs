@@ -7,6 +7,7 @@ pub(crate) use git::keyscan;
 
 use std::collections::BTreeSet;
 
+use bottle_policy::dlp::Rules;
 use bottle_policy::matcher::{Matcher, MatcherError};
 use bottle_policy::route::{Route, RoutesPolicy, Scheme};
 use bottle_policy::units::ByteSize;
@@ -106,6 +107,13 @@ fn check_bottle(bottle: &Bottle, at: &At) -> Checked {
             .key("api_allowlist")
             .wrong("has no effect in a bottle with egress routes")
             .hint("make each host a route, or remove the routes"));
+    }
+    for (index, exemption) in bottle.pipelock.exemptions.iter().enumerate() {
+        if !Rules::has_builtin(&exemption.rule) {
+            let problem = format!("there is no DLP rule `{}`", exemption.rule);
+            let at = pipelock.key("exemptions").item(index).key("rule");
+            return Err(at.wrong(&problem).hint("write the id that a refusal named, such as github-pat"));
+        }
     }
     check_supervise(bottle, &at.key("supervise"))?;
     git::check(&bottle.git, &at.key("git"))

@@ -16,7 +16,7 @@ use std::net::IpAddr;
 use bottle_policy::budget::{Budget, Price};
 use bottle_policy::gate::{HostKey, PushRules, RepoName, UpstreamUrl};
 use bottle_policy::host::{HostName, HostPattern};
-use bottle_policy::pipelock::Action;
+use bottle_policy::pipelock::{Action, Exemption};
 use bottle_policy::route::Route;
 use bottle_policy::secret::SecretName;
 use bottle_policy::supervise::{Approval, AutoRule, SupervisePolicy};
@@ -127,6 +127,9 @@ pub struct Pipelock {
     /// In a bottle without routes: hosts that may be reached over https, any method and path.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub api_allowlist: Vec<HostPattern>,
+    /// Single DLP rules that are not looked for in what goes to a host.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub exemptions: Vec<Exemption>,
 }
 
 impl Default for Pipelock {
@@ -137,6 +140,7 @@ impl Default for Pipelock {
             passthrough: vec![],
             max_request_bytes: ByteSize(10 << 20),
             api_allowlist: vec![],
+            exemptions: vec![],
         }
     }
 }

@@ -73,7 +73,7 @@ impl Rules {
             version: 1,
             guest_proxy: routes.is_empty(),
             api_allowlist: bottle.pipelock.api_allowlist.clone(),
-            dlp: Dlp { action: bottle.pipelock.dlp, exemptions: vec![] },
+            dlp: Dlp { action: bottle.pipelock.dlp, exemptions: bottle.pipelock.exemptions.clone() },
             ssrf: Ssrf { ip_allowlist: bottle.pipelock.allow_private.clone() },
             tls_interception: TlsInterception::default(),
             request_body_scanning: BodyScanning { max_body_bytes: bottle.pipelock.max_request_bytes },

@@ -33,7 +33,8 @@ fn a_comment_of_a_permitted_person_opens_a_route_and_no_cheat_does() {
     stage.says(5003, "dependabot[bot]", &yes, none.clone());
     stage.says(5004, "octo-maintainer", &yes, later);
     stage.says(5005, "octo-maintainer", &yes, early);
-    stage.says(posted - 1, "octo-maintainer", &yes, none.clone());
+    assert!(posted > 50);
+    stage.says(50, "octo-maintainer", &yes, none.clone());
     stage.says(5006, "octo-maintainer", &format!("> {yes}"), none.clone());
     stage.says(5007, "octo-maintainer", &format!("```\n{yes}\n```"), none.clone());
     stage.says(5008, "octo-maintainer", "/bottle approve P1", none.clone());
@@ -132,7 +133,7 @@ fn nobody_in_time_is_a_no_and_a_forge_that_is_away_is_no_yes() {
     let output = run.wait();
     ended_with(&output, 0);
     let told = stage.told();
-    assert!(told[1].contains("in time"), "{told:?}");
+    assert!(told[1].contains("nobody decided within 30s"), "{told:?}");
     assert!(!told[2].contains(SITE), "{told:?}");
     let end = stage.asked()["body"].as_str().expect("a text").to_owned();
     assert!(end.contains("**Timed out**"), "{end}");

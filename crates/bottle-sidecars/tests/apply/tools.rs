@@ -1,5 +1,4 @@
 //! The real MCP server over its unix socket, asked as a client asks.
-#![expect(clippy::disallowed_methods, reason = "a test starts the real binary")]
 
 use std::path::Path;
 use std::process::{Child, Command};
