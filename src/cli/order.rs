@@ -36,7 +36,7 @@ pub(super) async fn carry_out(
     let what = match &command.order {
         Order::Stop => "stop",
         Order::Retry => "retry",
-        Order::Approve(_) | Order::Deny { .. } => {
+        Order::Approve(_) | Order::Deny { .. } | Order::Answer { .. } => {
             let hint = "a run that is going on hears it where the manifest says `supervise: { approval: comment }`";
             return Ok(Carried::Over(Asked::Nothing(format!(
                 "proposals are decided by the run that made them; {hint}"

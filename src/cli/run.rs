@@ -104,7 +104,9 @@ async fn whole(args: RunArgs, context: &Context, outputs: &mut Outputs) -> Resul
     }
     let dir = plan.state_dir.clone();
     outputs.record = Some(dir.clone());
-    let outcome = run::run(Start { plan, sources, secrets, replay, handed, forge }, &events, &cancel).await?;
+    let outcome =
+        run::run(Start { plan, manifest: planned.manifest, sources, secrets, replay, handed, forge }, &events, &cancel)
+            .await?;
     let code = farewell(&outcome, &dir, &args, context);
     outputs.outcome = Some(outcome);
     Ok(code)

@@ -20,15 +20,17 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bottle_plan::plan::{BottlePlan, HOST_CA_FILE};
+use bottle_plan::plan::{Backend, BottlePlan, HOST_CA_FILE};
 use bottle_plan::task::Work;
 use bottle_policy::door;
+use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::agent::{self, AgentOutcome};
+use crate::approve;
 use crate::backend::{self, Bottle, Progress, Room, Tree};
 use crate::exit::{Code, Failure};
 use crate::facts;
-use crate::forge::{self, Claim, Forge, Held, Lost, Sticky, Watch};
+use crate::forge::{self, Claim, Forge, Heard, Held, Lost, Sticky, Watch};
 use crate::provision::{self, Sources};
 use crate::report::{Case, Events, Phase, RunEvent, Suite};
 use crate::secrets::Secrets;
@@ -40,6 +42,8 @@ pub(crate) use handed::read as handed;
 /// Everything that a run starts from.
 pub(crate) struct Start {
     pub(crate) plan: BottlePlan,
+    /// The manifest's name and text.
+    pub(crate) manifest: (String, String),
     pub(crate) sources: Sources,
     pub(crate) secrets: Secrets,
     /// The cassette that answers the model.
@@ -97,9 +101,10 @@ pub(crate) async fn run(start: Start, events: &Events, cancel: &Cancel) -> Resul
     write_metadata(&record, &metadata)?;
 
     let mut progressed = Progressed::default();
+    let (said, heard) = tokio::sync::mpsc::unbounded_channel();
     let ended = tokio::select! {
-        ended = inside(&start, &record, events, cancel, &mut progressed) => ended,
-        never = listen::listen(watch(), plan, cancel, events, None) => match never {},
+        ended = inside(&start, &record, events, cancel, heard, &mut progressed) => ended,
+        never = listen::listen(watch(), plan, cancel, events, Some(&said)) => match never {},
     };
     let pushed = progressed.pushed.clone();
 
@@ -171,6 +176,7 @@ async fn inside(
     record: &Record,
     events: &Events,
     cancel: &Cancel,
+    heard: UnboundedReceiver<Heard>,
     progressed: &mut Progressed,
 ) -> Result<(), Failure> {
     let plan = &start.plan;
@@ -192,7 +198,7 @@ async fn inside(
     let bottle = backend.bottle(plan, record.dir());
     let bottle = bottle.as_ref();
     let ended = tokio::select! {
-        ended = body(start, bottle, record, events, progressed) => ended,
+        ended = body(start, bottle, record, events, heard, progressed) => ended,
         failure = cancel.requested() => Err(failure),
     };
     if let Err(failure) = &ended {
@@ -227,6 +233,7 @@ async fn body(
     bottle: &dyn Bottle,
     record: &Record,
     events: &Events,
+    heard: UnboundedReceiver<Heard>,
     progressed: &mut Progressed,
 ) -> Result<(), Failure> {
     let plan = &start.plan;
@@ -239,7 +246,7 @@ async fn body(
             packed.inspect_err(|why| events.note(format!("the mirror starts empty: {why}"))).ok().flatten()
         };
         let (up, seed) = tokio::join!(bottle.up(&start.secrets), seed);
-        up?;
+        up?.into_iter().for_each(|said| events.note(said));
         bring_in(start, bottle, seed).await
     })
     .await?;
@@ -254,7 +261,9 @@ async fn body(
             progressed.fail(Code::Task, why);
         }
     } else {
-        let agent = agent::run(bottle, plan, &env, record, events).await?;
+        let (manifest, forge, secrets) = (&start.manifest, start.forge.as_ref(), &start.secrets);
+        let desk = approve::Desk { bottle, plan, manifest, forge, secrets, events };
+        let agent = approve::beside(&desk, heard, agent::run(bottle, plan, &env, record, events)).await?;
         if let Some((code, why)) = agent.failure.clone() {
             progressed.fail(code, why);
         }
@@ -307,7 +316,9 @@ fn files(plan: &BottlePlan, record: &Record) -> Result<(), Failure> {
     let json = serde_json::to_vec_pretty(plan)
         .map_err(|error| Failure::machine(format_args!("failed to write plan.json: {error}")))?;
     record.write("plan.json", &json)?;
-    record.write("docker-compose.yml", bottle_plan::render::compose(plan).as_bytes())?;
+    if plan.backend == Backend::Docker {
+        record.write("docker-compose.yml", bottle_plan::render::compose(plan).as_bytes())?;
+    }
     record.write("seccomp.json", bottle_plan::render::SECCOMP.as_bytes())?;
     let yaml =
         |error: bottle_policy::yaml::YamlError| Failure::machine(format_args!("failed to write a policy: {error}"));

@@ -3,7 +3,7 @@
 //! A proxy is reached over TCP or a unix socket, asked with CONNECT, and TLS to the origin goes through it. What is measured
 //! is one JSON line. Of HTTP it knows just enough for the answers of the benchmark's own origin.
 
-#![expect(clippy::print_stdout, clippy::disallowed_methods, reason = "a tool of the benchmark prints and reads files")]
+#![expect(clippy::print_stdout, reason = "a tool of the benchmark prints")]
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -257,11 +257,7 @@ async fn events(client: &Client, streams: usize) -> Result<()> {
     }
     first.sort_unstable();
     later.sort_unstable();
-    println!(
-        r#"{{"first_ms": {:.3}, "later_ms": {:.3}}}"#,
-        ms(first[first.len() / 2]),
-        ms(later[later.len() / 2])
-    );
+    println!(r#"{{"first_ms": {:.3}, "later_ms": {:.3}}}"#, ms(first[first.len() / 2]), ms(later[later.len() / 2]));
     Ok(())
 }
 

@@ -357,6 +357,8 @@ pub struct McpPlan {
 pub const HOST_CA_FILE: &str = "/etc/claude-bottle-host-ca.crt";
 /// The guest's image where the manifest names none, and where Claude and the link come from.
 pub const AGENT_IMAGE: &str = "ghcr.io/claude-bottle/agent:v1";
+/// In place of an image's name: the host's own system, read-only.
+pub const HOST_SYSTEM: &str = "the host's system";
 /// The bundle's image.
 pub const SIDECARS_IMAGE: &str = "ghcr.io/claude-bottle/sidecars:v1";
 /// Where Claude and the link are in the guest.
