@@ -2,7 +2,8 @@
 
 use serde_json::json;
 
-use super::actions::{Stage, comment};
+use super::actions::comment;
+use super::stage::Stage;
 use crate::world::{said, sh};
 
 const GUIDE: &str = include_str!("../../../docs/guide/actions.md");

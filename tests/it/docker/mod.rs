@@ -10,6 +10,7 @@ pub(crate) mod main_job;
 pub(crate) mod promises;
 pub(crate) mod seal;
 pub(crate) mod signals;
+mod stage;
 mod thread;
 
 use std::path::PathBuf;
