@@ -63,7 +63,7 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
             prompt.removed
         ));
     }
-    let mcp = mcp();
+    let mcp = mcp(backend);
     let command = command(&agent, &prompt);
     // Only in a container are there users for the sidecars.
     let user = |door| (backend == Backend::Docker).then(|| image_user(door));
@@ -268,8 +268,8 @@ fn skills(agent: &Agent, guest: &GuestPlan) -> Vec<SkillPlan> {
         .collect()
 }
 
-fn mcp() -> McpPlan {
-    let url = format!("http://{}:{}/", Door::Supervise.name(), Door::Supervise.port());
+fn mcp(backend: Backend) -> McpPlan {
+    let url = format!("http://{}:{}/", backend.door_host(Door::Supervise), Door::Supervise.port());
     let claude = format!("{TOOLS_DIR}/bin/claude");
     let register = [&claude, "mcp", "add", "--transport", "http", "--scope", "user", Door::Supervise.name(), &url];
     McpPlan {

@@ -1,7 +1,7 @@
 //! The plan's types. Paths are texts: most of them are the guest's, not this machine's.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use bottle_policy::bundle::Bundle;
 use bottle_policy::door::Door;
@@ -54,6 +54,15 @@ pub enum Backend {
 }
 
 impl Backend {
+    /// The host by whose name or address the guest reaches a door.
+    pub fn door_host(self, door: Door) -> String {
+        match self {
+            // There is no name service in there.
+            Self::Smolmachines => BUNDLE_ADDRESS.to_string(),
+            Self::Docker | Self::Bubblewrap => door.name().to_owned(),
+        }
+    }
+
     /// All of them, in the order in which a machine that has several takes one.
     pub const ALL: [Self; 3] = [Self::Smolmachines, Self::Docker, Self::Bubblewrap];
 
@@ -202,7 +211,8 @@ pub struct GuestPlan {
     pub env: BTreeMap<String, String>,
     /// Share of the machine.
     pub resources: Resources,
-    /// The first process, which forwards loopback ports to the doors' sockets.
+    /// The process that forwards ports to the doors' sockets: the guest's first one; of a guest that is a machine, a
+    /// neighbour on the host, the only thing that the machine's monitor can reach.
     pub init: Vec<String>,
     /// The command that tries each way out, to which the backend adds the addresses to try.
     pub selftest: Vec<String>,
@@ -351,6 +361,9 @@ pub const HOST_CA_FILE: &str = "/etc/claude-bottle-host-ca.crt";
 pub const AGENT_IMAGE: &str = "ghcr.io/claude-bottle/agent:v1";
 /// In place of an image's name: the host's own system, read-only.
 pub const HOST_SYSTEM: &str = "the host's system";
+/// Where a guest that is a machine finds its doors. It is the same in every run, because each machine's monitor has a
+/// network of its own; of the range for measuring devices (RFC 2544), which no network uses.
+pub const BUNDLE_ADDRESS: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
 /// The bundle's image.
 pub const SIDECARS_IMAGE: &str = "ghcr.io/claude-bottle/sidecars:v1";
 /// Where Claude and the link are in the guest.
