@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use bottle_policy::door::{DOORS_DIR, Door, STATE_DIR};
+use bottle_policy::door::{BUNDLE_ADDRESS, DOORS_DIR, Door, STATE_DIR};
 
 use super::policies::Rules;
-use super::types::{BUNDLE_ADDRESS, Backend, CaPlan, GitPlan, GuestPlan, TOOLS_DIR};
+use super::types::{Backend, CaPlan, GitPlan, GuestPlan, TOOLS_DIR};
 use crate::manifest::Bottle;
 
 /// The variables that name a CA file for programs that don't read the system's store.

@@ -1,10 +1,10 @@
 //! The plan's types. Paths are texts: most of them are the guest's, not this machine's.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use bottle_policy::bundle::Bundle;
-use bottle_policy::door::Door;
+use bottle_policy::door::{BUNDLE_ADDRESS, Door};
 use bottle_policy::gate::{GatePolicy, RepoName};
 use bottle_policy::host::HostName;
 use bottle_policy::pipelock::PipelockPolicy;
@@ -361,9 +361,6 @@ pub const HOST_CA_FILE: &str = "/etc/claude-bottle-host-ca.crt";
 pub const AGENT_IMAGE: &str = "ghcr.io/claude-bottle/agent:v1";
 /// In place of an image's name: the host's own system, read-only.
 pub const HOST_SYSTEM: &str = "the host's system";
-/// Where a guest that is a machine finds its doors. It is the same in every run, because each machine's monitor has a
-/// network of its own; of the range for measuring devices (RFC 2544), which no network uses.
-pub const BUNDLE_ADDRESS: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
 /// The bundle's image.
 pub const SIDECARS_IMAGE: &str = "ghcr.io/claude-bottle/sidecars:v1";
 /// Where Claude and the link are in the guest.
