@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use super::{Job, manifest};
 use crate::forge::double::Double;
 use crate::forge::outputs;
-use crate::world::{Running, left_behind, said};
+use crate::place::left_behind;
+use crate::world::{Running, said};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
