@@ -209,7 +209,8 @@ impl Piped {
                 let _ = stdin.write_all(&input).await;
             }
         };
-        let ended = async { tokio::join!(feed, pass_on(out, to, stdout), pass_on(err, to, stderr), self.child.wait()).3 };
+        let ended =
+            async { tokio::join!(feed, pass_on(out, to, stdout), pass_on(err, to, stderr), self.child.wait()).3 };
         let (name, limit) = (self.program.name(), self.program.limit);
         let status = tokio::time::timeout(limit, ended)
             .await

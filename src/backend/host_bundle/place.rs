@@ -94,7 +94,10 @@ impl Place {
         let Ok(entries) = fs::read_dir(base) else { return vec![] };
         let mut places: Vec<_> = entries
             .filter_map(Result::ok)
-            .filter(|entry| entry.file_name() != TOOLS && entry.file_type().is_ok_and(|kind| kind.is_dir()))
+            .filter(|entry| {
+                !entry.file_name().to_string_lossy().starts_with('.')
+                    && entry.file_type().is_ok_and(|kind| kind.is_dir())
+            })
             .filter_map(|entry| Some((entry.file_name().into_string().ok()?, Self(entry.path()))))
             .collect();
         places.sort_by(|one, other| one.0.cmp(&other.0));

@@ -87,9 +87,7 @@ impl Smolvm {
         let said = String::from_utf8_lossy(&ended.stdout).trim().to_owned();
         match (ended.code, is_new_enough(&said)) {
             (0, Some(true)) => Ok(said),
-            (0, Some(false)) => {
-                Err(format!("{said} is too old: {}.{} or newer is needed", OLDEST.0, OLDEST.1))
-            }
+            (0, Some(false)) => Err(format!("{said} is too old: {}.{} or newer is needed", OLDEST.0, OLDEST.1)),
             _ => Err(format!("{} does not say its version: {said} {}", self.program.display(), ended.complaint())),
         }
     }
@@ -172,7 +170,8 @@ mod tests {
 
     #[test]
     fn its_own_errors_are_told_from_others() {
-        let said = b"Starting machine 'a'...\n{\"error\":{\"code\":\"NOT_FOUND\",\"message\":\"machine 'a' not found\"}}\n";
+        let said =
+            b"Starting machine 'a'...\n{\"error\":{\"code\":\"NOT_FOUND\",\"message\":\"machine 'a' not found\"}}\n";
         let error = own_error(said).expect("its own");
         assert!(error.is_not_there());
         assert_eq!(error.to_string(), "machine 'a' not found (NOT_FOUND)");

@@ -26,8 +26,9 @@ fn check(path: &Path) -> Result<(), Failure> {
             ))
         }
         Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-            Err(Failure::machine(format_args!("this user may not use {}: {error}", path.display()))
-                .hint("add the user to the group kvm (`usermod -aG kvm USER`) and log in again, or use --backend docker"))
+            Err(Failure::machine(format_args!("this user may not use {}: {error}", path.display())).hint(
+                "add the user to the group kvm (`usermod -aG kvm USER`) and log in again, or use --backend docker",
+            ))
         }
         Err(error) => Err(Failure::machine(format_args!("{} can't be opened: {error}", path.display()))
             .hint("the module kvm_intel or kvm_amd must be loaded and able to work here; or use --backend docker")),

@@ -140,7 +140,9 @@ mod tests {
     #[test]
     fn an_allow_list_that_is_not_ours_stops_the_run() {
         let of = |state: &str, list: &str| {
-            wrong(&status(&format!(r#"{{"name":"a","state":"{state}","pid":1,"created_at":1,"allowed_cidrs":{list}}}"#)))
+            wrong(&status(&format!(
+                r#"{{"name":"a","state":"{state}","pid":1,"created_at":1,"allowed_cidrs":{list}}}"#
+            )))
         };
         assert_eq!(of("running", r#"["198.18.0.1/32"]"#), None);
         assert!(of("created", r#"["198.18.0.1/32"]"#).is_some_and(|why| why.contains("not running")));

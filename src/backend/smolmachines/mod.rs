@@ -23,9 +23,10 @@ use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
 
 use self::cli::{CallError, Smolvm};
-use super::host_bundle::{self, HostBundle, Tools, seccomp};
+use super::host_bundle::{self, HostBundle, Tools};
 use super::{
-    Backend, Bottle, BottleError, Exec, Leftover, Output, Progress, Room, Running, Survey, Tree, Who, copy, finish, succeed,
+    Backend, Bottle, BottleError, Exec, Leftover, Output, Progress, Room, Running, Survey, Tree, Who, copy, finish,
+    seccomp, succeed,
 };
 use crate::exit::Failure;
 use crate::facts::Environment;
@@ -75,9 +76,16 @@ pub(super) async fn survey() -> Survey {
     survey
 }
 
-/// Whether a run that names no backend may take this one.
+/// Whether a run that names no backend may take this one: smolvm is installed here, not only fetched for tests.
 pub(super) async fn is_there() -> bool {
-    kvm::usable().is_ok() && Smolvm::connect(&Environment::read()).await.is_ok()
+    let environment = Environment::read();
+    let fetched = |smolvm: &Smolvm| {
+        environment
+            .cache()
+            .and_then(|cache| cache.canonicalize().ok())
+            .is_some_and(|cache| smolvm.path().starts_with(cache))
+    };
+    kvm::usable().is_ok() && Smolvm::connect(&environment).await.is_ok_and(|smolvm| !fetched(&smolvm))
 }
 
 impl Backend for Smolmachines {
@@ -183,7 +191,10 @@ impl Machine {
                 break;
             }
             if tokio::time::Instant::now() >= until {
-                return Err(Failure::machine(format_args!("the doors don't listen at {BUNDLE_ADDRESS}: {}", said.trim())));
+                return Err(Failure::machine(format_args!(
+                    "the doors don't listen at {BUNDLE_ADDRESS}: {}",
+                    said.trim()
+                )));
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
@@ -205,9 +216,11 @@ impl Machine {
         })?;
         let (user, group) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
         let before = doors::enter(neighbour, user, group);
-        cli::finish(self.smolvm.machine(&before, &["start", "--name", name]).limit(cli::START)).await.map_err(|error| {
-            Failure::machine(format_args!("the machine {name} does not start: {error}")).hint(kvm::CAN_NOT_BOOT)
-        })?;
+        cli::finish(self.smolvm.machine(&before, &["start", "--name", name]).limit(cli::START)).await.map_err(
+            |error| {
+                Failure::machine(format_args!("the machine {name} does not start: {error}")).hint(kvm::CAN_NOT_BOOT)
+            },
+        )?;
         let broken = |why: String| {
             Failure::machine(format_args!("the machine {name} is not what was asked for: {why}"))
                 .hint("nothing was run in it; is this a version of smolvm that this one does not know?")
@@ -237,7 +250,8 @@ impl Machine {
             self.put(&tools.claude, &claude, "0755").await?;
         }
         for (at, program) in seccomp::programs().map_err(|error| failed(&error))?.into_iter().enumerate() {
-            let path = self.bundle.place.write(&format!("seccomp.{at}"), &program, None).map_err(|error| failed(&error))?;
+            let path =
+                self.bundle.place.write(&format!("seccomp.{at}"), &program, None).map_err(|error| failed(&error))?;
             self.put(&path, &filter(at), "0444").await?;
         }
         // A new machine's working directory is anybody's.
@@ -307,13 +321,16 @@ impl Machine {
                     }
                 }
             };
-            // Whoever started it has gone: it is ended with what is dropped here.
             let relayed = async {
                 let ended = piped.relay(&to_us, Output::Stdout, Output::Stderr).await;
                 drop(to_us);
                 ended
             };
-            let (ended, ()) = tokio::join!(relayed, pass);
+            let (ended, ()) = tokio::select! {
+                both = async { tokio::join!(relayed, pass) } => both,
+                // Whoever started it has gone: the call is ended by being dropped.
+                () = sender.closed() => return,
+            };
             drop(sender);
             let doing = format!("failed to run `{command}` in the machine");
             let ended = match ended {
