@@ -101,13 +101,17 @@ pub(crate) async fn connect(backend: plan::Backend) -> Result<Box<dyn Backend>, 
 
 /// The backend of a run that names none.
 pub(crate) async fn best() -> plan::Backend {
-    if smolmachines::is_there().await {
-        return plan::Backend::Smolmachines;
+    for backend in plan::Backend::ALL {
+        let usable = match backend {
+            plan::Backend::Smolmachines => smolmachines::is_there().await,
+            other => connect(other).await.is_ok(),
+        };
+        if usable {
+            return backend;
+        }
     }
-    match docker::Docker::connect().await {
-        Ok(_) => plan::Backend::Docker,
-        Err(_) => plan::Backend::Bubblewrap,
-    }
+    // It has no engine to ask: what it lacks shows when it starts.
+    plan::Backend::Bubblewrap
 }
 
 /// What this machine has for a backend, as lines for people.

@@ -13,6 +13,8 @@ use crate::process::{Ended, Program};
 
 /// The oldest version whose options and output are known here.
 const OLDEST: (u32, u32) = (1, 32);
+/// In the directory of all runs: smolvm's own.
+const STATE: &str = ".smolvm";
 /// A call that takes longer hangs: all but starting and running commands take a second.
 pub(super) const CALL: Duration = Duration::from_secs(60);
 /// Starting takes as long as smolvm itself waits for a sign of life, and the image's unpacking before that.
@@ -23,6 +25,8 @@ pub(super) const START: Duration = Duration::from_secs(600);
 pub(super) struct Smolvm {
     program: PathBuf,
     env: Vec<(String, OsString)>,
+    /// Where it keeps its machines: not in the user's home, which the monitors' users can't enter.
+    state: PathBuf,
 }
 
 /// What went wrong with a call.
@@ -45,7 +49,7 @@ impl CallError {
 
 impl Smolvm {
     /// What `BOTTLE_SMOLVM` names, what is on the PATH, or what `./scripts/smol` fetched.
-    pub(super) fn find(environment: &Environment) -> Result<Self, String> {
+    pub(super) fn find(environment: &Environment, base: &Path) -> Result<Self, String> {
         let path = environment.get("PATH").unwrap_or("/usr/local/bin:/usr/bin:/bin");
         let on_path = path.split(':').filter(|dir| dir.starts_with('/')).map(|dir| Path::new(dir).join("smolvm"));
         let named = environment.get("BOTTLE_SMOLVM").map(PathBuf::from);
@@ -72,7 +76,7 @@ impl Smolvm {
         set("SMOLVM_LIB_DIR", dir, &dir.join("libkrun.so"));
         set("LD_LIBRARY_PATH", dir, &dir.join("libkrun.so"));
         set("SMOLVM_AGENT_ROOTFS", &dir.join("agent-rootfs"), &dir.join("agent-rootfs"));
-        Ok(Self { program, env })
+        Ok(Self { program, env, state: base.join(STATE) })
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -93,17 +97,18 @@ impl Smolvm {
     }
 
     /// The same with a hint, for a run.
-    pub(super) async fn connect(environment: &Environment) -> Result<Self, Failure> {
+    pub(super) async fn connect(environment: &Environment, base: &Path) -> Result<Self, Failure> {
         let hint = "`./scripts/smol fetch` gets the version that is tested; or use --backend docker";
-        let found = Self::find(environment).map_err(|why| Failure::machine(why).hint(hint))?;
+        let found = Self::find(environment, base).map_err(|why| Failure::machine(why).hint(hint))?;
         found.version().await.map_err(|why| Failure::machine(why).hint(hint))?;
         Ok(found)
     }
 
-    /// `smolvm --error-format json machine …`, after the words of `before`.
+    /// `smolvm --state-dir … --error-format json machine …`, after the words of `before`.
     pub(super) fn machine(&self, before: &[String], args: &[&str]) -> Program {
         let mut argv: Vec<OsString> = before.iter().map(Into::into).collect();
         argv.push(self.program.clone().into());
+        argv.extend(["--state-dir".into(), self.state.clone().into()]);
         argv.extend(["--error-format", "json", "machine"].map(Into::into));
         argv.extend(args.iter().map(Into::into));
         let mut program = Program::new(argv).limit(CALL);

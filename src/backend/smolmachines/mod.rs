@@ -13,7 +13,8 @@ mod machine;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use bottle_plan::plan::{self, BottlePlan, TOOLS_DIR};
 use bottle_policy::door::BUNDLE_ADDRESS;
@@ -38,7 +39,11 @@ const LONGEST: Duration = Duration::from_secs(25 * 3600);
 /// Files into a machine; a checkout may be large and emulation slow.
 const COPY: Duration = Duration::from_secs(600);
 /// Ending what the agent has left running.
-const SIGNAL: Duration = Duration::from_secs(60);
+const SIGNAL: Duration = Duration::from_secs(30);
+/// A machine with a processor that can do it starts in less.
+const USUAL_START: Duration = Duration::from_secs(3);
+/// The most that a slow machine gets.
+const MOST_SLOW: u32 = 60;
 /// In the guest: the seccomp programs that the agent's commands are under.
 const FILTERS_DIR: &str = "/opt/claude-bottle/filters";
 /// How much of what a call printed last is searched for smolvm's own error.
@@ -47,13 +52,16 @@ const TAIL: usize = 8 << 10;
 /// This machine, with smolvm.
 pub(super) struct Smolmachines {
     environment: Environment,
+    /// The directory of all runs.
+    base: PathBuf,
     smolvm: Smolvm,
 }
 
 impl Smolmachines {
     pub(super) async fn connect() -> Result<Self, Failure> {
         let environment = Environment::read();
-        Ok(Self { smolvm: Smolvm::connect(&environment).await?, environment })
+        let base = host_bundle::base(&environment);
+        Ok(Self { smolvm: Smolvm::connect(&environment, &base).await?, base, environment })
     }
 }
 
@@ -65,7 +73,7 @@ pub(super) async fn survey() -> Survey {
         Ok(()) => survey.there("/dev/kvm can be opened (whether it boots a kernel shows at the first run)"),
         Err(failure) => survey.missing(format!("{failure}; {}", failure.hint.as_deref().unwrap_or_default())),
     }
-    match Smolvm::find(&environment) {
+    match Smolvm::find(&environment, &host_bundle::base(&environment)) {
         Ok(smolvm) => match smolvm.version().await {
             Ok(version) => survey.there(format!("{version}: {}", smolvm.path().display())),
             Err(why) => survey.missing(why),
@@ -85,7 +93,7 @@ pub(super) async fn is_there() -> bool {
             .and_then(|cache| cache.canonicalize().ok())
             .is_some_and(|cache| smolvm.path().starts_with(cache))
     };
-    kvm::usable().is_ok() && Smolvm::connect(&environment).await.is_ok_and(|smolvm| !fetched(&smolvm))
+    kvm::usable().is_ok() && Smolvm::connect(&environment, Path::new("/")).await.is_ok_and(|smolvm| !fetched(&smolvm))
 }
 
 impl Backend for Smolmachines {
@@ -94,7 +102,8 @@ impl Backend for Smolmachines {
             kvm::usable()?;
             host_bundle::tools(&self.environment)?;
             host_bundle::trial().await?;
-            image::ready(&plan.images.guest, &host_bundle::base(&self.environment), Some(progress)).await.map(drop)
+            host_bundle::make_base(&self.base)?;
+            image::ready(&plan.images.guest, &self.base, Some(progress)).await.map(drop)
         }
         .boxed()
     }
@@ -102,7 +111,8 @@ impl Backend for Smolmachines {
     fn bottle(&self, plan: &BottlePlan, record: &Path) -> Box<dyn Bottle> {
         Box::new(Machine {
             smolvm: self.smolvm.clone(),
-            base: host_bundle::base(&self.environment),
+            base: self.base.clone(),
+            slowness: AtomicU32::new(1),
             plan: plan.clone(),
             bundle: HostBundle::new(&self.environment, plan, record),
         })
@@ -111,6 +121,9 @@ impl Backend for Smolmachines {
     fn leftovers(&self) -> BoxFuture<'_, Result<Vec<Leftover>, Failure>> {
         async {
             let mut found = host_bundle::leftovers(&self.environment, plan::Backend::Smolmachines);
+            if !self.base.is_dir() {
+                return Ok(found);
+            }
             let machines = machine::leftovers(&self.smolvm)
                 .await
                 .map_err(|error| Failure::machine(format_args!("failed to list the machines: {error}")))?;
@@ -148,6 +161,8 @@ struct Machine {
     smolvm: Smolvm,
     /// The directory of all runs.
     base: PathBuf,
+    /// How many times longer than elsewhere things may take, as the start has shown.
+    slowness: AtomicU32,
     plan: BottlePlan,
     bundle: HostBundle,
 }
@@ -216,11 +231,14 @@ impl Machine {
         })?;
         let (user, group) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
         let before = doors::enter(neighbour, user, group);
+        let started = Instant::now();
         cli::finish(self.smolvm.machine(&before, &["start", "--name", name]).limit(cli::START)).await.map_err(
             |error| {
                 Failure::machine(format_args!("the machine {name} does not start: {error}")).hint(kvm::CAN_NOT_BOOT)
             },
         )?;
+        let slowness = started.elapsed().as_secs() / USUAL_START.as_secs();
+        self.slowness.store(u32::try_from(slowness).unwrap_or(MOST_SLOW).clamp(1, MOST_SLOW), Ordering::Relaxed);
         let broken = |why: String| {
             Failure::machine(format_args!("the machine {name} is not what was asked for: {why}"))
                 .hint("nothing was run in it; is this a version of smolvm that this one does not know?")
@@ -393,12 +411,16 @@ impl Bottle for Machine {
                 while running.output.recv().await.is_some() {}
                 Ok(())
             };
-            let command = || format!("kill -{signal} -1");
-            tokio::time::timeout(SIGNAL, sent)
+            let limit = self.patience(SIGNAL);
+            tokio::time::timeout(limit, sent)
                 .await
-                .unwrap_or_else(|_| Err(BottleError::Slow { command: command(), limit: SIGNAL }))
+                .unwrap_or_else(|_| Err(BottleError::Slow { command: format!("kill -{signal} -1"), limit }))
         }
         .boxed()
+    }
+
+    fn patience(&self, limit: Duration) -> Duration {
+        limit * self.slowness.load(Ordering::Relaxed)
     }
 
     fn host_addresses(&self) -> BoxFuture<'_, Result<Vec<IpAddr>, BottleError>> {
