@@ -3,12 +3,14 @@
 mod actions;
 mod approve;
 pub(crate) mod bad_world;
+mod guide;
 mod in_container;
 pub(crate) mod live;
 pub(crate) mod main_job;
 pub(crate) mod promises;
 pub(crate) mod seal;
 pub(crate) mod signals;
+mod stage;
 mod thread;
 
 use std::path::PathBuf;
