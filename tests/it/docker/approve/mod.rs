@@ -1,6 +1,7 @@
 //! The agent asks, a person answers, the running bottle changes: the real Claude Code, a real bottle, a site behind TLS, a
 //! stand-in forge.
 
+mod kills;
 mod local;
 mod record;
 mod stage;

@@ -10,7 +10,7 @@ const CHANGES: [(&str, Change, &str); 22] = [
     ("proposals.jsonl", Change::Replace("5550108", "5550109"), "does not carry the hash of what comes before it"),
     ("proposals.jsonl", Change::Replace("\"approve\"", "{\"deny\":{\"why\":\"x\"}}"), "does not"),
     ("proposals.jsonl", Change::DropLine(1), "does not carry the hash of what comes before it"),
-    ("proposals.jsonl", Change::DropLast, "is not what the record leads to"),
+    ("proposals.jsonl", Change::DropLast, "is not the one that the run ended with"),
     ("proposals.jsonl", Change::Append("{\"half\""), "cut short"),
     ("proposals.jsonl", Change::Write(""), "is not what the record leads to"),
     ("proposals.jsonl", Change::Remove, "is missing"),
