@@ -202,6 +202,13 @@ ensure_gitleaks() {
   ln -sfn "$GITLEAKS" "$CACHE/bin/gitleaks"
 }
 
+# ensure_bubblewrap: bwrap, and a kernel that lets this user make a sandbox.
+ensure_bubblewrap() {
+  has bwrap || need_packages bubblewrap
+  need_command git git
+  need_command tar tar
+}
+
 claude_integrity() {
   case $1 in
     x64) echo '9Gn+V7DtJ8M1nztP9CeDVl9g3RtrepI7rOFTyPRRnZe8D6zebIHKmC7OvBauucuAP0X0k85SDN/LPVZyjsGezQ==' ;;

@@ -108,10 +108,13 @@ pub(crate) fn known(backend: plan::Backend) -> Result<(), Failure> {
 
 /// The backend of a run that names none.
 pub(crate) async fn best() -> plan::Backend {
-    match docker::Docker::connect().await {
-        Ok(_) => plan::Backend::Docker,
-        Err(_) => plan::Backend::Bubblewrap,
+    for backend in plan::Backend::ALL {
+        if connect(backend).await.is_ok() {
+            return backend;
+        }
     }
+    // It has no engine to ask: what it lacks shows when it starts.
+    plan::Backend::Bubblewrap
 }
 
 /// What this machine has for a backend, as lines for people.

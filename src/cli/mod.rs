@@ -139,6 +139,13 @@ pub(crate) fn main() -> Code {
 }
 
 async fn dispatch(command: Command, context: Context) -> Result<Code, Failure> {
+    let context = match command {
+        Command::Run(_) | Command::Plan(_) if context.in_actions() => {
+            let environment = crate::forge::app::signed_in(context.environment).await?;
+            Context { environment, ..context }
+        }
+        _ => context,
+    };
     match command {
         Command::Run(args) => run::main(args, context).await,
         Command::Plan(args) => plan::main(args, &context).await,

@@ -60,7 +60,8 @@ pub(super) async fn carry_out(
 async fn stop(command: &Command, forge: &dyn Forge) -> Result<String, Failure> {
     let number = command.thread.number;
     let Some(first) = forge::holder(forge, number).await.map_err(failed)? else {
-        return Ok(format!("no run is going on for number {number}"));
+        let silent = "a dry run, which says nothing there, hears the comment all the same";
+        return Ok(format!("no run is going on for number {number}, as far as our comment there says; {silent}"));
     };
     let (run, url) = (&first.claim.run, &first.claim.url);
     let started = Instant::now();

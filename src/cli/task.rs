@@ -45,6 +45,9 @@ pub(crate) struct TaskArgs {
     /// Answer the model from a run record's cassette, or from a cassette file: no key, no cost.
     #[arg(long, value_name = "RECORD")]
     pub(crate) replay: Option<PathBuf>,
+    /// In a job: push and propose the work in this run record of another job's dry run; no agent runs. The gate judges it anew.
+    #[arg(long, value_name = "RECORD", conflicts_with = "replay")]
+    pub(crate) publish: Option<PathBuf>,
     /// The guest's image, instead of the manifest's.
     #[arg(long, value_name = "IMAGE")]
     pub(crate) image: Option<String>,
@@ -150,6 +153,7 @@ pub(crate) async fn plan(args: &TaskArgs, dry_run: bool, context: &Context) -> R
         },
         dry_run,
         replay: args.replay.as_ref().map(|path| path.display().to_string()),
+        publish: args.publish.as_ref().map(|path| path.display().to_string()),
         bring_checkout: args.cwd.is_some(),
         image: args.image.clone(),
         ..Options::default()

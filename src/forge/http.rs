@@ -107,15 +107,26 @@ pub(crate) struct Call<'a> {
     pub(crate) accept: Option<&'static str>,
     /// Whether the answer may be at another address, to which the token does not go.
     pub(crate) elsewhere: bool,
+    /// Whether it goes to GitHub's GraphQL instead of a path of its REST API.
+    pub(crate) graphql: bool,
 }
 
 impl<'a> Call<'a> {
     pub(crate) fn get(doing: Doing, path: Vec<&'a str>) -> Self {
-        Self { doing, method: Method::GET, path, query: vec![], body: None, accept: None, elsewhere: false }
+        Self {
+            doing,
+            method: Method::GET,
+            path,
+            query: vec![],
+            body: None,
+            accept: None,
+            elsewhere: false,
+            graphql: false,
+        }
     }
 
     pub(crate) fn write(doing: Doing, method: Method, path: Vec<&'a str>, body: Value) -> Self {
-        Self { doing, method, path, query: vec![], body: Some(body), accept: None, elsewhere: false }
+        Self { method, body: Some(body), ..Self::get(doing, path) }
     }
 
     pub(crate) fn delete(doing: Doing, path: Vec<&'a str>) -> Self {
@@ -326,6 +337,12 @@ impl Http {
         // A part that means another directory would lead to another call.
         if call.path.iter().any(|part| matches!(*part, "" | "." | "..")) {
             return Err(bad("a part of the path is empty or leads elsewhere"));
+        }
+        if call.graphql {
+            // Enterprise servers have it beside the REST API, github.com below the same address.
+            let beside = url.path().trim_end_matches('/').strip_suffix("/v3").unwrap_or(url.path()).to_owned();
+            url.set_path(&format!("{}/graphql", beside.trim_end_matches('/')));
+            return Ok(url);
         }
         url.path_segments_mut().map_err(|()| bad("the address has no path"))?.pop_if_empty().extend(&call.path);
         if !call.query.is_empty() {

@@ -119,11 +119,16 @@ fn suite(card: &mut String, events: &[RunEvent], suite: Suite, title: &str) {
 
 /// What the agent said last, as a quotation: of a review it is all that there is.
 fn words(card: &mut String, events: &[RunEvent]) {
-    let said = cases(events).filter(|case| case.suite == Suite::Agent && !case.output.trim().is_empty());
-    let Some(case) = said.last() else { return };
-    let short: String = case.output.chars().take(MOST_WORDS).collect();
-    let quoted: Vec<String> = neutral_text(&short).lines().map(|line| format!("> {line}\n")).collect();
+    let Some(said) = last_words(events) else { return };
+    let quoted: Vec<String> = said.lines().map(|line| format!("> {line}\n")).collect();
     let _ = writeln!(card, "#### The agent's own words\n\n{}", quoted.concat());
+}
+
+/// The same without the quotation.
+pub(super) fn last_words(events: &[RunEvent]) -> Option<String> {
+    let said = cases(events).filter(|case| case.suite == Suite::Agent && !case.output.trim().is_empty()).last()?;
+    let short: String = said.output.chars().take(MOST_WORDS).collect();
+    Some(neutral_text(&short))
 }
 
 /// What failed elsewhere; verify and the pushes have their own lists.

@@ -301,6 +301,11 @@ pub(crate) fn card(events: &[RunEvent]) -> String {
     card::render(events)
 }
 
+/// What the agent said last, made neutral for posting; none where it said nothing.
+pub(crate) fn last_words(events: &[RunEvent]) -> Option<String> {
+    card::last_words(events)
+}
+
 /// `summary.md`.
 pub(crate) fn summary(events: &[RunEvent]) -> String {
     summary::render(events)

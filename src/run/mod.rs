@@ -1,12 +1,13 @@
 //! One run: launch, seal, provision, agent, verify, push, collect, and teardown, always.
 //!
-//! Map: `seal` (the self-test), `verify`, `pin` (has the pull request moved), `push`, `keep` (work that is not pushed),
+//! Map: `seal` (the self-test), `verify`, `pin` (has the pull request moved), `push`, `handed` (another job's work), `keep` (work that is not pushed),
 //! `collect` (the bundle's logs into the record), `propose` (the pull request), `cancel` (signals and stops), `listen` (what
 //! people say meanwhile).
 //! Whatever happens after the first container may exist, the logs are collected and everything is torn down.
 
 mod cancel;
 mod collect;
+mod handed;
 mod keep;
 mod listen;
 mod pin;
@@ -36,6 +37,7 @@ use crate::secrets::Secrets;
 use crate::state::{Metadata, Outcome, Record};
 
 pub(crate) use cancel::Cancel;
+pub(crate) use handed::read as handed;
 
 /// Everything that a run starts from.
 pub(crate) struct Start {
@@ -46,6 +48,8 @@ pub(crate) struct Start {
     pub(crate) secrets: Secrets,
     /// The cassette that answers the model.
     pub(crate) replay: Option<Vec<u8>>,
+    /// Another job's work, in place of an agent's.
+    pub(crate) handed: Option<handed::Handed>,
     /// Where the work is proposed; none outside of a job.
     pub(crate) forge: Option<Arc<dyn Forge>>,
 }
@@ -76,7 +80,7 @@ pub(crate) async fn run(start: Start, events: &Events, cancel: &Cancel) -> Resul
     let plan = &start.plan;
     let dir = Path::new(&plan.state_dir);
     let root = dir.parent().unwrap_or(dir);
-    let watch = || start.forge.clone().filter(|_| !plan.dry_run).and_then(|forge| Watch::of(plan, forge));
+    let watch = || start.forge.clone().and_then(|forge| Watch::of(plan, forge));
     let held = tokio::select! {
         held = claim(&start, events) => held?,
         failure = cancel.requested() => return Err(failure),
@@ -255,13 +259,19 @@ async fn body(
     // Last, so that what it proves is what the agent finds.
     case(events, "seal", seal::prove(bottle, plan, events)).await?;
     events.phase(Phase::Agent);
-    let (manifest, forge, secrets) = (&start.manifest, start.forge.as_ref(), &start.secrets);
-    let desk = approve::Desk { bottle, plan, manifest, forge, secrets, events };
-    let agent = approve::beside(&desk, heard, agent::run(bottle, plan, &env, record, events)).await?;
-    if let Some((code, why)) = agent.failure.clone() {
-        progressed.fail(code, why);
+    if let Some(handed) = &start.handed {
+        if let Some(why) = handed.bring(bottle, plan, events).await? {
+            progressed.fail(Code::Task, why);
+        }
+    } else {
+        let (manifest, forge, secrets) = (&start.manifest, start.forge.as_ref(), &start.secrets);
+        let desk = approve::Desk { bottle, plan, manifest, forge, secrets, events };
+        let agent = approve::beside(&desk, heard, agent::run(bottle, plan, &env, record, events)).await?;
+        if let Some((code, why)) = agent.failure.clone() {
+            progressed.fail(code, why);
+        }
+        progressed.agent = Some(agent);
     }
-    progressed.agent = Some(agent);
     // Whatever the agent left running must not change what is verified and pushed.
     bottle.signal("KILL").await.map_err(Failure::machine)?;
     let changes = plan.task.work == Work::Change;

@@ -18,6 +18,10 @@ pub(super) fn make(place: &Place, plan: &BottlePlan, owner: Option<u32>) -> io::
     for (name, mode) in [("state", 0o755), ("tmp", 0o700)] {
         place.directory(&format!("bundle/{name}"), mode, owner)?;
     }
+    // The supervisor makes these too, but what is brought in may come before it has.
+    for (name, mode) in [("replay", 0o755), ("git", 0o700)] {
+        place.directory(&format!("bundle/state/{name}"), mode, owner)?;
+    }
     make_etc(place, plan, owner)
 }
 

@@ -270,6 +270,15 @@ fn check_agent(agent: &Agent, manifest: &Manifest, at: &At) -> Checked {
             return Err(at.key("verify").item(index).wrong("expected a shell command"));
         }
     }
+    for (index, label) in agent.labels.iter().enumerate() {
+        let at = at.key("labels").item(index);
+        if label.trim().is_empty() || label.len() > 50 || label.contains(char::is_control) {
+            return Err(at.wrong("expected a label's name, at most 50 bytes"));
+        }
+        if manifest.triggers.labels.contains_key(label) {
+            return Err(at.wrong("this label starts a run, and would do so again").hint("choose another"));
+        }
+    }
     Ok(())
 }
 

@@ -259,6 +259,9 @@ pub struct Agent {
     /// Shell commands run in the bottle afterwards; each must end with 0.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub verify: Vec<String>,
+    /// Labels for its pull requests; none of them may be one that starts a run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<String>,
 }
 
 /// When to stop; a limit that is not given is not there.

@@ -18,8 +18,18 @@ use crate::task::{Source, Task, Work};
 /// Decides everything about a run.
 pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Options) -> Result<BottlePlan, PlanError> {
     let mut notes = vec![];
-    let (agent_name, agent) = choose_agent(task, manifest, options)?;
+    let (agent_name, mut agent) = choose_agent(task, manifest, options)?;
     let (bottle_name, bottle) = choose_bottle(&agent_name, &agent, manifest)?;
+    let without_agent;
+    let bottle = if options.publish.is_some() {
+        // Nobody is there who would use it; and no credential is taken along that the push does not need.
+        without_agent = for_git_alone(bottle);
+        agent.verify.clear();
+        agent.skills.clear();
+        &without_agent
+    } else {
+        bottle
+    };
     refuse_what_is_not_there(bottle)?;
     let says_something = task.thread().is_some() || matches!(task.source, Source::FailedRun(_));
     if !says_something && task.instruction.is_empty() && agent.prompt.is_none() {
@@ -106,6 +116,7 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
         backend,
         dry_run: options.dry_run,
         replay: options.replay.clone(),
+        publish: options.publish.clone(),
         state_dir,
         task: task.clone(),
         who: manifest.triggers.who.clone(),
@@ -117,7 +128,12 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
             run_id: ci.run_id.clone(),
             run_url: ci.run_url.clone(),
         }),
-        agent: AgentPlan { name: agent_name, bottle: bottle_name, model: agent.model.clone() },
+        agent: AgentPlan {
+            name: agent_name,
+            bottle: bottle_name,
+            model: agent.model.clone(),
+            labels: agent.labels.clone(),
+        },
         images,
         names,
         doors,
@@ -168,6 +184,15 @@ fn choose_bottle<'a>(
     };
     let (name, bottle) = found.ok_or_else(|| PlanError::NoBottle(agent_name.clone()))?;
     Ok((name.clone(), bottle))
+}
+
+/// The bottle without its ways out but the gate.
+fn for_git_alone(bottle: &Bottle) -> Bottle {
+    let mut bottle = bottle.clone();
+    bottle.egress.routes.clear();
+    bottle.pipelock.api_allowlist.clear();
+    bottle.supervise.approval = Approval::Deny;
+    bottle
 }
 
 /// What the manifest can say and this version does not do: refused, so that nobody relies on it.

@@ -30,6 +30,8 @@ pub struct Options {
     pub dry_run: bool,
     /// A run record or a cassette file on the host that answers the model.
     pub replay: Option<String>,
+    /// A run record on the host whose work is pushed; no agent runs.
+    pub publish: Option<String>,
     /// Bring the host's checkout instead of cloning through the gate.
     pub bring_checkout: bool,
     /// Goes before the bottle's image.
@@ -82,6 +84,9 @@ pub struct BottlePlan {
     pub dry_run: bool,
     /// The host's file or directory that answers the model.
     pub replay: Option<String>,
+    /// Another job's run record whose work is pushed; no agent runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub publish: Option<String>,
     /// The run record's directory on the host.
     pub state_dir: String,
     /// What is to be done.
@@ -154,6 +159,9 @@ pub struct AgentPlan {
     pub bottle: Name,
     /// The model; none: Claude Code's choice.
     pub model: Option<String>,
+    /// Labels for its pull requests.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<String>,
 }
 
 /// Container images, as the engine names them.

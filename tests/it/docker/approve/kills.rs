@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 
 use super::stage::Stage;
 use crate::docker::ended_with;
-use crate::world::{Running, left_behind, sh};
+use crate::place::left_behind;
+use crate::world::{Running, sh};
 
 /// One a round, each killed a little later than the one before: from before it has connected to after it is done.
 const ROUNDS: u64 = 24;
