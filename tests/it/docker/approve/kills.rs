@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use super::stage::Stage;
 use crate::docker::ended_with;
-use crate::place::left_behind;
-use crate::world::{Running, sh};
+use crate::place::{Room, inside, left_behind};
+use crate::world::{Running, said};
 
 /// One a round, each killed a little later than the one before: from before it has connected to after it is done.
 const ROUNDS: u64 = 24;
@@ -16,15 +16,19 @@ const STEP: Duration = Duration::from_millis(15);
 /// The routes in the bundle, and the hash that supervise has of them.
 fn in_force(stage: &Stage) -> (String, String) {
     let slug = stage.job.world.slugs().remove(0);
-    let bundle = format!("claude-bottle-sidecars-{slug}");
     // An apply whose caller is gone goes on to its end: what is asked behind it waits for it.
     let listing: Vec<Value> = serde_json::from_str(&stage.prints(&["proposals", "list", "--json"])).expect("JSON");
-    let text = sh(&["docker", "exec", &bundle, "cat", "/etc/claude-bottle/routes.yaml"]);
-    (format!("{text}\n"), listing[0]["policies"]["routes.yaml"].as_str().expect("a hash").to_owned())
+    (routes(&slug), listing[0]["policies"]["routes.yaml"].as_str().expect("a hash").to_owned())
+}
+
+fn routes(slug: &str) -> String {
+    let shown = inside(slug, Room::Bundle, true, &["cat", "/etc/claude-bottle/routes.yaml"]).output().expect("cat");
+    assert!(shown.status.success(), "{}", said(&shown));
+    String::from_utf8(shown.stdout).expect("text")
 }
 
 #[test]
-fn killed_in_the_middle_of_an_apply_it_is_the_old_policy_or_the_new_one() {
+pub(crate) fn killed_in_the_middle_of_an_apply_it_is_the_old_policy_or_the_new_one() {
     let stage = Stage::new("{ approval: local, timeout: 5m }");
     stage.cassette(&[stage.requests(), stage.fetches()]);
     let run = stage.start_locally();
@@ -65,7 +69,7 @@ fn killed_in_the_middle_of_an_apply_it_is_the_old_policy_or_the_new_one() {
 }
 
 #[test]
-fn a_runner_that_is_killed_while_a_comment_counts_leaves_the_old_policy_or_the_new_one() {
+pub(crate) fn a_runner_that_is_killed_while_a_comment_counts_leaves_the_old_policy_or_the_new_one() {
     let stage = Stage::new("{ approval: comment, timeout: 5m }");
     let run = stage.start();
     let code = Stage::code(&stage.asked());
@@ -85,9 +89,7 @@ fn a_runner_that_is_killed_while_a_comment_counts_leaves_the_old_policy_or_the_n
     run.signal("KILL");
     drop(run);
     let slug = stage.job.world.slugs().remove(0);
-    let text =
-        sh(&["docker", "exec", &format!("claude-bottle-sidecars-{slug}"), "cat", "/etc/claude-bottle/routes.yaml"]);
-    let text = format!("{text}\n");
+    let text = routes(&slug);
     let granted = text.contains("files.bottle.test");
     assert!(
         text == before || granted && text.starts_with("version: 1\n") && text.ends_with(&before[before.len() - 40..]),

@@ -6,6 +6,9 @@ mod local;
 mod record;
 mod stage;
 
+pub(crate) use kills::killed_in_the_middle_of_an_apply_it_is_the_old_policy_or_the_new_one;
+pub(crate) use local::the_commands_list_show_and_approve;
+
 use serde_json::json;
 
 use super::ended_with;
@@ -13,7 +16,7 @@ use crate::world::said;
 use stage::{SITE, Stage};
 
 #[test]
-fn a_comment_of_a_permitted_person_opens_a_route_and_no_cheat_does() {
+pub(crate) fn a_comment_of_a_permitted_person_opens_a_route_and_no_cheat_does() {
     let stage = Stage::new("{ approval: comment, timeout: 5m }");
     let run = stage.start();
     let comment = stage.asked();
@@ -101,7 +104,7 @@ fn a_comment_of_a_permitted_person_opens_a_route_and_no_cheat_does() {
 }
 
 #[test]
-fn a_denial_is_told_to_the_agent_and_nothing_opens() {
+pub(crate) fn a_denial_is_told_to_the_agent_and_nothing_opens() {
     let stage = Stage::new("{ approval: comment, timeout: 5m }");
     let run = stage.start();
     stage.asked();
@@ -123,7 +126,7 @@ fn a_denial_is_told_to_the_agent_and_nothing_opens() {
 }
 
 #[test]
-fn nobody_in_time_is_a_no_and_a_forge_that_is_away_is_no_yes() {
+pub(crate) fn nobody_in_time_is_a_no_and_a_forge_that_is_away_is_no_yes() {
     let stage = Stage::new("{ approval: comment, timeout: 30s }");
     let run = stage.start();
     let code = Stage::code(&stage.asked());
@@ -143,7 +146,7 @@ fn nobody_in_time_is_a_no_and_a_forge_that_is_away_is_no_yes() {
 }
 
 #[test]
-fn what_nobody_may_decide_is_offered_for_the_next_time() {
+pub(crate) fn what_nobody_may_decide_is_offered_for_the_next_time() {
     let stage = Stage::new("{ approval: deny }");
     let output = stage.start().wait();
     ended_with(&output, 0);
