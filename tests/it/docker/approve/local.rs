@@ -78,6 +78,16 @@ pub(crate) fn a_person_grants_less_than_was_asked_and_the_agent_hears_the_differ
     let bad = stage.job.world.write("bad.json", &request.to_string()).display().to_string();
     let refused = stage.runner(&["proposals", "approve", "P1", &code, "--request", &bad]);
     assert_eq!(refused.status.code(), Some(2), "{}", said(&refused));
+    // An editor that gives up, and one that does what a person would.
+    let edit = |editor: &str| {
+        let mut command = stage.job.world.runner();
+        command.args(["proposals", "approve", "P1", &code, "--edit"]).env("EDITOR", editor);
+        command.output().expect("the runner")
+    };
+    let gave_up = edit("false");
+    assert!(gave_up.status.code() == Some(2) && said(&gave_up).contains("nothing was decided"), "{}", said(&gave_up));
+    let spoiled = edit("sed -i s/GET/G.T/");
+    assert!(spoiled.status.code() == Some(2) && said(&spoiled).contains("is not a method"), "{}", said(&spoiled));
     let said_yes = stage.prints(&["proposals", "approve", "P1", &code, "--request", &file]);
     assert!(said_yes.contains("approved with changes") && said_yes.contains("/other"), "{said_yes}");
     let output = run.wait();

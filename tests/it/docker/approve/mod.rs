@@ -89,8 +89,10 @@ pub(crate) fn a_comment_of_a_permitted_person_opens_a_route_and_no_cheat_does() 
     let end = stage.asked()["body"].as_str().expect("a text").to_owned();
     assert!(end.contains("**Approved** by `octo-maintainer`") && !end.contains("/bottle"), "{end}");
     let state = stage.double.state();
-    let card = state["comments"][0]["body"].as_str().expect("the card");
-    assert!(card.contains("What the agent asked for") && card.contains("approved by octo-maintainer"), "{card}");
+    let bodies = state["comments"].as_array().into_iter().flatten().filter_map(|comment| comment["body"].as_str());
+    let card = bodies.clone().find(|body| body.contains("What the agent asked for"));
+    let card = card.unwrap_or_else(|| panic!("no card: {:?}", bodies.collect::<Vec<_>>()));
+    assert!(card.contains("approved by octo-maintainer"), "{card}");
     assert!(card.contains("+        - { host: files.bottle.test"), "{card}");
     assert!(
         stage.job.world.record_file("junit.xml").contains("testsuite")
@@ -105,7 +107,7 @@ pub(crate) fn a_comment_of_a_permitted_person_opens_a_route_and_no_cheat_does() 
 
 #[test]
 pub(crate) fn a_denial_is_told_to_the_agent_and_nothing_opens() {
-    let stage = Stage::new("{ approval: comment, timeout: 5m }");
+    let stage = Stage::at("gitea", "{ approval: comment, timeout: 5m }");
     let run = stage.start();
     stage.asked();
     stage.says(5001, "octo-maintainer", "/bottle deny P1 the list is in the repository already", json!({}));
@@ -122,6 +124,7 @@ pub(crate) fn a_denial_is_told_to_the_agent_and_nothing_opens() {
         "{end}"
     );
     assert!(stage.holds().contains("0 granted, 1 denied"), "{}", stage.holds());
+    stage.double.assert_valid();
     stage.job.nothing_left();
 }
 

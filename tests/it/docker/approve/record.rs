@@ -12,7 +12,7 @@ const CHANGES: [(&str, Change, &str); 22] = [
     ("proposals.jsonl", Change::DropLine(1), "does not carry the hash of what comes before it"),
     ("proposals.jsonl", Change::DropLast, "is not the one that the run ended with"),
     ("proposals.jsonl", Change::Append("{\"half\""), "cut short"),
-    ("proposals.jsonl", Change::Write(""), "is not what the record leads to"),
+    ("proposals.jsonl", Change::Write(""), "line 1: nothing is recorded"),
     ("proposals.jsonl", Change::Remove, "is missing"),
     ("routes.yaml", Change::Replace("files.bottle.test", "other.bottle.test"), "is not what the record leads to"),
     ("gate.yaml", Change::Append("# more\n"), "is not what the record leads to"),
