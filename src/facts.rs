@@ -75,6 +75,14 @@ impl Environment {
         Some(state.join("claude-bottle"))
     }
 
+    /// Where the scripts keep what they fetch.
+    pub(crate) fn cache(&self) -> Option<PathBuf> {
+        self.get("CLAUDE_BOTTLE_CACHE").map(PathBuf::from).or_else(|| {
+            let cache = self.get("XDG_CACHE_HOME").map(PathBuf::from);
+            Some(cache.or_else(|| self.home().map(|home| home.join(".cache")))?.join("claude-bottle"))
+        })
+    }
+
     /// The host's own list of trusted authorities: what its tools were told to use, else the system's.
     pub(crate) fn ca_bundle(&self) -> Option<PathBuf> {
         let system = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];

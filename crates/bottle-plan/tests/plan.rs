@@ -132,6 +132,22 @@ fn another_image_replayed_without_leaving() {
 }
 
 #[test]
+fn a_machine_finds_its_doors_by_address() {
+    let manifest = manifest(&fixture("good/manifest/full.yml"));
+    let task = task("good/event/issues-labeled.json", &manifest);
+    let options = Options { backend: Some(Backend::Smolmachines), ..Options::default() };
+    let plan = golden("issue-in-a-machine", plan(&task, &manifest, &facts(), &options));
+    assert_eq!(plan.guest.env["HTTPS_PROXY"], "http://198.18.0.1:8889");
+    assert_eq!(plan.mcp.url, "http://198.18.0.1:9100/");
+    let git = plan.git.expect("a repository");
+    assert_eq!(git.gate_url, "git://198.18.0.1:9418/origin.git");
+    let text = format!("{}{}{:?}", git.gitconfig, plan.prompt.text, plan.guest.env);
+    for name in ["//egress", "//git-gate", "//supervise", "//pipelock"] {
+        assert!(!text.contains(name), "no name resolves in there: {name}");
+    }
+}
+
+#[test]
 fn a_replay_needs_no_route_to_the_model() {
     let manifest = manifest("version: 1\nbottles: { default: {} }\n");
     let options = Options { replay: Some("/tmp/cassette.yml".to_owned()), ..Options::default() };

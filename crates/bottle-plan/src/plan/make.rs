@@ -69,7 +69,7 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
             prompt.removed
         ));
     }
-    let mcp = mcp(bottle);
+    let mcp = mcp(bottle, backend);
     let command = command(&agent, &prompt);
     // Only in a container are there users for the sidecars.
     let user = |door| (backend == Backend::Docker).then(|| image_user(door));
@@ -321,8 +321,8 @@ fn approval(task: &Task, bottle: &Bottle, facts: &HostFacts, options: &Options, 
 }
 
 /// The server's own time-out, in milliseconds, is longer than a proposal waits.
-fn mcp(bottle: &Bottle) -> McpPlan {
-    let url = format!("http://{}:{}/", Door::Supervise.name(), Door::Supervise.port());
+fn mcp(bottle: &Bottle, backend: Backend) -> McpPlan {
+    let url = format!("http://{}:{}/", backend.door_host(Door::Supervise), Door::Supervise.port());
     let claude = format!("{TOOLS_DIR}/bin/claude");
     let timeout = (bottle.supervise.timeout.0 + 60) * 1000;
     let server = serde_json::json!({ "type": "http", "url": url, "timeout": timeout }).to_string();

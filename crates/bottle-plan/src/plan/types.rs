@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use bottle_policy::bundle::Bundle;
-use bottle_policy::door::Door;
+use bottle_policy::door::{BUNDLE_ADDRESS, Door};
 use bottle_policy::gate::{GatePolicy, RepoName};
 use bottle_policy::host::HostName;
 use bottle_policy::pipelock::PipelockPolicy;
@@ -56,6 +56,15 @@ pub enum Backend {
 }
 
 impl Backend {
+    /// The host by whose name or address the guest reaches a door.
+    pub fn door_host(self, door: Door) -> String {
+        match self {
+            // There is no name service in there.
+            Self::Smolmachines => BUNDLE_ADDRESS.to_string(),
+            Self::Docker | Self::Bubblewrap => door.name().to_owned(),
+        }
+    }
+
     /// All of them, in the order in which a machine that has several takes one.
     pub const ALL: [Self; 3] = [Self::Smolmachines, Self::Docker, Self::Bubblewrap];
 
@@ -210,7 +219,8 @@ pub struct GuestPlan {
     pub env: BTreeMap<String, String>,
     /// Share of the machine.
     pub resources: Resources,
-    /// The first process, which forwards loopback ports to the doors' sockets.
+    /// The process that forwards ports to the doors' sockets: the guest's first one; of a guest that is a machine, a
+    /// neighbour on the host, the only thing that the machine's monitor can reach.
     pub init: Vec<String>,
     /// The command that tries each way out, to which the backend adds the addresses to try.
     pub selftest: Vec<String>,
