@@ -1,7 +1,7 @@
 //! Real bottles on a real engine, the real Claude Code answered by cassettes, a real sshd as upstream.
 
 mod actions;
-mod approve;
+pub(crate) mod approve;
 pub(crate) mod bad_world;
 mod guide;
 mod in_container;
