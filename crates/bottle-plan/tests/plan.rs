@@ -194,7 +194,9 @@ fn an_origin_over_ssh_needs_its_host_key_first() {
 
 #[test]
 fn what_this_version_does_not_do_is_refused() {
-    let manifest = manifest("version: 1\nbottles: { default: { pipelock: { passthrough: [pinned.example.org] } } }\n");
+    let manifest = manifest(
+        "version: 1\nbottles: { default: { egress: { routes: [{ host: a.example, dlp: { outbound: ask } }] } } }\n",
+    );
     let error = plan(&Task::text("x"), &manifest, &facts(), &Options::default()).expect_err("refused");
     assert!(matches!(error, PlanError::NotYet { .. }) && error.hint().is_some());
 }

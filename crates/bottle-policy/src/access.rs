@@ -60,6 +60,9 @@ pub struct Access {
     pub bytes_in: u64,
     /// Milliseconds from the request's head to the answer's end.
     pub ms: u64,
+    /// Whether its TLS was not ended: whatever it was, nobody looked into it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub not_inspected: bool,
     /// The name of the credential that was added.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credential: Option<String>,

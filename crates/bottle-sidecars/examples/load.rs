@@ -257,11 +257,7 @@ async fn events(client: &Client, streams: usize) -> Result<()> {
     }
     first.sort_unstable();
     later.sort_unstable();
-    println!(
-        r#"{{"first_ms": {:.3}, "later_ms": {:.3}}}"#,
-        ms(first[first.len() / 2]),
-        ms(later[later.len() / 2])
-    );
+    println!(r#"{{"first_ms": {:.3}, "later_ms": {:.3}}}"#, ms(first[first.len() / 2]), ms(later[later.len() / 2]));
     Ok(())
 }
 

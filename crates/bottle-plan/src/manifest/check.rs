@@ -7,6 +7,7 @@ pub(crate) use git::keyscan;
 
 use std::collections::BTreeSet;
 
+use bottle_policy::host::HostPattern;
 use bottle_policy::matcher::{Matcher, MatcherError};
 use bottle_policy::route::{Route, RoutesPolicy, Scheme};
 use bottle_policy::units::ByteSize;
@@ -106,6 +107,25 @@ fn check_bottle(bottle: &Bottle, at: &At) -> Checked {
             .key("api_allowlist")
             .wrong("has no effect in a bottle with egress routes")
             .hint("make each host a route, or remove the routes"));
+    }
+    for (index, host) in bottle.pipelock.passthrough.iter().enumerate() {
+        let covers = |route: &&Route| match (&route.host, host) {
+            (HostPattern::Exact(name), pattern) | (pattern, HostPattern::Exact(name)) => pattern.matches(name),
+            (HostPattern::Below(one), HostPattern::Below(other)) => {
+                one == other
+                    || HostPattern::Below(one.clone()).matches(other)
+                    || HostPattern::Below(other.clone()).matches(one)
+            }
+        };
+        if let Some(route) = bottle.egress.routes.iter().find(covers) {
+            return Err(pipelock
+                .key("passthrough")
+                .item(index)
+                .wrong(&format!("the route {} is about the same host, and could not be kept", route.host))
+                .hint(
+                    "what is passed through is not looked into: no path, no method, no credential; keep one of the two",
+                ));
+        }
     }
     if bottle.supervise.timeout.0 == 0 {
         return Err(at.key("supervise").key("timeout").wrong("nobody can answer in no time"));

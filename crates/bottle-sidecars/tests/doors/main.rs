@@ -13,4 +13,6 @@ mod front;
 mod make;
 mod model;
 mod origin;
+mod rules;
+mod switch;
 mod world;
