@@ -84,6 +84,7 @@ impl Line {
             status: 0,
             bytes_out: 0,
             bytes_in: 0,
+            first_ms: 0,
             ms: 0,
             credential: None,
             not_inspected: false,
@@ -105,9 +106,14 @@ impl Line {
         self.access.reason = Some(reason.to_owned());
     }
 
+    fn elapsed(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
     /// Gives the answer on, and writes the line when that is over.
     pub(crate) fn answer(mut self, response: Response<Body>) -> Response<Body> {
         self.access.status = response.status().as_u16();
+        self.access.first_ms = self.elapsed();
         response.map(|body| boxed(Logged { body, line: self }))
     }
 }
@@ -125,7 +131,7 @@ impl Drop for Line {
             self.access.finding = self.noted.get().cloned();
         }
         self.access.bytes_out = self.sent.load(Ordering::Relaxed);
-        self.access.ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.access.ms = self.elapsed();
         self.log.append(&self.access);
     }
 }
