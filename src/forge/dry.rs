@@ -69,6 +69,8 @@ impl Forge for Dry {
                 head_repository: None,
                 base: new.base.clone(),
                 from_fork: false,
+                updated: None,
+                node: None,
             })
         }
         .boxed()
@@ -91,8 +93,40 @@ impl Forge for Dry {
         .boxed()
     }
 
-    fn comments(&self, number: u64) -> BoxFuture<'_, Result<Vec<Comment>, ForgeError>> {
-        self.inner.comments(number)
+    fn set_draft<'a>(&'a self, pull: &'a PullRequest, draft: bool) -> BoxFuture<'a, Result<(), ForgeError>> {
+        async move {
+            self.lines().push(json!({"would": "set-draft", "number": pull.number, "draft": draft}));
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn label<'a>(&'a self, number: u64, labels: &'a [String]) -> BoxFuture<'a, Result<(), ForgeError>> {
+        async move {
+            self.lines().push(json!({"would": "label", "number": number, "labels": labels}));
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn review<'a>(&'a self, number: u64, commit: &'a str, body: &'a str) -> BoxFuture<'a, Result<(), ForgeError>> {
+        async move {
+            self.lines().push(json!({"would": "review", "number": number, "commit": commit, "body": body}));
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn reviews(&self, number: u64) -> BoxFuture<'_, Result<Vec<String>, ForgeError>> {
+        self.inner.reviews(number)
+    }
+
+    fn comments_since<'a>(
+        &'a self,
+        number: u64,
+        since: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Vec<Comment>, ForgeError>> {
+        self.inner.comments_since(number, since)
     }
 
     fn remarks(&self, number: u64) -> BoxFuture<'_, Result<Vec<Comment>, ForgeError>> {
@@ -110,8 +144,9 @@ impl Forge for Dry {
     fn comment<'a>(&'a self, number: u64, body: &'a str) -> BoxFuture<'a, Result<Comment, ForgeError>> {
         async move {
             self.lines().push(json!({"would": "comment", "number": number, "body": body}));
-            let author = Author { id: 0, login: String::new() };
-            Ok(Comment { id: 0, body: body.to_owned(), author, written: None, changed: None, place: None })
+            let author = Author { id: 0, login: String::new(), is_bot: true };
+            let url = String::new();
+            Ok(Comment { id: 0, body: body.to_owned(), url, author, written: None, changed: None, place: None })
         }
         .boxed()
     }
@@ -124,6 +159,18 @@ impl Forge for Dry {
                 Some(line) => line["body"] = json!(body),
                 None => lines.push(json!({"would": "edit-comment", "comment": id, "body": body})),
             }
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn read_comment(&self, id: u64) -> BoxFuture<'_, Result<Comment, ForgeError>> {
+        self.inner.read_comment(id)
+    }
+
+    fn delete_comment(&self, id: u64) -> BoxFuture<'_, Result<(), ForgeError>> {
+        async move {
+            self.lines().push(json!({"would": "delete-comment", "comment": id}));
             Ok(())
         }
         .boxed()

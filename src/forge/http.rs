@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bottle_policy::secret::Secret;
-use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
+use reqwest::header::{
+    ACCEPT, AUTHORIZATION, ETAG, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH, LOCATION, RETRY_AFTER,
+};
 use reqwest::{Client, Method, StatusCode, Url};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
@@ -17,6 +19,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::Doing;
+use super::known::Known;
 use crate::facts;
 
 /// How often a call is tried at most.
@@ -104,15 +107,30 @@ pub(crate) struct Call<'a> {
     pub(crate) accept: Option<&'static str>,
     /// Whether the answer may be at another address, to which the token does not go.
     pub(crate) elsewhere: bool,
+    /// Whether it goes to GitHub's GraphQL instead of a path of its REST API.
+    pub(crate) graphql: bool,
 }
 
 impl<'a> Call<'a> {
     pub(crate) fn get(doing: Doing, path: Vec<&'a str>) -> Self {
-        Self { doing, method: Method::GET, path, query: vec![], body: None, accept: None, elsewhere: false }
+        Self {
+            doing,
+            method: Method::GET,
+            path,
+            query: vec![],
+            body: None,
+            accept: None,
+            elsewhere: false,
+            graphql: false,
+        }
     }
 
     pub(crate) fn write(doing: Doing, method: Method, path: Vec<&'a str>, body: Value) -> Self {
-        Self { doing, method, path, query: vec![], body: Some(body), accept: None, elsewhere: false }
+        Self { method, body: Some(body), ..Self::get(doing, path) }
+    }
+
+    pub(crate) fn delete(doing: Doing, path: Vec<&'a str>) -> Self {
+        Self { method: Method::DELETE, ..Self::get(doing, path) }
     }
 
     pub(crate) fn accept(mut self, kind: &'static str) -> Self {
@@ -137,6 +155,7 @@ pub(crate) struct Http {
     /// For addresses that the forge refers to: without its token.
     elsewhere: Client,
     base: Url,
+    known: Known,
 }
 
 /// How one try ended.
@@ -191,7 +210,7 @@ impl Http {
                 .build()
                 .map_err(|error| format!("failed to ready a client for the forge: {}", whole(&error)))
         };
-        Ok(Self { client: client(headers)?, elsewhere: client(HeaderMap::new())?, base })
+        Ok(Self { client: client(headers)?, elsewhere: client(HeaderMap::new())?, base, known: Known::default() })
     }
 
     /// Makes the call and reads its answer.
@@ -235,7 +254,12 @@ impl Http {
     }
 
     async fn once(&self, call: &Call<'_>, url: Url, place: &str) -> Tried {
+        let address = url.to_string();
         let mut request = self.client.request(call.method.clone(), url);
+        let known = if call.method == Method::GET && call.accept.is_none() { self.known.get(&address) } else { None };
+        if let Some((tag, _)) = &known {
+            request = request.header(IF_NONE_MATCH, tag);
+        }
         if let Some(body) = &call.body {
             request = request.header(reqwest::header::CONTENT_TYPE, "application/json").body(body.to_string());
         }
@@ -252,7 +276,7 @@ impl Http {
             Ok(response) => response,
             Err(error) => return lost(&error, true),
         };
-        if call.elsewhere && response.status().is_redirection() {
+        if call.elsewhere && response.status().is_redirection() && response.headers().contains_key(LOCATION) {
             let there = response.headers().get(LOCATION).and_then(|there| Url::parse(there.to_str().ok()?).ok());
             let Some(there) = there.filter(|there| there.scheme() == "https") else {
                 let problem = "it refers to no https address".to_owned();
@@ -276,7 +300,13 @@ impl Http {
                 Err(error) => return lost(&error, true),
             }
         }
+        if let (StatusCode::NOT_MODIFIED, Some((_, body))) = (status, known) {
+            return Tried::Done(body);
+        }
         if status.is_success() {
+            if let Some(tag) = headers.get(ETAG).filter(|_| call.method == Method::GET && call.accept.is_none()) {
+                self.known.keep(&address, tag.clone(), &body);
+            }
             return Tried::Done(body);
         }
         let said = said(&body);
@@ -307,6 +337,12 @@ impl Http {
         // A part that means another directory would lead to another call.
         if call.path.iter().any(|part| matches!(*part, "" | "." | "..")) {
             return Err(bad("a part of the path is empty or leads elsewhere"));
+        }
+        if call.graphql {
+            // Enterprise servers have it beside the REST API, github.com below the same address.
+            let beside = url.path().trim_end_matches('/').strip_suffix("/v3").unwrap_or(url.path()).to_owned();
+            url.set_path(&format!("{}/graphql", beside.trim_end_matches('/')));
+            return Ok(url);
         }
         url.path_segments_mut().map_err(|()| bad("the address has no path"))?.pop_if_empty().extend(&call.path);
         if !call.query.is_empty() {

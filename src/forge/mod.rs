@@ -1,20 +1,27 @@
 //! The forge: who somebody is there, and what is posted there.
 //!
-//! Map: `http` (TLS, retries, errors), `wire` (what forges send), `github`, `gitea`, `dry` (writes kept, not sent), `detect`
-//! (which forge, where, with which token), `who` (may this actor ask), `gather` (what belongs to a task), `publish` (the pull request), `sticky` (the
-//! comment that is kept up to date), `neutral` (others' words made harmless).
+//! Map: `http` (TLS, retries, errors), `known` (answers that may still be good), `wire` (what forges send), `github`, `graphql` and `app` (what only GitHub has), `gitea`, `dry` (writes kept, not sent), `detect`
+//! (which forge, where, with which token), `logs` (of failed jobs), `who` (may this actor ask), `gather` (what belongs to a task), `publish` (the pull request), `sticky` (the
+//! comment that is kept up to date), `neutral` (others' words made harmless), `watch` (what is said while a run goes on),
+//! `claim` (one run at a time for a thread).
 //! Always: only the runner talks to the forge, never the agent; a token is a [`Secret`](bottle_policy::secret::Secret) and
 //! goes to one address alone; what can't be asked counts as no.
 
+pub(crate) mod app;
+mod claim;
 mod detect;
 mod dry;
 mod gather;
 mod gitea;
 mod github;
+mod graphql;
 mod http;
+mod known;
+mod logs;
 mod neutral;
 mod publish;
 mod sticky;
+mod watch;
 mod who;
 mod wire;
 
@@ -26,13 +33,15 @@ use bottle_plan::manifest::Permission;
 use bottle_plan::task::Place;
 use futures_util::future::BoxFuture;
 
+pub(crate) use claim::{Claim, Held, holder, take};
 pub(crate) use detect::{connect, kind};
 pub(crate) use dry::Dry;
 pub(crate) use gather::gather;
 pub(crate) use http::ForgeError;
 pub(crate) use neutral::{neutral, neutral_text};
-pub(crate) use publish::{publish, would_propose};
-pub(crate) use sticky::Sticky;
+pub(crate) use publish::{hand_in, publish, would_propose};
+pub(crate) use sticky::{Lost, Sticky};
+pub(crate) use watch::{Heard, News, Watch};
 pub(crate) use who::{Asker, may_ask};
 
 /// What a forge says about a user and the repository.
@@ -63,6 +72,10 @@ pub(crate) struct PullRequest {
     pub(crate) base: String,
     /// Whether the branch is in another repository, or in one that is gone.
     pub(crate) from_fork: bool,
+    /// When it, or anything said about it, was changed last; RFC 3339.
+    pub(crate) updated: Option<String>,
+    /// What GitHub's GraphQL calls it.
+    pub(crate) node: Option<String>,
 }
 
 /// A pull request to open.
@@ -82,6 +95,8 @@ pub(crate) struct NewPullRequest {
 pub(crate) struct Comment {
     pub(crate) id: u64,
     pub(crate) body: String,
+    /// For people.
+    pub(crate) url: String,
     pub(crate) author: Author,
     /// When it was written, RFC 3339.
     pub(crate) written: Option<String>,
@@ -96,6 +111,8 @@ pub(crate) struct Comment {
 pub(crate) struct Author {
     pub(crate) id: i64,
     pub(crate) login: String,
+    /// What the forge calls one, or what is called like one, or one of the forge's own helpers.
+    pub(crate) is_bot: bool,
 }
 
 /// An issue as it is now.
@@ -128,8 +145,24 @@ pub(crate) trait Forge: Send + Sync {
         title: Option<&'a str>,
         body: &'a str,
     ) -> BoxFuture<'a, Result<PullRequest, ForgeError>>;
+    /// Makes a pull request a draft or ends that, where a title can't.
+    fn set_draft<'a>(&'a self, pull: &'a PullRequest, draft: bool) -> BoxFuture<'a, Result<(), ForgeError>>;
+    /// Adds labels.
+    fn label<'a>(&'a self, number: u64, labels: &'a [String]) -> BoxFuture<'a, Result<(), ForgeError>>;
+    /// Hands in a review of this commit, without a verdict.
+    fn review<'a>(&'a self, number: u64, commit: &'a str, body: &'a str) -> BoxFuture<'a, Result<(), ForgeError>>;
+    /// The words of the reviews of a pull request.
+    fn reviews(&self, number: u64) -> BoxFuture<'_, Result<Vec<String>, ForgeError>>;
     /// All comments of an issue or a pull request, oldest first.
-    fn comments(&self, number: u64) -> BoxFuture<'_, Result<Vec<Comment>, ForgeError>>;
+    fn comments(&self, number: u64) -> BoxFuture<'_, Result<Vec<Comment>, ForgeError>> {
+        self.comments_since(number, None)
+    }
+    /// Those that were written or changed since, RFC 3339; or all.
+    fn comments_since<'a>(
+        &'a self,
+        number: u64,
+        since: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Vec<Comment>, ForgeError>>;
     /// What was said on lines of a pull request's change.
     fn remarks(&self, number: u64) -> BoxFuture<'_, Result<Vec<Comment>, ForgeError>>;
     /// A pull request's change, as `git diff` prints it.
@@ -138,6 +171,8 @@ pub(crate) trait Forge: Send + Sync {
     fn failed_logs(&self, run: u64, attempt: u64) -> BoxFuture<'_, Result<Vec<(String, String)>, ForgeError>>;
     fn comment<'a>(&'a self, number: u64, body: &'a str) -> BoxFuture<'a, Result<Comment, ForgeError>>;
     fn edit_comment<'a>(&'a self, id: u64, body: &'a str) -> BoxFuture<'a, Result<(), ForgeError>>;
+    fn read_comment(&self, id: u64) -> BoxFuture<'_, Result<Comment, ForgeError>>;
+    fn delete_comment(&self, id: u64) -> BoxFuture<'_, Result<(), ForgeError>>;
     /// Whose token this is; none where the forge does not say.
     fn myself(&self) -> BoxFuture<'_, Result<Option<Author>, ForgeError>>;
     /// What would have been written, for a dry run's record; JSON lines.

@@ -4,10 +4,14 @@
 #[path = "../../tests/it/forge/double.rs"]
 mod double;
 
+mod app;
+mod claim;
 mod context;
 mod permission;
 mod proposal;
+mod review;
 mod status;
+mod watch;
 
 use std::sync::Arc;
 
@@ -19,7 +23,7 @@ use serde_json::Value;
 use super::gitea::{self, Gitea};
 use super::github::{self, Github};
 use super::http::Http;
-use super::{Forge, ForgeError};
+use super::{Author, Forge, ForgeError};
 use double::Double;
 
 const BOTH: [&str; 2] = ["github", "gitea"];

@@ -10,6 +10,9 @@ pub(super) struct WireUser {
     /// Gitea's own users, such as the one of its jobs, have negative numbers.
     pub(super) id: i64,
     pub(super) login: String,
+    /// GitHub: `User`, `Bot`, `Organization` …
+    #[serde(rename = "type")]
+    kind: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -29,6 +32,8 @@ pub(super) struct WireRepository {
 pub(super) struct WireComment {
     id: u64,
     body: Option<String>,
+    #[serde(default)]
+    html_url: String,
     user: Option<WireUser>,
     created_at: Option<String>,
     updated_at: Option<String>,
@@ -45,6 +50,8 @@ pub(super) struct WireComment {
 #[derive(Debug, Deserialize)]
 pub(super) struct WireReview {
     pub(super) id: u64,
+    #[serde(default)]
+    pub(super) body: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -75,6 +82,8 @@ pub(super) struct WirePull {
     body: Option<String>,
     #[serde(default)]
     draft: bool,
+    updated_at: Option<String>,
+    node_id: Option<String>,
     head: WireSide,
     base: WireSide,
 }
@@ -95,7 +104,8 @@ struct WireSideRepository {
 
 impl From<WireUser> for Author {
     fn from(user: WireUser) -> Self {
-        Self { id: user.id, login: user.login }
+        let is_bot = user.id <= 0 || user.kind.is_some_and(|kind| kind != "User") || user.login.ends_with("[bot]");
+        Self { id: user.id, login: user.login, is_bot }
     }
 }
 
@@ -114,8 +124,9 @@ impl From<WireComment> for Comment {
             changed: comment.updated_at,
             place,
             body: comment.body.unwrap_or_default(),
+            url: comment.html_url,
             // A deleted user's comment is nobody's.
-            author: comment.user.map_or(Author { id: 0, login: String::new() }, Author::from),
+            author: comment.user.map_or(Author { id: 0, login: String::new(), is_bot: true }, Author::from),
         }
     }
 }
@@ -145,6 +156,8 @@ impl From<WirePull> for PullRequest {
             commit: pull.head.sha,
             head_repository: pull.head.repo.map(|repository| repository.full_name),
             base: pull.base.branch,
+            updated: pull.updated_at,
+            node: pull.node_id,
         }
     }
 }

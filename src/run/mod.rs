@@ -1,11 +1,16 @@
 //! One run: launch, seal, provision, agent, verify, push, collect, and teardown, always.
 //!
-//! Map: `seal` (the self-test), `verify`, `push`, `collect` (the bundle's logs into the record), `propose` (the pull
-//! request), `cancel` (signals).
+//! Map: `seal` (the self-test), `verify`, `pin` (has the pull request moved), `push`, `handed` (another job's work), `keep` (work that is not pushed),
+//! `collect` (the bundle's logs into the record), `propose` (the pull request), `cancel` (signals and stops), `listen` (what
+//! people say meanwhile).
 //! Whatever happens after the first container may exist, the logs are collected and everything is torn down.
 
 mod cancel;
 mod collect;
+mod handed;
+mod keep;
+mod listen;
+mod pin;
 mod propose;
 mod push;
 mod seal;
@@ -15,30 +20,36 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bottle_plan::plan::{BottlePlan, HOST_CA_FILE};
+use bottle_plan::plan::{Backend, BottlePlan, HOST_CA_FILE};
 use bottle_plan::task::Work;
 use bottle_policy::door;
+use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::agent::{self, AgentOutcome};
-use crate::backend::docker::{self, DockerBottle, Progress};
-use crate::backend::{Bottle, Room, Tree};
+use crate::approve;
+use crate::backend::{self, Bottle, Progress, Room, Tree};
 use crate::exit::{Code, Failure};
 use crate::facts;
-use crate::forge::{Forge, Sticky};
+use crate::forge::{self, Claim, Forge, Heard, Held, Lost, Sticky, Watch};
 use crate::provision::{self, Sources};
 use crate::report::{Case, Events, Phase, RunEvent, Suite};
 use crate::secrets::Secrets;
 use crate::state::{Metadata, Outcome, Record};
 
 pub(crate) use cancel::Cancel;
+pub(crate) use handed::read as handed;
 
 /// Everything that a run starts from.
 pub(crate) struct Start {
     pub(crate) plan: BottlePlan,
+    /// The manifest's name and text.
+    pub(crate) manifest: (String, String),
     pub(crate) sources: Sources,
     pub(crate) secrets: Secrets,
     /// The cassette that answers the model.
     pub(crate) replay: Option<Vec<u8>>,
+    /// Another job's work, in place of an agent's.
+    pub(crate) handed: Option<handed::Handed>,
     /// Where the work is proposed; none outside of a job.
     pub(crate) forge: Option<Arc<dyn Forge>>,
 }
@@ -69,9 +80,15 @@ pub(crate) async fn run(start: Start, events: &Events, cancel: &Cancel) -> Resul
     let plan = &start.plan;
     let dir = Path::new(&plan.state_dir);
     let root = dir.parent().unwrap_or(dir);
+    let watch = || start.forge.clone().and_then(|forge| Watch::of(plan, forge));
+    let held = tokio::select! {
+        held = claim(&start, events) => held?,
+        failure = cancel.requested() => return Err(failure),
+        never = listen::listen(watch(), plan, cancel, events, None) => match never {},
+    };
     let record = Record::create(root, plan.slug.as_str(), start.secrets.clone())?;
     let started = time::OffsetDateTime::now_utc();
-    let sticky = sticky(&start, events);
+    let sticky = sticky(&start, held, events, cancel);
     events.emit(RunEvent::Started {
         slug: plan.slug.to_string(),
         title: plan.task.title(),
@@ -84,7 +101,11 @@ pub(crate) async fn run(start: Start, events: &Events, cancel: &Cancel) -> Resul
     write_metadata(&record, &metadata)?;
 
     let mut progressed = Progressed::default();
-    let ended = inside(&start, &record, events, cancel, &mut progressed).await;
+    let (said, heard) = tokio::sync::mpsc::unbounded_channel();
+    let ended = tokio::select! {
+        ended = inside(&start, &record, events, cancel, heard, &mut progressed) => ended,
+        never = listen::listen(watch(), plan, cancel, events, Some(&said)) => match never {},
+    };
     let pushed = progressed.pushed.clone();
 
     let mut outcome = outcome(ended, progressed);
@@ -122,10 +143,29 @@ pub(crate) async fn run(start: Start, events: &Events, cancel: &Cancel) -> Resul
     Ok(outcome)
 }
 
+/// Makes the issue or pull request that the task is about this run's alone; a dry run changes nothing there.
+async fn claim(start: &Start, events: &Events) -> Result<Option<Held>, Failure> {
+    let plan = &start.plan;
+    let (Some(forge), Some(thread), false) = (&start.forge, plan.task.thread(), plan.dry_run) else { return Ok(None) };
+    let url = plan.ci.as_ref().map(|ci| ci.run_url.clone()).unwrap_or_default();
+    let claim = Claim { run: plan.slug.to_string(), since: facts::now(), url };
+    forge::take(forge, thread.number, &claim, &|line| events.note(line)).await.map(Some)
+}
+
 /// The comment on the issue or pull request that the task is about.
-fn sticky(start: &Start, events: &Events) -> Option<Sticky> {
+fn sticky(start: &Start, held: Option<Held>, events: &Events, cancel: &Cancel) -> Option<Sticky> {
     let (forge, thread) = (start.forge.as_ref()?, start.plan.task.thread()?);
-    let (sticky, teller) = Sticky::start(forge.clone(), thread.number, !start.plan.dry_run);
+    let (sticky, teller) = match held {
+        Some(held) => {
+            let cancel = cancel.clone();
+            let lost: Lost = Box::new(move |other| {
+                let why = format!("another run has claimed this meanwhile, {}: {}", other.run, other.url);
+                cancel.end(Failure::new(Code::Terminated, why));
+            });
+            Sticky::holding(forge.clone(), thread.number, held, lost)
+        }
+        None => Sticky::at_the_end(forge.clone(), thread.number),
+    };
     events.add(teller);
     Some(sticky)
 }
@@ -136,30 +176,40 @@ async fn inside(
     record: &Record,
     events: &Events,
     cancel: &Cancel,
+    heard: UnboundedReceiver<Heard>,
     progressed: &mut Progressed,
 ) -> Result<(), Failure> {
     let plan = &start.plan;
     events.phase(Phase::Prepare);
     let prepared = async {
-        let docker = case(events, "image", docker::prepare(plan, events)).await?;
-        crate::cli::cleanup::dead_runs(&docker, start.secrets.known(), events).await;
-        Ok(docker)
+        let backend = case(events, "image", async {
+            let backend = backend::connect(plan.backend).await?;
+            backend.prepare(plan, events).await?;
+            Ok(backend)
+        })
+        .await?;
+        crate::cli::cleanup::dead_runs(backend.as_ref(), start.secrets.known(), events).await;
+        Ok(backend)
     };
-    let docker = tokio::select! {
+    let backend = tokio::select! {
         prepared = prepared => prepared?,
         failure = cancel.requested() => return Err(failure),
     };
-    let bottle = docker::bottle(docker, plan, record.dir());
+    let bottle = backend.bottle(plan, record.dir());
+    let bottle = bottle.as_ref();
     let ended = tokio::select! {
-        ended = body(start, &bottle, record, events, progressed) => ended,
+        ended = body(start, bottle, record, events, heard, progressed) => ended,
         failure = cancel.requested() => Err(failure),
     };
     if let Err(failure) = &ended {
         events.note(format!("stopping: {failure}"));
+        if cancel.leaves_time() {
+            keep::keep(bottle, plan, record, events).await;
+        }
     }
     events.phase(Phase::Collect);
     // A log that can't be had must not keep the bottle alive.
-    match collect::collect(&bottle, record, events).await {
+    match collect::collect(bottle, record, events).await {
         Ok(collect::Model::NeverAnswered { calls }) if progressed.agent.is_some() && progressed.failures.is_empty() => {
             progressed.fail(Code::Task, format!("none of the {calls} calls to the model was answered"));
         }
@@ -180,9 +230,10 @@ async fn inside(
 
 async fn body(
     start: &Start,
-    bottle: &DockerBottle,
+    bottle: &dyn Bottle,
     record: &Record,
     events: &Events,
+    heard: UnboundedReceiver<Heard>,
     progressed: &mut Progressed,
 ) -> Result<(), Failure> {
     let plan = &start.plan;
@@ -195,7 +246,7 @@ async fn body(
             packed.inspect_err(|why| events.note(format!("the mirror starts empty: {why}"))).ok().flatten()
         };
         let (up, seed) = tokio::join!(bottle.up(&start.secrets), seed);
-        up?;
+        up?.into_iter().for_each(|said| events.note(said));
         bring_in(start, bottle, seed).await
     })
     .await?;
@@ -205,11 +256,19 @@ async fn body(
     // Last, so that what it proves is what the agent finds.
     case(events, "seal", seal::prove(bottle, plan, events)).await?;
     events.phase(Phase::Agent);
-    let agent = agent::run(bottle, plan, &env, record, events).await?;
-    if let Some((code, why)) = agent.failure.clone() {
-        progressed.fail(code, why);
+    if let Some(handed) = &start.handed {
+        if let Some(why) = handed.bring(bottle, plan, events).await? {
+            progressed.fail(Code::Task, why);
+        }
+    } else {
+        let (manifest, forge, secrets) = (&start.manifest, start.forge.as_ref(), &start.secrets);
+        let desk = approve::Desk { bottle, plan, manifest, forge, secrets, events };
+        let agent = approve::beside(&desk, heard, agent::run(bottle, plan, &env, record, events)).await?;
+        if let Some((code, why)) = agent.failure.clone() {
+            progressed.fail(code, why);
+        }
+        progressed.agent = Some(agent);
     }
-    progressed.agent = Some(agent);
     // Whatever the agent left running must not change what is verified and pushed.
     bottle.signal("KILL").await.map_err(Failure::machine)?;
     let changes = plan.task.work == Work::Change;
@@ -222,6 +281,11 @@ async fn body(
     }
     events.phase(Phase::Push);
     // What a review brings are words.
+    if changes && let Some(why) = pin::moved(start, bottle).await {
+        progressed.fail(Code::Gate, format!("not pushed: {why}"));
+        keep::keep(bottle, plan, record, events).await;
+        return Ok(());
+    }
     let pushed = if changes { push::push(bottle, plan).await? } else { push::Pushed::Nothing };
     if let push::Pushed::Refused { why } = &pushed {
         progressed.fail(Code::Gate, format!("the gate refused the push: {why}"));
@@ -252,7 +316,9 @@ fn files(plan: &BottlePlan, record: &Record) -> Result<(), Failure> {
     let json = serde_json::to_vec_pretty(plan)
         .map_err(|error| Failure::machine(format_args!("failed to write plan.json: {error}")))?;
     record.write("plan.json", &json)?;
-    record.write("docker-compose.yml", bottle_plan::render::compose(plan).as_bytes())?;
+    if plan.backend == Backend::Docker {
+        record.write("docker-compose.yml", bottle_plan::render::compose(plan).as_bytes())?;
+    }
     record.write("seccomp.json", bottle_plan::render::SECCOMP.as_bytes())?;
     let yaml =
         |error: bottle_policy::yaml::YamlError| Failure::machine(format_args!("failed to write a policy: {error}"));
@@ -266,7 +332,7 @@ fn metadata(plan: &BottlePlan) -> Metadata {
         schema: 1,
         slug: plan.slug.to_string(),
         title: plan.task.title(),
-        backend: "docker".to_owned(),
+        backend: plan.backend,
         compose_project: plan.names.project.clone(),
         started: plan.started_at.clone(),
         ended: None,

@@ -1,5 +1,6 @@
 //! `metadata.json`: which run this was, and how it ended.
 
+use bottle_plan::plan::Backend;
 use serde::{Deserialize, Serialize};
 
 /// The whole file.
@@ -11,7 +12,7 @@ pub(crate) struct Metadata {
     pub(crate) slug: String,
     /// What the run was about, in a line.
     pub(crate) title: String,
-    pub(crate) backend: String,
+    pub(crate) backend: Backend,
     pub(crate) compose_project: String,
     pub(crate) started: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -6,6 +6,8 @@ use std::process::{Child, Command, Output, Stdio};
 
 use tempfile::TempDir;
 
+use crate::place::{self, Place, Sshd};
+
 /// Variables that would change what the runner does, or what it masks.
 const SCRUBBED: [&str; 8] =
     ["CI", "NO_COLOR", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "ANTHROPIC_API_KEY", "DOCKER_HOST", "BOTTLE_LOG"];
@@ -61,6 +63,7 @@ impl World {
             }
         }
         command
+            .env("CLAUDE_BOTTLE_CACHE", cache())
             .env("HOME", self.path("home"))
             .env("BOTTLE_STATE_DIR", self.path("state"))
             .env("ANTHROPIC_API_KEY", "sk-ant-not-needed-in-a-replay")
@@ -88,6 +91,15 @@ impl World {
         let path = self.record().join(name);
         fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
     }
+}
+
+/// Where scripts/test has put Claude Code and gitleaks.
+fn cache() -> PathBuf {
+    let variable = |name: &str| std::env::var_os(name).map(PathBuf::from);
+    variable("CLAUDE_BOTTLE_CACHE").unwrap_or_else(|| {
+        let home = || variable("HOME").expect("HOME").join(".cache");
+        variable("XDG_CACHE_HOME").unwrap_or_else(home).join("claude-bottle")
+    })
 }
 
 /// Letters and digits from the operating system.
@@ -121,19 +133,49 @@ pub(crate) fn said(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
-/// A real sshd with the sample repository, in a container.
+/// A real sshd with the sample repository: in a container, or, where the bundle has the host's network, on loopback.
 pub(crate) struct Upstream {
-    pub(crate) container: String,
+    server: Server,
     pub(crate) address: String,
     pub(crate) port: String,
     pub(crate) host_key: String,
     pub(crate) identity: PathBuf,
+    /// Who logs in, and where the repository is.
+    user: String,
+    path: String,
+}
+
+enum Server {
+    Container(String),
+    Process(Option<Sshd>),
 }
 
 impl Upstream {
     pub(crate) fn start(world: &World) -> Self {
         let identity = world.path("id");
         sh(&["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "test", "-f", &identity.display().to_string()]);
+        let upstream = match place::here() {
+            Place::Docker => Self::in_a_container(identity),
+            Place::Bubblewrap => Self::on_loopback(world, identity),
+        };
+        upstream.at(&["git", "init", "--quiet", "--bare", "--initial-branch", "main", &upstream.path]);
+        upstream
+    }
+
+    fn on_loopback(world: &World, identity: PathBuf) -> Self {
+        let sshd = Sshd::start(&world.path("."), &identity.with_extension("pub"));
+        Self {
+            address: "127.0.0.1".to_owned(),
+            port: sshd.port.clone(),
+            host_key: sshd.host_key.clone(),
+            identity,
+            user: sh(&["id", "--user", "--name"]),
+            path: world.path("srv/app.git").display().to_string(),
+            server: Server::Process(Some(sshd)),
+        }
+    }
+
+    fn in_a_container(identity: PathBuf) -> Self {
         let public = fs::read_to_string(identity.with_extension("pub")).expect("a public key");
         // The engine's own address on its bridge; older engines say only the subnet, whose first address it is.
         let subnet = sh(&["docker", "network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Subnet}}"]);
@@ -160,48 +202,43 @@ impl Upstream {
             assert!(attempt < 200, "sshd did not start: {}", said(&logs));
             std::thread::sleep(std::time::Duration::from_millis(50));
         }
-        let host_key = sh(&[
-            "docker",
-            "exec",
-            &container,
-            "cut",
-            "-d",
-            " ",
-            "-f",
-            "1,2",
-            "/etc/ssh/keys/ssh_host_ed25519_key.pub",
-        ]);
-        let upstream = Self { container, address, port, host_key, identity };
-        sh(&[
-            "docker",
-            "exec",
-            "--user",
-            "git",
-            &upstream.container,
-            "git",
-            "init",
-            "--quiet",
-            "--bare",
-            "--initial-branch",
-            "main",
-            "/srv/git/app.git",
-        ]);
-        upstream
+        let key = "/etc/ssh/keys/ssh_host_ed25519_key.pub";
+        let host_key = sh(&["docker", "exec", &container, "cut", "-d", " ", "-f", "1,2", key]);
+        let (user, path) = ("git".to_owned(), "/srv/git/app.git".to_owned());
+        Self { server: Server::Container(container), address, port, host_key, identity, user, path }
+    }
+
+    /// Stops answering.
+    pub(crate) fn stop(&mut self) {
+        match &mut self.server {
+            Server::Container(container) => drop(sh(&["docker", "stop", "--time", "0", container])),
+            Server::Process(sshd) => drop(sshd.take()),
+        }
+    }
+
+    /// A program where the repository is.
+    fn at(&self, argv: &[&str]) -> String {
+        match &self.server {
+            Server::Container(container) => sh(&[&["docker", "exec", "--user", "git", container], argv].concat()),
+            Server::Process(_) => sh(argv),
+        }
     }
 
     /// git at the upstream.
     pub(crate) fn git(&self, args: &[&str]) -> String {
-        let mut argv = vec!["docker", "exec", "--user", "git", &self.container, "git", "--git-dir", "/srv/git/app.git"];
-        argv.extend(args);
-        sh(&argv)
+        self.at(&[&["git", "--git-dir", &self.path], args].concat())
+    }
+
+    fn url(&self, host: &str) -> String {
+        format!("ssh://{}@{host}:{}{}", self.user, self.port, self.path)
     }
 
     /// The manifest's git entry for this upstream.
     pub(crate) fn manifest_entry(&self) -> String {
         format!(
-            "      - name: origin\n        upstream: ssh://git@git.bottle.test:{}/srv/git/app.git\n        identity_file: \"{}\"\n        \
+            "      - name: origin\n        upstream: {}\n        identity_file: \"{}\"\n        \
              known_host_key: {}\n        extra_hosts: {{ git.bottle.test: {} }}\n        push: {{ refs: [\"refs/heads/bottle/**\"] }}\n",
-            self.port,
+            self.url("git.bottle.test"),
             self.identity.display(),
             self.host_key,
             self.address
@@ -221,7 +258,7 @@ impl Upstream {
             self.identity.display(),
             known.display()
         );
-        let url = format!("ssh://git@{}:{}/srv/git/app.git", self.address, self.port);
+        let url = self.url(&self.address);
         for args in [
             &["init", "--quiet", "--initial-branch", "main"][..],
             &["add", "--all"],
@@ -231,7 +268,7 @@ impl Upstream {
             &["fetch", "--quiet", "origin"],
             &["remote", "set-head", "origin", "main"],
             // Its address was needed to push from here; people have the name that the manifest has.
-            &["remote", "set-url", "origin", &url.replace(&self.address, "git.bottle.test")],
+            &["remote", "set-url", "origin", &self.url("git.bottle.test")],
         ] {
             let output = Command::new("git")
                 .args(args)
@@ -255,22 +292,10 @@ impl Upstream {
 
 impl Drop for Upstream {
     fn drop(&mut self) {
-        let _ = Command::new("docker").args(["rm", "--force", "--volumes", &self.container]).output();
+        if let Server::Container(container) = &self.server {
+            let _ = Command::new("docker").args(["rm", "--force", "--volumes", container]).output();
+        }
     }
-}
-
-/// What the engine still has of a run: containers, networks, volumes.
-pub(crate) fn left_behind(slug: &str) -> Vec<String> {
-    let filter = format!("label=io.claude-bottle.slug={slug}");
-    let mut left = vec![];
-    for argv in [
-        &["docker", "ps", "--all", "--quiet", "--filter", &filter][..],
-        &["docker", "network", "ls", "--quiet", "--filter", &filter],
-        &["docker", "volume", "ls", "--quiet", "--filter", &filter],
-    ] {
-        left.extend(sh(argv).lines().map(str::to_owned));
-    }
-    left
 }
 
 /// A run that is going on; killed with its test.

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use crate::plan::Backend;
+
 /// What is so on this machine, at this moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HostFacts {
@@ -19,6 +21,8 @@ pub struct HostFacts {
     pub checkout: Option<Checkout>,
     /// The Actions job that this is.
     pub ci: Option<Ci>,
+    /// The best backend that this machine has; which one a run takes that names none.
+    pub backend: Backend,
     /// The host's CA bundle, where the doors' own upstream trust needs it (a company's TLS-inspecting proxy).
     pub host_ca_bundle: Option<String>,
 }

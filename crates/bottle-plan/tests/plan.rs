@@ -10,7 +10,7 @@ use bottle_plan::event::{self, Asked};
 use bottle_plan::facts::{Checkout, Ci, ForgeKind, HostFacts};
 use bottle_plan::manifest::{self, Manifest};
 use bottle_plan::name::Name;
-use bottle_plan::plan::{BackendChoice, BottlePlan, Options, PlanError, SecretSource, plan};
+use bottle_plan::plan::{Backend, BottlePlan, Options, PlanError, SecretSource, plan};
 use bottle_plan::render;
 use bottle_plan::task::{Place, Task};
 use pretty_assertions::assert_eq;
@@ -74,7 +74,7 @@ fn golden(name: &str, made: Result<BottlePlan, PlanError>) -> BottlePlan {
 fn an_issue_with_two_upstreams() {
     let manifest = manifest(&fixture("good/manifest/full.yml"));
     let task = task("good/event/issues-labeled.json", &manifest);
-    let options = Options { backend: BackendChoice::Docker, ..Options::default() };
+    let options = Options { backend: Some(Backend::Docker), ..Options::default() };
     let plan = golden("issue-two-upstreams", plan(&task, &manifest, &facts(), &options));
     let missing: Vec<&str> = plan.secrets.iter().filter(|s| !s.present).map(|s| s.name.as_str()).collect();
     assert_eq!(missing, ["MIRROR_TOKEN", "DOCS_TOKEN"]);
@@ -124,7 +124,7 @@ fn another_image_replayed_without_leaving() {
     let options = Options {
         replay: Some("/tmp/record".to_owned()),
         dry_run: true,
-        backend: BackendChoice::Docker,
+        backend: Some(Backend::Docker),
         ..Options::default()
     };
     let plan = golden("foreign-image-replay", plan(&Task::text("Fix it"), &manifest(&text), &facts(), &options));

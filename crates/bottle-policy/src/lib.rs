@@ -13,6 +13,7 @@ pub mod budget;
 pub mod bundle;
 pub mod cassette;
 pub mod conditions;
+pub mod control;
 pub mod dlp;
 pub mod door;
 pub mod gate;

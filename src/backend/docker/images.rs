@@ -12,13 +12,8 @@ use bottle_plan::plan::BottlePlan;
 use futures_util::TryStreamExt as _;
 
 use super::engine::{explain, status};
+use crate::backend::Progress;
 use crate::exit::Failure;
-
-/// Hears what takes long.
-pub(crate) trait Progress: Send + Sync {
-    /// One line a person may like to see.
-    fn say(&self, line: &str);
-}
 
 /// The label that ties a tools volume to the image that filled it.
 const TOOLS_LABEL: &str = "io.claude-bottle.tools-from";

@@ -14,37 +14,15 @@ use bottle_policy::known::KnownSecrets;
 use futures_util::StreamExt as _;
 
 use super::engine::{explain, status};
+use crate::backend::Leftover;
 use crate::exit::Failure;
 
-/// Everything of one run that is on the engine.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Leftover {
-    pub(crate) slug: String,
-    pub(crate) containers: Vec<String>,
-    pub(crate) networks: Vec<String>,
-    pub(crate) volumes: Vec<String>,
-    /// Whether any container runs.
-    pub(crate) running: bool,
-    /// Since the newest container was made; none where there is no container.
-    pub(crate) age: Option<Duration>,
-    /// The run record's directory, where the runner is.
-    pub(crate) record: Option<PathBuf>,
-}
-
-impl Leftover {
-    /// What there is, counted.
-    pub(crate) fn describe(&self) -> String {
-        format!(
-            "{} containers, {} networks, {} volumes",
-            self.containers.len(),
-            self.networks.len(),
-            self.volumes.len()
-        )
-    }
-}
+const CONTAINER: &str = "container";
+const NETWORK: &str = "network";
+const VOLUME: &str = "volume";
 
 /// All runs of which something is on the engine, live ones too.
-pub(crate) async fn find(docker: &Docker) -> Result<Vec<Leftover>, Failure> {
+pub(super) async fn find(docker: &Docker) -> Result<Vec<Leftover>, Failure> {
     let failed = |error: bollard::errors::Error| {
         Failure::machine(format_args!("failed to list what runs have left: {}", explain(&error)))
     };
@@ -65,16 +43,20 @@ pub(crate) async fn find(docker: &Docker) -> Result<Vec<Leftover>, Failure> {
         let age = Duration::from_secs(u64::try_from(now - container.created.unwrap_or(now)).unwrap_or(0));
         leftover.age = Some(leftover.age.map_or(age, |other| other.min(age)));
         let name = container.names.unwrap_or_default().first().map(|name| name.trim_start_matches('/').to_owned());
-        leftover.containers.extend(name);
+        if let Some(name) = name {
+            leftover.add(CONTAINER, "containers", name);
+        }
     }
     for network in networks.map_err(failed)? {
-        if let Some(leftover) = entry(&mut found, network.labels) {
-            leftover.networks.extend(network.id);
+        if let Some(leftover) = entry(&mut found, network.labels)
+            && let Some(id) = network.id
+        {
+            leftover.add(NETWORK, "networks", id);
         }
     }
     for volume in volumes.map_err(failed)?.volumes.unwrap_or_default() {
         if let Some(leftover) = entry(&mut found, Some(volume.labels)) {
-            leftover.volumes.push(volume.name);
+            leftover.add(VOLUME, "volumes", volume.name);
         }
     }
     Ok(found.into_values().collect())
@@ -91,7 +73,7 @@ fn entry(found: &mut BTreeMap<String, Leftover>, labels: Option<HashMap<String, 
 }
 
 /// Saves the containers' logs to the run record, if that is here without them, and removes everything.
-pub(crate) async fn remove(docker: &Docker, leftover: &Leftover, mask: &KnownSecrets) -> Result<(), Failure> {
+pub(super) async fn remove(docker: &Docker, leftover: &Leftover, mask: &KnownSecrets) -> Result<(), Failure> {
     let failed = |error: bollard::errors::Error| {
         Failure::machine(format_args!("failed to remove what {} has left: {}", leftover.slug, explain(&error)))
     };
@@ -103,7 +85,7 @@ pub(crate) async fn remove(docker: &Docker, leftover: &Leftover, mask: &KnownSec
     let lost = leftover.record.as_deref().filter(|record| record.is_dir() && !record.join("compose.log").exists());
     if let Some(record) = lost {
         let mut log = vec![];
-        for container in &leftover.containers {
+        for container in leftover.ids(CONTAINER) {
             let options = LogsOptionsBuilder::default().stdout(true).stderr(true).timestamps(true).build();
             let mut lines = docker.logs(container, Some(options));
             while let Some(Ok(line)) = lines.next().await {
@@ -115,14 +97,14 @@ pub(crate) async fn remove(docker: &Docker, leftover: &Leftover, mask: &KnownSec
             Failure::machine(format_args!("failed to write {}/compose.log: {error}", record.display()))
         })?;
     }
-    for container in &leftover.containers {
+    for container in leftover.ids(CONTAINER) {
         let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
         gone(docker.remove_container(container, Some(options)).await)?;
     }
-    for network in &leftover.networks {
+    for network in leftover.ids(NETWORK) {
         gone(docker.remove_network(network).await)?;
     }
-    for volume in &leftover.volumes {
+    for volume in leftover.ids(VOLUME) {
         gone(docker.remove_volume(volume, None::<RemoveVolumeOptions>).await)?;
     }
     Ok(())

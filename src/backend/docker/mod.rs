@@ -11,62 +11,99 @@ mod images;
 mod leftovers;
 
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use bollard::Docker;
+use bollard::Docker as Engine;
 use bollard::query_parameters::{DownloadFromContainerOptionsBuilder, UploadToContainerOptionsBuilder};
-use bottle_plan::plan::BottlePlan;
+use bottle_plan::plan::{AGENT_IMAGE, BottlePlan, SIDECARS_IMAGE};
+use bottle_policy::known::KnownSecrets;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, TryStreamExt as _};
 
-pub(crate) use bollard::Docker as Engine;
-pub(crate) use engine::connect;
-pub(crate) use images::Progress;
-pub(crate) use leftovers::{Leftover, find as find_leftovers, remove as remove_leftover};
-
-use super::{Bottle, BottleError, Exec, Room, Running, Tree};
+use super::{Backend, Bottle, BottleError, Exec, Leftover, Progress, Room, Running, Survey, Tree};
 use crate::exit::Failure;
+use crate::process::Program;
 use crate::secrets::Secrets;
 
+/// An engine that answers.
+pub(super) struct Docker(Engine);
+
+impl Docker {
+    pub(super) async fn connect() -> Result<Self, Failure> {
+        engine::connect().await.map(Self)
+    }
+}
+
+impl Backend for Docker {
+    fn prepare<'a>(&'a self, plan: &'a BottlePlan, progress: &'a dyn Progress) -> BoxFuture<'a, Result<(), Failure>> {
+        images::ensure(&self.0, plan, progress).boxed()
+    }
+
+    fn bottle(&self, plan: &BottlePlan, record: &Path) -> Box<dyn Bottle> {
+        Box::new(DockerBottle {
+            docker: self.0.clone(),
+            guest: plan.names.agent.clone(),
+            bundle: plan.names.sidecars.clone(),
+            agent_user: format!("{}:{}", plan.guest.uid, plan.guest.gid),
+            project: compose::Project { name: plan.names.project.clone(), file: record.join("docker-compose.yml") },
+        })
+    }
+
+    fn leftovers(&self) -> BoxFuture<'_, Result<Vec<Leftover>, Failure>> {
+        leftovers::find(&self.0).boxed()
+    }
+
+    fn remove<'a>(&'a self, leftover: &'a Leftover, mask: &'a KnownSecrets) -> BoxFuture<'a, Result<(), Failure>> {
+        leftovers::remove(&self.0, leftover, mask).boxed()
+    }
+}
+
+/// The engine, our images and Compose.
+pub(super) async fn survey() -> Survey {
+    let mut survey = Survey::default();
+    match engine::connect().await {
+        Ok(engine) => {
+            let version = engine.version().await.ok().and_then(|version| version.version).unwrap_or_default();
+            survey.there(format!("docker engine {version}"));
+            for image in [AGENT_IMAGE, SIDECARS_IMAGE] {
+                match engine.inspect_image(image).await {
+                    Ok(_) => survey.there(format!("image {image}")),
+                    Err(_) => {
+                        survey.missing(format!("image {image}: pulled at the first run, or built by ./scripts/images"))
+                    }
+                }
+            }
+        }
+        Err(failure) => {
+            survey.missing(format!("docker engine: {failure}; install docker.io (or docker-ce) and start it"));
+        }
+    }
+    match Program::new(["docker", "compose", "version", "--short"]).run().await {
+        Ok(ended) if ended.code == 0 => {
+            survey.there(format!("docker compose {}", String::from_utf8_lossy(&ended.stdout).trim()));
+        }
+        Ok(ended) => survey.missing(format!(
+            "docker compose v2: {}; install docker-compose-v2 (or docker-compose-plugin)",
+            ended.complaint()
+        )),
+        Err(error) => {
+            survey.missing(format!("docker compose v2: {error}; install the docker command with Compose v2"));
+        }
+    }
+    survey
+}
+
 /// A bottle of two containers.
-pub(crate) struct DockerBottle {
-    docker: Docker,
+struct DockerBottle {
+    docker: Engine,
     guest: String,
     bundle: String,
     agent_user: String,
     project: compose::Project,
 }
 
-/// Makes sure that the engine answers and the plan's images are there.
-pub(crate) async fn prepare(plan: &BottlePlan, progress: &dyn Progress) -> Result<Docker, Failure> {
-    let docker = connect().await?;
-    images::ensure(&docker, plan, progress).await?;
-    Ok(docker)
-}
-
-/// Starts the plan's containers; on failure what was started is still there, for [`Bottle::tear_down`] and the logs.
-pub(crate) fn bottle(docker: Docker, plan: &BottlePlan, state_dir: &Path) -> DockerBottle {
-    DockerBottle {
-        docker,
-        guest: plan.names.agent.clone(),
-        bundle: plan.names.sidecars.clone(),
-        agent_user: format!("{}:{}", plan.guest.uid, plan.guest.gid),
-        project: compose::Project { name: plan.names.project.clone(), file: compose_file(state_dir) },
-    }
-}
-
-/// Where the rendered file is.
-fn compose_file(state_dir: &Path) -> PathBuf {
-    state_dir.join("docker-compose.yml")
-}
-
 impl DockerBottle {
-    /// `docker compose up`, with the secrets in its environment and nowhere else.
-    pub(crate) async fn up(&self, secrets: &Secrets) -> Result<(), Failure> {
-        self.project.up(secrets).await
-    }
-
     fn container(&self, room: Room) -> &str {
         match room {
             Room::Guest => &self.guest,
@@ -76,6 +113,11 @@ impl DockerBottle {
 }
 
 impl Bottle for DockerBottle {
+    /// `docker compose up`, with the secrets in its environment and nowhere else.
+    fn up<'a>(&'a self, secrets: &'a Secrets) -> BoxFuture<'a, Result<Vec<String>, Failure>> {
+        async { self.project.up(secrets).await.map(|()| vec![]) }.boxed()
+    }
+
     fn exec(&self, exec: Exec) -> BoxFuture<'_, Result<Running, BottleError>> {
         exec::start(&self.docker, self.container(exec.room), &self.agent_user, exec).boxed()
     }

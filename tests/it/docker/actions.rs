@@ -8,12 +8,13 @@ use serde_json::{Value, json};
 use super::{Job, manifest};
 use crate::forge::double::Double;
 use crate::forge::outputs;
-use crate::world::{Running, left_behind, said};
+use crate::place::left_behind;
+use crate::world::{Running, said};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// A comment on the sample's issue.
-fn comment(login: &str, id: u64, body: &str) -> Value {
+pub(super) fn comment(login: &str, id: u64, body: &str) -> Value {
     let text = std::fs::read_to_string(Path::new(ROOT).join("examples/issue-labeled.json")).expect("the event");
     let mut event: Value = serde_json::from_str(&text).expect("JSON");
     let user = json!({"login": login, "id": id, "type": "User"});
@@ -67,9 +68,22 @@ impl Stage {
         );
         let shipped = Path::new(ROOT).join(format!("workflows/{kind}/{workflow}.yml"));
         let shipped = std::fs::read_to_string(shipped).expect("the workflow");
+        job.world.write(
+            "download/action.yml",
+            &format!(
+                "name: download\ninputs: {{ name: {{ required: true }}, path: {{ required: true }} }}\nruns:\n  using: composite\n  \
+                 steps:\n    - shell: bash\n      env: {{ TO: \"${{{{ inputs.path }}}}\", NAME: \"${{{{ inputs.name }}}}\" }}\n      \
+                 run: mkdir -p \"$TO\" && cp -R {0}/\"$NAME\"/. \"$TO\"\n",
+                uploaded.display()
+            ),
+        );
         let path = job.checkout.join(".github/workflows/claude.yml");
         std::fs::create_dir_all(path.parent().expect("a parent")).expect("directories");
-        std::fs::write(path, Self::with_our_binary(&shipped, &job, &double, &later)).expect("the workflow");
+        let ours = match workflow {
+            "two-jobs" => Self::two_jobs(&shipped, &job, &double, &later),
+            _ => Self::with_our_binary(&shipped, &job, &double, &later),
+        };
+        std::fs::write(path, ours).expect("the workflow");
         // What the job's repository is called is read from a remote.
         let url = format!("https://{}/octo-org/textstats.git", double.authority);
         crate::world::sh(&["git", "-C", &job.checkout.display().to_string(), "remote", "add", "forge", &url]);
@@ -102,6 +116,33 @@ impl Stage {
         )
     }
 
+    /// The same for the file with two jobs. The second one gets no credential but the forge's token.
+    fn two_jobs(shipped: &str, job: &Job, double: &Double, later: &Path) -> String {
+        let env = format!(
+            "          BOTTLE_STATE_DIR: {}\n          SSL_CERT_FILE: {}\n",
+            job.world.path("state").display(),
+            double.ca().display(),
+        );
+        let binary = format!("          runner-binary: {}\n", env!("CARGO_BIN_EXE_bottle-runner"));
+        let uses = "      - uses: claude-bottle/run@v1\n";
+        let worked = format!("{uses}        id: claude\n        with:\n");
+        let publishes = format!("{uses}        with:\n");
+        assert!(shipped.contains(&worked) && shipped.contains(&publishes), "{shipped}");
+        let replay = format!("          replay: {}\n", job.world.path("cassette.yml").display());
+        let text = shipped
+            .replace(
+                "        env:\n",
+                &format!("        env:\n          BOTTLE_TEST_TOKEN: ${{{{ secrets.BOTTLE_TEST_TOKEN }}}}\n{env}"),
+            )
+            .replace(&worked, &format!("{worked}{binary}{replay}"))
+            .replace(&publishes, &format!("{uses}        id: claude\n        env:\n{env}        with:\n{binary}"));
+        format!(
+            "{text}\n      - if: always()\n        env:\n          OUTPUTS: ${{{{ toJSON(steps.claude.outputs) }}}}\n          OUTCOME: ${{{{ steps.claude.outcome }}}}\n        \
+             run: printf '%s\\n%s\\n' \"$OUTCOME\" \"$OUTPUTS\" > {}\n",
+            later.display()
+        )
+    }
+
     fn act(&self, event: &str, payload: &Value) -> Output {
         let act = std::env::var("BOTTLE_TEST_ACT").expect("BOTTLE_TEST_ACT: run the tests by scripts/test");
         let path = self.job.world.write("event.json", &payload.to_string());
@@ -125,12 +166,15 @@ impl Stage {
             ("claude-bottle/run@v1", "action"),
             ("actions/upload-artifact@ea165f8d65b6e75b540449e92b4886f43607fa02", "upload"),
             ("actions/upload-artifact@ff15f0306b3f739f7b6fd43fb5d26cd321bd4de5", "upload"),
+            ("actions/download-artifact@d3f86a106a0bac45b974a628896c90dbdf5c8093", "download"),
+            ("actions/download-artifact@9bc31d5ccc31df68ecc42ccf4149144866c47d8a", "download"),
         ] {
             command.arg("--local-repository").arg(format!("{action}={}", self.job.world.path(place).display()));
         }
         for (name, value) in [
             ("GITHUB_TOKEN", self.job_token.as_str()),
             ("BOTTLE_TOKEN", self.double.token.as_str()),
+            ("BOTTLE_READ_TOKEN", self.double.token.as_str()),
             ("ANTHROPIC_API_KEY", "sk-ant-not-needed-in-a-replay"),
             ("BOTTLE_TEST_TOKEN", self.job.world.secret()),
         ] {
@@ -161,10 +205,87 @@ fn runs(kind: &'static str, workflow: &str, event: &str, payload: &Value, pulls:
     assert_eq!((outcome.as_str(), &outputs["conclusion"]), ("success", &json!("success")), "{workflow}");
     if kind == "gitea" {
         // On GitHub the action itself keeps the record, and only on github.com.
-        assert!(stage.job.world.path("uploaded/claude-bottle/summary.md").is_file(), "{}", said(&output));
+        let name = if workflow == "matrix" { "claude-bottle-7" } else { "claude-bottle" };
+        let kept = stage.job.world.path("uploaded").join(name).join("summary.md");
+        assert!(kept.is_file(), "{}", said(&output));
     }
     stage.double.assert_valid();
     stage.job.nothing_left();
+}
+
+fn labeled() -> Value {
+    let text = std::fs::read_to_string(Path::new(ROOT).join("examples/issue-labeled.json")).expect("the event");
+    serde_json::from_str(&text).expect("JSON")
+}
+
+fn two_jobs(kind: &'static str) {
+    let cassette = std::fs::read_to_string(Path::new(ROOT).join("examples/cassette.yml")).expect("the cassette");
+    let stage = Stage::new(kind, "two-jobs", &cassette, json!({}));
+    let output = stage.act("issues", &labeled());
+    assert!(output.status.success(), "{}", said(&output));
+    let state = stage.double.state();
+    assert_eq!(state["pulls"].as_array().map_or(0, Vec::len), 1, "{}", said(&output));
+    let body = state["pulls"][0]["body"].as_str().expect("a text");
+    for wanted in ["Closes #7.", "another job's work", "this one does not vouch for it", "refs/heads/bottle/issue-7-"] {
+        assert!(body.contains(wanted), "{wanted}: {body}");
+    }
+    assert_eq!(state["comments"].as_array().map_or(0, Vec::len), 1, "{state}");
+    let (outcome, outputs) = stage.seen_later();
+    assert_eq!((outcome.as_str(), &outputs["conclusion"]), ("success", &json!("success")));
+    let branch = outputs["branch"].as_str().expect("a branch");
+    assert_eq!(outputs["commit"], stage.job.upstream.git(&["rev-parse", branch]).as_str());
+    assert_eq!(stage.job.world.slugs().len(), 2, "two runs");
+    stage.double.assert_valid();
+    stage.job.nothing_left();
+}
+
+#[test]
+fn the_workflow_with_two_jobs_runs() {
+    two_jobs("github");
+}
+
+#[test]
+fn gitea_s_workflow_with_two_jobs_runs() {
+    two_jobs("gitea");
+}
+
+#[test]
+fn gitea_s_issue_workflow_runs() {
+    runs("gitea", "issue", "issues", &labeled(), 1, 1, "Closes #7.");
+}
+
+#[test]
+fn gitea_s_dispatch_workflow_runs() {
+    let payload = dispatched(json!({"task": "Tidy up the readme", "agent": "implementer"}));
+    runs("gitea", "dispatch", "workflow_dispatch", &payload, 1, 0, "Tidy up the");
+}
+
+#[test]
+fn gitea_s_schedule_workflow_runs() {
+    runs("gitea", "schedule", "schedule", &json!({"schedule": "17 5 * * 1"}), 1, 0, "Look through the dependencies");
+}
+
+#[test]
+fn gitea_s_matrix_workflow_runs() {
+    runs("gitea", "matrix", "workflow_dispatch", &dispatched(json!({"issues": "[7, 8]"})), 2, 2, "Closes #");
+}
+
+/// Every file that users copy is run by a test above.
+#[test]
+fn every_workflow_has_its_test() {
+    let here = std::fs::read_to_string(Path::new(ROOT).join("tests/it/docker/actions.rs")).expect("this file");
+    for kind in ["github", "gitea"] {
+        for entry in std::fs::read_dir(Path::new(ROOT).join("workflows").join(kind)).expect("the workflows") {
+            let name = entry.expect("a file").file_name().into_string().expect("a name");
+            let stem = name.trim_end_matches(".yml");
+            let ways = [
+                format!("runs(\"{kind}\", \"{stem}\""),
+                format!("Stage::new(\"{kind}\", \"{stem}\""),
+                format!("{}(\"{kind}\")", stem.replace('-', "_")),
+            ];
+            assert!(ways.iter().any(|way| here.contains(way)), "no test runs workflows/{kind}/{name}");
+        }
+    }
 }
 
 fn dispatched(inputs: Value) -> Value {
@@ -322,7 +443,9 @@ fn failed_work_is_a_draft_and_its_log_commands_nothing() {
     assert_eq!(state["pulls"][0]["draft"], true, "{state}");
     let summary = std::fs::read_to_string(job.world.path("summary")).expect("the summary");
     let comment = state["comments"][0]["body"].as_str().expect("a text");
-    assert_eq!(comment.split_once('\n').expect("a mark").1.trim(), summary.trim(), "the same in both places");
+    let card: Vec<&str> = comment.lines().skip(2).collect();
+    assert!(comment.lines().take(2).all(|line| line.starts_with("<!-- claude-bottle: ")), "{comment}");
+    assert_eq!(card.join("\n").trim(), summary.trim(), "the same in both places");
     assert!(summary.contains("❌") && summary.contains("verify failed"), "{summary}");
 
     let log = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -385,7 +508,7 @@ fn a_pull_request_that_can_t_be_opened_fails_the_run() {
 }
 
 /// A job's step in which the agent is at work.
-fn at_work(job: &Job, double: &Double) -> Running {
+pub(super) fn at_work(job: &Job, double: &Double) -> Running {
     let mut command = job.command();
     let text = std::fs::read_to_string(Path::new(ROOT).join("examples/issue-labeled.json")).expect("the event");
     crate::forge::job(&job.world, double, &mut command, "issues", &serde_json::from_str(&text).expect("JSON"));
@@ -441,30 +564,4 @@ fn the_last_step_removes_what_a_killed_run_has_left() {
     let output = output.expect("bash");
     assert!(output.status.success() && said(&output).contains(&format!("{slug}: removed")), "{}", said(&output));
     job.nothing_left();
-}
-
-#[test]
-fn a_review_is_posted_and_nothing_is_pushed() {
-    let job = Job::with_manifest(
-        &super::commands(&["echo more >> README.md; git commit -qam more; git push origin HEAD"]),
-        |upstream| manifest(upstream).replace("python3 -m unittest", "true"),
-    );
-    let pull =
-        json!({"number": 9, "title": "A change", "body": "", "head": "patch", "base": "main", "sha": "a".repeat(40)});
-    let double = Double::start("github", json!({"pulls": [pull], "diff": "diff --git a/x b/x\n"}));
-    let mut event = comment("octo-maintainer", 5_550_108, "/claude review");
-    event["issue"]["number"] = json!(9);
-    event["issue"]["pull_request"] = json!({"url": "x"});
-    let mut command = job.world.runner();
-    command.args(["run", "--replay"]).arg(job.world.path("cassette.yml")).current_dir(&job.checkout);
-    crate::forge::job(&job.world, &double, &mut command, "issue_comment", &event);
-    let output = command.output().expect("the runner");
-    super::ended_with(&output, 0);
-    assert_eq!(job.upstream.git(&["for-each-ref", "--format", "%(refname)"]), "refs/heads/main");
-    assert!(job.world.record_file("gate.jsonl").contains("\"refused\""), "the gate says no to the agent's own push");
-    let state = double.state();
-    assert_eq!(state["pulls"].as_array().map_or(0, Vec::len), 1, "{state}");
-    let words = state["comments"][0]["body"].as_str().expect("a comment");
-    assert!(words.contains("> That is all."), "{words}");
-    double.assert_valid();
 }

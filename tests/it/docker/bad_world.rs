@@ -13,7 +13,7 @@ fn fails(job: &Job, args: &[&str], env: &[(&str, &str)], code: i32, says: &[&str
 }
 
 #[test]
-fn the_engine_is_down() {
+pub(crate) fn the_engine_is_down() {
     let job = Job::new(&commands(&[]));
     fails(
         &job,
@@ -25,29 +25,29 @@ fn the_engine_is_down() {
 }
 
 #[test]
-fn the_image_is_missing() {
+pub(crate) fn the_image_is_missing() {
     let job = Job::new(&commands(&[]));
     let says = ["the image bottle.invalid/none:1 is not here and can't be pulled", "name another `image:`"];
     fails(&job, &["--image", "bottle.invalid/none:1"], &[], 4, &says);
 }
 
 #[test]
-fn the_upstream_is_out_of_reach() {
-    let job = Job::new(&commands(&[]));
-    crate::world::sh(&["docker", "stop", "--time", "0", &job.upstream.container]);
+pub(crate) fn the_upstream_is_out_of_reach() {
+    let mut job = Job::new(&commands(&[]));
+    job.upstream.stop();
     fails(&job, &[], &[], 4, &["provision.git failed", "origin"]);
     assert!(!job.world.record().join("transcript.jsonl").exists(), "the agent was started");
 }
 
 #[test]
-fn the_host_key_is_another() {
+pub(crate) fn the_host_key_is_another() {
     let other = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl";
     let job = Job::with_manifest(&commands(&[]), |upstream| manifest(upstream).replace(&upstream.host_key, other));
     fails(&job, &[], &[], 4, &["provision.git failed", "Host key verification failed"]);
 }
 
 #[test]
-fn the_host_key_is_not_pinned() {
+pub(crate) fn the_host_key_is_not_pinned() {
     let job = Job::with_manifest(&commands(&[]), |upstream| {
         manifest(upstream)
             .lines()

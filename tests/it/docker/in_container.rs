@@ -75,5 +75,5 @@ fn the_main_job_runs_where_no_path_is_shared_with_the_engine() {
     assert_eq!(refs.lines().count(), 1, "{refs}");
     assert!(copied.expect("docker cp").status.success());
     let slug = std::fs::read_dir(&record).expect("the state").next().expect("a run").expect("an entry").file_name();
-    assert!(crate::world::left_behind(&slug.to_string_lossy()).is_empty());
+    assert!(crate::place::left_behind(&slug.to_string_lossy()).is_empty());
 }

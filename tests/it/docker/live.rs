@@ -75,7 +75,7 @@ impl Drop for Api {
 }
 
 #[test]
-fn a_live_run_gets_its_credential_on_the_way_and_can_be_replayed() {
+pub(crate) fn a_live_run_gets_its_credential_on_the_way_and_can_be_replayed() {
     let mut job = Job::new("");
     let api = Api::start(&job.world, &job.upstream);
     let text = manifest(&job.upstream)
@@ -123,7 +123,7 @@ fn a_live_run_gets_its_credential_on_the_way_and_can_be_replayed() {
 }
 
 #[test]
-fn an_upstream_that_nobody_trusts_gets_no_credential() {
+pub(crate) fn an_upstream_that_nobody_trusts_gets_no_credential() {
     let mut job = Job::new("");
     let api = Api::start(&job.world, &job.upstream);
     let text = manifest(&job.upstream)

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use super::{Job, MODEL_ROUTE, commands, ended_with, manifest};
+use crate::place::here;
 use crate::world::said;
 
 fn demo_cassette() -> String {
@@ -11,7 +12,7 @@ fn demo_cassette() -> String {
 }
 
 #[test]
-fn an_issue_becomes_a_scanned_branch_and_a_record() {
+pub(crate) fn an_issue_becomes_a_scanned_branch_and_a_record() {
     let job = Job::new(&demo_cassette());
     let main = job.upstream.git(&["rev-parse", "main"]);
     let output = job.run();
@@ -84,7 +85,7 @@ fn an_issue_becomes_a_scanned_branch_and_a_record() {
 }
 
 #[test]
-fn a_record_replays_without_key_and_upstream_keeps_what_it_had() {
+pub(crate) fn a_record_replays_without_key_and_upstream_keeps_what_it_had() {
     let job = Job::new(&demo_cassette());
     let mut first = job.command();
     first.arg("--dry-run");
@@ -101,7 +102,7 @@ fn a_record_replays_without_key_and_upstream_keeps_what_it_had() {
     let record = job.world.record();
     let mut again = job.world.runner();
     let event = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/issue-labeled.json");
-    again.args(["run", "--dry-run", "--replay"]).arg(&record).arg("--event").arg(event);
+    again.args(["run", "--dry-run", "--backend", here().name(), "--replay"]).arg(&record).arg("--event").arg(event);
     again.env_remove("ANTHROPIC_API_KEY").current_dir(&job.checkout);
     let output = again.output().expect("the runner");
     ended_with(&output, 0);
@@ -109,7 +110,7 @@ fn a_record_replays_without_key_and_upstream_keeps_what_it_had() {
 }
 
 #[test]
-fn what_was_left_uncommitted_is_saved_and_pushed() {
+pub(crate) fn what_was_left_uncommitted_is_saved_and_pushed() {
     let job = Job::new(&commands(&["echo more >> README.md"]));
     // The sample's own test fails, so verify does: the work is pushed all the same.
     let output = job.run();
@@ -121,7 +122,7 @@ fn what_was_left_uncommitted_is_saved_and_pushed() {
 }
 
 #[test]
-fn a_brought_checkout_leaves_its_credentials_behind() {
+pub(crate) fn a_brought_checkout_leaves_its_credentials_behind() {
     let job = Job::new(&commands(&["git config --list --show-origin; ls -la .git .git/hooks; cat .git/config"]));
     let git = |args: &[&str]| {
         let status = Command::new("git").args(args).current_dir(&job.checkout).status().expect("git");
@@ -143,7 +144,7 @@ fn a_brought_checkout_leaves_its_credentials_behind() {
 }
 
 #[test]
-fn an_agent_that_ended_on_an_api_error_has_failed() {
+pub(crate) fn an_agent_that_ended_on_an_api_error_has_failed() {
     let cassette = r#"{"version": 1, "turns": [{"status": 400, "text": "the stand-in says no"}]}"#;
     let job = Job::with_manifest(cassette, |upstream| manifest(upstream).replace("python3 -m unittest", "true"));
     let output = job.run();
@@ -155,7 +156,7 @@ fn an_agent_that_ended_on_an_api_error_has_failed() {
 }
 
 #[test]
-fn the_rules_are_those_of_the_base_branch() {
+pub(crate) fn the_rules_are_those_of_the_base_branch() {
     let job = Job::new(&commands(&["echo more >> README.md; git commit -qam more; git push origin HEAD"]));
     let git = |args: &[&str]| {
         let name = ["-c", "user.name=Sample", "-c", "user.email=sample@bottle.test"];
@@ -177,7 +178,7 @@ fn the_rules_are_those_of_the_base_branch() {
 }
 
 #[test]
-fn any_glibc_image_with_git_and_sh_will_do() {
+pub(crate) fn any_glibc_image_with_git_and_sh_will_do() {
     let job = Job::with_manifest(
         &commands(&[
             "id; claude --version; printf 'x\\n' > new.txt; git add -A; git commit -qm new; git push origin HEAD",
@@ -198,7 +199,7 @@ fn any_glibc_image_with_git_and_sh_will_do() {
 }
 
 #[test]
-fn a_bottle_without_routes_talks_to_pipelock() {
+pub(crate) fn a_bottle_without_routes_talks_to_pipelock() {
     // Without routes there is no way to a model, so Claude ends at once; what follows still runs in the bottle.
     let mut job = Job::with_manifest(&commands(&[]), |upstream| {
         manifest(upstream)

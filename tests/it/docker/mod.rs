@@ -1,18 +1,21 @@
 //! Real bottles on a real engine, the real Claude Code answered by cassettes, a real sshd as upstream.
 
 mod actions;
-mod bad_world;
+mod approve;
+pub(crate) mod bad_world;
 mod in_container;
-mod live;
-mod main_job;
-mod promises;
-mod seal;
-mod signals;
+pub(crate) mod live;
+pub(crate) mod main_job;
+pub(crate) mod promises;
+pub(crate) mod seal;
+pub(crate) mod signals;
+mod thread;
 
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
-use crate::world::{Running, Upstream, World, left_behind, said};
+use crate::place::{here, left_behind};
+use crate::world::{Running, Upstream, World, said};
 
 /// Every test's routes: the model's, and one with a credential that the doors know in a replay too.
 const MODEL_ROUTE: &str = "      routes:
@@ -58,7 +61,7 @@ impl Job {
             "--event",
             &event.display().to_string(),
             "--backend",
-            "docker",
+            here().name(),
             "--replay",
             &cassette.display().to_string(),
         ];

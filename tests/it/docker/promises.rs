@@ -1,30 +1,31 @@
 //! Promises 1, 3, 10 and 11 in a real bottle.
 
-use std::io::Write as _;
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use base64::Engine as _;
 
 use super::{Job, commands, ended_with};
-use crate::world::{left_behind, said, sh};
+use crate::place::{Place, Room, here, inside, is_up, left_behind, run_inside};
+use crate::world::{said, sh};
 
-/// Waits until the agent's first command has made /tmp/started; the guest's container.
+/// Waits until the agent's first command has made /tmp/started; the run's slug.
 pub(crate) fn wait_for_agent(job: &Job) -> String {
     for _ in 0..600 {
-        if let [slug] = &job.world.slugs()[..] {
-            let container = format!("claude-bottle-agent-{slug}");
-            let there = Command::new("docker")
-                .args(["exec", &container, "test", "-e", "/tmp/started"])
-                .output()
-                .expect("docker");
-            if there.status.success() {
-                return container;
-            }
+        if let [slug] = &job.world.slugs()[..]
+            && has_started(slug)
+        {
+            return slug.clone();
         }
         std::thread::sleep(Duration::from_millis(50));
     }
     panic!("the agent did not start");
+}
+
+fn has_started(slug: &str) -> bool {
+    is_up(slug, Room::Guest)
+        && inside(slug, Room::Guest, true, &["test", "-e", "/tmp/started"])
+            .output()
+            .is_ok_and(|ended| ended.status.success())
 }
 
 /// The forms in which a secret is looked for.
@@ -43,36 +44,33 @@ fn forms(secret: &str) -> Vec<String> {
 }
 
 #[test]
-fn no_credential_is_in_the_bottle() {
+pub(crate) fn no_credential_is_in_the_bottle() {
     let job = Job::new(&commands(&["touch /tmp/started; while [ ! -e /tmp/go ]; do sleep 0.1; done"]));
     let running = job.start();
-    let container = wait_for_agent(&job);
+    let slug = wait_for_agent(&job);
     let identity = std::fs::read_to_string(&job.upstream.identity).expect("the key");
     let mut patterns = forms(job.world.secret());
     patterns.extend(identity.lines().filter(|line| line.len() > 30 && !line.starts_with("-----")).map(str::to_owned));
-    let search = |container: &str| {
-        let mut child = Command::new("docker")
-            .args(["exec", "--interactive", "--user", "0:0", container, "sh", "-c"])
-            .arg("cat > /dev/shm/patterns; for f in /proc/[0-9]*/environ /proc/[0-9]*/cmdline; do grep -laF -f /dev/shm/patterns $f 2>/dev/null; done; \
-                  grep -rlaF -f /dev/shm/patterns --exclude-dir=proc --exclude-dir=sys --exclude-dir=shm / 2>/dev/null; rm /dev/shm/patterns; echo searched")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("docker");
-        child.stdin.take().expect("a pipe").write_all(patterns.join("\n").as_bytes()).expect("the patterns");
-        String::from_utf8_lossy(&child.wait_with_output().expect("its end").stdout).into_owned()
+    let search = |room| {
+        // A sandbox's /usr is the host's, which no bottle has written to, and large.
+        let but = if here() == Place::Docker { "" } else { "--exclude-dir=usr" };
+        let script = format!(
+            "cat > /dev/shm/patterns; for f in /proc/[0-9]*/environ /proc/[0-9]*/cmdline; do grep -laF -f /dev/shm/patterns $f 2>/dev/null; done; \
+                  grep -rlaF -f /dev/shm/patterns --exclude-dir=proc --exclude-dir=sys --exclude-dir=shm {but} / 2>/dev/null; rm /dev/shm/patterns; echo searched"
+        );
+        run_inside(&slug, room, true, &["sh", "-c", &script], patterns.join("\n").as_bytes())
     };
-    let found = search(&container);
+    let found = search(Room::Guest);
     // The control: the same search finds the identity in the bundle, where it belongs.
-    let control = search(&container.replace("-agent-", "-sidecars-"));
-    sh(&["docker", "exec", &container, "touch", "/tmp/go"]);
+    let control = search(Room::Bundle);
+    run_inside(&slug, Room::Guest, true, &["touch", "/tmp/go"], b"");
     ended_with(&running.wait(), 1);
     assert_eq!(found.trim(), "searched", "a secret is in the guest");
     assert!(control.contains("/run/secrets/"), "the search finds nothing anywhere: {control}");
 }
 
 #[test]
-fn what_no_route_allows_is_refused_and_says_what_is_missing() {
+pub(crate) fn what_no_route_allows_is_refused_and_says_what_is_missing() {
     let job = Job::new(&commands(&[
         "curl -sS -o /tmp/body -w '%{http_code}' https://example.com/a/b; cat /tmp/body",
         "curl -sS -X GET -w ' %{http_code}' https://api.anthropic.com/v1/models",
@@ -93,7 +91,7 @@ fn what_no_route_allows_is_refused_and_says_what_is_missing() {
 }
 
 #[test]
-fn nothing_secret_is_in_the_record() {
+pub(crate) fn nothing_secret_is_in_the_record() {
     let job = Job::new("");
     let [raw, base64, url] = &forms(job.world.secret())[..] else { panic!("three forms") };
     // The model says the secret, the agent's command prints it, a commit message and a file name carry it.
@@ -126,8 +124,11 @@ fn nothing_secret_is_in_the_record() {
 }
 
 #[test]
-fn nothing_is_left_after_success_failure_and_crash() {
-    let volumes = || sh(&["docker", "volume", "ls", "--quiet"]);
+pub(crate) fn nothing_is_left_after_success_failure_and_crash() {
+    let volumes = || match here() {
+        Place::Docker => sh(&["docker", "volume", "ls", "--quiet"]),
+        Place::Bubblewrap => String::new(),
+    };
     let before = volumes();
     let job = Job::new(&commands(&["touch /tmp/started; sleep 60"]));
     let running = job.start();

@@ -4,6 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
 use super::{Job, commands, ended_with};
+use crate::place::{Place, here};
 use crate::world::{said, sh};
 
 /// A docker command that launches what it is told to, but changed: an engine that does not keep its word.
@@ -19,7 +20,7 @@ fn lying_docker(job: &Job, sed: &str) -> String {
 }
 
 #[test]
-fn a_guest_with_a_network_stops_the_run() {
+pub(crate) fn a_guest_with_a_network_stops_the_run() {
     let job = Job::new(&commands(&["echo the agent started"]));
     let path = lying_docker(&job, "s/network_mode: .*/network_mode: bridge/");
     let output = job.command().env("PATH", path).output().expect("the runner");
@@ -38,7 +39,7 @@ fn a_guest_with_a_network_stops_the_run() {
 }
 
 #[test]
-fn a_guest_without_its_seccomp_profile_stops_the_run() {
+pub(crate) fn a_guest_without_its_seccomp_profile_stops_the_run() {
     let job = Job::new(&commands(&["echo the agent started"]));
     let path = lying_docker(&job, "s/seccomp:[^\"]*/seccomp:unconfined/");
     let output = job.command().env("PATH", path).output().expect("the runner");
@@ -47,7 +48,7 @@ fn a_guest_without_its_seccomp_profile_stops_the_run() {
 }
 
 #[test]
-fn a_guest_with_the_docker_socket_stops_the_run() {
+pub(crate) fn a_guest_with_the_docker_socket_stops_the_run() {
     let job = Job::new(&commands(&["echo the agent started"]));
     let path = lying_docker(&job, "s#^\\( *\\)network_mode: .*#&\\n\\1volumes_from: [\"container:LIAR\"]#");
     // A container that holds the socket, so that the guest can be given its volumes.
@@ -67,12 +68,9 @@ fn a_guest_with_the_docker_socket_stops_the_run() {
     assert!(said(&output).contains("not sealed"), "{}", said(&output));
 }
 
-/// Every way out, tried in the running guest by another program than the self-test.
+/// Every way out, tried by the agent itself with another program than the self-test.
 #[test]
-fn no_way_out_works_from_a_running_guest() {
-    let job = Job::new(&commands(&["touch /tmp/started; while [ ! -e /tmp/go ]; do sleep 0.1; done"]));
-    let running = job.start();
-    let container = super::promises::wait_for_agent(&job);
+pub(crate) fn no_way_out_works_from_a_running_guest() {
     let listener = std::net::TcpListener::bind("0.0.0.0:0").expect("a port");
     let port = listener.local_addr().expect("an address").port();
     let mut addresses = sh(&["hostname", "-I"]);
@@ -83,9 +81,9 @@ import socket, os
 def attempt(name, call):
     try:
         call()
-        print("OPEN", name)
+        print("way", "open:", name)
     except Exception as error:
-        print("shut", name, error)
+        print("way", "shut:", name, error)
 def tcp(family, address, port):
     def call():
         s = socket.socket(family, socket.SOCK_STREAM); s.settimeout(2); s.connect((address, port))
@@ -114,27 +112,28 @@ for path in ["/var/run/docker.sock", "/run/docker.sock", "/run/containerd/contai
 attempt("doors directory", lambda: open("/run/bottle/x", "w"))
 "#
     );
-    let tried = sh(&["docker", "exec", "--user", "1000:1000", &container, "python3", "-c", &script]);
-    sh(&["docker", "exec", &container, "touch", "/tmp/go"]);
-    let output = running.wait();
-    drop(listener);
-    assert!(!tried.contains("OPEN"), "{tried}");
-    assert!(tried.lines().count() >= 18, "{tried}");
+    let job = Job::new(&commands(&[&format!("python3 - <<'END'\n{script}\nEND\n")]));
+    let output = job.run();
     ended_with(&output, 1);
-    // The control: the same listener is reached from a container that is not sealed.
-    let listener = std::net::TcpListener::bind("0.0.0.0:0").expect("a port");
-    let port = listener.local_addr().expect("an address").port();
-    let control = Command::new("docker")
-        .args([
-            "run",
-            "--rm",
-            "ghcr.io/claude-bottle/agent:v1",
-            "bash",
-            "-c",
-            &format!("exec 3<>/dev/tcp/172.17.0.1/{port}"),
-        ])
-        .output()
-        .expect("docker");
+    let transcript = job.world.record_file("transcript.jsonl");
+    assert!(!transcript.contains("way open:"), "{transcript}");
+    assert!(transcript.matches("way shut:").count() >= 18, "{transcript}");
+    // The control: the same listener is reached from a container, or sandbox, that is not sealed.
+    let connect = |address: &str| format!("exec 3<>/dev/tcp/{address}/{port}");
+    let mut control;
+    match here() {
+        Place::Docker => {
+            control = Command::new("docker");
+            control.args(["run", "--rm", "ghcr.io/claude-bottle/agent:v1", "bash", "-c", &connect("172.17.0.1")]);
+        }
+        Place::Bubblewrap => {
+            let address = addresses.split(' ').next().expect("an address").to_owned();
+            control = Command::new("bwrap");
+            control.args(["--ro-bind", "/", "/", "--dev", "/dev", "bash", "-c", &connect(&address)]);
+        }
+    }
+    let control = control.output().expect("the control");
+    drop(listener);
     assert!(
         control.status.success(),
         "the host can't be reached even without a seal, so the test above shows nothing: {}",

@@ -47,21 +47,21 @@ fn stopped_in(phase: &str, signal: &str, code: i32) {
 }
 
 #[test]
-fn sigint_ends_the_run_in_good_order_in_every_phase() {
+pub(crate) fn sigint_ends_the_run_in_good_order_in_every_phase() {
     for phase in PHASES {
         stopped_in(phase, "INT", 130);
     }
 }
 
 #[test]
-fn sigterm_ends_the_run_in_good_order_in_every_phase() {
+pub(crate) fn sigterm_ends_the_run_in_good_order_in_every_phase() {
     for phase in PHASES {
         stopped_in(phase, "TERM", 143);
     }
 }
 
 #[test]
-fn a_cost_limit_ends_the_agent() {
+pub(crate) fn a_cost_limit_ends_the_agent() {
     let steps = ["true"; 6];
     let job = Job::with_manifest(&commands(&steps), |upstream| {
         super::manifest(upstream).replace("time: 5m", "cost_usd: 0.0001").replace("python3 -m unittest", "true")
@@ -72,7 +72,7 @@ fn a_cost_limit_ends_the_agent() {
 }
 
 #[test]
-fn a_token_limit_ends_the_agent() {
+pub(crate) fn a_token_limit_ends_the_agent() {
     let job = Job::with_manifest(&commands(&["sleep 5", "sleep 5", "sleep 5"]), |upstream| {
         super::manifest(upstream).replace("time: 5m", "tokens: 100").replace("python3 -m unittest", "true")
     });
@@ -82,7 +82,7 @@ fn a_token_limit_ends_the_agent() {
 }
 
 #[test]
-fn a_budget_of_requests_is_kept_by_egress_and_the_work_is_pushed() {
+pub(crate) fn a_budget_of_requests_is_kept_by_egress_and_the_work_is_pushed() {
     let steps = ["echo x > new.txt; git add -A; git commit -qm new", "true", "true", "true", "true"];
     let job = Job::with_manifest(&commands(&steps), |upstream| {
         super::manifest(upstream).replace("time: 5m", "requests: 2").replace("python3 -m unittest", "true")
@@ -96,7 +96,7 @@ fn a_budget_of_requests_is_kept_by_egress_and_the_work_is_pushed() {
 }
 
 #[test]
-fn a_limit_of_turns_ends_the_agent() {
+pub(crate) fn a_limit_of_turns_ends_the_agent() {
     let job = Job::with_manifest(&commands(&["true"; 6]), |upstream| {
         super::manifest(upstream).replace("turns: 20", "turns: 2").replace("python3 -m unittest", "true")
     });
@@ -106,7 +106,7 @@ fn a_limit_of_turns_ends_the_agent() {
 }
 
 #[test]
-fn a_time_limit_ends_the_agent_and_keeps_the_work() {
+pub(crate) fn a_time_limit_ends_the_agent_and_keeps_the_work() {
     let job =
         Job::with_manifest(&commands(&["echo x > new.txt; git add -A; git commit -qm new; sleep 120"]), |upstream| {
             super::manifest(upstream).replace("time: 5m", "time: 8s").replace("python3 -m unittest", "true")

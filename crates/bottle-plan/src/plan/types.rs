@@ -17,19 +17,21 @@ use serde::{Deserialize, Serialize};
 use crate::facts::ForgeKind;
 use crate::manifest::{Limits, Resources, Who};
 use crate::name::{Name, Slug};
-use crate::task::Task;
+use crate::task::{Commit, Task};
 
 /// What was asked for on the command line, beside the task.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Options {
     /// The agent; goes before the one that the task names.
     pub agent: Option<Name>,
-    /// Where to run.
-    pub backend: BackendChoice,
+    /// Where to run; none: what is best on this machine.
+    pub backend: Option<Backend>,
     /// Nothing leaves.
     pub dry_run: bool,
     /// A run record or a cassette file on the host that answers the model.
     pub replay: Option<String>,
+    /// A run record on the host whose work is pushed; no agent runs.
+    pub publish: Option<String>,
     /// Bring the host's checkout instead of cloning through the gate.
     pub bring_checkout: bool,
     /// Goes before the bottle's image.
@@ -43,16 +45,28 @@ pub struct Options {
 /// Where a bottle runs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum BackendChoice {
-    /// The best that this machine has.
-    #[default]
-    Auto,
+pub enum Backend {
     /// Docker with Compose.
+    #[default]
     Docker,
     /// A microVM by smolvm.
     Smolmachines,
     /// bubblewrap.
     Bubblewrap,
+}
+
+impl Backend {
+    /// All of them, in the order in which a machine that has several takes one.
+    pub const ALL: [Self; 3] = [Self::Smolmachines, Self::Docker, Self::Bubblewrap];
+
+    /// Its name on the command line and in records.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Docker => "docker",
+            Self::Smolmachines => "smolmachines",
+            Self::Bubblewrap => "bubblewrap",
+        }
+    }
 }
 
 /// Everything decided about a run before it starts.
@@ -65,17 +79,22 @@ pub struct BottlePlan {
     /// When the run began, RFC 3339.
     pub started_at: String,
     /// Where it runs.
-    pub backend: BackendChoice,
+    pub backend: Backend,
     /// Whether nothing leaves.
     pub dry_run: bool,
     /// The host's file or directory that answers the model.
     pub replay: Option<String>,
+    /// Another job's run record whose work is pushed; no agent runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub publish: Option<String>,
     /// The run record's directory on the host.
     pub state_dir: String,
     /// What is to be done.
     pub task: Task,
     /// Who may ask for it.
     pub who: Who,
+    /// What a line of a comment begins with to be a command.
+    pub mention: String,
     /// The job that this is part of.
     pub ci: Option<CiPlan>,
     /// The manifest's agent and bottle.
@@ -140,6 +159,9 @@ pub struct AgentPlan {
     pub bottle: Name,
     /// The model; none: Claude Code's choice.
     pub model: Option<String>,
+    /// Labels for its pull requests.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<String>,
 }
 
 /// Container images, as the engine names them.
@@ -266,8 +288,14 @@ pub struct GitPlan {
     /// The branch that the work starts from and is proposed to; none: upstream's default. A checkout that is brought
     /// along starts at its own commit.
     pub base: Option<String>,
+    /// The commit that the work starts from: the head of the pull request as it was when it was asked for. None: what `base` is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<Commit>,
     /// The branch that is pushed.
     pub branch: String,
+    /// Whether that is the pull request's own branch, so that the work goes on in it.
+    #[serde(default)]
+    pub goes_on: bool,
     /// The guest's `~/.gitconfig`.
     pub gitconfig: String,
 }
@@ -329,6 +357,8 @@ pub struct McpPlan {
 pub const HOST_CA_FILE: &str = "/etc/claude-bottle-host-ca.crt";
 /// The guest's image where the manifest names none, and where Claude and the link come from.
 pub const AGENT_IMAGE: &str = "ghcr.io/claude-bottle/agent:v1";
+/// In place of an image's name: the host's own system, read-only.
+pub const HOST_SYSTEM: &str = "the host's system";
 /// The bundle's image.
 pub const SIDECARS_IMAGE: &str = "ghcr.io/claude-bottle/sidecars:v1";
 /// Where Claude and the link are in the guest.

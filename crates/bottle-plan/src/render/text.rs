@@ -6,7 +6,7 @@ use bottle_policy::door::Door;
 use bottle_policy::gate::Upstream;
 use bottle_policy::route::{Outbound, Route, Scheme};
 
-use crate::plan::{BackendChoice, BottlePlan, Bring, SecretSource};
+use crate::plan::{Backend, BottlePlan, Bring, SecretSource};
 use crate::task::{Form, Source};
 
 /// The plan for people.
@@ -72,10 +72,9 @@ fn task(out: &mut Page, plan: &BottlePlan) {
 
 fn bottle(out: &mut Page, plan: &BottlePlan) {
     let backend = match plan.backend {
-        BackendChoice::Auto => "the backend this machine has",
-        BackendChoice::Docker => "Docker",
-        BackendChoice::Smolmachines => "smolmachines",
-        BackendChoice::Bubblewrap => "bubblewrap",
+        Backend::Docker => "Docker",
+        Backend::Smolmachines => "smolmachines",
+        Backend::Bubblewrap => "bubblewrap",
     };
     out.entry("bottle", &format!("{} on {backend}", plan.agent.bottle));
     out.more(&format!("image {}", plan.images.guest));

@@ -48,9 +48,18 @@ struct Used {
 
 /// The way out.
 pub(super) struct Exit {
-    force: RwLock<Arc<Force>>,
+    force: RwLock<Forces>,
     trust: Trust,
     used: Arc<Used>,
+}
+
+/// How long the policy before stays for requests that egress has judged by it and that are still on their way here.
+const ON_THE_WAY: Duration = Duration::from_secs(5);
+
+/// The policy in force, and the one before it.
+struct Forces {
+    now: Arc<Force>,
+    before: Option<(Arc<Force>, Instant)>,
 }
 
 /// The refusal of a request with a secret in it.
@@ -68,19 +77,40 @@ impl Exit {
     pub(super) fn new(policy: Policy) -> Self {
         let trust = Trust::default();
         let used = Arc::new(Used { usage: Mutex::default(), began: Instant::now() });
-        let force = RwLock::new(Arc::new(Force::new(policy, &trust, &used)));
-        Self { force, trust, used }
+        let now = Arc::new(Force::new(policy, &trust, &used));
+        Self { force: RwLock::new(Forces { now, before: None }), trust, used }
     }
 
     /// From now on requests are judged by this policy, over connections of its own.
     pub(super) fn replace(&self, policy: Policy) {
-        let force = Arc::new(Force::new(policy, &self.trust, &self.used));
-        *self.force.write().unwrap_or_else(PoisonError::into_inner) = force;
+        let now = Arc::new(Force::new(policy, &self.trust, &self.used));
+        let mut forces = self.force.write().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut forces.now, now);
+        // With the same routes nothing is on its way that the new policy could not judge.
+        if before.policy.routes_hash != forces.now.policy.routes_hash {
+            forces.before = Some((before, Instant::now()));
+        }
     }
 
     /// The policy in force, which a request keeps to its end.
     pub(super) fn force(&self) -> Arc<Force> {
-        Arc::clone(&self.force.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.force.read().unwrap_or_else(PoisonError::into_inner).now)
+    }
+
+    /// The policy with the routes that egress went by, so that a request is judged by one policy all the way. With routes
+    /// that are not known (any more) it is judged by those in force, and refused where they don't agree.
+    pub(super) fn force_of(&self, routes_hash: &str) -> Arc<Force> {
+        let forces = self.force.read().unwrap_or_else(PoisonError::into_inner);
+        match &forces.before {
+            Some((before, since))
+                if forces.now.policy.routes_hash != routes_hash
+                    && before.policy.routes_hash == routes_hash
+                    && since.elapsed() < ON_THE_WAY =>
+            {
+                Arc::clone(before)
+            }
+            _ => Arc::clone(&forces.now),
+        }
     }
 }
 
@@ -195,7 +225,8 @@ impl Force {
             line.stop(Verdict::Block, "too_large");
             return Some(too_large(way.max_bytes));
         }
-        let search = self.policy.search(way);
+        let rules = self.policy.rules_for(&asked.host);
+        let search = self.policy.search(way, &rules);
         let (known, found) = scan::head(search, asked.host.as_str(), request.uri(), request.headers())?;
         if way.mode == Some(Mode::Warn) && !known {
             line.access.finding = Some(found);
@@ -226,10 +257,11 @@ impl Force {
         let warned = Arc::new(OnceLock::new());
         let (mut parts, body) = request.into_parts();
         let body = Counted::new(body, line);
-        let (policy, late) = (Arc::clone(&self.policy), Arc::clone(&line.late));
+        let late = Arc::clone(&line.late);
+        let judge = scan::Judge { rules: self.policy.rules_for(&asked.host), policy: Arc::clone(&self.policy), route };
         let (this, host) = (Arc::clone(self), asked.host.clone());
         let may = Box::new(move |more| this.may_send(&host, more).is_ok());
-        let body = Scanned::new(body, packings, policy, route, late, Arc::clone(&warned), may);
+        let body = Scanned::new(body, packings, judge, late, Arc::clone(&warned), may);
         parts.uri = match whole_uri(asked, way, &parts.uri) {
             Ok(uri) => uri,
             Err(error) => {

@@ -67,7 +67,7 @@ async fn connection(stream: UnixStream, exit: Arc<Exit>, log: Arc<Log>) {
 }
 
 async fn answer(exit: &Exit, log: &Arc<Log>, mut request: Request<Incoming>) -> Response<Body> {
-    let Some((asked, route)) = place(request.headers()) else {
+    let Some((asked, route, policy)) = place(request.headers()) else {
         return refuse(StatusCode::BAD_REQUEST, "hop", "pipelock takes requests from egress alone");
     };
     let tunnel = headers::text(request.headers(), UPGRADE.as_str()) == Some(upgrade::TUNNEL);
@@ -79,7 +79,7 @@ async fn answer(exit: &Exit, log: &Arc<Log>, mut request: Request<Incoming>) -> 
     request.headers_mut().remove(HOST);
     headers::strip_hop(request.headers_mut());
     headers::strip_own(request.headers_mut());
-    let force = exit.force();
+    let force = exit.force_of(&policy);
     let mut passed = match tunnel {
         true => blind(force, &asked, request, &mut line).await,
         false => force.pass(&asked, Some(route), request, &mut line).await,
@@ -107,8 +107,8 @@ async fn blind(force: Arc<Force>, asked: &Asked, mut request: Request<Incoming>,
     Passed { answer, rest: Some(Box::new(move |line| Box::pin(rest(line)))) }
 }
 
-/// Whom a request is for, and the route that egress found.
-fn place(given: &HeaderMap) -> Option<(Asked, usize)> {
+/// Whom a request is for, the route that egress found, and the hash of the routes among which it found it.
+fn place(given: &HeaderMap) -> Option<(Asked, usize, String)> {
     let text = |name| headers::text(given, name);
     let scheme = match text(headers::SCHEME)? {
         "https" => Scheme::Https,
@@ -122,7 +122,7 @@ fn place(given: &HeaderMap) -> Option<(Asked, usize)> {
         id: text(headers::ID)?.to_owned(),
         websocket: headers::text(given, UPGRADE.as_str()) == Some(upgrade::WEBSOCKET),
     };
-    Some((asked, text(headers::ROUTE)?.parse().ok()?))
+    Some((asked, text(headers::ROUTE)?.parse().ok()?, text(headers::POLICY)?.to_owned()))
 }
 
 /// Tells egress what its own line should say.

@@ -113,6 +113,7 @@ impl Conversation {
         let warned = std::sync::OnceLock::new();
         let policy = &self.force.policy;
         let way = &policy.routes[self.route];
+        let rules = policy.rules_for(&self.host);
         let out = async {
             let (mut frames, mut talk) = (Frames::default(), Talk::default());
             let mut buffer = vec![0; 16 << 10];
@@ -128,7 +129,7 @@ impl Conversation {
                     found: None,
                 })?;
                 for message in messages {
-                    let judged = talk.judge(policy.search(way), &message.payload, way.mode.unwrap_or(Mode::Block));
+                    let judged = talk.judge(policy.search(way, &rules), &message.payload, way.mode.unwrap_or(Mode::Block));
                     let found = |finding: bottle_policy::dlp::Finding| Found {
                         rule: finding.rule,
                         at: "websocket".to_owned(),

@@ -1,0 +1,179 @@
+//! A launched bottle and its verbs, and running a command in it to its end.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use tokio::sync::{mpsc, oneshot};
+
+use super::Tree;
+use crate::exit::Failure;
+use crate::secrets::Secrets;
+
+/// Which side of the wall.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Room {
+    /// The running agent environment.
+    Guest,
+    /// The sidecars.
+    Bundle,
+}
+
+/// Who runs a command in the guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Who {
+    /// The agent's user.
+    Agent,
+    /// User 0 without capabilities: before the agent starts, to set up what it must not change.
+    Root,
+}
+
+/// A command in a bottle. It inherits the room's environment.
+#[derive(Debug, Clone)]
+pub(crate) struct Exec {
+    pub(crate) room: Room,
+    pub(crate) who: Who,
+    pub(crate) argv: Vec<String>,
+    pub(crate) cwd: Option<String>,
+    pub(crate) env: Vec<(String, String)>,
+    pub(crate) stdin: Option<Vec<u8>>,
+}
+
+impl Exec {
+    /// A command of the agent's user in the guest.
+    pub(crate) fn guest<S: Into<String>>(argv: impl IntoIterator<Item = S>) -> Self {
+        Self {
+            room: Room::Guest,
+            who: Who::Agent,
+            argv: argv.into_iter().map(Into::into).collect(),
+            cwd: None,
+            env: vec![],
+            stdin: None,
+        }
+    }
+
+    /// A shell script of the agent's user in the guest.
+    pub(crate) fn shell(script: &str) -> Self {
+        Self::guest(["sh", "-c", script])
+    }
+
+    pub(crate) fn by_root(mut self) -> Self {
+        self.who = Who::Root;
+        self
+    }
+
+    pub(crate) fn in_dir(mut self, dir: &str) -> Self {
+        self.cwd = Some(dir.to_owned());
+        self
+    }
+}
+
+/// A piece of a command's output.
+#[derive(Debug, Clone)]
+pub(crate) enum Output {
+    Stdout(Bytes),
+    Stderr(Bytes),
+}
+
+/// A running command: its output as it comes, then its exit code.
+#[derive(Debug)]
+pub(crate) struct Running {
+    pub(crate) output: mpsc::Receiver<Output>,
+    pub(crate) code: oneshot::Receiver<Result<i64, BottleError>>,
+}
+
+/// A command that ended.
+#[derive(Debug, Clone)]
+pub(crate) struct Done {
+    pub(crate) code: i64,
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: Vec<u8>,
+}
+
+impl Done {
+    /// Both streams as text, standard output first.
+    pub(crate) fn text(&self) -> String {
+        let mut text = String::from_utf8_lossy(&self.stdout).into_owned();
+        text.push_str(&String::from_utf8_lossy(&self.stderr));
+        text
+    }
+}
+
+/// What a backend's verbs fail with.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(crate) enum BottleError {
+    #[error("{doing}: {reason}")]
+    Backend { doing: String, reason: String },
+    #[error("`{command}` did not end within {} s", limit.as_secs())]
+    Slow { command: String, limit: Duration },
+}
+
+impl BottleError {
+    pub(crate) fn new(doing: impl std::fmt::Display, reason: impl std::fmt::Display) -> Self {
+        Self::Backend { doing: doing.to_string(), reason: reason.to_string() }
+    }
+}
+
+/// A bottle: planned, or running.
+pub(crate) trait Bottle: Send + Sync {
+    /// Starts the guest and the bundle, with the secrets in the bundle alone. What was started is still there after a
+    /// failure, for the logs and the teardown. Gives what a person may like to know of how it was done.
+    fn up<'a>(&'a self, secrets: &'a Secrets) -> BoxFuture<'a, Result<Vec<String>, Failure>>;
+    /// Starts a command.
+    fn exec(&self, exec: Exec) -> BoxFuture<'_, Result<Running, BottleError>>;
+    /// Puts files in place, parents included, with owner and mode as given.
+    fn copy_in(&self, room: Room, tree: Tree) -> BoxFuture<'_, Result<(), BottleError>>;
+    /// Reads a file or everything below a directory; `None` where there is nothing.
+    fn copy_out<'a>(&'a self, room: Room, path: &'a str) -> BoxFuture<'a, Result<Option<Tree>, BottleError>>;
+    /// Sends a signal to every process of the agent's user in the guest.
+    fn signal(&self, signal: &'static str) -> BoxFuture<'_, Result<(), BottleError>>;
+    /// Addresses of the host at which the guest must not reach anything, as this backend knows them.
+    fn host_addresses(&self) -> BoxFuture<'_, Result<Vec<std::net::IpAddr>, BottleError>>;
+    /// The sidecars' and the guest's own logs.
+    fn logs(&self) -> BoxFuture<'_, Result<Vec<u8>, BottleError>>;
+    /// Removes everything of this bottle; what is gone already is fine.
+    fn tear_down(&self) -> BoxFuture<'_, Result<(), BottleError>>;
+}
+
+/// The most that is kept of a command's output.
+const KEPT: usize = 4 << 20;
+
+/// Runs a command to its end; output past 4 MiB a stream is dropped. When the time is up, the agent's processes are
+/// killed.
+pub(crate) async fn finish(bottle: &dyn Bottle, exec: Exec, limit: Duration) -> Result<Done, BottleError> {
+    let command = exec.argv.join(" ");
+    let work = async {
+        let mut running = bottle.exec(exec).await?;
+        let mut done = Done { code: -1, stdout: vec![], stderr: vec![] };
+        while let Some(output) = running.output.recv().await {
+            let (kept, bytes) = match &output {
+                Output::Stdout(bytes) => (&mut done.stdout, bytes),
+                Output::Stderr(bytes) => (&mut done.stderr, bytes),
+            };
+            let room = KEPT.saturating_sub(kept.len()).min(bytes.len());
+            kept.extend_from_slice(&bytes[..room]);
+        }
+        done.code = running
+            .code
+            .await
+            .map_err(|_| BottleError::new("failed to learn the exit code", "the engine went away"))??;
+        Ok(done)
+    };
+    match tokio::time::timeout(limit, work).await {
+        Ok(result) => result,
+        Err(_) => {
+            bottle.signal("KILL").await?;
+            Err(BottleError::Slow { command, limit })
+        }
+    }
+}
+
+/// [`finish`], with an error where the command did not end with 0.
+pub(crate) async fn succeed(bottle: &dyn Bottle, exec: Exec, limit: Duration) -> Result<Done, BottleError> {
+    let command = exec.argv.join(" ");
+    let done = finish(bottle, exec, limit).await?;
+    if done.code == 0 {
+        return Ok(done);
+    }
+    Err(BottleError::new(format_args!("`{command}` ended with {}", done.code), done.text().trim()))
+}

@@ -1,0 +1,46 @@
+//! The suite in bubblewrap: the same functions as on Docker, and what is this backend's own.
+
+mod own;
+
+use crate::docker;
+use crate::place::{Place, on};
+
+macro_rules! also_here {
+    ($($module:ident: $($test:ident),+;)+) => {
+        $(mod $module {
+            $(
+                #[test]
+                fn $test() {
+                    super::on(super::Place::Bubblewrap, super::docker::$module::$test);
+                }
+            )+
+        })+
+    };
+}
+
+also_here! {
+    main_job: an_issue_becomes_a_scanned_branch_and_a_record,
+        a_record_replays_without_key_and_upstream_keeps_what_it_had,
+        what_was_left_uncommitted_is_saved_and_pushed,
+        a_brought_checkout_leaves_its_credentials_behind,
+        an_agent_that_ended_on_an_api_error_has_failed,
+        the_rules_are_those_of_the_base_branch,
+        a_bottle_without_routes_talks_to_pipelock;
+    promises: no_credential_is_in_the_bottle,
+        what_no_route_allows_is_refused_and_says_what_is_missing,
+        nothing_secret_is_in_the_record,
+        nothing_is_left_after_success_failure_and_crash;
+    seal: no_way_out_works_from_a_running_guest;
+    live: a_live_run_gets_its_credential_on_the_way_and_can_be_replayed,
+        an_upstream_that_nobody_trusts_gets_no_credential;
+    bad_world: the_upstream_is_out_of_reach,
+        the_host_key_is_another,
+        the_host_key_is_not_pinned;
+    signals: sigint_ends_the_run_in_good_order_in_every_phase,
+        sigterm_ends_the_run_in_good_order_in_every_phase,
+        a_cost_limit_ends_the_agent,
+        a_token_limit_ends_the_agent,
+        a_budget_of_requests_is_kept_by_egress_and_the_work_is_pushed,
+        a_limit_of_turns_ends_the_agent,
+        a_time_limit_ends_the_agent_and_keeps_the_work;
+}

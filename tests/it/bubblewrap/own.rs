@@ -1,0 +1,208 @@
+//! What only this backend can get wrong: the sandboxes' walls, their users, their limits, and machines that have none.
+
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+
+use crate::docker::promises::wait_for_agent;
+use crate::docker::{Job, commands, ended_with};
+use crate::place::{Place, Room, on, processes, run_inside};
+use crate::world::said;
+
+/// A bwrap that is told to, and changes a word or more on the way.
+fn lying_bwrap(job: &Job, change: &str) -> String {
+    let script = format!(
+        "#!/bin/bash\nargs=(); for word; do {change}; args+=(\"$word\"); done\nexec /usr/bin/bwrap \"${{args[@]}}\"\n"
+    );
+    let path = job.world.write("lying/bwrap", &script);
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("a mode");
+    let dir = path.parent().expect("a parent");
+    for above in dir.ancestors().take(2) {
+        // As root the sandboxes have other users, who must get at it.
+        std::fs::set_permissions(above, std::fs::Permissions::from_mode(0o755)).expect("a mode");
+    }
+    format!("{}:{}", dir.display(), std::env::var("PATH").expect("PATH"))
+}
+
+fn stops(change: &str, case: &str) {
+    on_here(|| ());
+    let job = Job::new(&commands(&["echo the agent started"]));
+    let path = lying_bwrap(&job, change);
+    let output = job.command().env("PATH", path).output().expect("the runner");
+    ended_with(&output, 4);
+    assert!(said(&output).contains("the bottle is not sealed"), "{}", said(&output));
+    assert!(!job.world.record().join("transcript.jsonl").exists(), "the agent was started");
+    let junit = job.world.record_file("junit.xml");
+    let at = junit.find(&format!("name=\"{case}")).unwrap_or_else(|| panic!("no case {case}: {junit}"));
+    assert!(junit[at..].split("<testcase").next().is_some_and(|case| case.contains("<failure")), "{case} passed");
+    job.nothing_left();
+}
+
+/// Says for the rest of this test where it runs.
+fn on_here(test: fn()) {
+    on(Place::Bubblewrap, test);
+}
+
+#[test]
+fn a_guest_with_the_hosts_network_stops_the_run() {
+    stops("[ \"$word\" != --unshare-net ] || continue", "net.interfaces");
+}
+
+#[test]
+fn a_guest_without_its_seccomp_programs_stops_the_run() {
+    stops(
+        "if [ -n \"$skip\" ]; then skip=; continue; fi; if [ \"$word\" = --add-seccomp-fd ]; then skip=1; continue; fi",
+        "proc.seccomp",
+    );
+}
+
+#[test]
+fn a_guest_with_a_directory_of_the_host_stops_the_run() {
+    stops("[ \"$word\" != --proc ] || args+=(--ro-bind /var /mnt)", "fs.mounts");
+}
+
+#[test]
+fn a_guest_that_may_write_the_system_stops_the_run() {
+    stops("[ \"$word\" != --proc ] || args+=(--bind /usr /usr)", "fs.mounts");
+}
+
+#[test]
+fn nothing_of_the_hosts_is_in_the_guest() {
+    on_here(|| ());
+    let home = std::env::var("HOME").expect("HOME");
+    let secret = std::path::Path::new(&home).join(format!("bottle-test-{}", crate::world::random(12)));
+    std::fs::write(&secret, "only the host's").expect("a file");
+    let script = format!(
+        "ls -a / /home /root /run /srv /mnt /var/run /sys 2>&1; cat {} /etc/shadow /proc/1/environ 2>&1; \
+         echo mine > /workspace/mine && echo mine > ~/mine && echo wrote; \
+         for f in /usr/x /etc/x /etc/hosts /x /run/x /run/bottle/x /opt/claude-bottle/bin/x /dev/x; do \
+         if echo x 2>/dev/null >>$f; then echo CHANGED $f; fi; done; \
+         unshare -Ur true 2>&1; mount -t tmpfs x /mnt 2>&1; ls /proc | grep -c '^[0-9]'; echo end-of-list",
+        secret.display()
+    );
+    let job = Job::new(&commands(&[&script]));
+    let output = job.run();
+    std::fs::remove_file(&secret).expect("removed");
+    ended_with(&output, 1);
+    let transcript = job.world.record_file("transcript.jsonl");
+    let result =
+        transcript.lines().find(|line| line.contains("end-of-list") && line.contains("tool_result")).expect("a result");
+    assert!(result.contains("wrote"), "{result}");
+    assert!(
+        !result.contains("only the host's")
+            && !result.contains("CHANGED")
+            && !result.contains("root:x")
+            && !result.contains("root:*")
+            && !result.contains("root:!"),
+        "{result}"
+    );
+    assert!(result.contains("No such file") && result.contains("Operation not permitted"), "{result}");
+    assert!(!result.contains(job.world.secret()));
+}
+
+#[test]
+fn the_sandboxes_are_no_user_who_owns_anything() {
+    on_here(|| ());
+    let job = Job::new(&commands(&["touch /tmp/started; while [ ! -e /tmp/go ]; do sleep 0.1; done"]));
+    let running = job.start();
+    let slug = wait_for_agent(&job);
+    let own = crate::world::sh(&["id", "--user"]);
+    let mut users = vec![];
+    for entry in std::fs::read_dir("/proc").expect("/proc").filter_map(Result::ok) {
+        let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line).replace('\0', " ");
+        // The link and the sidecars, inside.
+        if line.starts_with("/opt/claude-bottle/bin/")
+            && let Ok(found) = entry.metadata()
+        {
+            users.push(found.uid().to_string());
+        }
+    }
+    run_inside(&slug, Room::Guest, true, &["touch", "/tmp/go"], b"");
+    ended_with(&running.wait(), 1);
+    assert!(users.len() >= 5, "the search finds nothing: {users:?}");
+    if own == "0" {
+        // Those that hide from each other belong to root in /proc; none of the others does.
+        assert!(users.iter().filter(|user| *user != "0").count() >= 4, "{users:?}");
+    }
+    job.nothing_left();
+}
+
+#[test]
+fn a_killed_runner_takes_its_sandboxes_along() {
+    on_here(|| ());
+    let job = Job::new(&commands(&["touch /tmp/started; setsid sleep 987654"]));
+    let running = job.start();
+    let slug = wait_for_agent(&job);
+    assert!(!processes(&slug).is_empty());
+    running.signal("KILL");
+    running.wait();
+    for attempt in 0.. {
+        let sleeps = crate::world::sh(&["sh", "-c", "ps -eo args | grep '^sleep 987654' || true"]);
+        if processes(&slug).is_empty() && sleeps.is_empty() {
+            break;
+        }
+        assert!(attempt < 40, "still there a second later: {:?} {sleeps}", processes(&slug));
+        std::thread::sleep(std::time::Duration::from_millis(25));
+    }
+    // And the rest goes when somebody asks.
+    let cleanup = job.world.runner().arg("cleanup").output().expect("the runner");
+    ended_with(&cleanup, 0);
+    assert!(said(&cleanup).contains("1 directory"), "{}", said(&cleanup));
+    job.nothing_left();
+}
+
+#[test]
+fn limits_hold_and_the_record_says_by_what() {
+    on_here(|| ());
+    let bomb = "python3 - <<'END'\nimport os, signal, time\nchildren = []\ntry:\n    while len(children) < 300:\n        \
+                pid = os.fork()\n        if pid == 0:\n            time.sleep(60)\n            os._exit(0)\n        children.append(pid)\n\
+                except OSError:\n    pass\nfor pid in children:\n    os.kill(pid, signal.SIGKILL)\nprint('FORKED', len(children), 'OF')\nEND";
+    let hog = "python3 -c \"x = bytearray(3 << 30); print('GOT', len(x))\"";
+    let job = Job::with_manifest(&commands(&[bomb, hog]), |upstream| {
+        crate::docker::manifest(upstream)
+            .replace("    env:", "    resources: { cpus: 1, memory: 1GiB, pids: 128 }\n    env:")
+    });
+    let output = job.run();
+    assert!(said(&output).contains("limits of the guest: memory by"), "{}", said(&output));
+    let transcript = job.world.record_file("transcript.jsonl");
+    let forked = transcript.split("FORKED ").filter_map(|rest| rest.split_once(" OF")?.0.parse::<u32>().ok()).next();
+    assert!(forked.is_some_and(|forked| forked < 128), "300 processes in a bottle for 128: {forked:?} {transcript}");
+    assert!(!transcript.contains("GOT 3"), "3 GiB in a bottle of 1: {transcript}");
+    job.nothing_left();
+}
+
+#[test]
+fn an_image_is_refused() {
+    on_here(|| ());
+    let job = Job::new(&commands(&[]));
+    let output = job.command().args(["--image", "debian:trixie"]).output().expect("the runner");
+    ended_with(&output, 4);
+    assert!(said(&output).contains("not the image debian:trixie"), "{}", said(&output));
+    job.nothing_left();
+}
+
+#[test]
+fn a_machine_that_forbids_namespaces_is_told_so() {
+    on_here(|| ());
+    let job = Job::new(&commands(&[]));
+    // The words of the real one where user namespaces are off.
+    let path = lying_bwrap(&job, "echo 'bwrap: No permissions to create new namespace' >&2; exit 1");
+    let output = job.command().env("PATH", path).output().expect("the runner");
+    ended_with(&output, 4);
+    assert!(said(&output).contains("bubblewrap can't make a sandbox here"), "{}", said(&output));
+    assert!(said(&output).contains("seccomp=unconfined") || said(&output).contains("sysctl"), "{}", said(&output));
+    job.nothing_left();
+}
+
+#[test]
+fn without_an_engine_auto_is_bubblewrap() {
+    on_here(|| ());
+    let job = Job::new(&commands(&["true"]));
+    let mut command = job.world.runner();
+    command.args(job.args.iter().filter(|arg| !["--backend", "bubblewrap"].contains(&arg.as_str())));
+    command.current_dir(&job.checkout).env("DOCKER_HOST", "unix:///nonexistent/docker.sock");
+    let output = command.output().expect("the runner");
+    ended_with(&output, 1);
+    let metadata: serde_json::Value = serde_json::from_str(&job.world.record_file("metadata.json")).expect("metadata");
+    assert_eq!(metadata["backend"], "bubblewrap");
+    job.nothing_left();
+}

@@ -1,0 +1,200 @@
+//! Which backend a test runs on, and how a test looks into a running bottle from outside.
+//!
+//! Tests are written once, in `docker/`; `bubblewrap/` runs the same functions by [`on`].
+
+use std::cell::Cell;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::world::{said, sh};
+
+/// The backends that the suite runs on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    Docker,
+    Bubblewrap,
+}
+
+thread_local! {
+    static HERE: Cell<Place> = const { Cell::new(Place::Docker) };
+}
+
+/// Runs a test on a backend. A test has a thread of its own.
+pub(crate) fn on(place: Place, test: fn()) {
+    HERE.set(place);
+    test();
+}
+
+/// The backend of this test.
+pub(crate) fn here() -> Place {
+    HERE.get()
+}
+
+/// One side of a running bottle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Room {
+    Guest,
+    Bundle,
+}
+
+impl Room {
+    fn name(self) -> &'static str {
+        match (here(), self) {
+            (Place::Docker, Self::Guest) => "agent",
+            (Place::Docker, Self::Bundle) => "sidecars",
+            (_, Self::Guest) => "guest",
+            (_, Self::Bundle) => "bundle",
+        }
+    }
+}
+
+impl Place {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Docker => "docker",
+            Self::Bubblewrap => "bubblewrap",
+        }
+    }
+}
+
+/// A command in a room of a running bottle, by its engine's own means or the kernel's, not by the runner's: as root in
+/// there, or as the agent in the guest.
+pub(crate) fn inside(slug: &str, room: Room, as_root: bool, argv: &[&str]) -> Command {
+    let mut command;
+    match here() {
+        Place::Docker => {
+            command = Command::new("docker");
+            command.args(["exec", "--interactive", "--user", if as_root { "0:0" } else { "1000:1000" }]);
+            command.arg(format!("claude-bottle-{}-{slug}", room.name()));
+        }
+        Place::Bubblewrap => {
+            let pid = first_process(slug, room).expect("a sandbox").to_string();
+            // There is one user in each, who owns everything that can be changed.
+            let user = if room == Room::Guest { "1000" } else { "2000" };
+            command = Command::new("nsenter");
+            command.args(["--target", &pid, "--user", "--mount", "--pid", "--net", "--ipc", "--uts"]);
+            command.args(["--setuid", user, "--setgid", user]);
+            command.args(["--wd=/", "--"]);
+        }
+    }
+    command.args(argv).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// Whether a room can be looked into yet.
+pub(crate) fn is_up(slug: &str, room: Room) -> bool {
+    here() == Place::Docker || first_process(slug, room).is_some()
+}
+
+fn first_process(slug: &str, room: Room) -> Option<i64> {
+    let info = fs::read(sandboxes().join(slug).join(format!("{}.info", room.name()))).ok()?;
+    serde_json::from_slice::<serde_json::Value>(&info).ok()?["child-pid"].as_i64()
+}
+
+/// Where the sandboxes' directories are.
+fn sandboxes() -> PathBuf {
+    PathBuf::from(format!("/var/tmp/claude-bottle-{}", sh(&["id", "--user"])))
+}
+
+/// Everything that is still there of a run.
+pub(crate) fn left_behind(slug: &str) -> Vec<String> {
+    match here() {
+        Place::Docker => {
+            let filter = format!("label=io.claude-bottle.slug={slug}");
+            let mut left = vec![];
+            for argv in [
+                &["docker", "ps", "--all", "--quiet", "--filter", &filter][..],
+                &["docker", "network", "ls", "--quiet", "--filter", &filter],
+                &["docker", "volume", "ls", "--quiet", "--filter", &filter],
+            ] {
+                left.extend(sh(argv).lines().map(str::to_owned));
+            }
+            left
+        }
+        Place::Bubblewrap => {
+            let mut left: Vec<String> = [sandboxes().join(slug)]
+                .into_iter()
+                .filter(|dir| dir.exists())
+                .map(|dir| dir.display().to_string())
+                .collect();
+            let groups = sh(&["find", "/sys/fs/cgroup", "-type", "d", "-name", &format!("claude-bottle-{slug}-*")]);
+            left.extend(groups.lines().map(str::to_owned));
+            left.extend(processes(slug));
+            left
+        }
+    }
+}
+
+/// The processes whose command line names the run's directory, but for this one's own.
+pub(crate) fn processes(slug: &str) -> Vec<String> {
+    let dir = sandboxes().join(slug).display().to_string();
+    let mut found = vec![];
+    for entry in fs::read_dir("/proc").expect("/proc").filter_map(Result::ok) {
+        let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line).replace('\0', " ");
+        if line.contains(&dir) {
+            found.push(line);
+        }
+    }
+    found
+}
+
+/// A real sshd on loopback, as this user, for backends whose bundle has the host's network.
+pub(crate) struct Sshd {
+    process: std::process::Child,
+    pub(crate) port: String,
+    pub(crate) host_key: String,
+}
+
+impl Sshd {
+    pub(crate) fn start(dir: &Path, authorized: &Path) -> Self {
+        let key = dir.join("host_key").display().to_string();
+        sh(&["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "host", "-f", &key]);
+        let port =
+            std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port").port();
+        let config = format!(
+            "ListenAddress 127.0.0.1:{port}\nHostKey {key}\nAuthorizedKeysFile {}\nStrictModes no\nUsePAM no\nPidFile none\n\
+             PasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin prohibit-password\nAcceptEnv GIT_PROTOCOL\n",
+            authorized.display()
+        );
+        fs::write(dir.join("sshd_config"), config).expect("a configuration");
+        // As root, sshd drops its privileges into this directory.
+        let _ = fs::create_dir_all("/run/sshd");
+        let log = fs::File::create(dir.join("sshd.log")).expect("a log");
+        let process = Command::new("/usr/sbin/sshd")
+            .args(["-D", "-e", "-f"])
+            .arg(dir.join("sshd_config"))
+            .stdin(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("sshd: the package openssh-server has it");
+        for attempt in 0.. {
+            if std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() {
+                break;
+            }
+            assert!(attempt < 200, "sshd did not start");
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        let public = fs::read_to_string(dir.join("host_key.pub")).expect("a host key");
+        let host_key = public.split_whitespace().take(2).collect::<Vec<_>>().join(" ");
+        Self { process, port: port.to_string(), host_key }
+    }
+}
+
+impl Drop for Sshd {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Runs a command in a room; what it printed.
+pub(crate) fn run_inside(slug: &str, room: Room, as_root: bool, argv: &[&str], input: &[u8]) -> String {
+    use std::io::Write as _;
+    let mut child = inside(slug, room, as_root, argv).spawn().expect("a command");
+    child.stdin.take().expect("a pipe").write_all(input).expect("its input");
+    let output = child.wait_with_output().expect("its end");
+    assert!(output.status.success(), "{argv:?}: {}", said(&output));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
