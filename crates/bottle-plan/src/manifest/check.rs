@@ -8,7 +8,6 @@ pub(crate) use git::keyscan;
 use std::collections::BTreeSet;
 
 use bottle_policy::dlp::Rules;
-use bottle_policy::host::HostPattern;
 use bottle_policy::matcher::{Matcher, MatcherError};
 use bottle_policy::route::{Route, RoutesPolicy, Scheme};
 use bottle_policy::units::ByteSize;
@@ -110,14 +109,7 @@ fn check_bottle(bottle: &Bottle, at: &At) -> Checked {
             .hint("make each host a route, or remove the routes"));
     }
     for (index, host) in bottle.pipelock.passthrough.iter().enumerate() {
-        let covers = |route: &&Route| match (&route.host, host) {
-            (HostPattern::Exact(name), pattern) | (pattern, HostPattern::Exact(name)) => pattern.matches(name),
-            (HostPattern::Below(one), HostPattern::Below(other)) => {
-                one == other
-                    || HostPattern::Below(one.clone()).matches(other)
-                    || HostPattern::Below(other.clone()).matches(one)
-            }
-        };
+        let covers = |route: &&Route| route.host.covers(host) || host.covers(&route.host);
         if let Some(route) = bottle.egress.routes.iter().find(covers) {
             return Err(pipelock
                 .key("passthrough")

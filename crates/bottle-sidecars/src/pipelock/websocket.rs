@@ -129,7 +129,8 @@ impl Conversation {
                     found: None,
                 })?;
                 for message in messages {
-                    let judged = talk.judge(policy.search(way, &rules), &message.payload, way.mode.unwrap_or(Mode::Block));
+                    let judged =
+                        talk.judge(policy.search(way, &rules), &message.payload, way.mode.unwrap_or(Mode::Block));
                     let found = |finding: bottle_policy::dlp::Finding| Found {
                         rule: finding.rule,
                         at: "websocket".to_owned(),

@@ -19,23 +19,15 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::net::UnixListener;
-use tokio_rustls::LazyConfigAcceptor;
 
 use super::access::{Line, Log};
 use super::answer::{Body, full, refuse};
 use super::headers;
-use super::hello::Hello;
+use super::hello::{self, GONE, gone};
+use super::peek::Hello;
 use super::target::{self, Asked};
 use super::upgrade;
 use crate::ca::Ca;
-
-/// The client left before it had sent anything to judge, as clients do that open connections in advance: nothing was
-/// refused.
-const GONE: &str = "gone";
-
-fn gone(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
-}
 
 /// From CONNECT to the end of the TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -220,15 +212,7 @@ impl<B: Back> Front<B> {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let handshake = async {
-            let hello = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream)
-                .await
-                .map_err(|error| (if gone(&error) { GONE } else { "not_tls" }, error.to_string()))?;
-            let name = hello.client_hello().server_name().map(HostName::parse);
-            match name {
-                Some(Ok(name)) if name == host => {}
-                Some(_) => return Err(("sni", "the TLS hello names another host than CONNECT".to_owned())),
-                None => return Err(("sni", "the TLS hello names no host".to_owned())),
-            }
+            let hello = hello::read(stream, &host).await?;
             let config = self.ca.server_config(&host).map_err(|error| ("certificate", error.to_string()))?;
             let refused = |error: io::Error| (if gone(&error) { GONE } else { "handshake" }, error.to_string());
             hello.into_stream(config).await.map_err(refused)
