@@ -1,10 +1,9 @@
 //! What every sidecar needs: where things are, how it logs, how it listens, how it reads its policy.
 
 use std::fs::Permissions;
-use std::io::{self, Write as _};
+use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
 use bottle_policy::door::{self, Door};
 use bottle_policy::known::KnownSecrets;
@@ -71,27 +70,6 @@ pub(crate) enum Error {
     /// A policy that says something impossible.
     #[error("failed to take the policy from {}: {reason}", path.display())]
     Policy { path: PathBuf, reason: String },
-}
-
-/// Prints the counters of both outgoing doors, out of their lines: whoever asks runs this in the bundle.
-pub(crate) fn metrics(dirs: &Dirs) -> ExitCode {
-    let mut text = String::new();
-    for name in ["egress.jsonl", "pipelock.jsonl"] {
-        let path = dirs.log(name);
-        match std::fs::read(&path) {
-            Ok(bytes) => text.push_str(&String::from_utf8_lossy(&bytes)),
-            // A door that is not there, or has not been asked for anything.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => {
-                tracing::error!("failed to read {}: {error}", path.display());
-                return ExitCode::FAILURE;
-            }
-        }
-    }
-    match io::stdout().write_all(bottle_policy::access::metrics(text.lines()).as_bytes()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::FAILURE,
-    }
 }
 
 /// Logs go to stderr, a line an event, without colours: the supervisor adds whose they are, Compose when.

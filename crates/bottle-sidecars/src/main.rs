@@ -43,8 +43,6 @@ enum Command {
     /// What git daemon and git receive-pack call back (not for people).
     #[command(hide = true)]
     GateHook(gate::HookArgs),
-    /// Print what egress and pipelock have counted, as Prometheus reads it.
-    Metrics,
     /// The MCP server through which the agent asks for more.
     Supervise(supervise::Args),
     /// Look at proposals, decide on them, put a policy in force; for the runner, from inside of the bundle.
@@ -61,7 +59,6 @@ fn main() -> ExitCode {
         Command::Pipelock(args) => pipelock::main(&dirs, args),
         Command::GitGate(args) => gate::main(&dirs, args),
         Command::GateHook(args) => gate::hook_main(&dirs, args),
-        Command::Metrics => common::metrics(&dirs),
         Command::Supervise(args) => supervise::main(&dirs, args),
         Command::Control(args) => control::main(&dirs, args),
     }

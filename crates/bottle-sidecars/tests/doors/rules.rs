@@ -115,3 +115,22 @@ async fn answers_are_looked_at_where_the_policy_says_so() {
     let reasons: Vec<_> = blocks.log("pipelock.jsonl", 3).await.into_iter().map(|line| line.reason).collect();
     assert_eq!(reasons, [Some("answer".to_owned()), Some("answer_too_large".to_owned()), None]);
 }
+
+#[tokio::test]
+async fn the_bundle_counts_for_prometheus() {
+    let world = world("").await;
+    assert_eq!(world.send(get("/open/x")).await.status(), 200);
+    assert_eq!(world.send(request("POST", "/open/x", Secrets::real().known)).await.status(), 403);
+    world.log("egress.jsonl", 2).await;
+    world.log("pipelock.jsonl", 2).await;
+    let output = crate::world::control(world.dir.path(), "metrics").output().expect("an end");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).expect("text");
+    for expected in [
+        "bottle_requests_total{door=\"egress\",verdict=\"allow\",reason=\"\"} 1\n",
+        "bottle_requests_total{door=\"pipelock\",verdict=\"block\",reason=\"dlp\"} 1\n",
+        "bottle_findings_total{door=\"pipelock\",rule=\"known-secret:ESCAPE_KEY\"} 1\n",
+    ] {
+        assert!(text.contains(expected), "{expected}{text}");
+    }
+}

@@ -264,6 +264,13 @@ pub(crate) fn command(dir: &Path, door: &str, config: &str) -> Command {
     command
 }
 
+/// What the runner asks of the bundle.
+pub(crate) fn control(dir: &Path, verb: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bottle-sidecars"));
+    command.arg("--state").arg(dir.join("state")).args(["control", verb]);
+    command
+}
+
 pub(crate) fn name(host: &str) -> ServerName<'static> {
     ServerName::try_from(host.to_owned()).expect("a name")
 }
