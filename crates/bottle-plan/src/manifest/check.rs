@@ -108,6 +108,18 @@ fn check_bottle(bottle: &Bottle, at: &At) -> Checked {
             .wrong("has no effect in a bottle with egress routes")
             .hint("make each host a route, or remove the routes"));
     }
+    for (index, host) in bottle.pipelock.passthrough.iter().enumerate() {
+        let covers = |route: &&Route| route.host.covers(host) || host.covers(&route.host);
+        if let Some(route) = bottle.egress.routes.iter().find(covers) {
+            return Err(pipelock
+                .key("passthrough")
+                .item(index)
+                .wrong(&format!("the route {} is about the same host, and could not be kept", route.host))
+                .hint(
+                    "what is passed through is not looked into: no path, no method, no credential; keep one of the two",
+                ));
+        }
+    }
     for (index, exemption) in bottle.pipelock.exemptions.iter().enumerate() {
         if !Rules::has_builtin(&exemption.rule) {
             let problem = format!("there is no DLP rule `{}`", exemption.rule);

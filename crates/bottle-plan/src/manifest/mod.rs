@@ -16,6 +16,7 @@ use std::net::IpAddr;
 use bottle_policy::budget::{Budget, Price};
 use bottle_policy::gate::{HostKey, PushRules, RepoName, UpstreamUrl};
 use bottle_policy::host::{HostName, HostPattern};
+use bottle_policy::limits;
 use bottle_policy::pipelock::{Action, Exemption};
 use bottle_policy::route::Route;
 use bottle_policy::secret::SecretName;
@@ -124,12 +125,27 @@ pub struct Pipelock {
     pub passthrough: Vec<HostPattern>,
     /// The largest request body.
     pub max_request_bytes: ByteSize,
+    /// What words that talk an agent into something, or what looks like a secret, lead to in answers (not the model's).
+    #[serde(skip_serializing_if = "Pipelock::is_off")]
+    pub responses: Action,
+    /// The largest answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_response_bytes: Option<ByteSize>,
+    /// How much may leave in one run.
+    #[serde(skip_serializing_if = "limits::Limits::is_default")]
+    pub limits: limits::Limits,
     /// In a bottle without routes: hosts that may be reached over https, any method and path.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub api_allowlist: Vec<HostPattern>,
     /// Single DLP rules that are not looked for in what goes to a host.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub exemptions: Vec<Exemption>,
+}
+
+impl Pipelock {
+    fn is_off(action: &Action) -> bool {
+        *action == Action::Off
+    }
 }
 
 impl Default for Pipelock {
@@ -139,6 +155,9 @@ impl Default for Pipelock {
             allow_private: vec![],
             passthrough: vec![],
             max_request_bytes: ByteSize(10 << 20),
+            responses: Action::Off,
+            max_response_bytes: None,
+            limits: limits::Limits::default(),
             api_allowlist: vec![],
             exemptions: vec![],
         }

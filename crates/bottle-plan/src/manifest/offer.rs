@@ -37,13 +37,11 @@ fn with(text: &str, bottle: &str, request: &Request) -> Option<String> {
         }
         Request::RequestRoute { host, port, scheme, methods, paths, .. } => {
             let route = Route {
-                host: host.clone(),
                 port: *port,
                 scheme: *scheme,
                 methods: methods.clone(),
                 paths: paths.clone(),
-                auth: None,
-                model: false,
+                ..Route::plain(host.clone(), &[], &[])
             };
             let item = flow(&route, text);
             own.egress.routes.push(route);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use bottle_policy::bundle::{Bundle, Daemon, image_user};
 use bottle_policy::door::Door;
+use bottle_policy::route::{Outbound, Route};
 use bottle_policy::supervise::Approval;
 
 use super::guest::Guest;
@@ -197,13 +198,17 @@ fn for_git_alone(bottle: &Bottle) -> Bottle {
 
 /// What the manifest can say and this version does not do: refused, so that nobody relies on it.
 fn refuse_what_is_not_there(bottle: &Bottle) -> Result<(), PlanError> {
-    if bottle.pipelock.passthrough.is_empty() {
-        return Ok(());
+    let asks = |route: &&Route| route.dlp.outbound == Some(Outbound::Ask);
+    match bottle.egress.routes.iter().find(asks) {
+        None => Ok(()),
+        Some(route) => Err(PlanError::NotYet {
+            what: format!(
+                "dlp.outbound: ask (of the route {}), by which a person is asked about a finding",
+                route.host
+            ),
+            hint: "say `block`, `redact` or `warn`".to_owned(),
+        }),
     }
-    Err(PlanError::NotYet {
-        what: "pipelock.passthrough (TLS that the doors don't end)".to_owned(),
-        hint: "remove it; the hosts in it can't be reached for now".to_owned(),
-    })
 }
 
 fn doors(rules: &Rules, upstreams: &Upstreams) -> Vec<Door> {
