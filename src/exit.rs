@@ -21,7 +21,7 @@ pub(crate) enum Code {
     Limit = 6,
     /// Ended by SIGINT.
     Interrupted = 130,
-    /// Ended by SIGTERM.
+    /// Ended by SIGTERM, or by somebody's word at the forge.
     Terminated = 143,
 }
 
@@ -39,7 +39,7 @@ impl Code {
         (Self::Gate, "the gate refused the push"),
         (Self::Limit, "a limit was reached"),
         (Self::Interrupted, "cancelled by SIGINT"),
-        (Self::Terminated, "cancelled by SIGTERM"),
+        (Self::Terminated, "cancelled by SIGTERM, or stopped by a comment"),
     ];
 }
 

@@ -1,8 +1,11 @@
-//! The one place that starts processes on the host: `docker compose` and `git`.
+//! The one place that starts processes on the host: `docker compose`, `git`, `bwrap` and an editor.
 //!
-//! Every call has a time limit, a child never outlives its caller, and what it printed comes back whole.
+//! Every call has a time limit but for what is kept, a child never outlives its caller, and what it printed comes back
+//! whole.
 
 use std::ffi::OsString;
+use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -111,24 +114,48 @@ impl Program {
         self
     }
 
-    fn name(&self) -> String {
-        self.argv.iter().take(3).map(|part| part.to_string_lossy()).collect::<Vec<_>>().join(" ")
-    }
-
-    /// Runs it to its end.
-    pub(crate) async fn run(self) -> Result<Ended, ProcessError> {
+    /// Runs it on the caller's own terminal, for as long as the person there likes; its exit code.
+    pub(crate) async fn interactive(self) -> Result<i32, ProcessError> {
         let name = self.name();
         let start = |error| ProcessError::Start { program: name.clone(), error };
         let (program, args) = self.argv.split_first().ok_or_else(|| start(std::io::ErrorKind::InvalidInput.into()))?;
         #[expect(clippy::disallowed_methods, reason = "this is the module that starts processes")]
+        let status = Command::new(program).args(args).status().await.map_err(start)?;
+        Ok(status.code().unwrap_or(-1))
+    }
+
+    fn name(&self) -> String {
+        self.argv.iter().take(3).map(|part| part.to_string_lossy()).collect::<Vec<_>>().join(" ")
+    }
+
+    fn command(&self) -> std::io::Result<Command> {
+        let (program, args) = self.argv.split_first().ok_or(std::io::ErrorKind::InvalidInput)?;
+        #[expect(clippy::disallowed_methods, reason = "this is the module that starts processes")]
         let mut command = Command::new(program);
-        command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        command.args(args).kill_on_drop(true);
         // A Ctrl-C in the terminal is ours to handle: the child must finish what we asked of it, the teardown above all.
         command.process_group(0);
         for variable in &self.without {
             command.env_remove(variable);
         }
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
+        Ok(command)
+    }
+
+    /// Starts it and lets it run: until it is ended, or what is returned goes.
+    pub(crate) fn keep(self, stdin: OwnedFd, said: File) -> Result<Kept, ProcessError> {
+        let start = |error| ProcessError::Start { program: self.name(), error };
+        let mut command = self.command().map_err(start)?;
+        command.stdin(stdin).stdout(said.try_clone().map_err(start)?).stderr(said);
+        command.spawn().map(Kept).map_err(start)
+    }
+
+    /// Runs it to its end.
+    pub(crate) async fn run(self) -> Result<Ended, ProcessError> {
+        let name = self.name();
+        let start = |error| ProcessError::Start { program: name.clone(), error };
+        let mut command = self.command().map_err(start)?;
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(start)?;
         let stdin = child.stdin.take();
         let feed = async {
@@ -145,5 +172,17 @@ impl Program {
         use std::os::unix::process::ExitStatusExt as _;
         let code = output.status.code().or_else(|| output.status.signal().map(|signal| 128 + signal)).unwrap_or(-1);
         Ok(Ended { code, stdout: output.stdout, stderr: output.stderr })
+    }
+}
+
+/// A process that runs beside us; it is killed when this goes.
+#[derive(Debug)]
+pub(crate) struct Kept(tokio::process::Child);
+
+impl Kept {
+    /// Kills it, if it has not ended, and waits for its end.
+    pub(crate) async fn end(&mut self) {
+        // What has ended already can't be killed, and has ended.
+        let _ = self.0.kill().await;
     }
 }

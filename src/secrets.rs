@@ -60,6 +60,11 @@ impl Secrets {
         self.values.iter().map(|(_, variable, value)| (variable.clone(), OsString::from_vec(value.expose().clone())))
     }
 
+    /// Each by its name.
+    pub(crate) fn files(&self) -> impl Iterator<Item = (&SecretName, &[u8])> {
+        self.values.iter().map(|(name, _, value)| (name, value.expose().as_slice()))
+    }
+
     /// The values that the plan names.
     pub(crate) fn values(&self) -> impl Iterator<Item = &[u8]> {
         self.values.iter().map(|(_, _, value)| value.expose().as_slice())

@@ -88,28 +88,27 @@ ensure_test_python() {
 # ensure_forge_specs: what the stand-in forge is held against; BOTTLE_TEST_SPECS says where. Gitea's own description is no part of
 # this project and on no registry: where BOTTLE_GITEA_SWAGGER names the file it is used, else what the client knows of it.
 ensure_forge_specs() {
-  local dir script=$ROOT/tests/fixtures/forge/spec.py swagger=${BOTTLE_GITEA_SWAGGER:-} stamp
+  local dir made script=$ROOT/tests/fixtures/forge/spec.py swagger=${BOTTLE_GITEA_SWAGGER:-}
   ensure_python
-  export BOTTLE_TEST_SPECS=$FORGE_SPECS
-  # What was made from something else is made again.
-  stamp=$FORGE_SPECS/$({
+  # What is made from something else is something else.
+  BOTTLE_TEST_SPECS=$FORGE_SPECS-$({
     echo "$OCTOKIT ${FORGE_PYTHON[*]}"
     cat "$script" "${swagger:-/dev/null}"
   } | sha256sum | cut -c1-16)
-  [ ! -e "$stamp" ] || return 0
+  export BOTTLE_TEST_SPECS
+  [ ! -e "$BOTTLE_TEST_SPECS" ] || return 0
   step "the forges' API descriptions"
-  rm -rf "$FORGE_SPECS"
-  mkdir -p "$FORGE_SPECS"
+  made=$(scratch)
   logged "installing PyPI's ${FORGE_PYTHON[*]} into $VENV" "$VENV/bin/pip" install -q "${FORGE_PYTHON[@]}"
   dir=$(scratch)
   need_command npm npm
   logged "fetching npm's @octokit/openapi $OCTOKIT (pinned by hash)" npm_package @octokit/openapi "$OCTOKIT" "$OCTOKIT_SHA512" "$dir"
   tar -xzf "$dir"/*.tgz -C "$dir" package/generated/api.github.com.json
-  "$VENV/bin/python" "$script" github "$dir/package/generated/api.github.com.json" "$FORGE_SPECS/github.json"
-  "$VENV/bin/python" "$script" forgejo "$FORGE_SPECS/gitea-client.json"
-  [ -z "$swagger" ] || "$VENV/bin/python" "$script" swagger "$swagger" "$FORGE_SPECS/gitea-swagger.json"
+  "$VENV/bin/python" "$script" github "$dir/package/generated/api.github.com.json" "$made/github.json"
+  "$VENV/bin/python" "$script" forgejo "$made/gitea-client.json"
+  [ -z "$swagger" ] || "$VENV/bin/python" "$script" swagger "$swagger" "$made/gitea-swagger.json"
   rm -rf "$dir"
-  touch "$stamp"
+  mv -T "$made" "$BOTTLE_TEST_SPECS"
 }
 
 # ensure_action_tools: act, zizmor and actionlint; BOTTLE_TEST_ACT says where the first is.

@@ -117,8 +117,8 @@ impl BottleError {
 /// A bottle: planned, or running.
 pub(crate) trait Bottle: Send + Sync {
     /// Starts the guest and the bundle, with the secrets in the bundle alone. What was started is still there after a
-    /// failure, for the logs and the teardown.
-    fn up<'a>(&'a self, secrets: &'a Secrets) -> BoxFuture<'a, Result<(), Failure>>;
+    /// failure, for the logs and the teardown. Gives what a person may like to know of how it was done.
+    fn up<'a>(&'a self, secrets: &'a Secrets) -> BoxFuture<'a, Result<Vec<String>, Failure>>;
     /// Starts a command.
     fn exec(&self, exec: Exec) -> BoxFuture<'_, Result<Running, BottleError>>;
     /// Puts files in place, parents included, with owner and mode as given.

@@ -1,10 +1,14 @@
 //! Backends: each launches what the plan says and gives a [`Bottle`] with few verbs.
 //!
-//! Map: `bottle` (the verbs), `tree` (files on their way in or out), a directory a backend. Everything else
+//! Map: `bottle` (the verbs), `tree` (files on their way in or out), `copy` (by tar), `host_bundle` (the bundle without an
+//! engine), a directory a backend. Everything else
 //! (provisioning, running Claude, verify, collecting) is written once, above these traits, and never names a backend.
 
 mod bottle;
+mod bubblewrap;
+mod copy;
 mod docker;
+mod host_bundle;
 mod tree;
 
 use std::path::{Path, PathBuf};
@@ -55,6 +59,8 @@ pub(crate) struct Leftover {
 pub(crate) struct Part {
     /// `container`, `network`, …
     pub(crate) kind: &'static str,
+    /// Several of them.
+    pub(crate) many: &'static str,
     pub(crate) id: String,
 }
 
@@ -64,20 +70,20 @@ impl Leftover {
         self.parts.iter().filter(move |part| part.kind == kind).map(|part| part.id.as_str())
     }
 
-    pub(crate) fn add(&mut self, kind: &'static str, id: impl Into<String>) {
-        self.parts.push(Part { kind, id: id.into() });
+    pub(crate) fn add(&mut self, kind: &'static str, many: &'static str, id: impl Into<String>) {
+        self.parts.push(Part { kind, many, id: id.into() });
     }
 
     /// What there is, counted.
     pub(crate) fn describe(&self) -> String {
-        let mut counts: Vec<(&str, usize)> = vec![];
+        let mut counts: Vec<(&Part, usize)> = vec![];
         for part in &self.parts {
-            match counts.iter_mut().find(|(kind, _)| *kind == part.kind) {
+            match counts.iter_mut().find(|(first, _)| first.kind == part.kind) {
                 Some((_, count)) => *count += 1,
-                None => counts.push((part.kind, 1)),
+                None => counts.push((part, 1)),
             }
         }
-        let words = counts.iter().map(|(kind, n)| format!("{n} {kind}{}", if *n == 1 { "" } else { "s" }));
+        let words = counts.iter().map(|(part, n)| format!("{n} {}", if *n == 1 { part.kind } else { part.many }));
         words.collect::<Vec<_>>().join(", ")
     }
 }
@@ -85,27 +91,34 @@ impl Leftover {
 /// The backend of that name, if this machine can run it.
 pub(crate) async fn connect(backend: plan::Backend) -> Result<Box<dyn Backend>, Failure> {
     known(backend)?;
-    Ok(Box::new(docker::Docker::connect().await?))
+    match backend {
+        plan::Backend::Bubblewrap => Ok(Box::new(bubblewrap::Bubblewrap::new())),
+        _ => Ok(Box::new(docker::Docker::connect().await?)),
+    }
 }
 
 /// Whether this version has that backend at all.
 pub(crate) fn known(backend: plan::Backend) -> Result<(), Failure> {
     match backend {
-        plan::Backend::Docker => Ok(()),
+        plan::Backend::Docker | plan::Backend::Bubblewrap => Ok(()),
         other => Err(Failure::machine(format_args!("this version does not run bottles on {}", other.name()))
             .hint("leave out --backend, or say --backend docker")),
     }
 }
 
 /// The backend of a run that names none.
-pub(crate) fn best() -> plan::Backend {
-    plan::Backend::Docker
+pub(crate) async fn best() -> plan::Backend {
+    match docker::Docker::connect().await {
+        Ok(_) => plan::Backend::Docker,
+        Err(_) => plan::Backend::Bubblewrap,
+    }
 }
 
 /// What this machine has for a backend, as lines for people.
 pub(crate) async fn survey(backend: plan::Backend) -> Survey {
     match backend {
         plan::Backend::Docker => docker::survey().await,
+        plan::Backend::Bubblewrap => bubblewrap::survey().await,
         other => {
             let mut survey = Survey::default();
             survey.missing(format!("{}: not in this version", other.name()));
@@ -156,8 +169,8 @@ mod tests {
     #[test]
     fn what_is_left_is_counted() {
         let mut leftover = Leftover::default();
-        for kind in ["container", "container", "network"] {
-            leftover.add(kind, "x");
+        for (kind, many) in [("container", "containers"), ("container", "containers"), ("network", "networks")] {
+            leftover.add(kind, many, "x");
         }
         assert_eq!(leftover.describe(), "2 containers, 1 network");
         assert_eq!(leftover.ids("container").count(), 2);

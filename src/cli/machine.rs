@@ -24,7 +24,7 @@ pub(super) async fn doctor(context: &Context) -> Result<Code, Failure> {
         every.there(format!("run records go to {}", root.display()));
     }
     text.push_str(&page("for every backend", &every));
-    text.push_str(&format!("a run that names no backend takes {}\n", backend::best().name()));
+    text.push_str(&format!("a run that names no backend takes {}\n", backend::best().await.name()));
     print(&text)?;
     Ok(if usable && every.usable() { Code::Done } else { Code::Machine })
 }

@@ -29,6 +29,7 @@ enum Format {
 
 pub(super) async fn main(args: PlanArgs, context: &Context) -> Result<Code, Failure> {
     match task::plan(&args.task, args.dry_run, context).await? {
+        Asks::Done(what) => print(&what),
         Asks::Nothing(why) => print(&format!("nothing to do: {why}")),
         Asks::Plan(planned) => match args.format {
             Format::Text => print(&bottle_plan::render::text(&planned.plan)),

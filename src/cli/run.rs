@@ -57,6 +57,10 @@ async fn whole(args: RunArgs, context: &Context, outputs: &mut Outputs) -> Resul
     let cancel = Cancel::listen()?;
     let planned = match task::plan(&args.task, args.dry_run, context).await? {
         Asks::Plan(planned) => *planned,
+        Asks::Done(what) => {
+            outputs.conclusion = "success";
+            return print(&if context.in_actions() { plain(&what) } else { what });
+        }
         Asks::Nothing(why) => {
             outputs.conclusion = "skipped";
             return print(&format!("nothing to do: {}", if context.in_actions() { plain(&why) } else { why }));
@@ -92,7 +96,8 @@ async fn whole(args: RunArgs, context: &Context, outputs: &mut Outputs) -> Resul
     }
     let dir = plan.state_dir.clone();
     outputs.record = Some(dir.clone());
-    let outcome = run::run(Start { plan, sources, secrets, replay, forge }, &events, &cancel).await?;
+    let outcome =
+        run::run(Start { plan, manifest: planned.manifest, sources, secrets, replay, forge }, &events, &cancel).await?;
     let code = farewell(&outcome, &dir, &args, context);
     outputs.outcome = Some(outcome);
     Ok(code)

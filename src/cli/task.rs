@@ -3,14 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bottle_plan::event::{self, Asked, Order};
+use bottle_plan::event::{self, Asked};
 use bottle_plan::facts::{Ci, ForgeKind, HostFacts};
 use bottle_plan::manifest::{self, Manifest};
 use bottle_plan::name::Name;
 use bottle_plan::plan::{Backend, BottlePlan, Options};
 use bottle_plan::task::{Actor, Repository, Source, Task, Thread};
 
-use super::Context;
+use super::{Context, order};
 use crate::exit::{Code, Failure};
 use crate::facts::{self, Checkout, Environment};
 use crate::forge::{self, Asker, Forge};
@@ -64,6 +64,8 @@ pub(crate) enum BackendArg {
 pub(crate) struct Planned {
     pub(crate) plan: BottlePlan,
     pub(crate) checkout: Option<Checkout>,
+    /// The manifest's name and text.
+    pub(crate) manifest: (String, String),
     /// The job's forge, none outside of one; or why it can't be used, which a plan alone need not care about.
     pub(crate) forge: Result<Option<Arc<dyn Forge>>, Failure>,
 }
@@ -72,6 +74,8 @@ pub(crate) struct Planned {
 pub(crate) enum Asks {
     Plan(Box<Planned>),
     Nothing(String),
+    /// What was asked for was no task, and is done; the text says what.
+    Done(String),
 }
 
 /// Makes the plan.
@@ -89,8 +93,9 @@ pub(crate) async fn plan(args: &TaskArgs, dry_run: bool, context: &Context) -> R
         return Err(Failure::input(format_args!("{} is not in a git checkout", dir.display()))
             .hint("leave out --cwd to clone through the gate"));
     }
-    let manifest = read_manifest(args, checkout.as_ref(), dir).await?;
-    let facts = host_facts(checkout.as_ref(), environment).await?;
+    let (name, text) = find_manifest(args, checkout.as_ref(), dir).await?;
+    let manifest = read_manifest(&name, &text)?;
+    let facts = host_facts(args, checkout.as_ref(), environment).await?;
     let forge = facts.ci.as_ref().map(|ci| forge::connect(environment, ci)).transpose();
     let asked = match (args.issue, &facts.ci) {
         (Some(number), Some(ci)) => {
@@ -105,18 +110,22 @@ pub(crate) async fn plan(args: &TaskArgs, dry_run: bool, context: &Context) -> R
         }
         (None, _) => read_task(args, &manifest, environment)?,
     };
+    let asked = match (asked, &forge) {
+        (Asked::Command(command), Ok(Some(forge))) => {
+            let payload = payload(args, environment);
+            match order::carry_out(&command, &payload, &manifest.triggers, forge).await? {
+                order::Carried::Out(what) => return Ok(Asks::Done(what)),
+                order::Carried::Over(asked) => asked,
+            }
+        }
+        (Asked::Command(_), Err(failure)) => return Err(failure.clone()),
+        (asked, _) => asked,
+    };
     let mut task = match asked {
         Asked::Task(task) => *task,
         Asked::Nothing(why) => return Ok(Asks::Nothing(why)),
-        Asked::Command(command) => {
-            let (what, hint) = match command.order {
-                Order::Stop => ("stopping a run", "cancel its job"),
-                Order::Retry => ("doing a task again", "write the command of the task once more"),
-                Order::Approve(_) | Order::Deny { .. } => {
-                    ("deciding about a proposal", "change the manifest on the base branch, and ask for the task again")
-                }
-            };
-            return Err(Failure::input(format_args!("{what} by a comment is not in this version")).hint(hint));
+        Asked::Command(_) => {
+            return Ok(Asks::Nothing("this is not a job of a forge, where runs hear comments".to_owned()));
         }
         Asked::Refused(why) => {
             return Err(Failure::new(Code::Refused, why).hint("`triggers.who` in claude-bottle.yml says who may ask"));
@@ -127,7 +136,7 @@ pub(crate) async fn plan(args: &TaskArgs, dry_run: bool, context: &Context) -> R
         not_the_change(&payload, checkout.as_ref())?;
         check_who_asked(args, &payload, &task, &manifest, environment, forge.as_ref()).await?;
         if let Ok(Some(forge)) = &forge {
-            forge::gather(forge.as_ref(), &mut task).await;
+            forge::gather(forge.as_ref(), &mut task).await?;
         }
     }
     let agent = args.agent.as_deref().map(Name::parse).transpose().map_err(Failure::input)?;
@@ -152,7 +161,7 @@ pub(crate) async fn plan(args: &TaskArgs, dry_run: bool, context: &Context) -> R
             None => failure,
         }
     })?;
-    Ok(Asks::Plan(Box::new(Planned { plan, checkout, forge })))
+    Ok(Asks::Plan(Box::new(Planned { plan, checkout, manifest: (name, text), forge })))
 }
 
 /// The event's payload as it came, for what is asked of the forge; null where there is none.
@@ -249,10 +258,8 @@ fn pull_request_of(task: &Task, payload: &serde_json::Value) -> Option<u64> {
     number.as_u64()
 }
 
-async fn read_manifest(args: &TaskArgs, checkout: Option<&Checkout>, dir: &Path) -> Result<Manifest, Failure> {
-    let (name, bytes) = find_manifest(args, checkout, dir).await?;
-    let text = String::from_utf8(bytes).map_err(|_| Failure::input(format_args!("{name} is not UTF-8 text")))?;
-    manifest::parse(&text, &name).map_err(|error| {
+fn read_manifest(name: &str, text: &str) -> Result<Manifest, Failure> {
+    manifest::parse(text, name).map_err(|error| {
         let failure = Failure::input(&error);
         match error.hint() {
             Some(hint) => failure.hint(hint),
@@ -261,23 +268,27 @@ async fn read_manifest(args: &TaskArgs, checkout: Option<&Checkout>, dir: &Path)
     })
 }
 
-async fn find_manifest(args: &TaskArgs, checkout: Option<&Checkout>, dir: &Path) -> Result<(String, Vec<u8>), Failure> {
+async fn find_manifest(args: &TaskArgs, checkout: Option<&Checkout>, dir: &Path) -> Result<(String, String), Failure> {
+    let as_text = |name: String, bytes: Vec<u8>| match String::from_utf8(bytes) {
+        Ok(text) => Ok((name, text)),
+        Err(_) => Err(Failure::input(format_args!("{name} is not UTF-8 text"))),
+    };
     if let Some(path) = &args.manifest {
         let bytes = std::fs::read(path)
             .map_err(|error| Failure::input(format_args!("failed to read the manifest {}: {error}", path.display())))?;
-        return Ok((path.display().to_string(), bytes));
+        return as_text(path.display().to_string(), bytes);
     }
     for name in manifest::FILE_NAMES {
         match checkout {
             // From the base branch: a proposed change must not change its own rules.
             Some(checkout) if checkout.base.is_some() => {
                 if let Some(bytes) = checkout.base_file(name).await {
-                    return Ok((name.to_owned(), bytes));
+                    return as_text(name.to_owned(), bytes);
                 }
             }
             _ => {
                 if let Ok(bytes) = std::fs::read(dir.join(name)) {
-                    return Ok((name.to_owned(), bytes));
+                    return as_text(name.to_owned(), bytes);
                 }
             }
         }
@@ -319,7 +330,11 @@ fn read_task(args: &TaskArgs, manifest: &Manifest, environment: &Environment) ->
         .map_err(|error| Failure::input(format_args!("{}: {error}", path.display())).hint(error.hint()))
 }
 
-async fn host_facts(checkout: Option<&Checkout>, environment: &Environment) -> Result<HostFacts, Failure> {
+async fn host_facts(
+    args: &TaskArgs,
+    checkout: Option<&Checkout>,
+    environment: &Environment,
+) -> Result<HostFacts, Failure> {
     let state_root = environment.state_root().ok_or_else(|| {
         Failure::machine("there is no place for run records: HOME is not set")
             .hint("set BOTTLE_STATE_DIR to a directory")
@@ -338,7 +353,11 @@ async fn host_facts(checkout: Option<&Checkout>, environment: &Environment) -> R
             head: checkout.head.clone(),
         }),
         ci: ci(environment).await?,
-        backend: crate::backend::best(),
+        backend: if args.backend == BackendArg::Auto {
+            crate::backend::best().await
+        } else {
+            HostFacts::default().backend
+        },
         host_ca_bundle: environment.ca_bundle().map(|path| path.display().to_string()),
     })
 }

@@ -69,6 +69,7 @@ impl Forge for Dry {
                 head_repository: None,
                 base: new.base.clone(),
                 from_fork: false,
+                updated: None,
             })
         }
         .boxed()
@@ -115,7 +116,8 @@ impl Forge for Dry {
         async move {
             self.lines().push(json!({"would": "comment", "number": number, "body": body}));
             let author = Author { id: 0, login: String::new(), is_bot: true };
-            Ok(Comment { id: 0, body: body.to_owned(), author, written: None, changed: None, place: None })
+            let url = String::new();
+            Ok(Comment { id: 0, body: body.to_owned(), url, author, written: None, changed: None, place: None })
         }
         .boxed()
     }
@@ -128,6 +130,18 @@ impl Forge for Dry {
                 Some(line) => line["body"] = json!(body),
                 None => lines.push(json!({"would": "edit-comment", "comment": id, "body": body})),
             }
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn read_comment(&self, id: u64) -> BoxFuture<'_, Result<Comment, ForgeError>> {
+        self.inner.read_comment(id)
+    }
+
+    fn delete_comment(&self, id: u64) -> BoxFuture<'_, Result<(), ForgeError>> {
+        async move {
+            self.lines().push(json!({"would": "delete-comment", "comment": id}));
             Ok(())
         }
         .boxed()

@@ -4,18 +4,20 @@
 //! `bottle_plan::context`. What can't be had is left out, and said so: the task can be done without.
 
 use bottle_plan::context::{self, Piece};
+use bottle_plan::moment::Moment;
 use bottle_plan::task::{Commit, PullRequest, Source, Task};
 
 use super::{Comment, Forge, ForgeError};
+use crate::exit::{Code, Failure};
 
-/// Asks the forge, and adds what it says to the task.
-pub(crate) async fn gather(forge: &dyn Forge, task: &mut Task) {
+/// Asks the forge, and adds what it says to the task. A fork's change that may be another one by now is refused.
+pub(crate) async fn gather(forge: &dyn Forge, task: &mut Task) -> Result<(), Failure> {
     let mut pieces = vec![];
     let about = task.pull_request.as_ref().map(|pull| pull.number);
     let about = about.or_else(|| task.thread().filter(|_| task.is_about_a_pull_request()).map(|thread| thread.number));
     if let Some(number) = about {
         match forge.pull_request(number).await {
-            Ok(pull) => pin(task, number, &pull),
+            Ok(pull) => pin(task, number, &pull)?,
             Err(error) => left_out(task, "the pull request's branches", &error),
         }
         match forge.diff(number).await {
@@ -40,11 +42,27 @@ pub(crate) async fn gather(forge: &dyn Forge, task: &mut Task) {
         }
     }
     context::add(task, pieces);
+    Ok(())
 }
 
-/// Where the event does not say what the pull request was, it is what it is now.
-fn pin(task: &mut Task, number: u64, pull: &super::PullRequest) {
-    let Ok(head) = Commit::parse(&pull.commit) else { return };
+/// Where the event does not say what the pull request was, it is what it is now. What comes from a fork must have been so when
+/// it was asked for: whoever proposes it could change it meanwhile.
+fn pin(task: &mut Task, number: u64, pull: &super::PullRequest) -> Result<(), Failure> {
+    let Ok(head) = Commit::parse(&pull.commit) else { return Ok(()) };
+    let moved = match &task.pull_request {
+        Some(pinned) => pinned.head != head,
+        None => {
+            let moment = |text: &Option<String>| text.as_deref().and_then(Moment::parse);
+            let (asked, updated) = (moment(&task.asked_at), moment(&pull.updated));
+            asked.is_none_or(|asked| updated.is_none_or(|updated| updated > asked.plus(1)))
+        }
+    };
+    if pull.from_fork && moved {
+        let why = format!(
+            "pull request #{number} is from a fork, and was changed after this was asked for, or may have been"
+        );
+        return Err(Failure::new(Code::Refused, why).hint("look at what it is now, and ask again"));
+    }
     task.pull_request.get_or_insert_with(|| PullRequest {
         number,
         head,
@@ -53,6 +71,7 @@ fn pin(task: &mut Task, number: u64, pull: &super::PullRequest) {
         base_branch: pull.base.clone(),
         from_fork: pull.from_fork,
     });
+    Ok(())
 }
 
 /// What people said, but for the comment that is the task and for what we posted.

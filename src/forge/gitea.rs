@@ -229,6 +229,28 @@ impl Forge for Gitea {
         .boxed()
     }
 
+    fn read_comment(&self, id: u64) -> BoxFuture<'_, Result<Comment, ForgeError>> {
+        async move {
+            let id = id.to_string();
+            let call = Call::get(READ_COMMENTS, self.path(&["issues", "comments", &id]));
+            Ok(self.http.send::<WireComment>(call).await?.into())
+        }
+        .boxed()
+    }
+
+    fn delete_comment(&self, id: u64) -> BoxFuture<'_, Result<(), ForgeError>> {
+        async move {
+            let id = id.to_string();
+            let call = Call::delete(WRITE_COMMENT, self.path(&["issues", "comments", &id]));
+            match self.http.send_for_text(call).await {
+                // It is gone, by whomever.
+                Err(error) if matches!(error.status(), Some(404 | 410)) => Ok(()),
+                ended => ended.map(|_| ()),
+            }
+        }
+        .boxed()
+    }
+
     fn myself(&self) -> BoxFuture<'_, Result<Option<Author>, ForgeError>> {
         async move {
             match self.http.send::<WireUser>(Call::get(READ_SELF, vec!["user"])).await {

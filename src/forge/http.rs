@@ -118,6 +118,10 @@ impl<'a> Call<'a> {
         Self { doing, method, path, query: vec![], body: Some(body), accept: None, elsewhere: false }
     }
 
+    pub(crate) fn delete(doing: Doing, path: Vec<&'a str>) -> Self {
+        Self { method: Method::DELETE, ..Self::get(doing, path) }
+    }
+
     pub(crate) fn accept(mut self, kind: &'static str) -> Self {
         self.accept = Some(kind);
         self

@@ -2,10 +2,12 @@
 //!
 //! Map: `http` (TLS, retries, errors), `known` (answers that may still be good), `wire` (what forges send), `github`, `gitea`, `dry` (writes kept, not sent), `detect`
 //! (which forge, where, with which token), `who` (may this actor ask), `gather` (what belongs to a task), `publish` (the pull request), `sticky` (the
-//! comment that is kept up to date), `neutral` (others' words made harmless), `watch` (what is said while a run goes on).
+//! comment that is kept up to date), `neutral` (others' words made harmless), `watch` (what is said while a run goes on),
+//! `claim` (one run at a time for a thread).
 //! Always: only the runner talks to the forge, never the agent; a token is a [`Secret`](bottle_policy::secret::Secret) and
 //! goes to one address alone; what can't be asked counts as no.
 
+mod claim;
 mod detect;
 mod dry;
 mod gather;
@@ -16,7 +18,6 @@ mod known;
 mod neutral;
 mod publish;
 mod sticky;
-#[allow(dead_code, reason = "for those who decide by comments")]
 mod watch;
 mod who;
 mod wire;
@@ -29,14 +30,14 @@ use bottle_plan::manifest::Permission;
 use bottle_plan::task::Place;
 use futures_util::future::BoxFuture;
 
+pub(crate) use claim::{Claim, Held, holder, take};
 pub(crate) use detect::{connect, kind};
 pub(crate) use dry::Dry;
 pub(crate) use gather::gather;
 pub(crate) use http::ForgeError;
 pub(crate) use neutral::{neutral, neutral_text};
 pub(crate) use publish::{publish, would_propose};
-pub(crate) use sticky::Sticky;
-#[allow(unused_imports, reason = "for those who decide by comments")]
+pub(crate) use sticky::{Lost, Sticky};
 pub(crate) use watch::{Heard, News, Watch};
 pub(crate) use who::{Asker, may_ask};
 
@@ -68,6 +69,8 @@ pub(crate) struct PullRequest {
     pub(crate) base: String,
     /// Whether the branch is in another repository, or in one that is gone.
     pub(crate) from_fork: bool,
+    /// When it, or anything said about it, was changed last; RFC 3339.
+    pub(crate) updated: Option<String>,
 }
 
 /// A pull request to open.
@@ -87,6 +90,8 @@ pub(crate) struct NewPullRequest {
 pub(crate) struct Comment {
     pub(crate) id: u64,
     pub(crate) body: String,
+    /// For people.
+    pub(crate) url: String,
     pub(crate) author: Author,
     /// When it was written, RFC 3339.
     pub(crate) written: Option<String>,
@@ -153,6 +158,8 @@ pub(crate) trait Forge: Send + Sync {
     fn failed_logs(&self, run: u64, attempt: u64) -> BoxFuture<'_, Result<Vec<(String, String)>, ForgeError>>;
     fn comment<'a>(&'a self, number: u64, body: &'a str) -> BoxFuture<'a, Result<Comment, ForgeError>>;
     fn edit_comment<'a>(&'a self, id: u64, body: &'a str) -> BoxFuture<'a, Result<(), ForgeError>>;
+    fn read_comment(&self, id: u64) -> BoxFuture<'_, Result<Comment, ForgeError>>;
+    fn delete_comment(&self, id: u64) -> BoxFuture<'_, Result<(), ForgeError>>;
     /// Whose token this is; none where the forge does not say.
     fn myself(&self) -> BoxFuture<'_, Result<Option<Author>, ForgeError>>;
     /// What would have been written, for a dry run's record; JSON lines.

@@ -9,12 +9,13 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use super::claim::{BEAT, Claim, Held};
 use super::http::FIRST_WAIT;
 use super::{Author, Comment, Forge, ForgeError};
 use crate::report::{Reporter, RunEvent, card};
 
 /// Begins the comment; nobody's text that we post can hold it.
-const MARK: &str = "<!-- claude-bottle: status -->";
+pub(super) const MARK: &str = "<!-- claude-bottle: status -->";
 /// Between two writes.
 const PAUSE: Duration = Duration::from_secs(10);
 /// How long the end of a run waits for its comment: a cancelled job is killed after some seconds.
@@ -29,6 +30,21 @@ pub(crate) struct Sticky {
     hurry: CancellationToken,
 }
 
+/// Hears of a run that has taken the thread over, once.
+pub(crate) type Lost = Box<dyn Fn(&Claim) + Send + Sync>;
+
+/// How the comment is kept.
+pub(super) struct Mode {
+    /// From the beginning, else only at the end.
+    pub(super) live: bool,
+    /// Between two writes.
+    pub(super) pause: Duration,
+    /// The longest time without one while the thread is held.
+    pub(super) beat: Duration,
+    /// The claim in the comment.
+    pub(super) held: Option<(Held, Lost)>,
+}
+
 /// Passes on what happens.
 struct Teller(mpsc::UnboundedSender<RunEvent>);
 
@@ -40,21 +56,20 @@ impl Reporter for Teller {
 }
 
 impl Sticky {
-    /// Keeps a comment in this thread; `live`: from now on, else only at the end.
-    pub(crate) fn start(forge: Arc<dyn Forge>, number: u64, live: bool) -> (Self, Box<dyn Reporter>) {
-        Self::start_with(forge, number, live, PAUSE)
+    /// Keeps the comment by which the run holds this thread; `lost` hears of another run that has taken it over.
+    pub(crate) fn holding(forge: Arc<dyn Forge>, number: u64, held: Held, lost: Lost) -> (Self, Box<dyn Reporter>) {
+        Self::start_with(forge, number, Mode { live: true, pause: PAUSE, beat: BEAT, held: Some((held, lost)) })
     }
 
-    /// The same with another time between two writes.
-    pub(super) fn start_with(
-        forge: Arc<dyn Forge>,
-        number: u64,
-        live: bool,
-        pause: Duration,
-    ) -> (Self, Box<dyn Reporter>) {
+    /// Writes a comment at the end alone: a dry run's, which is kept.
+    pub(crate) fn at_the_end(forge: Arc<dyn Forge>, number: u64) -> (Self, Box<dyn Reporter>) {
+        Self::start_with(forge, number, Mode { live: false, pause: PAUSE, beat: BEAT, held: None })
+    }
+
+    pub(super) fn start_with(forge: Arc<dyn Forge>, number: u64, mode: Mode) -> (Self, Box<dyn Reporter>) {
         let (sender, events) = mpsc::unbounded_channel();
         let hurry = CancellationToken::new();
-        let keeper = tokio::spawn(keep(forge, number, (live, pause), events, hurry.clone()));
+        let keeper = tokio::spawn(keep(forge, number, mode, events, hurry.clone()));
         (Self { keeper, hurry }, Box::new(Teller(sender)))
     }
 
@@ -89,20 +104,31 @@ impl Sticky {
 async fn keep(
     forge: Arc<dyn Forge>,
     number: u64,
-    (live, pause): (bool, Duration),
+    mode: Mode,
     mut events: mpsc::UnboundedReceiver<RunEvent>,
     hurry: CancellationToken,
 ) -> Result<(), ForgeError> {
     let mut seen = vec![];
     let mut shown = String::new();
-    let mut comment = None;
+    let mut comment = mode.held.as_ref().map(|(held, _)| held.comment);
     let mut last: Option<Instant> = None;
     let mut trouble = None;
-    while let Some(event) = events.recv().await {
-        seen.push(event);
-        if let Some(last) = last {
+    let mut beats = 0;
+    let mut lost = false;
+    loop {
+        let beat = tokio::select! {
+            event = events.recv() => match event {
+                Some(event) => {
+                    seen.push(event);
+                    false
+                }
+                None => break,
+            },
+            () = sleep(mode.beat), if mode.held.is_some() => true,
+        };
+        if let Some(last) = last.filter(|_| !beat) {
             tokio::select! {
-                () = sleep_until(last + pause) => {}
+                () = sleep_until(last + mode.pause) => {}
                 () = hurry.cancelled() => {}
             }
         }
@@ -110,11 +136,22 @@ async fn keep(
             seen.push(event);
         }
         let ended = matches!(seen.last(), Some(RunEvent::Finished { .. }));
-        let body = format!("{MARK}\n{}", card(&seen));
-        if (live || ended) && body != shown {
+        let text = card(&seen);
+        if (mode.live || ended) && (beat || text != shown) && !lost {
+            beats += 1;
+            if let Some((held, tell)) = &mode.held
+                && let Ok(Some(other)) = held.lost_to(forge.as_ref()).await
+            {
+                // From here on it is the other run's comment.
+                lost = true;
+                tell(&other);
+                continue;
+            }
+            let claim = mode.held.as_ref().map(|(held, _)| format!("{}\n", held.claim.line(!ended, beats)));
+            let body = format!("{MARK}\n{}{text}", claim.unwrap_or_default());
             trouble = post(forge.as_ref(), number, &mut comment, &body).await.err();
             // What could not be written once is not tried over and over while the run goes on; its end is.
-            shown = body;
+            shown = text;
             last = Some(Instant::now());
         }
         if ended {
@@ -125,9 +162,14 @@ async fn keep(
 }
 
 /// Writes the comment: the one that is there, else a new one.
-async fn post(forge: &dyn Forge, number: u64, comment: &mut Option<u64>, body: &str) -> Result<(), ForgeError> {
+pub(super) async fn post(
+    forge: &dyn Forge,
+    number: u64,
+    comment: &mut Option<u64>,
+    body: &str,
+) -> Result<(), ForgeError> {
     if comment.is_none() {
-        *comment = ours(forge, number).await?;
+        *comment = ours_of(forge, number).await?.first().map(|comment| comment.id);
     }
     if let Some(id) = *comment {
         match forge.edit_comment(id, body).await {
@@ -157,11 +199,11 @@ async fn post(forge: &dyn Forge, number: u64, comment: &mut Option<u64>, body: &
     Ok(())
 }
 
-/// Our comment of an earlier run. A comment with the mark by somebody else is theirs, whatever it says.
-async fn ours(forge: &dyn Forge, number: u64) -> Result<Option<u64>, ForgeError> {
-    let Some(me) = forge.myself().await? else { return Ok(None) };
+/// Our comments of earlier runs, the oldest first. A comment with the mark by somebody else is theirs, whatever it says.
+pub(super) async fn ours_of(forge: &dyn Forge, number: u64) -> Result<Vec<Comment>, ForgeError> {
+    let Some(me) = forge.myself().await? else { return Ok(vec![]) };
     let comments = forge.comments(number).await?;
-    Ok(comments.iter().rev().find(|comment| is_ours(comment, &me)).map(|comment| comment.id))
+    Ok(comments.into_iter().filter(|comment| is_ours(comment, &me)).collect())
 }
 
 /// Whether a text says that it is such a comment; anybody's can.
@@ -183,6 +225,7 @@ mod tests {
         let comment = |id: i64, login: &str, body: &str| Comment {
             id: 1,
             body: body.to_owned(),
+            url: String::new(),
             author: Author { id, login: login.to_owned(), is_bot: false },
             written: None,
             changed: None,

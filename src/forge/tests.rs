@@ -4,6 +4,7 @@
 #[path = "../../tests/it/forge/double.rs"]
 mod double;
 
+mod claim;
 mod context;
 mod permission;
 mod proposal;

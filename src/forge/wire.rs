@@ -32,6 +32,8 @@ pub(super) struct WireRepository {
 pub(super) struct WireComment {
     id: u64,
     body: Option<String>,
+    #[serde(default)]
+    html_url: String,
     user: Option<WireUser>,
     created_at: Option<String>,
     updated_at: Option<String>,
@@ -78,6 +80,7 @@ pub(super) struct WirePull {
     body: Option<String>,
     #[serde(default)]
     draft: bool,
+    updated_at: Option<String>,
     head: WireSide,
     base: WireSide,
 }
@@ -118,6 +121,7 @@ impl From<WireComment> for Comment {
             changed: comment.updated_at,
             place,
             body: comment.body.unwrap_or_default(),
+            url: comment.html_url,
             // A deleted user's comment is nobody's.
             author: comment.user.map_or(Author { id: 0, login: String::new(), is_bot: true }, Author::from),
         }
@@ -149,6 +153,7 @@ impl From<WirePull> for PullRequest {
             commit: pull.head.sha,
             head_repository: pull.head.repo.map(|repository| repository.full_name),
             base: pull.base.branch,
+            updated: pull.updated_at,
         }
     }
 }

@@ -1,11 +1,15 @@
 //! One run: launch, seal, provision, agent, verify, push, collect, and teardown, always.
 //!
-//! Map: `seal` (the self-test), `verify`, `push`, `collect` (the bundle's logs into the record), `propose` (the pull
-//! request), `cancel` (signals).
+//! Map: `seal` (the self-test), `verify`, `pin` (has the pull request moved), `push`, `keep` (work that is not pushed),
+//! `collect` (the bundle's logs into the record), `propose` (the pull request), `cancel` (signals and stops), `listen` (what
+//! people say meanwhile).
 //! Whatever happens after the first container may exist, the logs are collected and everything is torn down.
 
 mod cancel;
 mod collect;
+mod keep;
+mod listen;
+mod pin;
 mod propose;
 mod push;
 mod seal;
@@ -15,15 +19,17 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bottle_plan::plan::{BottlePlan, HOST_CA_FILE};
+use bottle_plan::plan::{Backend, BottlePlan, HOST_CA_FILE};
 use bottle_plan::task::Work;
 use bottle_policy::door;
+use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::agent::{self, AgentOutcome};
+use crate::approve;
 use crate::backend::{self, Bottle, Progress, Room, Tree};
 use crate::exit::{Code, Failure};
 use crate::facts;
-use crate::forge::{Forge, Sticky};
+use crate::forge::{self, Claim, Forge, Heard, Held, Lost, Sticky, Watch};
 use crate::provision::{self, Sources};
 use crate::report::{Case, Events, Phase, RunEvent, Suite};
 use crate::secrets::Secrets;
@@ -34,6 +40,8 @@ pub(crate) use cancel::Cancel;
 /// Everything that a run starts from.
 pub(crate) struct Start {
     pub(crate) plan: BottlePlan,
+    /// The manifest's name and text.
+    pub(crate) manifest: (String, String),
     pub(crate) sources: Sources,
     pub(crate) secrets: Secrets,
     /// The cassette that answers the model.
@@ -68,9 +76,15 @@ pub(crate) async fn run(start: Start, events: &Events, cancel: &Cancel) -> Resul
     let plan = &start.plan;
     let dir = Path::new(&plan.state_dir);
     let root = dir.parent().unwrap_or(dir);
+    let watch = || start.forge.clone().filter(|_| !plan.dry_run).and_then(|forge| Watch::of(plan, forge));
+    let held = tokio::select! {
+        held = claim(&start, events) => held?,
+        failure = cancel.requested() => return Err(failure),
+        never = listen::listen(watch(), plan, cancel, events, None) => match never {},
+    };
     let record = Record::create(root, plan.slug.as_str(), start.secrets.clone())?;
     let started = time::OffsetDateTime::now_utc();
-    let sticky = sticky(&start, events);
+    let sticky = sticky(&start, held, events, cancel);
     events.emit(RunEvent::Started {
         slug: plan.slug.to_string(),
         title: plan.task.title(),
@@ -83,7 +97,11 @@ pub(crate) async fn run(start: Start, events: &Events, cancel: &Cancel) -> Resul
     write_metadata(&record, &metadata)?;
 
     let mut progressed = Progressed::default();
-    let ended = inside(&start, &record, events, cancel, &mut progressed).await;
+    let (said, heard) = tokio::sync::mpsc::unbounded_channel();
+    let ended = tokio::select! {
+        ended = inside(&start, &record, events, cancel, heard, &mut progressed) => ended,
+        never = listen::listen(watch(), plan, cancel, events, Some(&said)) => match never {},
+    };
     let pushed = progressed.pushed.clone();
 
     let mut outcome = outcome(ended, progressed);
@@ -121,10 +139,29 @@ pub(crate) async fn run(start: Start, events: &Events, cancel: &Cancel) -> Resul
     Ok(outcome)
 }
 
+/// Makes the issue or pull request that the task is about this run's alone; a dry run changes nothing there.
+async fn claim(start: &Start, events: &Events) -> Result<Option<Held>, Failure> {
+    let plan = &start.plan;
+    let (Some(forge), Some(thread), false) = (&start.forge, plan.task.thread(), plan.dry_run) else { return Ok(None) };
+    let url = plan.ci.as_ref().map(|ci| ci.run_url.clone()).unwrap_or_default();
+    let claim = Claim { run: plan.slug.to_string(), since: facts::now(), url };
+    forge::take(forge, thread.number, &claim, &|line| events.note(line)).await.map(Some)
+}
+
 /// The comment on the issue or pull request that the task is about.
-fn sticky(start: &Start, events: &Events) -> Option<Sticky> {
+fn sticky(start: &Start, held: Option<Held>, events: &Events, cancel: &Cancel) -> Option<Sticky> {
     let (forge, thread) = (start.forge.as_ref()?, start.plan.task.thread()?);
-    let (sticky, teller) = Sticky::start(forge.clone(), thread.number, !start.plan.dry_run);
+    let (sticky, teller) = match held {
+        Some(held) => {
+            let cancel = cancel.clone();
+            let lost: Lost = Box::new(move |other| {
+                let why = format!("another run has claimed this meanwhile, {}: {}", other.run, other.url);
+                cancel.end(Failure::new(Code::Terminated, why));
+            });
+            Sticky::holding(forge.clone(), thread.number, held, lost)
+        }
+        None => Sticky::at_the_end(forge.clone(), thread.number),
+    };
     events.add(teller);
     Some(sticky)
 }
@@ -135,6 +172,7 @@ async fn inside(
     record: &Record,
     events: &Events,
     cancel: &Cancel,
+    heard: UnboundedReceiver<Heard>,
     progressed: &mut Progressed,
 ) -> Result<(), Failure> {
     let plan = &start.plan;
@@ -156,11 +194,14 @@ async fn inside(
     let bottle = backend.bottle(plan, record.dir());
     let bottle = bottle.as_ref();
     let ended = tokio::select! {
-        ended = body(start, bottle, record, events, progressed) => ended,
+        ended = body(start, bottle, record, events, heard, progressed) => ended,
         failure = cancel.requested() => Err(failure),
     };
     if let Err(failure) = &ended {
         events.note(format!("stopping: {failure}"));
+        if cancel.leaves_time() {
+            keep::keep(bottle, plan, record, events).await;
+        }
     }
     events.phase(Phase::Collect);
     // A log that can't be had must not keep the bottle alive.
@@ -188,6 +229,7 @@ async fn body(
     bottle: &dyn Bottle,
     record: &Record,
     events: &Events,
+    heard: UnboundedReceiver<Heard>,
     progressed: &mut Progressed,
 ) -> Result<(), Failure> {
     let plan = &start.plan;
@@ -200,7 +242,7 @@ async fn body(
             packed.inspect_err(|why| events.note(format!("the mirror starts empty: {why}"))).ok().flatten()
         };
         let (up, seed) = tokio::join!(bottle.up(&start.secrets), seed);
-        up?;
+        up?.into_iter().for_each(|said| events.note(said));
         bring_in(start, bottle, seed).await
     })
     .await?;
@@ -210,7 +252,9 @@ async fn body(
     // Last, so that what it proves is what the agent finds.
     case(events, "seal", seal::prove(bottle, plan, events)).await?;
     events.phase(Phase::Agent);
-    let agent = agent::run(bottle, plan, &env, record, events).await?;
+    let (manifest, forge, secrets) = (&start.manifest, start.forge.as_ref(), &start.secrets);
+    let desk = approve::Desk { bottle, plan, manifest, forge, secrets, events };
+    let agent = approve::beside(&desk, heard, agent::run(bottle, plan, &env, record, events)).await?;
     if let Some((code, why)) = agent.failure.clone() {
         progressed.fail(code, why);
     }
@@ -227,6 +271,11 @@ async fn body(
     }
     events.phase(Phase::Push);
     // What a review brings are words.
+    if changes && let Some(why) = pin::moved(start, bottle).await {
+        progressed.fail(Code::Gate, format!("not pushed: {why}"));
+        keep::keep(bottle, plan, record, events).await;
+        return Ok(());
+    }
     let pushed = if changes { push::push(bottle, plan).await? } else { push::Pushed::Nothing };
     if let push::Pushed::Refused { why } = &pushed {
         progressed.fail(Code::Gate, format!("the gate refused the push: {why}"));
@@ -257,7 +306,9 @@ fn files(plan: &BottlePlan, record: &Record) -> Result<(), Failure> {
     let json = serde_json::to_vec_pretty(plan)
         .map_err(|error| Failure::machine(format_args!("failed to write plan.json: {error}")))?;
     record.write("plan.json", &json)?;
-    record.write("docker-compose.yml", bottle_plan::render::compose(plan).as_bytes())?;
+    if plan.backend == Backend::Docker {
+        record.write("docker-compose.yml", bottle_plan::render::compose(plan).as_bytes())?;
+    }
     record.write("seccomp.json", bottle_plan::render::SECCOMP.as_bytes())?;
     let yaml =
         |error: bottle_policy::yaml::YamlError| Failure::machine(format_args!("failed to write a policy: {error}"));

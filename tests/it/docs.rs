@@ -32,8 +32,11 @@ fn the_page_of_exit_codes_has_each_code_with_its_meaning() {
 #[test]
 fn the_page_of_commands_has_every_help_text() {
     let page = page("reference/commands.md");
-    for command in ["run", "plan", "ps", "logs", "cleanup", "doctor", "schema", "completions", "man"] {
-        let help = printed(&[command, "--help"]);
+    let commands = ["run", "plan", "ps", "logs", "proposals", "apply", "verify-record", "cleanup", "doctor", "schema"];
+    let verbs = ["list", "show", "approve", "deny", "answer", "watch"].map(|verb| format!("proposals {verb}"));
+    let all = commands.iter().map(|&command| command.to_owned()).chain(verbs);
+    for command in all.chain(["completions", "man"].map(str::to_owned)) {
+        let help = printed(&command.split(' ').chain(["--help"]).collect::<Vec<_>>());
         assert!(
             page.contains(help.trim_end()),
             "docs/reference/commands.md lacks this text of `{command} --help`:\n{help}"

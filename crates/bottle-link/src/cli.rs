@@ -9,10 +9,13 @@ pub(crate) const HELP: &str = "\
 The guest's end of the doors of a bottle.
 
 Usage:
-  bottle-link forward [--doors DIR] [--as-init] PORT=SOCKET...
+  bottle-link forward [--doors DIR] [--as-init] [--control] [limits] PORT=SOCKET...
       Listen on 127.0.0.1:PORT and forward each connection to the unix socket of that name in DIR.
       --doors DIR   where the sockets are [default: /run/bottle]
       --as-init     be PID 1: reap orphans, end at once on SIGTERM or SIGINT
+      --control     run the commands that come in on the listening unix socket that is standard input; no door is needed
+      --most-data BYTES, --most-processes N, --most-cpus N
+                    limits for everything that is run: data of each process, processes, processors
 
   bottle-link selftest [--json] [options]
       Try each way out of this guest. Exit code 0: all are closed; 1: one works, or can't be told.
@@ -24,6 +27,8 @@ Usage:
       --allow ADDR           an address that may be reached: no --host-address case is made of it (repeatable)
       --tools DIR            where a read-only volume may be mounted [default: /opt/claude-bottle]
       --tmpfs DIR            where a tmpfs may be mounted, besides /tmp, /run, /var/tmp and /dev (repeatable)
+      --lent DIR             what of the host may be mounted read-only, here or below (repeatable)
+      --own DIR              where a directory of this guest's own may be mounted for writing (repeatable)
 
   bottle-link --help | --version
 ";
@@ -49,7 +54,20 @@ pub(crate) struct Door {
 pub(crate) struct Forward {
     pub(crate) doors_dir: PathBuf,
     pub(crate) as_init: bool,
+    pub(crate) control: bool,
+    pub(crate) limits: Limits,
     pub(crate) doors: Vec<Door>,
+}
+
+/// What everything that is run may use; none: as much as there is.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Limits {
+    /// Bytes of data of each process.
+    pub(crate) data: Option<u64>,
+    /// Processes and threads together.
+    pub(crate) processes: Option<u64>,
+    /// Processors.
+    pub(crate) cpus: Option<u64>,
 }
 
 /// What `selftest` needs.
@@ -63,6 +81,8 @@ pub(crate) struct Selftest {
     pub(crate) allow: Vec<IpAddr>,
     pub(crate) tools: PathBuf,
     pub(crate) tmpfs: Vec<PathBuf>,
+    pub(crate) lent: Vec<PathBuf>,
+    pub(crate) own: Vec<PathBuf>,
 }
 
 const DOORS_DIR: &str = "/run/bottle";
@@ -82,17 +102,27 @@ pub(crate) fn parse(args: &[String]) -> Result<Command, String> {
 }
 
 fn forward(mut args: Words<'_>) -> Result<Command, String> {
-    let mut options = Forward { doors_dir: DOORS_DIR.into(), as_init: false, doors: vec![] };
+    let mut options = Forward {
+        doors_dir: DOORS_DIR.into(),
+        as_init: false,
+        control: false,
+        limits: Limits::default(),
+        doors: vec![],
+    };
     while let Some(arg) = args.next() {
         match arg {
             "--help" | "-h" => return Ok(Command::Help),
             "--doors" => options.doors_dir = args.value(arg)?.into(),
             "--as-init" => options.as_init = true,
+            "--control" => (options.as_init, options.control) = (true, true),
+            "--most-data" => options.limits.data = Some(args.number(arg)?),
+            "--most-processes" => options.limits.processes = Some(args.number(arg)?),
+            "--most-cpus" => options.limits.cpus = Some(args.number(arg)?),
             flag if flag.starts_with('-') => return Err(format!("unknown option `{flag}`")),
             door => options.doors.push(parse_door(door)?),
         }
     }
-    if options.doors.is_empty() {
+    if options.doors.is_empty() && !options.control {
         return Err("no door to forward to; give one as PORT=SOCKET".to_owned());
     }
     Ok(Command::Forward(options))
@@ -108,6 +138,8 @@ fn selftest(mut args: Words<'_>) -> Result<Command, String> {
         allow: vec![],
         tools: TOOLS_DIR.into(),
         tmpfs: vec![],
+        lent: vec![],
+        own: vec![],
     };
     while let Some(arg) = args.next() {
         match arg {
@@ -131,6 +163,8 @@ fn selftest(mut args: Words<'_>) -> Result<Command, String> {
             }
             "--tools" => options.tools = args.value(arg)?.into(),
             "--tmpfs" => options.tmpfs.push(args.value(arg)?.into()),
+            "--lent" => options.lent.push(args.value(arg)?.into()),
+            "--own" => options.own.push(args.value(arg)?.into()),
             other => return Err(format!("unknown argument `{other}`")),
         }
     }
@@ -157,6 +191,11 @@ impl<'a> Words<'a> {
     fn value(&mut self, option: &str) -> Result<&'a str, String> {
         self.next().ok_or_else(|| format!("`{option}` needs a value"))
     }
+
+    fn number(&mut self, option: &str) -> Result<u64, String> {
+        let value = self.value(option)?;
+        value.parse().ok().filter(|n| *n > 0).ok_or_else(|| format!("`{value}` is not a number above 0"))
+    }
 }
 
 #[cfg(test)]
@@ -169,8 +208,19 @@ mod tests {
 
     #[test]
     fn a_door_stays_in_its_directory() {
-        for text in ["8889", "0=a.sock", "x=a.sock", "99999=a", "1=../a", "1=/a", "1=", "1=..", "--odd 1=a", "--doors"]
-        {
+        for text in [
+            "8889",
+            "0=a.sock",
+            "x=a.sock",
+            "99999=a",
+            "1=../a",
+            "1=/a",
+            "1=",
+            "1=..",
+            "--odd 1=a",
+            "--doors",
+            "--most-cpus 0 1=a",
+        ] {
             assert!(read(&format!("forward {text}")).is_err(), "{text}");
         }
         let Ok(Command::Forward(options)) = read("forward --as-init 8889=egress.sock 9100=supervise.sock") else {

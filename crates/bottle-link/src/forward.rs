@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use crate::cli::Forward;
 use crate::conn::{Conn, Next};
+use crate::control::Control;
 use crate::sys;
 
 /// More clients than this wait in the listeners' backlog.
@@ -23,6 +24,10 @@ pub(crate) enum Error {
     Listen(u16, io::Error),
     /// The signals can't be had.
     Signals(io::Error),
+    /// Standard input is no socket that listens.
+    Control(io::Error),
+    /// A limit that can't be set.
+    Limits(io::Error),
     /// The loop itself failed.
     Poll(io::Error),
 }
@@ -32,6 +37,8 @@ impl fmt::Display for Error {
         match self {
             Self::Listen(port, error) => write!(f, "failed to listen on 127.0.0.1:{port}: {error}"),
             Self::Signals(error) => write!(f, "failed to take over the signals: {error}"),
+            Self::Control(error) => write!(f, "failed to take commands on standard input: {error}"),
+            Self::Limits(error) => write!(f, "failed to set the limits: {error}"),
             Self::Poll(error) => write!(f, "failed to wait for connections: {error}"),
         }
     }
@@ -47,6 +54,8 @@ struct Listener {
 pub(crate) fn run(options: &Forward) -> Result<(), Error> {
     // Each connection takes two descriptors; some are needed for the rest.
     let most_connections = MOST_CONNECTIONS.min(sys::raise_file_limit().saturating_sub(64) / 2).max(1);
+    sys::limit(&options.limits).map_err(Error::Limits)?;
+    let mut control = options.control.then(Control::take).transpose().map_err(Error::Control)?;
     let signals = if options.as_init { Some(sys::signals().map_err(Error::Signals)?) } else { None };
     let mut listeners = vec![];
     for door in &options.doors {
@@ -68,6 +77,8 @@ pub(crate) fn run(options: &Forward) -> Result<(), Error> {
         let room = conns.len() < most_connections;
         fds.extend(listeners.iter().map(|l| watch(if room { l.listener.as_raw_fd() } else { -1 }, libc::POLLIN)));
         fds.extend(conns.iter().flat_map(Conn::interest).map(|(fd, events)| watch(fd, events)));
+        let commands = fds.len();
+        fds.extend(control.iter().flat_map(Control::watched).map(|fd| watch(fd, libc::POLLIN)));
         let timeout = conns.iter().any(Conn::is_timed).then_some(RETRY_MS);
         sys::poll(&mut fds, timeout).map_err(Error::Poll)?;
 
@@ -76,10 +87,18 @@ pub(crate) fn run(options: &Forward) -> Result<(), Error> {
                 if signal != libc::SIGCHLD {
                     return Ok(());
                 }
-                sys::reap();
+                let ends = sys::reap();
+                if let Some(control) = &mut control {
+                    control.ended(&ends);
+                }
             }
         }
-        let (heads, events) = fds[1..].split_at(listeners.len());
+        if let Some(control) = &mut control
+            && fds[commands..].iter().any(|fd| fd.revents != 0)
+        {
+            control.step();
+        }
+        let (heads, events) = fds[1..commands].split_at(listeners.len());
         let mut events = events.chunks_exact(2);
         conns.retain_mut(|conn| {
             let ready = events.next().is_some_and(|pair| pair.iter().any(|fd| fd.revents != 0));

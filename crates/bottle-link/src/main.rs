@@ -1,12 +1,13 @@
 //! The guest's end of the doors. `forward` is PID 1 of the guest: loopback ports, each forwarded to a sidecar's unix
 //! socket. `selftest` tries each way out of the guest and says which are closed.
 //!
-//! Map: `cli` (what was typed → what is meant), `forward` and `conn` (one poll loop, no threads), `selftest/` (a file a
-//! kind of way out), `sys` (all of the unsafe code). Static, so that it runs in any image; std and libc alone; it
+//! Map: `cli` (what was typed → what is meant), `forward` and `conn` (one poll loop, no threads), `control` (commands
+//! from outside, where no engine brings them), `selftest/` (a file a kind of way out), `sys` (all of the unsafe code). Static, so that it runs in any image; std and libc alone; it
 //! resolves no names. What the doors decide does not belong here.
 
 mod cli;
 mod conn;
+mod control;
 mod forward;
 mod selftest;
 mod sys;

@@ -79,10 +79,102 @@ pub(crate) fn next_signal(signals: &OwnedFd) -> Option<libc::c_int> {
     (usize::try_from(read) == Ok(size)).then_some(info.ssi_signo as libc::c_int)
 }
 
-/// Collects every child that has ended, orphans included.
-pub(crate) fn reap() {
-    // SAFETY: a null status is allowed; no memory is involved.
-    while unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::WNOHANG) } > 0 {}
+/// Collects every child that has ended, orphans included: who, and the exit code as a shell says it.
+pub(crate) fn reap() -> Vec<(i32, i32)> {
+    let mut ends = vec![];
+    loop {
+        let mut status = 0;
+        // SAFETY: the status is an integer that lives across the call.
+        let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) };
+        if pid <= 0 {
+            return ends;
+        }
+        let code = if libc::WIFEXITED(status) { libc::WEXITSTATUS(status) } else { 128 + libc::WTERMSIG(status) };
+        ends.push((pid, code));
+    }
+}
+
+/// Standard input as a descriptor of its own, not inherited by what is run; /dev/null is in its place.
+pub(crate) fn take_stdin() -> io::Result<OwnedFd> {
+    let null = std::fs::File::open("/dev/null")?;
+    // SAFETY: takes three numbers; no memory is involved.
+    let fd = check(unsafe { libc::fcntl(0, libc::F_DUPFD_CLOEXEC, 3) })?;
+    // SAFETY: the call has just made this descriptor, and nothing else owns it.
+    let taken = unsafe { OwnedFd::from_raw_fd(fd) };
+    // SAFETY: both are open descriptors; std never closes standard input.
+    check(unsafe { libc::dup2(null.as_raw_fd(), 0) })?;
+    Ok(taken)
+}
+
+/// Closes this process to all others of its user: no debugger, nothing of it in /proc.
+pub(crate) fn hide() -> io::Result<()> {
+    // SAFETY: takes two numbers; no memory is involved.
+    check(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0) }).map(drop)
+}
+
+/// Sets limits that everything inherits.
+pub(crate) fn limit(limits: &crate::cli::Limits) -> io::Result<()> {
+    for (resource, value) in [(libc::RLIMIT_DATA, limits.data), (libc::RLIMIT_NPROC, limits.processes)] {
+        if let Some(value) = value {
+            let limit = libc::rlimit { rlim_cur: value, rlim_max: value };
+            // SAFETY: the pointer is to a whole rlimit that lives across the call.
+            check(unsafe { libc::setrlimit(resource, &raw const limit) })?;
+        }
+    }
+    let Some(cpus) = limits.cpus else { return Ok(()) };
+    // SAFETY: all zeros is a valid, empty cpu_set_t; each call gets pointers to whole sets that live across it.
+    unsafe {
+        let mut there: libc::cpu_set_t = mem::zeroed();
+        let mut taken: libc::cpu_set_t = mem::zeroed();
+        check(libc::sched_getaffinity(0, mem::size_of_val(&there), &raw mut there))?;
+        let all = (0..libc::CPU_SETSIZE as usize).filter(|cpu| libc::CPU_ISSET(*cpu, &there));
+        all.take(usize::try_from(cpus).unwrap_or(usize::MAX)).for_each(|cpu| libc::CPU_SET(cpu, &mut taken));
+        check(libc::sched_setaffinity(0, mem::size_of_val(&taken), &raw const taken))?;
+    }
+    Ok(())
+}
+
+/// The most descriptors that one message may bring.
+const MOST_FDS: usize = 3;
+
+/// Reads from a unix socket, with the descriptors that come along.
+pub(crate) fn receive(stream: &UnixStream, buffer: &mut [u8], fds: &mut Vec<OwnedFd>) -> io::Result<usize> {
+    const SPACE: usize = 64;
+    #[repr(align(8))]
+    struct Ancillary([u8; SPACE]);
+    let mut ancillary = Ancillary([0; SPACE]);
+    let mut iov = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    // SAFETY: all zeros is a valid msghdr.
+    let mut message: libc::msghdr = unsafe { mem::zeroed() };
+    message.msg_iov = &raw mut iov;
+    message.msg_iovlen = 1;
+    message.msg_control = ancillary.0.as_mut_ptr().cast();
+    message.msg_controllen = SPACE as _;
+    // SAFETY: the message points at one buffer and one aligned space for control data, with their lengths, and all of them
+    // live across the call.
+    let read = unsafe { libc::recvmsg(stream.as_raw_fd(), &raw mut message, libc::MSG_CMSG_CLOEXEC) };
+    if read < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has filled in the header and the control data, which the macros walk within its length; each
+    // descriptor among it is new and owned by nobody else.
+    unsafe {
+        let mut head = libc::CMSG_FIRSTHDR(&raw const message);
+        while !head.is_null() {
+            if (*head).cmsg_level == libc::SOL_SOCKET && (*head).cmsg_type == libc::SCM_RIGHTS {
+                let bytes = (*head).cmsg_len as usize - libc::CMSG_LEN(0) as usize;
+                let data = libc::CMSG_DATA(head).cast::<libc::c_int>();
+                for at in 0..bytes / mem::size_of::<libc::c_int>() {
+                    fds.push(OwnedFd::from_raw_fd(data.add(at).read_unaligned()));
+                }
+            }
+            head = libc::CMSG_NXTHDR(&raw const message, head);
+        }
+    }
+    if fds.len() > MOST_FDS {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    Ok(usize::try_from(read).unwrap_or(0))
 }
 
 /// Raises the limit of open files to what is allowed, and says what that is.
@@ -105,6 +197,23 @@ pub(crate) fn may_search(path: &Path) -> bool {
     let Ok(path) = CString::new(path.as_os_str().as_bytes()) else { return true };
     // SAFETY: a C string that lives across the call.
     unsafe { libc::access(path.as_ptr(), libc::X_OK) == 0 }
+}
+
+/// The flags of a network interface, `IFF_UP` and the like.
+pub(crate) fn interface_flags(name: &str) -> io::Result<libc::c_int> {
+    let socket = socket(libc::AF_INET, libc::SOCK_DGRAM, 0)?;
+    // SAFETY: all zeros is a valid ifreq.
+    let mut request: libc::ifreq = unsafe { mem::zeroed() };
+    if name.len() >= request.ifr_name.len() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
+        *to = from as libc::c_char;
+    }
+    // SAFETY: the request is a whole ifreq that lives across the call, which fills in its flags.
+    check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFFLAGS as _, &raw mut request) })?;
+    // SAFETY: the call has just written this member.
+    Ok(libc::c_int::from(unsafe { request.ifr_ifru.ifru_flags }))
 }
 
 /// Whether the file system at a path is mounted read-only.

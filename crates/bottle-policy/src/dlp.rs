@@ -127,13 +127,28 @@ impl Rules {
         Self::parse(BUILTIN)
     }
 
+    /// The same without the rules of these ids.
+    pub fn builtin_without(ids: &[String]) -> Result<Self, RulesError> {
+        Self::made(BUILTIN, ids)
+    }
+
+    /// Whether a rule with this id comes with the program.
+    pub fn has_builtin(id: &str) -> bool {
+        let line = format!("id = \"{id}\"");
+        BUILTIN.lines().any(|other| other == line)
+    }
+
     /// Reads a rules file.
     pub fn parse(text: &str) -> Result<Self, RulesError> {
+        Self::made(text, &[])
+    }
+
+    fn made(text: &str, without: &[String]) -> Result<Self, RulesError> {
         let file: File = toml::from_str(text).map_err(|error| RulesError::Toml(error.to_string()))?;
         let mut rules = vec![];
         let mut keywords = vec![];
         let mut beginnings = vec![];
-        for entry in file.rule {
+        for entry in file.rule.into_iter().filter(|entry| !without.contains(&entry.id)) {
             let wrong = |reason: String| RulesError::Rule { id: entry.id.clone(), reason };
             if entry.keywords.is_empty() {
                 return Err(wrong("it has no keyword".to_owned()));

@@ -12,6 +12,7 @@ pub mod access;
 pub mod budget;
 pub mod bundle;
 pub mod cassette;
+pub mod control;
 pub mod dlp;
 pub mod door;
 pub mod gate;

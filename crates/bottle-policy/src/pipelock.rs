@@ -58,6 +58,19 @@ pub struct Dlp {
     /// What a finding leads to.
     #[serde(default)]
     pub action: Action,
+    /// Rules that are not looked for on their way to a host; a secret that the bottle knows is looked for all the same.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exemptions: Vec<Exemption>,
+}
+
+/// One rule and one host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Exemption {
+    /// Where to.
+    pub host: HostPattern,
+    /// The rule's id.
+    pub rule: String,
 }
 
 /// Server-side request forgery: private and metadata addresses are refused unless listed.

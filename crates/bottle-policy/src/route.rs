@@ -84,7 +84,8 @@ pub enum Scheme {
 }
 
 impl Scheme {
-    fn is_https(&self) -> bool {
+    /// Whether it is `https`.
+    pub fn is_https(&self) -> bool {
         *self == Self::Https
     }
 }

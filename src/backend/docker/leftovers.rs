@@ -44,19 +44,19 @@ pub(super) async fn find(docker: &Docker) -> Result<Vec<Leftover>, Failure> {
         leftover.age = Some(leftover.age.map_or(age, |other| other.min(age)));
         let name = container.names.unwrap_or_default().first().map(|name| name.trim_start_matches('/').to_owned());
         if let Some(name) = name {
-            leftover.add(CONTAINER, name);
+            leftover.add(CONTAINER, "containers", name);
         }
     }
     for network in networks.map_err(failed)? {
         if let Some(leftover) = entry(&mut found, network.labels)
             && let Some(id) = network.id
         {
-            leftover.add(NETWORK, id);
+            leftover.add(NETWORK, "networks", id);
         }
     }
     for volume in volumes.map_err(failed)?.volumes.unwrap_or_default() {
         if let Some(leftover) = entry(&mut found, Some(volume.labels)) {
-            leftover.add(VOLUME, volume.name);
+            leftover.add(VOLUME, "volumes", volume.name);
         }
     }
     Ok(found.into_values().collect())

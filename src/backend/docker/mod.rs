@@ -114,8 +114,8 @@ impl DockerBottle {
 
 impl Bottle for DockerBottle {
     /// `docker compose up`, with the secrets in its environment and nowhere else.
-    fn up<'a>(&'a self, secrets: &'a Secrets) -> BoxFuture<'a, Result<(), Failure>> {
-        self.project.up(secrets).boxed()
+    fn up<'a>(&'a self, secrets: &'a Secrets) -> BoxFuture<'a, Result<Vec<String>, Failure>> {
+        async { self.project.up(secrets).await.map(|()| vec![]) }.boxed()
     }
 
     fn exec(&self, exec: Exec) -> BoxFuture<'_, Result<Running, BottleError>> {

@@ -52,7 +52,7 @@ async fn a_pull_request_s_task_gets_what_was_there_when_it_was_asked_for() {
     for kind in BOTH {
         let double = Double::start(kind, state());
         let mut task = task();
-        gather(forge(&double).as_ref(), &mut task).await;
+        gather(forge(&double).as_ref(), &mut task).await.expect("a task");
         let pull = task.pull_request.as_ref().expect("it is pinned");
         assert_eq!(
             (pull.head.as_str(), pull.head_branch.as_str(), pull.from_fork),
@@ -79,13 +79,44 @@ async fn a_pull_request_s_task_gets_what_was_there_when_it_was_asked_for() {
 }
 
 #[tokio::test]
+async fn a_fork_s_change_is_the_one_that_was_asked_about() {
+    let mut pinned = task();
+    for kind in BOTH {
+        for (updated, fork, may) in [
+            (Some("2026-03-02T09:20:35Z"), true, true),
+            (Some("2026-03-02T09:20:36Z"), true, true),
+            (Some("2026-03-02T09:20:37Z"), true, false),
+            (Some("yesterday"), true, false),
+            (Some("2026-03-02T09:20:37Z"), false, true),
+        ] {
+            let mut state = state();
+            state["pulls"][0]["fork"] = json!(fork);
+            state["pulls"][0]["updated_at"] = json!(updated);
+            let double = Double::start(kind, state);
+            let mut task = task();
+            let gathered = gather(forge(&double).as_ref(), &mut task).await;
+            assert_eq!(gathered.is_ok(), may, "{kind} {updated:?} {fork}: {gathered:?}");
+            pinned.pull_request = task.pull_request.or(pinned.pull_request);
+        }
+        // What the event has pinned, as Gitea's do, must be what is there.
+        let mut moved = state();
+        moved["pulls"][0]["sha"] = json!("b".repeat(40));
+        let double = Double::start(kind, moved);
+        let mut task = pinned.clone();
+        task.pull_request.as_mut().expect("a pull request").from_fork = true;
+        let refused = gather(forge(&double).as_ref(), &mut task).await.expect_err("it has moved");
+        assert!(refused.what.contains("changed after this was asked for"), "{refused}");
+    }
+}
+
+#[tokio::test]
 async fn what_can_t_be_had_is_said() {
     let fault = |path: &str| json!({"method": "GET", "path": path, "status": 403, "times": 99});
     let mut state = state();
     state["faults"] = json!([fault("/comments$"), fault("/pulls/9$")]);
     let double = Double::start("github", state);
     let mut task = task();
-    gather(forge(&double).as_ref(), &mut task).await;
+    gather(forge(&double).as_ref(), &mut task).await.expect("a task");
     assert_eq!(task.pull_request, None);
     assert!(task.context.is_empty(), "{:?}", task.context);
     assert_eq!(task.left_out.len(), 4, "{:?}", task.left_out);
@@ -112,7 +143,7 @@ async fn a_failed_run_comes_with_its_logs_and_the_token_stays_here() {
     let triggers = bottle_plan::manifest::Triggers::default();
     let asked = bottle_plan::event::parse(&event.to_string(), Some("workflow_run"), &triggers).expect("an event");
     let bottle_plan::event::Asked::Task(mut task) = asked else { panic!("{asked:?}") };
-    gather(forge(&double).as_ref(), &mut task).await;
+    gather(forge(&double).as_ref(), &mut task).await.expect("a task");
     let logs: Vec<&Piece> = task.context.iter().filter(|piece| matches!(piece, Piece::Log { .. })).collect();
     assert_eq!(logs, [&Piece::Log { name: "test (3.11)".to_owned(), text: "E  assert 1 == 2\n".to_owned() }]);
     double.assert_valid();

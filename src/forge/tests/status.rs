@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::*;
-use crate::forge::sticky::Sticky;
+use crate::forge::sticky::{Mode, Sticky};
 use crate::report::{Phase, Reporter, RunEvent};
 use crate::state::Outcome;
 
@@ -26,7 +26,8 @@ fn finished() -> RunEvent {
 
 /// A run of some length; what keeping the comment came to.
 async fn run(double: &Double, live: bool) -> Result<(), String> {
-    let (sticky, mut teller): (Sticky, Box<dyn Reporter>) = Sticky::start_with(forge(double), 7, live, PAUSE);
+    let (sticky, mut teller): (Sticky, Box<dyn Reporter>) =
+        Sticky::start_with(forge(double), 7, Mode { live, pause: PAUSE, beat: PAUSE, held: None });
     teller.on(&started());
     for phase in Phase::ALL {
         teller.on(&RunEvent::Phase { phase });

@@ -1,6 +1,7 @@
 //! Real bottles on a real engine, the real Claude Code answered by cassettes, a real sshd as upstream.
 
 mod actions;
+mod approve;
 mod bad_world;
 mod in_container;
 mod live;
@@ -8,6 +9,7 @@ mod main_job;
 mod promises;
 mod seal;
 mod signals;
+mod thread;
 
 use std::path::PathBuf;
 use std::process::{Command, Output};

@@ -116,6 +116,12 @@ impl Double {
         std::fs::rename(self.dir.path().join("say"), path).expect("a file");
     }
 
+    /// A fault from the next request on.
+    #[allow(dead_code, reason = "one of the two crates that share this file has all its faults from the start")]
+    pub(crate) fn fault(&self, fault: &Value) {
+        self.say(&serde_json::json!({ "fault": fault }));
+    }
+
     /// The requests that write, as `METHOD path`.
     pub(crate) fn writes(&self) -> Vec<String> {
         let text = |line: &Value, key: &str| line[key].as_str().unwrap_or_default().to_owned();

@@ -2,6 +2,7 @@
 
 mod action;
 pub(crate) mod double;
+mod orders;
 
 use std::process::{Command, Output};
 

@@ -3,7 +3,7 @@
 use std::fs::{self, OpenOptions};
 use std::io::ErrorKind;
 use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{Case, Finding, all, case, read};
 use crate::cli::Selftest;
@@ -97,11 +97,19 @@ fn foreign(mount: &Mount<'_>, options: &Selftest) -> Option<String> {
     let read_only = mount.options.split(',').any(|option| option == "ro");
     let below = |dir: &str| point == dir || point.strip_prefix(dir).is_some_and(|rest| rest.starts_with('/'));
     let is_volume = [&options.doors_dir, &options.tools].into_iter().any(|dir| Path::new(point) == dir);
+    let among = |dirs: &[PathBuf]| dirs.iter().any(|dir| Path::new(point).starts_with(dir));
     let fine = match kind {
+        // What the backend says that it mounts: the host's system, and this guest's own directories.
+        _ if point != "/" && root != "/" && options.own.iter().any(|dir| Path::new(point) == dir) => true,
+        _ if point != "/" && among(&options.lent) => read_only,
         // The image's own file system. A host's root directory has the root "/" of a real file system.
         _ if point == "/" => root != "/" || matches!(kind, "overlay" | "aufs" | "fuse.fuse-overlayfs" | "zfs"),
         "proc" => below("/proc"),
         "devpts" => below("/dev"),
+        // What bwrap gives: the harmless devices one by one.
+        "devtmpfs" => {
+            root.strip_prefix('/').is_some_and(|name| HARMLESS.contains(&name) && point == format!("/dev/{name}"))
+        }
         "mqueue" => point == "/dev/mqueue",
         "sysfs" | "cgroup" | "cgroup2" => below("/sys") && read_only,
         "tmpfs" => {
@@ -182,6 +190,7 @@ mod tests {
             "509 505 0:57 / /sys ro,nosuid - sysfs sysfs ro",
             "510 509 0:29 / /sys/fs/cgroup ro,nosuid - cgroup2 cgroup rw",
             "513 505 254:0 /var/lib/docker/containers/a/resolv.conf /etc/resolv.conf rw,relatime - ext4 /dev/vda rw",
+            "513 505 0:5 /null /dev/null rw,nosuid - devtmpfs udev rw",
             "513 505 254:0 /var/lib/docker/volumes/a/_data /run/bottle ro,relatime - ext4 /dev/vda rw",
         ] {
             assert!(!is_foreign(line), "{line}");
@@ -199,9 +208,27 @@ mod tests {
             "509 505 0:57 / /sys rw,nosuid - sysfs sysfs rw",
             "509 505 0:57 / /host/proc rw,nosuid - proc proc rw",
             "509 505 0:57 / /mnt rw - fuse.sshfs x rw",
+            "513 505 0:5 / /dev rw,nosuid - devtmpfs udev rw",
+            "513 505 0:5 /sda /dev/null rw,nosuid - devtmpfs udev rw",
         ] {
             assert!(is_foreign(line), "{line}");
         }
         assert_eq!(parse_mounts("nonsense"), None);
+    }
+
+    #[test]
+    fn what_is_declared_is_fine_as_it_is_declared() {
+        let options = Selftest { lent: vec!["/usr".into()], own: vec!["/workspace".into()], ..options() };
+        let is_foreign = |line: &str| {
+            let mounts = parse_mounts(line).expect("a line of mountinfo");
+            foreign(&mounts[0], &options).is_some()
+        };
+        assert!(!is_foreign("1 2 254:0 /usr /usr ro,nosuid - ext4 /dev/vda rw"));
+        assert!(!is_foreign("1 2 254:0 /data /usr/share ro,nosuid - ext4 /dev/vda rw"));
+        assert!(is_foreign("1 2 254:0 /usr /usr rw,nosuid - ext4 /dev/vda rw"));
+        assert!(is_foreign("1 2 254:0 /home /usrlocal ro,nosuid - ext4 /dev/vda rw"));
+        assert!(!is_foreign("1 2 254:0 /r/workspace /workspace rw,nosuid - ext4 /dev/vda rw"));
+        assert!(is_foreign("1 2 254:0 /r/x /workspace/x rw,nosuid - ext4 /dev/vda rw"));
+        assert!(is_foreign("1 2 254:0 / /workspace rw,nosuid - ext4 /dev/vda rw"), "a whole disk of the host");
     }
 }

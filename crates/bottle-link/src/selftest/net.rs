@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::{Case, Finding, all, case, read};
 use crate::cli::Selftest;
+use crate::sys;
 
 /// Only a broken seal waits this long, for each address.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -165,7 +166,13 @@ fn no_answer(server: IpAddr) -> Finding {
 fn interface_names() -> Result<Vec<String>, String> {
     // Two sources: sysfs can be of another network namespace, where a runtime mounted it too early.
     let mut names = vec![];
-    for entry in fs::read_dir("/sys/class/net").map_err(|error| format!("failed to read /sys/class/net: {error}"))? {
+    let listed = match fs::read_dir("/sys/class/net") {
+        Ok(listed) => Some(listed),
+        // No sysfs in here at all: then it can't be another namespace's.
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
+        Err(error) => return Err(format!("failed to read /sys/class/net: {error}")),
+    };
+    for entry in listed.into_iter().flatten() {
         let entry = entry.map_err(|error| format!("failed to read /sys/class/net: {error}"))?;
         let name = entry.file_name().to_string_lossy().into_owned();
         // A file of the bonding module, not an interface.
@@ -207,9 +214,9 @@ fn interfaces() -> Finding {
         .iter()
         .copied()
         .filter(|name| {
-            let flags = fs::read_to_string(format!("/sys/class/net/{name}/flags")).unwrap_or_default();
-            let flags = u32::from_str_radix(flags.trim().trim_start_matches("0x"), 16).unwrap_or(u32::MAX);
-            !FALLBACK_DEVICES.contains(name) || flags & libc::IFF_UP as u32 != 0
+            // One whose flags can't be read counts as up.
+            let up = sys::interface_flags(name).map_or(true, |flags| flags & libc::IFF_UP != 0);
+            !FALLBACK_DEVICES.contains(name) || up
         })
         .collect();
     if open.is_empty() {

@@ -136,34 +136,27 @@ fn command<'a>(event: &Event<'_>, text: &'a str) -> Answer<Said<'a>> {
 fn ask(event: &Event<'_>, said: Said<'_>, written: Written<'_>, topic: Topic, is_pull_request: bool) -> Answer<Task> {
     who::same(written.writer, event.sender()?, "comment")?;
     let asker = event.asker(written.association)?;
-    let proposal = |id: &str| ProposalId::parse(id).map_err(EventError::Proposal);
-    let order = match said {
-        Said::Work { agent, review, text } => {
-            if review && !is_pull_request {
-                return nothing("an issue has no change to review");
-            }
-            let agent = agent.map(Name::parse).transpose().map_err(EventError::Agent)?;
-            let source = Source::Comment {
-                thread: topic.thread,
-                form: written.form,
-                comment_id: written.id,
-                comment_url: written.url.to_owned(),
-                comment: written.text.to_owned(),
-                is_pull_request,
-                place: written.place,
-            };
-            let task = event.task(source, topic.left_out, asker)?;
-            let work = if review { Work::Review } else { Work::Change };
-            let asked_at = Some(written.at.to_owned());
-            return Ok(Task { agent, work, instruction: text.to_owned(), asked_at, ..task });
+    if let Said::Work { agent, review, text } = said {
+        if review && !is_pull_request {
+            return nothing("an issue has no change to review");
         }
-        Said::Stop => Order::Stop,
-        Said::Retry => Order::Retry,
-        Said::Approve(id) => Order::Approve(proposal(id)?),
-        Said::Deny(id, why) => Order::Deny { id: proposal(id)?, why: why.to_owned() },
-        Said::Unknown(text) => return Err(EventError::Command(super::line(text)).into()),
-    };
-    if matches!(order, Order::Approve(_) | Order::Deny { .. }) {
+        let agent = agent.map(Name::parse).transpose().map_err(EventError::Agent)?;
+        let source = Source::Comment {
+            thread: topic.thread,
+            form: written.form,
+            comment_id: written.id,
+            comment_url: written.url.to_owned(),
+            comment: written.text.to_owned(),
+            is_pull_request,
+            place: written.place,
+        };
+        let task = event.task(source, topic.left_out, asker)?;
+        let work = if review { Work::Review } else { Work::Change };
+        let asked_at = Some(written.at.to_owned());
+        return Ok(Task { agent, work, instruction: text.to_owned(), asked_at, ..task });
+    }
+    let Some(order) = order(said)? else { return nothing("the comment asks for nothing") };
+    if matches!(order, Order::Approve(_) | Order::Deny { .. } | Order::Answer { .. }) {
         asker.person("proposals are decided by people")?;
     }
     Err(Stop::Answer(Asked::Command(Box::new(Command {
@@ -177,4 +170,18 @@ fn ask(event: &Event<'_>, said: Said<'_>, written: Written<'_>, topic: Topic, is
         comment_id: written.id,
         comment_url: written.url.to_owned(),
     }))))
+}
+
+/// What is asked of a run; none where it is work.
+pub(super) fn order(said: Said<'_>) -> Result<Option<Order>, EventError> {
+    let proposal = |id: &str| ProposalId::parse(id).map_err(EventError::Proposal);
+    Ok(Some(match said {
+        Said::Work { .. } => return Ok(None),
+        Said::Stop => Order::Stop,
+        Said::Retry => Order::Retry,
+        Said::Approve(id, _) => Order::Approve(proposal(id)?),
+        Said::Deny(id, why) => Order::Deny { id: proposal(id)?, why: why.to_owned() },
+        Said::Answer(id, text) => Order::Answer { id: proposal(id)?, text: text.to_owned() },
+        Said::Unknown(text) => return Err(EventError::Command(super::line(text))),
+    }))
 }

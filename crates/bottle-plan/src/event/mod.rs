@@ -10,7 +10,7 @@
 
 mod comment;
 mod issue;
-mod mention;
+pub(crate) mod mention;
 mod other;
 mod parts;
 mod payload;
@@ -81,6 +81,13 @@ pub enum Order {
         id: ProposalId,
         /// Why, for the agent; may be empty.
         why: String,
+    },
+    /// Answer a question of the agent's.
+    Answer {
+        /// Which.
+        id: ProposalId,
+        /// The answer.
+        text: String,
     },
 }
 
@@ -181,6 +188,16 @@ impl From<EventError> for Stop {
     fn from(error: EventError) -> Self {
         Self::Error(error)
     }
+}
+
+/// What a comment's words ask of a run that is going on; none where they ask for work, or for nothing.
+pub fn order(text: &str, mention: &str) -> Option<Result<Order, EventError>> {
+    comment::order(mention::command(text, mention)?).transpose()
+}
+
+/// Whether a comment's words ask for work.
+pub fn asks_for_work(text: &str, mention: &str) -> bool {
+    matches!(mention::command(text, mention), Some(mention::Said::Work { .. }))
 }
 
 /// What comes of an event.

@@ -107,10 +107,47 @@ fn check_bottle(bottle: &Bottle, at: &At) -> Checked {
             .wrong("has no effect in a bottle with egress routes")
             .hint("make each host a route, or remove the routes"));
     }
-    if bottle.supervise.timeout.0 == 0 {
-        return Err(at.key("supervise").key("timeout").wrong("nobody can answer in no time"));
-    }
+    check_supervise(bottle, &at.key("supervise"))?;
     git::check(&bottle.git, &at.key("git"))
+}
+
+fn check_supervise(bottle: &Bottle, at: &At) -> Checked {
+    if bottle.supervise.timeout.0 == 0 {
+        return Err(at.key("timeout").wrong("nobody can answer in no time"));
+    }
+    if bottle.supervise.timeout.0 > 24 * 3600 {
+        return Err(at
+            .key("timeout")
+            .wrong("longer than a day")
+            .hint("an agent that waits costs its whole run's time"));
+    }
+    for (index, rule) in bottle.supervise.auto.iter().enumerate() {
+        check_methods(&rule.methods, &at.key("auto").item(index))?;
+        if rule.methods.is_empty() {
+            let at = at.key("auto").item(index).key("methods");
+            return Err(at.wrong("grants nothing").hint("leave `methods` out for GET and HEAD"));
+        }
+    }
+    if bottle.egress.routes.is_empty() && !bottle.supervise.auto.is_empty() {
+        return Err(at
+            .key("auto")
+            .wrong("has no effect in a bottle without egress routes: its proxy allows whole hosts")
+            .hint("declare `egress.routes`, or list the hosts under `pipelock.api_allowlist`"));
+    }
+    Ok(())
+}
+
+fn check_methods(methods: &[String], at: &At) -> Checked {
+    for (index, method) in methods.iter().enumerate() {
+        if method.is_empty() || !method.bytes().all(|b| b.is_ascii_uppercase() || matches!(b, b'-' | b'_')) {
+            let problem = format!("`{method}` is not a method");
+            return Err(at.key("methods").item(index).wrong(&problem).hint("methods are written as GET or POST"));
+        }
+        if method == "CONNECT" {
+            return Err(at.key("methods").item(index).wrong("CONNECT can't be a route's method"));
+        }
+    }
+    Ok(())
 }
 
 fn check_variable(name: &str, value: &str, at: &At) -> Checked {
@@ -149,15 +186,7 @@ fn check_route(route: &Route, at: &At) -> Checked {
     if route.port == Some(0) {
         return Err(at.key("port").wrong("0 is not a port"));
     }
-    for (index, method) in route.methods.iter().enumerate() {
-        if method.is_empty() || !method.bytes().all(|b| b.is_ascii_uppercase() || matches!(b, b'-' | b'_')) {
-            let problem = format!("`{method}` is not a method");
-            return Err(at.key("methods").item(index).wrong(&problem).hint("methods are written as GET or POST"));
-        }
-        if method == "CONNECT" {
-            return Err(at.key("methods").item(index).wrong("CONNECT can't be a route's method"));
-        }
-    }
+    check_methods(&route.methods, at)?;
     for (index, path) in route.paths.iter().enumerate() {
         let odd = path.contains(['?', '#', '\\', '%', ' ']) || path.split('/').any(|part| matches!(part, "." | ".."));
         if !path.starts_with('/') || odd {

@@ -1,11 +1,12 @@
 //! `claude-bottle.yml`: its types, one to one with the keys that people write.
 //!
 //! [`parse`] is the only way in from text: it reads (`read`), checks what no single value can show (`check`), and says
-//! what is wrong with file, line and column (`error`, `position`). [`schema`] gives the JSON Schema of the same types.
+//! what is wrong with file, line and column (`error`, `position`). [`offer`] writes into one what was asked for. [`schema`] gives the JSON Schema of the same types.
 //! A `Manifest` that `parse` has returned names only bottles that exist, and its upstreams are usable as they stand.
 
 mod check;
 mod error;
+mod offer;
 mod position;
 mod read;
 
@@ -18,7 +19,7 @@ use bottle_policy::host::{HostName, HostPattern};
 use bottle_policy::pipelock::Action;
 use bottle_policy::route::Route;
 use bottle_policy::secret::SecretName;
-use bottle_policy::supervise::{Approval, SupervisePolicy};
+use bottle_policy::supervise::{Approval, AutoRule, SupervisePolicy};
 use bottle_policy::units::{ByteSize, Seconds};
 use ipnet::IpNet;
 use schemars::JsonSchema;
@@ -26,6 +27,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use check::keyscan;
 pub use error::ManifestError;
+pub use offer::offer;
 pub use read::parse;
 
 use crate::name::Name;
@@ -220,11 +222,14 @@ pub struct Supervise {
     pub approval: Approval,
     /// How long the agent waits for an answer.
     pub timeout: Seconds,
+    /// Routes that are granted without a person, whoever decides the rest.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub auto: Vec<AutoRule>,
 }
 
 impl Default for Supervise {
     fn default() -> Self {
-        Self { approval: Approval::Deny, timeout: SupervisePolicy::default_timeout() }
+        Self { approval: Approval::Deny, timeout: SupervisePolicy::default_timeout(), auto: vec![] }
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bottle_policy::door::{DOORS_DIR, Door, STATE_DIR};
 
 use super::policies::Rules;
-use super::types::{CaPlan, GitPlan, GuestPlan, TOOLS_DIR};
+use super::types::{Backend, CaPlan, GitPlan, GuestPlan, TOOLS_DIR};
 use crate::manifest::Bottle;
 
 /// The variables that name a CA file for programs that don't read the system's store.
@@ -20,6 +20,8 @@ const CA_VARIABLES: [&str; 7] = [
 ];
 /// The home directory of the agent image's user `node`; made in any other image.
 pub(super) const HOME: &str = "/home/node";
+/// What a bubblewrap guest has of the host, read-only.
+const LENT: [&str; 9] = ["/usr", "/bin", "/sbin", "/lib", "/lib64", "/lib32", "/libx32", "/etc", TOOLS_DIR];
 /// Where repositories are.
 pub(super) const ROOT: &str = "/workspace";
 
@@ -29,6 +31,7 @@ pub(super) struct Guest<'a> {
     pub(super) rules: &'a Rules,
     pub(super) doors: &'a [Door],
     pub(super) git: Option<&'a GitPlan>,
+    pub(super) backend: Backend,
 }
 
 impl Guest<'_> {
@@ -41,6 +44,13 @@ impl Guest<'_> {
         let mut selftest: Vec<String> =
             [&link, "selftest", "--json", "--doors", DOORS_DIR, "--tools", TOOLS_DIR].map(str::to_owned).to_vec();
         selftest.extend(forwards.iter().flat_map(|forward| ["--door".to_owned(), forward.clone()]));
+        if self.backend == Backend::Bubblewrap {
+            let options = |option: &'static str, dirs: &[&str]| {
+                dirs.iter().flat_map(move |dir| [option.to_owned(), (*dir).to_owned()]).collect::<Vec<_>>()
+            };
+            selftest.extend(options("--lent", &LENT));
+            selftest.extend(options("--own", &[HOME, ROOT, "/tmp", "/var/tmp"]));
+        }
         GuestPlan {
             uid: 1000,
             gid: 1000,

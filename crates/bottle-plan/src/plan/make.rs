@@ -31,16 +31,17 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
     let upstreams = Upstreams::of(task, bottle, facts, &mut notes)?;
     let rules = Rules::of(bottle, &agent.limits, &upstreams, facts, options, &mut notes)?;
     let doors = doors(&rules, &upstreams);
-    if bottle.supervise.approval != Approval::Deny {
-        notes.push(
-            "supervise.approval: this version asks nobody; what the agent asks for is refused and kept".to_owned(),
-        );
-    }
+    let approval = approval(task, bottle, facts, options, &mut notes);
 
+    let backend = options.backend.unwrap_or(facts.backend);
+    let (agent_image, sidecars_image) = match backend {
+        Backend::Docker | Backend::Smolmachines => (AGENT_IMAGE, SIDECARS_IMAGE),
+        Backend::Bubblewrap => (HOST_SYSTEM, HOST_SYSTEM),
+    };
     let images = Images {
-        guest: first([&options.image, &bottle.image]).unwrap_or_else(|| AGENT_IMAGE.to_owned()),
-        sidecars: options.sidecars_image.clone().unwrap_or_else(|| SIDECARS_IMAGE.to_owned()),
-        tools: options.tools_image.clone().unwrap_or_else(|| AGENT_IMAGE.to_owned()),
+        guest: first([&options.image, &bottle.image]).unwrap_or_else(|| agent_image.to_owned()),
+        sidecars: options.sidecars_image.clone().unwrap_or_else(|| sidecars_image.to_owned()),
+        tools: options.tools_image.clone().unwrap_or_else(|| agent_image.to_owned()),
     };
     let names = names(&slug, &images);
     let state_dir = format!("{}/{slug}", facts.state_root.trim_end_matches('/'));
@@ -48,7 +49,7 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
     if let Some(Err(refusal)) = git.as_ref().map(|git| upstreams.may_push(&git.branch)) {
         notes.push(format!("the gate will refuse this run's branch: {refusal}"));
     }
-    let guest = Guest { bottle, rules: &rules, doors: &doors, git: git.as_ref() }.plan();
+    let guest = Guest { bottle, rules: &rules, doors: &doors, git: git.as_ref(), backend }.plan();
     let skills = skills(&agent, &guest);
     let prompt = super::prompt::prompt(task, &agent, &guest, git.as_ref(), &upstreams, options.dry_run, seed);
     notes.extend(task.left_out.iter().map(|what| format!("left out: {what}")));
@@ -58,13 +59,15 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
             prompt.removed
         ));
     }
-    let mcp = mcp();
+    let mcp = mcp(bottle);
     let command = command(&agent, &prompt);
+    // Only in a container are there users for the sidecars.
+    let user = |door| (backend == Backend::Docker).then(|| image_user(door));
     let bundle = Bundle {
         version: 1,
         daemons: doors
             .iter()
-            .map(|door| Daemon { door: *door, config: config_file(*door).to_owned(), user: Some(image_user(*door)) })
+            .map(|door| Daemon { door: *door, config: config_file(*door).to_owned(), user: user(*door) })
             .collect(),
     };
     let mut gate = upstreams.gate_policy(options.dry_run);
@@ -79,7 +82,7 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
         routes: rules.routes,
         pipelock: rules.pipelock,
         gate,
-        supervise: super::policies::supervise(&slug, bottle),
+        supervise: super::policies::supervise(&slug, bottle, approval),
         bundle,
     };
     let mut secrets = rules.secrets;
@@ -100,12 +103,13 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
         ]),
         slug,
         started_at: facts.started_at.clone(),
-        backend: options.backend.unwrap_or(facts.backend),
+        backend,
         dry_run: options.dry_run,
         replay: options.replay.clone(),
         state_dir,
         task: task.clone(),
         who: manifest.triggers.who.clone(),
+        mention: manifest.triggers.mention.clone(),
         ci: facts.ci.as_ref().map(|ci| CiPlan {
             forge: ci.forge,
             server_url: ci.server_url.clone(),
@@ -260,10 +264,44 @@ fn skills(agent: &Agent, guest: &GuestPlan) -> Vec<SkillPlan> {
         .collect()
 }
 
-fn mcp() -> McpPlan {
+/// Who decides in this run: the manifest's word, where there is a place to ask.
+fn approval(task: &Task, bottle: &Bottle, facts: &HostFacts, options: &Options, notes: &mut Vec<String>) -> Approval {
+    let wanted = bottle.supervise.approval;
+    if wanted != Approval::Comment {
+        return wanted;
+    }
+    let mut instead = |approval, why: &str| {
+        notes.push(format!("supervise.approval: {why}"));
+        approval
+    };
+    if facts.ci.is_none() {
+        return instead(
+            Approval::Local,
+            "this is no job of a forge, so what the agent asks for is decided here, by `bottle-runner proposals`",
+        );
+    }
+    if options.dry_run {
+        return instead(
+            Approval::Deny,
+            "a dry run posts nothing, so what the agent asks for is refused and kept for the report",
+        );
+    }
+    if task.thread().is_none() {
+        return instead(
+            Approval::Deny,
+            "this task has no issue or pull request to ask on, so what the agent asks for is refused and kept for the report",
+        );
+    }
+    wanted
+}
+
+/// The server's own time-out, in milliseconds, is longer than a proposal waits.
+fn mcp(bottle: &Bottle) -> McpPlan {
     let url = format!("http://{}:{}/", Door::Supervise.name(), Door::Supervise.port());
     let claude = format!("{TOOLS_DIR}/bin/claude");
-    let register = [&claude, "mcp", "add", "--transport", "http", "--scope", "user", Door::Supervise.name(), &url];
+    let timeout = (bottle.supervise.timeout.0 + 60) * 1000;
+    let server = serde_json::json!({ "type": "http", "url": url, "timeout": timeout }).to_string();
+    let register = [&claude, "mcp", "add-json", "--scope", "user", Door::Supervise.name(), &server];
     McpPlan {
         name: Door::Supervise.name().to_owned(),
         register: register.iter().map(|part| (*part).to_owned()).collect(),

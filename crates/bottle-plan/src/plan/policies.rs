@@ -12,7 +12,7 @@ use super::error::PlanError;
 use super::types::{Options, SecretPlan, SecretSource};
 use super::upstreams::Upstreams;
 use crate::facts::HostFacts;
-use crate::manifest::{Bottle, Limits};
+use crate::manifest::{Bottle, Limits, Supervise};
 use crate::name::Slug;
 
 /// Where the model is, unless a route says `model: true` about another host.
@@ -73,7 +73,7 @@ impl Rules {
             version: 1,
             guest_proxy: routes.is_empty(),
             api_allowlist: bottle.pipelock.api_allowlist.clone(),
-            dlp: Dlp { action: bottle.pipelock.dlp },
+            dlp: Dlp { action: bottle.pipelock.dlp, exemptions: vec![] },
             ssrf: Ssrf { ip_allowlist: bottle.pipelock.allow_private.clone() },
             tls_interception: TlsInterception::default(),
             request_body_scanning: BodyScanning { max_body_bytes: bottle.pipelock.max_request_bytes },
@@ -118,7 +118,7 @@ fn model_route(host: HostName) -> Route {
     }
 }
 
-/// In this version nobody is asked, whatever the manifest says: a note in the plan tells.
-pub(super) fn supervise(slug: &Slug, bottle: &Bottle) -> SupervisePolicy {
-    SupervisePolicy { version: 1, run: slug.to_string(), approval: Approval::Deny, timeout: bottle.supervise.timeout }
+pub(super) fn supervise(slug: &Slug, bottle: &Bottle, approval: Approval) -> SupervisePolicy {
+    let Supervise { approval: _, timeout, auto } = &bottle.supervise;
+    SupervisePolicy { version: 1, run: slug.to_string(), approval, timeout: *timeout, auto: auto.clone() }
 }

@@ -60,7 +60,14 @@ pub(super) fn prompt(
 fn repository(text: &mut Text, git: &GitPlan, upstreams: &Upstreams, work: Work) {
     text.line("# The repository");
     text.line(&format!("- It is in {}, on the branch `{}`.", git.directory, git.branch));
-    if let Some(base) = &git.base {
+    if let Some(start) = &git.start {
+        let own = if git.goes_on { "the pull request's own branch" } else { "a new branch" };
+        text.line(&format!(
+            "- That is {own}, at the commit {} which the pull request was at when this was asked for.",
+            start.as_str()
+        ));
+    }
+    if let Some(base) = git.base.as_ref().filter(|_| !git.goes_on) {
         text.line(&format!("- The work is proposed to the branch `{}`.", prose::name(base, 200)));
     }
     if work == Work::Review {

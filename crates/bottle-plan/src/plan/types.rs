@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::facts::ForgeKind;
 use crate::manifest::{Limits, Resources, Who};
 use crate::name::{Name, Slug};
-use crate::task::Task;
+use crate::task::{Commit, Task};
 
 /// What was asked for on the command line, beside the task.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -88,6 +88,8 @@ pub struct BottlePlan {
     pub task: Task,
     /// Who may ask for it.
     pub who: Who,
+    /// What a line of a comment begins with to be a command.
+    pub mention: String,
     /// The job that this is part of.
     pub ci: Option<CiPlan>,
     /// The manifest's agent and bottle.
@@ -278,8 +280,14 @@ pub struct GitPlan {
     /// The branch that the work starts from and is proposed to; none: upstream's default. A checkout that is brought
     /// along starts at its own commit.
     pub base: Option<String>,
+    /// The commit that the work starts from: the head of the pull request as it was when it was asked for. None: what `base` is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<Commit>,
     /// The branch that is pushed.
     pub branch: String,
+    /// Whether that is the pull request's own branch, so that the work goes on in it.
+    #[serde(default)]
+    pub goes_on: bool,
     /// The guest's `~/.gitconfig`.
     pub gitconfig: String,
 }
@@ -341,6 +349,8 @@ pub struct McpPlan {
 pub const HOST_CA_FILE: &str = "/etc/claude-bottle-host-ca.crt";
 /// The guest's image where the manifest names none, and where Claude and the link come from.
 pub const AGENT_IMAGE: &str = "ghcr.io/claude-bottle/agent:v1";
+/// In place of an image's name: the host's own system, read-only.
+pub const HOST_SYSTEM: &str = "the host's system";
 /// The bundle's image.
 pub const SIDECARS_IMAGE: &str = "ghcr.io/claude-bottle/sidecars:v1";
 /// Where Claude and the link are in the guest.

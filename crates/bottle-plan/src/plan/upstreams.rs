@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use bottle_policy::door::Door;
-use bottle_policy::gate::refs::{RefRefusal, RefRules};
+use bottle_policy::gate::refs::{RefRefusal, RefRules, is_branch_name};
 use bottle_policy::gate::{GatePolicy, RepoName, Transport, Upstream, UpstreamUrl};
 use bottle_policy::host::HostName;
 use bottle_policy::route::GitUpstream;
@@ -19,7 +19,7 @@ use crate::facts::{Ci, ForgeKind, HostFacts};
 use crate::manifest::{Bottle, GitEntry, Push, keyscan};
 use crate::name::words;
 use crate::render::render_gitconfig;
-use crate::task::{Source, Task};
+use crate::task::{PullRequest, Source, Task, Work};
 
 /// A branch that is longer reads badly everywhere.
 const LONGEST_BRANCH: usize = 50;
@@ -132,6 +132,21 @@ impl Upstreams {
         }
     }
 
+    /// Whether the work on a pull request is pushed to its own branch: one of this repository that the manifest's `push.refs` allow,
+    /// and neither the one that it goes to nor the default one.
+    fn goes_on(&self, pull: &PullRequest, task: &Task) -> bool {
+        let Some(repository) = &task.repository else { return false };
+        let branch = pull.head_branch.as_str();
+        !pull.from_fork
+            && pull.head_repository.as_ref().is_some_and(|name| name.eq_ignore_ascii_case(&repository.full_name))
+            && branch != pull.base_branch
+            && branch != repository.default_branch
+            && is_branch_name(branch)
+            && task.work == Work::Change
+            && self.main().is_some()
+            && self.may_push(branch).is_ok()
+    }
+
     /// How the guest comes by its repository, and where the work goes.
     pub(super) fn git_plan(&self, task: &Task, facts: &HostFacts, options: &Options, seed: &str) -> Option<GitPlan> {
         let main = self.main()?;
@@ -146,6 +161,16 @@ impl Upstreams {
             (None, Some(checkout)) => checkout.branch.clone(),
             (None, None) => facts.ci.as_ref().and_then(|ci| ci.branch.clone()),
         });
+        let pull = task.pull_request.as_ref().filter(|_| checkout.is_none() && task.is_about_a_pull_request());
+        let goes_on = pull.is_some_and(|pull| self.goes_on(pull, task));
+        let base = match pull {
+            // What is not pushed to the pull request's own branch is proposed to it; but never to a fork.
+            Some(pull) if !goes_on && !pull.from_fork && is_branch_name(&pull.head_branch) => {
+                Some(pull.head_branch.clone())
+            }
+            Some(pull) => Some(pull.base_branch.clone()),
+            None => base,
+        };
         let repository = main.url.repository().rsplit('/').next().unwrap_or_default();
         let directory: String =
             repository.chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')).collect();
@@ -165,7 +190,12 @@ impl Upstreams {
             bring: checkout.map_or(Bring::Clone, |checkout| Bring::Checkout(checkout.path.clone())),
             seed: seed_from.map(|checkout| checkout.path.clone()),
             base,
-            branch: branch(task, seed),
+            start: pull.map(|pull| pull.head.clone()),
+            branch: match pull {
+                Some(pull) if goes_on => pull.head_branch.clone(),
+                _ => branch(task, seed),
+            },
+            goes_on,
             gitconfig: render_gitconfig(&host, &all),
         })
     }

@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use bottle_policy::access::{Found, Verdict};
 use bottle_policy::host::HostName;
 use bottle_policy::matcher::{Matcher, Target};
+use bottle_policy::proposal::sha256;
 use bottle_policy::route::{RoutesPolicy, Scheme};
 use http::{HeaderValue, Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
@@ -26,15 +27,17 @@ pub(crate) const PIPELOCK_SOCKET: &str = "pipelock.sock";
 pub(super) struct Policy {
     pub(super) routes: RoutesPolicy,
     matcher: Matcher,
+    /// The file's SHA-256, by which pipelock knows it again.
+    pub(super) hash: String,
 }
 
 impl Policy {
-    /// Reads `routes.yaml`.
-    pub(super) fn read(path: &Path) -> Result<Self, Error> {
-        let routes: RoutesPolicy = common::read_policy(path)?;
+    /// Takes the text of `routes.yaml`.
+    pub(super) fn new(path: &Path, text: &str) -> Result<Self, Error> {
+        let routes: RoutesPolicy = common::parse_policy(path, text)?;
         let matcher = Matcher::new(&routes)
             .map_err(|error| Error::Policy { path: path.to_owned(), reason: error.to_string() })?;
-        Ok(Self { routes, matcher })
+        Ok(Self { routes, matcher, hash: sha256(text) })
     }
 }
 
@@ -63,12 +66,13 @@ impl Egress {
     /// Sends a request on; what comes back is free of the doors' own headers, and the line knows what they said.
     pub(super) async fn forward(
         &self,
+        policy: &Policy,
         asked: &Asked,
         route: usize,
         request: Request<Body>,
         line: &mut Line,
     ) -> Response<Body> {
-        let request = match addressed(asked, route, request) {
+        let request = match addressed(policy, asked, route, request) {
             Ok(request) => request,
             Err(error) => {
                 line.stop(Verdict::Error, "request");
@@ -136,13 +140,18 @@ impl Back for Egress {
         if policy.routes.routes[route].model {
             return self.model.answer(self, &policy, &asked, route, request, line).await;
         }
-        let response = self.forward(&asked, route, request.map(boxed), &mut line).await;
+        let response = self.forward(&policy, &asked, route, request.map(boxed), &mut line).await;
         line.answer(response)
     }
 }
 
 /// The request as pipelock takes it: in HTTP/1.1, with its place in headers of ours.
-fn addressed(asked: &Asked, route: usize, request: Request<Body>) -> Result<Request<Body>, http::Error> {
+fn addressed(
+    policy: &Policy,
+    asked: &Asked,
+    route: usize,
+    request: Request<Body>,
+) -> Result<Request<Body>, http::Error> {
     let (mut parts, body) = request.into_parts();
     let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
     parts.uri = Uri::builder().scheme("http").authority("pipelock").path_and_query(path).build()?;
@@ -155,6 +164,7 @@ fn addressed(asked: &Asked, route: usize, request: Request<Body>) -> Result<Requ
         (headers::HOST, HeaderValue::from_str(asked.host.as_str())?),
         (headers::PORT, HeaderValue::from(asked.port)),
         (headers::ROUTE, HeaderValue::from(route)),
+        (headers::POLICY, HeaderValue::from_str(&policy.hash)?),
     ] {
         parts.headers.insert(name, value);
     }

@@ -1,5 +1,5 @@
-//! What a push brings: every object that upstream does not have, and what its commits change. All by raw object id, with no
-//! replace refs, in receive-pack's quarantine, where `--all` are the mirror's refs and these are upstream's.
+//! What a push brings: every object that no branch and no tag of upstream has, and what its commits change. All by raw object
+//! id, with no replace refs, in receive-pack's quarantine, where the mirror's refs are upstream's.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
@@ -11,6 +11,10 @@ use bottle_policy::gate::Upstream;
 
 use super::place::Place;
 use super::process::{self, git_ok};
+
+/// What upstream has by the hand of somebody who may write to it. Other refs are not: forges keep a change that anybody proposes
+/// from a fork at `refs/pull/N/head`, and pushed as a branch it would be as new as if it had been written here.
+const UPSTREAMS: [&str; 3] = ["--not", "--branches", "--tags"];
 
 /// More objects than this in one push are refused unread.
 const MOST_OBJECTS: usize = 500_000;
@@ -158,7 +162,7 @@ impl Changes {
         for update in updates {
             let mut own = vec![];
             if !update.deletes() {
-                let listed = repo.ok(&["rev-list", "--objects", &update.new, "--not", "--all"], None)?;
+                let listed = repo.ok(&[&["rev-list", "--objects", &update.new], &UPSTREAMS[..]].concat(), None)?;
                 for line in listed.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
                     let id = object_id(line.split(|byte| *byte == b' ').next().unwrap_or_default())?;
                     let next = ids.len();
@@ -251,7 +255,7 @@ fn parents(repo: &Repo<'_>, updates: &[Update]) -> Result<Vec<Commit>, String> {
     if tips.is_empty() {
         return Ok(vec![]);
     }
-    let listed = repo.ok(&[&["rev-list", "--parents"], &tips[..], &["--not", "--all"]].concat(), None)?;
+    let listed = repo.ok(&[&["rev-list", "--parents"], &tips[..], &UPSTREAMS[..]].concat(), None)?;
     let mut commits = vec![];
     for line in listed.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
         let mut ids = line.split(|byte| *byte == b' ').map(object_id);

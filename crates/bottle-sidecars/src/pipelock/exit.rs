@@ -1,7 +1,7 @@
 //! Judges one request, adds the credential of its route, sends it, and gives the answer back.
 
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bottle_policy::access::{Found, Verdict};
 use bottle_policy::dlp::Packing;
@@ -33,8 +33,17 @@ pub(super) struct Force {
 
 /// The way out.
 pub(super) struct Exit {
-    force: RwLock<Arc<Force>>,
+    force: RwLock<Forces>,
     trust: Trust,
+}
+
+/// How long the policy before stays for requests that egress has judged by it and that are still on their way here.
+const ON_THE_WAY: Duration = Duration::from_secs(5);
+
+/// The policy in force, and the one before it.
+struct Forces {
+    now: Arc<Force>,
+    before: Option<(Arc<Force>, Instant)>,
 }
 
 /// The refusal of a request with a secret in it.
@@ -51,19 +60,40 @@ struct Dlp<'a> {
 impl Exit {
     pub(super) fn new(policy: Policy) -> Self {
         let trust = Trust::default();
-        let force = RwLock::new(Arc::new(Force::new(policy, &trust)));
-        Self { force, trust }
+        let now = Arc::new(Force::new(policy, &trust));
+        Self { force: RwLock::new(Forces { now, before: None }), trust }
     }
 
     /// From now on requests are judged by this policy, over connections of its own.
     pub(super) fn replace(&self, policy: Policy) {
-        let force = Arc::new(Force::new(policy, &self.trust));
-        *self.force.write().unwrap_or_else(PoisonError::into_inner) = force;
+        let now = Arc::new(Force::new(policy, &self.trust));
+        let mut forces = self.force.write().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut forces.now, now);
+        // With the same routes nothing is on its way that the new policy could not judge.
+        if before.policy.routes_hash != forces.now.policy.routes_hash {
+            forces.before = Some((before, Instant::now()));
+        }
     }
 
     /// The policy in force, which a request keeps to its end.
     pub(super) fn force(&self) -> Arc<Force> {
-        Arc::clone(&self.force.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.force.read().unwrap_or_else(PoisonError::into_inner).now)
+    }
+
+    /// The policy with the routes that egress went by, so that a request is judged by one policy all the way. With routes
+    /// that are not known (any more) it is judged by those in force, and refused where they don't agree.
+    pub(super) fn force_of(&self, routes_hash: &str) -> Arc<Force> {
+        let forces = self.force.read().unwrap_or_else(PoisonError::into_inner);
+        match &forces.before {
+            Some((before, since))
+                if forces.now.policy.routes_hash != routes_hash
+                    && before.policy.routes_hash == routes_hash
+                    && since.elapsed() < ON_THE_WAY =>
+            {
+                Arc::clone(before)
+            }
+            _ => Arc::clone(&forces.now),
+        }
     }
 }
 
@@ -154,7 +184,8 @@ impl Force {
             line.stop(Verdict::Block, "too_large");
             return Some(too_large(max.0));
         }
-        let search = self.policy.search(way);
+        let rules = self.policy.rules_for(&asked.host);
+        let search = self.policy.search(way, &rules);
         let (known, found) = scan::head(search, asked.host.as_str(), request.uri(), request.headers())?;
         if self.policy.warns() && !known {
             line.access.finding = Some(found);
@@ -185,8 +216,9 @@ impl Force {
         let warned = Arc::new(OnceLock::new());
         let (mut parts, body) = request.into_parts();
         let body = Counted { body, sent: Arc::clone(&line.sent) };
-        let (policy, late) = (Arc::clone(&self.policy), Arc::clone(&line.late));
-        let body = Scanned::new(body, packings, policy, route, late, Arc::clone(&warned));
+        let late = Arc::clone(&line.late);
+        let judge = scan::Judge { rules: self.policy.rules_for(&asked.host), policy: Arc::clone(&self.policy), route };
+        let body = Scanned::new(body, packings, judge, late, Arc::clone(&warned));
         parts.uri = match whole_uri(asked, &parts.uri) {
             Ok(uri) => uri,
             Err(error) => {

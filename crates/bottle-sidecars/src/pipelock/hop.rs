@@ -1,6 +1,5 @@
 //! Requests from egress: HTTP/1.1 on a unix socket inside the bundle, each with its place in headers of ours.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +18,7 @@ use tokio::net::{UnixListener, UnixStream};
 use super::exit::Exit;
 use crate::proxy::access::{Line, Log};
 use crate::proxy::answer::{Body, refuse};
+use crate::proxy::front::boxed_future;
 use crate::proxy::headers;
 use crate::proxy::target::Asked;
 
@@ -51,7 +51,7 @@ pub(super) async fn serve(listener: UnixListener, exit: Arc<Exit>, log: Arc<Log>
 async fn connection(stream: UnixStream, exit: Arc<Exit>, log: Arc<Log>) {
     let service = service_fn(move |request| {
         let (exit, log) = (Arc::clone(&exit), Arc::clone(&log));
-        async move { Ok::<_, Infallible>(answer(&exit, &log, request).await) }
+        boxed_future(async move { answer(&exit, &log, request).await })
     });
     // No deadline between two requests: egress decides how long a connection is kept.
     let served = hyper::server::conn::http1::Builder::new()
@@ -65,7 +65,7 @@ async fn connection(stream: UnixStream, exit: Arc<Exit>, log: Arc<Log>) {
 }
 
 async fn answer(exit: &Exit, log: &Arc<Log>, mut request: Request<Incoming>) -> Response<Body> {
-    let Some((asked, route)) = place(request.headers()) else {
+    let Some((asked, route, policy)) = place(request.headers()) else {
         return refuse(StatusCode::BAD_REQUEST, "hop", "pipelock takes requests from egress alone");
     };
     let (method, path) = (request.method().as_str(), request.uri().path());
@@ -73,13 +73,13 @@ async fn answer(exit: &Exit, log: &Arc<Log>, mut request: Request<Incoming>) -> 
     request.headers_mut().remove(HOST);
     headers::strip_hop(request.headers_mut());
     headers::strip_own(request.headers_mut());
-    let mut response = exit.force().pass(&asked, Some(route), request, &mut line).await;
+    let mut response = exit.force_of(&policy).pass(&asked, Some(route), request, &mut line).await;
     tell(response.headers_mut(), &line);
     line.answer(response)
 }
 
-/// Whom a request is for, and the route that egress found.
-fn place(given: &HeaderMap) -> Option<(Asked, usize)> {
+/// Whom a request is for, the route that egress found, and the hash of the routes among which it found it.
+fn place(given: &HeaderMap) -> Option<(Asked, usize, String)> {
     let text = |name| headers::text(given, name);
     let scheme = match text(headers::SCHEME)? {
         "https" => Scheme::Https,
@@ -92,7 +92,7 @@ fn place(given: &HeaderMap) -> Option<(Asked, usize)> {
         port: text(headers::PORT)?.parse().ok()?,
         id: text(headers::ID)?.to_owned(),
     };
-    Some((asked, text(headers::ROUTE)?.parse().ok()?))
+    Some((asked, text(headers::ROUTE)?.parse().ok()?, text(headers::POLICY)?.to_owned()))
 }
 
 /// Tells egress what its own line should say.

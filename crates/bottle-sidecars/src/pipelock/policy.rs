@@ -1,12 +1,16 @@
 //! Both policy files and the secrets they name, read together and put in force together.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use bottle_policy::dlp::{Rules, Scope, Search};
+use bottle_policy::dlp::{Rules, RulesError, Scope, Search};
+use bottle_policy::host::HostName;
 use bottle_policy::known::KnownSecrets;
 use bottle_policy::matcher::Matcher;
 use bottle_policy::pipelock::{Action, PipelockPolicy};
+use bottle_policy::proposal::sha256;
 use bottle_policy::route::{Route, RoutesPolicy};
 use bottle_policy::secret::SecretName;
 use http::{HeaderName, HeaderValue};
@@ -20,7 +24,33 @@ pub(super) struct Policy {
     /// As the matcher counts them.
     pub(super) routes: Vec<Way>,
     pub(super) known: KnownSecrets,
-    rules: Rules,
+    rules: Arc<Rules>,
+    /// SHA-256 of the two files.
+    pub(super) hash: String,
+    pub(super) routes_hash: String,
+}
+
+/// The two files, as texts.
+pub(super) struct Texts {
+    pub(super) pipelock: String,
+    /// None where there is no such file, as in a bottle without routes.
+    pub(super) routes: Option<String>,
+}
+
+impl Texts {
+    pub(super) fn read(config: &Path, routes: &Path) -> Result<Self, Error> {
+        let pipelock = common::read(config)?;
+        let routes = match common::read(routes) {
+            Ok(text) => Some(text),
+            Err(Error::Read { error, .. }) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        Ok(Self { pipelock, routes })
+    }
+
+    pub(super) fn hashes(&self) -> (String, String) {
+        (sha256(&self.pipelock), sha256(self.routes.as_deref().unwrap_or_default()))
+    }
 }
 
 /// What a route means for pipelock.
@@ -39,9 +69,9 @@ pub(super) struct Credential {
 }
 
 impl Policy {
-    /// Reads everything, or says what is wrong.
-    pub(super) fn read(dirs: &Dirs, config: &Path, routes: &Path) -> Result<Self, Error> {
-        let pipelock: PipelockPolicy = common::read_policy(config)?;
+    /// Takes everything, or says what is wrong.
+    pub(super) fn new(dirs: &Dirs, config: &Path, routes: &Path, texts: &Texts) -> Result<Self, Error> {
+        let pipelock: PipelockPolicy = common::parse_policy(config, &texts.pipelock)?;
         let wrong = |reason: String| Error::Policy { path: config.to_owned(), reason };
         if pipelock.version != 1 {
             return Err(wrong(format!("version {} is not known: 1 is", pipelock.version)));
@@ -51,13 +81,10 @@ impl Policy {
                 "`tls_interception.passthrough_domains` names {host}: not supported yet; every TLS is inspected"
             )));
         }
-        let routed = match common::read_policy::<RoutesPolicy>(routes) {
-            Ok(routed) => routed,
-            // A bottle without routes has no such file.
-            Err(Error::Read { error, .. }) if pipelock.guest_proxy && error.kind() == io::ErrorKind::NotFound => {
-                RoutesPolicy { version: 1, ..RoutesPolicy::default() }
-            }
-            Err(error) => return Err(error),
+        let routed: RoutesPolicy = match &texts.routes {
+            Some(text) => common::parse_policy(routes, text)?,
+            None if pipelock.guest_proxy => RoutesPolicy { version: 1, ..RoutesPolicy::default() },
+            None => return Err(Error::Read { path: routes.to_owned(), error: io::ErrorKind::NotFound.into() }),
         };
         let wrong_routes = |reason: String| Error::Policy { path: routes.to_owned(), reason };
         let (matcher, ways) = if pipelock.guest_proxy {
@@ -73,14 +100,33 @@ impl Policy {
         secrets.sort();
         secrets.dedup();
         let known = dirs.known_secrets(&secrets)?;
-        let rules = Rules::builtin().map_err(|error| wrong(error.to_string()))?;
-        Ok(Self { pipelock, matcher, routes: ways, known, rules })
+        let rules = rules(vec![]).map_err(|error| wrong(error.to_string()))?;
+        for exemption in &pipelock.dlp.exemptions {
+            if !rules.rules().iter().any(|rule| rule.id == exemption.rule) {
+                return Err(wrong(format!("`dlp.exemptions`: there is no DLP rule {}", exemption.rule)));
+            }
+        }
+        let (hash, routes_hash) = texts.hashes();
+        Ok(Self { pipelock, matcher, routes: ways, known, rules, hash, routes_hash })
+    }
+
+    /// The rules that are looked for on the way to a host.
+    pub(super) fn rules_for(&self, host: &HostName) -> Arc<Rules> {
+        let exempt = self.pipelock.dlp.exemptions.iter().filter(|exemption| exemption.host.matches(host));
+        let ids: Vec<String> = exempt.map(|exemption| exemption.rule.clone()).collect();
+        if ids.is_empty() {
+            return Arc::clone(&self.rules);
+        }
+        rules(ids).unwrap_or_else(|error| {
+            tracing::error!("failed to leave DLP rules out, so all are looked for: {error}");
+            Arc::clone(&self.rules)
+        })
     }
 
     /// What a request on this route is searched for.
-    pub(super) fn search(&self, way: &Way) -> Search<'_> {
+    pub(super) fn search<'a>(&'a self, way: &Way, rules: &'a Rules) -> Search<'a> {
         let scope = if way.model { Scope::Model } else { Scope::All };
-        let rules = (self.pipelock.dlp.action != Action::Off).then_some((&self.rules, scope));
+        let rules = (self.pipelock.dlp.action != Action::Off).then_some((rules, scope));
         Search { known: &self.known, rules }
     }
 
@@ -88,6 +134,20 @@ impl Policy {
     pub(super) fn warns(&self) -> bool {
         self.pipelock.dlp.action == Action::Warn
     }
+}
+
+/// The rules that come with the program, without some: made once for each set.
+fn rules(mut without: Vec<String>) -> Result<Arc<Rules>, RulesError> {
+    static MADE: Mutex<BTreeMap<Vec<String>, Arc<Rules>>> = Mutex::new(BTreeMap::new());
+    without.sort_unstable();
+    without.dedup();
+    let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(rules) = made.get(&without) {
+        return Ok(Arc::clone(rules));
+    }
+    let rules = Arc::new(Rules::builtin_without(&without)?);
+    made.insert(without, Arc::clone(&rules));
+    Ok(rules)
 }
 
 impl Way {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bottle_policy::access::Found;
-use bottle_policy::dlp::{self, Finding, Head, Packing, Search, Stream};
+use bottle_policy::dlp::{self, Finding, Head, Packing, Rules, Search, Stream};
 use bytes::Bytes;
 use http::header::CONTENT_ENCODING;
 use http::{HeaderMap, HeaderValue, Uri};
@@ -41,13 +41,19 @@ pub(super) fn is_placeholder(value: &[u8]) -> bool {
     value.windows(MARK.len()).any(|window| window == MARK)
 }
 
+/// What a body is judged by.
+pub(super) struct Judge {
+    pub(super) policy: Arc<Policy>,
+    pub(super) rules: Arc<Rules>,
+    pub(super) route: usize,
+}
+
 /// A body that goes on only as far as it is judged; a finding ends it with an error, which aborts the request.
 pub(super) struct Scanned<B: Body + Send + Unpin + 'static> {
     /// None once it has ended.
     body: Option<B>,
     stream: Stream,
-    policy: Arc<Policy>,
-    route: usize,
+    judge: Judge,
     taken: u64,
     late: Late,
     /// A finding that the policy only warns of.
@@ -66,13 +72,12 @@ where
     pub(super) fn new(
         body: B,
         packings: &[Packing],
-        policy: Arc<Policy>,
-        route: usize,
+        judge: Judge,
         late: Late,
         warned: Arc<std::sync::OnceLock<Found>>,
     ) -> Self {
         let body = (!body.is_end_stream()).then_some(body);
-        Self { body, stream: Stream::packed(packings), policy, route, taken: 0, late, warned }
+        Self { body, stream: Stream::packed(packings), judge, taken: 0, late, warned }
     }
 
     fn stop(&mut self, reason: &'static str, found: Option<Found>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
@@ -94,8 +99,8 @@ where
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = &mut *self;
-        let policy = Arc::clone(&this.policy);
-        let search = policy.search(&policy.routes[this.route]);
+        let (policy, rules) = (Arc::clone(&this.judge.policy), Arc::clone(&this.judge.rules));
+        let search = policy.search(&policy.routes[this.judge.route], &rules);
         loop {
             let Some(body) = this.body.as_mut() else { return Poll::Ready(None) };
             let judged = match Pin::new(body).poll_frame(cx) {

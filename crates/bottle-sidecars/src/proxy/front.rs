@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -32,6 +33,14 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 const HEAD: Duration = Duration::from_secs(60);
 /// Head of a request at most.
 const HEAD_BYTES: usize = 256 << 10;
+
+/// A request's own future on the heap: a connection keeps room for one, and most connections wait.
+pub(crate) fn boxed_future<F>(answer: F) -> Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>
+where
+    F: Future<Output = Response<Body>> + Send + 'static,
+{
+    Box::pin(async move { Ok(answer.await) })
+}
 
 /// What decides and answers behind a front.
 pub(crate) trait Back: Send + Sync + 'static {
@@ -90,7 +99,7 @@ impl<B: Back> Front<B> {
     {
         let service = service_fn(move |request| {
             let this = Arc::clone(&self);
-            async move { Ok::<_, Infallible>(this.outer(request).await) }
+            boxed_future(async move { this.outer(request).await })
         });
         let served = hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())
@@ -161,7 +170,7 @@ impl<B: Back> Front<B> {
             let refused = |error: io::Error| (if gone(&error) { GONE } else { "handshake" }, error.to_string());
             hello.into_stream(config).await.map_err(refused)
         };
-        let done = tokio::time::timeout(HANDSHAKE, handshake).await;
+        let done = tokio::time::timeout(HANDSHAKE, Box::pin(handshake)).await;
         let stream = match done.unwrap_or_else(|_| Err(("deadline", "no TLS handshake in time".to_owned()))) {
             Ok(stream) => stream,
             Err((reason, why)) => {
@@ -175,7 +184,7 @@ impl<B: Back> Front<B> {
         let this = Arc::clone(&self);
         let service = service_fn(move |request| {
             let (this, host) = (Arc::clone(&this), host.clone());
-            async move { Ok::<_, Infallible>(this.settled(Scheme::Https, host, port, request).await) }
+            boxed_future(async move { this.settled(Scheme::Https, host, port, request).await })
         });
         let io = TokioIo::new(stream);
         let served = if h2 {

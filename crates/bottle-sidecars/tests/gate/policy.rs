@@ -171,3 +171,31 @@ fn what_is_too_large_is_refused() {
     assert!(!output.status.success());
     assert!(said(&output).contains("big is 200000 bytes large"), "{}", said(&output));
 }
+
+#[test]
+fn what_anybody_proposes_is_new_when_it_is_pushed() {
+    let world = World::new();
+    let key = crate::world::aws_key();
+    // As forges keep the head of a pull request from a fork.
+    for (number, change) in
+        [(1, "echo 'on: [push]' >.github/workflows/ci.yml".to_owned()), (2, format!("echo {key} >deploy"))]
+    {
+        world.ok(
+            &world.path("upstream"),
+            &format!(
+                "rm -rf w; git clone -q origin.git w && cd w && {change} && git add . && git commit -qm fork && \
+                 git push -q origin HEAD:refs/pull/{number}/head"
+            ),
+        );
+    }
+    let clone = world.clone_origin();
+    for (number, why) in [(1, "is protected"), (2, "deploy:1")] {
+        let script = format!(
+            "git fetch -q origin refs/pull/{number}/head && git push origin FETCH_HEAD:refs/heads/bottle/pr-{number}"
+        );
+        let output = world.sh(&clone, &script, &[]);
+        assert!(!output.status.success(), "{number}");
+        assert!(said(&output).contains(why), "{number}: {}", said(&output));
+    }
+    assert!(!world.upstream_refs().contains("bottle/pr-"));
+}

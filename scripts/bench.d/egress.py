@@ -1,0 +1,280 @@
+"""What scripts/bench.d/egress measures: DIRECTORY SIDECARS LOAD MITMDUMP [ROUNDS]
+
+One nginx with TLS is the origin, one load tool asks it: directly, and through each proxy. The ways take turns in every round, so
+that what else the machine does hits all alike; medians count.
+"""
+
+import json
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import time
+
+DIR, SIDECARS, LOAD, MITMDUMP = pathlib.Path(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4]
+ROUNDS = int(sys.argv[5]) if len(sys.argv) > 5 else 5
+CONNECTIONS, SECONDS, HELD = 16, 3, 1000
+GIB = 1 << 30
+ENV = {"PATH": os.environ["PATH"] + ":/usr/sbin:/sbin", "HOME": str(DIR), "LC_ALL": "C.UTF-8"}
+RUNNING = []
+
+TARGETS = {
+    "rate_of_squid": 1.0,
+    "rate_of_mitmproxy": 15.0,
+    "added_latency_ms": 0.3,
+    "event_late_ms": 1.0,
+    "download_of_squid": 0.5,
+    "download_of_mitmproxy": 5.0,
+    "memory_mb": 40.0,
+}
+
+
+def say(text):
+    print(f"    {text}", file=sys.stderr, flush=True)
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+def write(name, text):
+    path = DIR / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def run(*command):
+    subprocess.run([str(word) for word in command], env=ENV, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+
+def start(name, *command, **env):
+    log = open(DIR / f"{name}.log", "wb")
+    child = subprocess.Popen(
+        [str(word) for word in command], env=ENV | env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+    )
+    RUNNING.append(child)
+    return child
+
+
+def until(what, check):
+    for _ in range(2000):
+        if check():
+            return
+        time.sleep(0.01)
+    sys.exit(f"not in time: {what}")
+
+
+def listens(place):
+    family = socket.AF_UNIX if isinstance(place, str) else socket.AF_INET
+    with socket.socket(family) as sock:
+        try:
+            sock.connect(place if isinstance(place, str) else ("127.0.0.1", place))
+            return True
+        except OSError:
+            return False
+
+
+def authority(name):
+    """A CA in DIR/name.pem and .key."""
+    run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj",
+        f"/CN={name}", "-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=critical,keyCertSign,cRLSign",
+        "-keyout", DIR / f"{name}.key", "-out", DIR / f"{name}.pem")
+
+
+def origin():
+    authority("origin")
+    run("openssl", "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=localhost",
+        "-keyout", DIR / "leaf.key", "-out", DIR / "leaf.csr")
+    write("leaf.ext", "subjectAltName=DNS:localhost\n")
+    run("openssl", "x509", "-req", "-in", DIR / "leaf.csr", "-CA", DIR / "origin.pem", "-CAkey", DIR / "origin.key",
+        "-days", "2", "-extfile", DIR / "leaf.ext", "-out", DIR / "leaf.pem")
+    os.makedirs(DIR / "www")
+    with open(DIR / "www/gib", "wb") as file:
+        file.truncate(GIB)
+    port, source = free_port(), free_port()
+    conf = write("nginx.conf", f"""
+daemon off; worker_processes 1; pid {DIR}/nginx.pid; error_log {DIR}/nginx-error.log;
+events {{ worker_connections 8192; }}
+http {{
+  access_log off; keepalive_requests 1000000000; keepalive_timeout 600s; root {DIR}/www; sendfile on;
+  client_body_temp_path {DIR}/tmp; proxy_temp_path {DIR}/tmp; fastcgi_temp_path {DIR}/tmp; uwsgi_temp_path {DIR}/tmp;
+  scgi_temp_path {DIR}/tmp;
+  server {{
+    listen 127.0.0.1:{port} ssl http2; server_name localhost;
+    ssl_certificate {DIR}/leaf.pem; ssl_certificate_key {DIR}/leaf.key;
+    ssl_session_cache shared:s:4m;
+    location = / {{ default_type text/plain; return 200 "fine\\n"; }}
+    location = /events {{ proxy_pass http://127.0.0.1:{source}; proxy_buffering off; proxy_http_version 1.1; }}
+    location = /gib {{ }}
+  }}
+}}
+""")
+    start("nginx", "nginx", "-c", conf)
+    start("source", LOAD, "source", source)
+    until("nginx", lambda: listens(port))
+    until("the source of events", lambda: listens(source))
+    return port
+
+
+def doors(port):
+    for name in ["doors", "internal", "state/log", "secrets"]:
+        os.makedirs(DIR / "bundle" / name)
+    write("bundle/secrets/BENCH_KEY", os.urandom(24).hex())
+    write("config/routes.yaml", f"""version: 1
+routes:
+  - {{ host: api.example.org, methods: [GET, POST], auth: {{ header: x-api-key, from: BENCH_KEY }} }}
+  - {{ host: localhost, port: {port}, methods: [GET, POST], paths: ["/", /events, /gib] }}
+""")
+    write("config/pipelock.yaml", "version: 1\nsecrets: [BENCH_KEY]\ndlp: { action: block }\nssrf: { ip_allowlist: [127.0.0.0/8, '::1/128'] }\n")
+    children = []
+    for door, config, waited in [("pipelock", "pipelock.yaml", "internal/pipelock.sock"), ("egress", "routes.yaml", "doors/egress.sock")]:
+        dirs = [word for name in ["doors", "internal", "state", "secrets"] for word in (f"--{name}", DIR / "bundle" / name)]
+        children.append(start(door, SIDECARS, *dirs, door, "--config", DIR / "config" / config, SSL_CERT_FILE=str(DIR / "origin.pem")))
+        until(door, lambda: listens(str(DIR / "bundle" / waited)))
+    return str(DIR / "bundle/doors/egress.sock"), DIR / "bundle/state/ca/egress.crt", children
+
+
+def squid():
+    authority("squid")
+    port = free_port()
+    (DIR / "squid.pair").write_bytes((DIR / "squid.key").read_bytes() + (DIR / "squid.pem").read_bytes())
+    conf = write("squid.conf", f"""
+http_port 127.0.0.1:{port} ssl-bump tls-cert={DIR}/squid.pair generate-host-certificates=on dynamic_cert_mem_cache_size=4MB
+sslcrtd_program /usr/lib/squid/security_file_certgen -s {DIR}/squid/db -M 4MB
+ssl_bump bump all
+tls_outgoing_options cafile={DIR}/origin.pem
+http_access allow all
+cache deny all
+access_log none
+cache_log {DIR}/squid/cache.log
+pid_filename {DIR}/squid/pid
+coredump_dir {DIR}/squid
+max_filedescriptors 8192
+shutdown_lifetime 0 seconds
+workers 1
+""")
+    os.makedirs(DIR / "squid")
+    run("/usr/lib/squid/security_file_certgen", "-c", "-s", DIR / "squid/db", "-M", "4MB")
+    if os.geteuid() == 0:
+        for path in [DIR / "squid", *(DIR / "squid").rglob("*"), DIR / "squid.pair"]:
+            shutil.chown(path, "proxy", "proxy")
+    child = start("squid", "squid", "--foreground", "-f", conf)
+    until("squid", lambda: listens(port))
+    return str(port), DIR / "squid.pem", [child]
+
+
+def mitmproxy():
+    port = free_port()
+    addon = write("addon.py", "class Nothing:\n    def request(self, flow):\n        pass\n\n    def response(self, flow):\n        pass\n\n\naddons = [Nothing()]\n")
+    child = start("mitmproxy", MITMDUMP, "-q", "--listen-host", "127.0.0.1", "-p", port, "-s", addon, "--set", f"confdir={DIR}/mitm",
+                  "--set", f"ssl_verify_upstream_trusted_ca={DIR}/origin.pem")
+    until("mitmproxy", lambda: listens(port))
+    return str(port), DIR / "mitm/mitmproxy-ca-cert.pem", [child]
+
+
+def tree(child):
+    """The process and what it has started."""
+    pids = [child.pid]
+    for pid in pids:
+        for task in pathlib.Path(f"/proc/{pid}/task").glob("*/children"):
+            pids += [int(word) for word in task.read_text().split()]
+    return pids
+
+
+def memory(children):
+    kib = 0
+    for child in children:
+        for pid in tree(child):
+            status = pathlib.Path(f"/proc/{pid}/status").read_text()
+            kib += sum(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))
+    return kib / 1024
+
+
+def main():
+    port = origin()
+    ways = {"direct": (None, DIR / "origin.pem", []), "doors": doors(port), "squid": squid(), "mitmproxy": mitmproxy()}
+
+    def command(way, mode, *args):
+        proxy, ca, _ = ways[way]
+        by = ["--proxy", proxy] if proxy else []
+        return [str(word) for word in [LOAD, *by, "--port", port, "--ca", ca, mode, *args]]
+
+    def load(way, mode, *args):
+        done = subprocess.run(command(way, mode, *args), env=ENV, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=300)
+        if done.returncode:
+            sys.exit(f"{way} {mode}: {done.stderr.decode()[-2000:]}")
+        return json.loads(done.stdout)
+
+    figures = {}
+
+    def add(way, name, value):
+        figures.setdefault((way, name), []).append(value)
+
+    for number in range(ROUNDS):
+        for way in ways:
+            done = load(way, "rate", CONNECTIONS, SECONDS)
+            add(way, "rate", done["rate"])
+            add(way, "median_ms", done["median_ms"])
+            say(f"round {number + 1}, {way}: {done}")
+        for way in ways:
+            add(way, "alone_ms", load(way, "latency", 1000)["median_ms"])
+        # mitmproxy gives nothing of an answer on before it has all of it, and an event stream has no end.
+        for way in ["direct", "doors", "squid"]:
+            done = load(way, "events", 5)
+            add(way, "event_ms", done["first_ms"])
+            add(way, "later_ms", done["later_ms"])
+        for way in ways:
+            add(way, "mb_s", load(way, "download", "/gib")["mb_s"])
+    for way, (_, _, children) in ways.items():
+        if children:
+            held = subprocess.Popen(command(way, "hold", HELD), env=ENV, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            if held.stdout.readline() != b"ready\n":
+                sys.exit(f"{way} did not take {HELD} connections")
+            add(way, "memory_mb", memory(children))
+            held.communicate()
+
+    def median(way, name):
+        return statistics.median(figures[way, name])
+
+    def ratio(name, way):
+        return statistics.median(ours / theirs for ours, theirs in zip(figures["doors", name], figures[way, name]))
+
+    def added(name):
+        return statistics.median(ours - theirs for ours, theirs in zip(figures["doors", name], figures["direct", name]))
+
+    got = {
+        "rate_of_squid": ratio("rate", "squid"),
+        "rate_of_mitmproxy": ratio("rate", "mitmproxy"),
+        "added_latency_ms": added("alone_ms"),
+        "event_late_ms": max(added("event_ms"), added("later_ms")),
+        "download_of_squid": ratio("mb_s", "squid"),
+        "download_of_mitmproxy": ratio("mb_s", "mitmproxy"),
+        "memory_mb": median("doors", "memory_mb"),
+    }
+    at_most = {"added_latency_ms", "event_late_ms", "memory_mb"}
+    missed = [name for name, target in TARGETS.items() if (got[name] > target if name in at_most else got[name] < target)]
+    result = {"bench": "egress", "rounds": ROUNDS}
+    for way in ways:
+        result[way] = {name: round(median(of, name), 3) for of, name in figures if of == way}
+    for name, target in TARGETS.items():
+        result[name] = round(got[name], 3)
+        result[f"{name}_target"] = target
+    print(json.dumps(result | {"missed": missed}))
+    return 1 if missed else 0
+
+
+try:
+    code = main()
+finally:
+    for child in RUNNING:
+        try:
+            os.killpg(child.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+sys.exit(code)

@@ -1,0 +1,182 @@
+//! The bubblewrap backend: two sandboxes of bwrap, no daemon and no image. In the one is the guest, without a network; in the
+//! other the bundle, with the host's.
+//!
+//! Map: `mounts` (what the guest sees), `seccomp` (which system calls it has); everything else is `host_bundle`'s.
+
+mod mounts;
+mod seccomp;
+
+use std::net::IpAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use bottle_plan::plan::{self, BottlePlan, HOST_SYSTEM};
+use bottle_policy::known::KnownSecrets;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use tokio::sync::{mpsc, oneshot};
+
+use super::host_bundle::{self, HostBundle, Options, Sandbox};
+use super::{Backend, Bottle, BottleError, Exec, Leftover, Output, Progress, Room, Running, Survey, Tree, Who, copy};
+use crate::exit::Failure;
+use crate::facts::Environment;
+use crate::secrets::Secrets;
+
+/// `update-ca-certificates` on a slow disk.
+const SETUP: Duration = Duration::from_secs(60);
+
+/// This machine, with bubblewrap.
+pub(super) struct Bubblewrap {
+    environment: Environment,
+}
+
+impl Bubblewrap {
+    pub(super) fn new() -> Self {
+        Self { environment: Environment::read() }
+    }
+}
+
+/// What this machine has for it.
+pub(super) async fn survey() -> Survey {
+    host_bundle::survey(&Environment::read()).await
+}
+
+impl Backend for Bubblewrap {
+    fn prepare<'a>(&'a self, plan: &'a BottlePlan, _progress: &'a dyn Progress) -> BoxFuture<'a, Result<(), Failure>> {
+        async move {
+            if plan.images.guest != HOST_SYSTEM {
+                let what = format!("bubblewrap runs this machine's own system, not the image {}", plan.images.guest);
+                return Err(Failure::machine(what).hint("leave out `image:` and --image, or use --backend docker"));
+            }
+            host_bundle::tools(&self.environment)?;
+            host_bundle::trial().await
+        }
+        .boxed()
+    }
+
+    fn bottle(&self, plan: &BottlePlan, record: &Path) -> Box<dyn Bottle> {
+        let bundle = HostBundle::new(&self.environment, plan, record);
+        Box::new(Sandboxed { guest: bundle.sandbox("guest"), plan: plan.clone(), bundle })
+    }
+
+    fn leftovers(&self) -> BoxFuture<'_, Result<Vec<Leftover>, Failure>> {
+        async { Ok(host_bundle::leftovers(&self.environment, plan::Backend::Bubblewrap)) }.boxed()
+    }
+
+    fn remove<'a>(&'a self, leftover: &'a Leftover, mask: &'a KnownSecrets) -> BoxFuture<'a, Result<(), Failure>> {
+        host_bundle::remove(&self.environment, leftover, mask).boxed()
+    }
+}
+
+/// A bottle of two sandboxes.
+struct Sandboxed {
+    guest: Sandbox,
+    bundle: HostBundle,
+    plan: BottlePlan,
+}
+
+impl Sandboxed {
+    async fn start(&self, secrets: &Secrets) -> Result<Vec<String>, Failure> {
+        let (place, users) = (&self.bundle.place, self.bundle.users);
+        let tools = self.bundle.open().await?;
+        let guest = async {
+            mounts::make(place, &self.plan, users).map_err(|error| self.bundle.failed(error))?;
+            let limits = self.bundle.limits("guest", &self.plan.guest.resources).await?;
+            let mut options = mounts::guest(place, &self.plan, &tools);
+            self.confine(&mut options).map_err(Failure::machine)?;
+            (options.user, options.groups) = (users.guest, limits.groups);
+            for (name, value) in &self.plan.guest.env {
+                options.add(&["--setenv", name, value]);
+            }
+            options.add(&["--chdir", &self.plan.guest.root, "--remount-ro", "/dev", "--remount-ro", "/"]);
+            let mut init = self.plan.guest.init.clone();
+            init.push("--control".to_owned());
+            init.extend(limits.options);
+            self.bundle.launch("guest", options, &init).await?;
+            Ok::<_, Failure>(vec![format!("limits of the guest: {}", limits.said)])
+        };
+        let (guest, bundle) = tokio::join!(guest, self.bundle.start(&tools, secrets));
+        bundle.and(guest)
+    }
+
+    /// The seccomp programs, as files that bwrap reads.
+    fn confine(&self, options: &mut Options) -> Result<(), String> {
+        for (at, program) in seccomp::programs()?.into_iter().enumerate() {
+            let path = self.bundle.place.write(&format!("seccomp.{at}"), &program, None);
+            options.filters.push(path.map_err(|error| format!("failed to write a seccomp program: {error}"))?);
+        }
+        Ok(())
+    }
+
+    /// Runs a command beside the guest, in its system but for writing: what the agent must not change is set up so.
+    async fn set_up(&self, exec: Exec) -> Result<Running, BottleError> {
+        let command = exec.argv.first().cloned().unwrap_or_default();
+        let failed = |error: &dyn std::fmt::Display| {
+            BottleError::new(format_args!("failed to run `{command}` beside the bottle"), error)
+        };
+        let mut options = mounts::setup(&self.bundle.place);
+        self.confine(&mut options).map_err(|error| failed(&error))?;
+        options.user = self.bundle.users.setup;
+        for (name, value) in &exec.env {
+            options.add(&["--setenv", name, value]);
+        }
+        options.add(&["--chdir", exec.cwd.as_deref().unwrap_or("/")]);
+        let program = options.command(&exec.argv).limit(SETUP).input(exec.stdin.unwrap_or_default());
+        let ended = program.run().await.map_err(|error| failed(&error))?;
+        let (sender, output) = mpsc::channel(2);
+        let (code_sender, code) = oneshot::channel();
+        // There is room for both, and the receivers are here.
+        let _ = sender.send(Output::Stdout(ended.stdout.into())).await;
+        let _ = sender.send(Output::Stderr(ended.stderr.into())).await;
+        let _ = code_sender.send(Ok(ended.code.into()));
+        Ok(Running { output, code })
+    }
+}
+
+impl Bottle for Sandboxed {
+    fn up<'a>(&'a self, secrets: &'a Secrets) -> BoxFuture<'a, Result<Vec<String>, Failure>> {
+        self.start(secrets).boxed()
+    }
+
+    fn exec(&self, exec: Exec) -> BoxFuture<'_, Result<Running, BottleError>> {
+        async move {
+            match (exec.room, exec.who) {
+                (Room::Guest, Who::Agent) => self.guest.exec(exec).await,
+                (Room::Guest, Who::Root) => self.set_up(exec).await,
+                (Room::Bundle, _) => self.bundle.exec(exec).await,
+            }
+        }
+        .boxed()
+    }
+
+    fn copy_in(&self, room: Room, tree: Tree) -> BoxFuture<'_, Result<(), BottleError>> {
+        copy::copy_in(self, room, tree).boxed()
+    }
+
+    fn copy_out<'a>(&'a self, room: Room, path: &'a str) -> BoxFuture<'a, Result<Option<Tree>, BottleError>> {
+        copy::copy_out(self, room, path).boxed()
+    }
+
+    fn signal(&self, signal: &'static str) -> BoxFuture<'_, Result<(), BottleError>> {
+        async move {
+            // `-1` is every process in here but the first and the sender.
+            let mut running = self.exec(Exec::shell(&format!("kill -{signal} -1")).in_dir("/")).await?;
+            while running.output.recv().await.is_some() {}
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn host_addresses(&self) -> BoxFuture<'_, Result<Vec<IpAddr>, BottleError>> {
+        // The host's own are all that there is.
+        async { Ok(vec![]) }.boxed()
+    }
+
+    fn logs(&self) -> BoxFuture<'_, Result<Vec<u8>, BottleError>> {
+        async { Ok(self.bundle.place.logs()) }.boxed()
+    }
+
+    fn tear_down(&self) -> BoxFuture<'_, Result<(), BottleError>> {
+        self.bundle.tear_down().boxed()
+    }
+}

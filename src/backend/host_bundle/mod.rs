@@ -1,0 +1,252 @@
+//! The bundle on the host itself, for backends that have no container for it: a sandbox of bwrap that has the host's network,
+//! and in it the same supervisor with the same sidecars.
+//!
+//! Map: `host` (what this machine has), `users` (who a sandbox is on the host), `place` (the run's own directory), `limits`
+//! (control groups, or what each process inherits), `sandbox` (starting one, and running commands in it), `system` and
+//! `mounts` (what it sees). The bubblewrap backend makes its guest of the same parts. Always: it ends with the runner;
+//! nothing of the host but programs and the run's own directories is in it; no secret is on a disk.
+
+mod host;
+mod limits;
+mod mounts;
+mod place;
+mod sandbox;
+pub(super) mod system;
+mod users;
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bottle_plan::manifest::Resources;
+use bottle_plan::plan::{self, BottlePlan, HOST_CA_FILE, TOOLS_DIR};
+use bottle_policy::door::{CONFIG_DIR, SECRETS_DIR};
+use bottle_policy::known::KnownSecrets;
+use bottle_policy::units::ByteSize;
+use tokio::sync::Mutex;
+
+use super::{BottleError, Exec, Leftover, Output, Room, Running, Tree};
+use crate::exit::Failure;
+use crate::facts::{self, Environment};
+use crate::process::Kept;
+use crate::secrets::Secrets;
+
+pub(super) use host::{Tools, survey, tools, trial};
+pub(super) use limits::Limits;
+pub(super) use place::{Notes, Place};
+pub(super) use sandbox::{Options, Sandbox};
+pub(super) use users::Users;
+
+/// The bundle's share of the machine, as on Docker: memory and processes; processors as many as there are.
+const BUNDLE: Resources = Resources { cpus: 64.0, memory: ByteSize(2 << 30), pids: 1024 };
+/// Giving the secrets takes no time, but on a machine that is out of memory.
+const STEP: Duration = Duration::from_secs(30);
+
+/// One run's bundle, and the run's directory on this machine.
+pub(super) struct HostBundle {
+    pub(super) place: Place,
+    pub(super) users: Users,
+    plan: BottlePlan,
+    record: PathBuf,
+    environment: Environment,
+    sandbox: Sandbox,
+    notes: Mutex<Notes>,
+    /// What this process has started: it ends with these.
+    running: Mutex<Vec<Kept>>,
+}
+
+impl HostBundle {
+    pub(super) fn new(environment: &Environment, plan: &BottlePlan, record: &Path) -> Self {
+        let place = Place::of(&place::base(environment), plan.slug.as_str());
+        Self {
+            sandbox: Self::sandbox_in(&place, "bundle"),
+            users: Users::of(plan.slug.as_str()),
+            plan: plan.clone(),
+            record: record.to_owned(),
+            environment: environment.clone(),
+            notes: Mutex::default(),
+            running: Mutex::default(),
+            place,
+        }
+    }
+
+    fn sandbox_in(place: &Place, name: &str) -> Sandbox {
+        Sandbox { socket: place.path(&format!("{name}.sock")), log: place.path(&format!("{name}.log")) }
+    }
+
+    /// Another sandbox of the same run.
+    pub(super) fn sandbox(&self, name: &str) -> Sandbox {
+        Self::sandbox_in(&self.place, name)
+    }
+
+    /// What a failure to write there comes to.
+    pub(super) fn failed(&self, error: std::io::Error) -> Failure {
+        Failure::machine(format_args!("failed to make {}: {error}", self.place.path("").display()))
+            .hint("set BOTTLE_RUNTIME_DIR to a directory of your own on a local disk")
+    }
+
+    /// Makes the run's directory, and brings the host's programs where the sandboxes' users can reach them.
+    pub(super) async fn open(&self) -> Result<Tools, Failure> {
+        let mut tools = tools(&self.environment)?;
+        self.place.make()?;
+        let start = Notes {
+            backend: self.plan.backend,
+            record: self.record.clone(),
+            started: facts::unix_seconds(),
+            ..Notes::default()
+        };
+        self.note(|notes| *notes = start).await?;
+        // A guest may be started before the bundle is, and has the doors' directory bound.
+        self.place.directory("doors", 0o755, self.users.bundle).map_err(|error| self.failed(error))?;
+        for tool in [&mut tools.link, &mut tools.sidecars, &mut tools.claude, &mut tools.gitleaks] {
+            *tool = self.place.reachable(tool).map_err(|error| self.failed(error))?;
+        }
+        Ok(tools)
+    }
+
+    /// Changes what the next runner will know, if this one dies.
+    pub(super) async fn note(&self, change: impl FnOnce(&mut Notes)) -> Result<(), Failure> {
+        let mut notes = self.notes.lock().await;
+        change(&mut notes);
+        self.place.note(&notes).map_err(|error| self.failed(error))
+    }
+
+    /// Control groups for one of the run's sandboxes, or other limits.
+    pub(super) async fn limits(&self, room: &str, resources: &Resources) -> Result<Limits, Failure> {
+        let limits = limits::set(&format!("claude-bottle-{}-{room}", self.plan.slug), resources);
+        self.note(|notes| notes.cgroups.extend(limits.groups.iter().cloned())).await?;
+        Ok(limits)
+    }
+
+    /// Starts a sandbox; it ends with this process.
+    pub(super) async fn launch(&self, name: &str, mut options: Options, init: &[String]) -> Result<(), Failure> {
+        options.info = Some(self.place.path(&format!("{name}.info")));
+        let log = self.place.log(&format!("{name}.log")).map_err(|error| self.failed(error))?;
+        let (kept, process) = self.sandbox(name).start(&options, init, log).await.map_err(|error| {
+            Failure::machine(error).hint("`bottle-runner doctor` tries a sandbox and says what is missing")
+        })?;
+        self.running.lock().await.push(kept);
+        self.note(|notes| notes.processes.push(process)).await
+    }
+
+    /// Starts the bundle, gives it its secrets, in memory, and starts the supervisor.
+    pub(super) async fn start(&self, tools: &Tools, secrets: &Secrets) -> Result<(), Failure> {
+        mounts::make(&self.place, &self.plan, self.users.bundle).map_err(|error| self.failed(error))?;
+        let limits = self.limits("bundle", &BUNDLE).await?;
+        let mut options = mounts::bundle(&self.place, tools);
+        (options.user, options.groups) = (self.users.bundle, limits.groups);
+        if self.plan.host_ca_bundle.is_some() {
+            options.add(&["--setenv", "SSL_CERT_FILE", HOST_CA_FILE, "--setenv", "GIT_SSL_CAINFO", HOST_CA_FILE]);
+        }
+        options.add(&["--chdir", "/", "--remount-ro", "/"]);
+        let link = format!("{TOOLS_DIR}/bin/bottle-link");
+        self.launch("bundle", options, &[link, "forward".to_owned(), "--control".to_owned()]).await?;
+        self.sidecars(secrets).await.map_err(Failure::machine)
+    }
+
+    async fn sidecars(&self, secrets: &Secrets) -> Result<(), BottleError> {
+        let mut tree = Tree::new();
+        for (name, value) in secrets.files() {
+            tree = tree.file(format!("{SECRETS_DIR}/{name}"), 0, 0o400, value.to_vec());
+        }
+        let doing = "failed to give the bundle its secrets";
+        let archive = tree.to_tar().map_err(|error| BottleError::new(doing, error))?;
+        let mut give = Exec::guest(["tar", "-x", "-p", "-o", "-f", "-", "-C", "/"]).in_dir("/");
+        (give.room, give.stdin) = (Room::Bundle, Some(archive));
+        let given = async {
+            let running = self.exec(give).await?;
+            running.code.await.map_err(|_| BottleError::new(doing, "the sandbox went away"))?
+        };
+        match tokio::time::timeout(STEP, given).await {
+            Ok(Ok(0)) => {}
+            Ok(Ok(code)) => return Err(BottleError::new(doing, format_args!("tar ended with {code}"))),
+            Ok(Err(error)) => return Err(error),
+            Err(_) => return Err(BottleError::new(doing, "tar does not end")),
+        }
+        let supervisor = format!("{TOOLS_DIR}/bin/bottle-sidecars");
+        let config = format!("{CONFIG_DIR}/bundle.yaml");
+        let mut exec = Exec::guest([supervisor.as_str(), "supervisor", "--config", &config]);
+        exec.room = Room::Bundle;
+        let running = self.exec(exec).await?;
+        let log = self.place.log("bundle.log").map_err(|error| BottleError::new("failed to open bundle.log", error))?;
+        tokio::spawn(keep_log(running, log));
+        Ok(())
+    }
+
+    /// Runs a command in the bundle.
+    pub(super) async fn exec(&self, exec: Exec) -> Result<Running, BottleError> {
+        self.sandbox.exec(exec).await
+    }
+
+    /// Ends all sandboxes of the run and removes its directory.
+    pub(super) async fn tear_down(&self) -> Result<(), BottleError> {
+        for process in self.place.notes().unwrap_or_default().processes {
+            process.kill();
+        }
+        for mut kept in self.running.lock().await.drain(..) {
+            kept.end().await;
+        }
+        self.place.remove().await.map_err(|why| BottleError::new("failed to remove the sandboxes", why))
+    }
+}
+
+/// Puts what the supervisor prints into a file, with the time.
+async fn keep_log(mut running: Running, mut log: std::fs::File) {
+    // A full disk must not end the doors.
+    let mut line = |text: &[u8]| drop(log.write_all(&[facts::now().as_bytes(), b" ", text, b"\n"].concat()));
+    let mut rest = vec![];
+    while let Some(Output::Stdout(bytes) | Output::Stderr(bytes)) = running.output.recv().await {
+        rest.extend_from_slice(&bytes);
+        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+            line(&rest[..end]);
+            rest.drain(..=end);
+        }
+    }
+    match running.code.await {
+        Ok(Ok(code)) => line(format!("supervisor | ended with {code}").as_bytes()),
+        _ => line(b"supervisor | went away"),
+    }
+}
+
+/// What this backend's runs have on this machine.
+pub(super) fn leftovers(environment: &Environment, backend: plan::Backend) -> Vec<Leftover> {
+    let mut found = vec![];
+    for (slug, place) in Place::all(&place::base(environment)) {
+        let notes = place.notes();
+        if notes.as_ref().is_some_and(|notes| notes.backend != backend) {
+            continue;
+        }
+        let mut leftover = Leftover {
+            slug,
+            age: Some(Duration::from_secs(place.age())),
+            record: notes.as_ref().map(|notes| notes.record.clone()),
+            ..Leftover::default()
+        };
+        leftover.add("directory", "directories", place.path("").display().to_string());
+        let notes = notes.unwrap_or_default();
+        for _ in notes.processes.iter().filter(|process| process.is_alive()) {
+            leftover.running = true;
+            leftover.add("sandbox", "sandboxes", "");
+        }
+        for group in &notes.cgroups {
+            leftover.add("control group", "control groups", group.display().to_string());
+        }
+        found.push(leftover);
+    }
+    found
+}
+
+/// Saves what the sandboxes of a dead run printed to its record, ends them, and removes everything.
+pub(super) async fn remove(environment: &Environment, leftover: &Leftover, mask: &KnownSecrets) -> Result<(), Failure> {
+    let place = Place::of(&place::base(environment), &leftover.slug);
+    let lost = leftover.record.as_deref().filter(|dir| dir.is_dir() && !dir.join("compose.log").exists());
+    if let Some(record) = lost {
+        std::fs::write(record.join("compose.log"), mask.mask(&place.logs())).map_err(|error| {
+            Failure::machine(format_args!("failed to write {}/compose.log: {error}", record.display()))
+        })?;
+    }
+    place
+        .remove()
+        .await
+        .map_err(|why| Failure::machine(format_args!("failed to remove what {} has left: {why}", leftover.slug)))
+}

@@ -1,0 +1,68 @@
+//! What the bundle's sandbox sees.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use bottle_plan::plan::{BottlePlan, TOOLS_DIR};
+use bottle_policy::door::{CONFIG_DIR, DOORS_DIR, INTERNAL_DIR, SECRETS_DIR, STATE_DIR};
+
+use super::host::Tools;
+use super::place::Place;
+use super::sandbox::Options;
+use super::system;
+
+/// Makes its directories. On failure what there is stays for whoever removes the run.
+pub(super) fn make(place: &Place, plan: &BottlePlan, owner: Option<u32>) -> io::Result<()> {
+    place.directory("bundle", 0o755, None)?;
+    for (name, mode) in [("state", 0o755), ("tmp", 0o700)] {
+        place.directory(&format!("bundle/{name}"), mode, owner)?;
+    }
+    make_etc(place, plan, owner)
+}
+
+fn make_etc(place: &Place, plan: &BottlePlan, owner: Option<u32>) -> io::Result<()> {
+    let etc = system::make_etc(place, "bundle-etc", "files dns", owner)?;
+    let write = |name: &str, text: &str| place.write(&format!("bundle-etc/{name}"), text.as_bytes(), owner).map(drop);
+    let id = BUNDLE_ID;
+    write("passwd", &format!("root:x:0:0:root:/root:/bin/sh\nbottle:x:{id}:{id}::{STATE_DIR}:/bin/sh\n"))?;
+    write("group", &format!("root:x:0:\nbottle:x:{id}:\n"))?;
+    let hosts: Vec<String> = plan.extra_hosts.iter().map(|(host, address)| format!("{address} {host}\n")).collect();
+    write("hosts", &format!("127.0.0.1 localhost\n::1 localhost\n{}", hosts.concat()))?;
+    write("resolv.conf", &fs::read_to_string("/etc/resolv.conf").unwrap_or_default())?;
+    for trusted in ["ssl", "pki"] {
+        let from = Path::new("/etc").join(trusted);
+        // Certificates are links to what /usr has; private keys can't be read, and are left out.
+        system::copy(&from, &etc.join(trusted), &|path| !path.ends_with("private"))?;
+    }
+    place.directory("bundle-etc/claude-bottle", 0o755, owner)?;
+    for (name, content) in bottle_plan::render::policy_files(plan) {
+        place.write(
+            &format!("bundle-etc/{}/{name}", CONFIG_DIR.trim_start_matches("/etc/")),
+            content.as_bytes(),
+            owner,
+        )?;
+    }
+    Ok(())
+}
+
+/// The user and group that the bundle has inside.
+const BUNDLE_ID: u32 = 2000;
+
+/// The sidecars': the host's network, the doors for writing, secrets and their talk among themselves in memory alone.
+pub(super) fn bundle(place: &Place, tools: &Tools) -> Options {
+    let mut options = Options::default();
+    system::add(&mut options, &BUNDLE_ID.to_string());
+    options.add(&["--as-pid-1"]);
+    options.bind("--bind", &place.path("bundle-etc"), "/etc");
+    options.bind("--bind", &place.path("bundle/state"), STATE_DIR);
+    options.bind("--bind", &place.path("bundle/tmp"), "/tmp");
+    options.bind("--bind", &place.path("doors"), DOORS_DIR);
+    for dir in [INTERNAL_DIR, SECRETS_DIR] {
+        options.add(&["--perms", "0700", "--tmpfs", dir]);
+    }
+    options.bind("--ro-bind", &tools.sidecars, &format!("{TOOLS_DIR}/bin/bottle-sidecars"));
+    options.bind("--ro-bind", &tools.gitleaks, &format!("{TOOLS_DIR}/bin/gitleaks"));
+    options.bind("--ro-bind", &tools.link, &format!("{TOOLS_DIR}/bin/bottle-link"));
+    options
+}

@@ -1,0 +1,122 @@
+//! What every sandbox sees of the host: its programs, read-only, and a small /etc of its own.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use super::place::Place;
+use super::sandbox::Options;
+
+/// Where programs are, in every one.
+const PATH: &str = "/opt/claude-bottle/bin:/usr/local/bin:/usr/bin:/bin";
+/// Directories of the system's programs. On most systems all but the first are links into it.
+const SYSTEM: [&str; 7] = ["/usr", "/bin", "/sbin", "/lib", "/lib64", "/lib32", "/libx32"];
+/// What programs need of the host's /etc; nothing of who uses this machine, and for what.
+const ETC: [&str; 20] = [
+    "alternatives",
+    "ld.so.cache",
+    "ld.so.conf",
+    "ld.so.conf.d",
+    "os-release",
+    "debian_version",
+    "protocols",
+    "services",
+    "localtime",
+    "locale.alias",
+    "locale.conf",
+    "mime.types",
+    "magic",
+    "terminfo",
+    "inputrc",
+    "bash.bashrc",
+    "profile",
+    "shells",
+    "perl",
+    "ca-certificates.conf",
+];
+/// What shared memory a guest has, as Docker gives it.
+const SHM_BYTES: &str = "67108864";
+
+/// Makes what every /etc has; `resolve` says how names are looked up.
+pub(in crate::backend) fn make_etc(
+    place: &Place,
+    name: &str,
+    resolve: &str,
+    owner: Option<u32>,
+) -> io::Result<PathBuf> {
+    let etc = place.directory(name, 0o755, owner)?;
+    for part in ETC {
+        copy(&Path::new("/etc").join(part), &etc.join(part), &|_| true)?;
+    }
+    place.write(
+        &format!("{name}/nsswitch.conf"),
+        format!("passwd: files\ngroup: files\nhosts: {resolve}\n").as_bytes(),
+        owner,
+    )?;
+    place.write(&format!("{name}/hostname"), b"bottle\n", owner)?;
+    Ok(etc)
+}
+
+/// Copies files, directories and links; what is not there, or not to be read, is left out.
+pub(super) fn copy(from: &Path, to: &Path, wanted: &dyn Fn(&Path) -> bool) -> io::Result<()> {
+    let Ok(found) = fs::symlink_metadata(from) else { return Ok(()) };
+    if !wanted(from) {
+        return Ok(());
+    }
+    if found.is_symlink() {
+        return symlink(fs::read_link(from)?, to);
+    }
+    if found.is_dir() {
+        fs::create_dir_all(to)?;
+        for entry in fs::read_dir(from).into_iter().flatten().filter_map(Result::ok) {
+            copy(&entry.path(), &to.join(entry.file_name()), wanted)?;
+        }
+        return Ok(());
+    }
+    match fs::copy(from, to) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        other => other.map(drop),
+    }
+}
+
+/// The options that every sandbox has: namespaces of its own but for the network, and what it sees of the host.
+pub(in crate::backend) fn add(options: &mut Options, id: &str) {
+    options.add(&["--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]);
+    options.add(&[
+        "--uid",
+        id,
+        "--gid",
+        id,
+        "--hostname",
+        "bottle",
+        "--die-with-parent",
+        "--new-session",
+        "--clearenv",
+    ]);
+    options.add(&["--setenv", "PATH", PATH, "--setenv", "LANG", "C.UTF-8"]);
+    for dir in SYSTEM {
+        match fs::read_link(dir) {
+            Ok(target) => options.add(&["--symlink", &target.display().to_string(), dir]),
+            Err(_) if Path::new(dir).is_dir() => options.add(&["--ro-bind", dir, dir]),
+            Err(_) => {}
+        }
+    }
+    // bwrap covers the kernel's settings only where this user could write them.
+    options.add(&[
+        "--proc",
+        "/proc",
+        "--ro-bind",
+        "/proc/sys",
+        "/proc/sys",
+        "--dev",
+        "/dev",
+        "--size",
+        SHM_BYTES,
+        "--tmpfs",
+        "/dev/shm",
+    ]);
+    options
+        .add(&["--dir", "/root", "--dir", "/sys", "--dir", "/home", "--dir", "/srv", "--dir", "/mnt", "--dir", "/var"]);
+    options.add(&["--dir", "/run", "--symlink", "/run", "/var/run"]);
+}

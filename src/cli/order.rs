@@ -1,0 +1,144 @@
+//! What a comment asks of a run: to end the one that is going on, or to do the last task again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bottle_plan::event::{self, Asked, Command, Order};
+use bottle_plan::manifest::Triggers;
+use bottle_plan::moment::Moment;
+use bottle_plan::task::Form;
+use bottle_policy::prose;
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
+
+use crate::exit::{Code, Failure};
+use crate::forge::{self, Asker, Comment, Forge, ForgeError};
+
+/// How long a run that was told to stop is waited for: it looks every ten seconds, and then puts its things away.
+const PATIENCE: Duration = Duration::from_secs(150);
+const LOOK: Duration = Duration::from_secs(3);
+
+/// What came of an order.
+pub(super) enum Carried {
+    /// It is done; in words.
+    Out(String),
+    /// It is a task, or asks for nothing.
+    Over(Asked),
+}
+
+/// Carries out an order.
+pub(super) async fn carry_out(
+    command: &Command,
+    payload: &Value,
+    triggers: &Triggers,
+    forge: &Arc<dyn Forge>,
+) -> Result<Carried, Failure> {
+    let what = match &command.order {
+        Order::Stop => "stop",
+        Order::Retry => "retry",
+        Order::Approve(_) | Order::Deny { .. } | Order::Answer { .. } => {
+            let hint = "a run that is going on hears it where the manifest says `supervise: { approval: comment }`";
+            return Ok(Carried::Over(Asked::Nothing(format!(
+                "proposals are decided by the run that made them; {hint}"
+            ))));
+        }
+    };
+    if command.form != Form::Comment {
+        return Err(Failure::input(format_args!("`{} {what}` in a review is heard by no run", triggers.mention))
+            .hint(format_args!("write it as a comment of its own below number {}", command.thread.number)));
+    }
+    let asker = Asker { login: command.asked_by.login.clone(), id: command.asked_by.id };
+    let pull = command.is_pull_request.then_some(command.thread.number);
+    forge::may_ask(forge.as_ref(), &triggers.who, &asker, pull).await?;
+    match command.order {
+        Order::Stop => stop(command, forge.as_ref()).await.map(Carried::Out),
+        _ => again(command, payload, triggers, forge.as_ref()).await.map(Carried::Over),
+    }
+}
+
+/// The run that is going on hears the comment itself; this says what came of it.
+async fn stop(command: &Command, forge: &dyn Forge) -> Result<String, Failure> {
+    let number = command.thread.number;
+    let Some(first) = forge::holder(forge, number).await.map_err(failed)? else {
+        return Ok(format!("no run is going on for number {number}"));
+    };
+    let (run, url) = (&first.claim.run, &first.claim.url);
+    let started = Instant::now();
+    while started.elapsed() < PATIENCE {
+        sleep(LOOK).await;
+        match forge::holder(forge, number).await {
+            Ok(now) if now.as_ref().is_none_or(|now| now.claim != first.claim) => {
+                return Ok(format!("the run {run} was told to stop, and has ended: {url}"));
+            }
+            // It is the run that listens; this only tells.
+            _ => {}
+        }
+    }
+    Err(Failure::machine(format_args!(
+        "the run {run} was told to stop, and has not said within {} s that it ended",
+        PATIENCE.as_secs()
+    ))
+    .hint(format_args!("cancel its job: {url}")))
+}
+
+/// The last command of the thread by somebody who may ask, as if it were given now.
+async fn again(command: &Command, payload: &Value, triggers: &Triggers, forge: &dyn Forge) -> Result<Asked, Failure> {
+    let number = command.thread.number;
+    let comments = forge.comments(number).await.map_err(failed)?;
+    for comment in comments.iter().rev().filter(|comment| comment.id < command.comment_id) {
+        if !event::asks_for_work(&comment.body, &triggers.mention) || !may(command, comment, triggers, forge).await? {
+            continue;
+        }
+        let moment = |text: &Option<String>| text.as_deref().and_then(Moment::parse);
+        let (written, changed) = (moment(&comment.written), moment(&comment.changed));
+        if written.is_none() || changed.is_none() || changed > written {
+            let who = prose::name(&comment.author.login, 60);
+            return Err(Failure::new(
+                Code::Refused,
+                format_args!(
+                    "the last command, by {who}, was changed after it was written, or may have been: {}",
+                    comment.url
+                ),
+            )
+            .hint("write it once more, as a new comment"));
+        }
+        return read_again(command, comment, payload, triggers);
+    }
+    let nothing = "no earlier comment of somebody who may ask has a command";
+    Err(Failure::input(format_args!("there is nothing to do again in number {number}: {nothing}"))
+        .hint(format_args!("write the command itself, such as `{} fix this`", triggers.mention)))
+}
+
+/// Whether the comment's writer may have things done.
+async fn may(command: &Command, comment: &Comment, triggers: &Triggers, forge: &dyn Forge) -> Result<bool, Failure> {
+    let Ok(id) = u64::try_from(comment.author.id) else { return Ok(false) };
+    if comment.author.is_bot && !triggers.who.bots.contains(&id) {
+        return Ok(false);
+    }
+    let asker = Asker { login: comment.author.login.clone(), id };
+    let pull = command.is_pull_request.then_some(command.thread.number);
+    match forge::may_ask(forge, &triggers.who, &asker, pull).await {
+        Ok(()) => Ok(true),
+        // One who may not is passed over; one who can't be checked is not.
+        Err(failure) if failure.what.starts_with("who asked can't be checked") => Err(failure),
+        Err(_) => Ok(false),
+    }
+}
+
+/// The event of the comment that asks for it again, with the earlier one's words and writer in place of its own.
+fn read_again(command: &Command, comment: &Comment, payload: &Value, triggers: &Triggers) -> Result<Asked, Failure> {
+    let mut event = payload.clone();
+    let kind = if comment.author.is_bot { "Bot" } else { "User" };
+    let user = json!({"login": comment.author.login, "id": comment.author.id, "type": kind});
+    event["comment"] = json!({
+        "id": comment.id, "body": comment.body, "html_url": comment.url, "user": user,
+        "created_at": command.asked_at, "updated_at": command.asked_at,
+    });
+    event["sender"] = user;
+    event::parse(&event.to_string(), Some("issue_comment"), triggers)
+        .map_err(|error| Failure::input(&error).hint(error.hint()))
+}
+
+fn failed(error: ForgeError) -> Failure {
+    Failure::machine(&error).hint(error.hint())
+}

@@ -1,0 +1,50 @@
+//! Work that is not pushed, kept in the run record: a git bundle of what the guest's branch has and upstream has not.
+//!
+//! The gate has not seen it. It stays in the record, as the transcript does, and goes nowhere by itself.
+
+use std::time::Duration;
+
+use bottle_plan::plan::BottlePlan;
+
+use crate::backend::{Bottle, Exec, Room, finish};
+use crate::report::Events;
+use crate::state::Record;
+
+/// The file's name.
+pub(super) const FILE: &str = "work.bundle";
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Saves the work as it stands; says what came of it.
+pub(super) async fn keep(bottle: &dyn Bottle, plan: &BottlePlan, record: &Record, events: &Events) {
+    if plan.git.is_none() {
+        return;
+    }
+    // Nothing may change it under our hands.
+    if let Err(error) = bottle.signal("KILL").await {
+        return events.warn(format!("the work so far could not be kept: {error}"));
+    }
+    if let Err(failure) = super::push::save(bottle, plan, events).await {
+        return events.warn(format!("the work so far could not be kept: {failure}"));
+    }
+    let place = format!("{}/{FILE}", plan.guest.home);
+    let script = r#"[ "$(git rev-list --count HEAD --not --remotes=origin)" != 0 ] || exit 0
+git bundle create --quiet "$1" HEAD --not --remotes=origin && echo kept"#;
+    let exec = Exec::guest(["sh", "-c", script, "sh", &place]).in_dir(&plan.guest.workdir);
+    let kept = async {
+        let done = finish(bottle, exec, LIMIT).await.map_err(|error| error.to_string())?;
+        if done.code != 0 {
+            return Err(done.text().trim().to_owned());
+        }
+        if done.stdout.is_empty() {
+            return Ok(false);
+        }
+        let tree = bottle.copy_out(Room::Guest, &place).await.map_err(|error| error.to_string())?;
+        let file = tree.as_ref().and_then(|tree| tree.files().next()).ok_or("it is not there")?;
+        record.write(FILE, file.1).map_err(|failure| failure.to_string()).map(|()| true)
+    };
+    match kept.await {
+        Ok(true) => events.note(format!("the work that was not pushed is in the run record: git fetch {FILE} HEAD")),
+        Ok(false) => events.note("there is no work that upstream lacks"),
+        Err(why) => events.warn(format!("the work so far could not be kept: {}", super::one_line(&why))),
+    }
+}

@@ -1,0 +1,44 @@
+//! Whether the pull request is still what it was when it was asked for, looked at once more before its work is pushed.
+
+use bottle_policy::door;
+use bottle_policy::gate::report::{PushedRef, Verdict};
+
+use super::Start;
+use crate::backend::{Bottle, Room};
+
+/// Why the work must not be pushed; none: it may. What can't be asked must not.
+pub(super) async fn moved(start: &Start, bottle: &dyn Bottle) -> Option<String> {
+    let (Some(pull), Some(forge)) = (&start.plan.task.pull_request, &start.forge) else { return None };
+    let git = start.plan.git.as_ref().filter(|git| git.start.is_some())?;
+    let number = pull.number;
+    let now = match forge.pull_request(number).await {
+        Ok(now) => now,
+        Err(error) => {
+            return Some(format!("whether pull request #{number} has moved can't be told: {error}; {}", error.hint()));
+        }
+    };
+    let mut good = vec![pull.head.as_str().to_owned()];
+    if git.goes_on {
+        good.extend(ours(bottle, &format!("refs/heads/{}", git.branch)).await);
+    }
+    if good.contains(&now.commit) {
+        return None;
+    }
+    let short = |commit: &str| super::one_line(commit).chars().take(12).collect::<String>();
+    Some(format!(
+        "pull request #{number} has moved from {} to {} since this was asked for; look at it, and ask again",
+        short(pull.head.as_str()),
+        short(&now.commit)
+    ))
+}
+
+/// What the agent has pushed there itself, in the gate's own words: the guest's are not asked.
+async fn ours(bottle: &dyn Bottle, name: &str) -> Vec<String> {
+    let Ok(Some(tree)) = bottle.copy_out(Room::Bundle, &format!("{}/log", door::STATE_DIR)).await else {
+        return vec![];
+    };
+    let gate = tree.files().filter(|(path, _)| path.ends_with("gate.jsonl"));
+    let text: String = gate.map(|(_, bytes)| String::from_utf8_lossy(bytes).into_owned()).collect();
+    let pushes = text.lines().filter_map(|line| serde_json::from_str::<PushedRef>(line).ok());
+    pushes.filter(|push| push.r#ref == name && push.verdict == Verdict::Accepted).map(|push| push.new).collect()
+}

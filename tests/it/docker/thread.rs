@@ -1,0 +1,230 @@
+//! What is asked in the thread of a run, or of a pull request: stops, follow-ups, reviews, and who has moved meanwhile.
+
+use std::process::{Command, Output};
+
+use serde_json::{Value, json};
+
+use super::actions::{at_work, comment};
+use super::{Job, manifest};
+use crate::forge::double::Double;
+use crate::forge::outputs;
+use crate::world::{Running, said};
+
+const NOW: &str = "2026-03-02T09:20:35Z";
+
+/// A job whose agent runs these commands, and passes its checks.
+fn job(commands: &[&str]) -> Job {
+    Job::with_manifest(&super::commands(commands), |upstream| manifest(upstream).replace("python3 -m unittest", "true"))
+}
+
+/// A comment of the maintainer's on pull request 9.
+fn on_a_pull_request(body: &str) -> Value {
+    let mut event = comment("octo-maintainer", 5_550_108, body);
+    event["issue"]["number"] = json!(9);
+    event["issue"]["pull_request"] = json!({"url": "x"});
+    event
+}
+
+fn command(job: &Job, double: &Double, event: &Value) -> Command {
+    let mut command = job.world.runner();
+    command.args(["run", "--replay"]).arg(job.world.path("cassette.yml")).current_dir(&job.checkout);
+    crate::forge::job(&job.world, double, &mut command, "issue_comment", event);
+    command
+}
+
+fn run(job: &Job, double: &Double, event: &Value) -> Output {
+    command(job, double, event).output().expect("the runner")
+}
+
+/// A commit on upstream's main, at this ref alone.
+fn commit(job: &Job, name: &str) -> String {
+    let tree = job.upstream.git(&["rev-parse", "main^{tree}"]);
+    let identity = ["-c", "user.name=Sample", "-c", "user.email=sample@bottle.test"];
+    let id = job.upstream.git(&[&identity[..], &["commit-tree", &tree, "-p", "main", "-m", name]].concat());
+    job.upstream.git(&["update-ref", name, &id]);
+    id
+}
+
+fn pull(head: &str, sha: &str) -> Value {
+    json!({"number": 9, "title": "A change", "body": "My notes.", "head": head, "base": "main", "sha": sha})
+}
+
+#[test]
+fn a_comment_stops_the_run() {
+    let job = job(&["echo x > new.txt; git add .; git commit -qm half; echo y > other.txt; sleep 120"]);
+    let double = Double::start("github", json!({}));
+    let running = at_work(&job, &double);
+    for (id, author, body) in [(800, "octo-reader", "/claude stop"), (801, "octo-maintainer", "> /claude stop\n\nno")] {
+        double.say(&json!({"id": id, "number": 7, "author": author, "body": body}));
+    }
+    std::thread::sleep(std::time::Duration::from_secs(12));
+    let started = std::time::Instant::now();
+    double.say(&json!({"id": 802, "number": 7, "author": "octo-maintainer", "body": "/claude stop"}));
+    // The stop's own job, on another runner.
+    let mut stop = job.world.runner();
+    stop.arg("run").current_dir(&job.checkout);
+    let event = comment("octo-maintainer", 5_550_108, "/claude stop");
+    crate::forge::job(&job.world, &double, &mut stop, "issue_comment", &event);
+    stop.env("GITHUB_OUTPUT", job.world.path("stop-outputs"));
+    let stop = stop.output().expect("the runner");
+    let output = running.wait();
+    super::ended_with(&output, 143);
+    assert!(started.elapsed().as_secs() < 60, "{:?}", started.elapsed());
+    assert!(said(&output).contains("stopped by octo-maintainer (id 5550108) in a comment"), "{}", said(&output));
+    assert!(said(&output).contains("octo-reader asked for a stop and may not"), "{}", said(&output));
+    super::ended_with(&stop, 0);
+    assert!(said(&stop).contains("was told to stop, and has ended: https://"), "{}", said(&stop));
+    let text = std::fs::read_to_string(job.world.path("stop-outputs")).expect("the outputs");
+    assert!(outputs(&text).contains(&("conclusion".to_owned(), "success".to_owned())), "{text}");
+    let text = std::fs::read_to_string(job.world.path("outputs")).expect("the outputs");
+    assert!(outputs(&text).contains(&("conclusion".to_owned(), "cancelled".to_owned())), "{text}");
+
+    // Nothing is pushed and nothing proposed; what was done is in the record.
+    assert_eq!(job.upstream.git(&["for-each-ref", "--format", "%(refname)"]), "refs/heads/main");
+    let state = double.state();
+    assert_eq!(state["pulls"], json!([]));
+    let status =
+        state["comments"].as_array().expect("comments").iter().find(|row| row["author"] == "github-actions[bot]");
+    let status = status.expect("ours")["body"].as_str().expect("a text").to_owned();
+    assert!(status.contains("stopped by octo-maintainer") && status.contains(" ended "), "{status}");
+    let bundle = job.world.record().join("work.bundle").display().to_string();
+    let checkout = job.checkout.display().to_string();
+    crate::world::sh(&["git", "-C", &checkout, "fetch", "--quiet", &bundle, "HEAD"]);
+    let log = crate::world::sh(&["git", "-C", &checkout, "log", "--format=%s", "main..FETCH_HEAD"]);
+    assert_eq!(log, "Work that was left uncommitted\nhalf");
+    double.assert_valid();
+    job.nothing_left();
+}
+
+#[test]
+fn a_follow_up_goes_on_in_the_pull_request_s_branch() {
+    for kind in ["github", "gitea"] {
+        let job = job(&["echo more >> README.md; git commit -qam more"]);
+        let head = commit(&job, "refs/heads/bottle/earlier");
+        let said_before = json!({"id": 30, "number": 9, "author": "octo-reader", "body": "The heading is wrong.",
+            "created_at": "2026-03-02T09:10:00Z", "updated_at": "2026-03-02T09:10:00Z"});
+        let double = Double::start(kind, json!({"pulls": [pull("bottle/earlier", &head)], "comments": [said_before]}));
+        let mut command = command(&job, &double, &on_a_pull_request("/claude more of it"));
+        if kind == "gitea" {
+            command.env("GITEA_ACTIONS", "true");
+        }
+        let output = command.output().expect("the runner");
+        super::ended_with(&output, 0);
+        assert_eq!(job.upstream.git(&["rev-parse", "bottle/earlier~1"]), head, "{}", said(&output));
+        assert_eq!(
+            job.upstream.git(&["for-each-ref", "--format", "%(refname)"]),
+            "refs/heads/bottle/earlier\nrefs/heads/main"
+        );
+        let state = double.state();
+        assert_eq!(state["pulls"].as_array().map_or(0, Vec::len), 1, "{state}");
+        let body = state["pulls"][0]["body"].as_str().expect("a text");
+        assert!(body.starts_with("My notes.") && body.contains("claude-bottle: begin"), "{body}");
+        let plan = job.world.record_file("plan.json");
+        assert!(plan.contains("The heading is wrong."), "what was said before is in the prompt");
+        double.assert_valid();
+        job.nothing_left();
+    }
+}
+
+#[test]
+fn a_person_s_branch_is_not_pushed_to_but_proposed_to() {
+    let job = job(&["echo more >> README.md; git commit -qam more"]);
+    let head = commit(&job, "refs/heads/patch");
+    let double = Double::start("github", json!({"pulls": [pull("patch", &head)]}));
+    let output = run(&job, &double, &on_a_pull_request("/claude fix this"));
+    super::ended_with(&output, 0);
+    assert_eq!(job.upstream.git(&["rev-parse", "patch"]), head);
+    let state = double.state();
+    let made = &state["pulls"][1];
+    assert_eq!(
+        (&made["base"], made["head"].as_str().is_some_and(|name| name.starts_with("bottle/pr-9"))),
+        (&json!("patch"), true)
+    );
+    let branch = made["head"].as_str().expect("a branch");
+    assert_eq!(job.upstream.git(&["rev-parse", &format!("{branch}~1")]), head);
+    assert!(made["body"].as_str().expect("a text").contains("Asked for in #9."), "{made}");
+    double.assert_valid();
+}
+
+#[test]
+fn a_pull_request_that_has_moved_gets_no_push() {
+    // Before the run: what was asked about is no longer what the branch is.
+    let one = job(&["echo more >> README.md; git commit -qam more"]);
+    let head = commit(&one, "refs/heads/bottle/earlier");
+    let double = Double::start("github", json!({"pulls": [pull("bottle/earlier", &head)]}));
+    let newer = commit(&one, "refs/heads/bottle/earlier");
+    let output = run(&one, &double, &on_a_pull_request("/claude more of it"));
+    super::ended_with(&output, 4);
+    assert!(said(&output).contains("has moved from"), "{}", said(&output));
+    assert_eq!(one.upstream.git(&["rev-parse", "bottle/earlier"]), newer);
+    one.nothing_left();
+
+    // While it goes on.
+    let two = job(&["echo more >> README.md; git commit -qam more; sleep 10"]);
+    let head = commit(&two, "refs/heads/bottle/earlier");
+    let double = Double::start("github", json!({"pulls": [pull("bottle/earlier", &head)]}));
+    let running =
+        Running(command(&two, &double, &on_a_pull_request("/claude more of it")).spawn().expect("the runner"));
+    let started = std::time::Instant::now();
+    while !two.world.slugs().first().is_some_and(|slug| {
+        let transcript = two.world.path("state").join(slug).join("transcript.jsonl");
+        std::fs::read_to_string(transcript).is_ok_and(|text| text.contains("sleep"))
+    }) {
+        assert!(started.elapsed().as_secs() < 120, "the agent did not start");
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    double.say(&json!({"pull": 9, "now": {"sha": "b".repeat(40)}}));
+    let output = running.wait();
+    super::ended_with(&output, 5);
+    assert!(said(&output).contains("not pushed: pull request #9 has moved from"), "{}", said(&output));
+    assert_eq!(two.upstream.git(&["rev-parse", "bottle/earlier"]), head);
+    assert!(two.world.record().join("work.bundle").is_file());
+    let state = double.state();
+    assert_eq!(state["pulls"][0]["body"], "My notes.");
+    two.nothing_left();
+}
+
+#[test]
+fn a_fork_s_pull_request_is_taken_up_in_a_branch_of_ours() {
+    let job = job(&["echo more >> README.md; git commit -qam more"]);
+    let head = commit(&job, "refs/pull/9/head");
+    let mut fork = pull("patch", &head);
+    fork["fork"] = json!(true);
+    let double = Double::start("github", json!({"pulls": [fork.clone()]}));
+    let output = run(&job, &double, &on_a_pull_request("/claude fix this"));
+    super::ended_with(&output, 0);
+    let state = double.state();
+    let made = &state["pulls"][1];
+    let branch = made["head"].as_str().expect("a branch");
+    assert!(made["base"] == "main" && branch.starts_with("bottle/pr-9"), "{made}");
+    assert_eq!(job.upstream.git(&["rev-parse", &format!("{branch}~1")]), head);
+    assert!(job.world.record_file("gate.jsonl").contains("\"commits\":2"), "the fork's commit is scanned as new");
+
+    // Asked about before it was changed.
+    let mut late = fork;
+    late["updated_at"] = json!("2026-03-02T09:21:00Z");
+    let double = Double::start("github", json!({"pulls": [late]}));
+    let output = run(&job, &double, &on_a_pull_request("/claude fix this"));
+    super::ended_with(&output, 3);
+    assert!(said(&output).contains("from a fork, and was changed after this was asked for"), "{}", said(&output));
+    assert!(NOW < "2026-03-02T09:21:00Z" && double.writes().is_empty());
+}
+
+#[test]
+fn a_review_is_posted_and_nothing_is_pushed() {
+    let job = Job::with_manifest(
+        &super::commands(&["echo more >> README.md; git commit -qam more; git push origin HEAD"]),
+        |upstream| manifest(upstream).replace("python3 -m unittest", "true"),
+    );
+    let head = commit(&job, "refs/heads/patch");
+    let double = Double::start("github", json!({"pulls": [pull("patch", &head)], "diff": "diff --git a/x b/x\n"}));
+    let output = run(&job, &double, &on_a_pull_request("/claude review"));
+    super::ended_with(&output, 0);
+    assert_eq!(job.upstream.git(&["for-each-ref", "--format", "%(refname)"]), "refs/heads/main\nrefs/heads/patch");
+    assert!(job.world.record_file("gate.jsonl").contains("\"refused\""), "the gate says no to the agent's own push");
+    let state = double.state();
+    assert_eq!(state["pulls"].as_array().map_or(0, Vec::len), 1, "{state}");
+    let words = state["comments"][0]["body"].as_str().expect("a comment");
+    assert!(words.contains("> That is all."), "{words}");
+    double.assert_valid();
+}
