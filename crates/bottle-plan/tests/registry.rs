@@ -200,7 +200,8 @@ fn maven_s_mirrors_and_what_it_would_have_asked() {
                 repositories [local (/tmp/x), corp (https://maven.example.org/all), central (https://central.example.org/maven2)] -> [Help 1]";
     let settings = "<settings><!-- <mirror><id>no</id><url>https://no.example.org</url></mirror> --><servers><server><id>corp</id>\
                     <password>pw</password></server></servers><mirrors><mirror><id>corp</id><mirrorOf>external:*</mirrorOf>\
-                    <url>https://maven.example.org/all</url></mirror></mirrors><profiles><profile><repositories><repository>\
+                    <url>https://maven.example.org/all</url></mirror><mirror><id>blocker</id><url>http://0.0.0.0/</url>\
+                    <blocked>true</blocked></mirror></mirrors><profiles><profile><repositories><repository>\
                     <id>extra</id><url>https://extra.example.org/m2</url></repository></repositories></profile></profiles></settings>";
     let answer = registry::maven(said, &[file("/home/me/.m2/settings.xml", settings)]);
     assert_eq!(

@@ -3,6 +3,7 @@
 mod actions;
 mod approve;
 mod bad_world;
+mod clients;
 mod in_container;
 mod live;
 mod main_job;
@@ -10,6 +11,7 @@ mod promises;
 mod seal;
 mod signals;
 mod thread;
+mod tls;
 
 use std::path::PathBuf;
 use std::process::{Command, Output};

@@ -42,7 +42,7 @@ pub fn read(said: &str, settings: &[(String, String)]) -> Answer {
 fn places(text: &str) -> Vec<(&'static str, String, String)> {
     let mut reader = quick_xml::Reader::from_str(text);
     let mut found = vec![];
-    let (mut path, mut kind, mut id, mut url) = (vec![], None, String::new(), String::new());
+    let (mut path, mut kind, mut id, mut url, mut blocked) = (vec![], None, String::new(), String::new(), false);
     loop {
         match reader.read_event() {
             Ok(Event::Start(tag)) => {
@@ -60,6 +60,8 @@ fn places(text: &str) -> Vec<(&'static str, String, String)> {
                 match path.last().map(String::as_str) {
                     Some("id") if kind.is_some() && id.is_empty() => id = words,
                     Some("url") if kind.is_some() => url = words,
+                    // A mirror that only keeps others from being asked.
+                    Some("blocked") => blocked = words == "true",
                     _ => {}
                 }
             }
@@ -68,7 +70,10 @@ fn places(text: &str) -> Vec<(&'static str, String, String)> {
                 if matches!(name.as_deref(), Some("mirror" | "repository" | "pluginRepository"))
                     && let Some(kind) = kind.take()
                 {
-                    found.push((kind, std::mem::take(&mut id), std::mem::take(&mut url)));
+                    let place = (kind, std::mem::take(&mut id), std::mem::take(&mut url));
+                    if !std::mem::take(&mut blocked) {
+                        found.push(place);
+                    }
                 }
             }
             Ok(Event::Eof) | Err(_) => return found,
