@@ -2,6 +2,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "a test reads its fixtures")]
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -11,6 +12,7 @@ use bottle_plan::facts::{Checkout, Ci, ForgeKind, HostFacts};
 use bottle_plan::manifest::{self, Manifest};
 use bottle_plan::name::Name;
 use bottle_plan::plan::{Backend, BottlePlan, Options, PlanError, SecretSource, plan};
+use bottle_plan::registry::{self, Preset};
 use bottle_plan::render;
 use bottle_plan::task::{Commit, Place, PullRequest, Task, Work};
 use pretty_assertions::assert_eq;
@@ -115,6 +117,38 @@ fn a_bottle_without_routes() {
         "version: 1\nbottles: { default: { pipelock: { api_allowlist: [api.example.org, \"*.example.net\"] } } }\n",
     );
     golden("no-routes", plan(&Task::text("Look around"), &manifest, &facts(), &Options::default()));
+}
+
+#[test]
+fn presets_of_a_company() {
+    let text = "version: 1\nbottles:\n  default:\n    egress:\n      presets: [npm, pip, cargo, go, apt, maven]\n      routes:\n\
+                \u{20}       - { host: npm.example.org, auth: { bearer: NPM_TOKEN } }\n";
+    let npm = r#"{"registry": "https://npm.example.org/npm/", "@corp:registry": "https://npm.example.org/corp/"}"#;
+    let pip = "global.index-url='https://pypi.example.org/api/pypi/simple'\nglobal.extra-index-url='https://me:pw@more.example.org/simple'";
+    let report = r#"{"install": [{"download_info": {"url": "https://files.example.org/packages/ab/pip.whl"}}]}"#;
+    let config = "[source.crates-io]\nreplace-with = 'mirror'\n[source.mirror]\nregistry = 'sparse+https://crates.example.org/index/'\n\
+                  [registries.corp]\nindex = 'sparse+https://crates.example.org/corp/'\n";
+    let cargo = registry::Cargo::parse(&[("/home/me/.cargo/config.toml".to_owned(), config.to_owned())], &[]);
+    let says = |path: &str| vec![format!(r#"{{"dl": "https://crates.example.org/{path}"}}"#)];
+    let of_indexes = BTreeMap::from([
+        ("https://crates.example.org/index/".to_owned(), says("dl")),
+        ("https://crates.example.org/corp/".to_owned(), says("corp-dl/{crate}")),
+    ]);
+    let go = r#"{"GOPROXY": "https://go.example.org,direct", "GOSUMDB": "sum.example.org"}"#;
+    let apt = "http://deb.example.org:8080/debian/ /etc/apt/sources.list.d/debian.sources:1\n";
+    let settings = "<settings><mirrors><mirror><id>corp</id><url>https://maven.example.org/all</url></mirror></mirrors></settings>";
+    let facts = HostFacts {
+        registries: BTreeMap::from([
+            (Preset::Npm, registry::npm(npm, "", None)),
+            (Preset::Pip, registry::pip(pip, "", Ok(report))),
+            (Preset::Cargo, registry::cargo(&cargo.expect("a configuration"), None, &of_indexes)),
+            (Preset::Go, registry::go(go)),
+            (Preset::Apt, registry::apt(apt)),
+            (Preset::Maven, registry::maven("", &[("/home/me/.m2/settings.xml".to_owned(), settings.to_owned())])),
+        ]),
+        ..facts()
+    };
+    golden("presets", plan(&Task::text("Fix it"), &manifest(text), &facts, &Options::default()));
 }
 
 #[test]

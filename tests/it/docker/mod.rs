@@ -3,6 +3,7 @@
 mod actions;
 pub(crate) mod approve;
 pub(crate) mod bad_world;
+mod clients;
 mod guide;
 mod in_container;
 pub(crate) mod live;
@@ -12,6 +13,7 @@ pub(crate) mod seal;
 pub(crate) mod signals;
 mod stage;
 mod thread;
+mod tls;
 
 use std::path::PathBuf;
 use std::process::{Command, Output};
