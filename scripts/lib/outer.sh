@@ -2,6 +2,9 @@
 # A machine in which smolvm works, where this one's /dev/kvm does not boot kernels: QEMU emulates one whose processor has SVM, and
 # in it KVM runs smolvm's machines. Everything is emulated twice over, so it is slow; it proves the real thing all the same.
 #
+# Its clock runs by the instructions that it has done (-icount), not by ours: smolvm gives up on a machine that shows no sign of life
+# for half a minute, which on a busy host is nothing.
+#
 # Its disks: the system (Debian trixie, kept in the cache), the data (smolvm, the guest's system, Claude Code; kept too), and what
 # was built, made anew each time. Nothing that runs in it changes the first two.
 
@@ -116,7 +119,7 @@ start_outer() {
   logged "putting what was built on a disk of its own" image_of "$1" "$OUTER_RUN/built.img" 3G
   OUTER_PORT=$((20000 + RANDOM % 30000))
   say "booting it (its console: $OUTER_RUN/console)"
-  setsid nice -n 19 qemu-system-x86_64 -accel tcg,thread=multi,tb-size=1024 -cpu max -machine q35 -smp 2 -m "$OUTER_MEMORY" \
+  setsid nice -n 19 qemu-system-x86_64 -accel tcg,thread=single,tb-size=1024 -icount shift=0,sleep=on -cpu max -machine q35 -smp 2 -m "$OUTER_MEMORY" \
     -nographic -no-reboot -kernel "$OUTER/kernel" \
     -append 'root=/dev/nvme0n1 rw console=ttyS0 init=/sbin/outer-init quiet mitigations=off net.ifnames=0' \
     -drive "file=$OUTER/system.img,format=raw,if=none,id=system,snapshot=on" -device nvme,drive=system,serial=system \
