@@ -27,6 +27,16 @@ impl Environment {
         self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 
+    /// Takes a variable out: nobody sees it afterwards.
+    pub(crate) fn take(&mut self, name: &str) -> Option<String> {
+        self.0.remove(name).filter(|value| !value.trim().is_empty())
+    }
+
+    /// Gives a variable another value.
+    pub(crate) fn set(&mut self, name: &str, value: String) {
+        self.0.insert(name.to_owned(), value);
+    }
+
     /// The names of all variables that are set and not empty.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.0.iter().filter(|(_, value)| !value.is_empty()).map(|(name, _)| name.as_str())
@@ -63,6 +73,14 @@ impl Environment {
             .map(PathBuf::from)
             .or_else(|| self.home().map(|home| home.join(".local/state")))?;
         Some(state.join("claude-bottle"))
+    }
+
+    /// Where the scripts keep what they fetch.
+    pub(crate) fn cache(&self) -> Option<PathBuf> {
+        self.get("CLAUDE_BOTTLE_CACHE").map(PathBuf::from).or_else(|| {
+            let cache = self.get("XDG_CACHE_HOME").map(PathBuf::from);
+            Some(cache.or_else(|| self.home().map(|home| home.join(".cache")))?.join("claude-bottle"))
+        })
     }
 
     /// The host's own list of trusted authorities: what its tools were told to use, else the system's.

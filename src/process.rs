@@ -1,4 +1,4 @@
-//! The one place that starts processes on the host: `docker compose`, `git`, `bwrap`.
+//! The one place that starts processes on the host: `docker compose`, `git`, `bwrap`, `smolvm` and an editor.
 //!
 //! Every call has a time limit but for what is kept, a child never outlives its caller, and what it printed comes back
 //! whole.
@@ -9,8 +9,10 @@ use std::os::fd::OwnedFd;
 use std::process::Stdio;
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt as _;
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::Command;
+use tokio::sync::mpsc;
 
 /// A program to run on the host.
 #[derive(Debug, Clone)]
@@ -114,6 +116,16 @@ impl Program {
         self
     }
 
+    /// Runs it on the caller's own terminal, for as long as the person there likes; its exit code.
+    pub(crate) async fn interactive(self) -> Result<i32, ProcessError> {
+        let name = self.name();
+        let start = |error| ProcessError::Start { program: name.clone(), error };
+        let (program, args) = self.argv.split_first().ok_or_else(|| start(std::io::ErrorKind::InvalidInput.into()))?;
+        #[expect(clippy::disallowed_methods, reason = "this is the module that starts processes")]
+        let status = Command::new(program).args(args).status().await.map_err(start)?;
+        Ok(status.code().unwrap_or(-1))
+    }
+
     fn name(&self) -> String {
         self.argv.iter().take(3).map(|part| part.to_string_lossy()).collect::<Vec<_>>().join(" ")
     }
@@ -140,6 +152,15 @@ impl Program {
         command.spawn().map(Kept).map_err(start)
     }
 
+    /// Starts it, to give what it prints as it comes.
+    pub(crate) fn pipes(self) -> Result<Piped, ProcessError> {
+        let start = |error| ProcessError::Start { program: self.name(), error };
+        let mut command = self.command().map_err(start)?;
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = command.spawn().map_err(start)?;
+        Ok(Piped { child, program: self })
+    }
+
     /// Runs it to its end.
     pub(crate) async fn run(self) -> Result<Ended, ProcessError> {
         let name = self.name();
@@ -159,9 +180,7 @@ impl Program {
             .await
             .map_err(|_| ProcessError::Slow { program: name.clone(), limit: self.limit })?
             .map_err(start)?;
-        use std::os::unix::process::ExitStatusExt as _;
-        let code = output.status.code().or_else(|| output.status.signal().map(|signal| 128 + signal)).unwrap_or(-1);
-        Ok(Ended { code, stdout: output.stdout, stderr: output.stderr })
+        Ok(Ended { code: exit_code(output.status), stdout: output.stdout, stderr: output.stderr })
     }
 }
 
@@ -175,4 +194,56 @@ impl Kept {
         // What has ended already can't be killed, and has ended.
         let _ = self.0.kill().await;
     }
+}
+
+/// A process whose output is read as it comes; it is killed when this goes.
+#[derive(Debug)]
+pub(crate) struct Piped {
+    child: tokio::process::Child,
+    program: Program,
+}
+
+impl Piped {
+    /// Feeds it, sends on what it prints until nobody listens any more, and gives its exit code.
+    pub(crate) async fn relay<T>(
+        mut self,
+        to: &mpsc::Sender<T>,
+        stdout: fn(Bytes) -> T,
+        stderr: fn(Bytes) -> T,
+    ) -> Result<i32, ProcessError> {
+        let (stdin, out, err) = (self.child.stdin.take(), self.child.stdout.take(), self.child.stderr.take());
+        let input = std::mem::take(&mut self.program.input);
+        let feed = async {
+            if let Some(mut stdin) = stdin {
+                // A program that ends before it has read all says why by its exit code.
+                let _ = stdin.write_all(&input).await;
+            }
+        };
+        let ended =
+            async { tokio::join!(feed, pass_on(out, to, stdout), pass_on(err, to, stderr), self.child.wait()).3 };
+        let (name, limit) = (self.program.name(), self.program.limit);
+        let status = tokio::time::timeout(limit, ended)
+            .await
+            .map_err(|_| ProcessError::Slow { program: name.clone(), limit })?
+            .map_err(|error| ProcessError::Start { program: name, error })?;
+        Ok(exit_code(status))
+    }
+}
+
+async fn pass_on<T>(from: Option<impl AsyncRead + Unpin>, to: &mpsc::Sender<T>, how: fn(Bytes) -> T) {
+    let Some(mut from) = from else { return };
+    let mut buffer = BytesMut::with_capacity(64 << 10);
+    loop {
+        buffer.reserve(64 << 10);
+        match from.read_buf(&mut buffer).await {
+            Ok(0) | Err(_) => return,
+            // Nobody listens: what still comes is dropped, so that the process is not held up.
+            Ok(_) => drop(to.send(how(buffer.split().freeze())).await),
+        }
+    }
+}
+
+fn exit_code(status: std::process::ExitStatus) -> i32 {
+    use std::os::unix::process::ExitStatusExt as _;
+    status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(-1)
 }

