@@ -59,7 +59,8 @@ fn push_rules_change_under_pushes_and_fetches() {
                 while !done.load(Ordering::Relaxed) {
                     count += 1;
                     let branch = format!("{}/{number}-{count}", if count % 2 == 0 { "bottle" } else { "other" });
-                    let push = format!("git commit -q --allow-empty -m x; git push \"$ORIGIN\" HEAD:refs/heads/{branch}");
+                    let push =
+                        format!("git commit -q --allow-empty -m x; git push \"$ORIGIN\" HEAD:refs/heads/{branch}");
                     let output = world.sh(clone, &push, &[]);
                     if output.status.success() {
                         pushed.fetch_add(1, Ordering::Relaxed);
@@ -89,18 +90,25 @@ fn push_rules_change_under_pushes_and_fetches() {
     if let Ok(path) = std::env::var("BENCH_APPLY_GATE") {
         let ms = |at: usize| times[at.min(times.len() - 1)].as_secs_f64() * 1000.0;
         let (median, most) = (ms(times.len() / 2), ms(times.len()));
-        let line = format!("{{\"gate_applies\": {}, \"gate_median_ms\": {median:.2}, \"gate_max_ms\": {most:.2}}}", times.len());
+        let line = format!(
+            "{{\"gate_applies\": {}, \"gate_median_ms\": {median:.2}, \"gate_max_ms\": {most:.2}}}",
+            times.len()
+        );
         fs::write(path, line).expect("written");
     }
     // What is in force is so for the next push.
     for (policy, allowed, denied) in [(&policies[0], "bottle", "other"), (&policies[1], "other", "bottle")] {
         let applied = apply(&world, policy);
-        assert!(matches!(applied, Applied::InForce { .. } ), "{applied:?}");
+        assert!(matches!(applied, Applied::InForce { .. }), "{applied:?}");
         let push = |name: &str| {
-            let push = format!("git commit -q --allow-empty -m x; git push \"$ORIGIN\" HEAD:refs/heads/{name}/last-{allowed}");
+            let push =
+                format!("git commit -q --allow-empty -m x; git push \"$ORIGIN\" HEAD:refs/heads/{name}/last-{allowed}");
             world.sh(&clones[0], &push, &[]).status.success()
         };
         assert!(push(allowed) && !push(denied));
     }
-    assert_eq!(world.upstream_refs().lines().filter(|line| line.contains("refs/heads/") && !line.contains("/main ")).count(), pushed.into_inner() + 2);
+    assert_eq!(
+        world.upstream_refs().lines().filter(|line| line.contains("refs/heads/") && !line.contains("/main ")).count(),
+        pushed.into_inner() + 2
+    );
 }
