@@ -62,7 +62,7 @@ fn two_jobs(kind: &'static str) {
     let state = stage.double.state();
     assert_eq!(state["pulls"].as_array().map_or(0, Vec::len), 1, "{}", said(&output));
     let body = state["pulls"][0]["body"].as_str().expect("a text");
-    for wanted in ["Closes #7.", "another job's work", "this one does not vouch for it", "refs/heads/bottle/issue-7-"] {
+    for wanted in ["Closes #7.", "this one does not vouch for it", "`refs/heads/bottle/issue-7-", "> ## verify"] {
         assert!(body.contains(wanted), "{wanted}: {body}");
     }
     assert_eq!(state["comments"].as_array().map_or(0, Vec::len), 1, "{state}");
