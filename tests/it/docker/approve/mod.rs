@@ -87,7 +87,7 @@ pub(crate) fn a_comment_of_a_permitted_person_opens_a_route_and_no_cheat_does() 
     assert!(stage.job.world.record_file("routes.yaml").contains("files.bottle.test"), "the policy at the end");
 
     let end = stage.asked()["body"].as_str().expect("a text").to_owned();
-    assert!(end.contains("**Approved** by `octo-maintainer`") && !end.contains("/bottle"), "{end}");
+    assert!(end.contains("**Approved** by `octo-maintainer`") && !end.contains("/bottle approve"), "{end}");
     let state = stage.double.state();
     let bodies = state["comments"].as_array().into_iter().flatten().filter_map(|comment| comment["body"].as_str());
     let card = bodies.clone().find(|body| body.contains("What the agent asked for"));
