@@ -72,7 +72,8 @@ fn a_filter_is_in_force_when_the_command_runs() {
         let path = dir.join(name);
         std::fs::write(&path, step(value)).expect("a file");
         let path = path.display().to_string();
-        let output = confine(&["--user", "4242:4242", "--filter", &path, "--", "grep", "Seccomp:", "/proc/self/status"]);
+        let output =
+            confine(&["--user", "4242:4242", "--filter", &path, "--", "grep", "Seccomp:", "/proc/self/status"]);
         assert_eq!(output.status.success(), lives, "{name}: {output:?}");
         assert_eq!(output.stdout == b"Seccomp:\t2\n", lives, "{name}: {output:?}");
     }
