@@ -76,6 +76,11 @@ ensure_outer() {
   fi
 }
 
+# readable DIR: smolvm's monitor reads a guest's system as a user of its own, and what it can't read is closed to root in there too.
+readable() {
+  as_root find "$1" -xdev '(' -type d ! -perm -5 -o -type f ! -perm -4 ')' -exec chmod o+rX {} +
+}
+
 # Both run where errexit is off, hence the chains.
 make_outer_system() {
   local dir rc=0 sources=()
@@ -103,7 +108,7 @@ make_outer_data() {
     mkdir -p "$dir/data/rootfs" "$dir/data/cache/smolvm" "$dir/data/cache/bin" "$dir/data/cache/claude/$CLAUDE_VERSION" &&
     { docker export "$id" | as_root tar -x -p -C "$dir/data/rootfs" || rc=$?; }
   docker rm "$id" >/dev/null
-  [ "$rc" = 0 ] &&
+  [ "$rc" = 0 ] && readable "$dir/data/rootfs" &&
     cp -R --sparse=always "$SMOLVM_DIR" "$dir/data/cache/smolvm/" &&
     cp "$GITLEAKS" "$dir/data/cache/bin/gitleaks" &&
     as_root ln "$dir/data/rootfs/opt/claude-bottle/bin/claude" "$dir/data/cache/claude/$CLAUDE_VERSION/claude" &&
