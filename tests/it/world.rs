@@ -94,7 +94,7 @@ impl World {
 }
 
 /// Where scripts/test has put Claude Code and gitleaks.
-fn cache() -> PathBuf {
+pub(crate) fn cache() -> PathBuf {
     let variable = |name: &str| std::env::var_os(name).map(PathBuf::from);
     variable("CLAUDE_BOTTLE_CACHE").unwrap_or_else(|| {
         let home = || variable("HOME").expect("HOME").join(".cache");
@@ -156,7 +156,7 @@ impl Upstream {
         sh(&["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "test", "-f", &identity.display().to_string()]);
         let upstream = match place::here() {
             Place::Docker => Self::in_a_container(identity),
-            Place::Bubblewrap => Self::on_loopback(world, identity),
+            Place::Bubblewrap | Place::Smolmachines => Self::on_loopback(world, identity),
         };
         upstream.at(&["git", "init", "--quiet", "--bare", "--initial-branch", "main", &upstream.path]);
         upstream

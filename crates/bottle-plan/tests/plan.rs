@@ -2,6 +2,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "a test reads its fixtures")]
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -11,6 +12,7 @@ use bottle_plan::facts::{Checkout, Ci, ForgeKind, HostFacts};
 use bottle_plan::manifest::{self, Manifest};
 use bottle_plan::name::Name;
 use bottle_plan::plan::{Backend, BottlePlan, Options, PlanError, SecretSource, plan};
+use bottle_plan::registry::{self, Preset};
 use bottle_plan::render;
 use bottle_plan::task::{Commit, Place, PullRequest, Task, Work};
 use pretty_assertions::assert_eq;
@@ -118,6 +120,38 @@ fn a_bottle_without_routes() {
 }
 
 #[test]
+fn presets_of_a_company() {
+    let text = "version: 1\nbottles:\n  default:\n    egress:\n      presets: [npm, pip, cargo, go, apt, maven]\n      routes:\n\
+                \u{20}       - { host: npm.example.org, auth: { bearer: NPM_TOKEN } }\n";
+    let npm = r#"{"registry": "https://npm.example.org/npm/", "@corp:registry": "https://npm.example.org/corp/"}"#;
+    let pip = "global.index-url='https://pypi.example.org/api/pypi/simple'\nglobal.extra-index-url='https://me:pw@more.example.org/simple'";
+    let report = r#"{"install": [{"download_info": {"url": "https://files.example.org/packages/ab/pip.whl"}}]}"#;
+    let config = "[source.crates-io]\nreplace-with = 'mirror'\n[source.mirror]\nregistry = 'sparse+https://crates.example.org/index/'\n\
+                  [registries.corp]\nindex = 'sparse+https://crates.example.org/corp/'\n";
+    let cargo = registry::Cargo::parse(&[("/home/me/.cargo/config.toml".to_owned(), config.to_owned())], &[]);
+    let says = |path: &str| vec![format!(r#"{{"dl": "https://crates.example.org/{path}"}}"#)];
+    let of_indexes = BTreeMap::from([
+        ("https://crates.example.org/index/".to_owned(), says("dl")),
+        ("https://crates.example.org/corp/".to_owned(), says("corp-dl/{crate}")),
+    ]);
+    let go = r#"{"GOPROXY": "https://go.example.org,direct", "GOSUMDB": "sum.example.org"}"#;
+    let apt = "http://deb.example.org:8080/debian/ /etc/apt/sources.list.d/debian.sources:1\n";
+    let settings = "<settings><mirrors><mirror><id>corp</id><url>https://maven.example.org/all</url></mirror></mirrors></settings>";
+    let facts = HostFacts {
+        registries: BTreeMap::from([
+            (Preset::Npm, registry::npm(npm, "", None)),
+            (Preset::Pip, registry::pip(pip, "", Ok(report))),
+            (Preset::Cargo, registry::cargo(&cargo.expect("a configuration"), None, &of_indexes)),
+            (Preset::Go, registry::go(go)),
+            (Preset::Apt, registry::apt(apt)),
+            (Preset::Maven, registry::maven("", &[("/home/me/.m2/settings.xml".to_owned(), settings.to_owned())])),
+        ]),
+        ..facts()
+    };
+    golden("presets", plan(&Task::text("Fix it"), &manifest(text), &facts, &Options::default()));
+}
+
+#[test]
 fn another_image_replayed_without_leaving() {
     let mut text = fixture("good/manifest/small.yml");
     text.push_str("    image: registry.example.org/team/build:3\n    env: { PRICE: \"5$ or $${X}\", EMPTY: \"\" }\n");
@@ -129,6 +163,22 @@ fn another_image_replayed_without_leaving() {
     };
     let plan = golden("foreign-image-replay", plan(&Task::text("Fix it"), &manifest(&text), &facts(), &options));
     assert!(plan.secrets.is_empty(), "a replay needs no key");
+}
+
+#[test]
+fn a_machine_finds_its_doors_by_address() {
+    let manifest = manifest(&fixture("good/manifest/full.yml"));
+    let task = task("good/event/issues-labeled.json", &manifest);
+    let options = Options { backend: Some(Backend::Smolmachines), ..Options::default() };
+    let plan = golden("issue-in-a-machine", plan(&task, &manifest, &facts(), &options));
+    assert_eq!(plan.guest.env["HTTPS_PROXY"], "http://198.18.0.1:8889");
+    assert_eq!(plan.mcp.url, "http://198.18.0.1:9100/");
+    let git = plan.git.expect("a repository");
+    assert_eq!(git.gate_url, "git://198.18.0.1:9418/origin.git");
+    let text = format!("{}{}{:?}", git.gitconfig, plan.prompt.text, plan.guest.env);
+    for name in ["//egress", "//git-gate", "//supervise", "//pipelock"] {
+        assert!(!text.contains(name), "no name resolves in there: {name}");
+    }
 }
 
 #[test]
@@ -193,8 +243,29 @@ fn an_origin_over_ssh_needs_its_host_key_first() {
 }
 
 #[test]
+fn what_is_passed_through_has_no_route() {
+    let with = |route: &str| {
+        let text = format!(
+            "version: 1\nbottles: {{ default: {{ pipelock: {{ passthrough: ['*.pinned.example'] }}, egress: {{ routes: [{{ host: '{route}' }}] }} }} }}\n"
+        );
+        bottle_plan::manifest::parse(&text, "m.yml")
+    };
+    for host in ["a.pinned.example", "*.pinned.example", "*.b.pinned.example", "*.example"] {
+        assert!(with(host).is_err(), "{host}");
+    }
+    let manifest = with("pinned.example").expect("a manifest");
+    let plan = plan(&Task::text("x"), &manifest, &facts(), &Options::default()).expect("a plan");
+    assert_eq!(plan.policies.routes.passthrough, plan.policies.pipelock.tls_interception.passthrough_domains);
+    assert!(
+        bottle_plan::render::text(&plan).contains("host *.pinned.example, port 443: passed through, NOT INSPECTED")
+    );
+}
+
+#[test]
 fn what_this_version_does_not_do_is_refused() {
-    let manifest = manifest("version: 1\nbottles: { default: { pipelock: { passthrough: [pinned.example.org] } } }\n");
+    let manifest = manifest(
+        "version: 1\nbottles: { default: { egress: { routes: [{ host: a.example, dlp: { outbound: ask } }] } } }\n",
+    );
     let error = plan(&Task::text("x"), &manifest, &facts(), &Options::default()).expect_err("refused");
     assert!(matches!(error, PlanError::NotYet { .. }) && error.hint().is_some());
 }
