@@ -277,7 +277,10 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 fn wanted(number: u8) -> Request {
     match number {
-        0..=5 => route(&format!("h{}.example", number % 4), if number % 2 == 0 { &["GET"] } else { &["GET", "POST"] }),
+        0..=5 => route(
+            &format!("h{}.example", number % 4),
+            if number.is_multiple_of(2) { &["GET"] } else { &["GET", "POST"] },
+        ),
         6 => route("*.example", &["GET"]),
         7 => push("refs/heads/main"),
         8 => push("refs/tags/v1"),
