@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::stage::Stage;
+use crate::place::{Place, here};
 use crate::world::{said, sh};
 
 /// What is done to which file, and what is said of it; the record has one route that was approved by a comment.
@@ -63,6 +64,9 @@ pub(super) fn every_change_of_the_record_shows(stage: &Stage) {
     let record = stage.job.world.record().display().to_string();
     let mut unseen = vec![];
     for (at, (file, change, says)) in CHANGES.iter().enumerate() {
+        if *file == "docker-compose.yml" && here() != Place::Docker {
+            continue;
+        }
         let copy = stage.job.world.path(&format!("copy-{at}"));
         sh(&["cp", "-R", &record, &copy.display().to_string()]);
         change.make(&copy.join(file));
