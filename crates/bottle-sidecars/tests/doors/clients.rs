@@ -166,7 +166,9 @@ async fn npm_installs_from_a_registry() {
     guest.write("made/package.json", r#"{"name": "bottle-sample", "version": "1.0.0", "main": "index.js"}"#);
     guest.write("made/index.js", "module.exports = 'of the registry';\n");
     let quiet = [("npm_config_update_notifier", "false"), ("npm_config_audit", "false"), ("npm_config_fund", "false")];
-    guest.run("npm", &["pack", "--loglevel=error", "./made"], &quiet).await;
+    // With a cache of its own: npm would find what it has packed in its cache, and fetch nothing.
+    let packs = [&quiet[..], &[("npm_config_cache", "packs")]].concat();
+    guest.run("npm", &["pack", "--loglevel=error", "./made"], &packs).await;
     let packed = guest.read("bottle-sample-1.0.0.tgz");
     let integrity = base64::engine::general_purpose::STANDARD.encode(Sha512::digest(&packed));
     guest.serve("npm/bottle-sample/-/bottle-sample-1.0.0.tgz", packed);
@@ -232,7 +234,10 @@ async fn cargo_fetches_from_a_registry() {
     guest.write("app/src/lib.rs", "");
     let home = guest.dir.path().join("cargo-home");
     let home = home.to_str().expect("text");
-    let more = [("CARGO_HOME", home), ("CARGO_REGISTRIES_SAMPLE_INDEX", index.as_str())];
+    // Beside it, and not a front that first asks which one is meant.
+    let rustc = Path::new(env!("CARGO")).with_file_name("rustc");
+    let rustc = rustc.to_str().expect("text");
+    let more = [("CARGO_HOME", home), ("CARGO_REGISTRIES_SAMPLE_INDEX", index.as_str()), ("RUSTC", rustc)];
     guest.run(env!("CARGO"), &["fetch", "--quiet", "--manifest-path", "app/Cargo.toml"], &more).await;
     assert!(String::from_utf8_lossy(&guest.read("app/Cargo.lock")).contains("name = \"bottle-sample\""));
     assert_eq!(guest.seen("crates/").len(), 3);
