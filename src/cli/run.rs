@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use super::task::{self, Asks, TaskArgs};
 use super::{Context, print};
-use crate::backend;
 use crate::exit::{Code, Failure};
 use crate::forge::{Dry, Forge};
 use crate::report::actions::{self, Outputs, conclusion, escaped, plain};
@@ -67,7 +66,6 @@ async fn whole(args: RunArgs, context: &Context, outputs: &mut Outputs) -> Resul
         }
     };
     let plan = planned.plan;
-    backend::known(plan.backend)?;
     let forge = planned.forge?.map(|forge| match plan.dry_run {
         true => Arc::new(Dry::new(forge)) as Arc<dyn Forge>,
         false => forge,

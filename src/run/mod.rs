@@ -129,6 +129,9 @@ pub(crate) async fn run(start: Start, events: &Events, cancel: &Cancel) -> Resul
         record.write("would-do.jsonl", lines.as_bytes())?;
     }
     metadata.ended = Some(facts::now());
+    // None: there never was a bundle that could have written it.
+    let proposals = std::fs::read_to_string(record.dir().join("proposals.jsonl"));
+    metadata.proposals_sha256 = proposals.ok().map(|text| bottle_policy::proposal::sha256(&text));
     outcome.summary = start.secrets.mask(&outcome.summary);
     metadata.outcome = Some(outcome.clone());
     write_metadata(&record, &metadata)?;
@@ -339,6 +342,7 @@ fn metadata(plan: &BottlePlan) -> Metadata {
         dry_run: plan.dry_run,
         runner: env!("CARGO_PKG_VERSION").to_owned(),
         outcome: None,
+        proposals_sha256: None,
     }
 }
 

@@ -7,9 +7,9 @@ use bottle_plan::moment::Moment;
 use bottle_plan::plan::{Backend, BottlePlan};
 use bottle_policy::cassette::Cassette;
 use bottle_policy::gate::report::{PushedRef, Verdict};
-use bottle_policy::proposal::PolicyFile;
 use bottle_policy::proposal::change::Texts;
 use bottle_policy::proposal::verify::{Verified, verify};
+use bottle_policy::proposal::{PolicyFile, sha256};
 use quick_xml::events::Event;
 use serde::de::DeserializeOwned;
 
@@ -113,7 +113,7 @@ impl Check<'_> {
             self.pushes(metadata);
         }
         if let Some(plan) = &plan {
-            self.proposals(plan);
+            self.proposals(plan, launched, metadata.as_ref().and_then(|metadata| metadata.proposals_sha256.as_deref()));
         }
     }
 
@@ -278,11 +278,18 @@ impl Check<'_> {
     }
 
     /// The chain, each decision and each policy; the policies at the end are those of the record.
-    fn proposals(&mut self, plan: &BottlePlan) {
+    fn proposals(&mut self, plan: &BottlePlan, launched: bool, recorded: Option<&str>) {
         if !self.dir.join("proposals.jsonl").is_file() {
             return;
         }
         let Some(text) = self.text("proposals.jsonl") else { return };
+        // A bundle that never came up has written nothing.
+        if text.is_empty() && !launched {
+            return;
+        }
+        if recorded != Some(sha256(&text).as_str()) {
+            self.wrong("proposals.jsonl", "is not the one that the run ended with, by metadata.json");
+        }
         let rendered = bottle_plan::render::policy_files(plan);
         let named = |name: &str| PolicyFile::ALL.into_iter().find(|file| file.name() == name);
         let first: Texts = rendered.into_iter().filter_map(|(name, text)| Some((named(name)?, text))).collect();

@@ -1,6 +1,6 @@
 //! Arguments: read by hand, because a parser would be half of this program.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,11 +11,16 @@ The guest's end of the doors of a bottle.
 Usage:
   bottle-link forward [--doors DIR] [--as-init] [--control] [limits] PORT=SOCKET...
       Listen on 127.0.0.1:PORT and forward each connection to the unix socket of that name in DIR.
+      --address IPV4   listen on this address instead, and give it to the loopback interface first
       --doors DIR   where the sockets are [default: /run/bottle]
       --as-init     be PID 1: reap orphans, end at once on SIGTERM or SIGINT
       --control     run the commands that come in on the listening unix socket that is standard input; no door is needed
       --most-data BYTES, --most-processes N, --most-cpus N
                     limits for everything that is run: data of each process, processes, processors
+
+  bottle-link confine --user UID:GID [--filter FILE]... [limits] -- COMMAND [ARGUMENT]...
+      Become that user for good, without capabilities and without new privileges, and run the command.
+      --filter FILE   a seccomp program to be under: an array of sock_filter (repeatable)
 
   bottle-link selftest [--json] [options]
       Try each way out of this guest. Exit code 0: all are closed; 1: one works, or can't be told.
@@ -28,6 +33,8 @@ Usage:
       --tools DIR            where a read-only volume may be mounted [default: /opt/claude-bottle]
       --tmpfs DIR            where a tmpfs may be mounted, besides /tmp, /run, /var/tmp and /dev (repeatable)
       --lent DIR             what of the host may be mounted read-only, here or below (repeatable)
+      --machine IPV4         this guest is a machine of its own whose doors are at this address: it has an interface, and
+                             nothing but the doors' ports may answer through it
       --own DIR              where a directory of this guest's own may be mounted for writing (repeatable)
 
   bottle-link --help | --version
@@ -39,6 +46,7 @@ pub(crate) enum Command {
     Help,
     Version,
     Forward(Forward),
+    Confine(Confine),
     Selftest(Selftest),
 }
 
@@ -52,11 +60,23 @@ pub(crate) struct Door {
 /// What `forward` needs.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Forward {
+    /// Where to listen, when not on 127.0.0.1.
+    pub(crate) address: Option<Ipv4Addr>,
     pub(crate) doors_dir: PathBuf,
     pub(crate) as_init: bool,
     pub(crate) control: bool,
     pub(crate) limits: Limits,
     pub(crate) doors: Vec<Door>,
+}
+
+/// What `confine` needs.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Confine {
+    pub(crate) user: u32,
+    pub(crate) group: u32,
+    pub(crate) filters: Vec<PathBuf>,
+    pub(crate) limits: Limits,
+    pub(crate) command: Vec<String>,
 }
 
 /// What everything that is run may use; none: as much as there is.
@@ -83,6 +103,7 @@ pub(crate) struct Selftest {
     pub(crate) tmpfs: Vec<PathBuf>,
     pub(crate) lent: Vec<PathBuf>,
     pub(crate) own: Vec<PathBuf>,
+    pub(crate) machine: Option<Ipv4Addr>,
 }
 
 const DOORS_DIR: &str = "/run/bottle";
@@ -96,6 +117,7 @@ pub(crate) fn parse(args: &[String]) -> Result<Command, String> {
         Some("--help" | "-h" | "help") => Ok(Command::Help),
         Some("--version" | "-V") => Ok(Command::Version),
         Some("forward") => forward(args),
+        Some("confine") => confine(args),
         Some("selftest") => selftest(args),
         Some(other) => Err(format!("unknown command `{other}`")),
     }
@@ -103,6 +125,7 @@ pub(crate) fn parse(args: &[String]) -> Result<Command, String> {
 
 fn forward(mut args: Words<'_>) -> Result<Command, String> {
     let mut options = Forward {
+        address: None,
         doors_dir: DOORS_DIR.into(),
         as_init: false,
         control: false,
@@ -113,6 +136,7 @@ fn forward(mut args: Words<'_>) -> Result<Command, String> {
         match arg {
             "--help" | "-h" => return Ok(Command::Help),
             "--doors" => options.doors_dir = args.value(arg)?.into(),
+            "--address" => options.address = Some(args.ipv4(arg)?),
             "--as-init" => options.as_init = true,
             "--control" => (options.as_init, options.control) = (true, true),
             "--most-data" => options.limits.data = Some(args.number(arg)?),
@@ -128,6 +152,37 @@ fn forward(mut args: Words<'_>) -> Result<Command, String> {
     Ok(Command::Forward(options))
 }
 
+fn confine(mut args: Words<'_>) -> Result<Command, String> {
+    let (mut user, mut filters, mut limits) = (None, vec![], Limits::default());
+    loop {
+        match args.next() {
+            Some("--help" | "-h") => return Ok(Command::Help),
+            Some(arg @ "--user") => {
+                let value = args.value(arg)?;
+                let ids =
+                    value.split_once(':').and_then(|(user, group)| Some((user.parse().ok()?, group.parse().ok()?)));
+                // Numbers of all ones mean "leave it as it is" to the kernel.
+                let ids = ids.filter(|(user, group)| ![0, u32::MAX].contains(user) && ![0, u32::MAX].contains(group));
+                user = Some(ids.ok_or_else(|| format!("`{value}` is not a user and a group other than root's"))?);
+            }
+            Some(arg @ "--filter") => filters.push(args.value(arg)?.into()),
+            Some(arg @ "--most-processes") => limits.processes = Some(args.number(arg)?),
+            Some("--") => break,
+            Some(other) => return Err(format!("unknown argument `{other}`")),
+            None => return Err("no command to run; it comes after `--`".to_owned()),
+        }
+    }
+    let (user, group) = user.ok_or("`--user` is missing")?;
+    let mut command = vec![];
+    while let Some(word) = args.next() {
+        command.push(word.to_owned());
+    }
+    if command.is_empty() {
+        return Err("no command to run; it comes after `--`".to_owned());
+    }
+    Ok(Command::Confine(Confine { user, group, filters, limits, command }))
+}
+
 fn selftest(mut args: Words<'_>) -> Result<Command, String> {
     let mut options = Selftest {
         json: false,
@@ -140,6 +195,7 @@ fn selftest(mut args: Words<'_>) -> Result<Command, String> {
         tmpfs: vec![],
         lent: vec![],
         own: vec![],
+        machine: None,
     };
     while let Some(arg) = args.next() {
         match arg {
@@ -161,6 +217,7 @@ fn selftest(mut args: Words<'_>) -> Result<Command, String> {
                 let value = args.value(arg)?;
                 options.allow.push(value.parse().map_err(|_| format!("`{value}` is not an address"))?);
             }
+            "--machine" => options.machine = Some(args.ipv4(arg)?),
             "--tools" => options.tools = args.value(arg)?.into(),
             "--tmpfs" => options.tmpfs.push(args.value(arg)?.into()),
             "--lent" => options.lent.push(args.value(arg)?.into()),
@@ -186,6 +243,11 @@ struct Words<'a>(std::slice::Iter<'a, String>);
 impl<'a> Words<'a> {
     fn next(&mut self) -> Option<&'a str> {
         self.0.next().map(String::as_str)
+    }
+
+    fn ipv4(&mut self, option: &str) -> Result<Ipv4Addr, String> {
+        let value = self.value(option)?;
+        value.parse().map_err(|_| format!("`{value}` is not an IPv4 address"))
     }
 
     fn value(&mut self, option: &str) -> Result<&'a str, String> {
@@ -228,6 +290,26 @@ mod tests {
         };
         assert!(options.as_init);
         assert_eq!(options.doors[1], Door { port: 9100, socket: "supervise.sock".to_owned() });
+    }
+
+    #[test]
+    fn what_is_confined_is_not_root() {
+        for text in [
+            "confine -- true",
+            "confine --user 0:1000 -- true",
+            "confine --user 1000:0 -- true",
+            "confine --user 4294967295:1000 -- true",
+            "confine --user 1000 -- true",
+            "confine --user 1000:1000 true",
+            "confine --user 1000:1000 --",
+        ] {
+            assert!(read(text).is_err(), "{text}");
+        }
+        let Ok(Command::Confine(options)) = read("confine --user 1000:1001 --filter /f -- sh -c --x") else {
+            panic!("this is good");
+        };
+        assert_eq!((options.user, options.group), (1000, 1001));
+        assert_eq!(options.command, ["sh", "-c", "--x"]);
     }
 
     #[test]

@@ -21,7 +21,9 @@ const SCRATCH_BYTES: usize = 64 << 10;
 #[derive(Debug)]
 pub(crate) enum Error {
     /// A port that is taken.
-    Listen(u16, io::Error),
+    Listen(Ipv4Addr, u16, io::Error),
+    /// The loopback interface does not take the address.
+    Address(Ipv4Addr, io::Error),
     /// The signals can't be had.
     Signals(io::Error),
     /// Standard input is no socket that listens.
@@ -35,7 +37,8 @@ pub(crate) enum Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Listen(port, error) => write!(f, "failed to listen on 127.0.0.1:{port}: {error}"),
+            Self::Listen(address, port, error) => write!(f, "failed to listen on {address}:{port}: {error}"),
+            Self::Address(address, error) => write!(f, "failed to give {address} to the loopback interface: {error}"),
             Self::Signals(error) => write!(f, "failed to take over the signals: {error}"),
             Self::Control(error) => write!(f, "failed to take commands on standard input: {error}"),
             Self::Limits(error) => write!(f, "failed to set the limits: {error}"),
@@ -58,12 +61,16 @@ pub(crate) fn run(options: &Forward) -> Result<(), Error> {
     let mut control = options.control.then(Control::take).transpose().map_err(Error::Control)?;
     let signals = if options.as_init { Some(sys::signals().map_err(Error::Signals)?) } else { None };
     let mut listeners = vec![];
+    let address = options.address.unwrap_or(Ipv4Addr::LOCALHOST);
+    if options.address.is_some() {
+        sys::add_loopback_address(address).map_err(|error| Error::Address(address, error))?;
+    }
     for door in &options.doors {
-        let listen = |error| Error::Listen(door.port, error);
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, door.port)).map_err(listen)?;
+        let listen = |error| Error::Listen(address, door.port, error);
+        let listener = TcpListener::bind((address, door.port)).map_err(listen)?;
         listener.set_nonblocking(true).map_err(listen)?;
         let socket = options.doors_dir.join(&door.socket);
-        eprintln!("forwarding 127.0.0.1:{} to {}", door.port, socket.display());
+        eprintln!("forwarding {address}:{} to {}", door.port, socket.display());
         listeners.push(Listener { socket, listener, complained: false });
     }
 

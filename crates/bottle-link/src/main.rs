@@ -1,11 +1,12 @@
 //! The guest's end of the doors. `forward` is PID 1 of the guest: loopback ports, each forwarded to a sidecar's unix
-//! socket. `selftest` tries each way out of the guest and says which are closed.
+//! socket. `confine` is the step before each of the agent's commands where no engine takes it. `selftest` tries each way out of the guest and says which are closed.
 //!
 //! Map: `cli` (what was typed → what is meant), `forward` and `conn` (one poll loop, no threads), `control` (commands
 //! from outside, where no engine brings them), `selftest/` (a file a kind of way out), `sys` (all of the unsafe code). Static, so that it runs in any image; std and libc alone; it
 //! resolves no names. What the doors decide does not belong here.
 
 mod cli;
+mod confine;
 mod conn;
 mod control;
 mod forward;
@@ -35,6 +36,11 @@ fn main() -> ExitCode {
                 ExitCode::FAILURE
             }
         },
+        Ok(cli::Command::Confine(options)) => {
+            let (error, code) = confine::run(&options);
+            eprintln!("error: {error}");
+            ExitCode::from(code)
+        }
         Ok(cli::Command::Selftest(options)) => match selftest::run(&options) {
             Ok(true) => ExitCode::SUCCESS,
             Ok(false) => ExitCode::FAILURE,

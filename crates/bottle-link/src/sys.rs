@@ -3,6 +3,7 @@
 use std::ffi::CString;
 use std::io;
 use std::mem;
+use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::UnixStream;
@@ -197,6 +198,76 @@ pub(crate) fn may_search(path: &Path) -> bool {
     let Ok(path) = CString::new(path.as_os_str().as_bytes()) else { return true };
     // SAFETY: a C string that lives across the call.
     unsafe { libc::access(path.as_ptr(), libc::X_OK) == 0 }
+}
+
+/// Gives an address to the loopback interface, beside its own, for itself alone (/32).
+pub(crate) fn add_loopback_address(address: Ipv4Addr) -> io::Result<()> {
+    let socket = socket(libc::AF_INET, libc::SOCK_DGRAM, 0)?;
+    // SAFETY: all zeros is a valid ifreq.
+    let mut request: libc::ifreq = unsafe { mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(b"lo:0") {
+        *to = *from as libc::c_char;
+    }
+    for (what, value) in [(libc::SIOCSIFADDR, address), (libc::SIOCSIFNETMASK, Ipv4Addr::BROADCAST)] {
+        // SAFETY: all zeros is a valid sockaddr_in.
+        let mut name: libc::sockaddr_in = unsafe { mem::zeroed() };
+        name.sin_family = libc::AF_INET as libc::sa_family_t;
+        name.sin_addr.s_addr = u32::from(value).to_be();
+        // SAFETY: an IPv4 name has the size of a sockaddr, and any bytes are one.
+        request.ifr_ifru.ifru_addr = unsafe { mem::transmute::<libc::sockaddr_in, libc::sockaddr>(name) };
+        // SAFETY: the request is a whole ifreq that lives across the call.
+        check(unsafe { libc::ioctl(socket.as_raw_fd(), what as _, &raw mut request) })?;
+    }
+    Ok(())
+}
+
+/// Takes every capability out of what this process and its children could ever have. Takes `CAP_SETPCAP`.
+pub(crate) fn drop_capability_bounds() -> io::Result<()> {
+    for capability in 0..64 {
+        // SAFETY: takes two numbers; no memory is involved.
+        match check(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) }) {
+            // The first number that this kernel does not know.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) && capability > 0 => return Ok(()),
+            other => other.map(drop)?,
+        }
+    }
+    Ok(())
+}
+
+/// Becomes a user other than root, with one group; the capabilities go with it.
+pub(crate) fn become_user(user: u32, group: u32) -> io::Result<()> {
+    // SAFETY: no group is given, so no memory is read; the others take numbers.
+    unsafe {
+        check(libc::setgroups(0, std::ptr::null()))?;
+        check(libc::setresgid(group, group, group))?;
+        check(libc::setresuid(user, user, user))?;
+    }
+    Ok(())
+}
+
+/// Nothing that this process runs gets more rights than it has.
+pub(crate) fn no_new_privileges() -> io::Result<()> {
+    // SAFETY: takes numbers; no memory is involved.
+    check(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }).map(drop)
+}
+
+/// Puts this process under a seccomp program: the bytes of an array of `sock_filter`.
+pub(crate) fn add_seccomp(program: &[u8]) -> io::Result<()> {
+    let steps: Vec<libc::sock_filter> = program
+        .chunks_exact(mem::size_of::<libc::sock_filter>())
+        .map(|step| libc::sock_filter {
+            code: u16::from_ne_bytes([step[0], step[1]]),
+            jt: step[2],
+            jf: step[3],
+            k: u32::from_ne_bytes([step[4], step[5], step[6], step[7]]),
+        })
+        .collect();
+    let whole = steps.len() * mem::size_of::<libc::sock_filter>() == program.len();
+    let length = u16::try_from(steps.len()).ok().filter(|length| whole && *length > 0);
+    let length = length.ok_or(io::ErrorKind::InvalidData)?;
+    let filter = libc::sock_fprog { len: length, filter: steps.as_ptr().cast_mut() };
+    // SAFETY: the program is one whole slice with its length, which the kernel copies.
+    check(unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const filter) }).map(drop)
 }
 
 /// The flags of a network interface, `IFF_UP` and the like.

@@ -1,5 +1,7 @@
 //! The four doors: their names, the guest's ports, and where their sockets are.
 
+use std::net::Ipv4Addr;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -47,6 +49,9 @@ impl Door {
     }
 }
 
+/// Where a guest that is a machine finds its doors. It is the same in every run, because each machine's monitor has a
+/// network of its own; of the range for measuring devices (RFC 2544), which no network uses.
+pub const BUNDLE_ADDRESS: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
 /// Where the doors' sockets are, in the bundle and in the guest: the mount point of the one shared volume.
 pub const DOORS_DIR: &str = "/run/bottle";
 /// Where the sidecars talk to each other and take control requests; never visible to the guest.

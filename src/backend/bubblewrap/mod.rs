@@ -1,10 +1,9 @@
 //! The bubblewrap backend: two sandboxes of bwrap, no daemon and no image. In the one is the guest, without a network; in the
 //! other the bundle, with the host's.
 //!
-//! Map: `mounts` (what the guest sees), `seccomp` (which system calls it has); everything else is `host_bundle`'s.
+//! Map: `mounts` (what the guest sees), `seccomp` beside this (which system calls it has); everything else is `host_bundle`'s.
 
 mod mounts;
-mod seccomp;
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -17,7 +16,9 @@ use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
 
 use super::host_bundle::{self, HostBundle, Options, Sandbox};
-use super::{Backend, Bottle, BottleError, Exec, Leftover, Output, Progress, Room, Running, Survey, Tree, Who, copy};
+use super::{
+    Backend, Bottle, BottleError, Exec, Leftover, Output, Progress, Room, Running, Survey, Tree, Who, copy, seccomp,
+};
 use crate::exit::Failure;
 use crate::facts::Environment;
 use crate::secrets::Secrets;
@@ -48,8 +49,7 @@ impl Backend for Bubblewrap {
                 let what = format!("bubblewrap runs this machine's own system, not the image {}", plan.images.guest);
                 return Err(Failure::machine(what).hint("leave out `image:` and --image, or use --backend docker"));
             }
-            host_bundle::tools(&self.environment)?;
-            host_bundle::trial().await
+            host_bundle::tools(&self.environment).map(drop)
         }
         .boxed()
     }
@@ -101,8 +101,8 @@ impl Sandboxed {
 
     /// The seccomp programs, as files that bwrap reads.
     fn confine(&self, options: &mut Options) -> Result<(), String> {
-        for (at, program) in seccomp::programs()?.into_iter().enumerate() {
-            let path = self.bundle.place.write(&format!("seccomp.{at}"), &program, None);
+        for (at, program) in seccomp::programs()?.iter().enumerate() {
+            let path = self.bundle.place.write(&format!("seccomp.{at}"), program, None);
             options.filters.push(path.map_err(|error| format!("failed to write a seccomp program: {error}"))?);
         }
         Ok(())

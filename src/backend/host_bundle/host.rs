@@ -51,7 +51,7 @@ impl Looked {
         if super::place::is_root() {
             others.push(needed("setpriv", "util-linux"));
         }
-        let cache = cache(environment);
+        let cache = environment.cache();
         Self {
             bwrap: by_path("bwrap").ok_or_else(|| "bwrap: install the package bubblewrap".to_owned()),
             link: ours("bottle-link"),
@@ -185,14 +185,6 @@ fn hint(said: &str, switch: &dyn Fn(&str) -> Option<String>) -> String {
             .to_owned();
     }
     "`bwrap --unshare-all --ro-bind / / --proc /proc --dev /dev true` must work".to_owned()
-}
-
-/// Where `./scripts/demo` and `./scripts/images` keep what they fetch.
-fn cache(environment: &Environment) -> Option<PathBuf> {
-    environment.get("CLAUDE_BOTTLE_CACHE").map(PathBuf::from).or_else(|| {
-        let cache = environment.get("XDG_CACHE_HOME").map(PathBuf::from);
-        Some(cache.or_else(|| environment.home().map(|home| home.join(".cache")))?.join("claude-bottle"))
-    })
 }
 
 /// Claude Code's one program: what is named, what the scripts fetched, or what is on the PATH.

@@ -84,6 +84,28 @@ pub(in crate::backend) fn base(environment: &Environment) -> PathBuf {
         .map_or_else(|| PathBuf::from(format!("/var/tmp/claude-bottle-{user}")), PathBuf::from)
 }
 
+/// What a directory that can't be made comes to.
+fn failed(path: &Path, error: &dyn std::fmt::Display) -> Failure {
+    Failure::machine(format_args!("failed to make {}: {error}", path.display()))
+        .hint("set BOTTLE_RUNTIME_DIR to a directory of your own on a local disk")
+}
+
+/// Makes the directory of all runs, if it is not there.
+pub(in crate::backend) fn make_base(base: &Path) -> Result<(), Failure> {
+    // As root, the sandboxes have users of their own, which must get past it.
+    let mode = if is_root() { 0o711 } else { 0o700 };
+    match DirBuilder::new().mode(mode).create(base) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(base, &error)),
+        _ => {}
+    }
+    // Its parent may be everybody's: another user's directory of that name must not be taken for ours.
+    let found = fs::symlink_metadata(base).map_err(|error| failed(base, &error))?;
+    if !found.is_dir() || found.uid() != rustix::process::geteuid().as_raw() || found.mode() & 0o022 != 0 {
+        return Err(failed(base, &"it is there, and not a directory of this user alone"));
+    }
+    Ok(())
+}
+
 impl Place {
     pub(in crate::backend) fn of(base: &Path, slug: &str) -> Self {
         Self(base.join(slug))
@@ -94,7 +116,10 @@ impl Place {
         let Ok(entries) = fs::read_dir(base) else { return vec![] };
         let mut places: Vec<_> = entries
             .filter_map(Result::ok)
-            .filter(|entry| entry.file_name() != TOOLS && entry.file_type().is_ok_and(|kind| kind.is_dir()))
+            .filter(|entry| {
+                !entry.file_name().to_string_lossy().starts_with('.')
+                    && entry.file_type().is_ok_and(|kind| kind.is_dir())
+            })
             .filter_map(|entry| Some((entry.file_name().into_string().ok()?, Self(entry.path()))))
             .collect();
         places.sort_by(|one, other| one.0.cmp(&other.0));
@@ -108,25 +133,10 @@ impl Place {
             return Err(Failure::machine(format_args!("{} is too long for a socket's path", longest.display()))
                 .hint("set BOTTLE_RUNTIME_DIR to a directory with a short path"));
         }
-        let base = self.0.parent().unwrap_or(Path::new("/"));
-        let failed = |path: &Path, error: &dyn std::fmt::Display| {
-            Failure::machine(format_args!("failed to make {}: {error}", path.display()))
-                .hint("set BOTTLE_RUNTIME_DIR to a directory of your own on a local disk")
-        };
-        // As root, the sandboxes have users of their own, which must get past it.
+        make_base(self.0.parent().unwrap_or(Path::new("/")))?;
         let mode = if is_root() { 0o711 } else { 0o700 };
-        match DirBuilder::new().mode(mode).create(base) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(base, &error)),
-            _ => {}
-        }
-        // Its parent may be everybody's: another user's directory of that name must not be taken for ours.
-        let found = fs::symlink_metadata(base).map_err(|error| failed(base, &error))?;
-        if !found.is_dir() || found.uid() != rustix::process::geteuid().as_raw() || found.mode() & 0o022 != 0 {
-            return Err(failed(base, &"it is there, and not a directory of this user alone"));
-        }
         DirBuilder::new().mode(mode).create(&self.0).map_err(|error| failed(&self.0, &error))
     }
-
     /// A program of the host where every user can reach it: itself, or another name for it in the base. As root, the sandboxes
     /// have users who can't get into root's home, where it may be.
     pub(in crate::backend) fn reachable(&self, program: &Path) -> io::Result<PathBuf> {

@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use super::{Case, case};
+use super::{Case, case, machine};
 use crate::cli::Selftest;
 
 const EVERY: Duration = Duration::from_millis(5);
@@ -25,6 +25,11 @@ pub(super) fn cases(options: &Selftest) -> Vec<Case<'_>> {
         .map(|door| {
             let name = format!("door.{}", door.socket.strip_suffix(".sock").unwrap_or(&door.socket));
             case(name, move || {
+                if let Some(address) = options.machine {
+                    let to = SocketAddr::from((address, door.port));
+                    wait(&format!("connect {to}"), &|| machine::is_open(to))?;
+                    return Ok(format!("{to} answers"));
+                }
                 // The sidecar first: the link accepts before the sidecar does.
                 let path = options.doors_dir.join(&door.socket);
                 wait(&format!("connect {}", path.display()), &|| UnixStream::connect(&path).map(drop))?;

@@ -1,4 +1,5 @@
-//! Interfaces, routes, addresses, names: nothing but loopback may be there, answer, or be asked.
+//! Interfaces, routes, addresses, names: nothing but loopback may be there, answer, or be asked. A machine of its own has an
+//! interface and a route, and its monitor on the host says no: there, nothing may answer.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -8,6 +9,8 @@ use std::time::Duration;
 use super::{Case, Finding, all, case, read};
 use crate::cli::Selftest;
 use crate::sys;
+
+use super::machine;
 
 /// Only a broken seal waits this long, for each address.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -30,7 +33,10 @@ const METADATA: [(&str, u16); 3] = [("169.254.169.254", 80), ("169.254.170.2", 8
 /// Cases that only read.
 pub(super) fn quiet_cases(options: &Selftest) -> Vec<Case<'_>> {
     vec![
-        case("net.interfaces", || all([interfaces(), routes4(), routes6()])),
+        case("net.interfaces", || match options.machine {
+            Some(_) => machine::interfaces(&up_interfaces()?),
+            None => all([interfaces(), routes4(), routes6()]),
+        }),
         case("net.loopback", || listeners(options)),
         case("dns.hosts", || hosts_file(&read("/etc/hosts")?)),
     ]
@@ -38,20 +44,32 @@ pub(super) fn quiet_cases(options: &Selftest) -> Vec<Case<'_>> {
 
 /// Cases that send.
 pub(super) fn cases(options: &Selftest) -> Vec<Case<'_>> {
+    let is_machine = options.machine.is_some();
+    let no_tcp = if is_machine { machine::no_tcp } else { no_tcp };
+    let no_udp = if is_machine { machine::no_udp } else { no_udp };
     let mut cases = vec![
-        case("net.tcp4", || all(PUBLIC4.map(|to| no_tcp(address(to))))),
-        case("net.tcp6", || all(PUBLIC6.map(|to| no_tcp(address(to))))),
-        case("net.udp4", || all(PUBLIC4.map(|to| no_udp(address(to))))),
-        case("net.udp6", || all(PUBLIC6.map(|to| no_udp(address(to))))),
-        case("net.broadcast", no_broadcast),
-        case("net.private", || all(PRIVATE.map(|to| no_tcp(address(to))))),
-        case("net.metadata", || all(METADATA.map(|to| no_tcp(address(to))))),
+        case("net.tcp4", move || all(PUBLIC4.map(|to| no_tcp(address(to))))),
+        case("net.tcp6", move || all(PUBLIC6.map(|to| no_tcp(address(to))))),
+        case("net.udp4", move || all(PUBLIC4.map(|to| no_udp(address(to))))),
+        case("net.udp6", move || all(PUBLIC6.map(|to| no_udp(address(to))))),
+        case("net.private", move || all(PRIVATE.map(|to| no_tcp(address(to))))),
+        case("net.metadata", move || all(METADATA.map(|to| no_tcp(address(to))))),
     ];
-    for host in options.host_addresses.iter().filter(|host| !options.allow.contains(&host.ip())) {
-        cases.push(case(format!("net.host.{host}"), || no_tcp(*host)));
+    if !is_machine {
+        // A machine's own link takes them and goes no further than its monitor.
+        cases.push(case("net.broadcast", no_broadcast));
     }
-    cases.push(case("dns.udp", || all(name_servers().into_iter().map(no_answer))));
-    cases.push(case("dns.tcp", || all(name_servers().into_iter().map(|server| no_tcp(SocketAddr::new(server, 53))))));
+    for host in options.host_addresses.iter().filter(|host| !options.allow.contains(&host.ip())) {
+        cases.push(case(format!("net.host.{host}"), move || no_tcp(*host)));
+    }
+    if let Some(address) = options.machine {
+        cases.push(case("net.other_ports", move || machine::no_other_ports(address, &options.doors)));
+    }
+    let no_name = if is_machine { machine::no_name } else { no_answer };
+    cases.push(case("dns.udp", move || all(name_servers().into_iter().map(no_name))));
+    cases.push(case("dns.tcp", move || {
+        all(name_servers().into_iter().map(|server| no_tcp(SocketAddr::new(server, 53))))
+    }));
     cases
 }
 
@@ -60,7 +78,7 @@ fn address((ip, port): (&str, u16)) -> SocketAddr {
 }
 
 /// Whether an error says that no packet left. A refusal or a time-out says the opposite.
-fn is_sealed(error: &io::Error) -> bool {
+pub(super) fn is_sealed(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),
         Some(
@@ -94,7 +112,7 @@ fn no_tcp(to: SocketAddr) -> Finding {
     }
 }
 
-fn udp_to(to: SocketAddr) -> io::Result<UdpSocket> {
+pub(super) fn udp_to(to: SocketAddr) -> io::Result<UdpSocket> {
     let any = if to.is_ipv4() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { IpAddr::V6(Ipv6Addr::UNSPECIFIED) };
     let socket = UdpSocket::bind((any, 0))?;
     socket.set_read_timeout(Some(PATIENCE))?;
@@ -145,7 +163,8 @@ fn parse_name_servers(text: &str, servers: &mut Vec<IpAddr>) {
 }
 
 /// A query for `example.com`, type A, class IN (RFC 1035, section 4.1).
-const QUERY: &[u8] = b"\x42\x42\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x07example\x03com\x00\x00\x01\x00\x01";
+pub(super) const QUERY: &[u8] =
+    b"\x42\x42\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x07example\x03com\x00\x00\x01\x00\x01";
 
 fn no_answer(server: IpAddr) -> Finding {
     let to = SocketAddr::new(server, 53);
@@ -204,21 +223,24 @@ const FALLBACK_DEVICES: [&str; 11] = [
     "rmnet0",
 ];
 
+/// Whether an interface is up; one whose flags can't be read counts as up.
+fn is_up(name: &str) -> bool {
+    sys::interface_flags(name).map_or(true, |flags| flags & libc::IFF_UP != 0)
+}
+
+/// The interfaces other than lo that are up.
+fn up_interfaces() -> Result<Vec<String>, String> {
+    Ok(interface_names()?.into_iter().filter(|name| name != "lo" && is_up(name)).collect())
+}
+
 fn interfaces() -> Finding {
     let names = interface_names()?;
     if !names.iter().any(|name| name == "lo") {
         return Err("no loopback interface".to_owned());
     }
     let others: Vec<&str> = names.iter().map(String::as_str).filter(|name| *name != "lo").collect();
-    let open: Vec<&str> = others
-        .iter()
-        .copied()
-        .filter(|name| {
-            // One whose flags can't be read counts as up.
-            let up = sys::interface_flags(name).map_or(true, |flags| flags & libc::IFF_UP != 0);
-            !FALLBACK_DEVICES.contains(name) || up
-        })
-        .collect();
+    let open: Vec<&str> =
+        others.iter().copied().filter(|name| !FALLBACK_DEVICES.contains(name) || is_up(name)).collect();
     if open.is_empty() {
         Ok("only lo is up".to_owned())
     } else {
@@ -259,7 +281,7 @@ fn listeners(options: &Selftest) -> Finding {
             continue;
         }
         for local in open_ports(&read(path)?, kind == "tcp") {
-            let ours = |port: u16| options.doors.iter().any(|door| door.port == port);
+            let ours = |port: u16| options.machine.is_none() && options.doors.iter().any(|door| door.port == port);
             match local.rsplit_once(':').map(|(ip, port)| (ip, u16::from_str_radix(port, 16))) {
                 // 127.0.0.1 as the kernel prints it, on either kind of machine.
                 Some(("0100007F" | "7F000001", Ok(port))) if kind == "tcp" && ours(port) => {}

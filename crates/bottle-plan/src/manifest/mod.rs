@@ -10,7 +10,7 @@ mod offer;
 mod position;
 mod read;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use bottle_policy::budget::{Budget, Price};
@@ -26,12 +26,13 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use check::keyscan;
+pub(crate) use check::{keyscan, looks_like_secret};
 pub use error::ManifestError;
 pub use offer::offer;
 pub use read::parse;
 
 use crate::name::Name;
+use crate::registry::Preset;
 
 /// The file names that are looked for in the base branch, in this order.
 pub const FILE_NAMES: [&str; 4] =
@@ -108,6 +109,9 @@ pub struct Egress {
     /// The rules; the first that matches decides, and what none matches is refused.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<Route>,
+    /// Package managers whose registries may be read: hosts are taken from each tool's own configuration on the host.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub presets: BTreeSet<Preset>,
 }
 
 /// What may leave.

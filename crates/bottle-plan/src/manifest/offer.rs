@@ -30,7 +30,7 @@ fn with(text: &str, bottle: &str, request: &Request) -> Option<String> {
     let own = wanted.bottles.get_mut(&name)?;
     let spot = Spot { text, tree: tree(text).ok()?, bottle };
     let edited = match request {
-        Request::RequestRoute { host, .. } if own.egress.routes.is_empty() => {
+        Request::RequestRoute { host, .. } if own.egress.routes.is_empty() && own.egress.presets.is_empty() => {
             // A first route would close what the other way leaves open.
             own.pipelock.api_allowlist.push(host.clone());
             spot.add(&["pipelock", "api_allowlist"], &quoted(&host.to_string()))

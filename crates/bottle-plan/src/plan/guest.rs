@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use bottle_policy::door::{DOORS_DIR, Door, STATE_DIR};
+use bottle_policy::door::{BUNDLE_ADDRESS, DOORS_DIR, Door, STATE_DIR};
 
 use super::policies::Rules;
+use super::presets::Presets;
 use super::types::{Backend, CaPlan, GitPlan, GuestPlan, TOOLS_DIR};
 use crate::manifest::Bottle;
 
-/// The variables that name a CA file for programs that don't read the system's store.
+/// The variables that name a file of CAs to programs that don't read the system's store by themselves.
 const CA_VARIABLES: [&str; 7] = [
     "NODE_EXTRA_CA_CERTS",
     "SSL_CERT_FILE",
@@ -29,6 +30,7 @@ pub(super) const ROOT: &str = "/workspace";
 pub(super) struct Guest<'a> {
     pub(super) bottle: &'a Bottle,
     pub(super) rules: &'a Rules,
+    pub(super) presets: &'a Presets,
     pub(super) doors: &'a [Door],
     pub(super) git: Option<&'a GitPlan>,
     pub(super) backend: Backend,
@@ -40,10 +42,16 @@ impl Guest<'_> {
         let link = format!("{TOOLS_DIR}/bin/bottle-link");
         let forwards: Vec<String> = self.reachable().map(|door| format!("{}={}", door.port(), door.socket())).collect();
         let mut init: Vec<String> = [&link, "forward", "--as-init", "--doors", DOORS_DIR].map(str::to_owned).to_vec();
+        if self.backend == Backend::Smolmachines {
+            init.extend(["--address".to_owned(), BUNDLE_ADDRESS.to_string()]);
+        }
         init.extend(forwards.iter().cloned());
         let mut selftest: Vec<String> =
             [&link, "selftest", "--json", "--doors", DOORS_DIR, "--tools", TOOLS_DIR].map(str::to_owned).to_vec();
         selftest.extend(forwards.iter().flat_map(|forward| ["--door".to_owned(), forward.clone()]));
+        if self.backend == Backend::Smolmachines {
+            selftest.extend(["--machine".to_owned(), BUNDLE_ADDRESS.to_string()]);
+        }
         if self.backend == Backend::Bubblewrap {
             let options = |option: &'static str, dirs: &[&str]| {
                 dirs.iter().flat_map(move |dir| [option.to_owned(), (*dir).to_owned()]).collect::<Vec<_>>()
@@ -58,6 +66,7 @@ impl Guest<'_> {
             root: ROOT.to_owned(),
             workdir: self.git.map_or(ROOT, |git| git.directory.as_str()).to_owned(),
             env: self.env(proxy),
+            files: self.presets.files.clone(),
             resources: self.bottle.resources.clone(),
             init,
             selftest,
@@ -65,6 +74,7 @@ impl Guest<'_> {
                 door: proxy,
                 source: format!("{STATE_DIR}/ca/{}.crt", proxy.name()),
                 system_file: "/usr/local/share/ca-certificates/claude-bottle.crt".to_owned(),
+                system_bundle: "/etc/ssl/certs/ca-certificates.crt".to_owned(),
                 own_file: format!("{HOME}/.claude-bottle-ca.crt"),
                 variables: CA_VARIABLES.map(str::to_owned).to_vec(),
             },
@@ -85,8 +95,12 @@ impl Guest<'_> {
     fn env(&self, proxy: Door) -> BTreeMap<String, String> {
         let mut env = BTreeMap::new();
         let mut set = |name: &str, value: &str| env.insert(name.to_owned(), value.to_owned());
-        let proxy = format!("http://{}:{}", proxy.name(), proxy.port());
-        let direct = format!("localhost,127.0.0.1,::1,{},{}", Door::Supervise.name(), Door::GitGate.name());
+        let host = |door| self.backend.door_host(door);
+        let proxy = format!("http://{}:{}", host(proxy), proxy.port());
+        let mut direct = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
+        direct.extend([Door::Supervise, Door::GitGate].map(host));
+        direct.dedup();
+        let direct = direct.join(",");
         for (upper, lower, value) in [
             ("HTTP_PROXY", "http_proxy", &proxy),
             ("HTTPS_PROXY", "https_proxy", &proxy),
@@ -99,11 +113,14 @@ impl Guest<'_> {
         set("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1");
         set("DISABLE_AUTOUPDATER", "1");
         set("GIT_TERMINAL_PROMPT", "0");
+        // Else Node's own fetch knows nothing of the proxy.
+        set("NODE_USE_ENV_PROXY", "1");
         // Longer than a proposal waits, in milliseconds.
         set("MCP_TOOL_TIMEOUT", &((self.bottle.supervise.timeout.0 + 60) * 1000).to_string());
         for name in &self.rules.placeholders {
             set(name, &placeholder(name));
         }
+        env.extend(self.presets.env.clone());
         env.extend(self.bottle.env.iter().map(|(name, value)| (name.clone(), value.clone())));
         env
     }

@@ -9,6 +9,7 @@ use bottle_policy::supervise::Approval;
 
 use super::guest::Guest;
 use super::policies::Rules;
+use super::presets::Presets;
 use super::upstreams::Upstreams;
 use super::*;
 use crate::facts::HostFacts;
@@ -40,7 +41,8 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
     let slug = slug(task, seed)?;
 
     let upstreams = Upstreams::of(task, bottle, facts, &mut notes)?;
-    let rules = Rules::of(bottle, &agent.limits, &upstreams, facts, options, &mut notes)?;
+    let presets = Presets::of(bottle, facts, &mut notes)?;
+    let rules = Rules::of(bottle, &presets.routes, &agent.limits, &upstreams, facts, options, &mut notes)?;
     let doors = doors(&rules, &upstreams);
     let approval = approval(task, bottle, facts, options, &mut notes);
 
@@ -60,7 +62,7 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
     if let Some(Err(refusal)) = git.as_ref().map(|git| upstreams.may_push(&git.branch)) {
         notes.push(format!("the gate will refuse this run's branch: {refusal}"));
     }
-    let guest = Guest { bottle, rules: &rules, doors: &doors, git: git.as_ref(), backend }.plan();
+    let guest = Guest { bottle, rules: &rules, presets: &presets, doors: &doors, git: git.as_ref(), backend }.plan();
     let skills = skills(&agent, &guest);
     let prompt = super::prompt::prompt(task, &agent, &guest, git.as_ref(), &upstreams, options.dry_run, seed);
     notes.extend(task.left_out.iter().map(|what| format!("left out: {what}")));
@@ -70,7 +72,7 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
             prompt.removed
         ));
     }
-    let mcp = mcp(bottle);
+    let mcp = mcp(bottle, backend);
     let command = command(&agent, &prompt);
     // Only in a container are there users for the sidecars.
     let user = |door| (backend == Backend::Docker).then(|| image_user(door));
@@ -141,6 +143,7 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
         guest,
         policies,
         secrets,
+        presets: presets.plans,
         extra_hosts: upstreams.extra_hosts(),
         host_ca_bundle: facts.host_ca_bundle.clone(),
         git,
@@ -326,8 +329,8 @@ fn approval(task: &Task, bottle: &Bottle, facts: &HostFacts, options: &Options, 
 }
 
 /// The server's own time-out, in milliseconds, is longer than a proposal waits.
-fn mcp(bottle: &Bottle) -> McpPlan {
-    let url = format!("http://{}:{}/", Door::Supervise.name(), Door::Supervise.port());
+fn mcp(bottle: &Bottle, backend: Backend) -> McpPlan {
+    let url = format!("http://{}:{}/", backend.door_host(Door::Supervise), Door::Supervise.port());
     let claude = format!("{TOOLS_DIR}/bin/claude");
     let timeout = (bottle.supervise.timeout.0 + 60) * 1000;
     let server = serde_json::json!({ "type": "http", "url": url, "timeout": timeout }).to_string();

@@ -180,7 +180,8 @@ impl Upstreams {
         };
         let all: Vec<Upstream> = self.0.iter().map(|entry| entry.upstream.clone()).collect();
         let gate = Door::GitGate;
-        let host = format!("{}:{}", gate.name(), gate.port());
+        let backend = options.backend.unwrap_or(facts.backend);
+        let host = format!("{}:{}", backend.door_host(gate), gate.port());
         let is_of_main = |origin: &str| main.url.is_reached_by(&without_userinfo(origin), &main.url);
         let seed_from = facts.checkout.as_ref().filter(|checkout| checkout.origin.as_deref().is_some_and(is_of_main));
         Some(GitPlan {

@@ -91,6 +91,11 @@ fn doors(out: &mut Page, plan: &BottlePlan) {
     for route in &plan.policies.routes.routes {
         out.more(&format!("route {}", line_of(route)));
     }
+    for preset in &plan.presets {
+        for registry in &preset.registries {
+            out.more(&format!("preset {}: {}  (from {})", preset.preset.name(), registry.url, registry.from));
+        }
+    }
     let pipelock = &plan.policies.pipelock;
     for host in &pipelock.api_allowlist {
         out.more(&format!("host {host}, any method and path"));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bottle_policy::control::SUPERVISE_SOCKET;
-use bottle_policy::door::Door;
+use bottle_policy::door::{BUNDLE_ADDRESS, Door};
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::combinators::BoxBody;
@@ -75,8 +75,9 @@ pub(super) async fn serve(
 fn service(desk: &Desk) -> Mcp {
     let port = Door::Supervise.port();
     let name = Door::Supervise.name();
+    let own = [name.to_owned(), BUNDLE_ADDRESS.to_string(), "localhost".to_owned(), "127.0.0.1".to_owned()];
     let config = StreamableHttpServerConfig::default()
-        .with_allowed_hosts([name.to_owned(), format!("{name}:{port}"), "localhost".to_owned(), "127.0.0.1".to_owned()])
+        .with_allowed_hosts(own.iter().flat_map(|host| [host.clone(), format!("{host}:{port}")]))
         .with_legacy_session_mode(false)
         .with_json_response(false)
         .with_max_request_body_bytes(LONGEST_BODY);

@@ -2,11 +2,10 @@
 //!
 //! Map: `world` (directories, daemons, the guest's side), `origin` (an upstream that remembers what reached it), then
 //! the cases: `front`, `exit`, `model`, `switch` (WebSockets, tunnels), `rules`, `many`
-//! (connections), `clients` (real programs), and the escape suite: `escape` (the library's cases, and `wire.toml`).
+//! (connections), and the escape suite: `escape` (the library's cases, and `wire.toml`).
 
 #![expect(clippy::disallowed_methods, reason = "tests start the real program")]
 
-mod clients;
 mod escape;
 mod exit;
 mod front;

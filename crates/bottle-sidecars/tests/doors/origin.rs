@@ -1,11 +1,9 @@
 //! An upstream with TLS that remembers every request, also those that broke off.
 
-use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use base64::Engine as _;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use http::{HeaderMap, Request, Response, StatusCode};
@@ -38,8 +36,6 @@ pub(crate) struct Seen {
 pub(crate) struct State {
     pub(crate) seen: Mutex<Vec<Seen>>,
     count: AtomicUsize,
-    /// Paths that are answered with these bytes.
-    pub(crate) files: Mutex<HashMap<String, Bytes>>,
     /// What was said over WebSockets.
     pub(crate) said: Mutex<Vec<u8>>,
     /// Lets an event stream go on.
@@ -88,7 +84,7 @@ impl Origin {
 }
 
 async fn answer(state: Arc<State>, mut request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
-    let switched = request.uri().path().ends_with("/socket").then(|| hyper::upgrade::on(&mut request));
+    let switched = (request.uri().path() == "/open/socket").then(|| hyper::upgrade::on(&mut request));
     let (parts, mut body) = request.into_parts();
     let number = state.count.fetch_add(1, Ordering::Relaxed);
     state.seen.lock().expect("a lock").push(Seen {
@@ -129,23 +125,9 @@ async fn answer(state: Arc<State>, mut request: Request<Incoming>) -> Result<Res
             }
         });
         let response = Response::builder().status(101).header("connection", "upgrade").header("upgrade", "websocket");
-        let key = parts.headers.get("sec-websocket-key").map_or(&b""[..], http::HeaderValue::as_bytes);
-        let accept = sha1(&[key, b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"].concat());
-        let accept = base64::engine::general_purpose::STANDARD.encode(accept);
-        let response = response.header("sec-websocket-accept", accept);
         return Ok(response.body(Full::new(Bytes::new()).boxed_unsync()).expect("a response"));
     }
     let response = Response::builder();
-    let file = state.files.lock().expect("a lock").get(parts.uri.path()).cloned();
-    if let Some(bytes) = file {
-        return Ok(response
-            .header("content-type", kind(&bytes))
-            .body(Full::new(bytes).boxed_unsync())
-            .expect("a response"));
-    }
-    if parts.uri.path().starts_with("/key/") && parts.uri.path().contains("/objects/") {
-        return Ok(response.status(404).body(Full::new(Bytes::new()).boxed_unsync()).expect("a response"));
-    }
     Ok(match parts.uri.path() {
         "/events" | "/v1/messages" => {
             let first = "event: ping\ndata: {\"type\":\"ping\"}\n\n";
@@ -177,51 +159,6 @@ async fn answer(state: Arc<State>, mut request: Request<Incoming>) -> Result<Res
         }
     }
     .expect("a response"))
-}
-
-/// Enough for pip, which wants to know what is a page.
-fn kind(bytes: &[u8]) -> &'static str {
-    match bytes.first() {
-        Some(b'<') => "text/html",
-        Some(b'{') => "application/json",
-        _ => "application/octet-stream",
-    }
-}
-
-/// A WebSocket's handshake is the last to use it.
-fn sha1(message: &[u8]) -> [u8; 20] {
-    let mut state: [u32; 5] = [0x6745_2301, 0xefcd_ab89, 0x98ba_dcfe, 0x1032_5476, 0xc3d2_e1f0];
-    let mut padded = message.to_vec();
-    padded.push(0x80);
-    padded.resize(padded.len().next_multiple_of(64) + if padded.len() % 64 > 56 { 64 } else { 0 }, 0);
-    let end = padded.len() - 8;
-    padded[end..].copy_from_slice(&(message.len() as u64 * 8).to_be_bytes());
-    for block in padded.chunks(64) {
-        let mut words: Vec<u32> =
-            block.chunks(4).map(|word| u32::from_be_bytes(word.try_into().expect("four"))).collect();
-        for at in 16..80 {
-            words.push((words[at - 3] ^ words[at - 8] ^ words[at - 14] ^ words[at - 16]).rotate_left(1));
-        }
-        let [mut a, mut b, mut c, mut d, mut e] = state;
-        for (at, word) in words.iter().enumerate() {
-            let (mixed, constant) = match at / 20 {
-                0 => ((b & c) | (!b & d), 0x5a82_7999),
-                1 => (b ^ c ^ d, 0x6ed9_eba1),
-                2 => ((b & c) | (b & d) | (c & d), 0x8f1b_bcdc_u32),
-                _ => (b ^ c ^ d, 0xca62_c1d6),
-            };
-            let next = a.rotate_left(5).wrapping_add(mixed).wrapping_add(e).wrapping_add(constant).wrapping_add(*word);
-            (e, d, c, b, a) = (d, c, b.rotate_left(30), a, next);
-        }
-        for (kept, more) in state.iter_mut().zip([a, b, c, d, e]) {
-            *kept = kept.wrapping_add(more);
-        }
-    }
-    let mut out = [0; 20];
-    for (place, word) in out.chunks_mut(4).zip(state) {
-        place.copy_from_slice(&word.to_be_bytes());
-    }
-    out
 }
 
 /// A small reply of the Messages API.

@@ -22,7 +22,7 @@ fn open(stage: &Stage) -> Value {
 }
 
 #[test]
-fn the_commands_list_show_and_approve() {
+pub(crate) fn the_commands_list_show_and_approve() {
     let stage = Stage::new(LOCAL);
     let run = stage.start_locally();
     let shown = open(&stage);
@@ -67,7 +67,7 @@ fn the_commands_list_show_and_approve() {
 }
 
 #[test]
-fn a_person_grants_less_than_was_asked_and_the_agent_hears_the_difference() {
+pub(crate) fn a_person_grants_less_than_was_asked_and_the_agent_hears_the_difference() {
     let stage = Stage::new(LOCAL);
     let run = stage.start_locally();
     let mut request = open(&stage)["proposal"]["request"].clone();
@@ -78,6 +78,16 @@ fn a_person_grants_less_than_was_asked_and_the_agent_hears_the_difference() {
     let bad = stage.job.world.write("bad.json", &request.to_string()).display().to_string();
     let refused = stage.runner(&["proposals", "approve", "P1", &code, "--request", &bad]);
     assert_eq!(refused.status.code(), Some(2), "{}", said(&refused));
+    // An editor that gives up, and one that does what a person would.
+    let edit = |editor: &str| {
+        let mut command = stage.job.world.runner();
+        command.args(["proposals", "approve", "P1", &code, "--edit"]).env("EDITOR", editor);
+        command.output().expect("the runner")
+    };
+    let gave_up = edit("false");
+    assert!(gave_up.status.code() == Some(2) && said(&gave_up).contains("nothing was decided"), "{}", said(&gave_up));
+    let spoiled = edit("sed -i s/GET/G.T/");
+    assert!(spoiled.status.code() == Some(2) && said(&spoiled).contains("is not a method"), "{}", said(&spoiled));
     let said_yes = stage.prints(&["proposals", "approve", "P1", &code, "--request", &file]);
     assert!(said_yes.contains("approved with changes") && said_yes.contains("/other"), "{said_yes}");
     let output = run.wait();
@@ -89,7 +99,7 @@ fn a_person_grants_less_than_was_asked_and_the_agent_hears_the_difference() {
 }
 
 #[test]
-fn the_live_view_decides_by_keys_on_a_terminal_and_tells_over_a_pipe() {
+pub(crate) fn the_live_view_decides_by_keys_on_a_terminal_and_tells_over_a_pipe() {
     let stage = Stage::new(LOCAL);
     let run = stage.start_locally();
     open(&stage);
@@ -135,7 +145,7 @@ fn the_live_view_decides_by_keys_on_a_terminal_and_tells_over_a_pipe() {
 }
 
 #[test]
-fn a_policy_by_hand_goes_the_same_way_and_a_bad_one_stays_out() {
+pub(crate) fn a_policy_by_hand_goes_the_same_way_and_a_bad_one_stays_out() {
     let stage = Stage::new(LOCAL);
     stage.cassette(&[stage.requests(), stage.fetches()]);
     let run = stage.start_locally();

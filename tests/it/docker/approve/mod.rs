@@ -1,9 +1,13 @@
 //! The agent asks, a person answers, the running bottle changes: the real Claude Code, a real bottle, a site behind TLS, a
 //! stand-in forge.
 
+mod kills;
 mod local;
 mod record;
 mod stage;
+
+pub(crate) use kills::killed_in_the_middle_of_an_apply_it_is_the_old_policy_or_the_new_one;
+pub(crate) use local::the_commands_list_show_and_approve;
 
 use serde_json::json;
 
@@ -12,7 +16,7 @@ use crate::world::said;
 use stage::{SITE, Stage};
 
 #[test]
-fn a_comment_of_a_permitted_person_opens_a_route_and_no_cheat_does() {
+pub(crate) fn a_comment_of_a_permitted_person_opens_a_route_and_no_cheat_does() {
     let stage = Stage::new("{ approval: comment, timeout: 5m }");
     let run = stage.start();
     let comment = stage.asked();
@@ -83,10 +87,12 @@ fn a_comment_of_a_permitted_person_opens_a_route_and_no_cheat_does() {
     assert!(stage.job.world.record_file("routes.yaml").contains("files.bottle.test"), "the policy at the end");
 
     let end = stage.asked()["body"].as_str().expect("a text").to_owned();
-    assert!(end.contains("**Approved** by `octo-maintainer`") && !end.contains("/bottle"), "{end}");
+    assert!(end.contains("**Approved** by `octo-maintainer`") && !end.contains("/bottle approve"), "{end}");
     let state = stage.double.state();
-    let card = state["comments"][0]["body"].as_str().expect("the card");
-    assert!(card.contains("What the agent asked for") && card.contains("approved by octo-maintainer"), "{card}");
+    let bodies = state["comments"].as_array().into_iter().flatten().filter_map(|comment| comment["body"].as_str());
+    let card = bodies.clone().find(|body| body.contains("What the agent asked for"));
+    let card = card.unwrap_or_else(|| panic!("no card: {:?}", bodies.collect::<Vec<_>>()));
+    assert!(card.contains("approved by octo-maintainer"), "{card}");
     assert!(card.contains("+        - { host: files.bottle.test"), "{card}");
     assert!(
         stage.job.world.record_file("junit.xml").contains("testsuite")
@@ -100,8 +106,8 @@ fn a_comment_of_a_permitted_person_opens_a_route_and_no_cheat_does() {
 }
 
 #[test]
-fn a_denial_is_told_to_the_agent_and_nothing_opens() {
-    let stage = Stage::new("{ approval: comment, timeout: 5m }");
+pub(crate) fn a_denial_is_told_to_the_agent_and_nothing_opens() {
+    let stage = Stage::at("gitea", "{ approval: comment, timeout: 5m }");
     let run = stage.start();
     stage.asked();
     stage.says(5001, "octo-maintainer", "/bottle deny P1 the list is in the repository already", json!({}));
@@ -118,11 +124,12 @@ fn a_denial_is_told_to_the_agent_and_nothing_opens() {
         "{end}"
     );
     assert!(stage.holds().contains("0 granted, 1 denied"), "{}", stage.holds());
+    stage.double.assert_valid();
     stage.job.nothing_left();
 }
 
 #[test]
-fn nobody_in_time_is_a_no_and_a_forge_that_is_away_is_no_yes() {
+pub(crate) fn nobody_in_time_is_a_no_and_a_forge_that_is_away_is_no_yes() {
     let stage = Stage::new("{ approval: comment, timeout: 30s }");
     let run = stage.start();
     let code = Stage::code(&stage.asked());
@@ -142,7 +149,7 @@ fn nobody_in_time_is_a_no_and_a_forge_that_is_away_is_no_yes() {
 }
 
 #[test]
-fn what_nobody_may_decide_is_offered_for_the_next_time() {
+pub(crate) fn what_nobody_may_decide_is_offered_for_the_next_time() {
     let stage = Stage::new("{ approval: deny }");
     let output = stage.start().wait();
     ended_with(&output, 0);

@@ -87,6 +87,11 @@ pub(super) struct Stage {
 impl Stage {
     /// `supervise` is what the manifest says there.
     pub(super) fn new(supervise: &str) -> Self {
+        Self::at("github", supervise)
+    }
+
+    /// The same at this kind of forge.
+    pub(super) fn at(kind: &'static str, supervise: &str) -> Self {
         let mut job = Job::new("");
         let site = Site::start(&job);
         let text = manifest(&job.upstream)
@@ -101,7 +106,7 @@ impl Stage {
             .replace("python3 -m unittest", "true");
         let manifest = job.world.write("approve.yml", &text).display().to_string();
         job.args.extend(["--manifest".to_owned(), manifest]);
-        let double = Double::start("github", json!({}));
+        let double = Double::start(kind, json!({}));
         let stage = Self { job, double, site };
         stage.cassette(&stage.asks());
         stage

@@ -1,4 +1,6 @@
-//! The run's seccomp profile, which Docker takes as it is, as the programs that bwrap takes.
+//! The run's seccomp profile, which Docker takes as it is, as the programs that the kernel takes: by bwrap, or by the link.
+
+use std::sync::OnceLock;
 
 use bottle_plan::render::SECCOMP;
 use seccompiler::{BpfProgram, TargetArch};
@@ -11,8 +13,16 @@ struct Filter {
     other: Value,
 }
 
+/// How many programs there are.
+pub(super) const PROGRAMS: usize = 2;
+
 /// The programs, each as the bytes of an array of `sock_filter`. All of them judge every call, and the strictest counts.
-pub(super) fn programs() -> Result<Vec<Vec<u8>>, String> {
+pub(super) fn programs() -> Result<&'static [Vec<u8>], String> {
+    static PROGRAMS: OnceLock<Result<Vec<Vec<u8>>, String>> = OnceLock::new();
+    PROGRAMS.get_or_init(make).as_deref().map_err(Clone::clone)
+}
+
+fn make() -> Result<Vec<Vec<u8>>, String> {
     let arch = TargetArch::try_from(std::env::consts::ARCH).map_err(|error| error.to_string())?;
     filters()?.into_iter().map(|filter| compile(filter, arch).map(|program| bytes(&program))).collect()
 }
@@ -99,7 +109,7 @@ mod tests {
     #[test]
     fn the_profile_becomes_two_programs() {
         let programs = programs().expect("programs");
-        assert_eq!(programs.len(), 2, "what is allowed, and clone3 with its own error");
+        assert_eq!(programs.len(), PROGRAMS, "what is allowed, and clone3 with its own error");
         assert!(programs.iter().all(|program| program.len() % 8 == 0 && program.len() / 8 <= 4096));
         let filters = filters().expect("filters");
         let sockets = filters[0].rules.iter().filter(|rule| rule["syscall"] == "socket").count();
