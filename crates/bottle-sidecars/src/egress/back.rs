@@ -169,7 +169,7 @@ fn unanswered(error: &hyper_util::client::legacy::Error, line: &mut Line) -> Res
     }
     line.stop(Verdict::Error, "pipelock");
     tracing::warn!("pipelock did not answer: {error}");
-    let message = "the last door, pipelock, did not answer; nothing was sent; try again";
+    let message = "the last door, pipelock, did not answer, or cut the answer off; its line of this request says why";
     refuse(StatusCode::BAD_GATEWAY, "pipelock", message)
 }
 

@@ -109,8 +109,14 @@ async fn answers_are_looked_at_where_the_policy_says_so() {
     assert_eq!(line.finding.map(|found| found.rule).as_deref(), Some("injection-ignore-instructions"));
     assert_eq!(line.verdict, bottle_policy::access::Verdict::Allow);
     let blocks = world("response_scanning: { action: block, max_body_bytes: 64KiB }").await;
-    assert!(read(blocks.send(get("/open/inject")).await).await.is_err(), "the words were let in");
-    assert!(read(blocks.send(get("/open/large")).await).await.is_err(), "it was let in whole");
+    for path in ["/open/inject", "/open/large"] {
+        // A short answer is judged before its head has gone, so the guest gets another one; a long one is cut off.
+        let answer = blocks.send(get(path)).await;
+        let status = answer.status();
+        let body = read(answer).await;
+        assert!(body.is_err() || status == StatusCode::BAD_GATEWAY, "{path}: {status}");
+        assert!(!body.is_ok_and(|body| body.windows(8).any(|part| part == b"previous" || part == b"xxxxxxxx")), "{path}");
+    }
     assert_eq!(read(blocks.send(get("/open/fine")).await).await.expect("whole"), "fine");
     let reasons: Vec<_> = blocks.log("pipelock.jsonl", 3).await.into_iter().map(|line| line.reason).collect();
     assert_eq!(reasons, [Some("answer".to_owned()), Some("answer_too_large".to_owned()), None]);
