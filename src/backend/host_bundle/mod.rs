@@ -31,7 +31,7 @@ use crate::facts::{self, Environment};
 use crate::process::Kept;
 use crate::secrets::Secrets;
 
-pub(super) use host::{Tools, survey, tools};
+pub(super) use host::{Tools, survey, tools, trial};
 pub(super) use limits::Limits;
 pub(super) use place::{Notes, Place, base, make_base};
 pub(super) use sandbox::{Options, Sandbox};
