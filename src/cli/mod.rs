@@ -1,13 +1,16 @@
 //! The command line: what was typed, one file a subcommand, and how a failure is shown.
 
+mod apply;
 pub(crate) mod cleanup;
 mod logs;
 mod machine;
 mod order;
 mod plan;
+mod proposals;
 mod ps;
 mod run;
 mod task;
+mod verify_record;
 
 use std::io::Write as _;
 
@@ -44,6 +47,12 @@ enum Command {
     Ps(ps::PsArgs),
     /// Print a run's logs.
     Logs(logs::LogsArgs),
+    /// Decide what an agent asked for in a run on this machine.
+    Proposals(proposals::ProposalsArgs),
+    /// Put a policy file in force in a running bottle, by the way that approvals take too.
+    Apply(apply::ApplyArgs),
+    /// Check a run record: complete, consistent, its chain of hashes unbroken.
+    VerifyRecord(verify_record::VerifyRecordArgs),
     /// Remove what dead runs have left; never touches a live one.
     Cleanup(cleanup::CleanupArgs),
     /// Say what this machine can do, and how to get what is missing.
@@ -63,6 +72,8 @@ enum Command {
 pub(crate) struct Context {
     pub(crate) environment: Environment,
     pub(crate) style: Style,
+    /// The style of what goes to stdout.
+    pub(crate) out: Style,
 }
 
 impl Context {
@@ -89,7 +100,8 @@ pub(crate) fn main() -> Code {
         }
     };
     let environment = Environment::read();
-    let style = Style::new(args.no_color || environment.get("NO_COLOR").is_some());
+    let no_color = args.no_color || environment.get("NO_COLOR").is_some();
+    let (style, out) = (Style::new(no_color), Style::of_stdout(no_color));
     let filter =
         tracing_subscriber::EnvFilter::try_new(environment.get("BOTTLE_LOG").unwrap_or("warn")).unwrap_or_default();
     tracing_subscriber::fmt()
@@ -99,7 +111,7 @@ pub(crate) fn main() -> Code {
         .without_time()
         .with_writer(std::io::stderr)
         .init();
-    let context = Context { environment, style };
+    let context = Context { environment, style, out };
     let in_actions = context.in_actions();
     let command = match args.command {
         Some(Command::Run(mut run)) => {
@@ -127,11 +139,21 @@ pub(crate) fn main() -> Code {
 }
 
 async fn dispatch(command: Command, context: Context) -> Result<Code, Failure> {
+    let context = match command {
+        Command::Run(_) | Command::Plan(_) if context.in_actions() => {
+            let environment = crate::forge::app::signed_in(context.environment).await?;
+            Context { environment, ..context }
+        }
+        _ => context,
+    };
     match command {
         Command::Run(args) => run::main(args, context).await,
         Command::Plan(args) => plan::main(args, &context).await,
         Command::Ps(args) => ps::main(&args, &context),
         Command::Logs(args) => logs::main(&args, &context).await,
+        Command::Proposals(args) => proposals::main(args, &context).await,
+        Command::Apply(args) => apply::main(args, &context).await,
+        Command::VerifyRecord(args) => verify_record::main(&args, &context),
         Command::Cleanup(args) => cleanup::main(&args, &context).await,
         Command::Doctor => machine::doctor(&context).await,
         Command::Schema => {

@@ -36,7 +36,7 @@ pub(super) async fn carry_out(
     let what = match &command.order {
         Order::Stop => "stop",
         Order::Retry => "retry",
-        Order::Approve(_) | Order::Deny { .. } => {
+        Order::Approve(_) | Order::Deny { .. } | Order::Answer { .. } => {
             let hint = "a run that is going on hears it where the manifest says `supervise: { approval: comment }`";
             return Ok(Carried::Over(Asked::Nothing(format!(
                 "proposals are decided by the run that made them; {hint}"
@@ -60,7 +60,8 @@ pub(super) async fn carry_out(
 async fn stop(command: &Command, forge: &dyn Forge) -> Result<String, Failure> {
     let number = command.thread.number;
     let Some(first) = forge::holder(forge, number).await.map_err(failed)? else {
-        return Ok(format!("no run is going on for number {number}"));
+        let silent = "a dry run, which says nothing there, hears the comment all the same";
+        return Ok(format!("no run is going on for number {number}, as far as our comment there says; {silent}"));
     };
     let (run, url) = (&first.claim.run, &first.claim.url);
     let started = Instant::now();

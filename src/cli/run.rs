@@ -71,6 +71,14 @@ async fn whole(args: RunArgs, context: &Context, outputs: &mut Outputs) -> Resul
         false => forge,
     });
     let replay = plan.replay.as_deref().map(|path| cassette(Path::new(path))).transpose()?;
+    let handed = match plan.publish.as_deref().map(|path| run::handed(Path::new(path))).transpose()? {
+        Some(None) => {
+            outputs.conclusion = "skipped";
+            return print("nothing to do: the run record has no work that was accepted");
+        }
+        Some(handed) => handed,
+        None => None,
+    };
     let secrets = Secrets::read(&plan, &context.environment)?;
     if context.in_actions() {
         secrets.values().for_each(actions::mask);
@@ -94,7 +102,9 @@ async fn whole(args: RunArgs, context: &Context, outputs: &mut Outputs) -> Resul
     }
     let dir = plan.state_dir.clone();
     outputs.record = Some(dir.clone());
-    let outcome = run::run(Start { plan, sources, secrets, replay, forge }, &events, &cancel).await?;
+    let outcome =
+        run::run(Start { plan, manifest: planned.manifest, sources, secrets, replay, handed, forge }, &events, &cancel)
+            .await?;
     let code = farewell(&outcome, &dir, &args, context);
     outputs.outcome = Some(outcome);
     Ok(code)

@@ -45,6 +45,9 @@ pub(crate) struct TaskArgs {
     /// Answer the model from a run record's cassette, or from a cassette file: no key, no cost.
     #[arg(long, value_name = "RECORD")]
     pub(crate) replay: Option<PathBuf>,
+    /// In a job: push and propose the work in this run record of another job's dry run; no agent runs. The gate judges it anew.
+    #[arg(long, value_name = "RECORD", conflicts_with = "replay")]
+    pub(crate) publish: Option<PathBuf>,
     /// The guest's image, instead of the manifest's.
     #[arg(long, value_name = "IMAGE")]
     pub(crate) image: Option<String>,
@@ -64,6 +67,8 @@ pub(crate) enum BackendArg {
 pub(crate) struct Planned {
     pub(crate) plan: BottlePlan,
     pub(crate) checkout: Option<Checkout>,
+    /// The manifest's name and text.
+    pub(crate) manifest: (String, String),
     /// The job's forge, none outside of one; or why it can't be used, which a plan alone need not care about.
     pub(crate) forge: Result<Option<Arc<dyn Forge>>, Failure>,
 }
@@ -91,8 +96,11 @@ pub(crate) async fn plan(args: &TaskArgs, dry_run: bool, context: &Context) -> R
         return Err(Failure::input(format_args!("{} is not in a git checkout", dir.display()))
             .hint("leave out --cwd to clone through the gate"));
     }
-    let manifest = read_manifest(args, checkout.as_ref(), dir).await?;
-    let facts = host_facts(args, checkout.as_ref(), environment).await?;
+    let (name, text) = find_manifest(args, checkout.as_ref(), dir).await?;
+    let manifest = read_manifest(&name, &text)?;
+    let mut facts = host_facts(args, checkout.as_ref(), environment).await?;
+    let presets = manifest.bottles.values().flat_map(|bottle| bottle.egress.presets.iter().copied()).collect();
+    facts.registries = facts::registries::gather(presets, checkout.as_ref(), environment).await;
     let forge = facts.ci.as_ref().map(|ci| forge::connect(environment, ci)).transpose();
     let asked = match (args.issue, &facts.ci) {
         (Some(number), Some(ci)) => {
@@ -147,6 +155,7 @@ pub(crate) async fn plan(args: &TaskArgs, dry_run: bool, context: &Context) -> R
         },
         dry_run,
         replay: args.replay.as_ref().map(|path| path.display().to_string()),
+        publish: args.publish.as_ref().map(|path| path.display().to_string()),
         bring_checkout: args.cwd.is_some(),
         image: args.image.clone(),
         ..Options::default()
@@ -158,7 +167,7 @@ pub(crate) async fn plan(args: &TaskArgs, dry_run: bool, context: &Context) -> R
             None => failure,
         }
     })?;
-    Ok(Asks::Plan(Box::new(Planned { plan, checkout, forge })))
+    Ok(Asks::Plan(Box::new(Planned { plan, checkout, manifest: (name, text), forge })))
 }
 
 /// The event's payload as it came, for what is asked of the forge; null where there is none.
@@ -255,10 +264,8 @@ fn pull_request_of(task: &Task, payload: &serde_json::Value) -> Option<u64> {
     number.as_u64()
 }
 
-async fn read_manifest(args: &TaskArgs, checkout: Option<&Checkout>, dir: &Path) -> Result<Manifest, Failure> {
-    let (name, bytes) = find_manifest(args, checkout, dir).await?;
-    let text = String::from_utf8(bytes).map_err(|_| Failure::input(format_args!("{name} is not UTF-8 text")))?;
-    manifest::parse(&text, &name).map_err(|error| {
+fn read_manifest(name: &str, text: &str) -> Result<Manifest, Failure> {
+    manifest::parse(text, name).map_err(|error| {
         let failure = Failure::input(&error);
         match error.hint() {
             Some(hint) => failure.hint(hint),
@@ -267,23 +274,27 @@ async fn read_manifest(args: &TaskArgs, checkout: Option<&Checkout>, dir: &Path)
     })
 }
 
-async fn find_manifest(args: &TaskArgs, checkout: Option<&Checkout>, dir: &Path) -> Result<(String, Vec<u8>), Failure> {
+async fn find_manifest(args: &TaskArgs, checkout: Option<&Checkout>, dir: &Path) -> Result<(String, String), Failure> {
+    let as_text = |name: String, bytes: Vec<u8>| match String::from_utf8(bytes) {
+        Ok(text) => Ok((name, text)),
+        Err(_) => Err(Failure::input(format_args!("{name} is not UTF-8 text"))),
+    };
     if let Some(path) = &args.manifest {
         let bytes = std::fs::read(path)
             .map_err(|error| Failure::input(format_args!("failed to read the manifest {}: {error}", path.display())))?;
-        return Ok((path.display().to_string(), bytes));
+        return as_text(path.display().to_string(), bytes);
     }
     for name in manifest::FILE_NAMES {
         match checkout {
             // From the base branch: a proposed change must not change its own rules.
             Some(checkout) if checkout.base.is_some() => {
                 if let Some(bytes) = checkout.base_file(name).await {
-                    return Ok((name.to_owned(), bytes));
+                    return as_text(name.to_owned(), bytes);
                 }
             }
             _ => {
                 if let Ok(bytes) = std::fs::read(dir.join(name)) {
-                    return Ok((name.to_owned(), bytes));
+                    return as_text(name.to_owned(), bytes);
                 }
             }
         }
@@ -354,6 +365,7 @@ async fn host_facts(
             HostFacts::default().backend
         },
         host_ca_bundle: environment.ca_bundle().map(|path| path.display().to_string()),
+        registries: Default::default(),
     })
 }
 

@@ -59,6 +59,15 @@ pub(crate) async fn kind(environment: &Environment) -> Result<ForgeKind, Failure
     }
 }
 
+/// Where GitHub's API is: where the job says, or beside the server.
+pub(super) fn github_api(given: Option<&str>, server: &str) -> String {
+    match (given, server.trim_end_matches('/')) {
+        (Some(given), _) => given.trim_end_matches('/').to_owned(),
+        (None, "https://github.com") => "https://api.github.com".to_owned(),
+        (None, server) => format!("{server}/api/v3"),
+    }
+}
+
 /// Readies the forge of this job.
 pub(crate) fn connect(environment: &Environment, ci: &Ci) -> Result<Arc<dyn Forge>, Failure> {
     let (owner, name) = ci
@@ -84,14 +93,7 @@ pub(crate) fn connect(environment: &Environment, ci: &Ci) -> Result<Arc<dyn Forg
             .map_err(|error| Failure::input(error).hint("look at GITHUB_API_URL, GITHUB_SERVER_URL and SSL_CERT_FILE"))
     };
     Ok(match ci.forge {
-        ForgeKind::Github => {
-            let own = if server == "https://github.com" {
-                "https://api.github.com".to_owned()
-            } else {
-                format!("{server}/api/v3")
-            };
-            Arc::new(Github::new(http(given.unwrap_or(&own), github::MANNERS)?, owner, name))
-        }
+        ForgeKind::Github => Arc::new(Github::new(http(&github_api(given, server), github::MANNERS)?, owner, name)),
         ForgeKind::Gitea => {
             let own = format!("{server}/api/v1");
             let base = given.filter(|url| url.ends_with("/api/v1")).unwrap_or(&own);

@@ -70,6 +70,7 @@ impl Forge for Dry {
                 base: new.base.clone(),
                 from_fork: false,
                 updated: None,
+                node: None,
             })
         }
         .boxed()
@@ -90,6 +91,34 @@ impl Forge for Dry {
             self.inner.pull_request(number).await
         }
         .boxed()
+    }
+
+    fn set_draft<'a>(&'a self, pull: &'a PullRequest, draft: bool) -> BoxFuture<'a, Result<(), ForgeError>> {
+        async move {
+            self.lines().push(json!({"would": "set-draft", "number": pull.number, "draft": draft}));
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn label<'a>(&'a self, number: u64, labels: &'a [String]) -> BoxFuture<'a, Result<(), ForgeError>> {
+        async move {
+            self.lines().push(json!({"would": "label", "number": number, "labels": labels}));
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn review<'a>(&'a self, number: u64, commit: &'a str, body: &'a str) -> BoxFuture<'a, Result<(), ForgeError>> {
+        async move {
+            self.lines().push(json!({"would": "review", "number": number, "commit": commit, "body": body}));
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn reviews(&self, number: u64) -> BoxFuture<'_, Result<Vec<String>, ForgeError>> {
+        self.inner.reviews(number)
     }
 
     fn comments_since<'a>(

@@ -9,13 +9,14 @@ use serde_json::json;
 
 use super::http::{Call, ForgeError, Http, Manners};
 use super::wire::{WireComment, WireIssue, WirePull, WireRepository, WireReview, WireStanding, WireUser};
-use super::{Author, Comment, Doing, Forge, Issue, NewPullRequest, PullRequest, Standing};
+use super::{Author, Comment, Doing, Forge, Issue, NewPullRequest, PullRequest, Standing, logs};
 
 /// How it is talked to.
 pub(super) const MANNERS: Manners = Manners { scheme: "token", accept: "application/json", version: None };
 /// Gitea's mark of a draft: the beginning of its title.
 const DRAFT: &str = "WIP: ";
 const A_PAGE: usize = 50;
+const PER_PAGE: &str = "limit";
 /// More open pull requests than this many pages can't be looked through.
 const PAGES: usize = 40;
 /// Each review costs a call of its own.
@@ -30,10 +31,13 @@ const READ_REPOSITORY: Doing = Doing { what: "look at the repository", needs: "r
 const READ_PULL: Doing = Doing { what: "look at the pull request", needs: "read:repository" };
 const OPEN_PULL: Doing = Doing { what: "open the pull request", needs: "write:repository" };
 const EDIT_PULL: Doing = Doing { what: "update the pull request", needs: "write:repository" };
+const LABEL: Doing = Doing { what: "label the pull request", needs: "write:issue, and the labels to be there" };
+const WRITE_REVIEW: Doing = Doing { what: "hand in the review", needs: "write:repository" };
 const READ_ISSUE: Doing = Doing { what: "look at the issue", needs: "read:issue" };
 const READ_COMMENTS: Doing = Doing { what: "read the comments", needs: "read:issue" };
 const WRITE_COMMENT: Doing = Doing { what: "write the comment", needs: "write:issue" };
-const READ_LOGS: Doing = Doing { what: "read the failed run's logs", needs: "read:repository" };
+const READ_LOGS: Doing =
+    Doing { what: "read the failed run's logs", needs: "read:repository, and a Gitea that gives logs by its API" };
 const READ_SELF: Doing = Doing { what: "ask whose token this is", needs: "read:user" };
 
 /// One repository on Gitea or Forgejo.
@@ -149,6 +153,51 @@ impl Forge for Gitea {
         .boxed()
     }
 
+    fn set_draft<'a>(&'a self, _: &'a PullRequest, _: bool) -> BoxFuture<'a, Result<(), ForgeError>> {
+        // The title says it.
+        async { Ok(()) }.boxed()
+    }
+
+    fn label<'a>(&'a self, number: u64, labels: &'a [String]) -> BoxFuture<'a, Result<(), ForgeError>> {
+        async move {
+            let number = number.to_string();
+            let path = self.path(&["issues", &number, "labels"]);
+            let call = Call::write(LABEL, Method::POST, path, json!({"labels": labels}));
+            // Which labels it has then does not matter.
+            self.http.send_for_text(call).await.map(|_| ())
+        }
+        .boxed()
+    }
+
+    fn review<'a>(&'a self, number: u64, commit: &'a str, body: &'a str) -> BoxFuture<'a, Result<(), ForgeError>> {
+        async move {
+            let number = number.to_string();
+            let path = self.path(&["pulls", &number, "reviews"]);
+            let words = json!({"body": body, "commit_id": commit, "event": "COMMENT"});
+            self.http.send::<WireReview>(Call::write(WRITE_REVIEW, Method::POST, path, words)).await.map(|_| ())
+        }
+        .boxed()
+    }
+
+    fn reviews(&self, number: u64) -> BoxFuture<'_, Result<Vec<String>, ForgeError>> {
+        async move {
+            let number = number.to_string();
+            let mut words = vec![];
+            for page in 1..=REVIEW_PAGES {
+                let call = Call::get(READ_PULL, self.path(&["pulls", &number, "reviews"]))
+                    .query(PER_PAGE, A_PAGE)
+                    .query("page", page);
+                let reviews: Vec<WireReview> = self.http.send(call).await?;
+                if reviews.is_empty() {
+                    break;
+                }
+                words.extend(reviews.into_iter().filter_map(|review| review.body));
+            }
+            Ok(words)
+        }
+        .boxed()
+    }
+
     fn comments_since<'a>(
         &'a self,
         number: u64,
@@ -200,11 +249,12 @@ impl Forge for Gitea {
         .boxed()
     }
 
-    fn failed_logs(&self, run: u64, _attempt: u64) -> BoxFuture<'_, Result<Vec<(String, String)>, ForgeError>> {
+    fn failed_logs(&self, run: u64, attempt: u64) -> BoxFuture<'_, Result<Vec<(String, String)>, ForgeError>> {
         async move {
-            // Gitea gives logs by its API from 1.24 on, Forgejo not yet: the task then comes without.
-            let problem = format!("the logs of run {run} are not asked for on this forge");
-            Err(ForgeError::Nonsense { doing: READ_LOGS, place: "actions".to_owned(), problem })
+            let (run, attempt) = (run.to_string(), attempt.to_string());
+            let jobs = self.path(&["actions", "runs", &run, "attempts", &attempt, "jobs"]);
+            let jobs = Call::get(READ_LOGS, jobs).query(PER_PAGE, A_PAGE);
+            logs::of_failed(&self.http, jobs, (&self.owner, &self.name)).await
         }
         .boxed()
     }

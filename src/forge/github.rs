@@ -6,10 +6,11 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use reqwest::Method;
 use serde_json::json;
+use tokio::sync::OnceCell;
 
 use super::http::{Call, ForgeError, Http, Manners};
-use super::wire::{WireComment, WireIssue, WireJobs, WirePull, WireRepository, WireStanding, WireUser};
-use super::{Author, Comment, Doing, Forge, Issue, NewPullRequest, PullRequest, Standing};
+use super::wire::{WireComment, WireIssue, WirePull, WireRepository, WireReview, WireStanding, WireUser};
+use super::{Author, Comment, Doing, Forge, Issue, NewPullRequest, PullRequest, Standing, graphql, logs};
 
 /// How it is talked to; the version is the newest that Enterprise servers in use know.
 pub(super) const MANNERS: Manners = Manners {
@@ -20,10 +21,15 @@ pub(super) const MANNERS: Manners = Manners {
 /// The user behind a job's token, which may not ask who it is. No person's login has brackets.
 const JOB: &str = "github-actions[bot]";
 const A_PAGE: usize = 100;
+const PER_PAGE: &str = "per_page";
+const REVIEW_PAGES: usize = 10;
+const VIEWER: &str = "query { viewer { login } }";
+const READY: &str =
+    "mutation($id: ID!) { markPullRequestReadyForReview(input: {pullRequestId: $id}) { pullRequest { isDraft } } }";
+const TO_DRAFT: &str =
+    "mutation($id: ID!) { convertPullRequestToDraft(input: {pullRequestId: $id}) { pullRequest { isDraft } } }";
 /// A thread with more comments than this many pages is read no further.
 const PAGES: usize = 30;
-/// Logs of more jobs would not fit into a prompt.
-const MOST_LOGS: usize = 5;
 
 const READ_PERMISSION: Doing = Doing {
     what: "ask for the actor's permission",
@@ -37,6 +43,8 @@ const OPEN_PULL: Doing = Doing {
             \"Allow GitHub Actions to create and approve pull requests\"",
 };
 const EDIT_PULL: Doing = Doing { what: "update the pull request", needs: "`permissions: pull-requests: write`" };
+const LABEL: Doing = Doing { what: "label the pull request", needs: "`permissions: pull-requests: write`" };
+const WRITE_REVIEW: Doing = Doing { what: "hand in the review", needs: "`permissions: pull-requests: write`" };
 const READ_ISSUE: Doing = Doing { what: "look at the issue", needs: "`permissions: issues: read`" };
 const READ_COMMENTS: Doing = Doing { what: "read the comments", needs: "`permissions: issues: read`" };
 const WRITE_COMMENT: Doing = Doing {
@@ -51,11 +59,12 @@ pub(super) struct Github {
     http: Http,
     owner: String,
     name: String,
+    me: OnceCell<Author>,
 }
 
 impl Github {
     pub(super) fn new(http: Http, owner: String, name: String) -> Self {
-        Self { http, owner, name }
+        Self { http, owner, name, me: OnceCell::new() }
     }
 
     fn path<'a>(&'a self, rest: &[&'a str]) -> Vec<&'a str> {
@@ -144,6 +153,54 @@ impl Forge for Github {
         .boxed()
     }
 
+    fn set_draft<'a>(&'a self, pull: &'a PullRequest, draft: bool) -> BoxFuture<'a, Result<(), ForgeError>> {
+        async move {
+            let query = if draft { TO_DRAFT } else { READY };
+            graphql::ask(&self.http, EDIT_PULL, query, Some(pull.node.as_deref().unwrap_or_default())).await.map(|_| ())
+        }
+        .boxed()
+    }
+
+    fn label<'a>(&'a self, number: u64, labels: &'a [String]) -> BoxFuture<'a, Result<(), ForgeError>> {
+        async move {
+            let number = number.to_string();
+            let path = self.path(&["issues", &number, "labels"]);
+            let call = Call::write(LABEL, Method::POST, path, json!({"labels": labels}));
+            // Which labels it has then does not matter.
+            self.http.send_for_text(call).await.map(|_| ())
+        }
+        .boxed()
+    }
+
+    fn review<'a>(&'a self, number: u64, commit: &'a str, body: &'a str) -> BoxFuture<'a, Result<(), ForgeError>> {
+        async move {
+            let number = number.to_string();
+            let path = self.path(&["pulls", &number, "reviews"]);
+            let words = json!({"body": body, "commit_id": commit, "event": "COMMENT"});
+            self.http.send::<WireReview>(Call::write(WRITE_REVIEW, Method::POST, path, words)).await.map(|_| ())
+        }
+        .boxed()
+    }
+
+    fn reviews(&self, number: u64) -> BoxFuture<'_, Result<Vec<String>, ForgeError>> {
+        async move {
+            let number = number.to_string();
+            let mut words = vec![];
+            for page in 1..=REVIEW_PAGES {
+                let call = Call::get(READ_PULL, self.path(&["pulls", &number, "reviews"]))
+                    .query(PER_PAGE, A_PAGE)
+                    .query("page", page);
+                let reviews: Vec<WireReview> = self.http.send(call).await?;
+                if reviews.is_empty() {
+                    break;
+                }
+                words.extend(reviews.into_iter().filter_map(|review| review.body));
+            }
+            Ok(words)
+        }
+        .boxed()
+    }
+
     fn comments_since<'a>(
         &'a self,
         number: u64,
@@ -203,16 +260,9 @@ impl Forge for Github {
     fn failed_logs(&self, run: u64, attempt: u64) -> BoxFuture<'_, Result<Vec<(String, String)>, ForgeError>> {
         async move {
             let (run, attempt) = (run.to_string(), attempt.to_string());
-            let path = self.path(&["actions", "runs", &run, "attempts", &attempt, "jobs"]);
-            let jobs: WireJobs = self.http.send(Call::get(READ_LOGS, path).query("per_page", A_PAGE)).await?;
-            let failed = jobs.jobs.into_iter().filter(|job| job.conclusion.as_deref() == Some("failure"));
-            let mut logs = vec![];
-            for job in failed.take(MOST_LOGS) {
-                let id = job.id.to_string();
-                let call = Call::get(READ_LOGS, self.path(&["actions", "jobs", &id, "logs"])).or_elsewhere();
-                logs.push((job.name, self.http.send_for_text(call).await?));
-            }
-            Ok(logs)
+            let jobs = self.path(&["actions", "runs", &run, "attempts", &attempt, "jobs"]);
+            let jobs = Call::get(READ_LOGS, jobs).query(PER_PAGE, A_PAGE);
+            logs::of_failed(&self.http, jobs, (&self.owner, &self.name)).await
         }
         .boxed()
     }
@@ -261,14 +311,19 @@ impl Forge for Github {
 
     fn myself(&self) -> BoxFuture<'_, Result<Option<Author>, ForgeError>> {
         async move {
-            match self.http.send::<WireUser>(Call::get(READ_SELF, vec!["user"])).await {
-                Ok(user) => Ok(Some(user.into())),
-                // A job's token is an installation's, which is no user and may not ask.
-                Err(error) if matches!(error.status(), Some(401 | 403 | 404)) => {
-                    Ok(Some(Author { id: 0, login: JOB.to_owned(), is_bot: true }))
+            let ask = async {
+                match self.http.send::<WireUser>(Call::get(READ_SELF, vec!["user"])).await {
+                    Ok(user) => Ok(user.into()),
+                    // An App's token, the job's among them, is an installation's, which is no user and may not ask so.
+                    Err(error) if matches!(error.status(), Some(401 | 403 | 404)) => {
+                        let viewer = graphql::ask(&self.http, READ_SELF, VIEWER, None).await;
+                        let login = viewer.ok().and_then(|data| data["viewer"]["login"].as_str().map(str::to_owned));
+                        Ok(Author { id: 0, login: login.unwrap_or_else(|| JOB.to_owned()), is_bot: true })
+                    }
+                    Err(error) => Err(error),
                 }
-                Err(error) => Err(error),
-            }
+            };
+            self.me.get_or_try_init(|| ask).await.cloned().map(Some)
         }
         .boxed()
     }

@@ -1,20 +1,24 @@
 //! The forge: who somebody is there, and what is posted there.
 //!
-//! Map: `http` (TLS, retries, errors), `known` (answers that may still be good), `wire` (what forges send), `github`, `gitea`, `dry` (writes kept, not sent), `detect`
-//! (which forge, where, with which token), `who` (may this actor ask), `gather` (what belongs to a task), `publish` (the pull request), `sticky` (the
+//! Map: `http` and `answer` (TLS, retries, errors), `known` (answers that may still be good), `wire` (what forges send), `github`, `graphql` and `app` (what only GitHub has), `gitea`, `dry` (writes kept, not sent), `detect`
+//! (which forge, where, with which token), `logs` (of failed jobs), `who` (may this actor ask), `gather` (what belongs to a task), `publish` (the pull request), `sticky` (the
 //! comment that is kept up to date), `neutral` (others' words made harmless), `watch` (what is said while a run goes on),
 //! `claim` (one run at a time for a thread).
 //! Always: only the runner talks to the forge, never the agent; a token is a [`Secret`](bottle_policy::secret::Secret) and
 //! goes to one address alone; what can't be asked counts as no.
 
+mod answer;
+pub(crate) mod app;
 mod claim;
 mod detect;
 mod dry;
 mod gather;
 mod gitea;
 mod github;
+mod graphql;
 mod http;
 mod known;
+mod logs;
 mod neutral;
 mod publish;
 mod sticky;
@@ -36,7 +40,7 @@ pub(crate) use dry::Dry;
 pub(crate) use gather::gather;
 pub(crate) use http::ForgeError;
 pub(crate) use neutral::{neutral, neutral_text};
-pub(crate) use publish::{publish, would_propose};
+pub(crate) use publish::{hand_in, publish, would_propose};
 pub(crate) use sticky::{Lost, Sticky};
 pub(crate) use watch::{Heard, News, Watch};
 pub(crate) use who::{Asker, may_ask};
@@ -71,6 +75,8 @@ pub(crate) struct PullRequest {
     pub(crate) from_fork: bool,
     /// When it, or anything said about it, was changed last; RFC 3339.
     pub(crate) updated: Option<String>,
+    /// What GitHub's GraphQL calls it.
+    pub(crate) node: Option<String>,
 }
 
 /// A pull request to open.
@@ -140,6 +146,14 @@ pub(crate) trait Forge: Send + Sync {
         title: Option<&'a str>,
         body: &'a str,
     ) -> BoxFuture<'a, Result<PullRequest, ForgeError>>;
+    /// Makes a pull request a draft or ends that, where a title can't.
+    fn set_draft<'a>(&'a self, pull: &'a PullRequest, draft: bool) -> BoxFuture<'a, Result<(), ForgeError>>;
+    /// Adds labels.
+    fn label<'a>(&'a self, number: u64, labels: &'a [String]) -> BoxFuture<'a, Result<(), ForgeError>>;
+    /// Hands in a review of this commit, without a verdict.
+    fn review<'a>(&'a self, number: u64, commit: &'a str, body: &'a str) -> BoxFuture<'a, Result<(), ForgeError>>;
+    /// The words of the reviews of a pull request.
+    fn reviews(&self, number: u64) -> BoxFuture<'_, Result<Vec<String>, ForgeError>>;
     /// All comments of an issue or a pull request, oldest first.
     fn comments(&self, number: u64) -> BoxFuture<'_, Result<Vec<Comment>, ForgeError>> {
         self.comments_since(number, None)

@@ -4,10 +4,12 @@
 #[path = "../../tests/it/forge/double.rs"]
 mod double;
 
+mod app;
 mod claim;
 mod context;
 mod permission;
 mod proposal;
+mod review;
 mod status;
 mod watch;
 

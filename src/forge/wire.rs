@@ -50,6 +50,8 @@ pub(super) struct WireComment {
 #[derive(Debug, Deserialize)]
 pub(super) struct WireReview {
     pub(super) id: u64,
+    #[serde(default)]
+    pub(super) body: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -81,6 +83,7 @@ pub(super) struct WirePull {
     #[serde(default)]
     draft: bool,
     updated_at: Option<String>,
+    node_id: Option<String>,
     head: WireSide,
     base: WireSide,
 }
@@ -154,6 +157,7 @@ impl From<WirePull> for PullRequest {
             head_repository: pull.head.repo.map(|repository| repository.full_name),
             base: pull.base.branch,
             updated: pull.updated_at,
+            node: pull.node_id,
         }
     }
 }

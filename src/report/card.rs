@@ -4,7 +4,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Case, Phase, RunEvent, Suite};
+use super::{Case, Phase, RunEvent, Suite, asked};
 use crate::forge::{neutral, neutral_text};
 
 /// Forges take 65,536 characters; what stands around the card needs some.
@@ -35,6 +35,10 @@ pub(super) fn render(events: &[RunEvent]) -> String {
         let _ = writeln!(card, "**{word}** (exit code {}): {}\n", outcome.code, line(&outcome.summary));
     }
     phases(&mut card, events, ended.is_some());
+    if ended.is_none() {
+        let lines = asked::progress(events).into_iter().map(|text| format!("- {}\n", line(text)));
+        list(&mut card, "The agent says", lines.collect());
+    }
     if let Some(outcome) = ended {
         let mut facts = vec![];
         if let Some(RunEvent::PullRequest { number, url, .. }) =
@@ -57,6 +61,19 @@ pub(super) fn render(events: &[RunEvent]) -> String {
     suite(&mut card, events, Suite::Verify, "Verify");
     suite(&mut card, events, Suite::Gate, "Pushes");
     failures(&mut card, events);
+    let proposals = asked::proposals(events).into_iter().map(|asked| {
+        let why = if asked.why.is_empty() { String::new() } else { format!(" (why: {})", line(asked.why)) };
+        format!("- {} {} `{}`{why}: {}\n", asked.mark(), asked.id, code(asked.what), line(&asked.end()))
+    });
+    list(&mut card, "What the agent asked for", proposals.collect());
+    if let Some(diff) = asked::offer(events) {
+        let fence = fence(diff);
+        let _ = writeln!(
+            card,
+            "<details><summary>Allow it in the next run: this change of the manifest</summary>\n\n{fence}diff\n{}\n{fence}\n\n</details>\n",
+            diff.trim_end()
+        );
+    }
     let refused = events.iter().filter_map(|event| match event {
         RunEvent::Refused { door, what } => Some(format!("- {}: {}\n", line(door), line(what))),
         _ => None,
@@ -102,11 +119,16 @@ fn suite(card: &mut String, events: &[RunEvent], suite: Suite, title: &str) {
 
 /// What the agent said last, as a quotation: of a review it is all that there is.
 fn words(card: &mut String, events: &[RunEvent]) {
-    let said = cases(events).filter(|case| case.suite == Suite::Agent && !case.output.trim().is_empty());
-    let Some(case) = said.last() else { return };
-    let short: String = case.output.chars().take(MOST_WORDS).collect();
-    let quoted: Vec<String> = neutral_text(&short).lines().map(|line| format!("> {line}\n")).collect();
+    let Some(said) = last_words(events) else { return };
+    let quoted: Vec<String> = said.lines().map(|line| format!("> {line}\n")).collect();
     let _ = writeln!(card, "#### The agent's own words\n\n{}", quoted.concat());
+}
+
+/// The same without the quotation.
+pub(super) fn last_words(events: &[RunEvent]) -> Option<String> {
+    let said = cases(events).filter(|case| case.suite == Suite::Agent && !case.output.trim().is_empty()).last()?;
+    let short: String = said.output.chars().take(MOST_WORDS).collect();
+    Some(neutral_text(&short))
 }
 
 /// What failed elsewhere; verify and the pushes have their own lists.
@@ -156,6 +178,12 @@ fn line(text: &str) -> String {
 /// Others' words as code: nothing in it is acted on, so only what would end it goes.
 fn code(text: &str) -> String {
     text.chars().map(|c| if c.is_control() || c == '`' { ' ' } else { c }).take(200).collect()
+}
+
+/// A fence that nothing in the text ends.
+pub(super) fn fence(text: &str) -> String {
+    let longest = text.split(|c| c != '`').map(str::len).max().unwrap_or(0);
+    "`".repeat(longest.max(2) + 1)
 }
 
 fn short(commit: &str) -> &str {

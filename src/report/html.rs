@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{RunEvent, Suite};
+use super::{RunEvent, Suite, asked};
 
 const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1b1b1b;background:#fff}\
 table{border-collapse:collapse;width:100%}td,th{border-bottom:1px solid #ddd;padding:.3rem .5rem;text-align:left;vertical-align:top}\
@@ -36,6 +36,19 @@ pub(super) fn render(events: &[RunEvent]) -> String {
     for suite in Suite::ALL {
         cases(&mut page, events, suite);
     }
+    let proposals: String = asked::proposals(events)
+        .iter()
+        .map(|asked| {
+            let (id, what, why, end) = (text(asked.id), text(asked.what), text(asked.why), text(&asked.end()));
+            format!("<tr><td>{id}</td><td><code>{what}</code></td><td>{why}</td><td>{end}</td></tr>")
+        })
+        .collect();
+    if !proposals.is_empty() {
+        let _ = write!(page, "<h2>What the agent asked for</h2><table>{proposals}</table>");
+    }
+    if let Some(diff) = asked::offer(events) {
+        let _ = write!(page, "<h2>Allow it in the next run</h2><pre>{}</pre>", text(diff));
+    }
     list(&mut page, "What the doors refused", events, |event| match event {
         RunEvent::Refused { door, what } => Some(format!("{door}: {what}")),
         _ => None,
@@ -50,7 +63,7 @@ pub(super) fn render(events: &[RunEvent]) -> String {
 
 fn conversation(page: &mut String, events: &[RunEvent]) {
     let said = events.iter().filter_map(|event| match event {
-        RunEvent::Said { text: words } => Some(format!("<p>{}</p>", text(words))),
+        RunEvent::Said { text: words } | RunEvent::Progress { text: words } => Some(format!("<p>{}</p>", text(words))),
         RunEvent::Tool { name, input } => {
             Some(format!("<p class=\"tool\">{}</p><pre>{}</pre>", text(name), text(input)))
         }

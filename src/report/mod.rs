@@ -1,10 +1,11 @@
 //! What a run shows: every view is a fold over [`RunEvent`].
 //!
 //! Map: `terminal` (progress for people, or JSON lines), `actions` (a job's log, outputs and summary), `card` (what is
-//! posted), `junit`, `summary` (summary.md), `html` (report.html). Nothing here looks at the engine, and nothing decides:
+//! posted), `asked` (proposals as they stand), `junit`, `summary` (summary.md), `html` (report.html). Nothing here looks at the engine, and nothing decides:
 //! the exit code comes with [`RunEvent::Finished`].
 
 pub(crate) mod actions;
+mod asked;
 mod card;
 mod html;
 mod junit;
@@ -20,6 +21,7 @@ use serde::Serialize;
 pub(crate) use actions::Actions;
 pub(crate) use terminal::{Json, Style, Terminal};
 
+use crate::approve::Standing;
 use crate::secrets::Secrets;
 use crate::state::Outcome;
 
@@ -78,10 +80,12 @@ pub(crate) enum Suite {
     Agent,
     Verify,
     Gate,
+    Supervise,
 }
 
 impl Suite {
-    pub(crate) const ALL: [Self; 5] = [Self::Bottle, Self::Seal, Self::Agent, Self::Verify, Self::Gate];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Bottle, Self::Seal, Self::Agent, Self::Verify, Self::Gate, Self::Supervise];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -90,6 +94,7 @@ impl Suite {
             Self::Agent => "agent",
             Self::Verify => "verify",
             Self::Gate => "gate",
+            Self::Supervise => "supervise",
         }
     }
 }
@@ -153,6 +158,25 @@ pub(crate) enum RunEvent {
     Refused {
         door: String,
         what: String,
+    },
+    /// The agent tells how far it is.
+    Progress {
+        text: String,
+    },
+    /// The agent asks for something, or what it asked for was decided.
+    Proposal {
+        id: String,
+        what: String,
+        standing: Standing,
+        /// Who decided.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        by: Option<String>,
+        /// Of what is asked the agent's reason, of a decision its own.
+        detail: String,
+    },
+    /// What to write into the manifest so that the next run need not ask, as a diff.
+    Offer {
+        diff: String,
     },
     /// The pull request of this run, opened or updated.
     PullRequest {
@@ -250,6 +274,11 @@ fn masked(event: RunEvent, secrets: &Secrets) -> RunEvent {
         RunEvent::Said { text } => RunEvent::Said { text: mask(text) },
         RunEvent::Tool { name, input } => RunEvent::Tool { name: mask(name), input: mask(input) },
         RunEvent::Refused { door, what } => RunEvent::Refused { door, what: mask(what) },
+        RunEvent::Progress { text } => RunEvent::Progress { text: mask(text) },
+        RunEvent::Proposal { id, what, standing, by, detail } => {
+            RunEvent::Proposal { id, what: mask(what), standing, by: by.map(mask), detail: mask(detail) }
+        }
+        RunEvent::Offer { diff } => RunEvent::Offer { diff: mask(diff) },
         RunEvent::Finished { outcome, record } => {
             RunEvent::Finished { outcome: Outcome { summary: mask(outcome.summary), ..outcome }, record }
         }
@@ -270,6 +299,11 @@ pub(crate) fn html(events: &[RunEvent]) -> String {
 /// What is posted at the forge.
 pub(crate) fn card(events: &[RunEvent]) -> String {
     card::render(events)
+}
+
+/// What the agent said last, made neutral for posting; none where it said nothing.
+pub(crate) fn last_words(events: &[RunEvent]) -> Option<String> {
+    card::last_words(events)
 }
 
 /// `summary.md`.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Case, RunEvent, Suite};
+use super::{Case, RunEvent, Suite, asked, card};
 
 pub(super) fn render(events: &[RunEvent]) -> String {
     let mut text = String::new();
@@ -55,6 +55,24 @@ pub(super) fn render(events: &[RunEvent]) -> String {
             text.push('\n');
         }
         text.push('\n');
+    }
+    let proposals = asked::proposals(events);
+    if !proposals.is_empty() {
+        let _ = writeln!(text, "## What the agent asked for\n");
+        for asked in proposals {
+            let why = if asked.why.is_empty() { String::new() } else { format!(" (why: {})", line(asked.why)) };
+            let _ =
+                writeln!(text, "- {} {} `{}`{why}: {}", asked.mark(), asked.id, line(asked.what), line(&asked.end()));
+        }
+        text.push('\n');
+    }
+    if let Some(diff) = asked::offer(events) {
+        let fence = card::fence(diff);
+        let _ = writeln!(
+            text,
+            "## Allow it in the next run\n\nThis change of the manifest does:\n\n{fence}diff\n{}\n{fence}\n",
+            diff.trim_end()
+        );
     }
     let refused: Vec<String> = events
         .iter()

@@ -4,6 +4,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::time::Instant;
 
 use super::{Case, Reporter, RunEvent, Suite};
+use crate::approve::Standing;
 
 /// Whether to use colours: a terminal, and no `NO_COLOR` (<https://no-color.org>).
 #[derive(Debug, Clone, Copy)]
@@ -14,6 +15,11 @@ pub(crate) struct Style {
 impl Style {
     pub(crate) fn new(no_color: bool) -> Self {
         Self { colour: !no_color && io::stderr().is_terminal() }
+    }
+
+    /// The same for what goes to stdout.
+    pub(crate) fn of_stdout(no_color: bool) -> Self {
+        Self { colour: !no_color && io::stdout().is_terminal() }
     }
 
     pub(crate) fn paint(self, code: &str, text: &str) -> String {
@@ -46,7 +52,7 @@ impl Terminal {
                 let first = failure.lines().find(|line| !line.trim().is_empty()).unwrap_or("failed");
                 self.say("✗", "31", &format!("{} {}: {first}", case.suite.name(), case.name));
             }
-            None if case.suite == Suite::Seal => {}
+            None if matches!(case.suite, Suite::Seal | Suite::Supervise) => {}
             None => self.say(
                 "✓",
                 "32",
@@ -67,6 +73,17 @@ impl Reporter for Terminal {
             RunEvent::Said { text } => self.say("│", "36", &short(text, 400)),
             RunEvent::Tool { name, input } => self.say("│", "36", &format!("[{name}] {}", short(input, 160))),
             RunEvent::Refused { door, what } => self.say("⊘", "35", &format!("{door} refused: {what}")),
+            RunEvent::Progress { text } => self.say("│", "36", &short(text, 400)),
+            RunEvent::Proposal { id, what, standing: Standing::Asked, detail, .. } => {
+                let why = if detail.is_empty() { String::new() } else { format!(" (why: {})", short(detail, 400)) };
+                self.say("?", "1;33", &format!("{id} asks: {}{why}", short(what, 400)));
+            }
+            RunEvent::Proposal { id, standing, by, detail, .. } => {
+                let by = by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
+                let detail = if detail.is_empty() { String::new() } else { format!(": {}", short(detail, 400)) };
+                self.say("?", "1;33", &format!("{id} {}{by}{detail}", standing.name()));
+            }
+            RunEvent::Offer { .. } => self.say("·", "2", "summary.md has the change of the manifest for the next time"),
             RunEvent::PullRequest { number, url, opened, draft } => {
                 let verb = if *opened { "opened" } else { "updated" };
                 let draft = if *draft { ", a draft" } else { "" };

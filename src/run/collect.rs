@@ -7,9 +7,10 @@ use std::time::Duration;
 use bottle_plan::plan::MODEL_HOST;
 use bottle_policy::door;
 use bottle_policy::gate::report::{PushedRef, Verdict};
+use bottle_policy::proposal::PolicyFile;
 use serde_json::Value;
 
-use crate::backend::{Bottle, Room};
+use crate::backend::{Bottle, BottleError, Room, Tree};
 use crate::exit::Failure;
 use crate::report::{Case, Events, RunEvent, Suite};
 use crate::state::Record;
@@ -26,7 +27,12 @@ pub(super) enum Model {
 /// Collects everything that can be had; the first thing that could not is the error.
 pub(super) async fn collect(bottle: &dyn Bottle, record: &Record, events: &Events) -> Result<Model, Failure> {
     let log_dir = format!("{}/log", door::STATE_DIR);
-    let (written, printed) = tokio::join!(bottle.copy_out(Room::Bundle, &log_dir), bottle.logs());
+    let (written, printed, obeyed) = tokio::join!(
+        bottle.copy_out(Room::Bundle, &log_dir),
+        bottle.logs(),
+        bottle.copy_out(Room::Bundle, door::CONFIG_DIR)
+    );
+    let obeyed = policies(obeyed, record);
     let printed = printed.map_err(Failure::machine).and_then(|bytes| record.write("compose.log", &bytes));
     let mut files: HashMap<String, Vec<u8>> = HashMap::new();
     if let Some(tree) = written.as_ref().ok().and_then(Option::as_ref) {
@@ -51,11 +57,24 @@ pub(super) async fn collect(bottle: &dyn Bottle, record: &Record, events: &Event
         record.write(&name, &bytes)?;
     }
     printed?;
+    obeyed?;
     match written {
         Ok(Some(_)) => Ok(model(&egress)),
         Ok(None) => Err(Failure::machine("the bundle wrote no logs: it never came up")),
         Err(error) => Err(Failure::machine(error)),
     }
+}
+
+/// The policies in force at the end: approvals may have made others of them than the run began with.
+fn policies(obeyed: Result<Option<Tree>, BottleError>, record: &Record) -> Result<(), Failure> {
+    let Some(tree) = obeyed.map_err(Failure::machine)? else { return Ok(()) };
+    for (path, bytes) in tree.files() {
+        let name = Path::new(path).file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if PolicyFile::ALL.iter().any(|file| file.name() == name) {
+            record.write(name, bytes)?;
+        }
+    }
+    Ok(())
 }
 
 /// Requests of Claude Code's own, which the agent knows nothing of.

@@ -1,12 +1,13 @@
 //! One run: launch, seal, provision, agent, verify, push, collect, and teardown, always.
 //!
-//! Map: `seal` (the self-test), `verify`, `pin` (has the pull request moved), `push`, `keep` (work that is not pushed),
+//! Map: `seal` (the self-test), `verify`, `pin` (has the pull request moved), `push`, `handed` (another job's work), `keep` (work that is not pushed),
 //! `collect` (the bundle's logs into the record), `propose` (the pull request), `cancel` (signals and stops), `listen` (what
 //! people say meanwhile).
 //! Whatever happens after the first container may exist, the logs are collected and everything is torn down.
 
 mod cancel;
 mod collect;
+mod handed;
 mod keep;
 mod listen;
 mod pin;
@@ -22,26 +23,33 @@ use std::time::Instant;
 use bottle_plan::plan::{Backend, BottlePlan, HOST_CA_FILE};
 use bottle_plan::task::Work;
 use bottle_policy::door;
+use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::agent::{self, AgentOutcome};
+use crate::approve;
 use crate::backend::{self, Bottle, Progress, Room, Tree};
 use crate::exit::{Code, Failure};
 use crate::facts;
-use crate::forge::{self, Claim, Forge, Held, Lost, Sticky, Watch};
+use crate::forge::{self, Claim, Forge, Heard, Held, Lost, Sticky, Watch};
 use crate::provision::{self, Sources};
 use crate::report::{Case, Events, Phase, RunEvent, Suite};
 use crate::secrets::Secrets;
 use crate::state::{Metadata, Outcome, Record};
 
 pub(crate) use cancel::Cancel;
+pub(crate) use handed::read as handed;
 
 /// Everything that a run starts from.
 pub(crate) struct Start {
     pub(crate) plan: BottlePlan,
+    /// The manifest's name and text.
+    pub(crate) manifest: (String, String),
     pub(crate) sources: Sources,
     pub(crate) secrets: Secrets,
     /// The cassette that answers the model.
     pub(crate) replay: Option<Vec<u8>>,
+    /// Another job's work, in place of an agent's.
+    pub(crate) handed: Option<handed::Handed>,
     /// Where the work is proposed; none outside of a job.
     pub(crate) forge: Option<Arc<dyn Forge>>,
 }
@@ -72,7 +80,7 @@ pub(crate) async fn run(start: Start, events: &Events, cancel: &Cancel) -> Resul
     let plan = &start.plan;
     let dir = Path::new(&plan.state_dir);
     let root = dir.parent().unwrap_or(dir);
-    let watch = || start.forge.clone().filter(|_| !plan.dry_run).and_then(|forge| Watch::of(plan, forge));
+    let watch = || start.forge.clone().and_then(|forge| Watch::of(plan, forge));
     let held = tokio::select! {
         held = claim(&start, events) => held?,
         failure = cancel.requested() => return Err(failure),
@@ -93,9 +101,10 @@ pub(crate) async fn run(start: Start, events: &Events, cancel: &Cancel) -> Resul
     write_metadata(&record, &metadata)?;
 
     let mut progressed = Progressed::default();
+    let (said, heard) = tokio::sync::mpsc::unbounded_channel();
     let ended = tokio::select! {
-        ended = inside(&start, &record, events, cancel, &mut progressed) => ended,
-        never = listen::listen(watch(), plan, cancel, events, None) => match never {},
+        ended = inside(&start, &record, events, cancel, heard, &mut progressed) => ended,
+        never = listen::listen(watch(), plan, cancel, events, Some(&said)) => match never {},
     };
     let pushed = progressed.pushed.clone();
 
@@ -120,6 +129,9 @@ pub(crate) async fn run(start: Start, events: &Events, cancel: &Cancel) -> Resul
         record.write("would-do.jsonl", lines.as_bytes())?;
     }
     metadata.ended = Some(facts::now());
+    // None: there never was a bundle that could have written it.
+    let proposals = std::fs::read_to_string(record.dir().join("proposals.jsonl"));
+    metadata.proposals_sha256 = proposals.ok().map(|text| bottle_policy::proposal::sha256(&text));
     outcome.summary = start.secrets.mask(&outcome.summary);
     metadata.outcome = Some(outcome.clone());
     write_metadata(&record, &metadata)?;
@@ -167,6 +179,7 @@ async fn inside(
     record: &Record,
     events: &Events,
     cancel: &Cancel,
+    heard: UnboundedReceiver<Heard>,
     progressed: &mut Progressed,
 ) -> Result<(), Failure> {
     let plan = &start.plan;
@@ -188,7 +201,7 @@ async fn inside(
     let bottle = backend.bottle(plan, record.dir());
     let bottle = bottle.as_ref();
     let ended = tokio::select! {
-        ended = body(start, bottle, record, events, progressed) => ended,
+        ended = body(start, bottle, record, events, heard, progressed) => ended,
         failure = cancel.requested() => Err(failure),
     };
     if let Err(failure) = &ended {
@@ -223,6 +236,7 @@ async fn body(
     bottle: &dyn Bottle,
     record: &Record,
     events: &Events,
+    heard: UnboundedReceiver<Heard>,
     progressed: &mut Progressed,
 ) -> Result<(), Failure> {
     let plan = &start.plan;
@@ -245,11 +259,19 @@ async fn body(
     // Last, so that what it proves is what the agent finds.
     case(events, "seal", seal::prove(bottle, plan, events)).await?;
     events.phase(Phase::Agent);
-    let agent = agent::run(bottle, plan, &env, record, events).await?;
-    if let Some((code, why)) = agent.failure.clone() {
-        progressed.fail(code, why);
+    if let Some(handed) = &start.handed {
+        if let Some(why) = handed.bring(bottle, plan, events).await? {
+            progressed.fail(Code::Task, why);
+        }
+    } else {
+        let (manifest, forge, secrets) = (&start.manifest, start.forge.as_ref(), &start.secrets);
+        let desk = approve::Desk { bottle, plan, manifest, forge, secrets, events };
+        let agent = approve::beside(&desk, heard, agent::run(bottle, plan, &env, record, events)).await?;
+        if let Some((code, why)) = agent.failure.clone() {
+            progressed.fail(code, why);
+        }
+        progressed.agent = Some(agent);
     }
-    progressed.agent = Some(agent);
     // Whatever the agent left running must not change what is verified and pushed.
     bottle.signal("KILL").await.map_err(Failure::machine)?;
     let changes = plan.task.work == Work::Change;
@@ -320,6 +342,7 @@ fn metadata(plan: &BottlePlan) -> Metadata {
         dry_run: plan.dry_run,
         runner: env!("CARGO_PKG_VERSION").to_owned(),
         outcome: None,
+        proposals_sha256: None,
     }
 }
 

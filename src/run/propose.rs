@@ -1,13 +1,14 @@
 //! After the bottle is gone: the pushed branch is proposed, by the runner, with the evidence of the run.
 
 use bottle_plan::plan::BottlePlan;
+use bottle_plan::task::Work;
 use serde_json::{Value, json};
 
 use super::push::Pushed;
 use super::{Cancel, Start};
 use crate::exit::Code;
-use crate::forge::{publish, would_propose};
-use crate::report::{Events, Phase, RunEvent, card};
+use crate::forge::{hand_in, publish, would_propose};
+use crate::report::{Events, Phase, RunEvent, card, last_words};
 use crate::state::{Outcome, Proposed};
 
 /// Who asked, and where, in words.
@@ -16,6 +17,23 @@ pub(super) fn asked(plan: &BottlePlan) -> Option<String> {
     match (who, plan.task.thread()) {
         (Some(who), Some(thread)) => Some(format!("{who} in number {}", thread.number)),
         (who, _) => who,
+    }
+}
+
+/// Hands in the agent's last words as the review that was asked for.
+async fn review(start: &Start, events: &Events, outcome: &mut Outcome) {
+    let (Some(forge), Some(words)) = (&start.forge, last_words(&events.seen())) else { return };
+    if outcome.code != Code::Done as u8 {
+        return;
+    }
+    let job = start.plan.ci.as_ref().map(|ci| format!(" · [the job]({})", ci.run_url)).unwrap_or_default();
+    let words = format!("{}\n\nrun `{}`{job}", start.secrets.mask(&words), start.plan.slug);
+    match hand_in(forge.as_ref(), &start.plan, &words).await {
+        Ok(()) => events.note("the review was handed in"),
+        Err(error) => {
+            outcome.code = Code::Machine as u8;
+            outcome.summary = super::one_line(&format!("{}; {error}; {}", outcome.summary, error.hint()));
+        }
     }
 }
 
@@ -29,6 +47,10 @@ pub(super) async fn propose(
 ) -> Vec<Value> {
     let plan = &start.plan;
     events.phase(Phase::Publish);
+    if plan.task.work == Work::Review {
+        review(start, events, outcome).await;
+        return vec![];
+    }
     let Some(Pushed::Accepted { branch, commit, .. }) = pushed else { return vec![] };
     let mut would = vec![];
     if plan.dry_run {
@@ -65,6 +87,9 @@ pub(super) async fn propose(
         // A dry run's pull request has no number.
         Ok(Some(published)) if published.pull.number == 0 => {}
         Ok(Some(published)) => {
+            for trouble in published.trouble {
+                events.warn(trouble);
+            }
             let pull = published.pull;
             outcome.pull_request = Some(Proposed { number: pull.number, url: pull.url.clone() });
             events.emit(RunEvent::PullRequest {

@@ -22,6 +22,9 @@ pub(crate) struct Metadata {
     pub(crate) runner: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) outcome: Option<Outcome>,
+    /// SHA-256 of `proposals.jsonl` as the run left it: a chain alone does not show that its end is missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) proposals_sha256: Option<String>,
 }
 
 /// How a run ended.

@@ -61,8 +61,8 @@ const CASES: &[Case] = &[
         name: "a command to a run",
         manifest: GOOD,
         args: &["run", "--event", "approve.json"],
-        code: 2,
-        says: "error: deciding about a proposal by a comment is not in this version\nhelp: change the manifest on the base branch, and ask for the task again\n",
+        code: 0,
+        says: "nothing to do: this is not a job of a forge, where runs hear comments\n",
     },
     Case {
         name: "a schedule without a task",

@@ -3,13 +3,14 @@
 //! from.
 //!
 //! Map: `manifest/` (types, reading, checks, schema), `event/` (payload to task), `task`, `context` (what is gathered beyond the event), `facts` (what the runner looked
-//! up), `plan/` (the plan and how it is made), `render/` (compose file, gitconfig, seccomp profile, text for people),
-//! `name` (checked names),
+//! up), `approval` (whether a comment decides a proposal), `plan/` (the plan and how it is made), `render/` (compose file, gitconfig, seccomp profile, text for people),
+//! `name` (checked names), `registry/` (where package managers fetch from),
 //! `moment` (times as forges write them).
 //!
 //! Always: no clock, no environment, no file system, no network, no process (`clippy.toml` says so to the compiler); no
 //! secret value, only where each comes from. What acts on the plan is not here.
 
+pub mod approval;
 pub mod context;
 pub mod event;
 pub mod facts;
@@ -17,5 +18,6 @@ pub mod manifest;
 pub mod moment;
 pub mod name;
 pub mod plan;
+pub mod registry;
 pub mod render;
 pub mod task;

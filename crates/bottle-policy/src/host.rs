@@ -81,6 +81,16 @@ impl HostPattern {
             }
         }
     }
+
+    /// Whether every host of the other one is one of this.
+    pub fn covers(&self, other: &Self) -> bool {
+        match other {
+            Self::Exact(name) => self.matches(name),
+            Self::Below(name) => {
+                matches!(self, Self::Below(own) if own == name || HostPattern::Below(own.clone()).matches(name))
+            }
+        }
+    }
 }
 
 impl fmt::Display for HostPattern {
@@ -145,5 +155,23 @@ mod tests {
         assert!(below.matches(&host("a.b.example.com")));
         assert!(!below.matches(&host("example.com")));
         assert!(!below.matches(&host("aexample.com")));
+    }
+
+    #[test]
+    fn a_pattern_covers_what_is_below_it() {
+        let pattern = |text| HostPattern::parse(text).expect("a pattern");
+        for (outer, inner, covers) in [
+            ("a.example", "a.example", true),
+            ("a.example", "b.a.example", false),
+            ("*.example", "a.example", true),
+            ("*.a.example", "*.a.example", true),
+            ("*.a.example", "*.b.a.example", true),
+            ("*.a.example", "*.ba.example", false),
+            ("*.a.example", "a.example", false),
+            ("*.b.a.example", "*.a.example", false),
+            ("a.example", "*.a.example", false),
+        ] {
+            assert_eq!(pattern(outer).covers(&pattern(inner)), covers, "{outer} {inner}");
+        }
     }
 }

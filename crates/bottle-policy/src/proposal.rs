@@ -1,4 +1,12 @@
-//! `proposals.jsonl`: what was asked and what became of it, each line bound to the one before by its SHA-256.
+//! A proposal: what an agent asked for, as a person decides on it; who decides, what was decided, what came of it.
+//!
+//! Map: `change` (what a request makes of the policy files), `record` (`proposals.jsonl`), `ledger` (the state that a record
+//! leads to), `verify` (whether it tells the truth). How the runner hands a decision over is in [`crate::control`].
+
+pub mod change;
+pub mod ledger;
+pub mod record;
+pub mod verify;
 
 use std::fmt;
 
@@ -6,7 +14,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::supervise::Request;
+use crate::control::Decide;
+use crate::door::Door;
+use crate::supervise::{Approval, Request};
 
 /// The number of a proposal in its run, written as `P1`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
@@ -56,144 +66,335 @@ impl From<ProposalId> for String {
     }
 }
 
-/// What became of a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Decision {
-    /// It changes nothing.
-    Refused,
-    /// It needed no decision.
-    Noted,
+/// A policy file that can change while the bottle runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum PolicyFile {
+    /// What egress and pipelock go by.
+    #[serde(rename = "routes.yaml")]
+    Routes,
+    /// What pipelock alone goes by.
+    #[serde(rename = "pipelock.yaml")]
+    Pipelock,
+    /// What git-gate goes by.
+    #[serde(rename = "gate.yaml")]
+    Gate,
 }
 
-/// One line of the file.
+impl PolicyFile {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Routes, Self::Pipelock, Self::Gate];
+
+    /// Its name in the configuration directory, and in the run record.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Routes => "routes.yaml",
+            Self::Pipelock => "pipelock.yaml",
+            Self::Gate => "gate.yaml",
+        }
+    }
+
+    /// The doors that read it, in the order in which they take a new one: the one behind before the one in front.
+    pub fn doors(self) -> &'static [Door] {
+        match self {
+            Self::Routes => &[Door::Pipelock, Door::Egress],
+            Self::Pipelock => &[Door::Pipelock],
+            Self::Gate => &[Door::GitGate],
+        }
+    }
+
+    /// The file that is a door's own; none for supervise.
+    pub fn of(door: Door) -> Option<Self> {
+        match door {
+            Door::Egress => Some(Self::Routes),
+            Door::Pipelock => Some(Self::Pipelock),
+            Door::GitGate => Some(Self::Gate),
+            Door::Supervise => None,
+        }
+    }
+}
+
+impl fmt::Display for PolicyFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What a proposal would make of a policy file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Record {
-    /// SHA-256 of the line before, without its newline, in hex; of the run's slug for the first.
-    pub previous: String,
-    /// Which proposal.
+pub struct Change {
+    /// Which file.
+    pub file: PolicyFile,
+    /// The file as it is in force.
+    pub before: String,
+    /// The file as it would be.
+    pub after: String,
+}
+
+/// A request that waits for a decision, as it is shown to whoever decides.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Proposal {
+    /// Its number in the run.
     pub id: ProposalId,
-    /// When, as RFC 3339 in UTC.
-    pub time: String,
-    /// What was asked, as it would be decided on; the key is the tool's name.
+    /// The run's slug.
+    pub run: String,
+    /// Made at random for this proposal: 32 hex digits.
+    pub nonce: String,
+    /// What is asked, normalised; [`Request::why`] is the agent's reason, its own words and not to be trusted.
     pub request: Request,
-    /// What became of it.
-    pub decision: Decision,
-    /// Why, in words that the agent was given too.
-    pub reason: String,
+    /// What a yes changes in the running bottle; none for a question and for a capability.
+    pub change: Option<Change>,
+    /// SHA-256 of the policy file that would change, as it is in force; of nothing where none would.
+    pub policy_hash: String,
+    /// [`proposal_hash`] of the above.
+    pub hash: String,
+    /// When, as RFC 3339 in UTC.
+    pub asked_at: String,
+    /// When it is refused if nobody has decided.
+    pub expires_at: String,
 }
 
-/// A line of the file that does not fit to what comes before it.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("line {line}: {reason}")]
-pub struct ChainError {
-    /// From 1.
-    pub line: usize,
-    /// What is wrong with it.
-    pub reason: String,
-}
-
-/// The end of a chain: what the next line has to carry.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Chain {
-    hash: String,
-    next: ProposalId,
-}
-
-impl Chain {
-    /// The chain of a run in which nothing has been asked yet.
-    pub fn new(run: &str) -> Self {
-        Self { hash: hash(run), next: ProposalId::FIRST }
-    }
-
-    /// Reads a whole file: its records and where it goes on. A last line without a newline is an error as well.
-    pub fn read(run: &str, file: &str) -> Result<(Vec<Record>, Self), ChainError> {
-        let mut chain = Self::new(run);
-        let mut records = vec![];
-        for (at, line) in file.split_inclusive('\n').enumerate() {
-            let error = |reason: &str| ChainError { line: at + 1, reason: reason.to_owned() };
-            let line = line.strip_suffix('\n').ok_or_else(|| error("it is cut short"))?;
-            let record: Record = serde_json::from_str(line).map_err(|cause| error(&cause.to_string()))?;
-            if record.previous != chain.hash {
-                return Err(error("it does not carry the hash of what comes before it"));
-            }
-            if record.id != chain.next {
-                return Err(error(&format!("it is {}, and {} is due", record.id, chain.next)));
-            }
-            chain = Self { hash: hash(line), next: record.id.next() };
-            records.push(record);
-        }
-        Ok((records, chain))
-    }
-
-    /// The id of the next proposal.
-    pub fn next_id(&self) -> ProposalId {
-        self.next
-    }
-
-    /// The record that comes next, and its line, with the newline; and the chain behind it.
-    pub fn append(&self, time: String, request: Request, decision: Decision, reason: String) -> (Record, String, Self) {
-        let record = Record { previous: self.hash.clone(), id: self.next, time, request, decision, reason };
-        // A record has string keys alone, so this can't fail; an empty line would show as a broken chain.
-        let mut line = serde_json::to_string(&record).unwrap_or_default();
-        let chain = Self { hash: hash(&line), next: self.next.next() };
-        line.push('\n');
-        (record, line, chain)
+impl Proposal {
+    /// Whether its hash is the one of what it says, and its change begins at the policy that it names.
+    pub fn is_whole(&self) -> bool {
+        let before = self.change.as_ref().map_or("", |change| &change.before);
+        self.policy_hash == sha256(before)
+            && self.hash == proposal_hash(&self.run, self.id, &self.nonce, &self.request, &self.policy_hash)
     }
 }
 
-fn hash(text: &str) -> String {
+/// What an approval is bound to: SHA-256, in hex, over run, id, nonce, the normalised request as JSON and the policy's
+/// hash, each followed by a newline.
+pub fn proposal_hash(run: &str, id: ProposalId, nonce: &str, request: &Request, policy_hash: &str) -> String {
+    // A request has string keys alone, so this can't fail; an empty text would match no proposal that was shown.
+    let request = serde_json::to_string(request).unwrap_or_default();
+    sha256(&format!("{run}\n{id}\n{nonce}\n{request}\n{policy_hash}\n"))
+}
+
+/// SHA-256 of a text, in hex: the hash of a policy file and of a line of the record.
+pub fn sha256(text: &str) -> String {
     hex::encode(Sha256::digest(text))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// What was decided.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Verdict {
+    /// As it was asked.
+    Approve,
+    /// Not at all.
+    Deny {
+        /// Why, for the agent.
+        why: String,
+    },
+    /// Something else than was asked: the same kind of request, with other words. The agent is told the difference.
+    Modified {
+        /// What is granted.
+        request: Box<Request>,
+    },
+    /// The answer to a question.
+    Answer {
+        /// For the agent.
+        text: String,
+    },
+}
 
-    fn file() -> String {
-        let mut chain = Chain::new("run-1");
-        let mut file = String::new();
-        for question in ["one?", "two?\nthree?"] {
-            let request = Request::ask(question).expect("a question");
-            let (_, line, next) =
-                chain.append("2026-11-23T10:00:00Z".to_owned(), request, Decision::Refused, "nobody".to_owned());
-            file.push_str(&line);
-            chain = next;
-        }
-        file
+impl Verdict {
+    /// Whether something is granted by it.
+    pub fn grants(&self) -> bool {
+        matches!(self, Self::Approve | Self::Modified { .. })
     }
+}
 
-    #[test]
-    fn a_chain_reads_as_it_was_written_and_goes_on() {
-        let (records, chain) = Chain::read("run-1", &file()).expect("an unbroken chain");
-        assert_eq!(records.len(), 2);
-        assert_eq!(chain.next_id().to_string(), "P3");
-        assert_eq!(Chain::read("run-1", "").expect("an empty one").1, Chain::new("run-1"));
-    }
+/// Who decided.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum By {
+    /// A person at the forge.
+    Comment {
+        /// The login, for people.
+        login: String,
+        /// The number that the permission was looked up by.
+        user_id: u64,
+        /// The comment's page.
+        url: String,
+        /// The comment's number.
+        comment_id: u64,
+    },
+    /// The person at the machine of the run.
+    Local {
+        /// The account's name.
+        user: String,
+    },
+    /// A rule of `supervise.auto`.
+    Auto {
+        /// The rule, as the manifest has it.
+        rule: String,
+    },
+    /// Nobody in time.
+    Timeout,
+    /// Nobody: approval is `deny`.
+    Nobody,
+}
 
-    #[test]
-    fn any_change_shows() {
-        let good = file();
-        let lines: Vec<&str> = good.split_inclusive('\n').collect();
-        for bad in [
-            good.replace("one", "eno"),
-            lines[1].to_owned(),
-            format!("{}{}", lines[1], lines[0]),
-            format!("{good}{}", lines[1]),
-            good.trim_end().to_owned(),
-            format!("{good}\n"),
-        ] {
-            assert!(Chain::read("run-1", &bad).is_err(), "{bad}");
+impl fmt::Display for By {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Comment { login, .. } => write!(f, "@{login}"),
+            Self::Local { user } => f.write_str(user),
+            Self::Auto { rule } => write!(f, "the rule {rule}"),
+            Self::Timeout => f.write_str("nobody in time"),
+            Self::Nobody => f.write_str("nobody"),
         }
-        assert!(Chain::read("run-2", &good).is_err());
     }
+}
 
-    #[test]
-    fn an_id_has_one_spelling() {
-        assert_eq!(ProposalId::parse("P12").map(|id| id.to_string()).as_deref(), Ok("P12"));
-        for text in ["", "P", "P0", "P01", "p1", "P+1", "1", "P99999999999"] {
-            assert!(ProposalId::parse(text).is_err(), "{text}");
-        }
+/// What has become of a proposal.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum State {
+    /// It waits.
+    Open,
+    /// A yes that is being applied.
+    Applying {
+        /// What was decided.
+        verdict: Verdict,
+        /// By whom.
+        by: By,
+    },
+    /// A yes, and the doors go by it.
+    InForce {
+        /// What was decided.
+        verdict: Verdict,
+        /// By whom.
+        by: By,
+        /// SHA-256 of the policy file that has it.
+        policy_hash: String,
+        /// When it ends; none: with the run.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        until: Option<String>,
+    },
+    /// A yes with nothing to change here: an answer, or a capability for the next run.
+    Granted {
+        /// What was decided.
+        verdict: Verdict,
+        /// By whom.
+        by: By,
+    },
+    /// A no.
+    Denied {
+        /// Why, as the agent was told.
+        why: String,
+        /// By whom.
+        by: By,
+    },
+    /// A yes that could not be applied: what was in force before still is.
+    Failed {
+        /// Why.
+        reason: String,
+    },
+    /// It was in force, and its time is up.
+    Ended {
+        /// SHA-256 of the policy file without it.
+        policy_hash: String,
+    },
+}
+
+impl State {
+    /// Whether a decision is still to be made.
+    pub fn is_open(&self) -> bool {
+        *self == Self::Open
+    }
+}
+
+/// Why a decision counts for nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Mismatch {
+    /// It is of another run.
+    #[error("it is for the run {given}, and this is {own}")]
+    Run {
+        /// What it says.
+        given: String,
+        /// What it should say.
+        own: String,
+    },
+    /// No such proposal.
+    #[error("there is no proposal {0} in this run")]
+    Unknown(ProposalId),
+    /// The nonce is another's.
+    #[error("its nonce is not the one of {0}")]
+    Nonce(ProposalId),
+    /// It was decided already.
+    #[error("{0} is decided already")]
+    Decided(ProposalId),
+    /// Too late.
+    #[error("{0} was not decided in time")]
+    Late(ProposalId),
+    /// The policy is another than the one shown.
+    #[error("the policy has changed since {0} was shown: look at it again")]
+    Policy(ProposalId),
+    /// The proposal is another than the one shown.
+    #[error("{0} is not as it was shown: look at it again")]
+    Proposal(ProposalId),
+    /// The wrong kind of decider.
+    #[error("approval is `{approval}` in this run, and this was decided by {by}")]
+    By {
+        /// Who decides in this run.
+        approval: Approval,
+        /// Who did.
+        by: String,
+    },
+    /// The wrong kind of decision.
+    #[error("{id} is {tool}: {reason}")]
+    Verdict {
+        /// Which proposal.
+        id: ProposalId,
+        /// The tool that it came by.
+        tool: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+/// Whether a decision counts for this proposal, which is the one that it names; whether it comes in time is up to whoever
+/// has a clock.
+pub fn check(proposal: &Proposal, state: &State, decide: &Decide, approval: Approval) -> Result<(), Mismatch> {
+    let id = proposal.id;
+    if decide.run != proposal.run {
+        return Err(Mismatch::Run { given: decide.run.clone(), own: proposal.run.clone() });
+    }
+    if decide.id != id {
+        return Err(Mismatch::Unknown(decide.id));
+    }
+    if decide.nonce != proposal.nonce {
+        return Err(Mismatch::Nonce(id));
+    }
+    if !state.is_open() {
+        return Err(Mismatch::Decided(id));
+    }
+    if decide.policy_hash != proposal.policy_hash {
+        return Err(Mismatch::Policy(id));
+    }
+    if decide.proposal_hash != proposal.hash || !proposal.is_whole() {
+        return Err(Mismatch::Proposal(id));
+    }
+    match (approval, &decide.by) {
+        (Approval::Comment, By::Comment { .. }) | (Approval::Local, By::Local { .. }) => {}
+        (approval, by) => return Err(Mismatch::By { approval, by: by.to_string() }),
+    }
+    let tool = proposal.request.tool();
+    let wrong = |reason: &str| Err(Mismatch::Verdict { id, tool, reason: reason.to_owned() });
+    let question = matches!(proposal.request, Request::Ask { .. });
+    match &decide.verdict {
+        Verdict::Answer { text } if question && text.trim().is_empty() => wrong("the answer is empty"),
+        Verdict::Approve | Verdict::Modified { .. } if question => wrong("a question takes an answer"),
+        Verdict::Answer { .. } if !question => wrong("only a question takes an answer"),
+        Verdict::Modified { request } if request.tool() != tool => wrong("it can't become another kind of request"),
+        Verdict::Modified { request } => match request.check() {
+            Ok(()) => Ok(()),
+            Err(error) => wrong(&error.to_string()),
+        },
+        Verdict::Approve | Verdict::Deny { .. } | Verdict::Answer { .. } => Ok(()),
     }
 }

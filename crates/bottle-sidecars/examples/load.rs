@@ -3,7 +3,7 @@
 //! A proxy is reached over TCP or a unix socket, asked with CONNECT, and TLS to the origin goes through it. What is measured
 //! is one JSON line. Of HTTP it knows just enough for the answers of the benchmark's own origin.
 
-#![expect(clippy::print_stdout, clippy::disallowed_methods, reason = "a tool of the benchmark prints and reads files")]
+#![expect(clippy::print_stdout, reason = "a tool of the benchmark prints")]
 
 use std::error::Error;
 use std::path::PathBuf;

@@ -86,8 +86,18 @@ pub(crate) fn init_logging() {
 
 /// Reads a policy file.
 pub(crate) fn read_policy<T: DeserializeOwned>(path: &Path) -> Result<T, Error> {
-    let text = std::fs::read_to_string(path).map_err(|error| Error::Read { path: path.to_owned(), error })?;
-    bottle_policy::yaml::from_str(&text)
+    let text = read(path)?;
+    parse_policy(path, &text)
+}
+
+/// The text of a policy file.
+pub(crate) fn read(path: &Path) -> Result<String, Error> {
+    std::fs::read_to_string(path).map_err(|error| Error::Read { path: path.to_owned(), error })
+}
+
+/// The policy that a file's text is.
+pub(crate) fn parse_policy<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, Error> {
+    bottle_policy::yaml::from_str(text)
         .map_err(|error| Error::Policy { path: path.to_owned(), reason: error.to_string() })
 }
 

@@ -1,11 +1,13 @@
 //! The bundle's one binary: `bottle-sidecars supervisor` is PID 1 of the bundle and starts the others;
 //! `bottle-sidecars egress|pipelock|git-gate|supervise --config FILE` is one sidecar by itself.
 //!
-//! Map: `common` (directories, logging, listening), a room a sidecar (`egress/`, `pipelock/`, `gate/`, `supervise/`),
-//! `supervisor/`. Decisions live in `bottle-policy`; here are sockets, processes and files.
+//! Map: `common` (directories, logging, listening), `confirm` (which policy is in force), a room a sidecar (`egress/`, `pipelock/`, `gate/`, `supervise/`),
+//! `supervisor/`, `control` (the runner's way in). Decisions live in `bottle-policy`; here are sockets, processes and files.
 
 mod ca;
 mod common;
+mod confirm;
+mod control;
 mod egress;
 mod gate;
 mod pipelock;
@@ -43,6 +45,8 @@ enum Command {
     GateHook(gate::HookArgs),
     /// The MCP server through which the agent asks for more.
     Supervise(supervise::Args),
+    /// Look at proposals, decide on them, put a policy in force; for the runner, from inside of the bundle.
+    Control(control::Args),
 }
 
 fn main() -> ExitCode {
@@ -56,5 +60,6 @@ fn main() -> ExitCode {
         Command::GitGate(args) => gate::main(&dirs, args),
         Command::GateHook(args) => gate::hook_main(&dirs, args),
         Command::Supervise(args) => supervise::main(&dirs, args),
+        Command::Control(args) => control::main(&dirs, args),
     }
 }

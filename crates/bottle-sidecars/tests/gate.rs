@@ -1,6 +1,8 @@
 //! git-gate against the real things: git, `git daemon`, gitleaks, and an sshd with the upstream.
 #![expect(clippy::disallowed_methods, reason = "tests start the programs they test")]
 
+#[path = "gate/apply.rs"]
+mod apply;
 #[path = "gate/claims.rs"]
 mod claims;
 #[path = "gate/evasion.rs"]

@@ -18,8 +18,8 @@ const SHORT: Duration = Duration::from_millis(50);
 const TIMES: Times = Times {
     look: SHORT,
     settle: Duration::from_millis(150),
-    stale: Duration::from_millis(700),
-    longest: Duration::from_secs(3),
+    stale: Duration::from_secs(2),
+    longest: Duration::from_secs(60),
 };
 
 fn claim(run: &str, second: u32) -> Claim {
@@ -28,9 +28,13 @@ fn claim(run: &str, second: u32) -> Claim {
 }
 
 async fn take(double: &Double, claim: &Claim) -> (Result<Held, Failure>, Vec<String>) {
+    take_in(double, claim, TIMES).await
+}
+
+async fn take_in(double: &Double, claim: &Claim, times: Times) -> (Result<Held, Failure>, Vec<String>) {
     let said = Mutex::new(vec![]);
     let say = |line: String| said.lock().expect("what was said").push(line);
-    let held = take_within(forge(double).as_ref(), 7, claim, &say, TIMES).await;
+    let held = take_within(forge(double).as_ref(), 7, claim, &say, times).await;
     (held, said.into_inner().expect("what was said"))
 }
 
@@ -69,7 +73,7 @@ async fn a_second_run_waits_for_the_first_one_s_end() {
         let (second, other) = (claim("second", 2), forge(&double));
         let first_ends = async {
             // Longer than a claim that is not renewed is believed.
-            tokio::time::sleep(Duration::from_millis(1500)).await;
+            tokio::time::sleep(TIMES.stale + Duration::from_secs(1)).await;
             let found = holder(other.as_ref(), 7).await.expect("an answer").expect("a run");
             assert_eq!(found.claim, claim("first", 1), "{kind}");
             end(sticky, teller).await;
@@ -102,7 +106,8 @@ async fn a_dead_run_s_claim_goes_stale_and_an_ended_one_s_is_none() {
 async fn nobody_waits_for_ever() {
     let double = Double::start("github", json!({}));
     let (sticky, teller, _) = running(&double, take(&double, &claim("first", 1)).await.0.expect("it is free"));
-    let refused = take(&double, &claim("second", 2)).await.0.expect_err("it is not free");
+    let brief = Times { longest: Duration::from_secs(3), ..TIMES };
+    let refused = take_in(&double, &claim("second", 2), brief).await.0.expect_err("it is not free");
     assert!(
         refused.code == Code::Machine && refused.what.contains("number 7 is taken by the run first: https://"),
         "{refused}"
@@ -168,6 +173,11 @@ async fn another_s_word_is_no_claim_and_without_an_answer_there_is_no_run() {
             assert!(failure.code == Code::Machine && failure.what.contains("can't be made sure"), "{failure}");
         }
     }
+    // Who takes another for himself does not fill the thread with comments.
+    let double = Double::start("gitea", json!({"me_said": {"id": 78, "login": "another"}}));
+    let failure = take(&double, &claim("mine", 2)).await.0.expect_err("a refusal");
+    assert!(failure.what.contains("is not known for our own"), "{failure}");
+    assert_eq!(count(&double.state(), "comments"), 1);
     let double = Double::start("gitea", json!({"me_readable": false}));
     let failure = take(&double, &claim("mine", 2)).await.0.expect_err("a refusal");
     assert!(failure.hint.as_deref().is_some_and(|hint| hint.contains("read:user")), "{failure}");

@@ -171,3 +171,68 @@ async fn a_branch_with_nothing_new_is_no_failure() {
     assert_eq!(made, None);
     assert_eq!(double.writes().len(), 1);
 }
+
+fn labelled() -> BottlePlan {
+    let mut plan = issue();
+    plan.agent.labels = vec!["bot: claude".to_owned(), "needs review".to_owned()];
+    plan
+}
+
+#[tokio::test]
+async fn labels_come_with_the_opening_and_are_no_condition() {
+    for kind in BOTH {
+        let double = Double::start(kind, json!({}));
+        let forge = forge(&double);
+        for _ in 0..2 {
+            let made = publish(forge.as_ref(), &labelled(), BRANCH, false, "card").await.expect("it is proposed");
+            assert!(made.expect("one").trouble.is_empty());
+        }
+        assert_eq!(double.state()["pulls"][0]["labels"], json!(["bot: claude", "needs review"]), "{kind}");
+        assert_eq!(
+            double.writes().iter().filter(|write| write.ends_with("/labels")).count(),
+            1,
+            "at the opening alone"
+        );
+        double.assert_valid();
+
+        let fault = json!({"method": "POST", "path": "/labels$", "status": 404, "times": 9});
+        let double = Double::start(kind, json!({"faults": [fault]}));
+        let made =
+            publish(self::forge(&double).as_ref(), &labelled(), BRANCH, false, "card").await.expect("it is opened");
+        let trouble = made.expect("one").trouble;
+        assert!(trouble.len() == 1 && trouble[0].contains("failed to label the pull request"), "{trouble:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_draft_of_ours_ends_when_a_run_passes_and_begins_again_when_one_fails() {
+    for kind in BOTH {
+        let double = Double::start(kind, json!({}));
+        for (draft, is_draft) in
+            [(true, true), (true, true), (false, false), (false, false), (true, true), (false, false)]
+        {
+            let made = propose(&double, draft, "card").await.expect("it is proposed");
+            assert_eq!(made.pull.draft, is_draft, "{kind}");
+            assert!(made.trouble.is_empty(), "{kind}: {:?}", made.trouble);
+            let pull = double.state()["pulls"][0].clone();
+            let shown = pull["draft"] == true || pull["title"].as_str().is_some_and(|title| title.starts_with("WIP: "));
+            assert_eq!(shown, is_draft, "{kind}: {pull}");
+        }
+        double.assert_valid();
+    }
+}
+
+#[tokio::test]
+async fn somebody_s_own_draft_stays_one() {
+    let pulls =
+        json!([{"number": 3, "title": "Mine", "body": "My notes.", "head": BRANCH, "base": "main", "draft": true}]);
+    let double = Double::start("github", json!({"pulls": pulls}));
+    let made = propose(&double, false, "card").await.expect("it is renewed");
+    assert!(made.pull.draft && double.state()["pulls"][0]["draft"] == true, "{made:?}");
+    // What can't be changed is said, and no failure.
+    let double = Double::start("github", json!({}));
+    propose(&double, true, "card").await.expect("it is opened");
+    let double = Double::start("github", json!({"pulls": double.state()["pulls"], "no_graphql": true}));
+    let made = propose(&double, false, "card").await.expect("it is renewed");
+    assert!(made.pull.draft && made.trouble[0].contains("Resource not accessible by integration"), "{made:?}");
+}

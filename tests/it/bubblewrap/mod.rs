@@ -26,6 +26,9 @@ also_here! {
         an_agent_that_ended_on_an_api_error_has_failed,
         the_rules_are_those_of_the_base_branch,
         a_bottle_without_routes_talks_to_pipelock;
+    approve: a_comment_of_a_permitted_person_opens_a_route_and_no_cheat_does,
+        the_commands_list_show_and_approve,
+        killed_in_the_middle_of_an_apply_it_is_the_old_policy_or_the_new_one;
     promises: no_credential_is_in_the_bottle,
         what_no_route_allows_is_refused_and_says_what_is_missing,
         nothing_secret_is_in_the_record,

@@ -1,14 +1,19 @@
 //! Real bottles on a real engine, the real Claude Code answered by cassettes, a real sshd as upstream.
 
 mod actions;
+pub(crate) mod approve;
 pub(crate) mod bad_world;
+mod clients;
+mod guide;
 mod in_container;
 pub(crate) mod live;
 pub(crate) mod main_job;
 pub(crate) mod promises;
 pub(crate) mod seal;
 pub(crate) mod signals;
+mod stage;
 mod thread;
+mod tls;
 
 use std::path::PathBuf;
 use std::process::{Command, Output};

@@ -228,3 +228,92 @@ fn a_review_is_posted_and_nothing_is_pushed() {
     assert!(words.contains("> That is all."), "{words}");
     double.assert_valid();
 }
+
+/// A run record as the job with the agent hands it over, and how to make another of it.
+fn handed_over(job: &Job, double: &Double) -> std::path::PathBuf {
+    let mut command = command(job, double, &comment("octo-maintainer", 5_550_108, "/claude fix this"));
+    let output = command.arg("--dry-run").output().expect("the runner");
+    super::ended_with(&output, 0);
+    assert!(double.writes().is_empty(), "{:?}", double.writes());
+    let record = job.world.path("handed-over");
+    std::fs::rename(job.world.record(), &record).expect("the record");
+    record
+}
+
+fn publish(job: &Job, double: &Double, record: &std::path::Path) -> Output {
+    let mut command = job.world.runner();
+    command.args(["run", "--publish"]).arg(record).current_dir(&job.checkout);
+    command.env_remove("ANTHROPIC_API_KEY").env_remove("BOTTLE_TEST_TOKEN");
+    let event = comment("octo-maintainer", 5_550_108, "/claude fix this");
+    crate::forge::job(&job.world, double, &mut command, "issue_comment", &event);
+    let _ = std::fs::remove_file(job.world.path("outputs"));
+    command.output().expect("the runner")
+}
+
+#[test]
+fn whoever_owns_the_agent_s_job_gets_nothing_past_the_second_one() {
+    let job = job(&["echo more >> README.md; git commit -qam more; git push -q origin HEAD; echo again >> README.md"]);
+    let double = Double::start("github", json!({}));
+    let record = handed_over(&job, &double);
+    // As somebody would like it to be, who can write what he wants into it.
+    let checkout = job.checkout.display().to_string();
+    let git = |args: &[&str]| {
+        let name = ["-c", "user.name=Sample", "-c", "user.email=sample@bottle.test", "-C", &checkout];
+        crate::world::sh(&[&["git"], &name[..], args].concat())
+    };
+    let metadata: Value =
+        serde_json::from_str(&std::fs::read_to_string(record.join("metadata.json")).expect("metadata")).expect("JSON");
+    let key = format!("AKIA{}", crate::world::random(16).to_uppercase().replace(['0', '1', '8', '9'], "A"));
+    for (change, code, why) in [
+        (format!("echo 'aws = {key}' > deploy.toml"), 5, "deploy.toml:1"),
+        ("mkdir -p .github/workflows && echo 'on: push' > .github/workflows/x.yml".to_owned(), 5, "is protected"),
+        ("sed -i s/write/read/ claude-bottle.yml; echo '# x' >> claude-bottle.yml".to_owned(), 5, "is protected"),
+    ] {
+        git(&["checkout", "--quiet", "-B", "evil", "origin/main"]);
+        crate::world::sh(&["sh", "-c", &format!("cd '{checkout}' && {change}")]);
+        git(&["add", "--all"]);
+        git(&["commit", "--quiet", "-m", "evil"]);
+        let evil = job.world.path("evil");
+        let _ = std::fs::remove_dir_all(&evil);
+        crate::world::sh(&["cp", "-R", &record.display().to_string(), &evil.display().to_string()]);
+        let bundle = evil.join("origin-9.bundle").display().to_string();
+        git(&["bundle", "create", "--quiet", &bundle, "refs/heads/evil", "--not", "origin/main"]);
+        let mut metadata = metadata.clone();
+        // It asks for main, and says that all is well.
+        metadata["outcome"] = json!({"code": 0, "summary": "@everyone all is well", "branch": "main", "commit": git(&["rev-parse", "evil"])});
+        std::fs::write(evil.join("metadata.json"), metadata.to_string()).expect("a file");
+        let output = publish(&job, &double, &evil);
+        super::ended_with(&output, code);
+        assert!(said(&output).contains(why), "{why}: {}", said(&output));
+        git(&["checkout", "--quiet", "main"]);
+        assert_eq!(job.upstream.git(&["for-each-ref", "--format", "%(refname)"]), "refs/heads/main");
+        assert_eq!(double.state()["pulls"], json!([]), "nothing is proposed");
+    }
+    // And as it was: two pushes, one branch, one pull request.
+    let output = publish(&job, &double, &record);
+    super::ended_with(&output, 0);
+    let state = double.state();
+    assert_eq!(
+        (state["pulls"].as_array().map_or(0, Vec::len), &state["pulls"][0]["draft"]),
+        (1, &json!(false)),
+        "{state}"
+    );
+    let branch = state["pulls"][0]["head"].as_str().expect("a branch").to_owned();
+    let there = job.upstream.git(&["rev-parse", &branch]);
+    assert_eq!(job.upstream.git(&["rev-list", "--count", &format!("main..{branch}")]), "2");
+
+    // A commit that its bundles don't have.
+    let mut metadata = metadata;
+    metadata["outcome"]["commit"] = json!("c".repeat(40));
+    std::fs::write(record.join("metadata.json"), metadata.to_string()).expect("a file");
+    let output = publish(&job, &double, &record);
+    super::ended_with(&output, 5);
+    assert!(said(&output).contains("the other job's work can't be used"), "{}", said(&output));
+    assert_eq!(job.upstream.git(&["rev-parse", &branch]), there);
+    assert_eq!(
+        job.upstream.git(&["for-each-ref", "--format", "%(refname)"]),
+        format!("refs/heads/{branch}\nrefs/heads/main")
+    );
+    double.assert_valid();
+    job.nothing_left();
+}

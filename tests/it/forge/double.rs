@@ -12,6 +12,7 @@ use tempfile::TempDir;
 pub(crate) struct Double {
     process: Child,
     dir: TempDir,
+    spec: PathBuf,
     /// `127.0.0.1:PORT`, or another address of this machine.
     pub(crate) authority: String,
     pub(crate) kind: &'static str,
@@ -70,7 +71,7 @@ impl Double {
         let spec = if kind == "github" { specs.join("github.json") } else { spec.expect("Gitea's description") };
         let mut command = Command::new(needed("BOTTLE_TEST_PYTHON"));
         command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/forge/double.py"));
-        command.args(["--kind", kind, "--address", address, "--spec"]).arg(spec);
+        command.args(["--kind", kind, "--address", address, "--spec"]).arg(&spec);
         for name in ["state.json", "log.jsonl", "cert.pem", "key.pem"] {
             command.arg(format!("--{}", name.split('.').next().expect("a name"))).arg(file(name));
         }
@@ -82,7 +83,14 @@ impl Double {
         BufReader::new(process.stdout.take().expect("a pipe")).read_line(&mut port).expect("a port");
         assert!(!port.trim().is_empty(), "the stand-in did not start");
         let authority = format!("{address}:{}", port.trim());
-        Self { process, dir, authority, kind, token }
+        Self { process, dir, spec, authority, kind, token }
+    }
+
+    /// Whether the description that it is held against has a call of this path.
+    #[allow(dead_code, reason = "one of the two crates that share this file does not ask")]
+    pub(crate) fn knows(&self, path: &str) -> bool {
+        let text = std::fs::read_to_string(&self.spec).expect("the description");
+        text.contains(path)
     }
 
     /// The authority that vouches for it.
@@ -114,6 +122,12 @@ impl Double {
         let said = std::fs::read_to_string(&path).unwrap_or_default();
         std::fs::write(self.dir.path().join("say"), format!("{said}{comment}\n")).expect("a file");
         std::fs::rename(self.dir.path().join("say"), path).expect("a file");
+    }
+
+    /// A fault from the next request on.
+    #[allow(dead_code, reason = "one of the two crates that share this file has all its faults from the start")]
+    pub(crate) fn fault(&self, fault: &Value) {
+        self.say(&serde_json::json!({ "fault": fault }));
     }
 
     /// The requests that write, as `METHOD path`.

@@ -156,7 +156,7 @@ fn ask(event: &Event<'_>, said: Said<'_>, written: Written<'_>, topic: Topic, is
         return Ok(Task { agent, work, instruction: text.to_owned(), asked_at, ..task });
     }
     let Some(order) = order(said)? else { return nothing("the comment asks for nothing") };
-    if matches!(order, Order::Approve(_) | Order::Deny { .. }) {
+    if matches!(order, Order::Approve(_) | Order::Deny { .. } | Order::Answer { .. }) {
         asker.person("proposals are decided by people")?;
     }
     Err(Stop::Answer(Asked::Command(Box::new(Command {
@@ -179,8 +179,9 @@ pub(super) fn order(said: Said<'_>) -> Result<Option<Order>, EventError> {
         Said::Work { .. } => return Ok(None),
         Said::Stop => Order::Stop,
         Said::Retry => Order::Retry,
-        Said::Approve(id) => Order::Approve(proposal(id)?),
+        Said::Approve(id, _) => Order::Approve(proposal(id)?),
         Said::Deny(id, why) => Order::Deny { id: proposal(id)?, why: why.to_owned() },
+        Said::Answer(id, text) => Order::Answer { id: proposal(id)?, text: text.to_owned() },
         Said::Unknown(text) => return Err(EventError::Command(super::line(text))),
     }))
 }

@@ -7,17 +7,19 @@ pub(crate) const BOTTLE: &str = "/bottle";
 
 /// A command, its parts unchecked.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Said<'a> {
+pub(crate) enum Said<'a> {
     /// Work: from `agent=NAME` who shall do it, whether it is a review, the rest of the line and all that follows it.
     Work { agent: Option<&'a str>, review: bool, text: &'a str },
     /// End the run that is going on.
     Stop,
     /// Do the last task again.
     Retry,
-    /// Say yes to a proposal.
-    Approve(&'a str),
+    /// Say yes to a proposal, with the code that was shown with it.
+    Approve(&'a str, &'a str),
     /// Say no, and why.
     Deny(&'a str, &'a str),
+    /// Answer a question: the rest of the line, and all below it up to the next such line.
+    Answer(&'a str, &'a str),
     /// Something else behind [`BOTTLE`].
     Unknown(&'a str),
 }
@@ -28,6 +30,11 @@ pub(super) fn command<'a>(text: &'a str, mention: &str) -> Option<Said<'a>> {
         let line = &text[start..];
         after(line, mention).map(work).or_else(|| after(line, BOTTLE).map(answer))
     })
+}
+
+/// Every line that begins with [`BOTTLE`]: one comment may answer several proposals.
+pub(crate) fn answers(text: &str) -> impl Iterator<Item = Said<'_>> {
+    prose::lines(text).into_iter().filter_map(|start| after(&text[start..], BOTTLE).map(answer))
 }
 
 /// Whether the mention is one of a line's words.
@@ -63,10 +70,19 @@ fn answer(rest: &str) -> Said<'_> {
     let line = rest.lines().next().unwrap_or_default().trim();
     let (verb, others) = word(line);
     match (verb, word(others)) {
-        ("approve", (id, "")) => Said::Approve(id),
+        ("approve", (id, code)) if code.bytes().all(|b| b.is_ascii_hexdigit()) => Said::Approve(id, code),
         ("deny", (id, why)) => Said::Deny(id, why),
+        ("answer", (id, _)) if !id.is_empty() => Said::Answer(id, below(rest, id)),
         _ => Said::Unknown(line),
     }
+}
+
+/// What follows an id, on its line and on those below it that are no such command.
+fn below<'a>(rest: &'a str, id: &str) -> &'a str {
+    let text = rest.split_once(id).map_or("", |(_, text)| text);
+    let end =
+        text.match_indices('\n').map(|(at, _)| at).find(|at| after(text[at + 1..].trim_start(), BOTTLE).is_some());
+    text[..end.unwrap_or(text.len())].trim()
 }
 
 /// The first word, and the rest.
@@ -106,10 +122,14 @@ mod tests {
             ("/claude agent=x stop", Said::Stop),
             ("/claude stop it", text(None, "stop it")),
             ("/claude retry\nplease", Said::Retry),
-            ("/bottle approve P1", Said::Approve("P1")),
+            ("/bottle approve P1", Said::Approve("P1", "")),
+            ("/bottle approve P1 0a1b2c", Said::Approve("P1", "0a1b2c")),
             ("/bottle deny P2  too wide\nx", Said::Deny("P2", "too wide")),
             ("/bottle deny P2", Said::Deny("P2", "")),
-            ("/bottle approve P1 P2", Said::Unknown("approve P1 P2")),
+            ("/bottle answer P3  Use P3.\r\nNot P4.\n/bottle deny P4", Said::Answer("P3", "Use P3.\r\nNot P4.")),
+            ("/bottle answer P3\n\nYes.", Said::Answer("P3", "Yes.")),
+            ("/bottle answer P3", Said::Answer("P3", "")),
+            ("/bottle approve P1 P2 P3", Said::Unknown("approve P1 P2 P3")),
             ("/bottle", Said::Unknown("")),
         ] {
             assert_eq!(command(given, "/claude"), Some(expected), "{given:?}");

@@ -10,7 +10,7 @@
 
 mod comment;
 mod issue;
-mod mention;
+pub(crate) mod mention;
 mod other;
 mod parts;
 mod payload;
@@ -81,6 +81,13 @@ pub enum Order {
         id: ProposalId,
         /// Why, for the agent; may be empty.
         why: String,
+    },
+    /// Answer a question of the agent's.
+    Answer {
+        /// Which.
+        id: ProposalId,
+        /// The answer.
+        text: String,
     },
 }
 

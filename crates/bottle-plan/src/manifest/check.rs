@@ -4,9 +4,11 @@ mod git;
 mod secrets;
 
 pub(crate) use git::keyscan;
+pub(crate) use secrets::looks_like_secret;
 
 use std::collections::BTreeSet;
 
+use bottle_policy::dlp::Rules;
 use bottle_policy::matcher::{Matcher, MatcherError};
 use bottle_policy::route::{Route, RoutesPolicy, Scheme};
 use bottle_policy::units::ByteSize;
@@ -101,16 +103,75 @@ fn check_bottle(bottle: &Bottle, at: &At) -> Checked {
     if bottle.pipelock.max_request_bytes.0 == 0 {
         return Err(pipelock.key("max_request_bytes").wrong("no request would fit"));
     }
-    if !bottle.pipelock.api_allowlist.is_empty() && !bottle.egress.routes.is_empty() {
+    let (routes, presets) = (!bottle.egress.routes.is_empty(), !bottle.egress.presets.is_empty());
+    if !bottle.pipelock.api_allowlist.is_empty() && (routes || presets) {
+        let what = if routes { "routes" } else { "presets" };
         return Err(pipelock
             .key("api_allowlist")
-            .wrong("has no effect in a bottle with egress routes")
-            .hint("make each host a route, or remove the routes"));
+            .wrong(&format!("has no effect in a bottle with egress {what}"))
+            .hint(format!("make each host a route, or remove the {what}")));
     }
-    if bottle.supervise.timeout.0 == 0 {
-        return Err(at.key("supervise").key("timeout").wrong("nobody can answer in no time"));
+    for (index, host) in bottle.pipelock.passthrough.iter().enumerate() {
+        let covers = |route: &&Route| route.host.covers(host) || host.covers(&route.host);
+        if let Some(route) = bottle.egress.routes.iter().find(covers) {
+            return Err(pipelock
+                .key("passthrough")
+                .item(index)
+                .wrong(&format!("the route {} is about the same host, and could not be kept", route.host))
+                .hint(
+                    "what is passed through is not looked into: no path, no method, no credential; keep one of the two",
+                ));
+        }
     }
+    for (index, exemption) in bottle.pipelock.exemptions.iter().enumerate() {
+        if !Rules::has_builtin(&exemption.rule) {
+            let problem = format!("there is no DLP rule `{}`", exemption.rule);
+            let at = pipelock.key("exemptions").item(index).key("rule");
+            return Err(at.wrong(&problem).hint("write the id that a refusal named, such as github-pat"));
+        }
+    }
+    check_supervise(bottle, &at.key("supervise"))?;
     git::check(&bottle.git, &at.key("git"))
+}
+
+fn check_supervise(bottle: &Bottle, at: &At) -> Checked {
+    if bottle.supervise.timeout.0 == 0 {
+        return Err(at.key("timeout").wrong("nobody can answer in no time"));
+    }
+    if bottle.supervise.timeout.0 > 24 * 3600 {
+        return Err(at
+            .key("timeout")
+            .wrong("longer than a day")
+            .hint("an agent that waits costs its whole run's time"));
+    }
+    for (index, rule) in bottle.supervise.auto.iter().enumerate() {
+        check_methods(&rule.methods, &at.key("auto").item(index))?;
+        if rule.methods.is_empty() {
+            let at = at.key("auto").item(index).key("methods");
+            return Err(at.wrong("grants nothing").hint("leave `methods` out for GET and HEAD"));
+        }
+    }
+    let egress = &bottle.egress;
+    if egress.routes.is_empty() && egress.presets.is_empty() && !bottle.supervise.auto.is_empty() {
+        return Err(at
+            .key("auto")
+            .wrong("has no effect in a bottle without egress routes: its proxy allows whole hosts")
+            .hint("declare `egress.routes`, or list the hosts under `pipelock.api_allowlist`"));
+    }
+    Ok(())
+}
+
+fn check_methods(methods: &[String], at: &At) -> Checked {
+    for (index, method) in methods.iter().enumerate() {
+        if method.is_empty() || !method.bytes().all(|b| b.is_ascii_uppercase() || matches!(b, b'-' | b'_')) {
+            let problem = format!("`{method}` is not a method");
+            return Err(at.key("methods").item(index).wrong(&problem).hint("methods are written as GET or POST"));
+        }
+        if method == "CONNECT" {
+            return Err(at.key("methods").item(index).wrong("CONNECT can't be a route's method"));
+        }
+    }
+    Ok(())
 }
 
 fn check_variable(name: &str, value: &str, at: &At) -> Checked {
@@ -149,15 +210,7 @@ fn check_route(route: &Route, at: &At) -> Checked {
     if route.port == Some(0) {
         return Err(at.key("port").wrong("0 is not a port"));
     }
-    for (index, method) in route.methods.iter().enumerate() {
-        if method.is_empty() || !method.bytes().all(|b| b.is_ascii_uppercase() || matches!(b, b'-' | b'_')) {
-            let problem = format!("`{method}` is not a method");
-            return Err(at.key("methods").item(index).wrong(&problem).hint("methods are written as GET or POST"));
-        }
-        if method == "CONNECT" {
-            return Err(at.key("methods").item(index).wrong("CONNECT can't be a route's method"));
-        }
-    }
+    check_methods(&route.methods, at)?;
     for (index, path) in route.paths.iter().enumerate() {
         let odd = path.contains(['?', '#', '\\', '%', ' ']) || path.split('/').any(|part| matches!(part, "." | ".."));
         if !path.starts_with('/') || odd {
@@ -231,6 +284,15 @@ fn check_agent(agent: &Agent, manifest: &Manifest, at: &At) -> Checked {
     for (index, command) in agent.verify.iter().enumerate() {
         if command.trim().is_empty() || command.contains('\0') {
             return Err(at.key("verify").item(index).wrong("expected a shell command"));
+        }
+    }
+    for (index, label) in agent.labels.iter().enumerate() {
+        let at = at.key("labels").item(index);
+        if label.trim().is_empty() || label.len() > 50 || label.contains(char::is_control) {
+            return Err(at.wrong("expected a label's name, at most 50 bytes"));
+        }
+        if manifest.triggers.labels.contains_key(label) {
+            return Err(at.wrong("this label starts a run, and would do so again").hint("choose another"));
         }
     }
     Ok(())

@@ -1,34 +1,38 @@
 //! `claude-bottle.yml`: its types, one to one with the keys that people write.
 //!
 //! [`parse`] is the only way in from text: it reads (`read`), checks what no single value can show (`check`), and says
-//! what is wrong with file, line and column (`error`, `position`). [`schema`] gives the JSON Schema of the same types.
+//! what is wrong with file, line and column (`error`, `position`). [`offer`] writes into one what was asked for. [`schema`] gives the JSON Schema of the same types.
 //! A `Manifest` that `parse` has returned names only bottles that exist, and its upstreams are usable as they stand.
 
 mod check;
 mod error;
+mod offer;
 mod position;
 mod read;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use bottle_policy::budget::{Budget, Price};
 use bottle_policy::gate::{HostKey, PushRules, RepoName, UpstreamUrl};
 use bottle_policy::host::{HostName, HostPattern};
-use bottle_policy::pipelock::Action;
+use bottle_policy::limits;
+use bottle_policy::pipelock::{Action, Exemption};
 use bottle_policy::route::Route;
 use bottle_policy::secret::SecretName;
-use bottle_policy::supervise::{Approval, SupervisePolicy};
+use bottle_policy::supervise::{Approval, AutoRule, SupervisePolicy};
 use bottle_policy::units::{ByteSize, Seconds};
 use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use check::keyscan;
+pub(crate) use check::{keyscan, looks_like_secret};
 pub use error::ManifestError;
+pub use offer::offer;
 pub use read::parse;
 
 use crate::name::Name;
+use crate::registry::Preset;
 
 /// The file names that are looked for in the base branch, in this order.
 pub const FILE_NAMES: [&str; 4] =
@@ -105,6 +109,9 @@ pub struct Egress {
     /// The rules; the first that matches decides, and what none matches is refused.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<Route>,
+    /// Package managers whose registries may be read: hosts are taken from each tool's own configuration on the host.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub presets: BTreeSet<Preset>,
 }
 
 /// What may leave.
@@ -122,9 +129,27 @@ pub struct Pipelock {
     pub passthrough: Vec<HostPattern>,
     /// The largest request body.
     pub max_request_bytes: ByteSize,
+    /// What words that talk an agent into something, or what looks like a secret, lead to in answers (not the model's).
+    #[serde(skip_serializing_if = "Pipelock::is_off")]
+    pub responses: Action,
+    /// The largest answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_response_bytes: Option<ByteSize>,
+    /// How much may leave in one run.
+    #[serde(skip_serializing_if = "limits::Limits::is_default")]
+    pub limits: limits::Limits,
     /// In a bottle without routes: hosts that may be reached over https, any method and path.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub api_allowlist: Vec<HostPattern>,
+    /// Single DLP rules that are not looked for in what goes to a host.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub exemptions: Vec<Exemption>,
+}
+
+impl Pipelock {
+    fn is_off(action: &Action) -> bool {
+        *action == Action::Off
+    }
 }
 
 impl Default for Pipelock {
@@ -134,7 +159,11 @@ impl Default for Pipelock {
             allow_private: vec![],
             passthrough: vec![],
             max_request_bytes: ByteSize(10 << 20),
+            responses: Action::Off,
+            max_response_bytes: None,
+            limits: limits::Limits::default(),
             api_allowlist: vec![],
+            exemptions: vec![],
         }
     }
 }
@@ -220,11 +249,14 @@ pub struct Supervise {
     pub approval: Approval,
     /// How long the agent waits for an answer.
     pub timeout: Seconds,
+    /// Routes that are granted without a person, whoever decides the rest.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub auto: Vec<AutoRule>,
 }
 
 impl Default for Supervise {
     fn default() -> Self {
-        Self { approval: Approval::Deny, timeout: SupervisePolicy::default_timeout() }
+        Self { approval: Approval::Deny, timeout: SupervisePolicy::default_timeout(), auto: vec![] }
     }
 }
 
@@ -250,6 +282,9 @@ pub struct Agent {
     /// Shell commands run in the bottle afterwards; each must end with 0.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub verify: Vec<String>,
+    /// Labels for its pull requests; none of them may be one that starts a run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<String>,
 }
 
 /// When to stop; a limit that is not given is not there.

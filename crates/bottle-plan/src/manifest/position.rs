@@ -58,6 +58,30 @@ impl Tree {
         at
     }
 
+    fn get(&self, path: &[&str]) -> Option<&Spanned<Self>> {
+        let (step, rest) = path.split_first()?;
+        let next = match self {
+            Self::Map(entries) => entries.iter().find(|(key, _)| key.value == *step).map(|(_, value)| value),
+            Self::Seq(items) => step.parse().ok().and_then(|index: usize| items.get(index)),
+            Self::Leaf => None,
+        }?;
+        if rest.is_empty() { Some(next) } else { next.value.get(rest) }
+    }
+
+    /// Where the value at a path is, if it is there and was written there.
+    pub(super) fn at(&self, path: &[&str]) -> Option<Place> {
+        let value = self.get(path)?;
+        place(value.referenced).filter(|at| Some(*at) == place(value.defined))
+    }
+
+    /// How many items the list at a path has.
+    pub(super) fn items(&self, path: &[&str]) -> Option<usize> {
+        match &self.get(path)?.value {
+            Self::Seq(items) => Some(items.len()),
+            _ => None,
+        }
+    }
+
     /// The path, written with dots, of the mapping or value that a place belongs to.
     pub(super) fn path_at(&self, at: Place) -> Option<String> {
         let mut path = vec![];

@@ -15,11 +15,7 @@ pub fn parse(text: &str, file: &str) -> Result<Manifest, ManifestError> {
     if text.len() > LONGEST {
         return Err(fail(None, ("a manifest of more than 1 MiB is not read".to_owned(), None)));
     }
-    let tree = || {
-        let mut lenient = options();
-        lenient.duplicate_keys = DuplicateKeyPolicy::FirstWins;
-        serde_saphyr::from_str_with_options::<Tree>(text, lenient)
-    };
+    let tree = || tree(text);
     let manifest: Manifest = serde_saphyr::from_str_with_options(text, options()).map_err(|error| {
         let (error, tree) = match tree() {
             Ok(tree) => (error, Some(tree)),
@@ -35,6 +31,13 @@ pub fn parse(text: &str, file: &str) -> Result<Manifest, ManifestError> {
         fail(tree().ok().and_then(|tree| tree.find(&path)), (found.problem, found.hint))
     })?;
     Ok(manifest)
+}
+
+/// Where everything stands, also in a text with a key twice.
+pub(super) fn tree(text: &str) -> Result<Tree, Error> {
+    let mut lenient = options();
+    lenient.duplicate_keys = DuplicateKeyPolicy::FirstWins;
+    serde_saphyr::from_str_with_options::<Tree>(text, lenient)
 }
 
 fn options() -> serde_saphyr::Options {

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 
 use bottle_policy::bundle::{Bundle, Daemon, image_user};
 use bottle_policy::door::Door;
+use bottle_policy::route::{Outbound, Route};
 use bottle_policy::supervise::Approval;
 
 use super::guest::Guest;
 use super::policies::Rules;
+use super::presets::Presets;
 use super::upstreams::Upstreams;
 use super::*;
 use crate::facts::HostFacts;
@@ -18,8 +20,18 @@ use crate::task::{Source, Task, Work};
 /// Decides everything about a run.
 pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Options) -> Result<BottlePlan, PlanError> {
     let mut notes = vec![];
-    let (agent_name, agent) = choose_agent(task, manifest, options)?;
+    let (agent_name, mut agent) = choose_agent(task, manifest, options)?;
     let (bottle_name, bottle) = choose_bottle(&agent_name, &agent, manifest)?;
+    let without_agent;
+    let bottle = if options.publish.is_some() {
+        // Nobody is there who would use it; and no credential is taken along that the push does not need.
+        without_agent = for_git_alone(bottle);
+        agent.verify.clear();
+        agent.skills.clear();
+        &without_agent
+    } else {
+        bottle
+    };
     refuse_what_is_not_there(bottle)?;
     let says_something = task.thread().is_some() || matches!(task.source, Source::FailedRun(_));
     if !says_something && task.instruction.is_empty() && agent.prompt.is_none() {
@@ -29,13 +41,10 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
     let slug = slug(task, seed)?;
 
     let upstreams = Upstreams::of(task, bottle, facts, &mut notes)?;
-    let rules = Rules::of(bottle, &agent.limits, &upstreams, facts, options, &mut notes)?;
+    let presets = Presets::of(bottle, facts, &mut notes)?;
+    let rules = Rules::of(bottle, &presets.routes, &agent.limits, &upstreams, facts, options, &mut notes)?;
     let doors = doors(&rules, &upstreams);
-    if bottle.supervise.approval != Approval::Deny {
-        notes.push(
-            "supervise.approval: this version asks nobody; what the agent asks for is refused and kept".to_owned(),
-        );
-    }
+    let approval = approval(task, bottle, facts, options, &mut notes);
 
     let backend = options.backend.unwrap_or(facts.backend);
     let (agent_image, sidecars_image) = match backend {
@@ -53,7 +62,7 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
     if let Some(Err(refusal)) = git.as_ref().map(|git| upstreams.may_push(&git.branch)) {
         notes.push(format!("the gate will refuse this run's branch: {refusal}"));
     }
-    let guest = Guest { bottle, rules: &rules, doors: &doors, git: git.as_ref(), backend }.plan();
+    let guest = Guest { bottle, rules: &rules, presets: &presets, doors: &doors, git: git.as_ref(), backend }.plan();
     let skills = skills(&agent, &guest);
     let prompt = super::prompt::prompt(task, &agent, &guest, git.as_ref(), &upstreams, options.dry_run, seed);
     notes.extend(task.left_out.iter().map(|what| format!("left out: {what}")));
@@ -63,7 +72,7 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
             prompt.removed
         ));
     }
-    let mcp = mcp(backend);
+    let mcp = mcp(bottle, backend);
     let command = command(&agent, &prompt);
     // Only in a container are there users for the sidecars.
     let user = |door| (backend == Backend::Docker).then(|| image_user(door));
@@ -86,7 +95,7 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
         routes: rules.routes,
         pipelock: rules.pipelock,
         gate,
-        supervise: super::policies::supervise(&slug, bottle),
+        supervise: super::policies::supervise(&slug, bottle, approval),
         bundle,
     };
     let mut secrets = rules.secrets;
@@ -110,6 +119,7 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
         backend,
         dry_run: options.dry_run,
         replay: options.replay.clone(),
+        publish: options.publish.clone(),
         state_dir,
         task: task.clone(),
         who: manifest.triggers.who.clone(),
@@ -121,13 +131,19 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
             run_id: ci.run_id.clone(),
             run_url: ci.run_url.clone(),
         }),
-        agent: AgentPlan { name: agent_name, bottle: bottle_name, model: agent.model.clone() },
+        agent: AgentPlan {
+            name: agent_name,
+            bottle: bottle_name,
+            model: agent.model.clone(),
+            labels: agent.labels.clone(),
+        },
         images,
         names,
         doors,
         guest,
         policies,
         secrets,
+        presets: presets.plans,
         extra_hosts: upstreams.extra_hosts(),
         host_ca_bundle: facts.host_ca_bundle.clone(),
         git,
@@ -174,15 +190,28 @@ fn choose_bottle<'a>(
     Ok((name.clone(), bottle))
 }
 
+/// The bottle without its ways out but the gate.
+fn for_git_alone(bottle: &Bottle) -> Bottle {
+    let mut bottle = bottle.clone();
+    bottle.egress.routes.clear();
+    bottle.pipelock.api_allowlist.clear();
+    bottle.supervise.approval = Approval::Deny;
+    bottle
+}
+
 /// What the manifest can say and this version does not do: refused, so that nobody relies on it.
 fn refuse_what_is_not_there(bottle: &Bottle) -> Result<(), PlanError> {
-    if bottle.pipelock.passthrough.is_empty() {
-        return Ok(());
+    let asks = |route: &&Route| route.dlp.outbound == Some(Outbound::Ask);
+    match bottle.egress.routes.iter().find(asks) {
+        None => Ok(()),
+        Some(route) => Err(PlanError::NotYet {
+            what: format!(
+                "dlp.outbound: ask (of the route {}), by which a person is asked about a finding",
+                route.host
+            ),
+            hint: "say `block`, `redact` or `warn`".to_owned(),
+        }),
     }
-    Err(PlanError::NotYet {
-        what: "pipelock.passthrough (TLS that the doors don't end)".to_owned(),
-        hint: "remove it; the hosts in it can't be reached for now".to_owned(),
-    })
 }
 
 fn doors(rules: &Rules, upstreams: &Upstreams) -> Vec<Door> {
@@ -268,10 +297,44 @@ fn skills(agent: &Agent, guest: &GuestPlan) -> Vec<SkillPlan> {
         .collect()
 }
 
-fn mcp(backend: Backend) -> McpPlan {
+/// Who decides in this run: the manifest's word, where there is a place to ask.
+fn approval(task: &Task, bottle: &Bottle, facts: &HostFacts, options: &Options, notes: &mut Vec<String>) -> Approval {
+    let wanted = bottle.supervise.approval;
+    if wanted != Approval::Comment {
+        return wanted;
+    }
+    let mut instead = |approval, why: &str| {
+        notes.push(format!("supervise.approval: {why}"));
+        approval
+    };
+    if facts.ci.is_none() {
+        return instead(
+            Approval::Local,
+            "this is no job of a forge, so what the agent asks for is decided here, by `bottle-runner proposals`",
+        );
+    }
+    if options.dry_run {
+        return instead(
+            Approval::Deny,
+            "a dry run posts nothing, so what the agent asks for is refused and kept for the report",
+        );
+    }
+    if task.thread().is_none() {
+        return instead(
+            Approval::Deny,
+            "this task has no issue or pull request to ask on, so what the agent asks for is refused and kept for the report",
+        );
+    }
+    wanted
+}
+
+/// The server's own time-out, in milliseconds, is longer than a proposal waits.
+fn mcp(bottle: &Bottle, backend: Backend) -> McpPlan {
     let url = format!("http://{}:{}/", backend.door_host(Door::Supervise), Door::Supervise.port());
     let claude = format!("{TOOLS_DIR}/bin/claude");
-    let register = [&claude, "mcp", "add", "--transport", "http", "--scope", "user", Door::Supervise.name(), &url];
+    let timeout = (bottle.supervise.timeout.0 + 60) * 1000;
+    let server = serde_json::json!({ "type": "http", "url": url, "timeout": timeout }).to_string();
+    let register = [&claude, "mcp", "add-json", "--scope", "user", Door::Supervise.name(), &server];
     McpPlan {
         name: Door::Supervise.name().to_owned(),
         register: register.iter().map(|part| (*part).to_owned()).collect(),

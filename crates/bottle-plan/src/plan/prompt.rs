@@ -21,7 +21,10 @@ pub(super) fn prompt(
     seed: &str,
 ) -> PromptPlan {
     let mut text = Text(String::new());
-    text.line("You are working alone on one task in a sealed environment. Nobody answers questions while you work.");
+    text.line(
+        "You are working alone on one task in a sealed environment. Nobody reads along while you work: the MCP server",
+    );
+    text.line("`supervise` is the one way to ask for anything.");
     text.line("");
     match git {
         Some(git) => repository(&mut text, git, upstreams, task.work),

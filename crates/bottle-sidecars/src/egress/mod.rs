@@ -12,17 +12,21 @@ mod ledger;
 mod model;
 mod pipe;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use bottle_policy::door::Door;
+use bottle_policy::proposal::{PolicyFile, sha256};
 
 use crate::ca::Ca;
 use crate::common::{self, Dirs, Error};
+use crate::confirm;
 use crate::proxy::access::Log;
 use crate::proxy::front::Front;
 use crate::proxy::run;
+
+pub(crate) use back::PIPELOCK_SOCKET;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -32,23 +36,40 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn main(dirs: &Dirs, args: Args) -> ExitCode {
+    let dirs = dirs.clone();
     run::daemon(async || {
-        let policy = back::Policy::read(&args.config)?;
-        let model = model::Model::open(dirs)?;
+        let text = common::read(&args.config)?;
+        let policy = back::Policy::new(&args.config, &text)?;
+        let hash = policy.hash.clone();
+        let model = model::Model::open(&dirs)?;
         let log = Log::open(&dirs.log("egress.jsonl"))?;
         let ca = Ca::open(&dirs.state, Door::Egress)?;
-        let front = Front::new(Door::Egress, ca, log, back::Egress::new(policy, model, dirs));
+        let front = Front::new(Door::Egress, ca, log, back::Egress::new(policy, model, &dirs));
         let socket = dirs.socket(Door::Egress);
         let listener = common::listen(&socket, 0o666)?;
+        confirm::report(&dirs, &[(PolicyFile::Routes, &hash)], None);
         tracing::info!("egress ready at {}", socket.display());
         let work = Arc::clone(&front).serve(listener);
-        let reload = move || match back::Policy::read(&args.config) {
-            Ok(policy) => {
-                front.back().replace(policy);
-                tracing::info!("took the new routes from {}", args.config.display());
-            }
-            Err(error) => tracing::error!("the old routes stay in force: {error}"),
-        };
+        let reload = move || reload(&dirs, &args.config, front.back());
         Ok::<_, Error>((work, reload))
     })
+}
+
+fn reload(dirs: &Dirs, config: &Path, egress: &back::Egress) {
+    let text = match common::read(config) {
+        Ok(text) => text,
+        Err(error) => return tracing::error!("the old routes stay in force: {error}"),
+    };
+    let refused = match back::Policy::new(config, &text) {
+        Ok(policy) => {
+            egress.replace(policy);
+            tracing::info!("took the new routes from {}", config.display());
+            None
+        }
+        Err(error) => {
+            tracing::error!("the old routes stay in force: {error}");
+            Some(error.to_string())
+        }
+    };
+    confirm::report(dirs, &[(PolicyFile::Routes, &sha256(&text))], refused);
 }

@@ -118,7 +118,7 @@ impl Model {
             return line.answer(send(messages::error(400, why)));
         }
         if !replay && !reply {
-            let response = egress.forward(asked, route, request.map(boxed), &mut line).await;
+            let response = egress.forward(policy, asked, route, request.map(boxed), &mut line).await;
             return line.answer(response);
         }
         if !reply && !count {
@@ -185,7 +185,7 @@ impl Model {
         // A compressed reply could not be read on its way.
         parts.headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         parts.headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
-        let response = egress.forward(asked, route, Request::from_parts(parts, full(body)), &mut line).await;
+        let response = egress.forward(policy, asked, route, Request::from_parts(parts, full(body)), &mut line).await;
         let ours = line.access.verdict != Verdict::Allow;
         let response = match asking {
             Some(asking) if !ours => self.recorded(asking, account, response),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bottle_policy::door::Door;
+use bottle_policy::proposal::{PolicyFile, sha256};
 use tokio::net::UnixDatagram;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -14,6 +15,7 @@ use super::in_force::InForce;
 use super::place::{self, Place};
 use super::{process, tidy};
 use crate::common::{self, Dirs, Error};
+use crate::confirm;
 
 /// Serves until SIGTERM or SIGINT.
 pub(super) fn serve(dirs: &Dirs, config: &Path) -> Result<(), Error> {
@@ -31,19 +33,20 @@ pub(super) fn serve(dirs: &Dirs, config: &Path) -> Result<(), Error> {
     };
     place::clear(&dirs)?;
     tidy::before_start(&dirs.state.join("git"));
-    let policy = InForce::take(&dirs, config, 1)?;
+    let text = common::read(config)?;
+    let policy = InForce::take(&dirs, config, &text, 1, None)?;
     tidy::what_nobody_uses(&policy.place, SystemTime::now());
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Error::Make { path: "the event loop".into(), error })?;
-    let result = runtime.block_on(accept(&dirs, config, policy));
+    let result = runtime.block_on(accept(&dirs, config, (policy, sha256(&text))));
     runtime.shutdown_timeout(Duration::from_millis(100));
     let _ = place::clear(&dirs);
     result
 }
 
-async fn accept(dirs: &Dirs, config: &Path, policy: InForce) -> Result<(), Error> {
+async fn accept(dirs: &Dirs, config: &Path, (policy, hash): (InForce, String)) -> Result<(), Error> {
     let stop = |error| Error::Make { path: "a signal handler".into(), error };
     let mut terminated = signal(SignalKind::terminate()).map_err(stop)?;
     let mut interrupted = signal(SignalKind::interrupt()).map_err(stop)?;
@@ -55,6 +58,7 @@ async fn accept(dirs: &Dirs, config: &Path, policy: InForce) -> Result<(), Error
     let (mut policy, mut number) = (Arc::new(policy), 1);
     let in_force = |policy: &InForce| (policy.place.policy.upstreams.len(), policy.place.policy.dry_run);
     let (upstreams, dry_run) = in_force(&policy);
+    confirm::report(dirs, &[(PolicyFile::Gate, &hash)], None);
     tracing::info!(upstreams, dry_run, "git-gate ready");
     loop {
         tokio::select! {
@@ -70,16 +74,13 @@ async fn accept(dirs: &Dirs, config: &Path, policy: InForce) -> Result<(), Error
             _ = hung_up.recv() => {
                 number += 1;
                 // Who connects meanwhile waits for the answer: the old policy or the new one.
-                let (dirs, config) = (dirs.clone(), config.to_owned());
-                let taken = tokio::task::spawn_blocking(move || InForce::take(&dirs, &config, number)).await;
-                match taken {
-                    Ok(Ok(taken)) => {
-                        policy = Arc::new(taken);
-                        let (upstreams, dry_run) = in_force(&policy);
-                        tracing::info!(upstreams, dry_run, "a new policy is in force for new connections");
-                    }
-                    Ok(Err(error)) => tracing::error!("the old policy stays in force: {error}"),
-                    Err(error) => tracing::error!("the old policy stays in force: {error}"),
+                let (at, config, before) = (dirs.clone(), config.to_owned(), Arc::clone(&policy));
+                let taken = tokio::task::spawn_blocking(move || reload(&at, &config, number, &before)).await;
+                if let Ok(Some((taken, hash))) = taken {
+                    policy = Arc::new(taken);
+                    let (upstreams, dry_run) = in_force(&policy);
+                    tracing::info!(upstreams, dry_run, "a new policy is in force for new connections");
+                    confirm::report(dirs, &[(PolicyFile::Gate, &hash)], None);
                 }
             }
             _ = terminated.recv() => break,
@@ -89,6 +90,26 @@ async fn accept(dirs: &Dirs, config: &Path, policy: InForce) -> Result<(), Error
     let _ = std::fs::remove_file(&socket);
     connections.end().await;
     Ok(())
+}
+
+/// The policy as it is in the file now, with its hash; one that can't be taken is reported.
+fn reload(dirs: &Dirs, config: &Path, number: u32, before: &InForce) -> Option<(InForce, String)> {
+    let text = match common::read(config) {
+        Ok(text) => text,
+        Err(error) => {
+            tracing::error!("the old policy stays in force: {error}");
+            return None;
+        }
+    };
+    let hash = sha256(&text);
+    match InForce::take(dirs, config, &text, number, Some(before)) {
+        Ok(taken) => Some((taken, hash)),
+        Err(error) => {
+            tracing::error!("the old policy stays in force: {error}");
+            confirm::report(dirs, &[(PolicyFile::Gate, &hash)], Some(error.to_string()));
+            None
+        }
+    }
 }
 
 /// Hooks have the client at the other end of their standard output; what they log comes here.

@@ -21,11 +21,18 @@ pub(super) struct InForce {
 }
 
 impl InForce {
-    /// Takes the policy from its file; `number` tells it from those before it. An error leaves nothing behind.
-    pub(super) fn take(dirs: &Dirs, config: &Path, number: u32) -> Result<Self, Error> {
-        let policy = read(dirs, config)?;
+    /// Takes the policy from its file's text; `number` tells it from those before it, the last of which is `before`. An error
+    /// leaves nothing behind.
+    pub(super) fn take(
+        dirs: &Dirs,
+        config: &Path,
+        text: &str,
+        number: u32,
+        before: Option<&Self>,
+    ) -> Result<Self, Error> {
+        let policy = read(dirs, config, text)?;
         let taken = Self { place: Place::new(dirs, policy, number) };
-        mirror::prepare(&taken.place, config)?;
+        mirror::prepare(&taken.place, config, before.map(|before| &before.place.policy))?;
         Ok(taken)
     }
 }
@@ -36,10 +43,10 @@ impl Drop for InForce {
     }
 }
 
-/// Reads and checks the policy.
-fn read(dirs: &Dirs, config: &Path) -> Result<GatePolicy, Error> {
+/// Checks the policy.
+fn read(dirs: &Dirs, config: &Path, text: &str) -> Result<GatePolicy, Error> {
     let refuse = |reason: String| Error::Policy { path: config.to_owned(), reason };
-    let policy: GatePolicy = common::read_policy(config)?;
+    let policy: GatePolicy = common::parse_policy(config, text)?;
     if policy.version != 1 {
         return Err(refuse(format!("version {} is not known here", policy.version)));
     }

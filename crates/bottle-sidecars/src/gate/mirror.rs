@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bottle_policy::gate::Upstream;
+use bottle_policy::gate::{GatePolicy, Upstream};
 use sha2::{Digest as _, Sha256};
 
 use super::place::{Place, make_dir, shell_word, write_file};
@@ -20,8 +20,9 @@ const ASK: Limits = Limits::seconds(30, 30);
 /// How long to wait for another fetch or push of the same mirror.
 pub(super) const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Makes the gate's directories, the hooks' scripts, and an empty mirror for each upstream. Touches no network.
-pub(super) fn prepare(place: &Place, config: &Path) -> Result<(), Error> {
+/// Makes the gate's directories, the hooks' scripts, and an empty mirror for each upstream; what stays as it was under the
+/// policy `before` is left alone. Touches no network.
+pub(super) fn prepare(place: &Place, config: &Path, before: Option<&GatePolicy>) -> Result<(), Error> {
     make_dir(&place.root(), 0o700)?;
     let log = place.dirs.log("");
     if !log.is_dir() {
@@ -36,7 +37,14 @@ pub(super) fn prepare(place: &Place, config: &Path) -> Result<(), Error> {
     write_file(&place.rules.join("policy.yaml"), policy.as_bytes(), 0o600)?;
     hooks(place)?;
     transport::prepare(place)?;
-    for upstream in &place.policy.upstreams {
+    let made = |upstream: &Upstream| {
+        let same = |other: &Upstream| {
+            let limits = |one: &Upstream| (one.push.max_push_bytes, one.push.max_blob_bytes);
+            other.name == upstream.name && other.url == upstream.url && limits(other) == limits(upstream)
+        };
+        before.is_some_and(|before| before.upstreams.iter().any(same))
+    };
+    for upstream in place.policy.upstreams.iter().filter(|upstream| !made(upstream)) {
         make(place, upstream).map_err(|reason| Error::Policy { path: place.mirror(&upstream.name), reason })?;
     }
     Ok(())

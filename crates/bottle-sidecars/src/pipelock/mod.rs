@@ -2,32 +2,37 @@
 //!
 //! Map: `policy` (both policy files, and the secrets), `hop` (requests from egress, over a unix socket that the guest
 //! can't see), `guest` (the proxy of a bottle without routes), `exit` (judges and sends a request), `scan` (a head and a
-//! body in search of secrets), `dial` (resolve, check, connect). Decisions are in `bottle_policy::{matcher, dlp, net}`.
+//! body in search of secrets), `answer` (what comes back), `websocket`, `tunnel` (TLS that is not ended), `dial` (resolve, check, connect). Decisions are in `bottle_policy::{matcher, dlp, net}`.
 //!
 //! Always: the scan comes before the credential; the address that was checked is the one that is dialled; what egress
 //! says about a route is checked again; no value of a secret is in an answer or a log.
 
+mod answer;
 mod dial;
 mod exit;
 mod guest;
 mod hop;
 mod policy;
 mod scan;
+mod tunnel;
+mod websocket;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use bottle_policy::door::Door;
+use bottle_policy::proposal::PolicyFile;
 use tokio::task::JoinSet;
 
 use crate::ca::Ca;
 use crate::common::{self, Dirs, Error};
+use crate::confirm;
 use crate::proxy::access::Log;
 use crate::proxy::front::Front;
 use crate::proxy::run;
 use exit::Exit;
-use policy::Policy;
+use policy::{Policy, Texts};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -41,14 +46,13 @@ pub(crate) struct Args {
 
 pub(crate) fn main(dirs: &Dirs, args: Args) -> ExitCode {
     let routes = args.routes.unwrap_or_else(|| args.config.with_file_name("routes.yaml"));
-    let read = {
-        let dirs = dirs.clone();
-        move || Policy::read(&dirs, &args.config, &routes)
-    };
+    let files = Files { dirs: dirs.clone(), config: args.config, routes };
     run::daemon(async || {
-        let policy = read()?;
+        let policy = files.policy(&files.texts()?)?;
         let guest_proxy = policy.pipelock.guest_proxy;
+        let hashes = (policy.hash.clone(), policy.routes_hash.clone());
         let exit = Arc::new(Exit::new(policy));
+        let dirs = &files.dirs;
         let log = Log::open(&dirs.log("pipelock.jsonl"))?;
         let mut doors = JoinSet::new();
         if guest_proxy {
@@ -61,20 +65,56 @@ pub(crate) fn main(dirs: &Dirs, args: Args) -> ExitCode {
         // The last to be made: whoever sees it finds the guest's there too.
         let internal = dirs.internal.join(hop::SOCKET);
         doors.spawn(hop::serve(common::listen(&internal, 0o666)?, Arc::clone(&exit), log));
+        files.report(&hashes, None);
         tracing::info!("pipelock ready at {}", internal.display());
         let work = async move {
             doors.join_next().await;
         };
-        let reload = move || match read() {
+        let reload = move || files.reload(&exit, guest_proxy);
+        Ok::<_, Error>((work, reload))
+    })
+}
+
+/// Where the policy is.
+struct Files {
+    dirs: Dirs,
+    config: PathBuf,
+    routes: PathBuf,
+}
+
+impl Files {
+    fn texts(&self) -> Result<Texts, Error> {
+        Texts::read(&self.config, &self.routes)
+    }
+
+    fn policy(&self, texts: &Texts) -> Result<Policy, Error> {
+        Policy::new(&self.dirs, &self.config, &self.routes, texts)
+    }
+
+    fn report(&self, hashes: &(String, String), refused: Option<String>) {
+        let read = [(PolicyFile::Pipelock, hashes.0.as_str()), (PolicyFile::Routes, hashes.1.as_str())];
+        confirm::report(&self.dirs, &read, refused);
+    }
+
+    fn reload(&self, exit: &Exit, guest_proxy: bool) {
+        let texts = match self.texts() {
+            Ok(texts) => texts,
+            Err(error) => return tracing::error!("the old policy stays in force: {error}"),
+        };
+        let refused = match self.policy(&texts) {
             Ok(policy) if policy.pipelock.guest_proxy != guest_proxy => {
-                tracing::error!("the old policy stays in force: `guest_proxy` takes a new start");
+                Some("`guest_proxy` takes a new start".to_owned())
             }
             Ok(policy) => {
                 exit.replace(policy);
                 tracing::info!("took the new policy");
+                None
             }
-            Err(error) => tracing::error!("the old policy stays in force: {error}"),
+            Err(error) => Some(error.to_string()),
         };
-        Ok::<_, Error>((work, reload))
-    })
+        if let Some(reason) = &refused {
+            tracing::error!("the old policy stays in force: {reason}");
+        }
+        self.report(&texts.hashes(), refused);
+    }
 }

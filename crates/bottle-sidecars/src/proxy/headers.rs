@@ -10,6 +10,8 @@ pub(crate) const HOST: &str = "x-bottle-host";
 pub(crate) const PORT: &str = "x-bottle-port";
 /// The index of the route that egress found.
 pub(crate) const ROUTE: &str = "x-bottle-route";
+/// The SHA-256 of the routes that egress went by.
+pub(crate) const POLICY: &str = "x-bottle-policy";
 /// Back from pipelock: its verdict where it is not `allow`, why, what a scan found (JSON), and the name of the
 /// credential it added.
 pub(crate) const VERDICT: &str = "x-bottle-verdict";
@@ -55,6 +57,11 @@ pub(crate) fn strip_own(headers: &mut HeaderMap) {
     for name in own {
         headers.remove(name);
     }
+}
+
+/// Names and values, as rules and scans take them.
+pub(crate) fn seen(headers: &HeaderMap) -> Vec<(&str, &[u8])> {
+    headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect()
 }
 
 /// The value of a header as text.

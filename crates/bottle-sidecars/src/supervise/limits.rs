@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 /// A bucket of tokens, filled by the clock, over a stock that is not.
 #[derive(Debug)]
-pub(super) struct Limit {
+struct Limit {
     burst: u32,
     every: Duration,
     left: u32,
@@ -14,12 +14,12 @@ pub(super) struct Limit {
 
 impl Limit {
     /// `burst` at once, one more after each `every`, `stock` altogether.
-    pub(super) fn new(burst: u32, every: Duration, stock: u32, now: Instant) -> Self {
+    fn new(burst: u32, every: Duration, stock: u32, now: Instant) -> Self {
         Self { burst, every, left: burst, stock, filled: now }
     }
 
     /// Takes one, or says why there is none.
-    pub(super) fn take(&mut self, now: Instant) -> Result<(), &'static str> {
+    fn take(&mut self, now: Instant) -> Result<(), &'static str> {
         while self.left < self.burst && now.duration_since(self.filled) >= self.every {
             self.left += 1;
             self.filled += self.every;
@@ -39,8 +39,42 @@ impl Limit {
     }
 
     /// Counts what was taken before a restart.
-    pub(super) fn used(&mut self, count: usize) {
+    fn used(&mut self, count: usize) {
         self.stock = self.stock.saturating_sub(u32::try_from(count).unwrap_or(u32::MAX));
+    }
+}
+
+/// So many proposals may wait at once.
+const MOST_OPEN: usize = 16;
+
+/// What one run may ask.
+#[derive(Debug)]
+pub(super) struct Limits {
+    proposals: Limit,
+    progress: Limit,
+}
+
+impl Limits {
+    /// With what was asked before a restart.
+    pub(super) fn new(asked: usize, noted: usize, now: Instant) -> Self {
+        let mut proposals = Limit::new(10, Duration::from_secs(6), 100, now);
+        let mut progress = Limit::new(30, Duration::from_secs(1), 2000, now);
+        proposals.used(asked);
+        progress.used(noted);
+        Self { proposals, progress }
+    }
+
+    /// Takes a proposal, of which so many are open.
+    pub(super) fn ask(&mut self, open: usize, now: Instant) -> Result<(), &'static str> {
+        if open >= MOST_OPEN {
+            return Err("too many requests wait for a decision already");
+        }
+        self.proposals.take(now)
+    }
+
+    /// Takes a line of progress.
+    pub(super) fn note(&mut self, now: Instant) -> Result<(), &'static str> {
+        self.progress.take(now)
     }
 }
 

@@ -1,21 +1,31 @@
 //! The MCP server through which the agent asks for more: streamable HTTP on a unix socket.
 //!
-//! Map: `tools` (what an MCP client sees), `desk` (the one task that decides and writes `proposals.jsonl`), `view` (what
-//! is allowed now, as the agent may know it), `limits` (floods), `serve` (sockets and HTTP).
-//! Always: nothing is granted here; a request that can't be recorded is refused; the file is a chain of hashes that a
-//! restart goes on with. No secret is ever read. What a request means is in `bottle_policy::supervise`.
+//! Map: `tools` (what an MCP client sees), `words` (what it is told), `desk` (the one task that decides, applies and writes),
+//! `book` (`proposals.jsonl` and the state it leads to), `view` (what is allowed now, as the agent may know it), `limits`
+//! (floods), `apply` (the way to the supervisor), `control` (the runner's way in), `serve` (sockets and HTTP).
+//! Always: nothing is granted but by a decision that is bound to what was shown, and none that is not written down; the
+//! file is a chain of hashes that a restart goes on with. No secret is ever read. What a request means is in
+//! `bottle_policy::supervise`, what it changes in `bottle_policy::proposal`.
 
+mod apply;
+mod book;
+mod control;
 mod desk;
 mod limits;
 mod serve;
 mod tools;
 mod view;
+mod words;
 
-use std::path::PathBuf;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use bottle_policy::control::SUPERVISOR_SOCKET;
 use bottle_policy::door;
-use bottle_policy::supervise::{Approval, SupervisePolicy};
+use bottle_policy::proposal::change::Texts;
+use bottle_policy::proposal::{PolicyFile, ProposalId};
+use bottle_policy::supervise::SupervisePolicy;
 
 use crate::common::{self, Dirs};
 
@@ -27,12 +37,6 @@ pub(crate) struct Args {
     /// The policy file.
     #[arg(long, value_name = "FILE", default_value_os_t = PathBuf::from(door::CONFIG_DIR).join("supervise.yaml"))]
     pub(crate) config: PathBuf,
-    /// The routes in force [default: routes.yaml beside the policy file, where there is one].
-    #[arg(long, value_name = "FILE")]
-    routes: Option<PathBuf>,
-    /// The push rules in force [default: gate.yaml beside the policy file, where there is one].
-    #[arg(long, value_name = "FILE")]
-    gate: Option<PathBuf>,
 }
 
 /// Why the server can't start, or can't go on.
@@ -41,7 +45,11 @@ enum Error {
     #[error(transparent)]
     Common(#[from] common::Error),
     #[error("failed to go on with {}: {reason}", path.display())]
-    Chain { path: PathBuf, reason: String },
+    Record { path: PathBuf, reason: String },
+    #[error("the time of {id} is up, and what it allowed can't be taken back: {reason}")]
+    Late { id: ProposalId, reason: String },
+    #[error("failed to make a nonce: {0}")]
+    Random(std::io::Error),
     #[error("failed to start: {0}")]
     Start(std::io::Error),
 }
@@ -62,12 +70,27 @@ fn run(dirs: &Dirs, args: Args) -> Result<(), Error> {
         let reason = format!("version {} is not one that this program knows ({VERSION})", policy.version);
         return Err(common::Error::Policy { path: args.config, reason }.into());
     }
-    if policy.approval != Approval::Deny {
-        tracing::warn!("approval by `{}` is not decided in this version: every request is refused", policy.approval);
+    // Whatever else is beside it: a bottle without an upstream has no gate, one by itself has nothing to show.
+    let config_dir = args.config.parent().unwrap_or_else(|| Path::new(".")).to_owned();
+    let mut policies = Texts::new();
+    for file in PolicyFile::ALL {
+        let path = config_dir.join(file.name());
+        if path.exists() {
+            policies.insert(file, common::read(&path)?);
+        }
     }
-    let files = view::Files::new(&args.config, args.routes, args.gate);
-    let view = view::View::read(&files, policy.approval)?;
-    let book = desk::Book::open(&dirs.log("proposals.jsonl"), &policy)?;
+    let book = book::Book::open(&dirs.log("proposals.jsonl"), &policy.run, policies)?;
+    let supervisor = apply::Supervisor(dirs.internal.join(SUPERVISOR_SOCKET));
+    let places = desk::Places { config_dir, spent: dirs.log("budget.jsonl") };
+    let office = desk::Office::new(policy, book, supervisor, places);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Start)?;
-    runtime.block_on(serve::serve(dirs, desk::Desk::open(book, view), files))
+    runtime.block_on(serve::serve(dirs, desk::Desk::open(office)))
+}
+
+/// 32 hex digits that nobody can guess.
+fn nonce() -> Result<String, Error> {
+    let mut bytes = [0; 16];
+    let read = std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
+    read.map_err(Error::Random)?;
+    Ok(hex::encode(bytes))
 }

@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bottle_policy::control::SUPERVISE_SOCKET;
 use bottle_policy::door::{BUNDLE_ADDRESS, Door};
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
@@ -19,9 +20,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 
 use super::Error;
+use super::control;
 use super::desk::Desk;
 use super::tools::Server;
-use super::view::{Files, View};
 use crate::common::{self, Dirs};
 
 /// The longest request, in bytes; a proposal is a few hundred.
@@ -34,14 +35,14 @@ const SOCKET_MODE: u32 = 0o666;
 
 type Mcp = StreamableHttpService<Server, LocalSessionManager>;
 
-/// Serves until the process is ended; SIGHUP reads the policies in force again.
+/// Serves until the process is ended, or until its work can't go on.
 pub(super) async fn serve(
     dirs: &Dirs,
-    (desk, work): (Desk, impl Future<Output = ()> + 'static),
-    files: Files,
+    (desk, work): (Desk, impl Future<Output = Result<(), Error>>),
 ) -> Result<(), Error> {
     let socket = dirs.socket(Door::Supervise);
     let mut hangup = signal(SignalKind::hangup()).map_err(Error::Start)?;
+    tokio::spawn(control::serve(common::listen(&dirs.internal.join(SUPERVISE_SOCKET), SOCKET_MODE)?, desk.clone()));
     let listener = common::listen(&socket, SOCKET_MODE)?;
     let mcp = service(&desk);
     let clients = Arc::new(Semaphore::new(MOST_CLIENTS));
@@ -49,13 +50,8 @@ pub(super) async fn serve(
     tokio::pin!(work);
     loop {
         tokio::select! {
-            // It ends only with the last desk.
-            () = &mut work => return Ok(()),
-            _ = hangup.recv() => {
-                let desk = desk.clone();
-                let files = files.clone();
-                tokio::spawn(async move { reload(&desk, &files).await });
-            }
+            done = &mut work => return done,
+            _ = hangup.recv() => tracing::info!("nothing to read again: who decides stays the same for a whole run"),
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
                     let (mcp, clients) = (mcp.clone(), Arc::clone(&clients));
@@ -74,18 +70,8 @@ pub(super) async fn serve(
     }
 }
 
-async fn reload(desk: &Desk, files: &Files) {
-    let Some(view) = desk.view().await else { return };
-    match View::read(files, view.approval) {
-        Ok(view) => {
-            desk.reload(view).await;
-            tracing::info!("read the policies in force again");
-        }
-        Err(error) => tracing::error!("{error}; what was in force before is shown"),
-    }
-}
-
-/// No sessions: each request stands for itself, so a restart is not noticed and nothing piles up.
+/// No sessions: each request stands for itself, so a restart is not noticed and nothing piles up. Answers are streams, because
+/// one that takes minutes has to show that it comes.
 fn service(desk: &Desk) -> Mcp {
     let port = Door::Supervise.port();
     let name = Door::Supervise.name();
@@ -93,7 +79,7 @@ fn service(desk: &Desk) -> Mcp {
     let config = StreamableHttpServerConfig::default()
         .with_allowed_hosts(own.iter().flat_map(|host| [host.clone(), format!("{host}:{port}")]))
         .with_legacy_session_mode(false)
-        .with_json_response(true)
+        .with_json_response(false)
         .with_max_request_body_bytes(LONGEST_BODY);
     let desk = desk.clone();
     StreamableHttpService::new(move || Ok(Server::new(desk.clone())), Arc::default(), config)

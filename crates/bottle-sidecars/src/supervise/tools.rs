@@ -1,21 +1,42 @@
 //! What an MCP client sees: the tools, their parameters, and answers in words.
 
+use std::time::Duration;
+
 use bottle_policy::proposal::ProposalId;
-use bottle_policy::supervise::{Request, RequestError};
+use bottle_policy::route::Scheme;
+use bottle_policy::supervise::{Request, RequestError, RouteWords};
 use rmcp::handler::server::router::tool::ToolRouter;
 use rmcp::handler::server::wrapper::Parameters;
-use rmcp::model::{CallToolResult, ContentBlock, Implementation, ServerCapabilities, ServerConfig};
-use rmcp::{ServerHandler, schemars, tool, tool_handler, tool_router};
+use rmcp::model::{
+    CallToolResult, ContentBlock, Implementation, ProgressNotificationParam, ServerCapabilities, ServerConfig,
+};
+use rmcp::service::RequestContext;
+use rmcp::{RoleServer, ServerHandler, schemars, tool, tool_handler, tool_router};
 use schemars::JsonSchema;
 use serde::Deserialize;
+use tokio::time::{Instant, sleep, sleep_until};
 
-use super::desk::{Answer, Desk};
+use super::desk::{Answer, Desk, Told, Waits};
+
+/// How often a client that waits hears that it still does. Claude Code gives up after 60 s of nothing at first, and after 300 s
+/// later.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct NoParameters {}
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct RouteParameters {
-    /// The host name, or `*.` and a name for every host below it. No address, no port, no URL.
+    /// The host name, or `*.` and a name for every host below it. No address, no URL.
     host: String,
+    /// The port, if it is not the usual one.
+    #[serde(default)]
+    port: Option<u16>,
+    /// `https` (the default) or `http`.
+    #[serde(default)]
+    scheme: Scheme,
     /// HTTP methods, such as GET; GET and HEAD if none are given.
     #[serde(default)]
     methods: Vec<String>,
@@ -27,6 +48,39 @@ struct RouteParameters {
     /// For how long, such as 30m; the rest of the run if not given.
     #[serde(default)]
     duration: Option<String>,
+    /// Whether to wait for the decision (the default); false returns at once with an id for `wait`.
+    #[serde(default)]
+    wait: Option<bool>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct ExemptionParameters {
+    /// The host that the refused request was for.
+    host: String,
+    /// The rule that the refusal named, such as github-pat. A secret of the bottle's own (known-secret:NAME) is never let
+    /// out.
+    rule: String,
+    /// Why this is no secret, or why it has to go there: a person decides by this.
+    why: String,
+    /// For how long, such as 30m; the rest of the run if not given.
+    #[serde(default)]
+    duration: Option<String>,
+    /// Whether to wait for the decision (the default); false returns at once with an id for `wait`.
+    #[serde(default)]
+    wait: Option<bool>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct CapabilityParameters {
+    /// Lines to add to the image's Dockerfile, such as `RUN apt-get update && apt-get install -y jq`.
+    dockerfile: String,
+    /// Why the task needs it: a person decides by this.
+    why: String,
+    /// Whether to wait for the decision (the default); false returns at once with an id for `wait`.
+    #[serde(default)]
+    wait: Option<bool>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -34,8 +88,39 @@ struct RouteParameters {
 struct PushParameters {
     /// The full name of the branch or tag, such as refs/heads/release.
     r#ref: String,
+    /// The repository's name at the gate, such as origin; needed only where there are several.
+    #[serde(default)]
+    upstream: Option<String>,
     /// Why the task needs it: a person decides by this.
     why: String,
+    /// For how long, such as 30m; the rest of the run if not given.
+    #[serde(default)]
+    duration: Option<String>,
+    /// Whether to wait for the decision (the default); false returns at once with an id for `wait`.
+    #[serde(default)]
+    wait: Option<bool>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct BudgetParameters {
+    /// So many tokens more.
+    #[serde(default)]
+    tokens: Option<u64>,
+    /// So many requests to the model more.
+    #[serde(default)]
+    requests: Option<u64>,
+    /// So much time more, such as 30m.
+    #[serde(default)]
+    time: Option<String>,
+    /// So many US dollars more.
+    #[serde(default)]
+    cost_usd: Option<f64>,
+    /// What is left to do, and why it takes more: a person decides by this.
+    why: String,
+    /// Whether to wait for the decision (the default); false returns at once with an id for `wait`.
+    #[serde(default)]
+    wait: Option<bool>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -43,6 +128,9 @@ struct PushParameters {
 struct AskParameters {
     /// The question, with all that is needed to answer it.
     question: String,
+    /// Whether to wait for the answer (the default); false returns at once with an id for `wait`.
+    #[serde(default)]
+    wait: Option<bool>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -54,17 +142,19 @@ struct ProgressParameters {
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct StatusParameters {
+struct IdParameters {
     /// The proposal's id, such as P1.
     id: String,
 }
 
-/// The server, one for each request.
+/// One for each HTTP request; all share the desk.
 #[derive(Debug, Clone)]
 pub(super) struct Server {
     desk: Desk,
     tool_router: ToolRouter<Self>,
 }
+
+type Context = RequestContext<RoleServer>;
 
 #[tool_router]
 impl Server {
@@ -73,11 +163,11 @@ impl Server {
     }
 
     #[tool(
-        description = "What this bottle may do now: hosts, methods and paths that HTTP requests may go to, refs that \
-                          may be pushed, and who decides when you ask for more. Call it after a refusal (HTTP 403, a \
-                          rejected push), before you ask for anything."
+        description = "What is allowed now, as JSON: HTTP routes, DLP exemptions, push rules, what is left of the budget, and \
+                       who decides on requests for more. Call it before you ask for something.",
+        annotations(read_only_hint = true)
     )]
-    async fn policy(&self) -> CallToolResult {
+    async fn policy(&self, _: Parameters<NoParameters>) -> CallToolResult {
         match self.desk.view().await.map(|view| serde_json::to_string_pretty(&view)) {
             Some(Ok(json)) => CallToolResult::success(vec![ContentBlock::text(json)]),
             _ => gone(),
@@ -85,58 +175,171 @@ impl Server {
     }
 
     #[tool(
-        description = "Ask for HTTP access to a host that the policy refuses. Ask for as little as the task needs. \
-                          The answer says what was decided; a refusal is final, so go on without it."
+        description = "Ask for HTTP access to a host that the policy refuses. Ask for as little as the task needs. The call \
+                       waits for a person's decision; what is granted works at once, so try the same request again."
     )]
-    async fn request_route(&self, Parameters(asked): Parameters<RouteParameters>) -> CallToolResult {
-        let RouteParameters { host, methods, paths, why, duration } = asked;
-        self.decide(Request::route(&host, &methods, &paths, &why, duration.as_deref())).await
+    async fn request_route(&self, Parameters(asked): Parameters<RouteParameters>, context: Context) -> CallToolResult {
+        let request = Request::route(&RouteWords {
+            host: &asked.host,
+            port: asked.port,
+            scheme: asked.scheme,
+            methods: &asked.methods,
+            paths: &asked.paths,
+            why: &asked.why,
+            duration: asked.duration.as_deref(),
+        });
+        self.decide(request, asked.wait, context).await
     }
 
     #[tool(
-        description = "Ask to push to a branch or tag that the push rules refuse. Secrets that were found in a push \
-                          are never allowed: remove them instead."
+        description = "Ask that one rule for secrets is not looked for in what goes to one host, after a request was refused \
+                       as `dlp` by mistake. First try to do without the text that was found."
     )]
-    async fn request_push(&self, Parameters(asked): Parameters<PushParameters>) -> CallToolResult {
-        self.decide(Request::push(&asked.r#ref, &asked.why)).await
+    async fn request_exemption(
+        &self,
+        Parameters(asked): Parameters<ExemptionParameters>,
+        context: Context,
+    ) -> CallToolResult {
+        let request = Request::exemption(&asked.host, &asked.rule, &asked.why, asked.duration.as_deref());
+        self.decide(request, asked.wait, context).await
+    }
+
+    #[tool(
+        description = "Ask for tools that the image does not have, as lines for its Dockerfile. Nothing changes in this run: \
+                       a run that resumes this one has them."
+    )]
+    async fn request_capability(
+        &self,
+        Parameters(asked): Parameters<CapabilityParameters>,
+        context: Context,
+    ) -> CallToolResult {
+        self.decide(Request::capability(&asked.dockerfile, &asked.why), asked.wait, context).await
+    }
+
+    #[tool(
+        description = "Ask to push to a branch or tag that the push rules refuse. Secrets that were found in a push are never \
+                       allowed: remove them instead."
+    )]
+    async fn request_push(&self, Parameters(asked): Parameters<PushParameters>, context: Context) -> CallToolResult {
+        let request = Request::push(asked.upstream.as_deref(), &asked.r#ref, &asked.why, asked.duration.as_deref());
+        self.decide(request, asked.wait, context).await
+    }
+
+    #[tool(
+        description = "Ask for more to spend on the model, on top of the limits that `policy` shows. Ask before all is spent: \
+                       afterwards no call can be made any more."
+    )]
+    async fn request_budget(
+        &self,
+        Parameters(asked): Parameters<BudgetParameters>,
+        context: Context,
+    ) -> CallToolResult {
+        let BudgetParameters { tokens, requests, time, cost_usd, why, wait } = asked;
+        self.decide(Request::budget(tokens, requests, time.as_deref(), cost_usd, &why), wait, context).await
     }
 
     #[tool(description = "Ask a person a question that the task can't be done without. There may be nobody to answer.")]
-    async fn ask(&self, Parameters(asked): Parameters<AskParameters>) -> CallToolResult {
-        self.decide(Request::ask(&asked.question)).await
+    async fn ask(&self, Parameters(asked): Parameters<AskParameters>, context: Context) -> CallToolResult {
+        self.decide(Request::ask(&asked.question), asked.wait, context).await
     }
 
     #[tool(description = "Tell how far the work is, in one line, for the people who wait for it. It needs no answer.")]
-    async fn progress(&self, Parameters(asked): Parameters<ProgressParameters>) -> CallToolResult {
-        self.decide(Request::progress(&asked.line)).await
+    async fn progress(&self, Parameters(asked): Parameters<ProgressParameters>, context: Context) -> CallToolResult {
+        self.decide(Request::progress(&asked.line), Some(false), context).await
     }
 
-    #[tool(description = "What became of an earlier request, by the id that it was given.")]
-    async fn status(&self, Parameters(asked): Parameters<StatusParameters>) -> CallToolResult {
-        match ProposalId::parse(asked.id.trim()) {
-            Ok(id) => self.desk.status(id).await.map_or_else(gone, answer),
-            Err(error) => CallToolResult::error(vec![ContentBlock::text(error.to_string())]),
+    #[tool(
+        description = "What has become of an earlier request, by its id; it does not wait.",
+        annotations(read_only_hint = true)
+    )]
+    async fn status(&self, Parameters(asked): Parameters<IdParameters>) -> CallToolResult {
+        match self.find(&asked.id).await {
+            Ok(answer) => result(answer),
+            Err(result) => result,
+        }
+    }
+
+    #[tool(description = "Wait for the decision on an earlier request, by its id.", annotations(read_only_hint = true))]
+    async fn wait(&self, Parameters(asked): Parameters<IdParameters>, context: Context) -> CallToolResult {
+        match self.find(&asked.id).await {
+            Ok(answer) => finish(answer, true, context).await,
+            Err(result) => result,
         }
     }
 }
 
 impl Server {
-    async fn decide(&self, request: Result<Request, RequestError>) -> CallToolResult {
-        match request {
-            Ok(request) => self.desk.ask(request).await.map_or_else(gone, answer),
-            Err(error) => CallToolResult::error(vec![ContentBlock::text(format!("refused: {error}; it is not noted"))]),
+    async fn decide(
+        &self,
+        request: Result<Request, RequestError>,
+        wait: Option<bool>,
+        context: Context,
+    ) -> CallToolResult {
+        let request = match request {
+            Ok(request) => request,
+            Err(error) => return mistake(format!("refused: {error}; it is not noted")),
+        };
+        match self.desk.ask(request).await {
+            Some(answer) => finish(answer, wait.unwrap_or(true), context).await,
+            None => gone(),
+        }
+    }
+
+    async fn find(&self, id: &str) -> Result<Answer, CallToolResult> {
+        let id = ProposalId::parse(id.trim()).map_err(|error| mistake(error.to_string()))?;
+        self.desk.status(id).await.ok_or_else(gone)
+    }
+}
+
+/// The answer at once, or when it is decided.
+async fn finish(mut answer: Answer, wait: bool, context: Context) -> CallToolResult {
+    if wait && let Some(waits) = answer.waits.take() {
+        answer.text = waited(waits, &context).await;
+    }
+    result(answer)
+}
+
+/// Waits for the last words, and tells the client meanwhile that it still does. Who has gone ends this by itself.
+async fn waited(mut waits: Waits, context: &Context) -> String {
+    let token = context.meta.get_progress_token();
+    let start = Instant::now();
+    // The desk ends it in time; this is for a desk that can't.
+    let deadline = start + waits.most + Duration::from_secs(90);
+    loop {
+        let Told { text, over } = waits.told.borrow_and_update().clone();
+        if over {
+            return text;
+        }
+        if let Some(token) = &token {
+            let sign = ProgressNotificationParam::new(token.clone(), start.elapsed().as_secs_f64())
+                .with_total(waits.most.as_secs_f64())
+                .with_message(text.clone());
+            if context.peer.notify_progress(sign).await.is_err() {
+                return text;
+            }
+        }
+        tokio::select! {
+            changed = waits.told.changed() => if changed.is_err() && !waits.told.borrow().over {
+                return format!("{text} (the door is ending)");
+            },
+            () = sleep(SIGN_OF_LIFE) => {}
+            () = context.ct.cancelled() => return text,
+            () = sleep_until(deadline) => return text,
         }
     }
 }
 
 /// A refusal is a decision, and so no error: clients show errors as calls to be made again.
-fn answer(answer: Answer) -> CallToolResult {
-    let content = vec![ContentBlock::text(answer.text)];
-    if answer.mistake { CallToolResult::error(content) } else { CallToolResult::success(content) }
+fn result(answer: Answer) -> CallToolResult {
+    if answer.mistake { mistake(answer.text) } else { CallToolResult::success(vec![ContentBlock::text(answer.text)]) }
+}
+
+fn mistake(text: String) -> CallToolResult {
+    CallToolResult::error(vec![ContentBlock::text(text)])
 }
 
 fn gone() -> CallToolResult {
-    CallToolResult::error(vec![ContentBlock::text("refused: nobody is there to decide")])
+    mistake("refused: nobody is there to decide".to_owned())
 }
 
 #[tool_handler(router = self.tool_router)]
@@ -145,8 +348,10 @@ impl ServerHandler for Server {
         ServerConfig::new(ServerCapabilities::builder().enable_tools().build())
             .with_server_info(Implementation::new("supervise", env!("CARGO_PKG_VERSION")))
             .with_instructions(
-                "You work in a bottle: HTTP goes only to listed hosts, pushes only to listed refs. When something is \
-                 refused, call `policy` to see what is allowed, then ask with `request_route` or `request_push`.",
+                "You work in a bottle: HTTP goes only to listed hosts, pushes only to listed refs. When something is refused \
+                 that the task needs, call `policy` to see what is allowed, then ask with `request_route`, `request_push` \
+                 or another of these tools, and say why. A person decides while you wait; what is granted is in force at \
+                 once. A refusal is final: go on without it.",
             )
     }
 }

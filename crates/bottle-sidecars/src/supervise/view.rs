@@ -1,38 +1,30 @@
 //! What is allowed now, as the agent may know it: routes, push rules, who decides. Names of secrets stay out.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use bottle_policy::budget::{Budget, Spent};
 use bottle_policy::gate::GatePolicy;
+use bottle_policy::host::HostPattern;
+use bottle_policy::pipelock::{Exemption, PipelockPolicy};
+use bottle_policy::proposal::PolicyFile;
+use bottle_policy::proposal::ledger::Ledger;
 use bottle_policy::route::{RoutesPolicy, Scheme};
-use bottle_policy::supervise::Approval;
+use bottle_policy::supervise::{Approval, SupervisePolicy};
+use bottle_policy::yaml;
 use serde::Serialize;
 
-use crate::common::{self, read_policy};
-
-/// Where the policies in force are.
-#[derive(Debug, Clone)]
-pub(super) struct Files {
-    routes: (PathBuf, bool),
-    gate: (PathBuf, bool),
-}
-
-impl Files {
-    /// A file that was named must be there; one that is only looked for may be missing.
-    pub(super) fn new(config: &Path, routes: Option<PathBuf>, gate: Option<PathBuf>) -> Self {
-        let beside = |named: Option<PathBuf>, name: &str| match named {
-            Some(path) => (path, true),
-            None => (config.with_file_name(name), false),
-        };
-        Self { routes: beside(routes, "routes.yaml"), gate: beside(gate, "gate.yaml") }
-    }
-}
-
 /// The answer of the tool `policy`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct View {
     routes: Vec<Route>,
+    /// DLP rules that are not looked for on their way to a host.
+    exemptions: Vec<Exemption>,
     git: Vec<Upstream>,
-    pub(super) approval: Approval,
+    /// What may be spent on the model, and what is.
+    budget: Option<Money>,
+    approval: Approval,
+    /// What is granted without a person.
+    granted_by_rule: Vec<String>,
     /// In words, for an agent that has just been refused.
     how: String,
 }
@@ -57,17 +49,27 @@ struct Upstream {
     dry_run: bool,
 }
 
+#[derive(Debug, Clone, PartialEq, Serialize)]
+struct Money {
+    limits: Budget,
+    spent_tokens: u64,
+    spent_requests: u64,
+    spent_usd: f64,
+}
+
 impl View {
-    /// Reads the policies in force.
-    pub(super) fn read(files: &Files, approval: Approval) -> Result<Self, common::Error> {
-        let (path, needed) = &files.routes;
-        let routes: Option<RoutesPolicy> = if *needed || path.exists() { Some(read_policy(path)?) } else { None };
-        let (path, needed) = &files.gate;
-        let gate: Option<GatePolicy> = if *needed || path.exists() { Some(read_policy(path)?) } else { None };
-        Ok(Self::new(routes.as_ref(), gate.as_ref(), approval))
+    /// What the policies in force allow; `spent` is egress' file of what the model has cost.
+    pub(super) fn new(ledger: &Ledger, policy: &SupervisePolicy, spent: &Path) -> Self {
+        let text = |file| ledger.in_force().texts().get(&file);
+        // What the doors have taken can be read; if not, nothing is what may safely be said of it.
+        let routes = text(PolicyFile::Routes).and_then(|text| yaml::from_str(text).ok());
+        let pipelock = text(PolicyFile::Pipelock).and_then(|text| yaml::from_str(text).ok());
+        let gate = text(PolicyFile::Gate).and_then(|text| yaml::from_str(text).ok());
+        Self::of(&Policies { routes, pipelock, gate }, policy, &std::fs::read_to_string(spent).unwrap_or_default())
     }
 
-    fn new(routes: Option<&RoutesPolicy>, gate: Option<&GatePolicy>, approval: Approval) -> Self {
+    fn of(policies: &Policies, policy: &SupervisePolicy, spent: &str) -> Self {
+        let (routes, gate) = (policies.routes.as_ref(), policies.gate.as_ref());
         let route = |route: &bottle_policy::route::Route| {
             let scheme = if route.scheme == Scheme::Https { "https" } else { "http" };
             Route {
@@ -86,23 +88,52 @@ impl View {
             max_push_bytes: upstream.push.max_push_bytes.to_string(),
             dry_run: gate.dry_run,
         };
+        let host = |host: &HostPattern| Route {
+            url: format!("https://{host}:443"),
+            methods: vec!["any".to_owned()],
+            paths: vec!["/**".to_owned()],
+            credential_added: false,
+        };
+        let hosts = policies.pipelock.iter().filter(|pipelock| pipelock.guest_proxy);
+        let hosts = hosts.flat_map(|pipelock| pipelock.api_allowlist.iter().map(host));
+        let exemptions = policies.pipelock.iter().flat_map(|pipelock| pipelock.dlp.exemptions.clone());
         Self {
-            routes: routes.map(|policy| policy.routes.iter().map(route).collect()).unwrap_or_default(),
+            routes: routes.iter().flat_map(|policy| policy.routes.iter().map(route)).chain(hosts).collect(),
+            exemptions: exemptions.collect(),
             git: gate.map(|gate| gate.upstreams.iter().map(|one| upstream(gate, one)).collect()).unwrap_or_default(),
-            approval,
-            how: match approval {
+            budget: routes.map(|policy| &policy.budget).filter(|budget| !budget.is_none()).map(|limits| {
+                let mut sum = Spent::default();
+                spent.lines().filter_map(|line| serde_json::from_str(line).ok()).for_each(|entry| sum.add(&entry));
+                Money {
+                    limits: Budget { prices: std::collections::BTreeMap::new(), ..limits.clone() },
+                    spent_tokens: sum.tokens,
+                    spent_requests: sum.requests,
+                    spent_usd: sum.cost_usd,
+                }
+            }),
+            approval: policy.approval,
+            granted_by_rule: policy.auto.iter().map(ToString::to_string).collect(),
+            how: match policy.approval {
                 Approval::Deny => {
-                    "everything that is not listed is refused; what you ask for is refused too in this \
-                                   run, and noted for the people who read its report"
+                    "everything that is not listed is refused; what you ask for is refused too in this run unless \
+                     `granted_by_rule` has it, and noted for the people who read its report"
                 }
                 Approval::Comment | Approval::Local => {
-                    "everything that is not listed is refused; what you ask for can't be decided in this version, is \
-                     refused, and noted for the people who read the report"
+                    "everything that is not listed is refused; ask for what the task needs, and a person decides while \
+                     you wait; what is granted is in force at once, without a restart"
                 }
             }
             .to_owned(),
         }
     }
+}
+
+/// The files, read.
+#[derive(Debug, Default)]
+struct Policies {
+    routes: Option<RoutesPolicy>,
+    pipelock: Option<PipelockPolicy>,
+    gate: Option<GatePolicy>,
 }
 
 #[cfg(test)]
@@ -120,7 +151,15 @@ mod tests {
              token: TOP_TOKEN\n    push: { refs: [\"refs/heads/bottle/**\"] }\n",
         )
         .expect("a gate");
-        let text = serde_json::to_string(&View::new(Some(&routes), Some(&gate), Approval::Deny)).expect("JSON");
+        let policy = SupervisePolicy {
+            version: 1,
+            run: "run-1".to_owned(),
+            approval: Approval::Deny,
+            timeout: SupervisePolicy::default_timeout(),
+            auto: vec![],
+        };
+        let policies = Policies { routes: Some(routes), pipelock: None, gate: Some(gate) };
+        let text = serde_json::to_string(&View::of(&policies, &policy, "")).expect("JSON");
         assert!(text.contains("https://api.example.com:443") && text.contains("refs/heads/bottle/**"), "{text}");
         assert!(!text.contains("TOP_TOKEN"), "{text}");
     }

@@ -2,13 +2,17 @@
 //! keeps them running, and ends them at once when told to.
 //!
 //! Map: `dirs` (who owns what), `identity` (the step between fork and the sidecar), `daemon` (one sidecar's life),
-//! `run` (the loop: the only owner of all daemons), `lines` (whose log line is whose).
+//! `run` (the loop: the only owner of all daemons), `lines` (whose log line is whose), `control` (its socket inside of the
+//! bundle), `install` (how a policy comes into force).
 //! Always: no daemon outlives the supervisor; what a daemon prints is printed with its name; one that can't be kept
-//! running ends the bundle, because a bundle without a door must not look healthy. Policy is not read here.
+//! running ends the bundle, because a bundle without a door must not look healthy. A policy is looked at before it is put in place, and obeyed by
+//! the doors alone.
 
+mod control;
 mod daemon;
 mod dirs;
 mod identity;
+mod install;
 mod lines;
 mod run;
 

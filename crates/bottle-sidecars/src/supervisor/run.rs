@@ -3,16 +3,23 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use bottle_policy::bundle::Bundle;
+use bottle_policy::bundle::{self, Bundle};
+use bottle_policy::control::SUPERVISOR_SOCKET;
+use bottle_policy::door::Door;
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
 use tokio::net::UnixStream;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 use tokio::time::{Instant as Later, sleep, sleep_until, timeout};
 
 use super::Error;
+use super::control::{self, Ways};
 use super::daemon::{Daemon, Fate, describe};
+use super::install::Installer;
 use super::lines::say;
-use crate::common::Dirs;
+use crate::common::{self, Dirs};
+use crate::confirm::Report;
+use crate::egress::PIPELOCK_SOCKET;
 
 /// How long daemons may take to end by themselves.
 const GRACE: Duration = Duration::from_secs(2);
@@ -20,6 +27,10 @@ const GRACE: Duration = Duration::from_secs(2);
 const LAST_LINES: Duration = Duration::from_millis(50);
 /// How often a door that is not open yet is tried.
 const KNOCK: Duration = Duration::from_millis(5);
+/// Whoever is in the bundle may connect; who it is decides what counts.
+const SOCKET_MODE: u32 = 0o666;
+/// Control messages that wait.
+const QUEUE: usize = 32;
 
 /// Runs the bundle until SIGTERM or SIGINT, or until a daemon is given up.
 pub(super) async fn run(dirs: &Dirs, bundle: &Bundle, config_dir: &Path) -> Result<(), Error> {
@@ -32,8 +43,15 @@ pub(super) async fn run(dirs: &Dirs, bundle: &Bundle, config_dir: &Path) -> Resu
     let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
 
     let mut daemons: Vec<Daemon> = bundle.daemons.iter().cloned().map(Daemon::new).collect();
-    let doors = bundle.daemons.iter().map(|daemon| dirs.socket(daemon.door)).collect();
+    // Behind egress, pipelock has no door of the guest's.
+    let behind = bundle.daemons.iter().any(|daemon| daemon.door == Door::Egress);
+    let socket = |daemon: &bundle::Daemon| match daemon.door {
+        Door::Pipelock if behind => dirs.internal.join(PIPELOCK_SOCKET),
+        door => dirs.socket(door),
+    };
+    let doors = bundle.daemons.iter().map(socket).collect();
     tokio::spawn(announce(doors, Instant::now()));
+    let Control { mut reports, mut hangups, to_installer } = control(dirs, bundle, config_dir)?;
 
     let result = loop {
         if let Err(error) = start_due(&mut daemons, dirs, config_dir) {
@@ -44,6 +62,17 @@ pub(super) async fn run(dirs: &Dirs, bundle: &Bundle, config_dir: &Path) -> Resu
             _ = term.recv() => break Ok(()),
             _ = int.recv() => break Ok(()),
             _ = hup.recv() => daemons.iter().for_each(|daemon| daemon.signal(Signal::HUP)),
+            Some(door) = hangups.recv() => {
+                daemons.iter().filter(|daemon| daemon.name == door.name()).for_each(|daemon| daemon.signal(Signal::HUP));
+            }
+            Some((pid, report)) = reports.recv() => {
+                let from = daemons.iter().zip(&bundle.daemons);
+                let of = |daemon: &Daemon| daemon.pid().is_some_and(|own| own.as_raw_nonzero().get() == pid);
+                if let Some((_, policy)) = from.into_iter().find(|(daemon, _)| of(daemon)) {
+                    // It waits for nobody: only what is said while a policy is installed matters.
+                    let _ = to_installer.try_send((policy.door, report));
+                }
+            }
             _ = child.recv() => {
                 if let Err(error) = note_ends(&mut daemons) {
                     break Err(error);
@@ -57,6 +86,33 @@ pub(super) async fn run(dirs: &Dirs, bundle: &Bundle, config_dir: &Path) -> Resu
     }
     end(&mut daemons, &mut child).await;
     result
+}
+
+/// What the loop has to do with policies.
+struct Control {
+    /// Process, and what it says.
+    reports: mpsc::Receiver<(i32, Report)>,
+    /// Doors to signal.
+    hangups: mpsc::Receiver<Door>,
+    to_installer: mpsc::Sender<(Door, Report)>,
+}
+
+/// Opens the control socket, and starts what puts policies in force; gives what the loop has to do with it.
+fn control(dirs: &Dirs, bundle: &Bundle, config_dir: &Path) -> Result<Control, Error> {
+    let listener = common::listen(&dirs.internal.join(SUPERVISOR_SOCKET), SOCKET_MODE)?;
+    let (to_loop, reports) = mpsc::channel(QUEUE);
+    let (to_wanted, wanted) = mpsc::channel(QUEUE);
+    let (to_hangups, hangups) = mpsc::channel(QUEUE);
+    let (to_installer, from_doors) = mpsc::channel(QUEUE);
+    tokio::spawn(control::serve(listener, Ways::new(bundle, to_loop, to_wanted)));
+    let installer = Installer {
+        config_dir: config_dir.to_owned(),
+        doors: bundle.daemons.iter().map(|daemon| (daemon.door, daemon.config.clone())).collect(),
+        hangups: to_hangups,
+        reports: from_doors,
+    };
+    tokio::spawn(installer.run(wanted));
+    Ok(Control { reports, hangups, to_installer })
 }
 
 fn start_due(daemons: &mut [Daemon], dirs: &Dirs, config_dir: &Path) -> Result<(), Error> {

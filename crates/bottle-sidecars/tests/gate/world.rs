@@ -276,8 +276,15 @@ impl World {
         assert!(output.status.success(), "{}", said(&output));
     }
 
-    /// The gate's command line; a program in `bin` comes before one of the system.
+    /// The gate's command line.
     pub(crate) fn gate_command(&self) -> Command {
+        let mut command = self.sidecars();
+        command.args(["git-gate", "--config"]).arg(self.path("gate.yaml"));
+        command
+    }
+
+    /// The sidecars' program with this world's directories; a program in `bin` comes before one of the system.
+    pub(crate) fn sidecars(&self) -> Command {
         let mut command = clean(env!("CARGO_BIN_EXE_bottle-sidecars"), &self.path("home"));
         let bin = self.path("bin").display().to_string();
         command.env("PATH", if self.path_is_bin { bin } else { format!("{bin}:{}", path_with_gitleaks()) });
@@ -287,14 +294,18 @@ impl World {
         for name in ["state", "secrets", "doors"] {
             command.arg(format!("--{name}")).arg(self.path(name));
         }
-        command.args(["git-gate", "--config"]).arg(self.path("gate.yaml"));
         command
     }
 
     /// Starts the gate, and a bridge from a TCP port to its socket, as git:// needs one.
     pub(crate) fn start_gate(&mut self) {
+        self.start(self.gate_command());
+    }
+
+    /// The same by a command of one's own.
+    pub(crate) fn start(&mut self, mut command: Command) {
         let log = fs::File::create(self.path("gate.log")).expect("a log");
-        let child = self.gate_command().stderr(log).spawn().expect("the gate starts");
+        let child = command.stderr(log).spawn().expect("the gate starts");
         self.gate = Some(Running(child));
         until("the gate is ready", || self.gate_log().contains("git-gate ready"));
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");

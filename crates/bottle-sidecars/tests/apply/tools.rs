@@ -1,11 +1,11 @@
 //! The real MCP server over its unix socket, asked as a client asks.
-#![expect(clippy::disallowed_methods, reason = "a test starts the real binary")]
 
 use std::path::Path;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
-use bottle_policy::proposal::{Chain, Decision};
+use bottle_policy::proposal::record::{Chain, Event};
+use bottle_policy::proposal::{By, Verdict};
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::TokioIo;
@@ -20,6 +20,7 @@ routes:
     paths: [/v1/messages]
     auth: { header: x-api-key, from: SOME_API_KEY }
 ";
+const PIPELOCK: &str = "version: 1\n";
 const GATE: &str = "version: 1
 upstreams:
   - name: origin
@@ -38,7 +39,14 @@ impl Server {
         let dir = tempfile::tempdir().expect("a directory");
         std::fs::create_dir_all(dir.path().join("doors")).expect("a directory");
         let policy = format!("version: 1\nrun: run-1\napproval: {approval}\ntimeout: 15m\n");
-        for (name, text) in [("supervise.yaml", policy.as_str()), ("routes.yaml", ROUTES), ("gate.yaml", GATE)] {
+        std::fs::create_dir_all(dir.path().join("internal")).expect("a directory");
+        let files = [
+            ("supervise.yaml", policy.as_str()),
+            ("routes.yaml", ROUTES),
+            ("pipelock.yaml", PIPELOCK),
+            ("gate.yaml", GATE),
+        ];
+        for (name, text) in files {
             std::fs::write(dir.path().join(name), text).expect("a policy");
         }
         let child = Self::spawn(dir.path());
@@ -52,6 +60,8 @@ impl Server {
             .arg(dir.join("supervise.yaml"))
             .arg("--doors")
             .arg(dir.join("doors"))
+            .arg("--internal")
+            .arg(dir.join("internal"))
             .arg("--state")
             .arg(dir.join("state"))
             .spawn()
@@ -128,7 +138,19 @@ async fn every_tool_is_listed_and_answers() {
     let mut names: Vec<&str> =
         answer["result"]["tools"].as_array().expect("tools").iter().filter_map(|tool| tool["name"].as_str()).collect();
     names.sort_unstable();
-    assert_eq!(names, ["ask", "policy", "progress", "request_push", "request_route", "status"]);
+    let all = [
+        "ask",
+        "policy",
+        "progress",
+        "request_budget",
+        "request_capability",
+        "request_exemption",
+        "request_push",
+        "request_route",
+        "status",
+        "wait",
+    ];
+    assert_eq!(names, all);
 
     let (text, _) = server.call("policy", json!({})).await;
     let view: Value = serde_json::from_str(&text).expect("JSON");
@@ -152,18 +174,24 @@ async fn every_tool_is_listed_and_answers() {
     assert_eq!(server.call("request_route", route).await, (format!("{refused} (asked before)"), false));
     assert!(server.call("ask", json!({"question": "and now?"})).await.0.ends_with("proposal P5"));
     let (records, _) = Chain::read("run-1", &server.proposals()).expect("an unbroken chain");
-    let told: Vec<_> = records.iter().map(|record| (record.request.tool(), record.decision)).collect();
-    let refused = Decision::Refused;
-    assert_eq!(
-        told,
-        [
-            ("request_route", refused),
-            ("request_push", refused),
-            ("ask", refused),
-            ("progress", Decision::Noted),
-            ("ask", refused)
-        ]
-    );
+    let told: Vec<_> = records.iter().map(|record| tell(&record.event)).collect();
+    let asked = |tool: &str| [tool.to_owned(), "refused".to_owned()];
+    let mut story = vec!["began".to_owned()];
+    story.extend(["request_route", "request_push", "ask"].into_iter().flat_map(asked));
+    story.push("noted".to_owned());
+    story.extend(asked("ask"));
+    assert_eq!(told, story);
+}
+
+/// An event in one word.
+fn tell(event: &Event) -> String {
+    match event {
+        Event::Began { .. } => "began".to_owned(),
+        Event::Asked { request, .. } => request.tool().to_owned(),
+        Event::Decided { verdict: Verdict::Deny { .. }, by: By::Nobody, .. } => "refused".to_owned(),
+        Event::Noted { .. } => "noted".to_owned(),
+        other => format!("{other:?}"),
+    }
 }
 
 #[tokio::test]
@@ -176,6 +204,13 @@ async fn bad_requests_leave_no_trace() {
         ("request_push", json!({"ref": "main", "why": "x"})),
         ("ask", json!({"question": "x".repeat(5000)})),
         ("status", json!({"id": "1"})),
+        ("wait", json!({"id": "P7"})),
+        ("request_budget", json!({"why": "x"})),
+        ("request_budget", json!({"tokens": 1000, "why": "this run has no such limit"})),
+        ("request_exemption", json!({"host": "a.example", "rule": "known-secret:SOME_API_KEY", "why": "x"})),
+        ("request_exemption", json!({"host": "a.example", "rule": "no-such-rule", "why": "x"})),
+        ("request_push", json!({"ref": "refs/heads/bottle/x", "why": "it may be pushed already"})),
+        ("request_push", json!({"ref": "refs/heads/x", "upstream": "other", "why": "x"})),
     ] {
         let (text, error) = server.call(tool, arguments.clone()).await;
         assert!(error, "{tool} {arguments}: {text}");
@@ -184,11 +219,7 @@ async fn bad_requests_leave_no_trace() {
     assert!(answer["error"].is_object() || answer["result"]["isError"] == json!(true), "{answer}");
     let large = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "ask", "arguments": {"question": "x".repeat(100_000)}}});
     assert_eq!(server.post("supervise:9100", "/", large.to_string()).await.0, StatusCode::PAYLOAD_TOO_LARGE);
-    assert_eq!(server.proposals(), "");
-
-    // What nobody can decide yet is refused, and says so.
-    let (text, _) = server.call("ask", json!({"question": "may I?"})).await;
-    assert!(text.starts_with("refused: approval by `comment` can't be decided in this version"), "{text}");
+    assert_eq!(server.proposals().lines().count(), 1, "nothing but the beginning");
 }
 
 #[tokio::test]
@@ -199,7 +230,7 @@ async fn a_flood_is_refused() {
         refused += u32::from(server.call("ask", json!({"question": format!("{n}?")})).await.1);
     }
     assert!((28..=30).contains(&refused), "{refused}");
-    assert!(server.proposals().lines().count() <= 12);
+    assert!(server.proposals().lines().count() <= 1 + 2 * 12);
 }
 
 #[tokio::test]

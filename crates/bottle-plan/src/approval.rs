@@ -1,0 +1,164 @@
+//! Whether a comment decides a proposal: by whom it is, when and where it was written, and to what it says yes.
+//!
+//! What is not clearly a person's answer to exactly what was shown counts for nothing, and says why. Who may decide is
+//! looked up by the runner; the bundle checks once more that what is approved is what it holds.
+
+use std::fmt;
+
+use bottle_policy::proposal::ProposalId;
+
+use crate::event::mention::{self, Said};
+use crate::moment::Moment;
+
+/// What a yes repeats of all that it is bound to: the first digits of the proposal's hash, which is made of the run, the
+/// number, a random nonce, the request and the policy's hash, so that nobody knows it before it is shown.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Code(String);
+
+impl Code {
+    /// Digits of a code.
+    pub const DIGITS: usize = 12;
+
+    /// The code of the proposal with this hash.
+    pub fn of(hash: &str) -> Self {
+        Self(hash.chars().take(Self::DIGITS).collect())
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A proposal as people were shown it, in a comment of ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shown {
+    /// Which.
+    pub id: ProposalId,
+    /// What a yes has to repeat.
+    pub code: Code,
+    /// The number of our comment.
+    pub comment: u64,
+    /// Who we are there.
+    pub us: i64,
+    /// When it was posted, by the forge's clock.
+    pub at: Moment,
+}
+
+/// A comment, and what was looked up about its writer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written<'a> {
+    /// Its number.
+    pub comment: u64,
+    /// The writer's number.
+    pub by: i64,
+    /// A bot, or one of the forge's own helpers.
+    pub is_bot: bool,
+    /// Whether the writer, by this number, may write to the repository now.
+    pub may_write: bool,
+    /// When, by the forge's clock.
+    pub written: Option<&'a str>,
+    /// When it was changed last; as `written` where it never was.
+    pub changed: Option<&'a str>,
+    /// Its text.
+    pub text: &'a str,
+}
+
+/// A decision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// Yes, to what was shown.
+    Approve,
+    /// No, and why; may be empty.
+    Deny(String),
+    /// What a question is answered with.
+    Answer(String),
+}
+
+/// Why a comment decides nothing about a proposal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Void {
+    /// Not a word about it.
+    #[error("it says nothing about this proposal")]
+    Silent,
+    /// By us: the agent's words are in what we post.
+    #[error("it is our own")]
+    Ours,
+    /// By no person.
+    #[error("proposals are decided by people, and it is by a bot")]
+    Bot,
+    /// By somebody who could not have changed the policy himself.
+    #[error("its writer has no write permission on this repository")]
+    NotPermitted,
+    /// It may say something else than what its writer wrote.
+    #[error("it was changed after it was written")]
+    Edited,
+    /// The forge does not say when it was written or changed.
+    #[error("the forge does not say when it was written")]
+    Undated,
+    /// Older than what it would decide.
+    #[error("it is older than the proposal")]
+    Early,
+    /// An approval without a code.
+    #[error("it does not repeat the code that was shown")]
+    NoCode,
+    /// An approval of something else.
+    #[error("its code is not that of the proposal as it is now")]
+    OtherCode,
+    /// Yes and no at once, or two reasons.
+    #[error("it says more than one thing about this proposal")]
+    Several,
+    /// An answer without words.
+    #[error("it answers with nothing")]
+    Empty,
+}
+
+/// What this comment decides about this proposal.
+///
+/// # Errors
+/// Why it decides nothing.
+pub fn judge(written: &Written<'_>, shown: &Shown) -> Result<Answer, Void> {
+    let id = shown.id.to_string();
+    let about: Vec<Said<'_>> = mention::answers(written.text)
+        .filter(|said| matches!(said, Said::Approve(other, _) | Said::Deny(other, _) | Said::Answer(other, _) if *other == id))
+        .collect();
+    if about.is_empty() {
+        return Err(Void::Silent);
+    }
+    if written.by == shown.us || written.comment == shown.comment {
+        return Err(Void::Ours);
+    }
+    if written.is_bot || written.by <= 0 {
+        return Err(Void::Bot);
+    }
+    let moment = |text: Option<&str>| text.and_then(Moment::parse).ok_or(Void::Undated);
+    let (at, changed) = (moment(written.written)?, moment(written.changed)?);
+    if changed != at {
+        return Err(Void::Edited);
+    }
+    // Numbers grow with time, and the clock has seconds only.
+    if written.comment < shown.comment || at < shown.at {
+        return Err(Void::Early);
+    }
+    if !written.may_write {
+        return Err(Void::NotPermitted);
+    }
+    let mut answer: Option<Answer> = None;
+    for said in about {
+        let this = match said {
+            Said::Approve(_, "") => return Err(Void::NoCode),
+            Said::Approve(_, code) if code == shown.code.0 => Answer::Approve,
+            Said::Approve(..) => return Err(Void::OtherCode),
+            Said::Deny(_, why) => Answer::Deny(why.to_owned()),
+            Said::Answer(_, "") => return Err(Void::Empty),
+            Said::Answer(_, text) => Answer::Answer(text.to_owned()),
+            _ => continue,
+        };
+        match &answer {
+            Some(before) if *before != this => return Err(Void::Several),
+            _ => answer = Some(this),
+        }
+    }
+    answer.ok_or(Void::Silent)
+}

@@ -1,0 +1,66 @@
+//! What an agent is told about its proposal, in words that say what to do now.
+
+use bottle_policy::control::Standing;
+use bottle_policy::proposal::{By, Proposal, State, Verdict};
+use bottle_policy::supervise::Request;
+
+use super::desk::Told;
+
+/// How a proposal stands.
+pub(super) fn told(standing: &Standing) -> Told {
+    let Standing { proposal, state } = standing;
+    let id = proposal.id;
+    let over = |text: String| Told { text, over: true };
+    match state {
+        State::Open => Told {
+            text: format!(
+                "{id} waits for a person's decision, at most until {}; call `wait` with its id, or go on with something \
+                 else meanwhile",
+                proposal.expires_at
+            ),
+            over: false,
+        },
+        State::Applying { .. } => Told { text: format!("{id} is approved and is being applied"), over: false },
+        State::InForce { verdict, by, until, .. } => {
+            let until = until.as_ref().map_or("to the end of this run".to_owned(), |until| format!("until {until}"));
+            over(format!(
+                "{id} is approved by {by}{} and in force now, {until}: try again",
+                difference(proposal, verdict)
+            ))
+        }
+        State::Granted { verdict: Verdict::Answer { text }, by } => over(format!("{id}, answered by {by}: {text}")),
+        State::Granted { verdict, by } => over(format!(
+            "{id} is approved by {by}{}; it changes nothing in this run: a run that resumes this one has it, so go on \
+             without it and say in your result what is left to do",
+            difference(proposal, verdict)
+        )),
+        State::Denied { why, by: By::Timeout | By::Nobody } => {
+            over(format!("refused: {why}; it's noted for the report as proposal {id}"))
+        }
+        State::Denied { why, by } => {
+            let why = if why.trim().is_empty() { "no reason was given" } else { why };
+            over(format!("refused by {by}: {why}; this is final, so go on without it ({id})"))
+        }
+        State::Failed { reason } => over(format!(
+            "{id} was approved, but the doors could not take it, and the policy before it is in force: {reason}"
+        )),
+        State::Ended { .. } => over(format!("the time of {id} is up: what it allowed is refused again")),
+    }
+}
+
+/// What a person changed, for the agent to see.
+fn difference(proposal: &Proposal, verdict: &Verdict) -> String {
+    let Verdict::Modified { request } = verdict else { return String::new() };
+    let show = |request: &Request| serde_json::to_string(request).unwrap_or_default();
+    format!(", with changes (you asked for {}; granted is {})", show(&proposal.request), show(request))
+}
+
+/// Why nothing is granted where nobody decides.
+pub(super) fn nobody(proposal: &Proposal) -> String {
+    let question = if matches!(proposal.request, Request::Ask { .. }) {
+        "; nobody answers during this run, so decide by what you know and say so in your result"
+    } else {
+        ""
+    };
+    format!("approval is `deny` in this run{question}")
+}

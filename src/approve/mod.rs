@@ -1,0 +1,17 @@
+//! What the agent asks for while it works: shown to people, decided by people, told as the run's events.
+//!
+//! Map: `control` (the bundle's end), `follow` (beside the agent's phase), `thread` (proposals as comments, and comments as
+//! decisions), `post` (the comment's text), `words` (a proposal in words). `bottle-runner proposals` is in `cli/proposals`.
+//!
+//! Always: nothing is decided here but what a person said; what can't be asked, shown or understood is no yes; the bundle
+//! checks every decision once more. The agent's words are data.
+
+mod control;
+mod follow;
+mod post;
+mod thread;
+mod words;
+
+pub(crate) use control::Control;
+pub(crate) use follow::{Desk, beside};
+pub(crate) use words::{Outcome, Standing, diff, one_line, outcome, visible, what};

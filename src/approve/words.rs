@@ -1,0 +1,151 @@
+//! A proposal in words: what is asked, what would change, what became of it. Nothing here is Markdown.
+
+use bottle_policy::proposal::{By, Change, Proposal, State, Verdict};
+use bottle_policy::prose::invisible;
+use bottle_policy::supervise::Request;
+use serde::Serialize;
+use similar::TextDiff;
+
+/// What is asked, in one line.
+pub(crate) fn what(request: &Request) -> String {
+    let time = request.duration().map(|time| format!(" for {time}")).unwrap_or_default();
+    let text = match request {
+        Request::RequestRoute { host, port, scheme, methods, paths, .. } => {
+            let scheme = if scheme.is_https() { "https" } else { "http" };
+            let port = port.map(|port| format!(":{port}")).unwrap_or_default();
+            format!("{} {scheme}://{host}{port} {}{time}", methods.join(", "), paths.join(", "))
+        }
+        Request::RequestExemption { host, rule, .. } => format!("no search for {rule} in what goes to {host}{time}"),
+        Request::RequestCapability { dockerfile, .. } => {
+            let lines = dockerfile.lines().count();
+            format!("{lines} line{} more in the image's Dockerfile", if lines == 1 { "" } else { "s" })
+        }
+        Request::RequestPush { upstream, r#ref, .. } => {
+            let to = upstream.as_ref().map(|name| format!(" of {name}")).unwrap_or_default();
+            format!("pushes to {}{to}{time}", r#ref)
+        }
+        Request::RequestBudget { tokens, requests, time, cost_usd, .. } => {
+            let parts = [
+                tokens.map(|tokens| format!("{tokens} tokens")),
+                requests.map(|requests| format!("{requests} requests")),
+                time.map(|time| time.to_string()),
+                cost_usd.map(|cost| format!("{cost} US dollars")),
+            ];
+            format!("more to spend: {}", parts.into_iter().flatten().collect::<Vec<_>>().join(", "))
+        }
+        Request::Ask { question } => format!("a question: {question}"),
+        Request::Progress { line } => line.clone(),
+    };
+    one_line(&text)
+}
+
+/// What would change, as a diff of the policy file; of a capability the lines that would be added; nothing of a question.
+pub(crate) fn diff(proposal: &Proposal) -> Option<String> {
+    match (&proposal.change, &proposal.request) {
+        (Some(change), _) => Some(changed(change)),
+        (None, Request::RequestCapability { dockerfile, .. }) => {
+            let lines: String = dockerfile.lines().map(|line| format!("+{line}\n")).collect();
+            Some(visible(&format!("--- Dockerfile\n+++ Dockerfile\n{lines}")))
+        }
+        (None, _) => None,
+    }
+}
+
+fn changed(change: &Change) -> String {
+    let name = change.file.name();
+    file_diff(name, &change.before, &change.after)
+}
+
+/// A file's change as `diff -u` shows it, with every character visible.
+pub(super) fn file_diff(name: &str, before: &str, after: &str) -> String {
+    let diff = TextDiff::from_lines(before, after);
+    visible(&diff.unified_diff().context_radius(3).header(&format!("a/{name}"), &format!("b/{name}")).to_string())
+}
+
+/// A text in which every character shows: those without a width are written out, none is left away.
+pub(crate) fn visible(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' | '\t' => shown.push(c),
+            c if c.is_control() || invisible(c) => shown.extend(c.escape_unicode()),
+            c => shown.push(c),
+        }
+    }
+    shown
+}
+
+pub(crate) fn one_line(text: &str) -> String {
+    visible(&text.split_whitespace().collect::<Vec<_>>().join(" "))
+}
+
+/// How a proposal stands, for people and for other programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Standing {
+    Asked,
+    Approved,
+    Modified,
+    Answered,
+    Denied,
+    TimedOut,
+    Failed,
+    Ended,
+}
+
+impl Standing {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Asked => "asked",
+            Self::Approved => "approved",
+            Self::Modified => "approved with changes",
+            Self::Answered => "answered",
+            Self::Denied => "denied",
+            Self::TimedOut => "timed out",
+            Self::Failed => "failed",
+            Self::Ended => "ended",
+        }
+    }
+}
+
+/// What has become of a proposal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Outcome {
+    pub(crate) standing: Standing,
+    /// Who decided; none where nobody has.
+    pub(crate) by: Option<String>,
+    /// The reason, the answer, what was granted instead, or until when.
+    pub(crate) detail: String,
+}
+
+/// A state as an outcome; none while a yes is being applied.
+pub(crate) fn outcome(state: &State) -> Option<Outcome> {
+    let made = |standing, by: Option<&By>, detail: String| {
+        Some(Outcome { standing, by: by.map(|by| one_line(&by.to_string())), detail: one_line(&detail) })
+    };
+    match state {
+        State::Open => made(Standing::Asked, None, String::new()),
+        State::Applying { .. } => None,
+        State::InForce { verdict, by, until, .. } => {
+            let until = until.as_ref().map(|until| format!("until {until}"));
+            let (standing, instead) = granted(verdict);
+            made(standing, Some(by), [instead, until].into_iter().flatten().collect::<Vec<_>>().join("; "))
+        }
+        State::Granted { verdict, by } => {
+            let (standing, instead) = granted(verdict);
+            made(standing, Some(by), instead.unwrap_or_default())
+        }
+        State::Denied { why, by: By::Timeout } => made(Standing::TimedOut, None, why.clone()),
+        State::Denied { why, by } => made(Standing::Denied, Some(by), why.clone()),
+        State::Failed { reason } => made(Standing::Failed, None, reason.clone()),
+        State::Ended { .. } => made(Standing::Ended, None, "its time is up".to_owned()),
+    }
+}
+
+fn granted(verdict: &Verdict) -> (Standing, Option<String>) {
+    match verdict {
+        Verdict::Modified { request } => (Standing::Modified, Some(format!("instead: {}", what(request)))),
+        Verdict::Answer { text } => (Standing::Answered, Some(text.clone())),
+        Verdict::Approve | Verdict::Deny { .. } => (Standing::Approved, None),
+    }
+}

@@ -1,0 +1,38 @@
+//! The few things that GitHub gives by GraphQL alone: whose token it is, and whether a pull request is a draft.
+
+use reqwest::{Method, StatusCode};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::Doing;
+use super::http::{Call, ForgeError, Http};
+
+#[derive(Debug, Deserialize)]
+struct Answer {
+    data: Option<Value>,
+    #[serde(default)]
+    errors: Vec<Problem>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Problem {
+    message: String,
+}
+
+/// Asks or changes something; the `data` of the answer.
+pub(super) async fn ask(http: &Http, doing: Doing, query: &str, id: Option<&str>) -> Result<Value, ForgeError> {
+    let mut body = json!({"query": query});
+    if let Some(id) = id {
+        body["variables"] = json!({"id": id});
+    }
+    let call = Call { graphql: true, ..Call::write(doing, Method::POST, vec![], body) };
+    let answer: Answer = http.send(call).await?;
+    match (answer.data, answer.errors.first()) {
+        (Some(data), None) if !data.is_null() => Ok(data),
+        (_, problem) => {
+            let said = problem.map_or_else(|| "no reason given".to_owned(), |problem| problem.message.clone());
+            let said = said.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect();
+            Err(ForgeError::Answer { doing, place: "POST graphql".to_owned(), status: StatusCode::FORBIDDEN, said })
+        }
+    }
+}

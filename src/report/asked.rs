@@ -1,0 +1,106 @@
+//! What the agent asked for and what became of it, as the views show it: each proposal once, as it stands.
+
+use super::RunEvent;
+use crate::approve::Standing;
+
+/// The last lines of progress that are shown.
+const LINES: usize = 3;
+
+/// A proposal as it stands.
+pub(super) struct Asked<'a> {
+    pub(super) id: &'a str,
+    pub(super) what: &'a str,
+    /// Why the agent says it needs it.
+    pub(super) why: &'a str,
+    pub(super) standing: Standing,
+    pub(super) by: Option<&'a str>,
+    pub(super) detail: &'a str,
+}
+
+impl Asked<'_> {
+    pub(super) fn mark(&self) -> &'static str {
+        match self.standing {
+            Standing::Asked => "…",
+            Standing::Approved | Standing::Modified | Standing::Answered | Standing::Ended => "✓",
+            Standing::Denied | Standing::TimedOut | Standing::Failed => "✗",
+        }
+    }
+
+    /// `denied by octocat: too wide`.
+    pub(super) fn end(&self) -> String {
+        let by = self.by.map(|by| format!(" by {}", by.trim_start_matches('@'))).unwrap_or_default();
+        let detail = if self.detail.is_empty() || self.standing == Standing::Asked {
+            String::new()
+        } else {
+            format!(": {}", self.detail)
+        };
+        format!("{}{by}{detail}", self.standing.name())
+    }
+}
+
+/// Every proposal, in the order in which they were asked.
+pub(super) fn proposals(events: &[RunEvent]) -> Vec<Asked<'_>> {
+    let mut asked: Vec<Asked<'_>> = vec![];
+    for event in events {
+        let RunEvent::Proposal { id, what, standing, by, detail } = event else { continue };
+        let why = if *standing == Standing::Asked { detail.as_str() } else { "" };
+        match asked.iter_mut().find(|asked| asked.id == id) {
+            // That its time is up says less than who gave it.
+            Some(known) if *standing == Standing::Ended => known.standing = Standing::Ended,
+            Some(known) => {
+                (known.standing, known.by, known.detail) = (*standing, by.as_deref(), detail);
+            }
+            None => asked.push(Asked { id, what, why, standing: *standing, by: by.as_deref(), detail }),
+        }
+    }
+    asked
+}
+
+/// The last lines in which the agent told how far it is.
+pub(super) fn progress(events: &[RunEvent]) -> Vec<&str> {
+    let mut lines: Vec<&str> = events
+        .iter()
+        .filter_map(|event| match event {
+            RunEvent::Progress { text } => Some(text.as_str()),
+            _ => None,
+        })
+        .collect();
+    lines.drain(..lines.len().saturating_sub(LINES));
+    lines
+}
+
+/// What to change in the manifest so that the next run need not ask, as a diff.
+pub(super) fn offer(events: &[RunEvent]) -> Option<&str> {
+    events.iter().rev().find_map(|event| match event {
+        RunEvent::Offer { diff } => Some(diff.as_str()),
+        _ => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proposal_is_shown_once_as_it_stands() {
+        let event = |id: &str, standing, by: Option<&str>, detail: &str| RunEvent::Proposal {
+            id: id.to_owned(),
+            what: "GET https://a.example /**".to_owned(),
+            standing,
+            by: by.map(str::to_owned),
+            detail: detail.to_owned(),
+        };
+        let events = [
+            event("P1", Standing::Asked, None, "for the list"),
+            event("P2", Standing::Asked, None, "why not"),
+            event("P1", Standing::Approved, Some("@octocat"), "until 10:00"),
+            event("P2", Standing::Denied, Some("me"), "too wide"),
+            event("P1", Standing::Ended, None, "its time is up"),
+            RunEvent::Progress { text: "half".to_owned() },
+        ];
+        let shown: Vec<String> =
+            proposals(&events).iter().map(|asked| format!("{} {} ({})", asked.id, asked.end(), asked.why)).collect();
+        assert_eq!(shown, ["P1 ended by octocat: until 10:00 (for the list)", "P2 denied by me: too wide (why not)"]);
+        assert_eq!(progress(&events), ["half"]);
+    }
+}

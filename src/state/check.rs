@@ -1,0 +1,303 @@
+//! Whether a run record is complete, and whether its files tell one story.
+
+use std::fs;
+use std::path::Path;
+
+use bottle_plan::moment::Moment;
+use bottle_plan::plan::{Backend, BottlePlan};
+use bottle_policy::cassette::Cassette;
+use bottle_policy::gate::report::{PushedRef, Verdict};
+use bottle_policy::proposal::change::Texts;
+use bottle_policy::proposal::verify::{Verified, verify};
+use bottle_policy::proposal::{PolicyFile, sha256};
+use quick_xml::events::Event;
+use serde::de::DeserializeOwned;
+
+use super::Metadata;
+use crate::exit::Code;
+
+/// What was found.
+#[derive(Debug, Default)]
+pub(crate) struct Checked {
+    pub(crate) slug: String,
+    /// Files that were looked into.
+    pub(crate) files: usize,
+    pub(crate) proposals: Verified,
+    /// What is wrong, each beginning with its file.
+    pub(crate) problems: Vec<String>,
+}
+
+/// Files of every record.
+const ALWAYS: [&str; 8] = [
+    "plan.json",
+    "routes.yaml",
+    "pipelock.yaml",
+    "gate.yaml",
+    "junit.xml",
+    "summary.md",
+    "report.html",
+    "metadata.json",
+];
+/// Files of every record whose bottle came up.
+const LAUNCHED: [&str; 5] = ["egress.jsonl", "gate.jsonl", "proposals.jsonl", "cassette.jsonl", "compose.log"];
+
+/// Checks a record; `None` where the directory holds none.
+pub(crate) fn check(dir: &Path) -> Option<Checked> {
+    if !dir.join("metadata.json").is_file() {
+        return None;
+    }
+    let mut check = Check { dir, found: Checked::default() };
+    check.all();
+    Some(check.found)
+}
+
+struct Check<'a> {
+    dir: &'a Path,
+    found: Checked,
+}
+
+impl Check<'_> {
+    fn wrong(&mut self, file: &str, what: impl std::fmt::Display) {
+        self.found.problems.push(format!("{file}: {what}"));
+    }
+
+    /// A file's text; a missing one is a problem.
+    fn text(&mut self, file: &str) -> Option<String> {
+        match fs::read(self.dir.join(file)) {
+            Ok(bytes) => {
+                self.found.files += 1;
+                Some(String::from_utf8_lossy(&bytes).into_owned())
+            }
+            Err(error) => {
+                self.wrong(file, error);
+                None
+            }
+        }
+    }
+
+    fn json<T: DeserializeOwned>(&mut self, file: &str) -> Option<T> {
+        let text = self.text(file)?;
+        serde_json::from_str(&text).map_err(|error| self.wrong(file, error)).ok()
+    }
+
+    fn all(&mut self) {
+        let metadata = self.json::<Metadata>("metadata.json");
+        let plan = self.json::<BottlePlan>("plan.json");
+        self.leftovers();
+        if let Some(metadata) = &metadata {
+            self.found.slug.clone_from(&metadata.slug);
+            self.metadata(metadata);
+        }
+        let ended = metadata.as_ref().and_then(|metadata| metadata.outcome.as_ref());
+        let code = ended.map(|outcome| outcome.code);
+        let unlaunched = [Code::Machine, Code::Interrupted, Code::Terminated];
+        let launched = !unlaunched.iter().any(|other| Some(*other as u8) == code);
+        for file in ALWAYS.iter().chain(LAUNCHED.iter().filter(|_| launched)) {
+            if !self.dir.join(file).is_file() {
+                self.wrong(file, "is missing");
+            }
+        }
+        if ended.is_some_and(|outcome| outcome.session_id.is_some() || outcome.turns.is_some())
+            && !self.dir.join("transcript.jsonl").is_file()
+        {
+            self.wrong("transcript.jsonl", "is missing, and the agent has run");
+        }
+        for file in ["transcript.jsonl", "egress.jsonl", "would-do.jsonl"] {
+            self.lines(file);
+        }
+        self.cassette();
+        self.junit();
+        self.pages(&metadata);
+        if let (Some(metadata), Some(plan)) = (&metadata, &plan) {
+            self.plan(metadata, plan);
+            self.pushes(metadata);
+        }
+        if let Some(plan) = &plan {
+            self.proposals(plan, launched, metadata.as_ref().and_then(|metadata| metadata.proposals_sha256.as_deref()));
+        }
+    }
+
+    /// What a run that ended in good order takes away.
+    fn leftovers(&mut self) {
+        let Ok(entries) = fs::read_dir(self.dir) else { return };
+        let mut names: Vec<String> =
+            entries.filter_map(Result::ok).filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        names.sort();
+        for name in names {
+            if name == "lock" {
+                self.wrong("lock", "is still there: the run goes on, or ended before its record was complete");
+            } else if name.ends_with(".partial") {
+                self.wrong(&name, "was not written to its end");
+            }
+        }
+    }
+
+    fn metadata(&mut self, metadata: &Metadata) {
+        let file = "metadata.json";
+        if metadata.schema != 1 {
+            self.wrong(file, format_args!("version {} is not one that this program knows (1)", metadata.schema));
+        }
+        let Some(outcome) = &metadata.outcome else {
+            return self.wrong(file, "has no outcome: the run goes on, or ended before its record was complete");
+        };
+        if !Code::ALL.iter().any(|(code, _)| *code as u8 == outcome.code) {
+            self.wrong(file, format_args!("{} is no exit code", outcome.code));
+        }
+        let ended = metadata.ended.as_deref().and_then(Moment::parse);
+        if ended.is_none() || ended < Moment::parse(&metadata.started) {
+            self.wrong(file, "the run has no end, or one before its beginning");
+        }
+    }
+
+    /// What is in two files is the same in both.
+    fn plan(&mut self, metadata: &Metadata, plan: &BottlePlan) {
+        let same = [
+            ("the slug", metadata.slug == plan.slug.as_str()),
+            ("the backend", metadata.backend == plan.backend),
+            ("the project's name", metadata.compose_project == plan.names.project),
+            ("the beginning", metadata.started == plan.started_at),
+            ("`dry_run`", metadata.dry_run == plan.dry_run),
+            ("the title", metadata.title == plan.task.title()),
+        ];
+        for (what, _) in same.iter().filter(|(_, same)| !same) {
+            self.wrong("plan.json", format_args!("{what} is another than in metadata.json"));
+        }
+        // Another version renders the same plan its own way.
+        if plan.backend == Backend::Docker
+            && metadata.runner == env!("CARGO_PKG_VERSION")
+            && self.text("docker-compose.yml").is_some_and(|text| text != bottle_plan::render::compose(plan))
+        {
+            self.wrong("docker-compose.yml", "is not what the plan renders");
+        }
+    }
+
+    /// Every line is a JSON object, and the last one is whole. A file that need not be there may be missing.
+    fn lines(&mut self, file: &str) {
+        if !self.dir.join(file).is_file() {
+            return;
+        }
+        let Some(text) = self.text(file) else { return };
+        if !text.is_empty() && !text.ends_with('\n') {
+            self.wrong(file, "its last line is cut short");
+        }
+        let bad = text
+            .lines()
+            .position(|line| !serde_json::from_str(line).is_ok_and(|value: serde_json::Value| value.is_object()));
+        if let Some(at) = bad {
+            self.wrong(file, format_args!("line {} is no JSON object", at + 1));
+        }
+    }
+
+    fn cassette(&mut self) {
+        if !self.dir.join("cassette.jsonl").is_file() {
+            return;
+        }
+        if let Some(text) = self.text("cassette.jsonl").filter(|text| !text.trim().is_empty())
+            && let Err(error) = Cassette::parse(&text)
+        {
+            self.wrong("cassette.jsonl", error);
+        }
+    }
+
+    /// The branch of the outcome went through the gate, at that commit.
+    fn pushes(&mut self, metadata: &Metadata) {
+        if !self.dir.join("gate.jsonl").is_file() {
+            return;
+        }
+        let Some(text) = self.text("gate.jsonl") else { return };
+        let pushes: Vec<Option<PushedRef>> = text.lines().map(|line| serde_json::from_str(line).ok()).collect();
+        if let Some(at) = pushes.iter().position(Option::is_none) {
+            self.wrong("gate.jsonl", format_args!("line {} is no push", at + 1));
+        }
+        let Some(outcome) = &metadata.outcome else { return };
+        let (Some(branch), Some(commit)) = (&outcome.branch, &outcome.commit) else { return };
+        let name = format!("refs/heads/{branch}");
+        // Upstream may have had it before: then nothing was pushed.
+        let mut of_it = pushes.iter().flatten().filter(|push| push.r#ref == name).peekable();
+        if of_it.peek().is_some() && !of_it.any(|push| push.new == *commit && push.verdict != Verdict::Refused) {
+            self.wrong(
+                "gate.jsonl",
+                format_args!("{branch} at {commit}, which metadata.json names, did not go through the gate"),
+            );
+        }
+    }
+
+    /// XML to its end, with as many cases as it says.
+    fn junit(&mut self) {
+        if !self.dir.join("junit.xml").is_file() {
+            return;
+        }
+        let Some(text) = self.text("junit.xml") else { return };
+        let mut reader = quick_xml::Reader::from_str(&text);
+        let (mut said, mut cases, mut depth) = (0_usize, 0_usize, 0_i64);
+        loop {
+            let event = match reader.read_event() {
+                Ok(event) => event,
+                Err(error) => return self.wrong("junit.xml", error),
+            };
+            depth += match &event {
+                Event::Start(_) => 1,
+                Event::End(_) => -1,
+                _ => 0,
+            };
+            match &event {
+                Event::Eof => break,
+                Event::Start(tag) | Event::Empty(tag) => match tag.name().as_ref() {
+                    b"testsuite" => {
+                        let tests = tag.try_get_attribute("tests").ok().flatten();
+                        said += tests
+                            .and_then(|tests| std::str::from_utf8(&tests.value).ok()?.parse::<usize>().ok())
+                            .unwrap_or(0);
+                    }
+                    b"testcase" => cases += 1,
+                    _ => {}
+                },
+                _ => {}
+            }
+        }
+        if depth != 0 {
+            self.wrong("junit.xml", "ends in the middle");
+        }
+        if said != cases || cases == 0 {
+            self.wrong("junit.xml", format_args!("says {said} cases and has {cases}"));
+        }
+    }
+
+    /// What people read is about this run and this end.
+    fn pages(&mut self, metadata: &Option<Metadata>) {
+        for file in ["summary.md", "report.html"] {
+            if !self.dir.join(file).is_file() {
+                continue;
+            }
+            let (Some(text), Some(metadata)) = (self.text(file), metadata) else { continue };
+            let code = metadata.outcome.as_ref().map(|outcome| format!("(exit code {})", outcome.code));
+            if !text.contains(&metadata.slug) || code.is_some_and(|code| !text.contains(&code)) {
+                self.wrong(file, "is not about this run and its end");
+            }
+        }
+    }
+
+    /// The chain, each decision and each policy; the policies at the end are those of the record.
+    fn proposals(&mut self, plan: &BottlePlan, launched: bool, recorded: Option<&str>) {
+        if !self.dir.join("proposals.jsonl").is_file() {
+            return;
+        }
+        let Some(text) = self.text("proposals.jsonl") else { return };
+        // A bundle that never came up has written nothing.
+        if text.is_empty() && !launched {
+            return;
+        }
+        if recorded != Some(sha256(&text).as_str()) {
+            self.wrong("proposals.jsonl", "is not the one that the run ended with, by metadata.json");
+        }
+        let rendered = bottle_plan::render::policy_files(plan);
+        let named = |name: &str| PolicyFile::ALL.into_iter().find(|file| file.name() == name);
+        let first: Texts = rendered.into_iter().filter_map(|(name, text)| Some((named(name)?, text))).collect();
+        let last: Texts =
+            PolicyFile::ALL.into_iter().filter_map(|file| Some((file, self.text(file.name())?))).collect();
+        match verify(plan.slug.as_str(), &text, &first, &last) {
+            Ok(verified) => self.found.proposals = verified,
+            Err(error) => self.wrong("proposals.jsonl", error),
+        }
+    }
+}

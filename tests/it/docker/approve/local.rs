@@ -1,0 +1,173 @@
+//! Decided at the machine of the run, by the commands.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use super::stage::{SITE, Stage};
+use crate::docker::ended_with;
+use crate::world::said;
+
+const LOCAL: &str = "{ approval: local, timeout: 5m }";
+
+/// P1 of the one run, as soon as it is asked.
+fn open(stage: &Stage) -> Value {
+    stage.until("the proposal", || {
+        let output = stage.runner(&["proposals", "show", "P1", "--json"]);
+        let shown: Value = serde_json::from_slice(&output.stdout).ok()?;
+        (shown["state"] == "open").then_some(shown)
+    })
+}
+
+#[test]
+pub(crate) fn the_commands_list_show_and_approve() {
+    let stage = Stage::new(LOCAL);
+    let run = stage.start_locally();
+    let shown = open(&stage);
+    let list = stage.prints(&["proposals", "list"]);
+    assert!(
+        list.contains("(approval: local)")
+            && list.contains("P1   asked")
+            && list.contains("GET https://files.bottle.test"),
+        "{list}"
+    );
+    assert!(!list.contains('\u{1b}'), "no colours over a pipe");
+    let text = stage.prints(&["proposals", "show", "P1"]);
+    for wanted in ["+- host: files.bottle.test", "why: The list of words is there, @octocat.", "code: "] {
+        assert!(text.contains(wanted), "{wanted}: {text}");
+    }
+    let code = text.lines().find_map(|line| line.trim().strip_prefix("code: ")).expect("a code");
+    assert_eq!(&shown["proposal"]["hash"].as_str().expect("a hash")[..12], code);
+    for (args, exit, says) in [
+        (vec!["proposals", "approve", "P1"], 2, "needs its code"),
+        (vec!["proposals", "approve", "P1", "0123456789ab"], 2, "is not the code of P1 as it is now"),
+        (vec!["proposals", "approve", "P2", code], 2, "there is no proposal P2"),
+        (vec!["proposals", "approve", "P01", code], 2, "is not the id of a proposal"),
+        (vec!["proposals", "answer", "P1", "yes"], 3, "it counts for nothing"),
+        (vec!["proposals", "show", "P1", "--run", "../x"], 2, "there is no run"),
+    ] {
+        let output = stage.runner(&args);
+        assert_eq!(output.status.code(), Some(exit), "{args:?}: {}", said(&output));
+        assert!(said(&output).contains(says), "{args:?}: {}", said(&output));
+    }
+    let said_yes = stage.prints(&["proposals", "approve", "P1", code]);
+    assert!(said_yes.contains("P1 approved"), "{said_yes}");
+    let again = stage.runner(&["proposals", "approve", "P1", code]);
+    assert!(!again.status.success(), "a second time: {}", said(&again));
+    let output = run.wait();
+    ended_with(&output, 0);
+    assert!(stage.told()[2].contains(SITE), "{:?}", stage.told());
+    assert!(stage.holds().contains("1 granted"), "{}", stage.holds());
+    assert!(said(&output).contains("P1 asks: GET https://files.bottle.test"), "{}", said(&output));
+    let none = stage.runner(&["proposals", "list"]);
+    assert_eq!(none.status.code(), Some(2), "{}", said(&none));
+    stage.job.nothing_left();
+}
+
+#[test]
+pub(crate) fn a_person_grants_less_than_was_asked_and_the_agent_hears_the_difference() {
+    let stage = Stage::new(LOCAL);
+    let run = stage.start_locally();
+    let mut request = open(&stage)["proposal"]["request"].clone();
+    let code = open(&stage)["proposal"]["hash"].as_str().expect("a hash")[..12].to_owned();
+    request["request_route"]["paths"] = serde_json::json!(["/other"]);
+    let file = stage.job.world.write("less.json", &request.to_string()).display().to_string();
+    request["request_route"]["host"] = serde_json::json!("10.0.0.1");
+    let bad = stage.job.world.write("bad.json", &request.to_string()).display().to_string();
+    let refused = stage.runner(&["proposals", "approve", "P1", &code, "--request", &bad]);
+    assert_eq!(refused.status.code(), Some(2), "{}", said(&refused));
+    // An editor that gives up, and one that does what a person would.
+    let edit = |editor: &str| {
+        let mut command = stage.job.world.runner();
+        command.args(["proposals", "approve", "P1", &code, "--edit"]).env("EDITOR", editor);
+        command.output().expect("the runner")
+    };
+    let gave_up = edit("false");
+    assert!(gave_up.status.code() == Some(2) && said(&gave_up).contains("nothing was decided"), "{}", said(&gave_up));
+    let spoiled = edit("sed -i s/GET/G.T/");
+    assert!(spoiled.status.code() == Some(2) && said(&spoiled).contains("is not a method"), "{}", said(&spoiled));
+    let said_yes = stage.prints(&["proposals", "approve", "P1", &code, "--request", &file]);
+    assert!(said_yes.contains("approved with changes") && said_yes.contains("/other"), "{said_yes}");
+    let output = run.wait();
+    ended_with(&output, 0);
+    let told = stage.told();
+    assert!(told[1].contains("/other"), "{told:?}");
+    assert!(!told[2].contains(SITE), "another path stays closed: {told:?}");
+    assert!(stage.holds().contains("1 granted"), "{}", stage.holds());
+}
+
+#[test]
+pub(crate) fn the_live_view_decides_by_keys_on_a_terminal_and_tells_over_a_pipe() {
+    let stage = Stage::new(LOCAL);
+    let run = stage.start_locally();
+    open(&stage);
+    let mut piped = stage.job.world.runner();
+    let mut piped = piped.args(["proposals", "watch"]).spawn().expect("the runner");
+    let mut json = stage.job.world.runner();
+    let json = json.args(["proposals", "watch", "--json"]).spawn().expect("the runner");
+    // A terminal, in which somebody presses `a` when asked.
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/terminal.py");
+    let mut typed = Command::new("python3");
+    stage.job.world.clean(&mut typed);
+    let typed = typed
+        .arg(script)
+        .args(["[a]pprove", "a", "approved", "q"])
+        .arg(env!("CARGO_BIN_EXE_bottle-runner"))
+        .args(["proposals", "watch"]);
+    let typed = typed.stdin(Stdio::null()).output().expect("python3");
+    let screen = String::from_utf8_lossy(&typed.stdout).into_owned();
+    assert!(
+        typed.status.success() && screen.contains("+- host: files.bottle.test") && screen.contains("approved"),
+        "{screen}{}",
+        said(&typed)
+    );
+    assert!(screen.contains("\u{1b}["), "colours on a terminal: {screen}");
+    let output = run.wait();
+    ended_with(&output, 0);
+    assert!(stage.told()[2].contains(SITE), "{:?}", stage.told());
+
+    let mut lines = BufReader::new(piped.stdout.take().expect("a pipe"));
+    let mut text = String::new();
+    while lines.read_line(&mut text).expect("its text") > 0 {}
+    assert!(piped.wait().expect("its end").success(), "{text}");
+    assert!(
+        text.contains("+- host: files.bottle.test") && text.contains("P1   approved by") && text.ends_with("ended\n"),
+        "{text}"
+    );
+    assert!(!text.contains('\u{1b}') && !text.contains("[a]pprove"), "{text}");
+    let json = json.wait_with_output().expect("its end");
+    let first: Value =
+        serde_json::from_str(String::from_utf8_lossy(&json.stdout).lines().next().expect("a line")).expect("JSON");
+    assert_eq!(first["proposal"]["proposal"]["id"], "P1", "{first}");
+    let _ = std::io::stderr().flush();
+}
+
+#[test]
+pub(crate) fn a_policy_by_hand_goes_the_same_way_and_a_bad_one_stays_out() {
+    let stage = Stage::new(LOCAL);
+    stage.cassette(&[stage.requests(), stage.fetches()]);
+    let run = stage.start_locally();
+    open(&stage);
+    let routes = stage.job.world.record_file("routes.yaml");
+    for (name, text, says) in [
+        ("routes.yaml", "version: 1\nroutes: [", "what was in force still is"),
+        ("routes.yaml", "version: 2\n", "what was in force still is"),
+        ("other.yaml", routes.as_str(), "does not say whose policy it is"),
+    ] {
+        let file = stage.job.world.write(&format!("by-hand/{name}"), text).display().to_string();
+        let output = stage.runner(&["apply", &file]);
+        assert!(matches!(output.status.code(), Some(1 | 2)) && said(&output).contains(says), "{}", said(&output));
+    }
+    let request = open(&stage)["proposal"]["change"]["after"].as_str().expect("a policy").to_owned();
+    let file = stage.job.world.write("by-hand/routes.yaml", &request).display().to_string();
+    assert!(stage.prints(&["apply", &file]).contains("routes.yaml: in force"));
+    // What was asked is there now, so nobody need decide.
+    let output = run.wait();
+    ended_with(&output, 0);
+    assert!(stage.told()[1].contains(SITE), "{:?}", stage.told());
+    let names: Vec<String> = stage.story().into_iter().map(|(name, _)| name).collect();
+    assert!(names.contains(&"applied".to_owned()), "{names:?}");
+    stage.holds();
+}
