@@ -268,9 +268,9 @@ impl Machine {
         if !there {
             self.put(&tools.claude, &claude, "0755").await?;
         }
-        for (at, program) in seccomp::programs().map_err(|error| failed(&error))?.into_iter().enumerate() {
+        for (at, program) in seccomp::programs().map_err(|error| failed(&error))?.iter().enumerate() {
             let path =
-                self.bundle.place.write(&format!("seccomp.{at}"), &program, None).map_err(|error| failed(&error))?;
+                self.bundle.place.write(&format!("seccomp.{at}"), program, None).map_err(|error| failed(&error))?;
             self.put(&path, &filter(at), "0444").await?;
         }
         // A new machine's working directory is anybody's.
