@@ -43,6 +43,9 @@ fn npm_has_a_registry_and_one_for_each_scope() {
     let left_out = answer.expect("an answer").left_out;
     assert!(left_out.len() == 1 && left_out[0].contains("`@secret:registry`"), "{left_out:?}");
     assert!(problem(registry::npm("{}", "registry = (protected)\n", None)).contains("does not tell its `registry`"));
+    let crossed_out = registry::npm("{}", "registry = \"https://me:***@npm.example.org/\"\n", None);
+    assert_eq!(places(&crossed_out), ["main https://npm.example.org/ (npm config `registry`)"]);
+    assert!(crossed_out.expect("an answer").left_out[0].contains("stays on the host"));
     assert!(problem(registry::npm("npm error", "", None)).contains("gave no JSON"));
 }
 

@@ -22,9 +22,14 @@ pub fn read(json: &str, list: &str, project: Option<&str>) -> Answer {
         }
     }
     for line in list.lines() {
-        if let Some((key, "(protected)")) = line.split_once('=').map(|(key, value)| (key.trim(), value.trim()))
-            && (key == "registry" || key.ends_with(":registry"))
-        {
+        let Some((key, value)) = line.split_once('=').map(|(key, value)| (key.trim(), value.trim())) else { continue };
+        if key != "registry" && !key.ends_with(":registry") {
+            continue;
+        }
+        // An address with a user name is here alone, its password crossed out.
+        if value.contains('@') {
+            setting(&mut all, key, value.trim_matches('"'), "npm config");
+        } else if value == "(protected)" {
             all.left_out.push(format!(
                 "npm does not tell its `{key}`, because there is a user name or password in it: give the address without \
                  one, and declare a route to its host with `auth` under egress.routes"
