@@ -1,5 +1,7 @@
 //! What planning needs to know of the outside: the one place that reads the environment, the clock and the checkout.
 
+pub(crate) mod registries;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! The one place that starts processes on the host: `docker compose`, `git`, `bwrap`, `smolvm` and an editor.
+//! The one place that starts processes on the host: `docker compose`, `git`, `bwrap`, `smolvm`, package managers and an editor.
 //!
 //! Every call has a time limit but for what is kept, a child never outlives its caller, and what it printed comes back
 //! whole.
@@ -6,6 +6,7 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -25,6 +26,8 @@ pub(crate) struct Program {
     pub(crate) limit: Duration,
     /// Its standard input; none: empty.
     input: Vec<u8>,
+    /// Where it starts; none: where this program is.
+    dir: Option<PathBuf>,
 }
 
 /// How it ended.
@@ -64,6 +67,7 @@ impl Program {
             without: vec![],
             limit: Duration::from_secs(60),
             input: vec![],
+            dir: None,
         }
     }
 
@@ -111,6 +115,11 @@ impl Program {
         self
     }
 
+    pub(crate) fn in_dir(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.dir = Some(dir.into());
+        self
+    }
+
     pub(crate) fn input(mut self, input: Vec<u8>) -> Self {
         self.input = input;
         self
@@ -141,6 +150,9 @@ impl Program {
             command.env_remove(variable);
         }
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
+        if let Some(dir) = &self.dir {
+            command.current_dir(dir);
+        }
         Ok(command)
     }
 

@@ -3,7 +3,7 @@
 
 use std::sync::LazyLock;
 
-use bottle_policy::dlp::{Finding, Packing, Rules, Scope, Search, Stream};
+use bottle_policy::dlp::{Finding, Mode, Packing, Rules, Scope, Search, Stream};
 use bottle_policy::known::KnownSecrets;
 use bottle_policy::secret::{Secret, SecretName};
 use libfuzzer_sys::fuzz_target;
@@ -29,10 +29,10 @@ fn through(body: &[u8], pieces: &[u8], packings: &[Packing]) -> Result<Vec<u8>, 
             _ => usize::from(size & 127) << 9,
         });
         let (piece, more) = rest.split_at(size.clamp(1, rest.len()));
-        out.extend(stream.push(search, piece, false)?);
+        out.extend(stream.push(search, piece, Mode::Block)?);
         rest = more;
     }
-    out.extend(stream.finish(search, false)?);
+    out.extend(stream.finish(search, Mode::Block)?);
     Ok(out)
 }
 

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# The images: two that users run, two that tests and the demo use.
+# The images: two that users run, three that tests and the demo use.
 
 # shellcheck source=scripts/lib/build.sh
 . "$(dirname "${BASH_SOURCE[0]}")/build.sh"
@@ -10,8 +10,8 @@ INPUTS_LABEL=io.claude-bottle.inputs
 image_tag() {
   case $1 in
     sidecars | agent) echo "ghcr.io/claude-bottle/$1:v1" ;;
-    upstream | foreign) echo "claude-bottle-test/$1:1" ;;
-    *) die "there is no image '$1'" "the images are: sidecars, agent, upstream, foreign, all" ;;
+    upstream | foreign | clients) echo "claude-bottle-test/$1:1" ;;
+    *) die "there is no image '$1'" "the images are: sidecars, agent, upstream, foreign, clients, all" ;;
   esac
 }
 
@@ -99,6 +99,10 @@ ensure_image() {
       args+=(--build-arg "CLAUDE_VERSION=$CLAUDE_VERSION")
       extra=$CLAUDE_VERSION
       ;;
+    clients)
+      ensure_clients
+      extra=$CLIENTS
+      ;;
     upstream) extra=$(sha256sum "$ROOT/images/upstream-entrypoint.sh") ;;
   esac
   for program in "${programs[@]}"; do ensure_program "$program"; done
@@ -123,6 +127,7 @@ ensure_image() {
   for program in "${programs[@]}"; do install -m 0755 "$(program_path "$program")" "$context/$program"; done
   case $name in
     agent) ln "$CLAUDE" "$context/claude" ;;
+    clients) cp -a "$CLIENTS/." "$context/" ;;
     upstream) install -m 0755 "$ROOT/images/upstream-entrypoint.sh" "$context/" ;;
   esac
   for variable in http_proxy https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY; do

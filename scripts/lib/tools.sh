@@ -15,11 +15,18 @@ GITLEAKS=$CACHE/gitleaks/$GITLEAKS_VERSION/usr/bin/gitleaks
 CLAUDE_VERSION=2.1.330
 CLAUDE=$CACHE/claude/$CLAUDE_VERSION/claude
 
+# For the image of real clients: what npm has of Node is newer than Debian's, and its fetch knows the proxy variables.
+NODE_VERSION=24.20.0
+NPM_VERSION=11.21.2
+NPM_INTEGRITY='7HPApk+AflMUavSseL1Pm6CnYqMIHk53x+KmuhqmTDqPkjPMgxIpTPcTqsE91EKNw4gFBJV9fnXiSdGm1DXq9A=='
+CLIENTS=$CACHE/clients/node-$NODE_VERSION-npm-$NPM_VERSION
+
 # Payloads of GitHub's webhooks, as GitHub's own libraries test against them.
 WEBHOOKS_VERSION=7.6.1
 WEBHOOKS_INTEGRITY='De6U3XB6O3DtCa7bKgCMzTHdeopqqZ6SNivMYJnK65ierKL1AnNIA0tkRYCRS7lwGT792d+Ps1WbfHlso6MynQ=='
 
-JUNITPARSER='junitparser==5.0.3'
+# A reader of JUnit's XML, and the other end of WebSockets.
+TEST_PYTHON=('junitparser==5.0.3' 'websockets==17.4')
 VENV=$CACHE/venv
 
 # For the tests of the forge: the stand-in checks by jsonschema, and knows GitHub's description from npm and Gitea's by a client
@@ -83,9 +90,9 @@ ensure_python() {
 ensure_test_python() {
   ensure_python
   export BOTTLE_TEST_PYTHON=$VENV/bin/python
-  if [ ! -e "$VENV/$JUNITPARSER" ]; then
-    logged "installing PyPI's $JUNITPARSER into $VENV" "$VENV/bin/pip" install -q "$JUNITPARSER"
-    touch "$VENV/$JUNITPARSER"
+  if [ ! -e "$VENV/${TEST_PYTHON[*]}" ]; then
+    logged "installing PyPI's ${TEST_PYTHON[*]} into $VENV" "$VENV/bin/pip" install -q "${TEST_PYTHON[@]}"
+    touch "$VENV/${TEST_PYTHON[*]}"
   fi
 }
 
@@ -230,6 +237,39 @@ print(base64.b64encode(h.digest()).decode())' "$dir"/*.tgz)
     echo "the package $name $version is not the one that is pinned" >&2
     return 1
   fi
+}
+
+node_integrity() {
+  case $1 in
+    x64) echo 'tkBwUleGts0UUnK+6HKJkEsOMFb9bkG/YvXw8/alFTaDSUbneVeAFVqu6ELHXuyvVYP4vo1hNAAEfN9zl0Cm3g==' ;;
+    arm64) echo 'LDOiQuLlruQpQRp0ddfGZurc1xqYSlX3dYk/3shzhQfCb8IgCPwtWf1RMQCGAWGFhZNbhihhSwGeNRHA+V2pTg==' ;;
+  esac
+}
+
+# ensure_clients: Node and npm, unpacked.
+ensure_clients() {
+  local dir package
+  [ ! -d "$CLIENTS" ] || return 0
+  step "Node $NODE_VERSION and npm $NPM_VERSION for the image of real clients"
+  need_command npm npm
+  need_command python3 python3
+  package=node-linux-$(machine)
+  mkdir -p "$(dirname "$CLIENTS")"
+  dir=$(scratch)
+  logged "fetching npm's $package $NODE_VERSION (pinned by hash)" \
+    npm_package "$package" "$NODE_VERSION" "$(node_integrity "$(machine)")" "$dir"
+  tar -xzf "$dir"/*.tgz -C "$dir" package/bin/node
+  mv "$dir/package" "$dir/clients"
+  rm "$dir"/*.tgz
+  logged "fetching npm's npm $NPM_VERSION (pinned by hash)" npm_package npm "$NPM_VERSION" "$NPM_INTEGRITY" "$dir"
+  tar -xzf "$dir"/*.tgz -C "$dir"
+  mkdir -p "$dir/clients/lib/node_modules"
+  mv "$dir/package" "$dir/clients/lib/node_modules/npm"
+  ln -s ../lib/node_modules/npm/bin/npm-cli.js "$dir/clients/bin/npm"
+  chmod -R go+rX "$dir/clients"
+  chmod 0755 "$dir/clients/bin/node" "$dir/clients/lib/node_modules/npm/bin/npm-cli.js"
+  mv "$dir/clients" "$CLIENTS"
+  rm -rf "$dir"
 }
 
 # ensure_webhook_examples: BOTTLE_WEBHOOK_EXAMPLES says where they are.

@@ -1,5 +1,7 @@
 //! The run's seccomp profile, which Docker takes as it is, as the programs that the kernel takes: by bwrap, or by the link.
 
+use std::sync::OnceLock;
+
 use bottle_plan::render::SECCOMP;
 use seccompiler::{BpfProgram, TargetArch};
 use serde_json::{Value, json};
@@ -15,7 +17,12 @@ struct Filter {
 pub(super) const PROGRAMS: usize = 2;
 
 /// The programs, each as the bytes of an array of `sock_filter`. All of them judge every call, and the strictest counts.
-pub(super) fn programs() -> Result<Vec<Vec<u8>>, String> {
+pub(super) fn programs() -> Result<&'static [Vec<u8>], String> {
+    static PROGRAMS: OnceLock<Result<Vec<Vec<u8>>, String>> = OnceLock::new();
+    PROGRAMS.get_or_init(make).as_deref().map_err(Clone::clone)
+}
+
+fn make() -> Result<Vec<Vec<u8>>, String> {
     let arch = TargetArch::try_from(std::env::consts::ARCH).map_err(|error| error.to_string())?;
     filters()?.into_iter().map(|filter| compile(filter, arch).map(|program| bytes(&program))).collect()
 }

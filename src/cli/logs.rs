@@ -10,7 +10,7 @@ use crate::state;
 pub(crate) struct LogsArgs {
     /// The run's slug, as `ps --all` shows it.
     slug: String,
-    /// What went through the outgoing doors instead: a line a request.
+    /// What went through the outgoing doors instead: a row a request.
     #[arg(long)]
     egress: bool,
 }
@@ -33,5 +33,6 @@ pub(super) async fn main(args: &LogsArgs, context: &Context) -> Result<Code, Fai
         Failure::input(format_args!("failed to read {}: {error}", path.display()))
             .hint("`bottle-runner ps --all` lists the runs; egress.jsonl is there once a run has ended")
     })?;
-    print(&String::from_utf8_lossy(&bytes))
+    let text = String::from_utf8_lossy(&bytes);
+    print(&if args.egress { bottle_policy::access::table(&text) } else { text.into_owned() })
 }

@@ -98,7 +98,9 @@ pub(crate) async fn plan(args: &TaskArgs, dry_run: bool, context: &Context) -> R
     }
     let (name, text) = find_manifest(args, checkout.as_ref(), dir).await?;
     let manifest = read_manifest(&name, &text)?;
-    let facts = host_facts(args, checkout.as_ref(), environment).await?;
+    let mut facts = host_facts(args, checkout.as_ref(), environment).await?;
+    let presets = manifest.bottles.values().flat_map(|bottle| bottle.egress.presets.iter().copied()).collect();
+    facts.registries = facts::registries::gather(presets, checkout.as_ref(), environment).await;
     let forge = facts.ci.as_ref().map(|ci| forge::connect(environment, ci)).transpose();
     let asked = match (args.issue, &facts.ci) {
         (Some(number), Some(ci)) => {
@@ -363,6 +365,7 @@ async fn host_facts(
             HostFacts::default().backend
         },
         host_ca_bundle: environment.ca_bundle().map(|path| path.display().to_string()),
+        registries: Default::default(),
     })
 }
 

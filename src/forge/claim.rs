@@ -12,8 +12,12 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::sticky::{MARK, ours_of};
-use super::{Forge, ForgeError};
+use super::{Comment, Doing, Forge, ForgeError};
 use crate::exit::{Code, Failure};
+
+const FIND_OURS: Doing = Doing { what: "find our own comment", needs: "to say whose it is" };
+/// How often a comment that was just made is looked for.
+const LOOKS: u32 = 4;
 
 /// Begins the line.
 const BEGIN: &str = "<!-- claude-bottle: run ";
@@ -136,6 +140,10 @@ pub(super) async fn take_within(
         let Some(found) = theirs.filter(|found| !is_dead(found)) else {
             match try_it(forge, number, claim, times).await.map_err(|error| cant(&error))? {
                 Some(held) => return Ok(held),
+                None if started.elapsed() > times.longest => {
+                    return Err(Failure::machine(format_args!("number {number} could not be claimed for this run"))
+                        .hint("look at our comment there, and run it again"));
+                }
                 None => continue,
             }
         };
@@ -159,9 +167,9 @@ async fn try_it(forge: &dyn Forge, number: u64, claim: &Claim, times: Times) -> 
     if ours_of(forge, number).await?.is_empty() {
         let mut made = None;
         super::sticky::post(forge, number, &mut made, &format!("{MARK}\nA run is about to start.")).await?;
-        sleep(times.settle).await;
+        let there = found_again(forge, number, made, times).await?;
         // Of two runs that come at once each may have made one.
-        let first = ours_of(forge, number).await?.first().map(|comment| comment.id);
+        let first = there.first().map(|comment| comment.id);
         if let Some(made) = made.filter(|made| first.is_some_and(|first| first < *made)) {
             forge.delete_comment(made).await?;
         }
@@ -175,6 +183,24 @@ async fn try_it(forge: &dyn Forge, number: u64, claim: &Claim, times: Times) -> 
     sleep(times.settle).await;
     let stands = holder(forge, number).await?.is_some_and(|found| found.claim.run == claim.run);
     Ok(stands.then(|| Held { claim: claim.clone(), comment }))
+}
+
+/// Our comments, with the one that was just made among them: who does not know his own would make one after the other.
+async fn found_again(
+    forge: &dyn Forge,
+    number: u64,
+    made: Option<u64>,
+    times: Times,
+) -> Result<Vec<Comment>, ForgeError> {
+    for _ in 0..LOOKS {
+        sleep(times.settle).await;
+        let there = ours_of(forge, number).await?;
+        if there.iter().any(|comment| Some(comment.id) == made) {
+            return Ok(there);
+        }
+    }
+    let problem = "the comment that was just written there is not known for our own".to_owned();
+    Err(ForgeError::Nonsense { doing: FIND_OURS, place: format!("number {number}"), problem })
 }
 
 /// The run that has a thread now, as far as it says.

@@ -9,9 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bottle_policy::secret::Secret;
-use reqwest::header::{
-    ACCEPT, AUTHORIZATION, ETAG, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH, LOCATION, RETRY_AFTER,
-};
+use reqwest::header::{ACCEPT, AUTHORIZATION, ETAG, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH, LOCATION};
 use reqwest::{Client, Method, StatusCode, Url};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
@@ -19,15 +17,13 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::Doing;
+use super::answer::{rate_limit, retry_after, said, whole};
 use super::known::Known;
-use crate::facts;
 
 /// How often a call is tried at most.
 const TRIES: u32 = 5;
 /// How long a call waits for better times, all its waits together.
 const PATIENCE: Duration = Duration::from_secs(150);
-/// After a rate limit that does not say how long: what GitHub's documentation asks for.
-const UNSAID: Duration = Duration::from_secs(60);
 /// The first wait; each further one is twice as long. The tests' forge is near, and never too busy.
 pub(super) const FIRST_WAIT: Duration = Duration::from_millis(if cfg!(test) { 40 } else { 500 });
 /// The largest answer that is read, in bytes.
@@ -352,65 +348,6 @@ impl Http {
     }
 }
 
-/// How long a rate limit lasts, if this is one: 429, or GitHub's 403 with its headers or its words.
-fn rate_limit(status: StatusCode, headers: &HeaderMap, said: &str) -> Option<Duration> {
-    let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<u64>().ok();
-    let used_up = number("x-ratelimit-remaining") == Some(0);
-    let named = said.to_ascii_lowercase().contains("rate limit");
-    let after = retry_after(headers);
-    let is_limit = match status {
-        StatusCode::TOO_MANY_REQUESTS => true,
-        StatusCode::FORBIDDEN => used_up || named || after.is_some(),
-        _ => false,
-    };
-    if !is_limit {
-        return None;
-    }
-    let reset = number("x-ratelimit-reset")
-        .filter(|_| used_up)
-        .map(|at| Duration::from_secs(at.saturating_sub(facts::unix_seconds()) + 1));
-    Some(after.or(reset).unwrap_or(UNSAID))
-}
-
-/// `Retry-After` in seconds; a date is not understood and counts as not said.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
-}
-
-/// What the forge says about a failure, in one line.
-fn said(body: &[u8]) -> String {
-    let text = match serde_json::from_slice::<Value>(body) {
-        Ok(value) => {
-            let mut parts: Vec<String> = value["message"].as_str().map(str::to_owned).into_iter().collect();
-            for error in value["errors"].as_array().into_iter().flatten() {
-                let part = error["message"].as_str().or(error.as_str()).map(str::to_owned);
-                parts
-                    .extend(part.or_else(|| Some(format!("{} {}", error["field"].as_str()?, error["code"].as_str()?))));
-            }
-            parts.join("; ")
-        }
-        Err(_) => String::from_utf8_lossy(body).into_owned(),
-    };
-    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect();
-    if line.trim().is_empty() { "no reason given".to_owned() } else { line.trim().to_owned() }
-}
-
-/// An error with what caused it; reqwest says only the outermost.
-fn whole(error: &reqwest::Error) -> String {
-    let mut parts = vec![];
-    let mut at: Option<&dyn std::error::Error> = std::error::Error::source(error);
-    while let Some(error) = at {
-        parts.push(error.to_string());
-        at = error.source();
-    }
-    match parts.pop() {
-        Some(innermost) if error.is_connect() => format!("failed to connect: {innermost}"),
-        Some(innermost) => innermost,
-        None if error.is_timeout() => "no answer in time".to_owned(),
-        None => error.to_string(),
-    }
-}
-
 fn tls(roots: Option<&Path>) -> Result<rustls::ClientConfig, String> {
     let path =
         roots.ok_or("this host has no list of trusted authorities: install ca-certificates, or set SSL_CERT_FILE")?;
@@ -437,32 +374,6 @@ fn tls(roots: Option<&Path>) -> Result<rustls::ClientConfig, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
-        pairs.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
-    }
-
-    #[test]
-    fn a_rate_limit_is_told_from_a_refusal() {
-        let forbidden = StatusCode::FORBIDDEN;
-        assert_eq!(rate_limit(forbidden, &HeaderMap::new(), "Resource not accessible by integration"), None);
-        assert_eq!(
-            rate_limit(forbidden, &headers(&[("retry-after", "7")]), "You have exceeded a secondary rate limit"),
-            Some(Duration::from_secs(7))
-        );
-        assert_eq!(rate_limit(forbidden, &HeaderMap::new(), "You have exceeded a secondary rate limit."), Some(UNSAID));
-        assert_eq!(rate_limit(StatusCode::TOO_MANY_REQUESTS, &HeaderMap::new(), ""), Some(UNSAID));
-        let past = headers(&[("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "1")]);
-        assert_eq!(rate_limit(forbidden, &past, ""), Some(Duration::from_secs(1)));
-        assert_eq!(rate_limit(StatusCode::NOT_FOUND, &headers(&[("retry-after", "7")]), ""), None);
-    }
-
-    #[test]
-    fn what_the_forge_says_is_one_line() {
-        let body = br#"{"message":"Validation Failed","errors":[{"field":"head","code":"invalid"},{"message":"No commits\nbetween"}]}"#;
-        assert_eq!(said(body), "Validation Failed; head invalid; No commits between");
-        assert_eq!(said(b""), "no reason given");
-    }
 
     #[test]
     fn a_token_never_goes_over_an_open_line() {

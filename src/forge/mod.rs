@@ -1,12 +1,13 @@
 //! The forge: who somebody is there, and what is posted there.
 //!
-//! Map: `http` (TLS, retries, errors), `known` (answers that may still be good), `wire` (what forges send), `github`, `graphql` and `app` (what only GitHub has), `gitea`, `dry` (writes kept, not sent), `detect`
+//! Map: `http` and `answer` (TLS, retries, errors), `known` (answers that may still be good), `wire` (what forges send), `github`, `graphql` and `app` (what only GitHub has), `gitea`, `dry` (writes kept, not sent), `detect`
 //! (which forge, where, with which token), `logs` (of failed jobs), `who` (may this actor ask), `gather` (what belongs to a task), `publish` (the pull request), `sticky` (the
 //! comment that is kept up to date), `neutral` (others' words made harmless), `watch` (what is said while a run goes on),
 //! `claim` (one run at a time for a thread).
 //! Always: only the runner talks to the forge, never the agent; a token is a [`Secret`](bottle_policy::secret::Secret) and
 //! goes to one address alone; what can't be asked counts as no.
 
+mod answer;
 pub(crate) mod app;
 mod claim;
 mod detect;

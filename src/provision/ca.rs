@@ -11,8 +11,9 @@ use crate::backend::{Bottle, BottleError, Exec, Room, finish, succeed};
 /// The exit code by which the script says that the image has no `update-ca-certificates`.
 const NO_TOOL: i64 = 77;
 
-/// Puts the CA into the system's trust store where the image can, else beside it with the usual variables naming it:
-/// those are returned, with the fingerprint.
+/// Puts the CA into the system's trust store where the image can, else beside it. The usual variables name the store, or the
+/// file: Node and Python's clients bring their own list of authorities, whatever the system trusts. They are returned, with
+/// the fingerprint.
 pub(super) async fn provision(
     bottle: &dyn Bottle,
     plan: &BottlePlan,
@@ -21,21 +22,22 @@ pub(super) async fn provision(
     let pem = certificate(bottle, &ca.source).await?;
     let fingerprint = fingerprint(&pem)?;
     let script = format!(
-        "command -v update-ca-certificates >/dev/null 2>&1 || exit {NO_TOOL}; cat > '{}' && update-ca-certificates",
-        ca.system_file
+        "command -v update-ca-certificates >/dev/null 2>&1 || exit {NO_TOOL}; cat > '{}' && update-ca-certificates && \
+         test -s '{}'",
+        ca.system_file, ca.system_bundle
     );
     let mut exec = Exec::shell(&script).by_root().in_dir("/");
     exec.stdin = Some(pem.clone());
     let done = finish(bottle, exec, STEP).await?;
+    let naming = |file: &str| ca.variables.iter().map(|name| (name.clone(), file.to_owned())).collect();
     let said = |how: &str| format!("{} CA, SHA-256 fingerprint {fingerprint}, {how}", ca.door.name());
     match done.code {
-        0 => Ok((said("in the system's trust store"), vec![])),
+        0 => Ok((said("in the system's trust store"), naming(&ca.system_bundle))),
         NO_TOOL => {
             let mut exec = Exec::guest(["sh", "-c", "cat > \"$1\"", "sh", &ca.own_file]).in_dir("/");
             exec.stdin = Some(pem);
             succeed(bottle, exec, STEP).await?;
-            let variables = ca.variables.iter().map(|name| (name.clone(), ca.own_file.clone())).collect();
-            Ok((said(&format!("in {} and named by variables", ca.own_file)), variables))
+            Ok((said(&format!("in {} and named by variables", ca.own_file)), naming(&ca.own_file)))
         }
         code => Err(BottleError::new(format_args!("update-ca-certificates ended with {code}"), done.text().trim())),
     }

@@ -21,6 +21,16 @@ pub(super) async fn provision(bottle: &dyn Bottle, plan: &BottlePlan, sources: &
     if let Some(git) = &plan.git {
         tree = tree.file(format!("{}/.gitconfig", guest.home), guest.uid, 0o644, git.gitconfig.clone());
     }
+    for (path, text) in &guest.files {
+        // Each directory on the way is the agent's, too.
+        for (slash, _) in path.match_indices('/').skip(1) {
+            let parent = &path[..slash];
+            if [&guest.home, &guest.root].iter().any(|own| parent.starts_with(&format!("{own}/"))) {
+                tree = tree.directory(parent, guest.uid, 0o755);
+            }
+        }
+        tree = tree.file(path, guest.uid, 0o644, text.clone());
+    }
     tree = tree.file(&plan.prompt.path, guest.uid, 0o644, plan.prompt.text.clone());
     tree.nodes.extend(sources.files.nodes.iter().cloned());
     tree.nodes.extend(sources.checkout.iter().flat_map(|checkout| checkout.nodes.iter().cloned()));

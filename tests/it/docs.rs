@@ -99,7 +99,8 @@ fn the_workflows_use_inputs_that_the_action_has() {
             let path = entry.expect("an entry").path();
             let text = std::fs::read_to_string(&path).expect("a workflow");
             let workflow: serde_json::Value = serde_saphyr::from_str(&text).expect("YAML");
-            for step in workflow["jobs"]["claude"]["steps"].as_array().expect("steps") {
+            let jobs = workflow["jobs"].as_object().expect("jobs");
+            for step in jobs.values().flat_map(|job| job["steps"].as_array().expect("steps")) {
                 if step["uses"] != "claude-bottle/run@v1" {
                     continue;
                 }
@@ -114,7 +115,7 @@ fn the_workflows_use_inputs_that_the_action_has() {
             }
         }
     }
-    assert!(seen >= 11, "{seen}");
+    assert!(seen >= 15, "{seen}");
 }
 
 #[test]
@@ -137,7 +138,7 @@ fn the_action_puts_nothing_of_others_into_its_scripts() {
 #[test]
 fn the_manifest_of_the_guide_for_workflows_plans() {
     let page = page("guide/actions.md");
-    let (_, rest) = page.split_once("```yaml\n").expect("a manifest");
+    let (_, rest) = page.split_once("```yaml file=claude-bottle.yml\n").expect("a manifest");
     let (manifest, _) = rest.split_once("```").expect("its end");
     let manifest: String =
         manifest.lines().map(|line| format!("{}\n", line.strip_prefix("   ").unwrap_or(line))).collect();

@@ -6,6 +6,7 @@ use std::cell::Cell;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use crate::world::{said, sh};
 
@@ -14,6 +15,7 @@ use crate::world::{said, sh};
 pub(crate) enum Place {
     Docker,
     Bubblewrap,
+    Smolmachines,
 }
 
 thread_local! {
@@ -54,6 +56,7 @@ impl Place {
         match self {
             Self::Docker => "docker",
             Self::Bubblewrap => "bubblewrap",
+            Self::Smolmachines => "smolmachines",
         }
     }
 }
@@ -68,7 +71,14 @@ pub(crate) fn inside(slug: &str, room: Room, as_root: bool, argv: &[&str]) -> Co
             command.args(["exec", "--interactive", "--user", if as_root { "0:0" } else { "1000:1000" }]);
             command.arg(format!("claude-bottle-{}-{slug}", room.name()));
         }
-        Place::Bubblewrap => {
+        Place::Smolmachines if room == Room::Guest => {
+            command = smolvm();
+            command.args(["machine", "exec", "-i", "-u", "0:0", "--name", &machine(slug), "--"]);
+            if !as_root {
+                command.args(["/opt/claude-bottle/bin/bottle-link", "confine", "--user", "1000:1000", "--"]);
+            }
+        }
+        Place::Bubblewrap | Place::Smolmachines => {
             let pid = first_process(slug, room).expect("a sandbox").to_string();
             // There is one user in each, who owns everything that can be changed.
             let user = if room == Room::Guest { "1000" } else { "2000" };
@@ -84,7 +94,35 @@ pub(crate) fn inside(slug: &str, room: Room, as_root: bool, argv: &[&str]) -> Co
 
 /// Whether a room can be looked into yet.
 pub(crate) fn is_up(slug: &str, room: Room) -> bool {
-    here() == Place::Docker || first_process(slug, room).is_some()
+    match (here(), room) {
+        (Place::Docker, _) => true,
+        // Its last file before provisioning.
+        (Place::Smolmachines, Room::Guest) => sandboxes().join(slug).join("seccomp.1").exists(),
+        _ => first_process(slug, room).is_some(),
+    }
+}
+
+/// smolvm, as the runner calls it.
+pub(crate) fn smolvm() -> Command {
+    let program = std::env::var("BOTTLE_SMOLVM").expect("BOTTLE_SMOLVM: run these tests by scripts/smol test");
+    let dir = Path::new(&program).parent().expect("a directory").to_owned();
+    let mut command = Command::new(&program);
+    command
+        .env("SMOLVM_LIB_DIR", &dir)
+        .env("LD_LIBRARY_PATH", &dir)
+        .env("SMOLVM_AGENT_ROOTFS", dir.join("agent-rootfs"));
+    command.arg("--state-dir").arg(sandboxes().join(".smolvm"));
+    command
+}
+
+/// The name of a run's machine.
+pub(crate) fn machine(slug: &str) -> String {
+    format!("claude-bottle-agent-{slug}")
+}
+
+/// How long a test may wait for what takes seconds elsewhere.
+pub(crate) fn patience(seconds: u64) -> Duration {
+    Duration::from_secs(if here() == Place::Smolmachines { seconds * 60 } else { seconds })
 }
 
 fn first_process(slug: &str, room: Room) -> Option<i64> {
@@ -112,7 +150,7 @@ pub(crate) fn left_behind(slug: &str) -> Vec<String> {
             }
             left
         }
-        Place::Bubblewrap => {
+        Place::Bubblewrap | Place::Smolmachines => {
             let mut left: Vec<String> = [sandboxes().join(slug)]
                 .into_iter()
                 .filter(|dir| dir.exists())
@@ -121,6 +159,14 @@ pub(crate) fn left_behind(slug: &str) -> Vec<String> {
             let groups = sh(&["find", "/sys/fs/cgroup", "-type", "d", "-name", &format!("claude-bottle-{slug}-*")]);
             left.extend(groups.lines().map(str::to_owned));
             left.extend(processes(slug));
+            if here() == Place::Smolmachines {
+                let listed = smolvm().args(["machine", "ls", "--json"]).output().expect("smolvm");
+                assert!(listed.status.success(), "{}", said(&listed));
+                let machines: Vec<serde_json::Value> = serde_json::from_slice(&listed.stdout).expect("JSON");
+                left.extend(
+                    machines.iter().filter(|one| one["name"] == machine(slug)).map(|one| one["state"].to_string()),
+                );
+            }
             left
         }
     }

@@ -94,7 +94,7 @@ impl World {
 }
 
 /// Where scripts/test has put Claude Code and gitleaks.
-fn cache() -> PathBuf {
+pub(crate) fn cache() -> PathBuf {
     let variable = |name: &str| std::env::var_os(name).map(PathBuf::from);
     variable("CLAUDE_BOTTLE_CACHE").unwrap_or_else(|| {
         let home = || variable("HOME").expect("HOME").join(".cache");
@@ -156,7 +156,7 @@ impl Upstream {
         sh(&["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "test", "-f", &identity.display().to_string()]);
         let upstream = match place::here() {
             Place::Docker => Self::in_a_container(identity),
-            Place::Bubblewrap => Self::on_loopback(world, identity),
+            Place::Bubblewrap | Place::Smolmachines => Self::on_loopback(world, identity),
         };
         upstream.at(&["git", "init", "--quiet", "--bare", "--initial-branch", "main", &upstream.path]);
         upstream
@@ -243,6 +243,41 @@ impl Upstream {
             self.host_key,
             self.address
         )
+    }
+
+    /// The variables with which git at hand reaches it under the name that people have for it, and knows who commits.
+    pub(crate) fn reach(&self, world: &World) -> Vec<(String, String)> {
+        let known = world.path("known").display().to_string();
+        let ssh = format!(
+            "ssh -F /dev/null -i {} -o IdentitiesOnly=yes -o BatchMode=yes -o StrictHostKeyChecking=yes -o UserKnownHostsFile={known}",
+            self.identity.display(),
+        );
+        let config = [
+            (
+                format!("url.ssh://git@{}:{}/.insteadOf", self.address, self.port),
+                format!("ssh://git@git.bottle.test:{}/", self.port),
+            ),
+            // As in a clone.
+            ("branch.main.remote".to_owned(), "origin".to_owned()),
+            ("branch.main.merge".to_owned(), "refs/heads/main".to_owned()),
+        ];
+        let mut variables: Vec<(String, String)> = [
+            ("GIT_SSH_COMMAND", ssh.as_str()),
+            ("GIT_CONFIG_NOSYSTEM", "1"),
+            ("GIT_CONFIG_GLOBAL", "/dev/null"),
+            ("GIT_AUTHOR_NAME", "Sample"),
+            ("GIT_AUTHOR_EMAIL", "sample@bottle.test"),
+            ("GIT_COMMITTER_NAME", "Sample"),
+            ("GIT_COMMITTER_EMAIL", "sample@bottle.test"),
+            ("GIT_CONFIG_COUNT", "3"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .to_vec();
+        for (number, (key, value)) in config.into_iter().enumerate() {
+            variables.push((format!("GIT_CONFIG_KEY_{number}"), key));
+            variables.push((format!("GIT_CONFIG_VALUE_{number}"), value));
+        }
+        variables
     }
 
     /// A checkout of the sample with this manifest, pushed to the upstream's main.

@@ -1,8 +1,9 @@
 //! Everything from outside that planning needs, looked up by the runner beforehand: names and places, never a secret.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::plan::Backend;
+use crate::registry::{Answer, Preset};
 
 /// What is so on this machine, at this moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -25,6 +26,8 @@ pub struct HostFacts {
     pub backend: Backend,
     /// The host's CA bundle, where the doors' own upstream trust needs it (a company's TLS-inspecting proxy).
     pub host_ca_bundle: Option<String>,
+    /// Where the package managers fetch from that a bottle of the manifest has presets for.
+    pub registries: BTreeMap<Preset, Answer>,
 }
 
 /// A git working tree on the host.

@@ -2,6 +2,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "a test reads its fixtures")]
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -11,8 +12,9 @@ use bottle_plan::facts::{Checkout, Ci, ForgeKind, HostFacts};
 use bottle_plan::manifest::{self, Manifest};
 use bottle_plan::name::Name;
 use bottle_plan::plan::{Backend, BottlePlan, Options, PlanError, SecretSource, plan};
+use bottle_plan::registry::{self, Preset};
 use bottle_plan::render;
-use bottle_plan::task::{Place, Task};
+use bottle_plan::task::{Commit, Place, PullRequest, Task, Work};
 use pretty_assertions::assert_eq;
 
 fn fixture(path: &str) -> String {
@@ -118,6 +120,38 @@ fn a_bottle_without_routes() {
 }
 
 #[test]
+fn presets_of_a_company() {
+    let text = "version: 1\nbottles:\n  default:\n    egress:\n      presets: [npm, pip, cargo, go, apt, maven]\n      routes:\n\
+                \u{20}       - { host: npm.example.org, auth: { bearer: NPM_TOKEN } }\n";
+    let npm = r#"{"registry": "https://npm.example.org/npm/", "@corp:registry": "https://npm.example.org/corp/"}"#;
+    let pip = "global.index-url='https://pypi.example.org/api/pypi/simple'\nglobal.extra-index-url='https://me:pw@more.example.org/simple'";
+    let report = r#"{"install": [{"download_info": {"url": "https://files.example.org/packages/ab/pip.whl"}}]}"#;
+    let config = "[source.crates-io]\nreplace-with = 'mirror'\n[source.mirror]\nregistry = 'sparse+https://crates.example.org/index/'\n\
+                  [registries.corp]\nindex = 'sparse+https://crates.example.org/corp/'\n";
+    let cargo = registry::Cargo::parse(&[("/home/me/.cargo/config.toml".to_owned(), config.to_owned())], &[]);
+    let says = |path: &str| vec![format!(r#"{{"dl": "https://crates.example.org/{path}"}}"#)];
+    let of_indexes = BTreeMap::from([
+        ("https://crates.example.org/index/".to_owned(), says("dl")),
+        ("https://crates.example.org/corp/".to_owned(), says("corp-dl/{crate}")),
+    ]);
+    let go = r#"{"GOPROXY": "https://go.example.org,direct", "GOSUMDB": "sum.example.org"}"#;
+    let apt = "http://deb.example.org:8080/debian/ /etc/apt/sources.list.d/debian.sources:1\n";
+    let settings = "<settings><mirrors><mirror><id>corp</id><url>https://maven.example.org/all</url></mirror></mirrors></settings>";
+    let facts = HostFacts {
+        registries: BTreeMap::from([
+            (Preset::Npm, registry::npm(npm, "", None)),
+            (Preset::Pip, registry::pip(pip, "", Ok(report))),
+            (Preset::Cargo, registry::cargo(&cargo.expect("a configuration"), None, &of_indexes)),
+            (Preset::Go, registry::go(go)),
+            (Preset::Apt, registry::apt(apt)),
+            (Preset::Maven, registry::maven("", &[("/home/me/.m2/settings.xml".to_owned(), settings.to_owned())])),
+        ]),
+        ..facts()
+    };
+    golden("presets", plan(&Task::text("Fix it"), &manifest(text), &facts, &Options::default()));
+}
+
+#[test]
 fn another_image_replayed_without_leaving() {
     let mut text = fixture("good/manifest/small.yml");
     text.push_str("    image: registry.example.org/team/build:3\n    env: { PRICE: \"5$ or $${X}\", EMPTY: \"\" }\n");
@@ -209,8 +243,29 @@ fn an_origin_over_ssh_needs_its_host_key_first() {
 }
 
 #[test]
+fn what_is_passed_through_has_no_route() {
+    let with = |route: &str| {
+        let text = format!(
+            "version: 1\nbottles: {{ default: {{ pipelock: {{ passthrough: ['*.pinned.example'] }}, egress: {{ routes: [{{ host: '{route}' }}] }} }} }}\n"
+        );
+        bottle_plan::manifest::parse(&text, "m.yml")
+    };
+    for host in ["a.pinned.example", "*.pinned.example", "*.b.pinned.example", "*.example"] {
+        assert!(with(host).is_err(), "{host}");
+    }
+    let manifest = with("pinned.example").expect("a manifest");
+    let plan = plan(&Task::text("x"), &manifest, &facts(), &Options::default()).expect("a plan");
+    assert_eq!(plan.policies.routes.passthrough, plan.policies.pipelock.tls_interception.passthrough_domains);
+    assert!(
+        bottle_plan::render::text(&plan).contains("host *.pinned.example, port 443: passed through, NOT INSPECTED")
+    );
+}
+
+#[test]
 fn what_this_version_does_not_do_is_refused() {
-    let manifest = manifest("version: 1\nbottles: { default: { pipelock: { passthrough: [pinned.example.org] } } }\n");
+    let manifest = manifest(
+        "version: 1\nbottles: { default: { egress: { routes: [{ host: a.example, dlp: { outbound: ask } }] } } }\n",
+    );
     let error = plan(&Task::text("x"), &manifest, &facts(), &Options::default()).expect_err("refused");
     assert!(matches!(error, PlanError::NotYet { .. }) && error.hint().is_some());
 }
@@ -353,4 +408,85 @@ fn a_branch_that_the_gate_will_refuse_is_noted() {
     let plan = plan(&Task::text("x"), &manifest(text), &facts(), &Options::default()).expect("a plan");
     assert!(plan.notes.iter().any(|note| note.contains("refs/heads/ai/**")), "{:?}", plan.notes);
     assert!(plan.prompt.text.contains("can't be pushed"));
+}
+
+#[test]
+fn work_on_a_pull_request_goes_on_where_that_may_be() {
+    let text = format!("{}agents: {{ implementer: {{}} }}\n", fixture("good/manifest/small.yml"));
+    let small = manifest(&text);
+    let asked = task("good/event/pull_request_review_comment-created.json", &small);
+    let (own, default) = {
+        let repository = asked.repository.as_ref().expect("a repository");
+        (repository.full_name.clone(), repository.default_branch.clone())
+    };
+    let facts = HostFacts { ci: Some(Ci { repository: own.clone(), ..job(ForgeKind::Github) }), ..facts() };
+    let head = "0123456789abcdef0123456789abcdef01234567";
+    for (branch, from, fork, work, goes_on, base) in [
+        ("bottle/earlier", Some(own.as_str()), false, Work::Change, true, "release"),
+        // Somebody's branch: proposed to it, not pushed to it.
+        ("patch", Some(&own), false, Work::Change, false, "patch"),
+        // A fork's of whatever name: neither.
+        ("bottle/earlier", Some("someone/app"), true, Work::Change, false, "release"),
+        ("bottle/earlier", None, true, Work::Change, false, "release"),
+        ("bottle/earlier", Some("someone/app"), false, Work::Change, false, "bottle/earlier"),
+        // What it goes to, and what everything goes to.
+        ("release", Some(&own), false, Work::Change, false, "release"),
+        (&default, Some(&own), false, Work::Change, false, &default),
+        // A name that git or a shell would stumble over.
+        ("bottle/--x", Some(&own), false, Work::Change, false, "release"),
+        ("bottle/$(id)", Some(&own), false, Work::Change, false, "release"),
+        // A review pushes nothing.
+        ("bottle/earlier", Some(&own), false, Work::Review, false, "bottle/earlier"),
+    ] {
+        let mut task = asked.clone();
+        task.work = work;
+        task.pull_request = Some(PullRequest {
+            number: 14,
+            head: Commit::parse(head).expect("a commit"),
+            head_branch: branch.to_owned(),
+            head_repository: from.map(str::to_owned),
+            base_branch: "release".to_owned(),
+            from_fork: fork,
+        });
+        let git = plan(&task, &small, &facts, &Options::default()).expect("a plan").git.expect("a repository");
+        assert_eq!((git.goes_on, git.base.as_deref()), (goes_on, Some(base)), "{branch} {from:?} {fork} {work:?}");
+        assert_eq!(git.start.as_ref().map(Commit::as_str), Some(head), "{branch}");
+        let pushed = if goes_on { git.branch == branch } else { git.branch.starts_with("bottle/pr-") };
+        assert!(pushed, "{branch}: {}", git.branch);
+    }
+    // Where the manifest allows more, more is gone on in; never the base.
+    let wide = manifest(&text.replacen(
+        "default:",
+        "default:\n    git: [{ name: origin, upstream: \"https://git.example.org/team/app.git\", push: { refs: [\"refs/heads/**\"] } }]",
+        1,
+    ));
+    let mut task = Task { work: Work::Change, ..asked };
+    for (branch, goes_on) in [("patch", true), ("release", false), (default.as_str(), false)] {
+        task.pull_request = Some(PullRequest {
+            number: 14,
+            head: Commit::parse(head).expect("a commit"),
+            head_branch: branch.to_owned(),
+            head_repository: Some(own.clone()),
+            base_branch: "release".to_owned(),
+            from_fork: false,
+        });
+        let git = plan(&task, &wide, &facts, &Options::default()).expect("a plan").git.expect("a repository");
+        assert_eq!(git.goes_on, goes_on, "{branch}");
+    }
+}
+
+#[test]
+fn publishing_takes_no_credential_but_git_s_and_asks_for_no_agent() {
+    let full = manifest(&fixture("good/manifest/full.yml"));
+    let task = task("good/event/issues-labeled.json", &full);
+    let options =
+        Options { publish: Some("/records/one".to_owned()), backend: Some(Backend::Docker), ..Options::default() };
+    let plan = plan(&task, &full, &facts(), &options).expect("a plan");
+    assert!(plan.policies.routes.routes.is_empty() && plan.verify.is_empty() && plan.skills.is_empty());
+    assert!(
+        plan.secrets.iter().all(|secret| secret.used_by.iter().all(|by| by.starts_with("git upstream "))),
+        "{:?}",
+        plan.secrets
+    );
+    assert!(!plan.notes.iter().any(|note| note.contains("no route leads to the model")), "{:?}", plan.notes);
 }

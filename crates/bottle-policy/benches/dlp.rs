@@ -9,7 +9,7 @@ use std::path::Path;
 
 use aho_corasick::AhoCorasick;
 use base64::Engine as _;
-use bottle_policy::dlp::{Packing, Rules, Scope, Search, Stream};
+use bottle_policy::dlp::{Mode, Packing, Rules, Scope, Search, Stream};
 use bottle_policy::known::KnownSecrets;
 use bottle_policy::secret::{Secret, SecretName};
 use sha2::{Digest as _, Sha256};
@@ -110,11 +110,11 @@ fn on_cpu() -> f64 {
 fn stream(search: Search<'_>, input: &[u8], packings: &[Packing]) {
     let mut stream = Stream::packed(packings);
     for chunk in input.chunks(64 << 10) {
-        if black_box(stream.push(search, chunk, true)).is_err() {
+        if black_box(stream.push(search, chunk, Mode::Warn)).is_err() {
             return;
         }
     }
-    let _ = black_box(stream.finish(search, true));
+    let _ = black_box(stream.finish(search, Mode::Warn));
 }
 
 /// Inputs of about the same size; the last is packed.

@@ -3,7 +3,13 @@
 //! egress writes `egress.jsonl`, pipelock `pipelock.jsonl`: two users can't share one file. The lines of one request
 //! share `id`; whoever collects merges both files by `time` into the record's `egress.jsonl`.
 
+mod metrics;
+mod table;
+
 use serde::{Deserialize, Serialize};
+
+pub use metrics::metrics;
+pub use table::table;
 
 use crate::door::Door;
 
@@ -58,8 +64,14 @@ pub struct Access {
     pub bytes_out: u64,
     /// Bytes of the answer's body.
     pub bytes_in: u64,
+    /// Milliseconds from the request's head to the answer's.
+    #[serde(default)]
+    pub first_ms: u64,
     /// Milliseconds from the request's head to the answer's end.
     pub ms: u64,
+    /// Whether its TLS was not ended: whatever it was, nobody looked into it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub not_inspected: bool,
     /// The name of the credential that was added.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credential: Option<String>,

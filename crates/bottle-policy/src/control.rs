@@ -6,6 +6,7 @@
 //! | `list` | | one [`Listing`] |
 //! | `decide` | one [`Decide`] | one [`Decided`] |
 //! | `apply --door NAME --user NAME` | a policy file | one [`Applied`] |
+//! | `metrics` | | what the outgoing doors have counted, in the format of Prometheus |
 //!
 //! A verb exits with 0 when its answer is good, with 1 when it was refused (the answer says why), with 2 when nobody
 //! answered. The same types go over the control socket, a line a message; the guest never sees that socket.

@@ -21,7 +21,7 @@ use serde::Deserialize;
 
 pub use head::{Head, head};
 pub use packed::Packing;
-pub use stream::Stream;
+pub use stream::{Mode, Stream};
 
 use crate::known::KnownSecrets;
 use checksum::Checksum;
@@ -39,6 +39,7 @@ const DEEPEST: Depth = 5;
 type Depth = u8;
 
 const BUILTIN: &str = include_str!("dlp_rules.toml");
+const ANSWERS: &str = include_str!("answer_rules.toml");
 
 /// Rules that can't be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -125,6 +126,11 @@ impl Rules {
     /// The rules that come with the program.
     pub fn builtin() -> Result<Self, RulesError> {
         Self::parse(BUILTIN)
+    }
+
+    /// The same, and words in answers that talk an agent into something.
+    pub fn for_answers() -> Result<Self, RulesError> {
+        Self::parse(&format!("{BUILTIN}\n{ANSWERS}"))
     }
 
     /// The same without the rules of these ids.
@@ -226,15 +232,25 @@ impl Rule {
 
     /// The match's end, if these bytes begin with a secret.
     fn matches(&self, bytes: &[u8], scope: Scope) -> Option<usize> {
+        self.found(bytes, scope).map(|(end, _)| end)
+    }
+
+    /// Where the secret itself is in bytes that begin with one.
+    fn secret(&self, bytes: &[u8], scope: Scope) -> Option<std::ops::Range<usize>> {
+        self.found(bytes, scope).map(|(_, secret)| secret)
+    }
+
+    fn found(&self, bytes: &[u8], scope: Scope) -> Option<(usize, std::ops::Range<usize>)> {
         let window = &bytes[..bytes.len().min(LONGEST)];
         let found = self.regex.captures(window)?;
         let whole = found.get(0)?;
-        let secret = found.get(1).unwrap_or(whole).as_bytes();
+        let part = found.get(1).unwrap_or(whole);
+        let secret = part.as_bytes();
         let real = entropy(secret) >= self.entropy
             && !self.allow.as_ref().is_some_and(|allow| allow.is_match(secret))
             // Elsewhere a wrong checksum is no excuse: whoever reads the token can put it right.
             && (scope == Scope::All || self.checksum.is_none_or(|checksum| checksum.holds(secret)));
-        real.then_some(whole.end())
+        real.then_some((whole.end(), part.range()))
     }
 }
 
@@ -252,7 +268,7 @@ fn begins_token(before: &[u8]) -> bool {
 }
 
 /// Shannon entropy in bits per byte.
-fn entropy(bytes: &[u8]) -> f64 {
+pub(crate) fn entropy(bytes: &[u8]) -> f64 {
     let mut counts = [0u32; 256];
     for byte in bytes {
         counts[usize::from(*byte)] += 1;
@@ -291,7 +307,23 @@ impl Search<'_> {
     /// The first finding in bytes that are all there, in any form; a known secret before all else.
     pub fn find(&self, bytes: &[u8]) -> Option<Finding> {
         let mut stream = Stream::default();
-        stream.push(*self, bytes, false).and_then(|_| stream.finish(*self, false)).err()
+        stream.push(*self, bytes, Mode::Block).and_then(|_| stream.finish(*self, Mode::Block)).err()
+    }
+
+    /// Overwrites what rules find in a window as it is, and tells which and where; see [`Self::look`].
+    fn redact(&self, bytes: &mut [u8], fresh: usize, last: bool) -> Vec<(String, std::ops::Range<usize>)> {
+        let Some((rules, scope)) = self.rules else { return vec![] };
+        let to = if last { bytes.len() } else { bytes.len().saturating_sub(LONGEST) };
+        let (mut from, mut found) = (fresh.saturating_sub(LONGEST), vec![]);
+        while let Some((index, at)) = rules.find_in(bytes, from, to, scope) {
+            let rule = &rules.rules[index];
+            let Some(secret) = rule.secret(&bytes[at..], scope) else { break };
+            let range = at + secret.start..at + secret.end;
+            bytes[range.clone()].fill(b'*');
+            from = range.end.max(at + 1);
+            found.push((rule.id.clone(), range));
+        }
+        found
     }
 
     /// The same for a short text, without what is packed in it.

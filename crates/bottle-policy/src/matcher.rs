@@ -6,6 +6,7 @@
 use globset::{Glob, GlobBuilder, GlobSet, GlobSetBuilder};
 use serde::Serialize;
 
+use crate::conditions::{Conditions, Details};
 use crate::host::{HostName, HostPattern};
 use crate::path::NormalPath;
 use crate::route::{GitUpstream, Route, RoutesPolicy, Scheme};
@@ -34,6 +35,8 @@ pub struct Target<'a> {
     pub method: &'a str,
     /// The path as sent, without query.
     pub path: &'a str,
+    /// Query and headers.
+    pub details: Details<'a>,
 }
 
 /// Why a request is refused, in the form the guest gets it.
@@ -80,6 +83,8 @@ struct Rule {
     /// None: any but `CONNECT` and `TRACE`.
     methods: Option<Vec<String>>,
     paths: GlobSet,
+    conditions: Conditions,
+    websocket: bool,
 }
 
 impl Matcher {
@@ -107,6 +112,8 @@ impl Matcher {
             scheme: Scheme::Https,
             methods: None,
             paths: paths.clone(),
+            conditions: Conditions::default(),
+            websocket: true,
         });
         Ok(Self { rules: rules.collect(), git_upstreams: git_upstreams.to_vec() })
     }
@@ -114,6 +121,12 @@ impl Matcher {
     /// Whether some route is about this host at this port.
     pub fn knows(&self, scheme: Scheme, host: &HostName, port: u16) -> bool {
         self.rules.iter().any(|rule| rule.scheme == scheme && rule.port == port && rule.host.matches(host))
+    }
+
+    /// Whether this is git's own traffic with a declared upstream: for requests whose route sends them elsewhere.
+    pub fn is_git(&self, host: &HostName, path: &str) -> bool {
+        let Ok(path) = NormalPath::parse(path) else { return true };
+        self.git_upstreams.iter().any(|upstream| is_git(upstream, host, &path))
     }
 
     /// The index of the first route that allows the request, or what is missing.
@@ -155,12 +168,17 @@ impl Rule {
                 return Err(format!("`{header}` is not the name of a header"));
             }
         }
+        if route.upstream.as_ref().is_some_and(|upstream| upstream.scheme == Scheme::Http) && route.auth.is_some() {
+            return Err("a credential would go to `upstream` over http, readable on the way".to_owned());
+        }
         Ok(Self {
             host: route.host.clone(),
             port: route.port(),
             scheme: route.scheme,
             methods: Some(route.methods.clone()),
             paths: globs(&route.paths)?,
+            conditions: Conditions::new(&route.query, &route.headers)?,
+            websocket: route.websocket && !route.model,
         })
     }
 
@@ -173,6 +191,8 @@ impl Rule {
                 None => !matches!(target.method, "CONNECT" | "TRACE"),
             }
             && self.paths.is_match(path.as_str())
+            && (self.websocket || !target.details.websocket)
+            && self.conditions.hold(target.details)
     }
 }
 
@@ -235,7 +255,8 @@ fn no_route(target: Target<'_>, path: &NormalPath) -> Denied {
     // JSON's strings are YAML's, too.
     let plain = path.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._-".contains(&b));
     let path = if plain { path.to_owned() } else { serde_json::Value::from(path).to_string() };
-    rule.push_str(&format!("methods: [{}], paths: [{path}] }}", target.method));
+    rule.push_str(&format!("methods: [{}], paths: [{path}]", target.method));
+    rule.push_str(if target.details.websocket { ", websocket: true }" } else { " }" });
     Denied {
         error: "no_route",
         message: format!(
@@ -273,7 +294,7 @@ git_upstreams:
         let own = if scheme == Scheme::Http { 80 } else { 443 };
         let (host, port) = authority.split_once(':').map_or((authority, own), |(h, p)| (h, p.parse().expect("a port")));
         let host = HostName::parse(host).expect("a host");
-        matcher.decide(Target { scheme, host: &host, port, method, path })
+        matcher.decide(Target { scheme, host: &host, port, method, path, details: Details::default() })
     }
 
     #[test]
@@ -322,6 +343,24 @@ git_upstreams:
     }
 
     #[test]
+    fn a_websocket_needs_a_rule_that_says_so() {
+        let text =
+            "version: 1\nroutes:\n  - { host: a.example, paths: [/plain] }\n  - { host: a.example, websocket: true }\n";
+        let matcher = Matcher::new(&crate::yaml::from_str(text).expect("a policy")).expect("routes");
+        let host = HostName::parse("a.example").expect("a host");
+        let details = Details { websocket: true, ..Details::default() };
+        let target = Target { scheme: Scheme::Https, host: &host, port: 443, method: "GET", path: "/plain", details };
+        assert_eq!(matcher.decide(target), Ok(1));
+        let plain = Matcher::new(&RoutesPolicy {
+            version: 1,
+            routes: vec![Route::plain(HostPattern::Exact(host.clone()), &["GET"], &["/**"])],
+            ..RoutesPolicy::default()
+        });
+        let denied = plain.expect("routes").decide(target).expect_err("no route");
+        assert!(denied.message.ends_with("paths: [/plain], websocket: true }"), "{}", denied.message);
+    }
+
+    #[test]
     fn a_refusal_names_the_rule_and_the_way_to_ask() {
         let denied = decide("GET", "https://example.com/a%20[b]").expect_err("no route");
         insta::assert_snapshot!(denied.message, @r#"no route allows GET https://example.com/a%20[b]: ask for it with the supervise tool request_route, or have this rule added under egress.routes in claude-bottle.yml: - { host: example.com, methods: [GET], paths: ["/a [[]b[]]"] }"#);
@@ -329,7 +368,14 @@ git_upstreams:
         let route: Route = crate::yaml::from_str(rule).expect("a route");
         let policy = RoutesPolicy { version: 1, routes: vec![route], ..RoutesPolicy::default() };
         let host = HostName::parse("example.com").expect("a host");
-        let target = Target { scheme: Scheme::Https, host: &host, port: 443, method: "GET", path: "/a%20[b]" };
+        let target = Target {
+            scheme: Scheme::Https,
+            host: &host,
+            port: 443,
+            method: "GET",
+            path: "/a%20[b]",
+            details: Details::default(),
+        };
         assert_eq!(Matcher::new(&policy).expect("routes").decide(target), Ok(0));
     }
 
@@ -342,6 +388,9 @@ git_upstreams:
             ("{ host: a.example, paths: ['/[a'] }", "the path `/[a`"),
             ("{ host: a.example, auth: { header: x } }", "needs `auth.from`"),
             ("{ host: a.example, auth: { header: 'a b', from: T } }", "not the name of a header"),
+            ("{ host: a.example, headers: { host: b } }", "no rule can be about the header `host`"),
+            ("{ host: a.example, query: { a: '[b' } }", "the value `[b` of `a`"),
+            ("{ host: a.example, auth: { bearer: T }, upstream: 'http://b.example' }", "over http"),
         ] {
             let policy = crate::yaml::from_str(&format!("version: 1\nroutes:\n  - {route}\n")).expect("a policy");
             let error = Matcher::new(&policy).expect_err(route).to_string();

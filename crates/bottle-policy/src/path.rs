@@ -1,7 +1,8 @@
 //! The path of a request, in the one form that rules are matched against.
 //!
 //! Escapes are decoded once. What two programs could read differently is refused instead of repaired: encoded or
-//! doubled slashes, backslashes, dot segments in any spelling, control characters, escapes of escapes.
+//! doubled slashes, backslashes, dot segments in any spelling, control characters, escapes of escapes. One encoded slash is
+//! read as a slash: that of a package's name with a scope, `@scope%2fname`, which npm writes so.
 
 use percent_encoding::percent_decode_str;
 
@@ -59,6 +60,9 @@ impl NormalPath {
 }
 
 fn decode(segment: &str) -> Result<String, PathError> {
+    if let Some(name) = scoped(segment) {
+        return Ok(name);
+    }
     let text = if segment.contains('%') {
         if !escapes_are_whole(segment) {
             return Err(PathError::Escape);
@@ -81,6 +85,17 @@ fn decode(segment: &str) -> Result<String, PathError> {
         return Err(PathError::Dots);
     }
     Ok(text)
+}
+
+/// `@scope/name` of `@scope%2fname`, where both are plain words.
+fn scoped(segment: &str) -> Option<String> {
+    let at = segment.find("%2f").or_else(|| segment.find("%2F"))?;
+    let (scope, name) = (segment[..at].strip_prefix('@')?, &segment[at + 3..]);
+    let plain = |word: &str| {
+        let inside = |b: u8| b.is_ascii_alphanumeric() || b"-._~".contains(&b);
+        word.starts_with(|c: char| c.is_ascii_alphanumeric()) && word.bytes().all(inside)
+    };
+    (plain(scope) && plain(name)).then(|| format!("@{scope}/{name}"))
 }
 
 fn escapes_are_whole(text: &str) -> bool {
@@ -111,6 +126,8 @@ mod tests {
             ("/.well-known/x", "/.well-known/x"),
             ("/a..b/...", "/a..b/..."),
             ("/@scope/pkg", "/@scope/pkg"),
+            ("/npm/@scope%2fpkg", "/npm/@scope/pkg"),
+            ("/@scope%2Fpkg.js/-/pkg-1.tgz", "/@scope/pkg.js/-/pkg-1.tgz"),
         ] {
             assert_eq!(NormalPath::parse(raw).as_ref().map(NormalPath::as_str), Ok(normal), "{raw}");
         }
@@ -131,6 +148,15 @@ mod tests {
             ("/a/..;x=1/b", PathError::Dots),
             ("/a%2fb", PathError::Separator),
             ("/a%2Fb", PathError::Separator),
+            ("/scope%2fpkg", PathError::Separator),
+            ("/@%2fpkg", PathError::Separator),
+            ("/@scope%2f", PathError::Separator),
+            ("/@scope%2f..", PathError::Separator),
+            ("/@..%2fpkg", PathError::Separator),
+            ("/@scope%2f.git", PathError::Separator),
+            ("/@scope%2fa%2fb", PathError::Separator),
+            ("/@scope%2fa%20b", PathError::Separator),
+            ("/@scope%252fpkg", PathError::Escape),
             ("/a\\b", PathError::Separator),
             ("/a%5cb", PathError::Separator),
             ("/a%00", PathError::Character),

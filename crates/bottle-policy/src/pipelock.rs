@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::host::HostPattern;
+use crate::limits::Limits;
 use crate::secret::SecretName;
 use crate::units::ByteSize;
 
@@ -32,6 +33,12 @@ pub struct PipelockPolicy {
     /// Bodies.
     #[serde(default)]
     pub request_body_scanning: BodyScanning,
+    /// What comes back.
+    #[serde(default, skip_serializing_if = "Answers::is_default")]
+    pub response_scanning: Answers,
+    /// How much may leave in one run.
+    #[serde(default, skip_serializing_if = "Limits::is_default")]
+    pub limits: Limits,
     /// Every secret that the bottle knows: none may leave but in the header of its own route. Values are files of that
     /// name in the secrets directory.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -98,6 +105,36 @@ pub struct TlsInterception {
 pub struct BodyScanning {
     /// A request body above this size is refused.
     pub max_body_bytes: ByteSize,
+}
+
+/// How answers are looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Answers {
+    /// What words that talk an agent into something, or what looks like a secret, lead to in an answer; not looked for
+    /// in the model's own.
+    #[serde(default = "Answers::off")]
+    pub action: Action,
+    /// A larger answer is cut off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_body_bytes: Option<ByteSize>,
+}
+
+impl Answers {
+    fn off() -> Action {
+        Action::Off
+    }
+
+    /// Whether nothing was said.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl Default for Answers {
+    fn default() -> Self {
+        Self { action: Action::Off, max_body_bytes: None }
+    }
 }
 
 impl Default for BodyScanning {

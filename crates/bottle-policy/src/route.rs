@@ -1,11 +1,15 @@
 //! `routes.yaml`: where the guest may go, how, and with which credential added on the way.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::budget::Budget;
 use crate::host::{HostName, HostPattern};
+use crate::path::NormalPath;
 use crate::secret::SecretName;
+use crate::units::{ByteSize, Rate};
 
 /// The whole file, read by egress and by pipelock.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -23,6 +27,9 @@ pub struct RoutesPolicy {
     /// Answer the model's routes from the replay file instead of sending them on.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub replay: bool,
+    /// Hosts whose TLS is not ended at the doors: tunnelled to port 443, and reported as not inspected.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub passthrough: Vec<HostPattern>,
     /// What may be spent on the model's routes.
     #[serde(default, skip_serializing_if = "Budget::is_none")]
     pub budget: Budget,
@@ -46,6 +53,27 @@ pub struct Route {
     /// Globs over the normalised path: `*` within a segment, `**` across segments; none given: every path.
     #[serde(default = "Route::default_paths")]
     pub paths: Vec<String>,
+    /// Query parameters that have to be there, each once, with a value that its glob takes (`*` is any text).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub query: BTreeMap<String, String>,
+    /// Headers that have to be there, likewise.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, String>,
+    /// Whether a request may become a WebSocket; what the guest says over it is scanned message by message.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub websocket: bool,
+    /// The largest request body; pipelock's `max_request_bytes` where none is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_bytes: Option<ByteSize>,
+    /// How many requests may go, such as `100/m`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<Rate>,
+    /// Where the requests really go: a base URL, such as that of a gateway or a company's mirror.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upstream: Option<BaseUrl>,
+    /// What a secret in a request leads to on this route.
+    #[serde(default, skip_serializing_if = "RouteDlp::is_default")]
+    pub dlp: RouteDlp,
     /// The credential added by pipelock after its scan.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auth: Option<Auth>,
@@ -65,10 +93,133 @@ impl Route {
 
     /// The port in force.
     pub fn port(&self) -> u16 {
-        self.port.unwrap_or(match self.scheme {
-            Scheme::Https => 443,
-            Scheme::Http => 80,
-        })
+        self.port.unwrap_or(self.scheme.port())
+    }
+
+    /// A rule that lets these methods and paths of a host pass over TLS, and says nothing else.
+    pub fn plain(host: HostPattern, methods: &[&str], paths: &[&str]) -> Self {
+        let texts = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect();
+        Self {
+            host,
+            port: None,
+            scheme: Scheme::Https,
+            methods: texts(methods),
+            paths: texts(paths),
+            query: BTreeMap::new(),
+            headers: BTreeMap::new(),
+            websocket: false,
+            max_bytes: None,
+            rate: None,
+            upstream: None,
+            dlp: RouteDlp::default(),
+            auth: None,
+            model: false,
+        }
+    }
+}
+
+/// What pipelock does about secrets on one route; what is not said is as for the whole bottle.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RouteDlp {
+    /// What what looks like a secret in a request leads to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outbound: Option<Outbound>,
+}
+
+impl RouteDlp {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// What a finding leads to on one route. A secret that the bottle knows is blocked whatever it says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Outbound {
+    /// The request is refused before its last byte goes.
+    Block,
+    /// In a body it is overwritten with asterisks, and the request goes on; in URL, headers and other forms it is blocked.
+    Redact,
+    /// The finding is logged and the request goes on.
+    Warn,
+    /// A person is asked; not in this version.
+    Ask,
+}
+
+/// A base URL: scheme, host, port, and a path without a slash at its end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
+pub struct BaseUrl {
+    /// In the clear or over TLS.
+    pub scheme: Scheme,
+    /// The host.
+    pub host: HostName,
+    /// The port, where it is not the scheme's own.
+    pub port: Option<u16>,
+    /// What stands before each request's own path: empty, or `/` and more.
+    pub path: String,
+}
+
+/// A text that is not a base URL.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a base URL such as https://gateway.example.org/path: {1}")]
+pub struct BaseUrlError(String, String);
+
+impl BaseUrl {
+    /// Reads a URL without user information, query and fragment.
+    pub fn parse(text: &str) -> Result<Self, BaseUrlError> {
+        let wrong = |why: &str| BaseUrlError(text.to_owned(), why.to_owned());
+        let (scheme, rest) = match (text.strip_prefix("https://"), text.strip_prefix("http://")) {
+            (Some(rest), _) => (Scheme::Https, rest),
+            (_, Some(rest)) => (Scheme::Http, rest),
+            _ => return Err(wrong("it begins with neither https:// nor http://")),
+        };
+        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let (host, port) = match authority.split_once(':') {
+            Some((host, port)) => {
+                let digits = port.bytes().all(|b| b.is_ascii_digit());
+                let port = port.parse().ok().filter(|port| digits && *port != 0);
+                (host, Some(port.ok_or_else(|| wrong("its port is none"))?))
+            }
+            None => (authority, None),
+        };
+        let host = HostName::parse(host).map_err(|error| wrong(&error.to_string()))?;
+        let path = path.trim_end_matches('/');
+        if !path.is_empty() {
+            NormalPath::parse(path).map_err(|error| wrong(&error.to_string()))?;
+        }
+        Ok(Self { scheme, host, port, path: path.to_owned() })
+    }
+
+    /// The port in force.
+    pub fn port(&self) -> u16 {
+        self.port.unwrap_or(self.scheme.port())
+    }
+}
+
+impl std::fmt::Display for BaseUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let scheme = if self.scheme == Scheme::Https { "https" } else { "http" };
+        write!(f, "{scheme}://{}", self.host)?;
+        if let Some(port) = self.port {
+            write!(f, ":{port}")?;
+        }
+        f.write_str(&self.path)
+    }
+}
+
+impl TryFrom<String> for BaseUrl {
+    type Error = BaseUrlError;
+    fn try_from(text: String) -> Result<Self, BaseUrlError> {
+        Self::parse(&text)
+    }
+}
+
+impl From<BaseUrl> for String {
+    fn from(url: BaseUrl) -> Self {
+        url.to_string()
     }
 }
 
@@ -87,6 +238,14 @@ impl Scheme {
     /// Whether it is `https`.
     pub fn is_https(&self) -> bool {
         *self == Self::Https
+    }
+
+    /// Its own port.
+    pub fn port(self) -> u16 {
+        match self {
+            Self::Https => 443,
+            Self::Http => 80,
+        }
     }
 }
 
@@ -127,4 +286,31 @@ pub struct GitUpstream {
     pub host: HostName,
     /// Its path without a leading slash and without `.git`, such as `team/app`.
     pub path: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base_urls_read_and_print_the_same() {
+        for text in ["https://gateway.example.org", "http://mirror.example.org:8080", "https://g.example.org/a/b"] {
+            assert_eq!(BaseUrl::parse(text).map(|url| url.to_string()).as_deref(), Ok(text));
+        }
+        let same = BaseUrl::parse("https://g.example.org/a/b/").map(|url| url.to_string());
+        assert_eq!(same.as_deref(), Ok("https://g.example.org/a/b"));
+        for text in [
+            "",
+            "g.example.org",
+            "ftp://g.example.org",
+            "https://",
+            "https://10.0.0.1/",
+            "https://u:p@g.example.org/",
+            "https://g.example.org:0/",
+            "https://g.example.org/?q=1",
+            "https://g.example.org/a/../b",
+        ] {
+            assert!(BaseUrl::parse(text).is_err(), "{text}");
+        }
+    }
 }

@@ -120,9 +120,62 @@ impl From<Seconds> for String {
     }
 }
 
+/// How often something may be done, written as `5/s`, `100/m` or `1000/h`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
+pub struct Rate {
+    /// So many times.
+    pub count: u32,
+    /// In so long.
+    pub per: Seconds,
+}
+
+impl Rate {
+    /// Reads a rate such as `100/m`.
+    pub fn parse(text: &str) -> Result<Self, UnitError> {
+        let error = || UnitError { given: text.to_owned(), expected: "a rate such as 5/s, 100/m or 1000/h" };
+        let (count, unit) = text.split_once('/').ok_or_else(error)?;
+        let per = TIME_UNITS.iter().find(|(name, _)| *name == unit).map(|(_, seconds)| Seconds(*seconds));
+        let digits = count.bytes().all(|b| b.is_ascii_digit());
+        let count = count.parse().ok().filter(|count| digits && *count > 0).ok_or_else(error)?;
+        Ok(Self { count, per: per.ok_or_else(error)? })
+    }
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unit = TIME_UNITS.iter().find(|(_, seconds)| *seconds == self.per.0).map_or("s", |(unit, _)| unit);
+        write!(f, "{}/{unit}", self.count)
+    }
+}
+
+impl TryFrom<String> for Rate {
+    type Error = UnitError;
+    fn try_from(text: String) -> Result<Self, UnitError> {
+        Self::parse(&text)
+    }
+}
+
+impl From<Rate> for String {
+    fn from(rate: Rate) -> Self {
+        rate.to_string()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rates_read_and_print_the_same() {
+        for text in ["5/s", "100/m", "1000/h"] {
+            assert_eq!(Rate::parse(text).map(|rate| rate.to_string()).as_deref(), Ok(text));
+        }
+        for text in ["", "5", "0/s", "-1/s", "+5/s", "5/d", "5/10s"] {
+            assert!(Rate::parse(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn sizes_read_and_print_the_same() {

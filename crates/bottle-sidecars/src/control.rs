@@ -32,6 +32,8 @@ enum Verb {
     List,
     /// Take a decision (JSON) from stdin, and print what came of it.
     Decide,
+    /// Print what egress and pipelock have counted, in the format that Prometheus reads.
+    Metrics,
     /// Take a policy file from stdin, put it in force, and print what came of it.
     Apply {
         /// Whose policy: egress, pipelock or git-gate.
@@ -58,6 +60,8 @@ enum Error {
     Nobody(io::Error),
     #[error("supervise answered something else than expected: {0}")]
     Answer(serde_json::Error),
+    #[error("failed to read {0}: {1}")]
+    Log(&'static str, io::Error),
     #[error("failed to print: {0}")]
     Output(io::Error),
 }
@@ -93,12 +97,26 @@ fn run(dirs: &Dirs, verb: Verb) -> Result<bool, Error> {
             print(&line)?;
             Ok(matches!(read(&line)?, Decided::Taken(_)))
         }
+        Verb::Metrics => print(&bottle_policy::access::metrics(access_lines(dirs)?.lines())).map(|()| true),
         Verb::Apply { door, user } => {
             let line = answer(dirs, &Call::Apply(Apply { door, text: input()?, user }))?;
             print(&line)?;
             Ok(matches!(read(&line)?, Applied::InForce { .. }))
         }
     }
+}
+
+/// The lines of both outgoing doors; of one that is not there, or was not asked for anything, none.
+fn access_lines(dirs: &Dirs) -> Result<String, Error> {
+    let mut text = String::new();
+    for name in ["egress.jsonl", "pipelock.jsonl"] {
+        match std::fs::read(dirs.log(name)) {
+            Ok(bytes) => text.push_str(&String::from_utf8_lossy(&bytes)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(Error::Log(name, error)),
+        }
+    }
+    Ok(text)
 }
 
 fn input() -> Result<String, Error> {

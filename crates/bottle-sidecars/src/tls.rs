@@ -18,20 +18,24 @@ fn provider() -> Arc<CryptoProvider> {
 /// Whom to trust upstream: the system's roots, or those of `SSL_CERT_FILE`. They are read at the first connection, not
 /// at the start: the host's bundle is copied into a container that runs already.
 #[derive(Clone, Default)]
-pub(crate) struct Trust(Arc<OnceLock<TlsConnector>>);
+pub(crate) struct Trust(Arc<OnceLock<[TlsConnector; 2]>>);
 
 impl Trust {
     /// Makes verified TLS connections; without a single root there are none, and the next call reads again.
-    pub(crate) fn connector(&self) -> io::Result<&TlsConnector> {
-        if let Some(connector) = self.0.get() {
-            return Ok(connector);
+    /// With `http1` nothing newer is offered.
+    pub(crate) fn connector(&self, http1: bool) -> io::Result<&TlsConnector> {
+        if let Some(connectors) = self.0.get() {
+            return Ok(&connectors[usize::from(http1)]);
         }
-        let connector = TlsConnector::from(client_config()?);
-        Ok(self.0.get_or_init(|| connector))
+        let both = client_config()?;
+        let mut old = both.clone();
+        old.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let connectors = [both, old].map(|config| TlsConnector::from(Arc::new(config)));
+        Ok(&self.0.get_or_init(|| connectors)[usize::from(http1)])
     }
 }
 
-fn client_config() -> io::Result<Arc<ClientConfig>> {
+fn client_config() -> io::Result<ClientConfig> {
     let found = rustls_native_certs::load_native_certs();
     for error in &found.errors {
         tracing::warn!("a root certificate can't be used: {error}");
@@ -47,7 +51,7 @@ fn client_config() -> io::Result<Arc<ClientConfig>> {
         .with_root_certificates(roots)
         .with_no_client_auth();
     config.alpn_protocols = ALPN.map(<[u8]>::to_vec).to_vec();
-    Ok(Arc::new(config))
+    Ok(config)
 }
 
 /// The guest's side: this certificate, whatever name is asked for (the caller has compared it).

@@ -49,8 +49,7 @@ impl Backend for Bubblewrap {
                 let what = format!("bubblewrap runs this machine's own system, not the image {}", plan.images.guest);
                 return Err(Failure::machine(what).hint("leave out `image:` and --image, or use --backend docker"));
             }
-            host_bundle::tools(&self.environment)?;
-            host_bundle::trial().await
+            host_bundle::tools(&self.environment).map(drop)
         }
         .boxed()
     }
@@ -102,8 +101,8 @@ impl Sandboxed {
 
     /// The seccomp programs, as files that bwrap reads.
     fn confine(&self, options: &mut Options) -> Result<(), String> {
-        for (at, program) in seccomp::programs()?.into_iter().enumerate() {
-            let path = self.bundle.place.write(&format!("seccomp.{at}"), &program, None);
+        for (at, program) in seccomp::programs()?.iter().enumerate() {
+            let path = self.bundle.place.write(&format!("seccomp.{at}"), program, None);
             options.filters.push(path.map_err(|error| format!("failed to write a seccomp program: {error}"))?);
         }
         Ok(())

@@ -122,9 +122,14 @@ impl HostBundle {
     pub(super) async fn launch(&self, name: &str, mut options: Options, init: &[String]) -> Result<(), Failure> {
         options.info = Some(self.place.path(&format!("{name}.info")));
         let log = self.place.log(&format!("{name}.log")).map_err(|error| self.failed(error))?;
-        let (kept, process) = self.sandbox(name).start(&options, init, log).await.map_err(|error| {
-            Failure::machine(error).hint("`bottle-runner doctor` tries a sandbox and says what is missing")
-        })?;
+        let (kept, process) = match self.sandbox(name).start(&options, init, log).await {
+            Ok(started) => started,
+            Err(error) => {
+                // Where no sandbox can be made at all, that is what has to be said.
+                host::trial().await?;
+                return Err(Failure::machine(error).hint("compose.log in the run record says more"));
+            }
+        };
         self.running.lock().await.push(kept);
         self.note(|notes| notes.processes.push(process)).await
     }

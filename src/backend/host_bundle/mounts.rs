@@ -12,6 +12,9 @@ use super::place::Place;
 use super::sandbox::Options;
 use super::system;
 
+/// Where systems keep the certificates that they trust.
+const TRUSTED: [&str; 3] = ["/etc/ssl/certs", "/etc/pki/tls/certs", "/etc/pki/ca-trust"];
+
 /// Makes its directories. On failure what there is stays for whoever removes the run.
 pub(super) fn make(place: &Place, plan: &BottlePlan, owner: Option<u32>) -> io::Result<()> {
     place.directory("bundle", 0o755, None)?;
@@ -26,7 +29,7 @@ pub(super) fn make(place: &Place, plan: &BottlePlan, owner: Option<u32>) -> io::
 }
 
 fn make_etc(place: &Place, plan: &BottlePlan, owner: Option<u32>) -> io::Result<()> {
-    let etc = system::make_etc(place, "bundle-etc", "files dns", owner)?;
+    system::make_etc(place, "bundle-etc", "files dns", owner)?;
     let write = |name: &str, text: &str| place.write(&format!("bundle-etc/{name}"), text.as_bytes(), owner).map(drop);
     let id = BUNDLE_ID;
     write("passwd", &format!("root:x:0:0:root:/root:/bin/sh\nbottle:x:{id}:{id}::{STATE_DIR}:/bin/sh\n"))?;
@@ -34,10 +37,9 @@ fn make_etc(place: &Place, plan: &BottlePlan, owner: Option<u32>) -> io::Result<
     let hosts: Vec<String> = plan.extra_hosts.iter().map(|(host, address)| format!("{address} {host}\n")).collect();
     write("hosts", &format!("127.0.0.1 localhost\n::1 localhost\n{}", hosts.concat()))?;
     write("resolv.conf", &fs::read_to_string("/etc/resolv.conf").unwrap_or_default())?;
-    for trusted in ["ssl", "pki"] {
-        let from = Path::new("/etc").join(trusted);
-        // Certificates are links to what /usr has; private keys can't be read, and are left out.
-        system::copy(&from, &etc.join(trusted), &|path| !path.ends_with("private"))?;
+    // Certificates of authorities; no private key is among them.
+    for dir in TRUSTED.iter().filter(|dir| Path::new(dir).is_dir()) {
+        place.directory(&format!("bundle-etc/{}", dir.trim_start_matches("/etc/")), 0o755, owner)?;
     }
     place.directory("bundle-etc/claude-bottle", 0o755, owner)?;
     for (name, content) in bottle_plan::render::policy_files(plan) {
@@ -62,6 +64,7 @@ pub(super) fn bundle(place: &Place, tools: &Tools) -> Options {
     options.bind("--bind", &place.path("bundle/state"), STATE_DIR);
     options.bind("--bind", &place.path("bundle/tmp"), "/tmp");
     options.bind("--bind", &place.path("doors"), DOORS_DIR);
+    options.lent.extend(TRUSTED.iter().filter(|dir| Path::new(dir).is_dir()).map(|dir| (*dir).to_owned()));
     for dir in [INTERNAL_DIR, SECRETS_DIR] {
         options.add(&["--perms", "0700", "--tmpfs", dir]);
     }

@@ -30,6 +30,8 @@ const LAST_OUTPUT: Duration = Duration::from_millis(500);
 pub(in crate::backend) struct Options {
     /// bwrap's own options.
     pub(in crate::backend) args: Vec<String>,
+    /// Directories of the host that are bound read-only where they are, after everything else.
+    pub(in crate::backend) lent: Vec<String>,
     /// Seccomp programs.
     pub(in crate::backend) filters: Vec<PathBuf>,
     /// Control groups to join.
@@ -60,6 +62,7 @@ impl Options {
         let mut argv: Vec<String> = self.user.map(super::users::become_user).unwrap_or_default();
         argv.push("bwrap".to_owned());
         argv.extend(self.args.iter().cloned());
+        argv.extend(self.lent.iter().flat_map(|dir| ["--ro-bind".to_owned(), dir.clone(), dir.clone()]));
         let mut number = 3;
         let mut open = |how: &str, path: &Path| {
             script.push_str(&format!(" {number}{how}{}", quoted(path)));

@@ -47,7 +47,12 @@ pub(in crate::backend) fn make_etc(
 ) -> io::Result<PathBuf> {
     let etc = place.directory(name, 0o755, owner)?;
     for part in ETC {
-        copy(&Path::new("/etc").join(part), &etc.join(part), &|_| true)?;
+        let from = Path::new("/etc").join(part);
+        match fs::symlink_metadata(&from) {
+            // What is large is bound there instead; this is where.
+            Ok(found) if found.is_dir() => fs::create_dir_all(etc.join(part))?,
+            _ => copy(&from, &etc.join(part))?,
+        }
     }
     place.write(
         &format!("{name}/nsswitch.conf"),
@@ -58,21 +63,11 @@ pub(in crate::backend) fn make_etc(
     Ok(etc)
 }
 
-/// Copies files, directories and links; what is not there, or not to be read, is left out.
-pub(super) fn copy(from: &Path, to: &Path, wanted: &dyn Fn(&Path) -> bool) -> io::Result<()> {
+/// Copies a file or a link; what is not there, or not to be read, is left out.
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
     let Ok(found) = fs::symlink_metadata(from) else { return Ok(()) };
-    if !wanted(from) {
-        return Ok(());
-    }
     if found.is_symlink() {
         return symlink(fs::read_link(from)?, to);
-    }
-    if found.is_dir() {
-        fs::create_dir_all(to)?;
-        for entry in fs::read_dir(from).into_iter().flatten().filter_map(Result::ok) {
-            copy(&entry.path(), &to.join(entry.file_name()), wanted)?;
-        }
-        return Ok(());
     }
     match fs::copy(from, to) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
@@ -118,5 +113,11 @@ pub(in crate::backend) fn add(options: &mut Options, id: &str) {
     ]);
     options
         .add(&["--dir", "/root", "--dir", "/sys", "--dir", "/home", "--dir", "/srv", "--dir", "/mnt", "--dir", "/var"]);
+    for part in ETC {
+        let path = format!("/etc/{part}");
+        if fs::symlink_metadata(&path).is_ok_and(|found| found.is_dir()) {
+            options.lent.push(path);
+        }
+    }
     options.add(&["--dir", "/run", "--symlink", "/run", "/var/run"]);
 }

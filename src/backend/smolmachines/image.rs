@@ -1,5 +1,6 @@
 //! The machine's system: a directory with an unpacked one, or an archive of `docker save`. An image of the Docker engine's is
-//! unpacked once and kept by its digest.
+//! unpacked once and kept by its digest, readable for everybody: the monitor reads it as a user of its own, and what it can't
+//! read nobody in the machine can, root included.
 
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::DirBuilderExt as _;
@@ -64,7 +65,8 @@ async fn unpack(image: &str, images: &Path, kept: &Path) -> Result<(), String> {
     let partial = images.join(format!(".{}", std::process::id()));
     let script = "set -e\nrm -rf \"$2\"\nmkdir -m 0755 \"$2\"\nid=$(docker create \"$1\" true)\n\
         docker export \"$id\" >\"$2.tar\" || rc=$?\ndocker rm \"$id\" >/dev/null\n[ -z \"${rc:-}\" ]\n\
-        tar -x -p -f \"$2.tar\" -C \"$2\"\nrm \"$2.tar\"";
+        tar -x -p -f \"$2.tar\" -C \"$2\"\nrm \"$2.tar\"\n\
+        find \"$2\" -xdev '(' -type d ! -perm -5 -o -type f ! -perm -4 ')' -exec chmod o+rX {} +";
     let mut words: Vec<std::ffi::OsString> = ["sh", "-c", script, "sh", image].map(Into::into).to_vec();
     words.push(partial.clone().into());
     let ended = Program::new(words).limit(UNPACK).run().await.map_err(|error| error.to_string());

@@ -234,7 +234,8 @@ impl Machine {
         let started = Instant::now();
         cli::finish(self.smolvm.machine(&before, &["start", "--name", name]).limit(cli::START)).await.map_err(
             |error| {
-                Failure::machine(format_args!("the machine {name} does not start: {error}")).hint(kvm::CAN_NOT_BOOT)
+                Failure::machine(format_args!("the machine {name} does not start: {error}"))
+                    .hint(kvm::hint(&error.to_string()))
             },
         )?;
         let slowness = started.elapsed().as_secs() / USUAL_START.as_secs();
@@ -267,9 +268,9 @@ impl Machine {
         if !there {
             self.put(&tools.claude, &claude, "0755").await?;
         }
-        for (at, program) in seccomp::programs().map_err(|error| failed(&error))?.into_iter().enumerate() {
+        for (at, program) in seccomp::programs().map_err(|error| failed(&error))?.iter().enumerate() {
             let path =
-                self.bundle.place.write(&format!("seccomp.{at}"), &program, None).map_err(|error| failed(&error))?;
+                self.bundle.place.write(&format!("seccomp.{at}"), program, None).map_err(|error| failed(&error))?;
             self.put(&path, &filter(at), "0444").await?;
         }
         // A new machine's working directory is anybody's.

@@ -173,6 +173,11 @@ async fn another_s_word_is_no_claim_and_without_an_answer_there_is_no_run() {
             assert!(failure.code == Code::Machine && failure.what.contains("can't be made sure"), "{failure}");
         }
     }
+    // Who takes another for himself does not fill the thread with comments.
+    let double = Double::start("gitea", json!({"me_said": {"id": 78, "login": "another"}}));
+    let failure = take(&double, &claim("mine", 2)).await.0.expect_err("a refusal");
+    assert!(failure.what.contains("is not known for our own"), "{failure}");
+    assert_eq!(count(&double.state(), "comments"), 1);
     let double = Double::start("gitea", json!({"me_readable": false}));
     let failure = take(&double, &claim("mine", 2)).await.0.expect_err("a refusal");
     assert!(failure.hint.as_deref().is_some_and(|hint| hint.contains("read:user")), "{failure}");

@@ -77,3 +77,41 @@ fn the_main_job_runs_where_no_path_is_shared_with_the_engine() {
     let slug = std::fs::read_dir(&record).expect("the state").next().expect("a run").expect("an entry").file_name();
     assert!(crate::place::left_behind(&slug.to_string_lossy()).is_empty());
 }
+
+/// bubblewrap inside of a container, as a job's container may be: by what the engine gives it, it works, or says what is
+/// in the way.
+#[test]
+fn bubblewrap_in_a_container_works_or_names_what_is_in_its_way() {
+    let world = crate::world::World::new();
+    let dir = world.path("in");
+    let script = "export PATH=/in:$PATH LD_LIBRARY_PATH=/in HOME=/tmp/h BOTTLE_CLAUDE=/opt/claude-bottle/bin/claude BOTTLE_STATE_DIR=/tmp/s\n\
+                  mkdir /tmp/h /tmp/w; cd /tmp/w; cp /in/claude-bottle.yml .\n\
+                  bottle-runner run --task x --backend bubblewrap --replay /in/cassette.yml\n";
+    world.write("in/run", script);
+    world.write("in/claude-bottle.yml", "version: 1\nbottles: { default: {} }\n");
+    world.write("in/cassette.yml", &super::commands(&["echo it runs"]));
+    let bins = std::path::Path::new(env!("CARGO_BIN_EXE_bottle-runner")).parent().expect("a directory");
+    let mut files = vec![sh(&["sh", "-c", "command -v bwrap"]), sh(&["sh", "-c", "command -v gitleaks"])];
+    files.extend(["bottle-runner", "bottle-sidecars", "bottle-link"].map(|name| bins.join(name).display().to_string()));
+    let libraries = sh(&["sh", "-c", "ldd $(command -v bwrap) | grep -oE '/[^ ]+/lib(cap|selinux|pcre)[^ ]*'"]);
+    files.extend(libraries.lines().map(str::to_owned));
+    for file in &files {
+        sh(&["cp", "--dereference", file, &dir.display().to_string()]);
+    }
+    sh(&["chmod", "-R", "a+rX", &world.path(".").display().to_string()]);
+    let run = |options: &[&str], user: &str| {
+        let mount = format!("{}:/in:ro", dir.display());
+        let mut command = Command::new("docker");
+        command.args(["run", "--rm", "--user", user, "--volume", &mount]).args(options);
+        command.args(["ghcr.io/claude-bottle/agent:v1", "sh", "/in/run"]).output().expect("docker")
+    };
+    for user in ["1000:1000", "0:0"] {
+        let plain = run(&["--security-opt", "seccomp=unconfined"], user);
+        super::ended_with(&plain, 4);
+        assert!(said(&plain).contains("systempaths=unconfined"), "{}", said(&plain));
+        let allowed = ["--security-opt", "seccomp=unconfined", "--security-opt", "systempaths=unconfined"];
+        let allowed = run(&allowed, user);
+        super::ended_with(&allowed, 0);
+        assert!(said(&allowed).contains("ways out tried, none works"), "{}", said(&allowed));
+    }
+}

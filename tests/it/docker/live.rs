@@ -1,83 +1,19 @@
 //! Without a replay: real requests over real TLS to a stand-in for the model's API, with the credential added on the way.
 
-use std::io::{BufRead as _, BufReader};
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-
+use super::tls::Server;
 use super::{Job, ended_with, manifest};
-use crate::world::{Upstream, World, said, sh};
+use crate::world::said;
 
-/// The API's stand-in on the engine's bridge address, and the authority that vouches for it.
-struct Api {
-    server: Child,
-    port: String,
-    authority: PathBuf,
-    log: PathBuf,
-}
-
-impl Api {
-    fn start(world: &World, upstream: &Upstream) -> Self {
-        let file = |name: &str| world.path(name).display().to_string();
-        let (authority, authority_key, leaf, leaf_key) =
-            (file("ca.pem"), file("ca.key"), file("api.pem"), file("api.key"));
-        let ec = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"];
-        let run = |args: &[&str]| sh(&[&["openssl"], args].concat());
-        run(&[
-            &["req", "-x509"],
-            &ec[..],
-            &["-subj", "/CN=test authority", "-keyout", &authority_key, "-out", &authority],
-        ]
-        .concat());
-        let request = file("api.csr");
-        run(&[&["req"], &ec[..4], &["-nodes", "-subj", "/CN=api", "-keyout", &leaf_key, "-out", &request]].concat());
-        let names = world
-            .write("api.ext", "subjectAltName=DNS:api.anthropic.com\nbasicConstraints=CA:FALSE\n")
-            .display()
-            .to_string();
-        run(&[
-            "x509",
-            "-req",
-            "-in",
-            &request,
-            "-CA",
-            &authority,
-            "-CAkey",
-            &authority_key,
-            "-CAcreateserial",
-            "-days",
-            "2",
-            "-extfile",
-            &names,
-            "-out",
-            &leaf,
-        ]);
-        let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/model_api.py");
-        let log = world.path("api.jsonl");
-        let mut server = Command::new("python3")
-            .arg(script)
-            .args([&leaf, &leaf_key])
-            .arg(&log)
-            .arg(&upstream.address)
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("python3");
-        let mut port = String::new();
-        BufReader::new(server.stdout.take().expect("a pipe")).read_line(&mut port).expect("a port");
-        Self { server, port: port.trim().to_owned(), authority: authority.into(), log }
-    }
-}
-
-impl Drop for Api {
-    fn drop(&mut self) {
-        let _ = self.server.kill();
-        let _ = self.server.wait();
-    }
+/// The API's stand-in on the engine's bridge address.
+fn api(job: &Job) -> Server {
+    let address = &job.upstream.address;
+    Server::start(&job.world, "model_api.py", address, &["api.anthropic.com"], &[])
 }
 
 #[test]
 pub(crate) fn a_live_run_gets_its_credential_on_the_way_and_can_be_replayed() {
     let mut job = Job::new("");
-    let api = Api::start(&job.world, &job.upstream);
+    let api = api(&job);
     let text = manifest(&job.upstream)
         .replace(
             "env: { PYTHONDONTWRITEBYTECODE: \"1\" }",
@@ -125,7 +61,7 @@ pub(crate) fn a_live_run_gets_its_credential_on_the_way_and_can_be_replayed() {
 #[test]
 pub(crate) fn an_upstream_that_nobody_trusts_gets_no_credential() {
     let mut job = Job::new("");
-    let api = Api::start(&job.world, &job.upstream);
+    let api = api(&job);
     let text = manifest(&job.upstream)
         .replace(
             "env: { PYTHONDONTWRITEBYTECODE: \"1\" }",

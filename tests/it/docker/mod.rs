@@ -3,18 +3,22 @@
 mod actions;
 pub(crate) mod approve;
 pub(crate) mod bad_world;
+mod clients;
+mod guide;
 mod in_container;
 pub(crate) mod live;
 pub(crate) mod main_job;
 pub(crate) mod promises;
 pub(crate) mod seal;
 pub(crate) mod signals;
+mod stage;
 mod thread;
+mod tls;
 
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
-use crate::place::{here, left_behind};
+use crate::place::{Place, here, left_behind, patience};
 use crate::world::{Running, Upstream, World, said};
 
 /// Every test's routes: the model's, and one with a credential that the doors know in a replay too.
@@ -38,9 +42,10 @@ pub(crate) struct Job {
 pub(crate) fn manifest(upstream: &Upstream) -> String {
     format!(
         "version: 1\nbottles:\n  default:\n    env: {{ PYTHONDONTWRITEBYTECODE: \"1\" }}\n    egress:\n{MODEL_ROUTE}    git:\n{}\
-         agents:\n  implementer:\n    bottle: default\n    limits: {{ turns: 20, time: 5m }}\n    verify: [\"python3 -m unittest\"]\n\
+         agents:\n  implementer:\n    bottle: default\n    limits: {{ turns: 20, time: {}m }}\n    verify: [\"python3 -m unittest\"]\n\
          triggers:\n  labels: {{ claude: implementer }}\n",
-        upstream.manifest_entry()
+        upstream.manifest_entry(),
+        patience(300).as_secs() / 60
     )
 }
 
@@ -65,7 +70,12 @@ impl Job {
             "--replay",
             &cassette.display().to_string(),
         ];
-        let args = args.map(str::to_owned).to_vec();
+        let mut args = args.map(str::to_owned).to_vec();
+        if here() == Place::Smolmachines {
+            // scripts/smol says where; a test that needs none finds out when it is looked for.
+            let image = std::env::var("BOTTLE_TEST_ROOTFS").unwrap_or_else(|_| "/no-BOTTLE_TEST_ROOTFS".to_owned());
+            args.extend(["--image".to_owned(), image]);
+        }
         Self { world, upstream, checkout, args }
     }
 

@@ -5,12 +5,13 @@ use std::time::Duration;
 use base64::Engine as _;
 
 use super::{Job, commands, ended_with};
-use crate::place::{Place, Room, here, inside, is_up, left_behind, run_inside};
+use crate::place::{Place, Room, here, inside, is_up, left_behind, patience, run_inside};
 use crate::world::{said, sh};
 
 /// Waits until the agent's first command has made /tmp/started; the run's slug.
 pub(crate) fn wait_for_agent(job: &Job) -> String {
-    for _ in 0..600 {
+    let until = std::time::Instant::now() + patience(30);
+    while std::time::Instant::now() < until {
         if let [slug] = &job.world.slugs()[..]
             && has_started(slug)
         {
@@ -127,7 +128,7 @@ pub(crate) fn nothing_secret_is_in_the_record() {
 pub(crate) fn nothing_is_left_after_success_failure_and_crash() {
     let volumes = || match here() {
         Place::Docker => sh(&["docker", "volume", "ls", "--quiet"]),
-        Place::Bubblewrap => String::new(),
+        Place::Bubblewrap | Place::Smolmachines => String::new(),
     };
     let before = volumes();
     let job = Job::new(&commands(&["touch /tmp/started; sleep 60"]));

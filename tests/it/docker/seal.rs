@@ -126,7 +126,7 @@ attempt("doors directory", lambda: open("/run/bottle/x", "w"))
             control = Command::new("docker");
             control.args(["run", "--rm", "ghcr.io/claude-bottle/agent:v1", "bash", "-c", &connect("172.17.0.1")]);
         }
-        Place::Bubblewrap => {
+        Place::Bubblewrap | Place::Smolmachines => {
             let address = addresses.split(' ').next().expect("an address").to_owned();
             control = Command::new("bwrap");
             control.args(["--ro-bind", "/", "/", "--dev", "/dev", "bash", "-c", &connect(&address)]);

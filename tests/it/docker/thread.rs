@@ -226,6 +226,9 @@ fn a_review_is_posted_and_nothing_is_pushed() {
     assert_eq!(state["pulls"].as_array().map_or(0, Vec::len), 1, "{state}");
     let words = state["comments"][0]["body"].as_str().expect("a comment");
     assert!(words.contains("> That is all."), "{words}");
+    let review = &state["reviews"][0];
+    assert_eq!((&review["commit_id"], &review["event"]), (&json!(head), &json!("COMMENT")), "{state}");
+    assert!(review["body"].as_str().expect("words").contains("-->\nThat is all."), "{review}");
     double.assert_valid();
 }
 
@@ -255,20 +258,7 @@ fn whoever_owns_the_agent_s_job_gets_nothing_past_the_second_one() {
     let job = job(&["echo more >> README.md; git commit -qam more; git push -q origin HEAD; echo again >> README.md"]);
     let double = Double::start("github", json!({}));
     let record = handed_over(&job, &double);
-    // As it was: two pushes, one branch, one pull request.
-    let output = publish(&job, &double, &record);
-    super::ended_with(&output, 0);
-    let state = double.state();
-    assert_eq!(
-        (state["pulls"].as_array().map_or(0, Vec::len), &state["pulls"][0]["draft"]),
-        (1, &json!(false)),
-        "{state}"
-    );
-    let branch = state["pulls"][0]["head"].as_str().expect("a branch").to_owned();
-    let there = job.upstream.git(&["rev-parse", &branch]);
-    assert_eq!(job.upstream.git(&["rev-list", "--count", &format!("main..{branch}")]), "2");
-
-    // And as somebody would like it to be, who can write what he wants into it.
+    // As somebody would like it to be, who can write what he wants into it.
     let checkout = job.checkout.display().to_string();
     let git = |args: &[&str]| {
         let name = ["-c", "user.name=Sample", "-c", "user.email=sample@bottle.test", "-C", &checkout];
@@ -299,7 +289,22 @@ fn whoever_owns_the_agent_s_job_gets_nothing_past_the_second_one() {
         super::ended_with(&output, code);
         assert!(said(&output).contains(why), "{why}: {}", said(&output));
         git(&["checkout", "--quiet", "main"]);
+        assert_eq!(job.upstream.git(&["for-each-ref", "--format", "%(refname)"]), "refs/heads/main");
+        assert_eq!(double.state()["pulls"], json!([]), "nothing is proposed");
     }
+    // And as it was: two pushes, one branch, one pull request.
+    let output = publish(&job, &double, &record);
+    super::ended_with(&output, 0);
+    let state = double.state();
+    assert_eq!(
+        (state["pulls"].as_array().map_or(0, Vec::len), &state["pulls"][0]["draft"]),
+        (1, &json!(false)),
+        "{state}"
+    );
+    let branch = state["pulls"][0]["head"].as_str().expect("a branch").to_owned();
+    let there = job.upstream.git(&["rev-parse", &branch]);
+    assert_eq!(job.upstream.git(&["rev-list", "--count", &format!("main..{branch}")]), "2");
+
     // A commit that its bundles don't have.
     let mut metadata = metadata;
     metadata["outcome"]["commit"] = json!("c".repeat(40));

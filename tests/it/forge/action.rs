@@ -29,7 +29,12 @@ impl Step {
                 world.path("").display()
             ),
         );
-        sh(&["chmod", "0755", &world.path("bin/curl").display().to_string()]);
+        // Says yes, until a test says otherwise; what it is asked is kept.
+        let gh = "#!/bin/sh\nprintf '%s\\n' \"$*\" >> ROOT/verified\n[ ! -e ROOT/unsigned ] || { echo 'no attestations found' >&2; exit 1; }\n";
+        world.write("bin/gh", &gh.replace("ROOT", &world.path("").display().to_string()));
+        for name in ["bin/curl", "bin/gh"] {
+            sh(&["chmod", "0755", &world.path(name).display().to_string()]);
+        }
         std::fs::create_dir_all(world.path("temp")).expect("a directory");
         Self { world }
     }
@@ -57,7 +62,12 @@ impl Step {
     }
 
     fn asked(&self) -> usize {
-        std::fs::read_to_string(self.world.path("asked")).map_or(0, |text| text.lines().count())
+        self.lines("asked").len()
+    }
+
+    fn lines(&self, name: &str) -> Vec<String> {
+        let text = std::fs::read_to_string(self.world.path(name)).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
     }
 }
 
@@ -69,15 +79,36 @@ fn the_release_s_program_is_the_one_of_its_checksum() {
     let program = program.expect("a program");
     assert_eq!(std::fs::read_to_string(&program).expect("the program"), "the program");
     assert_eq!(step.asked(), 2);
+    let verified = step.lines("verified");
+    let ending = " --repo claude-bottle/claude-bottle --deny-self-hosted-runners";
+    assert!(
+        verified.len() == 1 && verified[0].starts_with("attestation verify /") && verified[0].ends_with(ending),
+        "{verified:?}"
+    );
+    // From the tool cache it is verified as well.
+    assert_eq!(step.run("", "v0.1.0", "").0, Some(0));
+    assert_eq!(step.lines("verified").get(1), Some(&format!("attestation verify {program}{ending}")));
+    assert_eq!(step.asked(), 3);
+    std::fs::remove_file(step.world.path("asked")).expect("the list");
     // With a checksum of one's own nothing is asked again: it is in the tool cache.
     let sum = sh(&["sha256sum", &program]);
     let sum = sum.split(' ').next().expect("a sum").to_owned();
     assert_eq!(step.run("", "v0.1.0", &sum).0, Some(0));
-    assert_eq!(step.asked(), 2);
+    assert_eq!((step.asked(), step.lines("verified").len()), (0, 2), "who pins it has vouched for it");
     // What somebody put there instead is not run.
     std::fs::write(&program, "another").expect("written");
     assert_eq!(step.run("", "v0.1.0", &sum).0, Some(0));
-    assert_eq!((step.asked(), std::fs::read_to_string(&program).expect("the program").as_str()), (3, "the program"));
+    assert_eq!((step.asked(), std::fs::read_to_string(&program).expect("the program").as_str()), (1, "the program"));
+}
+
+#[test]
+fn a_program_that_nobody_has_built_is_not_run() {
+    let step = Step::new("the program", str::to_owned);
+    step.world.write("unsigned", "");
+    let (code, said, program) = step.run("", "v0.1.0", "");
+    assert_eq!((code, program), (Some(4), None), "{said}");
+    assert!(said.contains("has no attestation of its release") && said.contains("no attestations found"), "{said}");
+    assert!(!step.world.path("tools").join("claude-bottle/v0.1.0").exists(), "something is in the tool cache");
 }
 
 #[test]

@@ -4,6 +4,7 @@ mod git;
 mod secrets;
 
 pub(crate) use git::keyscan;
+pub(crate) use secrets::looks_like_secret;
 
 use std::collections::BTreeSet;
 
@@ -102,11 +103,25 @@ fn check_bottle(bottle: &Bottle, at: &At) -> Checked {
     if bottle.pipelock.max_request_bytes.0 == 0 {
         return Err(pipelock.key("max_request_bytes").wrong("no request would fit"));
     }
-    if !bottle.pipelock.api_allowlist.is_empty() && !bottle.egress.routes.is_empty() {
+    let (routes, presets) = (!bottle.egress.routes.is_empty(), !bottle.egress.presets.is_empty());
+    if !bottle.pipelock.api_allowlist.is_empty() && (routes || presets) {
+        let what = if routes { "routes" } else { "presets" };
         return Err(pipelock
             .key("api_allowlist")
-            .wrong("has no effect in a bottle with egress routes")
-            .hint("make each host a route, or remove the routes"));
+            .wrong(&format!("has no effect in a bottle with egress {what}"))
+            .hint(format!("make each host a route, or remove the {what}")));
+    }
+    for (index, host) in bottle.pipelock.passthrough.iter().enumerate() {
+        let covers = |route: &&Route| route.host.covers(host) || host.covers(&route.host);
+        if let Some(route) = bottle.egress.routes.iter().find(covers) {
+            return Err(pipelock
+                .key("passthrough")
+                .item(index)
+                .wrong(&format!("the route {} is about the same host, and could not be kept", route.host))
+                .hint(
+                    "what is passed through is not looked into: no path, no method, no credential; keep one of the two",
+                ));
+        }
     }
     for (index, exemption) in bottle.pipelock.exemptions.iter().enumerate() {
         if !Rules::has_builtin(&exemption.rule) {
@@ -136,7 +151,8 @@ fn check_supervise(bottle: &Bottle, at: &At) -> Checked {
             return Err(at.wrong("grants nothing").hint("leave `methods` out for GET and HEAD"));
         }
     }
-    if bottle.egress.routes.is_empty() && !bottle.supervise.auto.is_empty() {
+    let egress = &bottle.egress;
+    if egress.routes.is_empty() && egress.presets.is_empty() && !bottle.supervise.auto.is_empty() {
         return Err(at
             .key("auto")
             .wrong("has no effect in a bottle without egress routes: its proxy allows whole hosts")

@@ -10,12 +10,13 @@ mod offer;
 mod position;
 mod read;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use bottle_policy::budget::{Budget, Price};
 use bottle_policy::gate::{HostKey, PushRules, RepoName, UpstreamUrl};
 use bottle_policy::host::{HostName, HostPattern};
+use bottle_policy::limits;
 use bottle_policy::pipelock::{Action, Exemption};
 use bottle_policy::route::Route;
 use bottle_policy::secret::SecretName;
@@ -25,12 +26,13 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use check::keyscan;
+pub(crate) use check::{keyscan, looks_like_secret};
 pub use error::ManifestError;
 pub use offer::offer;
 pub use read::parse;
 
 use crate::name::Name;
+use crate::registry::Preset;
 
 /// The file names that are looked for in the base branch, in this order.
 pub const FILE_NAMES: [&str; 4] =
@@ -107,6 +109,9 @@ pub struct Egress {
     /// The rules; the first that matches decides, and what none matches is refused.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<Route>,
+    /// Package managers whose registries may be read: hosts are taken from each tool's own configuration on the host.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub presets: BTreeSet<Preset>,
 }
 
 /// What may leave.
@@ -124,12 +129,27 @@ pub struct Pipelock {
     pub passthrough: Vec<HostPattern>,
     /// The largest request body.
     pub max_request_bytes: ByteSize,
+    /// What words that talk an agent into something, or what looks like a secret, lead to in answers (not the model's).
+    #[serde(skip_serializing_if = "Pipelock::is_off")]
+    pub responses: Action,
+    /// The largest answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_response_bytes: Option<ByteSize>,
+    /// How much may leave in one run.
+    #[serde(skip_serializing_if = "limits::Limits::is_default")]
+    pub limits: limits::Limits,
     /// In a bottle without routes: hosts that may be reached over https, any method and path.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub api_allowlist: Vec<HostPattern>,
     /// Single DLP rules that are not looked for in what goes to a host.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub exemptions: Vec<Exemption>,
+}
+
+impl Pipelock {
+    fn is_off(action: &Action) -> bool {
+        *action == Action::Off
+    }
 }
 
 impl Default for Pipelock {
@@ -139,6 +159,9 @@ impl Default for Pipelock {
             allow_private: vec![],
             passthrough: vec![],
             max_request_bytes: ByteSize(10 << 20),
+            responses: Action::Off,
+            max_response_bytes: None,
+            limits: limits::Limits::default(),
             api_allowlist: vec![],
             exemptions: vec![],
         }

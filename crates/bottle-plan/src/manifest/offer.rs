@@ -30,20 +30,18 @@ fn with(text: &str, bottle: &str, request: &Request) -> Option<String> {
     let own = wanted.bottles.get_mut(&name)?;
     let spot = Spot { text, tree: tree(text).ok()?, bottle };
     let edited = match request {
-        Request::RequestRoute { host, .. } if own.egress.routes.is_empty() => {
+        Request::RequestRoute { host, .. } if own.egress.routes.is_empty() && own.egress.presets.is_empty() => {
             // A first route would close what the other way leaves open.
             own.pipelock.api_allowlist.push(host.clone());
             spot.add(&["pipelock", "api_allowlist"], &quoted(&host.to_string()))
         }
         Request::RequestRoute { host, port, scheme, methods, paths, .. } => {
             let route = Route {
-                host: host.clone(),
                 port: *port,
                 scheme: *scheme,
                 methods: methods.clone(),
                 paths: paths.clone(),
-                auth: None,
-                model: false,
+                ..Route::plain(host.clone(), &[], &[])
             };
             let item = flow(&route, text);
             own.egress.routes.push(route);

@@ -38,6 +38,16 @@ pub enum PlanError {
         /// What to add to the manifest.
         hint: String,
     },
+    /// A package manager on the host does not say where it fetches from.
+    #[error("the preset `{preset}`: {problem}")]
+    Preset {
+        /// Its name.
+        preset: &'static str,
+        /// Why.
+        problem: String,
+        /// What to try.
+        hint: String,
+    },
     /// A fact that the runner gathered can't be right.
     #[error("{0}")]
     Facts(String),
@@ -50,7 +60,7 @@ impl PlanError {
         match self {
             Self::NoSuchAgent { known, .. } => Some(format!("it has {}", list(known))),
             Self::WhichAgent(known) => Some(format!("name one with --agent: {}", list(known))),
-            Self::NotYet { hint, .. } | Self::Upstream { hint, .. } => Some(hint.clone()),
+            Self::NotYet { hint, .. } | Self::Upstream { hint, .. } | Self::Preset { hint, .. } => Some(hint.clone()),
             Self::NoTask(_) => Some("give the agent a `prompt`, or the dispatch an input `task`".to_owned()),
             Self::NoBottle(_) | Self::Facts(_) => None,
         }

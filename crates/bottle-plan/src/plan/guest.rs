@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use bottle_policy::door::{BUNDLE_ADDRESS, DOORS_DIR, Door, STATE_DIR};
 
 use super::policies::Rules;
+use super::presets::Presets;
 use super::types::{Backend, CaPlan, GitPlan, GuestPlan, TOOLS_DIR};
 use crate::manifest::Bottle;
 
-/// The variables that name a CA file for programs that don't read the system's store.
+/// The variables that name a file of CAs to programs that don't read the system's store by themselves.
 const CA_VARIABLES: [&str; 7] = [
     "NODE_EXTRA_CA_CERTS",
     "SSL_CERT_FILE",
@@ -29,6 +30,7 @@ pub(super) const ROOT: &str = "/workspace";
 pub(super) struct Guest<'a> {
     pub(super) bottle: &'a Bottle,
     pub(super) rules: &'a Rules,
+    pub(super) presets: &'a Presets,
     pub(super) doors: &'a [Door],
     pub(super) git: Option<&'a GitPlan>,
     pub(super) backend: Backend,
@@ -64,6 +66,7 @@ impl Guest<'_> {
             root: ROOT.to_owned(),
             workdir: self.git.map_or(ROOT, |git| git.directory.as_str()).to_owned(),
             env: self.env(proxy),
+            files: self.presets.files.clone(),
             resources: self.bottle.resources.clone(),
             init,
             selftest,
@@ -71,6 +74,7 @@ impl Guest<'_> {
                 door: proxy,
                 source: format!("{STATE_DIR}/ca/{}.crt", proxy.name()),
                 system_file: "/usr/local/share/ca-certificates/claude-bottle.crt".to_owned(),
+                system_bundle: "/etc/ssl/certs/ca-certificates.crt".to_owned(),
                 own_file: format!("{HOME}/.claude-bottle-ca.crt"),
                 variables: CA_VARIABLES.map(str::to_owned).to_vec(),
             },
@@ -109,11 +113,14 @@ impl Guest<'_> {
         set("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1");
         set("DISABLE_AUTOUPDATER", "1");
         set("GIT_TERMINAL_PROMPT", "0");
+        // Else Node's own fetch knows nothing of the proxy.
+        set("NODE_USE_ENV_PROXY", "1");
         // Longer than a proposal waits, in milliseconds.
         set("MCP_TOOL_TIMEOUT", &((self.bottle.supervise.timeout.0 + 60) * 1000).to_string());
         for name in &self.rules.placeholders {
             set(name, &placeholder(name));
         }
+        env.extend(self.presets.env.clone());
         env.extend(self.bottle.env.iter().map(|(name, value)| (name.clone(), value.clone())));
         env
     }

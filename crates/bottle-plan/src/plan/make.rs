@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 
 use bottle_policy::bundle::{Bundle, Daemon, image_user};
 use bottle_policy::door::Door;
+use bottle_policy::route::{Outbound, Route};
 use bottle_policy::supervise::Approval;
 
 use super::guest::Guest;
 use super::policies::Rules;
+use super::presets::Presets;
 use super::upstreams::Upstreams;
 use super::*;
 use crate::facts::HostFacts;
@@ -39,7 +41,8 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
     let slug = slug(task, seed)?;
 
     let upstreams = Upstreams::of(task, bottle, facts, &mut notes)?;
-    let rules = Rules::of(bottle, &agent.limits, &upstreams, facts, options, &mut notes)?;
+    let presets = Presets::of(bottle, facts, &mut notes)?;
+    let rules = Rules::of(bottle, &presets.routes, &agent.limits, &upstreams, facts, options, &mut notes)?;
     let doors = doors(&rules, &upstreams);
     let approval = approval(task, bottle, facts, options, &mut notes);
 
@@ -59,7 +62,7 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
     if let Some(Err(refusal)) = git.as_ref().map(|git| upstreams.may_push(&git.branch)) {
         notes.push(format!("the gate will refuse this run's branch: {refusal}"));
     }
-    let guest = Guest { bottle, rules: &rules, doors: &doors, git: git.as_ref(), backend }.plan();
+    let guest = Guest { bottle, rules: &rules, presets: &presets, doors: &doors, git: git.as_ref(), backend }.plan();
     let skills = skills(&agent, &guest);
     let prompt = super::prompt::prompt(task, &agent, &guest, git.as_ref(), &upstreams, options.dry_run, seed);
     notes.extend(task.left_out.iter().map(|what| format!("left out: {what}")));
@@ -140,6 +143,7 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
         guest,
         policies,
         secrets,
+        presets: presets.plans,
         extra_hosts: upstreams.extra_hosts(),
         host_ca_bundle: facts.host_ca_bundle.clone(),
         git,
@@ -197,13 +201,17 @@ fn for_git_alone(bottle: &Bottle) -> Bottle {
 
 /// What the manifest can say and this version does not do: refused, so that nobody relies on it.
 fn refuse_what_is_not_there(bottle: &Bottle) -> Result<(), PlanError> {
-    if bottle.pipelock.passthrough.is_empty() {
-        return Ok(());
+    let asks = |route: &&Route| route.dlp.outbound == Some(Outbound::Ask);
+    match bottle.egress.routes.iter().find(asks) {
+        None => Ok(()),
+        Some(route) => Err(PlanError::NotYet {
+            what: format!(
+                "dlp.outbound: ask (of the route {}), by which a person is asked about a finding",
+                route.host
+            ),
+            hint: "say `block`, `redact` or `warn`".to_owned(),
+        }),
     }
-    Err(PlanError::NotYet {
-        what: "pipelock.passthrough (TLS that the doors don't end)".to_owned(),
-        hint: "remove it; the hosts in it can't be reached for now".to_owned(),
-    })
 }
 
 fn doors(rules: &Rules, upstreams: &Upstreams) -> Vec<Door> {

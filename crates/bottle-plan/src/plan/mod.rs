@@ -4,12 +4,14 @@
 //! afterwards follows it and decides nothing that could have been decided here.
 //!
 //! Map: `types`, `make` (what is chosen, and what goes where), `upstreams` (git), `policies` (the outgoing doors),
-//! `guest` (the agent's environment), `prompt`, `words` (what people wrote, for the prompt).
+//! `presets` (package
+//! managers), `guest` (the agent's environment), `prompt`, `words` (what people wrote, for the prompt).
 
 mod error;
 mod guest;
 mod make;
 mod policies;
+mod presets;
 mod prompt;
 mod types;
 mod upstreams;

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use bottle_policy::host::{HostName, HostPattern};
-use bottle_policy::pipelock::{BodyScanning, Dlp, PipelockPolicy, Ssrf, TlsInterception};
-use bottle_policy::route::{Route, RoutesPolicy, Scheme};
+use bottle_policy::pipelock::{Answers, BodyScanning, Dlp, PipelockPolicy, Ssrf, TlsInterception};
+use bottle_policy::route::{Route, RoutesPolicy};
 use bottle_policy::secret::SecretName;
 use bottle_policy::supervise::{Approval, SupervisePolicy};
 
@@ -30,6 +30,7 @@ pub(super) struct Rules {
 impl Rules {
     pub(super) fn of(
         bottle: &Bottle,
+        presets: &[Route],
         limits: &Limits,
         upstreams: &Upstreams,
         facts: &HostFacts,
@@ -38,7 +39,8 @@ impl Rules {
     ) -> Result<Self, PlanError> {
         let model_host = HostName::parse(MODEL_HOST).map_err(|error| PlanError::Facts(error.to_string()))?;
         let replay = options.replay.is_some();
-        let mut routes = bottle.egress.routes.clone();
+        // The manifest's own go first: one of them may have the credential that a preset's host asks for.
+        let mut routes = [&bottle.egress.routes, presets].concat();
         for route in &mut routes {
             route.model |= route.host.matches(&model_host);
         }
@@ -75,8 +77,13 @@ impl Rules {
             api_allowlist: bottle.pipelock.api_allowlist.clone(),
             dlp: Dlp { action: bottle.pipelock.dlp, exemptions: bottle.pipelock.exemptions.clone() },
             ssrf: Ssrf { ip_allowlist: bottle.pipelock.allow_private.clone() },
-            tls_interception: TlsInterception::default(),
+            tls_interception: TlsInterception { passthrough_domains: bottle.pipelock.passthrough.clone() },
             request_body_scanning: BodyScanning { max_body_bytes: bottle.pipelock.max_request_bytes },
+            response_scanning: Answers {
+                action: bottle.pipelock.responses,
+                max_body_bytes: bottle.pipelock.max_response_bytes,
+            },
+            limits: bottle.pipelock.limits.clone(),
             secrets: vec![],
         };
         let routes = RoutesPolicy {
@@ -84,6 +91,7 @@ impl Rules {
             routes,
             git_upstreams: upstreams.closed_to_https(),
             replay,
+            passthrough: bottle.pipelock.passthrough.clone(),
             budget: limits.budget(),
         };
         Ok(Self { routes, pipelock, secrets, placeholders })
@@ -107,15 +115,8 @@ pub(super) fn add(secrets: &mut Vec<SecretPlan>, name: &SecretName, used_by: &st
 
 /// The model's API as Claude Code uses it.
 fn model_route(host: HostName) -> Route {
-    Route {
-        host: HostPattern::Exact(host),
-        port: None,
-        scheme: Scheme::Https,
-        methods: vec!["POST".to_owned()],
-        paths: vec!["/v1/messages".to_owned(), "/v1/messages/count_tokens".to_owned()],
-        auth: None,
-        model: true,
-    }
+    let paths = ["/v1/messages", "/v1/messages/count_tokens"];
+    Route { model: true, ..Route::plain(HostPattern::Exact(host), &["POST"], &paths) }
 }
 
 pub(super) fn supervise(slug: &Slug, bottle: &Bottle, approval: Approval) -> SupervisePolicy {

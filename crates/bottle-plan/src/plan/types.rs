@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::facts::ForgeKind;
 use crate::manifest::{Limits, Resources, Who};
 use crate::name::{Name, Slug};
+use crate::registry::Preset;
 use crate::task::{Commit, Task};
 
 /// What was asked for on the command line, beside the task.
@@ -122,6 +123,9 @@ pub struct BottlePlan {
     pub policies: Policies,
     /// Where each secret comes from and who may use it.
     pub secrets: Vec<SecretPlan>,
+    /// What the presets stand for; their routes come after the manifest's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub presets: Vec<PresetPlan>,
     /// Addresses in the bundle's `/etc/hosts`.
     pub extra_hosts: BTreeMap<HostName, IpAddr>,
     /// The host's CA bundle file that the doors trust upstream; copied into the bundle at [`HOST_CA_FILE`].
@@ -217,6 +221,9 @@ pub struct GuestPlan {
     pub workdir: String,
     /// Variables, in every command; nothing secret, a placeholder for each credential.
     pub env: BTreeMap<String, String>,
+    /// Files by their full path, owned by the user: configuration of tools.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub files: BTreeMap<String, String>,
     /// Share of the machine.
     pub resources: Resources,
     /// The process that forwards ports to the doors' sockets: the guest's first one; of a guest that is a machine, a
@@ -237,9 +244,12 @@ pub struct CaPlan {
     pub source: String,
     /// Where it goes in an image with `update-ca-certificates`, which is then run as root.
     pub system_file: String,
+    /// The file in which that image then has all that it trusts.
+    #[serde(default)]
+    pub system_bundle: String,
     /// Where it goes in one without.
     pub own_file: String,
-    /// The variables that then name `own_file` in every command.
+    /// The variables that name one or the other in every command.
     pub variables: Vec<String>,
 }
 
@@ -269,6 +279,24 @@ pub struct SecretPlan {
     pub used_by: Vec<String>,
     /// Whether the variable is set, as far as planning knows; files are looked at later.
     pub present: bool,
+}
+
+/// A package manager, and where it fetches from on this host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PresetPlan {
+    /// Which.
+    pub preset: Preset,
+    /// Each place, and which words of the host name it.
+    pub registries: Vec<PresetSource>,
+}
+
+/// A place that may be read, and where its address is from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PresetSource {
+    /// The address, without credentials.
+    pub url: String,
+    /// A file, a variable or a command of the host.
+    pub from: String,
 }
 
 /// Where a secret's value is on the host.

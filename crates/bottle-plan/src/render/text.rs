@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use bottle_policy::door::Door;
 use bottle_policy::gate::Upstream;
-use bottle_policy::route::{Route, Scheme};
+use bottle_policy::route::{Outbound, Route, Scheme};
 
 use crate::plan::{Backend, BottlePlan, Bring, SecretSource};
 use crate::task::{Form, Source};
@@ -91,9 +91,17 @@ fn doors(out: &mut Page, plan: &BottlePlan) {
     for route in &plan.policies.routes.routes {
         out.more(&format!("route {}", line_of(route)));
     }
+    for preset in &plan.presets {
+        for registry in &preset.registries {
+            out.more(&format!("preset {}: {}  (from {})", preset.preset.name(), registry.url, registry.from));
+        }
+    }
     let pipelock = &plan.policies.pipelock;
     for host in &pipelock.api_allowlist {
         out.more(&format!("host {host}, any method and path"));
+    }
+    for host in &pipelock.tls_interception.passthrough_domains {
+        out.more(&format!("host {host}, port 443: passed through, NOT INSPECTED"));
     }
     for network in &pipelock.ssrf.ip_allowlist {
         out.more(&format!("private network {network} may be reached"));
@@ -113,6 +121,28 @@ fn line_of(route: &Route) -> String {
         let _ = write!(line, ":{port}");
     }
     let _ = write!(line, "  {}  {}", route.methods.join(" "), route.paths.join(" "));
+    for (what, rules) in [("query", &route.query), ("header", &route.headers)] {
+        for (name, value) in rules {
+            let _ = write!(line, "  {what} {name}={value}");
+        }
+    }
+    if route.websocket {
+        line.push_str("  or a WebSocket");
+    }
+    if let Some(size) = route.max_bytes {
+        let _ = write!(line, "  up to {size}");
+    }
+    if let Some(rate) = route.rate {
+        let _ = write!(line, "  {rate}");
+    }
+    if let Some(upstream) = &route.upstream {
+        let _ = write!(line, "  sent to {upstream}");
+    }
+    match route.dlp.outbound {
+        Some(Outbound::Redact) => line.push_str("  (secrets redacted)"),
+        Some(Outbound::Warn) => line.push_str("  (secrets only warned of)"),
+        _ => {}
+    }
     if route.model {
         line.push_str("  (the model)");
     }

@@ -155,6 +155,10 @@ impl Unpacker {
 
     /// Takes the next packed bytes.
     pub(super) fn push<E>(&mut self, bytes: &[u8], out: Out<'_, E>) -> Result<State, E> {
+        if self.state == State::Ended && self.many && !bytes.is_empty() {
+            // Something follows the end, which nobody would look into.
+            self.state = State::Broken;
+        }
         if self.state != State::Going {
             return Ok(self.state);
         }

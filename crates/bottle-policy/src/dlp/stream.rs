@@ -20,6 +20,18 @@ const LONG_RUN: usize = 64;
 /// A line of base64 that goes on in the next one.
 const LONG_LINE: usize = 60;
 
+/// What a finding of a rule leads to; a secret that the bottle knows ends the stream in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// It ends the stream.
+    Block,
+    /// The first is kept in `warned`, and what was found goes on.
+    Warn,
+    /// The first is kept in `warned`, and what was found is overwritten with asterisks; in another form than as it is, it
+    /// ends the stream.
+    Redact,
+}
+
 /// A body on its way through a search: what goes in comes out again, later by what has to be held back.
 #[derive(Default)]
 pub struct Stream {
@@ -39,7 +51,7 @@ impl std::fmt::Debug for Stream {
 /// What the streams of one body share.
 struct Shared<'a> {
     search: Search<'a>,
-    warn: bool,
+    mode: Mode,
     warned: &'a mut Option<Finding>,
     left: &'a mut u64,
     scratch: &'a mut Scratch,
@@ -61,26 +73,26 @@ impl Stream {
         stream
     }
 
-    /// Takes the next bytes and gives those that may go. With `warn`, findings of rules are kept in `warned` and pass.
-    pub fn push(&mut self, search: Search<'_>, bytes: &[u8], warn: bool) -> Result<Vec<u8>, Finding> {
-        self.with(search, warn, |inner, shared| inner.push(bytes, shared))?;
+    /// Takes the next bytes and gives those that may go.
+    pub fn push(&mut self, search: Search<'_>, bytes: &[u8], mode: Mode) -> Result<Vec<u8>, Finding> {
+        self.with(search, mode, |inner, shared| inner.push(bytes, shared))?;
         Ok(self.inner.release(search.overlap()))
     }
 
     /// No more bytes come: gives the rest.
-    pub fn finish(&mut self, search: Search<'_>, warn: bool) -> Result<Vec<u8>, Finding> {
-        self.with(search, warn, Inner::finish)?;
+    pub fn finish(&mut self, search: Search<'_>, mode: Mode) -> Result<Vec<u8>, Finding> {
+        self.with(search, mode, Inner::finish)?;
         Ok(self.inner.release(0))
     }
 
     fn with(
         &mut self,
         search: Search<'_>,
-        warn: bool,
+        mode: Mode,
         act: impl FnOnce(&mut Inner, &mut Shared<'_>) -> Result<(), Finding>,
     ) -> Result<(), Finding> {
         let left = self.left.get_or_insert(UNPACKED);
-        let mut shared = Shared { search, warn, warned: &mut self.warned, left, scratch: &mut self.scratch };
+        let mut shared = Shared { search, mode, warned: &mut self.warned, left, scratch: &mut self.scratch };
         act(&mut self.inner, &mut shared)
     }
 }
@@ -185,6 +197,13 @@ impl Inner {
     fn judge(&mut self, last: bool, shared: &mut Shared<'_>) -> Result<(), Finding> {
         let from = self.judged.saturating_sub(shared.search.overlap());
         let base = self.offset + from as u64;
+        if shared.mode == Mode::Redact && self.depth == 0 && self.declared.is_none() {
+            let fresh = self.judged - from;
+            for (rule, range) in shared.search.redact(&mut self.buffer[from..], fresh, last) {
+                let offset = base + range.start as u64;
+                shared.warned.get_or_insert(Finding { rule, known: false, offset });
+            }
+        }
         let window = &self.buffer[from..];
         let found = shared.search.look(window, self.judged - from, last, self.depth, shared.scratch);
         if let Some(mut finding) = found.known {
@@ -193,7 +212,7 @@ impl Inner {
         }
         if let Some(mut finding) = found.rule {
             finding.offset += base;
-            if !shared.warn {
+            if shared.mode != Mode::Warn {
                 return Err(finding);
             }
             shared.warned.get_or_insert(finding);

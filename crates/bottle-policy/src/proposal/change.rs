@@ -186,19 +186,22 @@ fn route(texts: &Texts, request: &Request) -> Result<Change, ChangeError> {
         if let Some(model) = model {
             return impossible(format!("{} is the model's, and its routes stay as they are", model.host));
         }
+        if let Some(passed) = policy.passthrough.iter().find(|own| own.covers(host) || host.covers(own)) {
+            return impossible(format!("the TLS of {passed} is passed through, so no rule about it could be kept"));
+        }
         let asked = Route {
-            host: host.clone(),
             port: *port,
             scheme: *scheme,
             methods: methods.clone(),
             paths: paths.clone(),
-            auth: None,
-            model: false,
+            ..Route::plain(host.clone(), &[], &[])
         };
         let has = |own: &[String], asked: &[String]| asked.iter().all(|one| own.contains(one));
         let every = |paths: &[String]| paths.iter().any(|path| path == "/**");
         let allowed = policy.routes.iter().any(|own| {
             own.host.covers(host)
+                && own.query.is_empty()
+                && own.headers.is_empty()
                 && own.port() == asked.port()
                 && own.scheme == asked.scheme
                 && has(&own.methods, &asked.methods)

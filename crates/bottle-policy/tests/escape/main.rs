@@ -5,7 +5,7 @@
 #[path = "make.rs"]
 mod make;
 
-use bottle_policy::dlp::{Finding, Head, Packing, Rules, Scope, Search, Stream, head};
+use bottle_policy::dlp::{Finding, Head, Mode, Packing, Rules, Scope, Search, Stream, head};
 use bottle_policy::known::KnownSecrets;
 use bottle_policy::secret::{Secret, SecretName};
 
@@ -40,9 +40,9 @@ impl World {
         let mut stream = Stream::packed(&packings);
         let mut out = vec![];
         for chunk in made.body.chunks(if case.chunks == 0 { 40_000 } else { case.chunks }) {
-            out.extend(stream.push(search, chunk, false)?);
+            out.extend(stream.push(search, chunk, Mode::Block)?);
         }
-        out.extend(stream.finish(search, false)?);
+        out.extend(stream.finish(search, Mode::Block)?);
         Ok(out)
     }
 }

@@ -1,24 +1,28 @@
 //! Which route a request takes, and the way on to pipelock.
 
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use bottle_policy::access::{Found, Verdict};
 use bottle_policy::host::HostName;
-use bottle_policy::matcher::{Matcher, Target};
+use bottle_policy::matcher::Matcher;
 use bottle_policy::proposal::sha256;
 use bottle_policy::route::{RoutesPolicy, Scheme};
 use http::{HeaderValue, Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 
 use super::model::Model;
 use super::pipe::{self, Pipe};
 use crate::common::{self, Dirs, Error};
 use crate::proxy::access::{Counted, Line};
-use crate::proxy::answer::{Body, boxed, drain, json, refuse};
+use crate::proxy::answer::{Body, boxed, drain, full, json, refuse};
 use crate::proxy::front::Back;
 use crate::proxy::headers;
-use crate::proxy::target::Asked;
+use crate::proxy::target::{self, Asked};
+use crate::proxy::upgrade::{self, Passed};
 
 /// The name of pipelock's socket in the internal directory.
 pub(crate) const PIPELOCK_SOCKET: &str = "pipelock.sock";
@@ -81,34 +85,92 @@ impl Egress {
         };
         match self.pipe.request(request).await {
             Ok(mut response) => {
-                let from = response.headers();
-                let text = |name| headers::text(from, name);
-                if let Some(verdict) = text(headers::VERDICT) {
-                    let reason = text(headers::REASON).unwrap_or_default();
-                    let verdict = match verdict {
-                        "deny" => Verdict::Deny,
-                        "block" => Verdict::Block,
-                        _ => Verdict::Error,
-                    };
-                    line.stop(verdict, reason);
-                }
-                line.access.credential = text(headers::CREDENTIAL).map(str::to_owned);
-                line.access.finding = text(headers::FINDING).and_then(|found| serde_json::from_str(found).ok());
-                if line.access.finding.as_ref().is_some_and(|found: &Found| found.at == "url") {
-                    line.access.path = "(withheld)".to_owned();
-                }
-                headers::strip_hop(response.headers_mut());
-                headers::strip_own(response.headers_mut());
+                take_notes(&mut response, line);
                 response.map(boxed)
             }
-            Err(error) => {
-                line.stop(Verdict::Error, "pipelock");
-                tracing::warn!("pipelock did not answer: {error}");
-                let message = "the last door, pipelock, did not answer; nothing was sent; try again";
-                refuse(StatusCode::BAD_GATEWAY, "pipelock", message)
-            }
+            Err(error) => unanswered(&error, line),
         }
     }
+
+    /// A request for a WebSocket: once pipelock agrees, bytes both ways; it is pipelock that looks at them.
+    async fn websocket(
+        &self,
+        policy: &Policy,
+        asked: &Asked,
+        route: usize,
+        mut request: Request<Incoming>,
+        mut line: Line,
+    ) -> Response<Body> {
+        let guest = hyper::upgrade::on(&mut request);
+        let mut request = match addressed(policy, asked, route, request.map(|_| full(""))) {
+            Ok(request) => request,
+            Err(error) => {
+                line.stop(Verdict::Error, "request");
+                let why = format!("the request can't be sent on: {error}");
+                return line.answer(refuse(StatusCode::BAD_REQUEST, "request", why));
+            }
+        };
+        upgrade::ask(request.headers_mut(), upgrade::WEBSOCKET);
+        let mut response = match self.pipe.request(request).await {
+            Ok(response) => response,
+            Err(error) => {
+                let answer = unanswered(&error, &mut line);
+                return line.answer(answer);
+            }
+        };
+        let agreed = upgrade::agreed(&response, upgrade::WEBSOCKET);
+        take_notes(&mut response, &mut line);
+        if !agreed {
+            return line.answer(response.map(boxed));
+        }
+        let other = hyper::upgrade::on(&mut response);
+        let mut answer = response.map(|_| full(""));
+        upgrade::ask(answer.headers_mut(), upgrade::WEBSOCKET);
+        let rest = move |mut line: Line| async move {
+            match tokio::try_join!(guest, other) {
+                Ok((guest, other)) => {
+                    upgrade::relay(TokioIo::new(guest), TokioIo::new(other), &mut line, |_| true).await;
+                }
+                Err(error) => line.stop(Verdict::Error, &format!("cut off: {error}")),
+            }
+        };
+        Passed { answer, rest: Some(Box::new(move |line| Box::pin(rest(line)))) }.answered(line)
+    }
+}
+
+/// Notes what pipelock says of the request, and removes what was meant for this hop.
+fn take_notes(response: &mut Response<Incoming>, line: &mut Line) {
+    let from = response.headers();
+    let text = |name| headers::text(from, name);
+    if let Some(verdict) = text(headers::VERDICT) {
+        let reason = text(headers::REASON).unwrap_or_default();
+        let verdict = match verdict {
+            "deny" => Verdict::Deny,
+            "block" => Verdict::Block,
+            _ => Verdict::Error,
+        };
+        line.stop(verdict, reason);
+    }
+    line.access.credential = text(headers::CREDENTIAL).map(str::to_owned);
+    line.access.finding = text(headers::FINDING).and_then(|found| serde_json::from_str(found).ok());
+    if line.access.finding.as_ref().is_some_and(|found: &Found| found.at == "url") {
+        line.access.path = "(withheld)".to_owned();
+    }
+    headers::strip_hop(response.headers_mut());
+    headers::strip_own(response.headers_mut());
+}
+
+/// There is no answer of pipelock's: because of the guest's own body, or of pipelock.
+fn unanswered(error: &hyper_util::client::legacy::Error, line: &mut Line) -> Response<Body> {
+    if line.broken.load(Ordering::Relaxed) {
+        line.stop(Verdict::Deny, "bad_body");
+        let message = "the request's body is malformed or broke off; it was not sent as a whole";
+        return refuse(StatusCode::BAD_REQUEST, "bad_body", message);
+    }
+    line.stop(Verdict::Error, "pipelock");
+    tracing::warn!("pipelock did not answer: {error}");
+    let message = "the last door, pipelock, did not answer, or cut the answer off; its line of this request says why";
+    refuse(StatusCode::BAD_GATEWAY, "pipelock", message)
 }
 
 impl Back for Egress {
@@ -116,27 +178,60 @@ impl Back for Egress {
         self.policy().matcher.knows(scheme, host, port)
     }
 
+    fn passes(&self, host: &HostName) -> bool {
+        self.policy().routes.passthrough.iter().any(|pattern| pattern.matches(host))
+    }
+
+    async fn tunnel<S>(&self, asked: Asked, hello: Vec<u8>, stream: S, mut line: Line)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let Ok(mut request) = addressed(&self.policy(), &asked, 0, Request::new(full(""))) else { return };
+        upgrade::ask(request.headers_mut(), upgrade::TUNNEL);
+        let mut response = match self.pipe.request(request).await {
+            Ok(response) => response,
+            Err(error) => {
+                unanswered(&error, &mut line);
+                return;
+            }
+        };
+        let agreed = upgrade::agreed(&response, upgrade::TUNNEL);
+        take_notes(&mut response, &mut line);
+        line.access.status = response.status().as_u16();
+        if !agreed {
+            tracing::info!("pipelock refused a tunnel to {}", asked.host);
+            return;
+        }
+        if let Ok(other) = hyper::upgrade::on(&mut response).await {
+            let mut other = TokioIo::new(other);
+            line.sent.fetch_add(hello.len() as u64, Ordering::Relaxed);
+            if other.write_all(&hello).await.is_ok() {
+                upgrade::relay(stream, other, &mut line, |_| true).await;
+            }
+        }
+    }
+
     async fn answer(&self, asked: Asked, request: Request<Incoming>, mut line: Line) -> Response<Body> {
         let policy = self.policy();
-        let target = Target {
-            scheme: asked.scheme,
-            host: &asked.host,
-            port: asked.port,
-            method: request.method().as_str(),
-            path: request.uri().path(),
-        };
-        let route = match policy.matcher.decide(target) {
+        let seen = headers::seen(request.headers());
+        let target = target::of(&asked, &request, &seen);
+        let decided = policy.matcher.decide(target);
+        let route = match decided {
             Ok(route) => route,
             Err(denied) => {
                 line.stop(Verdict::Deny, denied.error);
                 tracing::info!("refused {} {}: {}", target.method, asked.host, denied.error);
+                drop(seen);
                 drain(request.into_body());
                 return line.answer(json(StatusCode::FORBIDDEN, &denied));
             }
         };
+        drop(seen);
         line.access.route = Some(route);
-        let sent = Arc::clone(&line.sent);
-        let request = request.map(|body| Counted { body, sent });
+        if asked.websocket {
+            return self.websocket(&policy, &asked, route, request, line).await;
+        }
+        let request = request.map(|body| Counted::new(body, &line));
         if policy.routes.routes[route].model {
             return self.model.answer(self, &policy, &asked, route, request, line).await;
         }

@@ -26,6 +26,8 @@ use crate::proxy::access::Log;
 use crate::proxy::front::Front;
 use crate::proxy::run;
 
+pub(crate) use back::PIPELOCK_SOCKET;
+
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The policy file, `routes.yaml`.

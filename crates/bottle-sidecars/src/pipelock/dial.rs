@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bottle_policy::host::HostName;
 use bottle_policy::net::{Class, refusal};
 use http::Uri;
 use hyper::rt::{Read, ReadBufCursor, Write};
@@ -49,20 +50,38 @@ pub(super) enum DialError {
 pub(super) struct Dialer {
     trust: Trust,
     allowed: Arc<[IpNet]>,
+    /// Whether HTTP/1.1 alone is spoken.
+    http1: bool,
 }
 
 impl Dialer {
     /// Addresses that are not public are dialled only in these networks.
     pub(super) fn new(trust: Trust, allowed: &[IpNet]) -> Self {
-        Self { trust, allowed: allowed.into() }
+        Self { trust, allowed: allowed.into(), http1: false }
+    }
+
+    /// The same for HTTP/1.1 alone.
+    pub(super) fn http1(&self) -> Self {
+        Self { http1: true, ..self.clone() }
+    }
+
+    /// A connection in the clear, for a tunnel whose TLS is not ours.
+    pub(super) async fn plain(&self, host: &HostName, port: u16) -> Result<TcpStream, DialError> {
+        let dialled = async {
+            let found = resolve(host.as_str(), port).await?;
+            let stream = self.connect(host.as_str(), &found).await?;
+            let _ = stream.set_nodelay(true);
+            Ok(stream)
+        };
+        let slow = |_| Err(DialError::Time { host: host.to_string() });
+        tokio::time::timeout(CONNECT, dialled).await.unwrap_or_else(slow)
     }
 
     async fn dial(self, uri: Uri) -> Result<Conn, DialError> {
         let host = uri.host().unwrap_or_default().to_owned();
         let secure = uri.scheme_str() == Some("https");
         let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
-        let resolve = |error| DialError::Resolve { host: host.clone(), error };
-        let found: Vec<SocketAddr> = tokio::net::lookup_host((host.as_str(), port)).await.map_err(resolve)?.collect();
+        let found = resolve(&host, port).await?;
         let stream = self.connect(&host, &found).await?;
         let _ = stream.set_nodelay(true);
         if !secure {
@@ -70,7 +89,7 @@ impl Dialer {
         }
         let tls = |error| DialError::Tls { host: host.clone(), error };
         let name = ServerName::try_from(host.clone()).map_err(|error| tls(io::Error::other(error)))?;
-        let stream = self.trust.connector().map_err(tls)?.connect(name, stream).await.map_err(tls)?;
+        let stream = self.trust.connector(self.http1).map_err(tls)?.connect(name, stream).await.map_err(tls)?;
         let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2".as_slice());
         Ok(Conn { io: TokioIo::new(Box::new(stream)), h2 })
     }
@@ -93,6 +112,11 @@ impl Dialer {
         let none = || io::Error::new(io::ErrorKind::NotFound, "no address");
         Err(last.unwrap_or_else(|| DialError::Resolve { host: host.to_owned(), error: none() }))
     }
+}
+
+async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, DialError> {
+    let failed = |error| DialError::Resolve { host: host.to_owned(), error };
+    Ok(tokio::net::lookup_host((host, port)).await.map_err(failed)?.collect())
 }
 
 impl tower_service::Service<Uri> for Dialer {

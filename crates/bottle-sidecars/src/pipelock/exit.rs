@@ -1,26 +1,31 @@
 //! Judges one request, adds the credential of its route, sends it, and gives the answer back.
 
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use bottle_policy::access::{Found, Verdict};
-use bottle_policy::dlp::Packing;
-use bottle_policy::matcher::Target;
+use bottle_policy::dlp::{Mode, Packing};
+use bottle_policy::host::{HostName, HostPattern};
+use bottle_policy::limits::{Reached, Usage};
 use bottle_policy::route::Scheme;
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, HOST, SET_COOKIE};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, HOST, SET_COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, Version};
+use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use serde::Serialize;
 
+use super::answer::Answered;
 use super::dial::{DialError, Dialer};
 use super::policy::{Policy, Way};
 use super::scan::{self, Scanned};
 use crate::proxy::access::{Counted, Line};
 use crate::proxy::answer::{Body, BoxError, boxed, drain, json, refuse};
 use crate::proxy::headers;
-use crate::proxy::target::{Asked, authority};
+use crate::proxy::target::{self, Asked, authority};
+use crate::proxy::upgrade::Passed;
 use crate::tls::Trust;
 
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
@@ -29,12 +34,23 @@ const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 pub(super) struct Force {
     pub(super) policy: Arc<Policy>,
     client: Client<Dialer, Body>,
+    /// For connections that become something else.
+    pub(super) switcher: Client<Dialer, Body>,
+    pub(super) dialer: Dialer,
+    used: Arc<Used>,
+}
+
+/// What has left in this run; a new policy does not begin anew.
+struct Used {
+    usage: Mutex<Usage>,
+    began: Instant,
 }
 
 /// The way out.
 pub(super) struct Exit {
     force: RwLock<Forces>,
     trust: Trust,
+    used: Arc<Used>,
 }
 
 /// How long the policy before stays for requests that egress has judged by it and that are still on their way here.
@@ -60,13 +76,14 @@ struct Dlp<'a> {
 impl Exit {
     pub(super) fn new(policy: Policy) -> Self {
         let trust = Trust::default();
-        let now = Arc::new(Force::new(policy, &trust));
-        Self { force: RwLock::new(Forces { now, before: None }), trust }
+        let used = Arc::new(Used { usage: Mutex::default(), began: Instant::now() });
+        let now = Arc::new(Force::new(policy, &trust, &used));
+        Self { force: RwLock::new(Forces { now, before: None }), trust, used }
     }
 
     /// From now on requests are judged by this policy, over connections of its own.
     pub(super) fn replace(&self, policy: Policy) {
-        let now = Arc::new(Force::new(policy, &self.trust));
+        let now = Arc::new(Force::new(policy, &self.trust, &self.used));
         let mut forces = self.force.write().unwrap_or_else(PoisonError::into_inner);
         let before = std::mem::replace(&mut forces.now, now);
         // With the same routes nothing is on its way that the new policy could not judge.
@@ -98,40 +115,58 @@ impl Exit {
 }
 
 impl Force {
-    fn new(policy: Policy, trust: &Trust) -> Self {
+    fn new(policy: Policy, trust: &Trust, used: &Arc<Used>) -> Self {
         let dialer = Dialer::new(trust.clone(), &policy.pipelock.ssrf.ip_allowlist);
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(Duration::from_secs(20))
             .pool_max_idle_per_host(32)
-            .build(dialer);
-        Self { policy: Arc::new(policy), client }
+            .build(dialer.clone());
+        let switcher = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(dialer.http1());
+        Self { policy: Arc::new(policy), client, switcher, dialer, used: Arc::clone(used) }
+    }
+
+    /// Counts a request by the rule about these hosts.
+    pub(super) fn count(&self, pattern: &HostPattern, host: &HostName) -> Result<(), Reached> {
+        self.used.lock().request(&self.policy.pipelock.limits, pattern, host)
+    }
+
+    /// Counts bytes that are about to leave.
+    pub(super) fn may_send(&self, host: &HostName, more: u64) -> Result<(), Reached> {
+        let limits = &self.policy.pipelock.limits;
+        if limits.is_default() {
+            return Ok(());
+        }
+        self.used.lock().bytes(limits, host, more)
     }
 
     /// Answers a request whose headers are free of what is for one hop or a door's own. `claimed` is the route that
     /// egress found; it is found again here, and both have to agree.
     pub(super) async fn pass<B>(
-        &self,
+        self: &Arc<Self>,
         asked: &Asked,
         claimed: Option<usize>,
         request: Request<B>,
         line: &mut Line,
-    ) -> Response<Body>
+    ) -> Passed
     where
         B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<BoxError>,
     {
+        if asked.websocket {
+            return self.websocket(asked, claimed, request, line).await;
+        }
         match self.judge(asked, claimed, &request, line) {
-            Ok((route, packings)) => self.send(asked, route, &packings, request, line).await,
+            Ok((route, packings)) => self.send(asked, route, &packings, request, line).await.into(),
             Err(answer) => {
                 drain(request.into_body());
-                *answer
+                (*answer).into()
             }
         }
     }
 
     /// The route of a request whose head may leave, and what its body is said to be packed in; or the refusal.
-    fn judge<B: http_body::Body>(
+    pub(super) fn judge<B: http_body::Body>(
         &self,
         asked: &Asked,
         claimed: Option<usize>,
@@ -140,14 +175,8 @@ impl Force {
     ) -> Result<(usize, Vec<Packing>), Box<Response<Body>>> {
         let policy = &self.policy;
         line.access.path = policy.known.mask_str(&line.access.path);
-        let target = Target {
-            scheme: asked.scheme,
-            host: &asked.host,
-            port: asked.port,
-            method: request.method().as_str(),
-            path: request.uri().path(),
-        };
-        let route = match policy.matcher.decide(target) {
+        let seen = headers::seen(request.headers());
+        let route = match policy.matcher.decide(target::of(asked, request, &seen)) {
             Ok(route) => route,
             Err(denied) => {
                 line.stop(Verdict::Deny, denied.error);
@@ -160,8 +189,21 @@ impl Force {
             let message = "the doors don't agree about the route; the policy may be changing: try again";
             return Err(Box::new(refuse(StatusCode::FORBIDDEN, "route_mismatch", message)));
         }
-        if let Some(answer) = self.judge_head(asked, &policy.routes[route], request, line) {
+        let way = &policy.routes[route];
+        if let Some(answer) = self.judge_head(asked, way, request, line) {
             return Err(Box::new(answer));
+        }
+        if let Some(base) = &way.upstream
+            && policy.matcher.is_git(&base.host, &format!("{}{}", base.path, request.uri().path()))
+        {
+            line.stop(Verdict::Deny, "git_upstream");
+            let message = "git over https to a declared upstream would go round the gate; use git://git-gate:9418/";
+            return Err(Box::new(refuse(StatusCode::FORBIDDEN, "git_upstream", message)));
+        }
+        let rated = |rate| self.used.lock().rate(route, rate, self.used.now());
+        if let Err(reached) = way.rate.map_or(Ok(()), rated).and_then(|()| self.count(&way.host, &asked.host)) {
+            line.stop(Verdict::Deny, "limit");
+            return Err(Box::new(refuse(StatusCode::TOO_MANY_REQUESTS, "limit", reached.to_string())));
         }
         scan::packings(request.headers()).map(|packings| (route, packings)).map_err(|found| {
             line.stop(Verdict::Block, "dlp");
@@ -179,15 +221,14 @@ impl Force {
         request: &Request<B>,
         line: &mut Line,
     ) -> Option<Response<Body>> {
-        let max = self.policy.pipelock.request_body_scanning.max_body_bytes;
-        if request.body().size_hint().lower() > max.0 {
+        if request.body().size_hint().lower() > way.max_bytes {
             line.stop(Verdict::Block, "too_large");
-            return Some(too_large(max.0));
+            return Some(too_large(way.max_bytes));
         }
         let rules = self.policy.rules_for(&asked.host);
         let search = self.policy.search(way, &rules);
         let (known, found) = scan::head(search, asked.host.as_str(), request.uri(), request.headers())?;
-        if self.policy.warns() && !known {
+        if way.mode == Some(Mode::Warn) && !known {
             line.access.finding = Some(found);
             return None;
         }
@@ -201,7 +242,7 @@ impl Force {
     }
 
     async fn send<B>(
-        &self,
+        self: &Arc<Self>,
         asked: &Asked,
         route: usize,
         packings: &[Packing],
@@ -215,11 +256,13 @@ impl Force {
         let way = &self.policy.routes[route];
         let warned = Arc::new(OnceLock::new());
         let (mut parts, body) = request.into_parts();
-        let body = Counted { body, sent: Arc::clone(&line.sent) };
+        let body = Counted::new(body, line);
         let late = Arc::clone(&line.late);
         let judge = scan::Judge { rules: self.policy.rules_for(&asked.host), policy: Arc::clone(&self.policy), route };
-        let body = Scanned::new(body, packings, judge, late, Arc::clone(&warned));
-        parts.uri = match whole_uri(asked, &parts.uri) {
+        let (this, host) = (Arc::clone(self), asked.host.clone());
+        let may = Box::new(move |more| this.may_send(&host, more).is_ok());
+        let body = Scanned::new(body, packings, judge, late, Arc::clone(&warned), may);
+        parts.uri = match whole_uri(asked, way, &parts.uri) {
             Ok(uri) => uri,
             Err(error) => {
                 line.stop(Verdict::Error, "request");
@@ -240,17 +283,40 @@ impl Force {
             line.access.finding.clone_from(&found);
             return match found {
                 Some(found) => blocked(&found),
-                None => too_large(self.policy.pipelock.request_body_scanning.max_body_bytes.0),
+                None => stopped(reason, way.max_bytes),
             };
         }
         match result {
-            Ok(response) => self.scrubbed(way, response.map(boxed)),
+            Ok(response) => self.scrubbed(route, response, line),
             Err(error) => failed(asked, &error, line),
         }
     }
 
+    /// An answer as the guest may have it: its head scrubbed, its body looked at.
+    pub(super) fn scrubbed(&self, route: usize, response: Response<Incoming>, line: &mut Line) -> Response<Body> {
+        let way = &self.policy.routes[route];
+        let response = self.scrubbed_head(way, response.map(boxed));
+        if self.policy.pipelock.response_scanning.is_default() {
+            return response;
+        }
+        let (mut parts, body) = response.into_parts();
+        match Answered::new(body, &parts.headers, &self.policy, way.model, line) {
+            Ok(body) => {
+                // A length would have to be kept, and what is cut off can't.
+                parts.headers.remove(CONTENT_LENGTH);
+                Response::from_parts(parts, boxed(body))
+            }
+            Err(found) => {
+                let message = format!("the answer was not let in: {} in its {}", found.rule, found.at);
+                line.stop(Verdict::Block, "answer");
+                line.access.finding = Some(found);
+                refuse(StatusCode::BAD_GATEWAY, "answer", message)
+            }
+        }
+    }
+
     /// An answer without what is for one hop, a door's own, or a credential.
-    fn scrubbed(&self, way: &Way, mut response: Response<Body>) -> Response<Body> {
+    pub(super) fn scrubbed_head(&self, way: &Way, mut response: Response<Body>) -> Response<Body> {
         let headers = response.headers_mut();
         headers::strip_hop(headers);
         headers::strip_own(headers);
@@ -269,8 +335,18 @@ impl Force {
     }
 }
 
+impl Used {
+    fn lock(&self) -> MutexGuard<'_, Usage> {
+        self.usage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
 /// Puts the route's credential in place of whatever the guest sent; a placeholder goes nowhere.
-fn credentials(way: &Way, headers: &mut HeaderMap) {
+pub(super) fn credentials(way: &Way, headers: &mut HeaderMap) {
     for name in [AUTHORIZATION, X_API_KEY] {
         let placeholder = headers.get_all(&name).iter().any(|value| scan::is_placeholder(value.as_bytes()));
         // Beside the route's credential, another one could make the request somebody else's.
@@ -283,16 +359,18 @@ fn credentials(way: &Way, headers: &mut HeaderMap) {
     }
 }
 
-fn whole_uri(asked: &Asked, uri: &Uri) -> Result<Uri, http::Error> {
-    let scheme = if asked.scheme == Scheme::Https { "https" } else { "http" };
-    Uri::builder()
-        .scheme(scheme)
-        .authority(authority(asked.scheme, &asked.host, asked.port))
-        .path_and_query(uri.path_and_query().map_or("/", |path| path.as_str()))
-        .build()
+/// Where a request really goes.
+pub(super) fn whole_uri(asked: &Asked, way: &Way, uri: &Uri) -> Result<Uri, http::Error> {
+    let own = uri.path_and_query().map_or("/", |path| path.as_str());
+    let (scheme, host, port, path) = match &way.upstream {
+        None => (asked.scheme, &asked.host, asked.port, own.to_owned()),
+        Some(base) => (base.scheme, &base.host, base.port(), format!("{}{own}", base.path)),
+    };
+    let name = if scheme == Scheme::Https { "https" } else { "http" };
+    Uri::builder().scheme(name).authority(authority(scheme, host, port)).path_and_query(path).build()
 }
 
-fn blocked(found: &Found) -> Response<Body> {
+pub(super) fn blocked(found: &Found) -> Response<Body> {
     let message = match found.rule.split_once(':') {
         Some(("known-secret", name)) => {
             format!("the request was not sent: the value of {name} was found in its {}; leave it out", found.at)
@@ -316,18 +394,42 @@ fn too_large(max: u64) -> Response<Body> {
     refuse(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
 }
 
-fn failed(asked: &Asked, error: &hyper_util::client::legacy::Error, line: &mut Line) -> Response<Body> {
+/// A body that was stopped on its way for a reason that is no finding.
+fn stopped(reason: &'static str, max: u64) -> Response<Body> {
+    match reason {
+        "limit" => {
+            let message = "this run has sent as many bytes as it may; the request was cut off";
+            refuse(StatusCode::TOO_MANY_REQUESTS, reason, message)
+        }
+        "slow" => {
+            refuse(StatusCode::REQUEST_TIMEOUT, reason, "the request's body did not go on for a minute; it was cut off")
+        }
+        _ => too_large(max),
+    }
+}
+
+/// There is no connection.
+pub(super) fn dial_refusal(dial: &DialError, line: &mut Line) -> Response<Body> {
+    tracing::info!("{dial}");
+    if matches!(dial, DialError::Refused { .. }) {
+        line.stop(Verdict::Block, "address");
+        return refuse(StatusCode::FORBIDDEN, "address", dial.to_string());
+    }
+    line.stop(Verdict::Error, "connect");
+    refuse(StatusCode::BAD_GATEWAY, "connect", dial.to_string())
+}
+
+pub(super) fn failed(asked: &Asked, error: &hyper_util::client::legacy::Error, line: &mut Line) -> Response<Body> {
+    if line.broken.load(Ordering::Relaxed) {
+        line.stop(Verdict::Deny, "bad_body");
+        let message = "the request's body is malformed or broke off; it was not sent as a whole";
+        return refuse(StatusCode::BAD_REQUEST, "bad_body", message);
+    }
     let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
     let mut last = error.to_string();
     while let Some(current) = source {
         if let Some(dial) = current.downcast_ref::<DialError>() {
-            tracing::info!("{dial}");
-            if matches!(dial, DialError::Refused { .. }) {
-                line.stop(Verdict::Block, "address");
-                return refuse(StatusCode::FORBIDDEN, "address", dial.to_string());
-            }
-            line.stop(Verdict::Error, "connect");
-            return refuse(StatusCode::BAD_GATEWAY, "connect", dial.to_string());
+            return dial_refusal(dial, line);
         }
         last = current.to_string();
         source = current.source();

@@ -8,19 +8,20 @@ use bottle_policy::bundle::image_user;
 use bottle_policy::door::Door;
 use bottle_policy::host::HostName;
 use bottle_policy::route::Scheme;
-use http::header::HOST;
+use http::header::{HOST, UPGRADE};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::{UnixListener, UnixStream};
 
-use super::exit::Exit;
+use super::exit::{Exit, Force};
 use crate::proxy::access::{Line, Log};
-use crate::proxy::answer::{Body, refuse};
+use crate::proxy::answer::{Body, full, refuse};
 use crate::proxy::front::boxed_future;
 use crate::proxy::headers;
 use crate::proxy::target::Asked;
+use crate::proxy::upgrade::{self, Passed};
 
 /// The socket's name in the internal directory.
 pub(super) const SOCKET: &str = "pipelock.sock";
@@ -58,6 +59,7 @@ async fn connection(stream: UnixStream, exit: Arc<Exit>, log: Arc<Log>) {
         .header_read_timeout(None)
         .max_buf_size(HEAD_BYTES)
         .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades()
         .await;
     if let Err(error) = served {
         tracing::debug!("a connection of egress ended: {error}");
@@ -68,14 +70,41 @@ async fn answer(exit: &Exit, log: &Arc<Log>, mut request: Request<Incoming>) -> 
     let Some((asked, route, policy)) = place(request.headers()) else {
         return refuse(StatusCode::BAD_REQUEST, "hop", "pipelock takes requests from egress alone");
     };
-    let (method, path) = (request.method().as_str(), request.uri().path());
+    let tunnel = headers::text(request.headers(), UPGRADE.as_str()) == Some(upgrade::TUNNEL);
+    let (method, path) = match tunnel {
+        true => ("CONNECT", ""),
+        false => (request.method().as_str(), request.uri().path()),
+    };
     let mut line = Line::new(log, Door::Pipelock, asked.id.clone(), method, asked.host.as_str(), asked.port, path);
     request.headers_mut().remove(HOST);
     headers::strip_hop(request.headers_mut());
     headers::strip_own(request.headers_mut());
-    let mut response = exit.force_of(&policy).pass(&asked, Some(route), request, &mut line).await;
-    tell(response.headers_mut(), &line);
-    line.answer(response)
+    let force = exit.force_of(&policy);
+    let mut passed = match tunnel {
+        true => blind(force, &asked, request, &mut line).await,
+        false => force.pass(&asked, Some(route), request, &mut line).await,
+    };
+    tell(passed.answer.headers_mut(), &line);
+    passed.answered(line)
+}
+
+/// A tunnel to a host whose TLS is not ended.
+async fn blind(force: Arc<Force>, asked: &Asked, mut request: Request<Incoming>, line: &mut Line) -> Passed {
+    let stream = match force.tunnel(asked, line).await {
+        Ok(stream) => stream,
+        Err(answer) => return (*answer).into(),
+    };
+    let guest = hyper::upgrade::on(&mut request);
+    let mut answer = Response::new(full(""));
+    *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    upgrade::ask(answer.headers_mut(), upgrade::TUNNEL);
+    let host = asked.host.clone();
+    let rest = move |line: Line| async move {
+        if let Ok(guest) = guest.await {
+            force.blind(host, TokioIo::new(guest), stream, line).await;
+        }
+    };
+    Passed { answer, rest: Some(Box::new(move |line| Box::pin(rest(line)))) }
 }
 
 /// Whom a request is for, the route that egress found, and the hash of the routes among which it found it.
@@ -91,6 +120,7 @@ fn place(given: &HeaderMap) -> Option<(Asked, usize, String)> {
         host: HostName::parse(text(headers::HOST)?).ok()?,
         port: text(headers::PORT)?.parse().ok()?,
         id: text(headers::ID)?.to_owned(),
+        websocket: headers::text(given, UPGRADE.as_str()) == Some(upgrade::WEBSOCKET),
     };
     Some((asked, text(headers::ROUTE)?.parse().ok()?, text(headers::POLICY)?.to_owned()))
 }

@@ -2,17 +2,20 @@
 //!
 //! Map: `policy` (both policy files, and the secrets), `hop` (requests from egress, over a unix socket that the guest
 //! can't see), `guest` (the proxy of a bottle without routes), `exit` (judges and sends a request), `scan` (a head and a
-//! body in search of secrets), `dial` (resolve, check, connect). Decisions are in `bottle_policy::{matcher, dlp, net}`.
+//! body in search of secrets), `answer` (what comes back), `websocket`, `tunnel` (TLS that is not ended), `dial` (resolve, check, connect). Decisions are in `bottle_policy::{matcher, dlp, net}`.
 //!
 //! Always: the scan comes before the credential; the address that was checked is the one that is dialled; what egress
 //! says about a route is checked again; no value of a secret is in an answer or a log.
 
+mod answer;
 mod dial;
 mod exit;
 mod guest;
 mod hop;
 mod policy;
 mod scan;
+mod tunnel;
+mod websocket;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

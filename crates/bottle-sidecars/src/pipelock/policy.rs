@@ -5,14 +5,15 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bottle_policy::dlp::{Rules, RulesError, Scope, Search};
-use bottle_policy::host::HostName;
+use bottle_policy::dlp::{Mode, Rules, RulesError, Scope, Search};
+use bottle_policy::host::{HostName, HostPattern};
 use bottle_policy::known::KnownSecrets;
 use bottle_policy::matcher::Matcher;
 use bottle_policy::pipelock::{Action, PipelockPolicy};
 use bottle_policy::proposal::sha256;
-use bottle_policy::route::{Route, RoutesPolicy};
+use bottle_policy::route::{BaseUrl, Outbound, Route, RoutesPolicy};
 use bottle_policy::secret::SecretName;
+use bottle_policy::units::Rate;
 use http::{HeaderName, HeaderValue};
 
 use crate::common::{self, Dirs, Error};
@@ -25,6 +26,8 @@ pub(super) struct Policy {
     pub(super) routes: Vec<Way>,
     pub(super) known: KnownSecrets,
     rules: Arc<Rules>,
+    /// What answers are searched for, if they are.
+    answers: Option<Rules>,
     /// SHA-256 of the two files.
     pub(super) hash: String,
     pub(super) routes_hash: String,
@@ -54,9 +57,16 @@ impl Texts {
 }
 
 /// What a route means for pipelock.
-#[derive(Default)]
 pub(super) struct Way {
+    pub(super) host: HostPattern,
     pub(super) model: bool,
+    /// What findings of rules lead to; none: they are not looked for.
+    pub(super) mode: Option<Mode>,
+    /// The largest body.
+    pub(super) max_bytes: u64,
+    pub(super) rate: Option<Rate>,
+    /// Where requests really go.
+    pub(super) upstream: Option<BaseUrl>,
     pub(super) credential: Option<Credential>,
 }
 
@@ -76,11 +86,6 @@ impl Policy {
         if pipelock.version != 1 {
             return Err(wrong(format!("version {} is not known: 1 is", pipelock.version)));
         }
-        if let Some(host) = pipelock.tls_interception.passthrough_domains.first() {
-            return Err(wrong(format!(
-                "`tls_interception.passthrough_domains` names {host}: not supported yet; every TLS is inspected"
-            )));
-        }
         let routed: RoutesPolicy = match &texts.routes {
             Some(text) => common::parse_policy(routes, text)?,
             None if pipelock.guest_proxy => RoutesPolicy { version: 1, ..RoutesPolicy::default() },
@@ -89,9 +94,9 @@ impl Policy {
         let wrong_routes = |reason: String| Error::Policy { path: routes.to_owned(), reason };
         let (matcher, ways) = if pipelock.guest_proxy {
             let matcher = Matcher::for_hosts(&pipelock.api_allowlist, &routed.git_upstreams);
-            (matcher, pipelock.api_allowlist.iter().map(|_| Way::default()).collect())
+            (matcher, pipelock.api_allowlist.iter().map(|host| Way::open(host.clone(), &pipelock)).collect())
         } else {
-            let ways = routed.routes.iter().map(|route| Way::new(dirs, route, routed.replay));
+            let ways = routed.routes.iter().map(|route| Way::new(dirs, route, routed.replay, &pipelock));
             (Matcher::new(&routed), ways.collect::<Result<Vec<_>, Error>>()?)
         };
         let matcher = matcher.map_err(|error| wrong_routes(error.to_string()))?;
@@ -107,7 +112,9 @@ impl Policy {
             }
         }
         let (hash, routes_hash) = texts.hashes();
-        Ok(Self { pipelock, matcher, routes: ways, known, rules, hash, routes_hash })
+        let looks = pipelock.response_scanning.action != Action::Off;
+        let answers = looks.then(Rules::for_answers).transpose().map_err(|error| wrong(error.to_string()))?;
+        Ok(Self { pipelock, matcher, routes: ways, known, rules, answers, hash, routes_hash })
     }
 
     /// The rules that are looked for on the way to a host.
@@ -126,13 +133,12 @@ impl Policy {
     /// What a request on this route is searched for.
     pub(super) fn search<'a>(&'a self, way: &Way, rules: &'a Rules) -> Search<'a> {
         let scope = if way.model { Scope::Model } else { Scope::All };
-        let rules = (self.pipelock.dlp.action != Action::Off).then_some((rules, scope));
-        Search { known: &self.known, rules }
+        Search { known: &self.known, rules: way.mode.map(|_| (rules, scope)) }
     }
 
-    /// Whether findings of rules are let pass.
-    pub(super) fn warns(&self) -> bool {
-        self.pipelock.dlp.action == Action::Warn
+    /// What an answer is searched for.
+    pub(super) fn answers(&self) -> Search<'_> {
+        Search { known: &self.known, rules: self.answers.as_ref().map(|rules| (rules, Scope::All)) }
     }
 }
 
@@ -151,7 +157,18 @@ fn rules(mut without: Vec<String>) -> Result<Arc<Rules>, RulesError> {
 }
 
 impl Way {
-    fn new(dirs: &Dirs, route: &Route, replay: bool) -> Result<Self, Error> {
+    /// Of a host that may be reached in any way.
+    fn open(host: HostPattern, pipelock: &PipelockPolicy) -> Self {
+        let mode = match pipelock.dlp.action {
+            Action::Block => Some(Mode::Block),
+            Action::Warn => Some(Mode::Warn),
+            Action::Off => None,
+        };
+        let max_bytes = pipelock.request_body_scanning.max_body_bytes.0;
+        Self { host, model: false, mode, max_bytes, rate: None, upstream: None, credential: None }
+    }
+
+    fn new(dirs: &Dirs, route: &Route, replay: bool, pipelock: &PipelockPolicy) -> Result<Self, Error> {
         // A replay needs no key: nothing of the model's goes out.
         let auth = route.auth.as_ref().filter(|_| !(replay && route.model));
         let credential = auth.map(|auth| {
@@ -167,6 +184,19 @@ impl Way {
             let header = header.parse().map_err(|_| wrong(format!("`{header}` is not the name of a header")))?;
             Ok::<_, Error>(Credential { name: name.clone(), header, value })
         });
-        Ok(Self { model: route.model, credential: credential.transpose()? })
+        let open = Self::open(route.host.clone(), pipelock);
+        let mode = match route.dlp.outbound {
+            None => open.mode,
+            Some(Outbound::Block) => Some(Mode::Block),
+            Some(Outbound::Redact) => Some(Mode::Redact),
+            Some(Outbound::Warn) => Some(Mode::Warn),
+            Some(Outbound::Ask) => {
+                let reason = format!("route {}: `dlp.outbound: ask` is not there in this version", route.host);
+                return Err(Error::Policy { path: "routes.yaml".into(), reason });
+            }
+        };
+        let max_bytes = route.max_bytes.map_or(open.max_bytes, |size| size.0);
+        let (rate, upstream) = (route.rate, route.upstream.clone());
+        Ok(Self { model: route.model, mode, max_bytes, rate, upstream, credential: credential.transpose()?, ..open })
     }
 }

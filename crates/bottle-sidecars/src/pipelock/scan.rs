@@ -1,20 +1,24 @@
 //! A request in search of secrets: its head at once, its body as it streams.
 
+use std::future::Future as _;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bottle_policy::access::Found;
-use bottle_policy::dlp::{self, Finding, Head, Packing, Rules, Search, Stream};
+use bottle_policy::dlp::{self, Finding, Head, Mode, Packing, Rules, Search, Stream};
 use bytes::Bytes;
 use http::header::CONTENT_ENCODING;
 use http::{HeaderMap, HeaderValue, Uri};
 use http_body::{Body, Frame, SizeHint};
+use tokio::time::{Instant, Sleep};
 
 use super::policy::Policy;
 use crate::proxy::access::Late;
 use crate::proxy::answer::{BoxError, drain};
+use crate::proxy::headers;
 
 /// Where in a head something was found.
 pub(super) fn found(finding: Finding, at: impl Into<String>) -> Found {
@@ -24,7 +28,7 @@ pub(super) fn found(finding: Finding, at: impl Into<String>) -> Found {
 /// The first finding in a request's head, and whether it is of a known secret.
 pub(super) fn head(search: Search<'_>, host: &str, uri: &Uri, headers: &HeaderMap) -> Option<(bool, Found)> {
     let target = uri.path_and_query().map_or("", |target| target.as_str());
-    let headers: Vec<(&str, &[u8])> = headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+    let headers = headers::seen(headers);
     let (finding, at) = dlp::head(search, Head { target, host, headers: &headers })?;
     Some((finding.known, found(finding, at)))
 }
@@ -58,7 +62,17 @@ pub(super) struct Scanned<B: Body + Send + Unpin + 'static> {
     late: Late,
     /// A finding that the policy only warns of.
     warned: Arc<std::sync::OnceLock<Found>>,
+    /// Whether so many more bytes may go.
+    may: May,
+    /// When a body that does not come is given up.
+    patience: Pin<Box<Sleep>>,
 }
+
+/// Asked before bytes go.
+pub(super) type May = Box<dyn Fn(u64) -> bool + Send>;
+
+/// A body may pause for so long: one that drips on for ever is no upload.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Why a body was stopped; the reason itself is in [`Late`].
 #[derive(Debug, thiserror::Error)]
@@ -75,9 +89,11 @@ where
         judge: Judge,
         late: Late,
         warned: Arc<std::sync::OnceLock<Found>>,
+        may: May,
     ) -> Self {
         let body = (!body.is_end_stream()).then_some(body);
-        Self { body, stream: Stream::packed(packings), judge, taken: 0, late, warned }
+        let patience = Box::pin(tokio::time::sleep(PATIENCE));
+        Self { body, stream: Stream::packed(packings), judge, taken: 0, late, warned, may, patience }
     }
 
     fn stop(&mut self, reason: &'static str, found: Option<Found>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
@@ -100,10 +116,12 @@ where
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = &mut *self;
         let (policy, rules) = (Arc::clone(&this.judge.policy), Arc::clone(&this.judge.rules));
-        let search = policy.search(&policy.routes[this.judge.route], &rules);
+        let way = &policy.routes[this.judge.route];
+        let (search, mode) = (policy.search(way, &rules), way.mode.unwrap_or(Mode::Block));
         loop {
             let Some(body) = this.body.as_mut() else { return Poll::Ready(None) };
             let judged = match Pin::new(body).poll_frame(cx) {
+                Poll::Pending if this.patience.as_mut().poll(cx).is_ready() => return this.stop("slow", None),
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Some(Err(error))) => {
                     this.body = None;
@@ -113,14 +131,18 @@ where
                     // Trailers are dropped: nothing may follow the scan.
                     let Ok(data) = frame.into_data() else { continue };
                     this.taken += data.len() as u64;
-                    if this.taken > policy.pipelock.request_body_scanning.max_body_bytes.0 {
+                    if this.taken > way.max_bytes {
                         return this.stop("too_large", None);
                     }
-                    this.stream.push(search, &data, policy.warns())
+                    if !(this.may)(data.len() as u64) {
+                        return this.stop("limit", None);
+                    }
+                    this.patience.as_mut().reset(Instant::now() + PATIENCE);
+                    this.stream.push(search, &data, mode)
                 }
                 Poll::Ready(None) => {
                     this.body = None;
-                    this.stream.finish(search, policy.warns())
+                    this.stream.finish(search, mode)
                 }
             };
             if let Some(finding) = this.stream.warned.take() {

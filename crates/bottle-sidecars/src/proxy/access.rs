@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Instant;
@@ -58,6 +58,10 @@ pub(crate) struct Line {
     pub(crate) sent: Arc<AtomicU64>,
     /// Set by whoever stops the request's body.
     pub(crate) late: Late,
+    /// A finding that stops nothing.
+    pub(crate) noted: Arc<OnceLock<Found>>,
+    /// Whether the request's body broke off or was malformed.
+    pub(crate) broken: Arc<AtomicBool>,
     started: Instant,
     log: Arc<Log>,
 }
@@ -80,11 +84,20 @@ impl Line {
             status: 0,
             bytes_out: 0,
             bytes_in: 0,
+            first_ms: 0,
             ms: 0,
             credential: None,
+            not_inspected: false,
         };
-        let sent = Arc::default();
-        Self { access, sent, late: Arc::default(), started: Instant::now(), log: Arc::clone(log) }
+        Self {
+            access,
+            sent: Arc::default(),
+            late: Arc::default(),
+            noted: Arc::default(),
+            broken: Arc::default(),
+            started: Instant::now(),
+            log: Arc::clone(log),
+        }
     }
 
     /// The request goes no further.
@@ -93,9 +106,14 @@ impl Line {
         self.access.reason = Some(reason.to_owned());
     }
 
+    fn elapsed(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
     /// Gives the answer on, and writes the line when that is over.
     pub(crate) fn answer(mut self, response: Response<Body>) -> Response<Body> {
         self.access.status = response.status().as_u16();
+        self.access.first_ms = self.elapsed();
         response.map(|body| boxed(Logged { body, line: self }))
     }
 }
@@ -109,8 +127,11 @@ impl Drop for Line {
             self.access.reason = Some((*reason).to_owned());
             self.access.finding.clone_from(found);
         }
+        if self.access.finding.is_none() {
+            self.access.finding = self.noted.get().cloned();
+        }
         self.access.bytes_out = self.sent.load(Ordering::Relaxed);
-        self.access.ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.access.ms = self.elapsed();
         self.log.append(&self.access);
     }
 }
@@ -157,8 +178,15 @@ impl http_body::Body for Logged {
 
 /// A request's body that counts.
 pub(crate) struct Counted<B> {
-    pub(crate) body: B,
-    pub(crate) sent: Arc<AtomicU64>,
+    body: B,
+    sent: Arc<AtomicU64>,
+    broken: Arc<AtomicBool>,
+}
+
+impl<B> Counted<B> {
+    pub(crate) fn new(body: B, line: &Line) -> Self {
+        Self { body, sent: Arc::clone(&line.sent), broken: Arc::clone(&line.broken) }
+    }
 }
 
 impl<B> http_body::Body for Counted<B>
@@ -170,8 +198,12 @@ where
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         let polled = Pin::new(&mut self.body).poll_frame(cx);
-        if let Poll::Ready(Some(Ok(frame))) = &polled {
-            self.sent.fetch_add(frame.data_ref().map_or(0, |data| data.len() as u64), Ordering::Relaxed);
+        match &polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                self.sent.fetch_add(frame.data_ref().map_or(0, |data| data.len() as u64), Ordering::Relaxed);
+            }
+            Poll::Ready(Some(Err(_))) => self.broken.store(true, Ordering::Relaxed),
+            _ => {}
         }
         polled
     }

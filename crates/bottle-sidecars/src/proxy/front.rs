@@ -17,23 +17,17 @@ use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::net::UnixListener;
-use tokio_rustls::LazyConfigAcceptor;
 
 use super::access::{Line, Log};
 use super::answer::{Body, full, refuse};
 use super::headers;
+use super::hello::{self, GONE, gone};
+use super::peek::Hello;
 use super::target::{self, Asked};
+use super::upgrade;
 use crate::ca::Ca;
-
-/// The client left before it had sent anything to judge, as clients do that open connections in advance: nothing was
-/// refused.
-const GONE: &str = "gone";
-
-fn gone(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
-}
 
 /// From CONNECT to the end of the TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -54,6 +48,12 @@ where
 pub(crate) trait Back: Send + Sync + 'static {
     /// Whether some rule is about this place.
     fn knows(&self, scheme: Scheme, host: &HostName, port: u16) -> bool;
+    /// Whether this host's TLS is not to be ended here.
+    fn passes(&self, host: &HostName) -> bool;
+    /// Carries a tunnel whose TLS is not ended, from its hello on.
+    fn tunnel<S>(&self, asked: Asked, hello: Vec<u8>, stream: S, line: Line) -> impl Future<Output = ()> + Send
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static;
     /// Answers a request whose host is settled; its headers are free of what is for one hop or a door's own.
     fn answer(
         &self,
@@ -160,11 +160,50 @@ impl<B: Back> Front<B> {
         }
         tokio::spawn(async move {
             match hyper::upgrade::on(request).await {
+                Ok(upgraded) if port == 443 && self.back.passes(&host) => {
+                    Box::pin(self.blind(TokioIo::new(upgraded), host)).await;
+                }
                 Ok(upgraded) => self.tunnel(TokioIo::new(upgraded), host, port).await,
                 Err(error) => tracing::debug!("a tunnel was not taken up: {error}"),
             }
         });
         Response::new(full(""))
+    }
+
+    /// After CONNECT to a host whose TLS is not ended: a hello for that very host, then whatever it may be.
+    async fn blind<S>(self: Arc<Self>, mut stream: S, host: HostName)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let mut line = self.line("CONNECT", host.as_str(), 443, "");
+        line.access.not_inspected = true;
+        let read = async {
+            let (mut hello, mut buffer) = (Hello::new(), vec![0; 4096]);
+            loop {
+                let read = stream.read(&mut buffer).await.unwrap_or(0);
+                if read == 0 {
+                    return Err((GONE, "it ended before its TLS hello".to_owned()));
+                }
+                if let Some(name) = hello.push(&buffer[..read]).map_err(|error| ("not_tls", error))? {
+                    return match name.as_deref().map(HostName::parse) {
+                        Some(Ok(name)) if name == host => Ok(hello.into_bytes()),
+                        _ => Err(("sni", "the TLS hello does not name the host of CONNECT".to_owned())),
+                    };
+                }
+            }
+        };
+        let read = tokio::time::timeout(HANDSHAKE, read).await;
+        match read.unwrap_or_else(|_| Err(("deadline", "no TLS hello in time".to_owned()))) {
+            Ok(hello) => {
+                let id = line.access.id.clone();
+                let asked = Asked { scheme: Scheme::Https, host, port: 443, id, websocket: false };
+                self.back.tunnel(asked, hello, stream, line).await;
+            }
+            Err((reason, why)) => {
+                line.stop(if reason == GONE { Verdict::Error } else { Verdict::Deny }, reason);
+                tracing::info!("closed a tunnel to {host}:443: {why}");
+            }
+        }
     }
 
     /// After CONNECT: TLS for this host, then requests for this host; anything else ends the connection.
@@ -173,15 +212,7 @@ impl<B: Back> Front<B> {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let handshake = async {
-            let hello = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream)
-                .await
-                .map_err(|error| (if gone(&error) { GONE } else { "not_tls" }, error.to_string()))?;
-            let name = hello.client_hello().server_name().map(HostName::parse);
-            match name {
-                Some(Ok(name)) if name == host => {}
-                Some(_) => return Err(("sni", "the TLS hello names another host than CONNECT".to_owned())),
-                None => return Err(("sni", "the TLS hello names no host".to_owned())),
-            }
+            let hello = hello::read(stream, &host).await?;
             let config = self.ca.server_config(&host).map_err(|error| ("certificate", error.to_string()))?;
             let refused = |error: io::Error| (if gone(&error) { GONE } else { "handshake" }, error.to_string());
             hello.into_stream(config).await.map_err(refused)
@@ -215,6 +246,7 @@ impl<B: Back> Front<B> {
                 .header_read_timeout(HEAD)
                 .max_buf_size(HEAD_BYTES)
                 .serve_connection(io, service)
+                .with_upgrades()
                 .await
         };
         if let Err(error) = served {
@@ -233,12 +265,18 @@ impl<B: Back> Front<B> {
         if let Err(why) = target::agrees(&request, scheme, &host, port) {
             return self.refused(&request, host.as_str(), port, StatusCode::MISDIRECTED_REQUEST, "host_mismatch", &why);
         }
+        let websocket = match upgrade::wants_websocket(&request) {
+            Ok(websocket) => websocket,
+            Err(why) => {
+                return self.refused(&request, host.as_str(), port, StatusCode::BAD_REQUEST, "bad_websocket", why);
+            }
+        };
         let headers = request.headers_mut();
         headers.remove(http::header::HOST);
         headers::strip_hop(headers);
         headers::strip_own(headers);
         let line = self.line(request.method().as_str(), host.as_str(), port, request.uri().path());
-        let asked = Asked { scheme, host, port, id: line.access.id.clone() };
+        let asked = Asked { scheme, host, port, id: line.access.id.clone(), websocket };
         self.back.answer(asked, request, line).await
     }
 

@@ -59,6 +59,11 @@ pub(crate) fn strip_own(headers: &mut HeaderMap) {
     }
 }
 
+/// Names and values, as rules and scans take them.
+pub(crate) fn seen(headers: &HeaderMap) -> Vec<(&str, &[u8])> {
+    headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect()
+}
+
 /// The value of a header as text.
 pub(crate) fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()

@@ -1,6 +1,8 @@
 //! Whom a request is for, and whether all that says so agrees.
 
+use bottle_policy::conditions::Details;
 use bottle_policy::host::HostName;
+use bottle_policy::matcher::Target;
 use bottle_policy::route::Scheme;
 use http::header::HOST;
 use http::{Request, Uri};
@@ -12,14 +14,13 @@ pub(crate) struct Asked {
     pub(crate) host: HostName,
     pub(crate) port: u16,
     pub(crate) id: String,
+    /// Whether the connection is to become a WebSocket.
+    pub(crate) websocket: bool,
 }
 
 /// The port of a scheme.
 pub(crate) fn own_port(scheme: Scheme) -> u16 {
-    match scheme {
-        Scheme::Https => 443,
-        Scheme::Http => 80,
-    }
+    scheme.port()
 }
 
 /// The text of a `Host` header for this place.
@@ -52,6 +53,18 @@ pub(crate) fn of_connect(uri: &Uri) -> Result<(HostName, u16), String> {
     match parse(authority.as_str())? {
         (host, Some(port)) => Ok((host, port)),
         (host, None) => Err(format!("CONNECT {host} names no port")),
+    }
+}
+
+/// What rules look at of a request, whose headers are [`super::headers::seen`].
+pub(crate) fn of<'a, B>(asked: &'a Asked, request: &'a Request<B>, headers: &'a [(&'a str, &'a [u8])]) -> Target<'a> {
+    Target {
+        scheme: asked.scheme,
+        host: &asked.host,
+        port: asked.port,
+        method: request.method().as_str(),
+        path: request.uri().path(),
+        details: Details { query: request.uri().query().unwrap_or_default(), headers, websocket: asked.websocket },
     }
 }
 

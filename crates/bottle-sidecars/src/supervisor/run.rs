@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use bottle_policy::bundle::Bundle;
+use bottle_policy::bundle::{self, Bundle};
 use bottle_policy::control::SUPERVISOR_SOCKET;
 use bottle_policy::door::Door;
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
@@ -19,6 +19,7 @@ use super::install::Installer;
 use super::lines::say;
 use crate::common::{self, Dirs};
 use crate::confirm::Report;
+use crate::egress::PIPELOCK_SOCKET;
 
 /// How long daemons may take to end by themselves.
 const GRACE: Duration = Duration::from_secs(2);
@@ -42,7 +43,13 @@ pub(super) async fn run(dirs: &Dirs, bundle: &Bundle, config_dir: &Path) -> Resu
     let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
 
     let mut daemons: Vec<Daemon> = bundle.daemons.iter().cloned().map(Daemon::new).collect();
-    let doors = bundle.daemons.iter().map(|daemon| dirs.socket(daemon.door)).collect();
+    // Behind egress, pipelock has no door of the guest's.
+    let behind = bundle.daemons.iter().any(|daemon| daemon.door == Door::Egress);
+    let socket = |daemon: &bundle::Daemon| match daemon.door {
+        Door::Pipelock if behind => dirs.internal.join(PIPELOCK_SOCKET),
+        door => dirs.socket(door),
+    };
+    let doors = bundle.daemons.iter().map(socket).collect();
     tokio::spawn(announce(doors, Instant::now()));
     let Control { mut reports, mut hangups, to_installer } = control(dirs, bundle, config_dir)?;
 

@@ -228,10 +228,11 @@ async fn the_proxy_of_a_bottle_without_routes_knows_its_hosts_alone() {
 fn what_is_not_supported_yet_is_refused_at_start() {
     let dir = tempfile::tempdir().expect("a directory");
     std::fs::create_dir(dir.path().join("config")).expect("a directory");
-    let policy = "version: 1\ntls_interception: { passthrough_domains: [pinned.example] }\n";
-    std::fs::write(dir.path().join("config/pipelock.yaml"), policy).expect("a file");
+    std::fs::write(dir.path().join("config/pipelock.yaml"), "version: 1\n").expect("a file");
+    let routes = "version: 1\nroutes: [{ host: a.example, dlp: { outbound: ask } }]\n";
+    std::fs::write(dir.path().join("config/routes.yaml"), routes).expect("a file");
     let output = command(dir.path(), "pipelock", "pipelock.yaml").output().expect("an end");
     assert!(!output.status.success());
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(said.contains("pinned.example: not supported yet"), "{said}");
+    assert!(said.contains("route a.example: `dlp.outbound: ask` is not there in this version"), "{said}");
 }

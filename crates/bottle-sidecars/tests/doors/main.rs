@@ -1,7 +1,8 @@
 //! egress and pipelock as the guest and the internet see them: the real binary, real TLS on both sides.
 //!
 //! Map: `world` (directories, daemons, the guest's side), `origin` (an upstream that remembers what reached it), then
-//! the cases: `front`, `exit`, `model`, and the escape suite: `escape` (the library's cases, and `wire.toml`).
+//! the cases: `front`, `exit`, `model`, `switch` (WebSockets, tunnels), `rules`, `many`
+//! (connections), and the escape suite: `escape` (the library's cases, and `wire.toml`).
 
 #![expect(clippy::disallowed_methods, reason = "tests start the real program")]
 
@@ -11,6 +12,9 @@ mod front;
 #[expect(unreachable_pub, dead_code, reason = "the library's tests have it first")]
 #[path = "../../../bottle-policy/tests/escape/make.rs"]
 mod make;
+mod many;
 mod model;
 mod origin;
+mod rules;
+mod switch;
 mod world;

@@ -133,6 +133,16 @@ impl World {
         rustix::process::kill_process(pid, signal).expect("a signal");
     }
 
+    /// The memory of each daemon.
+    pub(crate) fn resident_kib(&self) -> Vec<u64> {
+        let of = |child: &Child| {
+            let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).expect("a status");
+            let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a line").trim();
+            line.trim_end_matches(" kB").parse().expect("a number")
+        };
+        self.children.iter().map(of).collect()
+    }
+
     /// CONNECT, and what is said to it: the raw stream after its answer, and the answer's head.
     pub(crate) async fn connect(&self, place: &str) -> (UnixStream, String) {
         let socket = self.path(&format!("doors/{}.sock", self.door));
@@ -251,6 +261,13 @@ pub(crate) fn command(dir: &Path, door: &str, config: &str) -> Command {
         command.arg(format!("--{sub}")).arg(dir.join(sub));
     }
     command.arg(door).arg("--config").arg(dir.join("config").join(config));
+    command
+}
+
+/// What the runner asks of the bundle.
+pub(crate) fn control(dir: &Path, verb: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bottle-sidecars"));
+    command.arg("--state").arg(dir.join("state")).args(["control", verb]);
     command
 }
 

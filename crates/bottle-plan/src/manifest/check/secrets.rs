@@ -11,6 +11,11 @@ static RULES: LazyLock<Option<Rules>> = LazyLock::new(|| Rules::builtin().ok());
 const TELLING: [&str; 9] =
     ["TOKEN", "SECRET", "PASSWORD", "PASSWD", "API_KEY", "APIKEY", "PRIVATE_KEY", "ACCESS_KEY", "CREDENTIALS"];
 
+/// Whether a text has a token of a known format in it.
+pub(crate) fn looks_like_secret(text: &str) -> bool {
+    RULES.as_ref().is_some_and(|rules| rules.find(text.as_bytes(), Scope::All).is_some())
+}
+
 /// Whether the agent should not see this value.
 pub(super) fn looks_like_one(name: &str, value: &str) -> bool {
     let value = value.trim();
@@ -24,8 +29,7 @@ pub(super) fn looks_like_one(name: &str, value: &str) -> bool {
     {
         return true;
     }
-    let line = format!("{name}={value}");
-    if RULES.as_ref().is_some_and(|rules| rules.find(line.as_bytes(), Scope::All).is_some()) {
+    if looks_like_secret(&format!("{name}={value}")) {
         return true;
     }
     if value.contains(char::is_whitespace) {

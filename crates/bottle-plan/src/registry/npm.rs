@@ -1,0 +1,42 @@
+//! npm: `npm config list`, and the project's own `.npmrc`.
+
+use super::{Answer, NoAnswer, Registries, Role};
+
+/// Reads `npm config list --json`, `npm config list` (which alone tells what the first leaves out because there is a
+/// credential in it), and the `.npmrc` of the base branch.
+pub fn read(json: &str, list: &str, project: Option<&str>) -> Answer {
+    let hint = "see what `npm config get registry` says";
+    let config: serde_json::Map<String, serde_json::Value> = serde_json::from_str(json)
+        .map_err(|error| NoAnswer::new(format!("`npm config list --json` on this host gave no JSON: {error}"), hint))?;
+    let mut all = Registries::default();
+    let setting = |all: &mut Registries, key: &str, value: &str, from: &str| {
+        if key == "registry" {
+            all.add(value, &format!("{from} `registry`"), Role::Main);
+        } else if let Some(scope) = key.strip_suffix(":registry").filter(|scope| scope.starts_with('@')) {
+            all.add(value, &format!("{from} `{key}`"), Role::Named(scope.to_owned()));
+        }
+    };
+    for (key, value) in &config {
+        if let Some(value) = value.as_str() {
+            setting(&mut all, key, value, "npm config");
+        }
+    }
+    for line in list.lines() {
+        if let Some((key, "(protected)")) = line.split_once('=').map(|(key, value)| (key.trim(), value.trim()))
+            && (key == "registry" || key.ends_with(":registry"))
+        {
+            all.left_out.push(format!(
+                "npm does not tell its `{key}`, because there is a user name or password in it: give the address without \
+                 one, and declare a route to its host with `auth` under egress.routes"
+            ));
+        }
+    }
+    for line in project.unwrap_or_default().lines() {
+        if let Some((key, value)) = line.split_once('=')
+            && !value.contains("${")
+        {
+            setting(&mut all, key.trim(), value.trim().trim_matches('"'), "the base branch's .npmrc,");
+        }
+    }
+    all.or_nothing("npm", hint)
+}

@@ -1,0 +1,170 @@
+//! Answers on their way back: how large they may be, and what is said in them.
+
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
+
+use bottle_policy::access::Found;
+use bottle_policy::dlp::{Finding, Mode, Packing, Stream};
+use bottle_policy::pipelock::Action;
+use bottle_policy::websocket::Talk;
+use bytes::Bytes;
+use http::HeaderMap;
+use http::header::CONTENT_TYPE;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+
+use super::policy::Policy;
+use super::scan;
+use crate::proxy::access::{Late, Line};
+use crate::proxy::answer::{Body, BoxError};
+
+/// An answer that is looked at.
+pub(super) struct Answered {
+    body: Body,
+    policy: Arc<Policy>,
+    taken: u64,
+    look: Look,
+    late: Late,
+    noted: Arc<OnceLock<Found>>,
+    /// The end, held back until all is judged.
+    ended: bool,
+}
+
+/// How.
+enum Look {
+    /// Only its size counts.
+    Size,
+    /// As it passes; findings are noted.
+    Along(Box<Stream>),
+    /// An event stream, which can't be held back: piece by piece, each with what came before.
+    Pieces(Talk),
+    /// Held back as far as it is not judged.
+    Held(Box<Stream>),
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("the answer was cut off by pipelock: {0}")]
+struct Cut(String);
+
+impl Answered {
+    /// Looks at an answer as the policy says; what it is packed in can be unknown, which is a finding.
+    pub(super) fn new(
+        body: Body,
+        headers: &HeaderMap,
+        policy: &Arc<Policy>,
+        model: bool,
+        line: &Line,
+    ) -> Result<Self, Found> {
+        let action = if model { Action::Off } else { policy.pipelock.response_scanning.action };
+        let packings = if action == Action::Off { Ok(vec![]) } else { scan::packings(headers) };
+        let events = headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
+        let stream = |packings: Vec<Packing>| Box::new(Stream::packed(&packings));
+        let look = match (action, packings) {
+            (Action::Off, _) => Look::Size,
+            (Action::Warn, packings) => {
+                if let Err(found) = &packings {
+                    let _ = line.noted.set(found.clone());
+                }
+                Look::Along(stream(packings.unwrap_or_default()))
+            }
+            (Action::Block, Ok(packings)) if events && packings.is_empty() => Look::Pieces(Talk::default()),
+            (Action::Block, packings) => Look::Held(stream(packings?)),
+        };
+        Ok(Self {
+            body,
+            policy: Arc::clone(policy),
+            taken: 0,
+            look,
+            late: Arc::clone(&line.late),
+            noted: Arc::clone(&line.noted),
+            ended: false,
+        })
+    }
+
+    fn cut(&mut self, reason: &'static str, found: Option<Found>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let why = found.as_ref().map_or_else(|| "it is too large".to_owned(), |found| found.rule.clone());
+        let _ = self.late.set((reason, found));
+        self.ended = true;
+        Poll::Ready(Some(Err(Cut(why).into())))
+    }
+
+    /// What may go on of a piece, or of the end.
+    fn judge(&mut self, piece: Option<&Bytes>) -> Result<Bytes, Finding> {
+        let search = self.policy.answers();
+        match &mut self.look {
+            Look::Size => Ok(piece.cloned().unwrap_or_default()),
+            Look::Along(stream) => {
+                let pushed = match piece {
+                    Some(piece) => stream.push(search, piece, Mode::Warn),
+                    None => stream.finish(search, Mode::Warn),
+                };
+                let seen = pushed.err().or(stream.warned.take());
+                if let Some(finding) = seen {
+                    let _ = self.noted.set(scan::found(finding, "answer"));
+                    self.look = Look::Size;
+                }
+                Ok(piece.cloned().unwrap_or_default())
+            }
+            Look::Pieces(talk) => match piece {
+                Some(piece) => talk.judge(search, piece, Mode::Block).map(|_| piece.clone()),
+                None => Ok(Bytes::new()),
+            },
+            Look::Held(stream) => match piece {
+                Some(piece) => stream.push(search, piece, Mode::Block).map(Bytes::from),
+                None => stream.finish(search, Mode::Block).map(Bytes::from),
+            },
+        }
+    }
+}
+
+impl HttpBody for Answered {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = &mut *self;
+        loop {
+            if this.ended {
+                return Poll::Ready(None);
+            }
+            let judged = match Pin::new(&mut this.body).poll_frame(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Some(Ok(frame))) => {
+                    let data = match frame.into_data() {
+                        Ok(data) => data,
+                        // Trailers could say what the body may not.
+                        Err(frame) if matches!(this.look, Look::Size) => return Poll::Ready(Some(Ok(frame))),
+                        Err(_) => continue,
+                    };
+                    this.taken += data.len() as u64;
+                    let most = this.policy.pipelock.response_scanning.max_body_bytes;
+                    if most.is_some_and(|most| this.taken > most.0) {
+                        return this.cut("answer_too_large", None);
+                    }
+                    this.judge(Some(&data))
+                }
+                Poll::Ready(None) => {
+                    this.ended = true;
+                    this.judge(None)
+                }
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error))),
+            };
+            match judged {
+                Ok(bytes) if bytes.is_empty() => {}
+                Ok(bytes) => return Poll::Ready(Some(Ok(Frame::data(bytes)))),
+                Err(finding) => return this.cut("answer", Some(scan::found(finding, "answer"))),
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.ended || (matches!(self.look, Look::Size) && self.body.is_end_stream())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self.look {
+            Look::Size => self.body.size_hint(),
+            _ => SizeHint::default(),
+        }
+    }
+}

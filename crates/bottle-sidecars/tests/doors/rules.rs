@@ -1,0 +1,145 @@
+//! What a route says besides host, method and path, and what a run may send in all.
+
+use http::StatusCode;
+use http_body_util::BodyExt as _;
+use pretty_assertions::assert_eq;
+
+use crate::make::Secrets;
+use crate::world::{Setup, World, get, refusal, request};
+
+const ROUTES: &str = r#"
+  - { host: localhost, port: PORT, methods: [GET], paths: [/open/q], query: { op: "read*" }, headers: { x-mode: dry } }
+  - { host: localhost, port: PORT, methods: [POST], paths: [/open/small], max_bytes: 1KiB }
+  - { host: localhost, port: PORT, methods: [GET], paths: [/open/rare], rate: 2/h }
+  - { host: localhost, port: PORT, methods: [POST], paths: [/open/redact], dlp: { outbound: redact } }
+  - { host: localhost, port: PORT, methods: [POST], paths: [/open/warn], dlp: { outbound: warn } }
+  - { host: localhost, port: PORT, methods: [GET, POST], paths: ["/open/**"] }
+  - { host: gateway.example, port: PORT, upstream: "https://localhost:PORT/open/base" }
+git_upstreams: [{ host: localhost, path: open/base/app }]
+"#;
+
+async fn world(pipelock: &'static str) -> World {
+    World::start(Setup { routes: ROUTES, pipelock, ..Setup::default() }).await
+}
+
+#[tokio::test]
+async fn query_headers_size_and_rate() {
+    let world = world("").await;
+    for (path, mode, status) in [
+        ("/open/q?op=read-all", "dry", 200),
+        ("/open/q?op=read&x=1", "dry", 200),
+        // The route below takes what this one does not; that is the manifest's to say.
+        ("/open/q?op=write", "dry", 200),
+    ] {
+        let mut asked = get(path);
+        asked.headers_mut().insert("x-mode", mode.parse().expect("a value"));
+        assert_eq!(world.send(asked).await.status(), status, "{path}");
+    }
+    let routes: Vec<_> = world.log("egress.jsonl", 3).await.iter().map(|line| line.route).collect();
+    assert_eq!(routes, [Some(0), Some(0), Some(5)]);
+    let (status, body) = refusal(world.send(request("POST", "/open/small", vec![b'x'; 1025])).await).await;
+    assert_eq!((status, &body["error"]), (StatusCode::PAYLOAD_TOO_LARGE, &"too_large".into()));
+    assert_eq!(world.send(request("POST", "/open/small", vec![b'x'; 1024])).await.status(), 200);
+    for expected in [200, 200, 429] {
+        assert_eq!(world.send(get("/open/rare")).await.status(), expected);
+    }
+}
+
+#[tokio::test]
+async fn a_route_can_lead_elsewhere() {
+    let world = world("").await;
+    let port = world.origin.port;
+    assert_eq!(world.send_to("gateway.example", port, "h2", get("/v1/x?y=1")).await.status(), 200);
+    let seen = world.origin.state.seen.lock().expect("a lock").pop().expect("a request");
+    assert_eq!(seen.target, "/open/base/v1/x?y=1");
+    let git = get("/app.git/info/refs?service=git-upload-pack");
+    let (status, body) = refusal(world.send_to("gateway.example", port, "http/1.1", git).await).await;
+    assert_eq!((status, &body["error"]), (StatusCode::FORBIDDEN, &"git_upstream".into()));
+}
+
+#[tokio::test]
+async fn a_route_says_what_a_finding_leads_to() {
+    let world = world("").await;
+    let secrets = Secrets::real();
+    let body = format!("{{\"token\": \"{}\"}}", secrets.token);
+    let (status, _) = refusal(world.send(request("POST", "/open/x", body.clone())).await).await;
+    assert_eq!(status, 403);
+    assert_eq!(world.send(request("POST", "/open/warn", body.clone())).await.status(), 200);
+    assert_eq!(world.send(request("POST", "/open/redact", body.clone())).await.status(), 200);
+    {
+        let seen = world.origin.state.seen.lock().expect("a lock");
+        let texts: Vec<_> =
+            seen.iter().filter(|seen| seen.whole).map(|seen| String::from_utf8_lossy(&seen.body)).collect();
+        let stars = "*".repeat(secrets.token.len());
+        assert_eq!(texts, [body.as_str(), &body.replace(&secrets.token, &stars)]);
+    }
+    for path in ["/open/warn", "/open/redact"] {
+        let (status, _) = refusal(world.send(request("POST", path, secrets.known.clone())).await).await;
+        assert_eq!(status, 403, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_run_sends_so_much_and_no_more() {
+    let world = world("limits: { requests: 4, bytes_out: 1KiB }").await;
+    assert_eq!(world.send(request("POST", "/open/x", vec![b'x'; 1000])).await.status(), 200);
+    let (status, body) = refusal(world.send(request("POST", "/open/x", vec![b'x'; 1000])).await).await;
+    assert_eq!((status, &body["error"]), (StatusCode::TOO_MANY_REQUESTS, &"limit".into()));
+    assert_eq!(world.send(get("/open/x")).await.status(), 200);
+    assert_eq!(world.send(get("/open/x")).await.status(), 200);
+    let (status, body) = refusal(world.send(get("/open/x")).await).await;
+    assert_eq!(status, StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(body["message"], "this run may send 4 requests, and has");
+    // A new policy does not begin anew.
+    world.signal(0, rustix::process::Signal::HUP);
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    assert_eq!(world.send(get("/open/x")).await.status(), 429);
+}
+
+#[tokio::test]
+async fn answers_are_looked_at_where_the_policy_says_so() {
+    let read = |answer: http::Response<hyper::body::Incoming>| async {
+        answer.into_body().collect().await.map(|body| body.to_bytes())
+    };
+    let off = world("").await;
+    assert!(read(off.send(get("/open/inject")).await).await.is_ok());
+    let warns = world("response_scanning: { action: warn }").await;
+    assert!(read(warns.send(get("/open/inject")).await).await.is_ok());
+    let line = warns.log("pipelock.jsonl", 1).await.remove(0);
+    assert_eq!(line.finding.map(|found| found.rule).as_deref(), Some("injection-ignore-instructions"));
+    assert_eq!(line.verdict, bottle_policy::access::Verdict::Allow);
+    let blocks = world("response_scanning: { action: block, max_body_bytes: 64KiB }").await;
+    for path in ["/open/inject", "/open/large"] {
+        // A short answer is judged before its head has gone, so the guest gets another one; a long one is cut off.
+        let answer = blocks.send(get(path)).await;
+        let status = answer.status();
+        let body = read(answer).await;
+        assert!(body.is_err() || status == StatusCode::BAD_GATEWAY, "{path}: {status}");
+        assert!(
+            !body.is_ok_and(|body| body.windows(8).any(|part| part == b"previous" || part == b"xxxxxxxx")),
+            "{path}"
+        );
+    }
+    assert_eq!(read(blocks.send(get("/open/fine")).await).await.expect("whole"), "fine");
+    let reasons: Vec<_> = blocks.log("pipelock.jsonl", 3).await.into_iter().map(|line| line.reason).collect();
+    assert_eq!(reasons, [Some("answer".to_owned()), Some("answer_too_large".to_owned()), None]);
+}
+
+#[tokio::test]
+async fn the_bundle_counts_for_prometheus() {
+    let world = world("").await;
+    assert_eq!(world.send(get("/open/x")).await.status(), 200);
+    assert_eq!(world.send(request("POST", "/open/x", Secrets::real().known)).await.status(), 403);
+    world.log("egress.jsonl", 2).await;
+    world.log("pipelock.jsonl", 2).await;
+    let output = crate::world::control(world.dir.path(), "metrics").output().expect("an end");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).expect("text");
+    for expected in [
+        "bottle_requests_total{door=\"egress\",verdict=\"allow\",reason=\"\"} 1\n",
+        "bottle_requests_total{door=\"pipelock\",verdict=\"block\",reason=\"dlp\"} 1\n",
+        "bottle_findings_total{door=\"pipelock\",rule=\"known-secret:ESCAPE_KEY\"} 1\n",
+    ] {
+        assert!(text.contains(expected), "{expected}{text}");
+    }
+}
