@@ -115,7 +115,10 @@ async fn answers_are_looked_at_where_the_policy_says_so() {
         let status = answer.status();
         let body = read(answer).await;
         assert!(body.is_err() || status == StatusCode::BAD_GATEWAY, "{path}: {status}");
-        assert!(!body.is_ok_and(|body| body.windows(8).any(|part| part == b"previous" || part == b"xxxxxxxx")), "{path}");
+        assert!(
+            !body.is_ok_and(|body| body.windows(8).any(|part| part == b"previous" || part == b"xxxxxxxx")),
+            "{path}"
+        );
     }
     assert_eq!(read(blocks.send(get("/open/fine")).await).await.expect("whole"), "fine");
     let reasons: Vec<_> = blocks.log("pipelock.jsonl", 3).await.into_iter().map(|line| line.reason).collect();
