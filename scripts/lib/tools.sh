@@ -25,7 +25,8 @@ CLIENTS=$CACHE/clients/node-$NODE_VERSION-npm-$NPM_VERSION
 WEBHOOKS_VERSION=7.6.1
 WEBHOOKS_INTEGRITY='De6U3XB6O3DtCa7bKgCMzTHdeopqqZ6SNivMYJnK65ierKL1AnNIA0tkRYCRS7lwGT792d+Ps1WbfHlso6MynQ=='
 
-JUNITPARSER='junitparser==5.0.3'
+# A reader of JUnit's XML, and the other end of WebSockets.
+TEST_PYTHON=('junitparser==5.0.3' 'websockets==17.4')
 VENV=$CACHE/venv
 
 # For the tests of the forge: the stand-in checks by jsonschema, and knows GitHub's description from npm and Gitea's by a client
@@ -89,9 +90,9 @@ ensure_python() {
 ensure_test_python() {
   ensure_python
   export BOTTLE_TEST_PYTHON=$VENV/bin/python
-  if [ ! -e "$VENV/$JUNITPARSER" ]; then
-    logged "installing PyPI's $JUNITPARSER into $VENV" "$VENV/bin/pip" install -q "$JUNITPARSER"
-    touch "$VENV/$JUNITPARSER"
+  if [ ! -e "$VENV/${TEST_PYTHON[*]}" ]; then
+    logged "installing PyPI's ${TEST_PYTHON[*]} into $VENV" "$VENV/bin/pip" install -q "${TEST_PYTHON[@]}"
+    touch "$VENV/${TEST_PYTHON[*]}"
   fi
 }
 

@@ -80,6 +80,56 @@ pub(super) fn offer(events: &[RunEvent]) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::Outcome;
+
+    #[test]
+    fn every_view_shows_what_was_asked_and_nothing_of_it_acts() {
+        let hostile = "@octocat fixes #1\n/claude go <!-- x --> <b>`c`";
+        let proposal = |standing, by: Option<&str>| RunEvent::Proposal {
+            id: "P1".to_owned(),
+            what: format!("GET https://a.example {hostile}"),
+            standing,
+            by: by.map(str::to_owned),
+            detail: hostile.to_owned(),
+        };
+        let mut events = vec![
+            RunEvent::Started {
+                slug: "s".to_owned(),
+                title: "t".to_owned(),
+                record: "/r".into(),
+                asked: None,
+                job: None,
+            },
+            RunEvent::Progress { text: format!("half done {hostile}") },
+            proposal(Standing::Asked, None),
+        ];
+        let going_on = crate::report::card(&events);
+        assert!(
+            going_on.contains("#### The agent says\n\n- half done") && going_on.contains("… P1 `GET"),
+            "{going_on}"
+        );
+        events.push(proposal(Standing::Denied, Some(&format!("octo-{hostile}"))));
+        events.push(RunEvent::Offer { diff: format!("--- a/x\n+++ b/x\n+```\n+{hostile}\n") });
+        events.push(RunEvent::Finished { outcome: Outcome::default(), record: "/r".into() });
+        let (card, summary, page) =
+            (crate::report::card(&events), crate::report::summary(&events), crate::report::html(&events));
+        for text in [&going_on, &card] {
+            let code_apart: Vec<&str> = text.split("````").step_by(2).collect();
+            let outside: String = code_apart.concat().split('`').step_by(2).collect();
+            for wrong in ["@octocat fixes", "fixes #1 ", "<!--", "\n/claude"] {
+                assert!(!outside.contains(wrong), "{wrong}: {text}");
+            }
+        }
+        assert!(!card.contains("The agent says"), "its lines go with the run's end: {card}");
+        for text in [&card, &summary] {
+            assert!(text.contains("P1 `GET https://a.example") && text.contains("denied by octo-"), "{text}");
+            assert!(text.contains("````diff\n--- a/x\n+++ b/x\n+```\n"), "no fence of its own ends it: {text}");
+        }
+        assert!(
+            page.contains("<h2>What the agent asked for</h2>") && page.contains("<h2>Allow it in the next run</h2>")
+        );
+        assert!(!page.contains("<b>") || !page.contains("<b>`c`"), "{page}");
+    }
 
     #[test]
     fn a_proposal_is_shown_once_as_it_stands() {

@@ -7,8 +7,21 @@ use std::path::Path;
 use crate::exit::Failure;
 
 const KVM: &str = "/dev/kvm";
+/// The monitor of root's machine is not root: whoever may not open it in there is said to be (libkrun, by errno).
+const CLOSED: &str = "KvmOpen(Error(13))";
+
+/// What to do about a start that failed with these words.
+pub(super) fn hint(said: &str) -> &'static str {
+    if said.contains(CLOSED) {
+        "smolvm runs the machines of root as a user of its own, who may not open /dev/kvm: `chgrp kvm /dev/kvm && chmod 0660 \
+         /dev/kvm`, as udev does where it runs"
+    } else {
+        CAN_NOT_BOOT
+    }
+}
+
 /// What a start that fails on an open /dev/kvm means, most of the time.
-pub(super) const CAN_NOT_BOOT: &str = "where this machine is itself a virtual one, its /dev/kvm may be there and not able to \
+const CAN_NOT_BOOT: &str = "where this machine is itself a virtual one, its /dev/kvm may be there and not able to \
     run a kernel: switch nested virtualization on in its host, or use --backend docker";
 
 /// Whether it is there and this user may use it.
@@ -37,8 +50,14 @@ fn check(path: &Path) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
-    use super::check;
+    use super::{check, hint};
     use crate::exit::Code;
+
+    #[test]
+    fn what_the_monitor_may_not_open_is_told_from_what_does_not_boot() {
+        assert!(hint("build microVM: KvmContext(KvmOpen(Error(13))) (boot process exited").contains("chgrp kvm"));
+        assert!(hint("agent did not become ready within 35 seconds").contains("nested virtualization"));
+    }
 
     #[test]
     fn each_way_to_be_without_it_says_what_to_do() {

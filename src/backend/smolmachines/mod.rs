@@ -234,7 +234,8 @@ impl Machine {
         let started = Instant::now();
         cli::finish(self.smolvm.machine(&before, &["start", "--name", name]).limit(cli::START)).await.map_err(
             |error| {
-                Failure::machine(format_args!("the machine {name} does not start: {error}")).hint(kvm::CAN_NOT_BOOT)
+                Failure::machine(format_args!("the machine {name} does not start: {error}"))
+                    .hint(kvm::hint(&error.to_string()))
             },
         )?;
         let slowness = started.elapsed().as_secs() / USUAL_START.as_secs();

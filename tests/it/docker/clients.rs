@@ -11,7 +11,7 @@ const ORIGIN: &str = "origin.bottle.test";
 const MIRROR: &str = "mirror.bottle.test";
 
 /// A client's name, what it does, and what it then prints.
-fn clients(port: &str) -> Vec<(&'static str, String, &'static str)> {
+fn clients(port: &str, socket: &str) -> Vec<(&'static str, String, &'static str)> {
     let origin = format!("https://{ORIGIN}:{port}");
     let bearer = "Authorization: Bearer $BOTTLE_TEST_TOKEN";
     let curl = |version: &str| {
@@ -65,6 +65,14 @@ fn clients(port: &str) -> Vec<(&'static str, String, &'static str)> {
             "requested 200",
         ),
         (
+            "a WebSocket client",
+            python(format!(
+                "from websockets.sync.client import connect\nwith connect('wss://{ORIGIN}:{socket}/socket', additional_headers={headers}) as \
+                 line:\n    line.send('a word')\n    print('it', line.recv())"
+            )),
+            "it heard a word",
+        ),
+        (
             "Python's httpx over HTTP/2",
             python(format!(
                 "import httpx\nanswer = httpx.Client(http2=True).get('{origin}/echo/httpx', headers={headers})\n\
@@ -105,8 +113,10 @@ fn real_clients_are_let_in_by_what_they_have_not_seen() {
         Server::start(&job.world, "registries.py", &job.upstream.address, &[ORIGIN, MIRROR], &[job.world.secret()]);
     let (port, address) = (&server.port, &job.upstream.address);
     configure(&job, port);
+    let socket = server.other.as_deref().expect("a second port");
     let routes = format!(
-        "{MODEL_ROUTE}        - {{ host: {ORIGIN}, port: {port}, methods: [GET, HEAD, POST], auth: {{ bearer: BOTTLE_TEST_TOKEN }} }}\n      \
+        "{MODEL_ROUTE}        - {{ host: {ORIGIN}, port: {socket}, websocket: true, paths: [/socket], auth: {{ bearer: BOTTLE_TEST_TOKEN }} }}\n\
+         \u{20}       - {{ host: {ORIGIN}, port: {port}, methods: [GET, HEAD, POST], auth: {{ bearer: BOTTLE_TEST_TOKEN }} }}\n      \
          presets: [npm, pip, cargo]\n    pipelock: {{ allow_private: [\"{address}/32\"] }}\n"
     );
     let manifest = format!(
@@ -116,7 +126,7 @@ fn real_clients_are_let_in_by_what_they_have_not_seen() {
     )
     .replace("extra_hosts: { ", &format!("extra_hosts: {{ {ORIGIN}: {address}, {MIRROR}: {address}, "));
     let manifest = job.world.write("clients.yml", &manifest);
-    let clients = clients(port);
+    let clients = clients(port, socket);
     let steps: Vec<&str> = clients.iter().map(|(_, command, _)| command.as_str()).collect();
     job.world.write("cassette.yml", &commands(&steps));
     let home = std::env::var("HOME").expect("a home");
@@ -152,6 +162,7 @@ fn real_clients_are_let_in_by_what_they_have_not_seen() {
             "echo/requests",
             "echo/httpx",
             "git",
+            "socket",
             "npm",
             "pypi",
             "crates",
@@ -160,7 +171,10 @@ fn real_clients_are_let_in_by_what_they_have_not_seen() {
         .into_iter()
         .find(|first| word("path").starts_with(&format!("/{first}")));
         *asked.entry((word("host"), first.expect("a path that was meant"))).or_default() += 1;
-        assert!(request["status"] == 200 || word("path").starts_with("/pypi/simple/"), "{line}");
+        assert!(
+            request["status"] == 200 || request["status"] == 101 || word("path").starts_with("/pypi/simple/"),
+            "{line}"
+        );
     }
     for (host, firsts) in [
         (ORIGIN, &["echo/curl-http1.1", "echo/curl-http2", "echo/node", "echo/requests", "echo/httpx", "git"][..]),

@@ -226,6 +226,9 @@ fn a_review_is_posted_and_nothing_is_pushed() {
     assert_eq!(state["pulls"].as_array().map_or(0, Vec::len), 1, "{state}");
     let words = state["comments"][0]["body"].as_str().expect("a comment");
     assert!(words.contains("> That is all."), "{words}");
+    let review = &state["reviews"][0];
+    assert_eq!((&review["commit_id"], &review["event"]), (&json!(head), &json!("COMMENT")), "{state}");
+    assert!(review["body"].as_str().expect("words").contains("-->\nThat is all."), "{review}");
     double.assert_valid();
 }
 

@@ -10,6 +10,8 @@ use crate::world::{World, sh};
 pub(crate) struct Server {
     child: Child,
     pub(crate) port: String,
+    /// A second one, of a script that prints two.
+    pub(crate) other: Option<String>,
     /// The file with the certificate of who vouches for it.
     pub(crate) authority: PathBuf,
     /// Its log, a JSON line a request.
@@ -40,7 +42,8 @@ impl Server {
             ["-in", &request, "-CA", &authority, "-CAkey", &authority_key, "-extfile", &extensions, "-out", &leaf];
         run(&[&sign[..], &files[..]].concat());
         let log = world.path("requests.jsonl");
-        let mut child = Command::new("python3")
+        let python = std::env::var("BOTTLE_TEST_PYTHON").expect("BOTTLE_TEST_PYTHON: run the tests by scripts/test");
+        let mut child = Command::new(python)
             .arg(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(script))
             .args([&leaf, &leaf_key])
             .arg(&log)
@@ -50,9 +53,11 @@ impl Server {
             .stdout(Stdio::piped())
             .spawn()
             .expect("python3");
-        let mut port = String::new();
-        BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut port).expect("a port");
-        Self { child, port: port.trim().to_owned(), authority: authority.into(), log }
+        let mut said = String::new();
+        BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut said).expect("a port");
+        let mut ports = said.split_whitespace().map(str::to_owned);
+        let (port, other) = (ports.next().expect("a port"), ports.next());
+        Self { child, port, other, authority: authority.into(), log }
     }
 }
 

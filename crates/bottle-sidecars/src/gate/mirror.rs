@@ -57,7 +57,12 @@ fn hooks(place: &Place) -> Result<(), Error> {
     let dirs = dirs.map(|(flag, dir)| format!("{flag} {}", shell_word(dir))).join(" ");
     for name in ["access", "pre-receive", "credential"] {
         let script = format!("#!/bin/sh\nexec {} {dirs} gate-hook {name} -- \"$@\"\n", shell_word(&program));
-        write_file(&place.own("hooks").join(name), script.as_bytes(), 0o700)?;
+        let path = place.own("hooks").join(name);
+        // A program that is being written can't be started (ETXTBSY), and whoever is started meanwhile holds it open: one that
+        // stays as it is, is left alone.
+        if std::fs::read(&path).ok().as_deref() != Some(script.as_bytes()) {
+            write_file(&path, script.as_bytes(), 0o700)?;
+        }
     }
     Ok(())
 }

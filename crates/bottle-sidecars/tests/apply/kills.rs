@@ -52,8 +52,10 @@ fn kill_in_the_middle(door: &str) {
         for socket in ["doors/egress.sock", "internal/pipelock.sock", "internal/supervise-control.sock"] {
             wait_for(&world, socket);
         }
-        // A door that has just been started has the time to be told; an answer that came is the truth.
+        // A door that has just been started has the time to be told, and supervise answers when it has put in force what its
+        // record says; an answer that came is the truth.
         thread::sleep(Duration::from_millis(300));
+        world.list();
         let policy = in_force(&world);
         assert_eq!(world.policy(PolicyFile::Routes), routes(world.origin, policy), "round {round}");
         match applied {

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::stage::Stage;
+use crate::place::{Place, here};
 use crate::world::{said, sh};
 
 /// What is done to which file, and what is said of it; the record has one route that was approved by a comment.
@@ -14,8 +15,8 @@ const CHANGES: [(&str, Change, &str); 22] = [
     ("proposals.jsonl", Change::Append("{\"half\""), "cut short"),
     ("proposals.jsonl", Change::Write(""), "line 1: nothing is recorded"),
     ("proposals.jsonl", Change::Remove, "is missing"),
-    ("routes.yaml", Change::Replace("files.bottle.test", "other.bottle.test"), "is not what the record leads to"),
-    ("gate.yaml", Change::Append("# more\n"), "is not what the record leads to"),
+    ("routes.yaml", Change::Replace("files.bottle.test", "other.bottle.test"), "the record leads to"),
+    ("gate.yaml", Change::Append("# more\n"), "the record leads to"),
     ("pipelock.yaml", Change::Remove, "is missing"),
     ("metadata.json", Change::Replace("\"code\": 0", "\"code\": 1"), "is not about this run and its end"),
     ("metadata.json", Change::Replace("\"code\": 0", "\"code\": 77"), "is no exit code"),
@@ -61,15 +62,21 @@ impl Change {
 /// Changes copies of a record that holds, one thing each.
 pub(super) fn every_change_of_the_record_shows(stage: &Stage) {
     let record = stage.job.world.record().display().to_string();
+    let mut unseen = vec![];
     for (at, (file, change, says)) in CHANGES.iter().enumerate() {
+        if *file == "docker-compose.yml" && here() != Place::Docker {
+            continue;
+        }
         let copy = stage.job.world.path(&format!("copy-{at}"));
         sh(&["cp", "-R", &record, &copy.display().to_string()]);
         change.make(&copy.join(file));
         let output = stage.runner(&["verify-record", &copy.display().to_string()]);
-        assert_eq!(output.status.code(), Some(1), "{file} ({at}): {}", said(&output));
         let said = said(&output);
-        assert!(said.contains(says) && said.contains("does not hold"), "{file} ({at}): {said}");
+        if output.status.code() != Some(1) || !said.contains(says) || !said.contains("does not hold") {
+            unseen.push(format!("{file} ({at}), which should say `{says}`: {said}"));
+        }
     }
+    assert!(unseen.is_empty(), "{}", unseen.join("\n"));
     let output = stage.runner(&["verify-record", &stage.job.world.path("home").display().to_string()]);
     assert_eq!(output.status.code(), Some(2), "{}", said(&output));
 }

@@ -1,0 +1,113 @@
+//! Presets, from what the real tools on this host say.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::world::{World, said};
+
+const MANIFEST: &str = "version: 1\nbottles: { default: { egress: { presets: [npm, cargo] } } }\n";
+
+/// A checkout whose only commit has these files.
+fn checkout(world: &World, files: &[(&str, &str)]) -> PathBuf {
+    for (name, text) in files {
+        world.write(&format!("app/{name}"), text);
+    }
+    let dir = world.path("app");
+    for args in [&["init", "--quiet"][..], &["add", "--all"], &["commit", "--quiet", "-m", "First"]] {
+        let mut git = Command::new("git");
+        world.clean(&mut git);
+        git.args(["-c", "user.name=Sample", "-c", "user.email=sample@bottle.test"]).args(args).current_dir(&dir);
+        let output = git.output().expect("git");
+        assert!(output.status.success(), "git {args:?}: {}", said(&output));
+    }
+    dir
+}
+
+fn plan(world: &World, dir: &PathBuf) -> Command {
+    let mut command = world.runner();
+    let rustup = std::env::var("RUSTUP_HOME").or_else(|_| std::env::var("HOME").map(|home| format!("{home}/.rustup")));
+    command.args(["plan", "--task", "Fix it"]).current_dir(dir);
+    command.env("CARGO_HOME", world.path("cargo")).env("RUSTUP_HOME", rustup.expect("a home"));
+    command
+}
+
+#[test]
+fn a_company_s_mirrors_are_in_the_plan_and_a_change_s_are_not() {
+    let world = World::new();
+    world.write("home/.npmrc", "registry=https://npm.bottle.test:8443/npm/\n");
+    world.write(
+        "cargo/config.toml",
+        "[source.crates-io]\nreplace-with = \"corp\"\n[source.corp]\nregistry = \"sparse+https://crates.bottle.test/index/\"\n",
+    );
+    world.write(
+        "cargo/registry/index/crates.bottle.test-0123456789abcdef/config.json",
+        "{\"dl\": \"https://files.bottle.test/crates/{crate}-{version}.crate\"}",
+    );
+    let dir =
+        checkout(&world, &[("claude-bottle.yml", MANIFEST), (".npmrc", "@team:registry=https://team.bottle.test/\n")]);
+    // What is not in the base branch does not count.
+    world.write("app/.npmrc", "registry=https://evil.bottle.test/\n");
+    world.write("app/.cargo/config.toml", "[registries.evil]\nindex = \"sparse+https://evil.bottle.test/\"\n");
+    let output = plan(&world, &dir).output().expect("the runner");
+    let text = said(&output);
+    assert!(output.status.success(), "{text}");
+    for line in [
+        "route npm.bottle.test:8443  GET HEAD  /npm/**",
+        "route team.bottle.test  GET HEAD  /**",
+        "route crates.bottle.test  GET HEAD  /index/**",
+        "route files.bottle.test  GET HEAD  /crates/**",
+        "preset npm: https://npm.bottle.test:8443/npm/  (from npm config `registry`)",
+        "preset npm: https://team.bottle.test/  (from the base branch's .npmrc, `@team:registry`)",
+        "preset cargo: https://files.bottle.test/crates/  (from `dl` of the index at crates.bottle.test)",
+    ] {
+        assert!(text.contains(line), "no `{line}` in:\n{text}");
+    }
+    assert!(!text.contains("evil"), "{text}");
+}
+
+#[test]
+fn a_password_in_an_address_stays_on_the_host() {
+    let world = World::new();
+    let password = world.secret().replace(['/', '+'], "x");
+    world.write("home/.npmrc", &format!("registry=https://me:{password}@npm.bottle.test/\n"));
+    let index = format!("sparse+https://me:{password}@crates.bottle.test/");
+    world.write(
+        "cargo/config.toml",
+        &format!("[source.crates-io]\nreplace-with = \"corp\"\n[source.corp]\nregistry = \"{index}\"\n"),
+    );
+    world.write(
+        "cargo/registry/index/crates.bottle.test-0123456789abcdef/config.json",
+        "{\"dl\": \"https://crates.bottle.test/dl\"}",
+    );
+    let dir = checkout(&world, &[("claude-bottle.yml", &MANIFEST.replace("npm, cargo", "cargo"))]);
+    let output = plan(&world, &dir).args(["--format", "json"]).output().expect("the runner");
+    assert!(output.status.success() && !said(&output).contains(&password), "{}", said(&output));
+    assert!(said(&output).contains("stays on the host: if crates.bottle.test asks for it"), "{}", said(&output));
+
+    // npm does not even say it.
+    world.write("app/npm.yml", &MANIFEST.replace("npm, cargo", "npm"));
+    let output = plan(&world, &dir).args(["--manifest", "npm.yml"]).output().expect("the runner");
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+    assert!(
+        said(&output).contains("npm does not tell its `registry`") && !said(&output).contains(&password),
+        "{}",
+        said(&output)
+    );
+}
+
+#[test]
+fn a_tool_that_is_not_there_is_named() {
+    let world = World::new();
+    let dir = checkout(&world, &[("claude-bottle.yml", &MANIFEST.replace("npm, cargo", "go"))]);
+    // A PATH with git alone.
+    let git = crate::world::sh(&["sh", "-c", "command -v git"]);
+    std::fs::create_dir(world.path("bin")).expect("a directory");
+    std::os::unix::fs::symlink(git, world.path("bin/git")).expect("a link");
+    let output = plan(&world, &dir).env("PATH", world.path("bin")).output().expect("the runner");
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+    assert_eq!(
+        String::from_utf8_lossy(&output.stderr).trim(),
+        "error: the preset `go`: there is no `go` on this host to ask where it fetches from\n\
+         help: install it and configure it as your project needs it, or declare the registries under egress.routes"
+    );
+}
