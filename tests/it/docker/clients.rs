@@ -47,7 +47,7 @@ fn clients(port: &str, socket: &str) -> Vec<(&'static str, String, &'static str)
             "cargo",
             "mkdir -p /tmp/cargo/src && cd /tmp/cargo && touch src/lib.rs && printf '[package]\\nname=\"a\"\\nversion=\"0.1.0\"\\n\
              edition=\"2021\"\\n[dependencies]\\ntiny=\"1\"\\ncorp-tiny={version=\"1\",registry=\"corp\"}\\n' > Cargo.toml \
-             && cargo vendor -q /tmp/crates && ls -d /tmp/crates/*"
+             && cargo vendor -q --respect-source-config /tmp/crates && ls -d /tmp/crates/*"
                 .to_owned(),
             "/tmp/crates/corp-tiny\\n/tmp/crates/tiny",
         ),
