@@ -46,6 +46,8 @@ AcceptEnv GIT_PROTOCOL
 CONFIG
     /usr/sbin/sshd -D -e -f "$dir/sshd_config" 2>"$dir/sshd.log" &
     SSHD=$!
+    # The end of the run is waited for, not the end of this.
+    disown "$SSHD"
     for _ in $(seq 100); do
       if grep -q 'Server listening' "$dir/sshd.log"; then return; fi
       kill -0 "$SSHD" 2>/dev/null || break
@@ -111,7 +113,7 @@ run_demo() {
   mkdir -p "$dir"
   # The run record stays; the sample, its upstream and its keys go, however this ends.
   trap '[ -z "${UPSTREAM:-}" ] || docker rm --force --volumes "$UPSTREAM" >/dev/null 2>&1
-    [ -z "${SSHD:-}" ] || kill "$SSHD"
+    [ -z "${SSHD:-}" ] || kill "$SSHD" 2>/dev/null
     rm -rf "$CACHE/scratch.$$"' EXIT
   step "the sample's upstream: a real sshd, with a fresh host key"
   ssh-keygen -q -t ed25519 -N '' -C demo -f "$dir/id"

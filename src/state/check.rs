@@ -106,7 +106,7 @@ impl Check<'_> {
             self.lines(file);
         }
         self.cassette();
-        self.junit();
+        self.junit(launched);
         self.pages(&metadata);
         if let (Some(metadata), Some(plan)) = (&metadata, &plan) {
             self.plan(metadata, plan);
@@ -223,7 +223,7 @@ impl Check<'_> {
     }
 
     /// XML to its end, with as many cases as it says.
-    fn junit(&mut self) {
+    fn junit(&mut self, launched: bool) {
         if !self.dir.join("junit.xml").is_file() {
             return;
         }
@@ -258,7 +258,8 @@ impl Check<'_> {
         if depth != 0 {
             self.wrong("junit.xml", "ends in the middle");
         }
-        if said != cases || cases == 0 {
+        // A run that was cancelled at once has come to nothing that could be a case.
+        if said != cases || launched && cases == 0 {
             self.wrong("junit.xml", format_args!("says {said} cases and has {cases}"));
         }
     }

@@ -11,7 +11,7 @@ use bottle_plan::event::{self, Asked};
 use bottle_plan::facts::{Checkout, Ci, ForgeKind, HostFacts};
 use bottle_plan::manifest::{self, Manifest};
 use bottle_plan::name::Name;
-use bottle_plan::plan::{Backend, BottlePlan, Options, PlanError, SecretSource, plan};
+use bottle_plan::plan::{Backend, BottlePlan, HOST_SYSTEM, Options, PlanError, SecretSource, plan};
 use bottle_plan::registry::{self, Preset};
 use bottle_plan::render;
 use bottle_plan::task::{Commit, Place, PullRequest, Task, Work};
@@ -179,6 +179,16 @@ fn a_machine_finds_its_doors_by_address() {
     for name in ["//egress", "//git-gate", "//supervise", "//pipelock"] {
         assert!(!text.contains(name), "no name resolves in there: {name}");
     }
+}
+
+#[test]
+fn a_bottle_in_bubblewrap() {
+    let manifest = manifest(&fixture("good/manifest/small.yml"));
+    let options = Options { backend: Some(Backend::Bubblewrap), ..Options::default() };
+    let plan = golden("bubblewrap", plan(&Task::text("Look around"), &manifest, &facts(), &options));
+    assert_eq!(plan.images.guest, HOST_SYSTEM);
+    assert!(plan.policies.bundle.daemons.iter().all(|daemon| daemon.user.is_none()), "there is one user");
+    assert!(plan.guest.selftest.windows(2).any(|pair| pair == ["--lent", "/usr"]));
 }
 
 #[test]

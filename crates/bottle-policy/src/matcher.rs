@@ -259,12 +259,20 @@ fn no_route(target: Target<'_>, path: &NormalPath) -> Denied {
     rule.push_str(if target.details.websocket { ", websocket: true }" } else { " }" });
     Denied {
         error: "no_route",
-        message: format!(
-            "no route allows {} {}: ask for it with the supervise tool request_route, or have this rule added under \
-             egress.routes in claude-bottle.yml: {rule}",
-            target.method,
-            url(target)
-        ),
+        message: if target.details.websocket {
+            // The tool asks for requests, and a yes to those is none to a way that stays open.
+            format!(
+                "no route allows a WebSocket to {}: have this rule added under egress.routes in claude-bottle.yml: {rule}",
+                url(target)
+            )
+        } else {
+            format!(
+                "no route allows {} {}: ask for it with the supervise tool request_route, or have this rule added under \
+                 egress.routes in claude-bottle.yml: {rule}",
+                target.method,
+                url(target)
+            )
+        },
         missing: Some(missing),
     }
 }

@@ -79,7 +79,13 @@ pub(in crate::backend) fn set(name: &str, resources: &Resources) -> Limits {
     );
     let mut limits = Limits::default();
     let mut said = vec![];
+    let all = std::thread::available_parallelism().map_or(1, usize::from);
     for wanted in wanted(resources) {
+        // Joining a group takes its time, and a share of everything is no limit.
+        if wanted.controller == "cpu" && wanted.option.1 >= all as u64 {
+            said.push("processors as many as there are".to_owned());
+            continue;
+        }
         let v1 = hierarchies.iter().find(|h| h.controllers.iter().any(|controller| controller == wanted.controller));
         let v2 = hierarchies.iter().find(|h| h.controllers.is_empty());
         let group = v1

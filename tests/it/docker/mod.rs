@@ -98,6 +98,12 @@ impl Job {
         for slug in self.world.slugs() {
             let left = left_behind(&slug);
             assert!(left.is_empty(), "{slug} left {left:?}");
+            // However a run ended: if it came to its end, its record holds.
+            let record = self.world.path("state").join(&slug);
+            if std::fs::read_to_string(record.join("metadata.json")).is_ok_and(|text| text.contains("\"outcome\"")) {
+                let output = self.world.runner().arg("verify-record").arg(&record).output().expect("the runner");
+                assert!(output.status.success(), "{slug}: {}", said(&output));
+            }
         }
     }
 }

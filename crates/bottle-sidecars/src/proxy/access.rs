@@ -159,7 +159,10 @@ impl http_body::Body for Logged {
             Poll::Ready(Some(Ok(frame))) => {
                 self.line.access.bytes_in += frame.data_ref().map_or(0, |data| data.len() as u64);
             }
-            Poll::Ready(Some(Err(error))) if self.line.access.verdict == Verdict::Allow => {
+            // What was stopped by a scan says so itself.
+            Poll::Ready(Some(Err(error)))
+                if self.line.access.verdict == Verdict::Allow && self.line.late.get().is_none() =>
+            {
                 self.line.stop(Verdict::Error, &format!("cut off: {error}"));
             }
             _ => {}

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use http_body_util::BodyExt as _;
-use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::UnixStream;
 
@@ -65,7 +65,7 @@ async fn honest_requests_pass_between_ten_thousand_idle_and_dripping_connections
 async fn a_door_that_is_killed_lets_nothing_out() {
     let mut world = World::usual().await;
     assert_eq!(world.send(get("/open/x")).await.status(), 200);
-    world.signal(0, Signal::KILL);
+    world.kill(0);
     let secret = Secrets::real().known;
     for asked in [get("/open/x"), request("POST", "/open/x", secret.clone())] {
         let (status, body) = refusal(world.send(asked).await).await;
@@ -75,7 +75,7 @@ async fn a_door_that_is_killed_lets_nothing_out() {
     assert_eq!(world.send(get("/open/x")).await.status(), 200);
     let (status, _) = refusal(world.send(request("POST", "/open/x", secret.clone())).await).await;
     assert_eq!(status, 403);
-    world.signal(1, Signal::KILL);
+    world.kill(1);
     // Nobody answers, and the same authority comes back.
     let before = std::fs::read(world.path("state/ca/egress.crt")).expect("a certificate");
     world.daemon("egress", "routes.yaml", "doors/egress.sock").await;

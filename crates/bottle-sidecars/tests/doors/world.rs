@@ -133,6 +133,12 @@ impl World {
         rustix::process::kill_process(pid, signal).expect("a signal");
     }
 
+    /// Kills the daemon started as number `index`, and waits until it is gone with its socket.
+    pub(crate) fn kill(&mut self, index: usize) {
+        self.children[index].kill().expect("a kill");
+        self.children[index].wait().expect("an end");
+    }
+
     /// The memory of each daemon.
     pub(crate) fn resident_kib(&self) -> Vec<u64> {
         let of = |child: &Child| {
