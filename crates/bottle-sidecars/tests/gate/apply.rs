@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -111,4 +112,56 @@ fn push_rules_change_under_pushes_and_fetches() {
         world.upstream_refs().lines().filter(|line| line.contains("refs/heads/") && !line.contains("/main ")).count(),
         pushed.into_inner() + 2
     );
+}
+
+/// The whole answer, if there is one.
+fn try_apply(world: &World, policy: &str) -> Option<Applied> {
+    let mut stream = UnixStream::connect(world.path("internal").join(SUPERVISE_SOCKET)).ok()?;
+    let call = Call::Apply(Apply { door: Door::GitGate, text: policy.to_owned(), user: "ann".to_owned() });
+    writeln!(stream, "{}", serde_json::to_string(&call).expect("JSON")).ok()?;
+    let mut answer = String::new();
+    BufReader::new(stream).read_line(&mut answer).ok()?;
+    serde_json::from_str(&answer).ok()
+}
+
+#[test]
+fn a_gate_killed_in_the_middle_goes_by_the_old_rules_or_the_new_ones() {
+    let world = bundle();
+    let old = world.policy();
+    let new = old.replace("refs/heads/bottle/**", "refs/heads/other/**");
+    let clone = world.clone_origin();
+    let lives = || world.gate_log().lines().filter(|line| line.contains("git-gate | started")).count();
+    let push = |name: &str, round: usize| {
+        let push = format!("git commit -q --allow-empty -m x; git push \"$ORIGIN\" HEAD:refs/heads/{name}/{round}");
+        world.sh(&clone, &push, &[])
+    };
+    for round in 0..6 {
+        assert!(matches!(apply(&world, &old), Applied::InForce { .. }));
+        let before = lives();
+        let applied = thread::scope(|scope| {
+            let applying = scope.spawn(|| try_apply(&world, &new));
+            thread::sleep(Duration::from_micros(900 * round as u64));
+            let log = world.gate_log();
+            let line = log.lines().rfind(|line| line.contains("git-gate | started")).expect("the gate runs");
+            let pid = line.rsplit(' ').next().expect("its process");
+            assert!(Command::new("kill").args(["-KILL", pid]).status().expect("kill").success());
+            applying.join().expect("an end")
+        });
+        until("the gate is there again", || {
+            lives() > before && UnixStream::connect(world.path("doors/git-gate.sock")).is_ok()
+        });
+        // supervise tells a door that has just been started what its record says.
+        thread::sleep(Duration::from_millis(300));
+        let (bottle, other) = (push("bottle", round), push("other", round));
+        assert_ne!(bottle.status.success(), other.status.success(), "{round}: {}{}", said(&bottle), said(&other));
+        let in_force = if other.status.success() { &new } else { &old };
+        assert_eq!(fs::read_to_string(world.path("gate.yaml")).expect("rules"), *in_force, "round {round}");
+        match applied {
+            Some(Applied::InForce { .. }) => assert_eq!(in_force, &new, "round {round}"),
+            Some(Applied::Kept { reason }) => assert_eq!(in_force, &old, "round {round}: {reason}"),
+            None => {}
+        }
+        // Five failed starts in a row would be the end of the bundle.
+        thread::sleep(Duration::from_millis(2000));
+    }
 }
