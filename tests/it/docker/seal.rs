@@ -35,7 +35,11 @@ pub(crate) fn a_guest_with_a_network_stops_the_run() {
             "{case} passed with a network"
         );
     }
-    job.nothing_left();
+    job.gone();
+    // What Compose was told is not what the plan says, and the record shows it.
+    let output = job.world.runner().arg("verify-record").arg(job.world.record()).output().expect("the runner");
+    ended_with(&output, 1);
+    assert!(said(&output).contains("docker-compose.yml: is not what the plan renders"), "{}", said(&output));
 }
 
 #[test]
