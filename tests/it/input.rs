@@ -79,13 +79,6 @@ const CASES: &[Case] = &[
         says: "error: no agent `nobody` in the manifest\nhelp: it has implementer\n",
     },
     Case {
-        name: "a backend of later",
-        manifest: GOOD,
-        args: &["run", "--task", "x", "--backend", "smolmachines"],
-        code: 4,
-        says: "error: this version does not run bottles on smolmachines\nhelp: leave out --backend, or say --backend docker\n",
-    },
-    Case {
         name: "an unknown option",
         manifest: GOOD,
         args: &["run", "--nonsense"],

@@ -269,6 +269,68 @@ fn what_follows_the_end_of_a_packed_body_is_refused_in_any_pieces() {
     }
 }
 
+/// A body that unpacks to much more than comes out at once, cut anywhere: the unpacker may have more to give when it has taken
+/// all that came.
+#[test]
+fn no_cut_breaks_what_unpacks_to_a_lot() {
+    let (rules, known) = (rules(), known());
+    let search = Search { known: &known, rules: Some((rules, Scope::All)) };
+    let zeros = vec![0; 400_000];
+    let mut gzip = flate2::write::GzEncoder::new(vec![], flate2::Compression::default());
+    std::io::Write::write_all(&mut gzip, &zeros).expect("packed");
+    let mut zlib = flate2::write::ZlibEncoder::new(vec![], flate2::Compression::default());
+    std::io::Write::write_all(&mut zlib, &zeros).expect("packed");
+    for (name, body) in [("gzip", gzip.finish().expect("packed")), ("deflate", zlib.finish().expect("packed"))] {
+        let packed = Packing::declared(name).expect("a packing");
+        for cut in 0..=body.len() {
+            let (first, second) = body.split_at(cut);
+            let mut stream = Stream::packed(&packed);
+            let mut out = vec![];
+            for part in [first, second] {
+                out.extend(
+                    stream.push(search, part, Mode::Block).unwrap_or_else(|found| panic!("{name}, {cut}: {found:?}")),
+                );
+            }
+            out.extend(stream.finish(search, Mode::Block).unwrap_or_else(|found| panic!("{name}, {cut}: {found:?}")));
+            assert_eq!(out, body, "{name}, {cut}");
+        }
+    }
+}
+
+/// A secret behind so much else that it comes out of the unpacker after all that is packed has gone in; nothing says that
+/// the body is packed, and what stands behind the stream may be missing.
+#[test]
+fn what_comes_out_last_is_looked_at() {
+    use std::io::{Read as _, Write as _};
+    let (rules, known) = (rules(), known());
+    let search = Search { known: &known, rules: Some((rules, Scope::All)) };
+    let text = [&vec![b'x'; 400_000][..], b" correct-horse-battery"].concat();
+    let mut gzip = flate2::write::GzEncoder::new(vec![], flate2::Compression::best());
+    gzip.write_all(&text).expect("packed");
+    let gzip = gzip.finish().expect("packed");
+    let mut zlib = flate2::write::ZlibEncoder::new(vec![], flate2::Compression::best());
+    zlib.write_all(&text).expect("packed");
+    let zlib = zlib.finish().expect("packed");
+    let mut bzip2 = vec![];
+    bzip2::read::BzEncoder::new(text.as_slice(), bzip2::Compression::best()).read_to_end(&mut bzip2).expect("packed");
+    let zstd = ruzstd::encoding::compress_to_vec(text.as_slice(), ruzstd::encoding::CompressionLevel::Fastest);
+    for (name, body) in [
+        ("gzip", &gzip[..]),
+        ("gzip without its sum", &gzip[..gzip.len() - 8]),
+        ("zlib", &zlib[..]),
+        ("zlib without its sum", &zlib[..zlib.len() - 4]),
+        ("bzip2", &bzip2[..]),
+        ("zstd", &zstd[..]),
+    ] {
+        for size in [1, 7, body.len()] {
+            let mut stream = Stream::default();
+            let pushed = body.chunks(size).try_for_each(|part| stream.push(search, part, Mode::Block).map(|_| ()));
+            let ended = pushed.and_then(|()| stream.finish(search, Mode::Block).map(|_| ()));
+            assert!(ended.is_err_and(|found| found.rule.contains("TOKEN")), "{name} in pieces of {size}");
+        }
+    }
+}
+
 /// The same text in every packing that there is an encoder for.
 fn packed_texts() -> Vec<(Packing, Vec<u8>)> {
     use std::io::{Read as _, Write as _};

@@ -232,17 +232,22 @@ impl Unpacker {
                     Start::More | Start::None => Ok((0, State::Broken)),
                 }
             }
+            // Until it neither takes nor gives anything: it may have more to give when it has taken all.
             Kind::Inflate(_, inflater) => {
-                let (before_in, before_out) = (inflater.total_in(), inflater.total_out());
-                let result = inflater.decompress(&self.waiting, &mut self.piece, FlushDecompress::None);
-                let used = usize::try_from(inflater.total_in() - before_in).unwrap_or_default();
-                let made = usize::try_from(inflater.total_out() - before_out).unwrap_or_default();
-                out(&self.piece[..made])?;
-                match result {
-                    Ok(Status::StreamEnd) => Ok((used, State::Ended)),
-                    Ok(_) if made == self.piece.len() && used == 0 => self.step(out),
-                    Ok(_) => Ok((used, State::Going)),
-                    Err(_) => Ok((used, State::Broken)),
+                let mut all = 0;
+                loop {
+                    let (before_in, before_out) = (inflater.total_in(), inflater.total_out());
+                    let result = inflater.decompress(&self.waiting[all..], &mut self.piece, FlushDecompress::None);
+                    let used = usize::try_from(inflater.total_in() - before_in).unwrap_or_default();
+                    let made = usize::try_from(inflater.total_out() - before_out).unwrap_or_default();
+                    all += used;
+                    out(&self.piece[..made])?;
+                    match result {
+                        Ok(Status::StreamEnd) => return Ok((all, State::Ended)),
+                        Ok(_) if made == 0 && used == 0 => return Ok((all, State::Going)),
+                        Ok(_) => {}
+                        Err(_) => return Ok((all, State::Broken)),
+                    }
                 }
             }
             Kind::Brotli(writer) => {
@@ -265,6 +270,12 @@ impl Unpacker {
                     Ok((used, _)) if used > part.len() => Ok((0, State::Going)),
                     Ok((used, made)) => {
                         out(&self.piece[..made])?;
+                        while decoder.can_collect() > 0 {
+                            match io::Read::read(&mut **decoder, &mut self.piece) {
+                                Ok(0) | Err(_) => break,
+                                Ok(more) => out(&self.piece[..more])?,
+                            }
+                        }
                         if decoder.is_finished() && decoder.can_collect() == 0 {
                             return Ok((used, State::Ended));
                         }
@@ -283,16 +294,20 @@ impl Unpacker {
                 }
             }
             Kind::Bzip2(decoder) => {
-                let (before_in, before_out) = (decoder.total_in(), decoder.total_out());
-                let result = decoder.decompress(&self.waiting, &mut self.piece);
-                let used = usize::try_from(decoder.total_in() - before_in).unwrap_or_default();
-                let made = usize::try_from(decoder.total_out() - before_out).unwrap_or_default();
-                out(&self.piece[..made])?;
-                match result {
-                    Ok(bzip2::Status::StreamEnd) => Ok((used, State::Ended)),
-                    Ok(_) if made > 0 && used == 0 => self.step(out),
-                    Ok(_) => Ok((used, State::Going)),
-                    Err(_) => Ok((used, State::Broken)),
+                let mut all = 0;
+                loop {
+                    let (before_in, before_out) = (decoder.total_in(), decoder.total_out());
+                    let result = decoder.decompress(&self.waiting[all..], &mut self.piece);
+                    let used = usize::try_from(decoder.total_in() - before_in).unwrap_or_default();
+                    let made = usize::try_from(decoder.total_out() - before_out).unwrap_or_default();
+                    all += used;
+                    out(&self.piece[..made])?;
+                    match result {
+                        Ok(bzip2::Status::StreamEnd) => return Ok((all, State::Ended)),
+                        Ok(_) if made == 0 && used == 0 => return Ok((all, State::Going)),
+                        Ok(_) => {}
+                        Err(_) => return Ok((all, State::Broken)),
+                    }
                 }
             }
             Kind::Whole(_) => Ok((0, if self.waiting.len() > LONGEST_WHOLE { State::Broken } else { State::Going })),
