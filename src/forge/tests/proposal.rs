@@ -185,7 +185,8 @@ async fn labels_come_with_the_opening_and_are_no_condition() {
         let forge = forge(&double);
         for _ in 0..2 {
             let made = publish(forge.as_ref(), &labelled(), BRANCH, false, "card").await.expect("it is proposed");
-            assert!(made.expect("one").trouble.is_empty());
+            let trouble = made.expect("one").trouble;
+            assert!(trouble.is_empty(), "{kind}: {trouble:?}");
         }
         assert_eq!(double.state()["pulls"][0]["labels"], json!(["bot: claude", "needs review"]), "{kind}");
         assert_eq!(
