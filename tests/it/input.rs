@@ -118,7 +118,7 @@ const CASES: &[Case] = &[
         manifest: "version: 1\nbottles:\n  default:\n    egress:\n      routs: []\n",
         args: &["run", "--task", "x"],
         code: 2,
-        says: "error: claude-bottle.yml:5:7: unknown key `routs` in bottles.default.egress; did you mean `routes`?\nhelp: the keys there are routes\n",
+        says: "error: claude-bottle.yml:5:7: unknown key `routs` in bottles.default.egress; did you mean `routes`?\nhelp: the keys there are routes, presets\n",
     },
     Case {
         name: "a wrong type",
