@@ -14,7 +14,7 @@ link_path() { echo "$TARGET/$(host_triple)/release/bottle-link"; }
 
 # cargo_build ARGUMENTS...: shows cargo's output only when something is built.
 cargo_build() {
-  (cd "$ROOT" && cargo build --release --color "${CARGO_TERM_COLOR:-auto}" "$@" 2> >(grep -v '^ *Finished' >&2))
+  (cd "$ROOT" && cargo build --release --color "${CARGO_TERM_COLOR:-auto}" "$@" 2> >(grep --line-buffered -v '^ *Finished' >&2))
 }
 
 # ensure_sandboxes: bubblewrap, and everything that a bottle in it is made of, where the runner looks for it.
