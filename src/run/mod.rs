@@ -227,8 +227,11 @@ async fn inside(
             .map_err(|error| Failure::machine(error).hint("`bottle-runner cleanup` removes what is left"))
     })
     .await;
-    ended?;
-    torn_down
+    if let (Err(_), Err(left)) = (&ended, &torn_down) {
+        // The first failure is the run's.
+        events.warn(left.to_string());
+    }
+    ended.and(torn_down)
 }
 
 async fn body(

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use bottle_plan::manifest::Resources;
 
+use super::place::Process;
+
 /// The limits of one sandbox as they came out.
 #[derive(Debug, Clone, Default)]
 pub(in crate::backend) struct Limits {
@@ -185,13 +187,18 @@ fn make(group: &Path, files: &[(&'static str, String)]) -> Option<PathBuf> {
     None
 }
 
-/// Removes a group whose processes have ended; the kernel may take a moment to notice.
+/// Ends what runs in a group, and removes it; the kernel may take a moment to notice.
 pub(in crate::backend) async fn remove(group: &Path) -> Result<(), String> {
     for _ in 0..100 {
         match fs::remove_dir(group) {
             Ok(()) => return Ok(()),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            Err(_) => {
+                // Nobody else is in a run's own group: a sandbox whose runner was killed while it was being made.
+                let members = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
+                members.lines().filter_map(|pid| Process::now(pid.parse().ok()?)).for_each(Process::kill);
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
         }
     }
     Err(format!("failed to remove {}: something runs in it", group.display()))

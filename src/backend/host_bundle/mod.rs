@@ -16,6 +16,7 @@ mod users;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bottle_plan::manifest::Resources;
@@ -23,7 +24,7 @@ use bottle_plan::plan::{self, BottlePlan, HOST_CA_FILE, TOOLS_DIR};
 use bottle_policy::door::{CONFIG_DIR, SECRETS_DIR};
 use bottle_policy::known::KnownSecrets;
 use bottle_policy::units::ByteSize;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, RwLock};
 
 use super::{BottleError, Exec, Leftover, Output, Room, Running, Tree};
 use crate::exit::Failure;
@@ -50,9 +51,26 @@ pub(super) struct HostBundle {
     record: PathBuf,
     environment: Environment,
     sandbox: Sandbox,
+    started: Arc<Started>,
+}
+
+/// What this process has started: it ends with these.
+#[derive(Debug, Default)]
+struct Started {
     notes: Mutex<Notes>,
-    /// What this process has started: it ends with these.
     running: Mutex<Vec<Kept>>,
+    /// Held for reading while a sandbox is being made. A bwrap that is killed before its child is tied to it leaves the child
+    /// behind, which nobody knows yet: so nothing of this is cut short, and the teardown waits for it.
+    making: Arc<RwLock<()>>,
+}
+
+impl Started {
+    /// Changes what the next runner will know, if this one dies.
+    async fn note(&self, place: &Place, change: impl FnOnce(&mut Notes)) -> std::io::Result<()> {
+        let mut notes = self.notes.lock().await;
+        change(&mut notes);
+        place.note(&notes)
+    }
 }
 
 impl HostBundle {
@@ -64,8 +82,7 @@ impl HostBundle {
             plan: plan.clone(),
             record: record.to_owned(),
             environment: environment.clone(),
-            notes: Mutex::default(),
-            running: Mutex::default(),
+            started: Arc::default(),
             place,
         }
     }
@@ -106,15 +123,18 @@ impl HostBundle {
 
     /// Changes what the next runner will know, if this one dies.
     pub(super) async fn note(&self, change: impl FnOnce(&mut Notes)) -> Result<(), Failure> {
-        let mut notes = self.notes.lock().await;
-        change(&mut notes);
-        self.place.note(&notes).map_err(|error| self.failed(error))
+        self.started.note(&self.place, change).await.map_err(|error| self.failed(error))
     }
 
     /// Control groups for one of the run's sandboxes, or other limits.
     pub(super) async fn limits(&self, room: &str, resources: &Resources) -> Result<Limits, Failure> {
-        let limits = limits::set(&format!("claude-bottle-{}-{room}", self.plan.slug), resources);
-        self.note(|notes| notes.cgroups.extend(limits.groups.iter().cloned())).await?;
+        let mut limits = Limits::default();
+        // A group that was made is noted before anything else can happen.
+        self.note(|notes| {
+            limits = limits::set(&format!("claude-bottle-{}-{room}", self.plan.slug), resources);
+            notes.cgroups.extend(limits.groups.iter().cloned());
+        })
+        .await?;
         Ok(limits)
     }
 
@@ -122,16 +142,33 @@ impl HostBundle {
     pub(super) async fn launch(&self, name: &str, mut options: Options, init: &[String]) -> Result<(), Failure> {
         options.info = Some(self.place.path(&format!("{name}.info")));
         let log = self.place.log(&format!("{name}.log")).map_err(|error| self.failed(error))?;
-        let (kept, process) = match self.sandbox(name).start(&options, init, log).await {
-            Ok(started) => started,
-            Err(error) => {
-                // Where no sandbox can be made at all, that is what has to be said.
-                host::trial().await?;
-                return Err(Failure::machine(error).hint("compose.log in the run record says more"));
-            }
-        };
-        self.running.lock().await.push(kept);
-        self.note(|notes| notes.processes.push(process)).await
+        let (sandbox, init) = (self.sandbox(name), init.to_vec());
+        let (started, place) = (self.started.clone(), self.place.clone());
+        let made = self.uncut(async move {
+            let (kept, process) = sandbox.start(&options, &init, log).await?;
+            started.running.lock().await.push(kept);
+            let noted = started.note(&place, |notes| notes.processes.push(process)).await;
+            noted.map_err(|error| BottleError::new("failed to note which process it is", error))
+        });
+        if let Err(error) = made.await {
+            // Where no sandbox can be made at all, that is what has to be said.
+            host::trial().await?;
+            return Err(Failure::machine(error).hint("compose.log in the run record says more"));
+        }
+        Ok(())
+    }
+
+    /// Makes a sandbox: to the end, whether or not its caller still waits for it.
+    pub(super) async fn uncut<T: Send + 'static>(
+        &self,
+        making: impl Future<Output = Result<T, BottleError>> + Send + 'static,
+    ) -> Result<T, BottleError> {
+        let held = self.started.making.clone().read_owned().await;
+        let task = tokio::spawn(async move {
+            let _held = held;
+            making.await
+        });
+        task.await.unwrap_or_else(|error| Err(BottleError::new("failed to make a sandbox", error)))
     }
 
     /// Starts the bundle, gives it its secrets, in memory, and starts the supervisor.
@@ -185,10 +222,11 @@ impl HostBundle {
 
     /// Ends all sandboxes of the run and removes its directory.
     pub(super) async fn tear_down(&self) -> Result<(), BottleError> {
+        let _none = self.started.making.write().await;
         for process in self.place.notes().unwrap_or_default().processes {
             process.kill();
         }
-        for mut kept in self.running.lock().await.drain(..) {
+        for mut kept in self.started.running.lock().await.drain(..) {
             kept.end().await;
         }
         self.place.remove().await.map_err(|why| BottleError::new("failed to remove the sandboxes", why))

@@ -1,17 +1,21 @@
 //! What only this backend can get wrong: the sandboxes' walls, their users, their limits, and machines that have none.
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::time::{Duration, Instant};
 
 use crate::docker::promises::wait_for_agent;
 use crate::docker::{Job, commands, ended_with};
 use crate::place::{Place, Room, on, processes, run_inside};
-use crate::world::said;
+use crate::world::{Running, said};
 
 /// A bwrap that is told to, and changes a word or more on the way.
 fn lying_bwrap(job: &Job, change: &str) -> String {
-    let script = format!(
-        "#!/bin/bash\nargs=(); for word; do {change}; args+=(\"$word\"); done\nexec /usr/bin/bwrap \"${{args[@]}}\"\n"
-    );
+    other_bwrap(job, change, "exec /usr/bin/bwrap \"${args[@]}\"")
+}
+
+/// A program in bwrap's place, which changes a word or more of what it is told and then starts the real one in its own way.
+fn other_bwrap(job: &Job, change: &str, start: &str) -> String {
+    let script = format!("#!/bin/bash\nargs=(); for word; do {change}; args+=(\"$word\"); done\n{start}\n");
     let path = job.world.write("lying/bwrap", &script);
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("a mode");
     let dir = path.parent().expect("a parent");
@@ -33,6 +37,26 @@ fn stops(change: &str, case: &str) {
     let junit = job.world.record_file("junit.xml");
     let at = junit.find(&format!("name=\"{case}")).unwrap_or_else(|| panic!("no case {case}: {junit}"));
     assert!(junit[at..].split("<testcase").next().is_some_and(|case| case.contains("<failure")), "{case} passed");
+    job.nothing_left();
+}
+
+#[test]
+fn a_sandbox_that_is_cut_short_while_it_is_made_is_not_left_behind() {
+    on_here(|| ());
+    // What is killed leaves its child behind, as the real one does in the moment before it has tied the child to itself.
+    let job = Job::new(&commands(&["true"]));
+    let start = "/usr/bin/bwrap \"${args[@]}\" <&0 & wait";
+    let path = other_bwrap(&job, "[ \"$word\" != --die-with-parent ] || continue", start);
+    let running = Running(job.command().env("PATH", path).spawn().expect("the runner"));
+    let made = || job.world.slugs().iter().any(|slug| !processes(slug).is_empty());
+    let since = Instant::now();
+    while !made() {
+        assert!(since.elapsed() < Duration::from_secs(30), "no bwrap is started");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    running.signal("INT");
+    let output = running.wait();
+    ended_with(&output, 130);
     job.nothing_left();
 }
 
