@@ -18,7 +18,10 @@ pub(crate) fn what(request: &Request) -> String {
         Request::RequestExemption { host, rule, .. } => format!("no search for {rule} in what goes to {host}{time}"),
         Request::RequestCapability { dockerfile, .. } => {
             let lines = dockerfile.lines().count();
-            format!("{lines} line{} more in the image's Dockerfile", if lines == 1 { "" } else { "s" })
+            let s = if lines == 1 { "" } else { "s" };
+            format!(
+                "{lines} line{s} more in the image's Dockerfile, run by root outside of the bottle when a run resumes this one"
+            )
         }
         Request::RequestPush { upstream, r#ref, .. } => {
             let to = upstream.as_ref().map(|name| format!(" of {name}")).unwrap_or_default();

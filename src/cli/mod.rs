@@ -8,8 +8,10 @@ mod order;
 mod plan;
 mod proposals;
 mod ps;
+mod resume;
 mod run;
 mod task;
+mod task_args;
 mod verify_record;
 
 use std::io::Write as _;

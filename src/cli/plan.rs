@@ -1,6 +1,7 @@
 //! `bottle-runner plan`: what a run would do, printed.
 
-use super::task::{self, Asks, TaskArgs};
+use super::task::{self, Asks};
+use super::task_args::TaskArgs;
 use super::{Context, print};
 use crate::exit::{Code, Failure};
 

@@ -4,8 +4,9 @@ use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::task::{self, Asks, TaskArgs};
-use super::{Context, print};
+use super::task::{self, Asks};
+use super::task_args::TaskArgs;
+use super::{Context, print, resume};
 use crate::exit::{Code, Failure};
 use crate::forge::{Dry, Forge};
 use crate::report::actions::{self, Outputs, conclusion, escaped, plain};
@@ -134,27 +135,15 @@ fn farewell(outcome: &Outcome, dir: &str, args: &RunArgs, context: &Context) -> 
         text.push_str(&format!("{} {shown}\n", style.paint("1;31", "error:")));
         text.push_str(&format!("  look:    {dir}/summary.md, transcript.jsonl, compose.log\n"));
         text.push_str("  again:   the same command; it starts from a clean bottle\n");
-        text.push_str(&format!("  replay:  bottle-runner run --dry-run --replay {dir}{}\n", again(&args.task)));
+        text.push_str(&format!("  replay:  bottle-runner run --dry-run --replay {dir}{}\n", args.task.again()));
         if in_actions {
             text.push_str(&format!("::error title=claude-bottle::{}\n", escaped(&outcome.summary)));
         }
     }
+    if resume::read(Path::new(dir)).is_ok_and(|resumed| resumed.more) {
+        text.push_str(&format!("  resume:  bottle-runner run --resume {dir}  (with what was granted for the image)\n"));
+    }
     text.push_str(&format!("run record: {dir}\n"));
     let _ = std::io::stderr().write_all(text.as_bytes());
     code
-}
-
-/// The options that make the same task again.
-fn again(task: &TaskArgs) -> String {
-    let path = |path: &Option<std::path::PathBuf>| path.as_ref().map(|path| path.display().to_string());
-    let given = [
-        ("--event", path(&task.event)),
-        ("--event-name", task.event_name.clone()),
-        ("--task", task.task.as_ref().map(|text| format!("'{}'", text.replace('\'', "'\\''")))),
-        ("--agent", task.agent.clone()),
-        ("--cwd", path(&task.cwd)),
-        ("--manifest", path(&task.manifest)),
-        ("--image", task.image.clone()),
-    ];
-    given.into_iter().filter_map(|(option, value)| Some(format!(" {option} {}", value?))).collect()
 }

@@ -10,58 +10,11 @@ use bottle_plan::name::Name;
 use bottle_plan::plan::{Backend, BottlePlan, Options};
 use bottle_plan::task::{Actor, Repository, Source, Task, Thread};
 
-use super::{Context, order};
+use super::task_args::{BackendArg, TaskArgs};
+use super::{Context, order, resume};
 use crate::exit::{Code, Failure};
 use crate::facts::{self, Checkout, Environment};
 use crate::forge::{self, Asker, Forge};
-
-/// What both `run` and `plan` take.
-#[derive(Debug, Clone, Default, clap::Args)]
-pub(crate) struct TaskArgs {
-    /// The forge's webhook payload; in Actions taken from GITHUB_EVENT_PATH.
-    #[arg(long, value_name = "FILE", conflicts_with = "task")]
-    pub(crate) event: Option<PathBuf>,
-    /// The event's kind, such as `issues`, where its content does not tell; in Actions GITHUB_EVENT_NAME.
-    #[arg(long, value_name = "NAME", requires = "event")]
-    pub(crate) event_name: Option<String>,
-    /// What is to be done, in words.
-    #[arg(long, value_name = "TEXT")]
-    pub(crate) task: Option<String>,
-    /// In a job: do this issue, as the forge has it now.
-    #[arg(long, value_name = "NUMBER", conflicts_with_all = ["task", "event"])]
-    pub(crate) issue: Option<u64>,
-    /// The manifest's agent.
-    #[arg(long, value_name = "NAME")]
-    pub(crate) agent: Option<String>,
-    /// Bring this checkout into the bottle instead of cloning through the gate.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) cwd: Option<PathBuf>,
-    /// The manifest; default: claude-bottle.yml or .github/claude-bottle.yml of the base branch.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) manifest: Option<PathBuf>,
-    /// Where the bottle runs.
-    #[arg(long, value_name = "NAME", value_enum, default_value_t = BackendArg::Auto)]
-    pub(crate) backend: BackendArg,
-    /// Answer the model from a run record's cassette, or from a cassette file: no key, no cost.
-    #[arg(long, value_name = "RECORD")]
-    pub(crate) replay: Option<PathBuf>,
-    /// In a job: push and propose the work in this run record of another job's dry run; no agent runs. The gate judges it anew.
-    #[arg(long, value_name = "RECORD", conflicts_with = "replay")]
-    pub(crate) publish: Option<PathBuf>,
-    /// The guest's image, instead of the manifest's.
-    #[arg(long, value_name = "IMAGE")]
-    pub(crate) image: Option<String>,
-}
-
-/// The backends by name.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum BackendArg {
-    #[default]
-    Auto,
-    Docker,
-    Smolmachines,
-    Bubblewrap,
-}
 
 /// A plan, and what making it looked up.
 pub(crate) struct Planned {
@@ -98,6 +51,7 @@ pub(crate) async fn plan(args: &TaskArgs, dry_run: bool, context: &Context) -> R
     }
     let (name, text) = find_manifest(args, checkout.as_ref(), dir).await?;
     let manifest = read_manifest(&name, &text)?;
+    let resumed = args.resume.as_deref().map(resume::read).transpose()?;
     let mut facts = host_facts(args, checkout.as_ref(), environment).await?;
     let presets = manifest.bottles.values().flat_map(|bottle| bottle.egress.presets.iter().copied()).collect();
     facts.registries = facts::registries::gather(presets, checkout.as_ref(), environment).await;
@@ -113,7 +67,10 @@ pub(crate) async fn plan(args: &TaskArgs, dry_run: bool, context: &Context) -> R
             return Err(Failure::input("--issue is for a job of a forge, and this is none")
                 .hint("give --event FILE with the issue's payload, or --task TEXT"));
         }
-        (None, _) => read_task(args, &manifest, environment)?,
+        (None, ci) => match &resumed {
+            Some(resumed) if ci.is_none() && args.names_no_task() => Asked::Task(Box::new(resumed.task.clone())),
+            _ => read_task(args, &manifest, environment)?,
+        },
     };
     let asked = match (asked, &forge) {
         (Asked::Command(command), Ok(Some(forge))) => {
@@ -158,6 +115,7 @@ pub(crate) async fn plan(args: &TaskArgs, dry_run: bool, context: &Context) -> R
         publish: args.publish.as_ref().map(|path| path.display().to_string()),
         bring_checkout: args.cwd.is_some(),
         image: args.image.clone(),
+        capabilities: resumed.map(|resumed| resumed.capabilities).unwrap_or_default(),
         ..Options::default()
     };
     let plan = bottle_plan::plan::plan(&task, &manifest, &facts, &options).map_err(|error| {

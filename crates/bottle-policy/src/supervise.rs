@@ -1,8 +1,9 @@
 //! `supervise.yaml`: who decides what the agent asks for.
 //!
-//! Map: `request` (what it may ask, checked and normalised as the manifest is). What becomes of it is in
+//! Map: `request` (what it may ask, checked and normalised as the manifest is), `dockerfile` (what it may ask of an image). What becomes of it is in
 //! [`crate::proposal`].
 
+mod dockerfile;
 mod request;
 
 use std::fmt;

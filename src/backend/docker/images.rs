@@ -1,6 +1,7 @@
 //! The images of a plan, and the tools volume that brings Claude and the link into foreign images.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use bollard::Docker;
 use bollard::errors::Error;
@@ -8,20 +9,27 @@ use bollard::models::{ContainerCreateBody, HostConfig, VolumeCreateRequest};
 use bollard::query_parameters::{
     CreateContainerOptions, CreateImageOptionsBuilder, RemoveContainerOptionsBuilder, RemoveVolumeOptions,
 };
-use bottle_plan::plan::BottlePlan;
+use bottle_plan::plan::{BottlePlan, MadeImage};
 use futures_util::TryStreamExt as _;
 
 use super::engine::{explain, status};
 use crate::backend::Progress;
 use crate::exit::Failure;
+use crate::process::Program;
 
+/// Packages may have to be fetched and built.
+const BUILD: Duration = Duration::from_secs(30 * 60);
 /// The label that ties a tools volume to the image that filled it.
 const TOOLS_LABEL: &str = "io.claude-bottle.tools-from";
 
 /// Makes sure that every image is there, pulling what is not, and that the tools volume is filled.
 pub(super) async fn ensure(docker: &Docker, plan: &BottlePlan, progress: &dyn Progress) -> Result<(), Failure> {
-    let (guest, sidecars) =
-        tokio::join!(image(docker, &plan.images.guest, progress), image(docker, &plan.images.sidecars, progress));
+    let guest = async {
+        let Some(made) = &plan.images.made else { return image(docker, &plan.images.guest, progress).await.map(drop) };
+        image(docker, &made.from, progress).await?;
+        make(&plan.images.guest, made, progress).await
+    };
+    let (guest, sidecars) = tokio::join!(guest, image(docker, &plan.images.sidecars, progress));
     guest?;
     sidecars?;
     if let Some(volume) = &plan.names.tools_volume {
@@ -53,6 +61,24 @@ async fn image(docker: &Docker, name: &str, progress: &dyn Progress) -> Result<S
         .map_err(|error| missing(&error))?;
     let found = docker.inspect_image(name).await.map_err(|error| missing(&error))?;
     Ok(found.id.unwrap_or_default())
+}
+
+/// Makes an image of another and a Dockerfile. The engine remembers what it has made: the second time is quick, and a
+/// changed image below is noticed.
+async fn make(name: &str, made: &MadeImage, progress: &dyn Progress) -> Result<(), Failure> {
+    progress.say(&format!("making the image {name}: {} with what was granted", made.from));
+    let build = Program::new(["docker", "build", "--tag", name, "-"]).input(made.dockerfile().into_bytes());
+    let ended = build.limit(BUILD).run().await.map_err(Failure::machine)?;
+    if ended.code == 0 {
+        return Ok(());
+    }
+    // The old builder says on stdout what a command printed, the new one all on stderr.
+    let said = String::from_utf8_lossy(&[ended.stdout, ended.stderr].concat()).trim().to_owned();
+    let last: Vec<&str> = said.lines().rev().take(8).collect();
+    let last: Vec<&str> = last.into_iter().rev().collect();
+    Err(Failure::machine(format_args!("failed to make the image {name}: {}", last.join("; "))).hint(
+        "the lines that were granted are in images.made of plan.json; without --resume the run goes without them",
+    ))
 }
 
 /// Makes or renews the volume: the engine copies what the tools image has at the mount point into a new, empty volume.

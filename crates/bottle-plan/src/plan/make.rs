@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use bottle_policy::bundle::{Bundle, Daemon, image_user};
 use bottle_policy::door::Door;
+use bottle_policy::proposal::sha256;
 use bottle_policy::route::{Outbound, Route};
 use bottle_policy::supervise::Approval;
 
@@ -51,10 +52,13 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
         Backend::Docker | Backend::Smolmachines => (AGENT_IMAGE, SIDECARS_IMAGE),
         Backend::Bubblewrap => (HOST_SYSTEM, HOST_SYSTEM),
     };
+    let guest = first([&options.image, &bottle.image]).unwrap_or_else(|| agent_image.to_owned());
+    let made = made_image(&guest, options, backend)?;
     let images = Images {
-        guest: first([&options.image, &bottle.image]).unwrap_or_else(|| agent_image.to_owned()),
+        guest: made.as_ref().map_or(guest, |(name, _)| name.clone()),
         sidecars: options.sidecars_image.clone().unwrap_or_else(|| sidecars_image.to_owned()),
         tools: options.tools_image.clone().unwrap_or_else(|| agent_image.to_owned()),
+        made: made.map(|(_, image)| image),
     };
     let names = names(&slug, &images);
     let state_dir = format!("{}/{slug}", facts.state_root.trim_end_matches('/'));
@@ -221,6 +225,23 @@ fn doors(rules: &Rules, upstreams: &Upstreams) -> Vec<Door> {
         Door::GitGate => !upstreams.is_empty(),
     };
     Door::ALL.into_iter().filter(wanted).collect()
+}
+
+/// The guest's image with what a run before was granted, and its name: the same lines on the same image have the same.
+fn made_image(from: &str, options: &Options, backend: Backend) -> Result<Option<(String, MadeImage)>, PlanError> {
+    if options.capabilities.is_empty() {
+        return Ok(None);
+    }
+    if backend != Backend::Docker {
+        return Err(PlanError::NotYet {
+            what: "a resumed run with more tools in its image, on this backend,".to_owned(),
+            hint: "give --backend docker, or bring the tools onto the machine or into the image by hand".to_owned(),
+        });
+    }
+    let made = MadeImage { from: from.to_owned(), lines: options.capabilities.clone() };
+    let hash = sha256(&made.dockerfile());
+    let name = format!("claude-bottle-resumed:{}", hash.get(..12).unwrap_or_default());
+    Ok(Some((name, made)))
 }
 
 fn seed(facts: &HostFacts) -> Result<&str, PlanError> {

@@ -37,6 +37,8 @@ pub struct Options {
     pub bring_checkout: bool,
     /// Goes before the bottle's image.
     pub image: Option<String>,
+    /// Lines for the Dockerfile of the guest's image, each granted by a person in the run that this one resumes.
+    pub capabilities: Vec<String>,
     /// Goes before the bundle's image of this version.
     pub sidecars_image: Option<String>,
     /// Goes before the agent image of this version, as where Claude and the link come from.
@@ -186,6 +188,27 @@ pub struct Images {
     pub sidecars: String,
     /// Where Claude and the link come from when the guest's image is another.
     pub tools: String,
+    /// What the guest's is made of, where a run before was granted more than its image has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made: Option<MadeImage>,
+}
+
+/// An image that is made for a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MadeImage {
+    /// The image that is added to.
+    pub from: String,
+    /// Lines of a Dockerfile, each part as it was granted.
+    pub lines: Vec<String>,
+}
+
+impl MadeImage {
+    /// The whole Dockerfile; it takes no other file. Root puts in tools; whose the guest's processes are is not the image's
+    /// to say.
+    pub fn dockerfile(&self) -> String {
+        let lines = self.lines.iter().map(|lines| format!("USER root\n{}\n", lines.trim_end()));
+        std::iter::once(format!("FROM {}\n", self.from)).chain(lines).collect()
+    }
 }
 
 /// What things of this run are called.

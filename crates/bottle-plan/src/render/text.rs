@@ -78,6 +78,10 @@ fn bottle(out: &mut Page, plan: &BottlePlan) {
     };
     out.entry("bottle", &format!("{} on {backend}", plan.agent.bottle));
     out.more(&format!("image {}", plan.images.guest));
+    if let Some(made) = &plan.images.made {
+        out.more(&format!("made from {} with what was granted in the run before:", made.from));
+        made.lines.iter().flat_map(|lines| lines.lines()).for_each(|line| out.more(&format!("  {line}")));
+    }
     if let Some(volume) = &plan.names.tools_volume {
         out.more(&format!("Claude Code and the link from {} (volume {volume})", plan.images.tools));
     }

@@ -232,6 +232,7 @@ impl Request {
     /// Tools for the image.
     pub fn capability(dockerfile: &str, why: &str) -> Result<Self, RequestError> {
         let dockerfile = text("dockerfile", dockerfile, LONGEST_DOCKERFILE)?;
+        super::dockerfile::check(&dockerfile).map_err(|reason| RequestError::Bad { field: "dockerfile", reason })?;
         Ok(Self::RequestCapability { dockerfile, why: text("why", why, LONGEST_TEXT)? })
     }
 

@@ -74,7 +74,8 @@ struct ExemptionParameters {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct CapabilityParameters {
-    /// Lines to add to the image's Dockerfile, such as `RUN apt-get update && apt-get install -y jq`.
+    /// Lines to add to the image's Dockerfile, such as `RUN apt-get update && apt-get install -y jq`: RUN, ENV, ARG, USER,
+    /// WORKDIR and SHELL, as root, without here-documents.
     dockerfile: String,
     /// Why the task needs it: a person decides by this.
     why: String,

@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::stage::{SITE, Stage};
 use crate::docker::ended_with;
@@ -142,6 +142,56 @@ pub(crate) fn the_live_view_decides_by_keys_on_a_terminal_and_tells_over_a_pipe(
         serde_json::from_str(String::from_utf8_lossy(&json.stdout).lines().next().expect("a line")).expect("JSON");
     assert_eq!(first["proposal"]["proposal"]["id"], "P1", "{first}");
     let _ = std::io::stderr().flush();
+}
+
+#[test]
+pub(crate) fn a_tool_that_was_granted_is_in_the_image_of_the_run_that_resumes() {
+    let stage = Stage::new(LOCAL);
+    let uses = |command: &str| json!({"name": "Bash", "input": {"command": command, "description": "use it"}});
+    let tool = "RUN printf '#!/bin/sh\\necho counted by wordcount\\n' > /usr/local/bin/wordcount \\\n && chmod 755 /usr/local/bin/wordcount";
+    let asks = |dockerfile: &str| json!({"name": "mcp__supervise__request_capability", "input": {"dockerfile": dockerfile, "why": "It counts."}});
+    stage.cassette(&[uses("wordcount"), asks("FROM scratch"), asks(tool), uses("wordcount")]);
+    let run = stage.start_locally();
+    let shown = open(&stage);
+    assert!(shown["diff"].as_str().is_some_and(|diff| diff.contains("+RUN printf")), "{shown}");
+    let code = shown["proposal"]["hash"].as_str().expect("a hash")[..12].to_owned();
+    stage.prints(&["proposals", "approve", "P1", &code]);
+    let output = run.wait();
+    ended_with(&output, 0);
+    let told = stage.told();
+    assert!(told[0].contains("not found") && told[3].contains("not found"), "{told:?}");
+    assert!(told[1].contains("does not begin a line that adds to the image"), "{told:?}");
+    assert!(told[2].contains("it changes nothing in this run"), "{told:?}");
+    let record = stage.job.world.record();
+    assert!(said(&output).contains(&format!("run --resume {}", record.display())), "{}", said(&output));
+
+    // The same task, without an event.
+    let commit = "wordcount > counted.txt; git add -A; git commit -qm Counted";
+    stage.cassette(&[uses(commit)]);
+    let resumed = |record: &Path| {
+        let mut command = stage.job.world.runner();
+        command.args(["run", "--resume"]).arg(record).args(["--backend", "docker"]).args(&stage.job.args[5..]);
+        command.current_dir(&stage.job.checkout).output().expect("the runner")
+    };
+    let output = resumed(&record);
+    ended_with(&output, 0);
+    assert!(said(&output).contains("making the image claude-bottle-resumed:"), "{}", said(&output));
+    let branch =
+        said(&output).lines().find_map(|line| line.split_once("pushed ")?.1.split(' ').next().map(str::to_owned));
+    let branch = branch.unwrap_or_else(|| panic!("{}", said(&output)));
+    assert_eq!(stage.job.upstream.git(&["show", &format!("{branch}:counted.txt")]), "counted by wordcount");
+    stage.job.nothing_left();
+
+    // A record in which somebody has granted more afterwards.
+    let proposals = record.join("proposals.jsonl");
+    let text = std::fs::read_to_string(&proposals).expect("the record");
+    std::fs::write(&proposals, text.replace("counted by wordcount", "counted by somebody")).expect("changed");
+    let refused = resumed(&record);
+    ended_with(&refused, 2);
+    assert!(said(&refused).contains("can't resume"), "{}", said(&refused));
+    for image in crate::world::sh(&["docker", "images", "--quiet", "claude-bottle-resumed"]).lines() {
+        crate::world::sh(&["docker", "rmi", "--force", image]);
+    }
 }
 
 #[test]
