@@ -19,6 +19,7 @@ use crate::backend::Bottle;
 use crate::exit::Failure;
 use crate::forge::{Forge, Heard};
 use crate::report::{Case, Events, RunEvent, Suite};
+use crate::run::Cancel;
 use crate::secrets::Secrets;
 
 /// What it takes to follow a run's proposals.
@@ -30,6 +31,7 @@ pub(crate) struct Desk<'a> {
     pub(crate) forge: Option<&'a Arc<dyn Forge>>,
     pub(crate) secrets: &'a Secrets,
     pub(crate) events: &'a Events,
+    pub(crate) cancel: &'a Cancel,
 }
 
 /// Does a work of the bottle's, and follows what is asked meanwhile; ends with the work.
@@ -40,9 +42,18 @@ pub(crate) async fn beside<T>(
     work: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, Failure> {
     let mut follower = Follower::new(desk, heard);
+    // Nobody shall answer what nobody reads any more.
+    let held = match follower.thread {
+        Some(_) => Some(desk.cancel.hold().await),
+        None => None,
+    };
     let done = tokio::select! {
         done = work => done,
         () = follower.follow() => unreachable!("it follows as long as the work goes on"),
+        failure = desk.cancel.requested(), if held.is_some() => {
+            follower.stop().await;
+            return Err(failure);
+        }
     };
     follower.close().await;
     done
@@ -214,7 +225,14 @@ impl<'a> Follower<'a> {
             self.desk.events.case(told.case());
         }
         if let Some(thread) = &mut self.thread {
-            thread.close().await;
+            thread.close("the agent has ended before anybody decided").await;
+        }
+    }
+
+    /// The run is to end at once: those who were asked are told.
+    async fn stop(&mut self) {
+        if let Some(thread) = &mut self.thread {
+            thread.close("the run was stopped before anybody decided").await;
         }
     }
 }

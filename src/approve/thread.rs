@@ -280,14 +280,13 @@ impl<'a> Thread<'a> {
     }
 
     /// The run goes on without what is still open: its comments say so.
-    pub(super) async fn close(&mut self) {
+    pub(super) async fn close(&mut self, why: &str) {
         let work = async {
             let ids: Vec<ProposalId> = self.proposals.keys().copied().collect();
             for id in ids {
                 let Some(entry) = self.proposals.get_mut(&id) else { continue };
                 if entry.state.is_open() {
-                    entry.state =
-                        State::Denied { why: "the agent has ended before anybody decided".to_owned(), by: By::Timeout };
+                    entry.state = State::Denied { why: why.to_owned(), by: By::Timeout };
                     entry.due = Some(Instant::now());
                 }
                 if entry.due.is_some() && entry.shown.is_some() {

@@ -2,8 +2,10 @@
 //! further ones are told to wait.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{OwnedRwLockReadGuard, RwLock};
 use tokio_util::sync::CancellationToken;
 
 use crate::exit::{Code, Failure};
@@ -13,7 +15,11 @@ use crate::exit::{Code, Failure};
 pub(crate) struct Cancel {
     token: CancellationToken,
     why: Arc<OnceLock<(Failure, bool)>>,
+    held: Arc<RwLock<()>>,
 }
+
+/// How long a run that is to end waits for what has to be said before: a job's runner kills it after 7.5 s.
+const LAST_WORDS: Duration = Duration::from_secs(3);
 
 impl Cancel {
     /// Listens from here on.
@@ -57,5 +63,18 @@ impl Cancel {
     pub(crate) async fn requested(&self) -> Failure {
         self.token.cancelled().await;
         self.why.get().map_or_else(|| Failure::new(Code::Terminated, "cancelled"), |(failure, _)| failure.clone())
+    }
+
+    /// Keeps [`Cancel::due`] from ending, for a moment: somebody has to be told that the run ends.
+    pub(crate) async fn hold(&self) -> OwnedRwLockReadGuard<()> {
+        self.held.clone().read_owned().await
+    }
+
+    /// Ends when the run is to end, and who holds it back has said what there was to say.
+    pub(crate) async fn due(&self) -> Failure {
+        let failure = self.requested().await;
+        // Late is said nothing at all: the bottle must be gone before this process is.
+        let _ = tokio::time::timeout(LAST_WORDS, self.held.write()).await;
+        failure
     }
 }

@@ -201,8 +201,8 @@ async fn inside(
     let bottle = backend.bottle(plan, record.dir());
     let bottle = bottle.as_ref();
     let ended = tokio::select! {
-        ended = body(start, bottle, record, events, heard, progressed) => ended,
-        failure = cancel.requested() => Err(failure),
+        ended = body(start, bottle, record, events, cancel, heard, progressed) => ended,
+        failure = cancel.due() => Err(failure),
     };
     if let Err(failure) = &ended {
         events.note(format!("stopping: {failure}"));
@@ -239,6 +239,7 @@ async fn body(
     bottle: &dyn Bottle,
     record: &Record,
     events: &Events,
+    cancel: &Cancel,
     heard: UnboundedReceiver<Heard>,
     progressed: &mut Progressed,
 ) -> Result<(), Failure> {
@@ -268,7 +269,7 @@ async fn body(
         }
     } else {
         let (manifest, forge, secrets) = (&start.manifest, start.forge.as_ref(), &start.secrets);
-        let desk = approve::Desk { bottle, plan, manifest, forge, secrets, events };
+        let desk = approve::Desk { bottle, plan, manifest, forge, secrets, events, cancel };
         let agent = approve::beside(&desk, heard, agent::run(bottle, plan, &env, record, events)).await?;
         if let Some((code, why)) = agent.failure.clone() {
             progressed.fail(code, why);

@@ -129,6 +129,19 @@ pub(crate) fn a_denial_is_told_to_the_agent_and_nothing_opens() {
 }
 
 #[test]
+pub(crate) fn a_run_that_is_stopped_tells_those_who_were_asked() {
+    let stage = Stage::new("{ approval: comment, timeout: 5m }");
+    let run = stage.start();
+    stage.asked();
+    run.signal("INT");
+    ended_with(&run.wait(), 130);
+    let end = stage.asked()["body"].as_str().expect("a text").to_owned();
+    assert!(end.contains("the run was stopped before anybody decided") && !end.contains("/bottle approve"), "{end}");
+    stage.double.assert_valid();
+    stage.job.nothing_left();
+}
+
+#[test]
 pub(crate) fn nobody_in_time_is_a_no_and_a_forge_that_is_away_is_no_yes() {
     let stage = Stage::new("{ approval: comment, timeout: 30s }");
     let run = stage.start();
