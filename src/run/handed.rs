@@ -3,20 +3,24 @@
 //! The record comes from a job that may push nothing, in which an agent was at work, and nothing of it is believed. The task, its
 //! asker, the branch, where it is proposed and what may be pushed come from this job's own event and from the base branch. Of the
 //! record are taken: commits, which the gate judges as it does an agent's push; whether the work failed, which can only make a
-//! draft of it; and words, which are made neutral and quoted as that job's. git reads its bundles in the sealed guest.
+//! draft of it; and words, which are made neutral and quoted as that job's. git reads its bundles in the sealed guest. Of a
+//! review, words are all there is.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bottle_plan::plan::BottlePlan;
-use bottle_plan::task::Commit;
+use bottle_plan::task::{Commit, Work};
 use serde_json::Value;
 
 use crate::backend::{Bottle, Exec, Room, Tree, finish};
 use crate::exit::{Code, Failure};
+use crate::forge::neutral_text;
 use crate::report::{Case, Events, Suite};
 
+/// What a dry run would have told the forge, a line each.
+const WOULD_DO: &str = "would-do.jsonl";
 /// Of one file of words or values, in bytes.
 const WORDS: u64 = 1 << 20;
 /// Of all bundles together, in bytes.
@@ -30,7 +34,10 @@ const LIMIT: Duration = Duration::from_secs(600);
 pub(crate) struct Handed {
     /// The pushes, in their order.
     bundles: Vec<Vec<u8>>,
-    commit: Commit,
+    /// What the last one brought; none: nothing was pushed.
+    commit: Option<Commit>,
+    /// What would have been handed in as a review.
+    review: Option<String>,
     /// The pull request's commit that it was done for.
     pin: Option<Commit>,
     /// How the other job's run ended, as it says.
@@ -40,7 +47,7 @@ pub(crate) struct Handed {
     words: String,
 }
 
-/// Reads a record; none where it has nothing to push.
+/// Reads a record; none where it has nothing to push and nothing to hand in.
 pub(crate) fn read(dir: &Path) -> Result<Option<Handed>, Failure> {
     let wrong = |why: String| {
         Failure::input(format_args!("the run record {} can't be published: {why}", dir.display()))
@@ -52,8 +59,15 @@ pub(crate) fn read(dir: &Path) -> Result<Option<Handed>, Failure> {
     };
     let (metadata, plan) = (json("metadata.json")?, json("plan.json")?);
     let outcome = &metadata["outcome"];
-    let Some(commit) = outcome["commit"].as_str() else { return Ok(None) };
-    let commit = Commit::parse(commit).map_err(|error| wrong(error.to_string()))?;
+    let commit = outcome["commit"].as_str().map(Commit::parse).transpose();
+    let commit = commit.map_err(|error| wrong(error.to_string()))?;
+    let review = match commit {
+        Some(_) => None,
+        None => review(dir).map_err(wrong)?,
+    };
+    if commit.is_none() && review.is_none() {
+        return Ok(None);
+    }
     let pin = plan["task"]["pull_request"]["head"].as_str().map(Commit::parse).transpose();
     let mut room = BUNDLES;
     let mut bundles = vec![];
@@ -66,10 +80,28 @@ pub(crate) fn read(dir: &Path) -> Result<Option<Handed>, Failure> {
     Ok(Some(Handed {
         bundles,
         commit,
+        review,
         pin: pin.map_err(|error| wrong(error.to_string()))?,
         code: outcome["code"].as_u64().and_then(|code| u8::try_from(code).ok()).unwrap_or(Code::Task as u8),
         summary: super::one_line(outcome["summary"].as_str().unwrap_or_default()),
         words: String::from_utf8_lossy(&words).into_owned(),
+    }))
+}
+
+/// The review that the run would have handed in: its words behind the mark, which is another run's.
+fn review(dir: &Path) -> Result<Option<String>, String> {
+    let path = dir.join(WOULD_DO);
+    if !path.exists() && fs::symlink_metadata(&path).is_err() {
+        return Ok(None);
+    }
+    let bytes = file(&path, WORDS)?;
+    let lines = String::from_utf8_lossy(&bytes).into_owned();
+    let all = lines.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let body =
+        all.filter(|line| line["would"] == "review").last().and_then(|line| Some(line["body"].as_str()?.to_owned()));
+    Ok(body.map(|body| match body.split_once('\n') {
+        Some((mark, words)) if mark.starts_with("<!--") => neutral_text(words),
+        _ => neutral_text(&body),
     }))
 }
 
@@ -115,7 +147,11 @@ impl Handed {
         plan: &BottlePlan,
         events: &Events,
     ) -> Result<Option<String>, Failure> {
-        let refused = |why: String| Failure::new(Code::Gate, format_args!("not pushed: {why}"));
+        let reviews = plan.task.work == Work::Review;
+        let refused = |why: String| match reviews {
+            true => Failure::new(Code::Task, format_args!("not handed in: {why}")),
+            false => Failure::new(Code::Gate, format_args!("not pushed: {why}")),
+        };
         let now = plan.task.pull_request.as_ref().map(|pull| &pull.head);
         if self.pin.as_ref() != now {
             let short = |commit: Option<&Commit>| commit.map_or("none", |commit| &commit.as_str()[..12]).to_owned();
@@ -125,6 +161,13 @@ impl Handed {
                 short(now)
             )));
         }
+        if reviews {
+            return match self.review {
+                Some(_) => Ok(self.failed(events)),
+                None => Err(refused("the other job's run was no review".to_owned())),
+            };
+        }
+        let Some(commit) = &self.commit else { return Err(refused("the other job's run was a review".to_owned())) };
         let Some(git) = &plan.git else { return Err(refused("there is no repository".to_owned())) };
         let place = format!("{}/handed", plan.guest.home);
         let mut tree = Tree::new().directory(&place, plan.guest.uid, 0o755);
@@ -138,7 +181,7 @@ for bundle in "$3"/*.bundle; do
 done
 git for-each-ref --contains "$2" refs/bottle/handed | grep -q . || { echo "its bundles have no $2"; exit 1; }
 git checkout --quiet --no-track -B "$1" "$2""#;
-        let exec = Exec::guest(["sh", "-c", script, "sh", &git.branch, self.commit.as_str(), &place]);
+        let exec = Exec::guest(["sh", "-c", script, "sh", &git.branch, commit.as_str(), &place]);
         let done = finish(bottle, exec.in_dir(&plan.guest.workdir), LIMIT).await.map_err(Failure::machine)?;
         if done.code != 0 {
             return Err(refused(super::one_line(&format!(
@@ -146,6 +189,16 @@ git checkout --quiet --no-track -B "$1" "$2""#;
                 done.text().trim()
             ))));
         }
+        Ok(self.failed(events))
+    }
+
+    /// The review's words.
+    pub(super) fn review(&self) -> Option<&str> {
+        self.review.as_deref()
+    }
+
+    /// Says how it went there; what it is not good for.
+    fn failed(&self, events: &Events) -> Option<String> {
         let failed = (self.code != Code::Done as u8)
             .then(|| format!("the other job's run ended with {}: {}", self.code, self.summary));
         events.case(Case {
@@ -158,7 +211,7 @@ git checkout --quiet --no-track -B "$1" "$2""#;
                 self.words
             ),
         });
-        Ok(failed)
+        failed
     }
 }
 
@@ -202,6 +255,24 @@ mod tests {
         let dir = good();
         std::os::unix::fs::symlink(secret.path(), dir.path().join("summary.md")).expect("a link");
         assert_eq!(read(dir.path()).expect("a record").expect("work").words, "");
+    }
+
+    #[test]
+    fn a_review_is_words_and_nothing_acts_in_them() {
+        let dir = record(r#"{"outcome":{"code":0}}"#, "{}");
+        let body = "<!-- claude-bottle: review x -->\nask @octocat\n/claude fix\nfixes #1";
+        let line = serde_json::json!({"would": "review", "number": 9, "body": body});
+        fs::write(dir.path().join(WOULD_DO), format!("{line}\n")).expect("a file");
+        let handed = read(dir.path()).expect("a record").expect("a review");
+        let words = handed.review().expect("words");
+        assert!(words.contains("octocat") && !words.contains("<!--"), "{words}");
+        for wrong in ["@octocat", "\n/claude", "fixes #1"] {
+            assert!(!words.contains(wrong), "{wrong}: {words}");
+        }
+        // Where something was pushed, that is the work.
+        let metadata = format!(r#"{{"outcome":{{"code":0,"commit":"{}"}}}}"#, "a".repeat(40));
+        fs::write(dir.path().join("metadata.json"), metadata).expect("a file");
+        assert_eq!(read(dir.path()).expect("a record").expect("work").review(), None);
     }
 
     #[test]

@@ -22,7 +22,11 @@ pub(super) fn asked(plan: &BottlePlan) -> Option<String> {
 
 /// Hands in the agent's last words as the review that was asked for.
 async fn review(start: &Start, events: &Events, outcome: &mut Outcome) {
-    let (Some(forge), Some(words)) = (&start.forge, last_words(&events.seen())) else { return };
+    let words = match &start.handed {
+        Some(handed) => handed.review().map(str::to_owned),
+        None => last_words(&events.seen()),
+    };
+    let (Some(forge), Some(words)) = (&start.forge, words) else { return };
     if outcome.code != Code::Done as u8 {
         return;
     }

@@ -232,6 +232,44 @@ fn a_review_is_posted_and_nothing_is_pushed() {
     double.assert_valid();
 }
 
+#[test]
+fn a_review_of_another_job_is_handed_in_while_the_pull_request_stands() {
+    let job = job(&["true"]);
+    let head = commit(&job, "refs/heads/patch");
+    let double = Double::start("github", json!({"pulls": [pull("patch", &head)], "diff": "diff --git a/x b/x\n"}));
+    let event = on_a_pull_request("/claude review");
+    let output = command(&job, &double, &event).arg("--dry-run").output().expect("the runner");
+    super::ended_with(&output, 0);
+    assert!(double.writes().is_empty(), "{:?}", double.writes());
+    let record = job.world.path("handed-over");
+    std::fs::rename(job.world.record(), &record).expect("the record");
+    let publish = |event: &Value| {
+        let mut command = job.world.runner();
+        command.args(["run", "--publish"]).arg(&record).current_dir(&job.checkout);
+        crate::forge::job(&job.world, &double, &mut command, "issue_comment", event);
+        command.output().expect("the runner")
+    };
+    // The words are no work that could be pushed.
+    let other = publish(&on_a_pull_request("/claude fix this"));
+    super::ended_with(&other, 5);
+    assert!(said(&other).contains("the other job's run was a review"), "{}", said(&other));
+    let output = publish(&event);
+    super::ended_with(&output, 0);
+    let state = double.state();
+    assert_eq!(state["reviews"].as_array().map_or(0, Vec::len), 1, "{state}");
+    let review = &state["reviews"][0];
+    assert_eq!(review["commit_id"], json!(head), "{state}");
+    assert!(review["body"].as_str().expect("words").contains("That is all."), "{review}");
+    // Another commit than the one that was read.
+    let metadata = std::fs::read_to_string(record.join("plan.json")).expect("the plan");
+    std::fs::write(record.join("plan.json"), metadata.replace(&head, &"1".repeat(40))).expect("the plan");
+    let moved = publish(&event);
+    super::ended_with(&moved, 1);
+    assert!(said(&moved).contains("not handed in: the pull request has moved"), "{}", said(&moved));
+    assert_eq!(double.state()["reviews"].as_array().map_or(0, Vec::len), 1);
+    double.assert_valid();
+}
+
 /// A run record as the job with the agent hands it over, and how to make another of it.
 fn handed_over(job: &Job, double: &Double) -> std::path::PathBuf {
     let mut command = command(job, double, &comment("octo-maintainer", 5_550_108, "/claude fix this"));
