@@ -1,8 +1,9 @@
 //! `supervise.yaml`: who decides what the agent asks for.
 //!
-//! Map: `request` (what it may ask, checked and normalised as the manifest is). What becomes of it is in
-//! [`crate::proposal`].
+//! Map: `request` (what it may ask, checked and normalised as the manifest is), `held` (what pipelock asks about). What
+//! becomes of it is in [`crate::proposal`].
 
+mod held;
 mod request;
 
 use std::fmt;
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::host::HostPattern;
 use crate::units::Seconds;
 
+pub use held::{Held, MOST_FINDINGS};
 pub use request::{LONGEST_TEXT, Request, RequestError, RouteWords};
 
 /// The whole file.
