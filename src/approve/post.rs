@@ -15,16 +15,21 @@ use crate::forge::neutral_text;
 const MOST_WORDS: usize = 4000;
 const MOST_DIFF: usize = 40_000;
 
+/// What is to be known about a held request.
+const HELD: &str = "What was found looks like a secret; it is none that this bottle holds, and it is shown nowhere. A yes \
+                    sends this one request as it is, and the same bytes again for ten minutes; a no refuses all that is like it.\n";
+
 /// The comment of a proposal. `void` are comments that counted for nothing, and why.
 pub(super) fn comment(proposal: &Proposal, outcome: &Outcome, void: &[String]) -> String {
     let id = proposal.id;
     let open = outcome.standing == Standing::Asked;
     let mut text = format!("<!-- claude-bottle: proposal {id} of {} -->\n", proposal.run);
-    let (mark, verb) = match &proposal.request {
-        Request::Ask { .. } => ("❓", "asks a question"),
-        _ => ("🔐", "asks for more than it may do"),
+    let title = match &proposal.request {
+        Request::Ask { .. } => "❓ The agent asks a question",
+        Request::HeldRequest(_) => "✋ A request of the agent's is held",
+        _ => "🔐 The agent asks for more than it may do",
     };
-    let _ = writeln!(text, "### {mark} The agent {verb} ({id})\n");
+    let _ = writeln!(text, "### {title} ({id})\n");
     if !open {
         let by =
             outcome.by.as_ref().map(|by| format!(" by `{}`", code(by.trim_start_matches('@')))).unwrap_or_default();
@@ -39,8 +44,13 @@ pub(super) fn comment(proposal: &Proposal, outcome: &Outcome, void: &[String]) -
     if !diff.is_empty() {
         let _ = writeln!(text, "{}\n", fenced("diff", &shown));
     }
-    let title = if matches!(proposal.request, Request::Ask { .. }) { "It asks" } else { "Why, in its own words" };
-    let _ = writeln!(text, "{title}:\n\n{}\n", quote(&cut(proposal.request.why(), MOST_WORDS)));
+    let why = |title: &str| format!("{title}:\n\n{}\n", quote(&cut(proposal.request.why(), MOST_WORDS)));
+    let why = match &proposal.request {
+        Request::Ask { .. } => why("It asks"),
+        Request::HeldRequest(_) => HELD.to_owned(),
+        _ => why("Why, in its own words"),
+    };
+    let _ = writeln!(text, "{why}");
     if open {
         let _ = writeln!(text, "{}", how(proposal, shown == diff));
     }
@@ -124,6 +134,7 @@ fn cut(text: &str, most: usize) -> String {
 mod tests {
     use bottle_policy::proposal::{Change, PolicyFile, ProposalId, State, proposal_hash, sha256};
     use bottle_policy::prose;
+    use bottle_policy::supervise::Held;
 
     use super::*;
 
@@ -222,6 +233,21 @@ mod tests {
         let state = State::Denied { why: "@all\n# no".to_owned(), by: By::Nobody };
         let text = comment(&proposal(push("x"), None), &words::outcome(&state).expect("an outcome"), &[]);
         assert!(text.contains("⛔ **Denied**") && !text.contains("@all") && text.contains("\n> "), "{text}");
+    }
+
+    #[test]
+    fn of_a_held_request_all_is_shown_but_what_was_found() {
+        let held = serde_json::json!({
+            "host": format!("{}.example", ["a".repeat(60), "b".repeat(60), "c".repeat(60)].join(".")),
+            "port": 65535, "method": "X".repeat(32), "path": format!("/`{}", "p".repeat(300)), "request": "0123456789abcdef",
+            "findings": vec![serde_json::json!({"rule": "r".repeat(40), "at": format!("header {}", "n".repeat(99)), "offset": u64::MAX}); 4],
+        });
+        let held = Held::new(serde_json::from_value(held).expect("a held request")).expect("a held request");
+        let last = format!("at byte {}`", u64::MAX);
+        let text = open(&proposal(Request::HeldRequest(held), None));
+        assert!(text.starts_with("<!--") && text.contains("### ✋ A request of the agent's is held (P1)"), "{text}");
+        assert!(text.contains(&last) && text.contains("/bottle approve P1") && text.contains(HELD), "{text}");
+        assert!(!text.contains("its own words") && !text.contains("/`p"), "{text}");
     }
 
     #[test]

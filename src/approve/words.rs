@@ -36,6 +36,7 @@ pub(crate) fn what(request: &Request) -> String {
             ];
             format!("more to spend: {}", parts.into_iter().flatten().collect::<Vec<_>>().join(", "))
         }
+        Request::HeldRequest(held) => format!("{} {}, in which was found: {}", held.method, held.url(), held.found()),
         Request::Ask { question } => format!("a question: {question}"),
         Request::Progress { line } => line.clone(),
     };

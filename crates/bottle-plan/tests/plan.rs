@@ -272,12 +272,16 @@ fn what_is_passed_through_has_no_route() {
 }
 
 #[test]
-fn what_this_version_does_not_do_is_refused() {
-    let manifest = manifest(
-        "version: 1\nbottles: { default: { egress: { routes: [{ host: a.example, dlp: { outbound: ask } }] } } }\n",
-    );
-    let error = plan(&Task::text("x"), &manifest, &facts(), &Options::default()).expect_err("refused");
-    assert!(matches!(error, PlanError::NotYet { .. }) && error.hint().is_some());
+fn where_nobody_decides_a_route_that_asks_is_said_to_block() {
+    for (approval, noted) in [("local", false), ("deny", true)] {
+        let manifest = manifest(&format!(
+            "version: 1\nbottles: {{ default: {{ supervise: {{ approval: {approval} }}, egress: {{ routes: [{{ host: a.example, \
+             dlp: {{ outbound: ask }} }}] }} }} }}\n"
+        ));
+        let plan = plan(&Task::text("x"), &manifest, &facts(), &Options::default()).expect("a plan");
+        assert_eq!(plan.notes.iter().any(|note| note.contains("`dlp.outbound: ask` is `block`")), noted, "{approval}");
+        assert!(bottle_plan::render::text(&plan).contains("(a person is asked about secrets)"));
+    }
 }
 
 #[test]

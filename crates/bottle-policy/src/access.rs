@@ -6,12 +6,14 @@
 mod metrics;
 mod table;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use metrics::metrics;
 pub use table::table;
 
 use crate::door::Door;
+use crate::proposal::ProposalId;
 
 /// How a request ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +54,9 @@ pub struct Access {
     pub route: Option<usize>,
     /// How it ended.
     pub verdict: Verdict,
+    /// The proposal by which a person was asked about what was found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proposal: Option<ProposalId>,
     /// Why, unless it was allowed: `no_route`, `dlp`, `address`, `upstream` and the like.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -78,7 +83,7 @@ pub struct Access {
 }
 
 /// What a scan found, without the value.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Found {
     /// The rule's id, or `known-secret:NAME`.

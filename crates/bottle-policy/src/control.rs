@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::door::Door;
 use crate::proposal::{By, PolicyFile, Proposal, ProposalId, State, Verdict};
-use crate::supervise::Approval;
+use crate::supervise::{Approval, Held};
 
 /// The control socket of supervise, in the internal directory.
 pub const SUPERVISE_SOCKET: &str = "supervise-control.sock";
@@ -36,6 +36,34 @@ pub enum Call {
     Decide(Box<Decide>),
     /// A policy file by hand.
     Apply(Apply),
+    /// From pipelock: a request that it holds. The answers are [`Holding`]s, a line each; whoever closes the connection
+    /// before the last of them takes the question back.
+    Hold(Held),
+}
+
+/// What becomes of a held request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Holding {
+    /// A person is asked.
+    Waits {
+        /// By this proposal.
+        id: ProposalId,
+    },
+    /// It may go: the last line.
+    Approved {
+        /// By this proposal.
+        id: ProposalId,
+        /// Who said so.
+        by: String,
+    },
+    /// It may not: the last line.
+    Refused {
+        /// The proposal, if there is one.
+        id: Option<ProposalId>,
+        /// Who said so and why, in words for the agent.
+        why: String,
+    },
 }
 
 /// One line of `watch`.

@@ -143,7 +143,7 @@ pub struct Proposal {
     pub nonce: String,
     /// What is asked, normalised; [`Request::why`] is the agent's reason, its own words and not to be trusted.
     pub request: Request,
-    /// What a yes changes in the running bottle; none for a question and for a capability.
+    /// What a yes changes in the running bottle; none for a question, a capability and a held request.
     pub change: Option<Change>,
     /// SHA-256 of the policy file that would change, as it is in force; of nothing where none would.
     pub policy_hash: String,
@@ -234,7 +234,7 @@ pub enum By {
     },
     /// Nobody in time.
     Timeout,
-    /// Nobody: approval is `deny`.
+    /// Nobody: approval is `deny`, or whoever asked has gone.
     Nobody,
 }
 
@@ -275,7 +275,7 @@ pub enum State {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         until: Option<String>,
     },
-    /// A yes with nothing to change here: an answer, or a capability for the next run.
+    /// A yes with nothing to change here: an answer, a capability for the next run, a held request that goes on.
     Granted {
         /// What was decided.
         verdict: Verdict,
@@ -390,6 +390,9 @@ pub fn check(proposal: &Proposal, state: &State, decide: &Decide, approval: Appr
         Verdict::Answer { text } if question && text.trim().is_empty() => wrong("the answer is empty"),
         Verdict::Approve | Verdict::Modified { .. } if question => wrong("a question takes an answer"),
         Verdict::Answer { .. } if !question => wrong("only a question takes an answer"),
+        Verdict::Modified { .. } if matches!(proposal.request, Request::HeldRequest(_)) => {
+            wrong("it is sent as it is or not at all")
+        }
         Verdict::Modified { request } if request.tool() != tool => wrong("it can't become another kind of request"),
         Verdict::Modified { request } => match request.check() {
             Ok(()) => Ok(()),

@@ -143,7 +143,7 @@ pub enum Outbound {
     Redact,
     /// The finding is logged and the request goes on.
     Warn,
-    /// A person is asked; not in this version.
+    /// The request is held, and a person is asked.
     Ask,
 }
 

@@ -1,9 +1,10 @@
 //! `supervise.yaml`: who decides what the agent asks for.
 //!
-//! Map: `request` (what it may ask, checked and normalised as the manifest is), `dockerfile` (what it may ask of an image). What becomes of it is in
-//! [`crate::proposal`].
+//! Map: `request` (what it may ask, checked and normalised as the manifest is), `dockerfile` (what it may ask of an image),
+//! `held` (what pipelock asks about). What becomes of it is in [`crate::proposal`].
 
 mod dockerfile;
+mod held;
 mod request;
 
 use std::fmt;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::host::HostPattern;
 use crate::units::Seconds;
 
+pub use held::{Held, MOST_FINDINGS};
 pub use request::{LONGEST_TEXT, Request, RequestError, RouteWords};
 
 /// The whole file.

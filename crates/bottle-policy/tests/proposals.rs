@@ -34,6 +34,12 @@ fn route(host: &str, methods: &[&str]) -> Request {
     Request::route(&RouteWords { host, methods: &methods, why: "x", ..RouteWords::default() }).expect("a route")
 }
 
+fn held() -> Request {
+    let json = r#"{"host": "a.example", "method": "POST", "path": "/x", "request": "0123456789abcdef",
+        "findings": [{"rule": "github-pat", "at": "body", "offset": 7}]}"#;
+    Request::HeldRequest(serde_json::from_str(json).expect("a held request"))
+}
+
 fn push(name: &str) -> Request {
     Request::push(None, name, "x", None).expect("a push")
 }
@@ -75,8 +81,9 @@ fn what_a_bottle_can_not_do_is_not_asked() {
     }
     assert!(changed(&budget(Some(5), None)).expect("a change").contains("1005"));
     assert!(changed(&push("refs/tags/v1")).expect("a change").contains("refs/tags/v1"));
-    let none = Change::of(&texts(), &Request::ask("why?").expect("a question"));
-    assert_eq!(none, Ok(None));
+    for request in [Request::ask("why?").expect("a question"), held()] {
+        assert_eq!(Change::of(&texts(), &request), Ok(None));
+    }
 }
 
 #[test]
@@ -264,11 +271,11 @@ enum Step {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
-        4 => (0..12u8).prop_map(Step::Ask),
-        3 => (0..12u8).prop_map(Step::Approve),
-        1 => (0..12u8).prop_map(Step::Deny),
-        1 => (0..12u8, 0..12u8).prop_map(|(at, other)| Step::Modify(at, other)),
-        1 => (0..12u8).prop_map(Step::End),
+        4 => (0..13u8).prop_map(Step::Ask),
+        3 => (0..13u8).prop_map(Step::Approve),
+        1 => (0..13u8).prop_map(Step::Deny),
+        1 => (0..13u8, 0..13u8).prop_map(|(at, other)| Step::Modify(at, other)),
+        1 => (0..13u8).prop_map(Step::End),
         1 => Just(Step::Note),
         1 => (0..3u8).prop_map(Step::Hand),
     ];
@@ -286,6 +293,7 @@ fn wanted(number: u8) -> Request {
         8 => push("refs/tags/v1"),
         9 => Request::budget(Some(5), None, None, Some(0.5), "x").expect("a budget"),
         10 => Request::exemption("a.example", "github-pat", "x", None).expect("a rule"),
+        11 => held(),
         _ => Request::ask("why?").expect("a question"),
     }
 }

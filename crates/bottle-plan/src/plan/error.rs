@@ -22,14 +22,6 @@ pub enum PlanError {
     /// The agent names no bottle that is there; a manifest that was read from text has no such agent.
     #[error("the agent `{0}` has no bottle")]
     NoBottle(Name),
-    /// Something that this version does not do.
-    #[error("{what} is not supported yet")]
-    NotYet {
-        /// What.
-        what: String,
-        /// What to do instead.
-        hint: String,
-    },
     /// The repository's address can't be used.
     #[error("the repository can't be put behind the gate: {problem}")]
     Upstream {
@@ -60,7 +52,7 @@ impl PlanError {
         match self {
             Self::NoSuchAgent { known, .. } => Some(format!("it has {}", list(known))),
             Self::WhichAgent(known) => Some(format!("name one with --agent: {}", list(known))),
-            Self::NotYet { hint, .. } | Self::Upstream { hint, .. } | Self::Preset { hint, .. } => Some(hint.clone()),
+            Self::Upstream { hint, .. } | Self::Preset { hint, .. } => Some(hint.clone()),
             Self::NoTask(_) => Some("give the agent a `prompt`, or the dispatch an input `task`".to_owned()),
             Self::NoBottle(_) | Self::Facts(_) => None,
         }

@@ -33,7 +33,6 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
     } else {
         bottle
     };
-    refuse_what_is_not_there(bottle)?;
     let says_something = task.thread().is_some() || matches!(task.source, Source::FailedRun(_));
     if !says_something && task.instruction.is_empty() && agent.prompt.is_none() {
         return Err(PlanError::NoTask(agent_name));
@@ -46,6 +45,10 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
     let rules = Rules::of(bottle, &presets.routes, &agent.limits, &upstreams, facts, options, &mut notes)?;
     let doors = doors(&rules, &upstreams);
     let approval = approval(task, bottle, facts, options, &mut notes);
+    let asks = |route: &&Route| route.dlp.outbound == Some(Outbound::Ask);
+    if let Some(route) = bottle.egress.routes.iter().find(asks).filter(|_| approval == Approval::Deny) {
+        notes.push(format!("route {}: nobody decides in this run, so `dlp.outbound: ask` is `block`", route.host));
+    }
 
     let backend = options.backend.unwrap_or(facts.backend);
     let (agent_image, sidecars_image) = match backend {
@@ -201,21 +204,6 @@ fn for_git_alone(bottle: &Bottle) -> Bottle {
     bottle.pipelock.api_allowlist.clear();
     bottle.supervise.approval = Approval::Deny;
     bottle
-}
-
-/// What the manifest can say and this version does not do: refused, so that nobody relies on it.
-fn refuse_what_is_not_there(bottle: &Bottle) -> Result<(), PlanError> {
-    let asks = |route: &&Route| route.dlp.outbound == Some(Outbound::Ask);
-    match bottle.egress.routes.iter().find(asks) {
-        None => Ok(()),
-        Some(route) => Err(PlanError::NotYet {
-            what: format!(
-                "dlp.outbound: ask (of the route {}), by which a person is asked about a finding",
-                route.host
-            ),
-            hint: "say `block`, `redact` or `warn`".to_owned(),
-        }),
-    }
 }
 
 fn doors(rules: &Rules, upstreams: &Upstreams) -> Vec<Door> {

@@ -145,6 +145,7 @@ fn line_of(route: &Route) -> String {
     match route.dlp.outbound {
         Some(Outbound::Redact) => line.push_str("  (secrets redacted)"),
         Some(Outbound::Warn) => line.push_str("  (secrets only warned of)"),
+        Some(Outbound::Ask) => line.push_str("  (a person is asked about secrets)"),
         _ => {}
     }
     if route.model {

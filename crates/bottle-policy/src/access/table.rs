@@ -64,6 +64,7 @@ fn merge(known: &mut Access, other: Access) {
         verdict: if egress.verdict == Verdict::Allow { pipelock.verdict } else { egress.verdict },
         reason: egress.reason.or(pipelock.reason),
         finding: egress.finding.or(pipelock.finding),
+        proposal: egress.proposal.or(pipelock.proposal),
         credential: egress.credential.or(pipelock.credential),
         path: if pipelock.path == "(withheld)" { pipelock.path } else { egress.path },
         not_inspected: egress.not_inspected || pipelock.not_inspected,

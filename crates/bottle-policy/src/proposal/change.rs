@@ -50,7 +50,10 @@ impl Change {
             Request::RequestBudget { .. } => {
                 edit(texts, PolicyFile::Routes, |policy| budget(policy, request)).map(Some)
             }
-            Request::RequestCapability { .. } | Request::Ask { .. } | Request::Progress { .. } => Ok(None),
+            Request::RequestCapability { .. }
+            | Request::HeldRequest(_)
+            | Request::Ask { .. }
+            | Request::Progress { .. } => Ok(None),
         }
     }
 }

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Held;
 use crate::gate::RepoName;
 use crate::host::HostPattern;
 use crate::route::Scheme;
@@ -114,6 +115,8 @@ pub enum Request {
         /// Why the agent says it needs it.
         why: String,
     },
+    /// A request that pipelock holds, because a rule found something in it. pipelock asks this, the agent can't.
+    HeldRequest(Held),
     /// A question for a person.
     Ask {
         /// The question.
@@ -135,12 +138,14 @@ impl Request {
             Self::RequestCapability { .. } => "request_capability",
             Self::RequestPush { .. } => "request_push",
             Self::RequestBudget { .. } => "request_budget",
+            Self::HeldRequest(_) => "held_request",
             Self::Ask { .. } => "ask",
             Self::Progress { .. } => "progress",
         }
     }
 
-    /// Why the agent says it needs it: its own words, for people; of a question, the question.
+    /// Why the agent says it needs it: its own words, for people; of a question, the question; of what it has not asked
+    /// for itself, nothing.
     pub fn why(&self) -> &str {
         match self {
             Self::RequestRoute { why, .. }
@@ -150,6 +155,7 @@ impl Request {
             | Self::RequestBudget { why, .. } => why,
             Self::Ask { question } => question,
             Self::Progress { line } => line,
+            Self::HeldRequest(_) => "",
         }
     }
 
@@ -316,6 +322,7 @@ impl Request {
             Self::RequestBudget { tokens, requests, time: more, cost_usd, why } => {
                 Self::budget(*tokens, *requests, time(more).as_deref(), *cost_usd, why)
             }
+            Self::HeldRequest(held) => Held::new(held.clone()).map(Self::HeldRequest),
             Self::Ask { question } => Self::ask(question),
             Self::Progress { line } => Self::progress(line),
         }?;

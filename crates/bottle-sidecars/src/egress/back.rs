@@ -153,8 +153,10 @@ fn take_notes(response: &mut Response<Incoming>, line: &mut Line) {
     }
     line.access.credential = text(headers::CREDENTIAL).map(str::to_owned);
     line.access.finding = text(headers::FINDING).and_then(|found| serde_json::from_str(found).ok());
-    if line.access.finding.as_ref().is_some_and(|found: &Found| found.at == "url") {
-        line.access.path = "(withheld)".to_owned();
+    if from.contains_key(headers::WITHHELD)
+        || line.access.finding.as_ref().is_some_and(|found: &Found| found.at == "url")
+    {
+        line.withhold();
     }
     headers::strip_hop(response.headers_mut());
     headers::strip_own(response.headers_mut());

@@ -4,8 +4,8 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use bottle_policy::access::{Found, Verdict};
-use bottle_policy::dlp::{Mode, Packing};
+use bottle_policy::access::Verdict;
+use bottle_policy::dlp::{Mode, Packing, Rules};
 use bottle_policy::host::{HostName, HostPattern};
 use bottle_policy::limits::{Reached, Usage};
 use bottle_policy::route::Scheme;
@@ -15,11 +15,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Ur
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use serde::Serialize;
 
 use super::answer::Answered;
+use super::ask::Asks;
 use super::dial::{DialError, Dialer};
 use super::policy::{Policy, Way};
+use super::refusal::{blocked, stopped, too_large};
 use super::scan::{self, Scanned};
 use crate::proxy::access::{Counted, Line};
 use crate::proxy::answer::{Body, BoxError, boxed, drain, json, refuse};
@@ -37,6 +38,7 @@ pub(super) struct Force {
     /// For connections that become something else.
     pub(super) switcher: Client<Dialer, Body>,
     pub(super) dialer: Dialer,
+    pub(super) asks: Arc<Asks>,
     used: Arc<Used>,
 }
 
@@ -50,6 +52,7 @@ struct Used {
 pub(super) struct Exit {
     force: RwLock<Forces>,
     trust: Trust,
+    asks: Arc<Asks>,
     used: Arc<Used>,
 }
 
@@ -62,28 +65,17 @@ struct Forces {
     before: Option<(Arc<Force>, Instant)>,
 }
 
-/// The refusal of a request with a secret in it.
-#[derive(Serialize)]
-struct Dlp<'a> {
-    error: &'static str,
-    message: String,
-    rule: &'a str,
-    #[serde(rename = "where")]
-    at: &'a str,
-    offset: u64,
-}
-
 impl Exit {
-    pub(super) fn new(policy: Policy) -> Self {
-        let trust = Trust::default();
+    pub(super) fn new(policy: Policy, asks: Asks) -> Self {
+        let (trust, asks) = (Trust::default(), Arc::new(asks));
         let used = Arc::new(Used { usage: Mutex::default(), began: Instant::now() });
-        let now = Arc::new(Force::new(policy, &trust, &used));
-        Self { force: RwLock::new(Forces { now, before: None }), trust, used }
+        let now = Arc::new(Force::new(policy, &trust, &asks, &used));
+        Self { force: RwLock::new(Forces { now, before: None }), trust, asks, used }
     }
 
     /// From now on requests are judged by this policy, over connections of its own.
     pub(super) fn replace(&self, policy: Policy) {
-        let now = Arc::new(Force::new(policy, &self.trust, &self.used));
+        let now = Arc::new(Force::new(policy, &self.trust, &self.asks, &self.used));
         let mut forces = self.force.write().unwrap_or_else(PoisonError::into_inner);
         let before = std::mem::replace(&mut forces.now, now);
         // With the same routes nothing is on its way that the new policy could not judge.
@@ -115,7 +107,7 @@ impl Exit {
 }
 
 impl Force {
-    fn new(policy: Policy, trust: &Trust, used: &Arc<Used>) -> Self {
+    fn new(policy: Policy, trust: &Trust, asks: &Arc<Asks>, used: &Arc<Used>) -> Self {
         let dialer = Dialer::new(trust.clone(), &policy.pipelock.ssrf.ip_allowlist);
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
@@ -123,7 +115,8 @@ impl Force {
             .pool_max_idle_per_host(32)
             .build(dialer.clone());
         let switcher = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(dialer.http1());
-        Self { policy: Arc::new(policy), client, switcher, dialer, used: Arc::clone(used) }
+        let (asks, used) = (Arc::clone(asks), Arc::clone(used));
+        Self { policy: Arc::new(policy), client, switcher, dialer, asks, used }
     }
 
     /// Counts a request by the rule about these hosts.
@@ -157,7 +150,13 @@ impl Force {
             return self.websocket(asked, claimed, request, line).await;
         }
         match self.judge(asked, claimed, &request, line) {
-            Ok((route, packings)) => self.send(asked, route, &packings, request, line).await.into(),
+            Ok((route, packings)) if self.policy.routes[route].ask => {
+                Box::pin(self.send_asking(asked, route, &packings, request, line)).await.into()
+            }
+            Ok((route, packings)) => {
+                let rules = self.policy.rules_for(&asked.host);
+                self.send(asked, route, &packings, rules, request, line).await.into()
+            }
             Err(answer) => {
                 drain(request.into_body());
                 (*answer).into()
@@ -228,12 +227,16 @@ impl Force {
         let rules = self.policy.rules_for(&asked.host);
         let search = self.policy.search(way, &rules);
         let (known, found) = scan::head(search, asked.host.as_str(), request.uri(), request.headers())?;
+        if way.ask && !known && !asked.websocket {
+            // It is looked for again with the body, and asked about together with what is there.
+            return None;
+        }
         if way.mode == Some(Mode::Warn) && !known {
             line.access.finding = Some(found);
             return None;
         }
         if found.at == "url" {
-            line.access.path = "(withheld)".to_owned();
+            line.withhold();
         }
         line.stop(Verdict::Block, "dlp");
         let answer = blocked(&found);
@@ -241,11 +244,13 @@ impl Force {
         Some(answer)
     }
 
-    async fn send<B>(
+    /// Sends a request whose head is judged, and judges its body by these rules.
+    pub(super) async fn send<B>(
         self: &Arc<Self>,
         asked: &Asked,
         route: usize,
         packings: &[Packing],
+        rules: Arc<Rules>,
         request: Request<B>,
         line: &mut Line,
     ) -> Response<Body>
@@ -258,7 +263,7 @@ impl Force {
         let (mut parts, body) = request.into_parts();
         let body = Counted::new(body, line);
         let late = Arc::clone(&line.late);
-        let judge = scan::Judge { rules: self.policy.rules_for(&asked.host), policy: Arc::clone(&self.policy), route };
+        let judge = scan::Judge { rules, policy: Arc::clone(&self.policy), route };
         let (this, host) = (Arc::clone(self), asked.host.clone());
         let may = Box::new(move |more| this.may_send(&host, more).is_ok());
         let body = Scanned::new(body, packings, judge, late, Arc::clone(&warned), may);
@@ -368,44 +373,6 @@ pub(super) fn whole_uri(asked: &Asked, way: &Way, uri: &Uri) -> Result<Uri, http
     };
     let name = if scheme == Scheme::Https { "https" } else { "http" };
     Uri::builder().scheme(name).authority(authority(scheme, host, port)).path_and_query(path).build()
-}
-
-pub(super) fn blocked(found: &Found) -> Response<Body> {
-    let message = match found.rule.split_once(':') {
-        Some(("known-secret", name)) => {
-            format!("the request was not sent: the value of {name} was found in its {}; leave it out", found.at)
-        }
-        Some(("unreadable", why)) => format!(
-            "the request was not sent: pipelock can't look into its {} ({why}); send it unpacked, or in gzip, deflate, br \
-             or zstd",
-            found.at
-        ),
-        _ => format!(
-            "the request was not sent: what looks like a secret ({}) was found in its {}; leave it out",
-            found.rule, found.at
-        ),
-    };
-    let body = Dlp { error: "dlp", message, rule: &found.rule, at: &found.at, offset: found.offset };
-    json(StatusCode::FORBIDDEN, &body)
-}
-
-fn too_large(max: u64) -> Response<Body> {
-    let message = format!("the request's body is larger than the {max} bytes that may leave at once");
-    refuse(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
-}
-
-/// A body that was stopped on its way for a reason that is no finding.
-fn stopped(reason: &'static str, max: u64) -> Response<Body> {
-    match reason {
-        "limit" => {
-            let message = "this run has sent as many bytes as it may; the request was cut off";
-            refuse(StatusCode::TOO_MANY_REQUESTS, reason, message)
-        }
-        "slow" => {
-            refuse(StatusCode::REQUEST_TIMEOUT, reason, "the request's body did not go on for a minute; it was cut off")
-        }
-        _ => too_large(max),
-    }
 }
 
 /// There is no connection.

@@ -136,6 +136,9 @@ fn tell(headers: &mut HeaderMap, line: &Line) {
     if let Some(verdict) = verdict {
         headers.insert(headers::VERDICT, HeaderValue::from_static(verdict));
     }
+    if line.is_withheld() {
+        headers.insert(headers::WITHHELD, HeaderValue::from_static("1"));
+    }
     let finding = line.access.finding.as_ref().and_then(|found| serde_json::to_string(found).ok());
     for (name, value) in [
         (headers::REASON, line.access.reason.as_deref()),

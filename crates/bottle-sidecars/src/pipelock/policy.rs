@@ -62,6 +62,8 @@ pub(super) struct Way {
     pub(super) model: bool,
     /// What findings of rules lead to; none: they are not looked for.
     pub(super) mode: Option<Mode>,
+    /// Whether a person is asked about a finding before it is blocked.
+    pub(super) ask: bool,
     /// The largest body.
     pub(super) max_bytes: u64,
     pub(super) rate: Option<Rate>,
@@ -130,6 +132,16 @@ impl Policy {
         })
     }
 
+    /// The same without some more: made anew each time, because a guest has a say in which.
+    pub(super) fn rules_but(&self, host: &HostName, more: &[String]) -> Result<Arc<Rules>, RulesError> {
+        if more.is_empty() {
+            return Ok(self.rules_for(host));
+        }
+        let exempt = self.pipelock.dlp.exemptions.iter().filter(|exemption| exemption.host.matches(host));
+        let ids: Vec<String> = exempt.map(|exemption| &exemption.rule).chain(more).cloned().collect();
+        Rules::builtin_without(&ids).map(Arc::new)
+    }
+
     /// What a request on this route is searched for.
     pub(super) fn search<'a>(&'a self, way: &Way, rules: &'a Rules) -> Search<'a> {
         let scope = if way.model { Scope::Model } else { Scope::All };
@@ -165,7 +177,7 @@ impl Way {
             Action::Off => None,
         };
         let max_bytes = pipelock.request_body_scanning.max_body_bytes.0;
-        Self { host, model: false, mode, max_bytes, rate: None, upstream: None, credential: None }
+        Self { host, model: false, mode, ask: false, max_bytes, rate: None, upstream: None, credential: None }
     }
 
     fn new(dirs: &Dirs, route: &Route, replay: bool, pipelock: &PipelockPolicy) -> Result<Self, Error> {
@@ -187,16 +199,22 @@ impl Way {
         let open = Self::open(route.host.clone(), pipelock);
         let mode = match route.dlp.outbound {
             None => open.mode,
-            Some(Outbound::Block) => Some(Mode::Block),
+            Some(Outbound::Block | Outbound::Ask) => Some(Mode::Block),
             Some(Outbound::Redact) => Some(Mode::Redact),
             Some(Outbound::Warn) => Some(Mode::Warn),
-            Some(Outbound::Ask) => {
-                let reason = format!("route {}: `dlp.outbound: ask` is not there in this version", route.host);
-                return Err(Error::Policy { path: "routes.yaml".into(), reason });
-            }
         };
         let max_bytes = route.max_bytes.map_or(open.max_bytes, |size| size.0);
         let (rate, upstream) = (route.rate, route.upstream.clone());
-        Ok(Self { model: route.model, mode, max_bytes, rate, upstream, credential: credential.transpose()?, ..open })
+        let ask = route.dlp.outbound == Some(Outbound::Ask);
+        Ok(Self {
+            model: route.model,
+            mode,
+            ask,
+            max_bytes,
+            rate,
+            upstream,
+            credential: credential.transpose()?,
+            ..open
+        })
     }
 }

@@ -72,7 +72,7 @@ pub(super) struct Scanned<B: Body + Send + Unpin + 'static> {
 pub(super) type May = Box<dyn Fn(u64) -> bool + Send>;
 
 /// A body may pause for so long: one that drips on for ever is no upload.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Why a body was stopped; the reason itself is in [`Late`].
 #[derive(Debug, thiserror::Error)]

@@ -51,6 +51,9 @@ impl Log {
 /// A finding while a body was under way: the reason's word, and what and where if it was a scan's.
 pub(crate) type Late = Arc<OnceLock<(&'static str, Option<Found>)>>;
 
+/// In place of a path in which something was found.
+pub(crate) const WITHHELD: &str = "(withheld)";
+
 /// One request's line; written when it is dropped.
 pub(crate) struct Line {
     pub(crate) access: Access,
@@ -81,6 +84,7 @@ impl Line {
             verdict: Verdict::Allow,
             reason: None,
             finding: None,
+            proposal: None,
             status: 0,
             bytes_out: 0,
             bytes_in: 0,
@@ -104,6 +108,16 @@ impl Line {
     pub(crate) fn stop(&mut self, verdict: Verdict, reason: &str) {
         self.access.verdict = verdict;
         self.access.reason = Some(reason.to_owned());
+    }
+
+    /// Something was found in the URL, so no log has it.
+    pub(crate) fn withhold(&mut self) {
+        self.access.path = WITHHELD.to_owned();
+    }
+
+    /// Whether the URL is in no log.
+    pub(crate) fn is_withheld(&self) -> bool {
+        self.access.path == WITHHELD
     }
 
     fn elapsed(&self) -> u64 {

@@ -18,6 +18,8 @@ pub(crate) const VERDICT: &str = "x-bottle-verdict";
 pub(crate) const REASON: &str = "x-bottle-reason";
 pub(crate) const FINDING: &str = "x-bottle-finding";
 pub(crate) const CREDENTIAL: &str = "x-bottle-credential";
+/// There because the path is in no log: something was found in the URL.
+pub(crate) const WITHHELD: &str = "x-bottle-withheld";
 
 const OWN: &str = "x-bottle-";
 const HOP: [&str; 11] = [

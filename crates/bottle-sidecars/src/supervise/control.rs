@@ -1,12 +1,15 @@
-//! The control socket: what the runner wants, from inside of the bundle. The guest never sees it.
+//! The control socket: what the runner wants, from inside of the bundle, and what pipelock holds. The guest never sees it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use bottle_policy::bundle::image_user;
 use bottle_policy::control::Call;
+use bottle_policy::door::Door;
+use bottle_policy::supervise::Held;
 use serde::Serialize;
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::net::unix::OwnedWriteHalf;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Take};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -19,10 +22,11 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Connections at once.
 const MOST: usize = 32;
 
-/// Takes connections for ever, of root and of this user alone.
+/// Takes connections for ever, of root and of this user alone; pipelock's may ask about what it holds, and nothing else.
 pub(super) async fn serve(listener: UnixListener, desk: Desk) {
-    let friends = [0, rustix::process::geteuid().as_raw()];
-    let permits = Arc::new(Semaphore::new(MOST));
+    let own = rustix::process::geteuid().as_raw();
+    // What pipelock asks never keeps a decision waiting.
+    let (permits, holds) = (Arc::new(Semaphore::new(MOST)), Arc::new(Semaphore::new(MOST)));
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -33,11 +37,17 @@ pub(super) async fn serve(listener: UnixListener, desk: Desk) {
             }
         };
         match stream.peer_cred() {
-            Ok(peer) if friends.contains(&peer.uid()) => {
-                let (desk, permits) = (desk.clone(), Arc::clone(&permits));
+            Ok(peer) if rights(peer.uid(), own).is_some() => {
+                let all = rights(peer.uid(), own) == Some(Rights::All);
+                let (desk, permits, holds) = (desk.clone(), Arc::clone(&permits), Arc::clone(&holds));
                 tokio::spawn(async move {
-                    let Ok(_permit) = permits.acquire().await else { return };
-                    connection(stream, desk).await;
+                    let queue = if all { &permits } else { &holds };
+                    let Ok(permit) = queue.acquire().await else { return };
+                    if let Some((held, stream)) = connection(stream, &desk, all).await {
+                        drop(permit);
+                        let Ok(_permit) = holds.acquire().await else { return };
+                        hold(held, stream, &desk).await;
+                    }
                 });
             }
             Ok(peer) => tracing::warn!("refused a control connection of user {}", peer.uid()),
@@ -46,35 +56,72 @@ pub(super) async fn serve(listener: UnixListener, desk: Desk) {
     }
 }
 
-async fn connection(stream: UnixStream, desk: Desk) {
+/// What a connection may call for.
+#[derive(Debug, PartialEq, Eq)]
+enum Rights {
+    All,
+    /// Asking about a request that is held.
+    Hold,
+}
+
+/// What a user may; `own` is this process'.
+fn rights(user: u32, own: u32) -> Option<Rights> {
+    match user {
+        0 => Some(Rights::All),
+        user if user == own => Some(Rights::All),
+        user if user == image_user(Door::Pipelock).id => Some(Rights::Hold),
+        _ => None,
+    }
+}
+
+type Line = (BufReader<Take<OwnedReadHalf>>, OwnedWriteHalf);
+
+/// Takes a call and answers it; one that holds a request is given back. `all`: whether any call may be made.
+async fn connection(stream: UnixStream, desk: &Desk, all: bool) -> Option<(Held, Line)> {
     let (reader, mut writer) = stream.into_split();
     let mut reader = BufReader::new(reader.take(LONGEST_LINE));
     let mut line = vec![];
     match timeout(PATIENCE, reader.read_until(b'\n', &mut line)).await {
         Ok(Ok(_)) if line.ends_with(b"\n") => {}
-        _ => return,
+        _ => return None,
     }
     // Whoever is told nothing back finds the connection closed.
     match serde_json::from_slice(&line) {
+        Ok(Call::Hold(held)) => return Some((held, (reader, writer))),
+        Ok(_) if !all => tracing::warn!("refused a call that is not pipelock's to make"),
         Ok(Call::List) => answer(&mut writer, desk.list().await).await,
         Ok(Call::Decide(decide)) => answer(&mut writer, desk.decide(decide).await).await,
         Ok(Call::Apply(apply)) => answer(&mut writer, desk.apply(apply).await).await,
         Ok(Call::Watch) => {
-            let Some(mut updates) = desk.watch().await else { return };
+            let mut updates = desk.watch().await?;
             let mut end = [0; 1];
             loop {
                 let update = tokio::select! {
                     update = updates.recv() => update,
                     // Nothing more is said on this side but the end.
-                    _ = reader.read(&mut end) => return,
+                    _ = reader.read(&mut end) => return None,
                 };
-                let Some(update) = update else { return };
-                if !say(&mut writer, &update).await {
-                    return;
+                if !say(&mut writer, &update?).await {
+                    return None;
                 }
             }
         }
         Err(error) => tracing::warn!("a control connection sent no call: {error}"),
+    }
+    None
+}
+
+/// Tells pipelock what becomes of a request; when it goes before that, the question is taken back.
+async fn hold(held: Held, (mut reader, mut writer): Line, desk: &Desk) {
+    let Some((holding, question)) = desk.hold(held).await else { return };
+    if !say(&mut writer, &holding).await {
+        return;
+    }
+    let Some(mut question) = question else { return };
+    let mut end = [0; 1];
+    tokio::select! {
+        decided = question.decided() => answer(&mut writer, decided).await,
+        _ = reader.read(&mut end) => {}
     }
 }
 
@@ -88,4 +135,32 @@ async fn say(writer: &mut OwnedWriteHalf, value: &impl Serialize) -> bool {
     let mut line = serde_json::to_vec(value).unwrap_or_default();
     line.push(b'\n');
     writer.write_all(&line).await.is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pipelock_may_ask_and_decide_nothing() {
+        let own = image_user(Door::Supervise).id;
+        let of = |door| rights(image_user(door).id, own);
+        assert_eq!((rights(0, own), of(Door::Supervise)), (Some(Rights::All), Some(Rights::All)));
+        assert_eq!((of(Door::Pipelock), of(Door::Egress), of(Door::GitGate)), (Some(Rights::Hold), None, None));
+        assert_eq!(rights(1000, own), None);
+    }
+
+    #[tokio::test]
+    async fn what_is_not_pipelock_s_to_call_is_not_answered() {
+        let (desk, mut asked) = Desk::deaf();
+        for call in [Call::List, Call::Watch] {
+            let (mut here, there) = UnixStream::pair().expect("a pair");
+            let line = format!("{}\n", serde_json::to_string(&call).expect("JSON"));
+            here.write_all(line.as_bytes()).await.expect("sent");
+            assert!(connection(there, &desk, false).await.is_none());
+            let mut rest = vec![];
+            here.read_to_end(&mut rest).await.expect("an end");
+            assert!(rest.is_empty() && asked.try_recv().is_err(), "{call:?}");
+        }
+    }
 }

@@ -1,14 +1,16 @@
 //! The one task that decides, applies and writes: everything comes to it one after the other, so the record has one writer
-//! and the policies one owner.
+//! and the policies one owner. What pipelock holds comes in `held`.
+
+mod held;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use bottle_policy::control::{Applied, Apply, Decide, Decided, Listing, Standing, Update};
+use bottle_policy::control::{Applied, Apply, Decide, Decided, Holding, Listing, Standing, Update};
 use bottle_policy::proposal::record::{Cause, Event};
 use bottle_policy::proposal::{By, PolicyFile, ProposalId, State, Verdict, check, sha256};
-use bottle_policy::supervise::{Approval, Request, SupervisePolicy};
+use bottle_policy::supervise::{Approval, Held, Request, SupervisePolicy};
 use time::OffsetDateTime;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::sleep;
@@ -57,6 +59,9 @@ enum Message {
     List(oneshot::Sender<Listing>),
     Decide(Box<Decide>, oneshot::Sender<Decided>),
     Apply(Apply, oneshot::Sender<Applied>),
+    Hold(Held, oneshot::Sender<(Holding, Option<watch::Receiver<Told>>)>),
+    Held(ProposalId, oneshot::Sender<Holding>),
+    Withdraw(ProposalId),
 }
 
 /// The way to the task.
@@ -74,6 +79,13 @@ impl Desk {
     pub(super) fn open(office: Office) -> (Self, impl Future<Output = Result<(), Error>>) {
         let (sender, messages) = mpsc::channel(QUEUE);
         (Self(sender), office.work(messages))
+    }
+
+    /// A desk without an office: what is said to it can be looked at.
+    #[cfg(test)]
+    pub(super) fn deaf() -> (Self, mpsc::Receiver<impl Sized + use<>>) {
+        let (sender, messages) = mpsc::channel::<Message>(QUEUE);
+        (Self(sender), messages)
     }
 
     pub(super) async fn ask(&self, request: Request) -> Option<Answer> {
@@ -173,6 +185,14 @@ impl Office {
             }
             Message::Decide(decide, to) => drop(to.send(self.decide(&decide).await?)),
             Message::Apply(apply, to) => drop(to.send(self.apply_by_hand(apply).await?)),
+            Message::Hold(held, to) => {
+                // Who has gone before it was asked has nothing to take back.
+                if !to.is_closed() {
+                    drop(to.send(self.hold(held).await?));
+                }
+            }
+            Message::Held(id, to) => drop(to.send(self.holding(id))),
+            Message::Withdraw(id) => self.withdraw(id, "whoever sent it has gone").await?,
         }
         Ok(())
     }
@@ -197,20 +217,28 @@ impl Office {
             answer.text.push_str(" (asked before)");
             return Ok(answer);
         }
+        match self.enter(request, now).await? {
+            Ok(id) => Ok(self.status(id)),
+            Err(reason) => Ok(mistake(reason)),
+        }
+    }
+
+    /// Writes a proposal down, and decides it where no person has to; or says why it is not taken.
+    async fn enter(&mut self, request: Request, now: Instant) -> Result<Result<ProposalId, String>, Error> {
         let open = self.book.ledger().standings().filter(|standing| standing.state.is_open()).count();
         if let Err(reason) = self.limits.ask(open, now) {
             tracing::warn!("refused a {}: {reason}", request.tool());
-            return Ok(mistake(format!("refused: {reason}; it is not noted")));
+            return Ok(Err(format!("refused: {reason}; it is not noted")));
         }
         let expires = OffsetDateTime::now_utc() + Duration::from_secs(self.policy.timeout.0);
         let nonce = super::nonce()?;
         let event = match self.book.ledger().ask(nonce, request, stamp(expires)) {
             Ok(event) => event,
-            Err(error) => return Ok(mistake(format!("not asked: {error}"))),
+            Err(error) => return Ok(Err(format!("not asked: {error}"))),
         };
         let id = self.book.ledger().next_id();
         self.book.add(event)?;
-        let Some(standing) = self.book.ledger().get(id).cloned() else { return Ok(self.status(id)) };
+        let Some(standing) = self.book.ledger().get(id).cloned() else { return Ok(Ok(id)) };
         tracing::info!("{id}: {}", standing.proposal.request.tool());
         self.told(id);
         if let Some(rule) = self.rule_for(&standing) {
@@ -219,7 +247,7 @@ impl Office {
             let why = words::nobody(&standing.proposal);
             self.settle(id, Verdict::Deny { why }, By::Nobody).await?;
         }
-        Ok(self.status(id))
+        Ok(Ok(id))
     }
 
     /// The rule of `supervise.auto` that grants a proposal. A bottle without routes allows whole hosts, which is more than
@@ -450,6 +478,7 @@ impl Office {
         let ids: Vec<ProposalId> = self.book.ledger().standings().map(|standing| standing.proposal.id).collect();
         for id in ids {
             self.told(id);
+            self.withdraw(id, "supervise was started anew, and what pipelock held for it is refused").await?;
             self.put_in_force(id).await?;
         }
         for file in PolicyFile::ALL {

@@ -1,6 +1,6 @@
 //! What an agent is told about its proposal, in words that say what to do now.
 
-use bottle_policy::control::Standing;
+use bottle_policy::control::{Holding, Standing};
 use bottle_policy::proposal::{By, Proposal, State, Verdict};
 use bottle_policy::supervise::Request;
 
@@ -29,6 +29,9 @@ pub(super) fn told(standing: &Standing) -> Told {
             ))
         }
         State::Granted { verdict: Verdict::Answer { text }, by } => over(format!("{id}, answered by {by}: {text}")),
+        State::Granted { by, .. } if matches!(proposal.request, Request::HeldRequest(_)) => {
+            over(format!("{id} is approved by {by}: the request that was held goes on"))
+        }
         State::Granted { verdict, by } => over(format!(
             "{id} is approved by {by}{}; it changes nothing in this run: a run that resumes this one has it, so go on \
              without it and say in your result what is left to do",
@@ -45,6 +48,22 @@ pub(super) fn told(standing: &Standing) -> Told {
             "{id} was approved, but the doors could not take it, and the policy before it is in force: {reason}"
         )),
         State::Ended { .. } => over(format!("the time of {id} is up: what it allowed is refused again")),
+    }
+}
+
+/// How a held request stands, for pipelock and whoever sent it.
+pub(super) fn held(standing: &Standing) -> Holding {
+    let id = standing.proposal.id;
+    let refused = |why: String| Holding::Refused { id: Some(id), why };
+    match &standing.state {
+        State::Open => Holding::Waits { id },
+        State::Granted { verdict: Verdict::Approve, by } => Holding::Approved { id, by: by.to_string() },
+        State::Denied { why, by: By::Timeout | By::Nobody } => refused(why.clone()),
+        State::Denied { why, by } => {
+            let why = if why.trim().is_empty() { "no reason was given" } else { why };
+            refused(format!("refused by {by}: {why}"))
+        }
+        _ => refused("it was not approved as it is".to_owned()),
     }
 }
 

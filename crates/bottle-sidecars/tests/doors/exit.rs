@@ -10,7 +10,7 @@ use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::Frame;
 use pretty_assertions::assert_eq;
 
-use crate::world::{KEY, PLACEHOLDER, Setup, World, command, get, refusal, request};
+use crate::world::{KEY, PLACEHOLDER, Setup, World, get, refusal, request};
 
 #[tokio::test]
 async fn an_allowed_request_gets_its_routes_credential() {
@@ -222,17 +222,4 @@ async fn the_proxy_of_a_bottle_without_routes_knows_its_hosts_alone() {
     assert_eq!((status, &body["error"]), (StatusCode::BAD_GATEWAY, &"connect".into()), "{body}");
     let (status, body) = refusal(world.send_to("localhost", 443, "h2", request("POST", "/any", KEY)).await).await;
     assert_eq!(status.is_server_error() || body["error"] == "dlp", true, "{body}");
-}
-
-#[test]
-fn what_is_not_supported_yet_is_refused_at_start() {
-    let dir = tempfile::tempdir().expect("a directory");
-    std::fs::create_dir(dir.path().join("config")).expect("a directory");
-    std::fs::write(dir.path().join("config/pipelock.yaml"), "version: 1\n").expect("a file");
-    let routes = "version: 1\nroutes: [{ host: a.example, dlp: { outbound: ask } }]\n";
-    std::fs::write(dir.path().join("config/routes.yaml"), routes).expect("a file");
-    let output = command(dir.path(), "pipelock", "pipelock.yaml").output().expect("an end");
-    assert!(!output.status.success());
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(said.contains("route a.example: `dlp.outbound: ask` is not there in this version"), "{said}");
 }

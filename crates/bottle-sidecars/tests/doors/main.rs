@@ -1,11 +1,12 @@
 //! egress and pipelock as the guest and the internet see them: the real binary, real TLS on both sides.
 //!
 //! Map: `world` (directories, daemons, the guest's side), `origin` (an upstream that remembers what reached it), then
-//! the cases: `front`, `exit`, `model`, `switch` (WebSockets, tunnels), `rules`, `many`
+//! the cases: `front`, `exit`, `ask` (a person decides), `model`, `switch` (WebSockets, tunnels), `rules`, `many`
 //! (connections), and the escape suite: `escape` (the library's cases, and `wire.toml`).
 
 #![expect(clippy::disallowed_methods, reason = "tests start the real program")]
 
+mod ask;
 mod escape;
 mod exit;
 mod front;

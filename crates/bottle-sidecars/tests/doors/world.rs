@@ -273,7 +273,10 @@ pub(crate) fn command(dir: &Path, door: &str, config: &str) -> Command {
 /// What the runner asks of the bundle.
 pub(crate) fn control(dir: &Path, verb: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_bottle-sidecars"));
-    command.arg("--state").arg(dir.join("state")).args(["control", verb]);
+    for sub in ["internal", "state"] {
+        command.arg(format!("--{sub}")).arg(dir.join(sub));
+    }
+    command.args(["control", verb]);
     command
 }
 

@@ -1,0 +1,266 @@
+//! Requests on routes that ask: each is read to its end and judged whole, and if something is found held until a person has
+//! decided. Nothing of it goes before that: an upstream that has half of a request would not wait.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+
+use bottle_policy::access::{Found, Verdict};
+use bottle_policy::dlp::{Mode, Packing, Rules, Stream};
+use bottle_policy::supervise::{Held, MOST_FINDINGS};
+use bytes::Bytes;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::request::Parts;
+use http::{Request, Response, StatusCode};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body_util::BodyExt as _;
+use sha2::{Digest as _, Sha256};
+use tokio::time::timeout;
+
+use super::ask::{Digest, Outcome};
+use super::exit::Force;
+use super::policy::Way;
+use super::refusal::{blocked, refused, stopped, too_large};
+use super::scan::{self, PATIENCE};
+use crate::proxy::access::Line;
+use crate::proxy::answer::{Body, BoxError, boxed, drain, full, refuse};
+use crate::proxy::target::Asked;
+
+/// A larger body is not held: it is judged on its way, and a finding in it is blocked.
+pub(super) const LARGEST: usize = 1 << 20;
+
+/// A request's body, read.
+enum Read<B> {
+    /// To its end.
+    Whole(Bytes),
+    /// It is larger than what is held.
+    Large(Bytes, B),
+    /// It is not sent.
+    Stopped(Response<Body>),
+}
+
+/// What was found in a request, and the rules that find nothing more in it.
+struct Findings {
+    all: Vec<Found>,
+    rest: Arc<Rules>,
+}
+
+impl Force {
+    /// Answers a request of a route that asks.
+    pub(super) async fn send_asking<B>(
+        self: &Arc<Self>,
+        asked: &Asked,
+        route: usize,
+        packings: &[Packing],
+        request: Request<B>,
+        line: &mut Line,
+    ) -> Response<Body>
+    where
+        B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let way = &self.policy.routes[route];
+        let (parts, body) = request.into_parts();
+        // Released when the request is on its way, or refused.
+        let room = self.asks.room();
+        let largest = if room.is_some() { LARGEST } else { 0 };
+        let (whole, body) = match read(body, largest, way.max_bytes, line).await {
+            Read::Whole(bytes) => (Some(bytes.clone()), full(bytes)),
+            Read::Large(first, rest) => (None, boxed(Resumed { first: Some(first), rest })),
+            Read::Stopped(answer) => return answer,
+        };
+        let found = match self.findings(asked, way, &parts, packings, whole.as_deref().unwrap_or_default(), line) {
+            Ok(found) => found,
+            Err(found) => return block(found, body, line),
+        };
+        let Some(first) = found.all.first().cloned() else {
+            return self.send(asked, route, packings, found.rest, Request::from_parts(parts, body), line).await;
+        };
+        let (Some(whole), Some(_)) = (whole, &room) else { return block(first, body, line) };
+        let digest = digest(asked, &parts, &found.all, &whole);
+        let held = held(asked, &parts, &found.all, line);
+        // Whoever gives up leaves a line that says so.
+        block_line(&first, line);
+        match self.asks.ask(digest, held).await {
+            Outcome::Refused(id, why) => {
+                line.access.proposal = id;
+                refused(&found.all, &why, id)
+            }
+            Outcome::Approved(id) => {
+                line.access.proposal = Some(id);
+                (line.access.verdict, line.access.reason) = (Verdict::Allow, None);
+                self.send(asked, route, packings, found.rest, Request::from_parts(parts, body), line).await
+            }
+        }
+    }
+
+    /// Every rule that finds something, with its first place; an error is what nobody is asked about.
+    fn findings(
+        &self,
+        asked: &Asked,
+        way: &Way,
+        parts: &Parts,
+        packings: &[Packing],
+        body: &[u8],
+        line: &mut Line,
+    ) -> Result<Findings, Found> {
+        let (mut all, mut ids): (Vec<Found>, Vec<String>) = (vec![], vec![]);
+        loop {
+            let rules = self.policy.rules_but(&asked.host, &ids).map_err(|error| {
+                tracing::error!("failed to leave DLP rules out: {error}");
+                all.first().cloned().unwrap_or_else(|| unreadable("the rules"))
+            })?;
+            let search = self.policy.search(way, &rules);
+            let in_head = scan::head(search, asked.host.as_str(), &parts.uri, &parts.headers);
+            let in_body = || {
+                if body.is_empty() {
+                    return None;
+                }
+                let mut stream = Stream::packed(packings);
+                let judged = stream.push(search, body, Mode::Block).and_then(|_| stream.finish(search, Mode::Block));
+                judged.err().map(|finding| (finding.known, scan::found(finding, "body")))
+            };
+            let found = in_head.or_else(in_body);
+            // `headers` is what several parts say together, the URL perhaps among them.
+            if found.as_ref().is_some_and(|(_, found)| matches!(found.at.as_str(), "url" | "headers")) {
+                line.withhold();
+            }
+            match found {
+                None => return Ok(Findings { all, rest: rules }),
+                // A name of a host has been told when it is resolved, and could not be shown.
+                Some((known, found)) if known || found.at == "host" || all.len() == MOST_FINDINGS => return Err(found),
+                Some((_, found)) => {
+                    ids.push(found.rule.clone());
+                    all.push(found);
+                }
+            }
+        }
+    }
+}
+
+fn unreadable(what: &str) -> Found {
+    Found { rule: format!("unreadable:{what}"), at: "request".to_owned(), offset: 0 }
+}
+
+/// Reads a body as far as it may be held.
+async fn read<B>(mut body: B, largest: usize, max: u64, line: &mut Line) -> Read<B>
+where
+    B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<BoxError>,
+{
+    let mut taken = vec![];
+    loop {
+        if taken.len() > largest {
+            return Read::Large(taken.into(), body);
+        }
+        if body.is_end_stream() {
+            return Read::Whole(taken.into());
+        }
+        match timeout(PATIENCE, body.frame()).await {
+            Ok(None) => return Read::Whole(taken.into()),
+            Ok(Some(Ok(frame))) => {
+                // Trailers are dropped: nothing may follow the scan.
+                let Ok(data) = frame.into_data() else { continue };
+                taken.extend_from_slice(&data);
+                if taken.len() as u64 > max {
+                    line.stop(Verdict::Block, "too_large");
+                    drain(body);
+                    return Read::Stopped(too_large(max));
+                }
+            }
+            Ok(Some(Err(_))) => {
+                line.broken.store(true, Ordering::Relaxed);
+                line.stop(Verdict::Deny, "bad_body");
+                let message = "the request's body is malformed or broke off; it was not sent";
+                return Read::Stopped(refuse(StatusCode::BAD_REQUEST, "bad_body", message));
+            }
+            Err(_) => {
+                line.stop(Verdict::Block, "slow");
+                drain(body);
+                return Read::Stopped(stopped("slow", max));
+            }
+        }
+    }
+}
+
+fn block_line(found: &Found, line: &mut Line) {
+    line.stop(Verdict::Block, "dlp");
+    line.access.finding = Some(found.clone());
+}
+
+fn block(found: Found, body: Body, line: &mut Line) -> Response<Body> {
+    block_line(&found, line);
+    drain(body);
+    blocked(&found)
+}
+
+/// What a person is told: never what was found.
+fn held(asked: &Asked, parts: &Parts, all: &[Found], line: &Line) -> Held {
+    Held {
+        scheme: asked.scheme,
+        host: asked.host.clone(),
+        port: Some(asked.port),
+        method: parts.method.to_string(),
+        path: line.access.path.clone(),
+        findings: all.to_vec(),
+        request: String::new(),
+    }
+}
+
+/// What makes a request the same: all that goes to upstream of it, but for headers that say nothing of interest.
+fn digest(asked: &Asked, parts: &Parts, all: &[Found], body: &[u8]) -> Digest {
+    let mut sum = Sha256::new();
+    let mut add = |bytes: &[u8]| {
+        sum.update((bytes.len() as u64).to_be_bytes());
+        sum.update(bytes);
+    };
+    add(if asked.scheme.is_https() { b"https" } else { b"http" });
+    add(asked.host.as_str().as_bytes());
+    add(&asked.port.to_be_bytes());
+    add(parts.method.as_str().as_bytes());
+    add(parts.uri.path_and_query().map_or("", |target| target.as_str()).as_bytes());
+    for found in all {
+        add(found.rule.as_bytes());
+        add(found.at.as_bytes());
+    }
+    // A client counts its attempts in a header; where something was found in one, all are the same or it is another request.
+    let every = all.iter().any(|found| found.at.starts_with("header"));
+    for (name, value) in &parts.headers {
+        if every || *name == CONTENT_TYPE || *name == CONTENT_ENCODING {
+            add(name.as_str().as_bytes());
+            add(value.as_bytes());
+        }
+    }
+    add(body);
+    sum.finalize().into()
+}
+
+/// A body whose beginning was read already.
+struct Resumed<B> {
+    first: Option<Bytes>,
+    rest: B,
+}
+
+impl<B> HttpBody for Resumed<B>
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+{
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        match self.first.take() {
+            Some(first) => Poll::Ready(Some(Ok(Frame::data(first)))),
+            None => Pin::new(&mut self.rest).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.first.is_none() && self.rest.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::default()
+    }
+}

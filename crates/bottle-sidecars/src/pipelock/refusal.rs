@@ -1,0 +1,72 @@
+//! What is said of a request that is not sent, and why.
+
+use bottle_policy::access::Found;
+use bottle_policy::proposal::ProposalId;
+use http::{Response, StatusCode};
+use serde::Serialize;
+
+use crate::proxy::answer::{Body, json, refuse};
+
+/// The refusal of a request with a secret in it.
+#[derive(Serialize)]
+struct Dlp<'a> {
+    error: &'static str,
+    message: String,
+    rule: &'a str,
+    #[serde(rename = "where")]
+    at: &'a str,
+    offset: u64,
+    /// By which a person was asked about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    proposal: Option<ProposalId>,
+}
+
+pub(super) fn blocked(found: &Found) -> Response<Body> {
+    let message = match found.rule.split_once(':') {
+        Some(("known-secret", name)) => {
+            format!("the request was not sent: the value of {name} was found in its {}; leave it out", found.at)
+        }
+        Some(("unreadable", why)) => format!(
+            "the request was not sent: pipelock can't look into its {} ({why}); send it unpacked, or in gzip, deflate, br \
+             or zstd",
+            found.at
+        ),
+        _ => format!(
+            "the request was not sent: what looks like a secret ({}) was found in its {}; leave it out",
+            found.rule, found.at
+        ),
+    };
+    let body = Dlp { error: "dlp", message, rule: &found.rule, at: &found.at, offset: found.offset, proposal: None };
+    json(StatusCode::FORBIDDEN, &body)
+}
+
+/// The same about findings of a request that a person was asked about, or was to be.
+pub(super) fn refused(findings: &[Found], why: &str, proposal: Option<ProposalId>) -> Response<Body> {
+    let list: Vec<String> = findings.iter().map(|found| format!("{} in its {}", found.rule, found.at)).collect();
+    let named = proposal.map(|id| format!(" ({id})")).unwrap_or_default();
+    let message = format!(
+        "the request was not sent: what looks like a secret was found ({}), and a person was to decide; {why}{named}",
+        list.join("; ")
+    );
+    let (rule, at, offset) = findings.first().map_or(("", "", 0), |found| (&found.rule, &found.at, found.offset));
+    json(StatusCode::FORBIDDEN, &Dlp { error: "dlp", message, rule, at, offset, proposal })
+}
+
+pub(super) fn too_large(max: u64) -> Response<Body> {
+    let message = format!("the request's body is larger than the {max} bytes that may leave at once");
+    refuse(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
+}
+
+/// A body that was stopped on its way for a reason that is no finding.
+pub(super) fn stopped(reason: &'static str, max: u64) -> Response<Body> {
+    match reason {
+        "limit" => {
+            let message = "this run has sent as many bytes as it may; the request was cut off";
+            refuse(StatusCode::TOO_MANY_REQUESTS, reason, message)
+        }
+        "slow" => {
+            refuse(StatusCode::REQUEST_TIMEOUT, reason, "the request's body did not go on for a minute; it was cut off")
+        }
+        _ => too_large(max),
+    }
+}
