@@ -12,6 +12,7 @@ use bottle_policy::route::Scheme;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, HOST, SET_COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, Version};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -20,7 +21,7 @@ use super::answer::Answered;
 use super::ask::Asks;
 use super::dial::{DialError, Dialer};
 use super::policy::{Policy, Way};
-use super::refusal::{blocked, stopped, too_large};
+use super::refusal::{blocked, not_let_in, stopped, too_large};
 use super::scan::{self, Scanned};
 use crate::proxy::access::{Counted, Line};
 use crate::proxy::answer::{Body, BoxError, boxed, drain, json, refuse};
@@ -292,30 +293,40 @@ impl Force {
             };
         }
         match result {
-            Ok(response) => self.scrubbed(route, response, line),
+            Ok(response) => self.scrubbed(route, response, line).await,
             Err(error) => failed(asked, &error, line),
         }
     }
 
     /// An answer as the guest may have it: its head scrubbed, its body looked at.
-    pub(super) fn scrubbed(&self, route: usize, response: Response<Incoming>, line: &mut Line) -> Response<Body> {
+    pub(super) async fn scrubbed(&self, route: usize, response: Response<Incoming>, line: &mut Line) -> Response<Body> {
         let way = &self.policy.routes[route];
         let response = self.scrubbed_head(way, response.map(boxed));
-        if self.policy.pipelock.response_scanning.is_default() {
+        let scanning = &self.policy.pipelock.response_scanning;
+        if scanning.is_default() {
             return response;
         }
         let (mut parts, body) = response.into_parts();
-        match Answered::new(body, &parts.headers, &self.policy, way.model, line) {
+        let too_large = scanning.max_body_bytes.is_some_and(|most| body.size_hint().lower() > most.0);
+        let looked = if too_large {
+            Err(("answer_too_large", None))
+        } else {
+            match Answered::new(body, &parts.headers, &self.policy, way.model, line) {
+                Ok(body) => body.begun().await,
+                Err(found) => Err(("answer", Some(found))),
+            }
+        };
+        match looked {
             Ok(body) => {
                 // A length would have to be kept, and what is cut off can't.
                 parts.headers.remove(CONTENT_LENGTH);
                 Response::from_parts(parts, boxed(body))
             }
-            Err(found) => {
-                let message = format!("the answer was not let in: {} in its {}", found.rule, found.at);
-                line.stop(Verdict::Block, "answer");
-                line.access.finding = Some(found);
-                refuse(StatusCode::BAD_GATEWAY, "answer", message)
+            Err((reason, found)) => {
+                line.stop(Verdict::Block, reason);
+                let answer = not_let_in(reason, found.as_ref());
+                line.access.finding = found;
+                answer
             }
         }
     }

@@ -71,7 +71,7 @@ impl Force {
             Err(error) => return failed(asked, &error, line).into(),
         };
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-            return self.scrubbed(route, response, line).into();
+            return self.scrubbed(route, response, line).await.into();
         }
         if !upgrade::agreed(&response, upgrade::WEBSOCKET) || response.headers().contains_key(SEC_WEBSOCKET_EXTENSIONS)
         {
