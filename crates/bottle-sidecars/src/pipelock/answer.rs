@@ -3,6 +3,7 @@
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bottle_policy::access::Found;
 use bottle_policy::dlp::{Finding, Mode, Packing, Stream};
@@ -12,6 +13,8 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body_util::BodyExt as _;
+use tokio::time::timeout;
 
 use super::policy::Policy;
 use super::scan;
@@ -28,7 +31,12 @@ pub(super) struct Answered {
     noted: Arc<OnceLock<Found>>,
     /// The end, held back until all is judged.
     ended: bool,
+    /// What may go on first, if it was waited for.
+    first: Option<Result<Frame<Bytes>, BoxError>>,
 }
+
+/// An answer that is held back gets so long to show its first bytes before its head goes without them.
+const FIRST: Duration = Duration::from_secs(5);
 
 /// How.
 enum Look {
@@ -78,7 +86,21 @@ impl Answered {
             late: Arc::clone(&line.late),
             noted: Arc::clone(&line.noted),
             ended: false,
+            first: None,
         })
+    }
+
+    /// Waits for what may go on first of an answer that is held back: where nothing may, there is still time to say why.
+    pub(super) async fn begun(mut self) -> Result<Self, (&'static str, Option<Found>)> {
+        if matches!(self.look, Look::Held(_))
+            && let Ok(Some(first)) = timeout(FIRST, self.frame()).await
+        {
+            if let (Err(_), Some(stopped)) = (&first, self.late.get()) {
+                return Err(stopped.clone());
+            }
+            self.first = Some(first);
+        }
+        Ok(self)
     }
 
     fn cut(&mut self, reason: &'static str, found: Option<Found>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
@@ -123,6 +145,9 @@ impl HttpBody for Answered {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = &mut *self;
+        if let Some(first) = this.first.take() {
+            return Poll::Ready(Some(first));
+        }
         loop {
             if this.ended {
                 return Poll::Ready(None);
@@ -158,7 +183,7 @@ impl HttpBody for Answered {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.ended || (matches!(self.look, Look::Size) && self.body.is_end_stream())
+        self.first.is_none() && (self.ended || (matches!(self.look, Look::Size) && self.body.is_end_stream()))
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -70,3 +70,18 @@ pub(super) fn stopped(reason: &'static str, max: u64) -> Response<Body> {
         _ => too_large(max),
     }
 }
+
+/// In place of an answer that the guest may not have.
+pub(super) fn not_let_in(reason: &'static str, found: Option<&Found>) -> Response<Body> {
+    let Some(found) = found else {
+        let message = "the answer was not let in: it is larger than an answer may be here";
+        return refuse(StatusCode::BAD_GATEWAY, reason, message);
+    };
+    let message = format!("the answer was not let in: {} was found in its {}", found.rule, place(&found.at));
+    let (rule, at, offset) = (&found.rule, &found.at, found.offset);
+    json(StatusCode::BAD_GATEWAY, &Dlp { error: reason, message, rule, at, offset, proposal: None })
+}
+
+fn place(at: &str) -> &str {
+    if at == "answer" { "body" } else { at }
+}

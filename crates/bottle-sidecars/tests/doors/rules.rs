@@ -97,6 +97,33 @@ async fn a_run_sends_so_much_and_no_more() {
 }
 
 #[tokio::test]
+async fn a_killed_pipelock_has_forgotten_nothing() {
+    let mut world = world("limits: { requests: 5, bytes_out: 64KiB, hosts: 1 }").await;
+    assert_eq!(world.send(request("POST", "/open/x", vec![b'x'; 20 << 10])).await.status(), 200);
+    for expected in [200, 200] {
+        assert_eq!(world.send(get("/open/rare")).await.status(), expected);
+    }
+    world.kill(0);
+    world.daemon("pipelock", "pipelock.yaml", "internal/pipelock.sock").await;
+    // What was left of a rate is not known, so there is nothing.
+    let (status, body) = refusal(world.send(get("/open/rare")).await).await;
+    assert_eq!(
+        (status, body["message"].as_str().is_some_and(|why| why.contains("2/h"))),
+        (StatusCode::TOO_MANY_REQUESTS, true)
+    );
+    let port = world.origin.port;
+    let (_, body) = refusal(world.send_to("gateway.example", port, "http/1.1", get("/x")).await).await;
+    assert!(body["message"].as_str().is_some_and(|why| why.contains("may talk to 1 hosts")), "{body}");
+    let (status, _) = refusal(world.send(request("POST", "/open/x", vec![b'x'; 50 << 10])).await).await;
+    assert_eq!(status, 429, "bytes were forgotten");
+    world.kill(2);
+    world.daemon("pipelock", "pipelock.yaml", "internal/pipelock.sock").await;
+    assert_eq!(world.send(get("/open/x")).await.status(), 200);
+    let (_, body) = refusal(world.send(get("/open/x")).await).await;
+    assert_eq!(body["message"], "this run may send 5 requests, and has");
+}
+
+#[tokio::test]
 async fn answers_are_looked_at_where_the_policy_says_so() {
     let read = |answer: http::Response<hyper::body::Incoming>| async {
         answer.into_body().collect().await.map(|body| body.to_bytes())
@@ -108,21 +135,29 @@ async fn answers_are_looked_at_where_the_policy_says_so() {
     let line = warns.log("pipelock.jsonl", 1).await.remove(0);
     assert_eq!(line.finding.map(|found| found.rule).as_deref(), Some("injection-ignore-instructions"));
     assert_eq!(line.verdict, bottle_policy::access::Verdict::Allow);
-    let blocks = world("response_scanning: { action: block, max_body_bytes: 64KiB }").await;
-    for path in ["/open/inject", "/open/large"] {
-        // A short answer is judged before its head has gone, so the guest gets another one; a long one is cut off.
-        let answer = blocks.send(get(path)).await;
-        let status = answer.status();
-        let body = read(answer).await;
-        assert!(body.is_err() || status == StatusCode::BAD_GATEWAY, "{path}: {status}");
-        assert!(
-            !body.is_ok_and(|body| body.windows(8).any(|part| part == b"previous" || part == b"xxxxxxxx")),
-            "{path}"
-        );
+    let blocks = world("response_scanning: { action: block, max_body_bytes: 256KiB }").await;
+    // Nothing of these has gone, so the guest is told why instead.
+    for (path, error, rule) in
+        [("/open/inject", "answer", Some("injection-ignore-instructions")), ("/open/large", "answer_too_large", None)]
+    {
+        let (status, body) = refusal(blocks.send(get(path)).await).await;
+        assert_eq!((status, &body["error"]), (StatusCode::BAD_GATEWAY, &error.into()), "{path}: {body}");
+        assert_eq!(body["rule"].as_str(), rule, "{body}");
+        assert!(body["message"].as_str().is_some_and(|why| why.starts_with("the answer was not let in")), "{body}");
     }
+    // Of this one the beginning has.
+    let answer = blocks.send(get("/open/late")).await;
+    assert_eq!(answer.status(), StatusCode::OK);
+    assert!(read(answer).await.is_err());
     assert_eq!(read(blocks.send(get("/open/fine")).await).await.expect("whole"), "fine");
-    let reasons: Vec<_> = blocks.log("pipelock.jsonl", 3).await.into_iter().map(|line| line.reason).collect();
-    assert_eq!(reasons, [Some("answer".to_owned()), Some("answer_too_large".to_owned()), None]);
+    let lines = blocks.log("pipelock.jsonl", 4).await;
+    let reasons: Vec<_> = lines.iter().map(|line| line.reason.as_deref()).collect();
+    assert_eq!(reasons, [Some("answer"), Some("answer_too_large"), Some("answer"), None]);
+    let rules: Vec<_> = lines.iter().map(|line| line.finding.as_ref().map(|found| found.rule.as_str())).collect();
+    let rule = Some("injection-ignore-instructions");
+    assert_eq!(rules, [rule, None, rule, None]);
+    let lines = blocks.log("egress.jsonl", 4).await;
+    assert_eq!((lines[0].reason.as_deref(), lines[1].reason.as_deref()), (Some("answer"), Some("answer_too_large")));
 }
 
 #[tokio::test]
