@@ -56,7 +56,7 @@ impl Options {
     pub(in crate::backend) fn command(&self, inner: &[String]) -> Program {
         let mut script = String::new();
         for group in &self.groups {
-            script.push_str(&format!("echo $$ >{}/cgroup.procs || exit 97; ", quoted(group)));
+            script.push_str(&format!("echo 0 >{} || exit 97; ", quoted(&super::limits::entry(group))));
         }
         script.push_str("exec \"$@\"");
         let mut argv: Vec<String> = self.user.map(super::users::become_user).unwrap_or_default();
