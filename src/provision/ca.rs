@@ -21,9 +21,10 @@ pub(super) async fn provision(
     let ca = &plan.guest.ca;
     let pem = certificate(bottle, &ca.source).await?;
     let fingerprint = fingerprint(&pem)?;
+    let directory = ca.system_file.rsplit_once('/').map_or("/", |(directory, _)| directory);
     let script = format!(
-        "command -v update-ca-certificates >/dev/null 2>&1 || exit {NO_TOOL}; cat > '{}' && update-ca-certificates && \
-         test -s '{}'",
+        "command -v update-ca-certificates >/dev/null 2>&1 && test -d '{directory}' || exit {NO_TOOL}; cat > '{}' && \
+         update-ca-certificates && test -s '{}'",
         ca.system_file, ca.system_bundle
     );
     let mut exec = Exec::shell(&script).by_root().in_dir("/");
