@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
 
@@ -119,6 +120,11 @@ pub(crate) trait Bottle: Send + Sync {
     /// Starts the guest and the bundle, with the secrets in the bundle alone. What was started is still there after a
     /// failure, for the logs and the teardown. Gives what a person may like to know of how it was done.
     fn up<'a>(&'a self, secrets: &'a Secrets) -> BoxFuture<'a, Result<Vec<String>, Failure>>;
+    /// Waits until the sidecars say that their doors are open, where the backend hears it. It spares asking for what can't be
+    /// there yet, and proves nothing.
+    fn opened(&self) -> BoxFuture<'_, ()> {
+        async {}.boxed()
+    }
     /// Starts a command.
     fn exec(&self, exec: Exec) -> BoxFuture<'_, Result<Running, BottleError>>;
     /// Puts files in place, parents included, with owner and mode as given.

@@ -71,21 +71,25 @@ fn condition(arg: &Value) -> Result<Value, String> {
     Ok(json!({"index": arg["index"], "type": "qword", "op": op, "val": value}))
 }
 
-/// Names that this processor never had are left out: what is not named is refused.
+/// Names that this processor never had are left out: what is not named is refused. The compiler says which one it does not know.
 fn compile(mut filter: Filter, arch: TargetArch) -> Result<BpfProgram, String> {
-    let whole = compile_rules(&filter, &filter.rules, arch);
-    if whole.is_ok() {
-        return whole;
+    loop {
+        let error = match compile_rules(&filter, arch) {
+            Err(error) => error,
+            done => return done,
+        };
+        let before = filter.rules.len();
+        let unknown = error.split_once("Invalid syscall name: ").and_then(|(_, rest)| rest.split(' ').next());
+        filter.rules.retain(|rule| rule["syscall"].as_str() != unknown);
+        if filter.rules.len() == before {
+            return Err(error);
+        }
     }
-    let rules = std::mem::take(&mut filter.rules);
-    let known = rules.into_iter().filter(|rule| compile_rules(&filter, std::slice::from_ref(rule), arch).is_ok());
-    let known: Vec<Value> = known.collect();
-    compile_rules(&filter, &known, arch)
 }
 
-fn compile_rules(filter: &Filter, rules: &[Value], arch: TargetArch) -> Result<BpfProgram, String> {
+fn compile_rules(filter: &Filter, arch: TargetArch) -> Result<BpfProgram, String> {
     let text = json!({"guest": {
-        "mismatch_action": filter.other, "match_action": filter.matched, "filter": rules,
+        "mismatch_action": filter.other, "match_action": filter.matched, "filter": filter.rules,
     }});
     let mut programs =
         seccompiler::compile_from_json(text.to_string().as_bytes(), arch).map_err(|error| error.to_string())?;
@@ -105,6 +109,23 @@ fn bytes(program: &BpfProgram) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_names_that_are_not_there_are_left_out() {
+        let rule = |name: &str| json!({"syscall": name});
+        let (matched, other) = (json!("allow"), json!({"errno": 1}));
+        let filter = |names: &[&str]| Filter {
+            rules: names.iter().map(|name| rule(name)).collect(),
+            matched: matched.clone(),
+            other: other.clone(),
+        };
+        let arch = TargetArch::x86_64;
+        let with = compile(filter(&["read", "neverthere", "write", "noreither"]), arch).expect("a program");
+        assert_eq!(bytes(&with), bytes(&compile(filter(&["read", "write"]), arch).expect("a program")));
+        let mut odd = filter(&["read"]);
+        odd.matched = json!("perhaps");
+        assert!(compile(odd, arch).is_err());
+    }
 
     #[test]
     fn the_profile_becomes_two_programs() {

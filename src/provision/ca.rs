@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use bottle_plan::plan::BottlePlan;
 use sha2::{Digest as _, Sha256};
+use tokio::time::Instant;
 
 use super::STEP;
 use crate::backend::{Bottle, BottleError, Exec, Room, finish, succeed};
 
+/// The doors may take this long to start.
+const LONGEST_START: Duration = Duration::from_secs(30);
 /// The exit code by which the script says that the image has no `update-ca-certificates`.
 const NO_TOOL: i64 = 77;
 
@@ -21,9 +24,10 @@ pub(super) async fn provision(
     let ca = &plan.guest.ca;
     let pem = certificate(bottle, &ca.source).await?;
     let fingerprint = fingerprint(&pem)?;
+    let directory = ca.system_file.rsplit_once('/').map_or("/", |(directory, _)| directory);
     let script = format!(
-        "command -v update-ca-certificates >/dev/null 2>&1 || exit {NO_TOOL}; cat > '{}' && update-ca-certificates && \
-         test -s '{}'",
+        "command -v update-ca-certificates >/dev/null 2>&1 && test -d '{directory}' || exit {NO_TOOL}; cat > '{}' && \
+         update-ca-certificates && test -s '{}'",
         ca.system_file, ca.system_bundle
     );
     let mut exec = Exec::shell(&script).by_root().in_dir("/");
@@ -45,16 +49,21 @@ pub(super) async fn provision(
 
 /// The certificate, as soon as the door has made it.
 async fn certificate(bottle: &dyn Bottle, path: &str) -> Result<Vec<u8>, BottleError> {
-    for _ in 0..500 {
+    let until = Instant::now() + bottle.patience(LONGEST_START);
+    // Asked for before it can be there, it would cost a process each time.
+    let _ = tokio::time::timeout_at(until, bottle.opened()).await;
+    loop {
         if let Some(tree) = bottle.copy_out(Room::Bundle, path).await?
             && let Some((_, bytes)) = tree.files().next()
             && bytes.ends_with(b"-----END CERTIFICATE-----\n")
         {
             return Ok(bytes.to_vec());
         }
+        if Instant::now() >= until {
+            return Err(BottleError::new("failed to get the CA's certificate", format_args!("{path} is not there")));
+        }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    Err(BottleError::new("failed to get the CA's certificate", format_args!("{path} is not there")))
 }
 
 /// SHA-256 of the certificate's DER form, in the notation of `openssl x509 -fingerprint`.

@@ -39,14 +39,16 @@ const CLONE: Duration = Duration::from_secs(1800);
 /// What a step gives: a word about what it did.
 type Step = Result<String, BottleError>;
 
-/// Runs all provisioners: the files first, then the rest side by side.
+/// Runs all provisioners: the files first, with what the bundle is brought beside them, then the rest side by side.
 pub(crate) async fn all(
     bottle: &dyn Bottle,
     plan: &BottlePlan,
     sources: &Sources,
+    bundle: impl Future<Output = Result<(), Failure>>,
     events: &Events,
 ) -> Result<GuestEnv, Failure> {
-    case(events, "provision.home", home::provision(bottle, plan, sources)).await?;
+    let (home, bundle) = tokio::join!(case(events, "provision.home", home::provision(bottle, plan, sources)), bundle);
+    bundle.and(home)?;
     let ca = async {
         let started = Instant::now();
         let result = ca::provision(bottle, plan).await;
@@ -63,30 +65,42 @@ pub(crate) async fn all(
             events.warn("the agent was not told about the supervise door; it can't ask for more in this run");
         }
     };
-    let skills: Vec<&str> = plan.skills.iter().map(|skill| skill.directory.to.as_str()).collect();
-    let (ca, git, (), prompt, skills) = tokio::join!(
+    let (ca, git, (), readable) = tokio::join!(
         ca,
         case(events, "provision.git", git::provision(bottle, plan)),
         supervise,
-        case(events, "provision.prompt", readable(bottle, vec![&plan.prompt.path])),
-        case(events, "provision.skills", readable(bottle, skills)),
+        readable(bottle, plan, events),
     );
     git?;
-    prompt?;
-    skills?;
+    readable?;
     Ok(GuestEnv(ca?))
 }
 
-/// Whether the agent can read what was brought in for it.
-async fn readable(bottle: &dyn Bottle, paths: Vec<&str>) -> Step {
-    if paths.is_empty() {
-        return Ok("none".to_owned());
+/// Whether the agent can read what was brought in for it, the prompt and the skills.
+async fn readable(bottle: &dyn Bottle, plan: &BottlePlan, events: &Events) -> Result<(), Failure> {
+    let started = Instant::now();
+    let skills: Vec<&str> = plan.skills.iter().map(|skill| skill.directory.to.as_str()).collect();
+    let prompt = plan.prompt.path.as_str();
+    let script = "for path; do test -r \"$path\" || printf '%s\\0' \"$path\"; done";
+    let argv = ["sh", "-c", script, "sh", prompt].into_iter().chain(skills.iter().copied());
+    let done = succeed(bottle, Exec::guest(argv).in_dir("/"), STEP).await;
+    let step = |paths: &[&str]| -> Step {
+        let done = done.as_ref().map_err(Clone::clone)?;
+        let mut closed = done.stdout.split(|byte| *byte == 0);
+        match closed.find_map(|closed| paths.iter().find(|path| path.as_bytes() == closed)) {
+            Some(path) => {
+                Err(BottleError::new("the agent can't use what was brought in", format_args!("{path} can't be read")))
+            }
+            None if paths.is_empty() => Ok("none".to_owned()),
+            None => Ok(paths.join(", ")),
+        }
+    };
+    let mut all = Ok(());
+    for (name, step) in [("provision.prompt", step(&[prompt])), ("provision.skills", step(&skills))] {
+        report(events, name, started, &step);
+        all = all.and(step.map(|_| ()).map_err(|error| fatal(name, &error)));
     }
-    let script = "for path; do test -r \"$path\" || { echo \"$path can't be read\"; exit 1; }; done";
-    let mut argv = vec!["sh", "-c", script, "sh"];
-    argv.extend(&paths);
-    succeed(bottle, Exec::guest(argv).in_dir("/"), STEP).await?;
-    Ok(paths.join(", "))
+    all
 }
 
 async fn case(events: &Events, name: &str, step: impl Future<Output = Step>) -> Result<(), Failure> {

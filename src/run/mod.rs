@@ -245,7 +245,7 @@ async fn body(
 ) -> Result<(), Failure> {
     let plan = &start.plan;
     events.phase(Phase::Launch);
-    case(events, "launch", async {
+    let seed = case(events, "launch", async {
         let seed = async {
             let git = start.plan.git.as_ref()?;
             let packed = crate::seed::pack(git, &record.dir().join("seed")).await;
@@ -254,11 +254,11 @@ async fn body(
         };
         let (up, seed) = tokio::join!(bottle.up(&start.secrets), seed);
         up?.into_iter().for_each(|said| events.note(said));
-        bring_in(start, bottle, seed).await
+        Ok(seed)
     })
     .await?;
     events.phase(Phase::Provision);
-    let env = provision::all(bottle, plan, &start.sources, events).await?;
+    let env = provision::all(bottle, plan, &start.sources, bring_in(start, bottle, seed), events).await?;
     events.phase(Phase::Seal);
     // Last, so that what it proves is what the agent finds.
     case(events, "seal", seal::prove(bottle, plan, events)).await?;

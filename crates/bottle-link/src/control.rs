@@ -2,8 +2,8 @@
 //!
 //! A connection is one command. It brings three descriptors (standard input, output, error) with the first of four bytes
 //! of length, then that many bytes: working directory, number of arguments, arguments, `NAME=VALUE`s, each ended by a zero
-//! byte. The answer, once the command has ended, is its exit code as a line. The socket has no name in here, so nobody in the
-//! guest can send commands this way.
+//! byte. The answer, once the command has ended, is its exit code as a line; to no arguments at all it is 0 at once, which
+//! says that commands are taken. The socket has no name in here, so nobody in the guest can send commands this way.
 
 use std::ffi::OsStr;
 use std::io::{self, Read as _, Write as _};
@@ -103,6 +103,10 @@ impl Request {
         let bytes = std::mem::take(&mut self.bytes);
         let Ok([stdin, stdout, stderr]) = <[OwnedFd; 3]>::try_from(std::mem::take(&mut self.fds)) else { return false };
         let Some(words) = parse(&bytes[4..]) else { return false };
+        if words.argv.is_empty() {
+            self.answer(0);
+            return false;
+        }
         let Ok(complaints) = stderr.try_clone() else { return false };
         let mut command = Command::new(words.argv[0]);
         command
@@ -150,7 +154,7 @@ fn parse(bytes: &[u8]) -> Option<Words<'_>> {
     let dir = words.next()?;
     let count: usize = words.next()?.to_str()?.parse().ok()?;
     let argv: Vec<&OsStr> = words.by_ref().take(count).collect();
-    if argv.is_empty() || argv.len() != count {
+    if argv.len() != count {
         return None;
     }
     let env = words.map(|word| {
@@ -169,7 +173,8 @@ mod tests {
     fn a_command_is_whole_or_none() {
         let words = parse(b"/tmp\x002\0sh\0-c\0A=b=c\0").expect("a command");
         assert_eq!((words.dir, words.argv.len(), words.env[0]), ("/tmp".as_ref(), 2, ("A".as_ref(), "b=c".as_ref())));
-        for bad in [&b""[..], b"/\x002\0sh\0", b"/\x000\0", b"/\0x\0sh\0", b"/\x001\0sh", b"/\x001\0sh\0novalue\0"] {
+        assert!(parse(b"/\x000\0").is_some_and(|words| words.argv.is_empty()), "a question");
+        for bad in [&b""[..], b"/\x002\0sh\0", b"/\0x\0sh\0", b"/\x001\0sh", b"/\x001\0sh\0novalue\0"] {
             assert!(parse(bad).is_none(), "{bad:?}");
         }
     }

@@ -95,7 +95,8 @@ impl Sandboxed {
             self.bundle.launch("guest", options, &init).await?;
             Ok::<_, Failure>(vec![format!("limits of the guest: {}", limits.said)])
         };
-        let (guest, bundle) = tokio::join!(guest, self.bundle.start(&tools, secrets));
+        // The bundle first: it has longer to go.
+        let (bundle, guest) = tokio::join!(self.bundle.start(&tools, secrets), guest);
         bundle.and(guest)
     }
 
@@ -136,6 +137,10 @@ impl Sandboxed {
 impl Bottle for Sandboxed {
     fn up<'a>(&'a self, secrets: &'a Secrets) -> BoxFuture<'a, Result<Vec<String>, Failure>> {
         self.start(secrets).boxed()
+    }
+
+    fn opened(&self) -> BoxFuture<'_, ()> {
+        self.bundle.opened().boxed()
     }
 
     fn exec(&self, exec: Exec) -> BoxFuture<'_, Result<Running, BottleError>> {

@@ -24,7 +24,7 @@ use bottle_plan::plan::{self, BottlePlan, HOST_CA_FILE, TOOLS_DIR};
 use bottle_policy::door::{CONFIG_DIR, SECRETS_DIR};
 use bottle_policy::known::KnownSecrets;
 use bottle_policy::units::ByteSize;
-use tokio::sync::{Mutex, RwLock};
+use tokio::sync::{Mutex, RwLock, watch};
 
 use super::{BottleError, Exec, Leftover, Output, Room, Running, Tree};
 use crate::exit::Failure;
@@ -62,6 +62,8 @@ struct Started {
     /// Held for reading while a sandbox is being made. A bwrap that is killed before its child is tied to it leaves the child
     /// behind, which nobody knows yet: so nothing of this is cut short, and the teardown waits for it.
     making: Arc<RwLock<()>>,
+    /// Whether the supervisor has said that all doors are open, or can't say so any more.
+    opened: watch::Sender<bool>,
 }
 
 impl Started {
@@ -187,9 +189,25 @@ impl HostBundle {
     }
 
     async fn sidecars(&self, secrets: &Secrets) -> Result<(), BottleError> {
+        self.give(secrets).await?;
+        let supervisor = format!("{TOOLS_DIR}/bin/bottle-sidecars");
+        let config = format!("{CONFIG_DIR}/bundle.yaml");
+        let mut exec = Exec::guest([supervisor.as_str(), "supervisor", "--config", &config]);
+        exec.room = Room::Bundle;
+        let running = self.exec(exec).await?;
+        let log = self.place.log("bundle.log").map_err(|error| BottleError::new("failed to open bundle.log", error))?;
+        tokio::spawn(keep_log(running, log, self.started.clone()));
+        Ok(())
+    }
+
+    /// Puts the secrets where the sidecars look for them.
+    async fn give(&self, secrets: &Secrets) -> Result<(), BottleError> {
         let mut tree = Tree::new();
         for (name, value) in secrets.files() {
             tree = tree.file(format!("{SECRETS_DIR}/{name}"), 0, 0o400, value.to_vec());
+        }
+        if tree.nodes.is_empty() {
+            return Ok(());
         }
         let doing = "failed to give the bundle its secrets";
         let archive = tree.to_tar().map_err(|error| BottleError::new(doing, error))?;
@@ -200,19 +218,17 @@ impl HostBundle {
             running.code.await.map_err(|_| BottleError::new(doing, "the sandbox went away"))?
         };
         match tokio::time::timeout(STEP, given).await {
-            Ok(Ok(0)) => {}
-            Ok(Ok(code)) => return Err(BottleError::new(doing, format_args!("tar ended with {code}"))),
-            Ok(Err(error)) => return Err(error),
-            Err(_) => return Err(BottleError::new(doing, "tar does not end")),
+            Ok(Ok(0)) => Ok(()),
+            Ok(Ok(code)) => Err(BottleError::new(doing, format_args!("tar ended with {code}"))),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(BottleError::new(doing, "tar does not end")),
         }
-        let supervisor = format!("{TOOLS_DIR}/bin/bottle-sidecars");
-        let config = format!("{CONFIG_DIR}/bundle.yaml");
-        let mut exec = Exec::guest([supervisor.as_str(), "supervisor", "--config", &config]);
-        exec.room = Room::Bundle;
-        let running = self.exec(exec).await?;
-        let log = self.place.log("bundle.log").map_err(|error| BottleError::new("failed to open bundle.log", error))?;
-        tokio::spawn(keep_log(running, log));
-        Ok(())
+    }
+
+    /// Waits until the doors are open, by what the supervisor prints; ends also with the supervisor.
+    pub(super) async fn opened(&self) {
+        // The sender is beside the receiver.
+        let _ = self.started.opened.subscribe().wait_for(|opened| *opened).await;
     }
 
     /// Runs a command in the bundle.
@@ -233,8 +249,11 @@ impl HostBundle {
     }
 }
 
+/// What the supervisor prints once every door takes connections.
+const OPENED: &[u8] = b"supervisor | all doors open";
+
 /// Puts what the supervisor prints into a file, with the time.
-async fn keep_log(mut running: Running, mut log: std::fs::File) {
+async fn keep_log(mut running: Running, mut log: std::fs::File, started: Arc<Started>) {
     // A full disk must not end the doors.
     let mut line = |text: &[u8]| drop(log.write_all(&[facts::now().as_bytes(), b" ", text, b"\n"].concat()));
     let mut rest = vec![];
@@ -242,6 +261,9 @@ async fn keep_log(mut running: Running, mut log: std::fs::File) {
         rest.extend_from_slice(&bytes);
         while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
             line(&rest[..end]);
+            if rest.starts_with(OPENED) {
+                started.opened.send_replace(true);
+            }
             rest.drain(..=end);
         }
     }
@@ -249,6 +271,7 @@ async fn keep_log(mut running: Running, mut log: std::fs::File) {
         Ok(Ok(code)) => line(format!("supervisor | ended with {code}").as_bytes()),
         _ => line(b"supervisor | went away"),
     }
+    started.opened.send_replace(true);
 }
 
 /// What this backend's runs have on this machine.

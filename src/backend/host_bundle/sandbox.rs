@@ -56,7 +56,7 @@ impl Options {
     pub(in crate::backend) fn command(&self, inner: &[String]) -> Program {
         let mut script = String::new();
         for group in &self.groups {
-            script.push_str(&format!("echo $$ >{}/cgroup.procs || exit 97; ", quoted(group)));
+            script.push_str(&format!("echo 0 >{} || exit 97; ", quoted(&super::limits::entry(group))));
         }
         script.push_str("exec \"$@\"");
         let mut argv: Vec<String> = self.user.map(super::users::become_user).unwrap_or_default();
@@ -105,16 +105,16 @@ impl Sandbox {
         let failed = |reason: &dyn std::fmt::Display| BottleError::new("failed to start the sandbox", reason);
         let listener = UnixListener::bind(&self.socket).map_err(|error| failed(&error))?;
         let kept = options.command(inner).keep(OwnedFd::from(listener), said).map_err(|error| failed(&error))?;
-        // It answers as soon as its first process runs, which then has its number in the file.
+        // It answers as soon as its first process runs, which then has its number in the file. No command is a question.
         let answered = async {
-            let done = self.exec(Exec::guest(["true"])).await?;
+            let done = self.exec(Exec::guest(Vec::<String>::new())).await?;
             done.code.await.map_err(|_| failed(&"it went away"))?
         };
         let code = tokio::time::timeout(Duration::from_secs(20), answered).await;
         let said = || std::fs::read_to_string(&self.log).unwrap_or_default().trim().to_owned();
         match code {
             Ok(Ok(0)) => {}
-            Ok(Ok(code)) => return Err(failed(&format_args!("`true` ended with {code} in it: {}", said()))),
+            Ok(Ok(code)) => return Err(failed(&format_args!("it answers with {code}: {}", said()))),
             Ok(Err(error)) => {
                 let said = said();
                 return Err(if said.is_empty() { error } else { failed(&said) });

@@ -13,7 +13,7 @@ const PATH: &str = "/opt/claude-bottle/bin:/usr/local/bin:/usr/bin:/bin";
 /// Directories of the system's programs. On most systems all but the first are links into it.
 const SYSTEM: [&str; 7] = ["/usr", "/bin", "/sbin", "/lib", "/lib64", "/lib32", "/libx32"];
 /// What programs need of the host's /etc; nothing of who uses this machine, and for what.
-const ETC: [&str; 20] = [
+const ETC: [&str; 19] = [
     "alternatives",
     "ld.so.cache",
     "ld.so.conf",
@@ -33,7 +33,6 @@ const ETC: [&str; 20] = [
     "profile",
     "shells",
     "perl",
-    "ca-certificates.conf",
 ];
 /// What shared memory a guest has, as Docker gives it.
 const SHM_BYTES: &str = "67108864";

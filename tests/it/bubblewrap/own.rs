@@ -195,6 +195,25 @@ fn limits_hold_and_the_record_says_by_what() {
 }
 
 #[test]
+fn programs_trust_the_door_by_the_systems_own_store() {
+    on_here(|| ());
+    // No variable names a file of authorities: what is left is the system's store, as a file and as a directory of hashes.
+    let ask = "env -i PATH=/usr/bin:/bin https_proxy=$https_proxy";
+    let curl = format!("{ask} curl -s -o /dev/null -w 'CURL %{{http_code}}' https://nowhere.bottle.test/");
+    let openssl = format!(
+        "{ask} openssl s_client -proxy 127.0.0.1:8889 -connect nowhere.bottle.test:443 -CApath /etc/ssl/certs \
+         -verify_return_error </dev/null 2>&1 | grep -a 'Verify return code'"
+    );
+    let job = Job::new(&commands(&[&curl, &openssl]));
+    let output = job.run();
+    assert!(job.world.record_file("junit.xml").contains("in the system's trust store"), "{}", said(&output));
+    let transcript = job.world.record_file("transcript.jsonl");
+    assert!(transcript.contains("CURL 403"), "{transcript}");
+    assert!(transcript.contains("Verify return code: 0 (ok)"), "{transcript}");
+    job.nothing_left();
+}
+
+#[test]
 fn an_image_is_refused() {
     on_here(|| ());
     let job = Job::new(&commands(&[]));

@@ -155,7 +155,7 @@ fn a_pull_request_that_has_moved_gets_no_push() {
     let newer = commit(&one, "refs/heads/bottle/earlier");
     let output = run(&one, &double, &on_a_pull_request("/claude more of it"));
     super::ended_with(&output, 4);
-    assert!(said(&output).contains("has moved from"), "{}", said(&output));
+    assert!(said(&output).contains("the pull request has moved"), "{}", said(&output));
     assert_eq!(one.upstream.git(&["rev-parse", "bottle/earlier"]), newer);
     one.nothing_left();
 

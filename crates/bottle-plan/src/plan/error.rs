@@ -1,5 +1,6 @@
 //! Why a plan can't be made.
 
+use super::Backend;
 use crate::name::Name;
 
 /// Why a plan can't be made: what is wrong, and by [`PlanError::hint`] what to try.
@@ -40,6 +41,9 @@ pub enum PlanError {
         /// What to try.
         hint: String,
     },
+    /// More tools were granted for the image, and this backend makes none.
+    #[error("a run on {} can't be resumed with what was granted for its image", .0.name())]
+    NoImage(Backend),
     /// A fact that the runner gathered can't be right.
     #[error("{0}")]
     Facts(String),
@@ -53,6 +57,9 @@ impl PlanError {
             Self::NoSuchAgent { known, .. } => Some(format!("it has {}", list(known))),
             Self::WhichAgent(known) => Some(format!("name one with --agent: {}", list(known))),
             Self::Upstream { hint, .. } | Self::Preset { hint, .. } => Some(hint.clone()),
+            Self::NoImage(_) => {
+                Some("give --backend docker, or bring the tools into the image or onto the machine by hand".to_owned())
+            }
             Self::NoTask(_) => Some("give the agent a `prompt`, or the dispatch an input `task`".to_owned()),
             Self::NoBottle(_) | Self::Facts(_) => None,
         }

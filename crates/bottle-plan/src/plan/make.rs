@@ -221,10 +221,7 @@ fn made_image(from: &str, options: &Options, backend: Backend) -> Result<Option<
         return Ok(None);
     }
     if backend != Backend::Docker {
-        return Err(PlanError::NotYet {
-            what: "a resumed run with more tools in its image, on this backend,".to_owned(),
-            hint: "give --backend docker, or bring the tools onto the machine or into the image by hand".to_owned(),
-        });
+        return Err(PlanError::NoImage(backend));
     }
     let made = MadeImage { from: from.to_owned(), lines: options.capabilities.clone() };
     let hash = sha256(&made.dockerfile());

@@ -7,6 +7,9 @@ use bottle_policy::dlp::{Rules, Scope};
 /// The token formats that pipelock and the gate look for.
 static RULES: LazyLock<Option<Rules>> = LazyLock::new(|| Rules::builtin().ok());
 
+/// No known token is shorter. Most values are (`info`, `1`), and making the rules ready takes longer than all other planning.
+const SHORTEST_TOKEN: usize = 12;
+
 /// The ends of names of variables that hold secrets.
 const TELLING: [&str; 9] =
     ["TOKEN", "SECRET", "PASSWORD", "PASSWD", "API_KEY", "APIKEY", "PRIVATE_KEY", "ACCESS_KEY", "CREDENTIALS"];
@@ -29,7 +32,7 @@ pub(super) fn looks_like_one(name: &str, value: &str) -> bool {
     {
         return true;
     }
-    if looks_like_secret(&format!("{name}={value}")) {
+    if value.len() >= SHORTEST_TOKEN && looks_like_secret(&format!("{name}={value}")) {
         return true;
     }
     if value.contains(char::is_whitespace) {
@@ -42,7 +45,21 @@ pub(super) fn looks_like_one(name: &str, value: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::looks_like_one;
+    use super::{SHORTEST_TOKEN, looks_like_one};
+
+    #[test]
+    fn no_known_token_is_shorter() {
+        let rules: toml::Table =
+            toml::from_str(include_str!("../../../../bottle-policy/src/dlp_rules.toml")).expect("rules");
+        let rules = rules["rule"].as_array().expect("a list");
+        assert!(rules.len() > 100);
+        for rule in rules {
+            let pattern =
+                regex_syntax::ParserBuilder::new().utf8(false).build().parse(rule["regex"].as_str().expect("text"));
+            let shortest = pattern.expect("a pattern").properties().minimum_len().expect("a length");
+            assert!(shortest >= SHORTEST_TOKEN, "{rule:?}: {shortest}");
+        }
+    }
 
     #[test]
     fn tokens_are_told_from_settings() {
