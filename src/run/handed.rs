@@ -96,9 +96,12 @@ fn review(dir: &Path) -> Result<Option<String>, String> {
     }
     let bytes = file(&path, WORDS)?;
     let lines = String::from_utf8_lossy(&bytes).into_owned();
-    let all = lines.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let body =
-        all.filter(|line| line["would"] == "review").last().and_then(|line| Some(line["body"].as_str()?.to_owned()));
+    let last = lines
+        .lines()
+        .rev()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .find(|line| line["would"] == "review");
+    let body = last.and_then(|line| Some(line["body"].as_str()?.to_owned()));
     Ok(body.map(|body| match body.split_once('\n') {
         Some((mark, words)) if mark.starts_with("<!--") => neutral_text(words),
         _ => neutral_text(&body),
