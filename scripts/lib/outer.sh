@@ -3,7 +3,8 @@
 # in it KVM runs smolvm's machines. Everything is emulated twice over, so it is slow; it proves the real thing all the same.
 #
 # Its clock runs by the instructions that it has done (-icount), not by ours: smolvm gives up on a machine that shows no sign of life
-# for half a minute, which on a busy host is nothing.
+# for half a minute, which on a busy host is nothing. It has one processor: two would only take turns, and while
+# one spins and waits for the other the clock hardly moves.
 #
 # Its disks: the system (Debian trixie, kept in the cache), the data (smolvm, the guest's system, Claude Code; kept too), and what
 # was built, made anew each time. Nothing that runs in it changes the first two.
@@ -12,7 +13,7 @@
 . "$(dirname "${BASH_SOURCE[0]}")/smolvm.sh"
 
 OUTER=$CACHE/outer
-OUTER_PACKAGES=linux-image-cloud-amd64,kmod,udev,iproute2,openssh-server,openssh-client,git,ca-certificates,procps,bubblewrap
+OUTER_PACKAGES=linux-image-cloud-amd64,kmod,udev,iproute2,openssh-server,openssh-client,git,ca-certificates,procps,bubblewrap,python3-junitparser
 OUTER_MEMORY=6000
 
 # What is process 1 in there: no services but sshd.
@@ -51,10 +52,30 @@ image_of() {
   as_root mke2fs -q -t ext4 -m 0 -d "$1" "$2.new" "$3" && as_root chown "$(id -u)" "$2.new" && mv "$2.new" "$2"
 }
 
+# ensure_qemu: QEMU, in QEMU. With 7.2 every run's machine stopped before its job was done, with 10.0 some do not (docs/smolmachines.md,
+# "Machines that stop"). Where this system's is older, Debian trixie's is put in a directory of its own.
+ensure_qemu() {
+  local version
+  need_packages qemu-system-x86
+  version=$(qemu-system-x86_64 --version | sed -n 's/.*version \([0-9]*\)\..*/\1/p')
+  QEMU=(qemu-system-x86_64)
+  [ "${version:-0}" -lt 10 ] || return 0
+  if [ ! -d "$OUTER/qemu" ]; then
+    need_packages mmdebstrap debian-archive-keyring
+    logged "making a place with a newer QEMU (this system's is $version) from Debian's packages with mmdebstrap" make_qemu
+  fi
+  QEMU=(unshare --mount)
+  [ "$(id -u)" = 0 ] || QEMU+=(--map-root-user)
+  # shellcheck disable=SC2016 # it is sh that reads it
+  QEMU+=(sh -c 'set -e; root=$1 cache=$2; shift 2
+    mount --rbind /dev "$root/dev"; mount --rbind "$cache" "$root$cache"
+    exec chroot "$root" env TMPDIR="$cache" qemu-system-x86_64 "$@"' sh "$OUTER/qemu" "$CACHE")
+}
+
 # ensure_outer: QEMU, and the two disks that are kept.
 ensure_outer() {
   local stamp dir
-  need_packages qemu-system-x86
+  ensure_qemu
   need_command mke2fs e2fsprogs
   need_command ssh openssh-client
   mkdir -p "$OUTER"
@@ -81,7 +102,19 @@ readable() {
   as_root find "$1" -xdev '(' -type d ! -perm -5 -o -type f ! -perm -4 ')' -exec chmod o+rX {} +
 }
 
-# Both run where errexit is off, hence the chains.
+# All three run where errexit is off, hence the chains.
+make_qemu() {
+  local sources=()
+  as_root rm -rf "$OUTER/qemu" "$OUTER/qemu.new"
+  if debian_sources trixie >"$OUTER/sources.list"; then sources=("$OUTER/sources.list"); fi
+  as_root mmdebstrap --variant=minbase --keyring=/usr/share/keyrings/debian-archive-keyring.gpg \
+    --include=qemu-system-x86 --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
+    --dpkgopt='path-exclude=/usr/share/locale/*' --aptopt='Acquire::Languages "none"' \
+    trixie "$OUTER/qemu.new" "${sources[@]}" &&
+    as_root mkdir -p "$OUTER/qemu.new$CACHE" &&
+    as_root mv "$OUTER/qemu.new" "$OUTER/qemu"
+}
+
 make_outer_system() {
   local dir rc=0 sources=()
   dir=$(scratch)
@@ -124,7 +157,7 @@ start_outer() {
   logged "putting what was built on a disk of its own" image_of "$1" "$OUTER_RUN/built.img" 3G
   OUTER_PORT=$((20000 + RANDOM % 30000))
   say "booting it (its console: $OUTER_RUN/console)"
-  setsid nice -n 19 qemu-system-x86_64 -accel tcg,thread=single,tb-size=1024 -icount shift=0,sleep=on -cpu max -machine q35 -smp 2 -m "$OUTER_MEMORY" \
+  setsid nice -n 5 "${QEMU[@]}" -accel tcg,thread=single,tb-size=1024 -icount shift=0,sleep=on -cpu max -machine q35 -smp 1 -m "$OUTER_MEMORY" \
     -nographic -no-reboot -kernel "$OUTER/kernel" \
     -append 'root=/dev/nvme0n1 rw console=ttyS0 init=/sbin/outer-init quiet mitigations=off net.ifnames=0' \
     -drive "file=$OUTER/system.img,format=raw,if=none,id=system,snapshot=on" -device nvme,drive=system,serial=system \
