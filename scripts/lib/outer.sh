@@ -3,8 +3,8 @@
 # in it KVM runs smolvm's machines. Everything is emulated twice over, so it is slow; it proves the real thing all the same.
 #
 # Its clock runs by the instructions that it has done (-icount), not by ours: smolvm gives up on a machine that shows no sign of life
-# for half a minute, which on a busy host is nothing. It has one processor: two would only take turns, and what one of them waits for
-# while it spins (which the clock counts) would be long in coming; a machine in it with two has been seen to hang in that way.
+# for half a minute, which on a busy host is nothing. It has one processor: two would only take turns, and while
+# one spins and waits for the other the clock hardly moves.
 #
 # Its disks: the system (Debian trixie, kept in the cache), the data (smolvm, the guest's system, Claude Code; kept too), and what
 # was built, made anew each time. Nothing that runs in it changes the first two.
@@ -52,8 +52,8 @@ image_of() {
   as_root mke2fs -q -t ext4 -m 0 -d "$1" "$2.new" "$3" && as_root chown "$(id -u)" "$2.new" && mv "$2.new" "$2"
 }
 
-# ensure_qemu: QEMU, in QEMU. Before version 10 it is not to be relied on for machines in the machine: with 7.2 they stop after some
-# seconds, halted where no interrupt can wake them. Where this system's is older, Debian trixie's is put in a directory of its own.
+# ensure_qemu: QEMU, in QEMU. With 7.2 every run's machine stopped before its job was done, with 10.0 some do not (docs/smolmachines.md,
+# "Machines that stop"). Where this system's is older, Debian trixie's is put in a directory of its own.
 ensure_qemu() {
   local version
   need_packages qemu-system-x86

@@ -40,7 +40,7 @@ pub(crate) struct Job {
 
 /// The manifest of most tests.
 pub(crate) fn manifest(upstream: &Upstream) -> String {
-    // Processors of a machine that is emulated twice over wait for each other without end: there it has one.
+    // Where a machine is emulated it has one processor: two only wait for each other.
     let resources = std::env::var("BOTTLE_TEST_CPUS").map(|cpus| format!("    resources: {{ cpus: {cpus} }}\n"));
     format!(
         "version: 1\nbottles:\n  default:\n    env: {{ PYTHONDONTWRITEBYTECODE: \"1\" }}\n{}    egress:\n{MODEL_ROUTE}    git:\n{}\
