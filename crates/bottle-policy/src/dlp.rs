@@ -4,9 +4,11 @@
 //! keywords stands, over at most [`LONGEST`] bytes from there. [`Rules::find`] looks at bytes as they are; [`Search`] also
 //! at what they say in other forms.
 //!
-//! Map: `keywords` (where a rule is tried), `coded` (base64 and hex), `plain` (escapes, look-alikes), `pieces` (a known
-//! secret cut apart), `packed` (compression), `stream` (a body on its way), `head` (a request's head), `checksum`.
+//! Map: `keywords` (where a rule is tried), `checksum`, `coded` (base64 and hex), `runs` (of their digits), `plain`
+//! (escapes, look-alikes), `pieces` (a known secret cut apart), `packed` (compression) and where it may `begin`, `stream` (a
+//! body on its way), `head` (a request's head).
 
+mod begin;
 mod checksum;
 pub(crate) mod coded;
 mod head;
@@ -14,6 +16,7 @@ pub(crate) mod keywords;
 mod packed;
 pub(crate) mod pieces;
 mod plain;
+pub(crate) mod runs;
 mod stream;
 
 use regex::bytes::{Regex, RegexBuilder};
@@ -25,8 +28,9 @@ pub use stream::{Mode, Stream};
 
 use crate::known::KnownSecrets;
 use checksum::Checksum;
-use coded::{Coded, Digits};
-use keywords::Keywords;
+use coded::Coded;
+use keywords::Short;
+use runs::Digits;
 
 /// How many bytes from its keyword a rule sees.
 pub const LONGEST: usize = 512;
@@ -106,7 +110,7 @@ pub struct Rule {
 #[derive(Debug)]
 pub struct Rules {
     rules: Vec<Rule>,
-    keywords: Keywords,
+    keywords: Short,
     coded: Coded,
 }
 
@@ -179,7 +183,7 @@ impl Rules {
             }
             rules.push(rule);
         }
-        let keywords = Keywords::new(keywords).map_err(RulesError::Toml)?;
+        let keywords = Short::new(keywords).map_err(RulesError::Toml)?;
         let coded = Coded::new(beginnings.iter().map(|(literal, owner)| (literal.as_slice(), *owner)));
         Ok(Self { rules, keywords, coded })
     }
@@ -346,15 +350,15 @@ impl Search<'_> {
             return found;
         }
         let mut rule_at = None;
-        let known_at = coded::runs(bytes, &mut scratch.digits, |run, start, open| {
+        let known_at = runs::runs(bytes, &mut scratch.digits, |run, start, open| {
             if let Some((owner, digit)) = self.known.find_coded(run) {
-                return Some((owner, coded::position(bytes, start, digit)));
+                return Some((owner, runs::position(bytes, start, digit)));
             }
             if rule_at.is_none()
                 && let Some((rules, scope)) = self.rules
                 && let Some((index, digit)) = rules.find_coded(run, last || !open, scope)
             {
-                rule_at = Some((index, coded::position(bytes, start, digit)));
+                rule_at = Some((index, runs::position(bytes, start, digit)));
             }
             None
         });
