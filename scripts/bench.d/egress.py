@@ -18,6 +18,8 @@ import time
 DIR, SIDECARS, LOAD, MITMDUMP = pathlib.Path(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4]
 ROUNDS = int(sys.argv[5]) if len(sys.argv) > 5 else 5
 CONNECTIONS, SECONDS, HELD = 16, 3, 1000
+# How long connections are open when what they take is looked at.
+HELD_SECONDS = 2
 GIB = 1 << 30
 ENV = {"PATH": os.environ["PATH"] + ":/usr/sbin:/sbin", "HOME": str(DIR), "LC_ALL": "C.UTF-8"}
 RUNNING = []
@@ -188,12 +190,16 @@ def tree(child):
 
 
 def memory(children):
-    kib = 0
+    """What these processes and their children take, in MB: a page that several of them share counts once, as its shares
+    (PSS), or once for each of them (RSS)."""
+    kib = {"Pss": 0, "Rss": 0}
     for child in children:
         for pid in tree(child):
-            status = pathlib.Path(f"/proc/{pid}/status").read_text()
-            kib += sum(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))
-    return kib / 1024
+            for line in pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+                name, _, rest = line.partition(":")
+                if name in kib:
+                    kib[name] += int(rest.split()[0])
+    return kib["Pss"] / 1024, kib["Rss"] / 1024
 
 
 def main():
@@ -236,7 +242,10 @@ def main():
             held = subprocess.Popen(command(way, "hold", HELD), env=ENV, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
             if held.stdout.readline() != b"ready\n":
                 sys.exit(f"{way} did not take {HELD} connections")
-            add(way, "memory_mb", memory(children))
+            time.sleep(HELD_SECONDS)
+            shares, resident = memory(children)
+            add(way, "memory_mb", shares)
+            add(way, "resident_mb", resident)
             held.communicate()
 
     def median(way, name):

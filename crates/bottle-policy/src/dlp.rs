@@ -4,19 +4,22 @@
 //! keywords stands, over at most [`LONGEST`] bytes from there. [`Rules::find`] looks at bytes as they are; [`Search`] also
 //! at what they say in other forms.
 //!
-//! Map: `keywords` (where a rule is tried), `coded` (base64 and hex), `plain` (escapes, look-alikes), `pieces` (a known
-//! secret cut apart), `packed` (compression), `stream` (a body on its way), `head` (a request's head), `checksum`.
+//! Map: `keywords` (where a rule is tried), `pattern`, `checksum`, `coded` (base64 and hex), `runs` (of their digits), `plain`
+//! (escapes, look-alikes), `pieces` (a known secret cut apart), `packed` (compression) and where it may `begin`, `stream` (a
+//! body on its way), `head` (a request's head).
 
+mod begin;
 mod checksum;
 pub(crate) mod coded;
 mod head;
 pub(crate) mod keywords;
 mod packed;
+mod pattern;
 pub(crate) mod pieces;
 mod plain;
+pub(crate) mod runs;
 mod stream;
 
-use regex::bytes::{Regex, RegexBuilder};
 use serde::Deserialize;
 
 pub use head::{Head, head};
@@ -25,8 +28,10 @@ pub use stream::{Mode, Stream};
 
 use crate::known::KnownSecrets;
 use checksum::Checksum;
-use coded::{Coded, Digits};
-use keywords::Keywords;
+use coded::Coded;
+use keywords::Short;
+use pattern::Pattern;
+use runs::Digits;
 
 /// How many bytes from its keyword a rule sees.
 pub const LONGEST: usize = 512;
@@ -94,9 +99,9 @@ pub struct Rule {
     pub id: String,
     /// What was found, for people.
     pub description: String,
-    regex: Regex,
+    regex: Pattern,
     entropy: f64,
-    allow: Option<Regex>,
+    allow: Option<Pattern>,
     anywhere: bool,
     checksum: Option<Checksum>,
     model: bool,
@@ -106,7 +111,7 @@ pub struct Rule {
 #[derive(Debug)]
 pub struct Rules {
     rules: Vec<Rule>,
-    keywords: Keywords,
+    keywords: Short,
     coded: Coded,
 }
 
@@ -159,9 +164,7 @@ impl Rules {
             if entry.keywords.is_empty() {
                 return Err(wrong("it has no keyword".to_owned()));
             }
-            let regex = |pattern: &str| {
-                RegexBuilder::new(pattern).unicode(false).build().map_err(|error| wrong(error.to_string()))
-            };
+            let regex = |pattern: &str| Pattern::new(pattern).map_err(wrong);
             let rule = Rule {
                 regex: regex(&format!(r"\A(?:{})", entry.regex))?,
                 allow: entry.allow.as_deref().map(regex).transpose()?,
@@ -179,7 +182,7 @@ impl Rules {
             }
             rules.push(rule);
         }
-        let keywords = Keywords::new(keywords).map_err(RulesError::Toml)?;
+        let keywords = Short::new(keywords).map_err(RulesError::Toml)?;
         let coded = Coded::new(beginnings.iter().map(|(literal, owner)| (literal.as_slice(), *owner)));
         Ok(Self { rules, keywords, coded })
     }
@@ -242,12 +245,12 @@ impl Rule {
 
     fn found(&self, bytes: &[u8], scope: Scope) -> Option<(usize, std::ops::Range<usize>)> {
         let window = &bytes[..bytes.len().min(LONGEST)];
-        let found = self.regex.captures(window)?;
+        let found = self.regex.compiled().captures(window)?;
         let whole = found.get(0)?;
         let part = found.get(1).unwrap_or(whole);
         let secret = part.as_bytes();
         let real = entropy(secret) >= self.entropy
-            && !self.allow.as_ref().is_some_and(|allow| allow.is_match(secret))
+            && !self.allow.as_ref().is_some_and(|allow| allow.compiled().is_match(secret))
             // Elsewhere a wrong checksum is no excuse: whoever reads the token can put it right.
             && (scope == Scope::All || self.checksum.is_none_or(|checksum| checksum.holds(secret)));
         real.then_some((whole.end(), part.range()))
@@ -346,15 +349,15 @@ impl Search<'_> {
             return found;
         }
         let mut rule_at = None;
-        let known_at = coded::runs(bytes, &mut scratch.digits, |run, start, open| {
+        let known_at = runs::runs(bytes, &mut scratch.digits, |run, start, open| {
             if let Some((owner, digit)) = self.known.find_coded(run) {
-                return Some((owner, coded::position(bytes, start, digit)));
+                return Some((owner, runs::position(bytes, start, digit)));
             }
             if rule_at.is_none()
                 && let Some((rules, scope)) = self.rules
                 && let Some((index, digit)) = rules.find_coded(run, last || !open, scope)
             {
-                rule_at = Some((index, coded::position(bytes, start, digit)));
+                rule_at = Some((index, runs::position(bytes, start, digit)));
             }
             None
         });

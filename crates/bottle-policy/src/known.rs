@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
-use aho_corasick::{AhoCorasick, MatchKind};
+use aho_corasick::{AhoCorasick, Input, Match, MatchKind};
 use base64::Engine as _;
 
-use crate::dlp::coded::{Coded, Digits};
-use crate::dlp::keywords::{self, Keywords};
+use crate::dlp::coded::Coded;
+use crate::dlp::keywords::{self, Long};
 use crate::dlp::pieces::Pieces;
+use crate::dlp::runs::Digits;
 use crate::secret::{Secret, SecretName};
 
 /// Shorter values can't be told from ordinary text, so they can be neither guarded nor masked.
@@ -36,8 +37,8 @@ pub struct KnownSecrets {
     /// For each pattern of the automaton, the index of its name.
     owners: Vec<usize>,
     automaton: AhoCorasick,
-    /// The same forms, where only the first that is found counts.
-    forms: Arc<Keywords>,
+    /// The same forms: whether one is there at all is told many times faster.
+    forms: Arc<Long>,
     longest: usize,
     /// The values themselves, for what is found by its beginning.
     values: Vec<(usize, Vec<u8>)>,
@@ -76,7 +77,7 @@ impl KnownSecrets {
             values.iter().flat_map(|(owner, value)| compact(value).into_iter().map(|form| (*owner, form))).collect();
         Ok(Self {
             forms: Arc::new(
-                Keywords::new(forms.iter().map(|(owner, form)| (keywords::literal(form), *owner)).collect())
+                Long::new(forms.iter().map(|(owner, form)| (keywords::literal(form), *owner)).collect())
                     .map_err(KnownSecretsError::TooLarge)?,
             ),
             coded: Arc::new(Coded::new(values.iter().enumerate().map(|(index, (_, value))| (value.as_slice(), index)))),
@@ -91,11 +92,17 @@ impl KnownSecrets {
 
     /// The first occurrence: whose value it is, and where.
     pub fn find(&self, haystack: &[u8]) -> Option<(&SecretName, Range<usize>)> {
+        let found = self.next(haystack, 0)?;
+        Some((&self.names[self.owners[found.pattern().as_usize()]], found.range()))
+    }
+
+    /// The first occurrence from `from` on.
+    fn next(&self, haystack: &[u8], from: usize) -> Option<Match> {
         if self.owners.is_empty() {
             return None;
         }
-        let found = self.automaton.find(haystack)?;
-        Some((&self.names[self.owners[found.pattern().as_usize()]], found.range()))
+        let at = self.forms.scan(haystack, from, |at, _| Some(at))?;
+        self.automaton.find(Input::new(haystack).range(at..))
     }
 
     /// The name of the secret with this index.
@@ -134,12 +141,9 @@ impl KnownSecrets {
 
     /// The bytes with `***` in place of every occurrence.
     pub fn mask(&self, bytes: &[u8]) -> Vec<u8> {
-        if self.owners.is_empty() {
-            return bytes.to_vec();
-        }
         let mut masked = Vec::with_capacity(bytes.len());
         let mut done = 0;
-        for found in self.automaton.find_iter(bytes) {
+        while let Some(found) = self.next(bytes, done) {
             masked.extend_from_slice(&bytes[done..found.start()]);
             masked.extend_from_slice(b"***");
             done = found.end();

@@ -4,12 +4,14 @@
 //! whatever stands around them. Those digits are looked for in the text's own digits, with white space and broken lines
 //! left out; only where they stand something is decoded.
 
+use super::runs::Digits;
+
 /// Of a needle, so many bytes count at most.
 const LONGEST_NEEDLE: usize = 12;
 /// Digits that a needle needs: fewer would be found everywhere.
 const SHORTEST: usize = 4;
 /// What ends a run of digits.
-const BREAK: u8 = 64;
+pub(super) const BREAK: u8 = 64;
 /// What may be the end of a line.
 const LINE: u8 = 65;
 
@@ -46,9 +48,8 @@ pub(crate) struct Coded {
     bits: Box<[u64; 1 << 12]>,
     /// Of four digits that begin with one of those threes, by hash.
     fours: Box<[u64; 1 << 11]>,
-    starts: Vec<u32>,
-    /// Needle, and at which of its digits the three are.
-    entries: Vec<(u32, u8)>,
+    /// By three digits: at which of a needle's digits they are, and which needle.
+    entries: Vec<(u32, u8, u32)>,
 }
 
 impl Coded {
@@ -73,13 +74,14 @@ impl Coded {
                 }
             }
         }
-        let mut found: Vec<(usize, u8, u32)> = vec![];
+        let mut entries: Vec<(u32, u8, u32)> = vec![];
         let mut fours = Box::new([0u64; 1 << 11]);
         for (index, needle) in needles.iter().enumerate() {
             for skip in [1u8, 0] {
                 let at = usize::from(skip);
                 let three = [needle.digits[at], needle.digits[at + 1], needle.digits[at + 2]];
-                found.push((number(three), skip, u32::try_from(index).unwrap_or(u32::MAX)));
+                let short = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+                entries.push((short(number(three)), skip, short(index)));
                 // The last place of a short needle may be followed by anything.
                 for last in needle.digits.get(at + 3).map_or(0..64, |digit| *digit..digit + 1) {
                     let hash = four(number(three), last);
@@ -87,23 +89,13 @@ impl Coded {
                 }
             }
         }
-        found.sort_unstable_by_key(|(three, skip, index)| (*three, std::cmp::Reverse(*skip), *index));
+        entries.sort_unstable_by_key(|(three, skip, index)| (*three, std::cmp::Reverse(*skip), *index));
+        entries.shrink_to_fit();
         let mut bits = Box::new([0u64; 1 << 12]);
-        let mut starts = vec![0u32; (1 << 18) + 1];
-        for (three, _, _) in &found {
-            bits[three >> 6] |= 1 << (three & 63);
-            starts[three + 1] += 1;
+        for (three, _, _) in &entries {
+            bits[usize::try_from(three >> 6).unwrap_or_default()] |= 1 << (three & 63);
         }
-        for index in 1..starts.len() {
-            starts[index] += starts[index - 1];
-        }
-        Self {
-            needles,
-            bits,
-            fours,
-            starts,
-            entries: found.into_iter().map(|(_, skip, index)| (index, skip)).collect(),
-        }
+        Self { needles, bits, fours, entries }
     }
 
     /// Gives what the digits say where a beginning stands in them, whose it is, and at which digit; at most `longest`
@@ -140,9 +132,9 @@ impl Coded {
         each: &mut impl FnMut(&[u8], usize, usize) -> Option<T>,
     ) -> Option<T> {
         let digits = &text.digits;
-        let three = number([digits[at], digits[at + 1], digits[at + 2]]);
-        let range = usize::try_from(self.starts[three]).ok()?..usize::try_from(self.starts[three + 1]).ok()?;
-        for (index, skip) in &self.entries[range] {
+        let three = u32::try_from(number([digits[at], digits[at + 1], digits[at + 2]])).ok()?;
+        let first = self.entries.partition_point(|(other, ..)| *other < three);
+        for (_, skip, index) in self.entries[first..].iter().take_while(|(other, ..)| *other == three) {
             let needle = &self.needles[usize::try_from(*index).ok()?];
             let Some(start) = at.checked_sub(usize::from(*skip)) else { continue };
             if !digits[start..].starts_with(&needle.digits) {
@@ -167,133 +159,6 @@ impl Coded {
         }
         None
     }
-}
-
-/// A run of digits, with its lines joined.
-#[derive(Debug, Default)]
-pub(crate) struct Digits {
-    digits: Vec<u8>,
-    /// Before which digits a line ended.
-    lines: Vec<usize>,
-    /// For each byte of the text, whether it ends a run for certain.
-    breaks: Vec<u8>,
-}
-
-/// Shorter runs hold no secret.
-const SHORTEST_RUN: usize = 20;
-const EIGHT: usize = 8;
-
-/// Gives every run of digits that is long enough, and where it begins: ends of lines, also written as `\n`, are in it
-/// with the blanks behind them, any other byte ends it.
-pub(crate) fn runs<T>(
-    bytes: &[u8],
-    buffer: &mut Digits,
-    mut each: impl FnMut(&Digits, usize, bool) -> Option<T>,
-) -> Option<T> {
-    buffer.breaks.clear();
-    // Comparisons instead of a table, so that the compiler takes many bytes at once.
-    buffer.breaks.extend(bytes.iter().map(|byte| {
-        let letter = (byte | 0x20).wrapping_sub(b'a') < 26;
-        let number = byte.wrapping_sub(b'/') < 11;
-        let other = matches!(byte, b'+' | b'-' | b'_' | b'\n' | b'\r' | b'\\');
-        u8::from(!(letter | number | other))
-    }));
-    let mut done = 0;
-    let blocks = buffer.breaks.len() / EIGHT;
-    for block in 0..blocks {
-        // A run that is long enough has eight places without a break somewhere, from a multiple of eight on.
-        let at = block * EIGHT;
-        if at < done || buffer.breaks[at..at + EIGHT] != [0; EIGHT] {
-            continue;
-        }
-        let start = begin(bytes, at, done);
-        let (end, count) = extent(bytes, start);
-        if count >= SHORTEST_RUN {
-            buffer.fill(&bytes[..end], start);
-            if let Some(found) = each(buffer, start, end == bytes.len()) {
-                return Some(found);
-            }
-        }
-        done = end.max(at + 1);
-    }
-    None
-}
-
-/// Where the run around this place begins, not before `least`.
-fn begin(bytes: &[u8], mut at: usize, least: usize) -> usize {
-    while at > least {
-        let before = bytes[at - 1];
-        if is_digit(before) || matches!(before, b'\n' | b'\r') {
-            // The `n` of a written `\n` is a digit, too: the backslash before it is met next.
-            at -= 1;
-        } else if before == b'\\' && matches!(bytes.get(at), Some(b'n' | b'r')) {
-            at -= 1;
-        } else if matches!(before, b' ' | b'\t') {
-            let blanks = bytes[least..at].iter().rev().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
-            match bytes[least..at - blanks].last() {
-                Some(b'\n' | b'\r') => at -= blanks,
-                _ => break,
-            }
-        } else {
-            break;
-        }
-    }
-    at
-}
-
-/// Where the run that begins here ends, and how many digits it has.
-fn extent(bytes: &[u8], start: usize) -> (usize, usize) {
-    let (mut at, mut count) = (start, 0);
-    loop {
-        let digits =
-            bytes[at..].iter().position(|byte| DIGITS[usize::from(*byte)] >= BREAK).unwrap_or(bytes.len() - at);
-        (at, count) = (at + digits, count + digits);
-        match line_end(&bytes[at..]) {
-            0 => return (at, count),
-            length => at += length,
-        }
-    }
-}
-
-/// How long the end of a line is with the blanks behind it; 0 where there is none.
-fn line_end(bytes: &[u8]) -> usize {
-    let length = match bytes {
-        [b'\n' | b'\r', ..] => 1,
-        [b'\\', b'n' | b'r', ..] => 2,
-        _ => return 0,
-    };
-    length + bytes[length..].iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count()
-}
-
-impl Digits {
-    /// Takes the run that begins here.
-    fn fill(&mut self, bytes: &[u8], start: usize) {
-        self.lines.clear();
-        self.digits.clear();
-        let mut at = start;
-        while at < bytes.len() {
-            let rest = &bytes[at..];
-            let length = rest.iter().position(|byte| DIGITS[usize::from(*byte)] >= BREAK).unwrap_or(rest.len());
-            self.digits.extend(rest[..length].iter().map(|byte| DIGITS[usize::from(*byte)]));
-            match line_end(&rest[length..]) {
-                0 => return,
-                end => at += length + end,
-            }
-            self.lines.push(self.digits.len());
-        }
-    }
-}
-
-/// Where in the text a digit of the run that begins at `start` is.
-pub(crate) fn position(bytes: &[u8], start: usize, digit: usize) -> usize {
-    let mut digits = Digits::default();
-    let (mut low, mut high) = (start, bytes.len());
-    while low < high {
-        let middle = usize::midpoint(low, high);
-        digits.fill(&bytes[..middle], start);
-        if digits.digits.len() > digit { high = middle } else { low = middle + 1 }
-    }
-    low.saturating_sub(1)
 }
 
 /// Of three digits and the one behind them.
@@ -373,7 +238,7 @@ fn read(code: Code, first: u8, text: &[u8]) -> Vec<u8> {
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 /// What each byte is as a digit of base64, of both alphabets.
-const DIGITS: [u8; 256] = {
+pub(super) const DIGITS: [u8; 256] = {
     let mut table = [BREAK; 256];
     let mut index = 0;
     while index < 64 {

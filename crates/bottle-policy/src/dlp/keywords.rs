@@ -1,13 +1,16 @@
-//! Where a keyword of many stands, in one pass that looks at every second place.
+//! Where a keyword of many stands, in one pass that looks at every second place, or every fifth.
 //!
 //! Of a keyword's first four places, three that follow each other begin at an even distance from wherever the pass began:
-//! so a table of such threes, asked at every second place, misses none. What it costs grows with the hits, hardly with
-//! the keywords.
+//! so a table of such threes, asked at every second place, misses none. Where no keyword has fewer than eight places, the
+//! same goes for fours and every fifth place. What it costs grows with the hits, hardly with the keywords.
 
 /// How many places of a keyword are needed.
 pub(crate) const SHORTEST: usize = 4;
 /// A keyword's first places may stand for so many texts at most.
-const MOST_THREES: usize = 5000;
+const MOST_TEXTS: usize = 5000;
+/// So many places are looked at in one step, and so many bytes at most are needed for that.
+const PLACES: usize = 3;
+const LOOK: usize = 16;
 /// What is looked for in base64 and hex has its keyword spelled out, in so many ways at most.
 const MOST_LITERALS: usize = 10;
 
@@ -93,53 +96,51 @@ pub(crate) fn literals(classes: &[Class]) -> Vec<Vec<u8>> {
     all
 }
 
-/// All keywords, each with whose it is.
+/// All keywords, each with whose it is; each has `GRAM + STEP - 1` places or more, so that of those one in `STEP` places
+/// begins `GRAM` bytes that tell it.
 #[derive(Debug)]
-pub(crate) struct Keywords {
+pub(crate) struct Keywords<const GRAM: usize, const STEP: usize> {
     keywords: Vec<(Vec<Class>, usize)>,
-    /// Whether three bytes with this hash begin at a keyword's first or second place.
-    bits: Box<[u64; 1 << 10]>,
-    /// By hash, where in `entries` its own begin.
-    starts: Vec<u32>,
-    /// Keyword, and at which of its places the three bytes are.
-    entries: Vec<(u16, u8)>,
+    /// Whether so many bytes with this hash begin at one of a keyword's first places.
+    grams: Hashes,
+    /// Of a keyword's first four places: what the grams let pass is chance for the most part.
+    firsts: Hashes,
+    /// By hash: keyword, and at which of its places the bytes are.
+    entries: Vec<(u32, u8, u16)>,
 }
 
-impl Keywords {
+/// Keywords of a rule, of four places or more.
+pub(crate) type Short = Keywords<3, 2>;
+/// Keywords of eight places or more.
+pub(crate) type Long = Keywords<4, 5>;
+
+impl<const GRAM: usize, const STEP: usize> Keywords<GRAM, STEP> {
     /// Makes the tables.
     pub(crate) fn new(keywords: Vec<(Vec<Class>, usize)>) -> Result<Self, String> {
-        let mut found: Vec<(u16, u8, u16)> = vec![];
+        let mut entries: Vec<(u32, u8, u16)> = vec![];
+        let (mut grams, mut firsts) = (Hashes::none(), Hashes::none());
         for (index, (classes, _)) in keywords.iter().enumerate() {
             let index = u16::try_from(index).map_err(|_| "there are too many keywords")?;
-            for skip in [1u8, 0] {
-                let [a, b, c, ..] = &classes[usize::from(skip)..] else { return Err("a keyword is short".to_owned()) };
-                let before = found.len();
-                for a in a.bytes() {
-                    for b in b.bytes() {
-                        for c in c.bytes() {
-                            found.push((hash(u64::from(u32::from_le_bytes([a, b, c, 0]))), skip, index));
-                        }
-                    }
-                }
-                if found.len() - before > MOST_THREES {
+            if classes.len() < GRAM + STEP - 1 {
+                return Err("a keyword is short".to_owned());
+            }
+            for skip in 0..STEP {
+                let before = entries.len();
+                texts(&classes[skip..skip + GRAM], &mut |text| {
+                    grams.add(hash::<GRAM>(text));
+                    entries.push((hash::<GRAM>(text), u8::try_from(skip).unwrap_or(u8::MAX), index));
+                });
+                if entries.len() - before > MOST_TEXTS {
                     return Err("a keyword begins with too wide classes".to_owned());
                 }
             }
+            texts(&classes[..SHORTEST], &mut |text| firsts.add(hash::<SHORTEST>(text)));
         }
         // Of two keywords, the one that begins first comes first; then the file's order.
-        found.sort_unstable_by_key(|(hash, skip, index)| (*hash, std::cmp::Reverse(*skip), *index));
-        found.dedup();
-        let mut bits = Box::new([0u64; 1 << 10]);
-        let mut starts = vec![0u32; (1 << 16) + 1];
-        for (hash, _, _) in &found {
-            bits[usize::from(hash >> 6)] |= 1 << (hash & 63);
-            starts[usize::from(*hash) + 1] += 1;
-        }
-        for index in 1..starts.len() {
-            starts[index] += starts[index - 1];
-        }
-        let entries = found.into_iter().map(|(_, skip, index)| (index, skip)).collect();
-        Ok(Self { keywords, bits, starts, entries })
+        entries.sort_unstable_by_key(|(hash, skip, index)| (*hash, std::cmp::Reverse(*skip), *index));
+        entries.dedup();
+        entries.shrink_to_fit();
+        Ok(Self { keywords, grams, firsts, entries })
     }
 
     /// Tells where keywords begin from `from` on, in order, and whose they are, until told that it is enough.
@@ -150,31 +151,25 @@ impl Keywords {
         mut each: impl FnMut(usize, usize) -> Option<T>,
     ) -> Option<T> {
         let mut at = from;
-        // Three places in one look: a branch for every six bytes.
-        while let Some(eight) = bytes.get(at..at + 8).and_then(|eight| eight.first_chunk::<8>()) {
-            let eight = u64::from_le_bytes(*eight);
-            let hit = self.bit(eight) | self.bit(eight >> 16) | self.bit(eight >> 32);
-            if hit & 1 != 0 {
-                for place in [at, at + 2, at + 4] {
-                    if let Some(found) = self.look(bytes, from, place, &mut each) {
+        // Several places in one look: a branch for all of them.
+        while let Some(some) = bytes.get(at..).and_then(|rest| rest.first_chunk::<LOOK>()) {
+            let bit = |place: usize| self.grams.bit(hash::<GRAM>(four(some, place * STEP))) & 1;
+            if (0..PLACES).fold(0, |hit, place| hit | bit(place)) != 0 {
+                for place in (0..PLACES).filter(|place| bit(*place) != 0) {
+                    if let Some(found) = self.look(bytes, from, at + place * STEP, &mut each) {
                         return Some(found);
                     }
                 }
             }
-            at += 6;
+            at += PLACES * STEP;
         }
-        while at + 3 <= bytes.len() {
+        while at + GRAM <= bytes.len() {
             if let Some(found) = self.look(bytes, from, at, &mut each) {
                 return Some(found);
             }
-            at += 2;
+            at += STEP;
         }
         None
-    }
-
-    fn bit(&self, bytes: u64) -> u64 {
-        let hash = hash(bytes);
-        self.bits[usize::from(hash >> 6)] >> (hash & 63)
     }
 
     #[cold]
@@ -185,10 +180,18 @@ impl Keywords {
         at: usize,
         each: &mut impl FnMut(usize, usize) -> Option<T>,
     ) -> Option<T> {
-        let three = bytes.get(at..at + 3)?;
-        let hash = usize::from(hash(u64::from(u32::from_le_bytes([three[0], three[1], three[2], 0]))));
-        let range = usize::try_from(self.starts[hash]).ok()?..usize::try_from(self.starts[hash + 1]).ok()?;
-        for (index, skip) in &self.entries[range] {
+        let begins = |start: usize| {
+            let text = bytes.get(start..).and_then(|rest| rest.first_chunk::<SHORTEST>());
+            text.is_some_and(|text| self.firsts.bit(hash::<SHORTEST>(u32::from_le_bytes(*text))) & 1 == 1)
+        };
+        if !(at.saturating_sub(STEP - 1).max(from)..=at).any(begins) {
+            return None;
+        }
+        let mut gram = [0; SHORTEST];
+        gram[..GRAM].copy_from_slice(bytes.get(at..at + GRAM)?);
+        let hash = hash::<GRAM>(u32::from_le_bytes(gram));
+        let first = self.entries.partition_point(|(other, ..)| *other < hash);
+        for (_, skip, index) in self.entries[first..].iter().take_while(|(other, ..)| *other == hash) {
             let Some(start) = at.checked_sub(usize::from(*skip)).filter(|start| *start >= from) else { continue };
             let (classes, owner) = &self.keywords[usize::from(*index)];
             let here = bytes[start..].get(..classes.len());
@@ -202,7 +205,44 @@ impl Keywords {
     }
 }
 
-/// Of the lowest three bytes.
-fn hash(bytes: u64) -> u16 {
-    (((bytes & 0x00ff_ffff) as u32).wrapping_mul(0x9e37_79b1) >> 16) as u16
+/// Gives every text that these places, four at most, stand for.
+fn texts(classes: &[Class], each: &mut impl FnMut(u32)) {
+    fn rest(classes: &[Class], text: u32, shift: u32, each: &mut impl FnMut(u32)) {
+        let [class, more @ ..] = classes else { return each(text) };
+        for byte in class.bytes() {
+            rest(more, text | u32::from(byte) << shift, shift + 8, each);
+        }
+    }
+    rest(classes, 0, 0, each);
+}
+
+fn four(bytes: &[u8; LOOK], at: usize) -> u32 {
+    u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+}
+
+/// Of the lowest `GRAM` bytes, [`BITS`] long.
+pub(crate) fn hash<const GRAM: usize>(bytes: u32) -> u32 {
+    (bytes & (u32::MAX >> (32 - 8 * GRAM))).wrapping_mul(0x9e37_79b1) >> (32 - BITS)
+}
+
+/// How long a hash is: text is far from chance, so a table needs room, and this one still fits in a processor's first cache.
+const BITS: u32 = 17;
+
+/// Which hashes there are.
+#[derive(Debug)]
+pub(crate) struct Hashes(Box<[u64; 1 << (BITS - 6)]>);
+
+impl Hashes {
+    pub(crate) fn none() -> Self {
+        Self(Box::new([0; 1 << (BITS - 6)]))
+    }
+
+    pub(crate) fn add(&mut self, hash: u32) {
+        self.0[usize::try_from(hash >> 6).unwrap_or_default()] |= 1 << (hash & 63);
+    }
+
+    /// The lowest bit says it.
+    pub(crate) fn bit(&self, hash: u32) -> u64 {
+        self.0[usize::try_from(hash >> 6).unwrap_or_default()] >> (hash & 63)
+    }
 }

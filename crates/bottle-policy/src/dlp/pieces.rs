@@ -6,6 +6,9 @@
 //! random, because words of a sentence are found everywhere.
 
 use std::collections::HashMap;
+use std::ops::Range;
+
+use super::keywords::{Hashes, hash};
 
 /// A value with fewer letters and digits can't be told from others by them.
 const SHORTEST: usize = 12;
@@ -16,6 +19,9 @@ const RANDOM_BITS: f64 = 3.3;
 const SPREAD: usize = 4096;
 /// Of a secret, so many hundredths have to be there.
 const ENOUGH: usize = 75;
+
+/// So many bytes are taken at once.
+const EIGHT: usize = 8;
 
 #[derive(Debug)]
 struct Form {
@@ -29,9 +35,11 @@ struct Form {
 #[derive(Debug)]
 pub(crate) struct Pieces {
     forms: Vec<Form>,
-    bits: Box<[u64; 1 << 10]>,
-    /// Four letters to forms, and where they are in each.
-    fours: HashMap<u32, Vec<(usize, usize)>>,
+    /// Whether three letters with this hash are in the middle of four, at either place.
+    threes: Hashes,
+    fours: Hashes,
+    /// Four letters, of which form, and where in it; sorted.
+    entries: Vec<(u32, usize, usize)>,
 }
 
 impl Pieces {
@@ -51,18 +59,20 @@ impl Pieces {
                 }
             }
         }
-        let mut bits = Box::new([0u64; 1 << 10]);
-        let mut fours: HashMap<u32, Vec<(usize, usize)>> = HashMap::new();
+        let (mut threes, mut fours, mut entries) = (Hashes::none(), Hashes::none(), vec![]);
         for (index, form) in forms.iter().enumerate() {
             let count = if form.pieces { form.letters.len() - 3 } else { 1 };
             for (at, four) in form.letters.windows(4).take(count).enumerate() {
                 let four = u32::from_le_bytes([four[0], four[1], four[2], four[3]]);
-                let hash = hash(four);
-                bits[hash >> 6] |= 1 << (hash & 63);
-                fours.entry(four).or_default().push((index, at));
+                // Four begin at a place that is looked at, or one behind it: then the last three or the first three follow it.
+                threes.add(hash::<3>(four >> 8));
+                threes.add(hash::<3>(four));
+                fours.add(hash::<4>(four));
+                entries.push((four, index, at));
             }
         }
-        Self { forms, bits, fours }
+        entries.sort_unstable();
+        Self { forms, threes, fours, entries }
     }
 
     /// Whose secret is there in pieces, and which byte ends the finding.
@@ -71,19 +81,42 @@ impl Pieces {
             return None;
         }
         fill(bytes, letters);
-        // For each form and place in it, behind which letter it was last seen.
-        let mut seen: HashMap<usize, Vec<usize>> = HashMap::new();
-        let mut four = 0u32;
-        for (at, letter) in letters.iter().enumerate() {
-            four = four >> 8 | u32::from(*letter) << 24;
-            let hash = hash(four);
-            if self.bits[hash >> 6] >> (hash & 63) & 1 == 0 || at < 3 {
+        let mut seen = HashMap::new();
+        let mut at = 0;
+        while let Some(some) = letters.get(at + 1..).and_then(|rest| rest.first_chunk::<8>()) {
+            let some = u64::from_le_bytes(*some);
+            let hit = (0..3).fold(0, |hit, place| hit | self.threes.bit(hash::<3>((some >> (16 * place)) as u32)));
+            if hit & 1 != 0
+                && let Some((owner, letter)) = self.look(letters, at..at + 6, &mut seen)
+            {
+                return Some((owner, position(bytes, letter)));
+            }
+            at += 6;
+        }
+        let found = self.look(letters, at..letters.len(), &mut seen);
+        found.map(|(owner, letter)| (owner, position(bytes, letter)))
+    }
+
+    /// Looks at the four letters that begin at each of these places; `seen` tells for each form behind which letter each of
+    /// its places was last seen.
+    #[cold]
+    fn look(
+        &self,
+        letters: &[u8],
+        places: Range<usize>,
+        seen: &mut HashMap<usize, Vec<usize>>,
+    ) -> Option<(usize, usize)> {
+        for start in places {
+            let four = u32::from_le_bytes(*letters.get(start..)?.first_chunk::<4>()?);
+            if self.fours.bit(hash::<4>(four)) & 1 == 0 {
                 continue;
             }
-            for (index, place) in self.fours.get(&four).map(Vec::as_slice).unwrap_or_default() {
+            let at = start + 3;
+            let first = self.entries.partition_point(|(other, ..)| *other < four);
+            for (_, index, place) in self.entries[first..].iter().take_while(|(other, ..)| *other == four) {
                 let form = &self.forms[*index];
-                if *place == 0 && letters[at - 3..].starts_with(&form.letters) {
-                    return Some((form.owner, position(bytes, at - 3)));
+                if *place == 0 && letters[start..].starts_with(&form.letters) {
+                    return Some((form.owner, start));
                 }
                 if !form.pieces {
                     continue;
@@ -94,7 +127,7 @@ impl Pieces {
                 let there =
                     (0..form.letters.len()).filter(|letter| (letter.saturating_sub(3)..=*letter).any(recent)).count();
                 if there * 100 >= form.letters.len() * ENOUGH {
-                    return Some((form.owner, position(bytes, at)));
+                    return Some((form.owner, at));
                 }
             }
         }
@@ -105,11 +138,17 @@ impl Pieces {
 /// Letters and digits, in lower case.
 fn fill(bytes: &[u8], letters: &mut Vec<u8>) {
     letters.clear();
-    letters.resize(bytes.len(), 0);
+    letters.resize(bytes.len() + EIGHT, 0);
     let mut made = 0;
-    for byte in bytes {
-        letters[made] = LETTERS[usize::from(*byte)];
-        made += usize::from(LETTERS[usize::from(*byte)] != 0);
+    for some in bytes.chunks(EIGHT) {
+        let Some(out) = letters.get_mut(made..).and_then(|rest| rest.first_chunk_mut::<EIGHT>()) else { break };
+        let mut next = 0;
+        for byte in some {
+            let letter = LETTERS[usize::from(*byte)];
+            out[next % EIGHT] = letter;
+            next += usize::from(letter != 0);
+        }
+        made += next;
     }
     letters.truncate(made);
 }
@@ -118,10 +157,6 @@ fn fill(bytes: &[u8], letters: &mut Vec<u8>) {
 fn position(bytes: &[u8], letter: usize) -> usize {
     let mut letters = bytes.iter().enumerate().filter(|(_, byte)| byte.is_ascii_alphanumeric());
     letters.nth(letter).map_or(0, |(at, _)| at)
-}
-
-fn hash(four: u32) -> usize {
-    usize::try_from(four.wrapping_mul(0x9e37_79b1) >> 16).unwrap_or_default()
 }
 
 const LETTERS: [u8; 256] = {

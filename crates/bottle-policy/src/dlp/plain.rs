@@ -10,6 +10,34 @@ const BEHIND: usize = 1200;
 /// So near to another, a place needs no look of its own.
 const NEAR: usize = 100;
 
+/// So many bytes are asked at once whether anything in them is of interest.
+const PIECE: usize = 64;
+/// What could be of interest: an escape, a line of quoted-printable that goes on, a NUL byte, a byte that is not ASCII.
+const ESCAPE: u8 = 1;
+const LINE: u8 = 2;
+const NUL: u8 = 4;
+const WIDE: u8 = 0x80;
+
+/// What could begin with any of the first [`PIECE`] bytes.
+fn kinds(bytes: &[u8]) -> u8 {
+    let all = |first: &[u8], second: &[u8]| first.iter().zip(second).fold(0, |all, (a, b)| all | kind(*a, *b));
+    // Of a known length, which the compiler takes many at once of.
+    match bytes.first_chunk::<{ PIECE + 1 }>() {
+        Some(piece) => all(&piece[..PIECE], &piece[1..]),
+        None => all(bytes, &bytes[1..]) | kind(bytes[bytes.len() - 1], 0),
+    }
+}
+
+/// What could begin with the first of two bytes, with no short cuts.
+fn kind(first: u8, second: u8) -> u8 {
+    let hex = (second.wrapping_sub(b'0') < 10) | ((second | 0x20).wrapping_sub(b'a') < 6);
+    let escape = (first == b'%') & hex
+        | (first == b'\\') & ((second == b'u') | (second == b'x') | (second == b'/'))
+        | (first == b'&') & (second == b'#');
+    let line = (first == b'=') & ((second == b'\n') | (second == b'\r'));
+    (u8::from(escape) * ESCAPE) | (u8::from(line) * LINE) | (u8::from(first == 0) * NUL) | (first & WIDE)
+}
+
 /// The parts of the bytes in which something could be hidden, each with where it begins and ends and with one layer undone.
 ///
 /// Percent escapes, JSON's and JavaScript's (`\u0041`, `\u{41}`, `\x41`, `\/`), HTML's (`&#65;`, `&#x41;`), quoted-printable's
@@ -26,24 +54,35 @@ pub(super) fn plain(bytes: &[u8]) -> Vec<(usize, usize, Vec<u8>)> {
         // What is near is in this part already, with enough behind it.
         at + NEAR
     };
-    let (mut next, ascii) = (0, bytes.is_ascii());
-    for at in memchr::memchr3_iter(b'%', b'\\', b'&', bytes) {
-        if at >= next && escape(&bytes[at..]).is_some_and(|(_, _, hiding)| hiding) {
-            next = add(at);
-        }
-    }
     let mut others: Vec<usize> = vec![];
     // A line that goes on is cut in the middle of a word; where something is set, there is a blank.
-    let cut = |at: &usize| {
+    let cut = |at: usize| {
         at.checked_sub(1).is_some_and(|before| bytes[before].is_ascii_alphanumeric() || b"_-".contains(&bytes[before]))
     };
-    others.extend(memchr::memmem::find_iter(bytes, "=\n").chain(memchr::memmem::find_iter(bytes, "=\r\n")).filter(cut));
-    let mut next = 0;
-    for at in memchr::memchr_iter(0, bytes) {
-        let alone = at == 0 || bytes[at - 1] != 0 || bytes.get(at + 1).is_some_and(|byte| *byte != 0);
-        if alone && at >= next && stands_in_text(bytes, at) {
-            others.push(at);
-            next = at + NEAR;
+    let (mut next_escape, mut next_nul, mut ascii) = (0, 0, true);
+    for from in (0..bytes.len()).step_by(PIECE) {
+        let kinds = kinds(&bytes[from..]);
+        ascii &= kinds & WIDE == 0;
+        if kinds & (ESCAPE | LINE | NUL) == 0 {
+            continue;
+        }
+        for at in from..bytes.len().min(from + PIECE) {
+            match bytes[at..] {
+                [b'%' | b'\\' | b'&', ..]
+                    if at >= next_escape && escape(&bytes[at..]).is_some_and(|(_, _, hiding)| hiding) =>
+                {
+                    next_escape = add(at);
+                }
+                [b'=', b'\n', ..] | [b'=', b'\r', b'\n', ..] if cut(at) => others.push(at),
+                [0, ref after @ ..] => {
+                    let alone = at == 0 || bytes[at - 1] != 0 || after.first().is_some_and(|byte| *byte != 0);
+                    if alone && at >= next_nul && stands_in_text(bytes, at) {
+                        others.push(at);
+                        next_nul = at + NEAR;
+                    }
+                }
+                _ => {}
+            }
         }
     }
     if !ascii {
@@ -203,7 +242,12 @@ fn undone(bytes: &[u8]) -> Vec<u8> {
     let printable = memchr::memmem::find(bytes, b"=\n").is_some() || memchr::memmem::find(bytes, b"=\r\n").is_some();
     let mut out = Vec::with_capacity(bytes.len());
     let mut rest = bytes;
-    while let [first, after @ ..] = rest {
+    loop {
+        let ordinary =
+            rest.iter().position(|byte| matches!(byte, 0 | b'%' | b'\\' | b'&' | b'=')).unwrap_or(rest.len());
+        out.extend_from_slice(&rest[..ordinary]);
+        rest = &rest[ordinary..];
+        let [first, after @ ..] = rest else { break };
         let whole = rest;
         rest = after;
         match first {

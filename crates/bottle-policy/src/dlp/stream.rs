@@ -5,7 +5,7 @@
 //! that is found nothing has gone. Packed bytes, and long runs of base64, are unpacked into streams of their own.
 
 use super::packed::{Packing, State, Unpacker};
-use super::{Depth, Finding, Scratch, Search, coded};
+use super::{Depth, Finding, Scratch, Search, begin, coded, runs};
 
 /// So many bytes are judged at once.
 const BLOCK: usize = 32 << 10;
@@ -235,7 +235,7 @@ impl Inner {
         }
         // A declared packing says what its bytes are; what they look like besides is chance.
         if self.declared.is_none() {
-            for at in beginnings(&self.buffer, from, to) {
+            for at in begin::beginnings(&self.buffer, from, to) {
                 let Some(packing) = Packing::begins(&self.buffer[at..]) else { continue };
                 if self.taps.len() >= OPEN {
                     return Err(unreadable("too many packed parts", base + at as u64));
@@ -285,8 +285,7 @@ impl Inner {
             }
             // A run that is long enough is hit by two steps of half its length, and has no break between them.
             let half = &self.buffer[at..to.min(at + LONG_RUN / 2)];
-            let likely = half.iter().step_by(7).all(|byte| coded::is_digit(*byte));
-            if !likely || !half.iter().all(|byte| coded::is_digit(*byte)) {
+            if !runs::are_digits(half) {
                 at += LONG_RUN / 2;
                 continue;
             }
@@ -307,21 +306,6 @@ impl Inner {
 
 fn nested(depth: Depth, offset: u64) -> Result<Depth, Finding> {
     if depth >= super::DEEPEST { Err(unreadable("nested too deep", offset)) } else { Ok(depth + 1) }
-}
-
-/// Where something packed could begin: nowhere in plain text.
-fn beginnings(buffer: &[u8], from: usize, to: usize) -> Vec<usize> {
-    /// Packed bytes look like text for so long at most.
-    const LIKE_TEXT: usize = 64;
-    let bytes = &buffer[from..to];
-    let mut found: Vec<usize> = memchr::memmem::find_iter(bytes, b"PK\x03\x04").map(|at| from + at).collect();
-    let start = if bytes.is_ascii() { to.saturating_sub(LIKE_TEXT).max(from) } else { from };
-    let rest = &buffer[start..to];
-    let telling = |at: &usize| Packing::begins(&buffer[start + at..]).is_some();
-    let ones = memchr::memchr3_iter(0x1f, 0x78, 0xfd, rest).chain(memchr::memchr3_iter(0x28, b'L', b'B', rest));
-    found.extend(ones.filter(telling).map(|at| start + at));
-    found.sort_unstable();
-    found
 }
 
 impl Tap {

@@ -25,16 +25,13 @@ use super::answer::{Body, full, refuse};
 use super::headers;
 use super::hello::{self, GONE, gone};
 use super::peek::Hello;
+use super::rest;
 use super::target::{self, Asked};
 use super::upgrade;
 use crate::ca::Ca;
 
 /// From CONNECT to the end of the TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// For the head of a request, and between two requests of a connection.
-const HEAD: Duration = Duration::from_secs(60);
-/// Head of a request at most.
-const HEAD_BYTES: usize = 256 << 10;
 
 /// A request's own future on the heap: a connection keeps room for one, and most connections wait.
 pub(crate) fn boxed_future<F>(answer: F) -> Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>
@@ -105,20 +102,11 @@ impl<B: Back> Front<B> {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let service = service_fn(move |request| {
+        let answer = move |request| {
             let this = Arc::clone(&self);
             boxed_future(async move { this.outer(request).await })
-        });
-        let served = hyper::server::conn::http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEAD)
-            .max_buf_size(HEAD_BYTES)
-            .serve_connection(TokioIo::new(stream), service)
-            .with_upgrades()
-            .await;
-        if let Err(error) = served {
-            tracing::debug!("a connection of the guest ended: {error}");
-        }
+        };
+        rest::serve(stream, answer).await;
     }
 
     /// A request outside of any tunnel: CONNECT, or plain HTTP in absolute form.
@@ -215,7 +203,8 @@ impl<B: Back> Front<B> {
             let hello = hello::read(stream, &host).await?;
             let config = self.ca.server_config(&host).map_err(|error| ("certificate", error.to_string()))?;
             let refused = |error: io::Error| (if gone(&error) { GONE } else { "handshake" }, error.to_string());
-            hello.into_stream(config).await.map_err(refused)
+            // On the heap, where it stays: it is large, and what holds it moves it about.
+            hello.into_stream(config).await.map(Box::new).map_err(refused)
         };
         let done = tokio::time::timeout(HANDSHAKE, Box::pin(handshake)).await;
         let stream = match done.unwrap_or_else(|_| Err(("deadline", "no TLS handshake in time".to_owned()))) {
@@ -229,27 +218,18 @@ impl<B: Back> Front<B> {
         };
         let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2".as_slice());
         let this = Arc::clone(&self);
-        let service = service_fn(move |request| {
+        let answer = move |request| {
             let (this, host) = (Arc::clone(&this), host.clone());
             boxed_future(async move { this.settled(Scheme::Https, host, port, request).await })
-        });
-        let io = TokioIo::new(stream);
-        let served = if h2 {
-            hyper::server::conn::http2::Builder::new(TokioExecutor::new())
-                .timer(TokioTimer::new())
-                .max_header_list_size(256 << 10)
-                .serve_connection(io, service)
-                .await
-        } else {
-            hyper::server::conn::http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEAD)
-                .max_buf_size(HEAD_BYTES)
-                .serve_connection(io, service)
-                .with_upgrades()
-                .await
         };
-        if let Err(error) = served {
+        if !h2 {
+            return rest::serve(stream, answer).await;
+        }
+        let served = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .max_header_list_size(256 << 10)
+            .serve_connection(TokioIo::new(stream), service_fn(answer));
+        if let Err(error) = Box::pin(served).await {
             tracing::debug!("a tunnel of the guest ended: {error}");
         }
     }

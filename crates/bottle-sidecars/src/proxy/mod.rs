@@ -2,7 +2,8 @@
 //!
 //! Map: `front` (connections, CONNECT, TLS), `hello` (the first bytes after CONNECT), `peek` (the same where TLS is not
 //! ended), `target` (whom a request is for), `headers` (what goes no further than one hop), `answer` (bodies and
-//! refusals), `access` (a line a request), `upgrade` (connections that become something else), `run` (start, signals).
+//! refusals), `access` (a line a request), `upgrade` (connections that become something else), `rest` (those that wait),
+//! `run` (start, signals).
 //!
 //! Always: after CONNECT come the bytes of a TLS hello for that very host, or the connection ends; CONNECT host, SNI and
 //! Host agree, or the request is refused; headers named `x-bottle-…` are the doors' own. What may go where is not
@@ -14,6 +15,7 @@ pub(crate) mod front;
 pub(crate) mod headers;
 pub(crate) mod hello;
 pub(crate) mod peek;
+mod rest;
 pub(crate) mod run;
 pub(crate) mod target;
 pub(crate) mod upgrade;

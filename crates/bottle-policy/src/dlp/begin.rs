@@ -1,0 +1,64 @@
+//! Where in a stream something packed could begin.
+
+use super::packed::Packing;
+
+/// Where something packed could begin: nowhere in plain text.
+pub(super) fn beginnings(buffer: &[u8], from: usize, to: usize) -> Vec<usize> {
+    /// Packed bytes look like text for so long at most.
+    const LIKE_TEXT: usize = 64;
+    const ARCHIVE: &[u8] = b"PK\x03\x04";
+    let archives = memchr::memmem::find_iter(&buffer[from..buffer.len().min(to + ARCHIVE.len() - 1)], ARCHIVE);
+    let mut found: Vec<usize> = archives.map(|at| from + at).collect();
+    let start = if buffer[from..to].is_ascii() { to.saturating_sub(LIKE_TEXT).max(from) } else { from };
+    for at in (start..to).step_by(LIKE_TEXT) {
+        let end = to.min(at + LIKE_TEXT);
+        if may_begin(&buffer[at..buffer.len().min(end + 1)]) {
+            found.extend((at..end).filter(|at| Packing::begins(&buffer[*at..]).is_some()));
+        }
+    }
+    found.sort_unstable();
+    found.dedup();
+    found
+}
+
+/// Whether something could begin in these bytes, except for an archive, by two of its bytes.
+fn may_begin(bytes: &[u8]) -> bool {
+    // Pairs compared instead of searched for, with no short cuts: the compiler takes many at once, of a known length.
+    let pair = |a: u8, b: u8| {
+        (a == 0x1f) & (b == 0x8b)
+            | (a == 0x28) & (b == 0xb5)
+            | (a == 0xfd) & (b == b'7')
+            | ((a == b'L') | (a == b'B')) & (b == b'Z')
+            | (a == 0x78) & ((b == 0x01) | (b == 0x5e) | (b == 0x9c) | (b == 0xda))
+    };
+    let any = |first: &[u8], second: &[u8]| first.iter().zip(second).fold(false, |any, (a, b)| any | pair(*a, *b));
+    match bytes.first_chunk::<65>() {
+        Some(some) => any(&some[..64], &some[1..]) || may_begin(&bytes[64..]),
+        None => any(bytes, bytes.get(1..).unwrap_or_default()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_cut_hides_a_beginning() {
+        let starts: [&[u8]; 7] = [
+            b"PK\x03\x04\x14\0\0\0\x08\0",
+            b"\x1f\x8b\x08\0\0\0\0\0\0\x03",
+            b"\x28\xb5\x2f\xfd\x24\0\x01\0\0a",
+            b"\xfd7zXZ\0\0\x04\xe6\xd6",
+            b"LZIP\x01\x14\0\0\0\0",
+            b"BZh91AY&SY",
+            b"\x78\x9c\x4bLJ\x06\0\x02\x4d\x01",
+        ];
+        for start in starts {
+            let bytes = [&[b'x'; 100], start, "é".repeat(100).as_bytes()].concat();
+            for cut in 1..bytes.len() {
+                let found = [beginnings(&bytes, 0, cut), beginnings(&bytes, cut, bytes.len())].concat();
+                assert_eq!(found, [100], "{start:?}, cut at {cut}");
+            }
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! A rule's regular expression.
+
+use std::sync::OnceLock;
+
+use regex::bytes::{Regex, RegexBuilder};
+
+/// A regular expression that is known to be right and compiled where it is needed: of a hundred rules few ever are, and
+/// all of them together take megabytes.
+#[derive(Debug)]
+pub(super) struct Pattern {
+    text: String,
+    compiled: OnceLock<Regex>,
+}
+
+impl Pattern {
+    pub(super) fn new(text: &str) -> Result<Self, String> {
+        match Self::compile(text) {
+            Ok(_) => Ok(Self { text: text.to_owned(), compiled: OnceLock::new() }),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    pub(super) fn compiled(&self) -> &Regex {
+        self.compiled.get_or_init(|| Self::compile(&self.text).expect("it has been compiled before"))
+    }
+
+    fn compile(text: &str) -> Result<Regex, regex::Error> {
+        RegexBuilder::new(text).unicode(false).build()
+    }
+}

@@ -1,0 +1,98 @@
+use http_body_util::BodyExt as _;
+use pretty_assertions::assert_eq;
+use tokio::io::DuplexStream;
+
+use super::*;
+use crate::proxy::answer::{boxed, full};
+
+/// Longer than it takes until a connection rests.
+const LONG: Duration = Duration::from_millis(700);
+
+/// Gives the request's body back; for `/open` an answer without an end.
+async fn echo(request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+    if request.uri().path() == "/open" {
+        let never = http_body_util::StreamBody::new(futures_util::stream::pending::<Result<Frame<Bytes>, BoxError>>());
+        return Ok(Response::new(boxed(never)));
+    }
+    let body = request.into_body().collect().await.map(http_body_util::Collected::to_bytes);
+    Ok(Response::new(full(body.unwrap_or_default())))
+}
+
+/// Waits for so many answers with this body.
+async fn answers(client: &mut DuplexStream, count: usize, body: &str) {
+    let (mut got, whole) = (vec![], format!("\r\n\r\n{body}"));
+    while String::from_utf8_lossy(&got).matches(&whole).count() < count {
+        let read = tokio::time::timeout(LONG, client.read_buf(&mut got)).await.expect("in time").expect("read");
+        assert!(read > 0, "{}", String::from_utf8_lossy(&got));
+    }
+    let got = String::from_utf8_lossy(&got);
+    assert_eq!(got.matches("HTTP/1.1 200 OK\r\n").count(), count, "{got}");
+}
+
+/// Whether a connection over which this was sent rests in the end.
+async fn rests(sent: &str) -> bool {
+    let (mut client, stream) = tokio::io::duplex(64 << 10);
+    client.write_all(sent.as_bytes()).await.expect("sent");
+    let place = Arc::new(Place(Mutex::default()));
+    let watched = Watched { stream: Some(stream), first: None, place: Arc::clone(&place) };
+    let done = tokio::time::timeout(LONG, awake(watched, &place, &echo)).await;
+    let rests = place.lock().resting.is_some();
+    assert_eq!(done.is_ok(), rests, "{sent:?}: it ended");
+    rests
+}
+
+#[tokio::test]
+async fn only_a_connection_of_which_nothing_is_held_rests() {
+    let get = "GET /x HTTP/1.1\r\nHost: x\r\n\r\n";
+    for sent in [
+        String::new(),
+        get.to_owned(),
+        "GET /x HTTP/1.1\nHost: x\n\n".to_owned(),
+        "POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello".to_owned(),
+        "POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n\r\n\r\n".to_owned(),
+    ] {
+        assert!(rests(&sent).await, "{sent:?} did not rest");
+    }
+    for sent in [
+        // Part of a head, part of a body.
+        "G".to_owned(),
+        "POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhell".to_owned(),
+        // More than one request: whole, in part, or a line end too many.
+        get.repeat(2),
+        format!("{get}GET /y HT"),
+        format!("{get}\r"),
+        format!("\r\n\r\n{get}"),
+        "POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhelloP".to_owned(),
+        // The length is not said beforehand.
+        "POST /x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n".to_owned(),
+        // The answer goes on.
+        "GET /open HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(),
+    ] {
+        assert!(!rests(&sent).await, "{sent:?} rested");
+    }
+}
+
+#[tokio::test]
+async fn requests_go_on_after_a_rest_however_they_are_cut() {
+    let (mut client, stream) = tokio::io::duplex(64 << 10);
+    let served = tokio::spawn(serve(stream, echo));
+    let post = "POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello";
+    let chunked = "POST /x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
+    for sent in [post, chunked, post] {
+        for cut in [1, 20, sent.len() - 3, sent.len()] {
+            client.write_all(&sent.as_bytes()[..cut]).await.expect("sent");
+            tokio::time::sleep(REST * 3).await;
+            client.write_all(&sent.as_bytes()[cut..]).await.expect("sent");
+            answers(&mut client, 1, "hello").await;
+            tokio::time::sleep(REST * 3).await;
+        }
+        // Two at once, and part of a third.
+        client.write_all(format!("{post}{post}{}", &post[..30]).as_bytes()).await.expect("sent");
+        answers(&mut client, 2, "hello").await;
+        tokio::time::sleep(REST * 3).await;
+        client.write_all(&post.as_bytes()[30..]).await.expect("sent");
+        answers(&mut client, 1, "hello").await;
+    }
+    drop(client);
+    tokio::time::timeout(LONG, served).await.expect("it ends with the client").expect("no panic");
+}
