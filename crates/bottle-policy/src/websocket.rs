@@ -1,9 +1,9 @@
-//! What a client says over a WebSocket: frames put together into messages, and messages judged before they go.
+//! What is said over a WebSocket: frames put together into messages, and messages judged before they go on.
 //!
 //! No extension is ever agreed on (the doors take the offer out of the handshake), so a frame with a reserved bit, as a
 //! compressed one has, ends the connection. A message is held until it is whole: of a secret cut over frames nothing goes.
 
-use crate::dlp::{Finding, Mode, Search, Stream};
+use crate::dlp::{self, Finding, Mode, Search, Stream};
 
 /// A message may be so long.
 pub const LONGEST: usize = 1 << 20;
@@ -20,6 +20,9 @@ pub enum FrameError {
     /// RFC 6455, 5.1: a client masks.
     #[error("a frame is not masked")]
     Unmasked,
+    /// And a server does not.
+    #[error("a frame of the server's is masked")]
+    Masked,
     /// An opcode that means nothing.
     #[error("a frame has an unknown opcode")]
     Opcode,
@@ -47,16 +50,23 @@ pub struct Message {
 #[derive(Debug, Default)]
 pub struct Frames {
     buffer: Vec<u8>,
+    /// Whether a server sends them.
+    of_server: bool,
     /// A message whose last frame has not come.
     open: Option<Message>,
 }
 
 impl Frames {
+    /// Those that a server sends; `default` are a client's.
+    pub fn of_server() -> Self {
+        Self { of_server: true, ..Self::default() }
+    }
+
     /// Takes the next bytes of a connection, and gives the messages that are whole with them.
     pub fn push(&mut self, bytes: &[u8]) -> Result<Vec<Message>, FrameError> {
         self.buffer.extend_from_slice(bytes);
         let (mut done, mut messages) = (0, vec![]);
-        while let Some(frame) = Frame::read(&self.buffer[done..])? {
+        while let Some(frame) = Frame::read(&self.buffer[done..], self.of_server)? {
             let raw = &self.buffer[done..done + frame.length];
             let payload = frame.payload(raw);
             done += frame.length;
@@ -88,6 +98,7 @@ impl Frames {
 struct Frame {
     last: bool,
     opcode: u8,
+    /// Zeros where nothing is masked.
     mask: [u8; 4],
     head: usize,
     /// With its head.
@@ -96,7 +107,7 @@ struct Frame {
 
 impl Frame {
     /// Reads the frame at the beginning of these bytes, if it is all there.
-    fn read(bytes: &[u8]) -> Result<Option<Self>, FrameError> {
+    fn read(bytes: &[u8], of_server: bool) -> Result<Option<Self>, FrameError> {
         let [first, second, rest @ ..] = bytes else { return Ok(None) };
         let (last, opcode) = (first & 0x80 != 0, first & 0x0f);
         if first & 0x70 != 0 {
@@ -105,8 +116,10 @@ impl Frame {
         if !matches!(opcode, 0..=2 | 8..=10) {
             return Err(FrameError::Opcode);
         }
-        if second & 0x80 == 0 {
-            return Err(FrameError::Unmasked);
+        match (second & 0x80 == 0, of_server) {
+            (true, false) => return Err(FrameError::Unmasked),
+            (false, true) => return Err(FrameError::Masked),
+            _ => {}
         }
         let short = usize::from(second & 0x7f);
         if opcode >= 8 && (short > 125 || !last) {
@@ -124,9 +137,13 @@ impl Frame {
             short => (0, short as u64),
         };
         let length = usize::try_from(length).ok().filter(|length| *length <= LONGEST).ok_or(FrameError::TooLong)?;
-        let Some(mask) = rest[wide..].first_chunk::<4>() else { return Ok(None) };
-        let head = 2 + wide + 4;
-        Ok((bytes.len() >= head + length).then_some(Self { last, opcode, mask: *mask, head, length: head + length }))
+        let (mask, masked) = match rest[wide..].first_chunk::<4>() {
+            _ if of_server => ([0; 4], 0),
+            Some(mask) => (*mask, 4),
+            None => return Ok(None),
+        };
+        let head = 2 + wide + masked;
+        Ok((bytes.len() >= head + length).then_some(Self { last, opcode, mask, head, length: head + length }))
     }
 
     fn payload(&self, raw: &[u8]) -> Vec<u8> {
@@ -138,21 +155,44 @@ impl Frame {
 #[derive(Debug, Default)]
 pub struct Talk {
     before: Vec<u8>,
+    /// Where in it messages begin that something could be made of together with the next one.
+    starts: Vec<usize>,
 }
 
 impl Talk {
     /// Whether a message may go: an error if not, and what is only warned of.
     pub fn judge(&mut self, search: Search<'_>, payload: &[u8], mode: Mode) -> Result<Option<Finding>, Finding> {
-        self.before.extend_from_slice(payload);
-        let mut stream = Stream::default();
         // What has gone can't be overwritten.
         let mode = if mode == Mode::Redact { Mode::Block } else { mode };
-        stream.push(search, &self.before, mode)?;
-        stream.finish(search, mode)?;
+        // By itself too: behind a word of the message before, a token would be the middle of one.
+        let alone = if self.before.is_empty() { None } else { judge(search, payload, mode)? };
+        let fresh = self.before.len();
+        self.before.extend_from_slice(payload);
+        let together = judge(search, &self.before, mode)?;
+        self.starts.retain(|start| fresh - start < dlp::LONGEST);
+        let begun = self.starts.iter().find_map(|start| {
+            let (rules, scope) = search.rules?;
+            let text = &self.before[*start..];
+            rules.find(&text[..text.len().min(dlp::LONGEST)], scope)
+        });
+        if let Some(finding) = begun.clone().filter(|_| mode == Mode::Block) {
+            return Err(finding);
+        }
         let old = self.before.len().saturating_sub(BEFORE);
         self.before.drain(..old);
-        Ok(stream.warned)
+        if !payload.is_empty() {
+            self.starts.push(fresh);
+        }
+        self.starts = self.starts.iter().filter_map(|start| start.checked_sub(old)).collect();
+        Ok(alone.or(together).or(begun))
     }
+}
+
+fn judge(search: Search<'_>, bytes: &[u8], mode: Mode) -> Result<Option<Finding>, Finding> {
+    let mut stream = Stream::default();
+    stream.push(search, bytes, mode)?;
+    stream.finish(search, mode)?;
+    Ok(stream.warned)
 }
 
 #[cfg(test)]
@@ -184,7 +224,10 @@ mod tests {
     }
 
     fn said(bytes: &[u8], piece: usize) -> Result<Vec<Message>, FrameError> {
-        let mut frames = Frames::default();
+        in_pieces(Frames::default(), bytes, piece)
+    }
+
+    fn in_pieces(mut frames: Frames, bytes: &[u8], piece: usize) -> Result<Vec<Message>, FrameError> {
         let mut all = vec![];
         for chunk in bytes.chunks(piece) {
             all.extend(frames.push(chunk)?);
@@ -229,6 +272,27 @@ mod tests {
     }
 
     #[test]
+    fn a_server_s_frames_are_not_masked() {
+        let long = [&[0x82, 126, 0x01, 0x00][..], &[b'x'; 256]].concat();
+        let parts: [&[u8]; 4] = [b"\x01\x04one ", b"\x8a\x00", b"\x80\x03two", &long];
+        let bytes = parts.concat();
+        for piece in [1, 3, bytes.len()] {
+            let all = in_pieces(Frames::of_server(), &bytes, piece).expect("messages");
+            let texts: Vec<&[u8]> = all.iter().map(|message| message.payload.as_slice()).collect();
+            assert_eq!(texts, [&b""[..], b"one two", &[b'x'; 256]], "{piece}");
+            let raw: Vec<u8> = all.into_iter().flat_map(|message| message.raw).collect();
+            assert_eq!(raw, [parts[1], parts[0], parts[2], parts[3]].concat());
+        }
+        for (bytes, error) in [
+            (frame(0x81, b"masked"), FrameError::Masked),
+            (b"\xc1\x01a".to_vec(), FrameError::Extension),
+            (vec![0x82, 127, 0, 0, 0, 0, 0, 0x10, 0, 1], FrameError::TooLong),
+        ] {
+            assert_eq!(in_pieces(Frames::of_server(), &bytes, 2), Err(error), "{bytes:02x?}");
+        }
+    }
+
+    #[test]
     fn a_secret_cut_over_frames_or_messages_is_found() {
         let rules = Rules::builtin().expect("rules");
         let secret = Secret::new(b"q7Zr9xKp2LmW4vTbY8nA".to_vec());
@@ -242,6 +306,24 @@ mod tests {
         let stopped = pieces.iter().position(|piece| talk.judge(search, piece, Mode::Block).is_err());
         assert!(stopped.is_some(), "a secret went in messages");
         assert_eq!(Talk::default().judge(search, b"an honest message", Mode::Block), Ok(None));
+        // A token is one also where the message before ends like a word.
+        let token = format!("ghp_{}", "a1B2c3D4e5F6".repeat(3));
+        let mut talk = Talk::default();
+        assert_eq!(talk.judge(search, b"hello", Mode::Block), Ok(None));
+        assert!(talk.judge(search, token.as_bytes(), Mode::Block).is_err());
+        let mut talk = Talk::default();
+        let pieces: Vec<&str> = ["word"]
+            .into_iter()
+            .chain(token.as_bytes().chunks(3).map(|piece| std::str::from_utf8(piece).expect("text")))
+            .collect();
+        let stopped = pieces.iter().position(|piece| talk.judge(search, piece.as_bytes(), Mode::Block).is_err());
+        assert!(stopped.is_some_and(|stopped| stopped > 1), "{stopped:?}");
+        let mut talk = Talk::default();
+        let warned: Vec<_> = pieces
+            .iter()
+            .filter_map(|piece| talk.judge(search, piece.as_bytes(), Mode::Warn).expect("it goes on"))
+            .collect();
+        assert_eq!(warned.first().map(|finding| finding.rule.as_str()), Some("github-pat"));
     }
 
     proptest! {

@@ -1,19 +1,22 @@
-//! WebSockets: the handshake is judged as any request, then every message of the guest before it goes.
+//! WebSockets: the handshake is judged as any request, then every message of the guest before it goes; upstream's where
+//! answers are looked at.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use bottle_policy::access::{Found, Verdict};
 use bottle_policy::dlp::Mode;
+use bottle_policy::pipelock::Action;
 use bottle_policy::websocket::{Frames, Talk};
 use bytes::Bytes;
 use http::header::{HOST, SEC_WEBSOCKET_EXTENSIONS};
 use http::{Request, Response, StatusCode, Version};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use super::exit::{Force, credentials, failed, whole_uri};
+use super::policy::Policy;
 use crate::proxy::access::Line;
 use crate::proxy::answer::{BoxError, full, refuse};
 use crate::proxy::target::Asked;
@@ -25,7 +28,8 @@ const PROTOCOL: u16 = 1002;
 
 /// Why a WebSocket is ended by us.
 struct Ended {
-    code: u16,
+    /// Told to the guest; none where it is in the middle of a frame.
+    code: Option<u16>,
     reason: &'static str,
     why: String,
     found: Option<Found>,
@@ -110,7 +114,7 @@ impl Conversation {
         let (mut guest_in, mut guest_out) = tokio::io::split(TokioIo::new(guest));
         let (mut up_in, mut up_out) = tokio::io::split(TokioIo::new(upstream));
         let (got, sent) = (AtomicU64::new(0), Arc::clone(&line.sent));
-        let warned = std::sync::OnceLock::new();
+        let warned = OnceLock::new();
         let policy = &self.force.policy;
         let way = &policy.routes[self.route];
         let rules = policy.rules_for(&self.host);
@@ -123,7 +127,7 @@ impl Conversation {
                     return Ok(());
                 }
                 let messages = frames.push(&buffer[..read]).map_err(|error| Ended {
-                    code: PROTOCOL,
+                    code: Some(PROTOCOL),
                     reason: "websocket",
                     why: error.to_string(),
                     found: None,
@@ -142,11 +146,12 @@ impl Conversation {
                         Err(finding) => {
                             let found = found(finding);
                             let why = format!("not sent: {} was found", found.rule);
-                            return Err(Ended { code: POLICY, reason: "dlp", why, found: Some(found) });
+                            return Err(Ended { code: Some(POLICY), reason: "dlp", why, found: Some(found) });
                         }
                     }
                     if let Err(reached) = self.force.may_send(&self.host, message.payload.len() as u64) {
-                        return Err(Ended { code: POLICY, reason: "limit", why: reached.to_string(), found: None });
+                        let why = reached.to_string();
+                        return Err(Ended { code: Some(POLICY), reason: "limit", why, found: None });
                     }
                     if up_out.write_all(&message.raw).await.is_err() || up_out.flush().await.is_err() {
                         return Ok(());
@@ -155,28 +160,100 @@ impl Conversation {
                 }
             }
         };
+        let noted = OnceLock::new();
         let ended = {
-            let back = upgrade::pump(&mut up_in, &mut guest_out, &got, |_| true);
+            let back = back(policy, &mut up_in, &mut guest_out, &got, &noted);
             tokio::pin!(back);
             tokio::select! {
-                ended = out => {
-                    if ended.is_ok() {
+                ended = out => match ended {
+                    Ok(()) => {
                         let _ = up_out.shutdown().await;
-                        let _ = back.await;
+                        back.await
                     }
-                    ended
-                }
-                _ = &mut back => Ok(()),
+                    ended => ended,
+                },
+                ended = &mut back => ended,
             }
         };
         line.access.bytes_in = got.into_inner();
-        line.access.finding = warned.into_inner();
+        line.access.finding = warned.into_inner().or(noted.into_inner());
         if let Err(ended) = ended {
             tracing::info!("ended a WebSocket to {}: {}", self.host, ended.why);
-            line.stop(if ended.code == PROTOCOL { Verdict::Deny } else { Verdict::Block }, ended.reason);
-            line.access.finding = ended.found;
-            let _ = guest_out.write_all(&close(ended.code, &ended.why)).await;
+            line.stop(if ended.code == Some(PROTOCOL) { Verdict::Deny } else { Verdict::Block }, ended.reason);
+            if ended.found.is_some() {
+                line.access.finding = ended.found;
+            }
+            if let Some(code) = ended.code {
+                let _ = guest_out.write_all(&close(code, &ended.why)).await;
+            }
             let _ = guest_out.shutdown().await;
+        }
+    }
+}
+
+/// Passes on what upstream says, looked at as answers are: where findings block, a message at a time, once it is judged.
+async fn back<R, W>(
+    policy: &Policy,
+    from: &mut R,
+    to: &mut W,
+    got: &AtomicU64,
+    noted: &OnceLock<Found>,
+) -> Result<(), Ended>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    let scanning = &policy.pipelock.response_scanning;
+    let mut look = (scanning.action != Action::Off).then(|| (Frames::of_server(), Talk::default()));
+    let block = scanning.action == Action::Block;
+    let mode = if block { Mode::Block } else { Mode::Warn };
+    let mut buffer = vec![0; 16 << 10];
+    loop {
+        let read = from.read(&mut buffer).await.unwrap_or(0);
+        if read == 0 {
+            let _ = to.shutdown().await;
+            return Ok(());
+        }
+        let bytes = &buffer[..read];
+        let so_far = got.fetch_add(read as u64, Ordering::Relaxed);
+        if scanning.max_body_bytes.is_some_and(|most| so_far + read as u64 > most.0) {
+            let why = "upstream has said more than an answer may say".to_owned();
+            return Err(Ended { code: block.then_some(POLICY), reason: "answer_too_large", why, found: None });
+        }
+        let found = |rule: String| Found { rule, at: "answer".to_owned(), offset: so_far };
+        let mut judged = vec![];
+        if let Some((frames, talk)) = &mut look {
+            match frames.push(bytes) {
+                Ok(messages) => {
+                    for message in messages {
+                        match talk.judge(policy.answers(), &message.payload, mode) {
+                            Ok(seen) => drop(seen.map(|finding| noted.set(found(finding.rule)))),
+                            Err(finding) if block => {
+                                // What came before it in the same piece is as good as ever.
+                                let _ = to.write_all(&judged).await;
+                                let found = found(finding.rule);
+                                let why = format!("not let in: {} was found", found.rule);
+                                return Err(Ended { code: Some(POLICY), reason: "answer", why, found: Some(found) });
+                            }
+                            Err(finding) => drop(noted.set(found(finding.rule))),
+                        }
+                        judged.extend(message.raw);
+                    }
+                }
+                Err(error) if block => {
+                    let _ = to.write_all(&judged).await;
+                    let why = error.to_string();
+                    return Err(Ended { code: Some(PROTOCOL), reason: "websocket", why, found: None });
+                }
+                Err(error) => {
+                    let _ = noted.set(found(format!("unreadable:{error}")));
+                    look = None;
+                }
+            }
+        }
+        let bytes = if block { &judged } else { bytes };
+        if to.write_all(bytes).await.is_err() || to.flush().await.is_err() {
+            return Ok(());
         }
     }
 }

@@ -1,7 +1,8 @@
 //! egress and pipelock as the guest and the internet see them: the real binary, real TLS on both sides.
 //!
 //! Map: `world` (directories, daemons, the guest's side), `origin` (an upstream that remembers what reached it), then
-//! the cases: `front`, `exit`, `ask` (a person decides), `model`, `switch` (WebSockets, tunnels), `rules`, `many`
+//! the cases: `front`, `exit`, `ask` (a person decides), `model`, `switch` (WebSockets, tunnels), `heard` (what
+//! comes in over a WebSocket, `heard.toml`), `rules`, `many`
 //! (connections), and the escape suite: `escape` (the library's cases, and `wire.toml`).
 
 #![expect(clippy::disallowed_methods, reason = "tests start the real program")]
@@ -10,6 +11,7 @@ mod ask;
 mod escape;
 mod exit;
 mod front;
+mod heard;
 #[expect(unreachable_pub, dead_code, reason = "the library's tests have it first")]
 #[path = "../../../bottle-policy/tests/escape/make.rs"]
 mod make;

@@ -21,7 +21,7 @@ async fn world() -> World {
     World::start(Setup { routes: ROUTES, ..Setup::default() }).await
 }
 
-fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let length = u8::try_from(payload.len()).expect("a short frame") | 0x80;
     let mut out = vec![first, length, 1, 2, 3, 4];
     out.extend(payload.iter().zip([1, 2, 3, 4].iter().cycle()).map(|(byte, mask)| byte ^ mask));
@@ -29,7 +29,7 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 /// A WebSocket through the doors to this path, and the head of the answer.
-async fn socket(world: &World, path: &str) -> (TlsStream<UnixStream>, String) {
+pub(crate) async fn socket(world: &World, path: &str) -> (TlsStream<UnixStream>, String) {
     let mut tls = world.tunnel("localhost", world.origin.port, "http/1.1").await;
     let head = format!(
         "GET {path} HTTP/1.1\r\nHost: localhost:{}\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\
