@@ -75,6 +75,38 @@ pub enum Reached {
     /// Of one route.
     #[error("this route takes {0} requests: wait, and try again")]
     Rate(Rate),
+    /// Of none, but it can't be counted.
+    #[error("what this run sends can't be written down, so nothing more may leave")]
+    Lost,
+}
+
+/// What is written down of what has left, so that a restart can count on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Count {
+    /// A life began.
+    Began,
+    /// Requests to a host.
+    Requests {
+        /// Which.
+        host: HostName,
+        /// How many.
+        count: u64,
+    },
+    /// Bytes to a host, sent or set aside to be sent.
+    Bytes {
+        /// Which.
+        host: HostName,
+        /// How many.
+        bytes: u64,
+    },
+    /// Another name below a wildcard.
+    Name {
+        /// The wildcard's own name.
+        below: HostName,
+        /// The name.
+        host: HostName,
+    },
 }
 
 /// What has left so far.
@@ -85,6 +117,8 @@ pub struct Usage {
     hosts: BTreeMap<HostName, Host>,
     names: BTreeMap<HostName, Names>,
     buckets: BTreeMap<usize, Bucket>,
+    /// Whether there was a life before this one, whose buckets nobody knows.
+    again: bool,
 }
 
 #[derive(Debug, Default)]
@@ -108,8 +142,44 @@ struct Bucket {
 }
 
 impl Usage {
-    /// Counts a request by the rule about `pattern`, or says which limit keeps it back.
-    pub fn request(&mut self, limits: &Limits, pattern: &HostPattern, host: &HostName) -> Result<(), Reached> {
+    /// Takes what an earlier life has written down.
+    pub fn add(&mut self, count: &Count) {
+        match count {
+            Count::Began => {}
+            Count::Requests { host, count } => {
+                self.requests += count;
+                self.hosts.entry(host.clone()).or_default().requests += count;
+            }
+            Count::Bytes { host, bytes } => {
+                self.bytes += bytes;
+                self.hosts.entry(host.clone()).or_default().bytes += bytes;
+            }
+            Count::Name { below, host } => {
+                let names = self.names.entry(below.clone()).or_default();
+                if names.seen.insert(host.clone()) {
+                    names.bits += says(front(host, below));
+                }
+            }
+        }
+    }
+
+    /// Rates begin with nothing, because what is left of them is not written down.
+    pub fn begin_again(&mut self) {
+        self.again = true;
+    }
+
+    /// Requests to each host so far.
+    pub fn requests_so_far(&self) -> impl Iterator<Item = Count> {
+        self.hosts.iter().map(|(host, usage)| Count::Requests { host: host.clone(), count: usage.requests })
+    }
+
+    /// Counts a request by the rule about `pattern`, and gives the name if it is another one; or says which limit keeps it back.
+    pub fn request(
+        &mut self,
+        limits: &Limits,
+        pattern: &HostPattern,
+        host: &HostName,
+    ) -> Result<Option<Count>, Reached> {
         if let Some(most) = limits.requests.filter(|most| self.requests >= *most) {
             return Err(Reached::Requests(most));
         }
@@ -121,27 +191,29 @@ impl Usage {
         if let Some(most) = limits.requests_per_host.filter(|most| asked >= *most) {
             return Err(Reached::RequestsToHost(most, host.clone()));
         }
+        let mut name = None;
         if let HostPattern::Below(suffix) = pattern {
             let names = self.names.entry(suffix.clone()).or_default();
             if !names.seen.contains(host) {
-                let front = host.as_str().strip_suffix(suffix.as_str()).unwrap_or(host.as_str());
-                let bits = names.bits + says(front);
+                let bits = names.bits + says(front(host, suffix));
                 if bits > limits.names.0 as f64 * 8.0 {
                     return Err(Reached::Names(limits.names.0, suffix.clone()));
                 }
                 names.bits = bits;
                 names.seen.insert(host.clone());
+                name = Some(Count::Name { below: suffix.clone(), host: host.clone() });
             }
         }
         self.requests += 1;
         self.hosts.entry(host.clone()).or_default().requests += 1;
-        Ok(())
+        Ok(name)
     }
 
     /// Counts a request against its route's rate; the clock is the caller's, in milliseconds.
     pub fn rate(&mut self, route: usize, rate: Rate, now_ms: u64) -> Result<(), Reached> {
         let full = f64::from(rate.count);
-        let bucket = self.buckets.entry(route).or_insert(Bucket { rate, left: full, at_ms: now_ms });
+        let left = if self.again { 0.0 } else { full };
+        let bucket = self.buckets.entry(route).or_insert(Bucket { rate, left, at_ms: now_ms });
         if bucket.rate != rate {
             *bucket = Bucket { rate, left: full, at_ms: now_ms };
         }
@@ -155,8 +227,8 @@ impl Usage {
         Ok(())
     }
 
-    /// Counts bytes that are about to leave, or says which limit keeps them back.
-    pub fn bytes(&mut self, limits: &Limits, host: &HostName, more: u64) -> Result<(), Reached> {
+    /// Counts bytes that are about to leave, and gives those to this host so far; or says which limit keeps them back.
+    pub fn bytes(&mut self, limits: &Limits, host: &HostName, more: u64) -> Result<u64, Reached> {
         if let Some(most) = limits.bytes_out.filter(|most| self.bytes + more > most.0) {
             return Err(Reached::Bytes(most.0));
         }
@@ -165,9 +237,15 @@ impl Usage {
             return Err(Reached::BytesToHost(most.0, host.clone()));
         }
         self.bytes += more;
-        self.hosts.entry(host.clone()).or_default().bytes += more;
-        Ok(())
+        let own = self.hosts.entry(host.clone()).or_default();
+        own.bytes += more;
+        Ok(own.bytes)
     }
+}
+
+/// What a name says in front of a wildcard's own.
+fn front<'a>(host: &'a HostName, below: &HostName) -> &'a str {
+    host.as_str().strip_suffix(below.as_str()).unwrap_or(host.as_str())
 }
 
 /// How many bits a name can carry: its letters by their entropy, and one for being another name at all.
@@ -195,14 +273,14 @@ mod tests {
         {
             assert_eq!(usage.request(&limits, &a, &host(name)).is_ok(), fine, "{name}");
         }
-        assert_eq!(usage.request(&limits, &a, &host("b.example")), Ok(()));
+        assert_eq!(usage.request(&limits, &a, &host("b.example")), Ok(None));
         assert_eq!(usage.request(&limits, &a, &host("b.example")), Err(Reached::Requests(4)));
         let limits =
             Limits { bytes_out: Some(ByteSize(100)), bytes_out_per_host: Some(ByteSize(60)), ..Limits::default() };
         for (name, bytes, fine) in [("a.example", 60, true), ("a.example", 1, false), ("b.example", 41, false)] {
             assert_eq!(usage.bytes(&limits, &host(name), bytes).is_ok(), fine, "{name} {bytes}");
         }
-        assert_eq!(usage.bytes(&limits, &host("b.example"), 40), Ok(()));
+        assert_eq!(usage.bytes(&limits, &host("b.example"), 40), Ok(40));
     }
 
     #[test]
@@ -213,7 +291,7 @@ mod tests {
         // What ordinary names say is little, and saying it again is nothing.
         for _ in 0..100 {
             for name in ["www", "static", "images", "api-v2"] {
-                assert_eq!(usage.request(&limits, &below, &host(&format!("{name}.cdn.example"))), Ok(()));
+                assert!(usage.request(&limits, &below, &host(&format!("{name}.cdn.example"))).is_ok());
             }
         }
         let said = (0..200u64).find(|number| {
@@ -224,7 +302,7 @@ mod tests {
             usage.request(&limits, &below, &host(&format!("{}.cdn.example", &text[..60]))).is_err()
         });
         assert!(said.is_some_and(|said| (10..30).contains(&said)), "{said:?}");
-        assert_eq!(usage.request(&limits, &below, &host("www.cdn.example")), Ok(()));
+        assert_eq!(usage.request(&limits, &below, &host("www.cdn.example")), Ok(None));
     }
 
     #[test]

@@ -1,13 +1,13 @@
 //! Judges one request, adds the credential of its route, sends it, and gives the answer back.
 
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use bottle_policy::access::Verdict;
 use bottle_policy::dlp::{Mode, Packing, Rules};
 use bottle_policy::host::{HostName, HostPattern};
-use bottle_policy::limits::{Reached, Usage};
+use bottle_policy::limits::Reached;
 use bottle_policy::route::Scheme;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, HOST, SET_COOKIE};
@@ -19,6 +19,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use super::answer::Answered;
 use super::ask::Asks;
+use super::counts::Used;
 use super::dial::{DialError, Dialer};
 use super::policy::{Policy, Way};
 use super::refusal::{blocked, not_let_in, stopped, too_large};
@@ -43,12 +44,6 @@ pub(super) struct Force {
     used: Arc<Used>,
 }
 
-/// What has left in this run; a new policy does not begin anew.
-struct Used {
-    usage: Mutex<Usage>,
-    began: Instant,
-}
-
 /// The way out.
 pub(super) struct Exit {
     force: RwLock<Forces>,
@@ -67,9 +62,8 @@ struct Forces {
 }
 
 impl Exit {
-    pub(super) fn new(policy: Policy, asks: Asks) -> Self {
-        let (trust, asks) = (Trust::default(), Arc::new(asks));
-        let used = Arc::new(Used { usage: Mutex::default(), began: Instant::now() });
+    pub(super) fn new(policy: Policy, asks: Asks, used: Used) -> Self {
+        let (trust, asks, used) = (Trust::default(), Arc::new(asks), Arc::new(used));
         let now = Arc::new(Force::new(policy, &trust, &asks, &used));
         Self { force: RwLock::new(Forces { now, before: None }), trust, asks, used }
     }
@@ -122,7 +116,7 @@ impl Force {
 
     /// Counts a request by the rule about these hosts.
     pub(super) fn count(&self, pattern: &HostPattern, host: &HostName) -> Result<(), Reached> {
-        self.used.lock().request(&self.policy.pipelock.limits, pattern, host)
+        self.used.request(&self.policy.pipelock.limits, pattern, host)
     }
 
     /// Counts bytes that are about to leave.
@@ -131,7 +125,7 @@ impl Force {
         if limits.is_default() {
             return Ok(());
         }
-        self.used.lock().bytes(limits, host, more)
+        self.used.bytes(limits, host, more)
     }
 
     /// Answers a request whose headers are free of what is for one hop or a door's own. `claimed` is the route that
@@ -200,7 +194,7 @@ impl Force {
             let message = "git over https to a declared upstream would go round the gate; use git://git-gate:9418/";
             return Err(Box::new(refuse(StatusCode::FORBIDDEN, "git_upstream", message)));
         }
-        let rated = |rate| self.used.lock().rate(route, rate, self.used.now());
+        let rated = |rate| self.used.rate(route, rate);
         if let Err(reached) = way.rate.map_or(Ok(()), rated).and_then(|()| self.count(&way.host, &asked.host)) {
             line.stop(Verdict::Deny, "limit");
             return Err(Box::new(refuse(StatusCode::TOO_MANY_REQUESTS, "limit", reached.to_string())));
@@ -348,16 +342,6 @@ impl Force {
         }
         *response.version_mut() = Version::HTTP_11;
         response
-    }
-}
-
-impl Used {
-    fn lock(&self) -> MutexGuard<'_, Usage> {
-        self.usage.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn now(&self) -> u64 {
-        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 }
 

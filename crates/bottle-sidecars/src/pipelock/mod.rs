@@ -3,7 +3,7 @@
 //! Map: `policy` (both policy files, and the secrets), `hop` (requests from egress, over a unix socket that the guest
 //! can't see), `guest` (the proxy of a bottle without routes), `exit` (judges and sends a request), `scan` (a head and a
 //! body in search of secrets), `hold` and `ask` (a person decides about what was found), `refusal` (what is said of what is
-//! not sent), `answer` (what comes back), `websocket`, `tunnel` (TLS that is not ended), `dial` (resolve, check, connect).
+//! not sent), `counts` (what has left), `answer` (what comes back), `websocket`, `tunnel` (TLS that is not ended), `dial` (resolve, check, connect).
 //! Decisions are in `bottle_policy::{matcher, dlp, net}`.
 //!
 //! Always: the scan comes before the credential; the address that was checked is the one that is dialled; what egress
@@ -11,6 +11,7 @@
 
 mod answer;
 mod ask;
+mod counts;
 mod dial;
 mod exit;
 mod guest;
@@ -56,7 +57,7 @@ pub(crate) fn main(dirs: &Dirs, args: Args) -> ExitCode {
         let policy = files.policy(&files.texts()?)?;
         let guest_proxy = policy.pipelock.guest_proxy;
         let hashes = (policy.hash.clone(), policy.routes_hash.clone());
-        let exit = Arc::new(Exit::new(policy, ask::Asks::new(&files.dirs)));
+        let exit = Arc::new(Exit::new(policy, ask::Asks::new(&files.dirs), counts::Used::open(&files.dirs)?));
         let dirs = &files.dirs;
         let log = Log::open(&dirs.log("pipelock.jsonl"))?;
         let mut doors = JoinSet::new();

@@ -3,7 +3,8 @@
 //! doors 1777: each daemon makes its own socket as its own user. Inside the bundle the sticky bit keeps a daemon from
 //! removing another's; the guest has this volume read-only, so nobody else can make or remove anything.
 //! internal 1733: the same, and not to be listed. log 1777, its four files made here for their writers, so that none can
-//! be taken by another. ca belongs to the door that the agent talks to, git to git-gate, replay to root alone.
+//! be taken by another. ca belongs to the door that the agent talks to, git to git-gate, limits to pipelock, replay to root
+//! alone.
 
 use std::fs::{self, OpenOptions, Permissions};
 use std::io;
@@ -30,6 +31,7 @@ pub(super) fn prepare(dirs: &Dirs, bundle: &Bundle) -> Result<(), common::Error>
     make(&dirs.state.join("ca"), 0o755, user(agents_door))?;
     make(&dirs.state.join("git"), 0o700, user(Door::GitGate))?;
     make(&dirs.state.join("replay"), 0o755, None)?;
+    make(&dirs.state.join("limits"), 0o700, user(Door::Pipelock))?;
     for name in LOGS {
         let writer = match name {
             "gate.jsonl" => Door::GitGate,

@@ -97,6 +97,33 @@ async fn a_run_sends_so_much_and_no_more() {
 }
 
 #[tokio::test]
+async fn a_killed_pipelock_has_forgotten_nothing() {
+    let mut world = world("limits: { requests: 5, bytes_out: 64KiB, hosts: 1 }").await;
+    assert_eq!(world.send(request("POST", "/open/x", vec![b'x'; 20 << 10])).await.status(), 200);
+    for expected in [200, 200] {
+        assert_eq!(world.send(get("/open/rare")).await.status(), expected);
+    }
+    world.kill(0);
+    world.daemon("pipelock", "pipelock.yaml", "internal/pipelock.sock").await;
+    // What was left of a rate is not known, so there is nothing.
+    let (status, body) = refusal(world.send(get("/open/rare")).await).await;
+    assert_eq!(
+        (status, body["message"].as_str().is_some_and(|why| why.contains("2/h"))),
+        (StatusCode::TOO_MANY_REQUESTS, true)
+    );
+    let port = world.origin.port;
+    let (_, body) = refusal(world.send_to("gateway.example", port, "http/1.1", get("/x")).await).await;
+    assert!(body["message"].as_str().is_some_and(|why| why.contains("may talk to 1 hosts")), "{body}");
+    let (status, _) = refusal(world.send(request("POST", "/open/x", vec![b'x'; 50 << 10])).await).await;
+    assert_eq!(status, 429, "bytes were forgotten");
+    world.kill(2);
+    world.daemon("pipelock", "pipelock.yaml", "internal/pipelock.sock").await;
+    assert_eq!(world.send(get("/open/x")).await.status(), 200);
+    let (_, body) = refusal(world.send(get("/open/x")).await).await;
+    assert_eq!(body["message"], "this run may send 5 requests, and has");
+}
+
+#[tokio::test]
 async fn answers_are_looked_at_where_the_policy_says_so() {
     let read = |answer: http::Response<hyper::body::Incoming>| async {
         answer.into_body().collect().await.map(|body| body.to_bytes())
