@@ -318,10 +318,12 @@ mod tests {
             .collect();
         let stopped = pieces.iter().position(|piece| talk.judge(search, piece.as_bytes(), Mode::Block).is_err());
         assert!(stopped.is_some_and(|stopped| stopped > 1), "{stopped:?}");
-        assert_eq!(
-            talk.judge(search, b"x", Mode::Warn).map(|finding| finding.map(|finding| finding.rule)),
-            Ok(Some("github-pat".to_owned()))
-        );
+        let mut talk = Talk::default();
+        let warned: Vec<_> = pieces
+            .iter()
+            .filter_map(|piece| talk.judge(search, piece.as_bytes(), Mode::Warn).expect("it goes on"))
+            .collect();
+        assert_eq!(warned.first().map(|finding| finding.rule.as_str()), Some("github-pat"));
     }
 
     proptest! {

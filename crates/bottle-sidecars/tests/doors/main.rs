@@ -1,9 +1,8 @@
 //! egress and pipelock as the guest and the internet see them: the real binary, real TLS on both sides.
 //!
 //! Map: `world` (directories, daemons, the guest's side), `origin` (an upstream that remembers what reached it), then
-//! the cases: `front`, `exit`, `ask` (a person decides), `model`, `switch` (WebSockets, tunnels), `heard` (what
-//! comes in over a WebSocket, `heard.toml`), `rules`, `many`
-//! (connections), and the escape suite: `escape` (the library's cases, and `wire.toml`).
+//! the cases: `front`, `exit`, `ask` (a person decides), `model`, `switch` (WebSockets, tunnels), `heard` (what comes in over a
+//! WebSocket, `heard.toml`), `pass` (TLS that is not ended), `rules`, `many` (connections), and the escape suite: `escape` (the library's cases, and `wire.toml`).
 
 #![expect(clippy::disallowed_methods, reason = "tests start the real program")]
 
@@ -18,6 +17,7 @@ mod make;
 mod many;
 mod model;
 mod origin;
+mod pass;
 mod rules;
 mod switch;
 mod world;
