@@ -180,7 +180,7 @@ impl Bottle for Sandboxed {
     }
 
     fn logs(&self) -> BoxFuture<'_, Result<Vec<u8>, BottleError>> {
-        async { Ok(self.bundle.place.logs()) }.boxed()
+        async { Ok(self.bundle.logs().await) }.boxed()
     }
 
     fn tear_down(&self) -> BoxFuture<'_, Result<(), BottleError>> {
