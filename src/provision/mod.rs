@@ -39,7 +39,7 @@ const CLONE: Duration = Duration::from_secs(1800);
 /// What a step gives: a word about what it did.
 type Step = Result<String, BottleError>;
 
-/// Runs all provisioners: the files first, with what the bundle is brought beside them, then the rest side by side.
+/// Runs all provisioners: the files first, then the rest side by side. `bundle` brings what the bundle needs for the repository.
 pub(crate) async fn all(
     bottle: &dyn Bottle,
     plan: &BottlePlan,
@@ -47,8 +47,13 @@ pub(crate) async fn all(
     bundle: impl Future<Output = Result<(), Failure>>,
     events: &Events,
 ) -> Result<GuestEnv, Failure> {
-    let (home, bundle) = tokio::join!(case(events, "provision.home", home::provision(bottle, plan, sources)), bundle);
-    bundle.and(home)?;
+    case(events, "provision.home", home::provision(bottle, plan, sources)).await?;
+    // All of the rest takes a processor, and most of it a door: the doors go first.
+    let _ = tokio::time::timeout(STEP, bottle.opened()).await;
+    let git = async {
+        bundle.await?;
+        case(events, "provision.git", git::provision(bottle, plan)).await
+    };
     let ca = async {
         let started = Instant::now();
         let result = ca::provision(bottle, plan).await;
@@ -65,12 +70,7 @@ pub(crate) async fn all(
             events.warn("the agent was not told about the supervise door; it can't ask for more in this run");
         }
     };
-    let (ca, git, (), readable) = tokio::join!(
-        ca,
-        case(events, "provision.git", git::provision(bottle, plan)),
-        supervise,
-        readable(bottle, plan, events),
-    );
+    let (ca, git, (), readable) = tokio::join!(ca, git, supervise, readable(bottle, plan, events));
     git?;
     readable?;
     Ok(GuestEnv(ca?))

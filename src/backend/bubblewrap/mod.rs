@@ -92,12 +92,14 @@ impl Sandboxed {
             let mut init = self.plan.guest.init.clone();
             init.push("--control".to_owned());
             init.extend(limits.options);
-            self.bundle.launch("guest", options, &init).await?;
-            Ok::<_, Failure>(vec![format!("limits of the guest: {}", limits.said)])
+            Ok::<_, Failure>((options, init, limits.said))
         };
-        // The bundle first: it has longer to go.
+        // The bundle has longer to go: the guest is made ready meanwhile, and starts once the supervisor is on its way.
         let (bundle, guest) = tokio::join!(self.bundle.start(&tools, secrets), guest);
-        bundle.and(guest)
+        bundle?;
+        let (options, init, said) = guest?;
+        self.bundle.launch("guest", options, &init).await?;
+        Ok(vec![format!("limits of the guest: {said}")])
     }
 
     /// The seccomp programs, as files that bwrap reads.
@@ -178,7 +180,7 @@ impl Bottle for Sandboxed {
     }
 
     fn logs(&self) -> BoxFuture<'_, Result<Vec<u8>, BottleError>> {
-        async { Ok(self.bundle.place.logs()) }.boxed()
+        async { Ok(self.bundle.logs().await) }.boxed()
     }
 
     fn tear_down(&self) -> BoxFuture<'_, Result<(), BottleError>> {

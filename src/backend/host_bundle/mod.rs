@@ -43,6 +43,9 @@ const BUNDLE: Resources = Resources { cpus: 64.0, memory: ByteSize(2 << 30), pid
 /// Giving the secrets takes no time, but on a machine that is out of memory.
 const STEP: Duration = Duration::from_secs(30);
 
+/// A run that is stopped in its launch waits so long for what its doors have to say.
+const FIRST_WORDS: Duration = Duration::from_secs(1);
+
 /// One run's bundle, and the run's directory on this machine.
 pub(super) struct HostBundle {
     pub(super) place: Place,
@@ -234,6 +237,14 @@ impl HostBundle {
     /// Runs a command in the bundle.
     pub(super) async fn exec(&self, exec: Exec) -> Result<Running, BottleError> {
         self.sandbox.exec(exec).await
+    }
+
+    /// What has been printed so far. Doors that this process has only just started get to say so first.
+    pub(super) async fn logs(&self) -> Vec<u8> {
+        if !self.started.running.lock().await.is_empty() {
+            let _ = tokio::time::timeout(FIRST_WORDS, self.opened()).await;
+        }
+        self.place.logs()
     }
 
     /// Ends all sandboxes of the run and removes its directory.
