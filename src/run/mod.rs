@@ -2,7 +2,7 @@
 //!
 //! Map: `seal` (the self-test), `verify`, `pin` (has the pull request moved), `push`, `handed` (another job's work), `keep` (work that is not pushed),
 //! `collect` (the bundle's logs into the record), `propose` (the pull request), `cancel` (signals and stops), `listen` (what
-//! people say meanwhile).
+//! people say meanwhile), `outcome` (what it all comes to).
 //! Whatever happens after the first container may exist, the logs are collected and everything is torn down.
 
 mod cancel;
@@ -10,6 +10,7 @@ mod collect;
 mod handed;
 mod keep;
 mod listen;
+mod outcome;
 mod pin;
 mod propose;
 mod push;
@@ -38,6 +39,7 @@ use crate::state::{Metadata, Outcome, Record};
 
 pub(crate) use cancel::Cancel;
 pub(crate) use handed::read as handed;
+use outcome::{one_line, outcome};
 
 /// Everything that a run starts from.
 pub(crate) struct Start {
@@ -369,59 +371,4 @@ async fn case<T>(events: &Events, name: &str, part: impl Future<Output = Result<
         output: String::new(),
     });
     result
-}
-
-fn outcome(ended: Result<(), Failure>, progressed: Progressed) -> Outcome {
-    let agent = progressed.agent.unwrap_or_default();
-    let (branch, commit, pushed) = match progressed.pushed {
-        Some(push::Pushed::Accepted { branch, commit, forwarded }) => {
-            let verb = if forwarded { "pushed" } else { "would push" };
-            let said = format!("{verb} {branch} at {}", &commit[..commit.len().min(12)]);
-            (Some(branch), Some(commit), said)
-        }
-        Some(push::Pushed::Nothing) => (None, None, "nothing to push".to_owned()),
-        Some(push::Pushed::Refused { .. }) | None => (None, None, String::new()),
-    };
-    let (code, summary) = match ended {
-        Err(failure) => {
-            let hint = failure.hint.map(|hint| format!("; {hint}")).unwrap_or_default();
-            (failure.code, format!("{}{hint}", failure.what))
-        }
-        Ok(()) => {
-            // A refused push outranks what failed before it: the work is not on the upstream.
-            let codes = || progressed.failures.iter().map(|(code, _)| *code);
-            let code = codes().find(|code| *code == Code::Gate).or_else(|| codes().next()).unwrap_or(Code::Done);
-            let mut said: Vec<String> = progressed.failures.iter().map(|(_, why)| why.clone()).collect();
-            if !pushed.is_empty() {
-                said.push(pushed);
-            }
-            (code, said.join("; "))
-        }
-    };
-    Outcome {
-        code: code as u8,
-        summary: one_line(&summary),
-        branch,
-        commit,
-        session_id: agent.session_id,
-        turns: agent.turns,
-        cost_usd: agent.cost_usd,
-        pull_request: None,
-    }
-}
-
-/// A text on one line: what the agent or a server said must not begin a line of ours, where a job's runner takes some
-/// lines for commands.
-fn one_line(text: &str) -> String {
-    text.split(|c: char| c.is_control()).map(str::trim).filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::one_line;
-
-    #[test]
-    fn nothing_begins_a_line_of_its_own() {
-        assert_eq!(one_line("failed:\r\n::set-output name=x::y\n"), "failed:; ::set-output name=x::y");
-    }
 }
