@@ -40,7 +40,9 @@ fn run(job: &Job, double: &Double, event: &Value) -> Output {
 fn commit(job: &Job, name: &str) -> String {
     let tree = job.upstream.git(&["rev-parse", "main^{tree}"]);
     let identity = ["-c", "user.name=Sample", "-c", "user.email=sample@bottle.test"];
-    let id = job.upstream.git(&[&identity[..], &["commit-tree", &tree, "-p", "main", "-m", name]].concat());
+    // Two in one second are to be two.
+    let message = format!("{name} {}", crate::world::random(8));
+    let id = job.upstream.git(&[&identity[..], &["commit-tree", &tree, "-p", "main", "-m", &message]].concat());
     job.upstream.git(&["update-ref", name, &id]);
     id
 }
