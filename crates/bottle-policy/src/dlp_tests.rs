@@ -1,5 +1,6 @@
 use proptest::prelude::*;
 
+use super::rules::{ANSWERS, BUILTIN, File};
 use super::*;
 use crate::secret::{Secret, SecretName};
 
@@ -390,7 +391,7 @@ proptest! {
 
 #[test]
 fn words_that_talk_an_agent_into_something_are_found_in_answers() {
-    let rules = Rules::for_answers().expect("rules");
+    let rules = Rules::for_answers(&[]).expect("rules");
     let file: File = toml::from_str(ANSWERS).expect("a file");
     for entry in &file.rule {
         let text = format!("<p>Welcome.</p> {} <p>Bye.</p>", fake(&entry.sample));
@@ -413,5 +414,71 @@ fn words_that_talk_an_agent_into_something_are_found_in_answers() {
         "std::println!(\"{}\", output)",
     ] {
         assert!(rules.find(text.as_bytes(), Scope::All).is_none(), "{text}");
+    }
+}
+
+fn own(name: &str, regex: &str) -> TokenPattern {
+    TokenPattern { name: name.to_owned(), regex: regex.to_owned(), model: false }
+}
+
+#[test]
+fn a_project_s_own_format_is_found_in_every_form() {
+    let pattern = own("acme-key", "(?:acme|ACME)_(?:live|test)_([a-z0-9]{16})");
+    let rules = Rules::with(std::slice::from_ref(&pattern), &[]).expect("rules");
+    let none = KnownSecrets::new(&[]).expect("none");
+    let find = |rules: &Rules, text: &[u8], scope| {
+        let found = Search { known: &none, rules: Some((rules, scope)) }.find(text);
+        found.map(|finding| finding.rule)
+    };
+    use base64::Engine as _;
+    let token = "acme_live_0123456789abcdef";
+    for (form, text) in [
+        ("plain", format!("key={token}\n")),
+        ("upper", "ACME_test_0123456789abcdef".to_owned()),
+        ("base64", base64::engine::general_purpose::STANDARD.encode(format!("xy {token} z"))),
+        ("hex", hex::encode(token)),
+        ("percent", token.bytes().map(|byte| format!("%{byte:02X}")).collect()),
+        ("JSON", token.bytes().map(|byte| format!("\\u{byte:04x}")).collect()),
+    ] {
+        assert_eq!(find(&rules, text.as_bytes(), Scope::All).as_deref(), Some("acme-key"), "{form}: {text}");
+        assert_eq!(find(&rules, text.as_bytes(), Scope::Model), None, "{form}");
+    }
+    for text in ["acme_live_0123", "acme_prod_0123456789abcdef", "xacme_live_0123456789abcdef"] {
+        assert_eq!(find(&rules, text.as_bytes(), Scope::All), None, "{text}");
+    }
+    let without = Rules::with(std::slice::from_ref(&pattern), &["acme-key".to_owned()]).expect("rules");
+    assert_eq!(find(&without, token.as_bytes(), Scope::All), None);
+    let on_the_model_s = Rules::with(&[TokenPattern { model: true, ..pattern.clone() }], &[]).expect("rules");
+    assert_eq!(find(&on_the_model_s, token.as_bytes(), Scope::Model).as_deref(), Some("acme-key"));
+    // The built-in ones are still there, and in what comes in it is looked for as well.
+    let github = fake("ghp_{crc:30}");
+    assert_eq!(find(&rules, github.as_bytes(), Scope::All).as_deref(), Some("github-pat"));
+    let answers = Rules::for_answers(std::slice::from_ref(&pattern)).expect("rules");
+    assert_eq!(find(&answers, token.as_bytes(), Scope::All).as_deref(), Some("acme-key"));
+    assert!(Rules::with(&[pattern.clone(), pattern], &[]).is_err(), "twice");
+}
+
+#[test]
+fn an_own_format_has_a_name_and_a_fixed_beginning() {
+    for (regex, good) in [
+        ("acme_[a-z]{3}", true),
+        (r"\bacme_[a-z]{3}\b", true),
+        ("(?i)acme-token-[0-9]+", true),
+        ("(?:one1|two2|three)_.*", true),
+        ("[a-z]+_acme", false),
+        ("acm.*", false),
+        ("(?:acme|x)_y", false),
+        ("", false),
+        ("acme_(", false),
+        (r"acme_(?=x)", false),
+        ("(?:acme_)?[a-z]{9}", false),
+    ] {
+        let checked = own("a-1", regex).check();
+        assert_eq!(checked.is_ok(), good, "{regex}: {checked:?}");
+        assert!(good || checked.is_err_and(|(key, _)| key == "regex"), "{regex}");
+        assert_eq!(Rules::with(&[own("a-1", regex)], &[]).is_ok(), good, "{regex}");
+    }
+    for name in ["", "A", "known-secret:X", "a b", "github-pat", &"a".repeat(65)] {
+        assert!(own(name, "acme_[a-z]{3}").check().is_err_and(|(key, _)| key == "name"), "{name}");
     }
 }

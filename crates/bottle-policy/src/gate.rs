@@ -13,6 +13,7 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::dlp::TokenPattern;
 use crate::host::HostName;
 use crate::secret::SecretName;
 use crate::units::ByteSize;
@@ -29,6 +30,9 @@ pub struct GatePolicy {
     /// The mirrored repositories.
     #[serde(default)]
     pub upstreams: Vec<Upstream>,
+    /// Token formats besides those that the program knows: a push that contains one is refused.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub patterns: Vec<TokenPattern>,
     /// Every secret that the bottle knows: a push that contains one is refused. Values are files of that name in the
     /// secrets directory.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -12,6 +12,8 @@ use ipnet::IpNet;
 pub enum Class {
     /// Anyone's internet.
     Public,
+    /// Public, and named as internal by the policy.
+    Internal,
     /// This machine.
     Loopback,
     /// RFC 1918, unique local.
@@ -34,6 +36,7 @@ impl fmt::Display for Class {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Public => "public",
+            Self::Internal => "internal",
             Self::Loopback => "loopback",
             Self::Private => "private",
             Self::LinkLocal => "link-local",
@@ -64,11 +67,20 @@ pub fn classify(address: IpAddr) -> Class {
     }
 }
 
-/// Why an address may not be dialled, or nothing where it may: it is public, or a network of the list has it. A
-/// metadata service has to be listed by its full address; a network that happens to have it is not enough.
-pub fn refusal(address: IpAddr, allowed: &[IpNet]) -> Option<Class> {
+/// Why an address may not be dialled, or nothing where it may: it is public and in no `internal` network, or a network of
+/// the list has it. A metadata service has to be listed by its full address; a network that happens to have it is not
+/// enough.
+pub fn refusal(address: IpAddr, allowed: &[IpNet], internal: &[IpNet]) -> Option<Class> {
     let address = address.to_canonical();
-    let class = classify(address);
+    let mut class = classify(address);
+    let carried = match address {
+        IpAddr::V4(_) => None,
+        IpAddr::V6(v6) => carried(v6.segments()).or(isatap(v6.segments())).map(IpAddr::V4),
+    };
+    let inside = |network: &IpNet| network.contains(&address) || carried.is_some_and(|inner| network.contains(&inner));
+    if class == Class::Public && internal.iter().any(inside) {
+        class = Class::Internal;
+    }
     let listed = allowed.iter().any(|network| {
         network.contains(&address) && (class != Class::Metadata || network.prefix_len() == network.max_prefix_len())
     });
@@ -105,24 +117,41 @@ fn classify_v6(address: Ipv6Addr) -> Class {
         return Class::Unspecified;
     }
     let segments = address.segments();
-    let low = |high: u16, low: u16| Ipv4Addr::from((u32::from(high) << 16) | u32::from(low));
+    if let Some(inner) = carried(segments) {
+        return classify_v4(inner);
+    }
     match segments {
-        // Mapped, compatible, translated (RFC 6052 and its local prefix), 6to4, Teredo.
-        [0, 0, 0, 0, 0, 0xffff | 0, a, b] | [0, 0, 0, 0, 0xffff, 0, a, b] => classify_v4(low(a, b)),
-        [0x64, 0xff9b, 0, 0, 0, 0, a, b] => classify_v4(low(a, b)),
         [0x64, 0xff9b, 1, ..] => Class::Private,
-        [0x2002, a, b, ..] => classify_v4(low(a, b)),
-        [0x2001, 0, ..] => classify_v4(low(!segments[6], !segments[7])),
         [0x2001, 0x1..=0x1ff, ..] | [0x2001, 0xdb8, ..] | [0x3fff, 0..=0xfff, ..] | [0x5f00, ..] => Class::Reserved,
         [0x100, 0, 0, 0 | 1, ..] => Class::Reserved,
         [0xfc00..=0xfdff, ..] | [0xfec0..=0xfeff, ..] => Class::Private,
         [0xfe80..=0xfebf, ..] => Class::LinkLocal,
         [0xff00..=0xffff, ..] => Class::Multicast,
-        // ISATAP.
-        [.., 0 | 0x200, 0x5efe, a, b] => classify_v4(low(a, b)),
-        [0x2000..=0x3fff, ..] => Class::Public,
+        [0x2000..=0x3fff, ..] => isatap(segments).map_or(Class::Public, classify_v4),
         _ => Class::Reserved,
     }
+}
+
+/// The IPv4 address that an IPv6 one carries: mapped, compatible, translated (RFC 6052), 6to4, Teredo.
+fn carried(segments: [u16; 8]) -> Option<Ipv4Addr> {
+    Some(match segments {
+        [0, 0, 0, 0, 0, 0xffff | 0, a, b] | [0, 0, 0, 0, 0xffff, 0, a, b] => v4(a, b),
+        [0x64, 0xff9b, 0, 0, 0, 0, a, b] | [0x2002, a, b, ..] => v4(a, b),
+        [0x2001, 0, .., a, b] => v4(!a, !b),
+        _ => return None,
+    })
+}
+
+/// ISATAP, below a prefix that may be anyone's.
+fn isatap(segments: [u16; 8]) -> Option<Ipv4Addr> {
+    match segments {
+        [.., 0 | 0x200, 0x5efe, a, b] => Some(v4(a, b)),
+        _ => None,
+    }
+}
+
+fn v4(high: u16, low: u16) -> Ipv4Addr {
+    Ipv4Addr::from((u32::from(high) << 16) | u32::from(low))
 }
 
 #[cfg(test)]
@@ -180,9 +209,23 @@ mod tests {
     }
 
     #[test]
+    fn what_is_internal_is_refused_though_it_is_public() {
+        let nets = |text: &[&str]| text.iter().map(|net| net.parse().expect("a network")).collect::<Vec<IpNet>>();
+        let internal = nets(&["8.8.0.0/16", "2606:4700::/32"]);
+        let refused = |text: &str, allowed: &[&str]| refusal(text.parse().expect(text), &nets(allowed), &internal);
+        for text in ["8.8.8.8", "::ffff:8.8.8.8", "64:ff9b::8.8.8.8", "2002:808:808::", "2606:4700::1111"] {
+            assert_eq!(refused(text, &[]), Some(Class::Internal), "{text}");
+        }
+        assert_eq!(refused("8.9.8.8", &[]), None);
+        assert_eq!(refused("8.8.8.8", &["8.8.8.0/24"]), None);
+        assert_eq!(refused("8.8.9.8", &["8.8.8.0/24"]), Some(Class::Internal));
+        assert_eq!(refused("10.0.0.1", &[]), Some(Class::Private));
+    }
+
+    #[test]
     fn a_list_opens_what_it_names() {
         let allowed = ["10.0.0.0/24", "169.254.0.0/16", "fd00::/8"].map(|net| net.parse().expect(net));
-        let refused = |text: &str| refusal(text.parse().expect(text), &allowed);
+        let refused = |text: &str| refusal(text.parse().expect(text), &allowed, &[]);
         assert_eq!(refused("10.0.0.7"), None);
         assert_eq!(refused("::ffff:10.0.0.7"), None);
         assert_eq!(refused("10.0.1.7"), Some(Class::Private));
@@ -192,6 +235,6 @@ mod tests {
         assert_eq!(refused("fd12::1"), None);
         assert_eq!(refused("8.8.8.8"), None);
         let exactly = ["169.254.169.254/32".parse().expect("a network")];
-        assert_eq!(refusal("169.254.169.254".parse().expect("an address"), &exactly), None);
+        assert_eq!(refusal("169.254.169.254".parse().expect("an address"), &exactly, &[]), None);
     }
 }

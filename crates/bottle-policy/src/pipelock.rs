@@ -4,6 +4,7 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::dlp::{Rules, TokenPattern};
 use crate::host::HostPattern;
 use crate::limits::Limits;
 use crate::secret::SecretName;
@@ -24,6 +25,10 @@ pub struct PipelockPolicy {
     /// Secrets in what leaves.
     #[serde(default)]
     pub dlp: Dlp,
+    /// Networks that may not be dialled although they are public, such as a company's own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<String>")]
+    pub internal: Vec<IpNet>,
     /// Addresses that may not be dialled.
     #[serde(default)]
     pub ssrf: Ssrf,
@@ -65,6 +70,9 @@ pub struct Dlp {
     /// What a finding leads to.
     #[serde(default)]
     pub action: Action,
+    /// Token formats besides those that the program knows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub patterns: Vec<TokenPattern>,
     /// Rules that are not looked for on their way to a host; a secret that the bottle knows is looked for all the same.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exemptions: Vec<Exemption>,
@@ -118,6 +126,13 @@ pub struct Answers {
     /// A larger answer is cut off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_body_bytes: Option<ByteSize>,
+}
+
+impl Dlp {
+    /// Whether a rule with this id is looked for.
+    pub fn knows(&self, id: &str) -> bool {
+        Rules::has_builtin(id) || self.patterns.iter().any(|pattern| pattern.name == id)
+    }
 }
 
 impl Answers {

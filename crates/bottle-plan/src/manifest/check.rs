@@ -123,8 +123,19 @@ fn check_bottle(bottle: &Bottle, at: &At) -> Checked {
                 ));
         }
     }
+    let patterns = &bottle.pipelock.patterns;
+    for (index, pattern) in patterns.iter().enumerate() {
+        let at = pipelock.key("patterns").item(index);
+        if let Err((key, problem)) = pattern.check() {
+            return Err(at.key(key).wrong(&problem));
+        }
+        if patterns[..index].iter().any(|other| other.name == pattern.name) {
+            return Err(at.key("name").wrong(&format!("there is a pattern `{}` already", pattern.name)));
+        }
+    }
     for (index, exemption) in bottle.pipelock.exemptions.iter().enumerate() {
-        if !Rules::has_builtin(&exemption.rule) {
+        let own = patterns.iter().any(|pattern| pattern.name == exemption.rule);
+        if !own && !Rules::has_builtin(&exemption.rule) {
             let problem = format!("there is no DLP rule `{}`", exemption.rule);
             let at = pipelock.key("exemptions").item(index).key("rule");
             return Err(at.wrong(&problem).hint("write the id that a refusal named, such as github-pat"));

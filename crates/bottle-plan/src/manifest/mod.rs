@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use bottle_policy::budget::{Budget, Price};
+use bottle_policy::dlp::TokenPattern;
 use bottle_policy::gate::{HostKey, PushRules, RepoName, UpstreamUrl};
 use bottle_policy::host::{HostName, HostPattern};
 use bottle_policy::limits;
@@ -124,6 +125,10 @@ pub struct Pipelock {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(with = "Vec<String>")]
     pub allow_private: Vec<IpNet>,
+    /// Networks that may not be reached although they are public, such as a company's own.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<String>")]
+    pub internal: Vec<IpNet>,
     /// Hosts whose TLS is not ended at the door.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub passthrough: Vec<HostPattern>,
@@ -141,6 +146,9 @@ pub struct Pipelock {
     /// In a bottle without routes: hosts that may be reached over https, any method and path.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub api_allowlist: Vec<HostPattern>,
+    /// Token formats of this project's own, looked for in what leaves and in what is pushed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub patterns: Vec<TokenPattern>,
     /// Single DLP rules that are not looked for in what goes to a host.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub exemptions: Vec<Exemption>,
@@ -157,12 +165,14 @@ impl Default for Pipelock {
         Self {
             dlp: Action::Block,
             allow_private: vec![],
+            internal: vec![],
             passthrough: vec![],
             max_request_bytes: ByteSize(10 << 20),
             responses: Action::Off,
             max_response_bytes: None,
             limits: limits::Limits::default(),
             api_allowlist: vec![],
+            patterns: vec![],
             exemptions: vec![],
         }
     }

@@ -75,7 +75,12 @@ impl Rules {
             version: 1,
             guest_proxy: routes.is_empty(),
             api_allowlist: bottle.pipelock.api_allowlist.clone(),
-            dlp: Dlp { action: bottle.pipelock.dlp, exemptions: bottle.pipelock.exemptions.clone() },
+            dlp: Dlp {
+                action: bottle.pipelock.dlp,
+                patterns: bottle.pipelock.patterns.clone(),
+                exemptions: bottle.pipelock.exemptions.clone(),
+            },
+            internal: bottle.pipelock.internal.clone(),
             ssrf: Ssrf { ip_allowlist: bottle.pipelock.allow_private.clone() },
             tls_interception: TlsInterception { passthrough_domains: bottle.pipelock.passthrough.clone() },
             request_body_scanning: BodyScanning { max_body_bytes: bottle.pipelock.max_request_bytes },

@@ -110,6 +110,13 @@ fn doors(out: &mut Page, plan: &BottlePlan) {
     for network in &pipelock.ssrf.ip_allowlist {
         out.more(&format!("private network {network} may be reached"));
     }
+    for network in &pipelock.internal {
+        out.more(&format!("internal network {network} may not be reached"));
+    }
+    for pattern in &pipelock.dlp.patterns {
+        let everywhere = if pattern.model { ", to the model too" } else { "" };
+        out.more(&format!("own token format {}{everywhere}: {}", pattern.name, pattern.regex));
+    }
     if !plan.doors.contains(&Door::Egress) && pipelock.api_allowlist.is_empty() {
         out.more("no host may be reached");
     }

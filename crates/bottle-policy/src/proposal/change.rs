@@ -7,7 +7,6 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{Change, PolicyFile, ProposalId};
-use crate::dlp::Rules;
 use crate::gate::GatePolicy;
 use crate::gate::refs::RefRules;
 use crate::pipelock::{Exemption, PipelockPolicy};
@@ -221,7 +220,7 @@ fn route(texts: &Texts, request: &Request) -> Result<Change, ChangeError> {
 
 fn exemption(policy: &mut PipelockPolicy, request: &Request) -> Result<(), ChangeError> {
     let Request::RequestExemption { host, rule, .. } = request else { return impossible("no exemption") };
-    if !Rules::has_builtin(rule) {
+    if !policy.dlp.knows(rule) {
         return impossible(format!("there is no DLP rule `{rule}`; name the one that the refusal named"));
     }
     if policy.dlp.exemptions.iter().any(|own| own.host.covers(host) && own.rule == *rule) {

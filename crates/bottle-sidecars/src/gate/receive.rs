@@ -113,7 +113,8 @@ impl Push<'_> {
     fn judge(&mut self, known: &KnownSecrets, start: Instant) -> Result<(), String> {
         // Both read their rules while this looks at what is pushed.
         let gitleaks = Scanner::start(self.repo.place);
-        let rules = thread::spawn(Rules::builtin);
+        let own = self.repo.place.policy.patterns.clone();
+        let rules = thread::spawn(move || Rules::with(&own, &[]));
         self.refusals = rules::names(&self.repo, &self.updates)?;
         if self.refusals.is_empty() && !forward::can_be_one_push(&self.repo, &self.updates)? {
             self.refusals.push(Refusal::all(forward::ONE_AT_A_TIME.to_owned()));

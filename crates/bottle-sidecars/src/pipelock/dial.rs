@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use bottle_policy::host::HostName;
 use bottle_policy::net::{Class, refusal};
+use bottle_policy::pipelock::PipelockPolicy;
 use http::Uri;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::client::legacy::connect::{Connected, Connection};
@@ -29,7 +30,7 @@ const CONNECT: Duration = Duration::from_secs(10);
 #[derive(Debug, thiserror::Error)]
 pub(super) enum DialError {
     /// The name has addresses, and none may be dialled.
-    #[error("{host} is at {}, a {class} address, which pipelock does not dial unless `allow_private` names it", shown(*address))]
+    #[error("{host} is at {} ({class}), which pipelock does not dial unless `allow_private` names it", shown(*address))]
     Refused { host: String, address: IpAddr, class: Class },
     /// No address.
     #[error("the name {host} does not resolve: {error}")]
@@ -50,14 +51,16 @@ pub(super) enum DialError {
 pub(super) struct Dialer {
     trust: Trust,
     allowed: Arc<[IpNet]>,
+    internal: Arc<[IpNet]>,
     /// Whether HTTP/1.1 alone is spoken.
     http1: bool,
 }
 
 impl Dialer {
-    /// Addresses that are not public are dialled only in these networks.
-    pub(super) fn new(trust: Trust, allowed: &[IpNet]) -> Self {
-        Self { trust, allowed: allowed.into(), http1: false }
+    /// Addresses that are not public, or in an internal network, are dialled only in those that are allowed.
+    pub(super) fn new(trust: Trust, policy: &PipelockPolicy) -> Self {
+        let (allowed, internal) = (&policy.ssrf.ip_allowlist, &policy.internal);
+        Self { trust, allowed: allowed.as_slice().into(), internal: internal.as_slice().into(), http1: false }
     }
 
     /// The same for HTTP/1.1 alone.
@@ -99,7 +102,7 @@ impl Dialer {
         let mut last = None;
         for address in found {
             // A name that is at a public and at a private address gets the public one.
-            if let Some(class) = refusal(address.ip(), &self.allowed) {
+            if let Some(class) = refusal(address.ip(), &self.allowed, &self.internal) {
                 let refused = DialError::Refused { host: host.to_owned(), address: address.ip(), class };
                 last.get_or_insert(refused);
                 continue;
@@ -182,5 +185,25 @@ impl Write for Conn {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_internal_address_is_refused_before_it_is_dialled() {
+        let policy = PipelockPolicy {
+            version: 1,
+            internal: vec!["192.0.3.0/24".parse().expect("a network")],
+            ..serde_json::from_str(r#"{"version": 1}"#).expect("a policy")
+        };
+        let dialer = Dialer::new(Trust::default(), &policy);
+        for address in ["192.0.3.1:443", "[::ffff:192.0.3.1]:443"] {
+            let refused = dialer.connect("x.example", &[address.parse().expect("an address")]).await;
+            let Err(error) = refused else { panic!("{address} was dialled") };
+            assert!(error.to_string().contains("at 192.0.3.1 (internal)"), "{error}");
+        }
     }
 }

@@ -103,7 +103,7 @@ impl Exit {
 
 impl Force {
     fn new(policy: Policy, trust: &Trust, asks: &Arc<Asks>, used: &Arc<Used>) -> Self {
-        let dialer = Dialer::new(trust.clone(), &policy.pipelock.ssrf.ip_allowlist);
+        let dialer = Dialer::new(trust.clone(), &policy.pipelock);
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(Duration::from_secs(20))

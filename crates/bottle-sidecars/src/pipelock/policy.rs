@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bottle_policy::dlp::{Mode, Rules, RulesError, Scope, Search};
+use bottle_policy::dlp::{Mode, Rules, RulesError, Scope, Search, TokenPattern};
 use bottle_policy::host::{HostName, HostPattern};
 use bottle_policy::known::KnownSecrets;
 use bottle_policy::matcher::Matcher;
@@ -107,15 +107,17 @@ impl Policy {
         secrets.sort();
         secrets.dedup();
         let known = dirs.known_secrets(&secrets)?;
-        let rules = rules(vec![]).map_err(|error| wrong(error.to_string()))?;
+        let patterns = &pipelock.dlp.patterns;
+        let rules = rules(patterns, vec![]).map_err(|error| wrong(error.to_string()))?;
         for exemption in &pipelock.dlp.exemptions {
-            if !rules.rules().iter().any(|rule| rule.id == exemption.rule) {
+            if !pipelock.dlp.knows(&exemption.rule) {
                 return Err(wrong(format!("`dlp.exemptions`: there is no DLP rule {}", exemption.rule)));
             }
         }
         let (hash, routes_hash) = texts.hashes();
         let looks = pipelock.response_scanning.action != Action::Off;
-        let answers = looks.then(Rules::for_answers).transpose().map_err(|error| wrong(error.to_string()))?;
+        let answers =
+            looks.then(|| Rules::for_answers(patterns)).transpose().map_err(|error| wrong(error.to_string()))?;
         Ok(Self { pipelock, matcher, routes: ways, known, rules, answers, hash, routes_hash })
     }
 
@@ -126,7 +128,7 @@ impl Policy {
         if ids.is_empty() {
             return Arc::clone(&self.rules);
         }
-        rules(ids).unwrap_or_else(|error| {
+        rules(&self.pipelock.dlp.patterns, ids).unwrap_or_else(|error| {
             tracing::error!("failed to leave DLP rules out, so all are looked for: {error}");
             Arc::clone(&self.rules)
         })
@@ -139,7 +141,7 @@ impl Policy {
         }
         let exempt = self.pipelock.dlp.exemptions.iter().filter(|exemption| exemption.host.matches(host));
         let ids: Vec<String> = exempt.map(|exemption| &exemption.rule).chain(more).cloned().collect();
-        Rules::builtin_without(&ids).map(Arc::new)
+        Rules::with(&self.pipelock.dlp.patterns, &ids).map(Arc::new)
     }
 
     /// What a request on this route is searched for.
@@ -154,17 +156,19 @@ impl Policy {
     }
 }
 
-/// The rules that come with the program, without some: made once for each set.
-fn rules(mut without: Vec<String>) -> Result<Arc<Rules>, RulesError> {
-    static MADE: Mutex<BTreeMap<Vec<String>, Arc<Rules>>> = Mutex::new(BTreeMap::new());
+/// The rules that come with the program and the project's own, without some: made once for each set.
+fn rules(own: &[TokenPattern], mut without: Vec<String>) -> Result<Arc<Rules>, RulesError> {
+    type Made = BTreeMap<(Vec<TokenPattern>, Vec<String>), Arc<Rules>>;
+    static MADE: Mutex<Made> = Mutex::new(BTreeMap::new());
     without.sort_unstable();
     without.dedup();
     let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(rules) = made.get(&without) {
+    let key = (own.to_vec(), without);
+    if let Some(rules) = made.get(&key) {
         return Ok(Arc::clone(rules));
     }
-    let rules = Arc::new(Rules::builtin_without(&without)?);
-    made.insert(without, Arc::clone(&rules));
+    let rules = Arc::new(Rules::with(own, &key.1)?);
+    made.insert(key, Arc::clone(&rules));
     Ok(rules)
 }
 

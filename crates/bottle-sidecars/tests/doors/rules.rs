@@ -178,3 +178,20 @@ async fn the_bundle_counts_for_prometheus() {
         assert!(text.contains(expected), "{expected}{text}");
     }
 }
+
+#[tokio::test]
+async fn a_project_s_own_formats_are_looked_for() {
+    let world = world(
+        "dlp: { patterns: [{ name: acme-key, regex: 'acme_[0-9a-f]{16}' }, { name: old-key, regex: 'acme-old_[a-z]+' }], \
+         exemptions: [{ host: localhost, rule: old-key }] }",
+    )
+    .await;
+    let token = "acme_0123456789abcdef";
+    let (status, body) = refusal(world.send(request("POST", "/open/x", format!("it is {token}"))).await).await;
+    assert_eq!((status, &body["rule"], &body["where"]), (StatusCode::FORBIDDEN, &"acme-key".into(), &"body".into()));
+    let (status, body) = refusal(world.send(get(&format!("/open/{}", hex::encode(token)))).await).await;
+    assert_eq!((status, &body["rule"], &body["where"]), (StatusCode::FORBIDDEN, &"acme-key".into(), &"url".into()));
+    assert_eq!(world.send(request("POST", "/open/x", "acme-old_abc acme_short")).await.status(), 200);
+    let seen = world.origin.state.seen.lock().expect("a lock").pop().expect("a request");
+    assert_eq!(seen.body, b"acme-old_abc acme_short");
+}

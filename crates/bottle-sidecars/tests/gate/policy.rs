@@ -199,3 +199,16 @@ fn what_anybody_proposes_is_new_when_it_is_pushed() {
     }
     assert!(!world.upstream_refs().contains("bottle/pr-"));
 }
+
+#[test]
+fn a_project_s_own_formats_are_looked_for() {
+    let own = "patterns: [{ name: acme-key, regex: 'acme_[0-9a-f]{16}' }]\n";
+    let world = World::with(|_| {}, |policy| policy + own);
+    let clone = world.clone_origin();
+    let before = world.upstream_refs();
+    let push = "git add . && git commit -qm x && git push origin HEAD:refs/heads/bottle/x";
+    let output = world.sh(&clone, &format!("echo key acme_0123456789abcdef >k; {push}"), &[]);
+    assert!(!output.status.success() && said(&output).contains("acme-key"), "{}", said(&output));
+    assert_eq!(world.upstream_refs(), before);
+    world.ok(&clone, &format!("git reset -q --hard origin/main; echo key acme_0123 >k; {push}"));
+}
