@@ -4,13 +4,14 @@
 //! keywords stands, over at most [`LONGEST`] bytes from there. [`Rules::find`] looks at bytes as they are; [`Search`] also
 //! at what they say in other forms.
 //!
-//! Map: `rules` and a project's `own`, `keywords` (where a rule is tried), `pattern`, `checksum`, `coded` (base64 and hex), `runs` (of their digits), `plain`
+//! Map: `rules` and a project's `own`, `keywords` (where a rule is tried), `pattern`, `checksum`, `coded` (base64 and hex), `runs` (of their digits) and long ones as `digits`, `plain`
 //! (escapes, look-alikes), `pieces` (a known secret cut apart), `packed` (compression) and where it may `begin`, `stream` (a
 //! body on its way), `head` (a request's head).
 
 mod begin;
 mod checksum;
 pub(crate) mod coded;
+mod digits;
 mod head;
 pub(crate) mod keywords;
 mod own;

@@ -482,3 +482,27 @@ fn an_own_format_has_a_name_and_a_fixed_beginning() {
         assert!(own(name, "acme_[a-z]{3}").check().is_err_and(|(key, _)| key == "name"), "{name}");
     }
 }
+
+#[test]
+fn no_block_s_end_hides_a_run_that_is_escaped() {
+    use base64::Engine as _;
+    use std::io::Write as _;
+    let mut packed = flate2::write::GzEncoder::new(vec![], flate2::Compression::default());
+    packed.write_all(format!("a text with {} in it", fake("ghp_{crc:30}")).as_bytes()).expect("packed");
+    let digits = base64::engine::general_purpose::STANDARD.encode(packed.finish().expect("packed"));
+    let percent =
+        |byte: u8| if byte.is_ascii_uppercase() { format!("%{byte:02x}") } else { char::from(byte).to_string() };
+    let escaped: String = digits.bytes().map(percent).collect();
+    let every: String = digits.bytes().map(|byte| format!("\\u{byte:04x}")).collect();
+    let (rules, known) = (rules(), known());
+    let search = Search { known: &known, rules: Some((rules, Scope::All)) };
+    // A block's length, as the stream has it.
+    let block = 32 << 10;
+    for (form, step) in [(&digits, 1), (&escaped, 1), (&every, 7)] {
+        for pad in (block - form.len() - 20..block + 20).step_by(step) {
+            let body = format!("{}q={form}&x=1{}", " ".repeat(pad), " ".repeat(2 * block));
+            let found = search.find(body.as_bytes()).map(|finding| finding.rule);
+            assert_eq!(found.as_deref(), Some("github-pat"), "{pad} before {form}");
+        }
+    }
+}

@@ -11,6 +11,48 @@ use crate::host::{HostName, HostPattern};
 use crate::path::NormalPath;
 use crate::route::{GitUpstream, Route, RoutesPolicy, Scheme};
 
+/// What a rule without methods allows: IANA's registry of HTTP methods, without `CONNECT`, `TRACE` and `PRI`. A name that a
+/// guest could make up would be a way out that no scan looks at.
+const METHODS: [&str; 37] = [
+    "ACL",
+    "BASELINE-CONTROL",
+    "BIND",
+    "CHECKIN",
+    "CHECKOUT",
+    "COPY",
+    "DELETE",
+    "GET",
+    "HEAD",
+    "LABEL",
+    "LINK",
+    "LOCK",
+    "MERGE",
+    "MKACTIVITY",
+    "MKCALENDAR",
+    "MKCOL",
+    "MKREDIRECTREF",
+    "MKWORKSPACE",
+    "MOVE",
+    "OPTIONS",
+    "ORDERPATCH",
+    "PATCH",
+    "POST",
+    "PROPFIND",
+    "PROPPATCH",
+    "PUT",
+    "QUERY",
+    "REBIND",
+    "REPORT",
+    "SEARCH",
+    "UNBIND",
+    "UNCHECKOUT",
+    "UNLINK",
+    "UNLOCK",
+    "UPDATE",
+    "UPDATEREDIRECTREF",
+    "VERSION-CONTROL",
+];
+
 /// A routes policy that can't be obeyed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MatcherError {
@@ -80,7 +122,7 @@ struct Rule {
     host: HostPattern,
     port: u16,
     scheme: Scheme,
-    /// None: any but `CONNECT` and `TRACE`.
+    /// None: any of [`METHODS`].
     methods: Option<Vec<String>>,
     paths: GlobSet,
     conditions: Conditions,
@@ -188,7 +230,7 @@ impl Rule {
             && self.host.matches(target.host)
             && match &self.methods {
                 Some(methods) => methods.iter().any(|method| method == target.method),
-                None => !matches!(target.method, "CONNECT" | "TRACE"),
+                None => METHODS.contains(&target.method),
             }
             && self.paths.is_match(path.as_str())
             && (self.websocket || !target.details.websocket)
@@ -347,6 +389,22 @@ git_upstreams:
             ("POST", "https://docs.docs.example.org/team/app.git/info/lfs/objects/batch", "git_upstream"),
         ] {
             assert_eq!(decide(method, url).expect_err(url).error, error, "{method} {url}");
+        }
+    }
+
+    #[test]
+    fn a_host_that_is_allowed_whole_takes_no_made_up_method() {
+        let host = HostName::parse("a.example").expect("a host");
+        let matcher = Matcher::for_hosts(&[HostPattern::Exact(host.clone())], &[]).expect("hosts");
+        let allowed = |method: &str| {
+            let details = Details::default();
+            matcher.decide(Target { scheme: Scheme::Https, host: &host, port: 443, method, path: "/", details }).is_ok()
+        };
+        for method in ["GET", "PATCH", "PROPFIND", "VERSION-CONTROL"] {
+            assert!(allowed(method), "{method}");
+        }
+        for method in ["CONNECT", "TRACE", "PRI", "get", "sk-test-0123456789-abcdefghij", "G-H-P", ""] {
+            assert!(!allowed(method), "{method}");
         }
     }
 

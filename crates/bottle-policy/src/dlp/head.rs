@@ -1,5 +1,6 @@
 //! A request's head in search of secrets: each part by itself, and what the parts say one after the other.
 
+use super::digits::SHORT;
 use super::{Finding, Scratch, Search};
 
 /// What of a head goes to others.
@@ -20,7 +21,11 @@ const PARTS: usize = 128;
 pub fn head(search: Search<'_>, head: Head<'_>) -> Option<(Finding, String)> {
     let mut scratch = Scratch::default();
     let mut in_order = |parts: &[(&[u8], &dyn Fn() -> String)]| {
-        parts.iter().find_map(|(text, at)| Some((search.find_small(text, &mut scratch)?, at())))
+        parts.iter().find_map(|(text, at)| {
+            // Something packed needs some room.
+            let found = if text.len() < SHORT { search.find_small(text, &mut scratch) } else { search.find(text) };
+            Some((found?, at()))
+        })
     };
     let url = || "url".to_owned();
     let host = || "host".to_owned();

@@ -32,7 +32,7 @@ fn kinds(bytes: &[u8]) -> u8 {
 fn kind(first: u8, second: u8) -> u8 {
     let hex = (second.wrapping_sub(b'0') < 10) | ((second | 0x20).wrapping_sub(b'a') < 6);
     let escape = (first == b'%') & hex
-        | (first == b'\\') & ((second == b'u') | (second == b'x') | (second == b'/'))
+        | (first == b'\\') & ((second == b'u') | (second == b'x') | (second == b'/') | (second.wrapping_sub(b'0') < 4))
         | (first == b'&') & (second == b'#');
     let line = (first == b'=') & ((second == b'\n') | (second == b'\r'));
     (u8::from(escape) * ESCAPE) | (u8::from(line) * LINE) | (u8::from(first == 0) * NUL) | (first & WIDE)
@@ -40,7 +40,7 @@ fn kind(first: u8, second: u8) -> u8 {
 
 /// The parts of the bytes in which something could be hidden, each with where it begins and ends and with one layer undone.
 ///
-/// Percent escapes, JSON's and JavaScript's (`\u0041`, `\u{41}`, `\x41`, `\/`), HTML's (`&#65;`, `&#x41;`), quoted-printable's
+/// Percent escapes, JSON's and JavaScript's (`\u0041`, `\u{41}`, `\x41`, `\/`), C's and the shell's (`\101`), HTML's (`&#65;`, `&#x41;`), quoted-printable's
 /// soft line breaks and hex, UTF-16 and UTF-32 of plain text; full-width letters and the like by Unicode's NFKD, letters
 /// of other scripts that look the same, and characters that can't be seen.
 pub(super) fn plain(bytes: &[u8]) -> Vec<(usize, usize, Vec<u8>)> {
@@ -212,6 +212,7 @@ fn escape(bytes: &[u8]) -> Option<(u32, usize, bool)> {
         [b'\\', b'u', ..] => Some((number(bytes.get(2..6)?, 16)?, 6, true)),
         [b'\\', b'x', ..] => Some((number(bytes.get(2..4)?, 16)?, 4, true)),
         [b'\\', b'/', ..] => Some((u32::from(b'/'), 2, true)),
+        [b'\\', b'0'..=b'3', b'0'..=b'7', b'0'..=b'7', ..] => Some((number(&bytes[1..4], 8)?, 4, true)),
         [b'\\', b'n', ..] => Some((u32::from(b'\n'), 2, false)),
         [b'\\', b't' | b'r', ..] => Some((u32::from(b' '), 2, false)),
         [b'\\', other @ (b'"' | b'\\'), ..] => Some((u32::from(*other), 2, false)),

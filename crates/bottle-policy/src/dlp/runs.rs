@@ -150,13 +150,8 @@ pub(crate) fn position(bytes: &[u8], start: usize, digit: usize) -> usize {
     low.saturating_sub(1)
 }
 
-/// Whether all of these are digits of base64: compared with no table, so that the compiler takes many at once.
-pub(crate) fn are_digits(bytes: &[u8]) -> bool {
-    let all = |bytes: &[u8]| bytes.iter().fold(true, |all, byte| all & may_be_digit(*byte));
-    bytes.first_chunk::<32>().map_or_else(|| all(bytes), |some| all(some) && are_digits(&bytes[32..]))
-}
-
-fn may_be_digit(byte: u8) -> bool {
+/// Whether a byte is a digit of base64: compared with no table, so that the compiler takes many at once.
+pub(crate) fn may_be_digit(byte: u8) -> bool {
     let letter = (byte | 0x20).wrapping_sub(b'a') < 26;
     // A slash stands before the digits.
     let number = byte.wrapping_sub(b'/') < 11;

@@ -4,8 +4,9 @@
 //! verdict. Each block is judged together with the [`OVERLAP`] before it, and as much is held back, so that of a secret
 //! that is found nothing has gone. Packed bytes, and long runs of base64, are unpacked into streams of their own.
 
+use super::digits::{self, REACH, Run, STEP};
 use super::packed::{Packing, State, Unpacker};
-use super::{Depth, Finding, Scratch, Search, begin, coded, runs};
+use super::{Depth, Finding, Scratch, Search, begin};
 
 /// So many bytes are judged at once.
 const BLOCK: usize = 32 << 10;
@@ -15,11 +16,6 @@ const OVERLAP: usize = 4 << 10;
 const UNPACKED: u64 = 128 << 20;
 /// So many packed streams may be open in one body.
 const OPEN: usize = 64;
-/// A run of base64 is unpacked from this length on.
-const LONG_RUN: usize = 64;
-/// A line of base64 that goes on in the next one.
-const LONG_LINE: usize = 60;
-
 /// What a finding of a rule leads to; a secret that the bottle knows ends the stream in any case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
@@ -49,7 +45,7 @@ impl std::fmt::Debug for Stream {
 }
 
 /// What the streams of one body share.
-struct Shared<'a> {
+pub(super) struct Shared<'a> {
     search: Search<'a>,
     mode: Mode,
     warned: &'a mut Option<Finding>,
@@ -106,7 +102,7 @@ impl Search<'_> {
 
 /// One stream of bytes: the body itself, or what is packed in it.
 #[derive(Default)]
-struct Inner {
+pub(super) struct Inner {
     buffer: Vec<u8>,
     /// Where in the stream the buffer begins.
     offset: u64,
@@ -132,21 +128,17 @@ struct Tap {
     child: Inner,
 }
 
-/// Base64 on its way.
-struct Run {
-    child: Inner,
-    bits: u32,
-    value: u32,
-    /// Digits of this line.
-    line: usize,
-}
-
 fn unreadable(what: &str, offset: u64) -> Finding {
     Finding { rule: format!("unreadable:{what}"), known: true, offset }
 }
 
 impl Inner {
-    fn push(&mut self, mut bytes: &[u8], shared: &mut Shared<'_>) -> Result<(), Finding> {
+    /// One that is so deep in the body.
+    pub(super) fn at(depth: Depth) -> Self {
+        Self { depth, ..Self::default() }
+    }
+
+    pub(super) fn push(&mut self, mut bytes: &[u8], shared: &mut Shared<'_>) -> Result<(), Finding> {
         if let Some(tap) = &mut self.declared {
             tap.push(bytes, self.depth, shared)?;
         }
@@ -166,7 +158,7 @@ impl Inner {
         Ok(())
     }
 
-    fn finish(&mut self, shared: &mut Shared<'_>) -> Result<(), Finding> {
+    pub(super) fn finish(&mut self, shared: &mut Shared<'_>) -> Result<(), Finding> {
         if let Some(tap) = &mut self.declared {
             tap.finish(self.depth, shared)?;
         }
@@ -184,7 +176,7 @@ impl Inner {
 
     /// Lets go of what nobody needs any more.
     fn forget(&mut self, overlap: usize) {
-        let old = self.judged.saturating_sub(overlap).min(self.out).min(self.told.saturating_sub(LONG_RUN));
+        let old = self.judged.saturating_sub(overlap).min(self.out).min(self.told.saturating_sub(REACH));
         if old >= BLOCK / 2 {
             self.buffer.drain(..old);
             self.offset += old as u64;
@@ -261,43 +253,45 @@ impl Inner {
             }
         }
         self.taps = going;
-        if last && let Some(mut run) = self.run.take() {
-            run.child.finish(shared)?;
+        if last && let Some(run) = self.run.take() {
+            run.finish(shared)?;
         }
         self.told = to;
         Ok(())
     }
 
-    /// Decodes long runs of base64.
+    /// Decodes long runs of base64 and hex.
     fn runs(&mut self, from: usize, to: usize, shared: &mut Shared<'_>) -> Result<(), Finding> {
         // One that began before, and was too short to be told then, is met half its length before.
-        let mut at = if self.run.is_some() { from } else { from.saturating_sub(LONG_RUN / 2) };
+        let mut at = if self.run.is_some() { from } else { from.saturating_sub(STEP) };
+        // What has ended a run begins none.
+        let mut least = 0;
         while at < to {
             if let Some(mut run) = self.run.take() {
-                let used = run.push(&self.buffer[at..to], shared)?;
-                at += used;
+                at += run.push(&self.buffer[at..], to - at, shared)?;
                 if at < to {
-                    run.child.finish(shared)?;
+                    run.finish(shared)?;
+                    at += digits::escape_length(&self.buffer[at..]);
+                    least = at;
                 } else {
+                    run.skip = at - to;
                     self.run = Some(run);
                 }
                 continue;
             }
-            // A run that is long enough is hit by two steps of half its length, and has no break between them.
-            let half = &self.buffer[at..to.min(at + LONG_RUN / 2)];
-            if !runs::are_digits(half) {
-                at += LONG_RUN / 2;
+            if !digits::are_run(&self.buffer[at..to.min(at + STEP)]) {
+                at += STEP;
                 continue;
             }
-            let digits = |part: &mut dyn Iterator<Item = &u8>| part.take_while(|byte| coded::is_digit(**byte)).count();
-            let start = at - digits(&mut self.buffer[..at].iter().rev().take(LONG_RUN));
-            let length = digits(&mut self.buffer[start..to].iter().take(LONG_RUN));
-            if length < LONG_RUN || start + LONG_RUN <= from {
-                at = (start + length).max(at) + 1;
+            let start = digits::start(&self.buffer, at, least);
+            let (length, begins) = digits::begins(&self.buffer[start..to]);
+            if !begins || start + length <= from {
+                at = (start + length).max(at) + digits::escape_length(&self.buffer[start + length..]).max(1);
+                least = at;
                 continue;
             }
             let depth = nested(self.depth, self.offset + start as u64)?;
-            self.run = Some(Box::new(Run { child: Inner { depth, ..Inner::default() }, bits: 0, value: 0, line: 0 }));
+            self.run = Some(Box::new(Run::new(depth)));
             at = start;
         }
         Ok(())
@@ -343,35 +337,4 @@ fn took(child: &mut Inner, piece: &[u8], offset: u64, shared: &mut Shared<'_>) -
     *shared.left = shared.left.checked_sub(more).ok_or_else(|| unreadable("it unpacks to too much", offset))?;
     // Where it is in what is unpacked helps nobody: the place of the packed bytes does.
     child.push(piece, shared).map_err(|finding| Finding { offset, ..finding })
-}
-
-impl Run {
-    /// How many bytes belong to the run.
-    fn push(&mut self, bytes: &[u8], shared: &mut Shared<'_>) -> Result<usize, Finding> {
-        let mut out = Vec::with_capacity(bytes.len() / 4 * 3 + 3);
-        let mut at = 0;
-        while let Some(byte) = bytes.get(at) {
-            if let Some(digit) = coded::digit(*byte) {
-                self.value = self.value << 6 | u32::from(digit);
-                self.bits += 6;
-                self.line += 1;
-                if self.bits >= 8 {
-                    self.bits -= 8;
-                    out.push(u8::try_from(self.value >> self.bits & 0xff).unwrap_or_default());
-                    self.value &= (1 << self.bits) - 1;
-                }
-                at += 1;
-            } else if matches!(byte, b'\r' | b'\n') && (self.line >= LONG_LINE || self.line == 0) {
-                self.line = 0;
-                at += 1;
-            } else if *byte == b'\\' && self.line >= LONG_LINE && matches!(bytes.get(at + 1), Some(b'n' | b'r')) {
-                self.line = 0;
-                at += 2;
-            } else {
-                break;
-            }
-        }
-        self.child.push(&out, shared)?;
-        Ok(at)
-    }
 }

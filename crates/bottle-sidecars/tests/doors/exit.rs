@@ -220,6 +220,9 @@ async fn the_proxy_of_a_bottle_without_routes_knows_its_hosts_alone() {
     assert_eq!((status, &body["error"]), (StatusCode::FORBIDDEN, &"no_route".into()));
     let (status, body) = refusal(world.send_to("localhost", 443, "h2", request("DELETE", "/any", "")).await).await;
     assert_eq!((status, &body["error"]), (StatusCode::BAD_GATEWAY, &"connect".into()), "{body}");
+    // A method is not searched for secrets: it is none of the guest's own making.
+    let (status, body) = refusal(world.send_to("localhost", 443, "http/1.1", request(KEY, "/any", "")).await).await;
+    assert_eq!((status, &body["error"]), (StatusCode::FORBIDDEN, &"no_route".into()));
     let (status, body) = refusal(world.send_to("localhost", 443, "h2", request("POST", "/any", KEY)).await).await;
     assert_eq!(status.is_server_error() || body["error"] == "dlp", true, "{body}");
 }
