@@ -1,6 +1,9 @@
 //! The one task that decides, applies and writes: everything comes to it one after the other, so the record has one writer
-//! and the policies one owner. What pipelock holds comes in `held`.
+//! and the policies one owner. What pipelock holds comes in `held`, what follows a decision is `force`,
+//! and what ends by itself is `ends`.
 
+mod ends;
+mod force;
 mod held;
 
 use std::collections::BTreeMap;
@@ -21,7 +24,6 @@ use super::book::{Book, moment, rfc3339};
 use super::limits::Limits;
 use super::view::View;
 use super::words;
-use crate::confirm::Install;
 
 /// Messages that wait; more callers than that wait themselves.
 const QUEUE: usize = 32;
@@ -337,166 +339,6 @@ impl Office {
         self.install(file, apply.text, cause, None).await
     }
 
-    // What follows.
-
-    /// Takes a decision that counts, and puts in force what it grants.
-    async fn settle(&mut self, id: ProposalId, verdict: Verdict, by: By) -> Result<(), Error> {
-        let Some(Standing { proposal, .. }) = self.book.ledger().get(id) else { return Ok(()) };
-        let (hash, policy_hash) = (proposal.hash.clone(), proposal.policy_hash.clone());
-        tracing::info!("{id}: decided by {by}");
-        self.book.add(Event::Decided { id, hash, policy_hash, verdict, by })?;
-        self.told(id);
-        self.put_in_force(id).await
-    }
-
-    /// Applies what was approved and not applied yet.
-    async fn put_in_force(&mut self, id: ProposalId) -> Result<(), Error> {
-        let ledger = self.book.ledger();
-        let Some(standing) = ledger.get(id).filter(|standing| matches!(standing.state, State::Applying { .. })) else {
-            return Ok(());
-        };
-        let Some(change) = &standing.proposal.change else { return Ok(()) };
-        let file = change.file;
-        let cause = Cause::Granted(id);
-        let text = match ledger.with(id) {
-            Ok(next) => next.texts().get(&file).cloned().unwrap_or_default(),
-            Err(error) => {
-                let event = Event::RolledBack { cause, file, kept: ledger.hash(file), reason: error.to_string() };
-                self.book.add(event)?;
-                self.told(id);
-                return Ok(());
-            }
-        };
-        let time = ledger.granted(id).and_then(Request::duration);
-        let until = time.map(|time| stamp(OffsetDateTime::now_utc() + Duration::from_secs(time.0)));
-        self.install(file, text, cause, until).await?;
-        self.told(id);
-        Ok(())
-    }
-
-    /// Has a file put in force, and writes down what came of it.
-    async fn install(
-        &mut self,
-        file: PolicyFile,
-        text: String,
-        cause: Cause,
-        until: Option<String>,
-    ) -> Result<Applied, Error> {
-        let before = self.book.ledger().hash(file);
-        let (on_disk, after) = (self.on_disk(file).unwrap_or_else(|| before.clone()), sha256(&text));
-        let applied = if before == after {
-            Applied::InForce { file, before: before.clone(), after: after.clone() }
-        } else {
-            self.supervisor.install(Install { file, before: on_disk, text }).await
-        };
-        let event = match &applied {
-            Applied::InForce { .. } => Event::Applied { cause, file, before, after, until },
-            Applied::Kept { reason } => {
-                tracing::error!("{file} stays as it was: {reason}");
-                Event::RolledBack { cause, file, kept: before, reason: reason.clone() }
-            }
-        };
-        self.book.add(event)?;
-        self.renew().await?;
-        Ok(applied)
-    }
-
-    /// Open proposals are shown with the policy in force; what has become pointless is closed.
-    async fn renew(&mut self) -> Result<(), Error> {
-        for (id, renewed) in self.book.ledger().outdated() {
-            match renewed {
-                Ok(event) => {
-                    self.book.add(event)?;
-                    self.told(id);
-                }
-                Err(error) => {
-                    let why = format!("since the policy has changed, {error}");
-                    let Some(Standing { proposal, .. }) = self.book.ledger().get(id) else { continue };
-                    let (hash, policy_hash) = (proposal.hash.clone(), proposal.policy_hash.clone());
-                    let verdict = Verdict::Deny { why };
-                    self.book.add(Event::Decided { id, hash, policy_hash, verdict, by: By::Nobody })?;
-                    self.told(id);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    // Time, and a life before this one.
-
-    /// When something ends by itself.
-    fn due(&self) -> Option<OffsetDateTime> {
-        self.book.ledger().standings().filter_map(ends).min()
-    }
-
-    async fn time_is_up(&mut self) -> Result<(), Error> {
-        self.end_what_is_late().await?;
-        let now = OffsetDateTime::now_utc();
-        let late = |standing: &&Standing| !standing.state.is_open() && ends(standing).is_some_and(|end| end <= now);
-        let ended: Vec<(ProposalId, PolicyFile)> = self
-            .book
-            .ledger()
-            .standings()
-            .filter(late)
-            .filter_map(|standing| Some((standing.proposal.id, standing.proposal.change.as_ref()?.file)))
-            .collect();
-        for (id, file) in ended {
-            let without = self.book.ledger().in_force().without(id);
-            let text = without.ok().and_then(|without| without.texts().get(&file).cloned());
-            let Some(text) = text else {
-                tracing::error!("{id}: its time is up, and the policy without it can't be told");
-                return Err(Error::Record { path: "the policy".into(), reason: format!("without {id} it is none") });
-            };
-            tracing::info!("{id}: its time is up");
-            let applied = self.install(file, text, Cause::Ended(id), None).await?;
-            if let Applied::Kept { reason } = applied {
-                // Whatever is wrong with the doors: a policy whose time is up may not stay, so nothing goes on.
-                return Err(Error::Late { id, reason });
-            }
-            self.told(id);
-        }
-        Ok(())
-    }
-
-    /// Refuses what nobody has decided in time.
-    async fn end_what_is_late(&mut self) -> Result<(), Error> {
-        let now = OffsetDateTime::now_utc();
-        let open = self.book.ledger().standings().filter(|standing| standing.state.is_open());
-        let late: Vec<ProposalId> = open
-            .filter(|standing| moment(&standing.proposal.expires_at) <= now)
-            .map(|standing| standing.proposal.id)
-            .collect();
-        for id in late {
-            let why = format!("nobody decided within {}", self.policy.timeout);
-            self.settle(id, Verdict::Deny { why }, By::Timeout).await?;
-        }
-        Ok(())
-    }
-
-    /// After a start: finishes what was approved and not applied, and has the doors go by what the record says.
-    async fn take_up(&mut self) -> Result<(), Error> {
-        let ids: Vec<ProposalId> = self.book.ledger().standings().map(|standing| standing.proposal.id).collect();
-        for id in ids {
-            self.told(id);
-            self.withdraw(id, "supervise was started anew, and what pipelock held for it is refused").await?;
-            self.put_in_force(id).await?;
-        }
-        for file in PolicyFile::ALL {
-            let Some(text) = self.book.ledger().in_force().texts().get(&file).cloned() else { continue };
-            let Some(before) = self.on_disk(file).filter(|found| *found != sha256(&text)) else { continue };
-            tracing::warn!("{file} is not what the record leads to: putting that in force");
-            if let Applied::Kept { reason } = self.supervisor.install(Install { file, before, text }).await {
-                return Err(Error::Record { path: file.name().into(), reason });
-            }
-        }
-        Ok(())
-    }
-
-    /// SHA-256 of a policy file as it is.
-    fn on_disk(&self, file: PolicyFile) -> Option<String> {
-        std::fs::read_to_string(self.places.config_dir.join(file.name())).ok().map(|text| sha256(&text))
-    }
-
     /// Tells all who wait or watch how a proposal stands now.
     fn told(&mut self, id: ProposalId) {
         let Some(standing) = self.book.ledger().get(id).cloned() else { return };
@@ -516,15 +358,6 @@ impl Office {
 
     fn publish(&mut self, update: &Update) {
         self.watchers.retain(|watcher| watcher.send(update.clone()).is_ok());
-    }
-}
-
-/// When a proposal changes by itself.
-fn ends(standing: &Standing) -> Option<OffsetDateTime> {
-    match &standing.state {
-        State::Open => Some(moment(&standing.proposal.expires_at)),
-        State::InForce { until: Some(until), .. } => Some(moment(until)),
-        _ => None,
     }
 }
 
