@@ -166,6 +166,15 @@ pub struct Spent {
 }
 
 impl Spent {
+    /// The same and what others may still spend.
+    pub fn and(&self, others: &Self) -> Self {
+        Self {
+            requests: self.requests.saturating_add(others.requests),
+            tokens: self.tokens.saturating_add(others.tokens),
+            cost_usd: self.cost_usd + others.cost_usd,
+        }
+    }
+
     /// Adds one more.
     pub fn add(&mut self, entry: &Entry) {
         self.requests = self.requests.saturating_add(1);

@@ -16,6 +16,8 @@ pub struct ModelRequest {
     pub stream: bool,
     /// The size of its body in bytes.
     pub size: usize,
+    /// How many tokens its reply may have at most, as it says.
+    pub most: u64,
 }
 
 impl ModelRequest {
@@ -29,6 +31,7 @@ impl ModelRequest {
             model: value["model"].as_str().unwrap_or_default().to_owned(),
             stream: value["stream"].as_bool().unwrap_or(false),
             size: body.len(),
+            most: value["max_tokens"].as_u64().unwrap_or_default(),
         })
     }
 }

@@ -200,7 +200,7 @@ mod tests {
     }
 
     fn request(stream: bool) -> ModelRequest {
-        ModelRequest { after: 0, model: "asked-for".into(), stream, size: 100 }
+        ModelRequest { after: 0, model: "asked-for".into(), stream, size: 100, most: 0 }
     }
 
     proptest! {

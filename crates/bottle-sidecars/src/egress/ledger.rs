@@ -1,9 +1,14 @@
 //! What the run has spent on the model, kept over restarts in `budget.jsonl`, and whether the next request may go.
+//!
+//! What a request costs is known at its reply's end. Until then it counts for the most that it may cost, so that many at
+//! once spend no more than one after the other would: where that leaves too little, the next one waits for them.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use bottle_policy::budget::{Budget, Entry, REACHED, Spent, Standing, Tokens};
+use tokio::sync::Notify;
 
 use crate::common::{Dirs, Error};
 use crate::proxy::access::Log;
@@ -12,6 +17,8 @@ use crate::proxy::access::Log;
 pub(super) struct Ledger {
     log: Arc<Log>,
     kept: Mutex<Kept>,
+    /// One of those under way has ended.
+    ended: Notify,
 }
 
 #[derive(Default)]
@@ -21,14 +28,30 @@ struct Kept {
     began: Option<Instant>,
     /// Whether the agent was told that little is left.
     told: bool,
+    /// The most that each request under way may cost.
+    under_way: BTreeMap<u64, Spent>,
+    count: u64,
+}
+
+/// What a request may cost until it has ended.
+pub(super) struct Held {
+    ledger: Arc<Ledger>,
+    number: u64,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.ledger.kept().under_way.remove(&self.number);
+        self.ledger.ended.notify_waiters();
+    }
 }
 
 /// What to do with the next request.
 pub(super) enum Next {
     /// It goes as it is.
-    Go,
+    Go(Held),
     /// It goes, and the agent is told this with it.
-    Tell(String),
+    Tell(String, Held),
     /// It does not go, because of this.
     Stop(String),
 }
@@ -51,34 +74,62 @@ impl Ledger {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => return Err(Error::Read { path, error }),
         }
-        Ok(Arc::new(Self { log: Log::open(&path)?, kept: Mutex::new(kept) }))
+        Ok(Arc::new(Self { log: Log::open(&path)?, kept: Mutex::new(kept), ended: Notify::new() }))
     }
 
-    /// Whether a request for this model may go.
-    pub(super) fn next(&self, budget: &Budget, model: &str) -> Next {
-        if budget.is_none() {
-            return Next::Go;
-        }
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a request for this model may go, which may have so many tokens; asked for as long as others under way could
+    /// leave too little for it.
+    pub(super) async fn next(self: &Arc<Self>, budget: &Budget, model: &str, most: Tokens) -> Next {
         if let Some(why) = budget.unpriced(model) {
             return Next::Stop(why);
         }
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let ended = self.ended.notified();
+            tokio::pin!(ended);
+            // From here on no end is missed.
+            ended.as_mut().enable();
+            if let Some(next) = self.now(budget, model, most) {
+                return next;
+            }
+            ended.await;
+        }
+    }
+
+    /// The same at once; none where it has to wait.
+    fn now(self: &Arc<Self>, budget: &Budget, model: &str, most: Tokens) -> Option<Next> {
+        let mut kept = self.kept();
         let seconds = kept.began.get_or_insert_with(Instant::now).elapsed().as_secs();
-        match budget.standing(&kept.spent, seconds) {
-            Standing::Free => Next::Go,
-            Standing::Near(_) if kept.told => Next::Go,
-            Standing::Near(what) => {
+        let standing = budget.standing(&kept.spent, seconds);
+        if let Standing::Reached(what) = standing {
+            tracing::warn!("refused a request to the model: {what} are spent");
+            let why = format!("{REACHED}{what} are spent; the run ends here, and what was committed is pushed");
+            return Some(Next::Stop(why));
+        }
+        let others = kept.under_way.values().fold(Spent::default(), |all, one| all.and(one));
+        if matches!(budget.standing(&kept.spent.and(&others), seconds), Standing::Reached(_)) {
+            return None;
+        }
+        let cost_usd = budget.price(model).map_or(0.0, |price| most.cost(&price));
+        let may = Spent { requests: 1, tokens: most.all(), cost_usd };
+        kept.count += 1;
+        let number = kept.count;
+        kept.under_way.insert(number, may);
+        let held = Held { ledger: Arc::clone(self), number };
+        match standing {
+            Standing::Near(what) if !kept.told => {
                 kept.told = true;
                 tracing::info!("told the agent that {what} are spent");
-                Next::Tell(format!(
+                let notice = format!(
                     "<system-reminder>claude-bottle: {what} are spent. When all is spent this run ends at once: finish what \
                      you are at, commit it now, and begin nothing new.</system-reminder>"
-                ))
+                );
+                Some(Next::Tell(notice, held))
             }
-            Standing::Reached(what) => {
-                tracing::warn!("refused a request to the model: {what} are spent");
-                Next::Stop(format!("{REACHED}{what} are spent; the run ends here, and what was committed is pushed"))
-            }
+            _ => Some(Next::Go(held)),
         }
     }
 
@@ -86,7 +137,7 @@ impl Ledger {
     pub(super) fn add(&self, budget: &Budget, id: &str, model: &str, tokens: Tokens, estimated: bool) {
         let cost_usd = budget.price(model).map(|price| tokens.cost(&price));
         let entry = Entry { id: id.to_owned(), model: model.to_owned(), tokens, estimated, cost_usd };
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner).spent.add(&entry);
+        self.kept().spent.add(&entry);
         self.log.append(&entry);
     }
 }

@@ -19,7 +19,7 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use sha2::{Digest as _, Sha256};
 
 use super::back::{Egress, Policy};
-use super::ledger::{Ledger, Next};
+use super::ledger::{Held, Ledger, Next};
 use crate::common::{Dirs, Error};
 use crate::proxy::access::{Line, Log};
 use crate::proxy::answer::{Body, BoxError, boxed, full, refuse, typed};
@@ -29,6 +29,9 @@ use crate::proxy::target::Asked;
 const LARGEST_REQUEST: usize = 40 << 20;
 /// A reply that is not a stream is kept up to this size to be recorded.
 const LARGEST_REPLY: usize = 32 << 20;
+
+/// Where a reply does not say, so many bytes of a request are about a token.
+const BYTES_A_TOKEN: usize = 4;
 
 /// Replay and recording.
 pub(super) struct Model {
@@ -55,10 +58,12 @@ struct Account {
     size: usize,
     /// Whether it is still to be charged.
     open: bool,
+    /// Until then, what it may cost.
+    _held: Option<Held>,
 }
 
 impl Account {
-    /// What a reply says it has cost; where it was cut off before it said so, about four bytes are a token.
+    /// What a reply says it has cost; where it was cut off before it said so, by its size.
     fn charge(mut self, spent: Option<(Tokens, bool)>) {
         self.add(spent);
     }
@@ -70,7 +75,7 @@ impl Account {
 
     fn add(&mut self, spent: Option<(Tokens, bool)>) {
         self.open = false;
-        let guess = || (Tokens { input: (self.size / 4) as u64, ..Tokens::default() }, true);
+        let guess = || (Tokens { input: (self.size / BYTES_A_TOKEN) as u64, ..Tokens::default() }, true);
         let (tokens, estimated) = spent.unwrap_or_else(guess);
         self.ledger.add(&self.policy.routes.budget, &self.id, &self.model, tokens, estimated);
     }
@@ -143,18 +148,26 @@ impl Model {
             .as_ref()
             .map(|wanted| Asking { after: wanted.after, request_sha256: hex::encode(Sha256::digest(&body)) });
         let model = wanted.as_ref().map(|wanted| wanted.model.clone());
+        let mut held = None;
         if reply && !budget.is_none() {
-            let next = match &model {
-                // What a cassette says was paid once already.
-                Some(model) if replay => self.ledger.next(&Budget { cost_usd: None, ..budget.clone() }, model),
-                Some(model) => self.ledger.next(budget, model),
+            let next = match &wanted {
+                Some(wanted) => {
+                    let input = (wanted.size / BYTES_A_TOKEN) as u64;
+                    let most = Tokens { input, output: wanted.most, ..Tokens::default() };
+                    // What a cassette says was paid once already.
+                    let cost_usd = budget.cost_usd.filter(|_| !replay);
+                    self.ledger.next(&Budget { cost_usd, ..budget.clone() }, &wanted.model, most).await
+                }
                 None => {
                     Next::Stop("the body is not JSON with `messages`, so what it costs can't be counted".to_owned())
                 }
             };
             match next {
-                Next::Go => {}
-                Next::Tell(notice) => body = messages::with_notice(&body, &notice).map_or(body, Bytes::from),
+                Next::Go(own) => held = Some(own),
+                Next::Tell(notice, own) => {
+                    held = Some(own);
+                    body = messages::with_notice(&body, &notice).map_or(body, Bytes::from);
+                }
                 Next::Stop(why) => {
                     line.stop(Verdict::Deny, "budget");
                     // Claude Code tries this kind again at once a few times, then ends with these words in its result.
@@ -169,6 +182,7 @@ impl Model {
             model: model.unwrap_or_default(),
             size: body.len(),
             open: reply,
+            _held: held,
         };
         if replay {
             line.access.verdict = Verdict::Replay;

@@ -178,3 +178,64 @@ async fn a_cassette_spends_tokens_but_no_dollars() {
     let (status, answer) = turn(&world).await;
     assert!(status == 400 && answer.contains("2 of 2 requests"), "{answer}");
 }
+
+/// Waits until the origin has seen so many requests, and a little longer to see that there are no more.
+async fn seen(world: &World, count: usize) {
+    let deadline = std::time::Instant::now() + Duration::from_secs(10);
+    let now = || world.origin.state.seen.lock().expect("a lock").len();
+    while now() < count {
+        assert!(std::time::Instant::now() < deadline, "only {} of {count} requests came", now());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(now(), count);
+}
+
+#[tokio::test]
+async fn many_at_once_spend_no_more_than_one_after_the_other() {
+    let routes = format!("{MODEL}budget: {{ requests: 2 }}\n");
+    let world = World::start(Setup { routes: routes.leak(), ..Setup::default() }).await;
+    let one = || async {
+        let response = world.send(ask(0, true)).await;
+        let status = response.status().as_u16();
+        let body = response.into_body().collect().await.expect("a body").to_bytes();
+        (status, String::from_utf8_lossy(&body).into_owned())
+    };
+    let lead = async {
+        // Two are under way, and two wait for them.
+        seen(&world, 2).await;
+        for _ in 0..2 {
+            world.origin.state.go_on.notify_one();
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let (a, b, c, d, ()) = tokio::join!(one(), one(), one(), one(), lead);
+    let answers = [a, b, c, d];
+    assert_eq!(answers.iter().filter(|(status, _)| *status == 200).count(), 2, "{answers:?}");
+    let refused: Vec<_> = answers.iter().filter(|(status, _)| *status == 400).collect();
+    assert_eq!(refused.len(), 2, "{answers:?}");
+    assert!(refused.iter().all(|(_, answer)| answer.contains("2 of 2 requests are spent")), "{refused:?}");
+    seen(&world, 2).await;
+}
+
+#[tokio::test]
+async fn one_that_could_be_too_much_beside_another_waits_for_its_end() {
+    // Each reply of the origin's has 8 tokens; the request says that it may have 1,000.
+    let routes = format!("{MODEL}budget: {{ tokens: 900 }}\n");
+    let world = World::start(Setup { routes: routes.leak(), ..Setup::default() }).await;
+    let body = json!({ "model": "claude-test", "stream": true, "max_tokens": 1000, "messages": [] }).to_string();
+    let one = || async {
+        let response = world.send(request("POST", "/v1/messages", body.clone())).await;
+        let status = response.status().as_u16();
+        drop(response.into_body().collect().await.expect("a body"));
+        status
+    };
+    let lead = async {
+        for count in 1..=3 {
+            seen(&world, count).await;
+            world.origin.state.go_on.notify_one();
+        }
+    };
+    assert_eq!(tokio::join!(one(), one(), one(), lead), (200, 200, 200, ()));
+    assert_eq!(spent(&world).len(), 3);
+}
