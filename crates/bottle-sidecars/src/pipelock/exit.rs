@@ -10,7 +10,7 @@ use bottle_policy::host::{HostName, HostPattern};
 use bottle_policy::limits::Reached;
 use bottle_policy::route::Scheme;
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, HOST, SET_COOKIE};
+use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, HOST, SET_COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
@@ -21,6 +21,7 @@ use super::answer::Answered;
 use super::ask::Asks;
 use super::counts::Used;
 use super::dial::{DialError, Dialer};
+use super::echo::Masked;
 use super::policy::{Policy, Way};
 use super::refusal::{blocked, not_let_in, stopped, too_large};
 use super::scan::{self, Scanned};
@@ -292,8 +293,16 @@ impl Force {
         }
     }
 
-    /// An answer as the guest may have it: its head scrubbed, its body looked at.
+    /// An answer as the guest may have it: its head scrubbed, its body looked at, the route's credential in neither.
     pub(super) async fn scrubbed(&self, route: usize, response: Response<Incoming>, line: &mut Line) -> Response<Body> {
+        let looked = self.looked_at(route, response, line).await;
+        match &self.policy.routes[route].credential {
+            Some(added) => looked.map(|body| boxed(Masked::new(body, &added.secret))),
+            None => looked,
+        }
+    }
+
+    async fn looked_at(&self, route: usize, response: Response<Incoming>, line: &mut Line) -> Response<Body> {
         let way = &self.policy.routes[route];
         let response = self.scrubbed_head(way, response.map(boxed));
         let scanning = &self.policy.pipelock.response_scanning;
@@ -356,6 +365,8 @@ pub(super) fn credentials(way: &Way, headers: &mut HeaderMap) {
     }
     if let Some(added) = &way.credential {
         headers.insert(added.header.clone(), added.value.clone());
+        // So that it is seen if it comes back.
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     }
 }
 

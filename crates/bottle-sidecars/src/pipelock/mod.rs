@@ -3,7 +3,7 @@
 //! Map: `policy` (both policy files, and the secrets), `hop` (requests from egress, over a unix socket that the guest
 //! can't see), `guest` (the proxy of a bottle without routes), `exit` (judges and sends a request), `scan` (a head and a
 //! body in search of secrets), `hold` and `ask` (a person decides about what was found), `refusal` (what is said of what is
-//! not sent), `counts` (what has left), `answer` (what comes back), `websocket`, `tunnel` (TLS that is not ended), `dial` (resolve, check, connect).
+//! not sent), `counts` (what has left), `answer` (what comes back) and `echo` (a credential in it), `websocket`, `tunnel` (TLS that is not ended), `dial` (resolve, check, connect).
 //! Decisions are in `bottle_policy::{matcher, dlp, net}`.
 //!
 //! Always: the scan comes before the credential; the address that was checked is the one that is dialled; what egress
@@ -13,6 +13,7 @@ mod answer;
 mod ask;
 mod counts;
 mod dial;
+mod echo;
 mod exit;
 mod guest;
 mod hold;

@@ -78,6 +78,8 @@ pub(super) struct Credential {
     pub(super) header: HeaderName,
     /// Marked sensitive.
     pub(super) value: HeaderValue,
+    /// The value by itself, for answers that show it.
+    pub(super) secret: Arc<[u8]>,
 }
 
 impl Policy {
@@ -193,12 +195,13 @@ impl Way {
             let (header, before, name) = auth.injection().map_err(|reason| wrong(reason.to_owned()))?;
             let secret = dirs.secret(name)?;
             let mut bytes = before.as_bytes().to_vec();
-            bytes.extend_from_slice(secret.expose().trim_ascii());
+            let secret = secret.expose().trim_ascii();
+            bytes.extend_from_slice(secret);
             let mut value = HeaderValue::from_bytes(&bytes)
                 .map_err(|_| wrong(format!("the value of {name} can't be the value of a header")))?;
             value.set_sensitive(true);
             let header = header.parse().map_err(|_| wrong(format!("`{header}` is not the name of a header")))?;
-            Ok::<_, Error>(Credential { name: name.clone(), header, value })
+            Ok::<_, Error>(Credential { name: name.clone(), header, value, secret: secret.into() })
         });
         let open = Self::open(route.host.clone(), pipelock);
         let mode = match route.dlp.outbound {

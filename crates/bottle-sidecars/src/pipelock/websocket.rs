@@ -15,6 +15,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
+use super::echo::Mask;
 use super::exit::{Force, credentials, failed, whole_uri};
 use super::policy::Policy;
 use crate::proxy::access::Line;
@@ -162,7 +163,8 @@ impl Conversation {
         };
         let noted = OnceLock::new();
         let ended = {
-            let back = back(policy, &mut up_in, &mut guest_out, &got, &noted);
+            let mask = way.credential.as_ref().map(|added| Mask::new(&added.secret));
+            let back = back(policy, mask, &mut up_in, &mut guest_out, &got, &noted);
             tokio::pin!(back);
             tokio::select! {
                 ended = out => match ended {
@@ -194,6 +196,7 @@ impl Conversation {
 /// Passes on what upstream says, looked at as answers are: where findings block, a message at a time, once it is judged.
 async fn back<R, W>(
     policy: &Policy,
+    mut mask: Option<Mask>,
     from: &mut R,
     to: &mut W,
     got: &AtomicU64,
@@ -213,6 +216,9 @@ where
         if read == 0 {
             let _ = to.shutdown().await;
             return Ok(());
+        }
+        if let Some(mask) = &mut mask {
+            mask.at_once(&mut buffer[..read]);
         }
         let bytes = &buffer[..read];
         let so_far = got.fetch_add(read as u64, Ordering::Relaxed);

@@ -58,6 +58,27 @@ async fn an_allowed_request_gets_its_routes_credential() {
 }
 
 #[tokio::test]
+async fn a_credential_that_is_shown_in_an_answer_is_overwritten() {
+    let world = World::usual().await;
+    for alpn in ["http/1.1", "h2"] {
+        let mut asked = get("/key/shown");
+        asked.headers_mut().insert("accept-encoding", "gzip, br".parse().expect("a value"));
+        let response = world.send_to("localhost", world.origin.port, alpn, asked).await;
+        let body = response.into_body().collect().await.expect("a body").to_bytes();
+        assert_eq!(body, format!("you sent {} and it ends with s", "*".repeat(KEY.len())));
+        let seen = world.origin.state.seen.lock().expect("a lock").pop().expect("a request");
+        assert_eq!(seen.headers["x-api-key"], KEY);
+        assert_eq!(seen.headers["accept-encoding"], "identity");
+    }
+    // Where there is no credential nothing is asked for otherwise.
+    let mut asked = get("/open/x");
+    asked.headers_mut().insert("accept-encoding", "gzip, br".parse().expect("a value"));
+    world.send(asked).await;
+    let seen = world.origin.state.seen.lock().expect("a lock").pop().expect("a request");
+    assert_eq!(seen.headers["accept-encoding"], "gzip, br");
+}
+
+#[tokio::test]
 async fn a_secret_in_a_head_is_blocked() {
     let world = World::usual().await;
     let hex = hex::encode(KEY);
