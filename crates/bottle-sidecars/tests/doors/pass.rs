@@ -4,6 +4,7 @@
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bottle_policy::access::{Access, Verdict};
 use http::StatusCode;
@@ -132,7 +133,8 @@ async fn first(world: &World, place: &str, bytes: &[u8]) -> Vec<u8> {
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     stream.write_all(bytes).await.expect("sent");
     let mut rest = vec![];
-    stream.read_to_end(&mut rest).await.ok();
+    let closed = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut rest)).await;
+    let _ = closed.expect("a tunnel that is closed, not kept");
     rest
 }
 
