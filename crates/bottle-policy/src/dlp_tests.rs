@@ -506,3 +506,24 @@ fn no_block_s_end_hides_a_run_that_is_escaped() {
         }
     }
 }
+
+#[test]
+fn nothing_of_what_is_found_has_gone_wherever_blocks_meet() {
+    let (rules, known) = (rules(), known());
+    let search = Search { known: &known, rules: Some((rules, Scope::All)) };
+    let block = 32 << 10;
+    let token = fake("ghp_{crc:30}");
+    for secret in ["correct-horse-battery", token.as_str()] {
+        for pad in block - secret.len() - 2..block + 2 {
+            let body = format!("{}{secret}{}", " ".repeat(pad), " ".repeat(block));
+            let (mut stream, mut gone) = (Stream::default(), 0);
+            let found = body.as_bytes().chunks(1000).try_for_each(|chunk| {
+                gone += stream.push(search, chunk, Mode::Block)?.len();
+                Ok::<_, Finding>(())
+            });
+            let found = found.and_then(|()| stream.finish(search, Mode::Block).map(|_| ()));
+            assert_eq!(found.map_err(|finding| finding.offset), Err(pad as u64), "{secret}");
+            assert!(gone <= pad, "{gone} bytes were gone, and the secret begins at {pad}");
+        }
+    }
+}

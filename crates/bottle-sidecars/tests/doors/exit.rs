@@ -118,19 +118,22 @@ async fn a_secret_in_a_head_is_blocked() {
 async fn a_secret_cut_over_chunks_of_a_body_never_leaves() {
     let world = World::usual().await;
     let token = format!("ghp_{}", "a1B2c3D4e5F6".repeat(3));
+    // The second place is where two blocks of the scan meet.
     for (secret, rule) in [(KEY, "known-secret:ANTHROPIC_API_KEY"), (token.as_str(), "github-pat")] {
-        let text = format!("{}{secret}{}", "filler ".repeat(3000), " the rest".repeat(9000));
-        let (before, after) = text.split_at(21_000 + secret.len() / 2);
-        let pieces = [before.to_owned(), after.to_owned()].map(|text| Ok(Frame::data(Bytes::from(text))));
-        let body = StreamBody::new(stream::iter(pieces)).boxed_unsync();
-        let asked = Request::post("/open/upload").body(body).expect("a request");
-        let (status, body) = refusal(world.send(asked).await).await;
-        assert_eq!((status, &body["rule"], &body["where"]), (StatusCode::FORBIDDEN, &rule.into(), &"body".into()));
-        assert_eq!(body["offset"], 21_000);
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        for seen in world.origin.state.seen.lock().expect("a lock").drain(..) {
-            assert!(!seen.whole, "the request came to its end");
-            assert!(seen.body.len() <= 21_000, "{} bytes went out", seen.body.len());
+        for place in [21_000, (32 << 10) - 12] {
+            let text = format!("{}{secret}{}", " ".repeat(place), " the rest".repeat(9000));
+            let (before, after) = text.split_at(place + secret.len() / 2);
+            let pieces = [before.to_owned(), after.to_owned()].map(|text| Ok(Frame::data(Bytes::from(text))));
+            let body = StreamBody::new(stream::iter(pieces)).boxed_unsync();
+            let asked = Request::post("/open/upload").body(body).expect("a request");
+            let (status, body) = refusal(world.send(asked).await).await;
+            assert_eq!((status, &body["rule"], &body["where"]), (StatusCode::FORBIDDEN, &rule.into(), &"body".into()));
+            assert_eq!(body["offset"], place);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            for seen in world.origin.state.seen.lock().expect("a lock").drain(..) {
+                assert!(!seen.whole, "the request came to its end");
+                assert!(seen.body.len() <= place, "{} bytes went out", seen.body.len());
+            }
         }
     }
     // The same size without a secret passes unchanged.
