@@ -250,3 +250,30 @@ async fn the_proxy_of_a_bottle_without_routes_knows_its_hosts_alone() {
     let (status, body) = refusal(world.send_to("localhost", 443, "h2", request("POST", "/any", KEY)).await).await;
     assert_eq!(status.is_server_error() || body["error"] == "dlp", true, "{body}");
 }
+
+/// What egress would say, if it were somebody else's.
+#[tokio::test]
+async fn the_route_that_egress_names_has_to_be_the_one() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    let world = World::usual().await;
+    let policy = bottle_policy::proposal::sha256(
+        &std::fs::read_to_string(world.path("config/routes.yaml")).expect("the routes"),
+    );
+    // Route 0 has the credential, and /open/x is route 1.
+    for (route, host, status) in [("1", "localhost", "200"), ("0", "localhost", "403"), ("0", "other.example", "403")] {
+        let mut stream = tokio::net::UnixStream::connect(world.path("internal/pipelock.sock")).await.expect("the hop");
+        let port = world.origin.port;
+        let head = format!(
+            "GET /open/x HTTP/1.1\r\nHost: pipelock\r\nx-bottle-id: 1\r\nx-bottle-scheme: https\r\nx-bottle-host: {host}\r\n\
+             x-bottle-port: {port}\r\nx-bottle-route: {route}\r\nx-bottle-policy: {policy}\r\nConnection: close\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).await.expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("an answer");
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{route} at {host}: {answer}");
+        assert_eq!(answer.contains("route_mismatch"), (route, host) == ("0", "localhost"), "{answer}");
+    }
+    let seen = std::mem::take(&mut *world.origin.state.seen.lock().expect("a lock"));
+    assert!(seen.len() == 1 && !seen[0].headers.contains_key("x-api-key"), "{}", seen.len());
+}
