@@ -1,6 +1,6 @@
 //! Backends: each launches what the plan says and gives a [`Bottle`] with few verbs.
 //!
-//! Map: `bottle` (the verbs), `tree` (files on their way in or out), `copy` (by tar), `host_bundle` (the bundle without an
+//! Map: `bottle` (the verbs), `tree` (files on their way in or out), `copy` (by tar), `image` (systems as files), `host_bundle` (the bundle without an
 //! engine), `seccomp` (the profile as programs), a directory a backend. Everything else
 //! (provisioning, running Claude, verify, collecting) is written once, above these traits, and never names a backend.
 
@@ -9,6 +9,7 @@ mod bubblewrap;
 mod copy;
 mod docker;
 mod host_bundle;
+mod image;
 mod seccomp;
 mod smolmachines;
 mod tree;

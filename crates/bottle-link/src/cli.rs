@@ -35,6 +35,8 @@ Usage:
       --lent DIR             what of the host may be mounted read-only, here or below (repeatable)
       --machine IPV4         this guest is a machine of its own whose doors are at this address: it has an interface, and
                              nothing but the doors' ports may answer through it
+      --image SOURCE         what is mounted read-only from this device and directory, each part at its own place, is the
+                             guest's own system: MAJOR:MINOR/PATH as in a table of mounts
       --own DIR              where a directory of this guest's own may be mounted for writing (repeatable)
 
   bottle-link --help | --version
@@ -103,6 +105,7 @@ pub(crate) struct Selftest {
     pub(crate) tmpfs: Vec<PathBuf>,
     pub(crate) lent: Vec<PathBuf>,
     pub(crate) own: Vec<PathBuf>,
+    pub(crate) image: Option<String>,
     pub(crate) machine: Option<Ipv4Addr>,
 }
 
@@ -195,6 +198,7 @@ fn selftest(mut args: Words<'_>) -> Result<Command, String> {
         tmpfs: vec![],
         lent: vec![],
         own: vec![],
+        image: None,
         machine: None,
     };
     while let Some(arg) = args.next() {
@@ -221,6 +225,13 @@ fn selftest(mut args: Words<'_>) -> Result<Command, String> {
             "--tools" => options.tools = args.value(arg)?.into(),
             "--tmpfs" => options.tmpfs.push(args.value(arg)?.into()),
             "--lent" => options.lent.push(args.value(arg)?.into()),
+            "--image" => {
+                let value = args.value(arg)?;
+                if !value.contains(':') {
+                    return Err(format!("`{value}` is not a device and a path; it is written as 254:0/path"));
+                }
+                options.image = Some(value.to_owned());
+            }
             "--own" => options.own.push(args.value(arg)?.into()),
             other => return Err(format!("unknown argument `{other}`")),
         }

@@ -69,7 +69,9 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
     if let Some(Err(refusal)) = git.as_ref().map(|git| upstreams.may_push(&git.branch)) {
         notes.push(format!("the gate will refuse this run's branch: {refusal}"));
     }
-    let guest = Guest { bottle, rules: &rules, presets: &presets, doors: &doors, git: git.as_ref(), backend }.plan();
+    let image = images.guest != HOST_SYSTEM;
+    let guest =
+        Guest { bottle, rules: &rules, presets: &presets, doors: &doors, git: git.as_ref(), backend, image }.plan();
     let skills = skills(&agent, &guest);
     let prompt = super::prompt::prompt(task, &agent, &guest, git.as_ref(), &upstreams, options.dry_run, seed);
     notes.extend(task.left_out.iter().map(|what| format!("left out: {what}")));
