@@ -1,5 +1,6 @@
 //! The suite in bubblewrap: the same functions as on Docker, and what is this backend's own.
 
+mod image;
 mod own;
 
 use crate::docker;

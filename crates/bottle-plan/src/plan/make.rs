@@ -63,7 +63,7 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
         tools: options.tools_image.clone().unwrap_or_else(|| agent_image.to_owned()),
         made: made.map(|(_, image)| image),
     };
-    let names = names(&slug, &images);
+    let names = names(&slug, &images, backend);
     let state_dir = format!("{}/{slug}", facts.state_root.trim_end_matches('/'));
     let git = upstreams.git_plan(task, facts, options, seed);
     if let Some(Err(refusal)) = git.as_ref().map(|git| upstreams.may_push(&git.branch)) {
@@ -261,7 +261,7 @@ pub(super) fn what(task: &Task) -> String {
     }
 }
 
-fn names(slug: &Slug, images: &Images) -> Names {
+fn names(slug: &Slug, images: &Images, backend: Backend) -> Names {
     let project = format!("claude-bottle-{slug}");
     // One volume for all runs of this version; where the tools come from is part of its name, so that another image's
     // tools are never taken for these.
@@ -271,7 +271,8 @@ fn names(slug: &Slug, images: &Images) -> Names {
         agent: format!("claude-bottle-agent-{slug}"),
         network: format!("{project}-egress"),
         doors_volume: format!("{project}-doors"),
-        tools_volume: (images.guest != images.tools).then(tools),
+        // In bubblewrap they are bound in, and the users are there.
+        tools_volume: (images.guest != images.tools && backend != Backend::Bubblewrap).then(tools),
         project,
     }
 }
