@@ -22,6 +22,12 @@ Usage:
       Become that user for good, without capabilities and without new privileges, and run the command.
       --filter FILE   a seccomp program to be under: an array of sock_filter (repeatable)
 
+  bottle-link outside [--join FILE]... [--write FILE]... [--read FILE]... [--user ID] -- COMMAND [ARGUMENT]...
+      On the host: open files as numbers 3, 4 and so on, become that user for good, and run the command.
+      --join FILE     write 0 to it first: the `tasks` or `cgroup.procs` of a control group (repeatable)
+      --write FILE    a file to be made and written; all of these come first (repeatable)
+      --read FILE     a file to be read (repeatable)
+
   bottle-link selftest [--json] [options]
       Try each way out of this guest. Exit code 0: all are closed; 1: one works, or can't be told.
       --json                 a JSON line a case: case, ok, detail, ms
@@ -49,6 +55,7 @@ pub(crate) enum Command {
     Version,
     Forward(Forward),
     Confine(Confine),
+    Outside(Outside),
     Selftest(Selftest),
 }
 
@@ -78,6 +85,16 @@ pub(crate) struct Confine {
     pub(crate) group: u32,
     pub(crate) filters: Vec<PathBuf>,
     pub(crate) limits: Limits,
+    pub(crate) command: Vec<String>,
+}
+
+/// What `outside` needs.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Outside {
+    pub(crate) join: Vec<PathBuf>,
+    pub(crate) write: Vec<PathBuf>,
+    pub(crate) read: Vec<PathBuf>,
+    pub(crate) user: Option<u32>,
     pub(crate) command: Vec<String>,
 }
 
@@ -121,6 +138,7 @@ pub(crate) fn parse(args: &[String]) -> Result<Command, String> {
         Some("--version" | "-V") => Ok(Command::Version),
         Some("forward") => forward(args),
         Some("confine") => confine(args),
+        Some("outside") => outside(args),
         Some("selftest") => selftest(args),
         Some(other) => Err(format!("unknown command `{other}`")),
     }
@@ -184,6 +202,33 @@ fn confine(mut args: Words<'_>) -> Result<Command, String> {
         return Err("no command to run; it comes after `--`".to_owned());
     }
     Ok(Command::Confine(Confine { user, group, filters, limits, command }))
+}
+
+fn outside(mut args: Words<'_>) -> Result<Command, String> {
+    let mut options = Outside { join: vec![], write: vec![], read: vec![], user: None, command: vec![] };
+    loop {
+        match args.next() {
+            Some("--help" | "-h") => return Ok(Command::Help),
+            Some(arg @ "--join") => options.join.push(args.value(arg)?.into()),
+            Some(arg @ "--write") => options.write.push(args.value(arg)?.into()),
+            Some(arg @ "--read") => options.read.push(args.value(arg)?.into()),
+            Some(arg @ "--user") => {
+                let value = args.value(arg)?;
+                let id = value.parse().ok().filter(|id| ![0, u32::MAX].contains(id));
+                options.user = Some(id.ok_or_else(|| format!("`{value}` is not a user other than root"))?);
+            }
+            Some("--") => break,
+            Some(other) => return Err(format!("unknown argument `{other}`")),
+            None => return Err("no command to run; it comes after `--`".to_owned()),
+        }
+    }
+    while let Some(word) = args.next() {
+        options.command.push(word.to_owned());
+    }
+    if options.command.is_empty() {
+        return Err("no command to run; it comes after `--`".to_owned());
+    }
+    Ok(Command::Outside(options))
 }
 
 fn selftest(mut args: Words<'_>) -> Result<Command, String> {
@@ -321,6 +366,25 @@ mod tests {
         };
         assert_eq!((options.user, options.group), (1000, 1001));
         assert_eq!(options.command, ["sh", "-c", "--x"]);
+    }
+
+    #[test]
+    fn who_runs_a_sandbox_is_not_root() {
+        for text in [
+            "outside -- ",
+            "outside --user 0 -- true",
+            "outside --user 4294967295 -- true",
+            "outside --user x -- true",
+            "outside true",
+        ] {
+            assert!(read(text.trim()).is_err(), "{text}");
+        }
+        let Ok(Command::Outside(options)) =
+            read("outside --join /g/tasks --write /i --read /s --user 7 -- bwrap --user")
+        else {
+            panic!("this is good");
+        };
+        assert_eq!((options.user, options.command.len()), (Some(7), 2));
     }
 
     #[test]

@@ -90,7 +90,7 @@ impl Sandboxed {
         let tools = self.bundle.open().await?;
         let guest = async {
             let rootfs = self.rootfs().await?;
-            mounts::make(place, &self.plan, rootfs, users).map_err(|error| self.bundle.failed(error))?;
+            mounts::make(place, rootfs, users).map_err(|error| self.bundle.failed(error))?;
             let limits = self.bundle.limits("guest", &self.plan.guest.resources).await?;
             let mut options = mounts::guest(place, &self.plan, rootfs, &tools);
             self.confine(&mut options).map_err(Failure::machine)?;
@@ -102,13 +102,16 @@ impl Sandboxed {
             let mut init = self.plan.guest.init.clone();
             init.push("--control".to_owned());
             init.extend(limits.options);
-            Ok::<_, Failure>((options, init, limits.said))
+            let fill =
+                || mounts::fill(place, &self.plan, rootfs, users.setup).map_err(|error| self.bundle.failed(error));
+            let (launched, filled) = tokio::join!(self.bundle.launch("guest", options, &init), async { fill() });
+            launched.and(filled)?;
+            Ok::<_, Failure>(limits.said)
         };
-        // The bundle has longer to go: the guest is made ready meanwhile, and starts once the supervisor is on its way.
+        // Both sandboxes are made at once, the bundle's first: until its doors start, which takes all processors, one is free.
         let (bundle, guest) = tokio::join!(self.bundle.start(&tools, secrets), guest);
         bundle?;
-        let (options, init, said) = guest?;
-        self.bundle.launch("guest", options, &init).await?;
+        let said = guest?;
         Ok(vec![format!("limits of the guest: {said}")])
     }
 
@@ -131,6 +134,7 @@ impl Sandboxed {
         let mut options = mounts::setup(&self.bundle.place, rootfs);
         self.confine(&mut options).map_err(|error| failed(&error))?;
         options.user = self.bundle.users.setup;
+        options.link = self.bundle.link().map_err(|error| failed(&error))?;
         for (name, value) in &exec.env {
             options.add(&["--setenv", name, value]);
         }

@@ -13,19 +13,24 @@ use crate::backend::host_bundle::{Options, Place, Tools, Users, system};
 /// Where local authorities are put for `update-ca-certificates`.
 const LOCAL_CAS: &str = "/usr/local/share/ca-certificates";
 /// Makes its directories. On failure what there is stays for whoever removes the run.
-pub(super) fn make(place: &Place, plan: &BottlePlan, rootfs: Option<&Rootfs>, users: Users) -> io::Result<()> {
+pub(super) fn make(place: &Place, rootfs: Option<&Rootfs>, users: Users) -> io::Result<()> {
     place.directory("guest", 0o755, None)?;
     for (name, mode) in [("home", 0o755), ("workspace", 0o755), ("tmp", 0o1777), ("vartmp", 0o1777)] {
         place.directory(&format!("guest/{name}"), mode, users.guest)?;
     }
-    make_etc(place, plan, rootfs, users.setup)
+    match rootfs {
+        Some(_) => drop(place.directory("guest-etc", 0o755, users.setup)?),
+        None => system::make_etc(place, "guest-etc", users.setup)?,
+    }
+    place.directory("guest-cas", 0o755, users.setup).map(drop)
 }
 
-fn make_etc(place: &Place, plan: &BottlePlan, rootfs: Option<&Rootfs>, owner: Option<u32>) -> io::Result<()> {
+/// Writes the files of its /etc: before a command runs in it, but not before the sandbox is made.
+pub(super) fn fill(place: &Place, plan: &BottlePlan, rootfs: Option<&Rootfs>, owner: Option<u32>) -> io::Result<()> {
     let guest = &plan.guest;
     match rootfs {
-        Some(rootfs) => rootfs.make_etc(place, "guest-etc", owner)?,
-        None => drop(system::make_etc(place, "guest-etc", "files", owner)?),
+        Some(rootfs) => rootfs.fill_etc(place, "guest-etc", owner)?,
+        None => system::fill_etc(place, "guest-etc", "files", owner)?,
     }
     let (uid, gid, home) = (guest.uid, guest.gid, &guest.home);
     let write = |name: &str, text: &str| place.write(&format!("guest-etc/{name}"), text.as_bytes(), owner).map(drop);
@@ -49,7 +54,7 @@ fn make_etc(place: &Place, plan: &BottlePlan, rootfs: Option<&Rootfs>, owner: Op
     {
         place.write("guest-etc/ssl/openssl.cnf", &settings, owner)?;
     }
-    place.directory("guest-cas", 0o755, owner).map(drop)
+    Ok(())
 }
 
 /// A list of users or groups with these in it, each where its number is not there.

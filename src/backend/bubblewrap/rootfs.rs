@@ -116,9 +116,9 @@ impl Rootfs {
         is_real(&self.dir, path)
     }
 
-    /// Makes an /etc like its own.
-    pub(super) fn make_etc(&self, place: &Place, name: &str, owner: Option<u32>) -> io::Result<()> {
-        let etc = place.directory(name, 0o755, owner)?;
+    /// Fills an /etc like its own.
+    pub(super) fn fill_etc(&self, place: &Place, name: &str, owner: Option<u32>) -> io::Result<()> {
+        let etc = place.path(name);
         let from = self.dir.join("etc");
         if from.is_dir() {
             let mut left = MOST_ETC;

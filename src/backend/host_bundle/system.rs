@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::place::Place;
 use super::sandbox::Options;
@@ -37,24 +37,28 @@ const ETC: [&str; 19] = [
 /// What shared memory a guest has, as Docker gives it.
 const SHM_BYTES: &str = "67108864";
 
-/// Makes what every /etc has; `resolve` says how names are looked up.
-pub(in crate::backend) fn make_etc(
-    place: &Place,
-    name: &str,
-    resolve: &str,
-    owner: Option<u32>,
-) -> io::Result<PathBuf> {
+/// Makes an /etc with the directories that something is bound to. The rest may come while the sandbox is being made.
+pub(in crate::backend) fn make_etc(place: &Place, name: &str, owner: Option<u32>) -> io::Result<()> {
     let etc = place.directory(name, 0o755, owner)?;
     for part in ETC {
-        let from = Path::new("/etc").join(part);
-        match fs::symlink_metadata(&from) {
-            // What is large is bound there instead; this is where.
-            Ok(found) if found.is_dir() => fs::create_dir_all(etc.join(part))?,
-            _ => copy(&from, &etc.join(part))?,
+        // What is large is bound there; this is where.
+        if fs::symlink_metadata(Path::new("/etc").join(part)).is_ok_and(|found| found.is_dir()) {
+            fs::create_dir_all(etc.join(part))?;
         }
     }
-    make_names(place, name, resolve, owner)?;
-    Ok(etc)
+    Ok(())
+}
+
+/// Puts into it what every /etc has; `resolve` says how names are looked up.
+pub(in crate::backend) fn fill_etc(place: &Place, name: &str, resolve: &str, owner: Option<u32>) -> io::Result<()> {
+    let etc = place.path(name);
+    for part in ETC {
+        let from = Path::new("/etc").join(part);
+        if !fs::symlink_metadata(&from).is_ok_and(|found| found.is_dir()) {
+            copy(&from, &etc.join(part))?;
+        }
+    }
+    make_names(place, name, resolve, owner)
 }
 
 /// How names are looked up in an /etc, and its own name.
