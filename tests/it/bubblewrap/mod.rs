@@ -2,6 +2,7 @@
 
 mod image;
 mod own;
+mod user;
 
 use crate::docker;
 use crate::place::{Place, on};
