@@ -35,7 +35,7 @@ pub(super) fn fill(place: &Place, plan: &BottlePlan, rootfs: Option<&Rootfs>, ow
     let (uid, gid, home) = (guest.uid, guest.gid, &guest.home);
     let write = |name: &str, text: &str| place.write(&format!("guest-etc/{name}"), text.as_bytes(), owner).map(drop);
     let image = |name: &str| rootfs.map_or_else(String::new, |rootfs| rootfs.etc(name));
-    let passwd = [format!("root:x:0:0:root:/root:/bin/sh\n"), format!("node:x:{uid}:{gid}::{home}:/bin/sh\n")];
+    let passwd = ["root:x:0:0:root:/root:/bin/sh\n".to_owned(), format!("node:x:{uid}:{gid}::{home}:/bin/sh\n")];
     write("passwd", &with_users(&image("passwd"), &passwd))?;
     write("group", &with_users(&image("group"), &["root:x:0:\n".to_owned(), format!("node:x:{gid}:\n")]))?;
     let doors: Vec<String> = Door::ALL.iter().map(|door| format!("127.0.0.1 {}\n", door.name())).collect();

@@ -166,7 +166,7 @@ async fn keep(
     });
     // Nothing of it is left but the whole.
     let _ = fs::remove_dir_all(&partial);
-    let _ = fs::remove_file(partial.with_added_extension("tar"));
+    let _ = fs::remove_file(images.join(format!(".{digest}.{}.tar", std::process::id())));
     result.map(|()| kept)
 }
 
