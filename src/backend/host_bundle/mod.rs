@@ -123,11 +123,11 @@ impl HostBundle {
         self.note(|notes| *notes = start).await?;
         // A guest may be started before the bundle is, and has the doors' directory bound.
         self.place.directory("doors", 0o755, self.users.bundle).map_err(|error| self.failed(error))?;
+        // The step before bwrap starts as the runner's user, where it is: a name in the base goes when another build runs.
+        let _ = self.link.set(tools.link.clone());
         for tool in [&mut tools.link, &mut tools.sidecars, &mut tools.claude, &mut tools.gitleaks] {
             *tool = self.place.reachable(tool).map_err(|error| self.failed(error))?;
         }
-        // A bottle is opened once; a second time gives the same.
-        let _ = self.link.set(tools.link.clone());
         Ok(tools)
     }
 
