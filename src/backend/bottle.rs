@@ -139,6 +139,11 @@ pub(crate) trait Bottle: Send + Sync {
     }
     /// Addresses of the host at which the guest must not reach anything, as this backend knows them.
     fn host_addresses(&self) -> BoxFuture<'_, Result<Vec<std::net::IpAddr>, BottleError>>;
+    /// Where the guest's own system lies among the host's mounts, where it is bound from there: for the self-test, which lets
+    /// nothing else of the host be mounted.
+    fn own_system(&self) -> BoxFuture<'_, Result<Option<String>, Failure>> {
+        async { Ok(None) }.boxed()
+    }
     /// The sidecars' and the guest's own logs.
     fn logs(&self) -> BoxFuture<'_, Result<Vec<u8>, BottleError>>;
     /// Removes everything of this bottle; what is gone already is fine.

@@ -1,6 +1,6 @@
 //! Backends: each launches what the plan says and gives a [`Bottle`] with few verbs.
 //!
-//! Map: `bottle` (the verbs), `tree` (files on their way in or out), `copy` (by tar), `host_bundle` (the bundle without an
+//! Map: `bottle` (the verbs), `tree` (files on their way in or out), `copy` (by tar), `image` (systems as files), `host_bundle` (the bundle without an
 //! engine), `seccomp` (the profile as programs), a directory a backend. Everything else
 //! (provisioning, running Claude, verify, collecting) is written once, above these traits, and never names a backend.
 
@@ -9,6 +9,7 @@ mod bubblewrap;
 mod copy;
 mod docker;
 mod host_bundle;
+mod image;
 mod seccomp;
 mod smolmachines;
 mod tree;
@@ -100,18 +101,37 @@ pub(crate) async fn connect(backend: plan::Backend) -> Result<Box<dyn Backend>, 
 }
 
 /// The backend of a run that names none.
-pub(crate) async fn best() -> plan::Backend {
+#[derive(Debug)]
+pub(crate) struct Best {
+    pub(crate) backend: plan::Backend,
+    /// Those that would come before it, and why they can't be taken. All of them: the run will say what it lacks.
+    pub(crate) passed: Vec<(plan::Backend, String)>,
+}
+
+/// Looks for the first backend that this machine can run.
+pub(crate) async fn best() -> Best {
+    let mut passed = vec![];
     for backend in plan::Backend::ALL {
         let usable = match backend {
-            plan::Backend::Smolmachines => smolmachines::is_there().await,
-            other => connect(other).await.is_ok(),
+            plan::Backend::Docker => docker::Docker::connect().await.map(drop).map_err(|failure| failure.what),
+            // It costs more to look at, and most machines have none.
+            plan::Backend::Smolmachines if !smolmachines::is_there().await => {
+                let missing = first_missing(backend).await;
+                Err(missing.unwrap_or_else(|| "this smolvm was fetched for tests; put one on the PATH".to_owned()))
+            }
+            other => first_missing(other).await.map_or(Ok(()), Err),
         };
-        if usable {
-            return backend;
+        match usable {
+            Ok(()) => return Best { backend, passed },
+            Err(why) => passed.push((backend, why)),
         }
     }
     // It has no engine to ask: what it lacks shows when it starts.
-    plan::Backend::Bubblewrap
+    Best { backend: plan::Backend::Bubblewrap, passed }
+}
+
+async fn first_missing(backend: plan::Backend) -> Option<String> {
+    survey(backend).await.lines.into_iter().find(|(there, _)| !there).map(|(_, what)| what)
 }
 
 /// What this machine has for a backend, as lines for people.

@@ -3,7 +3,7 @@
 use bottle_plan::plan::Backend;
 
 use super::{Context, print};
-use crate::backend::{self, Survey};
+use crate::backend::{self, Best, Survey};
 use crate::exit::{Code, Failure};
 use crate::process::Program;
 
@@ -24,9 +24,22 @@ pub(super) async fn doctor(context: &Context) -> Result<Code, Failure> {
         every.there(format!("run records go to {}", root.display()));
     }
     text.push_str(&page("for every backend", &every));
-    text.push_str(&format!("a run that names no backend takes {}\n", backend::best().await.name()));
+    text.push_str(&taken(&backend::best().await));
     print(&text)?;
     Ok(if usable && every.usable() { Code::Done } else { Code::Machine })
+}
+
+/// What a run takes that names none, and why nothing before that.
+fn taken(best: &Best) -> String {
+    let mut text = if best.passed.iter().any(|(backend, _)| *backend == best.backend) {
+        "a run that names no backend can't start here\n".to_owned()
+    } else {
+        format!("a run that names no backend takes {}\n", best.backend.name())
+    };
+    for (backend, why) in &best.passed {
+        text.push_str(&format!("  not {}: {why}\n", backend.name()));
+    }
+    text
 }
 
 /// A heading, and a line for each thing.
@@ -36,4 +49,21 @@ fn page(heading: &str, survey: &Survey) -> String {
         text.push_str(&format!("  {} {what}\n", if *there { "ok     " } else { "missing" }));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_passed_over_is_said_with_its_reason() {
+        let mut best =
+            Best { backend: Backend::Docker, passed: vec![(Backend::Smolmachines, "no /dev/kvm".to_owned())] };
+        assert_eq!(taken(&best), "a run that names no backend takes docker\n  not smolmachines: no /dev/kvm\n");
+        best.backend = Backend::Bubblewrap;
+        best.passed.push((Backend::Docker, "no engine".to_owned()));
+        best.passed.push((Backend::Bubblewrap, "no bwrap".to_owned()));
+        assert!(taken(&best).starts_with("a run that names no backend can't start here\n"), "{}", taken(&best));
+        assert!(taken(&best).ends_with("  not bubblewrap: no bwrap\n"));
+    }
 }

@@ -318,7 +318,7 @@ async fn host_facts(
         }),
         ci: ci(environment).await?,
         backend: if args.backend == BackendArg::Auto {
-            crate::backend::best().await
+            crate::backend::best().await.backend
         } else {
             HostFacts::default().backend
         },

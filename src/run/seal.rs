@@ -47,6 +47,9 @@ pub(super) async fn prove(bottle: &dyn Bottle, plan: &BottlePlan, events: &Event
             IpAddr::V6(address) => format!("[{address}]:{port}"),
         });
     }
+    if let Some(source) = bottle.own_system().await? {
+        argv.extend(["--image".to_owned(), source]);
+    }
     let done =
         finish(bottle, Exec::guest(argv).in_dir("/"), LIMIT).await.map_err(|error| broken(&error.to_string()))?;
     let mut holes = vec![];

@@ -131,7 +131,7 @@ fn first_process(slug: &str, room: Room) -> Option<i64> {
 }
 
 /// Where the sandboxes' directories are.
-fn sandboxes() -> PathBuf {
+pub(crate) fn sandboxes() -> PathBuf {
     PathBuf::from(format!("/var/tmp/claude-bottle-{}", sh(&["id", "--user"])))
 }
 

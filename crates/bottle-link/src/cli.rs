@@ -22,6 +22,12 @@ Usage:
       Become that user for good, without capabilities and without new privileges, and run the command.
       --filter FILE   a seccomp program to be under: an array of sock_filter (repeatable)
 
+  bottle-link outside [--join FILE]... [--write FILE]... [--read FILE]... [--user ID] -- COMMAND [ARGUMENT]...
+      On the host: open files as numbers 3, 4 and so on, become that user for good, and run the command.
+      --join FILE     write 0 to it first: the `tasks` or `cgroup.procs` of a control group (repeatable)
+      --write FILE    a file to be made and written; all of these come first (repeatable)
+      --read FILE     a file to be read (repeatable)
+
   bottle-link selftest [--json] [options]
       Try each way out of this guest. Exit code 0: all are closed; 1: one works, or can't be told.
       --json                 a JSON line a case: case, ok, detail, ms
@@ -35,6 +41,8 @@ Usage:
       --lent DIR             what of the host may be mounted read-only, here or below (repeatable)
       --machine IPV4         this guest is a machine of its own whose doors are at this address: it has an interface, and
                              nothing but the doors' ports may answer through it
+      --image SOURCE         what is mounted read-only from this device and directory, each part at its own place, is the
+                             guest's own system: MAJOR:MINOR/PATH as in a table of mounts
       --own DIR              where a directory of this guest's own may be mounted for writing (repeatable)
 
   bottle-link --help | --version
@@ -47,6 +55,7 @@ pub(crate) enum Command {
     Version,
     Forward(Forward),
     Confine(Confine),
+    Outside(Outside),
     Selftest(Selftest),
 }
 
@@ -79,6 +88,16 @@ pub(crate) struct Confine {
     pub(crate) command: Vec<String>,
 }
 
+/// What `outside` needs.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Outside {
+    pub(crate) join: Vec<PathBuf>,
+    pub(crate) write: Vec<PathBuf>,
+    pub(crate) read: Vec<PathBuf>,
+    pub(crate) user: Option<u32>,
+    pub(crate) command: Vec<String>,
+}
+
 /// What everything that is run may use; none: as much as there is.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Limits {
@@ -103,6 +122,7 @@ pub(crate) struct Selftest {
     pub(crate) tmpfs: Vec<PathBuf>,
     pub(crate) lent: Vec<PathBuf>,
     pub(crate) own: Vec<PathBuf>,
+    pub(crate) image: Option<String>,
     pub(crate) machine: Option<Ipv4Addr>,
 }
 
@@ -118,6 +138,7 @@ pub(crate) fn parse(args: &[String]) -> Result<Command, String> {
         Some("--version" | "-V") => Ok(Command::Version),
         Some("forward") => forward(args),
         Some("confine") => confine(args),
+        Some("outside") => outside(args),
         Some("selftest") => selftest(args),
         Some(other) => Err(format!("unknown command `{other}`")),
     }
@@ -183,6 +204,33 @@ fn confine(mut args: Words<'_>) -> Result<Command, String> {
     Ok(Command::Confine(Confine { user, group, filters, limits, command }))
 }
 
+fn outside(mut args: Words<'_>) -> Result<Command, String> {
+    let mut options = Outside { join: vec![], write: vec![], read: vec![], user: None, command: vec![] };
+    loop {
+        match args.next() {
+            Some("--help" | "-h") => return Ok(Command::Help),
+            Some(arg @ "--join") => options.join.push(args.value(arg)?.into()),
+            Some(arg @ "--write") => options.write.push(args.value(arg)?.into()),
+            Some(arg @ "--read") => options.read.push(args.value(arg)?.into()),
+            Some(arg @ "--user") => {
+                let value = args.value(arg)?;
+                let id = value.parse().ok().filter(|id| ![0, u32::MAX].contains(id));
+                options.user = Some(id.ok_or_else(|| format!("`{value}` is not a user other than root"))?);
+            }
+            Some("--") => break,
+            Some(other) => return Err(format!("unknown argument `{other}`")),
+            None => return Err("no command to run; it comes after `--`".to_owned()),
+        }
+    }
+    while let Some(word) = args.next() {
+        options.command.push(word.to_owned());
+    }
+    if options.command.is_empty() {
+        return Err("no command to run; it comes after `--`".to_owned());
+    }
+    Ok(Command::Outside(options))
+}
+
 fn selftest(mut args: Words<'_>) -> Result<Command, String> {
     let mut options = Selftest {
         json: false,
@@ -195,6 +243,7 @@ fn selftest(mut args: Words<'_>) -> Result<Command, String> {
         tmpfs: vec![],
         lent: vec![],
         own: vec![],
+        image: None,
         machine: None,
     };
     while let Some(arg) = args.next() {
@@ -221,6 +270,13 @@ fn selftest(mut args: Words<'_>) -> Result<Command, String> {
             "--tools" => options.tools = args.value(arg)?.into(),
             "--tmpfs" => options.tmpfs.push(args.value(arg)?.into()),
             "--lent" => options.lent.push(args.value(arg)?.into()),
+            "--image" => {
+                let value = args.value(arg)?;
+                if !value.contains(':') {
+                    return Err(format!("`{value}` is not a device and a path; it is written as 254:0/path"));
+                }
+                options.image = Some(value.to_owned());
+            }
             "--own" => options.own.push(args.value(arg)?.into()),
             other => return Err(format!("unknown argument `{other}`")),
         }
@@ -310,6 +366,25 @@ mod tests {
         };
         assert_eq!((options.user, options.group), (1000, 1001));
         assert_eq!(options.command, ["sh", "-c", "--x"]);
+    }
+
+    #[test]
+    fn who_runs_a_sandbox_is_not_root() {
+        for text in [
+            "outside -- ",
+            "outside --user 0 -- true",
+            "outside --user 4294967295 -- true",
+            "outside --user x -- true",
+            "outside true",
+        ] {
+            assert!(read(text.trim()).is_err(), "{text}");
+        }
+        let Ok(Command::Outside(options)) =
+            read("outside --join /g/tasks --write /i --read /s --user 7 -- bwrap --user")
+        else {
+            panic!("this is good");
+        };
+        assert_eq!((options.user, options.command.len()), (Some(7), 2));
     }
 
     #[test]

@@ -245,6 +245,38 @@ pub(crate) fn become_user(user: u32, group: u32) -> io::Result<()> {
     Ok(())
 }
 
+/// Gives up every capability, those that a program could inherit too.
+pub(crate) fn drop_capabilities() -> io::Result<()> {
+    // The header and data of capset(2), version 3: two sets of three words.
+    let header = [0x2008_0522_u32, 0];
+    let none = [0_u32; 6];
+    // SAFETY: both are whole, as long as that version has them, and live across the call, which only reads them.
+    check_long(unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), none.as_ptr()) })
+}
+
+fn check_long(result: libc::c_long) -> io::Result<()> {
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Gives what is run these descriptors as numbers 3, 4 and so on.
+pub(crate) fn pass_on(opened: Vec<OwnedFd>) -> io::Result<()> {
+    /// Above all numbers that are given.
+    const ABOVE: libc::c_int = 100;
+    let mut aside = vec![];
+    for fd in &opened {
+        // SAFETY: takes three numbers; no memory is involved.
+        let moved = check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, ABOVE) })?;
+        // SAFETY: the call has just made this descriptor, and nothing else owns it.
+        aside.push(unsafe { OwnedFd::from_raw_fd(moved) });
+    }
+    drop(opened);
+    for (fd, number) in aside.iter().zip(3..ABOVE) {
+        // SAFETY: takes two numbers. Nothing here owns a descriptor of such a number: what was opened has just been closed.
+        check(unsafe { libc::dup2(fd.as_raw_fd(), number) })?;
+    }
+    Ok(())
+}
+
 /// Nothing that this process runs gets more rights than it has.
 pub(crate) fn no_new_privileges() -> io::Result<()> {
     // SAFETY: takes numbers; no memory is involved.

@@ -7,15 +7,45 @@ fn selftest(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_bottle-link")).arg("selftest").args(args).output().expect("the self-test runs")
 }
 
+/// Runs the self-test in a mount namespace of its own, as root of it, whoever runs this: nothing that happens on the machine
+/// meanwhile comes in, so the whole tables can be compared. Its exit code, what it printed, and the mounts before and after.
+fn selftest_among_own_mounts(args: &[&str]) -> (Option<i32>, String, [String; 2]) {
+    const BETWEEN: &str = "-- between --\n";
+    let script = format!(
+        "cat /proc/self/mountinfo; printf -- '{between}'; \"$@\"; code=$?; printf -- '{between}'; \
+         cat /proc/self/mountinfo; exit $code",
+        between = BETWEEN.replace('\n', "\\n"),
+    );
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--mount", "--propagation", "private"]);
+    if !is_root() {
+        unshare.args(["--user", "--map-root-user"]);
+    }
+    let output = unshare
+        .args(["sh", "-c", &script, "sh", env!("CARGO_BIN_EXE_bottle-link"), "selftest"])
+        .args(args)
+        .output()
+        .expect("unshare, of util-linux");
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    let parts: Vec<&str> = text.split(BETWEEN).collect();
+    let [before, said, after] = parts[..] else {
+        panic!("no mount namespace: {text}{}", String::from_utf8_lossy(&output.stderr));
+    };
+    (output.status.code(), said.to_owned(), [before, after].map(str::to_owned))
+}
+
+fn is_root() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").expect("a status");
+    status.lines().any(|line| line.starts_with("Uid:\t0\t"))
+}
+
 #[test]
 fn a_machine_without_a_seal_fails() {
-    // These tests may run as root, whom nothing stops: the tries must not change the machine.
-    let mounts = || std::fs::read_to_string("/proc/self/mountinfo").expect("a list of mounts");
-    let before = mounts();
-    let output = selftest(&["--json", "--host-address", "127.0.0.1:1"]);
-    assert_eq!(output.status.code(), Some(1));
-    assert_eq!(mounts(), before);
-    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    // As root nothing stops the tries: they must not change the machine.
+    let (code, text, [before, after]) = selftest_among_own_mounts(&["--json", "--host-address", "127.0.0.1:1"]);
+    assert_eq!(code, Some(1));
+    assert!(before.lines().count() > 1, "{before}");
+    assert_eq!(after, before);
     for line in text.lines() {
         assert!(line.starts_with(r#"{"case":""#) && line.contains(r#","ok":"#) && line.ends_with('}'), "{line}");
     }

@@ -1,20 +1,22 @@
 //! The bubblewrap backend: two sandboxes of bwrap, no daemon and no image. In the one is the guest, without a network; in the
 //! other the bundle, with the host's.
 //!
-//! Map: `mounts` (what the guest sees), `seccomp` beside this (which system calls it has); everything else is `host_bundle`'s.
+//! Map: `mounts` (what the guest sees), `rootfs` (an image's system in place of this machine's), `seccomp` beside this (which system calls it has); everything else is `host_bundle`'s.
 
 mod mounts;
+mod rootfs;
 
 use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use bottle_plan::plan::{self, BottlePlan, HOST_SYSTEM};
+use bottle_plan::plan::{self, BottlePlan};
 use bottle_policy::known::KnownSecrets;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OnceCell, mpsc, oneshot};
 
+use self::rootfs::Rootfs;
 use super::host_bundle::{self, HostBundle, Options, Sandbox};
 use super::{
     Backend, Bottle, BottleError, Exec, Leftover, Output, Progress, Room, Running, Survey, Tree, Who, copy, seccomp,
@@ -43,20 +45,18 @@ pub(super) async fn survey() -> Survey {
 }
 
 impl Backend for Bubblewrap {
-    fn prepare<'a>(&'a self, plan: &'a BottlePlan, _progress: &'a dyn Progress) -> BoxFuture<'a, Result<(), Failure>> {
+    fn prepare<'a>(&'a self, plan: &'a BottlePlan, progress: &'a dyn Progress) -> BoxFuture<'a, Result<(), Failure>> {
         async move {
-            if plan.images.guest != HOST_SYSTEM {
-                let what = format!("bubblewrap runs this machine's own system, not the image {}", plan.images.guest);
-                return Err(Failure::machine(what).hint("leave out `image:` and --image, or use --backend docker"));
-            }
-            host_bundle::tools(&self.environment).map(drop)
+            host_bundle::tools(&self.environment)?;
+            Rootfs::of(plan, &self.environment, Some(progress)).await.map(drop)
         }
         .boxed()
     }
 
     fn bottle(&self, plan: &BottlePlan, record: &Path) -> Box<dyn Bottle> {
         let bundle = HostBundle::new(&self.environment, plan, record);
-        Box::new(Sandboxed { guest: bundle.sandbox("guest"), plan: plan.clone(), bundle })
+        let (plan, environment) = (plan.clone(), self.environment.clone());
+        Box::new(Sandboxed { guest: bundle.sandbox("guest"), plan, environment, bundle, rootfs: OnceCell::new() })
     }
 
     fn leftovers(&self) -> BoxFuture<'_, Result<Vec<Leftover>, Failure>> {
@@ -73,16 +73,26 @@ struct Sandboxed {
     guest: Sandbox,
     bundle: HostBundle,
     plan: BottlePlan,
+    environment: Environment,
+    /// Looked for once.
+    rootfs: OnceCell<Option<Rootfs>>,
 }
 
 impl Sandboxed {
+    /// The image's system; none: this machine's.
+    async fn rootfs(&self) -> Result<Option<&Rootfs>, Failure> {
+        let rootfs = self.rootfs.get_or_try_init(|| Rootfs::of(&self.plan, &self.environment, None));
+        Ok(rootfs.await?.as_ref())
+    }
+
     async fn start(&self, secrets: &Secrets) -> Result<Vec<String>, Failure> {
         let (place, users) = (&self.bundle.place, self.bundle.users);
         let tools = self.bundle.open().await?;
         let guest = async {
-            mounts::make(place, &self.plan, users).map_err(|error| self.bundle.failed(error))?;
+            let rootfs = self.rootfs().await?;
+            mounts::make(place, rootfs, users).map_err(|error| self.bundle.failed(error))?;
             let limits = self.bundle.limits("guest", &self.plan.guest.resources).await?;
-            let mut options = mounts::guest(place, &self.plan, &tools);
+            let mut options = mounts::guest(place, &self.plan, rootfs, &tools);
             self.confine(&mut options).map_err(Failure::machine)?;
             (options.user, options.groups) = (users.guest, limits.groups);
             for (name, value) in &self.plan.guest.env {
@@ -92,13 +102,16 @@ impl Sandboxed {
             let mut init = self.plan.guest.init.clone();
             init.push("--control".to_owned());
             init.extend(limits.options);
-            Ok::<_, Failure>((options, init, limits.said))
+            let fill =
+                || mounts::fill(place, &self.plan, rootfs, users.setup).map_err(|error| self.bundle.failed(error));
+            let (launched, filled) = tokio::join!(self.bundle.launch("guest", options, &init), async { fill() });
+            launched.and(filled)?;
+            Ok::<_, Failure>(limits.said)
         };
-        // The bundle has longer to go: the guest is made ready meanwhile, and starts once the supervisor is on its way.
+        // Both sandboxes are made at once, the bundle's first: until its doors start, which takes all processors, one is free.
         let (bundle, guest) = tokio::join!(self.bundle.start(&tools, secrets), guest);
         bundle?;
-        let (options, init, said) = guest?;
-        self.bundle.launch("guest", options, &init).await?;
+        let said = guest?;
         Ok(vec![format!("limits of the guest: {said}")])
     }
 
@@ -117,9 +130,11 @@ impl Sandboxed {
         let failed = |error: &dyn std::fmt::Display| {
             BottleError::new(format_args!("failed to run `{command}` beside the bottle"), error)
         };
-        let mut options = mounts::setup(&self.bundle.place);
+        let rootfs = self.rootfs().await.map_err(|error| failed(&error))?;
+        let mut options = mounts::setup(&self.bundle.place, rootfs);
         self.confine(&mut options).map_err(|error| failed(&error))?;
         options.user = self.bundle.users.setup;
+        options.link = self.bundle.link().map_err(|error| failed(&error))?;
         for (name, value) in &exec.env {
             options.add(&["--setenv", name, value]);
         }
@@ -177,6 +192,10 @@ impl Bottle for Sandboxed {
     fn host_addresses(&self) -> BoxFuture<'_, Result<Vec<IpAddr>, BottleError>> {
         // The host's own are all that there is.
         async { Ok(vec![]) }.boxed()
+    }
+
+    fn own_system(&self) -> BoxFuture<'_, Result<Option<String>, Failure>> {
+        async { Ok(self.rootfs().await?.map(|rootfs| rootfs.source.clone())) }.boxed()
     }
 
     fn logs(&self) -> BoxFuture<'_, Result<Vec<u8>, BottleError>> {

@@ -7,26 +7,37 @@ use std::path::Path;
 use bottle_plan::plan::{BottlePlan, TOOLS_DIR};
 use bottle_policy::door::{DOORS_DIR, Door};
 
+use super::rootfs::Rootfs;
 use crate::backend::host_bundle::{Options, Place, Tools, Users, system};
 
 /// Where local authorities are put for `update-ca-certificates`.
 const LOCAL_CAS: &str = "/usr/local/share/ca-certificates";
 /// Makes its directories. On failure what there is stays for whoever removes the run.
-pub(super) fn make(place: &Place, plan: &BottlePlan, users: Users) -> io::Result<()> {
+pub(super) fn make(place: &Place, rootfs: Option<&Rootfs>, users: Users) -> io::Result<()> {
     place.directory("guest", 0o755, None)?;
     for (name, mode) in [("home", 0o755), ("workspace", 0o755), ("tmp", 0o1777), ("vartmp", 0o1777)] {
         place.directory(&format!("guest/{name}"), mode, users.guest)?;
     }
-    make_etc(place, plan, users.setup)
+    match rootfs {
+        Some(_) => drop(place.directory("guest-etc", 0o755, users.setup)?),
+        None => system::make_etc(place, "guest-etc", users.setup)?,
+    }
+    place.directory("guest-cas", 0o755, users.setup).map(drop)
 }
 
-fn make_etc(place: &Place, plan: &BottlePlan, owner: Option<u32>) -> io::Result<()> {
+/// Writes the files of its /etc: before a command runs in it, but not before the sandbox is made.
+pub(super) fn fill(place: &Place, plan: &BottlePlan, rootfs: Option<&Rootfs>, owner: Option<u32>) -> io::Result<()> {
     let guest = &plan.guest;
-    system::make_etc(place, "guest-etc", "files", owner)?;
+    match rootfs {
+        Some(rootfs) => rootfs.fill_etc(place, "guest-etc", owner)?,
+        None => system::fill_etc(place, "guest-etc", "files", owner)?,
+    }
     let (uid, gid, home) = (guest.uid, guest.gid, &guest.home);
     let write = |name: &str, text: &str| place.write(&format!("guest-etc/{name}"), text.as_bytes(), owner).map(drop);
-    write("passwd", &format!("root:x:0:0:root:/root:/bin/sh\nnode:x:{uid}:{gid}::{home}:/bin/sh\n"))?;
-    write("group", &format!("root:x:0:\nnode:x:{gid}:\n"))?;
+    let image = |name: &str| rootfs.map_or_else(String::new, |rootfs| rootfs.etc(name));
+    let passwd = ["root:x:0:0:root:/root:/bin/sh\n".to_owned(), format!("node:x:{uid}:{gid}::{home}:/bin/sh\n")];
+    write("passwd", &with_users(&image("passwd"), &passwd))?;
+    write("group", &with_users(&image("group"), &["root:x:0:\n".to_owned(), format!("node:x:{gid}:\n")]))?;
     let doors: Vec<String> = Door::ALL.iter().map(|door| format!("127.0.0.1 {}\n", door.name())).collect();
     write("hosts", &format!("127.0.0.1 localhost\n::1 localhost\n{}", doors.concat()))?;
     write("resolv.conf", "")?;
@@ -38,20 +49,37 @@ fn make_etc(place: &Place, plan: &BottlePlan, owner: Option<u32>) -> io::Result<
     {
         place.directory(directory, 0o755, owner)?;
     }
-    if let Ok(settings) = fs::read("/etc/ssl/openssl.cnf") {
+    if rootfs.is_none()
+        && let Ok(settings) = fs::read("/etc/ssl/openssl.cnf")
+    {
         place.write("guest-etc/ssl/openssl.cnf", &settings, owner)?;
     }
-    place.directory("guest-cas", 0o755, owner).map(drop)
+    Ok(())
+}
+
+/// A list of users or groups with these in it, each where its number is not there.
+fn with_users(list: &str, lines: &[String]) -> String {
+    let number = |line: &str| line.split(':').nth(2).map(str::to_owned);
+    let mut all = list.trim_end().to_owned();
+    if !all.is_empty() {
+        all.push('\n');
+    }
+    for line in lines {
+        if !list.lines().any(|other| number(other) == number(line)) {
+            all.push_str(line);
+        }
+    }
+    all
 }
 
 /// The agent's: no network, the doors' sockets, its own home and workspace for writing.
-pub(super) fn guest(place: &Place, plan: &BottlePlan, tools: &Tools) -> Options {
+pub(super) fn guest(place: &Place, plan: &BottlePlan, rootfs: Option<&Rootfs>, tools: &Tools) -> Options {
     let guest = &plan.guest;
     let mut options = Options::default();
-    system::add(&mut options, &guest.uid.to_string());
+    add_system(&mut options, &guest.uid.to_string(), rootfs);
     options.add(&["--unshare-net", "--as-pid-1"]);
     options.bind("--ro-bind", &place.path("guest-etc"), "/etc");
-    local_cas(&mut options, place, "--ro-bind");
+    local_cas(&mut options, place, rootfs, "--ro-bind");
     for (name, to) in [("home", &*guest.home), ("workspace", &guest.root), ("tmp", "/tmp"), ("vartmp", "/var/tmp")] {
         options.bind("--bind", &place.path(&format!("guest/{name}")), to);
     }
@@ -62,19 +90,29 @@ pub(super) fn guest(place: &Place, plan: &BottlePlan, tools: &Tools) -> Options 
 }
 
 /// The same system with its /etc for writing, and nothing else: what sets up what the agent can't change.
-pub(super) fn setup(place: &Place) -> Options {
+pub(super) fn setup(place: &Place, rootfs: Option<&Rootfs>) -> Options {
     let mut options = Options::default();
-    system::add(&mut options, "0");
+    add_system(&mut options, "0", rootfs);
     options.add(&["--unshare-net", "--setenv", "PATH", "/usr/sbin:/usr/bin:/sbin:/bin"]);
     options.bind("--bind", &place.path("guest-etc"), "/etc");
-    local_cas(&mut options, place, "--bind");
+    local_cas(&mut options, place, rootfs, "--bind");
     options.add(&["--tmpfs", "/tmp"]);
     options
 }
 
-fn local_cas(options: &mut Options, place: &Place, how: &str) {
-    // Where the host has no such directory nothing can be bound there, and no program looks there.
-    if Path::new(LOCAL_CAS).is_dir() {
+/// This machine's system, or an image's.
+fn add_system(options: &mut Options, id: &str, rootfs: Option<&Rootfs>) {
+    let Some(rootfs) = rootfs else { return system::add(options, id) };
+    system::add_namespaces(options, id);
+    rootfs.add_env(options);
+    rootfs.add(options);
+    system::add_kernel(options);
+}
+
+fn local_cas(options: &mut Options, place: &Place, rootfs: Option<&Rootfs>, how: &str) {
+    // Where the system has no such directory nothing can be bound there, and no program looks there.
+    let there = rootfs.map_or_else(|| Path::new(LOCAL_CAS).is_dir(), |rootfs| rootfs.has_directory(LOCAL_CAS));
+    if there {
         options.bind(how, &place.path("guest-cas"), LOCAL_CAS);
     }
 }

@@ -16,7 +16,7 @@ mod users;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bottle_plan::manifest::Resources;
@@ -55,6 +55,8 @@ pub(super) struct HostBundle {
     environment: Environment,
     sandbox: Sandbox,
     started: Arc<Started>,
+    /// The link, once it is brought where it can be run.
+    link: OnceLock<PathBuf>,
 }
 
 /// What this process has started: it ends with these.
@@ -88,6 +90,7 @@ impl HostBundle {
             record: record.to_owned(),
             environment: environment.clone(),
             started: Arc::default(),
+            link: OnceLock::new(),
             place,
         }
     }
@@ -120,10 +123,17 @@ impl HostBundle {
         self.note(|notes| *notes = start).await?;
         // A guest may be started before the bundle is, and has the doors' directory bound.
         self.place.directory("doors", 0o755, self.users.bundle).map_err(|error| self.failed(error))?;
+        // The step before bwrap starts as the runner's user, where it is: a name in the base goes when another build runs.
+        let _ = self.link.set(tools.link.clone());
         for tool in [&mut tools.link, &mut tools.sidecars, &mut tools.claude, &mut tools.gitleaks] {
             *tool = self.place.reachable(tool).map_err(|error| self.failed(error))?;
         }
         Ok(tools)
+    }
+
+    /// The link, as the step before bwrap.
+    pub(super) fn link(&self) -> Result<PathBuf, Failure> {
+        self.link.get().cloned().ok_or_else(|| Failure::machine("the bottle was not opened by this process"))
     }
 
     /// Changes what the next runner will know, if this one dies.
@@ -146,6 +156,7 @@ impl HostBundle {
     /// Starts a sandbox; it ends with this process.
     pub(super) async fn launch(&self, name: &str, mut options: Options, init: &[String]) -> Result<(), Failure> {
         options.info = Some(self.place.path(&format!("{name}.info")));
+        options.link = self.link()?;
         let log = self.place.log(&format!("{name}.log")).map_err(|error| self.failed(error))?;
         let (sandbox, init) = (self.sandbox(name), init.to_vec());
         let (started, place) = (self.started.clone(), self.place.clone());
@@ -178,7 +189,7 @@ impl HostBundle {
 
     /// Starts the bundle, gives it its secrets, in memory, and starts the supervisor.
     pub(super) async fn start(&self, tools: &Tools, secrets: &Secrets) -> Result<(), Failure> {
-        mounts::make(&self.place, &self.plan, self.users.bundle).map_err(|error| self.failed(error))?;
+        mounts::make(&self.place, self.users.bundle).map_err(|error| self.failed(error))?;
         let limits = self.limits("bundle", &BUNDLE).await?;
         let mut options = mounts::bundle(&self.place, tools);
         (options.user, options.groups) = (self.users.bundle, limits.groups);
@@ -187,7 +198,11 @@ impl HostBundle {
         }
         options.add(&["--chdir", "/", "--remount-ro", "/"]);
         let link = format!("{TOOLS_DIR}/bin/bottle-link");
-        self.launch("bundle", options, &[link, "forward".to_owned(), "--control".to_owned()]).await?;
+        let init = [link, "forward".to_owned(), "--control".to_owned()];
+        // Its files are written while the sandbox is being made.
+        let fill = || mounts::fill(&self.place, &self.plan, self.users.bundle).map_err(|error| self.failed(error));
+        let (launched, filled) = tokio::join!(self.launch("bundle", options, &init), async { fill() });
+        launched.and(filled)?;
         self.sidecars(secrets).await.map_err(Failure::machine)
     }
 

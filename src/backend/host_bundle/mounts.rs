@@ -16,7 +16,7 @@ use super::system;
 const TRUSTED: [&str; 3] = ["/etc/ssl/certs", "/etc/pki/tls/certs", "/etc/pki/ca-trust"];
 
 /// Makes its directories. On failure what there is stays for whoever removes the run.
-pub(super) fn make(place: &Place, plan: &BottlePlan, owner: Option<u32>) -> io::Result<()> {
+pub(super) fn make(place: &Place, owner: Option<u32>) -> io::Result<()> {
     place.directory("bundle", 0o755, None)?;
     for (name, mode) in [("state", 0o755), ("tmp", 0o700)] {
         place.directory(&format!("bundle/{name}"), mode, owner)?;
@@ -25,11 +25,17 @@ pub(super) fn make(place: &Place, plan: &BottlePlan, owner: Option<u32>) -> io::
     for (name, mode) in [("replay", 0o755), ("git", 0o700)] {
         place.directory(&format!("bundle/state/{name}"), mode, owner)?;
     }
-    make_etc(place, plan, owner)
+    system::make_etc(place, "bundle-etc", owner)?;
+    // Certificates of authorities; no private key is among them.
+    for dir in TRUSTED.iter().filter(|dir| Path::new(dir).is_dir()) {
+        place.directory(&format!("bundle-etc/{}", dir.trim_start_matches("/etc/")), 0o755, owner)?;
+    }
+    Ok(())
 }
 
-fn make_etc(place: &Place, plan: &BottlePlan, owner: Option<u32>) -> io::Result<()> {
-    system::make_etc(place, "bundle-etc", "files dns", owner)?;
+/// Writes its files: before the supervisor starts, but not before the sandbox does.
+pub(super) fn fill(place: &Place, plan: &BottlePlan, owner: Option<u32>) -> io::Result<()> {
+    system::fill_etc(place, "bundle-etc", "files dns", owner)?;
     let write = |name: &str, text: &str| place.write(&format!("bundle-etc/{name}"), text.as_bytes(), owner).map(drop);
     let id = BUNDLE_ID;
     write("passwd", &format!("root:x:0:0:root:/root:/bin/sh\nbottle:x:{id}:{id}::{STATE_DIR}:/bin/sh\n"))?;
@@ -37,10 +43,6 @@ fn make_etc(place: &Place, plan: &BottlePlan, owner: Option<u32>) -> io::Result<
     let hosts: Vec<String> = plan.extra_hosts.iter().map(|(host, address)| format!("{address} {host}\n")).collect();
     write("hosts", &format!("127.0.0.1 localhost\n::1 localhost\n{}", hosts.concat()))?;
     write("resolv.conf", &fs::read_to_string("/etc/resolv.conf").unwrap_or_default())?;
-    // Certificates of authorities; no private key is among them.
-    for dir in TRUSTED.iter().filter(|dir| Path::new(dir).is_dir()) {
-        place.directory(&format!("bundle-etc/{}", dir.trim_start_matches("/etc/")), 0o755, owner)?;
-    }
     place.directory("bundle-etc/claude-bottle", 0o755, owner)?;
     for (name, content) in bottle_plan::render::policy_files(plan) {
         place.write(

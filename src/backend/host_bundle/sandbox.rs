@@ -3,6 +3,7 @@
 //! The link gets a listening unix socket as standard input: whoever may enter the run's directory on the host can send
 //! commands, nobody inside can.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::IoSlice;
 use std::mem::MaybeUninit;
@@ -38,6 +39,8 @@ pub(in crate::backend) struct Options {
     pub(in crate::backend) groups: Vec<PathBuf>,
     /// Another user on the host.
     pub(in crate::backend) user: Option<u32>,
+    /// The link, which is the step before bwrap.
+    pub(in crate::backend) link: PathBuf,
     /// Where bwrap says which process the first one is.
     pub(in crate::backend) info: Option<PathBuf>,
 }
@@ -52,39 +55,35 @@ impl Options {
         self.add(&[how, &from, to]);
     }
 
-    /// The whole command, by way of a shell that joins the groups and opens what is passed by number.
+    /// The whole command, by way of a step that joins the groups, opens what is passed by number, and becomes the user.
     pub(in crate::backend) fn command(&self, inner: &[String]) -> Program {
-        let mut script = String::new();
+        let mut words = vec![self.link.clone().into_os_string(), "outside".into()];
+        let mut option = |name: &str, value: OsString| words.extend([name.into(), value]);
         for group in &self.groups {
-            script.push_str(&format!("echo 0 >{} || exit 97; ", quoted(&super::limits::entry(group))));
+            option("--join", super::limits::entry(group).into());
         }
-        script.push_str("exec \"$@\"");
-        let mut argv: Vec<String> = self.user.map(super::users::become_user).unwrap_or_default();
-        argv.push("bwrap".to_owned());
-        argv.extend(self.args.iter().cloned());
-        argv.extend(self.lent.iter().flat_map(|dir| ["--ro-bind".to_owned(), dir.clone(), dir.clone()]));
-        let mut number = 3;
-        let mut open = |how: &str, path: &Path| {
-            script.push_str(&format!(" {number}{how}{}", quoted(path)));
-            number += 1;
-            (number - 1).to_string()
-        };
+        let mut bwrap = vec!["bwrap".to_owned()];
+        bwrap.extend(self.args.iter().cloned());
+        bwrap.extend(self.lent.iter().flat_map(|dir| ["--ro-bind".to_owned(), dir.clone(), dir.clone()]));
+        let mut number = 3..;
+        let mut numbered = |name: &str| bwrap.extend([name.to_owned(), number.next().unwrap_or_default().to_string()]);
         if let Some(info) = &self.info {
-            argv.extend(["--info-fd".to_owned(), open(">", info)]);
+            option("--write", info.into());
+            numbered("--info-fd");
         }
         for filter in &self.filters {
-            argv.extend(["--add-seccomp-fd".to_owned(), open("<", filter)]);
+            option("--read", filter.into());
+            numbered("--add-seccomp-fd");
         }
-        argv.push("--".to_owned());
-        argv.extend(inner.iter().cloned());
-        let mut words = vec!["sh".to_owned(), "-c".to_owned(), script, "sh".to_owned()];
-        words.extend(argv);
+        if let Some(user) = self.user {
+            option("--user", user.to_string().into());
+        }
+        bwrap.push("--".to_owned());
+        bwrap.extend(inner.iter().cloned());
+        words.push("--".into());
+        words.extend(bwrap.into_iter().map(OsString::from));
         Program::new(words)
     }
-}
-
-fn quoted(path: &Path) -> String {
-    format!("'{}'", path.display().to_string().replace('\'', "'\\''"))
 }
 
 /// A sandbox by its socket; it need not run yet.

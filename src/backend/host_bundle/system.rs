@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::place::Place;
 use super::sandbox::Options;
@@ -37,29 +37,35 @@ const ETC: [&str; 19] = [
 /// What shared memory a guest has, as Docker gives it.
 const SHM_BYTES: &str = "67108864";
 
-/// Makes what every /etc has; `resolve` says how names are looked up.
-pub(in crate::backend) fn make_etc(
-    place: &Place,
-    name: &str,
-    resolve: &str,
-    owner: Option<u32>,
-) -> io::Result<PathBuf> {
+/// Makes an /etc with the directories that something is bound to. The rest may come while the sandbox is being made.
+pub(in crate::backend) fn make_etc(place: &Place, name: &str, owner: Option<u32>) -> io::Result<()> {
     let etc = place.directory(name, 0o755, owner)?;
     for part in ETC {
-        let from = Path::new("/etc").join(part);
-        match fs::symlink_metadata(&from) {
-            // What is large is bound there instead; this is where.
-            Ok(found) if found.is_dir() => fs::create_dir_all(etc.join(part))?,
-            _ => copy(&from, &etc.join(part))?,
+        // What is large is bound there; this is where.
+        if fs::symlink_metadata(Path::new("/etc").join(part)).is_ok_and(|found| found.is_dir()) {
+            fs::create_dir_all(etc.join(part))?;
         }
     }
-    place.write(
-        &format!("{name}/nsswitch.conf"),
-        format!("passwd: files\ngroup: files\nhosts: {resolve}\n").as_bytes(),
-        owner,
-    )?;
-    place.write(&format!("{name}/hostname"), b"bottle\n", owner)?;
-    Ok(etc)
+    Ok(())
+}
+
+/// Puts into it what every /etc has; `resolve` says how names are looked up.
+pub(in crate::backend) fn fill_etc(place: &Place, name: &str, resolve: &str, owner: Option<u32>) -> io::Result<()> {
+    let etc = place.path(name);
+    for part in ETC {
+        let from = Path::new("/etc").join(part);
+        if !fs::symlink_metadata(&from).is_ok_and(|found| found.is_dir()) {
+            copy(&from, &etc.join(part))?;
+        }
+    }
+    make_names(place, name, resolve, owner)
+}
+
+/// How names are looked up in an /etc, and its own name.
+pub(in crate::backend) fn make_names(place: &Place, name: &str, resolve: &str, owner: Option<u32>) -> io::Result<()> {
+    let switch = format!("passwd: files\ngroup: files\nhosts: {resolve}\n");
+    place.write(&format!("{name}/nsswitch.conf"), switch.as_bytes(), owner)?;
+    place.write(&format!("{name}/hostname"), b"bottle\n", owner).map(drop)
 }
 
 /// Copies a file or a link; what is not there, or not to be read, is left out.
@@ -74,8 +80,28 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
     }
 }
 
-/// The options that every sandbox has: namespaces of its own but for the network, and what it sees of the host.
+/// The options that a sandbox has with the host's programs: namespaces of its own but for the network, and what it sees of the
+/// host.
 pub(in crate::backend) fn add(options: &mut Options, id: &str) {
+    add_namespaces(options, id);
+    for dir in SYSTEM {
+        match fs::read_link(dir) {
+            Ok(target) => options.add(&["--symlink", &target.display().to_string(), dir]),
+            Err(_) if Path::new(dir).is_dir() => options.add(&["--ro-bind", dir, dir]),
+            Err(_) => {}
+        }
+    }
+    add_kernel(options);
+    for part in ETC {
+        let path = format!("/etc/{part}");
+        if fs::symlink_metadata(&path).is_ok_and(|found| found.is_dir()) {
+            options.lent.push(path);
+        }
+    }
+}
+
+/// The options that every sandbox has first.
+pub(in crate::backend) fn add_namespaces(options: &mut Options, id: &str) {
     options.add(&["--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]);
     options.add(&[
         "--uid",
@@ -89,13 +115,10 @@ pub(in crate::backend) fn add(options: &mut Options, id: &str) {
         "--clearenv",
     ]);
     options.add(&["--setenv", "PATH", PATH, "--setenv", "LANG", "C.UTF-8"]);
-    for dir in SYSTEM {
-        match fs::read_link(dir) {
-            Ok(target) => options.add(&["--symlink", &target.display().to_string(), dir]),
-            Err(_) if Path::new(dir).is_dir() => options.add(&["--ro-bind", dir, dir]),
-            Err(_) => {}
-        }
-    }
+}
+
+/// What every sandbox has of the kernel's, and the directories that programs look for.
+pub(in crate::backend) fn add_kernel(options: &mut Options) {
     // bwrap covers the kernel's settings only where this user could write them.
     options.add(&[
         "--proc",
@@ -112,11 +135,5 @@ pub(in crate::backend) fn add(options: &mut Options, id: &str) {
     ]);
     options
         .add(&["--dir", "/root", "--dir", "/sys", "--dir", "/home", "--dir", "/srv", "--dir", "/mnt", "--dir", "/var"]);
-    for part in ETC {
-        let path = format!("/etc/{part}");
-        if fs::symlink_metadata(&path).is_ok_and(|found| found.is_dir()) {
-            options.lent.push(path);
-        }
-    }
     options.add(&["--dir", "/run", "--symlink", "/run", "/var/run"]);
 }

@@ -1,13 +1,12 @@
 //! The smolmachines backend: the guest is a microVM of smolvm's, with a kernel of its own. The bundle is on the host, and between
 //! them is one address that has the doors' ports and nothing else.
 //!
-//! Map: `cli` (calls of smolvm), `kvm`, `image` (what the machine's system is made of), `machine` (asking for one, and what is left
+//! Map: `cli` (calls of smolvm), `kvm`, `machine` (asking for one, and what is left
 //! of dead runs), `doors` (the network that its monitor is in). Always: the allow list in force is read back before anything
 //! runs; the monitor is in a network without a way out; every call has a time limit, because smolvm has been seen to hang.
 
 mod cli;
 mod doors;
-mod image;
 mod kvm;
 mod machine;
 
@@ -25,6 +24,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use self::cli::{CallError, Smolvm};
 use super::host_bundle::{self, HostBundle, Tools};
+use super::image;
 use super::{
     Backend, Bottle, BottleError, Exec, Leftover, Output, Progress, Room, Running, Survey, Tree, Who, copy, finish,
     seccomp, succeed,

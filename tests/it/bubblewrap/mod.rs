@@ -1,6 +1,8 @@
 //! The suite in bubblewrap: the same functions as on Docker, and what is this backend's own.
 
+mod image;
 mod own;
+mod user;
 
 use crate::docker;
 use crate::place::{Place, on};

@@ -81,6 +81,7 @@ fn not_writable(path: &str) -> Finding {
 /// One line of mountinfo (proc(5)).
 #[derive(Debug, PartialEq, Eq)]
 struct Mount<'a> {
+    device: &'a str,
     root: &'a str,
     point: &'a str,
     options: &'a str,
@@ -92,10 +93,10 @@ fn parse_mounts(text: &str) -> Option<Vec<Mount<'_>>> {
     text.lines()
         .map(|line| {
             let (head, tail) = line.split_once(" - ")?;
-            let mut head = head.split(' ').skip(3);
-            let (root, point, options) = (head.next()?, head.next()?, head.next()?);
+            let mut head = head.split(' ').skip(2);
+            let (device, root, point, options) = (head.next()?, head.next()?, head.next()?, head.next()?);
             let mut tail = tail.split(' ');
-            Some(Mount { root, point, options, kind: tail.next()?, source: tail.next()? })
+            Some(Mount { device, root, point, options, kind: tail.next()?, source: tail.next()? })
         })
         .collect()
 }
@@ -106,7 +107,7 @@ const TMPFS: [&str; 4] = ["/tmp", "/run", "/var/tmp", "/dev"];
 
 /// Why a mount has no business here.
 fn foreign(mount: &Mount<'_>, options: &Selftest) -> Option<String> {
-    let Mount { root, point, kind, .. } = *mount;
+    let Mount { device, root, point, kind, .. } = *mount;
     let read_only = mount.options.split(',').any(|option| option == "ro");
     let below = |dir: &str| point == dir || point.strip_prefix(dir).is_some_and(|rest| rest.starts_with('/'));
     let is_volume = [&options.doors_dir, &options.tools].into_iter().any(|dir| Path::new(point) == dir);
@@ -115,6 +116,12 @@ fn foreign(mount: &Mount<'_>, options: &Selftest) -> Option<String> {
         // What the backend says that it mounts: the host's system, and this guest's own directories.
         _ if point != "/" && root != "/" && options.own.iter().any(|dir| Path::new(point) == dir) => true,
         _ if point != "/" && among(&options.lent) => read_only,
+        // An unpacked image's parts, each where it is in the image.
+        _ if point != "/"
+            && options.image.as_ref().is_some_and(|image| format!("{device}{root}") == format!("{image}{point}")) =>
+        {
+            read_only
+        }
         // The image's own file system. A host's root directory has the root "/" of a real file system.
         _ if point == "/" => root != "/" || matches!(kind, "overlay" | "aufs" | "fuse.fuse-overlayfs" | "zfs"),
         "proc" => below("/proc"),
@@ -252,6 +259,23 @@ mod tests {
         assert!(is_foreign("1 2 0:40 / /host rw - virtiofs smolvm0 rw"));
         assert!(is_foreign("1 2 0:40 / /host rw - 9p host rw"));
         assert!(is_foreign("1 2 254:32 / /data rw - ext4 /dev/vdc rw"));
+    }
+
+    #[test]
+    fn an_unpacked_image_is_fine_at_its_own_place_and_read_only() {
+        let options = Selftest { image: Some("254:0/i/abc".to_owned()), ..options() };
+        let is_foreign = |line: &str| {
+            let mounts = parse_mounts(line).expect("a line of mountinfo");
+            foreign(&mounts[0], &options).is_some()
+        };
+        assert!(!is_foreign("1 2 254:0 /i/abc/usr /usr ro,nosuid - ext4 /dev/vda rw"));
+        assert!(!is_foreign("1 2 254:0 /i/abc/opt/app /opt/app ro,nosuid - ext4 /dev/vda rw"));
+        assert!(is_foreign("1 2 254:0 /i/abc/usr /usr rw,nosuid - ext4 /dev/vda rw"), "it could be written");
+        assert!(is_foreign("1 2 254:1 /i/abc/usr /usr ro,nosuid - ext4 /dev/vdb rw"), "another disk's");
+        assert!(is_foreign("1 2 254:0 /usr /usr ro,nosuid - ext4 /dev/vda rw"), "the host's");
+        assert!(is_foreign("1 2 254:0 /i/abc/usr /mnt ro,nosuid - ext4 /dev/vda rw"), "at another place");
+        assert!(is_foreign("1 2 254:0 /i/abcd/usr /usr ro,nosuid - ext4 /dev/vda rw"), "another image's");
+        assert!(is_foreign("1 2 254:0 /i/abc/ / ro,nosuid - ext4 /dev/vda rw"), "the image as a whole");
     }
 
     #[test]

@@ -23,6 +23,8 @@ const CA_VARIABLES: [&str; 7] = [
 pub(super) const HOME: &str = "/home/node";
 /// What a bubblewrap guest has of the host, read-only.
 const LENT: [&str; 9] = ["/usr", "/bin", "/sbin", "/lib", "/lib64", "/lib32", "/libx32", "/etc", TOOLS_DIR];
+/// What it has that is not its image's, where it has one.
+const LENT_TO_AN_IMAGE: [&str; 3] = ["/etc", "/usr/local/share/ca-certificates", TOOLS_DIR];
 /// Where repositories are.
 pub(super) const ROOT: &str = "/workspace";
 
@@ -34,6 +36,8 @@ pub(super) struct Guest<'a> {
     pub(super) doors: &'a [Door],
     pub(super) git: Option<&'a GitPlan>,
     pub(super) backend: Backend,
+    /// Whether its system is an image's, and not the host's.
+    pub(super) image: bool,
 }
 
 impl Guest<'_> {
@@ -56,7 +60,8 @@ impl Guest<'_> {
             let options = |option: &'static str, dirs: &[&str]| {
                 dirs.iter().flat_map(move |dir| [option.to_owned(), (*dir).to_owned()]).collect::<Vec<_>>()
             };
-            selftest.extend(options("--lent", &LENT));
+            let lent: &[&str] = if self.image { &LENT_TO_AN_IMAGE } else { &LENT };
+            selftest.extend(options("--lent", lent));
             selftest.extend(options("--own", &[HOME, ROOT, "/tmp", "/var/tmp"]));
         }
         GuestPlan {

@@ -63,13 +63,15 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
         tools: options.tools_image.clone().unwrap_or_else(|| agent_image.to_owned()),
         made: made.map(|(_, image)| image),
     };
-    let names = names(&slug, &images);
+    let names = names(&slug, &images, backend);
     let state_dir = format!("{}/{slug}", facts.state_root.trim_end_matches('/'));
     let git = upstreams.git_plan(task, facts, options, seed);
     if let Some(Err(refusal)) = git.as_ref().map(|git| upstreams.may_push(&git.branch)) {
         notes.push(format!("the gate will refuse this run's branch: {refusal}"));
     }
-    let guest = Guest { bottle, rules: &rules, presets: &presets, doors: &doors, git: git.as_ref(), backend }.plan();
+    let image = images.guest != HOST_SYSTEM;
+    let guest =
+        Guest { bottle, rules: &rules, presets: &presets, doors: &doors, git: git.as_ref(), backend, image }.plan();
     let skills = skills(&agent, &guest);
     let prompt = super::prompt::prompt(task, &agent, &guest, git.as_ref(), &upstreams, options.dry_run, seed);
     notes.extend(task.left_out.iter().map(|what| format!("left out: {what}")));
@@ -260,7 +262,7 @@ pub(super) fn what(task: &Task) -> String {
     }
 }
 
-fn names(slug: &Slug, images: &Images) -> Names {
+fn names(slug: &Slug, images: &Images, backend: Backend) -> Names {
     let project = format!("claude-bottle-{slug}");
     // One volume for all runs of this version; where the tools come from is part of its name, so that another image's
     // tools are never taken for these.
@@ -270,7 +272,8 @@ fn names(slug: &Slug, images: &Images) -> Names {
         agent: format!("claude-bottle-agent-{slug}"),
         network: format!("{project}-egress"),
         doors_volume: format!("{project}-doors"),
-        tools_volume: (images.guest != images.tools).then(tools),
+        // In bubblewrap they are bound in, and the users are there.
+        tools_volume: (images.guest != images.tools && backend != Backend::Bubblewrap).then(tools),
         project,
     }
 }
