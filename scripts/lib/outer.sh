@@ -129,7 +129,7 @@ start_outer() {
   OUTER_PORT=$((20000 + RANDOM % 30000))
   say "booting it (its console: $OUTER_RUN/console)"
   setsid nice -n 5 "${QEMU[@]}" -accel tcg,thread=single,tb-size=1024 -icount shift=0,sleep=on -cpu max -machine q35 -smp 1 -m "$OUTER_MEMORY" \
-    -nographic -no-reboot -kernel "$OUTER/kernel" \
+    -nodefaults -display none -serial stdio -no-reboot -kernel "$OUTER/kernel" \
     -append 'root=/dev/nvme0n1 rw console=ttyS0 init=/sbin/outer-init quiet mitigations=off net.ifnames=0' \
     -drive "file=$OUTER/system.img,format=raw,if=none,id=system,snapshot=on" -device nvme,drive=system,serial=system \
     -drive "file=$OUTER/data.img,format=raw,if=virtio,snapshot=on" \
