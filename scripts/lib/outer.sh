@@ -72,7 +72,7 @@ ensure_outer() {
     logged "making its system from Debian's packages with mmdebstrap" make_outer_system
     touch "$stamp"
   fi
-  stamp=$OUTER/data-$({ echo "$SMOLVM_VERSION $CLAUDE_VERSION $GITLEAKS_VERSION" && docker image inspect -f '{{.Id}}' "$(image_tag agent)"; } | sha256sum | cut -c1-16)
+  stamp=$OUTER/data-$({ echo "$SMOLVM_VERSION $CLAUDE_VERSION $GITLEAKS_VERSION archive" && docker image inspect -f '{{.Id}}' "$(image_tag agent)"; } | sha256sum | cut -c1-16)
   if [ ! -e "$stamp" ]; then
     rm -f "$OUTER"/data-*
     logged "putting smolvm, the guest's system and Claude Code on its disk" make_outer_data
@@ -105,6 +105,15 @@ make_outer_system() {
   return "$rc"
 }
 
+# archive_of DIR FILE: that system as `docker save` has it, without Claude Code.
+archive_of() {
+  local image=claude-bottle-test/bare:1 rc=0
+  as_root tar -C "$1" --exclude=./opt/claude-bottle -c . | docker import - "$image" >/dev/null &&
+    docker save -o "$2" "$image" || rc=$?
+  docker rmi "$image" >/dev/null
+  return "$rc"
+}
+
 make_outer_data() {
   local dir rc=0 id
   dir=$(scratch)
@@ -112,7 +121,7 @@ make_outer_data() {
     mkdir -p "$dir/data/rootfs" "$dir/data/cache/smolvm" "$dir/data/cache/bin" "$dir/data/cache/claude/$CLAUDE_VERSION" &&
     { docker export "$id" | as_root tar -x -p -C "$dir/data/rootfs" || rc=$?; }
   docker rm "$id" >/dev/null
-  [ "$rc" = 0 ] && readable "$dir/data/rootfs" &&
+  [ "$rc" = 0 ] && readable "$dir/data/rootfs" && archive_of "$dir/data/rootfs" "$dir/data/archive.tar" && chmod 0644 "$dir/data/archive.tar" &&
     cp -R --sparse=always "$SMOLVM_DIR" "$dir/data/cache/smolvm/" &&
     cp "$GITLEAKS" "$dir/data/cache/bin/gitleaks" &&
     as_root ln "$dir/data/rootfs/opt/claude-bottle/bin/claude" "$dir/data/cache/claude/$CLAUDE_VERSION/claude" &&
