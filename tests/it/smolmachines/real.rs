@@ -91,7 +91,6 @@ fn lost_by(signal: &str, words: fn(&str, &str) -> String) {
     assert!(said.contains("what it pushed before is in gate.jsonl of the run record"), "{said}");
     // Of 600 that the agent would have slept.
     assert!(took < Duration::from_secs(300), "{took:?}");
-    println!("{signal}: the run had ended {} s later", took.as_secs());
     let gate = job.world.record_file("gate.jsonl");
     assert!(gate.contains("refs/heads/bottle/early") && gate.contains("\"accepted\""), "{gate}");
     assert!(job.upstream.git(&["for-each-ref"]).contains("refs/heads/bottle/early"));
