@@ -13,6 +13,9 @@
 . "$(dirname "${BASH_SOURCE[0]}")/smolvm.sh"
 
 OUTER=$CACHE/outer
+# shellcheck source=scripts/lib/qemu.sh
+. "$(dirname "${BASH_SOURCE[0]}")/qemu.sh"
+
 OUTER_PACKAGES=linux-image-cloud-amd64,kmod,udev,iproute2,openssh-server,openssh-client,git,ca-certificates,procps,bubblewrap,python3-junitparser
 OUTER_MEMORY=6000
 
@@ -52,34 +55,14 @@ image_of() {
   as_root mke2fs -q -t ext4 -m 0 -d "$1" "$2.new" "$3" && as_root chown "$(id -u)" "$2.new" && mv "$2.new" "$2"
 }
 
-# ensure_qemu: QEMU, in QEMU. With 7.2 every run's machine stopped before its job was done, with 10.0 some do not (docs/smolmachines.md,
-# "Machines that stop"). Where this system's is older, Debian trixie's is put in a directory of its own.
-ensure_qemu() {
-  local version
-  need_packages qemu-system-x86
-  version=$(qemu-system-x86_64 --version | sed -n 's/.*version \([0-9]*\)\..*/\1/p')
-  QEMU=(qemu-system-x86_64)
-  [ "${version:-0}" -lt 10 ] || return 0
-  if [ ! -d "$OUTER/qemu" ]; then
-    need_packages mmdebstrap debian-archive-keyring
-    logged "making a place with a newer QEMU (this system's is $version) from Debian's packages with mmdebstrap" make_qemu
-  fi
-  QEMU=(unshare --mount)
-  [ "$(id -u)" = 0 ] || QEMU+=(--map-root-user)
-  # shellcheck disable=SC2016 # it is sh that reads it
-  QEMU+=(sh -c 'set -e; root=$1 cache=$2; shift 2
-    mount --rbind /dev "$root/dev"; mount --rbind "$cache" "$root$cache"
-    exec chroot "$root" env TMPDIR="$cache" qemu-system-x86_64 "$@"' sh "$OUTER/qemu" "$CACHE")
-}
-
-# ensure_outer: QEMU, and the two disks that are kept.
+# ensure_outer [unmended]: QEMU, and the two disks that are kept.
 ensure_outer() {
   local stamp dir
-  ensure_qemu
   need_command mke2fs e2fsprogs
   need_command ssh openssh-client
   mkdir -p "$OUTER"
   chmod 0700 "$OUTER"
+  ensure_qemu "$@"
   stamp=$OUTER/system-$({ echo "$OUTER_PACKAGES" && outer_init; } | sha256sum | cut -c1-16)
   if [ ! -e "$stamp" ]; then
     step "a machine for smolvm, emulated"
@@ -89,7 +72,7 @@ ensure_outer() {
     logged "making its system from Debian's packages with mmdebstrap" make_outer_system
     touch "$stamp"
   fi
-  stamp=$OUTER/data-$({ echo "$SMOLVM_VERSION $CLAUDE_VERSION $GITLEAKS_VERSION" && docker image inspect -f '{{.Id}}' "$(image_tag agent)"; } | sha256sum | cut -c1-16)
+  stamp=$OUTER/data-$({ echo "$SMOLVM_VERSION $CLAUDE_VERSION $GITLEAKS_VERSION archive" && docker image inspect -f '{{.Id}}' "$(image_tag agent)"; } | sha256sum | cut -c1-16)
   if [ ! -e "$stamp" ]; then
     rm -f "$OUTER"/data-*
     logged "putting smolvm, the guest's system and Claude Code on its disk" make_outer_data
@@ -102,19 +85,7 @@ readable() {
   as_root find "$1" -xdev '(' -type d ! -perm -5 -o -type f ! -perm -4 ')' -exec chmod o+rX {} +
 }
 
-# All three run where errexit is off, hence the chains.
-make_qemu() {
-  local sources=()
-  as_root rm -rf "$OUTER/qemu" "$OUTER/qemu.new"
-  if debian_sources trixie >"$OUTER/sources.list"; then sources=("$OUTER/sources.list"); fi
-  as_root mmdebstrap --variant=minbase --keyring=/usr/share/keyrings/debian-archive-keyring.gpg \
-    --include=qemu-system-x86 --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
-    --dpkgopt='path-exclude=/usr/share/locale/*' --aptopt='Acquire::Languages "none"' \
-    trixie "$OUTER/qemu.new" "${sources[@]}" &&
-    as_root mkdir -p "$OUTER/qemu.new$CACHE" &&
-    as_root mv "$OUTER/qemu.new" "$OUTER/qemu"
-}
-
+# Both run where errexit is off, hence the chains.
 make_outer_system() {
   local dir rc=0 sources=()
   dir=$(scratch)
@@ -134,6 +105,15 @@ make_outer_system() {
   return "$rc"
 }
 
+# archive_of DIR FILE: that system as `docker save` has it, without Claude Code.
+archive_of() {
+  local image=claude-bottle-test/bare:1 rc=0
+  as_root tar -C "$1" --exclude=./opt/claude-bottle -c . | docker import - "$image" >/dev/null &&
+    docker save -o "$2" "$image" || rc=$?
+  docker rmi "$image" >/dev/null
+  return "$rc"
+}
+
 make_outer_data() {
   local dir rc=0 id
   dir=$(scratch)
@@ -141,7 +121,7 @@ make_outer_data() {
     mkdir -p "$dir/data/rootfs" "$dir/data/cache/smolvm" "$dir/data/cache/bin" "$dir/data/cache/claude/$CLAUDE_VERSION" &&
     { docker export "$id" | as_root tar -x -p -C "$dir/data/rootfs" || rc=$?; }
   docker rm "$id" >/dev/null
-  [ "$rc" = 0 ] && readable "$dir/data/rootfs" &&
+  [ "$rc" = 0 ] && readable "$dir/data/rootfs" && archive_of "$dir/data/rootfs" "$dir/data/archive.tar" && chmod 0644 "$dir/data/archive.tar" &&
     cp -R --sparse=always "$SMOLVM_DIR" "$dir/data/cache/smolvm/" &&
     cp "$GITLEAKS" "$dir/data/cache/bin/gitleaks" &&
     as_root ln "$dir/data/rootfs/opt/claude-bottle/bin/claude" "$dir/data/cache/claude/$CLAUDE_VERSION/claude" &&
@@ -158,7 +138,7 @@ start_outer() {
   OUTER_PORT=$((20000 + RANDOM % 30000))
   say "booting it (its console: $OUTER_RUN/console)"
   setsid nice -n 5 "${QEMU[@]}" -accel tcg,thread=single,tb-size=1024 -icount shift=0,sleep=on -cpu max -machine q35 -smp 1 -m "$OUTER_MEMORY" \
-    -nographic -no-reboot -kernel "$OUTER/kernel" \
+    -nodefaults -display none -serial stdio -no-reboot -kernel "$OUTER/kernel" \
     -append 'root=/dev/nvme0n1 rw console=ttyS0 init=/sbin/outer-init quiet mitigations=off net.ifnames=0' \
     -drive "file=$OUTER/system.img,format=raw,if=none,id=system,snapshot=on" -device nvme,drive=system,serial=system \
     -drive "file=$OUTER/data.img,format=raw,if=virtio,snapshot=on" \
@@ -182,9 +162,9 @@ start_outer() {
   say "${DIM}it is up after $SECONDS s${PLAIN}"
 }
 
-# in_outer COMMAND...: runs a shell command in it, as root.
+# in_outer COMMAND...: runs a shell command in it, as root; for OUTER_LIMIT seconds at most, where that is set.
 in_outer() {
-  ssh -q -F /dev/null -i "$OUTER/key" -p "$OUTER_PORT" -o BatchMode=yes -o ConnectTimeout=60 -o ServerAliveInterval=30 \
+  timeout --foreground "${OUTER_LIMIT:-0}" ssh -q -F /dev/null -i "$OUTER/key" -p "$OUTER_PORT" -o BatchMode=yes -o ConnectTimeout=60 -o ServerAliveInterval=30 \
     -o ServerAliveCountMax=20 -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o ControlMaster=auto \
     -o ControlPath="$OUTER_RUN/ssh" -o ControlPersist=600 root@127.0.0.1 "$@"
 }

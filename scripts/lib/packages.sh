@@ -4,6 +4,9 @@
 # shellcheck source=scripts/lib/common.sh
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
+# apt's own directories, and what was taken out of packages.
+TRIXIE=$CACHE/trixie
+
 # The name of the system: debian, ubuntu, or something else.
 system_id() { sed -n 's/^ID="\{0,1\}\([a-z]*\)"\{0,1\}$/\1/p' /etc/os-release; }
 
@@ -68,33 +71,43 @@ apt_uri() {
   apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' "Label: $1" 2>/dev/null | sort -u | head -n 1
 }
 
-# trixie_file PACKAGE PATH: prints where PATH out of Debian trixie's PACKAGE lies unpacked. apt does it with sources, lists
-# and settings of its own, and checks the signatures as always; the system's are not touched.
+# trixie_lists KIND PACKAGE: reads Debian trixie's lists of packages (deb) or of their sources (deb-src). apt does it with sources,
+# lists and settings of its own, and checks the signatures as always; the system's are not touched.
+trixie_lists() {
+  mkdir -p "$TRIXIE/lists/partial" "$TRIXIE/archives/partial" "$TRIXIE/debs"
+  need_packages debian-archive-keyring
+  apt_update
+  debian_sources trixie | sed "s|^deb |$1 [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] |" >"$TRIXIE/sources.list" ||
+    die "the address of a Debian mirror is not known on this system" "install by hand what Debian's package $2 has"
+  logged "reading the lists of Debian trixie (for $2 only; the system stays as it is)" trixie_apt update
+}
+
+# trixie_file PACKAGE PATH: prints where PATH out of Debian trixie's PACKAGE lies unpacked.
 trixie_file() {
-  local package=$1 path=$2 dir=$CACHE/trixie
-  local into=$dir/$package
+  local package=$1 path=$2
+  local into=$TRIXIE/$package
   if [ ! -e "$into/$path" ]; then
-    need_packages debian-archive-keyring
-    mkdir -p "$dir/lists/partial" "$dir/archives/partial" "$dir/debs"
-    apt_update
-    debian_sources trixie | sed 's|^deb |&[signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] |' >"$dir/sources.list" ||
-      die "the address of a Debian mirror is not known on this system" "install Docker Compose v2 and buildx by hand"
-    logged "reading the package lists of Debian trixie (for $package only; the system stays as it is)" \
-      trixie_apt "$dir" update
-    (cd "$dir/debs" && rm -f "${package}"_*.deb &&
-      logged "fetching Debian trixie's $package" trixie_apt "$dir" download "$package")
+    trixie_lists deb "$package"
+    (cd "$TRIXIE/debs" && rm -f "${package}"_*.deb &&
+      logged "fetching Debian trixie's $package" trixie_apt download "$package")
     rm -rf "$into.new" "$into"
-    dpkg-deb -x "$dir/debs/${package}"_*.deb "$into.new"
+    dpkg-deb -x "$TRIXIE/debs/${package}"_*.deb "$into.new"
     mv "$into.new" "$into"
   fi
   [ -e "$into/$path" ] || die "trixie's package $package has no $path"
   echo "$into/$path"
 }
 
+# trixie_source PACKAGE DIR: unpacks the source of Debian trixie's PACKAGE, with Debian's own patches, in a directory in DIR.
+trixie_source() {
+  need_command dpkg-source dpkg-dev
+  need_command patch patch
+  trixie_lists deb-src "$1"
+  (cd "$2" && logged "fetching the source of Debian trixie's $1" trixie_apt source "$1")
+}
+
 trixie_apt() {
-  local dir=$1
-  shift
-  apt-get -q -o Dir::Etc::SourceList="$dir/sources.list" -o Dir::Etc::SourceParts=/dev/null \
-    -o Dir::State::Lists="$dir/lists" -o Dir::Cache::Archives="$dir/archives" -o Dir::State::status=/dev/null \
+  apt-get -q -o Dir::Etc::SourceList="$TRIXIE/sources.list" -o Dir::Etc::SourceParts=/dev/null \
+    -o Dir::State::Lists="$TRIXIE/lists" -o Dir::Cache::Archives="$TRIXIE/archives" -o Dir::State::status=/dev/null \
     -o APT::Sandbox::User="$(id -un)" -o Acquire::Languages=none -o APT::Update::Post-Invoke::= "$@"
 }

@@ -52,7 +52,9 @@ pub(crate) async fn run(
     let mut exec = Exec::guest(plan.command.clone()).in_dir(&plan.guest.workdir);
     exec.env.clone_from(&env.0);
     let lost = |error: &dyn std::fmt::Display| {
-        Failure::machine(format_args!("lost the agent: {error}")).hint("compose.log in the run record says more")
+        Failure::machine(format_args!("lost the agent: {error}")).hint(
+            "what it pushed before is in gate.jsonl of the run record, and compose.log says more; start the run again",
+        )
     };
     let mut running = bottle.exec(exec).await.map_err(|error| lost(&error))?;
     let mut lines = Lines::default();

@@ -341,6 +341,16 @@ impl Running {
         sh(&["kill", &format!("-{signal}"), &self.0.id().to_string()]);
     }
 
+    /// What it printed, if it has ended.
+    pub(crate) fn ended(&mut self) -> Option<String> {
+        use std::io::Read as _;
+        self.0.try_wait().expect("a state")?;
+        let mut bytes = vec![];
+        self.0.stdout.take()?.read_to_end(&mut bytes).expect("what it printed");
+        self.0.stderr.take()?.read_to_end(&mut bytes).expect("what it printed");
+        Some(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
     pub(crate) fn wait(mut self) -> Output {
         let mut child = std::mem::replace(&mut self.0, Command::new("true").spawn().expect("true"));
         // Both pipes are drained while it runs, so that a full one can't stop it.

@@ -34,7 +34,7 @@ use crate::secrets::Secrets;
 
 pub(super) use host::{Tools, survey, tools, trial};
 pub(super) use limits::Limits;
-pub(super) use place::{Notes, Place, base, make_base};
+pub(super) use place::{Notes, Place, Process, base, make_base};
 pub(super) use sandbox::{Options, Sandbox};
 pub(super) use users::Users;
 

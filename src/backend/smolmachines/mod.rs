@@ -1,17 +1,20 @@
 //! The smolmachines backend: the guest is a microVM of smolvm's, with a kernel of its own. The bundle is on the host, and between
 //! them is one address that has the doors' ports and nothing else.
 //!
-//! Map: `cli` (calls of smolvm), `kvm`, `machine` (asking for one, and what is left
+//! Map: `cli` (calls of smolvm), `exec` (commands in a machine), `life` (whether it still lives), `kvm`, `machine` (asking for one, and what is left
 //! of dead runs), `doors` (the network that its monitor is in). Always: the allow list in force is read back before anything
 //! runs; the monitor is in a network without a way out; every call has a time limit, because smolvm has been seen to hang.
 
 mod cli;
 mod doors;
+mod exec;
 mod kvm;
+mod life;
 mod machine;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -20,22 +23,19 @@ use bottle_policy::door::BUNDLE_ADDRESS;
 use bottle_policy::known::KnownSecrets;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use tokio::sync::{mpsc, oneshot};
 
 use self::cli::{CallError, Smolvm};
+use self::exec::filter;
+use self::life::Life;
 use super::host_bundle::{self, HostBundle, Tools};
 use super::image;
 use super::{
-    Backend, Bottle, BottleError, Exec, Leftover, Output, Progress, Room, Running, Survey, Tree, Who, copy, finish,
-    seccomp, succeed,
+    Backend, Bottle, BottleError, Exec, Leftover, Progress, Room, Running, Survey, Tree, copy, finish, seccomp, succeed,
 };
 use crate::exit::Failure;
 use crate::facts::Environment;
-use crate::process::Program;
 use crate::secrets::Secrets;
 
-/// A command may take as long as a run; what limits it is above.
-const LONGEST: Duration = Duration::from_secs(25 * 3600);
 /// Files into a machine; a checkout may be large and emulation slow.
 const COPY: Duration = Duration::from_secs(600);
 /// Ending what the agent has left running.
@@ -44,10 +44,6 @@ const SIGNAL: Duration = Duration::from_secs(30);
 const USUAL_START: Duration = Duration::from_secs(3);
 /// The most that a slow machine gets.
 const MOST_SLOW: u32 = 60;
-/// In the guest: the seccomp programs that the agent's commands are under.
-const FILTERS_DIR: &str = "/opt/claude-bottle/filters";
-/// How much of what a call printed last is searched for smolvm's own error.
-const TAIL: usize = 8 << 10;
 
 /// This machine, with smolvm.
 pub(super) struct Smolmachines {
@@ -113,6 +109,7 @@ impl Backend for Smolmachines {
             smolvm: self.smolvm.clone(),
             base: self.base.clone(),
             slowness: AtomicU32::new(1),
+            life: Arc::default(),
             plan: plan.clone(),
             bundle: HostBundle::new(&self.environment, plan, record),
         })
@@ -163,6 +160,7 @@ struct Machine {
     base: PathBuf,
     /// How many times longer than elsewhere things may take, as the start has shown.
     slowness: AtomicU32,
+    life: Arc<Life>,
     plan: BottlePlan,
     bundle: HostBundle,
 }
@@ -250,7 +248,10 @@ impl Machine {
         }
         let Some(monitor) = status.pid else { return Err(broken("it has no monitor".to_owned())) };
         match doors::same_network(monitor, neighbour) {
-            Ok(true) => Ok(()),
+            Ok(true) => {
+                self.life.follow(&self.smolvm, name, monitor, self.slowness.load(Ordering::Relaxed));
+                Ok(())
+            }
             Ok(false) => Err(broken("its monitor is in another network than its doors".to_owned())),
             Err(why) => Err(broken(why)),
         }
@@ -294,79 +295,6 @@ impl Machine {
             .map(drop)
             .map_err(|error| BottleError::new(format_args!("failed to copy {from} into the machine"), error))
     }
-
-    /// `machine exec -i`: without `-i` output past 11 MiB is lost without a word.
-    fn command(&self, exec: &Exec) -> Program {
-        let guest = &self.plan.guest;
-        let cwd = exec.cwd.as_deref().unwrap_or(&guest.root);
-        let mut words: Vec<String> =
-            ["exec", "-i", "--name", self.name(), "-u", "0:0", "-w", cwd].map(str::to_owned).to_vec();
-        for (name, value) in guest.env.iter().chain(exec.env.iter().map(|(name, value)| (name, value))) {
-            words.extend(["-e".to_owned(), format!("{name}={value}")]);
-        }
-        words.push("--".to_owned());
-        if exec.who == Who::Agent {
-            words.extend([format!("{TOOLS_DIR}/bin/bottle-link"), "confine".to_owned()]);
-            words.extend(["--user".to_owned(), format!("{}:{}", guest.uid, guest.gid)]);
-            words.extend(["--most-processes".to_owned(), guest.resources.pids.to_string()]);
-            words.extend((0..seccomp::PROGRAMS).flat_map(|at| ["--filter".to_owned(), filter(at)]));
-            words.push("--".to_owned());
-        }
-        words.extend(exec.argv.iter().cloned());
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        self.smolvm.machine(&[], &words).limit(LONGEST).input(exec.stdin.clone().unwrap_or_default())
-    }
-
-    fn run(&self, exec: &Exec) -> Result<Running, BottleError> {
-        let failed = |error: &dyn std::fmt::Display| {
-            let command = exec.argv.first().map_or("", String::as_str);
-            BottleError::new(format_args!("failed to run `{command}` in the machine"), error)
-        };
-        let piped = self.command(exec).pipes().map_err(|error| failed(&error))?;
-        let command = exec.argv.first().cloned().unwrap_or_default();
-        let (to_us, mut from_it) = mpsc::channel(64);
-        let (sender, output) = mpsc::channel(64);
-        let (code_sender, code) = oneshot::channel();
-        tokio::spawn(async move {
-            let mut tail = vec![];
-            let pass = async {
-                while let Some(piece) = from_it.recv().await {
-                    if let Output::Stderr(bytes) = &piece {
-                        tail.extend_from_slice(bytes);
-                        tail.drain(..tail.len().saturating_sub(TAIL));
-                    }
-                    if sender.send(piece).await.is_err() {
-                        break;
-                    }
-                }
-            };
-            let relayed = async {
-                let ended = piped.relay(&to_us, Output::Stdout, Output::Stderr).await;
-                drop(to_us);
-                ended
-            };
-            let (ended, ()) = tokio::select! {
-                both = async { tokio::join!(relayed, pass) } => both,
-                // Whoever started it has gone: the call is ended by being dropped.
-                () = sender.closed() => return,
-            };
-            drop(sender);
-            let doing = format!("failed to run `{command}` in the machine");
-            let ended = match ended {
-                // Its own failure has a guest's exit code.
-                Ok(1) => cli::own_error(&tail).map_or(Ok(1), |error| Err(BottleError::new(&doing, error))),
-                Ok(code) => Ok(i64::from(code)),
-                Err(error) => Err(BottleError::new(&doing, error)),
-            };
-            let _ = code_sender.send(ended);
-        });
-        Ok(Running { output, code })
-    }
-}
-
-/// Where one of the seccomp programs is in the guest.
-fn filter(at: usize) -> String {
-    format!("{FILTERS_DIR}/{at}")
 }
 
 impl Bottle for Machine {
@@ -440,6 +368,7 @@ impl Bottle for Machine {
 
     fn tear_down(&self) -> BoxFuture<'_, Result<(), BottleError>> {
         async {
+            self.life.let_go();
             let machine = machine::remove(&self.smolvm, self.name()).await;
             let bundle = self.bundle.tear_down().await;
             let failed = |error: CallError| {

@@ -126,8 +126,8 @@ fn nothing_of_the_hosts_is_in_the_guest() {
 fn the_sandboxes_are_no_user_who_owns_anything() {
     on_here(|| ());
     let job = Job::new(&commands(&["touch /tmp/started; while [ ! -e /tmp/go ]; do sleep 0.1; done"]));
-    let running = job.start();
-    let slug = wait_for_agent(&job);
+    let mut running = job.start();
+    let slug = wait_for_agent(&job, &mut running);
     let own = crate::world::sh(&["id", "--user"]);
     let mut users = vec![];
     for entry in std::fs::read_dir("/proc").expect("/proc").filter_map(Result::ok) {
@@ -154,8 +154,8 @@ fn the_sandboxes_are_no_user_who_owns_anything() {
 fn a_killed_runner_takes_its_sandboxes_along() {
     on_here(|| ());
     let job = Job::new(&commands(&["touch /tmp/started; setsid sleep 987654"]));
-    let running = job.start();
-    let slug = wait_for_agent(&job);
+    let mut running = job.start();
+    let slug = wait_for_agent(&job, &mut running);
     assert!(!processes(&slug).is_empty());
     running.signal("KILL");
     running.wait();

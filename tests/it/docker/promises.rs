@@ -6,18 +6,22 @@ use base64::Engine as _;
 
 use super::{Job, commands, ended_with};
 use crate::place::{Place, Room, here, inside, is_up, left_behind, patience, run_inside, sandboxes};
-use crate::world::{said, sh};
+use crate::world::{Running, said, sh};
 
 /// Waits until the agent's first command has made /tmp/started; the run's slug.
-pub(crate) fn wait_for_agent(job: &Job) -> String {
+pub(crate) fn wait_for_agent(job: &Job, running: &mut Running) -> String {
     let until = std::time::Instant::now() + patience(30);
     while std::time::Instant::now() < until {
+        if let Some(said) = running.ended() {
+            panic!("the runner ended before the agent started: {said}");
+        }
         if let [slug] = &job.world.slugs()[..]
             && has_started(slug)
         {
             return slug.clone();
         }
-        std::thread::sleep(Duration::from_millis(50));
+        // A look into a machine that is emulated keeps it from its work.
+        std::thread::sleep(Duration::from_millis(if here() == Place::Smolmachines { 2000 } else { 50 }));
     }
     panic!("the agent did not start");
 }
@@ -51,8 +55,8 @@ fn forms(secret: &str) -> Vec<String> {
 #[test]
 pub(crate) fn no_credential_is_in_the_bottle() {
     let job = Job::new(&commands(&["touch /tmp/started; while [ ! -e /tmp/go ]; do sleep 0.1; done"]));
-    let running = job.start();
-    let slug = wait_for_agent(&job);
+    let mut running = job.start();
+    let slug = wait_for_agent(&job, &mut running);
     let identity = std::fs::read_to_string(&job.upstream.identity).expect("the key");
     let mut patterns = forms(job.world.secret());
     patterns.extend(identity.lines().filter(|line| line.len() > 30 && !line.starts_with("-----")).map(str::to_owned));
@@ -136,8 +140,8 @@ pub(crate) fn nothing_is_left_after_success_failure_and_crash() {
     };
     let before = volumes();
     let job = Job::new(&commands(&["touch /tmp/started; sleep 60"]));
-    let running = job.start();
-    wait_for_agent(&job);
+    let mut running = job.start();
+    wait_for_agent(&job, &mut running);
     // A crash: nothing of the runner's own code runs any more.
     running.signal("KILL");
     running.wait();

@@ -1,10 +1,11 @@
 //! Real machines: the suite of the other backends, and what only this one can get wrong.
 
 use std::os::unix::fs::PermissionsExt as _;
+use std::time::{Duration, Instant};
 
 use crate::docker::{Job, commands, ended_with, main_job, promises, seal};
-use crate::place::{Place, on};
-use crate::world::said;
+use crate::place::{Place, machine, on, smolvm};
+use crate::world::{said, sh};
 
 macro_rules! also_here {
     ($($module:ident: $($test:ident),+;)+) => {
@@ -67,5 +68,67 @@ fn a_monitor_in_the_hosts_network_stops_the_run() {
         let script = "#!/bin/sh\nwhile [ \"$1\" != -- ]; do shift; done\nshift\nexec \"$@\"\n";
         let said = stopped_by("nsenter", script);
         assert!(said.contains("its monitor is in another network than its doors"), "{said}");
+    });
+}
+
+/// A machine gets this signal while its agent sleeps, after it has pushed: the run must end with 4 and these words, for the name and
+/// its monitor, and with what was pushed in its record.
+fn lost_by(signal: &str, words: fn(&str, &str) -> String) {
+    let push = "git commit -q --allow-empty -m early && git push -q origin HEAD:refs/heads/bottle/early";
+    let job = Job::new(&commands(&[&format!("{push} && touch /tmp/started; sleep 600")]));
+    let mut running = job.start();
+    let slug = promises::wait_for_agent(&job, &mut running);
+    let status = smolvm().args(["machine", "status", "--json", "--name", &machine(&slug)]).output().expect("smolvm");
+    let status: serde_json::Value = serde_json::from_slice(&status.stdout).expect("JSON");
+    let monitor = status["pid"].to_string();
+    let begun = Instant::now();
+    sh(&["kill", &format!("-{signal}"), &monitor]);
+    let output = running.wait();
+    let took = begun.elapsed();
+    ended_with(&output, 4);
+    let said = said(&output);
+    assert!(said.contains(&format!("lost the agent: {}", words(&machine(&slug), &monitor))), "{said}");
+    assert!(said.contains("what it pushed before is in gate.jsonl of the run record"), "{said}");
+    // Of 600 that the agent would have slept.
+    assert!(took < Duration::from_secs(300), "{took:?}");
+    let gate = job.world.record_file("gate.jsonl");
+    assert!(gate.contains("refs/heads/bottle/early") && gate.contains("\"accepted\""), "{gate}");
+    assert!(job.upstream.git(&["for-each-ref"]).contains("refs/heads/bottle/early"));
+    job.nothing_left();
+}
+
+#[test]
+fn a_machine_that_dies_ends_the_run_with_what_it_pushed() {
+    on(Place::Smolmachines, || {
+        lost_by("KILL", |name, monitor| {
+            format!("the machine {name} is lost: its monitor (process {monitor}) has ended")
+        });
+    });
+}
+
+#[test]
+fn a_machine_that_hangs_ends_the_run_with_what_it_pushed() {
+    on(Place::Smolmachines, || lost_by("STOP", |name, _| format!("the machine {name} is lost: smolvm ")));
+}
+
+/// Its system comes from `docker save`, and has no Claude Code; its disk is as large as it is said to be.
+#[test]
+fn an_archive_without_claude_code_is_a_machine_with_a_disk_of_20_gib() {
+    on(Place::Smolmachines, || {
+        let mut job = Job::new(&commands(&[
+            "fallocate -l 15G ~/large && echo 15 GiB fit; rm -f ~/large",
+            "fallocate -l 21G ~/larger && echo 21 GiB fit; ls -l ~/larger; rm -f ~/larger",
+            "df -BG ~ | tail -n 1",
+        ]));
+        let archive =
+            std::env::var("BOTTLE_TEST_ARCHIVE").expect("BOTTLE_TEST_ARCHIVE: run these tests by scripts/smol test");
+        let listed = sh(&["tar", "-tf", &archive]);
+        assert!(listed.contains("manifest.json"), "not of `docker save`: {listed}");
+        *job.args.last_mut().expect("the image") = archive;
+        ended_with(&job.run(), 1);
+        let transcript = job.world.record_file("transcript.jsonl");
+        assert!(transcript.contains("15 GiB fit"), "{transcript}");
+        assert!(transcript.contains("No space left on device"), "{transcript}");
+        job.nothing_left();
     });
 }

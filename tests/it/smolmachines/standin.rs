@@ -4,6 +4,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use crate::docker::{Job, commands, ended_with};
 use crate::place::{Place, on};
@@ -14,6 +15,8 @@ struct StandIn {
     version: &'static str,
     start: &'static str,
     allowed: &'static str,
+    /// What the agent is: everything before it in the machine succeeds, and the self-test finds it sealed.
+    agent: Option<&'static str>,
 }
 
 /// The monitor is a process in the network in which `start` is called.
@@ -21,26 +24,37 @@ const GOOD: StandIn = StandIn {
     version: "1.32.2",
     start: "sleep 600 >/dev/null 2>&1 & echo $! >\"$0.pid\"",
     allowed: "\"198.18.0.1/32\"",
+    agent: None,
 };
+
+/// The self-test's words for a way out that was tried and does not work.
+const SEALED: &str = r#"{"case":"net.interfaces","ok":true,"detail":"","ms":1}"#;
 
 type Calls = Vec<Vec<String>>;
 
 impl StandIn {
     fn write(&self, job: &Job) -> PathBuf {
+        let exec = match self.agent {
+            None => "cat >/dev/null".to_owned(),
+            Some(agent) => format!(
+                "case \" $* \" in *' selftest '*) echo '{SEALED}' ;; *' --output-format '*) {agent} ;; *) cat >/dev/null ;; esac"
+            ),
+        };
         let script = format!(
             "#!/bin/sh\n[ \"$1\" != --version ] || {{ echo smolvm {}; exit 0; }}\n\
              {{ for word; do printf '%s\\0' \"$word\"; done; printf '\\1'; }} >>\"$0.calls\"\n\
              case $6 in\n  ls | egress-events) echo '[]' ;;\n  start) {} ;;\n\
-               status) printf '{{\"name\":\"x\",\"state\":\"running\",\"pid\":%s,\"created_at\":1,\"allowed_cidrs\":[{}]}}' \"$(cat \"$0.pid\")\" ;;\n\
-               delete) [ ! -e \"$0.pid\" ] || kill \"$(cat \"$0.pid\")\" ;;\n  exec) cat >/dev/null ;;\nesac\n",
-            self.version, self.start, self.allowed
+               status) printf '{{\"name\":\"x\",\"state\":\"%s\",\"pid\":%s,\"created_at\":1,\"allowed_cidrs\":[{}]}}' \
+               \"$(cat \"$0.state\" 2>/dev/null || echo running)\" \"$(cat \"$0.pid\")\" ;;\n\
+               delete) kill \"$(cat \"$0.pid\")\" || true ;;\n  exec) {} ;;\nesac\n",
+            self.version, self.start, self.allowed, exec
         );
         let path = job.world.write("standin/smolvm", &script);
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("a mode");
         path
     }
 
-    /// A run that must end before the agent starts: what it said, and the calls. None where there is no /dev/kvm to get past.
+    /// A run that must end with 4: what it said, and the calls. None where there is no /dev/kvm to get past.
     fn run(&self) -> Option<(String, Calls)> {
         let mut job = Job::new(&commands(&["echo the agent started"]));
         let rootfs = job.world.path("rootfs");
@@ -49,18 +63,23 @@ impl StandIn {
         let path = self.write(&job);
         let output = job.command().env("BOTTLE_SMOLVM", &path).output().expect("the runner");
         ended_with(&output, 4);
-        assert!(!job.world.record().join("transcript.jsonl").exists(), "the agent was started");
         let said = said(&output);
         if std::fs::OpenOptions::new().read(true).write(true).open("/dev/kvm").is_err() && self.version == GOOD.version
         {
             assert!(said.contains("/dev/kvm") && said.contains("use --backend docker"), "{said}");
             return None;
         }
+        assert_eq!(job.world.record().join("transcript.jsonl").exists(), self.agent.is_some(), "{said}");
         let calls = std::fs::read_to_string(path.with_extension("calls")).unwrap_or_default();
         let words = |line: &str| line.split_terminator('\0').map(str::to_owned).collect();
         let calls: Calls = calls.split_terminator('\u{1}').map(words).collect();
         let sandboxes = sh(&["sh", "-c", "ls /var/tmp/claude-bottle-$(id -u)"]);
         assert!(job.world.slugs().iter().all(|slug| !sandboxes.contains(slug.as_str())), "left: {sandboxes}");
+        for slug in job.world.slugs().iter().filter(|_| self.agent.is_some()) {
+            let record = job.world.path("state").join(slug);
+            let output = job.world.runner().arg("verify-record").arg(record).output().expect("the runner");
+            ended_with(&output, 0);
+        }
         Some((said, calls))
     }
 }
@@ -146,5 +165,33 @@ fn everything_that_smolvm_is_told_is_known_to_it() {
             assert_eq!(exec[6], "-i", "plain output is cut: {exec:?}");
         }
         understood(&calls);
+    });
+}
+
+/// The agent's phase of a run whose machine is lost in it, and nobody in the machine says so: what was said, and how long it took.
+fn lost(agent: &'static str) -> Option<(String, Duration)> {
+    let begun = Instant::now();
+    let (said, calls) = StandIn { agent: Some(agent), ..GOOD }.run()?;
+    assert_eq!(verbs(&calls)[calls.len() - 3..], ["egress-events", "stop", "delete"]);
+    assert!(said.contains("what it pushed before is in gate.jsonl of the run record"), "{said}");
+    Some((said, begun.elapsed()))
+}
+
+#[test]
+fn a_machine_whose_monitor_dies_ends_the_run_at_once() {
+    on(Place::Smolmachines, || {
+        let Some((said, took)) = lost("kill \"$(cat \"$0.pid\")\"; exec sleep 600") else { return };
+        assert!(said.contains("lost the agent: the machine claude-bottle-agent-"), "{said}");
+        assert!(said.contains(" is lost: its monitor (process "), "{said}");
+        assert!(took < Duration::from_secs(60), "{took:?}");
+    });
+}
+
+#[test]
+fn a_machine_that_does_not_answer_any_more_ends_the_run() {
+    on(Place::Smolmachines, || {
+        let Some((said, took)) = lost("echo unreachable >\"$0.state\"; exec sleep 600") else { return };
+        assert!(said.contains(" is lost: smolvm says that it is unreachable"), "{said}");
+        assert!(took < Duration::from_secs(120), "{took:?}");
     });
 }
