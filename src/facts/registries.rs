@@ -113,7 +113,9 @@ async fn go() -> Answer {
 }
 
 async fn apt() -> Answer {
-    registry::apt(&answer(&["apt-get", "indextargets", "--format", "$(REPO_URI) $(SOURCESENTRY)"]).await?)
+    // Without `--no-release-info` it leaves out every source whose lists nobody has fetched yet.
+    let targets = ["apt-get", "indextargets", "--no-release-info", "--format", "$(REPO_URI) $(SOURCESENTRY)"];
+    registry::apt(&answer(&targets).await?)
 }
 
 async fn maven(environment: &Environment) -> Answer {

@@ -91,6 +91,20 @@ fn a_password_in_an_address_stays_on_the_host() {
 }
 
 #[test]
+fn apt_s_sources_count_before_anybody_has_fetched_their_lists() {
+    let world = World::new();
+    let sources = world.write("sources.list", "deb https://deb.bottle.test/debian stable main\n").display().to_string();
+    let config = format!("Dir::Etc::sourcelist \"{sources}\";\nDir::Etc::sourceparts \"-\";\n");
+    let config = world.write("apt.conf", &config);
+    let dir = checkout(&world, &[("claude-bottle.yml", &MANIFEST.replace("npm, cargo", "apt"))]);
+    let output = plan(&world, &dir).env("APT_CONFIG", config).output().expect("the runner");
+    let text = said(&output);
+    assert!(output.status.success(), "{text}");
+    assert!(text.contains("route deb.bottle.test  GET HEAD  /debian/**"), "{text}");
+    assert!(text.contains(&format!("preset apt: https://deb.bottle.test/debian/  (from {sources})")), "{text}");
+}
+
+#[test]
 fn a_tool_that_is_not_there_is_named() {
     let world = World::new();
     let dir = checkout(&world, &[("claude-bottle.yml", &MANIFEST.replace("npm, cargo", "go"))]);

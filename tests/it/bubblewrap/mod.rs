@@ -30,6 +30,8 @@ also_here! {
         a_bottle_without_routes_talks_to_pipelock;
     approve: a_comment_of_a_permitted_person_opens_a_route_and_no_cheat_does,
         the_commands_list_show_and_approve,
+        a_yes_about_a_held_request_lets_these_bytes_go_and_no_others,
+        a_no_about_a_held_request_says_who_and_why_and_stands,
         killed_in_the_middle_of_an_apply_it_is_the_old_policy_or_the_new_one;
     promises: no_credential_is_in_the_bottle,
         what_no_route_allows_is_refused_and_says_what_is_missing,

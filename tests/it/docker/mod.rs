@@ -14,6 +14,7 @@ pub(crate) mod signals;
 mod stage;
 mod thread;
 mod tls;
+pub(crate) mod toolchains;
 
 use std::path::PathBuf;
 use std::process::{Command, Output};

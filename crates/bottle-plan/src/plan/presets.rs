@@ -80,6 +80,8 @@ impl Presets {
             }
             Preset::Maven => {
                 file(format!("{HOME}/.m2/settings.xml"), maven_settings(registries));
+                // Java asks the image's list of users for its home, which knows another or none, not HOME.
+                self.env.insert("MAVEN_OPTS".to_owned(), format!("-Duser.home={HOME}"));
             }
             // go has its variables; apt's sources are those of the guest's image.
             Preset::Go | Preset::Apt => {}

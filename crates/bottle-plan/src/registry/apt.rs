@@ -2,7 +2,7 @@
 
 use super::{Answer, Registries, Role};
 
-/// Reads `apt-get indextargets --format '$(REPO_URI) $(SOURCESENTRY)'`.
+/// Reads `apt-get indextargets --no-release-info --format '$(REPO_URI) $(SOURCESENTRY)'`.
 pub fn read(targets: &str) -> Answer {
     let mut all = Registries::default();
     for line in targets.lines() {

@@ -1,11 +1,15 @@
 //! The agent asks, a person answers, the running bottle changes: the real Claude Code, a real bottle, a site behind TLS, a
 //! stand-in forge.
 
+mod held;
 mod kills;
 mod local;
 mod record;
 mod stage;
 
+pub(crate) use held::{
+    a_no_about_a_held_request_says_who_and_why_and_stands, a_yes_about_a_held_request_lets_these_bytes_go_and_no_others,
+};
 pub(crate) use kills::killed_in_the_middle_of_an_apply_it_is_the_old_policy_or_the_new_one;
 pub(crate) use local::the_commands_list_show_and_approve;
 

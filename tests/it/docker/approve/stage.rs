@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::docker::{Job, manifest};
+use crate::docker::{Job, MODEL_ROUTE, manifest};
 use crate::forge::double::Double;
 use crate::world::{Running, said, sh};
 
@@ -16,6 +16,11 @@ pub(super) const SITE: &str = "the list of words";
 const HOST: &str = "files.bottle.test";
 /// Nothing here takes longer, on a slow machine either.
 const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Where the site puts what is posted to it.
+fn posted(job: &Job) -> PathBuf {
+    job.world.path("posted")
+}
 
 /// A site on the engine's bridge address.
 struct Site {
@@ -68,6 +73,7 @@ impl Site {
             .arg(script)
             .args([&leaf, &leaf_key, &job.upstream.address])
             .arg(SITE)
+            .arg(posted(job))
             .stdout(Stdio::piped())
             .spawn()
             .expect("python3");
@@ -92,9 +98,23 @@ impl Stage {
 
     /// The same at this kind of forge.
     pub(super) fn at(kind: &'static str, supervise: &str) -> Self {
+        Self::with(kind, supervise, "")
+    }
+
+    /// The same with a route to the site that says this, too.
+    pub(super) fn with_route(supervise: &str, keys: &str) -> Self {
+        Self::with("github", supervise, keys)
+    }
+
+    fn with(kind: &'static str, supervise: &str, route: &str) -> Self {
         let mut job = Job::new("");
         let site = Site::start(&job);
+        let route = match route {
+            "" => String::new(),
+            keys => format!("        - {{ host: {HOST}, port: {}, {keys} }}\n", site.port),
+        };
         let text = manifest(&job.upstream)
+            .replace(MODEL_ROUTE, &format!("{MODEL_ROUTE}{route}"))
             .replace("extra_hosts: { ", &format!("extra_hosts: {{ {HOST}: {}, ", job.upstream.address))
             .replace(
                 "    git:\n",
@@ -124,6 +144,18 @@ impl Stage {
             self.site.port
         );
         json!({"name": "Bash", "input": {"command": command, "description": "fetch the list"}})
+    }
+
+    /// The site's address.
+    pub(super) fn site(&self) -> String {
+        format!("https://{HOST}:{}", self.site.port)
+    }
+
+    /// All bodies that have been posted to the site, in order.
+    pub(super) fn posted(&self) -> Vec<Vec<u8>> {
+        let dir = posted(&self.job);
+        let body = |number: usize| std::fs::read(dir.join(number.to_string())).ok();
+        (1..).map_while(body).collect()
     }
 
     pub(super) fn requests(&self) -> Value {
