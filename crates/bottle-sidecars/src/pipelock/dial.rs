@@ -206,4 +206,16 @@ mod tests {
             assert!(error.to_string().contains("at 192.0.3.1 (internal)"), "{error}");
         }
     }
+
+    /// A name that leads elsewhere when it is asked for again, or nowhere, as this one does, changes nothing: it is not asked for.
+    #[tokio::test]
+    async fn what_is_dialled_is_the_address_that_was_judged() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let judged = listener.local_addr().expect("an address");
+        let policy = r#"{"version": 1, "ssrf": {"ip_allowlist": ["127.0.0.1/32"]}}"#;
+        let dialer = Dialer::new(Trust::default(), &serde_json::from_str(policy).expect("a policy"));
+        let refused = SocketAddr::from(([127, 0, 0, 2], judged.port()));
+        let stream = dialer.connect("rebinds.invalid", &[refused, judged]).await.expect("a connection");
+        assert_eq!(stream.peer_addr().expect("a peer"), judged);
+    }
 }

@@ -24,6 +24,7 @@ type Body = UnsyncBoxBody<Bytes, Infallible>;
 pub(crate) struct Seen {
     pub(crate) method: String,
     pub(crate) target: String,
+    /// And its trailers.
     pub(crate) headers: HeaderMap,
     pub(crate) body: Vec<u8>,
     /// Whether the body came to its proper end.
@@ -106,6 +107,9 @@ async fn answer(state: Arc<State>, mut request: Request<Incoming>) -> Result<Res
             Some(Ok(frame)) => {
                 if let Some(data) = frame.data_ref() {
                     with(&|seen| seen.body.extend_from_slice(data));
+                }
+                if let Some(trailers) = frame.trailers_ref() {
+                    with(&|seen| seen.headers.extend(trailers.clone()));
                 }
             }
             Some(Err(_)) => break,
