@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use memchr::memmem;
 use tokio::time::{Instant, Sleep};
@@ -78,12 +79,14 @@ pub(super) struct Masked {
     body: Body,
     mask: Mask,
     ended: bool,
+    /// What stands behind the body.
+    trailers: Option<HeaderMap>,
     hold: Pin<Box<Sleep>>,
 }
 
 impl Masked {
     pub(super) fn new(body: Body, secret: &Arc<[u8]>) -> Self {
-        Self { body, mask: Mask::new(secret), ended: false, hold: Box::pin(tokio::time::sleep(HOLD)) }
+        Self { body, mask: Mask::new(secret), ended: false, trailers: None, hold: Box::pin(tokio::time::sleep(HOLD)) }
     }
 }
 
@@ -95,7 +98,8 @@ impl HttpBody for Masked {
         let this = &mut *self;
         loop {
             if this.ended {
-                return Poll::Ready(this.mask.rest().map(|rest| Ok(Frame::data(rest))));
+                let rest = this.mask.rest().map(Frame::data);
+                return Poll::Ready(rest.or_else(|| this.trailers.take().map(Frame::trailers)).map(Ok));
             }
             match Pin::new(&mut this.body).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
@@ -106,8 +110,10 @@ impl HttpBody for Masked {
                             return Poll::Ready(Some(Ok(Frame::data(out))));
                         }
                     }
-                    // Trailers: nothing can follow them.
-                    Err(_) => this.ended = true,
+                    Err(frame) => {
+                        this.trailers = frame.into_trailers().ok();
+                        this.ended = true;
+                    }
                 },
                 Poll::Ready(Some(Err(error))) => {
                     this.ended = true;
@@ -126,7 +132,7 @@ impl HttpBody for Masked {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.mask.held.is_empty() && (self.ended || self.body.is_end_stream())
+        self.mask.held.is_empty() && self.trailers.is_none() && (self.ended || self.body.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -10,9 +10,10 @@ use bottle_policy::host::{HostName, HostPattern};
 use bottle_policy::limits::Reached;
 use bottle_policy::route::Scheme;
 use bytes::Bytes;
-use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, HOST, SET_COOKIE};
+use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, SET_COOKIE, TRAILER};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, Version};
-use http_body::Body as _;
+use http_body::{Body as _, Frame};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -296,10 +297,15 @@ impl Force {
     /// An answer as the guest may have it: its head scrubbed, its body looked at, the route's credential in neither.
     pub(super) async fn scrubbed(&self, route: usize, response: Response<Incoming>, line: &mut Line) -> Response<Body> {
         let looked = self.looked_at(route, response, line).await;
-        match &self.policy.routes[route].credential {
+        let looked = match &self.policy.routes[route].credential {
             Some(added) => looked.map(|body| boxed(Masked::new(body, &added.secret))),
             None => looked,
+        };
+        if !looked.headers().contains_key(TRAILER) {
+            return looked;
         }
+        let policy = Arc::clone(&self.policy);
+        looked.map(|body| boxed(body.map_frame(move |frame| scrubbed_trailers(&policy, frame))))
     }
 
     async fn looked_at(&self, route: usize, response: Response<Incoming>, line: &mut Line) -> Response<Body> {
@@ -343,14 +349,40 @@ impl Force {
             // What upstream gives to the credential's owner is a credential, too.
             headers.remove(SET_COOKIE);
         }
-        for value in headers.values_mut() {
-            if self.policy.known.find(value.as_bytes()).is_some() {
-                *value = HeaderValue::from_bytes(&self.policy.known.mask(value.as_bytes()))
-                    .unwrap_or(HeaderValue::from_static("***"));
-            }
+        // Over HTTP/1.1, which is spoken to egress, only trailers that are named pass, and over HTTP/2 gRPC names none.
+        let grpc = headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
+        if grpc {
+            headers
+                .entry(TRAILER)
+                .or_insert(HeaderValue::from_static("grpc-status, grpc-message, grpc-status-details-bin"));
         }
+        mask_values(&self.policy, headers);
         *response.version_mut() = Version::HTTP_11;
         response
+    }
+}
+
+/// Overwrites the values of secrets.
+fn mask_values(policy: &Policy, headers: &mut HeaderMap) {
+    for value in headers.values_mut() {
+        if policy.known.find(value.as_bytes()).is_some() {
+            *value = HeaderValue::from_bytes(&policy.known.mask(value.as_bytes()))
+                .unwrap_or(HeaderValue::from_static("***"));
+        }
+    }
+}
+
+/// What stands behind an answer's body is scrubbed as its head is.
+fn scrubbed_trailers(policy: &Policy, frame: Frame<Bytes>) -> Frame<Bytes> {
+    match frame.into_trailers() {
+        Ok(mut trailers) => {
+            headers::strip_hop(&mut trailers);
+            headers::strip_own(&mut trailers);
+            trailers.remove(SET_COOKIE);
+            mask_values(policy, &mut trailers);
+            Frame::trailers(trailers)
+        }
+        Err(frame) => frame,
     }
 }
 

@@ -253,6 +253,8 @@ impl<B: Back> Front<B> {
         };
         let headers = request.headers_mut();
         headers.remove(http::header::HOST);
+        // What stands behind a request's body goes no further: nothing may follow the scan.
+        headers.remove(http::header::TRAILER);
         headers::strip_hop(headers);
         headers::strip_own(headers);
         let line = self.line(request.method().as_str(), host.as_str(), port, request.uri().path());

@@ -1,7 +1,7 @@
 //! Headers that go no further than one hop, and the doors' own.
 
-use http::HeaderMap;
-use http::header::{CONNECTION, HeaderName};
+use http::header::{CONNECTION, HeaderName, TE};
+use http::{HeaderMap, HeaderValue};
 
 /// Between egress and pipelock: the request's id, and whom the request is for.
 pub(crate) const ID: &str = "x-bottle-id";
@@ -36,8 +36,12 @@ const HOP: [&str; 11] = [
     "alt-svc",
 ];
 
-/// Removes what was meant for this hop alone, also what `Connection` names.
+/// Removes what was meant for this hop alone, also what `Connection` names; that trailers are understood holds for every hop,
+/// because each passes them on.
 pub(crate) fn strip_hop(headers: &mut HeaderMap) {
+    let mut codings =
+        headers.get_all(TE).iter().filter_map(|value| value.to_str().ok()).flat_map(|text| text.split(','));
+    let trailers = codings.any(|coding| coding.trim().eq_ignore_ascii_case("trailers"));
     let named: Vec<HeaderName> = headers
         .get_all(CONNECTION)
         .iter()
@@ -50,6 +54,9 @@ pub(crate) fn strip_hop(headers: &mut HeaderMap) {
     }
     for name in HOP {
         headers.remove(name);
+    }
+    if trailers {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
     }
 }
 
@@ -82,6 +89,7 @@ mod tests {
             ("connection", "close, X-Drop"),
             ("x-drop", "1"),
             ("transfer-encoding", "chunked"),
+            ("te", "gzip;q=0.5, Trailers"),
             ("x-bottle-route", "0"),
             ("accept", "*/*"),
         ] {
@@ -89,6 +97,9 @@ mod tests {
         }
         strip_hop(&mut headers);
         strip_own(&mut headers);
-        assert_eq!(headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["accept"]);
+        let mut left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["accept", "te"]);
+        assert_eq!(headers["te"], "trailers");
     }
 }

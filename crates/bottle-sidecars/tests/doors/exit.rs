@@ -251,6 +251,29 @@ async fn the_proxy_of_a_bottle_without_routes_knows_its_hosts_alone() {
     assert_eq!(status.is_server_error() || body["error"] == "dlp", true, "{body}");
 }
 
+#[tokio::test]
+async fn what_stands_behind_an_answer_passes_and_is_scrubbed() {
+    let world = World::usual().await;
+    for (alpn, path, wanted, key) in [
+        ("h2", "/open/trailers", true, "none"),
+        ("http/1.1", "/open/trailers", true, "none"),
+        ("h2", "/key/trailers", true, "***"),
+        ("h2", "/open/trailers", false, ""),
+    ] {
+        let mut asked = get(path);
+        if wanted {
+            asked.headers_mut().insert("te", "trailers".parse().expect("a value"));
+        }
+        let response = world.send_to("localhost", world.origin.port, alpn, asked).await;
+        let whole = response.into_body().collect().await.expect("a body");
+        let trailers = whole.trailers().cloned().unwrap_or_default();
+        assert_eq!(whole.to_bytes(), "a body");
+        let value = |name: &str| trailers.get(name).map_or("", |value| value.to_str().expect("text"));
+        assert_eq!((value("x-sum"), value("x-key")), (if wanted { "42" } else { "" }, key), "{path} over {alpn}");
+        assert!(!trailers.contains_key("x-bottle-verdict"));
+    }
+}
+
 /// What egress would say, if it were somebody else's.
 #[tokio::test]
 async fn the_route_that_egress_names_has_to_be_the_one() {
