@@ -97,6 +97,26 @@ async fn messages_pass_and_a_secret_cut_over_frames_does_not() {
 }
 
 #[tokio::test]
+async fn a_secret_cut_over_messages_stops_at_its_last_piece() {
+    let world = world().await;
+    let (mut tls, _) = socket(&world, "/open/socket").await;
+    let mut hello = [0; 7];
+    tls.read_exact(&mut hello).await.expect("a message");
+    let secret = Secrets::real().known;
+    let (front, back) = secret.as_bytes().split_at(secret.len() / 2);
+    // Nobody can know yet what it will be.
+    let first = frame(0x81, front);
+    tls.write_all(&first).await.expect("sent");
+    said(&world, &first).await;
+    tls.write_all(&frame(0x81, back)).await.expect("sent");
+    let mut rest = vec![];
+    let ended = tokio::time::timeout(Duration::from_secs(20), tls.read_to_end(&mut rest)).await;
+    let _ = ended.expect("a WebSocket that is ended");
+    assert!(rest.len() > 4 && rest[0] == 0x88 && rest[2..4] == 1008u16.to_be_bytes(), "{rest:02x?}");
+    assert_eq!(world.origin.state.said.lock().expect("a lock").as_slice(), first);
+}
+
+#[tokio::test]
 async fn compressed_and_unmasked_frames_end_a_websocket() {
     let world = world().await;
     for bytes in [frame(0xc1, b"deflated"), b"\x81\x01a".to_vec(), frame(0x80, b"of nothing")] {
