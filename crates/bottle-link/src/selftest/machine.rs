@@ -12,9 +12,10 @@ use super::Finding;
 use super::net::{QUERY, is_sealed, udp_to};
 use crate::cli::Door;
 
-/// Under emulation a machine is slow to say no; longer than this it has not said it.
+/// Under emulation, or beside much else, the monitor is slow to say no, also to a connection that it has taken already; longer
+/// than this it has not said it.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// So long a connection is kept before it counts as taken.
+/// So long a door keeps a connection before it counts as taken.
 const KEPT: Duration = Duration::from_millis(500);
 /// How long an answer to a datagram is waited for.
 const ANSWER: Duration = Duration::from_millis(300);
@@ -44,13 +45,13 @@ enum Taken {
     Yes(&'static str),
 }
 
-fn take(to: SocketAddr, say: &[u8]) -> io::Result<Taken> {
+fn take(to: SocketAddr, say: &[u8], kept: Duration) -> io::Result<Taken> {
     let mut stream = match TcpStream::connect_timeout(&to, PATIENCE) {
         Ok(stream) => stream,
         Err(error) if is_refusal(&error) => return Ok(Taken::No(error.to_string())),
         Err(error) => return Err(error),
     };
-    stream.set_read_timeout(Some(KEPT))?;
+    stream.set_read_timeout(Some(kept))?;
     match stream.write_all(say).and_then(|()| stream.read(&mut [0; 512])) {
         Ok(0) => Ok(Taken::No("ended at once".to_owned())),
         Ok(_) => Ok(Taken::Yes("answered")),
@@ -67,7 +68,7 @@ fn is_refusal(error: &io::Error) -> bool {
 
 /// Whether a door takes and keeps a connection.
 pub(super) fn is_open(to: SocketAddr) -> io::Result<()> {
-    match take(to, b"")? {
+    match take(to, b"", KEPT)? {
         Taken::Yes(_) => Ok(()),
         Taken::No(how) => Err(io::Error::other(how)),
     }
@@ -77,7 +78,7 @@ pub(super) fn no_tcp(to: SocketAddr) -> Finding {
     if to.port() == 53 {
         return no_name_by_tcp(to);
     }
-    match take(to, b"") {
+    match take(to, b"", PATIENCE) {
         Ok(Taken::No(how)) => Ok(format!("connect {to}: {how}")),
         Ok(Taken::Yes(how)) => Err(format!("connect {to}: {how}")),
         Err(error) => Err(format!("connect {to}: {error}, which decides nothing")),
