@@ -98,7 +98,8 @@ impl Lines {
 /// Whether the run of a record is still going on: its process holds the lock. What can't be told counts as alive.
 pub(crate) fn is_live(dir: &Path) -> bool {
     match File::open(dir.join(LOCK)) {
-        Ok(lock) => flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err(),
+        // Shared, so that two who ask at once don't take each other for the run.
+        Ok(lock) => flock(&lock, FlockOperation::NonBlockingLockShared).is_err(),
         Err(error) => error.kind() != io::ErrorKind::NotFound,
     }
 }

@@ -122,6 +122,8 @@ fn foreign(mount: &Mount<'_>, options: &Selftest) -> Option<String> {
         {
             read_only
         }
+        // Around such parts there is a file system in memory.
+        _ if point == "/" && options.image.is_some() => kind == "tmpfs" && root != "/",
         // The image's own file system. A host's root directory has the root "/" of a real file system.
         _ if point == "/" => root != "/" || matches!(kind, "overlay" | "aufs" | "fuse.fuse-overlayfs" | "zfs"),
         "proc" => below("/proc"),
