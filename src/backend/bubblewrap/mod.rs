@@ -7,7 +7,8 @@ mod mounts;
 mod rootfs;
 
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use bottle_plan::plan::{self, BottlePlan};
@@ -56,7 +57,14 @@ impl Backend for Bubblewrap {
     fn bottle(&self, plan: &BottlePlan, record: &Path) -> Box<dyn Bottle> {
         let bundle = HostBundle::new(&self.environment, plan, record);
         let (plan, environment) = (plan.clone(), self.environment.clone());
-        Box::new(Sandboxed { guest: bundle.sandbox("guest"), plan, environment, bundle, rootfs: OnceCell::new() })
+        Box::new(Sandboxed {
+            guest: bundle.sandbox("guest"),
+            plan,
+            environment,
+            bundle,
+            rootfs: OnceCell::new(),
+            etc: OnceLock::new(),
+        })
     }
 
     fn leftovers(&self) -> BoxFuture<'_, Result<Vec<Leftover>, Failure>> {
@@ -76,6 +84,8 @@ struct Sandboxed {
     environment: Environment,
     /// Looked for once.
     rootfs: OnceCell<Option<Rootfs>>,
+    /// What it sees at /etc, once it is started.
+    etc: OnceLock<PathBuf>,
 }
 
 impl Sandboxed {
@@ -90,9 +100,10 @@ impl Sandboxed {
         let tools = self.bundle.open().await?;
         let guest = async {
             let rootfs = self.rootfs().await?;
-            mounts::make(place, rootfs, users).map_err(|error| self.bundle.failed(error))?;
+            let etc = mounts::make(place, &self.plan, rootfs, users).map_err(|error| self.bundle.failed(error))?;
             let limits = self.bundle.limits("guest", &self.plan.guest.resources).await?;
-            let mut options = mounts::guest(place, &self.plan, rootfs, &tools);
+            let mut options = mounts::guest(place, &self.plan, rootfs, &etc, &tools);
+            let _ = self.etc.set(etc);
             self.confine(&mut options).map_err(Failure::machine)?;
             (options.user, options.groups) = (users.guest, limits.groups);
             for (name, value) in &self.plan.guest.env {
@@ -102,8 +113,10 @@ impl Sandboxed {
             let mut init = self.plan.guest.init.clone();
             init.push("--control".to_owned());
             init.extend(limits.options);
-            let fill =
-                || mounts::fill(place, &self.plan, rootfs, users.setup).map_err(|error| self.bundle.failed(error));
+            let fill = || {
+                let filled = rootfs.map_or(Ok(()), |rootfs| mounts::fill(place, &self.plan, rootfs));
+                filled.map_err(|error| self.bundle.failed(error))
+            };
             let (launched, filled) = tokio::join!(self.bundle.launch("guest", options, &init), async { fill() });
             launched.and(filled)?;
             Ok::<_, Failure>(limits.said)
@@ -131,7 +144,8 @@ impl Sandboxed {
             BottleError::new(format_args!("failed to run `{command}` beside the bottle"), error)
         };
         let rootfs = self.rootfs().await.map_err(|error| failed(&error))?;
-        let mut options = mounts::setup(&self.bundle.place, rootfs);
+        let etc = self.etc.get().ok_or_else(|| failed(&"the bottle was not started by this process"))?;
+        let mut options = mounts::setup(&self.bundle.place, rootfs, etc);
         self.confine(&mut options).map_err(|error| failed(&error))?;
         options.user = self.bundle.users.setup;
         options.link = self.bundle.link().map_err(|error| failed(&error))?;

@@ -1,60 +1,67 @@
 //! What the agent's sandbox sees: the host's programs, and the run's own directories.
 
-use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bottle_plan::plan::{BottlePlan, TOOLS_DIR};
 use bottle_policy::door::{DOORS_DIR, Door};
 
-use super::rootfs::Rootfs;
+use super::rootfs::{ETC_DIRECTORIES, Rootfs};
 use crate::backend::host_bundle::{Options, Place, Tools, Users, system};
 
 /// Where local authorities are put for `update-ca-certificates`.
 const LOCAL_CAS: &str = "/usr/local/share/ca-certificates";
-/// Makes its directories. On failure what there is stays for whoever removes the run.
-pub(super) fn make(place: &Place, rootfs: Option<&Rootfs>, users: Users) -> io::Result<()> {
+/// Where it puts what is trusted.
+const TRUSTED: &str = "/etc/ssl/certs";
+
+/// Makes its directories, and with this machine's system its /etc; where that is. On failure what there is stays for whoever
+/// removes the run.
+pub(super) fn make(place: &Place, plan: &BottlePlan, rootfs: Option<&Rootfs>, users: Users) -> io::Result<PathBuf> {
     place.directory("guest", 0o755, None)?;
     for (name, mode) in [("home", 0o755), ("workspace", 0o755), ("tmp", 0o1777), ("vartmp", 0o1777)] {
         place.directory(&format!("guest/{name}"), mode, users.guest)?;
     }
-    match rootfs {
-        Some(_) => drop(place.directory("guest-etc", 0o755, users.setup)?),
-        None => system::make_etc(place, "guest-etc", users.setup)?,
+    for name in ["guest-cas", "guest-certs"] {
+        place.directory(name, 0o755, users.setup)?;
     }
-    place.directory("guest-cas", 0o755, users.setup).map(drop)
+    if rootfs.is_none() {
+        return system::shared_etc(place.base(), &own_etc(plan, None), &ETC_DIRECTORIES);
+    }
+    let etc = place.directory("guest-etc", 0o755, None)?;
+    for directory in ETC_DIRECTORIES {
+        place.directory(&format!("guest-etc/{directory}"), 0o755, None)?;
+    }
+    Ok(etc)
 }
 
-/// Writes the files of its /etc: before a command runs in it, but not before the sandbox is made.
-pub(super) fn fill(place: &Place, plan: &BottlePlan, rootfs: Option<&Rootfs>, owner: Option<u32>) -> io::Result<()> {
-    let guest = &plan.guest;
-    match rootfs {
-        Some(rootfs) => rootfs.fill_etc(place, "guest-etc", owner)?,
-        None => system::fill_etc(place, "guest-etc", "files", owner)?,
-    }
-    let (uid, gid, home) = (guest.uid, guest.gid, &guest.home);
-    let write = |name: &str, text: &str| place.write(&format!("guest-etc/{name}"), text.as_bytes(), owner).map(drop);
-    let image = |name: &str| rootfs.map_or_else(String::new, |rootfs| rootfs.etc(name));
-    let passwd = ["root:x:0:0:root:/root:/bin/sh\n".to_owned(), format!("node:x:{uid}:{gid}::{home}:/bin/sh\n")];
-    write("passwd", &with_users(&image("passwd"), &passwd))?;
-    write("group", &with_users(&image("group"), &["root:x:0:\n".to_owned(), format!("node:x:{gid}:\n")]))?;
-    let doors: Vec<String> = Door::ALL.iter().map(|door| format!("127.0.0.1 {}\n", door.name())).collect();
-    write("hosts", &format!("127.0.0.1 localhost\n::1 localhost\n{}", doors.concat()))?;
-    write("resolv.conf", "")?;
-    // No public authority is trusted: a certificate of one could only mean that something went round the doors. What is not
-    // listed is off, and a line for each would cost a process for each.
-    write("ca-certificates.conf", "# no public authority\n")?;
-    for directory in
-        ["guest-etc/ssl", "guest-etc/ssl/certs", "guest-etc/ca-certificates", "guest-etc/ca-certificates/update.d"]
-    {
-        place.directory(directory, 0o755, owner)?;
-    }
-    if rootfs.is_none()
-        && let Ok(settings) = fs::read("/etc/ssl/openssl.cnf")
-    {
-        place.write("guest-etc/ssl/openssl.cnf", &settings, owner)?;
+/// Writes an image's /etc: before a command runs in it, but not before the sandbox is made.
+pub(super) fn fill(place: &Place, plan: &BottlePlan, rootfs: &Rootfs) -> io::Result<()> {
+    rootfs.fill_etc(&place.path("guest-etc"))?;
+    for (name, text) in own_etc(plan, Some(rootfs)) {
+        place.write(&format!("guest-etc/{name}"), text.as_bytes(), None)?;
     }
     Ok(())
+}
+
+/// The files that its /etc has of its own.
+fn own_etc(plan: &BottlePlan, rootfs: Option<&Rootfs>) -> Vec<(&'static str, String)> {
+    let guest = &plan.guest;
+    let (uid, gid, home) = (guest.uid, guest.gid, &guest.home);
+    let image = |name: &str| rootfs.map_or_else(String::new, |rootfs| rootfs.etc(name));
+    let passwd = ["root:x:0:0:root:/root:/bin/sh\n".to_owned(), format!("node:x:{uid}:{gid}::{home}:/bin/sh\n")];
+    let group = ["root:x:0:\n".to_owned(), format!("node:x:{gid}:\n")];
+    let doors: Vec<String> = Door::ALL.iter().map(|door| format!("127.0.0.1 {}\n", door.name())).collect();
+    let mut own = vec![
+        ("passwd", with_users(&image("passwd"), &passwd)),
+        ("group", with_users(&image("group"), &group)),
+        ("hosts", format!("127.0.0.1 localhost\n::1 localhost\n{}", doors.concat())),
+        ("resolv.conf", String::new()),
+        // No public authority is trusted: a certificate of one could only mean that something went round the doors. What is not
+        // listed is off, and a line for each would cost a process for each.
+        ("ca-certificates.conf", "# no public authority\n".to_owned()),
+    ];
+    own.extend(system::names("files"));
+    own
 }
 
 /// A list of users or groups with these in it, each where its number is not there.
@@ -73,13 +80,13 @@ fn with_users(list: &str, lines: &[String]) -> String {
 }
 
 /// The agent's: no network, the doors' sockets, its own home and workspace for writing.
-pub(super) fn guest(place: &Place, plan: &BottlePlan, rootfs: Option<&Rootfs>, tools: &Tools) -> Options {
+pub(super) fn guest(place: &Place, plan: &BottlePlan, rootfs: Option<&Rootfs>, etc: &Path, tools: &Tools) -> Options {
     let guest = &plan.guest;
     let mut options = Options::default();
     add_system(&mut options, &guest.uid.to_string(), rootfs);
     options.add(&["--unshare-net", "--as-pid-1"]);
-    options.bind("--ro-bind", &place.path("guest-etc"), "/etc");
-    local_cas(&mut options, place, rootfs, "--ro-bind");
+    options.bind("--ro-bind", etc, "/etc");
+    authorities(&mut options, place, rootfs, "--ro-bind");
     for (name, to) in [("home", &*guest.home), ("workspace", &guest.root), ("tmp", "/tmp"), ("vartmp", "/var/tmp")] {
         options.bind("--bind", &place.path(&format!("guest/{name}")), to);
     }
@@ -89,30 +96,93 @@ pub(super) fn guest(place: &Place, plan: &BottlePlan, rootfs: Option<&Rootfs>, t
     options
 }
 
-/// The same system with its /etc for writing, and nothing else: what sets up what the agent can't change.
-pub(super) fn setup(place: &Place, rootfs: Option<&Rootfs>) -> Options {
+/// The same system with what it trusts for writing, and nothing else: what sets up what the agent can't change.
+pub(super) fn setup(place: &Place, rootfs: Option<&Rootfs>, etc: &Path) -> Options {
     let mut options = Options::default();
     add_system(&mut options, "0", rootfs);
     options.add(&["--unshare-net", "--setenv", "PATH", "/usr/sbin:/usr/bin:/sbin:/bin"]);
-    options.bind("--bind", &place.path("guest-etc"), "/etc");
-    local_cas(&mut options, place, rootfs, "--bind");
+    options.bind("--ro-bind", etc, "/etc");
+    authorities(&mut options, place, rootfs, "--bind");
     options.add(&["--tmpfs", "/tmp"]);
     options
 }
 
 /// This machine's system, or an image's.
 fn add_system(options: &mut Options, id: &str, rootfs: Option<&Rootfs>) {
-    let Some(rootfs) = rootfs else { return system::add(options, id) };
+    let Some(rootfs) = rootfs else { return system::add(options, id, &system::ETC) };
     system::add_namespaces(options, id);
     rootfs.add_env(options);
     rootfs.add(options);
     system::add_kernel(options);
 }
 
-fn local_cas(options: &mut Options, place: &Place, rootfs: Option<&Rootfs>, how: &str) {
+fn authorities(options: &mut Options, place: &Place, rootfs: Option<&Rootfs>, how: &str) {
+    options.bind(how, &place.path("guest-certs"), TRUSTED);
     // Where the system has no such directory nothing can be bound there, and no program looks there.
     let there = rootfs.map_or_else(|| Path::new(LOCAL_CAS).is_dir(), |rootfs| rootfs.has_directory(LOCAL_CAS));
     if there {
         options.bind(how, &place.path("guest-cas"), LOCAL_CAS);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use super::*;
+    use crate::backend::bubblewrap::rootfs::tests::rootfs;
+
+    /// An image can have links anywhere in its /etc; this machine's files are where some of them would lead.
+    #[test]
+    fn no_link_of_an_image_leads_out_of_the_guests_etc() {
+        let plan: BottlePlan =
+            serde_json::from_str(include_str!("../../../crates/bottle-plan/tests/golden/bubblewrap.json"))
+                .expect("a plan");
+        for (name, is_directory) in [
+            ("passwd", false),
+            ("group", false),
+            ("hosts", false),
+            ("hostname", false),
+            ("resolv.conf", false),
+            ("nsswitch.conf", false),
+            ("ca-certificates.conf", false),
+            ("ssl", true),
+            ("ssl/certs", true),
+            ("ca-certificates", true),
+            ("ca-certificates/update.d", true),
+        ] {
+            let dir = tempfile::tempdir().expect("a directory");
+            let (image, outside) = (dir.path().join("image"), dir.path().join("outside"));
+            let rootfs = rootfs(&image);
+            let link = image.join("etc").join(name);
+            fs::create_dir_all(link.parent().expect("a parent")).expect("a directory");
+            if link.is_dir() {
+                fs::remove_dir_all(&link).expect("removed");
+            } else {
+                let _ = fs::remove_file(&link);
+            }
+            if is_directory {
+                fs::create_dir(&outside).expect("a directory");
+                fs::set_permissions(&outside, fs::Permissions::from_mode(0o700)).expect("a mode");
+            } else {
+                fs::write(&outside, "this machine's").expect("a file");
+            }
+            symlink(&outside, &link).expect("a link");
+            let place = Place::of(dir.path(), "run");
+            fs::create_dir(place.path("")).expect("a directory");
+            make(&place, &plan, Some(&rootfs), Users::default()).expect("made");
+            fill(&place, &plan, &rootfs).expect("filled");
+            if is_directory {
+                let mode = fs::metadata(&outside).expect("there").permissions().mode();
+                assert_eq!(mode & 0o7777, 0o700, "{name}");
+                assert_eq!(fs::read_dir(&outside).expect("a directory").count(), 0, "{name}");
+            } else {
+                assert_eq!(fs::read_to_string(&outside).expect("there"), "this machine's", "{name}");
+            }
+            let made = fs::symlink_metadata(place.path("guest-etc").join(name)).expect("made");
+            assert_eq!(made.is_dir(), is_directory, "{name}");
+            assert!(!made.is_symlink(), "{name}");
+        }
     }
 }

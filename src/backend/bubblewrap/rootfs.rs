@@ -8,7 +8,7 @@ use std::path::{Component, Path, PathBuf};
 
 use bottle_plan::plan::{BottlePlan, HOST_SYSTEM, TOOLS_DIR};
 
-use crate::backend::host_bundle::{self, Options, Place, system};
+use crate::backend::host_bundle::{self, Options};
 use crate::backend::{Progress, image};
 use crate::exit::Failure;
 use crate::facts::Environment;
@@ -18,17 +18,21 @@ const OWN: [&str; 9] = ["dev", "etc", "home", "proc", "root", "run", "sys", "tmp
 /// What the guest has among the image's: bound part by part, without these.
 const AMONG: [(&str, &[&str]); 2] = [("opt", &["claude-bottle"]), ("var", &["run", "tmp"])];
 /// What the guest's /etc has of its own.
-const OWN_ETC: [&str; 9] = [
+const OWN_ETC: [&str; 11] = [
     "ca-certificates.conf",
+    "group",
     "gshadow",
     "hostname",
     "hosts",
     "mtab",
     "nsswitch.conf",
+    "passwd",
     "resolv.conf",
     "shadow",
     "ssl/certs",
 ];
+/// What is a directory in it, whatever the image has of that name.
+pub(super) const ETC_DIRECTORIES: [&str; 4] = ["ssl", "ssl/certs", "ca-certificates", "ca-certificates/update.d"];
 /// An /etc above this is no /etc.
 const MOST_ETC: u64 = 64 << 20;
 
@@ -117,14 +121,13 @@ impl Rootfs {
     }
 
     /// Fills an /etc like its own.
-    pub(super) fn fill_etc(&self, place: &Place, name: &str, owner: Option<u32>) -> io::Result<()> {
-        let etc = place.path(name);
+    pub(super) fn fill_etc(&self, etc: &Path) -> io::Result<()> {
         let from = self.dir.join("etc");
-        if from.is_dir() {
+        if is_real(&self.dir, "etc") {
             let mut left = MOST_ETC;
-            copy(&from, &etc, Path::new(""), &mut left)?;
+            copy(&from, etc, Path::new(""), &mut left)?;
         }
-        system::make_names(place, name, "files", owner)
+        Ok(())
     }
 
     /// A file of its /etc; empty where there is none.
@@ -180,7 +183,7 @@ fn names(dir: &Path) -> Vec<String> {
     names
 }
 
-/// Copies files, directories and links; what can't be read is left out.
+/// Copies files, directories and links, into an /etc that has its own directories already; what can't be read is left out.
 fn copy(from: &Path, to: &Path, below: &Path, left: &mut u64) -> io::Result<()> {
     for name in names(&from.join(below)) {
         let path = below.join(&name);
@@ -189,7 +192,11 @@ fn copy(from: &Path, to: &Path, below: &Path, left: &mut u64) -> io::Result<()> 
         }
         let (old, new) = (from.join(&path), to.join(&path));
         let Ok(found) = fs::symlink_metadata(&old) else { continue };
-        if found.is_symlink() {
+        if ETC_DIRECTORIES.iter().any(|own| Path::new(own) == path) {
+            if found.is_dir() {
+                copy(from, to, &path, left)?;
+            }
+        } else if found.is_symlink() {
             symlink(fs::read_link(&old)?, &new)?;
         } else if found.is_dir() {
             fs::create_dir(&new)?;
@@ -229,7 +236,7 @@ fn escaped(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     #[test]
@@ -247,7 +254,7 @@ mod tests {
     }
 
     /// A system as far as it is looked at.
-    fn rootfs(dir: &Path) -> Rootfs {
+    pub(in crate::backend::bubblewrap) fn rootfs(dir: &Path) -> Rootfs {
         for name in
             ["usr/bin", "etc/ssl/certs", "opt/app", "opt/claude-bottle", "var/lib", "var/tmp", "home/me", "root"]
         {
@@ -280,11 +287,11 @@ mod tests {
     fn an_etc_is_copied_without_what_is_the_guests_own() {
         let dir = tempfile::tempdir().expect("a directory");
         rootfs(&dir.path().join("image"));
-        fs::create_dir(dir.path().join("etc")).expect("a directory");
+        fs::create_dir_all(dir.path().join("etc/ssl/certs")).expect("a directory");
         copy(&dir.path().join("image/etc"), &dir.path().join("etc"), Path::new(""), &mut 100).expect("copied");
         assert_eq!(names(&dir.path().join("etc")), ["evil", "motd", "ssl"]);
         assert_eq!(fs::read_link(dir.path().join("etc/evil")).expect("a link"), Path::new("/etc/shadow"));
-        assert!(names(&dir.path().join("etc/ssl")).is_empty());
+        assert!(names(&dir.path().join("etc/ssl/certs")).is_empty());
         let small = copy(&dir.path().join("image/etc"), &dir.path().join("etc/ssl"), Path::new(""), &mut 2);
         assert!(small.is_err(), "it is larger than that");
     }

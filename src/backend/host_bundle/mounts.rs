@@ -25,7 +25,7 @@ pub(super) fn make(place: &Place, owner: Option<u32>) -> io::Result<()> {
     for (name, mode) in [("replay", 0o755), ("git", 0o700)] {
         place.directory(&format!("bundle/state/{name}"), mode, owner)?;
     }
-    system::make_etc(place, "bundle-etc", owner)?;
+    system::make_etc(place, "bundle-etc", &system::BUNDLE_ETC, owner)?;
     // Certificates of authorities; no private key is among them.
     for dir in TRUSTED.iter().filter(|dir| Path::new(dir).is_dir()) {
         place.directory(&format!("bundle-etc/{}", dir.trim_start_matches("/etc/")), 0o755, owner)?;
@@ -35,7 +35,7 @@ pub(super) fn make(place: &Place, owner: Option<u32>) -> io::Result<()> {
 
 /// Writes its files: before the supervisor starts, but not before the sandbox does.
 pub(super) fn fill(place: &Place, plan: &BottlePlan, owner: Option<u32>) -> io::Result<()> {
-    system::fill_etc(place, "bundle-etc", "files dns", owner)?;
+    system::fill_etc(place, "bundle-etc", &system::BUNDLE_ETC, "files dns", owner)?;
     let write = |name: &str, text: &str| place.write(&format!("bundle-etc/{name}"), text.as_bytes(), owner).map(drop);
     let id = BUNDLE_ID;
     write("passwd", &format!("root:x:0:0:root:/root:/bin/sh\nbottle:x:{id}:{id}::{STATE_DIR}:/bin/sh\n"))?;
@@ -60,7 +60,7 @@ const BUNDLE_ID: u32 = 2000;
 /// The sidecars': the host's network, the doors for writing, secrets and their talk among themselves in memory alone.
 pub(super) fn bundle(place: &Place, tools: &Tools) -> Options {
     let mut options = Options::default();
-    system::add(&mut options, &BUNDLE_ID.to_string());
+    system::add(&mut options, &BUNDLE_ID.to_string(), &system::BUNDLE_ETC);
     options.add(&["--as-pid-1"]);
     options.bind("--bind", &place.path("bundle-etc"), "/etc");
     options.bind("--bind", &place.path("bundle/state"), STATE_DIR);

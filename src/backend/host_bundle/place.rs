@@ -5,10 +5,11 @@
 
 use std::fs::{self, DirBuilder, OpenOptions, Permissions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, chown};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
 use bottle_plan::plan::Backend;
+use rustix::fs::OFlags;
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 
@@ -133,17 +134,18 @@ impl Place {
             return Err(Failure::machine(format_args!("{} is too long for a socket's path", longest.display()))
                 .hint("set BOTTLE_RUNTIME_DIR to a directory with a short path"));
         }
-        make_base(self.0.parent().unwrap_or(Path::new("/")))?;
+        make_base(self.base())?;
         let mode = if is_root() { 0o711 } else { 0o700 };
         DirBuilder::new().mode(mode).create(&self.0).map_err(|error| failed(&self.0, &error))
     }
+
     /// A program of the host where every user can reach it: itself, or another name for it in the base. As root, the sandboxes
     /// have users who can't get into root's home, where it may be.
     pub(in crate::backend) fn reachable(&self, program: &Path) -> io::Result<PathBuf> {
         if !is_root() || program.starts_with("/usr") {
             return Ok(program.to_owned());
         }
-        let tools = self.0.parent().unwrap_or(Path::new("/")).join(TOOLS);
+        let tools = self.base().join(TOOLS);
         DirBuilder::new().recursive(true).mode(0o755).create(&tools)?;
         let found = fs::metadata(program)?;
         let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -172,19 +174,25 @@ impl Place {
         self.0.join(name)
     }
 
+    /// The directory of all runs.
+    pub(in crate::backend) fn base(&self) -> &Path {
+        self.0.parent().unwrap_or(Path::new("/"))
+    }
+
     /// Makes a directory in it, for a user where there are several.
     pub(in crate::backend) fn directory(&self, name: &str, mode: u32, owner: Option<u32>) -> io::Result<PathBuf> {
         let path = self.path(name);
         DirBuilder::new().recursive(true).mode(0o755).create(&path)?;
-        give(&path, mode, owner)?;
+        let opened =
+            OpenOptions::new().read(true).custom_flags(flags(OFlags::NOFOLLOW | OFlags::DIRECTORY)).open(&path);
+        give(&opened?, mode, owner)?;
         Ok(path)
     }
 
     /// Writes a file in it.
     pub(in crate::backend) fn write(&self, name: &str, bytes: &[u8], owner: Option<u32>) -> io::Result<PathBuf> {
         let path = self.path(name);
-        fs::write(&path, bytes)?;
-        give(&path, 0o644, owner)?;
+        write(&path, bytes, owner)?;
         Ok(path)
     }
 
@@ -248,10 +256,22 @@ pub(in crate::backend) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-fn give(path: &Path, mode: u32, owner: Option<u32>) -> io::Result<()> {
-    fs::set_permissions(path, Permissions::from_mode(mode))?;
+/// Writes a file; a link in its place is an error, and leads nowhere.
+pub(super) fn write(path: &Path, bytes: &[u8], owner: Option<u32>) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    let mut file = options.write(true).create(true).truncate(true).custom_flags(flags(OFlags::NOFOLLOW)).open(path)?;
+    file.write_all(bytes)?;
+    give(&file, 0o644, owner)
+}
+
+fn flags(flags: OFlags) -> i32 {
+    flags.bits().cast_signed()
+}
+
+fn give(file: &fs::File, mode: u32, owner: Option<u32>) -> io::Result<()> {
+    file.set_permissions(Permissions::from_mode(mode))?;
     match owner {
-        Some(owner) => chown(path, Some(owner), Some(owner)),
+        Some(owner) => fchown(file, Some(owner), Some(owner)),
         None => Ok(()),
     }
 }

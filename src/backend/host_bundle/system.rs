@@ -1,11 +1,14 @@
 //! What every sandbox sees of the host: its programs, read-only, and a small /etc of its own.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io;
-use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
-use super::place::Place;
+use sha2::{Digest as _, Sha256};
+
+use super::place::{self, Place};
 use super::sandbox::Options;
 
 /// Where programs are, in every one.
@@ -13,7 +16,7 @@ const PATH: &str = "/opt/claude-bottle/bin:/usr/local/bin:/usr/bin:/bin";
 /// Directories of the system's programs. On most systems all but the first are links into it.
 const SYSTEM: [&str; 7] = ["/usr", "/bin", "/sbin", "/lib", "/lib64", "/lib32", "/libx32"];
 /// What programs need of the host's /etc; nothing of who uses this machine, and for what.
-const ETC: [&str; 19] = [
+pub(in crate::backend) const ETC: [&str; 20] = [
     "alternatives",
     "ld.so.cache",
     "ld.so.conf",
@@ -33,39 +36,119 @@ const ETC: [&str; 19] = [
     "profile",
     "shells",
     "perl",
+    "ssl/openssl.cnf",
 ];
+/// What of that the sidecars need, and the programs that they run.
+pub(super) const BUNDLE_ETC: [&str; 5] = ["alternatives", "ld.so.cache", "localtime", "protocols", "services"];
+/// In the base: what all runs' sandboxes see at /etc.
+const SHARED: &str = ".etc";
+/// No run lasts so long.
+const UNUSED: Duration = Duration::from_secs(30 * 24 * 3600);
 /// What shared memory a guest has, as Docker gives it.
 const SHM_BYTES: &str = "67108864";
 
-/// Makes an /etc with the directories that something is bound to. The rest may come while the sandbox is being made.
-pub(in crate::backend) fn make_etc(place: &Place, name: &str, owner: Option<u32>) -> io::Result<()> {
+/// Makes a run's own /etc with the directories that something is bound to. The rest may come while the sandbox is being made.
+pub(super) fn make_etc(place: &Place, name: &str, parts: &[&str], owner: Option<u32>) -> io::Result<()> {
     let etc = place.directory(name, 0o755, owner)?;
+    // What is large is bound there; this is where.
+    directories(parts).try_for_each(|part| readable_directory(&etc.join(part)))
+}
+
+/// Puts into it what every /etc has; `resolve` says how names are looked up.
+pub(super) fn fill_etc(place: &Place, name: &str, parts: &[&str], resolve: &str, owner: Option<u32>) -> io::Result<()> {
+    let etc = place.path(name);
+    files(parts).try_for_each(|part| copy(&Path::new("/etc").join(part), &etc.join(part)))?;
+    for (own, text) in names(resolve) {
+        place.write(&format!("{name}/{own}"), text.as_bytes(), owner)?;
+    }
+    Ok(())
+}
+
+/// How names are looked up in an /etc, and its own name.
+pub(in crate::backend) fn names(resolve: &str) -> [(&'static str, String); 2] {
+    [("nsswitch.conf", format!("passwd: files\ngroup: files\nhosts: {resolve}\n")), ("hostname", "bottle\n".to_owned())]
+}
+
+/// An /etc with what programs need of the host's, and these files and directories. All runs have one and the same, as long as the
+/// host's does not change: nobody in a sandbox can write to it. Making a file of each for every run would take longer than
+/// anything else before the first command.
+pub(in crate::backend) fn shared_etc(
+    base: &Path,
+    own: &[(&str, String)],
+    own_directories: &[&str],
+) -> io::Result<PathBuf> {
+    let mut key = Sha256::new();
     for part in ETC {
-        // What is large is bound there; this is where.
-        if fs::symlink_metadata(Path::new("/etc").join(part)).is_ok_and(|found| found.is_dir()) {
-            fs::create_dir_all(etc.join(part))?;
+        let path = Path::new("/etc").join(part);
+        let said = match fs::symlink_metadata(&path) {
+            Ok(found) if found.is_symlink() => format!("{part} -> {}", fs::read_link(&path)?.display()),
+            Ok(found) if found.is_dir() => format!("{part}/"),
+            Ok(found) => format!("{part} {} {} {}", found.size(), found.mtime(), found.mtime_nsec()),
+            Err(_) => format!("no {part}"),
+        };
+        key.update(said + "\n");
+    }
+    for (name, text) in own {
+        key.update(format!("{name} {} {text}\n", text.len()));
+    }
+    key.update(own_directories.join(" "));
+    let key = format!("{:.32x}", key.finalize());
+    let all = base.join(SHARED);
+    let etc = all.join(&key);
+    if let Ok(found) = fs::File::open(&etc) {
+        // For whoever removes what is not used any more.
+        let _ = found.set_modified(SystemTime::now());
+        return Ok(etc);
+    }
+    readable_directory(&all)?;
+    remove_unused(&all)?;
+    // Beside and renamed: another run may do the same just now.
+    let partial = tempfile::Builder::new().prefix(".new-").tempdir_in(&all)?;
+    let to = partial.path().join("etc");
+    readable_directory(&to)?;
+    for part in own_directories.iter().copied().chain(directories(&ETC)) {
+        readable_directory(&to.join(part))?;
+    }
+    files(&ETC).try_for_each(|part| copy(&Path::new("/etc").join(part), &to.join(part)))?;
+    for (name, text) in own {
+        place::write(&to.join(name), text.as_bytes(), None)?;
+    }
+    match fs::rename(&to, &etc) {
+        Err(error) if !etc.is_dir() => Err(error),
+        _ => Ok(etc),
+    }
+}
+
+/// Makes a directory that everybody can read, whatever new files are like for this user.
+fn readable_directory(path: &Path) -> io::Result<()> {
+    match fs::create_dir(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => fs::set_permissions(path, Permissions::from_mode(0o755)),
+    }
+}
+
+/// Removes what no run has asked for in a time that none lasts.
+fn remove_unused(all: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(all)?.filter_map(Result::ok) {
+        let used = entry.metadata().and_then(|found| found.modified());
+        if used.is_ok_and(|used| used.elapsed().is_ok_and(|since| since > UNUSED)) {
+            // Another run may do the same just now.
+            let _ = fs::remove_dir_all(entry.path());
         }
     }
     Ok(())
 }
 
-/// Puts into it what every /etc has; `resolve` says how names are looked up.
-pub(in crate::backend) fn fill_etc(place: &Place, name: &str, resolve: &str, owner: Option<u32>) -> io::Result<()> {
-    let etc = place.path(name);
-    for part in ETC {
-        let from = Path::new("/etc").join(part);
-        if !fs::symlink_metadata(&from).is_ok_and(|found| found.is_dir()) {
-            copy(&from, &etc.join(part))?;
-        }
-    }
-    make_names(place, name, resolve, owner)
+fn is_directory(part: &str) -> bool {
+    fs::symlink_metadata(Path::new("/etc").join(part)).is_ok_and(|found| found.is_dir())
 }
 
-/// How names are looked up in an /etc, and its own name.
-pub(in crate::backend) fn make_names(place: &Place, name: &str, resolve: &str, owner: Option<u32>) -> io::Result<()> {
-    let switch = format!("passwd: files\ngroup: files\nhosts: {resolve}\n");
-    place.write(&format!("{name}/nsswitch.conf"), switch.as_bytes(), owner)?;
-    place.write(&format!("{name}/hostname"), b"bottle\n", owner).map(drop)
+fn directories<'a>(parts: &[&'a str]) -> impl Iterator<Item = &'a str> {
+    parts.iter().copied().filter(|part| is_directory(part))
+}
+
+fn files<'a>(parts: &[&'a str]) -> impl Iterator<Item = &'a str> {
+    parts.iter().copied().filter(|part| !is_directory(part))
 }
 
 /// Copies a file or a link; what is not there, or not to be read, is left out.
@@ -81,8 +164,8 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 /// The options that a sandbox has with the host's programs: namespaces of its own but for the network, and what it sees of the
-/// host.
-pub(in crate::backend) fn add(options: &mut Options, id: &str) {
+/// host, with these parts of its /etc.
+pub(in crate::backend) fn add(options: &mut Options, id: &str, etc: &[&str]) {
     add_namespaces(options, id);
     for dir in SYSTEM {
         match fs::read_link(dir) {
@@ -92,12 +175,7 @@ pub(in crate::backend) fn add(options: &mut Options, id: &str) {
         }
     }
     add_kernel(options);
-    for part in ETC {
-        let path = format!("/etc/{part}");
-        if fs::symlink_metadata(&path).is_ok_and(|found| found.is_dir()) {
-            options.lent.push(path);
-        }
-    }
+    options.lent.extend(directories(etc).map(|part| format!("/etc/{part}")));
 }
 
 /// The options that every sandbox has first.
@@ -136,4 +214,30 @@ pub(in crate::backend) fn add_kernel(options: &mut Options) {
     options
         .add(&["--dir", "/root", "--dir", "/sys", "--dir", "/home", "--dir", "/srv", "--dir", "/mnt", "--dir", "/var"]);
     options.add(&["--dir", "/run", "--symlink", "/run", "/var/run"]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_etc_is_shared_by_those_who_ask_for_the_same() {
+        let base = tempfile::tempdir().expect("a directory");
+        let ask =
+            |hosts: &str| shared_etc(base.path(), &[("hosts", hosts.to_owned())], &["ssl", "ssl/certs"]).expect("made");
+        let one = ask("one");
+        assert_eq!(fs::read_to_string(one.join("hosts")).expect("written"), "one");
+        assert_eq!(fs::metadata(one.join("ssl/certs")).expect("made").mode() & 0o7777, 0o755);
+        let long_ago = SystemTime::now() - 2 * UNUSED;
+        let forget = |etc: &Path| fs::File::open(etc).and_then(|etc| etc.set_modified(long_ago)).expect("set");
+        forget(&one);
+        assert_eq!(ask("one"), one);
+        assert_ne!(ask("other"), one);
+        assert!(one.is_dir(), "it has been asked for since");
+        forget(&one);
+        ask("a third");
+        assert!(!one.exists());
+        let left = fs::read_dir(base.path().join(SHARED)).expect("there").count();
+        assert_eq!(left, 2, "nothing half made is left");
+    }
 }

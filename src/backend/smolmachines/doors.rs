@@ -21,9 +21,8 @@ pub(super) const LISTEN: Duration = Duration::from_secs(20);
 /// and has that one capability.
 pub(super) fn sandbox(place: &Place, tools: &Tools) -> Options {
     let mut options = Options::default();
-    system::add(&mut options, "0");
     // The link is static and reads no settings: it has no /etc.
-    options.lent.clear();
+    system::add(&mut options, "0", &[]);
     options.add(&["--unshare-net", "--as-pid-1", "--cap-drop", "ALL", "--cap-add", "CAP_NET_ADMIN"]);
     options.bind("--ro-bind", &place.path("doors"), DOORS_DIR);
     options.bind("--ro-bind", &tools.link, &format!("{TOOLS_DIR}/bin/bottle-link"));
