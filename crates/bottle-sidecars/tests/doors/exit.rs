@@ -1,8 +1,12 @@
 //! What pipelock lets out, with which credential, and what it stops.
 
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use bottle_policy::access::Verdict;
+use bottle_policy::bundle::image_user;
+use bottle_policy::door::Door;
 use bytes::Bytes;
 use futures_util::stream;
 use http::{Request, StatusCode};
@@ -11,6 +15,42 @@ use hyper::body::Frame;
 use pretty_assertions::assert_eq;
 
 use crate::world::{KEY, PLACEHOLDER, Setup, World, get, refusal, request};
+
+/// What pipelock answers to a thread of this user; nothing: the connection is closed.
+fn asked_by(world: &World, user: u32) -> String {
+    let socket = world.path("internal/pipelock.sock");
+    let asking = std::thread::spawn(move || {
+        if user != rustix::process::geteuid().as_raw() {
+            let user = rustix::process::Uid::from_raw(user);
+            rustix::thread::set_thread_res_uid(user, user, user).expect("this thread's user");
+        }
+        let mut stream = std::os::unix::net::UnixStream::connect(socket).expect("connected");
+        // It may be closed before all is sent.
+        let _ = stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        let mut answer = vec![];
+        let _ = stream.read_to_end(&mut answer);
+        String::from_utf8(answer).expect("text")
+    });
+    asking.join().expect("asked")
+}
+
+#[tokio::test]
+async fn pipelock_is_there_for_egress_root_and_its_own_user_alone() {
+    let world = World::usual().await;
+    for dir in ["", "internal"] {
+        std::fs::set_permissions(world.path(dir), std::fs::Permissions::from_mode(0o755)).expect("a mode");
+    }
+    let own = rustix::process::geteuid();
+    let knows = "pipelock takes requests from egress alone";
+    assert!(asked_by(&world, own.as_raw()).contains(knows));
+    // Only root can be somebody else.
+    if own.is_root() {
+        assert!(asked_by(&world, image_user(Door::Egress).id).contains(knows));
+        for stranger in [image_user(Door::GitGate).id, image_user(Door::Supervise).id, 1000, 65534] {
+            assert_eq!(asked_by(&world, stranger), "", "user {stranger}");
+        }
+    }
+}
 
 #[tokio::test]
 async fn an_allowed_request_gets_its_routes_credential() {
