@@ -25,7 +25,7 @@ pub(super) fn make(place: &Place, plan: &BottlePlan, rootfs: Option<&Rootfs>, us
         place.directory(name, 0o755, users.setup)?;
     }
     if rootfs.is_none() {
-        return system::shared_etc(place.base(), &own_etc(plan, None), &ETC_DIRECTORIES);
+        return system::shared_etc(place.base(), &system::ETC, &own_etc(plan, None), &ETC_DIRECTORIES);
     }
     let etc = place.directory("guest-etc", 0o755, None)?;
     for directory in ETC_DIRECTORIES {

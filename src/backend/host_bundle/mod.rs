@@ -189,9 +189,9 @@ impl HostBundle {
 
     /// Starts the bundle, gives it its secrets, in memory, and starts the supervisor.
     pub(super) async fn start(&self, tools: &Tools, secrets: &Secrets) -> Result<(), Failure> {
-        mounts::make(&self.place, self.users.bundle).map_err(|error| self.failed(error))?;
+        let etc = mounts::make(&self.place, &self.plan, self.users.bundle).map_err(|error| self.failed(error))?;
         let limits = self.limits("bundle", &BUNDLE).await?;
-        let mut options = mounts::bundle(&self.place, tools);
+        let mut options = mounts::bundle(&self.place, &etc, tools);
         (options.user, options.groups) = (self.users.bundle, limits.groups);
         if self.plan.host_ca_bundle.is_some() {
             options.add(&["--setenv", "SSL_CERT_FILE", HOST_CA_FILE, "--setenv", "GIT_SSL_CAINFO", HOST_CA_FILE]);

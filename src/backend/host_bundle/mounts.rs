@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bottle_plan::plan::{BottlePlan, TOOLS_DIR};
 use bottle_policy::door::{CONFIG_DIR, DOORS_DIR, INTERNAL_DIR, SECRETS_DIR, STATE_DIR};
@@ -15,41 +15,35 @@ use super::system;
 /// Where systems keep the certificates that they trust.
 const TRUSTED: [&str; 3] = ["/etc/ssl/certs", "/etc/pki/tls/certs", "/etc/pki/ca-trust"];
 
-/// Makes its directories. On failure what there is stays for whoever removes the run.
-pub(super) fn make(place: &Place, owner: Option<u32>) -> io::Result<()> {
+/// Makes its directories and its /etc; where that is. On failure what there is stays for whoever removes the run.
+pub(super) fn make(place: &Place, plan: &BottlePlan, owner: Option<u32>) -> io::Result<PathBuf> {
     place.directory("bundle", 0o755, None)?;
-    for (name, mode) in [("state", 0o755), ("tmp", 0o700)] {
+    for (name, mode) in [("state", 0o755), ("tmp", 0o700), ("config", 0o755)] {
         place.directory(&format!("bundle/{name}"), mode, owner)?;
     }
     // The supervisor makes these too, but what is brought in may come before it has.
     for (name, mode) in [("replay", 0o755), ("git", 0o700)] {
         place.directory(&format!("bundle/state/{name}"), mode, owner)?;
     }
-    system::make_etc(place, "bundle-etc", &system::BUNDLE_ETC, owner)?;
+    let id = BUNDLE_ID;
+    let hosts: Vec<String> = plan.extra_hosts.iter().map(|(host, address)| format!("{address} {host}\n")).collect();
+    let mut own = vec![
+        ("passwd", format!("root:x:0:0:root:/root:/bin/sh\nbottle:x:{id}:{id}::{STATE_DIR}:/bin/sh\n")),
+        ("group", format!("root:x:0:\nbottle:x:{id}:\n")),
+        ("hosts", format!("127.0.0.1 localhost\n::1 localhost\n{}", hosts.concat())),
+        ("resolv.conf", fs::read_to_string("/etc/resolv.conf").unwrap_or_default()),
+    ];
+    own.extend(system::names("files dns"));
     // Certificates of authorities; no private key is among them.
-    for dir in TRUSTED.iter().filter(|dir| Path::new(dir).is_dir()) {
-        place.directory(&format!("bundle-etc/{}", dir.trim_start_matches("/etc/")), 0o755, owner)?;
-    }
-    Ok(())
+    let mut bound = vec![CONFIG_DIR];
+    bound.extend(TRUSTED.into_iter().filter(|dir| Path::new(dir).is_dir()));
+    system::shared_etc(place.base(), &system::BUNDLE_ETC, &own, &bound)
 }
 
-/// Writes its files: before the supervisor starts, but not before the sandbox does.
+/// Writes its policies: before the supervisor starts, but not before the sandbox does.
 pub(super) fn fill(place: &Place, plan: &BottlePlan, owner: Option<u32>) -> io::Result<()> {
-    system::fill_etc(place, "bundle-etc", &system::BUNDLE_ETC, "files dns", owner)?;
-    let write = |name: &str, text: &str| place.write(&format!("bundle-etc/{name}"), text.as_bytes(), owner).map(drop);
-    let id = BUNDLE_ID;
-    write("passwd", &format!("root:x:0:0:root:/root:/bin/sh\nbottle:x:{id}:{id}::{STATE_DIR}:/bin/sh\n"))?;
-    write("group", &format!("root:x:0:\nbottle:x:{id}:\n"))?;
-    let hosts: Vec<String> = plan.extra_hosts.iter().map(|(host, address)| format!("{address} {host}\n")).collect();
-    write("hosts", &format!("127.0.0.1 localhost\n::1 localhost\n{}", hosts.concat()))?;
-    write("resolv.conf", &fs::read_to_string("/etc/resolv.conf").unwrap_or_default())?;
-    place.directory("bundle-etc/claude-bottle", 0o755, owner)?;
     for (name, content) in bottle_plan::render::policy_files(plan) {
-        place.write(
-            &format!("bundle-etc/{}/{name}", CONFIG_DIR.trim_start_matches("/etc/")),
-            content.as_bytes(),
-            owner,
-        )?;
+        place.write(&format!("bundle/config/{name}"), content.as_bytes(), owner)?;
     }
     Ok(())
 }
@@ -58,11 +52,12 @@ pub(super) fn fill(place: &Place, plan: &BottlePlan, owner: Option<u32>) -> io::
 const BUNDLE_ID: u32 = 2000;
 
 /// The sidecars': the host's network, the doors for writing, secrets and their talk among themselves in memory alone.
-pub(super) fn bundle(place: &Place, tools: &Tools) -> Options {
+pub(super) fn bundle(place: &Place, etc: &Path, tools: &Tools) -> Options {
     let mut options = Options::default();
     system::add(&mut options, &BUNDLE_ID.to_string(), &system::BUNDLE_ETC);
     options.add(&["--as-pid-1"]);
-    options.bind("--bind", &place.path("bundle-etc"), "/etc");
+    options.bind("--ro-bind", etc, "/etc");
+    options.bind("--bind", &place.path("bundle/config"), CONFIG_DIR);
     options.bind("--bind", &place.path("bundle/state"), STATE_DIR);
     options.bind("--bind", &place.path("bundle/tmp"), "/tmp");
     options.bind("--bind", &place.path("doors"), DOORS_DIR);

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use sha2::{Digest as _, Sha256};
 
-use super::place::{self, Place};
+use super::place;
 use super::sandbox::Options;
 
 /// Where programs are, in every one.
@@ -47,38 +47,22 @@ const UNUSED: Duration = Duration::from_secs(30 * 24 * 3600);
 /// What shared memory a guest has, as Docker gives it.
 const SHM_BYTES: &str = "67108864";
 
-/// Makes a run's own /etc with the directories that something is bound to. The rest may come while the sandbox is being made.
-pub(super) fn make_etc(place: &Place, name: &str, parts: &[&str], owner: Option<u32>) -> io::Result<()> {
-    let etc = place.directory(name, 0o755, owner)?;
-    // What is large is bound there; this is where.
-    directories(parts).try_for_each(|part| readable_directory(&etc.join(part)))
-}
-
-/// Puts into it what every /etc has; `resolve` says how names are looked up.
-pub(super) fn fill_etc(place: &Place, name: &str, parts: &[&str], resolve: &str, owner: Option<u32>) -> io::Result<()> {
-    let etc = place.path(name);
-    files(parts).try_for_each(|part| copy(&Path::new("/etc").join(part), &etc.join(part)))?;
-    for (own, text) in names(resolve) {
-        place.write(&format!("{name}/{own}"), text.as_bytes(), owner)?;
-    }
-    Ok(())
-}
-
 /// How names are looked up in an /etc, and its own name.
 pub(in crate::backend) fn names(resolve: &str) -> [(&'static str, String); 2] {
     [("nsswitch.conf", format!("passwd: files\ngroup: files\nhosts: {resolve}\n")), ("hostname", "bottle\n".to_owned())]
 }
 
-/// An /etc with what programs need of the host's, and these files and directories. All runs have one and the same, as long as the
+/// An /etc with these parts of the host's, these files and these directories. All runs have one and the same, as long as the
 /// host's does not change: nobody in a sandbox can write to it. Making a file of each for every run would take longer than
 /// anything else before the first command.
 pub(in crate::backend) fn shared_etc(
     base: &Path,
+    parts: &[&str],
     own: &[(&str, String)],
     own_directories: &[&str],
 ) -> io::Result<PathBuf> {
     let mut key = Sha256::new();
-    for part in ETC {
+    for part in parts {
         let path = Path::new("/etc").join(part);
         let said = match fs::symlink_metadata(&path) {
             Ok(found) if found.is_symlink() => format!("{part} -> {}", fs::read_link(&path)?.display()),
@@ -106,10 +90,14 @@ pub(in crate::backend) fn shared_etc(
     let partial = tempfile::Builder::new().prefix(".new-").tempdir_in(&all)?;
     let to = partial.path().join("etc");
     readable_directory(&to)?;
-    for part in own_directories.iter().copied().chain(directories(&ETC)) {
-        readable_directory(&to.join(part))?;
+    for part in own_directories.iter().copied().chain(directories(parts)) {
+        let mut at = to.clone();
+        for name in part.trim_start_matches("/etc/").split('/') {
+            at.push(name);
+            readable_directory(&at)?;
+        }
     }
-    files(&ETC).try_for_each(|part| copy(&Path::new("/etc").join(part), &to.join(part)))?;
+    files(parts).try_for_each(|part| copy(&Path::new("/etc").join(part), &to.join(part)))?;
     for (name, text) in own {
         place::write(&to.join(name), text.as_bytes(), None)?;
     }
@@ -223,8 +211,9 @@ mod tests {
     #[test]
     fn an_etc_is_shared_by_those_who_ask_for_the_same() {
         let base = tempfile::tempdir().expect("a directory");
-        let ask =
-            |hosts: &str| shared_etc(base.path(), &[("hosts", hosts.to_owned())], &["ssl", "ssl/certs"]).expect("made");
+        let ask = |hosts: &str| {
+            shared_etc(base.path(), &ETC, &[("hosts", hosts.to_owned())], &["/etc/ssl/certs"]).expect("made")
+        };
         let one = ask("one");
         assert_eq!(fs::read_to_string(one.join("hosts")).expect("written"), "one");
         assert_eq!(fs::metadata(one.join("ssl/certs")).expect("made").mode() & 0o7777, 0o755);

@@ -349,7 +349,8 @@ impl Bottle for Machine {
     }
 
     fn patience(&self, limit: Duration) -> Duration {
-        limit * self.slowness.load(Ordering::Relaxed)
+        // Some wait for ever.
+        limit.saturating_mul(self.slowness.load(Ordering::Relaxed))
     }
 
     fn host_addresses(&self) -> BoxFuture<'_, Result<Vec<IpAddr>, BottleError>> {

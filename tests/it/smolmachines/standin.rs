@@ -170,8 +170,12 @@ fn everything_that_smolvm_is_told_is_known_to_it() {
 
 /// The agent's phase of a run whose machine is lost in it, and nobody in the machine says so: what was said, and how long it took.
 fn lost(agent: &'static str) -> Option<(String, Duration)> {
+    lost_of(&StandIn { agent: Some(agent), ..GOOD })
+}
+
+fn lost_of(machine: &StandIn) -> Option<(String, Duration)> {
     let begun = Instant::now();
-    let (said, calls) = StandIn { agent: Some(agent), ..GOOD }.run()?;
+    let (said, calls) = machine.run()?;
     assert_eq!(verbs(&calls)[calls.len() - 3..], ["egress-events", "stop", "delete"]);
     assert!(said.contains("what it pushed before is in gate.jsonl of the run record"), "{said}");
     Some((said, begun.elapsed()))
@@ -193,5 +197,16 @@ fn a_machine_that_does_not_answer_any_more_ends_the_run() {
         let Some((said, took)) = lost("echo unreachable >\"$0.state\"; exec sleep 600") else { return };
         assert!(said.contains(" is lost: smolvm says that it is unreachable"), "{said}");
         assert!(took < Duration::from_secs(120), "{took:?}");
+    });
+}
+
+/// Everything gets more time in a machine that was slow to start, what may take for ever too.
+#[test]
+fn a_machine_that_was_slow_to_start_is_lost_in_the_same_way() {
+    on(Place::Smolmachines, || {
+        let start = "sleep 7; sleep 600 >/dev/null 2>&1 & echo $! >\"$0.pid\"";
+        let agent = Some("sleep 3; kill \"$(cat \"$0.pid\")\"; exec sleep 600");
+        let Some((said, _)) = lost_of(&StandIn { start, agent, ..GOOD }) else { return };
+        assert!(said.contains(" is lost: its monitor (process "), "{said}");
     });
 }

@@ -415,7 +415,7 @@ pub struct McpPlan {
 }
 
 /// Where the bundle finds the host's CA bundle, in a run that has one.
-pub const HOST_CA_FILE: &str = "/etc/claude-bottle-host-ca.crt";
+pub const HOST_CA_FILE: &str = "/etc/claude-bottle/host-ca.crt";
 /// The guest's image where the manifest names none, and where Claude and the link come from.
 pub const AGENT_IMAGE: &str = "ghcr.io/claude-bottle/agent:v1";
 /// In place of an image's name: the host's own system, read-only.
