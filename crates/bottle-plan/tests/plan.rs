@@ -149,6 +149,12 @@ fn presets_of_a_company() {
         ..facts()
     };
     golden("presets", plan(&Task::text("Fix it"), &manifest(text), &facts, &Options::default()));
+    // In a machine there is no name for the proxy.
+    let options = Options { backend: Some(Backend::Smolmachines), ..Options::default() };
+    let in_a_machine = plan(&Task::text("Fix it"), &manifest(text), &facts, &options).expect("a plan").guest;
+    let settings = &in_a_machine.files["/home/node/.m2/settings.xml"];
+    assert!(in_a_machine.env["HTTP_PROXY"].contains("//198.18.0.1:"), "{:?}", in_a_machine.env);
+    assert!(settings.contains("<host>198.18.0.1</host>") && !settings.contains("<host>egress"), "{settings}");
 }
 
 #[test]

@@ -41,7 +41,8 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
     let slug = slug(task, seed)?;
 
     let upstreams = Upstreams::of(task, bottle, facts, &mut notes)?;
-    let presets = Presets::of(bottle, facts, &mut notes)?;
+    let backend = options.backend.unwrap_or(facts.backend);
+    let presets = Presets::of(bottle, facts, backend, &mut notes)?;
     let rules = Rules::of(bottle, &presets.routes, &agent.limits, &upstreams, facts, options, &mut notes)?;
     let doors = doors(&rules, &upstreams);
     let approval = approval(task, bottle, facts, options, &mut notes);
@@ -50,7 +51,6 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
         notes.push(format!("route {}: nobody decides in this run, so `dlp.outbound: ask` is `block`", route.host));
     }
 
-    let backend = options.backend.unwrap_or(facts.backend);
     let (agent_image, sidecars_image) = match backend {
         Backend::Docker | Backend::Smolmachines => (AGENT_IMAGE, SIDECARS_IMAGE),
         Backend::Bubblewrap => (HOST_SYSTEM, HOST_SYSTEM),

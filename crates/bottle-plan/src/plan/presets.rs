@@ -9,7 +9,7 @@ use bottle_policy::route::Route;
 
 use super::error::PlanError;
 use super::guest::{HOME, ROOT};
-use super::types::{PresetPlan, PresetSource};
+use super::types::{Backend, PresetPlan, PresetSource};
 use crate::facts::HostFacts;
 use crate::manifest::Bottle;
 use crate::registry::{Preset, Registries, RegistryUrl, Role};
@@ -24,7 +24,12 @@ pub(super) struct Presets {
 }
 
 impl Presets {
-    pub(super) fn of(bottle: &Bottle, facts: &HostFacts, notes: &mut Vec<String>) -> Result<Self, PlanError> {
+    pub(super) fn of(
+        bottle: &Bottle,
+        facts: &HostFacts,
+        backend: Backend,
+        notes: &mut Vec<String>,
+    ) -> Result<Self, PlanError> {
         let mut all = Self::default();
         for preset in &bottle.egress.presets {
             let name = preset.name();
@@ -50,7 +55,7 @@ impl Presets {
             }
             notes.extend(registries.left_out.iter().map(|what| format!("preset {name}: {what}")));
             all.env.extend(registries.env.clone());
-            all.tell(*preset, registries);
+            all.tell(*preset, registries, backend);
             let registries = registries
                 .found
                 .iter()
@@ -61,7 +66,7 @@ impl Presets {
     }
 
     /// The tool's own configuration, in the guest.
-    fn tell(&mut self, preset: Preset, registries: &Registries) {
+    fn tell(&mut self, preset: Preset, registries: &Registries, backend: Backend) {
         let mut file = |path: String, text: String| self.files.insert(path, text);
         match preset {
             Preset::Npm => {
@@ -79,7 +84,7 @@ impl Presets {
                 }
             }
             Preset::Maven => {
-                file(format!("{HOME}/.m2/settings.xml"), maven_settings(registries));
+                file(format!("{HOME}/.m2/settings.xml"), maven_settings(registries, &backend.door_host(Door::Egress)));
                 // Java asks the image's list of users for its home, which knows another or none, not HOME.
                 self.env.insert("MAVEN_OPTS".to_owned(), format!("-Duser.home={HOME}"));
             }
@@ -144,11 +149,11 @@ fn cargo_config(registries: &Registries) -> String {
     text
 }
 
-/// Maven reads no proxy variables.
-fn maven_settings(registries: &Registries) -> String {
+/// Maven reads no proxy variables; `host` is what the guest calls the proxy.
+fn maven_settings(registries: &Registries, host: &str) -> String {
     let mut text = "<settings>\n  <proxies>\n".to_owned();
+    let port = Door::Egress.port();
     for protocol in ["http", "https"] {
-        let (host, port) = (Door::Egress.name(), Door::Egress.port());
         let _ = writeln!(
             text,
             "    <proxy><id>{protocol}</id><active>true</active><protocol>{protocol}</protocol><host>{host}</host>\
