@@ -153,7 +153,7 @@ impl Sandboxed {
         }
         options.add(&["--chdir", exec.cwd.as_deref().unwrap_or("/")]);
         let program = options.command(&exec.argv).limit(SETUP).input(exec.stdin.unwrap_or_default());
-        let ended = self.bundle.uncut(async { Ok(program.run().await) }).await?.map_err(|error| failed(&error))?;
+        let ended = self.bundle.uncut(|| async { Ok(program.run().await) }).await?.map_err(|error| failed(&error))?;
         let (sender, output) = mpsc::channel(2);
         let (code_sender, code) = oneshot::channel();
         // There is room for both, and the receivers are here.

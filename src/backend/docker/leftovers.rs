@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bollard::Docker;
 use bollard::query_parameters::{
-    ListContainersOptionsBuilder, ListNetworksOptionsBuilder, ListVolumesOptionsBuilder, LogsOptionsBuilder,
-    RemoveContainerOptionsBuilder, RemoveVolumeOptions,
+    InspectContainerOptions, ListContainersOptionsBuilder, ListNetworksOptionsBuilder, ListVolumesOptionsBuilder,
+    LogsOptionsBuilder, RemoveContainerOptionsBuilder, RemoveVolumeOptions,
 };
 use bottle_plan::plan::{LABEL_SLUG, LABEL_STATE};
 use bottle_policy::known::KnownSecrets;
@@ -99,7 +99,11 @@ pub(super) async fn remove(docker: &Docker, leftover: &Leftover, mask: &KnownSec
     }
     for container in leftover.ids(CONTAINER) {
         let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
-        gone(docker.remove_container(container, Some(options)).await)?;
+        match docker.remove_container(container, Some(options)).await {
+            // Another run is at it just now.
+            Err(error) if status(&error) == Some(409) && is_gone_soon(docker, container).await => {}
+            other => gone(other)?,
+        }
     }
     for network in leftover.ids(NETWORK) {
         gone(docker.remove_network(network).await)?;
@@ -108,4 +112,16 @@ pub(super) async fn remove(docker: &Docker, leftover: &Leftover, mask: &KnownSec
         gone(docker.remove_volume(volume, None::<RemoveVolumeOptions>).await)?;
     }
     Ok(())
+}
+
+/// Whether somebody else's removal of a container comes to its end.
+async fn is_gone_soon(docker: &Docker, container: &str) -> bool {
+    for _ in 0..100 {
+        let inspected = docker.inspect_container(container, None::<InspectContainerOptions>).await;
+        if inspected.is_err_and(|error| status(&error) == Some(404)) {
+            return true;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    false
 }

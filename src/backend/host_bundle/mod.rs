@@ -155,16 +155,22 @@ impl HostBundle {
 
     /// Starts a sandbox; it ends with this process.
     pub(super) async fn launch(&self, name: &str, mut options: Options, init: &[String]) -> Result<(), Failure> {
-        options.info = Some(self.place.path(&format!("{name}.info")));
+        let info = self.place.path(&format!("{name}.info"));
+        options.info = Some(info.clone());
         options.link = self.link()?;
         let log = self.place.log(&format!("{name}.log")).map_err(|error| self.failed(error))?;
-        let (sandbox, init) = (self.sandbox(name), init.to_vec());
+        let sandbox = self.sandbox(name);
         let (started, place) = (self.started.clone(), self.place.clone());
-        let made = self.uncut(async move {
-            let (kept, process) = sandbox.start(&options, &init, log).await?;
-            started.running.lock().await.push(kept);
-            let noted = started.note(&place, |notes| notes.processes.push(process)).await;
-            noted.map_err(|error| BottleError::new("failed to note which process it is", error))
+        let made = self.uncut(|| {
+            // From this thread: a task's would wait for a processor at the moment at which bwrap needs it.
+            let kept = sandbox.start(&options, init, log);
+            async move {
+                let kept = kept?;
+                let process = sandbox.made(&info).await?;
+                started.running.lock().await.push(kept);
+                let noted = started.note(&place, |notes| notes.processes.push(process)).await;
+                noted.map_err(|error| BottleError::new("failed to note which process it is", error))
+            }
         });
         if let Err(error) = made.await {
             // Where no sandbox can be made at all, that is what has to be said.
@@ -175,11 +181,12 @@ impl HostBundle {
     }
 
     /// Makes a sandbox: to the end, whether or not its caller still waits for it.
-    pub(super) async fn uncut<T: Send + 'static>(
-        &self,
-        making: impl Future<Output = Result<T, BottleError>> + Send + 'static,
-    ) -> Result<T, BottleError> {
+    pub(super) async fn uncut<T: Send + 'static, M>(&self, making: impl FnOnce() -> M) -> Result<T, BottleError>
+    where
+        M: Future<Output = Result<T, BottleError>> + Send + 'static,
+    {
         let held = self.started.making.clone().read_owned().await;
+        let making = making();
         let task = tokio::spawn(async move {
             let _held = held;
             making.await

@@ -93,17 +93,24 @@ pub(in crate::backend) struct Sandbox {
     pub(in crate::backend) log: PathBuf,
 }
 
+fn failed(reason: &dyn std::fmt::Display) -> BottleError {
+    BottleError::new("failed to start the sandbox", reason)
+}
+
 impl Sandbox {
     /// Starts it. `said` takes what its first process prints.
-    pub(in crate::backend) async fn start(
+    pub(in crate::backend) fn start(
         &self,
         options: &Options,
         inner: &[String],
         said: File,
-    ) -> Result<(Kept, Process), BottleError> {
-        let failed = |reason: &dyn std::fmt::Display| BottleError::new("failed to start the sandbox", reason);
+    ) -> Result<Kept, BottleError> {
         let listener = UnixListener::bind(&self.socket).map_err(|error| failed(&error))?;
-        let kept = options.command(inner).keep(OwnedFd::from(listener), said).map_err(|error| failed(&error))?;
+        options.command(inner).keep(OwnedFd::from(listener), said).map_err(|error| failed(&error))
+    }
+
+    /// Waits until it is made; its first process, as `info` has it from bwrap.
+    pub(in crate::backend) async fn made(&self, info: &Path) -> Result<Process, BottleError> {
         // It answers as soon as its first process runs, which then has its number in the file. No command is a question.
         let answered = async {
             let done = self.exec(Exec::guest(Vec::<String>::new())).await?;
@@ -120,13 +127,11 @@ impl Sandbox {
             }
             Err(_) => return Err(failed(&format_args!("it does not answer within 20 s: {}", said()))),
         }
-        let info = options.info.as_deref().and_then(|path| std::fs::read(path).ok()).unwrap_or_default();
-        let process = serde_json::from_slice::<serde_json::Value>(&info)
+        serde_json::from_slice::<serde_json::Value>(&std::fs::read(info).unwrap_or_default())
             .ok()
             .and_then(|info| i32::try_from(info["child-pid"].as_i64()?).ok())
             .and_then(Process::now)
-            .ok_or_else(|| failed(&"bwrap did not say which process it is"))?;
-        Ok((kept, process))
+            .ok_or_else(|| failed(&"bwrap did not say which process it is"))
     }
 
     /// Starts a command in it, as the user that the sandbox has.

@@ -1,12 +1,14 @@
 //! Promises 1, 3, 10 and 11 in a real bottle.
 
+use std::process::Stdio;
 use std::time::Duration;
 
 use base64::Engine as _;
+use bottle_plan::plan::AGENT_IMAGE;
 
 use super::{Job, commands, ended_with};
 use crate::place::{Place, Room, here, inside, is_up, left_behind, patience, run_inside, sandboxes};
-use crate::world::{Running, said, sh};
+use crate::world::{Running, World, random, said, sh};
 
 /// Waits until the agent's first command has made /tmp/started; the run's slug.
 pub(crate) fn wait_for_agent(job: &Job, running: &mut Running) -> String {
@@ -163,4 +165,26 @@ pub(crate) fn nothing_is_left_after_success_failure_and_crash() {
         .filter(|volume| !before.contains(*volume) && !volume.starts_with("claude-bottle-tools"))
         .collect();
     assert!(new.iter().all(|volume| volume.starts_with("claude-bottle-")), "anonymous volumes are left: {new:?}");
+}
+
+/// Runs that start at the same time find the same dead run.
+#[test]
+fn a_dead_run_that_several_remove_at_once_is_removed() {
+    let world = World::new();
+    let slug = format!("dead-{}", random(6).to_lowercase());
+    let record = world.path("state").join(&slug);
+    std::fs::create_dir_all(&record).expect("a directory");
+    let labels = [format!("io.claude-bottle.slug={slug}"), format!("io.claude-bottle.state={}", record.display())];
+    let [of, at] = &labels;
+    sh(&["docker", "run", "--detach", "--label", of, "--label", at, "--entrypoint", "sleep", AGENT_IMAGE, "600"]);
+    let cleanup = || {
+        let mut command = world.runner();
+        command.arg("cleanup").stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().expect("the runner")
+    };
+    let several: Vec<_> = (0..4).map(|_| cleanup()).collect();
+    for one in several {
+        ended_with(&one.wait_with_output().expect("an end"), 0);
+    }
+    assert!(left_behind(&slug).is_empty(), "{:?}", left_behind(&slug));
 }
