@@ -18,7 +18,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::{OnceCell, mpsc, oneshot};
 
 use self::rootfs::Rootfs;
-use super::host_bundle::{self, HostBundle, Options, Sandbox};
+use super::host_bundle::{self, HostBundle, Options, Sandbox, Tools};
 use super::{
     Backend, Bottle, BottleError, Exec, Leftover, Output, Progress, Room, Running, Survey, Tree, Who, copy, seccomp,
 };
@@ -88,6 +88,15 @@ struct Sandboxed {
     etc: OnceLock<PathBuf>,
 }
 
+/// What the guest's sandbox is made of.
+struct Prepared {
+    options: Options,
+    /// Its first process.
+    init: Vec<String>,
+    /// What limits it.
+    said: String,
+}
+
 impl Sandboxed {
     /// The image's system; none: this machine's.
     async fn rootfs(&self) -> Result<Option<&Rootfs>, Failure> {
@@ -96,35 +105,40 @@ impl Sandboxed {
     }
 
     async fn start(&self, secrets: &Secrets) -> Result<Vec<String>, Failure> {
-        let (place, users) = (&self.bundle.place, self.bundle.users);
         let tools = self.bundle.open().await?;
-        let guest = async {
-            let rootfs = self.rootfs().await?;
-            let etc = mounts::make(place, &self.plan, rootfs, users).map_err(|error| self.bundle.failed(error))?;
-            let limits = self.bundle.limits("guest", &self.plan.guest.resources).await?;
-            let mut options = mounts::guest(place, &self.plan, rootfs, &etc, &tools);
-            let _ = self.etc.set(etc);
-            self.confine(&mut options).map_err(Failure::machine)?;
-            (options.user, options.groups) = (users.guest, limits.groups);
-            for (name, value) in &self.plan.guest.env {
-                options.add(&["--setenv", name, value]);
-            }
-            options.add(&["--chdir", &self.plan.guest.root, "--remount-ro", "/dev", "--remount-ro", "/"]);
-            let mut init = self.plan.guest.init.clone();
-            init.push("--control".to_owned());
-            init.extend(limits.options);
-            let fill = || {
-                let filled = rootfs.map_or(Ok(()), |rootfs| mounts::fill(place, &self.plan, rootfs));
-                filled.map_err(|error| self.bundle.failed(error))
-            };
-            let (launched, filled) = tokio::join!(self.bundle.launch("guest", options, &init), async { fill() });
-            launched.and(filled)?;
-            Ok::<_, Failure>(limits.said)
+        // The guest's sandbox is made while the doors start, which takes longest: two at once hold each other up.
+        let (bundle, prepared) = tokio::join!(self.bundle.make(&tools), self.prepare_guest(&tools));
+        bundle?;
+        self.bundle.start_doors(secrets).await?;
+        let Prepared { options, init, said } = prepared?;
+        let fill = || {
+            let rootfs = self.rootfs.get().and_then(Option::as_ref);
+            let filled = rootfs.map_or(Ok(()), |rootfs| mounts::fill(&self.bundle.place, &self.plan, rootfs));
+            filled.map_err(|error| self.bundle.failed(error))
         };
-        // One after the other: two at once hold each other up, and what the doors do next is what takes longest.
-        self.bundle.start(&tools, secrets).await?;
-        let said = guest.await?;
+        let (launched, filled) = tokio::join!(self.bundle.launch("guest", options, &init), async { fill() });
+        launched.and(filled)?;
         Ok(vec![format!("limits of the guest: {said}")])
+    }
+
+    /// Makes the guest's directories and control groups, and all that bwrap is told.
+    async fn prepare_guest(&self, tools: &Tools) -> Result<Prepared, Failure> {
+        let (place, users) = (&self.bundle.place, self.bundle.users);
+        let rootfs = self.rootfs().await?;
+        let etc = mounts::make(place, &self.plan, rootfs, users).map_err(|error| self.bundle.failed(error))?;
+        let limits = self.bundle.limits("guest", &self.plan.guest.resources).await?;
+        let mut options = mounts::guest(place, &self.plan, rootfs, &etc, tools);
+        let _ = self.etc.set(etc);
+        self.confine(&mut options).map_err(Failure::machine)?;
+        (options.user, options.groups) = (users.guest, limits.groups);
+        for (name, value) in &self.plan.guest.env {
+            options.add(&["--setenv", name, value]);
+        }
+        options.add(&["--chdir", &self.plan.guest.root, "--remount-ro", "/dev", "--remount-ro", "/"]);
+        let mut init = self.plan.guest.init.clone();
+        init.push("--control".to_owned());
+        init.extend(limits.options);
+        Ok(Prepared { options, init, said: limits.said })
     }
 
     /// The seccomp programs, as files that bwrap reads.

@@ -194,8 +194,14 @@ impl HostBundle {
         task.await.unwrap_or_else(|error| Err(BottleError::new("failed to make a sandbox", error)))
     }
 
-    /// Starts the bundle, gives it its secrets, in memory, and starts the supervisor.
+    /// Makes the bundle's sandbox and starts its doors.
     pub(super) async fn start(&self, tools: &Tools, secrets: &Secrets) -> Result<(), Failure> {
+        self.make(tools).await?;
+        self.start_doors(secrets).await
+    }
+
+    /// Makes the bundle's sandbox.
+    pub(super) async fn make(&self, tools: &Tools) -> Result<(), Failure> {
         let etc = mounts::make(&self.place, &self.plan, self.users.bundle).map_err(|error| self.failed(error))?;
         let limits = self.limits("bundle", &BUNDLE).await?;
         let mut options = mounts::bundle(&self.place, &etc, tools);
@@ -209,11 +215,15 @@ impl HostBundle {
         // Its files are written while the sandbox is being made.
         let fill = || mounts::fill(&self.place, &self.plan, self.users.bundle).map_err(|error| self.failed(error));
         let (launched, filled) = tokio::join!(self.launch("bundle", options, &init), async { fill() });
-        launched.and(filled)?;
-        self.sidecars(secrets).await.map_err(Failure::machine)
+        launched.and(filled)
     }
 
-    async fn sidecars(&self, secrets: &Secrets) -> Result<(), BottleError> {
+    /// Gives the bundle its secrets, in memory, and starts the supervisor.
+    pub(super) async fn start_doors(&self, secrets: &Secrets) -> Result<(), Failure> {
+        self.start_supervisor(secrets).await.map_err(Failure::machine)
+    }
+
+    async fn start_supervisor(&self, secrets: &Secrets) -> Result<(), BottleError> {
         self.give(secrets).await?;
         let supervisor = format!("{TOOLS_DIR}/bin/bottle-sidecars");
         let config = format!("{CONFIG_DIR}/bundle.yaml");

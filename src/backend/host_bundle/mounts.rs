@@ -21,10 +21,6 @@ pub(super) fn make(place: &Place, plan: &BottlePlan, owner: Option<u32>) -> io::
     for (name, mode) in [("state", 0o755), ("tmp", 0o700), ("config", 0o755)] {
         place.directory(&format!("bundle/{name}"), mode, owner)?;
     }
-    // The supervisor makes these too, but what is brought in may come before it has.
-    for (name, mode) in [("replay", 0o755), ("git", 0o700)] {
-        place.directory(&format!("bundle/state/{name}"), mode, owner)?;
-    }
     let id = BUNDLE_ID;
     let hosts: Vec<String> = plan.extra_hosts.iter().map(|(host, address)| format!("{address} {host}\n")).collect();
     let mut own = vec![
@@ -42,6 +38,10 @@ pub(super) fn make(place: &Place, plan: &BottlePlan, owner: Option<u32>) -> io::
 
 /// Writes its policies: before the supervisor starts, but not before the sandbox does.
 pub(super) fn fill(place: &Place, plan: &BottlePlan, owner: Option<u32>) -> io::Result<()> {
+    // The supervisor makes these too, but what is brought in may come before it has.
+    for (name, mode) in [("replay", 0o755), ("git", 0o700)] {
+        place.directory(&format!("bundle/state/{name}"), mode, owner)?;
+    }
     for (name, content) in bottle_plan::render::policy_files(plan) {
         place.write(&format!("bundle/config/{name}"), content.as_bytes(), owner)?;
     }
