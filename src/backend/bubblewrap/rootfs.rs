@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{MetadataExt as _, symlink};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::{Component, Path, PathBuf};
 
 use bottle_plan::plan::{BottlePlan, HOST_SYSTEM, TOOLS_DIR};
@@ -200,13 +200,18 @@ fn copy(from: &Path, to: &Path, below: &Path, left: &mut u64) -> io::Result<()> 
             symlink(fs::read_link(&old)?, &new)?;
         } else if found.is_dir() {
             fs::create_dir(&new)?;
+            fs::set_permissions(&new, fs::Permissions::from_mode(0o755))?;
             copy(from, to, &path, left)?;
         } else if found.is_file() {
             *left = left.checked_sub(found.len()).ok_or_else(|| io::Error::other("the image's /etc is too large"))?;
-            match fs::copy(&old, &new) {
-                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
-                other => drop(other?),
-            }
+            let mut source = match fs::File::open(&old) {
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => continue,
+                opened => opened?,
+            };
+            let mut copied = fs::File::create_new(&new)?;
+            io::copy(&mut source, &mut copied)?;
+            // Not what would make whoever runs it its owner, who is the runner.
+            copied.set_permissions(fs::Permissions::from_mode(found.mode() & 0o777))?;
         }
     }
     Ok(())
@@ -288,9 +293,12 @@ pub(super) mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         rootfs(&dir.path().join("image"));
         fs::create_dir_all(dir.path().join("etc/ssl/certs")).expect("a directory");
+        fs::set_permissions(dir.path().join("image/etc/motd"), fs::Permissions::from_mode(0o6755)).expect("a mode");
         copy(&dir.path().join("image/etc"), &dir.path().join("etc"), Path::new(""), &mut 100).expect("copied");
         assert_eq!(names(&dir.path().join("etc")), ["evil", "motd", "ssl"]);
         assert_eq!(fs::read_link(dir.path().join("etc/evil")).expect("a link"), Path::new("/etc/shadow"));
+        let mode = fs::metadata(dir.path().join("etc/motd")).expect("copied").mode();
+        assert_eq!(mode & 0o7777, 0o755, "nobody becomes another user by it");
         assert!(names(&dir.path().join("etc/ssl/certs")).is_empty());
         let small = copy(&dir.path().join("image/etc"), &dir.path().join("etc/ssl"), Path::new(""), &mut 2);
         assert!(small.is_err(), "it is larger than that");
@@ -307,7 +315,6 @@ pub(super) mod tests {
         assert!(no(&path).contains("no unpacked system"));
         let good = path.join("good");
         rootfs(&good);
-        use std::os::unix::fs::PermissionsExt as _;
         for open in [&path, &good] {
             fs::set_permissions(open, fs::Permissions::from_mode(0o755)).expect("a mode");
         }
