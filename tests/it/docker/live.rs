@@ -28,7 +28,7 @@ pub(crate) fn a_live_run_gets_its_credential_on_the_way_and_can_be_replayed() {
         )
         .replace("python3 -m unittest", "true");
     let manifest = job.world.write("live.yml", &text).display().to_string();
-    job.args.truncate(job.args.len() - 2);
+    job.without_replay();
     job.args.extend(["--manifest".to_owned(), manifest]);
 
     let output = job.command().env("SSL_CERT_FILE", &api.authority).output().expect("the runner");
@@ -77,7 +77,7 @@ pub(crate) fn an_upstream_that_nobody_trusts_gets_no_credential() {
             &format!("    pipelock: {{ allow_private: [\"{}/32\"] }}\n    git:\n", job.upstream.address),
         );
     let manifest = job.world.write("live.yml", &text).display().to_string();
-    job.args.truncate(job.args.len() - 2);
+    job.without_replay();
     job.args.extend(["--manifest".to_owned(), manifest]);
     let output = job.run();
     ended_with(&output, 1);

@@ -84,6 +84,12 @@ impl Job {
         Self { world, upstream, checkout, args }
     }
 
+    /// Makes it a live run.
+    pub(crate) fn without_replay(&mut self) {
+        let at = self.args.iter().position(|word| word == "--replay").expect("a replay");
+        self.args.drain(at..at + 2);
+    }
+
     /// The command, in the checkout: the guest clones through the gate.
     pub(crate) fn command(&self) -> Command {
         let mut command = self.world.runner();

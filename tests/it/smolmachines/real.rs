@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 
-use crate::docker::{Job, commands, ended_with, main_job, promises, seal};
+use crate::docker::{Job, bad_world, commands, ended_with, live, main_job, promises, seal};
 use crate::place::{Place, machine, on, smolvm};
 use crate::world::{said, sh};
 
@@ -19,12 +19,17 @@ macro_rules! also_here {
 }
 
 also_here! {
-    main_job: an_issue_becomes_a_scanned_branch_and_a_record;
+    main_job: an_issue_becomes_a_scanned_branch_and_a_record,
+        the_rules_are_those_of_the_base_branch;
     promises: no_credential_is_in_the_bottle,
         what_no_route_allows_is_refused_and_says_what_is_missing,
         nothing_secret_is_in_the_record,
         nothing_is_left_after_success_failure_and_crash;
     seal: no_way_out_works_from_a_running_guest;
+    live: a_live_run_gets_its_credential_on_the_way_and_can_be_replayed,
+        an_upstream_that_nobody_trusts_gets_no_credential;
+    bad_world: the_host_key_is_another,
+        the_host_key_is_not_pinned;
 }
 
 /// A run with a program in another's place, which must stop before the agent does anything.
