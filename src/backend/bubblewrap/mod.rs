@@ -109,8 +109,8 @@ impl Sandboxed {
         // The guest's sandbox is made while the doors start, which takes longest: two at once hold each other up.
         let (bundle, prepared) = tokio::join!(self.bundle.make(&tools), self.prepare_guest(&tools));
         bundle?;
-        self.bundle.start_doors(secrets).await?;
         let Prepared { options, init, said } = prepared?;
+        self.bundle.start_doors(secrets).await?;
         let fill = || {
             let rootfs = self.rootfs.get().and_then(Option::as_ref);
             let filled = rootfs.map_or(Ok(()), |rootfs| mounts::fill(&self.bundle.place, &self.plan, rootfs));
