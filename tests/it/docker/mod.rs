@@ -43,7 +43,8 @@ pub(crate) struct Job {
 /// The manifest of most tests.
 pub(crate) fn manifest(upstream: &Upstream) -> String {
     // Where a machine is emulated it has one processor: two only wait for each other.
-    let resources = std::env::var("BOTTLE_TEST_CPUS").map(|cpus| format!("    resources: {{ cpus: {cpus} }}\n"));
+    let cpus = std::env::var("BOTTLE_TEST_CPUS").ok().filter(|_| here() == Place::Smolmachines);
+    let resources = cpus.map(|cpus| format!("    resources: {{ cpus: {cpus} }}\n"));
     format!(
         "version: 1\nbottles:\n  default:\n    env: {{ PYTHONDONTWRITEBYTECODE: \"1\" }}\n{}    egress:\n{MODEL_ROUTE}    git:\n{}\
          agents:\n  implementer:\n    bottle: default\n    limits: {{ turns: 20, time: {}m }}\n    verify: [\"python3 -m unittest\"]\n\
