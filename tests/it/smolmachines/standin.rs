@@ -42,7 +42,7 @@ impl StandIn {
         };
         let script = format!(
             "#!/bin/sh\n[ \"$1\" != --version ] || {{ echo smolvm {}; exit 0; }}\n\
-             {{ for word; do printf '%s\\0' \"$word\"; done; printf '\\1'; }} >>\"$0.calls\"\n\
+             {{ flock 9; for word; do printf '%s\\0' \"$word\"; done; printf '\\1'; }} 9>\"$0.lock\" >>\"$0.calls\"\n\
              case $6 in\n  ls | egress-events) echo '[]' ;;\n  start) {} ;;\n\
                status) printf '{{\"name\":\"x\",\"state\":\"%s\",\"pid\":%s,\"created_at\":1,\"allowed_cidrs\":[{}]}}' \
                \"$(cat \"$0.state\" 2>/dev/null || echo running)\" \"$(cat \"$0.pid\")\" ;;\n\
