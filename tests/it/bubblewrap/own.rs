@@ -167,10 +167,9 @@ fn a_killed_runner_takes_its_sandboxes_along() {
         assert!(attempt < 40, "still there a second later: {:?} {sleeps}", processes(&slug));
         std::thread::sleep(std::time::Duration::from_millis(25));
     }
-    // And the rest goes when somebody asks.
+    // And the rest goes when somebody asks, if no run that has begun meanwhile has seen to it.
     let cleanup = job.world.runner().arg("cleanup").output().expect("the runner");
     ended_with(&cleanup, 0);
-    assert!(said(&cleanup).contains("1 directory"), "{}", said(&cleanup));
     job.nothing_left();
 }
 

@@ -264,7 +264,8 @@ fn compare_clones(world: &World, random: &mut Random) {
         "rm -rf c; mkdir c; cd c; branch='{branch}'; depth={depth}; \
          at() {{ git clone -q --no-local --depth $depth -b $branch \"$1\" $2; git -C $2 rev-list --all --parents | sort; }}; \
          [ \"$(at \"$ORIGIN\" gate)\" = \"$(at \"file://$UPSTREAM\" direct)\" ]; \
-         git -C gate fetch -q --unshallow; git -C gate rev-list --all | sort >one; \
+         [ $(git -C gate rev-parse --is-shallow-repository) = false ] || git -C gate fetch -q --unshallow; \
+         git -C gate rev-list --all | sort >one; \
          git -C \"$UPSTREAM\" rev-list refs/heads/$branch | sort >other; comm -13 one other | cmp - /dev/null; \
          git clone -q --filter=blob:none -b $branch \"$ORIGIN\" partial; \
          [ $(git -C partial rev-parse HEAD) = $(git -C \"$UPSTREAM\" rev-parse refs/heads/$branch) ]; \

@@ -5,7 +5,7 @@ use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::world::{Running, World, random_letters, said};
+use crate::world::{Running, World, free_port, random_letters, said};
 
 /// A git host over https, its certificate in `tls.pem`.
 pub(crate) struct Server {
@@ -21,7 +21,7 @@ impl Server {
             fs::write(world.path(&format!("{name}.key")), key.signing_key.serialize_pem()).expect("written");
         }
         world.ok(&world.path("upstream"), "for r in *.git; do git -C $r config http.receivepack true; done");
-        let mut server = Self { port: 0, process: None };
+        let mut server = Self { port: free_port(), process: None };
         server.up(world);
         server
     }

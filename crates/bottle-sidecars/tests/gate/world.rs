@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 use bottle_policy::gate::report::PushedRef;
 use tempfile::TempDir;
 
+use crate::random::Random;
+
 /// What may be pushed in most tests.
 pub(crate) const PUSH: &str = r#"    push:
       refs: ["refs/heads/bottle/**"]
@@ -146,7 +148,9 @@ impl Sshd {
             .spawn()
             .expect("sshd starts: the package openssh-server has it");
         self.process = Some(Running(child));
-        until("sshd answers", || TcpStream::connect(("127.0.0.1", self.port)).is_ok());
+        let log = self.dir.join("log");
+        let answers = || TcpStream::connect(("127.0.0.1", self.port)).is_ok();
+        until_or("sshd answers", answers, || fs::read_to_string(&log).unwrap_or_default());
     }
 
     /// The process that listens.
@@ -171,15 +175,24 @@ impl Sshd {
     }
 }
 
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port").port()
+/// A port for a server that is stopped and started again: below those that Linux gives to outgoing connections (from 32768 up),
+/// one of which would otherwise have it meanwhile, now and then.
+pub(crate) fn free_port() -> u16 {
+    let mut random = Random::new();
+    let ports = std::iter::repeat_with(|| u16::try_from(10_000 + random.below(22_768)).expect("a port"));
+    ports.take(1000).find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("a port that is free")
 }
 
 /// Waits for something to come true.
-pub(crate) fn until(what: &str, mut check: impl FnMut() -> bool) {
+pub(crate) fn until(what: &str, check: impl FnMut() -> bool) {
+    until_or(what, check, String::new);
+}
+
+/// The same; if it does not, this is said as well.
+fn until_or(what: &str, mut check: impl FnMut() -> bool, why: impl Fn() -> String) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !check() {
-        assert!(Instant::now() < deadline, "not in time: {what}");
+        assert!(Instant::now() < deadline, "not in time: {what} {}", why());
         thread::sleep(Duration::from_millis(10));
     }
 }
