@@ -40,6 +40,11 @@ start_engine() {
   say "starting dockerd (its log: $log)"
   # A lock on the log's neighbour keeps two scripts from starting two engines.
   (
+    # What a caller has open, a lock of its own for one, is not for an engine that outlives it. (255 is bash's own.)
+    for open in /proc/"$BASHPID"/fd/*; do
+      open=${open##*/}
+      [ "$open" -le 2 ] || [ "$open" = 255 ] || exec {open}>&-
+    done
     exec 9>"$LOGS/dockerd.lock"
     flock 9
     if ! engine_answers; then

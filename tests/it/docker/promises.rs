@@ -148,15 +148,14 @@ pub(crate) fn nothing_is_left_after_success_failure_and_crash() {
     running.signal("KILL");
     running.wait();
     let [slug] = &job.world.slugs()[..] else { panic!("one run") };
-    assert!(!left_behind(slug).is_empty(), "the crash left nothing to clean up, so this shows nothing");
 
-    // The next run cleans up, and does not touch what lives.
+    // The next run cleans up, and does not touch what lives. It may be another test's.
     job.world.write("cassette.yml", &commands(&["true"]));
     let output = job.run();
     ended_with(&output, 1);
-    assert!(said(&output).contains("removed what the dead run"), "{}", said(&output));
     job.nothing_left();
-    assert!(job.world.path("state").join(slug).join("compose.log").exists(), "the dead run's logs were not collected");
+    // Whoever removes something collects this first.
+    assert!(job.world.path("state").join(slug).join("compose.log").exists(), "no dead run was found: {}", said(&output));
     let keys = sh(&["sh", "-c", &format!("grep -rl 'PRIVATE KEY' {} || true", job.world.path("state").display())]);
     assert!(keys.is_empty(), "{keys}");
     let after = volumes();
