@@ -155,7 +155,11 @@ pub(crate) fn nothing_is_left_after_success_failure_and_crash() {
     ended_with(&output, 1);
     job.nothing_left();
     // Whoever removes something collects this first.
-    assert!(job.world.path("state").join(slug).join("compose.log").exists(), "no dead run was found: {}", said(&output));
+    assert!(
+        job.world.path("state").join(slug).join("compose.log").exists(),
+        "no dead run was found: {}",
+        said(&output)
+    );
     let keys = sh(&["sh", "-c", &format!("grep -rl 'PRIVATE KEY' {} || true", job.world.path("state").display())]);
     assert!(keys.is_empty(), "{keys}");
     let after = volumes();
