@@ -137,6 +137,7 @@ fn inputs(text: &str, source: &[u8]) -> Vec<(&'static str, Vec<u8>, Vec<Packing>
     let mut gzip = flate2::write::GzEncoder::new(vec![], flate2::Compression::default());
     gzip.write_all(source).expect("packed");
     let form: String = text.bytes().take(1 << 20).map(|byte| format!("%{byte:02X}")).collect();
+    let numbers: String = text.bytes().take(1 << 20).map(|byte| format!("{byte}, ")).collect();
     vec![
         ("source", source.to_vec(), vec![]),
         ("a conversation (JSON)", fill(conversation.as_bytes()), vec![]),
@@ -148,6 +149,7 @@ fn inputs(text: &str, source: &[u8]) -> Vec<(&'static str, Vec<u8>, Vec<Packing>
         ("base64", fill(base64.as_bytes()), vec![]),
         ("hex", fill(hex::encode(&noise).as_bytes()), vec![]),
         ("every byte percent-escaped", fill(form.as_bytes()), vec![]),
+        ("a list of numbers", fill(numbers.as_bytes()), vec![]),
         ("noise", fill(&noise), vec![]),
         ("zeros", vec![0; SIZE], vec![]),
         ("keywords without an end", fill(b"ghp_ sk-ant-api03- AKIA glpat- "), vec![]),

@@ -5,7 +5,7 @@
 //! at what they say in other forms.
 //!
 //! Map: `rules` and a project's `own`, `keywords` (where a rule is tried), `pattern`, `checksum`, `coded` (base64 and hex), `runs` (of their digits) and long ones as `digits`, `plain`
-//! (escapes, look-alikes), `pieces` (a known secret cut apart), `packed` (compression) and where it may `begin`, `stream` (a
+//! (escapes, look-alikes), `numbers` (lists and dumps of bytes), `pieces` (a known secret cut apart), `packed` (compression) and where it may `begin`, `stream` (a
 //! body on its way), `head` (a request's head).
 
 mod begin;
@@ -14,6 +14,7 @@ pub(crate) mod coded;
 mod digits;
 mod head;
 pub(crate) mod keywords;
+mod numbers;
 mod own;
 mod packed;
 mod pattern;
@@ -74,6 +75,7 @@ struct Looked {
 struct Scratch {
     digits: Digits,
     letters: Vec<u8>,
+    marks: Vec<u8>,
 }
 
 impl Search<'_> {
@@ -151,8 +153,13 @@ impl Search<'_> {
             found.rule = plain.or(rule_at).map(|(index, at)| rule(index, at));
         }
         if depth < DEEPEST {
-            for (from, to, plain) in plain::plain(bytes) {
-                let inner = self.look(&plain, 0, last && to == bytes.len(), depth + 1, scratch);
+            // What is behind a list, or behind the window, is looked at with the next one.
+            let numbers = numbers::lists(bytes, &mut scratch.marks).into_iter();
+            let numbers = numbers.map(|(from, said)| (from, true, said));
+            let plain = plain::plain(bytes).into_iter();
+            let plain = plain.map(|(from, to, said)| (from, last && to == bytes.len(), said));
+            for (from, last, said) in plain.chain(numbers) {
+                let inner = self.look(&said, 0, last, depth + 1, scratch);
                 let somewhere = |finding: Finding| Finding { offset: from as u64, ..finding };
                 found.rule = found.rule.or(inner.rule.map(somewhere));
                 found.known = inner.known.map(somewhere);

@@ -165,6 +165,23 @@ fn wrapped(bytes: &[u8], width: usize, end: &str) -> Vec<u8> {
         .into_bytes()
 }
 
+fn list(bytes: &[u8], between: &str, form: impl Fn(u8) -> String) -> Vec<u8> {
+    list_of(bytes, 1, between, |one| form(one[0]))
+}
+
+fn list_of(bytes: &[u8], size: usize, between: &str, form: impl Fn(&[u8]) -> String) -> Vec<u8> {
+    bytes.chunks(size).map(form).collect::<Vec<_>>().join(between).into_bytes()
+}
+
+/// Lines of sixteen bytes.
+fn dump(bytes: &[u8], form: impl Fn(usize, &[u8]) -> String) -> Vec<u8> {
+    bytes.chunks(16).enumerate().map(|(at, line)| form(at * 16, line)).collect::<String>().into_bytes()
+}
+
+fn dots(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| if byte.is_ascii_graphic() { char::from(*byte) } else { '.' }).collect()
+}
+
 /// The letters of another script that look the same.
 fn cyrillic(byte: u8) -> String {
     let alike = [
@@ -195,6 +212,35 @@ fn put(form: &str, bytes: &[u8]) -> Vec<u8> {
         "slashes" => text().replace('/', "\\/").into_bytes(),
         "some-u" => text().replace('I', "\\u0049").replace('+', "\\u002B").into_bytes(),
         "hex-colons" => wrapped(hex::encode(bytes).as_bytes(), 2, ":"),
+        "numbers" => list(bytes, ", ", |byte| byte.to_string()),
+        "numbers-lines" => list(bytes, "\n", |byte| byte.to_string()),
+        "numbers-indented" => list(bytes, ",\n            ", |byte| byte.to_string()),
+        "numbers-keys" => {
+            let pairs = bytes.iter().enumerate().map(|(at, byte)| format!("\"{at}\":{byte}"));
+            format!("{{{}}}", pairs.collect::<Vec<_>>().join(",")).into_bytes()
+        }
+        "hex-blanks" => list(bytes, " ", |byte| format!("{byte:02x}")),
+        "hex-list" => list(bytes, ", ", |byte| format!("0x{byte:02X}")),
+        "bits" => list(bytes, " ", |byte| format!("{byte:08b}")),
+        "octals" => list(bytes, " ", |byte| format!("{byte:03o}")),
+        "words" => list_of(bytes, 4, " ", |word| hex::encode(word)),
+        "words-swapped" => list_of(bytes, 2, " ", |word| hex::encode(word.iter().rev().copied().collect::<Vec<_>>())),
+        // As these programs print it.
+        "xxd" => dump(bytes, |at, line| {
+            let words = list_of(line, 2, " ", |word| hex::encode(word));
+            format!("{at:08x}: {:39}  {}\n", String::from_utf8_lossy(&words), dots(line))
+        }),
+        "hexdump" => dump(bytes, |at, line| {
+            let halves = list_of(line, 8, "  ", |half| String::from_utf8_lossy(&put("hex-blanks", half)).into_owned());
+            format!("{at:08x}  {:48}  |{}|\n", String::from_utf8_lossy(&halves), dots(line))
+        }),
+        "od" => dump(bytes, |at, line| {
+            let words = list_of(line, 2, " ", |word| {
+                format!("{:06o}", u16::from_le_bytes([word[0], word.get(1).copied().unwrap_or(0)]))
+            });
+            format!("{at:07o} {}\n", String::from_utf8_lossy(&words))
+        }),
+        "json-text" => text().replace('\n', "\\n").replace('"', "\\\"").into_bytes(),
         "b32" => base32(bytes),
         "pct" => each(bytes, |byte| format!("%{byte:02X}")),
         // Only what needs none.
