@@ -14,7 +14,7 @@ pub(crate) mod coded;
 mod digits;
 mod head;
 pub(crate) mod keywords;
-mod numbers;
+pub(crate) mod numbers;
 mod own;
 mod packed;
 mod pattern;

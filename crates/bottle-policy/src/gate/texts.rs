@@ -1,5 +1,6 @@
 //! What else some bytes say: what is packed inside them (gzip, zlib, zip, xz, lzip, bzip2, zstd, at any offset, nested), what remains without
-//! NUL bytes (UTF-16 and UTF-32 of plain text), and what base64, hex and percent codes stand for, over line breaks too.
+//! NUL bytes (UTF-16 and UTF-32 of plain text), and what base64, hex, percent codes and lists of numbers stand for, over line
+//! breaks too.
 //!
 //! A scanner that looks only at the bytes themselves, or trusts a name or the first bytes to say what a file is, misses
 //! all of these. Formats that this module does not unpack are named by [`archive_names`], for the scanner's own unpackers.
@@ -9,6 +10,8 @@ use std::io::Read;
 
 use base64::Engine as _;
 use flate2::{Decompress, FlushDecompress, Status};
+
+use crate::dlp::numbers;
 
 /// Packed inside packed inside packed: deeper than this is refused, as nobody does it honestly.
 const DEEPEST: usize = 8;
@@ -23,6 +26,8 @@ const SMALL: usize = 1 << 20;
 const MANY_OTHERS: usize = 8;
 /// A line of base64 or hex that may go on in the next one.
 const SHORTEST_LINE: usize = 32;
+/// So much text, at most, says a secret in numbers.
+const LONGEST_LIST: usize = 16 << 10;
 /// Fewer percent codes than this hide nothing.
 const MANY_PERCENTS: usize = 6;
 
@@ -231,6 +236,11 @@ impl Unpacker {
         if !decoded.is_empty() {
             self.inner(decoded, format!("{before}base64 or hex"), depth, each)?;
         }
+        let numbers = numbers_in(bytes);
+        self.spend(numbers.len())?;
+        if !numbers.is_empty() {
+            self.inner(numbers, format!("{before}numbers"), depth, each)?;
+        }
         if bytes.len() > SMALL && std::str::from_utf8(bytes).is_err() {
             return Ok(());
         }
@@ -243,6 +253,19 @@ impl Unpacker {
         }
         Ok(())
     }
+}
+
+/// What lists of numbers and dumps say, a line each.
+fn numbers_in(bytes: &[u8]) -> Vec<u8> {
+    let (mut out, mut marks) = (vec![], vec![]);
+    for from in (0..bytes.len()).step_by(SMALL) {
+        let part = &bytes[from..bytes.len().min(from + SMALL + LONGEST_LIST)];
+        for (_, mut said) in numbers::lists(part, &mut marks) {
+            out.append(&mut said);
+            out.push(b'\n');
+        }
+    }
+    out
 }
 
 /// Whether there is a run of printable characters, several of them different.
