@@ -123,7 +123,7 @@ impl List {
         let prefixed = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"));
         match (prefixed.unwrap_or(text), prefixed.is_some()) {
             (byte, true) if byte.len() < 3 => self.hex.extend(u8::from_str_radix(byte, 16)),
-            (bits, _) if bits.starts_with("0b") && bits.len() > 6 => {
+            (bits, false) if bits.starts_with("0b") && bits.len() > 6 => {
                 self.binary.extend(u8::from_str_radix(&bits[2..], 2))
             }
             (word, _) if matches!(word.len(), 4 | 8 | 16) => {

@@ -4,8 +4,12 @@
 //!
 //! A scanner that looks only at the bytes themselves, or trusts a name or the first bytes to say what a file is, misses
 //! all of these. Formats that this module does not unpack are named by [`archive_names`], for the scanner's own unpackers.
+//!
+//! Map: `begin` (where something packed begins), `runs` (of printable characters in other bytes).
 
-use std::collections::BTreeSet;
+mod begin;
+mod runs;
+
 use std::io::Read;
 
 use base64::Engine as _;
@@ -13,17 +17,17 @@ use flate2::{Decompress, FlushDecompress, Status};
 
 use crate::dlp::numbers;
 
+pub use begin::archive_names;
+use begin::{header, next_start, packer};
+pub use runs::runs_of_text;
+use runs::{has_text, wide_runs, without_nuls};
+
 /// Packed inside packed inside packed: deeper than this is refused, as nobody does it honestly.
 const DEEPEST: usize = 8;
 /// No secret is a shorter run of printable characters.
 const SHORTEST: usize = 8;
-/// What comes out of a damaged stream, or of what only looked like one, has to have a longer run, and one of this many
-/// different characters: random bytes look like a stream every few kilobytes, and most of what comes out is noise.
-const SHORTEST_DAMAGED: usize = 16;
 /// Up to this size all NUL bytes are dropped, wherever they are; in larger files only those between wide characters.
 const SMALL: usize = 1 << 20;
-/// One byte in this many that no text has, and bytes are no text.
-const MANY_OTHERS: usize = 8;
 /// A line of base64 or hex that may go on in the next one.
 const SHORTEST_LINE: usize = 32;
 /// So much text, at most, says a secret in numbers.
@@ -268,157 +272,6 @@ fn numbers_in(bytes: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Whether there is a run of printable characters, several of them different.
-fn has_text(bytes: &[u8]) -> bool {
-    let various = |part: &[u8]| part.iter().collect::<BTreeSet<_>>().len() >= SHORTEST;
-    bytes.split(|byte| !is_printable(*byte) && *byte != 0).any(|run| run.windows(SHORTEST_DAMAGED).any(various))
-}
-
-fn is_printable(byte: u8) -> bool {
-    byte.is_ascii_graphic() || byte.is_ascii_whitespace()
-}
-
-fn without_nuls(bytes: &[u8]) -> Vec<u8> {
-    if bytes.contains(&0) { bytes.iter().copied().filter(|byte| *byte != 0).collect() } else { vec![] }
-}
-
-/// The printable characters that stand two or four bytes apart with NULs between, a run a line.
-fn wide_runs(bytes: &[u8]) -> Vec<u8> {
-    let mut out = vec![];
-    let mut at = 0;
-    while at + 1 < bytes.len() {
-        // A character and a NUL, or the other way round: the same runs, but for one end.
-        if !(is_printable(bytes[at]) && bytes[at + 1] == 0) {
-            at += 1;
-            continue;
-        }
-        let step = if bytes.get(at + 2..at + 4) == Some(&[0, 0]) { 4 } else { 2 };
-        let start = out.len();
-        while at < bytes.len()
-            && is_printable(bytes[at])
-            && bytes[at + 1..].iter().take(step - 1).all(|byte| *byte == 0)
-        {
-            out.push(bytes[at]);
-            at += step;
-        }
-        if out.len() - start < SHORTEST {
-            out.truncate(start);
-        } else {
-            // Big-endian text ends in a character without a NUL behind it.
-            out.extend(bytes.get(at).filter(|byte| is_printable(**byte)));
-            out.push(b'\n');
-        }
-    }
-    out
-}
-
-/// What a scanner of texts has to read of bytes that are mostly none: the runs of printable characters and white space that
-/// are long enough for a secret, each followed by a line's end in place of what stands between them. None where the bytes
-/// are UTF-8, or nearly all are such characters.
-///
-/// No rule's match goes over other bytes than these, but for the middle of a private key, which a line's end suits as well.
-/// Where lines begin is lost.
-pub fn runs_of_text(bytes: &[u8]) -> Option<Vec<u8>> {
-    const TEXT: [bool; 256] = {
-        let mut table = [false; 256];
-        let mut byte = 0;
-        while byte < 256 {
-            table[byte] = matches!(byte as u8, b'\t' | b'\n' | 0x0b | 0x0c | b'\r' | b' '..=b'~');
-            byte += 1;
-        }
-        table
-    };
-    let is_text = |byte: &u8| TEXT[usize::from(*byte)];
-    if std::str::from_utf8(bytes).is_ok() {
-        return None;
-    }
-    let other = bytes.len() - bytes.iter().filter(|byte| is_text(byte)).count();
-    if other * MANY_OTHERS < bytes.len() {
-        return None;
-    }
-    let mut out = Vec::with_capacity(bytes.len() / 16);
-    let mut at = 0;
-    while at < bytes.len() {
-        // Where the last byte of a run that counts would be: if it is none, neither is a run that has it.
-        let probe = at + SHORTEST - 1;
-        if probe >= bytes.len() {
-            break;
-        }
-        if !is_text(&bytes[probe]) {
-            at = probe + 1;
-            continue;
-        }
-        let back = bytes[at..probe].iter().rev().take_while(|byte| is_text(byte)).count();
-        let start = probe - back;
-        let end = probe + bytes[probe..].iter().take_while(|byte| is_text(byte)).count();
-        if end - start >= SHORTEST {
-            out.extend_from_slice(&bytes[start..end]);
-            out.push(b'\n');
-        }
-        at = end + 1;
-    }
-    Some(out)
-}
-
-/// Two bytes with which something packed may begin: a bit for each pair. Nearly all that is scanned begins nothing, and is
-/// passed over by this alone.
-const STARTS: [u64; 1 << 10] = {
-    let mut table = [0; 1 << 10];
-    let mut pair: usize = 0;
-    while pair < 1 << 16 {
-        let (first, second) = ((pair >> 8) as u8, pair as u8);
-        let is_start = is_zlib(first, second)
-            || matches!(
-                (first, second),
-                (0x1f, 0x8b) | (b'P', b'K') | (0xfd, b'7') | (b'L', b'Z') | (b'B', b'Z') | (0x28, 0xb5)
-            );
-        if is_start {
-            table[pair >> 6] |= 1 << (pair & 63);
-        }
-        pair += 1;
-    }
-    table
-};
-
-/// The next place from `at` where something packed may begin, with at least three bytes from there.
-fn next_start(bytes: &[u8], at: usize) -> Option<usize> {
-    let pairs = bytes.get(at..bytes.len().checked_sub(1)?)?.windows(2);
-    let is_start = |pair: &[u8]| {
-        let pair = usize::from(pair[0]) << 8 | usize::from(pair[1]);
-        STARTS[pair >> 6] & 1 << (pair & 63) != 0
-    };
-    pairs.into_iter().position(is_start).map(|offset| at + offset)
-}
-
-/// RFC 1950's first two bytes, with any window and no dictionary.
-const fn is_zlib(method: u8, flags: u8) -> bool {
-    method & 0x8f == 8 && flags & 0x20 == 0 && u16::from_be_bytes([method, flags]).is_multiple_of(31)
-}
-
-/// What begins here, and where its deflate stream starts.
-fn header(bytes: &[u8]) -> Option<(&'static str, usize)> {
-    let number = |at: usize| Some(usize::from(u16::from_le_bytes([*bytes.get(at)?, *bytes.get(at + 1)?])));
-    match bytes {
-        // RFC 1952.
-        [0x1f, 0x8b, 8, flags, ..] => {
-            let mut start = 10;
-            if flags & 4 != 0 {
-                start += 2 + number(start)?;
-            }
-            for text in [8, 16] {
-                if flags & text != 0 {
-                    start += bytes.get(start..)?.iter().position(|byte| *byte == 0)? + 1;
-                }
-            }
-            Some(("gzip", start + if flags & 2 != 0 { 2 } else { 0 }))
-        }
-        // PKWARE's APPNOTE, 4.3.7. Method 0 is stored plain, and read with the bytes around it.
-        [b'P', b'K', 3, 4, ..] if number(8)? == 8 => Some(("zip", 30 + number(26)? + number(28)?)),
-        [method, flags, ..] if is_zlib(*method, *flags) => Some(("zlib", 2)),
-        _ => None,
-    }
-}
-
 /// The part of a line that base64 or hex could be: behind a quote, a comma or a key, before another.
 fn longest_run(line: &[u8]) -> &[u8] {
     line.split(|byte| !(byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'-' | b'_' | b'=')))
@@ -449,28 +302,6 @@ fn decode_into(run: &[u8], out: &mut Vec<u8>) {
     if let Ok(bytes) = engine.decode(&standard[..whole]) {
         out.extend_from_slice(&bytes);
         out.push(b'\n');
-    }
-}
-
-/// What else begins here.
-fn packer(bytes: &[u8]) -> Option<&'static str> {
-    match bytes {
-        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Some("xz"),
-        [b'L', b'Z', b'I', b'P', 1, ..] => Some("lzip"),
-        [b'B', b'Z', b'h', b'1'..=b'9', 0x31, 0x41, 0x59, 0x26, 0x53, 0x59, ..] => Some("bzip2"),
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => Some("zstd"),
-        _ => None,
-    }
-}
-
-/// The file name endings by which gitleaks unpacks these bytes, if they are in one of the formats that it alone unpacks.
-pub fn archive_names(bytes: &[u8]) -> &'static [&'static str] {
-    match bytes {
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => &["zst", "tar.zst"],
-        [0x04, 0x22, 0x4d, 0x18, ..] => &["lz4", "tar.lz4"],
-        [b'7', b'z', 0xbc, 0xaf, 0x27, 0x1c, ..] => &["7z"],
-        [b'R', b'a', b'r', b'!', 0x1a, 0x07, ..] => &["rar"],
-        _ => &[],
     }
 }
 

@@ -1,0 +1,82 @@
+//! Where something packed begins, told by its first bytes.
+
+/// Two bytes with which something packed may begin: a bit for each pair. Nearly all that is scanned begins nothing, and is
+/// passed over by this alone.
+const STARTS: [u64; 1 << 10] = {
+    let mut table = [0; 1 << 10];
+    let mut pair: usize = 0;
+    while pair < 1 << 16 {
+        let (first, second) = ((pair >> 8) as u8, pair as u8);
+        let is_start = is_zlib(first, second)
+            || matches!(
+                (first, second),
+                (0x1f, 0x8b) | (b'P', b'K') | (0xfd, b'7') | (b'L', b'Z') | (b'B', b'Z') | (0x28, 0xb5)
+            );
+        if is_start {
+            table[pair >> 6] |= 1 << (pair & 63);
+        }
+        pair += 1;
+    }
+    table
+};
+
+/// The next place from `at` where something packed may begin, with at least three bytes from there.
+pub(super) fn next_start(bytes: &[u8], at: usize) -> Option<usize> {
+    let pairs = bytes.get(at..bytes.len().checked_sub(1)?)?.windows(2);
+    let is_start = |pair: &[u8]| {
+        let pair = usize::from(pair[0]) << 8 | usize::from(pair[1]);
+        STARTS[pair >> 6] & 1 << (pair & 63) != 0
+    };
+    pairs.into_iter().position(is_start).map(|offset| at + offset)
+}
+
+/// RFC 1950's first two bytes, with any window and no dictionary.
+const fn is_zlib(method: u8, flags: u8) -> bool {
+    method & 0x8f == 8 && flags & 0x20 == 0 && u16::from_be_bytes([method, flags]).is_multiple_of(31)
+}
+
+/// What begins here, and where its deflate stream starts.
+pub(super) fn header(bytes: &[u8]) -> Option<(&'static str, usize)> {
+    let number = |at: usize| Some(usize::from(u16::from_le_bytes([*bytes.get(at)?, *bytes.get(at + 1)?])));
+    match bytes {
+        // RFC 1952.
+        [0x1f, 0x8b, 8, flags, ..] => {
+            let mut start = 10;
+            if flags & 4 != 0 {
+                start += 2 + number(start)?;
+            }
+            for text in [8, 16] {
+                if flags & text != 0 {
+                    start += bytes.get(start..)?.iter().position(|byte| *byte == 0)? + 1;
+                }
+            }
+            Some(("gzip", start + if flags & 2 != 0 { 2 } else { 0 }))
+        }
+        // PKWARE's APPNOTE, 4.3.7. Method 0 is stored plain, and read with the bytes around it.
+        [b'P', b'K', 3, 4, ..] if number(8)? == 8 => Some(("zip", 30 + number(26)? + number(28)?)),
+        [method, flags, ..] if is_zlib(*method, *flags) => Some(("zlib", 2)),
+        _ => None,
+    }
+}
+
+/// What else begins here.
+pub(super) fn packer(bytes: &[u8]) -> Option<&'static str> {
+    match bytes {
+        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Some("xz"),
+        [b'L', b'Z', b'I', b'P', 1, ..] => Some("lzip"),
+        [b'B', b'Z', b'h', b'1'..=b'9', 0x31, 0x41, 0x59, 0x26, 0x53, 0x59, ..] => Some("bzip2"),
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => Some("zstd"),
+        _ => None,
+    }
+}
+
+/// The file name endings by which gitleaks unpacks these bytes, if they are in one of the formats that it alone unpacks.
+pub fn archive_names(bytes: &[u8]) -> &'static [&'static str] {
+    match bytes {
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => &["zst", "tar.zst"],
+        [0x04, 0x22, 0x4d, 0x18, ..] => &["lz4", "tar.lz4"],
+        [b'7', b'z', 0xbc, 0xaf, 0x27, 0x1c, ..] => &["7z"],
+        [b'R', b'a', b'r', b'!', 0x1a, 0x07, ..] => &["rar"],
+        _ => &[],
+    }
+}
