@@ -1,7 +1,7 @@
 //! The loop: signals, listeners and connections in one `poll`, no threads (they would count against the guest's pids).
 
 use std::fmt;
-use std::io;
+use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::AsRawFd as _;
 use std::path::PathBuf;
@@ -70,7 +70,7 @@ pub(crate) fn run(options: &Forward) -> Result<(), Error> {
         let listener = TcpListener::bind((address, door.port)).map_err(listen)?;
         listener.set_nonblocking(true).map_err(listen)?;
         let socket = options.doors_dir.join(&door.socket);
-        eprintln!("forwarding {address}:{} to {}", door.port, socket.display());
+        say(&format!("forwarding {address}:{} to {}", door.port, socket.display()));
         listeners.push(Listener { socket, listener, complained: false });
     }
 
@@ -126,6 +126,11 @@ pub(crate) fn run(options: &Forward) -> Result<(), Error> {
     }
 }
 
+/// Prints a line, in one piece. What it goes to may be full or gone, which must not end the guest's first process.
+fn say(line: &str) {
+    let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
+}
+
 /// One turn of a connection; whether it goes on.
 fn step(conn: &mut Conn, listeners: &mut [Listener], scratch: &mut [u8]) -> bool {
     let listener = &mut listeners[conn.door];
@@ -134,7 +139,7 @@ fn step(conn: &mut Conn, listeners: &mut [Listener], scratch: &mut [u8]) -> bool
         Next::Close => false,
         Next::NoDoor => {
             if !listener.complained {
-                eprintln!("no sidecar answers on {}", listener.socket.display());
+                say(&format!("no sidecar answers on {}", listener.socket.display()));
                 listener.complained = true;
             }
             false

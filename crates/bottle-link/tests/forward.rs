@@ -18,21 +18,26 @@ struct Link {
 impl Link {
     /// Starts a link with one door, `door.sock`, whose socket is not there yet.
     fn start(name: &str) -> Self {
-        let dir = std::env::temp_dir().join(format!("bottle-link-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&dir).expect("a directory");
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_bottle-link"))
-            .args(["forward", "--as-init", "--doors"])
-            .arg(&dir)
-            .arg(format!("{port}=door.sock"))
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the link starts");
-        let mut lines = BufReader::new(child.stderr.take().expect("a pipe"));
+        let mut link = Self::with_stderr(name, Stdio::piped());
+        let mut lines = BufReader::new(link.child.stderr.take().expect("a pipe"));
         let mut line = String::new();
         lines.read_line(&mut line).expect("a line");
         assert!(line.starts_with("forwarding"), "{line}");
         thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
+        link
+    }
+
+    fn with_stderr(name: &str, stderr: Stdio) -> Self {
+        let dir = std::env::temp_dir().join(format!("bottle-link-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).expect("a directory");
+        let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();
+        let child = Command::new(env!("CARGO_BIN_EXE_bottle-link"))
+            .args(["forward", "--as-init", "--doors"])
+            .arg(&dir)
+            .arg(format!("{port}=door.sock"))
+            .stderr(stderr)
+            .spawn()
+            .expect("the link starts");
         Self { child, port, dir }
     }
 
@@ -164,6 +169,10 @@ fn no_sidecar_closes_the_connection_and_nothing_else() {
     let _ = link.connect().read_to_end(&mut nothing);
     assert!(nothing.is_empty());
     assert!((4..8).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
+    goes_on(&link);
+}
+
+fn goes_on(link: &Link) {
     link.sidecar(echo_at_the_end);
     let mut stream = link.connect();
     stream.write_all(b"now").expect("bytes go");
@@ -171,6 +180,22 @@ fn no_sidecar_closes_the_connection_and_nothing_else() {
     let mut back = vec![];
     stream.read_to_end(&mut back).expect("bytes come back");
     assert_eq!(back, b"now");
+}
+
+#[test]
+fn a_full_disk_for_what_it_says_does_not_end_it() {
+    let full = std::fs::File::options().write(true).open("/dev/full").expect("a full device");
+    let link = Link::with_stderr("full", full.into());
+    let start = Instant::now();
+    let mut stream = loop {
+        match TcpStream::connect(("127.0.0.1", link.port)) {
+            Ok(stream) => break stream,
+            Err(error) => assert!(start.elapsed() < Duration::from_secs(5), "{error}"),
+        }
+    };
+    // No sidecar is there, which it would say.
+    let _ = stream.read_to_end(&mut vec![]);
+    goes_on(&link);
 }
 
 #[test]
