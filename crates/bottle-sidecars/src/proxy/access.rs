@@ -128,7 +128,7 @@ impl Line {
     pub(crate) fn answer(mut self, response: Response<Body>) -> Response<Body> {
         self.access.status = response.status().as_u16();
         self.access.first_ms = self.elapsed();
-        response.map(|body| boxed(Logged { body, line: self }))
+        response.map(|body| boxed(Logged { body, line: self, given: true, failed: None }))
     }
 }
 
@@ -161,6 +161,10 @@ fn now() -> String {
 struct Logged {
     body: Body,
     line: Line,
+    /// Whether the connection may not have sent yet what it was given, the head at first.
+    given: bool,
+    /// What ends it, once that is sent.
+    failed: Option<BoxError>,
 }
 
 impl http_body::Body for Logged {
@@ -168,24 +172,38 @@ impl http_body::Body for Logged {
     type Error = BoxError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(cx);
-        match &polled {
+        if let Some(error) = self.failed.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
+        match Pin::new(&mut self.body).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 self.line.access.bytes_in += frame.data_ref().map_or(0, |data| data.len() as u64);
+                self.given = true;
+                Poll::Ready(Some(Ok(frame)))
             }
-            // What was stopped by a scan says so itself.
-            Poll::Ready(Some(Err(error)))
-                if self.line.access.verdict == Verdict::Allow && self.line.late.get().is_none() =>
-            {
-                self.line.stop(Verdict::Error, &format!("cut off: {error}"));
+            Poll::Ready(Some(Err(error))) => {
+                // What was stopped by a scan says so itself.
+                if self.line.access.verdict == Verdict::Allow && self.line.late.get().is_none() {
+                    self.line.stop(Verdict::Error, &format!("cut off: {error}"));
+                }
+                if !std::mem::take(&mut self.given) {
+                    return Poll::Ready(Some(Err(error)));
+                }
+                // An error ends the connection at once, with what it has not sent; nothing to do yet makes it send that.
+                self.failed = Some(error);
+                cx.waker().wake_by_ref();
+                Poll::Pending
             }
-            _ => {}
+            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Pending => {
+                self.given = false;
+                Poll::Pending
+            }
         }
-        polled
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.failed.is_none() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
