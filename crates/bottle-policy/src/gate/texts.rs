@@ -60,12 +60,13 @@ pub enum TextsError {
 pub struct Unpacker {
     left: u64,
     inflater: Decompress,
+    marks: Vec<u8>,
 }
 
 impl Unpacker {
     /// An unpacker that stops with an error when `budget` bytes have come out.
     pub fn new(budget: u64) -> Self {
-        Self { left: budget, inflater: Decompress::new(false) }
+        Self { left: budget, inflater: Decompress::new(false), marks: vec![] }
     }
 
     /// Gives all that the bytes say in other forms, one by one; not the bytes themselves.
@@ -240,7 +241,7 @@ impl Unpacker {
         if !decoded.is_empty() {
             self.inner(decoded, format!("{before}base64 or hex"), depth, each)?;
         }
-        let numbers = numbers_in(bytes);
+        let numbers = numbers_in(bytes, &mut self.marks);
         self.spend(numbers.len())?;
         if !numbers.is_empty() {
             self.inner(numbers, format!("{before}numbers"), depth, each)?;
@@ -260,11 +261,11 @@ impl Unpacker {
 }
 
 /// What lists of numbers and dumps say, a line each.
-fn numbers_in(bytes: &[u8]) -> Vec<u8> {
-    let (mut out, mut marks) = (vec![], vec![]);
+fn numbers_in(bytes: &[u8], marks: &mut Vec<u8>) -> Vec<u8> {
+    let mut out = vec![];
     for from in (0..bytes.len()).step_by(SMALL) {
         let part = &bytes[from..bytes.len().min(from + SMALL + LONGEST_LIST)];
-        for (_, mut said) in numbers::lists(part, &mut marks) {
+        for (_, mut said) in numbers::lists(part, marks) {
             out.append(&mut said);
             out.push(b'\n');
         }
