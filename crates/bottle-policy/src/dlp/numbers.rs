@@ -1,5 +1,5 @@
-//! Bytes written as numbers: lists of decimal, hex, octal or binary ones, as programs print bytes, and dumps by `xxd`,
-//! `hexdump` and `od`.
+//! Bytes written as numbers: lists of decimal, hex, octal or binary ones, as programs print bytes, dumps by `xxd`, `hexdump`
+//! and `od`, and quoted-printable of every byte.
 
 /// A list of fewer bytes says nothing: no known secret is shorter, see [`crate::known::SHORTEST`].
 const SHORTEST: usize = crate::known::SHORTEST;
@@ -65,9 +65,12 @@ const fn all(mark: u8) -> u64 {
 fn mark(byte: u8) -> u8 {
     let lower = byte | 0x20;
     let digit = byte.wrapping_sub(b'0') < 10;
-    // From the blank to the semicolon there are signs and digits alone. A percent sign is an escape's.
-    let sign =
-        (byte.wrapping_sub(b' ') < 28) & (byte != b'%') & !digit | (byte.wrapping_sub(b'\t') < 5) | (byte == b'\\');
+    // From the blank to the semicolon there are signs and digits alone. A percent sign is an escape's; an equals sign stands
+    // before each byte of quoted-printable.
+    let sign = (byte.wrapping_sub(b' ') < 28) & (byte != b'%') & !digit
+        | (byte.wrapping_sub(b'\t') < 5)
+        | (byte == b'\\')
+        | (byte == b'=');
     let letter = (lower.wrapping_sub(b'a') < 6) | (lower == b'x') | (byte == b'n') | (byte == b'r') | (byte == b't');
     (u8::from(!(digit | sign | letter)) * OTHER) | (u8::from(digit) * DIGIT) | (u8::from(sign) * SIGN)
 }

@@ -221,6 +221,7 @@ fn put(form: &str, bytes: &[u8]) -> Vec<u8> {
         }
         "hex-blanks" => list(bytes, " ", |byte| format!("{byte:02x}")),
         "hex-list" => list(bytes, ", ", |byte| format!("0x{byte:02X}")),
+        "qp-all" => each(bytes, |byte| format!("={byte:02X}")),
         "bits" => list(bytes, " ", |byte| format!("{byte:08b}")),
         "octals" => list(bytes, " ", |byte| format!("{byte:03o}")),
         "words" => list_of(bytes, 4, " ", |word| hex::encode(word)),
