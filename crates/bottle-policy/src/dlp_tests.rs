@@ -185,6 +185,20 @@ proptest! {
     }
 }
 
+/// Not only those without blanks and of ASCII, and in columns, too.
+#[test]
+fn a_list_of_numbers_says_any_known_secret() {
+    for secret in ["two or more of our words", "größer als äöü"] {
+        let name = SecretName::parse("TOKEN").expect("a name");
+        let known = KnownSecrets::new(&[(name, Secret::new(secret.as_bytes().to_vec()))]).expect("long enough");
+        let search = Search { known: &known, rules: None };
+        let numbers: Vec<String> = secret.bytes().map(|byte| byte.to_string()).collect();
+        for list in [numbers.join(","), format!("0: {}", numbers.join("  "))] {
+            assert!(search.find(list.as_bytes()).is_some_and(|found| found.known), "{list}");
+        }
+    }
+}
+
 #[test]
 fn no_byte_of_a_secret_is_out_when_it_is_found() {
     let (rules, known) = (rules(), known());

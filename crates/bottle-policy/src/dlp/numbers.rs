@@ -114,7 +114,7 @@ impl List {
             at = token + length;
             let first = std::mem::take(&mut first);
             if is_key(&text[at..]) {
-                dump = first;
+                dump = first && length == OFFSET;
             } else if !(is_text || first && is_offset(length, &text[at..])) {
                 self.number(&text[token..at]);
             }
@@ -155,13 +155,10 @@ impl List {
         }
     }
 
-    /// Gives what could be text.
+    /// Gives what is long enough, whatever bytes it has: a known secret can have any.
     fn end(self, found: &mut Vec<(usize, Vec<u8>)>) {
-        for said in [self.decimal, self.hex, self.swapped, self.octal, self.binary] {
-            if said.split(|byte| !byte.is_ascii_graphic()).any(|text| text.len() >= SHORTEST) {
-                found.push((self.from, said));
-            }
-        }
+        let all = [self.decimal, self.hex, self.swapped, self.octal, self.binary].into_iter();
+        found.extend(all.filter(|said| said.len() >= SHORTEST).map(|said| (self.from, said)));
     }
 }
 

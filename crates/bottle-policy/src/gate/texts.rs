@@ -30,7 +30,8 @@ const SHORTEST: usize = 8;
 const SMALL: usize = 1 << 20;
 /// A line of base64 or hex that may go on in the next one.
 const SHORTEST_LINE: usize = 32;
-/// So much text, at most, says a secret in numbers.
+/// Numbers are looked for in so much at once, and in so much behind it, where a list that says a secret has its end.
+const PART: usize = 1 << 20;
 const LONGEST_LIST: usize = 16 << 10;
 /// Fewer percent codes than this hide nothing.
 const MANY_PERCENTS: usize = 6;
@@ -263,8 +264,8 @@ impl Unpacker {
 /// What lists of numbers and dumps say, a line each.
 fn numbers_in(bytes: &[u8], marks: &mut Vec<u8>) -> Vec<u8> {
     let mut out = vec![];
-    for from in (0..bytes.len()).step_by(SMALL) {
-        let part = &bytes[from..bytes.len().min(from + SMALL + LONGEST_LIST)];
+    for from in (0..bytes.len()).step_by(PART) {
+        let part = &bytes[from..bytes.len().min(from + PART + LONGEST_LIST)];
         for (_, mut said) in numbers::lists(part, marks) {
             out.append(&mut said);
             out.push(b'\n');
