@@ -160,14 +160,16 @@ fn a_killed_runner_takes_its_sandboxes_along() {
 
 /// Kills a runner and cleans up, and tells whether that found something to do.
 fn killed_and_cleaned(printed: &mut String) -> bool {
-    let job = Job::new(&commands(&["touch /tmp/started; setsid sleep 987654"]));
+    // Not what the same test of another user has, beside this one.
+    let sleep = format!("sleep {}", 1_000_000 + std::process::id());
+    let job = Job::new(&commands(&[&format!("touch /tmp/started; setsid {sleep}")]));
     let mut running = job.start();
     let slug = wait_for_agent(&job, &mut running);
     assert!(!processes(&slug).is_empty());
     running.signal("KILL");
     running.wait();
     for attempt in 0.. {
-        let sleeps = crate::world::sh(&["sh", "-c", "ps -eo args | grep '^sleep 987654' || true"]);
+        let sleeps = crate::world::sh(&["sh", "-c", &format!("ps -eo args | grep '^{sleep}$' || true")]);
         if processes(&slug).is_empty() && sleeps.is_empty() {
             break;
         }

@@ -155,10 +155,12 @@ impl List {
         }
     }
 
-    /// Gives what is long enough, whatever bytes it has: a known secret can have any.
+    /// Gives what has enough characters in it for a secret, which may be of any language and stand among any others.
     fn end(self, found: &mut Vec<(usize, Vec<u8>)>) {
+        let is_character = |byte: &&u8| !byte.is_ascii_control() || byte.is_ascii_whitespace();
         let all = [self.decimal, self.hex, self.swapped, self.octal, self.binary].into_iter();
-        found.extend(all.filter(|said| said.len() >= SHORTEST).map(|said| (self.from, said)));
+        let some = all.filter(|said| said.iter().filter(is_character).count() >= SHORTEST);
+        found.extend(some.map(|said| (self.from, said)));
     }
 }
 
