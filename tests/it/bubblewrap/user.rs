@@ -1,8 +1,8 @@
 //! The suite as a user who is not root. Where the tests run as root, a part of them is run once more as somebody else.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
-use std::path::Path;
+use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::world::{World, cache, said, sh};
@@ -26,9 +26,47 @@ const TESTS: [&str; 11] = [
     "image::a_directory_is_the_guests_system_and_nothing_of_the_hosts_is",
 ];
 
-/// Adds the user to a list of users or groups of this mount namespace alone, and becomes them.
-const BECOME: &str = "set -e\nfor list in passwd group; do mount --bind \"$1/$list\" /etc/$list; done\nuser=$2\nshift 2\n\
-                      exec setpriv --reuid \"$user\" --regid \"$user\" --clear-groups --inh-caps=-all -- \"$@\"\n";
+/// In a mount namespace of its own: adds the user to the lists of users and groups, opens the way to the directories that the tests
+/// need, and becomes the user. A directory on the way that is closed to others, root's home above all, is covered by an empty one
+/// that has nothing but what the tests need, at the same paths.
+const BECOME: &str = r#"set -e
+world=$1 user=$2
+shift 2
+for list in passwd group; do mount --bind "$world/$list" "/etc/$list"; done
+closed() {
+  dir=$1
+  found=
+  while [ "$dir" != / ]; do
+    dir=$(dirname "$dir")
+    setpriv --reuid "$user" --regid "$user" --clear-groups test -x "$dir" || found=$dir
+  done
+  echo "$found"
+}
+needed=
+while [ "$1" != -- ]; do
+  needed="$needed $1"
+  shift
+done
+shift
+for one in $needed; do
+  above=$(closed "$one")
+  [ -n "$above" ] || continue
+  behind="$world/behind$(echo "$above" | tr / _)"
+  mkdir -p "$behind"
+  mount --rbind "$above" "$behind"
+  mount -t tmpfs -o mode=0755 tmpfs "$above"
+  for open in $needed; do
+    case $open in
+      "$above"/*)
+        mkdir -p "$open"
+        mount --rbind "$behind${open#"$above"}" "$open"
+        ;;
+    esac
+  done
+done
+cd /
+exec setpriv --reuid "$user" --regid "$user" --clear-groups --inh-caps=-all -- "$@"
+"#;
 
 #[test]
 fn a_user_who_is_not_root_runs_the_same_bottles() {
@@ -55,7 +93,6 @@ fn a_user_who_is_not_root_runs_the_same_bottles() {
 
 /// This program, started by another user, who has a home and what the tests need.
 fn as_somebody(world: &World, home: &Path, tests: &Path) -> Command {
-    assert!(can_be_reached(tests), "{} is out of another user's reach: `chmod o+x` what it is in", tests.display());
     open(home);
     for (list, line) in [
         ("passwd", format!("bottler:x:{USER}:{USER}::{}:/bin/sh\n", home.display())),
@@ -65,10 +102,9 @@ fn as_somebody(world: &World, home: &Path, tests: &Path) -> Command {
         world.write(list, &format!("{}\n{line}", all.trim_end()));
     }
     let script = world.write("become", BECOME);
-    let tools = if can_be_reached(&cache().join("claude")) { cache() } else { brought(world) };
     let mut command = Command::new("unshare");
-    command.args(["--mount", "--propagation", "private", "sh"]).arg(script).arg(world.path("."));
-    command.arg(USER.to_string()).args(["env", &format!("CLAUDE_BOTTLE_CACHE={}", tools.display())]);
+    command.args(["--mount", "--propagation", "private", "sh"]).arg(script).arg(world.path(".")).arg(USER.to_string());
+    command.args(needed(world, tests)).args(["--", "env", &format!("CLAUDE_BOTTLE_CACHE={}", cache().display())]);
     for name in ["HOME", "TMPDIR"] {
         command.arg(format!("{name}={}", home.display()));
     }
@@ -76,23 +112,27 @@ fn as_somebody(world: &World, home: &Path, tests: &Path) -> Command {
     command
 }
 
+/// The directories that the tests read: our programs, this repository, the cache, the Python that
+/// the cache's own is a link to, and the test's world.
+fn needed(world: &World, tests: &Path) -> Vec<PathBuf> {
+    let python = std::env::var("BOTTLE_TEST_PYTHON").expect("BOTTLE_TEST_PYTHON: run the tests by scripts/test");
+    let python = sh(&[&python, "-c", "import sys; print(sys.base_prefix)"]);
+    let built = tests.ancestors().nth(2).expect("deps, and the programs beside it");
+    let mut needed = vec![built.to_owned(), env!("CARGO_MANIFEST_DIR").into(), cache(), python.into(), world.path(".")];
+    if let Some(link) = std::env::var_os("BOTTLE_BIN_DIR") {
+        needed.push(link.into());
+    }
+    // One that is below another comes with it.
+    let all = needed.clone();
+    needed.retain(|dir| !all.iter().any(|other| dir != other && dir.starts_with(other)));
+    needed.sort();
+    needed.dedup();
+    needed
+}
+
 /// Makes it the user's, and its way there open.
 fn open(home: &Path) {
     chown(home, Some(USER), Some(USER)).expect("root");
     let above = home.parent().expect("a parent");
     fs::set_permissions(above, fs::Permissions::from_mode(0o755)).expect("a mode");
-}
-
-/// Claude Code and gitleaks where everybody can run them.
-fn brought(world: &World) -> std::path::PathBuf {
-    let to = world.path("cache");
-    let script = "mkdir -p \"$2/bin\" && cp -L \"$1/bin/gitleaks\" \"$2/bin\" && { cp -aLl \"$1/claude\" \"$2\" 2>/dev/null || \
-                  { rm -rf \"$2/claude\"; cp -aL \"$1/claude\" \"$2\"; }; } && chmod -R a+rX \"$2\"";
-    sh(&["sh", "-c", script, "sh", &cache().display().to_string(), &to.display().to_string()]);
-    to
-}
-
-/// Whether everybody may go there.
-fn can_be_reached(path: &Path) -> bool {
-    path.ancestors().skip(1).all(|dir| fs::metadata(dir).is_ok_and(|found| found.mode() & 1 == 1))
 }
