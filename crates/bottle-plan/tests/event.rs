@@ -63,9 +63,14 @@ fn what_is_no_event_gets_its_message() {
 }
 
 #[test]
-fn a_kind_given_by_hand_must_be_one_that_starts_tasks() {
-    let error = event::parse("{}", Some("deployment_status"), &triggers()).expect_err("not supported");
-    assert_eq!(error.to_string(), "events of kind `deployment_status` are not supported");
+fn a_kind_given_by_hand_must_be_one_that_forges_have() {
+    let error = event::parse("{}", Some("deploymentstatus"), &triggers()).expect_err("not supported");
+    assert_eq!(error.to_string(), "events of kind `deploymentstatus` are not supported");
+    let asked = event::parse("\u{feff}{}", Some("deployment_status"), &triggers()).expect("an event");
+    assert!(matches!(asked, Asked::Nothing(why) if why.starts_with("`deployment_status` starts nothing; ")));
+    for text in ["", "[]", "{", "push"] {
+        assert!(event::parse(text, Some("push"), &triggers()).is_err(), "{text}");
+    }
     assert!(event::parse("{}", Some("issues"), &triggers()).is_err());
 }
 

@@ -39,14 +39,29 @@ pub(crate) fn answers(text: &str) -> impl Iterator<Item = Said<'_>> {
 
 /// Whether the mention is one of a line's words.
 pub(super) fn is_word_of(line: &str, mention: &str) -> bool {
-    line.split_whitespace().any(|word| word.trim_end_matches([':', ',', '.', '!', '?']) == mention)
+    line.split_whitespace().any(|word| word.trim_end_matches(is_stop).eq_ignore_ascii_case(mention))
 }
 
-/// What follows the mention, if the text begins with it as a word of its own.
+/// The rest of a text that begins with the mention as a word of its own, in any case: people's keyboards begin a line with a capital.
 fn after<'a>(text: &'a str, mention: &str) -> Option<&'a str> {
-    let rest = text.strip_prefix(mention)?;
-    let ends = rest.chars().next().is_none_or(|c| c.is_whitespace() || matches!(c, ':' | ','));
-    ends.then(|| rest.trim_start_matches([':', ',']))
+    let (head, rest) = text.split_at_checked(mention.len())?;
+    let ends = rest.chars().next().is_none_or(|c| c.is_whitespace() || is_pause(c));
+    (ends && head.eq_ignore_ascii_case(mention)).then(|| rest.trim_start_matches(is_pause))
+}
+
+/// Punctuation between a mention and its command, in the forms that keyboards for Chinese and Japanese have as well.
+fn is_pause(c: char) -> bool {
+    matches!(c, ':' | ',' | '\u{ff1a}' | '\u{ff0c}' | '\u{3001}')
+}
+
+/// Punctuation that may end a word.
+fn is_stop(c: char) -> bool {
+    is_pause(c) || matches!(c, '.' | '!' | '?' | '\u{3002}' | '\u{ff01}' | '\u{ff1f}')
+}
+
+/// A verb that is alone on its line, without the punctuation behind it.
+fn verb(line: &str) -> String {
+    line.trim().trim_end_matches(is_stop).to_ascii_lowercase()
 }
 
 fn work(rest: &str) -> Said<'_> {
@@ -58,7 +73,7 @@ fn work(rest: &str) -> Said<'_> {
     };
     // One word alone on its line; a sentence that begins with it is work like any other.
     let (line, below) = text.split_once('\n').unwrap_or((text, ""));
-    match (line.trim(), agent) {
+    match (verb(line).as_str(), agent) {
         ("stop", _) => Said::Stop,
         ("retry", None) => Said::Retry,
         ("review", _) => Said::Work { agent, review: true, text: below.trim() },
@@ -131,6 +146,23 @@ mod tests {
             ("/bottle answer P3", Said::Answer("P3", "")),
             ("/bottle approve P1 P2 P3", Said::Unknown("approve P1 P2 P3")),
             ("/bottle", Said::Unknown("")),
+            ("/Claude fix", text(None, "fix")),
+            ("/CLAUDE: fix", text(None, "fix")),
+            ("/claude\u{ff0c}\u{4fee}\u{590d}", text(None, "\u{4fee}\u{590d}")),
+            ("/claude\u{ff1a} \u{4fee}\u{590d}", text(None, "\u{4fee}\u{590d}")),
+            ("/claude stop.", Said::Stop),
+            ("/claude Stop!", Said::Stop),
+            ("/claude, stop\u{3002}", Said::Stop),
+            ("/claude retry.", Said::Retry),
+            ("/claude Review.", Said::Work { agent: None, review: true, text: "" }),
+            ("/claude stop the flaky test", text(None, "stop the flaky test")),
+            ("/claude stop. Then fix it", text(None, "stop. Then fix it")),
+            ("/Bottle approve P1", Said::Approve("P1", "")),
+            ("<img width=\"10\" src=\"https://example.org/a.png\">\n/claude fix", text(None, "fix")),
+            (
+                "see:\n\n<img alt=\"x\" src=\"https://example.org/a.png\" />\n<img src=b>\n/claude fix\nit",
+                text(None, "fix\nit"),
+            ),
         ] {
             assert_eq!(command(given, "/claude"), Some(expected), "{given:?}");
         }
@@ -148,7 +180,6 @@ mod tests {
             "\t/claude fix",
             "/claudette fix",
             "/claude-bot fix",
-            "/Claude fix",
             "`/claude fix`",
             "`\n/claude fix\n`",
             "**/claude** fix",
@@ -161,6 +192,12 @@ mod tests {
             "a <!--\n/claude fix\n-->",
             "<div hidden>\n/claude fix\n</div>",
             "<style>\n/claude fix\n</style>",
+            "<img src=a>\n<div hidden>\n/claude fix\n</div>",
+            "<img src=a>\n<!--\n/claude fix\n-->",
+            "<img src=a title='\n/claude fix\n'>",
+            "<img src=a>\n<b>/claude fix</b>",
+            "<svg><img src=a>\n/claude fix\n</svg>",
+            "<hr>\n<template>\n/claude fix\n</template>",
             "<!-- x -->/claude fix",
             "[a]: x '\n/claude fix\n'",
             "/claude fix | b\n---|---",

@@ -91,6 +91,9 @@ pub enum Order {
     },
 }
 
+/// The events that start a run, in words.
+const STARTS: &str = "a run is started by issues, comments, reviews, labels, failed runs, dispatches and schedules";
+
 /// Why an event can't be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EventError {
@@ -134,9 +137,7 @@ impl EventError {
             }
             Self::Agent(_) => "write `agent=NAME` with the name of an agent in the manifest",
             Self::Proposal(_) | Self::Command(_) => "write `/bottle approve P1` or `/bottle deny P1 why`",
-            Self::UnsupportedKind(_) | Self::UnknownKind => {
-                "a task is made of issues, comments, reviews, labels, failed runs, dispatches and schedules"
-            }
+            Self::UnsupportedKind(_) | Self::UnknownKind => STARTS,
         }
     }
 }
@@ -147,15 +148,22 @@ pub fn parse(payload: &str, kind: Option<&str>, triggers: &Triggers) -> Result<A
     if payload.len() > LARGEST {
         return Err(EventError::TooLarge(payload.len()));
     }
+    let text = payload.strip_prefix('\u{feff}').unwrap_or(payload);
     let name = match kind {
         Some(kind) => kind.to_owned(),
         None => {
-            let value = serde_json::from_str(payload).map_err(|error| not_json(&error))?;
+            let value = serde_json::from_str(text).map_err(|error| not_json(&error))?;
             payload::kind_of(&value).ok_or(EventError::UnknownKind)?.to_owned()
         }
     };
-    let kind = Kind::named(&name).ok_or_else(|| EventError::UnsupportedKind(line(&name)))?;
-    let payload: Payload = serde_json::from_str(payload).map_err(|error| match error.is_data() {
+    let Some(kind) = Kind::named(&name) else {
+        if !payload::starts_nothing(&name) {
+            return Err(EventError::UnsupportedKind(line(&name)));
+        }
+        serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(text).map_err(|error| not_json(&error))?;
+        return Ok(Asked::Nothing(format!("`{name}` starts nothing; {STARTS}")));
+    };
+    let payload: Payload = serde_json::from_str(text).map_err(|error| match error.is_data() {
         // Also a key that is given twice: which one the forge meant can't be told.
         true => EventError::Malformed { kind: line(&name), problem: line(&error.to_string()) },
         false => not_json(&error),

@@ -4,7 +4,7 @@ use bottle_policy::gate::refs::is_branch_name;
 
 use super::payload::{Issue, Payload, Pull, User};
 use super::who::Asker;
-use super::{Answer, EventError, line, refused};
+use super::{Answer, EventError, line, nothing, refused};
 use crate::manifest::Triggers;
 use crate::moment::Moment;
 use crate::task::{Commit, PullRequest, Repository, Source, Task, Thread, Work};
@@ -117,6 +117,10 @@ impl Event<'_> {
         let Some(pull) = &self.payload.pull_request else { return Ok(None) };
         let (Some(head), Some(base)) = (&pull.head, &pull.base) else { return Ok(None) };
         let own = self.need(&self.payload.repository, "repository")?;
+        if head.sha.is_empty() {
+            // Gitea, where the branch was removed.
+            return nothing(&format!("the branch of pull request #{} is gone, and its commit with it", pull.number));
+        }
         if !is_branch_name(&base.branch) {
             return Err(self.malformed(&format!("`{}` is not a branch's name", base.branch)).into());
         }

@@ -28,7 +28,7 @@ pub(super) fn label(event: &Event<'_>) -> Answer<Name> {
     let payload = &event.payload;
     let added = payload.changes.as_ref().and_then(|changes| changes.added_labels.as_deref());
     let given = payload.label.as_ref().map(std::slice::from_ref).or(added).unwrap_or_default();
-    match given.iter().find_map(|label| event.triggers.labels.get(&label.name)) {
+    match given.iter().find_map(|label| event.triggers.agent_of(&label.name)) {
         Some(agent) => Ok(agent.clone()),
         None => match given.first() {
             Some(label) => nothing(&format!("the label `{}` starts nothing", label.name)),

@@ -15,6 +15,8 @@ pub fn parse(text: &str, file: &str) -> Result<Manifest, ManifestError> {
     if text.len() > LONGEST {
         return Err(fail(None, ("a manifest of more than 1 MiB is not read".to_owned(), None)));
     }
+    // Some editors begin a file with a byte order mark.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let tree = || tree(text);
     let manifest: Manifest = serde_saphyr::from_str_with_options(text, options()).map_err(|error| {
         let (error, tree) = match tree() {

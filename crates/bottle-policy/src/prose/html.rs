@@ -79,6 +79,18 @@ impl<'a> Tag<'a> {
     }
 }
 
+/// Whether a line is nothing but pictures, at least one of them, each a whole `<img …>`.
+pub(super) fn is_pictures(line: &str) -> bool {
+    let mut rest = line;
+    while let Some(tag) = Tag::at(rest) {
+        if tag.closing || !tag.name.eq_ignore_ascii_case("img") {
+            return false;
+        }
+        rest = rest[tag.length..].trim_start();
+    }
+    rest.is_empty() && !line.is_empty()
+}
+
 /// A piece of HTML without what is not shown; in what is posted, with its tags as text.
 pub(super) fn clean(html: &str, purpose: Purpose, removed: &mut Removed) -> String {
     let mut out = String::with_capacity(html.len());

@@ -1,5 +1,7 @@
 //! Where in a text its writer speaks to the reader, line by line: not in quotes, code, HTML, tables or footnotes.
 
+use std::ops::Range;
+
 use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd};
 
 use super::html;
@@ -31,7 +33,13 @@ pub fn lines(text: &str) -> Vec<usize> {
                     None => hidden = tag.hides(),
                 }
             }
-            Event::Start(Tag::CodeBlock(_) | Tag::HtmlBlock) => fresh = false,
+            Event::Start(Tag::HtmlBlock) => {
+                fresh = false;
+                if aside == 0 && hidden.is_none() {
+                    starts.extend(below_pictures(text, range));
+                }
+            }
+            Event::Start(Tag::CodeBlock(_)) => fresh = false,
             Event::Text(_) => {
                 if fresh && aside == 0 && hidden.is_none() && begins_its_line(text, range.start) {
                     starts.push(range.start);
@@ -40,6 +48,31 @@ pub fn lines(text: &str) -> Vec<usize> {
             }
             Event::Start(_) | Event::Code(_) => fresh = false,
             _ => {}
+        }
+    }
+    starts
+}
+
+/// The lines behind the pictures with which a block of HTML begins: forges write a picture that was pasted as a line with one tag, and for
+/// CommonMark that line and all up to the next blank one are HTML. A line with a tag ends them, and so does one that looks like code.
+fn below_pictures(text: &str, block: Range<usize>) -> Vec<usize> {
+    let mut starts = vec![];
+    let mut at = block.start;
+    let mut pictures = 0;
+    for line in text[block].split_inclusive('\n') {
+        let start = at + (line.len() - line.trim_start_matches(' ').len());
+        at += line.len();
+        if starts.is_empty() && html::is_pictures(line.trim()) {
+            pictures += 1;
+            continue;
+        }
+        let inner = line.trim_start_matches(' ');
+        let code = line.len() - inner.len() > 3 || inner.starts_with(['\t', '`', '~']);
+        if pictures == 0 || line.contains('<') || code {
+            break;
+        }
+        if !line.trim().is_empty() {
+            starts.push(start);
         }
     }
     starts

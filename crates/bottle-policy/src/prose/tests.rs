@@ -128,6 +128,13 @@ fn lines_are_their_writers_own() {
                 n|n\n-|-\no|o\n\np\n===\n# q\n\nr `s\nt` u\nv\n\n[^1]: w\n\n[x]: y\nz\n";
     assert_eq!(said(text), ["a", "b", "e", "i", "m", "p", "r `s", "v", "z"]);
     assert_eq!(said("a <style>\nb\n</style>\nc\n\nd"), ["a <style>", "c", "d"]);
+    assert_eq!(said("<img src=a>\n  b\nc\n\nd"), ["b", "c", "d"], "below a picture");
+    assert_eq!(said("<img src=a>\n<img src=b />\nc\n<i>d</i>\ne"), ["c"], "up to the next tag");
+    assert_eq!(
+        said("<img src=a>\n```\nb\n```\n\n<img src=a>\n    c\n\n> <img src=a>\n> d"),
+        [""; 0],
+        "code and quotes"
+    );
     assert_eq!(said("> a\nb"), [""; 0], "a quote goes on until an empty line");
     assert_eq!(said("\\/a\n*b*\n<b>c</b>\n&sol;d\n`e`"), ["&sol;d"]);
 }
