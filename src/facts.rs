@@ -5,8 +5,8 @@ pub(crate) mod registries;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use bottle_policy::known::SHORTEST;
-use bottle_policy::secret::{Secret, SecretName};
+use bottle_scan::known::SHORTEST;
+use bottle_types::secret::{Secret, SecretName};
 
 use crate::process::Program;
 

@@ -4,8 +4,8 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
 
 use bottle_plan::plan::{BottlePlan, SecretSource};
-use bottle_policy::known::KnownSecrets;
-use bottle_policy::secret::{Secret, SecretName};
+use bottle_scan::known::KnownSecrets;
+use bottle_types::secret::{Secret, SecretName};
 
 use crate::exit::Failure;
 use crate::facts::Environment;

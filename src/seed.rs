@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use bottle_plan::plan::GitPlan;
-use bottle_policy::door;
+use bottle_types::door;
 
 use crate::backend::Tree;
 use crate::process::Program;

@@ -3,7 +3,7 @@
 
 use std::sync::LazyLock;
 
-use bottle_policy::host::HostName;
+use bottle_types::host::HostName;
 use libfuzzer_sys::fuzz_target;
 
 #[path = "../../crates/bottle-sidecars/src/proxy/hello.rs"]

@@ -3,9 +3,9 @@
 
 use std::sync::LazyLock;
 
-use bottle_policy::dlp::{Finding, Mode, Packing, Rules, Scope, Search, Stream};
-use bottle_policy::known::KnownSecrets;
-use bottle_policy::secret::{Secret, SecretName};
+use bottle_scan::dlp::{Finding, Mode, Packing, Rules, Scope, Search, Stream};
+use bottle_scan::known::KnownSecrets;
+use bottle_types::secret::{Secret, SecretName};
 use libfuzzer_sys::fuzz_target;
 
 static RULES: LazyLock<Rules> = LazyLock::new(|| Rules::builtin().expect("rules"));

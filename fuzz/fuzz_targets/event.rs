@@ -7,7 +7,7 @@ use bottle_plan::event::{self, Asked};
 use bottle_plan::facts::HostFacts;
 use bottle_plan::manifest::{self, Manifest};
 use bottle_plan::plan::{Options, plan};
-use bottle_policy::prose::invisible;
+use bottle_plan::prose::invisible;
 use libfuzzer_sys::fuzz_target;
 
 static MANIFEST: LazyLock<Manifest> = LazyLock::new(|| {

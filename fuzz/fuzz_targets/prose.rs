@@ -1,7 +1,7 @@
 //! Any text, cleaned: what comes out goes in again unchanged, and has nothing in it that nobody sees.
 #![no_main]
 
-use bottle_policy::prose;
+use bottle_plan::prose;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {

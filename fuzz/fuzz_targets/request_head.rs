@@ -5,8 +5,8 @@
 use std::convert::Infallible;
 use std::sync::{Arc, LazyLock, Mutex};
 
-use bottle_policy::host::HostName;
-use bottle_policy::path::NormalPath;
+use bottle_types::host::HostName;
+use bottle_types::path::NormalPath;
 use bottle_policy::route::Scheme;
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::body::{Bytes, Incoming};

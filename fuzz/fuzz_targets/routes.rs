@@ -3,11 +3,11 @@
 #![no_main]
 
 use bottle_policy::conditions::Details;
-use bottle_policy::host::{HostName, HostPattern};
+use bottle_types::host::{HostName, HostPattern};
 use bottle_policy::matcher::{Matcher, Target};
-use bottle_policy::path::NormalPath;
+use bottle_types::path::NormalPath;
 use bottle_policy::route::{Route, RoutesPolicy, Scheme};
-use bottle_policy::yaml;
+use bottle_types::yaml;
 use libfuzzer_sys::fuzz_target;
 
 const METHODS: [&str; 8] = ["GET", "HEAD", "POST", "PUT", "NO", "X-Y_Z", "get", "TRACE"];

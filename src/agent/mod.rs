@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use bottle_plan::plan::BottlePlan;
 use bottle_policy::budget::REACHED;
-use bottle_policy::units::Seconds;
+use bottle_types::units::Seconds;
 
 use crate::backend::{Bottle, Exec, Output};
 use crate::exit::{Code, Failure};

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use bottle_policy::control::{Applied, Decide, Decided, Listing, Update};
-use bottle_policy::door::Door;
+use bottle_types::door::Door;
+use bottle_wire::control::{Applied, Decided, Listing, Update};
+use bottle_wire::proposal::Decide;
 use serde::de::DeserializeOwned;
 
 use crate::backend::{Bottle, BottleError, Exec, Output, Room, Running, Who, finish};

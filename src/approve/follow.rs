@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use bottle_plan::manifest;
 use bottle_plan::plan::BottlePlan;
-use bottle_policy::control::{self, Listing, Update};
-use bottle_policy::proposal::{ProposalId, State};
 use bottle_policy::supervise::{Approval, Request};
+use bottle_wire::control::{Listing, Update};
+use bottle_wire::proposal::{self, ProposalId, State};
 
 use tokio::sync::mpsc::UnboundedReceiver;
 
@@ -156,7 +156,7 @@ impl<'a> Follower<'a> {
     }
 
     /// Each change once, as an event.
-    fn tell(&mut self, standing: &control::Standing) {
+    fn tell(&mut self, standing: &proposal::Standing) {
         let proposal = &standing.proposal;
         let Some(outcome) = words::outcome(&standing.state) else { return };
         // An open one that comes again is shown anew, with another hash.

@@ -5,8 +5,8 @@
 use std::fmt::Write as _;
 
 use bottle_plan::approval::Code;
-use bottle_policy::proposal::Proposal;
 use bottle_policy::supervise::Request;
+use bottle_wire::proposal::Proposal;
 
 use super::words::{self, Outcome, Standing};
 use crate::forge::neutral_text;
@@ -132,9 +132,9 @@ fn cut(text: &str, most: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use bottle_policy::proposal::{Change, PolicyFile, ProposalId, State, proposal_hash, sha256};
-    use bottle_policy::prose;
+    use bottle_plan::prose;
     use bottle_policy::supervise::Held;
+    use bottle_wire::proposal::{Change, PolicyFile, ProposalId, State, proposal_hash, sha256};
 
     use super::*;
 
@@ -221,7 +221,7 @@ mod tests {
 
     #[test]
     fn an_end_takes_the_commands_away() {
-        use bottle_policy::proposal::{By, Verdict};
+        use bottle_wire::proposal::{By, Verdict};
         let by = By::Comment { login: "octo`cat".to_owned(), user_id: 1, url: String::new(), comment_id: 2 };
         let state = State::InForce { verdict: Verdict::Approve, by, policy_hash: String::new(), until: None };
         let text =

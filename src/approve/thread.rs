@@ -7,9 +7,10 @@ use std::time::Duration;
 use bottle_plan::approval::{Answer, Code, Shown, Void, Written, judge};
 use bottle_plan::manifest::{Permission, Who};
 use bottle_plan::moment::Moment;
-use bottle_policy::control::{Decide, Decided, Standing};
-use bottle_policy::proposal::{By, Proposal, ProposalId, State, Verdict};
 use bottle_policy::supervise::Request;
+use bottle_wire::control::Decided;
+use bottle_wire::proposal::{By, Proposal, ProposalId, State, Verdict};
+use bottle_wire::proposal::{Decide, Standing};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, sleep_until};
 

@@ -1,8 +1,8 @@
 //! A proposal in words: what is asked, what would change, what became of it. Nothing here is Markdown.
 
-use bottle_policy::proposal::{By, Change, Proposal, State, Verdict};
-use bottle_policy::prose::invisible;
+use bottle_plan::prose::invisible;
 use bottle_policy::supervise::Request;
+use bottle_wire::proposal::{By, Change, Proposal, State, Verdict};
 use serde::Serialize;
 use similar::TextDiff;
 

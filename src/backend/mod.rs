@@ -17,8 +17,9 @@ mod tree;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bottle_plan::plan::{self, BottlePlan};
-use bottle_policy::known::KnownSecrets;
+use bottle_plan::plan::BottlePlan;
+use bottle_scan::known::KnownSecrets;
+use bottle_types::backend;
 use futures_util::future::BoxFuture;
 
 pub(crate) use bottle::{Bottle, BottleError, Exec, Output, Room, Running, Who, finish, succeed};
@@ -92,30 +93,30 @@ impl Leftover {
 }
 
 /// The backend of that name, if this machine can run it.
-pub(crate) async fn connect(backend: plan::Backend) -> Result<Box<dyn Backend>, Failure> {
+pub(crate) async fn connect(backend: backend::Backend) -> Result<Box<dyn Backend>, Failure> {
     match backend {
-        plan::Backend::Bubblewrap => Ok(Box::new(bubblewrap::Bubblewrap::new())),
-        plan::Backend::Docker => Ok(Box::new(docker::Docker::connect().await?)),
-        plan::Backend::Smolmachines => Ok(Box::new(smolmachines::Smolmachines::connect().await?)),
+        backend::Backend::Bubblewrap => Ok(Box::new(bubblewrap::Bubblewrap::new())),
+        backend::Backend::Docker => Ok(Box::new(docker::Docker::connect().await?)),
+        backend::Backend::Smolmachines => Ok(Box::new(smolmachines::Smolmachines::connect().await?)),
     }
 }
 
 /// The backend of a run that names none.
 #[derive(Debug)]
 pub(crate) struct Best {
-    pub(crate) backend: plan::Backend,
+    pub(crate) backend: backend::Backend,
     /// Those that would come before it, and why they can't be taken. All of them: the run will say what it lacks.
-    pub(crate) passed: Vec<(plan::Backend, String)>,
+    pub(crate) passed: Vec<(backend::Backend, String)>,
 }
 
 /// Looks for the first backend that this machine can run.
 pub(crate) async fn best() -> Best {
     let mut passed = vec![];
-    for backend in plan::Backend::ALL {
+    for backend in backend::Backend::ALL {
         let usable = match backend {
-            plan::Backend::Docker => docker::Docker::connect().await.map(drop).map_err(|failure| failure.what),
+            backend::Backend::Docker => docker::Docker::connect().await.map(drop).map_err(|failure| failure.what),
             // It costs more to look at, and most machines have none.
-            plan::Backend::Smolmachines if !smolmachines::is_there().await => {
+            backend::Backend::Smolmachines if !smolmachines::is_there().await => {
                 let missing = first_missing(backend).await;
                 Err(missing.unwrap_or_else(|| "this smolvm was fetched for tests; put one on the PATH".to_owned()))
             }
@@ -127,19 +128,19 @@ pub(crate) async fn best() -> Best {
         }
     }
     // It has no engine to ask: what it lacks shows when it starts.
-    Best { backend: plan::Backend::Bubblewrap, passed }
+    Best { backend: backend::Backend::Bubblewrap, passed }
 }
 
-async fn first_missing(backend: plan::Backend) -> Option<String> {
+async fn first_missing(backend: backend::Backend) -> Option<String> {
     survey(backend).await.lines.into_iter().find(|(there, _)| !there).map(|(_, what)| what)
 }
 
 /// What this machine has for a backend, as lines for people.
-pub(crate) async fn survey(backend: plan::Backend) -> Survey {
+pub(crate) async fn survey(backend: backend::Backend) -> Survey {
     match backend {
-        plan::Backend::Docker => docker::survey().await,
-        plan::Backend::Bubblewrap => bubblewrap::survey().await,
-        plan::Backend::Smolmachines => smolmachines::survey().await,
+        backend::Backend::Docker => docker::survey().await,
+        backend::Backend::Bubblewrap => bubblewrap::survey().await,
+        backend::Backend::Smolmachines => smolmachines::survey().await,
     }
 }
 

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use bottle_policy::control::Applied;
-use bottle_policy::door::Door;
-use bottle_policy::proposal::PolicyFile;
+use bottle_types::door::Door;
+use bottle_wire::control::Applied;
+use bottle_wire::proposal::PolicyFile;
 
 use super::proposals::{self, Which};
 use super::{Context, print};

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use bottle_plan::plan;
-use bottle_policy::known::KnownSecrets;
+use bottle_scan::known::KnownSecrets;
 
 use super::{Context, print};
 use crate::backend::{self, Backend, Leftover};
@@ -24,7 +23,7 @@ pub(super) async fn main(args: &CleanupArgs, context: &Context) -> Result<Code, 
     let mut text = String::new();
     let mut first = None;
     let mut looked = false;
-    for name in plan::Backend::ALL {
+    for name in bottle_types::backend::Backend::ALL {
         let backend = match backend::connect(name).await {
             Ok(backend) => backend,
             Err(failure) => {

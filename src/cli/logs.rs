@@ -34,5 +34,5 @@ pub(super) async fn main(args: &LogsArgs, context: &Context) -> Result<Code, Fai
             .hint("`bottle-runner ps --all` lists the runs; egress.jsonl is there once a run has ended")
     })?;
     let text = String::from_utf8_lossy(&bytes);
-    print(&if args.egress { bottle_policy::access::table(&text) } else { text.into_owned() })
+    print(&if args.egress { bottle_wire::access::table(&text) } else { text.into_owned() })
 }

@@ -1,6 +1,6 @@
 //! `bottle-runner doctor`: what this machine can do, backend by backend.
 
-use bottle_plan::plan::Backend;
+use bottle_types::backend::Backend;
 
 use super::{Context, print};
 use crate::backend::{self, Best, Survey};

@@ -6,8 +6,8 @@ use std::time::Duration;
 use bottle_plan::event::{self, Asked, Command, Order};
 use bottle_plan::manifest::Triggers;
 use bottle_plan::moment::Moment;
+use bottle_plan::prose;
 use bottle_plan::task::Form;
-use bottle_policy::prose;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 

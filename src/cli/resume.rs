@@ -4,9 +4,9 @@ use std::path::Path;
 
 use bottle_plan::plan::BottlePlan;
 use bottle_plan::task::Task;
-use bottle_policy::proposal::ledger::Ledger;
-use bottle_policy::proposal::record::Chain;
 use bottle_policy::supervise::Request;
+use bottle_wire::proposal::ledger::Ledger;
+use bottle_wire::proposal::record::Chain;
 
 use crate::exit::Failure;
 use crate::state;

@@ -120,7 +120,7 @@ fn cassette(path: &Path) -> Result<Vec<u8>, Failure> {
     })?;
     let text = String::from_utf8(bytes)
         .map_err(|_| Failure::input(format_args!("the cassette {} is not UTF-8 text", file.display())))?;
-    bottle_policy::cassette::Cassette::parse(&text)
+    bottle_wire::cassette::Cassette::parse(&text)
         .map_err(|error| Failure::input(format_args!("the cassette {}: {error}", file.display())))?;
     Ok(text.into_bytes())
 }

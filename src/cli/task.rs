@@ -7,8 +7,9 @@ use bottle_plan::event::{self, Asked};
 use bottle_plan::facts::{Ci, ForgeKind, HostFacts};
 use bottle_plan::manifest::{self, Manifest};
 use bottle_plan::name::Name;
-use bottle_plan::plan::{Backend, BottlePlan, Options};
+use bottle_plan::plan::{BottlePlan, Options};
 use bottle_plan::task::{Actor, Repository, Source, Task, Thread};
+use bottle_types::backend::Backend;
 
 use super::task_args::{BackendArg, TaskArgs};
 use super::{Context, order, resume};

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use bottle_policy::secret::Secret;
+use bottle_types::secret::Secret;
 use reqwest::Method;
 use rustls::SignatureScheme;
 use rustls_pki_types::PrivateKeyDer;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bottle_plan::facts::{Ci, ForgeKind};
-use bottle_policy::secret::Secret;
+use bottle_types::secret::Secret;
 use serde::Deserialize;
 
 use super::gitea::{self, Gitea};

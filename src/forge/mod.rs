@@ -4,7 +4,7 @@
 //! (which forge, where, with which token), `logs` (of failed jobs), `who` (may this actor ask), `gather` (what belongs to a task), `publish` (the pull request), `sticky` (the
 //! comment that is kept up to date), `neutral` (others' words made harmless), `watch` (what is said while a run goes on),
 //! `claim` (one run at a time for a thread).
-//! Always: only the runner talks to the forge, never the agent; a token is a [`Secret`](bottle_policy::secret::Secret) and
+//! Always: only the runner talks to the forge, never the agent; a token is a [`Secret`](bottle_types::secret::Secret) and
 //! goes to one address alone; what can't be asked counts as no.
 
 mod answer;

@@ -1,8 +1,8 @@
 //! Others' words, made harmless where we post them: no mention, no command, no closing of issues, no hidden text.
 //!
-//! One place for everything that is posted; what it does is `bottle_policy::prose`.
+//! One place for everything that is posted; what it does is `bottle_plan::prose`.
 
-use bottle_policy::prose;
+use bottle_plan::prose;
 
 /// A text on one line that can't break out of where it stands, with nothing in it that a forge or another bot acts on.
 /// Markup in it stays as it is written: a title is no Markdown.

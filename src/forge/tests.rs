@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use bottle_plan::facts::{Ci, ForgeKind, HostFacts};
 use bottle_plan::plan::{BottlePlan, Options};
-use bottle_policy::secret::Secret;
+use bottle_types::secret::Secret;
 use serde_json::Value;
 
 use super::gitea::{self, Gitea};

@@ -10,8 +10,8 @@ use std::time::Duration;
 use bottle_plan::manifest::Who;
 use bottle_plan::moment::Moment;
 use bottle_plan::plan::BottlePlan;
+use bottle_plan::prose;
 use bottle_plan::task::{Form, Source};
-use bottle_policy::prose;
 use tokio::time::{Instant, sleep_until};
 
 use super::{Asker, Author, Comment, Forge, ForgeError, may_ask};

@@ -105,7 +105,7 @@ impl Drop for Actions {
 /// Tells the job's runner a value that must not show; each line of it, as the runner masks by line.
 pub(crate) fn mask(value: &[u8]) {
     let text = String::from_utf8_lossy(value);
-    for line in text.lines().map(str::trim).filter(|line| line.len() >= bottle_policy::known::SHORTEST) {
+    for line in text.lines().map(str::trim).filter(|line| line.len() >= bottle_scan::known::SHORTEST) {
         // The first and last line of a PEM file are the same in everyone's.
         if !line.starts_with("-----") {
             say(&format!("::add-mask::{}\n", escaped(line)));

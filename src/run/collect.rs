@@ -5,9 +5,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use bottle_plan::plan::MODEL_HOST;
-use bottle_policy::door;
-use bottle_policy::gate::report::{PushedRef, Verdict};
-use bottle_policy::proposal::PolicyFile;
+use bottle_types::door;
+use bottle_wire::proposal::PolicyFile;
+use bottle_wire::push_report::{PushedRef, Verdict};
 use serde_json::Value;
 
 use crate::backend::{Bottle, BottleError, Room, Tree};

@@ -21,9 +21,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bottle_plan::plan::{Backend, BottlePlan, HOST_CA_FILE};
+use bottle_plan::plan::{BottlePlan, HOST_CA_FILE};
 use bottle_plan::task::Work;
-use bottle_policy::door;
+use bottle_types::backend::Backend;
+use bottle_types::door;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::agent::{self, AgentOutcome};
@@ -133,7 +134,7 @@ pub(crate) async fn run(start: Start, events: &Events, cancel: &Cancel) -> Resul
     metadata.ended = Some(facts::now());
     // None: there never was a bundle that could have written it.
     let proposals = std::fs::read_to_string(record.dir().join("proposals.jsonl"));
-    metadata.proposals_sha256 = proposals.ok().map(|text| bottle_policy::proposal::sha256(&text));
+    metadata.proposals_sha256 = proposals.ok().map(|text| bottle_wire::proposal::sha256(&text));
     outcome.summary = start.secrets.mask(&outcome.summary);
     metadata.outcome = Some(outcome.clone());
     write_metadata(&record, &metadata)?;
@@ -330,10 +331,10 @@ fn files(plan: &BottlePlan, record: &Record) -> Result<(), Failure> {
     }
     record.write("seccomp.json", bottle_plan::render::SECCOMP.as_bytes())?;
     let yaml =
-        |error: bottle_policy::yaml::YamlError| Failure::machine(format_args!("failed to write a policy: {error}"));
-    record.write("routes.yaml", bottle_policy::yaml::to_string(&plan.policies.routes).map_err(yaml)?.as_bytes())?;
-    record.write("pipelock.yaml", bottle_policy::yaml::to_string(&plan.policies.pipelock).map_err(yaml)?.as_bytes())?;
-    record.write("gate.yaml", bottle_policy::yaml::to_string(&plan.policies.gate).map_err(yaml)?.as_bytes())
+        |error: bottle_types::yaml::YamlError| Failure::machine(format_args!("failed to write a policy: {error}"));
+    record.write("routes.yaml", bottle_types::yaml::to_string(&plan.policies.routes).map_err(yaml)?.as_bytes())?;
+    record.write("pipelock.yaml", bottle_types::yaml::to_string(&plan.policies.pipelock).map_err(yaml)?.as_bytes())?;
+    record.write("gate.yaml", bottle_types::yaml::to_string(&plan.policies.gate).map_err(yaml)?.as_bytes())
 }
 
 fn metadata(plan: &BottlePlan) -> Metadata {

@@ -1,7 +1,7 @@
 //! Whether the pull request is still what it was when it was asked for, looked at once more before its work is pushed.
 
-use bottle_policy::door;
-use bottle_policy::gate::report::{PushedRef, Verdict};
+use bottle_types::door;
+use bottle_wire::push_report::{PushedRef, Verdict};
 
 use super::Start;
 use crate::backend::{Bottle, Room};

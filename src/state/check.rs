@@ -4,12 +4,13 @@ use std::fs;
 use std::path::Path;
 
 use bottle_plan::moment::Moment;
-use bottle_plan::plan::{Backend, BottlePlan};
-use bottle_policy::cassette::Cassette;
-use bottle_policy::gate::report::{PushedRef, Verdict};
-use bottle_policy::proposal::change::Texts;
-use bottle_policy::proposal::verify::{Verified, verify};
-use bottle_policy::proposal::{PolicyFile, sha256};
+use bottle_plan::plan::BottlePlan;
+use bottle_types::backend::Backend;
+use bottle_wire::cassette::Cassette;
+use bottle_wire::proposal::change::Texts;
+use bottle_wire::proposal::verify::{Verified, verify};
+use bottle_wire::proposal::{PolicyFile, sha256};
+use bottle_wire::push_report::{PushedRef, Verdict};
 use quick_xml::events::Event;
 use serde::de::DeserializeOwned;
 

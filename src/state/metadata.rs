@@ -1,6 +1,6 @@
 //! `metadata.json`: which run this was, and how it ended.
 
-use bottle_plan::plan::Backend;
+use bottle_types::backend::Backend;
 use serde::{Deserialize, Serialize};
 
 /// The whole file.

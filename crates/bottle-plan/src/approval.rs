@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use bottle_policy::proposal::ProposalId;
+use bottle_wire::proposal::ProposalId;
 
 use crate::event::mention::{self, Said};
 use crate::moment::Moment;

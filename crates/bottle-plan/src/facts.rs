@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::plan::Backend;
+use bottle_types::backend::Backend;
+
 use crate::registry::{Answer, Preset};
 
 /// What is so on this machine, at this moment.

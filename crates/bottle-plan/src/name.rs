@@ -30,7 +30,7 @@ impl Name {
         if good {
             Ok(Self(text.to_owned()))
         } else {
-            let given = bottle_policy::prose::name(text, 80);
+            let given = crate::prose::name(text, 80);
             Err(NameError { given, expected: "a name: letters, digits, `-` and `_`, at most 64" })
         }
     }
@@ -41,7 +41,7 @@ impl Name {
     }
 }
 
-bottle_policy::checked_text!(Name, NameError);
+bottle_types::checked_text!(Name, NameError);
 
 /// A run's short unique name: `[a-z0-9-]`, at most 40 characters, neither starting nor ending with a dash.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -62,7 +62,7 @@ impl Slug {
         if good {
             Ok(Self(text.to_owned()))
         } else {
-            let given = bottle_policy::prose::name(text, 80);
+            let given = crate::prose::name(text, 80);
             Err(NameError { given, expected: "a run's slug: a-z, 0-9 and `-`, at most 40" })
         }
     }
@@ -73,7 +73,7 @@ impl Slug {
     }
 }
 
-bottle_policy::checked_text!(Slug, NameError);
+bottle_types::checked_text!(Slug, NameError);
 
 /// The words of a text, lower case ASCII joined by dashes, at most `longest` characters, cut between words where that
 /// is possible; empty where the text has no such letters or digits.

@@ -1,12 +1,12 @@
 //! What is to be done, and who asked.
 
-use bottle_policy::prose;
 use serde::{Deserialize, Serialize};
 
 use crate::context::Piece;
 use crate::manifest::Permission;
 use crate::moment::Moment;
 use crate::name::Name;
+use crate::prose;
 
 /// One task for one run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -194,7 +194,7 @@ impl Commit {
     }
 }
 
-bottle_policy::checked_text!(Commit, CommitError);
+bottle_types::checked_text!(Commit, CommitError);
 
 /// A user of the forge.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -8,8 +8,8 @@ use std::path::Path;
 
 use bottle_plan::approval::{Answer, Code, Shown, Void, Written, judge};
 use bottle_plan::moment::Moment;
-use bottle_policy::proposal::{ProposalId, proposal_hash};
 use bottle_policy::supervise::Request;
+use bottle_wire::proposal::{ProposalId, proposal_hash};
 use serde::Deserialize;
 
 #[derive(Deserialize)]

@@ -11,9 +11,9 @@ use bottle_plan::event::{self, Asked};
 use bottle_plan::facts::HostFacts;
 use bottle_plan::manifest::{self, Manifest, Permission};
 use bottle_plan::plan::{BottlePlan, Options, plan};
+use bottle_plan::prose::invisible;
 use bottle_plan::render;
 use bottle_plan::task::Task;
-use bottle_policy::prose::invisible;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 

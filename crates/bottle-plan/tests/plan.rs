@@ -11,10 +11,11 @@ use bottle_plan::event::{self, Asked};
 use bottle_plan::facts::{Checkout, Ci, ForgeKind, HostFacts};
 use bottle_plan::manifest::{self, Manifest};
 use bottle_plan::name::Name;
-use bottle_plan::plan::{Backend, BottlePlan, HOST_SYSTEM, Options, PlanError, SecretSource, plan};
+use bottle_plan::plan::{BottlePlan, HOST_SYSTEM, Options, PlanError, SecretSource, plan};
 use bottle_plan::registry::{self, Preset};
 use bottle_plan::render;
 use bottle_plan::task::{Commit, Place, PullRequest, Task, Work};
+use bottle_types::backend::Backend;
 use pretty_assertions::assert_eq;
 
 fn fixture(path: &str) -> String {

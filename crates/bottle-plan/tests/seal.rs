@@ -13,7 +13,7 @@ use bottle_policy::gate::GatePolicy;
 use bottle_policy::pipelock::PipelockPolicy;
 use bottle_policy::route::RoutesPolicy;
 use bottle_policy::supervise::SupervisePolicy;
-use bottle_policy::yaml;
+use bottle_types::yaml;
 use pretty_assertions::assert_eq;
 use serde_json::Value;
 

@@ -5,11 +5,10 @@
 
 use std::collections::BTreeMap;
 
+use bottle_types::units::Seconds;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-
-use crate::units::Seconds;
 
 const PRICES: &str = include_str!("prices.toml");
 /// From this share of a limit on the agent is told.

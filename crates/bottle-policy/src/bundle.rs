@@ -1,9 +1,8 @@
 //! `bundle.yaml`: what the supervisor starts, and as whom.
 
+use bottle_types::door::Door;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-
-use crate::door::Door;
 
 /// The whole file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

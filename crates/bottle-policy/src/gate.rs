@@ -1,22 +1,20 @@
 //! `gate.yaml`: the git upstreams, and what a push to each may bring.
 //!
 //! Map: `refs` (which refs may be pushed), `paths` (which paths may not), `texts` (what else a blob says: archives, wide
-//! characters), `report` (a line of `gate.jsonl`).
+//! characters).
 
 pub mod paths;
 pub mod refs;
-pub mod report;
 pub mod texts;
 
 use std::fmt;
 
+use bottle_scan::dlp::TokenPattern;
+use bottle_types::host::HostName;
+use bottle_types::secret::SecretName;
+use bottle_types::units::ByteSize;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-
-use crate::dlp::TokenPattern;
-use crate::host::HostName;
-use crate::secret::SecretName;
-use crate::units::ByteSize;
 
 /// The whole file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -151,7 +149,7 @@ impl RepoName {
     }
 }
 
-crate::checked_text!(RepoName, GateError);
+bottle_types::checked_text!(RepoName, GateError);
 
 /// How an upstream is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -2,11 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bottle_types::host::{HostName, HostPattern};
+use bottle_types::units::{ByteSize, Rate};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-
-use crate::host::{HostName, HostPattern};
-use crate::units::{ByteSize, Rate};
 
 /// What may leave; a limit that is not given is not there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -251,13 +250,13 @@ fn front<'a>(host: &'a HostName, below: &HostName) -> &'a str {
 /// How many bits a name can carry: its letters by their entropy, and one for being another name at all.
 fn says(front: &str) -> f64 {
     let letters: Vec<u8> = front.bytes().filter(|byte| *byte != b'.').collect();
-    crate::dlp::entropy(&letters) * letters.len() as f64 + 1.0
+    bottle_scan::dlp::entropy(&letters) * letters.len() as f64 + 1.0
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::units::Seconds;
+    use bottle_types::units::Seconds;
 
     fn host(name: &str) -> HostName {
         HostName::parse(name).expect("a host")

@@ -3,12 +3,12 @@
 //! Both doors decide with this, each for itself. A path is matched in its normal form ([`NormalPath`]); git smart HTTP
 //! to a declared upstream is refused before any route is looked at.
 
+use bottle_types::host::{HostName, HostPattern};
+use bottle_types::path::NormalPath;
 use globset::{Glob, GlobBuilder, GlobSet, GlobSetBuilder};
 use serde::Serialize;
 
 use crate::conditions::{Conditions, Details};
-use crate::host::{HostName, HostPattern};
-use crate::path::NormalPath;
 use crate::route::{GitUpstream, Route, RoutesPolicy, Scheme};
 
 /// What a rule without methods allows: IANA's registry of HTTP methods, without `CONNECT`, `TRACE` and `PRI`. A name that a
@@ -336,7 +336,7 @@ git_upstreams:
 "#;
 
     fn decide(method: &str, text: &str) -> Result<usize, Box<Denied>> {
-        let policy: RoutesPolicy = crate::yaml::from_str(ROUTES).expect("a policy");
+        let policy: RoutesPolicy = bottle_types::yaml::from_str(ROUTES).expect("a policy");
         let matcher = Matcher::new(&policy).expect("routes");
         let (scheme, rest) = text.split_once("://").expect("a URL");
         let scheme = if scheme == "http" { Scheme::Http } else { Scheme::Https };
@@ -412,7 +412,7 @@ git_upstreams:
     fn a_websocket_needs_a_rule_that_says_so() {
         let text =
             "version: 1\nroutes:\n  - { host: a.example, paths: [/plain] }\n  - { host: a.example, websocket: true }\n";
-        let matcher = Matcher::new(&crate::yaml::from_str(text).expect("a policy")).expect("routes");
+        let matcher = Matcher::new(&bottle_types::yaml::from_str(text).expect("a policy")).expect("routes");
         let host = HostName::parse("a.example").expect("a host");
         let details = Details { websocket: true, ..Details::default() };
         let target = Target { scheme: Scheme::Https, host: &host, port: 443, method: "GET", path: "/plain", details };
@@ -431,7 +431,7 @@ git_upstreams:
         let denied = decide("GET", "https://example.com/a%20[b]").expect_err("no route");
         insta::assert_snapshot!(denied.message, @r#"no route allows GET https://example.com/a%20[b]: ask for it with the supervise tool request_route, or have this rule added under egress.routes in claude-bottle.yml: - { host: example.com, methods: [GET], paths: ["/a [[]b[]]"] }"#);
         let rule = denied.message.split(": - ").nth(1).expect("a rule");
-        let route: Route = crate::yaml::from_str(rule).expect("a route");
+        let route: Route = bottle_types::yaml::from_str(rule).expect("a route");
         let policy = RoutesPolicy { version: 1, routes: vec![route], ..RoutesPolicy::default() };
         let host = HostName::parse("example.com").expect("a host");
         let target = Target {
@@ -458,7 +458,8 @@ git_upstreams:
             ("{ host: a.example, query: { a: '[b' } }", "the value `[b` of `a`"),
             ("{ host: a.example, auth: { bearer: T }, upstream: 'http://b.example' }", "over http"),
         ] {
-            let policy = crate::yaml::from_str(&format!("version: 1\nroutes:\n  - {route}\n")).expect("a policy");
+            let policy =
+                bottle_types::yaml::from_str(&format!("version: 1\nroutes:\n  - {route}\n")).expect("a policy");
             let error = Matcher::new(&policy).expect_err(route).to_string();
             assert!(error.starts_with("route 1 (a.example): ") && error.contains(reason), "{error}");
         }

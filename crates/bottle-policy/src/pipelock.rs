@@ -1,14 +1,14 @@
 //! `pipelock.yaml`: what may leave, and to where. Key names follow the public pipelock where the meaning is the same.
 
+use bottle_scan::dlp::{Rules, TokenPattern};
+use bottle_types::host::HostPattern;
+use bottle_types::secret::SecretName;
+use bottle_types::units::ByteSize;
 use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::dlp::{Rules, TokenPattern};
-use crate::host::HostPattern;
 use crate::limits::Limits;
-use crate::secret::SecretName;
-use crate::units::ByteSize;
 
 /// The whole file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

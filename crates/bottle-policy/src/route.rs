@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use bottle_types::host::{HostName, HostPattern};
+use bottle_types::path::NormalPath;
+use bottle_types::secret::SecretName;
+use bottle_types::units::{ByteSize, Rate};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::budget::Budget;
-use crate::host::{HostName, HostPattern};
-use crate::path::NormalPath;
-use crate::secret::SecretName;
-use crate::units::{ByteSize, Rate};
 
 /// The whole file, read by egress and by pipelock.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

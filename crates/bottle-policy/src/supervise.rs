@@ -1,7 +1,7 @@
 //! `supervise.yaml`: who decides what the agent asks for.
 //!
 //! Map: `request` (what it may ask, checked and normalised as the manifest is), `dockerfile` (what it may ask of an image),
-//! `held` (what pipelock asks about). What becomes of it is in [`crate::proposal`].
+//! `held` (what pipelock asks about). What becomes of it is in `bottle_wire::proposal`.
 
 mod dockerfile;
 mod held;
@@ -9,13 +9,12 @@ mod request;
 
 use std::fmt;
 
+use bottle_types::host::HostPattern;
+use bottle_types::units::Seconds;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::host::HostPattern;
-use crate::units::Seconds;
-
-pub use held::{Held, MOST_FINDINGS};
+pub use held::{Found, Held, MOST_FINDINGS};
 pub use request::{LONGEST_TEXT, Request, RequestError, RouteWords};
 
 /// The whole file.

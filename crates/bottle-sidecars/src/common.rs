@@ -5,9 +5,9 @@ use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use bottle_policy::door::{self, Door};
-use bottle_policy::known::KnownSecrets;
-use bottle_policy::secret::{Secret, SecretName};
+use bottle_scan::known::KnownSecrets;
+use bottle_types::door::{self, Door};
+use bottle_types::secret::{Secret, SecretName};
 use serde::de::DeserializeOwned;
 use tokio::net::UnixListener;
 
@@ -97,7 +97,7 @@ pub(crate) fn read(path: &Path) -> Result<String, Error> {
 
 /// The policy that a file's text is.
 pub(crate) fn parse_policy<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, Error> {
-    bottle_policy::yaml::from_str(text)
+    bottle_types::yaml::from_str(text)
         .map_err(|error| Error::Policy { path: path.to_owned(), reason: error.to_string() })
 }
 

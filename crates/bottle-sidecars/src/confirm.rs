@@ -7,8 +7,8 @@ use std::io::Write as _;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use bottle_policy::control::SUPERVISOR_SOCKET;
-use bottle_policy::proposal::PolicyFile;
+use bottle_wire::control::SUPERVISOR_SOCKET;
+use bottle_wire::proposal::PolicyFile;
 use serde::{Deserialize, Serialize};
 
 use crate::common::Dirs;

@@ -1,12 +1,13 @@
 //! `bottle-sidecars control VERB`: the runner's way to the bundle, run in it by `exec`. What goes in and out is described in
-//! `bottle_policy::control`.
+//! `bottle_wire::control`.
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _, stdin, stdout};
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 
-use bottle_policy::control::{Applied, Apply, Call, Decide, Decided, SUPERVISE_SOCKET};
-use bottle_policy::door::Door;
+use bottle_types::door::Door;
+use bottle_wire::control::{Applied, Apply, Call, Decided, SUPERVISE_SOCKET};
+use bottle_wire::proposal::Decide;
 use clap::Subcommand;
 use serde::de::DeserializeOwned;
 
@@ -97,7 +98,7 @@ fn run(dirs: &Dirs, verb: Verb) -> Result<bool, Error> {
             print(&line)?;
             Ok(matches!(read(&line)?, Decided::Taken(_)))
         }
-        Verb::Metrics => print(&bottle_policy::access::metrics(access_lines(dirs)?.lines())).map(|()| true),
+        Verb::Metrics => print(&bottle_wire::access::metrics(access_lines(dirs)?.lines())).map(|()| true),
         Verb::Apply { door, user } => {
             let line = answer(dirs, &Call::Apply(Apply { door, text: input()?, user }))?;
             print(&line)?;

@@ -2,7 +2,7 @@
 //! `bottle-sidecars egress|pipelock|git-gate|supervise --config FILE` is one sidecar by itself.
 //!
 //! Map: `common` (directories, logging, listening), `confirm` (which policy is in force), a room a sidecar (`egress/`, `pipelock/`, `gate/`, `supervise/`),
-//! `supervisor/`, `control` (the runner's way in). Decisions live in `bottle-policy`; here are sockets, processes and files.
+//! `supervisor/`, `control` (the runner's way in). Decisions live in `bottle-policy` and `bottle-scan`; here are sockets, processes and files.
 
 mod ca;
 mod common;

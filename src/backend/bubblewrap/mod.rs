@@ -11,8 +11,9 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use bottle_plan::plan::{self, BottlePlan};
-use bottle_policy::known::KnownSecrets;
+use bottle_plan::plan::BottlePlan;
+use bottle_scan::known::KnownSecrets;
+use bottle_types::backend;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use tokio::sync::{OnceCell, mpsc, oneshot};
@@ -68,7 +69,7 @@ impl Backend for Bubblewrap {
     }
 
     fn leftovers(&self) -> BoxFuture<'_, Result<Vec<Leftover>, Failure>> {
-        async { Ok(host_bundle::leftovers(&self.environment, plan::Backend::Bubblewrap)) }.boxed()
+        async { Ok(host_bundle::leftovers(&self.environment, backend::Backend::Bubblewrap)) }.boxed()
     }
 
     fn remove<'a>(&'a self, leftover: &'a Leftover, mask: &'a KnownSecrets) -> BoxFuture<'a, Result<(), Failure>> {

@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use bottle_plan::plan::{BottlePlan, TOOLS_DIR};
-use bottle_policy::door::{DOORS_DIR, Door};
+use bottle_types::door::{DOORS_DIR, Door};
 
 use super::rootfs::{ETC_DIRECTORIES, Rootfs};
 use crate::backend::host_bundle::{Options, Place, Tools, Users, system};

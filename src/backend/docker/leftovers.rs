@@ -10,7 +10,7 @@ use bollard::query_parameters::{
     LogsOptionsBuilder, RemoveContainerOptionsBuilder, RemoveVolumeOptions,
 };
 use bottle_plan::plan::{LABEL_SLUG, LABEL_STATE};
-use bottle_policy::known::KnownSecrets;
+use bottle_scan::known::KnownSecrets;
 use futures_util::StreamExt as _;
 
 use super::engine::{explain, status};

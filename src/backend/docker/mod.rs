@@ -16,7 +16,7 @@ use std::path::Path;
 use bollard::Docker as Engine;
 use bollard::query_parameters::{DownloadFromContainerOptionsBuilder, UploadToContainerOptionsBuilder};
 use bottle_plan::plan::{AGENT_IMAGE, BottlePlan, SIDECARS_IMAGE};
-use bottle_policy::known::KnownSecrets;
+use bottle_scan::known::KnownSecrets;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, TryStreamExt as _};

@@ -20,10 +20,11 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bottle_plan::manifest::Resources;
-use bottle_plan::plan::{self, BottlePlan, HOST_CA_FILE, TOOLS_DIR};
-use bottle_policy::door::{CONFIG_DIR, SECRETS_DIR};
-use bottle_policy::known::KnownSecrets;
-use bottle_policy::units::ByteSize;
+use bottle_plan::plan::{BottlePlan, HOST_CA_FILE, TOOLS_DIR};
+use bottle_scan::known::KnownSecrets;
+use bottle_types::backend;
+use bottle_types::door::{CONFIG_DIR, SECRETS_DIR};
+use bottle_types::units::ByteSize;
 use tokio::sync::{Mutex, RwLock, watch};
 
 use super::{BottleError, Exec, Leftover, Output, Room, Running, Tree};
@@ -318,7 +319,7 @@ async fn keep_log(mut running: Running, mut log: std::fs::File, started: Arc<Sta
 }
 
 /// What this backend's runs have on this machine.
-pub(super) fn leftovers(environment: &Environment, backend: plan::Backend) -> Vec<Leftover> {
+pub(super) fn leftovers(environment: &Environment, backend: backend::Backend) -> Vec<Leftover> {
     let mut found = vec![];
     for (slug, place) in Place::all(&place::base(environment)) {
         let notes = place.notes();

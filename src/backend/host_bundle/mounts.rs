@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use bottle_plan::plan::{BottlePlan, TOOLS_DIR};
-use bottle_policy::door::{CONFIG_DIR, DOORS_DIR, INTERNAL_DIR, SECRETS_DIR, STATE_DIR};
+use bottle_types::door::{CONFIG_DIR, DOORS_DIR, INTERNAL_DIR, SECRETS_DIR, STATE_DIR};
 
 use super::host::Tools;
 use super::place::Place;

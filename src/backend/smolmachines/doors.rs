@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use bottle_plan::plan::{BottlePlan, TOOLS_DIR};
-use bottle_policy::door::DOORS_DIR;
+use bottle_types::door::DOORS_DIR;
 
 use crate::backend::host_bundle::{Options, Place, Tools, system};
 

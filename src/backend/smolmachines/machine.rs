@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use bottle_plan::plan::{BottlePlan, LABEL_SLUG, LABEL_STATE};
-use bottle_policy::door::BUNDLE_ADDRESS;
+use bottle_types::door::BUNDLE_ADDRESS;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 

@@ -18,9 +18,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use bottle_plan::plan::{self, BottlePlan, TOOLS_DIR};
-use bottle_policy::door::BUNDLE_ADDRESS;
-use bottle_policy::known::KnownSecrets;
+use bottle_plan::plan::{BottlePlan, TOOLS_DIR};
+use bottle_scan::known::KnownSecrets;
+use bottle_types::backend;
+use bottle_types::door::BUNDLE_ADDRESS;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
@@ -117,7 +118,7 @@ impl Backend for Smolmachines {
 
     fn leftovers(&self) -> BoxFuture<'_, Result<Vec<Leftover>, Failure>> {
         async {
-            let mut found = host_bundle::leftovers(&self.environment, plan::Backend::Smolmachines);
+            let mut found = host_bundle::leftovers(&self.environment, backend::Backend::Smolmachines);
             if !self.base.is_dir() {
                 return Ok(found);
             }

@@ -4,9 +4,10 @@ use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::path::Path;
 
 use bottle_plan::approval::Code as Repeats;
-use bottle_policy::control::{Decide, Decided, Standing};
-use bottle_policy::proposal::{By, Proposal, State, Verdict};
 use bottle_policy::supervise::Request;
+use bottle_wire::control::Decided;
+use bottle_wire::proposal::{By, Proposal, State, Verdict};
+use bottle_wire::proposal::{Decide, Standing};
 
 use super::pick::Run;
 use super::view;
@@ -116,7 +117,7 @@ pub(super) fn from_file(path: &Path) -> Result<Request, Failure> {
 }
 
 fn parse(text: &str, place: &str) -> Result<Request, Failure> {
-    let request: Request = bottle_policy::yaml::from_str(text).map_err(|error| {
+    let request: Request = bottle_types::yaml::from_str(text).map_err(|error| {
         Failure::input(format_args!("{place} is no request: {error}"))
             .hint("`bottle-runner proposals show ID --json` has one under `request`")
     })?;
@@ -131,7 +132,7 @@ pub(super) async fn edited(proposal: &Proposal, context: &Context) -> Result<Req
     })?;
     let failed = |error: &dyn std::fmt::Display| Failure::machine(format_args!("failed to edit the request: {error}"));
     let path = std::env::temp_dir().join(format!("bottle-{}-{}.yaml", proposal.id, crate::facts::unguessable()));
-    let text = bottle_policy::yaml::to_string(&proposal.request).map_err(|error| failed(&error))?;
+    let text = bottle_types::yaml::to_string(&proposal.request).map_err(|error| failed(&error))?;
     std::fs::write(&path, text).map_err(|error| failed(&error))?;
     // An editor may be given with options, as git takes it too.
     let script = format!("{editor} \"$1\"");

@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-use bottle_policy::control::{Listing, Standing};
-use bottle_policy::proposal::ProposalId;
+use bottle_wire::control::Listing;
+use bottle_wire::proposal::ProposalId;
+use bottle_wire::proposal::Standing;
 
 use super::Which;
 use crate::approve::Control;

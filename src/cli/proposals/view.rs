@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 
 use bottle_plan::approval::Code;
-use bottle_policy::control::{Listing, Standing};
+use bottle_wire::control::Listing;
+use bottle_wire::proposal::Standing;
 
 use crate::approve::{self, Outcome, diff, one_line, outcome, visible, what};
 use crate::report::Style;

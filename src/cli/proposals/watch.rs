@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::time::{Duration, Instant};
 
-use bottle_policy::control::{Standing, Update};
-use bottle_policy::proposal::{ProposalId, Verdict};
 use bottle_policy::supervise::Request;
+use bottle_wire::control::Update;
+use bottle_wire::proposal::Standing;
+use bottle_wire::proposal::{ProposalId, Verdict};
 
 use super::decide::decide;
 use super::keys::Keys;

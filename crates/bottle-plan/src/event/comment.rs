@@ -1,6 +1,6 @@
 //! Comments: below an issue or a pull request, on a line of a change, and the words of a review.
 
-use bottle_policy::proposal::ProposalId;
+use bottle_wire::proposal::ProposalId;
 
 use super::mention::{self, Said};
 use super::parts::{Event, Topic};

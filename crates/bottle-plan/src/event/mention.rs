@@ -1,6 +1,6 @@
 //! The command in a text that people wrote: a line of the writer's own that begins with the mention.
 
-use bottle_policy::prose;
+use crate::prose;
 
 /// What a line that begins with `/bottle` says is always a command.
 pub(crate) const BOTTLE: &str = "/bottle";

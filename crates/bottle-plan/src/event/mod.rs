@@ -17,11 +17,11 @@ mod payload;
 mod pull;
 mod who;
 
-use bottle_policy::proposal::{ProposalId, ProposalIdError};
-use bottle_policy::prose;
+use bottle_wire::proposal::{ProposalId, ProposalIdError};
 
 use crate::manifest::Triggers;
 use crate::name::NameError;
+use crate::prose;
 use crate::task::{Actor, Form, Repository, Task, Thread};
 pub(crate) use mention::BOTTLE;
 use parts::Event;

@@ -8,10 +8,10 @@ pub(crate) use secrets::looks_like_secret;
 
 use std::collections::BTreeSet;
 
-use bottle_policy::dlp::Rules;
 use bottle_policy::matcher::{Matcher, MatcherError};
 use bottle_policy::route::{Route, RoutesPolicy, Scheme};
-use bottle_policy::units::ByteSize;
+use bottle_scan::dlp::Rules;
+use bottle_types::units::ByteSize;
 
 use super::{Agent, Bottle, Limits, Manifest, Resources};
 use crate::event::BOTTLE;

@@ -1,6 +1,7 @@
 //! Why a plan can't be made.
 
-use super::Backend;
+use bottle_types::backend::Backend;
+
 use crate::name::Name;
 
 /// Why a plan can't be made: what is wrong, and by [`PlanError::hint`] what to try.

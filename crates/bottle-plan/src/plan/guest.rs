@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use bottle_policy::door::{BUNDLE_ADDRESS, DOORS_DIR, Door, STATE_DIR};
+use bottle_types::backend::Backend;
+use bottle_types::door::{BUNDLE_ADDRESS, DOORS_DIR, Door, STATE_DIR};
 
 use super::policies::Rules;
 use super::presets::Presets;
-use super::types::{Backend, CaPlan, GitPlan, GuestPlan, TOOLS_DIR};
+use super::types::{CaPlan, GitPlan, GuestPlan, TOOLS_DIR};
 use crate::manifest::Bottle;
 
 /// The variables that name a file of CAs to programs that don't read the system's store by themselves.

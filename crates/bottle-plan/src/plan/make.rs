@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use bottle_policy::bundle::{Bundle, Daemon, image_user};
-use bottle_policy::door::Door;
-use bottle_policy::proposal::sha256;
 use bottle_policy::route::{Outbound, Route};
 use bottle_policy::supervise::Approval;
+use bottle_types::backend::Backend;
+use bottle_types::door::Door;
+use bottle_wire::proposal::sha256;
 
 use super::guest::Guest;
 use super::policies::Rules;

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use bottle_policy::host::{HostName, HostPattern};
 use bottle_policy::pipelock::{Answers, BodyScanning, Dlp, PipelockPolicy, Ssrf, TlsInterception};
 use bottle_policy::route::{Route, RoutesPolicy};
-use bottle_policy::secret::SecretName;
 use bottle_policy::supervise::{Approval, SupervisePolicy};
+use bottle_types::host::{HostName, HostPattern};
+use bottle_types::secret::SecretName;
 
 use super::error::PlanError;
 use super::types::{Options, SecretPlan, SecretSource};

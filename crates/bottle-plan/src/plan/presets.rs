@@ -4,12 +4,13 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use bottle_policy::door::Door;
 use bottle_policy::route::Route;
+use bottle_types::backend::Backend;
+use bottle_types::door::Door;
 
 use super::error::PlanError;
 use super::guest::{HOME, ROOT};
-use super::types::{Backend, PresetPlan, PresetSource};
+use super::types::{PresetPlan, PresetSource};
 use crate::facts::HostFacts;
 use crate::manifest::Bottle;
 use crate::registry::{Preset, Registries, RegistryUrl, Role};

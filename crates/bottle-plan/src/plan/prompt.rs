@@ -1,13 +1,13 @@
 //! What Claude is told: the rules of the bottle, then the task, with what people wrote cleaned and marked as data.
 
-use bottle_policy::door::Door;
-use bottle_policy::prose::{self, Removed};
+use bottle_types::door::Door;
 
 use super::guest::HOME;
 use super::types::{FileFromBase, GitPlan, GuestPlan, PromptPlan};
 use super::upstreams::Upstreams;
 use super::words::Words;
 use crate::manifest::Agent;
+use crate::prose::{self, Removed};
 use crate::task::{Form, Source, Task, Work};
 
 /// Writes the prompt.

@@ -4,19 +4,20 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use bottle_policy::bundle::Bundle;
-use bottle_policy::door::{BUNDLE_ADDRESS, Door};
 use bottle_policy::gate::{GatePolicy, RepoName};
-use bottle_policy::host::HostName;
 use bottle_policy::pipelock::PipelockPolicy;
-use bottle_policy::prose::Removed;
 use bottle_policy::route::RoutesPolicy;
-use bottle_policy::secret::SecretName;
 use bottle_policy::supervise::SupervisePolicy;
+use bottle_types::backend::Backend;
+use bottle_types::door::Door;
+use bottle_types::host::HostName;
+use bottle_types::secret::SecretName;
 use serde::{Deserialize, Serialize};
 
 use crate::facts::ForgeKind;
 use crate::manifest::{Limits, Resources, Who};
 use crate::name::{Name, Slug};
+use crate::prose::Removed;
 use crate::registry::Preset;
 use crate::task::{Commit, Task};
 
@@ -43,42 +44,6 @@ pub struct Options {
     pub sidecars_image: Option<String>,
     /// Goes before the agent image of this version, as where Claude and the link come from.
     pub tools_image: Option<String>,
-}
-
-/// Where a bottle runs.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Backend {
-    /// Docker with Compose.
-    #[default]
-    Docker,
-    /// A microVM by smolvm.
-    Smolmachines,
-    /// bubblewrap.
-    Bubblewrap,
-}
-
-impl Backend {
-    /// The host by whose name or address the guest reaches a door.
-    pub fn door_host(self, door: Door) -> String {
-        match self {
-            // There is no name service in there.
-            Self::Smolmachines => BUNDLE_ADDRESS.to_string(),
-            Self::Docker | Self::Bubblewrap => door.name().to_owned(),
-        }
-    }
-
-    /// All of them, in the order in which a machine that has several takes one.
-    pub const ALL: [Self; 3] = [Self::Smolmachines, Self::Docker, Self::Bubblewrap];
-
-    /// Its name on the command line and in records.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Docker => "docker",
-            Self::Smolmachines => "smolmachines",
-            Self::Bubblewrap => "bubblewrap",
-        }
-    }
 }
 
 /// Everything decided about a run before it starts.

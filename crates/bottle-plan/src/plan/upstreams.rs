@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use bottle_policy::door::Door;
 use bottle_policy::gate::refs::{RefRefusal, RefRules, is_branch_name};
 use bottle_policy::gate::{GatePolicy, RepoName, Transport, Upstream, UpstreamUrl};
-use bottle_policy::host::HostName;
 use bottle_policy::route::GitUpstream;
-use bottle_policy::secret::SecretName;
+use bottle_types::door::Door;
+use bottle_types::host::HostName;
+use bottle_types::secret::SecretName;
 
 use super::error::PlanError;
 use super::guest::ROOT;

@@ -1,6 +1,6 @@
 //! What people wrote about a task, cleaned, in blocks that the prompt marks as data.
 
-use bottle_policy::prose::{self, Clean, Removed};
+use crate::prose::{self, Clean, Removed};
 
 use crate::context::Piece;
 use crate::task::{Place, Source, Task};

@@ -1,8 +1,8 @@
 //! A registry's address.
 
-use bottle_policy::host::HostName;
-use bottle_policy::path::NormalPath;
 use bottle_policy::route::Scheme;
+use bottle_types::host::HostName;
+use bottle_types::path::NormalPath;
 
 /// An address over http or https whose path can be a route's, without user name and password.
 #[derive(Debug, Clone, PartialEq, Eq)]

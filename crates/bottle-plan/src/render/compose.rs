@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use bottle_policy::bundle::DOORS_GROUP;
-use bottle_policy::door::{CONFIG_DIR, DOORS_DIR, Door, INTERNAL_DIR, SECRETS_DIR};
+use bottle_types::door::{CONFIG_DIR, DOORS_DIR, Door, INTERNAL_DIR, SECRETS_DIR};
 
 use super::policy_files;
 use crate::plan::{BottlePlan, HOST_CA_FILE, SECRET_VARIABLE_PREFIX, TOOLS_DIR};

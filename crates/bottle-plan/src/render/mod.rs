@@ -11,7 +11,7 @@ pub use compose::compose;
 pub use gitconfig::{gate_url, render_gitconfig, spellings};
 pub use text::text;
 
-use bottle_policy::yaml;
+use bottle_types::yaml;
 use serde::Serialize;
 
 use crate::plan::BottlePlan;

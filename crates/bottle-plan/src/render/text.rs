@@ -2,11 +2,12 @@
 
 use std::fmt::Write as _;
 
-use bottle_policy::door::Door;
 use bottle_policy::gate::Upstream;
 use bottle_policy::route::{Outbound, Route, Scheme};
+use bottle_types::backend::Backend;
+use bottle_types::door::Door;
 
-use crate::plan::{Backend, BottlePlan, Bring, SecretSource};
+use crate::plan::{BottlePlan, Bring, SecretSource};
 use crate::task::{Form, Source};
 
 /// The plan for people.

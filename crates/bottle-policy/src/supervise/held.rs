@@ -1,11 +1,10 @@
 //! A request that pipelock holds because of what it found in it: what a person is told of it, and never what was found.
 
+use bottle_types::host::HostName;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::RequestError;
-use crate::access::Found;
-use crate::host::HostName;
 use crate::route::Scheme;
 
 /// So many findings are told of one request; one with more is refused without being asked about.
@@ -38,6 +37,18 @@ pub struct Held {
     pub findings: Vec<Found>,
     /// Made at random for exactly this request: the same bytes have the same name, others another one.
     pub request: String,
+}
+
+/// What a scan found, without the value.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Found {
+    /// The rule's id, or `known-secret:NAME`.
+    pub rule: String,
+    /// `url`, `header NAME` or `body`.
+    pub at: String,
+    /// Bytes from the beginning of that place.
+    pub offset: u64,
 }
 
 impl Held {

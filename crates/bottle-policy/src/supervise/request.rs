@@ -1,13 +1,13 @@
 //! What an agent may ask, checked and normalised as the manifest is.
 
+use bottle_types::host::HostPattern;
+use bottle_types::units::Seconds;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Held;
 use crate::gate::RepoName;
-use crate::host::HostPattern;
 use crate::route::Scheme;
-use crate::units::Seconds;
 
 /// Why a request is not one that a person could decide on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

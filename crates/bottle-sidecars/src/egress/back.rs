@@ -4,11 +4,12 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use bottle_policy::access::{Found, Verdict};
-use bottle_policy::host::HostName;
 use bottle_policy::matcher::Matcher;
-use bottle_policy::proposal::sha256;
 use bottle_policy::route::{RoutesPolicy, Scheme};
+use bottle_policy::supervise::Found;
+use bottle_types::host::HostName;
+use bottle_wire::access::Verdict;
+use bottle_wire::proposal::sha256;
 use http::{HeaderValue, Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;

@@ -16,8 +16,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use bottle_policy::door::Door;
-use bottle_policy::proposal::{PolicyFile, sha256};
+use bottle_types::door::Door;
+use bottle_wire::proposal::{PolicyFile, sha256};
 
 use crate::ca::Ca;
 use crate::common::{self, Dirs, Error};

@@ -5,12 +5,12 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
-use bottle_policy::access::Verdict;
 use bottle_policy::budget::{Budget, Tokens};
-use bottle_policy::cassette::{Cassette, Player, Turn};
-use bottle_policy::door;
-use bottle_policy::messages::{self, ModelRequest, Reply};
-use bottle_policy::sse::{Fold, turn_of};
+use bottle_types::door;
+use bottle_wire::access::Verdict;
+use bottle_wire::cassette::{Cassette, Player, Turn};
+use bottle_wire::messages::{self, ModelRequest, Reply};
+use bottle_wire::sse::{Fold, turn_of};
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};

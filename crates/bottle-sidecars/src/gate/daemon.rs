@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use bottle_policy::door::Door;
-use bottle_policy::proposal::{PolicyFile, sha256};
+use bottle_types::door::Door;
+use bottle_wire::proposal::{PolicyFile, sha256};
 use tokio::net::UnixDatagram;
 use tokio::signal::unix::{SignalKind, signal};
 

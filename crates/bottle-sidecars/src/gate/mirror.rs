@@ -32,7 +32,7 @@ pub(super) fn prepare(place: &Place, config: &Path, before: Option<&GatePolicy>)
         make_dir(&place.own(name), 0o700)?;
     }
     make_dir(&place.rules, 0o700)?;
-    let policy = bottle_policy::yaml::to_string(&place.policy)
+    let policy = bottle_types::yaml::to_string(&place.policy)
         .map_err(|error| Error::Policy { path: config.to_owned(), reason: error.to_string() })?;
     write_file(&place.rules.join("policy.yaml"), policy.as_bytes(), 0o600)?;
     hooks(place)?;

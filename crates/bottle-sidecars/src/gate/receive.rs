@@ -7,9 +7,9 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::Instant;
 
-use bottle_policy::dlp::Rules;
-use bottle_policy::gate::report::{Finding, PushedRef, Timings, Verdict};
-use bottle_policy::known::KnownSecrets;
+use bottle_scan::dlp::Rules;
+use bottle_scan::known::KnownSecrets;
+use bottle_wire::push_report::{Finding, PushedRef, Timings, Verdict};
 
 use super::changes::{Changes, Repo, Update};
 use super::gitleaks::Scanner;

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::Write as _;
 
-use bottle_policy::gate::report::PushedRef;
+use bottle_wire::push_report::PushedRef;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 

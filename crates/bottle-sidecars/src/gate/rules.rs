@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bottle_policy::gate::paths::ProtectedPaths;
 use bottle_policy::gate::refs::RefRules;
-use bottle_policy::units::ByteSize;
+use bottle_types::units::ByteSize;
 
 use super::changes::{Change, Changes, Entry, Kind, Repo, Update};
 use super::mirror;

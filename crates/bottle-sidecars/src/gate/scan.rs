@@ -4,10 +4,10 @@
 use std::collections::{BTreeSet, HashMap};
 use std::thread;
 
-use bottle_policy::dlp::{Rules, Scope};
-use bottle_policy::gate::report::Finding;
 use bottle_policy::gate::texts::{Derived, Unpacker};
-use bottle_policy::known::KnownSecrets;
+use bottle_scan::dlp::{Rules, Scope};
+use bottle_scan::known::KnownSecrets;
+use bottle_wire::push_report::Finding;
 
 use super::changes::{Changes, Kind, Object, Repo, Update, read_all};
 use super::corpus::{newlines, telling_ending};

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use bottle_policy::gate::{GatePolicy, HostKey, Transport, Upstream, UpstreamUrl};
-use bottle_policy::secret::SecretName;
+use bottle_types::secret::SecretName;
 
 use super::place::{Place, shell_word, write_file};
 use super::process;

@@ -5,10 +5,10 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bottle_policy::access::Found;
-use bottle_policy::dlp::{Finding, Mode, Packing, Stream};
 use bottle_policy::pipelock::Action;
-use bottle_policy::websocket::Talk;
+use bottle_policy::supervise::Found;
+use bottle_scan::dlp::{Finding, Mode, Packing, Stream};
+use bottle_scan::websocket::Talk;
 use bytes::Bytes;
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;

@@ -10,9 +10,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bottle_policy::control::{Call, Holding, SUPERVISE_SOCKET};
-use bottle_policy::proposal::ProposalId;
 use bottle_policy::supervise::Held;
+use bottle_wire::control::{Call, Holding, SUPERVISE_SOCKET};
+use bottle_wire::proposal::ProposalId;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};

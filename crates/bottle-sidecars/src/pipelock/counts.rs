@@ -11,9 +11,9 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use bottle_policy::host::{HostName, HostPattern};
 use bottle_policy::limits::{Count, Limits, Reached, Usage};
-use bottle_policy::units::Rate;
+use bottle_types::host::{HostName, HostPattern};
+use bottle_types::units::Rate;
 
 use crate::common::{Dirs, Error};
 
@@ -142,7 +142,7 @@ fn lost(error: io::Error) -> Reached {
 
 #[cfg(test)]
 mod tests {
-    use bottle_policy::units::{ByteSize, Seconds};
+    use bottle_types::units::{ByteSize, Seconds};
 
     use super::*;
 

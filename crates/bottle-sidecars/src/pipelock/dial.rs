@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bottle_policy::host::HostName;
-use bottle_policy::net::{Class, refusal};
 use bottle_policy::pipelock::PipelockPolicy;
+use bottle_types::host::HostName;
+use bottle_types::net::{Class, refusal};
 use http::Uri;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::client::legacy::connect::{Connected, Connection};

@@ -4,11 +4,11 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use bottle_policy::access::Verdict;
-use bottle_policy::dlp::{Mode, Packing, Rules};
-use bottle_policy::host::{HostName, HostPattern};
 use bottle_policy::limits::Reached;
 use bottle_policy::route::Scheme;
+use bottle_scan::dlp::{Mode, Packing, Rules};
+use bottle_types::host::{HostName, HostPattern};
+use bottle_wire::access::Verdict;
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, SET_COOKIE, TRAILER};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, Version};

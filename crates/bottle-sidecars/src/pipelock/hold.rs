@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
-use bottle_policy::access::{Found, Verdict};
-use bottle_policy::dlp::{Mode, Packing, Rules, Stream};
+use bottle_policy::supervise::Found;
 use bottle_policy::supervise::{Held, MOST_FINDINGS};
+use bottle_scan::dlp::{Mode, Packing, Rules, Stream};
+use bottle_wire::access::Verdict;
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::request::Parts;

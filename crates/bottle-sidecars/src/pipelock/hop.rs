@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bottle_policy::access::Verdict;
 use bottle_policy::bundle::image_user;
-use bottle_policy::door::Door;
-use bottle_policy::host::HostName;
 use bottle_policy::route::Scheme;
+use bottle_types::door::Door;
+use bottle_types::host::HostName;
+use bottle_wire::access::Verdict;
 use http::header::{HOST, UPGRADE};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;

@@ -4,7 +4,7 @@
 //! can't see), `guest` (the proxy of a bottle without routes), `exit` (judges and sends a request), `scan` (a head and a
 //! body in search of secrets), `hold` and `ask` (a person decides about what was found), `refusal` (what is said of what is
 //! not sent), `counts` (what has left), `answer` (what comes back) and `echo` (a credential in it), `websocket`, `tunnel` (TLS that is not ended), `dial` (resolve, check, connect).
-//! Decisions are in `bottle_policy::{matcher, dlp, net}`.
+//! Decisions are in `bottle_policy::matcher`, `bottle_scan::dlp` and `bottle_types::net`.
 //!
 //! Always: the scan comes before the credential; the address that was checked is the one that is dialled; what egress
 //! says about a route is checked again; no value of a secret is in an answer or a log.
@@ -28,8 +28,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use bottle_policy::door::Door;
-use bottle_policy::proposal::PolicyFile;
+use bottle_types::door::Door;
+use bottle_wire::proposal::PolicyFile;
 use tokio::task::JoinSet;
 
 use crate::ca::Ca;

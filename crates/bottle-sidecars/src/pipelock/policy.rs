@@ -5,15 +5,15 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bottle_policy::dlp::{Mode, Rules, RulesError, Scope, Search, TokenPattern};
-use bottle_policy::host::{HostName, HostPattern};
-use bottle_policy::known::KnownSecrets;
 use bottle_policy::matcher::Matcher;
 use bottle_policy::pipelock::{Action, PipelockPolicy};
-use bottle_policy::proposal::sha256;
 use bottle_policy::route::{BaseUrl, Outbound, Route, RoutesPolicy};
-use bottle_policy::secret::SecretName;
-use bottle_policy::units::Rate;
+use bottle_scan::dlp::{Mode, Rules, RulesError, Scope, Search, TokenPattern};
+use bottle_scan::known::KnownSecrets;
+use bottle_types::host::{HostName, HostPattern};
+use bottle_types::secret::SecretName;
+use bottle_types::units::Rate;
+use bottle_wire::proposal::sha256;
 use http::{HeaderName, HeaderValue};
 
 use crate::common::{self, Dirs, Error};

@@ -1,7 +1,7 @@
 //! What is said of a request that is not sent, and why.
 
-use bottle_policy::access::Found;
-use bottle_policy::proposal::ProposalId;
+use bottle_policy::supervise::Found;
+use bottle_wire::proposal::ProposalId;
 use http::{Response, StatusCode};
 use serde::Serialize;
 

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bottle_policy::access::Found;
-use bottle_policy::dlp::{self, Finding, Head, Mode, Packing, Rules, Search, Stream};
+use bottle_policy::supervise::Found;
+use bottle_scan::dlp::{self, Finding, Head, Mode, Packing, Rules, Search, Stream};
 use bytes::Bytes;
 use http::header::CONTENT_ENCODING;
 use http::{HeaderMap, HeaderValue, Uri};

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use bottle_policy::access::Verdict;
-use bottle_policy::host::{HostName, HostPattern};
+use bottle_types::host::{HostName, HostPattern};
+use bottle_wire::access::Verdict;
 use http::{Response, StatusCode};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;

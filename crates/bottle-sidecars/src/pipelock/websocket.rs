@@ -4,10 +4,11 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use bottle_policy::access::{Found, Verdict};
-use bottle_policy::dlp::Mode;
 use bottle_policy::pipelock::Action;
-use bottle_policy::websocket::{Frames, Talk};
+use bottle_policy::supervise::Found;
+use bottle_scan::dlp::Mode;
+use bottle_scan::websocket::{Frames, Talk};
+use bottle_wire::access::Verdict;
 use bytes::Bytes;
 use http::header::{HOST, SEC_WEBSOCKET_EXTENSIONS};
 use http::{Request, Response, StatusCode, Version};
@@ -97,7 +98,7 @@ impl Force {
 struct Conversation {
     force: Arc<Force>,
     route: usize,
-    host: bottle_policy::host::HostName,
+    host: bottle_types::host::HostName,
     guest: OnUpgrade,
     upstream: OnUpgrade,
 }
@@ -136,7 +137,7 @@ impl Conversation {
                 for message in messages {
                     let judged =
                         talk.judge(policy.search(way, &rules), &message.payload, way.mode.unwrap_or(Mode::Block));
-                    let found = |finding: bottle_policy::dlp::Finding| Found {
+                    let found = |finding: bottle_scan::dlp::Finding| Found {
                         rule: finding.rule,
                         at: "websocket".to_owned(),
                         offset: sent.load(Ordering::Relaxed),

@@ -9,8 +9,9 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use bottle_policy::access::{Access, Found, Verdict};
-use bottle_policy::door::Door;
+use bottle_policy::supervise::Found;
+use bottle_types::door::Door;
+use bottle_wire::access::{Access, Verdict};
 use bytes::Bytes;
 use http::Response;
 use http_body::{Frame, SizeHint};

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use bottle_policy::access::Verdict;
-use bottle_policy::door::Door;
-use bottle_policy::host::HostName;
 use bottle_policy::route::Scheme;
+use bottle_types::door::Door;
+use bottle_types::host::HostName;
+use bottle_wire::access::Verdict;
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::service::service_fn;

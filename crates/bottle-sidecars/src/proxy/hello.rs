@@ -2,7 +2,7 @@
 
 use std::io;
 
-use bottle_policy::host::HostName;
+use bottle_types::host::HostName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
 

@@ -1,9 +1,9 @@
 //! Whom a request is for, and whether all that says so agrees.
 
 use bottle_policy::conditions::Details;
-use bottle_policy::host::HostName;
 use bottle_policy::matcher::Target;
 use bottle_policy::route::Scheme;
+use bottle_types::host::HostName;
 use http::header::HOST;
 use http::{Request, Uri};
 

@@ -4,9 +4,9 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
-use bottle_policy::proposal::change::Texts;
-use bottle_policy::proposal::ledger::Ledger;
-use bottle_policy::proposal::record::{Chain, Event, Record};
+use bottle_wire::proposal::change::Texts;
+use bottle_wire::proposal::ledger::Ledger;
+use bottle_wire::proposal::record::{Chain, Event, Record};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -94,7 +94,7 @@ pub(super) fn moment(text: &str) -> OffsetDateTime {
 
 #[cfg(test)]
 mod tests {
-    use bottle_policy::proposal::ProposalId;
+    use bottle_wire::proposal::ProposalId;
 
     use super::*;
 

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bottle_policy::bundle::image_user;
-use bottle_policy::control::Call;
-use bottle_policy::door::Door;
 use bottle_policy::supervise::Held;
+use bottle_types::door::Door;
+use bottle_wire::control::Call;
 use serde::Serialize;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Take};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};

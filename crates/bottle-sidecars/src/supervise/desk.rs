@@ -10,10 +10,11 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use bottle_policy::control::{Applied, Apply, Decide, Decided, Holding, Listing, Standing, Update};
-use bottle_policy::proposal::record::{Cause, Event};
-use bottle_policy::proposal::{By, PolicyFile, ProposalId, State, Verdict, check, sha256};
 use bottle_policy::supervise::{Approval, Held, Request, SupervisePolicy};
+use bottle_wire::control::{Applied, Apply, Decided, Holding, Listing, Update};
+use bottle_wire::proposal::record::{Cause, Event};
+use bottle_wire::proposal::{By, PolicyFile, ProposalId, State, Verdict, check, sha256};
+use bottle_wire::proposal::{Decide, Standing};
 use time::OffsetDateTime;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::sleep;
@@ -314,7 +315,7 @@ impl Office {
             return refused(mismatch.to_string());
         }
         if let Verdict::Modified { request } = &decide.verdict {
-            let changes = bottle_policy::proposal::Change::of(self.book.ledger().in_force().texts(), request);
+            let changes = bottle_wire::proposal::Change::of(self.book.ledger().in_force().texts(), request);
             if let Err(error) = changes {
                 return refused(format!("the changed proposal can't be granted: {error}"));
             }

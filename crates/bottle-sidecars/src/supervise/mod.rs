@@ -5,7 +5,7 @@
 //! (floods), `apply` (the way to the supervisor), `control` (the runner's way in), `serve` (sockets and HTTP).
 //! Always: nothing is granted but by a decision that is bound to what was shown, and none that is not written down; the
 //! file is a chain of hashes that a restart goes on with. No secret is ever read. What a request means is in
-//! `bottle_policy::supervise`, what it changes in `bottle_policy::proposal`.
+//! `bottle_policy::supervise`, what it changes in `bottle_wire::proposal`.
 
 mod apply;
 mod book;
@@ -21,11 +21,11 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use bottle_policy::control::SUPERVISOR_SOCKET;
-use bottle_policy::door;
-use bottle_policy::proposal::change::Texts;
-use bottle_policy::proposal::{PolicyFile, ProposalId};
 use bottle_policy::supervise::SupervisePolicy;
+use bottle_types::door;
+use bottle_wire::control::SUPERVISOR_SOCKET;
+use bottle_wire::proposal::change::Texts;
+use bottle_wire::proposal::{PolicyFile, ProposalId};
 
 use crate::common::{self, Dirs};
 

@@ -4,8 +4,8 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bottle_policy::control::SUPERVISE_SOCKET;
-use bottle_policy::door::{BUNDLE_ADDRESS, Door};
+use bottle_types::door::{BUNDLE_ADDRESS, Door};
+use bottle_wire::control::SUPERVISE_SOCKET;
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::combinators::BoxBody;

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use bottle_policy::proposal::ProposalId;
 use bottle_policy::route::Scheme;
 use bottle_policy::supervise::{Request, RequestError, RouteWords};
+use bottle_wire::proposal::ProposalId;
 use rmcp::handler::server::router::tool::ToolRouter;
 use rmcp::handler::server::wrapper::Parameters;
 use rmcp::model::{

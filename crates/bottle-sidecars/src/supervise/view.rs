@@ -4,13 +4,13 @@ use std::path::Path;
 
 use bottle_policy::budget::{Budget, Spent};
 use bottle_policy::gate::GatePolicy;
-use bottle_policy::host::HostPattern;
 use bottle_policy::pipelock::{Exemption, PipelockPolicy};
-use bottle_policy::proposal::PolicyFile;
-use bottle_policy::proposal::ledger::Ledger;
 use bottle_policy::route::{RoutesPolicy, Scheme};
 use bottle_policy::supervise::{Approval, SupervisePolicy};
-use bottle_policy::yaml;
+use bottle_types::host::HostPattern;
+use bottle_types::yaml;
+use bottle_wire::proposal::PolicyFile;
+use bottle_wire::proposal::ledger::Ledger;
 use serde::Serialize;
 
 /// The answer of the tool `policy`.
@@ -142,11 +142,11 @@ mod tests {
 
     #[test]
     fn no_name_of_a_secret_is_shown() {
-        let routes: RoutesPolicy = bottle_policy::yaml::from_str(
+        let routes: RoutesPolicy = bottle_types::yaml::from_str(
             "version: 1\nroutes:\n  - host: api.example.com\n    methods: [POST]\n    auth: { bearer: TOP_TOKEN }\n",
         )
         .expect("routes");
-        let gate: GatePolicy = bottle_policy::yaml::from_str(
+        let gate: GatePolicy = bottle_types::yaml::from_str(
             "version: 1\nsecrets: [TOP_TOKEN]\nupstreams:\n  - name: origin\n    url: https://git.example.com/a/b\n    \
              token: TOP_TOKEN\n    push: { refs: [\"refs/heads/bottle/**\"] }\n",
         )

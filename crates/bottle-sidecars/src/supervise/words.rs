@@ -1,8 +1,9 @@
 //! What an agent is told about its proposal, in words that say what to do now.
 
-use bottle_policy::control::{Holding, Standing};
-use bottle_policy::proposal::{By, Proposal, State, Verdict};
 use bottle_policy::supervise::Request;
+use bottle_wire::control::Holding;
+use bottle_wire::proposal::Standing;
+use bottle_wire::proposal::{By, Proposal, State, Verdict};
 
 use super::desk::Told;
 

@@ -7,8 +7,8 @@
 use std::time::Duration;
 
 use bottle_policy::bundle::Bundle;
-use bottle_policy::control::Applied;
-use bottle_policy::door::Door;
+use bottle_types::door::Door;
+use bottle_wire::control::Applied;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};

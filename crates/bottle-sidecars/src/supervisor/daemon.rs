@@ -121,7 +121,7 @@ pub(super) fn describe(status: WaitStatus) -> String {
 
 #[cfg(test)]
 mod tests {
-    use bottle_policy::door::Door;
+    use bottle_types::door::Door;
 
     use super::*;
 

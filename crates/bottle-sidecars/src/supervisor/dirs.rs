@@ -12,7 +12,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::Path;
 
 use bottle_policy::bundle::{Bundle, User};
-use bottle_policy::door::{Door, LOGS};
+use bottle_types::door::{Door, LOGS};
 
 use crate::common::{self, Dirs};
 

@@ -10,9 +10,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bottle_policy::control::Applied;
-use bottle_policy::door::Door;
-use bottle_policy::proposal::{PolicyFile, sha256};
+use bottle_types::door::Door;
+use bottle_wire::control::Applied;
+use bottle_wire::proposal::{PolicyFile, sha256};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 

@@ -21,7 +21,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use bottle_policy::bundle::Bundle;
-use bottle_policy::door;
+use bottle_types::door;
 
 use crate::common::{self, Dirs};
 

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use bottle_policy::bundle::{self, Bundle};
-use bottle_policy::control::SUPERVISOR_SOCKET;
-use bottle_policy::door::Door;
+use bottle_types::door::Door;
+use bottle_wire::control::SUPERVISOR_SOCKET;
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
 use tokio::net::UnixStream;
 use tokio::signal::unix::{SignalKind, signal};

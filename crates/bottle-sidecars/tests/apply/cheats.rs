@@ -1,8 +1,9 @@
 //! Decisions that are not about what was shown, and a record that was written by somebody else.
 
-use bottle_policy::control::{Decide, Decided};
-use bottle_policy::proposal::{By, ProposalId, Verdict};
 use bottle_policy::supervise::Request;
+use bottle_wire::control::Decided;
+use bottle_wire::proposal::Decide;
+use bottle_wire::proposal::{By, ProposalId, Verdict};
 use serde_json::json;
 
 use crate::world::World;

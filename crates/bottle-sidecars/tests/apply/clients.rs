@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use bottle_policy::proposal::{PolicyFile, Verdict};
 use bottle_policy::supervise::Request;
+use bottle_wire::proposal::{PolicyFile, Verdict};
 use serde_json::{Value, json};
 
 use crate::world::{World, routes};

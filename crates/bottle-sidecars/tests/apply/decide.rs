@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use bottle_policy::proposal::{PolicyFile, State, Verdict};
 use bottle_policy::supervise::{Request, RouteWords};
+use bottle_wire::proposal::{PolicyFile, State, Verdict};
 use serde_json::{Value, json};
 
 use crate::world::{World, routes};

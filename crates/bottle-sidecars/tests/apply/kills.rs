@@ -4,9 +4,9 @@ use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use bottle_policy::control::{Applied, Apply, Call, SUPERVISE_SOCKET};
-use bottle_policy::door::Door;
-use bottle_policy::proposal::PolicyFile;
+use bottle_types::door::Door;
+use bottle_wire::control::{Applied, Apply, Call, SUPERVISE_SOCKET};
+use bottle_wire::proposal::PolicyFile;
 
 use crate::load::apply;
 use crate::world::{Client, World, routes, sidecars};

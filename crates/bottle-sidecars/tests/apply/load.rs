@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use bottle_policy::control::{Applied, Apply, Call, SUPERVISE_SOCKET};
-use bottle_policy::door::Door;
+use bottle_types::door::Door;
+use bottle_wire::control::{Applied, Apply, Call, SUPERVISE_SOCKET};
 
 use crate::world::{Client, World};
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bottle_policy::proposal::Verdict;
+use bottle_wire::proposal::Verdict;
 use serde_json::{Value, json};
 
 use crate::world::{World, messages};

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
-use bottle_policy::proposal::record::{Chain, Event};
-use bottle_policy::proposal::{By, Verdict};
+use bottle_wire::proposal::record::{Chain, Event};
+use bottle_wire::proposal::{By, Verdict};
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::TokioIo;

@@ -10,10 +10,11 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use bottle_policy::control::{Decide, Decided, Listing, Standing};
-use bottle_policy::proposal::change::Texts;
-use bottle_policy::proposal::verify::{Verified, VerifyError, verify};
-use bottle_policy::proposal::{By, PolicyFile, State, Verdict};
+use bottle_wire::control::{Decided, Listing};
+use bottle_wire::proposal::change::Texts;
+use bottle_wire::proposal::verify::{Verified, VerifyError, verify};
+use bottle_wire::proposal::{By, PolicyFile, State, Verdict};
+use bottle_wire::proposal::{Decide, Standing};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 

@@ -4,10 +4,11 @@ use std::io::Write as _;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use bottle_policy::access::Verdict as Logged;
-use bottle_policy::control::{Decide, Decided, Listing, Standing};
-use bottle_policy::proposal::{By, State, Verdict};
 use bottle_policy::supervise::{Held, Request};
+use bottle_wire::access::Verdict as Logged;
+use bottle_wire::control::{Decided, Listing};
+use bottle_wire::proposal::{By, State, Verdict};
+use bottle_wire::proposal::{Decide, Standing};
 use http::StatusCode;
 use http_body_util::BodyExt as _;
 use pretty_assertions::assert_eq;

@@ -46,7 +46,7 @@ fn request(case: &Case, made: &Made) -> Request<Body> {
 async fn every_way_out_is_blocked_and_every_honest_request_passes() {
     let world = world().await;
     let suite: Suite =
-        toml::from_str(include_str!("../../../bottle-policy/tests/escape/cases.toml")).expect("the library's cases");
+        toml::from_str(include_str!("../../../bottle-scan/tests/escape/cases.toml")).expect("the library's cases");
     let (real, harmless) = (Secrets::real(), Secrets::harmless());
     let (mut wrong, mut ran) = (vec![], 0);
     for (index, case) in suite.case.iter().filter(|case| case.library_only.is_none()).enumerate() {

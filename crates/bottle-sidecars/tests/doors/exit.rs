@@ -4,9 +4,9 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
-use bottle_policy::access::Verdict;
 use bottle_policy::bundle::image_user;
-use bottle_policy::door::Door;
+use bottle_types::door::Door;
+use bottle_wire::access::Verdict;
 use bytes::Bytes;
 use futures_util::stream;
 use http::{Request, StatusCode};
@@ -320,9 +320,8 @@ async fn the_route_that_egress_names_has_to_be_the_one() {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     let world = World::usual().await;
-    let policy = bottle_policy::proposal::sha256(
-        &std::fs::read_to_string(world.path("config/routes.yaml")).expect("the routes"),
-    );
+    let policy =
+        bottle_wire::proposal::sha256(&std::fs::read_to_string(world.path("config/routes.yaml")).expect("the routes"));
     // Route 0 has the credential, and /open/x is route 1.
     for (route, host, status) in [("1", "localhost", "200"), ("0", "localhost", "403"), ("0", "other.example", "403")] {
         let mut stream = tokio::net::UnixStream::connect(world.path("internal/pipelock.sock")).await.expect("the hop");

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::time::Duration;
 
-use bottle_policy::access::{Access, Verdict};
+use bottle_wire::access::{Access, Verdict};
 use pretty_assertions::assert_eq;
 use serde::Deserialize;
 use tokio::io::AsyncReadExt as _;

@@ -12,7 +12,7 @@ mod exit;
 mod front;
 mod heard;
 #[expect(unreachable_pub, dead_code, reason = "the library's tests have it first")]
-#[path = "../../../bottle-policy/tests/escape/make.rs"]
+#[path = "../../../bottle-scan/tests/escape/make.rs"]
 mod make;
 mod many;
 mod model;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bottle_policy::budget::{Entry, REACHED, Tokens};
-use bottle_policy::cassette::Cassette;
+use bottle_wire::cassette::Cassette;
 use http_body_util::BodyExt as _;
 use pretty_assertions::assert_eq;
 use serde_json::json;

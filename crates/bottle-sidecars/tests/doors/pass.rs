@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bottle_policy::access::{Access, Verdict};
+use bottle_wire::access::{Access, Verdict};
 use http::StatusCode;
 use pretty_assertions::assert_eq;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};

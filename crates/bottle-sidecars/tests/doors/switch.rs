@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bottle_policy::access::Verdict;
+use bottle_wire::access::Verdict;
 use pretty_assertions::assert_eq;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;

@@ -1,6 +1,6 @@
 //! Push policy: what is refused whatever it contains.
 
-use bottle_policy::gate::report::Verdict;
+use bottle_wire::push_report::Verdict;
 
 use crate::world::{World, said};
 

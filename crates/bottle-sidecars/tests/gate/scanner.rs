@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use bottle_policy::gate::report::Verdict;
+use bottle_wire::push_report::Verdict;
 
 use crate::world::{World, aws_key, said};
 

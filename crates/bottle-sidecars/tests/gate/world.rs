@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use bottle_policy::gate::report::PushedRef;
+use bottle_wire::push_report::PushedRef;
 use tempfile::TempDir;
 
 use crate::random::Random;

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use bottle_policy::gate::paths::ProtectedPaths;
 use bottle_policy::gate::refs::RefRules;
 use bottle_policy::gate::{Transport, UpstreamUrl};
-use bottle_policy::host::HostName;
+use bottle_types::host::HostName;
 
 use super::{At, Checked};
 use crate::manifest::{GitEntry, Push};

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use bottle_policy::dlp::{Rules, Scope};
+use bottle_scan::dlp::{Rules, Scope};
 
 /// The token formats that pipelock and the gate look for.
 static RULES: LazyLock<Option<Rules>> = LazyLock::new(|| Rules::builtin().ok());
@@ -50,7 +50,7 @@ mod tests {
     #[test]
     fn no_known_token_is_shorter() {
         let rules: toml::Table =
-            toml::from_str(include_str!("../../../../bottle-policy/src/dlp_rules.toml")).expect("rules");
+            toml::from_str(include_str!("../../../../bottle-scan/src/dlp_rules.toml")).expect("rules");
         let rules = rules["rule"].as_array().expect("a list");
         assert!(rules.len() > 100);
         for rule in rules {

@@ -1,8 +1,9 @@
 //! What time does by itself, and a life before this one.
 
-use bottle_policy::control::{Applied, Standing};
-use bottle_policy::proposal::record::Cause;
-use bottle_policy::proposal::{By, PolicyFile, ProposalId, State, Verdict, sha256};
+use bottle_wire::control::Applied;
+use bottle_wire::proposal::Standing;
+use bottle_wire::proposal::record::Cause;
+use bottle_wire::proposal::{By, PolicyFile, ProposalId, State, Verdict, sha256};
 use time::OffsetDateTime;
 
 use super::super::Error;

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use bottle_policy::control::{Applied, Standing};
-use bottle_policy::proposal::record::{Cause, Event};
-use bottle_policy::proposal::{By, PolicyFile, ProposalId, State, Verdict, sha256};
 use bottle_policy::supervise::Request;
+use bottle_wire::control::Applied;
+use bottle_wire::proposal::Standing;
+use bottle_wire::proposal::record::{Cause, Event};
+use bottle_wire::proposal::{By, PolicyFile, ProposalId, State, Verdict, sha256};
 use time::OffsetDateTime;
 
 use super::super::Error;

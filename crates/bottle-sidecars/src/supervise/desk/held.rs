@@ -6,9 +6,10 @@
 
 use std::time::Instant;
 
-use bottle_policy::control::{Holding, Standing};
-use bottle_policy::proposal::{By, ProposalId, State, Verdict};
 use bottle_policy::supervise::{Approval, Held, Request};
+use bottle_wire::control::Holding;
+use bottle_wire::proposal::Standing;
+use bottle_wire::proposal::{By, ProposalId, State, Verdict};
 use tokio::sync::{mpsc, watch};
 
 use super::super::Error;

@@ -1,0 +1,233 @@
+//! What base64 and hex hide, also one inside the other, found without decoding all that could be either.
+//!
+//! The bytes in which a token begins give, in base64 at each of its three offsets and in hex, digits that are the same
+//! whatever stands around them. Those digits are looked for in the text's own digits, with white space and broken lines
+//! left out; only where they stand something is decoded.
+
+use super::alphabet::{ALPHABET, BREAK, DIGITS, LINE};
+use super::runs::Digits;
+
+/// Of a needle, so many bytes count at most.
+const LONGEST_NEEDLE: usize = 12;
+/// Digits that a needle needs: fewer would be found everywhere.
+const SHORTEST: usize = 4;
+
+/// One way to write bytes as digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Code {
+    /// Base64; how many bits of the needle's first byte are in a digit that other bytes have a share in.
+    Base64 { lost: u8 },
+    /// Hex, in either case.
+    Hex { upper: bool },
+}
+
+const CODES: [Code; 5] = [
+    Code::Base64 { lost: 0 },
+    Code::Base64 { lost: 4 },
+    Code::Base64 { lost: 2 },
+    Code::Hex { upper: false },
+    Code::Hex { upper: true },
+];
+
+/// A beginning as it looks in some code.
+#[derive(Debug)]
+struct Needle {
+    digits: Vec<u8>,
+    /// The first byte of what is written, from the inside outwards: its lost bits are put back from here.
+    codes: Vec<(Code, u8)>,
+    owner: usize,
+}
+
+/// All beginnings in all codes.
+#[derive(Debug)]
+pub(crate) struct Coded {
+    needles: Vec<Needle>,
+    bits: Box<[u64; 1 << 12]>,
+    /// Of four digits that begin with one of those threes, by hash.
+    fours: Box<[u64; 1 << 11]>,
+    /// By three digits: at which of a needle's digits they are, and which needle.
+    entries: Vec<(u32, u8, u32)>,
+}
+
+impl Coded {
+    /// Makes the tables for these beginnings and whose they are.
+    pub(crate) fn new<'a>(beginnings: impl Iterator<Item = (&'a [u8], usize)>) -> Self {
+        let mut needles = vec![];
+        for (bytes, owner) in beginnings {
+            let bytes = &bytes[..bytes.len().min(LONGEST_NEEDLE)];
+            for inner in CODES {
+                let Some(text) = write(inner, bytes) else { continue };
+                let mut add = |text: &[u8], codes: Vec<(Code, u8)>| {
+                    let digits: Vec<u8> = text.iter().map(|byte| DIGITS[usize::from(*byte)]).collect();
+                    if digits.len() >= SHORTEST {
+                        needles.push(Needle { digits, codes, owner });
+                    }
+                };
+                add(&text, vec![(inner, bytes[0])]);
+                for outer in CODES {
+                    if let Some(twice) = write(outer, &text) {
+                        add(&twice, vec![(inner, bytes[0]), (outer, text[0])]);
+                    }
+                }
+            }
+        }
+        let mut entries: Vec<(u32, u8, u32)> = vec![];
+        let mut fours = Box::new([0u64; 1 << 11]);
+        for (index, needle) in needles.iter().enumerate() {
+            for skip in [1u8, 0] {
+                let at = usize::from(skip);
+                let three = [needle.digits[at], needle.digits[at + 1], needle.digits[at + 2]];
+                let short = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+                entries.push((short(number(three)), skip, short(index)));
+                // The last place of a short needle may be followed by anything.
+                for last in needle.digits.get(at + 3).map_or(0..64, |digit| *digit..digit + 1) {
+                    let hash = four(number(three), last);
+                    fours[hash >> 6] |= 1 << (hash & 63);
+                }
+            }
+        }
+        entries.sort_unstable_by_key(|(three, skip, index)| (*three, std::cmp::Reverse(*skip), *index));
+        entries.shrink_to_fit();
+        let mut bits = Box::new([0u64; 1 << 12]);
+        for (three, _, _) in &entries {
+            bits[usize::try_from(three >> 6).unwrap_or_default()] |= 1 << (three & 63);
+        }
+        Self { needles, bits, fours, entries }
+    }
+
+    /// Gives what the digits say where a beginning stands in them, whose it is, and at which digit; at most `longest`
+    /// bytes of it.
+    pub(crate) fn scan<T>(
+        &self,
+        text: &Digits,
+        longest: usize,
+        mut each: impl FnMut(&[u8], usize, usize) -> Option<T>,
+    ) -> Option<T> {
+        let digits = &text.digits;
+        for at in (0..digits.len().saturating_sub(2)).step_by(2) {
+            let three = number([digits[at], digits[at + 1], digits[at + 2]]);
+            if self.bits[three >> 6] >> (three & 63) & 1 == 0 {
+                continue;
+            }
+            let hash = four(three, digits.get(at + 3).copied().unwrap_or_default());
+            // With no fourth digit there is nothing to go on.
+            if self.fours[hash >> 6] >> (hash & 63) & 1 == 1
+                && let Some(found) = self.look(text, at, longest, &mut each)
+            {
+                return Some(found);
+            }
+        }
+        None
+    }
+
+    #[cold]
+    fn look<T>(
+        &self,
+        text: &Digits,
+        at: usize,
+        longest: usize,
+        each: &mut impl FnMut(&[u8], usize, usize) -> Option<T>,
+    ) -> Option<T> {
+        let digits = &text.digits;
+        let three = u32::try_from(number([digits[at], digits[at + 1], digits[at + 2]])).ok()?;
+        let first = self.entries.partition_point(|(other, ..)| *other < three);
+        for (_, skip, index) in self.entries[first..].iter().take_while(|(other, ..)| *other == three) {
+            let needle = &self.needles[usize::try_from(*index).ok()?];
+            let Some(start) = at.checked_sub(usize::from(*skip)) else { continue };
+            if !digits[start..].starts_with(&needle.digits) {
+                continue;
+            }
+            let run = &digits[start..digits.len().min(start + longest * 4 + 64)];
+            // What is written may go on in the next line or end with this one; either reading counts.
+            let line = text.lines.partition_point(|line| *line < start + needle.digits.len());
+            let line = text.lines.get(line).map_or(run.len(), |line| (line - start).min(run.len()));
+            for run in [run, &run[..line]] {
+                let mut text: Vec<u8> = run.iter().map(|digit| ALPHABET[usize::from(digit & 63)]).collect();
+                for (code, first) in needle.codes.iter().rev() {
+                    text = read(*code, *first, &text);
+                }
+                if let Some(found) = each(&text, needle.owner, start) {
+                    return Some(found);
+                }
+                if line == run.len() {
+                    break;
+                }
+            }
+        }
+        None
+    }
+}
+
+/// Of three digits and the one behind them.
+fn four(three: usize, last: u8) -> usize {
+    (three << 6 | usize::from(last)).wrapping_mul(0x9e37_79b1) >> 15 & 0x1_ffff
+}
+
+fn number(three: [u8; 3]) -> usize {
+    usize::from(three[0] & 63) << 12 | usize::from(three[1] & 63) << 6 | usize::from(three[2] & 63)
+}
+
+/// The digits that bytes give in a code wherever they stand; none if that is no text.
+fn write(code: Code, bytes: &[u8]) -> Option<Vec<u8>> {
+    let text = match code {
+        Code::Hex { upper: false } => hex::encode(bytes).into_bytes(),
+        Code::Hex { upper: true } => hex::encode_upper(bytes).into_bytes(),
+        Code::Base64 { lost } => {
+            let (mut out, mut bits, mut value) = (vec![], 0u32, 0u32);
+            for (index, byte) in bytes.iter().enumerate() {
+                let (width, byte) = if index == 0 {
+                    (8 - u32::from(lost), u32::from(*byte) & (0xff >> lost))
+                } else {
+                    (8, u32::from(*byte))
+                };
+                value = value << width | byte;
+                bits += width;
+                while bits >= 6 {
+                    bits -= 6;
+                    out.push(ALPHABET[usize::try_from(value >> bits & 63).ok()?]);
+                    value &= (1 << bits) - 1;
+                }
+            }
+            out
+        }
+    };
+    (text.len() >= SHORTEST).then_some(text)
+}
+
+/// The bytes behind digits that begin where [`write`] began, up to what is no digit.
+fn read(code: Code, first: u8, text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    match code {
+        Code::Hex { .. } => {
+            let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+            let mut high = None;
+            for byte in text.iter().filter(|byte| DIGITS[usize::from(**byte)] != LINE) {
+                match (digit(*byte), high) {
+                    (None, _) => break,
+                    (Some(value), None) => high = Some(value),
+                    (Some(value), Some(above)) => {
+                        out.push(above << 4 | value);
+                        high = None;
+                    }
+                }
+            }
+        }
+        Code::Base64 { lost } => {
+            let (mut bits, mut value) = (u32::from(lost), (u32::from(first)) >> (8 - u32::from(lost)));
+            for byte in text {
+                match DIGITS[usize::from(*byte)] {
+                    LINE => continue,
+                    BREAK => break,
+                    digit => value = value << 6 | u32::from(digit),
+                }
+                bits += 6;
+                if bits >= 8 {
+                    bits -= 8;
+                    out.push(u8::try_from(value >> bits & 0xff).unwrap_or_default());
+                    value &= (1 << bits) - 1;
+                }
+            }
+        }
+    }
+    out
+}

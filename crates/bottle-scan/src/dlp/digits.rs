@@ -1,0 +1,196 @@
+//! A long run of base64 or hex on its way: what its digits say goes into streams of its own, in which what is packed is found.
+//!
+//! Its lines are joined, and a digit may be written as an escape: `%2B` in a form, `\/` and `\u002B` in JSON.
+
+use super::packed::Packing;
+use super::runs::may_be_digit;
+use super::stream::{Inner, Shared};
+use super::{Depth, Finding, alphabet};
+
+/// A line that goes on in the next one.
+const LONG_LINE: usize = 60;
+/// A run is looked into from so many digits on.
+const LONG: usize = 64;
+/// One in which something packed begins, from so many on.
+pub(super) const SHORT: usize = 2 * STEP;
+/// A run that is long enough is met by one of the steps of this length, and has no break before the next.
+pub(super) const STEP: usize = 16;
+/// So many bytes at most, written as escapes.
+pub(super) const REACH: usize = 6 * LONG;
+
+/// A run that has begun.
+pub(super) struct Run {
+    base64: Inner,
+    bits: u32,
+    value: u32,
+    /// While all digits are those of hex: such a run says nothing in base64.
+    hex: Option<Inner>,
+    high: Option<u8>,
+    /// Meanwhile, what the last few digits say in base64.
+    held: Vec<u8>,
+    /// Digits of this line.
+    line: usize,
+    /// So many of the next bytes have been read already.
+    pub(super) skip: usize,
+}
+
+/// What digits have said.
+#[derive(Default)]
+struct Said {
+    base64: Vec<u8>,
+    hex: Vec<u8>,
+    /// A digit was none of hex.
+    hex_ended: bool,
+}
+
+impl Run {
+    /// One whose digits say what is so deep in the body.
+    pub(super) fn new(depth: Depth) -> Self {
+        let (base64, hex) = (Inner::at(depth), Some(Inner::at(depth)));
+        Self { base64, bits: 0, value: 0, hex, high: None, held: vec![], line: 0, skip: 0 }
+    }
+
+    /// How many bytes belong to the run: those that begin before `to`, and an escape's that begins there.
+    pub(super) fn push(&mut self, bytes: &[u8], to: usize, shared: &mut Shared<'_>) -> Result<usize, Finding> {
+        let mut said = Said { base64: Vec::with_capacity(to / 4 * 3 + 3), ..Said::default() };
+        let mut at = std::mem::take(&mut self.skip);
+        while at < to {
+            let rest = &bytes[at..];
+            if let Some(digit) = alphabet::digit(rest[0]) {
+                self.digit(rest[0], digit, &mut said);
+                at += 1;
+            } else if matches!(rest, [b'\r' | b'\n', ..]) && (self.line >= LONG_LINE || self.line == 0) {
+                self.line = 0;
+                at += 1;
+            } else if matches!(rest, [b'\\', b'n' | b'r', ..]) && self.line >= LONG_LINE {
+                self.line = 0;
+                at += 2;
+            } else if let Some((byte, digit, length)) = escaped(rest) {
+                self.digit(byte, digit, &mut said);
+                at += length;
+            } else {
+                break;
+            }
+        }
+        if let Some(hex) = &mut self.hex {
+            hex.push(&said.hex, shared)?;
+            if said.hex_ended {
+                hex.finish(shared)?;
+                self.hex = None;
+            }
+        }
+        self.base64.push(&said.base64, shared)?;
+        Ok(at)
+    }
+
+    fn digit(&mut self, byte: u8, digit: u8, said: &mut Said) {
+        self.line += 1;
+        let only_hex = self.hex.is_some() && !said.hex_ended;
+        if only_hex {
+            match char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok()) {
+                Some(low) => match self.high.take() {
+                    Some(high) => said.hex.push(high << 4 | low),
+                    None => self.high = Some(low),
+                },
+                None => {
+                    said.hex_ended = true;
+                    said.base64.append(&mut self.held);
+                }
+            }
+            if self.bits == 0 {
+                self.held.clear();
+            }
+        }
+        self.value = self.value << 6 | u32::from(digit);
+        self.bits += 6;
+        if self.bits >= 8 {
+            self.bits -= 8;
+            let byte = u8::try_from(self.value >> self.bits & 0xff).unwrap_or_default();
+            self.value &= (1 << self.bits) - 1;
+            if self.hex.is_some() && !said.hex_ended { self.held.push(byte) } else { said.base64.push(byte) }
+        }
+    }
+
+    /// The run is over.
+    pub(super) fn finish(mut self, shared: &mut Shared<'_>) -> Result<(), Finding> {
+        self.base64.finish(shared)?;
+        self.hex.as_mut().map_or(Ok(()), |hex| hex.finish(shared))
+    }
+}
+
+/// Whether all of these may be in a run, as digits or in escapes: compared with no table, as [`may_be_digit`] is.
+pub(super) fn are_run(bytes: &[u8]) -> bool {
+    let all = |bytes: &[u8]| {
+        bytes.iter().fold(true, |all, byte| all & (may_be_digit(*byte) | (*byte == b'%') | (*byte == b'\\')))
+    };
+    bytes.first_chunk::<STEP>().map_or_else(|| all(bytes), |step| all(step))
+}
+
+/// Where a run begins that may be around here, not before `least`.
+pub(super) fn start(bytes: &[u8], at: usize, least: usize) -> usize {
+    let before = bytes[least.min(at)..at].iter().rev().take(REACH);
+    at - before.take_while(|byte| alphabet::is_digit(**byte) || matches!(byte, b'%' | b'\\')).count()
+}
+
+/// How many bytes there are of up to [`LONG`] digits, and whether these begin a run that is to be looked into.
+pub(super) fn begins(bytes: &[u8]) -> (usize, bool) {
+    let (mut at, mut digits) = (0, [0; LONG]);
+    for count in 0..LONG {
+        let next = match bytes.get(at) {
+            Some(byte) if alphabet::is_digit(*byte) => Some((*byte, 1)),
+            Some(_) => escaped(&bytes[at..]).map(|(byte, _, length)| (byte, length)),
+            None => None,
+        };
+        match next {
+            Some((byte, length)) => {
+                digits[count] = byte;
+                at += length;
+            }
+            None => return (at, count >= SHORT && says_packed(&digits[..SHORT])),
+        }
+    }
+    (at, true)
+}
+
+/// Whether something packed begins where these digits do.
+fn says_packed(digits: &[u8]) -> bool {
+    // Nothing that can be packed begins with other digits, in base64 or in hex; most words do.
+    if !matches!(digits[0], b'H' | b'e' | b'K' | b'/' | b'_' | b'U' | b'Q' | b'T' | b'0'..=b'9' | b'f' | b'F') {
+        return false;
+    }
+    let mut run = Run::new(0);
+    let mut said = Said::default();
+    for digit in digits {
+        run.digit(*digit, alphabet::digit(*digit).unwrap_or_default(), &mut said);
+    }
+    let base64 = if said.base64.is_empty() { &run.held } else { &said.base64 };
+    Packing::begins(base64).or_else(|| Packing::begins(&said.hex)).is_some()
+}
+
+/// A digit that is written as an escape, what it is worth, and how long the escape is.
+fn escaped(bytes: &[u8]) -> Option<(u8, u8, usize)> {
+    let (byte, length) = escape(bytes)?;
+    Some((byte, alphabet::digit(byte)?, length))
+}
+
+/// The byte that an escape stands for, and how long the escape is.
+fn escape(bytes: &[u8]) -> Option<(u8, usize)> {
+    let hex = |digits: &[u8]| {
+        let text = std::str::from_utf8(digits).ok().filter(|text| !text.starts_with('+'))?;
+        u8::from_str_radix(text, 16).ok()
+    };
+    match bytes {
+        [b'%', high, low, ..] => Some((hex(&[*high, *low])?, 3)),
+        [b'\\', b'u', b'0', b'0', high, low, ..] => Some((hex(&[*high, *low])?, 6)),
+        [b'\\', b'/', ..] => Some((b'/', 2)),
+        _ => None,
+    }
+}
+
+/// How long the escape is that begins here, if one does.
+pub(super) fn escape_length(bytes: &[u8]) -> usize {
+    match bytes {
+        [b'\\', _, ..] => escape(bytes).map_or(2, |(_, length)| length),
+        _ => escape(bytes).map_or(0, |(_, length)| length),
+    }
+}

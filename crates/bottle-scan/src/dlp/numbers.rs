@@ -1,0 +1,181 @@
+//! Bytes written as numbers: lists of decimal, hex, octal or binary ones, as programs print bytes, dumps by `xxd`, `hexdump`
+//! and `od`, and quoted-printable of every byte.
+
+/// A list of fewer bytes says nothing: no known secret is shorter, see [`crate::known::SHORTEST`].
+const SHORTEST: usize = crate::known::SHORTEST;
+/// So many bytes between two stretches of numbers belong to no list: the text column of a dump and the end of its line.
+const GAP: usize = 40;
+/// So many bytes are asked at once whether they can be in a list. One of [`SHORTEST`] numbers fills two such places.
+const EIGHT: usize = 8;
+/// An offset at the beginning of a dump's line has so many digits, and numbers of another length follow it.
+const OFFSET: usize = 8;
+
+/// In a byte's mark: it is in no list; it is a decimal digit, as in hex the first of each byte of ASCII is, too; it is a sign
+/// or a blank.
+const OTHER: u8 = 1;
+const DIGIT: u8 = 2;
+const SIGN: u8 = 4;
+
+/// Where lists of numbers begin, and what the numbers say; one that can be read in several ways comes several times.
+/// `marks` is a buffer.
+pub fn lists(bytes: &[u8], marks: &mut Vec<u8>) -> Vec<(usize, Vec<u8>)> {
+    marks.clear();
+    marks.extend(bytes.iter().map(|byte| mark(*byte)));
+    let (mut found, mut list) = (vec![], List::default());
+    marks.resize(bytes.len().next_multiple_of(2 * EIGHT), OTHER);
+    let (mut done, mut before) = (0, all(OTHER));
+    for (place, two) in marks.as_chunks::<{ 2 * EIGHT }>().0.iter().enumerate() {
+        // Of two places beside each other one is the first of these.
+        let two = u128::from_le_bytes(*two);
+        let (first, second) = (two as u64, (two >> 64) as u64);
+        let beside = [std::mem::replace(&mut before, second), second];
+        let at = place * 2 * EIGHT;
+        if first & all(OTHER) != 0 || at < done {
+            continue;
+        }
+        // They have nothing but what is in a list, more than one digit, and something that is none.
+        let both = beside.map(|beside| first | beside);
+        let is_list = |both: u64| {
+            let digits = both & all(DIGIT);
+            both & all(OTHER) == 0 && digits & digits.wrapping_sub(1) != 0 && both & all(SIGN) != 0
+        };
+        if !both.into_iter().any(is_list) {
+            continue;
+        }
+        let listed = |mark: &u8| mark & OTHER == 0;
+        let start = at - marks[done..at].iter().rev().take_while(|mark| listed(mark)).count();
+        let end = marks[at..].iter().position(|mark| !listed(mark)).map_or(bytes.len(), |length| at + length);
+        if start > list.to + GAP {
+            std::mem::take(&mut list).end(&mut found);
+        }
+        list.take(bytes, start, end);
+        done = end;
+    }
+    list.end(&mut found);
+    found
+}
+
+/// Eight marks that are the same.
+const fn all(mark: u8) -> u64 {
+    u64::from_le_bytes([mark; EIGHT])
+}
+
+/// What a byte can be in a list: a digit, also of hex, white space, as an escape too, or a sign. Compared with no table, so
+/// that the compiler takes many bytes at once.
+fn mark(byte: u8) -> u8 {
+    let lower = byte | 0x20;
+    let digit = byte.wrapping_sub(b'0') < 10;
+    // From the blank to the semicolon there are signs and digits alone. A percent sign is an escape's; an equals sign stands
+    // before each byte of quoted-printable.
+    let sign = (byte.wrapping_sub(b' ') < 28) & (byte != b'%') & !digit
+        | (byte.wrapping_sub(b'\t') < 5)
+        | (byte == b'\\')
+        | (byte == b'=');
+    let letter = (lower.wrapping_sub(b'a') < 6) | (lower == b'x') | (byte == b'n') | (byte == b'r') | (byte == b't');
+    (u8::from(!(digit | sign | letter)) * OTHER) | (u8::from(digit) * DIGIT) | (u8::from(sign) * SIGN)
+}
+
+/// A list, and what its numbers say by each way to read them.
+#[derive(Default)]
+struct List {
+    from: usize,
+    to: usize,
+    decimal: Vec<u8>,
+    hex: Vec<u8>,
+    /// Words of which the last byte comes first.
+    swapped: Vec<u8>,
+    octal: Vec<u8>,
+    binary: Vec<u8>,
+}
+
+impl List {
+    /// Takes the numbers of a stretch.
+    fn take(&mut self, bytes: &[u8], start: usize, end: usize) {
+        if self.to == 0 {
+            self.from = start;
+        }
+        self.to = end;
+        let text = &bytes[start..end];
+        // Whether a line begins here, whether it is a dump's, and whether its text column has begun.
+        let (mut at, mut first, mut dump, mut is_text) = (0, true, false, false);
+        while let Some(next) = text[at..].iter().position(u8::is_ascii_alphanumeric) {
+            let token = at + next;
+            let between = &text[at..token];
+            let escape = between.ends_with(b"\\") && matches!(text[token], b'n' | b'r' | b't');
+            if between.iter().any(|byte| matches!(byte, b'\n' | b'\r')) || escape && text[token] != b't' {
+                (first, dump, is_text) = (true, false, false);
+            }
+            if escape {
+                at = token + 1;
+                continue;
+            }
+            is_text |= dump && between.ends_with(b"  ");
+            let length = digits(&text[token..]);
+            at = token + length;
+            let first = std::mem::take(&mut first);
+            if is_key(&text[at..]) {
+                dump = first && length == OFFSET;
+            } else if !(is_text || first && is_offset(length, &text[at..])) {
+                self.number(&text[token..at]);
+            }
+        }
+    }
+
+    fn number(&mut self, digits: &[u8]) {
+        let Ok(text) = std::str::from_utf8(digits) else { return };
+        let prefixed = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"));
+        match (prefixed.unwrap_or(text), prefixed.is_some()) {
+            (byte, true) if byte.len() < 3 => self.hex.extend(u8::from_str_radix(byte, 16)),
+            (bits, false) if bits.starts_with("0b") && bits.len() > 6 => {
+                self.binary.extend(u8::from_str_radix(&bits[2..], 2))
+            }
+            (word, _) if matches!(word.len(), 4 | 8 | 16) => {
+                if let Ok(value) = u64::from_str_radix(word, 16) {
+                    let all = value.to_be_bytes();
+                    let said = &all[all.len() - word.len() / 2..];
+                    self.hex.extend(said);
+                    self.swapped.extend(said.iter().rev());
+                }
+                if word.len() == 8 {
+                    self.binary.extend(u8::from_str_radix(word, 2));
+                }
+            }
+            (number, false) if number.len() <= 3 => {
+                self.decimal.extend(number.parse::<u8>());
+                match number.len() {
+                    2 => self.hex.extend(u8::from_str_radix(number, 16)),
+                    3 => self.octal.extend(u8::from_str_radix(number, 8)),
+                    _ => {}
+                }
+            }
+            (word, false) if word.len() == 6 => {
+                self.octal.extend(u16::from_str_radix(word, 8).into_iter().flat_map(u16::to_le_bytes));
+            }
+            _ => {}
+        }
+    }
+
+    /// Gives what has enough characters in it for a secret, which may be of any language and stand among any others.
+    fn end(self, found: &mut Vec<(usize, Vec<u8>)>) {
+        let is_character = |byte: &&u8| !byte.is_ascii_control() || byte.is_ascii_whitespace();
+        let all = [self.decimal, self.hex, self.swapped, self.octal, self.binary].into_iter();
+        let some = all.filter(|said| said.iter().filter(is_character).count() >= SHORTEST);
+        found.extend(some.map(|said| (self.from, said)));
+    }
+}
+
+/// How many digits and letters there are.
+fn digits(text: &[u8]) -> usize {
+    text.iter().position(|byte| !byte.is_ascii_alphanumeric()).unwrap_or(text.len())
+}
+
+/// Whether the number that this follows says where another stands: in an object, or in a dump of `xxd`.
+fn is_key(rest: &[u8]) -> bool {
+    [&b": "[..], b"\":", b"':", b"\\\":"].iter().any(|end| rest.starts_with(end))
+}
+
+/// Whether the first number of a line, of so many digits, is the offset of what follows.
+fn is_offset(length: usize, rest: &[u8]) -> bool {
+    let next = rest.iter().position(u8::is_ascii_alphanumeric).map(|next| digits(&rest[next..]));
+    length == OFFSET && next.is_some_and(|next| next != length)
+}

@@ -1,0 +1,288 @@
+//! Token formats: read from the rules files and from a project's own, and tried where a keyword stands.
+
+use serde::Deserialize;
+
+use super::checksum::Checksum;
+use super::coded::Coded;
+use super::keywords::{self, Short};
+use super::own::TokenPattern;
+use super::pattern::Pattern;
+use super::runs::Digits;
+use super::{Finding, LONGEST};
+
+/// How many bytes before a keyword are looked at, to see whether a token begins there.
+const CONTEXT: usize = 6;
+
+pub(super) const BUILTIN: &str = include_str!("../dlp_rules.toml");
+pub(super) const ANSWERS: &str = include_str!("../answer_rules.toml");
+
+/// Rules that can't be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RulesError {
+    /// Not TOML, or not of this shape.
+    #[error("{0}")]
+    Toml(String),
+    /// One rule is wrong.
+    #[error("rule {id}: {reason}")]
+    Rule { id: String, reason: String },
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct File {
+    pub(super) rule: Vec<Entry>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Entry {
+    pub(super) id: String,
+    pub(super) description: String,
+    pub(super) keywords: Vec<String>,
+    #[serde(default)]
+    pub(super) any_case: bool,
+    pub(super) regex: String,
+    #[serde(default)]
+    pub(super) entropy: f64,
+    pub(super) allow: Option<String>,
+    #[serde(default)]
+    pub(super) anywhere: bool,
+    pub(super) checksum: Option<Checksum>,
+    pub(super) model: bool,
+    #[cfg_attr(not(test), expect(dead_code, reason = "tests make fakes from it"))]
+    pub(super) sample: String,
+}
+
+/// Where rules are applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// Every rule.
+    All,
+    /// The model's own route: only formats that can't be mistaken.
+    Model,
+}
+
+/// One token format.
+#[derive(Debug)]
+pub struct Rule {
+    /// Names the finding.
+    pub id: String,
+    /// What was found, for people.
+    pub description: String,
+    regex: Pattern,
+    entropy: f64,
+    allow: Option<Pattern>,
+    anywhere: bool,
+    checksum: Option<Checksum>,
+    model: bool,
+}
+
+/// All token formats, ready to search.
+#[derive(Debug)]
+pub struct Rules {
+    rules: Vec<Rule>,
+    keywords: Short,
+    coded: Coded,
+}
+
+impl Rules {
+    /// The rules that come with the program.
+    pub fn builtin() -> Result<Self, RulesError> {
+        Self::with(&[], &[])
+    }
+
+    /// The rules that come with the program and a project's own, without those of some ids.
+    pub fn with(own: &[TokenPattern], without: &[String]) -> Result<Self, RulesError> {
+        Self::made(BUILTIN, own, without)
+    }
+
+    /// All of them, and words in answers that talk an agent into something.
+    pub fn for_answers(own: &[TokenPattern]) -> Result<Self, RulesError> {
+        Self::made(&format!("{BUILTIN}\n{ANSWERS}"), own, &[])
+    }
+
+    /// Whether a rule with this id comes with the program.
+    pub fn has_builtin(id: &str) -> bool {
+        let line = format!("id = \"{id}\"");
+        BUILTIN.lines().any(|other| other == line)
+    }
+
+    /// Reads a rules file.
+    pub fn parse(text: &str) -> Result<Self, RulesError> {
+        Self::made(text, &[], &[])
+    }
+
+    fn made(text: &str, own: &[TokenPattern], without: &[String]) -> Result<Self, RulesError> {
+        let file: File = toml::from_str(text).map_err(|error| RulesError::Toml(error.to_string()))?;
+        let mut made = Parts::default();
+        for entry in file.rule.into_iter().filter(|entry| !without.contains(&entry.id)) {
+            made.entry(entry)?;
+        }
+        for pattern in own.iter().filter(|pattern| !without.contains(&pattern.name)) {
+            made.own(pattern)?;
+        }
+        let keywords = Short::new(made.keywords).map_err(RulesError::Toml)?;
+        let coded = Coded::new(made.beginnings.iter().map(|(literal, owner)| (literal.as_slice(), *owner)));
+        Ok(Self { rules: made.rules, keywords, coded })
+    }
+
+    /// The rules, in the order of the file.
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+
+    /// The first finding in bytes that are all there.
+    pub fn find(&self, bytes: &[u8], scope: Scope) -> Option<Finding> {
+        self.find_in(bytes, 0, bytes.len(), scope).map(|(rule, at)| Finding {
+            rule: self.rules[rule].id.clone(),
+            known: false,
+            offset: at as u64,
+        })
+    }
+
+    /// The first rule that matches with its keyword in `from..to`.
+    pub(super) fn find_in(&self, bytes: &[u8], from: usize, to: usize, scope: Scope) -> Option<(usize, usize)> {
+        let found = self.keywords.scan(bytes, from, |at, index| {
+            if at >= to {
+                return Some(None);
+            }
+            let rule = &self.rules[index];
+            let found = rule.applies(scope) && rule.begins(&bytes[..at]) && rule.matches(&bytes[at..], scope).is_some();
+            found.then_some(Some((index, at)))
+        });
+        found.flatten()
+    }
+
+    /// The first rule that matches what the digits say; of digits that go on, only if the match does not end with them.
+    pub(super) fn find_coded(&self, digits: &Digits, last: bool, scope: Scope) -> Option<(usize, usize)> {
+        self.coded.scan(digits, LONGEST, |text, index, at| {
+            let rule = &self.rules[index];
+            let end = if rule.applies(scope) { rule.matches(text, scope)? } else { return None };
+            (last || end < text.len()).then_some((index, at))
+        })
+    }
+}
+
+/// Rules that are being read.
+#[derive(Default)]
+struct Parts {
+    rules: Vec<Rule>,
+    keywords: Vec<(Vec<keywords::Class>, usize)>,
+    beginnings: Vec<(Vec<u8>, usize)>,
+}
+
+impl Parts {
+    fn entry(&mut self, entry: Entry) -> Result<(), RulesError> {
+        let wrong = |reason: String| RulesError::Rule { id: entry.id.clone(), reason };
+        if entry.keywords.is_empty() {
+            return Err(wrong("it has no keyword".to_owned()));
+        }
+        for keyword in &entry.keywords {
+            let classes = keywords::parse(keyword, entry.any_case).map_err(wrong)?;
+            self.keyword(classes);
+        }
+        self.rules.push(Rule {
+            regex: Rule::anchored(&entry.regex).map_err(wrong)?,
+            allow: entry.allow.as_deref().map(Pattern::new).transpose().map_err(wrong)?,
+            description: entry.description,
+            entropy: entry.entropy,
+            anywhere: entry.anywhere,
+            checksum: entry.checksum,
+            model: entry.model,
+            id: entry.id,
+        });
+        Ok(())
+    }
+
+    fn own(&mut self, pattern: &TokenPattern) -> Result<(), RulesError> {
+        let wrong = |reason: String| RulesError::Rule { id: pattern.name.clone(), reason };
+        pattern.check().map_err(|(key, reason)| wrong(format!("`{key}`: {reason}")))?;
+        if self.rules.iter().any(|rule| rule.id == pattern.name) {
+            return Err(wrong("it is there twice".to_owned()));
+        }
+        for keyword in pattern.keywords().map_err(wrong)? {
+            self.keyword(keywords::literal(&keyword));
+        }
+        self.rules.push(Rule {
+            regex: Rule::anchored(&pattern.regex).map_err(wrong)?,
+            allow: None,
+            description: "a token format of this project".to_owned(),
+            entropy: 0.0,
+            anywhere: false,
+            checksum: None,
+            model: pattern.model,
+            id: pattern.name.clone(),
+        });
+        Ok(())
+    }
+
+    /// A keyword of the rule that is added next.
+    fn keyword(&mut self, classes: Vec<keywords::Class>) {
+        let owner = self.rules.len();
+        self.beginnings.extend(keywords::literals(&classes).into_iter().map(|literal| (literal, owner)));
+        self.keywords.push((classes, owner));
+    }
+}
+
+impl Rule {
+    fn anchored(regex: &str) -> Result<Pattern, String> {
+        Pattern::new(&format!(r"\A(?:{regex})"))
+    }
+
+    fn applies(&self, scope: Scope) -> bool {
+        scope == Scope::All || self.model
+    }
+
+    fn begins(&self, before: &[u8]) -> bool {
+        self.anywhere || begins_token(before)
+    }
+
+    /// The match's end, if these bytes begin with a secret.
+    fn matches(&self, bytes: &[u8], scope: Scope) -> Option<usize> {
+        self.found(bytes, scope).map(|(end, _)| end)
+    }
+
+    /// Where the secret itself is in bytes that begin with one.
+    pub(super) fn secret(&self, bytes: &[u8], scope: Scope) -> Option<std::ops::Range<usize>> {
+        self.found(bytes, scope).map(|(_, secret)| secret)
+    }
+
+    fn found(&self, bytes: &[u8], scope: Scope) -> Option<(usize, std::ops::Range<usize>)> {
+        let window = &bytes[..bytes.len().min(LONGEST)];
+        let found = self.regex.compiled().captures(window)?;
+        let whole = found.get(0)?;
+        let part = found.get(1).unwrap_or(whole);
+        let secret = part.as_bytes();
+        let real = entropy(secret) >= self.entropy
+            && !self.allow.as_ref().is_some_and(|allow| allow.compiled().is_match(secret))
+            // Elsewhere a wrong checksum is no excuse: whoever reads the token can put it right.
+            && (scope == Scope::All || self.checksum.is_none_or(|checksum| checksum.holds(secret)));
+        real.then_some((whole.end(), part.range()))
+    }
+}
+
+/// Whether a token may begin after these bytes: not in the middle of a word, unless what looks like one is the end of
+/// an escape (`\n` in JSON, `\u003d`, `%3D`).
+fn begins_token(before: &[u8]) -> bool {
+    let before = &before[before.len().saturating_sub(CONTEXT)..];
+    match before {
+        [.., b'\\', b'n' | b'r' | b't' | b'f' | b'b'] => true,
+        [.., b'%', high, low] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => true,
+        [b'\\', b'u', digits @ ..] if digits.len() == 4 && digits.iter().all(u8::is_ascii_hexdigit) => true,
+        [.., last] => !(last.is_ascii_alphanumeric() || *last == b'_'),
+        [] => true,
+    }
+}
+
+/// Shannon entropy in bits per byte.
+pub fn entropy(bytes: &[u8]) -> f64 {
+    let mut counts = [0u32; 256];
+    for byte in bytes {
+        counts[usize::from(*byte)] += 1;
+    }
+    let total = bytes.len() as f64;
+    counts.iter().filter(|count| **count > 0).fold(0.0, |sum, count| {
+        let share = f64::from(*count) / total;
+        sum - share * share.log2()
+    })
+}

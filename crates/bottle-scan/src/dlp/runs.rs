@@ -1,0 +1,159 @@
+//! Runs of digits of base64 (those of hex are among them), with the lines over which they go joined.
+
+use super::alphabet::{BREAK, DIGITS, is_digit};
+
+/// A run of digits, with its lines joined.
+#[derive(Debug, Default)]
+pub(crate) struct Digits {
+    pub(super) digits: Vec<u8>,
+    /// Before which digits a line ended.
+    pub(super) lines: Vec<usize>,
+    /// For each byte of the text, whether it ends a run for certain.
+    breaks: Vec<u8>,
+}
+
+/// Shorter runs hold no secret.
+const SHORTEST_RUN: usize = 20;
+const EIGHT: usize = 8;
+
+/// Gives every run of digits that is long enough, and where it begins: ends of lines, also written as `\n`, are in it
+/// with the blanks behind them, any other byte ends it.
+pub(crate) fn runs<T>(
+    bytes: &[u8],
+    buffer: &mut Digits,
+    mut each: impl FnMut(&Digits, usize, bool) -> Option<T>,
+) -> Option<T> {
+    buffer.breaks.clear();
+    // Comparisons instead of a table, so that the compiler takes many bytes at once.
+    buffer.breaks.extend(
+        bytes
+            .iter()
+            .map(|byte| u8::from(!(may_be_digit(*byte) | (*byte == b'\n') | (*byte == b'\r') | (*byte == b'\\')))),
+    );
+    let mut done = 0;
+    let mut before = 0;
+    for block in 0..buffer.breaks.len() / EIGHT {
+        // A run that is long enough has eight places without a break somewhere, from a multiple of eight on.
+        let at = block * EIGHT;
+        let here = buffer.eight(at);
+        let left = std::mem::replace(&mut before, here);
+        if here != 0 || at < done || is_short(bytes, at, left, buffer.eight(at + EIGHT)) {
+            continue;
+        }
+        let start = begin(bytes, at, done);
+        let (end, count) = extent(bytes, start);
+        if count >= SHORTEST_RUN {
+            buffer.fill(&bytes[..end], start);
+            if let Some(found) = each(buffer, start, end == bytes.len()) {
+                return Some(found);
+            }
+        }
+        done = end.max(at + 1);
+    }
+    None
+}
+
+/// Whether the run around these eight places is too short for certain, by the breaks in the eight on either side.
+fn is_short(bytes: &[u8], at: usize, left: u64, right: u64) -> bool {
+    if left == 0 || right == 0 {
+        return false;
+    }
+    let places = |zeros: u32| usize::try_from(zeros / 8).unwrap_or_default();
+    let (start, end) = (at - places(left.leading_zeros()), at + EIGHT + places(right.trailing_zeros()));
+    let blank = |byte: u8| matches!(byte, b' ' | b'\t');
+    // Behind the end of a line blanks belong to the run.
+    let goes_back = blank(bytes[start - 1])
+        && start.checked_sub(2).is_none_or(|other| blank(bytes[other]) || matches!(bytes[other], b'\n' | b'\r'));
+    let goes_on = blank(bytes[end]) && matches!(bytes[end - 2..end], [_, b'\n' | b'\r'] | [b'\\', b'n' | b'r']);
+    end - start < SHORTEST_RUN && !goes_back && !goes_on
+}
+
+/// Where the run around this place begins, not before `least`.
+fn begin(bytes: &[u8], mut at: usize, least: usize) -> usize {
+    while at > least {
+        let before = bytes[at - 1];
+        if is_digit(before) || matches!(before, b'\n' | b'\r') {
+            // The `n` of a written `\n` is a digit, too: the backslash before it is met next.
+            at -= 1;
+        } else if before == b'\\' && matches!(bytes.get(at), Some(b'n' | b'r')) {
+            at -= 1;
+        } else if matches!(before, b' ' | b'\t') {
+            let blanks = bytes[least..at].iter().rev().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+            match bytes[least..at - blanks].last() {
+                Some(b'\n' | b'\r') => at -= blanks,
+                _ => break,
+            }
+        } else {
+            break;
+        }
+    }
+    at
+}
+
+/// Where the run that begins here ends, and how many digits it has.
+fn extent(bytes: &[u8], start: usize) -> (usize, usize) {
+    let (mut at, mut count) = (start, 0);
+    loop {
+        let digits =
+            bytes[at..].iter().position(|byte| DIGITS[usize::from(*byte)] >= BREAK).unwrap_or(bytes.len() - at);
+        (at, count) = (at + digits, count + digits);
+        match line_end(&bytes[at..]) {
+            0 => return (at, count),
+            length => at += length,
+        }
+    }
+}
+
+/// How long the end of a line is with the blanks behind it; 0 where there is none.
+fn line_end(bytes: &[u8]) -> usize {
+    let length = match bytes {
+        [b'\n' | b'\r', ..] => 1,
+        [b'\\', b'n' | b'r', ..] => 2,
+        _ => return 0,
+    };
+    length + bytes[length..].iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count()
+}
+
+impl Digits {
+    /// The breaks of eight bytes from here on; none where there are fewer.
+    fn eight(&self, at: usize) -> u64 {
+        self.breaks.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |eight| u64::from_le_bytes(*eight))
+    }
+
+    /// Takes the run that begins here.
+    fn fill(&mut self, bytes: &[u8], start: usize) {
+        self.lines.clear();
+        self.digits.clear();
+        let mut at = start;
+        while at < bytes.len() {
+            let rest = &bytes[at..];
+            let length = rest.iter().position(|byte| DIGITS[usize::from(*byte)] >= BREAK).unwrap_or(rest.len());
+            self.digits.extend(rest[..length].iter().map(|byte| DIGITS[usize::from(*byte)]));
+            match line_end(&rest[length..]) {
+                0 => return,
+                end => at += length + end,
+            }
+            self.lines.push(self.digits.len());
+        }
+    }
+}
+
+/// Where in the text a digit of the run that begins at `start` is.
+pub(crate) fn position(bytes: &[u8], start: usize, digit: usize) -> usize {
+    let mut digits = Digits::default();
+    let (mut low, mut high) = (start, bytes.len());
+    while low < high {
+        let middle = usize::midpoint(low, high);
+        digits.fill(&bytes[..middle], start);
+        if digits.digits.len() > digit { high = middle } else { low = middle + 1 }
+    }
+    low.saturating_sub(1)
+}
+
+/// Whether a byte is a digit of base64: compared with no table, so that the compiler takes many at once.
+pub(crate) fn may_be_digit(byte: u8) -> bool {
+    let letter = (byte | 0x20).wrapping_sub(b'a') < 26;
+    // A slash stands before the digits.
+    let number = byte.wrapping_sub(b'/') < 11;
+    letter | number | (byte == b'+') | (byte == b'-') | (byte == b'_')
+}

@@ -1,0 +1,19 @@
+//! The types on the ground: each is a checked form of one thing that every other crate may need to name.
+//!
+//! Map: `text` (the macro behind checked texts), `secret`, `host`, `path`, `units` (sizes, times, rates), `net` (which
+//! addresses may be dialled), `door` (the sidecars, their sockets and ports), `backend`, `yaml` (reads and writes policy
+//! files).
+//!
+//! Always: a value exists only if its `parse` took it. No clock, no file system, no environment, no process, no network, no
+//! tokio. Only [`secret::Secret`] holds a secret's value. What needs another type of ours, and any rule that decides, belongs
+//! in the crates above.
+
+pub mod backend;
+pub mod door;
+pub mod host;
+pub mod net;
+pub mod path;
+pub mod secret;
+pub mod text;
+pub mod units;
+pub mod yaml;

@@ -1,0 +1,16 @@
+//! The formats that both sides share: the bundle writes them and the runner reads them, or the other way round.
+//!
+//! Map: `control` (verbs and answers of the control sockets), `proposal/` (what an agent asked for, and its record),
+//! `access` (a line for each request), `push_report` (a line for each pushed ref), `cassette` (recorded model traffic) and
+//! how it is played: `messages` (the model's API), `sse` (event streams).
+//!
+//! Always: unknown keys are errors; no line holds a secret's value. No clock, no file system, no environment, no process, no
+//! network, no tokio. What is allowed is decided in `bottle-policy`.
+
+pub mod access;
+pub mod cassette;
+pub mod control;
+pub mod messages;
+pub mod proposal;
+pub mod push_report;
+pub mod sse;

@@ -1,0 +1,78 @@
+//! A line of `gate.jsonl`: what became of one pushed ref.
+
+use bottle_policy::gate::RepoName;
+use serde::{Deserialize, Serialize};
+
+/// One ref of one push. No field holds the text of a finding.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PushedRef {
+    /// When it was decided: RFC 3339, UTC.
+    pub time: String,
+    /// The repository at the gate.
+    pub repo: RepoName,
+    /// The full ref name; a secret in it is masked.
+    pub r#ref: String,
+    /// The id before, zeros for a new ref.
+    pub old: String,
+    /// The id after, zeros for a deletion.
+    pub new: String,
+    /// How many commits upstream did not have.
+    pub commits: u64,
+    /// How many objects upstream did not have, commits among them.
+    pub objects: u64,
+    /// Their size in bytes, unpacked.
+    pub bytes: u64,
+    /// What the scan found.
+    #[serde(default)]
+    pub findings: Vec<Finding>,
+    /// What became of it.
+    pub verdict: Verdict,
+    /// Why it was refused, as the agent was told; a line a reason.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reasons: Vec<String>,
+    /// How long the push took.
+    pub ms: Timings,
+}
+
+/// What became of a pushed ref.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// Upstream has it.
+    Accepted,
+    /// Upstream does not have it.
+    Refused,
+    /// It passed, and was kept as a bundle file, because this is a dry run.
+    WouldPush,
+}
+
+/// A secret that the scan found.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Finding {
+    /// gitleaks' rule, or `known-secret:NAME`.
+    pub rule: String,
+    /// A new commit that has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
+    /// In which file, or in what else: `commit message`, `file name`, `tag`, `ref name`.
+    pub path: String,
+    /// The line, from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<u64>,
+}
+
+/// Milliseconds of the phases of a push, all its refs together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Timings {
+    /// Listing what is new, and judging refs and paths.
+    pub judge: u64,
+    /// Reading and scanning it.
+    pub scan: u64,
+    /// Pushing it to the upstream.
+    pub forward: u64,
+    /// From the hook's start to the verdict.
+    pub total: u64,
+}
