@@ -14,6 +14,8 @@ mod outcome;
 mod pin;
 mod propose;
 mod push;
+#[cfg(test)]
+mod push_tests;
 mod seal;
 mod verify;
 

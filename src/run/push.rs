@@ -56,15 +56,15 @@ shift 2
 commit=$(git rev-parse --verify 'HEAD^{commit}')
 if [ "$(git rev-list --count HEAD --not "$@" --)" = 0 ]; then echo nothing; exit 0; fi
 listed=$(git ls-remote "$gate")
-there=$(printf '%s\n' "$listed" | while read -r id name; do if [ "$name" = "$branch" ]; then echo "$id"; fi; done)
-if [ "$there" = "$commit" ]; then echo "there $commit"; exit 0; fi
-new=$(printf '%s\n' "$listed" | while read -r id name; do [ -z "$id" ] || echo "^$id"; done |
-  git rev-list --count --ignore-missing --stdin HEAD --not --remotes=origin "$@")
+here=$(printf '%s\t%s' "$commit" "$branch")
+if printf '%s\n' "$listed" | grep -Fqx -e "$here"; then echo "there $commit"; exit 0; fi
+new=$(printf '%s\n' "$listed" | cut -f 1 | sed -n 's/^./^&/p' | git rev-list --count --ignore-missing --stdin HEAD \
+  --not --remotes=origin "$@")
 if [ "$new" = 0 ]; then echo nothing; exit 0; fi
 git push --quiet origin "HEAD:$branch" >&2 || exit 9
 echo "pushed $commit""#;
 
-fn command<'a>(git: &'a GitPlan, starts: &'a [Commit]) -> Vec<&'a str> {
+pub(super) fn command<'a>(git: &'a GitPlan, starts: &'a [Commit]) -> Vec<&'a str> {
     let argv = ["sh", "-c", PUSHING, "sh", &git.branch, &git.gate_url].into_iter();
     argv.chain(starts.iter().map(Commit::as_str)).collect()
 }
