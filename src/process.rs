@@ -97,7 +97,7 @@ impl Program {
             ("GIT_CONFIG_GLOBAL", "/dev/null"),
             ("GIT_TERMINAL_PROMPT", "0"),
             ("GIT_NO_REPLACE_OBJECTS", "1"),
-            ("GIT_GRAFT_FILE", "/dev/null"),
+            ("GIT_GRAFT_FILE", "/dev/null/none"),
             ("GIT_OPTIONAL_LOCKS", "0"),
             ("LC_ALL", "C"),
         ]

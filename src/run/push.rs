@@ -50,7 +50,7 @@ echo saved"#;
 /// guest knows of it. Of the guest's refs, which the agent can move, only that last counts, and it can only leave something out.
 const PUSHING: &str = r#"set -e
 # The agent can leave these behind, to give a commit other parents than its own.
-export GIT_NO_REPLACE_OBJECTS=1 GIT_GRAFT_FILE=/dev/null
+export GIT_NO_REPLACE_OBJECTS=1 GIT_GRAFT_FILE=/dev/null/none
 branch=refs/heads/$1 gate=$2
 shift 2
 commit=$(git rev-parse --verify 'HEAD^{commit}')

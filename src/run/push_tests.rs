@@ -50,7 +50,7 @@ git checkout -q -b fork main && commit fork
 git push -q ../upstream.git main patch earlier:refs/heads/bottle/earlier fork:refs/pull/9/head"#;
 
 const BROUGHT: &str = r#"set -e
-git clone -q ../upstream.git . && echo own > own && git add own && git commit -qm own && git tag brought"#;
+git clone -q ../upstream.git . && git commit -q --allow-empty -m first && echo own > own && git add own && git commit -qm own && git tag brought"#;
 
 async fn run(dir: &Path, argv: &[&str]) -> Ended {
     let mut program = Program::new(argv.to_vec()).in_dir(dir);
