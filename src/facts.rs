@@ -1,5 +1,6 @@
 //! What planning needs to know of the outside: the one place that reads the environment, the clock and the checkout.
 
+mod base;
 pub(crate) mod registries;
 
 use std::collections::BTreeMap;
@@ -9,6 +10,8 @@ use bottle_scan::known::SHORTEST;
 use bottle_types::secret::{Secret, SecretName};
 
 use crate::process::Program;
+
+pub(crate) use base::Base;
 
 /// The environment, read once.
 #[derive(Debug, Clone, Default)]
@@ -104,10 +107,8 @@ pub(crate) struct Checkout {
     pub(crate) origin: Option<String>,
     pub(crate) branch: Option<String>,
     pub(crate) head: Option<String>,
-    /// The revision whose manifest, prompts and skills count: upstream's default branch as last fetched, else HEAD.
-    pub(crate) base: Option<String>,
-    /// Whether that is upstream's default branch.
-    base_is_upstreams: bool,
+    /// The commit of origin's default branch, as last fetched.
+    remote_head: Option<String>,
 }
 
 impl Checkout {
@@ -129,62 +130,8 @@ impl Checkout {
         // What is not there comes back as its name and a word.
         let mut commits = commits.lines().map(|line| (!line.contains(' ')).then(|| line.to_owned()));
         let (head, remote_head) = (commits.next().flatten(), commits.next().flatten());
-        let base_is_upstreams = remote_head.is_some();
-        let base = remote_head.or_else(|| head.clone());
-        Some(Self { root, git_dir, origin, branch, head, base, base_is_upstreams })
+        Some(Self { root, git_dir, origin, branch, head, remote_head })
     }
-
-    /// The base revision in words.
-    pub(crate) fn base_name(&self) -> &'static str {
-        match (&self.base, self.base_is_upstreams) {
-            (None, _) => "no commit yet",
-            (Some(_), true) => "origin's default branch, as last fetched",
-            (Some(_), false) => "HEAD",
-        }
-    }
-
-    /// A file as the base revision has it.
-    pub(crate) async fn base_file(&self, path: &str) -> Option<Vec<u8>> {
-        let base = self.base.as_deref()?;
-        let ended = Program::git(&self.root, &["cat-file", "blob", &format!("{base}:{path}")]).run().await.ok()?;
-        (ended.code == 0).then_some(ended.stdout)
-    }
-
-    /// The files below a directory as the base revision has them: path, whether executable, content. All or none.
-    pub(crate) async fn base_files(&self, dir: &str) -> Vec<(String, bool, Vec<u8>)> {
-        let Some(base) = self.base.as_deref() else { return vec![] };
-        let list = Program::git(&self.root, &["ls-tree", "-r", "-z", "--full-tree", base, "--", dir]).run().await;
-        let Ok(list) = list else { return vec![] };
-        let listed = String::from_utf8_lossy(&list.stdout).into_owned();
-        // Links and submodules would point at something the base branch does not hold.
-        let mut files: Vec<(&str, bool, &str)> = vec![];
-        for line in listed.split('\0') {
-            let Some((meta, path)) = line.split_once('\t') else { continue };
-            let mut meta = meta.split(' ');
-            if let (Some(mode @ ("100644" | "100755")), _, Some(id)) = (meta.next(), meta.next(), meta.next()) {
-                files.push((path, mode == "100755", id));
-            }
-        }
-        let ids: String = files.iter().flat_map(|(_, _, id)| [id, "\n"]).collect();
-        let contents = Program::git(&self.root, &["cat-file", "--batch"]).input(ids.into_bytes()).run().await;
-        let Ok(contents) = contents else { return vec![] };
-        let mut rest = contents.stdout.as_slice();
-        let file = |(path, executable, _): &(&str, bool, &str)| {
-            Some(((*path).to_owned(), *executable, next_object(&mut rest)?))
-        };
-        // One that this checkout lacks makes none of them: a part is not what the base branch says.
-        files.iter().map(file).collect::<Option<_>>().unwrap_or_default()
-    }
-}
-
-/// The next object out of what `git cat-file --batch` prints: `ID blob SIZE`, a line's end, the content, a line's end.
-fn next_object(rest: &mut &[u8]) -> Option<Vec<u8>> {
-    let end = rest.iter().position(|byte| *byte == b'\n')?;
-    let (head, content) = rest.split_at(end + 1);
-    let size: usize = std::str::from_utf8(head).ok()?.trim_end().rsplit(' ').next()?.parse().ok()?;
-    let (content, after) = content.split_at_checked(size)?;
-    *rest = after.strip_prefix(b"\n")?;
-    Some(content.to_vec())
 }
 
 async fn git(dir: &Path, args: &[&str]) -> Option<String> {

@@ -81,6 +81,9 @@ impl Program {
             "core.fsmonitor=false",
             "-c",
             "core.hooksPath=/dev/null",
+            // A directory of the tree that looks like a repository is none: a change can bring one along.
+            "-c",
+            "safe.bareRepository=explicit",
             "-C",
         ]
         .map(Into::into)
@@ -94,6 +97,7 @@ impl Program {
             ("GIT_CONFIG_GLOBAL", "/dev/null"),
             ("GIT_TERMINAL_PROMPT", "0"),
             ("GIT_NO_REPLACE_OBJECTS", "1"),
+            ("GIT_GRAFT_FILE", "/dev/null/none"),
             ("GIT_OPTIONAL_LOCKS", "0"),
             ("LC_ALL", "C"),
         ]
@@ -104,6 +108,9 @@ impl Program {
             "GIT_WORK_TREE",
             "GIT_INDEX_FILE",
             "GIT_OBJECT_DIRECTORY",
+            "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+            "GIT_COMMON_DIR",
+            "GIT_NAMESPACE",
             "GIT_CONFIG_PARAMETERS",
             "GIT_CONFIG_COUNT",
         ];

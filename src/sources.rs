@@ -7,11 +7,15 @@ use bottle_plan::plan::{BottlePlan, Bring};
 
 use crate::backend::Tree;
 use crate::exit::Failure;
-use crate::facts::Checkout;
+use crate::facts::{Base, Checkout};
 use crate::provision::Sources;
 
 /// Reads everything that the plan names.
-pub(crate) async fn read(plan: &BottlePlan, checkout: Option<&Checkout>) -> Result<Sources, Failure> {
+pub(crate) async fn read(
+    plan: &BottlePlan,
+    checkout: Option<&Checkout>,
+    base: Option<&Base>,
+) -> Result<Sources, Failure> {
     let mut sources = Sources::default();
     let owner = plan.guest.uid;
     let missing = |path: &str| {
@@ -20,8 +24,8 @@ pub(crate) async fn read(plan: &BottlePlan, checkout: Option<&Checkout>) -> Resu
     };
     let mut files = Tree::new();
     if let Some(instructions) = &plan.prompt.instructions {
-        let content = match checkout {
-            Some(checkout) => checkout.base_file(&instructions.from).await,
+        let content = match base {
+            Some(base) => base.file(&instructions.from).await,
             None => None,
         };
         files = files.file(&instructions.to, owner, 0o644, content.ok_or_else(|| missing(&instructions.from))?);
@@ -31,8 +35,8 @@ pub(crate) async fn read(plan: &BottlePlan, checkout: Option<&Checkout>) -> Resu
     }
     for skill in &plan.skills {
         let directory = &skill.directory;
-        let found = match checkout {
-            Some(checkout) => checkout.base_files(&directory.from).await,
+        let found = match base {
+            Some(base) => base.files(&directory.from).await,
             None => vec![],
         };
         if found.is_empty() {

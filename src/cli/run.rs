@@ -84,7 +84,7 @@ async fn whole(args: RunArgs, context: &Context, outputs: &mut Outputs) -> Resul
     if context.in_actions() {
         secrets.values().for_each(actions::mask);
     }
-    let sources = sources::read(&plan, planned.checkout.as_ref()).await?;
+    let sources = sources::read(&plan, planned.checkout.as_ref(), planned.base.as_ref()).await?;
     let terminal = Terminal::new(context.style);
     let mut reporters: Vec<Box<dyn Reporter>> = match context.in_actions() {
         true => {

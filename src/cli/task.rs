@@ -1,10 +1,10 @@
 //! From what was typed to a plan: the task, the manifest of the base branch, the facts.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use bottle_plan::event::{self, Asked};
-use bottle_plan::facts::{Ci, ForgeKind, HostFacts};
+use bottle_plan::facts::{Ci, ForgeKind, HostFacts, JobStart};
 use bottle_plan::manifest::{self, Manifest};
 use bottle_plan::name::Name;
 use bottle_plan::plan::{BottlePlan, Options};
@@ -14,13 +14,15 @@ use bottle_types::backend::Backend;
 use super::task_args::{BackendArg, TaskArgs};
 use super::{Context, order, resume};
 use crate::exit::{Code, Failure};
-use crate::facts::{self, Checkout, Environment};
+use crate::facts::{self, Base, Checkout, Environment};
 use crate::forge::{self, Asker, Forge};
 
 /// A plan, and what making it looked up.
 pub(crate) struct Planned {
     pub(crate) plan: BottlePlan,
     pub(crate) checkout: Option<Checkout>,
+    /// Where manifest, prompts and skills are read; none outside of a job and of a checkout.
+    pub(crate) base: Option<Base>,
     /// The manifest's name and text.
     pub(crate) manifest: (String, String),
     /// The job's forge, none outside of one; or why it can't be used, which a plan alone need not care about.
@@ -50,13 +52,21 @@ pub(crate) async fn plan(args: &TaskArgs, dry_run: bool, context: &Context) -> R
         return Err(Failure::input(format_args!("{} is not in a git checkout", dir.display()))
             .hint("leave out --cwd to clone through the gate"));
     }
-    let (name, text) = find_manifest(args, checkout.as_ref(), dir).await?;
+    let ci = ci(environment).await?;
+    let forge = ci.as_ref().map(|ci| forge::connect(environment, ci)).transpose();
+    let base = match &ci {
+        Some(ci) => Some(job_base(ci, forge.as_ref(), checkout.as_ref(), environment).await?),
+        None => checkout.as_ref().map(Base::of_checkout),
+    };
+    let (name, text) = match (&base, &args.manifest) {
+        (Some(base), Some(path)) if ci.is_some() => named_manifest(path, base, checkout.as_ref()).await?,
+        _ => find_manifest(args, base.as_ref(), dir).await?,
+    };
     let manifest = read_manifest(&name, &text)?;
     let resumed = args.resume.as_deref().map(resume::read).transpose()?;
-    let mut facts = host_facts(args, checkout.as_ref(), environment).await?;
+    let mut facts = host_facts(args, checkout.as_ref(), ci, environment).await?;
     let presets = manifest.bottles.values().flat_map(|bottle| bottle.egress.presets.iter().copied()).collect();
-    facts.registries = facts::registries::gather(presets, checkout.as_ref(), environment).await;
-    let forge = facts.ci.as_ref().map(|ci| forge::connect(environment, ci)).transpose();
+    facts.registries = facts::registries::gather(presets, base.as_ref(), environment).await;
     let asked = match (args.issue, &facts.ci) {
         (Some(number), Some(ci)) => {
             let mut task = issue_task(number, ci, environment, forge.as_ref()).await?;
@@ -96,7 +106,6 @@ pub(crate) async fn plan(args: &TaskArgs, dry_run: bool, context: &Context) -> R
     };
     if facts.ci.is_some() {
         let payload = payload(args, environment);
-        not_the_change(&payload, checkout.as_ref())?;
         check_who_asked(args, &payload, &task, &manifest, environment, forge.as_ref()).await?;
         if let Ok(Some(forge)) = &forge {
             forge::gather(forge.as_ref(), &mut task).await?;
@@ -126,7 +135,7 @@ pub(crate) async fn plan(args: &TaskArgs, dry_run: bool, context: &Context) -> R
             None => failure,
         }
     })?;
-    Ok(Asks::Plan(Box::new(Planned { plan, checkout, manifest: (name, text), forge })))
+    Ok(Asks::Plan(Box::new(Planned { plan, checkout, base, manifest: (name, text), forge })))
 }
 
 /// The event's payload as it came, for what is asked of the forge; null where there is none.
@@ -143,16 +152,87 @@ fn sender(payload: &serde_json::Value) -> Option<Asker> {
     Some(Asker { login: sender["login"].as_str()?.to_owned(), id: sender["id"].as_u64()? })
 }
 
-/// Manifest, prompts and skills come from the checkout: it must not be what somebody proposes.
-fn not_the_change(payload: &serde_json::Value, checkout: Option<&Checkout>) -> Result<(), Failure> {
-    let Some(base) = checkout.and_then(|checkout| checkout.base.as_deref()) else { return Ok(()) };
-    let pull = &payload["pull_request"];
-    let proposed = [&pull["head"]["sha"], &pull["merge_commit_sha"]];
-    if proposed.iter().any(|commit| commit.as_str() == Some(base)) {
-        return Err(Failure::input("the checkout is the proposed change, which would bring its own rules")
-            .hint("give the checkout step `ref: ${{ github.event.repository.default_branch }}`"));
+/// The base of a job: a commit of the repository's default branch, whatever is checked out.
+///
+/// The job's runner names it where the job was started for that branch; else the forge is asked where the branch is now. It is
+/// read out of the checkout where the checkout has it, else fetched.
+async fn job_base(
+    ci: &Ci,
+    forge: Result<&Option<Arc<dyn Forge>>, &Failure>,
+    checkout: Option<&Checkout>,
+    environment: &Environment,
+) -> Result<Base, Failure> {
+    // The job's own event, not one that is given by hand.
+    let payload = payload(&TaskArgs::default(), environment);
+    let start = JobStart {
+        repository: &ci.repository,
+        reference: environment.get("GITHUB_REF"),
+        commit: environment.get("GITHUB_SHA"),
+        payload: &payload,
+    };
+    let unknown = |code: Code, why: &dyn std::fmt::Display, hint: &str| {
+        Failure::new(
+            code,
+            format_args!("the base branch of {}, which has the rules, is not known: {why}", ci.repository),
+        )
+        .hint(hint)
+    };
+    let (branch, commit) = match start.on_the_default_branch() {
+        Some((branch, commit)) => (branch.to_owned(), commit),
+        None => {
+            let forge = match forge {
+                Ok(Some(forge)) => forge,
+                Ok(None) => {
+                    return Err(unknown(Code::Refused, &"there is no forge to ask", "run it in a job of the forge"));
+                }
+                Err(failure) => {
+                    return Err(unknown(failure.code, failure, failure.hint.as_deref().unwrap_or_default()));
+                }
+            };
+            let failed = |error: forge::ForgeError| unknown(Code::Machine, &error, &error.hint());
+            let branch = forge.default_branch().await.map_err(failed)?;
+            let commit = forge.commit_of(&branch).await.map_err(failed)?;
+            (branch, commit)
+        }
+    };
+    let name = format!("{branch} at {}", &commit.as_str()[..12]);
+    if let Some(checkout) = checkout
+        && let Some(base) = Base::in_checkout(checkout, &commit, &name).await
+    {
+        return Ok(base);
     }
-    Ok(())
+    let token = forge::token(environment, ci.forge)?;
+    let url = format!("{}/{}.git", ci.server_url.trim_end_matches('/'), ci.repository);
+    Base::fetch(&url, token.expose(), &commit, &name, environment.ca_bundle().as_deref()).await.map_err(|why| {
+        Failure::machine(format_args!(
+            "the base branch of {}, which has the rules, can't be read: the checkout lacks {name}, and it can't be fetched \
+             from {url}: {why}",
+            ci.repository
+        ))
+        .hint(format_args!("give the checkout step `ref: {branch}`, or the step a token that may read the repository"))
+    })
+}
+
+/// The manifest that `--manifest` names in a job: a file of the base branch, because the working tree may be somebody's proposal.
+async fn named_manifest(path: &Path, base: &Base, checkout: Option<&Checkout>) -> Result<(String, String), Failure> {
+    let inside = match (path.is_absolute(), checkout) {
+        (false, _) => Some(path),
+        (true, Some(checkout)) => path.strip_prefix(&checkout.root).ok(),
+        (true, None) => None,
+    };
+    let plain = |path: &&Path| path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+    let found = inside.filter(plain).and_then(|path| path.components().as_path().to_str());
+    let found = found.map(|path| path.strip_prefix("./").unwrap_or(path));
+    let bytes = match found {
+        Some(path) => base.file(path).await,
+        None => None,
+    };
+    let shown = path.display();
+    let bytes = bytes.ok_or_else(|| {
+        Failure::input(format_args!("the manifest {shown} is not a file of the base branch ({})", base.name()))
+            .hint("in a job --manifest is a path in the repository: commit the file to the default branch")
+    })?;
+    as_text(shown.to_string(), bytes)
 }
 
 /// An issue as a task, asked for by whoever set off the job.
@@ -233,21 +313,24 @@ fn read_manifest(name: &str, text: &str) -> Result<Manifest, Failure> {
     })
 }
 
-async fn find_manifest(args: &TaskArgs, checkout: Option<&Checkout>, dir: &Path) -> Result<(String, String), Failure> {
-    let as_text = |name: String, bytes: Vec<u8>| match String::from_utf8(bytes) {
+fn as_text(name: String, bytes: Vec<u8>) -> Result<(String, String), Failure> {
+    match String::from_utf8(bytes) {
         Ok(text) => Ok((name, text)),
         Err(_) => Err(Failure::input(format_args!("{name} is not UTF-8 text"))),
-    };
+    }
+}
+
+async fn find_manifest(args: &TaskArgs, base: Option<&Base>, dir: &Path) -> Result<(String, String), Failure> {
     if let Some(path) = &args.manifest {
         let bytes = std::fs::read(path)
             .map_err(|error| Failure::input(format_args!("failed to read the manifest {}: {error}", path.display())))?;
         return as_text(path.display().to_string(), bytes);
     }
     for name in manifest::FILE_NAMES {
-        match checkout {
+        match base {
             // From the base branch: a proposed change must not change its own rules.
-            Some(checkout) if checkout.base.is_some() => {
-                if let Some(bytes) = checkout.base_file(name).await {
+            Some(base) if base.has_commit() => {
+                if let Some(bytes) = base.file(name).await {
                     return as_text(name.to_owned(), bytes);
                 }
             }
@@ -258,10 +341,10 @@ async fn find_manifest(args: &TaskArgs, checkout: Option<&Checkout>, dir: &Path)
             }
         }
     }
-    let (place, hint) = match checkout {
+    let (place, hint) = match base {
         // Where it is read from is what people miss: a file in the working tree does not count.
-        Some(checkout) => (
-            format!("the base branch of this checkout ({})", checkout.base_name()),
+        Some(base) => (
+            format!("the base branch of this checkout ({})", base.name()),
             "commit one there (`bottle-runner schema` describes it), or try one out with --manifest FILE",
         ),
         None => (
@@ -298,6 +381,7 @@ fn read_task(args: &TaskArgs, manifest: &Manifest, environment: &Environment) ->
 async fn host_facts(
     args: &TaskArgs,
     checkout: Option<&Checkout>,
+    ci: Option<Ci>,
     environment: &Environment,
 ) -> Result<HostFacts, Failure> {
     let state_root = environment.state_root().ok_or_else(|| {
@@ -317,7 +401,7 @@ async fn host_facts(
             branch: checkout.branch.clone(),
             head: checkout.head.clone(),
         }),
-        ci: ci(environment).await?,
+        ci,
         backend: if args.backend == BackendArg::Auto {
             crate::backend::best().await.backend
         } else {

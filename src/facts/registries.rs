@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bottle_plan::registry::{self, Answer, Cargo, NoAnswer, Preset};
 
-use super::{Checkout, Environment};
+use super::{Base, Environment};
 use crate::process::{Ended, ProcessError, Program};
 
 /// The longest that a tool may take; some ask their registry.
@@ -20,14 +20,14 @@ const NO_CRATE: &str = "claude-bottle-asks-where-crates-are";
 /// Asks all of these at once.
 pub(crate) async fn gather(
     presets: BTreeSet<Preset>,
-    checkout: Option<&Checkout>,
+    base: Option<&Base>,
     environment: &Environment,
 ) -> BTreeMap<Preset, Answer> {
     let answers = presets.into_iter().map(|preset| async move {
         let answer = match preset {
-            Preset::Npm => npm(checkout).await,
+            Preset::Npm => npm(base).await,
             Preset::Pip => pip().await,
-            Preset::Cargo => cargo(checkout, environment).await,
+            Preset::Cargo => cargo(base, environment).await,
             Preset::Go => go().await,
             Preset::Apt => apt().await,
             Preset::Maven => maven(environment).await,
@@ -71,15 +71,15 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-async fn of_base(checkout: Option<&Checkout>, path: &str) -> Option<String> {
-    let content = checkout?.base_file(path).await?;
+async fn of_base(base: Option<&Base>, path: &str) -> Option<String> {
+    let content = base?.file(path).await?;
     String::from_utf8(content).ok()
 }
 
-async fn npm(checkout: Option<&Checkout>) -> Answer {
+async fn npm(base: Option<&Base>) -> Answer {
     let list = ["npm", "--prefix", "/", "config", "list"];
     let json = [&list[..], &["--json"]].concat();
-    let (json, list, project) = tokio::join!(answer(&json), answer(&list), of_base(checkout, ".npmrc"));
+    let (json, list, project) = tokio::join!(answer(&json), answer(&list), of_base(base, ".npmrc"));
     registry::npm(&json?, &list?, project.as_deref())
 }
 
@@ -139,12 +139,12 @@ fn read(files: impl IntoIterator<Item = PathBuf>) -> Vec<(String, String)> {
     texts.filter_map(|(path, text)| Some((path, text.ok()?))).collect()
 }
 
-async fn cargo(checkout: Option<&Checkout>, environment: &Environment) -> Answer {
+async fn cargo(base: Option<&Base>, environment: &Environment) -> Answer {
     answer(&["cargo", "--version"]).await?;
     let home = environment.get("CARGO_HOME").map(PathBuf::from).or_else(|| Some(environment.home()?.join(".cargo")));
     let home = home.ok_or_else(|| NoAnswer::new("neither CARGO_HOME nor HOME is set", "set HOME"))?;
     let mut files = vec![];
-    if let Some(project) = of_base(checkout, ".cargo/config.toml").await {
+    if let Some(project) = of_base(base, ".cargo/config.toml").await {
         files.push(("the base branch's .cargo/config.toml".to_owned(), project));
     }
     // cargo takes the file without an ending where both are there.

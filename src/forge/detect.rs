@@ -68,6 +68,19 @@ pub(super) fn github_api(given: Option<&str>, server: &str) -> String {
     }
 }
 
+/// The token that the job's forge is asked with.
+pub(crate) fn token(environment: &Environment, forge: ForgeKind) -> Result<Secret<String>, Failure> {
+    let variables: &[&str] = match forge {
+        ForgeKind::Github => &["GITHUB_TOKEN"],
+        ForgeKind::Gitea => &["GITEA_TOKEN", "GITHUB_TOKEN"],
+    };
+    let token = variables.iter().find_map(|name| environment.get(name)).ok_or_else(|| {
+        Failure::input(format_args!("the forge can't be asked: {} is not set", variables.join(" or ")))
+            .hint("give the step `env: { GITHUB_TOKEN: \"${{ github.token }}\" }`")
+    })?;
+    Ok(Secret::new(token.to_owned()))
+}
+
 /// Readies the forge of this job.
 pub(crate) fn connect(environment: &Environment, ci: &Ci) -> Result<Arc<dyn Forge>, Failure> {
     let (owner, name) = ci
@@ -78,15 +91,7 @@ pub(crate) fn connect(environment: &Environment, ci: &Ci) -> Result<Arc<dyn Forg
     let (owner, name) = (owner.to_owned(), name.to_owned());
     let server = ci.server_url.trim_end_matches('/');
     let given = environment.get("GITHUB_API_URL").map(|url| url.trim_end_matches('/'));
-    let variables: &[&str] = match ci.forge {
-        ForgeKind::Github => &["GITHUB_TOKEN"],
-        ForgeKind::Gitea => &["GITEA_TOKEN", "GITHUB_TOKEN"],
-    };
-    let token = variables.iter().find_map(|name| environment.get(name)).ok_or_else(|| {
-        Failure::input(format_args!("the forge can't be asked: {} is not set", variables.join(" or ")))
-            .hint("give the step `env: { GITHUB_TOKEN: \"${{ github.token }}\" }`")
-    })?;
-    let token = Secret::new(token.to_owned());
+    let token = token(environment, ci.forge)?;
     let roots = environment.ca_bundle();
     let http = |base: &str, manners| {
         Http::new(base, Some(&token), manners, roots.as_deref())

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bottle_plan::facts::ForgeKind;
+use bottle_plan::task::Commit;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
@@ -41,6 +42,10 @@ impl Forge for Dry {
 
     fn default_branch(&self) -> BoxFuture<'_, Result<String, ForgeError>> {
         self.inner.default_branch()
+    }
+
+    fn commit_of<'a>(&'a self, branch: &'a str) -> BoxFuture<'a, Result<Commit, ForgeError>> {
+        self.inner.commit_of(branch)
     }
 
     fn issue(&self, number: u64) -> BoxFuture<'_, Result<Issue, ForgeError>> {

@@ -2,13 +2,14 @@
 
 use bottle_plan::facts::ForgeKind;
 use bottle_plan::manifest::Permission;
+use bottle_plan::task::Commit;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use reqwest::Method;
 use serde_json::json;
 
 use super::http::{Call, ForgeError, Http, Manners};
-use super::wire::{WireComment, WireIssue, WirePull, WireRepository, WireReview, WireStanding, WireUser};
+use super::wire::{WireBranch, WireComment, WireIssue, WirePull, WireRepository, WireReview, WireStanding, WireUser};
 use super::{Author, Comment, Doing, Forge, Issue, NewPullRequest, PullRequest, Standing, logs};
 
 /// How it is talked to.
@@ -81,6 +82,14 @@ impl Forge for Gitea {
         async move {
             let wire: WireRepository = self.http.send(Call::get(READ_REPOSITORY, self.path(&[]))).await?;
             Ok(wire.default_branch)
+        }
+        .boxed()
+    }
+
+    fn commit_of<'a>(&'a self, branch: &'a str) -> BoxFuture<'a, Result<Commit, ForgeError>> {
+        async move {
+            let call = Call::get(READ_REPOSITORY, self.path(&["branches", branch]));
+            Ok(self.http.send::<WireBranch>(call).await?.commit.sha)
         }
         .boxed()
     }

@@ -2,6 +2,7 @@
 
 use bottle_plan::facts::ForgeKind;
 use bottle_plan::manifest::Permission;
+use bottle_plan::task::Commit;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use reqwest::Method;
@@ -9,7 +10,7 @@ use serde_json::json;
 use tokio::sync::OnceCell;
 
 use super::http::{Call, ForgeError, Http, Manners};
-use super::wire::{WireComment, WireIssue, WirePull, WireRepository, WireReview, WireStanding, WireUser};
+use super::wire::{WireBranch, WireComment, WireIssue, WirePull, WireRepository, WireReview, WireStanding, WireUser};
 use super::{Author, Comment, Doing, Forge, Issue, NewPullRequest, PullRequest, Standing, graphql, logs};
 
 /// How it is talked to; the version is the newest that Enterprise servers in use know.
@@ -90,6 +91,14 @@ impl Forge for Github {
         async move {
             let wire: WireRepository = self.http.send(Call::get(READ_REPOSITORY, self.path(&[]))).await?;
             Ok(wire.default_branch)
+        }
+        .boxed()
+    }
+
+    fn commit_of<'a>(&'a self, branch: &'a str) -> BoxFuture<'a, Result<Commit, ForgeError>> {
+        async move {
+            let call = Call::get(READ_REPOSITORY, self.path(&["branches", branch]));
+            Ok(self.http.send::<WireBranch>(call).await?.commit.sha)
         }
         .boxed()
     }

@@ -31,11 +31,11 @@ mod tests;
 
 use bottle_plan::facts::ForgeKind;
 use bottle_plan::manifest::Permission;
-use bottle_plan::task::Place;
+use bottle_plan::task::{Commit, Place};
 use futures_util::future::BoxFuture;
 
 pub(crate) use claim::{Claim, Held, holder, take};
-pub(crate) use detect::{connect, kind};
+pub(crate) use detect::{connect, kind, token};
 pub(crate) use dry::Dry;
 pub(crate) use gather::gather;
 pub(crate) use http::ForgeError;
@@ -134,6 +134,8 @@ pub(crate) trait Forge: Send + Sync {
     fn standing<'a>(&'a self, login: &'a str) -> BoxFuture<'a, Result<Standing, ForgeError>>;
     /// The branch that changes are proposed to.
     fn default_branch(&self) -> BoxFuture<'_, Result<String, ForgeError>>;
+    /// The commit that a branch is at.
+    fn commit_of<'a>(&'a self, branch: &'a str) -> BoxFuture<'a, Result<Commit, ForgeError>>;
     fn issue(&self, number: u64) -> BoxFuture<'_, Result<Issue, ForgeError>>;
     fn pull_request(&self, number: u64) -> BoxFuture<'_, Result<PullRequest, ForgeError>>;
     /// The open pull requests whose head is this branch of this repository.

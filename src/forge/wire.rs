@@ -1,6 +1,6 @@
 //! What forges send, as far as it is used. GitHub and Gitea agree in all of it but the names of permissions.
 
-use bottle_plan::task::Place;
+use bottle_plan::task::{Commit, Place};
 use serde::Deserialize;
 
 use super::{Author, Comment, Issue, PullRequest};
@@ -26,6 +26,18 @@ pub(super) struct WireStanding {
 #[derive(Debug, Deserialize)]
 pub(super) struct WireRepository {
     pub(super) default_branch: String,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct WireBranch {
+    pub(super) commit: WireBranchCommit,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct WireBranchCommit {
+    /// Gitea calls it `id`.
+    #[serde(alias = "id")]
+    pub(super) sha: Commit,
 }
 
 #[derive(Debug, Deserialize)]

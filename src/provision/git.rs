@@ -1,17 +1,18 @@
 //! The guest's repository, on the branch that is to be pushed. Its `~/.gitconfig` came with `home`.
 
-use bottle_plan::plan::{BottlePlan, Bring};
+use bottle_plan::plan::{BottlePlan, Bring, GitPlan};
+use bottle_plan::task::Commit;
 
-use super::{CLONE, Step};
+use super::CLONE;
 use crate::backend::{Bottle, BottleError, Exec, finish};
 
 /// Through the gate; the working directory is there, and empty.
 const CLONING: &str = r#"git clone --quiet -- "$4" ."#;
 
-/// `refs/bottle/start` tells the work of this run from what was there; the fetch shows now, not after the agent's work, that
-/// upstream can be reached.
+/// What was brought is none of this run's work, also where the run's branch begins elsewhere; the fetch shows now, not after
+/// the agent's work, that upstream can be reached.
 const READYING: &str = "git reset --quiet --hard HEAD
-git update-ref refs/bottle/start HEAD
+git rev-parse --verify 'HEAD^{commit}'
 git fetch --quiet origin";
 
 /// Upstream's own branch if it is there already, else a new one from `$2`.
@@ -34,24 +35,45 @@ git merge-base --is-ancestor "$2" HEAD || git merge --quiet --no-edit "$2" >&2 |
 /// Clones through the gate, or readies the checkout that was brought, and checks out the run's branch: upstream's own
 /// if it is there already (a follow-up goes on from it), else a new one from the base, or from the commit that the pull
 /// request was at when it was asked for. All of it is one command: each costs its time to start.
-pub(super) async fn provision(bottle: &dyn Bottle, plan: &BottlePlan) -> Step {
-    let Some(git) = &plan.git else { return Ok("no repository".to_owned()) };
-    let (bring, brought) = match &git.bring {
-        Bring::Clone => (CLONING, format!("cloned {}", git.gate_url)),
-        Bring::Checkout(from) => (READYING, format!("brought {from}")),
+///
+/// Gives what it did in words, and the commits that are there before the agent begins: what is reachable from them is none of
+/// the agent's work. No agent has been in the guest yet, so its word is good.
+pub(super) async fn provision(bottle: &dyn Bottle, plan: &BottlePlan) -> Result<(String, Vec<Commit>), BottleError> {
+    let Some(git) = &plan.git else { return Ok(("no repository".to_owned(), vec![])) };
+    let brought = match &git.bring {
+        Bring::Clone => format!("cloned {}", git.gate_url),
+        Bring::Checkout(from) => format!("brought {from}"),
+    };
+    let done = finish(bottle, Exec::guest(command(git)).in_dir(&plan.guest.workdir), CLONE).await?;
+    if done.code != 0 {
+        let doing = format!("failed to bring in {} on the branch {}", git.gate_url, git.branch);
+        return Err(BottleError::new(doing, done.text().trim()));
+    }
+    let printed = String::from_utf8_lossy(&done.stdout).into_owned();
+    let (starts, at) =
+        started(&printed).map_err(|why| BottleError::new("failed to note where the work starts", why))?;
+    Ok((format!("{brought}; {} at {at}", git.branch), starts))
+}
+
+/// What is run in the guest: it prints the commits that are there at the start, a line each, and then the last one in words.
+pub(crate) fn command(git: &GitPlan) -> Vec<String> {
+    let bring = match &git.bring {
+        Bring::Clone => CLONING,
+        Bring::Checkout(_) => READYING,
     };
     let (branch, from) = match (&git.start, &git.base, &git.bring) {
         (Some(start), _, Bring::Clone) => (PINNED, start.as_str().to_owned()),
         (None, Some(base), Bring::Clone) => (BRANCH, format!("origin/{base}")),
         _ => (BRANCH, "HEAD".to_owned()),
     };
-    let script = format!("set -e\n{bring}\n{branch}\ngit log -1 --format='%h %s'");
+    let script = format!("set -e\n{bring}\n{branch}\ngit log -1 --format='%H%n%h %s'");
     let goes_on = if git.goes_on { "true" } else { "false" };
-    let argv = ["sh", "-c", &script, "sh", &git.branch, &from, goes_on, &git.gate_url];
-    let done = finish(bottle, Exec::guest(argv).in_dir(&plan.guest.workdir), CLONE).await?;
-    if done.code != 0 {
-        let doing = format!("failed to bring in {} on the branch {}", git.gate_url, git.branch);
-        return Err(BottleError::new(doing, done.text().trim()));
-    }
-    Ok(format!("{brought}; {} at {}", git.branch, String::from_utf8_lossy(&done.stdout).trim()))
+    ["sh", "-c", &script, "sh", &git.branch, &from, goes_on, &git.gate_url].map(str::to_owned).to_vec()
+}
+
+/// The commits that it printed, and the words.
+pub(crate) fn started(printed: &str) -> Result<(Vec<Commit>, &str), String> {
+    let (commits, at) = printed.trim_end().rsplit_once('\n').ok_or("git printed no commit")?;
+    let commits = commits.lines().map(Commit::parse).collect::<Result<_, _>>().map_err(|error| error.to_string())?;
+    Ok((commits, at))
 }

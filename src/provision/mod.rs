@@ -6,13 +6,14 @@
 //! beforehand, from the base branch, into [`Sources`].
 
 mod ca;
-mod git;
+pub(crate) mod git;
 mod home;
 mod supervise;
 
 use std::time::{Duration, Instant};
 
 use bottle_plan::plan::BottlePlan;
+use bottle_plan::task::Commit;
 
 use crate::backend::{Bottle, BottleError, Exec, Tree, succeed};
 use crate::exit::Failure;
@@ -25,6 +26,14 @@ pub(crate) struct Sources {
     pub(crate) files: Tree,
     /// The host checkout's `.git`, cleaned of credentials, at the guest's working directory.
     pub(crate) checkout: Option<Tree>,
+}
+
+/// What provisioning leaves for the run.
+#[derive(Debug)]
+pub(crate) struct Provisioned {
+    pub(crate) env: GuestEnv,
+    /// The commits in the guest before the agent begins; none: there is no repository.
+    pub(crate) starts: Vec<Commit>,
 }
 
 /// What every command in the guest needs on top of the container's own environment.
@@ -46,13 +55,19 @@ pub(crate) async fn all(
     sources: &Sources,
     bundle: impl Future<Output = Result<(), Failure>>,
     events: &Events,
-) -> Result<GuestEnv, Failure> {
+) -> Result<Provisioned, Failure> {
     case(events, "provision.home", home::provision(bottle, plan, sources)).await?;
     // All of the rest takes a processor, and most of it a door: the doors go first.
     let _ = tokio::time::timeout(STEP, bottle.opened()).await;
     let git = async {
         bundle.await?;
-        case(events, "provision.git", git::provision(bottle, plan)).await
+        let started = Instant::now();
+        let (step, starts) = match git::provision(bottle, plan).await {
+            Ok((said, starts)) => (Ok(said), starts),
+            Err(error) => (Err(error), vec![]),
+        };
+        report(events, "provision.git", started, &step);
+        step.map(|_| starts).map_err(|error| fatal("provision.git", &error))
     };
     let ca = async {
         let started = Instant::now();
@@ -71,9 +86,9 @@ pub(crate) async fn all(
         }
     };
     let (ca, git, (), readable) = tokio::join!(ca, git, supervise, readable(bottle, plan, events));
-    git?;
+    let starts = git?;
     readable?;
-    Ok(GuestEnv(ca?))
+    Ok(Provisioned { env: GuestEnv(ca?), starts })
 }
 
 /// Whether the agent can read what was brought in for it, the prompt and the skills.

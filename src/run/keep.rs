@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use bottle_plan::plan::BottlePlan;
+use bottle_plan::task::Commit;
 
 use crate::backend::{Bottle, Exec, Room, finish};
 use crate::report::Events;
@@ -15,8 +16,9 @@ pub(super) const FILE: &str = "work.bundle";
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// Saves the work as it stands; says what came of it.
-pub(super) async fn keep(bottle: &dyn Bottle, plan: &BottlePlan, record: &Record, events: &Events) {
-    if plan.git.is_none() {
+pub(super) async fn keep(bottle: &dyn Bottle, plan: &BottlePlan, starts: &[Commit], record: &Record, events: &Events) {
+    // Before there is a start there is no agent, and no work.
+    if plan.git.is_none() || starts.is_empty() {
         return;
     }
     // Nothing may change it under our hands.
@@ -27,9 +29,12 @@ pub(super) async fn keep(bottle: &dyn Bottle, plan: &BottlePlan, record: &Record
         return events.warn(format!("the work so far could not be kept: {failure}"));
     }
     let place = format!("{}/{FILE}", plan.guest.home);
-    let script = r#"[ "$(git rev-list --count HEAD --not --remotes=origin)" != 0 ] || exit 0
-git bundle create --quiet "$1" HEAD --not --remotes=origin && echo kept"#;
-    let exec = Exec::guest(["sh", "-c", script, "sh", &place]).in_dir(&plan.guest.workdir);
+    let script = r#"bundle=$1
+shift
+[ "$(git rev-list --count HEAD --not --remotes=origin "$@" --)" != 0 ] || exit 0
+git bundle create --quiet "$bundle" HEAD --not --remotes=origin && echo kept"#;
+    let exec = Exec::guest(["sh", "-c", script, "sh", &place].into_iter().chain(starts.iter().map(Commit::as_str)))
+        .in_dir(&plan.guest.workdir);
     let kept = async {
         let done = finish(bottle, exec, LIMIT).await.map_err(|error| error.to_string())?;
         if done.code != 0 {

@@ -14,6 +14,8 @@ mod outcome;
 mod pin;
 mod propose;
 mod push;
+#[cfg(test)]
+mod push_tests;
 mod seal;
 mod verify;
 
@@ -22,7 +24,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bottle_plan::plan::{BottlePlan, HOST_CA_FILE};
-use bottle_plan::task::Work;
+use bottle_plan::task::{Commit, Work};
 use bottle_types::backend::Backend;
 use bottle_types::door;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -61,6 +63,8 @@ pub(crate) struct Start {
 #[derive(Debug, Default)]
 struct Progressed {
     agent: Option<AgentOutcome>,
+    /// The commits that were in the guest before the agent began, kept where the agent can't change them.
+    starts: Vec<Commit>,
     pushed: Option<push::Pushed>,
     /// The failures that do not end the run at once.
     failures: Vec<(Code, String)>,
@@ -210,7 +214,7 @@ async fn inside(
     if let Err(failure) = &ended {
         events.note(format!("stopping: {failure}"));
         if cancel.leaves_time() {
-            keep::keep(bottle, plan, record, events).await;
+            keep::keep(bottle, plan, &progressed.starts, record, events).await;
         }
     }
     events.phase(Phase::Collect);
@@ -261,7 +265,9 @@ async fn body(
     })
     .await?;
     events.phase(Phase::Provision);
-    let env = provision::all(bottle, plan, &start.sources, bring_in(start, bottle, seed), events).await?;
+    let provisioned = provision::all(bottle, plan, &start.sources, bring_in(start, bottle, seed), events).await?;
+    let env = provisioned.env;
+    progressed.starts = provisioned.starts;
     events.phase(Phase::Seal);
     // Last, so that what it proves is what the agent finds.
     case(events, "seal", seal::prove(bottle, plan, events)).await?;
@@ -293,10 +299,10 @@ async fn body(
     // What a review brings are words.
     if changes && let Some(why) = pin::moved(start, bottle).await {
         progressed.fail(Code::Gate, format!("not pushed: {why}"));
-        keep::keep(bottle, plan, record, events).await;
+        keep::keep(bottle, plan, &progressed.starts, record, events).await;
         return Ok(());
     }
-    let pushed = if changes { push::push(bottle, plan).await? } else { push::Pushed::Nothing };
+    let pushed = if changes { push::push(bottle, plan, &progressed.starts).await? } else { push::Pushed::Nothing };
     if let push::Pushed::Refused { why } = &pushed {
         progressed.fail(Code::Gate, format!("the gate refused the push: {why}"));
     }

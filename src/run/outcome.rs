@@ -13,7 +13,7 @@ pub(super) fn outcome(ended: Result<(), Failure>, progressed: Progressed) -> Out
             let said = format!("{verb} {branch} at {}", &commit[..commit.len().min(12)]);
             (Some(branch), Some(commit), said)
         }
-        Some(push::Pushed::Nothing) => (None, None, "nothing to push".to_owned()),
+        Some(push::Pushed::Nothing) => (None, None, "no change: nothing to push".to_owned()),
         Some(push::Pushed::Refused { .. }) | None => (None, None, String::new()),
     };
     let (code, summary) = match ended {

@@ -19,7 +19,7 @@ pub(super) async fn moved(start: &Start, bottle: &dyn Bottle) -> Option<String> 
     };
     let mut good = vec![pull.head.as_str().to_owned()];
     if git.goes_on {
-        good.extend(ours(bottle, &format!("refs/heads/{}", git.branch)).await);
+        good.extend(ours(bottle, &git.branch).await);
     }
     if good.contains(&now.commit) {
         return None;
@@ -32,8 +32,9 @@ pub(super) async fn moved(start: &Start, bottle: &dyn Bottle) -> Option<String> 
     ))
 }
 
-/// What the agent has pushed there itself, in the gate's own words: the guest's are not asked.
-async fn ours(bottle: &dyn Bottle, name: &str) -> Vec<String> {
+/// What this run has pushed to a branch so far, in the gate's own words: the guest's are not asked.
+pub(super) async fn ours(bottle: &dyn Bottle, branch: &str) -> Vec<String> {
+    let name = format!("refs/heads/{branch}");
     let Ok(Some(tree)) = bottle.copy_out(Room::Bundle, &format!("{}/log", door::STATE_DIR)).await else {
         return vec![];
     };

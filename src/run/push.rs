@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use bottle_plan::plan::{BottlePlan, Bring};
+use bottle_plan::plan::{BottlePlan, GitPlan};
+use bottle_plan::task::Commit;
 
+use super::pin;
 use crate::backend::{Bottle, Exec, finish};
 use crate::exit::Failure;
 use crate::report::Events;
@@ -42,26 +44,46 @@ echo saved"#;
     Ok(())
 }
 
-/// Pushes the branch, unless upstream has all of it.
-pub(super) async fn push(bottle: &dyn Bottle, plan: &BottlePlan) -> Result<Pushed, Failure> {
-    let Some(git) = &plan.git else { return Ok(Pushed::Nothing) };
-    // In a brought checkout the start is not always a branch of upstream's that the guest knows.
-    let known = match &git.bring {
-        Bring::Clone => "",
-        Bring::Checkout(_) => "refs/bottle/start",
-    };
-    let script = r#"set -e
-commit=$(git rev-parse --verify HEAD)
-there=$(git ls-remote origin "refs/heads/$1" | cut -f 1)
-if [ "$there" = "$commit" ]; then echo "there $commit"; exit 0; fi
-new=$(git rev-list --count HEAD --not --remotes=origin $2 --)
+/// Pushes the branch `$1` by the gate at `$2`; the other arguments are the commits that were there before the agent began.
+///
+/// What is reachable from those is no work of the agent's, and neither is what upstream has: by its own word now, and by what the
+/// guest knows of it. Of the guest's refs, which the agent can move, only that last counts, and it can only leave something out.
+const PUSHING: &str = r#"set -e
+# The agent can leave these behind, to give a commit other parents than its own.
+export GIT_NO_REPLACE_OBJECTS=1 GIT_GRAFT_FILE=/dev/null/none
+branch=refs/heads/$1 gate=$2
+shift 2
+commit=$(git rev-parse --verify 'HEAD^{commit}')
+if [ "$(git rev-list --count HEAD --not "$@" --)" = 0 ]; then echo nothing; exit 0; fi
+listed=$(git ls-remote "$gate")
+here=$(printf '%s\t%s' "$commit" "$branch")
+if printf '%s\n' "$listed" | grep -Fqx -e "$here"; then echo "there $commit"; exit 0; fi
+new=$(printf '%s\n' "$listed" | cut -f 1 | sed -n 's/^./^&/p' | git rev-list --count --ignore-missing --stdin HEAD \
+  --not --remotes=origin "$@")
 if [ "$new" = 0 ]; then echo nothing; exit 0; fi
-git push --quiet origin "HEAD:refs/heads/$1" >&2 || exit 9
+git push --quiet origin "HEAD:$branch" >&2 || exit 9
 echo "pushed $commit""#;
-    let exec = Exec::guest(["sh", "-c", script, "sh", &git.branch, known]).in_dir(&plan.guest.workdir);
+
+pub(super) fn command<'a>(git: &'a GitPlan, starts: &'a [Commit]) -> Vec<&'a str> {
+    let argv = ["sh", "-c", PUSHING, "sh", &git.branch, &git.gate_url].into_iter();
+    argv.chain(starts.iter().map(Commit::as_str)).collect()
+}
+
+/// Pushes the branch, if the agent has made something of it that upstream has not.
+pub(super) async fn push(bottle: &dyn Bottle, plan: &BottlePlan, starts: &[Commit]) -> Result<Pushed, Failure> {
+    let Some(git) = &plan.git else { return Ok(Pushed::Nothing) };
+    if starts.is_empty() {
+        return Err(Failure::machine("not pushed: where the agent began is not known")
+            .hint("provision.git in the run record says more; run it again"));
+    }
+    let exec = Exec::guest(command(git, starts)).in_dir(&plan.guest.workdir);
     let done = finish(bottle, exec, LIMIT).await.map_err(Failure::machine)?;
     let said = String::from_utf8_lossy(&done.stdout).trim().to_owned();
     match (done.code, said.split_once(' ')) {
+        // What somebody else has pushed there meanwhile is not this run's.
+        (0, Some(("there", commit))) if !pin::ours(bottle, &git.branch).await.iter().any(|ours| ours == commit) => {
+            Ok(Pushed::Nothing)
+        }
         (0, Some((_, commit))) => {
             Ok(Pushed::Accepted { branch: git.branch.clone(), commit: commit.to_owned(), forwarded: !plan.dry_run })
         }

@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bottle_types::backend::Backend;
+use serde_json::Value;
 
 use crate::registry::{Answer, Preset};
+use crate::task::Commit;
 
 /// What is so on this machine, at this moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -69,4 +71,32 @@ pub enum ForgeKind {
     Github,
     /// Gitea or Forgejo.
     Gitea,
+}
+
+/// What a job's runner says it was started for. The runner writes these; nobody who proposes a change can.
+#[derive(Debug, Clone, Copy)]
+pub struct JobStart<'a> {
+    /// `GITHUB_REPOSITORY`.
+    pub repository: &'a str,
+    /// `GITHUB_REF`: `refs/heads/…`, `refs/pull/9/merge`, …
+    pub reference: Option<&'a str>,
+    /// `GITHUB_SHA`: the commit that it was at.
+    pub commit: Option<&'a str>,
+    /// The payload of the job's own event.
+    pub payload: &'a Value,
+}
+
+impl<'a> JobStart<'a> {
+    /// The default branch and a commit of it, where the job was started for that branch. None: only the forge knows.
+    ///
+    /// Jobs for issues, comments and schedules are started so. One for a pull request is started for the merge or the head of
+    /// what is proposed, and one by hand for any branch that was chosen.
+    pub fn on_the_default_branch(&self) -> Option<(&'a str, Commit)> {
+        let repository = &self.payload["repository"];
+        let name = repository["full_name"].as_str()?;
+        let default = repository["default_branch"].as_str().filter(|branch| !branch.is_empty())?;
+        let branch = self.reference?.strip_prefix("refs/heads/")?;
+        let commit = Commit::parse(self.commit?).ok()?;
+        (branch == default && name.eq_ignore_ascii_case(self.repository)).then_some((default, commit))
+    }
 }

@@ -56,6 +56,17 @@ pub(crate) fn manifest(upstream: &Upstream) -> String {
 }
 
 impl Job {
+    /// Commits a file to the checkout; its path. In a job a manifest that is named must be one of the base branch.
+    pub(crate) fn with_file(&self, name: &str, text: &str) -> String {
+        let path = self.checkout.join(name);
+        std::fs::write(&path, text).expect("a file");
+        let dir = self.checkout.display().to_string();
+        let who = ["-c", "user.name=Sample", "-c", "user.email=sample@bottle.test"];
+        crate::world::sh(&["git", "-C", &dir, "add", name]);
+        crate::world::sh(&[&["git", "-C", &dir], &who[..], &["commit", "--quiet", "-m", "Rules"]].concat());
+        path.display().to_string()
+    }
+
     /// The sample's issue, with this cassette.
     pub(crate) fn new(cassette: &str) -> Self {
         Self::with_manifest(cassette, manifest)

@@ -1,14 +1,16 @@
 //! A job as the forges give it: who may ask, what is refused, and what a step hands on. Needs the stand-in, no engine.
 
 mod action;
+mod base;
 pub(crate) mod double;
 mod orders;
 
+use std::path::Path;
 use std::process::{Command, Output};
 
 use serde_json::{Value, json};
 
-use crate::world::{World, said};
+use crate::world::{World, said, sh};
 use double::Double;
 
 const MANIFEST: &str = "version: 1
@@ -21,8 +23,23 @@ triggers:
   labels: { claude: implementer }
 ";
 
-/// The variables of a job at this forge, in this world.
+/// The variables of a job at this forge, in this world. The job is for the default branch, and its checkout, in the command's
+/// directory, is at that: one is made of the manifest where there is none.
 pub(crate) fn job(world: &World, double: &Double, command: &mut Command, event: &str, payload: &Value) {
+    variables(world, double, command, event, payload);
+    let dir = command.get_current_dir().expect("a directory").to_owned();
+    if !dir.join(".git").exists() {
+        git(&dir, &["init", "--quiet"]);
+        git(&dir, &["add", "claude-bottle.yml"]);
+        git(&dir, &["commit", "--quiet", "-m", "Rules"]);
+    }
+    let head = git(&dir, &["rev-parse", "HEAD"]);
+    double.say(&json!({"branch": "main", "now": head}));
+    command.env("GITHUB_REF", "refs/heads/main").env("GITHUB_SHA", head);
+}
+
+/// The variables that every job has.
+fn variables(world: &World, double: &Double, command: &mut Command, event: &str, payload: &Value) {
     let path = world.write("event.json", &payload.to_string());
     command
         .env("GITHUB_ACTIONS", "true")
@@ -35,6 +52,13 @@ pub(crate) fn job(world: &World, double: &Double, command: &mut Command, event: 
         .env("GITHUB_EVENT_PATH", path)
         .env("GITHUB_OUTPUT", world.path("outputs"))
         .env("SSL_CERT_FILE", double.ca());
+}
+
+/// git at this place; what it printed.
+fn git(dir: &Path, args: &[&str]) -> String {
+    let dir = dir.display().to_string();
+    let name = ["-c", "user.name=Sample", "-c", "user.email=sample@bottle.test", "-c", "init.defaultBranch=main"];
+    sh(&[&["git", "-C", &dir], &name[..], args].concat())
 }
 
 /// A step's outputs as the job's runner reads them: a name twice is an error.
@@ -187,30 +211,6 @@ fn a_forge_that_does_not_tell_its_name_is_asked() {
             assert_eq!((&log[0]["path"], &log[0]["token"]), (&json!("/version"), &json!("none")), "{log:?}");
         }
     }
-}
-
-#[test]
-fn the_proposed_change_is_no_place_to_read_rules_from() {
-    let (world, double) = (World::new(), Double::start("github", json!({})));
-    world.write("claude-bottle.yml", MANIFEST);
-    let git = |args: &[&str]| {
-        let name = ["-c", "user.name=Sample", "-c", "user.email=sample@bottle.test", "-c", "init.defaultBranch=main"];
-        let output = Command::new("git").args(name).args(args).current_dir(world.path("")).output().expect("git");
-        assert!(output.status.success(), "{}", said(&output));
-        String::from_utf8_lossy(&output.stdout).trim().to_owned()
-    };
-    git(&["init", "--quiet"]);
-    git(&["add", "claude-bottle.yml"]);
-    git(&["commit", "--quiet", "-m", "a proposal"]);
-    let head = git(&["rev-parse", "HEAD"]);
-    let mut event = labeled("octo-maintainer", 5_550_108);
-    let fork = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/good/event/pull_request-labeled-from-a-fork.json");
-    let fork: Value = serde_json::from_str(&std::fs::read_to_string(fork).expect("the event")).expect("JSON");
-    event["pull_request"] = fork["pull_request"].clone();
-    event["pull_request"]["head"]["sha"] = json!(head);
-    let output = run(&world, &double, &["plan"], "issues", &event);
-    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
-    assert!(said(&output).contains("the checkout is the proposed change"), "{}", said(&output));
 }
 
 #[test]

@@ -124,7 +124,7 @@ impl Stage {
                 ),
             )
             .replace("python3 -m unittest", "true");
-        let manifest = job.world.write("approve.yml", &text).display().to_string();
+        let manifest = job.with_file("approve.yml", &text);
         job.args.extend(["--manifest".to_owned(), manifest]);
         let double = Double::start(kind, json!({}));
         let stage = Self { job, double, site };

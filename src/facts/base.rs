@@ -1,0 +1,144 @@
+//! The base revision, whose manifest, prompts, skills and package managers' configuration are the run's rules.
+//!
+//! On a laptop it is what the checkout knows of origin. In a job it is a commit of the forge's default branch, which the
+//! caller has from the forge or from the job's runner; whatever the checkout has checked out decides nothing.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bottle_plan::task::Commit;
+use tempfile::TempDir;
+
+use super::Checkout;
+use crate::process::Program;
+
+/// One commit of a large repository over a slow line.
+const FETCH: Duration = Duration::from_secs(600);
+
+/// The base revision, in a repository that has it.
+#[derive(Debug)]
+pub(crate) struct Base {
+    repository: PathBuf,
+    /// None: the repository has no commit yet.
+    revision: Option<String>,
+    /// The revision in words.
+    name: String,
+    /// The repository's directory, where it was made for this.
+    _fetched: Option<TempDir>,
+}
+
+impl Base {
+    /// The base of a checkout outside of a job: origin's default branch as last fetched, else HEAD.
+    pub(crate) fn of_checkout(checkout: &Checkout) -> Self {
+        let (revision, name) = match (&checkout.remote_head, &checkout.head) {
+            (Some(commit), _) => (Some(commit.clone()), "origin's default branch, as last fetched"),
+            (None, Some(commit)) => (Some(commit.clone()), "HEAD"),
+            (None, None) => (None, "no commit yet"),
+        };
+        Self { repository: checkout.root.clone(), revision, name: name.to_owned(), _fetched: None }
+    }
+
+    /// This commit, if the checkout has it.
+    pub(crate) async fn in_checkout(checkout: &Checkout, commit: &Commit, name: &str) -> Option<Self> {
+        let object = format!("{}^{{commit}}", commit.as_str());
+        let ended = Program::git(&checkout.root, &["cat-file", "-e", &object]).run().await.ok()?;
+        let (repository, revision) = (checkout.root.clone(), Some(commit.as_str().to_owned()));
+        (ended.code == 0).then(|| Self { repository, revision, name: name.to_owned(), _fetched: None })
+    }
+
+    /// This commit, fetched with the token into a repository of its own; the error says why it could not be.
+    pub(crate) async fn fetch(
+        url: &str,
+        token: &str,
+        commit: &Commit,
+        name: &str,
+        ca_bundle: Option<&Path>,
+    ) -> Result<Self, String> {
+        let dir = TempDir::with_prefix("bottle-base-").map_err(|error| format!("no temporary directory: {error}"))?;
+        let run = async |program: Program| {
+            let ended = program.run().await.map_err(|error| error.to_string())?;
+            if ended.code == 0 { Ok(()) } else { Err(ended.complaint()) }
+        };
+        let format = if commit.as_str().len() == 64 { "--object-format=sha256" } else { "--object-format=sha1" };
+        run(Program::git(dir.path(), &["init", "--quiet", "--template=", format, "."])).await?;
+        let fetch = ["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--depth", "1", url, commit.as_str()];
+        let mut program = Program::git(dir.path(), &fetch).limit(FETCH);
+        let credential = STANDARD.encode(format!("x-access-token:{token}"));
+        let authorization = format!("Authorization: Basic {credential}");
+        // By the environment, because command lines can be read by everybody on this machine.
+        let settings = [
+            ("protocol.allow", "never"),
+            ("protocol.https.allow", "always"),
+            // The token is for this address alone.
+            ("http.followRedirects", "false"),
+            ("http.extraHeader", &authorization),
+        ];
+        program.env.push(("GIT_CONFIG_COUNT".to_owned(), settings.len().to_string().into()));
+        for (number, (key, value)) in settings.iter().enumerate() {
+            program.env.push((format!("GIT_CONFIG_KEY_{number}"), key.into()));
+            program.env.push((format!("GIT_CONFIG_VALUE_{number}"), value.into()));
+        }
+        if let Some(bundle) = ca_bundle {
+            program.env.push(("GIT_SSL_CAINFO".to_owned(), bundle.into()));
+        }
+        run(program).await?;
+        let (repository, revision) = (dir.path().to_owned(), Some(commit.as_str().to_owned()));
+        Ok(Self { repository, revision, name: name.to_owned(), _fetched: Some(dir) })
+    }
+
+    /// The revision in words.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether there is a commit at all.
+    pub(crate) fn has_commit(&self) -> bool {
+        self.revision.is_some()
+    }
+
+    /// A file as the base revision has it.
+    pub(crate) async fn file(&self, path: &str) -> Option<Vec<u8>> {
+        let base = self.revision.as_deref()?;
+        let ended =
+            Program::git(&self.repository, &["cat-file", "blob", &format!("{base}:{path}")]).run().await.ok()?;
+        (ended.code == 0).then_some(ended.stdout)
+    }
+
+    /// The files below a directory as the base revision has them: path, whether executable, content. All or none.
+    pub(crate) async fn files(&self, dir: &str) -> Vec<(String, bool, Vec<u8>)> {
+        let Some(base) = self.revision.as_deref() else { return vec![] };
+        let list = Program::git(&self.repository, &["ls-tree", "-r", "-z", "--full-tree", base, "--", dir]).run().await;
+        let Ok(list) = list else { return vec![] };
+        let listed = String::from_utf8_lossy(&list.stdout).into_owned();
+        // Links and submodules would point at something the base branch does not hold.
+        let mut files: Vec<(&str, bool, &str)> = vec![];
+        for line in listed.split('\0') {
+            let Some((meta, path)) = line.split_once('\t') else { continue };
+            let mut meta = meta.split(' ');
+            if let (Some(mode @ ("100644" | "100755")), _, Some(id)) = (meta.next(), meta.next(), meta.next()) {
+                files.push((path, mode == "100755", id));
+            }
+        }
+        let ids: String = files.iter().flat_map(|(_, _, id)| [id, "\n"]).collect();
+        let contents = Program::git(&self.repository, &["cat-file", "--batch"]).input(ids.into_bytes()).run().await;
+        let Ok(contents) = contents else { return vec![] };
+        let mut rest = contents.stdout.as_slice();
+        let file = |(path, executable, _): &(&str, bool, &str)| {
+            Some(((*path).to_owned(), *executable, next_object(&mut rest)?))
+        };
+        // One that this checkout lacks makes none of them: a part is not what the base branch says.
+        files.iter().map(file).collect::<Option<_>>().unwrap_or_default()
+    }
+}
+
+/// The next object out of what `git cat-file --batch` prints: `ID blob SIZE`, a line's end, the content, a line's end.
+fn next_object(rest: &mut &[u8]) -> Option<Vec<u8>> {
+    let end = rest.iter().position(|byte| *byte == b'\n')?;
+    let (head, content) = rest.split_at(end + 1);
+    let size: usize = std::str::from_utf8(head).ok()?.trim_end().rsplit(' ').next()?.parse().ok()?;
+    let (content, after) = content.split_at_checked(size)?;
+    *rest = after.strip_prefix(b"\n")?;
+    Some(content.to_vec())
+}

@@ -1,0 +1,137 @@
+//! What of a guest's repository is pushed, by real repositories: the cases of `tests/fixtures/work/cases.toml`.
+
+use std::path::Path;
+
+use bottle_plan::plan::{Bring, GitPlan};
+use bottle_plan::task::Commit;
+use bottle_policy::gate::RepoName;
+use serde::Deserialize;
+
+use super::push::command;
+use crate::process::{Ended, Program};
+use crate::provision::git::{self, started};
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Case {
+    name: String,
+    #[serde(default = "branch")]
+    branch: String,
+    #[serde(default)]
+    from: Option<String>,
+    #[serde(default)]
+    goes_on: bool,
+    #[serde(default)]
+    brought: bool,
+    #[serde(default)]
+    agent: String,
+    #[serde(default)]
+    meanwhile: String,
+    pushed: bool,
+}
+
+#[derive(Debug, Deserialize)]
+struct Cases {
+    case: Vec<Case>,
+}
+
+fn branch() -> String {
+    "bottle/work".to_owned()
+}
+
+const UPSTREAM: &str = r#"set -e
+git init -q --bare -b main upstream.git
+git init -q -b main made && cd made
+commit() { echo "$1" > "$1" && git add --all && git commit -qm "$1"; }
+commit one; commit two
+git checkout -q -b patch && commit patch
+git checkout -q -b earlier main && commit earlier
+git checkout -q -b fork main && commit fork
+git push -q ../upstream.git main patch earlier:refs/heads/bottle/earlier fork:refs/pull/9/head"#;
+
+const BROUGHT: &str = r#"set -e
+git clone -q ../upstream.git . && git commit -q --allow-empty -m first && echo own > own && git add own && git commit -qm own && git tag brought"#;
+
+async fn run(dir: &Path, argv: &[&str]) -> Ended {
+    let mut program = Program::new(argv.to_vec()).in_dir(dir);
+    for (name, value) in [("GIT_CONFIG_NOSYSTEM", "1"), ("GIT_CONFIG_GLOBAL", "/dev/null")] {
+        program.env.push((name.to_owned(), value.into()));
+    }
+    for who in ["AUTHOR", "COMMITTER"] {
+        program.env.push((format!("GIT_{who}_NAME"), "Sample".into()));
+        program.env.push((format!("GIT_{who}_EMAIL"), "sample@bottle.test".into()));
+    }
+    program.run().await.expect("it runs")
+}
+
+async fn sh(dir: &Path, script: &str) -> String {
+    let ended = run(dir, &["sh", "-c", script]).await;
+    assert_eq!(ended.code, 0, "{script}: {}", ended.complaint());
+    String::from_utf8_lossy(&ended.stdout).trim().to_owned()
+}
+
+async fn judge(case: &Case) {
+    let name = &case.name;
+    let dir = tempfile::tempdir().expect("a directory");
+    sh(dir.path(), UPSTREAM).await;
+    let (upstream, guest) = (dir.path().join("upstream.git"), dir.path().join("guest"));
+    std::fs::create_dir(&guest).expect("a directory");
+    let start = match case.from.as_deref() {
+        None => None,
+        Some("fork") => Some("refs/pull/9/head"),
+        Some(branch) => Some(branch),
+    };
+    let start = match start {
+        Some(start) => Some(Commit::parse(&sh(&upstream, &format!("git rev-parse {start}")).await).expect("a commit")),
+        None => None,
+    };
+    if case.brought {
+        sh(&guest, BROUGHT).await;
+    }
+    let plan = GitPlan {
+        upstream: RepoName::parse("origin").expect("a name"),
+        gate_url: upstream.display().to_string(),
+        directory: String::new(),
+        bring: if case.brought { Bring::Checkout(String::new()) } else { Bring::Clone },
+        seed: None,
+        base: Some("main".to_owned()),
+        start,
+        branch: case.branch.clone(),
+        goes_on: case.goes_on,
+        gitconfig: String::new(),
+    };
+    let argv = git::command(&plan);
+    let ended = run(&guest, &argv.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    assert_eq!(ended.code, 0, "{name}: {}", ended.complaint());
+    let printed = String::from_utf8_lossy(&ended.stdout).into_owned();
+    let (starts, _) = started(&printed).expect("the start");
+    assert_eq!(starts.len(), if case.brought { 2 } else { 1 }, "{name}: {printed}");
+
+    sh(&guest, &case.agent).await;
+    sh(&upstream, &case.meanwhile).await;
+    let refs = "git for-each-ref --format='%(refname) %(objectname)'";
+    let before = sh(&upstream, refs).await;
+    let head = sh(&guest, "git rev-parse HEAD").await;
+    let ended = run(&guest, &command(&plan, &starts)).await;
+    let said = String::from_utf8_lossy(&ended.stdout).trim().to_owned();
+    assert_eq!(ended.code, 0, "{name}: {}", ended.complaint());
+    let there = sh(&upstream, &format!("git rev-parse --verify -q refs/heads/{} || true", case.branch)).await;
+    if case.pushed {
+        assert!(said == format!("pushed {head}") || said == format!("there {head}"), "{name}: {said}");
+        assert_eq!(there, head, "{name}: {said}");
+    } else {
+        // That upstream has it already is only taken for a push of ours where the gate has seen one.
+        let others = !case.meanwhile.is_empty() && said == format!("there {head}");
+        assert!(said == "nothing" || others, "{name}: {said}");
+        assert_eq!(sh(&upstream, refs).await, before, "{name}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn only_what_the_agent_has_made_is_pushed() {
+    let cases: Cases = toml::from_str(include_str!("../../tests/fixtures/work/cases.toml")).expect("the cases");
+    assert!(cases.case.len() >= 22);
+    for case in &cases.case {
+        judge(case).await;
+    }
+}
