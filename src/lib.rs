@@ -7,6 +7,7 @@
 mod agent;
 mod approve;
 mod backend;
+mod cancel;
 mod cli;
 mod exit;
 mod facts;
@@ -19,6 +20,7 @@ mod secrets;
 mod seed;
 mod sources;
 mod state;
+mod workflow_commands;
 
 use std::process::ExitCode;
 

@@ -14,12 +14,12 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::control::{Control, Updates};
 use super::thread::Thread;
-use super::words::{self, Outcome, Standing};
+use super::words::{self, Outcome};
 use crate::backend::Bottle;
+use crate::cancel::Cancel;
 use crate::exit::Failure;
 use crate::forge::{Forge, Heard};
-use crate::report::{Case, Events, RunEvent, Suite};
-use crate::run::Cancel;
+use crate::report::{Case, Events, ProposalStatus, RunEvent, Suite};
 use crate::secrets::Secrets;
 
 /// What it takes to follow a run's proposals.
@@ -86,7 +86,7 @@ impl Told {
             suite: Suite::Supervise,
             name: self.name.clone(),
             duration: self.waited.unwrap_or_else(|| self.since.elapsed()),
-            failure: (*standing == Standing::Failed).then(|| detail.clone()),
+            failure: (*standing == ProposalStatus::Failed).then(|| detail.clone()),
             output: format!("{}{by}: {detail}", standing.name()),
         }
     }
@@ -172,11 +172,11 @@ impl<'a> Follower<'a> {
         }
         told.hash.clone_from(&proposal.hash);
         told.outcome = outcome.clone();
-        if outcome.standing != Standing::Asked {
+        if outcome.standing != ProposalStatus::Asked {
             told.waited.get_or_insert_with(|| told.since.elapsed());
         }
         let mut detail = outcome.detail;
-        if outcome.standing == Standing::Asked {
+        if outcome.standing == ProposalStatus::Asked {
             detail = match &proposal.request {
                 Request::Ask { .. } => String::new(),
                 request => words::one_line(request.why()),

@@ -14,4 +14,4 @@ mod words;
 
 pub(crate) use control::Control;
 pub(crate) use follow::{Desk, beside};
-pub(crate) use words::{Outcome, Standing, diff, one_line, outcome, visible, what};
+pub(crate) use words::{Outcome, diff, one_line, outcome, visible, what};

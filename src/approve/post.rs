@@ -8,8 +8,8 @@ use bottle_plan::approval::Code;
 use bottle_policy::proposal::Proposal;
 use bottle_policy::supervise::Request;
 
-use super::words::{self, Outcome, Standing};
-use crate::forge::neutral_text;
+use super::words::{self, Outcome};
+use crate::report::{ProposalStatus, neutral_text};
 
 /// Of the agent's reason, and of a diff, in characters; forges take 65,536.
 const MOST_WORDS: usize = 4000;
@@ -22,7 +22,7 @@ const HELD: &str = "What was found looks like a secret; it is none that this bot
 /// The comment of a proposal. `void` are comments that counted for nothing, and why.
 pub(super) fn comment(proposal: &Proposal, outcome: &Outcome, void: &[String]) -> String {
     let id = proposal.id;
-    let open = outcome.standing == Standing::Asked;
+    let open = outcome.standing == ProposalStatus::Asked;
     let mut text = format!("<!-- claude-bottle: proposal {id} of {} -->\n", proposal.run);
     let title = match &proposal.request {
         Request::Ask { .. } => "❓ The agent asks a question",
@@ -88,13 +88,13 @@ fn how(proposal: &Proposal, whole: bool) -> String {
     )
 }
 
-fn sign(standing: Standing) -> &'static str {
+fn sign(standing: ProposalStatus) -> &'static str {
     match standing {
-        Standing::Asked => "⏳",
-        Standing::Approved | Standing::Modified | Standing::Answered => "✅",
-        Standing::Denied | Standing::TimedOut => "⛔",
-        Standing::Failed => "❌",
-        Standing::Ended => "⌛",
+        ProposalStatus::Asked => "⏳",
+        ProposalStatus::Approved | ProposalStatus::Modified | ProposalStatus::Answered => "✅",
+        ProposalStatus::Denied | ProposalStatus::TimedOut => "⛔",
+        ProposalStatus::Failed => "❌",
+        ProposalStatus::Ended => "⌛",
     }
 }
 

@@ -7,6 +7,7 @@
 mod bottle;
 mod bubblewrap;
 mod copy;
+mod dead_runs;
 mod docker;
 mod host_bundle;
 mod image;
@@ -22,6 +23,7 @@ use bottle_policy::known::KnownSecrets;
 use futures_util::future::BoxFuture;
 
 pub(crate) use bottle::{Bottle, BottleError, Exec, Output, Room, Running, Who, finish, succeed};
+pub(crate) use dead_runs::{is_dead, remove_dead_runs};
 pub(crate) use tree::Tree;
 
 use crate::exit::Failure;
@@ -97,6 +99,14 @@ pub(crate) async fn connect(backend: plan::Backend) -> Result<Box<dyn Backend>, 
         plan::Backend::Bubblewrap => Ok(Box::new(bubblewrap::Bubblewrap::new())),
         plan::Backend::Docker => Ok(Box::new(docker::Docker::connect().await?)),
         plan::Backend::Smolmachines => Ok(Box::new(smolmachines::Smolmachines::connect().await?)),
+    }
+}
+
+/// The files that a plan's backend renders into the run record before the launch: name and text.
+pub(crate) fn record_files(plan: &BottlePlan) -> Vec<(&'static str, String)> {
+    match plan.backend {
+        plan::Backend::Docker => docker::record_files(plan),
+        plan::Backend::Bubblewrap | plan::Backend::Smolmachines => vec![],
     }
 }
 

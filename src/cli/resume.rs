@@ -8,6 +8,7 @@ use bottle_policy::proposal::ledger::Ledger;
 use bottle_policy::proposal::record::Chain;
 use bottle_policy::supervise::Request;
 
+use crate::backend;
 use crate::exit::Failure;
 use crate::state;
 
@@ -23,7 +24,7 @@ pub(crate) struct Resumed {
 /// Reads a run record that holds: a record that was changed could grant anything.
 pub(crate) fn read(dir: &Path) -> Result<Resumed, Failure> {
     let wrong = |what: &dyn std::fmt::Display| Failure::input(format_args!("can't resume {}: {what}", dir.display()));
-    let checked = state::check(dir).ok_or_else(|| {
+    let checked = state::check(dir, backend::record_files).ok_or_else(|| {
         wrong(&"it is no run record")
             .hint("`bottle-runner ps --all` lists records; each run ends by saying where its own is")
     })?;

@@ -7,14 +7,16 @@ use std::sync::Arc;
 use super::task::{self, Asks};
 use super::task_args::TaskArgs;
 use super::{Context, print, resume};
+use crate::cancel::Cancel;
 use crate::exit::{Code, Failure};
 use crate::forge::{Dry, Forge};
-use crate::report::actions::{self, Outputs, conclusion, escaped, plain};
+use crate::report::actions::{self, Outputs, conclusion};
 use crate::report::{Actions, Events, Json, Reporter, Terminal};
-use crate::run::{self, Cancel, Start};
+use crate::run::{self, Start};
 use crate::secrets::Secrets;
 use crate::sources;
 use crate::state::Outcome;
+use crate::workflow_commands::{self, escaped, plain};
 
 /// Do a task in a bottle, from the event to the pushed branch.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -33,7 +35,7 @@ pub(super) async fn main(args: RunArgs, context: Context) -> Result<Code, Failur
     if context.in_actions() {
         // Before anything else is said.
         for (_, value) in context.environment.credentials() {
-            actions::mask(value.expose());
+            workflow_commands::mask(value.expose());
         }
     }
     let mut outputs = Outputs::default();
@@ -82,7 +84,7 @@ async fn whole(args: RunArgs, context: &Context, outputs: &mut Outputs) -> Resul
     };
     let secrets = Secrets::read(&plan, &context.environment)?;
     if context.in_actions() {
-        secrets.values().for_each(actions::mask);
+        secrets.values().for_each(workflow_commands::mask);
     }
     let sources = sources::read(&plan, planned.checkout.as_ref()).await?;
     let terminal = Terminal::new(context.style);

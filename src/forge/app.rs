@@ -18,7 +18,7 @@ use super::http::{Call, Http};
 use super::{Doing, github};
 use crate::exit::Failure;
 use crate::facts::{self, Environment};
-use crate::report::actions;
+use crate::workflow_commands;
 
 /// The App's id, or its client id.
 const ID: &str = "BOTTLE_APP_ID";
@@ -49,7 +49,7 @@ struct Granted {
 pub(crate) async fn signed_in(mut environment: Environment) -> Result<Environment, Failure> {
     let (Some(id), Some(key)) = (environment.take(ID), environment.take(KEY)) else { return Ok(environment) };
     // Before anything is said.
-    actions::mask(key.as_bytes());
+    workflow_commands::mask(key.as_bytes());
     let hint = format!("{ID} is the App's id, {KEY} its private key as GitHub gave it (PEM)");
     let repository = environment.get("GITHUB_REPOSITORY").unwrap_or_default();
     let (owner, name) = repository

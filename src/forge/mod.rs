@@ -2,7 +2,7 @@
 //!
 //! Map: `http` and `answer` (TLS, retries, errors), `known` (answers that may still be good), `wire` (what forges send), `github`, `graphql` and `app` (what only GitHub has), `gitea`, `dry` (writes kept, not sent), `detect`
 //! (which forge, where, with which token), `logs` (of failed jobs), `who` (may this actor ask), `gather` (what belongs to a task), `publish` (the pull request), `sticky` (the
-//! comment that is kept up to date), `neutral` (others' words made harmless), `watch` (what is said while a run goes on),
+//! comment that is kept up to date), `watch` (what is said while a run goes on),
 //! `claim` (one run at a time for a thread).
 //! Always: only the runner talks to the forge, never the agent; a token is a [`Secret`](bottle_policy::secret::Secret) and
 //! goes to one address alone; what can't be asked counts as no.
@@ -19,7 +19,6 @@ mod graphql;
 mod http;
 mod known;
 mod logs;
-mod neutral;
 mod publish;
 mod sticky;
 mod watch;
@@ -39,7 +38,6 @@ pub(crate) use detect::{connect, kind};
 pub(crate) use dry::Dry;
 pub(crate) use gather::gather;
 pub(crate) use http::ForgeError;
-pub(crate) use neutral::{neutral, neutral_text};
 pub(crate) use publish::{hand_in, publish, would_propose};
 pub(crate) use sticky::{Lost, Sticky};
 pub(crate) use watch::{Heard, News, Watch};

@@ -5,8 +5,8 @@ use bottle_plan::plan::BottlePlan;
 use tokio::time::sleep;
 
 use super::http::FIRST_WAIT;
-use super::neutral::neutral;
 use super::{Forge, ForgeError, NewPullRequest, PullRequest};
+use crate::report::neutral;
 
 /// Around what is renewed; what people write outside of it stays.
 const BEGIN: &str = "<!-- claude-bottle: begin -->";

@@ -16,8 +16,7 @@ use serde_json::Value;
 
 use crate::backend::{Bottle, Exec, Room, Tree, finish};
 use crate::exit::{Code, Failure};
-use crate::forge::neutral_text;
-use crate::report::{Case, Events, Suite};
+use crate::report::{Case, Events, Suite, neutral_text};
 
 /// What a dry run would have told the forge, a line each.
 const WOULD_DO: &str = "would-do.jsonl";

@@ -6,7 +6,7 @@ use bottle_plan::event::{self, Order};
 use bottle_plan::plan::BottlePlan;
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::Cancel;
+use crate::cancel::Cancel;
 use crate::exit::{Code, Failure};
 use crate::forge::{Heard, News, Watch};
 use crate::report::Events;

@@ -1,11 +1,10 @@
 //! One run: launch, seal, provision, agent, verify, push, collect, and teardown, always.
 //!
 //! Map: `seal` (the self-test), `verify`, `pin` (has the pull request moved), `push`, `handed` (another job's work), `keep` (work that is not pushed),
-//! `collect` (the bundle's logs into the record), `propose` (the pull request), `cancel` (signals and stops), `listen` (what
+//! `collect` (the bundle's logs into the record), `propose` (the pull request), `listen` (what
 //! people say meanwhile), `outcome` (what it all comes to).
 //! Whatever happens after the first container may exist, the logs are collected and everything is torn down.
 
-mod cancel;
 mod collect;
 mod handed;
 mod keep;
@@ -21,7 +20,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bottle_plan::plan::{Backend, BottlePlan, HOST_CA_FILE};
+use bottle_plan::plan::{BottlePlan, HOST_CA_FILE};
 use bottle_plan::task::Work;
 use bottle_policy::door;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -29,6 +28,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use crate::agent::{self, AgentOutcome};
 use crate::approve;
 use crate::backend::{self, Bottle, Progress, Room, Tree};
+use crate::cancel::Cancel;
 use crate::exit::{Code, Failure};
 use crate::facts;
 use crate::forge::{self, Claim, Forge, Heard, Held, Lost, Sticky, Watch};
@@ -37,7 +37,6 @@ use crate::report::{Case, Events, Phase, RunEvent, Suite};
 use crate::secrets::Secrets;
 use crate::state::{Metadata, Outcome, Record};
 
-pub(crate) use cancel::Cancel;
 pub(crate) use handed::read as handed;
 use outcome::{one_line, outcome};
 
@@ -193,7 +192,7 @@ async fn inside(
             Ok(backend)
         })
         .await?;
-        crate::cli::cleanup::dead_runs(backend.as_ref(), start.secrets.known(), events).await;
+        backend::remove_dead_runs(backend.as_ref(), start.secrets.known(), events).await;
         Ok(backend)
     };
     let backend = tokio::select! {
@@ -325,8 +324,8 @@ fn files(plan: &BottlePlan, record: &Record) -> Result<(), Failure> {
     let json = serde_json::to_vec_pretty(plan)
         .map_err(|error| Failure::machine(format_args!("failed to write plan.json: {error}")))?;
     record.write("plan.json", &json)?;
-    if plan.backend == Backend::Docker {
-        record.write("docker-compose.yml", bottle_plan::render::compose(plan).as_bytes())?;
+    for (name, text) in backend::record_files(plan) {
+        record.write(name, text.as_bytes())?;
     }
     record.write("seccomp.json", bottle_plan::render::SECCOMP.as_bytes())?;
     let yaml =

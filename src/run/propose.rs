@@ -4,8 +4,9 @@ use bottle_plan::plan::BottlePlan;
 use bottle_plan::task::Work;
 use serde_json::{Value, json};
 
+use super::Start;
 use super::push::Pushed;
-use super::{Cancel, Start};
+use crate::cancel::Cancel;
 use crate::exit::Code;
 use crate::forge::{hand_in, publish, would_propose};
 use crate::report::{Events, Phase, RunEvent, card, last_words};

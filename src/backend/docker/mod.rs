@@ -46,7 +46,7 @@ impl Backend for Docker {
             guest: plan.names.agent.clone(),
             bundle: plan.names.sidecars.clone(),
             agent_user: format!("{}:{}", plan.guest.uid, plan.guest.gid),
-            project: compose::Project { name: plan.names.project.clone(), file: record.join("docker-compose.yml") },
+            project: compose::Project { name: plan.names.project.clone(), file: record.join(compose::FILE) },
         })
     }
 
@@ -57,6 +57,11 @@ impl Backend for Docker {
     fn remove<'a>(&'a self, leftover: &'a Leftover, mask: &'a KnownSecrets) -> BoxFuture<'a, Result<(), Failure>> {
         leftovers::remove(&self.0, leftover, mask).boxed()
     }
+}
+
+/// The Compose file, which the backend starts and a person can read and drive.
+pub(super) fn record_files(plan: &BottlePlan) -> Vec<(&'static str, String)> {
+    vec![(compose::FILE, bottle_plan::render::compose(plan))]
 }
 
 /// The engine, our images and Compose.

@@ -10,10 +10,11 @@ use bottle_policy::supervise::Request;
 
 use super::pick::Run;
 use super::view;
-use crate::approve::{self, outcome, what};
+use crate::approve::{outcome, what};
 use crate::cli::{Context, print};
 use crate::exit::{Code, Failure};
 use crate::process::Program;
+use crate::report::ProposalStatus;
 
 /// The account that decides.
 pub(crate) fn user(context: &Context) -> String {
@@ -100,7 +101,7 @@ pub(super) async fn decide(
 fn said(proposal: &Proposal, state: &State) -> Result<Code, Failure> {
     let id = proposal.id;
     let Some(outcome) = outcome(state) else { return print(&format!("{id}: being applied")) };
-    if outcome.standing == approve::Standing::Failed {
+    if outcome.standing == ProposalStatus::Failed {
         return Err(Failure::new(Code::Task, format_args!("{id} could not be applied: {}", outcome.detail))
             .hint("what was in force before still is; the agent has been told"));
     }

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use bottle_plan::approval::Code;
 use bottle_policy::control::{Listing, Standing};
 
-use crate::approve::{self, Outcome, diff, one_line, outcome, visible, what};
-use crate::report::Style;
+use crate::approve::{Outcome, diff, one_line, outcome, visible, what};
+use crate::report::{ProposalStatus, Style};
 
 /// All of several runs, a line each.
 pub(super) fn list(listings: &[Listing], style: Style) -> String {
@@ -41,12 +41,12 @@ pub(super) fn stands(standing: &Standing, style: Style) -> String {
     }
 }
 
-fn colour(standing: approve::Standing) -> &'static str {
+fn colour(standing: ProposalStatus) -> &'static str {
     match standing {
-        approve::Standing::Asked => "1;33",
-        approve::Standing::Approved | approve::Standing::Modified | approve::Standing::Answered => "32",
-        approve::Standing::Denied | approve::Standing::TimedOut | approve::Standing::Failed => "31",
-        approve::Standing::Ended => "2",
+        ProposalStatus::Asked => "1;33",
+        ProposalStatus::Approved | ProposalStatus::Modified | ProposalStatus::Answered => "32",
+        ProposalStatus::Denied | ProposalStatus::TimedOut | ProposalStatus::Failed => "31",
+        ProposalStatus::Ended => "2",
     }
 }
 
