@@ -1,7 +1,7 @@
 //! `bottle-runner`: runs Claude Code on a task inside a sealed bottle and hands back a scanned branch and a run record.
 //!
 //! Map: `cli/` (a file a subcommand), `run/` (one run from launch to teardown), `backend/`, `provision/`, `agent/`, `approve/` (what the agent asks for),
-//! `forge/`, `report/`, `state/`; `facts` (environment, clock, checkout), `secrets`, `sources`, `process` (the one place that
+//! `forge/`, `report/`, `state/`; `host/` (environment, clock, checkout), `secrets`, `sources`, `process` (the one place that
 //! starts processes), `exit` (codes and failures). What is decided before a run is in the crate `bottle-plan`.
 
 mod agent;
@@ -10,8 +10,8 @@ mod backend;
 mod cancel;
 mod cli;
 mod exit;
-mod facts;
 mod forge;
+mod host;
 mod process;
 mod provision;
 mod report;

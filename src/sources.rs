@@ -7,7 +7,7 @@ use bottle_plan::plan::{BottlePlan, Bring};
 
 use crate::backend::Tree;
 use crate::exit::Failure;
-use crate::facts::Checkout;
+use crate::host::Checkout;
 use crate::provision::Sources;
 
 /// Reads everything that the plan names.

@@ -1,16 +1,17 @@
 //! Backends: each launches what the plan says and gives a [`Bottle`] with few verbs.
 //!
-//! Map: `bottle` (the verbs), `tree` (files on their way in or out), `copy` (by tar), `image` (systems as files), `host_bundle` (the bundle without an
-//! engine), `seccomp` (the profile as programs), a directory a backend. Everything else
+//! Map: `bottle` (the verbs), `tree` (files on their way in or out), `copy` (by tar), `image` (systems as files), `sandbox/` (bwrap), `bundle/` (the doors without an
+//! engine), `dead_runs` (what they left), `seccomp` (the profile as programs), a directory a backend. Everything else
 //! (provisioning, running Claude, verify, collecting) is written once, above these traits, and never names a backend.
 
 mod bottle;
 mod bubblewrap;
+mod bundle;
 mod copy;
 mod dead_runs;
 mod docker;
-mod host_bundle;
 mod image;
+mod sandbox;
 mod seccomp;
 mod smolmachines;
 mod tree;

@@ -19,7 +19,7 @@ use std::io::Write as _;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::exit::{Code, Failure};
-use crate::facts::Environment;
+use crate::host::Environment;
 use crate::report::Style;
 use crate::workflow_commands::{escaped, plain};
 

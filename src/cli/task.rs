@@ -13,8 +13,8 @@ use bottle_plan::task::{Actor, Repository, Source, Task, Thread};
 use super::task_args::{BackendArg, TaskArgs};
 use super::{Context, order, resume};
 use crate::exit::{Code, Failure};
-use crate::facts::{self, Checkout, Environment};
 use crate::forge::{self, Asker, Forge};
+use crate::host::{self, Checkout, Environment};
 
 /// A plan, and what making it looked up.
 pub(crate) struct Planned {
@@ -54,7 +54,7 @@ pub(crate) async fn plan(args: &TaskArgs, dry_run: bool, context: &Context) -> R
     let resumed = args.resume.as_deref().map(resume::read).transpose()?;
     let mut facts = host_facts(args, checkout.as_ref(), environment).await?;
     let presets = manifest.bottles.values().flat_map(|bottle| bottle.egress.presets.iter().copied()).collect();
-    facts.registries = facts::registries::gather(presets, checkout.as_ref(), environment).await;
+    facts.registries = host::registries::gather(presets, checkout.as_ref(), environment).await;
     let forge = facts.ci.as_ref().map(|ci| forge::connect(environment, ci)).transpose();
     let asked = match (args.issue, &facts.ci) {
         (Some(number), Some(ci)) => {
@@ -305,8 +305,8 @@ async fn host_facts(
     })?;
     let state_root = std::path::absolute(&state_root).map_err(Failure::machine)?;
     Ok(HostFacts {
-        seed: facts::seed(),
-        started_at: facts::now(),
+        seed: host::run_id_suffix(),
+        started_at: host::now(),
         state_root: state_root.display().to_string(),
         home: environment.home().map(|home| home.display().to_string()),
         variables: environment.names().map(str::to_owned).collect(),

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use super::http::{Call, Http};
 use super::{Doing, github};
 use crate::exit::Failure;
-use crate::facts::{self, Environment};
+use crate::host::{self, Environment};
 use crate::workflow_commands;
 
 /// The App's id, or its client id.
@@ -57,7 +57,7 @@ pub(crate) async fn signed_in(mut environment: Environment) -> Result<Environmen
         .ok_or_else(|| Failure::input(format_args!("GITHUB_REPOSITORY is `{repository}`, not OWNER/NAME")))?;
     let server = environment.get("GITHUB_SERVER_URL").unwrap_or_default();
     let base = super::detect::github_api(environment.get("GITHUB_API_URL"), server);
-    let word = word(&id, &Secret::new(key), facts::unix_seconds()).map_err(|why| Failure::input(why).hint(hint))?;
+    let word = word(&id, &Secret::new(key), host::unix_seconds()).map_err(|why| Failure::input(why).hint(hint))?;
     let token = token(&base, &word, environment.ca_bundle().as_deref(), owner, name).await?;
     environment.set("GITHUB_TOKEN", token);
     Ok(environment)

@@ -11,7 +11,7 @@ use super::github::{self, Github};
 use super::http::{Call, Http};
 use super::{Doing, Forge};
 use crate::exit::Failure;
-use crate::facts::Environment;
+use crate::host::Environment;
 
 /// Decides which forge it is, where the environment does not say otherwise.
 const CHOICE: &str = "BOTTLE_FORGE";

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Case, Reporter, RunEvent, Suite, Terminal, card};
 use crate::exit::Code;
-use crate::facts;
+use crate::host;
 use crate::state::Outcome;
 use crate::workflow_commands::{escaped, plain, property, say};
 
@@ -36,7 +36,7 @@ impl Actions {
     }
 
     fn stop_commands(&mut self) {
-        let token = facts::unguessable();
+        let token = host::unguessable();
         say(&format!("::stop-commands::{token}\n"));
         self.fence = Some(token);
     }
@@ -206,7 +206,7 @@ pub(crate) fn conclusion(code: Code) -> &'static str {
 
 /// Every output once, each between delimiters that its value can't know.
 pub(crate) fn write_outputs(path: &Path, outputs: &Outputs) -> io::Result<()> {
-    append(path, &rendered(outputs, facts::unguessable))
+    append(path, &rendered(outputs, host::unguessable))
 }
 
 fn rendered(outputs: &Outputs, mut delimiter: impl FnMut() -> String) -> String {

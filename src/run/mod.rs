@@ -30,8 +30,8 @@ use crate::approve;
 use crate::backend::{self, Bottle, Progress, Room, Tree};
 use crate::cancel::Cancel;
 use crate::exit::{Code, Failure};
-use crate::facts;
 use crate::forge::{self, Claim, Forge, Heard, Held, Lost, Sticky, Watch};
+use crate::host;
 use crate::provision::{self, Sources};
 use crate::report::{Case, Events, Phase, RunEvent, Suite};
 use crate::secrets::Secrets;
@@ -129,7 +129,7 @@ pub(crate) async fn run(start: Start, events: &Events, cancel: &Cancel) -> Resul
         let lines: String = would.iter().map(|line| format!("{line}\n")).collect();
         record.write("would-do.jsonl", lines.as_bytes())?;
     }
-    metadata.ended = Some(facts::now());
+    metadata.ended = Some(host::now());
     // None: there never was a bundle that could have written it.
     let proposals = std::fs::read_to_string(record.dir().join("proposals.jsonl"));
     metadata.proposals_sha256 = proposals.ok().map(|text| bottle_policy::proposal::sha256(&text));
@@ -152,7 +152,7 @@ async fn claim(start: &Start, events: &Events) -> Result<Option<Held>, Failure> 
     let plan = &start.plan;
     let (Some(forge), Some(thread), false) = (&start.forge, plan.task.thread(), plan.dry_run) else { return Ok(None) };
     let url = plan.ci.as_ref().map(|ci| ci.run_url.clone()).unwrap_or_default();
-    let claim = Claim { run: plan.slug.to_string(), since: facts::now(), url };
+    let claim = Claim { run: plan.slug.to_string(), since: host::now(), url };
     forge::take(forge, thread.number, &claim, &|line| events.note(line)).await.map(Some)
 }
 

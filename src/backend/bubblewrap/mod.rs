@@ -1,7 +1,7 @@
 //! The bubblewrap backend: two sandboxes of bwrap, no daemon and no image. In the one is the guest, without a network; in the
 //! other the bundle, with the host's.
 //!
-//! Map: `mounts` (what the guest sees), `rootfs` (an image's system in place of this machine's), `seccomp` beside this (which system calls it has); everything else is `host_bundle`'s.
+//! Map: `mounts` (what the guest sees), `rootfs` (an image's system in place of this machine's), `seccomp` beside this (which system calls it has); everything else is of `sandbox` and `bundle`.
 
 mod mounts;
 mod rootfs;
@@ -18,12 +18,13 @@ use futures_util::future::BoxFuture;
 use tokio::sync::{OnceCell, mpsc, oneshot};
 
 use self::rootfs::Rootfs;
-use super::host_bundle::{self, HostBundle, Options, Sandbox, Tools};
+use super::bundle::{self, HostBundle};
+use super::sandbox::{self, Options, Sandbox, Tools};
 use super::{
     Backend, Bottle, BottleError, Exec, Leftover, Output, Progress, Room, Running, Survey, Tree, Who, copy, seccomp,
 };
 use crate::exit::Failure;
-use crate::facts::Environment;
+use crate::host::Environment;
 use crate::secrets::Secrets;
 
 /// `update-ca-certificates` on a slow disk.
@@ -42,13 +43,13 @@ impl Bubblewrap {
 
 /// What this machine has for it.
 pub(super) async fn survey() -> Survey {
-    host_bundle::survey(&Environment::read()).await
+    sandbox::survey(&Environment::read()).await
 }
 
 impl Backend for Bubblewrap {
     fn prepare<'a>(&'a self, plan: &'a BottlePlan, progress: &'a dyn Progress) -> BoxFuture<'a, Result<(), Failure>> {
         async move {
-            host_bundle::tools(&self.environment)?;
+            sandbox::tools(&self.environment)?;
             Rootfs::of(plan, &self.environment, Some(progress)).await.map(drop)
         }
         .boxed()
@@ -68,11 +69,11 @@ impl Backend for Bubblewrap {
     }
 
     fn leftovers(&self) -> BoxFuture<'_, Result<Vec<Leftover>, Failure>> {
-        async { Ok(host_bundle::leftovers(&self.environment, plan::Backend::Bubblewrap)) }.boxed()
+        async { Ok(bundle::leftovers(&self.environment, plan::Backend::Bubblewrap)) }.boxed()
     }
 
     fn remove<'a>(&'a self, leftover: &'a Leftover, mask: &'a KnownSecrets) -> BoxFuture<'a, Result<(), Failure>> {
-        host_bundle::remove(&self.environment, leftover, mask).boxed()
+        bundle::remove(&self.environment, leftover, mask).boxed()
     }
 }
 
@@ -113,7 +114,7 @@ impl Sandboxed {
         self.bundle.start_doors(secrets).await?;
         let fill = || {
             let rootfs = self.rootfs.get().and_then(Option::as_ref);
-            let filled = rootfs.map_or(Ok(()), |rootfs| mounts::fill(&self.bundle.place, &self.plan, rootfs));
+            let filled = rootfs.map_or(Ok(()), |rootfs| mounts::fill(&self.bundle.run_dir, &self.plan, rootfs));
             filled.map_err(|error| self.bundle.failed(error))
         };
         let (launched, filled) = tokio::join!(self.bundle.launch("guest", options, &init), async { fill() });
@@ -123,11 +124,11 @@ impl Sandboxed {
 
     /// Makes the guest's directories and control groups, and all that bwrap is told.
     async fn prepare_guest(&self, tools: &Tools) -> Result<Prepared, Failure> {
-        let (place, users) = (&self.bundle.place, self.bundle.users);
+        let (run_dir, users) = (&self.bundle.run_dir, self.bundle.users);
         let rootfs = self.rootfs().await?;
-        let etc = mounts::make(place, &self.plan, rootfs, users).map_err(|error| self.bundle.failed(error))?;
+        let etc = mounts::make(run_dir, &self.plan, rootfs, users).map_err(|error| self.bundle.failed(error))?;
         let limits = self.bundle.limits("guest", &self.plan.guest.resources).await?;
-        let mut options = mounts::guest(place, &self.plan, rootfs, &etc, tools);
+        let mut options = mounts::guest(run_dir, &self.plan, rootfs, &etc, tools);
         let _ = self.etc.set(etc);
         self.confine(&mut options).map_err(Failure::machine)?;
         (options.user, options.groups) = (users.guest, limits.groups);
@@ -144,7 +145,7 @@ impl Sandboxed {
     /// The seccomp programs, as files that bwrap reads.
     fn confine(&self, options: &mut Options) -> Result<(), String> {
         for (at, program) in seccomp::programs()?.iter().enumerate() {
-            let path = self.bundle.place.write(&format!("seccomp.{at}"), program, None);
+            let path = self.bundle.run_dir.write(&format!("seccomp.{at}"), program, None);
             options.filters.push(path.map_err(|error| format!("failed to write a seccomp program: {error}"))?);
         }
         Ok(())
@@ -158,7 +159,7 @@ impl Sandboxed {
         };
         let rootfs = self.rootfs().await.map_err(|error| failed(&error))?;
         let etc = self.etc.get().ok_or_else(|| failed(&"the bottle was not started by this process"))?;
-        let mut options = mounts::setup(&self.bundle.place, rootfs, etc);
+        let mut options = mounts::setup(&self.bundle.run_dir, rootfs, etc);
         self.confine(&mut options).map_err(|error| failed(&error))?;
         options.user = self.bundle.users.setup;
         options.link = self.bundle.link().map_err(|error| failed(&error))?;

@@ -8,10 +8,10 @@ use std::path::{Component, Path, PathBuf};
 
 use bottle_plan::plan::{BottlePlan, HOST_SYSTEM, TOOLS_DIR};
 
-use crate::backend::host_bundle::{self, Options};
+use crate::backend::sandbox::{self, Options};
 use crate::backend::{Progress, image};
 use crate::exit::Failure;
-use crate::facts::Environment;
+use crate::host::Environment;
 
 /// What the guest has of its own, or the kernel's, at the top.
 const OWN: [&str; 9] = ["dev", "etc", "home", "proc", "root", "run", "sys", "tmp", "workspace"];
@@ -56,8 +56,8 @@ impl Rootfs {
         if name == HOST_SYSTEM {
             return Ok(None);
         }
-        let base = host_bundle::base(environment);
-        host_bundle::make_base(&base)?;
+        let base = sandbox::base(environment);
+        sandbox::make_base(&base)?;
         let image::Unpacked { dir, env } = image::unpacked(name, &base, progress).await?;
         let home = environment.get("HOME").map(PathBuf::from);
         check(&dir, [Some(base), home].into_iter().flatten()).map_err(|why| {

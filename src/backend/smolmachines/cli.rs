@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::exit::Failure;
-use crate::facts::Environment;
+use crate::host::Environment;
 use crate::process::{Ended, Program};
 
 /// The oldest version whose options and output are known here.

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use super::cli::{CallError, Smolvm};
 use crate::backend::Leftover;
-use crate::facts;
+use crate::host;
 
 /// The machine's disk, which takes only what is written to it.
 const STORAGE_GIB: u32 = 20;
@@ -97,7 +97,7 @@ pub(super) async fn leftovers(smolvm: &Smolvm) -> Result<Vec<Leftover>, CallErro
     let ended = smolvm.call(&["ls", "--json"]).await?;
     let machines: Vec<Status> = serde_json::from_slice(&ended.stdout)
         .map_err(|error| CallError::Other(format!("the list of machines is not in the known form: {error}")))?;
-    let now = facts::unix_seconds();
+    let now = host::unix_seconds();
     Ok(machines.into_iter().filter_map(|machine| leftover(machine, now)).collect())
 }
 

@@ -5,8 +5,8 @@ use std::process::Command;
 use serde_json::json;
 
 use super::*;
-use crate::facts::Environment;
 use crate::forge::app::signed_in;
+use crate::host::Environment;
 
 fn openssl(args: &[&str]) {
     let output = Command::new("openssl").args(args).output().expect("openssl");

@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime};
 
 use sha2::{Digest as _, Sha256};
 
-use super::place;
-use super::sandbox::Options;
+use super::bwrap::Options;
+use super::run_dir;
 
 /// Where programs are, in every one.
 const PATH: &str = "/opt/claude-bottle/bin:/usr/local/bin:/usr/bin:/bin";
@@ -39,7 +39,8 @@ pub(in crate::backend) const ETC: [&str; 20] = [
     "ssl/openssl.cnf",
 ];
 /// What of that the sidecars need, and the programs that they run.
-pub(super) const BUNDLE_ETC: [&str; 5] = ["alternatives", "ld.so.cache", "localtime", "protocols", "services"];
+pub(in crate::backend) const BUNDLE_ETC: [&str; 5] =
+    ["alternatives", "ld.so.cache", "localtime", "protocols", "services"];
 /// In the base: what all runs' sandboxes see at /etc.
 const SHARED: &str = ".etc";
 /// No run lasts so long.
@@ -99,7 +100,7 @@ pub(in crate::backend) fn shared_etc(
     }
     files(parts).try_for_each(|part| copy(&Path::new("/etc").join(part), &to.join(part)))?;
     for (name, text) in own {
-        place::write(&to.join(name), text.as_bytes(), None)?;
+        run_dir::write(&to.join(name), text.as_bytes(), None)?;
     }
     match fs::rename(&to, &etc) {
         Err(error) if !etc.is_dir() => Err(error),

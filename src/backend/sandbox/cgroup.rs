@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bottle_plan::manifest::Resources;
 
-use super::place::Process;
+use super::process_id::ProcessId;
 
 /// The limits of one sandbox as they came out.
 #[derive(Debug, Clone, Default)]
@@ -204,7 +204,7 @@ pub(in crate::backend) async fn remove(group: &Path) -> Result<(), String> {
             Err(_) => {
                 // Nobody else is in a run's own group: a sandbox whose runner was killed while it was being made.
                 let members = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
-                members.lines().filter_map(|pid| Process::now(pid.parse().ok()?)).for_each(Process::kill);
+                members.lines().filter_map(|pid| ProcessId::now(pid.parse().ok()?)).for_each(ProcessId::kill);
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         }

@@ -1,6 +1,6 @@
 //! Who the sandboxes are on the host: the runner's own user, or, where that is root, users that are nobody else's.
 
-use super::place;
+use super::run_dir;
 
 /// The user nobody, for a sandbox that nothing runs in.
 pub(in crate::backend) const NOBODY: u32 = 65534;
@@ -21,7 +21,7 @@ pub(in crate::backend) struct Users {
 impl Users {
     /// Those of a run, three numbers that follow from its slug.
     pub(in crate::backend) fn of(slug: &str) -> Self {
-        if !place::is_root() {
+        if !run_dir::is_root() {
             return Self::default();
         }
         let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();

@@ -19,7 +19,7 @@ use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
 use tokio::sync::{mpsc, oneshot};
 
-use super::place::Process;
+use super::process_id::ProcessId;
 use crate::backend::{BottleError, Exec, Output, Running};
 use crate::process::{Kept, Program};
 
@@ -60,7 +60,7 @@ impl Options {
         let mut words = vec![self.link.clone().into_os_string(), "outside".into()];
         let mut option = |name: &str, value: OsString| words.extend([name.into(), value]);
         for group in &self.groups {
-            option("--join", super::limits::entry(group).into());
+            option("--join", super::cgroup::entry(group).into());
         }
         let mut bwrap = vec!["bwrap".to_owned()];
         bwrap.extend(self.args.iter().cloned());
@@ -110,7 +110,7 @@ impl Sandbox {
     }
 
     /// Waits until it is made; its first process, as `info` has it from bwrap.
-    pub(in crate::backend) async fn made(&self, info: &Path) -> Result<Process, BottleError> {
+    pub(in crate::backend) async fn made(&self, info: &Path) -> Result<ProcessId, BottleError> {
         // It answers as soon as its first process runs, which then has its number in the file. No command is a question.
         let answered = async {
             let done = self.exec(Exec::guest(Vec::<String>::new())).await?;
@@ -130,7 +130,7 @@ impl Sandbox {
         serde_json::from_slice::<serde_json::Value>(&std::fs::read(info).unwrap_or_default())
             .ok()
             .and_then(|info| i32::try_from(info["child-pid"].as_i64()?).ok())
-            .and_then(Process::now)
+            .and_then(ProcessId::now)
             .ok_or_else(|| failed(&"bwrap did not say which process it is"))
     }
 

@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 
 use bottle_plan::plan::Backend;
 use rustix::fs::OFlags;
-use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 
+use super::process_id::ProcessId;
 use crate::exit::Failure;
-use crate::facts::{self, Environment};
+use crate::host::{self, Environment};
 
 /// The longest path of a unix socket.
 const LONGEST_SOCKET: usize = 107;
@@ -24,7 +24,7 @@ const TOOLS: &str = ".tools";
 
 /// One run's directory.
 #[derive(Debug, Clone)]
-pub(in crate::backend) struct Place(PathBuf);
+pub(in crate::backend) struct RunDir(PathBuf);
 
 /// `run.json`: what has to be known to clear the run away without its runner.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -37,44 +37,9 @@ pub(in crate::backend) struct Notes {
     /// Seconds since 1970.
     pub(in crate::backend) started: u64,
     /// The first process of each sandbox.
-    pub(in crate::backend) processes: Vec<Process>,
+    pub(in crate::backend) processes: Vec<ProcessId>,
     /// Control groups that were made.
     pub(in crate::backend) cgroups: Vec<PathBuf>,
-}
-
-/// A process of this machine, told from a later one with the same number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(in crate::backend) struct Process {
-    pid: i32,
-    /// When it started, in ticks since boot.
-    since: u64,
-}
-
-impl Process {
-    /// The process that has this number now.
-    pub(in crate::backend) fn now(pid: i32) -> Option<Self> {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // The name before may hold anything, spaces and brackets too.
-        let mut fields = stat[stat.rfind(')')? + 1..].split_ascii_whitespace();
-        let state = fields.next()?;
-        let since = fields.nth(18)?.parse().ok()?;
-        (state != "Z" && state != "X").then_some(Self { pid, since })
-    }
-
-    pub(in crate::backend) fn is_alive(self) -> bool {
-        Self::now(self.pid) == Some(self)
-    }
-
-    /// Ends it, and with it all of its sandbox.
-    pub(in crate::backend) fn kill(self) {
-        if self.is_alive()
-            && let Some(pid) = Pid::from_raw(self.pid)
-        {
-            // It may have ended by itself since.
-            let _ = kill_process(pid, Signal::KILL);
-        }
-    }
 }
 
 /// Where all runs of this user have their directories.
@@ -107,7 +72,7 @@ pub(in crate::backend) fn make_base(base: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-impl Place {
+impl RunDir {
     pub(in crate::backend) fn of(base: &Path, slug: &str) -> Self {
         Self(base.join(slug))
     }
@@ -115,7 +80,7 @@ impl Place {
     /// Everything of this user's, by slug.
     pub(in crate::backend) fn all(base: &Path) -> Vec<(String, Self)> {
         let Ok(entries) = fs::read_dir(base) else { return vec![] };
-        let mut places: Vec<_> = entries
+        let mut dirs: Vec<_> = entries
             .filter_map(Result::ok)
             .filter(|entry| {
                 !entry.file_name().to_string_lossy().starts_with('.')
@@ -123,8 +88,8 @@ impl Place {
             })
             .filter_map(|entry| Some((entry.file_name().into_string().ok()?, Self(entry.path()))))
             .collect();
-        places.sort_by(|one, other| one.0.cmp(&other.0));
-        places
+        dirs.sort_by(|one, other| one.0.cmp(&other.0));
+        dirs
     }
 
     /// Makes it, empty.
@@ -228,7 +193,7 @@ impl Place {
     /// Seconds since it was made.
     pub(in crate::backend) fn age(&self) -> u64 {
         let made = fs::metadata(&self.0).ok().and_then(|found| u64::try_from(found.mtime()).ok());
-        facts::unix_seconds().saturating_sub(self.notes().map(|notes| notes.started).or(made).unwrap_or(0))
+        host::unix_seconds().saturating_sub(self.notes().map(|notes| notes.started).or(made).unwrap_or(0))
     }
 
     /// Ends everything that runs in it, and removes it with all that it made elsewhere.
@@ -245,7 +210,7 @@ impl Place {
             return Err("a sandbox does not end".to_owned());
         }
         for cgroup in &notes.cgroups {
-            super::limits::remove(cgroup).await?;
+            super::cgroup::remove(cgroup).await?;
         }
         remove_tree(&self.0).map_err(|error| format!("failed to remove {}: {error}", self.0.display()))
     }
@@ -301,13 +266,6 @@ fn open_up(dir: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_process_is_told_from_the_next_of_its_number() {
-        let own = Process::now(i32::try_from(std::process::id()).expect("a number")).expect("this process");
-        assert!(own.is_alive());
-        assert!(!Process { since: own.since + 1, ..own }.is_alive());
-    }
 
     #[test]
     fn what_the_agent_has_closed_is_removed_too() {

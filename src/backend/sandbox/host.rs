@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::backend::Survey;
 use crate::exit::Failure;
-use crate::facts::Environment;
+use crate::host::Environment;
 use crate::process::{ProcessError, Program};
 
 /// Programs of the host that go into the sandboxes by name.
@@ -48,7 +48,7 @@ impl Looked {
             (name, by_path(name).ok_or_else(|| format!("{name}: install the package {package}")))
         };
         let mut others = vec![needed("git", "git"), needed("tar", "tar"), needed("sh", "dash")];
-        if super::place::is_root() {
+        if super::run_dir::is_root() {
             others.push(needed("setpriv", "util-linux"));
         }
         let cache = environment.cache();
@@ -121,7 +121,7 @@ pub(in crate::backend) async fn survey(environment: &Environment) -> Survey {
 /// Makes a sandbox as a bottle's is, runs nothing in it, and says which switch is off where that fails.
 pub(in crate::backend) async fn trial() -> Result<(), Failure> {
     let mut argv: Vec<String> = vec![];
-    if super::place::is_root() {
+    if super::run_dir::is_root() {
         let id = super::users::Users::of("").guest.unwrap_or(super::users::NOBODY);
         argv.extend(super::users::become_user(id));
     }

@@ -1,18 +1,10 @@
 //! The bundle on the host itself, for backends that have no container for it: a sandbox of bwrap that has the host's network,
 //! and in it the same supervisor with the same sidecars.
 //!
-//! Map: `host` (what this machine has), `users` (who a sandbox is on the host), `place` (the run's own directory), `limits`
-//! (control groups, or what each process inherits), `sandbox` (starting one, and running commands in it), `system` and
-//! `mounts` (what it sees). The bubblewrap backend makes its guest of the same parts. Always: it ends with the runner;
-//! nothing of the host but programs and the run's own directories is in it; no secret is on a disk.
+//! Map: `mounts` (what it sees of the host). It is made of the kit in `sandbox`, as is the bubblewrap backend's guest. Always:
+//! it ends with the runner; no secret is on a disk.
 
-mod host;
-mod limits;
 mod mounts;
-mod place;
-mod sandbox;
-pub(super) mod system;
-mod users;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -26,17 +18,12 @@ use bottle_policy::known::KnownSecrets;
 use bottle_policy::units::ByteSize;
 use tokio::sync::{Mutex, RwLock, watch};
 
+use super::sandbox::{Limits, Notes, Options, RunDir, Sandbox, Tools, Users, base, cgroup, tools, trial};
 use super::{BottleError, Exec, Leftover, Output, Room, Running, Tree};
 use crate::exit::Failure;
-use crate::facts::{self, Environment};
+use crate::host::{self, Environment};
 use crate::process::Kept;
 use crate::secrets::Secrets;
-
-pub(super) use host::{Tools, survey, tools, trial};
-pub(super) use limits::Limits;
-pub(super) use place::{Notes, Place, Process, base, make_base};
-pub(super) use sandbox::{Options, Sandbox};
-pub(super) use users::Users;
 
 /// The bundle's share of the machine, as on Docker: memory and processes; processors as many as there are.
 const BUNDLE: Resources = Resources { cpus: 64.0, memory: ByteSize(2 << 30), pids: 1024 };
@@ -48,7 +35,7 @@ const FIRST_WORDS: Duration = Duration::from_secs(1);
 
 /// One run's bundle, and the run's directory on this machine.
 pub(super) struct HostBundle {
-    pub(super) place: Place,
+    pub(super) run_dir: RunDir,
     pub(super) users: Users,
     plan: BottlePlan,
     record: PathBuf,
@@ -73,60 +60,60 @@ struct Started {
 
 impl Started {
     /// Changes what the next runner will know, if this one dies.
-    async fn note(&self, place: &Place, change: impl FnOnce(&mut Notes)) -> std::io::Result<()> {
+    async fn note(&self, run_dir: &RunDir, change: impl FnOnce(&mut Notes)) -> std::io::Result<()> {
         let mut notes = self.notes.lock().await;
         change(&mut notes);
-        place.note(&notes)
+        run_dir.note(&notes)
     }
 }
 
 impl HostBundle {
     pub(super) fn new(environment: &Environment, plan: &BottlePlan, record: &Path) -> Self {
-        let place = Place::of(&place::base(environment), plan.slug.as_str());
+        let run_dir = RunDir::of(&base(environment), plan.slug.as_str());
         Self {
-            sandbox: Self::sandbox_in(&place, "bundle"),
+            sandbox: Self::sandbox_in(&run_dir, "bundle"),
             users: Users::of(plan.slug.as_str()),
             plan: plan.clone(),
             record: record.to_owned(),
             environment: environment.clone(),
             started: Arc::default(),
             link: OnceLock::new(),
-            place,
+            run_dir,
         }
     }
 
-    fn sandbox_in(place: &Place, name: &str) -> Sandbox {
-        Sandbox { socket: place.path(&format!("{name}.sock")), log: place.path(&format!("{name}.log")) }
+    fn sandbox_in(run_dir: &RunDir, name: &str) -> Sandbox {
+        Sandbox { socket: run_dir.path(&format!("{name}.sock")), log: run_dir.path(&format!("{name}.log")) }
     }
 
     /// Another sandbox of the same run.
     pub(super) fn sandbox(&self, name: &str) -> Sandbox {
-        Self::sandbox_in(&self.place, name)
+        Self::sandbox_in(&self.run_dir, name)
     }
 
     /// What a failure to write there comes to.
     pub(super) fn failed(&self, error: std::io::Error) -> Failure {
-        Failure::machine(format_args!("failed to make {}: {error}", self.place.path("").display()))
+        Failure::machine(format_args!("failed to make {}: {error}", self.run_dir.path("").display()))
             .hint("set BOTTLE_RUNTIME_DIR to a directory of your own on a local disk")
     }
 
     /// Makes the run's directory, and brings the host's programs where the sandboxes' users can reach them.
     pub(super) async fn open(&self) -> Result<Tools, Failure> {
         let mut tools = tools(&self.environment)?;
-        self.place.make()?;
+        self.run_dir.make()?;
         let start = Notes {
             backend: self.plan.backend,
             record: self.record.clone(),
-            started: facts::unix_seconds(),
+            started: host::unix_seconds(),
             ..Notes::default()
         };
         self.note(|notes| *notes = start).await?;
         // A guest may be started before the bundle is, and has the doors' directory bound.
-        self.place.directory("doors", 0o755, self.users.bundle).map_err(|error| self.failed(error))?;
+        self.run_dir.directory("doors", 0o755, self.users.bundle).map_err(|error| self.failed(error))?;
         // The step before bwrap starts as the runner's user, where it is: a name in the base goes when another build runs.
         let _ = self.link.set(tools.link.clone());
         for tool in [&mut tools.link, &mut tools.sidecars, &mut tools.claude, &mut tools.gitleaks] {
-            *tool = self.place.reachable(tool).map_err(|error| self.failed(error))?;
+            *tool = self.run_dir.reachable(tool).map_err(|error| self.failed(error))?;
         }
         Ok(tools)
     }
@@ -138,7 +125,7 @@ impl HostBundle {
 
     /// Changes what the next runner will know, if this one dies.
     pub(super) async fn note(&self, change: impl FnOnce(&mut Notes)) -> Result<(), Failure> {
-        self.started.note(&self.place, change).await.map_err(|error| self.failed(error))
+        self.started.note(&self.run_dir, change).await.map_err(|error| self.failed(error))
     }
 
     /// Control groups for one of the run's sandboxes, or other limits.
@@ -146,7 +133,7 @@ impl HostBundle {
         let mut limits = Limits::default();
         // A group that was made is noted before anything else can happen.
         self.note(|notes| {
-            limits = limits::set(&format!("claude-bottle-{}-{room}", self.plan.slug), resources);
+            limits = cgroup::set(&format!("claude-bottle-{}-{room}", self.plan.slug), resources);
             notes.cgroups.extend(limits.groups.iter().cloned());
         })
         .await?;
@@ -155,12 +142,12 @@ impl HostBundle {
 
     /// Starts a sandbox; it ends with this process.
     pub(super) async fn launch(&self, name: &str, mut options: Options, init: &[String]) -> Result<(), Failure> {
-        let info = self.place.path(&format!("{name}.info"));
+        let info = self.run_dir.path(&format!("{name}.info"));
         options.info = Some(info.clone());
         options.link = self.link()?;
-        let log = self.place.log(&format!("{name}.log")).map_err(|error| self.failed(error))?;
+        let log = self.run_dir.log(&format!("{name}.log")).map_err(|error| self.failed(error))?;
         let sandbox = self.sandbox(name);
-        let (started, place) = (self.started.clone(), self.place.clone());
+        let (started, run_dir) = (self.started.clone(), self.run_dir.clone());
         let made = self.uncut(|| {
             // From this thread: a task's would wait for a processor at the moment at which bwrap needs it.
             let kept = sandbox.start(&options, init, log);
@@ -168,13 +155,13 @@ impl HostBundle {
                 let kept = kept?;
                 let process = sandbox.made(&info).await?;
                 started.running.lock().await.push(kept);
-                let noted = started.note(&place, |notes| notes.processes.push(process)).await;
+                let noted = started.note(&run_dir, |notes| notes.processes.push(process)).await;
                 noted.map_err(|error| BottleError::new("failed to note which process it is", error))
             }
         });
         if let Err(error) = made.await {
             // Where no sandbox can be made at all, that is what has to be said.
-            host::trial().await?;
+            trial().await?;
             return Err(Failure::machine(error).hint("compose.log in the run record says more"));
         }
         Ok(())
@@ -202,9 +189,9 @@ impl HostBundle {
 
     /// Makes the bundle's sandbox.
     pub(super) async fn make(&self, tools: &Tools) -> Result<(), Failure> {
-        let etc = mounts::make(&self.place, &self.plan, self.users.bundle).map_err(|error| self.failed(error))?;
+        let etc = mounts::make(&self.run_dir, &self.plan, self.users.bundle).map_err(|error| self.failed(error))?;
         let limits = self.limits("bundle", &BUNDLE).await?;
-        let mut options = mounts::bundle(&self.place, &etc, tools);
+        let mut options = mounts::bundle(&self.run_dir, &etc, tools);
         (options.user, options.groups) = (self.users.bundle, limits.groups);
         if self.plan.host_ca_bundle.is_some() {
             options.add(&["--setenv", "SSL_CERT_FILE", HOST_CA_FILE, "--setenv", "GIT_SSL_CAINFO", HOST_CA_FILE]);
@@ -213,7 +200,7 @@ impl HostBundle {
         let link = format!("{TOOLS_DIR}/bin/bottle-link");
         let init = [link, "forward".to_owned(), "--control".to_owned()];
         // Its files are written while the sandbox is being made.
-        let fill = || mounts::fill(&self.place, &self.plan, self.users.bundle).map_err(|error| self.failed(error));
+        let fill = || mounts::fill(&self.run_dir, &self.plan, self.users.bundle).map_err(|error| self.failed(error));
         let (launched, filled) = tokio::join!(self.launch("bundle", options, &init), async { fill() });
         launched.and(filled)
     }
@@ -230,7 +217,8 @@ impl HostBundle {
         let mut exec = Exec::guest([supervisor.as_str(), "supervisor", "--config", &config]);
         exec.room = Room::Bundle;
         let running = self.exec(exec).await?;
-        let log = self.place.log("bundle.log").map_err(|error| BottleError::new("failed to open bundle.log", error))?;
+        let log =
+            self.run_dir.log("bundle.log").map_err(|error| BottleError::new("failed to open bundle.log", error))?;
         tokio::spawn(keep_log(running, log, self.started.clone()));
         Ok(())
     }
@@ -276,19 +264,19 @@ impl HostBundle {
         if !self.started.running.lock().await.is_empty() {
             let _ = tokio::time::timeout(FIRST_WORDS, self.opened()).await;
         }
-        self.place.logs()
+        self.run_dir.logs()
     }
 
     /// Ends all sandboxes of the run and removes its directory.
     pub(super) async fn tear_down(&self) -> Result<(), BottleError> {
         let _none = self.started.making.write().await;
-        for process in self.place.notes().unwrap_or_default().processes {
+        for process in self.run_dir.notes().unwrap_or_default().processes {
             process.kill();
         }
         for mut kept in self.started.running.lock().await.drain(..) {
             kept.end().await;
         }
-        self.place.remove().await.map_err(|why| BottleError::new("failed to remove the sandboxes", why))
+        self.run_dir.remove().await.map_err(|why| BottleError::new("failed to remove the sandboxes", why))
     }
 }
 
@@ -298,7 +286,7 @@ const OPENED: &[u8] = b"supervisor | all doors open";
 /// Puts what the supervisor prints into a file, with the time.
 async fn keep_log(mut running: Running, mut log: std::fs::File, started: Arc<Started>) {
     // A full disk must not end the doors.
-    let mut line = |text: &[u8]| drop(log.write_all(&[facts::now().as_bytes(), b" ", text, b"\n"].concat()));
+    let mut line = |text: &[u8]| drop(log.write_all(&[host::now().as_bytes(), b" ", text, b"\n"].concat()));
     let mut rest = vec![];
     while let Some(Output::Stdout(bytes) | Output::Stderr(bytes)) = running.output.recv().await {
         rest.extend_from_slice(&bytes);
@@ -320,18 +308,18 @@ async fn keep_log(mut running: Running, mut log: std::fs::File, started: Arc<Sta
 /// What this backend's runs have on this machine.
 pub(super) fn leftovers(environment: &Environment, backend: plan::Backend) -> Vec<Leftover> {
     let mut found = vec![];
-    for (slug, place) in Place::all(&place::base(environment)) {
-        let notes = place.notes();
+    for (slug, run_dir) in RunDir::all(&base(environment)) {
+        let notes = run_dir.notes();
         if notes.as_ref().is_some_and(|notes| notes.backend != backend) {
             continue;
         }
         let mut leftover = Leftover {
             slug,
-            age: Some(Duration::from_secs(place.age())),
+            age: Some(Duration::from_secs(run_dir.age())),
             record: notes.as_ref().map(|notes| notes.record.clone()),
             ..Leftover::default()
         };
-        leftover.add("directory", "directories", place.path("").display().to_string());
+        leftover.add("directory", "directories", run_dir.path("").display().to_string());
         let notes = notes.unwrap_or_default();
         for _ in notes.processes.iter().filter(|process| process.is_alive()) {
             leftover.running = true;
@@ -347,14 +335,14 @@ pub(super) fn leftovers(environment: &Environment, backend: plan::Backend) -> Ve
 
 /// Saves what the sandboxes of a dead run printed to its record, ends them, and removes everything.
 pub(super) async fn remove(environment: &Environment, leftover: &Leftover, mask: &KnownSecrets) -> Result<(), Failure> {
-    let place = Place::of(&place::base(environment), &leftover.slug);
+    let run_dir = RunDir::of(&base(environment), &leftover.slug);
     let lost = leftover.record.as_deref().filter(|dir| dir.is_dir() && !dir.join("compose.log").exists());
     if let Some(record) = lost {
-        std::fs::write(record.join("compose.log"), mask.mask(&place.logs())).map_err(|error| {
+        std::fs::write(record.join("compose.log"), mask.mask(&run_dir.logs())).map_err(|error| {
             Failure::machine(format_args!("failed to write {}/compose.log: {error}", record.display()))
         })?;
     }
-    place
+    run_dir
         .remove()
         .await
         .map_err(|why| Failure::machine(format_args!("failed to remove what {} has left: {why}", leftover.slug)))
