@@ -1,8 +1,11 @@
 //! `bottle-runner`: runs Claude Code on a task inside a sealed bottle and hands back a scanned branch and a run record.
 //!
-//! Map: `cli/` (a file a subcommand), `run/` (one run from launch to teardown), `backend/`, `provision/`, `agent/`, `approve/` (what the agent asks for),
-//! `forge/`, `report/`, `state/`; `host/` (environment, clock, checkout), `secrets`, `sources`, `process` (the one place that
-//! starts processes), `exit` (codes and failures). What is decided before a run is in the crate `bottle-plan`.
+//! Map, from the top floor down: `cli/` (a file a subcommand), `run/` (one run from launch to teardown), `agent/`, `approve/` (what
+//! the agent asks for), `provision/`, `thread/` (a run in the conversation of its task), `backend/`, `permission/` (who may ask),
+//! `forge/`, `report/`, `state/`, `secrets`, `host/` (environment, clock, checkout); on the ground `process` (the one place that starts
+//! processes), `cancel`, `exit` (codes and failures), `workflow_commands`. The test `architecture` holds the floors.
+//! All that is decided before a run is in the crate `bottle-plan`.
+#![warn(clippy::self_named_module_files)]
 
 mod agent;
 mod approve;
@@ -12,14 +15,14 @@ mod cli;
 mod exit;
 mod forge;
 mod host;
+mod permission;
 mod process;
 mod provision;
 mod report;
 mod run;
 mod secrets;
-mod seed;
-mod sources;
 mod state;
+mod thread;
 mod workflow_commands;
 
 use std::process::ExitCode;

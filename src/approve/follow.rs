@@ -18,9 +18,10 @@ use super::words::{self, Outcome};
 use crate::backend::Bottle;
 use crate::cancel::Cancel;
 use crate::exit::Failure;
-use crate::forge::{Forge, Heard};
+use crate::forge::Forge;
 use crate::report::{Case, Events, ProposalStatus, RunEvent, Suite};
 use crate::secrets::Secrets;
+use crate::thread::Heard;
 
 /// What it takes to follow a run's proposals.
 pub(crate) struct Desk<'a> {

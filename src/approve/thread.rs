@@ -17,7 +17,9 @@ use super::control::Control;
 use super::follow::Desk;
 use super::post;
 use super::words;
-use crate::forge::{Asker, Comment, Forge, ForgeError, Heard, Watch, may_ask};
+use crate::forge::{Comment, Forge, ForgeError};
+use crate::permission::{Asker, may_ask};
+use crate::thread::{Heard, Watch};
 
 /// How long until a comment that could not be written is tried again.
 const AGAIN: Duration = Duration::from_secs(20);

@@ -10,11 +10,11 @@ use super::{Context, print, resume};
 use crate::cancel::Cancel;
 use crate::exit::{Code, Failure};
 use crate::forge::{Dry, Forge};
+use crate::provision::GuestInputs;
 use crate::report::actions::{self, Outputs, conclusion};
 use crate::report::{Actions, Events, Json, Reporter, Terminal};
 use crate::run::{self, Start};
 use crate::secrets::Secrets;
-use crate::sources;
 use crate::state::Outcome;
 use crate::workflow_commands::{self, escaped, plain};
 
@@ -86,7 +86,7 @@ async fn whole(args: RunArgs, context: &Context, outputs: &mut Outputs) -> Resul
     if context.in_actions() {
         secrets.values().for_each(workflow_commands::mask);
     }
-    let sources = sources::read(&plan, planned.checkout.as_ref()).await?;
+    let inputs = GuestInputs::read(&plan, planned.checkout.as_ref()).await?;
     let terminal = Terminal::new(context.style);
     let mut reporters: Vec<Box<dyn Reporter>> = match context.in_actions() {
         true => {
@@ -106,7 +106,7 @@ async fn whole(args: RunArgs, context: &Context, outputs: &mut Outputs) -> Resul
     let dir = plan.state_dir.clone();
     outputs.record = Some(dir.clone());
     let outcome =
-        run::run(Start { plan, manifest: planned.manifest, sources, secrets, replay, handed, forge }, &events, &cancel)
+        run::run(Start { plan, manifest: planned.manifest, inputs, secrets, replay, handed, forge }, &events, &cancel)
             .await?;
     let code = farewell(&outcome, &dir, &args, context);
     outputs.outcome = Some(outcome);

@@ -13,8 +13,10 @@ use bottle_plan::task::{Actor, Repository, Source, Task, Thread};
 use super::task_args::{BackendArg, TaskArgs};
 use super::{Context, order, resume};
 use crate::exit::{Code, Failure};
-use crate::forge::{self, Asker, Forge};
+use crate::forge::{self, Forge};
 use crate::host::{self, Checkout, Environment};
+use crate::permission::{Asker, may_ask};
+use crate::thread;
 
 /// A plan, and what making it looked up.
 pub(crate) struct Planned {
@@ -98,7 +100,7 @@ pub(crate) async fn plan(args: &TaskArgs, dry_run: bool, context: &Context) -> R
         not_the_change(&payload, checkout.as_ref())?;
         check_who_asked(args, &payload, &task, &manifest, environment, forge.as_ref()).await?;
         if let Ok(Some(forge)) = &forge {
-            forge::gather(forge.as_ref(), &mut task).await?;
+            thread::gather(forge.as_ref(), &mut task).await?;
         }
     }
     let agent = args.agent.as_deref().map(Name::parse).transpose().map_err(Failure::input)?;
@@ -208,7 +210,7 @@ async fn check_who_asked(
             return Err(Failure::new(Code::Refused, format_args!("who asked can't be checked: {failure}")).hint(hint));
         }
     };
-    forge::may_ask(forge.as_ref(), &manifest.triggers.who, &asker, pull_request_of(task, payload)).await
+    may_ask(forge.as_ref(), &manifest.triggers.who, &asker, pull_request_of(task, payload)).await
 }
 
 /// The pull request that a task is about, however the event says it: the task knows Gitea's `is_pull` too, the payload also

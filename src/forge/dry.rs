@@ -26,7 +26,7 @@ impl Dry {
 }
 
 /// What a dry run would do about a pull request, as a line of `would-do.jsonl`.
-pub(super) fn would_open(new: &NewPullRequest) -> Value {
+pub(crate) fn would_open(new: &NewPullRequest) -> Value {
     json!({"would": "open-pull-request", "branch": new.head, "base": new.base, "title": new.title, "body": new.body, "draft": new.draft})
 }
 

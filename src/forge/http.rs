@@ -18,14 +18,14 @@ use serde_json::Value;
 
 use super::Doing;
 use super::answer::{rate_limit, retry_after, said, whole};
-use super::known::Known;
+use super::etag_cache::EtagCache;
 
 /// How often a call is tried at most.
 const TRIES: u32 = 5;
 /// How long a call waits for better times, all its waits together.
 const PATIENCE: Duration = Duration::from_secs(150);
 /// The first wait; each further one is twice as long. The tests' forge is near, and never too busy.
-pub(super) const FIRST_WAIT: Duration = Duration::from_millis(if cfg!(test) { 40 } else { 500 });
+pub(crate) const FIRST_WAIT: Duration = Duration::from_millis(if cfg!(test) { 40 } else { 500 });
 /// The largest answer that is read, in bytes.
 const LARGEST: usize = 32 << 20;
 
@@ -151,7 +151,7 @@ pub(crate) struct Http {
     /// For addresses that the forge refers to: without its token.
     elsewhere: Client,
     base: Url,
-    known: Known,
+    known: EtagCache,
 }
 
 /// How one try ended.
@@ -206,7 +206,7 @@ impl Http {
                 .build()
                 .map_err(|error| format!("failed to ready a client for the forge: {}", whole(&error)))
         };
-        Ok(Self { client: client(headers)?, elsewhere: client(HeaderMap::new())?, base, known: Known::default() })
+        Ok(Self { client: client(headers)?, elsewhere: client(HeaderMap::new())?, base, known: EtagCache::default() })
     }
 
     /// Makes the call and reads its answer.

@@ -1,47 +1,34 @@
-//! The forge: who somebody is there, and what is posted there.
+//! The API of each forge, behind one trait.
 //!
-//! Map: `http` and `answer` (TLS, retries, errors), `known` (answers that may still be good), `wire` (what forges send), `github`, `graphql` and `app` (what only GitHub has), `gitea`, `dry` (writes kept, not sent), `detect`
-//! (which forge, where, with which token), `logs` (of failed jobs), `who` (may this actor ask), `gather` (what belongs to a task), `publish` (the pull request), `sticky` (the
-//! comment that is kept up to date), `watch` (what is said while a run goes on),
-//! `claim` (one run at a time for a thread).
+//! Map: `http` and `answer` (TLS, retries, errors), `etag_cache` (answers that may still be good), `wire` (what forges send),
+//! `github`, `graphql` and `app` (what only GitHub has), `gitea`, `dry` (writes kept, not sent), `detect` (which forge, where,
+//! with which token), `logs` (of failed jobs). A run's part in a conversation is in `thread/`.
 //! Always: only the runner talks to the forge, never the agent; a token is a [`Secret`](bottle_policy::secret::Secret) and
-//! goes to one address alone; what can't be asked counts as no.
+//! goes to one address alone.
 
 mod answer;
 pub(crate) mod app;
-mod claim;
 mod detect;
 mod dry;
-mod gather;
+mod etag_cache;
 mod gitea;
 mod github;
 mod graphql;
 mod http;
-mod known;
 mod logs;
-mod publish;
-mod sticky;
-mod watch;
-mod who;
 mod wire;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod testing;
 
 use bottle_plan::facts::ForgeKind;
 use bottle_plan::manifest::Permission;
 use bottle_plan::task::Place;
 use futures_util::future::BoxFuture;
 
-pub(crate) use claim::{Claim, Held, holder, take};
 pub(crate) use detect::{connect, kind};
-pub(crate) use dry::Dry;
-pub(crate) use gather::gather;
-pub(crate) use http::ForgeError;
-pub(crate) use publish::{hand_in, publish, would_propose};
-pub(crate) use sticky::{Lost, Sticky};
-pub(crate) use watch::{Heard, News, Watch};
-pub(crate) use who::{Asker, may_ask};
+pub(crate) use dry::{Dry, would_open};
+pub(crate) use http::{FIRST_WAIT, ForgeError};
 
 /// What a forge says about a user and the repository.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,8 +8,8 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use crate::cancel::Cancel;
 use crate::exit::{Code, Failure};
-use crate::forge::{Heard, News, Watch};
 use crate::report::Events;
+use crate::thread::{Heard, News, Watch};
 
 /// Listens as long as it is let; `others` gets each comment that is not about stopping.
 pub(super) async fn listen(

@@ -30,12 +30,13 @@ use crate::approve;
 use crate::backend::{self, Bottle, Progress, Room, Tree};
 use crate::cancel::Cancel;
 use crate::exit::{Code, Failure};
-use crate::forge::{self, Claim, Forge, Heard, Held, Lost, Sticky, Watch};
+use crate::forge::Forge;
 use crate::host;
-use crate::provision::{self, Sources};
+use crate::provision::{self, GuestInputs, mirror_seed};
 use crate::report::{Case, Events, Phase, RunEvent, Suite};
 use crate::secrets::Secrets;
 use crate::state::{Metadata, Outcome, Record};
+use crate::thread::{self, Claim, Heard, Held, Lost, Sticky, Watch};
 
 pub(crate) use handed::read as handed;
 use outcome::{one_line, outcome};
@@ -45,7 +46,7 @@ pub(crate) struct Start {
     pub(crate) plan: BottlePlan,
     /// The manifest's name and text.
     pub(crate) manifest: (String, String),
-    pub(crate) sources: Sources,
+    pub(crate) inputs: GuestInputs,
     pub(crate) secrets: Secrets,
     /// The cassette that answers the model.
     pub(crate) replay: Option<Vec<u8>>,
@@ -153,7 +154,7 @@ async fn claim(start: &Start, events: &Events) -> Result<Option<Held>, Failure> 
     let (Some(forge), Some(thread), false) = (&start.forge, plan.task.thread(), plan.dry_run) else { return Ok(None) };
     let url = plan.ci.as_ref().map(|ci| ci.run_url.clone()).unwrap_or_default();
     let claim = Claim { run: plan.slug.to_string(), since: host::now(), url };
-    forge::take(forge, thread.number, &claim, &|line| events.note(line)).await.map(Some)
+    thread::take(forge, thread.number, &claim, &|line| events.note(line)).await.map(Some)
 }
 
 /// The comment on the issue or pull request that the task is about.
@@ -249,7 +250,7 @@ async fn body(
     let seed = case(events, "launch", async {
         let seed = async {
             let git = start.plan.git.as_ref()?;
-            let packed = crate::seed::pack(git, &record.dir().join("seed")).await;
+            let packed = mirror_seed::pack(git, &record.dir().join("seed")).await;
             // It only saves time.
             packed.inspect_err(|why| events.note(format!("the mirror starts empty: {why}"))).ok().flatten()
         };
@@ -259,7 +260,7 @@ async fn body(
     })
     .await?;
     events.phase(Phase::Provision);
-    let env = provision::all(bottle, plan, &start.sources, bring_in(start, bottle, seed), events).await?;
+    let env = provision::all(bottle, plan, &start.inputs, bring_in(start, bottle, seed), events).await?;
     events.phase(Phase::Seal);
     // Last, so that what it proves is what the agent finds.
     case(events, "seal", seal::prove(bottle, plan, events)).await?;

@@ -8,9 +8,9 @@ use super::Start;
 use super::push::Pushed;
 use crate::cancel::Cancel;
 use crate::exit::Code;
-use crate::forge::{hand_in, publish, would_propose};
 use crate::report::{Events, Phase, RunEvent, card, last_words};
 use crate::state::{Outcome, Proposed};
+use crate::thread::{hand_in, publish, would_propose};
 
 /// Who asked, and where, in words.
 pub(super) fn asked(plan: &BottlePlan) -> Option<String> {

@@ -4,8 +4,7 @@ use bottle_plan::facts::ForgeKind;
 use bottle_plan::plan::BottlePlan;
 use tokio::time::sleep;
 
-use super::http::FIRST_WAIT;
-use super::{Forge, ForgeError, NewPullRequest, PullRequest};
+use crate::forge::{self, FIRST_WAIT, Forge, ForgeError, NewPullRequest, PullRequest};
 use crate::report::neutral;
 
 /// Around what is renewed; what people write outside of it stays.
@@ -105,7 +104,7 @@ fn is_about(error: &ForgeError, words: &str) -> bool {
 /// What a dry run outside of a job would propose, as a line of `would-do.jsonl`.
 pub(crate) fn would_propose(plan: &BottlePlan, branch: &str, draft: bool, card: &str) -> serde_json::Value {
     let base = plan.git.as_ref().and_then(|git| git.base.clone()).unwrap_or_default();
-    super::dry::would_open(&new_pull_request(plan, branch, base, draft, card))
+    forge::would_open(&new_pull_request(plan, branch, base, draft, card))
 }
 
 /// Gives an open one this run's evidence.

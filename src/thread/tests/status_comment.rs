@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::*;
-use crate::forge::sticky::{Mode, Sticky};
+use crate::forge::testing::*;
 use crate::report::{Phase, Reporter, RunEvent};
 use crate::state::Outcome;
+use crate::thread::status_comment::{Mode, Sticky};
 
 const MARK: &str = "<!-- claude-bottle: status -->";
 const PAUSE: Duration = Duration::from_millis(400);

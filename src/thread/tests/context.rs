@@ -2,10 +2,11 @@
 
 use bottle_plan::context::Piece;
 use bottle_plan::task::Task;
+use serde_json::Value;
 use serde_json::json;
 
-use super::*;
-use crate::forge::gather;
+use crate::forge::testing::*;
+use crate::thread::gather;
 
 const EARLY: &str = "2026-03-02T09:00:00Z";
 const LATE: &str = "2026-03-02T10:00:00Z";

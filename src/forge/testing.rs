@@ -1,17 +1,8 @@
-//! The forge's side against a stand-in that knows the forges' own descriptions.
+//! For tests: the forge as the runner has it, against a stand-in that knows the forges' own descriptions.
 #![expect(clippy::disallowed_methods, reason = "tests start the stand-in, and are told by variables where it is")]
 
 #[path = "../../tests/it/forge/double.rs"]
-mod double;
-
-mod app;
-mod claim;
-mod context;
-mod permission;
-mod proposal;
-mod review;
-mod status;
-mod watch;
+pub(crate) mod double;
 
 use std::sync::Arc;
 
@@ -23,17 +14,17 @@ use serde_json::Value;
 use super::gitea::{self, Gitea};
 use super::github::{self, Github};
 use super::http::Http;
-use super::{Author, Forge, ForgeError};
-use double::Double;
+use super::{Forge, ForgeError};
+pub(crate) use double::Double;
 
-const BOTH: [&str; 2] = ["github", "gitea"];
+pub(crate) const BOTH: [&str; 2] = ["github", "gitea"];
 
 /// The forge as the runner has it, talking to the stand-in.
-fn forge(double: &Double) -> Arc<dyn Forge> {
+pub(crate) fn forge(double: &Double) -> Arc<dyn Forge> {
     forge_with(double, &double.token, &double.ca())
 }
 
-fn forge_with(double: &Double, token: &str, roots: &std::path::Path) -> Arc<dyn Forge> {
+pub(crate) fn forge_with(double: &Double, token: &str, roots: &std::path::Path) -> Arc<dyn Forge> {
     let token = Secret::new(token.to_owned());
     let (owner, name) = ("octo-org".to_owned(), "textstats".to_owned());
     let http = |manners| Http::new(&double.api(), Some(&token), manners, Some(roots)).expect("a client");
@@ -44,7 +35,7 @@ fn forge_with(double: &Double, token: &str, roots: &std::path::Path) -> Arc<dyn 
 }
 
 /// The plan of the example's issue, or of a text.
-fn plan(event: Option<&str>) -> BottlePlan {
+pub(crate) fn plan(event: Option<&str>) -> BottlePlan {
     let text = "version: 1\nbottles: { default: {} }\nagents: { implementer: { bottle: default } }\ntriggers: { labels: { claude: implementer } }\n";
     let manifest = bottle_plan::manifest::parse(text, "claude-bottle.yml").expect("a manifest");
     let task = match event {
@@ -71,15 +62,15 @@ fn plan(event: Option<&str>) -> BottlePlan {
     bottle_plan::plan::plan(&task, &manifest, &facts, &Options::default()).expect("a plan")
 }
 
-fn issue() -> BottlePlan {
+pub(crate) fn issue() -> BottlePlan {
     plan(Some(include_str!("../../examples/issue-labeled.json")))
 }
 
-fn count(value: &Value, key: &str) -> usize {
+pub(crate) fn count(value: &Value, key: &str) -> usize {
     value[key].as_array().map_or(0, Vec::len)
 }
 
 /// A failure in full, as people read it.
-fn told(error: &ForgeError) -> String {
+pub(crate) fn told(error: &ForgeError) -> String {
     format!("{error}; {}", error.hint())
 }

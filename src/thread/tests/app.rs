@@ -4,8 +4,8 @@ use std::process::Command;
 
 use serde_json::json;
 
-use super::*;
 use crate::forge::app::signed_in;
+use crate::forge::testing::*;
 use crate::host::Environment;
 
 fn openssl(args: &[&str]) {
@@ -46,7 +46,7 @@ async fn its_key_makes_a_token_for_this_repository() {
     // What it writes is known for its own, although it is no user.
     let forge = forge(&double);
     forge.comment(7, "<!-- claude-bottle: status -->\nx").await.expect("a comment");
-    let ours = crate::forge::sticky::ours_of(forge.as_ref(), 7).await.expect("comments");
+    let ours = crate::thread::comments::ours_of(forge.as_ref(), 7).await.expect("comments");
     assert_eq!(ours.len(), 1);
     assert_eq!(forge.myself().await.expect("an answer").expect("somebody").login, "my-app[bot]");
     double.assert_valid();

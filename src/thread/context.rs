@@ -7,8 +7,9 @@ use bottle_plan::context::{self, Piece};
 use bottle_plan::moment::Moment;
 use bottle_plan::task::{Commit, PullRequest, Source, Task};
 
-use super::{Comment, Forge, ForgeError};
+use super::comments::has_mark;
 use crate::exit::{Code, Failure};
+use crate::forge::{self, Comment, Forge, ForgeError};
 
 /// Asks the forge, and adds what it says to the task. A fork's change that may be another one by now is refused.
 pub(crate) async fn gather(forge: &dyn Forge, task: &mut Task) -> Result<(), Failure> {
@@ -47,7 +48,7 @@ pub(crate) async fn gather(forge: &dyn Forge, task: &mut Task) -> Result<(), Fai
 
 /// Where the event does not say what the pull request was, it is what it is now. What comes from a fork must have been so when
 /// it was asked for: whoever proposes it could change it meanwhile.
-fn pin(task: &mut Task, number: u64, pull: &super::PullRequest) -> Result<(), Failure> {
+fn pin(task: &mut Task, number: u64, pull: &forge::PullRequest) -> Result<(), Failure> {
     let Ok(head) = Commit::parse(&pull.commit) else { return Ok(()) };
     let moved = match &task.pull_request {
         Some(pinned) => pinned.head != head,
@@ -80,8 +81,7 @@ fn said(task: &Task, comments: Vec<Comment>) -> Vec<Piece> {
         Source::Comment { comment_id, .. } => Some(*comment_id),
         _ => None,
     };
-    let others =
-        comments.into_iter().filter(|comment| Some(comment.id) != asking && !super::sticky::has_mark(&comment.body));
+    let others = comments.into_iter().filter(|comment| Some(comment.id) != asking && !has_mark(&comment.body));
     let piece = |comment: Comment| Piece::Said {
         by: Some(comment.author.login).filter(|login| !login.is_empty()),
         written: comment.written,

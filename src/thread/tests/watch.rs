@@ -1,13 +1,15 @@
 //! What is heard while a run goes on, and what its writer may.
 
+use crate::forge::Author;
+use serde_json::Value;
 use std::time::Duration;
 
 use bottle_plan::manifest::Who;
 use serde_json::json;
 use tokio::time::timeout;
 
-use super::*;
-use crate::forge::{Heard, News, Watch};
+use crate::forge::testing::*;
+use crate::thread::{Heard, News, Watch};
 
 const BEFORE: &str = "2026-03-02T09:00:00Z";
 const START: &str = "2026-03-02T09:20:35Z";

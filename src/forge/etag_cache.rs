@@ -11,9 +11,9 @@ const MOST: usize = 8 << 20;
 
 /// The last answer of each address.
 #[derive(Debug, Default)]
-pub(super) struct Known(Mutex<HashMap<String, (HeaderValue, Vec<u8>)>>);
+pub(super) struct EtagCache(Mutex<HashMap<String, (HeaderValue, Vec<u8>)>>);
 
-impl Known {
+impl EtagCache {
     fn lock(&self) -> MutexGuard<'_, HashMap<String, (HeaderValue, Vec<u8>)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,17 +1,19 @@
 //! One run at a time for a thread.
 
+use serde_json::Value;
+use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::Duration;
 
 use serde_json::json;
 
-use super::*;
 use crate::exit::{Code, Failure};
-use crate::forge::claim::{Times, holder, take_within};
-use crate::forge::sticky::{Lost, Mode, Sticky};
-use crate::forge::{Claim, Held};
+use crate::forge::testing::*;
 use crate::report::{Phase, RunEvent};
 use crate::state::Outcome;
+use crate::thread::lease::{Times, holder, take_within};
+use crate::thread::status_comment::{Lost, Mode, Sticky};
+use crate::thread::{Claim, Held};
 
 const MARK: &str = "<!-- claude-bottle: status -->";
 const SHORT: Duration = Duration::from_millis(50);

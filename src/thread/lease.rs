@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::sticky::{MARK, ours_of};
-use super::{Comment, Doing, Forge, ForgeError};
+use super::comments::{MARK, ours_of, post};
 use crate::exit::{Code, Failure};
+use crate::forge::{Comment, Doing, Forge, ForgeError};
 
 const FIND_OURS: Doing = Doing { what: "find our own comment", needs: "to say whose it is" };
 /// How often a comment that was just made is looked for.
@@ -166,7 +166,7 @@ pub(super) async fn take_within(
 async fn try_it(forge: &dyn Forge, number: u64, claim: &Claim, times: Times) -> Result<Option<Held>, ForgeError> {
     if ours_of(forge, number).await?.is_empty() {
         let mut made = None;
-        super::sticky::post(forge, number, &mut made, &format!("{MARK}\nA run is about to start.")).await?;
+        post(forge, number, &mut made, &format!("{MARK}\nA run is about to start.")).await?;
         let there = found_again(forge, number, made, times).await?;
         // Of two runs that come at once each may have made one.
         let first = there.first().map(|comment| comment.id);

@@ -1,10 +1,11 @@
 //! A review is handed in once.
 
+use bottle_plan::plan::BottlePlan;
 use bottle_plan::task::{Commit, PullRequest};
 use serde_json::json;
 
-use super::*;
-use crate::forge::hand_in;
+use crate::forge::testing::*;
+use crate::thread::hand_in;
 
 fn plan_of_a_review() -> BottlePlan {
     let mut plan = issue();

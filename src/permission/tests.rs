@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use bottle_plan::manifest::{Permission, Who};
 use serde_json::json;
 
-use super::*;
 use crate::exit::Code;
-use crate::forge::{Asker, may_ask};
+use crate::forge::testing::*;
+use crate::permission::{Asker, may_ask};
 
 async fn ask(double: &Double, who: &Who, login: &str, id: u64, pull: Option<u64>) -> Result<(), String> {
     let asker = Asker { login: login.to_owned(), id };

@@ -2,8 +2,11 @@
 
 use bottle_plan::manifest::{Permission, Who};
 
-use super::{Forge, ForgeError};
 use crate::exit::{Code, Failure};
+use crate::forge::{Forge, ForgeError};
+
+#[cfg(test)]
+mod tests;
 
 /// Who asked, as the event has it.
 #[derive(Debug, Clone, PartialEq, Eq)]

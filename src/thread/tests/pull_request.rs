@@ -1,10 +1,13 @@
 //! One pull request for one task, whatever goes wrong.
 
+use bottle_plan::plan::BottlePlan;
+use serde_json::Value;
 use serde_json::json;
 
-use super::*;
-use crate::forge::publish::Published;
-use crate::forge::{Dry, publish};
+use crate::forge::testing::*;
+use crate::forge::{Dry, Forge};
+use crate::thread::publish;
+use crate::thread::pull_request::Published;
 
 const BRANCH: &str = "bottle/issue-7-words";
 

@@ -14,8 +14,9 @@ use bottle_plan::task::{Form, Source};
 use bottle_policy::prose;
 use tokio::time::{Instant, sleep_until};
 
-use super::{Asker, Author, Comment, Forge, ForgeError, may_ask};
 use crate::exit::{Code, Failure};
+use crate::forge::{Author, Comment, Forge, ForgeError};
+use crate::permission::{Asker, may_ask};
 
 /// Begins everything that we post.
 const OURS: &str = "<!-- claude-bottle:";
