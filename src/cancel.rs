@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::exit::{Code, Failure};
 
-/// Whether, and why, the run was cancelled.
+/// The cancellation of a run, with its reason.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Cancel {
     token: CancellationToken,

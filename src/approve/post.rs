@@ -8,7 +8,7 @@ use bottle_plan::approval::Code;
 use bottle_policy::proposal::Proposal;
 use bottle_policy::supervise::Request;
 
-use super::words::{self, Outcome};
+use super::words::{self, ProposalOutcome};
 use crate::report::{ProposalStatus, neutral_text};
 
 /// Of the agent's reason, and of a diff, in characters; forges take 65,536.
@@ -20,7 +20,7 @@ const HELD: &str = "What was found looks like a secret; it is none that this bot
                     sends this one request as it is, and the same bytes again for ten minutes; a no refuses all that is like it.\n";
 
 /// The comment of a proposal. `void` are comments that counted for nothing, and why.
-pub(super) fn comment(proposal: &Proposal, outcome: &Outcome, void: &[String]) -> String {
+pub(super) fn comment(proposal: &Proposal, outcome: &ProposalOutcome, void: &[String]) -> String {
     let id = proposal.id;
     let open = outcome.standing == ProposalStatus::Asked;
     let mut text = format!("<!-- claude-bottle: proposal {id} of {} -->\n", proposal.run);

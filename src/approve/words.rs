@@ -86,7 +86,7 @@ pub(crate) fn one_line(text: &str) -> String {
 
 /// What has become of a proposal.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Outcome {
+pub(crate) struct ProposalOutcome {
     pub(crate) standing: ProposalStatus,
     /// Who decided; none where nobody has.
     pub(crate) by: Option<String>,
@@ -95,9 +95,9 @@ pub(crate) struct Outcome {
 }
 
 /// A state as an outcome; none while a yes is being applied.
-pub(crate) fn outcome(state: &State) -> Option<Outcome> {
+pub(crate) fn outcome(state: &State) -> Option<ProposalOutcome> {
     let made = |standing, by: Option<&By>, detail: String| {
-        Some(Outcome { standing, by: by.map(|by| one_line(&by.to_string())), detail: one_line(&detail) })
+        Some(ProposalOutcome { standing, by: by.map(|by| one_line(&by.to_string())), detail: one_line(&detail) })
     };
     match state {
         State::Open => made(ProposalStatus::Asked, None, String::new()),

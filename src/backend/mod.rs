@@ -23,7 +23,7 @@ use bottle_plan::plan::{self, BottlePlan};
 use bottle_policy::known::KnownSecrets;
 use futures_util::future::BoxFuture;
 
-pub(crate) use bottle::{Bottle, BottleError, Exec, Output, Room, Running, Who, finish, succeed};
+pub(crate) use bottle::{Bottle, BottleError, Exec, ExecUser, Output, Running, Side, finish, succeed};
 pub(crate) use dead_runs::{is_dead, remove_dead_runs};
 pub(crate) use tree::Tree;
 
@@ -51,7 +51,7 @@ pub(crate) trait Progress: Send + Sync {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Leftover {
     pub(crate) slug: String,
-    pub(crate) parts: Vec<Part>,
+    pub(crate) parts: Vec<LeftoverPart>,
     /// Whether anything of it runs.
     pub(crate) running: bool,
     /// Since the newest thing that can run was made; none where there is no such thing.
@@ -62,7 +62,7 @@ pub(crate) struct Leftover {
 
 /// A thing that a run has left, as its backend names it.
 #[derive(Debug, Clone)]
-pub(crate) struct Part {
+pub(crate) struct LeftoverPart {
     /// `container`, `network`, …
     pub(crate) kind: &'static str,
     /// Several of them.
@@ -77,12 +77,12 @@ impl Leftover {
     }
 
     pub(crate) fn add(&mut self, kind: &'static str, many: &'static str, id: impl Into<String>) {
-        self.parts.push(Part { kind, many, id: id.into() });
+        self.parts.push(LeftoverPart { kind, many, id: id.into() });
     }
 
     /// What there is, counted.
     pub(crate) fn describe(&self) -> String {
-        let mut counts: Vec<(&Part, usize)> = vec![];
+        let mut counts: Vec<(&LeftoverPart, usize)> = vec![];
         for part in &self.parts {
             match counts.iter_mut().find(|(first, _)| first.kind == part.kind) {
                 Some((_, count)) => *count += 1,
@@ -113,14 +113,14 @@ pub(crate) fn record_files(plan: &BottlePlan) -> Vec<(&'static str, String)> {
 
 /// The backend of a run that names none.
 #[derive(Debug)]
-pub(crate) struct Best {
+pub(crate) struct BackendChoice {
     pub(crate) backend: plan::Backend,
     /// Those that would come before it, and why they can't be taken. All of them: the run will say what it lacks.
     pub(crate) passed: Vec<(plan::Backend, String)>,
 }
 
 /// Looks for the first backend that this machine can run.
-pub(crate) async fn best() -> Best {
+pub(crate) async fn best() -> BackendChoice {
     let mut passed = vec![];
     for backend in plan::Backend::ALL {
         let usable = match backend {
@@ -133,12 +133,12 @@ pub(crate) async fn best() -> Best {
             other => first_missing(other).await.map_or(Ok(()), Err),
         };
         match usable {
-            Ok(()) => return Best { backend, passed },
+            Ok(()) => return BackendChoice { backend, passed },
             Err(why) => passed.push((backend, why)),
         }
     }
     // It has no engine to ask: what it lacks shows when it starts.
-    Best { backend: plan::Backend::Bubblewrap, passed }
+    BackendChoice { backend: plan::Backend::Bubblewrap, passed }
 }
 
 async fn first_missing(backend: plan::Backend) -> Option<String> {

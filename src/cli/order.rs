@@ -21,11 +21,11 @@ const PATIENCE: Duration = Duration::from_secs(150);
 const LOOK: Duration = Duration::from_secs(3);
 
 /// What came of an order.
-pub(super) enum Carried {
+pub(super) enum OrderResult {
     /// It is done; in words.
-    Out(String),
+    Done(String),
     /// It is a task, or asks for nothing.
-    Over(Asked),
+    Task(Asked),
 }
 
 /// Carries out an order.
@@ -34,13 +34,13 @@ pub(super) async fn carry_out(
     payload: &Value,
     triggers: &Triggers,
     forge: &Arc<dyn Forge>,
-) -> Result<Carried, Failure> {
+) -> Result<OrderResult, Failure> {
     let what = match &command.order {
         Order::Stop => "stop",
         Order::Retry => "retry",
         Order::Approve(_) | Order::Deny { .. } | Order::Answer { .. } => {
             let hint = "a run that is going on hears it where the manifest says `supervise: { approval: comment }`";
-            return Ok(Carried::Over(Asked::Nothing(format!(
+            return Ok(OrderResult::Task(Asked::Nothing(format!(
                 "proposals are decided by the run that made them; {hint}"
             ))));
         }
@@ -53,8 +53,8 @@ pub(super) async fn carry_out(
     let pull = command.is_pull_request.then_some(command.thread.number);
     may_ask(forge.as_ref(), &triggers.who, &asker, pull).await?;
     match command.order {
-        Order::Stop => stop(command, forge.as_ref()).await.map(Carried::Out),
-        _ => again(command, payload, triggers, forge.as_ref()).await.map(Carried::Over),
+        Order::Stop => stop(command, forge.as_ref()).await.map(OrderResult::Done),
+        _ => again(command, payload, triggers, forge.as_ref()).await.map(OrderResult::Task),
     }
 }
 
@@ -65,12 +65,12 @@ async fn stop(command: &Command, forge: &dyn Forge) -> Result<String, Failure> {
         let silent = "a dry run, which says nothing there, hears the comment all the same";
         return Ok(format!("no run is going on for number {number}, as far as our comment there says; {silent}"));
     };
-    let (run, url) = (&first.claim.run, &first.claim.url);
+    let (run, url) = (&first.lease.run, &first.lease.url);
     let started = Instant::now();
     while started.elapsed() < PATIENCE {
         sleep(LOOK).await;
         match thread::holder(forge, number).await {
-            Ok(now) if now.as_ref().is_none_or(|now| now.claim != first.claim) => {
+            Ok(now) if now.as_ref().is_none_or(|now| now.lease != first.lease) => {
                 return Ok(format!("the run {run} was told to stop, and has ended: {url}"));
             }
             // It is the run that listens; this only tells.

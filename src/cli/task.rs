@@ -19,7 +19,7 @@ use crate::permission::{Asker, may_ask};
 use crate::thread;
 
 /// A plan, and what making it looked up.
-pub(crate) struct Planned {
+pub(crate) struct PlannedRun {
     pub(crate) plan: BottlePlan,
     pub(crate) checkout: Option<Checkout>,
     /// The manifest's name and text.
@@ -29,15 +29,15 @@ pub(crate) struct Planned {
 }
 
 /// A plan, or a reason why there is nothing to do.
-pub(crate) enum Asks {
-    Plan(Box<Planned>),
+pub(crate) enum PlanResult {
+    Plan(Box<PlannedRun>),
     Nothing(String),
     /// What was asked for was no task, and is done; the text says what.
     Done(String),
 }
 
 /// Makes the plan.
-pub(crate) async fn plan(args: &TaskArgs, dry_run: bool, context: &Context) -> Result<Asks, Failure> {
+pub(crate) async fn plan(args: &TaskArgs, dry_run: bool, context: &Context) -> Result<PlanResult, Failure> {
     let environment = &context.environment;
     let here = PathBuf::from(".");
     let dir = args.cwd.as_deref().unwrap_or(&here);
@@ -78,8 +78,8 @@ pub(crate) async fn plan(args: &TaskArgs, dry_run: bool, context: &Context) -> R
         (Asked::Command(command), Ok(Some(forge))) => {
             let payload = payload(args, environment);
             match order::carry_out(&command, &payload, &manifest.triggers, forge).await? {
-                order::Carried::Out(what) => return Ok(Asks::Done(what)),
-                order::Carried::Over(asked) => asked,
+                order::OrderResult::Done(what) => return Ok(PlanResult::Done(what)),
+                order::OrderResult::Task(asked) => asked,
             }
         }
         (Asked::Command(_), Err(failure)) => return Err(failure.clone()),
@@ -87,9 +87,9 @@ pub(crate) async fn plan(args: &TaskArgs, dry_run: bool, context: &Context) -> R
     };
     let mut task = match asked {
         Asked::Task(task) => *task,
-        Asked::Nothing(why) => return Ok(Asks::Nothing(why)),
+        Asked::Nothing(why) => return Ok(PlanResult::Nothing(why)),
         Asked::Command(_) => {
-            return Ok(Asks::Nothing("this is not a job of a forge, where runs hear comments".to_owned()));
+            return Ok(PlanResult::Nothing("this is not a job of a forge, where runs hear comments".to_owned()));
         }
         Asked::Refused(why) => {
             return Err(Failure::new(Code::Refused, why).hint("`triggers.who` in claude-bottle.yml says who may ask"));
@@ -127,7 +127,7 @@ pub(crate) async fn plan(args: &TaskArgs, dry_run: bool, context: &Context) -> R
             None => failure,
         }
     })?;
-    Ok(Asks::Plan(Box::new(Planned { plan, checkout, manifest: (name, text), forge })))
+    Ok(PlanResult::Plan(Box::new(PlannedRun { plan, checkout, manifest: (name, text), forge })))
 }
 
 /// The event's payload as it came, for what is asked of the forge; null where there is none.

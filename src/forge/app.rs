@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::http::{Call, Http};
-use super::{Doing, github};
+use super::{Operation, github};
 use crate::exit::Failure;
 use crate::host::{self, Environment};
 use crate::workflow_commands;
@@ -28,9 +28,9 @@ const KEY: &str = "BOTTLE_APP_KEY";
 const HOLDS: Duration = Duration::from_secs(480);
 const SKEW: Duration = Duration::from_secs(60);
 
-const READ_INSTALLATION: Doing =
-    Doing { what: "find the App's installation", needs: "the App to be installed for this repository" };
-const MAKE_TOKEN: Doing = Doing {
+const READ_INSTALLATION: Operation =
+    Operation { what: "find the App's installation", needs: "the App to be installed for this repository" };
+const MAKE_TOKEN: Operation = Operation {
     what: "get a token for the App",
     needs: "the App to have the permissions contents, issues and pull requests: write, and actions: read",
 };
@@ -41,7 +41,7 @@ struct Installation {
 }
 
 #[derive(Debug, Deserialize)]
-struct Granted {
+struct InstallationToken {
     token: String,
 }
 
@@ -70,7 +70,7 @@ async fn token(
     owner: &str,
     name: &str,
 ) -> Result<String, Failure> {
-    let http = Http::new(base, Some(word), github::MANNERS, roots).map_err(Failure::input)?;
+    let http = Http::new(base, Some(word), github::DIALECT, roots).map_err(Failure::input)?;
     let failed = |error: super::ForgeError| Failure::machine(&error).hint(error.hint());
     let path = vec!["repos", owner, name, "installation"];
     let installation: Installation = http.send(Call::get(READ_INSTALLATION, path)).await.map_err(failed)?;
@@ -79,7 +79,8 @@ async fn token(
     // For this repository, and for no more than a run does.
     let permissions = json!({"contents": "write", "issues": "write", "pull_requests": "write", "actions": "read"});
     let body = json!({"repositories": [name], "permissions": permissions});
-    let granted: Granted = http.send(Call::write(MAKE_TOKEN, Method::POST, path, body)).await.map_err(failed)?;
+    let granted: InstallationToken =
+        http.send(Call::write(MAKE_TOKEN, Method::POST, path, body)).await.map_err(failed)?;
     Ok(granted.token)
 }
 

@@ -32,7 +32,7 @@ pub(crate) use http::{FIRST_WAIT, ForgeError};
 
 /// What a forge says about a user and the repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Standing {
+pub(crate) struct UserAccess {
     /// The number of the user whose login was asked about.
     pub(crate) user_id: i64,
     /// None: not even reading.
@@ -116,7 +116,7 @@ pub(crate) struct Issue {
 pub(crate) trait Forge: Send + Sync {
     fn kind(&self) -> ForgeKind;
     /// What the user of this login may do.
-    fn standing<'a>(&'a self, login: &'a str) -> BoxFuture<'a, Result<Standing, ForgeError>>;
+    fn user_access<'a>(&'a self, login: &'a str) -> BoxFuture<'a, Result<UserAccess, ForgeError>>;
     /// The branch that changes are proposed to.
     fn default_branch(&self) -> BoxFuture<'_, Result<String, ForgeError>>;
     fn issue(&self, number: u64) -> BoxFuture<'_, Result<Issue, ForgeError>>;
@@ -169,7 +169,7 @@ pub(crate) trait Forge: Send + Sync {
 
 /// A call of ours, in the words that follow "failed to", and what the token needs for it.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Doing {
+pub(crate) struct Operation {
     pub(crate) what: &'static str,
     pub(crate) needs: &'static str,
 }

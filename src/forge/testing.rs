@@ -27,10 +27,10 @@ pub(crate) fn forge(double: &Double) -> Arc<dyn Forge> {
 pub(crate) fn forge_with(double: &Double, token: &str, roots: &std::path::Path) -> Arc<dyn Forge> {
     let token = Secret::new(token.to_owned());
     let (owner, name) = ("octo-org".to_owned(), "textstats".to_owned());
-    let http = |manners| Http::new(&double.api(), Some(&token), manners, Some(roots)).expect("a client");
+    let http = |dialect| Http::new(&double.api(), Some(&token), dialect, Some(roots)).expect("a client");
     match double.kind {
-        "github" => Arc::new(Github::new(http(github::MANNERS), owner, name)),
-        _ => Arc::new(Gitea::new(http(gitea::MANNERS), owner, name)),
+        "github" => Arc::new(Github::new(http(github::DIALECT), owner, name)),
+        _ => Arc::new(Gitea::new(http(gitea::DIALECT), owner, name)),
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bottle_plan::registry::{self, Answer, Cargo, NoAnswer, Preset};
 
 use super::{Checkout, Environment};
-use crate::process::{Ended, ProcessError, Program};
+use crate::process::{ExitOutput, ProcessError, Program};
 
 /// The longest that a tool may take; some ask their registry.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -38,11 +38,11 @@ pub(crate) async fn gather(
 }
 
 /// Runs a tool where no project's configuration is in force.
-async fn ask(argv: &[&str]) -> Result<Ended, NoAnswer> {
+async fn ask(argv: &[&str]) -> Result<ExitOutput, NoAnswer> {
     run(Program::new(argv).in_dir("/")).await
 }
 
-async fn run(program: Program) -> Result<Ended, NoAnswer> {
+async fn run(program: Program) -> Result<ExitOutput, NoAnswer> {
     let command = program.argv.first().map(|word| word.to_string_lossy().into_owned()).unwrap_or_default();
     program.limit(LIMIT).run().await.map_err(|error| match &error {
         ProcessError::Start { error, .. } if error.kind() == std::io::ErrorKind::NotFound => {

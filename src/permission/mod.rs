@@ -40,8 +40,8 @@ pub(crate) async fn may_ask(
     if who.bots.contains(&asker.id) {
         return Ok(());
     }
-    let standing = match forge.standing(&asker.login).await {
-        Ok(standing) => standing,
+    let user_access = match forge.user_access(&asker.login).await {
+        Ok(user_access) => user_access,
         // The forge says this of users that it does not know, as those that are gone.
         Err(error) if error.status() == Some(404) => {
             return Err(Failure::new(
@@ -53,20 +53,20 @@ pub(crate) async fn may_ask(
         Err(error) => return Err(cant_ask(&error)),
     };
     // A login can change hands between the event and now; the number can't.
-    if i64::try_from(asker.id).ok() != Some(standing.user_id) {
+    if i64::try_from(asker.id).ok() != Some(user_access.user_id) {
         return Err(Failure::new(
             Code::Refused,
             format_args!(
                 "{} is now the user with the id {}, and the event came from {}",
                 shown(&asker.login),
-                standing.user_id,
+                user_access.user_id,
                 asker.id
             ),
         )
         .hint("the user who has the login now has to ask again"));
     }
-    if standing.permission.is_none_or(|has| has < wanted) {
-        let has = standing.permission.map_or("no permission", name);
+    if user_access.permission.is_none_or(|has| has < wanted) {
+        let has = user_access.permission.map_or("no permission", name);
         return Err(Failure::new(
             Code::Refused,
             format_args!(

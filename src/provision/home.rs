@@ -3,7 +3,7 @@
 use bottle_plan::plan::BottlePlan;
 
 use super::{GuestInputs, STEP, Step};
-use crate::backend::{Bottle, Exec, Room, Tree, succeed};
+use crate::backend::{Bottle, Exec, Side, Tree, succeed};
 
 /// Puts everything in place in one copy, and a line in `/etc/passwd` where the image does not know the agent's user:
 /// programs ask for their user's name and home.
@@ -35,7 +35,7 @@ pub(super) async fn provision(bottle: &dyn Bottle, plan: &BottlePlan, inputs: &G
     tree.nodes.extend(inputs.files.nodes.iter().cloned());
     tree.nodes.extend(inputs.checkout.iter().flat_map(|checkout| checkout.nodes.iter().cloned()));
     let files = tree.files().count();
-    bottle.copy_in(Room::Guest, tree).await?;
+    bottle.copy_in(Side::Guest, tree).await?;
     if plan.names.tools_volume.is_some() {
         // A foreign image; ours has the user.
         let script = format!(

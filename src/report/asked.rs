@@ -6,7 +6,7 @@ use super::{ProposalStatus, RunEvent};
 const LINES: usize = 3;
 
 /// A proposal as it stands.
-pub(super) struct Asked<'a> {
+pub(super) struct ProposalRow<'a> {
     pub(super) id: &'a str,
     pub(super) what: &'a str,
     /// Why the agent says it needs it.
@@ -16,7 +16,7 @@ pub(super) struct Asked<'a> {
     pub(super) detail: &'a str,
 }
 
-impl Asked<'_> {
+impl ProposalRow<'_> {
     pub(super) fn mark(&self) -> &'static str {
         match self.standing {
             ProposalStatus::Asked => "…",
@@ -40,8 +40,8 @@ impl Asked<'_> {
 }
 
 /// Every proposal, in the order in which they were asked.
-pub(super) fn proposals(events: &[RunEvent]) -> Vec<Asked<'_>> {
-    let mut asked: Vec<Asked<'_>> = vec![];
+pub(super) fn proposals(events: &[RunEvent]) -> Vec<ProposalRow<'_>> {
+    let mut asked: Vec<ProposalRow<'_>> = vec![];
     for event in events {
         let RunEvent::Proposal { id, what, standing, by, detail } = event else { continue };
         let why = if *standing == ProposalStatus::Asked { detail.as_str() } else { "" };
@@ -51,7 +51,7 @@ pub(super) fn proposals(events: &[RunEvent]) -> Vec<Asked<'_>> {
             Some(known) => {
                 (known.standing, known.by, known.detail) = (*standing, by.as_deref(), detail);
             }
-            None => asked.push(Asked { id, what, why, standing: *standing, by: by.as_deref(), detail }),
+            None => asked.push(ProposalRow { id, what, why, standing: *standing, by: by.as_deref(), detail }),
         }
     }
     asked

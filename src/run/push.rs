@@ -10,7 +10,7 @@ use crate::report::Events;
 
 /// What came of the push.
 #[derive(Debug, Clone)]
-pub(super) enum Pushed {
+pub(super) enum PushResult {
     /// The gate let it through; `forwarded` is false in a dry run.
     Accepted { branch: String, commit: String, forwarded: bool },
     /// There is nothing that upstream does not have.
@@ -43,8 +43,8 @@ echo saved"#;
 }
 
 /// Pushes the branch, unless upstream has all of it.
-pub(super) async fn push(bottle: &dyn Bottle, plan: &BottlePlan) -> Result<Pushed, Failure> {
-    let Some(git) = &plan.git else { return Ok(Pushed::Nothing) };
+pub(super) async fn push(bottle: &dyn Bottle, plan: &BottlePlan) -> Result<PushResult, Failure> {
+    let Some(git) = &plan.git else { return Ok(PushResult::Nothing) };
     // In a brought checkout the start is not always a branch of upstream's that the guest knows.
     let known = match &git.bring {
         Bring::Clone => "",
@@ -63,10 +63,10 @@ echo "pushed $commit""#;
     let said = String::from_utf8_lossy(&done.stdout).trim().to_owned();
     match (done.code, said.split_once(' ')) {
         (0, Some((_, commit))) => {
-            Ok(Pushed::Accepted { branch: git.branch.clone(), commit: commit.to_owned(), forwarded: !plan.dry_run })
+            Ok(PushResult::Accepted { branch: git.branch.clone(), commit: commit.to_owned(), forwarded: !plan.dry_run })
         }
-        (0, None) => Ok(Pushed::Nothing),
-        (9, _) => Ok(Pushed::Refused { why: reasons(&String::from_utf8_lossy(&done.stderr)) }),
+        (0, None) => Ok(PushResult::Nothing),
+        (9, _) => Ok(PushResult::Refused { why: reasons(&String::from_utf8_lossy(&done.stderr)) }),
         (code, _) => {
             Err(Failure::machine(format_args!("failed to push: git ended with {code}: {}", done.text().trim()))
                 .hint("gate.jsonl and compose.log in the run record say what the gate saw"))

@@ -18,7 +18,7 @@ use crate::exit::Code;
 
 /// What was found.
 #[derive(Debug, Default)]
-pub(crate) struct Checked {
+pub(crate) struct CheckReport {
     pub(crate) slug: String,
     /// Files that were looked into.
     pub(crate) files: usize,
@@ -45,11 +45,11 @@ const LAUNCHED: [&str; 5] = ["egress.jsonl", "gate.jsonl", "proposals.jsonl", "c
 type Rendered = fn(&BottlePlan) -> Vec<(&'static str, String)>;
 
 /// Checks a record; `None` where the directory holds none. `rendered` gives the files that the record's backend has written.
-pub(crate) fn check(dir: &Path, rendered: Rendered) -> Option<Checked> {
+pub(crate) fn check(dir: &Path, rendered: Rendered) -> Option<CheckReport> {
     if !dir.join("metadata.json").is_file() {
         return None;
     }
-    let mut check = Check { dir, rendered, found: Checked::default() };
+    let mut check = Check { dir, rendered, found: CheckReport::default() };
     check.all();
     Some(check.found)
 }
@@ -57,7 +57,7 @@ pub(crate) fn check(dir: &Path, rendered: Rendered) -> Option<Checked> {
 struct Check<'a> {
     dir: &'a Path,
     rendered: Rendered,
-    found: Checked,
+    found: CheckReport,
 }
 
 impl Check<'_> {

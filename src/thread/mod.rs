@@ -15,7 +15,7 @@ mod watch;
 mod tests;
 
 pub(crate) use context::gather;
-pub(crate) use lease::{Claim, Held, holder, take};
+pub(crate) use lease::{Lease, LeaseGuard, holder, take};
 pub(crate) use pull_request::{hand_in, publish, would_propose};
-pub(crate) use status_comment::{Lost, Sticky};
-pub(crate) use watch::{Heard, News, Watch};
+pub(crate) use status_comment::{OnLeaseLost, Sticky};
+pub(crate) use watch::{CommentWatch, NewComment, News};

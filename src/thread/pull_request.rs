@@ -19,7 +19,7 @@ const LOOKS: u32 = 3;
 
 /// What came of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Published {
+pub(crate) struct PublishResult {
     pub(crate) pull: PullRequest,
     /// Whether it is new.
     pub(crate) opened: bool,
@@ -52,7 +52,7 @@ pub(crate) async fn publish(
     branch: &str,
     draft: bool,
     card: &str,
-) -> Result<Option<Published>, ForgeError> {
+) -> Result<Option<PublishResult>, ForgeError> {
     let base = match plan.git.as_ref().and_then(|git| git.base.clone()) {
         Some(base) => base,
         None => forge.default_branch().await?,
@@ -77,7 +77,7 @@ pub(crate) async fn publish(
                 {
                     trouble.push(format!("{error}; {}", error.hint()));
                 }
-                return Ok(Some(Published { pull, opened: true, trouble }));
+                return Ok(Some(PublishResult { pull, opened: true, trouble }));
             }
             Err(error) if error.may_be_done() => {
                 sleep(FIRST_WAIT * (2 << look)).await;
@@ -108,7 +108,7 @@ pub(crate) fn would_propose(plan: &BottlePlan, branch: &str, draft: bool, card: 
 }
 
 /// Gives an open one this run's evidence.
-async fn renew(forge: &dyn Forge, pull: PullRequest, draft: bool, card: &str) -> Result<Published, ForgeError> {
+async fn renew(forge: &dyn Forge, pull: PullRequest, draft: bool, card: &str) -> Result<PublishResult, ForgeError> {
     let ours = pull.body.contains(BEGIN);
     let to_draft = draft && !pull.draft && ours;
     let to_ready = !draft && pull.draft && pull.body.contains(OUR_DRAFT);
@@ -129,7 +129,7 @@ async fn renew(forge: &dyn Forge, pull: PullRequest, draft: bool, card: &str) ->
             }
         }
     }
-    Ok(Published { pull: renewed, opened: false, trouble })
+    Ok(PublishResult { pull: renewed, opened: false, trouble })
 }
 
 /// Hands in a review once, whatever goes wrong; its first line is a mark of this run's.

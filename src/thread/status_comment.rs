@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::comments::{MARK, post};
-use super::lease::{BEAT, Claim, Held};
+use super::lease::{BEAT, Lease, LeaseGuard};
 use crate::forge::{Forge, ForgeError};
 use crate::report::{Reporter, RunEvent, card};
 
@@ -27,10 +27,10 @@ pub(crate) struct Sticky {
 }
 
 /// Hears of a run that has taken the thread over, once.
-pub(crate) type Lost = Box<dyn Fn(&Claim) + Send + Sync>;
+pub(crate) type OnLeaseLost = Box<dyn Fn(&Lease) + Send + Sync>;
 
 /// How the comment is kept.
-pub(super) struct Mode {
+pub(super) struct KeeperConfig {
     /// From the beginning, else only at the end.
     pub(super) live: bool,
     /// Between two writes.
@@ -38,13 +38,13 @@ pub(super) struct Mode {
     /// The longest time without one while the thread is held.
     pub(super) beat: Duration,
     /// The claim in the comment.
-    pub(super) held: Option<(Held, Lost)>,
+    pub(super) guard: Option<(LeaseGuard, OnLeaseLost)>,
 }
 
 /// Passes on what happens.
-struct Teller(mpsc::UnboundedSender<RunEvent>);
+struct EventForwarder(mpsc::UnboundedSender<RunEvent>);
 
-impl Reporter for Teller {
+impl Reporter for EventForwarder {
     fn on(&mut self, event: &RunEvent) {
         // A keeper that gave up says so at the end.
         let _ = self.0.send(event.clone());
@@ -53,20 +53,29 @@ impl Reporter for Teller {
 
 impl Sticky {
     /// Keeps the comment by which the run holds this thread; `lost` hears of another run that has taken it over.
-    pub(crate) fn holding(forge: Arc<dyn Forge>, number: u64, held: Held, lost: Lost) -> (Self, Box<dyn Reporter>) {
-        Self::start_with(forge, number, Mode { live: true, pause: PAUSE, beat: BEAT, held: Some((held, lost)) })
+    pub(crate) fn holding(
+        forge: Arc<dyn Forge>,
+        number: u64,
+        guard: LeaseGuard,
+        lost: OnLeaseLost,
+    ) -> (Self, Box<dyn Reporter>) {
+        Self::start_with(
+            forge,
+            number,
+            KeeperConfig { live: true, pause: PAUSE, beat: BEAT, guard: Some((guard, lost)) },
+        )
     }
 
     /// Writes a comment at the end alone: a dry run's, which is kept.
     pub(crate) fn at_the_end(forge: Arc<dyn Forge>, number: u64) -> (Self, Box<dyn Reporter>) {
-        Self::start_with(forge, number, Mode { live: false, pause: PAUSE, beat: BEAT, held: None })
+        Self::start_with(forge, number, KeeperConfig { live: false, pause: PAUSE, beat: BEAT, guard: None })
     }
 
-    pub(super) fn start_with(forge: Arc<dyn Forge>, number: u64, mode: Mode) -> (Self, Box<dyn Reporter>) {
+    pub(super) fn start_with(forge: Arc<dyn Forge>, number: u64, mode: KeeperConfig) -> (Self, Box<dyn Reporter>) {
         let (sender, events) = mpsc::unbounded_channel();
         let hurry = CancellationToken::new();
         let keeper = tokio::spawn(keep(forge, number, mode, events, hurry.clone()));
-        (Self { keeper, hurry }, Box::new(Teller(sender)))
+        (Self { keeper, hurry }, Box::new(EventForwarder(sender)))
     }
 
     /// Waits until the run's end is in the comment; from when there is a `hurry` without the pause, and not for long.
@@ -100,13 +109,13 @@ impl Sticky {
 async fn keep(
     forge: Arc<dyn Forge>,
     number: u64,
-    mode: Mode,
+    mode: KeeperConfig,
     mut events: mpsc::UnboundedReceiver<RunEvent>,
     hurry: CancellationToken,
 ) -> Result<(), ForgeError> {
     let mut seen = vec![];
     let mut shown = String::new();
-    let mut comment = mode.held.as_ref().map(|(held, _)| held.comment);
+    let mut comment = mode.guard.as_ref().map(|(guard, _)| guard.comment);
     let mut last: Option<Instant> = None;
     let mut trouble = None;
     let mut beats = 0;
@@ -120,7 +129,7 @@ async fn keep(
                 }
                 None => break,
             },
-            () = sleep(mode.beat), if mode.held.is_some() => true,
+            () = sleep(mode.beat), if mode.guard.is_some() => true,
         };
         if let Some(last) = last.filter(|_| !beat) {
             tokio::select! {
@@ -135,16 +144,16 @@ async fn keep(
         let text = card(&seen);
         if (mode.live || ended) && (beat || text != shown) && !lost {
             beats += 1;
-            if let Some((held, tell)) = &mode.held
-                && let Ok(Some(other)) = held.lost_to(forge.as_ref()).await
+            if let Some((guard, tell)) = &mode.guard
+                && let Ok(Some(other)) = guard.lost_to(forge.as_ref()).await
             {
                 // From here on it is the other run's comment.
                 lost = true;
                 tell(&other);
                 continue;
             }
-            let claim = mode.held.as_ref().map(|(held, _)| format!("{}\n", held.claim.line(!ended, beats)));
-            let body = format!("{MARK}\n{}{text}", claim.unwrap_or_default());
+            let lease = mode.guard.as_ref().map(|(guard, _)| format!("{}\n", guard.lease.line(!ended, beats)));
+            let body = format!("{MARK}\n{}{text}", lease.unwrap_or_default());
             trouble = post(forge.as_ref(), number, &mut comment, &body).await.err();
             // What could not be written once is not tried over and over while the run goes on; its end is.
             shown = text;

@@ -27,7 +27,7 @@ const LONGEST: Duration = Duration::from_secs(300);
 
 /// A comment that is new.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Heard {
+pub(crate) struct NewComment {
     pub(crate) id: u64,
     pub(crate) body: String,
     pub(crate) author: Author,
@@ -42,13 +42,13 @@ pub(crate) struct Heard {
 /// What a look brings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum News {
-    Heard(Heard),
+    Comment(NewComment),
     /// The forge can't be asked; said once, until it can be again.
     Trouble(String),
 }
 
 /// A thread that is listened to.
-pub(crate) struct Watch {
+pub(crate) struct CommentWatch {
     forge: Arc<dyn Forge>,
     who: Who,
     number: u64,
@@ -66,9 +66,9 @@ pub(crate) struct Watch {
     failed: u32,
 }
 
-impl Watch {
+impl CommentWatch {
     /// Listens to the thread of a run's task, from when it was asked for; none where it has no thread.
-    pub(crate) fn of(plan: &BottlePlan, forge: Arc<dyn Forge>) -> Option<Self> {
+    pub(crate) fn from_plan(plan: &BottlePlan, forge: Arc<dyn Forge>) -> Option<Self> {
         let thread = plan.task.thread()?;
         let since = plan.task.asked_at.as_ref().unwrap_or(&plan.started_at);
         let mut watch = Self::from(forge, plan.who.clone(), thread.number, since);
@@ -137,7 +137,7 @@ impl Watch {
             if !is_new || comment.body.starts_with(OURS) || comment.author.is_bot && !listed {
                 continue;
             }
-            self.waiting.push_back(News::Heard(Heard {
+            self.waiting.push_back(News::Comment(NewComment {
                 edited: written.is_none() || changed.is_none_or(|changed| Some(changed) > written),
                 id: comment.id,
                 body: comment.body,
@@ -160,8 +160,8 @@ impl Watch {
     }
 
     /// Whether the writer may have a task done or ended, by the manifest's rule. What can't be asked is a no.
-    pub(crate) async fn may_ask(&self, heard: &Heard) -> Result<(), Failure> {
-        let Heard { author: Author { login, id, .. }, .. } = heard;
+    pub(crate) async fn may_ask(&self, heard: &NewComment) -> Result<(), Failure> {
+        let NewComment { author: Author { login, id, .. }, .. } = heard;
         let Some(id) = u64::try_from(*id).ok().filter(|id| *id > 0) else {
             return Err(Failure::new(Code::Refused, format_args!("{} is nobody's account", prose::name(login, 60))));
         };
@@ -172,7 +172,7 @@ impl Watch {
     /// Whether the writer may grant something: as [`Self::may_ask`], and a person, in words that were not changed, and not the
     /// user whose token the runner itself has, in whose name more than a person may write.
     #[allow(dead_code, reason = "deciding by comments comes with the next change")]
-    pub(crate) async fn may_decide(&self, heard: &Heard) -> Result<(), Failure> {
+    pub(crate) async fn may_decide(&self, heard: &NewComment) -> Result<(), Failure> {
         let refused = |why: &str, hint: &str| Err(Failure::new(Code::Refused, why).hint(hint));
         let author = &heard.author;
         let listed = u64::try_from(author.id).is_ok_and(|id| self.who.bots.contains(&id));
@@ -198,7 +198,7 @@ impl Watch {
 
     /// Whether a comment is still there as it was heard; what can't be asked is a no.
     #[allow(dead_code, reason = "deciding by comments comes with the next change")]
-    pub(crate) async fn stands(&self, heard: &Heard) -> bool {
+    pub(crate) async fn stands(&self, heard: &NewComment) -> bool {
         let now = self.forge.comments_since(self.number, Some(&self.since)).await.unwrap_or_default();
         now.iter().any(|now| now.id == heard.id && now.body == heard.body && now.changed == heard.changed)
     }

@@ -19,9 +19,10 @@ use tokio::sync::{OnceCell, mpsc, oneshot};
 
 use self::rootfs::Rootfs;
 use super::bundle::{self, HostBundle};
-use super::sandbox::{self, Options, Sandbox, Tools};
+use super::sandbox::{self, BwrapOptions, Sandbox, Tools};
 use super::{
-    Backend, Bottle, BottleError, Exec, Leftover, Output, Progress, Room, Running, Survey, Tree, Who, copy, seccomp,
+    Backend, Bottle, BottleError, Exec, ExecUser, Leftover, Output, Progress, Running, Side, Survey, Tree, copy,
+    seccomp,
 };
 use crate::exit::Failure;
 use crate::host::Environment;
@@ -50,7 +51,7 @@ impl Backend for Bubblewrap {
     fn prepare<'a>(&'a self, plan: &'a BottlePlan, progress: &'a dyn Progress) -> BoxFuture<'a, Result<(), Failure>> {
         async move {
             sandbox::tools(&self.environment)?;
-            Rootfs::of(plan, &self.environment, Some(progress)).await.map(drop)
+            Rootfs::from_plan(plan, &self.environment, Some(progress)).await.map(drop)
         }
         .boxed()
     }
@@ -58,7 +59,7 @@ impl Backend for Bubblewrap {
     fn bottle(&self, plan: &BottlePlan, record: &Path) -> Box<dyn Bottle> {
         let bundle = HostBundle::new(&self.environment, plan, record);
         let (plan, environment) = (plan.clone(), self.environment.clone());
-        Box::new(Sandboxed {
+        Box::new(BubblewrapBottle {
             guest: bundle.sandbox("guest"),
             plan,
             environment,
@@ -78,7 +79,7 @@ impl Backend for Bubblewrap {
 }
 
 /// A bottle of two sandboxes.
-struct Sandboxed {
+struct BubblewrapBottle {
     guest: Sandbox,
     bundle: HostBundle,
     plan: BottlePlan,
@@ -90,18 +91,18 @@ struct Sandboxed {
 }
 
 /// What the guest's sandbox is made of.
-struct Prepared {
-    options: Options,
+struct GuestSetup {
+    options: BwrapOptions,
     /// Its first process.
     init: Vec<String>,
     /// What limits it.
     said: String,
 }
 
-impl Sandboxed {
+impl BubblewrapBottle {
     /// The image's system; none: this machine's.
     async fn rootfs(&self) -> Result<Option<&Rootfs>, Failure> {
-        let rootfs = self.rootfs.get_or_try_init(|| Rootfs::of(&self.plan, &self.environment, None));
+        let rootfs = self.rootfs.get_or_try_init(|| Rootfs::from_plan(&self.plan, &self.environment, None));
         Ok(rootfs.await?.as_ref())
     }
 
@@ -110,7 +111,7 @@ impl Sandboxed {
         // The guest's sandbox is made while the doors start, which takes longest: two at once hold each other up.
         let (bundle, prepared) = tokio::join!(self.bundle.make(&tools), self.prepare_guest(&tools));
         bundle?;
-        let Prepared { options, init, said } = prepared?;
+        let GuestSetup { options, init, said } = prepared?;
         self.bundle.start_doors(secrets).await?;
         let fill = || {
             let rootfs = self.rootfs.get().and_then(Option::as_ref);
@@ -123,7 +124,7 @@ impl Sandboxed {
     }
 
     /// Makes the guest's directories and control groups, and all that bwrap is told.
-    async fn prepare_guest(&self, tools: &Tools) -> Result<Prepared, Failure> {
+    async fn prepare_guest(&self, tools: &Tools) -> Result<GuestSetup, Failure> {
         let (run_dir, users) = (&self.bundle.run_dir, self.bundle.users);
         let rootfs = self.rootfs().await?;
         let etc = mounts::make(run_dir, &self.plan, rootfs, users).map_err(|error| self.bundle.failed(error))?;
@@ -139,11 +140,11 @@ impl Sandboxed {
         let mut init = self.plan.guest.init.clone();
         init.push("--control".to_owned());
         init.extend(limits.options);
-        Ok(Prepared { options, init, said: limits.said })
+        Ok(GuestSetup { options, init, said: limits.said })
     }
 
     /// The seccomp programs, as files that bwrap reads.
-    fn confine(&self, options: &mut Options) -> Result<(), String> {
+    fn confine(&self, options: &mut BwrapOptions) -> Result<(), String> {
         for (at, program) in seccomp::programs()?.iter().enumerate() {
             let path = self.bundle.run_dir.write(&format!("seccomp.{at}"), program, None);
             options.filters.push(path.map_err(|error| format!("failed to write a seccomp program: {error}"))?);
@@ -179,7 +180,7 @@ impl Sandboxed {
     }
 }
 
-impl Bottle for Sandboxed {
+impl Bottle for BubblewrapBottle {
     fn up<'a>(&'a self, secrets: &'a Secrets) -> BoxFuture<'a, Result<Vec<String>, Failure>> {
         self.start(secrets).boxed()
     }
@@ -190,21 +191,21 @@ impl Bottle for Sandboxed {
 
     fn exec(&self, exec: Exec) -> BoxFuture<'_, Result<Running, BottleError>> {
         async move {
-            match (exec.room, exec.who) {
-                (Room::Guest, Who::Agent) => self.guest.exec(exec).await,
-                (Room::Guest, Who::Root) => self.set_up(exec).await,
-                (Room::Bundle, _) => self.bundle.exec(exec).await,
+            match (exec.side, exec.user) {
+                (Side::Guest, ExecUser::Agent) => self.guest.exec(exec).await,
+                (Side::Guest, ExecUser::Root) => self.set_up(exec).await,
+                (Side::Bundle, _) => self.bundle.exec(exec).await,
             }
         }
         .boxed()
     }
 
-    fn copy_in(&self, room: Room, tree: Tree) -> BoxFuture<'_, Result<(), BottleError>> {
-        copy::copy_in(self, room, tree).boxed()
+    fn copy_in(&self, side: Side, tree: Tree) -> BoxFuture<'_, Result<(), BottleError>> {
+        copy::copy_in(self, side, tree).boxed()
     }
 
-    fn copy_out<'a>(&'a self, room: Room, path: &'a str) -> BoxFuture<'a, Result<Option<Tree>, BottleError>> {
-        copy::copy_out(self, room, path).boxed()
+    fn copy_out<'a>(&'a self, side: Side, path: &'a str) -> BoxFuture<'a, Result<Option<Tree>, BottleError>> {
+        copy::copy_out(self, side, path).boxed()
     }
 
     fn signal(&self, signal: &'static str) -> BoxFuture<'_, Result<(), BottleError>> {

@@ -7,7 +7,7 @@ use bottle_plan::plan::{BottlePlan, TOOLS_DIR};
 use bottle_policy::door::{DOORS_DIR, Door};
 
 use super::rootfs::{ETC_DIRECTORIES, Rootfs};
-use crate::backend::sandbox::{Options, RunDir, Tools, Users, etc as host_etc};
+use crate::backend::sandbox::{BwrapOptions, RunDir, Tools, Users, etc as host_etc};
 
 /// Where local authorities are put for `update-ca-certificates`.
 const LOCAL_CAS: &str = "/usr/local/share/ca-certificates";
@@ -86,9 +86,9 @@ pub(super) fn guest(
     rootfs: Option<&Rootfs>,
     etc: &Path,
     tools: &Tools,
-) -> Options {
+) -> BwrapOptions {
     let guest = &plan.guest;
-    let mut options = Options::default();
+    let mut options = BwrapOptions::default();
     add_system(&mut options, &guest.uid.to_string(), rootfs);
     options.add(&["--unshare-net", "--as-pid-1"]);
     options.bind("--ro-bind", etc, "/etc");
@@ -103,8 +103,8 @@ pub(super) fn guest(
 }
 
 /// The same system with what it trusts for writing, and nothing else: what sets up what the agent can't change.
-pub(super) fn setup(run_dir: &RunDir, rootfs: Option<&Rootfs>, etc: &Path) -> Options {
-    let mut options = Options::default();
+pub(super) fn setup(run_dir: &RunDir, rootfs: Option<&Rootfs>, etc: &Path) -> BwrapOptions {
+    let mut options = BwrapOptions::default();
     add_system(&mut options, "0", rootfs);
     options.add(&["--unshare-net", "--setenv", "PATH", "/usr/sbin:/usr/bin:/sbin:/bin"]);
     options.bind("--ro-bind", etc, "/etc");
@@ -114,7 +114,7 @@ pub(super) fn setup(run_dir: &RunDir, rootfs: Option<&Rootfs>, etc: &Path) -> Op
 }
 
 /// This machine's system, or an image's.
-fn add_system(options: &mut Options, id: &str, rootfs: Option<&Rootfs>) {
+fn add_system(options: &mut BwrapOptions, id: &str, rootfs: Option<&Rootfs>) {
     let Some(rootfs) = rootfs else { return host_etc::add(options, id, &host_etc::ETC) };
     host_etc::add_namespaces(options, id);
     rootfs.add_env(options);
@@ -122,7 +122,7 @@ fn add_system(options: &mut Options, id: &str, rootfs: Option<&Rootfs>) {
     host_etc::add_kernel(options);
 }
 
-fn authorities(options: &mut Options, run_dir: &RunDir, rootfs: Option<&Rootfs>, how: &str) {
+fn authorities(options: &mut BwrapOptions, run_dir: &RunDir, rootfs: Option<&Rootfs>, how: &str) {
     options.bind(how, &run_dir.path("guest-certs"), TRUSTED);
     // Where the system has no such directory nothing can be bound there, and no program looks there.
     let there = rootfs.map_or_else(|| Path::new(LOCAL_CAS).is_dir(), |rootfs| rootfs.has_directory(LOCAL_CAS));
@@ -175,7 +175,7 @@ mod tests {
                 fs::write(&outside, "this machine's").expect("a file");
             }
             symlink(&outside, &link).expect("a link");
-            let run_dir = RunDir::of(dir.path(), "run");
+            let run_dir = RunDir::for_run(dir.path(), "run");
             fs::create_dir(run_dir.path("")).expect("a directory");
             make(&run_dir, &plan, Some(&rootfs), Users::default()).expect("made");
             fill(&run_dir, &plan, &rootfs).expect("filled");

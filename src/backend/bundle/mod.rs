@@ -18,11 +18,11 @@ use bottle_policy::known::KnownSecrets;
 use bottle_policy::units::ByteSize;
 use tokio::sync::{Mutex, RwLock, watch};
 
-use super::sandbox::{Limits, Notes, Options, RunDir, Sandbox, Tools, Users, base, cgroup, tools, trial};
-use super::{BottleError, Exec, Leftover, Output, Room, Running, Tree};
+use super::sandbox::{BwrapOptions, Limits, RunDir, RunNotes, Sandbox, Tools, Users, base, cgroup, tools, trial};
+use super::{BottleError, Exec, Leftover, Output, Running, Side, Tree};
 use crate::exit::Failure;
 use crate::host::{self, Environment};
-use crate::process::Kept;
+use crate::process::ChildGuard;
 use crate::secrets::Secrets;
 
 /// The bundle's share of the machine, as on Docker: memory and processes; processors as many as there are.
@@ -41,16 +41,16 @@ pub(super) struct HostBundle {
     record: PathBuf,
     environment: Environment,
     sandbox: Sandbox,
-    started: Arc<Started>,
+    started: Arc<RunningSandboxes>,
     /// The link, once it is brought where it can be run.
     link: OnceLock<PathBuf>,
 }
 
 /// What this process has started: it ends with these.
 #[derive(Debug, Default)]
-struct Started {
-    notes: Mutex<Notes>,
-    running: Mutex<Vec<Kept>>,
+struct RunningSandboxes {
+    notes: Mutex<RunNotes>,
+    running: Mutex<Vec<ChildGuard>>,
     /// Held for reading while a sandbox is being made. A bwrap that is killed before its child is tied to it leaves the child
     /// behind, which nobody knows yet: so nothing of this is cut short, and the teardown waits for it.
     making: Arc<RwLock<()>>,
@@ -58,9 +58,9 @@ struct Started {
     opened: watch::Sender<bool>,
 }
 
-impl Started {
+impl RunningSandboxes {
     /// Changes what the next runner will know, if this one dies.
-    async fn note(&self, run_dir: &RunDir, change: impl FnOnce(&mut Notes)) -> std::io::Result<()> {
+    async fn note(&self, run_dir: &RunDir, change: impl FnOnce(&mut RunNotes)) -> std::io::Result<()> {
         let mut notes = self.notes.lock().await;
         change(&mut notes);
         run_dir.note(&notes)
@@ -69,10 +69,10 @@ impl Started {
 
 impl HostBundle {
     pub(super) fn new(environment: &Environment, plan: &BottlePlan, record: &Path) -> Self {
-        let run_dir = RunDir::of(&base(environment), plan.slug.as_str());
+        let run_dir = RunDir::for_run(&base(environment), plan.slug.as_str());
         Self {
             sandbox: Self::sandbox_in(&run_dir, "bundle"),
-            users: Users::of(plan.slug.as_str()),
+            users: Users::for_run(plan.slug.as_str()),
             plan: plan.clone(),
             record: record.to_owned(),
             environment: environment.clone(),
@@ -101,11 +101,11 @@ impl HostBundle {
     pub(super) async fn open(&self) -> Result<Tools, Failure> {
         let mut tools = tools(&self.environment)?;
         self.run_dir.make()?;
-        let start = Notes {
+        let start = RunNotes {
             backend: self.plan.backend,
             record: self.record.clone(),
             started: host::unix_seconds(),
-            ..Notes::default()
+            ..RunNotes::default()
         };
         self.note(|notes| *notes = start).await?;
         // A guest may be started before the bundle is, and has the doors' directory bound.
@@ -124,16 +124,16 @@ impl HostBundle {
     }
 
     /// Changes what the next runner will know, if this one dies.
-    pub(super) async fn note(&self, change: impl FnOnce(&mut Notes)) -> Result<(), Failure> {
+    pub(super) async fn note(&self, change: impl FnOnce(&mut RunNotes)) -> Result<(), Failure> {
         self.started.note(&self.run_dir, change).await.map_err(|error| self.failed(error))
     }
 
     /// Control groups for one of the run's sandboxes, or other limits.
-    pub(super) async fn limits(&self, room: &str, resources: &Resources) -> Result<Limits, Failure> {
+    pub(super) async fn limits(&self, side: &str, resources: &Resources) -> Result<Limits, Failure> {
         let mut limits = Limits::default();
         // A group that was made is noted before anything else can happen.
         self.note(|notes| {
-            limits = cgroup::set(&format!("claude-bottle-{}-{room}", self.plan.slug), resources);
+            limits = cgroup::set(&format!("claude-bottle-{}-{side}", self.plan.slug), resources);
             notes.cgroups.extend(limits.groups.iter().cloned());
         })
         .await?;
@@ -141,7 +141,7 @@ impl HostBundle {
     }
 
     /// Starts a sandbox; it ends with this process.
-    pub(super) async fn launch(&self, name: &str, mut options: Options, init: &[String]) -> Result<(), Failure> {
+    pub(super) async fn launch(&self, name: &str, mut options: BwrapOptions, init: &[String]) -> Result<(), Failure> {
         let info = self.run_dir.path(&format!("{name}.info"));
         options.info = Some(info.clone());
         options.link = self.link()?;
@@ -215,7 +215,7 @@ impl HostBundle {
         let supervisor = format!("{TOOLS_DIR}/bin/bottle-sidecars");
         let config = format!("{CONFIG_DIR}/bundle.yaml");
         let mut exec = Exec::guest([supervisor.as_str(), "supervisor", "--config", &config]);
-        exec.room = Room::Bundle;
+        exec.side = Side::Bundle;
         let running = self.exec(exec).await?;
         let log =
             self.run_dir.log("bundle.log").map_err(|error| BottleError::new("failed to open bundle.log", error))?;
@@ -235,7 +235,7 @@ impl HostBundle {
         let doing = "failed to give the bundle its secrets";
         let archive = tree.to_tar().map_err(|error| BottleError::new(doing, error))?;
         let mut give = Exec::guest(["tar", "-x", "-p", "-o", "-f", "-", "-C", "/"]).in_dir("/");
-        (give.room, give.stdin) = (Room::Bundle, Some(archive));
+        (give.side, give.stdin) = (Side::Bundle, Some(archive));
         let given = async {
             let running = self.exec(give).await?;
             running.code.await.map_err(|_| BottleError::new(doing, "the sandbox went away"))?
@@ -284,7 +284,7 @@ impl HostBundle {
 const OPENED: &[u8] = b"supervisor | all doors open";
 
 /// Puts what the supervisor prints into a file, with the time.
-async fn keep_log(mut running: Running, mut log: std::fs::File, started: Arc<Started>) {
+async fn keep_log(mut running: Running, mut log: std::fs::File, started: Arc<RunningSandboxes>) {
     // A full disk must not end the doors.
     let mut line = |text: &[u8]| drop(log.write_all(&[host::now().as_bytes(), b" ", text, b"\n"].concat()));
     let mut rest = vec![];
@@ -335,7 +335,7 @@ pub(super) fn leftovers(environment: &Environment, backend: plan::Backend) -> Ve
 
 /// Saves what the sandboxes of a dead run printed to its record, ends them, and removes everything.
 pub(super) async fn remove(environment: &Environment, leftover: &Leftover, mask: &KnownSecrets) -> Result<(), Failure> {
-    let run_dir = RunDir::of(&base(environment), &leftover.slug);
+    let run_dir = RunDir::for_run(&base(environment), &leftover.slug);
     let lost = leftover.record.as_deref().filter(|dir| dir.is_dir() && !dir.join("compose.log").exists());
     if let Some(record) = lost {
         std::fs::write(record.join("compose.log"), mask.mask(&run_dir.logs())).map_err(|error| {

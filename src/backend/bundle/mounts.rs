@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use bottle_plan::plan::{BottlePlan, TOOLS_DIR};
 use bottle_policy::door::{CONFIG_DIR, DOORS_DIR, INTERNAL_DIR, SECRETS_DIR, STATE_DIR};
 
-use crate::backend::sandbox::{Options, RunDir, Tools, etc as host_etc};
+use crate::backend::sandbox::{BwrapOptions, RunDir, Tools, etc as host_etc};
 
 /// Where systems keep the certificates that they trust.
 const TRUSTED: [&str; 3] = ["/etc/ssl/certs", "/etc/pki/tls/certs", "/etc/pki/ca-trust"];
@@ -49,8 +49,8 @@ pub(super) fn fill(run_dir: &RunDir, plan: &BottlePlan, owner: Option<u32>) -> i
 const BUNDLE_ID: u32 = 2000;
 
 /// The sidecars': the host's network, the doors for writing, secrets and their talk among themselves in memory alone.
-pub(super) fn bundle(run_dir: &RunDir, etc: &Path, tools: &Tools) -> Options {
-    let mut options = Options::default();
+pub(super) fn bundle(run_dir: &RunDir, etc: &Path, tools: &Tools) -> BwrapOptions {
+    let mut options = BwrapOptions::default();
     host_etc::add(&mut options, &BUNDLE_ID.to_string(), &host_etc::BUNDLE_ETC);
     options.add(&["--as-pid-1"]);
     options.bind("--ro-bind", etc, "/etc");

@@ -21,7 +21,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, TryStreamExt as _};
 
-use super::{Backend, Bottle, BottleError, Exec, Leftover, Progress, Room, Running, Survey, Tree};
+use super::{Backend, Bottle, BottleError, Exec, Leftover, Progress, Running, Side, Survey, Tree};
 use crate::exit::Failure;
 use crate::process::Program;
 use crate::secrets::Secrets;
@@ -109,10 +109,10 @@ struct DockerBottle {
 }
 
 impl DockerBottle {
-    fn container(&self, room: Room) -> &str {
-        match room {
-            Room::Guest => &self.guest,
-            Room::Bundle => &self.bundle,
+    fn container(&self, side: Side) -> &str {
+        match side {
+            Side::Guest => &self.guest,
+            Side::Bundle => &self.bundle,
         }
     }
 }
@@ -124,29 +124,29 @@ impl Bottle for DockerBottle {
     }
 
     fn exec(&self, exec: Exec) -> BoxFuture<'_, Result<Running, BottleError>> {
-        exec::start(&self.docker, self.container(exec.room), &self.agent_user, exec).boxed()
+        exec::start(&self.docker, self.container(exec.side), &self.agent_user, exec).boxed()
     }
 
-    fn copy_in(&self, room: Room, tree: Tree) -> BoxFuture<'_, Result<(), BottleError>> {
+    fn copy_in(&self, side: Side, tree: Tree) -> BoxFuture<'_, Result<(), BottleError>> {
         async move {
             let failed = |reason: String| BottleError::new("failed to copy files into the bottle", reason);
             let archive = tree.to_tar().map_err(|error| failed(error.to_string()))?;
             let options = UploadToContainerOptionsBuilder::default().path("/").build();
             self.docker
-                .upload_to_container(self.container(room), Some(options), bollard::body_full(Bytes::from(archive)))
+                .upload_to_container(self.container(side), Some(options), bollard::body_full(Bytes::from(archive)))
                 .await
                 .map_err(|error| failed(engine::explain(&error)))
         }
         .boxed()
     }
 
-    fn copy_out<'a>(&'a self, room: Room, path: &'a str) -> BoxFuture<'a, Result<Option<Tree>, BottleError>> {
+    fn copy_out<'a>(&'a self, side: Side, path: &'a str) -> BoxFuture<'a, Result<Option<Tree>, BottleError>> {
         async move {
             let failed =
                 |reason: String| BottleError::new(format_args!("failed to copy {path} out of the bottle"), reason);
             let options = DownloadFromContainerOptionsBuilder::default().path(path).build();
             let parts: Result<Vec<Bytes>, _> =
-                self.docker.download_from_container(self.container(room), Some(options)).try_collect().await;
+                self.docker.download_from_container(self.container(side), Some(options)).try_collect().await;
             let archive = match parts {
                 Ok(parts) => parts.concat(),
                 Err(error) if engine::status(&error) == Some(404) => return Ok(None),

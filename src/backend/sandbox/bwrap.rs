@@ -21,14 +21,14 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::process_id::ProcessId;
 use crate::backend::{BottleError, Exec, Output, Running};
-use crate::process::{Kept, Program};
+use crate::process::{ChildGuard, Program};
 
 /// After a command has ended, how long something that it left behind may hold its output open.
 const LAST_OUTPUT: Duration = Duration::from_millis(500);
 
 /// What bwrap is told.
 #[derive(Debug, Clone, Default)]
-pub(in crate::backend) struct Options {
+pub(in crate::backend) struct BwrapOptions {
     /// bwrap's own options.
     pub(in crate::backend) args: Vec<String>,
     /// Directories of the host that are bound read-only where they are, after everything else.
@@ -45,7 +45,7 @@ pub(in crate::backend) struct Options {
     pub(in crate::backend) info: Option<PathBuf>,
 }
 
-impl Options {
+impl BwrapOptions {
     pub(in crate::backend) fn add(&mut self, args: &[&str]) {
         self.args.extend(args.iter().map(|arg| (*arg).to_owned()));
     }
@@ -101,10 +101,10 @@ impl Sandbox {
     /// Starts it. `said` takes what its first process prints.
     pub(in crate::backend) fn start(
         &self,
-        options: &Options,
+        options: &BwrapOptions,
         inner: &[String],
         said: File,
-    ) -> Result<Kept, BottleError> {
+    ) -> Result<ChildGuard, BottleError> {
         let listener = UnixListener::bind(&self.socket).map_err(|error| failed(&error))?;
         options.command(inner).keep(OwnedFd::from(listener), said).map_err(|error| failed(&error))
     }

@@ -29,7 +29,7 @@ struct Hierarchy {
 }
 
 /// The three limits, as the files of a group have them.
-struct Wanted<'a> {
+struct ResourceLimit<'a> {
     controller: &'a str,
     what: &'a str,
     v1: Vec<(&'static str, String)>,
@@ -39,14 +39,14 @@ struct Wanted<'a> {
     how: &'static str,
 }
 
-fn wanted(resources: &Resources) -> Vec<Wanted<'static>> {
+fn wanted(resources: &Resources) -> Vec<ResourceLimit<'static>> {
     let period = 100_000_u64;
     // A manifest's number of processors is small and above 0.
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked with the manifest")]
     let (quota, cpus) = ((resources.cpus * period as f64) as u64, resources.cpus.ceil() as u64);
     let (memory, pids) = (resources.memory.0, u64::from(resources.pids));
     vec![
-        Wanted {
+        ResourceLimit {
             controller: "memory",
             what: "memory",
             v1: vec![("memory.limit_in_bytes", memory.to_string())],
@@ -54,7 +54,7 @@ fn wanted(resources: &Resources) -> Vec<Wanted<'static>> {
             option: ("--most-data", memory),
             how: "RLIMIT_DATA of each process",
         },
-        Wanted {
+        ResourceLimit {
             controller: "cpu",
             what: "processors",
             v1: vec![("cpu.cfs_period_us", period.to_string()), ("cpu.cfs_quota_us", quota.to_string())],
@@ -62,7 +62,7 @@ fn wanted(resources: &Resources) -> Vec<Wanted<'static>> {
             option: ("--most-cpus", cpus.max(1)),
             how: "the processors that it may run on",
         },
-        Wanted {
+        ResourceLimit {
             controller: "pids",
             what: "processes",
             v1: vec![("pids.max", pids.to_string())],
@@ -151,7 +151,7 @@ fn make_v1(hierarchy: &Hierarchy, name: &str, files: &[(&'static str, String)]) 
 }
 
 /// A new group below the nearest one above this process that hands its controllers down.
-fn make_v2(hierarchy: &Hierarchy, name: &str, wanted: &Wanted<'_>) -> Option<PathBuf> {
+fn make_v2(hierarchy: &Hierarchy, name: &str, wanted: &ResourceLimit<'_>) -> Option<PathBuf> {
     let own = hierarchy.mount.join(hierarchy.own.trim_start_matches('/'));
     let above = own.ancestors().take_while(|dir| dir.starts_with(&hierarchy.mount));
     for dir in above {

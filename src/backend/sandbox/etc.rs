@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use sha2::{Digest as _, Sha256};
 
-use super::bwrap::Options;
+use super::bwrap::BwrapOptions;
 use super::run_dir;
 
 /// Where programs are, in every one.
@@ -154,7 +154,7 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
 
 /// The options that a sandbox has with the host's programs: namespaces of its own but for the network, and what it sees of the
 /// host, with these parts of its /etc.
-pub(in crate::backend) fn add(options: &mut Options, id: &str, etc: &[&str]) {
+pub(in crate::backend) fn add(options: &mut BwrapOptions, id: &str, etc: &[&str]) {
     add_namespaces(options, id);
     for dir in SYSTEM {
         match fs::read_link(dir) {
@@ -168,7 +168,7 @@ pub(in crate::backend) fn add(options: &mut Options, id: &str, etc: &[&str]) {
 }
 
 /// The options that every sandbox has first.
-pub(in crate::backend) fn add_namespaces(options: &mut Options, id: &str) {
+pub(in crate::backend) fn add_namespaces(options: &mut BwrapOptions, id: &str) {
     options.add(&["--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]);
     options.add(&[
         "--uid",
@@ -185,7 +185,7 @@ pub(in crate::backend) fn add_namespaces(options: &mut Options, id: &str) {
 }
 
 /// What every sandbox has of the kernel's, and the directories that programs look for.
-pub(in crate::backend) fn add_kernel(options: &mut Options) {
+pub(in crate::backend) fn add_kernel(options: &mut BwrapOptions) {
     // bwrap covers the kernel's settings only where this user could write them.
     options.add(&[
         "--proc",

@@ -20,20 +20,20 @@ pub(in crate::backend) struct Tools {
 }
 
 /// What is found, or why not and how to get it.
-type Found = Result<PathBuf, String>;
+type Located = Result<PathBuf, String>;
 
 /// Each thing that a bottle is made of.
-struct Looked {
-    bwrap: Found,
-    link: Found,
-    sidecars: Found,
-    claude: Found,
-    gitleaks: Found,
+struct HostPrograms {
+    bwrap: Located,
+    link: Located,
+    sidecars: Located,
+    claude: Located,
+    gitleaks: Located,
     /// git, tar and such.
-    others: Vec<(&'static str, Found)>,
+    others: Vec<(&'static str, Located)>,
 }
 
-impl Looked {
+impl HostPrograms {
     fn new(environment: &Environment) -> Self {
         let by_path = |name: &str| on_path(environment, name);
         let ours = |name: &str| {
@@ -64,7 +64,7 @@ impl Looked {
         }
     }
 
-    fn all(&self) -> Vec<(&'static str, &Found)> {
+    fn all(&self) -> Vec<(&'static str, &Located)> {
         let mut all = vec![
             ("bubblewrap", &self.bwrap),
             ("bottle-link", &self.link),
@@ -79,12 +79,12 @@ impl Looked {
 
 /// Looks for everything; the first thing that is missing is the failure.
 pub(in crate::backend) fn tools(environment: &Environment) -> Result<Tools, Failure> {
-    let looked = Looked::new(environment);
+    let looked = HostPrograms::new(environment);
     if let Some((_, Err(missing))) = looked.all().into_iter().find(|(_, found)| found.is_err()) {
         return Err(Failure::machine(format_args!("bubblewrap can't run a bottle here: {missing}"))
             .hint("`bottle-runner doctor` says what is missing, backend by backend"));
     }
-    let real = |found: Found| {
+    let real = |found: Located| {
         found.and_then(|path| path.canonicalize().map_err(|error| format!("{}: {error}", path.display())))
     };
     let tools = || {
@@ -100,7 +100,7 @@ pub(in crate::backend) fn tools(environment: &Environment) -> Result<Tools, Fail
 
 pub(in crate::backend) async fn survey(environment: &Environment) -> Survey {
     let mut survey = Survey::default();
-    let looked = Looked::new(environment);
+    let looked = HostPrograms::new(environment);
     for (name, found) in looked.all() {
         match found {
             Ok(path) => survey.there(format!("{name}: {}", path.display())),
@@ -122,7 +122,7 @@ pub(in crate::backend) async fn survey(environment: &Environment) -> Survey {
 pub(in crate::backend) async fn trial() -> Result<(), Failure> {
     let mut argv: Vec<String> = vec![];
     if super::run_dir::is_root() {
-        let id = super::users::Users::of("").guest.unwrap_or(super::users::NOBODY);
+        let id = super::users::Users::for_run("").guest.unwrap_or(super::users::NOBODY);
         argv.extend(super::users::become_user(id));
     }
     let options = [
@@ -188,7 +188,7 @@ fn hint(said: &str, switch: &dyn Fn(&str) -> Option<String>) -> String {
 }
 
 /// Claude Code's one program: what is named, what the scripts fetched, or what is on the PATH.
-fn claude(environment: &Environment, cache: Option<&Path>) -> Found {
+fn claude(environment: &Environment, cache: Option<&Path>) -> Located {
     let named = environment.get("BOTTLE_CLAUDE").map(PathBuf::from);
     let fetched = cache.and_then(|cache| {
         let versions = fs::read_dir(cache.join("claude")).ok()?;

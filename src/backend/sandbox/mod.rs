@@ -13,9 +13,9 @@ mod process_id;
 mod run_dir;
 mod users;
 
-pub(super) use bwrap::{Options, Sandbox};
+pub(super) use bwrap::{BwrapOptions, Sandbox};
 pub(super) use cgroup::Limits;
 pub(super) use host::{Tools, survey, tools, trial};
 pub(super) use process_id::ProcessId;
-pub(super) use run_dir::{Notes, RunDir, base, make_base};
+pub(super) use run_dir::{RunDir, RunNotes, base, make_base};
 pub(super) use users::Users;

@@ -29,7 +29,7 @@ pub(in crate::backend) struct RunDir(PathBuf);
 /// `run.json`: what has to be known to clear the run away without its runner.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(in crate::backend) struct Notes {
+pub(in crate::backend) struct RunNotes {
     /// Whose run it is.
     pub(in crate::backend) backend: Backend,
     /// The run record.
@@ -73,7 +73,7 @@ pub(in crate::backend) fn make_base(base: &Path) -> Result<(), Failure> {
 }
 
 impl RunDir {
-    pub(in crate::backend) fn of(base: &Path, slug: &str) -> Self {
+    pub(in crate::backend) fn for_run(base: &Path, slug: &str) -> Self {
         Self(base.join(slug))
     }
 
@@ -179,11 +179,11 @@ impl RunDir {
         all
     }
 
-    pub(in crate::backend) fn notes(&self) -> Option<Notes> {
+    pub(in crate::backend) fn notes(&self) -> Option<RunNotes> {
         serde_json::from_slice(&fs::read(self.path("run.json")).ok()?).ok()
     }
 
-    pub(in crate::backend) fn note(&self, notes: &Notes) -> io::Result<()> {
+    pub(in crate::backend) fn note(&self, notes: &RunNotes) -> io::Result<()> {
         let json = serde_json::to_vec(notes).map_err(io::Error::other)?;
         // Beside and renamed, so that whoever clears up never sees half of it.
         fs::write(self.path(".run.json"), json)?;

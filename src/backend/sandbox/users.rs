@@ -20,7 +20,7 @@ pub(in crate::backend) struct Users {
 
 impl Users {
     /// Those of a run, three numbers that follow from its slug.
-    pub(in crate::backend) fn of(slug: &str) -> Self {
+    pub(in crate::backend) fn for_run(slug: &str) -> Self {
         if !run_dir::is_root() {
             return Self::default();
         }

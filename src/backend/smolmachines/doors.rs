@@ -10,7 +10,7 @@ use std::time::Duration;
 use bottle_plan::plan::{BottlePlan, TOOLS_DIR};
 use bottle_policy::door::DOORS_DIR;
 
-use crate::backend::sandbox::{Options, RunDir, Tools, etc as host_etc};
+use crate::backend::sandbox::{BwrapOptions, RunDir, Tools, etc as host_etc};
 
 /// The sandbox's name in the run's directory.
 pub(super) const NAME: &str = "doors";
@@ -19,8 +19,8 @@ pub(super) const LISTEN: Duration = Duration::from_secs(20);
 
 /// What it sees: programs, and the doors' sockets. It is root in there, to give the address to its own loopback interface,
 /// and has that one capability.
-pub(super) fn sandbox(run_dir: &RunDir, tools: &Tools) -> Options {
-    let mut options = Options::default();
+pub(super) fn sandbox(run_dir: &RunDir, tools: &Tools) -> BwrapOptions {
+    let mut options = BwrapOptions::default();
     // The link is static and reads no settings: it has no /etc.
     host_etc::add(&mut options, "0", &[]);
     options.add(&["--unshare-net", "--as-pid-1", "--cap-drop", "ALL", "--cap-add", "CAP_NET_ADMIN"]);

@@ -33,7 +33,7 @@ pub(super) struct Status {
 
 /// One connection that the monitor has refused.
 #[derive(Debug, Deserialize)]
-struct Refused {
+struct RefusedConnection {
     timestamp: String,
     operation: String,
     dest: String,
@@ -120,7 +120,7 @@ pub(super) async fn refused(smolvm: &Smolvm, name: &str) -> String {
         Err(error) if error.is_not_there() => return String::new(),
         Err(error) => return format!("machine  | failed to get what its monitor refused: {error}\n"),
     };
-    match serde_json::from_slice::<Vec<Refused>>(&ended.stdout) {
+    match serde_json::from_slice::<Vec<RefusedConnection>>(&ended.stdout) {
         Ok(all) => all
             .iter()
             .map(|one| format!("machine  | {} its monitor refused: {} {}\n", one.timestamp, one.operation, one.dest))

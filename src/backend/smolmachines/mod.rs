@@ -31,7 +31,7 @@ use super::bundle::{self, HostBundle};
 use super::image;
 use super::sandbox::{self, Tools};
 use super::{
-    Backend, Bottle, BottleError, Exec, Leftover, Progress, Room, Running, Survey, Tree, copy, finish, seccomp, succeed,
+    Backend, Bottle, BottleError, Exec, Leftover, Progress, Running, Side, Survey, Tree, copy, finish, seccomp, succeed,
 };
 use crate::exit::Failure;
 use crate::host::Environment;
@@ -305,18 +305,18 @@ impl Bottle for Machine {
 
     fn exec(&self, exec: Exec) -> BoxFuture<'_, Result<Running, BottleError>> {
         async move {
-            match exec.room {
-                Room::Guest => self.run(&exec),
-                Room::Bundle => self.bundle.exec(exec).await,
+            match exec.side {
+                Side::Guest => self.run(&exec),
+                Side::Bundle => self.bundle.exec(exec).await,
             }
         }
         .boxed()
     }
 
-    fn copy_in(&self, room: Room, tree: Tree) -> BoxFuture<'_, Result<(), BottleError>> {
+    fn copy_in(&self, side: Side, tree: Tree) -> BoxFuture<'_, Result<(), BottleError>> {
         async move {
-            if room == Room::Bundle {
-                return copy::copy_in(self, room, tree).await;
+            if side == Side::Bundle {
+                return copy::copy_in(self, side, tree).await;
             }
             // As root, so that everything has the owner that the tree says.
             let archive =
@@ -329,8 +329,8 @@ impl Bottle for Machine {
         .boxed()
     }
 
-    fn copy_out<'a>(&'a self, room: Room, path: &'a str) -> BoxFuture<'a, Result<Option<Tree>, BottleError>> {
-        copy::copy_out(self, room, path).boxed()
+    fn copy_out<'a>(&'a self, side: Side, path: &'a str) -> BoxFuture<'a, Result<Option<Tree>, BottleError>> {
+        copy::copy_out(self, side, path).boxed()
     }
 
     fn signal(&self, signal: &'static str) -> BoxFuture<'_, Result<(), BottleError>> {

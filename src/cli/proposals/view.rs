@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use bottle_plan::approval::Code;
 use bottle_policy::control::{Listing, Standing};
 
-use crate::approve::{Outcome, diff, one_line, outcome, visible, what};
+use crate::approve::{ProposalOutcome, diff, one_line, outcome, visible, what};
 use crate::report::{ProposalStatus, Style};
 
 /// All of several runs, a line each.
@@ -34,7 +34,7 @@ pub(super) fn line(standing: &Standing, style: Style) -> String {
 pub(super) fn stands(standing: &Standing, style: Style) -> String {
     match outcome(&standing.state) {
         None => style.paint("33", "being applied"),
-        Some(Outcome { standing, by, .. }) => {
+        Some(ProposalOutcome { standing, by, .. }) => {
             let by = by.map(|by| format!(" by {by}")).unwrap_or_default();
             style.paint(colour(standing), &format!("{}{by}", standing.name()))
         }
@@ -54,7 +54,8 @@ fn colour(standing: ProposalStatus) -> &'static str {
 pub(super) fn whole(standing: &Standing, style: Style) -> String {
     let proposal = &standing.proposal;
     let mut text = format!("{}  {}\n", line(standing, style), style.paint("2", &proposal.run));
-    if let Some(Outcome { detail, .. }) = outcome(&standing.state).filter(|outcome| !outcome.detail.is_empty()) {
+    if let Some(ProposalOutcome { detail, .. }) = outcome(&standing.state).filter(|outcome| !outcome.detail.is_empty())
+    {
         let _ = writeln!(text, "  {detail}");
     }
     for (at, why) in visible(proposal.request.why()).lines().enumerate() {

@@ -7,11 +7,11 @@ use serde_json::json;
 use crate::forge::testing::*;
 use crate::forge::{Dry, Forge};
 use crate::thread::publish;
-use crate::thread::pull_request::Published;
+use crate::thread::pull_request::PublishResult;
 
 const BRANCH: &str = "bottle/issue-7-words";
 
-async fn propose(double: &Double, draft: bool, card: &str) -> Result<Published, String> {
+async fn propose(double: &Double, draft: bool, card: &str) -> Result<PublishResult, String> {
     let published =
         publish(forge(double).as_ref(), &issue(), BRANCH, draft, card).await.map_err(|error| told(&error))?;
     Ok(published.expect("something to propose"))

@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::forge::testing::*;
 use crate::report::{Phase, Reporter, RunEvent};
 use crate::state::Outcome;
-use crate::thread::status_comment::{Mode, Sticky};
+use crate::thread::status_comment::{KeeperConfig, Sticky};
 
 const MARK: &str = "<!-- claude-bottle: status -->";
 const PAUSE: Duration = Duration::from_millis(400);
@@ -27,7 +27,7 @@ fn finished() -> RunEvent {
 /// A run of some length; what keeping the comment came to.
 async fn run(double: &Double, live: bool) -> Result<(), String> {
     let (sticky, mut teller): (Sticky, Box<dyn Reporter>) =
-        Sticky::start_with(forge(double), 7, Mode { live, pause: PAUSE, beat: PAUSE, held: None });
+        Sticky::start_with(forge(double), 7, KeeperConfig { live, pause: PAUSE, beat: PAUSE, guard: None });
     teller.on(&started());
     for phase in Phase::ALL {
         teller.on(&RunEvent::Phase { phase });

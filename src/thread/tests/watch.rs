@@ -9,35 +9,35 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use crate::forge::testing::*;
-use crate::thread::{Heard, News, Watch};
+use crate::thread::{CommentWatch, NewComment, News};
 
 const BEFORE: &str = "2026-03-02T09:00:00Z";
 const START: &str = "2026-03-02T09:20:35Z";
 const AFTER: &str = "2026-03-02T09:30:00Z";
 const PAUSE: Duration = Duration::from_millis(60);
 
-fn watch(double: &Double) -> Watch {
+fn watch(double: &Double) -> CommentWatch {
     let who = Who { bots: vec![42], ..Who::default() };
-    Watch::from(forge(double), who, 7, START).every(PAUSE)
+    CommentWatch::from(forge(double), who, 7, START).every(PAUSE)
 }
 
 fn said(id: u64, author: &str, body: &str, written: &str, changed: &str) -> Value {
     json!({"id": id, "number": 7, "author": author, "body": body, "created_at": written, "updated_at": changed})
 }
 
-async fn next(watch: &mut Watch) -> News {
+async fn next(watch: &mut CommentWatch) -> News {
     timeout(Duration::from_secs(20), watch.next()).await.expect("news")
 }
 
-async fn heard(watch: &mut Watch) -> Heard {
+async fn heard(watch: &mut CommentWatch) -> NewComment {
     match next(watch).await {
-        News::Heard(heard) => heard,
+        News::Comment(heard) => heard,
         News::Trouble(why) => panic!("{why}"),
     }
 }
 
 /// Nothing more comes within some looks.
-async fn silence(watch: &mut Watch) {
+async fn silence(watch: &mut CommentWatch) {
     let more = timeout(PAUSE * 5, watch.next()).await;
     assert!(more.is_err(), "{more:?}");
 }
@@ -125,7 +125,7 @@ async fn who_may_is_asked_of_the_forge() {
             (me.0, me.1, kind == "github", false, false, false),
         ] {
             let author = Author { id, login: login.to_owned(), is_bot };
-            let heard = Heard { id: 1, body: String::new(), author, written: None, changed: None, edited };
+            let heard = NewComment { id: 1, body: String::new(), author, written: None, changed: None, edited };
             assert_eq!(watch.may_ask(&heard).await.is_ok(), asks, "{kind} {login} {id}");
             assert_eq!(watch.may_decide(&heard).await.is_ok(), decides, "{kind} {login} {id} {edited}");
         }
@@ -139,7 +139,7 @@ async fn whoever_has_the_runner_s_token_does_not_decide() {
     let double = Double::start("gitea", json!({"users": users}));
     let watch = watch(&double);
     let author = Author { id: 77, login: "bottle".to_owned(), is_bot: false };
-    let heard = Heard { id: 1, body: String::new(), author, written: None, changed: None, edited: false };
+    let heard = NewComment { id: 1, body: String::new(), author, written: None, changed: None, edited: false };
     assert!(watch.may_ask(&heard).await.is_ok());
     let refused = watch.may_decide(&heard).await.unwrap_err();
     assert!(refused.to_string().contains("whose token the runner has"), "{refused}");

@@ -14,7 +14,7 @@ use bottle_plan::plan::BottlePlan;
 use bottle_plan::task::{Commit, Work};
 use serde_json::Value;
 
-use crate::backend::{Bottle, Exec, Room, Tree, finish};
+use crate::backend::{Bottle, Exec, Side, Tree, finish};
 use crate::exit::{Code, Failure};
 use crate::report::{Case, Events, Suite, neutral_text};
 
@@ -30,7 +30,7 @@ const LIMIT: Duration = Duration::from_secs(600);
 
 /// What is taken from a record.
 #[derive(Debug)]
-pub(crate) struct Handed {
+pub(crate) struct Handoff {
     /// The pushes, in their order.
     bundles: Vec<Vec<u8>>,
     /// What the last one brought; none: nothing was pushed.
@@ -47,7 +47,7 @@ pub(crate) struct Handed {
 }
 
 /// Reads a record; none where it has nothing to push and nothing to hand in.
-pub(crate) fn read(dir: &Path) -> Result<Option<Handed>, Failure> {
+pub(crate) fn read(dir: &Path) -> Result<Option<Handoff>, Failure> {
     let wrong = |why: String| {
         Failure::input(format_args!("the run record {} can't be published: {why}", dir.display()))
             .hint("give --publish the run record of a dry run, as the other job kept it")
@@ -76,7 +76,7 @@ pub(crate) fn read(dir: &Path) -> Result<Option<Handed>, Failure> {
         bundles.push(bytes);
     }
     let words = file(&dir.join("summary.md"), WORDS).unwrap_or_default();
-    Ok(Some(Handed {
+    Ok(Some(Handoff {
         bundles,
         commit,
         review,
@@ -141,7 +141,7 @@ fn file(path: &Path, most: u64) -> Result<Vec<u8>, String> {
     fs::read(path).map_err(|error| say(&error))
 }
 
-impl Handed {
+impl Handoff {
     /// Puts the work into the guest's branch. What it is not good for is the failure; how it went there is a case.
     pub(super) async fn bring(
         &self,
@@ -176,7 +176,7 @@ impl Handed {
         for (number, bundle) in self.bundles.iter().enumerate() {
             tree = tree.file(format!("{place}/{number:03}.bundle"), plan.guest.uid, 0o644, bundle.clone());
         }
-        bottle.copy_in(Room::Guest, tree).await.map_err(Failure::machine)?;
+        bottle.copy_in(Side::Guest, tree).await.map_err(Failure::machine)?;
         let script = r#"set -e
 for bundle in "$3"/*.bundle; do
   git fetch --quiet --no-tags "$bundle" "+refs/heads/*:refs/bottle/handed/*"
@@ -238,8 +238,8 @@ mod tests {
         for name in ["origin-10.bundle", "origin-2.bundle", "origin-1.bundle", "x.bundle", "origin-1.bundle.txt"] {
             fs::write(dir.path().join(name), name).expect("a file");
         }
-        let handed = read(dir.path()).expect("a record").expect("work");
-        let names: Vec<_> = handed.bundles.iter().map(|bytes| String::from_utf8_lossy(bytes).into_owned()).collect();
+        let handoff = read(dir.path()).expect("a record").expect("work");
+        let names: Vec<_> = handoff.bundles.iter().map(|bytes| String::from_utf8_lossy(bytes).into_owned()).collect();
         assert_eq!(names, ["origin-1.bundle", "origin-2.bundle", "origin-10.bundle"]);
         assert!(read(record(r#"{"outcome":{"code":1}}"#, "{}").path()).expect("a record").is_none());
     }
@@ -265,8 +265,8 @@ mod tests {
         let body = "<!-- claude-bottle: review x -->\nask @octocat\n/claude fix\nfixes #1";
         let line = serde_json::json!({"would": "review", "number": 9, "body": body});
         fs::write(dir.path().join(WOULD_DO), format!("{line}\n")).expect("a file");
-        let handed = read(dir.path()).expect("a record").expect("a review");
-        let words = handed.review().expect("words");
+        let handoff = read(dir.path()).expect("a record").expect("a review");
+        let words = handoff.review().expect("words");
         assert!(words.contains("octocat") && !words.contains("<!--"), "{words}");
         for wrong in ["@octocat", "\n/claude", "fixes #1"] {
             assert!(!words.contains(wrong), "{wrong}: {words}");

@@ -13,13 +13,13 @@ use bottle_policy::supervise::Request;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, sleep_until};
 
+use super::context::ApprovalContext;
 use super::control::Control;
-use super::follow::Desk;
 use super::post;
 use super::words;
 use crate::forge::{Comment, Forge, ForgeError};
 use crate::permission::{Asker, may_ask};
-use crate::thread::{Heard, Watch};
+use crate::thread::{CommentWatch, NewComment};
 
 /// How long until a comment that could not be written is tried again.
 const AGAIN: Duration = Duration::from_secs(20);
@@ -29,19 +29,19 @@ const MOST_VOID: usize = 10;
 const CLOSING: Duration = Duration::from_secs(20);
 
 /// The thread of the run's task.
-pub(super) struct Thread<'a> {
-    desk: &'a Desk<'a>,
+pub(super) struct Conversation<'a> {
+    context: &'a ApprovalContext<'a>,
     forge: Arc<dyn Forge>,
     number: u64,
     url: String,
-    watch: Watch,
+    watch: CommentWatch,
     /// What people say there.
-    heard: UnboundedReceiver<Heard>,
-    proposals: BTreeMap<ProposalId, Entry>,
+    heard: UnboundedReceiver<NewComment>,
+    proposals: BTreeMap<ProposalId, ShownProposal>,
 }
 
 /// A proposal here.
-struct Entry {
+struct ShownProposal {
     proposal: Proposal,
     state: State,
     /// Our comment, as people see it; none: not posted yet.
@@ -56,17 +56,21 @@ struct Entry {
 /// What is to be done next.
 pub(super) enum Next {
     /// Somebody said something.
-    Heard(Heard),
+    Comment(NewComment),
     /// A comment has to be written.
     Write(ProposalId),
 }
 
-impl<'a> Thread<'a> {
-    pub(super) fn of(desk: &'a Desk<'a>, forge: Arc<dyn Forge>, heard: UnboundedReceiver<Heard>) -> Option<Self> {
-        let thread = desk.plan.task.thread()?;
-        let watch = Watch::of(desk.plan, forge.clone())?;
+impl<'a> Conversation<'a> {
+    pub(super) fn new(
+        context: &'a ApprovalContext<'a>,
+        forge: Arc<dyn Forge>,
+        heard: UnboundedReceiver<NewComment>,
+    ) -> Option<Self> {
+        let thread = context.plan.task.thread()?;
+        let watch = CommentWatch::from_plan(context.plan, forge.clone())?;
         Some(Self {
-            desk,
+            context,
             forge,
             number: thread.number,
             url: thread.url.clone(),
@@ -88,13 +92,13 @@ impl<'a> Thread<'a> {
         }
         if !proposal.is_whole() {
             let id = proposal.id;
-            return self.desk.events.warn(format!("{id} is not what its hash says; it is not shown, and times out"));
+            return self.context.events.warn(format!("{id} is not what its hash says; it is not shown, and times out"));
         }
-        let same = |entry: &Entry| entry.state == state && entry.proposal == proposal;
+        let same = |entry: &ShownProposal| entry.state == state && entry.proposal == proposal;
         if self.proposals.get(&proposal.id).is_some_and(same) {
             return;
         }
-        let entry = self.proposals.entry(proposal.id).or_insert_with(|| Entry {
+        let entry = self.proposals.entry(proposal.id).or_insert_with(|| ShownProposal {
             proposal: proposal.clone(),
             state: State::Open,
             shown: None,
@@ -132,14 +136,14 @@ impl<'a> Thread<'a> {
         tokio::select! {
             biased;
             id = write => Next::Write(id),
-            heard = heard => Next::Heard(heard),
+            heard = heard => Next::Comment(heard),
         }
     }
 
     pub(super) async fn act(&mut self, next: Next) {
         match next {
             Next::Write(id) => self.write(id).await,
-            Next::Heard(heard) => self.hear(&heard).await,
+            Next::Comment(heard) => self.hear(&heard).await,
         }
     }
 
@@ -147,7 +151,7 @@ impl<'a> Thread<'a> {
     async fn write(&mut self, id: ProposalId) {
         let Some(entry) = self.proposals.get_mut(&id) else { return };
         let Some(outcome) = words::outcome(&entry.state) else { return };
-        let text = self.desk.secrets.mask(&post::comment(&entry.proposal, &outcome, &entry.void));
+        let text = self.context.secrets.mask(&post::comment(&entry.proposal, &outcome, &entry.void));
         let written = match &entry.shown {
             Some(shown) => self.forge.edit_comment(shown.comment, &text).await.map(|()| None),
             None => post(self.forge.as_ref(), self.number, &text, entry.warned).await.map(Some),
@@ -163,7 +167,7 @@ impl<'a> Thread<'a> {
                         entry.shown = Some(Shown { id, code, comment: comment.id, us: comment.author.id, at });
                     }
                     None => self
-                        .desk
+                        .context
                         .events
                         .warn(format!("{id} can't be approved: the forge does not say when it was posted")),
                 }
@@ -172,7 +176,7 @@ impl<'a> Thread<'a> {
                 let hint = error.hint();
                 // Said once: from then on it is tried again without a word.
                 if !std::mem::replace(&mut entry.warned, true) {
-                    self.desk.events.warn(format!("{id} can't be shown to anybody for now: {error}; {hint}"));
+                    self.context.events.warn(format!("{id} can't be shown to anybody for now: {error}; {hint}"));
                 }
                 entry.due = Some(Instant::now() + AGAIN);
             }
@@ -180,7 +184,7 @@ impl<'a> Thread<'a> {
     }
 
     /// Judges a comment about each proposal that is open.
-    async fn hear(&mut self, heard: &Heard) {
+    async fn hear(&mut self, heard: &NewComment) {
         let open: Vec<ProposalId> =
             self.proposals.iter().filter(|(_, entry)| entry.state.is_open()).map(|(&id, _)| id).collect();
         for id in open {
@@ -194,8 +198,8 @@ impl<'a> Thread<'a> {
         }
     }
 
-    async fn judge(&self, heard: &Heard, shown: &Shown) -> Result<Answer, Void> {
-        let listed = u64::try_from(heard.author.id).is_ok_and(|id| self.desk.plan.who.bots.contains(&id));
+    async fn judge(&self, heard: &NewComment, shown: &Shown) -> Result<Answer, Void> {
+        let listed = u64::try_from(heard.author.id).is_ok_and(|id| self.context.plan.who.bots.contains(&id));
         let mut written = Written {
             comment: heard.id,
             by: heard.author.id,
@@ -214,20 +218,20 @@ impl<'a> Thread<'a> {
     }
 
     /// Whether the writer could have written the change into the repository; what can't be asked is a no.
-    async fn may_write(&self, heard: &Heard) -> bool {
+    async fn may_write(&self, heard: &NewComment) -> bool {
         let Ok(id) = u64::try_from(heard.author.id) else { return false };
-        let who = Who { permission: self.desk.plan.who.permission.max(Permission::Write), bots: vec![] };
+        let who = Who { permission: self.context.plan.who.permission.max(Permission::Write), bots: vec![] };
         let asker = Asker { login: heard.author.login.clone(), id };
         match may_ask(self.forge.as_ref(), &who, &asker, None).await {
             Ok(()) => true,
             Err(failure) => {
-                self.desk.events.note(format!("a comment decides nothing: {failure}"));
+                self.context.events.note(format!("a comment decides nothing: {failure}"));
                 false
             }
         }
     }
 
-    async fn decide(&mut self, id: ProposalId, heard: &Heard, answer: Answer) {
+    async fn decide(&mut self, id: ProposalId, heard: &NewComment, answer: Answer) {
         let Some(entry) = self.proposals.get_mut(&id) else { return };
         let proposal = &entry.proposal;
         let question = matches!(proposal.request, Request::Ask { .. });
@@ -252,7 +256,7 @@ impl<'a> Thread<'a> {
                 comment_id: heard.id,
             },
         };
-        match Control(self.desk.bottle).decide(&decide).await {
+        match Control(self.context.bottle).decide(&decide).await {
             // `watch` says so too, but the next comment may come before.
             Ok(Decided::Taken(state)) => {
                 entry.state = *state;
@@ -260,16 +264,16 @@ impl<'a> Thread<'a> {
             }
             Ok(Decided::Refused { reason }) => self.void(id, heard, &reason),
             Err(error) => {
-                self.desk.events.warn(format!("a decision on {id} did not get through: {error}"));
+                self.context.events.warn(format!("a decision on {id} did not get through: {error}"));
                 self.void(id, heard, "it did not get through to the bottle; write it once more");
             }
         }
     }
 
     /// Notes what counted for nothing, where people look.
-    fn void(&mut self, id: ProposalId, heard: &Heard, why: &str) {
+    fn void(&mut self, id: ProposalId, heard: &NewComment, why: &str) {
         let who = post::code(&heard.author.login);
-        self.desk.events.note(format!("{id}: the comment {} by {who} decides nothing: {why}", heard.id));
+        self.context.events.note(format!("{id}: the comment {} by {who} decides nothing: {why}", heard.id));
         if let Some(entry) = self.proposals.get_mut(&id).filter(|entry| entry.void.len() < MOST_VOID) {
             entry.void.push(format!(
                 "[a comment]({}#issuecomment-{}) by `{who}`: {}",
@@ -297,7 +301,7 @@ impl<'a> Thread<'a> {
             }
         };
         if tokio::time::timeout(CLOSING, work).await.is_err() {
-            self.desk.events.warn("the comments about what was asked are not up to date: the forge is slow");
+            self.context.events.warn("the comments about what was asked are not up to date: the forge is slow");
         }
     }
 }
