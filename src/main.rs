@@ -1,27 +1,7 @@
-//! `bottle-runner`: runs Claude Code on a task inside a sealed bottle and hands back a scanned branch and a run record.
-//!
-//! Map: `cli/` (a file a subcommand), `run/` (one run from launch to teardown), `backend/`, `provision/`, `agent/`, `approve/` (what the agent asks for),
-//! `forge/`, `report/`, `state/`; `facts` (environment, clock, checkout), `secrets`, `sources`, `process` (the one place that
-//! starts processes), `exit` (codes and failures). What is decided before a run is in the crate `bottle-plan`.
-
-mod agent;
-mod approve;
-mod backend;
-mod cli;
-mod exit;
-mod facts;
-mod forge;
-mod process;
-mod provision;
-mod report;
-mod run;
-mod secrets;
-mod seed;
-mod sources;
-mod state;
+//! The program `bottle-runner`; all of it is in the library beside this file.
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    cli::main().into()
+    bottle_runner::main()
 }

@@ -32,14 +32,14 @@ pub(crate) struct Program {
 
 /// How it ended.
 #[derive(Debug, Clone)]
-pub(crate) struct Ended {
+pub(crate) struct ExitOutput {
     /// The exit code; 128 + n for a signal.
     pub(crate) code: i32,
     pub(crate) stdout: Vec<u8>,
     pub(crate) stderr: Vec<u8>,
 }
 
-impl Ended {
+impl ExitOutput {
     /// Standard error as text without the white space around it.
     pub(crate) fn complaint(&self) -> String {
         String::from_utf8_lossy(&self.stderr).trim().to_owned()
@@ -164,24 +164,24 @@ impl Program {
     }
 
     /// Starts it and lets it run: until it is ended, or what is returned goes.
-    pub(crate) fn keep(self, stdin: OwnedFd, said: File) -> Result<Kept, ProcessError> {
+    pub(crate) fn keep(self, stdin: OwnedFd, said: File) -> Result<ChildGuard, ProcessError> {
         let start = |error| ProcessError::Start { program: self.name(), error };
         let mut command = self.command().map_err(start)?;
         command.stdin(stdin).stdout(said.try_clone().map_err(start)?).stderr(said);
-        command.spawn().map(Kept).map_err(start)
+        command.spawn().map(ChildGuard).map_err(start)
     }
 
     /// Starts it, to give what it prints as it comes.
-    pub(crate) fn pipes(self) -> Result<Piped, ProcessError> {
+    pub(crate) fn pipes(self) -> Result<PipedChild, ProcessError> {
         let start = |error| ProcessError::Start { program: self.name(), error };
         let mut command = self.command().map_err(start)?;
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = command.spawn().map_err(start)?;
-        Ok(Piped { child, program: self })
+        Ok(PipedChild { child, program: self })
     }
 
     /// Runs it to its end.
-    pub(crate) async fn run(self) -> Result<Ended, ProcessError> {
+    pub(crate) async fn run(self) -> Result<ExitOutput, ProcessError> {
         let name = self.name();
         let start = |error| ProcessError::Start { program: name.clone(), error };
         let mut command = self.command().map_err(start)?;
@@ -199,15 +199,15 @@ impl Program {
             .await
             .map_err(|_| ProcessError::Slow { program: name.clone(), limit: self.limit })?
             .map_err(start)?;
-        Ok(Ended { code: exit_code(output.status), stdout: output.stdout, stderr: output.stderr })
+        Ok(ExitOutput { code: exit_code(output.status), stdout: output.stdout, stderr: output.stderr })
     }
 }
 
 /// A process that runs beside us; it is killed when this goes.
 #[derive(Debug)]
-pub(crate) struct Kept(tokio::process::Child);
+pub(crate) struct ChildGuard(tokio::process::Child);
 
-impl Kept {
+impl ChildGuard {
     /// Kills it, if it has not ended, and waits for its end.
     pub(crate) async fn end(&mut self) {
         // What has ended already can't be killed, and has ended.
@@ -217,12 +217,12 @@ impl Kept {
 
 /// A process whose output is read as it comes; it is killed when this goes.
 #[derive(Debug)]
-pub(crate) struct Piped {
+pub(crate) struct PipedChild {
     child: tokio::process::Child,
     program: Program,
 }
 
-impl Piped {
+impl PipedChild {
     /// Feeds it, sends on what it prints until nobody listens any more, and gives its exit code.
     pub(crate) async fn relay<T>(
         mut self,

@@ -8,7 +8,7 @@ use bottle_scan::known::KnownSecrets;
 use bottle_types::secret::{Secret, SecretName};
 
 use crate::exit::Failure;
-use crate::facts::Environment;
+use crate::host::Environment;
 
 /// What the names of the variables begin with by which `docker compose` takes the values (`environment:` in the
 /// rendered file).

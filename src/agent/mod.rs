@@ -18,7 +18,7 @@ use crate::provision::GuestEnv;
 use crate::report::{Case, Events, RunEvent, Suite};
 use crate::state::Record;
 
-use stream::{Event, Lines, Usage};
+use stream::{Event, LineSplitter, Usage};
 
 /// How the agent ended.
 #[derive(Debug, Clone, Default)]
@@ -57,9 +57,9 @@ pub(crate) async fn run(
         )
     };
     let mut running = bottle.exec(exec).await.map_err(|error| lost(&error))?;
-    let mut lines = Lines::default();
+    let mut lines = LineSplitter::default();
     let mut complaints = String::new();
-    let mut watch = Watch::new(plan);
+    let mut watch = LimitWatch::new(plan);
     let mut outcome = AgentOutcome::default();
     let mut result = None;
     let mut printed = 0;
@@ -146,7 +146,7 @@ pub(crate) async fn run(
 }
 
 /// What is wrong with a result, if anything: an API error can come with exit code 0 or subtype `success`.
-fn judge(code: i64, ended: &stream::Ended) -> Option<(Code, String)> {
+fn judge(code: i64, ended: &stream::AgentEnd) -> Option<(Code, String)> {
     let said = ended.text.as_deref().unwrap_or_default().trim();
     match ended.subtype.as_str() {
         "error_max_turns" => return Some((Code::Limit, "the limit of turns was reached".to_owned())),
@@ -174,12 +174,12 @@ fn judge(code: i64, ended: &stream::Ended) -> Option<(Code, String)> {
 }
 
 /// Tokens so far, by message: a message's usage comes again with each of its blocks.
-struct Watch {
+struct LimitWatch {
     limit: Option<u64>,
     messages: HashMap<String, Usage>,
 }
 
-impl Watch {
+impl LimitWatch {
     fn new(plan: &BottlePlan) -> Self {
         Self { limit: plan.limits.tokens, messages: HashMap::new() }
     }
@@ -202,12 +202,12 @@ mod tests {
 
     #[test]
     fn a_limit_that_egress_keeps_is_a_limit() {
-        let ended = |is_error, text: &str| stream::Ended {
+        let ended = |is_error, text: &str| stream::AgentEnd {
             subtype: "success".to_owned(),
             is_error,
             text: Some(text.to_owned()),
             turns: Some(3),
-            ..stream::Ended::default()
+            ..stream::AgentEnd::default()
         };
         let said = format!(r#"API Error: 400 {{"message":"{REACHED}5.02 of 5 US dollars are spent; the run ends"}}"#);
         let (code, why) = judge(1, &ended(true, &said)).expect("a failure");

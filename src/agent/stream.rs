@@ -9,11 +9,11 @@ const LONGEST: usize = 16 << 20;
 
 /// Cuts a byte stream into lines.
 #[derive(Debug, Default)]
-pub(super) struct Lines {
+pub(super) struct LineSplitter {
     rest: Vec<u8>,
 }
 
-impl Lines {
+impl LineSplitter {
     /// The lines that these bytes complete.
     pub(super) fn push(&mut self, bytes: &[u8]) -> Vec<Vec<u8>> {
         let mut lines = vec![];
@@ -44,7 +44,7 @@ pub(super) struct Usage {
 
 /// The `result` event.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Ended {
+pub(super) struct AgentEnd {
     pub(super) subtype: String,
     pub(super) is_error: bool,
     pub(super) text: Option<String>,
@@ -60,7 +60,7 @@ pub(super) enum Event {
     Said(String),
     Tool { name: String, input: String },
     Usage { message: String, usage: Usage },
-    Result(Ended),
+    Result(AgentEnd),
 }
 
 /// Reads one line; what is not understood gives nothing.
@@ -72,7 +72,7 @@ pub(super) fn parse(line: &[u8]) -> Vec<Event> {
             text(&value["session_id"]).map(|id| Event::Session { id }).into_iter().collect()
         }
         Some("assistant") => assistant(&value["message"]),
-        Some("result") => vec![Event::Result(Ended {
+        Some("result") => vec![Event::Result(AgentEnd {
             subtype: text(&value["subtype"]).unwrap_or_default(),
             // A result that does not say is not a success.
             is_error: value["is_error"].as_bool().unwrap_or(true),
@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn lines_come_whole_however_they_were_cut() {
-        let mut lines = Lines::default();
+        let mut lines = LineSplitter::default();
         assert!(lines.push(b"{\"a\"").is_empty());
         assert_eq!(lines.push(b":1}\r\n\n{\"b\":2}\n{"), [b"{\"a\":1}".to_vec(), b"{\"b\":2}".to_vec()]);
     }
@@ -132,7 +132,7 @@ mod tests {
     #[test]
     fn a_result_without_its_flag_is_an_error() {
         let events = parse(br#"{"type":"result","subtype":"success","num_turns":2}"#);
-        assert!(matches!(&events[..], [Event::Result(Ended { is_error: true, turns: Some(2), .. })]));
+        assert!(matches!(&events[..], [Event::Result(AgentEnd { is_error: true, turns: Some(2), .. })]));
     }
 
     #[test]

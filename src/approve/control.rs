@@ -7,7 +7,7 @@ use bottle_wire::control::{Applied, Decided, Listing, Update};
 use bottle_wire::proposal::Decide;
 use serde::de::DeserializeOwned;
 
-use crate::backend::{Bottle, BottleError, Exec, Output, Room, Running, Who, finish};
+use crate::backend::{Bottle, BottleError, Exec, ExecUser, Output, Running, Side, finish};
 
 /// An apply waits for every door that reads the policy.
 const LIMIT: Duration = Duration::from_secs(90);
@@ -60,8 +60,8 @@ impl Control<'_> {
 
 fn exec(verb: &[&str], stdin: Option<Vec<u8>>) -> Exec {
     Exec {
-        room: Room::Bundle,
-        who: Who::Agent,
+        side: Side::Bundle,
+        user: ExecUser::Agent,
         argv: ["bottle-sidecars", "control"].iter().chain(verb).map(|&word| word.to_owned()).collect(),
         cwd: None,
         env: vec![],

@@ -1,56 +1,40 @@
 //! Beside the agent's phase: what is asked and decided becomes events, and in `comment` mode comments.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bottle_plan::manifest;
-use bottle_plan::plan::BottlePlan;
 use bottle_policy::supervise::{Approval, Request};
 use bottle_wire::control::{Listing, Update};
 use bottle_wire::proposal::{self, ProposalId, State};
 
 use tokio::sync::mpsc::UnboundedReceiver;
 
+use super::context::ApprovalContext;
 use super::control::{Control, Updates};
-use super::thread::Thread;
-use super::words::{self, Outcome, Standing};
-use crate::backend::Bottle;
+use super::conversation::Conversation;
+use super::words::{self, ProposalOutcome};
 use crate::exit::Failure;
-use crate::forge::{Forge, Heard};
-use crate::report::{Case, Events, RunEvent, Suite};
-use crate::run::Cancel;
-use crate::secrets::Secrets;
-
-/// What it takes to follow a run's proposals.
-pub(crate) struct Desk<'a> {
-    pub(crate) bottle: &'a dyn Bottle,
-    pub(crate) plan: &'a BottlePlan,
-    /// The manifest's name and text.
-    pub(crate) manifest: &'a (String, String),
-    pub(crate) forge: Option<&'a Arc<dyn Forge>>,
-    pub(crate) secrets: &'a Secrets,
-    pub(crate) events: &'a Events,
-    pub(crate) cancel: &'a Cancel,
-}
+use crate::report::{Case, ProposalStatus, RunEvent, Suite};
+use crate::thread::NewComment;
 
 /// Does a work of the bottle's, and follows what is asked meanwhile; ends with the work.
 /// `heard` is what people say on the thread.
 pub(crate) async fn beside<T>(
-    desk: &Desk<'_>,
-    heard: UnboundedReceiver<Heard>,
+    context: &ApprovalContext<'_>,
+    heard: UnboundedReceiver<NewComment>,
     work: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, Failure> {
-    let mut follower = Follower::new(desk, heard);
+    let mut follower = Follower::new(context, heard);
     // Nobody shall answer what nobody reads any more.
-    let held = match follower.thread {
-        Some(_) => Some(desk.cancel.hold().await),
+    let held = match follower.conversation {
+        Some(_) => Some(context.cancel.hold().await),
         None => None,
     };
     let done = tokio::select! {
         done = work => done,
         () = follower.follow() => unreachable!("it follows as long as the work goes on"),
-        failure = desk.cancel.requested(), if held.is_some() => {
+        failure = context.cancel.requested(), if held.is_some() => {
             follower.stop().await;
             return Err(failure);
         }
@@ -60,33 +44,33 @@ pub(crate) async fn beside<T>(
 }
 
 struct Follower<'a> {
-    desk: &'a Desk<'a>,
+    context: &'a ApprovalContext<'a>,
     updates: Option<Updates>,
-    thread: Option<Thread<'a>>,
+    conversation: Option<Conversation<'a>>,
     /// What was told of each last; an update may come again.
-    told: BTreeMap<ProposalId, Told>,
+    told: BTreeMap<ProposalId, ReportedProposal>,
 }
 
 /// A proposal as it was told.
-struct Told {
+struct ReportedProposal {
     name: String,
     hash: String,
-    outcome: Outcome,
+    outcome: ProposalOutcome,
     since: Instant,
     /// From the question to the decision.
     waited: Option<Duration>,
 }
 
-impl Told {
+impl ReportedProposal {
     /// A denial is no failure of the run; a yes that could not be applied is.
     fn case(&self) -> Case {
-        let Outcome { standing, by, detail } = &self.outcome;
+        let ProposalOutcome { standing, by, detail } = &self.outcome;
         let by = by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
         Case {
             suite: Suite::Supervise,
             name: self.name.clone(),
             duration: self.waited.unwrap_or_else(|| self.since.elapsed()),
-            failure: (*standing == Standing::Failed).then(|| detail.clone()),
+            failure: (*standing == ProposalStatus::Failed).then(|| detail.clone()),
             output: format!("{}{by}: {detail}", standing.name()),
         }
     }
@@ -96,16 +80,17 @@ impl Told {
 const CLOSING: Duration = Duration::from_secs(10);
 
 impl<'a> Follower<'a> {
-    fn new(desk: &'a Desk<'a>, heard: UnboundedReceiver<Heard>) -> Self {
-        let comment = desk.plan.policies.supervise.approval == Approval::Comment;
-        let thread = desk.forge.filter(|_| comment).and_then(|forge| Thread::of(desk, forge.clone(), heard));
-        Self { desk, updates: None, thread, told: BTreeMap::new() }
+    fn new(context: &'a ApprovalContext<'a>, heard: UnboundedReceiver<NewComment>) -> Self {
+        let comment = context.plan.policies.supervise.approval == Approval::Comment;
+        let conversation =
+            context.forge.filter(|_| comment).and_then(|forge| Conversation::new(context, forge.clone(), heard));
+        Self { context, updates: None, conversation, told: BTreeMap::new() }
     }
 
     /// Never ends by itself: the agent goes on without a door that ended, and everything open times out there.
     async fn follow(&mut self) {
-        let events = self.desk.events;
-        match Control(self.desk.bottle).watch().await {
+        let events = self.context.events;
+        match Control(self.context.bottle).watch().await {
             Ok(updates) => self.updates = Some(updates),
             Err(error) => events.warn(format!("what the agent asks for can't be seen, so nothing is granted: {error}")),
         }
@@ -117,8 +102,8 @@ impl<'a> Follower<'a> {
                 }
             };
             let heard = async {
-                match &mut self.thread {
-                    Some(thread) => thread.next().await,
+                match &mut self.conversation {
+                    Some(conversation) => conversation.next().await,
                     None => std::future::pending().await,
                 }
             };
@@ -134,8 +119,8 @@ impl<'a> Follower<'a> {
                     }
                 },
                 next = heard => {
-                    if let Some(thread) = &mut self.thread {
-                        thread.act(next).await;
+                    if let Some(conversation) = &mut self.conversation {
+                        conversation.act(next).await;
                     }
                 }
             }
@@ -145,13 +130,13 @@ impl<'a> Follower<'a> {
     async fn take(&mut self, update: Update) {
         let standing = match update {
             Update::Progress { id: _, time: _, line } => {
-                return self.desk.events.emit(RunEvent::Progress { text: words::one_line(&line) });
+                return self.context.events.emit(RunEvent::Progress { text: words::one_line(&line) });
             }
             Update::Proposal(standing) => standing,
         };
         self.tell(&standing);
-        if let Some(thread) = &mut self.thread {
-            thread.take(*standing).await;
+        if let Some(conversation) = &mut self.conversation {
+            conversation.take(*standing).await;
         }
     }
 
@@ -160,7 +145,7 @@ impl<'a> Follower<'a> {
         let proposal = &standing.proposal;
         let Some(outcome) = words::outcome(&standing.state) else { return };
         // An open one that comes again is shown anew, with another hash.
-        let told = self.told.entry(proposal.id).or_insert_with(|| Told {
+        let told = self.told.entry(proposal.id).or_insert_with(|| ReportedProposal {
             name: format!("{} {}", proposal.id, words::what(&proposal.request)),
             hash: String::new(),
             outcome: outcome.clone(),
@@ -172,24 +157,24 @@ impl<'a> Follower<'a> {
         }
         told.hash.clone_from(&proposal.hash);
         told.outcome = outcome.clone();
-        if outcome.standing != Standing::Asked {
+        if outcome.standing != ProposalStatus::Asked {
             told.waited.get_or_insert_with(|| told.since.elapsed());
         }
         let mut detail = outcome.detail;
-        if outcome.standing == Standing::Asked {
+        if outcome.standing == ProposalStatus::Asked {
             detail = match &proposal.request {
                 Request::Ask { .. } => String::new(),
                 request => words::one_line(request.why()),
             };
-            if self.desk.plan.policies.supervise.approval == Approval::Local {
+            if self.context.plan.policies.supervise.approval == Approval::Local {
                 let (run, id) = (&proposal.run, proposal.id);
-                self.desk.events.note(format!(
+                self.context.events.note(format!(
                     "{id} waits until {}: bottle-runner proposals show {id} --run {run}",
                     proposal.expires_at
                 ));
             }
         }
-        self.desk.events.emit(RunEvent::Proposal {
+        self.context.events.emit(RunEvent::Proposal {
             id: proposal.id.to_string(),
             what: words::what(&proposal.request),
             standing: outcome.standing,
@@ -202,37 +187,37 @@ impl<'a> Follower<'a> {
     fn offer(&self, listing: &Listing) {
         let wanted = listing.proposals.iter().filter(|standing| !matches!(standing.state, State::Failed { .. }));
         let requests: Vec<&Request> = wanted.map(|standing| &standing.proposal.request).collect();
-        let (name, text) = self.desk.manifest;
-        if let Some(edited) = manifest::offer(text, self.desk.plan.agent.bottle.as_str(), &requests) {
-            self.desk.events.emit(RunEvent::Offer { diff: words::file_diff(name, text, &edited) });
+        let (name, text) = self.context.manifest;
+        if let Some(edited) = manifest::offer(text, self.context.plan.agent.bottle.as_str(), &requests) {
+            self.context.events.emit(RunEvent::Offer { diff: words::file_diff(name, text, &edited) });
         }
     }
 
     /// The work has ended: what is decided already is still told, and nothing waits any more.
     async fn close(&mut self) {
         // What was decided in the last moment may not have been heard of.
-        match tokio::time::timeout(CLOSING, Control(self.desk.bottle).list()).await {
+        match tokio::time::timeout(CLOSING, Control(self.context.bottle).list()).await {
             Ok(Ok(listing)) => {
                 self.offer(&listing);
                 for standing in listing.proposals {
                     self.take(Update::Proposal(Box::new(standing))).await;
                 }
             }
-            Ok(Err(error)) => self.desk.events.warn(format!("what the agent asked for last is not known: {error}")),
-            Err(_) => self.desk.events.warn("what the agent asked for last is not known: supervise does not answer"),
+            Ok(Err(error)) => self.context.events.warn(format!("what the agent asked for last is not known: {error}")),
+            Err(_) => self.context.events.warn("what the agent asked for last is not known: supervise does not answer"),
         }
         for told in self.told.values() {
-            self.desk.events.case(told.case());
+            self.context.events.case(told.case());
         }
-        if let Some(thread) = &mut self.thread {
-            thread.close("the agent has ended before anybody decided").await;
+        if let Some(conversation) = &mut self.conversation {
+            conversation.close("the agent has ended before anybody decided").await;
         }
     }
 
     /// The run is to end at once: those who were asked are told.
     async fn stop(&mut self) {
-        if let Some(thread) = &mut self.thread {
-            thread.close("the run was stopped before anybody decided").await;
+        if let Some(conversation) = &mut self.conversation {
+            conversation.close("the run was stopped before anybody decided").await;
         }
     }
 }

@@ -1,17 +1,19 @@
 //! What the agent asks for while it works: shown to people, decided by people, told as the run's events.
 //!
-//! Map: `control` (the bundle's end), `follow` (beside the agent's phase), `thread` (proposals as comments, and comments as
-//! decisions), `post` (the comment's text), `words` (a proposal in words). `bottle-runner proposals` is in `cli/proposals`.
+//! Map: `control` (the bundle's end), `context` (of the run), `follow` (beside the agent's phase), `conversation` (proposals as comments, and
+//! comments as decisions), `post` (the comment's text), `words` (a proposal in words). `bottle-runner proposals` is in `cli/proposals`.
 //!
 //! Always: nothing is decided here but what a person said; what can't be asked, shown or understood is no yes; the bundle
 //! checks every decision once more. The agent's words are data.
 
+mod context;
 mod control;
+mod conversation;
 mod follow;
 mod post;
-mod thread;
 mod words;
 
+pub(crate) use context::ApprovalContext;
 pub(crate) use control::Control;
-pub(crate) use follow::{Desk, beside};
-pub(crate) use words::{Outcome, Standing, diff, one_line, outcome, visible, what};
+pub(crate) use follow::beside;
+pub(crate) use words::{ProposalOutcome, diff, one_line, outcome, visible, what};

@@ -8,8 +8,8 @@ use bottle_plan::approval::Code;
 use bottle_policy::supervise::Request;
 use bottle_wire::proposal::Proposal;
 
-use super::words::{self, Outcome, Standing};
-use crate::forge::neutral_text;
+use super::words::{self, ProposalOutcome};
+use crate::report::{ProposalStatus, neutral_text};
 
 /// Of the agent's reason, and of a diff, in characters; forges take 65,536.
 const MOST_WORDS: usize = 4000;
@@ -20,9 +20,9 @@ const HELD: &str = "What was found looks like a secret; it is none that this bot
                     sends this one request as it is, and the same bytes again for ten minutes; a no refuses all that is like it.\n";
 
 /// The comment of a proposal. `void` are comments that counted for nothing, and why.
-pub(super) fn comment(proposal: &Proposal, outcome: &Outcome, void: &[String]) -> String {
+pub(super) fn comment(proposal: &Proposal, outcome: &ProposalOutcome, void: &[String]) -> String {
     let id = proposal.id;
-    let open = outcome.standing == Standing::Asked;
+    let open = outcome.standing == ProposalStatus::Asked;
     let mut text = format!("<!-- claude-bottle: proposal {id} of {} -->\n", proposal.run);
     let title = match &proposal.request {
         Request::Ask { .. } => "❓ The agent asks a question",
@@ -88,13 +88,13 @@ fn how(proposal: &Proposal, whole: bool) -> String {
     )
 }
 
-fn sign(standing: Standing) -> &'static str {
+fn sign(standing: ProposalStatus) -> &'static str {
     match standing {
-        Standing::Asked => "⏳",
-        Standing::Approved | Standing::Modified | Standing::Answered => "✅",
-        Standing::Denied | Standing::TimedOut => "⛔",
-        Standing::Failed => "❌",
-        Standing::Ended => "⌛",
+        ProposalStatus::Asked => "⏳",
+        ProposalStatus::Approved | ProposalStatus::Modified | ProposalStatus::Answered => "✅",
+        ProposalStatus::Denied | ProposalStatus::TimedOut => "⛔",
+        ProposalStatus::Failed => "❌",
+        ProposalStatus::Ended => "⌛",
     }
 }
 

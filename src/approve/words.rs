@@ -3,8 +3,9 @@
 use bottle_plan::prose::invisible;
 use bottle_policy::supervise::Request;
 use bottle_wire::proposal::{By, Change, Proposal, State, Verdict};
-use serde::Serialize;
 use similar::TextDiff;
+
+use crate::report::ProposalStatus;
 
 /// What is asked, in one line.
 pub(crate) fn what(request: &Request) -> String {
@@ -83,39 +84,10 @@ pub(crate) fn one_line(text: &str) -> String {
     visible(&text.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
-/// How a proposal stands, for people and for other programs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Standing {
-    Asked,
-    Approved,
-    Modified,
-    Answered,
-    Denied,
-    TimedOut,
-    Failed,
-    Ended,
-}
-
-impl Standing {
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Asked => "asked",
-            Self::Approved => "approved",
-            Self::Modified => "approved with changes",
-            Self::Answered => "answered",
-            Self::Denied => "denied",
-            Self::TimedOut => "timed out",
-            Self::Failed => "failed",
-            Self::Ended => "ended",
-        }
-    }
-}
-
 /// What has become of a proposal.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Outcome {
-    pub(crate) standing: Standing,
+pub(crate) struct ProposalOutcome {
+    pub(crate) standing: ProposalStatus,
     /// Who decided; none where nobody has.
     pub(crate) by: Option<String>,
     /// The reason, the answer, what was granted instead, or until when.
@@ -123,12 +95,12 @@ pub(crate) struct Outcome {
 }
 
 /// A state as an outcome; none while a yes is being applied.
-pub(crate) fn outcome(state: &State) -> Option<Outcome> {
+pub(crate) fn outcome(state: &State) -> Option<ProposalOutcome> {
     let made = |standing, by: Option<&By>, detail: String| {
-        Some(Outcome { standing, by: by.map(|by| one_line(&by.to_string())), detail: one_line(&detail) })
+        Some(ProposalOutcome { standing, by: by.map(|by| one_line(&by.to_string())), detail: one_line(&detail) })
     };
     match state {
-        State::Open => made(Standing::Asked, None, String::new()),
+        State::Open => made(ProposalStatus::Asked, None, String::new()),
         State::Applying { .. } => None,
         State::InForce { verdict, by, until, .. } => {
             let until = until.as_ref().map(|until| format!("until {until}"));
@@ -139,17 +111,17 @@ pub(crate) fn outcome(state: &State) -> Option<Outcome> {
             let (standing, instead) = granted(verdict);
             made(standing, Some(by), instead.unwrap_or_default())
         }
-        State::Denied { why, by: By::Timeout } => made(Standing::TimedOut, None, why.clone()),
-        State::Denied { why, by } => made(Standing::Denied, Some(by), why.clone()),
-        State::Failed { reason } => made(Standing::Failed, None, reason.clone()),
-        State::Ended { .. } => made(Standing::Ended, None, "its time is up".to_owned()),
+        State::Denied { why, by: By::Timeout } => made(ProposalStatus::TimedOut, None, why.clone()),
+        State::Denied { why, by } => made(ProposalStatus::Denied, Some(by), why.clone()),
+        State::Failed { reason } => made(ProposalStatus::Failed, None, reason.clone()),
+        State::Ended { .. } => made(ProposalStatus::Ended, None, "its time is up".to_owned()),
     }
 }
 
-fn granted(verdict: &Verdict) -> (Standing, Option<String>) {
+fn granted(verdict: &Verdict) -> (ProposalStatus, Option<String>) {
     match verdict {
-        Verdict::Modified { request } => (Standing::Modified, Some(format!("instead: {}", what(request)))),
-        Verdict::Answer { text } => (Standing::Answered, Some(text.clone())),
-        Verdict::Approve | Verdict::Deny { .. } => (Standing::Approved, None),
+        Verdict::Modified { request } => (ProposalStatus::Modified, Some(format!("instead: {}", what(request)))),
+        Verdict::Answer { text } => (ProposalStatus::Answered, Some(text.clone())),
+        Verdict::Approve | Verdict::Deny { .. } => (ProposalStatus::Approved, None),
     }
 }

@@ -11,29 +11,29 @@ use super::Tree;
 use crate::exit::Failure;
 use crate::secrets::Secrets;
 
-/// Which side of the wall.
+/// A side of the wall.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Room {
+pub(crate) enum Side {
     /// The running agent environment.
     Guest,
     /// The sidecars.
     Bundle,
 }
 
-/// Who runs a command in the guest.
+/// The user that runs a command in the guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Who {
+pub(crate) enum ExecUser {
     /// The agent's user.
     Agent,
     /// User 0 without capabilities: before the agent starts, to set up what it must not change.
     Root,
 }
 
-/// A command in a bottle. It inherits the room's environment.
+/// A command in a bottle. It inherits the environment of its side.
 #[derive(Debug, Clone)]
 pub(crate) struct Exec {
-    pub(crate) room: Room,
-    pub(crate) who: Who,
+    pub(crate) side: Side,
+    pub(crate) user: ExecUser,
     pub(crate) argv: Vec<String>,
     pub(crate) cwd: Option<String>,
     pub(crate) env: Vec<(String, String)>,
@@ -44,8 +44,8 @@ impl Exec {
     /// A command of the agent's user in the guest.
     pub(crate) fn guest<S: Into<String>>(argv: impl IntoIterator<Item = S>) -> Self {
         Self {
-            room: Room::Guest,
-            who: Who::Agent,
+            side: Side::Guest,
+            user: ExecUser::Agent,
             argv: argv.into_iter().map(Into::into).collect(),
             cwd: None,
             env: vec![],
@@ -59,7 +59,7 @@ impl Exec {
     }
 
     pub(crate) fn by_root(mut self) -> Self {
-        self.who = Who::Root;
+        self.user = ExecUser::Root;
         self
     }
 
@@ -85,13 +85,13 @@ pub(crate) struct Running {
 
 /// A command that ended.
 #[derive(Debug, Clone)]
-pub(crate) struct Done {
+pub(crate) struct ExecResult {
     pub(crate) code: i64,
     pub(crate) stdout: Vec<u8>,
     pub(crate) stderr: Vec<u8>,
 }
 
-impl Done {
+impl ExecResult {
     /// Both streams as text, standard output first.
     pub(crate) fn text(&self) -> String {
         let mut text = String::from_utf8_lossy(&self.stdout).into_owned();
@@ -128,9 +128,9 @@ pub(crate) trait Bottle: Send + Sync {
     /// Starts a command.
     fn exec(&self, exec: Exec) -> BoxFuture<'_, Result<Running, BottleError>>;
     /// Puts files in place, parents included, with owner and mode as given.
-    fn copy_in(&self, room: Room, tree: Tree) -> BoxFuture<'_, Result<(), BottleError>>;
+    fn copy_in(&self, side: Side, tree: Tree) -> BoxFuture<'_, Result<(), BottleError>>;
     /// Reads a file or everything below a directory; `None` where there is nothing.
-    fn copy_out<'a>(&'a self, room: Room, path: &'a str) -> BoxFuture<'a, Result<Option<Tree>, BottleError>>;
+    fn copy_out<'a>(&'a self, side: Side, path: &'a str) -> BoxFuture<'a, Result<Option<Tree>, BottleError>>;
     /// Sends a signal to every process of the agent's user in the guest.
     fn signal(&self, signal: &'static str) -> BoxFuture<'_, Result<(), BottleError>>;
     /// How long something may take in here that takes this long elsewhere: a machine under emulation is slow.
@@ -155,19 +155,19 @@ const KEPT: usize = 4 << 20;
 
 /// Runs a command to its end; output past 4 MiB a stream is dropped. When the time is up, the agent's processes are
 /// killed.
-pub(crate) async fn finish(bottle: &dyn Bottle, exec: Exec, limit: Duration) -> Result<Done, BottleError> {
+pub(crate) async fn finish(bottle: &dyn Bottle, exec: Exec, limit: Duration) -> Result<ExecResult, BottleError> {
     let command = exec.argv.join(" ");
     let limit = bottle.patience(limit);
     let work = async {
         let mut running = bottle.exec(exec).await?;
-        let mut done = Done { code: -1, stdout: vec![], stderr: vec![] };
+        let mut done = ExecResult { code: -1, stdout: vec![], stderr: vec![] };
         while let Some(output) = running.output.recv().await {
             let (kept, bytes) = match &output {
                 Output::Stdout(bytes) => (&mut done.stdout, bytes),
                 Output::Stderr(bytes) => (&mut done.stderr, bytes),
             };
-            let room = KEPT.saturating_sub(kept.len()).min(bytes.len());
-            kept.extend_from_slice(&bytes[..room]);
+            let space = KEPT.saturating_sub(kept.len()).min(bytes.len());
+            kept.extend_from_slice(&bytes[..space]);
         }
         done.code = running
             .code
@@ -185,7 +185,7 @@ pub(crate) async fn finish(bottle: &dyn Bottle, exec: Exec, limit: Duration) -> 
 }
 
 /// [`finish`], with an error where the command did not end with 0.
-pub(crate) async fn succeed(bottle: &dyn Bottle, exec: Exec, limit: Duration) -> Result<Done, BottleError> {
+pub(crate) async fn succeed(bottle: &dyn Bottle, exec: Exec, limit: Duration) -> Result<ExecResult, BottleError> {
     let command = exec.argv.join(" ");
     let done = finish(bottle, exec, limit).await?;
     if done.code == 0 {

@@ -2,29 +2,29 @@
 
 use std::time::Duration;
 
-use super::{Bottle, BottleError, Exec, Output, Room, Tree, succeed};
+use super::{Bottle, BottleError, Exec, Output, Side, Tree, succeed};
 
 const LIMIT: Duration = Duration::from_secs(120);
 /// The exit code by which copying out says that there is nothing.
 const NOTHING: i64 = 44;
 
 /// Unpacks the tree at `/`. Everything belongs to who unpacks it.
-pub(super) async fn copy_in(bottle: &dyn Bottle, room: Room, tree: Tree) -> Result<(), BottleError> {
+pub(super) async fn copy_in(bottle: &dyn Bottle, side: Side, tree: Tree) -> Result<(), BottleError> {
     let archive = tree.to_tar().map_err(|error| BottleError::new("failed to copy files into the bottle", error))?;
     let mut exec = Exec::guest(["tar", "-x", "-p", "-o", "-f", "-", "-C", "/"]).in_dir("/");
-    (exec.room, exec.stdin) = (room, Some(archive));
+    (exec.side, exec.stdin) = (side, Some(archive));
     succeed(bottle, exec, LIMIT).await.map(drop)
 }
 
 /// Packs what is at the path; none where there is nothing.
-pub(super) async fn copy_out(bottle: &dyn Bottle, room: Room, path: &str) -> Result<Option<Tree>, BottleError> {
+pub(super) async fn copy_out(bottle: &dyn Bottle, side: Side, path: &str) -> Result<Option<Tree>, BottleError> {
     let failed = |reason: &dyn std::fmt::Display| {
         BottleError::new(format_args!("failed to copy {path} out of the bottle"), reason)
     };
     let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
     let script = format!("[ -e \"$1/$2\" ] || exit {NOTHING}; exec tar -c -f - -C \"$1/\" -- \"$2\"");
     let mut exec = Exec::guest(["sh", "-c", &script, "sh", parent, name]).in_dir("/");
-    exec.room = room;
+    exec.side = side;
     let packed = async {
         let mut running = bottle.exec(exec).await?;
         let (mut archive, mut complaint) = (vec![], vec![]);

@@ -1,15 +1,17 @@
 //! Backends: each launches what the plan says and gives a [`Bottle`] with few verbs.
 //!
-//! Map: `bottle` (the verbs), `tree` (files on their way in or out), `copy` (by tar), `image` (systems as files), `host_bundle` (the bundle without an
-//! engine), `seccomp` (the profile as programs), a directory a backend. Everything else
+//! Map: `bottle` (the verbs), `tree` (files on their way in or out), `copy` (by tar), `image` (systems as files), `sandbox/` (bwrap), `bundle/` (the doors without an
+//! engine), `dead_runs` (what they left), `seccomp` (the profile as programs), a directory a backend. Everything else
 //! (provisioning, running Claude, verify, collecting) is written once, above these traits, and never names a backend.
 
 mod bottle;
 mod bubblewrap;
+mod bundle;
 mod copy;
+mod dead_runs;
 mod docker;
-mod host_bundle;
 mod image;
+mod sandbox;
 mod seccomp;
 mod smolmachines;
 mod tree;
@@ -22,7 +24,8 @@ use bottle_scan::known::KnownSecrets;
 use bottle_types::backend;
 use futures_util::future::BoxFuture;
 
-pub(crate) use bottle::{Bottle, BottleError, Exec, Output, Room, Running, Who, finish, succeed};
+pub(crate) use bottle::{Bottle, BottleError, Exec, ExecUser, Output, Running, Side, finish, succeed};
+pub(crate) use dead_runs::{is_dead, remove_dead_runs};
 pub(crate) use tree::Tree;
 
 use crate::exit::Failure;
@@ -49,7 +52,7 @@ pub(crate) trait Progress: Send + Sync {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Leftover {
     pub(crate) slug: String,
-    pub(crate) parts: Vec<Part>,
+    pub(crate) parts: Vec<LeftoverPart>,
     /// Whether anything of it runs.
     pub(crate) running: bool,
     /// Since the newest thing that can run was made; none where there is no such thing.
@@ -60,7 +63,7 @@ pub(crate) struct Leftover {
 
 /// A thing that a run has left, as its backend names it.
 #[derive(Debug, Clone)]
-pub(crate) struct Part {
+pub(crate) struct LeftoverPart {
     /// `container`, `network`, …
     pub(crate) kind: &'static str,
     /// Several of them.
@@ -75,12 +78,12 @@ impl Leftover {
     }
 
     pub(crate) fn add(&mut self, kind: &'static str, many: &'static str, id: impl Into<String>) {
-        self.parts.push(Part { kind, many, id: id.into() });
+        self.parts.push(LeftoverPart { kind, many, id: id.into() });
     }
 
     /// What there is, counted.
     pub(crate) fn describe(&self) -> String {
-        let mut counts: Vec<(&Part, usize)> = vec![];
+        let mut counts: Vec<(&LeftoverPart, usize)> = vec![];
         for part in &self.parts {
             match counts.iter_mut().find(|(first, _)| first.kind == part.kind) {
                 Some((_, count)) => *count += 1,
@@ -101,16 +104,24 @@ pub(crate) async fn connect(backend: backend::Backend) -> Result<Box<dyn Backend
     }
 }
 
+/// The files that a plan's backend renders into the run record before the launch: name and text.
+pub(crate) fn record_files(plan: &BottlePlan) -> Vec<(&'static str, String)> {
+    match plan.backend {
+        backend::Backend::Docker => docker::record_files(plan),
+        backend::Backend::Bubblewrap | backend::Backend::Smolmachines => vec![],
+    }
+}
+
 /// The backend of a run that names none.
 #[derive(Debug)]
-pub(crate) struct Best {
+pub(crate) struct BackendChoice {
     pub(crate) backend: backend::Backend,
     /// Those that would come before it, and why they can't be taken. All of them: the run will say what it lacks.
     pub(crate) passed: Vec<(backend::Backend, String)>,
 }
 
 /// Looks for the first backend that this machine can run.
-pub(crate) async fn best() -> Best {
+pub(crate) async fn best() -> BackendChoice {
     let mut passed = vec![];
     for backend in backend::Backend::ALL {
         let usable = match backend {
@@ -123,12 +134,12 @@ pub(crate) async fn best() -> Best {
             other => first_missing(other).await.map_or(Ok(()), Err),
         };
         match usable {
-            Ok(()) => return Best { backend, passed },
+            Ok(()) => return BackendChoice { backend, passed },
             Err(why) => passed.push((backend, why)),
         }
     }
     // It has no engine to ask: what it lacks shows when it starts.
-    Best { backend: backend::Backend::Bubblewrap, passed }
+    BackendChoice { backend: backend::Backend::Bubblewrap, passed }
 }
 
 async fn first_missing(backend: backend::Backend) -> Option<String> {

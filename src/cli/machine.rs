@@ -3,7 +3,7 @@
 use bottle_types::backend::Backend;
 
 use super::{Context, print};
-use crate::backend::{self, Best, Survey};
+use crate::backend::{self, BackendChoice, Survey};
 use crate::exit::{Code, Failure};
 use crate::process::Program;
 
@@ -30,7 +30,7 @@ pub(super) async fn doctor(context: &Context) -> Result<Code, Failure> {
 }
 
 /// What a run takes that names none, and why nothing before that.
-fn taken(best: &Best) -> String {
+fn taken(best: &BackendChoice) -> String {
     let mut text = if best.passed.iter().any(|(backend, _)| *backend == best.backend) {
         "a run that names no backend can't start here\n".to_owned()
     } else {
@@ -58,7 +58,7 @@ mod tests {
     #[test]
     fn what_is_passed_over_is_said_with_its_reason() {
         let mut best =
-            Best { backend: Backend::Docker, passed: vec![(Backend::Smolmachines, "no /dev/kvm".to_owned())] };
+            BackendChoice { backend: Backend::Docker, passed: vec![(Backend::Smolmachines, "no /dev/kvm".to_owned())] };
         assert_eq!(taken(&best), "a run that names no backend takes docker\n  not smolmachines: no /dev/kvm\n");
         best.backend = Backend::Bubblewrap;
         best.passed.push((Backend::Docker, "no engine".to_owned()));

@@ -1,7 +1,7 @@
 //! The command line: what was typed, one file a subcommand, and how a failure is shown.
 
 mod apply;
-pub(crate) mod cleanup;
+mod cleanup;
 mod logs;
 mod machine;
 mod order;
@@ -19,9 +19,9 @@ use std::io::Write as _;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::exit::{Code, Failure};
-use crate::facts::Environment;
+use crate::host::Environment;
 use crate::report::Style;
-use crate::report::actions::{escaped, plain};
+use crate::workflow_commands::{escaped, plain};
 
 /// Runs Claude Code on a task inside a sealed bottle: no credential, no network, four doors.
 ///

@@ -12,18 +12,20 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use crate::exit::{Code, Failure};
-use crate::forge::{self, Asker, Comment, Forge, ForgeError};
+use crate::forge::{Comment, Forge, ForgeError};
+use crate::permission::{Asker, may_ask};
+use crate::thread;
 
 /// How long a run that was told to stop is waited for: it looks every ten seconds, and then puts its things away.
 const PATIENCE: Duration = Duration::from_secs(150);
 const LOOK: Duration = Duration::from_secs(3);
 
 /// What came of an order.
-pub(super) enum Carried {
+pub(super) enum OrderResult {
     /// It is done; in words.
-    Out(String),
+    Done(String),
     /// It is a task, or asks for nothing.
-    Over(Asked),
+    Task(Asked),
 }
 
 /// Carries out an order.
@@ -32,13 +34,13 @@ pub(super) async fn carry_out(
     payload: &Value,
     triggers: &Triggers,
     forge: &Arc<dyn Forge>,
-) -> Result<Carried, Failure> {
+) -> Result<OrderResult, Failure> {
     let what = match &command.order {
         Order::Stop => "stop",
         Order::Retry => "retry",
         Order::Approve(_) | Order::Deny { .. } | Order::Answer { .. } => {
             let hint = "a run that is going on hears it where the manifest says `supervise: { approval: comment }`";
-            return Ok(Carried::Over(Asked::Nothing(format!(
+            return Ok(OrderResult::Task(Asked::Nothing(format!(
                 "proposals are decided by the run that made them; {hint}"
             ))));
         }
@@ -49,26 +51,26 @@ pub(super) async fn carry_out(
     }
     let asker = Asker { login: command.asked_by.login.clone(), id: command.asked_by.id };
     let pull = command.is_pull_request.then_some(command.thread.number);
-    forge::may_ask(forge.as_ref(), &triggers.who, &asker, pull).await?;
+    may_ask(forge.as_ref(), &triggers.who, &asker, pull).await?;
     match command.order {
-        Order::Stop => stop(command, forge.as_ref()).await.map(Carried::Out),
-        _ => again(command, payload, triggers, forge.as_ref()).await.map(Carried::Over),
+        Order::Stop => stop(command, forge.as_ref()).await.map(OrderResult::Done),
+        _ => again(command, payload, triggers, forge.as_ref()).await.map(OrderResult::Task),
     }
 }
 
 /// The run that is going on hears the comment itself; this says what came of it.
 async fn stop(command: &Command, forge: &dyn Forge) -> Result<String, Failure> {
     let number = command.thread.number;
-    let Some(first) = forge::holder(forge, number).await.map_err(failed)? else {
+    let Some(first) = thread::holder(forge, number).await.map_err(failed)? else {
         let silent = "a dry run, which says nothing there, hears the comment all the same";
         return Ok(format!("no run is going on for number {number}, as far as our comment there says; {silent}"));
     };
-    let (run, url) = (&first.claim.run, &first.claim.url);
+    let (run, url) = (&first.lease.run, &first.lease.url);
     let started = Instant::now();
     while started.elapsed() < PATIENCE {
         sleep(LOOK).await;
-        match forge::holder(forge, number).await {
-            Ok(now) if now.as_ref().is_none_or(|now| now.claim != first.claim) => {
+        match thread::holder(forge, number).await {
+            Ok(now) if now.as_ref().is_none_or(|now| now.lease != first.lease) => {
                 return Ok(format!("the run {run} was told to stop, and has ended: {url}"));
             }
             // It is the run that listens; this only tells.
@@ -118,7 +120,7 @@ async fn may(command: &Command, comment: &Comment, triggers: &Triggers, forge: &
     }
     let asker = Asker { login: comment.author.login.clone(), id };
     let pull = command.is_pull_request.then_some(command.thread.number);
-    match forge::may_ask(forge, &triggers.who, &asker, pull).await {
+    match may_ask(forge, &triggers.who, &asker, pull).await {
         Ok(()) => Ok(true),
         // One who may not is passed over; one who can't be checked is not.
         Err(failure) if failure.what.starts_with("who asked can't be checked") => Err(failure),

@@ -1,6 +1,6 @@
 //! `bottle-runner plan`: what a run would do, printed.
 
-use super::task::{self, Asks};
+use super::task::{self, PlanResult};
 use super::task_args::TaskArgs;
 use super::{Context, print};
 use crate::exit::{Code, Failure};
@@ -30,9 +30,9 @@ enum Format {
 
 pub(super) async fn main(args: PlanArgs, context: &Context) -> Result<Code, Failure> {
     match task::plan(&args.task, args.dry_run, context).await? {
-        Asks::Done(what) => print(&what),
-        Asks::Nothing(why) => print(&format!("nothing to do: {why}")),
-        Asks::Plan(planned) => match args.format {
+        PlanResult::Done(what) => print(&what),
+        PlanResult::Nothing(why) => print(&format!("nothing to do: {why}")),
+        PlanResult::Plan(planned) => match args.format {
             Format::Text => print(&bottle_plan::render::text(&planned.plan)),
             Format::Json => print(&serde_json::to_string_pretty(&planned.plan).map_err(Failure::machine)?),
             Format::Compose => print(&bottle_plan::render::compose(&planned.plan)),

@@ -8,11 +8,12 @@ use bottle_policy::supervise::Request;
 use bottle_wire::proposal::ledger::Ledger;
 use bottle_wire::proposal::record::Chain;
 
+use crate::backend;
 use crate::exit::Failure;
 use crate::state;
 
 /// An earlier run.
-pub(crate) struct Resumed {
+pub(crate) struct EarlierRun {
     pub(crate) task: Task,
     /// Lines for a Dockerfile, in the order in which they were asked for.
     pub(crate) capabilities: Vec<String>,
@@ -21,9 +22,9 @@ pub(crate) struct Resumed {
 }
 
 /// Reads a run record that holds: a record that was changed could grant anything.
-pub(crate) fn read(dir: &Path) -> Result<Resumed, Failure> {
+pub(crate) fn read(dir: &Path) -> Result<EarlierRun, Failure> {
     let wrong = |what: &dyn std::fmt::Display| Failure::input(format_args!("can't resume {}: {what}", dir.display()));
-    let checked = state::check(dir).ok_or_else(|| {
+    let checked = state::check(dir, backend::record_files).ok_or_else(|| {
         wrong(&"it is no run record")
             .hint("`bottle-runner ps --all` lists records; each run ends by saying where its own is")
     })?;
@@ -51,5 +52,5 @@ pub(crate) fn read(dir: &Path) -> Result<Resumed, Failure> {
             _ => None,
         }));
     }
-    Ok(Resumed { task: plan.task, more: capabilities.len() > before, capabilities })
+    Ok(EarlierRun { task: plan.task, more: capabilities.len() > before, capabilities })
 }

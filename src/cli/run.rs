@@ -4,17 +4,19 @@ use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::task::{self, Asks};
+use super::task::{self, PlanResult};
 use super::task_args::TaskArgs;
 use super::{Context, print, resume};
+use crate::cancel::Cancel;
 use crate::exit::{Code, Failure};
 use crate::forge::{Dry, Forge};
-use crate::report::actions::{self, Outputs, conclusion, escaped, plain};
+use crate::provision::GuestInputs;
+use crate::report::actions::{self, Outputs, conclusion};
 use crate::report::{Actions, Events, Json, Reporter, Terminal};
-use crate::run::{self, Cancel, Start};
+use crate::run::{self, RunInputs};
 use crate::secrets::Secrets;
-use crate::sources;
 use crate::state::Outcome;
+use crate::workflow_commands::{self, escaped, plain};
 
 /// Do a task in a bottle, from the event to the pushed branch.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -33,7 +35,7 @@ pub(super) async fn main(args: RunArgs, context: Context) -> Result<Code, Failur
     if context.in_actions() {
         // Before anything else is said.
         for (_, value) in context.environment.credentials() {
-            actions::mask(value.expose());
+            workflow_commands::mask(value.expose());
         }
     }
     let mut outputs = Outputs::default();
@@ -56,12 +58,12 @@ pub(super) async fn main(args: RunArgs, context: Context) -> Result<Code, Failur
 async fn whole(args: RunArgs, context: &Context, outputs: &mut Outputs) -> Result<Code, Failure> {
     let cancel = Cancel::listen()?;
     let planned = match task::plan(&args.task, args.dry_run, context).await? {
-        Asks::Plan(planned) => *planned,
-        Asks::Done(what) => {
+        PlanResult::Plan(planned) => *planned,
+        PlanResult::Done(what) => {
             outputs.conclusion = "success";
             return print(&if context.in_actions() { plain(&what) } else { what });
         }
-        Asks::Nothing(why) => {
+        PlanResult::Nothing(why) => {
             outputs.conclusion = "skipped";
             return print(&format!("nothing to do: {}", if context.in_actions() { plain(&why) } else { why }));
         }
@@ -72,19 +74,19 @@ async fn whole(args: RunArgs, context: &Context, outputs: &mut Outputs) -> Resul
         false => forge,
     });
     let replay = plan.replay.as_deref().map(|path| cassette(Path::new(path))).transpose()?;
-    let handed = match plan.publish.as_deref().map(|path| run::handed(Path::new(path))).transpose()? {
+    let handoff = match plan.publish.as_deref().map(|path| run::handoff(Path::new(path))).transpose()? {
         Some(None) => {
             outputs.conclusion = "skipped";
             return print("nothing to do: the run record has no work that was accepted");
         }
-        Some(handed) => handed,
+        Some(handoff) => handoff,
         None => None,
     };
     let secrets = Secrets::read(&plan, &context.environment)?;
     if context.in_actions() {
-        secrets.values().for_each(actions::mask);
+        secrets.values().for_each(workflow_commands::mask);
     }
-    let sources = sources::read(&plan, planned.checkout.as_ref(), planned.base.as_ref()).await?;
+    let guest_inputs = GuestInputs::read(&plan, planned.checkout.as_ref(), planned.base.as_ref()).await?;
     let terminal = Terminal::new(context.style);
     let mut reporters: Vec<Box<dyn Reporter>> = match context.in_actions() {
         true => {
@@ -103,9 +105,12 @@ async fn whole(args: RunArgs, context: &Context, outputs: &mut Outputs) -> Resul
     }
     let dir = plan.state_dir.clone();
     outputs.record = Some(dir.clone());
-    let outcome =
-        run::run(Start { plan, manifest: planned.manifest, sources, secrets, replay, handed, forge }, &events, &cancel)
-            .await?;
+    let outcome = run::run(
+        RunInputs { plan, manifest: planned.manifest, guest_inputs, secrets, replay, handoff, forge },
+        &events,
+        &cancel,
+    )
+    .await?;
     let code = farewell(&outcome, &dir, &args, context);
     outputs.outcome = Some(outcome);
     Ok(code)

@@ -14,11 +14,13 @@ use bottle_types::backend::Backend;
 use super::task_args::{BackendArg, TaskArgs};
 use super::{Context, order, resume};
 use crate::exit::{Code, Failure};
-use crate::facts::{self, Base, Checkout, Environment};
-use crate::forge::{self, Asker, Forge};
+use crate::forge::{self, Forge};
+use crate::host::{self, Base, Checkout, Environment};
+use crate::permission::{Asker, may_ask};
+use crate::thread;
 
 /// A plan, and what making it looked up.
-pub(crate) struct Planned {
+pub(crate) struct PlannedRun {
     pub(crate) plan: BottlePlan,
     pub(crate) checkout: Option<Checkout>,
     /// Where manifest, prompts and skills are read; none outside of a job and of a checkout.
@@ -30,15 +32,15 @@ pub(crate) struct Planned {
 }
 
 /// A plan, or a reason why there is nothing to do.
-pub(crate) enum Asks {
-    Plan(Box<Planned>),
+pub(crate) enum PlanResult {
+    Plan(Box<PlannedRun>),
     Nothing(String),
     /// What was asked for was no task, and is done; the text says what.
     Done(String),
 }
 
 /// Makes the plan.
-pub(crate) async fn plan(args: &TaskArgs, dry_run: bool, context: &Context) -> Result<Asks, Failure> {
+pub(crate) async fn plan(args: &TaskArgs, dry_run: bool, context: &Context) -> Result<PlanResult, Failure> {
     let environment = &context.environment;
     let here = PathBuf::from(".");
     let dir = args.cwd.as_deref().unwrap_or(&here);
@@ -66,7 +68,7 @@ pub(crate) async fn plan(args: &TaskArgs, dry_run: bool, context: &Context) -> R
     let resumed = args.resume.as_deref().map(resume::read).transpose()?;
     let mut facts = host_facts(args, checkout.as_ref(), ci, environment).await?;
     let presets = manifest.bottles.values().flat_map(|bottle| bottle.egress.presets.iter().copied()).collect();
-    facts.registries = facts::registries::gather(presets, base.as_ref(), environment).await;
+    facts.registries = host::registries::gather(presets, base.as_ref(), environment).await;
     let asked = match (args.issue, &facts.ci) {
         (Some(number), Some(ci)) => {
             let mut task = issue_task(number, ci, environment, forge.as_ref()).await?;
@@ -87,8 +89,8 @@ pub(crate) async fn plan(args: &TaskArgs, dry_run: bool, context: &Context) -> R
         (Asked::Command(command), Ok(Some(forge))) => {
             let payload = payload(args, environment);
             match order::carry_out(&command, &payload, &manifest.triggers, forge).await? {
-                order::Carried::Out(what) => return Ok(Asks::Done(what)),
-                order::Carried::Over(asked) => asked,
+                order::OrderResult::Done(what) => return Ok(PlanResult::Done(what)),
+                order::OrderResult::Task(asked) => asked,
             }
         }
         (Asked::Command(_), Err(failure)) => return Err(failure.clone()),
@@ -96,9 +98,9 @@ pub(crate) async fn plan(args: &TaskArgs, dry_run: bool, context: &Context) -> R
     };
     let mut task = match asked {
         Asked::Task(task) => *task,
-        Asked::Nothing(why) => return Ok(Asks::Nothing(why)),
+        Asked::Nothing(why) => return Ok(PlanResult::Nothing(why)),
         Asked::Command(_) => {
-            return Ok(Asks::Nothing("this is not a job of a forge, where runs hear comments".to_owned()));
+            return Ok(PlanResult::Nothing("this is not a job of a forge, where runs hear comments".to_owned()));
         }
         Asked::Refused(why) => {
             return Err(Failure::new(Code::Refused, why).hint("`triggers.who` in claude-bottle.yml says who may ask"));
@@ -108,7 +110,7 @@ pub(crate) async fn plan(args: &TaskArgs, dry_run: bool, context: &Context) -> R
         let payload = payload(args, environment);
         check_who_asked(args, &payload, &task, &manifest, environment, forge.as_ref()).await?;
         if let Ok(Some(forge)) = &forge {
-            forge::gather(forge.as_ref(), &mut task).await?;
+            thread::gather(forge.as_ref(), &mut task).await?;
         }
     }
     let agent = args.agent.as_deref().map(Name::parse).transpose().map_err(Failure::input)?;
@@ -135,7 +137,7 @@ pub(crate) async fn plan(args: &TaskArgs, dry_run: bool, context: &Context) -> R
             None => failure,
         }
     })?;
-    Ok(Asks::Plan(Box::new(Planned { plan, checkout, base, manifest: (name, text), forge })))
+    Ok(PlanResult::Plan(Box::new(PlannedRun { plan, checkout, base, manifest: (name, text), forge })))
 }
 
 /// The event's payload as it came, for what is asked of the forge; null where there is none.
@@ -289,7 +291,7 @@ async fn check_who_asked(
             return Err(Failure::new(Code::Refused, format_args!("who asked can't be checked: {failure}")).hint(hint));
         }
     };
-    forge::may_ask(forge.as_ref(), &manifest.triggers.who, &asker, pull_request_of(task, payload)).await
+    may_ask(forge.as_ref(), &manifest.triggers.who, &asker, pull_request_of(task, payload)).await
 }
 
 /// The pull request that a task is about, however the event says it: the task knows Gitea's `is_pull` too, the payload also
@@ -390,8 +392,8 @@ async fn host_facts(
     })?;
     let state_root = std::path::absolute(&state_root).map_err(Failure::machine)?;
     Ok(HostFacts {
-        seed: facts::seed(),
-        started_at: facts::now(),
+        seed: host::run_id_suffix(),
+        started_at: host::now(),
         state_root: state_root.display().to_string(),
         home: environment.home().map(|home| home.display().to_string()),
         variables: environment.names().map(str::to_owned).collect(),

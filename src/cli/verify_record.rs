@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use super::{Context, print};
+use crate::backend;
 use crate::exit::{Code, Failure};
 use crate::state;
 
@@ -23,7 +24,7 @@ pub(super) fn main(args: &VerifyRecordArgs, context: &Context) -> Result<Code, F
         Some(dir) if args.record.components().count() == 1 && !args.record.is_dir() && dir.is_dir() => dir,
         _ => args.record.clone(),
     };
-    let checked = state::check(&dir).ok_or_else(|| {
+    let checked = state::check(&dir, backend::record_files).ok_or_else(|| {
         Failure::input(format_args!("{} is no run record: it has no metadata.json", dir.display())).hint(
             "give the directory that the run named at its end; `bottle-runner ps --all --json` has all of this machine",
         )

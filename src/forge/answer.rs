@@ -6,7 +6,7 @@ use reqwest::StatusCode;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 use serde_json::Value;
 
-use crate::facts;
+use crate::host;
 
 /// After a rate limit that does not say how long: what GitHub's documentation asks for.
 const UNSAID: Duration = Duration::from_secs(60);
@@ -27,7 +27,7 @@ pub(super) fn rate_limit(status: StatusCode, headers: &HeaderMap, said: &str) ->
     }
     let reset = number("x-ratelimit-reset")
         .filter(|_| used_up)
-        .map(|at| Duration::from_secs(at.saturating_sub(facts::unix_seconds()) + 1));
+        .map(|at| Duration::from_secs(at.saturating_sub(host::unix_seconds()) + 1));
     Some(after.or(reset).unwrap_or(UNSAID))
 }
 

@@ -15,10 +15,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::http::{Call, Http};
-use super::{Doing, github};
+use super::{Operation, github};
 use crate::exit::Failure;
-use crate::facts::{self, Environment};
-use crate::report::actions;
+use crate::host::{self, Environment};
+use crate::workflow_commands;
 
 /// The App's id, or its client id.
 const ID: &str = "BOTTLE_APP_ID";
@@ -28,9 +28,9 @@ const KEY: &str = "BOTTLE_APP_KEY";
 const HOLDS: Duration = Duration::from_secs(480);
 const SKEW: Duration = Duration::from_secs(60);
 
-const READ_INSTALLATION: Doing =
-    Doing { what: "find the App's installation", needs: "the App to be installed for this repository" };
-const MAKE_TOKEN: Doing = Doing {
+const READ_INSTALLATION: Operation =
+    Operation { what: "find the App's installation", needs: "the App to be installed for this repository" };
+const MAKE_TOKEN: Operation = Operation {
     what: "get a token for the App",
     needs: "the App to have the permissions contents, issues and pull requests: write, and actions: read",
 };
@@ -41,7 +41,7 @@ struct Installation {
 }
 
 #[derive(Debug, Deserialize)]
-struct Granted {
+struct InstallationToken {
     token: String,
 }
 
@@ -49,7 +49,7 @@ struct Granted {
 pub(crate) async fn signed_in(mut environment: Environment) -> Result<Environment, Failure> {
     let (Some(id), Some(key)) = (environment.take(ID), environment.take(KEY)) else { return Ok(environment) };
     // Before anything is said.
-    actions::mask(key.as_bytes());
+    workflow_commands::mask(key.as_bytes());
     let hint = format!("{ID} is the App's id, {KEY} its private key as GitHub gave it (PEM)");
     let repository = environment.get("GITHUB_REPOSITORY").unwrap_or_default();
     let (owner, name) = repository
@@ -57,7 +57,7 @@ pub(crate) async fn signed_in(mut environment: Environment) -> Result<Environmen
         .ok_or_else(|| Failure::input(format_args!("GITHUB_REPOSITORY is `{repository}`, not OWNER/NAME")))?;
     let server = environment.get("GITHUB_SERVER_URL").unwrap_or_default();
     let base = super::detect::github_api(environment.get("GITHUB_API_URL"), server);
-    let word = word(&id, &Secret::new(key), facts::unix_seconds()).map_err(|why| Failure::input(why).hint(hint))?;
+    let word = word(&id, &Secret::new(key), host::unix_seconds()).map_err(|why| Failure::input(why).hint(hint))?;
     let token = token(&base, &word, environment.ca_bundle().as_deref(), owner, name).await?;
     environment.set("GITHUB_TOKEN", token);
     Ok(environment)
@@ -70,7 +70,7 @@ async fn token(
     owner: &str,
     name: &str,
 ) -> Result<String, Failure> {
-    let http = Http::new(base, Some(word), github::MANNERS, roots).map_err(Failure::input)?;
+    let http = Http::new(base, Some(word), github::DIALECT, roots).map_err(Failure::input)?;
     let failed = |error: super::ForgeError| Failure::machine(&error).hint(error.hint());
     let path = vec!["repos", owner, name, "installation"];
     let installation: Installation = http.send(Call::get(READ_INSTALLATION, path)).await.map_err(failed)?;
@@ -79,7 +79,8 @@ async fn token(
     // For this repository, and for no more than a run does.
     let permissions = json!({"contents": "write", "issues": "write", "pull_requests": "write", "actions": "read"});
     let body = json!({"repositories": [name], "permissions": permissions});
-    let granted: Granted = http.send(Call::write(MAKE_TOKEN, Method::POST, path, body)).await.map_err(failed)?;
+    let granted: InstallationToken =
+        http.send(Call::write(MAKE_TOKEN, Method::POST, path, body)).await.map_err(failed)?;
     Ok(granted.token)
 }
 

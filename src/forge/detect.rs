@@ -9,14 +9,14 @@ use serde::Deserialize;
 use super::gitea::{self, Gitea};
 use super::github::{self, Github};
 use super::http::{Call, Http};
-use super::{Doing, Forge};
+use super::{Forge, Operation};
 use crate::exit::Failure;
-use crate::facts::Environment;
+use crate::host::Environment;
 
 /// Decides which forge it is, where the environment does not say otherwise.
 const CHOICE: &str = "BOTTLE_FORGE";
 
-const READ_VERSION: Doing = Doing { what: "ask the forge what it is", needs: "nothing" };
+const READ_VERSION: Operation = Operation { what: "ask the forge what it is", needs: "nothing" };
 
 #[derive(Debug, Deserialize)]
 struct Version {
@@ -49,7 +49,7 @@ pub(crate) async fn kind(environment: &Environment) -> Result<ForgeKind, Failure
         _ => {}
     }
     // Nobody's token goes to a server that is not known yet.
-    let http = Http::new(&format!("{server}/api/v1"), None, gitea::MANNERS, environment.ca_bundle().as_deref())
+    let http = Http::new(&format!("{server}/api/v1"), None, gitea::DIALECT, environment.ca_bundle().as_deref())
         .map_err(|error| Failure::input(error).hint(format_args!("say which forge it is: {CHOICE}=github or gitea")))?;
     match http.send::<Version>(Call::get(READ_VERSION, vec!["version"])).await {
         Ok(_) => Ok(ForgeKind::Gitea),
@@ -93,16 +93,16 @@ pub(crate) fn connect(environment: &Environment, ci: &Ci) -> Result<Arc<dyn Forg
     let given = environment.get("GITHUB_API_URL").map(|url| url.trim_end_matches('/'));
     let token = token(environment, ci.forge)?;
     let roots = environment.ca_bundle();
-    let http = |base: &str, manners| {
-        Http::new(base, Some(&token), manners, roots.as_deref())
+    let http = |base: &str, dialect| {
+        Http::new(base, Some(&token), dialect, roots.as_deref())
             .map_err(|error| Failure::input(error).hint("look at GITHUB_API_URL, GITHUB_SERVER_URL and SSL_CERT_FILE"))
     };
     Ok(match ci.forge {
-        ForgeKind::Github => Arc::new(Github::new(http(&github_api(given, server), github::MANNERS)?, owner, name)),
+        ForgeKind::Github => Arc::new(Github::new(http(&github_api(given, server), github::DIALECT)?, owner, name)),
         ForgeKind::Gitea => {
             let own = format!("{server}/api/v1");
             let base = given.filter(|url| url.ends_with("/api/v1")).unwrap_or(&own);
-            Arc::new(Gitea::new(http(base, gitea::MANNERS)?, owner, name))
+            Arc::new(Gitea::new(http(base, gitea::DIALECT)?, owner, name))
         }
     })
 }

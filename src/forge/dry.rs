@@ -8,7 +8,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 
-use super::{Author, Comment, Forge, ForgeError, Issue, NewPullRequest, PullRequest, Standing};
+use super::{Author, Comment, Forge, ForgeError, Issue, NewPullRequest, PullRequest, UserAccess};
 
 /// Keeps every write.
 pub(crate) struct Dry {
@@ -27,7 +27,7 @@ impl Dry {
 }
 
 /// What a dry run would do about a pull request, as a line of `would-do.jsonl`.
-pub(super) fn would_open(new: &NewPullRequest) -> Value {
+pub(crate) fn would_open(new: &NewPullRequest) -> Value {
     json!({"would": "open-pull-request", "branch": new.head, "base": new.base, "title": new.title, "body": new.body, "draft": new.draft})
 }
 
@@ -36,8 +36,8 @@ impl Forge for Dry {
         self.inner.kind()
     }
 
-    fn standing<'a>(&'a self, login: &'a str) -> BoxFuture<'a, Result<Standing, ForgeError>> {
-        self.inner.standing(login)
+    fn user_access<'a>(&'a self, login: &'a str) -> BoxFuture<'a, Result<UserAccess, ForgeError>> {
+        self.inner.user_access(login)
     }
 
     fn default_branch(&self) -> BoxFuture<'_, Result<String, ForgeError>> {

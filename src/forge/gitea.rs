@@ -8,12 +8,12 @@ use futures_util::future::BoxFuture;
 use reqwest::Method;
 use serde_json::json;
 
-use super::http::{Call, ForgeError, Http, Manners};
-use super::wire::{WireBranch, WireComment, WireIssue, WirePull, WireRepository, WireReview, WireStanding, WireUser};
-use super::{Author, Comment, Doing, Forge, Issue, NewPullRequest, PullRequest, Standing, logs};
+use super::http::{ApiDialect, Call, ForgeError, Http};
+use super::wire::{WireBranch, WireComment, WireIssue, WirePull, WireRepository, WireReview, WireUser, WireUserAccess};
+use super::{Author, Comment, Forge, Issue, NewPullRequest, Operation, PullRequest, UserAccess, logs};
 
 /// How it is talked to.
-pub(super) const MANNERS: Manners = Manners { scheme: "token", accept: "application/json", version: None };
+pub(super) const DIALECT: ApiDialect = ApiDialect { scheme: "token", accept: "application/json", version: None };
 /// Gitea's mark of a draft: the beginning of its title.
 const DRAFT: &str = "WIP: ";
 const A_PAGE: usize = 50;
@@ -23,23 +23,23 @@ const PAGES: usize = 40;
 /// Each review costs a call of its own.
 const REVIEW_PAGES: usize = 3;
 
-const READ_PERMISSION: Doing = Doing {
+const READ_PERMISSION: Operation = Operation {
     what: "ask for the actor's permission",
     needs: "to be one of an administrator of the repository, with read:repository, given to the step as GITEA_TOKEN: \
             Gitea answers no one else, its own job token included",
 };
-const READ_REPOSITORY: Doing = Doing { what: "look at the repository", needs: "read:repository" };
-const READ_PULL: Doing = Doing { what: "look at the pull request", needs: "read:repository" };
-const OPEN_PULL: Doing = Doing { what: "open the pull request", needs: "write:repository" };
-const EDIT_PULL: Doing = Doing { what: "update the pull request", needs: "write:repository" };
-const LABEL: Doing = Doing { what: "label the pull request", needs: "write:issue, and the labels to be there" };
-const WRITE_REVIEW: Doing = Doing { what: "hand in the review", needs: "write:repository" };
-const READ_ISSUE: Doing = Doing { what: "look at the issue", needs: "read:issue" };
-const READ_COMMENTS: Doing = Doing { what: "read the comments", needs: "read:issue" };
-const WRITE_COMMENT: Doing = Doing { what: "write the comment", needs: "write:issue" };
-const READ_LOGS: Doing =
-    Doing { what: "read the failed run's logs", needs: "read:repository, and a Gitea that gives logs by its API" };
-const READ_SELF: Doing = Doing { what: "ask whose token this is", needs: "read:user" };
+const READ_REPOSITORY: Operation = Operation { what: "look at the repository", needs: "read:repository" };
+const READ_PULL: Operation = Operation { what: "look at the pull request", needs: "read:repository" };
+const OPEN_PULL: Operation = Operation { what: "open the pull request", needs: "write:repository" };
+const EDIT_PULL: Operation = Operation { what: "update the pull request", needs: "write:repository" };
+const LABEL: Operation = Operation { what: "label the pull request", needs: "write:issue, and the labels to be there" };
+const WRITE_REVIEW: Operation = Operation { what: "hand in the review", needs: "write:repository" };
+const READ_ISSUE: Operation = Operation { what: "look at the issue", needs: "read:issue" };
+const READ_COMMENTS: Operation = Operation { what: "read the comments", needs: "read:issue" };
+const WRITE_COMMENT: Operation = Operation { what: "write the comment", needs: "write:issue" };
+const READ_LOGS: Operation =
+    Operation { what: "read the failed run's logs", needs: "read:repository, and a Gitea that gives logs by its API" };
+const READ_SELF: Operation = Operation { what: "ask whose token this is", needs: "read:user" };
 
 /// One repository on Gitea or Forgejo.
 pub(super) struct Gitea {
@@ -63,17 +63,17 @@ impl Forge for Gitea {
         ForgeKind::Gitea
     }
 
-    fn standing<'a>(&'a self, login: &'a str) -> BoxFuture<'a, Result<Standing, ForgeError>> {
+    fn user_access<'a>(&'a self, login: &'a str) -> BoxFuture<'a, Result<UserAccess, ForgeError>> {
         async move {
             let call = Call::get(READ_PERMISSION, self.path(&["collaborators", login, "permission"]));
-            let wire: WireStanding = self.http.send(call).await?;
+            let wire: WireUserAccess = self.http.send(call).await?;
             let permission = match wire.permission.as_str() {
                 "owner" | "admin" => Some(Permission::Admin),
                 "write" => Some(Permission::Write),
                 "read" => Some(Permission::Read),
                 _ => None,
             };
-            Ok(Standing { user_id: wire.user.map_or(0, |user| user.id), permission })
+            Ok(UserAccess { user_id: wire.user.map_or(0, |user| user.id), permission })
         }
         .boxed()
     }

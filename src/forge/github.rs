@@ -9,12 +9,12 @@ use reqwest::Method;
 use serde_json::json;
 use tokio::sync::OnceCell;
 
-use super::http::{Call, ForgeError, Http, Manners};
-use super::wire::{WireBranch, WireComment, WireIssue, WirePull, WireRepository, WireReview, WireStanding, WireUser};
-use super::{Author, Comment, Doing, Forge, Issue, NewPullRequest, PullRequest, Standing, graphql, logs};
+use super::http::{ApiDialect, Call, ForgeError, Http};
+use super::wire::{WireBranch, WireComment, WireIssue, WirePull, WireRepository, WireReview, WireUser, WireUserAccess};
+use super::{Author, Comment, Forge, Issue, NewPullRequest, Operation, PullRequest, UserAccess, graphql, logs};
 
 /// How it is talked to; the version is the newest that Enterprise servers in use know.
-pub(super) const MANNERS: Manners = Manners {
+pub(super) const DIALECT: ApiDialect = ApiDialect {
     scheme: "Bearer",
     accept: "application/vnd.github+json",
     version: Some(("x-github-api-version", "2022-11-28")),
@@ -32,28 +32,30 @@ const TO_DRAFT: &str =
 /// A thread with more comments than this many pages is read no further.
 const PAGES: usize = 30;
 
-const READ_PERMISSION: Doing = Doing {
+const READ_PERMISSION: Operation = Operation {
     what: "ask for the actor's permission",
     needs: "`permissions: contents: read` and access to the repository",
 };
-const READ_REPOSITORY: Doing = Doing { what: "look at the repository", needs: "`permissions: contents: read`" };
-const READ_PULL: Doing = Doing { what: "look at the pull request", needs: "`permissions: pull-requests: read`" };
-const OPEN_PULL: Doing = Doing {
+const READ_REPOSITORY: Operation = Operation { what: "look at the repository", needs: "`permissions: contents: read`" };
+const READ_PULL: Operation =
+    Operation { what: "look at the pull request", needs: "`permissions: pull-requests: read`" };
+const OPEN_PULL: Operation = Operation {
     what: "open the pull request",
     needs: "`permissions: pull-requests: write`, and in the repository's settings under Actions, General, \
             \"Allow GitHub Actions to create and approve pull requests\"",
 };
-const EDIT_PULL: Doing = Doing { what: "update the pull request", needs: "`permissions: pull-requests: write`" };
-const LABEL: Doing = Doing { what: "label the pull request", needs: "`permissions: pull-requests: write`" };
-const WRITE_REVIEW: Doing = Doing { what: "hand in the review", needs: "`permissions: pull-requests: write`" };
-const READ_ISSUE: Doing = Doing { what: "look at the issue", needs: "`permissions: issues: read`" };
-const READ_COMMENTS: Doing = Doing { what: "read the comments", needs: "`permissions: issues: read`" };
-const WRITE_COMMENT: Doing = Doing {
+const EDIT_PULL: Operation =
+    Operation { what: "update the pull request", needs: "`permissions: pull-requests: write`" };
+const LABEL: Operation = Operation { what: "label the pull request", needs: "`permissions: pull-requests: write`" };
+const WRITE_REVIEW: Operation = Operation { what: "hand in the review", needs: "`permissions: pull-requests: write`" };
+const READ_ISSUE: Operation = Operation { what: "look at the issue", needs: "`permissions: issues: read`" };
+const READ_COMMENTS: Operation = Operation { what: "read the comments", needs: "`permissions: issues: read`" };
+const WRITE_COMMENT: Operation = Operation {
     what: "write the comment",
     needs: "`permissions: issues: write`, for a pull request `pull-requests: write`",
 };
-const READ_LOGS: Doing = Doing { what: "read the failed run's logs", needs: "`permissions: actions: read`" };
-const READ_SELF: Doing = Doing { what: "ask whose token this is", needs: "to be a user's" };
+const READ_LOGS: Operation = Operation { what: "read the failed run's logs", needs: "`permissions: actions: read`" };
+const READ_SELF: Operation = Operation { what: "ask whose token this is", needs: "to be a user's" };
 
 /// One repository on GitHub.
 pub(super) struct Github {
@@ -78,11 +80,11 @@ impl Forge for Github {
         ForgeKind::Github
     }
 
-    fn standing<'a>(&'a self, login: &'a str) -> BoxFuture<'a, Result<Standing, ForgeError>> {
+    fn user_access<'a>(&'a self, login: &'a str) -> BoxFuture<'a, Result<UserAccess, ForgeError>> {
         async move {
             let call = Call::get(READ_PERMISSION, self.path(&["collaborators", login, "permission"]));
-            let wire: WireStanding = self.http.send(call).await?;
-            Ok(Standing { user_id: wire.user.as_ref().map_or(0, |user| user.id), permission: permission(&wire) })
+            let wire: WireUserAccess = self.http.send(call).await?;
+            Ok(UserAccess { user_id: wire.user.as_ref().map_or(0, |user| user.id), permission: permission(&wire) })
         }
         .boxed()
     }
@@ -339,7 +341,7 @@ impl Forge for Github {
 }
 
 /// The finer of GitHub's two answers where it is one of the known roles; a custom role counts as what it is based on.
-fn permission(wire: &WireStanding) -> Option<Permission> {
+fn permission(wire: &WireUserAccess) -> Option<Permission> {
     let known = |name: &str| match name {
         "admin" => Some(Permission::Admin),
         "maintain" => Some(Permission::Maintain),
@@ -374,7 +376,7 @@ mod tests {
             ("admin", Some("admin"), Some(Permission::Admin)),
             ("owner", Some("admin"), None),
         ] {
-            let wire = WireStanding { permission: base.to_owned(), role_name: role.map(str::to_owned), user: None };
+            let wire = WireUserAccess { permission: base.to_owned(), role_name: role.map(str::to_owned), user: None };
             assert_eq!(permission(&wire), wanted, "{base} {role:?}");
         }
     }

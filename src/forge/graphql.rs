@@ -4,7 +4,7 @@ use reqwest::{Method, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::Doing;
+use super::Operation;
 use super::http::{Call, ForgeError, Http};
 
 #[derive(Debug, Deserialize)]
@@ -20,19 +20,19 @@ struct Problem {
 }
 
 /// Asks or changes something; the `data` of the answer.
-pub(super) async fn ask(http: &Http, doing: Doing, query: &str, id: Option<&str>) -> Result<Value, ForgeError> {
+pub(super) async fn ask(http: &Http, operation: Operation, query: &str, id: Option<&str>) -> Result<Value, ForgeError> {
     let mut body = json!({"query": query});
     if let Some(id) = id {
         body["variables"] = json!({"id": id});
     }
-    let call = Call { graphql: true, ..Call::write(doing, Method::POST, vec![], body) };
+    let call = Call { graphql: true, ..Call::write(operation, Method::POST, vec![], body) };
     let answer: Answer = http.send(call).await?;
     match (answer.data, answer.errors.first()) {
         (Some(data), None) if !data.is_null() => Ok(data),
         (_, problem) => {
             let said = problem.map_or_else(|| "no reason given".to_owned(), |problem| problem.message.clone());
             let said = said.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect();
-            Err(ForgeError::Answer { doing, place: "POST graphql".to_owned(), status: StatusCode::FORBIDDEN, said })
+            Err(ForgeError::Answer { operation, place: "POST graphql".to_owned(), status: StatusCode::FORBIDDEN, said })
         }
     }
 }

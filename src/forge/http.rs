@@ -16,30 +16,30 @@ use rustls_pki_types::pem::PemObject as _;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::Doing;
+use super::Operation;
 use super::answer::{rate_limit, retry_after, said, whole};
-use super::known::Known;
+use super::etag_cache::EtagCache;
 
 /// How often a call is tried at most.
 const TRIES: u32 = 5;
 /// How long a call waits for better times, all its waits together.
 const PATIENCE: Duration = Duration::from_secs(150);
 /// The first wait; each further one is twice as long. The tests' forge is near, and never too busy.
-pub(super) const FIRST_WAIT: Duration = Duration::from_millis(if cfg!(test) { 40 } else { 500 });
+pub(crate) const FIRST_WAIT: Duration = Duration::from_millis(if cfg!(test) { 40 } else { 500 });
 /// The largest answer that is read, in bytes.
 const LARGEST: usize = 32 << 20;
 
 /// Why the forge did not do what was asked.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum ForgeError {
-    #[error("failed to {}: {place}: {status}: {said}", doing.what)]
-    Answer { doing: Doing, place: String, status: StatusCode, said: String },
-    #[error("failed to {}: {place}: the forge's rate limit is reached; it says to wait {} s", doing.what, wait.as_secs())]
-    Limited { doing: Doing, place: String, wait: Duration },
-    #[error("failed to {}: {place}: {problem} (tried {tries} times)", doing.what)]
-    Lost { doing: Doing, place: String, problem: String, tries: u32 },
-    #[error("failed to {}: {place}: the answer is not what a forge sends: {problem}", doing.what)]
-    Nonsense { doing: Doing, place: String, problem: String },
+    #[error("failed to {}: {place}: {status}: {said}", operation.what)]
+    Answer { operation: Operation, place: String, status: StatusCode, said: String },
+    #[error("failed to {}: {place}: the forge's rate limit is reached; it says to wait {} s", operation.what, wait.as_secs())]
+    Limited { operation: Operation, place: String, wait: Duration },
+    #[error("failed to {}: {place}: {problem} (tried {tries} times)", operation.what)]
+    Lost { operation: Operation, place: String, problem: String, tries: u32 },
+    #[error("failed to {}: {place}: the answer is not what a forge sends: {problem}", operation.what)]
+    Nonsense { operation: Operation, place: String, problem: String },
 }
 
 impl ForgeError {
@@ -64,13 +64,13 @@ impl ForgeError {
                 "check that the forge is up and can be reached from this runner, then run it again".to_owned()
             }
             Self::Nonsense { .. } => "check that GITHUB_API_URL is the address of the forge's API".to_owned(),
-            Self::Answer { doing, status, .. } => match status.as_u16() {
+            Self::Answer { operation, status, .. } => match status.as_u16() {
                 401 => {
                     "the forge does not take the token: give the step one that is valid, as GITHUB_TOKEN or GITEA_TOKEN"
                         .to_owned()
                 }
-                403 => format!("the token may not: it needs {}", doing.needs),
-                404 | 410 => format!("it is not there, or not for this token, which needs {}", doing.needs),
+                403 => format!("the token may not: it needs {}", operation.needs),
+                404 | 410 => format!("it is not there, or not for this token, which needs {}", operation.needs),
                 409 => "something else has changed it meanwhile; run it again".to_owned(),
                 422 => "the forge does not take it as it is; its words say which part".to_owned(),
                 423 => "the repository is archived: nothing can be changed in it".to_owned(),
@@ -83,7 +83,7 @@ impl ForgeError {
 
 /// What differs between forges' HTTP.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Manners {
+pub(crate) struct ApiDialect {
     /// Before the token in `Authorization`.
     pub(crate) scheme: &'static str,
     pub(crate) accept: &'static str,
@@ -93,7 +93,7 @@ pub(crate) struct Manners {
 
 /// One call.
 pub(crate) struct Call<'a> {
-    pub(crate) doing: Doing,
+    pub(crate) operation: Operation,
     pub(crate) method: Method,
     /// The path's parts below the API's address, not yet encoded.
     pub(crate) path: Vec<&'a str>,
@@ -108,9 +108,9 @@ pub(crate) struct Call<'a> {
 }
 
 impl<'a> Call<'a> {
-    pub(crate) fn get(doing: Doing, path: Vec<&'a str>) -> Self {
+    pub(crate) fn get(operation: Operation, path: Vec<&'a str>) -> Self {
         Self {
-            doing,
+            operation,
             method: Method::GET,
             path,
             query: vec![],
@@ -121,12 +121,12 @@ impl<'a> Call<'a> {
         }
     }
 
-    pub(crate) fn write(doing: Doing, method: Method, path: Vec<&'a str>, body: Value) -> Self {
-        Self { method, body: Some(body), ..Self::get(doing, path) }
+    pub(crate) fn write(operation: Operation, method: Method, path: Vec<&'a str>, body: Value) -> Self {
+        Self { method, body: Some(body), ..Self::get(operation, path) }
     }
 
-    pub(crate) fn delete(doing: Doing, path: Vec<&'a str>) -> Self {
-        Self { method: Method::DELETE, ..Self::get(doing, path) }
+    pub(crate) fn delete(operation: Operation, path: Vec<&'a str>) -> Self {
+        Self { method: Method::DELETE, ..Self::get(operation, path) }
     }
 
     pub(crate) fn accept(mut self, kind: &'static str) -> Self {
@@ -151,11 +151,11 @@ pub(crate) struct Http {
     /// For addresses that the forge refers to: without its token.
     elsewhere: Client,
     base: Url,
-    known: Known,
+    known: EtagCache,
 }
 
 /// How one try ended.
-enum Tried {
+enum Attempt {
     Done(Vec<u8>),
     /// Worth another try after this long; `done` says whether the forge may have done it.
     Again {
@@ -172,7 +172,7 @@ impl Http {
     pub(crate) fn new(
         base: &str,
         token: Option<&Secret<String>>,
-        manners: Manners,
+        dialect: ApiDialect,
         roots: Option<&Path>,
     ) -> Result<Self, String> {
         let base = Url::parse(base).map_err(|error| format!("the forge's API address {base} is not one: {error}"))?;
@@ -184,12 +184,12 @@ impl Http {
         let header = |text: &str| {
             HeaderValue::from_str(text).map_err(|_| "the token has characters that no header takes".to_owned())
         };
-        headers.insert(ACCEPT, HeaderValue::from_static(manners.accept));
-        if let Some((name, value)) = manners.version {
+        headers.insert(ACCEPT, HeaderValue::from_static(dialect.accept));
+        if let Some((name, value)) = dialect.version {
             headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
         if let Some(token) = token {
-            let mut value = header(&format!("{} {}", manners.scheme, token.expose().trim()))?;
+            let mut value = header(&format!("{} {}", dialect.scheme, token.expose().trim()))?;
             value.set_sensitive(true);
             headers.insert(AUTHORIZATION, value);
         }
@@ -206,15 +206,19 @@ impl Http {
                 .build()
                 .map_err(|error| format!("failed to ready a client for the forge: {}", whole(&error)))
         };
-        Ok(Self { client: client(headers)?, elsewhere: client(HeaderMap::new())?, base, known: Known::default() })
+        Ok(Self { client: client(headers)?, elsewhere: client(HeaderMap::new())?, base, known: EtagCache::default() })
     }
 
     /// Makes the call and reads its answer.
     pub(crate) async fn send<T: DeserializeOwned>(&self, call: Call<'_>) -> Result<T, ForgeError> {
         let place = format!("{} {}", call.method, self.url(&call)?);
-        let doing = call.doing;
+        let operation = call.operation;
         let body = self.bytes(call).await?;
-        serde_json::from_slice(&body).map_err(|error| ForgeError::Nonsense { doing, place, problem: error.to_string() })
+        serde_json::from_slice(&body).map_err(|error| ForgeError::Nonsense {
+            operation,
+            place,
+            problem: error.to_string(),
+        })
     }
 
     /// Makes the call and takes its answer as text.
@@ -230,16 +234,16 @@ impl Http {
         let mut waited = Duration::ZERO;
         for tries in 1.. {
             let (wait, limited, may_be_done, problem) = match self.once(&call, url.clone(), &place).await {
-                Tried::Done(body) => return Ok(body),
-                Tried::Failed(error) => return Err(error),
-                Tried::Again { wait, limited, may_be_done, problem } => (wait, limited, may_be_done, problem),
+                Attempt::Done(body) => return Ok(body),
+                Attempt::Failed(error) => return Err(error),
+                Attempt::Again { wait, limited, may_be_done, problem } => (wait, limited, may_be_done, problem),
             };
             let wait = wait.unwrap_or(FIRST_WAIT * 2_u32.pow(tries - 1));
-            let (doing, place) = (call.doing, place.clone());
+            let (operation, place) = (call.operation, place.clone());
             if tries >= TRIES || waited + wait > PATIENCE || (makes_new && may_be_done) {
                 return Err(match limited {
-                    true => ForgeError::Limited { doing, place, wait },
-                    false => ForgeError::Lost { doing, place, problem, tries },
+                    true => ForgeError::Limited { operation, place, wait },
+                    false => ForgeError::Lost { operation, place, problem, tries },
                 });
             }
             tracing::debug!("{place}: {problem}; again in {wait:?}");
@@ -249,7 +253,7 @@ impl Http {
         unreachable!("the loop ends by its bound")
     }
 
-    async fn once(&self, call: &Call<'_>, url: Url, place: &str) -> Tried {
+    async fn once(&self, call: &Call<'_>, url: Url, place: &str) -> Attempt {
         let address = url.to_string();
         let mut request = self.client.request(call.method.clone(), url);
         let known = if call.method == Method::GET && call.accept.is_none() { self.known.get(&address) } else { None };
@@ -262,7 +266,7 @@ impl Http {
         if let Some(kind) = call.accept {
             request = request.header(ACCEPT, kind);
         }
-        let lost = |error: &reqwest::Error, sent: bool| Tried::Again {
+        let lost = |error: &reqwest::Error, sent: bool| Attempt::Again {
             wait: None,
             limited: false,
             may_be_done: sent && !error.is_connect(),
@@ -276,7 +280,11 @@ impl Http {
             let there = response.headers().get(LOCATION).and_then(|there| Url::parse(there.to_str().ok()?).ok());
             let Some(there) = there.filter(|there| there.scheme() == "https") else {
                 let problem = "it refers to no https address".to_owned();
-                return Tried::Failed(ForgeError::Nonsense { doing: call.doing, place: place.to_owned(), problem });
+                return Attempt::Failed(ForgeError::Nonsense {
+                    operation: call.operation,
+                    place: place.to_owned(),
+                    problem,
+                });
             };
             response = match self.elsewhere.get(there).send().await {
                 Ok(response) => response,
@@ -289,7 +297,11 @@ impl Http {
             match response.chunk().await {
                 Ok(Some(chunk)) if body.len() + chunk.len() > LARGEST => {
                     let problem = format!("it is larger than {LARGEST} bytes");
-                    return Tried::Failed(ForgeError::Nonsense { doing: call.doing, place: place.to_owned(), problem });
+                    return Attempt::Failed(ForgeError::Nonsense {
+                        operation: call.operation,
+                        place: place.to_owned(),
+                        problem,
+                    });
                 }
                 Ok(Some(chunk)) => body.extend_from_slice(&chunk),
                 Ok(None) => break,
@@ -297,17 +309,17 @@ impl Http {
             }
         }
         if let (StatusCode::NOT_MODIFIED, Some((_, body))) = (status, known) {
-            return Tried::Done(body);
+            return Attempt::Done(body);
         }
         if status.is_success() {
             if let Some(tag) = headers.get(ETAG).filter(|_| call.method == Method::GET && call.accept.is_none()) {
                 self.known.keep(&address, tag.clone(), &body);
             }
-            return Tried::Done(body);
+            return Attempt::Done(body);
         }
         let said = said(&body);
         if let Some(wait) = rate_limit(status, &headers, &said) {
-            return Tried::Again {
+            return Attempt::Again {
                 wait: Some(wait),
                 limited: true,
                 may_be_done: false,
@@ -318,15 +330,15 @@ impl Http {
             // A server that names a time was not at work; any other may have been.
             let wait = retry_after(&headers);
             let busy = status == StatusCode::SERVICE_UNAVAILABLE && wait.is_some();
-            return Tried::Again { wait, limited: false, may_be_done: !busy, problem: format!("{status}: {said}") };
+            return Attempt::Again { wait, limited: false, may_be_done: !busy, problem: format!("{status}: {said}") };
         }
-        Tried::Failed(ForgeError::Answer { doing: call.doing, place: place.to_owned(), status, said })
+        Attempt::Failed(ForgeError::Answer { operation: call.operation, place: place.to_owned(), status, said })
     }
 
     fn url(&self, call: &Call<'_>) -> Result<Url, ForgeError> {
         let mut url = self.base.clone();
         let bad = |problem: &str| ForgeError::Nonsense {
-            doing: call.doing,
+            operation: call.operation,
             place: self.base.to_string(),
             problem: problem.to_owned(),
         };
@@ -377,8 +389,8 @@ mod tests {
 
     #[test]
     fn a_token_never_goes_over_an_open_line() {
-        let manners = Manners { scheme: "Bearer", accept: "application/json", version: None };
-        let error = Http::new("http://git.example.org/api/v1", None, manners, None).err().expect("an error");
+        let dialect = ApiDialect { scheme: "Bearer", accept: "application/json", version: None };
+        let error = Http::new("http://git.example.org/api/v1", None, dialect, None).err().expect("an error");
         assert!(error.contains("not https"), "{error}");
     }
 }

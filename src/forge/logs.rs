@@ -12,12 +12,12 @@ pub(super) async fn of_failed(
     jobs: Call<'_>,
     (owner, name): (&str, &str),
 ) -> Result<Vec<(String, String)>, ForgeError> {
-    let doing = jobs.doing;
+    let operation = jobs.operation;
     let jobs: WireJobs = http.send(jobs).await?;
     let mut logs = vec![];
     for job in jobs.jobs.into_iter().filter(|job| job.conclusion.as_deref() == Some("failure")).take(MOST) {
         let id = job.id.to_string();
-        let log = Call::get(doing, vec!["repos", owner, name, "actions", "jobs", &id, "logs"]);
+        let log = Call::get(operation, vec!["repos", owner, name, "actions", "jobs", &id, "logs"]);
         // GitHub refers to another place, to which no token of its own goes.
         logs.push((job.name, http.send_for_text(log.or_elsewhere()).await?));
     }

@@ -1,53 +1,38 @@
-//! The forge: who somebody is there, and what is posted there.
+//! The API of each forge, behind one trait.
 //!
-//! Map: `http` and `answer` (TLS, retries, errors), `known` (answers that may still be good), `wire` (what forges send), `github`, `graphql` and `app` (what only GitHub has), `gitea`, `dry` (writes kept, not sent), `detect`
-//! (which forge, where, with which token), `logs` (of failed jobs), `who` (may this actor ask), `gather` (what belongs to a task), `publish` (the pull request), `sticky` (the
-//! comment that is kept up to date), `neutral` (others' words made harmless), `watch` (what is said while a run goes on),
-//! `claim` (one run at a time for a thread).
+//! Map: `http` and `answer` (TLS, retries, errors), `etag_cache` (answers that may still be good), `wire` (what forges send),
+//! `github`, `graphql` and `app` (what only GitHub has), `gitea`, `dry` (writes kept, not sent), `detect` (which forge, where,
+//! with which token), `logs` (of failed jobs). A run's part in a conversation is in `thread/`.
 //! Always: only the runner talks to the forge, never the agent; a token is a [`Secret`](bottle_types::secret::Secret) and
-//! goes to one address alone; what can't be asked counts as no.
+//! goes to one address alone.
 
 mod answer;
 pub(crate) mod app;
-mod claim;
 mod detect;
 mod dry;
-mod gather;
+mod etag_cache;
 mod gitea;
 mod github;
 mod graphql;
 mod http;
-mod known;
 mod logs;
-mod neutral;
-mod publish;
-mod sticky;
-mod watch;
-mod who;
 mod wire;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod testing;
 
 use bottle_plan::facts::ForgeKind;
 use bottle_plan::manifest::Permission;
 use bottle_plan::task::{Commit, Place};
 use futures_util::future::BoxFuture;
 
-pub(crate) use claim::{Claim, Held, holder, take};
 pub(crate) use detect::{connect, kind, token};
-pub(crate) use dry::Dry;
-pub(crate) use gather::gather;
-pub(crate) use http::ForgeError;
-pub(crate) use neutral::{neutral, neutral_text};
-pub(crate) use publish::{hand_in, publish, would_propose};
-pub(crate) use sticky::{Lost, Sticky};
-pub(crate) use watch::{Heard, News, Watch};
-pub(crate) use who::{Asker, may_ask};
+pub(crate) use dry::{Dry, would_open};
+pub(crate) use http::{FIRST_WAIT, ForgeError};
 
 /// What a forge says about a user and the repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Standing {
+pub(crate) struct UserAccess {
     /// The number of the user whose login was asked about.
     pub(crate) user_id: i64,
     /// None: not even reading.
@@ -131,7 +116,7 @@ pub(crate) struct Issue {
 pub(crate) trait Forge: Send + Sync {
     fn kind(&self) -> ForgeKind;
     /// What the user of this login may do.
-    fn standing<'a>(&'a self, login: &'a str) -> BoxFuture<'a, Result<Standing, ForgeError>>;
+    fn user_access<'a>(&'a self, login: &'a str) -> BoxFuture<'a, Result<UserAccess, ForgeError>>;
     /// The branch that changes are proposed to.
     fn default_branch(&self) -> BoxFuture<'_, Result<String, ForgeError>>;
     /// The commit that a branch is at.
@@ -186,7 +171,7 @@ pub(crate) trait Forge: Send + Sync {
 
 /// A call of ours, in the words that follow "failed to", and what the token needs for it.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Doing {
+pub(crate) struct Operation {
     pub(crate) what: &'static str,
     pub(crate) needs: &'static str,
 }

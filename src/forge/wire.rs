@@ -16,7 +16,7 @@ pub(super) struct WireUser {
 }
 
 #[derive(Debug, Deserialize)]
-pub(super) struct WireStanding {
+pub(super) struct WireUserAccess {
     pub(super) permission: String,
     /// GitHub: finer than `permission`; the name of a custom role is possible.
     pub(super) role_name: Option<String>,

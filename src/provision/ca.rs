@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
 use super::STEP;
-use crate::backend::{Bottle, BottleError, Exec, Room, finish, succeed};
+use crate::backend::{Bottle, BottleError, Exec, Side, finish, succeed};
 
 /// The doors may take this long to start.
 const LONGEST_START: Duration = Duration::from_secs(30);
@@ -53,7 +53,7 @@ async fn certificate(bottle: &dyn Bottle, path: &str) -> Result<Vec<u8>, BottleE
     // Asked for before it can be there, it would cost a process each time.
     let _ = tokio::time::timeout_at(until, bottle.opened()).await;
     loop {
-        if let Some(tree) = bottle.copy_out(Room::Bundle, path).await?
+        if let Some(tree) = bottle.copy_out(Side::Bundle, path).await?
             && let Some((_, bytes)) = tree.files().next()
             && bytes.ends_with(b"-----END CERTIFICATE-----\n")
         {

@@ -2,12 +2,12 @@
 
 use bottle_plan::plan::BottlePlan;
 
-use super::{STEP, Sources, Step};
-use crate::backend::{Bottle, Exec, Room, Tree, succeed};
+use super::{GuestInputs, STEP, Step};
+use crate::backend::{Bottle, Exec, Side, Tree, succeed};
 
 /// Puts everything in place in one copy, and a line in `/etc/passwd` where the image does not know the agent's user:
 /// programs ask for their user's name and home.
-pub(super) async fn provision(bottle: &dyn Bottle, plan: &BottlePlan, sources: &Sources) -> Step {
+pub(super) async fn provision(bottle: &dyn Bottle, plan: &BottlePlan, inputs: &GuestInputs) -> Step {
     let guest = &plan.guest;
     let mut tree = Tree::new().directory(&guest.home, guest.uid, 0o755).directory(
         format!("{}/.claude", guest.home),
@@ -32,10 +32,10 @@ pub(super) async fn provision(bottle: &dyn Bottle, plan: &BottlePlan, sources: &
         tree = tree.file(path, guest.uid, 0o644, text.clone());
     }
     tree = tree.file(&plan.prompt.path, guest.uid, 0o644, plan.prompt.text.clone());
-    tree.nodes.extend(sources.files.nodes.iter().cloned());
-    tree.nodes.extend(sources.checkout.iter().flat_map(|checkout| checkout.nodes.iter().cloned()));
+    tree.nodes.extend(inputs.files.nodes.iter().cloned());
+    tree.nodes.extend(inputs.checkout.iter().flat_map(|checkout| checkout.nodes.iter().cloned()));
     let files = tree.files().count();
-    bottle.copy_in(Room::Guest, tree).await?;
+    bottle.copy_in(Side::Guest, tree).await?;
     if plan.names.tools_volume.is_some() {
         // A foreign image; ours has the user.
         let script = format!(

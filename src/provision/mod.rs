@@ -1,13 +1,15 @@
-//! Setting up a launched guest: home, ca, git, supervise, prompt, skills.
+//! Sets up a launched guest: home, ca, git, supervise, prompt, skills.
 //!
-//! Each is a function over the [`Bottle`] trait alone, so that every backend shares it, and a JUnit case. All files go in
-//! first, in one copy (`home`): on Docker each copy into a container mounts its volumes a second time for a moment, which
-//! the proof of the seal must not see. What comes from the host (skills, instructions, the checkout) was read
-//! beforehand, from the base branch, into [`Sources`].
+//! Map: `inputs` (what the host gives the guest, read before the launch), `mirror_seed` (what the host's checkout gives the
+//! gate's mirror), and a file a step. Each step is a function over the [`Bottle`] trait alone, so that every backend shares it,
+//! and a JUnit case. All files go in first, in one copy (`home`): on Docker each copy into a container mounts its volumes a
+//! second time for a moment, which the proof of the seal must not see.
 
 mod ca;
 pub(crate) mod git;
 mod home;
+mod inputs;
+pub(crate) mod mirror_seed;
 mod supervise;
 
 use std::time::{Duration, Instant};
@@ -15,18 +17,11 @@ use std::time::{Duration, Instant};
 use bottle_plan::plan::BottlePlan;
 use bottle_plan::task::Commit;
 
-use crate::backend::{Bottle, BottleError, Exec, Tree, succeed};
+use crate::backend::{Bottle, BottleError, Exec, succeed};
 use crate::exit::Failure;
 use crate::report::{Case, Events, Suite};
 
-/// What the runner read on the host for the guest.
-#[derive(Debug, Default)]
-pub(crate) struct Sources {
-    /// Skills and instructions, in place, owned by the agent.
-    pub(crate) files: Tree,
-    /// The host checkout's `.git`, cleaned of credentials, at the guest's working directory.
-    pub(crate) checkout: Option<Tree>,
-}
+pub(crate) use inputs::GuestInputs;
 
 /// What provisioning leaves for the run.
 #[derive(Debug)]
@@ -52,11 +47,11 @@ type Step = Result<String, BottleError>;
 pub(crate) async fn all(
     bottle: &dyn Bottle,
     plan: &BottlePlan,
-    sources: &Sources,
+    inputs: &GuestInputs,
     bundle: impl Future<Output = Result<(), Failure>>,
     events: &Events,
 ) -> Result<Provisioned, Failure> {
-    case(events, "provision.home", home::provision(bottle, plan, sources)).await?;
+    case(events, "provision.home", home::provision(bottle, plan, inputs)).await?;
     // All of the rest takes a processor, and most of it a door: the doors go first.
     let _ = tokio::time::timeout(STEP, bottle.opened()).await;
     let git = async {

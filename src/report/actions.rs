@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 
 use super::{Case, Reporter, RunEvent, Suite, Terminal, card};
 use crate::exit::Code;
-use crate::facts;
+use crate::host;
 use crate::state::Outcome;
+use crate::workflow_commands::{escaped, plain, property, say};
 
 /// GitHub shows ten annotations of a kind and step.
 const MOST_ANNOTATIONS: usize = 10;
@@ -35,7 +36,7 @@ impl Actions {
     }
 
     fn stop_commands(&mut self) {
-        let token = facts::unguessable();
+        let token = host::unguessable();
         say(&format!("::stop-commands::{token}\n"));
         self.fence = Some(token);
     }
@@ -100,33 +101,6 @@ impl Drop for Actions {
         self.take_commands();
         self.end_group();
     }
-}
-
-/// Tells the job's runner a value that must not show; each line of it, as the runner masks by line.
-pub(crate) fn mask(value: &[u8]) {
-    let text = String::from_utf8_lossy(value);
-    for line in text.lines().map(str::trim).filter(|line| line.len() >= bottle_scan::known::SHORTEST) {
-        // The first and last line of a PEM file are the same in everyone's.
-        if !line.starts_with("-----") {
-            say(&format!("::add-mask::{}\n", escaped(line)));
-        }
-    }
-}
-
-/// A text for a line of ours outside the fence: on one line, and with none of the old commands in it, which a runner finds
-/// anywhere in a line.
-pub(crate) fn plain(text: &str) -> String {
-    text.replace(['\r', '\n'], " ").replace("##[", "## [")
-}
-
-/// A text as the value of a workflow command.
-pub(crate) fn escaped(text: &str) -> String {
-    text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
-}
-
-/// A text as a property of a workflow command.
-fn property(text: &str) -> String {
-    escaped(text).replace(':', "%3A").replace(',', "%2C")
 }
 
 /// An annotation for each thing that failed, at its file and line where they are known; the run's own end is `cli`'s.
@@ -232,7 +206,7 @@ pub(crate) fn conclusion(code: Code) -> &'static str {
 
 /// Every output once, each between delimiters that its value can't know.
 pub(crate) fn write_outputs(path: &Path, outputs: &Outputs) -> io::Result<()> {
-    append(path, &rendered(outputs, facts::unguessable))
+    append(path, &rendered(outputs, host::unguessable))
 }
 
 fn rendered(outputs: &Outputs, mut delimiter: impl FnMut() -> String) -> String {
@@ -263,11 +237,6 @@ fn rendered(outputs: &Outputs, mut delimiter: impl FnMut() -> String) -> String 
 /// The job's files are shared by all its steps: they are added to, never replaced.
 fn append(path: &Path, text: &str) -> io::Result<()> {
     OpenOptions::new().append(true).create(true).open(path)?.write_all(text.as_bytes())
-}
-
-fn say(line: &str) {
-    // A log that went away must not end the run.
-    let _ = io::stderr().write_all(line.as_bytes());
 }
 
 #[cfg(test)]

@@ -1,35 +1,36 @@
 //! What the agent asked for and what became of it, as the views show it: each proposal once, as it stands.
 
-use super::RunEvent;
-use crate::approve::Standing;
+use super::{ProposalStatus, RunEvent};
 
 /// The last lines of progress that are shown.
 const LINES: usize = 3;
 
 /// A proposal as it stands.
-pub(super) struct Asked<'a> {
+pub(super) struct ProposalRow<'a> {
     pub(super) id: &'a str,
     pub(super) what: &'a str,
     /// Why the agent says it needs it.
     pub(super) why: &'a str,
-    pub(super) standing: Standing,
+    pub(super) standing: ProposalStatus,
     pub(super) by: Option<&'a str>,
     pub(super) detail: &'a str,
 }
 
-impl Asked<'_> {
+impl ProposalRow<'_> {
     pub(super) fn mark(&self) -> &'static str {
         match self.standing {
-            Standing::Asked => "…",
-            Standing::Approved | Standing::Modified | Standing::Answered | Standing::Ended => "✓",
-            Standing::Denied | Standing::TimedOut | Standing::Failed => "✗",
+            ProposalStatus::Asked => "…",
+            ProposalStatus::Approved | ProposalStatus::Modified | ProposalStatus::Answered | ProposalStatus::Ended => {
+                "✓"
+            }
+            ProposalStatus::Denied | ProposalStatus::TimedOut | ProposalStatus::Failed => "✗",
         }
     }
 
     /// `denied by octocat: too wide`.
     pub(super) fn end(&self) -> String {
         let by = self.by.map(|by| format!(" by {}", by.trim_start_matches('@'))).unwrap_or_default();
-        let detail = if self.detail.is_empty() || self.standing == Standing::Asked {
+        let detail = if self.detail.is_empty() || self.standing == ProposalStatus::Asked {
             String::new()
         } else {
             format!(": {}", self.detail)
@@ -39,18 +40,18 @@ impl Asked<'_> {
 }
 
 /// Every proposal, in the order in which they were asked.
-pub(super) fn proposals(events: &[RunEvent]) -> Vec<Asked<'_>> {
-    let mut asked: Vec<Asked<'_>> = vec![];
+pub(super) fn proposals(events: &[RunEvent]) -> Vec<ProposalRow<'_>> {
+    let mut asked: Vec<ProposalRow<'_>> = vec![];
     for event in events {
         let RunEvent::Proposal { id, what, standing, by, detail } = event else { continue };
-        let why = if *standing == Standing::Asked { detail.as_str() } else { "" };
+        let why = if *standing == ProposalStatus::Asked { detail.as_str() } else { "" };
         match asked.iter_mut().find(|asked| asked.id == id) {
             // That its time is up says less than who gave it.
-            Some(known) if *standing == Standing::Ended => known.standing = Standing::Ended,
+            Some(known) if *standing == ProposalStatus::Ended => known.standing = ProposalStatus::Ended,
             Some(known) => {
                 (known.standing, known.by, known.detail) = (*standing, by.as_deref(), detail);
             }
-            None => asked.push(Asked { id, what, why, standing: *standing, by: by.as_deref(), detail }),
+            None => asked.push(ProposalRow { id, what, why, standing: *standing, by: by.as_deref(), detail }),
         }
     }
     asked
@@ -101,14 +102,14 @@ mod tests {
                 job: None,
             },
             RunEvent::Progress { text: format!("half done {hostile}") },
-            proposal(Standing::Asked, None),
+            proposal(ProposalStatus::Asked, None),
         ];
         let going_on = crate::report::card(&events);
         assert!(
             going_on.contains("#### The agent says\n\n- half done") && going_on.contains("… P1 `GET"),
             "{going_on}"
         );
-        events.push(proposal(Standing::Denied, Some(&format!("octo-{hostile}"))));
+        events.push(proposal(ProposalStatus::Denied, Some(&format!("octo-{hostile}"))));
         events.push(RunEvent::Offer { diff: format!("--- a/x\n+++ b/x\n+```\n+{hostile}\n") });
         events.push(RunEvent::Finished { outcome: Outcome::default(), record: "/r".into() });
         let (card, summary, page) =
@@ -141,11 +142,11 @@ mod tests {
             detail: detail.to_owned(),
         };
         let events = [
-            event("P1", Standing::Asked, None, "for the list"),
-            event("P2", Standing::Asked, None, "why not"),
-            event("P1", Standing::Approved, Some("@octocat"), "until 10:00"),
-            event("P2", Standing::Denied, Some("me"), "too wide"),
-            event("P1", Standing::Ended, None, "its time is up"),
+            event("P1", ProposalStatus::Asked, None, "for the list"),
+            event("P2", ProposalStatus::Asked, None, "why not"),
+            event("P1", ProposalStatus::Approved, Some("@octocat"), "until 10:00"),
+            event("P2", ProposalStatus::Denied, Some("me"), "too wide"),
+            event("P1", ProposalStatus::Ended, None, "its time is up"),
             RunEvent::Progress { text: "half".to_owned() },
         ];
         let shown: Vec<String> =

@@ -4,8 +4,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Case, Phase, RunEvent, Suite, asked};
-use crate::forge::{neutral, neutral_text};
+use super::{Case, Phase, RunEvent, Suite, asked, neutral, neutral_text};
 
 /// Forges take 65,536 characters; what stands around the card needs some.
 const LONGEST: usize = 60_000;

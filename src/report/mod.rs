@@ -9,6 +9,8 @@ mod asked;
 mod card;
 mod html;
 mod junit;
+mod neutral;
+mod proposal_status;
 mod summary;
 mod terminal;
 
@@ -19,9 +21,10 @@ use std::time::Duration;
 use serde::Serialize;
 
 pub(crate) use actions::Actions;
+pub(crate) use neutral::{neutral, neutral_text};
+pub(crate) use proposal_status::ProposalStatus;
 pub(crate) use terminal::{Json, Style, Terminal};
 
-use crate::approve::Standing;
 use crate::secrets::Secrets;
 use crate::state::Outcome;
 
@@ -167,7 +170,7 @@ pub(crate) enum RunEvent {
     Proposal {
         id: String,
         what: String,
-        standing: Standing,
+        standing: ProposalStatus,
         /// Who decided.
         #[serde(skip_serializing_if = "Option::is_none")]
         by: Option<String>,

@@ -3,8 +3,7 @@
 use std::io::{self, IsTerminal as _, Write as _};
 use std::time::Instant;
 
-use super::{Case, Reporter, RunEvent, Suite};
-use crate::approve::Standing;
+use super::{Case, ProposalStatus, Reporter, RunEvent, Suite};
 
 /// Whether to use colours: a terminal, and no `NO_COLOR` (<https://no-color.org>).
 #[derive(Debug, Clone, Copy)]
@@ -74,7 +73,7 @@ impl Reporter for Terminal {
             RunEvent::Tool { name, input } => self.say("│", "36", &format!("[{name}] {}", short(input, 160))),
             RunEvent::Refused { door, what } => self.say("⊘", "35", &format!("{door} refused: {what}")),
             RunEvent::Progress { text } => self.say("│", "36", &short(text, 400)),
-            RunEvent::Proposal { id, what, standing: Standing::Asked, detail, .. } => {
+            RunEvent::Proposal { id, what, standing: ProposalStatus::Asked, detail, .. } => {
                 let why = if detail.is_empty() { String::new() } else { format!(" (why: {})", short(detail, 400)) };
                 self.say("?", "1;33", &format!("{id} asks: {}{why}", short(what, 400)));
             }

@@ -10,7 +10,7 @@ use bottle_wire::proposal::PolicyFile;
 use bottle_wire::push_report::{PushedRef, Verdict};
 use serde_json::Value;
 
-use crate::backend::{Bottle, BottleError, Room, Tree};
+use crate::backend::{Bottle, BottleError, Side, Tree};
 use crate::exit::Failure;
 use crate::report::{Case, Events, RunEvent, Suite};
 use crate::state::Record;
@@ -28,9 +28,9 @@ pub(super) enum Model {
 pub(super) async fn collect(bottle: &dyn Bottle, record: &Record, events: &Events) -> Result<Model, Failure> {
     let log_dir = format!("{}/log", door::STATE_DIR);
     let (written, printed, obeyed) = tokio::join!(
-        bottle.copy_out(Room::Bundle, &log_dir),
+        bottle.copy_out(Side::Bundle, &log_dir),
         bottle.logs(),
-        bottle.copy_out(Room::Bundle, door::CONFIG_DIR)
+        bottle.copy_out(Side::Bundle, door::CONFIG_DIR)
     );
     let obeyed = policies(obeyed, record);
     let printed = printed.map_err(Failure::machine).and_then(|bytes| record.write("compose.log", &bytes));

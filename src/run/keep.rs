@@ -7,7 +7,7 @@ use std::time::Duration;
 use bottle_plan::plan::BottlePlan;
 use bottle_plan::task::Commit;
 
-use crate::backend::{Bottle, Exec, Room, finish};
+use crate::backend::{Bottle, Exec, Side, finish};
 use crate::report::Events;
 use crate::state::Record;
 
@@ -43,7 +43,7 @@ git bundle create --quiet "$bundle" HEAD --not --remotes=origin && echo kept"#;
         if done.stdout.is_empty() {
             return Ok(false);
         }
-        let tree = bottle.copy_out(Room::Guest, &place).await.map_err(|error| error.to_string())?;
+        let tree = bottle.copy_out(Side::Guest, &place).await.map_err(|error| error.to_string())?;
         let file = tree.as_ref().and_then(|tree| tree.files().next()).ok_or("it is not there")?;
         record.write(FILE, file.1).map_err(|failure| failure.to_string()).map(|()| true)
     };

@@ -6,23 +6,23 @@ use bottle_plan::event::{self, Order};
 use bottle_plan::plan::BottlePlan;
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::Cancel;
+use crate::cancel::Cancel;
 use crate::exit::{Code, Failure};
-use crate::forge::{Heard, News, Watch};
 use crate::report::Events;
+use crate::thread::{CommentWatch, NewComment, News};
 
 /// Listens as long as it is let; `others` gets each comment that is not about stopping.
 pub(super) async fn listen(
-    watch: Option<Watch>,
+    watch: Option<CommentWatch>,
     plan: &BottlePlan,
     cancel: &Cancel,
     events: &Events,
-    others: Option<&UnboundedSender<Heard>>,
+    others: Option<&UnboundedSender<NewComment>>,
 ) -> Infallible {
     let Some(mut watch) = watch else { return std::future::pending().await };
     loop {
         let heard = match watch.next().await {
-            News::Heard(heard) => heard,
+            News::Comment(heard) => heard,
             News::Trouble(why) => {
                 events.warn(why);
                 continue;

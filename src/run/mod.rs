@@ -1,13 +1,12 @@
 //! One run: launch, seal, provision, agent, verify, push, collect, and teardown, always.
 //!
 //! Map: `seal` (the self-test), `verify`, `pin` (has the pull request moved), `push`, `handed` (another job's work), `keep` (work that is not pushed),
-//! `collect` (the bundle's logs into the record), `propose` (the pull request), `cancel` (signals and stops), `listen` (what
+//! `collect` (the bundle's logs into the record), `propose` (the pull request), `listen` (what
 //! people say meanwhile), `outcome` (what it all comes to).
 //! Whatever happens after the first container may exist, the logs are collected and everything is torn down.
 
-mod cancel;
 mod collect;
-mod handed;
+mod handoff;
 mod keep;
 mod listen;
 mod outcome;
@@ -25,52 +24,52 @@ use std::time::Instant;
 
 use bottle_plan::plan::{BottlePlan, HOST_CA_FILE};
 use bottle_plan::task::{Commit, Work};
-use bottle_types::backend::Backend;
 use bottle_types::door;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::agent::{self, AgentOutcome};
 use crate::approve;
-use crate::backend::{self, Bottle, Progress, Room, Tree};
+use crate::backend::{self, Bottle, Progress, Side, Tree};
+use crate::cancel::Cancel;
 use crate::exit::{Code, Failure};
-use crate::facts;
-use crate::forge::{self, Claim, Forge, Heard, Held, Lost, Sticky, Watch};
-use crate::provision::{self, Sources};
+use crate::forge::Forge;
+use crate::host;
+use crate::provision::{self, GuestInputs, mirror_seed};
 use crate::report::{Case, Events, Phase, RunEvent, Suite};
 use crate::secrets::Secrets;
 use crate::state::{Metadata, Outcome, Record};
+use crate::thread::{self, CommentWatch, Lease, LeaseGuard, NewComment, OnLeaseLost, Sticky};
 
-pub(crate) use cancel::Cancel;
-pub(crate) use handed::read as handed;
+pub(crate) use handoff::read as handoff;
 use outcome::{one_line, outcome};
 
 /// Everything that a run starts from.
-pub(crate) struct Start {
+pub(crate) struct RunInputs {
     pub(crate) plan: BottlePlan,
     /// The manifest's name and text.
     pub(crate) manifest: (String, String),
-    pub(crate) sources: Sources,
+    pub(crate) guest_inputs: GuestInputs,
     pub(crate) secrets: Secrets,
     /// The cassette that answers the model.
     pub(crate) replay: Option<Vec<u8>>,
     /// Another job's work, in place of an agent's.
-    pub(crate) handed: Option<handed::Handed>,
+    pub(crate) handoff: Option<handoff::Handoff>,
     /// Where the work is proposed; none outside of a job.
     pub(crate) forge: Option<Arc<dyn Forge>>,
 }
 
 /// What the parts of a run leave for the outcome.
 #[derive(Debug, Default)]
-struct Progressed {
+struct RunProgress {
     agent: Option<AgentOutcome>,
     /// The commits that were in the guest before the agent began, kept where the agent can't change them.
     starts: Vec<Commit>,
-    pushed: Option<push::Pushed>,
+    pushed: Option<push::PushResult>,
     /// The failures that do not end the run at once.
     failures: Vec<(Code, String)>,
 }
 
-impl Progressed {
+impl RunProgress {
     fn fail(&mut self, code: Code, why: String) {
         self.failures.push((code, why));
     }
@@ -83,19 +82,19 @@ impl Progress for Events {
 }
 
 /// Runs it; the outcome is in the record and in the last event, whatever it is.
-pub(crate) async fn run(start: Start, events: &Events, cancel: &Cancel) -> Result<Outcome, Failure> {
-    let plan = &start.plan;
+pub(crate) async fn run(inputs: RunInputs, events: &Events, cancel: &Cancel) -> Result<Outcome, Failure> {
+    let plan = &inputs.plan;
     let dir = Path::new(&plan.state_dir);
     let root = dir.parent().unwrap_or(dir);
-    let watch = || start.forge.clone().and_then(|forge| Watch::of(plan, forge));
-    let held = tokio::select! {
-        held = claim(&start, events) => held?,
+    let watch = || inputs.forge.clone().and_then(|forge| CommentWatch::from_plan(plan, forge));
+    let guard = tokio::select! {
+        guard = lease(&inputs, events) => guard?,
         failure = cancel.requested() => return Err(failure),
         never = listen::listen(watch(), plan, cancel, events, None) => match never {},
     };
-    let record = Record::create(root, plan.slug.as_str(), start.secrets.clone())?;
+    let record = Record::create(root, plan.slug.as_str(), inputs.secrets.clone())?;
     let started = time::OffsetDateTime::now_utc();
-    let sticky = sticky(&start, held, events, cancel);
+    let sticky = sticky(&inputs, guard, events, cancel);
     events.emit(RunEvent::Started {
         slug: plan.slug.to_string(),
         title: plan.task.title(),
@@ -107,20 +106,20 @@ pub(crate) async fn run(start: Start, events: &Events, cancel: &Cancel) -> Resul
     files(plan, &record)?;
     write_metadata(&record, &metadata)?;
 
-    let mut progressed = Progressed::default();
+    let mut progress = RunProgress::default();
     let (said, heard) = tokio::sync::mpsc::unbounded_channel();
     let ended = tokio::select! {
-        ended = inside(&start, &record, events, cancel, heard, &mut progressed) => ended,
+        ended = inside(&inputs, &record, events, cancel, heard, &mut progress) => ended,
         never = listen::listen(watch(), plan, cancel, events, Some(&said)) => match never {},
     };
-    let pushed = progressed.pushed.clone();
+    let pushed = progress.pushed.clone();
 
-    let mut outcome = outcome(ended, progressed);
+    let mut outcome = outcome(ended, progress);
     if plan.replay.is_some() {
         // What Claude Code reckons for replayed replies was never paid.
         outcome.cost_usd = None;
     }
-    let mut would = propose::propose(&start, events, cancel, &mut outcome, pushed.as_ref()).await;
+    let mut would = propose::propose(&inputs, events, cancel, &mut outcome, pushed.as_ref()).await;
     events.emit(RunEvent::Finished { outcome: outcome.clone(), record: record.dir().to_owned() });
     if let Some(sticky) = sticky {
         let hurry = async {
@@ -131,15 +130,15 @@ pub(crate) async fn run(start: Start, events: &Events, cancel: &Cancel) -> Resul
         }
     }
     if plan.dry_run {
-        would.extend(start.forge.iter().flat_map(|forge| forge.kept()));
+        would.extend(inputs.forge.iter().flat_map(|forge| forge.kept()));
         let lines: String = would.iter().map(|line| format!("{line}\n")).collect();
         record.write("would-do.jsonl", lines.as_bytes())?;
     }
-    metadata.ended = Some(facts::now());
+    metadata.ended = Some(host::now());
     // None: there never was a bundle that could have written it.
     let proposals = std::fs::read_to_string(record.dir().join("proposals.jsonl"));
     metadata.proposals_sha256 = proposals.ok().map(|text| bottle_wire::proposal::sha256(&text));
-    outcome.summary = start.secrets.mask(&outcome.summary);
+    outcome.summary = inputs.secrets.mask(&outcome.summary);
     metadata.outcome = Some(outcome.clone());
     write_metadata(&record, &metadata)?;
     let seen = events.seen();
@@ -154,25 +153,25 @@ pub(crate) async fn run(start: Start, events: &Events, cancel: &Cancel) -> Resul
 }
 
 /// Makes the issue or pull request that the task is about this run's alone; a dry run changes nothing there.
-async fn claim(start: &Start, events: &Events) -> Result<Option<Held>, Failure> {
-    let plan = &start.plan;
-    let (Some(forge), Some(thread), false) = (&start.forge, plan.task.thread(), plan.dry_run) else { return Ok(None) };
+async fn lease(inputs: &RunInputs, events: &Events) -> Result<Option<LeaseGuard>, Failure> {
+    let plan = &inputs.plan;
+    let (Some(forge), Some(thread), false) = (&inputs.forge, plan.task.thread(), plan.dry_run) else { return Ok(None) };
     let url = plan.ci.as_ref().map(|ci| ci.run_url.clone()).unwrap_or_default();
-    let claim = Claim { run: plan.slug.to_string(), since: facts::now(), url };
-    forge::take(forge, thread.number, &claim, &|line| events.note(line)).await.map(Some)
+    let lease = Lease { run: plan.slug.to_string(), since: host::now(), url };
+    thread::take(forge, thread.number, &lease, &|line| events.note(line)).await.map(Some)
 }
 
 /// The comment on the issue or pull request that the task is about.
-fn sticky(start: &Start, held: Option<Held>, events: &Events, cancel: &Cancel) -> Option<Sticky> {
-    let (forge, thread) = (start.forge.as_ref()?, start.plan.task.thread()?);
-    let (sticky, teller) = match held {
-        Some(held) => {
+fn sticky(inputs: &RunInputs, guard: Option<LeaseGuard>, events: &Events, cancel: &Cancel) -> Option<Sticky> {
+    let (forge, thread) = (inputs.forge.as_ref()?, inputs.plan.task.thread()?);
+    let (sticky, teller) = match guard {
+        Some(guard) => {
             let cancel = cancel.clone();
-            let lost: Lost = Box::new(move |other| {
+            let lost: OnLeaseLost = Box::new(move |other| {
                 let why = format!("another run has claimed this meanwhile, {}: {}", other.run, other.url);
                 cancel.end(Failure::new(Code::Terminated, why));
             });
-            Sticky::holding(forge.clone(), thread.number, held, lost)
+            Sticky::holding(forge.clone(), thread.number, guard, lost)
         }
         None => Sticky::at_the_end(forge.clone(), thread.number),
     };
@@ -182,14 +181,14 @@ fn sticky(start: &Start, held: Option<Held>, events: &Events, cancel: &Cancel) -
 
 /// From the first container to the last: nothing of the bottle is left when this returns.
 async fn inside(
-    start: &Start,
+    inputs: &RunInputs,
     record: &Record,
     events: &Events,
     cancel: &Cancel,
-    heard: UnboundedReceiver<Heard>,
-    progressed: &mut Progressed,
+    heard: UnboundedReceiver<NewComment>,
+    progress: &mut RunProgress,
 ) -> Result<(), Failure> {
-    let plan = &start.plan;
+    let plan = &inputs.plan;
     events.phase(Phase::Prepare);
     let prepared = async {
         let backend = case(events, "image", async {
@@ -198,7 +197,7 @@ async fn inside(
             Ok(backend)
         })
         .await?;
-        crate::cli::cleanup::dead_runs(backend.as_ref(), start.secrets.known(), events).await;
+        backend::remove_dead_runs(backend.as_ref(), inputs.secrets.known(), events).await;
         Ok(backend)
     };
     let backend = tokio::select! {
@@ -208,20 +207,20 @@ async fn inside(
     let bottle = backend.bottle(plan, record.dir());
     let bottle = bottle.as_ref();
     let ended = tokio::select! {
-        ended = body(start, bottle, record, events, cancel, heard, progressed) => ended,
+        ended = body(inputs, bottle, record, events, cancel, heard, progress) => ended,
         failure = cancel.due() => Err(failure),
     };
     if let Err(failure) = &ended {
         events.note(format!("stopping: {failure}"));
         if cancel.leaves_time() {
-            keep::keep(bottle, plan, &progressed.starts, record, events).await;
+            keep::keep(bottle, plan, &progress.starts, record, events).await;
         }
     }
     events.phase(Phase::Collect);
     // A log that can't be had must not keep the bottle alive.
     match collect::collect(bottle, record, events).await {
-        Ok(collect::Model::NeverAnswered { calls }) if progressed.agent.is_some() && progressed.failures.is_empty() => {
-            progressed.fail(Code::Task, format!("none of the {calls} calls to the model was answered"));
+        Ok(collect::Model::NeverAnswered { calls }) if progress.agent.is_some() && progress.failures.is_empty() => {
+            progress.fail(Code::Task, format!("none of the {calls} calls to the model was answered"));
         }
         Ok(_) => {}
         Err(error) => events.warn(error.to_string()),
@@ -242,48 +241,49 @@ async fn inside(
 }
 
 async fn body(
-    start: &Start,
+    inputs: &RunInputs,
     bottle: &dyn Bottle,
     record: &Record,
     events: &Events,
     cancel: &Cancel,
-    heard: UnboundedReceiver<Heard>,
-    progressed: &mut Progressed,
+    heard: UnboundedReceiver<NewComment>,
+    progress: &mut RunProgress,
 ) -> Result<(), Failure> {
-    let plan = &start.plan;
+    let plan = &inputs.plan;
     events.phase(Phase::Launch);
     let seed = case(events, "launch", async {
         let seed = async {
-            let git = start.plan.git.as_ref()?;
-            let packed = crate::seed::pack(git, &record.dir().join("seed")).await;
+            let git = inputs.plan.git.as_ref()?;
+            let packed = mirror_seed::pack(git, &record.dir().join("seed")).await;
             // It only saves time.
             packed.inspect_err(|why| events.note(format!("the mirror starts empty: {why}"))).ok().flatten()
         };
-        let (up, seed) = tokio::join!(bottle.up(&start.secrets), seed);
+        let (up, seed) = tokio::join!(bottle.up(&inputs.secrets), seed);
         up?.into_iter().for_each(|said| events.note(said));
         Ok(seed)
     })
     .await?;
     events.phase(Phase::Provision);
-    let provisioned = provision::all(bottle, plan, &start.sources, bring_in(start, bottle, seed), events).await?;
+    let provisioned =
+        provision::all(bottle, plan, &inputs.guest_inputs, bring_in(inputs, bottle, seed), events).await?;
     let env = provisioned.env;
-    progressed.starts = provisioned.starts;
+    progress.starts = provisioned.starts;
     events.phase(Phase::Seal);
     // Last, so that what it proves is what the agent finds.
     case(events, "seal", seal::prove(bottle, plan, events)).await?;
     events.phase(Phase::Agent);
-    if let Some(handed) = &start.handed {
-        if let Some(why) = handed.bring(bottle, plan, events).await? {
-            progressed.fail(Code::Task, why);
+    if let Some(handoff) = &inputs.handoff {
+        if let Some(why) = handoff.bring(bottle, plan, events).await? {
+            progress.fail(Code::Task, why);
         }
     } else {
-        let (manifest, forge, secrets) = (&start.manifest, start.forge.as_ref(), &start.secrets);
-        let desk = approve::Desk { bottle, plan, manifest, forge, secrets, events, cancel };
-        let agent = approve::beside(&desk, heard, agent::run(bottle, plan, &env, record, events)).await?;
+        let (manifest, forge, secrets) = (&inputs.manifest, inputs.forge.as_ref(), &inputs.secrets);
+        let context = approve::ApprovalContext { bottle, plan, manifest, forge, secrets, events, cancel };
+        let agent = approve::beside(&context, heard, agent::run(bottle, plan, &env, record, events)).await?;
         if let Some((code, why)) = agent.failure.clone() {
-            progressed.fail(code, why);
+            progress.fail(code, why);
         }
-        progressed.agent = Some(agent);
+        progress.agent = Some(agent);
     }
     // Whatever the agent left running must not change what is verified and pushed.
     bottle.signal("KILL").await.map_err(Failure::machine)?;
@@ -293,38 +293,38 @@ async fn body(
     }
     events.phase(Phase::Verify);
     if let Some(failed) = verify::run(bottle, plan, &env, events).await? {
-        progressed.fail(Code::Task, failed);
+        progress.fail(Code::Task, failed);
     }
     events.phase(Phase::Push);
     // What a review brings are words.
-    if changes && let Some(why) = pin::moved(start, bottle).await {
-        progressed.fail(Code::Gate, format!("not pushed: {why}"));
-        keep::keep(bottle, plan, &progressed.starts, record, events).await;
+    if changes && let Some(why) = pin::moved(inputs, bottle).await {
+        progress.fail(Code::Gate, format!("not pushed: {why}"));
+        keep::keep(bottle, plan, &progress.starts, record, events).await;
         return Ok(());
     }
-    let pushed = if changes { push::push(bottle, plan, &progressed.starts).await? } else { push::Pushed::Nothing };
-    if let push::Pushed::Refused { why } = &pushed {
-        progressed.fail(Code::Gate, format!("the gate refused the push: {why}"));
+    let pushed = if changes { push::push(bottle, plan, &progress.starts).await? } else { push::PushResult::Nothing };
+    if let push::PushResult::Refused { why } = &pushed {
+        progress.fail(Code::Gate, format!("the gate refused the push: {why}"));
     }
-    progressed.pushed = Some(pushed);
+    progress.pushed = Some(pushed);
     Ok(())
 }
 
 /// What the bundle needs that a Compose file can't carry.
-async fn bring_in(start: &Start, bottle: &dyn Bottle, seed: Option<Tree>) -> Result<(), Failure> {
+async fn bring_in(inputs: &RunInputs, bottle: &dyn Bottle, seed: Option<Tree>) -> Result<(), Failure> {
     let mut tree = seed.unwrap_or_default();
-    if let Some(path) = &start.plan.host_ca_bundle {
+    if let Some(path) = &inputs.plan.host_ca_bundle {
         let bytes =
             std::fs::read(path).map_err(|error| Failure::machine(format_args!("failed to read {path}: {error}")))?;
         tree = tree.file(HOST_CA_FILE, 0, 0o644, bytes);
     }
-    if let Some(cassette) = &start.replay {
+    if let Some(cassette) = &inputs.replay {
         tree = tree.file(format!("{}/{}", door::STATE_DIR, door::REPLAY_FILE), 0, 0o644, cassette.clone());
     }
     if tree.nodes.is_empty() {
         return Ok(());
     }
-    bottle.copy_in(Room::Bundle, tree).await.map_err(Failure::machine)
+    bottle.copy_in(Side::Bundle, tree).await.map_err(Failure::machine)
 }
 
 /// The files that can be written before anything starts.
@@ -332,8 +332,8 @@ fn files(plan: &BottlePlan, record: &Record) -> Result<(), Failure> {
     let json = serde_json::to_vec_pretty(plan)
         .map_err(|error| Failure::machine(format_args!("failed to write plan.json: {error}")))?;
     record.write("plan.json", &json)?;
-    if plan.backend == Backend::Docker {
-        record.write("docker-compose.yml", bottle_plan::render::compose(plan).as_bytes())?;
+    for (name, text) in backend::record_files(plan) {
+        record.write(name, text.as_bytes())?;
     }
     record.write("seccomp.json", bottle_plan::render::SECCOMP.as_bytes())?;
     let yaml =

@@ -1,20 +1,20 @@
 //! How a run ended, in a code and a line.
 
-use super::{Progressed, push};
+use super::{RunProgress, push};
 use crate::exit::{Code, Failure};
 use crate::state::Outcome;
 
 /// What all that happened comes to.
-pub(super) fn outcome(ended: Result<(), Failure>, progressed: Progressed) -> Outcome {
-    let agent = progressed.agent.unwrap_or_default();
-    let (branch, commit, pushed) = match progressed.pushed {
-        Some(push::Pushed::Accepted { branch, commit, forwarded }) => {
+pub(super) fn outcome(ended: Result<(), Failure>, progress: RunProgress) -> Outcome {
+    let agent = progress.agent.unwrap_or_default();
+    let (branch, commit, pushed) = match progress.pushed {
+        Some(push::PushResult::Accepted { branch, commit, forwarded }) => {
             let verb = if forwarded { "pushed" } else { "would push" };
             let said = format!("{verb} {branch} at {}", &commit[..commit.len().min(12)]);
             (Some(branch), Some(commit), said)
         }
-        Some(push::Pushed::Nothing) => (None, None, "no change: nothing to push".to_owned()),
-        Some(push::Pushed::Refused { .. }) | None => (None, None, String::new()),
+        Some(push::PushResult::Nothing) => (None, None, "no change: nothing to push".to_owned()),
+        Some(push::PushResult::Refused { .. }) | None => (None, None, String::new()),
     };
     let (code, summary) = match ended {
         Err(failure) => {
@@ -23,9 +23,9 @@ pub(super) fn outcome(ended: Result<(), Failure>, progressed: Progressed) -> Out
         }
         Ok(()) => {
             // A refused push outranks what failed before it: the work is not on the upstream.
-            let codes = || progressed.failures.iter().map(|(code, _)| *code);
+            let codes = || progress.failures.iter().map(|(code, _)| *code);
             let code = codes().find(|code| *code == Code::Gate).or_else(|| codes().next()).unwrap_or(Code::Done);
-            let mut said: Vec<String> = progressed.failures.iter().map(|(_, why)| why.clone()).collect();
+            let mut said: Vec<String> = progress.failures.iter().map(|(_, why)| why.clone()).collect();
             if !pushed.is_empty() {
                 said.push(pushed);
             }

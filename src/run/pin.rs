@@ -3,13 +3,13 @@
 use bottle_types::door;
 use bottle_wire::push_report::{PushedRef, Verdict};
 
-use super::Start;
-use crate::backend::{Bottle, Room};
+use super::RunInputs;
+use crate::backend::{Bottle, Side};
 
 /// Why the work must not be pushed; none: it may. What can't be asked must not.
-pub(super) async fn moved(start: &Start, bottle: &dyn Bottle) -> Option<String> {
-    let (Some(pull), Some(forge)) = (&start.plan.task.pull_request, &start.forge) else { return None };
-    let git = start.plan.git.as_ref().filter(|git| git.start.is_some())?;
+pub(super) async fn moved(inputs: &RunInputs, bottle: &dyn Bottle) -> Option<String> {
+    let (Some(pull), Some(forge)) = (&inputs.plan.task.pull_request, &inputs.forge) else { return None };
+    let git = inputs.plan.git.as_ref().filter(|git| git.start.is_some())?;
     let number = pull.number;
     let now = match forge.pull_request(number).await {
         Ok(now) => now,
@@ -35,7 +35,7 @@ pub(super) async fn moved(start: &Start, bottle: &dyn Bottle) -> Option<String> 
 /// What this run has pushed to a branch so far, in the gate's own words: the guest's are not asked.
 pub(super) async fn ours(bottle: &dyn Bottle, branch: &str) -> Vec<String> {
     let name = format!("refs/heads/{branch}");
-    let Ok(Some(tree)) = bottle.copy_out(Room::Bundle, &format!("{}/log", door::STATE_DIR)).await else {
+    let Ok(Some(tree)) = bottle.copy_out(Side::Bundle, &format!("{}/log", door::STATE_DIR)).await else {
         return vec![];
     };
     let gate = tree.files().filter(|(path, _)| path.ends_with("gate.jsonl"));

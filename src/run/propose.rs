@@ -4,12 +4,13 @@ use bottle_plan::plan::BottlePlan;
 use bottle_plan::task::Work;
 use serde_json::{Value, json};
 
-use super::push::Pushed;
-use super::{Cancel, Start};
+use super::RunInputs;
+use super::push::PushResult;
+use crate::cancel::Cancel;
 use crate::exit::Code;
-use crate::forge::{hand_in, publish, would_propose};
 use crate::report::{Events, Phase, RunEvent, card, last_words};
-use crate::state::{Outcome, Proposed};
+use crate::state::{Outcome, PullRequestLink};
+use crate::thread::{hand_in, publish, would_propose};
 
 /// Who asked, and where, in words.
 pub(super) fn asked(plan: &BottlePlan) -> Option<String> {
@@ -21,18 +22,18 @@ pub(super) fn asked(plan: &BottlePlan) -> Option<String> {
 }
 
 /// Hands in the agent's last words as the review that was asked for.
-async fn review(start: &Start, events: &Events, outcome: &mut Outcome) {
-    let words = match &start.handed {
-        Some(handed) => handed.review().map(str::to_owned),
+async fn review(inputs: &RunInputs, events: &Events, outcome: &mut Outcome) {
+    let words = match &inputs.handoff {
+        Some(handoff) => handoff.review().map(str::to_owned),
         None => last_words(&events.seen()),
     };
-    let (Some(forge), Some(words)) = (&start.forge, words) else { return };
+    let (Some(forge), Some(words)) = (&inputs.forge, words) else { return };
     if outcome.code != Code::Done as u8 {
         return;
     }
-    let job = start.plan.ci.as_ref().map(|ci| format!(" · [the job]({})", ci.run_url)).unwrap_or_default();
-    let words = format!("{}\n\nrun `{}`{job}", start.secrets.mask(&words), start.plan.slug);
-    match hand_in(forge.as_ref(), &start.plan, &words).await {
+    let job = inputs.plan.ci.as_ref().map(|ci| format!(" · [the job]({})", ci.run_url)).unwrap_or_default();
+    let words = format!("{}\n\nrun `{}`{job}", inputs.secrets.mask(&words), inputs.plan.slug);
+    match hand_in(forge.as_ref(), &inputs.plan, &words).await {
         Ok(()) => events.note("the review was handed in"),
         Err(error) => {
             outcome.code = Code::Machine as u8;
@@ -43,19 +44,19 @@ async fn review(start: &Start, events: &Events, outcome: &mut Outcome) {
 
 /// Proposes what was pushed. What a dry run would have pushed and proposed is returned, but for what its forge keeps.
 pub(super) async fn propose(
-    start: &Start,
+    inputs: &RunInputs,
     events: &Events,
     cancel: &Cancel,
     outcome: &mut Outcome,
-    pushed: Option<&Pushed>,
+    pushed: Option<&PushResult>,
 ) -> Vec<Value> {
-    let plan = &start.plan;
+    let plan = &inputs.plan;
     events.phase(Phase::Publish);
     if plan.task.work == Work::Review {
-        review(start, events, outcome).await;
+        review(inputs, events, outcome).await;
         return vec![];
     }
-    let Some(Pushed::Accepted { branch, commit, .. }) = pushed else { return vec![] };
+    let Some(PushResult::Accepted { branch, commit, .. }) = pushed else { return vec![] };
     let mut would = vec![];
     if plan.dry_run {
         let upstream = plan.policies.gate.upstreams.first().map(|upstream| upstream.url.to_string());
@@ -71,8 +72,8 @@ pub(super) async fn propose(
     let mut seen = events.seen();
     seen.push(RunEvent::Finished { outcome: outcome.clone(), record: plan.state_dir.clone().into() });
     // The events are masked, and so must be what came after them.
-    let card = start.secrets.mask(&card(&seen));
-    let Some(forge) = &start.forge else {
+    let card = inputs.secrets.mask(&card(&seen));
+    let Some(forge) = &inputs.forge else {
         if plan.dry_run {
             would.push(would_propose(plan, branch, draft, &card));
         }
@@ -95,7 +96,7 @@ pub(super) async fn propose(
                 events.warn(trouble);
             }
             let pull = published.pull;
-            outcome.pull_request = Some(Proposed { number: pull.number, url: pull.url.clone() });
+            outcome.pull_request = Some(PullRequestLink { number: pull.number, url: pull.url.clone() });
             events.emit(RunEvent::PullRequest {
                 number: pull.number,
                 url: pull.url,

@@ -12,7 +12,7 @@ use crate::report::Events;
 
 /// What came of the push.
 #[derive(Debug, Clone)]
-pub(super) enum Pushed {
+pub(super) enum PushResult {
     /// The gate let it through; `forwarded` is false in a dry run.
     Accepted { branch: String, commit: String, forwarded: bool },
     /// There is nothing that upstream does not have.
@@ -70,8 +70,8 @@ pub(super) fn command<'a>(git: &'a GitPlan, starts: &'a [Commit]) -> Vec<&'a str
 }
 
 /// Pushes the branch, if the agent has made something of it that upstream has not.
-pub(super) async fn push(bottle: &dyn Bottle, plan: &BottlePlan, starts: &[Commit]) -> Result<Pushed, Failure> {
-    let Some(git) = &plan.git else { return Ok(Pushed::Nothing) };
+pub(super) async fn push(bottle: &dyn Bottle, plan: &BottlePlan, starts: &[Commit]) -> Result<PushResult, Failure> {
+    let Some(git) = &plan.git else { return Ok(PushResult::Nothing) };
     if starts.is_empty() {
         return Err(Failure::machine("not pushed: where the agent began is not known")
             .hint("provision.git in the run record says more; run it again"));
@@ -82,13 +82,13 @@ pub(super) async fn push(bottle: &dyn Bottle, plan: &BottlePlan, starts: &[Commi
     match (done.code, said.split_once(' ')) {
         // What somebody else has pushed there meanwhile is not this run's.
         (0, Some(("there", commit))) if !pin::ours(bottle, &git.branch).await.iter().any(|ours| ours == commit) => {
-            Ok(Pushed::Nothing)
+            Ok(PushResult::Nothing)
         }
         (0, Some((_, commit))) => {
-            Ok(Pushed::Accepted { branch: git.branch.clone(), commit: commit.to_owned(), forwarded: !plan.dry_run })
+            Ok(PushResult::Accepted { branch: git.branch.clone(), commit: commit.to_owned(), forwarded: !plan.dry_run })
         }
-        (0, None) => Ok(Pushed::Nothing),
-        (9, _) => Ok(Pushed::Refused { why: reasons(&String::from_utf8_lossy(&done.stderr)) }),
+        (0, None) => Ok(PushResult::Nothing),
+        (9, _) => Ok(PushResult::Refused { why: reasons(&String::from_utf8_lossy(&done.stderr)) }),
         (code, _) => {
             Err(Failure::machine(format_args!("failed to push: git ended with {code}: {}", done.text().trim()))
                 .hint("gate.jsonl and compose.log in the run record say what the gate saw"))

@@ -8,7 +8,7 @@ use bottle_policy::gate::RepoName;
 use serde::Deserialize;
 
 use super::push::command;
-use crate::process::{Ended, Program};
+use crate::process::{ExitOutput, Program};
 use crate::provision::git::{self, started};
 
 #[derive(Debug, Deserialize)]
@@ -52,7 +52,7 @@ git push -q ../upstream.git main patch earlier:refs/heads/bottle/earlier fork:re
 const BROUGHT: &str = r#"set -e
 git clone -q ../upstream.git . && git commit -q --allow-empty -m first && echo own > own && git add own && git commit -qm own && git tag brought"#;
 
-async fn run(dir: &Path, argv: &[&str]) -> Ended {
+async fn run(dir: &Path, argv: &[&str]) -> ExitOutput {
     let mut program = Program::new(argv.to_vec()).in_dir(dir);
     for (name, value) in [("GIT_CONFIG_NOSYSTEM", "1"), ("GIT_CONFIG_GLOBAL", "/dev/null")] {
         program.env.push((name.to_owned(), value.into()));

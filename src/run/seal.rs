@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use crate::backend::{Bottle, Exec, finish};
 use crate::exit::Failure;
-use crate::facts;
+use crate::host;
 use crate::report::{Case, Events, Suite};
 
 /// The doors may take this long to open, and every attempt to get out as long again.
@@ -32,7 +32,7 @@ pub(super) async fn prove(bottle: &dyn Bottle, plan: &BottlePlan, events: &Event
     // A port that answers on every address of this host: a guest that can reach any of them is not sealed.
     let listener = TcpListener::bind(("0.0.0.0", 0)).map_err(|error| broken(&error.to_string()))?;
     let port = listener.local_addr().map_err(|error| broken(&error.to_string()))?.port();
-    let mut addresses = facts::own_addresses();
+    let mut addresses = host::own_addresses();
     addresses.extend(bottle.host_addresses().await.map_err(|error| broken(&error.to_string()))?);
     addresses.sort();
     addresses.dedup();

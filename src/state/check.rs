@@ -5,7 +5,6 @@ use std::path::Path;
 
 use bottle_plan::moment::Moment;
 use bottle_plan::plan::BottlePlan;
-use bottle_types::backend::Backend;
 use bottle_wire::cassette::Cassette;
 use bottle_wire::proposal::change::Texts;
 use bottle_wire::proposal::verify::{Verified, verify};
@@ -19,7 +18,7 @@ use crate::exit::Code;
 
 /// What was found.
 #[derive(Debug, Default)]
-pub(crate) struct Checked {
+pub(crate) struct CheckReport {
     pub(crate) slug: String,
     /// Files that were looked into.
     pub(crate) files: usize,
@@ -42,19 +41,23 @@ const ALWAYS: [&str; 8] = [
 /// Files of every record whose bottle came up.
 const LAUNCHED: [&str; 5] = ["egress.jsonl", "gate.jsonl", "proposals.jsonl", "cassette.jsonl", "compose.log"];
 
-/// Checks a record; `None` where the directory holds none.
-pub(crate) fn check(dir: &Path) -> Option<Checked> {
+/// The files that a plan's backend renders: name and text.
+type Rendered = fn(&BottlePlan) -> Vec<(&'static str, String)>;
+
+/// Checks a record; `None` where the directory holds none. `rendered` gives the files that the record's backend has written.
+pub(crate) fn check(dir: &Path, rendered: Rendered) -> Option<CheckReport> {
     if !dir.join("metadata.json").is_file() {
         return None;
     }
-    let mut check = Check { dir, found: Checked::default() };
+    let mut check = Check { dir, rendered, found: CheckReport::default() };
     check.all();
     Some(check.found)
 }
 
 struct Check<'a> {
     dir: &'a Path,
-    found: Checked,
+    rendered: Rendered,
+    found: CheckReport,
 }
 
 impl Check<'_> {
@@ -164,11 +167,13 @@ impl Check<'_> {
             self.wrong("plan.json", format_args!("{what} is another than in metadata.json"));
         }
         // Another version renders the same plan its own way.
-        if plan.backend == Backend::Docker
-            && metadata.runner == env!("CARGO_PKG_VERSION")
-            && self.text("docker-compose.yml").is_some_and(|text| text != bottle_plan::render::compose(plan))
-        {
-            self.wrong("docker-compose.yml", "is not what the plan renders");
+        if metadata.runner != env!("CARGO_PKG_VERSION") {
+            return;
+        }
+        for (file, rendered) in (self.rendered)(plan) {
+            if self.text(file).is_some_and(|text| text != rendered) {
+                self.wrong(file, "is not what the plan renders");
+            }
         }
     }
 

@@ -47,13 +47,13 @@ pub(crate) struct Outcome {
     pub(crate) cost_usd: Option<f64>,
     /// The pull request that the work is proposed by.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) pull_request: Option<Proposed>,
+    pub(crate) pull_request: Option<PullRequestLink>,
 }
 
 /// A pull request at the forge.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Proposed {
+pub(crate) struct PullRequestLink {
     pub(crate) number: u64,
     pub(crate) url: String,
 }

@@ -8,5 +8,5 @@ mod metadata;
 mod record;
 
 pub(crate) use check::check;
-pub(crate) use metadata::{Metadata, Outcome, Proposed};
+pub(crate) use metadata::{Metadata, Outcome, PullRequestLink};
 pub(crate) use record::{Record, is_live, list};

@@ -59,7 +59,7 @@ impl Record {
     }
 
     /// Opens a file that grows line by line.
-    pub(crate) fn lines(&self, name: &str) -> Result<Lines, Failure> {
+    pub(crate) fn lines(&self, name: &str) -> Result<LineFile, Failure> {
         let path = self.dir.join(name);
         let file = OpenOptions::new()
             .create(true)
@@ -67,7 +67,7 @@ impl Record {
             .mode(0o600)
             .open(&path)
             .map_err(|error| Failure::machine(format_args!("failed to write {}: {error}", path.display())))?;
-        Ok(Lines { file, path, secrets: self.secrets.clone() })
+        Ok(LineFile { file, path, secrets: self.secrets.clone() })
     }
 
     /// Ends the record: the lock goes, the files stay.
@@ -79,13 +79,13 @@ impl Record {
 
 /// A file of lines, each masked before it is written.
 #[derive(Debug)]
-pub(crate) struct Lines {
+pub(crate) struct LineFile {
     file: File,
     path: PathBuf,
     secrets: Secrets,
 }
 
-impl Lines {
+impl LineFile {
     pub(crate) fn push(&mut self, line: &[u8]) -> Result<(), Failure> {
         let mut masked = self.secrets.mask_bytes(line);
         masked.push(b'\n');

@@ -1,7 +1,7 @@
 //! The bubblewrap backend: two sandboxes of bwrap, no daemon and no image. In the one is the guest, without a network; in the
 //! other the bundle, with the host's.
 //!
-//! Map: `mounts` (what the guest sees), `rootfs` (an image's system in place of this machine's), `seccomp` beside this (which system calls it has); everything else is `host_bundle`'s.
+//! Map: `mounts` (what the guest sees), `rootfs` (an image's system in place of this machine's), `seccomp` beside this (which system calls it has); everything else is of `sandbox` and `bundle`.
 
 mod mounts;
 mod rootfs;
@@ -19,12 +19,14 @@ use futures_util::future::BoxFuture;
 use tokio::sync::{OnceCell, mpsc, oneshot};
 
 use self::rootfs::Rootfs;
-use super::host_bundle::{self, HostBundle, Options, Sandbox, Tools};
+use super::bundle::{self, HostBundle};
+use super::sandbox::{self, BwrapOptions, Sandbox, Tools};
 use super::{
-    Backend, Bottle, BottleError, Exec, Leftover, Output, Progress, Room, Running, Survey, Tree, Who, copy, seccomp,
+    Backend, Bottle, BottleError, Exec, ExecUser, Leftover, Output, Progress, Running, Side, Survey, Tree, copy,
+    seccomp,
 };
 use crate::exit::Failure;
-use crate::facts::Environment;
+use crate::host::Environment;
 use crate::secrets::Secrets;
 
 /// `update-ca-certificates` on a slow disk.
@@ -43,14 +45,14 @@ impl Bubblewrap {
 
 /// What this machine has for it.
 pub(super) async fn survey() -> Survey {
-    host_bundle::survey(&Environment::read()).await
+    sandbox::survey(&Environment::read()).await
 }
 
 impl Backend for Bubblewrap {
     fn prepare<'a>(&'a self, plan: &'a BottlePlan, progress: &'a dyn Progress) -> BoxFuture<'a, Result<(), Failure>> {
         async move {
-            host_bundle::tools(&self.environment)?;
-            Rootfs::of(plan, &self.environment, Some(progress)).await.map(drop)
+            sandbox::tools(&self.environment)?;
+            Rootfs::from_plan(plan, &self.environment, Some(progress)).await.map(drop)
         }
         .boxed()
     }
@@ -58,7 +60,7 @@ impl Backend for Bubblewrap {
     fn bottle(&self, plan: &BottlePlan, record: &Path) -> Box<dyn Bottle> {
         let bundle = HostBundle::new(&self.environment, plan, record);
         let (plan, environment) = (plan.clone(), self.environment.clone());
-        Box::new(Sandboxed {
+        Box::new(BubblewrapBottle {
             guest: bundle.sandbox("guest"),
             plan,
             environment,
@@ -69,16 +71,16 @@ impl Backend for Bubblewrap {
     }
 
     fn leftovers(&self) -> BoxFuture<'_, Result<Vec<Leftover>, Failure>> {
-        async { Ok(host_bundle::leftovers(&self.environment, backend::Backend::Bubblewrap)) }.boxed()
+        async { Ok(bundle::leftovers(&self.environment, backend::Backend::Bubblewrap)) }.boxed()
     }
 
     fn remove<'a>(&'a self, leftover: &'a Leftover, mask: &'a KnownSecrets) -> BoxFuture<'a, Result<(), Failure>> {
-        host_bundle::remove(&self.environment, leftover, mask).boxed()
+        bundle::remove(&self.environment, leftover, mask).boxed()
     }
 }
 
 /// A bottle of two sandboxes.
-struct Sandboxed {
+struct BubblewrapBottle {
     guest: Sandbox,
     bundle: HostBundle,
     plan: BottlePlan,
@@ -90,18 +92,18 @@ struct Sandboxed {
 }
 
 /// What the guest's sandbox is made of.
-struct Prepared {
-    options: Options,
+struct GuestSetup {
+    options: BwrapOptions,
     /// Its first process.
     init: Vec<String>,
     /// What limits it.
     said: String,
 }
 
-impl Sandboxed {
+impl BubblewrapBottle {
     /// The image's system; none: this machine's.
     async fn rootfs(&self) -> Result<Option<&Rootfs>, Failure> {
-        let rootfs = self.rootfs.get_or_try_init(|| Rootfs::of(&self.plan, &self.environment, None));
+        let rootfs = self.rootfs.get_or_try_init(|| Rootfs::from_plan(&self.plan, &self.environment, None));
         Ok(rootfs.await?.as_ref())
     }
 
@@ -110,11 +112,11 @@ impl Sandboxed {
         // The guest's sandbox is made while the doors start, which takes longest: two at once hold each other up.
         let (bundle, prepared) = tokio::join!(self.bundle.make(&tools), self.prepare_guest(&tools));
         bundle?;
-        let Prepared { options, init, said } = prepared?;
+        let GuestSetup { options, init, said } = prepared?;
         self.bundle.start_doors(secrets).await?;
         let fill = || {
             let rootfs = self.rootfs.get().and_then(Option::as_ref);
-            let filled = rootfs.map_or(Ok(()), |rootfs| mounts::fill(&self.bundle.place, &self.plan, rootfs));
+            let filled = rootfs.map_or(Ok(()), |rootfs| mounts::fill(&self.bundle.run_dir, &self.plan, rootfs));
             filled.map_err(|error| self.bundle.failed(error))
         };
         let (launched, filled) = tokio::join!(self.bundle.launch("guest", options, &init), async { fill() });
@@ -123,12 +125,12 @@ impl Sandboxed {
     }
 
     /// Makes the guest's directories and control groups, and all that bwrap is told.
-    async fn prepare_guest(&self, tools: &Tools) -> Result<Prepared, Failure> {
-        let (place, users) = (&self.bundle.place, self.bundle.users);
+    async fn prepare_guest(&self, tools: &Tools) -> Result<GuestSetup, Failure> {
+        let (run_dir, users) = (&self.bundle.run_dir, self.bundle.users);
         let rootfs = self.rootfs().await?;
-        let etc = mounts::make(place, &self.plan, rootfs, users).map_err(|error| self.bundle.failed(error))?;
+        let etc = mounts::make(run_dir, &self.plan, rootfs, users).map_err(|error| self.bundle.failed(error))?;
         let limits = self.bundle.limits("guest", &self.plan.guest.resources).await?;
-        let mut options = mounts::guest(place, &self.plan, rootfs, &etc, tools);
+        let mut options = mounts::guest(run_dir, &self.plan, rootfs, &etc, tools);
         let _ = self.etc.set(etc);
         self.confine(&mut options).map_err(Failure::machine)?;
         (options.user, options.groups) = (users.guest, limits.groups);
@@ -139,13 +141,13 @@ impl Sandboxed {
         let mut init = self.plan.guest.init.clone();
         init.push("--control".to_owned());
         init.extend(limits.options);
-        Ok(Prepared { options, init, said: limits.said })
+        Ok(GuestSetup { options, init, said: limits.said })
     }
 
     /// The seccomp programs, as files that bwrap reads.
-    fn confine(&self, options: &mut Options) -> Result<(), String> {
+    fn confine(&self, options: &mut BwrapOptions) -> Result<(), String> {
         for (at, program) in seccomp::programs()?.iter().enumerate() {
-            let path = self.bundle.place.write(&format!("seccomp.{at}"), program, None);
+            let path = self.bundle.run_dir.write(&format!("seccomp.{at}"), program, None);
             options.filters.push(path.map_err(|error| format!("failed to write a seccomp program: {error}"))?);
         }
         Ok(())
@@ -159,7 +161,7 @@ impl Sandboxed {
         };
         let rootfs = self.rootfs().await.map_err(|error| failed(&error))?;
         let etc = self.etc.get().ok_or_else(|| failed(&"the bottle was not started by this process"))?;
-        let mut options = mounts::setup(&self.bundle.place, rootfs, etc);
+        let mut options = mounts::setup(&self.bundle.run_dir, rootfs, etc);
         self.confine(&mut options).map_err(|error| failed(&error))?;
         options.user = self.bundle.users.setup;
         options.link = self.bundle.link().map_err(|error| failed(&error))?;
@@ -179,7 +181,7 @@ impl Sandboxed {
     }
 }
 
-impl Bottle for Sandboxed {
+impl Bottle for BubblewrapBottle {
     fn up<'a>(&'a self, secrets: &'a Secrets) -> BoxFuture<'a, Result<Vec<String>, Failure>> {
         self.start(secrets).boxed()
     }
@@ -190,21 +192,21 @@ impl Bottle for Sandboxed {
 
     fn exec(&self, exec: Exec) -> BoxFuture<'_, Result<Running, BottleError>> {
         async move {
-            match (exec.room, exec.who) {
-                (Room::Guest, Who::Agent) => self.guest.exec(exec).await,
-                (Room::Guest, Who::Root) => self.set_up(exec).await,
-                (Room::Bundle, _) => self.bundle.exec(exec).await,
+            match (exec.side, exec.user) {
+                (Side::Guest, ExecUser::Agent) => self.guest.exec(exec).await,
+                (Side::Guest, ExecUser::Root) => self.set_up(exec).await,
+                (Side::Bundle, _) => self.bundle.exec(exec).await,
             }
         }
         .boxed()
     }
 
-    fn copy_in(&self, room: Room, tree: Tree) -> BoxFuture<'_, Result<(), BottleError>> {
-        copy::copy_in(self, room, tree).boxed()
+    fn copy_in(&self, side: Side, tree: Tree) -> BoxFuture<'_, Result<(), BottleError>> {
+        copy::copy_in(self, side, tree).boxed()
     }
 
-    fn copy_out<'a>(&'a self, room: Room, path: &'a str) -> BoxFuture<'a, Result<Option<Tree>, BottleError>> {
-        copy::copy_out(self, room, path).boxed()
+    fn copy_out<'a>(&'a self, side: Side, path: &'a str) -> BoxFuture<'a, Result<Option<Tree>, BottleError>> {
+        copy::copy_out(self, side, path).boxed()
     }
 
     fn signal(&self, signal: &'static str) -> BoxFuture<'_, Result<(), BottleError>> {

@@ -7,7 +7,7 @@ use bottle_plan::plan::{BottlePlan, TOOLS_DIR};
 use bottle_types::door::{DOORS_DIR, Door};
 
 use super::rootfs::{ETC_DIRECTORIES, Rootfs};
-use crate::backend::host_bundle::{Options, Place, Tools, Users, system};
+use crate::backend::sandbox::{BwrapOptions, RunDir, Tools, Users, etc as host_etc};
 
 /// Where local authorities are put for `update-ca-certificates`.
 const LOCAL_CAS: &str = "/usr/local/share/ca-certificates";
@@ -16,29 +16,29 @@ const TRUSTED: &str = "/etc/ssl/certs";
 
 /// Makes its directories, and with this machine's system its /etc; where that is. On failure what there is stays for whoever
 /// removes the run.
-pub(super) fn make(place: &Place, plan: &BottlePlan, rootfs: Option<&Rootfs>, users: Users) -> io::Result<PathBuf> {
-    place.directory("guest", 0o755, None)?;
+pub(super) fn make(run_dir: &RunDir, plan: &BottlePlan, rootfs: Option<&Rootfs>, users: Users) -> io::Result<PathBuf> {
+    run_dir.directory("guest", 0o755, None)?;
     for (name, mode) in [("home", 0o755), ("workspace", 0o755), ("tmp", 0o1777), ("vartmp", 0o1777)] {
-        place.directory(&format!("guest/{name}"), mode, users.guest)?;
+        run_dir.directory(&format!("guest/{name}"), mode, users.guest)?;
     }
     for name in ["guest-cas", "guest-certs"] {
-        place.directory(name, 0o755, users.setup)?;
+        run_dir.directory(name, 0o755, users.setup)?;
     }
     if rootfs.is_none() {
-        return system::shared_etc(place.base(), &system::ETC, &own_etc(plan, None), &ETC_DIRECTORIES);
+        return host_etc::shared_etc(run_dir.base(), &host_etc::ETC, &own_etc(plan, None), &ETC_DIRECTORIES);
     }
-    let etc = place.directory("guest-etc", 0o755, None)?;
+    let etc = run_dir.directory("guest-etc", 0o755, None)?;
     for directory in ETC_DIRECTORIES {
-        place.directory(&format!("guest-etc/{directory}"), 0o755, None)?;
+        run_dir.directory(&format!("guest-etc/{directory}"), 0o755, None)?;
     }
     Ok(etc)
 }
 
 /// Writes an image's /etc: before a command runs in it, but not before the sandbox is made.
-pub(super) fn fill(place: &Place, plan: &BottlePlan, rootfs: &Rootfs) -> io::Result<()> {
-    rootfs.fill_etc(&place.path("guest-etc"))?;
+pub(super) fn fill(run_dir: &RunDir, plan: &BottlePlan, rootfs: &Rootfs) -> io::Result<()> {
+    rootfs.fill_etc(&run_dir.path("guest-etc"))?;
     for (name, text) in own_etc(plan, Some(rootfs)) {
-        place.write(&format!("guest-etc/{name}"), text.as_bytes(), None)?;
+        run_dir.write(&format!("guest-etc/{name}"), text.as_bytes(), None)?;
     }
     Ok(())
 }
@@ -60,7 +60,7 @@ fn own_etc(plan: &BottlePlan, rootfs: Option<&Rootfs>) -> Vec<(&'static str, Str
         // listed is off, and a line for each would cost a process for each.
         ("ca-certificates.conf", "# no public authority\n".to_owned()),
     ];
-    own.extend(system::names("files"));
+    own.extend(host_etc::names("files"));
     own
 }
 
@@ -80,48 +80,54 @@ fn with_users(list: &str, lines: &[String]) -> String {
 }
 
 /// The agent's: no network, the doors' sockets, its own home and workspace for writing.
-pub(super) fn guest(place: &Place, plan: &BottlePlan, rootfs: Option<&Rootfs>, etc: &Path, tools: &Tools) -> Options {
+pub(super) fn guest(
+    run_dir: &RunDir,
+    plan: &BottlePlan,
+    rootfs: Option<&Rootfs>,
+    etc: &Path,
+    tools: &Tools,
+) -> BwrapOptions {
     let guest = &plan.guest;
-    let mut options = Options::default();
+    let mut options = BwrapOptions::default();
     add_system(&mut options, &guest.uid.to_string(), rootfs);
     options.add(&["--unshare-net", "--as-pid-1"]);
     options.bind("--ro-bind", etc, "/etc");
-    authorities(&mut options, place, rootfs, "--ro-bind");
+    authorities(&mut options, run_dir, rootfs, "--ro-bind");
     for (name, to) in [("home", &*guest.home), ("workspace", &guest.root), ("tmp", "/tmp"), ("vartmp", "/var/tmp")] {
-        options.bind("--bind", &place.path(&format!("guest/{name}")), to);
+        options.bind("--bind", &run_dir.path(&format!("guest/{name}")), to);
     }
-    options.bind("--ro-bind", &place.path("doors"), DOORS_DIR);
+    options.bind("--ro-bind", &run_dir.path("doors"), DOORS_DIR);
     options.bind("--ro-bind", &tools.claude, &format!("{TOOLS_DIR}/bin/claude"));
     options.bind("--ro-bind", &tools.link, &format!("{TOOLS_DIR}/bin/bottle-link"));
     options
 }
 
 /// The same system with what it trusts for writing, and nothing else: what sets up what the agent can't change.
-pub(super) fn setup(place: &Place, rootfs: Option<&Rootfs>, etc: &Path) -> Options {
-    let mut options = Options::default();
+pub(super) fn setup(run_dir: &RunDir, rootfs: Option<&Rootfs>, etc: &Path) -> BwrapOptions {
+    let mut options = BwrapOptions::default();
     add_system(&mut options, "0", rootfs);
     options.add(&["--unshare-net", "--setenv", "PATH", "/usr/sbin:/usr/bin:/sbin:/bin"]);
     options.bind("--ro-bind", etc, "/etc");
-    authorities(&mut options, place, rootfs, "--bind");
+    authorities(&mut options, run_dir, rootfs, "--bind");
     options.add(&["--tmpfs", "/tmp"]);
     options
 }
 
 /// This machine's system, or an image's.
-fn add_system(options: &mut Options, id: &str, rootfs: Option<&Rootfs>) {
-    let Some(rootfs) = rootfs else { return system::add(options, id, &system::ETC) };
-    system::add_namespaces(options, id);
+fn add_system(options: &mut BwrapOptions, id: &str, rootfs: Option<&Rootfs>) {
+    let Some(rootfs) = rootfs else { return host_etc::add(options, id, &host_etc::ETC) };
+    host_etc::add_namespaces(options, id);
     rootfs.add_env(options);
     rootfs.add(options);
-    system::add_kernel(options);
+    host_etc::add_kernel(options);
 }
 
-fn authorities(options: &mut Options, place: &Place, rootfs: Option<&Rootfs>, how: &str) {
-    options.bind(how, &place.path("guest-certs"), TRUSTED);
+fn authorities(options: &mut BwrapOptions, run_dir: &RunDir, rootfs: Option<&Rootfs>, how: &str) {
+    options.bind(how, &run_dir.path("guest-certs"), TRUSTED);
     // Where the system has no such directory nothing can be bound there, and no program looks there.
     let there = rootfs.map_or_else(|| Path::new(LOCAL_CAS).is_dir(), |rootfs| rootfs.has_directory(LOCAL_CAS));
     if there {
-        options.bind(how, &place.path("guest-cas"), LOCAL_CAS);
+        options.bind(how, &run_dir.path("guest-cas"), LOCAL_CAS);
     }
 }
 
@@ -169,10 +175,10 @@ mod tests {
                 fs::write(&outside, "this machine's").expect("a file");
             }
             symlink(&outside, &link).expect("a link");
-            let place = Place::of(dir.path(), "run");
-            fs::create_dir(place.path("")).expect("a directory");
-            make(&place, &plan, Some(&rootfs), Users::default()).expect("made");
-            fill(&place, &plan, &rootfs).expect("filled");
+            let run_dir = RunDir::for_run(dir.path(), "run");
+            fs::create_dir(run_dir.path("")).expect("a directory");
+            make(&run_dir, &plan, Some(&rootfs), Users::default()).expect("made");
+            fill(&run_dir, &plan, &rootfs).expect("filled");
             if is_directory {
                 let mode = fs::metadata(&outside).expect("there").permissions().mode();
                 assert_eq!(mode & 0o7777, 0o700, "{name}");
@@ -180,7 +186,7 @@ mod tests {
             } else {
                 assert_eq!(fs::read_to_string(&outside).expect("there"), "this machine's", "{name}");
             }
-            let made = fs::symlink_metadata(place.path("guest-etc").join(name)).expect("made");
+            let made = fs::symlink_metadata(run_dir.path("guest-etc").join(name)).expect("made");
             assert_eq!(made.is_dir(), is_directory, "{name}");
             assert!(!made.is_symlink(), "{name}");
         }

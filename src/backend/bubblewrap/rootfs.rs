@@ -8,10 +8,10 @@ use std::path::{Component, Path, PathBuf};
 
 use bottle_plan::plan::{BottlePlan, HOST_SYSTEM, TOOLS_DIR};
 
-use crate::backend::host_bundle::{self, Options};
+use crate::backend::sandbox::{self, BwrapOptions};
 use crate::backend::{Progress, image};
 use crate::exit::Failure;
-use crate::facts::Environment;
+use crate::host::Environment;
 
 /// What the guest has of its own, or the kernel's, at the top.
 const OWN: [&str; 9] = ["dev", "etc", "home", "proc", "root", "run", "sys", "tmp", "workspace"];
@@ -47,7 +47,7 @@ pub(super) struct Rootfs {
 
 impl Rootfs {
     /// The plan's image, unpacked; none where the guest has this machine's system.
-    pub(super) async fn of(
+    pub(super) async fn from_plan(
         plan: &BottlePlan,
         environment: &Environment,
         progress: Option<&dyn Progress>,
@@ -56,9 +56,9 @@ impl Rootfs {
         if name == HOST_SYSTEM {
             return Ok(None);
         }
-        let base = host_bundle::base(environment);
-        host_bundle::make_base(&base)?;
-        let image::Unpacked { dir, env } = image::unpacked(name, &base, progress).await?;
+        let base = sandbox::base(environment);
+        sandbox::make_base(&base)?;
+        let image::UnpackedImage { dir, env } = image::unpacked(name, &base, progress).await?;
         let home = environment.get("HOME").map(PathBuf::from);
         check(&dir, [Some(base), home].into_iter().flatten()).map_err(|why| {
             Failure::machine(format_args!("bubblewrap can't run the image {name}: {why}"))
@@ -70,7 +70,7 @@ impl Rootfs {
     }
 
     /// What the image sets, with Claude Code's place on the path.
-    pub(super) fn add_env(&self, options: &mut Options) {
+    pub(super) fn add_env(&self, options: &mut BwrapOptions) {
         for (name, value) in &self.env {
             match name.as_str() {
                 "PATH" => options.add(&["--setenv", "PATH", &format!("{TOOLS_DIR}/bin:{value}")]),
@@ -81,7 +81,7 @@ impl Rootfs {
     }
 
     /// Binds it.
-    pub(super) fn add(&self, options: &mut Options) {
+    pub(super) fn add(&self, options: &mut BwrapOptions) {
         for name in names(&self.dir) {
             match AMONG.iter().find(|(among, _)| *among == name) {
                 Some((_, own)) => {
@@ -98,7 +98,7 @@ impl Rootfs {
         }
     }
 
-    fn bind(&self, options: &mut Options, name: &str) {
+    fn bind(&self, options: &mut BwrapOptions, name: &str) {
         let (from, to) = (self.dir.join(name), format!("/{name}"));
         match fs::symlink_metadata(&from) {
             Ok(found) if found.is_symlink() => {
@@ -278,7 +278,7 @@ pub(super) mod tests {
     #[test]
     fn directories_are_bound_and_links_are_links() {
         let dir = tempfile::tempdir().expect("a directory");
-        let mut options = Options::default();
+        let mut options = BwrapOptions::default();
         rootfs(dir.path()).add(&mut options);
         let said = options.args.join(" ").replace(dir.path().to_str().expect("text"), "R");
         assert_eq!(

@@ -6,8 +6,11 @@ use std::time::Duration;
 
 use crate::backend::BottleError;
 use crate::exit::Failure;
-use crate::process::{Ended, ProcessError, Program};
+use crate::process::{ExitOutput, ProcessError, Program};
 use crate::secrets::Secrets;
+
+/// The Compose file in the run record.
+pub(crate) const FILE: &str = "docker-compose.yml";
 
 /// One Compose project.
 #[derive(Debug, Clone)]
@@ -89,7 +92,7 @@ impl Project {
 }
 
 /// The end of what Compose complained about.
-fn last_words(ended: &Ended) -> String {
+fn last_words(ended: &ExitOutput) -> String {
     let complaint = ended.complaint();
     let lines: Vec<&str> = complaint.lines().filter(|line| !line.trim().is_empty()).collect();
     lines[lines.len().saturating_sub(3)..].join("; ")

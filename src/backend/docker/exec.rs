@@ -8,7 +8,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::sync::{mpsc, oneshot};
 
 use super::engine::explain;
-use crate::backend::{BottleError, Exec, Output, Room, Running, Who};
+use crate::backend::{BottleError, Exec, ExecUser, Output, Running, Side};
 
 /// Starts a command and a task that relays its output.
 pub(super) async fn start(
@@ -21,10 +21,10 @@ pub(super) async fn start(
     let failed = |error: bollard::errors::Error| {
         BottleError::new(format_args!("failed to run `{command}` in the bottle"), explain(&error))
     };
-    let user = match (exec.room, exec.who) {
-        (Room::Guest, Who::Agent) => Some(agent_user.to_owned()),
-        (Room::Guest, Who::Root) => Some("0:0".to_owned()),
-        (Room::Bundle, _) => None,
+    let user = match (exec.side, exec.user) {
+        (Side::Guest, ExecUser::Agent) => Some(agent_user.to_owned()),
+        (Side::Guest, ExecUser::Root) => Some("0:0".to_owned()),
+        (Side::Bundle, _) => None,
     };
     let options = CreateExecOptions {
         attach_stdin: Some(exec.stdin.is_some()),

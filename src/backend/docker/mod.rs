@@ -21,7 +21,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, TryStreamExt as _};
 
-use super::{Backend, Bottle, BottleError, Exec, Leftover, Progress, Room, Running, Survey, Tree};
+use super::{Backend, Bottle, BottleError, Exec, Leftover, Progress, Running, Side, Survey, Tree};
 use crate::exit::Failure;
 use crate::process::Program;
 use crate::secrets::Secrets;
@@ -46,7 +46,7 @@ impl Backend for Docker {
             guest: plan.names.agent.clone(),
             bundle: plan.names.sidecars.clone(),
             agent_user: format!("{}:{}", plan.guest.uid, plan.guest.gid),
-            project: compose::Project { name: plan.names.project.clone(), file: record.join("docker-compose.yml") },
+            project: compose::Project { name: plan.names.project.clone(), file: record.join(compose::FILE) },
         })
     }
 
@@ -57,6 +57,11 @@ impl Backend for Docker {
     fn remove<'a>(&'a self, leftover: &'a Leftover, mask: &'a KnownSecrets) -> BoxFuture<'a, Result<(), Failure>> {
         leftovers::remove(&self.0, leftover, mask).boxed()
     }
+}
+
+/// The Compose file, which the backend starts and a person can read and drive.
+pub(super) fn record_files(plan: &BottlePlan) -> Vec<(&'static str, String)> {
+    vec![(compose::FILE, bottle_plan::render::compose(plan))]
 }
 
 /// The engine, our images and Compose.
@@ -104,10 +109,10 @@ struct DockerBottle {
 }
 
 impl DockerBottle {
-    fn container(&self, room: Room) -> &str {
-        match room {
-            Room::Guest => &self.guest,
-            Room::Bundle => &self.bundle,
+    fn container(&self, side: Side) -> &str {
+        match side {
+            Side::Guest => &self.guest,
+            Side::Bundle => &self.bundle,
         }
     }
 }
@@ -119,29 +124,29 @@ impl Bottle for DockerBottle {
     }
 
     fn exec(&self, exec: Exec) -> BoxFuture<'_, Result<Running, BottleError>> {
-        exec::start(&self.docker, self.container(exec.room), &self.agent_user, exec).boxed()
+        exec::start(&self.docker, self.container(exec.side), &self.agent_user, exec).boxed()
     }
 
-    fn copy_in(&self, room: Room, tree: Tree) -> BoxFuture<'_, Result<(), BottleError>> {
+    fn copy_in(&self, side: Side, tree: Tree) -> BoxFuture<'_, Result<(), BottleError>> {
         async move {
             let failed = |reason: String| BottleError::new("failed to copy files into the bottle", reason);
             let archive = tree.to_tar().map_err(|error| failed(error.to_string()))?;
             let options = UploadToContainerOptionsBuilder::default().path("/").build();
             self.docker
-                .upload_to_container(self.container(room), Some(options), bollard::body_full(Bytes::from(archive)))
+                .upload_to_container(self.container(side), Some(options), bollard::body_full(Bytes::from(archive)))
                 .await
                 .map_err(|error| failed(engine::explain(&error)))
         }
         .boxed()
     }
 
-    fn copy_out<'a>(&'a self, room: Room, path: &'a str) -> BoxFuture<'a, Result<Option<Tree>, BottleError>> {
+    fn copy_out<'a>(&'a self, side: Side, path: &'a str) -> BoxFuture<'a, Result<Option<Tree>, BottleError>> {
         async move {
             let failed =
                 |reason: String| BottleError::new(format_args!("failed to copy {path} out of the bottle"), reason);
             let options = DownloadFromContainerOptionsBuilder::default().path(path).build();
             let parts: Result<Vec<Bytes>, _> =
-                self.docker.download_from_container(self.container(room), Some(options)).try_collect().await;
+                self.docker.download_from_container(self.container(side), Some(options)).try_collect().await;
             let archive = match parts {
                 Ok(parts) => parts.concat(),
                 Err(error) if engine::status(&error) == Some(404) => return Ok(None),

@@ -48,7 +48,7 @@ enum Member {
 /// An image in `manifest.json`.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Saved {
+struct SavedImage {
     config: String,
     layers: Vec<String>,
 }
@@ -57,7 +57,7 @@ struct Saved {
 struct Image {
     #[serde(default)]
     config: Option<Config>,
-    rootfs: RootFs,
+    rootfs: LayerIds,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -68,7 +68,7 @@ struct Config {
 }
 
 #[derive(Debug, Deserialize)]
-struct RootFs {
+struct LayerIds {
     diff_ids: Vec<String>,
 }
 
@@ -79,7 +79,7 @@ impl Archive {
         let members = members(&file).map_err(|error| format!("it is no archive of `docker save`: {error}"))?;
         let read = |name: &str| read(&file, &members, name);
         let manifest = read("manifest.json").map_err(|why| format!("it is no archive of `docker save`: {why}"))?;
-        let images: Vec<Saved> =
+        let images: Vec<SavedImage> =
             serde_json::from_slice(&manifest).map_err(|error| format!("its manifest.json: {error}"))?;
         let [saved] = images.as_slice() else { return Err(format!("it holds {} images", images.len())) };
         let config = read(&saved.config)?;

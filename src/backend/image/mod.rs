@@ -31,7 +31,7 @@ const DISK: &str = "is the disk full? BOTTLE_RUNTIME_DIR says where it goes";
 
 /// A system as files.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Unpacked {
+pub(super) struct UnpackedImage {
     pub(super) dir: PathBuf,
     /// What the image sets for every program.
     pub(super) env: Vec<(String, String)>,
@@ -46,10 +46,14 @@ pub(super) async fn ready(image: &str, base: &Path, progress: Option<&dyn Progre
 }
 
 /// The same as a directory in any case.
-pub(super) async fn unpacked(image: &str, base: &Path, progress: Option<&dyn Progress>) -> Result<Unpacked, Failure> {
+pub(super) async fn unpacked(
+    image: &str,
+    base: &Path,
+    progress: Option<&dyn Progress>,
+) -> Result<UnpackedImage, Failure> {
     let Some(path) = path(image)? else { return from_engine(image, base, progress).await };
     if path.is_dir() {
-        return Ok(Unpacked { dir: path, env: vec![] });
+        return Ok(UnpackedImage { dir: path, env: vec![] });
     }
     let failed = |why: String| {
         Failure::machine(format_args!("failed to unpack the image {}: {why}", path.display()))
@@ -61,7 +65,7 @@ pub(super) async fn unpacked(image: &str, base: &Path, progress: Option<&dyn Pro
         let done = tokio::task::spawn_blocking(move || archive.unpack(&partial)).await;
         done.unwrap_or_else(|error| Err(error.to_string()))
     });
-    Ok(Unpacked { dir: kept.await.map_err(failed)?, env })
+    Ok(UnpackedImage { dir: kept.await.map_err(failed)?, env })
 }
 
 /// The image's path on this machine, if it is one.
@@ -76,7 +80,7 @@ fn path(image: &str) -> Result<Option<PathBuf>, Failure> {
     Ok(Some(path))
 }
 
-async fn from_engine(image: &str, base: &Path, progress: Option<&dyn Progress>) -> Result<Unpacked, Failure> {
+async fn from_engine(image: &str, base: &Path, progress: Option<&dyn Progress>) -> Result<UnpackedImage, Failure> {
     let format = "{{.Id}}\n{{json .Config.Env}}";
     let inspected = Program::new(["docker", "image", "inspect", "--format", format, image]).run().await;
     let said = match inspected {
@@ -117,7 +121,7 @@ async fn from_engine(image: &str, base: &Path, progress: Option<&dyn Progress>) 
     let dir = keep(digest, base, image, progress, export).await.map_err(|why| {
         Failure::machine(format_args!("failed to unpack {image} to {}: {why}", base.join(IMAGES).display())).hint(DISK)
     })?;
-    Ok(Unpacked { dir, env })
+    Ok(UnpackedImage { dir, env })
 }
 
 /// Whether it can be a file's name, and says what is in it.

@@ -80,11 +80,11 @@ impl Root {
             let (kind, mode) = (header.entry_type(), header.mode().map_err(unreadable)?);
             let changed = SystemTime::UNIX_EPOCH + Duration::from_secs(header.mtime().unwrap_or(0).min(1 << 40));
             let new = match (kind, &link) {
-                (tar::EntryType::Directory, _) => New::Directory,
-                (tar::EntryType::Regular | tar::EntryType::Continuous | tar::EntryType::GNUSparse, _) => New::File,
+                (tar::EntryType::Directory, _) => NewEntry::Directory,
+                (tar::EntryType::Regular | tar::EntryType::Continuous | tar::EntryType::GNUSparse, _) => NewEntry::File,
                 // What it says is for the guest, which has no other root.
-                (tar::EntryType::Symlink, Some(target)) => New::Symlink(target),
-                (tar::EntryType::Link, Some(target)) => New::Link(inside(target)?),
+                (tar::EntryType::Symlink, Some(target)) => NewEntry::Symlink(target),
+                (tar::EntryType::Link, Some(target)) => NewEntry::Link(inside(target)?),
                 // A device is nothing that a guest has, and everything else is made by whoever uses it.
                 _ => continue,
             };
@@ -97,16 +97,16 @@ impl Root {
         &self,
         path: &Path,
         name: &Path,
-        new: New<'_>,
+        new: NewEntry<'_>,
         mode: u32,
         changed: SystemTime,
         content: &mut impl Read,
     ) -> io::Result<()> {
         let dir = self.find_or_make(parent(path))?;
         // Readable by everybody, and no program of it is another user's.
-        let bits = mode & 0o777 | if matches!(new, New::Directory) { 0o755 } else { 0o644 };
+        let bits = mode & 0o777 | if matches!(new, NewEntry::Directory) { 0o755 } else { 0o644 };
         match new {
-            New::Directory => {
+            NewEntry::Directory => {
                 if !clear(&dir, name, true)? {
                     rustix::fs::mkdirat(&dir, name, Mode::from_raw_mode(0o755))?;
                 }
@@ -114,7 +114,7 @@ impl Root {
                 let made = rustix::fs::openat(&dir, name, flags, Mode::empty())?;
                 rustix::fs::fchmod(&made, Mode::from_raw_mode(bits))?;
             }
-            New::File => {
+            NewEntry::File => {
                 clear(&dir, name, false)?;
                 let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 let mut file = File::from(rustix::fs::openat(&dir, name, flags, Mode::from_raw_mode(0o600))?);
@@ -122,11 +122,11 @@ impl Root {
                 file.set_times(FileTimes::new().set_modified(changed))?;
                 rustix::fs::fchmod(&file, Mode::from_raw_mode(bits))?;
             }
-            New::Symlink(target) => {
+            NewEntry::Symlink(target) => {
                 clear(&dir, name, false)?;
                 rustix::fs::symlinkat(target, &dir, name)?;
             }
-            New::Link(target) => {
+            NewEntry::Link(target) => {
                 let other = target.file_name().ok_or(io::ErrorKind::InvalidInput)?;
                 let other_dir = self.find(parent(&target))?;
                 if target != path {
@@ -162,7 +162,7 @@ impl Root {
 }
 
 /// What an entry makes.
-enum New<'a> {
+enum NewEntry<'a> {
     Directory,
     File,
     Symlink(&'a Path),

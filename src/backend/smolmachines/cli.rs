@@ -8,8 +8,8 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::exit::Failure;
-use crate::facts::Environment;
-use crate::process::{Ended, Program};
+use crate::host::Environment;
+use crate::process::{ExitOutput, Program};
 
 /// The oldest version whose options and output are known here.
 const OLDEST: (u32, u32) = (1, 32);
@@ -117,13 +117,13 @@ impl Smolvm {
     }
 
     /// Runs `machine …` to its end, which must be a good one.
-    pub(super) async fn call(&self, args: &[&str]) -> Result<Ended, CallError> {
+    pub(super) async fn call(&self, args: &[&str]) -> Result<ExitOutput, CallError> {
         finish(self.machine(&[], args)).await
     }
 }
 
 /// Runs a call to its end, which must be a good one.
-pub(super) async fn finish(program: Program) -> Result<Ended, CallError> {
+pub(super) async fn finish(program: Program) -> Result<ExitOutput, CallError> {
     let ended = program.run().await.map_err(|error| CallError::Other(error.to_string()))?;
     if ended.code == 0 {
         return Ok(ended);
@@ -136,10 +136,10 @@ pub(super) async fn finish(program: Program) -> Result<Ended, CallError> {
 pub(super) fn own_error(stderr: &[u8]) -> Option<CallError> {
     #[derive(Deserialize)]
     struct Line {
-        error: Said,
+        error: ErrorLine,
     }
     #[derive(Deserialize)]
-    struct Said {
+    struct ErrorLine {
         code: String,
         message: String,
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bottle_plan::plan::{BottlePlan, TOOLS_DIR};
 use bottle_types::door::DOORS_DIR;
 
-use crate::backend::host_bundle::{Options, Place, Tools, system};
+use crate::backend::sandbox::{BwrapOptions, RunDir, Tools, etc as host_etc};
 
 /// The sandbox's name in the run's directory.
 pub(super) const NAME: &str = "doors";
@@ -19,12 +19,12 @@ pub(super) const LISTEN: Duration = Duration::from_secs(20);
 
 /// What it sees: programs, and the doors' sockets. It is root in there, to give the address to its own loopback interface,
 /// and has that one capability.
-pub(super) fn sandbox(place: &Place, tools: &Tools) -> Options {
-    let mut options = Options::default();
+pub(super) fn sandbox(run_dir: &RunDir, tools: &Tools) -> BwrapOptions {
+    let mut options = BwrapOptions::default();
     // The link is static and reads no settings: it has no /etc.
-    system::add(&mut options, "0", &[]);
+    host_etc::add(&mut options, "0", &[]);
     options.add(&["--unshare-net", "--as-pid-1", "--cap-drop", "ALL", "--cap-add", "CAP_NET_ADMIN"]);
-    options.bind("--ro-bind", &place.path("doors"), DOORS_DIR);
+    options.bind("--ro-bind", &run_dir.path("doors"), DOORS_DIR);
     options.bind("--ro-bind", &tools.link, &format!("{TOOLS_DIR}/bin/bottle-link"));
     options.add(&["--remount-ro", "/"]);
     options

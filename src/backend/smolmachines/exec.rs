@@ -6,7 +6,7 @@ use bottle_plan::plan::TOOLS_DIR;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Machine, cli};
-use crate::backend::{BottleError, Exec, Output, Running, Who, seccomp};
+use crate::backend::{BottleError, Exec, ExecUser, Output, Running, seccomp};
 use crate::process::Program;
 
 /// A command may take as long as a run; what limits it is above.
@@ -29,7 +29,7 @@ impl Machine {
             words.extend(["-e".to_owned(), format!("{name}={value}")]);
         }
         words.push("--".to_owned());
-        if exec.who == Who::Agent {
+        if exec.user == ExecUser::Agent {
             words.extend([format!("{TOOLS_DIR}/bin/bottle-link"), "confine".to_owned()]);
             words.extend(["--user".to_owned(), format!("{}:{}", guest.uid, guest.gid)]);
             words.extend(["--most-processes".to_owned(), guest.resources.pids.to_string()]);

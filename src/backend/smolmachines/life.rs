@@ -9,7 +9,7 @@ use tokio::task::AbortHandle;
 
 use super::cli::Smolvm;
 use super::machine;
-use crate::backend::host_bundle::Process;
+use crate::backend::sandbox::ProcessId;
 
 /// How often the monitor is looked for: a glance at /proc.
 const LOOK: Duration = Duration::from_millis(100);
@@ -68,7 +68,7 @@ impl Drop for Life {
 
 /// Ends with the monitor.
 async fn ended(monitor: i32) -> String {
-    if let Some(process) = Process::now(monitor) {
+    if let Some(process) = ProcessId::now(monitor) {
         while process.is_alive() {
             tokio::time::sleep(LOOK).await;
         }

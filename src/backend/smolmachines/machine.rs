@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use super::cli::{CallError, Smolvm};
 use crate::backend::Leftover;
-use crate::facts;
+use crate::host;
 
 /// The machine's disk, which takes only what is written to it.
 const STORAGE_GIB: u32 = 20;
@@ -33,7 +33,7 @@ pub(super) struct Status {
 
 /// One connection that the monitor has refused.
 #[derive(Debug, Deserialize)]
-struct Refused {
+struct RefusedConnection {
     timestamp: String,
     operation: String,
     dest: String,
@@ -97,7 +97,7 @@ pub(super) async fn leftovers(smolvm: &Smolvm) -> Result<Vec<Leftover>, CallErro
     let ended = smolvm.call(&["ls", "--json"]).await?;
     let machines: Vec<Status> = serde_json::from_slice(&ended.stdout)
         .map_err(|error| CallError::Other(format!("the list of machines is not in the known form: {error}")))?;
-    let now = facts::unix_seconds();
+    let now = host::unix_seconds();
     Ok(machines.into_iter().filter_map(|machine| leftover(machine, now)).collect())
 }
 
@@ -120,7 +120,7 @@ pub(super) async fn refused(smolvm: &Smolvm, name: &str) -> String {
         Err(error) if error.is_not_there() => return String::new(),
         Err(error) => return format!("machine  | failed to get what its monitor refused: {error}\n"),
     };
-    match serde_json::from_slice::<Vec<Refused>>(&ended.stdout) {
+    match serde_json::from_slice::<Vec<RefusedConnection>>(&ended.stdout) {
         Ok(all) => all
             .iter()
             .map(|one| format!("machine  | {} its monitor refused: {} {}\n", one.timestamp, one.operation, one.dest))

@@ -28,13 +28,14 @@ use futures_util::future::BoxFuture;
 use self::cli::{CallError, Smolvm};
 use self::exec::filter;
 use self::life::Life;
-use super::host_bundle::{self, HostBundle, Tools};
+use super::bundle::{self, HostBundle};
 use super::image;
+use super::sandbox::{self, Tools};
 use super::{
-    Backend, Bottle, BottleError, Exec, Leftover, Progress, Room, Running, Survey, Tree, copy, finish, seccomp, succeed,
+    Backend, Bottle, BottleError, Exec, Leftover, Progress, Running, Side, Survey, Tree, copy, finish, seccomp, succeed,
 };
 use crate::exit::Failure;
-use crate::facts::Environment;
+use crate::host::Environment;
 use crate::secrets::Secrets;
 
 /// Files into a machine; a checkout may be large and emulation slow.
@@ -57,7 +58,7 @@ pub(super) struct Smolmachines {
 impl Smolmachines {
     pub(super) async fn connect() -> Result<Self, Failure> {
         let environment = Environment::read();
-        let base = host_bundle::base(&environment);
+        let base = sandbox::base(&environment);
         Ok(Self { smolvm: Smolvm::connect(&environment, &base).await?, base, environment })
     }
 }
@@ -70,14 +71,14 @@ pub(super) async fn survey() -> Survey {
         Ok(()) => survey.there("/dev/kvm can be opened (whether it boots a kernel shows at the first run)"),
         Err(failure) => survey.missing(format!("{failure}; {}", failure.hint.as_deref().unwrap_or_default())),
     }
-    match Smolvm::find(&environment, &host_bundle::base(&environment)) {
+    match Smolvm::find(&environment, &sandbox::base(&environment)) {
         Ok(smolvm) => match smolvm.version().await {
             Ok(version) => survey.there(format!("{version}: {}", smolvm.path().display())),
             Err(why) => survey.missing(why),
         },
         Err(why) => survey.missing(why),
     }
-    survey.lines.extend(host_bundle::survey(&environment).await.lines);
+    survey.lines.extend(sandbox::survey(&environment).await.lines);
     survey
 }
 
@@ -97,9 +98,9 @@ impl Backend for Smolmachines {
     fn prepare<'a>(&'a self, plan: &'a BottlePlan, progress: &'a dyn Progress) -> BoxFuture<'a, Result<(), Failure>> {
         async move {
             kvm::usable()?;
-            host_bundle::tools(&self.environment)?;
-            host_bundle::trial().await?;
-            host_bundle::make_base(&self.base)?;
+            sandbox::tools(&self.environment)?;
+            sandbox::trial().await?;
+            sandbox::make_base(&self.base)?;
             image::ready(&plan.images.guest, &self.base, Some(progress)).await.map(drop)
         }
         .boxed()
@@ -118,7 +119,7 @@ impl Backend for Smolmachines {
 
     fn leftovers(&self) -> BoxFuture<'_, Result<Vec<Leftover>, Failure>> {
         async {
-            let mut found = host_bundle::leftovers(&self.environment, backend::Backend::Smolmachines);
+            let mut found = bundle::leftovers(&self.environment, backend::Backend::Smolmachines);
             if !self.base.is_dir() {
                 return Ok(found);
             }
@@ -148,7 +149,7 @@ impl Backend for Smolmachines {
                     .await
                     .map_err(|error| Failure::machine(format_args!("failed to remove the machine {name}: {error}")))?;
             }
-            host_bundle::remove(&self.environment, leftover, mask).await
+            bundle::remove(&self.environment, leftover, mask).await
         }
         .boxed()
     }
@@ -192,11 +193,11 @@ impl Machine {
 
     /// Starts the machine's neighbour and waits until it listens; the process whose network it is.
     async fn doors(&self, tools: &Tools) -> Result<i32, Failure> {
-        let place = &self.bundle.place;
-        let mut options = doors::sandbox(place, tools);
+        let run_dir = &self.bundle.run_dir;
+        let mut options = doors::sandbox(run_dir, tools);
         options.user = self.bundle.users.setup;
         self.bundle.launch(doors::NAME, options, &doors::init(&self.plan)).await?;
-        let log = place.path(&format!("{}.log", doors::NAME));
+        let log = run_dir.path(&format!("{}.log", doors::NAME));
         let ports = self.plan.guest.init.iter().filter(|word| word.ends_with(".sock")).count();
         let until = tokio::time::Instant::now() + doors::LISTEN;
         loop {
@@ -212,7 +213,7 @@ impl Machine {
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        let info = std::fs::read(place.path(&format!("{}.info", doors::NAME))).unwrap_or_default();
+        let info = std::fs::read(run_dir.path(&format!("{}.info", doors::NAME))).unwrap_or_default();
         serde_json::from_slice::<serde_json::Value>(&info)
             .ok()
             .and_then(|info| i32::try_from(info["child-pid"].as_i64()?).ok())
@@ -272,7 +273,7 @@ impl Machine {
         }
         for (at, program) in seccomp::programs().map_err(|error| failed(&error))?.iter().enumerate() {
             let path =
-                self.bundle.place.write(&format!("seccomp.{at}"), program, None).map_err(|error| failed(&error))?;
+                self.bundle.run_dir.write(&format!("seccomp.{at}"), program, None).map_err(|error| failed(&error))?;
             self.put(&path, &filter(at), "0444").await?;
         }
         // A new machine's working directory is anybody's.
@@ -305,18 +306,18 @@ impl Bottle for Machine {
 
     fn exec(&self, exec: Exec) -> BoxFuture<'_, Result<Running, BottleError>> {
         async move {
-            match exec.room {
-                Room::Guest => self.run(&exec),
-                Room::Bundle => self.bundle.exec(exec).await,
+            match exec.side {
+                Side::Guest => self.run(&exec),
+                Side::Bundle => self.bundle.exec(exec).await,
             }
         }
         .boxed()
     }
 
-    fn copy_in(&self, room: Room, tree: Tree) -> BoxFuture<'_, Result<(), BottleError>> {
+    fn copy_in(&self, side: Side, tree: Tree) -> BoxFuture<'_, Result<(), BottleError>> {
         async move {
-            if room == Room::Bundle {
-                return copy::copy_in(self, room, tree).await;
+            if side == Side::Bundle {
+                return copy::copy_in(self, side, tree).await;
             }
             // As root, so that everything has the owner that the tree says.
             let archive =
@@ -329,8 +330,8 @@ impl Bottle for Machine {
         .boxed()
     }
 
-    fn copy_out<'a>(&'a self, room: Room, path: &'a str) -> BoxFuture<'a, Result<Option<Tree>, BottleError>> {
-        copy::copy_out(self, room, path).boxed()
+    fn copy_out<'a>(&'a self, side: Side, path: &'a str) -> BoxFuture<'a, Result<Option<Tree>, BottleError>> {
+        copy::copy_out(self, side, path).boxed()
     }
 
     fn signal(&self, signal: &'static str) -> BoxFuture<'_, Result<(), BottleError>> {
@@ -361,7 +362,7 @@ impl Bottle for Machine {
 
     fn logs(&self) -> BoxFuture<'_, Result<Vec<u8>, BottleError>> {
         async {
-            let mut logs = self.bundle.place.logs();
+            let mut logs = self.bundle.run_dir.logs();
             logs.extend(machine::refused(&self.smolvm, self.name()).await.into_bytes());
             Ok(logs)
         }

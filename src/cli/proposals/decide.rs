@@ -11,10 +11,11 @@ use bottle_wire::proposal::{Decide, Standing};
 
 use super::pick::Run;
 use super::view;
-use crate::approve::{self, outcome, what};
+use crate::approve::{outcome, what};
 use crate::cli::{Context, print};
 use crate::exit::{Code, Failure};
 use crate::process::Program;
+use crate::report::ProposalStatus;
 
 /// The account that decides.
 pub(crate) fn user(context: &Context) -> String {
@@ -101,7 +102,7 @@ pub(super) async fn decide(
 fn said(proposal: &Proposal, state: &State) -> Result<Code, Failure> {
     let id = proposal.id;
     let Some(outcome) = outcome(state) else { return print(&format!("{id}: being applied")) };
-    if outcome.standing == approve::Standing::Failed {
+    if outcome.standing == ProposalStatus::Failed {
         return Err(Failure::new(Code::Task, format_args!("{id} could not be applied: {}", outcome.detail))
             .hint("what was in force before still is; the agent has been told"));
     }
@@ -131,7 +132,7 @@ pub(super) async fn edited(proposal: &Proposal, context: &Context) -> Result<Req
         Failure::input("neither VISUAL nor EDITOR is set").hint("set one, or give the request as --request FILE")
     })?;
     let failed = |error: &dyn std::fmt::Display| Failure::machine(format_args!("failed to edit the request: {error}"));
-    let path = std::env::temp_dir().join(format!("bottle-{}-{}.yaml", proposal.id, crate::facts::unguessable()));
+    let path = std::env::temp_dir().join(format!("bottle-{}-{}.yaml", proposal.id, crate::host::unguessable()));
     let text = bottle_types::yaml::to_string(&proposal.request).map_err(|error| failed(&error))?;
     std::fs::write(&path, text).map_err(|error| failed(&error))?;
     // An editor may be given with options, as git takes it too.

@@ -6,8 +6,8 @@ use bottle_plan::approval::Code;
 use bottle_wire::control::Listing;
 use bottle_wire::proposal::Standing;
 
-use crate::approve::{self, Outcome, diff, one_line, outcome, visible, what};
-use crate::report::Style;
+use crate::approve::{ProposalOutcome, diff, one_line, outcome, visible, what};
+use crate::report::{ProposalStatus, Style};
 
 /// All of several runs, a line each.
 pub(super) fn list(listings: &[Listing], style: Style) -> String {
@@ -35,19 +35,19 @@ pub(super) fn line(standing: &Standing, style: Style) -> String {
 pub(super) fn stands(standing: &Standing, style: Style) -> String {
     match outcome(&standing.state) {
         None => style.paint("33", "being applied"),
-        Some(Outcome { standing, by, .. }) => {
+        Some(ProposalOutcome { standing, by, .. }) => {
             let by = by.map(|by| format!(" by {by}")).unwrap_or_default();
             style.paint(colour(standing), &format!("{}{by}", standing.name()))
         }
     }
 }
 
-fn colour(standing: approve::Standing) -> &'static str {
+fn colour(standing: ProposalStatus) -> &'static str {
     match standing {
-        approve::Standing::Asked => "1;33",
-        approve::Standing::Approved | approve::Standing::Modified | approve::Standing::Answered => "32",
-        approve::Standing::Denied | approve::Standing::TimedOut | approve::Standing::Failed => "31",
-        approve::Standing::Ended => "2",
+        ProposalStatus::Asked => "1;33",
+        ProposalStatus::Approved | ProposalStatus::Modified | ProposalStatus::Answered => "32",
+        ProposalStatus::Denied | ProposalStatus::TimedOut | ProposalStatus::Failed => "31",
+        ProposalStatus::Ended => "2",
     }
 }
 
@@ -55,7 +55,8 @@ fn colour(standing: approve::Standing) -> &'static str {
 pub(super) fn whole(standing: &Standing, style: Style) -> String {
     let proposal = &standing.proposal;
     let mut text = format!("{}  {}\n", line(standing, style), style.paint("2", &proposal.run));
-    if let Some(Outcome { detail, .. }) = outcome(&standing.state).filter(|outcome| !outcome.detail.is_empty()) {
+    if let Some(ProposalOutcome { detail, .. }) = outcome(&standing.state).filter(|outcome| !outcome.detail.is_empty())
+    {
         let _ = writeln!(text, "  {detail}");
     }
     for (at, why) in visible(proposal.request.why()).lines().enumerate() {

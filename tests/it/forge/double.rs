@@ -1,5 +1,5 @@
 //! The stand-in forge (`tests/fixtures/forge/double.py`): a real server over https whose every request is held against the
-//! forge's own API description. Shared by the tests here and by those in `src/forge/`.
+//! forge's own API description. Shared by the tests here and by those in `src/thread/`.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};

@@ -53,7 +53,7 @@ pub(super) struct Output {
 }
 
 /// A variable of this process's own environment.
-#[expect(clippy::disallowed_methods, reason = "the gate's own one place: src/facts.rs is the host side's")]
+#[expect(clippy::disallowed_methods, reason = "the gate's own one place: src/host/env.rs is the host side's")]
 pub(super) fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name)
 }

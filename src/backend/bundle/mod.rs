@@ -1,0 +1,350 @@
+//! The bundle on the host itself, for backends that have no container for it: a sandbox of bwrap that has the host's network,
+//! and in it the same supervisor with the same sidecars.
+//!
+//! Map: `mounts` (what it sees of the host). It is made of the kit in `sandbox`, as is the bubblewrap backend's guest. Always:
+//! it ends with the runner; no secret is on a disk.
+
+mod mounts;
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bottle_plan::manifest::Resources;
+use bottle_plan::plan::{BottlePlan, HOST_CA_FILE, TOOLS_DIR};
+use bottle_scan::known::KnownSecrets;
+use bottle_types::backend;
+use bottle_types::door::{CONFIG_DIR, SECRETS_DIR};
+use bottle_types::units::ByteSize;
+use tokio::sync::{Mutex, RwLock, watch};
+
+use super::sandbox::{BwrapOptions, Limits, RunDir, RunNotes, Sandbox, Tools, Users, base, cgroup, tools, trial};
+use super::{BottleError, Exec, Leftover, Output, Running, Side, Tree};
+use crate::exit::Failure;
+use crate::host::{self, Environment};
+use crate::process::ChildGuard;
+use crate::secrets::Secrets;
+
+/// The bundle's share of the machine, as on Docker: memory and processes; processors as many as there are.
+const BUNDLE: Resources = Resources { cpus: 64.0, memory: ByteSize(2 << 30), pids: 1024 };
+/// Giving the secrets takes no time, but on a machine that is out of memory.
+const STEP: Duration = Duration::from_secs(30);
+
+/// A run that is stopped in its launch waits so long for what its doors have to say.
+const FIRST_WORDS: Duration = Duration::from_secs(1);
+
+/// One run's bundle, and the run's directory on this machine.
+pub(super) struct HostBundle {
+    pub(super) run_dir: RunDir,
+    pub(super) users: Users,
+    plan: BottlePlan,
+    record: PathBuf,
+    environment: Environment,
+    sandbox: Sandbox,
+    started: Arc<RunningSandboxes>,
+    /// The link, once it is brought where it can be run.
+    link: OnceLock<PathBuf>,
+}
+
+/// What this process has started: it ends with these.
+#[derive(Debug, Default)]
+struct RunningSandboxes {
+    notes: Mutex<RunNotes>,
+    running: Mutex<Vec<ChildGuard>>,
+    /// Held for reading while a sandbox is being made. A bwrap that is killed before its child is tied to it leaves the child
+    /// behind, which nobody knows yet: so nothing of this is cut short, and the teardown waits for it.
+    making: Arc<RwLock<()>>,
+    /// Whether the supervisor has said that all doors are open, or can't say so any more.
+    opened: watch::Sender<bool>,
+}
+
+impl RunningSandboxes {
+    /// Changes what the next runner will know, if this one dies.
+    async fn note(&self, run_dir: &RunDir, change: impl FnOnce(&mut RunNotes)) -> std::io::Result<()> {
+        let mut notes = self.notes.lock().await;
+        change(&mut notes);
+        run_dir.note(&notes)
+    }
+}
+
+impl HostBundle {
+    pub(super) fn new(environment: &Environment, plan: &BottlePlan, record: &Path) -> Self {
+        let run_dir = RunDir::for_run(&base(environment), plan.slug.as_str());
+        Self {
+            sandbox: Self::sandbox_in(&run_dir, "bundle"),
+            users: Users::for_run(plan.slug.as_str()),
+            plan: plan.clone(),
+            record: record.to_owned(),
+            environment: environment.clone(),
+            started: Arc::default(),
+            link: OnceLock::new(),
+            run_dir,
+        }
+    }
+
+    fn sandbox_in(run_dir: &RunDir, name: &str) -> Sandbox {
+        Sandbox { socket: run_dir.path(&format!("{name}.sock")), log: run_dir.path(&format!("{name}.log")) }
+    }
+
+    /// Another sandbox of the same run.
+    pub(super) fn sandbox(&self, name: &str) -> Sandbox {
+        Self::sandbox_in(&self.run_dir, name)
+    }
+
+    /// What a failure to write there comes to.
+    pub(super) fn failed(&self, error: std::io::Error) -> Failure {
+        Failure::machine(format_args!("failed to make {}: {error}", self.run_dir.path("").display()))
+            .hint("set BOTTLE_RUNTIME_DIR to a directory of your own on a local disk")
+    }
+
+    /// Makes the run's directory, and brings the host's programs where the sandboxes' users can reach them.
+    pub(super) async fn open(&self) -> Result<Tools, Failure> {
+        let mut tools = tools(&self.environment)?;
+        self.run_dir.make()?;
+        let start = RunNotes {
+            backend: self.plan.backend,
+            record: self.record.clone(),
+            started: host::unix_seconds(),
+            ..RunNotes::default()
+        };
+        self.note(|notes| *notes = start).await?;
+        // A guest may be started before the bundle is, and has the doors' directory bound.
+        self.run_dir.directory("doors", 0o755, self.users.bundle).map_err(|error| self.failed(error))?;
+        // The step before bwrap starts as the runner's user, where it is: a name in the base goes when another build runs.
+        let _ = self.link.set(tools.link.clone());
+        for tool in [&mut tools.link, &mut tools.sidecars, &mut tools.claude, &mut tools.gitleaks] {
+            *tool = self.run_dir.reachable(tool).map_err(|error| self.failed(error))?;
+        }
+        Ok(tools)
+    }
+
+    /// The link, as the step before bwrap.
+    pub(super) fn link(&self) -> Result<PathBuf, Failure> {
+        self.link.get().cloned().ok_or_else(|| Failure::machine("the bottle was not opened by this process"))
+    }
+
+    /// Changes what the next runner will know, if this one dies.
+    pub(super) async fn note(&self, change: impl FnOnce(&mut RunNotes)) -> Result<(), Failure> {
+        self.started.note(&self.run_dir, change).await.map_err(|error| self.failed(error))
+    }
+
+    /// Control groups for one of the run's sandboxes, or other limits.
+    pub(super) async fn limits(&self, side: &str, resources: &Resources) -> Result<Limits, Failure> {
+        let mut limits = Limits::default();
+        // A group that was made is noted before anything else can happen.
+        self.note(|notes| {
+            limits = cgroup::set(&format!("claude-bottle-{}-{side}", self.plan.slug), resources);
+            notes.cgroups.extend(limits.groups.iter().cloned());
+        })
+        .await?;
+        Ok(limits)
+    }
+
+    /// Starts a sandbox; it ends with this process.
+    pub(super) async fn launch(&self, name: &str, mut options: BwrapOptions, init: &[String]) -> Result<(), Failure> {
+        let info = self.run_dir.path(&format!("{name}.info"));
+        options.info = Some(info.clone());
+        options.link = self.link()?;
+        let log = self.run_dir.log(&format!("{name}.log")).map_err(|error| self.failed(error))?;
+        let sandbox = self.sandbox(name);
+        let (started, run_dir) = (self.started.clone(), self.run_dir.clone());
+        let made = self.uncut(|| {
+            // From this thread: a task's would wait for a processor at the moment at which bwrap needs it.
+            let kept = sandbox.start(&options, init, log);
+            async move {
+                let kept = kept?;
+                let process = sandbox.made(&info).await?;
+                started.running.lock().await.push(kept);
+                let noted = started.note(&run_dir, |notes| notes.processes.push(process)).await;
+                noted.map_err(|error| BottleError::new("failed to note which process it is", error))
+            }
+        });
+        if let Err(error) = made.await {
+            // Where no sandbox can be made at all, that is what has to be said.
+            trial().await?;
+            return Err(Failure::machine(error).hint("compose.log in the run record says more"));
+        }
+        Ok(())
+    }
+
+    /// Makes a sandbox: to the end, whether or not its caller still waits for it.
+    pub(super) async fn uncut<T: Send + 'static, M>(&self, making: impl FnOnce() -> M) -> Result<T, BottleError>
+    where
+        M: Future<Output = Result<T, BottleError>> + Send + 'static,
+    {
+        let held = self.started.making.clone().read_owned().await;
+        let making = making();
+        let task = tokio::spawn(async move {
+            let _held = held;
+            making.await
+        });
+        task.await.unwrap_or_else(|error| Err(BottleError::new("failed to make a sandbox", error)))
+    }
+
+    /// Makes the bundle's sandbox and starts its doors.
+    pub(super) async fn start(&self, tools: &Tools, secrets: &Secrets) -> Result<(), Failure> {
+        self.make(tools).await?;
+        self.start_doors(secrets).await
+    }
+
+    /// Makes the bundle's sandbox.
+    pub(super) async fn make(&self, tools: &Tools) -> Result<(), Failure> {
+        let etc = mounts::make(&self.run_dir, &self.plan, self.users.bundle).map_err(|error| self.failed(error))?;
+        let limits = self.limits("bundle", &BUNDLE).await?;
+        let mut options = mounts::bundle(&self.run_dir, &etc, tools);
+        (options.user, options.groups) = (self.users.bundle, limits.groups);
+        if self.plan.host_ca_bundle.is_some() {
+            options.add(&["--setenv", "SSL_CERT_FILE", HOST_CA_FILE, "--setenv", "GIT_SSL_CAINFO", HOST_CA_FILE]);
+        }
+        options.add(&["--chdir", "/", "--remount-ro", "/"]);
+        let link = format!("{TOOLS_DIR}/bin/bottle-link");
+        let init = [link, "forward".to_owned(), "--control".to_owned()];
+        // Its files are written while the sandbox is being made.
+        let fill = || mounts::fill(&self.run_dir, &self.plan, self.users.bundle).map_err(|error| self.failed(error));
+        let (launched, filled) = tokio::join!(self.launch("bundle", options, &init), async { fill() });
+        launched.and(filled)
+    }
+
+    /// Gives the bundle its secrets, in memory, and starts the supervisor.
+    pub(super) async fn start_doors(&self, secrets: &Secrets) -> Result<(), Failure> {
+        self.start_supervisor(secrets).await.map_err(Failure::machine)
+    }
+
+    async fn start_supervisor(&self, secrets: &Secrets) -> Result<(), BottleError> {
+        self.give(secrets).await?;
+        let supervisor = format!("{TOOLS_DIR}/bin/bottle-sidecars");
+        let config = format!("{CONFIG_DIR}/bundle.yaml");
+        let mut exec = Exec::guest([supervisor.as_str(), "supervisor", "--config", &config]);
+        exec.side = Side::Bundle;
+        let running = self.exec(exec).await?;
+        let log =
+            self.run_dir.log("bundle.log").map_err(|error| BottleError::new("failed to open bundle.log", error))?;
+        tokio::spawn(keep_log(running, log, self.started.clone()));
+        Ok(())
+    }
+
+    /// Puts the secrets where the sidecars look for them.
+    async fn give(&self, secrets: &Secrets) -> Result<(), BottleError> {
+        let mut tree = Tree::new();
+        for (name, value) in secrets.files() {
+            tree = tree.file(format!("{SECRETS_DIR}/{name}"), 0, 0o400, value.to_vec());
+        }
+        if tree.nodes.is_empty() {
+            return Ok(());
+        }
+        let doing = "failed to give the bundle its secrets";
+        let archive = tree.to_tar().map_err(|error| BottleError::new(doing, error))?;
+        let mut give = Exec::guest(["tar", "-x", "-p", "-o", "-f", "-", "-C", "/"]).in_dir("/");
+        (give.side, give.stdin) = (Side::Bundle, Some(archive));
+        let given = async {
+            let running = self.exec(give).await?;
+            running.code.await.map_err(|_| BottleError::new(doing, "the sandbox went away"))?
+        };
+        match tokio::time::timeout(STEP, given).await {
+            Ok(Ok(0)) => Ok(()),
+            Ok(Ok(code)) => Err(BottleError::new(doing, format_args!("tar ended with {code}"))),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(BottleError::new(doing, "tar does not end")),
+        }
+    }
+
+    /// Waits until the doors are open, by what the supervisor prints; ends also with the supervisor.
+    pub(super) async fn opened(&self) {
+        // The sender is beside the receiver.
+        let _ = self.started.opened.subscribe().wait_for(|opened| *opened).await;
+    }
+
+    /// Runs a command in the bundle.
+    pub(super) async fn exec(&self, exec: Exec) -> Result<Running, BottleError> {
+        self.sandbox.exec(exec).await
+    }
+
+    /// What has been printed so far. Doors that this process has only just started get to say so first.
+    pub(super) async fn logs(&self) -> Vec<u8> {
+        if !self.started.running.lock().await.is_empty() {
+            let _ = tokio::time::timeout(FIRST_WORDS, self.opened()).await;
+        }
+        self.run_dir.logs()
+    }
+
+    /// Ends all sandboxes of the run and removes its directory.
+    pub(super) async fn tear_down(&self) -> Result<(), BottleError> {
+        let _none = self.started.making.write().await;
+        for process in self.run_dir.notes().unwrap_or_default().processes {
+            process.kill();
+        }
+        for mut kept in self.started.running.lock().await.drain(..) {
+            kept.end().await;
+        }
+        self.run_dir.remove().await.map_err(|why| BottleError::new("failed to remove the sandboxes", why))
+    }
+}
+
+/// What the supervisor prints once every door takes connections.
+const OPENED: &[u8] = b"supervisor | all doors open";
+
+/// Puts what the supervisor prints into a file, with the time.
+async fn keep_log(mut running: Running, mut log: std::fs::File, started: Arc<RunningSandboxes>) {
+    // A full disk must not end the doors.
+    let mut line = |text: &[u8]| drop(log.write_all(&[host::now().as_bytes(), b" ", text, b"\n"].concat()));
+    let mut rest = vec![];
+    while let Some(Output::Stdout(bytes) | Output::Stderr(bytes)) = running.output.recv().await {
+        rest.extend_from_slice(&bytes);
+        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+            line(&rest[..end]);
+            if rest.starts_with(OPENED) {
+                started.opened.send_replace(true);
+            }
+            rest.drain(..=end);
+        }
+    }
+    match running.code.await {
+        Ok(Ok(code)) => line(format!("supervisor | ended with {code}").as_bytes()),
+        _ => line(b"supervisor | went away"),
+    }
+    started.opened.send_replace(true);
+}
+
+/// What this backend's runs have on this machine.
+pub(super) fn leftovers(environment: &Environment, backend: backend::Backend) -> Vec<Leftover> {
+    let mut found = vec![];
+    for (slug, run_dir) in RunDir::all(&base(environment)) {
+        let notes = run_dir.notes();
+        if notes.as_ref().is_some_and(|notes| notes.backend != backend) {
+            continue;
+        }
+        let mut leftover = Leftover {
+            slug,
+            age: Some(Duration::from_secs(run_dir.age())),
+            record: notes.as_ref().map(|notes| notes.record.clone()),
+            ..Leftover::default()
+        };
+        leftover.add("directory", "directories", run_dir.path("").display().to_string());
+        let notes = notes.unwrap_or_default();
+        for _ in notes.processes.iter().filter(|process| process.is_alive()) {
+            leftover.running = true;
+            leftover.add("sandbox", "sandboxes", "");
+        }
+        for group in &notes.cgroups {
+            leftover.add("control group", "control groups", group.display().to_string());
+        }
+        found.push(leftover);
+    }
+    found
+}
+
+/// Saves what the sandboxes of a dead run printed to its record, ends them, and removes everything.
+pub(super) async fn remove(environment: &Environment, leftover: &Leftover, mask: &KnownSecrets) -> Result<(), Failure> {
+    let run_dir = RunDir::for_run(&base(environment), &leftover.slug);
+    let lost = leftover.record.as_deref().filter(|dir| dir.is_dir() && !dir.join("compose.log").exists());
+    if let Some(record) = lost {
+        std::fs::write(record.join("compose.log"), mask.mask(&run_dir.logs())).map_err(|error| {
+            Failure::machine(format_args!("failed to write {}/compose.log: {error}", record.display()))
+        })?;
+    }
+    run_dir
+        .remove()
+        .await
+        .map_err(|why| Failure::machine(format_args!("failed to remove what {} has left: {why}", leftover.slug)))
+}

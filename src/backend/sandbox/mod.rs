@@ -1,0 +1,21 @@
+//! Sandboxes on the host by bwrap: the kit of which the backends without an engine make their bundle and their guest.
+//!
+//! Map: `bwrap` (a sandbox is started, and runs commands), `cgroup` (control groups, or limits that each process inherits),
+//! `users` (who a sandbox is on the host), `run_dir` (the run's own directory), `etc` (the host's programs and a small /etc),
+//! `host` (what this machine has for it), `process_id` (a process, told from later ones).
+//! Always: a sandbox ends with the runner; nothing of the host but programs and the run's own directories is in it.
+
+mod bwrap;
+pub(super) mod cgroup;
+pub(super) mod etc;
+mod host;
+mod process_id;
+mod run_dir;
+mod users;
+
+pub(super) use bwrap::{BwrapOptions, Sandbox};
+pub(super) use cgroup::Limits;
+pub(super) use host::{Tools, survey, tools, trial};
+pub(super) use process_id::ProcessId;
+pub(super) use run_dir::{RunDir, RunNotes, base, make_base};
+pub(super) use users::Users;

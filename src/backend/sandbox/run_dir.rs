@@ -1,0 +1,279 @@
+//! A run's own directory on this machine: everything that the sandboxes have for writing, their sockets, what they printed.
+//!
+//! `<base>/<slug>/`, in a base that belongs to this user alone. It is on disk, because checkouts and mirrors are in it, and its
+//! path is short, because a socket's may have 107 bytes. Secrets are never in it.
+
+use std::fs::{self, DirBuilder, OpenOptions, Permissions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
+use std::path::{Path, PathBuf};
+
+use bottle_types::backend::Backend;
+use rustix::fs::OFlags;
+use serde::{Deserialize, Serialize};
+
+use super::process_id::ProcessId;
+use crate::exit::Failure;
+use crate::host::{self, Environment};
+
+/// The longest path of a unix socket.
+const LONGEST_SOCKET: usize = 107;
+
+/// In the base, shared by all runs: programs that the sandboxes' users can't reach where they are.
+const TOOLS: &str = ".tools";
+
+/// One run's directory.
+#[derive(Debug, Clone)]
+pub(in crate::backend) struct RunDir(PathBuf);
+
+/// `run.json`: what has to be known to clear the run away without its runner.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::backend) struct RunNotes {
+    /// Whose run it is.
+    pub(in crate::backend) backend: Backend,
+    /// The run record.
+    pub(in crate::backend) record: PathBuf,
+    /// Seconds since 1970.
+    pub(in crate::backend) started: u64,
+    /// The first process of each sandbox.
+    pub(in crate::backend) processes: Vec<ProcessId>,
+    /// Control groups that were made.
+    pub(in crate::backend) cgroups: Vec<PathBuf>,
+}
+
+/// Where all runs of this user have their directories.
+pub(in crate::backend) fn base(environment: &Environment) -> PathBuf {
+    let user = rustix::process::geteuid().as_raw();
+    environment
+        .get("BOTTLE_RUNTIME_DIR")
+        .map_or_else(|| PathBuf::from(format!("/var/tmp/claude-bottle-{user}")), PathBuf::from)
+}
+
+/// What a directory that can't be made comes to.
+fn failed(path: &Path, error: &dyn std::fmt::Display) -> Failure {
+    Failure::machine(format_args!("failed to make {}: {error}", path.display()))
+        .hint("set BOTTLE_RUNTIME_DIR to a directory of your own on a local disk")
+}
+
+/// Makes the directory of all runs, if it is not there.
+pub(in crate::backend) fn make_base(base: &Path) -> Result<(), Failure> {
+    // As root, the sandboxes have users of their own, which must get past it.
+    let mode = if is_root() { 0o711 } else { 0o700 };
+    match DirBuilder::new().mode(mode).create(base) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(base, &error)),
+        _ => {}
+    }
+    // Its parent may be everybody's: another user's directory of that name must not be taken for ours.
+    let found = fs::symlink_metadata(base).map_err(|error| failed(base, &error))?;
+    if !found.is_dir() || found.uid() != rustix::process::geteuid().as_raw() || found.mode() & 0o022 != 0 {
+        return Err(failed(base, &"it is there, and not a directory of this user alone"));
+    }
+    Ok(())
+}
+
+impl RunDir {
+    pub(in crate::backend) fn for_run(base: &Path, slug: &str) -> Self {
+        Self(base.join(slug))
+    }
+
+    /// Everything of this user's, by slug.
+    pub(in crate::backend) fn all(base: &Path) -> Vec<(String, Self)> {
+        let Ok(entries) = fs::read_dir(base) else { return vec![] };
+        let mut dirs: Vec<_> = entries
+            .filter_map(Result::ok)
+            .filter(|entry| {
+                !entry.file_name().to_string_lossy().starts_with('.')
+                    && entry.file_type().is_ok_and(|kind| kind.is_dir())
+            })
+            .filter_map(|entry| Some((entry.file_name().into_string().ok()?, Self(entry.path()))))
+            .collect();
+        dirs.sort_by(|one, other| one.0.cmp(&other.0));
+        dirs
+    }
+
+    /// Makes it, empty.
+    pub(in crate::backend) fn make(&self) -> Result<(), Failure> {
+        let longest = self.path("bundle.sock");
+        if longest.as_os_str().len() > LONGEST_SOCKET {
+            return Err(Failure::machine(format_args!("{} is too long for a socket's path", longest.display()))
+                .hint("set BOTTLE_RUNTIME_DIR to a directory with a short path"));
+        }
+        make_base(self.base())?;
+        let mode = if is_root() { 0o711 } else { 0o700 };
+        DirBuilder::new().mode(mode).create(&self.0).map_err(|error| failed(&self.0, &error))
+    }
+
+    /// A program of the host where every user can reach it: itself, or another name for it in the base. As root, the sandboxes
+    /// have users who can't get into root's home, where it may be.
+    pub(in crate::backend) fn reachable(&self, program: &Path) -> io::Result<PathBuf> {
+        if !is_root() || program.starts_with("/usr") {
+            return Ok(program.to_owned());
+        }
+        let tools = self.base().join(TOOLS);
+        DirBuilder::new().recursive(true).mode(0o755).create(&tools)?;
+        let found = fs::metadata(program)?;
+        let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let own = tools.join(format!("{name}.{}.{}.{}", found.size(), found.mtime(), found.mtime_nsec()));
+        if own.exists() {
+            return Ok(own);
+        }
+        // Beside and renamed: another run may do the same just now.
+        let partial = tools.join(format!(".{name}.{}", std::process::id()));
+        let _ = fs::remove_file(&partial);
+        if fs::hard_link(program, &partial).is_err() {
+            fs::copy(program, &partial)?;
+        }
+        fs::set_permissions(&partial, Permissions::from_mode(0o755))?;
+        fs::rename(&partial, &own)?;
+        // Where an older one is in use, it stays until that run ends.
+        for entry in fs::read_dir(&tools)?.filter_map(Result::ok) {
+            if entry.path() != own && entry.file_name().to_string_lossy().starts_with(&format!("{name}.")) {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+        Ok(own)
+    }
+
+    pub(in crate::backend) fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    /// The directory of all runs.
+    pub(in crate::backend) fn base(&self) -> &Path {
+        self.0.parent().unwrap_or(Path::new("/"))
+    }
+
+    /// Makes a directory in it, for a user where there are several.
+    pub(in crate::backend) fn directory(&self, name: &str, mode: u32, owner: Option<u32>) -> io::Result<PathBuf> {
+        let path = self.path(name);
+        DirBuilder::new().recursive(true).mode(0o755).create(&path)?;
+        let opened =
+            OpenOptions::new().read(true).custom_flags(flags(OFlags::NOFOLLOW | OFlags::DIRECTORY)).open(&path);
+        give(&opened?, mode, owner)?;
+        Ok(path)
+    }
+
+    /// Writes a file in it.
+    pub(in crate::backend) fn write(&self, name: &str, bytes: &[u8], owner: Option<u32>) -> io::Result<PathBuf> {
+        let path = self.path(name);
+        write(&path, bytes, owner)?;
+        Ok(path)
+    }
+
+    /// A file that grows, for what is printed.
+    pub(in crate::backend) fn log(&self, name: &str) -> io::Result<fs::File> {
+        OpenOptions::new().create(true).append(true).mode(0o600).open(self.path(name))
+    }
+
+    /// What both sandboxes printed, whose line is whose.
+    pub(in crate::backend) fn logs(&self) -> Vec<u8> {
+        let mut all = vec![];
+        for (name, who) in [("bundle.log", "sidecars"), ("guest.log", "agent")] {
+            let text = fs::read(self.path(name)).unwrap_or_default();
+            for line in String::from_utf8_lossy(&text).lines() {
+                // Memory is always there to write to.
+                let _ = writeln!(all, "{who}  | {line}");
+            }
+        }
+        all
+    }
+
+    pub(in crate::backend) fn notes(&self) -> Option<RunNotes> {
+        serde_json::from_slice(&fs::read(self.path("run.json")).ok()?).ok()
+    }
+
+    pub(in crate::backend) fn note(&self, notes: &RunNotes) -> io::Result<()> {
+        let json = serde_json::to_vec(notes).map_err(io::Error::other)?;
+        // Beside and renamed, so that whoever clears up never sees half of it.
+        fs::write(self.path(".run.json"), json)?;
+        fs::rename(self.path(".run.json"), self.path("run.json"))
+    }
+
+    /// Seconds since it was made.
+    pub(in crate::backend) fn age(&self) -> u64 {
+        let made = fs::metadata(&self.0).ok().and_then(|found| u64::try_from(found.mtime()).ok());
+        host::unix_seconds().saturating_sub(self.notes().map(|notes| notes.started).or(made).unwrap_or(0))
+    }
+
+    /// Ends everything that runs in it, and removes it with all that it made elsewhere.
+    pub(in crate::backend) async fn remove(&self) -> Result<(), String> {
+        let notes = self.notes().unwrap_or_default();
+        notes.processes.iter().for_each(|process| process.kill());
+        for _ in 0..500 {
+            if !notes.processes.iter().any(|process| process.is_alive()) {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        if notes.processes.iter().any(|process| process.is_alive()) {
+            return Err("a sandbox does not end".to_owned());
+        }
+        for cgroup in &notes.cgroups {
+            super::cgroup::remove(cgroup).await?;
+        }
+        remove_tree(&self.0).map_err(|error| format!("failed to remove {}: {error}", self.0.display()))
+    }
+}
+
+/// Whether this process may take on other users.
+pub(in crate::backend) fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// Writes a file; a link in its place is an error, and leads nowhere.
+pub(super) fn write(path: &Path, bytes: &[u8], owner: Option<u32>) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    let mut file = options.write(true).create(true).truncate(true).custom_flags(flags(OFlags::NOFOLLOW)).open(path)?;
+    file.write_all(bytes)?;
+    give(&file, 0o644, owner)
+}
+
+fn flags(flags: OFlags) -> i32 {
+    flags.bits().cast_signed()
+}
+
+fn give(file: &fs::File, mode: u32, owner: Option<u32>) -> io::Result<()> {
+    file.set_permissions(Permissions::from_mode(mode))?;
+    match owner {
+        Some(owner) => fchown(file, Some(owner), Some(owner)),
+        None => Ok(()),
+    }
+}
+
+/// Removes a directory in which the agent may have closed directories to itself.
+fn remove_tree(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => open_up(path)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => return other,
+    }
+    fs::remove_dir_all(path)
+}
+
+fn open_up(dir: &Path) -> io::Result<()> {
+    fs::set_permissions(dir, Permissions::from_mode(0o700))?;
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        // A link's own kind: nothing outside is touched.
+        if entry.file_type()?.is_dir() {
+            open_up(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_agent_has_closed_is_removed_too() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let closed = dir.path().join("run/closed");
+        fs::create_dir_all(closed.join("deep")).expect("directories");
+        fs::set_permissions(&closed, Permissions::from_mode(0o000)).expect("closed");
+        remove_tree(&dir.path().join("run")).expect("removed");
+        assert!(!dir.path().join("run").exists());
+    }
+}

@@ -1,0 +1,93 @@
+//! The process's environment, read once.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use bottle_scan::known::SHORTEST;
+use bottle_types::secret::{Secret, SecretName};
+
+/// The environment, read once.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Environment(BTreeMap<String, String>);
+
+impl Environment {
+    /// What this process was given; variables that are not UTF-8 are left out.
+    pub(crate) fn read() -> Self {
+        Self(
+            std::env::vars_os()
+                .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+                .collect(),
+        )
+    }
+
+    /// A variable that is set and not empty.
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
+    }
+
+    /// Takes a variable out: nobody sees it afterwards.
+    pub(crate) fn take(&mut self, name: &str) -> Option<String> {
+        self.0.remove(name).filter(|value| !value.trim().is_empty())
+    }
+
+    /// Gives a variable another value.
+    pub(crate) fn set(&mut self, name: &str, value: String) {
+        self.0.insert(name.to_owned(), value);
+    }
+
+    /// The names of all variables that are set and not empty.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().filter(|(_, value)| !value.is_empty()).map(|(name, _)| name.as_str())
+    }
+
+    /// Variables named as credentials are: masked in the record although this run does not use them.
+    pub(crate) fn credentials(&self) -> Vec<(SecretName, Secret<Vec<u8>>)> {
+        const ENDINGS: [&str; 6] = ["TOKEN", "_KEY", "SECRET", "PASSWORD", "PASSWD", "CREDENTIALS"];
+        self.0
+            .iter()
+            .filter(|(name, value)| {
+                ENDINGS.iter().any(|ending| name.to_ascii_uppercase().ends_with(ending))
+                    && value.trim().len() >= SHORTEST
+            })
+            .filter_map(|(name, value)| Some((SecretName::parse(name).ok()?, Secret::new(value.clone().into_bytes()))))
+            .collect()
+    }
+
+    /// The user's home directory.
+    pub(crate) fn home(&self) -> Option<PathBuf> {
+        self.get("HOME").map(PathBuf::from)
+    }
+
+    /// Where run records go: `BOTTLE_STATE_DIR`, the job's temporary directory in Actions, else the XDG state directory.
+    pub(crate) fn state_root(&self) -> Option<PathBuf> {
+        if let Some(dir) = self.get("BOTTLE_STATE_DIR") {
+            return Some(dir.into());
+        }
+        if let Some(dir) = self.get("RUNNER_TEMP") {
+            return Some(Path::new(dir).join("claude-bottle"));
+        }
+        let state = self
+            .get("XDG_STATE_HOME")
+            .map(PathBuf::from)
+            .or_else(|| self.home().map(|home| home.join(".local/state")))?;
+        Some(state.join("claude-bottle"))
+    }
+
+    /// Where the scripts keep what they fetch.
+    pub(crate) fn cache(&self) -> Option<PathBuf> {
+        self.get("CLAUDE_BOTTLE_CACHE").map(PathBuf::from).or_else(|| {
+            let cache = self.get("XDG_CACHE_HOME").map(PathBuf::from);
+            Some(cache.or_else(|| self.home().map(|home| home.join(".cache")))?.join("claude-bottle"))
+        })
+    }
+
+    /// The host's own list of trusted authorities: what its tools were told to use, else the system's.
+    pub(crate) fn ca_bundle(&self) -> Option<PathBuf> {
+        let system = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
+        self.get("SSL_CERT_FILE")
+            .map(PathBuf::from)
+            .into_iter()
+            .chain(system.map(PathBuf::from))
+            .find(|path| path.is_file())
+    }
+}

@@ -1,0 +1,19 @@
+//! What planning needs to know of this machine: the one room that reads the environment, the clock and the checkout.
+//!
+//! Map: `env`, `checkout` (git), `base` (the revision whose rules hold), `clock`, `random`, `net` (addresses of this machine), `registries` (where package managers
+//! fetch from).
+
+mod base;
+mod checkout;
+mod clock;
+mod env;
+mod net;
+mod random;
+pub(crate) mod registries;
+
+pub(crate) use base::Base;
+pub(crate) use checkout::Checkout;
+pub(crate) use clock::{now, unix_seconds};
+pub(crate) use env::Environment;
+pub(crate) use net::own_addresses;
+pub(crate) use random::{run_id_suffix, unguessable};

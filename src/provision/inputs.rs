@@ -1,0 +1,129 @@
+//! Files of the host for the guest: skills and instructions of the base branch, and the checkout.
+
+use std::io;
+use std::path::Path;
+
+use bottle_plan::plan::{BottlePlan, Bring};
+
+use crate::backend::Tree;
+use crate::exit::Failure;
+use crate::host::{Base, Checkout};
+
+/// Files of the host for the guest.
+#[derive(Debug, Default)]
+pub(crate) struct GuestInputs {
+    /// Skills and instructions, in place, owned by the agent.
+    pub(crate) files: Tree,
+    /// The host checkout's `.git`, cleaned of credentials, at the guest's working directory.
+    pub(crate) checkout: Option<Tree>,
+}
+
+impl GuestInputs {
+    /// Reads everything that the plan names.
+    pub(crate) async fn read(
+        plan: &BottlePlan,
+        checkout: Option<&Checkout>,
+        base: Option<&Base>,
+    ) -> Result<Self, Failure> {
+        let mut inputs = Self::default();
+        let owner = plan.guest.uid;
+        let missing = |path: &str| {
+            Failure::input(format_args!("`{path}` is named in the manifest and is not in the base branch"))
+                .hint("commit it there: prompts and skills are always read from the base branch")
+        };
+        let mut files = Tree::new();
+        if let Some(instructions) = &plan.prompt.instructions {
+            let content = match base {
+                Some(base) => base.file(&instructions.from).await,
+                None => None,
+            };
+            files = files.file(&instructions.to, owner, 0o644, content.ok_or_else(|| missing(&instructions.from))?);
+        }
+        if !plan.skills.is_empty() {
+            files = files.directory(format!("{}/.claude/skills", plan.guest.home), owner, 0o755);
+        }
+        for skill in &plan.skills {
+            let directory = &skill.directory;
+            let found = match base {
+                Some(base) => base.files(&directory.from).await,
+                None => vec![],
+            };
+            if found.is_empty() {
+                return Err(missing(&directory.from));
+            }
+            files = files.directory(&directory.to, owner, 0o755);
+            let mut made = std::collections::BTreeSet::new();
+            for (path, executable, content) in found {
+                let relative = path.strip_prefix(directory.from.as_str()).unwrap_or(&path).trim_start_matches('/');
+                let target = format!("{}/{relative}", directory.to);
+                for (slash, _) in relative.match_indices('/') {
+                    let parent = format!("{}/{}", directory.to, &relative[..slash]);
+                    if made.insert(parent.clone()) {
+                        files = files.directory(parent, owner, 0o755);
+                    }
+                }
+                files = files.file(target, owner, if executable { 0o755 } else { 0o644 }, content);
+            }
+        }
+        inputs.files = files;
+        if let Some(git) = &plan.git
+            && let Bring::Checkout(from) = &git.bring
+        {
+            let checkout = checkout.ok_or_else(|| Failure::input(format_args!("{from} is not a git checkout")))?;
+            let failed = |error: io::Error| {
+                Failure::input(format_args!("failed to read the checkout {from}: {error}"))
+                    .hint("leave out --cwd: the guest then clones through the gate")
+            };
+            inputs.checkout = Some(repository(checkout, &git.gate_url, &plan.guest.workdir, owner).map_err(failed)?);
+        }
+        Ok(inputs)
+    }
+}
+
+/// The checkout's repository as the guest gets it: objects and refs, and a configuration of our own. Hooks, credential
+/// helpers, `http.*.extraheader`, `url.*.insteadOf` and whatever else is in the host's never come along, because only
+/// what is known to be harmless does.
+fn repository(checkout: &Checkout, gate_url: &str, workdir: &str, owner: u32) -> io::Result<Tree> {
+    let git_dir = &checkout.git_dir;
+    let alternates = git_dir.join("objects/info/alternates");
+    if alternates.exists() {
+        return Err(io::Error::other(format!("{} borrows objects of another repository", alternates.display())));
+    }
+    let head = checkout.head.as_deref().ok_or_else(|| io::Error::other("it has no commit yet"))?;
+    let target = format!("{workdir}/.git");
+    let mut tree = Tree::new().directory(&target, owner, 0o755);
+    tree = tree.file(format!("{target}/HEAD"), owner, 0o644, format!("{head}\n"));
+    let (version, extension) = if head.len() == 64 { (1, "[extensions]\n\tobjectformat = sha256\n") } else { (0, "") };
+    let config = format!(
+        "[core]\n\trepositoryformatversion = {version}\n\tfilemode = true\n\tbare = false\n{extension}\
+         [remote \"origin\"]\n\turl = {gate_url}\n\tfetch = +refs/heads/*:refs/remotes/origin/*\n"
+    );
+    tree = tree.file(format!("{target}/config"), owner, 0o644, config);
+    for name in ["packed-refs", "shallow"] {
+        match std::fs::read(git_dir.join(name)) {
+            Ok(bytes) => tree = tree.file(format!("{target}/{name}"), owner, 0o644, bytes),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    for name in ["objects", "refs"] {
+        copy_below(&git_dir.join(name), &format!("{target}/{name}"), owner, &mut tree)?;
+    }
+    Ok(tree)
+}
+
+fn copy_below(from: &Path, to: &str, owner: u32, tree: &mut Tree) -> io::Result<()> {
+    *tree = std::mem::take(tree).directory(to, owner, 0o755);
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        let target = format!("{to}/{name}");
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
+            copy_below(&entry.path(), &target, owner, tree)?;
+        } else if kind.is_file() && !name.ends_with(".lock") && !name.starts_with("tmp_") {
+            *tree = std::mem::take(tree).file(target, owner, 0o644, std::fs::read(entry.path())?);
+        }
+    }
+    Ok(())
+}

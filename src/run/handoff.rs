@@ -1,0 +1,287 @@
+//! Work that another job has done and could not push: taken from its run record, and pushed through this run's own gate.
+//!
+//! The record comes from a job that may push nothing, in which an agent was at work, and nothing of it is believed. The task, its
+//! asker, the branch, where it is proposed and what may be pushed come from this job's own event and from the base branch. Of the
+//! record are taken: commits, which the gate judges as it does an agent's push; whether the work failed, which can only make a
+//! draft of it; and words, which are made neutral and quoted as that job's. git reads its bundles in the sealed guest. Of a
+//! review, words are all there is.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bottle_plan::plan::BottlePlan;
+use bottle_plan::task::{Commit, Work};
+use serde_json::Value;
+
+use crate::backend::{Bottle, Exec, Side, Tree, finish};
+use crate::exit::{Code, Failure};
+use crate::report::{Case, Events, Suite, neutral_text};
+
+/// What a dry run would have told the forge, a line each.
+const WOULD_DO: &str = "would-do.jsonl";
+/// Of one file of words or values, in bytes.
+const WORDS: u64 = 1 << 20;
+/// Of all bundles together, in bytes.
+const BUNDLES: u64 = 512 << 20;
+/// More pushes than these nobody makes in a run.
+const MOST: usize = 100;
+const LIMIT: Duration = Duration::from_secs(600);
+
+/// What is taken from a record.
+#[derive(Debug)]
+pub(crate) struct Handoff {
+    /// The pushes, in their order.
+    bundles: Vec<Vec<u8>>,
+    /// What the last one brought; none: nothing was pushed.
+    commit: Option<Commit>,
+    /// What would have been handed in as a review.
+    review: Option<String>,
+    /// The pull request's commit that it was done for.
+    pin: Option<Commit>,
+    /// How the other job's run ended, as it says.
+    code: u8,
+    summary: String,
+    /// Its summary.
+    words: String,
+}
+
+/// Reads a record; none where it has nothing to push and nothing to hand in.
+pub(crate) fn read(dir: &Path) -> Result<Option<Handoff>, Failure> {
+    let wrong = |why: String| {
+        Failure::input(format_args!("the run record {} can't be published: {why}", dir.display()))
+            .hint("give --publish the run record of a dry run, as the other job kept it")
+    };
+    let json = |name: &str| -> Result<Value, Failure> {
+        let bytes = file(&dir.join(name), WORDS * 32).map_err(wrong)?;
+        serde_json::from_slice(&bytes).map_err(|error| wrong(format!("{name}: {error}")))
+    };
+    let (metadata, plan) = (json("metadata.json")?, json("plan.json")?);
+    let outcome = &metadata["outcome"];
+    let commit = outcome["commit"].as_str().map(Commit::parse).transpose();
+    let commit = commit.map_err(|error| wrong(error.to_string()))?;
+    let review = match commit {
+        Some(_) => None,
+        None => review(dir).map_err(wrong)?,
+    };
+    if commit.is_none() && review.is_none() {
+        return Ok(None);
+    }
+    let pin = plan["task"]["pull_request"]["head"].as_str().map(Commit::parse).transpose();
+    let mut room = BUNDLES;
+    let mut bundles = vec![];
+    for path in shelf(dir).map_err(wrong)? {
+        let bytes = file(&path, room).map_err(wrong)?;
+        room -= bytes.len() as u64;
+        bundles.push(bytes);
+    }
+    let words = file(&dir.join("summary.md"), WORDS).unwrap_or_default();
+    Ok(Some(Handoff {
+        bundles,
+        commit,
+        review,
+        pin: pin.map_err(|error| wrong(error.to_string()))?,
+        code: outcome["code"].as_u64().and_then(|code| u8::try_from(code).ok()).unwrap_or(Code::Task as u8),
+        summary: super::one_line(outcome["summary"].as_str().unwrap_or_default()),
+        words: String::from_utf8_lossy(&words).into_owned(),
+    }))
+}
+
+/// The review that the run would have handed in: its words behind the mark, which is another run's.
+fn review(dir: &Path) -> Result<Option<String>, String> {
+    let path = dir.join(WOULD_DO);
+    if !path.exists() && fs::symlink_metadata(&path).is_err() {
+        return Ok(None);
+    }
+    let bytes = file(&path, WORDS)?;
+    let lines = String::from_utf8_lossy(&bytes).into_owned();
+    let last = lines
+        .lines()
+        .rev()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .find(|line| line["would"] == "review");
+    let body = last.and_then(|line| Some(line["body"].as_str()?.to_owned()));
+    Ok(body.map(|body| match body.split_once('\n') {
+        Some((mark, words)) if mark.starts_with("<!--") => neutral_text(words),
+        _ => neutral_text(&body),
+    }))
+}
+
+/// The bundles, in the order of their pushes: `NAME-1.bundle`, `NAME-2.bundle`, …
+fn shelf(dir: &Path) -> Result<Vec<PathBuf>, String> {
+    let mut found = vec![];
+    for entry in fs::read_dir(dir).map_err(|error| error.to_string())? {
+        let path = entry.map_err(|error| error.to_string())?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let number = name
+            .strip_suffix(".bundle")
+            .and_then(|name| name.rsplit_once('-'))
+            .map(|(_, number)| number.parse::<u32>());
+        if let Some(Ok(number)) = number {
+            found.push((number, path));
+        }
+    }
+    found.sort();
+    if found.len() > MOST {
+        return Err(format!("it has more than {MOST} bundles"));
+    }
+    Ok(found.into_iter().map(|(_, path)| path).collect())
+}
+
+/// A file of the record: a link would lead to something of this machine's.
+fn file(path: &Path, most: u64) -> Result<Vec<u8>, String> {
+    let say = |why: &dyn std::fmt::Display| format!("{}: {why}", path.display());
+    let metadata = fs::symlink_metadata(path).map_err(|error| say(&error))?;
+    if !metadata.is_file() {
+        return Err(say(&"it is not a file"));
+    }
+    if metadata.len() > most {
+        return Err(say(&format_args!("it is larger than {most} bytes")));
+    }
+    fs::read(path).map_err(|error| say(&error))
+}
+
+impl Handoff {
+    /// Puts the work into the guest's branch. What it is not good for is the failure; how it went there is a case.
+    pub(super) async fn bring(
+        &self,
+        bottle: &dyn Bottle,
+        plan: &BottlePlan,
+        events: &Events,
+    ) -> Result<Option<String>, Failure> {
+        let reviews = plan.task.work == Work::Review;
+        let refused = |why: String| match reviews {
+            true => Failure::new(Code::Task, format_args!("not handed in: {why}")),
+            false => Failure::new(Code::Gate, format_args!("not pushed: {why}")),
+        };
+        let now = plan.task.pull_request.as_ref().map(|pull| &pull.head);
+        if self.pin.as_ref() != now {
+            let short = |commit: Option<&Commit>| commit.map_or("none", |commit| &commit.as_str()[..12]).to_owned();
+            return Err(refused(format!(
+                "the pull request has moved from {} to {} since the work was done",
+                short(self.pin.as_ref()),
+                short(now)
+            )));
+        }
+        if reviews {
+            return match self.review {
+                Some(_) => Ok(self.failed(events)),
+                None => Err(refused("the other job's run was no review".to_owned())),
+            };
+        }
+        let Some(commit) = &self.commit else { return Err(refused("the other job's run was a review".to_owned())) };
+        let Some(git) = &plan.git else { return Err(refused("there is no repository".to_owned())) };
+        let place = format!("{}/handed", plan.guest.home);
+        let mut tree = Tree::new().directory(&place, plan.guest.uid, 0o755);
+        for (number, bundle) in self.bundles.iter().enumerate() {
+            tree = tree.file(format!("{place}/{number:03}.bundle"), plan.guest.uid, 0o644, bundle.clone());
+        }
+        bottle.copy_in(Side::Guest, tree).await.map_err(Failure::machine)?;
+        let script = r#"set -e
+for bundle in "$3"/*.bundle; do
+  git fetch --quiet --no-tags "$bundle" "+refs/heads/*:refs/bottle/handed/*"
+done
+git for-each-ref --contains "$2" refs/bottle/handed | grep -q . || { echo "its bundles have no $2"; exit 1; }
+git checkout --quiet --no-track -B "$1" "$2""#;
+        let exec = Exec::guest(["sh", "-c", script, "sh", &git.branch, commit.as_str(), &place]);
+        let done = finish(bottle, exec.in_dir(&plan.guest.workdir), LIMIT).await.map_err(Failure::machine)?;
+        if done.code != 0 {
+            return Err(refused(super::one_line(&format!(
+                "the other job's work can't be used: {}",
+                done.text().trim()
+            ))));
+        }
+        Ok(self.failed(events))
+    }
+
+    /// The review's words.
+    pub(super) fn review(&self) -> Option<&str> {
+        self.review.as_deref()
+    }
+
+    /// Says how it went there; what it is not good for.
+    fn failed(&self, events: &Events) -> Option<String> {
+        let failed = (self.code != Code::Done as u8)
+            .then(|| format!("the other job's run ended with {}: {}", self.code, self.summary));
+        events.case(Case {
+            suite: Suite::Agent,
+            name: "another job's work".to_owned(),
+            duration: Duration::ZERO,
+            failure: failed.clone(),
+            output: format!(
+                "What follows is what the job says in which the agent was; this one does not vouch for it.\n\n{}",
+                self.words
+            ),
+        });
+        failed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(metadata: &str, plan: &str) -> tempfile::TempDir {
+        let dir = tempfile::TempDir::new().expect("a directory");
+        fs::write(dir.path().join("metadata.json"), metadata).expect("a file");
+        fs::write(dir.path().join("plan.json"), plan).expect("a file");
+        dir
+    }
+
+    fn good() -> tempfile::TempDir {
+        record(&format!(r#"{{"outcome":{{"code":0,"commit":"{}"}}}}"#, "a".repeat(40)), "{}")
+    }
+
+    #[test]
+    fn pushes_come_in_their_order() {
+        let dir = good();
+        for name in ["origin-10.bundle", "origin-2.bundle", "origin-1.bundle", "x.bundle", "origin-1.bundle.txt"] {
+            fs::write(dir.path().join(name), name).expect("a file");
+        }
+        let handoff = read(dir.path()).expect("a record").expect("work");
+        let names: Vec<_> = handoff.bundles.iter().map(|bytes| String::from_utf8_lossy(bytes).into_owned()).collect();
+        assert_eq!(names, ["origin-1.bundle", "origin-2.bundle", "origin-10.bundle"]);
+        assert!(read(record(r#"{"outcome":{"code":1}}"#, "{}").path()).expect("a record").is_none());
+    }
+
+    #[test]
+    fn a_record_leads_nowhere_else() {
+        let secret = tempfile::NamedTempFile::new().expect("a file");
+        for name in ["metadata.json", "plan.json", "origin-1.bundle"] {
+            let dir = good();
+            let _ = fs::remove_file(dir.path().join(name));
+            std::os::unix::fs::symlink(secret.path(), dir.path().join(name)).expect("a link");
+            let failure = read(dir.path()).expect_err(name);
+            assert!(failure.what.contains("it is not a file"), "{failure}");
+        }
+        let dir = good();
+        std::os::unix::fs::symlink(secret.path(), dir.path().join("summary.md")).expect("a link");
+        assert_eq!(read(dir.path()).expect("a record").expect("work").words, "");
+    }
+
+    #[test]
+    fn a_review_is_words_and_nothing_acts_in_them() {
+        let dir = record(r#"{"outcome":{"code":0}}"#, "{}");
+        let body = "<!-- claude-bottle: review x -->\nask @octocat\n/claude fix\nfixes #1";
+        let line = serde_json::json!({"would": "review", "number": 9, "body": body});
+        fs::write(dir.path().join(WOULD_DO), format!("{line}\n")).expect("a file");
+        let handoff = read(dir.path()).expect("a record").expect("a review");
+        let words = handoff.review().expect("words");
+        assert!(words.contains("octocat") && !words.contains("<!--"), "{words}");
+        for wrong in ["@octocat", "\n/claude", "fixes #1"] {
+            assert!(!words.contains(wrong), "{wrong}: {words}");
+        }
+        // Where something was pushed, that is the work.
+        let metadata = format!(r#"{{"outcome":{{"code":0,"commit":"{}"}}}}"#, "a".repeat(40));
+        fs::write(dir.path().join("metadata.json"), metadata).expect("a file");
+        assert_eq!(read(dir.path()).expect("a record").expect("work").review(), None);
+    }
+
+    #[test]
+    fn what_is_no_commit_is_refused() {
+        for commit in ["--upload-pack=x", "HEAD", "../x", "A"] {
+            let dir = record(&format!(r#"{{"outcome":{{"code":0,"commit":"{commit}"}}}}"#), "{}");
+            assert!(read(dir.path()).is_err(), "{commit}");
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! One run at a time for an issue or a pull request, on whatever runner: the comment that is kept up to date says which.
+//!
+//! The rule. A run claims the thread before it starts, by a hidden line of our own comment, and renews the line while it goes on.
+//! A run that finds another's claim waits until that one has ended, or has not renewed its line for three minutes; after an
+//! hour it gives up. Of two that claim at once the one that wrote last has it; should one overwrite the other's unseen, the
+//! earlier claim counts, and the other one ends as soon as it finds out. A claim is believed in our own comments alone; where it can't be read or written, there is
+//! no run.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::comments::{MARK, ours_of, post};
+use crate::exit::{Code, Failure};
+use crate::forge::{Comment, Forge, ForgeError, Operation};
+
+const FIND_OURS: Operation = Operation { what: "find our own comment", needs: "to say whose it is" };
+/// How often a comment that was just made is looked for.
+const LOOKS: u32 = 4;
+
+/// Begins the line.
+const BEGIN: &str = "<!-- claude-bottle: run ";
+const END: &str = " -->";
+
+/// How long things take.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LeaseTimes {
+    /// Between two looks at another's claim.
+    pub(super) look: Duration,
+    /// From a claim until it is looked whether it stands.
+    pub(super) settle: Duration,
+    /// A claim that was not renewed for this long is a dead run's.
+    pub(super) stale: Duration,
+    /// Longer than this nobody waits.
+    pub(super) longest: Duration,
+}
+
+const LEASE_TIMES: LeaseTimes = LeaseTimes {
+    look: Duration::from_secs(10),
+    settle: Duration::from_secs(2),
+    stale: Duration::from_secs(180),
+    longest: Duration::from_secs(3600),
+};
+/// How often a claim is renewed.
+pub(super) const BEAT: Duration = Duration::from_secs(45);
+
+/// A run's claim to a thread.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Lease {
+    /// The run's name.
+    pub(crate) run: String,
+    /// When it claimed the thread, RFC 3339 in UTC.
+    pub(crate) since: String,
+    /// Its job's page.
+    pub(crate) url: String,
+}
+
+/// A claim that is written somewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct StoredLease {
+    pub(crate) lease: Lease,
+    /// Whether the run goes on, as far as it said.
+    pub(crate) live: bool,
+    /// Another one each time it is renewed.
+    beat: String,
+}
+
+/// A thread that is ours, and the comment that says so.
+#[derive(Debug, Clone)]
+pub(crate) struct LeaseGuard {
+    pub(super) lease: Lease,
+    pub(super) comment: u64,
+}
+
+impl Lease {
+    /// The line of the comment.
+    pub(super) fn line(&self, live: bool, beat: u64) -> String {
+        // Nothing of it may end the line before its end.
+        let word = |text: &str| -> String {
+            let plain: String = text.chars().filter(|c| c.is_ascii_graphic() && !matches!(c, '<' | '>')).collect();
+            if plain.is_empty() { "?".to_owned() } else { plain.replace("--", "-%2D") }
+        };
+        let state = if live { "running" } else { "ended" };
+        format!("{BEGIN}{} {state} {} {beat} {}{END}", word(&self.run), word(&self.since), word(&self.url))
+    }
+
+    /// Whether this claim goes before another.
+    fn goes_before(&self, other: &Self) -> bool {
+        (&self.since, &self.run) < (&other.since, &other.run)
+    }
+}
+
+impl StoredLease {
+    /// The claim in a comment of ours.
+    pub(super) fn read(body: &str) -> Option<Self> {
+        let line = body.strip_prefix(MARK)?.lines().nth(1)?.trim();
+        let mut words = line.strip_prefix(BEGIN)?.strip_suffix(END)?.split(' ').map(str::to_owned);
+        let (run, state, since, beat, url) =
+            (words.next()?, words.next()?, words.next()?, words.next()?, words.next()?);
+        let live = state == "running";
+        (words.next().is_none() && (live || state == "ended")).then_some(Self {
+            lease: Lease { run, since, url },
+            live,
+            beat,
+        })
+    }
+}
+
+/// Claims a thread; returns when it is ours.
+pub(crate) async fn take(
+    forge: &Arc<dyn Forge>,
+    number: u64,
+    lease: &Lease,
+    say: &(dyn Fn(String) + Sync),
+) -> Result<LeaseGuard, Failure> {
+    take_within(forge.as_ref(), number, lease, say, LEASE_TIMES).await
+}
+
+pub(super) async fn take_within(
+    forge: &dyn Forge,
+    number: u64,
+    lease: &Lease,
+    say: &(dyn Fn(String) + Sync),
+    times: LeaseTimes,
+) -> Result<LeaseGuard, Failure> {
+    if forge.myself().await.map_err(|error| cant(&error))?.is_none() {
+        let why =
+            "that one run alone is at work on this can't be made sure: the forge does not say whose token this is";
+        return Err(Failure::machine(why).hint("give the token read:user"));
+    }
+    let started = Instant::now();
+    let mut watched: Option<(StoredLease, Instant)> = None;
+    loop {
+        let there = holder(forge, number).await.map_err(|error| cant(&error))?;
+        let theirs = there.filter(|found| found.lease.run != lease.run);
+        let is_dead = |found: &StoredLease| {
+            watched.as_ref().is_some_and(|(seen, since)| seen == found && since.elapsed() > times.stale)
+        };
+        let Some(found) = theirs.filter(|found| !is_dead(found)) else {
+            match try_it(forge, number, lease, times).await.map_err(|error| cant(&error))? {
+                Some(guard) => return Ok(guard),
+                None if started.elapsed() > times.longest => {
+                    return Err(Failure::machine(format_args!("number {number} could not be claimed for this run"))
+                        .hint("look at our comment there, and run it again"));
+                }
+                None => continue,
+            }
+        };
+        if started.elapsed() > times.longest {
+            let Lease { run, url, .. } = &found.lease;
+            return Err(Failure::new(Code::Machine, format_args!("number {number} is taken by the run {run}: {url}"))
+                .hint("write `/claude stop` there to end that one, or ask again when it has ended"));
+        }
+        if watched.as_ref().is_none_or(|(seen, _)| *seen != found) {
+            if watched.as_ref().is_none_or(|(seen, _)| seen.lease != found.lease) {
+                say(format!("waiting: the run {} is at work on number {number}: {}", found.lease.run, found.lease.url));
+            }
+            watched = Some((found, Instant::now()));
+        }
+        sleep(times.look).await;
+    }
+}
+
+/// Writes the claim, and looks whether it stands. The oldest comment of ours is the one that counts.
+async fn try_it(
+    forge: &dyn Forge,
+    number: u64,
+    lease: &Lease,
+    times: LeaseTimes,
+) -> Result<Option<LeaseGuard>, ForgeError> {
+    if ours_of(forge, number).await?.is_empty() {
+        let mut made = None;
+        post(forge, number, &mut made, &format!("{MARK}\nA run is about to start.")).await?;
+        let there = found_again(forge, number, made, times).await?;
+        // Of two runs that come at once each may have made one.
+        let first = there.first().map(|comment| comment.id);
+        if let Some(made) = made.filter(|made| first.is_some_and(|first| first < *made)) {
+            forge.delete_comment(made).await?;
+        }
+    }
+    let Some(comment) = ours_of(forge, number).await?.first().map(|comment| comment.id) else { return Ok(None) };
+    let body = format!("{MARK}\n{}\nA run is about to start.", lease.line(true, 0));
+    match forge.edit_comment(comment, &body).await {
+        Err(error) if matches!(error.status(), Some(404 | 410)) => return Ok(None),
+        ended => ended?,
+    }
+    sleep(times.settle).await;
+    let stands = holder(forge, number).await?.is_some_and(|found| found.lease.run == lease.run);
+    Ok(stands.then(|| LeaseGuard { lease: lease.clone(), comment }))
+}
+
+/// Our comments, with the one that was just made among them: who does not know his own would make one after the other.
+async fn found_again(
+    forge: &dyn Forge,
+    number: u64,
+    made: Option<u64>,
+    times: LeaseTimes,
+) -> Result<Vec<Comment>, ForgeError> {
+    for _ in 0..LOOKS {
+        sleep(times.settle).await;
+        let there = ours_of(forge, number).await?;
+        if there.iter().any(|comment| Some(comment.id) == made) {
+            return Ok(there);
+        }
+    }
+    let problem = "the comment that was just written there is not known for our own".to_owned();
+    Err(ForgeError::Nonsense { operation: FIND_OURS, place: format!("number {number}"), problem })
+}
+
+/// The run that has a thread now, as far as it says.
+pub(crate) async fn holder(forge: &dyn Forge, number: u64) -> Result<Option<StoredLease>, ForgeError> {
+    let there = ours_of(forge, number).await?;
+    Ok(there.first().and_then(|comment| StoredLease::read(&comment.body)).filter(|found| found.live))
+}
+
+impl LeaseGuard {
+    /// Who has taken the thread over; none where it is ours still. A comment that somebody removed is nobody's claim.
+    pub(super) async fn lost_to(&self, forge: &dyn Forge) -> Result<Option<Lease>, ForgeError> {
+        let body = match forge.read_comment(self.comment).await {
+            Ok(comment) => comment.body,
+            Err(error) if matches!(error.status(), Some(404 | 410)) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let other = StoredLease::read(&body).filter(|found| found.live && found.lease.run != self.lease.run);
+        Ok(other.map(|found| found.lease).filter(|other| other.goes_before(&self.lease)))
+    }
+}
+
+fn cant(error: &ForgeError) -> Failure {
+    Failure::machine(format_args!("that one run alone is at work on this can't be made sure: {error}"))
+        .hint(error.hint())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lease(run: &str) -> Lease {
+        Lease {
+            run: run.to_owned(),
+            since: "2026-03-02T09:14:11Z".to_owned(),
+            url: "https://git.bottle.test/octo-org/textstats/actions/runs/1".to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_line_is_read_as_it_was_written() {
+        let found =
+            StoredLease::read(&format!("{MARK}\n{}\n### x", lease("issue-7-1a2b3c").line(true, 3))).expect("a lease");
+        assert_eq!((found.lease, found.live, found.beat.as_str()), (lease("issue-7-1a2b3c"), true, "3"));
+        let ended = StoredLease::read(&format!("{MARK}\n{}", lease("a").line(false, 0))).expect("a lease");
+        assert!(!ended.live);
+    }
+
+    #[test]
+    fn anything_else_is_no_claim() {
+        let line = lease("a").line(true, 0);
+        for body in [
+            String::new(),
+            MARK.to_owned(),
+            format!("{MARK}\n### x"),
+            format!("{MARK}\n\n{line}"),
+            format!("x\n{MARK}\n{line}"),
+            format!("{MARK}\n{BEGIN}a running b{END}"),
+            format!("{MARK}\n{BEGIN}a running b 1 c d{END}"),
+            format!("{MARK}\n{BEGIN}a waiting b 1 c{END}"),
+        ] {
+            assert_eq!(StoredLease::read(&body), None, "{body}");
+        }
+    }
+
+    #[test]
+    fn nothing_gets_out_of_the_line() {
+        let hostile = Lease { url: "https://x/--> <b>\n/claude".to_owned(), ..lease("a") };
+        let line = hostile.line(true, 0);
+        assert!(line.lines().count() == 1 && line.matches("-->").count() == 1 && line.ends_with(END), "{line}");
+    }
+
+    #[test]
+    fn the_earlier_claim_counts() {
+        let early = Lease { since: "2026-03-02T09:14:10Z".to_owned(), ..lease("z") };
+        assert!(early.goes_before(&lease("a")) && !lease("a").goes_before(&early));
+        assert!(lease("a").goes_before(&lease("b")) && !lease("b").goes_before(&lease("a")));
+    }
+}

@@ -1,0 +1,21 @@
+//! A run in the conversation of its task, an issue or a pull request: what it reads there, and what it writes.
+//!
+//! Map: `lease` (one run at a time), `status_comment` (the comment that is kept up to date), `comments` (our own comment, found
+//! and written), `context` (what belongs to a task), `watch` (what people say meanwhile), `pull_request` (the work, proposed).
+//! Always: only our own comments are believed and changed; what can't be asked counts as no.
+
+mod comments;
+mod context;
+mod lease;
+mod pull_request;
+mod status_comment;
+mod watch;
+
+#[cfg(test)]
+mod tests;
+
+pub(crate) use context::gather;
+pub(crate) use lease::{Lease, LeaseGuard, holder, take};
+pub(crate) use pull_request::{hand_in, publish, would_propose};
+pub(crate) use status_comment::{OnLeaseLost, Sticky};
+pub(crate) use watch::{CommentWatch, NewComment, News};

@@ -1,0 +1,192 @@
+//! The pull request of a task: opened once, found again by its branch, its evidence renewed by every run.
+
+use bottle_plan::facts::ForgeKind;
+use bottle_plan::plan::BottlePlan;
+use tokio::time::sleep;
+
+use crate::forge::{self, FIRST_WAIT, Forge, ForgeError, NewPullRequest, PullRequest};
+use crate::report::neutral;
+
+/// Around what is renewed; what people write outside of it stays.
+const BEGIN: &str = "<!-- claude-bottle: begin -->";
+const END: &str = "<!-- claude-bottle: end -->";
+/// Within: that it was a run which made it a draft. Somebody's own draft stays one.
+const OUR_DRAFT: &str = "<!-- claude-bottle: draft -->";
+/// How Gitea's drafts begin.
+const DRAFT: &str = "WIP: ";
+/// How often it is looked for again when the forge may have opened it or not.
+const LOOKS: u32 = 3;
+
+/// What came of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PublishResult {
+    pub(crate) pull: PullRequest,
+    /// Whether it is new.
+    pub(crate) opened: bool,
+    /// What could not be done to it besides.
+    pub(crate) trouble: Vec<String>,
+}
+
+/// What is to be opened: title, text and branches; `base` is asked for where the plan has none.
+pub(super) fn new_pull_request(
+    plan: &BottlePlan,
+    branch: &str,
+    base: String,
+    draft: bool,
+    card: &str,
+) -> NewPullRequest {
+    let title = neutral(&plan.task.title());
+    NewPullRequest {
+        title: if title.is_empty() { format!("Work on {branch}") } else { title },
+        body: format!("{}{}\n", reference(plan), evidence(card, draft)),
+        head: branch.to_owned(),
+        base,
+        draft,
+    }
+}
+
+/// Opens the pull request of this branch, or renews the one that is open; none where the branch holds nothing new.
+pub(crate) async fn publish(
+    forge: &dyn Forge,
+    plan: &BottlePlan,
+    branch: &str,
+    draft: bool,
+    card: &str,
+) -> Result<Option<PublishResult>, ForgeError> {
+    let base = match plan.git.as_ref().and_then(|git| git.base.clone()) {
+        Some(base) => base,
+        None => forge.default_branch().await?,
+    };
+    let mut new = new_pull_request(plan, branch, base, draft, card);
+    let mut refused = None;
+    for look in 0..=LOOKS {
+        // The oldest, should people have opened several.
+        if let Some(pull) = forge.open_from(branch).await?.into_iter().min_by_key(|pull| pull.number) {
+            return renew(forge, pull, draft, card).await.map(Some);
+        }
+        // Nobody was faster, and nothing came of a write that may have been done: what was said of it counts.
+        if let Some(error) = refused.take_if(|error: &mut ForgeError| look == LOOKS || !error.may_be_done()) {
+            return Err(error);
+        }
+        match forge.open(&new).await {
+            Ok(pull) => {
+                let mut trouble = vec![];
+                let labels = &plan.agent.labels;
+                if !labels.is_empty()
+                    && let Err(error) = forge.label(pull.number, labels).await
+                {
+                    trouble.push(format!("{error}; {}", error.hint()));
+                }
+                return Ok(Some(PublishResult { pull, opened: true, trouble }));
+            }
+            Err(error) if error.may_be_done() => {
+                sleep(FIRST_WAIT * (2 << look)).await;
+                refused = Some(error);
+            }
+            Err(error) if is_about(&error, "no commits between") || is_about(&error, "no changes between") => {
+                return Ok(None);
+            }
+            // Private repositories of GitHub's free plan have no drafts; the text says that the run failed.
+            Err(error) if new.draft && is_about(&error, "draft") => new.draft = false,
+            // One that is there already, perhaps: looking tells.
+            Err(error) if matches!(error.status(), Some(409 | 422)) => refused = Some(error),
+            Err(error) => return Err(error),
+        }
+    }
+    unreachable!("the last look ends it")
+}
+
+/// Whether the forge refused it as it stands, with these words.
+fn is_about(error: &ForgeError, words: &str) -> bool {
+    error.status() == Some(422) && error.to_string().to_lowercase().contains(words)
+}
+
+/// What a dry run outside of a job would propose, as a line of `would-do.jsonl`.
+pub(crate) fn would_propose(plan: &BottlePlan, branch: &str, draft: bool, card: &str) -> serde_json::Value {
+    let base = plan.git.as_ref().and_then(|git| git.base.clone()).unwrap_or_default();
+    forge::would_open(&new_pull_request(plan, branch, base, draft, card))
+}
+
+/// Gives an open one this run's evidence.
+async fn renew(forge: &dyn Forge, pull: PullRequest, draft: bool, card: &str) -> Result<PublishResult, ForgeError> {
+    let ours = pull.body.contains(BEGIN);
+    let to_draft = draft && !pull.draft && ours;
+    let to_ready = !draft && pull.draft && pull.body.contains(OUR_DRAFT);
+    let body = renewed(&pull.body, card, to_draft || draft && pull.body.contains(OUR_DRAFT));
+    // Gitea's drafts are a matter of the title.
+    let title = match (forge.kind(), draft, pull.title.strip_prefix(DRAFT)) {
+        (ForgeKind::Gitea, true, None) => Some(format!("{DRAFT}{}", pull.title)),
+        (ForgeKind::Gitea, false, Some(title)) => Some(title.to_owned()),
+        _ => None,
+    };
+    let mut renewed = forge.rewrite(pull.number, title.as_deref(), &body).await?;
+    let mut trouble = vec![];
+    if to_draft || to_ready {
+        match forge.set_draft(&renewed, draft).await {
+            Ok(()) => renewed.draft = draft,
+            Err(error) => {
+                trouble.push(format!("whether it is a draft could not be changed: {error}; {}", error.hint()))
+            }
+        }
+    }
+    Ok(PublishResult { pull: renewed, opened: false, trouble })
+}
+
+/// Hands in a review once, whatever goes wrong; its first line is a mark of this run's.
+pub(crate) async fn hand_in(forge: &dyn Forge, plan: &BottlePlan, words: &str) -> Result<(), ForgeError> {
+    let Some(pull) = &plan.task.pull_request else { return Ok(()) };
+    let mark = format!("<!-- claude-bottle: review {} -->", plan.slug);
+    let body = format!("{mark}\n{words}");
+    for look in 1.. {
+        match forge.review(pull.number, pull.head.as_str(), &body).await {
+            Err(error) if error.may_be_done() && look < LOOKS => {
+                sleep(FIRST_WAIT * (1 << look)).await;
+                if forge.reviews(pull.number).await?.iter().any(|there| there.starts_with(&mark)) {
+                    return Ok(());
+                }
+            }
+            ended => return ended,
+        }
+    }
+    unreachable!("the last look ends it")
+}
+
+/// The text with new evidence in place of the old; people's own words stay.
+fn renewed(body: &str, card: &str, draft: bool) -> String {
+    if let Some((before, rest)) = body.split_once(BEGIN)
+        && let Some((_, after)) = rest.split_once(END)
+    {
+        return format!("{before}{}{after}", evidence(card, draft));
+    }
+    format!("{}\n\n{}\n", body.trim_end(), evidence(card, draft)).trim_start().to_owned()
+}
+
+fn evidence(card: &str, draft: bool) -> String {
+    let draft = if draft { format!("{OUR_DRAFT}\n") } else { String::new() };
+    format!("{BEGIN}\n{draft}{}\n{END}", card.trim())
+}
+
+/// What it is about. An issue is closed by its pull request; another pull request is only named.
+fn reference(plan: &BottlePlan) -> String {
+    match plan.task.thread() {
+        Some(thread) if plan.task.is_about_a_pull_request() => format!("Asked for in #{}.\n\n", thread.number),
+        Some(thread) => format!("Closes #{}.\n\n", thread.number),
+        None => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn people_s_own_words_stay() {
+        let first = format!("Closes #7.\n\n{}\n", evidence("one", true));
+        let edited = format!("My notes.\n\n{first}\nMore notes.");
+        let renewed_once = renewed(&edited, "two", false);
+        assert_eq!(renewed_once, format!("My notes.\n\nCloses #7.\n\n{BEGIN}\ntwo\n{END}\n\nMore notes."));
+        assert_eq!(renewed(&renewed_once, "two", false), renewed_once);
+        assert_eq!(renewed("Only mine.", "two", false), format!("Only mine.\n\n{BEGIN}\ntwo\n{END}\n"));
+        assert_eq!(renewed("", "two", false), format!("{BEGIN}\ntwo\n{END}\n"));
+    }
+}

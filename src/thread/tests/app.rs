@@ -1,0 +1,72 @@
+//! A GitHub App in place of a token.
+
+use std::process::Command;
+
+use serde_json::json;
+
+use crate::forge::app::signed_in;
+use crate::forge::testing::*;
+use crate::host::Environment;
+
+fn openssl(args: &[&str]) {
+    let output = Command::new("openssl").args(args).output().expect("openssl");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn environment(double: &Double, key: &str) -> Environment {
+    let mut environment = Environment::default();
+    for (name, value) in [
+        ("GITHUB_REPOSITORY", "octo-org/textstats".to_owned()),
+        ("GITHUB_SERVER_URL", format!("https://{}", double.authority)),
+        ("SSL_CERT_FILE", double.ca().display().to_string()),
+        ("GITHUB_TOKEN", "the job's own".to_owned()),
+        ("BOTTLE_APP_ID", "12".to_owned()),
+        ("BOTTLE_APP_KEY", key.to_owned()),
+    ] {
+        environment.set(name, value);
+    }
+    environment
+}
+
+#[tokio::test]
+async fn its_key_makes_a_token_for_this_repository() {
+    let dir = tempfile::TempDir::new().expect("a directory");
+    let file = |name: &str| dir.path().join(name).display().to_string();
+    let (key, public) = (file("key.pem"), file("public.pem"));
+    openssl(&["genrsa", "-traditional", "-out", &key, "2048"]);
+    openssl(&["rsa", "-in", &key, "-pubout", "-out", &public]);
+    let app = json!({"id": "12", "installation": 345, "public_key": public});
+    let double = Double::start("github", json!({"app": app}));
+    let text = std::fs::read_to_string(&key).expect("the key");
+    let signed = signed_in(environment(&double, &text)).await.expect("a token");
+    assert_eq!(signed.get("GITHUB_TOKEN"), Some(double.token.as_str()));
+    assert!(signed.get("BOTTLE_APP_KEY").is_none() && signed.get("BOTTLE_APP_ID").is_none(), "the key goes no further");
+    let asked = double.log().into_iter().find(|line| line["method"] == "POST").expect("a call");
+    assert_eq!(asked["body"]["repositories"], json!(["textstats"]));
+    // What it writes is known for its own, although it is no user.
+    let forge = forge(&double);
+    forge.comment(7, "<!-- claude-bottle: status -->\nx").await.expect("a comment");
+    let ours = crate::thread::comments::ours_of(forge.as_ref(), 7).await.expect("comments");
+    assert_eq!(ours.len(), 1);
+    assert_eq!(forge.myself().await.expect("an answer").expect("somebody").login, "my-app[bot]");
+    double.assert_valid();
+
+    // Another key is not the App's.
+    let other = file("other.pem");
+    openssl(&["genrsa", "-out", &other, "2048"]);
+    let text = std::fs::read_to_string(&other).expect("the key");
+    let failure = signed_in(environment(&double, &text)).await.expect_err("no token");
+    assert!(failure.what.contains("401"), "{failure}");
+}
+
+#[tokio::test]
+async fn a_key_that_is_none_is_said_and_not_shown() {
+    let double = Double::start("github", json!({}));
+    let wrong = format!("-----BEGIN {} KEY-----\nAAAA\n-----END {} KEY-----\n", "RSA PRIVATE", "RSA PRIVATE");
+    for key in ["secret-word", wrong.as_str()] {
+        let failure = signed_in(environment(&double, key)).await.expect_err("no token");
+        assert!(failure.what.contains("the App's key can't be"), "{failure}");
+        assert!(!failure.what.contains("secret-word") && !failure.what.contains("AAAA"), "{failure}");
+    }
+    assert!(double.log().is_empty(), "nobody was asked");
+}

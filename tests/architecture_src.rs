@@ -1,0 +1,261 @@
+//! The floors of `src`: a room uses rooms of lower floors alone, and rooms of one floor in no circle.
+//!
+//! A room is a file or a directory directly in `src`. Its arrows are the paths that begin with `crate::`, and those by which
+//! `super::` climbs as far, in code and in tests; comments are left out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+/// The floors from the top down. A new room gets its place here.
+const FLOORS: [&[&str]; 12] = [
+    &["main", "lib"],
+    &["cli"],
+    &["run"],
+    &["agent", "approve"],
+    &["provision", "thread"],
+    &["backend", "permission"],
+    &["forge", "report"],
+    &["state"],
+    &["secrets"],
+    &["host"],
+    &["cancel"],
+    &["exit", "process", "workflow_commands"],
+];
+
+/// A use of one room by another.
+#[derive(Debug)]
+struct Arrow {
+    from: String,
+    to: String,
+    /// File and line.
+    at: String,
+}
+
+/// Every breach of the floors in these files, each with its file and line; paths are relative to `src`.
+fn breaches(files: &[(String, String)]) -> Vec<String> {
+    let mut breaches = vec![];
+    let mut sideways = vec![];
+    for (path, text) in files {
+        let from = room(path);
+        let Some(above) = floor(&from) else {
+            breaches.push(format!("src/{path}: the room `{from}` has no floor; give it one in FLOORS"));
+            continue;
+        };
+        for (line, to) in uses(path, text) {
+            let arrow = Arrow { from: from.clone(), to, at: format!("src/{path}:{line}") };
+            match floor(&arrow.to) {
+                _ if arrow.to == arrow.from => {}
+                // A name of the crate's root: the macros and `main`.
+                None => breaches.push(format!("{}: `crate::{}` is no room of FLOORS", arrow.at, arrow.to)),
+                Some(below) if below < above => {
+                    breaches.push(format!("{}: `{}` uses `{}`, which is above it", arrow.at, arrow.from, arrow.to));
+                }
+                Some(below) if below == above => sideways.push(arrow),
+                Some(_) => {}
+            }
+        }
+    }
+    let mut graph: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for arrow in &sideways {
+        graph.entry(&arrow.from).or_default().insert(&arrow.to);
+    }
+    for arrow in sideways.iter().filter(|arrow| reaches(&graph, &arrow.to, &arrow.from)) {
+        breaches.push(format!("{}: `{}` and `{}` use each other", arrow.at, arrow.from, arrow.to));
+    }
+    breaches
+}
+
+fn floor(room: &str) -> Option<usize> {
+    FLOORS.iter().position(|floor| floor.contains(&room))
+}
+
+/// The room of a file: the first part of its path.
+fn room(path: &str) -> String {
+    let first = path.split('/').next().unwrap_or_default();
+    first.strip_suffix(".rs").unwrap_or(first).to_owned()
+}
+
+fn reaches(graph: &BTreeMap<&str, BTreeSet<&str>>, from: &str, to: &str) -> bool {
+    let (mut seen, mut next) = (BTreeSet::from([from]), vec![from]);
+    while let Some(room) = next.pop() {
+        if room == to {
+            return true;
+        }
+        next.extend(graph.get(room).into_iter().flatten().copied().filter(|room| seen.insert(room)));
+    }
+    false
+}
+
+/// The rooms that a file names, each with its line.
+fn uses(path: &str, text: &str) -> Vec<(usize, String)> {
+    let code: Vec<&str> = text.lines().map(|line| line.split("//").next().unwrap_or_default()).collect();
+    let depth = path.trim_end_matches(".rs").trim_end_matches("/mod").split('/').count();
+    let joined = code.join("\n");
+    let mut found = vec![];
+    let mut inline = 0;
+    for (line, start, end) in lines(&joined) {
+        let code = &joined[start..end];
+        // By rustfmt an inline module begins and ends without indentation.
+        if is_inline_module(code) {
+            inline = 1;
+        } else if code.starts_with('}') {
+            inline = 0;
+        }
+        for prefix in ["crate::".to_owned(), "super::".repeat(depth + inline)] {
+            for (at, _) in code.match_indices(prefix.as_str()) {
+                let before = code[..at].chars().next_back();
+                if before.is_some_and(|c| c.is_alphanumeric() || matches!(c, '_' | ':')) {
+                    continue;
+                }
+                let rest = &joined[start + at + prefix.len()..];
+                found.extend(first_names(rest).into_iter().map(|name| (line, name)));
+            }
+        }
+    }
+    found
+}
+
+/// Each line's number, and where it begins and ends.
+fn lines(text: &str) -> Vec<(usize, usize, usize)> {
+    let mut start = 0;
+    let spans = text.split('\n').enumerate().map(|(at, line)| {
+        let begin = start;
+        start += line.len() + 1;
+        (at + 1, begin, begin + line.len())
+    });
+    spans.collect()
+}
+
+fn is_inline_module(line: &str) -> bool {
+    line.starts_with("mod ") && line.trim_end().ends_with('{')
+}
+
+/// The first name of each path that begins here: one, or those of a group in braces.
+fn first_names(rest: &str) -> Vec<String> {
+    let name = |text: &str| -> String { text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect() };
+    let Some(group) = rest.strip_prefix('{') else {
+        let name = name(rest);
+        return if name.is_empty() || name == "super" { vec![] } else { vec![name] };
+    };
+    let (mut depth, mut names, mut begins) = (0, vec![], true);
+    for (at, c) in group.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' if depth == 0 => break,
+            '}' => depth -= 1,
+            ',' if depth == 0 => begins = true,
+            c if begins && depth == 0 && !c.is_whitespace() => {
+                names.push(name(&group[at..]));
+                begins = false;
+            }
+            _ => {}
+        }
+    }
+    names
+}
+
+fn read(dir: &Path, root: &Path, files: &mut Vec<(String, String)>) {
+    for entry in fs::read_dir(dir).expect("a directory of src") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            read(&path, root, files);
+        } else if path.extension().is_some_and(|end| end == "rs") {
+            let name = path.strip_prefix(root).expect("below src").to_str().expect("UTF-8").to_owned();
+            files.push((name, fs::read_to_string(&path).expect("a source file")));
+        }
+    }
+}
+
+fn src() -> Vec<(String, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = vec![];
+    read(&root, &root, &mut files);
+    files.sort();
+    files
+}
+
+#[test]
+fn no_arrow_of_src_runs_up_or_in_a_circle() {
+    let breaches = breaches(&src());
+    assert!(breaches.is_empty(), "{}", breaches.join("\n"));
+}
+
+#[test]
+fn every_room_of_the_floors_is_there() {
+    let rooms: BTreeSet<String> = src().iter().map(|(path, _)| room(path)).collect();
+    let listed: BTreeSet<String> =
+        FLOORS.iter().flat_map(|floor| floor.iter().map(|room| (*room).to_owned())).collect();
+    assert_eq!(rooms, listed);
+}
+
+/// `src` with a line added to the end of a file.
+fn with(path: &str, line: &str) -> (Vec<(String, String)>, String) {
+    let mut files = src();
+    let (_, text) = files.iter_mut().find(|(name, _)| name == path).expect("a file of src");
+    let at = format!("src/{path}:{}", text.lines().count() + 1);
+    text.push_str(line);
+    text.push('\n');
+    (files, at)
+}
+
+#[test]
+fn an_upward_arrow_is_found_with_its_file_and_line() {
+    let cases = [
+        ("report/card.rs", "use crate::cli::Context;"),
+        ("report/card.rs", "use crate::{exit::Code, cli::{Context, print}};"),
+        ("backend/mod.rs", "use super::run::run;"),
+        ("backend/docker/exec.rs", "use super::super::super::run::run;"),
+        ("state/check.rs", "fn up() { crate::backend::best(); }"),
+        ("exit.rs", "mod tests {\n    use super::super::cli;\n}"),
+        ("process.rs", "pub(crate) use crate::backend::Tree;"),
+    ];
+    for (path, line) in cases {
+        let (files, at) = with(path, line);
+        let found = breaches(&files);
+        let at = if line.starts_with("mod ") { at.replace(&line_of(&at), &next(&at)) } else { at };
+        assert!(
+            found.len() == 1 && found[0].starts_with(&format!("{at}: ")) && found[0].contains("above"),
+            "{line}: {found:?}"
+        );
+    }
+}
+
+fn line_of(at: &str) -> String {
+    at.rsplit_once(':').expect("a line").1.to_owned()
+}
+
+fn next(at: &str) -> String {
+    (line_of(at).parse::<usize>().expect("a number") + 1).to_string()
+}
+
+#[test]
+fn a_circle_of_one_floor_is_found_and_an_arrow_is_not() {
+    let (files, _) = with("process.rs", "use crate::exit::Code;");
+    assert_eq!(breaches(&files), Vec::<String>::new());
+    let (mut files, at) = with("process.rs", "use crate::exit::Code;");
+    let (_, exit) = files.iter_mut().find(|(name, _)| name == "exit.rs").expect("exit.rs");
+    let line = exit.lines().count() + 1;
+    exit.push_str("use crate::process::Program;\n");
+    let found = breaches(&files);
+    assert_eq!(
+        found,
+        [
+            format!("src/exit.rs:{line}: `exit` and `process` use each other"),
+            format!("{at}: `process` and `exit` use each other"),
+        ]
+    );
+}
+
+#[test]
+fn a_room_without_a_floor_is_found() {
+    let mut files = src();
+    files.push(("attic.rs".to_owned(), "use crate::exit::Code;\n".to_owned()));
+    assert_eq!(breaches(&files), ["src/attic.rs: the room `attic` has no floor; give it one in FLOORS"]);
+}
+
+#[test]
+fn what_is_said_in_a_comment_or_stays_in_the_room_is_no_arrow() {
+    let (files, _) = with("exit.rs", "// use crate::cli::Context;\nmod tests {\n    use super::Code;\n}");
+    assert_eq!(breaches(&files), Vec::<String>::new());
+}
