@@ -3,9 +3,9 @@
 //! What of it goes into the prompt, and that nothing does which came or changed after the task was asked for, is decided by
 //! `bottle_plan::context`. What can't be had is left out, and said so: the task can be done without.
 
-use bottle_plan::context::{self, Piece};
+use bottle_plan::context;
 use bottle_plan::moment::Moment;
-use bottle_plan::task::{Commit, PullRequest, Source, Task};
+use bottle_plan::task::{Commit, Piece, PullRequest, Source, Task};
 
 use super::comments::has_mark;
 use crate::exit::{Code, Failure};

@@ -3,9 +3,7 @@
 //! [`add`] takes what the forge has and keeps what belongs into the prompt: nothing that was written or changed after the
 //! task was asked for, and no more than the budgets below, newest first. What is left out is said in the task.
 
-use serde::{Deserialize, Serialize};
-
-use crate::task::{Place, Task};
+use crate::task::{Piece, Task};
 
 /// All that people said, in bytes.
 pub const WORDS: usize = 48 << 10;
@@ -15,37 +13,6 @@ pub const ONE: usize = 12 << 10;
 pub const DIFF: usize = 48 << 10;
 /// All logs, in bytes; each keeps its end.
 pub const LOGS: usize = 32 << 10;
-
-/// A piece of it, as the forge has it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum Piece {
-    /// A comment, a review, or a comment on a line of a change.
-    Said {
-        /// The writer's login; none where the account is gone.
-        by: Option<String>,
-        /// When it was written, RFC 3339.
-        written: Option<String>,
-        /// When it was changed last; the same where it was not.
-        changed: Option<String>,
-        /// What of the change it is about.
-        place: Option<Place>,
-        /// The words.
-        text: String,
-    },
-    /// The pull request's change, at its pinned commit.
-    Diff {
-        /// As `git diff` prints it.
-        text: String,
-    },
-    /// The log of a check that failed.
-    Log {
-        /// The check's name.
-        name: String,
-        /// Its lines.
-        text: String,
-    },
-}
 
 /// Adds to a task what was gathered, in any order.
 pub fn add(task: &mut Task, gathered: Vec<Piece>) {

@@ -2,7 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::context::Piece;
 use crate::manifest::Permission;
 use crate::moment::Moment;
 use crate::name::Name;
@@ -104,6 +103,37 @@ pub enum Form {
     Review,
     /// On a line of a change.
     ReviewComment,
+}
+
+/// A piece of what is gathered about a task beyond its event, as the forge has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Piece {
+    /// A comment, a review, or a comment on a line of a change.
+    Said {
+        /// The writer's login; none where the account is gone.
+        by: Option<String>,
+        /// When it was written, RFC 3339.
+        written: Option<String>,
+        /// When it was changed last; the same where it was not.
+        changed: Option<String>,
+        /// What of the change it is about.
+        place: Option<Place>,
+        /// The words.
+        text: String,
+    },
+    /// The pull request's change, at its pinned commit.
+    Diff {
+        /// As `git diff` prints it.
+        text: String,
+    },
+    /// The log of a check that failed.
+    Log {
+        /// The check's name.
+        name: String,
+        /// Its lines.
+        text: String,
+    },
 }
 
 /// Something in a change that a comment is about.
@@ -276,5 +306,18 @@ impl Task {
             }
         };
         prose::name(&line, 100)
+    }
+}
+
+/// `issue-12`, `pr-14`, `ci-700`, `task`, `scheduled`.
+pub(crate) fn what(task: &Task) -> String {
+    match &task.source {
+        Source::Issue(thread) | Source::Comment { thread, is_pull_request: false, .. } => {
+            format!("issue-{}", thread.number)
+        }
+        Source::PullRequest(thread) | Source::Comment { thread, .. } => format!("pr-{}", thread.number),
+        Source::FailedRun(run) => format!("ci-{}", run.id),
+        Source::Dispatch { .. } | Source::Text => "task".to_owned(),
+        Source::Schedule { .. } => "scheduled".to_owned(),
     }
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use bottle_plan::context::{self, Piece};
+use bottle_plan::context;
 use bottle_plan::event::{self, Asked};
 use bottle_plan::facts::{Checkout, Ci, ForgeKind, HostFacts};
 use bottle_plan::manifest::{self, Manifest};
@@ -14,7 +14,7 @@ use bottle_plan::name::Name;
 use bottle_plan::plan::{BottlePlan, HOST_SYSTEM, Options, PlanError, SecretSource, plan};
 use bottle_plan::registry::{self, Preset};
 use bottle_plan::render;
-use bottle_plan::task::{Commit, Place, PullRequest, Task, Work};
+use bottle_plan::task::{Commit, Piece, Place, PullRequest, Task, Work};
 use bottle_types::backend::Backend;
 use pretty_assertions::assert_eq;
 

@@ -1,7 +1,6 @@
 //! What is gathered for a task, and that it can be done without.
 
-use bottle_plan::context::Piece;
-use bottle_plan::task::Task;
+use bottle_plan::task::{Piece, Task};
 use serde_json::Value;
 use serde_json::json;
 

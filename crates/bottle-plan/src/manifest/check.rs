@@ -4,7 +4,6 @@ mod git;
 mod secrets;
 
 pub(crate) use git::keyscan;
-pub(crate) use secrets::looks_like_secret;
 
 use std::collections::BTreeSet;
 

@@ -27,7 +27,7 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use check::{keyscan, looks_like_secret};
+pub(crate) use check::keyscan;
 pub use error::ManifestError;
 pub use offer::offer;
 pub use read::parse;

@@ -7,7 +7,7 @@ use bottle_types::door::{BUNDLE_ADDRESS, DOORS_DIR, Door, STATE_DIR};
 
 use super::policies::Rules;
 use super::presets::Presets;
-use super::types::{CaPlan, GitPlan, GuestPlan, TOOLS_DIR};
+use super::types::{CaPlan, GitPlan, GuestPlan, HOME, ROOT, TOOLS_DIR};
 use crate::manifest::Bottle;
 
 /// The variables that name a file of CAs to programs that don't read the system's store by themselves.
@@ -20,14 +20,10 @@ const CA_VARIABLES: [&str; 7] = [
     "CARGO_HTTP_CAINFO",
     "PIP_CERT",
 ];
-/// The home directory of the agent image's user `node`; made in any other image.
-pub(super) const HOME: &str = "/home/node";
 /// What a bubblewrap guest has of the host, read-only.
 const LENT: [&str; 9] = ["/usr", "/bin", "/sbin", "/lib", "/lib64", "/lib32", "/libx32", "/etc", TOOLS_DIR];
 /// What it has that is not its image's, where it has one.
 const LENT_TO_AN_IMAGE: [&str; 3] = ["/etc", "/usr/local/share/ca-certificates", TOOLS_DIR];
-/// Where repositories are.
-pub(super) const ROOT: &str = "/workspace";
 
 /// What the guest is made of.
 pub(super) struct Guest<'a> {

@@ -17,7 +17,7 @@ use super::*;
 use crate::facts::HostFacts;
 use crate::manifest::{Agent, Bottle, DEFAULT_AGENT, Manifest};
 use crate::name::words;
-use crate::task::{Source, Task, Work};
+use crate::task::{Source, Task, Work, what};
 
 /// Decides everything about a run.
 pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Options) -> Result<BottlePlan, PlanError> {
@@ -248,19 +248,6 @@ fn slug(task: &Task, seed: &str) -> Result<Slug, PlanError> {
     let title = words(&task.title(), room.saturating_sub(start.len() + 1));
     let parts: Vec<&str> = [start.as_str(), &title, seed].into_iter().filter(|part| !part.is_empty()).collect();
     Slug::parse(&parts.join("-")).map_err(|error| PlanError::Facts(error.to_string()))
-}
-
-/// `issue-12`, `pr-14`, `ci-700`, `task`, `scheduled`.
-pub(super) fn what(task: &Task) -> String {
-    match &task.source {
-        Source::Issue(thread) | Source::Comment { thread, is_pull_request: false, .. } => {
-            format!("issue-{}", thread.number)
-        }
-        Source::PullRequest(thread) | Source::Comment { thread, .. } => format!("pr-{}", thread.number),
-        Source::FailedRun(run) => format!("ci-{}", run.id),
-        Source::Dispatch { .. } | Source::Text => "task".to_owned(),
-        Source::Schedule { .. } => "scheduled".to_owned(),
-    }
 }
 
 fn names(slug: &Slug, images: &Images, backend: Backend) -> Names {

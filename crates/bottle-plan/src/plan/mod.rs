@@ -5,7 +5,7 @@
 //!
 //! Map: `types`, `make` (what is chosen, and what goes where), `upstreams` (git), `policies` (the outgoing doors),
 //! `presets` (package
-//! managers), `guest` (the agent's environment), `prompt`, `words` (what people wrote, for the prompt).
+//! managers), `guest` (the agent's environment), `prompt`, `secrets`, `words` (what people wrote, for the prompt).
 
 mod error;
 mod guest;
@@ -13,6 +13,7 @@ mod make;
 mod policies;
 mod presets;
 mod prompt;
+mod secrets;
 mod types;
 mod upstreams;
 mod words;

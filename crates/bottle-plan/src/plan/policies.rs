@@ -6,10 +6,10 @@ use bottle_policy::pipelock::{Answers, BodyScanning, Dlp, PipelockPolicy, Ssrf, 
 use bottle_policy::route::{Route, RoutesPolicy};
 use bottle_policy::supervise::{Approval, SupervisePolicy};
 use bottle_types::host::{HostName, HostPattern};
-use bottle_types::secret::SecretName;
 
 use super::error::PlanError;
-use super::types::{Options, SecretPlan, SecretSource};
+use super::secrets::add;
+use super::types::{Options, SecretPlan};
 use super::upstreams::Upstreams;
 use crate::facts::HostFacts;
 use crate::manifest::{Bottle, Limits, Supervise};
@@ -100,21 +100,6 @@ impl Rules {
             budget: limits.budget(),
         };
         Ok(Self { routes, pipelock, secrets, placeholders })
-    }
-}
-
-/// Adds a variable's secret, or one more user of it.
-pub(super) fn add(secrets: &mut Vec<SecretPlan>, name: &SecretName, used_by: &str, facts: &HostFacts) {
-    let used_by = used_by.to_owned();
-    match secrets.iter_mut().find(|secret| secret.name == *name) {
-        Some(secret) if secret.used_by.contains(&used_by) => {}
-        Some(secret) => secret.used_by.push(used_by),
-        None => secrets.push(SecretPlan {
-            source: SecretSource::Env(name.to_string()),
-            used_by: vec![used_by],
-            present: facts.variables.contains(name.as_str()),
-            name: name.clone(),
-        }),
     }
 }
 

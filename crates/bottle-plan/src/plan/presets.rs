@@ -9,8 +9,7 @@ use bottle_types::backend::Backend;
 use bottle_types::door::Door;
 
 use super::error::PlanError;
-use super::guest::{HOME, ROOT};
-use super::types::{PresetPlan, PresetSource};
+use super::types::{HOME, PresetPlan, PresetSource, ROOT};
 use crate::facts::HostFacts;
 use crate::manifest::Bottle;
 use crate::registry::{Preset, Registries, RegistryUrl, Role};

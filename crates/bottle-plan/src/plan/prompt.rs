@@ -2,8 +2,7 @@
 
 use bottle_types::door::Door;
 
-use super::guest::HOME;
-use super::types::{FileFromBase, GitPlan, GuestPlan, PromptPlan};
+use super::types::{FileFromBase, GitPlan, GuestPlan, HOME, PromptPlan};
 use super::upstreams::Upstreams;
 use super::words::Words;
 use crate::manifest::Agent;

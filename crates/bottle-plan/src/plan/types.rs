@@ -387,6 +387,10 @@ pub const AGENT_IMAGE: &str = "ghcr.io/claude-bottle/agent:v1";
 pub const HOST_SYSTEM: &str = "the host's system";
 /// The bundle's image.
 pub const SIDECARS_IMAGE: &str = "ghcr.io/claude-bottle/sidecars:v1";
+/// The home directory of the agent image's user `node`; made in any other image.
+pub(super) const HOME: &str = "/home/node";
+/// Where repositories are.
+pub(super) const ROOT: &str = "/workspace";
 /// Where Claude and the link are in the guest.
 pub const TOOLS_DIR: &str = "/opt/claude-bottle";
 /// The label that every container, volume and network of a run has, with the slug.

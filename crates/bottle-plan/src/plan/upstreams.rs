@@ -11,15 +11,13 @@ use bottle_types::host::HostName;
 use bottle_types::secret::SecretName;
 
 use super::error::PlanError;
-use super::guest::ROOT;
-use super::make::what;
-use super::policies::add;
-use super::types::{Bring, GitPlan, Options, SecretPlan, SecretSource};
+use super::secrets::add;
+use super::types::{Bring, GitPlan, Options, ROOT, SecretPlan, SecretSource};
 use crate::facts::{Ci, ForgeKind, HostFacts};
 use crate::manifest::{Bottle, GitEntry, Push, keyscan};
 use crate::name::words;
 use crate::render::render_gitconfig;
-use crate::task::{PullRequest, Source, Task, Work};
+use crate::task::{PullRequest, Source, Task, Work, what};
 
 /// A branch that is longer reads badly everywhere.
 const LONGEST_BRANCH: usize = 50;

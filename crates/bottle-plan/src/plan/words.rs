@@ -2,8 +2,7 @@
 
 use crate::prose::{self, Clean, Removed};
 
-use crate::context::Piece;
-use crate::task::{Place, Source, Task};
+use crate::task::{Piece, Place, Source, Task};
 
 /// Something that people wrote.
 pub(super) struct Block {

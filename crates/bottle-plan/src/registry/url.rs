@@ -60,7 +60,7 @@ impl RegistryUrl {
             path: path.to_owned(),
             had_userinfo: userinfo.is_some_and(|userinfo| !userinfo.is_empty()),
         };
-        if crate::manifest::looks_like_secret(&url.to_string()) {
+        if crate::tokens::looks_like_secret(&url.to_string()) {
             return Err(format!("the path of its address at {} has what looks like a secret in it", url.host));
         }
         Ok(url)

@@ -1,11 +1,6 @@
 //! Whether a variable's value looks like a secret that was put into a manifest by mistake.
 
-use std::sync::LazyLock;
-
-use bottle_scan::dlp::{Rules, Scope};
-
-/// The token formats that pipelock and the gate look for.
-static RULES: LazyLock<Option<Rules>> = LazyLock::new(|| Rules::builtin().ok());
+use crate::tokens::looks_like_secret;
 
 /// No known token is shorter. Most values are (`info`, `1`), and making the rules ready takes longer than all other planning.
 const SHORTEST_TOKEN: usize = 12;
@@ -13,11 +8,6 @@ const SHORTEST_TOKEN: usize = 12;
 /// The ends of names of variables that hold secrets.
 const TELLING: [&str; 9] =
     ["TOKEN", "SECRET", "PASSWORD", "PASSWD", "API_KEY", "APIKEY", "PRIVATE_KEY", "ACCESS_KEY", "CREDENTIALS"];
-
-/// Whether a text has a token of a known format in it.
-pub(crate) fn looks_like_secret(text: &str) -> bool {
-    RULES.as_ref().is_some_and(|rules| rules.find(text.as_bytes(), Scope::All).is_some())
-}
 
 /// Whether the agent should not see this value.
 pub(super) fn looks_like_one(name: &str, value: &str) -> bool {
