@@ -1,13 +1,13 @@
 //! The guest's HTTP(S) proxy: which requests may go, model traffic recorded and replayed; the rest is pipelock's.
 //!
-//! Map: `back` (routes, and the way on to pipelock), `model` (replay and recording), `ledger` (what the
+//! Map: `handler` (routes, and the way on to pipelock), `model` (replay and recording), `ledger` (what the
 //! model may cost), `pipe` (pipelock's socket). The
 //! proxy itself is `crate::proxy`, what is decided is in `bottle_policy::matcher`.
 //!
 //! Always: this process parses the guest's bytes and holds the CA's key, so it is given no credential; it has no way out
 //! but pipelock's socket; with `replay`, nothing that a model route allows goes even there.
 
-mod back;
+mod handler;
 mod ledger;
 mod model;
 mod pipe;
@@ -23,10 +23,10 @@ use crate::ca::Ca;
 use crate::common::{self, Dirs, Error};
 use crate::confirm;
 use crate::proxy::access::Log;
-use crate::proxy::front::Front;
 use crate::proxy::run;
+use crate::proxy::server::Front;
 
-pub(crate) use back::PIPELOCK_SOCKET;
+pub(crate) use handler::PIPELOCK_SOCKET;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -39,12 +39,12 @@ pub(crate) fn main(dirs: &Dirs, args: Args) -> ExitCode {
     let dirs = dirs.clone();
     run::daemon(async || {
         let text = common::read(&args.config)?;
-        let policy = back::Policy::new(&args.config, &text)?;
+        let policy = handler::Policy::new(&args.config, &text)?;
         let hash = policy.hash.clone();
         let model = model::Model::open(&dirs)?;
         let log = Log::open(&dirs.log("egress.jsonl"))?;
         let ca = Ca::open(&dirs.state, Door::Egress)?;
-        let front = Front::new(Door::Egress, ca, log, back::Egress::new(policy, model, &dirs));
+        let front = Front::new(Door::Egress, ca, log, handler::Egress::new(policy, model, &dirs));
         let socket = dirs.socket(Door::Egress);
         let listener = common::listen(&socket, 0o666)?;
         confirm::report(&dirs, &[(PolicyFile::Routes, &hash)], None);
@@ -55,12 +55,12 @@ pub(crate) fn main(dirs: &Dirs, args: Args) -> ExitCode {
     })
 }
 
-fn reload(dirs: &Dirs, config: &Path, egress: &back::Egress) {
+fn reload(dirs: &Dirs, config: &Path, egress: &handler::Egress) {
     let text = match common::read(config) {
         Ok(text) => text,
         Err(error) => return tracing::error!("the old routes stay in force: {error}"),
     };
-    let refused = match back::Policy::new(config, &text) {
+    let refused = match handler::Policy::new(config, &text) {
         Ok(policy) => {
             egress.replace(policy);
             tracing::info!("took the new routes from {}", config.display());

@@ -18,11 +18,11 @@ use http_body::{Frame, SizeHint};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use sha2::{Digest as _, Sha256};
 
-use super::back::{Egress, Policy};
+use super::handler::{Egress, Policy};
 use super::ledger::{Held, Ledger, Next};
 use crate::common::{Dirs, Error};
 use crate::proxy::access::{Line, Log};
-use crate::proxy::answer::{Body, BoxError, boxed, full, refuse, typed};
+use crate::proxy::response::{Body, BoxError, boxed, full, refuse, typed};
 use crate::proxy::target::Asked;
 
 /// A request for a reply is read whole; the API itself takes 32 MB.

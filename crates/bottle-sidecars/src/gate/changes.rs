@@ -9,7 +9,7 @@ use std::thread;
 
 use bottle_policy::gate::Upstream;
 
-use super::place::Place;
+use super::dirs::Place;
 use super::process::{self, git_ok};
 
 /// What upstream has by the hand of somebody who may write to it. Other refs are not: forges keep a change that anybody proposes

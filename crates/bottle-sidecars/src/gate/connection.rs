@@ -14,9 +14,9 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
 use tokio::net::UnixStream;
 
-use super::in_force::InForce;
-use super::place::Place;
-use super::{mirror, process, tidy, transport};
+use super::dirs::Place;
+use super::policy::InForce;
+use super::{mirror, process, sweep, transport};
 
 /// More agents than this at once would be a mistake or an attack.
 const MOST_CONNECTIONS: usize = 32;
@@ -58,9 +58,9 @@ pub(super) async fn serve(policy: Arc<InForce>, stream: UnixStream, connections:
     // A scan's files may be many.
     let tidied = tokio::task::spawn_blocking(move || {
         transport::close(&place);
-        tidy::remove_surely(&tmp.keep());
+        sweep::remove_surely(&tmp.keep());
         drop(seat);
-        tidy::what_nobody_uses(&place, connections.oldest());
+        sweep::what_nobody_uses(&place, connections.oldest());
     });
     let _ = tidied.await;
 }

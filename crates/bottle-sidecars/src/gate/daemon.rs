@@ -10,10 +10,10 @@ use tokio::net::UnixDatagram;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::connection::{self, Connections};
+use super::dirs::{self, Place};
 use super::hook::LOG_SOCKET;
-use super::in_force::InForce;
-use super::place::{self, Place};
-use super::{process, tidy};
+use super::policy::InForce;
+use super::{process, sweep};
 use crate::common::{self, Dirs, Error};
 use crate::confirm;
 
@@ -31,18 +31,18 @@ pub(super) fn serve(dirs: &Dirs, config: &Path) -> Result<(), Error> {
         secrets: absolute(&dirs.secrets, std::path::absolute(&dirs.secrets))?,
         ..dirs.clone()
     };
-    place::clear(&dirs)?;
-    tidy::before_start(&dirs.state.join("git"));
+    dirs::clear(&dirs)?;
+    sweep::before_start(&dirs.state.join("git"));
     let text = common::read(config)?;
     let policy = InForce::take(&dirs, config, &text, 1, None)?;
-    tidy::what_nobody_uses(&policy.place, SystemTime::now());
+    sweep::what_nobody_uses(&policy.place, SystemTime::now());
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Error::Make { path: "the event loop".into(), error })?;
     let result = runtime.block_on(accept(&dirs, config, (policy, sha256(&text))));
     runtime.shutdown_timeout(Duration::from_millis(100));
-    let _ = place::clear(&dirs);
+    let _ = dirs::clear(&dirs);
     result
 }
 

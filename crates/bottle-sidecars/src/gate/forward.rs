@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use super::changes::{Repo, Update};
-use super::place::{Lock, Place, write_file};
+use super::dirs::{Lock, Place, write_file};
 use super::process::{self, Limits, git_ok, last_words};
 use super::{mirror, transport};
 

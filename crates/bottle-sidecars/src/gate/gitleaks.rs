@@ -16,8 +16,8 @@ use rustix::fs::{FileType, FlockOperation, Mode, OFlags};
 use serde::Deserialize;
 
 use super::connection::LONGEST;
-use super::corpus::{Corpus, Spot};
-use super::place::Place;
+use super::dirs::Place;
+use super::objects::{Corpus, Spot};
 use super::process::{self, last_words};
 
 /// gitleaks' exit code for findings; its default, 1, is its code for errors too.

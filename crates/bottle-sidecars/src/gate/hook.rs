@@ -6,8 +6,8 @@ use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::ExitCode;
 
+use super::dirs::{Place, private};
 use super::gitleaks::Scanner;
-use super::place::{Place, private};
 use super::{mirror, receive, transport};
 use crate::common::Dirs;
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bottle_policy::gate::{GatePolicy, Upstream};
 use sha2::{Digest as _, Sha256};
 
-use super::place::{Place, make_dir, shell_word, write_file};
+use super::dirs::{Place, make_dir, shell_word, write_file};
 use super::process::{self, Limits, git_ok, last_words};
 use super::{hook, seed, transport};
 use crate::common::Error;

@@ -1,9 +1,9 @@
 //! git-gate: a mirror of each upstream, and the wall that a push has to get over.
 //!
-//! Map: `place` (where everything is), `process` (spawning, bounded in time), `in_force` (the policy), `daemon` (the socket),
+//! Map: `dirs` (where everything is), `process` (spawning, bounded in time), `policy` (the one in force), `daemon` (the socket),
 //! `connection` (a real `git daemon` each), `mirror` (making and refreshing mirrors), `seed` (what the host
-//! has of them), `tidy` (what killed processes leave), `transport` (ssh and https to the upstream), `hook` (what git calls back: this same binary), `receive` (the course of a
-//! push), `changes` (what it brings), `rules` (push policy), `scan`, `corpus` and `gitleaks` (the scan), `forward` (the push
+//! has of them), `sweep` (what killed processes leave), `transport` (ssh and https to the upstream), `hook` (what git calls back: this same binary), `receive` (the course of a
+//! push), `changes` (what it brings), `rules` (push policy), `scan`, `objects` and `gitleaks` (the scan), `forward` (the push
 //! to the upstream), `record` (`gate.jsonl`).
 //!
 //! Always: a mirror is refreshed before it is read or judged against, or the client gets an error; nothing is forwarded
@@ -11,21 +11,21 @@
 
 mod changes;
 mod connection;
-mod corpus;
 mod daemon;
+mod dirs;
 mod forward;
 mod gitleaks;
 mod hook;
-mod in_force;
 mod mirror;
-mod place;
+mod objects;
+mod policy;
 mod process;
 mod receive;
 mod record;
 mod rules;
 mod scan;
 mod seed;
-mod tidy;
+mod sweep;
 mod transport;
 
 use std::process::ExitCode;

@@ -12,8 +12,8 @@ use bottle_policy::gate::report::{Finding, PushedRef, Timings, Verdict};
 use bottle_policy::known::KnownSecrets;
 
 use super::changes::{Changes, Repo, Update};
+use super::dirs::Place;
 use super::gitleaks::Scanner;
-use super::place::Place;
 use super::process::{printable, variable};
 use super::rules::{self, MOST_REFS, Refusal};
 use super::{forward, hook, record, scan};

@@ -7,7 +7,7 @@ use bottle_policy::gate::report::PushedRef;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::place::Place;
+use super::dirs::Place;
 
 /// Now, as the record has it.
 pub(super) fn now() -> String {

@@ -10,9 +10,9 @@ use bottle_policy::gate::texts::{Derived, Unpacker};
 use bottle_policy::known::KnownSecrets;
 
 use super::changes::{Changes, Kind, Object, Repo, Update, read_all};
-use super::corpus::{newlines, telling_ending};
+use super::dirs::Place;
 use super::gitleaks::{Hit, Scanner};
-use super::place::Place;
+use super::objects::{newlines, telling_ending};
 
 /// What is packed in a push may be this much larger than the push may be.
 const UNPACKED: u64 = 2;

@@ -11,7 +11,7 @@ use std::path::Path;
 
 use bottle_policy::gate::Upstream;
 
-use super::place::Place;
+use super::dirs::Place;
 use super::process::{self, git_ok};
 
 /// Takes it into an empty mirror; says whether there is one.

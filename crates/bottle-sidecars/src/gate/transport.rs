@@ -8,7 +8,7 @@ use std::process::Command;
 use bottle_policy::gate::{GatePolicy, HostKey, Transport, Upstream, UpstreamUrl};
 use bottle_policy::secret::SecretName;
 
-use super::place::{Place, shell_word, write_file};
+use super::dirs::{Place, shell_word, write_file};
 use super::process;
 use crate::common::{Dirs, Error};
 

@@ -1,27 +1,28 @@
 //! The last door before the internet: what may leave, to which address, with which credential.
 //!
-//! Map: `policy` (both policy files, and the secrets), `hop` (requests from egress, over a unix socket that the guest
-//! can't see), `guest` (the proxy of a bottle without routes), `exit` (judges and sends a request), `scan` (a head and a
-//! body in search of secrets), `hold` and `ask` (a person decides about what was found), `refusal` (what is said of what is
-//! not sent), `counts` (what has left), `answer` (what comes back) and `echo` (a credential in it), `websocket`, `tunnel` (TLS that is not ended), `dial` (resolve, check, connect).
+//! Map: `policy` (both policy files, and the secrets), `internal` (requests from egress, over a unix socket that the guest
+//! can't see), `standalone` (the proxy of a bottle without routes), `forward` (judges and sends a request), `scan` (a head
+//! and a body in search of secrets), `approval` and `approval_client` (a person decides about a finding), `refusal` (answers
+//! to what is not sent), `usage` (what has left), `response` (answers) and `redact` (a credential in them), `websocket`,
+//! `tunnel` (TLS that is not ended), `dial` (resolve, check, connect).
 //! Decisions are in `bottle_policy::{matcher, dlp, net}`.
 //!
 //! Always: the scan comes before the credential; the address that was checked is the one that is dialled; what egress
 //! says about a route is checked again; no value of a secret is in an answer or a log.
 
-mod answer;
-mod ask;
-mod counts;
+mod approval;
+mod approval_client;
 mod dial;
-mod echo;
-mod exit;
-mod guest;
-mod hold;
-mod hop;
+mod forward;
+mod internal;
 mod policy;
+mod redact;
 mod refusal;
+mod response;
 mod scan;
+mod standalone;
 mod tunnel;
+mod usage;
 mod websocket;
 
 use std::path::PathBuf;
@@ -36,9 +37,9 @@ use crate::ca::Ca;
 use crate::common::{self, Dirs, Error};
 use crate::confirm;
 use crate::proxy::access::Log;
-use crate::proxy::front::Front;
 use crate::proxy::run;
-use exit::Exit;
+use crate::proxy::server::Front;
+use forward::Exit;
 use policy::{Policy, Texts};
 
 #[derive(Debug, clap::Args)]
@@ -58,20 +59,21 @@ pub(crate) fn main(dirs: &Dirs, args: Args) -> ExitCode {
         let policy = files.policy(&files.texts()?)?;
         let guest_proxy = policy.pipelock.guest_proxy;
         let hashes = (policy.hash.clone(), policy.routes_hash.clone());
-        let exit = Arc::new(Exit::new(policy, ask::Asks::new(&files.dirs), counts::Used::open(&files.dirs)?));
+        let exit =
+            Arc::new(Exit::new(policy, approval_client::Asks::new(&files.dirs), usage::Used::open(&files.dirs)?));
         let dirs = &files.dirs;
         let log = Log::open(&dirs.log("pipelock.jsonl"))?;
         let mut doors = JoinSet::new();
         if guest_proxy {
             let ca = Ca::open(&dirs.state, Door::Pipelock)?;
-            let front = Front::new(Door::Pipelock, ca, Arc::clone(&log), guest::Guest::new(Arc::clone(&exit)));
+            let front = Front::new(Door::Pipelock, ca, Arc::clone(&log), standalone::Guest::new(Arc::clone(&exit)));
             let socket = dirs.socket(Door::Pipelock);
             doors.spawn(front.serve(common::listen(&socket, 0o666)?));
             tracing::info!("pipelock ready for the guest at {}", socket.display());
         }
         // The last to be made: whoever sees it finds the guest's there too.
-        let internal = dirs.internal.join(hop::SOCKET);
-        doors.spawn(hop::serve(common::listen(&internal, 0o666)?, Arc::clone(&exit), log));
+        let internal = dirs.internal.join(internal::SOCKET);
+        doors.spawn(internal::serve(common::listen(&internal, 0o666)?, Arc::clone(&exit), log));
         files.report(&hashes, None);
         tracing::info!("pipelock ready at {}", internal.display());
         let work = async move {

@@ -5,7 +5,7 @@ use bottle_policy::proposal::ProposalId;
 use http::{Response, StatusCode};
 use serde::Serialize;
 
-use crate::proxy::answer::{Body, json, refuse};
+use crate::proxy::response::{Body, json, refuse};
 
 /// The refusal of a request with a secret in it.
 #[derive(Serialize)]

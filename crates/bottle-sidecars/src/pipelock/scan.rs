@@ -17,8 +17,8 @@ use tokio::time::{Instant, Sleep};
 
 use super::policy::Policy;
 use crate::proxy::access::Late;
-use crate::proxy::answer::{BoxError, drain};
 use crate::proxy::headers;
+use crate::proxy::response::{BoxError, drain};
 
 /// Where in a head something was found.
 pub(super) fn found(finding: Finding, at: impl Into<String>) -> Found {

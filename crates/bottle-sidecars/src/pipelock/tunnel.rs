@@ -8,9 +8,9 @@ use http::{Response, StatusCode};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
-use super::exit::{Force, dial_refusal};
+use super::forward::{Force, dial_refusal};
 use crate::proxy::access::Line;
-use crate::proxy::answer::{Body, refuse};
+use crate::proxy::response::{Body, refuse};
 use crate::proxy::target::Asked;
 use crate::proxy::upgrade;
 

@@ -15,11 +15,11 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
-use super::echo::Mask;
-use super::exit::{Force, credentials, failed, whole_uri};
+use super::forward::{Force, credentials, failed, whole_uri};
 use super::policy::Policy;
+use super::redact::Mask;
 use crate::proxy::access::Line;
-use crate::proxy::answer::{BoxError, full, refuse};
+use crate::proxy::response::{BoxError, full, refuse};
 use crate::proxy::target::Asked;
 use crate::proxy::upgrade::{self, Passed};
 

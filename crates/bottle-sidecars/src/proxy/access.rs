@@ -18,7 +18,7 @@ use serde::Serialize;
 use time::OffsetDateTime;
 use time::macros::format_description;
 
-use super::answer::{Body, BoxError, boxed};
+use super::response::{Body, BoxError, boxed};
 use crate::common::Error;
 
 /// A file of JSON lines that is only ever appended to, a write a line.

@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, Version};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use super::access::Line;
-use super::answer::Body;
+use super::response::Body;
 
 /// What RFC 6455 calls itself.
 pub(crate) const WEBSOCKET: &str = "websocket";

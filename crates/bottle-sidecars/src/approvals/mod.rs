@@ -1,17 +1,17 @@
 //! The MCP server through which the agent asks for more: streamable HTTP on a unix socket.
 //!
-//! Map: `tools` (what an MCP client sees), `words` (what it is told), `desk` (the one task that decides, applies and writes),
-//! `book` (`proposals.jsonl` and the state it leads to), `view` (what is allowed now, as the agent may know it), `limits`
+//! Map: `tools` (what an MCP client sees), `words` (what it is told), `broker` (the one task that decides, applies and writes),
+//! `log` (`proposals.jsonl` and the state it leads to), `view` (what is allowed now, as the agent may know it), `limits`
 //! (floods), `apply` (the way to the supervisor), `control` (the runner's way in), `serve` (sockets and HTTP).
 //! Always: nothing is granted but by a decision that is bound to what was shown, and none that is not written down; the
 //! file is a chain of hashes that a restart goes on with. No secret is ever read. What a request means is in
 //! `bottle_policy::supervise`, what it changes in `bottle_policy::proposal`.
 
 mod apply;
-mod book;
+mod broker;
 mod control;
-mod desk;
 mod limits;
+mod log;
 mod serve;
 mod tools;
 mod view;
@@ -79,12 +79,12 @@ fn run(dirs: &Dirs, args: Args) -> Result<(), Error> {
             policies.insert(file, common::read(&path)?);
         }
     }
-    let book = book::Book::open(&dirs.log("proposals.jsonl"), &policy.run, policies)?;
+    let book = log::Book::open(&dirs.log("proposals.jsonl"), &policy.run, policies)?;
     let supervisor = apply::Supervisor(dirs.internal.join(SUPERVISOR_SOCKET));
-    let places = desk::Places { config_dir, spent: dirs.log("budget.jsonl") };
-    let office = desk::Office::new(policy, book, supervisor, places);
+    let places = broker::Places { config_dir, spent: dirs.log("budget.jsonl") };
+    let office = broker::Office::new(policy, book, supervisor, places);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Start)?;
-    runtime.block_on(serve::serve(dirs, desk::Desk::open(office)))
+    runtime.block_on(serve::serve(dirs, broker::Desk::open(office)))
 }
 
 /// 32 hex digits that nobody can guess.

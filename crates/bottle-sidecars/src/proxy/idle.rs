@@ -23,7 +23,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::time::Instant;
 
-use super::answer::{Body, BoxError};
+use super::response::{Body, BoxError};
 
 /// For the head of a request, and between two requests of a connection.
 const HEAD: Duration = Duration::from_secs(60);
@@ -312,5 +312,5 @@ impl<S> http_body::Body for Given<S> {
 }
 
 #[cfg(test)]
-#[path = "rest_tests.rs"]
+#[path = "idle_tests.rs"]
 mod tests;

@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use super::policy::Policy;
 use super::scan;
 use crate::proxy::access::{Late, Line};
-use crate::proxy::answer::{Body, BoxError};
+use crate::proxy::response::{Body, BoxError};
 
 /// An answer that is looked at.
 pub(super) struct Answered {

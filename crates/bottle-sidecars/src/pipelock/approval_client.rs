@@ -21,7 +21,7 @@ use tokio::time::sleep;
 use crate::common::Dirs;
 use crate::confirm::LONGEST_LINE;
 
-/// Requests that are held in memory at once, each of at most [`super::hold::LARGEST`].
+/// Requests that are held in memory at once, each of at most [`super::approval::LARGEST`].
 const MOST: usize = 64;
 /// For a client that gave up and tries again; then the question is taken back.
 const GRACE: Duration = Duration::from_secs(15);

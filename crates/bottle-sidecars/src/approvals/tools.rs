@@ -16,7 +16,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::desk::{Answer, Desk, Told, Waits};
+use super::broker::{Answer, Desk, Told, Waits};
 
 /// How often a client that waits hears that it still does. Claude Code gives up after 60 s of nothing at first, and after 300 s
 /// later.

@@ -21,11 +21,10 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::net::UnixListener;
 
 use super::access::{Line, Log};
-use super::answer::{Body, full, refuse};
+use super::client_hello::{self, GONE, Hello, gone};
 use super::headers;
-use super::hello::{self, GONE, gone};
-use super::peek::Hello;
-use super::rest;
+use super::idle;
+use super::response::{Body, full, refuse};
 use super::target::{self, Asked};
 use super::upgrade;
 use crate::ca::Ca;
@@ -106,7 +105,7 @@ impl<B: Back> Front<B> {
             let this = Arc::clone(&self);
             boxed_future(async move { this.outer(request).await })
         };
-        rest::serve(stream, answer).await;
+        idle::serve(stream, answer).await;
     }
 
     /// A request outside of any tunnel: CONNECT, or plain HTTP in absolute form.
@@ -200,7 +199,7 @@ impl<B: Back> Front<B> {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let handshake = async {
-            let hello = hello::read(stream, &host).await?;
+            let hello = client_hello::read(stream, &host).await?;
             let config = self.ca.server_config(&host).map_err(|error| ("certificate", error.to_string()))?;
             let refused = |error: io::Error| (if gone(&error) { GONE } else { "handshake" }, error.to_string());
             // On the heap, where it stays: it is large, and what holds it moves it about.
@@ -223,7 +222,7 @@ impl<B: Back> Front<B> {
             boxed_future(async move { this.settled(Scheme::Https, host, port, request).await })
         };
         if !h2 {
-            return rest::serve(stream, answer).await;
+            return idle::serve(stream, answer).await;
         }
         let served = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())

@@ -4,7 +4,7 @@ use bottle_policy::control::{Holding, Standing};
 use bottle_policy::proposal::{By, Proposal, State, Verdict};
 use bottle_policy::supervise::Request;
 
-use super::desk::Told;
+use super::broker::Told;
 
 /// How a proposal stands.
 pub(super) fn told(standing: &Standing) -> Told {

@@ -18,13 +18,13 @@ use http_body_util::BodyExt as _;
 use sha2::{Digest as _, Sha256};
 use tokio::time::timeout;
 
-use super::ask::{Digest, Outcome};
-use super::exit::Force;
+use super::approval_client::{Digest, Outcome};
+use super::forward::Force;
 use super::policy::Way;
 use super::refusal::{blocked, refused, stopped, too_large};
 use super::scan::{self, PATIENCE};
 use crate::proxy::access::Line;
-use crate::proxy::answer::{Body, BoxError, boxed, drain, full, refuse};
+use crate::proxy::response::{Body, BoxError, boxed, drain, full, refuse};
 use crate::proxy::target::Asked;
 
 /// A larger body is not held: it is judged on its way, and a finding in it is blocked.

@@ -5,7 +5,7 @@ use std::fs::{self, DirEntry};
 use std::path::Path;
 use std::time::SystemTime;
 
-use super::place::Place;
+use super::dirs::Place;
 
 /// In the mirror alone, while its lock is held by us and the last holder did not say that it had finished: everything that
 /// only a holder makes.

@@ -20,8 +20,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 
 use super::Error;
+use super::broker::Desk;
 use super::control;
-use super::desk::Desk;
 use super::tools::Server;
 use crate::common::{self, Dirs};
 

@@ -15,7 +15,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use memchr::memmem;
 use tokio::time::{Instant, Sleep};
 
-use crate::proxy::answer::{Body, BoxError};
+use crate::proxy::response::{Body, BoxError};
 
 /// An end that could be the beginning of the credential waits so long for more: nobody who waits for an answer's end, such as
 /// an event's, is kept waiting.

@@ -18,9 +18,9 @@ use super::model::Model;
 use super::pipe::{self, Pipe};
 use crate::common::{self, Dirs, Error};
 use crate::proxy::access::{Counted, Line};
-use crate::proxy::answer::{Body, boxed, drain, full, json, refuse};
-use crate::proxy::front::Back;
 use crate::proxy::headers;
+use crate::proxy::response::{Body, boxed, drain, full, json, refuse};
+use crate::proxy::server::Back;
 use crate::proxy::target::{self, Asked};
 use crate::proxy::upgrade::{self, Passed};
 

@@ -13,7 +13,7 @@ use bottle_policy::gate::{GatePolicy, RepoName, Upstream};
 use rustix::fs::FlockOperation;
 
 use super::process::variable;
-use super::tidy;
+use super::sweep;
 use crate::common::{self, Dirs, Error};
 
 /// The gate's directories and a policy that it has accepted.
@@ -87,7 +87,7 @@ impl Place {
                 Ok(()) => {
                     let begin = || {
                         if file.metadata()?.len() > 0 {
-                            tidy::after_a_killed_holder(&self.mirror(name));
+                            sweep::after_a_killed_holder(&self.mirror(name));
                         }
                         file.set_len(0)?;
                         (&file).write_all(b"held")

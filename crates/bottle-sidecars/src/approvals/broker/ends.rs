@@ -6,7 +6,7 @@ use bottle_policy::proposal::{By, PolicyFile, ProposalId, State, Verdict, sha256
 use time::OffsetDateTime;
 
 use super::super::Error;
-use super::super::book::moment;
+use super::super::log::moment;
 use super::Office;
 use crate::confirm::Install;
 

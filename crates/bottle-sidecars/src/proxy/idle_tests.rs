@@ -3,7 +3,7 @@ use pretty_assertions::assert_eq;
 use tokio::io::DuplexStream;
 
 use super::*;
-use crate::proxy::answer::{boxed, full};
+use crate::proxy::response::{boxed, full};
 
 /// Longer than it takes until a connection rests.
 const LONG: Duration = Duration::from_millis(700);

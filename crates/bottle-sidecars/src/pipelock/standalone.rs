@@ -9,10 +9,10 @@ use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 
-use super::exit::Exit;
+use super::forward::Exit;
 use crate::proxy::access::Line;
-use crate::proxy::answer::Body;
-use crate::proxy::front::Back;
+use crate::proxy::response::Body;
+use crate::proxy::server::Back;
 use crate::proxy::target::Asked;
 
 /// Behind pipelock's own front.

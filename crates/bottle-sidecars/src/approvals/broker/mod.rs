@@ -1,9 +1,9 @@
 //! The one task that decides, applies and writes: everything comes to it one after the other, so the record has one writer
-//! and the policies one owner. What pipelock holds comes in `held`, what follows a decision is `force`,
+//! and the policies one owner. What pipelock holds comes in `held`, what follows a decision is `enforce`,
 //! and what ends by itself is `ends`.
 
 mod ends;
-mod force;
+mod enforce;
 mod held;
 
 use std::collections::BTreeMap;
@@ -20,8 +20,8 @@ use tokio::time::sleep;
 
 use super::Error;
 use super::apply::Supervisor;
-use super::book::{Book, moment, rfc3339};
 use super::limits::Limits;
+use super::log::{Book, moment, rfc3339};
 use super::view::View;
 use super::words;
 

@@ -10,7 +10,7 @@ use bottle_policy::gate::GatePolicy;
 use bottle_policy::gate::paths::ProtectedPaths;
 use bottle_policy::gate::refs::RefRules;
 
-use super::place::Place;
+use super::dirs::Place;
 use super::{mirror, transport};
 use crate::common::{self, Dirs, Error};
 

@@ -14,7 +14,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use super::desk::Desk;
+use super::broker::Desk;
 use crate::confirm::LONGEST_LINE;
 
 /// For a line to come.

@@ -15,11 +15,11 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::{UnixListener, UnixStream};
 
-use super::exit::{Exit, Force};
+use super::forward::{Exit, Force};
 use crate::proxy::access::{Line, Log};
-use crate::proxy::answer::{Body, full, refuse};
-use crate::proxy::front::boxed_future;
 use crate::proxy::headers;
+use crate::proxy::response::{Body, full, refuse};
+use crate::proxy::server::boxed_future;
 use crate::proxy::target::Asked;
 use crate::proxy::upgrade::{self, Passed};
 
