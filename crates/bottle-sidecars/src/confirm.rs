@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::common::Dirs;
 
 /// The longest line on a control socket; a policy file is a part of one.
-pub(crate) const LONGEST_LINE: u64 = 4 << 20;
+pub(crate) const MAX_LINE_BYTES: u64 = 4 << 20;
 
 /// One line to the supervisor.
 #[derive(Debug, Serialize, Deserialize)]

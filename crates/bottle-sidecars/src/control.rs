@@ -11,12 +11,12 @@ use clap::Subcommand;
 use serde::de::DeserializeOwned;
 
 use crate::common::Dirs;
-use crate::confirm::LONGEST_LINE;
+use crate::confirm::MAX_LINE_BYTES;
 
 /// The answer is a refusal.
 const REFUSED: u8 = 1;
 /// Nobody answered.
-const NOBODY: u8 = 2;
+const NO_ANSWER: u8 = 2;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -72,7 +72,7 @@ pub(crate) fn main(dirs: &Dirs, args: Args) -> ExitCode {
         Ok(false) => ExitCode::from(REFUSED),
         Err(error) => {
             tracing::error!("{error}");
-            ExitCode::from(NOBODY)
+            ExitCode::from(NO_ANSWER)
         }
     }
 }
@@ -121,7 +121,7 @@ fn access_lines(dirs: &Dirs) -> Result<String, Error> {
 
 fn input() -> Result<String, Error> {
     let mut text = String::new();
-    stdin().take(LONGEST_LINE).read_to_string(&mut text).map_err(Error::Input)?;
+    stdin().take(MAX_LINE_BYTES).read_to_string(&mut text).map_err(Error::Input)?;
     Ok(text)
 }
 

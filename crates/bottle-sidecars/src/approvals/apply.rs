@@ -9,10 +9,10 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use crate::confirm::{Install, LONGEST_LINE, Message};
+use crate::confirm::{Install, MAX_LINE_BYTES, Message};
 
 /// Longer than the supervisor needs to give a policy up, and to have the old one confirmed.
-const PATIENCE: Duration = Duration::from_secs(60);
+const INSTALL_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Where the supervisor listens.
 #[derive(Debug, Clone)]
@@ -21,7 +21,7 @@ pub(super) struct Supervisor(pub(super) PathBuf);
 impl Supervisor {
     /// Asks for a policy; without a clear answer it counts as not in force.
     pub(super) async fn install(&self, install: Install) -> Applied {
-        let answered = timeout(PATIENCE, self.ask(install)).await;
+        let answered = timeout(INSTALL_TIMEOUT, self.ask(install)).await;
         answered.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).unwrap_or_else(|error| Applied::Kept {
             reason: format!("the supervisor, which would have to apply it, does not answer: {error}"),
         })
@@ -33,7 +33,7 @@ impl Supervisor {
         line.push(b'\n');
         stream.write_all(&line).await?;
         let mut answer = String::new();
-        BufReader::new(stream.take(LONGEST_LINE)).read_line(&mut answer).await?;
+        BufReader::new(stream.take(MAX_LINE_BYTES)).read_line(&mut answer).await?;
         Ok(serde_json::from_str(&answer)?)
     }
 }

@@ -14,19 +14,19 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use super::broker::Desk;
-use crate::confirm::LONGEST_LINE;
+use super::broker::BrokerHandle;
+use crate::confirm::MAX_LINE_BYTES;
 
 /// For a line to come.
-const PATIENCE: Duration = Duration::from_secs(10);
+const LINE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Connections at once.
-const MOST: usize = 32;
+const MAX_CONNECTIONS: usize = 32;
 
 /// Takes connections for ever, of root and of this user alone; pipelock's may ask about what it holds, and nothing else.
-pub(super) async fn serve(listener: UnixListener, desk: Desk) {
+pub(super) async fn serve(listener: UnixListener, broker: BrokerHandle) {
     let own = rustix::process::geteuid().as_raw();
     // What pipelock asks never keeps a decision waiting.
-    let (permits, holds) = (Arc::new(Semaphore::new(MOST)), Arc::new(Semaphore::new(MOST)));
+    let (permits, holds) = (Arc::new(Semaphore::new(MAX_CONNECTIONS)), Arc::new(Semaphore::new(MAX_CONNECTIONS)));
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -39,14 +39,14 @@ pub(super) async fn serve(listener: UnixListener, desk: Desk) {
         match stream.peer_cred() {
             Ok(peer) if rights(peer.uid(), own).is_some() => {
                 let all = rights(peer.uid(), own) == Some(Rights::All);
-                let (desk, permits, holds) = (desk.clone(), Arc::clone(&permits), Arc::clone(&holds));
+                let (broker, permits, holds) = (broker.clone(), Arc::clone(&permits), Arc::clone(&holds));
                 tokio::spawn(async move {
                     let queue = if all { &permits } else { &holds };
                     let Ok(permit) = queue.acquire().await else { return };
-                    if let Some((held, stream)) = connection(stream, &desk, all).await {
+                    if let Some((held, stream)) = connection(stream, &broker, all).await {
                         drop(permit);
                         let Ok(_permit) = holds.acquire().await else { return };
-                        hold(held, stream, &desk).await;
+                        hold(held, stream, &broker).await;
                     }
                 });
             }
@@ -74,14 +74,14 @@ fn rights(user: u32, own: u32) -> Option<Rights> {
     }
 }
 
-type Line = (BufReader<Take<OwnedReadHalf>>, OwnedWriteHalf);
+type Connection = (BufReader<Take<OwnedReadHalf>>, OwnedWriteHalf);
 
 /// Takes a call and answers it; one that holds a request is given back. `all`: whether any call may be made.
-async fn connection(stream: UnixStream, desk: &Desk, all: bool) -> Option<(Held, Line)> {
+async fn connection(stream: UnixStream, broker: &BrokerHandle, all: bool) -> Option<(Held, Connection)> {
     let (reader, mut writer) = stream.into_split();
-    let mut reader = BufReader::new(reader.take(LONGEST_LINE));
+    let mut reader = BufReader::new(reader.take(MAX_LINE_BYTES));
     let mut line = vec![];
-    match timeout(PATIENCE, reader.read_until(b'\n', &mut line)).await {
+    match timeout(LINE_TIMEOUT, reader.read_until(b'\n', &mut line)).await {
         Ok(Ok(_)) if line.ends_with(b"\n") => {}
         _ => return None,
     }
@@ -89,11 +89,11 @@ async fn connection(stream: UnixStream, desk: &Desk, all: bool) -> Option<(Held,
     match serde_json::from_slice(&line) {
         Ok(Call::Hold(held)) => return Some((held, (reader, writer))),
         Ok(_) if !all => tracing::warn!("refused a call that is not pipelock's to make"),
-        Ok(Call::List) => answer(&mut writer, desk.list().await).await,
-        Ok(Call::Decide(decide)) => answer(&mut writer, desk.decide(decide).await).await,
-        Ok(Call::Apply(apply)) => answer(&mut writer, desk.apply(apply).await).await,
+        Ok(Call::List) => answer(&mut writer, broker.list().await).await,
+        Ok(Call::Decide(decide)) => answer(&mut writer, broker.decide(decide).await).await,
+        Ok(Call::Apply(apply)) => answer(&mut writer, broker.apply(apply).await).await,
         Ok(Call::Watch) => {
-            let mut updates = desk.watch().await?;
+            let mut updates = broker.watch().await?;
             let mut end = [0; 1];
             loop {
                 let update = tokio::select! {
@@ -112,8 +112,8 @@ async fn connection(stream: UnixStream, desk: &Desk, all: bool) -> Option<(Held,
 }
 
 /// Tells pipelock what becomes of a request; when it goes before that, the question is taken back.
-async fn hold(held: Held, (mut reader, mut writer): Line, desk: &Desk) {
-    let Some((holding, question)) = desk.hold(held).await else { return };
+async fn hold(held: Held, (mut reader, mut writer): Connection, broker: &BrokerHandle) {
+    let Some((holding, question)) = broker.hold(held).await else { return };
     if !say(&mut writer, &holding).await {
         return;
     }
@@ -152,12 +152,12 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_not_pipelock_s_to_call_is_not_answered() {
-        let (desk, mut asked) = Desk::deaf();
+        let (broker, mut asked) = BrokerHandle::without_broker();
         for call in [Call::List, Call::Watch] {
             let (mut here, there) = UnixStream::pair().expect("a pair");
             let line = format!("{}\n", serde_json::to_string(&call).expect("JSON"));
             here.write_all(line.as_bytes()).await.expect("sent");
-            assert!(connection(there, &desk, false).await.is_none());
+            assert!(connection(there, &broker, false).await.is_none());
             let mut rest = vec![];
             here.read_to_end(&mut rest).await.expect("an end");
             assert!(rest.is_empty() && asked.try_recv().is_err(), "{call:?}");

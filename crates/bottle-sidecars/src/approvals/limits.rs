@@ -45,7 +45,7 @@ impl Limit {
 }
 
 /// So many proposals may wait at once.
-const MOST_OPEN: usize = 16;
+const MAX_OPEN_PROPOSALS: usize = 16;
 
 /// What one run may ask.
 #[derive(Debug)]
@@ -66,7 +66,7 @@ impl Limits {
 
     /// Takes a proposal, of which so many are open.
     pub(super) fn ask(&mut self, open: usize, now: Instant) -> Result<(), &'static str> {
-        if open >= MOST_OPEN {
+        if open >= MAX_OPEN_PROPOSALS {
             return Err("too many requests wait for a decision already");
         }
         self.proposals.take(now)

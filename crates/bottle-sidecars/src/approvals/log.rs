@@ -14,14 +14,14 @@ use super::Error;
 
 /// An open record.
 #[derive(Debug)]
-pub(super) struct Book {
+pub(super) struct ProposalLog {
     path: PathBuf,
     file: File,
     chain: Chain,
     ledger: Ledger,
 }
 
-impl Book {
+impl ProposalLog {
     /// Opens the file, or goes on with it. One that does not hold is left as it is, and nothing is decided. A new one begins
     /// with the policies that are there.
     pub(super) fn open(path: &Path, run: &str, policies: Texts) -> Result<Self, Error> {
@@ -33,11 +33,11 @@ impl Book {
         let mut text = String::new();
         file.read_to_string(&mut text).map_err(make)?;
         // What a kill in the middle of a write left: no newline, so nobody was told of it.
-        let whole = text.rfind('\n').map_or(0, |at| at + 1);
-        if whole < text.len() {
+        let complete = text.rfind('\n').map_or(0, |at| at + 1);
+        if complete < text.len() {
             tracing::warn!("dropping a half line at the end of {}", path.display());
-            text.truncate(whole);
-            file.set_len(whole as u64).and_then(|()| file.seek(SeekFrom::End(0))).map_err(make)?;
+            text.truncate(complete);
+            file.set_len(complete as u64).and_then(|()| file.seek(SeekFrom::End(0))).map_err(make)?;
         }
         let broken = |reason: String| Error::Record { path: path.to_owned(), reason };
         let (records, chain) = Chain::read(run, &text).map_err(|error| broken(error.to_string()))?;
@@ -45,11 +45,11 @@ impl Book {
         for (at, record) in records.iter().enumerate() {
             ledger.add(record).map_err(|reason| broken(format!("line {}: {reason}", at + 1)))?;
         }
-        let mut book = Self { path: path.to_owned(), file, chain, ledger };
+        let mut log = Self { path: path.to_owned(), file, chain, ledger };
         if records.is_empty() {
-            book.add(Event::Began { policies })?;
+            log.add(Event::Began { policies })?;
         }
-        Ok(book)
+        Ok(log)
     }
 
     /// What the record leads to.
@@ -59,11 +59,11 @@ impl Book {
 
     /// Writes an event down; nothing has happened if that fails.
     pub(super) fn add(&mut self, event: Event) -> Result<Record, Error> {
-        let wrong = |reason: String| Error::Record { path: self.path.clone(), reason };
-        let time = rfc3339(OffsetDateTime::now_utc()).map_err(|error| wrong(error.to_string()))?;
+        let failed = |reason: String| Error::Record { path: self.path.clone(), reason };
+        let time = rfc3339(OffsetDateTime::now_utc()).map_err(|error| failed(error.to_string()))?;
         let (record, line, chain) = self.chain.append(time, event);
         let mut ledger = self.ledger.clone();
-        ledger.add(&record).map_err(wrong)?;
+        ledger.add(&record).map_err(failed)?;
         self.write(&line).map_err(|error| crate::common::Error::Make { path: self.path.clone(), error })?;
         (self.chain, self.ledger) = (chain, ledger);
         Ok(record)
@@ -102,21 +102,21 @@ mod tests {
     fn a_restart_goes_on_with_the_record_and_a_broken_one_stops_it() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("proposals.jsonl");
-        let open = || Book::open(&path, "run-1", Texts::new());
-        let note = |book: &mut Book, line: &str| {
-            let id = book.ledger().next_id();
-            book.add(Event::Noted { id, line: line.to_owned() }).expect("a line");
+        let open = || ProposalLog::open(&path, "run-1", Texts::new());
+        let note = |log: &mut ProposalLog, line: &str| {
+            let id = log.ledger().next_id();
+            log.add(Event::Noted { id, line: line.to_owned() }).expect("a line");
             id.to_string()
         };
-        let mut book = open().expect("a new file");
-        assert_eq!(note(&mut book, "one"), "P1");
-        drop(book);
+        let mut log = open().expect("a new file");
+        assert_eq!(note(&mut log, "one"), "P1");
+        drop(log);
         let text = std::fs::read_to_string(&path).expect("a file");
         std::fs::write(&path, format!("{text}{{\"half\":")).expect("a half line");
-        let mut book = open().expect("the half line is dropped");
-        assert_eq!(note(&mut book, "two"), "P2");
+        let mut log = open().expect("the half line is dropped");
+        assert_eq!(note(&mut log, "two"), "P2");
         let again = Event::Noted { id: ProposalId::FIRST, line: "again".to_owned() };
-        assert!(book.add(again).is_err(), "an event that can't follow is not written");
+        assert!(log.add(again).is_err(), "an event that can't follow is not written");
         let text = std::fs::read_to_string(&path).expect("a file");
         assert_eq!(Chain::read("run-1", &text).expect("a chain").0.len(), 3);
         std::fs::write(&path, text.replace("one", "two")).expect("a change");

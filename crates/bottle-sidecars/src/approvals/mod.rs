@@ -79,12 +79,12 @@ fn run(dirs: &Dirs, args: Args) -> Result<(), Error> {
             policies.insert(file, common::read(&path)?);
         }
     }
-    let book = log::Book::open(&dirs.log("proposals.jsonl"), &policy.run, policies)?;
+    let log = log::ProposalLog::open(&dirs.log("proposals.jsonl"), &policy.run, policies)?;
     let supervisor = apply::Supervisor(dirs.internal.join(SUPERVISOR_SOCKET));
-    let places = broker::Places { config_dir, spent: dirs.log("budget.jsonl") };
-    let office = broker::Office::new(policy, book, supervisor, places);
+    let places = broker::BrokerPaths { config_dir, spent: dirs.log("budget.jsonl") };
+    let broker = broker::Broker::new(policy, log, supervisor, places);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Start)?;
-    runtime.block_on(serve::serve(dirs, broker::Desk::open(office)))
+    runtime.block_on(serve::serve(dirs, broker::BrokerHandle::open(broker)))
 }
 
 /// 32 hex digits that nobody can guess.

@@ -20,16 +20,16 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 
 use super::Error;
-use super::broker::Desk;
+use super::broker::BrokerHandle;
 use super::control;
 use super::tools::Server;
 use crate::common::{self, Dirs};
 
 /// The longest request, in bytes; a proposal is a few hundred.
-const LONGEST_BODY: usize = 64 << 10;
+const MAX_BODY_BYTES: usize = 64 << 10;
 /// Clients at once; more wait.
-const MOST_CLIENTS: usize = 64;
-const HEAD_PATIENCE: Duration = Duration::from_secs(10);
+const MAX_CLIENTS: usize = 64;
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Whoever may enter the directory may connect: the guest's user is not one of the bundle's.
 const SOCKET_MODE: u32 = 0o666;
 
@@ -38,14 +38,14 @@ type Mcp = StreamableHttpService<Server, LocalSessionManager>;
 /// Serves until the process is ended, or until its work can't go on.
 pub(super) async fn serve(
     dirs: &Dirs,
-    (desk, work): (Desk, impl Future<Output = Result<(), Error>>),
+    (broker, work): (BrokerHandle, impl Future<Output = Result<(), Error>>),
 ) -> Result<(), Error> {
     let socket = dirs.socket(Door::Supervise);
     let mut hangup = signal(SignalKind::hangup()).map_err(Error::Start)?;
-    tokio::spawn(control::serve(common::listen(&dirs.internal.join(SUPERVISE_SOCKET), SOCKET_MODE)?, desk.clone()));
+    tokio::spawn(control::serve(common::listen(&dirs.internal.join(SUPERVISE_SOCKET), SOCKET_MODE)?, broker.clone()));
     let listener = common::listen(&socket, SOCKET_MODE)?;
-    let mcp = service(&desk);
-    let clients = Arc::new(Semaphore::new(MOST_CLIENTS));
+    let mcp = service(&broker);
+    let clients = Arc::new(Semaphore::new(MAX_CLIENTS));
     tracing::info!("listening on {}", socket.display());
     tokio::pin!(work);
     loop {
@@ -72,7 +72,7 @@ pub(super) async fn serve(
 
 /// No sessions: each request stands for itself, so a restart is not noticed and nothing piles up. Answers are streams, because
 /// one that takes minutes has to show that it comes.
-fn service(desk: &Desk) -> Mcp {
+fn service(broker: &BrokerHandle) -> Mcp {
     let port = Door::Supervise.port();
     let name = Door::Supervise.name();
     let own = [name.to_owned(), BUNDLE_ADDRESS.to_string(), "localhost".to_owned(), "127.0.0.1".to_owned()];
@@ -80,9 +80,9 @@ fn service(desk: &Desk) -> Mcp {
         .with_allowed_hosts(own.iter().flat_map(|host| [host.clone(), format!("{host}:{port}")]))
         .with_legacy_session_mode(false)
         .with_json_response(false)
-        .with_max_request_body_bytes(LONGEST_BODY);
-    let desk = desk.clone();
-    StreamableHttpService::new(move || Ok(Server::new(desk.clone())), Arc::default(), config)
+        .with_max_request_body_bytes(MAX_BODY_BYTES);
+    let broker = broker.clone();
+    StreamableHttpService::new(move || Ok(Server::new(broker.clone())), Arc::default(), config)
 }
 
 async fn client(stream: UnixStream, mcp: Mcp) {
@@ -92,7 +92,7 @@ async fn client(stream: UnixStream, mcp: Mcp) {
     });
     let result = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_PATIENCE)
+        .header_read_timeout(HEAD_TIMEOUT)
         .serve_connection(TokioIo::new(stream), service)
         .await;
     if let Err(error) = result {

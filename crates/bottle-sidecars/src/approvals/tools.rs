@@ -16,11 +16,11 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::broker::{Answer, Desk, Told, Waits};
+use super::broker::{Answer, BrokerHandle, Pending, StatusText};
 
 /// How often a client that waits hears that it still does. Claude Code gives up after 60 s of nothing at first, and after 300 s
 /// later.
-const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -151,7 +151,7 @@ struct IdParameters {
 /// One for each HTTP request; all share the desk.
 #[derive(Debug, Clone)]
 pub(super) struct Server {
-    desk: Desk,
+    broker: BrokerHandle,
     tool_router: ToolRouter<Self>,
 }
 
@@ -159,8 +159,8 @@ type Context = RequestContext<RoleServer>;
 
 #[tool_router]
 impl Server {
-    pub(super) fn new(desk: Desk) -> Self {
-        Self { desk, tool_router: Self::tool_router() }
+    pub(super) fn new(broker: BrokerHandle) -> Self {
+        Self { broker, tool_router: Self::tool_router() }
     }
 
     #[tool(
@@ -169,7 +169,7 @@ impl Server {
         annotations(read_only_hint = true)
     )]
     async fn policy(&self, _: Parameters<NoParameters>) -> CallToolResult {
-        match self.desk.view().await.map(|view| serde_json::to_string_pretty(&view)) {
+        match self.broker.view().await.map(|view| serde_json::to_string_pretty(&view)) {
             Some(Ok(json)) => CallToolResult::success(vec![ContentBlock::text(json)]),
             _ => gone(),
         }
@@ -280,7 +280,7 @@ impl Server {
             Ok(request) => request,
             Err(error) => return mistake(format!("refused: {error}; it is not noted")),
         };
-        match self.desk.ask(request).await {
+        match self.broker.ask(request).await {
             Some(answer) => finish(answer, wait.unwrap_or(true), context).await,
             None => gone(),
         }
@@ -288,42 +288,42 @@ impl Server {
 
     async fn find(&self, id: &str) -> Result<Answer, CallToolResult> {
         let id = ProposalId::parse(id.trim()).map_err(|error| mistake(error.to_string()))?;
-        self.desk.status(id).await.ok_or_else(gone)
+        self.broker.status(id).await.ok_or_else(gone)
     }
 }
 
 /// The answer at once, or when it is decided.
 async fn finish(mut answer: Answer, wait: bool, context: Context) -> CallToolResult {
-    if wait && let Some(waits) = answer.waits.take() {
-        answer.text = waited(waits, &context).await;
+    if wait && let Some(pending) = answer.pending.take() {
+        answer.text = waited(pending, &context).await;
     }
     result(answer)
 }
 
 /// Waits for the last words, and tells the client meanwhile that it still does. Who has gone ends this by itself.
-async fn waited(mut waits: Waits, context: &Context) -> String {
+async fn waited(mut pending: Pending, context: &Context) -> String {
     let token = context.meta.get_progress_token();
     let start = Instant::now();
     // The desk ends it in time; this is for a desk that can't.
-    let deadline = start + waits.most + Duration::from_secs(90);
+    let deadline = start + pending.most + Duration::from_secs(90);
     loop {
-        let Told { text, over } = waits.told.borrow_and_update().clone();
-        if over {
+        let StatusText { text, is_final } = pending.status_text.borrow_and_update().clone();
+        if is_final {
             return text;
         }
         if let Some(token) = &token {
             let sign = ProgressNotificationParam::new(token.clone(), start.elapsed().as_secs_f64())
-                .with_total(waits.most.as_secs_f64())
+                .with_total(pending.most.as_secs_f64())
                 .with_message(text.clone());
             if context.peer.notify_progress(sign).await.is_err() {
                 return text;
             }
         }
         tokio::select! {
-            changed = waits.told.changed() => if changed.is_err() && !waits.told.borrow().over {
+            changed = pending.status_text.changed() => if changed.is_err() && !pending.status_text.borrow().is_final {
                 return format!("{text} (the door is ending)");
             },
-            () = sleep(SIGN_OF_LIFE) => {}
+            () = sleep(PROGRESS_INTERVAL) => {}
             () = context.ct.cancelled() => return text,
             () = sleep_until(deadline) => return text,
         }

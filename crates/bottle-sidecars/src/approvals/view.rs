@@ -21,7 +21,7 @@ pub(super) struct View {
     exemptions: Vec<Exemption>,
     git: Vec<Upstream>,
     /// What may be spent on the model, and what is.
-    budget: Option<Money>,
+    budget: Option<BudgetView>,
     approval: Approval,
     /// What is granted without a person.
     granted_by_rule: Vec<String>,
@@ -50,7 +50,7 @@ struct Upstream {
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
-struct Money {
+struct BudgetView {
     limits: Budget,
     spent_tokens: u64,
     spent_requests: u64,
@@ -104,7 +104,7 @@ impl View {
             budget: routes.map(|policy| &policy.budget).filter(|budget| !budget.is_none()).map(|limits| {
                 let mut sum = Spent::default();
                 spent.lines().filter_map(|line| serde_json::from_str(line).ok()).for_each(|entry| sum.add(&entry));
-                Money {
+                BudgetView {
                     limits: Budget { prices: std::collections::BTreeMap::new(), ..limits.clone() },
                     spent_tokens: sum.tokens,
                     spent_requests: sum.requests,

@@ -4,50 +4,52 @@ use bottle_policy::control::{Holding, Standing};
 use bottle_policy::proposal::{By, Proposal, State, Verdict};
 use bottle_policy::supervise::Request;
 
-use super::broker::Told;
+use super::broker::StatusText;
 
 /// How a proposal stands.
-pub(super) fn told(standing: &Standing) -> Told {
+pub(super) fn status(standing: &Standing) -> StatusText {
     let Standing { proposal, state } = standing;
     let id = proposal.id;
-    let over = |text: String| Told { text, over: true };
+    let is_final = |text: String| StatusText { text, is_final: true };
     match state {
-        State::Open => Told {
+        State::Open => StatusText {
             text: format!(
                 "{id} waits for a person's decision, at most until {}; call `wait` with its id, or go on with something \
                  else meanwhile",
                 proposal.expires_at
             ),
-            over: false,
+            is_final: false,
         },
-        State::Applying { .. } => Told { text: format!("{id} is approved and is being applied"), over: false },
+        State::Applying { .. } => {
+            StatusText { text: format!("{id} is approved and is being applied"), is_final: false }
+        }
         State::InForce { verdict, by, until, .. } => {
             let until = until.as_ref().map_or("to the end of this run".to_owned(), |until| format!("until {until}"));
-            over(format!(
+            is_final(format!(
                 "{id} is approved by {by}{} and in force now, {until}: try again",
                 difference(proposal, verdict)
             ))
         }
-        State::Granted { verdict: Verdict::Answer { text }, by } => over(format!("{id}, answered by {by}: {text}")),
+        State::Granted { verdict: Verdict::Answer { text }, by } => is_final(format!("{id}, answered by {by}: {text}")),
         State::Granted { by, .. } if matches!(proposal.request, Request::HeldRequest(_)) => {
-            over(format!("{id} is approved by {by}: the request that was held goes on"))
+            is_final(format!("{id} is approved by {by}: the request that was held goes on"))
         }
-        State::Granted { verdict, by } => over(format!(
+        State::Granted { verdict, by } => is_final(format!(
             "{id} is approved by {by}{}; it changes nothing in this run: a run that resumes this one has it, so go on \
              without it and say in your result what is left to do",
             difference(proposal, verdict)
         )),
         State::Denied { why, by: By::Timeout | By::Nobody } => {
-            over(format!("refused: {why}; it's noted for the report as proposal {id}"))
+            is_final(format!("refused: {why}; it's noted for the report as proposal {id}"))
         }
         State::Denied { why, by } => {
             let why = if why.trim().is_empty() { "no reason was given" } else { why };
-            over(format!("refused by {by}: {why}; this is final, so go on without it ({id})"))
+            is_final(format!("refused by {by}: {why}; this is final, so go on without it ({id})"))
         }
-        State::Failed { reason } => over(format!(
+        State::Failed { reason } => is_final(format!(
             "{id} was approved, but the doors could not take it, and the policy before it is in force: {reason}"
         )),
-        State::Ended { .. } => over(format!("the time of {id} is up: what it allowed is refused again")),
+        State::Ended { .. } => is_final(format!("the time of {id} is up: what it allowed is refused again")),
     }
 }
 

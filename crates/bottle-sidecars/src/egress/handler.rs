@@ -17,12 +17,12 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use super::model::Model;
 use super::pipe::{self, Pipe};
 use crate::common::{self, Dirs, Error};
-use crate::proxy::access::{Counted, Line};
+use crate::proxy::access::{AccessLog, CountedBody};
 use crate::proxy::headers;
 use crate::proxy::response::{Body, boxed, drain, full, json, refuse};
-use crate::proxy::server::Back;
-use crate::proxy::target::{self, Asked};
-use crate::proxy::upgrade::{self, Passed};
+use crate::proxy::server::Handler;
+use crate::proxy::target::{self, RequestTarget};
+use crate::proxy::upgrade::{self, Reply};
 
 /// The name of pipelock's socket in the internal directory.
 pub(crate) const PIPELOCK_SOCKET: &str = "pipelock.sock";
@@ -46,13 +46,13 @@ impl Policy {
 }
 
 /// Behind egress' front.
-pub(super) struct Egress {
+pub(super) struct EgressHandler {
     policy: RwLock<Arc<Policy>>,
     model: Model,
     pipe: Pipe,
 }
 
-impl Egress {
+impl EgressHandler {
     pub(super) fn new(policy: Policy, model: Model, dirs: &Dirs) -> Self {
         let pipe = pipe::client(dirs.internal.join(PIPELOCK_SOCKET));
         Self { policy: RwLock::new(Arc::new(policy)), model, pipe }
@@ -71,24 +71,24 @@ impl Egress {
     pub(super) async fn forward(
         &self,
         policy: &Policy,
-        asked: &Asked,
+        target: &RequestTarget,
         route: usize,
         request: Request<Body>,
-        line: &mut Line,
+        log: &mut AccessLog,
     ) -> Response<Body> {
-        let request = match addressed(policy, asked, route, request) {
+        let request = match addressed(policy, target, route, request) {
             Ok(request) => request,
             Err(error) => {
-                line.stop(Verdict::Error, "request");
+                log.stop(Verdict::Error, "request");
                 return refuse(StatusCode::BAD_REQUEST, "request", format!("the request can't be sent on: {error}"));
             }
         };
         match self.pipe.request(request).await {
             Ok(mut response) => {
-                take_notes(&mut response, line);
+                take_notes(&mut response, log);
                 response.map(boxed)
             }
-            Err(error) => unanswered(&error, line),
+            Err(error) => unanswered(&error, log),
         }
     }
 
@@ -96,50 +96,50 @@ impl Egress {
     async fn websocket(
         &self,
         policy: &Policy,
-        asked: &Asked,
+        target: &RequestTarget,
         route: usize,
         mut request: Request<Incoming>,
-        mut line: Line,
+        mut log: AccessLog,
     ) -> Response<Body> {
         let guest = hyper::upgrade::on(&mut request);
-        let mut request = match addressed(policy, asked, route, request.map(|_| full(""))) {
+        let mut request = match addressed(policy, target, route, request.map(|_| full(""))) {
             Ok(request) => request,
             Err(error) => {
-                line.stop(Verdict::Error, "request");
+                log.stop(Verdict::Error, "request");
                 let why = format!("the request can't be sent on: {error}");
-                return line.answer(refuse(StatusCode::BAD_REQUEST, "request", why));
+                return log.answer(refuse(StatusCode::BAD_REQUEST, "request", why));
             }
         };
         upgrade::ask(request.headers_mut(), upgrade::WEBSOCKET);
         let mut response = match self.pipe.request(request).await {
             Ok(response) => response,
             Err(error) => {
-                let answer = unanswered(&error, &mut line);
-                return line.answer(answer);
+                let answer = unanswered(&error, &mut log);
+                return log.answer(answer);
             }
         };
         let agreed = upgrade::agreed(&response, upgrade::WEBSOCKET);
-        take_notes(&mut response, &mut line);
+        take_notes(&mut response, &mut log);
         if !agreed {
-            return line.answer(response.map(boxed));
+            return log.answer(response.map(boxed));
         }
         let other = hyper::upgrade::on(&mut response);
         let mut answer = response.map(|_| full(""));
         upgrade::ask(answer.headers_mut(), upgrade::WEBSOCKET);
-        let rest = move |mut line: Line| async move {
+        let relay = move |mut log: AccessLog| async move {
             match tokio::try_join!(guest, other) {
                 Ok((guest, other)) => {
-                    upgrade::relay(TokioIo::new(guest), TokioIo::new(other), &mut line, |_| true).await;
+                    upgrade::relay(TokioIo::new(guest), TokioIo::new(other), &mut log, |_| true).await;
                 }
-                Err(error) => line.stop(Verdict::Error, &format!("cut off: {error}")),
+                Err(error) => log.stop(Verdict::Error, &format!("cut off: {error}")),
             }
         };
-        Passed { answer, rest: Some(Box::new(move |line| Box::pin(rest(line)))) }.answered(line)
+        Reply { answer, after: Some(Box::new(move |log| Box::pin(relay(log)))) }.finish(log)
     }
 }
 
 /// Notes what pipelock says of the request, and removes what was meant for this hop.
-fn take_notes(response: &mut Response<Incoming>, line: &mut Line) {
+fn take_notes(response: &mut Response<Incoming>, log: &mut AccessLog) {
     let from = response.headers();
     let text = |name| headers::text(from, name);
     if let Some(verdict) = text(headers::VERDICT) {
@@ -149,33 +149,32 @@ fn take_notes(response: &mut Response<Incoming>, line: &mut Line) {
             "block" => Verdict::Block,
             _ => Verdict::Error,
         };
-        line.stop(verdict, reason);
+        log.stop(verdict, reason);
     }
-    line.access.credential = text(headers::CREDENTIAL).map(str::to_owned);
-    line.access.finding = text(headers::FINDING).and_then(|found| serde_json::from_str(found).ok());
-    if from.contains_key(headers::WITHHELD)
-        || line.access.finding.as_ref().is_some_and(|found: &Found| found.at == "url")
+    log.entry.credential = text(headers::CREDENTIAL).map(str::to_owned);
+    log.entry.finding = text(headers::FINDING).and_then(|found| serde_json::from_str(found).ok());
+    if from.contains_key(headers::WITHHELD) || log.entry.finding.as_ref().is_some_and(|found: &Found| found.at == "url")
     {
-        line.withhold();
+        log.withhold();
     }
     headers::strip_hop(response.headers_mut());
-    headers::strip_own(response.headers_mut());
+    headers::strip_door_headers(response.headers_mut());
 }
 
 /// There is no answer of pipelock's: because of the guest's own body, or of pipelock.
-fn unanswered(error: &hyper_util::client::legacy::Error, line: &mut Line) -> Response<Body> {
-    if line.broken.load(Ordering::Relaxed) {
-        line.stop(Verdict::Deny, "bad_body");
+fn unanswered(error: &hyper_util::client::legacy::Error, log: &mut AccessLog) -> Response<Body> {
+    if log.broken.load(Ordering::Relaxed) {
+        log.stop(Verdict::Deny, "bad_body");
         let message = "the request's body is malformed or broke off; it was not sent as a whole";
         return refuse(StatusCode::BAD_REQUEST, "bad_body", message);
     }
-    line.stop(Verdict::Error, "pipelock");
+    log.stop(Verdict::Error, "pipelock");
     tracing::warn!("pipelock did not answer: {error}");
     let message = "the last door, pipelock, did not answer, or cut the answer off; its line of this request says why";
     refuse(StatusCode::BAD_GATEWAY, "pipelock", message)
 }
 
-impl Back for Egress {
+impl Handler for EgressHandler {
     fn knows(&self, scheme: Scheme, host: &HostName, port: u16) -> bool {
         self.policy().matcher.knows(scheme, host, port)
     }
@@ -184,68 +183,66 @@ impl Back for Egress {
         self.policy().routes.passthrough.iter().any(|pattern| pattern.matches(host))
     }
 
-    async fn tunnel<S>(&self, asked: Asked, hello: Vec<u8>, stream: S, mut line: Line)
+    async fn tunnel<S>(&self, target: RequestTarget, hello: Vec<u8>, stream: S, mut log: AccessLog)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let Ok(mut request) = addressed(&self.policy(), &asked, 0, Request::new(full(""))) else { return };
+        let Ok(mut request) = addressed(&self.policy(), &target, 0, Request::new(full(""))) else { return };
         upgrade::ask(request.headers_mut(), upgrade::TUNNEL);
         let mut response = match self.pipe.request(request).await {
             Ok(response) => response,
             Err(error) => {
-                unanswered(&error, &mut line);
+                unanswered(&error, &mut log);
                 return;
             }
         };
         let agreed = upgrade::agreed(&response, upgrade::TUNNEL);
-        take_notes(&mut response, &mut line);
-        line.access.status = response.status().as_u16();
+        take_notes(&mut response, &mut log);
+        log.entry.status = response.status().as_u16();
         if !agreed {
-            tracing::info!("pipelock refused a tunnel to {}", asked.host);
+            tracing::info!("pipelock refused a tunnel to {}", target.host);
             return;
         }
         if let Ok(other) = hyper::upgrade::on(&mut response).await {
             let mut other = TokioIo::new(other);
-            line.sent.fetch_add(hello.len() as u64, Ordering::Relaxed);
+            log.sent.fetch_add(hello.len() as u64, Ordering::Relaxed);
             if other.write_all(&hello).await.is_ok() {
-                upgrade::relay(stream, other, &mut line, |_| true).await;
+                upgrade::relay(stream, other, &mut log, |_| true).await;
             }
         }
     }
 
-    async fn answer(&self, asked: Asked, request: Request<Incoming>, mut line: Line) -> Response<Body> {
+    async fn answer(&self, target: RequestTarget, request: Request<Incoming>, mut log: AccessLog) -> Response<Body> {
         let policy = self.policy();
-        let seen = headers::seen(request.headers());
-        let target = target::of(&asked, &request, &seen);
-        let decided = policy.matcher.decide(target);
-        let route = match decided {
+        let seen = headers::pairs(request.headers());
+        let route = match policy.matcher.decide(target::for_rules(&target, &request, &seen)) {
             Ok(route) => route,
             Err(denied) => {
-                line.stop(Verdict::Deny, denied.error);
-                tracing::info!("refused {} {}: {}", target.method, asked.host, denied.error);
+                log.stop(Verdict::Deny, denied.error);
+                tracing::info!("refused {} {}: {}", request.method(), target.host, denied.error);
                 drop(seen);
                 drain(request.into_body());
-                return line.answer(json(StatusCode::FORBIDDEN, &denied));
+                return log.answer(json(StatusCode::FORBIDDEN, &denied));
             }
         };
         drop(seen);
-        line.access.route = Some(route);
-        if asked.websocket {
-            return self.websocket(&policy, &asked, route, request, line).await;
+        log.entry.route = Some(route);
+        if target.websocket {
+            return self.websocket(&policy, &target, route, request, log).await;
         }
-        let request = request.map(|body| Counted::new(body, &line));
+        let request = request.map(|body| CountedBody::new(body, &log));
         if policy.routes.routes[route].model {
-            return self.model.answer(self, &policy, &asked, route, request, line).await;
+            return self.model.answer(self, &policy, &target, route, request, log).await;
         }
-        let response = self.forward(&policy, &asked, route, request.map(boxed), &mut line).await;
-        line.answer(response)
+        let response = self.forward(&policy, &target, route, request.map(boxed), &mut log).await;
+        log.answer(response)
     }
 }
 
 /// The request as pipelock takes it: in HTTP/1.1, with its place in headers of ours.
 fn addressed(
     policy: &Policy,
-    asked: &Asked,
+    target: &RequestTarget,
     route: usize,
     request: Request<Body>,
 ) -> Result<Request<Body>, http::Error> {
@@ -254,12 +251,12 @@ fn addressed(
     parts.uri = Uri::builder().scheme("http").authority("pipelock").path_and_query(path).build()?;
     parts.version = Version::HTTP_11;
     join_cookies(&mut parts.headers);
-    let scheme = if asked.scheme == Scheme::Https { "https" } else { "http" };
+    let scheme = if target.scheme == Scheme::Https { "https" } else { "http" };
     for (name, value) in [
-        (headers::ID, HeaderValue::from_str(&asked.id)?),
+        (headers::ID, HeaderValue::from_str(&target.id)?),
         (headers::SCHEME, HeaderValue::from_static(scheme)),
-        (headers::HOST, HeaderValue::from_str(asked.host.as_str())?),
-        (headers::PORT, HeaderValue::from(asked.port)),
+        (headers::HOST, HeaderValue::from_str(target.host.as_str())?),
+        (headers::PORT, HeaderValue::from(target.port)),
         (headers::ROUTE, HeaderValue::from(route)),
         (headers::POLICY, HeaderValue::from_str(&policy.hash)?),
     ] {

@@ -22,9 +22,9 @@ use bottle_policy::proposal::{PolicyFile, sha256};
 use crate::ca::Ca;
 use crate::common::{self, Dirs, Error};
 use crate::confirm;
-use crate::proxy::access::Log;
+use crate::proxy::access::LogFile;
 use crate::proxy::run;
-use crate::proxy::server::Front;
+use crate::proxy::server::ProxyServer;
 
 pub(crate) use handler::PIPELOCK_SOCKET;
 
@@ -42,20 +42,20 @@ pub(crate) fn main(dirs: &Dirs, args: Args) -> ExitCode {
         let policy = handler::Policy::new(&args.config, &text)?;
         let hash = policy.hash.clone();
         let model = model::Model::open(&dirs)?;
-        let log = Log::open(&dirs.log("egress.jsonl"))?;
+        let log_file = LogFile::open(&dirs.log("egress.jsonl"))?;
         let ca = Ca::open(&dirs.state, Door::Egress)?;
-        let front = Front::new(Door::Egress, ca, log, handler::Egress::new(policy, model, &dirs));
+        let server = ProxyServer::new(Door::Egress, ca, log_file, handler::EgressHandler::new(policy, model, &dirs));
         let socket = dirs.socket(Door::Egress);
         let listener = common::listen(&socket, 0o666)?;
         confirm::report(&dirs, &[(PolicyFile::Routes, &hash)], None);
         tracing::info!("egress ready at {}", socket.display());
-        let work = Arc::clone(&front).serve(listener);
-        let reload = move || reload(&dirs, &args.config, front.back());
+        let work = Arc::clone(&server).serve(listener);
+        let reload = move || reload(&dirs, &args.config, server.handler());
         Ok::<_, Error>((work, reload))
     })
 }
 
-fn reload(dirs: &Dirs, config: &Path, egress: &handler::Egress) {
+fn reload(dirs: &Dirs, config: &Path, egress: &handler::EgressHandler) {
     let text = match common::read(config) {
         Ok(text) => text,
         Err(error) => return tracing::error!("the old routes stay in force: {error}"),

@@ -18,32 +18,32 @@ use http_body::{Frame, SizeHint};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use sha2::{Digest as _, Sha256};
 
-use super::handler::{Egress, Policy};
-use super::ledger::{Held, Ledger, Next};
+use super::handler::{EgressHandler, Policy};
+use super::ledger::{Admission, Ledger, Reservation};
 use crate::common::{Dirs, Error};
-use crate::proxy::access::{Line, Log};
+use crate::proxy::access::{AccessLog, LogFile};
 use crate::proxy::response::{Body, BoxError, boxed, full, refuse, typed};
-use crate::proxy::target::Asked;
+use crate::proxy::target::RequestTarget;
 
 /// A request for a reply is read whole; the API itself takes 32 MB.
-const LARGEST_REQUEST: usize = 40 << 20;
+const MAX_REQUEST_BYTES: usize = 40 << 20;
 /// A reply that is not a stream is kept up to this size to be recorded.
-const LARGEST_REPLY: usize = 32 << 20;
+const MAX_RECORDED_REPLY_BYTES: usize = 32 << 20;
 
 /// Where a reply does not say, so many bytes of a request are about a token.
-const BYTES_A_TOKEN: usize = 4;
+const BYTES_PER_TOKEN: usize = 4;
 
 /// Replay and recording.
 pub(super) struct Model {
     cassette: PathBuf,
     player: Mutex<Option<Player>>,
-    record: Arc<Log>,
+    record: Arc<LogFile>,
     ledger: Arc<Ledger>,
 }
 
 /// What a recorded turn says about its request.
 #[derive(Clone)]
-struct Asking {
+struct TurnKey {
     after: u32,
     request_sha256: String,
 }
@@ -59,7 +59,7 @@ struct Account {
     /// Whether it is still to be charged.
     open: bool,
     /// Until then, what it may cost.
-    _held: Option<Held>,
+    _reservation: Option<Reservation>,
 }
 
 impl Account {
@@ -69,13 +69,13 @@ impl Account {
     }
 
     /// Nothing was bought.
-    fn drop_it(mut self) {
+    fn waive(mut self) {
         self.open = false;
     }
 
     fn add(&mut self, spent: Option<(Tokens, bool)>) {
         self.open = false;
-        let guess = || (Tokens { input: (self.size / BYTES_A_TOKEN) as u64, ..Tokens::default() }, true);
+        let guess = || (Tokens { input: (self.size / BYTES_PER_TOKEN) as u64, ..Tokens::default() }, true);
         let (tokens, estimated) = spent.unwrap_or_else(guess);
         self.ledger.add(&self.policy.routes.budget, &self.id, &self.model, tokens, estimated);
     }
@@ -93,7 +93,7 @@ impl Drop for Account {
 impl Model {
     /// Opens the record; the cassette is read at the first request, because it may come after the start.
     pub(super) fn open(dirs: &Dirs) -> Result<Self, Error> {
-        let record = Log::open(&dirs.log("cassette.jsonl"))?;
+        let record = LogFile::open(&dirs.log("cassette.jsonl"))?;
         let ledger = Ledger::open(dirs)?;
         Ok(Self { cassette: dirs.state.join(door::REPLAY_FILE), player: Mutex::default(), record, ledger })
     }
@@ -101,12 +101,12 @@ impl Model {
     /// Answers a request that a model route allows.
     pub(super) async fn answer<B>(
         &self,
-        egress: &Egress,
+        egress: &EgressHandler,
         policy: &Arc<Policy>,
-        asked: &Asked,
+        target: &RequestTarget,
         route: usize,
         request: Request<B>,
-        mut line: Line,
+        mut log: AccessLog,
     ) -> Response<Body>
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,
@@ -119,117 +119,117 @@ impl Model {
         let count = post && path.ends_with("/v1/messages/count_tokens");
         if !budget.is_none() && post && !reply && !count {
             let why = "this bottle counts what the model costs, and of this request it can't: only /v1/messages may be posted";
-            line.stop(Verdict::Deny, "budget");
-            return line.answer(send(messages::error(400, why)));
+            log.stop(Verdict::Deny, "budget");
+            return log.answer(send(messages::error(400, why)));
         }
         if !replay && !reply {
-            let response = egress.forward(policy, asked, route, request.map(boxed), &mut line).await;
-            return line.answer(response);
+            let response = egress.forward(policy, target, route, request.map(boxed), &mut log).await;
+            return log.answer(response);
         }
         if !reply && !count {
-            line.access.verdict = Verdict::Replay;
-            return line
+            log.entry.verdict = Verdict::Replay;
+            return log
                 .answer(send(messages::error(404, "this bottle replays a cassette, which answers messages only")));
         }
         let (mut parts, body) = request.into_parts();
-        let mut body = match Limited::new(body, LARGEST_REQUEST).collect().await {
+        let mut body = match Limited::new(body, MAX_REQUEST_BYTES).collect().await {
             Ok(body) => body.to_bytes(),
             Err(error) => {
                 let (status, kind) = match error.is::<LengthLimitError>() {
                     true => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
                     false => (StatusCode::BAD_REQUEST, "request"),
                 };
-                line.stop(Verdict::Deny, kind);
-                return line.answer(refuse(status, kind, format!("the request's body can't be read: {error}")));
+                log.stop(Verdict::Deny, kind);
+                return log.answer(refuse(status, kind, format!("the request's body can't be read: {error}")));
             }
         };
         let wanted = ModelRequest::parse(&body);
-        let asking = wanted
+        let turn_key = wanted
             .as_ref()
-            .map(|wanted| Asking { after: wanted.after, request_sha256: hex::encode(Sha256::digest(&body)) });
+            .map(|wanted| TurnKey { after: wanted.after, request_sha256: hex::encode(Sha256::digest(&body)) });
         let model = wanted.as_ref().map(|wanted| wanted.model.clone());
-        let mut held = None;
+        let mut reservation = None;
         if reply && !budget.is_none() {
             let next = match &wanted {
                 Some(wanted) => {
-                    let input = (wanted.size / BYTES_A_TOKEN) as u64;
+                    let input = (wanted.size / BYTES_PER_TOKEN) as u64;
                     let most = Tokens { input, output: wanted.most, ..Tokens::default() };
                     // What a cassette says was paid once already.
                     let cost_usd = budget.cost_usd.filter(|_| !replay);
                     self.ledger.next(&Budget { cost_usd, ..budget.clone() }, &wanted.model, most).await
                 }
-                None => {
-                    Next::Stop("the body is not JSON with `messages`, so what it costs can't be counted".to_owned())
-                }
+                None => Admission::Stop(
+                    "the body is not JSON with `messages`, so what it costs can't be counted".to_owned(),
+                ),
             };
             match next {
-                Next::Go(own) => held = Some(own),
-                Next::Tell(notice, own) => {
-                    held = Some(own);
+                Admission::Go(own) => reservation = Some(own),
+                Admission::Tell(notice, own) => {
+                    reservation = Some(own);
                     body = messages::with_notice(&body, &notice).map_or(body, Bytes::from);
                 }
-                Next::Stop(why) => {
-                    line.stop(Verdict::Deny, "budget");
+                Admission::Stop(why) => {
+                    log.stop(Verdict::Deny, "budget");
                     // Claude Code tries this kind again at once a few times, then ends with these words in its result.
-                    return line.answer(send(messages::error(400, &why)));
+                    return log.answer(send(messages::error(400, &why)));
                 }
             }
         }
         let account = Account {
             ledger: Arc::clone(&self.ledger),
             policy: Arc::clone(policy),
-            id: asked.id.clone(),
+            id: target.id.clone(),
             model: model.unwrap_or_default(),
             size: body.len(),
             open: reply,
-            _held: held,
+            _reservation: reservation,
         };
         if replay {
-            line.access.verdict = Verdict::Replay;
-            let reply = match (count, wanted, asking) {
+            log.entry.verdict = Verdict::Replay;
+            let reply = match (count, wanted, turn_key) {
                 (true, ..) => messages::count_tokens(&body),
-                (false, Some(wanted), Some(asking)) => self.play(&wanted, &asking, account),
+                (false, Some(wanted), Some(turn_key)) => self.play(&wanted, &turn_key, account),
                 _ => {
-                    account.drop_it();
+                    account.waive();
                     messages::error(400, "the body is not JSON with `messages`")
                 }
             };
-            return line.answer(send(reply));
+            return log.answer(send(reply));
         }
         // A compressed reply could not be read on its way.
         parts.headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         parts.headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
-        let response = egress.forward(policy, asked, route, Request::from_parts(parts, full(body)), &mut line).await;
-        let ours = line.access.verdict != Verdict::Allow;
-        let response = match asking {
-            Some(asking) if !ours => self.recorded(asking, account, response),
+        let response = egress.forward(policy, target, route, Request::from_parts(parts, full(body)), &mut log).await;
+        let ours = log.entry.verdict != Verdict::Allow;
+        let response = match turn_key {
+            Some(turn_key) if !ours => self.recorded(turn_key, account, response),
             _ => {
-                account.drop_it();
+                account.waive();
                 response
             }
         };
-        line.answer(response)
+        log.answer(response)
     }
 
     /// The cassette's answer; whatever is wrong with it is an error that no client tries again for long.
-    fn play(&self, wanted: &ModelRequest, asking: &Asking, account: Account) -> Reply {
+    fn play(&self, wanted: &ModelRequest, turn_key: &TurnKey, account: Account) -> Reply {
         let mut player = self.player.lock().unwrap_or_else(PoisonError::into_inner);
         if player.is_none() {
             match self.load() {
                 Ok(cassette) => *player = Some(Player::new(cassette)),
                 Err(why) => {
-                    account.drop_it();
+                    account.waive();
                     tracing::error!("{why}");
                     return messages::error(400, &why);
                 }
             }
         }
         let Some(player) = player.as_mut() else {
-            account.drop_it();
+            account.waive();
             return messages::error(400, "there is no cassette");
         };
         let turns = player.turns();
-        match player.next(asking.after, &asking.request_sha256) {
+        match player.next(turn_key.after, &turn_key.request_sha256) {
             Some((index, turn)) => {
                 tracing::info!("replayed turn {index} of {turns}");
                 let mut played = turn.clone();
@@ -244,14 +244,14 @@ impl Model {
                     let read = turn_of(reply.status, reply.body.as_bytes()).and_then(|read| read.usage);
                     account.charge(read.map(|usage| (Tokens::of(&usage), false)));
                 } else {
-                    account.drop_it();
+                    account.waive();
                 }
-                record(&self.record, asking, played);
+                record(&self.record, turn_key, played);
                 reply
             }
             None => {
-                account.drop_it();
-                let why = format!("cassette has no turn {}: it has {turns}", asking.after);
+                account.waive();
+                let why = format!("cassette has no turn {}: it has {turns}", turn_key.after);
                 tracing::error!("{why}");
                 messages::error(400, &why)
             }
@@ -266,17 +266,18 @@ impl Model {
     }
 
     /// The same answer, written to the record when it has ended.
-    fn recorded(&self, asking: Asking, account: Account, response: Response<Body>) -> Response<Body> {
+    fn recorded(&self, turn_key: TurnKey, account: Account, response: Response<Body>) -> Response<Body> {
         let status = response.status().as_u16();
         let kind = response.headers().get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
-        let so_far = if status == 200 && kind.starts_with(b"text/event-stream") {
-            SoFar::Stream(Box::default())
+        let partial = if status == 200 && kind.starts_with(b"text/event-stream") {
+            PartialReply::Stream(Box::default())
         } else {
-            SoFar::Whole(vec![])
+            PartialReply::Whole(vec![])
         };
         let record = Arc::clone(&self.record);
-        response
-            .map(|body| boxed(Recorded { body, status, so_far: Some(so_far), asking, account: Some(account), record }))
+        response.map(|body| {
+            boxed(RecordedBody { body, status, partial: Some(partial), turn_key, account: Some(account), record })
+        })
     }
 }
 
@@ -285,34 +286,36 @@ fn send(reply: Reply) -> Response<Body> {
     typed(status, reply.content_type, reply.body)
 }
 
-fn record(log: &Log, asking: &Asking, turn: Turn) {
-    let turn = Turn { after: Some(asking.after), request_sha256: Some(asking.request_sha256.clone()), ..turn };
-    log.append(&turn);
+fn record(log_file: &LogFile, turn_key: &TurnKey, turn: Turn) {
+    let turn = Turn { after: Some(turn_key.after), request_sha256: Some(turn_key.request_sha256.clone()), ..turn };
+    log_file.append(&turn);
 }
 
-enum SoFar {
+enum PartialReply {
     Stream(Box<Fold>),
     Whole(Vec<u8>),
 }
 
 /// A reply on its way that is read along.
-struct Recorded {
+struct RecordedBody {
     body: Body,
     status: u16,
     /// None once it is written, or can't be.
-    so_far: Option<SoFar>,
-    asking: Asking,
+    partial: Option<PartialReply>,
+    turn_key: TurnKey,
     /// None once it is charged.
     account: Option<Account>,
-    record: Arc<Log>,
+    record: Arc<LogFile>,
 }
 
-impl Recorded {
+impl RecordedBody {
     fn take(&mut self, data: &[u8]) {
-        match &mut self.so_far {
-            Some(SoFar::Stream(fold)) => fold.push(data),
-            Some(SoFar::Whole(bytes)) if bytes.len() + data.len() <= LARGEST_REPLY => bytes.extend_from_slice(data),
-            _ => self.so_far = None,
+        match &mut self.partial {
+            Some(PartialReply::Stream(fold)) => fold.push(data),
+            Some(PartialReply::Whole(bytes)) if bytes.len() + data.len() <= MAX_RECORDED_REPLY_BYTES => {
+                bytes.extend_from_slice(data)
+            }
+            _ => self.partial = None,
         }
     }
 
@@ -320,12 +323,12 @@ impl Recorded {
         // A reply that is not one costs nothing.
         if let Some(account) = self.account.take() {
             if self.status != 200 {
-                account.drop_it();
+                account.waive();
                 return self.write();
             }
-            account.charge(match &self.so_far {
-                Some(SoFar::Stream(fold)) => fold.spent(),
-                Some(SoFar::Whole(bytes)) => {
+            account.charge(match &self.partial {
+                Some(PartialReply::Stream(fold)) => fold.spent(),
+                Some(PartialReply::Whole(bytes)) => {
                     let usage = turn_of(self.status, bytes).and_then(|turn| turn.usage);
                     usage.map(|usage| (Tokens::of(&usage), false))
                 }
@@ -336,25 +339,25 @@ impl Recorded {
     }
 
     fn write(&mut self) {
-        let turn = match self.so_far.take() {
-            Some(SoFar::Stream(fold)) => fold.finish(),
-            Some(SoFar::Whole(bytes)) => turn_of(self.status, &bytes),
+        let turn = match self.partial.take() {
+            Some(PartialReply::Stream(fold)) => fold.finish(),
+            Some(PartialReply::Whole(bytes)) => turn_of(self.status, &bytes),
             None => None,
         };
         if let Some(turn) = turn {
-            record(&self.record, &self.asking, turn);
+            record(&self.record, &self.turn_key, turn);
         }
     }
 }
 
 /// A client may close as soon as it has seen the message's end.
-impl Drop for Recorded {
+impl Drop for RecordedBody {
     fn drop(&mut self) {
         self.end();
     }
 }
 
-impl http_body::Body for Recorded {
+impl http_body::Body for RecordedBody {
     type Data = Bytes;
     type Error = BoxError;
 
@@ -368,9 +371,9 @@ impl http_body::Body for Recorded {
             }
             Poll::Ready(None) => self.end(),
             // A stream whose last event has come is whole, however the connection then ends.
-            Poll::Ready(Some(Err(_))) if matches!(self.so_far, Some(SoFar::Stream(_))) => self.end(),
+            Poll::Ready(Some(Err(_))) if matches!(self.partial, Some(PartialReply::Stream(_))) => self.end(),
             Poll::Ready(Some(Err(_))) => {
-                self.so_far = None;
+                self.partial = None;
                 self.end();
             }
             Poll::Pending => {}

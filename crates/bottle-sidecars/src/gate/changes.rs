@@ -9,15 +9,15 @@ use std::thread;
 
 use bottle_policy::gate::Upstream;
 
-use super::dirs::Place;
+use super::dirs::GateDirs;
 use super::process::{self, git_ok};
 
 /// What upstream has by the hand of somebody who may write to it. Other refs are not: forges keep a change that anybody proposes
 /// from a fork at `refs/pull/N/head`, and pushed as a branch it would be as new as if it had been written here.
-const UPSTREAMS: [&str; 3] = ["--not", "--branches", "--tags"];
+const NOT_UPSTREAMS: [&str; 3] = ["--not", "--branches", "--tags"];
 
 /// More objects than this in one push are refused unread.
-const MOST_OBJECTS: usize = 500_000;
+const MAX_OBJECTS: usize = 500_000;
 
 /// What the client asks of one ref.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,7 +44,7 @@ fn is_zero(id: &str) -> bool {
 /// A mirror with a push waiting in quarantine.
 #[derive(Debug, Clone)]
 pub(super) struct Repo<'a> {
-    pub(super) place: &'a Place,
+    pub(super) gate: &'a GateDirs,
     pub(super) upstream: &'a Upstream,
     /// Where the objects of the push are.
     pub(super) quarantine: Vec<(&'static str, OsString)>,
@@ -53,8 +53,8 @@ pub(super) struct Repo<'a> {
 impl Repo<'_> {
     /// git in this mirror, with the objects of the push in sight.
     pub(super) fn git(&self) -> Command {
-        let mut command = process::git(&self.place.home());
-        command.env("GIT_DIR", self.place.mirror(&self.upstream.name));
+        let mut command = process::git(&self.gate.home());
+        command.env("GIT_DIR", self.gate.mirror(&self.upstream.name));
         command.envs(self.quarantine.iter().map(|(name, value)| (name, value)));
         command
     }
@@ -162,7 +162,7 @@ impl Changes {
         for update in updates {
             let mut own = vec![];
             if !update.deletes() {
-                let listed = repo.ok(&[&["rev-list", "--objects", &update.new], &UPSTREAMS[..]].concat(), None)?;
+                let listed = repo.ok(&[&["rev-list", "--objects", &update.new], &NOT_UPSTREAMS[..]].concat(), None)?;
                 for line in listed.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
                     let id = object_id(line.split(|byte| *byte == b' ').next().unwrap_or_default())?;
                     let next = ids.len();
@@ -171,8 +171,8 @@ impl Changes {
                         ids.push(id);
                     }
                 }
-                if ids.len() > MOST_OBJECTS {
-                    return Err(format!("more than {MOST_OBJECTS} new objects in one push; push it in parts"));
+                if ids.len() > MAX_OBJECTS {
+                    return Err(format!("more than {MAX_OBJECTS} new objects in one push; push it in parts"));
                 }
             }
             of_update.push(own);
@@ -192,15 +192,15 @@ impl Changes {
     }
 
     /// For each new object that a new commit puts somewhere: the oldest such commit, and the paths.
-    pub(super) fn places(&self) -> BTreeMap<&str, (usize, Vec<&[u8]>)> {
-        let mut places: BTreeMap<&str, (usize, Vec<&[u8]>)> = BTreeMap::new();
+    pub(super) fn positions(&self) -> BTreeMap<&str, (usize, Vec<&[u8]>)> {
+        let mut positions: BTreeMap<&str, (usize, Vec<&[u8]>)> = BTreeMap::new();
         for change in self.paths.iter().rev().filter(|change| change.new.is_there()) {
-            let (_, paths) = places.entry(&change.new.id).or_insert((change.commit, vec![]));
+            let (_, paths) = positions.entry(&change.new.id).or_insert((change.commit, vec![]));
             if paths.len() < 16 && !paths.contains(&&change.path[..]) {
                 paths.push(&change.path);
             }
         }
-        places
+        positions
     }
 }
 
@@ -255,7 +255,7 @@ fn parents(repo: &Repo<'_>, updates: &[Update]) -> Result<Vec<Commit>, String> {
     if tips.is_empty() {
         return Ok(vec![]);
     }
-    let listed = repo.ok(&[&["rev-list", "--parents"], &tips[..], &UPSTREAMS[..]].concat(), None)?;
+    let listed = repo.ok(&[&["rev-list", "--parents"], &tips[..], &NOT_UPSTREAMS[..]].concat(), None)?;
     let mut commits = vec![];
     for line in listed.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
         let mut ids = line.split(|byte| *byte == b' ').map(object_id);

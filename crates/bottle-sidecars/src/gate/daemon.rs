@@ -10,9 +10,9 @@ use tokio::net::UnixDatagram;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::connection::{self, Connections};
-use super::dirs::{self, Place};
+use super::dirs::{self, GateDirs};
 use super::hook::LOG_SOCKET;
-use super::policy::InForce;
+use super::policy::AcceptedPolicy;
 use super::{process, sweep};
 use crate::common::{self, Dirs, Error};
 use crate::confirm;
@@ -34,8 +34,8 @@ pub(super) fn serve(dirs: &Dirs, config: &Path) -> Result<(), Error> {
     dirs::clear(&dirs)?;
     sweep::before_start(&dirs.state.join("git"));
     let text = common::read(config)?;
-    let policy = InForce::take(&dirs, config, &text, 1, None)?;
-    sweep::what_nobody_uses(&policy.place, SystemTime::now());
+    let policy = AcceptedPolicy::take(&dirs, config, &text, 1, None)?;
+    sweep::what_nobody_uses(&policy.gate, SystemTime::now());
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -46,17 +46,17 @@ pub(super) fn serve(dirs: &Dirs, config: &Path) -> Result<(), Error> {
     result
 }
 
-async fn accept(dirs: &Dirs, config: &Path, (policy, hash): (InForce, String)) -> Result<(), Error> {
+async fn accept(dirs: &Dirs, config: &Path, (policy, hash): (AcceptedPolicy, String)) -> Result<(), Error> {
     let stop = |error| Error::Make { path: "a signal handler".into(), error };
     let mut terminated = signal(SignalKind::terminate()).map_err(stop)?;
     let mut interrupted = signal(SignalKind::interrupt()).map_err(stop)?;
     let mut hung_up = signal(SignalKind::hangup()).map_err(stop)?;
-    relay_log(&policy.place)?;
+    relay_log(&policy.gate)?;
     let socket = dirs.socket(Door::GitGate);
     let listener = common::listen(&socket, 0o666)?;
     let connections = Connections::default();
     let (mut policy, mut number) = (Arc::new(policy), 1);
-    let in_force = |policy: &InForce| (policy.place.policy.upstreams.len(), policy.place.policy.dry_run);
+    let in_force = |policy: &AcceptedPolicy| (policy.gate.policy.upstreams.len(), policy.gate.policy.dry_run);
     let (upstreams, dry_run) = in_force(&policy);
     confirm::report(dirs, &[(PolicyFile::Gate, &hash)], None);
     tracing::info!(upstreams, dry_run, "git-gate ready");
@@ -93,7 +93,7 @@ async fn accept(dirs: &Dirs, config: &Path, (policy, hash): (InForce, String)) -
 }
 
 /// The policy as it is in the file now, with its hash; one that can't be taken is reported.
-fn reload(dirs: &Dirs, config: &Path, number: u32, before: &InForce) -> Option<(InForce, String)> {
+fn reload(dirs: &Dirs, config: &Path, number: u32, before: &AcceptedPolicy) -> Option<(AcceptedPolicy, String)> {
     let text = match common::read(config) {
         Ok(text) => text,
         Err(error) => {
@@ -102,7 +102,7 @@ fn reload(dirs: &Dirs, config: &Path, number: u32, before: &InForce) -> Option<(
         }
     };
     let hash = sha256(&text);
-    match InForce::take(dirs, config, &text, number, Some(before)) {
+    match AcceptedPolicy::take(dirs, config, &text, number, Some(before)) {
         Ok(taken) => Some((taken, hash)),
         Err(error) => {
             tracing::error!("the old policy stays in force: {error}");
@@ -113,8 +113,8 @@ fn reload(dirs: &Dirs, config: &Path, number: u32, before: &InForce) -> Option<(
 }
 
 /// Hooks have the client at the other end of their standard output; what they log comes here.
-fn relay_log(place: &Place) -> Result<(), Error> {
-    let path = place.own(LOG_SOCKET);
+fn relay_log(gate: &GateDirs) -> Result<(), Error> {
+    let path = gate.private_path(LOG_SOCKET);
     let make = |error| Error::Make { path: path.clone(), error };
     if path.exists() {
         std::fs::remove_file(&path).map_err(make)?;

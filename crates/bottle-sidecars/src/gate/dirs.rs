@@ -18,36 +18,36 @@ use crate::common::{self, Dirs, Error};
 
 /// The gate's directories and a policy that it has accepted.
 #[derive(Debug, Clone)]
-pub(super) struct Place {
+pub(super) struct GateDirs {
     pub(super) dirs: Dirs,
     pub(super) policy: GatePolicy,
     /// The policy's own directory: its text, and what ssh needs to follow it.
-    pub(super) rules: PathBuf,
+    pub(super) policy_dir: PathBuf,
     /// Where a connection's scratch files are; they go with it.
     pub(super) tmp: PathBuf,
 }
 
-impl Place {
+impl GateDirs {
     pub(super) fn new(dirs: &Dirs, policy: GatePolicy, number: u32) -> Self {
-        let own = private(dirs);
-        let rules = own.join(POLICIES).join(number.to_string());
-        Self { dirs: dirs.clone(), policy, rules, tmp: own.join(TMP) }
+        let private_path = private(dirs);
+        let policy_dir = private_path.join(POLICIES).join(number.to_string());
+        Self { dirs: dirs.clone(), policy, policy_dir, tmp: private_path.join(TMP) }
     }
 
     /// For a hook: the policy under which its connection was opened.
     pub(super) fn open(dirs: &Dirs) -> Result<Self, Error> {
-        let told = |name: &str| {
+        let from_gate = |name: &str| {
             let path = variable(name).map(PathBuf::from);
             path.ok_or_else(|| Error::Read { path: name.into(), error: io::Error::other("not called by the gate") })
         };
-        let rules = told(RULES_VARIABLE)?;
-        let policy = common::read_policy(&rules.join("policy.yaml"))?;
-        Ok(Self { dirs: dirs.clone(), policy, rules, tmp: told(TMP_VARIABLE)? })
+        let policy_dir = from_gate(POLICY_DIR_VARIABLE)?;
+        let policy = common::read_policy(&policy_dir.join("policy.yaml"))?;
+        Ok(Self { dirs: dirs.clone(), policy, policy_dir, tmp: from_gate(TMP_VARIABLE)? })
     }
 
     /// What tells the hooks of a command to which connection they belong.
     pub(super) fn tell_hooks(&self, command: &mut Command) {
-        command.env(RULES_VARIABLE, &self.rules).env(TMP_VARIABLE, &self.tmp);
+        command.env(POLICY_DIR_VARIABLE, &self.policy_dir).env(TMP_VARIABLE, &self.tmp);
     }
 
     /// Where the mirrors are: git daemon's base path.
@@ -61,13 +61,13 @@ impl Place {
     }
 
     /// A file or directory of the gate's own.
-    pub(super) fn own(&self, name: &str) -> PathBuf {
+    pub(super) fn private_path(&self, name: &str) -> PathBuf {
         private(&self.dirs).join(name)
     }
 
     /// The empty home directory of every process.
     pub(super) fn home(&self) -> PathBuf {
-        self.own("home")
+        self.private_path("home")
     }
 
     /// The declared upstream whose mirror is at this path.
@@ -77,11 +77,11 @@ impl Place {
 
     /// Waits for the one lock of a mirror, under which refs are fetched, pushes forwarded and refs moved; it ends with the
     /// process. What a holder left that was killed is gone afterwards.
-    pub(super) fn lock(&self, name: &RepoName, patience: Duration) -> Result<Lock, String> {
-        let path = self.own("locks").join(name.as_str());
+    pub(super) fn lock(&self, name: &RepoName, timeout: Duration) -> Result<Lock, String> {
+        let path = self.private_path("locks").join(name.as_str());
         let say = |error: &dyn std::fmt::Display| format!("failed to lock the mirror of {name}: {error}");
         let file = File::options().create(true).append(true).open(&path).map_err(|error| say(&error))?;
-        let deadline = Instant::now() + patience;
+        let deadline = Instant::now() + timeout;
         loop {
             match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => {
@@ -122,7 +122,7 @@ impl Lock {
 
 const POLICIES: &str = "policies";
 const TMP: &str = "tmp";
-const RULES_VARIABLE: &str = "BOTTLE_GATE_RULES";
+const POLICY_DIR_VARIABLE: &str = "BOTTLE_GATE_RULES";
 const TMP_VARIABLE: &str = "BOTTLE_GATE_TMP";
 
 /// Removes what an earlier gate left when it was killed, and what this one leaves at its end.

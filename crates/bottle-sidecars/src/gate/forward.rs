@@ -6,14 +6,14 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use super::changes::{Repo, Update};
-use super::dirs::{Lock, Place, write_file};
+use super::dirs::{GateDirs, Lock, write_file};
 use super::process::{self, Limits, git_ok, last_words};
 use super::{mirror, transport};
 
-const PUSH: Limits = Limits::seconds(1800, 120);
-const ASK: Limits = Limits::seconds(60, 60);
+const PUSH_LIMITS: Limits = Limits::seconds(1800, 120);
+const QUERY_LIMITS: Limits = Limits::seconds(60, 60);
 /// No more of upstream's words than this are passed on.
-const MOST_WORDS: usize = 20;
+const MAX_REMOTE_LINES: usize = 20;
 /// What git says of an upstream that can't take several refs together.
 const NOT_ATOMIC: &str = "does not support --atomic";
 /// What the agent is told then.
@@ -21,13 +21,13 @@ pub(super) const ONE_AT_A_TIME: &str = "upstream can't take several refs all or 
 
 /// Why upstream does not have a push.
 #[derive(Debug, Default)]
-pub(super) struct NotTaken {
+pub(super) struct ForwardError {
     pub(super) why: String,
     /// Upstream's own words, a line each.
     pub(super) words: Vec<String>,
 }
 
-impl From<String> for NotTaken {
+impl From<String> for ForwardError {
     fn from(why: String) -> Self {
         Self { why, words: vec![] }
     }
@@ -35,7 +35,7 @@ impl From<String> for NotTaken {
 
 /// A push of the judged ids themselves, by URL: by the remote's name, git would move refs inside the quarantine too.
 fn push(repo: &Repo<'_>, updates: &[Update], options: &[&str]) -> Command {
-    let mut push = transport::git(repo.place, repo.upstream);
+    let mut push = transport::git(repo.gate, repo.upstream);
     push.envs(repo.quarantine.iter().map(|(name, value)| (name, value)));
     push.args(["push", "--progress", "--no-verify", "--no-signed", "--no-follow-tags"]);
     push.arg("--recurse-submodules=no").args(options);
@@ -59,11 +59,11 @@ fn unreachable(error: &process::ProcessError) -> String {
 /// said yes.
 pub(super) fn can_be_one_push(repo: &Repo<'_>, updates: &[Update]) -> Result<bool, String> {
     let marker = atomic_marker(repo);
-    if updates.len() < 2 || repo.place.policy.dry_run || marker.exists() {
+    if updates.len() < 2 || repo.gate.policy.dry_run || marker.exists() {
         return Ok(true);
     }
     let ask = push(repo, updates, &["--dry-run"]);
-    let output = process::run(ask, None, ASK).map_err(|error| unreachable(&error))?;
+    let output = process::run(ask, None, QUERY_LIMITS).map_err(|error| unreachable(&error))?;
     if String::from_utf8_lossy(&output.stderr).contains(NOT_ATOMIC) {
         return Ok(false);
     }
@@ -75,41 +75,41 @@ pub(super) fn can_be_one_push(repo: &Repo<'_>, updates: &[Update]) -> Result<boo
 }
 
 fn atomic_marker(repo: &Repo<'_>) -> PathBuf {
-    mirror::list(repo.place, "atomic", repo.upstream)
+    mirror::list(repo.gate, "atomic", repo.upstream)
 }
 
 /// Pushes all refs or none; what upstream says to it.
-pub(super) fn to_upstream(repo: &Repo<'_>, updates: &[Update]) -> Result<Vec<String>, NotTaken> {
+pub(super) fn to_upstream(repo: &Repo<'_>, updates: &[Update]) -> Result<Vec<String>, ForwardError> {
     let name = &repo.upstream.name;
-    let lock = repo.place.lock(name, Duration::from_secs(120))?;
-    let output = process::run(push(repo, updates, &[]), None, PUSH).map_err(|error| unreachable(&error))?;
-    let words = upstreams_words(&output.stderr);
+    let lock = repo.gate.lock(name, Duration::from_secs(120))?;
+    let output = process::run(push(repo, updates, &[]), None, PUSH_LIMITS).map_err(|error| unreachable(&error))?;
+    let words = remote_lines(&output.stderr);
     if !output.status.success() {
         let why = why_not(&output.stderr, &words);
         if why == ONE_AT_A_TIME {
             let _ = std::fs::remove_file(atomic_marker(repo));
         }
-        return Err(NotTaken { why, words });
+        return Err(ForwardError { why, words });
     }
     let made: Vec<_> = updates
         .iter()
         .filter(|update| update.creates() && update.name.starts_with("refs/heads/"))
         .map(|update| (update.name.clone(), update.new.clone()))
         .collect();
-    hold(repo.place, lock);
-    mirror::remember_made(repo.place, repo.upstream, &made)?;
+    hold(repo.gate, lock);
+    mirror::remember_made(repo.gate, repo.upstream, &made)?;
     Ok(words)
 }
 
 /// What upstream's hooks and rules say: git passes it on behind `remote: `.
-fn upstreams_words(stderr: &[u8]) -> Vec<String> {
+fn remote_lines(stderr: &[u8]) -> Vec<String> {
     let text = String::from_utf8_lossy(stderr);
     let lines = text.split(['\n', '\r']).filter(|line| !process::is_progress(line));
     let lines =
         lines.filter_map(|line| line.strip_prefix("remote: ")).map(str::trim_end).filter(|line| !line.is_empty());
     let mut words: Vec<String> = lines.map(|line| line.chars().take(300).collect()).collect();
-    let more = words.len().saturating_sub(MOST_WORDS);
-    words.truncate(MOST_WORDS);
+    let more = words.len().saturating_sub(MAX_REMOTE_LINES);
+    words.truncate(MAX_REMOTE_LINES);
     if more > 0 {
         words.push(format!("and {more} lines more"));
     }
@@ -139,10 +139,10 @@ fn why_not(stderr: &[u8], words: &[String]) -> String {
 
 /// Keeps the lock until receive-pack, which waits for this hook, has moved the mirror's own refs: a fetch in between would
 /// move them first, and the agent would be told that a push has failed which upstream has.
-fn hold(place: &Place, lock: Lock) {
+fn hold(gate: &GateDirs, lock: Lock) {
     let Some(receive_pack) = rustix::process::getppid() else { return };
     let wait = "i=0; while kill -0 \"$1\" && [ $i -lt 300 ]; do sleep 0.02; i=$((i+1)); done";
-    let mut command = process::program("sh", &place.home());
+    let mut command = process::program("sh", &gate.home());
     command
         .args(["-c", wait, "hold"])
         .arg(receive_pack.to_string())
@@ -156,12 +156,12 @@ fn hold(place: &Place, lock: Lock) {
 /// A dry run: what would have been pushed, as a bundle file beside the record.
 pub(super) fn keep_as_bundle(repo: &Repo<'_>, updates: &[Update]) -> Result<(), String> {
     let name = &repo.upstream.name;
-    let lock = repo.place.lock(name, Duration::from_secs(120))?;
+    let lock = repo.gate.lock(name, Duration::from_secs(120))?;
     let say = |error: &dyn std::fmt::Display| format!("failed to keep the push: {error}");
     // A bundle holds refs, and in quarantine there are none of the new ones: a repository beside it has them.
-    let dir = tempfile::TempDir::new_in(&repo.place.tmp).map_err(|error| say(&error))?;
+    let dir = tempfile::TempDir::new_in(&repo.gate.tmp).map_err(|error| say(&error))?;
     let git = |args: &[&str]| {
-        let mut command = process::git(&repo.place.home());
+        let mut command = process::git(&repo.gate.home());
         command.args(args);
         command
     };
@@ -175,7 +175,7 @@ pub(super) fn keep_as_bundle(repo: &Repo<'_>, updates: &[Update]) -> Result<(), 
     };
     let new: String = updates.iter().map(|Update { new, name, .. }| format!("create {name} {new}\n")).collect();
     git(&["update-ref", "--stdin"], Some(new))?;
-    let shelf = repo.place.dirs.log("would-push");
+    let shelf = repo.gate.dirs.log("would-push");
     std::fs::create_dir_all(&shelf).map_err(|error| say(&error))?;
     let mut number = 1;
     let file = loop {
@@ -201,13 +201,13 @@ pub(super) fn keep_as_bundle(repo: &Repo<'_>, updates: &[Update]) -> Result<(), 
         std::fs::rename(&made, &file).map_err(|error| say(&error))?;
     }
     let refs: Vec<_> = updates.iter().map(|update| (update.name.clone(), update.new.clone())).collect();
-    mirror::keep(repo.place, repo.upstream, &refs)?;
+    mirror::keep(repo.gate, repo.upstream, &refs)?;
     mirror::remember_made(
-        repo.place,
+        repo.gate,
         repo.upstream,
         &updates.iter().filter(|update| update.creates()).map(|u| (u.name.clone(), u.new.clone())).collect::<Vec<_>>(),
     )?;
-    hold(repo.place, lock);
+    hold(repo.gate, lock);
     Ok(())
 }
 
@@ -228,7 +228,7 @@ mod tests {
 
     #[test]
     fn a_forges_words_are_passed_on_and_its_reason_is_named() {
-        let words = upstreams_words(PROTECTED);
+        let words = remote_lines(PROTECTED);
         assert_eq!(
             words,
             [
@@ -249,6 +249,6 @@ mod tests {
             "upstream did not take it: fatal: Could not read from remote repository."
         );
         let many = "remote: no\n".repeat(50);
-        assert_eq!(upstreams_words(many.as_bytes()).len(), MOST_WORDS + 1);
+        assert_eq!(remote_lines(many.as_bytes()).len(), MAX_REMOTE_LINES + 1);
     }
 }

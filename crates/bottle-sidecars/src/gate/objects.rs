@@ -16,9 +16,9 @@ use std::path::{Path, PathBuf};
 use bottle_policy::gate::texts::{archive_names, runs_of_text};
 
 /// gitleaks reads 100,000 bytes at a time.
-const PIECE: usize = 90_000;
+const PIECE_BYTES: usize = 90_000;
 /// Long enough for any private key.
-const OVERLAP: usize = 10_000;
+const OVERLAP_BYTES: usize = 10_000;
 /// Longer than the offset of any magic number that gitleaks knows but one, see [`blanks`].
 const BLANKS: usize = 319;
 /// Between two texts; ASCII's file separator is in no character class of a rule that ends at a line's end.
@@ -47,7 +47,7 @@ struct Piece {
 
 /// A piece that is not full yet.
 #[derive(Debug, Default)]
-struct Open {
+struct OpenPiece {
     bytes: Vec<u8>,
     lines: u64,
     segments: Vec<Segment>,
@@ -55,7 +55,7 @@ struct Open {
 
 /// Where a line of a piece is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Spot {
+pub(super) struct Position {
     pub(super) text: usize,
     /// From 1; none where lines mean nothing.
     pub(super) line: Option<u64>,
@@ -66,7 +66,7 @@ pub(super) struct Spot {
 pub(super) struct Corpus {
     dir: Dir,
     pieces: Vec<Piece>,
-    open: BTreeMap<&'static str, Open>,
+    open: BTreeMap<&'static str, OpenPiece>,
     canary: String,
 }
 
@@ -134,12 +134,12 @@ impl Corpus {
         for ending in if endings.is_empty() { &plain } else { endings } {
             let (mut start, mut line) = (0, 0);
             loop {
-                let end = (start + PIECE).min(texts.len());
+                let end = (start + PIECE_BYTES).min(texts.len());
                 self.append(text, runs.is_none().then_some(line), &texts[start..end], ending)?;
                 if end == texts.len() {
                     break;
                 }
-                let next = end - OVERLAP;
+                let next = end - OVERLAP_BYTES;
                 line += newlines(&texts[start..next]);
                 start = next;
             }
@@ -165,7 +165,7 @@ impl Corpus {
     }
 
     fn append(&mut self, text: usize, first_line: Option<u64>, bytes: &[u8], ending: &'static str) -> io::Result<()> {
-        if self.open.get(ending).is_some_and(|open| open.bytes.len() + bytes.len() > PIECE) {
+        if self.open.get(ending).is_some_and(|open| open.bytes.len() + bytes.len() > PIECE_BYTES) {
             self.close(ending)?;
         }
         let open = self.open.entry(ending).or_default();
@@ -182,7 +182,7 @@ impl Corpus {
 
     /// Writes what is there of a piece.
     fn close(&mut self, ending: &'static str) -> io::Result<()> {
-        let Some(Open { bytes, segments, .. }) = self.open.remove(ending) else { return Ok(()) };
+        let Some(OpenPiece { bytes, segments, .. }) = self.open.remove(ending) else { return Ok(()) };
         let mut file = fs::File::create_new(self.next_file(ending)?)?;
         let mut content = Vec::with_capacity(bytes.len() + 512);
         content.resize(blanks(&bytes), b' ');
@@ -246,18 +246,18 @@ impl Corpus {
     }
 
     /// Where the match between two lines of a piece is, lines from 1; none if it is in more than one text.
-    pub(super) fn locate(&self, piece: usize, first: u64, last: u64) -> Option<Spot> {
+    pub(super) fn locate(&self, piece: usize, first: u64, last: u64) -> Option<Position> {
         let Piece { segments, is_archive, .. } = &self.pieces[piece];
         // The first line of a piece is the blanks.
-        let place = |line: u64| {
+        let gate = |line: u64| {
             let line = line.saturating_sub(2);
             let after = segments.partition_point(|segment| segment.line <= line);
             (after.saturating_sub(1), line)
         };
-        let ((begins, line), (ends, _)) = (place(first), place(last.max(first)));
+        let ((begins, line), (ends, _)) = (gate(first), gate(last.max(first)));
         let Segment { text, first_line, line: start, .. } = &segments[begins];
         let line = first_line.map(|first| first + (line - start) + 1);
-        (*is_archive || begins == ends).then_some(Spot { text: *text, line })
+        (*is_archive || begins == ends).then_some(Position { text: *text, line })
     }
 
     /// The pieces that have a canary.
@@ -314,7 +314,7 @@ mod tests {
         let second = fs::read_to_string(corpus.input().join("0/1")).expect("the second piece");
         let line = line_of(&second, "20000");
         assert_eq!(corpus.piece_of("0/1"), Some(1));
-        assert_eq!(corpus.locate(1, line, line), Some(Spot { text: 7, line: Some(20_001) }));
+        assert_eq!(corpus.locate(1, line, line), Some(Position { text: 7, line: Some(20_001) }));
         assert!(second.ends_with(&format!("\n{}\n", corpus.canary())));
     }
 
@@ -330,14 +330,14 @@ mod tests {
         assert_eq!(corpus.with_canary().len(), 2);
         let all = fs::read_to_string(corpus.input().join("0/0")).expect("the shared piece");
         let (first, last) = (line_of(&all, "a1"), line_of(&all, "b1"));
-        assert_eq!(corpus.locate(0, first, last), Some(Spot { text: 1, line: Some(1) }));
-        assert_eq!(corpus.locate(0, last, last), Some(Spot { text: 1, line: Some(2) }));
+        assert_eq!(corpus.locate(0, first, last), Some(Position { text: 1, line: Some(1) }));
+        assert_eq!(corpus.locate(0, last, last), Some(Position { text: 1, line: Some(2) }));
         assert_eq!(corpus.locate(0, last, line_of(&all, "a2")), None);
         let apart = corpus.apart(&BTreeSet::from([0, 1]), dir.path()).expect("taken apart");
         assert_eq!(apart.with_canary().len(), 4);
         let second = fs::read_to_string(apart.input().join("0/1")).expect("a piece of one text");
         assert!(second.ends_with(&format!(" \na1\nb1\n\n{}\n", apart.canary())));
-        assert_eq!(apart.locate(1, 3, 3), Some(Spot { text: 1, line: Some(2) }));
+        assert_eq!(apart.locate(1, 3, 3), Some(Position { text: 1, line: Some(2) }));
         assert!(apart.input().join("0/3.tf").is_file());
     }
 

@@ -10,17 +10,17 @@ use bottle_policy::gate::GatePolicy;
 use bottle_policy::gate::paths::ProtectedPaths;
 use bottle_policy::gate::refs::RefRules;
 
-use super::dirs::Place;
+use super::dirs::GateDirs;
 use super::{mirror, transport};
 use crate::common::{self, Dirs, Error};
 
 /// A policy that has been accepted.
 #[derive(Debug)]
-pub(super) struct InForce {
-    pub(super) place: Place,
+pub(super) struct AcceptedPolicy {
+    pub(super) gate: GateDirs,
 }
 
-impl InForce {
+impl AcceptedPolicy {
     /// Takes the policy from its file's text; `number` tells it from those before it, the last of which is `before`. An error
     /// leaves nothing behind.
     pub(super) fn take(
@@ -31,15 +31,15 @@ impl InForce {
         before: Option<&Self>,
     ) -> Result<Self, Error> {
         let policy = read(dirs, config, text)?;
-        let taken = Self { place: Place::new(dirs, policy, number) };
-        mirror::prepare(&taken.place, config, before.map(|before| &before.place.policy))?;
+        let taken = Self { gate: GateDirs::new(dirs, policy, number) };
+        mirror::prepare(&taken.gate, config, before.map(|before| &before.gate.policy))?;
         Ok(taken)
     }
 }
 
-impl Drop for InForce {
+impl Drop for AcceptedPolicy {
     fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.place.rules);
+        let _ = std::fs::remove_dir_all(&self.gate.policy_dir);
     }
 }
 

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// Never more of a process's output than this: what says more is broken or hostile.
-const MOST_OUTPUT: usize = 512 << 20;
+const MAX_OUTPUT_BYTES: usize = 512 << 20;
 
 /// Why a process gave no result.
 #[derive(Debug, thiserror::Error)]
@@ -94,7 +94,7 @@ fn title(command: &Command) -> String {
     first.map_or(name.clone(), |first| format!("{name} {first}"))
 }
 
-enum Part {
+enum OutputPart {
     Bytes(bool, Vec<u8>),
     End,
 }
@@ -128,31 +128,36 @@ pub(super) fn run(mut command: Command, input: Option<Vec<u8>>, limits: Limits) 
     result
 }
 
-fn read_from(mut pipe: impl Read + Send + 'static, is_stderr: bool, send: Sender<Part>) {
+fn read_from(mut pipe: impl Read + Send + 'static, is_stderr: bool, send: Sender<OutputPart>) {
     thread::spawn(move || {
         let mut buffer = vec![0; 64 << 10];
         while let Ok(count @ 1..) = pipe.read(&mut buffer) {
-            if send.send(Part::Bytes(is_stderr, buffer[..count].to_vec())).is_err() {
+            if send.send(OutputPart::Bytes(is_stderr, buffer[..count].to_vec())).is_err() {
                 return;
             }
         }
-        let _ = send.send(Part::End);
+        let _ = send.send(OutputPart::End);
     });
 }
 
-fn follow(child: &mut Child, parts: &Receiver<Part>, limits: Limits, title: &str) -> Result<Output, ProcessError> {
+fn follow(
+    child: &mut Child,
+    parts: &Receiver<OutputPart>,
+    limits: Limits,
+    title: &str,
+) -> Result<Output, ProcessError> {
     let deadline = Instant::now() + limits.total;
     let (mut stdout, mut stderr, mut open) = (vec![], vec![], 2);
     while open > 0 {
         let left = deadline.saturating_duration_since(Instant::now());
         match parts.recv_timeout(left.min(limits.silence)) {
-            Ok(Part::Bytes(is_stderr, bytes)) => {
+            Ok(OutputPart::Bytes(is_stderr, bytes)) => {
                 if is_stderr { &mut stderr } else { &mut stdout }.extend_from_slice(&bytes);
-                if stdout.len() + stderr.len() > MOST_OUTPUT {
+                if stdout.len() + stderr.len() > MAX_OUTPUT_BYTES {
                     return Err(ProcessError::Loud(title.to_owned()));
                 }
             }
-            Ok(Part::End) => open -= 1,
+            Ok(OutputPart::End) => open -= 1,
             Err(RecvTimeoutError::Disconnected) => break,
             Err(RecvTimeoutError::Timeout) if limits.silence < left => {
                 return Err(ProcessError::Silent(title.to_owned(), limits.silence.as_secs()));

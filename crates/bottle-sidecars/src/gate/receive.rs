@@ -12,14 +12,14 @@ use bottle_policy::gate::report::{Finding, PushedRef, Timings, Verdict};
 use bottle_policy::known::KnownSecrets;
 
 use super::changes::{Changes, Repo, Update};
-use super::dirs::Place;
+use super::dirs::GateDirs;
 use super::gitleaks::Scanner;
 use super::process::{printable, variable};
-use super::rules::{self, MOST_REFS, Refusal};
+use super::rules::{self, MAX_REFS, Refusal};
 use super::{forward, hook, record, scan};
 
 /// No more findings than this are shown; the record has them all.
-const MOST_SHOWN: usize = 20;
+const MAX_LINES_SHOWN: usize = 20;
 
 /// A push on its way, and what is known of it so far.
 struct Push<'a> {
@@ -35,16 +35,16 @@ struct Push<'a> {
     ms: Timings,
 }
 
-pub(super) fn main(place: Place) -> ExitCode {
+pub(super) fn main(gate: GateDirs) -> ExitCode {
     let start = Instant::now();
-    let known = match place.dirs.known_secrets(&place.policy.secrets) {
+    let known = match gate.dirs.known_secrets(&gate.policy.secrets) {
         Ok(known) => known,
         Err(error) => {
             tell(&[format!("refused: {error}")]);
             return ExitCode::FAILURE;
         }
     };
-    let (repo, updates) = match opened(&place) {
+    let (repo, updates) = match opened(&gate) {
         Ok(opened) => opened,
         Err(reason) => {
             tell(&[known.mask_str(&format!("refused: {reason}"))]);
@@ -85,9 +85,9 @@ fn tell(lines: &[String]) {
 }
 
 /// The mirror that this hook was called in, and what the client asks for.
-fn opened(place: &Place) -> Result<(Repo<'_>, Vec<Update>), String> {
+fn opened(gate: &GateDirs) -> Result<(Repo<'_>, Vec<Update>), String> {
     let here = std::env::current_dir().map_err(|error| format!("no directory to work in: {error}"))?;
-    let upstream = place.upstream_at(&here).ok_or("this is not a mirror of the gate")?;
+    let upstream = gate.upstream_at(&here).ok_or("this is not a mirror of the gate")?;
     // A push of deletions alone brings no objects, and has no quarantine.
     let quarantine = ["GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES"];
     let quarantine: Vec<_> = quarantine.into_iter().filter_map(|name| Some((name, variable(name)?))).collect();
@@ -104,7 +104,7 @@ fn opened(place: &Place) -> Result<(Repo<'_>, Vec<Update>), String> {
     if updates.is_empty() {
         Err("nothing is pushed".to_owned())
     } else {
-        Ok((Repo { place, upstream, quarantine }, updates))
+        Ok((Repo { gate, upstream, quarantine }, updates))
     }
 }
 
@@ -112,8 +112,8 @@ impl Push<'_> {
     /// Rules and scan; `Ok` with no refusals and no findings is a pass.
     fn judge(&mut self, known: &KnownSecrets, start: Instant) -> Result<(), String> {
         // Both read their rules while this looks at what is pushed.
-        let gitleaks = Scanner::start(self.repo.place);
-        let own = self.repo.place.policy.patterns.clone();
+        let gitleaks = Scanner::start(self.repo.gate);
+        let own = self.repo.gate.policy.patterns.clone();
         let rules = thread::spawn(move || Rules::with(&own, &[]));
         self.refusals = rules::names(&self.repo, &self.updates)?;
         if self.refusals.is_empty() && !forward::can_be_one_push(&self.repo, &self.updates)? {
@@ -139,8 +139,8 @@ impl Push<'_> {
         } else {
             // These names and paths are shown, and were not scanned with the rest.
             let about = self.refusals.iter_mut().filter_map(|refusal| refusal.about.as_mut());
-            let names = self.names.iter_mut().take(MOST_REFS);
-            scan::withhold_secrets(gitleaks, self.repo.place, names.chain(about));
+            let names = self.names.iter_mut().take(MAX_REFS);
+            scan::withhold_secrets(gitleaks, self.repo.gate, names.chain(about));
         }
         Ok(())
     }
@@ -150,7 +150,7 @@ impl Push<'_> {
             return Ok(Verdict::Refused);
         }
         let start = Instant::now();
-        let done = if self.repo.place.policy.dry_run {
+        let done = if self.repo.gate.policy.dry_run {
             forward::keep_as_bundle(&self.repo, &self.updates).map(|()| Verdict::WouldPush)
         } else {
             match forward::to_upstream(&self.repo, &self.updates) {
@@ -158,9 +158,9 @@ impl Push<'_> {
                     self.words = words;
                     Ok(Verdict::Accepted)
                 }
-                Err(not_taken) => {
-                    self.words = not_taken.words;
-                    Err(not_taken.why)
+                Err(error) => {
+                    self.words = error.words;
+                    Err(error.why)
                 }
             }
         };
@@ -174,7 +174,7 @@ impl Push<'_> {
         let mut records = vec![];
         let words: Vec<String> = self.words.iter().map(|line| format!("upstream: {}", known.mask_str(line))).collect();
         // More refs than are allowed are refused together; a line for each would only fill the record.
-        for (index, update) in self.updates.iter().enumerate().take(MOST_REFS) {
+        for (index, update) in self.updates.iter().enumerate().take(MAX_REFS) {
             let (commits, objects, bytes) = rules::weigh(&self.changes, index);
             let own = self.refusals.iter().filter(|refusal| refusal.update.is_none_or(|of| of == index));
             let mut reasons: Vec<String> = own.map(|refusal| known.mask_str(&refusal.text())).collect();
@@ -214,19 +214,19 @@ impl Push<'_> {
                 ms: self.ms,
             });
         }
-        let more = lines.len().saturating_sub(MOST_SHOWN + records.len());
+        let more = lines.len().saturating_sub(MAX_LINES_SHOWN + records.len());
         lines.truncate(lines.len() - more);
         let more = more + self.updates.len() - records.len();
         if more > 0 {
             lines.push(format!("and {more} more"));
         }
         lines.extend(words);
-        if let Err(error) = record::append(self.repo.place, &records) {
+        if let Err(error) = record::append(self.repo.gate, &records) {
             // Upstream may have it by now; what happened is in the log then.
             lines.push(error);
         }
         for line in &lines {
-            hook::log(&self.repo.place.dirs, line);
+            hook::log(&self.repo.gate.dirs, line);
         }
         tell(&lines);
         if verdict == Verdict::Refused { ExitCode::FAILURE } else { ExitCode::SUCCESS }

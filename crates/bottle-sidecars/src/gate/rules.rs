@@ -41,9 +41,9 @@ impl Refusal {
 }
 
 /// No more refs than this in one push.
-pub(super) const MOST_REFS: usize = 64;
+pub(super) const MAX_REFS: usize = 64;
 /// No more reasons than this of one kind; the rest is counted.
-const MOST_REASONS: usize = 10;
+const MAX_REASONS: usize = 10;
 
 fn short(id: &str) -> &str {
     &id[..id.len().min(12)]
@@ -51,8 +51,8 @@ fn short(id: &str) -> &str {
 
 /// What can be said by the names alone.
 pub(super) fn names(repo: &Repo<'_>, updates: &[Update]) -> Result<Vec<Refusal>, String> {
-    if updates.len() > MOST_REFS {
-        let why = format!("{} refs in one push; push at most {MOST_REFS} at a time", updates.len());
+    if updates.len() > MAX_REFS {
+        let why = format!("{} refs in one push; push at most {MAX_REFS} at a time", updates.len());
         return Ok(vec![Refusal::all(why)]);
     }
     let rules = RefRules::new(&repo.upstream.push).map_err(|error| error.to_string())?;
@@ -79,15 +79,15 @@ pub(super) fn changes(repo: &Repo<'_>, updates: &[Update], changes: &Changes) ->
 fn sizes(repo: &Repo<'_>, changes: &Changes) -> Vec<Refusal> {
     let push = &repo.upstream.push;
     let mut refusals = vec![];
-    let places = changes.places();
+    let positions = changes.positions();
     let large = changes.objects.iter().filter(|object| object.size > push.max_blob_bytes.0);
-    for object in large.take(MOST_REASONS) {
-        let place = places.get(object.id.as_str()).and_then(|(_, paths)| paths.first());
-        let place =
-            place.map_or_else(|| format!("object {}", short(&object.id)), |path| String::from_utf8_lossy(path).into());
+    for object in large.take(MAX_REASONS) {
+        let gate = positions.get(object.id.as_str()).and_then(|(_, paths)| paths.first());
+        let gate =
+            gate.map_or_else(|| format!("object {}", short(&object.id)), |path| String::from_utf8_lossy(path).into());
         let (size, most) = (ByteSize(object.size), push.max_blob_bytes);
         let why = format!("is {size} bytes large, and {most} is allowed; leave it out of the commit");
-        refusals.push(Refusal::about(place, why));
+        refusals.push(Refusal::about(gate, why));
     }
     let all: u64 = changes.objects.iter().map(|object| object.size).sum();
     if all > push.max_push_bytes.0 {
@@ -101,7 +101,7 @@ fn sizes(repo: &Repo<'_>, changes: &Changes) -> Vec<Refusal> {
 /// A branch is a commit, and only grows, unless this run made it.
 fn tips(repo: &Repo<'_>, updates: &[Update]) -> Result<Vec<Refusal>, String> {
     let mut refusals = vec![];
-    let made = mirror::made(repo.place, repo.upstream)?;
+    let made = mirror::made(repo.gate, repo.upstream)?;
     for (index, update) in updates.iter().enumerate().filter(|(_, update)| !update.deletes()) {
         let kind = repo.ok(&["cat-file", "-t", &update.new], None)?;
         if update.name.starts_with("refs/heads/") && kind != b"commit\n" {
@@ -145,8 +145,8 @@ fn protected(repo: &Repo<'_>, changes: &Changes) -> Result<Vec<Refusal>, String>
             refusals.push(protected_refusal(&commit.id, path, &glob));
         }
     }
-    let more = refusals.len().saturating_sub(MOST_REASONS);
-    refusals.truncate(MOST_REASONS);
+    let more = refusals.len().saturating_sub(MAX_REASONS);
+    refusals.truncate(MAX_REASONS);
     if more > 0 {
         refusals.push(Refusal::all(format!("and {more} more changes of protected paths")));
     }
@@ -226,7 +226,7 @@ fn submodules(repo: &Repo<'_>, changes: &Changes) -> Result<Vec<Refusal>, String
             }
         }
     }
-    refusals.truncate(MOST_REASONS);
+    refusals.truncate(MAX_REASONS);
     Ok(refusals)
 }
 
@@ -250,7 +250,7 @@ fn gitmodules(repo: &Repo<'_>, commit: &str) -> Result<Result<BTreeSet<Vec<u8>>,
         let Some(key) = key.strip_prefix(b"submodule.") else { continue };
         if let Some(name) = key.strip_suffix(b".url") {
             let url = String::from_utf8_lossy(value);
-            let upstreams = &repo.place.policy.upstreams;
+            let upstreams = &repo.gate.policy.upstreams;
             if !upstreams.iter().any(|upstream| upstream.url.is_reached_by(&url, &repo.upstream.url)) {
                 return Ok(Err("a URL of no declared upstream in .gitmodules"));
             }

@@ -10,12 +10,12 @@ use bottle_policy::gate::texts::{Derived, Unpacker};
 use bottle_policy::known::KnownSecrets;
 
 use super::changes::{Changes, Kind, Object, Repo, Update, read_all};
-use super::dirs::Place;
+use super::dirs::GateDirs;
 use super::gitleaks::{Hit, Scanner};
 use super::objects::{newlines, telling_ending};
 
 /// What is packed in a push may be this much larger than the push may be.
-const UNPACKED: u64 = 2;
+const MAX_UNPACK_FACTOR: u64 = 2;
 /// Where a finding is that no file has.
 const REF_NAME: &str = "ref name";
 const FILE_NAME: &str = "file name";
@@ -48,14 +48,14 @@ pub(super) fn scan(
     changes: &Changes,
     known: &KnownSecrets,
 ) -> Result<Vec<(BTreeSet<usize>, Finding)>, String> {
-    let place = repo.place;
+    let gate = repo.gate;
     let io = |error: std::io::Error| format!("failed to prepare the scan: {error}");
     let mut sources = vec![];
     let mut hits = BTreeSet::new();
-    let mut unpacker = Unpacker::new(repo.upstream.push.max_push_bytes.0.saturating_mul(UNPACKED));
+    let mut unpacker = Unpacker::new(repo.upstream.push.max_push_bytes.0.saturating_mul(MAX_UNPACK_FACTOR));
     let mut ours = vec![];
     let mut roots: HashMap<String, usize> = HashMap::new();
-    let places = changes.places();
+    let positions = changes.positions();
     let mut add = |source: Source, bytes: &[u8], endings: &BTreeSet<&'static str>| {
         let text = sources.len();
         sources.push(source);
@@ -102,7 +102,7 @@ pub(super) fn scan(
         if let (Some(commit), Some(root)) = (commits.get(id.as_str()), root) {
             roots.insert(String::from_utf8_lossy(root).into_owned(), *commit);
         }
-        let paths = places.get(id.as_str()).map(|(_, paths)| paths.as_slice()).unwrap_or_default();
+        let paths = positions.get(id.as_str()).map(|(_, paths)| paths.as_slice()).unwrap_or_default();
         let mut endings: BTreeSet<&str> = paths.iter().filter_map(|path| telling_ending(path)).collect();
         if endings.len() < paths.len() {
             endings.insert("");
@@ -110,7 +110,7 @@ pub(super) fn scan(
         add(Source::Object(index), bytes, &endings)?;
         inside(&|how| Source::Inside(index, how), bytes, &mut add).map_err(in_object)
     })?;
-    hits.extend(gitleaks.scan(place)?);
+    hits.extend(gitleaks.scan(gate)?);
     // What gitleaks finds as well is told once, in its words.
     ours.retain(|hit| !hits.iter().any(|other| (other.text, other.line) == (hit.text, hit.line)));
     hits.extend(ours);
@@ -118,7 +118,7 @@ pub(super) fn scan(
 }
 
 /// A text from this length on is worth a thread.
-const LARGE: usize = 1 << 20;
+const PARALLEL_SCAN_BYTES: usize = 1 << 20;
 
 /// Does both, at once where the text is large.
 fn side_by_side<A, B: Send>(
@@ -126,7 +126,7 @@ fn side_by_side<A, B: Send>(
     here: impl FnOnce() -> A,
     there: impl FnOnce() -> B + Send,
 ) -> Result<(A, B), String> {
-    if length < LARGE {
+    if length < PARALLEL_SCAN_BYTES {
         return Ok((here(), there()));
     }
     thread::scope(|scope| {
@@ -144,7 +144,7 @@ fn located(
     sources: &[Source],
     roots: &HashMap<String, usize>,
 ) -> Vec<(BTreeSet<usize>, Finding)> {
-    let places = changes.places();
+    let positions = changes.positions();
     // A name may be the secret itself: then no name is shown.
     let names_are_secret =
         hits.iter().any(|hit| matches!(sources.get(hit.text), Some(Source::Names(_) | Source::Refs)));
@@ -160,7 +160,7 @@ fn located(
             Source::Inside(index, how) => (*index, Some(how)),
         };
         let object = &changes.objects[index];
-        let placed = places.get(object.id.as_str());
+        let placed = positions.get(object.id.as_str());
         let commit = placed.map(|(commit, _)| *commit).or_else(|| roots.get(&object.id).copied());
         let commit = commit.map(|commit| changes.commits[commit].id.clone());
         let path = placed.and_then(|(_, paths)| paths.first()).map(|path| String::from_utf8_lossy(path).into_owned());
@@ -202,7 +202,7 @@ pub(super) fn is_in_a_name(finding: &Finding) -> bool {
 /// Replaces texts in which the scanner finds something, and all of them if it can't look.
 pub(super) fn withhold_secrets<'a>(
     gitleaks: Result<Scanner, String>,
-    place: &Place,
+    gate: &GateDirs,
     texts: impl Iterator<Item = &'a mut String>,
 ) {
     let mut texts: Vec<&mut String> = texts.collect();
@@ -211,7 +211,7 @@ pub(super) fn withhold_secrets<'a>(
         for (index, text) in texts.iter().enumerate() {
             gitleaks.add(index, text.replace(['/', ':'], " ").as_bytes(), &BTreeSet::new()).ok()?;
         }
-        gitleaks.scan(place).ok()
+        gitleaks.scan(gate).ok()
     };
     let found = scan().map(|hits| hits.into_iter().map(|hit| hit.text).collect::<BTreeSet<_>>());
     for (index, text) in texts.iter_mut().enumerate() {

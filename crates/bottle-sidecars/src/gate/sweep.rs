@@ -5,7 +5,7 @@ use std::fs::{self, DirEntry};
 use std::path::Path;
 use std::time::SystemTime;
 
-use super::dirs::Place;
+use super::dirs::GateDirs;
 
 /// In the mirror alone, while its lock is held by us and the last holder did not say that it had finished: everything that
 /// only a holder makes.
@@ -33,20 +33,20 @@ pub(super) fn before_start(mirrors: &Path) {
 const QUARANTINE: &str = "tmp_objdir-";
 
 /// Removes what belongs to no open connection: what was last changed before the oldest of them was opened.
-pub(super) fn what_nobody_uses(place: &Place, oldest: SystemTime) {
+pub(super) fn what_nobody_uses(gate: &GateDirs, oldest: SystemTime) {
     let is_old = |entry: &DirEntry| {
         let changed = entry.metadata().and_then(|about| about.modified());
         changed.is_ok_and(|changed| changed < oldest)
     };
-    for upstream in &place.policy.upstreams {
-        for entry in entries(&place.mirror(&upstream.name).join("objects")) {
+    for upstream in &gate.policy.upstreams {
+        for entry in entries(&gate.mirror(&upstream.name).join("objects")) {
             if entry.file_name().to_string_lossy().starts_with(QUARANTINE) && is_old(&entry) {
                 let _ = fs::remove_dir_all(entry.path());
             }
         }
     }
     for list in ["atomic", "heads", "kept", "made"] {
-        for entry in entries(&place.own(list)) {
+        for entry in entries(&gate.private_path(list)) {
             if entry.file_name().to_string_lossy().starts_with('.') && is_old(&entry) {
                 let _ = fs::remove_file(entry.path());
             }

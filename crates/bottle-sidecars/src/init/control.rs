@@ -15,39 +15,43 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::lines::say;
-use crate::confirm::{Install, LONGEST_LINE, Message, Report};
+use crate::confirm::{Install, MAX_LINE_BYTES, Message, Report};
 
 /// For a line to come.
-const PATIENCE: Duration = Duration::from_secs(5);
+const LINE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A new policy, and where the answer goes.
-pub(super) type Wanted = (Install, oneshot::Sender<Applied>);
+pub(super) type InstallRequest = (Install, oneshot::Sender<Applied>);
 
 /// Where lines lead to.
 #[derive(Clone)]
-pub(super) struct Ways {
+pub(super) struct ControlChannels {
     /// Process and what it says; to the one who knows whose process it is.
     pub(super) reports: mpsc::Sender<(i32, Report)>,
-    pub(super) wanted: mpsc::Sender<Wanted>,
+    pub(super) wanted: mpsc::Sender<InstallRequest>,
     /// Users that may ask for a policy.
-    pub(super) friends: Vec<u32>,
+    pub(super) allowed_users: Vec<u32>,
 }
 
-impl Ways {
-    pub(super) fn new(bundle: &Bundle, reports: mpsc::Sender<(i32, Report)>, wanted: mpsc::Sender<Wanted>) -> Self {
+impl ControlChannels {
+    pub(super) fn new(
+        bundle: &Bundle,
+        reports: mpsc::Sender<(i32, Report)>,
+        wanted: mpsc::Sender<InstallRequest>,
+    ) -> Self {
         let supervise = bundle.daemons.iter().find(|daemon| daemon.door == Door::Supervise);
         let supervise = supervise.and_then(|daemon| daemon.user.as_ref()).map(|user| user.id);
         let own = rustix::process::geteuid().as_raw();
-        Self { reports, wanted, friends: [0, own].into_iter().chain(supervise).collect() }
+        Self { reports, wanted, allowed_users: [0, own].into_iter().chain(supervise).collect() }
     }
 }
 
 /// Takes connections for ever.
-pub(super) async fn serve(listener: UnixListener, ways: Ways) {
+pub(super) async fn serve(listener: UnixListener, channels: ControlChannels) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                tokio::spawn(connection(stream, ways.clone()));
+                tokio::spawn(connection(stream, channels.clone()));
             }
             Err(error) => {
                 say("supervisor", &format!("failed to accept a control connection: {error}"));
@@ -57,12 +61,12 @@ pub(super) async fn serve(listener: UnixListener, ways: Ways) {
     }
 }
 
-async fn connection(stream: UnixStream, ways: Ways) {
+async fn connection(stream: UnixStream, channels: ControlChannels) {
     let Ok(peer) = stream.peer_cred() else { return };
     let (reader, mut writer) = stream.into_split();
     let mut line = vec![];
-    let mut reader = BufReader::new(reader.take(LONGEST_LINE));
-    match timeout(PATIENCE, reader.read_until(b'\n', &mut line)).await {
+    let mut reader = BufReader::new(reader.take(MAX_LINE_BYTES));
+    match timeout(LINE_TIMEOUT, reader.read_until(b'\n', &mut line)).await {
         Ok(Ok(_)) if line.ends_with(b"\n") => {}
         _ => return say("supervisor", &format!("process {:?} said nothing that ends in time", peer.pid())),
     }
@@ -70,14 +74,14 @@ async fn connection(stream: UnixStream, ways: Ways) {
     match serde_json::from_slice(&line) {
         Ok(Message::Report(report)) => {
             let Some(pid) = peer.pid() else { return };
-            let _ = ways.reports.send((pid, report)).await;
+            let _ = channels.reports.send((pid, report)).await;
         }
-        Ok(Message::Install(_)) if !ways.friends.contains(&peer.uid()) => {
+        Ok(Message::Install(_)) if !channels.allowed_users.contains(&peer.uid()) => {
             say("supervisor", &format!("refused a policy of user {}", peer.uid()));
         }
         Ok(Message::Install(install)) => {
             let (to, answer) = oneshot::channel();
-            if ways.wanted.send((install, to)).await.is_err() {
+            if channels.wanted.send((install, to)).await.is_err() {
                 return;
             }
             let Ok(applied) = answer.await else { return };

@@ -17,12 +17,12 @@ use super::lines;
 use crate::common::Dirs;
 
 /// A daemon that ends sooner than this has failed to start.
-const YOUNG: Duration = Duration::from_secs(2);
+const FAILED_START_AGE: Duration = Duration::from_secs(2);
 /// So many failed starts in a row, and it is given up.
-const MOST_FAILURES: u32 = 5;
-const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
+const MAX_FAILURES: u32 = 5;
+const MIN_RESTART_PAUSE: Duration = Duration::from_millis(100);
 /// Together with its own start, a restart stays within a second.
-const LONGEST_PAUSE: Duration = Duration::from_millis(800);
+const MAX_RESTART_PAUSE: Duration = Duration::from_millis(800);
 
 /// What to do about a daemon that has ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -85,12 +85,12 @@ impl Daemon {
 
     /// Takes note of its end, or of a start that failed, and decides what follows.
     pub(super) fn ended(&mut self, now: Instant) -> Fate {
-        let young = self.life.take().is_none_or(|(_, since)| now.duration_since(since) < YOUNG);
+        let young = self.life.take().is_none_or(|(_, since)| now.duration_since(since) < FAILED_START_AGE);
         self.failures = if young { self.failures + 1 } else { 0 };
-        if self.failures >= MOST_FAILURES {
+        if self.failures >= MAX_FAILURES {
             return Fate::GiveUp;
         }
-        let pause = (SHORTEST_PAUSE * (1 << self.failures.saturating_sub(1))).min(LONGEST_PAUSE);
+        let pause = (MIN_RESTART_PAUSE * (1 << self.failures.saturating_sub(1))).min(MAX_RESTART_PAUSE);
         self.due = Some(now + pause);
         Fate::Again(pause)
     }
@@ -136,7 +136,7 @@ mod tests {
         }
         assert_eq!(pauses, [100, 200, 400, 800]);
         daemon.life = Some((Pid::INIT, now));
-        assert_eq!(daemon.ended(now + YOUNG), Fate::Again(SHORTEST_PAUSE));
+        assert_eq!(daemon.ended(now + FAILED_START_AGE), Fate::Again(MIN_RESTART_PAUSE));
         assert_eq!(daemon.failures, 0);
     }
 }

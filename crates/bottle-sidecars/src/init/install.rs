@@ -16,12 +16,12 @@ use bottle_policy::proposal::{PolicyFile, sha256};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
-use super::control::Wanted;
+use super::control::InstallRequest;
 use super::lines::say;
 use crate::confirm::{Install, Report};
 
 /// How long a door may take to go by a new policy. One that was killed is started again within a second.
-const PATIENCE: Duration = Duration::from_secs(10);
+const CONFIRM_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What installs policies.
 pub(super) struct Installer {
@@ -36,7 +36,7 @@ pub(super) struct Installer {
 
 impl Installer {
     /// Takes one policy after the other for ever.
-    pub(super) async fn run(mut self, mut wanted: mpsc::Receiver<Wanted>) {
+    pub(super) async fn run(mut self, mut wanted: mpsc::Receiver<InstallRequest>) {
         loop {
             // What doors say at other times is what they say at their start.
             let (install, to) = tokio::select! {
@@ -110,7 +110,7 @@ impl Installer {
     async fn take(&mut self, door: Door, file: PolicyFile, hash: &str) -> Result<(), String> {
         // What is still there was said before.
         while self.reports.try_recv().is_ok() {}
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + CONFIRM_TIMEOUT;
         if self.hangups.send(door).await.is_err() {
             return Err("the bundle is ending".to_owned());
         }
@@ -121,7 +121,7 @@ impl Installer {
                 }
                 Ok(Some(_)) => {}
                 Ok(None) => return Err("the bundle is ending".to_owned()),
-                Err(_) => return Err(format!("no word within {} s", PATIENCE.as_secs())),
+                Err(_) => return Err(format!("no word within {} s", CONFIRM_TIMEOUT.as_secs())),
             }
         }
     }

@@ -6,7 +6,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::net::unix::pipe::Receiver;
 
 /// A longer line is printed in pieces.
-const LONGEST_LINE: u64 = 8 << 10;
+const MAX_LOG_LINE_BYTES: u64 = 8 << 10;
 
 /// Prints one line. Control characters become `\u{fffd}`: what the guest sends may be in it.
 pub(super) fn say(name: &str, text: &str) {
@@ -21,7 +21,7 @@ pub(super) async fn forward(name: &'static str, pipe: Receiver) {
     let mut line = vec![];
     loop {
         line.clear();
-        match (&mut reader).take(LONGEST_LINE).read_until(b'\n', &mut line).await {
+        match (&mut reader).take(MAX_LOG_LINE_BYTES).read_until(b'\n', &mut line).await {
             Ok(0) | Err(_) => return,
             Ok(_) => say(name, String::from_utf8_lossy(&line).trim_end_matches(['\n', '\r'])),
         }

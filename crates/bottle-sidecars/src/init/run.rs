@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant as Later, sleep, sleep_until, timeout};
 
 use super::Error;
-use super::control::{self, Ways};
+use super::control::{self, ControlChannels};
 use super::daemon::{Daemon, Fate, describe};
 use super::install::Installer;
 use super::lines::say;
@@ -22,15 +22,15 @@ use crate::confirm::Report;
 use crate::egress::PIPELOCK_SOCKET;
 
 /// How long daemons may take to end by themselves.
-const GRACE: Duration = Duration::from_secs(2);
+const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long their last lines may take to come.
-const LAST_LINES: Duration = Duration::from_millis(50);
+const LAST_LINES_TIMEOUT: Duration = Duration::from_millis(50);
 /// How often a door that is not open yet is tried.
-const KNOCK: Duration = Duration::from_millis(5);
+const DOOR_CHECK_INTERVAL: Duration = Duration::from_millis(5);
 /// Whoever is in the bundle may connect; who it is decides what counts.
 const SOCKET_MODE: u32 = 0o666;
 /// Control messages that wait.
-const QUEUE: usize = 32;
+const QUEUE_LENGTH: usize = 32;
 
 /// Runs the bundle until SIGTERM or SIGINT, or until a daemon is given up.
 pub(super) async fn run(dirs: &Dirs, bundle: &Bundle, config_dir: &Path) -> Result<(), Error> {
@@ -100,11 +100,11 @@ struct Control {
 /// Opens the control socket, and starts what puts policies in force; gives what the loop has to do with it.
 fn control(dirs: &Dirs, bundle: &Bundle, config_dir: &Path) -> Result<Control, Error> {
     let listener = common::listen(&dirs.internal.join(SUPERVISOR_SOCKET), SOCKET_MODE)?;
-    let (to_loop, reports) = mpsc::channel(QUEUE);
-    let (to_wanted, wanted) = mpsc::channel(QUEUE);
-    let (to_hangups, hangups) = mpsc::channel(QUEUE);
-    let (to_installer, from_doors) = mpsc::channel(QUEUE);
-    tokio::spawn(control::serve(listener, Ways::new(bundle, to_loop, to_wanted)));
+    let (to_loop, reports) = mpsc::channel(QUEUE_LENGTH);
+    let (to_wanted, wanted) = mpsc::channel(QUEUE_LENGTH);
+    let (to_hangups, hangups) = mpsc::channel(QUEUE_LENGTH);
+    let (to_installer, from_doors) = mpsc::channel(QUEUE_LENGTH);
+    tokio::spawn(control::serve(listener, ControlChannels::new(bundle, to_loop, to_wanted)));
     let installer = Installer {
         config_dir: config_dir.to_owned(),
         doors: bundle.daemons.iter().map(|daemon| (daemon.door, daemon.config.clone())).collect(),
@@ -170,20 +170,20 @@ async fn end(daemons: &mut [Daemon], child: &mut tokio::signal::unix::Signal) {
         if left.is_empty() {
             break;
         }
-        if start.elapsed() >= GRACE && !insisted {
+        if start.elapsed() >= STOP_TIMEOUT && !insisted {
             say("supervisor", &format!("killing what does not end: {}", left.join(", ")));
             daemons.iter().for_each(|daemon| daemon.signal_group(Signal::KILL));
             insisted = true;
         }
-        let pause = if insisted { GRACE } else { GRACE.saturating_sub(start.elapsed()) };
+        let pause = if insisted { STOP_TIMEOUT } else { STOP_TIMEOUT.saturating_sub(start.elapsed()) };
         tokio::select! {
             _ = child.recv() => {}
-            () = sleep(pause) => if insisted && start.elapsed() >= 2 * GRACE { break },
+            () = sleep(pause) => if insisted && start.elapsed() >= 2 * STOP_TIMEOUT { break },
         }
     }
     // Last lines are still in the pipes. A pipe may be held open by what has left its daemon's group.
     for lines in daemons.iter_mut().filter_map(|daemon| daemon.lines.take()) {
-        let _ = timeout(LAST_LINES, lines).await;
+        let _ = timeout(LAST_LINES_TIMEOUT, lines).await;
     }
     say("supervisor", &format!("all ended in {} ms", start.elapsed().as_millis()));
 }
@@ -192,7 +192,7 @@ async fn end(daemons: &mut [Daemon], child: &mut tokio::signal::unix::Signal) {
 async fn announce(doors: Vec<PathBuf>, start: Instant) {
     for door in doors {
         while UnixStream::connect(&door).await.is_err() {
-            sleep(KNOCK).await;
+            sleep(DOOR_CHECK_INTERVAL).await;
         }
     }
     say("supervisor", &format!("all doors open after {} ms", start.elapsed().as_millis()));

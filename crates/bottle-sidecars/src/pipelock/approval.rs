@@ -19,19 +19,19 @@ use sha2::{Digest as _, Sha256};
 use tokio::time::timeout;
 
 use super::approval_client::{Digest, Outcome};
-use super::forward::Force;
-use super::policy::Way;
+use super::forward::ActivePolicy;
+use super::policy::CompiledRoute;
 use super::refusal::{blocked, refused, stopped, too_large};
-use super::scan::{self, PATIENCE};
-use crate::proxy::access::Line;
+use super::scan::{self, BODY_IDLE_TIMEOUT};
+use crate::proxy::access::AccessLog;
 use crate::proxy::response::{Body, BoxError, boxed, drain, full, refuse};
-use crate::proxy::target::Asked;
+use crate::proxy::target::RequestTarget;
 
 /// A larger body is not held: it is judged on its way, and a finding in it is blocked.
-pub(super) const LARGEST: usize = 1 << 20;
+pub(super) const MAX_HELD_BYTES: usize = 1 << 20;
 
 /// A request's body, read.
-enum Read<B> {
+enum ReadBody<B> {
     /// To its end.
     Whole(Bytes),
     /// It is larger than what is held.
@@ -46,51 +46,51 @@ struct Findings {
     rest: Arc<Rules>,
 }
 
-impl Force {
+impl ActivePolicy {
     /// Answers a request of a route that asks.
     pub(super) async fn send_asking<B>(
         self: &Arc<Self>,
-        asked: &Asked,
+        target: &RequestTarget,
         route: usize,
         packings: &[Packing],
         request: Request<B>,
-        line: &mut Line,
+        log: &mut AccessLog,
     ) -> Response<Body>
     where
         B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<BoxError>,
     {
-        let way = &self.policy.routes[route];
+        let compiled = &self.policy.routes[route];
         let (parts, body) = request.into_parts();
         // Released when the request is on its way, or refused.
-        let room = self.asks.room();
-        let largest = if room.is_some() { LARGEST } else { 0 };
-        let (whole, body) = match read(body, largest, way.max_bytes, line).await {
-            Read::Whole(bytes) => (Some(bytes.clone()), full(bytes)),
-            Read::Large(first, rest) => (None, boxed(Resumed { first: Some(first), rest })),
-            Read::Stopped(answer) => return answer,
+        let slot = self.approvals.slot();
+        let largest = if slot.is_some() { MAX_HELD_BYTES } else { 0 };
+        let (whole, body) = match read(body, largest, compiled.max_bytes, log).await {
+            ReadBody::Whole(bytes) => (Some(bytes.clone()), full(bytes)),
+            ReadBody::Large(first, rest) => (None, boxed(Resumed { first: Some(first), rest })),
+            ReadBody::Stopped(answer) => return answer,
         };
-        let found = match self.findings(asked, way, &parts, packings, whole.as_deref().unwrap_or_default(), line) {
+        let found = match self.findings(target, compiled, &parts, packings, whole.as_deref().unwrap_or_default(), log) {
             Ok(found) => found,
-            Err(found) => return block(found, body, line),
+            Err(found) => return block(found, body, log),
         };
         let Some(first) = found.all.first().cloned() else {
-            return self.send(asked, route, packings, found.rest, Request::from_parts(parts, body), line).await;
+            return self.send(target, route, packings, found.rest, Request::from_parts(parts, body), log).await;
         };
-        let (Some(whole), Some(_)) = (whole, &room) else { return block(first, body, line) };
-        let digest = digest(asked, &parts, &found.all, &whole);
-        let held = held(asked, &parts, &found.all, line);
+        let (Some(whole), Some(_)) = (whole, &slot) else { return block(first, body, log) };
+        let digest = digest(target, &parts, &found.all, &whole);
+        let held = held(target, &parts, &found.all, log);
         // Whoever gives up leaves a line that says so.
-        block_line(&first, line);
-        match self.asks.ask(digest, held).await {
+        block_line(&first, log);
+        match self.approvals.ask(digest, held).await {
             Outcome::Refused(id, why) => {
-                line.access.proposal = id;
+                log.entry.proposal = id;
                 refused(&found.all, &why, id)
             }
             Outcome::Approved(id) => {
-                line.access.proposal = Some(id);
-                (line.access.verdict, line.access.reason) = (Verdict::Allow, None);
-                self.send(asked, route, packings, found.rest, Request::from_parts(parts, body), line).await
+                log.entry.proposal = Some(id);
+                (log.entry.verdict, log.entry.reason) = (Verdict::Allow, None);
+                self.send(target, route, packings, found.rest, Request::from_parts(parts, body), log).await
             }
         }
     }
@@ -98,21 +98,21 @@ impl Force {
     /// Every rule that finds something, with its first place; an error is what nobody is asked about.
     fn findings(
         &self,
-        asked: &Asked,
-        way: &Way,
+        target: &RequestTarget,
+        compiled: &CompiledRoute,
         parts: &Parts,
         packings: &[Packing],
         body: &[u8],
-        line: &mut Line,
+        log: &mut AccessLog,
     ) -> Result<Findings, Found> {
         let (mut all, mut ids): (Vec<Found>, Vec<String>) = (vec![], vec![]);
         loop {
-            let rules = self.policy.rules_but(&asked.host, &ids).map_err(|error| {
+            let rules = self.policy.rules_but(&target.host, &ids).map_err(|error| {
                 tracing::error!("failed to leave DLP rules out: {error}");
                 all.first().cloned().unwrap_or_else(|| unreadable("the rules"))
             })?;
-            let search = self.policy.search(way, &rules);
-            let in_head = scan::head(search, asked.host.as_str(), &parts.uri, &parts.headers);
+            let search = self.policy.search(compiled, &rules);
+            let in_head = scan::head(search, target.host.as_str(), &parts.uri, &parts.headers);
             let in_body = || {
                 if body.is_empty() {
                     return None;
@@ -124,7 +124,7 @@ impl Force {
             let found = in_head.or_else(in_body);
             // `headers` is what several parts say together, the URL perhaps among them.
             if found.as_ref().is_some_and(|(_, found)| matches!(found.at.as_str(), "url" | "headers")) {
-                line.withhold();
+                log.withhold();
             }
             match found {
                 None => return Ok(Findings { all, rest: rules }),
@@ -144,7 +144,7 @@ fn unreadable(what: &str) -> Found {
 }
 
 /// Reads a body as far as it may be held.
-async fn read<B>(mut body: B, largest: usize, max: u64, line: &mut Line) -> Read<B>
+async fn read<B>(mut body: B, largest: usize, max: u64, log: &mut AccessLog) -> ReadBody<B>
 where
     B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<BoxError>,
@@ -152,72 +152,72 @@ where
     let mut taken = vec![];
     loop {
         if taken.len() > largest {
-            return Read::Large(taken.into(), body);
+            return ReadBody::Large(taken.into(), body);
         }
         if body.is_end_stream() {
-            return Read::Whole(taken.into());
+            return ReadBody::Whole(taken.into());
         }
-        match timeout(PATIENCE, body.frame()).await {
-            Ok(None) => return Read::Whole(taken.into()),
+        match timeout(BODY_IDLE_TIMEOUT, body.frame()).await {
+            Ok(None) => return ReadBody::Whole(taken.into()),
             Ok(Some(Ok(frame))) => {
                 // Trailers are dropped: nothing may follow the scan.
                 let Ok(data) = frame.into_data() else { continue };
                 taken.extend_from_slice(&data);
                 if taken.len() as u64 > max {
-                    line.stop(Verdict::Block, "too_large");
+                    log.stop(Verdict::Block, "too_large");
                     drain(body);
-                    return Read::Stopped(too_large(max));
+                    return ReadBody::Stopped(too_large(max));
                 }
             }
             Ok(Some(Err(_))) => {
-                line.broken.store(true, Ordering::Relaxed);
-                line.stop(Verdict::Deny, "bad_body");
+                log.broken.store(true, Ordering::Relaxed);
+                log.stop(Verdict::Deny, "bad_body");
                 let message = "the request's body is malformed or broke off; it was not sent";
-                return Read::Stopped(refuse(StatusCode::BAD_REQUEST, "bad_body", message));
+                return ReadBody::Stopped(refuse(StatusCode::BAD_REQUEST, "bad_body", message));
             }
             Err(_) => {
-                line.stop(Verdict::Block, "slow");
+                log.stop(Verdict::Block, "slow");
                 drain(body);
-                return Read::Stopped(stopped("slow", max));
+                return ReadBody::Stopped(stopped("slow", max));
             }
         }
     }
 }
 
-fn block_line(found: &Found, line: &mut Line) {
-    line.stop(Verdict::Block, "dlp");
-    line.access.finding = Some(found.clone());
+fn block_line(found: &Found, log: &mut AccessLog) {
+    log.stop(Verdict::Block, "dlp");
+    log.entry.finding = Some(found.clone());
 }
 
-fn block(found: Found, body: Body, line: &mut Line) -> Response<Body> {
-    block_line(&found, line);
+fn block(found: Found, body: Body, log: &mut AccessLog) -> Response<Body> {
+    block_line(&found, log);
     drain(body);
     blocked(&found)
 }
 
 /// What a person is told: never what was found.
-fn held(asked: &Asked, parts: &Parts, all: &[Found], line: &Line) -> Held {
+fn held(target: &RequestTarget, parts: &Parts, all: &[Found], log: &AccessLog) -> Held {
     Held {
-        scheme: asked.scheme,
-        host: asked.host.clone(),
-        port: Some(asked.port),
+        scheme: target.scheme,
+        host: target.host.clone(),
+        port: Some(target.port),
         method: parts.method.to_string(),
-        path: line.access.path.clone(),
+        path: log.entry.path.clone(),
         findings: all.to_vec(),
         request: String::new(),
     }
 }
 
 /// What makes a request the same: all that goes to upstream of it, but for headers that say nothing of interest.
-fn digest(asked: &Asked, parts: &Parts, all: &[Found], body: &[u8]) -> Digest {
+fn digest(target: &RequestTarget, parts: &Parts, all: &[Found], body: &[u8]) -> Digest {
     let mut sum = Sha256::new();
     let mut add = |bytes: &[u8]| {
         sum.update((bytes.len() as u64).to_be_bytes());
         sum.update(bytes);
     };
-    add(if asked.scheme.is_https() { b"https" } else { b"http" });
-    add(asked.host.as_str().as_bytes());
-    add(&asked.port.to_be_bytes());
+    add(if target.scheme.is_https() { b"https" } else { b"http" });
+    add(target.host.as_str().as_bytes());
+    add(&target.port.to_be_bytes());
     add(parts.method.as_str().as_bytes());
     add(parts.uri.path_and_query().map_or("", |target| target.as_str()).as_bytes());
     for found in all {
@@ -226,9 +226,9 @@ fn digest(asked: &Asked, parts: &Parts, all: &[Found], body: &[u8]) -> Digest {
     }
     // A client counts its attempts in a header; where something was found in one, all are the same or it is another request.
     let every = all.iter().any(|found| found.at.starts_with("header"));
-    for (name, value) in &parts.headers {
-        if every || *name == CONTENT_TYPE || *name == CONTENT_ENCODING {
-            add(name.as_str().as_bytes());
+    for (question_name, value) in &parts.headers {
+        if every || *question_name == CONTENT_TYPE || *question_name == CONTENT_ENCODING {
+            add(question_name.as_str().as_bytes());
             add(value.as_bytes());
         }
     }

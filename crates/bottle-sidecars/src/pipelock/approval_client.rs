@@ -19,14 +19,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::sleep;
 
 use crate::common::Dirs;
-use crate::confirm::LONGEST_LINE;
+use crate::confirm::MAX_LINE_BYTES;
 
-/// Requests that are held in memory at once, each of at most [`super::approval::LARGEST`].
-const MOST: usize = 64;
+/// Requests that are held in memory at once, each of at most [`super::approval::MAX_HELD_BYTES`].
+const MAX_HELD_REQUESTS: usize = 64;
 /// For a client that gave up and tries again; then the question is taken back.
-const GRACE: Duration = Duration::from_secs(15);
+const RETRY_GRACE: Duration = Duration::from_secs(15);
 /// So long after a yes the same bytes go again: whoever has them has learnt nothing new.
-const AGAIN: Duration = Duration::from_secs(600);
+const APPROVAL_REUSE: Duration = Duration::from_secs(600);
 
 /// SHA-256 of all that makes a request the same.
 pub(super) type Digest = [u8; 32];
@@ -41,86 +41,86 @@ pub(super) enum Outcome {
 }
 
 /// Questions under way, and what was approved lately.
-pub(super) struct Asks {
+pub(super) struct ApprovalClient {
     socket: PathBuf,
-    cases: Mutex<HashMap<Digest, watch::Sender<Option<Outcome>>>>,
-    room: Arc<Semaphore>,
+    questions: Mutex<HashMap<Digest, watch::Sender<Option<Outcome>>>>,
+    slot: Arc<Semaphore>,
 }
 
-impl Asks {
+impl ApprovalClient {
     pub(super) fn new(dirs: &Dirs) -> Self {
         let socket = dirs.internal.join(SUPERVISE_SOCKET);
-        Self { socket, cases: Mutex::default(), room: Arc::new(Semaphore::new(MOST)) }
+        Self { socket, questions: Mutex::default(), slot: Arc::new(Semaphore::new(MAX_HELD_REQUESTS)) }
     }
 
     /// Room to hold one request; none: all of it is taken.
-    pub(super) fn room(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.room).try_acquire_owned().ok()
+    pub(super) fn slot(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.slot).try_acquire_owned().ok()
     }
 
     /// Asks about a request, or waits with those that sent the same; whoever stops waiting just drops this. `held` needs
     /// no name yet.
     pub(super) async fn ask(self: &Arc<Self>, digest: Digest, held: Held) -> Outcome {
-        let mut told = self.case(digest, held);
+        let mut outcome_receiver = self.question(digest, held);
         loop {
-            if let Some(outcome) = told.borrow_and_update().clone() {
+            if let Some(outcome) = outcome_receiver.borrow_and_update().clone() {
                 return outcome;
             }
-            if told.changed().await.is_err() {
+            if outcome_receiver.changed().await.is_err() {
                 return Outcome::Refused(None, "the question was lost".to_owned());
             }
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Digest, watch::Sender<Option<Outcome>>>> {
-        self.cases.lock().unwrap_or_else(PoisonError::into_inner)
+        self.questions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn case(self: &Arc<Self>, digest: Digest, held: Held) -> watch::Receiver<Option<Outcome>> {
-        let mut cases = self.lock();
-        if let Some(case) = cases.get(&digest) {
-            return case.subscribe();
+    fn question(self: &Arc<Self>, digest: Digest, held: Held) -> watch::Receiver<Option<Outcome>> {
+        let mut questions = self.lock();
+        if let Some(question) = questions.get(&digest) {
+            return question.subscribe();
         }
-        let (case, told) = watch::channel(None);
-        cases.insert(digest, case.clone());
-        drop(cases);
-        tokio::spawn(Arc::clone(self).follow(digest, held, case));
-        told
+        let (question, outcome_receiver) = watch::channel(None);
+        questions.insert(digest, question.clone());
+        drop(questions);
+        tokio::spawn(Arc::clone(self).follow(digest, held, question));
+        outcome_receiver
     }
 
-    async fn follow(self: Arc<Self>, digest: Digest, held: Held, case: watch::Sender<Option<Outcome>>) {
+    async fn follow(self: Arc<Self>, digest: Digest, held: Held, question: watch::Sender<Option<Outcome>>) {
         let outcome = tokio::select! {
             outcome = self.talk(held) => outcome,
             // What is dropped here closes the connection, which takes the question back.
-            () = self.abandoned(digest, &case) => return,
+            () = self.abandoned(digest, &question) => return,
         };
         let approved = matches!(outcome, Outcome::Approved(_));
         if !approved {
             // supervise remembers a no itself.
             self.lock().remove(&digest);
         }
-        case.send_replace(Some(outcome));
+        question.send_replace(Some(outcome));
         if approved {
-            sleep(AGAIN).await;
+            sleep(APPROVAL_REUSE).await;
             self.lock().remove(&digest);
         }
     }
 
     /// Ends when nobody has waited for a while, and nobody will.
-    async fn abandoned(&self, digest: Digest, case: &watch::Sender<Option<Outcome>>) {
+    async fn abandoned(&self, digest: Digest, question: &watch::Sender<Option<Outcome>>) {
         loop {
-            case.closed().await;
-            sleep(GRACE).await;
-            let mut cases = self.lock();
-            if case.receiver_count() == 0 {
-                cases.remove(&digest);
+            question.closed().await;
+            sleep(RETRY_GRACE).await;
+            let mut questions = self.lock();
+            if question.receiver_count() == 0 {
+                questions.remove(&digest);
                 return;
             }
         }
     }
 
     async fn talk(&self, held: Held) -> Outcome {
-        let held = match Held::new(Held { request: name(), ..held }) {
+        let held = match Held::new(Held { request: question_name(), ..held }) {
             Ok(held) => held,
             Err(error) => return Outcome::Refused(None, format!("nobody can be asked about it: {error}")),
         };
@@ -139,7 +139,7 @@ impl Asks {
         let mut line = serde_json::to_vec(&Call::Hold(held))?;
         line.push(b'\n');
         stream.write_all(&line).await?;
-        let mut answers = BufReader::new(stream.take(LONGEST_LINE));
+        let mut answers = BufReader::new(stream.take(MAX_LINE_BYTES));
         loop {
             let mut line = String::new();
             if answers.read_line(&mut line).await? == 0 {
@@ -158,7 +158,7 @@ impl Asks {
 }
 
 /// Another one for each request: what tells two questions apart says nothing about what was found.
-fn name() -> String {
+fn question_name() -> String {
     format!("{:016x}", RandomState::new().build_hasher().finish())
 }
 
@@ -168,7 +168,7 @@ mod tests {
 
     #[test]
     fn no_two_requests_have_the_same_name() {
-        let names: std::collections::BTreeSet<String> = (0..1000).map(|_| name()).collect();
-        assert!(names.len() == 1000 && names.iter().all(|name| name.len() == 16), "{names:?}");
+        let names: std::collections::BTreeSet<String> = (0..1000).map(|_| question_name()).collect();
+        assert!(names.len() == 1000 && names.iter().all(|question_name| question_name.len() == 16), "{names:?}");
     }
 }

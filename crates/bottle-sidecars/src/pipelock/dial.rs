@@ -24,7 +24,7 @@ use super::scan::shown;
 use crate::tls::Trust;
 
 /// For the name, the connection and the TLS handshake together.
-const CONNECT: Duration = Duration::from_secs(10);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -42,7 +42,7 @@ pub(super) enum DialError {
     #[error("no verified TLS with {host}: {error}")]
     Tls { host: String, error: io::Error },
     /// Too slow.
-    #[error("no connection to {host} within {} seconds", CONNECT.as_secs())]
+    #[error("no connection to {host} within {} seconds", CONNECT_TIMEOUT.as_secs())]
     Time { host: String },
 }
 
@@ -77,7 +77,7 @@ impl Dialer {
             Ok(stream)
         };
         let slow = |_| Err(DialError::Time { host: host.to_string() });
-        tokio::time::timeout(CONNECT, dialled).await.unwrap_or_else(slow)
+        tokio::time::timeout(CONNECT_TIMEOUT, dialled).await.unwrap_or_else(slow)
     }
 
     async fn dial(self, uri: Uri) -> Result<Conn, DialError> {
@@ -135,7 +135,7 @@ impl tower_service::Service<Uri> for Dialer {
         let host = uri.host().unwrap_or_default().to_owned();
         let dialled = self.clone().dial(uri);
         Box::pin(async move {
-            tokio::time::timeout(CONNECT, dialled).await.unwrap_or_else(|_| Err(DialError::Time { host }))
+            tokio::time::timeout(CONNECT_TIMEOUT, dialled).await.unwrap_or_else(|_| Err(DialError::Time { host }))
         })
     }
 }

@@ -15,13 +15,13 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::{UnixListener, UnixStream};
 
-use super::forward::{Exit, Force};
-use crate::proxy::access::{Line, Log};
+use super::forward::{ActivePolicy, Forwarder};
+use crate::proxy::access::{AccessLog, LogFile};
 use crate::proxy::headers;
 use crate::proxy::response::{Body, full, refuse};
 use crate::proxy::server::boxed_future;
-use crate::proxy::target::Asked;
-use crate::proxy::upgrade::{self, Passed};
+use crate::proxy::target::RequestTarget;
+use crate::proxy::upgrade::{self, Reply};
 
 /// The socket's name in the internal directory.
 pub(super) const SOCKET: &str = "pipelock.sock";
@@ -29,14 +29,14 @@ pub(super) const SOCKET: &str = "pipelock.sock";
 const HEAD_BYTES: usize = 512 << 10;
 
 /// Takes connections for ever, from egress, root and its own user alone.
-pub(super) async fn serve(listener: UnixListener, exit: Arc<Exit>, log: Arc<Log>) {
+pub(super) async fn serve(listener: UnixListener, forwarder: Arc<Forwarder>, log_file: Arc<LogFile>) {
     let own = rustix::process::geteuid().as_raw();
     let friends = [own, 0, image_user(Door::Egress).id];
     loop {
         match listener.accept().await {
             Ok((stream, _)) => match stream.peer_cred() {
                 Ok(peer) if friends.contains(&peer.uid()) => {
-                    tokio::spawn(connection(stream, Arc::clone(&exit), Arc::clone(&log)));
+                    tokio::spawn(connection(stream, Arc::clone(&forwarder), Arc::clone(&log_file)));
                 }
                 Ok(peer) => tracing::warn!("refused a connection of user {}", peer.uid()),
                 Err(error) => tracing::warn!("refused a connection of nobody known: {error}"),
@@ -49,10 +49,10 @@ pub(super) async fn serve(listener: UnixListener, exit: Arc<Exit>, log: Arc<Log>
     }
 }
 
-async fn connection(stream: UnixStream, exit: Arc<Exit>, log: Arc<Log>) {
+async fn connection(stream: UnixStream, forwarder: Arc<Forwarder>, log_file: Arc<LogFile>) {
     let service = service_fn(move |request| {
-        let (exit, log) = (Arc::clone(&exit), Arc::clone(&log));
-        boxed_future(async move { answer(&exit, &log, request).await })
+        let (forwarder, log_file) = (Arc::clone(&forwarder), Arc::clone(&log_file));
+        boxed_future(async move { answer(&forwarder, &log_file, request).await })
     });
     // No deadline between two requests: egress decides how long a connection is kept.
     let served = hyper::server::conn::http1::Builder::new()
@@ -66,8 +66,8 @@ async fn connection(stream: UnixStream, exit: Arc<Exit>, log: Arc<Log>) {
     }
 }
 
-async fn answer(exit: &Exit, log: &Arc<Log>, mut request: Request<Incoming>) -> Response<Body> {
-    let Some((asked, route, policy)) = place(request.headers()) else {
+async fn answer(forwarder: &Forwarder, log_file: &Arc<LogFile>, mut request: Request<Incoming>) -> Response<Body> {
+    let Some((target, route, policy)) = place(request.headers()) else {
         return refuse(StatusCode::BAD_REQUEST, "hop", "pipelock takes requests from egress alone");
     };
     let tunnel = headers::text(request.headers(), UPGRADE.as_str()) == Some(upgrade::TUNNEL);
@@ -75,22 +75,28 @@ async fn answer(exit: &Exit, log: &Arc<Log>, mut request: Request<Incoming>) -> 
         true => ("CONNECT", ""),
         false => (request.method().as_str(), request.uri().path()),
     };
-    let mut line = Line::new(log, Door::Pipelock, asked.id.clone(), method, asked.host.as_str(), asked.port, path);
+    let mut log =
+        AccessLog::new(log_file, Door::Pipelock, target.id.clone(), method, target.host.as_str(), target.port, path);
     request.headers_mut().remove(HOST);
     headers::strip_hop(request.headers_mut());
-    headers::strip_own(request.headers_mut());
-    let force = exit.force_of(&policy);
-    let mut passed = match tunnel {
-        true => blind(force, &asked, request, &mut line).await,
-        false => force.pass(&asked, Some(route), request, &mut line).await,
+    headers::strip_door_headers(request.headers_mut());
+    let active = forwarder.active_for(&policy);
+    let mut reply = match tunnel {
+        true => blind(active, &target, request, &mut log).await,
+        false => active.pass(&target, Some(route), request, &mut log).await,
     };
-    tell(passed.answer.headers_mut(), &line);
-    passed.answered(line)
+    tell(reply.answer.headers_mut(), &log);
+    reply.finish(log)
 }
 
 /// A tunnel to a host whose TLS is not ended.
-async fn blind(force: Arc<Force>, asked: &Asked, mut request: Request<Incoming>, line: &mut Line) -> Passed {
-    let stream = match force.tunnel(asked, line).await {
+async fn blind(
+    active: Arc<ActivePolicy>,
+    target: &RequestTarget,
+    mut request: Request<Incoming>,
+    log: &mut AccessLog,
+) -> Reply {
+    let stream = match active.tunnel(target, log).await {
         Ok(stream) => stream,
         Err(answer) => return (*answer).into(),
     };
@@ -98,36 +104,36 @@ async fn blind(force: Arc<Force>, asked: &Asked, mut request: Request<Incoming>,
     let mut answer = Response::new(full(""));
     *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     upgrade::ask(answer.headers_mut(), upgrade::TUNNEL);
-    let host = asked.host.clone();
-    let rest = move |line: Line| async move {
+    let host = target.host.clone();
+    let relay = move |log: AccessLog| async move {
         if let Ok(guest) = guest.await {
-            force.blind(host, TokioIo::new(guest), stream, line).await;
+            active.blind(host, TokioIo::new(guest), stream, log).await;
         }
     };
-    Passed { answer, rest: Some(Box::new(move |line| Box::pin(rest(line)))) }
+    Reply { answer, after: Some(Box::new(move |log| Box::pin(relay(log)))) }
 }
 
 /// Whom a request is for, the route that egress found, and the hash of the routes among which it found it.
-fn place(given: &HeaderMap) -> Option<(Asked, usize, String)> {
+fn place(given: &HeaderMap) -> Option<(RequestTarget, usize, String)> {
     let text = |name| headers::text(given, name);
     let scheme = match text(headers::SCHEME)? {
         "https" => Scheme::Https,
         "http" => Scheme::Http,
         _ => return None,
     };
-    let asked = Asked {
+    let target = RequestTarget {
         scheme,
         host: HostName::parse(text(headers::HOST)?).ok()?,
         port: text(headers::PORT)?.parse().ok()?,
         id: text(headers::ID)?.to_owned(),
         websocket: headers::text(given, UPGRADE.as_str()) == Some(upgrade::WEBSOCKET),
     };
-    Some((asked, text(headers::ROUTE)?.parse().ok()?, text(headers::POLICY)?.to_owned()))
+    Some((target, text(headers::ROUTE)?.parse().ok()?, text(headers::POLICY)?.to_owned()))
 }
 
 /// Tells egress what its own line should say.
-fn tell(headers: &mut HeaderMap, line: &Line) {
-    let verdict = match line.access.verdict {
+fn tell(headers: &mut HeaderMap, log: &AccessLog) {
+    let verdict = match log.entry.verdict {
         Verdict::Allow | Verdict::Replay => None,
         Verdict::Deny => Some("deny"),
         Verdict::Block => Some("block"),
@@ -136,14 +142,14 @@ fn tell(headers: &mut HeaderMap, line: &Line) {
     if let Some(verdict) = verdict {
         headers.insert(headers::VERDICT, HeaderValue::from_static(verdict));
     }
-    if line.is_withheld() {
+    if log.is_withheld() {
         headers.insert(headers::WITHHELD, HeaderValue::from_static("1"));
     }
-    let finding = line.access.finding.as_ref().and_then(|found| serde_json::to_string(found).ok());
+    let finding = log.entry.finding.as_ref().and_then(|found| serde_json::to_string(found).ok());
     for (name, value) in [
-        (headers::REASON, line.access.reason.as_deref()),
+        (headers::REASON, log.entry.reason.as_deref()),
         (headers::FINDING, finding.as_deref()),
-        (headers::CREDENTIAL, line.access.credential.as_deref()),
+        (headers::CREDENTIAL, log.entry.credential.as_deref()),
     ] {
         if let Some(value) = value.and_then(|value| HeaderValue::from_str(value).ok()) {
             headers.insert(name, value);

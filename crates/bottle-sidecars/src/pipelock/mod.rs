@@ -36,10 +36,10 @@ use tokio::task::JoinSet;
 use crate::ca::Ca;
 use crate::common::{self, Dirs, Error};
 use crate::confirm;
-use crate::proxy::access::Log;
+use crate::proxy::access::LogFile;
 use crate::proxy::run;
-use crate::proxy::server::Front;
-use forward::Exit;
+use crate::proxy::server::ProxyServer;
+use forward::Forwarder;
 use policy::{Policy, Texts};
 
 #[derive(Debug, clap::Args)]
@@ -59,27 +59,35 @@ pub(crate) fn main(dirs: &Dirs, args: Args) -> ExitCode {
         let policy = files.policy(&files.texts()?)?;
         let guest_proxy = policy.pipelock.guest_proxy;
         let hashes = (policy.hash.clone(), policy.routes_hash.clone());
-        let exit =
-            Arc::new(Exit::new(policy, approval_client::Asks::new(&files.dirs), usage::Used::open(&files.dirs)?));
+        let forwarder = Arc::new(Forwarder::new(
+            policy,
+            approval_client::ApprovalClient::new(&files.dirs),
+            usage::UsageLog::open(&files.dirs)?,
+        ));
         let dirs = &files.dirs;
-        let log = Log::open(&dirs.log("pipelock.jsonl"))?;
+        let log_file = LogFile::open(&dirs.log("pipelock.jsonl"))?;
         let mut doors = JoinSet::new();
         if guest_proxy {
             let ca = Ca::open(&dirs.state, Door::Pipelock)?;
-            let front = Front::new(Door::Pipelock, ca, Arc::clone(&log), standalone::Guest::new(Arc::clone(&exit)));
+            let server = ProxyServer::new(
+                Door::Pipelock,
+                ca,
+                Arc::clone(&log_file),
+                standalone::StandaloneHandler::new(Arc::clone(&forwarder)),
+            );
             let socket = dirs.socket(Door::Pipelock);
-            doors.spawn(front.serve(common::listen(&socket, 0o666)?));
+            doors.spawn(server.serve(common::listen(&socket, 0o666)?));
             tracing::info!("pipelock ready for the guest at {}", socket.display());
         }
         // The last to be made: whoever sees it finds the guest's there too.
         let internal = dirs.internal.join(internal::SOCKET);
-        doors.spawn(internal::serve(common::listen(&internal, 0o666)?, Arc::clone(&exit), log));
+        doors.spawn(internal::serve(common::listen(&internal, 0o666)?, Arc::clone(&forwarder), log_file));
         files.report(&hashes, None);
         tracing::info!("pipelock ready at {}", internal.display());
         let work = async move {
             doors.join_next().await;
         };
-        let reload = move || files.reload(&exit, guest_proxy);
+        let reload = move || files.reload(&forwarder, guest_proxy);
         Ok::<_, Error>((work, reload))
     })
 }
@@ -105,7 +113,7 @@ impl Files {
         confirm::report(&self.dirs, &read, refused);
     }
 
-    fn reload(&self, exit: &Exit, guest_proxy: bool) {
+    fn reload(&self, forwarder: &Forwarder, guest_proxy: bool) {
         let texts = match self.texts() {
             Ok(texts) => texts,
             Err(error) => return tracing::error!("the old policy stays in force: {error}"),
@@ -115,7 +123,7 @@ impl Files {
                 Some("`guest_proxy` takes a new start".to_owned())
             }
             Ok(policy) => {
-                exit.replace(policy);
+                forwarder.replace(policy);
                 tracing::info!("took the new policy");
                 None
             }

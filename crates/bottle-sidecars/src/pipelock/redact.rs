@@ -19,15 +19,15 @@ use crate::proxy::response::{Body, BoxError};
 
 /// An end that could be the beginning of the credential waits so long for more: nobody who waits for an answer's end, such as
 /// an event's, is kept waiting.
-const HOLD: Duration = Duration::from_millis(50);
+const HOLD_TIMEOUT: Duration = Duration::from_millis(50);
 
 /// What overwrites a credential in bytes that pass.
-pub(super) struct Mask {
+pub(super) struct Redactor {
     secret: Arc<[u8]>,
     held: BytesMut,
 }
 
-impl Mask {
+impl Redactor {
     pub(super) fn new(secret: &Arc<[u8]>) -> Self {
         Self { secret: Arc::clone(secret), held: BytesMut::new() }
     }
@@ -75,22 +75,28 @@ impl Mask {
 }
 
 /// A body in which the credential is overwritten.
-pub(super) struct Masked {
+pub(super) struct RedactedBody {
     body: Body,
-    mask: Mask,
+    mask: Redactor,
     ended: bool,
     /// What stands behind the body.
     trailers: Option<HeaderMap>,
     hold: Pin<Box<Sleep>>,
 }
 
-impl Masked {
+impl RedactedBody {
     pub(super) fn new(body: Body, secret: &Arc<[u8]>) -> Self {
-        Self { body, mask: Mask::new(secret), ended: false, trailers: None, hold: Box::pin(tokio::time::sleep(HOLD)) }
+        Self {
+            body,
+            mask: Redactor::new(secret),
+            ended: false,
+            trailers: None,
+            hold: Box::pin(tokio::time::sleep(HOLD_TIMEOUT)),
+        }
     }
 }
 
-impl HttpBody for Masked {
+impl HttpBody for RedactedBody {
     type Data = Bytes;
     type Error = BoxError;
 
@@ -105,7 +111,7 @@ impl HttpBody for Masked {
                 Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
                     Ok(data) => {
                         let out = this.mask.push(data);
-                        this.hold.as_mut().reset(Instant::now() + HOLD);
+                        this.hold.as_mut().reset(Instant::now() + HOLD_TIMEOUT);
                         if !out.is_empty() {
                             return Poll::Ready(Some(Ok(Frame::data(out))));
                         }
@@ -155,7 +161,7 @@ mod tests {
         #[test]
         fn no_cut_shows_it(text in "[ab]{0,60}", cut in 1usize..9) {
             let secret: Arc<[u8]> = Arc::from(&b"abab"[..]);
-            let mut mask = Mask::new(&secret);
+            let mut mask = Redactor::new(&secret);
             let mut out: Vec<u8> = vec![];
             for piece in text.as_bytes().chunks(cut) {
                 out.extend(mask.push(Bytes::copy_from_slice(piece)));

@@ -18,16 +18,16 @@ use tokio::time::timeout;
 
 use super::policy::Policy;
 use super::scan;
-use crate::proxy::access::{Late, Line};
+use crate::proxy::access::{AccessLog, StreamVerdict};
 use crate::proxy::response::{Body, BoxError};
 
 /// An answer that is looked at.
-pub(super) struct Answered {
+pub(super) struct ScannedResponse {
     body: Body,
     policy: Arc<Policy>,
     taken: u64,
-    look: Look,
-    late: Late,
+    mode: ScanMode,
+    stream_verdict: StreamVerdict,
     noted: Arc<OnceLock<Found>>,
     /// The end, held back until all is judged.
     ended: bool,
@@ -36,10 +36,10 @@ pub(super) struct Answered {
 }
 
 /// An answer that is held back gets so long to show its first bytes before its head goes without them.
-const FIRST: Duration = Duration::from_secs(5);
+const FIRST_BYTES_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How.
-enum Look {
+enum ScanMode {
     /// Only its size counts.
     Size,
     /// As it passes; findings are noted.
@@ -52,39 +52,39 @@ enum Look {
 
 #[derive(Debug, thiserror::Error)]
 #[error("the answer was cut off by pipelock: {0}")]
-struct Cut(String);
+struct CutOff(String);
 
-impl Answered {
+impl ScannedResponse {
     /// Looks at an answer as the policy says; what it is packed in can be unknown, which is a finding.
     pub(super) fn new(
         body: Body,
         headers: &HeaderMap,
         policy: &Arc<Policy>,
         model: bool,
-        line: &Line,
+        log: &AccessLog,
     ) -> Result<Self, Found> {
         let action = if model { Action::Off } else { policy.pipelock.response_scanning.action };
         let packings = if action == Action::Off { Ok(vec![]) } else { scan::packings(headers) };
         let events = headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
         let stream = |packings: Vec<Packing>| Box::new(Stream::packed(&packings));
-        let look = match (action, packings) {
-            (Action::Off, _) => Look::Size,
+        let mode = match (action, packings) {
+            (Action::Off, _) => ScanMode::Size,
             (Action::Warn, packings) => {
                 if let Err(found) = &packings {
-                    let _ = line.noted.set(found.clone());
+                    let _ = log.noted.set(found.clone());
                 }
-                Look::Along(stream(packings.unwrap_or_default()))
+                ScanMode::Along(stream(packings.unwrap_or_default()))
             }
-            (Action::Block, Ok(packings)) if events && packings.is_empty() => Look::Pieces(Talk::default()),
-            (Action::Block, packings) => Look::Held(stream(packings?)),
+            (Action::Block, Ok(packings)) if events && packings.is_empty() => ScanMode::Pieces(Talk::default()),
+            (Action::Block, packings) => ScanMode::Held(stream(packings?)),
         };
         Ok(Self {
             body,
             policy: Arc::clone(policy),
             taken: 0,
-            look,
-            late: Arc::clone(&line.late),
-            noted: Arc::clone(&line.noted),
+            mode,
+            stream_verdict: Arc::clone(&log.stream_verdict),
+            noted: Arc::clone(&log.noted),
             ended: false,
             first: None,
         })
@@ -92,10 +92,10 @@ impl Answered {
 
     /// Waits for what may go on first of an answer that is held back: where nothing may, there is still time to say why.
     pub(super) async fn begun(mut self) -> Result<Self, (&'static str, Option<Found>)> {
-        if matches!(self.look, Look::Held(_))
-            && let Ok(Some(first)) = timeout(FIRST, self.frame()).await
+        if matches!(self.mode, ScanMode::Held(_))
+            && let Ok(Some(first)) = timeout(FIRST_BYTES_TIMEOUT, self.frame()).await
         {
-            if let (Err(_), Some(stopped)) = (&first, self.late.get()) {
+            if let (Err(_), Some(stopped)) = (&first, self.stream_verdict.get()) {
                 return Err(stopped.clone());
             }
             self.first = Some(first);
@@ -105,17 +105,17 @@ impl Answered {
 
     fn cut(&mut self, reason: &'static str, found: Option<Found>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let why = found.as_ref().map_or_else(|| "it is too large".to_owned(), |found| found.rule.clone());
-        let _ = self.late.set((reason, found));
+        let _ = self.stream_verdict.set((reason, found));
         self.ended = true;
-        Poll::Ready(Some(Err(Cut(why).into())))
+        Poll::Ready(Some(Err(CutOff(why).into())))
     }
 
     /// What may go on of a piece, or of the end.
     fn judge(&mut self, piece: Option<&Bytes>) -> Result<Bytes, Finding> {
         let search = self.policy.answers();
-        match &mut self.look {
-            Look::Size => Ok(piece.cloned().unwrap_or_default()),
-            Look::Along(stream) => {
+        match &mut self.mode {
+            ScanMode::Size => Ok(piece.cloned().unwrap_or_default()),
+            ScanMode::Along(stream) => {
                 let pushed = match piece {
                     Some(piece) => stream.push(search, piece, Mode::Warn),
                     None => stream.finish(search, Mode::Warn),
@@ -123,15 +123,15 @@ impl Answered {
                 let seen = pushed.err().or(stream.warned.take());
                 if let Some(finding) = seen {
                     let _ = self.noted.set(scan::found(finding, "answer"));
-                    self.look = Look::Size;
+                    self.mode = ScanMode::Size;
                 }
                 Ok(piece.cloned().unwrap_or_default())
             }
-            Look::Pieces(talk) => match piece {
+            ScanMode::Pieces(talk) => match piece {
                 Some(piece) => talk.judge(search, piece, Mode::Block).map(|_| piece.clone()),
                 None => Ok(Bytes::new()),
             },
-            Look::Held(stream) => match piece {
+            ScanMode::Held(stream) => match piece {
                 Some(piece) => stream.push(search, piece, Mode::Block).map(Bytes::from),
                 None => stream.finish(search, Mode::Block).map(Bytes::from),
             },
@@ -139,7 +139,7 @@ impl Answered {
     }
 }
 
-impl HttpBody for Answered {
+impl HttpBody for ScannedResponse {
     type Data = Bytes;
     type Error = BoxError;
 
@@ -158,7 +158,7 @@ impl HttpBody for Answered {
                     let data = match frame.into_data() {
                         Ok(data) => data,
                         // Trailers could say what the body may not.
-                        Err(frame) if matches!(this.look, Look::Size) => return Poll::Ready(Some(Ok(frame))),
+                        Err(frame) if matches!(this.mode, ScanMode::Size) => return Poll::Ready(Some(Ok(frame))),
                         Err(_) => continue,
                     };
                     this.taken += data.len() as u64;
@@ -183,12 +183,12 @@ impl HttpBody for Answered {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.first.is_none() && (self.ended || (matches!(self.look, Look::Size) && self.body.is_end_stream()))
+        self.first.is_none() && (self.ended || (matches!(self.mode, ScanMode::Size) && self.body.is_end_stream()))
     }
 
     fn size_hint(&self) -> SizeHint {
-        match self.look {
-            Look::Size => self.body.size_hint(),
+        match self.mode {
+            ScanMode::Size => self.body.size_hint(),
             _ => SizeHint::default(),
         }
     }

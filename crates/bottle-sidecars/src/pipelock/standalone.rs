@@ -9,51 +9,51 @@ use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 
-use super::forward::Exit;
-use crate::proxy::access::Line;
+use super::forward::Forwarder;
+use crate::proxy::access::AccessLog;
 use crate::proxy::response::Body;
-use crate::proxy::server::Back;
-use crate::proxy::target::Asked;
+use crate::proxy::server::Handler;
+use crate::proxy::target::RequestTarget;
 
 /// Behind pipelock's own front.
-pub(super) struct Guest {
-    exit: Arc<Exit>,
+pub(super) struct StandaloneHandler {
+    forwarder: Arc<Forwarder>,
 }
 
-impl Guest {
-    pub(super) fn new(exit: Arc<Exit>) -> Self {
-        Self { exit }
+impl StandaloneHandler {
+    pub(super) fn new(forwarder: Arc<Forwarder>) -> Self {
+        Self { forwarder }
     }
 }
 
-impl Back for Guest {
+impl Handler for StandaloneHandler {
     fn knows(&self, scheme: Scheme, host: &HostName, port: u16) -> bool {
-        self.exit.force().policy.matcher.knows(scheme, host, port)
+        self.forwarder.active().policy.matcher.knows(scheme, host, port)
     }
 
-    async fn answer(&self, asked: Asked, request: Request<Incoming>, mut line: Line) -> Response<Body> {
-        let passed = self.exit.force().pass(&asked, None, request, &mut line).await;
-        passed.answered(line)
+    async fn answer(&self, target: RequestTarget, request: Request<Incoming>, mut log: AccessLog) -> Response<Body> {
+        let reply = self.forwarder.active().pass(&target, None, request, &mut log).await;
+        reply.finish(log)
     }
 
     fn passes(&self, host: &HostName) -> bool {
-        self.exit.force().passes(host).is_some()
+        self.forwarder.active().passes(host).is_some()
     }
 
-    async fn tunnel<S>(&self, asked: Asked, hello: Vec<u8>, stream: S, mut line: Line)
+    async fn tunnel<S>(&self, target: RequestTarget, hello: Vec<u8>, stream: S, mut log: AccessLog)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let force = self.exit.force();
-        match force.tunnel(&asked, &mut line).await {
+        let active = self.forwarder.active();
+        match active.tunnel(&target, &mut log).await {
             Ok(mut upstream) => {
-                line.access.status = StatusCode::OK.as_u16();
-                line.sent.fetch_add(hello.len() as u64, Ordering::Relaxed);
+                log.entry.status = StatusCode::OK.as_u16();
+                log.sent.fetch_add(hello.len() as u64, Ordering::Relaxed);
                 if upstream.write_all(&hello).await.is_ok() {
-                    force.blind(asked.host, stream, upstream, line).await;
+                    active.blind(target.host, stream, upstream, log).await;
                 }
             }
-            Err(answer) => line.access.status = answer.status().as_u16(),
+            Err(answer) => log.entry.status = answer.status().as_u16(),
         }
     }
 }

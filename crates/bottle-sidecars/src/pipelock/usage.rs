@@ -18,24 +18,24 @@ use bottle_policy::units::Rate;
 use crate::common::{Dirs, Error};
 
 /// So many bytes to a host are set aside at once.
-const ASIDE: u64 = 16 << 10;
+const RESERVE_BYTES: u64 = 16 << 10;
 
 /// What has left in this run; a new policy does not begin anew.
-pub(super) struct Used {
-    kept: Mutex<Kept>,
+pub(super) struct UsageLog {
+    state: Mutex<UsageState>,
     began: Instant,
 }
 
-struct Kept {
+struct UsageState {
     usage: Usage,
     file: File,
     /// Whether requests and bytes are written down, and not names alone.
     all: bool,
     /// Bytes to each host that are in the file.
-    aside: BTreeMap<HostName, u64>,
+    reserved: BTreeMap<HostName, u64>,
 }
 
-impl Used {
+impl UsageLog {
     /// Opens the file, and goes on from what is in it.
     pub(super) fn open(dirs: &Dirs) -> Result<Self, Error> {
         let path: PathBuf = dirs.state.join("limits").join("counts.jsonl");
@@ -47,60 +47,60 @@ impl Used {
         let mut text = String::new();
         file.read_to_string(&mut text).map_err(make)?;
         // What a kill in the middle of a write left: nothing has gone because of it.
-        let whole = text.rfind('\n').map_or(0, |at| at + 1);
-        if whole < text.len() {
-            text.truncate(whole);
-            file.set_len(whole as u64).map_err(make)?;
+        let complete = text.rfind('\n').map_or(0, |at| at + 1);
+        if complete < text.len() {
+            text.truncate(complete);
+            file.set_len(complete as u64).map_err(make)?;
         }
         let again = !text.is_empty();
-        let mut kept = Kept { usage: Usage::default(), file, all: false, aside: BTreeMap::new() };
+        let mut state = UsageState { usage: Usage::default(), file, all: false, reserved: BTreeMap::new() };
         for line in text.lines() {
             let count: Count = serde_json::from_str(line).map_err(|error| Error::Policy {
                 path: path.clone(),
                 reason: format!("a line of it is no count: {error}"),
             })?;
-            kept.usage.add(&count);
+            state.usage.add(&count);
             match count {
-                Count::Requests { .. } => kept.all = true,
-                Count::Bytes { host, bytes } => *kept.aside.entry(host).or_default() += bytes,
+                Count::Requests { .. } => state.all = true,
+                Count::Bytes { host, bytes } => *state.reserved.entry(host).or_default() += bytes,
                 Count::Began | Count::Name { .. } => {}
             }
         }
         if again {
-            kept.usage.begin_again();
+            state.usage.begin_again();
         }
-        kept.write(&[Count::Began]).map_err(make)?;
-        Ok(Self { kept: Mutex::new(kept), began: Instant::now() })
+        state.write(&[Count::Began]).map_err(make)?;
+        Ok(Self { state: Mutex::new(state), began: Instant::now() })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Kept> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, UsageState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Counts a request by the rule about these hosts.
     pub(super) fn request(&self, limits: &Limits, pattern: &HostPattern, host: &HostName) -> Result<(), Reached> {
-        let mut kept = self.lock();
-        kept.write_all_from_now_on(limits)?;
-        let name = kept.usage.request(limits, pattern, host)?;
+        let mut state = self.lock();
+        state.write_all_from_now_on(limits)?;
+        let name = state.usage.request(limits, pattern, host)?;
         let mut counts: Vec<Count> = name.into_iter().collect();
-        if kept.all {
+        if state.all {
             counts.push(Count::Requests { host: host.clone(), count: 1 });
         }
-        kept.write(&counts).map_err(lost)
+        state.write(&counts).map_err(lost)
     }
 
     /// Counts bytes that are about to leave.
     pub(super) fn bytes(&self, limits: &Limits, host: &HostName, more: u64) -> Result<(), Reached> {
-        let mut kept = self.lock();
-        kept.write_all_from_now_on(limits)?;
-        let sent = kept.usage.bytes(limits, host, more)?;
-        let aside = kept.aside.get(host).copied().unwrap_or_default();
-        if sent <= aside {
+        let mut state = self.lock();
+        state.write_all_from_now_on(limits)?;
+        let sent = state.usage.bytes(limits, host, more)?;
+        let reserved = state.reserved.get(host).copied().unwrap_or_default();
+        if sent <= reserved {
             return Ok(());
         }
-        let bytes = sent - aside + ASIDE;
-        kept.write(&[Count::Bytes { host: host.clone(), bytes }]).map_err(lost)?;
-        *kept.aside.entry(host.clone()).or_default() += bytes;
+        let bytes = sent - reserved + RESERVE_BYTES;
+        state.write(&[Count::Bytes { host: host.clone(), bytes }]).map_err(lost)?;
+        *state.reserved.entry(host.clone()).or_default() += bytes;
         Ok(())
     }
 
@@ -111,7 +111,7 @@ impl Used {
     }
 }
 
-impl Kept {
+impl UsageState {
     /// Under a policy with limits everything is written down, what went before it included.
     fn write_all_from_now_on(&mut self, limits: &Limits) -> Result<(), Reached> {
         if self.all || limits.is_default() {
@@ -146,10 +146,10 @@ mod tests {
 
     use super::*;
 
-    fn used(dir: &std::path::Path) -> Used {
+    fn usage_log(dir: &std::path::Path) -> UsageLog {
         let state = dir.to_owned();
         let dirs = Dirs { doors: state.clone(), internal: state.clone(), secrets: state.clone(), state };
-        Used::open(&dirs).expect("counts")
+        UsageLog::open(&dirs).expect("counts")
     }
 
     fn host(name: &str) -> HostName {
@@ -163,7 +163,7 @@ mod tests {
         let limits =
             Limits { requests: Some(5), hosts: Some(3), bytes_out: Some(ByteSize(100 << 10)), ..Limits::default() };
         // Each in a life of its own.
-        let request = |name: &str| used(dir.path()).request(&limits, &pattern, &host(name));
+        let request = |name: &str| usage_log(dir.path()).request(&limits, &pattern, &host(name));
         for (name, fine) in [
             ("x.a.example", true),
             ("y.a.example", true),
@@ -176,20 +176,20 @@ mod tests {
         assert_eq!(request("x.a.example"), Ok(()));
         assert_eq!(request("x.a.example"), Err(Reached::Requests(5)));
 
-        let bytes = |more| used(dir.path()).bytes(&limits, &host("x.a.example"), more);
+        let bytes = |more| usage_log(dir.path()).bytes(&limits, &host("x.a.example"), more);
         assert_eq!((bytes(40 << 10), bytes(40 << 10)), (Ok(()), Ok(())));
         assert_eq!(bytes(10 << 10), Err(Reached::Bytes(100 << 10)), "what was set aside is sent");
 
         // Names are written down also where nothing else is limited.
         let little = Limits { names: ByteSize(12), ..Limits::default() };
-        let name = |name: &str| used(dir.path()).request(&little, &pattern, &host(name)).is_ok();
+        let name = |name: &str| usage_log(dir.path()).request(&little, &pattern, &host(name)).is_ok();
         assert!(name("abcdefghij.a.example") && name("klmnopqrst.a.example"));
         assert!(!name("uvwxyz0123.a.example") && name("abcdefghij.a.example"));
 
         let rate = Rate { count: 2, per: Seconds(3600) };
-        assert!(used(dir.path()).rate(0, rate).is_err(), "a restart filled a bucket");
+        assert!(usage_log(dir.path()).rate(0, rate).is_err(), "a restart filled a bucket");
         let fresh = tempfile::tempdir().expect("a directory");
-        assert_eq!(used(fresh.path()).rate(0, rate), Ok(()));
+        assert_eq!(usage_log(fresh.path()).rate(0, rate), Ok(()));
     }
 
     #[test]
@@ -197,7 +197,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let (pattern, none) = (HostPattern::parse("a.example").expect("a pattern"), Limits::default());
         let limits = Limits { requests: Some(4), ..Limits::default() };
-        let first = used(dir.path());
+        let first = usage_log(dir.path());
         for _ in 0..2 {
             assert_eq!(first.request(&none, &pattern, &host("a.example")), Ok(()));
         }
@@ -205,21 +205,21 @@ mod tests {
             assert_eq!(first.request(limits, &pattern, &host("a.example")), Ok(()));
         }
         drop(first);
-        assert_eq!(used(dir.path()).request(&limits, &pattern, &host("a.example")), Err(Reached::Requests(4)));
+        assert_eq!(usage_log(dir.path()).request(&limits, &pattern, &host("a.example")), Err(Reached::Requests(4)));
     }
 
     #[test]
     fn half_a_line_is_dropped_and_a_strange_one_stops_it() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("limits/counts.jsonl");
-        drop(used(dir.path()));
+        drop(usage_log(dir.path()));
         let text = std::fs::read_to_string(&path).expect("a file");
         std::fs::write(&path, format!("{text}{{\"requ")).expect("a file");
-        drop(used(dir.path()));
+        drop(usage_log(dir.path()));
         assert_eq!(std::fs::read_to_string(&path).expect("a file"), text.repeat(2));
         std::fs::write(&path, format!("{text}strange\n")).expect("a file");
         let state = dir.path().to_owned();
         let dirs = Dirs { doors: state.clone(), internal: state.clone(), secrets: state.clone(), state };
-        assert!(Used::open(&dirs).is_err());
+        assert!(UsageLog::open(&dirs).is_err());
     }
 }

@@ -26,13 +26,13 @@ use tokio::time::Instant;
 use super::response::{Body, BoxError};
 
 /// For the head of a request, and between two requests of a connection.
-const HEAD: Duration = Duration::from_secs(60);
+const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 /// Head of a request at most.
-const HEAD_BYTES: usize = 256 << 10;
+const MAX_HEAD_BYTES: usize = 256 << 10;
 /// A connection on which nothing has happened for so long is put to rest.
-const REST: Duration = Duration::from_millis(100);
+const IDLE_AFTER: Duration = Duration::from_millis(100);
 /// One that is busy with the same request is looked at again after this time at the latest.
-const LATEST: Duration = Duration::from_secs(5);
+const MAX_CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Serves a connection to its end.
 pub(super) async fn serve<S, F, A>(stream: S, answer: F)
@@ -41,57 +41,57 @@ where
     F: Fn(Request<Incoming>) -> A,
     A: Future<Output = Result<Response<Body>, Infallible>>,
 {
-    let place = Arc::new(Place(Mutex::default()));
+    let conn = Arc::new(ConnState(Mutex::default()));
     let mut next = Some((stream, None));
     while let Some((stream, first)) = next.take() {
-        let watched = Watched { stream: Some(stream), first, place: Arc::clone(&place) };
+        let watched = WatchedStream { stream: Some(stream), first, conn: Arc::clone(&conn) };
         // On the heap, so that it goes away while the connection rests.
-        Box::pin(awake(watched, &place, &answer)).await;
-        let Some(mut stream) = place.lock().resting.take() else { return };
+        Box::pin(serve_until_idle(watched, &conn, &answer)).await;
+        let Some(mut stream) = conn.lock().parked.take() else { return };
         let mut first = [0];
-        match tokio::time::timeout(HEAD, stream.read(&mut first)).await {
+        match tokio::time::timeout(HEAD_TIMEOUT, stream.read(&mut first)).await {
             Ok(Ok(1)) => next = Some((stream, Some(first[0]))),
             // It has ended: so does this side, if the other still listens.
-            Ok(Ok(_)) => drop(tokio::time::timeout(REST, stream.shutdown()).await),
+            Ok(Ok(_)) => drop(tokio::time::timeout(IDLE_AFTER, stream.shutdown()).await),
             Ok(Err(_)) | Err(_) => {}
         }
     }
 }
 
 /// Serves until the connection is over, or rests.
-async fn awake<S, F, A>(watched: Watched<S>, place: &Arc<Place<S>>, answer: &F)
+async fn serve_until_idle<S, F, A>(watched: WatchedStream<S>, conn: &Arc<ConnState<S>>, answer: &F)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     F: Fn(Request<Incoming>) -> A,
     A: Future<Output = Result<Response<Body>, Infallible>>,
 {
-    *place.lock() = State::default();
+    *conn.lock() = ConnProgress::default();
     let service = service_fn(|request: Request<Incoming>| {
-        place.lock().asked(request.headers());
+        conn.lock().begin_request(request.headers());
         let answered = answer(request);
-        let told = Told(Arc::clone(place));
-        async move { answered.await.map(|response| response.map(|body| Given { body, _told: told })) }
+        let guard = AnswerGuard(Arc::clone(conn));
+        async move { answered.await.map(|response| response.map(|body| GuardedBody { body, _guard: guard })) }
     });
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD)
-        .max_buf_size(HEAD_BYTES)
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(MAX_HEAD_BYTES)
         .serve_connection(TokioIo::new(watched), service)
         .with_upgrades();
-    let (mut served, mut tick) = (pin!(served), pin!(tokio::time::sleep(REST)));
-    let (mut before, mut pause) = (0, REST);
+    let (mut served, mut tick) = (pin!(served), pin!(tokio::time::sleep(IDLE_AFTER)));
+    let (mut before, mut pause) = (0, IDLE_AFTER);
     let served = poll_fn(|cx| {
         if let Poll::Ready(served) = served.as_mut().poll(cx) {
             return Poll::Ready(served);
         }
         while tick.as_mut().poll(cx).is_ready() {
-            let mut state = place.lock();
-            if state.is_idle() && state.answers == before {
-                state.rests = true;
+            let mut state = conn.lock();
+            if state.is_idle() && state.finished_answers == before {
+                state.is_parked = true;
                 return Poll::Ready(Ok(()));
             }
-            pause = if state.answers == before { (pause * 2).min(LATEST) } else { REST };
-            before = state.answers;
+            pause = if state.finished_answers == before { (pause * 2).min(MAX_CHECK_INTERVAL) } else { IDLE_AFTER };
+            before = state.finished_answers;
             tick.as_mut().reset(Instant::now() + pause);
         }
         Poll::Pending
@@ -102,91 +102,91 @@ where
 }
 
 /// What hyper has been given of a connection, and has done with it.
-struct Place<S>(Mutex<State<S>>);
+struct ConnState<S>(Mutex<ConnProgress<S>>);
 
-struct State<S> {
+struct ConnProgress<S> {
     /// Where the stream goes when hyper is let go.
-    resting: Option<S>,
-    rests: bool,
+    parked: Option<S>,
+    is_parked: bool,
     /// How much there is of an empty line, which ends a head; none behind the head.
-    head: Option<Line>,
+    head: Option<HeadEnd>,
     /// Of the head, so much has been read; then of what is behind it.
     read: u64,
     /// How long the body is; none if its length is not said.
     body: Option<u64>,
     /// Requests that are not answered to the end.
-    open: u32,
-    answers: u32,
+    open_requests: u32,
+    finished_answers: u32,
     /// hyper wants more than there is.
-    hungry: bool,
-    written: bool,
+    wants_read: bool,
+    flushed: bool,
 }
 
 /// The end of a head: a line end, and another one behind it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Line {
+enum HeadEnd {
     Begun,
     Ended,
     Return,
 }
 
-impl<S> Default for State<S> {
+impl<S> Default for ConnProgress<S> {
     fn default() -> Self {
         Self {
-            resting: None,
-            rests: false,
-            head: Some(Line::Begun),
+            parked: None,
+            is_parked: false,
+            head: Some(HeadEnd::Begun),
             read: 0,
             body: None,
-            open: 0,
-            answers: 0,
-            hungry: false,
-            written: true,
+            open_requests: 0,
+            finished_answers: 0,
+            wants_read: false,
+            flushed: true,
         }
     }
 }
 
-impl<S> Place<S> {
-    fn lock(&self) -> MutexGuard<'_, State<S>> {
+impl<S> ConnState<S> {
+    fn lock(&self) -> MutexGuard<'_, ConnProgress<S>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<S> State<S> {
+impl<S> ConnProgress<S> {
     /// Nothing of a request is anywhere in hyper, nor of an answer.
     fn is_idle(&self) -> bool {
-        let whole = match self.head {
+        let nothing_begun = match self.head {
             Some(_) => self.read == 0,
-            None => self.open == 0 && self.body == Some(self.read),
+            None => self.open_requests == 0 && self.body == Some(self.read),
         };
-        whole && self.hungry && self.written
+        nothing_begun && self.wants_read && self.flushed
     }
 
     /// hyper was given these bytes.
-    fn took(&mut self, mut bytes: &[u8]) {
+    fn record_read(&mut self, mut bytes: &[u8]) {
         if self.head.is_none() && self.is_idle() {
-            (self.head, self.read, self.body) = (Some(Line::Begun), 0, None);
+            (self.head, self.read, self.body) = (Some(HeadEnd::Begun), 0, None);
         }
-        self.hungry = false;
+        self.wants_read = false;
         while let (Some(line), [byte, rest @ ..]) = (self.head, bytes) {
             self.read += 1;
             bytes = rest;
             self.head = match (byte, line) {
-                (b'\n', Line::Ended | Line::Return) => {
+                (b'\n', HeadEnd::Ended | HeadEnd::Return) => {
                     self.read = 0;
                     None
                 }
-                (b'\n', Line::Begun) => Some(Line::Ended),
-                (b'\r', Line::Ended) => Some(Line::Return),
-                _ => Some(Line::Begun),
+                (b'\n', HeadEnd::Begun) => Some(HeadEnd::Ended),
+                (b'\r', HeadEnd::Ended) => Some(HeadEnd::Return),
+                _ => Some(HeadEnd::Begun),
             };
         }
         self.read += bytes.len() as u64;
     }
 
     /// hyper has read a head.
-    fn asked(&mut self, headers: &HeaderMap) {
-        self.open += 1;
+    fn begin_request(&mut self, headers: &HeaderMap) {
+        self.open_requests += 1;
         let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
         self.body = match (headers.contains_key(TRANSFER_ENCODING), lengths.next(), lengths.next()) {
             (false, None, _) => Some(0),
@@ -197,35 +197,35 @@ impl<S> State<S> {
 }
 
 /// A connection whose bytes are watched.
-struct Watched<S> {
+struct WatchedStream<S> {
     /// There until it is dropped.
     stream: Option<S>,
     /// The byte that ended its rest.
     first: Option<u8>,
-    place: Arc<Place<S>>,
+    conn: Arc<ConnState<S>>,
 }
 
-impl<S> Drop for Watched<S> {
+impl<S> Drop for WatchedStream<S> {
     fn drop(&mut self) {
-        let mut state = self.place.lock();
-        if state.rests {
-            state.resting = self.stream.take();
+        let mut state = self.conn.lock();
+        if state.is_parked {
+            state.parked = self.stream.take();
         }
     }
 }
 
-impl<S: Unpin> Watched<S> {
+impl<S: Unpin> WatchedStream<S> {
     fn stream(&mut self) -> io::Result<Pin<&mut S>> {
         self.stream.as_mut().map(Pin::new).ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
-    fn wrote<T>(&self, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        self.place.lock().written = false;
-        written
+    fn mark_unflushed<T>(&self, flushed: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        self.conn.lock().flushed = false;
+        flushed
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for WatchedStream<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let read = match self.first {
@@ -236,19 +236,19 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
             }
             _ => self.stream()?.poll_read(cx, buf),
         };
-        let mut state = self.place.lock();
+        let mut state = self.conn.lock();
         match read {
-            Poll::Pending => state.hungry = true,
-            Poll::Ready(_) => state.took(&buf.filled()[before..]),
+            Poll::Pending => state.wants_read = true,
+            Poll::Ready(_) => state.record_read(&buf.filled()[before..]),
         }
         read
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for WatchedStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = self.stream()?.poll_write(cx, bytes);
-        self.wrote(written)
+        let flushed = self.stream()?.poll_write(cx, bytes);
+        self.mark_unflushed(flushed)
     }
 
     fn poll_write_vectored(
@@ -256,8 +256,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = self.stream()?.poll_write_vectored(cx, slices);
-        self.wrote(written)
+        let flushed = self.stream()?.poll_write_vectored(cx, slices);
+        self.mark_unflushed(flushed)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -267,7 +267,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = self.stream()?.poll_flush(cx);
         if let Poll::Ready(Ok(())) = flushed {
-            self.place.lock().written = true;
+            self.conn.lock().flushed = true;
         }
         flushed
     }
@@ -278,23 +278,23 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
 }
 
 /// Tells when it is dropped that an answer is over.
-struct Told<S>(Arc<Place<S>>);
+struct AnswerGuard<S>(Arc<ConnState<S>>);
 
-impl<S> Drop for Told<S> {
+impl<S> Drop for AnswerGuard<S> {
     fn drop(&mut self) {
         let mut state = self.0.lock();
-        state.open = state.open.saturating_sub(1);
-        state.answers = state.answers.wrapping_add(1);
+        state.open_requests = state.open_requests.saturating_sub(1);
+        state.finished_answers = state.finished_answers.wrapping_add(1);
     }
 }
 
 /// The body of an answer.
-struct Given<S> {
+struct GuardedBody<S> {
     body: Body,
-    _told: Told<S>,
+    _guard: AnswerGuard<S>,
 }
 
-impl<S> http_body::Body for Given<S> {
+impl<S> http_body::Body for GuardedBody<S> {
     type Data = Bytes;
     type Error = BoxError;
 

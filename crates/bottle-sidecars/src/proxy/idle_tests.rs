@@ -6,7 +6,7 @@ use super::*;
 use crate::proxy::response::{boxed, full};
 
 /// Longer than it takes until a connection rests.
-const LONG: Duration = Duration::from_millis(700);
+const LONGER_THAN_IDLE: Duration = Duration::from_millis(700);
 
 /// Gives the request's body back; for `/open` an answer without an end.
 async fn echo(request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
@@ -19,10 +19,11 @@ async fn echo(request: Request<Incoming>) -> Result<Response<Body>, Infallible> 
 }
 
 /// Waits for so many answers with this body.
-async fn answers(client: &mut DuplexStream, count: usize, body: &str) {
-    let (mut got, whole) = (vec![], format!("\r\n\r\n{body}"));
-    while String::from_utf8_lossy(&got).matches(&whole).count() < count {
-        let read = tokio::time::timeout(LONG, client.read_buf(&mut got)).await.expect("in time").expect("read");
+async fn finished_answers(client: &mut DuplexStream, count: usize, body: &str) {
+    let (mut got, nothing_begun) = (vec![], format!("\r\n\r\n{body}"));
+    while String::from_utf8_lossy(&got).matches(&nothing_begun).count() < count {
+        let read =
+            tokio::time::timeout(LONGER_THAN_IDLE, client.read_buf(&mut got)).await.expect("in time").expect("read");
         assert!(read > 0, "{}", String::from_utf8_lossy(&got));
     }
     let got = String::from_utf8_lossy(&got);
@@ -30,15 +31,15 @@ async fn answers(client: &mut DuplexStream, count: usize, body: &str) {
 }
 
 /// Whether a connection over which this was sent rests in the end.
-async fn rests(sent: &str) -> bool {
+async fn is_parked(sent: &str) -> bool {
     let (mut client, stream) = tokio::io::duplex(64 << 10);
     client.write_all(sent.as_bytes()).await.expect("sent");
-    let place = Arc::new(Place(Mutex::default()));
-    let watched = Watched { stream: Some(stream), first: None, place: Arc::clone(&place) };
-    let done = tokio::time::timeout(LONG, awake(watched, &place, &echo)).await;
-    let rests = place.lock().resting.is_some();
-    assert_eq!(done.is_ok(), rests, "{sent:?}: it ended");
-    rests
+    let conn = Arc::new(ConnState(Mutex::default()));
+    let watched = WatchedStream { stream: Some(stream), first: None, conn: Arc::clone(&conn) };
+    let done = tokio::time::timeout(LONGER_THAN_IDLE, serve_until_idle(watched, &conn, &echo)).await;
+    let is_parked = conn.lock().parked.is_some();
+    assert_eq!(done.is_ok(), is_parked, "{sent:?}: it ended");
+    is_parked
 }
 
 #[tokio::test]
@@ -51,7 +52,7 @@ async fn only_a_connection_of_which_nothing_is_held_rests() {
         "POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello".to_owned(),
         "POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n\r\n\r\n".to_owned(),
     ] {
-        assert!(rests(&sent).await, "{sent:?} did not rest");
+        assert!(is_parked(&sent).await, "{sent:?} did not rest");
     }
     for sent in [
         // Part of a head, part of a body.
@@ -68,7 +69,7 @@ async fn only_a_connection_of_which_nothing_is_held_rests() {
         // The answer goes on.
         "GET /open HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(),
     ] {
-        assert!(!rests(&sent).await, "{sent:?} rested");
+        assert!(!is_parked(&sent).await, "{sent:?} rested");
     }
 }
 
@@ -81,18 +82,18 @@ async fn requests_go_on_after_a_rest_however_they_are_cut() {
     for sent in [post, chunked, post] {
         for cut in [1, 20, sent.len() - 3, sent.len()] {
             client.write_all(&sent.as_bytes()[..cut]).await.expect("sent");
-            tokio::time::sleep(REST * 3).await;
+            tokio::time::sleep(IDLE_AFTER * 3).await;
             client.write_all(&sent.as_bytes()[cut..]).await.expect("sent");
-            answers(&mut client, 1, "hello").await;
-            tokio::time::sleep(REST * 3).await;
+            finished_answers(&mut client, 1, "hello").await;
+            tokio::time::sleep(IDLE_AFTER * 3).await;
         }
         // Two at once, and part of a third.
         client.write_all(format!("{post}{post}{}", &post[..30]).as_bytes()).await.expect("sent");
-        answers(&mut client, 2, "hello").await;
-        tokio::time::sleep(REST * 3).await;
+        finished_answers(&mut client, 2, "hello").await;
+        tokio::time::sleep(IDLE_AFTER * 3).await;
         client.write_all(&post.as_bytes()[30..]).await.expect("sent");
-        answers(&mut client, 1, "hello").await;
+        finished_answers(&mut client, 1, "hello").await;
     }
     drop(client);
-    tokio::time::timeout(LONG, served).await.expect("it ends with the client").expect("no panic");
+    tokio::time::timeout(LONGER_THAN_IDLE, served).await.expect("it ends with the client").expect("no panic");
 }

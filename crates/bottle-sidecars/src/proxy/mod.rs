@@ -6,7 +6,7 @@
 //!
 //! Always: after CONNECT come the bytes of a TLS hello for that very host, or the connection ends; CONNECT host, SNI and
 //! Host agree, or the request is refused; headers named `x-bottle-…` are the doors' own. What may go where is not
-//! decided here but by the [`server::Back`] behind.
+//! decided here but by the [`server::Handler`] behind.
 
 pub(crate) mod access;
 pub(crate) mod client_hello;

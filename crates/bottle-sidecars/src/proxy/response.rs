@@ -29,8 +29,8 @@ where
 }
 
 /// What is read of a body that was refused.
-const DRAIN_BYTES: u64 = 64 << 20;
-const DRAIN_TIME: Duration = Duration::from_secs(10);
+const MAX_DRAIN_BYTES: u64 = 64 << 20;
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Reads the rest of a refused body and forgets it: a sender whose connection is closed under its hands may never get
 /// to read why.
@@ -45,17 +45,17 @@ where
         let mut read = 0;
         while let Some(Ok(frame)) = body.frame().await {
             read += frame.data_ref().map_or(0, |data| data.len() as u64);
-            if read > DRAIN_BYTES {
+            if read > MAX_DRAIN_BYTES {
                 return;
             }
         }
     };
-    tokio::spawn(tokio::time::timeout(DRAIN_TIME, rest));
+    tokio::spawn(tokio::time::timeout(DRAIN_TIMEOUT, rest));
 }
 
 /// A refusal: what kind, and what to do about it.
 #[derive(Debug, Serialize)]
-pub(crate) struct Refusal {
+pub(crate) struct RefusalBody {
     /// One word for programs.
     pub(crate) error: &'static str,
     /// A sentence for people and agents.
@@ -64,7 +64,7 @@ pub(crate) struct Refusal {
 
 /// The answer to a request that goes no further.
 pub(crate) fn refuse(status: StatusCode, error: &'static str, message: impl Into<String>) -> Response<Body> {
-    json(status, &Refusal { error, message: message.into() })
+    json(status, &RefusalBody { error, message: message.into() })
 }
 
 /// A JSON document as an answer.

@@ -20,17 +20,17 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::net::UnixListener;
 
-use super::access::{Line, Log};
+use super::access::{AccessLog, LogFile};
 use super::client_hello::{self, GONE, Hello, gone};
 use super::headers;
 use super::idle;
 use super::response::{Body, full, refuse};
-use super::target::{self, Asked};
+use super::target::{self, RequestTarget};
 use super::upgrade;
 use crate::ca::Ca;
 
 /// From CONNECT to the end of the TLS handshake.
-const HANDSHAKE: Duration = Duration::from_secs(10);
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A request's own future on the heap: a connection keeps room for one, and most connections wait.
 pub(crate) fn boxed_future<F>(answer: F) -> Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>
@@ -41,45 +41,51 @@ where
 }
 
 /// What decides and answers behind a front.
-pub(crate) trait Back: Send + Sync + 'static {
+pub(crate) trait Handler: Send + Sync + 'static {
     /// Whether some rule is about this place.
     fn knows(&self, scheme: Scheme, host: &HostName, port: u16) -> bool;
     /// Whether this host's TLS is not to be ended here.
     fn passes(&self, host: &HostName) -> bool;
     /// Carries a tunnel whose TLS is not ended, from its hello on.
-    fn tunnel<S>(&self, asked: Asked, hello: Vec<u8>, stream: S, line: Line) -> impl Future<Output = ()> + Send
+    fn tunnel<S>(
+        &self,
+        target: RequestTarget,
+        hello: Vec<u8>,
+        stream: S,
+        log: AccessLog,
+    ) -> impl Future<Output = ()> + Send
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static;
     /// Answers a request whose host is settled; its headers are free of what is for one hop or a door's own.
     fn answer(
         &self,
-        asked: Asked,
+        target: RequestTarget,
         request: Request<Incoming>,
-        line: Line,
+        log: AccessLog,
     ) -> impl Future<Output = Response<Body>> + Send;
 }
 
 /// The proxy of one door.
-pub(crate) struct Front<B> {
+pub(crate) struct ProxyServer<B> {
     door: Door,
     ca: Ca,
-    log: Arc<Log>,
-    back: B,
+    log_file: Arc<LogFile>,
+    handler: B,
     run: u32,
     count: AtomicU32,
 }
 
-impl<B: Back> Front<B> {
+impl<B: Handler> ProxyServer<B> {
     /// A proxy in front of `back`.
-    pub(crate) fn new(door: Door, ca: Ca, log: Arc<Log>, back: B) -> Arc<Self> {
+    pub(crate) fn new(door: Door, ca: Ca, log_file: Arc<LogFile>, handler: B) -> Arc<Self> {
         let random = RandomState::new().build_hasher().finish();
         let run = u32::try_from(random >> 32).unwrap_or_default();
-        Arc::new(Self { door, ca, log, back, run, count: AtomicU32::new(0) })
+        Arc::new(Self { door, ca, log_file, handler, run, count: AtomicU32::new(0) })
     }
 
     /// What is behind.
-    pub(crate) fn back(&self) -> &B {
-        &self.back
+    pub(crate) fn handler(&self) -> &B {
+        &self.handler
     }
 
     /// Takes connections for ever.
@@ -103,13 +109,13 @@ impl<B: Back> Front<B> {
     {
         let answer = move |request| {
             let this = Arc::clone(&self);
-            boxed_future(async move { this.outer(request).await })
+            boxed_future(async move { this.answer_outside_tunnel(request).await })
         };
         idle::serve(stream, answer).await;
     }
 
     /// A request outside of any tunnel: CONNECT, or plain HTTP in absolute form.
-    async fn outer(self: Arc<Self>, request: Request<Incoming>) -> Response<Body> {
+    async fn answer_outside_tunnel(self: Arc<Self>, request: Request<Incoming>) -> Response<Body> {
         if request.method() == Method::CONNECT {
             return self.connect(request);
         }
@@ -120,7 +126,7 @@ impl<B: Back> Front<B> {
         let named = request.uri().authority().map(|authority| target::parse(authority.as_str()));
         match named {
             Some(Ok((host, port))) if request.uri().scheme_str() == Some("http") => {
-                self.settled(Scheme::Http, host, port.unwrap_or(80), request).await
+                self.answer_for_host(Scheme::Http, host, port.unwrap_or(80), request).await
             }
             Some(Err(why)) => self.refused(&request, "", 0, StatusCode::FORBIDDEN, "bad_host", &why),
             _ => {
@@ -131,7 +137,7 @@ impl<B: Back> Front<B> {
     }
 
     fn connect(self: Arc<Self>, request: Request<Incoming>) -> Response<Body> {
-        let (host, port) = match target::of_connect(request.uri()) {
+        let (host, port) = match target::parse_connect(request.uri()) {
             Ok(named) => named,
             Err(why) => {
                 let text = request.uri().authority().map(ToString::to_string).unwrap_or_default();
@@ -140,15 +146,15 @@ impl<B: Back> Front<B> {
         };
         // A host that no rule knows gets its tunnel all the same, if it is the usual port: the refusal has to be told in
         // an answer that the client shows, and nothing leaves.
-        if port != 443 && !self.back.knows(Scheme::Https, &host, port) {
+        if port != 443 && !self.handler.knows(Scheme::Https, &host, port) {
             let why =
                 format!("no route allows port {port} of {host}: ask for it with the supervise tool request_route");
             return self.refused(&request, host.as_str(), port, StatusCode::FORBIDDEN, "no_route", &why);
         }
         tokio::spawn(async move {
             match hyper::upgrade::on(request).await {
-                Ok(upgraded) if port == 443 && self.back.passes(&host) => {
-                    Box::pin(self.blind(TokioIo::new(upgraded), host)).await;
+                Ok(upgraded) if port == 443 && self.handler.passes(&host) => {
+                    Box::pin(self.pass_through(TokioIo::new(upgraded), host)).await;
                 }
                 Ok(upgraded) => self.tunnel(TokioIo::new(upgraded), host, port).await,
                 Err(error) => tracing::debug!("a tunnel was not taken up: {error}"),
@@ -158,12 +164,12 @@ impl<B: Back> Front<B> {
     }
 
     /// After CONNECT to a host whose TLS is not ended: a hello for that very host, then whatever it may be.
-    async fn blind<S>(self: Arc<Self>, mut stream: S, host: HostName)
+    async fn pass_through<S>(self: Arc<Self>, mut stream: S, host: HostName)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let mut line = self.line("CONNECT", host.as_str(), 443, "");
-        line.access.not_inspected = true;
+        let mut log = self.begin_log("CONNECT", host.as_str(), 443, "");
+        log.entry.not_inspected = true;
         let read = async {
             let (mut hello, mut buffer) = (Hello::new(), vec![0; 4096]);
             loop {
@@ -179,15 +185,15 @@ impl<B: Back> Front<B> {
                 }
             }
         };
-        let read = tokio::time::timeout(HANDSHAKE, read).await;
+        let read = tokio::time::timeout(HANDSHAKE_TIMEOUT, read).await;
         match read.unwrap_or_else(|_| Err(("deadline", "no TLS hello in time".to_owned()))) {
             Ok(hello) => {
-                let id = line.access.id.clone();
-                let asked = Asked { scheme: Scheme::Https, host, port: 443, id, websocket: false };
-                self.back.tunnel(asked, hello, stream, line).await;
+                let id = log.entry.id.clone();
+                let target = RequestTarget { scheme: Scheme::Https, host, port: 443, id, websocket: false };
+                self.handler.tunnel(target, hello, stream, log).await;
             }
             Err((reason, why)) => {
-                line.stop(if reason == GONE { Verdict::Error } else { Verdict::Deny }, reason);
+                log.stop(if reason == GONE { Verdict::Error } else { Verdict::Deny }, reason);
                 tracing::info!("closed a tunnel to {host}:443: {why}");
             }
         }
@@ -205,12 +211,12 @@ impl<B: Back> Front<B> {
             // On the heap, where it stays: it is large, and what holds it moves it about.
             hello.into_stream(config).await.map(Box::new).map_err(refused)
         };
-        let done = tokio::time::timeout(HANDSHAKE, Box::pin(handshake)).await;
+        let done = tokio::time::timeout(HANDSHAKE_TIMEOUT, Box::pin(handshake)).await;
         let stream = match done.unwrap_or_else(|_| Err(("deadline", "no TLS handshake in time".to_owned()))) {
             Ok(stream) => stream,
             Err((reason, why)) => {
-                let mut line = self.line("CONNECT", host.as_str(), port, "");
-                line.stop(if reason == GONE { Verdict::Error } else { Verdict::Deny }, reason);
+                let mut log = self.begin_log("CONNECT", host.as_str(), port, "");
+                log.stop(if reason == GONE { Verdict::Error } else { Verdict::Deny }, reason);
                 tracing::info!("closed a tunnel to {host}:{port}: {why}");
                 return;
             }
@@ -219,7 +225,7 @@ impl<B: Back> Front<B> {
         let this = Arc::clone(&self);
         let answer = move |request| {
             let (this, host) = (Arc::clone(&this), host.clone());
-            boxed_future(async move { this.settled(Scheme::Https, host, port, request).await })
+            boxed_future(async move { this.answer_for_host(Scheme::Https, host, port, request).await })
         };
         if !h2 {
             return idle::serve(stream, answer).await;
@@ -234,7 +240,7 @@ impl<B: Back> Front<B> {
     }
 
     /// A request for a host that is settled, if its own words agree.
-    async fn settled(
+    async fn answer_for_host(
         self: Arc<Self>,
         scheme: Scheme,
         host: HostName,
@@ -255,15 +261,15 @@ impl<B: Back> Front<B> {
         // What stands behind a request's body goes no further: nothing may follow the scan.
         headers.remove(http::header::TRAILER);
         headers::strip_hop(headers);
-        headers::strip_own(headers);
-        let line = self.line(request.method().as_str(), host.as_str(), port, request.uri().path());
-        let asked = Asked { scheme, host, port, id: line.access.id.clone(), websocket };
-        self.back.answer(asked, request, line).await
+        headers::strip_door_headers(headers);
+        let log = self.begin_log(request.method().as_str(), host.as_str(), port, request.uri().path());
+        let target = RequestTarget { scheme, host, port, id: log.entry.id.clone(), websocket };
+        self.handler.answer(target, request, log).await
     }
 
-    fn line(&self, method: &str, host: &str, port: u16, path: &str) -> Line {
+    fn begin_log(&self, method: &str, host: &str, port: u16, path: &str) -> AccessLog {
         let id = format!("{:08x}{:08x}", self.run, self.count.fetch_add(1, Ordering::Relaxed));
-        Line::new(&self.log, self.door, id, method, host, port, path)
+        AccessLog::new(&self.log_file, self.door, id, method, host, port, path)
     }
 
     /// Refuses for a reason that has nothing to do with rules.
@@ -276,8 +282,8 @@ impl<B: Back> Front<B> {
         error: &'static str,
         why: &str,
     ) -> Response<Body> {
-        let mut line = self.line(request.method().as_str(), host, port, request.uri().path());
-        line.stop(Verdict::Deny, error);
-        line.answer(refuse(status, error, why))
+        let mut log = self.begin_log(request.method().as_str(), host, port, request.uri().path());
+        log.stop(Verdict::Deny, error);
+        log.answer(refuse(status, error, why))
     }
 }

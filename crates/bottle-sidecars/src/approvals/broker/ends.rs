@@ -7,13 +7,13 @@ use time::OffsetDateTime;
 
 use super::super::Error;
 use super::super::log::moment;
-use super::Office;
+use super::Broker;
 use crate::confirm::Install;
 
-impl Office {
+impl Broker {
     /// When something ends by itself.
     pub(super) fn due(&self) -> Option<OffsetDateTime> {
-        self.book.ledger().standings().filter_map(ends).min()
+        self.log.ledger().standings().filter_map(ends).min()
     }
 
     pub(super) async fn time_is_up(&mut self) -> Result<(), Error> {
@@ -21,14 +21,14 @@ impl Office {
         let now = OffsetDateTime::now_utc();
         let late = |standing: &&Standing| !standing.state.is_open() && ends(standing).is_some_and(|end| end <= now);
         let ended: Vec<(ProposalId, PolicyFile)> = self
-            .book
+            .log
             .ledger()
             .standings()
             .filter(late)
             .filter_map(|standing| Some((standing.proposal.id, standing.proposal.change.as_ref()?.file)))
             .collect();
         for (id, file) in ended {
-            let without = self.book.ledger().in_force().without(id);
+            let without = self.log.ledger().in_force().without(id);
             let text = without.ok().and_then(|without| without.texts().get(&file).cloned());
             let Some(text) = text else {
                 tracing::error!("{id}: its time is up, and the policy without it can't be told");
@@ -40,7 +40,7 @@ impl Office {
                 // Whatever is wrong with the doors: a policy whose time is up may not stay, so nothing goes on.
                 return Err(Error::Late { id, reason });
             }
-            self.told(id);
+            self.status_text(id);
         }
         Ok(())
     }
@@ -48,7 +48,7 @@ impl Office {
     /// Refuses what nobody has decided in time.
     pub(super) async fn end_what_is_late(&mut self) -> Result<(), Error> {
         let now = OffsetDateTime::now_utc();
-        let open = self.book.ledger().standings().filter(|standing| standing.state.is_open());
+        let open = self.log.ledger().standings().filter(|standing| standing.state.is_open());
         let late: Vec<ProposalId> = open
             .filter(|standing| moment(&standing.proposal.expires_at) <= now)
             .map(|standing| standing.proposal.id)
@@ -62,14 +62,14 @@ impl Office {
 
     /// After a start: finishes what was approved and not applied, and has the doors go by what the record says.
     pub(super) async fn take_up(&mut self) -> Result<(), Error> {
-        let ids: Vec<ProposalId> = self.book.ledger().standings().map(|standing| standing.proposal.id).collect();
+        let ids: Vec<ProposalId> = self.log.ledger().standings().map(|standing| standing.proposal.id).collect();
         for id in ids {
-            self.told(id);
+            self.status_text(id);
             self.withdraw(id, "supervise was started anew, and what pipelock held for it is refused").await?;
             self.put_in_force(id).await?;
         }
         for file in PolicyFile::ALL {
-            let Some(text) = self.book.ledger().in_force().texts().get(&file).cloned() else { continue };
+            let Some(text) = self.log.ledger().in_force().texts().get(&file).cloned() else { continue };
             let Some(before) = self.on_disk(file).filter(|found| *found != sha256(&text)) else { continue };
             tracing::warn!("{file} is not what the record leads to: putting that in force");
             if let Applied::Kept { reason } = self.supervisor.install(Install { file, before, text }).await {
@@ -81,7 +81,7 @@ impl Office {
 
     /// SHA-256 of a policy file as it is.
     pub(super) fn on_disk(&self, file: PolicyFile) -> Option<String> {
-        std::fs::read_to_string(self.places.config_dir.join(file.name())).ok().map(|text| sha256(&text))
+        std::fs::read_to_string(self.paths.config_dir.join(file.name())).ok().map(|text| sha256(&text))
     }
 }
 

@@ -9,23 +9,23 @@ use bottle_policy::supervise::Request;
 use time::OffsetDateTime;
 
 use super::super::Error;
-use super::{Office, stamp};
+use super::{Broker, stamp};
 use crate::confirm::Install;
 
-impl Office {
+impl Broker {
     /// Takes a decision that counts, and puts in force what it grants.
     pub(super) async fn settle(&mut self, id: ProposalId, verdict: Verdict, by: By) -> Result<(), Error> {
-        let Some(Standing { proposal, .. }) = self.book.ledger().get(id) else { return Ok(()) };
+        let Some(Standing { proposal, .. }) = self.log.ledger().get(id) else { return Ok(()) };
         let (hash, policy_hash) = (proposal.hash.clone(), proposal.policy_hash.clone());
         tracing::info!("{id}: decided by {by}");
-        self.book.add(Event::Decided { id, hash, policy_hash, verdict, by })?;
-        self.told(id);
+        self.log.add(Event::Decided { id, hash, policy_hash, verdict, by })?;
+        self.status_text(id);
         self.put_in_force(id).await
     }
 
     /// Applies what was approved and not applied yet.
     pub(super) async fn put_in_force(&mut self, id: ProposalId) -> Result<(), Error> {
-        let ledger = self.book.ledger();
+        let ledger = self.log.ledger();
         let Some(standing) = ledger.get(id).filter(|standing| matches!(standing.state, State::Applying { .. })) else {
             return Ok(());
         };
@@ -36,15 +36,15 @@ impl Office {
             Ok(next) => next.texts().get(&file).cloned().unwrap_or_default(),
             Err(error) => {
                 let event = Event::RolledBack { cause, file, kept: ledger.hash(file), reason: error.to_string() };
-                self.book.add(event)?;
-                self.told(id);
+                self.log.add(event)?;
+                self.status_text(id);
                 return Ok(());
             }
         };
         let time = ledger.granted(id).and_then(Request::duration);
         let until = time.map(|time| stamp(OffsetDateTime::now_utc() + Duration::from_secs(time.0)));
         self.install(file, text, cause, until).await?;
-        self.told(id);
+        self.status_text(id);
         Ok(())
     }
 
@@ -56,7 +56,7 @@ impl Office {
         cause: Cause,
         until: Option<String>,
     ) -> Result<Applied, Error> {
-        let before = self.book.ledger().hash(file);
+        let before = self.log.ledger().hash(file);
         let (on_disk, after) = (self.on_disk(file).unwrap_or_else(|| before.clone()), sha256(&text));
         let applied = if before == after {
             Applied::InForce { file, before: before.clone(), after: after.clone() }
@@ -70,26 +70,26 @@ impl Office {
                 Event::RolledBack { cause, file, kept: before, reason: reason.clone() }
             }
         };
-        self.book.add(event)?;
+        self.log.add(event)?;
         self.renew().await?;
         Ok(applied)
     }
 
     /// Open proposals are shown with the policy in force; what has become pointless is closed.
     pub(super) async fn renew(&mut self) -> Result<(), Error> {
-        for (id, renewed) in self.book.ledger().outdated() {
+        for (id, renewed) in self.log.ledger().outdated() {
             match renewed {
                 Ok(event) => {
-                    self.book.add(event)?;
-                    self.told(id);
+                    self.log.add(event)?;
+                    self.status_text(id);
                 }
                 Err(error) => {
                     let why = format!("since the policy has changed, {error}");
-                    let Some(Standing { proposal, .. }) = self.book.ledger().get(id) else { continue };
+                    let Some(Standing { proposal, .. }) = self.log.ledger().get(id) else { continue };
                     let (hash, policy_hash) = (proposal.hash.clone(), proposal.policy_hash.clone());
                     let verdict = Verdict::Deny { why };
-                    self.book.add(Event::Decided { id, hash, policy_hash, verdict, by: By::Nobody })?;
-                    self.told(id);
+                    self.log.add(Event::Decided { id, hash, policy_hash, verdict, by: By::Nobody })?;
+                    self.status_text(id);
                 }
             }
         }

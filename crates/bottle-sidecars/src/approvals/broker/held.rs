@@ -13,22 +13,24 @@ use tokio::sync::{mpsc, watch};
 
 use super::super::Error;
 use super::super::words;
-use super::{Desk, Message, Office, Told};
+use super::{Broker, BrokerHandle, Message, StatusText};
 
 /// A question of pipelock's; one that is dropped undecided is taken back.
 pub(in super::super) struct Question {
-    desk: mpsc::Sender<Message>,
+    broker: mpsc::Sender<Message>,
     id: ProposalId,
-    told: watch::Receiver<Told>,
-    over: bool,
+    status_text: watch::Receiver<StatusText>,
+    is_final: bool,
 }
 
-impl Desk {
+impl BrokerHandle {
     /// Asks about a held request: what there is to say at once, and where it waits the question. `None`: the task has ended.
     pub(in super::super) async fn hold(&self, held: Held) -> Option<(Holding, Option<Question>)> {
-        let (holding, told) = self.call(|to| Message::Hold(held, to)).await?;
-        let question = match (&holding, told) {
-            (Holding::Waits { id }, Some(told)) => Some(Question { desk: self.0.clone(), id: *id, told, over: false }),
+        let (holding, status_text) = self.call(|to| Message::Hold(held, to)).await?;
+        let question = match (&holding, status_text) {
+            (Holding::Waits { id }, Some(status_text)) => {
+                Some(Question { broker: self.0.clone(), id: *id, status_text, is_final: false })
+            }
             _ => None,
         };
         Some((holding, question))
@@ -38,31 +40,31 @@ impl Desk {
 impl Question {
     /// Waits for the decision. `None`: the task has ended, and nothing was decided.
     pub(in super::super) async fn decided(&mut self) -> Option<Holding> {
-        while !self.told.borrow_and_update().over {
-            if self.told.changed().await.is_err() && !self.told.borrow().over {
+        while !self.status_text.borrow_and_update().is_final {
+            if self.status_text.changed().await.is_err() && !self.status_text.borrow().is_final {
                 return None;
             }
         }
-        self.over = true;
-        Desk(self.desk.clone()).call(|to| Message::Held(self.id, to)).await
+        self.is_final = true;
+        BrokerHandle(self.broker.clone()).call(|to| Message::Held(self.id, to)).await
     }
 }
 
 impl Drop for Question {
     fn drop(&mut self) {
-        if !self.over {
-            let (desk, id) = (self.desk.clone(), self.id);
+        if !self.is_final {
+            let (broker, id) = (self.broker.clone(), self.id);
             // A drop can't wait, and the desk may be busy with an apply.
             tokio::spawn(async move {
-                let _ = desk.send(Message::Withdraw(id)).await;
+                let _ = broker.send(Message::Withdraw(id)).await;
             });
         }
     }
 }
 
-impl Office {
+impl Broker {
     /// Asks about a held request, unless it is decided already.
-    pub(super) async fn hold(&mut self, held: Held) -> Result<(Holding, Option<watch::Receiver<Told>>), Error> {
+    pub(super) async fn hold(&mut self, held: Held) -> Result<(Holding, Option<watch::Receiver<StatusText>>), Error> {
         let refused = |why: String| Ok((Holding::Refused { id: None, why }, None));
         let held = match Held::new(held.clone()) {
             Ok(normal) if normal == held => held,
@@ -84,8 +86,8 @@ impl Office {
             Ok(id) => id,
             Err(why) => return refused(why),
         };
-        let told = self.waiting.get(&id).map(watch::Sender::subscribe);
-        Ok((self.holding(id), told))
+        let status_text = self.waiting.get(&id).map(watch::Sender::subscribe);
+        Ok((self.holding(id), status_text))
     }
 
     /// The last proposal about requests of this kind that no other look could end otherwise.
@@ -103,18 +105,18 @@ impl Office {
             };
             stands && before.asks_like(held)
         };
-        self.book.ledger().standings().filter(same).last()
+        self.log.ledger().standings().filter(same).last()
     }
 
     /// How a held request stands.
     pub(super) fn holding(&self, id: ProposalId) -> Holding {
-        let standing = self.book.ledger().get(id);
+        let standing = self.log.ledger().get(id);
         standing.map_or_else(|| Holding::Refused { id: None, why: "it is lost".to_owned() }, words::held)
     }
 
     /// Closes the question about a held request that nobody waits for any more.
     pub(super) async fn withdraw(&mut self, id: ProposalId, why: &str) -> Result<(), Error> {
-        let open = self.book.ledger().get(id).filter(|standing| standing.state.is_open());
+        let open = self.log.ledger().get(id).filter(|standing| standing.state.is_open());
         if open.is_some_and(|standing| matches!(standing.proposal.request, Request::HeldRequest(_))) {
             self.settle(id, Verdict::Deny { why: why.to_owned() }, By::Nobody).await?;
         }

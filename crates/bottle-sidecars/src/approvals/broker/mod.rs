@@ -21,12 +21,12 @@ use tokio::time::sleep;
 use super::Error;
 use super::apply::Supervisor;
 use super::limits::Limits;
-use super::log::{Book, moment, rfc3339};
+use super::log::{ProposalLog, moment, rfc3339};
 use super::view::View;
 use super::words;
 
 /// Messages that wait; more callers than that wait themselves.
-const QUEUE: usize = 32;
+const QUEUE_LENGTH: usize = 32;
 
 /// What the agent is told.
 #[derive(Debug, Clone)]
@@ -35,22 +35,22 @@ pub(super) struct Answer {
     /// It was not taken, or there is no such proposal: a mistake of the caller's, not a decision.
     pub(super) mistake: bool,
     /// Where it is still to be decided: the words for each change of its state, the last of them for its end.
-    pub(super) waits: Option<Waits>,
+    pub(super) pending: Option<Pending>,
 }
 
 /// A proposal under way.
 #[derive(Debug, Clone)]
-pub(super) struct Waits {
-    pub(super) told: watch::Receiver<Told>,
+pub(super) struct Pending {
+    pub(super) status_text: watch::Receiver<StatusText>,
     /// How long it may take at most.
     pub(super) most: Duration,
 }
 
 /// Words about a proposal, and whether they are the last.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Told {
+pub(super) struct StatusText {
     pub(super) text: String,
-    pub(super) over: bool,
+    pub(super) is_final: bool,
 }
 
 enum Message {
@@ -61,14 +61,14 @@ enum Message {
     List(oneshot::Sender<Listing>),
     Decide(Box<Decide>, oneshot::Sender<Decided>),
     Apply(Apply, oneshot::Sender<Applied>),
-    Hold(Held, oneshot::Sender<(Holding, Option<watch::Receiver<Told>>)>),
+    Hold(Held, oneshot::Sender<(Holding, Option<watch::Receiver<StatusText>>)>),
     Held(ProposalId, oneshot::Sender<Holding>),
     Withdraw(ProposalId),
 }
 
 /// The way to the task.
 #[derive(Debug, Clone)]
-pub(super) struct Desk(mpsc::Sender<Message>);
+pub(super) struct BrokerHandle(mpsc::Sender<Message>);
 
 impl std::fmt::Debug for Message {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -76,17 +76,17 @@ impl std::fmt::Debug for Message {
     }
 }
 
-impl Desk {
+impl BrokerHandle {
     /// A desk and the work it needs; the work ends when the record can't be gone on with.
-    pub(super) fn open(office: Office) -> (Self, impl Future<Output = Result<(), Error>>) {
-        let (sender, messages) = mpsc::channel(QUEUE);
-        (Self(sender), office.work(messages))
+    pub(super) fn open(broker: Broker) -> (Self, impl Future<Output = Result<(), Error>>) {
+        let (sender, messages) = mpsc::channel(QUEUE_LENGTH);
+        (Self(sender), broker.work(messages))
     }
 
     /// A desk without an office: what is said to it can be looked at.
     #[cfg(test)]
-    pub(super) fn deaf() -> (Self, mpsc::Receiver<impl Sized + use<>>) {
-        let (sender, messages) = mpsc::channel::<Message>(QUEUE);
+    pub(super) fn without_broker() -> (Self, mpsc::Receiver<impl Sized + use<>>) {
+        let (sender, messages) = mpsc::channel::<Message>(QUEUE_LENGTH);
         (Self(sender), messages)
     }
 
@@ -130,7 +130,7 @@ impl Desk {
 }
 
 /// Where things are.
-pub(super) struct Places {
+pub(super) struct BrokerPaths {
     /// The policies in force.
     pub(super) config_dir: PathBuf,
     /// What egress says is spent.
@@ -138,22 +138,22 @@ pub(super) struct Places {
 }
 
 /// All that the task owns.
-pub(super) struct Office {
+pub(super) struct Broker {
     policy: SupervisePolicy,
-    book: Book,
+    log: ProposalLog,
     supervisor: Supervisor,
     limits: Limits,
-    places: Places,
-    waiting: BTreeMap<ProposalId, watch::Sender<Told>>,
+    paths: BrokerPaths,
+    waiting: BTreeMap<ProposalId, watch::Sender<StatusText>>,
     watchers: Vec<mpsc::UnboundedSender<Update>>,
 }
 
-impl Office {
-    pub(super) fn new(policy: SupervisePolicy, book: Book, supervisor: Supervisor, places: Places) -> Self {
-        let notes = book.ledger().notes();
-        let asked = book.ledger().standings().count();
+impl Broker {
+    pub(super) fn new(policy: SupervisePolicy, log: ProposalLog, supervisor: Supervisor, paths: BrokerPaths) -> Self {
+        let notes = log.ledger().notes();
+        let asked = log.ledger().standings().count();
         let limits = Limits::new(asked, notes, Instant::now());
-        Self { policy, book, supervisor, limits, places, waiting: BTreeMap::new(), watchers: vec![] }
+        Self { policy, log, supervisor, limits, paths, waiting: BTreeMap::new(), watchers: vec![] }
     }
 
     async fn work(mut self, mut messages: mpsc::Receiver<Message>) -> Result<(), Error> {
@@ -176,10 +176,10 @@ impl Office {
         match message {
             Message::Ask(request, to) => drop(to.send(self.ask(request).await?)),
             Message::Status(id, to) => drop(to.send(self.status(id))),
-            Message::View(to) => drop(to.send(View::new(self.book.ledger(), &self.policy, &self.places.spent))),
+            Message::View(to) => drop(to.send(View::new(self.log.ledger(), &self.policy, &self.paths.spent))),
             Message::List(to) => drop(to.send(self.list())),
             Message::Watch(to) => {
-                let open = self.book.ledger().standings().filter(|standing| standing.state.is_open());
+                let open = self.log.ledger().standings().filter(|standing| standing.state.is_open());
                 let sent = open.map(|standing| to.send(Update::Proposal(Box::new(standing.clone()))));
                 if sent.into_iter().all(|sent| sent.is_ok()) {
                     self.watchers.push(to);
@@ -202,17 +202,17 @@ impl Office {
     // What the agent wants.
 
     async fn ask(&mut self, request: Request) -> Result<Answer, Error> {
-        let mistake = |text: String| Answer { text, mistake: true, waits: None };
+        let mistake = |text: String| Answer { text, mistake: true, pending: None };
         let now = Instant::now();
         if let Request::Progress { line } = &request {
             if let Err(reason) = self.limits.note(now) {
                 return Ok(mistake(format!("refused: {reason}; it is not noted")));
             }
-            let id = self.book.ledger().next_id();
-            let record = self.book.add(Event::Noted { id, line: line.clone() })?;
+            let id = self.log.ledger().next_id();
+            let record = self.log.add(Event::Noted { id, line: line.clone() })?;
             self.publish(&Update::Progress { id, time: record.time, line: line.clone() });
             let text = format!("noted as {id}");
-            return Ok(Answer { text, mistake: false, waits: None });
+            return Ok(Answer { text, mistake: false, pending: None });
         }
         if let Some(id) = self.asked_before(&request) {
             let mut answer = self.status(id);
@@ -227,22 +227,22 @@ impl Office {
 
     /// Writes a proposal down, and decides it where no person has to; or says why it is not taken.
     async fn enter(&mut self, request: Request, now: Instant) -> Result<Result<ProposalId, String>, Error> {
-        let open = self.book.ledger().standings().filter(|standing| standing.state.is_open()).count();
+        let open = self.log.ledger().standings().filter(|standing| standing.state.is_open()).count();
         if let Err(reason) = self.limits.ask(open, now) {
             tracing::warn!("refused a {}: {reason}", request.tool());
             return Ok(Err(format!("refused: {reason}; it is not noted")));
         }
         let expires = OffsetDateTime::now_utc() + Duration::from_secs(self.policy.timeout.0);
         let nonce = super::nonce()?;
-        let event = match self.book.ledger().ask(nonce, request, stamp(expires)) {
+        let event = match self.log.ledger().ask(nonce, request, stamp(expires)) {
             Ok(event) => event,
             Err(error) => return Ok(Err(format!("not asked: {error}"))),
         };
-        let id = self.book.ledger().next_id();
-        self.book.add(event)?;
-        let Some(standing) = self.book.ledger().get(id).cloned() else { return Ok(Ok(id)) };
+        let id = self.log.ledger().next_id();
+        self.log.add(event)?;
+        let Some(standing) = self.log.ledger().get(id).cloned() else { return Ok(Ok(id)) };
         tracing::info!("{id}: {}", standing.proposal.request.tool());
-        self.told(id);
+        self.status_text(id);
         if let Some(rule) = self.rule_for(&standing) {
             self.settle(id, Verdict::Approve, By::Auto { rule }).await?;
         } else if self.policy.approval == Approval::Deny {
@@ -271,26 +271,26 @@ impl Office {
             };
             !again && standing.proposal.request.is_like(request)
         };
-        self.book.ledger().standings().filter(same).last().map(|standing| standing.proposal.id)
+        self.log.ledger().standings().filter(same).last().map(|standing| standing.proposal.id)
     }
 
     fn status(&self, id: ProposalId) -> Answer {
-        let Some(standing) = self.book.ledger().get(id) else {
+        let Some(standing) = self.log.ledger().get(id) else {
             let text = format!("there is no proposal {id} in this run");
-            return Answer { text, mistake: true, waits: None };
+            return Answer { text, mistake: true, pending: None };
         };
-        let told = words::told(standing);
-        let waits = self.waiting.get(&id).filter(|_| !told.over).map(|told| {
+        let status_text = words::status(standing);
+        let pending = self.waiting.get(&id).filter(|_| !status_text.is_final).map(|status_text| {
             let left = moment(&standing.proposal.expires_at) - OffsetDateTime::now_utc();
-            Waits { told: told.subscribe(), most: Duration::try_from(left).unwrap_or_default() }
+            Pending { status_text: status_text.subscribe(), most: Duration::try_from(left).unwrap_or_default() }
         });
-        Answer { text: told.text, mistake: false, waits }
+        Answer { text: status_text.text, mistake: false, pending }
     }
 
     // What people want.
 
     fn list(&self) -> Listing {
-        let ledger = self.book.ledger();
+        let ledger = self.log.ledger();
         Listing {
             run: self.policy.run.clone(),
             approval: self.policy.approval,
@@ -302,7 +302,7 @@ impl Office {
     async fn decide(&mut self, decide: &Decide) -> Result<Decided, Error> {
         self.end_what_is_late().await?;
         let refused = |reason: String| Ok(Decided::Refused { reason });
-        let Some(standing) = self.book.ledger().get(decide.id) else {
+        let Some(standing) = self.log.ledger().get(decide.id) else {
             let own = &self.policy.run;
             if decide.run != *own {
                 return refused(format!("it is for the run {}, and this is {own}", decide.run));
@@ -314,13 +314,13 @@ impl Office {
             return refused(mismatch.to_string());
         }
         if let Verdict::Modified { request } = &decide.verdict {
-            let changes = bottle_policy::proposal::Change::of(self.book.ledger().in_force().texts(), request);
+            let changes = bottle_policy::proposal::Change::of(self.log.ledger().in_force().texts(), request);
             if let Err(error) = changes {
                 return refused(format!("the changed proposal can't be granted: {error}"));
             }
         }
         self.settle(decide.id, decide.verdict.clone(), decide.by.clone()).await?;
-        let state = self.book.ledger().get(decide.id).map(|standing| standing.state.clone());
+        let state = self.log.ledger().get(decide.id).map(|standing| standing.state.clone());
         Ok(state.map_or_else(
             || Decided::Refused { reason: "it is lost".to_owned() },
             |state| Decided::Taken(Box::new(state)),
@@ -332,7 +332,7 @@ impl Office {
         let Some(file) = PolicyFile::of(apply.door) else {
             return kept(format!("{} has no policy that could change in a run", apply.door.name()));
         };
-        if !self.book.ledger().in_force().texts().contains_key(&file) {
+        if !self.log.ledger().in_force().texts().contains_key(&file) {
             return kept(format!("this bottle has no {file}"));
         }
         let cause = Cause::Hand { user: apply.user, text: apply.text.clone() };
@@ -340,17 +340,17 @@ impl Office {
     }
 
     /// Tells all who wait or watch how a proposal stands now.
-    fn told(&mut self, id: ProposalId) {
-        let Some(standing) = self.book.ledger().get(id).cloned() else { return };
-        let told = words::told(&standing);
-        if told.over {
+    fn status_text(&mut self, id: ProposalId) {
+        let Some(standing) = self.log.ledger().get(id).cloned() else { return };
+        let status_text = words::status(&standing);
+        if status_text.is_final {
             if let Some(waiting) = self.waiting.remove(&id) {
-                waiting.send_replace(told);
+                waiting.send_replace(status_text);
             }
         } else {
             match self.waiting.get(&id) {
-                Some(waiting) => drop(waiting.send_replace(told)),
-                None => drop(self.waiting.insert(id, watch::Sender::new(told))),
+                Some(waiting) => drop(waiting.send_replace(status_text)),
+                None => drop(self.waiting.insert(id, watch::Sender::new(status_text))),
             }
         }
         self.publish(&Update::Proposal(Box::new(standing)));
