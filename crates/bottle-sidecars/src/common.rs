@@ -11,6 +11,9 @@ use bottle_policy::secret::{Secret, SecretName};
 use serde::de::DeserializeOwned;
 use tokio::net::UnixListener;
 
+/// The name of pipelock's socket in the internal directory.
+pub(crate) const PIPELOCK_SOCKET: &str = "pipelock.sock";
+
 /// The directories of a bundle; the defaults are those of the bundle image.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Dirs {

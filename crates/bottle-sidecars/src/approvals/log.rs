@@ -10,7 +10,7 @@ use bottle_policy::proposal::record::{Chain, Event, Record};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::Error;
+use super::error::Error;
 
 /// An open record.
 #[derive(Debug)]

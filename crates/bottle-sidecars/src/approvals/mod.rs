@@ -10,6 +10,7 @@
 mod apply;
 mod broker;
 mod control;
+mod error;
 mod limits;
 mod log;
 mod serve;
@@ -17,17 +18,17 @@ mod tools;
 mod view;
 mod words;
 
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use bottle_policy::control::SUPERVISOR_SOCKET;
 use bottle_policy::door;
+use bottle_policy::proposal::PolicyFile;
 use bottle_policy::proposal::change::Texts;
-use bottle_policy::proposal::{PolicyFile, ProposalId};
 use bottle_policy::supervise::SupervisePolicy;
 
 use crate::common::{self, Dirs};
+use error::Error;
 
 /// The format of supervise.yaml that this program reads.
 const VERSION: u32 = 1;
@@ -37,21 +38,6 @@ pub(crate) struct Args {
     /// The policy file.
     #[arg(long, value_name = "FILE", default_value_os_t = PathBuf::from(door::CONFIG_DIR).join("supervise.yaml"))]
     pub(crate) config: PathBuf,
-}
-
-/// Why the server can't start, or can't go on.
-#[derive(Debug, thiserror::Error)]
-enum Error {
-    #[error(transparent)]
-    Common(#[from] common::Error),
-    #[error("failed to go on with {}: {reason}", path.display())]
-    Record { path: PathBuf, reason: String },
-    #[error("the time of {id} is up, and what it allowed can't be taken back: {reason}")]
-    Late { id: ProposalId, reason: String },
-    #[error("failed to make a nonce: {0}")]
-    Random(std::io::Error),
-    #[error("failed to start: {0}")]
-    Start(std::io::Error),
 }
 
 pub(crate) fn main(dirs: &Dirs, args: Args) -> ExitCode {
@@ -85,12 +71,4 @@ fn run(dirs: &Dirs, args: Args) -> Result<(), Error> {
     let broker = broker::Broker::new(policy, log, supervisor, places);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Start)?;
     runtime.block_on(serve::serve(dirs, broker::BrokerHandle::open(broker)))
-}
-
-/// 32 hex digits that nobody can guess.
-fn nonce() -> Result<String, Error> {
-    let mut bytes = [0; 16];
-    let read = std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
-    read.map_err(Error::Random)?;
-    Ok(hex::encode(bytes))
 }

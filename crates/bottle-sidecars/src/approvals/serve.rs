@@ -19,9 +19,9 @@ use tokio::net::UnixStream;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 
-use super::Error;
 use super::broker::BrokerHandle;
 use super::control;
+use super::error::Error;
 use super::tools::Server;
 use crate::common::{self, Dirs};
 

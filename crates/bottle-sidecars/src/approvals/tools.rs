@@ -16,7 +16,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::broker::{Answer, BrokerHandle, Pending, StatusText};
+use super::broker::{Answer, BrokerHandle, Pending};
+use super::words::StatusText;
 
 /// How often a client that waits hears that it still does. Claude Code gives up after 60 s of nothing at first, and after 300 s
 /// later.

@@ -4,7 +4,12 @@ use bottle_policy::control::{Holding, Standing};
 use bottle_policy::proposal::{By, Proposal, State, Verdict};
 use bottle_policy::supervise::Request;
 
-use super::broker::StatusText;
+/// Words about a proposal, and whether they are the last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct StatusText {
+    pub(super) text: String,
+    pub(super) is_final: bool,
+}
 
 /// How a proposal stands.
 pub(super) fn status(standing: &Standing) -> StatusText {

@@ -1,61 +1,34 @@
-//! Which route a request takes, and the way on to pipelock.
+//! Which route a request takes: to the model's own way, or straight on to pipelock.
 
-use std::path::Path;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use bottle_policy::access::{Found, Verdict};
+use bottle_policy::access::Verdict;
 use bottle_policy::host::HostName;
-use bottle_policy::matcher::Matcher;
-use bottle_policy::proposal::sha256;
-use bottle_policy::route::{RoutesPolicy, Scheme};
-use http::{HeaderValue, Request, Response, StatusCode, Uri, Version};
+use bottle_policy::route::Scheme;
+use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
-use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::client::PipelockClient;
 use super::model::Model;
-use super::pipe::{self, Pipe};
-use crate::common::{self, Dirs, Error};
+use super::policy::Policy;
+use crate::common::Dirs;
 use crate::proxy::access::{AccessLog, CountedBody};
 use crate::proxy::headers;
-use crate::proxy::response::{Body, boxed, drain, full, json, refuse};
+use crate::proxy::response::{Body, boxed, drain, json};
 use crate::proxy::server::Handler;
 use crate::proxy::target::{self, RequestTarget};
-use crate::proxy::upgrade::{self, Reply};
 
-/// The name of pipelock's socket in the internal directory.
-pub(crate) const PIPELOCK_SOCKET: &str = "pipelock.sock";
-
-/// The routes in force.
-pub(super) struct Policy {
-    pub(super) routes: RoutesPolicy,
-    matcher: Matcher,
-    /// The file's SHA-256, by which pipelock knows it again.
-    pub(super) hash: String,
-}
-
-impl Policy {
-    /// Takes the text of `routes.yaml`.
-    pub(super) fn new(path: &Path, text: &str) -> Result<Self, Error> {
-        let routes: RoutesPolicy = common::parse_policy(path, text)?;
-        let matcher = Matcher::new(&routes)
-            .map_err(|error| Error::Policy { path: path.to_owned(), reason: error.to_string() })?;
-        Ok(Self { routes, matcher, hash: sha256(text) })
-    }
-}
-
-/// Behind egress' front.
+/// The handler behind egress' proxy server.
 pub(super) struct EgressHandler {
     policy: RwLock<Arc<Policy>>,
     model: Model,
-    pipe: Pipe,
+    client: PipelockClient,
 }
 
 impl EgressHandler {
     pub(super) fn new(policy: Policy, model: Model, dirs: &Dirs) -> Self {
-        let pipe = pipe::client(dirs.internal.join(PIPELOCK_SOCKET));
-        Self { policy: RwLock::new(Arc::new(policy)), model, pipe }
+        Self { policy: RwLock::new(Arc::new(policy)), model, client: PipelockClient::new(dirs) }
     }
 
     /// From now on requests are judged by this policy; those under way finish under theirs.
@@ -66,112 +39,6 @@ impl EgressHandler {
     fn policy(&self) -> Arc<Policy> {
         Arc::clone(&self.policy.read().unwrap_or_else(PoisonError::into_inner))
     }
-
-    /// Sends a request on; what comes back is free of the doors' own headers, and the line knows what they said.
-    pub(super) async fn forward(
-        &self,
-        policy: &Policy,
-        target: &RequestTarget,
-        route: usize,
-        request: Request<Body>,
-        log: &mut AccessLog,
-    ) -> Response<Body> {
-        let request = match addressed(policy, target, route, request) {
-            Ok(request) => request,
-            Err(error) => {
-                log.stop(Verdict::Error, "request");
-                return refuse(StatusCode::BAD_REQUEST, "request", format!("the request can't be sent on: {error}"));
-            }
-        };
-        match self.pipe.request(request).await {
-            Ok(mut response) => {
-                take_notes(&mut response, log);
-                response.map(boxed)
-            }
-            Err(error) => unanswered(&error, log),
-        }
-    }
-
-    /// A request for a WebSocket: once pipelock agrees, bytes both ways; it is pipelock that looks at them.
-    async fn websocket(
-        &self,
-        policy: &Policy,
-        target: &RequestTarget,
-        route: usize,
-        mut request: Request<Incoming>,
-        mut log: AccessLog,
-    ) -> Response<Body> {
-        let guest = hyper::upgrade::on(&mut request);
-        let mut request = match addressed(policy, target, route, request.map(|_| full(""))) {
-            Ok(request) => request,
-            Err(error) => {
-                log.stop(Verdict::Error, "request");
-                let why = format!("the request can't be sent on: {error}");
-                return log.answer(refuse(StatusCode::BAD_REQUEST, "request", why));
-            }
-        };
-        upgrade::ask(request.headers_mut(), upgrade::WEBSOCKET);
-        let mut response = match self.pipe.request(request).await {
-            Ok(response) => response,
-            Err(error) => {
-                let answer = unanswered(&error, &mut log);
-                return log.answer(answer);
-            }
-        };
-        let agreed = upgrade::agreed(&response, upgrade::WEBSOCKET);
-        take_notes(&mut response, &mut log);
-        if !agreed {
-            return log.answer(response.map(boxed));
-        }
-        let other = hyper::upgrade::on(&mut response);
-        let mut answer = response.map(|_| full(""));
-        upgrade::ask(answer.headers_mut(), upgrade::WEBSOCKET);
-        let relay = move |mut log: AccessLog| async move {
-            match tokio::try_join!(guest, other) {
-                Ok((guest, other)) => {
-                    upgrade::relay(TokioIo::new(guest), TokioIo::new(other), &mut log, |_| true).await;
-                }
-                Err(error) => log.stop(Verdict::Error, &format!("cut off: {error}")),
-            }
-        };
-        Reply { answer, after: Some(Box::new(move |log| Box::pin(relay(log)))) }.finish(log)
-    }
-}
-
-/// Notes what pipelock says of the request, and removes what was meant for this hop.
-fn take_notes(response: &mut Response<Incoming>, log: &mut AccessLog) {
-    let from = response.headers();
-    let text = |name| headers::text(from, name);
-    if let Some(verdict) = text(headers::VERDICT) {
-        let reason = text(headers::REASON).unwrap_or_default();
-        let verdict = match verdict {
-            "deny" => Verdict::Deny,
-            "block" => Verdict::Block,
-            _ => Verdict::Error,
-        };
-        log.stop(verdict, reason);
-    }
-    log.entry.credential = text(headers::CREDENTIAL).map(str::to_owned);
-    log.entry.finding = text(headers::FINDING).and_then(|found| serde_json::from_str(found).ok());
-    if from.contains_key(headers::WITHHELD) || log.entry.finding.as_ref().is_some_and(|found: &Found| found.at == "url")
-    {
-        log.withhold();
-    }
-    headers::strip_hop(response.headers_mut());
-    headers::strip_door_headers(response.headers_mut());
-}
-
-/// There is no answer of pipelock's: because of the guest's own body, or of pipelock.
-fn unanswered(error: &hyper_util::client::legacy::Error, log: &mut AccessLog) -> Response<Body> {
-    if log.broken.load(Ordering::Relaxed) {
-        log.stop(Verdict::Deny, "bad_body");
-        let message = "the request's body is malformed or broke off; it was not sent as a whole";
-        return refuse(StatusCode::BAD_REQUEST, "bad_body", message);
-    }
-    log.stop(Verdict::Error, "pipelock");
-    tracing::warn!("pipelock did not answer: {error}");
-    let message = "the last door, pipelock, did not answer, or cut the answer off; its line of this request says why";
-    refuse(StatusCode::BAD_GATEWAY, "pipelock", message)
 }
 
 impl Handler for EgressHandler {
@@ -183,33 +50,11 @@ impl Handler for EgressHandler {
         self.policy().routes.passthrough.iter().any(|pattern| pattern.matches(host))
     }
 
-    async fn tunnel<S>(&self, target: RequestTarget, hello: Vec<u8>, stream: S, mut log: AccessLog)
+    async fn tunnel<S>(&self, target: RequestTarget, hello: Vec<u8>, stream: S, log: AccessLog)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let Ok(mut request) = addressed(&self.policy(), &target, 0, Request::new(full(""))) else { return };
-        upgrade::ask(request.headers_mut(), upgrade::TUNNEL);
-        let mut response = match self.pipe.request(request).await {
-            Ok(response) => response,
-            Err(error) => {
-                unanswered(&error, &mut log);
-                return;
-            }
-        };
-        let agreed = upgrade::agreed(&response, upgrade::TUNNEL);
-        take_notes(&mut response, &mut log);
-        log.entry.status = response.status().as_u16();
-        if !agreed {
-            tracing::info!("pipelock refused a tunnel to {}", target.host);
-            return;
-        }
-        if let Ok(other) = hyper::upgrade::on(&mut response).await {
-            let mut other = TokioIo::new(other);
-            log.sent.fetch_add(hello.len() as u64, Ordering::Relaxed);
-            if other.write_all(&hello).await.is_ok() {
-                upgrade::relay(stream, other, &mut log, |_| true).await;
-            }
-        }
+        self.client.tunnel(self.policy(), &target, hello, stream, log).await;
     }
 
     async fn answer(&self, target: RequestTarget, request: Request<Incoming>, mut log: AccessLog) -> Response<Body> {
@@ -228,49 +73,13 @@ impl Handler for EgressHandler {
         drop(seen);
         log.entry.route = Some(route);
         if target.websocket {
-            return self.websocket(&policy, &target, route, request, log).await;
+            return self.client.websocket(&policy, &target, route, request, log).await;
         }
         let request = request.map(|body| CountedBody::new(body, &log));
         if policy.routes.routes[route].model {
-            return self.model.answer(self, &policy, &target, route, request, log).await;
+            return self.model.answer(&self.client, &policy, &target, route, request, log).await;
         }
-        let response = self.forward(&policy, &target, route, request.map(boxed), &mut log).await;
+        let response = self.client.forward(&policy, &target, route, request.map(boxed), &mut log).await;
         log.answer(response)
-    }
-}
-
-/// The request as pipelock takes it: in HTTP/1.1, with its place in headers of ours.
-fn addressed(
-    policy: &Policy,
-    target: &RequestTarget,
-    route: usize,
-    request: Request<Body>,
-) -> Result<Request<Body>, http::Error> {
-    let (mut parts, body) = request.into_parts();
-    let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
-    parts.uri = Uri::builder().scheme("http").authority("pipelock").path_and_query(path).build()?;
-    parts.version = Version::HTTP_11;
-    join_cookies(&mut parts.headers);
-    let scheme = if target.scheme == Scheme::Https { "https" } else { "http" };
-    for (name, value) in [
-        (headers::ID, HeaderValue::from_str(&target.id)?),
-        (headers::SCHEME, HeaderValue::from_static(scheme)),
-        (headers::HOST, HeaderValue::from_str(target.host.as_str())?),
-        (headers::PORT, HeaderValue::from(target.port)),
-        (headers::ROUTE, HeaderValue::from(route)),
-        (headers::POLICY, HeaderValue::from_str(&policy.hash)?),
-    ] {
-        parts.headers.insert(name, value);
-    }
-    Ok(Request::from_parts(parts, body))
-}
-
-/// HTTP/2 may carry a cookie in several headers, HTTP/1.1 may not.
-fn join_cookies(headers: &mut http::HeaderMap) {
-    let cookies: Vec<&[u8]> = headers.get_all(http::header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
-    if cookies.len() > 1
-        && let Ok(joined) = HeaderValue::from_bytes(&cookies.join(&b"; "[..]))
-    {
-        headers.insert(http::header::COOKIE, joined);
     }
 }

@@ -1,16 +1,20 @@
 //! The guest's HTTP(S) proxy: which requests may go, model traffic recorded and replayed; the rest is pipelock's.
 //!
-//! Map: `handler` (routes, and the way on to pipelock), `model` (replay and recording), `ledger` (what the
-//! model may cost), `pipe` (pipelock's socket). The
-//! proxy itself is `crate::proxy`, what is decided is in `bottle_policy::matcher`.
+//! Map: `handler` (which way a request takes), `policy` (the routes), `model` (budget, replay and recording of the model's
+//! routes), `ledger` and `account` (what the model costs), `recording` (a reply read along), `client` and `pipe` (the way on
+//! to pipelock). The proxy itself is `crate::proxy`.
 //!
 //! Always: this process parses the guest's bytes and holds the CA's key, so it is given no credential; it has no way out
 //! but pipelock's socket; with `replay`, nothing that a model route allows goes even there.
 
+mod account;
+mod client;
 mod handler;
 mod ledger;
 mod model;
 mod pipe;
+mod policy;
+mod recording;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -26,8 +30,6 @@ use crate::proxy::access::LogFile;
 use crate::proxy::run;
 use crate::proxy::server::ProxyServer;
 
-pub(crate) use handler::PIPELOCK_SOCKET;
-
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The policy file, `routes.yaml`.
@@ -39,7 +41,7 @@ pub(crate) fn main(dirs: &Dirs, args: Args) -> ExitCode {
     let dirs = dirs.clone();
     run::daemon(async || {
         let text = common::read(&args.config)?;
-        let policy = handler::Policy::new(&args.config, &text)?;
+        let policy = policy::Policy::new(&args.config, &text)?;
         let hash = policy.hash.clone();
         let model = model::Model::open(&dirs)?;
         let log_file = LogFile::open(&dirs.log("egress.jsonl"))?;
@@ -60,7 +62,7 @@ fn reload(dirs: &Dirs, config: &Path, egress: &handler::EgressHandler) {
         Ok(text) => text,
         Err(error) => return tracing::error!("the old routes stay in force: {error}"),
     };
-    let refused = match handler::Policy::new(config, &text) {
+    let refused = match policy::Policy::new(config, &text) {
         Ok(policy) => {
             egress.replace(policy);
             tracing::info!("took the new routes from {}", config.display());

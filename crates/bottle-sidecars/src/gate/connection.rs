@@ -16,6 +16,7 @@ use tokio::net::UnixStream;
 
 use super::dirs::GateDirs;
 use super::policy::AcceptedPolicy;
+use super::process::CONNECTION_TIMEOUT;
 use super::{mirror, process, sweep, transport};
 
 /// More agents than this at once would be a mistake or an attack.
@@ -26,9 +27,6 @@ const FIRST_LINE_TIMEOUT: Duration = Duration::from_secs(10);
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
 /// A service, a path, a host and a protocol version.
 const MAX_FIRST_LINE_BYTES: usize = 4096;
-/// No clone and no push takes longer; what does is stuck.
-pub(super) const CONNECTION_TIMEOUT: Duration = Duration::from_secs(2 * 3600);
-
 /// Serves one connection, under the policy that was in force when it came.
 pub(super) async fn serve(policy: Arc<AcceptedPolicy>, stream: UnixStream, connections: Connections) {
     let Some(seat) = connections.take_seat() else {

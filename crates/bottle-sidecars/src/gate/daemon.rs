@@ -6,14 +6,12 @@ use std::time::{Duration, SystemTime};
 
 use bottle_policy::door::Door;
 use bottle_policy::proposal::{PolicyFile, sha256};
-use tokio::net::UnixDatagram;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::connection::{self, Connections};
-use super::dirs::{self, GateDirs};
-use super::hook::LOG_SOCKET;
+use super::dirs;
 use super::policy::AcceptedPolicy;
-use super::{process, sweep};
+use super::{log, sweep};
 use crate::common::{self, Dirs, Error};
 use crate::confirm;
 
@@ -51,7 +49,7 @@ async fn accept(dirs: &Dirs, config: &Path, (policy, hash): (AcceptedPolicy, Str
     let mut terminated = signal(SignalKind::terminate()).map_err(stop)?;
     let mut interrupted = signal(SignalKind::interrupt()).map_err(stop)?;
     let mut hung_up = signal(SignalKind::hangup()).map_err(stop)?;
-    relay_log(&policy.gate)?;
+    log::relay(&policy.gate)?;
     let socket = dirs.socket(Door::GitGate);
     let listener = common::listen(&socket, 0o666)?;
     let connections = Connections::default();
@@ -110,21 +108,4 @@ fn reload(dirs: &Dirs, config: &Path, number: u32, before: &AcceptedPolicy) -> O
             None
         }
     }
-}
-
-/// Hooks have the client at the other end of their standard output; what they log comes here.
-fn relay_log(gate: &GateDirs) -> Result<(), Error> {
-    let path = gate.private_path(LOG_SOCKET);
-    let make = |error| Error::Make { path: path.clone(), error };
-    if path.exists() {
-        std::fs::remove_file(&path).map_err(make)?;
-    }
-    let socket = UnixDatagram::bind(&path).map_err(make)?;
-    tokio::spawn(async move {
-        let mut buffer = vec![0; 8 << 10];
-        while let Ok(count) = socket.recv(&mut buffer).await {
-            tracing::info!("{}", process::printable(&String::from_utf8_lossy(&buffer[..count])));
-        }
-    });
-    Ok(())
 }

@@ -1,19 +1,15 @@
 //! Where the gate keeps everything, under `<state>/git`: a mirror each upstream, and `.gate` for itself. No repository
 //! name begins with a dot, and git daemon is told which directories it may serve, so `.gate` is out of reach.
 
-use std::fs::{File, Permissions};
-use std::io::{self, Write as _};
+use std::fs::Permissions;
+use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::thread;
-use std::time::{Duration, Instant};
 
 use bottle_policy::gate::{GatePolicy, RepoName, Upstream};
-use rustix::fs::FlockOperation;
 
 use super::process::variable;
-use super::sweep;
 use crate::common::{self, Dirs, Error};
 
 /// The gate's directories and a policy that it has accepted.
@@ -73,50 +69,6 @@ impl GateDirs {
     /// The declared upstream whose mirror is at this path.
     pub(super) fn upstream_at(&self, mirror: &Path) -> Option<&Upstream> {
         self.policy.upstreams.iter().find(|upstream| self.mirror(&upstream.name) == mirror)
-    }
-
-    /// Waits for the one lock of a mirror, under which refs are fetched, pushes forwarded and refs moved; it ends with the
-    /// process. What a holder left that was killed is gone afterwards.
-    pub(super) fn lock(&self, name: &RepoName, timeout: Duration) -> Result<Lock, String> {
-        let path = self.private_path("locks").join(name.as_str());
-        let say = |error: &dyn std::fmt::Display| format!("failed to lock the mirror of {name}: {error}");
-        let file = File::options().create(true).append(true).open(&path).map_err(|error| say(&error))?;
-        let deadline = Instant::now() + timeout;
-        loop {
-            match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => {
-                    let begin = || {
-                        if file.metadata()?.len() > 0 {
-                            sweep::after_a_killed_holder(&self.mirror(name));
-                        }
-                        file.set_len(0)?;
-                        (&file).write_all(b"held")
-                    };
-                    begin().map_err(|error| say(&error))?;
-                    return Ok(Lock(file));
-                }
-                Err(error) if error != rustix::io::Errno::WOULDBLOCK => return Err(say(&error)),
-                Err(_) if Instant::now() > deadline => return Err(say(&"another fetch or push holds it; try again")),
-                Err(_) => thread::sleep(Duration::from_millis(5)),
-            }
-        }
-    }
-}
-
-/// The lock of a mirror. The lock file says so until the holder has finished: a process that is killed never does.
-#[derive(Debug)]
-pub(super) struct Lock(File);
-
-impl Lock {
-    /// Everything that the holder began is done, or was undone.
-    pub(super) fn finished(self) {
-        // What can't be marked is looked after by the next holder.
-        let _ = self.0.set_len(0);
-    }
-
-    /// For a process that holds it on.
-    pub(super) fn into_file(self) -> File {
-        self.0
     }
 }
 

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use super::changes::{Repo, Update};
-use super::dirs::{GateDirs, Lock, write_file};
+use super::dirs::{GateDirs, write_file};
+use super::lock::Lock;
 use super::process::{self, Limits, git_ok, last_words};
 use super::{mirror, transport};
 
@@ -81,7 +81,7 @@ fn atomic_marker(repo: &Repo<'_>) -> PathBuf {
 /// Pushes all refs or none; what upstream says to it.
 pub(super) fn to_upstream(repo: &Repo<'_>, updates: &[Update]) -> Result<Vec<String>, ForwardError> {
     let name = &repo.upstream.name;
-    let lock = repo.gate.lock(name, Duration::from_secs(120))?;
+    let lock = Lock::wait_for(repo.gate, name)?;
     let output = process::run(push(repo, updates, &[]), None, PUSH_LIMITS).map_err(|error| unreachable(&error))?;
     let words = remote_lines(&output.stderr);
     if !output.status.success() {
@@ -156,7 +156,7 @@ fn hold(gate: &GateDirs, lock: Lock) {
 /// A dry run: what would have been pushed, as a bundle file beside the record.
 pub(super) fn keep_as_bundle(repo: &Repo<'_>, updates: &[Update]) -> Result<(), String> {
     let name = &repo.upstream.name;
-    let lock = repo.gate.lock(name, Duration::from_secs(120))?;
+    let lock = Lock::wait_for(repo.gate, name)?;
     let say = |error: &dyn std::fmt::Display| format!("failed to keep the push: {error}");
     // A bundle holds refs, and in quarantine there are none of the new ones: a repository beside it has them.
     let dir = tempfile::TempDir::new_in(&repo.gate.tmp).map_err(|error| say(&error))?;

@@ -15,10 +15,9 @@ use std::time::{Duration, Instant};
 use rustix::fs::{FileType, FlockOperation, Mode, OFlags};
 use serde::Deserialize;
 
-use super::connection::CONNECTION_TIMEOUT;
 use super::dirs::GateDirs;
 use super::objects::{Corpus, Position};
-use super::process::{self, last_words};
+use super::process::{self, CONNECTION_TIMEOUT, last_words};
 
 /// gitleaks' exit code for findings; its default, 1, is its code for errors too.
 const FINDINGS_EXIT_CODE: i32 = 42;

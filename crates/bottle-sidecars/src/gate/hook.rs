@@ -2,13 +2,12 @@
 //! log lines go to the gate's own process through a datagram socket.
 
 use std::io::Write as _;
-use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::dirs::{GateDirs, private};
+use super::dirs::GateDirs;
 use super::gitleaks::Scanner;
-use super::{mirror, receive, transport};
+use super::{log, mirror, receive, transport};
 use crate::common::Dirs;
 
 /// Arguments of `gate-hook`.
@@ -37,18 +36,6 @@ enum Hook {
     },
 }
 
-/// The name of the log socket in the gate's own directory.
-pub(super) const LOG_SOCKET: &str = "log.sock";
-
-/// A line for the gate's log; lost if the gate is gone.
-pub(super) fn log(dirs: &Dirs, line: &str) {
-    if let Ok(socket) = UnixDatagram::unbound()
-        && socket.set_nonblocking(true).is_ok()
-    {
-        let _ = socket.send_to(line.as_bytes(), private(dirs).join(LOG_SOCKET));
-    }
-}
-
 pub(super) fn main(dirs: &Dirs, args: HookArgs) -> ExitCode {
     let gate = match GateDirs::open(dirs) {
         Ok(gate) => gate,
@@ -58,7 +45,7 @@ pub(super) fn main(dirs: &Dirs, args: HookArgs) -> ExitCode {
         Hook::Access { words } => match access(&gate, &words) {
             Ok(()) => ExitCode::SUCCESS,
             Err(reason) => {
-                log(dirs, &format!("refused: {reason}"));
+                log::send(dirs, &format!("refused: {reason}"));
                 say(&format!("git-gate: {reason}"))
             }
         },
@@ -68,7 +55,7 @@ pub(super) fn main(dirs: &Dirs, args: HookArgs) -> ExitCode {
             match transport::credential(&gate, dirs, name, action) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(reason) => {
-                    log(dirs, &format!("credential refused: {reason}"));
+                    log::send(dirs, &format!("credential refused: {reason}"));
                     ExitCode::FAILURE
                 }
             }
@@ -88,11 +75,11 @@ fn access(gate: &GateDirs, words: &[String]) -> Result<(), String> {
         && let Err(reason) = Scanner::warm_up(gate)
     {
         // The push will start its own, or be refused.
-        log(&gate.dirs, &reason);
+        log::send(&gate.dirs, &reason);
     }
     let start = std::time::Instant::now();
     mirror::refresh(gate, upstream)?;
-    log(&gate.dirs, &format!("{service} {}: refreshed in {} ms", upstream.name, start.elapsed().as_millis()));
+    log::send(&gate.dirs, &format!("{service} {}: refreshed in {} ms", upstream.name, start.elapsed().as_millis()));
     Ok(())
 }
 

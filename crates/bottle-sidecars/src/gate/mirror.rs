@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use bottle_policy::gate::{GatePolicy, Upstream};
 use sha2::{Digest as _, Sha256};
 
 use super::dirs::{GateDirs, make_dir, shell_word, write_file};
+use super::lock::Lock;
 use super::process::{self, Limits, git_ok, last_words};
-use super::{hook, seed, transport};
+use super::{log, seed, transport};
 use crate::common::Error;
 
 /// A fetch may take its time, as long as something comes.
@@ -17,8 +17,6 @@ const FETCH_LIMITS: Limits = Limits::seconds(3600, 60);
 /// What is larger, and not a blob that may be pushed, git need not hold in memory at once.
 const MIN_ALLOC_BYTES: u64 = 32 << 20;
 const QUERY_LIMITS: Limits = Limits::seconds(30, 30);
-/// How long to wait for another fetch or push of the same mirror.
-pub(super) const LOCK_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Makes the gate's directories, the hooks' scripts, and an empty mirror for each upstream; what stays as it was under the
 /// policy `before` is left alone. Touches no network.
@@ -119,7 +117,7 @@ pub(super) fn max_alloc_bytes(gate: &GateDirs) -> u64 {
 
 /// Fetches all refs from upstream, and drops those that are gone there; the lock of the mirror is held meanwhile.
 pub(super) fn refresh(gate: &GateDirs, upstream: &Upstream) -> Result<(), String> {
-    let lock = gate.lock(&upstream.name, LOCK_TIMEOUT)?;
+    let lock = Lock::wait_for(gate, &upstream.name)?;
     let head_is_set = list(gate, "heads", upstream);
     let mut fetch = transport::git(gate, upstream);
     fetch
@@ -127,10 +125,10 @@ pub(super) fn refresh(gate: &GateDirs, upstream: &Upstream) -> Result<(), String
         .args(["--no-auto-maintenance", "--no-recurse-submodules"]);
     if !head_is_set.exists() {
         match seed::take(gate, upstream) {
-            Ok(true) => hook::log(&gate.dirs, &format!("{}: took in what the host has", upstream.name)),
+            Ok(true) => log::send(&gate.dirs, &format!("{}: took in what the host has", upstream.name)),
             Ok(false) => {}
             // It only saves time.
-            Err(reason) => hook::log(&gate.dirs, &reason),
+            Err(reason) => log::send(&gate.dirs, &reason),
         }
     }
     fetch.arg("--end-of-options").arg(upstream.url.to_string()).arg("+refs/*:refs/*");

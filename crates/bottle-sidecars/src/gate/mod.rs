@@ -16,6 +16,8 @@ mod dirs;
 mod forward;
 mod gitleaks;
 mod hook;
+mod lock;
+mod log;
 mod mirror;
 mod objects;
 mod policy;

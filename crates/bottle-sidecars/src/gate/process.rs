@@ -8,6 +8,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+/// No clone and no push takes longer; a connection that does is stuck.
+pub(super) const CONNECTION_TIMEOUT: Duration = Duration::from_secs(2 * 3600);
+
 /// Never more of a process's output than this: what says more is broken or hostile.
 const MAX_OUTPUT_BYTES: usize = 512 << 20;
 

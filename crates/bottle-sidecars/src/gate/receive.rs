@@ -16,7 +16,7 @@ use super::dirs::GateDirs;
 use super::gitleaks::Scanner;
 use super::process::{printable, variable};
 use super::rules::{self, MAX_REFS, Refusal};
-use super::{forward, hook, record, scan};
+use super::{forward, log, record, scan};
 
 /// No more findings than this are shown; the record has them all.
 const MAX_LINES_SHOWN: usize = 20;
@@ -226,7 +226,7 @@ impl Push<'_> {
             lines.push(error);
         }
         for line in &lines {
-            hook::log(&self.repo.gate.dirs, line);
+            log::send(&self.repo.gate.dirs, line);
         }
         tell(&lines);
         if verdict == Verdict::Refused { ExitCode::FAILURE } else { ExitCode::SUCCESS }

@@ -12,7 +12,7 @@ use bottle_policy::bundle::User;
 use rustix::process::{Gid, Pid, Signal, Uid, geteuid, getppid, set_parent_process_death_signal};
 use rustix::thread::{set_thread_gid, set_thread_groups, set_thread_uid};
 
-use super::Error;
+use super::error::Error;
 
 /// Whose child this is, and who it becomes: `PARENT` or `PARENT:UID:GROUP,GROUP`.
 #[derive(Debug, Clone, PartialEq, Eq)]

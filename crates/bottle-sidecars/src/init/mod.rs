@@ -11,6 +11,7 @@
 mod control;
 mod daemon;
 mod dirs;
+mod error;
 mod identity;
 mod install;
 mod lines;
@@ -24,6 +25,7 @@ use bottle_policy::bundle::Bundle;
 use bottle_policy::door;
 
 use crate::common::{self, Dirs};
+use error::Error;
 
 /// The format of bundle.yaml that this program reads.
 const VERSION: u32 = 1;
@@ -39,19 +41,6 @@ pub(crate) struct Args {
     /// The command of --exec-as.
     #[arg(last = true, hide = true, num_args = 1..)]
     command: Vec<OsString>,
-}
-
-/// Why the bundle is down.
-#[derive(Debug, thiserror::Error)]
-enum Error {
-    #[error(transparent)]
-    Common(#[from] common::Error),
-    #[error("failed to start {what}: {error}")]
-    Start { what: String, error: std::io::Error },
-    #[error("failed to become user {id}: {error}")]
-    Identity { id: u32, error: std::io::Error },
-    #[error("{door} keeps ending: {reason}")]
-    GaveUp { door: &'static str, reason: String },
 }
 
 pub(crate) fn main(dirs: &Dirs, args: Args) -> ExitCode {

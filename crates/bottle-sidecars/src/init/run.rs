@@ -12,14 +12,13 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{Instant as Later, sleep, sleep_until, timeout};
 
-use super::Error;
 use super::control::{self, ControlChannels};
 use super::daemon::{Daemon, Fate, describe};
+use super::error::Error;
 use super::install::Installer;
 use super::lines::say;
-use crate::common::{self, Dirs};
+use crate::common::{self, Dirs, PIPELOCK_SOCKET};
 use crate::confirm::Report;
-use crate::egress::PIPELOCK_SOCKET;
 
 /// How long daemons may take to end by themselves.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);

@@ -18,8 +18,8 @@ use http_body_util::BodyExt as _;
 use sha2::{Digest as _, Sha256};
 use tokio::time::timeout;
 
+use super::active::ActivePolicy;
 use super::approval_client::{Digest, Outcome};
-use super::forward::ActivePolicy;
 use super::policy::CompiledRoute;
 use super::refusal::{blocked, refused, stopped, too_large};
 use super::scan::{self, BODY_IDLE_TIMEOUT};

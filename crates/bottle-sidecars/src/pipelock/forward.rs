@@ -1,135 +1,29 @@
 //! Judges one request, adds the credential of its route, sends it, and gives the answer back.
 
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, OnceLock};
 
 use bottle_policy::access::Verdict;
 use bottle_policy::dlp::{Mode, Packing, Rules};
-use bottle_policy::host::{HostName, HostPattern};
-use bottle_policy::limits::Reached;
 use bottle_policy::route::Scheme;
 use bytes::Bytes;
-use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, SET_COOKIE, TRAILER};
+use http::header::{ACCEPT_ENCODING, AUTHORIZATION, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, Version};
-use http_body::{Body as _, Frame};
-use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
-use hyper_util::client::legacy::Client;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 
-use super::approval_client::ApprovalClient;
-use super::dial::{DialError, Dialer};
-use super::policy::{CompiledRoute, Policy};
-use super::redact::RedactedBody;
-use super::refusal::{blocked, not_let_in, stopped, too_large};
-use super::response::ScannedResponse;
+use super::active::ActivePolicy;
+use super::dial::DialError;
+use super::policy::CompiledRoute;
+use super::refusal::{blocked, stopped, too_large};
 use super::scan::{self, ScannedRequest};
-use super::usage::UsageLog;
 use crate::proxy::access::{AccessLog, CountedBody};
 use crate::proxy::headers;
 use crate::proxy::response::{Body, BoxError, boxed, drain, json, refuse};
 use crate::proxy::target::{self, RequestTarget, authority};
 use crate::proxy::upgrade::Reply;
-use crate::tls::Trust;
 
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
-/// A policy in force, with the connections made under it.
-pub(super) struct ActivePolicy {
-    pub(super) policy: Arc<Policy>,
-    client: Client<Dialer, Body>,
-    /// For connections that become something else.
-    pub(super) switcher: Client<Dialer, Body>,
-    pub(super) dialer: Dialer,
-    pub(super) approvals: Arc<ApprovalClient>,
-    usage_log: Arc<UsageLog>,
-}
-
-/// The way out.
-pub(super) struct Forwarder {
-    active: RwLock<PolicySlot>,
-    trust: Trust,
-    approvals: Arc<ApprovalClient>,
-    usage_log: Arc<UsageLog>,
-}
-
-/// How long the policy before stays for requests that egress has judged by it and that are still on their way here.
-const PREVIOUS_POLICY_GRACE: Duration = Duration::from_secs(5);
-
-/// The policy in force, and the one before it.
-struct PolicySlot {
-    now: Arc<ActivePolicy>,
-    before: Option<(Arc<ActivePolicy>, Instant)>,
-}
-
-impl Forwarder {
-    pub(super) fn new(policy: Policy, approvals: ApprovalClient, usage_log: UsageLog) -> Self {
-        let (trust, approvals, usage_log) = (Trust::default(), Arc::new(approvals), Arc::new(usage_log));
-        let now = Arc::new(ActivePolicy::new(policy, &trust, &approvals, &usage_log));
-        Self { active: RwLock::new(PolicySlot { now, before: None }), trust, approvals, usage_log }
-    }
-
-    /// From now on requests are judged by this policy, over connections of its own.
-    pub(super) fn replace(&self, policy: Policy) {
-        let now = Arc::new(ActivePolicy::new(policy, &self.trust, &self.approvals, &self.usage_log));
-        let mut slot = self.active.write().unwrap_or_else(PoisonError::into_inner);
-        let before = std::mem::replace(&mut slot.now, now);
-        // With the same routes nothing is on its way that the new policy could not judge.
-        if before.policy.routes_hash != slot.now.policy.routes_hash {
-            slot.before = Some((before, Instant::now()));
-        }
-    }
-
-    /// The policy in force, which a request keeps to its end.
-    pub(super) fn active(&self) -> Arc<ActivePolicy> {
-        Arc::clone(&self.active.read().unwrap_or_else(PoisonError::into_inner).now)
-    }
-
-    /// The policy with the routes that egress went by, so that a request is judged by one policy all the way. With routes
-    /// that are not known (any more) it is judged by those in force, and refused where they don't agree.
-    pub(super) fn active_for(&self, routes_hash: &str) -> Arc<ActivePolicy> {
-        let slot = self.active.read().unwrap_or_else(PoisonError::into_inner);
-        match &slot.before {
-            Some((before, since))
-                if slot.now.policy.routes_hash != routes_hash
-                    && before.policy.routes_hash == routes_hash
-                    && since.elapsed() < PREVIOUS_POLICY_GRACE =>
-            {
-                Arc::clone(before)
-            }
-            _ => Arc::clone(&slot.now),
-        }
-    }
-}
-
 impl ActivePolicy {
-    fn new(policy: Policy, trust: &Trust, approvals: &Arc<ApprovalClient>, usage_log: &Arc<UsageLog>) -> Self {
-        let dialer = Dialer::new(trust.clone(), &policy.pipelock);
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(Duration::from_secs(20))
-            .pool_max_idle_per_host(32)
-            .build(dialer.clone());
-        let switcher = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(dialer.http1());
-        let (approvals, usage_log) = (Arc::clone(approvals), Arc::clone(usage_log));
-        Self { policy: Arc::new(policy), client, switcher, dialer, approvals, usage_log }
-    }
-
-    /// Counts a request by the rule about these hosts.
-    pub(super) fn count(&self, pattern: &HostPattern, host: &HostName) -> Result<(), Reached> {
-        self.usage_log.request(&self.policy.pipelock.limits, pattern, host)
-    }
-
-    /// Counts bytes that are about to leave.
-    pub(super) fn may_send(&self, host: &HostName, more: u64) -> Result<(), Reached> {
-        let limits = &self.policy.pipelock.limits;
-        if limits.is_default() {
-            return Ok(());
-        }
-        self.usage_log.bytes(limits, host, more)
-    }
-
     /// Answers a request whose headers are free of what is for one hop or a door's own. `claimed` is the route that
     /// egress found; it is found again here, and both have to agree.
     pub(super) async fn pass<B>(
@@ -196,7 +90,7 @@ impl ActivePolicy {
             let message = "git over https to a declared upstream would go round the gate; use git://git-gate:9418/";
             return Err(Box::new(refuse(StatusCode::FORBIDDEN, "git_upstream", message)));
         }
-        let rated = |rate| self.usage_log.rate(route, rate);
+        let rated = |rate| self.count_rate(route, rate);
         if let Err(reached) =
             compiled.rate.map_or(Ok(()), rated).and_then(|()| self.count(&compiled.host, &target.host))
         {
@@ -294,102 +188,6 @@ impl ActivePolicy {
             Ok(response) => self.scrubbed(route, response, log).await,
             Err(error) => failed(target, &error, log),
         }
-    }
-
-    /// An answer as the guest may have it: its head scrubbed, its body looked at, the route's credential in neither.
-    pub(super) async fn scrubbed(
-        &self,
-        route: usize,
-        response: Response<Incoming>,
-        log: &mut AccessLog,
-    ) -> Response<Body> {
-        let looked = self.looked_at(route, response, log).await;
-        let looked = match &self.policy.routes[route].credential {
-            Some(added) => looked.map(|body| boxed(RedactedBody::new(body, &added.secret))),
-            None => looked,
-        };
-        if !looked.headers().contains_key(TRAILER) {
-            return looked;
-        }
-        let policy = Arc::clone(&self.policy);
-        looked.map(|body| boxed(body.map_frame(move |frame| scrubbed_trailers(&policy, frame))))
-    }
-
-    async fn looked_at(&self, route: usize, response: Response<Incoming>, log: &mut AccessLog) -> Response<Body> {
-        let compiled = &self.policy.routes[route];
-        let response = self.scrubbed_head(compiled, response.map(boxed));
-        let scanning = &self.policy.pipelock.response_scanning;
-        if scanning.is_default() {
-            return response;
-        }
-        let (mut parts, body) = response.into_parts();
-        let too_large = scanning.max_body_bytes.is_some_and(|most| body.size_hint().lower() > most.0);
-        let looked = if too_large {
-            Err(("answer_too_large", None))
-        } else {
-            match ScannedResponse::new(body, &parts.headers, &self.policy, compiled.model, log) {
-                Ok(body) => body.begun().await,
-                Err(found) => Err(("answer", Some(found))),
-            }
-        };
-        match looked {
-            Ok(body) => {
-                // A length would have to be kept, and what is cut off can't.
-                parts.headers.remove(CONTENT_LENGTH);
-                Response::from_parts(parts, boxed(body))
-            }
-            Err((reason, found)) => {
-                log.stop(Verdict::Block, reason);
-                let answer = not_let_in(reason, found.as_ref());
-                log.entry.finding = found;
-                answer
-            }
-        }
-    }
-
-    /// An answer without what is for one hop, a door's own, or a credential.
-    pub(super) fn scrubbed_head(&self, compiled: &CompiledRoute, mut response: Response<Body>) -> Response<Body> {
-        let headers = response.headers_mut();
-        headers::strip_hop(headers);
-        headers::strip_door_headers(headers);
-        if compiled.credential.is_some() {
-            // What upstream gives to the credential's owner is a credential, too.
-            headers.remove(SET_COOKIE);
-        }
-        // Over HTTP/1.1, which is spoken to egress, only trailers that are named pass, and over HTTP/2 gRPC names none.
-        let grpc = headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
-        if grpc {
-            headers
-                .entry(TRAILER)
-                .or_insert(HeaderValue::from_static("grpc-status, grpc-message, grpc-status-details-bin"));
-        }
-        mask_values(&self.policy, headers);
-        *response.version_mut() = Version::HTTP_11;
-        response
-    }
-}
-
-/// Overwrites the values of secrets.
-fn mask_values(policy: &Policy, headers: &mut HeaderMap) {
-    for value in headers.values_mut() {
-        if policy.known.find(value.as_bytes()).is_some() {
-            *value = HeaderValue::from_bytes(&policy.known.mask(value.as_bytes()))
-                .unwrap_or(HeaderValue::from_static("***"));
-        }
-    }
-}
-
-/// What stands behind an answer's body is scrubbed as its head is.
-fn scrubbed_trailers(policy: &Policy, frame: Frame<Bytes>) -> Frame<Bytes> {
-    match frame.into_trailers() {
-        Ok(mut trailers) => {
-            headers::strip_hop(&mut trailers);
-            headers::strip_door_headers(&mut trailers);
-            trailers.remove(SET_COOKIE);
-            mask_values(policy, &mut trailers);
-            Frame::trailers(trailers)
-        }
-        Err(frame) => frame,
     }
 }
 

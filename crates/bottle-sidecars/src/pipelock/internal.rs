@@ -15,7 +15,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::{UnixListener, UnixStream};
 
-use super::forward::{ActivePolicy, Forwarder};
+use super::active::{ActivePolicy, Forwarder};
 use crate::proxy::access::{AccessLog, LogFile};
 use crate::proxy::headers;
 use crate::proxy::response::{Body, full, refuse};
@@ -23,8 +23,6 @@ use crate::proxy::server::boxed_future;
 use crate::proxy::target::RequestTarget;
 use crate::proxy::upgrade::{self, Reply};
 
-/// The socket's name in the internal directory.
-pub(super) const SOCKET: &str = "pipelock.sock";
 /// egress may pass on heads as long as it takes them, and a little more.
 const HEAD_BYTES: usize = 512 << 10;
 

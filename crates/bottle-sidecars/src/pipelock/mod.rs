@@ -1,6 +1,6 @@
 //! The last door before the internet: what may leave, to which address, with which credential.
 //!
-//! Map: `policy` (both policy files, and the secrets), `internal` (requests from egress, over a unix socket that the guest
+//! Map: `policy` (both policy files, and the secrets), `active` (the one in force, and its connections), `internal` (requests from egress, over a unix socket that the guest
 //! can't see), `standalone` (the proxy of a bottle without routes), `forward` (judges and sends a request), `scan` (a head
 //! and a body in search of secrets), `approval` and `approval_client` (a person decides about a finding), `refusal` (answers
 //! to what is not sent), `usage` (what has left), `response` (answers) and `redact` (a credential in them), `websocket`,
@@ -10,6 +10,7 @@
 //! Always: the scan comes before the credential; the address that was checked is the one that is dialled; what egress
 //! says about a route is checked again; no value of a secret is in an answer or a log.
 
+mod active;
 mod approval;
 mod approval_client;
 mod dial;
@@ -34,12 +35,12 @@ use bottle_policy::proposal::PolicyFile;
 use tokio::task::JoinSet;
 
 use crate::ca::Ca;
-use crate::common::{self, Dirs, Error};
+use crate::common::{self, Dirs, Error, PIPELOCK_SOCKET};
 use crate::confirm;
 use crate::proxy::access::LogFile;
 use crate::proxy::run;
 use crate::proxy::server::ProxyServer;
-use forward::Forwarder;
+use active::Forwarder;
 use policy::{Policy, Texts};
 
 #[derive(Debug, clap::Args)]
@@ -80,7 +81,7 @@ pub(crate) fn main(dirs: &Dirs, args: Args) -> ExitCode {
             tracing::info!("pipelock ready for the guest at {}", socket.display());
         }
         // The last to be made: whoever sees it finds the guest's there too.
-        let internal = dirs.internal.join(internal::SOCKET);
+        let internal = dirs.internal.join(PIPELOCK_SOCKET);
         doors.spawn(internal::serve(common::listen(&internal, 0o666)?, Arc::clone(&forwarder), log_file));
         files.report(&hashes, None);
         tracing::info!("pipelock ready at {}", internal.display());

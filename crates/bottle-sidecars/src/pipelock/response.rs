@@ -5,21 +5,124 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bottle_policy::access::Found;
+use bottle_policy::access::{Found, Verdict};
 use bottle_policy::dlp::{Finding, Mode, Packing, Stream};
 use bottle_policy::pipelock::Action;
 use bottle_policy::websocket::Talk;
 use bytes::Bytes;
-use http::HeaderMap;
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, SET_COOKIE, TRAILER};
+use http::{HeaderMap, HeaderValue, Response, Version};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
 use tokio::time::timeout;
 
-use super::policy::Policy;
+use super::active::ActivePolicy;
+use super::policy::{CompiledRoute, Policy};
+use super::redact::RedactedBody;
+use super::refusal::not_let_in;
 use super::scan;
 use crate::proxy::access::{AccessLog, StreamVerdict};
-use crate::proxy::response::{Body, BoxError};
+use crate::proxy::headers;
+use crate::proxy::response::{Body, BoxError, boxed};
+
+impl ActivePolicy {
+    /// An answer as the guest may have it: its head scrubbed, its body looked at, the route's credential in neither.
+    pub(super) async fn scrubbed(
+        &self,
+        route: usize,
+        response: Response<Incoming>,
+        log: &mut AccessLog,
+    ) -> Response<Body> {
+        let looked = self.looked_at(route, response, log).await;
+        let looked = match &self.policy.routes[route].credential {
+            Some(added) => looked.map(|body| boxed(RedactedBody::new(body, &added.secret))),
+            None => looked,
+        };
+        if !looked.headers().contains_key(TRAILER) {
+            return looked;
+        }
+        let policy = Arc::clone(&self.policy);
+        looked.map(|body| boxed(body.map_frame(move |frame| scrubbed_trailers(&policy, frame))))
+    }
+
+    async fn looked_at(&self, route: usize, response: Response<Incoming>, log: &mut AccessLog) -> Response<Body> {
+        let compiled = &self.policy.routes[route];
+        let response = self.scrubbed_head(compiled, response.map(boxed));
+        let scanning = &self.policy.pipelock.response_scanning;
+        if scanning.is_default() {
+            return response;
+        }
+        let (mut parts, body) = response.into_parts();
+        let too_large = scanning.max_body_bytes.is_some_and(|most| body.size_hint().lower() > most.0);
+        let looked = if too_large {
+            Err(("answer_too_large", None))
+        } else {
+            match ScannedResponse::new(body, &parts.headers, &self.policy, compiled.model, log) {
+                Ok(body) => body.begun().await,
+                Err(found) => Err(("answer", Some(found))),
+            }
+        };
+        match looked {
+            Ok(body) => {
+                // A length would have to be kept, and what is cut off can't.
+                parts.headers.remove(CONTENT_LENGTH);
+                Response::from_parts(parts, boxed(body))
+            }
+            Err((reason, found)) => {
+                log.stop(Verdict::Block, reason);
+                let answer = not_let_in(reason, found.as_ref());
+                log.entry.finding = found;
+                answer
+            }
+        }
+    }
+
+    /// An answer without what is for one hop, a door's own, or a credential.
+    pub(super) fn scrubbed_head(&self, compiled: &CompiledRoute, mut response: Response<Body>) -> Response<Body> {
+        let headers = response.headers_mut();
+        headers::strip_hop(headers);
+        headers::strip_door_headers(headers);
+        if compiled.credential.is_some() {
+            // What upstream gives to the credential's owner is a credential, too.
+            headers.remove(SET_COOKIE);
+        }
+        // Over HTTP/1.1, which is spoken to egress, only trailers that are named pass, and over HTTP/2 gRPC names none.
+        let grpc = headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
+        if grpc {
+            headers
+                .entry(TRAILER)
+                .or_insert(HeaderValue::from_static("grpc-status, grpc-message, grpc-status-details-bin"));
+        }
+        mask_values(&self.policy, headers);
+        *response.version_mut() = Version::HTTP_11;
+        response
+    }
+}
+
+/// Overwrites the values of secrets.
+fn mask_values(policy: &Policy, headers: &mut HeaderMap) {
+    for value in headers.values_mut() {
+        if policy.known.find(value.as_bytes()).is_some() {
+            *value = HeaderValue::from_bytes(&policy.known.mask(value.as_bytes()))
+                .unwrap_or(HeaderValue::from_static("***"));
+        }
+    }
+}
+
+/// What stands behind an answer's body is scrubbed as its head is.
+fn scrubbed_trailers(policy: &Policy, frame: Frame<Bytes>) -> Frame<Bytes> {
+    match frame.into_trailers() {
+        Ok(mut trailers) => {
+            headers::strip_hop(&mut trailers);
+            headers::strip_door_headers(&mut trailers);
+            trailers.remove(SET_COOKIE);
+            mask_values(policy, &mut trailers);
+            Frame::trailers(trailers)
+        }
+        Err(frame) => frame,
+    }
+}
 
 /// An answer that is looked at.
 pub(super) struct ScannedResponse {

@@ -9,7 +9,7 @@ use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 
-use super::forward::Forwarder;
+use super::active::Forwarder;
 use crate::proxy::access::AccessLog;
 use crate::proxy::response::Body;
 use crate::proxy::server::Handler;

@@ -8,7 +8,8 @@ use http::{Response, StatusCode};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
-use super::forward::{ActivePolicy, dial_refusal};
+use super::active::ActivePolicy;
+use super::forward::dial_refusal;
 use crate::proxy::access::AccessLog;
 use crate::proxy::response::{Body, refuse};
 use crate::proxy::target::RequestTarget;

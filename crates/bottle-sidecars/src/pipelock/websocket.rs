@@ -15,7 +15,8 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
-use super::forward::{ActivePolicy, credentials, failed, whole_uri};
+use super::active::ActivePolicy;
+use super::forward::{credentials, failed, whole_uri};
 use super::policy::Policy;
 use super::redact::Redactor;
 use crate::proxy::access::AccessLog;

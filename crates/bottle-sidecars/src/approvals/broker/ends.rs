@@ -5,7 +5,7 @@ use bottle_policy::proposal::record::Cause;
 use bottle_policy::proposal::{By, PolicyFile, ProposalId, State, Verdict, sha256};
 use time::OffsetDateTime;
 
-use super::super::Error;
+use super::super::error::Error;
 use super::super::log::moment;
 use super::Broker;
 use crate::confirm::Install;

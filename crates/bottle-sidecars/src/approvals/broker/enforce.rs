@@ -8,7 +8,7 @@ use bottle_policy::proposal::{By, PolicyFile, ProposalId, State, Verdict, sha256
 use bottle_policy::supervise::Request;
 use time::OffsetDateTime;
 
-use super::super::Error;
+use super::super::error::Error;
 use super::{Broker, stamp};
 use crate::confirm::Install;
 

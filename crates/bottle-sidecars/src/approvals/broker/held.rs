@@ -11,9 +11,9 @@ use bottle_policy::proposal::{By, ProposalId, State, Verdict};
 use bottle_policy::supervise::{Approval, Held, Request};
 use tokio::sync::{mpsc, watch};
 
-use super::super::Error;
-use super::super::words;
-use super::{Broker, BrokerHandle, Message, StatusText};
+use super::super::error::Error;
+use super::super::words::{self, StatusText};
+use super::{Broker, BrokerHandle, Message};
 
 /// A question of pipelock's; one that is dropped undecided is taken back.
 pub(in super::super) struct Question {

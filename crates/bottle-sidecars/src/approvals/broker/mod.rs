@@ -7,6 +7,7 @@ mod enforce;
 mod held;
 
 use std::collections::BTreeMap;
+use std::io::Read as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -18,12 +19,12 @@ use time::OffsetDateTime;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::sleep;
 
-use super::Error;
 use super::apply::Supervisor;
+use super::error::Error;
 use super::limits::Limits;
 use super::log::{ProposalLog, moment, rfc3339};
 use super::view::View;
-use super::words;
+use super::words::{self, StatusText};
 
 /// Messages that wait; more callers than that wait themselves.
 const QUEUE_LENGTH: usize = 32;
@@ -44,13 +45,6 @@ pub(super) struct Pending {
     pub(super) status_text: watch::Receiver<StatusText>,
     /// How long it may take at most.
     pub(super) most: Duration,
-}
-
-/// Words about a proposal, and whether they are the last.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct StatusText {
-    pub(super) text: String,
-    pub(super) is_final: bool,
 }
 
 enum Message {
@@ -233,7 +227,7 @@ impl Broker {
             return Ok(Err(format!("refused: {reason}; it is not noted")));
         }
         let expires = OffsetDateTime::now_utc() + Duration::from_secs(self.policy.timeout.0);
-        let nonce = super::nonce()?;
+        let nonce = nonce()?;
         let event = match self.log.ledger().ask(nonce, request, stamp(expires)) {
             Ok(event) => event,
             Err(error) => return Ok(Err(format!("not asked: {error}"))),
@@ -364,4 +358,12 @@ impl Broker {
 /// A time as a text; one that can't be written has passed.
 fn stamp(time: OffsetDateTime) -> String {
     rfc3339(time).unwrap_or_default()
+}
+
+/// 32 hex digits that nobody can guess.
+fn nonce() -> Result<String, Error> {
+    let mut bytes = [0; 16];
+    let read = std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
+    read.map_err(Error::Random)?;
+    Ok(hex::encode(bytes))
 }
