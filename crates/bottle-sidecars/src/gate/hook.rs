@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use super::dirs::GateDirs;
 use super::gitleaks::Scanner;
-use super::{log, mirror, receive, transport};
+use super::{log, mirror, push, transport};
 use crate::common::Dirs;
 
 /// Arguments of `gate-hook`.
@@ -49,7 +49,7 @@ pub(super) fn main(dirs: &Dirs, args: HookArgs) -> ExitCode {
                 say(&format!("git-gate: {reason}"))
             }
         },
-        Hook::PreReceive { .. } => receive::main(gate),
+        Hook::PreReceive { .. } => push::main(&gate),
         Hook::Credential { words } => {
             let [name, action] = &words[..] else { return ExitCode::FAILURE };
             match transport::credential(&gate, dirs, name, action) {

@@ -1,95 +1,86 @@
-//! The push to the upstream: all refs or none, each only if upstream still has what it was judged against.
+//! Last phase: the push is at upstream, or kept in a dry run. All refs go or none, each only if upstream still has what the
+//! push was judged against.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
+use std::time::Instant;
 
-use super::changes::{Repo, Update};
-use super::dirs::{GateDirs, write_file};
-use super::lock::Lock;
-use super::process::{self, Limits, git_ok, last_words};
-use super::{mirror, transport};
+use bottle_policy::gate::report::{Timings, Verdict};
+
+use super::super::changes::{Changes, Update};
+use super::super::dirs::GateDirs;
+use super::super::lock::Lock;
+use super::super::mirror;
+use super::super::process::{self, Limits, git_ok, last_words};
+use super::super::rules::Refusal;
+use super::command::{NOT_ATOMIC, ONE_AT_A_TIME, atomic_marker, push, unreachable};
+use super::judged::Judged;
+use super::millis;
+use super::received::Received;
+use super::refused::Refused;
 
 const PUSH_LIMITS: Limits = Limits::seconds(1800, 120);
-const QUERY_LIMITS: Limits = Limits::seconds(60, 60);
 /// No more of upstream's words than this are passed on.
 const MAX_REMOTE_LINES: usize = 20;
-/// What git says of an upstream that can't take several refs together.
-const NOT_ATOMIC: &str = "does not support --atomic";
-/// What the agent is told then.
-pub(super) const ONE_AT_A_TIME: &str = "upstream can't take several refs all or none: push one ref at a time";
+/// A push that was forwarded, or in a dry run kept.
+pub(super) struct Forwarded<'a> {
+    pub(super) received: Received<'a>,
+    pub(super) changes: Changes,
+    /// Accepted, or would be pushed.
+    pub(super) verdict: Verdict,
+    /// Upstream's own words.
+    pub(super) remote_lines: Vec<String>,
+    pub(super) ms: Timings,
+}
+
+impl<'a> Forwarded<'a> {
+    /// Forwards a judged push; if upstream does not take it, the push is refused.
+    pub(super) fn new(judged: Judged<'a>) -> Result<Self, Box<Refused<'a>>> {
+        let start = Instant::now();
+        let done = if judged.repo().gate.policy.dry_run {
+            keep_as_bundle(&judged).map(|()| (Verdict::WouldPush, vec![])).map_err(ForwardError::from)
+        } else {
+            to_upstream(&judged).map(|remote_lines| (Verdict::Accepted, remote_lines))
+        };
+        let (received, changes, mut ms) = judged.into_parts();
+        ms.forward = millis(start);
+        match done {
+            Ok((verdict, remote_lines)) => Ok(Self { received, changes, verdict, remote_lines, ms }),
+            Err(ForwardError { why, remote_lines }) => {
+                let refusals = vec![Refusal::all(why)];
+                Err(Box::new(Refused { received, changes, refusals, findings: vec![], remote_lines, ms }))
+            }
+        }
+    }
+}
 
 /// Why upstream does not have a push.
 #[derive(Debug, Default)]
-pub(super) struct ForwardError {
-    pub(super) why: String,
+struct ForwardError {
+    why: String,
     /// Upstream's own words, a line each.
-    pub(super) words: Vec<String>,
+    remote_lines: Vec<String>,
 }
 
 impl From<String> for ForwardError {
     fn from(why: String) -> Self {
-        Self { why, words: vec![] }
+        Self { why, remote_lines: vec![] }
     }
-}
-
-/// A push of the judged ids themselves, by URL: by the remote's name, git would move refs inside the quarantine too.
-fn push(repo: &Repo<'_>, updates: &[Update], options: &[&str]) -> Command {
-    let mut push = transport::git(repo.gate, repo.upstream);
-    push.envs(repo.quarantine.iter().map(|(name, value)| (name, value)));
-    push.args(["push", "--progress", "--no-verify", "--no-signed", "--no-follow-tags"]);
-    push.arg("--recurse-submodules=no").args(options);
-    if updates.len() > 1 {
-        push.arg("--atomic");
-    }
-    for Update { old, name, .. } in updates {
-        let expected = if old.bytes().all(|byte| byte == b'0') { "" } else { old };
-        push.arg(format!("--force-with-lease={name}:{expected}"));
-    }
-    push.arg("--end-of-options").arg(repo.upstream.url.to_string());
-    push.args(updates.iter().map(|Update { new, name, .. }| format!("{new}:{name}")));
-    push
-}
-
-fn unreachable(error: &process::ProcessError) -> String {
-    format!("upstream could not be reached: {error}")
-}
-
-/// Whether upstream takes these refs together. It is asked before a push of several refs is looked into, until it has once
-/// said yes.
-pub(super) fn can_be_one_push(repo: &Repo<'_>, updates: &[Update]) -> Result<bool, String> {
-    let marker = atomic_marker(repo);
-    if updates.len() < 2 || repo.gate.policy.dry_run || marker.exists() {
-        return Ok(true);
-    }
-    let ask = push(repo, updates, &["--dry-run"]);
-    let output = process::run(ask, None, QUERY_LIMITS).map_err(|error| unreachable(&error))?;
-    if String::from_utf8_lossy(&output.stderr).contains(NOT_ATOMIC) {
-        return Ok(false);
-    }
-    // Whatever else there is to refuse is said when it is really pushed.
-    if output.status.success() {
-        write_file(&marker, b"", 0o600).map_err(|error| error.to_string())?;
-    }
-    Ok(true)
-}
-
-fn atomic_marker(repo: &Repo<'_>) -> PathBuf {
-    mirror::list(repo.gate, "atomic", repo.upstream)
 }
 
 /// Pushes all refs or none; what upstream says to it.
-pub(super) fn to_upstream(repo: &Repo<'_>, updates: &[Update]) -> Result<Vec<String>, ForwardError> {
+fn to_upstream(judged: &Judged<'_>) -> Result<Vec<String>, ForwardError> {
+    let (repo, updates) = (judged.repo(), judged.updates());
     let name = &repo.upstream.name;
     let lock = Lock::wait_for(repo.gate, name)?;
     let output = process::run(push(repo, updates, &[]), None, PUSH_LIMITS).map_err(|error| unreachable(&error))?;
-    let words = remote_lines(&output.stderr);
+    let remote_lines = remote_lines(&output.stderr);
     if !output.status.success() {
-        let why = why_not(&output.stderr, &words);
+        let why = why_not(&output.stderr, &remote_lines);
         if why == ONE_AT_A_TIME {
             let _ = std::fs::remove_file(atomic_marker(repo));
         }
-        return Err(ForwardError { why, words });
+        return Err(ForwardError { why, remote_lines });
     }
     let made: Vec<_> = updates
         .iter()
@@ -98,7 +89,7 @@ pub(super) fn to_upstream(repo: &Repo<'_>, updates: &[Update]) -> Result<Vec<Str
         .collect();
     hold(repo.gate, lock);
     mirror::remember_made(repo.gate, repo.upstream, &made)?;
-    Ok(words)
+    Ok(remote_lines)
 }
 
 /// What upstream's hooks and rules say: git passes it on behind `remote: `.
@@ -154,7 +145,8 @@ fn hold(gate: &GateDirs, lock: Lock) {
 }
 
 /// A dry run: what would have been pushed, as a bundle file beside the record.
-pub(super) fn keep_as_bundle(repo: &Repo<'_>, updates: &[Update]) -> Result<(), String> {
+fn keep_as_bundle(judged: &Judged<'_>) -> Result<(), String> {
+    let (repo, updates) = (judged.repo(), judged.updates());
     let name = &repo.upstream.name;
     let lock = Lock::wait_for(repo.gate, name)?;
     let say = |error: &dyn std::fmt::Display| format!("failed to keep the push: {error}");
