@@ -66,7 +66,7 @@ impl Ca {
         Ok(Self { issuer: Issuer::new(params, key), leaves: Mutex::default() })
     }
 
-    /// How to be this host for the guest.
+    /// The TLS configuration by which the proxy is this host for the guest.
     pub(crate) fn server_config(&self, host: &HostName) -> Result<Arc<ServerConfig>, LeafError> {
         let now = Instant::now();
         let mut leaves = self.leaves.lock().unwrap_or_else(PoisonError::into_inner);
@@ -129,7 +129,7 @@ fn validity(life: time::Duration) -> (OffsetDateTime, OffsetDateTime) {
     (now - BACKDATE, now + life)
 }
 
-/// Whole or not at all.
+/// Writes a file whole or not at all.
 fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Error> {
     let make = |error| Error::Make { path: path.to_owned(), error };
     let mut file = tempfile::NamedTempFile::new_in(path.parent().unwrap_or(Path::new("."))).map_err(make)?;

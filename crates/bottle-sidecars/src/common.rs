@@ -1,4 +1,4 @@
-//! What every sidecar needs: where things are, how it logs, how it listens, how it reads its policy.
+//! Shared by every sidecar: directories, logging, listening, reading a policy.
 
 use std::fs::Permissions;
 use std::io;

@@ -1,4 +1,4 @@
-//! What goes over the supervisor's control socket: a daemon says which policy it goes by, supervise asks for a new one.
+//! Messages over the supervisor's control socket: a daemon says which policy it goes by, supervise asks for a new one.
 //!
 //! Always: who says something is told from the connection's process and user, which the kernel vouches for.
 

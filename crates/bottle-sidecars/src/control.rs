@@ -1,4 +1,4 @@
-//! `bottle-sidecars control VERB`: the runner's way to the bundle, run in it by `exec`. What goes in and out is described in
+//! `bottle-sidecars control VERB`: the runner's way to the bundle, run in it by `exec`. The formats are described in
 //! `bottle_policy::control`.
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _, stdin, stdout};
@@ -77,7 +77,7 @@ pub(crate) fn main(dirs: &Dirs, args: Args) -> ExitCode {
     }
 }
 
-/// Whether the answer is a good one.
+/// Runs a verb; tells whether the answer is no refusal.
 fn run(dirs: &Dirs, verb: Verb) -> Result<bool, Error> {
     match verb {
         Verb::Watch => {

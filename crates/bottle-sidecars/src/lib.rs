@@ -46,7 +46,7 @@ enum Command {
     Pipelock(pipelock::Args),
     /// The git mirror whose pushes are scanned.
     GitGate(gate::Args),
-    /// What git daemon and git receive-pack call back (not for people).
+    /// The hooks of git daemon and git receive-pack (not for people).
     #[command(hide = true)]
     GateHook(gate::HookArgs),
     /// The MCP server through which the agent asks for more.

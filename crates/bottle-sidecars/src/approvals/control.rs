@@ -25,7 +25,7 @@ const MAX_CONNECTIONS: usize = 32;
 /// Takes connections for ever, of root and of this user alone; pipelock's may ask about what it holds, and nothing else.
 pub(super) async fn serve(listener: UnixListener, broker: BrokerHandle) {
     let own = rustix::process::geteuid().as_raw();
-    // What pipelock asks never keeps a decision waiting.
+    // Questions of pipelock's never keep a decision waiting.
     let (permits, holds) = (Arc::new(Semaphore::new(MAX_CONNECTIONS)), Arc::new(Semaphore::new(MAX_CONNECTIONS)));
     loop {
         let stream = match listener.accept().await {
@@ -56,7 +56,7 @@ pub(super) async fn serve(listener: UnixListener, broker: BrokerHandle) {
     }
 }
 
-/// What a connection may call for.
+/// Calls that a connection may make.
 #[derive(Debug, PartialEq, Eq)]
 enum Rights {
     All,
@@ -64,7 +64,7 @@ enum Rights {
     Hold,
 }
 
-/// What a user may; `own` is this process'.
+/// The rights of a user; `own` is this process' user.
 fn rights(user: u32, own: u32) -> Option<Rights> {
     match user {
         0 => Some(Rights::All),

@@ -47,7 +47,7 @@ impl Limit {
 /// So many proposals may wait at once.
 const MAX_OPEN_PROPOSALS: usize = 16;
 
-/// What one run may ask.
+/// Limits of what one run may ask.
 #[derive(Debug)]
 pub(super) struct Limits {
     proposals: Limit,

@@ -1,4 +1,4 @@
-//! The file of proposals, and the state that it leads to. One task alone has it.
+//! The log of proposals, `proposals.jsonl`, and the state that it leads to. One task alone has it.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
@@ -12,7 +12,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::error::Error;
 
-/// An open record.
+/// An open log.
 #[derive(Debug)]
 pub(super) struct ProposalLog {
     path: PathBuf,
@@ -32,7 +32,7 @@ impl ProposalLog {
         let mut file = OpenOptions::new().read(true).append(true).create(true).open(path).map_err(make)?;
         let mut text = String::new();
         file.read_to_string(&mut text).map_err(make)?;
-        // What a kill in the middle of a write left: no newline, so nobody was told of it.
+        // A kill in the middle of a write leaves a line without a newline, and nobody was told of it.
         let complete = text.rfind('\n').map_or(0, |at| at + 1);
         if complete < text.len() {
             tracing::warn!("dropping a half line at the end of {}", path.display());
@@ -52,7 +52,7 @@ impl ProposalLog {
         Ok(log)
     }
 
-    /// What the record leads to.
+    /// The state that the log leads to.
     pub(super) fn ledger(&self) -> &Ledger {
         &self.ledger
     }

@@ -1,11 +1,12 @@
-//! The MCP server through which the agent asks for more: streamable HTTP on a unix socket.
+//! supervise, the MCP server through which the agent asks for more: streamable HTTP on a unix socket.
 //!
-//! Map: `tools` (what an MCP client sees), `words` (what it is told), `broker` (the one task that decides, applies and writes),
-//! `log` (`proposals.jsonl` and the state it leads to), `view` (what is allowed now, as the agent may know it), `limits`
-//! (floods), `apply` (the way to the supervisor), `control` (the runner's way in), `serve` (sockets and HTTP).
-//! Always: nothing is granted but by a decision that is bound to what was shown, and none that is not written down; the
-//! file is a chain of hashes that a restart goes on with. No secret is ever read. What a request means is in
-//! `bottle_policy::supervise`, what it changes in `bottle_policy::proposal`.
+//! Map: `tools` (the MCP tools), `words` (texts for the agent), `broker` (the one task that decides, applies and writes),
+//! `log` (`proposals.jsonl`), `view` (what is allowed now), `limits` (floods), `apply` (the way to the supervisor),
+//! `control` (the way in for the runner and pipelock), `serve` (sockets and HTTP), `error`.
+//!
+//! Always: nothing is granted but by a decision that is bound to what was shown and is written down; the log is a chain of
+//! hashes that a restart goes on with; no secret is ever read. The meaning of a request and the change that it makes do not
+//! belong here, but in the libraries.
 
 mod apply;
 mod broker;

@@ -1,4 +1,4 @@
-//! What an MCP client sees: the tools, their parameters, and answers in words.
+//! The tools of the MCP server, their parameters, and answers in words.
 
 use std::time::Duration;
 
@@ -49,7 +49,7 @@ struct RouteParameters {
     /// For how long, such as 30m; the rest of the run if not given.
     #[serde(default)]
     duration: Option<String>,
-    /// Whether to wait for the decision (the default); false returns at once with an id for `wait`.
+    /// Wait for the decision (the default); false returns at once with an id for `wait`.
     #[serde(default)]
     wait: Option<bool>,
 }
@@ -67,7 +67,7 @@ struct ExemptionParameters {
     /// For how long, such as 30m; the rest of the run if not given.
     #[serde(default)]
     duration: Option<String>,
-    /// Whether to wait for the decision (the default); false returns at once with an id for `wait`.
+    /// Wait for the decision (the default); false returns at once with an id for `wait`.
     #[serde(default)]
     wait: Option<bool>,
 }
@@ -80,7 +80,7 @@ struct CapabilityParameters {
     dockerfile: String,
     /// Why the task needs it: a person decides by this.
     why: String,
-    /// Whether to wait for the decision (the default); false returns at once with an id for `wait`.
+    /// Wait for the decision (the default); false returns at once with an id for `wait`.
     #[serde(default)]
     wait: Option<bool>,
 }
@@ -98,7 +98,7 @@ struct PushParameters {
     /// For how long, such as 30m; the rest of the run if not given.
     #[serde(default)]
     duration: Option<String>,
-    /// Whether to wait for the decision (the default); false returns at once with an id for `wait`.
+    /// Wait for the decision (the default); false returns at once with an id for `wait`.
     #[serde(default)]
     wait: Option<bool>,
 }
@@ -118,9 +118,9 @@ struct BudgetParameters {
     /// So many US dollars more.
     #[serde(default)]
     cost_usd: Option<f64>,
-    /// What is left to do, and why it takes more: a person decides by this.
+    /// The work that is left, and why it takes more: a person decides by this.
     why: String,
-    /// Whether to wait for the decision (the default); false returns at once with an id for `wait`.
+    /// Wait for the decision (the default); false returns at once with an id for `wait`.
     #[serde(default)]
     wait: Option<bool>,
 }
@@ -130,7 +130,7 @@ struct BudgetParameters {
 struct AskParameters {
     /// The question, with all that is needed to answer it.
     question: String,
-    /// Whether to wait for the answer (the default); false returns at once with an id for `wait`.
+    /// Wait for the answer (the default); false returns at once with an id for `wait`.
     #[serde(default)]
     wait: Option<bool>,
 }

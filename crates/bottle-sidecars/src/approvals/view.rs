@@ -1,4 +1,4 @@
-//! What is allowed now, as the agent may know it: routes, push rules, who decides. Names of secrets stay out.
+//! The view of what is allowed now, as the agent may know it: routes, push rules, who decides. Names of secrets stay out.
 
 use std::path::Path;
 
@@ -20,10 +20,10 @@ pub(super) struct View {
     /// DLP rules that are not looked for on their way to a host.
     exemptions: Vec<Exemption>,
     git: Vec<Upstream>,
-    /// What may be spent on the model, and what is.
+    /// Limits of the model's budget, and the part that is spent.
     budget: Option<BudgetView>,
     approval: Approval,
-    /// What is granted without a person.
+    /// Rules that grant without a person.
     granted_by_rule: Vec<String>,
     /// In words, for an agent that has just been refused.
     how: String,
@@ -34,7 +34,7 @@ struct Route {
     url: String,
     methods: Vec<String>,
     paths: Vec<String>,
-    /// Whether the bottle adds one, so that the agent needs none.
+    /// The bottle adds the credential, so the agent needs none.
     credential_added: bool,
 }
 
@@ -58,10 +58,10 @@ struct BudgetView {
 }
 
 impl View {
-    /// What the policies in force allow; `spent` is egress' file of what the model has cost.
+    /// Makes the view of the policies in force; `spent` is egress' file of what the model has cost.
     pub(super) fn new(ledger: &Ledger, policy: &SupervisePolicy, spent: &Path) -> Self {
         let text = |file| ledger.in_force().texts().get(&file);
-        // What the doors have taken can be read; if not, nothing is what may safely be said of it.
+        // Policies that the doors have taken can be read; if one can't, the view shows nothing of it.
         let routes = text(PolicyFile::Routes).and_then(|text| yaml::from_str(text).ok());
         let pipelock = text(PolicyFile::Pipelock).and_then(|text| yaml::from_str(text).ok());
         let gate = text(PolicyFile::Gate).and_then(|text| yaml::from_str(text).ok());

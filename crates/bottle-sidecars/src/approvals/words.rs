@@ -1,4 +1,4 @@
-//! What an agent is told about its proposal, in words that say what to do now.
+//! Words for the agent about its proposal, which say what to do now.
 
 use bottle_policy::control::{Holding, Standing};
 use bottle_policy::proposal::{By, Proposal, State, Verdict};
@@ -74,7 +74,7 @@ pub(super) fn held(standing: &Standing) -> Holding {
     }
 }
 
-/// What a person changed, for the agent to see.
+/// The changes that a person made, for the agent to see.
 fn difference(proposal: &Proposal, verdict: &Verdict) -> String {
     let Verdict::Modified { request } = verdict else { return String::new() };
     let show = |request: &Request| serde_json::to_string(request).unwrap_or_default();

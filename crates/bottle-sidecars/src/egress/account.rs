@@ -1,4 +1,4 @@
-//! Whom a reply is charged to.
+//! The account that a reply is charged to.
 
 use std::sync::Arc;
 
@@ -10,27 +10,27 @@ use super::policy::Policy;
 /// Where a reply does not say, so many bytes of a request are about a token.
 pub(super) const BYTES_PER_TOKEN: usize = 4;
 
-/// Whom a reply is charged to.
+/// The account of one request.
 pub(super) struct Account {
     pub(super) ledger: Arc<Ledger>,
     pub(super) policy: Arc<Policy>,
     pub(super) id: String,
     pub(super) model: String,
-    /// Of the request, in bytes.
+    /// Size of the request, in bytes.
     pub(super) size: usize,
-    /// Whether it is still to be charged.
+    /// The request is still to be charged.
     pub(super) open: bool,
     /// Until then, what it may cost.
     pub(super) _reservation: Option<Reservation>,
 }
 
 impl Account {
-    /// What a reply says it has cost; where it was cut off before it said so, by its size.
+    /// Charges what a reply says it has cost; where the reply was cut off before it said so, by the request's size.
     pub(super) fn charge(mut self, spent: Option<(Tokens, bool)>) {
         self.add(spent);
     }
 
-    /// Nothing was bought.
+    /// Closes the account without a charge: nothing was bought.
     pub(super) fn waive(mut self) {
         self.open = false;
     }

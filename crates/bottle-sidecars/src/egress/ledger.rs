@@ -1,7 +1,8 @@
-//! What the run has spent on the model, kept over restarts in `budget.jsonl`, and whether the next request may go.
+//! The ledger of what the run has spent on the model, kept over restarts in `budget.jsonl`; it decides whether the next
+//! request may go.
 //!
-//! What a request costs is known at its reply's end. Until then it counts for the most that it may cost, so that many at
-//! once spend no more than one after the other would: where that leaves too little, the next one waits for them.
+//! The cost of a request is known at its reply's end. Until then the request counts for the most that it may cost, so that
+//! many at once spend no more than one after the other would: where that leaves too little, the next one waits for them.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,14 +27,14 @@ struct LedgerState {
     spent: Spent,
     /// When the first request came.
     began: Option<Instant>,
-    /// Whether the agent was told that little is left.
+    /// The agent was told that little is left.
     told: bool,
     /// The most that each request under way may cost.
     under_way: BTreeMap<u64, Spent>,
     count: u64,
 }
 
-/// What a request may cost until it has ended.
+/// A reservation of the most that a request may cost, until it has ended.
 pub(super) struct Reservation {
     ledger: Arc<Ledger>,
     number: u64,
@@ -46,7 +47,7 @@ impl Drop for Reservation {
     }
 }
 
-/// What to do with the next request.
+/// The decision about the next request.
 pub(super) enum Admission {
     /// It goes as it is.
     Go(Reservation),
@@ -81,8 +82,8 @@ impl Ledger {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether a request for this model may go, which may have so many tokens; asked for as long as others under way could
-    /// leave too little for it.
+    /// Decides whether a request for this model may go, which may have so many tokens; waits as long as others under way
+    /// could leave too little for it.
     pub(super) async fn next(self: &Arc<Self>, budget: &Budget, model: &str, most: Tokens) -> Admission {
         if let Some(why) = budget.unpriced(model) {
             return Admission::Stop(why);
@@ -99,7 +100,7 @@ impl Ledger {
         }
     }
 
-    /// The same at once; none where it has to wait.
+    /// Decides at once; none where the request has to wait.
     fn now(self: &Arc<Self>, budget: &Budget, model: &str, most: Tokens) -> Option<Admission> {
         let mut state = self.state();
         let seconds = state.began.get_or_insert_with(Instant::now).elapsed().as_secs();

@@ -1,11 +1,12 @@
-//! The guest's HTTP(S) proxy: which requests may go, model traffic recorded and replayed; the rest is pipelock's.
+//! The guest's HTTP(S) proxy: it decides which requests may go, and records and replays the model's traffic.
 //!
-//! Map: `handler` (which way a request takes), `policy` (the routes), `model` (budget, replay and recording of the model's
-//! routes), `ledger` and `account` (what the model costs), `recording` (a reply read along), `client` and `pipe` (the way on
-//! to pipelock). The proxy itself is `crate::proxy`.
+//! Map: `handler` (the way of a request), `policy` (the routes), `model` (budget, replay and recording of the model's
+//! routes), `ledger` and `account` (the model's cost), `recording` (a reply read along), `client` and `pipe` (the way on to
+//! pipelock).
 //!
 //! Always: this process parses the guest's bytes and holds the CA's key, so it is given no credential; it has no way out
 //! but pipelock's socket; with `replay`, nothing that a model route allows goes even there.
+//! The proxy itself (`crate::proxy`) and the search for secrets (`crate::pipelock`) do not belong here.
 
 mod account;
 mod client;

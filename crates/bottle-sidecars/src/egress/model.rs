@@ -164,7 +164,7 @@ impl Model {
         };
         let input = (parsed.size / BYTES_PER_TOKEN) as u64;
         let most = Tokens { input, output: parsed.most, ..Tokens::default() };
-        // What a cassette says was paid once already.
+        // A cassette's turns were paid once already.
         let cost_usd = budget.cost_usd.filter(|_| !policy.routes.replay);
         match self.ledger.next(&Budget { cost_usd, ..budget.clone() }, &parsed.model, most).await {
             Admission::Go(reservation) => Ok((body, Some(reservation))),
@@ -176,7 +176,7 @@ impl Model {
         }
     }
 
-    /// The cassette's answer; whatever is wrong with it is an error that no client tries again for long.
+    /// Plays the cassette's answer; whatever is wrong with it is an error that no client tries again for long.
     fn play(&self, wanted: &ModelRequest, turn_key: &TurnKey, account: Account) -> Reply {
         let mut player = self.player.lock().unwrap_or_else(PoisonError::into_inner);
         if player.is_none() {

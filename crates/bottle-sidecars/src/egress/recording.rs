@@ -21,7 +21,7 @@ use crate::proxy::response::{Body, BoxError, boxed};
 /// A reply that is not a stream is kept up to this size to be recorded.
 const MAX_RECORDED_REPLY_BYTES: usize = 32 << 20;
 
-/// What a recorded turn says about its request.
+/// The part of a recorded turn that tells which request it answers.
 #[derive(Clone)]
 pub(super) struct TurnKey {
     pub(super) after: u32,

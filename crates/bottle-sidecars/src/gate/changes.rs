@@ -1,5 +1,5 @@
-//! What a push brings: every object that no branch and no tag of upstream has, and what its commits change. All by raw object
-//! id, with no replace refs, in receive-pack's quarantine, where the mirror's refs are upstream's.
+//! Lists what a push brings: every object that no branch and no tag of upstream has, and what its commits change. All by raw
+//! object id, with no replace refs, in receive-pack's quarantine, where the mirror's refs are upstream's.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
@@ -12,14 +12,15 @@ use bottle_policy::gate::Upstream;
 use super::dirs::GateDirs;
 use super::process::{self, git_ok};
 
-/// What upstream has by the hand of somebody who may write to it. Other refs are not: forges keep a change that anybody proposes
-/// from a fork at `refs/pull/N/head`, and pushed as a branch it would be as new as if it had been written here.
+/// Arguments that leave out what upstream has by the hand of somebody who may write to it. Its other refs are left in: forges
+/// keep a change that anybody proposes from a fork at `refs/pull/N/head`, and pushed as a branch it would be as new as if it
+/// had been written here.
 const NOT_UPSTREAMS: [&str; 3] = ["--not", "--branches", "--tags"];
 
 /// More objects than this in one push are refused unread.
 const MAX_OBJECTS: usize = 500_000;
 
-/// What the client asks of one ref.
+/// A change of one ref, as the client asks for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Update {
     pub(super) old: String,
@@ -65,7 +66,7 @@ impl Repo<'_> {
         git_ok(command, input.map(String::into_bytes))
     }
 
-    /// Whether a push to `new` keeps everything that `old` has.
+    /// Tells whether a push to `new` keeps everything that `old` has.
     pub(super) fn is_fast_forward(&self, old: &str, new: &str) -> Result<bool, String> {
         let mut command = self.git();
         command.args(["merge-base", "--is-ancestor", old, new]);
@@ -114,7 +115,7 @@ impl Change {
     }
 }
 
-/// What a tree has at a path; mode 0 is nothing.
+/// An entry of a tree at a path; mode 0 is nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(super) mode: u32,

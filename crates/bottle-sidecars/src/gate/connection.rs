@@ -21,9 +21,9 @@ use super::{mirror, process, sweep, transport};
 
 /// More agents than this at once would be a mistake or an attack.
 const MAX_CONNECTIONS: usize = 32;
-/// Who connects asks for something at once.
+/// Time for a client's first line.
 const FIRST_LINE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Who is turned away may say for so long what it wanted.
+/// Time for a client that is turned away to say what it wanted.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
 /// A service, a path, a host and a protocol version.
 const MAX_FIRST_LINE_BYTES: usize = 4096;
@@ -63,8 +63,8 @@ pub(super) async fn serve(policy: Arc<AcceptedPolicy>, stream: UnixStream, conne
     let _ = tidied.await;
 }
 
-/// Says why, and closes. What was asked is read first: git dies without a word when it writes to who has closed already, and
-/// may lose an answer that is sent beside bytes that nobody read.
+/// Says why, and closes. The client's request is read first: git dies without a word when it writes to who has closed already,
+/// and may lose an answer that is sent beside bytes that nobody read.
 async fn turn_away(mut stream: UnixStream, why: &str) {
     let mut requested_service = [0; MAX_FIRST_LINE_BYTES];
     let _ = tokio::time::timeout(REFUSAL_TIMEOUT, stream.read(&mut requested_service)).await;
@@ -72,7 +72,7 @@ async fn turn_away(mut stream: UnixStream, why: &str) {
     let _ = stream.shutdown().await;
 }
 
-/// What a client may ask for.
+/// Services that a client may ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Service {
     Fetch,
@@ -106,7 +106,7 @@ async fn requested_service(stream: &UnixStream) -> std::io::Result<Option<Servic
         if ready.is_read_closed() {
             return Err(std::io::ErrorKind::UnexpectedEof.into());
         }
-        // What was looked at is still there, so the socket stays readable.
+        // The bytes that were looked at are still there, so the socket stays readable.
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

@@ -1,4 +1,4 @@
-//! Where the gate keeps everything, under `<state>/git`: a mirror each upstream, and `.gate` for itself. No repository
+//! The gate's directories under `<state>/git`: a mirror each upstream, and `.gate` for itself. No repository
 //! name begins with a dot, and git daemon is told which directories it may serve, so `.gate` is out of reach.
 
 use std::fs::Permissions;
@@ -30,7 +30,7 @@ impl GateDirs {
         Self { dirs: dirs.clone(), policy, policy_dir, tmp: private_path.join(TMP) }
     }
 
-    /// For a hook: the policy under which its connection was opened.
+    /// Opens, for a hook, the policy under which its connection was opened.
     pub(super) fn open(dirs: &Dirs) -> Result<Self, Error> {
         let from_gate = |name: &str| {
             let path = variable(name).map(PathBuf::from);
@@ -41,7 +41,7 @@ impl GateDirs {
         Ok(Self { dirs: dirs.clone(), policy, policy_dir, tmp: from_gate(TMP_VARIABLE)? })
     }
 
-    /// What tells the hooks of a command to which connection they belong.
+    /// Tells the hooks of a command to which connection they belong.
     pub(super) fn tell_hooks(&self, command: &mut Command) {
         command.env(POLICY_DIR_VARIABLE, &self.policy_dir).env(TMP_VARIABLE, &self.tmp);
     }

@@ -27,7 +27,7 @@ const SCAN_TIMEOUT: Duration = Duration::from_secs(900);
 /// Where it waits, under the name of a file that it reads last before it scans.
 const FIFO: &str = "gitleaksignore";
 
-/// What gitleaks found, in terms of the corpus.
+/// A finding of gitleaks, in terms of the corpus.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Hit {
     pub(super) text: usize,
@@ -173,7 +173,7 @@ impl Scanner {
         if !unseen.is_empty() {
             return Err(format!("gitleaks did not look at {} pieces", unseen.len()));
         }
-        // What else is in such a piece is found again.
+        // Other findings in such a piece are found again.
         let hits = found.into_iter().filter(|(piece, _)| !unclear.contains(piece)).map(|(_, hit)| hit).collect();
         Ok((corpus, hits, unclear))
     }

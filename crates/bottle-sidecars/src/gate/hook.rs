@@ -1,5 +1,5 @@
-//! What git calls back. Standard output and error of these are read by git, and by the agent, so nothing is logged on them:
-//! log lines go to the gate's own process through a datagram socket.
+//! The hooks that git calls back. Their standard output and error are read by git and by the agent, so nothing is logged
+//! there: log lines go through [`super::log`].
 
 use std::io::Write as _;
 use std::path::Path;

@@ -14,7 +14,7 @@ use super::sweep;
 /// How long to wait for another fetch or push of the same mirror.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// The lock of a mirror. The lock file says so until the holder has finished: a process that is killed never does.
+/// A held lock. The lock file keeps a mark until the holder has finished, which a killed process never does.
 #[derive(Debug)]
 pub(super) struct Lock(File);
 
@@ -45,13 +45,13 @@ impl Lock {
         }
     }
 
-    /// Everything that the holder began is done, or was undone.
+    /// Marks the lock as finished: everything that the holder began is done, or was undone.
     pub(super) fn finished(self) {
-        // What can't be marked is looked after by the next holder.
+        // If the mark can't be removed, the next holder sweeps once more.
         let _ = self.0.set_len(0);
     }
 
-    /// For a process that holds it on.
+    /// Gives the lock's file to a process that holds it on.
     pub(super) fn into_file(self) -> File {
         self.0
     }

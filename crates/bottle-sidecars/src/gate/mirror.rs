@@ -14,7 +14,7 @@ use crate::common::Error;
 
 /// A fetch may take its time, as long as something comes.
 const FETCH_LIMITS: Limits = Limits::seconds(3600, 60);
-/// What is larger, and not a blob that may be pushed, git need not hold in memory at once.
+/// Smallest limit of one allocation: git need not hold anything larger in memory at once, but a blob that may be pushed.
 const MIN_ALLOC_BYTES: u64 = 32 << 20;
 const QUERY_LIMITS: Limits = Limits::seconds(30, 30);
 
@@ -149,7 +149,7 @@ pub(super) fn refresh(gate: &GateDirs, upstream: &Upstream) -> Result<(), String
     Ok(())
 }
 
-/// Whether the branch that HEAD names is not there: upstream was empty, or has another default branch by now.
+/// Tells whether the branch that HEAD names is missing: upstream was empty, or has another default branch by now.
 fn head_leads_nowhere(gate: &GateDirs, upstream: &Upstream) -> bool {
     let mirror = gate.mirror(&upstream.name);
     let head = std::fs::read_to_string(mirror.join("HEAD")).unwrap_or_default();
@@ -181,7 +181,7 @@ fn set_head(gate: &GateDirs, upstream: &Upstream) -> Result<(), String> {
     Ok(())
 }
 
-/// Where the gate remembers something of an upstream. What it knows of another URL under the same name is not meant.
+/// The file in which the gate remembers something of an upstream; another URL under the same name has another file.
 pub(super) fn list(gate: &GateDirs, what: &str, upstream: &Upstream) -> PathBuf {
     let url = hex::encode(Sha256::digest(upstream.url.to_string()));
     gate.private_path(what).join(format!("{}-{}", upstream.name, &url[..16]))

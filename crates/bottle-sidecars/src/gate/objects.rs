@@ -1,4 +1,5 @@
-//! What gitleaks gets to read: every text of the push in files with neutral names, made so that gitleaks looks at all of it.
+//! Writes the corpus that gitleaks reads: every text of the push, in files with neutral names, so that
+//! gitleaks looks at all of it.
 //!
 //! gitleaks 8.30 skips files by name, skips what its first bytes call an application's file, and reads 100 kB at a time, so
 //! that a secret across the seam is missed. So texts are put together, and cut with an overlap, into pieces that it reads in
@@ -176,7 +177,7 @@ impl Corpus {
         open.segments.push(Segment { text, first_line, line: open.lines, start: open.bytes.len() });
         open.bytes.extend_from_slice(bytes);
         open.lines += newlines(bytes);
-        // What is found by a name alone has no line that tells one text from another.
+        // A finding by a name alone has no line that tells one text from another.
         if matches!(ending, "p12" | "pfx") { self.close(ending) } else { Ok(()) }
     }
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 /// No clone and no push takes longer; a connection that does is stuck.
 pub(super) const CONNECTION_TIMEOUT: Duration = Duration::from_secs(2 * 3600);
 
-/// Never more of a process's output than this: what says more is broken or hostile.
+/// Longest output that is read of a process: one that says more is broken or hostile.
 const MAX_OUTPUT_BYTES: usize = 512 << 20;
 
 /// Why a process gave no result.
@@ -47,7 +47,7 @@ impl Limits {
     }
 }
 
-/// What a process said.
+/// Exit status and output of a process.
 #[derive(Debug)]
 pub(super) struct Output {
     pub(super) status: ExitStatus,
@@ -208,7 +208,7 @@ pub(super) fn git_ok(command: Command, input: Option<Vec<u8>>) -> Result<Vec<u8>
     }
 }
 
-/// What a program said last on stderr, in one line fit for a terminal.
+/// The last lines of a program's stderr, in one line fit for a terminal.
 pub(super) fn last_words(stderr: &[u8]) -> String {
     let text = String::from_utf8_lossy(stderr);
     let mut lines: Vec<String> = text
@@ -222,10 +222,10 @@ pub(super) fn last_words(stderr: &[u8]) -> String {
     if words.is_empty() { "it did not say why".to_owned() } else { words.chars().take(600).collect() }
 }
 
-/// Whether a line is only about how far git has come.
+/// Tells whether a line is only about how far git has come.
 pub(super) fn is_progress(line: &str) -> bool {
     let remote = line.strip_prefix("remote: ");
-    // What git itself says of each ref that went well; `!` begins the others.
+    // git's own line about each ref that went well; `!` begins the others.
     if remote.is_none() && (line.starts_with("From ") || (line.contains(" -> ") && !line.starts_with('!'))) {
         return true;
     }

@@ -12,16 +12,16 @@ use super::mirror;
 /// Why a push is refused, in a line: what, where, which rule, what to do.
 #[derive(Debug, Clone)]
 pub(super) struct Refusal {
-    /// Which of the refs; none: the whole push.
+    /// Index of the ref; none: the whole push.
     pub(super) update: Option<usize>,
-    /// What it is about, in the agent's own words: a path, which may itself be a secret.
+    /// The path it is about, in the agent's own words; a path may itself be a secret.
     pub(super) about: Option<String>,
     /// The rest, in ours.
     pub(super) why: String,
 }
 
 impl Refusal {
-    /// Of the whole push.
+    /// Refuses the whole push.
     pub(super) fn all(why: String) -> Self {
         Self { update: None, about: None, why }
     }
@@ -49,7 +49,7 @@ fn short(id: &str) -> &str {
     &id[..id.len().min(12)]
 }
 
-/// What can be said by the names alone.
+/// Judges a push by the names of its refs alone.
 pub(super) fn names(repo: &Repo<'_>, updates: &[Update]) -> Result<Vec<Refusal>, String> {
     if updates.len() > MAX_REFS {
         let why = format!("{} refs in one push; push at most {MAX_REFS} at a time", updates.len());
@@ -67,7 +67,7 @@ pub(super) fn names(repo: &Repo<'_>, updates: &[Update]) -> Result<Vec<Refusal>,
     Ok(refusals)
 }
 
-/// What can be said before anything is read: kinds, sizes, rewrites, paths.
+/// Judges a push before any content is read: kinds, sizes, rewrites, paths.
 pub(super) fn changes(repo: &Repo<'_>, updates: &[Update], changes: &Changes) -> Result<Vec<Refusal>, String> {
     let mut refusals = sizes(repo, changes);
     refusals.extend(tips(repo, updates)?);
@@ -158,7 +158,7 @@ fn protected_refusal(commit: &str, path: String, glob: &str) -> Refusal {
     Refusal::about(path, format!("in commit {} is protected ({glob}): {advice}", short(commit)))
 }
 
-/// Whether a merge has at a path what git makes of it by itself: what changed on one side alone since the one common
+/// Tells whether a merge has at a path what git makes of it by itself: what changed on one side alone since the one common
 /// ancestor. So merging upstream's newer version in passes, and a merge that changes the path, or quietly keeps an old
 /// version of it, does not. Anything less clear than two parents and one ancestor counts as a change.
 fn is_clean_merge(repo: &Repo<'_>, parents: &[String], versions: &[&Change]) -> Result<bool, String> {
@@ -199,7 +199,7 @@ fn entry_at(repo: &Repo<'_>, commit: &str, path: &[u8]) -> Result<Entry, String>
 
 /// Submodules lead to declared upstreams only: else a later clone fetches from wherever the agent wrote.
 fn submodules(repo: &Repo<'_>, changes: &Changes) -> Result<Vec<Refusal>, String> {
-    // What a merge has as one of its parents has it was judged there, or is upstream's own.
+    // A path that a merge has as one of its parents has it was judged there, or is upstream's own.
     let mut differs: BTreeMap<(usize, &[u8]), usize> = BTreeMap::new();
     let concerns =
         |change: &&Change| change.new.is_gitlink() || (change.path == b".gitmodules" && change.new.is_there());

@@ -14,9 +14,9 @@ use super::dirs::GateDirs;
 use super::gitleaks::{Hit, Scanner};
 use super::objects::{newlines, telling_ending};
 
-/// What is packed in a push may be this much larger than the push may be.
+/// Unpacked, a push may be this many times as large as a push may be.
 const MAX_UNPACK_FACTOR: u64 = 2;
-/// Where a finding is that no file has.
+/// Places of findings that no file has.
 const REF_NAME: &str = "ref name";
 const FILE_NAME: &str = "file name";
 /// In place of a name that is a secret.
@@ -27,7 +27,7 @@ pub(super) const WITHHELD: &str = "(withheld: it looks like a secret)";
 enum Source {
     /// A new object itself, and which.
     Object(usize),
-    /// What is packed in it, and how.
+    /// A text that was packed in an object, and how.
     Inside(usize, String),
     /// The names in a tree.
     Names(usize),
@@ -111,7 +111,7 @@ pub(super) fn scan(
         inside(&|how| Source::Inside(index, how), bytes, &mut add).map_err(in_object)
     })?;
     hits.extend(gitleaks.scan(gate)?);
-    // What gitleaks finds as well is told once, in its words.
+    // A finding that gitleaks has as well is told once, in gitleaks' words.
     ours.retain(|hit| !hits.iter().any(|other| (other.text, other.line) == (hit.text, hit.line)));
     hits.extend(ours);
     Ok(located(updates.len(), changes, &hits, &sources, &roots))
@@ -180,7 +180,7 @@ fn located(
         let has_lines = inside.is_none() && matches!(object.kind, Kind::Blob);
         found.push((refs, finding(hit, commit, what, has_lines)));
     }
-    // What a derived text says, the text itself often says too.
+    // A finding in a derived text is often in the text itself too.
     let plain: BTreeSet<(String, Option<String>, String)> =
         found.iter().map(|(_, finding)| (finding.rule.clone(), finding.commit.clone(), finding.path.clone())).collect();
     found.retain(|(_, finding)| {
@@ -194,7 +194,7 @@ fn located(
     found
 }
 
-/// Whether a finding is in a ref or path name, which then must not be shown.
+/// Tells whether a finding is in a ref or path name, which then must not be shown.
 pub(super) fn is_in_a_name(finding: &Finding) -> bool {
     matches!(finding.path.as_str(), REF_NAME | FILE_NAME)
 }

@@ -1,7 +1,8 @@
-//! What the host's checkout has of an upstream, so that the first fetch brings only the rest.
+//! Takes in the mirror seed, the part of an upstream that the host's checkout has, so that the first fetch brings only the
+//! rest.
 //!
-//! The runner puts it into `<state>/seed/<name>/` before anybody fetches: `pack-ID.pack` and `pack-ID.idx` with all that the
-//! checkout's remote-tracking branches reach, and `branches`, a line each of commit and branch. The branches become the
+//! The runner puts the seed into `<state>/seed/<name>/` before anybody fetches: `pack-ID.pack` and `pack-ID.idx` with all that
+//! the checkout's remote-tracking branches reach, and `branches`, a line each of commit and branch. The branches become the
 //! mirror's own, as of the checkout's last fetch: the refresh that follows moves or drops them like any others, and before
 //! it has succeeded nothing is read from a mirror or judged against it.
 
@@ -14,7 +15,7 @@ use bottle_policy::gate::Upstream;
 use super::dirs::GateDirs;
 use super::process::{self, git_ok};
 
-/// Takes it into an empty mirror; says whether there is one.
+/// Takes the seed into an empty mirror; tells whether there is one.
 pub(super) fn take(gate: &GateDirs, upstream: &Upstream) -> Result<bool, String> {
     let seed = gate.dirs.state.join("seed").join(upstream.name.as_str());
     let say = |error: io::Error| format!("failed to take in {}: {error}", seed.display());

@@ -1,5 +1,5 @@
-//! What killed processes leave behind: a push's quarantine, half of a pack, the lock file of a ref. git takes none of it
-//! away by itself, and a stale lock file would fail every fetch from then on.
+//! Removes what killed processes leave behind: a push's quarantine, half of a pack, the lock file of a ref. git takes none
+//! of it away by itself, and a stale lock file would fail every fetch from then on.
 
 use std::fs::{self, DirEntry};
 use std::path::Path;
@@ -7,8 +7,8 @@ use std::time::SystemTime;
 
 use super::dirs::GateDirs;
 
-/// In the mirror alone, while its lock is held by us and the last holder did not say that it had finished: everything that
-/// only a holder makes.
+/// Removes everything from a mirror that only a holder of its lock makes. The caller holds the lock, and the holder before
+/// did not say that it had finished.
 pub(super) fn after_a_killed_holder(mirror: &Path) {
     for name in ["HEAD.lock", "packed-refs.lock", "shallow.lock"] {
         let _ = fs::remove_file(mirror.join(name));
@@ -23,7 +23,7 @@ pub(super) fn after_a_killed_holder(mirror: &Path) {
     }
 }
 
-/// What a gate left that was killed while it prepared a mirror; it would keep the next one from starting.
+/// Removes the lock file of a gate that was killed while it prepared a mirror: it would keep the next gate from starting.
 pub(super) fn before_start(mirrors: &Path) {
     for mirror in entries(mirrors) {
         let _ = fs::remove_file(mirror.path().join("config.lock"));

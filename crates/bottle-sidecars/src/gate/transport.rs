@@ -12,7 +12,7 @@ use super::dirs::{GateDirs, shell_word, write_file};
 use super::process;
 use crate::common::{Dirs, Error};
 
-/// What an ssh or https upstream can't do without.
+/// Checks that an ssh upstream has a pinned host key and an identity.
 pub(super) fn check(policy: &GatePolicy) -> Result<(), String> {
     for upstream in &policy.upstreams {
         let name = &upstream.name;

@@ -24,7 +24,7 @@ const MIN_RESTART_PAUSE: Duration = Duration::from_millis(100);
 /// Together with its own start, a restart stays within a second.
 const MAX_RESTART_PAUSE: Duration = Duration::from_millis(800);
 
-/// What to do about a daemon that has ended.
+/// The decision about a daemon that has ended.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Fate {
     /// Start it again after this time.

@@ -23,7 +23,7 @@ use crate::confirm::{Install, Report};
 /// How long a door may take to go by a new policy. One that was killed is started again within a second.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What installs policies.
+/// The installer of policies.
 pub(super) struct Installer {
     pub(super) config_dir: PathBuf,
     /// Each door of the bundle, and the name of its own policy file there.
@@ -38,7 +38,7 @@ impl Installer {
     /// Takes one policy after the other for ever.
     pub(super) async fn run(mut self, mut wanted: mpsc::Receiver<InstallRequest>) {
         loop {
-            // What doors say at other times is what they say at their start.
+            // Reports at other times are those of a door's start.
             let (install, to) = tokio::select! {
                 Some(wanted) = wanted.recv() => wanted,
                 Some(_) = self.reports.recv() => continue,
@@ -99,7 +99,7 @@ impl Installer {
         kept(reason)
     }
 
-    /// Whether a door of this bundle reads the file.
+    /// Tells whether a door of this bundle reads the file.
     fn runs(&self, door: Door, file: PolicyFile) -> bool {
         self.doors
             .iter()
@@ -108,7 +108,7 @@ impl Installer {
 
     /// Has a door read its policy again, and waits for its word.
     async fn take(&mut self, door: Door, file: PolicyFile, hash: &str) -> Result<(), String> {
-        // What is still there was said before.
+        // Reports that are still there were sent before.
         while self.reports.try_recv().is_ok() {}
         let deadline = Instant::now() + CONFIRM_TIMEOUT;
         if self.hangups.send(door).await.is_err() {

@@ -1,12 +1,12 @@
-//! PID 1 of the bundle: makes its directories, starts the sidecars that `bundle.yaml` names, each under its own user,
-//! keeps them running, and ends them at once when told to.
+//! The supervisor, PID 1 of the bundle: it makes the directories, starts the sidecars that `bundle.yaml` names, each under
+//! its own user, keeps them running, and ends them at once when told to.
 //!
-//! Map: `dirs` (who owns what), `identity` (the step between fork and the sidecar), `daemon` (one sidecar's life),
-//! `run` (the loop: the only owner of all daemons), `lines` (whose log line is whose), `control` (its socket inside of the
-//! bundle), `install` (how a policy comes into force).
-//! Always: no daemon outlives the supervisor; what a daemon prints is printed with its name; one that can't be kept
-//! running ends the bundle, because a bundle without a door must not look healthy. A policy is looked at before it is put in place, and obeyed by
-//! the doors alone.
+//! Map: `dirs` (owners and modes), `identity` (the step between fork and the sidecar), `daemon` (one sidecar's life), `run`
+//! (the loop: the only owner of all daemons), `lines` (log lines with names), `control` (its socket inside of the bundle),
+//! `install` (puts a policy in force), `error`.
+//!
+//! Always: no daemon outlives the supervisor; one that can't be kept running ends the bundle, because a bundle without a
+//! door must not look healthy; a policy is checked before it is put in place. The meaning of a policy does not belong here.
 
 mod control;
 mod daemon;

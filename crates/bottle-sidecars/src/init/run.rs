@@ -38,7 +38,7 @@ pub(super) async fn run(dirs: &Dirs, bundle: &Bundle, config_dir: &Path) -> Resu
     let mut int = signal(SignalKind::interrupt()).map_err(start)?;
     let mut hup = signal(SignalKind::hangup()).map_err(start)?;
     let mut child = signal(SignalKind::child()).map_err(start)?;
-    // What daemons leave behind comes here also where this is not PID 1.
+    // Orphans of daemons come here also where this is not PID 1.
     let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
 
     let mut daemons: Vec<Daemon> = bundle.daemons.iter().cloned().map(Daemon::new).collect();
@@ -87,7 +87,7 @@ pub(super) async fn run(dirs: &Dirs, bundle: &Bundle, config_dir: &Path) -> Resu
     result
 }
 
-/// What the loop has to do with policies.
+/// Channels between the loop and the installer of policies.
 struct Control {
     /// Process, and what it says.
     reports: mpsc::Receiver<(i32, Report)>,
@@ -132,7 +132,7 @@ fn ends() -> impl Iterator<Item = (Pid, WaitStatus)> {
 fn note_ends(daemons: &mut [Daemon]) -> Result<(), Error> {
     for (pid, status) in ends() {
         if let Some(daemon) = daemons.iter_mut().find(|daemon| daemon.pid() == Some(pid)) {
-            // What it started may hold its socket or its repository.
+            // Processes that it started may hold its socket or its repository.
             daemon.signal_group(Signal::KILL);
             after_the_end(daemon, &describe(status))?;
         }

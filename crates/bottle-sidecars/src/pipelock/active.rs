@@ -27,7 +27,7 @@ pub(super) struct ActivePolicy {
     usage_log: Arc<UsageLog>,
 }
 
-/// The way out.
+/// The way out of the bundle: the policies, and what outlives them.
 pub(super) struct Forwarder {
     active: RwLock<PolicySlot>,
     trust: Trust,

@@ -40,7 +40,7 @@ enum ReadBody<B> {
     Stopped(Response<Body>),
 }
 
-/// What was found in a request, and the rules that find nothing more in it.
+/// All findings in a request, and the rules that find nothing more in it.
 struct Findings {
     all: Vec<Found>,
     rest: Arc<Rules>,
@@ -195,7 +195,7 @@ fn block(found: Found, body: Body, log: &mut AccessLog) -> Response<Body> {
     blocked(&found)
 }
 
-/// What a person is told: never what was found.
+/// The question for a person, which never shows what was found.
 fn held(target: &RequestTarget, parts: &Parts, all: &[Found], log: &AccessLog) -> Held {
     Held {
         scheme: target.scheme,
@@ -208,7 +208,8 @@ fn held(target: &RequestTarget, parts: &Parts, all: &[Found], log: &AccessLog) -
     }
 }
 
-/// What makes a request the same: all that goes to upstream of it, but for headers that say nothing of interest.
+/// Digest of all that makes a request the same: everything of it that goes to upstream, but for headers that
+/// say nothing of interest.
 fn digest(target: &RequestTarget, parts: &Parts, all: &[Found], body: &[u8]) -> Digest {
     let mut sum = Sha256::new();
     let mut add = |bytes: &[u8]| {

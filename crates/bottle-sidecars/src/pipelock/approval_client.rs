@@ -1,4 +1,4 @@
-//! The way to supervise, which asks a person about a request that is held here.
+//! Client of supervise, which asks a person about a request that is held here.
 //!
 //! Always: what is not clearly approved is refused, also where supervise ends, is not there or says something else; a yes is
 //! for exactly the bytes that it was asked about.
@@ -31,7 +31,7 @@ const APPROVAL_REUSE: Duration = Duration::from_secs(600);
 /// SHA-256 of all that makes a request the same.
 pub(super) type Digest = [u8; 32];
 
-/// What came of a question.
+/// The outcome of a question.
 #[derive(Debug, Clone)]
 pub(super) enum Outcome {
     /// The request goes.
@@ -91,7 +91,7 @@ impl ApprovalClient {
     async fn follow(self: Arc<Self>, digest: Digest, held: Held, question: watch::Sender<Option<Outcome>>) {
         let outcome = tokio::select! {
             outcome = self.talk(held) => outcome,
-            // What is dropped here closes the connection, which takes the question back.
+            // Dropping the call closes the connection, which takes the question back.
             () = self.abandoned(digest, &question) => return,
         };
         let approved = matches!(outcome, Outcome::Approved(_));

@@ -52,7 +52,7 @@ pub(super) struct Dialer {
     trust: Trust,
     allowed: Arc<[IpNet]>,
     internal: Arc<[IpNet]>,
-    /// Whether HTTP/1.1 alone is spoken.
+    /// HTTP/1.1 alone is spoken.
     http1: bool,
 }
 

@@ -1,14 +1,13 @@
-//! The last door before the internet: what may leave, to which address, with which credential.
+//! The last door before the internet: it decides what may leave, to which address, with which credential.
 //!
-//! Map: `policy` (both policy files, and the secrets), `active` (the one in force, and its connections), `internal` (requests from egress, over a unix socket that the guest
-//! can't see), `standalone` (the proxy of a bottle without routes), `forward` (judges and sends a request), `scan` (a head
-//! and a body in search of secrets), `approval` and `approval_client` (a person decides about a finding), `refusal` (answers
-//! to what is not sent), `usage` (what has left), `response` (answers) and `redact` (a credential in them), `websocket`,
-//! `tunnel` (TLS that is not ended), `dial` (resolve, check, connect).
-//! Decisions are in `bottle_policy::{matcher, dlp, net}`.
+//! Map: `policy` (both policy files and the secrets), `active` (the policy in force), `internal` and `standalone` (requests
+//! from egress, or from the guest itself), `forward` (judges and sends), `scan` (searches for secrets), `approval` and
+//! `approval_client` (a person decides about a finding), `refusal`, `usage` (limits), `response` and `redact` (answers),
+//! `websocket`, `tunnel` (TLS that is not ended), `dial` (resolves, checks, connects).
 //!
-//! Always: the scan comes before the credential; the address that was checked is the one that is dialled; what egress
-//! says about a route is checked again; no value of a secret is in an answer or a log.
+//! Always: the scan comes before the credential; the address that was checked is the one that is dialled; the route that
+//! egress names is checked again; no value of a secret is in an answer or a log. Routes and rules are compiled in the
+//! libraries, and do not belong here.
 
 mod active;
 mod approval;

@@ -26,7 +26,7 @@ pub(super) struct Policy {
     pub(super) routes: Vec<CompiledRoute>,
     pub(super) known: KnownSecrets,
     rules: Arc<Rules>,
-    /// What answers are searched for, if they are.
+    /// Rules that answers are searched for, if they are.
     answers: Option<Rules>,
     /// SHA-256 of the two files.
     pub(super) hash: String,
@@ -56,13 +56,13 @@ impl Texts {
     }
 }
 
-/// What a route means for pipelock.
+/// A route as pipelock goes by it.
 pub(super) struct CompiledRoute {
     pub(super) host: HostPattern,
     pub(super) model: bool,
-    /// What findings of rules lead to; none: they are not looked for.
+    /// The consequence of a rule's finding; none: rules are not looked for.
     pub(super) mode: Option<Mode>,
-    /// Whether a person is asked about a finding before it is blocked.
+    /// A person is asked about a finding before it is blocked.
     pub(super) ask: bool,
     /// The largest body.
     pub(super) max_bytes: u64,
@@ -149,13 +149,13 @@ impl Policy {
         Rules::with(&self.pipelock.dlp.patterns, &ids).map(Arc::new)
     }
 
-    /// What a request on this route is searched for.
+    /// The search for a request on this route.
     pub(super) fn search<'a>(&'a self, compiled: &CompiledRoute, rules: &'a Rules) -> Search<'a> {
         let scope = if compiled.model { Scope::Model } else { Scope::All };
         Search { known: &self.known, rules: compiled.mode.map(|_| (rules, scope)) }
     }
 
-    /// What an answer is searched for.
+    /// The search for an answer.
     pub(super) fn answers(&self) -> Search<'_> {
         Search { known: &self.known, rules: self.answers.as_ref().map(|rules| (rules, Scope::All)) }
     }
@@ -178,7 +178,7 @@ fn rules(own: &[TokenPattern], mut without: Vec<String>) -> Result<Arc<Rules>, R
 }
 
 impl CompiledRoute {
-    /// Of a host that may be reached in any way.
+    /// The route of a host that may be reached in any way.
     fn open(host: HostPattern, pipelock: &PipelockPolicy) -> Self {
         let mode = match pipelock.dlp.action {
             Action::Block => Some(Mode::Block),

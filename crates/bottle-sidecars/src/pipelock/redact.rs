@@ -21,7 +21,7 @@ use crate::proxy::response::{Body, BoxError};
 /// an event's, is kept waiting.
 const HOLD_TIMEOUT: Duration = Duration::from_millis(50);
 
-/// What overwrites a credential in bytes that pass.
+/// Overwrites a credential in bytes that pass.
 pub(super) struct Redactor {
     secret: Arc<[u8]>,
     held: BytesMut,
@@ -32,7 +32,7 @@ impl Redactor {
         Self { secret: Arc::clone(secret), held: BytesMut::new() }
     }
 
-    /// What may go on of these bytes and of those before; an end that could go on to be the credential is held.
+    /// Gives the part of these bytes and of those before that may go on; an end that could go on to be the credential is held.
     fn push(&mut self, data: Bytes) -> Bytes {
         let tail = |bytes: &[u8], secret: &[u8]| {
             let most = bytes.len().min(secret.len() - 1);
@@ -59,7 +59,7 @@ impl Redactor {
         self.held.clear();
     }
 
-    /// What was held, if anything.
+    /// The bytes that were held, if any.
     fn rest(&mut self) -> Option<Bytes> {
         (!self.held.is_empty()).then(|| self.held.split().freeze())
     }
@@ -79,7 +79,7 @@ pub(super) struct RedactedBody {
     body: Body,
     mask: Redactor,
     ended: bool,
-    /// What stands behind the body.
+    /// Trailers of the body.
     trailers: Option<HeaderMap>,
     hold: Pin<Box<Sleep>>,
 }

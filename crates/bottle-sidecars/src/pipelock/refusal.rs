@@ -1,4 +1,4 @@
-//! What is said of a request that is not sent, and why.
+//! Refusals: the answers to requests that are not sent, with the reason.
 
 use bottle_policy::access::Found;
 use bottle_policy::proposal::ProposalId;
@@ -16,7 +16,7 @@ struct Dlp<'a> {
     #[serde(rename = "where")]
     at: &'a str,
     offset: u64,
-    /// By which a person was asked about it.
+    /// The proposal by which a person was asked about it.
     #[serde(skip_serializing_if = "Option::is_none")]
     proposal: Option<ProposalId>,
 }

@@ -27,7 +27,7 @@ use crate::proxy::headers;
 use crate::proxy::response::{Body, BoxError, boxed};
 
 impl ActivePolicy {
-    /// An answer as the guest may have it: its head scrubbed, its body looked at, the route's credential in neither.
+    /// Makes an answer fit for the guest: its head scrubbed, its body looked at, the route's credential in neither.
     pub(super) async fn scrubbed(
         &self,
         route: usize,
@@ -78,13 +78,13 @@ impl ActivePolicy {
         }
     }
 
-    /// An answer without what is for one hop, a door's own, or a credential.
+    /// Removes from an answer's head what is for one hop, a door's own, or a credential.
     pub(super) fn scrubbed_head(&self, compiled: &CompiledRoute, mut response: Response<Body>) -> Response<Body> {
         let headers = response.headers_mut();
         headers::strip_hop(headers);
         headers::strip_door_headers(headers);
         if compiled.credential.is_some() {
-            // What upstream gives to the credential's owner is a credential, too.
+            // A cookie that upstream gives to the credential's owner is a credential, too.
             headers.remove(SET_COOKIE);
         }
         // Over HTTP/1.1, which is spoken to egress, only trailers that are named pass, and over HTTP/2 gRPC names none.
@@ -110,7 +110,7 @@ fn mask_values(policy: &Policy, headers: &mut HeaderMap) {
     }
 }
 
-/// What stands behind an answer's body is scrubbed as its head is.
+/// Scrubs the trailers of an answer as its head is scrubbed.
 fn scrubbed_trailers(policy: &Policy, frame: Frame<Bytes>) -> Frame<Bytes> {
     match frame.into_trailers() {
         Ok(mut trailers) => {
@@ -124,7 +124,7 @@ fn scrubbed_trailers(policy: &Policy, frame: Frame<Bytes>) -> Frame<Bytes> {
     }
 }
 
-/// An answer that is looked at.
+/// The body of an answer, scanned as it passes.
 pub(super) struct ScannedResponse {
     body: Body,
     policy: Arc<Policy>,
@@ -134,14 +134,14 @@ pub(super) struct ScannedResponse {
     noted: Arc<OnceLock<Found>>,
     /// The end, held back until all is judged.
     ended: bool,
-    /// What may go on first, if it was waited for.
+    /// The first frame that may go on, if it was waited for.
     first: Option<Result<Frame<Bytes>, BoxError>>,
 }
 
 /// An answer that is held back gets so long to show its first bytes before its head goes without them.
 const FIRST_BYTES_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How.
+/// How an answer is scanned.
 enum ScanMode {
     /// Only its size counts.
     Size,
@@ -213,7 +213,7 @@ impl ScannedResponse {
         Poll::Ready(Some(Err(CutOff(why).into())))
     }
 
-    /// What may go on of a piece, or of the end.
+    /// Judges a piece, or the end, and gives the bytes that may go on.
     fn judge(&mut self, piece: Option<&Bytes>) -> Result<Bytes, Finding> {
         let search = self.policy.answers();
         match &mut self.mode {

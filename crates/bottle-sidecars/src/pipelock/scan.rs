@@ -20,7 +20,7 @@ use crate::proxy::access::StreamVerdict;
 use crate::proxy::headers;
 use crate::proxy::response::{BoxError, drain};
 
-/// Where in a head something was found.
+/// Makes the finding for the record.
 pub(super) fn found(finding: Finding, at: impl Into<String>) -> Found {
     Found { rule: finding.rule, at: at.into(), offset: finding.offset }
 }
@@ -33,19 +33,19 @@ pub(super) fn head(search: Search<'_>, host: &str, uri: &Uri, headers: &HeaderMa
     Some((finding.known, found(finding, at)))
 }
 
-/// What the body is said to be packed in; the finding, if that can't be undone.
+/// The packings that the head declares of its body; a finding, if one can't be undone.
 pub(super) fn packings(headers: &HeaderMap) -> Result<Vec<Packing>, Found> {
     let all = headers.get_all(CONTENT_ENCODING).iter().map(HeaderValue::as_bytes).collect::<Vec<_>>().join(&b',');
     Packing::declared(&String::from_utf8_lossy(&all)).map_err(|finding| found(finding, "header content-encoding"))
 }
 
-/// Whether a placeholder that the guest holds stands in a header.
+/// Tells whether a placeholder that the guest holds stands in a header.
 pub(super) fn is_placeholder(value: &[u8]) -> bool {
     const MARK: &[u8] = b"bottle-placeholder-";
     value.windows(MARK.len()).any(|window| window == MARK)
 }
 
-/// What a body is judged by.
+/// The rules that a body is judged by.
 pub(super) struct Judge {
     pub(super) policy: Arc<Policy>,
     pub(super) rules: Arc<Rules>,
@@ -62,7 +62,7 @@ pub(super) struct ScannedRequest<B: Body + Send + Unpin + 'static> {
     stream_verdict: StreamVerdict,
     /// A finding that the policy only warns of.
     warned: Arc<std::sync::OnceLock<Found>>,
-    /// Whether so many more bytes may go.
+    /// Decides whether so many more bytes may go.
     may: MaySend,
     /// When a body that does not come is given up.
     idle_timeout: Pin<Box<Sleep>>,

@@ -1,4 +1,4 @@
-//! What has left in this run, written down before it leaves: a restart goes on where the last life ended, so that ending
+//! The log of what has left in this run, written before it leaves: a restart goes on where the last life ended, so that ending
 //! pipelock resets no limit.
 //!
 //! Bytes are set aside a little at a time; what was set aside and not sent counts as sent after a restart. Where there are
@@ -20,7 +20,7 @@ use crate::common::{Dirs, Error};
 /// So many bytes to a host are set aside at once.
 const RESERVE_BYTES: u64 = 16 << 10;
 
-/// What has left in this run; a new policy does not begin anew.
+/// The log of what has left in this run; a new policy does not begin a new one.
 pub(super) struct UsageLog {
     state: Mutex<UsageState>,
     began: Instant,
@@ -29,7 +29,7 @@ pub(super) struct UsageLog {
 struct UsageState {
     usage: Usage,
     file: File,
-    /// Whether requests and bytes are written down, and not names alone.
+    /// Requests and bytes are written down, and not names alone.
     all: bool,
     /// Bytes to each host that are in the file.
     reserved: BTreeMap<HostName, u64>,
@@ -46,7 +46,7 @@ impl UsageLog {
         let mut file = OpenOptions::new().read(true).append(true).create(true).open(&path).map_err(make)?;
         let mut text = String::new();
         file.read_to_string(&mut text).map_err(make)?;
-        // What a kill in the middle of a write left: nothing has gone because of it.
+        // A kill in the middle of a write leaves half a line, and nothing has gone because of it.
         let complete = text.rfind('\n').map_or(0, |at| at + 1);
         if complete < text.len() {
             text.truncate(complete);
@@ -134,7 +134,7 @@ impl UsageState {
     }
 }
 
-/// What can't be counted does not leave.
+/// Refuses what can't be counted.
 fn lost(error: io::Error) -> Reached {
     tracing::error!("failed to write down what leaves, so nothing does: {error}");
     Reached::Lost

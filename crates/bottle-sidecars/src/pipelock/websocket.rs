@@ -249,7 +249,7 @@ where
                         match talk.judge(policy.answers(), &message.payload, mode) {
                             Ok(seen) => drop(seen.map(|finding| noted.set(found(finding.rule)))),
                             Err(finding) if block => {
-                                // What came before it in the same piece is as good as ever.
+                                // Messages before it in the same piece were judged and may go.
                                 let _ = to.write_all(&judged).await;
                                 let found = found(finding.rule);
                                 let why = format!("not let in: {} was found", found.rule);

@@ -1,4 +1,4 @@
-//! The run record's line for each request: begun with its head, written when its answer has ended.
+//! The access log, the run record's line for each request: begun with its head, written when its answer has ended.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
@@ -48,13 +48,13 @@ impl LogFile {
     }
 }
 
-/// A finding while a body was under way: the reason's word, and what and where if it was a scan's.
+/// Verdict on a body under way: the word of the reason, and the finding if a scan stopped it.
 pub(crate) type StreamVerdict = Arc<OnceLock<(&'static str, Option<Found>)>>;
 
 /// In place of a path in which something was found.
 pub(crate) const WITHHELD: &str = "(withheld)";
 
-/// One request's line; written when it is dropped.
+/// Access log of one request; its line is written when it is dropped.
 pub(crate) struct AccessLog {
     pub(crate) entry: Access,
     /// Bytes of the request's body so far.
@@ -63,7 +63,7 @@ pub(crate) struct AccessLog {
     pub(crate) stream_verdict: StreamVerdict,
     /// A finding that stops nothing.
     pub(crate) noted: Arc<OnceLock<Found>>,
-    /// Whether the request's body broke off or was malformed.
+    /// The request's body broke off or was malformed.
     pub(crate) broken: Arc<AtomicBool>,
     started: Instant,
     log_file: Arc<LogFile>,
@@ -112,18 +112,18 @@ impl AccessLog {
         }
     }
 
-    /// The request goes no further.
+    /// Notes that the request goes no further, and why.
     pub(crate) fn stop(&mut self, verdict: Verdict, reason: &str) {
         self.entry.verdict = verdict;
         self.entry.reason = Some(reason.to_owned());
     }
 
-    /// Something was found in the URL, so no log has it.
+    /// Keeps the URL out of every log: something was found in it.
     pub(crate) fn withhold(&mut self) {
         self.entry.path = WITHHELD.to_owned();
     }
 
-    /// Whether the URL is in no log.
+    /// Tells whether the URL is in no log.
     pub(crate) fn is_withheld(&self) -> bool {
         self.entry.path == WITHHELD
     }
@@ -132,7 +132,7 @@ impl AccessLog {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// Gives the answer on, and writes the line when that is over.
+    /// Passes the answer on, and writes the line when the answer is over.
     pub(crate) fn answer(mut self, response: Response<Body>) -> Response<Body> {
         self.entry.status = response.status().as_u16();
         self.entry.first_ms = self.elapsed();
@@ -169,9 +169,9 @@ fn timestamp() -> String {
 struct LoggedBody {
     body: Body,
     log: AccessLog,
-    /// Whether the connection may not have sent yet what it was given, the head at first.
+    /// The connection may not have sent yet what it was given, the head at first.
     given: bool,
-    /// What ends it, once that is sent.
+    /// The error that ends the body, once that is sent.
     failed: Option<BoxError>,
 }
 
@@ -190,7 +190,7 @@ impl http_body::Body for LoggedBody {
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(error))) => {
-                // What was stopped by a scan says so itself.
+                // A body that a scan stopped has its reason already.
                 if self.log.entry.verdict == Verdict::Allow && self.log.stream_verdict.get().is_none() {
                     self.log.stop(Verdict::Error, &format!("cut off: {error}"));
                 }

@@ -101,7 +101,7 @@ where
     }
 }
 
-/// What hyper has been given of a connection, and has done with it.
+/// State of a connection: what hyper was given of it, and has done with that.
 struct ConnState<S>(Mutex<ConnProgress<S>>);
 
 struct ConnProgress<S> {
@@ -110,7 +110,7 @@ struct ConnProgress<S> {
     is_parked: bool,
     /// How much there is of an empty line, which ends a head; none behind the head.
     head: Option<HeadEnd>,
-    /// Of the head, so much has been read; then of what is behind it.
+    /// Bytes that were read of the head; then of what is behind it.
     read: u64,
     /// How long the body is; none if its length is not said.
     body: Option<u64>,
@@ -277,7 +277,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for WatchedStream<S> {
     }
 }
 
-/// Tells when it is dropped that an answer is over.
+/// Guard that notes, when it is dropped, that an answer is over.
 struct AnswerGuard<S>(Arc<ConnState<S>>);
 
 impl<S> Drop for AnswerGuard<S> {

@@ -30,7 +30,7 @@ async fn finished_answers(client: &mut DuplexStream, count: usize, body: &str) {
     assert_eq!(got.matches("HTTP/1.1 200 OK\r\n").count(), count, "{got}");
 }
 
-/// Whether a connection over which this was sent rests in the end.
+/// Tells whether a connection over which this was sent rests in the end.
 async fn is_parked(sent: &str) -> bool {
     let (mut client, stream) = tokio::io::duplex(64 << 10);
     client.write_all(sent.as_bytes()).await.expect("sent");

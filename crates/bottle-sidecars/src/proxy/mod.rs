@@ -1,12 +1,12 @@
-//! What both outgoing doors share: the forward proxy that ends the guest's TLS, and the ways of HTTP between hops.
+//! The forward proxy that both outgoing doors share: it ends the guest's TLS and passes HTTP from hop to hop.
 //!
-//! Map: `server` (connections, CONNECT, TLS), `client_hello` (the first bytes after CONNECT), `target` (whom a request is
-//! for), `headers` (what goes no further than one hop), `response` (bodies and refusals), `access` (a line a request),
-//! `upgrade` (connections that become something else), `idle` (those that wait), `run` (start, signals).
+//! Map: `server` (connections, CONNECT, TLS), `client_hello` (the first bytes after CONNECT), `target` (the host a request is
+//! for), `headers` (those of one hop and the doors' own), `response` (bodies and refusals), `access` (the access log),
+//! `upgrade` (connections that become something else), `idle` (connections that wait), `run` (start, signals).
 //!
 //! Always: after CONNECT come the bytes of a TLS hello for that very host, or the connection ends; CONNECT host, SNI and
-//! Host agree, or the request is refused; headers named `x-bottle-…` are the doors' own. What may go where is not
-//! decided here but by the [`server::Handler`] behind.
+//! Host agree, or the request is refused; headers named `x-bottle-…` are the doors' own.
+//! Decisions about what may go where do not belong here: they are the [`server::Handler`]'s.
 
 pub(crate) mod access;
 pub(crate) mod client_hello;

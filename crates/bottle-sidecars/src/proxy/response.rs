@@ -1,4 +1,4 @@
-//! Bodies, and answers that the doors give themselves.
+//! Bodies, and responses that the doors give themselves.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ where
     body.map_err(Into::into).boxed_unsync()
 }
 
-/// What is read of a body that was refused.
+/// Most bytes that are read of a body that was refused.
 const MAX_DRAIN_BYTES: u64 = 64 << 20;
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 

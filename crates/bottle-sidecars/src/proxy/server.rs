@@ -40,11 +40,11 @@ where
     Box::pin(async move { Ok(answer.await) })
 }
 
-/// What decides and answers behind a front.
+/// A handler decides and answers behind a proxy server.
 pub(crate) trait Handler: Send + Sync + 'static {
-    /// Whether some rule is about this place.
+    /// Tells whether some rule is about this host and port.
     fn knows(&self, scheme: Scheme, host: &HostName, port: u16) -> bool;
-    /// Whether this host's TLS is not to be ended here.
+    /// Tells whether this host's TLS is passed through, not ended here.
     fn passes(&self, host: &HostName) -> bool;
     /// Carries a tunnel whose TLS is not ended, from its hello on.
     fn tunnel<S>(
@@ -65,7 +65,7 @@ pub(crate) trait Handler: Send + Sync + 'static {
     ) -> impl Future<Output = Response<Body>> + Send;
 }
 
-/// The proxy of one door.
+/// The proxy server of one door.
 pub(crate) struct ProxyServer<B> {
     door: Door,
     ca: Ca,
@@ -83,12 +83,12 @@ impl<B: Handler> ProxyServer<B> {
         Arc::new(Self { door, ca, log_file, handler, run, count: AtomicU32::new(0) })
     }
 
-    /// What is behind.
+    /// The handler behind.
     pub(crate) fn handler(&self) -> &B {
         &self.handler
     }
 
-    /// Takes connections for ever.
+    /// Accepts connections for ever.
     pub(crate) async fn serve(self: Arc<Self>, listener: UnixListener) {
         loop {
             match listener.accept().await {
@@ -114,7 +114,7 @@ impl<B: Handler> ProxyServer<B> {
         idle::serve(stream, answer).await;
     }
 
-    /// A request outside of any tunnel: CONNECT, or plain HTTP in absolute form.
+    /// Answers a request outside of any tunnel: CONNECT, or plain HTTP in absolute form.
     async fn answer_outside_tunnel(self: Arc<Self>, request: Request<Incoming>) -> Response<Body> {
         if request.method() == Method::CONNECT {
             return self.connect(request);
@@ -163,7 +163,7 @@ impl<B: Handler> ProxyServer<B> {
         Response::new(full(""))
     }
 
-    /// After CONNECT to a host whose TLS is not ended: a hello for that very host, then whatever it may be.
+    /// Carries a tunnel to a host whose TLS is not ended: a hello for that very host, then whatever it may be.
     async fn pass_through<S>(self: Arc<Self>, mut stream: S, host: HostName)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -199,7 +199,7 @@ impl<B: Handler> ProxyServer<B> {
         }
     }
 
-    /// After CONNECT: TLS for this host, then requests for this host; anything else ends the connection.
+    /// Serves a tunnel: TLS for this host, then requests for this host; anything else ends the connection.
     async fn tunnel<S>(self: Arc<Self>, stream: S, host: HostName, port: u16)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -239,7 +239,7 @@ impl<B: Handler> ProxyServer<B> {
         }
     }
 
-    /// A request for a host that is settled, if its own words agree.
+    /// Answers a request for a host that is settled, if the request's own words agree.
     async fn answer_for_host(
         self: Arc<Self>,
         scheme: Scheme,
@@ -258,7 +258,7 @@ impl<B: Handler> ProxyServer<B> {
         };
         let headers = request.headers_mut();
         headers.remove(http::header::HOST);
-        // What stands behind a request's body goes no further: nothing may follow the scan.
+        // Trailers of a request's body go no further: nothing may follow the scan.
         headers.remove(http::header::TRAILER);
         headers::strip_hop(headers);
         headers::strip_door_headers(headers);

@@ -1,4 +1,4 @@
-//! Whom a request is for, and whether all that says so agrees.
+//! The target of a request, and the check that all that names it agrees.
 
 use bottle_policy::conditions::Details;
 use bottle_policy::host::HostName;
@@ -7,14 +7,14 @@ use bottle_policy::route::Scheme;
 use http::header::HOST;
 use http::{Request, Uri};
 
-/// Whom a request is for, and its id.
+/// The target of a request, and the request's id.
 #[derive(Debug, Clone)]
 pub(crate) struct RequestTarget {
     pub(crate) scheme: Scheme,
     pub(crate) host: HostName,
     pub(crate) port: u16,
     pub(crate) id: String,
-    /// Whether the connection is to become a WebSocket.
+    /// The connection is to become a WebSocket.
     pub(crate) websocket: bool,
 }
 
@@ -47,7 +47,7 @@ pub(crate) fn parse(text: &str) -> Result<(HostName, Option<u16>), String> {
     Ok((host, port))
 }
 
-/// Whom CONNECT is for.
+/// Reads the target of CONNECT.
 pub(crate) fn parse_connect(uri: &Uri) -> Result<(HostName, u16), String> {
     let authority = uri.authority().ok_or("CONNECT names no host")?;
     match parse(authority.as_str())? {
@@ -56,7 +56,7 @@ pub(crate) fn parse_connect(uri: &Uri) -> Result<(HostName, u16), String> {
     }
 }
 
-/// What rules look at of a request, whose headers are [`super::headers::pairs`].
+/// The parts of a request that rules look at; its headers are [`super::headers::pairs`].
 pub(crate) fn for_rules<'a, B>(
     target: &'a RequestTarget,
     request: &'a Request<B>,
@@ -72,7 +72,7 @@ pub(crate) fn for_rules<'a, B>(
     }
 }
 
-/// Whether the request's own words (`Host`, `:authority`, an absolute target) all name this place, and one of them does.
+/// Checks that the request's own words (`Host`, `:authority`, an absolute target) all name this place, and one of them does.
 pub(crate) fn agrees<B>(request: &Request<B>, scheme: Scheme, host: &HostName, port: u16) -> Result<(), String> {
     let mut named = vec![];
     if let Some(authority) = request.uri().authority() {

@@ -13,18 +13,18 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use super::access::AccessLog;
 use super::response::Body;
 
-/// What RFC 6455 calls itself.
+/// The protocol's name in RFC 6455.
 pub(crate) const WEBSOCKET: &str = "websocket";
 /// Between egress and pipelock: bytes to a host whose TLS is not ended.
 pub(crate) const TUNNEL: &str = "bottle-tunnel";
 
-/// For a guest whose other side has ended.
+/// Time for a guest to close when the other side has ended.
 const LAST_BYTES_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What goes on once the answer is given, with the request's line, which is written at its end.
+/// Work that goes on once the answer is given, with the request's access log, which is written at its end.
 pub(crate) type AfterUpgrade = Box<dyn FnOnce(AccessLog) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
 
-/// The answer to a request, and what its connection becomes behind it.
+/// A reply: the answer to a request, and what its connection becomes afterwards.
 pub(crate) struct Reply {
     pub(crate) answer: Response<Body>,
     pub(crate) after: Option<AfterUpgrade>,
@@ -50,13 +50,13 @@ impl Reply {
     }
 }
 
-/// Whether a header's list has this word.
+/// Tells whether a header's list has this word.
 fn names(headers: &HeaderMap, name: http::HeaderName, word: &str) -> bool {
     let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).any(|given| given.trim().eq_ignore_ascii_case(word))
 }
 
-/// Whether a request asks for a WebSocket; an error says why it is none. Anything else that it may want to become is
+/// Tells whether a request asks for a WebSocket; an error says why it is none. Anything else that it may want to become is
 /// forgotten with the headers of its hop.
 pub(crate) fn wants_websocket<B>(request: &Request<B>) -> Result<bool, &'static str> {
     let headers = request.headers();
@@ -81,13 +81,13 @@ pub(crate) fn wants_websocket<B>(request: &Request<B>) -> Result<bool, &'static 
     Ok(true)
 }
 
-/// Says that the connection is to become this.
+/// Asks that the connection become this.
 pub(crate) fn ask(headers: &mut HeaderMap, what: &'static str) {
     headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     headers.insert(UPGRADE, HeaderValue::from_static(what));
 }
 
-/// Whether an answer agrees to become this.
+/// Tells whether an answer agrees to become this.
 pub(crate) fn agreed<B>(response: &Response<B>, what: &str) -> bool {
     response.status() == http::StatusCode::SWITCHING_PROTOCOLS && names(response.headers(), UPGRADE, what)
 }

@@ -1,4 +1,4 @@
-//! What time does by itself, and a life before this one.
+//! Proposals that end by themselves, and those of a life before this one.
 
 use bottle_policy::control::{Applied, Standing};
 use bottle_policy::proposal::record::Cause;

@@ -1,4 +1,4 @@
-//! What follows a decision: what it grants is put in force, or what came of it is written down.
+//! Enforces a decision: puts in force what it grants, and writes down what came of it.
 
 use std::time::Duration;
 

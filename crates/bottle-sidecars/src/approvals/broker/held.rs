@@ -1,5 +1,5 @@
-//! What pipelock holds: asked like what the agent asks for, with the same limits and the same record, and taken back when
-//! nobody waits for it any more.
+//! Proposals about requests that pipelock holds: asked like the agent's own, with the same limits and the same record, and
+//! taken back when nobody waits for them any more.
 //!
 //! Always: one question at a time about requests of one kind, so that a client that tries again asks nobody twice; a
 //! person's no stands for the rest of the run.

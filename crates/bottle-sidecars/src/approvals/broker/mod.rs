@@ -1,6 +1,9 @@
-//! The one task that decides, applies and writes: everything comes to it one after the other, so the record has one writer
-//! and the policies one owner. What pipelock holds comes in `held`, what follows a decision is `enforce`,
-//! and what ends by itself is `ends`.
+//! The broker: the one task that decides, applies and writes. Everything comes to it one after the other, so the log has one
+//! writer and the policies have one owner.
+//!
+//! Map: `held` (requests that pipelock holds), `enforce` (puts a decision in force), `ends` (proposals that end by themselves).
+//!
+//! Always: an event is written before anybody is told of it. Sockets and MCP do not belong here.
 
 mod ends;
 mod enforce;
@@ -29,7 +32,7 @@ use super::words::{self, StatusText};
 /// Messages that wait; more callers than that wait themselves.
 const QUEUE_LENGTH: usize = 32;
 
-/// What the agent is told.
+/// The broker's answer to the agent.
 #[derive(Debug, Clone)]
 pub(super) struct Answer {
     pub(super) text: String,
@@ -60,7 +63,7 @@ enum Message {
     Withdraw(ProposalId),
 }
 
-/// The way to the task.
+/// A handle of the broker: sends messages to its task.
 #[derive(Debug, Clone)]
 pub(super) struct BrokerHandle(mpsc::Sender<Message>);
 
@@ -123,15 +126,15 @@ impl BrokerHandle {
     }
 }
 
-/// Where things are.
+/// Paths that the broker reads.
 pub(super) struct BrokerPaths {
     /// The policies in force.
     pub(super) config_dir: PathBuf,
-    /// What egress says is spent.
+    /// egress' file of what is spent.
     pub(super) spent: PathBuf,
 }
 
-/// All that the task owns.
+/// The broker: all that its task owns.
 pub(super) struct Broker {
     policy: SupervisePolicy,
     log: ProposalLog,
@@ -193,7 +196,7 @@ impl Broker {
         Ok(())
     }
 
-    // What the agent wants.
+    // Calls of the agent.
 
     async fn ask(&mut self, request: Request) -> Result<Answer, Error> {
         let mistake = |text: String| Answer { text, mistake: true, pending: None };
@@ -281,7 +284,7 @@ impl Broker {
         Answer { text: status_text.text, mistake: false, pending }
     }
 
-    // What people want.
+    // Calls of people.
 
     fn list(&self) -> Listing {
         let ledger = self.log.ledger();

@@ -9,9 +9,9 @@ use super::super::process::{self, Limits};
 use super::super::{mirror, transport};
 
 const QUERY_LIMITS: Limits = Limits::seconds(60, 60);
-/// What git says of an upstream that can't take several refs together.
+/// git's words about an upstream that can't take several refs together.
 pub(super) const NOT_ATOMIC: &str = "does not support --atomic";
-/// What the agent is told then.
+/// The refusal that the agent reads then.
 pub(super) const ONE_AT_A_TIME: &str = "upstream can't take several refs all or none: push one ref at a time";
 
 /// A push of the judged ids themselves, by URL: by the remote's name, git would move refs inside the quarantine too.
@@ -36,8 +36,8 @@ pub(super) fn unreachable(error: &process::ProcessError) -> String {
     format!("upstream could not be reached: {error}")
 }
 
-/// Whether upstream takes these refs together. It is asked before a push of several refs is looked into, until it has once
-/// said yes.
+/// Tells whether upstream takes these refs together. Upstream is asked before a push of several refs is looked into, until
+/// it has once said yes.
 pub(super) fn can_be_one_push(repo: &Repo<'_>, updates: &[Update]) -> Result<bool, String> {
     let marker = atomic_marker(repo);
     if updates.len() < 2 || repo.gate.policy.dry_run || marker.exists() {

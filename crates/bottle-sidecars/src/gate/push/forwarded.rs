@@ -68,7 +68,7 @@ impl From<String> for ForwardError {
     }
 }
 
-/// Pushes all refs or none; what upstream says to it.
+/// Pushes all refs or none; gives upstream's own words.
 fn to_upstream(judged: &Judged<'_>) -> Result<Vec<String>, ForwardError> {
     let (repo, updates) = (judged.repo(), judged.updates());
     let name = &repo.upstream.name;
@@ -92,7 +92,7 @@ fn to_upstream(judged: &Judged<'_>) -> Result<Vec<String>, ForwardError> {
     Ok(remote_lines)
 }
 
-/// What upstream's hooks and rules say: git passes it on behind `remote: `.
+/// The lines of upstream's hooks and rules, which git passes on behind `remote: `.
 fn remote_lines(stderr: &[u8]) -> Vec<String> {
     let text = String::from_utf8_lossy(stderr);
     let lines = text.split(['\n', '\r']).filter(|line| !process::is_progress(line));
@@ -128,8 +128,8 @@ fn why_not(stderr: &[u8], words: &[String]) -> String {
     }
 }
 
-/// Keeps the lock until receive-pack, which waits for this hook, has moved the mirror's own refs: a fetch in between would
-/// move them first, and the agent would be told that a push has failed which upstream has.
+/// Keeps the mirror's lock until receive-pack, which waits for this hook, has moved the mirror's own refs: a fetch in between
+/// would move them first, and the agent would be told that a push has failed which upstream has.
 fn hold(gate: &GateDirs, lock: Lock) {
     let Some(receive_pack) = rustix::process::getppid() else { return };
     let wait = "i=0; while kill -0 \"$1\" && [ $i -lt 300 ]; do sleep 0.02; i=$((i+1)); done";

@@ -15,10 +15,10 @@ use super::millis;
 use super::received::Received;
 use super::refused::{FoundIn, Refused};
 
-/// No more findings than this are shown; the record has them all.
+/// Most findings that are shown; the record has them all.
 const MAX_LINES_SHOWN: usize = 20;
 
-/// What is to be said of a push at its end.
+/// All that is told of a push at its end.
 pub(super) struct Report<'a> {
     received: Received<'a>,
     changes: Changes,
