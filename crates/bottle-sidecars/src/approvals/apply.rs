@@ -9,7 +9,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use crate::confirm::{Install, MAX_LINE_BYTES, Message};
+use crate::confirm::{Install, MAX_LINE_BYTES, SupervisorMessage};
 
 /// Longer than the supervisor needs to give a policy up, and to have the old one confirmed.
 const INSTALL_TIMEOUT: Duration = Duration::from_secs(60);
@@ -29,7 +29,7 @@ impl Supervisor {
 
     async fn ask(&self, install: Install) -> io::Result<Applied> {
         let mut stream = UnixStream::connect(&self.0).await?;
-        let mut line = serde_json::to_vec(&Message::Install(install))?;
+        let mut line = serde_json::to_vec(&SupervisorMessage::Install(install))?;
         line.push(b'\n');
         stream.write_all(&line).await?;
         let mut answer = String::new();

@@ -24,7 +24,7 @@ const MAX_CONNECTIONS: usize = 32;
 
 /// Takes connections for ever, of root and of this user alone; pipelock's may ask about what it holds, and nothing else.
 pub(super) async fn serve(listener: UnixListener, broker: BrokerHandle) {
-    let own = rustix::process::geteuid().as_raw();
+    let own_user = rustix::process::geteuid().as_raw();
     // Questions of pipelock's never keep a decision waiting.
     let (permits, holds) = (Arc::new(Semaphore::new(MAX_CONNECTIONS)), Arc::new(Semaphore::new(MAX_CONNECTIONS)));
     loop {
@@ -37,8 +37,8 @@ pub(super) async fn serve(listener: UnixListener, broker: BrokerHandle) {
             }
         };
         match stream.peer_cred() {
-            Ok(peer) if rights(peer.uid(), own).is_some() => {
-                let all = rights(peer.uid(), own) == Some(Rights::All);
+            Ok(peer) if rights(peer.uid(), own_user).is_some() => {
+                let all = rights(peer.uid(), own_user) == Some(Rights::All);
                 let (broker, permits, holds) = (broker.clone(), Arc::clone(&permits), Arc::clone(&holds));
                 tokio::spawn(async move {
                     let queue = if all { &permits } else { &holds };
@@ -65,10 +65,10 @@ enum Rights {
 }
 
 /// The rights of a user; `own` is this process' user.
-fn rights(user: u32, own: u32) -> Option<Rights> {
+fn rights(user: u32, own_user: u32) -> Option<Rights> {
     match user {
         0 => Some(Rights::All),
-        user if user == own => Some(Rights::All),
+        user if user == own_user => Some(Rights::All),
         user if user == image_user(Door::Pipelock).id => Some(Rights::Hold),
         _ => None,
     }
@@ -143,11 +143,11 @@ mod tests {
 
     #[test]
     fn pipelock_may_ask_and_decide_nothing() {
-        let own = image_user(Door::Supervise).id;
-        let of = |door| rights(image_user(door).id, own);
-        assert_eq!((rights(0, own), of(Door::Supervise)), (Some(Rights::All), Some(Rights::All)));
+        let own_user = image_user(Door::Supervise).id;
+        let of = |door| rights(image_user(door).id, own_user);
+        assert_eq!((rights(0, own_user), of(Door::Supervise)), (Some(Rights::All), Some(Rights::All)));
         assert_eq!((of(Door::Pipelock), of(Door::Egress), of(Door::GitGate)), (Some(Rights::Hold), None, None));
-        assert_eq!(rights(1000, own), None);
+        assert_eq!(rights(1000, own_user), None);
     }
 
     #[tokio::test]

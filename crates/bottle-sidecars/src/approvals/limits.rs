@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 /// A bucket of tokens, filled by the clock, over a stock that is not.
 #[derive(Debug)]
-struct Limit {
+struct TokenBucket {
     burst: u32,
     every: Duration,
     left: u32,
@@ -12,7 +12,7 @@ struct Limit {
     filled: Instant,
 }
 
-impl Limit {
+impl TokenBucket {
     /// `burst` at once, one more after each `every`, `stock` altogether.
     fn new(burst: u32, every: Duration, stock: u32, now: Instant) -> Self {
         Self { burst, every, left: burst, stock, filled: now }
@@ -49,16 +49,16 @@ const MAX_OPEN_PROPOSALS: usize = 16;
 
 /// Limits of what one run may ask.
 #[derive(Debug)]
-pub(super) struct Limits {
-    proposals: Limit,
-    progress: Limit,
+pub(super) struct RequestLimits {
+    proposals: TokenBucket,
+    progress: TokenBucket,
 }
 
-impl Limits {
+impl RequestLimits {
     /// With what was asked before a restart.
     pub(super) fn new(asked: usize, noted: usize, now: Instant) -> Self {
-        let mut proposals = Limit::new(10, Duration::from_secs(6), 100, now);
-        let mut progress = Limit::new(30, Duration::from_secs(1), 2000, now);
+        let mut proposals = TokenBucket::new(10, Duration::from_secs(6), 100, now);
+        let mut progress = TokenBucket::new(30, Duration::from_secs(1), 2000, now);
         proposals.used(asked);
         progress.used(noted);
         Self { proposals, progress }
@@ -86,8 +86,8 @@ mod tests {
     fn a_flood_ends_and_a_pause_helps() {
         let start = Instant::now();
         let every = Duration::from_secs(6);
-        let mut limit = Limit::new(3, every, 5, start);
-        let taken = |limit: &mut Limit, at| (0..10).filter(|_| limit.take(start + at).is_ok()).count();
+        let mut limit = TokenBucket::new(3, every, 5, start);
+        let taken = |limit: &mut TokenBucket, at| (0..10).filter(|_| limit.take(start + at).is_ok()).count();
         assert_eq!(taken(&mut limit, Duration::ZERO), 3);
         assert_eq!(taken(&mut limit, every), 1);
         assert_eq!(taken(&mut limit, every * 100), 1, "the stock is at its end");

@@ -75,9 +75,9 @@ pub(super) async fn serve(
 fn service(broker: &BrokerHandle) -> Mcp {
     let port = Door::Supervise.port();
     let name = Door::Supervise.name();
-    let own = [name.to_owned(), BUNDLE_ADDRESS.to_string(), "localhost".to_owned(), "127.0.0.1".to_owned()];
+    let own_hosts = [name.to_owned(), BUNDLE_ADDRESS.to_string(), "localhost".to_owned(), "127.0.0.1".to_owned()];
     let config = StreamableHttpServerConfig::default()
-        .with_allowed_hosts(own.iter().flat_map(|host| [host.clone(), format!("{host}:{port}")]))
+        .with_allowed_hosts(own_hosts.iter().flat_map(|host| [host.clone(), format!("{host}:{port}")]))
         .with_legacy_session_mode(false)
         .with_json_response(false)
         .with_max_request_body_bytes(MAX_BODY_BYTES);

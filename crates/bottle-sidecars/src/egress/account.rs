@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bottle_policy::budget::Tokens;
 
 use super::ledger::{Ledger, Reservation};
-use super::policy::Policy;
+use super::policy::RoutePolicy;
 
 /// Where a reply does not say, so many bytes of a request are about a token.
 pub(super) const BYTES_PER_TOKEN: usize = 4;
@@ -13,7 +13,7 @@ pub(super) const BYTES_PER_TOKEN: usize = 4;
 /// The account of one request.
 pub(super) struct Account {
     pub(super) ledger: Arc<Ledger>,
-    pub(super) policy: Arc<Policy>,
+    pub(super) policy: Arc<RoutePolicy>,
     pub(super) id: String,
     pub(super) model: String,
     /// Size of the request, in bytes.

@@ -13,7 +13,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 
 use super::pipe::{self, Pipe};
-use super::policy::Policy;
+use super::policy::RoutePolicy;
 use crate::common::{Dirs, PIPELOCK_SOCKET};
 use crate::proxy::access::AccessLog;
 use crate::proxy::headers;
@@ -33,7 +33,7 @@ impl PipelockClient {
     /// Sends a request on; what comes back is free of the doors' own headers, and the line knows what they said.
     pub(super) async fn forward(
         &self,
-        policy: &Policy,
+        policy: &RoutePolicy,
         target: &RequestTarget,
         route: usize,
         request: Request<Body>,
@@ -58,7 +58,7 @@ impl PipelockClient {
     /// A request for a WebSocket: once pipelock agrees, bytes both ways; it is pipelock that looks at them.
     pub(super) async fn websocket(
         &self,
-        policy: &Policy,
+        policy: &RoutePolicy,
         target: &RequestTarget,
         route: usize,
         mut request: Request<Incoming>,
@@ -103,7 +103,7 @@ impl PipelockClient {
     /// Carries a tunnel whose TLS is not ended, from its hello on.
     pub(super) async fn tunnel<S>(
         &self,
-        policy: Arc<Policy>,
+        policy: Arc<RoutePolicy>,
         target: &RequestTarget,
         hello: Vec<u8>,
         stream: S,
@@ -176,7 +176,7 @@ fn unanswered(error: &hyper_util::client::legacy::Error, log: &mut AccessLog) ->
 
 /// The request as pipelock takes it: in HTTP/1.1, with its place in headers of ours.
 fn addressed(
-    policy: &Policy,
+    policy: &RoutePolicy,
     target: &RequestTarget,
     route: usize,
     request: Request<Body>,

@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::client::PipelockClient;
 use super::model::Model;
-use super::policy::Policy;
+use super::policy::RoutePolicy;
 use crate::common::Dirs;
 use crate::proxy::access::{AccessLog, CountedBody};
 use crate::proxy::headers;
@@ -21,22 +21,22 @@ use crate::proxy::target::{self, RequestTarget};
 
 /// The handler behind egress' proxy server.
 pub(super) struct EgressHandler {
-    policy: RwLock<Arc<Policy>>,
+    policy: RwLock<Arc<RoutePolicy>>,
     model: Model,
     client: PipelockClient,
 }
 
 impl EgressHandler {
-    pub(super) fn new(policy: Policy, model: Model, dirs: &Dirs) -> Self {
+    pub(super) fn new(policy: RoutePolicy, model: Model, dirs: &Dirs) -> Self {
         Self { policy: RwLock::new(Arc::new(policy)), model, client: PipelockClient::new(dirs) }
     }
 
     /// From now on requests are judged by this policy; those under way finish under theirs.
-    pub(super) fn replace(&self, policy: Policy) {
+    pub(super) fn replace(&self, policy: RoutePolicy) {
         *self.policy.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(policy);
     }
 
-    fn policy(&self) -> Arc<Policy> {
+    fn policy(&self) -> Arc<RoutePolicy> {
         Arc::clone(&self.policy.read().unwrap_or_else(PoisonError::into_inner))
     }
 }

@@ -42,7 +42,7 @@ pub(crate) fn main(dirs: &Dirs, args: Args) -> ExitCode {
     let dirs = dirs.clone();
     run::daemon(async || {
         let text = common::read(&args.config)?;
-        let policy = policy::Policy::new(&args.config, &text)?;
+        let policy = policy::RoutePolicy::new(&args.config, &text)?;
         let hash = policy.hash.clone();
         let model = model::Model::open(&dirs)?;
         let log_file = LogFile::open(&dirs.log("egress.jsonl"))?;
@@ -63,7 +63,7 @@ fn reload(dirs: &Dirs, config: &Path, egress: &handler::EgressHandler) {
         Ok(text) => text,
         Err(error) => return tracing::error!("the old routes stay in force: {error}"),
     };
-    let refused = match policy::Policy::new(config, &text) {
+    let refused = match policy::RoutePolicy::new(config, &text) {
         Ok(policy) => {
             egress.replace(policy);
             tracing::info!("took the new routes from {}", config.display());

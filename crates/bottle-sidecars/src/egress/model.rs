@@ -18,7 +18,7 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use super::account::{Account, BYTES_PER_TOKEN};
 use super::client::PipelockClient;
 use super::ledger::{Admission, Ledger, Reservation};
-use super::policy::Policy;
+use super::policy::RoutePolicy;
 use super::recording::{self, TurnKey, record};
 use crate::common::{Dirs, Error};
 use crate::proxy::access::{AccessLog, LogFile};
@@ -76,7 +76,7 @@ impl Model {
     pub(super) async fn answer<B>(
         &self,
         pipelock: &PipelockClient,
-        policy: &Arc<Policy>,
+        policy: &Arc<RoutePolicy>,
         target: &RequestTarget,
         route: usize,
         request: Request<B>,
@@ -151,7 +151,7 @@ impl Model {
     async fn admit(
         &self,
         call: ModelCall,
-        policy: &Policy,
+        policy: &RoutePolicy,
         parsed: Option<&ModelRequest>,
         body: Bytes,
     ) -> Result<(Bytes, Option<Reservation>), String> {

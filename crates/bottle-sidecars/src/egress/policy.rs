@@ -9,14 +9,14 @@ use bottle_policy::route::RoutesPolicy;
 use crate::common::{self, Error};
 
 /// The routes in force.
-pub(super) struct Policy {
+pub(super) struct RoutePolicy {
     pub(super) routes: RoutesPolicy,
     pub(super) matcher: Matcher,
     /// The file's SHA-256, by which pipelock knows it again.
     pub(super) hash: String,
 }
 
-impl Policy {
+impl RoutePolicy {
     /// Takes the text of `routes.yaml`.
     pub(super) fn new(path: &Path, text: &str) -> Result<Self, Error> {
         let routes: RoutesPolicy = common::parse_policy(path, text)?;

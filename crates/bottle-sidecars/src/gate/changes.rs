@@ -70,7 +70,7 @@ impl Repo<'_> {
     pub(super) fn is_fast_forward(&self, old: &str, new: &str) -> Result<bool, String> {
         let mut command = self.git();
         command.args(["merge-base", "--is-ancestor", old, new]);
-        let output = process::run(command, None, process::Limits::local()).map_err(|error| error.to_string())?;
+        let output = process::run(command, None, process::ProcessLimits::local()).map_err(|error| error.to_string())?;
         match output.status.code() {
             Some(0) => Ok(true),
             Some(1) => Ok(false),
@@ -81,7 +81,7 @@ impl Repo<'_> {
 
 /// The kinds of objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum ObjectKind {
     Commit,
     Tree,
     Blob,
@@ -92,23 +92,23 @@ pub(super) enum Kind {
 #[derive(Debug, Clone)]
 pub(super) struct Object {
     pub(super) id: String,
-    pub(super) kind: Kind,
+    pub(super) kind: ObjectKind,
     pub(super) size: u64,
 }
 
 /// One path that one commit has otherwise than one of its parents.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Change {
+pub(super) struct PathChange {
     /// Index in [`Changes::commits`].
     pub(super) commit: usize,
     /// Which parent, from 0; a root commit is compared with nothing.
     pub(super) parent: usize,
-    pub(super) old: Entry,
-    pub(super) new: Entry,
+    pub(super) old: TreeEntry,
+    pub(super) new: TreeEntry,
     pub(super) path: Vec<u8>,
 }
 
-impl Change {
+impl PathChange {
     /// The path as text; what is not UTF-8 is replaced.
     pub(super) fn path(&self) -> String {
         String::from_utf8_lossy(&self.path).into_owned()
@@ -117,12 +117,12 @@ impl Change {
 
 /// An entry of a tree at a path; mode 0 is nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Entry {
+pub(super) struct TreeEntry {
     pub(super) mode: u32,
     pub(super) id: String,
 }
 
-impl Entry {
+impl TreeEntry {
     pub(super) fn is_tree(&self) -> bool {
         self.mode == 0o040_000
     }
@@ -151,7 +151,7 @@ pub(super) struct Changes {
     pub(super) of_update: Vec<Vec<usize>>,
     /// Newest first.
     pub(super) commits: Vec<Commit>,
-    pub(super) paths: Vec<Change>,
+    pub(super) paths: Vec<PathChange>,
 }
 
 impl Changes {
@@ -161,13 +161,13 @@ impl Changes {
         let mut index: HashMap<String, usize> = HashMap::new();
         let mut of_update = vec![];
         for update in updates {
-            let mut own = vec![];
+            let mut needed = vec![];
             if !update.deletes() {
                 let listed = repo.ok(&[&["rev-list", "--objects", &update.new], &NOT_UPSTREAMS[..]].concat(), None)?;
                 for line in listed.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
                     let id = object_id(line.split(|byte| *byte == b' ').next().unwrap_or_default())?;
                     let next = ids.len();
-                    own.push(*index.entry(id.clone()).or_insert(next));
+                    needed.push(*index.entry(id.clone()).or_insert(next));
                     if index.len() > next {
                         ids.push(id);
                     }
@@ -176,7 +176,7 @@ impl Changes {
                     return Err(format!("more than {MAX_OBJECTS} new objects in one push; push it in parts"));
                 }
             }
-            of_update.push(own);
+            of_update.push(needed);
         }
         // Neither waits for the other.
         let (objects, described) = thread::scope(|scope| {
@@ -185,7 +185,7 @@ impl Changes {
             (objects.join().unwrap_or_else(|_| Err("the kinds of the new objects can't be told".to_owned())), described)
         });
         let (objects, (paths, commits)) = (objects?, described?);
-        let known = objects.iter().filter(|object| object.kind == Kind::Commit).count();
+        let known = objects.iter().filter(|object| object.kind == ObjectKind::Commit).count();
         if known != commits.len() {
             return Err("git lists new commits in two ways that do not agree".to_owned());
         }
@@ -233,12 +233,12 @@ fn kinds(repo: &Repo<'_>, ids: &[String]) -> Result<Vec<Object>, String> {
     }
 }
 
-fn kind_of(word: &str) -> Result<Kind, String> {
+fn kind_of(word: &str) -> Result<ObjectKind, String> {
     Ok(match word {
-        "commit" => Kind::Commit,
-        "tree" => Kind::Tree,
-        "blob" => Kind::Blob,
-        "tag" => Kind::Tag,
+        "commit" => ObjectKind::Commit,
+        "tree" => ObjectKind::Tree,
+        "blob" => ObjectKind::Blob,
+        "tag" => ObjectKind::Tag,
         _ => return Err("git named an unknown kind of object".to_owned()),
     })
 }
@@ -267,7 +267,7 @@ fn parents(repo: &Repo<'_>, updates: &[Update]) -> Result<Vec<Commit>, String> {
 }
 
 /// Each commit against each of its parents, trees included, no renames: a rename is a deletion and an addition.
-fn diffs(repo: &Repo<'_>, commits: &[Commit]) -> Result<Vec<Change>, String> {
+fn diffs(repo: &Repo<'_>, commits: &[Commit]) -> Result<Vec<PathChange>, String> {
     let mut pairs = vec![];
     let mut input = String::new();
     for (commit, Commit { id, parents }) in commits.iter().enumerate() {
@@ -305,11 +305,11 @@ fn diffs(repo: &Repo<'_>, commits: &[Commit]) -> Result<Vec<Change>, String> {
         let words: Vec<&str> = text.split(' ').collect();
         let [old_mode, new_mode, old, new, _] = words[..] else { return Err(broken()) };
         let mode = |text: &str| u32::from_str_radix(text, 8).map_err(|_| broken());
-        changes.push(Change {
+        changes.push(PathChange {
             commit,
             parent,
-            old: Entry { mode: mode(old_mode)?, id: object_id(old.as_bytes())? },
-            new: Entry { mode: mode(new_mode)?, id: object_id(new.as_bytes())? },
+            old: TreeEntry { mode: mode(old_mode)?, id: object_id(old.as_bytes())? },
+            new: TreeEntry { mode: mode(new_mode)?, id: object_id(new.as_bytes())? },
             path,
         });
     }

@@ -29,7 +29,7 @@ const FIFO: &str = "gitleaksignore";
 
 /// A finding of gitleaks, in terms of the corpus.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Hit {
+pub(super) struct ScanHit {
     pub(super) text: usize,
     pub(super) rule: String,
     pub(super) line: Option<u64>,
@@ -117,7 +117,7 @@ impl Scanner {
     }
 
     /// Scans all that was added; an error means that not everything was looked at.
-    pub(super) fn scan(self, gate: &GateDirs) -> Result<BTreeSet<Hit>, String> {
+    pub(super) fn scan(self, gate: &GateDirs) -> Result<BTreeSet<ScanHit>, String> {
         let (corpus, mut hits, unclear) = self.look()?;
         if !unclear.is_empty() {
             let apart = corpus.apart(&unclear, &gate.tmp).map_err(prepare)?;
@@ -128,7 +128,7 @@ impl Scanner {
     }
 
     /// The hits that are in one text, and the pieces in which a match goes from one text to the next.
-    fn look(self) -> Result<(Corpus, BTreeSet<Hit>, BTreeSet<usize>), String> {
+    fn look(self) -> Result<(Corpus, BTreeSet<ScanHit>, BTreeSet<usize>), String> {
         let mut corpus = self.corpus;
         corpus.complete().map_err(prepare)?;
         let lock = File::open(corpus.dir().join("lock")).map_err(prepare)?;
@@ -164,7 +164,7 @@ impl Scanner {
                 continue;
             }
             match corpus.locate(piece, reported.first, reported.last) {
-                Some(Position { text, line }) => found.push((piece, Hit { text, rule: reported.rule, line })),
+                Some(Position { text, line }) => found.push((piece, ScanHit { text, rule: reported.rule, line })),
                 None => {
                     unclear.insert(piece);
                 }

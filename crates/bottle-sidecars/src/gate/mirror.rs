@@ -8,15 +8,15 @@ use sha2::{Digest as _, Sha256};
 
 use super::dirs::{GateDirs, make_dir, shell_word, write_file};
 use super::lock::Lock;
-use super::process::{self, Limits, git_ok, last_words};
+use super::process::{self, ProcessLimits, git_ok, last_words};
 use super::{log, seed, transport};
 use crate::common::Error;
 
 /// A fetch may take its time, as long as something comes.
-const FETCH_LIMITS: Limits = Limits::seconds(3600, 60);
+const FETCH_LIMITS: ProcessLimits = ProcessLimits::seconds(3600, 60);
 /// Smallest limit of one allocation: git need not hold anything larger in memory at once, but a blob that may be pushed.
 const MIN_ALLOC_BYTES: u64 = 32 << 20;
-const QUERY_LIMITS: Limits = Limits::seconds(30, 30);
+const QUERY_LIMITS: ProcessLimits = ProcessLimits::seconds(30, 30);
 
 /// Makes the gate's directories, the hooks' scripts, and an empty mirror for each upstream; what stays as it was under the
 /// policy `before` is left alone. Touches no network.

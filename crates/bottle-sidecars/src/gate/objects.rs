@@ -65,7 +65,7 @@ pub(super) struct Position {
 /// The files for one scan, in a directory of their own that is removed with this value.
 #[derive(Debug)]
 pub(super) struct Corpus {
-    dir: Dir,
+    dir: OwnedDir,
     pieces: Vec<Piece>,
     open: BTreeMap<&'static str, OpenPiece>,
     canary: String,
@@ -73,9 +73,9 @@ pub(super) struct Corpus {
 
 /// A directory that is removed with this value.
 #[derive(Debug)]
-struct Dir(PathBuf);
+struct OwnedDir(PathBuf);
 
-impl Drop for Dir {
+impl Drop for OwnedDir {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
     }
@@ -86,7 +86,7 @@ const CANARY: &str = "canary";
 impl Corpus {
     /// An empty one in an empty directory, which is removed with it.
     pub(super) fn new(dir: PathBuf) -> io::Result<Self> {
-        let dir = Dir(dir);
+        let dir = OwnedDir(dir);
         fs::create_dir(dir.0.join("in"))?;
         fs::create_dir(dir.0.join("tmp"))?;
         let mut random = [0; 16];
@@ -109,7 +109,7 @@ impl Corpus {
     /// An empty one that another process has left there.
     pub(super) fn left(dir: PathBuf) -> Option<Self> {
         let canary = fs::read_to_string(dir.join(CANARY)).ok()?;
-        Some(Self { dir: Dir(dir), pieces: vec![], open: BTreeMap::new(), canary })
+        Some(Self { dir: OwnedDir(dir), pieces: vec![], open: BTreeMap::new(), canary })
     }
 
     /// The word at the end of every piece.

@@ -31,12 +31,12 @@ pub(super) enum ProcessError {
 
 /// How long a process may take, and how long it may be silent.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Limits {
+pub(super) struct ProcessLimits {
     pub(super) total: Duration,
     pub(super) silence: Duration,
 }
 
-impl Limits {
+impl ProcessLimits {
     /// Work on this machine alone.
     pub(super) fn local() -> Self {
         Self::seconds(600, 600)
@@ -103,7 +103,7 @@ enum OutputPart {
 }
 
 /// Runs a process to its end, or ends it when a limit is reached.
-pub(super) fn run(mut command: Command, input: Option<Vec<u8>>, limits: Limits) -> Result<Output, ProcessError> {
+pub(super) fn run(mut command: Command, input: Option<Vec<u8>>, limits: ProcessLimits) -> Result<Output, ProcessError> {
     let title = title(&command);
     if input.is_some() {
         command.stdin(Stdio::piped());
@@ -146,7 +146,7 @@ fn read_from(mut pipe: impl Read + Send + 'static, is_stderr: bool, send: Sender
 fn follow(
     child: &mut Child,
     parts: &Receiver<OutputPart>,
-    limits: Limits,
+    limits: ProcessLimits,
     title: &str,
 ) -> Result<Output, ProcessError> {
     let deadline = Instant::now() + limits.total;
@@ -200,7 +200,7 @@ fn end(child: &mut Child) {
 /// Runs a local git command; its stdout, or its name and what it said.
 pub(super) fn git_ok(command: Command, input: Option<Vec<u8>>) -> Result<Vec<u8>, String> {
     let title = title(&command);
-    let output = run(command, input, Limits::local()).map_err(|error| error.to_string())?;
+    let output = run(command, input, ProcessLimits::local()).map_err(|error| error.to_string())?;
     if output.status.success() {
         Ok(output.stdout)
     } else {

@@ -6,7 +6,7 @@ use bottle_policy::gate::paths::ProtectedPaths;
 use bottle_policy::gate::refs::RefRules;
 use bottle_policy::units::ByteSize;
 
-use super::changes::{Change, Changes, Entry, Kind, Repo, Update};
+use super::changes::{Changes, ObjectKind, PathChange, Repo, TreeEntry, Update};
 use super::mirror;
 
 /// Why a push is refused, in a line: what, where, which rule, what to do.
@@ -126,7 +126,7 @@ fn protected(repo: &Repo<'_>, changes: &Changes) -> Result<Vec<Refusal>, String>
         return Ok(vec![]);
     }
     let mut refusals = vec![];
-    let mut merged: BTreeMap<(usize, &[u8]), Vec<&Change>> = BTreeMap::new();
+    let mut merged: BTreeMap<(usize, &[u8]), Vec<&PathChange>> = BTreeMap::new();
     for change in &changes.paths {
         let is_dir = change.new.is_tree() || (!change.new.is_there() && change.old.is_tree());
         let Some(glob) = rules.protects(&change.path()).filter(|_| !is_dir) else { continue };
@@ -161,24 +161,24 @@ fn protected_refusal(commit: &str, path: String, glob: &str) -> Refusal {
 /// Tells whether a merge has at a path what git makes of it by itself: what changed on one side alone since the one common
 /// ancestor. So merging upstream's newer version in passes, and a merge that changes the path, or quietly keeps an old
 /// version of it, does not. Anything less clear than two parents and one ancestor counts as a change.
-fn is_clean_merge(repo: &Repo<'_>, parents: &[String], versions: &[&Change]) -> Result<bool, String> {
+fn is_clean_merge(repo: &Repo<'_>, parents: &[String], versions: &[&PathChange]) -> Result<bool, String> {
     let [first, second] = parents else { return Ok(false) };
     let result = &versions[0].new;
     let side = |number: usize| {
         versions.iter().find(|change| change.parent == number).map_or(result, |change| &change.old).clone()
     };
-    let (ours, theirs) = (side(0), side(1));
-    if ours == theirs {
-        return Ok(*result == ours);
+    let (first_side, second_side) = (side(0), side(1));
+    if first_side == second_side {
+        return Ok(*result == first_side);
     }
     let bases = repo.ok(&["merge-base", "--all", first, second], None)?;
     let bases = String::from_utf8_lossy(&bases).into_owned();
     let [base] = bases.lines().collect::<Vec<_>>()[..] else { return Ok(false) };
     let base = entry_at(repo, base, &versions[0].path)?;
-    Ok((ours == base && *result == theirs) || (theirs == base && *result == ours))
+    Ok((first_side == base && *result == second_side) || (second_side == base && *result == first_side))
 }
 
-fn entry_at(repo: &Repo<'_>, commit: &str, path: &[u8]) -> Result<Entry, String> {
+fn entry_at(repo: &Repo<'_>, commit: &str, path: &[u8]) -> Result<TreeEntry, String> {
     use std::os::unix::ffi::OsStrExt as _;
     let mut command = repo.git();
     command.args(["--literal-pathspecs", "ls-tree", "-z", "--full-tree", commit, "--"]);
@@ -186,7 +186,7 @@ fn entry_at(repo: &Repo<'_>, commit: &str, path: &[u8]) -> Result<Entry, String>
     let listed = super::process::git_ok(command, None)?;
     let Some(tab) = listed.iter().position(|byte| *byte == b'\t') else {
         let length = commit.len();
-        return Ok(Entry { mode: 0, id: "0".repeat(length) });
+        return Ok(TreeEntry { mode: 0, id: "0".repeat(length) });
     };
     let words = String::from_utf8_lossy(&listed[..tab]).into_owned();
     let mut words = words.split(' ');
@@ -194,7 +194,7 @@ fn entry_at(repo: &Repo<'_>, commit: &str, path: &[u8]) -> Result<Entry, String>
     let (Some(mode), Some(_), Some(id)) = (mode, words.next(), words.next()) else {
         return Err("git ls-tree gave an answer that the gate does not know".to_owned());
     };
-    Ok(Entry { mode, id: id.to_owned() })
+    Ok(TreeEntry { mode, id: id.to_owned() })
 }
 
 /// Submodules lead to declared upstreams only: else a later clone fetches from wherever the agent wrote.
@@ -202,7 +202,7 @@ fn submodules(repo: &Repo<'_>, changes: &Changes) -> Result<Vec<Refusal>, String
     // A path that a merge has as one of its parents has it was judged there, or is upstream's own.
     let mut differs: BTreeMap<(usize, &[u8]), usize> = BTreeMap::new();
     let concerns =
-        |change: &&Change| change.new.is_gitlink() || (change.path == b".gitmodules" && change.new.is_there());
+        |change: &&PathChange| change.new.is_gitlink() || (change.path == b".gitmodules" && change.new.is_there());
     for change in changes.paths.iter().filter(concerns) {
         *differs.entry((change.commit, &change.path)).or_default() += 1;
     }
@@ -238,8 +238,8 @@ fn gitmodules(repo: &Repo<'_>, commit: &str) -> Result<Result<BTreeSet<Vec<u8>>,
     }
     let mut command = repo.git();
     command.args(["config", "--no-includes", "--null", "--list", "--blob", &entry.id]);
-    let output =
-        super::process::run(command, None, super::process::Limits::local()).map_err(|error| error.to_string())?;
+    let output = super::process::run(command, None, super::process::ProcessLimits::local())
+        .map_err(|error| error.to_string())?;
     if !output.status.success() {
         return Ok(Err(".gitmodules that git can't read"));
     }
@@ -264,8 +264,8 @@ fn gitmodules(repo: &Repo<'_>, commit: &str) -> Result<Result<BTreeSet<Vec<u8>>,
 
 /// How many commits, objects and bytes one ref brings.
 pub(super) fn weigh(changes: &Changes, update: usize) -> (u64, u64, u64) {
-    let own = changes.of_update.get(update).map(Vec::as_slice).unwrap_or_default();
-    let objects = || own.iter().map(|index| &changes.objects[*index]);
-    let commits = objects().filter(|object| object.kind == Kind::Commit).count();
-    (commits as u64, own.len() as u64, objects().map(|object| object.size).sum())
+    let needed = changes.of_update.get(update).map(Vec::as_slice).unwrap_or_default();
+    let objects = || needed.iter().map(|index| &changes.objects[*index]);
+    let commits = objects().filter(|object| object.kind == ObjectKind::Commit).count();
+    (commits as u64, needed.len() as u64, objects().map(|object| object.size).sum())
 }

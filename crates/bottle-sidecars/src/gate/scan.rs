@@ -9,9 +9,9 @@ use bottle_policy::gate::report::Finding;
 use bottle_policy::gate::texts::{Derived, Unpacker};
 use bottle_policy::known::KnownSecrets;
 
-use super::changes::{Changes, Kind, Object, Repo, Update, read_all};
+use super::changes::{Changes, Object, ObjectKind, Repo, Update, read_all};
 use super::dirs::GateDirs;
-use super::gitleaks::{Hit, Scanner};
+use super::gitleaks::{ScanHit, Scanner};
 use super::objects::{newlines, telling_ending};
 
 /// Unpacked, a push may be this many times as large as a push may be.
@@ -24,7 +24,7 @@ pub(super) const WITHHELD: &str = "(withheld: it looks like a secret)";
 
 /// Where a text that was scanned comes from.
 #[derive(Debug, Clone)]
-enum Source {
+enum TextSource {
     /// A new object itself, and which.
     Object(usize),
     /// A text that was packed in an object, and how.
@@ -36,7 +36,7 @@ enum Source {
 }
 
 /// Puts one text before the scanners.
-type AddText<'a> = dyn FnMut(Source, &[u8], &BTreeSet<&'static str>) -> Result<(), String> + 'a;
+type AddText<'a> = dyn FnMut(TextSource, &[u8], &BTreeSet<&'static str>) -> Result<(), String> + 'a;
 
 /// Reads every new object once, and gives all that it says to each scanner: the bottle's own secrets, pipelock's rules,
 /// gitleaks.
@@ -53,10 +53,10 @@ pub(super) fn scan(
     let mut sources = vec![];
     let mut hits = BTreeSet::new();
     let mut unpacker = Unpacker::new(repo.upstream.push.max_push_bytes.0.saturating_mul(MAX_UNPACK_FACTOR));
-    let mut ours = vec![];
+    let mut rule_hits = vec![];
     let mut roots: HashMap<String, usize> = HashMap::new();
     let positions = changes.positions();
-    let mut add = |source: Source, bytes: &[u8], endings: &BTreeSet<&'static str>| {
+    let mut add = |source: TextSource, bytes: &[u8], endings: &BTreeSet<&'static str>| {
         let text = sources.len();
         sources.push(source);
         let line = |offset: usize| Some(newlines(&bytes[..offset]) + 1);
@@ -66,18 +66,18 @@ pub(super) fn scan(
             || known.find(bytes),
         )?;
         if let Some((name, range)) = secret {
-            hits.insert(Hit { text, rule: format!("known-secret:{name}"), line: line(range.start) });
+            hits.insert(ScanHit { text, rule: format!("known-secret:{name}"), line: line(range.start) });
         }
         if let Some(found) = found {
             let offset = usize::try_from(found.offset).unwrap_or_default().min(bytes.len());
-            ours.push(Hit { text, rule: found.rule, line: line(offset) });
+            rule_hits.push(ScanHit { text, rule: found.rule, line: line(offset) });
         }
         added.map_err(io)
     };
     let plain = BTreeSet::new();
     let refs: String = updates.iter().flat_map(|update| [update.name.as_str(), "\n"]).collect();
-    add(Source::Refs, refs.as_bytes(), &plain)?;
-    let mut inside = |source: &dyn Fn(String) -> Source, bytes: &[u8], add: &mut AddText<'_>| {
+    add(TextSource::Refs, refs.as_bytes(), &plain)?;
+    let mut inside = |source: &dyn Fn(String) -> TextSource, bytes: &[u8], add: &mut AddText<'_>| {
         let mut added = Ok(());
         let mut each = |derived: Derived| {
             if added.is_ok() {
@@ -87,16 +87,16 @@ pub(super) fn scan(
         unpacker.unpack(bytes, &mut each).map_err(|error| error.to_string())?;
         added
     };
-    inside(&|_| Source::Refs, refs.as_bytes(), &mut add)?;
+    inside(&|_| TextSource::Refs, refs.as_bytes(), &mut add)?;
     let commits: HashMap<&str, usize> =
         changes.commits.iter().enumerate().map(|(index, commit)| (commit.id.as_str(), index)).collect();
     read_all(repo, &changes.objects, |index, bytes| {
         let Object { id, kind, .. } = &changes.objects[index];
         let in_object = |error| format!("object {}: {error}", &id[..12]);
-        if *kind == Kind::Tree {
+        if *kind == ObjectKind::Tree {
             let names = tree_names(id, bytes)?;
-            add(Source::Names(index), &names, &plain)?;
-            return inside(&|_| Source::Names(index), &names, &mut add).map_err(in_object);
+            add(TextSource::Names(index), &names, &plain)?;
+            return inside(&|_| TextSource::Names(index), &names, &mut add).map_err(in_object);
         }
         let root = bytes.strip_prefix(b"tree ").and_then(|rest| rest.split(|byte| *byte == b'\n').next());
         if let (Some(commit), Some(root)) = (commits.get(id.as_str()), root) {
@@ -107,13 +107,13 @@ pub(super) fn scan(
         if endings.len() < paths.len() {
             endings.insert("");
         }
-        add(Source::Object(index), bytes, &endings)?;
-        inside(&|how| Source::Inside(index, how), bytes, &mut add).map_err(in_object)
+        add(TextSource::Object(index), bytes, &endings)?;
+        inside(&|how| TextSource::Inside(index, how), bytes, &mut add).map_err(in_object)
     })?;
     hits.extend(gitleaks.scan(gate)?);
     // A finding that gitleaks has as well is told once, in gitleaks' words.
-    ours.retain(|hit| !hits.iter().any(|other| (other.text, other.line) == (hit.text, hit.line)));
-    hits.extend(ours);
+    rule_hits.retain(|hit| !hits.iter().any(|other| (other.text, other.line) == (hit.text, hit.line)));
+    hits.extend(rule_hits);
     Ok(located(updates.len(), changes, &hits, &sources, &roots))
 }
 
@@ -140,24 +140,24 @@ fn side_by_side<A, B: Send>(
 fn located(
     updates: usize,
     changes: &Changes,
-    hits: &BTreeSet<Hit>,
-    sources: &[Source],
+    hits: &BTreeSet<ScanHit>,
+    sources: &[TextSource],
     roots: &HashMap<String, usize>,
 ) -> Vec<(BTreeSet<usize>, Finding)> {
     let positions = changes.positions();
     // A name may be the secret itself: then no name is shown.
     let names_are_secret =
-        hits.iter().any(|hit| matches!(sources.get(hit.text), Some(Source::Names(_) | Source::Refs)));
+        hits.iter().any(|hit| matches!(sources.get(hit.text), Some(TextSource::Names(_) | TextSource::Refs)));
     let mut found: Vec<(BTreeSet<usize>, Finding)> = vec![];
     for hit in hits {
         let (index, inside) = match &sources[hit.text] {
-            Source::Refs => {
+            TextSource::Refs => {
                 let all = (0..updates).collect();
                 found.push((all, finding(hit, None, REF_NAME.to_owned(), false)));
                 continue;
             }
-            Source::Object(index) | Source::Names(index) => (*index, None),
-            Source::Inside(index, how) => (*index, Some(how)),
+            TextSource::Object(index) | TextSource::Names(index) => (*index, None),
+            TextSource::Inside(index, how) => (*index, Some(how)),
         };
         let object = &changes.objects[index];
         let placed = positions.get(object.id.as_str());
@@ -165,19 +165,19 @@ fn located(
         let commit = commit.map(|commit| changes.commits[commit].id.clone());
         let path = placed.and_then(|(_, paths)| paths.first()).map(|path| String::from_utf8_lossy(path).into_owned());
         let (commit, mut what) = match object.kind {
-            Kind::Commit => (Some(object.id.clone()), "commit message or header".to_owned()),
-            Kind::Tag => (None, "tag message or header".to_owned()),
-            Kind::Tree => (commit, FILE_NAME.to_owned()),
-            Kind::Blob => (commit, path.unwrap_or_else(|| format!("blob {}", &object.id[..12]))),
+            ObjectKind::Commit => (Some(object.id.clone()), "commit message or header".to_owned()),
+            ObjectKind::Tag => (None, "tag message or header".to_owned()),
+            ObjectKind::Tree => (commit, FILE_NAME.to_owned()),
+            ObjectKind::Blob => (commit, path.unwrap_or_else(|| format!("blob {}", &object.id[..12]))),
         };
-        if names_are_secret && object.kind == Kind::Blob {
+        if names_are_secret && object.kind == ObjectKind::Blob {
             what = format!("blob {}", &object.id[..12]);
         }
         if let Some(how) = inside {
             what = format!("{what} ({how})");
         }
         let refs = (0..updates).filter(|update| changes.of_update[*update].contains(&index)).collect();
-        let has_lines = inside.is_none() && matches!(object.kind, Kind::Blob);
+        let has_lines = inside.is_none() && matches!(object.kind, ObjectKind::Blob);
         found.push((refs, finding(hit, commit, what, has_lines)));
     }
     // A finding in a derived text is often in the text itself too.
@@ -221,7 +221,7 @@ pub(super) fn withhold_secrets<'a>(
     }
 }
 
-fn finding(hit: &Hit, commit: Option<String>, path: String, has_lines: bool) -> Finding {
+fn finding(hit: &ScanHit, commit: Option<String>, path: String, has_lines: bool) -> Finding {
     Finding { rule: hit.rule.clone(), commit, path, line: hit.line.filter(|_| has_lines) }
 }
 

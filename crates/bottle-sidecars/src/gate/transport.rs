@@ -63,7 +63,7 @@ pub(super) fn close(gate: &GateDirs) {
     let mut command = process::program("ssh", &gate.home());
     command.args(["-F", "/dev/null", "-O", "exit", "-S"]).arg(&socket).arg("upstream");
     // If nobody answers there any more, there is nothing to end.
-    let _ = process::run(command, None, process::Limits::seconds(5, 5));
+    let _ = process::run(command, None, process::ProcessLimits::seconds(5, 5));
 }
 
 /// A line of a known_hosts file.

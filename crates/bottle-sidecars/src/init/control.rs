@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::lines::say;
-use crate::confirm::{Install, MAX_LINE_BYTES, Message, Report};
+use crate::confirm::{Install, MAX_LINE_BYTES, Report, SupervisorMessage};
 
 /// For a line to come.
 const LINE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -41,8 +41,8 @@ impl ControlChannels {
     ) -> Self {
         let supervise = bundle.daemons.iter().find(|daemon| daemon.door == Door::Supervise);
         let supervise = supervise.and_then(|daemon| daemon.user.as_ref()).map(|user| user.id);
-        let own = rustix::process::geteuid().as_raw();
-        Self { reports, wanted, allowed_users: [0, own].into_iter().chain(supervise).collect() }
+        let own_user = rustix::process::geteuid().as_raw();
+        Self { reports, wanted, allowed_users: [0, own_user].into_iter().chain(supervise).collect() }
     }
 }
 
@@ -72,14 +72,14 @@ async fn connection(stream: UnixStream, channels: ControlChannels) {
     }
     // Whoever is told nothing back finds the connection closed.
     match serde_json::from_slice(&line) {
-        Ok(Message::Report(report)) => {
+        Ok(SupervisorMessage::Report(report)) => {
             let Some(pid) = peer.pid() else { return };
             let _ = channels.reports.send((pid, report)).await;
         }
-        Ok(Message::Install(_)) if !channels.allowed_users.contains(&peer.uid()) => {
+        Ok(SupervisorMessage::Install(_)) if !channels.allowed_users.contains(&peer.uid()) => {
             say("supervisor", &format!("refused a policy of user {}", peer.uid()));
         }
-        Ok(Message::Install(install)) => {
+        Ok(SupervisorMessage::Install(install)) => {
             let (to, answer) = oneshot::channel();
             if channels.wanted.send((install, to)).await.is_err() {
                 return;

@@ -26,7 +26,7 @@ const MAX_RESTART_PAUSE: Duration = Duration::from_millis(800);
 
 /// The decision about a daemon that has ended.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Fate {
+pub(super) enum RestartDecision {
     /// Start it again after this time.
     Again(Duration),
     /// The bundle can't be kept up.
@@ -84,15 +84,15 @@ impl Daemon {
     }
 
     /// Takes note of its end, or of a start that failed, and decides what follows.
-    pub(super) fn ended(&mut self, now: Instant) -> Fate {
+    pub(super) fn ended(&mut self, now: Instant) -> RestartDecision {
         let young = self.life.take().is_none_or(|(_, since)| now.duration_since(since) < FAILED_START_AGE);
         self.failures = if young { self.failures + 1 } else { 0 };
         if self.failures >= MAX_FAILURES {
-            return Fate::GiveUp;
+            return RestartDecision::GiveUp;
         }
         let pause = (MIN_RESTART_PAUSE * (1 << self.failures.saturating_sub(1))).min(MAX_RESTART_PAUSE);
         self.due = Some(now + pause);
-        Fate::Again(pause)
+        RestartDecision::Again(pause)
     }
 
     pub(super) fn signal(&self, signal: Signal) {
@@ -131,12 +131,12 @@ mod tests {
         let mut daemon = Daemon::new(policy);
         let now = Instant::now();
         let mut pauses = vec![];
-        while let Fate::Again(pause) = daemon.ended(now) {
+        while let RestartDecision::Again(pause) = daemon.ended(now) {
             pauses.push(pause.as_millis());
         }
         assert_eq!(pauses, [100, 200, 400, 800]);
         daemon.life = Some((Pid::INIT, now));
-        assert_eq!(daemon.ended(now + FAILED_START_AGE), Fate::Again(MIN_RESTART_PAUSE));
+        assert_eq!(daemon.ended(now + FAILED_START_AGE), RestartDecision::Again(MIN_RESTART_PAUSE));
         assert_eq!(daemon.failures, 0);
     }
 }

@@ -77,21 +77,21 @@ impl Installer {
         if let Err(error) = replace(&path, &install.text) {
             return kept(format!("failed to write {}: {error}", path.display()));
         }
-        let mut told = vec![];
-        let mut trouble = None;
+        let mut signalled = vec![];
+        let mut failure = None;
         for door in doors {
-            told.push(door);
+            signalled.push(door);
             if let Err(reason) = self.take(door, file, &after).await {
-                trouble = Some(format!("{} did not take it: {reason}", door.name()));
+                failure = Some(format!("{} did not take it: {reason}", door.name()));
                 break;
             }
         }
-        let Some(mut reason) = trouble else { return Applied::InForce { file, before, after } };
+        let Some(mut reason) = failure else { return Applied::InForce { file, before, after } };
         if let Err(error) = replace(&path, &old) {
             return kept(format!("{reason}; and failed to write the old one back to {}: {error}", path.display()));
         }
         // The one in front first: it must not go by what the one behind has given up.
-        for door in told.into_iter().rev() {
+        for door in signalled.into_iter().rev() {
             if let Err(why) = self.take(door, file, &before).await {
                 reason.push_str(&format!("; {} did not confirm the old one: {why}", door.name()));
             }
@@ -101,9 +101,9 @@ impl Installer {
 
     /// Tells whether a door of this bundle reads the file.
     fn runs(&self, door: Door, file: PolicyFile) -> bool {
-        self.doors
-            .iter()
-            .any(|(own, config)| *own == door && (PolicyFile::of(door) != Some(file) || config == file.name()))
+        self.doors.iter().any(|(of_bundle, config)| {
+            *of_bundle == door && (PolicyFile::of(door) != Some(file) || config == file.name())
+        })
     }
 
     /// Has a door read its policy again, and waits for its word.

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant as Later, sleep, sleep_until, timeout};
 
 use super::control::{self, ControlChannels};
-use super::daemon::{Daemon, Fate, describe};
+use super::daemon::{Daemon, RestartDecision, describe};
 use super::error::Error;
 use super::install::Installer;
 use super::lines::say;
@@ -66,7 +66,7 @@ pub(super) async fn run(dirs: &Dirs, bundle: &Bundle, config_dir: &Path) -> Resu
             }
             Some((pid, report)) = reports.recv() => {
                 let from = daemons.iter().zip(&bundle.daemons);
-                let of = |daemon: &Daemon| daemon.pid().is_some_and(|own| own.as_raw_nonzero().get() == pid);
+                let of = |daemon: &Daemon| daemon.pid().is_some_and(|daemon_pid| daemon_pid.as_raw_nonzero().get() == pid);
                 if let Some((_, policy)) = from.into_iter().find(|(daemon, _)| of(daemon)) {
                     // It waits for nobody: only what is said while a policy is installed matters.
                     let _ = to_installer.try_send((policy.door, report));
@@ -142,14 +142,14 @@ fn note_ends(daemons: &mut [Daemon]) -> Result<(), Error> {
 
 fn after_the_end(daemon: &mut Daemon, reason: &str) -> Result<(), Error> {
     match daemon.ended(Instant::now()) {
-        Fate::Again(pause) => {
+        RestartDecision::Again(pause) => {
             say(
                 "supervisor",
                 &format!("{} ended: {reason}; starting it again in {} ms", daemon.name, pause.as_millis()),
             );
             Ok(())
         }
-        Fate::GiveUp => Err(Error::GaveUp { door: daemon.name, reason: reason.to_owned() }),
+        RestartDecision::GiveUp => Err(Error::GaveUp { door: daemon.name, reason: reason.to_owned() }),
     }
 }
 

@@ -41,7 +41,7 @@ enum ReadBody<B> {
 }
 
 /// All findings in a request, and the rules that find nothing more in it.
-struct Findings {
+struct AllFindings {
     all: Vec<Found>,
     rest: Arc<Rules>,
 }
@@ -65,24 +65,25 @@ impl ActivePolicy {
         // Released when the request is on its way, or refused.
         let slot = self.approvals.slot();
         let largest = if slot.is_some() { MAX_HELD_BYTES } else { 0 };
-        let (whole, body) = match read(body, largest, compiled.max_bytes, log).await {
+        let (complete, body) = match read(body, largest, compiled.max_bytes, log).await {
             ReadBody::Whole(bytes) => (Some(bytes.clone()), full(bytes)),
             ReadBody::Large(first, rest) => (None, boxed(Resumed { first: Some(first), rest })),
             ReadBody::Stopped(answer) => return answer,
         };
-        let found = match self.findings(target, compiled, &parts, packings, whole.as_deref().unwrap_or_default(), log) {
-            Ok(found) => found,
-            Err(found) => return block(found, body, log),
-        };
+        let found =
+            match self.findings(target, compiled, &parts, packings, complete.as_deref().unwrap_or_default(), log) {
+                Ok(found) => found,
+                Err(found) => return block(found, body, log),
+            };
         let Some(first) = found.all.first().cloned() else {
             return self.send(target, route, packings, found.rest, Request::from_parts(parts, body), log).await;
         };
-        let (Some(whole), Some(_)) = (whole, &slot) else { return block(first, body, log) };
-        let digest = digest(target, &parts, &found.all, &whole);
-        let held = held(target, &parts, &found.all, log);
+        let (Some(complete), Some(_)) = (complete, &slot) else { return block(first, body, log) };
+        let digest = digest(target, &parts, &found.all, &complete);
+        let question = question(target, &parts, &found.all, log);
         // Whoever gives up leaves a line that says so.
         block_line(&first, log);
-        match self.approvals.ask(digest, held).await {
+        match self.approvals.ask(digest, question).await {
             Outcome::Refused(id, why) => {
                 log.entry.proposal = id;
                 refused(&found.all, &why, id)
@@ -104,7 +105,7 @@ impl ActivePolicy {
         packings: &[Packing],
         body: &[u8],
         log: &mut AccessLog,
-    ) -> Result<Findings, Found> {
+    ) -> Result<AllFindings, Found> {
         let (mut all, mut ids): (Vec<Found>, Vec<String>) = (vec![], vec![]);
         loop {
             let rules = self.policy.rules_but(&target.host, &ids).map_err(|error| {
@@ -127,7 +128,7 @@ impl ActivePolicy {
                 log.withhold();
             }
             match found {
-                None => return Ok(Findings { all, rest: rules }),
+                None => return Ok(AllFindings { all, rest: rules }),
                 // A name of a host has been told when it is resolved, and could not be shown.
                 Some((known, found)) if known || found.at == "host" || all.len() == MOST_FINDINGS => return Err(found),
                 Some((_, found)) => {
@@ -196,7 +197,7 @@ fn block(found: Found, body: Body, log: &mut AccessLog) -> Response<Body> {
 }
 
 /// The question for a person, which never shows what was found.
-fn held(target: &RequestTarget, parts: &Parts, all: &[Found], log: &AccessLog) -> Held {
+fn question(target: &RequestTarget, parts: &Parts, all: &[Found], log: &AccessLog) -> Held {
     Held {
         scheme: target.scheme,
         host: target.host.clone(),

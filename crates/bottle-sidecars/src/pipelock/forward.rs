@@ -156,7 +156,7 @@ impl ActivePolicy {
         let (mut parts, body) = request.into_parts();
         let body = CountedBody::new(body, log);
         let stream_verdict = Arc::clone(&log.stream_verdict);
-        let judge = scan::Judge { rules, policy: Arc::clone(&self.policy), route };
+        let judge = scan::BodyRules { rules, policy: Arc::clone(&self.policy), route };
         let (this, host) = (Arc::clone(self), target.host.clone());
         let may = Box::new(move |more| this.may_send(&host, more).is_ok());
         let body = ScannedRequest::new(body, packings, judge, stream_verdict, Arc::clone(&warned), may);
@@ -209,10 +209,10 @@ pub(super) fn credentials(compiled: &CompiledRoute, headers: &mut HeaderMap) {
 
 /// Where a request really goes.
 pub(super) fn whole_uri(target: &RequestTarget, compiled: &CompiledRoute, uri: &Uri) -> Result<Uri, http::Error> {
-    let own = uri.path_and_query().map_or("/", |path| path.as_str());
+    let path_of_request = uri.path_and_query().map_or("/", |path| path.as_str());
     let (scheme, host, port, path) = match &compiled.upstream {
-        None => (target.scheme, &target.host, target.port, own.to_owned()),
-        Some(base) => (base.scheme, &base.host, base.port(), format!("{}{own}", base.path)),
+        None => (target.scheme, &target.host, target.port, path_of_request.to_owned()),
+        Some(base) => (base.scheme, &base.host, base.port(), format!("{}{path_of_request}", base.path)),
     };
     let name = if scheme == Scheme::Https { "https" } else { "http" };
     Uri::builder().scheme(name).authority(authority(scheme, host, port)).path_and_query(path).build()

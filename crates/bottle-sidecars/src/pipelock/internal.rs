@@ -28,8 +28,8 @@ const HEAD_BYTES: usize = 512 << 10;
 
 /// Takes connections for ever, from egress, root and its own user alone.
 pub(super) async fn serve(listener: UnixListener, forwarder: Arc<Forwarder>, log_file: Arc<LogFile>) {
-    let own = rustix::process::geteuid().as_raw();
-    let friends = [own, 0, image_user(Door::Egress).id];
+    let own_user = rustix::process::geteuid().as_raw();
+    let friends = [own_user, 0, image_user(Door::Egress).id];
     loop {
         match listener.accept().await {
             Ok((stream, _)) => match stream.peer_cred() {
@@ -65,7 +65,7 @@ async fn connection(stream: UnixStream, forwarder: Arc<Forwarder>, log_file: Arc
 }
 
 async fn answer(forwarder: &Forwarder, log_file: &Arc<LogFile>, mut request: Request<Incoming>) -> Response<Body> {
-    let Some((target, route, policy)) = place(request.headers()) else {
+    let Some((target, route, policy)) = read_target(request.headers()) else {
         return refuse(StatusCode::BAD_REQUEST, "hop", "pipelock takes requests from egress alone");
     };
     let tunnel = headers::text(request.headers(), UPGRADE.as_str()) == Some(upgrade::TUNNEL);
@@ -83,7 +83,7 @@ async fn answer(forwarder: &Forwarder, log_file: &Arc<LogFile>, mut request: Req
         true => blind(active, &target, request, &mut log).await,
         false => active.pass(&target, Some(route), request, &mut log).await,
     };
-    tell(reply.answer.headers_mut(), &log);
+    write_verdict(reply.answer.headers_mut(), &log);
     reply.finish(log)
 }
 
@@ -112,8 +112,8 @@ async fn blind(
 }
 
 /// Whom a request is for, the route that egress found, and the hash of the routes among which it found it.
-fn place(given: &HeaderMap) -> Option<(RequestTarget, usize, String)> {
-    let text = |name| headers::text(given, name);
+fn read_target(headers_from_egress: &HeaderMap) -> Option<(RequestTarget, usize, String)> {
+    let text = |name| headers::text(headers_from_egress, name);
     let scheme = match text(headers::SCHEME)? {
         "https" => Scheme::Https,
         "http" => Scheme::Http,
@@ -124,13 +124,13 @@ fn place(given: &HeaderMap) -> Option<(RequestTarget, usize, String)> {
         host: HostName::parse(text(headers::HOST)?).ok()?,
         port: text(headers::PORT)?.parse().ok()?,
         id: text(headers::ID)?.to_owned(),
-        websocket: headers::text(given, UPGRADE.as_str()) == Some(upgrade::WEBSOCKET),
+        websocket: headers::text(headers_from_egress, UPGRADE.as_str()) == Some(upgrade::WEBSOCKET),
     };
     Some((target, text(headers::ROUTE)?.parse().ok()?, text(headers::POLICY)?.to_owned()))
 }
 
 /// Tells egress what its own line should say.
-fn tell(headers: &mut HeaderMap, log: &AccessLog) {
+fn write_verdict(headers: &mut HeaderMap, log: &AccessLog) {
     let verdict = match log.entry.verdict {
         Verdict::Allow | Verdict::Replay => None,
         Verdict::Deny => Some("deny"),

@@ -162,17 +162,17 @@ impl Policy {
 }
 
 /// The rules that come with the program and the project's own, without some: made once for each set.
-fn rules(own: &[TokenPattern], mut without: Vec<String>) -> Result<Arc<Rules>, RulesError> {
+fn rules(project_patterns: &[TokenPattern], mut without: Vec<String>) -> Result<Arc<Rules>, RulesError> {
     type Made = BTreeMap<(Vec<TokenPattern>, Vec<String>), Arc<Rules>>;
     static MADE: Mutex<Made> = Mutex::new(BTreeMap::new());
     without.sort_unstable();
     without.dedup();
     let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
-    let key = (own.to_vec(), without);
+    let key = (project_patterns.to_vec(), without);
     if let Some(rules) = made.get(&key) {
         return Ok(Arc::clone(rules));
     }
-    let rules = Arc::new(Rules::with(own, &key.1)?);
+    let rules = Arc::new(Rules::with(project_patterns, &key.1)?);
     made.insert(key, Arc::clone(&rules));
     Ok(rules)
 }

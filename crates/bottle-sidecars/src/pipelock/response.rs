@@ -155,7 +155,7 @@ enum ScanMode {
 
 #[derive(Debug, thiserror::Error)]
 #[error("the answer was cut off by pipelock: {0}")]
-struct CutOff(String);
+struct AnswerCutOff(String);
 
 impl ScannedResponse {
     /// Looks at an answer as the policy says; what it is packed in can be unknown, which is a finding.
@@ -210,7 +210,7 @@ impl ScannedResponse {
         let why = found.as_ref().map_or_else(|| "it is too large".to_owned(), |found| found.rule.clone());
         let _ = self.stream_verdict.set((reason, found));
         self.ended = true;
-        Poll::Ready(Some(Err(CutOff(why).into())))
+        Poll::Ready(Some(Err(AnswerCutOff(why).into())))
     }
 
     /// Judges a piece, or the end, and gives the bytes that may go on.

@@ -46,7 +46,7 @@ pub(super) fn is_placeholder(value: &[u8]) -> bool {
 }
 
 /// The rules that a body is judged by.
-pub(super) struct Judge {
+pub(super) struct BodyRules {
     pub(super) policy: Arc<Policy>,
     pub(super) rules: Arc<Rules>,
     pub(super) route: usize,
@@ -57,7 +57,7 @@ pub(super) struct ScannedRequest<B: Body + Send + Unpin + 'static> {
     /// None once it has ended.
     body: Option<B>,
     stream: Stream,
-    judge: Judge,
+    judge: BodyRules,
     taken: u64,
     stream_verdict: StreamVerdict,
     /// A finding that the policy only warns of.
@@ -77,7 +77,7 @@ pub(super) const BODY_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Why a body was stopped; the reason itself is in [`StreamVerdict`].
 #[derive(Debug, thiserror::Error)]
 #[error("stopped by pipelock")]
-pub(super) struct Stopped;
+pub(super) struct BodyStopped;
 
 impl<B> ScannedRequest<B>
 where
@@ -86,7 +86,7 @@ where
     pub(super) fn new(
         body: B,
         packings: &[Packing],
-        judge: Judge,
+        judge: BodyRules,
         stream_verdict: StreamVerdict,
         warned: Arc<std::sync::OnceLock<Found>>,
         may: MaySend,
@@ -101,7 +101,7 @@ where
         if let Some(body) = self.body.take() {
             drain(body);
         }
-        Poll::Ready(Some(Err(Stopped.into())))
+        Poll::Ready(Some(Err(BodyStopped.into())))
     }
 }
 

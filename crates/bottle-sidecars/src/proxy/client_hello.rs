@@ -1,4 +1,4 @@
-//! The first bytes after CONNECT, a TLS ClientHello: [`read`] where the proxy ends the TLS, [`Hello`] where the hello is only
+//! The first bytes after CONNECT, a TLS ClientHello: [`read`] where the proxy ends the TLS, [`HelloReader`] where the hello is only
 //! read along and kept.
 //!
 //! Always: the hello is for the host that CONNECT named, or the connection ends.
@@ -38,12 +38,12 @@ where
 const LONGEST: usize = 64 << 10;
 
 /// Reads a hello on its way.
-pub(crate) struct Hello {
+pub(crate) struct HelloReader {
     acceptor: Acceptor,
     bytes: Vec<u8>,
 }
 
-impl Hello {
+impl HelloReader {
     /// Before the first byte.
     pub(crate) fn new() -> Self {
         Self { acceptor: Acceptor::default(), bytes: vec![] }

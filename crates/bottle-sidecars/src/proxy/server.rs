@@ -21,7 +21,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::net::UnixListener;
 
 use super::access::{AccessLog, LogFile};
-use super::client_hello::{self, GONE, Hello, gone};
+use super::client_hello::{self, GONE, HelloReader, gone};
 use super::headers;
 use super::idle;
 use super::response::{Body, full, refuse};
@@ -171,7 +171,7 @@ impl<B: Handler> ProxyServer<B> {
         let mut log = self.begin_log("CONNECT", host.as_str(), 443, "");
         log.entry.not_inspected = true;
         let read = async {
-            let (mut hello, mut buffer) = (Hello::new(), vec![0; 4096]);
+            let (mut hello, mut buffer) = (HelloReader::new(), vec![0; 4096]);
             loop {
                 let read = stream.read(&mut buffer).await.unwrap_or(0);
                 if read == 0 {

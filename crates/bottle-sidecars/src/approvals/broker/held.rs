@@ -13,11 +13,11 @@ use tokio::sync::{mpsc, watch};
 
 use super::super::error::Error;
 use super::super::words::{self, StatusText};
-use super::{Broker, BrokerHandle, Message};
+use super::{Broker, BrokerHandle, BrokerMessage};
 
 /// A question of pipelock's; one that is dropped undecided is taken back.
 pub(in super::super) struct Question {
-    broker: mpsc::Sender<Message>,
+    broker: mpsc::Sender<BrokerMessage>,
     id: ProposalId,
     status_text: watch::Receiver<StatusText>,
     is_final: bool,
@@ -26,7 +26,7 @@ pub(in super::super) struct Question {
 impl BrokerHandle {
     /// Asks about a held request: what there is to say at once, and where it waits the question. `None`: the task has ended.
     pub(in super::super) async fn hold(&self, held: Held) -> Option<(Holding, Option<Question>)> {
-        let (holding, status_text) = self.call(|to| Message::Hold(held, to)).await?;
+        let (holding, status_text) = self.call(|to| BrokerMessage::Hold(held, to)).await?;
         let question = match (&holding, status_text) {
             (Holding::Waits { id }, Some(status_text)) => {
                 Some(Question { broker: self.0.clone(), id: *id, status_text, is_final: false })
@@ -46,7 +46,7 @@ impl Question {
             }
         }
         self.is_final = true;
-        BrokerHandle(self.broker.clone()).call(|to| Message::Held(self.id, to)).await
+        BrokerHandle(self.broker.clone()).call(|to| BrokerMessage::Held(self.id, to)).await
     }
 }
 
@@ -56,7 +56,7 @@ impl Drop for Question {
             let (broker, id) = (self.broker.clone(), self.id);
             // A drop can't wait, and the desk may be busy with an apply.
             tokio::spawn(async move {
-                let _ = broker.send(Message::Withdraw(id)).await;
+                let _ = broker.send(BrokerMessage::Withdraw(id)).await;
             });
         }
     }

@@ -24,7 +24,7 @@ use tokio::time::sleep;
 
 use super::apply::Supervisor;
 use super::error::Error;
-use super::limits::Limits;
+use super::limits::RequestLimits;
 use super::log::{ProposalLog, moment, rfc3339};
 use super::view::View;
 use super::words::{self, StatusText};
@@ -50,7 +50,7 @@ pub(super) struct Pending {
     pub(super) most: Duration,
 }
 
-enum Message {
+enum BrokerMessage {
     Ask(Request, oneshot::Sender<Answer>),
     Status(ProposalId, oneshot::Sender<Answer>),
     View(oneshot::Sender<View>),
@@ -65,9 +65,9 @@ enum Message {
 
 /// A handle of the broker: sends messages to its task.
 #[derive(Debug, Clone)]
-pub(super) struct BrokerHandle(mpsc::Sender<Message>);
+pub(super) struct BrokerHandle(mpsc::Sender<BrokerMessage>);
 
-impl std::fmt::Debug for Message {
+impl std::fmt::Debug for BrokerMessage {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Message")
     }
@@ -83,43 +83,43 @@ impl BrokerHandle {
     /// A desk without an office: what is said to it can be looked at.
     #[cfg(test)]
     pub(super) fn without_broker() -> (Self, mpsc::Receiver<impl Sized + use<>>) {
-        let (sender, messages) = mpsc::channel::<Message>(QUEUE_LENGTH);
+        let (sender, messages) = mpsc::channel::<BrokerMessage>(QUEUE_LENGTH);
         (Self(sender), messages)
     }
 
     pub(super) async fn ask(&self, request: Request) -> Option<Answer> {
-        self.call(|to| Message::Ask(request, to)).await
+        self.call(|to| BrokerMessage::Ask(request, to)).await
     }
 
     pub(super) async fn status(&self, id: ProposalId) -> Option<Answer> {
-        self.call(|to| Message::Status(id, to)).await
+        self.call(|to| BrokerMessage::Status(id, to)).await
     }
 
     pub(super) async fn view(&self) -> Option<View> {
-        self.call(Message::View).await
+        self.call(BrokerMessage::View).await
     }
 
     pub(super) async fn list(&self) -> Option<Listing> {
-        self.call(Message::List).await
+        self.call(BrokerMessage::List).await
     }
 
     pub(super) async fn decide(&self, decide: Box<Decide>) -> Option<Decided> {
-        self.call(|to| Message::Decide(decide, to)).await
+        self.call(|to| BrokerMessage::Decide(decide, to)).await
     }
 
     pub(super) async fn apply(&self, apply: Apply) -> Option<Applied> {
-        self.call(|to| Message::Apply(apply, to)).await
+        self.call(|to| BrokerMessage::Apply(apply, to)).await
     }
 
     /// Updates from now on, first every open proposal.
     pub(super) async fn watch(&self) -> Option<mpsc::UnboundedReceiver<Update>> {
         let (to, updates) = mpsc::unbounded_channel();
-        self.0.send(Message::Watch(to)).await.ok()?;
+        self.0.send(BrokerMessage::Watch(to)).await.ok()?;
         Some(updates)
     }
 
     /// `None`: the task has ended, and nothing was decided.
-    async fn call<T>(&self, message: impl FnOnce(oneshot::Sender<T>) -> Message) -> Option<T> {
+    async fn call<T>(&self, message: impl FnOnce(oneshot::Sender<T>) -> BrokerMessage) -> Option<T> {
         let (to, answer) = oneshot::channel();
         self.0.send(message(to)).await.ok()?;
         answer.await.ok()
@@ -139,7 +139,7 @@ pub(super) struct Broker {
     policy: SupervisePolicy,
     log: ProposalLog,
     supervisor: Supervisor,
-    limits: Limits,
+    limits: RequestLimits,
     paths: BrokerPaths,
     waiting: BTreeMap<ProposalId, watch::Sender<StatusText>>,
     watchers: Vec<mpsc::UnboundedSender<Update>>,
@@ -149,11 +149,11 @@ impl Broker {
     pub(super) fn new(policy: SupervisePolicy, log: ProposalLog, supervisor: Supervisor, paths: BrokerPaths) -> Self {
         let notes = log.ledger().notes();
         let asked = log.ledger().standings().count();
-        let limits = Limits::new(asked, notes, Instant::now());
+        let limits = RequestLimits::new(asked, notes, Instant::now());
         Self { policy, log, supervisor, limits, paths, waiting: BTreeMap::new(), watchers: vec![] }
     }
 
-    async fn work(mut self, mut messages: mpsc::Receiver<Message>) -> Result<(), Error> {
+    async fn work(mut self, mut messages: mpsc::Receiver<BrokerMessage>) -> Result<(), Error> {
         self.take_up().await?;
         loop {
             let due = self.due().map(|due| due - OffsetDateTime::now_utc());
@@ -168,30 +168,30 @@ impl Broker {
         }
     }
 
-    async fn handle(&mut self, message: Message) -> Result<(), Error> {
+    async fn handle(&mut self, message: BrokerMessage) -> Result<(), Error> {
         // A caller that has gone needs no answer.
         match message {
-            Message::Ask(request, to) => drop(to.send(self.ask(request).await?)),
-            Message::Status(id, to) => drop(to.send(self.status(id))),
-            Message::View(to) => drop(to.send(View::new(self.log.ledger(), &self.policy, &self.paths.spent))),
-            Message::List(to) => drop(to.send(self.list())),
-            Message::Watch(to) => {
+            BrokerMessage::Ask(request, to) => drop(to.send(self.ask(request).await?)),
+            BrokerMessage::Status(id, to) => drop(to.send(self.status(id))),
+            BrokerMessage::View(to) => drop(to.send(View::new(self.log.ledger(), &self.policy, &self.paths.spent))),
+            BrokerMessage::List(to) => drop(to.send(self.list())),
+            BrokerMessage::Watch(to) => {
                 let open = self.log.ledger().standings().filter(|standing| standing.state.is_open());
                 let sent = open.map(|standing| to.send(Update::Proposal(Box::new(standing.clone()))));
                 if sent.into_iter().all(|sent| sent.is_ok()) {
                     self.watchers.push(to);
                 }
             }
-            Message::Decide(decide, to) => drop(to.send(self.decide(&decide).await?)),
-            Message::Apply(apply, to) => drop(to.send(self.apply_by_hand(apply).await?)),
-            Message::Hold(held, to) => {
+            BrokerMessage::Decide(decide, to) => drop(to.send(self.decide(&decide).await?)),
+            BrokerMessage::Apply(apply, to) => drop(to.send(self.apply_by_hand(apply).await?)),
+            BrokerMessage::Hold(held, to) => {
                 // Who has gone before it was asked has nothing to take back.
                 if !to.is_closed() {
                     drop(to.send(self.hold(held).await?));
                 }
             }
-            Message::Held(id, to) => drop(to.send(self.holding(id))),
-            Message::Withdraw(id) => self.withdraw(id, "whoever sent it has gone").await?,
+            BrokerMessage::Held(id, to) => drop(to.send(self.holding(id))),
+            BrokerMessage::Withdraw(id) => self.withdraw(id, "whoever sent it has gone").await?,
         }
         Ok(())
     }
@@ -300,9 +300,9 @@ impl Broker {
         self.end_what_is_late().await?;
         let refused = |reason: String| Ok(Decided::Refused { reason });
         let Some(standing) = self.log.ledger().get(decide.id) else {
-            let own = &self.policy.run;
-            if decide.run != *own {
-                return refused(format!("it is for the run {}, and this is {own}", decide.run));
+            let this_run = &self.policy.run;
+            if decide.run != *this_run {
+                return refused(format!("it is for the run {}, and this is {this_run}", decide.run));
             }
             return refused(format!("there is no proposal {} in this run", decide.id));
         };

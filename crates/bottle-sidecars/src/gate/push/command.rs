@@ -5,10 +5,10 @@ use std::process::Command;
 
 use super::super::changes::{Repo, Update};
 use super::super::dirs::write_file;
-use super::super::process::{self, Limits};
+use super::super::process::{self, ProcessLimits};
 use super::super::{mirror, transport};
 
-const QUERY_LIMITS: Limits = Limits::seconds(60, 60);
+const QUERY_LIMITS: ProcessLimits = ProcessLimits::seconds(60, 60);
 /// git's words about an upstream that can't take several refs together.
 pub(super) const NOT_ATOMIC: &str = "does not support --atomic";
 /// The refusal that the agent reads then.

@@ -11,7 +11,7 @@ use super::super::changes::{Changes, Update};
 use super::super::dirs::GateDirs;
 use super::super::lock::Lock;
 use super::super::mirror;
-use super::super::process::{self, Limits, git_ok, last_words};
+use super::super::process::{self, ProcessLimits, git_ok, last_words};
 use super::super::rules::Refusal;
 use super::command::{NOT_ATOMIC, ONE_AT_A_TIME, atomic_marker, push, unreachable};
 use super::judged::Judged;
@@ -19,7 +19,7 @@ use super::millis;
 use super::received::Received;
 use super::refused::Refused;
 
-const PUSH_LIMITS: Limits = Limits::seconds(1800, 120);
+const PUSH_LIMITS: ProcessLimits = ProcessLimits::seconds(1800, 120);
 /// No more of upstream's words than this are passed on.
 const MAX_REMOTE_LINES: usize = 20;
 /// A push that was forwarded, or in a dry run kept.

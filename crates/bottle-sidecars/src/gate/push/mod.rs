@@ -22,7 +22,7 @@ use forwarded::Forwarded;
 use judged::Judged;
 use listed::Listed;
 use received::Received;
-use report::{Report, tell};
+use report::{PushReport, tell};
 
 /// Runs the pre-receive hook.
 pub(super) fn main(gate: &GateDirs) -> ExitCode {
@@ -43,8 +43,8 @@ pub(super) fn main(gate: &GateDirs) -> ExitCode {
     };
     let end = Listed::new(received).and_then(|listed| Judged::new(listed, &known)).and_then(Forwarded::new);
     match end {
-        Ok(forwarded) => Report::from(forwarded).conclude(&known),
-        Err(refused) => Report::from(*refused).conclude(&known),
+        Ok(forwarded) => PushReport::from(forwarded).conclude(&known),
+        Err(refused) => PushReport::from(*refused).conclude(&known),
     }
 }
 

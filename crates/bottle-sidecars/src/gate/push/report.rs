@@ -19,7 +19,7 @@ use super::refused::{FoundIn, Refused};
 const MAX_LINES_SHOWN: usize = 20;
 
 /// All that is told of a push at its end.
-pub(super) struct Report<'a> {
+pub(super) struct PushReport<'a> {
     received: Received<'a>,
     changes: Changes,
     verdict: Verdict,
@@ -29,14 +29,14 @@ pub(super) struct Report<'a> {
     ms: Timings,
 }
 
-impl<'a> From<Forwarded<'a>> for Report<'a> {
+impl<'a> From<Forwarded<'a>> for PushReport<'a> {
     fn from(forwarded: Forwarded<'a>) -> Self {
         let Forwarded { received, changes, verdict, remote_lines, ms } = forwarded;
         Self { received, changes, verdict, refusals: vec![], findings: vec![], remote_lines, ms }
     }
 }
 
-impl<'a> From<Refused<'a>> for Report<'a> {
+impl<'a> From<Refused<'a>> for PushReport<'a> {
     fn from(refused: Refused<'a>) -> Self {
         let Refused { received, changes, refusals, findings, remote_lines, ms } = refused;
         Self { received, changes, verdict: Verdict::Refused, refusals, findings, remote_lines, ms }
@@ -50,7 +50,7 @@ pub(super) fn tell(lines: &[String]) {
     let _ = std::io::stderr().lock().write_all(text.as_bytes());
 }
 
-impl Report<'_> {
+impl PushReport<'_> {
     /// Tells the agent, the record and the log.
     pub(super) fn conclude(mut self, known: &KnownSecrets) -> ExitCode {
         self.ms.total = millis(self.received.started);
@@ -63,8 +63,8 @@ impl Report<'_> {
         // More refs than are allowed are refused together; a line for each would only fill the record.
         for (index, update) in updates.iter().enumerate().take(MAX_REFS) {
             let (commits, objects, bytes) = rules::weigh(&self.changes, index);
-            let own = self.refusals.iter().filter(|refusal| refusal.update.is_none_or(|of| of == index));
-            let mut reasons: Vec<String> = own.map(|refusal| known.mask_str(&refusal.text())).collect();
+            let about_this_ref = self.refusals.iter().filter(|refusal| refusal.update.is_none_or(|of| of == index));
+            let mut reasons: Vec<String> = about_this_ref.map(|refusal| known.mask_str(&refusal.text())).collect();
             let findings: Vec<Finding> = self
                 .findings
                 .iter()
