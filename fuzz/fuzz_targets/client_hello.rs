@@ -6,9 +6,9 @@ use std::sync::LazyLock;
 use bottle_types::host::HostName;
 use libfuzzer_sys::fuzz_target;
 
-#[path = "../../crates/bottle-sidecars/src/proxy/hello.rs"]
+#[path = "../../crates/bottle-sidecars/src/proxy/client_hello.rs"]
 #[allow(dead_code, reason = "the front uses all of it")]
-mod hello;
+mod client_hello;
 mod pieces;
 
 use pieces::{Pieces, RUNTIME};
@@ -56,7 +56,7 @@ fn content(mut bytes: &[u8]) -> Vec<u8> {
 
 fn verdict(bytes: &[u8], sizes: &[u8]) -> Result<(), &'static str> {
     let stream = Pieces::new(bytes, sizes);
-    RUNTIME.block_on(hello::read(stream, &HOST)).map(|_| ()).map_err(|(reason, _)| reason)
+    RUNTIME.block_on(client_hello::read(stream, &HOST)).map(|_| ()).map_err(|(reason, _)| reason)
 }
 
 fuzz_target!(|input: (u8, Vec<u8>, Vec<(u16, u8)>, Vec<u8>, Vec<u8>)| {

@@ -45,7 +45,7 @@ async fn take(mut request: http::Request<Incoming>) -> Seen {
         let headers = request.headers_mut();
         headers.remove("host");
         headers::strip_hop(headers);
-        headers::strip_own(headers);
+        headers::strip_door_headers(headers);
         for name in ["connection", "transfer-encoding", "upgrade", "te", "keep-alive", "proxy-authorization"] {
             assert!(!headers.contains_key(name), "{name} goes on");
         }

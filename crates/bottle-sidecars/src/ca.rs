@@ -30,9 +30,9 @@ const BACKDATE: time::Duration = time::Duration::hours(24);
 const CA_LIFE: time::Duration = time::Duration::days(7);
 const LEAF_LIFE: time::Duration = time::Duration::days(2);
 /// A leaf is made anew long before it ends.
-const LEAF_USE: Duration = Duration::from_secs(12 * 3600);
+const LEAF_REUSE: Duration = Duration::from_secs(12 * 3600);
 /// Leaves kept at once; the oldest goes first.
-const LEAVES: usize = 512;
+const MAX_LEAVES: usize = 512;
 
 /// One door's authority and the leaves it has made.
 pub(crate) struct Ca {
@@ -47,10 +47,10 @@ impl Ca {
         std::fs::create_dir_all(&dir).map_err(|error| Error::Make { path: dir.clone(), error })?;
         let key_path = dir.join(format!("{}.key", door.name()));
         let crt_path = dir.join(format!("{}.crt", door.name()));
-        let bad = |reason: rcgen::Error| Error::Policy { path: key_path.clone(), reason: reason.to_string() };
+        let invalid = |reason: rcgen::Error| Error::Policy { path: key_path.clone(), reason: reason.to_string() };
         let (key, new) = match std::fs::read_to_string(&key_path) {
-            Ok(pem) => (KeyPair::from_pem(&pem).map_err(bad)?, false),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => (KeyPair::generate().map_err(bad)?, true),
+            Ok(pem) => (KeyPair::from_pem(&pem).map_err(invalid)?, false),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => (KeyPair::generate().map_err(invalid)?, true),
             Err(error) => return Err(Error::Read { path: key_path, error }),
         };
         let params = ca_params(door, &key);
@@ -58,7 +58,7 @@ impl Ca {
             write(&key_path, key.serialize_pem().as_bytes(), 0o600)?;
         }
         if new || !crt_path.exists() {
-            let certificate = params.self_signed(&key).map_err(bad)?;
+            let certificate = params.self_signed(&key).map_err(invalid)?;
             write(&crt_path, certificate.pem().as_bytes(), 0o644)?;
             let print = hex::encode(Sha256::digest(certificate.der()));
             tracing::info!("made the CA of {}, SHA-256 {print}", door.name());
@@ -66,16 +66,16 @@ impl Ca {
         Ok(Self { issuer: Issuer::new(params, key), leaves: Mutex::default() })
     }
 
-    /// How to be this host for the guest.
+    /// The TLS configuration by which the proxy is this host for the guest.
     pub(crate) fn server_config(&self, host: &HostName) -> Result<Arc<ServerConfig>, LeafError> {
         let now = Instant::now();
         let mut leaves = self.leaves.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((made, config)) = leaves.get(host)
-            && now.duration_since(*made) < LEAF_USE
+            && now.duration_since(*made) < LEAF_REUSE
         {
             return Ok(Arc::clone(config));
         }
-        if leaves.len() >= LEAVES
+        if leaves.len() >= MAX_LEAVES
             && let Some(oldest) = leaves.iter().min_by_key(|(_, (made, _))| *made).map(|(host, _)| host.clone())
         {
             leaves.remove(&oldest);
@@ -129,7 +129,7 @@ fn validity(life: time::Duration) -> (OffsetDateTime, OffsetDateTime) {
     (now - BACKDATE, now + life)
 }
 
-/// Whole or not at all.
+/// Writes a file whole or not at all.
 fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Error> {
     let make = |error| Error::Make { path: path.to_owned(), error };
     let mut file = tempfile::NamedTempFile::new_in(path.parent().unwrap_or(Path::new("."))).map_err(make)?;

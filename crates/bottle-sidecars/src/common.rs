@@ -1,4 +1,4 @@
-//! What every sidecar needs: where things are, how it logs, how it listens, how it reads its policy.
+//! Shared by every sidecar: directories, logging, listening, reading a policy.
 
 use std::fs::Permissions;
 use std::io;
@@ -10,6 +10,9 @@ use bottle_types::door::{self, Door};
 use bottle_types::secret::{Secret, SecretName};
 use serde::de::DeserializeOwned;
 use tokio::net::UnixListener;
+
+/// The name of pipelock's socket in the internal directory.
+pub(crate) const PIPELOCK_SOCKET: &str = "pipelock.sock";
 
 /// The directories of a bundle; the defaults are those of the bundle image.
 #[derive(Debug, Clone, clap::Args)]

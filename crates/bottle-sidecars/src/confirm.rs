@@ -1,4 +1,4 @@
-//! What goes over the supervisor's control socket: a daemon says which policy it goes by, supervise asks for a new one.
+//! Messages over the supervisor's control socket: a daemon says which policy it goes by, supervise asks for a new one.
 //!
 //! Always: who says something is told from the connection's process and user, which the kernel vouches for.
 
@@ -14,12 +14,12 @@ use serde::{Deserialize, Serialize};
 use crate::common::Dirs;
 
 /// The longest line on a control socket; a policy file is a part of one.
-pub(crate) const LONGEST_LINE: u64 = 4 << 20;
+pub(crate) const MAX_LINE_BYTES: u64 = 4 << 20;
 
 /// One line to the supervisor.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub(crate) enum Message {
+pub(crate) enum SupervisorMessage {
     /// From a daemon, after it has read its policy. There is no answer.
     Report(Report),
     /// From supervise: put a policy in force. The answer is an `Applied`.
@@ -55,7 +55,7 @@ pub(crate) fn report(dirs: &Dirs, read: &[(PolicyFile, &str)], refused: Option<S
     let say = || {
         let mut stream = UnixStream::connect(&path)?;
         stream.set_write_timeout(Some(Duration::from_secs(1)))?;
-        let mut line = serde_json::to_vec(&Message::Report(Report { read, refused }))?;
+        let mut line = serde_json::to_vec(&SupervisorMessage::Report(Report { read, refused }))?;
         line.push(b'\n');
         stream.write_all(&line)
     };

@@ -1,4 +1,4 @@
-//! `bottle-sidecars control VERB`: the runner's way to the bundle, run in it by `exec`. What goes in and out is described in
+//! `bottle-sidecars control VERB`: the runner's way to the bundle, run in it by `exec`. The formats are described in
 //! `bottle_wire::control`.
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _, stdin, stdout};
@@ -12,12 +12,12 @@ use clap::Subcommand;
 use serde::de::DeserializeOwned;
 
 use crate::common::Dirs;
-use crate::confirm::LONGEST_LINE;
+use crate::confirm::MAX_LINE_BYTES;
 
 /// The answer is a refusal.
 const REFUSED: u8 = 1;
 /// Nobody answered.
-const NOBODY: u8 = 2;
+const NO_ANSWER: u8 = 2;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -73,12 +73,12 @@ pub(crate) fn main(dirs: &Dirs, args: Args) -> ExitCode {
         Ok(false) => ExitCode::from(REFUSED),
         Err(error) => {
             tracing::error!("{error}");
-            ExitCode::from(NOBODY)
+            ExitCode::from(NO_ANSWER)
         }
     }
 }
 
-/// Whether the answer is a good one.
+/// Runs a verb; tells whether the answer is no refusal.
 fn run(dirs: &Dirs, verb: Verb) -> Result<bool, Error> {
     match verb {
         Verb::Watch => {
@@ -122,7 +122,7 @@ fn access_lines(dirs: &Dirs) -> Result<String, Error> {
 
 fn input() -> Result<String, Error> {
     let mut text = String::new();
-    stdin().take(LONGEST_LINE).read_to_string(&mut text).map_err(Error::Input)?;
+    stdin().take(MAX_LINE_BYTES).read_to_string(&mut text).map_err(Error::Input)?;
     Ok(text)
 }
 

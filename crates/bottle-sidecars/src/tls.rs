@@ -7,7 +7,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio_rustls::TlsConnector;
 
-/// What both sides of TLS offer, best first.
+/// Protocols that both sides of TLS offer, best first.
 const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
 /// The cryptography of every TLS connection of this program.

@@ -1,7 +1,8 @@
-//! What the run has spent on the model, kept over restarts in `budget.jsonl`, and whether the next request may go.
+//! The ledger of what the run has spent on the model, kept over restarts in `budget.jsonl`; it decides whether the next
+//! request may go.
 //!
-//! What a request costs is known at its reply's end. Until then it counts for the most that it may cost, so that many at
-//! once spend no more than one after the other would: where that leaves too little, the next one waits for them.
+//! The cost of a request is known at its reply's end. Until then the request counts for the most that it may cost, so that
+//! many at once spend no more than one after the other would: where that leaves too little, the next one waits for them.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,47 +12,47 @@ use bottle_policy::budget::{Budget, Entry, REACHED, Spent, Standing, Tokens};
 use tokio::sync::Notify;
 
 use crate::common::{Dirs, Error};
-use crate::proxy::access::Log;
+use crate::proxy::access::LogFile;
 
 /// Counts what is spent.
 pub(super) struct Ledger {
-    log: Arc<Log>,
-    kept: Mutex<Kept>,
+    log_file: Arc<LogFile>,
+    state: Mutex<LedgerState>,
     /// One of those under way has ended.
     ended: Notify,
 }
 
 #[derive(Default)]
-struct Kept {
+struct LedgerState {
     spent: Spent,
     /// When the first request came.
     began: Option<Instant>,
-    /// Whether the agent was told that little is left.
+    /// The agent was told that little is left.
     told: bool,
     /// The most that each request under way may cost.
     under_way: BTreeMap<u64, Spent>,
     count: u64,
 }
 
-/// What a request may cost until it has ended.
-pub(super) struct Held {
+/// A reservation of the most that a request may cost, until it has ended.
+pub(super) struct Reservation {
     ledger: Arc<Ledger>,
     number: u64,
 }
 
-impl Drop for Held {
+impl Drop for Reservation {
     fn drop(&mut self) {
-        self.ledger.kept().under_way.remove(&self.number);
+        self.ledger.state().under_way.remove(&self.number);
         self.ledger.ended.notify_waiters();
     }
 }
 
-/// What to do with the next request.
-pub(super) enum Next {
+/// The decision about the next request.
+pub(super) enum Admission {
     /// It goes as it is.
-    Go(Held),
+    Go(Reservation),
     /// It goes, and the agent is told this with it.
-    Tell(String, Held),
+    Tell(String, Reservation),
     /// It does not go, because of this.
     Stop(String),
 }
@@ -60,7 +61,7 @@ impl Ledger {
     /// Opens the record, and goes on from what is in it: a restart makes nothing free.
     pub(super) fn open(dirs: &Dirs) -> Result<Arc<Self>, Error> {
         let path = dirs.log("budget.jsonl");
-        let mut kept = Kept::default();
+        let mut state = LedgerState::default();
         match std::fs::read_to_string(&path) {
             Ok(text) => {
                 for line in text.lines() {
@@ -68,24 +69,24 @@ impl Ledger {
                         path: path.clone(),
                         reason: format!("a line of it is no entry: {error}"),
                     })?;
-                    kept.spent.add(&entry);
+                    state.spent.add(&entry);
                 }
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => return Err(Error::Read { path, error }),
         }
-        Ok(Arc::new(Self { log: Log::open(&path)?, kept: Mutex::new(kept), ended: Notify::new() }))
+        Ok(Arc::new(Self { log_file: LogFile::open(&path)?, state: Mutex::new(state), ended: Notify::new() }))
     }
 
-    fn kept(&self) -> MutexGuard<'_, Kept> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, LedgerState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether a request for this model may go, which may have so many tokens; asked for as long as others under way could
-    /// leave too little for it.
-    pub(super) async fn next(self: &Arc<Self>, budget: &Budget, model: &str, most: Tokens) -> Next {
+    /// Decides whether a request for this model may go, which may have so many tokens; waits as long as others under way
+    /// could leave too little for it.
+    pub(super) async fn next(self: &Arc<Self>, budget: &Budget, model: &str, most: Tokens) -> Admission {
         if let Some(why) = budget.unpriced(model) {
-            return Next::Stop(why);
+            return Admission::Stop(why);
         }
         loop {
             let ended = self.ended.notified();
@@ -99,37 +100,37 @@ impl Ledger {
         }
     }
 
-    /// The same at once; none where it has to wait.
-    fn now(self: &Arc<Self>, budget: &Budget, model: &str, most: Tokens) -> Option<Next> {
-        let mut kept = self.kept();
-        let seconds = kept.began.get_or_insert_with(Instant::now).elapsed().as_secs();
-        let standing = budget.standing(&kept.spent, seconds);
+    /// Decides at once; none where the request has to wait.
+    fn now(self: &Arc<Self>, budget: &Budget, model: &str, most: Tokens) -> Option<Admission> {
+        let mut state = self.state();
+        let seconds = state.began.get_or_insert_with(Instant::now).elapsed().as_secs();
+        let standing = budget.standing(&state.spent, seconds);
         if let Standing::Reached(what) = standing {
             tracing::warn!("refused a request to the model: {what} are spent");
             let why = format!("{REACHED}{what} are spent; the run ends here, and what was committed is pushed");
-            return Some(Next::Stop(why));
+            return Some(Admission::Stop(why));
         }
-        let others = kept.under_way.values().fold(Spent::default(), |all, one| all.and(one));
-        if matches!(budget.standing(&kept.spent.and(&others), seconds), Standing::Reached(_)) {
+        let others = state.under_way.values().fold(Spent::default(), |all, one| all.and(one));
+        if matches!(budget.standing(&state.spent.and(&others), seconds), Standing::Reached(_)) {
             return None;
         }
         let cost_usd = budget.price(model).map_or(0.0, |price| most.cost(&price));
         let may = Spent { requests: 1, tokens: most.all(), cost_usd };
-        kept.count += 1;
-        let number = kept.count;
-        kept.under_way.insert(number, may);
-        let held = Held { ledger: Arc::clone(self), number };
+        state.count += 1;
+        let number = state.count;
+        state.under_way.insert(number, may);
+        let reservation = Reservation { ledger: Arc::clone(self), number };
         match standing {
-            Standing::Near(what) if !kept.told => {
-                kept.told = true;
+            Standing::Near(what) if !state.told => {
+                state.told = true;
                 tracing::info!("told the agent that {what} are spent");
                 let notice = format!(
                     "<system-reminder>claude-bottle: {what} are spent. When all is spent this run ends at once: finish what \
                      you are at, commit it now, and begin nothing new.</system-reminder>"
                 );
-                Some(Next::Tell(notice, held))
+                Some(Admission::Tell(notice, reservation))
             }
-            _ => Some(Next::Go(held)),
+            _ => Some(Admission::Go(reservation)),
         }
     }
 
@@ -137,7 +138,7 @@ impl Ledger {
     pub(super) fn add(&self, budget: &Budget, id: &str, model: &str, tokens: Tokens, estimated: bool) {
         let cost_usd = budget.price(model).map(|price| tokens.cost(&price));
         let entry = Entry { id: id.to_owned(), model: model.to_owned(), tokens, estimated, cost_usd };
-        self.kept().spent.add(&entry);
-        self.log.append(&entry);
+        self.state().spent.add(&entry);
+        self.log_file.append(&entry);
     }
 }

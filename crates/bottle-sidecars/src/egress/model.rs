@@ -1,91 +1,65 @@
 //! The model's own routes: answered from a cassette, or sent on and recorded as the reply streams past.
 
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
 
 use bottle_policy::budget::{Budget, Tokens};
 use bottle_types::door;
 use bottle_wire::access::Verdict;
-use bottle_wire::cassette::{Cassette, Player, Turn};
+use bottle_wire::cassette::{Cassette, Player};
 use bottle_wire::messages::{self, ModelRequest, Reply};
-use bottle_wire::sse::{Fold, turn_of};
+use bottle_wire::sse::turn_of;
 use bytes::Bytes;
-use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH};
+use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
-use http_body::{Frame, SizeHint};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use sha2::{Digest as _, Sha256};
 
-use super::back::{Egress, Policy};
-use super::ledger::{Held, Ledger, Next};
+use super::account::{Account, BYTES_PER_TOKEN};
+use super::client::PipelockClient;
+use super::ledger::{Admission, Ledger, Reservation};
+use super::policy::RoutePolicy;
+use super::recording::{self, TurnKey, record};
 use crate::common::{Dirs, Error};
-use crate::proxy::access::{Line, Log};
-use crate::proxy::answer::{Body, BoxError, boxed, full, refuse, typed};
-use crate::proxy::target::Asked;
+use crate::proxy::access::{AccessLog, LogFile};
+use crate::proxy::response::{Body, BoxError, boxed, full, refuse, typed};
+use crate::proxy::target::RequestTarget;
 
 /// A request for a reply is read whole; the API itself takes 32 MB.
-const LARGEST_REQUEST: usize = 40 << 20;
-/// A reply that is not a stream is kept up to this size to be recorded.
-const LARGEST_REPLY: usize = 32 << 20;
-
-/// Where a reply does not say, so many bytes of a request are about a token.
-const BYTES_A_TOKEN: usize = 4;
-
+const MAX_REQUEST_BYTES: usize = 40 << 20;
 /// Replay and recording.
 pub(super) struct Model {
     cassette: PathBuf,
     player: Mutex<Option<Player>>,
-    record: Arc<Log>,
+    record: Arc<LogFile>,
     ledger: Arc<Ledger>,
 }
 
-/// What a recorded turn says about its request.
-#[derive(Clone)]
-struct Asking {
-    after: u32,
-    request_sha256: String,
+/// Kinds of requests that a model route allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ModelCall {
+    /// `POST /v1/messages`, which is charged.
+    Messages,
+    /// `POST /v1/messages/count_tokens`, which costs nothing.
+    CountTokens,
+    /// Any other POST.
+    OtherPost,
+    /// Anything else.
+    Other,
 }
 
-/// Whom a reply is charged to.
-struct Account {
-    ledger: Arc<Ledger>,
-    policy: Arc<Policy>,
-    id: String,
-    model: String,
-    /// Of the request, in bytes.
-    size: usize,
-    /// Whether it is still to be charged.
-    open: bool,
-    /// Until then, what it may cost.
-    _held: Option<Held>,
-}
-
-impl Account {
-    /// What a reply says it has cost; where it was cut off before it said so, by its size.
-    fn charge(mut self, spent: Option<(Tokens, bool)>) {
-        self.add(spent);
-    }
-
-    /// Nothing was bought.
-    fn drop_it(mut self) {
-        self.open = false;
-    }
-
-    fn add(&mut self, spent: Option<(Tokens, bool)>) {
-        self.open = false;
-        let guess = || (Tokens { input: (self.size / BYTES_A_TOKEN) as u64, ..Tokens::default() }, true);
-        let (tokens, estimated) = spent.unwrap_or_else(guess);
-        self.ledger.add(&self.policy.routes.budget, &self.id, &self.model, tokens, estimated);
-    }
-}
-
-/// A client that leaves before there is an answer pays all the same.
-impl Drop for Account {
-    fn drop(&mut self) {
-        if self.open {
-            self.add(None);
+impl ModelCall {
+    fn from_request<B>(request: &Request<B>) -> Self {
+        if request.method() != Method::POST {
+            return Self::Other;
+        }
+        let path = request.uri().path().trim_end_matches('/');
+        if path.ends_with("/v1/messages") {
+            Self::Messages
+        } else if path.ends_with("/v1/messages/count_tokens") {
+            Self::CountTokens
+        } else {
+            Self::OtherPost
         }
     }
 }
@@ -93,7 +67,7 @@ impl Drop for Account {
 impl Model {
     /// Opens the record; the cassette is read at the first request, because it may come after the start.
     pub(super) fn open(dirs: &Dirs) -> Result<Self, Error> {
-        let record = Log::open(&dirs.log("cassette.jsonl"))?;
+        let record = LogFile::open(&dirs.log("cassette.jsonl"))?;
         let ledger = Ledger::open(dirs)?;
         Ok(Self { cassette: dirs.state.join(door::REPLAY_FILE), player: Mutex::default(), record, ledger })
     }
@@ -101,135 +75,126 @@ impl Model {
     /// Answers a request that a model route allows.
     pub(super) async fn answer<B>(
         &self,
-        egress: &Egress,
-        policy: &Arc<Policy>,
-        asked: &Asked,
+        pipelock: &PipelockClient,
+        policy: &Arc<RoutePolicy>,
+        target: &RequestTarget,
         route: usize,
         request: Request<B>,
-        mut line: Line,
+        mut log: AccessLog,
     ) -> Response<Body>
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let (replay, budget) = (policy.routes.replay, &policy.routes.budget);
-        let path = request.uri().path().trim_end_matches('/');
-        let post = request.method() == Method::POST;
-        let reply = post && path.ends_with("/v1/messages");
-        let count = post && path.ends_with("/v1/messages/count_tokens");
-        if !budget.is_none() && post && !reply && !count {
+        let replay = policy.routes.replay;
+        let call = ModelCall::from_request(&request);
+        if !policy.routes.budget.is_none() && call == ModelCall::OtherPost {
             let why = "this bottle counts what the model costs, and of this request it can't: only /v1/messages may be posted";
-            line.stop(Verdict::Deny, "budget");
-            return line.answer(send(messages::error(400, why)));
+            return refused_by_budget(why, log);
         }
-        if !replay && !reply {
-            let response = egress.forward(policy, asked, route, request.map(boxed), &mut line).await;
-            return line.answer(response);
+        if !replay && call != ModelCall::Messages {
+            let response = pipelock.forward(policy, target, route, request.map(boxed), &mut log).await;
+            return log.answer(response);
         }
-        if !reply && !count {
-            line.access.verdict = Verdict::Replay;
-            return line
+        if !matches!(call, ModelCall::Messages | ModelCall::CountTokens) {
+            log.entry.verdict = Verdict::Replay;
+            return log
                 .answer(send(messages::error(404, "this bottle replays a cassette, which answers messages only")));
         }
-        let (mut parts, body) = request.into_parts();
-        let mut body = match Limited::new(body, LARGEST_REQUEST).collect().await {
-            Ok(body) => body.to_bytes(),
-            Err(error) => {
-                let (status, kind) = match error.is::<LengthLimitError>() {
-                    true => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
-                    false => (StatusCode::BAD_REQUEST, "request"),
-                };
-                line.stop(Verdict::Deny, kind);
-                return line.answer(refuse(status, kind, format!("the request's body can't be read: {error}")));
-            }
+        let (parts, body) = request.into_parts();
+        let body = match read_body(body, &mut log).await {
+            Ok(body) => body,
+            Err(refusal) => return log.answer(*refusal),
         };
-        let wanted = ModelRequest::parse(&body);
-        let asking = wanted
-            .as_ref()
-            .map(|wanted| Asking { after: wanted.after, request_sha256: hex::encode(Sha256::digest(&body)) });
-        let model = wanted.as_ref().map(|wanted| wanted.model.clone());
-        let mut held = None;
-        if reply && !budget.is_none() {
-            let next = match &wanted {
-                Some(wanted) => {
-                    let input = (wanted.size / BYTES_A_TOKEN) as u64;
-                    let most = Tokens { input, output: wanted.most, ..Tokens::default() };
-                    // What a cassette says was paid once already.
-                    let cost_usd = budget.cost_usd.filter(|_| !replay);
-                    self.ledger.next(&Budget { cost_usd, ..budget.clone() }, &wanted.model, most).await
-                }
-                None => {
-                    Next::Stop("the body is not JSON with `messages`, so what it costs can't be counted".to_owned())
-                }
-            };
-            match next {
-                Next::Go(own) => held = Some(own),
-                Next::Tell(notice, own) => {
-                    held = Some(own);
-                    body = messages::with_notice(&body, &notice).map_or(body, Bytes::from);
-                }
-                Next::Stop(why) => {
-                    line.stop(Verdict::Deny, "budget");
-                    // Claude Code tries this kind again at once a few times, then ends with these words in its result.
-                    return line.answer(send(messages::error(400, &why)));
-                }
-            }
-        }
+        let parsed = ModelRequest::parse(&body);
+        let turn_key = parsed.as_ref().map(|parsed| TurnKey::new(parsed, &body));
+        let (body, reservation) = match self.admit(call, policy, parsed.as_ref(), body).await {
+            Ok(admitted) => admitted,
+            Err(why) => return refused_by_budget(&why, log),
+        };
         let account = Account {
             ledger: Arc::clone(&self.ledger),
             policy: Arc::clone(policy),
-            id: asked.id.clone(),
-            model: model.unwrap_or_default(),
+            id: target.id.clone(),
+            model: parsed.as_ref().map(|parsed| parsed.model.clone()).unwrap_or_default(),
             size: body.len(),
-            open: reply,
-            _held: held,
+            open: call == ModelCall::Messages,
+            _reservation: reservation,
         };
         if replay {
-            line.access.verdict = Verdict::Replay;
-            let reply = match (count, wanted, asking) {
-                (true, ..) => messages::count_tokens(&body),
-                (false, Some(wanted), Some(asking)) => self.play(&wanted, &asking, account),
+            log.entry.verdict = Verdict::Replay;
+            let reply = match (call, parsed, turn_key) {
+                (ModelCall::CountTokens, ..) => messages::count_tokens(&body),
+                (_, Some(parsed), Some(turn_key)) => self.play(&parsed, &turn_key, account),
                 _ => {
-                    account.drop_it();
+                    account.waive();
                     messages::error(400, "the body is not JSON with `messages`")
                 }
             };
-            return line.answer(send(reply));
+            return log.answer(send(reply));
         }
-        // A compressed reply could not be read on its way.
-        parts.headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        parts.headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
-        let response = egress.forward(policy, asked, route, Request::from_parts(parts, full(body)), &mut line).await;
-        let ours = line.access.verdict != Verdict::Allow;
-        let response = match asking {
-            Some(asking) if !ours => self.recorded(asking, account, response),
+        let request = with_whole_body(parts, body);
+        let response = pipelock.forward(policy, target, route, request, &mut log).await;
+        let came_from_upstream = log.entry.verdict == Verdict::Allow;
+        let response = match turn_key {
+            Some(turn_key) if came_from_upstream => recording::recorded(&self.record, turn_key, account, response),
             _ => {
-                account.drop_it();
+                account.waive();
                 response
             }
         };
-        line.answer(response)
+        log.answer(response)
     }
 
-    /// The cassette's answer; whatever is wrong with it is an error that no client tries again for long.
-    fn play(&self, wanted: &ModelRequest, asking: &Asking, account: Account) -> Reply {
+    /// Sets aside the most that a request may cost, and adds the budget's notice to its body where one is due; an error
+    /// says why the request may not go.
+    async fn admit(
+        &self,
+        call: ModelCall,
+        policy: &RoutePolicy,
+        parsed: Option<&ModelRequest>,
+        body: Bytes,
+    ) -> Result<(Bytes, Option<Reservation>), String> {
+        let budget = &policy.routes.budget;
+        if call != ModelCall::Messages || budget.is_none() {
+            return Ok((body, None));
+        }
+        let Some(parsed) = parsed else {
+            return Err("the body is not JSON with `messages`, so what it costs can't be counted".to_owned());
+        };
+        let input = (parsed.size / BYTES_PER_TOKEN) as u64;
+        let most = Tokens { input, output: parsed.most, ..Tokens::default() };
+        // A cassette's turns were paid once already.
+        let cost_usd = budget.cost_usd.filter(|_| !policy.routes.replay);
+        match self.ledger.next(&Budget { cost_usd, ..budget.clone() }, &parsed.model, most).await {
+            Admission::Go(reservation) => Ok((body, Some(reservation))),
+            Admission::Tell(notice, reservation) => {
+                let body = messages::with_notice(&body, &notice).map_or(body, Bytes::from);
+                Ok((body, Some(reservation)))
+            }
+            Admission::Stop(why) => Err(why),
+        }
+    }
+
+    /// Plays the cassette's answer; whatever is wrong with it is an error that no client tries again for long.
+    fn play(&self, wanted: &ModelRequest, turn_key: &TurnKey, account: Account) -> Reply {
         let mut player = self.player.lock().unwrap_or_else(PoisonError::into_inner);
         if player.is_none() {
             match self.load() {
                 Ok(cassette) => *player = Some(Player::new(cassette)),
                 Err(why) => {
-                    account.drop_it();
+                    account.waive();
                     tracing::error!("{why}");
                     return messages::error(400, &why);
                 }
             }
         }
         let Some(player) = player.as_mut() else {
-            account.drop_it();
+            account.waive();
             return messages::error(400, "there is no cassette");
         };
         let turns = player.turns();
-        match player.next(asking.after, &asking.request_sha256) {
+        match player.next(turn_key.after, &turn_key.request_sha256) {
             Some((index, turn)) => {
                 tracing::info!("replayed turn {index} of {turns}");
                 let mut played = turn.clone();
@@ -244,14 +209,14 @@ impl Model {
                     let read = turn_of(reply.status, reply.body.as_bytes()).and_then(|read| read.usage);
                     account.charge(read.map(|usage| (Tokens::of(&usage), false)));
                 } else {
-                    account.drop_it();
+                    account.waive();
                 }
-                record(&self.record, asking, played);
+                record(&self.record, turn_key, played);
                 reply
             }
             None => {
-                account.drop_it();
-                let why = format!("cassette has no turn {}: it has {turns}", asking.after);
+                account.waive();
+                let why = format!("cassette has no turn {}: it has {turns}", turn_key.after);
                 tracing::error!("{why}");
                 messages::error(400, &why)
             }
@@ -264,125 +229,41 @@ impl Model {
             std::fs::read_to_string(&self.cassette).map_err(|error| format!("failed to read {path}: {error}"))?;
         Cassette::parse(&text).map_err(|error| format!("failed to read the cassette {path}: {error}"))
     }
+}
 
-    /// The same answer, written to the record when it has ended.
-    fn recorded(&self, asking: Asking, account: Account, response: Response<Body>) -> Response<Body> {
-        let status = response.status().as_u16();
-        let kind = response.headers().get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
-        let so_far = if status == 200 && kind.starts_with(b"text/event-stream") {
-            SoFar::Stream(Box::default())
-        } else {
-            SoFar::Whole(vec![])
-        };
-        let record = Arc::clone(&self.record);
-        response
-            .map(|body| boxed(Recorded { body, status, so_far: Some(so_far), asking, account: Some(account), record }))
-    }
+/// The refusal of a request that the budget does not allow. Claude Code tries this kind again at once a few times, then
+/// ends with these words in its result.
+fn refused_by_budget(why: &str, mut log: AccessLog) -> Response<Body> {
+    log.stop(Verdict::Deny, "budget");
+    log.answer(send(messages::error(400, why)))
+}
+
+/// Reads a request's body to its end, or gives the refusal.
+async fn read_body<B>(body: B, log: &mut AccessLog) -> Result<Bytes, Box<Response<Body>>>
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let error = match Limited::new(body, MAX_REQUEST_BYTES).collect().await {
+        Ok(body) => return Ok(body.to_bytes()),
+        Err(error) => error,
+    };
+    let (status, kind) = match error.is::<LengthLimitError>() {
+        true => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
+        false => (StatusCode::BAD_REQUEST, "request"),
+    };
+    log.stop(Verdict::Deny, kind);
+    Err(Box::new(refuse(status, kind, format!("the request's body can't be read: {error}"))))
+}
+
+/// The request with this body, asking for a reply that can be read on its way: a compressed one could not.
+fn with_whole_body(mut parts: Parts, body: Bytes) -> Request<Body> {
+    parts.headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    parts.headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+    Request::from_parts(parts, full(body))
 }
 
 fn send(reply: Reply) -> Response<Body> {
     let status = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     typed(status, reply.content_type, reply.body)
-}
-
-fn record(log: &Log, asking: &Asking, turn: Turn) {
-    let turn = Turn { after: Some(asking.after), request_sha256: Some(asking.request_sha256.clone()), ..turn };
-    log.append(&turn);
-}
-
-enum SoFar {
-    Stream(Box<Fold>),
-    Whole(Vec<u8>),
-}
-
-/// A reply on its way that is read along.
-struct Recorded {
-    body: Body,
-    status: u16,
-    /// None once it is written, or can't be.
-    so_far: Option<SoFar>,
-    asking: Asking,
-    /// None once it is charged.
-    account: Option<Account>,
-    record: Arc<Log>,
-}
-
-impl Recorded {
-    fn take(&mut self, data: &[u8]) {
-        match &mut self.so_far {
-            Some(SoFar::Stream(fold)) => fold.push(data),
-            Some(SoFar::Whole(bytes)) if bytes.len() + data.len() <= LARGEST_REPLY => bytes.extend_from_slice(data),
-            _ => self.so_far = None,
-        }
-    }
-
-    fn end(&mut self) {
-        // A reply that is not one costs nothing.
-        if let Some(account) = self.account.take() {
-            if self.status != 200 {
-                account.drop_it();
-                return self.write();
-            }
-            account.charge(match &self.so_far {
-                Some(SoFar::Stream(fold)) => fold.spent(),
-                Some(SoFar::Whole(bytes)) => {
-                    let usage = turn_of(self.status, bytes).and_then(|turn| turn.usage);
-                    usage.map(|usage| (Tokens::of(&usage), false))
-                }
-                None => None,
-            });
-        }
-        self.write();
-    }
-
-    fn write(&mut self) {
-        let turn = match self.so_far.take() {
-            Some(SoFar::Stream(fold)) => fold.finish(),
-            Some(SoFar::Whole(bytes)) => turn_of(self.status, &bytes),
-            None => None,
-        };
-        if let Some(turn) = turn {
-            record(&self.record, &self.asking, turn);
-        }
-    }
-}
-
-/// A client may close as soon as it has seen the message's end.
-impl Drop for Recorded {
-    fn drop(&mut self) {
-        self.end();
-    }
-}
-
-impl http_body::Body for Recorded {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(cx);
-        match &polled {
-            Poll::Ready(Some(Ok(frame))) => {
-                if let Some(data) = frame.data_ref() {
-                    self.take(data);
-                }
-            }
-            Poll::Ready(None) => self.end(),
-            // A stream whose last event has come is whole, however the connection then ends.
-            Poll::Ready(Some(Err(_))) if matches!(self.so_far, Some(SoFar::Stream(_))) => self.end(),
-            Poll::Ready(Some(Err(_))) => {
-                self.so_far = None;
-                self.end();
-            }
-            Poll::Pending => {}
-        }
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
 }

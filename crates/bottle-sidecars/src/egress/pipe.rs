@@ -14,7 +14,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::UnixStream;
 
-use crate::proxy::answer::Body;
+use crate::proxy::response::Body;
 
 /// A client whose every request goes to pipelock.
 pub(super) type Pipe = Client<Connector, Body>;

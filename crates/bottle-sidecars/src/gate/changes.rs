@@ -1,5 +1,5 @@
-//! What a push brings: every object that no branch and no tag of upstream has, and what its commits change. All by raw object
-//! id, with no replace refs, in receive-pack's quarantine, where the mirror's refs are upstream's.
+//! Lists what a push brings: every object that no branch and no tag of upstream has, and what its commits change. All by raw
+//! object id, with no replace refs, in receive-pack's quarantine, where the mirror's refs are upstream's.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
@@ -9,17 +9,18 @@ use std::thread;
 
 use bottle_policy::gate::Upstream;
 
-use super::place::Place;
+use super::dirs::GateDirs;
 use super::process::{self, git_ok};
 
-/// What upstream has by the hand of somebody who may write to it. Other refs are not: forges keep a change that anybody proposes
-/// from a fork at `refs/pull/N/head`, and pushed as a branch it would be as new as if it had been written here.
-const UPSTREAMS: [&str; 3] = ["--not", "--branches", "--tags"];
+/// Arguments that leave out what upstream has by the hand of somebody who may write to it. Its other refs are left in: forges
+/// keep a change that anybody proposes from a fork at `refs/pull/N/head`, and pushed as a branch it would be as new as if it
+/// had been written here.
+const NOT_UPSTREAMS: [&str; 3] = ["--not", "--branches", "--tags"];
 
 /// More objects than this in one push are refused unread.
-const MOST_OBJECTS: usize = 500_000;
+const MAX_OBJECTS: usize = 500_000;
 
-/// What the client asks of one ref.
+/// A change of one ref, as the client asks for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Update {
     pub(super) old: String,
@@ -44,7 +45,7 @@ fn is_zero(id: &str) -> bool {
 /// A mirror with a push waiting in quarantine.
 #[derive(Debug, Clone)]
 pub(super) struct Repo<'a> {
-    pub(super) place: &'a Place,
+    pub(super) gate: &'a GateDirs,
     pub(super) upstream: &'a Upstream,
     /// Where the objects of the push are.
     pub(super) quarantine: Vec<(&'static str, OsString)>,
@@ -53,8 +54,8 @@ pub(super) struct Repo<'a> {
 impl Repo<'_> {
     /// git in this mirror, with the objects of the push in sight.
     pub(super) fn git(&self) -> Command {
-        let mut command = process::git(&self.place.home());
-        command.env("GIT_DIR", self.place.mirror(&self.upstream.name));
+        let mut command = process::git(&self.gate.home());
+        command.env("GIT_DIR", self.gate.mirror(&self.upstream.name));
         command.envs(self.quarantine.iter().map(|(name, value)| (name, value)));
         command
     }
@@ -65,11 +66,11 @@ impl Repo<'_> {
         git_ok(command, input.map(String::into_bytes))
     }
 
-    /// Whether a push to `new` keeps everything that `old` has.
+    /// Tells whether a push to `new` keeps everything that `old` has.
     pub(super) fn is_fast_forward(&self, old: &str, new: &str) -> Result<bool, String> {
         let mut command = self.git();
         command.args(["merge-base", "--is-ancestor", old, new]);
-        let output = process::run(command, None, process::Limits::local()).map_err(|error| error.to_string())?;
+        let output = process::run(command, None, process::ProcessLimits::local()).map_err(|error| error.to_string())?;
         match output.status.code() {
             Some(0) => Ok(true),
             Some(1) => Ok(false),
@@ -80,7 +81,7 @@ impl Repo<'_> {
 
 /// The kinds of objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum ObjectKind {
     Commit,
     Tree,
     Blob,
@@ -91,37 +92,37 @@ pub(super) enum Kind {
 #[derive(Debug, Clone)]
 pub(super) struct Object {
     pub(super) id: String,
-    pub(super) kind: Kind,
+    pub(super) kind: ObjectKind,
     pub(super) size: u64,
 }
 
 /// One path that one commit has otherwise than one of its parents.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Change {
+pub(super) struct PathChange {
     /// Index in [`Changes::commits`].
     pub(super) commit: usize,
     /// Which parent, from 0; a root commit is compared with nothing.
     pub(super) parent: usize,
-    pub(super) old: Entry,
-    pub(super) new: Entry,
+    pub(super) old: TreeEntry,
+    pub(super) new: TreeEntry,
     pub(super) path: Vec<u8>,
 }
 
-impl Change {
+impl PathChange {
     /// The path as text; what is not UTF-8 is replaced.
     pub(super) fn path(&self) -> String {
         String::from_utf8_lossy(&self.path).into_owned()
     }
 }
 
-/// What a tree has at a path; mode 0 is nothing.
+/// An entry of a tree at a path; mode 0 is nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Entry {
+pub(super) struct TreeEntry {
     pub(super) mode: u32,
     pub(super) id: String,
 }
 
-impl Entry {
+impl TreeEntry {
     pub(super) fn is_tree(&self) -> bool {
         self.mode == 0o040_000
     }
@@ -150,7 +151,7 @@ pub(super) struct Changes {
     pub(super) of_update: Vec<Vec<usize>>,
     /// Newest first.
     pub(super) commits: Vec<Commit>,
-    pub(super) paths: Vec<Change>,
+    pub(super) paths: Vec<PathChange>,
 }
 
 impl Changes {
@@ -160,22 +161,22 @@ impl Changes {
         let mut index: HashMap<String, usize> = HashMap::new();
         let mut of_update = vec![];
         for update in updates {
-            let mut own = vec![];
+            let mut needed = vec![];
             if !update.deletes() {
-                let listed = repo.ok(&[&["rev-list", "--objects", &update.new], &UPSTREAMS[..]].concat(), None)?;
+                let listed = repo.ok(&[&["rev-list", "--objects", &update.new], &NOT_UPSTREAMS[..]].concat(), None)?;
                 for line in listed.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
                     let id = object_id(line.split(|byte| *byte == b' ').next().unwrap_or_default())?;
                     let next = ids.len();
-                    own.push(*index.entry(id.clone()).or_insert(next));
+                    needed.push(*index.entry(id.clone()).or_insert(next));
                     if index.len() > next {
                         ids.push(id);
                     }
                 }
-                if ids.len() > MOST_OBJECTS {
-                    return Err(format!("more than {MOST_OBJECTS} new objects in one push; push it in parts"));
+                if ids.len() > MAX_OBJECTS {
+                    return Err(format!("more than {MAX_OBJECTS} new objects in one push; push it in parts"));
                 }
             }
-            of_update.push(own);
+            of_update.push(needed);
         }
         // Neither waits for the other.
         let (objects, described) = thread::scope(|scope| {
@@ -184,7 +185,7 @@ impl Changes {
             (objects.join().unwrap_or_else(|_| Err("the kinds of the new objects can't be told".to_owned())), described)
         });
         let (objects, (paths, commits)) = (objects?, described?);
-        let known = objects.iter().filter(|object| object.kind == Kind::Commit).count();
+        let known = objects.iter().filter(|object| object.kind == ObjectKind::Commit).count();
         if known != commits.len() {
             return Err("git lists new commits in two ways that do not agree".to_owned());
         }
@@ -192,15 +193,15 @@ impl Changes {
     }
 
     /// For each new object that a new commit puts somewhere: the oldest such commit, and the paths.
-    pub(super) fn places(&self) -> BTreeMap<&str, (usize, Vec<&[u8]>)> {
-        let mut places: BTreeMap<&str, (usize, Vec<&[u8]>)> = BTreeMap::new();
+    pub(super) fn positions(&self) -> BTreeMap<&str, (usize, Vec<&[u8]>)> {
+        let mut positions: BTreeMap<&str, (usize, Vec<&[u8]>)> = BTreeMap::new();
         for change in self.paths.iter().rev().filter(|change| change.new.is_there()) {
-            let (_, paths) = places.entry(&change.new.id).or_insert((change.commit, vec![]));
+            let (_, paths) = positions.entry(&change.new.id).or_insert((change.commit, vec![]));
             if paths.len() < 16 && !paths.contains(&&change.path[..]) {
                 paths.push(&change.path);
             }
         }
-        places
+        positions
     }
 }
 
@@ -232,12 +233,12 @@ fn kinds(repo: &Repo<'_>, ids: &[String]) -> Result<Vec<Object>, String> {
     }
 }
 
-fn kind_of(word: &str) -> Result<Kind, String> {
+fn kind_of(word: &str) -> Result<ObjectKind, String> {
     Ok(match word {
-        "commit" => Kind::Commit,
-        "tree" => Kind::Tree,
-        "blob" => Kind::Blob,
-        "tag" => Kind::Tag,
+        "commit" => ObjectKind::Commit,
+        "tree" => ObjectKind::Tree,
+        "blob" => ObjectKind::Blob,
+        "tag" => ObjectKind::Tag,
         _ => return Err("git named an unknown kind of object".to_owned()),
     })
 }
@@ -255,7 +256,7 @@ fn parents(repo: &Repo<'_>, updates: &[Update]) -> Result<Vec<Commit>, String> {
     if tips.is_empty() {
         return Ok(vec![]);
     }
-    let listed = repo.ok(&[&["rev-list", "--parents"], &tips[..], &UPSTREAMS[..]].concat(), None)?;
+    let listed = repo.ok(&[&["rev-list", "--parents"], &tips[..], &NOT_UPSTREAMS[..]].concat(), None)?;
     let mut commits = vec![];
     for line in listed.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
         let mut ids = line.split(|byte| *byte == b' ').map(object_id);
@@ -266,7 +267,7 @@ fn parents(repo: &Repo<'_>, updates: &[Update]) -> Result<Vec<Commit>, String> {
 }
 
 /// Each commit against each of its parents, trees included, no renames: a rename is a deletion and an addition.
-fn diffs(repo: &Repo<'_>, commits: &[Commit]) -> Result<Vec<Change>, String> {
+fn diffs(repo: &Repo<'_>, commits: &[Commit]) -> Result<Vec<PathChange>, String> {
     let mut pairs = vec![];
     let mut input = String::new();
     for (commit, Commit { id, parents }) in commits.iter().enumerate() {
@@ -304,11 +305,11 @@ fn diffs(repo: &Repo<'_>, commits: &[Commit]) -> Result<Vec<Change>, String> {
         let words: Vec<&str> = text.split(' ').collect();
         let [old_mode, new_mode, old, new, _] = words[..] else { return Err(broken()) };
         let mode = |text: &str| u32::from_str_radix(text, 8).map_err(|_| broken());
-        changes.push(Change {
+        changes.push(PathChange {
             commit,
             parent,
-            old: Entry { mode: mode(old_mode)?, id: object_id(old.as_bytes())? },
-            new: Entry { mode: mode(new_mode)?, id: object_id(new.as_bytes())? },
+            old: TreeEntry { mode: mode(old_mode)?, id: object_id(old.as_bytes())? },
+            new: TreeEntry { mode: mode(new_mode)?, id: object_id(new.as_bytes())? },
             path,
         });
     }

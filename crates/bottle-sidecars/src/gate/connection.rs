@@ -14,35 +14,33 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
 use tokio::net::UnixStream;
 
-use super::in_force::InForce;
-use super::place::Place;
-use super::{mirror, process, tidy, transport};
+use super::dirs::GateDirs;
+use super::policy::AcceptedPolicy;
+use super::process::CONNECTION_TIMEOUT;
+use super::{mirror, process, sweep, transport};
 
 /// More agents than this at once would be a mistake or an attack.
-const MOST_CONNECTIONS: usize = 32;
-/// Who connects asks for something at once.
-const FIRST_LINE: Duration = Duration::from_secs(10);
-/// Who is turned away may say for so long what it wanted.
-const LAST_WORD: Duration = Duration::from_secs(2);
+const MAX_CONNECTIONS: usize = 32;
+/// Time for a client's first line.
+const FIRST_LINE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time for a client that is turned away to say what it wanted.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
 /// A service, a path, a host and a protocol version.
-const LONGEST_FIRST_LINE: usize = 4096;
-/// No clone and no push takes longer; what does is stuck.
-pub(super) const LONGEST: Duration = Duration::from_secs(2 * 3600);
-
+const MAX_FIRST_LINE_BYTES: usize = 4096;
 /// Serves one connection, under the policy that was in force when it came.
-pub(super) async fn serve(policy: Arc<InForce>, stream: UnixStream, connections: Connections) {
+pub(super) async fn serve(policy: Arc<AcceptedPolicy>, stream: UnixStream, connections: Connections) {
     let Some(seat) = connections.take_seat() else {
-        tracing::warn!("refused a connection: {MOST_CONNECTIONS} are open");
+        tracing::warn!("refused a connection: {MAX_CONNECTIONS} are open");
         return turn_away(stream, "too many connections; try again").await;
     };
-    let tmp = match TempDir::new_in(&policy.place.tmp) {
+    let tmp = match TempDir::new_in(&policy.gate.tmp) {
         Ok(tmp) => tmp,
-        Err(error) => return tracing::error!("failed to make a directory in {}: {error}", policy.place.tmp.display()),
+        Err(error) => return tracing::error!("failed to make a directory in {}: {error}", policy.gate.tmp.display()),
     };
-    let place = Place { tmp: tmp.path().to_owned(), ..policy.place.clone() };
-    match tokio::time::timeout(FIRST_LINE, asked(&stream)).await {
+    let gate = GateDirs { tmp: tmp.path().to_owned(), ..policy.gate.clone() };
+    match tokio::time::timeout(FIRST_LINE_TIMEOUT, requested_service(&stream)).await {
         Ok(Ok(Some(service))) => {
-            if let Err(error) = git_daemon(&place, stream, service, &seat).await {
+            if let Err(error) = git_daemon(&gate, stream, service, &seat).await {
                 tracing::warn!("git daemon: {error}");
             }
         }
@@ -51,30 +49,30 @@ pub(super) async fn serve(policy: Arc<InForce>, stream: UnixStream, connections:
         }
         Ok(Err(error)) => tracing::debug!("a connection ended before it asked for anything: {error}"),
         Err(_) => {
-            tracing::warn!("ended a connection that asked for nothing in {} s", FIRST_LINE.as_secs());
+            tracing::warn!("ended a connection that asked for nothing in {} s", FIRST_LINE_TIMEOUT.as_secs());
             turn_away(stream, "nothing was asked for in time").await;
         }
     }
     // A scan's files may be many.
     let tidied = tokio::task::spawn_blocking(move || {
-        transport::close(&place);
-        tidy::remove_surely(&tmp.keep());
+        transport::close(&gate);
+        sweep::remove_surely(&tmp.keep());
         drop(seat);
-        tidy::what_nobody_uses(&place, connections.oldest());
+        sweep::what_nobody_uses(&gate, connections.oldest());
     });
     let _ = tidied.await;
 }
 
-/// Says why, and closes. What was asked is read first: git dies without a word when it writes to who has closed already, and
-/// may lose an answer that is sent beside bytes that nobody read.
+/// Says why, and closes. The client's request is read first: git dies without a word when it writes to who has closed already,
+/// and may lose an answer that is sent beside bytes that nobody read.
 async fn turn_away(mut stream: UnixStream, why: &str) {
-    let mut asked = [0; LONGEST_FIRST_LINE];
-    let _ = tokio::time::timeout(LAST_WORD, stream.read(&mut asked)).await;
+    let mut requested_service = [0; MAX_FIRST_LINE_BYTES];
+    let _ = tokio::time::timeout(REFUSAL_TIMEOUT, stream.read(&mut requested_service)).await;
     let _ = stream.write_all(&pkt_line(&format!("ERR git-gate: {why}"))).await;
     let _ = stream.shutdown().await;
 }
 
-/// What a client may ask for.
+/// Services that a client may ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Service {
     Fetch,
@@ -82,8 +80,8 @@ enum Service {
 }
 
 /// Looks at the first line, as soon as all of it is there, and leaves it for git daemon to read; `None`: none that is served.
-async fn asked(stream: &UnixStream) -> std::io::Result<Option<Service>> {
-    let mut buffer = [0; LONGEST_FIRST_LINE];
+async fn requested_service(stream: &UnixStream) -> std::io::Result<Option<Service>> {
+    let mut buffer = [0; MAX_FIRST_LINE_BYTES];
     loop {
         let ready = stream.ready(Interest::READABLE).await?;
         let count = match rustix::net::recv(stream, &mut buffer, RecvFlags::PEEK | RecvFlags::DONTWAIT) {
@@ -94,7 +92,7 @@ async fn asked(stream: &UnixStream) -> std::io::Result<Option<Service>> {
         };
         if let Some(length) = buffer[..count].first_chunk::<4>() {
             let length = std::str::from_utf8(length).ok().and_then(|text| usize::from_str_radix(text, 16).ok());
-            let Some(length) = length.filter(|length| (5..=LONGEST_FIRST_LINE).contains(length)) else {
+            let Some(length) = length.filter(|length| (5..=MAX_FIRST_LINE_BYTES).contains(length)) else {
                 return Ok(None);
             };
             if let Some(line) = buffer[..count].get(4..length) {
@@ -108,7 +106,7 @@ async fn asked(stream: &UnixStream) -> std::io::Result<Option<Service>> {
         if ready.is_read_closed() {
             return Err(std::io::ErrorKind::UnexpectedEof.into());
         }
-        // What was looked at is still there, so the socket stays readable.
+        // The bytes that were looked at are still there, so the socket stays readable.
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
@@ -117,25 +115,25 @@ fn pkt_line(text: &str) -> Vec<u8> {
     format!("{:04x}{text}", text.len() + 4).into_bytes()
 }
 
-async fn git_daemon(place: &Place, stream: UnixStream, service: Service, seat: &Seat) -> std::io::Result<()> {
+async fn git_daemon(gate: &GateDirs, stream: UnixStream, service: Service, seat: &Seat) -> std::io::Result<()> {
     let stream = stream.into_std()?;
     stream.set_nonblocking(false)?;
     let stream = OwnedFd::from(stream);
-    let mut command = process::git(&place.home());
+    let mut command = process::git(&gate.home());
     command
         .args(["daemon", "--inetd", "--export-all", "--informative-errors"])
         .args(["--init-timeout=30", "--timeout=600", "--log-destination=none"])
-        .arg(format!("--base-path={}", place.root().display()))
-        .arg(format!("--access-hook={}", place.own("hooks").join("access").display()))
+        .arg(format!("--base-path={}", gate.root().display()))
+        .arg(format!("--access-hook={}", gate.private_path("hooks").join("access").display()))
         .stdin(Stdio::from(stream.try_clone()?))
         .stdout(Stdio::from(stream))
         .stderr(Stdio::null());
-    place.tell_hooks(&mut command);
+    gate.tell_hooks(&mut command);
     if service == Service::Push {
         // A few bytes of a pack can mean gigabytes.
-        command.arg("--enable=receive-pack").env("GIT_ALLOC_LIMIT", mirror::most_at_once(place).to_string());
+        command.arg("--enable=receive-pack").env("GIT_ALLOC_LIMIT", mirror::max_alloc_bytes(gate).to_string());
     }
-    command.args(place.policy.upstreams.iter().map(|upstream| place.mirror(&upstream.name)));
+    command.args(gate.policy.upstreams.iter().map(|upstream| gate.mirror(&upstream.name)));
     for name in ["SSL_CERT_FILE", "GIT_SSL_CAINFO"] {
         if let Some(value) = process::variable(name) {
             command.env(name, value);
@@ -145,10 +143,10 @@ async fn git_daemon(place: &Place, stream: UnixStream, service: Service, seat: &
     let mut child = tokio::process::Command::from(command).spawn()?;
     let group = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
     seat.set_group(group);
-    match tokio::time::timeout(LONGEST, child.wait()).await {
+    match tokio::time::timeout(CONNECTION_TIMEOUT, child.wait()).await {
         Ok(Ok(status)) if status.signal().is_some() => tracing::warn!("git daemon ended with {status}"),
         Ok(_) => {}
-        Err(_) => tracing::warn!("a connection was open for {} s: ended", LONGEST.as_secs()),
+        Err(_) => tracing::warn!("a connection was open for {} s: ended", CONNECTION_TIMEOUT.as_secs()),
     }
     if let Some(group) = group {
         let _ = kill_process_group(group, Signal::KILL);
@@ -159,14 +157,14 @@ async fn git_daemon(place: &Place, stream: UnixStream, service: Service, seat: &
 
 /// An open connection: since when, and its process group.
 #[derive(Debug, Clone, Copy)]
-struct Open {
+struct OpenConnection {
     since: SystemTime,
     group: Option<Pid>,
 }
 
 /// The open connections.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Connections(Arc<Mutex<BTreeMap<u64, Open>>>);
+pub(super) struct Connections(Arc<Mutex<BTreeMap<u64, OpenConnection>>>);
 
 /// One of the few that may be open; given back when it is dropped.
 #[derive(Debug)]
@@ -190,17 +188,17 @@ impl Drop for Seat {
 }
 
 impl Connections {
-    fn table(&self) -> MutexGuard<'_, BTreeMap<u64, Open>> {
+    fn table(&self) -> MutexGuard<'_, BTreeMap<u64, OpenConnection>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn take_seat(&self) -> Option<Seat> {
         let mut table = self.table();
-        if table.len() >= MOST_CONNECTIONS {
+        if table.len() >= MAX_CONNECTIONS {
             return None;
         }
         let number = table.last_key_value().map_or(0, |(last, _)| last + 1);
-        table.insert(number, Open { since: SystemTime::now(), group: None });
+        table.insert(number, OpenConnection { since: SystemTime::now(), group: None });
         Some(Seat { connections: self.clone(), number })
     }
 

@@ -6,14 +6,12 @@ use std::time::{Duration, SystemTime};
 
 use bottle_types::door::Door;
 use bottle_wire::proposal::{PolicyFile, sha256};
-use tokio::net::UnixDatagram;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::connection::{self, Connections};
-use super::hook::LOG_SOCKET;
-use super::in_force::InForce;
-use super::place::{self, Place};
-use super::{process, tidy};
+use super::dirs;
+use super::policy::AcceptedPolicy;
+use super::{log, sweep};
 use crate::common::{self, Dirs, Error};
 use crate::confirm;
 
@@ -31,32 +29,32 @@ pub(super) fn serve(dirs: &Dirs, config: &Path) -> Result<(), Error> {
         secrets: absolute(&dirs.secrets, std::path::absolute(&dirs.secrets))?,
         ..dirs.clone()
     };
-    place::clear(&dirs)?;
-    tidy::before_start(&dirs.state.join("git"));
+    dirs::clear(&dirs)?;
+    sweep::before_start(&dirs.state.join("git"));
     let text = common::read(config)?;
-    let policy = InForce::take(&dirs, config, &text, 1, None)?;
-    tidy::what_nobody_uses(&policy.place, SystemTime::now());
+    let policy = AcceptedPolicy::take(&dirs, config, &text, 1, None)?;
+    sweep::what_nobody_uses(&policy.gate, SystemTime::now());
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Error::Make { path: "the event loop".into(), error })?;
     let result = runtime.block_on(accept(&dirs, config, (policy, sha256(&text))));
     runtime.shutdown_timeout(Duration::from_millis(100));
-    let _ = place::clear(&dirs);
+    let _ = dirs::clear(&dirs);
     result
 }
 
-async fn accept(dirs: &Dirs, config: &Path, (policy, hash): (InForce, String)) -> Result<(), Error> {
+async fn accept(dirs: &Dirs, config: &Path, (policy, hash): (AcceptedPolicy, String)) -> Result<(), Error> {
     let stop = |error| Error::Make { path: "a signal handler".into(), error };
     let mut terminated = signal(SignalKind::terminate()).map_err(stop)?;
     let mut interrupted = signal(SignalKind::interrupt()).map_err(stop)?;
     let mut hung_up = signal(SignalKind::hangup()).map_err(stop)?;
-    relay_log(&policy.place)?;
+    log::relay(&policy.gate)?;
     let socket = dirs.socket(Door::GitGate);
     let listener = common::listen(&socket, 0o666)?;
     let connections = Connections::default();
     let (mut policy, mut number) = (Arc::new(policy), 1);
-    let in_force = |policy: &InForce| (policy.place.policy.upstreams.len(), policy.place.policy.dry_run);
+    let in_force = |policy: &AcceptedPolicy| (policy.gate.policy.upstreams.len(), policy.gate.policy.dry_run);
     let (upstreams, dry_run) = in_force(&policy);
     confirm::report(dirs, &[(PolicyFile::Gate, &hash)], None);
     tracing::info!(upstreams, dry_run, "git-gate ready");
@@ -93,7 +91,7 @@ async fn accept(dirs: &Dirs, config: &Path, (policy, hash): (InForce, String)) -
 }
 
 /// The policy as it is in the file now, with its hash; one that can't be taken is reported.
-fn reload(dirs: &Dirs, config: &Path, number: u32, before: &InForce) -> Option<(InForce, String)> {
+fn reload(dirs: &Dirs, config: &Path, number: u32, before: &AcceptedPolicy) -> Option<(AcceptedPolicy, String)> {
     let text = match common::read(config) {
         Ok(text) => text,
         Err(error) => {
@@ -102,7 +100,7 @@ fn reload(dirs: &Dirs, config: &Path, number: u32, before: &InForce) -> Option<(
         }
     };
     let hash = sha256(&text);
-    match InForce::take(dirs, config, &text, number, Some(before)) {
+    match AcceptedPolicy::take(dirs, config, &text, number, Some(before)) {
         Ok(taken) => Some((taken, hash)),
         Err(error) => {
             tracing::error!("the old policy stays in force: {error}");
@@ -110,21 +108,4 @@ fn reload(dirs: &Dirs, config: &Path, number: u32, before: &InForce) -> Option<(
             None
         }
     }
-}
-
-/// Hooks have the client at the other end of their standard output; what they log comes here.
-fn relay_log(place: &Place) -> Result<(), Error> {
-    let path = place.own(LOG_SOCKET);
-    let make = |error| Error::Make { path: path.clone(), error };
-    if path.exists() {
-        std::fs::remove_file(&path).map_err(make)?;
-    }
-    let socket = UnixDatagram::bind(&path).map_err(make)?;
-    tokio::spawn(async move {
-        let mut buffer = vec![0; 8 << 10];
-        while let Ok(count) = socket.recv(&mut buffer).await {
-            tracing::info!("{}", process::printable(&String::from_utf8_lossy(&buffer[..count])));
-        }
-    });
-    Ok(())
 }

@@ -15,22 +15,21 @@ use std::time::{Duration, Instant};
 use rustix::fs::{FileType, FlockOperation, Mode, OFlags};
 use serde::Deserialize;
 
-use super::connection::LONGEST;
-use super::corpus::{Corpus, Spot};
-use super::place::Place;
-use super::process::{self, last_words};
+use super::dirs::GateDirs;
+use super::objects::{Corpus, Position};
+use super::process::{self, CONNECTION_TIMEOUT, last_words};
 
 /// gitleaks' exit code for findings; its default, 1, is its code for errors too.
-const FOUND: i32 = 42;
+const FINDINGS_EXIT_CODE: i32 = 42;
 /// How long gitleaks may take to read its rules, and to scan.
-const READY: Duration = Duration::from_secs(60);
-const SCAN: Duration = Duration::from_secs(900);
+const READY_TIMEOUT: Duration = Duration::from_secs(60);
+const SCAN_TIMEOUT: Duration = Duration::from_secs(900);
 /// Where it waits, under the name of a file that it reads last before it scans.
 const FIFO: &str = "gitleaksignore";
 
-/// What gitleaks found, in terms of the corpus.
+/// A finding of gitleaks, in terms of the corpus.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Hit {
+pub(super) struct ScanHit {
     pub(super) text: usize,
     pub(super) rule: String,
     pub(super) line: Option<u64>,
@@ -38,7 +37,7 @@ pub(super) struct Hit {
 
 /// A line of gitleaks' report; it has more.
 #[derive(Debug, Deserialize)]
-struct Reported {
+struct ReportedFinding {
     #[serde(rename = "RuleID")]
     rule: String,
     #[serde(rename = "File")]
@@ -68,21 +67,21 @@ const RUN: &str = r#"(cd in && exec "$@") >said 2>&1; echo $? >code"#;
 
 impl Scanner {
     /// Starts one that waits for the push which this connection may bring; without it, the push starts its own.
-    pub(super) fn warm_up(place: &Place) -> Result<(), String> {
-        let dir = waiting(place);
+    pub(super) fn warm_up(gate: &GateDirs) -> Result<(), String> {
+        let dir = waiting(gate);
         std::fs::create_dir(&dir).map_err(|error| format!("failed to make {}: {error}", dir.display()))?;
-        Self::over(place, Corpus::new(dir).map_err(prepare)?).map(|scanner| scanner.corpus.leave())
+        Self::over(gate, Corpus::new(dir).map_err(prepare)?).map(|scanner| scanner.corpus.leave())
     }
 
     /// Takes the one that waits, or starts one.
-    pub(super) fn start(place: &Place) -> Result<Self, String> {
-        if let Some(corpus) = Corpus::left(waiting(place)) {
+    pub(super) fn start(gate: &GateDirs) -> Result<Self, String> {
+        if let Some(corpus) = Corpus::left(waiting(gate)) {
             return Ok(Self { corpus });
         }
-        Self::over(place, Corpus::within(&place.tmp).map_err(prepare)?)
+        Self::over(gate, Corpus::within(&gate.tmp).map_err(prepare)?)
     }
 
-    fn over(place: &Place, corpus: Corpus) -> Result<Self, String> {
+    fn over(gate: &GateDirs, corpus: Corpus) -> Result<Self, String> {
         let file = |name: &str| corpus.dir().join(name);
         let (rules, lock) = (file("gitleaks.toml"), file("lock"));
         std::fs::write(&rules, config(corpus.canary())).map_err(prepare)?;
@@ -90,16 +89,16 @@ impl Scanner {
         make_fifo.map_err(|error| prepare(error.into()))?;
         let lock = File::create(&lock).map_err(prepare)?;
         rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|error| prepare(error.into()))?;
-        let mut command = process::program("sh", &place.home());
+        let mut command = process::program("sh", &gate.home());
         command
             .args(["-c", RUN, "scan", "gitleaks", "dir", "--no-banner", "--no-color", "--log-level=error"])
             .arg("--config")
             .arg(rules)
             .args(["--ignore-gitleaks-allow", "--gitleaks-ignore-path"])
             .arg(file(FIFO))
-            .arg(format!("--exit-code={FOUND}"))
+            .arg(format!("--exit-code={FINDINGS_EXIT_CODE}"))
             .args(["--redact=100", "--max-archive-depth=8", "--max-decode-depth=8", "--report-format=json"])
-            .arg(format!("--timeout={}", LONGEST.as_secs()))
+            .arg(format!("--timeout={}", CONNECTION_TIMEOUT.as_secs()))
             .arg("--report-path")
             .arg(file("report.json"))
             .arg(".")
@@ -118,18 +117,18 @@ impl Scanner {
     }
 
     /// Scans all that was added; an error means that not everything was looked at.
-    pub(super) fn scan(self, place: &Place) -> Result<BTreeSet<Hit>, String> {
+    pub(super) fn scan(self, gate: &GateDirs) -> Result<BTreeSet<ScanHit>, String> {
         let (corpus, mut hits, unclear) = self.look()?;
         if !unclear.is_empty() {
-            let apart = corpus.apart(&unclear, &place.tmp).map_err(prepare)?;
+            let apart = corpus.apart(&unclear, &gate.tmp).map_err(prepare)?;
             // A text by itself has matches that are in it alone, whatever their lines say.
-            hits.extend(Self::over(place, apart)?.look()?.1);
+            hits.extend(Self::over(gate, apart)?.look()?.1);
         }
         Ok(hits)
     }
 
     /// The hits that are in one text, and the pieces in which a match goes from one text to the next.
-    fn look(self) -> Result<(Corpus, BTreeSet<Hit>, BTreeSet<usize>), String> {
+    fn look(self) -> Result<(Corpus, BTreeSet<ScanHit>, BTreeSet<usize>), String> {
         let mut corpus = self.corpus;
         corpus.complete().map_err(prepare)?;
         let lock = File::open(corpus.dir().join("lock")).map_err(prepare)?;
@@ -139,11 +138,11 @@ impl Scanner {
             Err(error) => Err(format!("failed to see whether gitleaks has ended: {error}")),
         };
         let_go(&corpus.dir().join(FIFO), &has_ended)?;
-        wait("gitleaks did not end", SCAN, &has_ended)?;
+        wait("gitleaks did not end", SCAN_TIMEOUT, &has_ended)?;
         let read = |name: &str| std::fs::read(corpus.dir().join(name));
         let code = read("code").map(|code| String::from_utf8_lossy(&code).trim().to_owned());
         // There is always something to find: the canaries.
-        if code.as_ref().ok() != Some(&FOUND.to_string()) {
+        if code.as_ref().ok() != Some(&FINDINGS_EXIT_CODE.to_string()) {
             let said = last_words(&read("said").unwrap_or_default());
             return Err(match code.as_deref() {
                 Ok("126" | "127") => format!("failed to start gitleaks: {said}"),
@@ -153,7 +152,7 @@ impl Scanner {
         }
         let report = std::fs::read(corpus.dir().join("report.json"))
             .map_err(|error| format!("gitleaks left no report: {error}"))?;
-        let report: Vec<Reported> =
+        let report: Vec<ReportedFinding> =
             serde_json::from_slice(&report).map_err(|error| format!("gitleaks' report can't be read: {error}"))?;
         let mut unseen = corpus.with_canary();
         let mut found = vec![];
@@ -165,7 +164,7 @@ impl Scanner {
                 continue;
             }
             match corpus.locate(piece, reported.first, reported.last) {
-                Some(Spot { text, line }) => found.push((piece, Hit { text, rule: reported.rule, line })),
+                Some(Position { text, line }) => found.push((piece, ScanHit { text, rule: reported.rule, line })),
                 None => {
                     unclear.insert(piece);
                 }
@@ -174,15 +173,15 @@ impl Scanner {
         if !unseen.is_empty() {
             return Err(format!("gitleaks did not look at {} pieces", unseen.len()));
         }
-        // What else is in such a piece is found again.
+        // Other findings in such a piece are found again.
         let hits = found.into_iter().filter(|(piece, _)| !unclear.contains(piece)).map(|(_, hit)| hit).collect();
         Ok((corpus, hits, unclear))
     }
 }
 
 /// Where the gitleaks of this connection waits.
-fn waiting(place: &Place) -> PathBuf {
-    place.tmp.join("scan")
+fn waiting(gate: &GateDirs) -> PathBuf {
+    gate.tmp.join("scan")
 }
 
 fn prepare(error: std::io::Error) -> String {
@@ -192,7 +191,11 @@ fn prepare(error: std::io::Error) -> String {
 /// Opens and closes the FIFO, as soon as gitleaks has opened it. One that has ended already says why by its exit code.
 fn let_go(fifo: &Path, has_ended: &dyn Fn() -> Result<bool, String>) -> Result<(), String> {
     let no_block = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
-    wait("gitleaks was not ready", READY, &|| match File::options().write(true).custom_flags(no_block).open(fifo) {
+    wait("gitleaks was not ready", READY_TIMEOUT, &|| match File::options()
+        .write(true)
+        .custom_flags(no_block)
+        .open(fifo)
+    {
         Ok(_) => Ok(true),
         Err(error) if error.raw_os_error() == Some(rustix::io::Errno::NXIO.raw_os_error()) => has_ended(),
         Err(error) => Err(format!("failed to open {}: {error}", fifo.display())),

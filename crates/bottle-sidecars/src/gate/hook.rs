@@ -1,14 +1,13 @@
-//! What git calls back. Standard output and error of these are read by git, and by the agent, so nothing is logged on them:
-//! log lines go to the gate's own process through a datagram socket.
+//! The hooks that git calls back. Their standard output and error are read by git and by the agent, so nothing is logged
+//! there: log lines go through [`super::log`].
 
 use std::io::Write as _;
-use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::ExitCode;
 
+use super::dirs::GateDirs;
 use super::gitleaks::Scanner;
-use super::place::{Place, private};
-use super::{mirror, receive, transport};
+use super::{log, mirror, push, transport};
 use crate::common::Dirs;
 
 /// Arguments of `gate-hook`.
@@ -37,38 +36,26 @@ enum Hook {
     },
 }
 
-/// The name of the log socket in the gate's own directory.
-pub(super) const LOG_SOCKET: &str = "log.sock";
-
-/// A line for the gate's log; lost if the gate is gone.
-pub(super) fn log(dirs: &Dirs, line: &str) {
-    if let Ok(socket) = UnixDatagram::unbound()
-        && socket.set_nonblocking(true).is_ok()
-    {
-        let _ = socket.send_to(line.as_bytes(), private(dirs).join(LOG_SOCKET));
-    }
-}
-
 pub(super) fn main(dirs: &Dirs, args: HookArgs) -> ExitCode {
-    let place = match Place::open(dirs) {
-        Ok(place) => place,
+    let gate = match GateDirs::open(dirs) {
+        Ok(gate) => gate,
         Err(error) => return say(&format!("git-gate: {error}")),
     };
     match args.hook {
-        Hook::Access { words } => match access(&place, &words) {
+        Hook::Access { words } => match access(&gate, &words) {
             Ok(()) => ExitCode::SUCCESS,
             Err(reason) => {
-                log(dirs, &format!("refused: {reason}"));
+                log::send(dirs, &format!("refused: {reason}"));
                 say(&format!("git-gate: {reason}"))
             }
         },
-        Hook::PreReceive { .. } => receive::main(place),
+        Hook::PreReceive { .. } => push::main(&gate),
         Hook::Credential { words } => {
             let [name, action] = &words[..] else { return ExitCode::FAILURE };
-            match transport::credential(&place, dirs, name, action) {
+            match transport::credential(&gate, dirs, name, action) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(reason) => {
-                    log(dirs, &format!("credential refused: {reason}"));
+                    log::send(dirs, &format!("credential refused: {reason}"));
                     ExitCode::FAILURE
                 }
             }
@@ -77,22 +64,22 @@ pub(super) fn main(dirs: &Dirs, args: HookArgs) -> ExitCode {
 }
 
 /// Refreshes the mirror before anything is read from it or judged against it.
-fn access(place: &Place, words: &[String]) -> Result<(), String> {
+fn access(gate: &GateDirs, words: &[String]) -> Result<(), String> {
     let [service, path, ..] = words else { return Err("called without a service and a path".to_owned()) };
     if !matches!(service.as_str(), "upload-pack" | "receive-pack") {
         return Err(format!("{service} is not served here"));
     }
     let path = Path::new(path).canonicalize().map_err(|_| "no such repository".to_owned())?;
-    let upstream = place.upstream_at(&path).ok_or("no such repository")?;
+    let upstream = gate.upstream_at(&path).ok_or("no such repository")?;
     if service == "receive-pack"
-        && let Err(reason) = Scanner::warm_up(place)
+        && let Err(reason) = Scanner::warm_up(gate)
     {
         // The push will start its own, or be refused.
-        log(&place.dirs, &reason);
+        log::send(&gate.dirs, &reason);
     }
     let start = std::time::Instant::now();
-    mirror::refresh(place, upstream)?;
-    log(&place.dirs, &format!("{service} {}: refreshed in {} ms", upstream.name, start.elapsed().as_millis()));
+    mirror::refresh(gate, upstream)?;
+    log::send(&gate.dirs, &format!("{service} {}: refreshed in {} ms", upstream.name, start.elapsed().as_millis()));
     Ok(())
 }
 

@@ -2,41 +2,39 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use bottle_policy::gate::{GatePolicy, Upstream};
 use sha2::{Digest as _, Sha256};
 
-use super::place::{Place, make_dir, shell_word, write_file};
-use super::process::{self, Limits, git_ok, last_words};
-use super::{hook, seed, transport};
+use super::dirs::{GateDirs, make_dir, shell_word, write_file};
+use super::lock::Lock;
+use super::process::{self, ProcessLimits, git_ok, last_words};
+use super::{log, seed, transport};
 use crate::common::Error;
 
 /// A fetch may take its time, as long as something comes.
-const FETCH: Limits = Limits::seconds(3600, 60);
-/// What is larger, and not a blob that may be pushed, git need not hold in memory at once.
-const MOST_IN_MEMORY: u64 = 32 << 20;
-const ASK: Limits = Limits::seconds(30, 30);
-/// How long to wait for another fetch or push of the same mirror.
-pub(super) const PATIENCE: Duration = Duration::from_secs(120);
+const FETCH_LIMITS: ProcessLimits = ProcessLimits::seconds(3600, 60);
+/// Smallest limit of one allocation: git need not hold anything larger in memory at once, but a blob that may be pushed.
+const MIN_ALLOC_BYTES: u64 = 32 << 20;
+const QUERY_LIMITS: ProcessLimits = ProcessLimits::seconds(30, 30);
 
 /// Makes the gate's directories, the hooks' scripts, and an empty mirror for each upstream; what stays as it was under the
 /// policy `before` is left alone. Touches no network.
-pub(super) fn prepare(place: &Place, config: &Path, before: Option<&GatePolicy>) -> Result<(), Error> {
-    make_dir(&place.root(), 0o700)?;
-    let log = place.dirs.log("");
+pub(super) fn prepare(gate: &GateDirs, config: &Path, before: Option<&GatePolicy>) -> Result<(), Error> {
+    make_dir(&gate.root(), 0o700)?;
+    let log = gate.dirs.log("");
     if !log.is_dir() {
         make_dir(&log, 0o755)?;
     }
     for name in ["", "atomic", "heads", "home", "hooks", "kept", "locks", "made", "policies", "tmp"] {
-        make_dir(&place.own(name), 0o700)?;
+        make_dir(&gate.private_path(name), 0o700)?;
     }
-    make_dir(&place.rules, 0o700)?;
-    let policy = bottle_types::yaml::to_string(&place.policy)
+    make_dir(&gate.policy_dir, 0o700)?;
+    let policy = bottle_types::yaml::to_string(&gate.policy)
         .map_err(|error| Error::Policy { path: config.to_owned(), reason: error.to_string() })?;
-    write_file(&place.rules.join("policy.yaml"), policy.as_bytes(), 0o600)?;
-    hooks(place)?;
-    transport::prepare(place)?;
+    write_file(&gate.policy_dir.join("policy.yaml"), policy.as_bytes(), 0o600)?;
+    hooks(gate)?;
+    transport::prepare(gate)?;
     let made = |upstream: &Upstream| {
         let same = |other: &Upstream| {
             let limits = |one: &Upstream| (one.push.max_push_bytes, one.push.max_blob_bytes);
@@ -44,20 +42,20 @@ pub(super) fn prepare(place: &Place, config: &Path, before: Option<&GatePolicy>)
         };
         before.is_some_and(|before| before.upstreams.iter().any(same))
     };
-    for upstream in place.policy.upstreams.iter().filter(|upstream| !made(upstream)) {
-        make(place, upstream).map_err(|reason| Error::Policy { path: place.mirror(&upstream.name), reason })?;
+    for upstream in gate.policy.upstreams.iter().filter(|upstream| !made(upstream)) {
+        make(gate, upstream).map_err(|reason| Error::Policy { path: gate.mirror(&upstream.name), reason })?;
     }
     Ok(())
 }
 
 /// Scripts, because git calls a hook by a path alone.
-fn hooks(place: &Place) -> Result<(), Error> {
+fn hooks(gate: &GateDirs) -> Result<(), Error> {
     let program = std::env::current_exe().map_err(|error| Error::Read { path: "/proc/self/exe".into(), error })?;
-    let dirs = [("--state", &place.dirs.state), ("--secrets", &place.dirs.secrets)];
+    let dirs = [("--state", &gate.dirs.state), ("--secrets", &gate.dirs.secrets)];
     let dirs = dirs.map(|(flag, dir)| format!("{flag} {}", shell_word(dir))).join(" ");
     for name in ["access", "pre-receive", "credential"] {
         let script = format!("#!/bin/sh\nexec {} {dirs} gate-hook {name} -- \"$@\"\n", shell_word(&program));
-        let path = place.own("hooks").join(name);
+        let path = gate.private_path("hooks").join(name);
         // A program that is being written can't be started (ETXTBSY), and whoever is started meanwhile holds it open: one that
         // stays as it is, is left alone.
         if std::fs::read(&path).ok().as_deref() != Some(script.as_bytes()) {
@@ -67,16 +65,16 @@ fn hooks(place: &Place) -> Result<(), Error> {
     Ok(())
 }
 
-fn make(place: &Place, upstream: &Upstream) -> Result<(), String> {
-    let mirror = place.mirror(&upstream.name);
+fn make(gate: &GateDirs, upstream: &Upstream) -> Result<(), String> {
+    let mirror = gate.mirror(&upstream.name);
     let url = upstream.url.to_string();
     let git = |args: &[&str]| {
-        let mut command = process::git(&place.home());
+        let mut command = process::git(&gate.home());
         command.arg("-C").arg(&mirror).args(args);
         git_ok(command, None)
     };
     if !mirror.join("config").exists() {
-        let mut init = process::git(&place.home());
+        let mut init = process::git(&gate.home());
         init.args(["init", "--quiet", "--bare", "--template=", "--initial-branch=main"]).arg(&mirror);
         git_ok(init, None)?;
         git(&["remote", "add", "--mirror=fetch", "origin", &url])?;
@@ -84,8 +82,8 @@ fn make(place: &Place, upstream: &Upstream) -> Result<(), String> {
         git(&["remote", "set-url", "origin", &url])?;
     }
     let max_input = upstream.push.max_push_bytes.0.to_string();
-    let streamed = upstream.push.max_blob_bytes.0.max(MOST_IN_MEMORY).to_string();
-    let hooks = place.own("hooks");
+    let streamed = upstream.push.max_blob_bytes.0.max(MIN_ALLOC_BYTES).to_string();
+    let hooks = gate.private_path("hooks");
     let hooks = hooks.to_str().ok_or("the state directory's path is not UTF-8")?;
     for (key, value) in [
         ("core.hooksPath", hooks),
@@ -112,63 +110,63 @@ fn make(place: &Place, upstream: &Upstream) -> Result<(), String> {
 
 /// The most that one allocation of receive-pack may take, in bytes: the largest blob that may be pushed fits in, and what a
 /// small pack of deltas on deltas would make does not. Larger blobs are not held in memory.
-pub(super) fn most_at_once(place: &Place) -> u64 {
-    let blobs = place.policy.upstreams.iter().map(|upstream| upstream.push.max_blob_bytes.0);
-    blobs.max().unwrap_or_default().max(MOST_IN_MEMORY).saturating_mul(2)
+pub(super) fn max_alloc_bytes(gate: &GateDirs) -> u64 {
+    let blobs = gate.policy.upstreams.iter().map(|upstream| upstream.push.max_blob_bytes.0);
+    blobs.max().unwrap_or_default().max(MIN_ALLOC_BYTES).saturating_mul(2)
 }
 
 /// Fetches all refs from upstream, and drops those that are gone there; the lock of the mirror is held meanwhile.
-pub(super) fn refresh(place: &Place, upstream: &Upstream) -> Result<(), String> {
-    let lock = place.lock(&upstream.name, PATIENCE)?;
-    let head_is_set = list(place, "heads", upstream);
-    let mut fetch = transport::git(place, upstream);
+pub(super) fn refresh(gate: &GateDirs, upstream: &Upstream) -> Result<(), String> {
+    let lock = Lock::wait_for(gate, &upstream.name)?;
+    let head_is_set = list(gate, "heads", upstream);
+    let mut fetch = transport::git(gate, upstream);
     fetch
         .args(["fetch", "--prune", "--force", "--progress", "--no-tags", "--no-write-fetch-head"])
         .args(["--no-auto-maintenance", "--no-recurse-submodules"]);
     if !head_is_set.exists() {
-        match seed::take(place, upstream) {
-            Ok(true) => hook::log(&place.dirs, &format!("{}: took in what the host has", upstream.name)),
+        match seed::take(gate, upstream) {
+            Ok(true) => log::send(&gate.dirs, &format!("{}: took in what the host has", upstream.name)),
             Ok(false) => {}
             // It only saves time.
-            Err(reason) => hook::log(&place.dirs, &reason),
+            Err(reason) => log::send(&gate.dirs, &reason),
         }
     }
     fetch.arg("--end-of-options").arg(upstream.url.to_string()).arg("+refs/*:refs/*");
     // A dry run's pushes are in the mirror alone; a fetch must not take them away.
-    for name in kept(place, upstream)? {
+    for name in kept(gate, upstream)? {
         fetch.arg(format!("^{name}"));
     }
     let unreachable = |reason: &str| format!("upstream of {} can't be fetched: {reason}", upstream.name);
-    let output = process::run(fetch, None, FETCH).map_err(|error| unreachable(&error.to_string()))?;
+    let output = process::run(fetch, None, FETCH_LIMITS).map_err(|error| unreachable(&error.to_string()))?;
     if !output.status.success() {
         return Err(unreachable(&last_words(&output.stderr)));
     }
-    if !head_is_set.exists() || head_leads_nowhere(place, upstream) {
-        set_head(place, upstream).map_err(|reason| unreachable(&reason))?;
+    if !head_is_set.exists() || head_leads_nowhere(gate, upstream) {
+        set_head(gate, upstream).map_err(|reason| unreachable(&reason))?;
         write_file(&head_is_set, b"", 0o600).map_err(|error| error.to_string())?;
     }
     lock.finished();
     Ok(())
 }
 
-/// Whether the branch that HEAD names is not there: upstream was empty, or has another default branch by now.
-fn head_leads_nowhere(place: &Place, upstream: &Upstream) -> bool {
-    let mirror = place.mirror(&upstream.name);
+/// Tells whether the branch that HEAD names is missing: upstream was empty, or has another default branch by now.
+fn head_leads_nowhere(gate: &GateDirs, upstream: &Upstream) -> bool {
+    let mirror = gate.mirror(&upstream.name);
     let head = std::fs::read_to_string(mirror.join("HEAD")).unwrap_or_default();
     if head.strip_prefix("ref: ").is_some_and(|name| mirror.join(name.trim_end()).is_file()) {
         return false;
     }
     // It may be among the packed ones.
-    let mut ask = process::git(&place.home());
+    let mut ask = process::git(&gate.home());
     ask.env("GIT_DIR", mirror).args(["rev-parse", "--quiet", "--verify", "HEAD"]);
     git_ok(ask, None).is_err()
 }
 
 /// Points HEAD to where upstream's points, so that a clone checks out the same branch.
-fn set_head(place: &Place, upstream: &Upstream) -> Result<(), String> {
-    let mut ask = transport::git(place, upstream);
+fn set_head(gate: &GateDirs, upstream: &Upstream) -> Result<(), String> {
+    let mut ask = transport::git(gate, upstream);
     ask.args(["ls-remote", "--symref", "--end-of-options"]).arg(upstream.url.to_string()).arg("HEAD");
-    let output = process::run(ask, None, ASK).map_err(|error| error.to_string())?;
+    let output = process::run(ask, None, QUERY_LIMITS).map_err(|error| error.to_string())?;
     if !output.status.success() {
         return Err(last_words(&output.stderr));
     }
@@ -176,27 +174,27 @@ fn set_head(place: &Place, upstream: &Upstream) -> Result<(), String> {
     // An empty upstream has no HEAD to tell.
     let target = text.lines().find_map(|line| line.strip_prefix("ref: ")?.strip_suffix("\tHEAD"));
     if let Some(target) = target.filter(|target| target.starts_with("refs/heads/")) {
-        let mut command = process::git(&place.home());
-        command.env("GIT_DIR", place.mirror(&upstream.name)).args(["symbolic-ref", "HEAD", target]);
+        let mut command = process::git(&gate.home());
+        command.env("GIT_DIR", gate.mirror(&upstream.name)).args(["symbolic-ref", "HEAD", target]);
         git_ok(command, None)?;
     }
     Ok(())
 }
 
-/// Where the gate remembers something of an upstream. What it knows of another URL under the same name is not meant.
-pub(super) fn list(place: &Place, what: &str, upstream: &Upstream) -> PathBuf {
+/// The file in which the gate remembers something of an upstream; another URL under the same name has another file.
+pub(super) fn list(gate: &GateDirs, what: &str, upstream: &Upstream) -> PathBuf {
     let url = hex::encode(Sha256::digest(upstream.url.to_string()));
-    place.own(what).join(format!("{}-{}", upstream.name, &url[..16]))
+    gate.private_path(what).join(format!("{}-{}", upstream.name, &url[..16]))
 }
 
 /// A dry run's accepted refs that are in the mirror: git may have refused one after all, or was killed before it was there.
-fn kept(place: &Place, upstream: &Upstream) -> Result<Vec<String>, String> {
-    let kept = read_list(&list(place, "kept", upstream))?;
+fn kept(gate: &GateDirs, upstream: &Upstream) -> Result<Vec<String>, String> {
+    let kept = read_list(&list(gate, "kept", upstream))?;
     if kept.is_empty() {
         return Ok(vec![]);
     }
-    let mut ask = process::git(&place.home());
-    ask.env("GIT_DIR", place.mirror(&upstream.name)).args(["for-each-ref", "--format=%(refname) %(objectname)"]);
+    let mut ask = process::git(&gate.home());
+    ask.env("GIT_DIR", gate.mirror(&upstream.name)).args(["for-each-ref", "--format=%(refname) %(objectname)"]);
     ask.args(kept.keys());
     let there = git_ok(ask, None)?;
     let there = String::from_utf8_lossy(&there);
@@ -208,18 +206,18 @@ fn kept(place: &Place, upstream: &Upstream) -> Result<Vec<String>, String> {
 }
 
 /// Remembers refs that a dry run has accepted.
-pub(super) fn keep(place: &Place, upstream: &Upstream, refs: &[(String, String)]) -> Result<(), String> {
-    add_to_list(&list(place, "kept", upstream), refs)
+pub(super) fn keep(gate: &GateDirs, upstream: &Upstream, refs: &[(String, String)]) -> Result<(), String> {
+    add_to_list(&list(gate, "kept", upstream), refs)
 }
 
 /// The branches that this run created, and may therefore rewrite.
-pub(super) fn made(place: &Place, upstream: &Upstream) -> Result<BTreeMap<String, String>, String> {
-    read_list(&list(place, "made", upstream))
+pub(super) fn made(gate: &GateDirs, upstream: &Upstream) -> Result<BTreeMap<String, String>, String> {
+    read_list(&list(gate, "made", upstream))
 }
 
 /// Remembers branches that this run created.
-pub(super) fn remember_made(place: &Place, upstream: &Upstream, refs: &[(String, String)]) -> Result<(), String> {
-    add_to_list(&list(place, "made", upstream), refs)
+pub(super) fn remember_made(gate: &GateDirs, upstream: &Upstream, refs: &[(String, String)]) -> Result<(), String> {
+    add_to_list(&list(gate, "made", upstream), refs)
 }
 
 fn read_list(path: &Path) -> Result<BTreeMap<String, String>, String> {

@@ -1,31 +1,31 @@
 //! git-gate: a mirror of each upstream, and the wall that a push has to get over.
 //!
-//! Map: `place` (where everything is), `process` (spawning, bounded in time), `in_force` (the policy), `daemon` (the socket),
-//! `connection` (a real `git daemon` each), `mirror` (making and refreshing mirrors), `seed` (what the host
-//! has of them), `tidy` (what killed processes leave), `transport` (ssh and https to the upstream), `hook` (what git calls back: this same binary), `receive` (the course of a
-//! push), `changes` (what it brings), `rules` (push policy), `scan`, `corpus` and `gitleaks` (the scan), `forward` (the push
-//! to the upstream), `record` (`gate.jsonl`).
+//! Map: `daemon` (socket, signals), `connection` (a real `git daemon` each), `hook` (the hooks: this same binary), `mirror`,
+//! `seed` and `lock` (mirrors), `push` (the phases of a push), `changes` and `rules` (push policy), `scan`, `objects` and
+//! `gitleaks` (the scan), `transport` (ssh, https), `policy` (the one in force), `dirs`, `sweep`, `process`, `log`, `record`.
 //!
 //! Always: a mirror is refreshed before it is read or judged against, or the client gets an error; nothing is forwarded
-//! that was not scanned by id in this very push; whatever fails on the way refuses.
+//! that was not scanned by id in this very push; whatever fails on the way refuses. Rules about refs and paths, and the
+//! unpacking of texts, do not belong here, but in the libraries.
 
 mod changes;
 mod connection;
-mod corpus;
 mod daemon;
-mod forward;
+mod dirs;
 mod gitleaks;
 mod hook;
-mod in_force;
+mod lock;
+mod log;
 mod mirror;
-mod place;
+mod objects;
+mod policy;
 mod process;
-mod receive;
+mod push;
 mod record;
 mod rules;
 mod scan;
 mod seed;
-mod tidy;
+mod sweep;
 mod transport;
 
 use std::process::ExitCode;

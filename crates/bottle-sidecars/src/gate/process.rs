@@ -8,8 +8,11 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Never more of a process's output than this: what says more is broken or hostile.
-const MOST_OUTPUT: usize = 512 << 20;
+/// No clone and no push takes longer; a connection that does is stuck.
+pub(super) const CONNECTION_TIMEOUT: Duration = Duration::from_secs(2 * 3600);
+
+/// Longest output that is read of a process: one that says more is broken or hostile.
+const MAX_OUTPUT_BYTES: usize = 512 << 20;
 
 /// Why a process gave no result.
 #[derive(Debug, thiserror::Error)]
@@ -28,12 +31,12 @@ pub(super) enum ProcessError {
 
 /// How long a process may take, and how long it may be silent.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Limits {
+pub(super) struct ProcessLimits {
     pub(super) total: Duration,
     pub(super) silence: Duration,
 }
 
-impl Limits {
+impl ProcessLimits {
     /// Work on this machine alone.
     pub(super) fn local() -> Self {
         Self::seconds(600, 600)
@@ -44,7 +47,7 @@ impl Limits {
     }
 }
 
-/// What a process said.
+/// Exit status and output of a process.
 #[derive(Debug)]
 pub(super) struct Output {
     pub(super) status: ExitStatus,
@@ -94,13 +97,13 @@ fn title(command: &Command) -> String {
     first.map_or(name.clone(), |first| format!("{name} {first}"))
 }
 
-enum Part {
+enum OutputPart {
     Bytes(bool, Vec<u8>),
     End,
 }
 
 /// Runs a process to its end, or ends it when a limit is reached.
-pub(super) fn run(mut command: Command, input: Option<Vec<u8>>, limits: Limits) -> Result<Output, ProcessError> {
+pub(super) fn run(mut command: Command, input: Option<Vec<u8>>, limits: ProcessLimits) -> Result<Output, ProcessError> {
     let title = title(&command);
     if input.is_some() {
         command.stdin(Stdio::piped());
@@ -128,31 +131,36 @@ pub(super) fn run(mut command: Command, input: Option<Vec<u8>>, limits: Limits) 
     result
 }
 
-fn read_from(mut pipe: impl Read + Send + 'static, is_stderr: bool, send: Sender<Part>) {
+fn read_from(mut pipe: impl Read + Send + 'static, is_stderr: bool, send: Sender<OutputPart>) {
     thread::spawn(move || {
         let mut buffer = vec![0; 64 << 10];
         while let Ok(count @ 1..) = pipe.read(&mut buffer) {
-            if send.send(Part::Bytes(is_stderr, buffer[..count].to_vec())).is_err() {
+            if send.send(OutputPart::Bytes(is_stderr, buffer[..count].to_vec())).is_err() {
                 return;
             }
         }
-        let _ = send.send(Part::End);
+        let _ = send.send(OutputPart::End);
     });
 }
 
-fn follow(child: &mut Child, parts: &Receiver<Part>, limits: Limits, title: &str) -> Result<Output, ProcessError> {
+fn follow(
+    child: &mut Child,
+    parts: &Receiver<OutputPart>,
+    limits: ProcessLimits,
+    title: &str,
+) -> Result<Output, ProcessError> {
     let deadline = Instant::now() + limits.total;
     let (mut stdout, mut stderr, mut open) = (vec![], vec![], 2);
     while open > 0 {
         let left = deadline.saturating_duration_since(Instant::now());
         match parts.recv_timeout(left.min(limits.silence)) {
-            Ok(Part::Bytes(is_stderr, bytes)) => {
+            Ok(OutputPart::Bytes(is_stderr, bytes)) => {
                 if is_stderr { &mut stderr } else { &mut stdout }.extend_from_slice(&bytes);
-                if stdout.len() + stderr.len() > MOST_OUTPUT {
+                if stdout.len() + stderr.len() > MAX_OUTPUT_BYTES {
                     return Err(ProcessError::Loud(title.to_owned()));
                 }
             }
-            Ok(Part::End) => open -= 1,
+            Ok(OutputPart::End) => open -= 1,
             Err(RecvTimeoutError::Disconnected) => break,
             Err(RecvTimeoutError::Timeout) if limits.silence < left => {
                 return Err(ProcessError::Silent(title.to_owned(), limits.silence.as_secs()));
@@ -192,7 +200,7 @@ fn end(child: &mut Child) {
 /// Runs a local git command; its stdout, or its name and what it said.
 pub(super) fn git_ok(command: Command, input: Option<Vec<u8>>) -> Result<Vec<u8>, String> {
     let title = title(&command);
-    let output = run(command, input, Limits::local()).map_err(|error| error.to_string())?;
+    let output = run(command, input, ProcessLimits::local()).map_err(|error| error.to_string())?;
     if output.status.success() {
         Ok(output.stdout)
     } else {
@@ -200,7 +208,7 @@ pub(super) fn git_ok(command: Command, input: Option<Vec<u8>>) -> Result<Vec<u8>
     }
 }
 
-/// What a program said last on stderr, in one line fit for a terminal.
+/// The last lines of a program's stderr, in one line fit for a terminal.
 pub(super) fn last_words(stderr: &[u8]) -> String {
     let text = String::from_utf8_lossy(stderr);
     let mut lines: Vec<String> = text
@@ -214,10 +222,10 @@ pub(super) fn last_words(stderr: &[u8]) -> String {
     if words.is_empty() { "it did not say why".to_owned() } else { words.chars().take(600).collect() }
 }
 
-/// Whether a line is only about how far git has come.
+/// Tells whether a line is only about how far git has come.
 pub(super) fn is_progress(line: &str) -> bool {
     let remote = line.strip_prefix("remote: ");
-    // What git itself says of each ref that went well; `!` begins the others.
+    // git's own line about each ref that went well; `!` begins the others.
     if remote.is_none() && (line.starts_with("From ") || (line.contains(" -> ") && !line.starts_with('!'))) {
         return true;
     }

@@ -7,7 +7,7 @@ use bottle_wire::push_report::PushedRef;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::place::Place;
+use super::dirs::GateDirs;
 
 /// Now, as the record has it.
 pub(super) fn now() -> String {
@@ -15,8 +15,8 @@ pub(super) fn now() -> String {
 }
 
 /// Appends the lines of one push, in one write.
-pub(super) fn append(place: &Place, refs: &[PushedRef]) -> Result<(), String> {
-    let path = place.dirs.log("gate.jsonl");
+pub(super) fn append(gate: &GateDirs, refs: &[PushedRef]) -> Result<(), String> {
+    let path = gate.dirs.log("gate.jsonl");
     let say = |error: &dyn std::fmt::Display| format!("failed to write {}: {error}", path.display());
     let mut lines = vec![];
     for one in refs {

@@ -6,22 +6,22 @@ use bottle_policy::gate::paths::ProtectedPaths;
 use bottle_policy::gate::refs::RefRules;
 use bottle_types::units::ByteSize;
 
-use super::changes::{Change, Changes, Entry, Kind, Repo, Update};
+use super::changes::{Changes, ObjectKind, PathChange, Repo, TreeEntry, Update};
 use super::mirror;
 
 /// Why a push is refused, in a line: what, where, which rule, what to do.
 #[derive(Debug, Clone)]
 pub(super) struct Refusal {
-    /// Which of the refs; none: the whole push.
+    /// Index of the ref; none: the whole push.
     pub(super) update: Option<usize>,
-    /// What it is about, in the agent's own words: a path, which may itself be a secret.
+    /// The path it is about, in the agent's own words; a path may itself be a secret.
     pub(super) about: Option<String>,
     /// The rest, in ours.
     pub(super) why: String,
 }
 
 impl Refusal {
-    /// Of the whole push.
+    /// Refuses the whole push.
     pub(super) fn all(why: String) -> Self {
         Self { update: None, about: None, why }
     }
@@ -41,18 +41,18 @@ impl Refusal {
 }
 
 /// No more refs than this in one push.
-pub(super) const MOST_REFS: usize = 64;
+pub(super) const MAX_REFS: usize = 64;
 /// No more reasons than this of one kind; the rest is counted.
-const MOST_REASONS: usize = 10;
+const MAX_REASONS: usize = 10;
 
 fn short(id: &str) -> &str {
     &id[..id.len().min(12)]
 }
 
-/// What can be said by the names alone.
+/// Judges a push by the names of its refs alone.
 pub(super) fn names(repo: &Repo<'_>, updates: &[Update]) -> Result<Vec<Refusal>, String> {
-    if updates.len() > MOST_REFS {
-        let why = format!("{} refs in one push; push at most {MOST_REFS} at a time", updates.len());
+    if updates.len() > MAX_REFS {
+        let why = format!("{} refs in one push; push at most {MAX_REFS} at a time", updates.len());
         return Ok(vec![Refusal::all(why)]);
     }
     let rules = RefRules::new(&repo.upstream.push).map_err(|error| error.to_string())?;
@@ -67,7 +67,7 @@ pub(super) fn names(repo: &Repo<'_>, updates: &[Update]) -> Result<Vec<Refusal>,
     Ok(refusals)
 }
 
-/// What can be said before anything is read: kinds, sizes, rewrites, paths.
+/// Judges a push before any content is read: kinds, sizes, rewrites, paths.
 pub(super) fn changes(repo: &Repo<'_>, updates: &[Update], changes: &Changes) -> Result<Vec<Refusal>, String> {
     let mut refusals = sizes(repo, changes);
     refusals.extend(tips(repo, updates)?);
@@ -79,15 +79,15 @@ pub(super) fn changes(repo: &Repo<'_>, updates: &[Update], changes: &Changes) ->
 fn sizes(repo: &Repo<'_>, changes: &Changes) -> Vec<Refusal> {
     let push = &repo.upstream.push;
     let mut refusals = vec![];
-    let places = changes.places();
+    let positions = changes.positions();
     let large = changes.objects.iter().filter(|object| object.size > push.max_blob_bytes.0);
-    for object in large.take(MOST_REASONS) {
-        let place = places.get(object.id.as_str()).and_then(|(_, paths)| paths.first());
-        let place =
-            place.map_or_else(|| format!("object {}", short(&object.id)), |path| String::from_utf8_lossy(path).into());
+    for object in large.take(MAX_REASONS) {
+        let gate = positions.get(object.id.as_str()).and_then(|(_, paths)| paths.first());
+        let gate =
+            gate.map_or_else(|| format!("object {}", short(&object.id)), |path| String::from_utf8_lossy(path).into());
         let (size, most) = (ByteSize(object.size), push.max_blob_bytes);
         let why = format!("is {size} bytes large, and {most} is allowed; leave it out of the commit");
-        refusals.push(Refusal::about(place, why));
+        refusals.push(Refusal::about(gate, why));
     }
     let all: u64 = changes.objects.iter().map(|object| object.size).sum();
     if all > push.max_push_bytes.0 {
@@ -101,7 +101,7 @@ fn sizes(repo: &Repo<'_>, changes: &Changes) -> Vec<Refusal> {
 /// A branch is a commit, and only grows, unless this run made it.
 fn tips(repo: &Repo<'_>, updates: &[Update]) -> Result<Vec<Refusal>, String> {
     let mut refusals = vec![];
-    let made = mirror::made(repo.place, repo.upstream)?;
+    let made = mirror::made(repo.gate, repo.upstream)?;
     for (index, update) in updates.iter().enumerate().filter(|(_, update)| !update.deletes()) {
         let kind = repo.ok(&["cat-file", "-t", &update.new], None)?;
         if update.name.starts_with("refs/heads/") && kind != b"commit\n" {
@@ -126,7 +126,7 @@ fn protected(repo: &Repo<'_>, changes: &Changes) -> Result<Vec<Refusal>, String>
         return Ok(vec![]);
     }
     let mut refusals = vec![];
-    let mut merged: BTreeMap<(usize, &[u8]), Vec<&Change>> = BTreeMap::new();
+    let mut merged: BTreeMap<(usize, &[u8]), Vec<&PathChange>> = BTreeMap::new();
     for change in &changes.paths {
         let is_dir = change.new.is_tree() || (!change.new.is_there() && change.old.is_tree());
         let Some(glob) = rules.protects(&change.path()).filter(|_| !is_dir) else { continue };
@@ -145,8 +145,8 @@ fn protected(repo: &Repo<'_>, changes: &Changes) -> Result<Vec<Refusal>, String>
             refusals.push(protected_refusal(&commit.id, path, &glob));
         }
     }
-    let more = refusals.len().saturating_sub(MOST_REASONS);
-    refusals.truncate(MOST_REASONS);
+    let more = refusals.len().saturating_sub(MAX_REASONS);
+    refusals.truncate(MAX_REASONS);
     if more > 0 {
         refusals.push(Refusal::all(format!("and {more} more changes of protected paths")));
     }
@@ -158,27 +158,27 @@ fn protected_refusal(commit: &str, path: String, glob: &str) -> Refusal {
     Refusal::about(path, format!("in commit {} is protected ({glob}): {advice}", short(commit)))
 }
 
-/// Whether a merge has at a path what git makes of it by itself: what changed on one side alone since the one common
+/// Tells whether a merge has at a path what git makes of it by itself: what changed on one side alone since the one common
 /// ancestor. So merging upstream's newer version in passes, and a merge that changes the path, or quietly keeps an old
 /// version of it, does not. Anything less clear than two parents and one ancestor counts as a change.
-fn is_clean_merge(repo: &Repo<'_>, parents: &[String], versions: &[&Change]) -> Result<bool, String> {
+fn is_clean_merge(repo: &Repo<'_>, parents: &[String], versions: &[&PathChange]) -> Result<bool, String> {
     let [first, second] = parents else { return Ok(false) };
     let result = &versions[0].new;
     let side = |number: usize| {
         versions.iter().find(|change| change.parent == number).map_or(result, |change| &change.old).clone()
     };
-    let (ours, theirs) = (side(0), side(1));
-    if ours == theirs {
-        return Ok(*result == ours);
+    let (first_side, second_side) = (side(0), side(1));
+    if first_side == second_side {
+        return Ok(*result == first_side);
     }
     let bases = repo.ok(&["merge-base", "--all", first, second], None)?;
     let bases = String::from_utf8_lossy(&bases).into_owned();
     let [base] = bases.lines().collect::<Vec<_>>()[..] else { return Ok(false) };
     let base = entry_at(repo, base, &versions[0].path)?;
-    Ok((ours == base && *result == theirs) || (theirs == base && *result == ours))
+    Ok((first_side == base && *result == second_side) || (second_side == base && *result == first_side))
 }
 
-fn entry_at(repo: &Repo<'_>, commit: &str, path: &[u8]) -> Result<Entry, String> {
+fn entry_at(repo: &Repo<'_>, commit: &str, path: &[u8]) -> Result<TreeEntry, String> {
     use std::os::unix::ffi::OsStrExt as _;
     let mut command = repo.git();
     command.args(["--literal-pathspecs", "ls-tree", "-z", "--full-tree", commit, "--"]);
@@ -186,7 +186,7 @@ fn entry_at(repo: &Repo<'_>, commit: &str, path: &[u8]) -> Result<Entry, String>
     let listed = super::process::git_ok(command, None)?;
     let Some(tab) = listed.iter().position(|byte| *byte == b'\t') else {
         let length = commit.len();
-        return Ok(Entry { mode: 0, id: "0".repeat(length) });
+        return Ok(TreeEntry { mode: 0, id: "0".repeat(length) });
     };
     let words = String::from_utf8_lossy(&listed[..tab]).into_owned();
     let mut words = words.split(' ');
@@ -194,15 +194,15 @@ fn entry_at(repo: &Repo<'_>, commit: &str, path: &[u8]) -> Result<Entry, String>
     let (Some(mode), Some(_), Some(id)) = (mode, words.next(), words.next()) else {
         return Err("git ls-tree gave an answer that the gate does not know".to_owned());
     };
-    Ok(Entry { mode, id: id.to_owned() })
+    Ok(TreeEntry { mode, id: id.to_owned() })
 }
 
 /// Submodules lead to declared upstreams only: else a later clone fetches from wherever the agent wrote.
 fn submodules(repo: &Repo<'_>, changes: &Changes) -> Result<Vec<Refusal>, String> {
-    // What a merge has as one of its parents has it was judged there, or is upstream's own.
+    // A path that a merge has as one of its parents has it was judged there, or is upstream's own.
     let mut differs: BTreeMap<(usize, &[u8]), usize> = BTreeMap::new();
     let concerns =
-        |change: &&Change| change.new.is_gitlink() || (change.path == b".gitmodules" && change.new.is_there());
+        |change: &&PathChange| change.new.is_gitlink() || (change.path == b".gitmodules" && change.new.is_there());
     for change in changes.paths.iter().filter(concerns) {
         *differs.entry((change.commit, &change.path)).or_default() += 1;
     }
@@ -226,7 +226,7 @@ fn submodules(repo: &Repo<'_>, changes: &Changes) -> Result<Vec<Refusal>, String
             }
         }
     }
-    refusals.truncate(MOST_REASONS);
+    refusals.truncate(MAX_REASONS);
     Ok(refusals)
 }
 
@@ -238,8 +238,8 @@ fn gitmodules(repo: &Repo<'_>, commit: &str) -> Result<Result<BTreeSet<Vec<u8>>,
     }
     let mut command = repo.git();
     command.args(["config", "--no-includes", "--null", "--list", "--blob", &entry.id]);
-    let output =
-        super::process::run(command, None, super::process::Limits::local()).map_err(|error| error.to_string())?;
+    let output = super::process::run(command, None, super::process::ProcessLimits::local())
+        .map_err(|error| error.to_string())?;
     if !output.status.success() {
         return Ok(Err(".gitmodules that git can't read"));
     }
@@ -250,7 +250,7 @@ fn gitmodules(repo: &Repo<'_>, commit: &str) -> Result<Result<BTreeSet<Vec<u8>>,
         let Some(key) = key.strip_prefix(b"submodule.") else { continue };
         if let Some(name) = key.strip_suffix(b".url") {
             let url = String::from_utf8_lossy(value);
-            let upstreams = &repo.place.policy.upstreams;
+            let upstreams = &repo.gate.policy.upstreams;
             if !upstreams.iter().any(|upstream| upstream.url.is_reached_by(&url, &repo.upstream.url)) {
                 return Ok(Err("a URL of no declared upstream in .gitmodules"));
             }
@@ -264,8 +264,8 @@ fn gitmodules(repo: &Repo<'_>, commit: &str) -> Result<Result<BTreeSet<Vec<u8>>,
 
 /// How many commits, objects and bytes one ref brings.
 pub(super) fn weigh(changes: &Changes, update: usize) -> (u64, u64, u64) {
-    let own = changes.of_update.get(update).map(Vec::as_slice).unwrap_or_default();
-    let objects = || own.iter().map(|index| &changes.objects[*index]);
-    let commits = objects().filter(|object| object.kind == Kind::Commit).count();
-    (commits as u64, own.len() as u64, objects().map(|object| object.size).sum())
+    let needed = changes.of_update.get(update).map(Vec::as_slice).unwrap_or_default();
+    let objects = || needed.iter().map(|index| &changes.objects[*index]);
+    let commits = objects().filter(|object| object.kind == ObjectKind::Commit).count();
+    (commits as u64, needed.len() as u64, objects().map(|object| object.size).sum())
 }

@@ -9,14 +9,14 @@ use bottle_scan::dlp::{Rules, Scope};
 use bottle_scan::known::KnownSecrets;
 use bottle_wire::push_report::Finding;
 
-use super::changes::{Changes, Kind, Object, Repo, Update, read_all};
-use super::corpus::{newlines, telling_ending};
-use super::gitleaks::{Hit, Scanner};
-use super::place::Place;
+use super::changes::{Changes, Object, ObjectKind, Repo, Update, read_all};
+use super::dirs::GateDirs;
+use super::gitleaks::{ScanHit, Scanner};
+use super::objects::{newlines, telling_ending};
 
-/// What is packed in a push may be this much larger than the push may be.
-const UNPACKED: u64 = 2;
-/// Where a finding is that no file has.
+/// Unpacked, a push may be this many times as large as a push may be.
+const MAX_UNPACK_FACTOR: u64 = 2;
+/// Places of findings that no file has.
 const REF_NAME: &str = "ref name";
 const FILE_NAME: &str = "file name";
 /// In place of a name that is a secret.
@@ -24,10 +24,10 @@ pub(super) const WITHHELD: &str = "(withheld: it looks like a secret)";
 
 /// Where a text that was scanned comes from.
 #[derive(Debug, Clone)]
-enum Source {
+enum TextSource {
     /// A new object itself, and which.
     Object(usize),
-    /// What is packed in it, and how.
+    /// A text that was packed in an object, and how.
     Inside(usize, String),
     /// The names in a tree.
     Names(usize),
@@ -36,7 +36,7 @@ enum Source {
 }
 
 /// Puts one text before the scanners.
-type AddText<'a> = dyn FnMut(Source, &[u8], &BTreeSet<&'static str>) -> Result<(), String> + 'a;
+type AddText<'a> = dyn FnMut(TextSource, &[u8], &BTreeSet<&'static str>) -> Result<(), String> + 'a;
 
 /// Reads every new object once, and gives all that it says to each scanner: the bottle's own secrets, pipelock's rules,
 /// gitleaks.
@@ -48,15 +48,15 @@ pub(super) fn scan(
     changes: &Changes,
     known: &KnownSecrets,
 ) -> Result<Vec<(BTreeSet<usize>, Finding)>, String> {
-    let place = repo.place;
+    let gate = repo.gate;
     let io = |error: std::io::Error| format!("failed to prepare the scan: {error}");
     let mut sources = vec![];
     let mut hits = BTreeSet::new();
-    let mut unpacker = Unpacker::new(repo.upstream.push.max_push_bytes.0.saturating_mul(UNPACKED));
-    let mut ours = vec![];
+    let mut unpacker = Unpacker::new(repo.upstream.push.max_push_bytes.0.saturating_mul(MAX_UNPACK_FACTOR));
+    let mut rule_hits = vec![];
     let mut roots: HashMap<String, usize> = HashMap::new();
-    let places = changes.places();
-    let mut add = |source: Source, bytes: &[u8], endings: &BTreeSet<&'static str>| {
+    let positions = changes.positions();
+    let mut add = |source: TextSource, bytes: &[u8], endings: &BTreeSet<&'static str>| {
         let text = sources.len();
         sources.push(source);
         let line = |offset: usize| Some(newlines(&bytes[..offset]) + 1);
@@ -66,18 +66,18 @@ pub(super) fn scan(
             || known.find(bytes),
         )?;
         if let Some((name, range)) = secret {
-            hits.insert(Hit { text, rule: format!("known-secret:{name}"), line: line(range.start) });
+            hits.insert(ScanHit { text, rule: format!("known-secret:{name}"), line: line(range.start) });
         }
         if let Some(found) = found {
             let offset = usize::try_from(found.offset).unwrap_or_default().min(bytes.len());
-            ours.push(Hit { text, rule: found.rule, line: line(offset) });
+            rule_hits.push(ScanHit { text, rule: found.rule, line: line(offset) });
         }
         added.map_err(io)
     };
     let plain = BTreeSet::new();
     let refs: String = updates.iter().flat_map(|update| [update.name.as_str(), "\n"]).collect();
-    add(Source::Refs, refs.as_bytes(), &plain)?;
-    let mut inside = |source: &dyn Fn(String) -> Source, bytes: &[u8], add: &mut AddText<'_>| {
+    add(TextSource::Refs, refs.as_bytes(), &plain)?;
+    let mut inside = |source: &dyn Fn(String) -> TextSource, bytes: &[u8], add: &mut AddText<'_>| {
         let mut added = Ok(());
         let mut each = |derived: Derived| {
             if added.is_ok() {
@@ -87,38 +87,38 @@ pub(super) fn scan(
         unpacker.unpack(bytes, &mut each).map_err(|error| error.to_string())?;
         added
     };
-    inside(&|_| Source::Refs, refs.as_bytes(), &mut add)?;
+    inside(&|_| TextSource::Refs, refs.as_bytes(), &mut add)?;
     let commits: HashMap<&str, usize> =
         changes.commits.iter().enumerate().map(|(index, commit)| (commit.id.as_str(), index)).collect();
     read_all(repo, &changes.objects, |index, bytes| {
         let Object { id, kind, .. } = &changes.objects[index];
         let in_object = |error| format!("object {}: {error}", &id[..12]);
-        if *kind == Kind::Tree {
+        if *kind == ObjectKind::Tree {
             let names = tree_names(id, bytes)?;
-            add(Source::Names(index), &names, &plain)?;
-            return inside(&|_| Source::Names(index), &names, &mut add).map_err(in_object);
+            add(TextSource::Names(index), &names, &plain)?;
+            return inside(&|_| TextSource::Names(index), &names, &mut add).map_err(in_object);
         }
         let root = bytes.strip_prefix(b"tree ").and_then(|rest| rest.split(|byte| *byte == b'\n').next());
         if let (Some(commit), Some(root)) = (commits.get(id.as_str()), root) {
             roots.insert(String::from_utf8_lossy(root).into_owned(), *commit);
         }
-        let paths = places.get(id.as_str()).map(|(_, paths)| paths.as_slice()).unwrap_or_default();
+        let paths = positions.get(id.as_str()).map(|(_, paths)| paths.as_slice()).unwrap_or_default();
         let mut endings: BTreeSet<&str> = paths.iter().filter_map(|path| telling_ending(path)).collect();
         if endings.len() < paths.len() {
             endings.insert("");
         }
-        add(Source::Object(index), bytes, &endings)?;
-        inside(&|how| Source::Inside(index, how), bytes, &mut add).map_err(in_object)
+        add(TextSource::Object(index), bytes, &endings)?;
+        inside(&|how| TextSource::Inside(index, how), bytes, &mut add).map_err(in_object)
     })?;
-    hits.extend(gitleaks.scan(place)?);
-    // What gitleaks finds as well is told once, in its words.
-    ours.retain(|hit| !hits.iter().any(|other| (other.text, other.line) == (hit.text, hit.line)));
-    hits.extend(ours);
+    hits.extend(gitleaks.scan(gate)?);
+    // A finding that gitleaks has as well is told once, in gitleaks' words.
+    rule_hits.retain(|hit| !hits.iter().any(|other| (other.text, other.line) == (hit.text, hit.line)));
+    hits.extend(rule_hits);
     Ok(located(updates.len(), changes, &hits, &sources, &roots))
 }
 
 /// A text from this length on is worth a thread.
-const LARGE: usize = 1 << 20;
+const PARALLEL_SCAN_BYTES: usize = 1 << 20;
 
 /// Does both, at once where the text is large.
 fn side_by_side<A, B: Send>(
@@ -126,7 +126,7 @@ fn side_by_side<A, B: Send>(
     here: impl FnOnce() -> A,
     there: impl FnOnce() -> B + Send,
 ) -> Result<(A, B), String> {
-    if length < LARGE {
+    if length < PARALLEL_SCAN_BYTES {
         return Ok((here(), there()));
     }
     thread::scope(|scope| {
@@ -140,47 +140,47 @@ fn side_by_side<A, B: Send>(
 fn located(
     updates: usize,
     changes: &Changes,
-    hits: &BTreeSet<Hit>,
-    sources: &[Source],
+    hits: &BTreeSet<ScanHit>,
+    sources: &[TextSource],
     roots: &HashMap<String, usize>,
 ) -> Vec<(BTreeSet<usize>, Finding)> {
-    let places = changes.places();
+    let positions = changes.positions();
     // A name may be the secret itself: then no name is shown.
     let names_are_secret =
-        hits.iter().any(|hit| matches!(sources.get(hit.text), Some(Source::Names(_) | Source::Refs)));
+        hits.iter().any(|hit| matches!(sources.get(hit.text), Some(TextSource::Names(_) | TextSource::Refs)));
     let mut found: Vec<(BTreeSet<usize>, Finding)> = vec![];
     for hit in hits {
         let (index, inside) = match &sources[hit.text] {
-            Source::Refs => {
+            TextSource::Refs => {
                 let all = (0..updates).collect();
                 found.push((all, finding(hit, None, REF_NAME.to_owned(), false)));
                 continue;
             }
-            Source::Object(index) | Source::Names(index) => (*index, None),
-            Source::Inside(index, how) => (*index, Some(how)),
+            TextSource::Object(index) | TextSource::Names(index) => (*index, None),
+            TextSource::Inside(index, how) => (*index, Some(how)),
         };
         let object = &changes.objects[index];
-        let placed = places.get(object.id.as_str());
+        let placed = positions.get(object.id.as_str());
         let commit = placed.map(|(commit, _)| *commit).or_else(|| roots.get(&object.id).copied());
         let commit = commit.map(|commit| changes.commits[commit].id.clone());
         let path = placed.and_then(|(_, paths)| paths.first()).map(|path| String::from_utf8_lossy(path).into_owned());
         let (commit, mut what) = match object.kind {
-            Kind::Commit => (Some(object.id.clone()), "commit message or header".to_owned()),
-            Kind::Tag => (None, "tag message or header".to_owned()),
-            Kind::Tree => (commit, FILE_NAME.to_owned()),
-            Kind::Blob => (commit, path.unwrap_or_else(|| format!("blob {}", &object.id[..12]))),
+            ObjectKind::Commit => (Some(object.id.clone()), "commit message or header".to_owned()),
+            ObjectKind::Tag => (None, "tag message or header".to_owned()),
+            ObjectKind::Tree => (commit, FILE_NAME.to_owned()),
+            ObjectKind::Blob => (commit, path.unwrap_or_else(|| format!("blob {}", &object.id[..12]))),
         };
-        if names_are_secret && object.kind == Kind::Blob {
+        if names_are_secret && object.kind == ObjectKind::Blob {
             what = format!("blob {}", &object.id[..12]);
         }
         if let Some(how) = inside {
             what = format!("{what} ({how})");
         }
         let refs = (0..updates).filter(|update| changes.of_update[*update].contains(&index)).collect();
-        let has_lines = inside.is_none() && matches!(object.kind, Kind::Blob);
+        let has_lines = inside.is_none() && matches!(object.kind, ObjectKind::Blob);
         found.push((refs, finding(hit, commit, what, has_lines)));
     }
-    // What a derived text says, the text itself often says too.
+    // A finding in a derived text is often in the text itself too.
     let plain: BTreeSet<(String, Option<String>, String)> =
         found.iter().map(|(_, finding)| (finding.rule.clone(), finding.commit.clone(), finding.path.clone())).collect();
     found.retain(|(_, finding)| {
@@ -194,7 +194,7 @@ fn located(
     found
 }
 
-/// Whether a finding is in a ref or path name, which then must not be shown.
+/// Tells whether a finding is in a ref or path name, which then must not be shown.
 pub(super) fn is_in_a_name(finding: &Finding) -> bool {
     matches!(finding.path.as_str(), REF_NAME | FILE_NAME)
 }
@@ -202,7 +202,7 @@ pub(super) fn is_in_a_name(finding: &Finding) -> bool {
 /// Replaces texts in which the scanner finds something, and all of them if it can't look.
 pub(super) fn withhold_secrets<'a>(
     gitleaks: Result<Scanner, String>,
-    place: &Place,
+    gate: &GateDirs,
     texts: impl Iterator<Item = &'a mut String>,
 ) {
     let mut texts: Vec<&mut String> = texts.collect();
@@ -211,7 +211,7 @@ pub(super) fn withhold_secrets<'a>(
         for (index, text) in texts.iter().enumerate() {
             gitleaks.add(index, text.replace(['/', ':'], " ").as_bytes(), &BTreeSet::new()).ok()?;
         }
-        gitleaks.scan(place).ok()
+        gitleaks.scan(gate).ok()
     };
     let found = scan().map(|hits| hits.into_iter().map(|hit| hit.text).collect::<BTreeSet<_>>());
     for (index, text) in texts.iter_mut().enumerate() {
@@ -221,7 +221,7 @@ pub(super) fn withhold_secrets<'a>(
     }
 }
 
-fn finding(hit: &Hit, commit: Option<String>, path: String, has_lines: bool) -> Finding {
+fn finding(hit: &ScanHit, commit: Option<String>, path: String, has_lines: bool) -> Finding {
     Finding { rule: hit.rule.clone(), commit, path, line: hit.line.filter(|_| has_lines) }
 }
 

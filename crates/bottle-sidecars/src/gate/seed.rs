@@ -1,7 +1,8 @@
-//! What the host's checkout has of an upstream, so that the first fetch brings only the rest.
+//! Takes in the mirror seed, the part of an upstream that the host's checkout has, so that the first fetch brings only the
+//! rest.
 //!
-//! The runner puts it into `<state>/seed/<name>/` before anybody fetches: `pack-ID.pack` and `pack-ID.idx` with all that the
-//! checkout's remote-tracking branches reach, and `branches`, a line each of commit and branch. The branches become the
+//! The runner puts the seed into `<state>/seed/<name>/` before anybody fetches: `pack-ID.pack` and `pack-ID.idx` with all that
+//! the checkout's remote-tracking branches reach, and `branches`, a line each of commit and branch. The branches become the
 //! mirror's own, as of the checkout's last fetch: the refresh that follows moves or drops them like any others, and before
 //! it has succeeded nothing is read from a mirror or judged against it.
 
@@ -11,19 +12,19 @@ use std::path::Path;
 
 use bottle_policy::gate::Upstream;
 
-use super::place::Place;
+use super::dirs::GateDirs;
 use super::process::{self, git_ok};
 
-/// Takes it into an empty mirror; says whether there is one.
-pub(super) fn take(place: &Place, upstream: &Upstream) -> Result<bool, String> {
-    let seed = place.dirs.state.join("seed").join(upstream.name.as_str());
+/// Takes the seed into an empty mirror; tells whether there is one.
+pub(super) fn take(gate: &GateDirs, upstream: &Upstream) -> Result<bool, String> {
+    let seed = gate.dirs.state.join("seed").join(upstream.name.as_str());
     let say = |error: io::Error| format!("failed to take in {}: {error}", seed.display());
     let branches = match fs::read_to_string(seed.join("branches")) {
         Ok(branches) => branches,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(say(error)),
     };
-    let mirror = place.mirror(&upstream.name);
+    let mirror = gate.mirror(&upstream.name);
     let packs = mirror.join("objects/pack");
     let entries: Vec<_> = fs::read_dir(&seed).and_then(Iterator::collect).map_err(say)?;
     // git takes a pack for whole when its index is there.
@@ -40,7 +41,7 @@ pub(super) fn take(place: &Place, upstream: &Upstream) -> Result<bool, String> {
         let (id, branch) = line.split_once(' ').ok_or("the seed's list of branches can't be read")?;
         commands.push_str(&format!("update refs/heads/{branch} {id}\n"));
     }
-    let mut command = process::git(&place.home());
+    let mut command = process::git(&gate.home());
     command.env("GIT_DIR", &mirror).args(["update-ref", "--stdin"]);
     git_ok(command, Some(commands.into_bytes())).map(|_| true)
 }

@@ -8,11 +8,11 @@ use std::process::Command;
 use bottle_policy::gate::{GatePolicy, HostKey, Transport, Upstream, UpstreamUrl};
 use bottle_types::secret::SecretName;
 
-use super::place::{Place, shell_word, write_file};
+use super::dirs::{GateDirs, shell_word, write_file};
 use super::process;
 use crate::common::{Dirs, Error};
 
-/// What an ssh or https upstream can't do without.
+/// Checks that an ssh upstream has a pinned host key and an identity.
 pub(super) fn check(policy: &GatePolicy) -> Result<(), String> {
     for upstream in &policy.upstreams {
         let name = &upstream.name;
@@ -30,13 +30,13 @@ pub(super) fn check(policy: &GatePolicy) -> Result<(), String> {
 }
 
 /// Writes what ssh needs for every upstream.
-pub(super) fn prepare(place: &Place) -> Result<(), Error> {
-    for upstream in &place.policy.upstreams {
+pub(super) fn prepare(gate: &GateDirs) -> Result<(), Error> {
+    for upstream in &gate.policy.upstreams {
         let (Some(key), Some(identity)) = (&upstream.known_host_key, &upstream.identity) else { continue };
-        let dir = &place.rules;
+        let dir = &gate.policy_dir;
         let known_hosts = dir.join(format!("{}.hosts", upstream.name));
         write_file(&known_hosts, known_host(&upstream.url, key).as_bytes(), 0o600)?;
-        let identity = usable_key(place, identity)?;
+        let identity = usable_key(gate, identity)?;
         write_file(
             &dir.join(format!("{}.conf", upstream.name)),
             ssh_config(&known_hosts, &identity).as_bytes(),
@@ -48,22 +48,22 @@ pub(super) fn prepare(place: &Place) -> Result<(), Error> {
 
 /// How long a login is kept when its connection can't end it any more. A refresh, a scan and the push that follows it share
 /// one; after a longer scan there is another.
-const KEEP: &str = "10";
+const LOGIN_PERSIST_SECONDS: &str = "10";
 /// A socket's path has at most 107 bytes (unix(7)), and ssh puts 17 more behind it while it makes one.
-const LONGEST_SOCKET: usize = 90;
+const MAX_SOCKET_PATH_BYTES: usize = 90;
 
 /// The socket through which the processes of one connection of the gate's share one login upstream.
-fn shared_login(place: &Place) -> Option<PathBuf> {
-    Some(place.tmp.join("ssh")).filter(|socket| socket.as_os_str().len() <= LONGEST_SOCKET)
+fn shared_login(gate: &GateDirs) -> Option<PathBuf> {
+    Some(gate.tmp.join("ssh")).filter(|socket| socket.as_os_str().len() <= MAX_SOCKET_PATH_BYTES)
 }
 
 /// Ends the login of a connection.
-pub(super) fn close(place: &Place) {
-    let Some(socket) = shared_login(place).filter(|socket| socket.exists()) else { return };
-    let mut command = process::program("ssh", &place.home());
+pub(super) fn close(gate: &GateDirs) {
+    let Some(socket) = shared_login(gate).filter(|socket| socket.exists()) else { return };
+    let mut command = process::program("ssh", &gate.home());
     command.args(["-F", "/dev/null", "-O", "exit", "-S"]).arg(&socket).arg("upstream");
     // If nobody answers there any more, there is nothing to end.
-    let _ = process::run(command, None, process::Limits::seconds(5, 5));
+    let _ = process::run(command, None, process::ProcessLimits::seconds(5, 5));
 }
 
 /// A line of a known_hosts file.
@@ -94,7 +94,7 @@ fn ssh_config(known_hosts: &Path, identity: &Path) -> String {
         ("ClearAllForwardings", "yes"),
         ("PermitLocalCommand", "no"),
         ("ControlMaster", "auto"),
-        ("ControlPersist", KEEP),
+        ("ControlPersist", LOGIN_PERSIST_SECONDS),
         ("RequestTTY", "no"),
         ("ConnectTimeout", "10"),
         ("ConnectionAttempts", "1"),
@@ -108,8 +108,8 @@ fn ssh_config(known_hosts: &Path, identity: &Path) -> String {
 }
 
 /// The key as ssh takes it: ssh refuses a file of its own user that others may read, and one whose last newline is gone.
-fn usable_key(place: &Place, name: &SecretName) -> Result<PathBuf, Error> {
-    let path = place.dirs.secrets.join(name.as_str());
+fn usable_key(gate: &GateDirs, name: &SecretName) -> Result<PathBuf, Error> {
+    let path = gate.dirs.secrets.join(name.as_str());
     let read = |error| Error::Read { path: path.clone(), error };
     let about = std::fs::metadata(&path).map_err(read)?;
     let text = std::fs::read(&path).map_err(read)?;
@@ -117,7 +117,7 @@ fn usable_key(place: &Place, name: &SecretName) -> Result<PathBuf, Error> {
     if !owned_and_open && text.ends_with(b"\n") && !text.contains(&b'\r') {
         return Ok(path);
     }
-    let copy = place.rules.join(format!("{name}.key"));
+    let copy = gate.policy_dir.join(format!("{name}.key"));
     let mut tidy: Vec<u8> = text.into_iter().filter(|byte| *byte != b'\r').collect();
     if !tidy.ends_with(b"\n") {
         tidy.push(b'\n');
@@ -127,15 +127,15 @@ fn usable_key(place: &Place, name: &SecretName) -> Result<PathBuf, Error> {
 }
 
 /// git in a mirror, able to reach its upstream and nothing else.
-pub(super) fn git(place: &Place, upstream: &Upstream) -> Command {
-    let mut command = process::git(&place.home());
-    command.env("GIT_DIR", place.mirror(&upstream.name)).current_dir(place.mirror(&upstream.name));
-    place.tell_hooks(&mut command);
+pub(super) fn git(gate: &GateDirs, upstream: &Upstream) -> Command {
+    let mut command = process::git(&gate.home());
+    command.env("GIT_DIR", gate.mirror(&upstream.name)).current_dir(gate.mirror(&upstream.name));
+    gate.tell_hooks(&mut command);
     match upstream.url.transport {
         Transport::Ssh => {
-            let config = place.rules.join(format!("{}.conf", upstream.name));
+            let config = gate.policy_dir.join(format!("{}.conf", upstream.name));
             // ssh reads codes behind percent signs in it.
-            let socket = shared_login(place).map(|socket| socket.display().to_string().replace('%', "%%"));
+            let socket = shared_login(gate).map(|socket| socket.display().to_string().replace('%', "%%"));
             let socket = shell_word(Path::new(socket.as_deref().unwrap_or("none")));
             let ssh = format!("ssh -F {} -S {socket}", shell_word(&config));
             command.env("GIT_SSH_VARIANT", "ssh").env("GIT_SSH_COMMAND", ssh);
@@ -149,7 +149,7 @@ pub(super) fn git(place: &Place, upstream: &Upstream) -> Command {
                 ("http.proxy".to_owned(), String::new()),
             ];
             if upstream.token.is_some() {
-                let helper = shell_word(&place.own("hooks").join("credential"));
+                let helper = shell_word(&gate.private_path("hooks").join("credential"));
                 let scope = UpstreamUrl { path: String::new(), ..upstream.url.clone() }.to_string();
                 let scope = scope.trim_end_matches('/');
                 settings.push((format!("credential.{scope}.helper"), format!("!{helper} {}", upstream.name)));
@@ -167,11 +167,11 @@ pub(super) fn git(place: &Place, upstream: &Upstream) -> Command {
 }
 
 /// git's credential helper: answers `get` for the one host that the token is for, and for nothing else.
-pub(super) fn credential(place: &Place, dirs: &Dirs, name: &str, action: &str) -> Result<(), String> {
+pub(super) fn credential(gate: &GateDirs, dirs: &Dirs, name: &str, action: &str) -> Result<(), String> {
     if action != "get" {
         return Ok(());
     }
-    let upstream = place.policy.upstreams.iter().find(|upstream| upstream.name.as_str() == name);
+    let upstream = gate.policy.upstreams.iter().find(|upstream| upstream.name.as_str() == name);
     let Some((upstream, token)) = upstream.and_then(|one| Some((one, one.token.as_ref()?))) else {
         return Err(format!("no token for {name}"));
     };

@@ -24,7 +24,7 @@ use super::scan::shown;
 use crate::tls::Trust;
 
 /// For the name, the connection and the TLS handshake together.
-const CONNECT: Duration = Duration::from_secs(10);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -42,7 +42,7 @@ pub(super) enum DialError {
     #[error("no verified TLS with {host}: {error}")]
     Tls { host: String, error: io::Error },
     /// Too slow.
-    #[error("no connection to {host} within {} seconds", CONNECT.as_secs())]
+    #[error("no connection to {host} within {} seconds", CONNECT_TIMEOUT.as_secs())]
     Time { host: String },
 }
 
@@ -52,7 +52,7 @@ pub(super) struct Dialer {
     trust: Trust,
     allowed: Arc<[IpNet]>,
     internal: Arc<[IpNet]>,
-    /// Whether HTTP/1.1 alone is spoken.
+    /// HTTP/1.1 alone is spoken.
     http1: bool,
 }
 
@@ -77,10 +77,10 @@ impl Dialer {
             Ok(stream)
         };
         let slow = |_| Err(DialError::Time { host: host.to_string() });
-        tokio::time::timeout(CONNECT, dialled).await.unwrap_or_else(slow)
+        tokio::time::timeout(CONNECT_TIMEOUT, dialled).await.unwrap_or_else(slow)
     }
 
-    async fn dial(self, uri: Uri) -> Result<Conn, DialError> {
+    async fn dial(self, uri: Uri) -> Result<UpstreamConn, DialError> {
         let host = uri.host().unwrap_or_default().to_owned();
         let secure = uri.scheme_str() == Some("https");
         let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
@@ -88,13 +88,13 @@ impl Dialer {
         let stream = self.connect(&host, &found).await?;
         let _ = stream.set_nodelay(true);
         if !secure {
-            return Ok(Conn { io: TokioIo::new(Box::new(stream)), h2: false });
+            return Ok(UpstreamConn { io: TokioIo::new(Box::new(stream)), h2: false });
         }
         let tls = |error| DialError::Tls { host: host.clone(), error };
         let name = ServerName::try_from(host.clone()).map_err(|error| tls(io::Error::other(error)))?;
         let stream = self.trust.connector(self.http1).map_err(tls)?.connect(name, stream).await.map_err(tls)?;
         let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2".as_slice());
-        Ok(Conn { io: TokioIo::new(Box::new(stream)), h2 })
+        Ok(UpstreamConn { io: TokioIo::new(Box::new(stream)), h2 })
     }
 
     /// Tries the addresses that pass, one after the other.
@@ -123,9 +123,9 @@ async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, DialError> {
 }
 
 impl tower_service::Service<Uri> for Dialer {
-    type Response = Conn;
+    type Response = UpstreamConn;
     type Error = DialError;
-    type Future = Pin<Box<dyn Future<Output = Result<Conn, DialError>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = Result<UpstreamConn, DialError>> + Send>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), DialError>> {
         Poll::Ready(Ok(()))
@@ -135,7 +135,7 @@ impl tower_service::Service<Uri> for Dialer {
         let host = uri.host().unwrap_or_default().to_owned();
         let dialled = self.clone().dial(uri);
         Box::pin(async move {
-            tokio::time::timeout(CONNECT, dialled).await.unwrap_or_else(|_| Err(DialError::Time { host }))
+            tokio::time::timeout(CONNECT_TIMEOUT, dialled).await.unwrap_or_else(|_| Err(DialError::Time { host }))
         })
     }
 }
@@ -145,24 +145,24 @@ trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
 /// One connection upstream.
-pub(super) struct Conn {
+pub(super) struct UpstreamConn {
     io: TokioIo<Box<dyn Io>>,
     h2: bool,
 }
 
-impl Connection for Conn {
+impl Connection for UpstreamConn {
     fn connected(&self) -> Connected {
         if self.h2 { Connected::new().negotiated_h2() } else { Connected::new() }
     }
 }
 
-impl Read for Conn {
+impl Read for UpstreamConn {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_read(cx, buf)
     }
 }
 
-impl Write for Conn {
+impl Write for UpstreamConn {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.io).poll_write(cx, buf)
     }

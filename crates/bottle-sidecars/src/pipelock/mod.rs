@@ -1,27 +1,28 @@
-//! The last door before the internet: what may leave, to which address, with which credential.
+//! The last door before the internet: it decides what may leave, to which address, with which credential.
 //!
-//! Map: `policy` (both policy files, and the secrets), `hop` (requests from egress, over a unix socket that the guest
-//! can't see), `guest` (the proxy of a bottle without routes), `exit` (judges and sends a request), `scan` (a head and a
-//! body in search of secrets), `hold` and `ask` (a person decides about what was found), `refusal` (what is said of what is
-//! not sent), `counts` (what has left), `answer` (what comes back) and `echo` (a credential in it), `websocket`, `tunnel` (TLS that is not ended), `dial` (resolve, check, connect).
-//! Decisions are in `bottle_policy::matcher`, `bottle_scan::dlp` and `bottle_types::net`.
+//! Map: `policy` (both policy files and the secrets), `active` (the policy in force), `internal` and `standalone` (requests
+//! from egress, or from the guest itself), `forward` (judges and sends), `scan` (searches for secrets), `approval` and
+//! `approval_client` (a person decides about a finding), `refusal`, `usage` (limits), `response` and `redact` (answers),
+//! `websocket`, `tunnel` (TLS that is not ended), `dial` (resolves, checks, connects).
 //!
-//! Always: the scan comes before the credential; the address that was checked is the one that is dialled; what egress
-//! says about a route is checked again; no value of a secret is in an answer or a log.
+//! Always: the scan comes before the credential; the address that was checked is the one that is dialled; the route that
+//! egress names is checked again; no value of a secret is in an answer or a log. Routes and rules are compiled in the
+//! libraries, and do not belong here.
 
-mod answer;
-mod ask;
-mod counts;
+mod active;
+mod approval;
+mod approval_client;
 mod dial;
-mod echo;
-mod exit;
-mod guest;
-mod hold;
-mod hop;
+mod forward;
+mod internal;
 mod policy;
+mod redact;
 mod refusal;
+mod response;
 mod scan;
+mod standalone;
 mod tunnel;
+mod usage;
 mod websocket;
 
 use std::path::PathBuf;
@@ -33,12 +34,12 @@ use bottle_wire::proposal::PolicyFile;
 use tokio::task::JoinSet;
 
 use crate::ca::Ca;
-use crate::common::{self, Dirs, Error};
+use crate::common::{self, Dirs, Error, PIPELOCK_SOCKET};
 use crate::confirm;
-use crate::proxy::access::Log;
-use crate::proxy::front::Front;
+use crate::proxy::access::LogFile;
 use crate::proxy::run;
-use exit::Exit;
+use crate::proxy::server::ProxyServer;
+use active::Forwarder;
 use policy::{Policy, Texts};
 
 #[derive(Debug, clap::Args)]
@@ -58,26 +59,35 @@ pub(crate) fn main(dirs: &Dirs, args: Args) -> ExitCode {
         let policy = files.policy(&files.texts()?)?;
         let guest_proxy = policy.pipelock.guest_proxy;
         let hashes = (policy.hash.clone(), policy.routes_hash.clone());
-        let exit = Arc::new(Exit::new(policy, ask::Asks::new(&files.dirs), counts::Used::open(&files.dirs)?));
+        let forwarder = Arc::new(Forwarder::new(
+            policy,
+            approval_client::ApprovalClient::new(&files.dirs),
+            usage::UsageLog::open(&files.dirs)?,
+        ));
         let dirs = &files.dirs;
-        let log = Log::open(&dirs.log("pipelock.jsonl"))?;
+        let log_file = LogFile::open(&dirs.log("pipelock.jsonl"))?;
         let mut doors = JoinSet::new();
         if guest_proxy {
             let ca = Ca::open(&dirs.state, Door::Pipelock)?;
-            let front = Front::new(Door::Pipelock, ca, Arc::clone(&log), guest::Guest::new(Arc::clone(&exit)));
+            let server = ProxyServer::new(
+                Door::Pipelock,
+                ca,
+                Arc::clone(&log_file),
+                standalone::StandaloneHandler::new(Arc::clone(&forwarder)),
+            );
             let socket = dirs.socket(Door::Pipelock);
-            doors.spawn(front.serve(common::listen(&socket, 0o666)?));
+            doors.spawn(server.serve(common::listen(&socket, 0o666)?));
             tracing::info!("pipelock ready for the guest at {}", socket.display());
         }
         // The last to be made: whoever sees it finds the guest's there too.
-        let internal = dirs.internal.join(hop::SOCKET);
-        doors.spawn(hop::serve(common::listen(&internal, 0o666)?, Arc::clone(&exit), log));
+        let internal = dirs.internal.join(PIPELOCK_SOCKET);
+        doors.spawn(internal::serve(common::listen(&internal, 0o666)?, Arc::clone(&forwarder), log_file));
         files.report(&hashes, None);
         tracing::info!("pipelock ready at {}", internal.display());
         let work = async move {
             doors.join_next().await;
         };
-        let reload = move || files.reload(&exit, guest_proxy);
+        let reload = move || files.reload(&forwarder, guest_proxy);
         Ok::<_, Error>((work, reload))
     })
 }
@@ -103,7 +113,7 @@ impl Files {
         confirm::report(&self.dirs, &read, refused);
     }
 
-    fn reload(&self, exit: &Exit, guest_proxy: bool) {
+    fn reload(&self, forwarder: &Forwarder, guest_proxy: bool) {
         let texts = match self.texts() {
             Ok(texts) => texts,
             Err(error) => return tracing::error!("the old policy stays in force: {error}"),
@@ -113,7 +123,7 @@ impl Files {
                 Some("`guest_proxy` takes a new start".to_owned())
             }
             Ok(policy) => {
-                exit.replace(policy);
+                forwarder.replace(policy);
                 tracing::info!("took the new policy");
                 None
             }

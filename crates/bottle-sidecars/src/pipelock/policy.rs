@@ -23,10 +23,10 @@ pub(super) struct Policy {
     pub(super) pipelock: PipelockPolicy,
     pub(super) matcher: Matcher,
     /// As the matcher counts them.
-    pub(super) routes: Vec<Way>,
+    pub(super) routes: Vec<CompiledRoute>,
     pub(super) known: KnownSecrets,
     rules: Arc<Rules>,
-    /// What answers are searched for, if they are.
+    /// Rules that answers are searched for, if they are.
     answers: Option<Rules>,
     /// SHA-256 of the two files.
     pub(super) hash: String,
@@ -56,13 +56,13 @@ impl Texts {
     }
 }
 
-/// What a route means for pipelock.
-pub(super) struct Way {
+/// A route as pipelock goes by it.
+pub(super) struct CompiledRoute {
     pub(super) host: HostPattern,
     pub(super) model: bool,
-    /// What findings of rules lead to; none: they are not looked for.
+    /// The consequence of a rule's finding; none: rules are not looked for.
     pub(super) mode: Option<Mode>,
-    /// Whether a person is asked about a finding before it is blocked.
+    /// A person is asked about a finding before it is blocked.
     pub(super) ask: bool,
     /// The largest body.
     pub(super) max_bytes: u64,
@@ -86,41 +86,44 @@ impl Policy {
     /// Takes everything, or says what is wrong.
     pub(super) fn new(dirs: &Dirs, config: &Path, routes: &Path, texts: &Texts) -> Result<Self, Error> {
         let pipelock: PipelockPolicy = common::parse_policy(config, &texts.pipelock)?;
-        let wrong = |reason: String| Error::Policy { path: config.to_owned(), reason };
+        let invalid = |reason: String| Error::Policy { path: config.to_owned(), reason };
         if pipelock.version != 1 {
-            return Err(wrong(format!("version {} is not known: 1 is", pipelock.version)));
+            return Err(invalid(format!("version {} is not known: 1 is", pipelock.version)));
         }
         let routed: RoutesPolicy = match &texts.routes {
             Some(text) => common::parse_policy(routes, text)?,
             None if pipelock.guest_proxy => RoutesPolicy { version: 1, ..RoutesPolicy::default() },
             None => return Err(Error::Read { path: routes.to_owned(), error: io::ErrorKind::NotFound.into() }),
         };
-        let wrong_routes = |reason: String| Error::Policy { path: routes.to_owned(), reason };
-        let (matcher, ways) = if pipelock.guest_proxy {
+        let invalid_routes = |reason: String| Error::Policy { path: routes.to_owned(), reason };
+        let (matcher, compiled_routes) = if pipelock.guest_proxy {
             let matcher = Matcher::for_hosts(&pipelock.api_allowlist, &routed.git_upstreams);
-            (matcher, pipelock.api_allowlist.iter().map(|host| Way::open(host.clone(), &pipelock)).collect())
+            (matcher, pipelock.api_allowlist.iter().map(|host| CompiledRoute::open(host.clone(), &pipelock)).collect())
         } else {
-            let ways = routed.routes.iter().map(|route| Way::new(dirs, route, routed.replay, &pipelock));
-            (Matcher::new(&routed), ways.collect::<Result<Vec<_>, Error>>()?)
+            let compiled_routes =
+                routed.routes.iter().map(|route| CompiledRoute::new(dirs, route, routed.replay, &pipelock));
+            (Matcher::new(&routed), compiled_routes.collect::<Result<Vec<_>, Error>>()?)
         };
-        let matcher = matcher.map_err(|error| wrong_routes(error.to_string()))?;
+        let matcher = matcher.map_err(|error| invalid_routes(error.to_string()))?;
         let mut secrets = pipelock.secrets.clone();
-        secrets.extend(ways.iter().filter_map(|way| way.credential.as_ref()).map(|added| added.name.clone()));
+        secrets.extend(
+            compiled_routes.iter().filter_map(|compiled| compiled.credential.as_ref()).map(|added| added.name.clone()),
+        );
         secrets.sort();
         secrets.dedup();
         let known = dirs.known_secrets(&secrets)?;
         let patterns = &pipelock.dlp.patterns;
-        let rules = rules(patterns, vec![]).map_err(|error| wrong(error.to_string()))?;
+        let rules = rules(patterns, vec![]).map_err(|error| invalid(error.to_string()))?;
         for exemption in &pipelock.dlp.exemptions {
             if !pipelock.dlp.knows(&exemption.rule) {
-                return Err(wrong(format!("`dlp.exemptions`: there is no DLP rule {}", exemption.rule)));
+                return Err(invalid(format!("`dlp.exemptions`: there is no DLP rule {}", exemption.rule)));
             }
         }
         let (hash, routes_hash) = texts.hashes();
         let looks = pipelock.response_scanning.action != Action::Off;
         let answers =
-            looks.then(|| Rules::for_answers(patterns)).transpose().map_err(|error| wrong(error.to_string()))?;
-        Ok(Self { pipelock, matcher, routes: ways, known, rules, answers, hash, routes_hash })
+            looks.then(|| Rules::for_answers(patterns)).transpose().map_err(|error| invalid(error.to_string()))?;
+        Ok(Self { pipelock, matcher, routes: compiled_routes, known, rules, answers, hash, routes_hash })
     }
 
     /// The rules that are looked for on the way to a host.
@@ -146,36 +149,36 @@ impl Policy {
         Rules::with(&self.pipelock.dlp.patterns, &ids).map(Arc::new)
     }
 
-    /// What a request on this route is searched for.
-    pub(super) fn search<'a>(&'a self, way: &Way, rules: &'a Rules) -> Search<'a> {
-        let scope = if way.model { Scope::Model } else { Scope::All };
-        Search { known: &self.known, rules: way.mode.map(|_| (rules, scope)) }
+    /// The search for a request on this route.
+    pub(super) fn search<'a>(&'a self, compiled: &CompiledRoute, rules: &'a Rules) -> Search<'a> {
+        let scope = if compiled.model { Scope::Model } else { Scope::All };
+        Search { known: &self.known, rules: compiled.mode.map(|_| (rules, scope)) }
     }
 
-    /// What an answer is searched for.
+    /// The search for an answer.
     pub(super) fn answers(&self) -> Search<'_> {
         Search { known: &self.known, rules: self.answers.as_ref().map(|rules| (rules, Scope::All)) }
     }
 }
 
 /// The rules that come with the program and the project's own, without some: made once for each set.
-fn rules(own: &[TokenPattern], mut without: Vec<String>) -> Result<Arc<Rules>, RulesError> {
+fn rules(project_patterns: &[TokenPattern], mut without: Vec<String>) -> Result<Arc<Rules>, RulesError> {
     type Made = BTreeMap<(Vec<TokenPattern>, Vec<String>), Arc<Rules>>;
     static MADE: Mutex<Made> = Mutex::new(BTreeMap::new());
     without.sort_unstable();
     without.dedup();
     let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
-    let key = (own.to_vec(), without);
+    let key = (project_patterns.to_vec(), without);
     if let Some(rules) = made.get(&key) {
         return Ok(Arc::clone(rules));
     }
-    let rules = Arc::new(Rules::with(own, &key.1)?);
+    let rules = Arc::new(Rules::with(project_patterns, &key.1)?);
     made.insert(key, Arc::clone(&rules));
     Ok(rules)
 }
 
-impl Way {
-    /// Of a host that may be reached in any way.
+impl CompiledRoute {
+    /// The route of a host that may be reached in any way.
     fn open(host: HostPattern, pipelock: &PipelockPolicy) -> Self {
         let mode = match pipelock.dlp.action {
             Action::Block => Some(Mode::Block),
@@ -191,16 +194,16 @@ impl Way {
         let auth = route.auth.as_ref().filter(|_| !(replay && route.model));
         let credential = auth.map(|auth| {
             let path = dirs.secrets.clone();
-            let wrong = |reason: String| Error::Policy { path: path.clone(), reason };
-            let (header, before, name) = auth.injection().map_err(|reason| wrong(reason.to_owned()))?;
+            let invalid = |reason: String| Error::Policy { path: path.clone(), reason };
+            let (header, before, name) = auth.injection().map_err(|reason| invalid(reason.to_owned()))?;
             let secret = dirs.secret(name)?;
             let mut bytes = before.as_bytes().to_vec();
             let secret = secret.expose().trim_ascii();
             bytes.extend_from_slice(secret);
             let mut value = HeaderValue::from_bytes(&bytes)
-                .map_err(|_| wrong(format!("the value of {name} can't be the value of a header")))?;
+                .map_err(|_| invalid(format!("the value of {name} can't be the value of a header")))?;
             value.set_sensitive(true);
-            let header = header.parse().map_err(|_| wrong(format!("`{header}` is not the name of a header")))?;
+            let header = header.parse().map_err(|_| invalid(format!("`{header}` is not the name of a header")))?;
             Ok::<_, Error>(Credential { name: name.clone(), header, value, secret: secret.into() })
         });
         let open = Self::open(route.host.clone(), pipelock);

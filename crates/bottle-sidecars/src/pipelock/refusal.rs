@@ -1,22 +1,22 @@
-//! What is said of a request that is not sent, and why.
+//! Refusals: the answers to requests that are not sent, with the reason.
 
 use bottle_policy::supervise::Found;
 use bottle_wire::proposal::ProposalId;
 use http::{Response, StatusCode};
 use serde::Serialize;
 
-use crate::proxy::answer::{Body, json, refuse};
+use crate::proxy::response::{Body, json, refuse};
 
 /// The refusal of a request with a secret in it.
 #[derive(Serialize)]
-struct Dlp<'a> {
+struct DlpRefusal<'a> {
     error: &'static str,
     message: String,
     rule: &'a str,
     #[serde(rename = "where")]
     at: &'a str,
     offset: u64,
-    /// By which a person was asked about it.
+    /// The proposal by which a person was asked about it.
     #[serde(skip_serializing_if = "Option::is_none")]
     proposal: Option<ProposalId>,
 }
@@ -36,7 +36,8 @@ pub(super) fn blocked(found: &Found) -> Response<Body> {
             found.rule, found.at
         ),
     };
-    let body = Dlp { error: "dlp", message, rule: &found.rule, at: &found.at, offset: found.offset, proposal: None };
+    let body =
+        DlpRefusal { error: "dlp", message, rule: &found.rule, at: &found.at, offset: found.offset, proposal: None };
     json(StatusCode::FORBIDDEN, &body)
 }
 
@@ -49,7 +50,7 @@ pub(super) fn refused(findings: &[Found], why: &str, proposal: Option<ProposalId
         list.join("; ")
     );
     let (rule, at, offset) = findings.first().map_or(("", "", 0), |found| (&found.rule, &found.at, found.offset));
-    json(StatusCode::FORBIDDEN, &Dlp { error: "dlp", message, rule, at, offset, proposal })
+    json(StatusCode::FORBIDDEN, &DlpRefusal { error: "dlp", message, rule, at, offset, proposal })
 }
 
 pub(super) fn too_large(max: u64) -> Response<Body> {
@@ -79,7 +80,7 @@ pub(super) fn not_let_in(reason: &'static str, found: Option<&Found>) -> Respons
     };
     let message = format!("the answer was not let in: {} was found in its {}", found.rule, place(&found.at));
     let (rule, at, offset) = (&found.rule, &found.at, found.offset);
-    json(StatusCode::BAD_GATEWAY, &Dlp { error: reason, message, rule, at, offset, proposal: None })
+    json(StatusCode::BAD_GATEWAY, &DlpRefusal { error: reason, message, rule, at, offset, proposal: None })
 }
 
 fn place(at: &str) -> &str {

@@ -8,38 +8,43 @@ use http::{Response, StatusCode};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
-use super::exit::{Force, dial_refusal};
-use crate::proxy::access::Line;
-use crate::proxy::answer::{Body, refuse};
-use crate::proxy::target::Asked;
+use super::active::ActivePolicy;
+use super::forward::dial_refusal;
+use crate::proxy::access::AccessLog;
+use crate::proxy::response::{Body, refuse};
+use crate::proxy::target::RequestTarget;
 use crate::proxy::upgrade;
 
-impl Force {
+impl ActivePolicy {
     /// The rule by which a host's TLS is not ended.
     pub(super) fn passes(&self, host: &HostName) -> Option<&HostPattern> {
         self.policy.pipelock.tls_interception.passthrough_domains.iter().find(|pattern| pattern.matches(host))
     }
 
     /// A connection to such a host, or the refusal.
-    pub(super) async fn tunnel(&self, asked: &Asked, line: &mut Line) -> Result<TcpStream, Box<Response<Body>>> {
-        line.access.not_inspected = true;
-        let Some(pattern) = self.passes(&asked.host).filter(|_| asked.port == 443) else {
-            line.stop(Verdict::Deny, "no_route");
-            let message = format!("{} is none of the hosts whose TLS is passed through", asked.host);
+    pub(super) async fn tunnel(
+        &self,
+        target: &RequestTarget,
+        log: &mut AccessLog,
+    ) -> Result<TcpStream, Box<Response<Body>>> {
+        log.entry.not_inspected = true;
+        let Some(pattern) = self.passes(&target.host).filter(|_| target.port == 443) else {
+            log.stop(Verdict::Deny, "no_route");
+            let message = format!("{} is none of the hosts whose TLS is passed through", target.host);
             return Err(Box::new(refuse(StatusCode::FORBIDDEN, "no_route", message)));
         };
-        if let Err(reached) = self.count(pattern, &asked.host) {
-            line.stop(Verdict::Deny, "limit");
+        if let Err(reached) = self.count(pattern, &target.host) {
+            log.stop(Verdict::Deny, "limit");
             return Err(Box::new(refuse(StatusCode::TOO_MANY_REQUESTS, "limit", reached.to_string())));
         }
-        self.dialer.plain(&asked.host, asked.port).await.map_err(|error| Box::new(dial_refusal(&error, line)))
+        self.dialer.plain(&target.host, target.port).await.map_err(|error| Box::new(dial_refusal(&error, log)))
     }
 
     /// Passes bytes both ways.
-    pub(super) async fn blind<S>(self: Arc<Self>, host: HostName, guest: S, upstream: TcpStream, mut line: Line)
+    pub(super) async fn blind<S>(self: Arc<Self>, host: HostName, guest: S, upstream: TcpStream, mut log: AccessLog)
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        upgrade::relay(guest, upstream, &mut line, |more| self.may_send(&host, more).is_ok()).await;
+        upgrade::relay(guest, upstream, &mut log, |more| self.may_send(&host, more).is_ok()).await;
     }
 }

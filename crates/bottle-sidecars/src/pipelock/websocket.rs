@@ -16,20 +16,21 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
-use super::echo::Mask;
-use super::exit::{Force, credentials, failed, whole_uri};
+use super::active::ActivePolicy;
+use super::forward::{credentials, failed, whole_uri};
 use super::policy::Policy;
-use crate::proxy::access::Line;
-use crate::proxy::answer::{BoxError, full, refuse};
-use crate::proxy::target::Asked;
-use crate::proxy::upgrade::{self, Passed};
+use super::redact::Redactor;
+use crate::proxy::access::AccessLog;
+use crate::proxy::response::{BoxError, full, refuse};
+use crate::proxy::target::RequestTarget;
+use crate::proxy::upgrade::{self, Reply};
 
 /// RFC 6455, 7.4.1: a message that a policy does not allow; one that is no message.
-const POLICY: u16 = 1008;
-const PROTOCOL: u16 = 1002;
+const CLOSE_POLICY: u16 = 1008;
+const CLOSE_PROTOCOL: u16 = 1002;
 
 /// Why a WebSocket is ended by us.
-struct Ended {
+struct WebSocketEnd {
     /// Told to the guest; none where it is in the middle of a frame.
     code: Option<u16>,
     reason: &'static str,
@@ -37,30 +38,30 @@ struct Ended {
     found: Option<Found>,
 }
 
-impl Force {
+impl ActivePolicy {
     /// Answers a request for a WebSocket.
     pub(super) async fn websocket<B>(
         self: &Arc<Self>,
-        asked: &Asked,
+        target: &RequestTarget,
         claimed: Option<usize>,
         mut request: Request<B>,
-        line: &mut Line,
-    ) -> Passed
+        log: &mut AccessLog,
+    ) -> Reply
     where
         B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<BoxError>,
     {
-        let route = match self.judge(asked, claimed, &request, line) {
+        let route = match self.judge(target, claimed, &request, log) {
             Ok((route, _)) => route,
             Err(answer) => return (*answer).into(),
         };
-        let way = &self.policy.routes[route];
+        let compiled = &self.policy.routes[route];
         let guest = hyper::upgrade::on(&mut request);
         let (mut parts, _) = request.into_parts();
-        parts.uri = match whole_uri(asked, way, &parts.uri) {
+        parts.uri = match whole_uri(target, compiled, &parts.uri) {
             Ok(uri) => uri,
             Err(error) => {
-                line.stop(Verdict::Error, "request");
+                log.stop(Verdict::Error, "request");
                 return refuse(StatusCode::BAD_REQUEST, "request", format!("the request can't be sent: {error}"))
                     .into();
             }
@@ -69,56 +70,56 @@ impl Force {
         parts.headers.remove(HOST);
         // Compression, or whatever else, would hide what is said.
         parts.headers.remove(SEC_WEBSOCKET_EXTENSIONS);
-        credentials(way, &mut parts.headers);
+        credentials(compiled, &mut parts.headers);
         upgrade::ask(&mut parts.headers, upgrade::WEBSOCKET);
-        line.access.credential = way.credential.as_ref().map(|added| added.name.to_string());
+        log.entry.credential = compiled.credential.as_ref().map(|added| added.name.to_string());
         let mut response = match self.switcher.request(Request::from_parts(parts, full(""))).await {
             Ok(response) => response,
-            Err(error) => return failed(asked, &error, line).into(),
+            Err(error) => return failed(target, &error, log).into(),
         };
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-            return self.scrubbed(route, response, line).await.into();
+            return self.scrubbed(route, response, log).await.into();
         }
         if !upgrade::agreed(&response, upgrade::WEBSOCKET) || response.headers().contains_key(SEC_WEBSOCKET_EXTENSIONS)
         {
-            line.stop(Verdict::Error, "upstream");
+            log.stop(Verdict::Error, "upstream");
             let message = "upstream answered the WebSocket's handshake with something that was not asked for";
             return refuse(StatusCode::BAD_GATEWAY, "upstream", message).into();
         }
         let upstream = hyper::upgrade::on(&mut response);
-        let mut answer: Response<_> = self.scrubbed_head(way, response.map(|_| full("")));
+        let mut answer: Response<_> = self.scrubbed_head(compiled, response.map(|_| full("")));
         upgrade::ask(answer.headers_mut(), upgrade::WEBSOCKET);
-        let (force, host) = (Arc::clone(self), asked.host.clone());
-        let talk = Conversation { force, route, host, guest, upstream };
-        Passed { answer, rest: Some(Box::new(move |line| Box::pin(talk.run(line)))) }
+        let (active, host) = (Arc::clone(self), target.host.clone());
+        let talk = WebSocketRelay { active, route, host, guest, upstream };
+        Reply { answer, after: Some(Box::new(move |log| Box::pin(talk.run(log)))) }
     }
 }
 
 /// Two upgraded connections, and what judges between them.
-struct Conversation {
-    force: Arc<Force>,
+struct WebSocketRelay {
+    active: Arc<ActivePolicy>,
     route: usize,
     host: bottle_types::host::HostName,
     guest: OnUpgrade,
     upstream: OnUpgrade,
 }
 
-impl Conversation {
-    async fn run(self, mut line: Line) {
+impl WebSocketRelay {
+    async fn run(self, mut log: AccessLog) {
         let (guest, upstream) = match tokio::try_join!(self.guest, self.upstream) {
             Ok(both) => both,
             Err(error) => {
-                line.stop(Verdict::Error, "upgrade");
+                log.stop(Verdict::Error, "upgrade");
                 tracing::debug!("a WebSocket was not taken up: {error}");
                 return;
             }
         };
         let (mut guest_in, mut guest_out) = tokio::io::split(TokioIo::new(guest));
         let (mut up_in, mut up_out) = tokio::io::split(TokioIo::new(upstream));
-        let (got, sent) = (AtomicU64::new(0), Arc::clone(&line.sent));
+        let (got, sent) = (AtomicU64::new(0), Arc::clone(&log.sent));
         let warned = OnceLock::new();
-        let policy = &self.force.policy;
-        let way = &policy.routes[self.route];
+        let policy = &self.active.policy;
+        let compiled = &policy.routes[self.route];
         let rules = policy.rules_for(&self.host);
         let out = async {
             let (mut frames, mut talk) = (Frames::default(), Talk::default());
@@ -128,15 +129,18 @@ impl Conversation {
                 if read == 0 {
                     return Ok(());
                 }
-                let messages = frames.push(&buffer[..read]).map_err(|error| Ended {
-                    code: Some(PROTOCOL),
+                let messages = frames.push(&buffer[..read]).map_err(|error| WebSocketEnd {
+                    code: Some(CLOSE_PROTOCOL),
                     reason: "websocket",
                     why: error.to_string(),
                     found: None,
                 })?;
                 for message in messages {
-                    let judged =
-                        talk.judge(policy.search(way, &rules), &message.payload, way.mode.unwrap_or(Mode::Block));
+                    let judged = talk.judge(
+                        policy.search(compiled, &rules),
+                        &message.payload,
+                        compiled.mode.unwrap_or(Mode::Block),
+                    );
                     let found = |finding: bottle_scan::dlp::Finding| Found {
                         rule: finding.rule,
                         at: "websocket".to_owned(),
@@ -148,12 +152,17 @@ impl Conversation {
                         Err(finding) => {
                             let found = found(finding);
                             let why = format!("not sent: {} was found", found.rule);
-                            return Err(Ended { code: Some(POLICY), reason: "dlp", why, found: Some(found) });
+                            return Err(WebSocketEnd {
+                                code: Some(CLOSE_POLICY),
+                                reason: "dlp",
+                                why,
+                                found: Some(found),
+                            });
                         }
                     }
-                    if let Err(reached) = self.force.may_send(&self.host, message.payload.len() as u64) {
+                    if let Err(reached) = self.active.may_send(&self.host, message.payload.len() as u64) {
                         let why = reached.to_string();
-                        return Err(Ended { code: Some(POLICY), reason: "limit", why, found: None });
+                        return Err(WebSocketEnd { code: Some(CLOSE_POLICY), reason: "limit", why, found: None });
                     }
                     if up_out.write_all(&message.raw).await.is_err() || up_out.flush().await.is_err() {
                         return Ok(());
@@ -164,7 +173,7 @@ impl Conversation {
         };
         let noted = OnceLock::new();
         let ended = {
-            let mask = way.credential.as_ref().map(|added| Mask::new(&added.secret));
+            let mask = compiled.credential.as_ref().map(|added| Redactor::new(&added.secret));
             let back = back(policy, mask, &mut up_in, &mut guest_out, &got, &noted);
             tokio::pin!(back);
             tokio::select! {
@@ -178,13 +187,13 @@ impl Conversation {
                 ended = &mut back => ended,
             }
         };
-        line.access.bytes_in = got.into_inner();
-        line.access.finding = warned.into_inner().or(noted.into_inner());
+        log.entry.bytes_in = got.into_inner();
+        log.entry.finding = warned.into_inner().or(noted.into_inner());
         if let Err(ended) = ended {
             tracing::info!("ended a WebSocket to {}: {}", self.host, ended.why);
-            line.stop(if ended.code == Some(PROTOCOL) { Verdict::Deny } else { Verdict::Block }, ended.reason);
+            log.stop(if ended.code == Some(CLOSE_PROTOCOL) { Verdict::Deny } else { Verdict::Block }, ended.reason);
             if ended.found.is_some() {
-                line.access.finding = ended.found;
+                log.entry.finding = ended.found;
             }
             if let Some(code) = ended.code {
                 let _ = guest_out.write_all(&close(code, &ended.why)).await;
@@ -197,12 +206,12 @@ impl Conversation {
 /// Passes on what upstream says, looked at as answers are: where findings block, a message at a time, once it is judged.
 async fn back<R, W>(
     policy: &Policy,
-    mut mask: Option<Mask>,
+    mut mask: Option<Redactor>,
     from: &mut R,
     to: &mut W,
     got: &AtomicU64,
     noted: &OnceLock<Found>,
-) -> Result<(), Ended>
+) -> Result<(), WebSocketEnd>
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
@@ -225,7 +234,12 @@ where
         let so_far = got.fetch_add(read as u64, Ordering::Relaxed);
         if scanning.max_body_bytes.is_some_and(|most| so_far + read as u64 > most.0) {
             let why = "upstream has said more than an answer may say".to_owned();
-            return Err(Ended { code: block.then_some(POLICY), reason: "answer_too_large", why, found: None });
+            return Err(WebSocketEnd {
+                code: block.then_some(CLOSE_POLICY),
+                reason: "answer_too_large",
+                why,
+                found: None,
+            });
         }
         let found = |rule: String| Found { rule, at: "answer".to_owned(), offset: so_far };
         let mut judged = vec![];
@@ -236,11 +250,16 @@ where
                         match talk.judge(policy.answers(), &message.payload, mode) {
                             Ok(seen) => drop(seen.map(|finding| noted.set(found(finding.rule)))),
                             Err(finding) if block => {
-                                // What came before it in the same piece is as good as ever.
+                                // Messages before it in the same piece were judged and may go.
                                 let _ = to.write_all(&judged).await;
                                 let found = found(finding.rule);
                                 let why = format!("not let in: {} was found", found.rule);
-                                return Err(Ended { code: Some(POLICY), reason: "answer", why, found: Some(found) });
+                                return Err(WebSocketEnd {
+                                    code: Some(CLOSE_POLICY),
+                                    reason: "answer",
+                                    why,
+                                    found: Some(found),
+                                });
                             }
                             Err(finding) => drop(noted.set(found(finding.rule))),
                         }
@@ -250,7 +269,7 @@ where
                 Err(error) if block => {
                     let _ = to.write_all(&judged).await;
                     let why = error.to_string();
-                    return Err(Ended { code: Some(PROTOCOL), reason: "websocket", why, found: None });
+                    return Err(WebSocketEnd { code: Some(CLOSE_PROTOCOL), reason: "websocket", why, found: None });
                 }
                 Err(error) => {
                     let _ = noted.set(found(format!("unreadable:{error}")));

@@ -1,4 +1,4 @@
-//! The run record's line for each request: begun with its head, written when its answer has ended.
+//! The access log, the run record's line for each request: begun with its head, written when its answer has ended.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
@@ -19,16 +19,16 @@ use serde::Serialize;
 use time::OffsetDateTime;
 use time::macros::format_description;
 
-use super::answer::{Body, BoxError, boxed};
+use super::response::{Body, BoxError, boxed};
 use crate::common::Error;
 
 /// A file of JSON lines that is only ever appended to, a write a line.
-pub(crate) struct Log {
+pub(crate) struct LogFile {
     file: File,
     path: PathBuf,
 }
 
-impl Log {
+impl LogFile {
     /// Opens the file, and makes it where there is none.
     pub(crate) fn open(path: &Path) -> Result<Arc<Self>, Error> {
         let make = |error| Error::Make { path: path.to_owned(), error };
@@ -49,32 +49,40 @@ impl Log {
     }
 }
 
-/// A finding while a body was under way: the reason's word, and what and where if it was a scan's.
-pub(crate) type Late = Arc<OnceLock<(&'static str, Option<Found>)>>;
+/// Verdict on a body under way: the word of the reason, and the finding if a scan stopped it.
+pub(crate) type StreamVerdict = Arc<OnceLock<(&'static str, Option<Found>)>>;
 
 /// In place of a path in which something was found.
 pub(crate) const WITHHELD: &str = "(withheld)";
 
-/// One request's line; written when it is dropped.
-pub(crate) struct Line {
-    pub(crate) access: Access,
+/// Access log of one request; its line is written when it is dropped.
+pub(crate) struct AccessLog {
+    pub(crate) entry: Access,
     /// Bytes of the request's body so far.
     pub(crate) sent: Arc<AtomicU64>,
     /// Set by whoever stops the request's body.
-    pub(crate) late: Late,
+    pub(crate) stream_verdict: StreamVerdict,
     /// A finding that stops nothing.
     pub(crate) noted: Arc<OnceLock<Found>>,
-    /// Whether the request's body broke off or was malformed.
+    /// The request's body broke off or was malformed.
     pub(crate) broken: Arc<AtomicBool>,
     started: Instant,
-    log: Arc<Log>,
+    log_file: Arc<LogFile>,
 }
 
-impl Line {
+impl AccessLog {
     /// Begins the line of a request.
-    pub(crate) fn new(log: &Arc<Log>, door: Door, id: String, method: &str, host: &str, port: u16, path: &str) -> Self {
-        let access = Access {
-            time: now(),
+    pub(crate) fn new(
+        log_file: &Arc<LogFile>,
+        door: Door,
+        id: String,
+        method: &str,
+        host: &str,
+        port: u16,
+        path: &str,
+    ) -> Self {
+        let entry = Access {
+            time: timestamp(),
             id,
             door,
             method: method.to_owned(),
@@ -95,80 +103,80 @@ impl Line {
             not_inspected: false,
         };
         Self {
-            access,
+            entry,
             sent: Arc::default(),
-            late: Arc::default(),
+            stream_verdict: Arc::default(),
             noted: Arc::default(),
             broken: Arc::default(),
             started: Instant::now(),
-            log: Arc::clone(log),
+            log_file: Arc::clone(log_file),
         }
     }
 
-    /// The request goes no further.
+    /// Notes that the request goes no further, and why.
     pub(crate) fn stop(&mut self, verdict: Verdict, reason: &str) {
-        self.access.verdict = verdict;
-        self.access.reason = Some(reason.to_owned());
+        self.entry.verdict = verdict;
+        self.entry.reason = Some(reason.to_owned());
     }
 
-    /// Something was found in the URL, so no log has it.
+    /// Keeps the URL out of every log: something was found in it.
     pub(crate) fn withhold(&mut self) {
-        self.access.path = WITHHELD.to_owned();
+        self.entry.path = WITHHELD.to_owned();
     }
 
-    /// Whether the URL is in no log.
+    /// Tells whether the URL is in no log.
     pub(crate) fn is_withheld(&self) -> bool {
-        self.access.path == WITHHELD
+        self.entry.path == WITHHELD
     }
 
     fn elapsed(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// Gives the answer on, and writes the line when that is over.
+    /// Passes the answer on, and writes the line when the answer is over.
     pub(crate) fn answer(mut self, response: Response<Body>) -> Response<Body> {
-        self.access.status = response.status().as_u16();
-        self.access.first_ms = self.elapsed();
-        response.map(|body| boxed(Logged { body, line: self, given: true, failed: None }))
+        self.entry.status = response.status().as_u16();
+        self.entry.first_ms = self.elapsed();
+        response.map(|body| boxed(LoggedBody { body, log: self, given: true, failed: None }))
     }
 }
 
-impl Drop for Line {
+impl Drop for AccessLog {
     fn drop(&mut self) {
-        if let Some((reason, found)) = self.late.get()
-            && self.access.verdict == Verdict::Allow
+        if let Some((reason, found)) = self.stream_verdict.get()
+            && self.entry.verdict == Verdict::Allow
         {
-            self.access.verdict = Verdict::Block;
-            self.access.reason = Some((*reason).to_owned());
-            self.access.finding.clone_from(found);
+            self.entry.verdict = Verdict::Block;
+            self.entry.reason = Some((*reason).to_owned());
+            self.entry.finding.clone_from(found);
         }
-        if self.access.finding.is_none() {
-            self.access.finding = self.noted.get().cloned();
+        if self.entry.finding.is_none() {
+            self.entry.finding = self.noted.get().cloned();
         }
-        self.access.bytes_out = self.sent.load(Ordering::Relaxed);
-        self.access.ms = self.elapsed();
-        self.log.append(&self.access);
+        self.entry.bytes_out = self.sent.load(Ordering::Relaxed);
+        self.entry.ms = self.elapsed();
+        self.log_file.append(&self.entry);
     }
 }
 
 /// The time as the run record writes it.
-fn now() -> String {
+fn timestamp() -> String {
     const FORMAT: &[time::format_description::BorrowedFormatItem<'_>] =
         format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
     OffsetDateTime::now_utc().format(FORMAT).unwrap_or_default()
 }
 
 /// An answer's body that counts.
-struct Logged {
+struct LoggedBody {
     body: Body,
-    line: Line,
-    /// Whether the connection may not have sent yet what it was given, the head at first.
+    log: AccessLog,
+    /// The connection may not have sent yet what it was given, the head at first.
     given: bool,
-    /// What ends it, once that is sent.
+    /// The error that ends the body, once that is sent.
     failed: Option<BoxError>,
 }
 
-impl http_body::Body for Logged {
+impl http_body::Body for LoggedBody {
     type Data = Bytes;
     type Error = BoxError;
 
@@ -178,14 +186,14 @@ impl http_body::Body for Logged {
         }
         match Pin::new(&mut self.body).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
-                self.line.access.bytes_in += frame.data_ref().map_or(0, |data| data.len() as u64);
+                self.log.entry.bytes_in += frame.data_ref().map_or(0, |data| data.len() as u64);
                 self.given = true;
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(error))) => {
-                // What was stopped by a scan says so itself.
-                if self.line.access.verdict == Verdict::Allow && self.line.late.get().is_none() {
-                    self.line.stop(Verdict::Error, &format!("cut off: {error}"));
+                // A body that a scan stopped has its reason already.
+                if self.log.entry.verdict == Verdict::Allow && self.log.stream_verdict.get().is_none() {
+                    self.log.stop(Verdict::Error, &format!("cut off: {error}"));
                 }
                 if !std::mem::take(&mut self.given) {
                     return Poll::Ready(Some(Err(error)));
@@ -213,19 +221,19 @@ impl http_body::Body for Logged {
 }
 
 /// A request's body that counts.
-pub(crate) struct Counted<B> {
+pub(crate) struct CountedBody<B> {
     body: B,
     sent: Arc<AtomicU64>,
     broken: Arc<AtomicBool>,
 }
 
-impl<B> Counted<B> {
-    pub(crate) fn new(body: B, line: &Line) -> Self {
-        Self { body, sent: Arc::clone(&line.sent), broken: Arc::clone(&line.broken) }
+impl<B> CountedBody<B> {
+    pub(crate) fn new(body: B, log: &AccessLog) -> Self {
+        Self { body, sent: Arc::clone(&log.sent), broken: Arc::clone(&log.broken) }
     }
 }
 
-impl<B> http_body::Body for Counted<B>
+impl<B> http_body::Body for CountedBody<B>
 where
     B: http_body::Body<Data = Bytes> + Unpin,
 {

@@ -21,8 +21,8 @@ pub(crate) const CREDENTIAL: &str = "x-bottle-credential";
 /// There because the path is in no log: something was found in the URL.
 pub(crate) const WITHHELD: &str = "x-bottle-withheld";
 
-const OWN: &str = "x-bottle-";
-const HOP: [&str; 11] = [
+const DOOR_PREFIX: &str = "x-bottle-";
+const HOP_BY_HOP: [&str; 11] = [
     "connection",
     "proxy-connection",
     "keep-alive",
@@ -52,7 +52,7 @@ pub(crate) fn strip_hop(headers: &mut HeaderMap) {
     for name in named {
         headers.remove(name);
     }
-    for name in HOP {
+    for name in HOP_BY_HOP {
         headers.remove(name);
     }
     if trailers {
@@ -61,15 +61,16 @@ pub(crate) fn strip_hop(headers: &mut HeaderMap) {
 }
 
 /// Removes the doors' own headers: a guest or an upstream can't speak for a door.
-pub(crate) fn strip_own(headers: &mut HeaderMap) {
-    let own: Vec<HeaderName> = headers.keys().filter(|name| name.as_str().starts_with(OWN)).cloned().collect();
-    for name in own {
+pub(crate) fn strip_door_headers(headers: &mut HeaderMap) {
+    let door_headers: Vec<HeaderName> =
+        headers.keys().filter(|name| name.as_str().starts_with(DOOR_PREFIX)).cloned().collect();
+    for name in door_headers {
         headers.remove(name);
     }
 }
 
 /// Names and values, as rules and scans take them.
-pub(crate) fn seen(headers: &HeaderMap) -> Vec<(&str, &[u8])> {
+pub(crate) fn pairs(headers: &HeaderMap) -> Vec<(&str, &[u8])> {
     headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect()
 }
 
@@ -96,7 +97,7 @@ mod tests {
             headers.insert(name, value.parse().expect("a value"));
         }
         strip_hop(&mut headers);
-        strip_own(&mut headers);
+        strip_door_headers(&mut headers);
         let mut left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
         assert_eq!(left, ["accept", "te"]);

@@ -1,4 +1,4 @@
-//! Whom a request is for, and whether all that says so agrees.
+//! The target of a request, and the check that all that names it agrees.
 
 use bottle_policy::conditions::Details;
 use bottle_policy::matcher::Target;
@@ -7,25 +7,25 @@ use bottle_types::host::HostName;
 use http::header::HOST;
 use http::{Request, Uri};
 
-/// Whom a request is for, and its id.
+/// The target of a request, and the request's id.
 #[derive(Debug, Clone)]
-pub(crate) struct Asked {
+pub(crate) struct RequestTarget {
     pub(crate) scheme: Scheme,
     pub(crate) host: HostName,
     pub(crate) port: u16,
     pub(crate) id: String,
-    /// Whether the connection is to become a WebSocket.
+    /// The connection is to become a WebSocket.
     pub(crate) websocket: bool,
 }
 
 /// The port of a scheme.
-pub(crate) fn own_port(scheme: Scheme) -> u16 {
+pub(crate) fn default_port(scheme: Scheme) -> u16 {
     scheme.port()
 }
 
 /// The text of a `Host` header for this place.
 pub(crate) fn authority(scheme: Scheme, host: &HostName, port: u16) -> String {
-    if port == own_port(scheme) { host.to_string() } else { format!("{host}:{port}") }
+    if port == default_port(scheme) { host.to_string() } else { format!("{host}:{port}") }
 }
 
 /// Reads `host` or `host:port`: a name, never an address, without user information.
@@ -47,8 +47,8 @@ pub(crate) fn parse(text: &str) -> Result<(HostName, Option<u16>), String> {
     Ok((host, port))
 }
 
-/// Whom CONNECT is for.
-pub(crate) fn of_connect(uri: &Uri) -> Result<(HostName, u16), String> {
+/// Reads the target of CONNECT.
+pub(crate) fn parse_connect(uri: &Uri) -> Result<(HostName, u16), String> {
     let authority = uri.authority().ok_or("CONNECT names no host")?;
     match parse(authority.as_str())? {
         (host, Some(port)) => Ok((host, port)),
@@ -56,19 +56,23 @@ pub(crate) fn of_connect(uri: &Uri) -> Result<(HostName, u16), String> {
     }
 }
 
-/// What rules look at of a request, whose headers are [`super::headers::seen`].
-pub(crate) fn of<'a, B>(asked: &'a Asked, request: &'a Request<B>, headers: &'a [(&'a str, &'a [u8])]) -> Target<'a> {
+/// The parts of a request that rules look at; its headers are [`super::headers::pairs`].
+pub(crate) fn for_rules<'a, B>(
+    target: &'a RequestTarget,
+    request: &'a Request<B>,
+    headers: &'a [(&'a str, &'a [u8])],
+) -> Target<'a> {
     Target {
-        scheme: asked.scheme,
-        host: &asked.host,
-        port: asked.port,
+        scheme: target.scheme,
+        host: &target.host,
+        port: target.port,
         method: request.method().as_str(),
         path: request.uri().path(),
-        details: Details { query: request.uri().query().unwrap_or_default(), headers, websocket: asked.websocket },
+        details: Details { query: request.uri().query().unwrap_or_default(), headers, websocket: target.websocket },
     }
 }
 
-/// Whether the request's own words (`Host`, `:authority`, an absolute target) all name this place, and one of them does.
+/// Checks that the request's own words (`Host`, `:authority`, an absolute target) all name this place, and one of them does.
 pub(crate) fn agrees<B>(request: &Request<B>, scheme: Scheme, host: &HostName, port: u16) -> Result<(), String> {
     let mut named = vec![];
     if let Some(authority) = request.uri().authority() {
@@ -90,7 +94,7 @@ pub(crate) fn agrees<B>(request: &Request<B>, scheme: Scheme, host: &HostName, p
     }
     for text in named {
         let (name, given) = parse(text)?;
-        if name != *host || given.unwrap_or(own_port(scheme)) != port {
+        if name != *host || given.unwrap_or(default_port(scheme)) != port {
             return Err(format!("the request is for {text}, the connection for {}", authority(scheme, host, port)));
         }
     }

@@ -10,53 +10,53 @@ use http::header::{CONNECTION, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Version};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
-use super::access::Line;
-use super::answer::Body;
+use super::access::AccessLog;
+use super::response::Body;
 
-/// What RFC 6455 calls itself.
+/// The protocol's name in RFC 6455.
 pub(crate) const WEBSOCKET: &str = "websocket";
 /// Between egress and pipelock: bytes to a host whose TLS is not ended.
 pub(crate) const TUNNEL: &str = "bottle-tunnel";
 
-/// For a guest whose other side has ended.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+/// Time for a guest to close when the other side has ended.
+const LAST_BYTES_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What goes on once the answer is given, with the request's line, which is written at its end.
-pub(crate) type Rest = Box<dyn FnOnce(Line) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
+/// Work that goes on once the answer is given, with the request's access log, which is written at its end.
+pub(crate) type AfterUpgrade = Box<dyn FnOnce(AccessLog) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
 
-/// The answer to a request, and what its connection becomes behind it.
-pub(crate) struct Passed {
+/// A reply: the answer to a request, and what its connection becomes afterwards.
+pub(crate) struct Reply {
     pub(crate) answer: Response<Body>,
-    pub(crate) rest: Option<Rest>,
+    pub(crate) after: Option<AfterUpgrade>,
 }
 
-impl From<Response<Body>> for Passed {
+impl From<Response<Body>> for Reply {
     fn from(answer: Response<Body>) -> Self {
-        Self { answer, rest: None }
+        Self { answer, after: None }
     }
 }
 
-impl Passed {
+impl Reply {
     /// Gives the answer on; the line is written when the answer, or what the connection has become, is over.
-    pub(crate) fn answered(self, mut line: Line) -> Response<Body> {
-        match self.rest {
-            None => line.answer(self.answer),
-            Some(rest) => {
-                line.access.status = self.answer.status().as_u16();
-                tokio::spawn(rest(line));
+    pub(crate) fn finish(self, mut log: AccessLog) -> Response<Body> {
+        match self.after {
+            None => log.answer(self.answer),
+            Some(after) => {
+                log.entry.status = self.answer.status().as_u16();
+                tokio::spawn(after(log));
                 self.answer
             }
         }
     }
 }
 
-/// Whether a header's list has this word.
+/// Tells whether a header's list has this word.
 fn names(headers: &HeaderMap, name: http::HeaderName, word: &str) -> bool {
     let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).any(|given| given.trim().eq_ignore_ascii_case(word))
 }
 
-/// Whether a request asks for a WebSocket; an error says why it is none. Anything else that it may want to become is
+/// Tells whether a request asks for a WebSocket; an error says why it is none. Anything else that it may want to become is
 /// forgotten with the headers of its hop.
 pub(crate) fn wants_websocket<B>(request: &Request<B>) -> Result<bool, &'static str> {
     let headers = request.headers();
@@ -81,13 +81,13 @@ pub(crate) fn wants_websocket<B>(request: &Request<B>) -> Result<bool, &'static 
     Ok(true)
 }
 
-/// Says that the connection is to become this.
+/// Asks that the connection become this.
 pub(crate) fn ask(headers: &mut HeaderMap, what: &'static str) {
     headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     headers.insert(UPGRADE, HeaderValue::from_static(what));
 }
 
-/// Whether an answer agrees to become this.
+/// Tells whether an answer agrees to become this.
 pub(crate) fn agreed<B>(response: &Response<B>, what: &str) -> bool {
     response.status() == http::StatusCode::SWITCHING_PROTOCOLS && names(response.headers(), UPGRADE, what)
 }
@@ -115,7 +115,7 @@ where
 
 /// Passes bytes both ways until both sides have ended, or one breaks off; the line has what was counted. A guest that has
 /// ended may still be answered; one that is told the end has not long to say more.
-pub(crate) async fn relay<A, B>(guest: A, other: B, line: &mut Line, may: impl Fn(u64) -> bool)
+pub(crate) async fn relay<A, B>(guest: A, other: B, log: &mut AccessLog, may: impl Fn(u64) -> bool)
 where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
@@ -123,7 +123,7 @@ where
     let (mut guest_in, mut guest_out) = tokio::io::split(guest);
     let (mut other_in, mut other_out) = tokio::io::split(other);
     let got = AtomicU64::new(0);
-    let out = pump(&mut guest_in, &mut other_out, &line.sent, may);
+    let out = pump(&mut guest_in, &mut other_out, &log.sent, may);
     let back = pump(&mut other_in, &mut guest_out, &got, |_| true);
     let ended = {
         tokio::pin!(out, back);
@@ -133,13 +133,13 @@ where
                 broken => broken,
             },
             ended = &mut back => match ended {
-                Ok(()) => tokio::time::timeout(LAST_WORDS, out).await.unwrap_or(Ok(())),
+                Ok(()) => tokio::time::timeout(LAST_BYTES_TIMEOUT, out).await.unwrap_or(Ok(())),
                 broken => broken,
             },
         }
     };
-    line.access.bytes_in = got.into_inner();
+    log.entry.bytes_in = got.into_inner();
     if let Err(error) = ended {
-        tracing::debug!("a tunnel to {} broke off: {error}", line.access.host);
+        tracing::debug!("a tunnel to {} broke off: {error}", log.entry.host);
     }
 }

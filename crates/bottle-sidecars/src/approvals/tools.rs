@@ -1,0 +1,359 @@
+//! The tools of the MCP server, their parameters, and answers in words.
+
+use std::time::Duration;
+
+use bottle_policy::route::Scheme;
+use bottle_policy::supervise::{Request, RequestError, RouteWords};
+use bottle_wire::proposal::ProposalId;
+use rmcp::handler::server::router::tool::ToolRouter;
+use rmcp::handler::server::wrapper::Parameters;
+use rmcp::model::{
+    CallToolResult, ContentBlock, Implementation, ProgressNotificationParam, ServerCapabilities, ServerConfig,
+};
+use rmcp::service::RequestContext;
+use rmcp::{RoleServer, ServerHandler, schemars, tool, tool_handler, tool_router};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::broker::{Answer, BrokerHandle, Pending};
+use super::words::StatusText;
+
+/// How often a client that waits hears that it still does. Claude Code gives up after 60 s of nothing at first, and after 300 s
+/// later.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct NoParameters {}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct RouteParameters {
+    /// The host name, or `*.` and a name for every host below it. No address, no URL.
+    host: String,
+    /// The port, if it is not the usual one.
+    #[serde(default)]
+    port: Option<u16>,
+    /// `https` (the default) or `http`.
+    #[serde(default)]
+    scheme: Scheme,
+    /// HTTP methods, such as GET; GET and HEAD if none are given.
+    #[serde(default)]
+    methods: Vec<String>,
+    /// Globs of paths, such as /v1/**; every path if none are given.
+    #[serde(default)]
+    paths: Vec<String>,
+    /// Why the task needs it: a person decides by this.
+    why: String,
+    /// For how long, such as 30m; the rest of the run if not given.
+    #[serde(default)]
+    duration: Option<String>,
+    /// Wait for the decision (the default); false returns at once with an id for `wait`.
+    #[serde(default)]
+    wait: Option<bool>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct ExemptionParameters {
+    /// The host that the refused request was for.
+    host: String,
+    /// The rule that the refusal named, such as github-pat. A secret of the bottle's own (known-secret:NAME) is never let
+    /// out.
+    rule: String,
+    /// Why this is no secret, or why it has to go there: a person decides by this.
+    why: String,
+    /// For how long, such as 30m; the rest of the run if not given.
+    #[serde(default)]
+    duration: Option<String>,
+    /// Wait for the decision (the default); false returns at once with an id for `wait`.
+    #[serde(default)]
+    wait: Option<bool>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct CapabilityParameters {
+    /// Lines to add to the image's Dockerfile, such as `RUN apt-get update && apt-get install -y jq`: RUN, ENV, ARG, USER,
+    /// WORKDIR and SHELL, as root, without here-documents.
+    dockerfile: String,
+    /// Why the task needs it: a person decides by this.
+    why: String,
+    /// Wait for the decision (the default); false returns at once with an id for `wait`.
+    #[serde(default)]
+    wait: Option<bool>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct PushParameters {
+    /// The full name of the branch or tag, such as refs/heads/release.
+    r#ref: String,
+    /// The repository's name at the gate, such as origin; needed only where there are several.
+    #[serde(default)]
+    upstream: Option<String>,
+    /// Why the task needs it: a person decides by this.
+    why: String,
+    /// For how long, such as 30m; the rest of the run if not given.
+    #[serde(default)]
+    duration: Option<String>,
+    /// Wait for the decision (the default); false returns at once with an id for `wait`.
+    #[serde(default)]
+    wait: Option<bool>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct BudgetParameters {
+    /// So many tokens more.
+    #[serde(default)]
+    tokens: Option<u64>,
+    /// So many requests to the model more.
+    #[serde(default)]
+    requests: Option<u64>,
+    /// So much time more, such as 30m.
+    #[serde(default)]
+    time: Option<String>,
+    /// So many US dollars more.
+    #[serde(default)]
+    cost_usd: Option<f64>,
+    /// The work that is left, and why it takes more: a person decides by this.
+    why: String,
+    /// Wait for the decision (the default); false returns at once with an id for `wait`.
+    #[serde(default)]
+    wait: Option<bool>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct AskParameters {
+    /// The question, with all that is needed to answer it.
+    question: String,
+    /// Wait for the answer (the default); false returns at once with an id for `wait`.
+    #[serde(default)]
+    wait: Option<bool>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct ProgressParameters {
+    /// One short line.
+    line: String,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct IdParameters {
+    /// The proposal's id, such as P1.
+    id: String,
+}
+
+/// One for each HTTP request; all share the desk.
+#[derive(Debug, Clone)]
+pub(super) struct Server {
+    broker: BrokerHandle,
+    tool_router: ToolRouter<Self>,
+}
+
+type Context = RequestContext<RoleServer>;
+
+#[tool_router]
+impl Server {
+    pub(super) fn new(broker: BrokerHandle) -> Self {
+        Self { broker, tool_router: Self::tool_router() }
+    }
+
+    #[tool(
+        description = "What is allowed now, as JSON: HTTP routes, DLP exemptions, push rules, what is left of the budget, and \
+                       who decides on requests for more. Call it before you ask for something.",
+        annotations(read_only_hint = true)
+    )]
+    async fn policy(&self, _: Parameters<NoParameters>) -> CallToolResult {
+        match self.broker.view().await.map(|view| serde_json::to_string_pretty(&view)) {
+            Some(Ok(json)) => CallToolResult::success(vec![ContentBlock::text(json)]),
+            _ => gone(),
+        }
+    }
+
+    #[tool(
+        description = "Ask for HTTP access to a host that the policy refuses. Ask for as little as the task needs. The call \
+                       waits for a person's decision; what is granted works at once, so try the same request again."
+    )]
+    async fn request_route(&self, Parameters(asked): Parameters<RouteParameters>, context: Context) -> CallToolResult {
+        let request = Request::route(&RouteWords {
+            host: &asked.host,
+            port: asked.port,
+            scheme: asked.scheme,
+            methods: &asked.methods,
+            paths: &asked.paths,
+            why: &asked.why,
+            duration: asked.duration.as_deref(),
+        });
+        self.decide(request, asked.wait, context).await
+    }
+
+    #[tool(
+        description = "Ask that one rule for secrets is not looked for in what goes to one host, after a request was refused \
+                       as `dlp` by mistake. First try to do without the text that was found."
+    )]
+    async fn request_exemption(
+        &self,
+        Parameters(asked): Parameters<ExemptionParameters>,
+        context: Context,
+    ) -> CallToolResult {
+        let request = Request::exemption(&asked.host, &asked.rule, &asked.why, asked.duration.as_deref());
+        self.decide(request, asked.wait, context).await
+    }
+
+    #[tool(
+        description = "Ask for tools that the image does not have, as lines for its Dockerfile. Nothing changes in this run: \
+                       a run that resumes this one has them."
+    )]
+    async fn request_capability(
+        &self,
+        Parameters(asked): Parameters<CapabilityParameters>,
+        context: Context,
+    ) -> CallToolResult {
+        self.decide(Request::capability(&asked.dockerfile, &asked.why), asked.wait, context).await
+    }
+
+    #[tool(
+        description = "Ask to push to a branch or tag that the push rules refuse. Secrets that were found in a push are never \
+                       allowed: remove them instead."
+    )]
+    async fn request_push(&self, Parameters(asked): Parameters<PushParameters>, context: Context) -> CallToolResult {
+        let request = Request::push(asked.upstream.as_deref(), &asked.r#ref, &asked.why, asked.duration.as_deref());
+        self.decide(request, asked.wait, context).await
+    }
+
+    #[tool(
+        description = "Ask for more to spend on the model, on top of the limits that `policy` shows. Ask before all is spent: \
+                       afterwards no call can be made any more."
+    )]
+    async fn request_budget(
+        &self,
+        Parameters(asked): Parameters<BudgetParameters>,
+        context: Context,
+    ) -> CallToolResult {
+        let BudgetParameters { tokens, requests, time, cost_usd, why, wait } = asked;
+        self.decide(Request::budget(tokens, requests, time.as_deref(), cost_usd, &why), wait, context).await
+    }
+
+    #[tool(description = "Ask a person a question that the task can't be done without. There may be nobody to answer.")]
+    async fn ask(&self, Parameters(asked): Parameters<AskParameters>, context: Context) -> CallToolResult {
+        self.decide(Request::ask(&asked.question), asked.wait, context).await
+    }
+
+    #[tool(description = "Tell how far the work is, in one line, for the people who wait for it. It needs no answer.")]
+    async fn progress(&self, Parameters(asked): Parameters<ProgressParameters>, context: Context) -> CallToolResult {
+        self.decide(Request::progress(&asked.line), Some(false), context).await
+    }
+
+    #[tool(
+        description = "What has become of an earlier request, by its id; it does not wait.",
+        annotations(read_only_hint = true)
+    )]
+    async fn status(&self, Parameters(asked): Parameters<IdParameters>) -> CallToolResult {
+        match self.find(&asked.id).await {
+            Ok(answer) => result(answer),
+            Err(result) => result,
+        }
+    }
+
+    #[tool(description = "Wait for the decision on an earlier request, by its id.", annotations(read_only_hint = true))]
+    async fn wait(&self, Parameters(asked): Parameters<IdParameters>, context: Context) -> CallToolResult {
+        match self.find(&asked.id).await {
+            Ok(answer) => finish(answer, true, context).await,
+            Err(result) => result,
+        }
+    }
+}
+
+impl Server {
+    async fn decide(
+        &self,
+        request: Result<Request, RequestError>,
+        wait: Option<bool>,
+        context: Context,
+    ) -> CallToolResult {
+        let request = match request {
+            Ok(request) => request,
+            Err(error) => return mistake(format!("refused: {error}; it is not noted")),
+        };
+        match self.broker.ask(request).await {
+            Some(answer) => finish(answer, wait.unwrap_or(true), context).await,
+            None => gone(),
+        }
+    }
+
+    async fn find(&self, id: &str) -> Result<Answer, CallToolResult> {
+        let id = ProposalId::parse(id.trim()).map_err(|error| mistake(error.to_string()))?;
+        self.broker.status(id).await.ok_or_else(gone)
+    }
+}
+
+/// The answer at once, or when it is decided.
+async fn finish(mut answer: Answer, wait: bool, context: Context) -> CallToolResult {
+    if wait && let Some(pending) = answer.pending.take() {
+        answer.text = waited(pending, &context).await;
+    }
+    result(answer)
+}
+
+/// Waits for the last words, and tells the client meanwhile that it still does. Who has gone ends this by itself.
+async fn waited(mut pending: Pending, context: &Context) -> String {
+    let token = context.meta.get_progress_token();
+    let start = Instant::now();
+    // The desk ends it in time; this is for a desk that can't.
+    let deadline = start + pending.most + Duration::from_secs(90);
+    loop {
+        let StatusText { text, is_final } = pending.status_text.borrow_and_update().clone();
+        if is_final {
+            return text;
+        }
+        if let Some(token) = &token {
+            let sign = ProgressNotificationParam::new(token.clone(), start.elapsed().as_secs_f64())
+                .with_total(pending.most.as_secs_f64())
+                .with_message(text.clone());
+            if context.peer.notify_progress(sign).await.is_err() {
+                return text;
+            }
+        }
+        tokio::select! {
+            changed = pending.status_text.changed() => if changed.is_err() && !pending.status_text.borrow().is_final {
+                return format!("{text} (the door is ending)");
+            },
+            () = sleep(PROGRESS_INTERVAL) => {}
+            () = context.ct.cancelled() => return text,
+            () = sleep_until(deadline) => return text,
+        }
+    }
+}
+
+/// A refusal is a decision, and so no error: clients show errors as calls to be made again.
+fn result(answer: Answer) -> CallToolResult {
+    if answer.mistake { mistake(answer.text) } else { CallToolResult::success(vec![ContentBlock::text(answer.text)]) }
+}
+
+fn mistake(text: String) -> CallToolResult {
+    CallToolResult::error(vec![ContentBlock::text(text)])
+}
+
+fn gone() -> CallToolResult {
+    mistake("refused: nobody is there to decide".to_owned())
+}
+
+#[tool_handler(router = self.tool_router)]
+impl ServerHandler for Server {
+    fn get_info(&self) -> ServerConfig {
+        ServerConfig::new(ServerCapabilities::builder().enable_tools().build())
+            .with_server_info(Implementation::new("supervise", env!("CARGO_PKG_VERSION")))
+            .with_instructions(
+                "You work in a bottle: HTTP goes only to listed hosts, pushes only to listed refs. When something is refused \
+                 that the task needs, call `policy` to see what is allowed, then ask with `request_route`, `request_push` \
+                 or another of these tools, and say why. A person decides while you wait; what is granted is in force at \
+                 once. A refusal is final: go on without it.",
+            )
+    }
+}

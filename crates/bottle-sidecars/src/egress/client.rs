@@ -1,0 +1,212 @@
+//! The way on to pipelock: requests, WebSockets and tunnels, each with its target in headers of the doors' own.
+//!
+//! Always: an answer has lost what was meant for this hop, and the access log has what pipelock said of the request.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bottle_policy::route::Scheme;
+use bottle_policy::supervise::Found;
+use bottle_wire::access::Verdict;
+use http::{HeaderValue, Request, Response, StatusCode, Uri, Version};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+
+use super::pipe::{self, Pipe};
+use super::policy::RoutePolicy;
+use crate::common::{Dirs, PIPELOCK_SOCKET};
+use crate::proxy::access::AccessLog;
+use crate::proxy::headers;
+use crate::proxy::response::{Body, boxed, full, refuse};
+use crate::proxy::target::RequestTarget;
+use crate::proxy::upgrade::{self, Reply};
+
+/// Client of pipelock's socket.
+pub(super) struct PipelockClient(Pipe);
+
+impl PipelockClient {
+    /// Makes a client of the socket in the internal directory.
+    pub(super) fn new(dirs: &Dirs) -> Self {
+        Self(pipe::client(dirs.internal.join(PIPELOCK_SOCKET)))
+    }
+
+    /// Sends a request on; what comes back is free of the doors' own headers, and the line knows what they said.
+    pub(super) async fn forward(
+        &self,
+        policy: &RoutePolicy,
+        target: &RequestTarget,
+        route: usize,
+        request: Request<Body>,
+        log: &mut AccessLog,
+    ) -> Response<Body> {
+        let request = match addressed(policy, target, route, request) {
+            Ok(request) => request,
+            Err(error) => {
+                log.stop(Verdict::Error, "request");
+                return refuse(StatusCode::BAD_REQUEST, "request", format!("the request can't be sent on: {error}"));
+            }
+        };
+        match self.0.request(request).await {
+            Ok(mut response) => {
+                take_notes(&mut response, log);
+                response.map(boxed)
+            }
+            Err(error) => unanswered(&error, log),
+        }
+    }
+
+    /// A request for a WebSocket: once pipelock agrees, bytes both ways; it is pipelock that looks at them.
+    pub(super) async fn websocket(
+        &self,
+        policy: &RoutePolicy,
+        target: &RequestTarget,
+        route: usize,
+        mut request: Request<Incoming>,
+        mut log: AccessLog,
+    ) -> Response<Body> {
+        let guest = hyper::upgrade::on(&mut request);
+        let mut request = match addressed(policy, target, route, request.map(|_| full(""))) {
+            Ok(request) => request,
+            Err(error) => {
+                log.stop(Verdict::Error, "request");
+                let why = format!("the request can't be sent on: {error}");
+                return log.answer(refuse(StatusCode::BAD_REQUEST, "request", why));
+            }
+        };
+        upgrade::ask(request.headers_mut(), upgrade::WEBSOCKET);
+        let mut response = match self.0.request(request).await {
+            Ok(response) => response,
+            Err(error) => {
+                let answer = unanswered(&error, &mut log);
+                return log.answer(answer);
+            }
+        };
+        let agreed = upgrade::agreed(&response, upgrade::WEBSOCKET);
+        take_notes(&mut response, &mut log);
+        if !agreed {
+            return log.answer(response.map(boxed));
+        }
+        let other = hyper::upgrade::on(&mut response);
+        let mut answer = response.map(|_| full(""));
+        upgrade::ask(answer.headers_mut(), upgrade::WEBSOCKET);
+        let relay = move |mut log: AccessLog| async move {
+            match tokio::try_join!(guest, other) {
+                Ok((guest, other)) => {
+                    upgrade::relay(TokioIo::new(guest), TokioIo::new(other), &mut log, |_| true).await;
+                }
+                Err(error) => log.stop(Verdict::Error, &format!("cut off: {error}")),
+            }
+        };
+        Reply { answer, after: Some(Box::new(move |log| Box::pin(relay(log)))) }.finish(log)
+    }
+
+    /// Carries a tunnel whose TLS is not ended, from its hello on.
+    pub(super) async fn tunnel<S>(
+        &self,
+        policy: Arc<RoutePolicy>,
+        target: &RequestTarget,
+        hello: Vec<u8>,
+        stream: S,
+        mut log: AccessLog,
+    ) where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let Ok(mut request) = addressed(&policy, target, 0, Request::new(full(""))) else { return };
+        drop(policy);
+        upgrade::ask(request.headers_mut(), upgrade::TUNNEL);
+        let mut response = match self.0.request(request).await {
+            Ok(response) => response,
+            Err(error) => {
+                unanswered(&error, &mut log);
+                return;
+            }
+        };
+        let agreed = upgrade::agreed(&response, upgrade::TUNNEL);
+        take_notes(&mut response, &mut log);
+        log.entry.status = response.status().as_u16();
+        if !agreed {
+            tracing::info!("pipelock refused a tunnel to {}", target.host);
+            return;
+        }
+        if let Ok(other) = hyper::upgrade::on(&mut response).await {
+            let mut other = TokioIo::new(other);
+            log.sent.fetch_add(hello.len() as u64, Ordering::Relaxed);
+            if other.write_all(&hello).await.is_ok() {
+                upgrade::relay(stream, other, &mut log, |_| true).await;
+            }
+        }
+    }
+}
+
+/// Notes what pipelock says of the request, and removes what was meant for this hop.
+fn take_notes(response: &mut Response<Incoming>, log: &mut AccessLog) {
+    let from = response.headers();
+    let text = |name| headers::text(from, name);
+    if let Some(verdict) = text(headers::VERDICT) {
+        let reason = text(headers::REASON).unwrap_or_default();
+        let verdict = match verdict {
+            "deny" => Verdict::Deny,
+            "block" => Verdict::Block,
+            _ => Verdict::Error,
+        };
+        log.stop(verdict, reason);
+    }
+    log.entry.credential = text(headers::CREDENTIAL).map(str::to_owned);
+    log.entry.finding = text(headers::FINDING).and_then(|found| serde_json::from_str(found).ok());
+    if from.contains_key(headers::WITHHELD) || log.entry.finding.as_ref().is_some_and(|found: &Found| found.at == "url")
+    {
+        log.withhold();
+    }
+    headers::strip_hop(response.headers_mut());
+    headers::strip_door_headers(response.headers_mut());
+}
+
+/// There is no answer of pipelock's: because of the guest's own body, or of pipelock.
+fn unanswered(error: &hyper_util::client::legacy::Error, log: &mut AccessLog) -> Response<Body> {
+    if log.broken.load(Ordering::Relaxed) {
+        log.stop(Verdict::Deny, "bad_body");
+        let message = "the request's body is malformed or broke off; it was not sent as a whole";
+        return refuse(StatusCode::BAD_REQUEST, "bad_body", message);
+    }
+    log.stop(Verdict::Error, "pipelock");
+    tracing::warn!("pipelock did not answer: {error}");
+    let message = "the last door, pipelock, did not answer, or cut the answer off; its line of this request says why";
+    refuse(StatusCode::BAD_GATEWAY, "pipelock", message)
+}
+
+/// The request as pipelock takes it: in HTTP/1.1, with its place in headers of ours.
+fn addressed(
+    policy: &RoutePolicy,
+    target: &RequestTarget,
+    route: usize,
+    request: Request<Body>,
+) -> Result<Request<Body>, http::Error> {
+    let (mut parts, body) = request.into_parts();
+    let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+    parts.uri = Uri::builder().scheme("http").authority("pipelock").path_and_query(path).build()?;
+    parts.version = Version::HTTP_11;
+    join_cookies(&mut parts.headers);
+    let scheme = if target.scheme == Scheme::Https { "https" } else { "http" };
+    for (name, value) in [
+        (headers::ID, HeaderValue::from_str(&target.id)?),
+        (headers::SCHEME, HeaderValue::from_static(scheme)),
+        (headers::HOST, HeaderValue::from_str(target.host.as_str())?),
+        (headers::PORT, HeaderValue::from(target.port)),
+        (headers::ROUTE, HeaderValue::from(route)),
+        (headers::POLICY, HeaderValue::from_str(&policy.hash)?),
+    ] {
+        parts.headers.insert(name, value);
+    }
+    Ok(Request::from_parts(parts, body))
+}
+
+/// HTTP/2 may carry a cookie in several headers, HTTP/1.1 may not.
+fn join_cookies(headers: &mut http::HeaderMap) {
+    let cookies: Vec<&[u8]> = headers.get_all(http::header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if cookies.len() > 1
+        && let Ok(joined) = HeaderValue::from_bytes(&cookies.join(&b"; "[..]))
+    {
+        headers.insert(http::header::COOKIE, joined);
+    }
+}

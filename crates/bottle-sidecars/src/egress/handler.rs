@@ -1,0 +1,85 @@
+//! Which route a request takes: to the model's own way, or straight on to pipelock.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use bottle_policy::route::Scheme;
+use bottle_types::host::HostName;
+use bottle_wire::access::Verdict;
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::client::PipelockClient;
+use super::model::Model;
+use super::policy::RoutePolicy;
+use crate::common::Dirs;
+use crate::proxy::access::{AccessLog, CountedBody};
+use crate::proxy::headers;
+use crate::proxy::response::{Body, boxed, drain, json};
+use crate::proxy::server::Handler;
+use crate::proxy::target::{self, RequestTarget};
+
+/// The handler behind egress' proxy server.
+pub(super) struct EgressHandler {
+    policy: RwLock<Arc<RoutePolicy>>,
+    model: Model,
+    client: PipelockClient,
+}
+
+impl EgressHandler {
+    pub(super) fn new(policy: RoutePolicy, model: Model, dirs: &Dirs) -> Self {
+        Self { policy: RwLock::new(Arc::new(policy)), model, client: PipelockClient::new(dirs) }
+    }
+
+    /// From now on requests are judged by this policy; those under way finish under theirs.
+    pub(super) fn replace(&self, policy: RoutePolicy) {
+        *self.policy.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(policy);
+    }
+
+    fn policy(&self) -> Arc<RoutePolicy> {
+        Arc::clone(&self.policy.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Handler for EgressHandler {
+    fn knows(&self, scheme: Scheme, host: &HostName, port: u16) -> bool {
+        self.policy().matcher.knows(scheme, host, port)
+    }
+
+    fn passes(&self, host: &HostName) -> bool {
+        self.policy().routes.passthrough.iter().any(|pattern| pattern.matches(host))
+    }
+
+    async fn tunnel<S>(&self, target: RequestTarget, hello: Vec<u8>, stream: S, log: AccessLog)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        self.client.tunnel(self.policy(), &target, hello, stream, log).await;
+    }
+
+    async fn answer(&self, target: RequestTarget, request: Request<Incoming>, mut log: AccessLog) -> Response<Body> {
+        let policy = self.policy();
+        let seen = headers::pairs(request.headers());
+        let route = match policy.matcher.decide(target::for_rules(&target, &request, &seen)) {
+            Ok(route) => route,
+            Err(denied) => {
+                log.stop(Verdict::Deny, denied.error);
+                tracing::info!("refused {} {}: {}", request.method(), target.host, denied.error);
+                drop(seen);
+                drain(request.into_body());
+                return log.answer(json(StatusCode::FORBIDDEN, &denied));
+            }
+        };
+        drop(seen);
+        log.entry.route = Some(route);
+        if target.websocket {
+            return self.client.websocket(&policy, &target, route, request, log).await;
+        }
+        let request = request.map(|body| CountedBody::new(body, &log));
+        if policy.routes.routes[route].model {
+            return self.model.answer(&self.client, &policy, &target, route, request, log).await;
+        }
+        let response = self.client.forward(&policy, &target, route, request.map(boxed), &mut log).await;
+        log.answer(response)
+    }
+}

@@ -1,0 +1,88 @@
+//! Second phase: the push's names are judged and its new objects listed.
+
+use std::thread::{self, JoinHandle};
+
+use bottle_scan::dlp::{Rules, RulesError};
+use bottle_scan::known::KnownSecrets;
+use bottle_wire::push_report::Timings;
+
+use super::super::changes::Changes;
+use super::super::dirs::GateDirs;
+use super::super::gitleaks::Scanner;
+use super::super::rules::{self, MAX_REFS, Refusal};
+use super::super::scan;
+use super::command::{ONE_AT_A_TIME, can_be_one_push};
+use super::millis;
+use super::received::Received;
+use super::refused::{FoundIn, Refused};
+
+/// A push that no push rule refuses, with all that it brings.
+pub(super) struct Listed<'a> {
+    pub(super) received: Received<'a>,
+    pub(super) changes: Changes,
+    pub(super) scanners: Scanners,
+    pub(super) ms: Timings,
+}
+
+impl<'a> Listed<'a> {
+    /// Lists the push's changes and judges them by the push rules.
+    pub(super) fn new(mut received: Received<'a>) -> Result<Self, Box<Refused<'a>>> {
+        // Both read their rules while this looks at what is pushed.
+        let scanners = Scanners::start(received.repo.gate);
+        let (mut changes, mut ms) = (Changes::default(), Timings::default());
+        let mut refusals = match list(&received, &mut changes) {
+            Ok(refusals) => refusals,
+            Err(reason) => return Err(Refused::by_rules(received, changes, vec![Refusal::all(reason)], ms)),
+        };
+        ms.judge = millis(received.started);
+        if refusals.is_empty() {
+            return Ok(Self { received, changes, scanners, ms });
+        }
+        // These names and paths are shown, and were not scanned with the rest.
+        let about = refusals.iter_mut().filter_map(|refusal| refusal.about.as_mut());
+        let names = received.names.iter_mut().take(MAX_REFS);
+        scan::withhold_secrets(scanners.gitleaks, received.repo.gate, names.chain(about));
+        Err(Refused::by_rules(received, changes, refusals, ms))
+    }
+}
+
+/// Lists what the push brings, unless its names alone refuse it; gives the refusals.
+fn list(received: &Received<'_>, changes: &mut Changes) -> Result<Vec<Refusal>, String> {
+    let Received { repo, updates, .. } = received;
+    let refusals = rules::names(repo, updates)?;
+    if !refusals.is_empty() {
+        return Ok(refusals);
+    }
+    if !can_be_one_push(repo, updates)? {
+        return Ok(vec![Refusal::all(ONE_AT_A_TIME.to_owned())]);
+    }
+    *changes = Changes::list(repo, updates)?;
+    rules::changes(repo, updates, changes)
+}
+
+/// Both scanners, which read their rules in the background.
+pub(super) struct Scanners {
+    gitleaks: Result<Scanner, String>,
+    rules: JoinHandle<Result<Rules, RulesError>>,
+}
+
+impl Scanners {
+    fn start(gate: &GateDirs) -> Self {
+        let gitleaks = Scanner::start(gate);
+        let patterns = gate.policy.patterns.clone();
+        Self { gitleaks, rules: thread::spawn(move || Rules::with(&patterns, &[])) }
+    }
+
+    /// Scans all that the push brings.
+    pub(super) fn scan(
+        self,
+        received: &Received<'_>,
+        changes: &Changes,
+        known: &KnownSecrets,
+    ) -> Result<Vec<FoundIn>, String> {
+        let gitleaks = self.gitleaks?;
+        let rules = self.rules.join().map_err(|_| "the rules can't be read".to_owned())?;
+        let rules = rules.map_err(|error| error.to_string())?;
+        scan::scan(gitleaks, &rules, &received.repo, &received.updates, changes, known)
+    }
+}

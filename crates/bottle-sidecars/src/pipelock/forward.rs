@@ -1,0 +1,253 @@
+//! Judges one request, adds the credential of its route, sends it, and gives the answer back.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
+
+use bottle_policy::route::Scheme;
+use bottle_scan::dlp::{Mode, Packing, Rules};
+use bottle_wire::access::Verdict;
+use bytes::Bytes;
+use http::header::{ACCEPT_ENCODING, AUTHORIZATION, HOST};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, Version};
+
+use super::active::ActivePolicy;
+use super::dial::DialError;
+use super::policy::CompiledRoute;
+use super::refusal::{blocked, stopped, too_large};
+use super::scan::{self, ScannedRequest};
+use crate::proxy::access::{AccessLog, CountedBody};
+use crate::proxy::headers;
+use crate::proxy::response::{Body, BoxError, boxed, drain, json, refuse};
+use crate::proxy::target::{self, RequestTarget, authority};
+use crate::proxy::upgrade::Reply;
+
+const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+
+impl ActivePolicy {
+    /// Answers a request whose headers are free of what is for one hop or a door's own. `claimed` is the route that
+    /// egress found; it is found again here, and both have to agree.
+    pub(super) async fn pass<B>(
+        self: &Arc<Self>,
+        target: &RequestTarget,
+        claimed: Option<usize>,
+        request: Request<B>,
+        log: &mut AccessLog,
+    ) -> Reply
+    where
+        B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<BoxError>,
+    {
+        if target.websocket {
+            return self.websocket(target, claimed, request, log).await;
+        }
+        match self.judge(target, claimed, &request, log) {
+            Ok((route, packings)) if self.policy.routes[route].ask => {
+                Box::pin(self.send_asking(target, route, &packings, request, log)).await.into()
+            }
+            Ok((route, packings)) => {
+                let rules = self.policy.rules_for(&target.host);
+                self.send(target, route, &packings, rules, request, log).await.into()
+            }
+            Err(answer) => {
+                drain(request.into_body());
+                (*answer).into()
+            }
+        }
+    }
+
+    /// The route of a request whose head may leave, and what its body is said to be packed in; or the refusal.
+    pub(super) fn judge<B: http_body::Body>(
+        &self,
+        target: &RequestTarget,
+        claimed: Option<usize>,
+        request: &Request<B>,
+        log: &mut AccessLog,
+    ) -> Result<(usize, Vec<Packing>), Box<Response<Body>>> {
+        let policy = &self.policy;
+        log.entry.path = policy.known.mask_str(&log.entry.path);
+        let seen = headers::pairs(request.headers());
+        let route = match policy.matcher.decide(target::for_rules(target, request, &seen)) {
+            Ok(route) => route,
+            Err(denied) => {
+                log.stop(Verdict::Deny, denied.error);
+                return Err(Box::new(json(StatusCode::FORBIDDEN, &denied)));
+            }
+        };
+        log.entry.route = Some(route);
+        if claimed.is_some_and(|claimed| claimed != route) {
+            log.stop(Verdict::Deny, "route_mismatch");
+            let message = "the doors don't agree about the route; the policy may be changing: try again";
+            return Err(Box::new(refuse(StatusCode::FORBIDDEN, "route_mismatch", message)));
+        }
+        let compiled = &policy.routes[route];
+        if let Some(answer) = self.judge_head(target, compiled, request, log) {
+            return Err(Box::new(answer));
+        }
+        if let Some(base) = &compiled.upstream
+            && policy.matcher.is_git(&base.host, &format!("{}{}", base.path, request.uri().path()))
+        {
+            log.stop(Verdict::Deny, "git_upstream");
+            let message = "git over https to a declared upstream would go round the gate; use git://git-gate:9418/";
+            return Err(Box::new(refuse(StatusCode::FORBIDDEN, "git_upstream", message)));
+        }
+        let rated = |rate| self.count_rate(route, rate);
+        if let Err(reached) =
+            compiled.rate.map_or(Ok(()), rated).and_then(|()| self.count(&compiled.host, &target.host))
+        {
+            log.stop(Verdict::Deny, "limit");
+            return Err(Box::new(refuse(StatusCode::TOO_MANY_REQUESTS, "limit", reached.to_string())));
+        }
+        scan::packings(request.headers()).map(|packings| (route, packings)).map_err(|found| {
+            log.stop(Verdict::Block, "dlp");
+            let answer = blocked(&found);
+            log.entry.finding = Some(found);
+            Box::new(answer)
+        })
+    }
+
+    /// The refusal, if the head of the request is not to leave.
+    fn judge_head<B: http_body::Body>(
+        &self,
+        target: &RequestTarget,
+        compiled: &CompiledRoute,
+        request: &Request<B>,
+        log: &mut AccessLog,
+    ) -> Option<Response<Body>> {
+        if request.body().size_hint().lower() > compiled.max_bytes {
+            log.stop(Verdict::Block, "too_large");
+            return Some(too_large(compiled.max_bytes));
+        }
+        let rules = self.policy.rules_for(&target.host);
+        let search = self.policy.search(compiled, &rules);
+        let (known, found) = scan::head(search, target.host.as_str(), request.uri(), request.headers())?;
+        if compiled.ask && !known && !target.websocket {
+            // It is looked for again with the body, and asked about together with what is there.
+            return None;
+        }
+        if compiled.mode == Some(Mode::Warn) && !known {
+            log.entry.finding = Some(found);
+            return None;
+        }
+        if found.at == "url" {
+            log.withhold();
+        }
+        log.stop(Verdict::Block, "dlp");
+        let answer = blocked(&found);
+        log.entry.finding = Some(found);
+        Some(answer)
+    }
+
+    /// Sends a request whose head is judged, and judges its body by these rules.
+    pub(super) async fn send<B>(
+        self: &Arc<Self>,
+        target: &RequestTarget,
+        route: usize,
+        packings: &[Packing],
+        rules: Arc<Rules>,
+        request: Request<B>,
+        log: &mut AccessLog,
+    ) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let compiled = &self.policy.routes[route];
+        let warned = Arc::new(OnceLock::new());
+        let (mut parts, body) = request.into_parts();
+        let body = CountedBody::new(body, log);
+        let stream_verdict = Arc::clone(&log.stream_verdict);
+        let judge = scan::BodyRules { rules, policy: Arc::clone(&self.policy), route };
+        let (this, host) = (Arc::clone(self), target.host.clone());
+        let may = Box::new(move |more| this.may_send(&host, more).is_ok());
+        let body = ScannedRequest::new(body, packings, judge, stream_verdict, Arc::clone(&warned), may);
+        parts.uri = match whole_uri(target, compiled, &parts.uri) {
+            Ok(uri) => uri,
+            Err(error) => {
+                log.stop(Verdict::Error, "request");
+                return refuse(StatusCode::BAD_REQUEST, "request", format!("the request can't be sent: {error}"));
+            }
+        };
+        parts.version = Version::HTTP_11;
+        parts.headers.remove(HOST);
+        credentials(compiled, &mut parts.headers);
+        log.entry.credential = compiled.credential.as_ref().map(|added| added.name.to_string());
+        let result = self.client.request(Request::from_parts(parts, boxed(body))).await;
+        if let Some(found) = warned.get() {
+            log.entry.finding.get_or_insert_with(|| found.clone());
+        }
+        if let Some((reason, found)) = log.stream_verdict.get() {
+            let (reason, found) = (*reason, found.clone());
+            log.stop(Verdict::Block, reason);
+            log.entry.finding.clone_from(&found);
+            return match found {
+                Some(found) => blocked(&found),
+                None => stopped(reason, compiled.max_bytes),
+            };
+        }
+        match result {
+            Ok(response) => self.scrubbed(route, response, log).await,
+            Err(error) => failed(target, &error, log),
+        }
+    }
+}
+
+/// Puts the route's credential in place of whatever the guest sent; a placeholder goes nowhere.
+pub(super) fn credentials(compiled: &CompiledRoute, headers: &mut HeaderMap) {
+    for name in [AUTHORIZATION, X_API_KEY] {
+        let placeholder = headers.get_all(&name).iter().any(|value| scan::is_placeholder(value.as_bytes()));
+        // Beside the route's credential, another one could make the request somebody else's.
+        if placeholder || compiled.credential.is_some() {
+            headers.remove(&name);
+        }
+    }
+    if let Some(added) = &compiled.credential {
+        headers.insert(added.header.clone(), added.value.clone());
+        // So that it is seen if it comes back.
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    }
+}
+
+/// Where a request really goes.
+pub(super) fn whole_uri(target: &RequestTarget, compiled: &CompiledRoute, uri: &Uri) -> Result<Uri, http::Error> {
+    let path_of_request = uri.path_and_query().map_or("/", |path| path.as_str());
+    let (scheme, host, port, path) = match &compiled.upstream {
+        None => (target.scheme, &target.host, target.port, path_of_request.to_owned()),
+        Some(base) => (base.scheme, &base.host, base.port(), format!("{}{path_of_request}", base.path)),
+    };
+    let name = if scheme == Scheme::Https { "https" } else { "http" };
+    Uri::builder().scheme(name).authority(authority(scheme, host, port)).path_and_query(path).build()
+}
+
+/// There is no connection.
+pub(super) fn dial_refusal(dial: &DialError, log: &mut AccessLog) -> Response<Body> {
+    tracing::info!("{dial}");
+    if matches!(dial, DialError::Refused { .. }) {
+        log.stop(Verdict::Block, "address");
+        return refuse(StatusCode::FORBIDDEN, "address", dial.to_string());
+    }
+    log.stop(Verdict::Error, "connect");
+    refuse(StatusCode::BAD_GATEWAY, "connect", dial.to_string())
+}
+
+pub(super) fn failed(
+    target: &RequestTarget,
+    error: &hyper_util::client::legacy::Error,
+    log: &mut AccessLog,
+) -> Response<Body> {
+    if log.broken.load(Ordering::Relaxed) {
+        log.stop(Verdict::Deny, "bad_body");
+        let message = "the request's body is malformed or broke off; it was not sent as a whole";
+        return refuse(StatusCode::BAD_REQUEST, "bad_body", message);
+    }
+    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    let mut last = error.to_string();
+    while let Some(current) = source {
+        if let Some(dial) = current.downcast_ref::<DialError>() {
+            return dial_refusal(dial, log);
+        }
+        last = current.to_string();
+        source = current.source();
+    }
+    log.stop(Verdict::Error, "upstream");
+    refuse(StatusCode::BAD_GATEWAY, "upstream", format!("the request to {} failed: {last}", target.host))
+}

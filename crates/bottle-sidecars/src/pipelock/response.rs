@@ -1,0 +1,299 @@
+//! Answers on their way back: how large they may be, and what is said in them.
+
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bottle_policy::pipelock::Action;
+use bottle_policy::supervise::Found;
+use bottle_scan::dlp::{Finding, Mode, Packing, Stream};
+use bottle_scan::websocket::Talk;
+use bottle_wire::access::Verdict;
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, SET_COOKIE, TRAILER};
+use http::{HeaderMap, HeaderValue, Response, Version};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use tokio::time::timeout;
+
+use super::active::ActivePolicy;
+use super::policy::{CompiledRoute, Policy};
+use super::redact::RedactedBody;
+use super::refusal::not_let_in;
+use super::scan;
+use crate::proxy::access::{AccessLog, StreamVerdict};
+use crate::proxy::headers;
+use crate::proxy::response::{Body, BoxError, boxed};
+
+impl ActivePolicy {
+    /// Makes an answer fit for the guest: its head scrubbed, its body looked at, the route's credential in neither.
+    pub(super) async fn scrubbed(
+        &self,
+        route: usize,
+        response: Response<Incoming>,
+        log: &mut AccessLog,
+    ) -> Response<Body> {
+        let looked = self.looked_at(route, response, log).await;
+        let looked = match &self.policy.routes[route].credential {
+            Some(added) => looked.map(|body| boxed(RedactedBody::new(body, &added.secret))),
+            None => looked,
+        };
+        if !looked.headers().contains_key(TRAILER) {
+            return looked;
+        }
+        let policy = Arc::clone(&self.policy);
+        looked.map(|body| boxed(body.map_frame(move |frame| scrubbed_trailers(&policy, frame))))
+    }
+
+    async fn looked_at(&self, route: usize, response: Response<Incoming>, log: &mut AccessLog) -> Response<Body> {
+        let compiled = &self.policy.routes[route];
+        let response = self.scrubbed_head(compiled, response.map(boxed));
+        let scanning = &self.policy.pipelock.response_scanning;
+        if scanning.is_default() {
+            return response;
+        }
+        let (mut parts, body) = response.into_parts();
+        let too_large = scanning.max_body_bytes.is_some_and(|most| body.size_hint().lower() > most.0);
+        let looked = if too_large {
+            Err(("answer_too_large", None))
+        } else {
+            match ScannedResponse::new(body, &parts.headers, &self.policy, compiled.model, log) {
+                Ok(body) => body.begun().await,
+                Err(found) => Err(("answer", Some(found))),
+            }
+        };
+        match looked {
+            Ok(body) => {
+                // A length would have to be kept, and what is cut off can't.
+                parts.headers.remove(CONTENT_LENGTH);
+                Response::from_parts(parts, boxed(body))
+            }
+            Err((reason, found)) => {
+                log.stop(Verdict::Block, reason);
+                let answer = not_let_in(reason, found.as_ref());
+                log.entry.finding = found;
+                answer
+            }
+        }
+    }
+
+    /// Removes from an answer's head what is for one hop, a door's own, or a credential.
+    pub(super) fn scrubbed_head(&self, compiled: &CompiledRoute, mut response: Response<Body>) -> Response<Body> {
+        let headers = response.headers_mut();
+        headers::strip_hop(headers);
+        headers::strip_door_headers(headers);
+        if compiled.credential.is_some() {
+            // A cookie that upstream gives to the credential's owner is a credential, too.
+            headers.remove(SET_COOKIE);
+        }
+        // Over HTTP/1.1, which is spoken to egress, only trailers that are named pass, and over HTTP/2 gRPC names none.
+        let grpc = headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
+        if grpc {
+            headers
+                .entry(TRAILER)
+                .or_insert(HeaderValue::from_static("grpc-status, grpc-message, grpc-status-details-bin"));
+        }
+        mask_values(&self.policy, headers);
+        *response.version_mut() = Version::HTTP_11;
+        response
+    }
+}
+
+/// Overwrites the values of secrets.
+fn mask_values(policy: &Policy, headers: &mut HeaderMap) {
+    for value in headers.values_mut() {
+        if policy.known.find(value.as_bytes()).is_some() {
+            *value = HeaderValue::from_bytes(&policy.known.mask(value.as_bytes()))
+                .unwrap_or(HeaderValue::from_static("***"));
+        }
+    }
+}
+
+/// Scrubs the trailers of an answer as its head is scrubbed.
+fn scrubbed_trailers(policy: &Policy, frame: Frame<Bytes>) -> Frame<Bytes> {
+    match frame.into_trailers() {
+        Ok(mut trailers) => {
+            headers::strip_hop(&mut trailers);
+            headers::strip_door_headers(&mut trailers);
+            trailers.remove(SET_COOKIE);
+            mask_values(policy, &mut trailers);
+            Frame::trailers(trailers)
+        }
+        Err(frame) => frame,
+    }
+}
+
+/// The body of an answer, scanned as it passes.
+pub(super) struct ScannedResponse {
+    body: Body,
+    policy: Arc<Policy>,
+    taken: u64,
+    mode: ScanMode,
+    stream_verdict: StreamVerdict,
+    noted: Arc<OnceLock<Found>>,
+    /// The end, held back until all is judged.
+    ended: bool,
+    /// The first frame that may go on, if it was waited for.
+    first: Option<Result<Frame<Bytes>, BoxError>>,
+}
+
+/// An answer that is held back gets so long to show its first bytes before its head goes without them.
+const FIRST_BYTES_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How an answer is scanned.
+enum ScanMode {
+    /// Only its size counts.
+    Size,
+    /// As it passes; findings are noted.
+    Along(Box<Stream>),
+    /// An event stream, which can't be held back: piece by piece, each with what came before.
+    Pieces(Talk),
+    /// Held back as far as it is not judged.
+    Held(Box<Stream>),
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("the answer was cut off by pipelock: {0}")]
+struct AnswerCutOff(String);
+
+impl ScannedResponse {
+    /// Looks at an answer as the policy says; what it is packed in can be unknown, which is a finding.
+    pub(super) fn new(
+        body: Body,
+        headers: &HeaderMap,
+        policy: &Arc<Policy>,
+        model: bool,
+        log: &AccessLog,
+    ) -> Result<Self, Found> {
+        let action = if model { Action::Off } else { policy.pipelock.response_scanning.action };
+        let packings = if action == Action::Off { Ok(vec![]) } else { scan::packings(headers) };
+        let events = headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
+        let stream = |packings: Vec<Packing>| Box::new(Stream::packed(&packings));
+        let mode = match (action, packings) {
+            (Action::Off, _) => ScanMode::Size,
+            (Action::Warn, packings) => {
+                if let Err(found) = &packings {
+                    let _ = log.noted.set(found.clone());
+                }
+                ScanMode::Along(stream(packings.unwrap_or_default()))
+            }
+            (Action::Block, Ok(packings)) if events && packings.is_empty() => ScanMode::Pieces(Talk::default()),
+            (Action::Block, packings) => ScanMode::Held(stream(packings?)),
+        };
+        Ok(Self {
+            body,
+            policy: Arc::clone(policy),
+            taken: 0,
+            mode,
+            stream_verdict: Arc::clone(&log.stream_verdict),
+            noted: Arc::clone(&log.noted),
+            ended: false,
+            first: None,
+        })
+    }
+
+    /// Waits for what may go on first of an answer that is held back: where nothing may, there is still time to say why.
+    pub(super) async fn begun(mut self) -> Result<Self, (&'static str, Option<Found>)> {
+        if matches!(self.mode, ScanMode::Held(_))
+            && let Ok(Some(first)) = timeout(FIRST_BYTES_TIMEOUT, self.frame()).await
+        {
+            if let (Err(_), Some(stopped)) = (&first, self.stream_verdict.get()) {
+                return Err(stopped.clone());
+            }
+            self.first = Some(first);
+        }
+        Ok(self)
+    }
+
+    fn cut(&mut self, reason: &'static str, found: Option<Found>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let why = found.as_ref().map_or_else(|| "it is too large".to_owned(), |found| found.rule.clone());
+        let _ = self.stream_verdict.set((reason, found));
+        self.ended = true;
+        Poll::Ready(Some(Err(AnswerCutOff(why).into())))
+    }
+
+    /// Judges a piece, or the end, and gives the bytes that may go on.
+    fn judge(&mut self, piece: Option<&Bytes>) -> Result<Bytes, Finding> {
+        let search = self.policy.answers();
+        match &mut self.mode {
+            ScanMode::Size => Ok(piece.cloned().unwrap_or_default()),
+            ScanMode::Along(stream) => {
+                let pushed = match piece {
+                    Some(piece) => stream.push(search, piece, Mode::Warn),
+                    None => stream.finish(search, Mode::Warn),
+                };
+                let seen = pushed.err().or(stream.warned.take());
+                if let Some(finding) = seen {
+                    let _ = self.noted.set(scan::found(finding, "answer"));
+                    self.mode = ScanMode::Size;
+                }
+                Ok(piece.cloned().unwrap_or_default())
+            }
+            ScanMode::Pieces(talk) => match piece {
+                Some(piece) => talk.judge(search, piece, Mode::Block).map(|_| piece.clone()),
+                None => Ok(Bytes::new()),
+            },
+            ScanMode::Held(stream) => match piece {
+                Some(piece) => stream.push(search, piece, Mode::Block).map(Bytes::from),
+                None => stream.finish(search, Mode::Block).map(Bytes::from),
+            },
+        }
+    }
+}
+
+impl HttpBody for ScannedResponse {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = &mut *self;
+        if let Some(first) = this.first.take() {
+            return Poll::Ready(Some(first));
+        }
+        loop {
+            if this.ended {
+                return Poll::Ready(None);
+            }
+            let judged = match Pin::new(&mut this.body).poll_frame(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Some(Ok(frame))) => {
+                    let data = match frame.into_data() {
+                        Ok(data) => data,
+                        // Trailers could say what the body may not.
+                        Err(frame) if matches!(this.mode, ScanMode::Size) => return Poll::Ready(Some(Ok(frame))),
+                        Err(_) => continue,
+                    };
+                    this.taken += data.len() as u64;
+                    let most = this.policy.pipelock.response_scanning.max_body_bytes;
+                    if most.is_some_and(|most| this.taken > most.0) {
+                        return this.cut("answer_too_large", None);
+                    }
+                    this.judge(Some(&data))
+                }
+                Poll::Ready(None) => {
+                    this.ended = true;
+                    this.judge(None)
+                }
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error))),
+            };
+            match judged {
+                Ok(bytes) if bytes.is_empty() => {}
+                Ok(bytes) => return Poll::Ready(Some(Ok(Frame::data(bytes)))),
+                Err(finding) => return this.cut("answer", Some(scan::found(finding, "answer"))),
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.first.is_none() && (self.ended || (matches!(self.mode, ScanMode::Size) && self.body.is_end_stream()))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self.mode {
+            ScanMode::Size => self.body.size_hint(),
+            _ => SizeHint::default(),
+        }
+    }
+}

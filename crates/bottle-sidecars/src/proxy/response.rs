@@ -1,0 +1,84 @@
+//! Bodies, and responses that the doors give themselves.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderValue, Response, StatusCode};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Full};
+use serde::Serialize;
+
+/// Any error on the way.
+pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
+/// Any body on the way.
+pub(crate) type Body = UnsyncBoxBody<Bytes, BoxError>;
+
+/// A body that is all there.
+pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
+    Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
+}
+
+/// Any other body.
+pub(crate) fn boxed<B>(body: B) -> Body
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    body.map_err(Into::into).boxed_unsync()
+}
+
+/// Most bytes that are read of a body that was refused.
+const MAX_DRAIN_BYTES: u64 = 64 << 20;
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Reads the rest of a refused body and forgets it: a sender whose connection is closed under its hands may never get
+/// to read why.
+pub(crate) fn drain<B>(mut body: B)
+where
+    B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+{
+    if body.is_end_stream() {
+        return;
+    }
+    let rest = async move {
+        let mut read = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            read += frame.data_ref().map_or(0, |data| data.len() as u64);
+            if read > MAX_DRAIN_BYTES {
+                return;
+            }
+        }
+    };
+    tokio::spawn(tokio::time::timeout(DRAIN_TIMEOUT, rest));
+}
+
+/// A refusal: what kind, and what to do about it.
+#[derive(Debug, Serialize)]
+pub(crate) struct RefusalBody {
+    /// One word for programs.
+    pub(crate) error: &'static str,
+    /// A sentence for people and agents.
+    pub(crate) message: String,
+}
+
+/// The answer to a request that goes no further.
+pub(crate) fn refuse(status: StatusCode, error: &'static str, message: impl Into<String>) -> Response<Body> {
+    json(status, &RefusalBody { error, message: message.into() })
+}
+
+/// A JSON document as an answer.
+pub(crate) fn json(status: StatusCode, value: &impl Serialize) -> Response<Body> {
+    let mut body = serde_json::to_vec(value).unwrap_or_default();
+    body.push(b'\n');
+    typed(status, "application/json", body)
+}
+
+/// An answer of a given content type.
+pub(crate) fn typed(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<Body> {
+    let mut response = Response::new(full(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

@@ -1,0 +1,18 @@
+//! git-gate against the real things: git, `git daemon`, gitleaks, and an sshd with the upstream.
+#![expect(clippy::disallowed_methods, reason = "tests start the programs they test")]
+
+mod apply;
+mod claims;
+mod evasion;
+mod history;
+mod hostile;
+mod https;
+mod kills;
+mod mirror;
+mod policy;
+mod processes;
+mod random;
+mod reload;
+mod scanner;
+mod upstream;
+mod world;
