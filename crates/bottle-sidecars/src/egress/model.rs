@@ -123,14 +123,7 @@ impl Model {
         };
         if replay {
             log.entry.verdict = Verdict::Replay;
-            let reply = match (call, parsed, turn_key) {
-                (ModelCall::CountTokens, ..) => messages::count_tokens(&body),
-                (_, Some(parsed), Some(turn_key)) => self.play(&parsed, &turn_key, account),
-                _ => {
-                    account.waive();
-                    messages::error(400, "the body is not JSON with `messages`")
-                }
-            };
+            let reply = self.replay(call, parsed, turn_key, account, &body);
             return log.answer(send(reply));
         }
         let request = with_whole_body(parts, body);
@@ -173,6 +166,25 @@ impl Model {
                 Ok((body, Some(reservation)))
             }
             Admission::Stop(why) => Err(why),
+        }
+    }
+
+    /// Answers from the cassette, or counts tokens.
+    fn replay(
+        &self,
+        call: ModelCall,
+        parsed: Option<ModelRequest>,
+        turn_key: Option<TurnKey>,
+        account: Account,
+        body: &[u8],
+    ) -> Reply {
+        match (call, parsed, turn_key) {
+            (ModelCall::CountTokens, ..) => messages::count_tokens(body),
+            (_, Some(parsed), Some(turn_key)) => self.play(&parsed, &turn_key, account),
+            _ => {
+                account.waive();
+                messages::error(400, "the body is not JSON with `messages`")
+            }
         }
     }
 

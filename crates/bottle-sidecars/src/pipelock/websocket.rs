@@ -4,6 +4,10 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use bottle_wire::access::Verdict;
+use bottle_policy::supervise::{Found};
+use bottle_scan::dlp::Mode;
+use bottle_types::host::HostName;
 use bottle_policy::pipelock::Action;
 use bottle_policy::supervise::Found;
 use bottle_scan::dlp::Mode;
@@ -99,14 +103,15 @@ impl ActivePolicy {
 struct WebSocketRelay {
     active: Arc<ActivePolicy>,
     route: usize,
-    host: bottle_types::host::HostName,
+    host: HostName,
     guest: OnUpgrade,
     upstream: OnUpgrade,
 }
 
 impl WebSocketRelay {
     async fn run(self, mut log: AccessLog) {
-        let (guest, upstream) = match tokio::try_join!(self.guest, self.upstream) {
+        let Self { active, route, host, guest, upstream } = self;
+        let (guest, upstream) = match tokio::try_join!(guest, upstream) {
             Ok(both) => both,
             Err(error) => {
                 log.stop(Verdict::Error, "upgrade");
@@ -118,63 +123,12 @@ impl WebSocketRelay {
         let (mut up_in, mut up_out) = tokio::io::split(TokioIo::new(upstream));
         let (got, sent) = (AtomicU64::new(0), Arc::clone(&log.sent));
         let warned = OnceLock::new();
-        let policy = &self.active.policy;
-        let compiled = &policy.routes[self.route];
-        let rules = policy.rules_for(&self.host);
-        let out = async {
-            let (mut frames, mut talk) = (Frames::default(), Talk::default());
-            let mut buffer = vec![0; 16 << 10];
-            loop {
-                let read = guest_in.read(&mut buffer).await.unwrap_or(0);
-                if read == 0 {
-                    return Ok(());
-                }
-                let messages = frames.push(&buffer[..read]).map_err(|error| WebSocketEnd {
-                    code: Some(CLOSE_PROTOCOL),
-                    reason: "websocket",
-                    why: error.to_string(),
-                    found: None,
-                })?;
-                for message in messages {
-                    let judged = talk.judge(
-                        policy.search(compiled, &rules),
-                        &message.payload,
-                        compiled.mode.unwrap_or(Mode::Block),
-                    );
-                    let found = |finding: bottle_scan::dlp::Finding| Found {
-                        rule: finding.rule,
-                        at: "websocket".to_owned(),
-                        offset: sent.load(Ordering::Relaxed),
-                    };
-                    match judged {
-                        Ok(Some(finding)) => drop(warned.set(found(finding))),
-                        Ok(None) => {}
-                        Err(finding) => {
-                            let found = found(finding);
-                            let why = format!("not sent: {} was found", found.rule);
-                            return Err(WebSocketEnd {
-                                code: Some(CLOSE_POLICY),
-                                reason: "dlp",
-                                why,
-                                found: Some(found),
-                            });
-                        }
-                    }
-                    if let Err(reached) = self.active.may_send(&self.host, message.payload.len() as u64) {
-                        let why = reached.to_string();
-                        return Err(WebSocketEnd { code: Some(CLOSE_POLICY), reason: "limit", why, found: None });
-                    }
-                    if up_out.write_all(&message.raw).await.is_err() || up_out.flush().await.is_err() {
-                        return Ok(());
-                    }
-                    sent.fetch_add(message.payload.len() as u64, Ordering::Relaxed);
-                }
-            }
-        };
+        let compiled = &active.policy.routes[route];
+        let out = forth(&active, route, &host, &mut guest_in, &mut up_out, &sent, &warned);
         let noted = OnceLock::new();
         let ended = {
             let mask = compiled.credential.as_ref().map(|added| Redactor::new(&added.secret));
-            let back = back(policy, mask, &mut up_in, &mut guest_out, &got, &noted);
+            let back = back(&active.policy, mask, &mut up_in, &mut guest_out, &got, &noted);
             tokio::pin!(back);
             tokio::select! {
                 ended = out => match ended {
@@ -190,15 +144,79 @@ impl WebSocketRelay {
         log.entry.bytes_in = got.into_inner();
         log.entry.finding = warned.into_inner().or(noted.into_inner());
         if let Err(ended) = ended {
-            tracing::info!("ended a WebSocket to {}: {}", self.host, ended.why);
-            log.stop(if ended.code == Some(CLOSE_PROTOCOL) { Verdict::Deny } else { Verdict::Block }, ended.reason);
-            if ended.found.is_some() {
-                log.entry.finding = ended.found;
+            end(ended, &host, &mut guest_out, &mut log).await;
+        }
+    }
+}
+
+/// Notes why a WebSocket is ended, and tells the guest.
+async fn end<W: AsyncWrite + Unpin>(ended: WebSocketEnd, host: &HostName, guest: &mut W, log: &mut AccessLog) {
+    tracing::info!("ended a WebSocket to {host}: {}", ended.why);
+    log.stop(if ended.code == Some(CLOSE_PROTOCOL) { Verdict::Deny } else { Verdict::Block }, ended.reason);
+    if ended.found.is_some() {
+        log.entry.finding = ended.found;
+    }
+    if let Some(code) = ended.code {
+        let _ = guest.write_all(&close(code, &ended.why)).await;
+    }
+    let _ = guest.shutdown().await;
+}
+
+/// Passes on the guest's messages, each once it is judged.
+async fn forth<R, W>(
+    active: &ActivePolicy,
+    route: usize,
+    host: &HostName,
+    from: &mut R,
+    to: &mut W,
+    sent: &AtomicU64,
+    warned: &OnceLock<Found>,
+) -> Result<(), WebSocketEnd>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    let policy = &active.policy;
+    let compiled = &policy.routes[route];
+    let rules = policy.rules_for(host);
+    let (mut frames, mut talk) = (Frames::default(), Talk::default());
+    let mut buffer = vec![0; 16 << 10];
+    loop {
+        let read = from.read(&mut buffer).await.unwrap_or(0);
+        if read == 0 {
+            return Ok(());
+        }
+        let messages = frames.push(&buffer[..read]).map_err(|error| WebSocketEnd {
+            code: Some(CLOSE_PROTOCOL),
+            reason: "websocket",
+            why: error.to_string(),
+            found: None,
+        })?;
+        for message in messages {
+            let judged =
+                talk.judge(policy.search(compiled, &rules), &message.payload, compiled.mode.unwrap_or(Mode::Block));
+            let found = |finding: bottle_scan::dlp::Finding| Found {
+                rule: finding.rule,
+                at: "websocket".to_owned(),
+                offset: sent.load(Ordering::Relaxed),
+            };
+            match judged {
+                Ok(Some(finding)) => drop(warned.set(found(finding))),
+                Ok(None) => {}
+                Err(finding) => {
+                    let found = found(finding);
+                    let why = format!("not sent: {} was found", found.rule);
+                    return Err(WebSocketEnd { code: Some(CLOSE_POLICY), reason: "dlp", why, found: Some(found) });
+                }
             }
-            if let Some(code) = ended.code {
-                let _ = guest_out.write_all(&close(code, &ended.why)).await;
+            if let Err(reached) = active.may_send(host, message.payload.len() as u64) {
+                let why = reached.to_string();
+                return Err(WebSocketEnd { code: Some(CLOSE_POLICY), reason: "limit", why, found: None });
             }
-            let _ = guest_out.shutdown().await;
+            if to.write_all(&message.raw).await.is_err() || to.flush().await.is_err() {
+                return Ok(());
+            }
+            sent.fetch_add(message.payload.len() as u64, Ordering::Relaxed);
         }
     }
 }
@@ -219,7 +237,6 @@ where
     let scanning = &policy.pipelock.response_scanning;
     let mut look = (scanning.action != Action::Off).then(|| (Frames::of_server(), Talk::default()));
     let block = scanning.action == Action::Block;
-    let mode = if block { Mode::Block } else { Mode::Warn };
     let mut buffer = vec![0; 16 << 10];
     loop {
         let read = from.read(&mut buffer).await.unwrap_or(0);
@@ -241,47 +258,60 @@ where
                 found: None,
             });
         }
-        let found = |rule: String| Found { rule, at: "answer".to_owned(), offset: so_far };
-        let mut judged = vec![];
-        if let Some((frames, talk)) = &mut look {
-            match frames.push(bytes) {
-                Ok(messages) => {
-                    for message in messages {
-                        match talk.judge(policy.answers(), &message.payload, mode) {
-                            Ok(seen) => drop(seen.map(|finding| noted.set(found(finding.rule)))),
-                            Err(finding) if block => {
-                                // Messages before it in the same piece were judged and may go.
-                                let _ = to.write_all(&judged).await;
-                                let found = found(finding.rule);
-                                let why = format!("not let in: {} was found", found.rule);
-                                return Err(WebSocketEnd {
-                                    code: Some(CLOSE_POLICY),
-                                    reason: "answer",
-                                    why,
-                                    found: Some(found),
-                                });
-                            }
-                            Err(finding) => drop(noted.set(found(finding.rule))),
-                        }
-                        judged.extend(message.raw);
-                    }
-                }
-                Err(error) if block => {
-                    let _ = to.write_all(&judged).await;
-                    let why = error.to_string();
-                    return Err(WebSocketEnd { code: Some(CLOSE_PROTOCOL), reason: "websocket", why, found: None });
-                }
-                Err(error) => {
-                    let _ = noted.set(found(format!("unreadable:{error}")));
-                    look = None;
-                }
+        let judged = match judge_answer(&mut look, policy, bytes, block, so_far, noted) {
+            Ok(judged) => judged,
+            Err((judged, ended)) => {
+                // Messages before it in the same piece were judged and may go.
+                let _ = to.write_all(&judged).await;
+                return Err(ended);
             }
-        }
+        };
         let bytes = if block { &judged } else { bytes };
         if to.write_all(bytes).await.is_err() || to.flush().await.is_err() {
             return Ok(());
         }
     }
+}
+
+/// Judges a piece of upstream's: the messages that may go on, or those before the one that ends it.
+fn judge_answer(
+    look: &mut Option<(Frames, Talk)>,
+    policy: &Policy,
+    bytes: &[u8],
+    block: bool,
+    so_far: u64,
+    noted: &OnceLock<Found>,
+) -> Result<Vec<u8>, (Vec<u8>, WebSocketEnd)> {
+    let mode = if block { Mode::Block } else { Mode::Warn };
+    let found = |rule: String| Found { rule, at: "answer".to_owned(), offset: so_far };
+    let mut judged = vec![];
+    let Some((frames, talk)) = look else { return Ok(judged) };
+    match frames.push(bytes) {
+        Ok(messages) => {
+            for message in messages {
+                match talk.judge(policy.answers(), &message.payload, mode) {
+                    Ok(seen) => drop(seen.map(|finding| noted.set(found(finding.rule)))),
+                    Err(finding) if block => {
+                        let found = found(finding.rule);
+                        let why = format!("not let in: {} was found", found.rule);
+                        let code = Some(CLOSE_POLICY);
+                        return Err((judged, WebSocketEnd { code, reason: "answer", why, found: Some(found) }));
+                    }
+                    Err(finding) => drop(noted.set(found(finding.rule))),
+                }
+                judged.extend(message.raw);
+            }
+        }
+        Err(error) if block => {
+            let (code, why) = (Some(CLOSE_PROTOCOL), error.to_string());
+            return Err((judged, WebSocketEnd { code, reason: "websocket", why, found: None }));
+        }
+        Err(error) => {
+            let _ = noted.set(found(format!("unreadable:{error}")));
+            *look = None;
+        }
+    }
+    Ok(judged)
 }
 
 /// The frame by which a server ends a WebSocket.
