@@ -147,25 +147,25 @@ pub(crate) async fn run(
 
 /// What is wrong with a result, if anything: an API error can come with exit code 0 or subtype `success`.
 fn judge(code: i64, ended: &stream::AgentEnd) -> Option<(Code, String)> {
-    let said = ended.text.as_deref().unwrap_or_default().trim();
+    let message = ended.text.as_deref().unwrap_or_default().trim();
     match ended.subtype.as_str() {
         "error_max_turns" => return Some((Code::Limit, "the limit of turns was reached".to_owned())),
         "error_max_budget_usd" => return Some((Code::Limit, "the cost limit was reached".to_owned())),
         "success" => {}
-        other => return Some((Code::Task, format!("the agent ended with `{other}`: {said}"))),
+        other => return Some((Code::Task, format!("the agent ended with `{other}`: {message}"))),
     }
     // egress' words, which Claude Code passes on; whoever makes them up only says that he is done.
     if (ended.is_error || code != 0)
-        && let Some((_, what)) = said.split_once(REACHED)
+        && let Some((_, what)) = message.split_once(REACHED)
     {
         let what = what.split([';', '"']).next().unwrap_or_default();
         return Some((Code::Limit, format!("a limit was reached: {what}")));
     }
     if ended.is_error {
-        return Some((Code::Task, format!("the agent ended on an error: {said}")));
+        return Some((Code::Task, format!("the agent ended on an error: {message}")));
     }
     if code != 0 {
-        return Some((Code::Task, format!("the agent ended with exit code {code}: {said}")));
+        return Some((Code::Task, format!("the agent ended with exit code {code}: {message}")));
     }
     if ended.turns == Some(0) {
         return Some((Code::Task, "the agent did nothing: no turn at all".to_owned()));
@@ -209,11 +209,12 @@ mod tests {
             turns: Some(3),
             ..stream::AgentEnd::default()
         };
-        let said = format!(r#"API Error: 400 {{"message":"{REACHED}5.02 of 5 US dollars are spent; the run ends"}}"#);
-        let (code, why) = judge(1, &ended(true, &said)).expect("a failure");
+        let message =
+            format!(r#"API Error: 400 {{"message":"{REACHED}5.02 of 5 US dollars are spent; the run ends"}}"#);
+        let (code, why) = judge(1, &ended(true, &message)).expect("a failure");
         assert_eq!((code, why.as_str()), (Code::Limit, "a limit was reached: 5.02 of 5 US dollars are spent"));
         // A run that went well may talk of limits as it likes.
-        assert_eq!(judge(0, &ended(false, &said)), None);
+        assert_eq!(judge(0, &ended(false, &message)), None);
         assert_eq!(judge(1, &ended(true, "API Error: 400")).map(|(code, _)| code), Some(Code::Task));
     }
 }

@@ -2,7 +2,7 @@
 
 use bottle_plan::plan::{BottlePlan, Bring};
 
-use super::{CLONE, Step};
+use super::{CLONE_TIMEOUT, Step};
 use crate::backend::{Bottle, BottleError, Exec, finish};
 
 /// Through the gate; the working directory is there, and empty.
@@ -48,7 +48,7 @@ pub(super) async fn provision(bottle: &dyn Bottle, plan: &BottlePlan) -> Step {
     let script = format!("set -e\n{bring}\n{branch}\ngit log -1 --format='%h %s'");
     let goes_on = if git.goes_on { "true" } else { "false" };
     let argv = ["sh", "-c", &script, "sh", &git.branch, &from, goes_on, &git.gate_url];
-    let done = finish(bottle, Exec::guest(argv).in_dir(&plan.guest.workdir), CLONE).await?;
+    let done = finish(bottle, Exec::guest(argv).in_dir(&plan.guest.workdir), CLONE_TIMEOUT).await?;
     if done.code != 0 {
         let doing = format!("failed to bring in {} on the branch {}", git.gate_url, git.branch);
         return Err(BottleError::new(doing, done.text().trim()));

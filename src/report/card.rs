@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use super::{Case, Phase, RunEvent, Suite, asked, neutral, neutral_text};
 
 /// Forges take 65,536 characters; what stands around the card needs some.
-const LONGEST: usize = 60_000;
+const MAX_CARD_CHARS: usize = 60_000;
 /// More refusals than these are counted only.
 const MOST_REFUSALS: usize = 20;
 /// Of the agent's last words, in characters.
@@ -118,15 +118,15 @@ fn suite(card: &mut String, events: &[RunEvent], suite: Suite, title: &str) {
 
 /// What the agent said last, as a quotation: of a review it is all that there is.
 fn words(card: &mut String, events: &[RunEvent]) {
-    let Some(said) = last_words(events) else { return };
-    let quoted: Vec<String> = said.lines().map(|line| format!("> {line}\n")).collect();
+    let Some(quote) = last_words(events) else { return };
+    let quoted: Vec<String> = quote.lines().map(|line| format!("> {line}\n")).collect();
     let _ = writeln!(card, "#### The agent's own words\n\n{}", quoted.concat());
 }
 
 /// The same without the quotation.
 pub(super) fn last_words(events: &[RunEvent]) -> Option<String> {
-    let said = cases(events).filter(|case| case.suite == Suite::Agent && !case.output.trim().is_empty()).last()?;
-    let short: String = said.output.chars().take(MOST_WORDS).collect();
+    let last_case = cases(events).filter(|case| case.suite == Suite::Agent && !case.output.trim().is_empty()).last()?;
+    let short: String = last_case.output.chars().take(MOST_WORDS).collect();
     Some(neutral_text(&short))
 }
 
@@ -190,7 +190,7 @@ fn short(commit: &str) -> &str {
 }
 
 fn cut(card: String) -> String {
-    match card.char_indices().nth(LONGEST) {
+    match card.char_indices().nth(MAX_CARD_CHARS) {
         Some((end, _)) => format!("{}\n\n…\n", &card[..end]),
         None => card,
     }

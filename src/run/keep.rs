@@ -12,7 +12,7 @@ use crate::state::Record;
 
 /// The file's name.
 pub(super) const FILE: &str = "work.bundle";
-const LIMIT: Duration = Duration::from_secs(60);
+const BUNDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Saves the work as it stands; says what came of it.
 pub(super) async fn keep(bottle: &dyn Bottle, plan: &BottlePlan, record: &Record, events: &Events) {
@@ -31,7 +31,7 @@ pub(super) async fn keep(bottle: &dyn Bottle, plan: &BottlePlan, record: &Record
 git bundle create --quiet "$1" HEAD --not --remotes=origin && echo kept"#;
     let exec = Exec::guest(["sh", "-c", script, "sh", &place]).in_dir(&plan.guest.workdir);
     let kept = async {
-        let done = finish(bottle, exec, LIMIT).await.map_err(|error| error.to_string())?;
+        let done = finish(bottle, exec, BUNDLE_TIMEOUT).await.map_err(|error| error.to_string())?;
         if done.code != 0 {
             return Err(done.text().trim().to_owned());
         }

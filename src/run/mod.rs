@@ -103,10 +103,10 @@ pub(crate) async fn run(inputs: RunInputs, events: &Events, cancel: &Cancel) -> 
     write_metadata(&record, &metadata)?;
 
     let mut progress = RunProgress::default();
-    let (said, heard) = tokio::sync::mpsc::unbounded_channel();
+    let (comments, heard) = tokio::sync::mpsc::unbounded_channel();
     let ended = tokio::select! {
         ended = inside(&inputs, &record, events, cancel, heard, &mut progress) => ended,
-        never = listen::listen(watch(), plan, cancel, events, Some(&said)) => match never {},
+        never = listen::listen(watch(), plan, cancel, events, Some(&comments)) => match never {},
     };
     let pushed = progress.pushed.clone();
 
@@ -255,7 +255,7 @@ async fn body(
             packed.inspect_err(|why| events.note(format!("the mirror starts empty: {why}"))).ok().flatten()
         };
         let (up, seed) = tokio::join!(bottle.up(&inputs.secrets), seed);
-        up?.into_iter().for_each(|said| events.note(said));
+        up?.into_iter().for_each(|note| events.note(note));
         Ok(seed)
     })
     .await?;

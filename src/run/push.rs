@@ -20,7 +20,7 @@ pub(super) enum PushResult {
 }
 
 /// A scan of a large push, and a slow upstream.
-const LIMIT: Duration = Duration::from_secs(1800);
+const PUSH_TIMEOUT: Duration = Duration::from_secs(1800);
 
 /// Commits what the agent left uncommitted: the bottle goes, the work must not.
 pub(super) async fn save(bottle: &dyn Bottle, plan: &BottlePlan, events: &Events) -> Result<(), Failure> {
@@ -33,7 +33,7 @@ git add --all
 git commit --quiet --no-verify -m "Work that was left uncommitted"
 echo saved"#;
     let exec = Exec::shell(script).in_dir(&plan.guest.workdir);
-    let done = finish(bottle, exec, LIMIT).await.map_err(Failure::machine)?;
+    let done = finish(bottle, exec, PUSH_TIMEOUT).await.map_err(Failure::machine)?;
     if done.code != 0 {
         events.warn(format!("what the agent left uncommitted could not be saved: {}", done.text().trim()));
     } else if !done.stdout.is_empty() {
@@ -59,9 +59,9 @@ if [ "$new" = 0 ]; then echo nothing; exit 0; fi
 git push --quiet origin "HEAD:refs/heads/$1" >&2 || exit 9
 echo "pushed $commit""#;
     let exec = Exec::guest(["sh", "-c", script, "sh", &git.branch, known]).in_dir(&plan.guest.workdir);
-    let done = finish(bottle, exec, LIMIT).await.map_err(Failure::machine)?;
-    let said = String::from_utf8_lossy(&done.stdout).trim().to_owned();
-    match (done.code, said.split_once(' ')) {
+    let done = finish(bottle, exec, PUSH_TIMEOUT).await.map_err(Failure::machine)?;
+    let stdout = String::from_utf8_lossy(&done.stdout).trim().to_owned();
+    match (done.code, stdout.split_once(' ')) {
         (0, Some((_, commit))) => {
             Ok(PushResult::Accepted { branch: git.branch.clone(), commit: commit.to_owned(), forwarded: !plan.dry_run })
         }
@@ -76,11 +76,11 @@ echo "pushed $commit""#;
 
 /// What the gate said, without git's own lines around it.
 fn reasons(stderr: &str) -> String {
-    let said: Vec<&str> = stderr
+    let remote_lines: Vec<&str> = stderr
         .lines()
         .filter_map(|line| line.strip_prefix("remote:"))
         .map(str::trim)
         .filter(|line| !line.is_empty())
         .collect();
-    if said.is_empty() { stderr.trim().replace('\n', "; ") } else { said.join("; ") }
+    if remote_lines.is_empty() { stderr.trim().replace('\n', "; ") } else { remote_lines.join("; ") }
 }
