@@ -5,6 +5,7 @@
 use std::fmt::Write as _;
 
 use super::{Case, Phase, RunEvent, Suite, asked, neutral, neutral_text};
+use crate::state::Outcome;
 
 /// Forges take 65,536 characters; what stands around the card needs some.
 const MAX_CARD_CHARS: usize = 60_000;
@@ -39,22 +40,7 @@ pub(super) fn render(events: &[RunEvent]) -> String {
         list(&mut card, "The agent says", lines.collect());
     }
     if let Some(outcome) = ended {
-        let mut facts = vec![];
-        if let Some(RunEvent::PullRequest { number, url, .. }) =
-            events.iter().rev().find(|event| matches!(event, RunEvent::PullRequest { .. }))
-        {
-            facts.push(format!("pull request [{number}]({url})"));
-        }
-        if let Some(branch) = &outcome.branch {
-            let commit =
-                outcome.commit.as_deref().map(|commit| format!(" at `{}`", code(short(commit)))).unwrap_or_default();
-            facts.push(format!("branch `{}`{commit}", code(branch)));
-        }
-        facts.extend(outcome.turns.map(|turns| format!("{turns} turns")));
-        facts.extend(outcome.cost_usd.map(|cost| format!("{cost:.2} US dollars")));
-        if !facts.is_empty() {
-            let _ = writeln!(card, "{}\n", facts.join(" · "));
-        }
+        results(&mut card, events, outcome);
     }
     words(&mut card, events);
     suite(&mut card, events, Suite::Verify, "Verify");
@@ -84,6 +70,26 @@ pub(super) fn render(events: &[RunEvent]) -> String {
     });
     list(&mut card, "Warnings", warnings.collect());
     cut(card)
+}
+
+/// The pull request, the branch, and what was spent, on one line.
+fn results(card: &mut String, events: &[RunEvent], outcome: &Outcome) {
+    let mut facts = vec![];
+    if let Some(RunEvent::PullRequest { number, url, .. }) =
+        events.iter().rev().find(|event| matches!(event, RunEvent::PullRequest { .. }))
+    {
+        facts.push(format!("pull request [{number}]({url})"));
+    }
+    if let Some(branch) = &outcome.branch {
+        let commit =
+            outcome.commit.as_deref().map(|commit| format!(" at `{}`", code(short(commit)))).unwrap_or_default();
+        facts.push(format!("branch `{}`{commit}", code(branch)));
+    }
+    facts.extend(outcome.turns.map(|turns| format!("{turns} turns")));
+    facts.extend(outcome.cost_usd.map(|cost| format!("{cost:.2} US dollars")));
+    if !facts.is_empty() {
+        let _ = writeln!(card, "{}\n", facts.join(" · "));
+    }
 }
 
 /// A box for each phase, ticked when it is over.
