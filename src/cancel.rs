@@ -19,7 +19,7 @@ pub(crate) struct Cancel {
 }
 
 /// How long a run that is to end waits for what has to be said before: a job's runner kills it after 7.5 s.
-const LAST_WORDS: Duration = Duration::from_secs(3);
+const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(3);
 
 impl Cancel {
     /// Listens from here on.
@@ -74,7 +74,7 @@ impl Cancel {
     pub(crate) async fn due(&self) -> Failure {
         let failure = self.requested().await;
         // Late is said nothing at all: the bottle must be gone before this process is.
-        let _ = tokio::time::timeout(LAST_WORDS, self.held.write()).await;
+        let _ = tokio::time::timeout(LAST_WORDS_TIMEOUT, self.held.write()).await;
         failure
     }
 }

@@ -164,10 +164,10 @@ impl Program {
     }
 
     /// Starts it and lets it run: until it is ended, or what is returned goes.
-    pub(crate) fn keep(self, stdin: OwnedFd, said: File) -> Result<ChildGuard, ProcessError> {
+    pub(crate) fn keep(self, stdin: OwnedFd, log: File) -> Result<ChildGuard, ProcessError> {
         let start = |error| ProcessError::Start { program: self.name(), error };
         let mut command = self.command().map_err(start)?;
-        command.stdin(stdin).stdout(said.try_clone().map_err(start)?).stderr(said);
+        command.stdin(stdin).stdout(log.try_clone().map_err(start)?).stderr(log);
         command.spawn().map(ChildGuard).map_err(start)
     }
 

@@ -16,7 +16,7 @@ use crate::backend::{Bottle, Exec, Output};
 use crate::exit::{Code, Failure};
 use crate::provision::GuestEnv;
 use crate::report::{Case, Events, RunEvent, Suite};
-use crate::state::Record;
+use crate::state::{LineFile, Record};
 
 use stream::{Event, LineSplitter, Usage};
 
@@ -48,7 +48,7 @@ pub(crate) async fn run(
     events: &Events,
 ) -> Result<AgentOutcome, Failure> {
     let started = Instant::now();
-    let mut transcript = record.lines("transcript.jsonl")?;
+    let mut session = Session::new(plan, record.lines("transcript.jsonl")?, events);
     let mut exec = Exec::guest(plan.command.clone()).in_dir(&plan.guest.workdir);
     exec.env.clone_from(&env.0);
     let lost = |error: &dyn std::fmt::Display| {
@@ -57,65 +57,30 @@ pub(crate) async fn run(
         )
     };
     let mut running = bottle.exec(exec).await.map_err(|error| lost(&error))?;
-    let mut lines = LineSplitter::default();
-    let mut complaints = String::new();
-    let mut watch = LimitWatch::new(plan);
-    let mut outcome = AgentOutcome::default();
-    let mut result = None;
-    let mut printed = 0;
     let time_limit = plan.limits.time.unwrap_or(TIME_LIMIT);
     let deadline = started + Duration::from(time_limit);
     let mut stopping: Option<Instant> = None;
     loop {
         let until = stopping.map_or(deadline, |since| since + GRACE);
-        let output = match tokio::time::timeout_at(until.into(), running.output.recv()).await {
-            Ok(Some(output)) => output,
+        let next = match tokio::time::timeout_at(until.into(), running.output.recv()).await {
+            Ok(Some(Output::Stderr(bytes))) => session.read_stderr(&bytes),
+            Ok(Some(Output::Stdout(bytes))) => session.read_stdout(&bytes, stopping.is_some())?,
             Ok(None) => break,
             Err(_) if stopping.is_none() => {
-                outcome.failure = Some((Code::Limit, format!("the time limit of {time_limit} was reached")));
+                session.fail(Code::Limit, format!("the time limit of {time_limit} was reached"));
+                Next::Terminate
+            }
+            Err(_) => Next::Kill,
+        };
+        match next {
+            Next::GoOn => {}
+            Next::Terminate => {
                 bottle.signal("TERM").await.map_err(|error| lost(&error))?;
                 stopping = Some(Instant::now());
-                continue;
             }
-            Err(_) => {
+            Next::Kill => {
                 bottle.signal("KILL").await.map_err(|error| lost(&error))?;
                 break;
-            }
-        };
-        match output {
-            Output::Stderr(bytes) => {
-                complaints.push_str(&String::from_utf8_lossy(&bytes));
-                // The end is what matters of a long complaint.
-                if complaints.len() > 64 << 10 {
-                    complaints = complaints.chars().skip(complaints.chars().count() / 2).collect();
-                }
-            }
-            Output::Stdout(bytes) => {
-                printed += bytes.len() as u64;
-                if printed > MOST_OUTPUT {
-                    outcome.failure = Some((Code::Task, format!("the agent printed more than {MOST_OUTPUT} bytes")));
-                    bottle.signal("KILL").await.map_err(|error| lost(&error))?;
-                    break;
-                }
-                for line in lines.push(&bytes) {
-                    transcript.push(&line)?;
-                    for event in stream::parse(&line) {
-                        match event {
-                            Event::Session { id } => outcome.session_id = Some(id),
-                            Event::Said(text) => events.emit(RunEvent::Said { text }),
-                            Event::Tool { name, input } => events.emit(RunEvent::Tool { name, input }),
-                            Event::Usage { message, usage } => watch.count(message, usage),
-                            Event::Result(ended) => result = Some(ended),
-                        }
-                    }
-                }
-                if stopping.is_none()
-                    && let Some(reached) = watch.reached()
-                {
-                    outcome.failure = Some((Code::Limit, reached));
-                    bottle.signal("TERM").await.map_err(|error| lost(&error))?;
-                    stopping = Some(Instant::now());
-                }
             }
         }
     }
@@ -123,18 +88,7 @@ pub(crate) async fn run(
         Ok(Ok(code)) => code.map_err(|error| lost(&error))?,
         _ => -1,
     };
-    if let Some(ended) = result {
-        outcome.turns = ended.turns;
-        outcome.cost_usd = ended.cost_usd;
-        outcome.session_id = ended.session_id.clone().or(outcome.session_id);
-        outcome.result.clone_from(&ended.text);
-        outcome.failure = outcome.failure.or_else(|| judge(code, &ended));
-    }
-    if outcome.turns.is_none() && outcome.failure.is_none() {
-        let why = complaints.trim();
-        let why = if why.is_empty() { "it printed no result" } else { why };
-        outcome.failure = Some((Code::Task, format!("the agent ended with {code} without a result: {why}")));
-    }
+    let outcome = session.outcome(code);
     events.case(Case {
         suite: Suite::Agent,
         name: plan.agent.name.to_string(),
@@ -145,27 +99,123 @@ pub(crate) async fn run(
     Ok(outcome)
 }
 
+/// The runner's answer to a piece of the agent's output.
+enum Next {
+    GoOn,
+    /// SIGTERM, and SIGKILL after [`GRACE`].
+    Terminate,
+    Kill,
+}
+
+/// The agent's output as far as it was read: into the transcript, into events, and into what the outcome is made of.
+struct Session<'a> {
+    transcript: LineFile,
+    events: &'a Events,
+    lines: LineSplitter,
+    watch: LimitWatch,
+    /// Bytes of standard output.
+    printed: u64,
+    stderr: String,
+    result: Option<stream::AgentEnd>,
+    outcome: AgentOutcome,
+}
+
+impl<'a> Session<'a> {
+    fn new(plan: &BottlePlan, transcript: LineFile, events: &'a Events) -> Self {
+        Self {
+            transcript,
+            events,
+            lines: LineSplitter::default(),
+            watch: LimitWatch::new(plan),
+            printed: 0,
+            stderr: String::new(),
+            result: None,
+            outcome: AgentOutcome::default(),
+        }
+    }
+
+    fn fail(&mut self, code: Code, why: String) {
+        self.outcome.failure = Some((code, why));
+    }
+
+    fn read_stderr(&mut self, bytes: &[u8]) -> Next {
+        self.stderr.push_str(&String::from_utf8_lossy(bytes));
+        // The end is what matters of a long complaint.
+        if self.stderr.len() > 64 << 10 {
+            self.stderr = self.stderr.chars().skip(self.stderr.chars().count() / 2).collect();
+        }
+        Next::GoOn
+    }
+
+    fn read_stdout(&mut self, bytes: &[u8], stopping: bool) -> Result<Next, Failure> {
+        self.printed += bytes.len() as u64;
+        if self.printed > MOST_OUTPUT {
+            self.fail(Code::Task, format!("the agent printed more than {MOST_OUTPUT} bytes"));
+            return Ok(Next::Kill);
+        }
+        for line in self.lines.push(bytes) {
+            self.transcript.push(&line)?;
+            for event in stream::parse(&line) {
+                self.take(event);
+            }
+        }
+        if !stopping && let Some(reached) = self.watch.reached() {
+            self.fail(Code::Limit, reached);
+            return Ok(Next::Terminate);
+        }
+        Ok(Next::GoOn)
+    }
+
+    fn take(&mut self, event: Event) {
+        match event {
+            Event::Session { id } => self.outcome.session_id = Some(id),
+            Event::Said(text) => self.events.emit(RunEvent::Said { text }),
+            Event::Tool { name, input } => self.events.emit(RunEvent::Tool { name, input }),
+            Event::Usage { message, usage } => self.watch.count(message, usage),
+            Event::Result(end) => self.result = Some(end),
+        }
+    }
+
+    /// The outcome, now that the agent has ended with this exit code.
+    fn outcome(self, code: i64) -> AgentOutcome {
+        let mut outcome = self.outcome;
+        if let Some(end) = self.result {
+            outcome.turns = end.turns;
+            outcome.cost_usd = end.cost_usd;
+            outcome.session_id = end.session_id.clone().or(outcome.session_id);
+            outcome.result.clone_from(&end.text);
+            outcome.failure = outcome.failure.or_else(|| judge(code, &end));
+        }
+        if outcome.turns.is_none() && outcome.failure.is_none() {
+            let why = self.stderr.trim();
+            let why = if why.is_empty() { "it printed no result" } else { why };
+            outcome.failure = Some((Code::Task, format!("the agent ended with {code} without a result: {why}")));
+        }
+        outcome
+    }
+}
+
 /// What is wrong with a result, if anything: an API error can come with exit code 0 or subtype `success`.
 fn judge(code: i64, ended: &stream::AgentEnd) -> Option<(Code, String)> {
-    let said = ended.text.as_deref().unwrap_or_default().trim();
+    let message = ended.text.as_deref().unwrap_or_default().trim();
     match ended.subtype.as_str() {
         "error_max_turns" => return Some((Code::Limit, "the limit of turns was reached".to_owned())),
         "error_max_budget_usd" => return Some((Code::Limit, "the cost limit was reached".to_owned())),
         "success" => {}
-        other => return Some((Code::Task, format!("the agent ended with `{other}`: {said}"))),
+        other => return Some((Code::Task, format!("the agent ended with `{other}`: {message}"))),
     }
     // egress' words, which Claude Code passes on; whoever makes them up only says that he is done.
     if (ended.is_error || code != 0)
-        && let Some((_, what)) = said.split_once(REACHED)
+        && let Some((_, what)) = message.split_once(REACHED)
     {
         let what = what.split([';', '"']).next().unwrap_or_default();
         return Some((Code::Limit, format!("a limit was reached: {what}")));
     }
     if ended.is_error {
-        return Some((Code::Task, format!("the agent ended on an error: {said}")));
+        return Some((Code::Task, format!("the agent ended on an error: {message}")));
     }
     if code != 0 {
-        return Some((Code::Task, format!("the agent ended with exit code {code}: {said}")));
+        return Some((Code::Task, format!("the agent ended with exit code {code}: {message}")));
     }
     if ended.turns == Some(0) {
         return Some((Code::Task, "the agent did nothing: no turn at all".to_owned()));
@@ -209,11 +259,12 @@ mod tests {
             turns: Some(3),
             ..stream::AgentEnd::default()
         };
-        let said = format!(r#"API Error: 400 {{"message":"{REACHED}5.02 of 5 US dollars are spent; the run ends"}}"#);
-        let (code, why) = judge(1, &ended(true, &said)).expect("a failure");
+        let message =
+            format!(r#"API Error: 400 {{"message":"{REACHED}5.02 of 5 US dollars are spent; the run ends"}}"#);
+        let (code, why) = judge(1, &ended(true, &message)).expect("a failure");
         assert_eq!((code, why.as_str()), (Code::Limit, "a limit was reached: 5.02 of 5 US dollars are spent"));
         // A run that went well may talk of limits as it likes.
-        assert_eq!(judge(0, &ended(false, &said)), None);
+        assert_eq!(judge(0, &ended(false, &message)), None);
         assert_eq!(judge(1, &ended(true, "API Error: 400")).map(|(code, _)| code), Some(Code::Task));
     }
 }

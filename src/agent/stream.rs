@@ -5,7 +5,7 @@
 use serde_json::Value;
 
 /// A line longer than this is cut: the stream is the agent's, and memory is ours.
-const LONGEST: usize = 16 << 20;
+const MAX_LINE_BYTES: usize = 16 << 20;
 
 /// Cuts a byte stream into lines.
 #[derive(Debug, Default)]
@@ -18,7 +18,7 @@ impl LineSplitter {
     pub(super) fn push(&mut self, bytes: &[u8]) -> Vec<Vec<u8>> {
         let mut lines = vec![];
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
-            let room = LONGEST.saturating_sub(self.rest.len()).min(piece.len());
+            let room = MAX_LINE_BYTES.saturating_sub(self.rest.len()).min(piece.len());
             self.rest.extend_from_slice(&piece[..room]);
             if piece.ends_with(b"\n") {
                 let mut line = std::mem::take(&mut self.rest);

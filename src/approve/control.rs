@@ -10,9 +10,9 @@ use serde::de::DeserializeOwned;
 use crate::backend::{Bottle, BottleError, Exec, ExecUser, Output, Running, Side, finish};
 
 /// An apply waits for every door that reads the policy.
-const LIMIT: Duration = Duration::from_secs(90);
+const CONTROL_TIMEOUT: Duration = Duration::from_secs(90);
 /// A line of `watch` holds a proposal with two policies.
-const LONGEST_LINE: usize = 4 << 20;
+const MAX_LINE_BYTES: usize = 4 << 20;
 
 /// The bundle's end of a bottle.
 #[derive(Clone, Copy)]
@@ -38,21 +38,21 @@ impl Control<'_> {
     /// What is asked and decided, as it happens; ends when the door ends.
     pub(crate) async fn watch(self) -> Result<Updates, BottleError> {
         let running = self.0.exec(exec(&["watch"], None)).await?;
-        Ok(Updates { running, rest: vec![], said: String::new() })
+        Ok(Updates { running, rest: vec![], stderr: String::new() })
     }
 
     async fn call<T: DeserializeOwned>(self, verb: &[&str], stdin: Vec<u8>) -> Result<T, BottleError> {
         let doing = format!("failed to ask supervise (control {})", verb[0]);
         // `finish` itself ends the agent's processes when the time is up, and those are not to blame.
         let done = finish(self.0, exec(verb, Some(stdin)), Duration::MAX);
-        let done = tokio::time::timeout(LIMIT, done)
-            .await
-            .map_err(|_| BottleError::new(&doing, format_args!("no answer within {} s", LIMIT.as_secs())))??;
+        let done = tokio::time::timeout(CONTROL_TIMEOUT, done).await.map_err(|_| {
+            BottleError::new(&doing, format_args!("no answer within {} s", CONTROL_TIMEOUT.as_secs()))
+        })??;
         // 1 is a refusal, which is an answer too.
         if !matches!(done.code, 0 | 1) || done.stdout.is_empty() {
-            let said = String::from_utf8_lossy(&done.stderr).trim().to_owned();
-            let said = if said.is_empty() { format!("it ended with {}", done.code) } else { said };
-            return Err(BottleError::new(doing, said));
+            let stderr = String::from_utf8_lossy(&done.stderr).trim().to_owned();
+            let stderr = if stderr.is_empty() { format!("it ended with {}", done.code) } else { stderr };
+            return Err(BottleError::new(doing, stderr));
         }
         serde_json::from_slice(&done.stdout).map_err(|error| BottleError::new(doing, error))
     }
@@ -73,7 +73,7 @@ fn exec(verb: &[&str], stdin: Option<Vec<u8>>) -> Exec {
 pub(crate) struct Updates {
     running: Running,
     rest: Vec<u8>,
-    said: String,
+    stderr: String,
 }
 
 impl Updates {
@@ -86,16 +86,16 @@ impl Updates {
                 return serde_json::from_slice(&line).map(Some).map_err(|error| lost(&error));
             }
             match self.running.output.recv().await {
-                Some(Output::Stdout(bytes)) if self.rest.len() + bytes.len() <= LONGEST_LINE => {
+                Some(Output::Stdout(bytes)) if self.rest.len() + bytes.len() <= MAX_LINE_BYTES => {
                     self.rest.extend_from_slice(&bytes);
                 }
                 Some(Output::Stdout(_)) => return Err(lost(&"a line is too long")),
-                Some(Output::Stderr(bytes)) if self.said.len() < 4096 => {
-                    self.said.push_str(&String::from_utf8_lossy(&bytes));
+                Some(Output::Stderr(bytes)) if self.stderr.len() < 4096 => {
+                    self.stderr.push_str(&String::from_utf8_lossy(&bytes));
                 }
                 Some(Output::Stderr(_)) => {}
-                None if self.said.trim().is_empty() => return Ok(None),
-                None => return Err(lost(&self.said.trim())),
+                None if self.stderr.trim().is_empty() => return Ok(None),
+                None => return Err(lost(&self.stderr.trim())),
             }
         }
     }

@@ -23,11 +23,11 @@ use crate::permission::{Asker, may_ask};
 use crate::thread::{CommentWatch, NewComment};
 
 /// How long until a comment that could not be written is tried again.
-const AGAIN: Duration = Duration::from_secs(20);
+const RETRY_INTERVAL: Duration = Duration::from_secs(20);
 /// Comments that count for nothing are answered up to this many a proposal.
 const MOST_VOID: usize = 10;
 /// The end of a run waits this long for its comments.
-const CLOSING: Duration = Duration::from_secs(20);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The thread of the run's task.
 pub(super) struct Conversation<'a> {
@@ -179,7 +179,7 @@ impl<'a> Conversation<'a> {
                 if !std::mem::replace(&mut entry.warned, true) {
                     self.context.events.warn(format!("{id} can't be shown to anybody for now: {error}; {hint}"));
                 }
-                entry.due = Some(Instant::now() + AGAIN);
+                entry.due = Some(Instant::now() + RETRY_INTERVAL);
             }
         }
     }
@@ -301,7 +301,7 @@ impl<'a> Conversation<'a> {
                 }
             }
         };
-        if tokio::time::timeout(CLOSING, work).await.is_err() {
+        if tokio::time::timeout(CLOSE_TIMEOUT, work).await.is_err() {
             self.context.events.warn("the comments about what was asked are not up to date: the forge is slow");
         }
     }

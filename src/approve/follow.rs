@@ -77,7 +77,7 @@ impl ReportedProposal {
 }
 
 /// How long the end of the agent waits to hear what was decided last.
-const CLOSING: Duration = Duration::from_secs(10);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl<'a> Follower<'a> {
     fn new(context: &'a ApprovalContext<'a>, heard: UnboundedReceiver<NewComment>) -> Self {
@@ -196,7 +196,7 @@ impl<'a> Follower<'a> {
     /// The work has ended: what is decided already is still told, and nothing waits any more.
     async fn close(&mut self) {
         // What was decided in the last moment may not have been heard of.
-        match tokio::time::timeout(CLOSING, Control(self.context.bottle).list()).await {
+        match tokio::time::timeout(CLOSE_TIMEOUT, Control(self.context.bottle).list()).await {
             Ok(Ok(listing)) => {
                 self.offer(&listing);
                 for standing in listing.proposals {

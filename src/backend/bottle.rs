@@ -151,7 +151,7 @@ pub(crate) trait Bottle: Send + Sync {
 }
 
 /// The most that is kept of a command's output.
-const KEPT: usize = 4 << 20;
+const MAX_OUTPUT_BYTES: usize = 4 << 20;
 
 /// Runs a command to its end; output past 4 MiB a stream is dropped. When the time is up, the agent's processes are
 /// killed.
@@ -166,7 +166,7 @@ pub(crate) async fn finish(bottle: &dyn Bottle, exec: Exec, limit: Duration) -> 
                 Output::Stdout(bytes) => (&mut done.stdout, bytes),
                 Output::Stderr(bytes) => (&mut done.stderr, bytes),
             };
-            let space = KEPT.saturating_sub(kept.len()).min(bytes.len());
+            let space = MAX_OUTPUT_BYTES.saturating_sub(kept.len()).min(bytes.len());
             kept.extend_from_slice(&bytes[..space]);
         }
         done.code = running

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Bottle, BottleError, Exec, Output, Side, Tree, succeed};
 
-const LIMIT: Duration = Duration::from_secs(120);
+const COPY_TIMEOUT: Duration = Duration::from_secs(120);
 /// The exit code by which copying out says that there is nothing.
 const NOTHING: i64 = 44;
 
@@ -13,7 +13,7 @@ pub(super) async fn copy_in(bottle: &dyn Bottle, side: Side, tree: Tree) -> Resu
     let archive = tree.to_tar().map_err(|error| BottleError::new("failed to copy files into the bottle", error))?;
     let mut exec = Exec::guest(["tar", "-x", "-p", "-o", "-f", "-", "-C", "/"]).in_dir("/");
     (exec.side, exec.stdin) = (side, Some(archive));
-    succeed(bottle, exec, LIMIT).await.map(drop)
+    succeed(bottle, exec, COPY_TIMEOUT).await.map(drop)
 }
 
 /// Packs what is at the path; none where there is nothing.
@@ -40,5 +40,5 @@ pub(super) async fn copy_out(bottle: &dyn Bottle, side: Side, path: &str) -> Res
             code => Err(failed(&format_args!("tar ended with {code}: {}", String::from_utf8_lossy(&complaint).trim()))),
         }
     };
-    tokio::time::timeout(LIMIT, packed).await.map_err(|_| failed(&"it took too long"))?
+    tokio::time::timeout(COPY_TIMEOUT, packed).await.map_err(|_| failed(&"it took too long"))?
 }

@@ -35,11 +35,11 @@ fn filters() -> Result<Vec<Filter>, String> {
     let mut special = vec![];
     for rule in profile["syscalls"].as_array().into_iter().flatten() {
         // The names of another processor's rules are not in this one's table.
-        let own = match rule["includes"]["arches"].as_array() {
+        let own_arch = match rule["includes"]["arches"].as_array() {
             Some(arches) => arches.iter().any(|arch| arch == "amd64") == cfg!(target_arch = "x86_64"),
             None => true,
         };
-        let names = rule["names"].as_array().into_iter().flatten().filter(|_| own);
+        let names = rule["names"].as_array().into_iter().flatten().filter(|_| own_arch);
         let args: Vec<Value> =
             rule["args"].as_array().into_iter().flatten().map(condition).collect::<Result<_, _>>()?;
         let rules = names.map(|name| match args.is_empty() {

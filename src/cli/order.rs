@@ -17,8 +17,8 @@ use crate::permission::{Asker, may_ask};
 use crate::thread;
 
 /// How long a run that was told to stop is waited for: it looks every ten seconds, and then puts its things away.
-const PATIENCE: Duration = Duration::from_secs(150);
-const LOOK: Duration = Duration::from_secs(3);
+const STOP_TIMEOUT: Duration = Duration::from_secs(150);
+const STOP_POLL_INTERVAL: Duration = Duration::from_secs(3);
 
 /// What came of an order.
 pub(super) enum OrderResult {
@@ -67,8 +67,8 @@ async fn stop(command: &Command, forge: &dyn Forge) -> Result<String, Failure> {
     };
     let (run, url) = (&first.lease.run, &first.lease.url);
     let started = Instant::now();
-    while started.elapsed() < PATIENCE {
-        sleep(LOOK).await;
+    while started.elapsed() < STOP_TIMEOUT {
+        sleep(STOP_POLL_INTERVAL).await;
         match thread::holder(forge, number).await {
             Ok(now) if now.as_ref().is_none_or(|now| now.lease != first.lease) => {
                 return Ok(format!("the run {run} was told to stop, and has ended: {url}"));
@@ -79,7 +79,7 @@ async fn stop(command: &Command, forge: &dyn Forge) -> Result<String, Failure> {
     }
     Err(Failure::machine(format_args!(
         "the run {run} was told to stop, and has not said within {} s that it ended",
-        PATIENCE.as_secs()
+        STOP_TIMEOUT.as_secs()
     ))
     .hint(format_args!("cancel its job: {url}")))
 }

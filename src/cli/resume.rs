@@ -23,29 +23,31 @@ pub(crate) struct EarlierRun {
 
 /// Reads a run record that holds: a record that was changed could grant anything.
 pub(crate) fn read(dir: &Path) -> Result<EarlierRun, Failure> {
-    let wrong = |what: &dyn std::fmt::Display| Failure::input(format_args!("can't resume {}: {what}", dir.display()));
+    let cannot_resume =
+        |what: &dyn std::fmt::Display| Failure::input(format_args!("can't resume {}: {what}", dir.display()));
     let checked = state::check(dir, backend::record_files).ok_or_else(|| {
-        wrong(&"it is no run record")
+        cannot_resume(&"it is no run record")
             .hint("`bottle-runner ps --all` lists records; each run ends by saying where its own is")
     })?;
     if let Some(problem) = checked.problems.first() {
-        return Err(
-            wrong(problem).hint(format_args!("`bottle-runner verify-record {}` says all that is wrong", dir.display()))
-        );
+        return Err(cannot_resume(problem)
+            .hint(format_args!("`bottle-runner verify-record {}` says all that is wrong", dir.display())));
     }
-    let text =
-        |name: &str| std::fs::read_to_string(dir.join(name)).map_err(|error| wrong(&format_args!("{name}: {error}")));
-    let plan: BottlePlan =
-        serde_json::from_str(&text("plan.json")?).map_err(|error| wrong(&format_args!("plan.json: {error}")))?;
+    let text = |name: &str| {
+        std::fs::read_to_string(dir.join(name)).map_err(|error| cannot_resume(&format_args!("{name}: {error}")))
+    };
+    let plan: BottlePlan = serde_json::from_str(&text("plan.json")?)
+        .map_err(|error| cannot_resume(&format_args!("plan.json: {error}")))?;
     // What it had been granted by the run before it is still granted.
     let mut capabilities: Vec<String> = plan.images.made.map(|made| made.lines).unwrap_or_default();
     let before = capabilities.len();
     // A run that was stopped before its bottle came up has none, which the check above knows.
     if dir.join("proposals.jsonl").is_file() {
-        let (records, _) = Chain::read(plan.slug.as_str(), &text("proposals.jsonl")?).map_err(|error| wrong(&error))?;
+        let (records, _) =
+            Chain::read(plan.slug.as_str(), &text("proposals.jsonl")?).map_err(|error| cannot_resume(&error))?;
         let mut ledger = Ledger::new(plan.slug.as_str());
         for record in &records {
-            ledger.add(record).map_err(|error| wrong(&error))?;
+            ledger.add(record).map_err(|error| cannot_resume(&error))?;
         }
         capabilities.extend(ledger.standings().filter_map(|standing| match ledger.granted(standing.proposal.id)? {
             Request::RequestCapability { dockerfile, .. } => Some(dockerfile.clone()),

@@ -39,7 +39,7 @@ pub(super) async fn main(args: RunArgs, context: Context) -> Result<Code, Failur
         }
     }
     let mut outputs = Outputs::default();
-    let result = whole(args, &context, &mut outputs).await;
+    let result = run_task(args, &context, &mut outputs).await;
     if outputs.conclusion.is_empty() {
         outputs.conclusion = conclusion(result.as_ref().map_or_else(|failure| failure.code, |code| *code));
     }
@@ -55,7 +55,7 @@ pub(super) async fn main(args: RunArgs, context: Context) -> Result<Code, Failur
     result
 }
 
-async fn whole(args: RunArgs, context: &Context, outputs: &mut Outputs) -> Result<Code, Failure> {
+async fn run_task(args: RunArgs, context: &Context, outputs: &mut Outputs) -> Result<Code, Failure> {
     let cancel = Cancel::listen()?;
     let planned = match task::plan(&args.task, args.dry_run, context).await? {
         PlanResult::Plan(planned) => *planned,

@@ -9,13 +9,13 @@ use serde_json::Value;
 use crate::host;
 
 /// After a rate limit that does not say how long: what GitHub's documentation asks for.
-const UNSAID: Duration = Duration::from_secs(60);
+const DEFAULT_RATE_LIMIT_WAIT: Duration = Duration::from_secs(60);
 
 /// How long a rate limit lasts, if this is one: 429, or GitHub's 403 with its headers or its words.
-pub(super) fn rate_limit(status: StatusCode, headers: &HeaderMap, said: &str) -> Option<Duration> {
+pub(super) fn rate_limit(status: StatusCode, headers: &HeaderMap, message: &str) -> Option<Duration> {
     let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<u64>().ok();
     let used_up = number("x-ratelimit-remaining") == Some(0);
-    let named = said.to_ascii_lowercase().contains("rate limit");
+    let named = message.to_ascii_lowercase().contains("rate limit");
     let after = retry_after(headers);
     let is_limit = match status {
         StatusCode::TOO_MANY_REQUESTS => true,
@@ -28,7 +28,7 @@ pub(super) fn rate_limit(status: StatusCode, headers: &HeaderMap, said: &str) ->
     let reset = number("x-ratelimit-reset")
         .filter(|_| used_up)
         .map(|at| Duration::from_secs(at.saturating_sub(host::unix_seconds()) + 1));
-    Some(after.or(reset).unwrap_or(UNSAID))
+    Some(after.or(reset).unwrap_or(DEFAULT_RATE_LIMIT_WAIT))
 }
 
 /// `Retry-After` in seconds; a date is not understood and counts as not said.
@@ -37,7 +37,7 @@ pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 }
 
 /// What the forge says about a failure, in one line.
-pub(super) fn said(body: &[u8]) -> String {
+pub(super) fn message(body: &[u8]) -> String {
     let text = match serde_json::from_slice::<Value>(body) {
         Ok(value) => {
             let mut parts: Vec<String> = value["message"].as_str().map(str::to_owned).into_iter().collect();
@@ -55,7 +55,7 @@ pub(super) fn said(body: &[u8]) -> String {
 }
 
 /// An error with what caused it; reqwest says only the outermost.
-pub(super) fn whole(error: &reqwest::Error) -> String {
+pub(super) fn explain(error: &reqwest::Error) -> String {
     let mut parts = vec![];
     let mut at: Option<&dyn std::error::Error> = std::error::Error::source(error);
     while let Some(error) = at {
@@ -87,8 +87,11 @@ mod tests {
             rate_limit(forbidden, &headers(&[("retry-after", "7")]), "You have exceeded a secondary rate limit"),
             Some(Duration::from_secs(7))
         );
-        assert_eq!(rate_limit(forbidden, &HeaderMap::new(), "You have exceeded a secondary rate limit."), Some(UNSAID));
-        assert_eq!(rate_limit(StatusCode::TOO_MANY_REQUESTS, &HeaderMap::new(), ""), Some(UNSAID));
+        assert_eq!(
+            rate_limit(forbidden, &HeaderMap::new(), "You have exceeded a secondary rate limit."),
+            Some(DEFAULT_RATE_LIMIT_WAIT)
+        );
+        assert_eq!(rate_limit(StatusCode::TOO_MANY_REQUESTS, &HeaderMap::new(), ""), Some(DEFAULT_RATE_LIMIT_WAIT));
         let past = headers(&[("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "1")]);
         assert_eq!(rate_limit(forbidden, &past, ""), Some(Duration::from_secs(1)));
         assert_eq!(rate_limit(StatusCode::NOT_FOUND, &headers(&[("retry-after", "7")]), ""), None);
@@ -97,7 +100,7 @@ mod tests {
     #[test]
     fn what_the_forge_says_is_one_line() {
         let body = br#"{"message":"Validation Failed","errors":[{"field":"head","code":"invalid"},{"message":"No commits\nbetween"}]}"#;
-        assert_eq!(said(body), "Validation Failed; head invalid; No commits between");
-        assert_eq!(said(b""), "no reason given");
+        assert_eq!(message(body), "Validation Failed; head invalid; No commits between");
+        assert_eq!(message(b""), "no reason given");
     }
 }

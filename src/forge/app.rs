@@ -25,8 +25,8 @@ const ID: &str = "BOTTLE_APP_ID";
 /// Its private key, PEM.
 const KEY: &str = "BOTTLE_APP_KEY";
 /// How long its word holds; GitHub takes ten minutes at most, and clocks differ.
-const HOLDS: Duration = Duration::from_secs(480);
-const SKEW: Duration = Duration::from_secs(60);
+const JWT_LIFETIME: Duration = Duration::from_secs(480);
+const CLOCK_SKEW: Duration = Duration::from_secs(60);
 
 const READ_INSTALLATION: Operation =
     Operation { what: "find the App's installation", needs: "the App to be installed for this repository" };
@@ -94,9 +94,10 @@ fn word(id: &str, key: &Secret<String>, now: u64) -> Result<Secret<String>, Stri
     let signer = key
         .choose_scheme(&[SignatureScheme::RSA_PKCS1_SHA256])
         .ok_or("the App's key is no RSA key, which GitHub's Apps have")?;
-    let claims = json!({"iat": now - SKEW.as_secs(), "exp": now + HOLDS.as_secs(), "iss": id.trim()});
+    let claims = json!({"iat": now - CLOCK_SKEW.as_secs(), "exp": now + JWT_LIFETIME.as_secs(), "iss": id.trim()});
     let coded = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
-    let said = format!("{}.{}", coded(&json!({"alg": "RS256", "typ": "JWT"})), coded(&claims));
-    let signature = signer.sign(said.as_bytes()).map_err(|error| format!("the App's key can't sign: {error}"))?;
-    Ok(Secret::new(format!("{said}.{}", URL_SAFE_NO_PAD.encode(signature))))
+    let signed_part = format!("{}.{}", coded(&json!({"alg": "RS256", "typ": "JWT"})), coded(&claims));
+    let signature =
+        signer.sign(signed_part.as_bytes()).map_err(|error| format!("the App's key can't sign: {error}"))?;
+    Ok(Secret::new(format!("{signed_part}.{}", URL_SAFE_NO_PAD.encode(signature))))
 }

@@ -100,8 +100,8 @@ pub(crate) fn connect(environment: &Environment, ci: &Ci) -> Result<Arc<dyn Forg
     Ok(match ci.forge {
         ForgeKind::Github => Arc::new(Github::new(http(&github_api(given, server), github::DIALECT)?, owner, name)),
         ForgeKind::Gitea => {
-            let own = format!("{server}/api/v1");
-            let base = given.filter(|url| url.ends_with("/api/v1")).unwrap_or(&own);
+            let default_base = format!("{server}/api/v1");
+            let base = given.filter(|url| url.ends_with("/api/v1")).unwrap_or(&default_base);
             Arc::new(Gitea::new(http(base, gitea::DIALECT)?, owner, name))
         }
     })

@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use reqwest::header::HeaderValue;
 
 /// All that is kept, in bytes; more, and it begins anew.
-const MOST: usize = 8 << 20;
+const MAX_CACHE_BYTES: usize = 8 << 20;
 
 /// The last answer of each address.
 #[derive(Debug, Default)]
@@ -27,10 +27,10 @@ impl EtagCache {
     pub(super) fn keep(&self, url: &str, tag: HeaderValue, body: &[u8]) {
         let mut known = self.lock();
         known.remove(url);
-        if known.values().map(|(_, body)| body.len()).sum::<usize>() + body.len() > MOST {
+        if known.values().map(|(_, body)| body.len()).sum::<usize>() + body.len() > MAX_CACHE_BYTES {
             known.clear();
         }
-        if body.len() <= MOST {
+        if body.len() <= MAX_CACHE_BYTES {
             known.insert(url.to_owned(), (tag, body.to_vec()));
         }
     }

@@ -30,9 +30,14 @@ pub(super) async fn ask(http: &Http, operation: Operation, query: &str, id: Opti
     match (answer.data, answer.errors.first()) {
         (Some(data), None) if !data.is_null() => Ok(data),
         (_, problem) => {
-            let said = problem.map_or_else(|| "no reason given".to_owned(), |problem| problem.message.clone());
-            let said = said.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect();
-            Err(ForgeError::Answer { operation, place: "POST graphql".to_owned(), status: StatusCode::FORBIDDEN, said })
+            let message = problem.map_or_else(|| "no reason given".to_owned(), |problem| problem.message.clone());
+            let message = message.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect();
+            Err(ForgeError::Answer {
+                operation,
+                place: "POST graphql".to_owned(),
+                status: StatusCode::FORBIDDEN,
+                message,
+            })
         }
     }
 }

@@ -17,23 +17,23 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::Operation;
-use super::answer::{rate_limit, retry_after, said, whole};
+use super::answer::{explain, message, rate_limit, retry_after};
 use super::etag_cache::EtagCache;
 
 /// How often a call is tried at most.
-const TRIES: u32 = 5;
+const MAX_TRIES: u32 = 5;
 /// How long a call waits for better times, all its waits together.
-const PATIENCE: Duration = Duration::from_secs(150);
+const MAX_TOTAL_WAIT: Duration = Duration::from_secs(150);
 /// The first wait; each further one is twice as long. The tests' forge is near, and never too busy.
 pub(crate) const FIRST_WAIT: Duration = Duration::from_millis(if cfg!(test) { 40 } else { 500 });
 /// The largest answer that is read, in bytes.
-const LARGEST: usize = 32 << 20;
+const MAX_ANSWER_BYTES: usize = 32 << 20;
 
 /// Why the forge did not do what was asked.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum ForgeError {
-    #[error("failed to {}: {place}: {status}: {said}", operation.what)]
-    Answer { operation: Operation, place: String, status: StatusCode, said: String },
+    #[error("failed to {}: {place}: {status}: {message}", operation.what)]
+    Answer { operation: Operation, place: String, status: StatusCode, message: String },
     #[error("failed to {}: {place}: the forge's rate limit is reached; it says to wait {} s", operation.what, wait.as_secs())]
     Limited { operation: Operation, place: String, wait: Duration },
     #[error("failed to {}: {place}: {problem} (tried {tries} times)", operation.what)]
@@ -204,7 +204,7 @@ impl Http {
                 .connect_timeout(Duration::from_secs(10))
                 .timeout(Duration::from_secs(30))
                 .build()
-                .map_err(|error| format!("failed to ready a client for the forge: {}", whole(&error)))
+                .map_err(|error| format!("failed to ready a client for the forge: {}", explain(&error)))
         };
         Ok(Self { client: client(headers)?, elsewhere: client(HeaderMap::new())?, base, known: EtagCache::default() })
     }
@@ -240,7 +240,7 @@ impl Http {
             };
             let wait = wait.unwrap_or(FIRST_WAIT * 2_u32.pow(tries - 1));
             let (operation, place) = (call.operation, place.clone());
-            if tries >= TRIES || waited + wait > PATIENCE || (makes_new && may_be_done) {
+            if tries >= MAX_TRIES || waited + wait > MAX_TOTAL_WAIT || (makes_new && may_be_done) {
                 return Err(match limited {
                     true => ForgeError::Limited { operation, place, wait },
                     false => ForgeError::Lost { operation, place, problem, tries },
@@ -270,7 +270,7 @@ impl Http {
             wait: None,
             limited: false,
             may_be_done: sent && !error.is_connect(),
-            problem: whole(error),
+            problem: explain(error),
         };
         let mut response = match request.send().await {
             Ok(response) => response,
@@ -295,8 +295,8 @@ impl Http {
         let mut body = vec![];
         loop {
             match response.chunk().await {
-                Ok(Some(chunk)) if body.len() + chunk.len() > LARGEST => {
-                    let problem = format!("it is larger than {LARGEST} bytes");
+                Ok(Some(chunk)) if body.len() + chunk.len() > MAX_ANSWER_BYTES => {
+                    let problem = format!("it is larger than {MAX_ANSWER_BYTES} bytes");
                     return Attempt::Failed(ForgeError::Nonsense {
                         operation: call.operation,
                         place: place.to_owned(),
@@ -317,22 +317,27 @@ impl Http {
             }
             return Attempt::Done(body);
         }
-        let said = said(&body);
-        if let Some(wait) = rate_limit(status, &headers, &said) {
+        let message = message(&body);
+        if let Some(wait) = rate_limit(status, &headers, &message) {
             return Attempt::Again {
                 wait: Some(wait),
                 limited: true,
                 may_be_done: false,
-                problem: format!("{status}: {said}"),
+                problem: format!("{status}: {message}"),
             };
         }
         if status.is_server_error() {
             // A server that names a time was not at work; any other may have been.
             let wait = retry_after(&headers);
             let busy = status == StatusCode::SERVICE_UNAVAILABLE && wait.is_some();
-            return Attempt::Again { wait, limited: false, may_be_done: !busy, problem: format!("{status}: {said}") };
+            return Attempt::Again {
+                wait,
+                limited: false,
+                may_be_done: !busy,
+                problem: format!("{status}: {message}"),
+            };
         }
-        Attempt::Failed(ForgeError::Answer { operation: call.operation, place: place.to_owned(), status, said })
+        Attempt::Failed(ForgeError::Answer { operation: call.operation, place: place.to_owned(), status, message })
     }
 
     fn url(&self, call: &Call<'_>) -> Result<Url, ForgeError> {

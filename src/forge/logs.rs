@@ -4,7 +4,7 @@ use super::http::{Call, ForgeError, Http};
 use super::wire::WireJobs;
 
 /// Logs of more jobs would not fit into a prompt.
-const MOST: usize = 5;
+const MAX_JOBS: usize = 5;
 
 /// The failed jobs among these, each with its log.
 pub(super) async fn of_failed(
@@ -15,7 +15,7 @@ pub(super) async fn of_failed(
     let operation = jobs.operation;
     let jobs: WireJobs = http.send(jobs).await?;
     let mut logs = vec![];
-    for job in jobs.jobs.into_iter().filter(|job| job.conclusion.as_deref() == Some("failure")).take(MOST) {
+    for job in jobs.jobs.into_iter().filter(|job| job.conclusion.as_deref() == Some("failure")).take(MAX_JOBS) {
         let id = job.id.to_string();
         let log = Call::get(operation, vec!["repos", owner, name, "actions", "jobs", &id, "logs"]);
         // GitHub refers to another place, to which no token of its own goes.

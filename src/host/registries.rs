@@ -13,7 +13,7 @@ use super::{Base, Environment};
 use crate::process::{ExitOutput, ProcessError, Program};
 
 /// The longest that a tool may take; some ask their registry.
-const LIMIT: Duration = Duration::from_secs(60);
+const TOOL_TIMEOUT: Duration = Duration::from_secs(60);
 /// A crate that nobody has; asked for to see where cargo looks.
 const NO_CRATE: &str = "claude-bottle-asks-where-crates-are";
 
@@ -44,7 +44,7 @@ async fn ask(argv: &[&str]) -> Result<ExitOutput, NoAnswer> {
 
 async fn run(program: Program) -> Result<ExitOutput, NoAnswer> {
     let command = program.argv.first().map(|word| word.to_string_lossy().into_owned()).unwrap_or_default();
-    program.limit(LIMIT).run().await.map_err(|error| match &error {
+    program.limit(TOOL_TIMEOUT).run().await.map_err(|error| match &error {
         ProcessError::Start { error, .. } if error.kind() == std::io::ErrorKind::NotFound => {
             NoAnswer::missing(&command)
         }
@@ -103,8 +103,8 @@ async fn pip() -> Answer {
     let report = [&pip[..], &report].concat();
     let (list, help, report) = tokio::join!(answer(&list), answer(&help), ask(&report));
     let report = report?;
-    let (said, complaint) = (text(&report.stdout), report.complaint());
-    let report = if report.code == 0 { Ok(said.as_str()) } else { Err(complaint.as_str()) };
+    let (stdout, complaint) = (text(&report.stdout), report.complaint());
+    let report = if report.code == 0 { Ok(stdout.as_str()) } else { Err(complaint.as_str()) };
     registry::pip(&list?, &help?, report)
 }
 
@@ -122,11 +122,11 @@ async fn maven(environment: &Environment) -> Answer {
     let empty = tempfile::tempdir().map_err(no_directory)?;
     let repository = format!("-Dmaven.repo.local={}", empty.path().display());
     // It fails, because nothing may be fetched, and says from where it would have.
-    let said = ask(&["mvn", "-o", "-q", "-B", &repository, "help:evaluate"]).await?;
+    let answer = ask(&["mvn", "-o", "-q", "-B", &repository, "help:evaluate"]).await?;
     let home = environment.home().map(|home| home.join(".m2/settings.xml"));
     let global = environment.get("MAVEN_HOME").map(|home| Path::new(home).join("conf/settings.xml"));
     let files = home.into_iter().chain(global.or_else(|| Some("/usr/share/maven/conf/settings.xml".into())));
-    registry::maven(&text(&said.stdout), &read(files))
+    registry::maven(&text(&answer.stdout), &read(files))
 }
 
 fn no_directory(error: std::io::Error) -> NoAnswer {

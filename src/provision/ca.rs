@@ -6,11 +6,11 @@ use bottle_plan::plan::BottlePlan;
 use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
-use super::STEP;
+use super::STEP_TIMEOUT;
 use crate::backend::{Bottle, BottleError, Exec, Side, finish, succeed};
 
 /// The doors may take this long to start.
-const LONGEST_START: Duration = Duration::from_secs(30);
+const DOOR_START_TIMEOUT: Duration = Duration::from_secs(30);
 /// The exit code by which the script says that the image has no `update-ca-certificates`.
 const NO_TOOL: i64 = 77;
 
@@ -32,16 +32,16 @@ pub(super) async fn provision(
     );
     let mut exec = Exec::shell(&script).by_root().in_dir("/");
     exec.stdin = Some(pem.clone());
-    let done = finish(bottle, exec, STEP).await?;
+    let done = finish(bottle, exec, STEP_TIMEOUT).await?;
     let naming = |file: &str| ca.variables.iter().map(|name| (name.clone(), file.to_owned())).collect();
-    let said = |how: &str| format!("{} CA, SHA-256 fingerprint {fingerprint}, {how}", ca.door.name());
+    let summary = |how: &str| format!("{} CA, SHA-256 fingerprint {fingerprint}, {how}", ca.door.name());
     match done.code {
-        0 => Ok((said("in the system's trust store"), naming(&ca.system_bundle))),
+        0 => Ok((summary("in the system's trust store"), naming(&ca.system_bundle))),
         NO_TOOL => {
             let mut exec = Exec::guest(["sh", "-c", "cat > \"$1\"", "sh", &ca.own_file]).in_dir("/");
             exec.stdin = Some(pem);
-            succeed(bottle, exec, STEP).await?;
-            Ok((said(&format!("in {} and named by variables", ca.own_file)), naming(&ca.own_file)))
+            succeed(bottle, exec, STEP_TIMEOUT).await?;
+            Ok((summary(&format!("in {} and named by variables", ca.own_file)), naming(&ca.own_file)))
         }
         code => Err(BottleError::new(format_args!("update-ca-certificates ended with {code}"), done.text().trim())),
     }
@@ -49,7 +49,7 @@ pub(super) async fn provision(
 
 /// The certificate, as soon as the door has made it.
 async fn certificate(bottle: &dyn Bottle, path: &str) -> Result<Vec<u8>, BottleError> {
-    let until = Instant::now() + bottle.patience(LONGEST_START);
+    let until = Instant::now() + bottle.patience(DOOR_START_TIMEOUT);
     // Asked for before it can be there, it would cost a process each time.
     let _ = tokio::time::timeout_at(until, bottle.opened()).await;
     loop {

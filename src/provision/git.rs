@@ -3,7 +3,7 @@
 use bottle_plan::plan::{BottlePlan, Bring, GitPlan};
 use bottle_plan::task::Commit;
 
-use super::CLONE;
+use super::CLONE_TIMEOUT;
 use crate::backend::{Bottle, BottleError, Exec, finish};
 
 /// Through the gate; the working directory is there, and empty.
@@ -44,7 +44,7 @@ pub(super) async fn provision(bottle: &dyn Bottle, plan: &BottlePlan) -> Result<
         Bring::Clone => format!("cloned {}", git.gate_url),
         Bring::Checkout(from) => format!("brought {from}"),
     };
-    let done = finish(bottle, Exec::guest(command(git)).in_dir(&plan.guest.workdir), CLONE).await?;
+    let done = finish(bottle, Exec::guest(command(git)).in_dir(&plan.guest.workdir), CLONE_TIMEOUT).await?;
     if done.code != 0 {
         let doing = format!("failed to bring in {} on the branch {}", git.gate_url, git.branch);
         return Err(BottleError::new(doing, done.text().trim()));

@@ -2,7 +2,7 @@
 
 use bottle_plan::plan::BottlePlan;
 
-use super::{GuestInputs, STEP, Step};
+use super::{GuestInputs, STEP_TIMEOUT, Step};
 use crate::backend::{Bottle, Exec, Side, Tree, succeed};
 
 /// Puts everything in place in one copy, and a line in `/etc/passwd` where the image does not know the agent's user:
@@ -25,7 +25,7 @@ pub(super) async fn provision(bottle: &dyn Bottle, plan: &BottlePlan, inputs: &G
         // Each directory on the way is the agent's, too.
         for (slash, _) in path.match_indices('/').skip(1) {
             let parent = &path[..slash];
-            if [&guest.home, &guest.root].iter().any(|own| parent.starts_with(&format!("{own}/"))) {
+            if [&guest.home, &guest.root].iter().any(|base_dir| parent.starts_with(&format!("{base_dir}/"))) {
                 tree = tree.directory(parent, guest.uid, 0o755);
             }
         }
@@ -45,7 +45,7 @@ pub(super) async fn provision(bottle: &dyn Bottle, plan: &BottlePlan, inputs: &G
             gid = guest.gid,
             home = guest.home,
         );
-        succeed(bottle, Exec::shell(&script).by_root().in_dir("/"), STEP).await?;
+        succeed(bottle, Exec::shell(&script).by_root().in_dir("/"), STEP_TIMEOUT).await?;
     }
     Ok(format!("{files} files in {} and {}", guest.home, guest.workdir))
 }

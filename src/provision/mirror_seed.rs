@@ -11,15 +11,16 @@ use crate::backend::Tree;
 use crate::process::Program;
 
 /// Packing is mostly copying; what takes longer than this saves no time.
-const LIMIT: Duration = Duration::from_secs(60);
+const PACK_TIMEOUT: Duration = Duration::from_secs(60);
 /// The archive is made in memory.
-const LARGEST: u64 = 512 << 20;
+const MAX_SEED_BYTES: u64 = 512 << 20;
 
 /// Packs it, with `scratch` for its files in between; the error says why there is none.
 pub(crate) async fn pack(git: &GitPlan, scratch: &Path) -> Result<Option<Tree>, String> {
     let Some(checkout) = git.seed.as_deref().map(Path::new) else { return Ok(None) };
     let run = async |args: &[&str], input: Vec<u8>| {
-        let ended = Program::git(checkout, args).limit(LIMIT).input(input).run().await.map_err(|e| e.to_string())?;
+        let ended =
+            Program::git(checkout, args).limit(PACK_TIMEOUT).input(input).run().await.map_err(|e| e.to_string())?;
         if ended.code == 0 { Ok(ended.stdout) } else { Err(format!("git {} failed: {}", args[0], ended.complaint())) }
     };
     // One that has not all of its own history would have to fetch it to pack it.
@@ -56,8 +57,8 @@ fn read(scratch: &Path, git: &GitPlan, branches: String) -> Result<Tree, String>
     for entry in std::fs::read_dir(scratch).map_err(io)? {
         let entry = entry.map_err(io)?;
         let size = entry.metadata().map_err(io)?.len();
-        if size > LARGEST {
-            return Err(format!("it is {} MiB large, and at most {} go along", size >> 20, LARGEST >> 20));
+        if size > MAX_SEED_BYTES {
+            return Err(format!("it is {} MiB large, and at most {} go along", size >> 20, MAX_SEED_BYTES >> 20));
         }
         let Ok(name) = entry.file_name().into_string() else { continue };
         tree = tree.file(format!("{target}/{name}"), 0, 0o444, std::fs::read(entry.path()).map_err(io)?);

@@ -36,9 +36,9 @@ pub(crate) struct Provisioned {
 pub(crate) struct GuestEnv(pub(crate) Vec<(String, String)>);
 
 /// No single step of provisioning takes longer, but for bringing a repository in.
-const STEP: Duration = Duration::from_secs(60);
+const STEP_TIMEOUT: Duration = Duration::from_secs(60);
 /// A clone of a large repository over a slow line.
-const CLONE: Duration = Duration::from_secs(1800);
+const CLONE_TIMEOUT: Duration = Duration::from_secs(1800);
 
 /// What a step gives: a word about what it did.
 type Step = Result<String, BottleError>;
@@ -53,7 +53,7 @@ pub(crate) async fn all(
 ) -> Result<Provisioned, Failure> {
     case(events, "provision.home", home::provision(bottle, plan, inputs)).await?;
     // All of the rest takes a processor, and most of it a door: the doors go first.
-    let _ = tokio::time::timeout(STEP, bottle.opened()).await;
+    let _ = tokio::time::timeout(STEP_TIMEOUT, bottle.opened()).await;
     let git = async {
         bundle.await?;
         let started = Instant::now();
@@ -68,7 +68,7 @@ pub(crate) async fn all(
         let started = Instant::now();
         let result = ca::provision(bottle, plan).await;
         let (step, own) = match result {
-            Ok((said, own)) => (Ok(said), own),
+            Ok((summary, own)) => (Ok(summary), own),
             Err(error) => (Err(error), vec![]),
         };
         report(events, "provision.ca", started, &step);
@@ -93,7 +93,7 @@ async fn readable(bottle: &dyn Bottle, plan: &BottlePlan, events: &Events) -> Re
     let prompt = plan.prompt.path.as_str();
     let script = "for path; do test -r \"$path\" || printf '%s\\0' \"$path\"; done";
     let argv = ["sh", "-c", script, "sh", prompt].into_iter().chain(skills.iter().copied());
-    let done = succeed(bottle, Exec::guest(argv).in_dir("/"), STEP).await;
+    let done = succeed(bottle, Exec::guest(argv).in_dir("/"), STEP_TIMEOUT).await;
     let step = |paths: &[&str]| -> Step {
         let done = done.as_ref().map_err(Clone::clone)?;
         let mut closed = done.stdout.split(|byte| *byte == 0);
@@ -122,7 +122,7 @@ async fn case(events: &Events, name: &str, step: impl Future<Output = Step>) -> 
 
 fn report(events: &Events, name: &str, started: Instant, result: &Step) {
     let (failure, output) = match result {
-        Ok(said) => (None, said.clone()),
+        Ok(summary) => (None, summary.clone()),
         Err(error) => (Some(error.to_string()), String::new()),
     };
     events.case(Case { suite: Suite::Bottle, name: name.to_owned(), duration: started.elapsed(), failure, output });

@@ -178,8 +178,8 @@ fn relative(file: &str) -> Option<String> {
         Some(_) => file.strip_prefix("/workspace/")?.split_once('/')?.1,
         None => file.strip_prefix("./").unwrap_or(file),
     };
-    let good = !inside.is_empty() && inside.split('/').all(|part| !matches!(part, "" | "." | ".."));
-    (good && inside.len() < 300).then(|| inside.to_owned())
+    let stays_inside = !inside.is_empty() && inside.split('/').all(|part| !matches!(part, "" | "." | ".."));
+    (stays_inside && inside.len() < 300).then(|| inside.to_owned())
 }
 
 /// What a step hands on.

@@ -5,9 +5,10 @@
 use std::fmt::Write as _;
 
 use super::{Case, Phase, RunEvent, Suite, asked, neutral, neutral_text};
+use crate::state::Outcome;
 
 /// Forges take 65,536 characters; what stands around the card needs some.
-const LONGEST: usize = 60_000;
+const MAX_CARD_CHARS: usize = 60_000;
 /// More refusals than these are counted only.
 const MOST_REFUSALS: usize = 20;
 /// Of the agent's last words, in characters.
@@ -39,22 +40,7 @@ pub(super) fn render(events: &[RunEvent]) -> String {
         list(&mut card, "The agent says", lines.collect());
     }
     if let Some(outcome) = ended {
-        let mut facts = vec![];
-        if let Some(RunEvent::PullRequest { number, url, .. }) =
-            events.iter().rev().find(|event| matches!(event, RunEvent::PullRequest { .. }))
-        {
-            facts.push(format!("pull request [{number}]({url})"));
-        }
-        if let Some(branch) = &outcome.branch {
-            let commit =
-                outcome.commit.as_deref().map(|commit| format!(" at `{}`", code(short(commit)))).unwrap_or_default();
-            facts.push(format!("branch `{}`{commit}", code(branch)));
-        }
-        facts.extend(outcome.turns.map(|turns| format!("{turns} turns")));
-        facts.extend(outcome.cost_usd.map(|cost| format!("{cost:.2} US dollars")));
-        if !facts.is_empty() {
-            let _ = writeln!(card, "{}\n", facts.join(" · "));
-        }
+        results(&mut card, events, outcome);
     }
     words(&mut card, events);
     suite(&mut card, events, Suite::Verify, "Verify");
@@ -84,6 +70,26 @@ pub(super) fn render(events: &[RunEvent]) -> String {
     });
     list(&mut card, "Warnings", warnings.collect());
     cut(card)
+}
+
+/// The pull request, the branch, and what was spent, on one line.
+fn results(card: &mut String, events: &[RunEvent], outcome: &Outcome) {
+    let mut facts = vec![];
+    if let Some(RunEvent::PullRequest { number, url, .. }) =
+        events.iter().rev().find(|event| matches!(event, RunEvent::PullRequest { .. }))
+    {
+        facts.push(format!("pull request [{number}]({url})"));
+    }
+    if let Some(branch) = &outcome.branch {
+        let commit =
+            outcome.commit.as_deref().map(|commit| format!(" at `{}`", code(short(commit)))).unwrap_or_default();
+        facts.push(format!("branch `{}`{commit}", code(branch)));
+    }
+    facts.extend(outcome.turns.map(|turns| format!("{turns} turns")));
+    facts.extend(outcome.cost_usd.map(|cost| format!("{cost:.2} US dollars")));
+    if !facts.is_empty() {
+        let _ = writeln!(card, "{}\n", facts.join(" · "));
+    }
 }
 
 /// A box for each phase, ticked when it is over.
@@ -118,15 +124,15 @@ fn suite(card: &mut String, events: &[RunEvent], suite: Suite, title: &str) {
 
 /// What the agent said last, as a quotation: of a review it is all that there is.
 fn words(card: &mut String, events: &[RunEvent]) {
-    let Some(said) = last_words(events) else { return };
-    let quoted: Vec<String> = said.lines().map(|line| format!("> {line}\n")).collect();
+    let Some(quote) = last_words(events) else { return };
+    let quoted: Vec<String> = quote.lines().map(|line| format!("> {line}\n")).collect();
     let _ = writeln!(card, "#### The agent's own words\n\n{}", quoted.concat());
 }
 
 /// The same without the quotation.
 pub(super) fn last_words(events: &[RunEvent]) -> Option<String> {
-    let said = cases(events).filter(|case| case.suite == Suite::Agent && !case.output.trim().is_empty()).last()?;
-    let short: String = said.output.chars().take(MOST_WORDS).collect();
+    let last_case = cases(events).filter(|case| case.suite == Suite::Agent && !case.output.trim().is_empty()).last()?;
+    let short: String = last_case.output.chars().take(MOST_WORDS).collect();
     Some(neutral_text(&short))
 }
 
@@ -190,7 +196,7 @@ fn short(commit: &str) -> &str {
 }
 
 fn cut(card: String) -> String {
-    match card.char_indices().nth(LONGEST) {
+    match card.char_indices().nth(MAX_CARD_CHARS) {
         Some((end, _)) => format!("{}\n\n…\n", &card[..end]),
         None => card,
     }

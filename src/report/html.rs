@@ -62,16 +62,16 @@ pub(super) fn render(events: &[RunEvent]) -> String {
 }
 
 fn conversation(page: &mut String, events: &[RunEvent]) {
-    let said = events.iter().filter_map(|event| match event {
+    let quotes = events.iter().filter_map(|event| match event {
         RunEvent::Said { text: words } | RunEvent::Progress { text: words } => Some(format!("<p>{}</p>", text(words))),
         RunEvent::Tool { name, input } => {
             Some(format!("<p class=\"tool\">{}</p><pre>{}</pre>", text(name), text(input)))
         }
         _ => None,
     });
-    let said: String = said.collect();
-    if !said.is_empty() {
-        let _ = write!(page, "<h2>The agent</h2>{said}");
+    let quotes: String = quotes.collect();
+    if !quotes.is_empty() {
+        let _ = write!(page, "<h2>The agent</h2>{quotes}");
     }
 }
 

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{Case, RunEvent, Suite, asked, card};
+use crate::state::Outcome;
 
 pub(super) fn render(events: &[RunEvent]) -> String {
     let mut text = String::new();
@@ -12,50 +13,74 @@ pub(super) fn render(events: &[RunEvent]) -> String {
         }
     }
     if let Some(RunEvent::Finished { outcome, .. }) = events.last() {
-        let word = if outcome.code == 0 { "done" } else { "failed" };
-        let _ = writeln!(text, "**{word}** (exit code {}): {}\n", outcome.code, line(&outcome.summary));
-        for (name, value) in
-            [("branch", &outcome.branch), ("commit", &outcome.commit), ("session", &outcome.session_id)]
-        {
-            if let Some(value) = value {
-                let _ = writeln!(text, "- {name}: `{}`", line(value));
-            }
-        }
-        if let Some(turns) = outcome.turns {
-            let _ = writeln!(text, "- turns: {turns}");
-        }
-        if let Some(cost) = outcome.cost_usd {
-            let _ = writeln!(text, "- cost: {cost:.2} US dollars");
-        }
-        text.push('\n');
+        outcome_lines(&mut text, outcome);
     }
     for suite in Suite::ALL {
-        let cases: Vec<&Case> = events
-            .iter()
-            .filter_map(|event| match event {
-                RunEvent::Case { case } if case.suite == suite => Some(case),
-                _ => None,
-            })
-            .collect();
-        if cases.is_empty() {
+        suite_section(&mut text, events, suite);
+    }
+    proposals(&mut text, events);
+    let refused = events.iter().filter_map(|event| match event {
+        RunEvent::Refused { door, what } => Some(format!("- {door}: {}\n", line(what))),
+        _ => None,
+    });
+    section(&mut text, "What the doors refused", refused.collect());
+    let warnings = events.iter().filter_map(|event| match event {
+        RunEvent::Warning { text } => Some(format!("- {}\n", line(text))),
+        _ => None,
+    });
+    section(&mut text, "Warnings", warnings.collect());
+    text
+}
+
+/// How the run ended, and what it came to.
+fn outcome_lines(text: &mut String, outcome: &Outcome) {
+    let word = if outcome.code == 0 { "done" } else { "failed" };
+    let _ = writeln!(text, "**{word}** (exit code {}): {}\n", outcome.code, line(&outcome.summary));
+    for (name, value) in [("branch", &outcome.branch), ("commit", &outcome.commit), ("session", &outcome.session_id)] {
+        if let Some(value) = value {
+            let _ = writeln!(text, "- {name}: `{}`", line(value));
+        }
+    }
+    if let Some(turns) = outcome.turns {
+        let _ = writeln!(text, "- turns: {turns}");
+    }
+    if let Some(cost) = outcome.cost_usd {
+        let _ = writeln!(text, "- cost: {cost:.2} US dollars");
+    }
+    text.push('\n');
+}
+
+/// A suite's cases, if it has any.
+fn suite_section(text: &mut String, events: &[RunEvent], suite: Suite) {
+    let cases: Vec<&Case> = events
+        .iter()
+        .filter_map(|event| match event {
+            RunEvent::Case { case } if case.suite == suite => Some(case),
+            _ => None,
+        })
+        .collect();
+    if cases.is_empty() {
+        return;
+    }
+    let failed = cases.iter().filter(|case| case.failure.is_some()).count();
+    let _ = writeln!(text, "## {}: {} passed, {failed} failed\n", suite.name(), cases.len() - failed);
+    for case in cases {
+        // The seal's cases are many and of interest only where one fails; junit.xml has them all.
+        if suite == Suite::Seal && case.failure.is_none() {
             continue;
         }
-        let failed = cases.iter().filter(|case| case.failure.is_some()).count();
-        let _ = writeln!(text, "## {}: {} passed, {failed} failed\n", suite.name(), cases.len() - failed);
-        for case in cases {
-            // The seal's cases are many and of interest only where one fails; junit.xml has them all.
-            if suite == Suite::Seal && case.failure.is_none() {
-                continue;
-            }
-            let mark = if case.failure.is_some() { "✗" } else { "✓" };
-            let _ = write!(text, "- {mark} `{}` ({:.2} s)", line(&case.name), case.duration.as_secs_f64());
-            if let Some(failure) = &case.failure {
-                let _ = write!(text, ": {}", line(failure));
-            }
-            text.push('\n');
+        let mark = if case.failure.is_some() { "✗" } else { "✓" };
+        let _ = write!(text, "- {mark} `{}` ({:.2} s)", line(&case.name), case.duration.as_secs_f64());
+        if let Some(failure) = &case.failure {
+            let _ = write!(text, ": {}", line(failure));
         }
         text.push('\n');
     }
+    text.push('\n');
+}
+
+/// What the agent asked for, and the change of the manifest that makes asking needless.
+fn proposals(text: &mut String, events: &[RunEvent]) {
     let proposals = asked::proposals(events);
     if !proposals.is_empty() {
         let _ = writeln!(text, "## What the agent asked for\n");
@@ -74,27 +99,13 @@ pub(super) fn render(events: &[RunEvent]) -> String {
             diff.trim_end()
         );
     }
-    let refused: Vec<String> = events
-        .iter()
-        .filter_map(|event| match event {
-            RunEvent::Refused { door, what } => Some(format!("- {door}: {}\n", line(what))),
-            _ => None,
-        })
-        .collect();
-    if !refused.is_empty() {
-        let _ = writeln!(text, "## What the doors refused\n\n{}", refused.concat());
+}
+
+/// A heading with its lines, where there are some.
+fn section(text: &mut String, title: &str, lines: Vec<String>) {
+    if !lines.is_empty() {
+        let _ = writeln!(text, "## {title}\n\n{}", lines.concat());
     }
-    let warnings: Vec<String> = events
-        .iter()
-        .filter_map(|event| match event {
-            RunEvent::Warning { text } => Some(format!("- {}\n", line(text))),
-            _ => None,
-        })
-        .collect();
-    if !warnings.is_empty() {
-        let _ = writeln!(text, "## Warnings\n\n{}", warnings.concat());
-    }
-    text
 }
 
 /// One line that can't break out of where it stands in the page.

@@ -21,12 +21,12 @@ use crate::report::{Case, Events, Suite, neutral_text};
 /// What a dry run would have told the forge, a line each.
 const WOULD_DO: &str = "would-do.jsonl";
 /// Of one file of words or values, in bytes.
-const WORDS: u64 = 1 << 20;
+const MAX_WORDS_BYTES: u64 = 1 << 20;
 /// Of all bundles together, in bytes.
-const BUNDLES: u64 = 512 << 20;
+const MAX_BUNDLES_BYTES: u64 = 512 << 20;
 /// More pushes than these nobody makes in a run.
-const MOST: usize = 100;
-const LIMIT: Duration = Duration::from_secs(600);
+const MAX_PUSHES: usize = 100;
+const PUSH_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// What is taken from a record.
 #[derive(Debug)]
@@ -48,39 +48,39 @@ pub(crate) struct Handoff {
 
 /// Reads a record; none where it has nothing to push and nothing to hand in.
 pub(crate) fn read(dir: &Path) -> Result<Option<Handoff>, Failure> {
-    let wrong = |why: String| {
+    let unpublishable = |why: String| {
         Failure::input(format_args!("the run record {} can't be published: {why}", dir.display()))
             .hint("give --publish the run record of a dry run, as the other job kept it")
     };
     let json = |name: &str| -> Result<Value, Failure> {
-        let bytes = file(&dir.join(name), WORDS * 32).map_err(wrong)?;
-        serde_json::from_slice(&bytes).map_err(|error| wrong(format!("{name}: {error}")))
+        let bytes = file(&dir.join(name), MAX_WORDS_BYTES * 32).map_err(unpublishable)?;
+        serde_json::from_slice(&bytes).map_err(|error| unpublishable(format!("{name}: {error}")))
     };
     let (metadata, plan) = (json("metadata.json")?, json("plan.json")?);
     let outcome = &metadata["outcome"];
     let commit = outcome["commit"].as_str().map(Commit::parse).transpose();
-    let commit = commit.map_err(|error| wrong(error.to_string()))?;
+    let commit = commit.map_err(|error| unpublishable(error.to_string()))?;
     let review = match commit {
         Some(_) => None,
-        None => review(dir).map_err(wrong)?,
+        None => review(dir).map_err(unpublishable)?,
     };
     if commit.is_none() && review.is_none() {
         return Ok(None);
     }
     let pin = plan["task"]["pull_request"]["head"].as_str().map(Commit::parse).transpose();
-    let mut room = BUNDLES;
+    let mut room = MAX_BUNDLES_BYTES;
     let mut bundles = vec![];
-    for path in shelf(dir).map_err(wrong)? {
-        let bytes = file(&path, room).map_err(wrong)?;
+    for path in shelf(dir).map_err(unpublishable)? {
+        let bytes = file(&path, room).map_err(unpublishable)?;
         room -= bytes.len() as u64;
         bundles.push(bytes);
     }
-    let words = file(&dir.join("summary.md"), WORDS).unwrap_or_default();
+    let words = file(&dir.join("summary.md"), MAX_WORDS_BYTES).unwrap_or_default();
     Ok(Some(Handoff {
         bundles,
         commit,
         review,
-        pin: pin.map_err(|error| wrong(error.to_string()))?,
+        pin: pin.map_err(|error| unpublishable(error.to_string()))?,
         code: outcome["code"].as_u64().and_then(|code| u8::try_from(code).ok()).unwrap_or(Code::Task as u8),
         summary: super::one_line(outcome["summary"].as_str().unwrap_or_default()),
         words: String::from_utf8_lossy(&words).into_owned(),
@@ -93,7 +93,7 @@ fn review(dir: &Path) -> Result<Option<String>, String> {
     if !path.exists() && fs::symlink_metadata(&path).is_err() {
         return Ok(None);
     }
-    let bytes = file(&path, WORDS)?;
+    let bytes = file(&path, MAX_WORDS_BYTES)?;
     let lines = String::from_utf8_lossy(&bytes).into_owned();
     let last = lines
         .lines()
@@ -122,8 +122,8 @@ fn shelf(dir: &Path) -> Result<Vec<PathBuf>, String> {
         }
     }
     found.sort();
-    if found.len() > MOST {
-        return Err(format!("it has more than {MOST} bundles"));
+    if found.len() > MAX_PUSHES {
+        return Err(format!("it has more than {MAX_PUSHES} bundles"));
     }
     Ok(found.into_iter().map(|(_, path)| path).collect())
 }
@@ -184,7 +184,7 @@ done
 git for-each-ref --contains "$2" refs/bottle/handed | grep -q . || { echo "its bundles have no $2"; exit 1; }
 git checkout --quiet --no-track -B "$1" "$2""#;
         let exec = Exec::guest(["sh", "-c", script, "sh", &git.branch, commit.as_str(), &place]);
-        let done = finish(bottle, exec.in_dir(&plan.guest.workdir), LIMIT).await.map_err(Failure::machine)?;
+        let done = finish(bottle, exec.in_dir(&plan.guest.workdir), PUSH_TIMEOUT).await.map_err(Failure::machine)?;
         if done.code != 0 {
             return Err(refused(super::one_line(&format!(
                 "the other job's work can't be used: {}",
@@ -228,13 +228,13 @@ mod tests {
         dir
     }
 
-    fn good() -> tempfile::TempDir {
+    fn sound_record() -> tempfile::TempDir {
         record(&format!(r#"{{"outcome":{{"code":0,"commit":"{}"}}}}"#, "a".repeat(40)), "{}")
     }
 
     #[test]
     fn pushes_come_in_their_order() {
-        let dir = good();
+        let dir = sound_record();
         for name in ["origin-10.bundle", "origin-2.bundle", "origin-1.bundle", "x.bundle", "origin-1.bundle.txt"] {
             fs::write(dir.path().join(name), name).expect("a file");
         }
@@ -248,13 +248,13 @@ mod tests {
     fn a_record_leads_nowhere_else() {
         let secret = tempfile::NamedTempFile::new().expect("a file");
         for name in ["metadata.json", "plan.json", "origin-1.bundle"] {
-            let dir = good();
+            let dir = sound_record();
             let _ = fs::remove_file(dir.path().join(name));
             std::os::unix::fs::symlink(secret.path(), dir.path().join(name)).expect("a link");
             let failure = read(dir.path()).expect_err(name);
             assert!(failure.what.contains("it is not a file"), "{failure}");
         }
-        let dir = good();
+        let dir = sound_record();
         std::os::unix::fs::symlink(secret.path(), dir.path().join("summary.md")).expect("a link");
         assert_eq!(read(dir.path()).expect("a record").expect("work").words, "");
     }
@@ -268,8 +268,8 @@ mod tests {
         let handoff = read(dir.path()).expect("a record").expect("a review");
         let words = handoff.review().expect("words");
         assert!(words.contains("octocat") && !words.contains("<!--"), "{words}");
-        for wrong in ["@octocat", "\n/claude", "fixes #1"] {
-            assert!(!words.contains(wrong), "{wrong}: {words}");
+        for unpublishable in ["@octocat", "\n/claude", "fixes #1"] {
+            assert!(!words.contains(unpublishable), "{unpublishable}: {words}");
         }
         // Where something was pushed, that is the work.
         let metadata = format!(r#"{{"outcome":{{"code":0,"commit":"{}"}}}}"#, "a".repeat(40));

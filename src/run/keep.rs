@@ -13,7 +13,7 @@ use crate::state::Record;
 
 /// The file's name.
 pub(super) const FILE: &str = "work.bundle";
-const LIMIT: Duration = Duration::from_secs(60);
+const BUNDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Saves the work as it stands; says what came of it.
 pub(super) async fn keep(bottle: &dyn Bottle, plan: &BottlePlan, starts: &[Commit], record: &Record, events: &Events) {
@@ -36,7 +36,7 @@ git bundle create --quiet "$bundle" HEAD --not --remotes=origin && echo kept"#;
     let exec = Exec::guest(["sh", "-c", script, "sh", &place].into_iter().chain(starts.iter().map(Commit::as_str)))
         .in_dir(&plan.guest.workdir);
     let kept = async {
-        let done = finish(bottle, exec, LIMIT).await.map_err(|error| error.to_string())?;
+        let done = finish(bottle, exec, BUNDLE_TIMEOUT).await.map_err(|error| error.to_string())?;
         if done.code != 0 {
             return Err(done.text().trim().to_owned());
         }

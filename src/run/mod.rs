@@ -102,15 +102,15 @@ pub(crate) async fn run(inputs: RunInputs, events: &Events, cancel: &Cancel) -> 
         asked: propose::asked(plan),
         job: plan.ci.as_ref().map(|ci| ci.run_url.clone()),
     });
-    let mut metadata = metadata(plan);
+    let metadata = metadata(plan);
     files(plan, &record)?;
     write_metadata(&record, &metadata)?;
 
     let mut progress = RunProgress::default();
-    let (said, heard) = tokio::sync::mpsc::unbounded_channel();
+    let (comments, heard) = tokio::sync::mpsc::unbounded_channel();
     let ended = tokio::select! {
         ended = inside(&inputs, &record, events, cancel, heard, &mut progress) => ended,
-        never = listen::listen(watch(), plan, cancel, events, Some(&said)) => match never {},
+        never = listen::listen(watch(), plan, cancel, events, Some(&comments)) => match never {},
     };
     let pushed = progress.pushed.clone();
 
@@ -134,22 +134,33 @@ pub(crate) async fn run(inputs: RunInputs, events: &Events, cancel: &Cancel) -> 
         let lines: String = would.iter().map(|line| format!("{line}\n")).collect();
         record.write("would-do.jsonl", lines.as_bytes())?;
     }
+    outcome.summary = inputs.secrets.mask(&outcome.summary);
+    finish_record(&record, metadata, &outcome, &events.seen(), started)?;
+    record.close();
+    Ok(outcome)
+}
+
+/// Writes what only the end of a run knows: metadata.json with its outcome, and the reports.
+fn finish_record(
+    record: &Record,
+    mut metadata: Metadata,
+    outcome: &Outcome,
+    seen: &[RunEvent],
+    started: time::OffsetDateTime,
+) -> Result<(), Failure> {
     metadata.ended = Some(host::now());
     // None: there never was a bundle that could have written it.
     let proposals = std::fs::read_to_string(record.dir().join("proposals.jsonl"));
     metadata.proposals_sha256 = proposals.ok().map(|text| bottle_wire::proposal::sha256(&text));
-    outcome.summary = inputs.secrets.mask(&outcome.summary);
     metadata.outcome = Some(outcome.clone());
-    write_metadata(&record, &metadata)?;
-    let seen = events.seen();
-    match crate::report::junit(&seen, started) {
+    write_metadata(record, &metadata)?;
+    match crate::report::junit(seen, started) {
         Ok(xml) => record.write("junit.xml", &xml)?,
         Err(error) => return Err(Failure::machine(format_args!("failed to write junit.xml: {error}"))),
     }
-    record.write("report.html", crate::report::html(&seen).as_bytes())?;
-    record.write("summary.md", crate::report::summary(&seen).as_bytes())?;
-    record.close();
-    Ok(outcome)
+    record.write("report.html", crate::report::html(seen).as_bytes())?;
+    record.write("summary.md", crate::report::summary(seen).as_bytes())?;
+    Ok(())
 }
 
 /// Makes the issue or pull request that the task is about this run's alone; a dry run changes nothing there.
@@ -259,7 +270,7 @@ async fn body(
             packed.inspect_err(|why| events.note(format!("the mirror starts empty: {why}"))).ok().flatten()
         };
         let (up, seed) = tokio::join!(bottle.up(&inputs.secrets), seed);
-        up?.into_iter().for_each(|said| events.note(said));
+        up?.into_iter().for_each(|note| events.note(note));
         Ok(seed)
     })
     .await?;

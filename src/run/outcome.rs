@@ -10,8 +10,8 @@ pub(super) fn outcome(ended: Result<(), Failure>, progress: RunProgress) -> Outc
     let (branch, commit, pushed) = match progress.pushed {
         Some(push::PushResult::Accepted { branch, commit, forwarded }) => {
             let verb = if forwarded { "pushed" } else { "would push" };
-            let said = format!("{verb} {branch} at {}", &commit[..commit.len().min(12)]);
-            (Some(branch), Some(commit), said)
+            let push_summary = format!("{verb} {branch} at {}", &commit[..commit.len().min(12)]);
+            (Some(branch), Some(commit), push_summary)
         }
         Some(push::PushResult::Nothing) => (None, None, "no change: nothing to push".to_owned()),
         Some(push::PushResult::Refused { .. }) | None => (None, None, String::new()),
@@ -25,11 +25,11 @@ pub(super) fn outcome(ended: Result<(), Failure>, progress: RunProgress) -> Outc
             // A refused push outranks what failed before it: the work is not on the upstream.
             let codes = || progress.failures.iter().map(|(code, _)| *code);
             let code = codes().find(|code| *code == Code::Gate).or_else(|| codes().next()).unwrap_or(Code::Done);
-            let mut said: Vec<String> = progress.failures.iter().map(|(_, why)| why.clone()).collect();
+            let mut parts: Vec<String> = progress.failures.iter().map(|(_, why)| why.clone()).collect();
             if !pushed.is_empty() {
-                said.push(pushed);
+                parts.push(pushed);
             }
-            (code, said.join("; "))
+            (code, parts.join("; "))
         }
     };
     Outcome {

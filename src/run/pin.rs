@@ -17,11 +17,11 @@ pub(super) async fn moved(inputs: &RunInputs, bottle: &dyn Bottle) -> Option<Str
             return Some(format!("whether pull request #{number} has moved can't be told: {error}; {}", error.hint()));
         }
     };
-    let mut good = vec![pull.head.as_str().to_owned()];
+    let mut expected_heads = vec![pull.head.as_str().to_owned()];
     if git.goes_on {
-        good.extend(ours(bottle, &git.branch).await);
+        expected_heads.extend(pushed_heads(bottle, &git.branch).await);
     }
-    if good.contains(&now.commit) {
+    if expected_heads.contains(&now.commit) {
         return None;
     }
     let short = |commit: &str| super::one_line(commit).chars().take(12).collect::<String>();
@@ -33,7 +33,7 @@ pub(super) async fn moved(inputs: &RunInputs, bottle: &dyn Bottle) -> Option<Str
 }
 
 /// What this run has pushed to a branch so far, in the gate's own words: the guest's are not asked.
-pub(super) async fn ours(bottle: &dyn Bottle, branch: &str) -> Vec<String> {
+pub(super) async fn pushed_heads(bottle: &dyn Bottle, branch: &str) -> Vec<String> {
     let name = format!("refs/heads/{branch}");
     let Ok(Some(tree)) = bottle.copy_out(Side::Bundle, &format!("{}/log", door::STATE_DIR)).await else {
         return vec![];

@@ -8,9 +8,10 @@ use super::RunInputs;
 use super::push::PushResult;
 use crate::cancel::Cancel;
 use crate::exit::Code;
+use crate::forge::ForgeError;
 use crate::report::{Events, Phase, RunEvent, card, last_words};
 use crate::state::{Outcome, PullRequestLink};
-use crate::thread::{hand_in, publish, would_propose};
+use crate::thread::{PublishResult, hand_in, publish, would_propose};
 
 /// Who asked, and where, in words.
 pub(super) fn asked(plan: &BottlePlan) -> Option<String> {
@@ -87,6 +88,17 @@ pub(super) async fn propose(
             return would;
         }
     };
+    record_published(published, branch, events, outcome);
+    would
+}
+
+/// Puts the pull request, or why there is none, into the outcome and the events.
+fn record_published(
+    published: Result<Option<PublishResult>, ForgeError>,
+    branch: &str,
+    events: &Events,
+    outcome: &mut Outcome,
+) {
     match published {
         Ok(None) => events.note(format!("nothing to propose: {branch} has nothing that its base lacks")),
         // A dry run's pull request has no number.
@@ -111,5 +123,4 @@ pub(super) async fn propose(
             outcome.summary = super::one_line(&format!("{}; {error}; {}", outcome.summary, error.hint()));
         }
     }
-    would
 }

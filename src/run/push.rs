@@ -22,7 +22,7 @@ pub(super) enum PushResult {
 }
 
 /// A scan of a large push, and a slow upstream.
-const LIMIT: Duration = Duration::from_secs(1800);
+const PUSH_TIMEOUT: Duration = Duration::from_secs(1800);
 
 /// Commits what the agent left uncommitted: the bottle goes, the work must not.
 pub(super) async fn save(bottle: &dyn Bottle, plan: &BottlePlan, events: &Events) -> Result<(), Failure> {
@@ -35,7 +35,7 @@ git add --all
 git commit --quiet --no-verify -m "Work that was left uncommitted"
 echo saved"#;
     let exec = Exec::shell(script).in_dir(&plan.guest.workdir);
-    let done = finish(bottle, exec, LIMIT).await.map_err(Failure::machine)?;
+    let done = finish(bottle, exec, PUSH_TIMEOUT).await.map_err(Failure::machine)?;
     if done.code != 0 {
         events.warn(format!("what the agent left uncommitted could not be saved: {}", done.text().trim()));
     } else if !done.stdout.is_empty() {
@@ -77,11 +77,13 @@ pub(super) async fn push(bottle: &dyn Bottle, plan: &BottlePlan, starts: &[Commi
             .hint("provision.git in the run record says more; run it again"));
     }
     let exec = Exec::guest(command(git, starts)).in_dir(&plan.guest.workdir);
-    let done = finish(bottle, exec, LIMIT).await.map_err(Failure::machine)?;
-    let said = String::from_utf8_lossy(&done.stdout).trim().to_owned();
-    match (done.code, said.split_once(' ')) {
+    let done = finish(bottle, exec, PUSH_TIMEOUT).await.map_err(Failure::machine)?;
+    let stdout = String::from_utf8_lossy(&done.stdout).trim().to_owned();
+    match (done.code, stdout.split_once(' ')) {
         // What somebody else has pushed there meanwhile is not this run's.
-        (0, Some(("there", commit))) if !pin::ours(bottle, &git.branch).await.iter().any(|ours| ours == commit) => {
+        (0, Some(("there", commit)))
+            if !pin::pushed_heads(bottle, &git.branch).await.iter().any(|pushed| pushed == commit) =>
+        {
             Ok(PushResult::Nothing)
         }
         (0, Some((_, commit))) => {
@@ -98,11 +100,11 @@ pub(super) async fn push(bottle: &dyn Bottle, plan: &BottlePlan, starts: &[Commi
 
 /// What the gate said, without git's own lines around it.
 fn reasons(stderr: &str) -> String {
-    let said: Vec<&str> = stderr
+    let remote_lines: Vec<&str> = stderr
         .lines()
         .filter_map(|line| line.strip_prefix("remote:"))
         .map(str::trim)
         .filter(|line| !line.is_empty())
         .collect();
-    if said.is_empty() { stderr.trim().replace('\n', "; ") } else { said.join("; ") }
+    if remote_lines.is_empty() { stderr.trim().replace('\n', "; ") } else { remote_lines.join("; ") }
 }

@@ -12,11 +12,11 @@ use crate::host;
 use crate::report::{Case, Events, Suite};
 
 /// The doors may take this long to open, and every attempt to get out as long again.
-const LIMIT: Duration = Duration::from_secs(30);
+const SELFTEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What the self-test prints for each way out.
 #[derive(Debug, Deserialize)]
-struct Tried {
+struct SelfTestCase {
     case: String,
     ok: bool,
     detail: String,
@@ -50,12 +50,13 @@ pub(super) async fn prove(bottle: &dyn Bottle, plan: &BottlePlan, events: &Event
     if let Some(source) = bottle.own_system().await? {
         argv.extend(["--image".to_owned(), source]);
     }
-    let done =
-        finish(bottle, Exec::guest(argv).in_dir("/"), LIMIT).await.map_err(|error| broken(&error.to_string()))?;
+    let done = finish(bottle, Exec::guest(argv).in_dir("/"), SELFTEST_TIMEOUT)
+        .await
+        .map_err(|error| broken(&error.to_string()))?;
     let mut holes = vec![];
     let mut tried = 0;
     for line in String::from_utf8_lossy(&done.stdout).lines() {
-        let case: Tried =
+        let case: SelfTestCase =
             serde_json::from_str(line).map_err(|error| broken(&format!("`{line}` is not a case: {error}")))?;
         tried += 1;
         if !case.ok {

@@ -10,7 +10,7 @@ use crate::provision::GuestEnv;
 use crate::report::{Case, Events, Suite};
 
 /// One command takes no longer.
-const LIMIT: Duration = Duration::from_secs(1800);
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(1800);
 
 /// Runs each command; what failed is returned in a line.
 pub(super) async fn run(
@@ -24,7 +24,7 @@ pub(super) async fn run(
         let started = Instant::now();
         let mut exec = Exec::shell(command).in_dir(&plan.guest.workdir);
         exec.env.clone_from(&env.0);
-        let (failure, output) = match finish(bottle, exec, LIMIT).await {
+        let (failure, output) = match finish(bottle, exec, COMMAND_TIMEOUT).await {
             Ok(done) if done.code == 0 => (None, done.text()),
             Ok(done) => (Some(format!("ended with {}", done.code)), done.text()),
             Err(error @ BottleError::Slow { .. }) => (Some(error.to_string()), String::new()),

@@ -61,7 +61,7 @@ struct Check<'a> {
 }
 
 impl Check<'_> {
-    fn wrong(&mut self, file: &str, what: impl std::fmt::Display) {
+    fn problem(&mut self, file: &str, what: impl std::fmt::Display) {
         self.found.problems.push(format!("{file}: {what}"));
     }
 
@@ -73,7 +73,7 @@ impl Check<'_> {
                 Some(String::from_utf8_lossy(&bytes).into_owned())
             }
             Err(error) => {
-                self.wrong(file, error);
+                self.problem(file, error);
                 None
             }
         }
@@ -81,7 +81,7 @@ impl Check<'_> {
 
     fn json<T: DeserializeOwned>(&mut self, file: &str) -> Option<T> {
         let text = self.text(file)?;
-        serde_json::from_str(&text).map_err(|error| self.wrong(file, error)).ok()
+        serde_json::from_str(&text).map_err(|error| self.problem(file, error)).ok()
     }
 
     fn all(&mut self) {
@@ -98,13 +98,13 @@ impl Check<'_> {
         let launched = !unlaunched.iter().any(|other| Some(*other as u8) == code);
         for file in ALWAYS.iter().chain(LAUNCHED.iter().filter(|_| launched)) {
             if !self.dir.join(file).is_file() {
-                self.wrong(file, "is missing");
+                self.problem(file, "is missing");
             }
         }
         if ended.is_some_and(|outcome| outcome.session_id.is_some() || outcome.turns.is_some())
             && !self.dir.join("transcript.jsonl").is_file()
         {
-            self.wrong("transcript.jsonl", "is missing, and the agent has run");
+            self.problem("transcript.jsonl", "is missing, and the agent has run");
         }
         for file in ["transcript.jsonl", "egress.jsonl", "would-do.jsonl"] {
             self.lines(file);
@@ -129,9 +129,9 @@ impl Check<'_> {
         names.sort();
         for name in names {
             if name == "lock" {
-                self.wrong("lock", "is still there: the run goes on, or ended before its record was complete");
+                self.problem("lock", "is still there: the run goes on, or ended before its record was complete");
             } else if name.ends_with(".partial") {
-                self.wrong(&name, "was not written to its end");
+                self.problem(&name, "was not written to its end");
             }
         }
     }
@@ -139,17 +139,17 @@ impl Check<'_> {
     fn metadata(&mut self, metadata: &Metadata) {
         let file = "metadata.json";
         if metadata.schema != 1 {
-            self.wrong(file, format_args!("version {} is not one that this program knows (1)", metadata.schema));
+            self.problem(file, format_args!("version {} is not one that this program knows (1)", metadata.schema));
         }
         let Some(outcome) = &metadata.outcome else {
-            return self.wrong(file, "has no outcome: the run goes on, or ended before its record was complete");
+            return self.problem(file, "has no outcome: the run goes on, or ended before its record was complete");
         };
         if !Code::ALL.iter().any(|(code, _)| *code as u8 == outcome.code) {
-            self.wrong(file, format_args!("{} is no exit code", outcome.code));
+            self.problem(file, format_args!("{} is no exit code", outcome.code));
         }
         let ended = metadata.ended.as_deref().and_then(Moment::parse);
         if ended.is_none() || ended < Moment::parse(&metadata.started) {
-            self.wrong(file, "the run has no end, or one before its beginning");
+            self.problem(file, "the run has no end, or one before its beginning");
         }
     }
 
@@ -164,7 +164,7 @@ impl Check<'_> {
             ("the title", metadata.title == plan.task.title()),
         ];
         for (what, _) in same.iter().filter(|(_, same)| !same) {
-            self.wrong("plan.json", format_args!("{what} is another than in metadata.json"));
+            self.problem("plan.json", format_args!("{what} is another than in metadata.json"));
         }
         // Another version renders the same plan its own way.
         if metadata.runner != env!("CARGO_PKG_VERSION") {
@@ -172,7 +172,7 @@ impl Check<'_> {
         }
         for (file, rendered) in (self.rendered)(plan) {
             if self.text(file).is_some_and(|text| text != rendered) {
-                self.wrong(file, "is not what the plan renders");
+                self.problem(file, "is not what the plan renders");
             }
         }
     }
@@ -184,13 +184,13 @@ impl Check<'_> {
         }
         let Some(text) = self.text(file) else { return };
         if !text.is_empty() && !text.ends_with('\n') {
-            self.wrong(file, "its last line is cut short");
+            self.problem(file, "its last line is cut short");
         }
         let bad = text
             .lines()
             .position(|line| !serde_json::from_str(line).is_ok_and(|value: serde_json::Value| value.is_object()));
         if let Some(at) = bad {
-            self.wrong(file, format_args!("line {} is no JSON object", at + 1));
+            self.problem(file, format_args!("line {} is no JSON object", at + 1));
         }
     }
 
@@ -201,7 +201,7 @@ impl Check<'_> {
         if let Some(text) = self.text("cassette.jsonl").filter(|text| !text.trim().is_empty())
             && let Err(error) = Cassette::parse(&text)
         {
-            self.wrong("cassette.jsonl", error);
+            self.problem("cassette.jsonl", error);
         }
     }
 
@@ -213,7 +213,7 @@ impl Check<'_> {
         let Some(text) = self.text("gate.jsonl") else { return };
         let pushes: Vec<Option<PushedRef>> = text.lines().map(|line| serde_json::from_str(line).ok()).collect();
         if let Some(at) = pushes.iter().position(Option::is_none) {
-            self.wrong("gate.jsonl", format_args!("line {} is no push", at + 1));
+            self.problem("gate.jsonl", format_args!("line {} is no push", at + 1));
         }
         let Some(outcome) = &metadata.outcome else { return };
         let (Some(branch), Some(commit)) = (&outcome.branch, &outcome.commit) else { return };
@@ -221,7 +221,7 @@ impl Check<'_> {
         // Upstream may have had it before: then nothing was pushed.
         let mut of_it = pushes.iter().flatten().filter(|push| push.r#ref == name).peekable();
         if of_it.peek().is_some() && !of_it.any(|push| push.new == *commit && push.verdict != Verdict::Refused) {
-            self.wrong(
+            self.problem(
                 "gate.jsonl",
                 format_args!("{branch} at {commit}, which metadata.json names, did not go through the gate"),
             );
@@ -235,11 +235,11 @@ impl Check<'_> {
         }
         let Some(text) = self.text("junit.xml") else { return };
         let mut reader = quick_xml::Reader::from_str(&text);
-        let (mut said, mut cases, mut depth) = (0_usize, 0_usize, 0_i64);
+        let (mut declared, mut cases, mut depth) = (0_usize, 0_usize, 0_i64);
         loop {
             let event = match reader.read_event() {
                 Ok(event) => event,
-                Err(error) => return self.wrong("junit.xml", error),
+                Err(error) => return self.problem("junit.xml", error),
             };
             depth += match &event {
                 Event::Start(_) => 1,
@@ -251,7 +251,7 @@ impl Check<'_> {
                 Event::Start(tag) | Event::Empty(tag) => match tag.name().as_ref() {
                     b"testsuite" => {
                         let tests = tag.try_get_attribute("tests").ok().flatten();
-                        said += tests
+                        declared += tests
                             .and_then(|tests| std::str::from_utf8(&tests.value).ok()?.parse::<usize>().ok())
                             .unwrap_or(0);
                     }
@@ -262,11 +262,11 @@ impl Check<'_> {
             }
         }
         if depth != 0 {
-            self.wrong("junit.xml", "ends in the middle");
+            self.problem("junit.xml", "ends in the middle");
         }
         // A run that was cancelled at once has come to nothing that could be a case.
-        if said != cases || launched && cases == 0 {
-            self.wrong("junit.xml", format_args!("says {said} cases and has {cases}"));
+        if declared != cases || launched && cases == 0 {
+            self.problem("junit.xml", format_args!("says {declared} cases and has {cases}"));
         }
     }
 
@@ -279,7 +279,7 @@ impl Check<'_> {
             let (Some(text), Some(metadata)) = (self.text(file), metadata) else { continue };
             let code = metadata.outcome.as_ref().map(|outcome| format!("(exit code {})", outcome.code));
             if !text.contains(&metadata.slug) || code.is_some_and(|code| !text.contains(&code)) {
-                self.wrong(file, "is not about this run and its end");
+                self.problem(file, "is not about this run and its end");
             }
         }
     }
@@ -295,7 +295,7 @@ impl Check<'_> {
             return;
         }
         if recorded != Some(sha256(&text).as_str()) {
-            self.wrong("proposals.jsonl", "is not the one that the run ended with, by metadata.json");
+            self.problem("proposals.jsonl", "is not the one that the run ended with, by metadata.json");
         }
         let rendered = bottle_plan::render::policy_files(plan);
         let named = |name: &str| PolicyFile::ALL.into_iter().find(|file| file.name() == name);
@@ -304,7 +304,7 @@ impl Check<'_> {
             PolicyFile::ALL.into_iter().filter_map(|file| Some((file, self.text(file.name())?))).collect();
         match verify(plan.slug.as_str(), &text, &first, &last) {
             Ok(verified) => self.found.proposals = verified,
-            Err(error) => self.wrong("proposals.jsonl", error),
+            Err(error) => self.problem("proposals.jsonl", error),
         }
     }
 }

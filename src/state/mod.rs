@@ -9,4 +9,4 @@ mod record;
 
 pub(crate) use check::check;
 pub(crate) use metadata::{Metadata, Outcome, PullRequestLink};
-pub(crate) use record::{Record, is_live, list};
+pub(crate) use record::{LineFile, Record, is_live, list};

@@ -7,7 +7,7 @@ use crate::forge::{Author, Comment, FIRST_WAIT, Forge, ForgeError};
 /// Begins the comment; nobody's text that we post can hold it.
 pub(super) const MARK: &str = "<!-- claude-bottle: status -->";
 /// How often a comment is looked for again when the forge may have made it or not.
-const LOOKS: u32 = 3;
+const MAX_LOOKS: u32 = 3;
 
 /// Writes the comment: the one that is there, else a new one.
 pub(super) async fn post(
@@ -32,7 +32,7 @@ pub(super) async fn post(
                 *comment = Some(made.id);
                 return Ok(());
             }
-            Err(error) if error.may_be_done() && look < LOOKS => {
+            Err(error) if error.may_be_done() && look < MAX_LOOKS => {
                 sleep(FIRST_WAIT * (1 << look)).await;
                 // It may be there all the same: a second one would stay for good.
                 let there = forge.comments(number).await?;

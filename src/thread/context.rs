@@ -26,13 +26,13 @@ pub(crate) async fn gather(forge: &dyn Forge, task: &mut Task) -> Result<(), Fai
             Err(error) => left_out(task, "the change itself", &error),
         }
         match forge.remarks(number).await {
-            Ok(remarks) => pieces.extend(said(task, remarks)),
+            Ok(remarks) => pieces.extend(pieces_of(task, remarks)),
             Err(error) => left_out(task, "what was said about lines of the change", &error),
         }
     }
     if let Some(number) = task.thread().map(|thread| thread.number).or(about) {
         match forge.comments(number).await {
-            Ok(comments) => pieces.extend(said(task, comments)),
+            Ok(comments) => pieces.extend(pieces_of(task, comments)),
             Err(error) => left_out(task, "the earlier comments", &error),
         }
     }
@@ -76,7 +76,7 @@ fn pin(task: &mut Task, number: u64, pull: &forge::PullRequest) -> Result<(), Fa
 }
 
 /// What people said, but for the comment that is the task and for what we posted.
-fn said(task: &Task, comments: Vec<Comment>) -> Vec<Piece> {
+fn pieces_of(task: &Task, comments: Vec<Comment>) -> Vec<Piece> {
     let asking = match &task.source {
         Source::Comment { comment_id, .. } => Some(*comment_id),
         _ => None,

@@ -17,7 +17,7 @@ use crate::forge::{Comment, Forge, ForgeError, Operation};
 
 const FIND_OURS: Operation = Operation { what: "find our own comment", needs: "to say whose it is" };
 /// How often a comment that was just made is looked for.
-const LOOKS: u32 = 4;
+const MAX_LOOKS: u32 = 4;
 
 /// Begins the line.
 const BEGIN: &str = "<!-- claude-bottle: run ";
@@ -43,7 +43,7 @@ const LEASE_TIMES: LeaseTimes = LeaseTimes {
     longest: Duration::from_secs(3600),
 };
 /// How often a claim is renewed.
-pub(super) const BEAT: Duration = Duration::from_secs(45);
+pub(super) const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(45);
 
 /// A run's claim to a thread.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -197,7 +197,7 @@ async fn found_again(
     made: Option<u64>,
     times: LeaseTimes,
 ) -> Result<Vec<Comment>, ForgeError> {
-    for _ in 0..LOOKS {
+    for _ in 0..MAX_LOOKS {
         sleep(times.settle).await;
         let there = ours_of(forge, number).await?;
         if there.iter().any(|comment| Some(comment.id) == made) {

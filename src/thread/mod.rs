@@ -16,6 +16,6 @@ mod tests;
 
 pub(crate) use context::gather;
 pub(crate) use lease::{Lease, LeaseGuard, holder, take};
-pub(crate) use pull_request::{hand_in, publish, would_propose};
+pub(crate) use pull_request::{PublishResult, hand_in, publish, would_propose};
 pub(crate) use status_comment::{OnLeaseLost, Sticky};
 pub(crate) use watch::{CommentWatch, NewComment, News};

@@ -15,7 +15,7 @@ const OUR_DRAFT: &str = "<!-- claude-bottle: draft -->";
 /// How Gitea's drafts begin.
 const DRAFT: &str = "WIP: ";
 /// How often it is looked for again when the forge may have opened it or not.
-const LOOKS: u32 = 3;
+const MAX_LOOKS: u32 = 3;
 
 /// What came of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,13 +59,13 @@ pub(crate) async fn publish(
     };
     let mut new = new_pull_request(plan, branch, base, draft, card);
     let mut refused = None;
-    for look in 0..=LOOKS {
+    for look in 0..=MAX_LOOKS {
         // The oldest, should people have opened several.
         if let Some(pull) = forge.open_from(branch).await?.into_iter().min_by_key(|pull| pull.number) {
             return renew(forge, pull, draft, card).await.map(Some);
         }
         // Nobody was faster, and nothing came of a write that may have been done: what was said of it counts.
-        if let Some(error) = refused.take_if(|error: &mut ForgeError| look == LOOKS || !error.may_be_done()) {
+        if let Some(error) = refused.take_if(|error: &mut ForgeError| look == MAX_LOOKS || !error.may_be_done()) {
             return Err(error);
         }
         match forge.open(&new).await {
@@ -109,8 +109,8 @@ pub(crate) fn would_propose(plan: &BottlePlan, branch: &str, draft: bool, card: 
 
 /// Gives an open one this run's evidence.
 async fn renew(forge: &dyn Forge, pull: PullRequest, draft: bool, card: &str) -> Result<PublishResult, ForgeError> {
-    let ours = pull.body.contains(BEGIN);
-    let to_draft = draft && !pull.draft && ours;
+    let has_evidence = pull.body.contains(BEGIN);
+    let to_draft = draft && !pull.draft && has_evidence;
     let to_ready = !draft && pull.draft && pull.body.contains(OUR_DRAFT);
     let body = renewed(&pull.body, card, to_draft || draft && pull.body.contains(OUR_DRAFT));
     // Gitea's drafts are a matter of the title.
@@ -139,7 +139,7 @@ pub(crate) async fn hand_in(forge: &dyn Forge, plan: &BottlePlan, words: &str) -
     let body = format!("{mark}\n{words}");
     for look in 1.. {
         match forge.review(pull.number, pull.head.as_str(), &body).await {
-            Err(error) if error.may_be_done() && look < LOOKS => {
+            Err(error) if error.may_be_done() && look < MAX_LOOKS => {
                 sleep(FIRST_WAIT * (1 << look)).await;
                 if forge.reviews(pull.number).await?.iter().any(|there| there.starts_with(&mark)) {
                     return Ok(());

@@ -10,15 +10,15 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::comments::{MARK, post};
-use super::lease::{BEAT, Lease, LeaseGuard};
+use super::lease::{HEARTBEAT_INTERVAL, Lease, LeaseGuard};
 use crate::forge::{Forge, ForgeError};
 use crate::report::{Reporter, RunEvent, card};
 
 /// Between two writes.
-const PAUSE: Duration = Duration::from_secs(10);
+const WRITE_INTERVAL: Duration = Duration::from_secs(10);
 /// How long the end of a run waits for its comment: a cancelled job is killed after some seconds.
-const HURRIED: Duration = Duration::from_secs(5);
-const LONGEST: Duration = Duration::from_secs(240);
+const HURRIED_FINISH_TIMEOUT: Duration = Duration::from_secs(5);
+const FINISH_TIMEOUT: Duration = Duration::from_secs(240);
 
 /// The comment's keeper.
 pub(crate) struct Sticky {
@@ -62,13 +62,17 @@ impl Sticky {
         Self::start_with(
             forge,
             number,
-            KeeperConfig { live: true, pause: PAUSE, beat: BEAT, guard: Some((guard, lost)) },
+            KeeperConfig { live: true, pause: WRITE_INTERVAL, beat: HEARTBEAT_INTERVAL, guard: Some((guard, lost)) },
         )
     }
 
     /// Writes a comment at the end alone: a dry run's, which is kept.
     pub(crate) fn at_the_end(forge: Arc<dyn Forge>, number: u64) -> (Self, Box<dyn Reporter>) {
-        Self::start_with(forge, number, KeeperConfig { live: false, pause: PAUSE, beat: BEAT, guard: None })
+        Self::start_with(
+            forge,
+            number,
+            KeeperConfig { live: false, pause: WRITE_INTERVAL, beat: HEARTBEAT_INTERVAL, guard: None },
+        )
     }
 
     pub(super) fn start_with(forge: Arc<dyn Forge>, number: u64, mode: KeeperConfig) -> (Self, Box<dyn Reporter>) {
@@ -83,12 +87,12 @@ impl Sticky {
         let hurried = async {
             hurry.await;
             self.hurry.cancel();
-            tokio::time::sleep(HURRIED).await;
-            HURRIED
+            tokio::time::sleep(HURRIED_FINISH_TIMEOUT).await;
+            HURRIED_FINISH_TIMEOUT
         };
         let limit = async {
-            tokio::time::sleep(LONGEST).await;
-            LONGEST
+            tokio::time::sleep(FINISH_TIMEOUT).await;
+            FINISH_TIMEOUT
         };
         let late = tokio::select! {
             ended = &mut self.keeper => {

@@ -21,9 +21,9 @@ use crate::permission::{Asker, may_ask};
 /// Begins everything that we post.
 const OURS: &str = "<!-- claude-bottle:";
 /// Between two looks. A job's token on github.com has 1000 calls an hour; a look that finds nothing new is not counted there.
-const PAUSE: Duration = Duration::from_secs(10);
+const POLL_INTERVAL: Duration = Duration::from_secs(10);
 /// The longest time between two looks at a forge that does not answer.
-const LONGEST: Duration = Duration::from_secs(300);
+const MAX_POLL_INTERVAL: Duration = Duration::from_secs(300);
 
 /// A comment that is new.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,7 +87,7 @@ impl CommentWatch {
             number,
             is_pull_request: false,
             since: since.to_owned(),
-            pause: PAUSE,
+            pause: POLL_INTERVAL,
             seen: HashSet::new(),
             waiting: VecDeque::new(),
             next: None,
@@ -154,7 +154,7 @@ impl CommentWatch {
             self.waiting.push_back(News::Trouble(what));
         }
         self.failed += 1;
-        let slower = self.pause.saturating_mul(1 << self.failed.min(10)).min(LONGEST);
+        let slower = self.pause.saturating_mul(1 << self.failed.min(10)).min(MAX_POLL_INTERVAL);
         let told = if let ForgeError::Limited { wait, .. } = error { *wait } else { Duration::ZERO };
         self.next = Some(Instant::now() + slower.max(told));
     }

@@ -30,7 +30,7 @@ use crate::host::Environment;
 use crate::secrets::Secrets;
 
 /// `update-ca-certificates` on a slow disk.
-const SETUP: Duration = Duration::from_secs(60);
+const SETUP_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// This machine, with bubblewrap.
 pub(super) struct Bubblewrap {
@@ -97,7 +97,7 @@ struct GuestSetup {
     /// Its first process.
     init: Vec<String>,
     /// What limits it.
-    said: String,
+    limits_summary: String,
 }
 
 impl BubblewrapBottle {
@@ -112,7 +112,7 @@ impl BubblewrapBottle {
         // The guest's sandbox is made while the doors start, which takes longest: two at once hold each other up.
         let (bundle, prepared) = tokio::join!(self.bundle.make(&tools), self.prepare_guest(&tools));
         bundle?;
-        let GuestSetup { options, init, said } = prepared?;
+        let GuestSetup { options, init, limits_summary } = prepared?;
         self.bundle.start_doors(secrets).await?;
         let fill = || {
             let rootfs = self.rootfs.get().and_then(Option::as_ref);
@@ -121,7 +121,7 @@ impl BubblewrapBottle {
         };
         let (launched, filled) = tokio::join!(self.bundle.launch("guest", options, &init), async { fill() });
         launched.and(filled)?;
-        Ok(vec![format!("limits of the guest: {said}")])
+        Ok(vec![format!("limits of the guest: {limits_summary}")])
     }
 
     /// Makes the guest's directories and control groups, and all that bwrap is told.
@@ -141,7 +141,7 @@ impl BubblewrapBottle {
         let mut init = self.plan.guest.init.clone();
         init.push("--control".to_owned());
         init.extend(limits.options);
-        Ok(GuestSetup { options, init, said: limits.said })
+        Ok(GuestSetup { options, init, limits_summary: limits.summary })
     }
 
     /// The seccomp programs, as files that bwrap reads.
@@ -169,7 +169,7 @@ impl BubblewrapBottle {
             options.add(&["--setenv", name, value]);
         }
         options.add(&["--chdir", exec.cwd.as_deref().unwrap_or("/")]);
-        let program = options.command(&exec.argv).limit(SETUP).input(exec.stdin.unwrap_or_default());
+        let program = options.command(&exec.argv).limit(SETUP_TIMEOUT).input(exec.stdin.unwrap_or_default());
         let ended = self.bundle.uncut(|| async { Ok(program.run().await) }).await?.map_err(|error| failed(&error))?;
         let (sender, output) = mpsc::channel(2);
         let (code_sender, code) = oneshot::channel();

@@ -51,7 +51,7 @@ fn own_etc(plan: &BottlePlan, rootfs: Option<&Rootfs>) -> Vec<(&'static str, Str
     let passwd = ["root:x:0:0:root:/root:/bin/sh\n".to_owned(), format!("node:x:{uid}:{gid}::{home}:/bin/sh\n")];
     let group = ["root:x:0:\n".to_owned(), format!("node:x:{gid}:\n")];
     let doors: Vec<String> = Door::ALL.iter().map(|door| format!("127.0.0.1 {}\n", door.name())).collect();
-    let mut own = vec![
+    let mut own_files = vec![
         ("passwd", with_users(&image("passwd"), &passwd)),
         ("group", with_users(&image("group"), &group)),
         ("hosts", format!("127.0.0.1 localhost\n::1 localhost\n{}", doors.concat())),
@@ -60,8 +60,8 @@ fn own_etc(plan: &BottlePlan, rootfs: Option<&Rootfs>) -> Vec<(&'static str, Str
         // listed is off, and a line for each would cost a process for each.
         ("ca-certificates.conf", "# no public authority\n".to_owned()),
     ];
-    own.extend(host_etc::names("files"));
-    own
+    own_files.extend(host_etc::names("files"));
+    own_files
 }
 
 /// A list of users or groups with these in it, each where its number is not there.

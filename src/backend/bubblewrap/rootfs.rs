@@ -280,9 +280,9 @@ pub(super) mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let mut options = BwrapOptions::default();
         rootfs(dir.path()).add(&mut options);
-        let said = options.args.join(" ").replace(dir.path().to_str().expect("text"), "R");
+        let arguments = options.args.join(" ").replace(dir.path().to_str().expect("text"), "R");
         assert_eq!(
-            said,
+            arguments,
             "--symlink usr/bin /bin --symlink /etc /evil --ro-bind R/file /file --dir /opt --ro-bind R/opt/app /opt/app \
              --symlink /root /opt/evil --ro-bind R/usr /usr --dir /var --ro-bind R/var/lib /var/lib"
         );

@@ -29,10 +29,10 @@ use crate::secrets::Secrets;
 /// The bundle's share of the machine, as on Docker: memory and processes; processors as many as there are.
 const BUNDLE: Resources = Resources { cpus: 64.0, memory: ByteSize(2 << 30), pids: 1024 };
 /// Giving the secrets takes no time, but on a machine that is out of memory.
-const STEP: Duration = Duration::from_secs(30);
+const SECRETS_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A run that is stopped in its launch waits so long for what its doors have to say.
-const FIRST_WORDS: Duration = Duration::from_secs(1);
+const DOORS_LOG_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// One run's bundle, and the run's directory on this machine.
 pub(super) struct HostBundle {
@@ -241,7 +241,7 @@ impl HostBundle {
             let running = self.exec(give).await?;
             running.code.await.map_err(|_| BottleError::new(doing, "the sandbox went away"))?
         };
-        match tokio::time::timeout(STEP, given).await {
+        match tokio::time::timeout(SECRETS_TIMEOUT, given).await {
             Ok(Ok(0)) => Ok(()),
             Ok(Ok(code)) => Err(BottleError::new(doing, format_args!("tar ended with {code}"))),
             Ok(Err(error)) => Err(error),
@@ -263,7 +263,7 @@ impl HostBundle {
     /// What has been printed so far. Doors that this process has only just started get to say so first.
     pub(super) async fn logs(&self) -> Vec<u8> {
         if !self.started.running.lock().await.is_empty() {
-            let _ = tokio::time::timeout(FIRST_WORDS, self.opened()).await;
+            let _ = tokio::time::timeout(DOORS_LOG_TIMEOUT, self.opened()).await;
         }
         self.run_dir.logs()
     }

@@ -20,17 +20,17 @@ pub(super) fn make(run_dir: &RunDir, plan: &BottlePlan, owner: Option<u32>) -> i
     }
     let id = BUNDLE_ID;
     let hosts: Vec<String> = plan.extra_hosts.iter().map(|(host, address)| format!("{address} {host}\n")).collect();
-    let mut own = vec![
+    let mut own_files = vec![
         ("passwd", format!("root:x:0:0:root:/root:/bin/sh\nbottle:x:{id}:{id}::{STATE_DIR}:/bin/sh\n")),
         ("group", format!("root:x:0:\nbottle:x:{id}:\n")),
         ("hosts", format!("127.0.0.1 localhost\n::1 localhost\n{}", hosts.concat())),
         ("resolv.conf", fs::read_to_string("/etc/resolv.conf").unwrap_or_default()),
     ];
-    own.extend(host_etc::names("files dns"));
+    own_files.extend(host_etc::names("files dns"));
     // Certificates of authorities; no private key is among them.
     let mut bound = vec![CONFIG_DIR];
     bound.extend(TRUSTED.into_iter().filter(|dir| Path::new(dir).is_dir()));
-    host_etc::shared_etc(run_dir.base(), &host_etc::BUNDLE_ETC, &own, &bound)
+    host_etc::shared_etc(run_dir.base(), &host_etc::BUNDLE_ETC, &own_files, &bound)
 }
 
 /// Writes its policies: before the supervisor starts, but not before the sandbox does.

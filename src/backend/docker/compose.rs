@@ -48,16 +48,16 @@ impl Project {
         if ended.code == 0 {
             return Ok(());
         }
-        let said = secrets.mask(&last_words(&ended));
-        let hint = if said.contains("is not a docker command")
-            || said.contains("unknown shorthand flag")
-            || said.contains("unknown flag")
+        let stderr = secrets.mask(&last_words(&ended));
+        let hint = if stderr.contains("is not a docker command")
+            || stderr.contains("unknown shorthand flag")
+            || stderr.contains("unknown flag")
         {
             "install Compose v2 (`docker compose version` must answer); see `bottle-runner doctor`"
         } else {
             "the rendered docker-compose.yml is in the run record; compose.log says what the containers printed"
         };
-        Err(Failure::machine(format_args!("docker compose up failed: {said}")).hint(hint))
+        Err(Failure::machine(format_args!("docker compose up failed: {stderr}")).hint(hint))
     }
 
     /// What all containers printed, with times.

@@ -73,8 +73,8 @@ async fn make(name: &str, made: &MadeImage, progress: &dyn Progress) -> Result<(
         return Ok(());
     }
     // The old builder says on stdout what a command printed, the new one all on stderr.
-    let said = String::from_utf8_lossy(&[ended.stdout, ended.stderr].concat()).trim().to_owned();
-    let last: Vec<&str> = said.lines().rev().take(8).collect();
+    let output = String::from_utf8_lossy(&[ended.stdout, ended.stderr].concat()).trim().to_owned();
+    let last: Vec<&str> = output.lines().rev().take(8).collect();
     let last: Vec<&str> = last.into_iter().rev().collect();
     Err(Failure::machine(format_args!("failed to make the image {name}: {}", last.join("; "))).hint(
         "the lines that were granted are in images.made of plan.json; without --resume the run goes without them",

@@ -108,9 +108,9 @@ impl Archive {
         for layer in &self.layers {
             let within = |why: String| format!("layer {}: {why}", layer.name);
             // Looked through to its end before anything of it is done.
-            let mut whole = Hashing { from: self.read(layer).map_err(within)?, hash: Sha256::new() };
-            io::copy(&mut whole, &mut io::sink()).map_err(|error| within(error.to_string()))?;
-            let digest = hex(&whole.hash.finalize());
+            let mut hashed_layer = Hashing { from: self.read(layer).map_err(within)?, hash: Sha256::new() };
+            io::copy(&mut hashed_layer, &mut io::sink()).map_err(|error| within(error.to_string()))?;
+            let digest = hex(&hashed_layer.hash.finalize());
             if digest != layer.digest {
                 return Err(within(format!("it has the SHA-256 {digest}, not {}", layer.digest)));
             }

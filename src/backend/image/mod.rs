@@ -83,7 +83,7 @@ fn path(image: &str) -> Result<Option<PathBuf>, Failure> {
 async fn from_engine(image: &str, base: &Path, progress: Option<&dyn Progress>) -> Result<UnpackedImage, Failure> {
     let format = "{{.Id}}\n{{json .Config.Env}}";
     let inspected = Program::new(["docker", "image", "inspect", "--format", format, image]).run().await;
-    let said = match inspected {
+    let stdout = match inspected {
         Ok(ended) if ended.code == 0 => String::from_utf8_lossy(&ended.stdout).into_owned(),
         Ok(ended) => {
             let what = format!("the Docker engine does not have the image {image}: {}", ended.complaint());
@@ -94,7 +94,7 @@ async fn from_engine(image: &str, base: &Path, progress: Option<&dyn Progress>) 
             return Err(Failure::machine(what).hint(HINT));
         }
     };
-    let (id, env) = said.split_once('\n').unwrap_or((&said, ""));
+    let (id, env) = stdout.split_once('\n').unwrap_or((&stdout, ""));
     let Some(digest) = id.trim().rsplit(':').next().filter(|digest| is_digest(digest)) else {
         return Err(Failure::machine(format_args!(
             "the Docker engine gives the image {image} the odd id `{}`",

@@ -97,24 +97,24 @@ fn unpack(bytes: &[u8], dir: &Path) -> Result<Archive, String> {
 }
 
 /// A tree in the words of the cases.
-fn tree(dir: &Path, below: &str, said: &mut Vec<String>) {
+fn tree(dir: &Path, below: &str, listing: &mut Vec<String>) {
     let mut entries: Vec<_> = fs::read_dir(dir).expect("a directory").map(|entry| entry.expect("an entry")).collect();
     entries.sort_by_key(std::fs::DirEntry::file_name);
     for entry in entries {
         let name = format!("{below}{}", entry.file_name().to_string_lossy());
         let found = entry.metadata().expect("metadata");
         if found.is_symlink() {
-            said.push(format!("link {name} {}", fs::read_link(entry.path()).expect("a link").display()));
+            listing.push(format!("link {name} {}", fs::read_link(entry.path()).expect("a link").display()));
             continue;
         }
         assert_eq!(found.mode() & 0o7000, 0, "{name} is a program of another user's");
         if found.is_dir() {
             assert_eq!(found.mode() & 0o755, 0o755, "{name}");
-            said.push(format!("dir {name}"));
-            tree(&entry.path(), &format!("{name}/"), said);
+            listing.push(format!("dir {name}"));
+            tree(&entry.path(), &format!("{name}/"), listing);
         } else {
             assert!(found.is_file() && found.mode() & 0o444 == 0o444, "{name}");
-            said.push(format!("file {name} {}", fs::read_to_string(entry.path()).expect("text")));
+            listing.push(format!("file {name} {}", fs::read_to_string(entry.path()).expect("text")));
         }
     }
 }
@@ -147,12 +147,12 @@ fn images_come_out_as_their_layers_say_and_nowhere_else() {
             assert_eq!(fs::metadata(Path::new(outside).join("kept")).expect("kept").nlink(), 1, "{}", case.name);
             match (&case.refused, result) {
                 (None, Ok(_)) => {
-                    let mut said = vec![];
-                    tree(&dir.path().join("rootfs-moved"), "", &mut said);
+                    let mut listing = vec![];
+                    tree(&dir.path().join("rootfs-moved"), "", &mut listing);
                     let expected: Vec<_> = case.tree.iter().map(|line| line.replace("OUTSIDE", outside)).collect();
-                    assert_eq!(said, expected, "{}", case.name);
+                    assert_eq!(listing, expected, "{}", case.name);
                 }
-                (Some(why), Err(said)) => assert!(said.contains(why), "{}: {said}", case.name),
+                (Some(why), Err(error)) => assert!(error.contains(why), "{}: {error}", case.name),
                 (_, result) => panic!("{}: {:?}", case.name, result.map(|_| "unpacked")),
             }
         }

@@ -103,10 +103,10 @@ impl Sandbox {
         &self,
         options: &BwrapOptions,
         inner: &[String],
-        said: File,
+        log: File,
     ) -> Result<ChildGuard, BottleError> {
         let listener = UnixListener::bind(&self.socket).map_err(|error| failed(&error))?;
-        options.command(inner).keep(OwnedFd::from(listener), said).map_err(|error| failed(&error))
+        options.command(inner).keep(OwnedFd::from(listener), log).map_err(|error| failed(&error))
     }
 
     /// Waits until it is made; its first process, as `info` has it from bwrap.
@@ -117,15 +117,15 @@ impl Sandbox {
             done.code.await.map_err(|_| failed(&"it went away"))?
         };
         let code = tokio::time::timeout(Duration::from_secs(20), answered).await;
-        let said = || std::fs::read_to_string(&self.log).unwrap_or_default().trim().to_owned();
+        let log_text = || std::fs::read_to_string(&self.log).unwrap_or_default().trim().to_owned();
         match code {
             Ok(Ok(0)) => {}
-            Ok(Ok(code)) => return Err(failed(&format_args!("it answers with {code}: {}", said()))),
+            Ok(Ok(code)) => return Err(failed(&format_args!("it answers with {code}: {}", log_text()))),
             Ok(Err(error)) => {
-                let said = said();
-                return Err(if said.is_empty() { error } else { failed(&said) });
+                let log_text = log_text();
+                return Err(if log_text.is_empty() { error } else { failed(&log_text) });
             }
-            Err(_) => return Err(failed(&format_args!("it does not answer within 20 s: {}", said()))),
+            Err(_) => return Err(failed(&format_args!("it does not answer within 20 s: {}", log_text()))),
         }
         serde_json::from_slice::<serde_json::Value>(&std::fs::read(info).unwrap_or_default())
             .ok()

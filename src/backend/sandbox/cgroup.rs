@@ -16,7 +16,7 @@ pub(in crate::backend) struct Limits {
     /// Options for the link, where no group does it.
     pub(in crate::backend) options: Vec<String>,
     /// For the record.
-    pub(in crate::backend) said: String,
+    pub(in crate::backend) summary: String,
 }
 
 /// Where a process of this user is, in one hierarchy.
@@ -25,7 +25,7 @@ struct Hierarchy {
     /// `memory`, `cpu` and so on; empty: all of version 2.
     controllers: Vec<String>,
     mount: PathBuf,
-    own: String,
+    own_group: String,
 }
 
 /// The three limits, as the files of a group have them.
@@ -80,12 +80,12 @@ pub(in crate::backend) fn set(name: &str, resources: &Resources) -> Limits {
         &fs::read_to_string("/proc/self/cgroup").unwrap_or_default(),
     );
     let mut limits = Limits::default();
-    let mut said = vec![];
+    let mut summary = vec![];
     let all = std::thread::available_parallelism().map_or(1, usize::from);
     for wanted in wanted(resources) {
         // Joining a group takes its time, and a share of everything is no limit.
         if wanted.controller == "cpu" && wanted.option.1 >= all as u64 {
-            said.push("processors as many as there are".to_owned());
+            summary.push("processors as many as there are".to_owned());
             continue;
         }
         let v1 = hierarchies.iter().find(|h| h.controllers.iter().any(|controller| controller == wanted.controller));
@@ -105,14 +105,14 @@ pub(in crate::backend) fn set(name: &str, resources: &Resources) -> Limits {
                 wanted.how
             }
         };
-        said.push(format!("{} by {how}", wanted.what));
+        summary.push(format!("{} by {how}", wanted.what));
     }
-    limits.said = said.join(", ");
+    limits.summary = summary.join(", ");
     limits
 }
 
 /// The hierarchies of both versions, from mountinfo and /proc/self/cgroup.
-fn hierarchies(mounts: &str, own: &str) -> Vec<Hierarchy> {
+fn hierarchies(mounts: &str, own_group: &str) -> Vec<Hierarchy> {
     let mut found = vec![];
     for line in mounts.lines() {
         let Some((head, tail)) = line.split_once(" - ") else { continue };
@@ -120,7 +120,7 @@ fn hierarchies(mounts: &str, own: &str) -> Vec<Hierarchy> {
         let mut tail = tail.split(' ');
         let (kind, options) = (tail.next().unwrap_or_default(), tail.nth(1).unwrap_or_default());
         let is_own = |wanted: &str| {
-            own.lines().find_map(|line| {
+            own_group.lines().find_map(|line| {
                 let mut parts = line.splitn(3, ':').skip(1);
                 let (controllers, path) = (parts.next()?, parts.next()?);
                 controllers.split(',').any(|controller| controller == wanted).then(|| path.to_owned())
@@ -136,8 +136,8 @@ fn hierarchies(mounts: &str, own: &str) -> Vec<Hierarchy> {
             None if kind == "cgroup2" => is_own(""),
             None => None,
         };
-        if let Some(own) = path {
-            found.push(Hierarchy { controllers, mount: mount.into(), own });
+        if let Some(own_group) = path {
+            found.push(Hierarchy { controllers, mount: mount.into(), own_group });
         }
     }
     found
@@ -145,15 +145,15 @@ fn hierarchies(mounts: &str, own: &str) -> Vec<Hierarchy> {
 
 /// A new group below the own one, or at the top where the own one is not in sight.
 fn make_v1(hierarchy: &Hierarchy, name: &str, files: &[(&'static str, String)]) -> Option<PathBuf> {
-    let own = hierarchy.mount.join(hierarchy.own.trim_start_matches('/'));
-    let group = if own.is_dir() { own } else { hierarchy.mount.clone() }.join(name);
+    let own_group = hierarchy.mount.join(hierarchy.own_group.trim_start_matches('/'));
+    let group = if own_group.is_dir() { own_group } else { hierarchy.mount.clone() }.join(name);
     make(&group, files)
 }
 
 /// A new group below the nearest one above this process that hands its controllers down.
 fn make_v2(hierarchy: &Hierarchy, name: &str, wanted: &ResourceLimit<'_>) -> Option<PathBuf> {
-    let own = hierarchy.mount.join(hierarchy.own.trim_start_matches('/'));
-    let above = own.ancestors().take_while(|dir| dir.starts_with(&hierarchy.mount));
+    let own_group = hierarchy.mount.join(hierarchy.own_group.trim_start_matches('/'));
+    let above = own_group.ancestors().take_while(|dir| dir.starts_with(&hierarchy.mount));
     for dir in above {
         let offers = fs::read_to_string(dir.join("cgroup.controllers")).unwrap_or_default();
         if !offers.split_whitespace().any(|controller| controller == wanted.controller) {
@@ -222,9 +222,9 @@ mod tests {
                       32 31 0:28 / /sys/fs/cgroup/unified rw shared:9 - cgroup2 cgroup2 rw\n\
                       33 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw shared:10 - cgroup cgroup rw,cpu,cpuacct\n\
                       34 31 0:30 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,name=systemd\n";
-        let own = "4:cpu,cpuacct:/a\n1:name=systemd:/b\n0::/c\n";
-        let found = hierarchies(mounts, own);
-        let paths: Vec<_> = found.iter().map(|h| (h.mount.to_str().expect("text"), h.own.as_str())).collect();
+        let own_group = "4:cpu,cpuacct:/a\n1:name=systemd:/b\n0::/c\n";
+        let found = hierarchies(mounts, own_group);
+        let paths: Vec<_> = found.iter().map(|h| (h.mount.to_str().expect("text"), h.own_group.as_str())).collect();
         assert_eq!(
             paths,
             [("/sys/fs/cgroup/unified", "/c"), ("/sys/fs/cgroup/cpu,cpuacct", "/a"), ("/sys/fs/cgroup/systemd", "/b")]

@@ -65,13 +65,13 @@ pub(in crate::backend) fn shared_etc(
     let mut key = Sha256::new();
     for part in parts {
         let path = Path::new("/etc").join(part);
-        let said = match fs::symlink_metadata(&path) {
+        let entry_key = match fs::symlink_metadata(&path) {
             Ok(found) if found.is_symlink() => format!("{part} -> {}", fs::read_link(&path)?.display()),
             Ok(found) if found.is_dir() => format!("{part}/"),
             Ok(found) => format!("{part} {} {} {}", found.size(), found.mtime(), found.mtime_nsec()),
             Err(_) => format!("no {part}"),
         };
-        key.update(said + "\n");
+        key.update(entry_key + "\n");
     }
     for (name, text) in own {
         key.update(format!("{name} {} {text}\n", text.len()));

@@ -36,7 +36,7 @@ struct HostPrograms {
 impl HostPrograms {
     fn new(environment: &Environment) -> Self {
         let by_path = |name: &str| on_path(environment, name);
-        let ours = |name: &str| {
+        let beside_runner = |name: &str| {
             // Beside the runner, where the release and cargo put them.
             let beside = std::env::current_exe().ok().and_then(|exe| exe.parent().map(Path::to_owned));
             let dirs = environment.get("BOTTLE_BIN_DIR").map(PathBuf::from).into_iter().chain(beside);
@@ -54,8 +54,8 @@ impl HostPrograms {
         let cache = environment.cache();
         Self {
             bwrap: by_path("bwrap").ok_or_else(|| "bwrap: install the package bubblewrap".to_owned()),
-            link: ours("bottle-link"),
-            sidecars: ours("bottle-sidecars"),
+            link: beside_runner("bottle-link"),
+            sidecars: beside_runner("bottle-sidecars"),
             claude: claude(environment, cache.as_deref()),
             gitleaks: by_path("gitleaks")
                 .or_else(|| cache.map(|cache| cache.join("bin/gitleaks")).filter(|path| path.is_file()))
@@ -154,13 +154,13 @@ pub(in crate::backend) async fn trial() -> Result<(), Failure> {
     if ended.code == 0 {
         return Ok(());
     }
-    let said = ended.complaint();
+    let stderr = ended.complaint();
     let switch = |path: &str| fs::read_to_string(path).ok().map(|text| text.trim().to_owned());
-    Err(Failure::machine(format_args!("bubblewrap can't make a sandbox here: {said}")).hint(hint(&said, &switch)))
+    Err(Failure::machine(format_args!("bubblewrap can't make a sandbox here: {stderr}")).hint(hint(&stderr, &switch)))
 }
 
 /// Which switch it is, from bwrap's words and the kernel's settings.
-fn hint(said: &str, switch: &dyn Fn(&str) -> Option<String>) -> String {
+fn hint(stderr: &str, switch: &dyn Fn(&str) -> Option<String>) -> String {
     let is = |path: &str, value: &str| switch(path).as_deref() == Some(value);
     if is("/proc/sys/kernel/unprivileged_userns_clone", "0") {
         return "user namespaces are switched off: `sysctl kernel.unprivileged_userns_clone=1`".to_owned();
@@ -173,12 +173,12 @@ fn hint(said: &str, switch: &dyn Fn(&str) -> Option<String>) -> String {
                 a profile for /usr/bin/bwrap that has `userns,`"
             .to_owned();
     }
-    if said.contains("mount proc") {
+    if stderr.contains("mount proc") {
         return "something is mounted over parts of this container's /proc, so that the kernel allows no new one: start \
                 it with `--security-opt systempaths=unconfined`, or run where there is no such container"
             .to_owned();
     }
-    if said.contains("namespace") || said.contains("Operation not permitted") {
+    if stderr.contains("namespace") || stderr.contains("Operation not permitted") {
         return "this container's seccomp profile or AppArmor forbids user namespaces: start it with `--security-opt \
                 seccomp=unconfined --security-opt apparmor=unconfined --security-opt systempaths=unconfined`, or run \
                 where there is no such container"
@@ -237,9 +237,9 @@ mod tests {
             ),
             ("/none", "", "bwrap: No permissions to creating new namespace", "seccomp=unconfined"),
         ];
-        for (path, value, said, expected) in cases {
-            let found = hint(said, &|asked| (asked == path).then(|| value.to_owned()));
-            assert!(found.contains(expected), "{said}: {found}");
+        for (path, value, stderr, expected) in cases {
+            let found = hint(stderr, &|asked| (asked == path).then(|| value.to_owned()));
+            assert!(found.contains(expected), "{stderr}: {found}");
         }
     }
 }

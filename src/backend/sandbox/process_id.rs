@@ -46,8 +46,8 @@ mod tests {
 
     #[test]
     fn a_process_is_told_from_the_next_of_its_number() {
-        let own = ProcessId::now(i32::try_from(std::process::id()).expect("a number")).expect("this process");
-        assert!(own.is_alive());
-        assert!(!ProcessId { since: own.since + 1, ..own }.is_alive());
+        let this_process = ProcessId::now(i32::try_from(std::process::id()).expect("a number")).expect("this process");
+        assert!(this_process.is_alive());
+        assert!(!ProcessId { since: this_process.since + 1, ..this_process }.is_alive());
     }
 }

@@ -114,9 +114,9 @@ impl RunDir {
         DirBuilder::new().recursive(true).mode(0o755).create(&tools)?;
         let found = fs::metadata(program)?;
         let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let own = tools.join(format!("{name}.{}.{}.{}", found.size(), found.mtime(), found.mtime_nsec()));
-        if own.exists() {
-            return Ok(own);
+        let reachable_path = tools.join(format!("{name}.{}.{}.{}", found.size(), found.mtime(), found.mtime_nsec()));
+        if reachable_path.exists() {
+            return Ok(reachable_path);
         }
         // Beside and renamed: another run may do the same just now.
         let partial = tools.join(format!(".{name}.{}", std::process::id()));
@@ -125,14 +125,14 @@ impl RunDir {
             fs::copy(program, &partial)?;
         }
         fs::set_permissions(&partial, Permissions::from_mode(0o755))?;
-        fs::rename(&partial, &own)?;
+        fs::rename(&partial, &reachable_path)?;
         // Where an older one is in use, it stays until that run ends.
         for entry in fs::read_dir(&tools)?.filter_map(Result::ok) {
-            if entry.path() != own && entry.file_name().to_string_lossy().starts_with(&format!("{name}.")) {
+            if entry.path() != reachable_path && entry.file_name().to_string_lossy().starts_with(&format!("{name}.")) {
                 let _ = fs::remove_file(entry.path());
             }
         }
-        Ok(own)
+        Ok(reachable_path)
     }
 
     pub(in crate::backend) fn path(&self, name: &str) -> PathBuf {

@@ -88,11 +88,11 @@ impl Smolvm {
         let mut program = Program::new([self.program.as_os_str(), "--version".as_ref()]).limit(CALL);
         program.env.clone_from(&self.env);
         let ended = program.run().await.map_err(|error| error.to_string())?;
-        let said = String::from_utf8_lossy(&ended.stdout).trim().to_owned();
-        match (ended.code, is_new_enough(&said)) {
-            (0, Some(true)) => Ok(said),
-            (0, Some(false)) => Err(format!("{said} is too old: {}.{} or newer is needed", OLDEST.0, OLDEST.1)),
-            _ => Err(format!("{} does not say its version: {said} {}", self.program.display(), ended.complaint())),
+        let stdout = String::from_utf8_lossy(&ended.stdout).trim().to_owned();
+        match (ended.code, is_new_enough(&stdout)) {
+            (0, Some(true)) => Ok(stdout),
+            (0, Some(false)) => Err(format!("{stdout} is too old: {}.{} or newer is needed", OLDEST.0, OLDEST.1)),
+            _ => Err(format!("{} does not say its version: {stdout} {}", self.program.display(), ended.complaint())),
         }
     }
 
@@ -148,8 +148,8 @@ pub(super) fn own_error(stderr: &[u8]) -> Option<CallError> {
     Some(CallError::Own { code: line.error.code, message: line.error.message })
 }
 
-fn is_new_enough(said: &str) -> Option<bool> {
-    let mut numbers = said.strip_prefix("smolvm ")?.split('.');
+fn is_new_enough(stdout: &str) -> Option<bool> {
+    let mut numbers = stdout.strip_prefix("smolvm ")?.split('.');
     let version: (u32, u32) = (numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?);
     Some(version >= OLDEST)
 }
@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn versions_are_compared_by_number() {
-        for (said, expected) in [
+        for (stdout, expected) in [
             ("smolvm 1.32.2", Some(true)),
             ("smolvm 1.100.0", Some(true)),
             ("smolvm 2.0", Some(true)),
@@ -169,15 +169,15 @@ mod tests {
             ("smol 1.32.2", None),
             ("smolvm one", None),
         ] {
-            assert_eq!(is_new_enough(said), expected, "{said}");
+            assert_eq!(is_new_enough(stdout), expected, "{stdout}");
         }
     }
 
     #[test]
     fn its_own_errors_are_told_from_others() {
-        let said =
+        let stdout =
             b"Starting machine 'a'...\n{\"error\":{\"code\":\"NOT_FOUND\",\"message\":\"machine 'a' not found\"}}\n";
-        let error = own_error(said).expect("its own");
+        let error = own_error(stdout).expect("its own");
         assert!(error.is_not_there());
         assert_eq!(error.to_string(), "machine 'a' not found (NOT_FOUND)");
         assert!(own_error(b"{\"error\": \"the guest's\"}\n").is_none());

@@ -73,8 +73,8 @@ mod tests {
 
     #[test]
     fn a_process_shares_its_own_network() {
-        let own = i32::try_from(std::process::id()).expect("a number");
-        assert_eq!(same_network(own, own), Ok(true));
-        assert!(same_network(own, -1).is_err());
+        let own_pid = i32::try_from(std::process::id()).expect("a number");
+        assert_eq!(same_network(own_pid, own_pid), Ok(true));
+        assert!(same_network(own_pid, -1).is_err());
     }
 }

@@ -10,7 +10,7 @@ use crate::backend::{BottleError, Exec, ExecUser, Output, Running, seccomp};
 use crate::process::Program;
 
 /// A command may take as long as a run; what limits it is above.
-const LONGEST: Duration = Duration::from_secs(25 * 3600);
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(25 * 3600);
 /// In the guest: the seccomp programs that the agent's commands are under.
 const FILTERS_DIR: &str = "/opt/claude-bottle/filters";
 /// How much of what a call printed last is searched for smolvm's own error.
@@ -38,7 +38,7 @@ impl Machine {
         }
         words.extend(exec.argv.iter().cloned());
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        self.smolvm.machine(&[], &words).limit(LONGEST).input(exec.stdin.clone().unwrap_or_default())
+        self.smolvm.machine(&[], &words).limit(COMMAND_TIMEOUT).input(exec.stdin.clone().unwrap_or_default())
     }
 
     /// Starts a command; a machine that is lost ends it.

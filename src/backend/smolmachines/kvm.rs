@@ -11,8 +11,8 @@ const KVM: &str = "/dev/kvm";
 const CLOSED: &str = "KvmOpen(Error(13))";
 
 /// What to do about a start that failed with these words.
-pub(super) fn hint(said: &str) -> &'static str {
-    if said.contains(CLOSED) {
+pub(super) fn hint(message: &str) -> &'static str {
+    if message.contains(CLOSED) {
         "smolvm runs the machines of root as a user of its own, who may not open /dev/kvm: `chgrp kvm /dev/kvm && chmod 0660 \
          /dev/kvm`, as udev does where it runs"
     } else {

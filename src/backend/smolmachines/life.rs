@@ -12,9 +12,9 @@ use super::machine;
 use crate::backend::sandbox::ProcessId;
 
 /// How often the monitor is looked for: a glance at /proc.
-const LOOK: Duration = Duration::from_millis(100);
+const MONITOR_POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// How often smolvm is asked.
-const EVERY: Duration = Duration::from_secs(5);
+const STATUS_POLL_INTERVAL: Duration = Duration::from_secs(5);
 /// A machine that is busy may miss a question: so many in a row it may not.
 const MOST_MISSED: u32 = 4;
 
@@ -33,7 +33,7 @@ impl Life {
         let follower = tokio::spawn(async move {
             let why = tokio::select! {
                 why = ended(monitor) => why,
-                why = silent(&smolvm, &name, EVERY * slowness) => why,
+                why = silent(&smolvm, &name, STATUS_POLL_INTERVAL * slowness) => why,
             };
             lost.send_replace(Some(why));
         });
@@ -70,7 +70,7 @@ impl Drop for Life {
 async fn ended(monitor: i32) -> String {
     if let Some(process) = ProcessId::now(monitor) {
         while process.is_alive() {
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(MONITOR_POLL_INTERVAL).await;
         }
     }
     format!("its monitor (process {monitor}) has ended")
@@ -103,10 +103,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_process_that_ends_is_noticed_and_one_that_lives_is_not() {
-        let own = i32::try_from(std::process::id()).expect("a number");
-        assert!(tokio::time::timeout(LOOK * 3, ended(own)).await.is_err());
-        let said = Program::new(["sh", "-c", "sleep 1 >/dev/null & echo $!"]).run().await.expect("a process").stdout;
-        let child = String::from_utf8_lossy(&said).trim().parse().expect("a number");
+        let own_pid = i32::try_from(std::process::id()).expect("a number");
+        assert!(tokio::time::timeout(MONITOR_POLL_INTERVAL * 3, ended(own_pid)).await.is_err());
+        let stdout = Program::new(["sh", "-c", "sleep 1 >/dev/null & echo $!"]).run().await.expect("a process").stdout;
+        let child = String::from_utf8_lossy(&stdout).trim().parse().expect("a number");
         assert_eq!(ended(child).await, format!("its monitor (process {child}) has ended"));
     }
 }

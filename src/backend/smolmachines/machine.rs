@@ -71,7 +71,7 @@ pub(super) async fn status(smolvm: &Smolvm, name: &str) -> Result<Status, CallEr
 }
 
 /// What is wrong with a machine that has just been started; an allow list that did not take effect above all.
-pub(super) fn wrong(status: &Status) -> Option<String> {
+pub(super) fn mismatch(status: &Status) -> Option<String> {
     if status.state != "running" {
         return Some(format!("it is {}, not running", status.state));
     }
@@ -140,7 +140,7 @@ mod tests {
     #[test]
     fn an_allow_list_that_is_not_ours_stops_the_run() {
         let of = |state: &str, list: &str| {
-            wrong(&status(&format!(
+            mismatch(&status(&format!(
                 r#"{{"name":"a","state":"{state}","pid":1,"created_at":1,"allowed_cidrs":{list}}}"#
             )))
         };

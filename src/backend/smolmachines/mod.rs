@@ -39,9 +39,9 @@ use crate::host::Environment;
 use crate::secrets::Secrets;
 
 /// Files into a machine; a checkout may be large and emulation slow.
-const COPY: Duration = Duration::from_secs(600);
+const COPY_TIMEOUT: Duration = Duration::from_secs(600);
 /// Ending what the agent has left running.
-const SIGNAL: Duration = Duration::from_secs(30);
+const SIGNAL_TIMEOUT: Duration = Duration::from_secs(30);
 /// A machine with a processor that can do it starts in less.
 const USUAL_START: Duration = Duration::from_secs(3);
 /// The most that a slow machine gets.
@@ -201,14 +201,14 @@ impl Machine {
         let ports = self.plan.guest.init.iter().filter(|word| word.ends_with(".sock")).count();
         let until = tokio::time::Instant::now() + doors::LISTEN;
         loop {
-            let said = std::fs::read_to_string(&log).unwrap_or_default();
-            if said.matches("forwarding ").count() == ports {
+            let log_text = std::fs::read_to_string(&log).unwrap_or_default();
+            if log_text.matches("forwarding ").count() == ports {
                 break;
             }
             if tokio::time::Instant::now() >= until {
                 return Err(Failure::machine(format_args!(
                     "the doors don't listen at {BUNDLE_ADDRESS}: {}",
-                    said.trim()
+                    log_text.trim()
                 )));
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -245,7 +245,7 @@ impl Machine {
                 .hint("nothing was run in it; is this a version of smolvm that this one does not know?")
         };
         let status = machine::status(&self.smolvm, name).await.map_err(|error| broken(error.to_string()))?;
-        if let Some(why) = machine::wrong(&status) {
+        if let Some(why) = machine::mismatch(&status) {
             return Err(broken(why));
         }
         let Some(monitor) = status.pid else { return Err(broken("it has no monitor".to_owned())) };
@@ -266,7 +266,7 @@ impl Machine {
         let bin = format!("{TOOLS_DIR}/bin");
         let claude = format!("{bin}/claude");
         let there = self.root(vec!["test".to_owned(), "-x".to_owned(), claude.clone()]);
-        let there = finish(self, there, SIGNAL).await?.code == 0;
+        let there = finish(self, there, SIGNAL_TIMEOUT).await?.code == 0;
         self.put(&tools.link, &format!("{bin}/bottle-link"), "0755").await?;
         if !there {
             self.put(&tools.claude, &claude, "0755").await?;
@@ -281,7 +281,7 @@ impl Machine {
         let owner = format!("{}:{}", guest.uid, guest.gid);
         let script = "mkdir -p \"$2\" && chown \"$1\" \"$2\" && chmod 0755 \"$2\"";
         let words = ["sh", "-c", script, "sh", &owner, &guest.root].map(str::to_owned);
-        succeed(self, self.root(words.to_vec()), SIGNAL).await.map(drop)
+        succeed(self, self.root(words.to_vec()), SIGNAL_TIMEOUT).await.map(drop)
     }
 
     fn root(&self, argv: Vec<String>) -> Exec {
@@ -292,7 +292,7 @@ impl Machine {
     async fn put(&self, from: &Path, to: &str, mode: &str) -> Result<(), BottleError> {
         let (from, to) = (from.display().to_string(), format!("{}:{to}", self.name()));
         let args = ["cp", "--mode", mode, "--uid", "0", "--gid", "0", &from, &to];
-        cli::finish(self.smolvm.machine(&[], &args).limit(COPY))
+        cli::finish(self.smolvm.machine(&[], &args).limit(COPY_TIMEOUT))
             .await
             .map(drop)
             .map_err(|error| BottleError::new(format_args!("failed to copy {from} into the machine"), error))
@@ -325,7 +325,7 @@ impl Bottle for Machine {
             let words = ["tar", "-x", "-p", "--same-owner", "--numeric-owner", "-f", "-", "-C", "/"];
             let mut exec = self.root(words.map(str::to_owned).to_vec());
             exec.stdin = Some(archive);
-            succeed(self, exec, COPY).await.map(drop)
+            succeed(self, exec, COPY_TIMEOUT).await.map(drop)
         }
         .boxed()
     }
@@ -342,7 +342,7 @@ impl Bottle for Machine {
                 while running.output.recv().await.is_some() {}
                 Ok(())
             };
-            let limit = self.patience(SIGNAL);
+            let limit = self.patience(SIGNAL_TIMEOUT);
             tokio::time::timeout(limit, sent)
                 .await
                 .unwrap_or_else(|_| Err(BottleError::Slow { command: format!("kill -{signal} -1"), limit }))

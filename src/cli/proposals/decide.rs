@@ -41,7 +41,7 @@ pub(super) async fn approve(
                 .hint(format_args!("`bottle-runner proposals show {id}` shows it as it is now")));
         }
         None if std::io::stdin().is_terminal() && std::io::stderr().is_terminal() => {
-            let mut text = view::whole(standing, context.style);
+            let mut text = view::details(standing, context.style);
             if let Some(instead) = &instead {
                 text.push_str(&format!("\n  instead: {}\n", what(instead)));
             }
@@ -62,15 +62,15 @@ pub(super) async fn approve(
         Some(request) if request != proposal.request => Verdict::Modified { request: Box::new(request) },
         _ => Verdict::Approve,
     };
-    said(proposal, &decide(run, proposal, verdict, context).await?)
+    print_outcome(proposal, &decide(run, proposal, verdict, context).await?)
 }
 
 pub(super) async fn deny(run: &Run, proposal: &Proposal, why: &str, context: &Context) -> Result<Code, Failure> {
-    said(proposal, &decide(run, proposal, Verdict::Deny { why: why.to_owned() }, context).await?)
+    print_outcome(proposal, &decide(run, proposal, Verdict::Deny { why: why.to_owned() }, context).await?)
 }
 
 pub(super) async fn answer(run: &Run, proposal: &Proposal, text: &str, context: &Context) -> Result<Code, Failure> {
-    said(proposal, &decide(run, proposal, Verdict::Answer { text: text.to_owned() }, context).await?)
+    print_outcome(proposal, &decide(run, proposal, Verdict::Answer { text: text.to_owned() }, context).await?)
 }
 
 /// Hands it to the bundle, bound to the proposal as it was read; the state that it leads to.
@@ -99,7 +99,7 @@ pub(super) async fn decide(
 }
 
 /// What came of it; a yes that could not be applied is a failure.
-fn said(proposal: &Proposal, state: &State) -> Result<Code, Failure> {
+fn print_outcome(proposal: &Proposal, state: &State) -> Result<Code, Failure> {
     let id = proposal.id;
     let Some(outcome) = outcome(state) else { return print(&format!("{id}: being applied")) };
     if outcome.standing == ProposalStatus::Failed {

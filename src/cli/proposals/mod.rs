@@ -107,7 +107,7 @@ pub(super) async fn main(args: ProposalsArgs, context: &Context) -> Result<Code,
             if json {
                 return print(&serde_json::to_string_pretty(&standing).map_err(Failure::machine)?);
             }
-            print(&view::whole(&standing, context.out))
+            print(&view::details(&standing, context.out))
         }
         Verb::Approve { id, code, which, request, edit } => {
             let run = pick::one(&which, context).await?;

@@ -52,7 +52,7 @@ fn colour(standing: ProposalStatus) -> &'static str {
 }
 
 /// Everything about one.
-pub(super) fn whole(standing: &Standing, style: Style) -> String {
+pub(super) fn details(standing: &Standing, style: Style) -> String {
     let proposal = &standing.proposal;
     let mut text = format!("{}  {}\n", line(standing, style), style.paint("2", &proposal.run));
     if let Some(ProposalOutcome { detail, .. }) = outcome(&standing.state).filter(|outcome| !outcome.detail.is_empty())

@@ -127,7 +127,7 @@ impl Screen<'_> {
         if self.json || self.shown.as_ref().is_some_and(|(shown, as_of, _)| *shown == id && *as_of == hash) {
             return;
         }
-        let mut text = format!("\n{}", view::whole(standing, self.context.out));
+        let mut text = format!("\n{}", view::details(standing, self.context.out));
         if self.keys.is_some() {
             let yes = if matches!(standing.proposal.request, Request::Ask { .. }) { "[a]nswer" } else { "[a]pprove" };
             text.push_str(&format!("  {yes}  [d]eny  [q]uit\n"));

@@ -1,4 +1,5 @@
 //! A GitHub App in place of a token.
+#![expect(clippy::disallowed_methods, reason = "the test makes a key with openssl")]
 
 use std::process::Command;
 

@@ -28,7 +28,7 @@ fn task() -> Task {
     }
 }
 
-fn said(id: u64, body: &str, changed: &str) -> Value {
+fn comment(id: u64, body: &str, changed: &str) -> Value {
     json!({"id": id, "number": 9, "author": "octo-reader", "body": body, "created_at": EARLY, "updated_at": changed,
         "path": "src/a.rs", "line": 3, "hunk": "@@ -1 +1 @@"})
 }
@@ -37,12 +37,12 @@ fn state() -> Value {
     json!({
         "pulls": [{"number": 9, "title": "t", "body": "", "head": "patch", "base": "main", "fork": true, "sha": "a".repeat(40)}],
         "comments": [
-            said(1, "an early word", EARLY),
-            said(2, "changed later", LATE),
-            said(900, "/claude fix this", EARLY),
+            comment(1, "an early word", EARLY),
+            comment(2, "changed later", LATE),
+            comment(900, "/claude fix this", EARLY),
             {"id": 3, "number": 9, "author": "octo-reader", "body": "<!-- claude-bottle: status -->\nours", "created_at": EARLY, "updated_at": EARLY},
         ],
-        "remarks": [said(4, "about this line", EARLY)],
+        "remarks": [comment(4, "about this line", EARLY)],
         "diff": "diff --git a/src/a.rs b/src/a.rs\n",
     })
 }
@@ -58,7 +58,7 @@ async fn a_pull_request_s_task_gets_what_was_there_when_it_was_asked_for() {
             (pull.head.as_str(), pull.head_branch.as_str(), pull.from_fork),
             ("a".repeat(40).as_str(), "patch", true)
         );
-        let said: Vec<(&str, Option<&str>)> = task
+        let pieces: Vec<(&str, Option<&str>)> = task
             .context
             .iter()
             .map(|piece| match piece {
@@ -68,11 +68,11 @@ async fn a_pull_request_s_task_gets_what_was_there_when_it_was_asked_for() {
             })
             .collect();
         assert!(
-            said.contains(&("an early word", None)) && said.contains(&("about this line", Some("src/a.rs"))),
-            "{kind}: {said:?}"
+            pieces.contains(&("an early word", None)) && pieces.contains(&("about this line", Some("src/a.rs"))),
+            "{kind}: {pieces:?}"
         );
-        assert!(said.contains(&("diff --git a/src/a.rs b/src/a.rs\n", Some("diff"))), "{kind}: {said:?}");
-        assert_eq!(said.len(), 3, "{kind}: {said:?}");
+        assert!(pieces.contains(&("diff --git a/src/a.rs b/src/a.rs\n", Some("diff"))), "{kind}: {pieces:?}");
+        assert_eq!(pieces.len(), 3, "{kind}: {pieces:?}");
         assert_eq!(task.left_out.len(), 1, "{:?}", task.left_out);
         double.assert_valid();
     }

@@ -34,10 +34,10 @@ async fn take(double: &Double, lease: &Lease) -> (Result<LeaseGuard, Failure>, V
 }
 
 async fn take_in(double: &Double, lease: &Lease, times: LeaseTimes) -> (Result<LeaseGuard, Failure>, Vec<String>) {
-    let said = Mutex::new(vec![]);
-    let say = |line: String| said.lock().expect("what was said").push(line);
+    let messages = Mutex::new(vec![]);
+    let say = |line: String| messages.lock().expect("what was said").push(line);
     let guard = take_within(forge(double).as_ref(), 7, lease, &say, times).await;
-    (guard, said.into_inner().expect("what was said"))
+    (guard, messages.into_inner().expect("what was said"))
 }
 
 fn of_us(kind: &str) -> &'static str {
@@ -69,8 +69,8 @@ async fn end(sticky: Sticky, mut teller: Box<dyn crate::report::Reporter>) {
 async fn a_second_run_waits_for_the_first_one_s_end() {
     for kind in BOTH {
         let double = Double::start(kind, json!({}));
-        let (guard, said) = take(&double, &lease("first", 1)).await;
-        assert!(said.is_empty(), "{said:?}");
+        let (guard, messages) = take(&double, &lease("first", 1)).await;
+        assert!(messages.is_empty(), "{messages:?}");
         let (sticky, teller, lost) = running(&double, guard.expect("it is free"));
         let (second, other) = (lease("second", 2), forge(&double));
         let first_ends = async {
@@ -80,9 +80,12 @@ async fn a_second_run_waits_for_the_first_one_s_end() {
             assert_eq!(found.lease, lease("first", 1), "{kind}");
             end(sticky, teller).await;
         };
-        let ((guard, said), ()) = tokio::join!(take(&double, &second), first_ends);
+        let ((guard, messages), ()) = tokio::join!(take(&double, &second), first_ends);
         guard.expect("it is free then");
-        assert!(said.len() == 1 && said[0].contains("the run first is at work on number 7: https://"), "{said:?}");
+        assert!(
+            messages.len() == 1 && messages[0].contains("the run first is at work on number 7: https://"),
+            "{messages:?}"
+        );
         assert!(lost.lock().expect("a list").is_empty());
         let state = double.state();
         assert_eq!(count(&state, "comments"), 1, "{state}");
@@ -166,8 +169,8 @@ async fn another_s_word_is_no_claim_and_without_an_answer_there_is_no_run() {
         let mut theirs = status(kind, &lease("evil", 1), true);
         theirs["author"] = json!("octo-reader");
         let double = Double::start(kind, json!({"comments": [theirs]}));
-        let (guard, said) = take(&double, &lease("mine", 2)).await;
-        assert!(guard.is_ok() && said.is_empty(), "{kind}: {said:?}");
+        let (guard, messages) = take(&double, &lease("mine", 2)).await;
+        assert!(guard.is_ok() && messages.is_empty(), "{kind}: {messages:?}");
         for path in ["GET", "POST"] {
             let fault = json!({"method": path, "path": "/issues/7/comments$", "status": 403, "times": 99});
             let double = Double::start(kind, json!({"faults": [fault]}));

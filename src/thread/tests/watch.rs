@@ -21,7 +21,7 @@ fn watch(double: &Double) -> CommentWatch {
     CommentWatch::from(forge(double), who, 7, START).every(PAUSE)
 }
 
-fn said(id: u64, author: &str, body: &str, written: &str, changed: &str) -> Value {
+fn comment(id: u64, author: &str, body: &str, written: &str, changed: &str) -> Value {
     json!({"id": id, "number": 7, "author": author, "body": body, "created_at": written, "updated_at": changed})
 }
 
@@ -55,13 +55,13 @@ fn users() -> Value {
 async fn each_new_comment_is_heard_once() {
     for kind in BOTH {
         let comments = json!([
-            said(1, "octo-maintainer", "early", BEFORE, BEFORE),
-            said(2, "octo-maintainer", "early, changed late", BEFORE, AFTER),
-            said(3, "octo-maintainer", "late", AFTER, AFTER),
-            said(4, "octo-reader", "late, changed", AFTER, "2026-03-02T09:31:00Z"),
-            said(5, "octo-maintainer", "<!-- claude-bottle: status -->\nours", AFTER, AFTER),
-            said(6, "other[bot]", "a bot's", AFTER, AFTER),
-            said(7, "helper[bot]", "a listed bot's", AFTER, AFTER),
+            comment(1, "octo-maintainer", "early", BEFORE, BEFORE),
+            comment(2, "octo-maintainer", "early, changed late", BEFORE, AFTER),
+            comment(3, "octo-maintainer", "late", AFTER, AFTER),
+            comment(4, "octo-reader", "late, changed", AFTER, "2026-03-02T09:31:00Z"),
+            comment(5, "octo-maintainer", "<!-- claude-bottle: status -->\nours", AFTER, AFTER),
+            comment(6, "other[bot]", "a bot's", AFTER, AFTER),
+            comment(7, "helper[bot]", "a listed bot's", AFTER, AFTER),
             {"id": 8, "number": 8, "author": "octo-maintainer", "body": "elsewhere", "created_at": AFTER, "updated_at": AFTER},
         ]);
         let double = Double::start(

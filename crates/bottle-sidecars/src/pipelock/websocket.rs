@@ -4,14 +4,11 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use bottle_wire::access::Verdict;
-use bottle_policy::supervise::{Found};
-use bottle_scan::dlp::Mode;
-use bottle_types::host::HostName;
 use bottle_policy::pipelock::Action;
 use bottle_policy::supervise::Found;
 use bottle_scan::dlp::Mode;
 use bottle_scan::websocket::{Frames, Talk};
+use bottle_types::host::HostName;
 use bottle_wire::access::Verdict;
 use bytes::Bytes;
 use http::header::{HOST, SEC_WEBSOCKET_EXTENSIONS};
