@@ -75,7 +75,7 @@ impl Event<'_> {
             number: issue.number,
             title: issue.title.clone(),
             body: issue.body.clone().unwrap_or_default(),
-            author: issue.user.as_ref().map(|user| user.login.clone()),
+            author: issue.writer().login(),
             url: issue.html_url.clone(),
         };
         let what = if is_pull_request { "pull request" } else { "issue" };
@@ -87,7 +87,7 @@ impl Event<'_> {
             number: pull.number,
             title: pull.title.clone(),
             body: pull.body.clone().unwrap_or_default(),
-            author: pull.user.as_ref().map(|user| user.login.clone()),
+            author: pull.writer().login(),
             url: pull.html_url.clone(),
         };
         self.topic(thread, "pull request", pull.updated_at.as_deref(), asked_at)
