@@ -9,6 +9,7 @@
 //! A rule that is missing means deny. Nothing here holds a secret's value except [`secret::Secret`].
 
 pub mod access;
+pub mod address;
 pub mod budget;
 pub mod bundle;
 pub mod cassette;

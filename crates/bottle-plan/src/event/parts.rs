@@ -1,5 +1,6 @@
 //! What the kinds of events share: the parts of a payload, checked, in the words of [`crate::task`].
 
+use bottle_policy::address::without_userinfo;
 use bottle_policy::gate::refs::is_branch_name;
 
 use super::payload::{Issue, Payload, Pull, User};
@@ -64,7 +65,7 @@ impl Event<'_> {
         }
         Ok(Repository {
             full_name: given.full_name.clone(),
-            clone_url: given.clone_url.clone(),
+            clone_url: without_userinfo(&given.clone_url),
             default_branch: given.default_branch.clone(),
         })
     }

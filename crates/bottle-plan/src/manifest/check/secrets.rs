@@ -2,6 +2,7 @@
 
 use std::sync::LazyLock;
 
+use bottle_policy::address::has_password;
 use bottle_policy::dlp::{Rules, Scope};
 
 /// The token formats that pipelock and the gate look for.
@@ -30,6 +31,10 @@ pub(super) fn looks_like_one(name: &str, value: &str) -> bool {
         && let Some((userinfo, _)) = rest.split(['/', '?']).next().unwrap_or_default().rsplit_once('@')
         && userinfo.split_once(':').is_some_and(|(_, password)| !password.is_empty())
     {
+        return true;
+    }
+    // Over http a user name alone may be a token; elsewhere it is none.
+    if value.get(..4).is_some_and(|scheme| scheme.eq_ignore_ascii_case("http")) && has_password(value) {
         return true;
     }
     if value.len() >= SHORTEST_TOKEN && looks_like_secret(&format!("{name}={value}")) {
@@ -70,6 +75,8 @@ mod tests {
             ("X", format!("-----BEGIN {} KEY-----\n{filler}", "OPENSSH PRIVATE")),
             ("DATABASE_URL", format!("postgres://app:{filler}@db.example/app")),
             ("DB_PASSWORD", "correct-horse".to_owned()),
+            ("INDEX", "HTTPS://correct-horse@index.example.org/".to_owned()),
+            ("INDEX", "https://me:correct/horse@index.example.org/".to_owned()),
         ] {
             assert!(looks_like_one(name, &value), "{name}");
         }
@@ -80,6 +87,7 @@ mod tests {
             ("TOKEN", "/run/secrets/token"),
             ("URL", "https://docs.example.org/a@b"),
             ("SKIP", "sk-short"),
+            ("DATABASE_URL", "postgres://app@db.example/app"),
             ("GREETING", "sk- is a prefix of nothing"),
         ] {
             assert!(!looks_like_one(name, value), "{name}");
