@@ -5,6 +5,7 @@ pub(crate) mod registries;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use bottle_policy::address::Address;
 use bottle_policy::known::SHORTEST;
 use bottle_policy::secret::{Secret, SecretName};
 
@@ -44,7 +45,8 @@ impl Environment {
         self.0.iter().filter(|(_, value)| !value.is_empty()).map(|(name, _)| name.as_str())
     }
 
-    /// Variables named as credentials are: masked in the record although this run does not use them.
+    /// Variables named as credentials are, and the passwords in any variable's addresses: masked in the record although this
+    /// run does not use them.
     pub(crate) fn credentials(&self) -> Vec<(SecretName, Secret<Vec<u8>>)> {
         const ENDINGS: [&str; 6] = ["TOKEN", "_KEY", "SECRET", "PASSWORD", "PASSWD", "CREDENTIALS"];
         self.0
@@ -54,6 +56,7 @@ impl Environment {
                     && value.trim().len() >= SHORTEST
             })
             .filter_map(|(name, value)| Some((SecretName::parse(name).ok()?, Secret::new(value.clone().into_bytes()))))
+            .chain(self.0.iter().flat_map(|(name, value)| crate::secrets::in_addresses(name, value)))
             .collect()
     }
 
@@ -101,7 +104,7 @@ impl Environment {
 pub(crate) struct Checkout {
     pub(crate) root: PathBuf,
     pub(crate) git_dir: PathBuf,
-    pub(crate) origin: Option<String>,
+    pub(crate) origin: Option<Address>,
     pub(crate) branch: Option<String>,
     pub(crate) head: Option<String>,
     /// The revision whose manifest, prompts and skills count: upstream's default branch as last fetched, else HEAD.
@@ -131,6 +134,7 @@ impl Checkout {
         let (head, remote_head) = (commits.next().flatten(), commits.next().flatten());
         let base_is_upstreams = remote_head.is_some();
         let base = remote_head.or_else(|| head.clone());
+        let origin = origin.map(Address::new);
         Some(Self { root, git_dir, origin, branch, head, base, base_is_upstreams })
     }
 

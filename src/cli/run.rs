@@ -80,7 +80,7 @@ async fn whole(args: RunArgs, context: &Context, outputs: &mut Outputs) -> Resul
         Some(handed) => handed,
         None => None,
     };
-    let secrets = Secrets::read(&plan, &context.environment)?;
+    let secrets = Secrets::read(&plan, &context.environment, planned.checkout.as_ref())?;
     if context.in_actions() {
         secrets.values().for_each(actions::mask);
     }
