@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use bottle_types::address::without_userinfo;
+
 /// Every exit code there is. `docs/reference/exit-codes.md` is compared with this list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Code {
@@ -49,7 +51,7 @@ impl From<Code> for std::process::ExitCode {
     }
 }
 
-/// A failure that ends a command: its exit code, what failed and why, and what to try.
+/// A failure that ends a command: its exit code, what failed and why, and what to try. Addresses in it come without passwords.
 #[derive(Debug, Clone)]
 pub(crate) struct Failure {
     pub(crate) code: Code,
@@ -59,7 +61,7 @@ pub(crate) struct Failure {
 
 impl Failure {
     pub(crate) fn new(code: Code, what: impl fmt::Display) -> Self {
-        Self { code, what: what.to_string(), hint: None }
+        Self { code, what: without_userinfo(&what.to_string()), hint: None }
     }
 
     /// Bad usage, manifest or event.
@@ -74,7 +76,7 @@ impl Failure {
 
     /// Adds what to try.
     pub(crate) fn hint(mut self, hint: impl fmt::Display) -> Self {
-        self.hint = Some(hint.to_string());
+        self.hint = Some(without_userinfo(&hint.to_string()));
         self
     }
 }

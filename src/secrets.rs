@@ -4,15 +4,27 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
 
 use bottle_plan::plan::{BottlePlan, SecretSource};
-use bottle_scan::known::KnownSecrets;
+use bottle_scan::known::{KnownSecrets, SHORTEST};
+use bottle_types::address::{passwords, without_userinfo};
 use bottle_types::secret::{Secret, SecretName};
 
 use crate::exit::Failure;
-use crate::host::Environment;
+use crate::host::{Checkout, Environment};
 
 /// What the names of the variables begin with by which `docker compose` takes the values (`environment:` in the
 /// rendered file).
 const VARIABLE_PREFIX: &str = "BOTTLE_SECRET_";
+
+/// The passwords and tokens in a variable's addresses, such as a proxy's or an engine's.
+pub(crate) fn in_addresses(name: &str, value: &str) -> Vec<(SecretName, Secret<Vec<u8>>)> {
+    maskable(name, passwords(value))
+}
+
+/// Those that are long enough to be told from ordinary text.
+fn maskable(name: &str, values: Vec<String>) -> Vec<(SecretName, Secret<Vec<u8>>)> {
+    let long = values.into_iter().filter(|value| value.trim().len() >= SHORTEST);
+    long.filter_map(|value| Some((SecretName::parse(name).ok()?, Secret::new(value.into_bytes())))).collect()
+}
 
 /// Every secret of a run, and the mask made of them.
 #[derive(Debug, Clone)]
@@ -22,8 +34,13 @@ pub(crate) struct Secrets {
 }
 
 impl Secrets {
-    /// Reads what the plan names; what looks like a credential in the environment is masked too.
-    pub(crate) fn read(plan: &BottlePlan, environment: &Environment) -> Result<Self, Failure> {
+    /// Reads what the plan names; what looks like a credential in the environment is masked too, and so is a password in the
+    /// address that the checkout came from.
+    pub(crate) fn read(
+        plan: &BottlePlan,
+        environment: &Environment,
+        checkout: Option<&Checkout>,
+    ) -> Result<Self, Failure> {
         let mut values = vec![];
         for secret in &plan.secrets {
             let value = match &secret.source {
@@ -51,6 +68,8 @@ impl Secrets {
         // A secret of the plan that is too short to guard stops the run.
         KnownSecrets::new(&known).map_err(|error| Failure::input(error).hint("use a longer credential"))?;
         known.extend(environment.credentials());
+        let origin = checkout.and_then(|checkout| checkout.origin.as_ref());
+        known.extend(origin.into_iter().flat_map(|origin| maskable("ORIGIN_PASSWORD", origin.passwords())));
         let mask = KnownSecrets::new(&known).map_err(Failure::input)?;
         Ok(Self { values, mask })
     }
@@ -75,9 +94,9 @@ impl Secrets {
         &self.mask
     }
 
-    /// The text with `***` in place of every secret.
+    /// The text with `***` in place of every secret, and without the passwords of addresses that nobody named as secrets.
     pub(crate) fn mask(&self, text: &str) -> String {
-        self.mask.mask_str(text)
+        without_userinfo(&self.mask.mask_str(text))
     }
 
     /// The same for bytes.

@@ -82,7 +82,7 @@ async fn run_task(args: RunArgs, context: &Context, outputs: &mut Outputs) -> Re
         Some(handoff) => handoff,
         None => None,
     };
-    let secrets = Secrets::read(&plan, &context.environment)?;
+    let secrets = Secrets::read(&plan, &context.environment, planned.checkout.as_ref())?;
     if context.in_actions() {
         secrets.values().for_each(workflow_commands::mask);
     }

@@ -9,6 +9,7 @@ use bottle_plan::manifest::{self, Manifest};
 use bottle_plan::name::Name;
 use bottle_plan::plan::{BottlePlan, Options};
 use bottle_plan::task::{Actor, Repository, Source, Task, Thread};
+use bottle_types::address::without_userinfo;
 use bottle_types::backend::Backend;
 
 use super::task_args::{BackendArg, TaskArgs};
@@ -123,10 +124,10 @@ pub(crate) async fn plan(args: &TaskArgs, dry_run: bool, context: &Context) -> R
             BackendArg::Bubblewrap => Some(Backend::Bubblewrap),
         },
         dry_run,
-        replay: args.replay.as_ref().map(|path| path.display().to_string()),
-        publish: args.publish.as_ref().map(|path| path.display().to_string()),
+        replay: args.replay.as_ref().map(|path| without_userinfo(&path.display().to_string())),
+        publish: args.publish.as_ref().map(|path| without_userinfo(&path.display().to_string())),
         bring_checkout: args.cwd.is_some(),
-        image: args.image.clone(),
+        image: args.image.as_deref().map(without_userinfo),
         capabilities: resumed.map(|resumed| resumed.capabilities).unwrap_or_default(),
         ..Options::default()
     };
@@ -399,7 +400,7 @@ async fn host_facts(
         variables: environment.names().map(str::to_owned).collect(),
         checkout: checkout.map(|checkout| bottle_plan::facts::Checkout {
             path: checkout.root.display().to_string(),
-            origin: checkout.origin.clone(),
+            origin: checkout.origin.as_ref().map(ToString::to_string),
             branch: checkout.branch.clone(),
             head: checkout.head.clone(),
         }),
@@ -426,7 +427,8 @@ async fn ci(environment: &Environment) -> Result<Option<Ci>, Failure> {
         })
     };
     let forge = forge::kind(environment).await?;
-    let (server_url, repository) = (needed("GITHUB_SERVER_URL")?, needed("GITHUB_REPOSITORY")?);
+    let server_url = without_userinfo(&needed("GITHUB_SERVER_URL")?);
+    let (server_url, repository) = (server_url, needed("GITHUB_REPOSITORY")?);
     let run_id = environment.get("GITHUB_RUN_ID").unwrap_or_default().to_owned();
     // Gitea's pages are by the run's number in its repository.
     let run = match forge {

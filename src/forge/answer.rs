@@ -62,12 +62,13 @@ pub(super) fn explain(error: &reqwest::Error) -> String {
         parts.push(error.to_string());
         at = error.source();
     }
-    match parts.pop() {
+    let text = match parts.pop() {
         Some(innermost) if error.is_connect() => format!("failed to connect: {innermost}"),
         Some(innermost) => innermost,
         None if error.is_timeout() => "no answer in time".to_owned(),
         None => error.to_string(),
-    }
+    };
+    bottle_types::address::without_userinfo(&text)
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bottle_types::address::without_userinfo;
 use bottle_types::secret::Secret;
 use reqwest::header::{ACCEPT, AUTHORIZATION, ETAG, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH, LOCATION};
 use reqwest::{Client, Method, StatusCode, Url};
@@ -175,6 +176,8 @@ impl Http {
         dialect: ApiDialect,
         roots: Option<&Path>,
     ) -> Result<Self, String> {
+        // It is said in errors and in a plan's notes, and the token goes in a header.
+        let base = &without_userinfo(base);
         let base = Url::parse(base).map_err(|error| format!("the forge's API address {base} is not one: {error}"))?;
         let local = matches!(base.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
         if base.scheme() != "https" && !(base.scheme() == "http" && local) {

@@ -47,6 +47,11 @@ pub(super) struct WireComment {
     #[serde(default)]
     html_url: String,
     user: Option<WireUser>,
+    /// Gitea: who wrote an imported comment on another forge; the user is whoever imported it.
+    original_author: Option<String>,
+    original_author_id: Option<i64>,
+    /// GitHub: the app that wrote it in the user's name.
+    performed_via_github_app: Option<serde_json::Value>,
     created_at: Option<String>,
     updated_at: Option<String>,
     // On a line of a change:
@@ -114,10 +119,15 @@ struct WireSideRepository {
     full_name: String,
 }
 
+/// The number of GitHub's `ghost`.
+const GHOST: i64 = 10137;
+
 impl From<WireUser> for Author {
     fn from(user: WireUser) -> Self {
-        let is_bot = user.id <= 0 || user.kind.is_some_and(|kind| kind != "User") || user.login.ends_with("[bot]");
-        Self { id: user.id, login: user.login, is_bot }
+        // GitHub's account for the texts of deleted users has a number, and is nobody.
+        let id = if user.login == "ghost" && user.id == GHOST { 0 } else { user.id };
+        let is_bot = id <= 0 || user.kind.is_some_and(|kind| kind != "User") || user.login.ends_with("[bot]");
+        Self { id, login: user.login, is_bot }
     }
 }
 
@@ -130,6 +140,20 @@ impl From<WireComment> for Comment {
             hunk: hunk.unwrap_or_default(),
             answers,
         });
+        let nobody = |login: String| Author { id: 0, login, is_bot: true };
+        let imported = comment.original_author.filter(|name| !name.is_empty());
+        let imported = imported.or(comment.original_author_id.filter(|id| *id != 0).map(|_| String::new()));
+        let author = match (imported, comment.user) {
+            // The account is that of whoever imported it, and its words are not that user's.
+            (Some(name), _) => nobody(name),
+            // A deleted user's comment is nobody's.
+            (None, None) => nobody(String::new()),
+            (None, Some(user)) => {
+                let author = Author::from(user);
+                let is_bot = author.is_bot || comment.performed_via_github_app.is_some();
+                Author { is_bot, ..author }
+            }
+        };
         Self {
             id: comment.id,
             written: comment.created_at,
@@ -137,8 +161,7 @@ impl From<WireComment> for Comment {
             place,
             body: comment.body.unwrap_or_default(),
             url: comment.html_url,
-            // A deleted user's comment is nobody's.
-            author: comment.user.map_or(Author { id: 0, login: String::new(), is_bot: true }, Author::from),
+            author,
         }
     }
 }
@@ -170,6 +193,36 @@ impl From<WirePull> for PullRequest {
             base: pull.base.branch,
             updated: pull.updated_at,
             node: pull.node_id,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_comment_is_by_whoever_wrote_it_or_by_nobody() {
+        let user = r#"{"id": 7, "login": "mona", "type": "User"}"#;
+        for (name, text, id, login, is_bot) in [
+            (
+                "a person's",
+                r#"{"id": 1, "user": USER, "original_author": "", "original_author_id": 0}"#,
+                7,
+                "mona",
+                false,
+            ),
+            ("an imported one", r#"{"id": 1, "user": USER, "original_author": "stranger"}"#, 0, "stranger", true),
+            ("one imported by number", r#"{"id": 1, "user": USER, "original_author_id": 66}"#, 0, "", true),
+            ("an app's", r#"{"id": 1, "user": USER, "performed_via_github_app": {"slug": "x"}}"#, 7, "mona", true),
+            ("no app's", r#"{"id": 1, "user": USER, "performed_via_github_app": null}"#, 7, "mona", false),
+            ("nobody's", r#"{"id": 1, "user": null}"#, 0, "", true),
+            ("a ghost's", r#"{"id": 1, "user": {"id": 10137, "login": "ghost", "type": "User"}}"#, 0, "ghost", true),
+            ("Gitea's ghost's", r#"{"id": 1, "user": {"id": -1, "login": "Ghost"}}"#, -1, "Ghost", true),
+        ] {
+            let wire: WireComment = serde_json::from_str(&text.replace("USER", user)).expect("a comment");
+            let author = Comment::from(wire).author;
+            assert_eq!(author, Author { id, login: login.to_owned(), is_bot }, "{name}");
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use bottle_types::address::Address;
+
 use crate::process::Program;
 
 /// A git checkout on the host.
@@ -9,7 +11,7 @@ use crate::process::Program;
 pub(crate) struct Checkout {
     pub(crate) root: PathBuf,
     pub(crate) git_dir: PathBuf,
-    pub(crate) origin: Option<String>,
+    pub(crate) origin: Option<Address>,
     pub(crate) branch: Option<String>,
     pub(crate) head: Option<String>,
     /// The commit of origin's default branch, as last fetched.
@@ -35,6 +37,7 @@ impl Checkout {
         // What is not there comes back as its name and a word.
         let mut commits = commits.lines().map(|line| (!line.contains(' ')).then(|| line.to_owned()));
         let (head, remote_head) = (commits.next().flatten(), commits.next().flatten());
+        let origin = origin.map(Address::new);
         Some(Self { root, git_dir, origin, branch, head, remote_head })
     }
 }

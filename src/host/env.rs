@@ -40,7 +40,8 @@ impl Environment {
         self.0.iter().filter(|(_, value)| !value.is_empty()).map(|(name, _)| name.as_str())
     }
 
-    /// Variables named as credentials are: masked in the record although this run does not use them.
+    /// Variables named as credentials are, and the passwords in any variable's addresses: masked in the record although this
+    /// run does not use them.
     pub(crate) fn credentials(&self) -> Vec<(SecretName, Secret<Vec<u8>>)> {
         const ENDINGS: [&str; 6] = ["TOKEN", "_KEY", "SECRET", "PASSWORD", "PASSWD", "CREDENTIALS"];
         self.0
@@ -50,6 +51,7 @@ impl Environment {
                     && value.trim().len() >= SHORTEST
             })
             .filter_map(|(name, value)| Some((SecretName::parse(name).ok()?, Secret::new(value.clone().into_bytes()))))
+            .chain(self.0.iter().flat_map(|(name, value)| crate::secrets::in_addresses(name, value)))
             .collect()
     }
 

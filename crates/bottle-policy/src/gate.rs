@@ -16,6 +16,7 @@ use bottle_types::units::ByteSize;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use bottle_types::address::{has_password, without_userinfo};
 /// The whole file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -102,6 +103,9 @@ impl Default for PushRules {
     }
 }
 
+/// How an upstream's address with a credential in it is refused.
+pub const PASSWORD_IN_ADDRESS: &str = "with a user name, a password or a token before its host";
+
 /// What is wrong with a value of the gate's policy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum GateError {
@@ -113,6 +117,9 @@ pub enum GateError {
         "`{0}` is not a git upstream: `ssh://user@host[:port]/path`, `user@host:path` or `https://host[:port]/path`"
     )]
     Url(String),
+    /// An address with a password or a token before its host; the text is the address without.
+    #[error("`{0}` is given {PASSWORD_IN_ADDRESS}")]
+    Password(String),
     /// Not a public key line.
     #[error("`{0}` is not a host key: it is written as `ssh-ed25519 AAAA…`")]
     HostKey(String),
@@ -180,6 +187,19 @@ pub struct UpstreamUrl {
 impl UpstreamUrl {
     /// Reads `ssh://[user@]host[:port]/path`, `[user@]host:path` or `https://host[:port]/path`.
     pub fn parse(text: &str) -> Result<Self, GateError> {
+        // As scp writes it there is no password; one that is there would be read as a path.
+        let in_path = |(user, rest): (&str, &str)| {
+            !user.contains('@')
+                && !rest.starts_with('/')
+                && rest.split('/').next().is_some_and(|part| part.contains('@'))
+        };
+        if has_password(text) {
+            return Err(GateError::Password(without_userinfo(text)));
+        }
+        if !text.contains("://") && text.split_once(':').is_some_and(in_path) {
+            let host = text.rsplit_once('@').map_or("", |(_, host)| host);
+            return Err(GateError::Password(host.to_owned()));
+        }
         let error = || GateError::Url(text.to_owned());
         if text.len() > 2048 || !text.bytes().all(|b| b.is_ascii_graphic()) || text.contains(['?', '#', '\\']) {
             return Err(error());
@@ -362,8 +382,6 @@ mod tests {
             "file:///srv/app",
             "http://a.example/x",
             "ext::sh -c id",
-            "https://user:pw@a.example/x",
-            "https://token@a.example/x",
             "ssh://-oProxyCommand=id@a.example/x",
             "ssh://a.example/../x",
             "ssh://a.example:99999/x",
@@ -373,6 +391,23 @@ mod tests {
             "https://a.example/",
         ] {
             assert!(UpstreamUrl::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_upstream_with_a_password_is_refused_unprinted() {
+        for (text, shown) in [
+            ("https://user:hunter22@a.example/x", "https://a.example/x"),
+            ("https://hunter22@a.example/x", "https://a.example/x"),
+            ("HTTPS://user:hunter22@a.example/x", "HTTPS://a.example/x"),
+            ("ssh://git:hunter22@a.example/x", "ssh://git@a.example/x"),
+            ("git:hunter22@a.example:x", "git@a.example:x"),
+            ("https://user:hun/ter22@a.example/x", "https://a.example/x"),
+            ("https://user:hunter22@a.example/x?y z", "https://a.example/x?y z"),
+            ("git:hunter22@host", "host"),
+        ] {
+            let error = UpstreamUrl::parse(text).expect_err(text);
+            assert_eq!(error, GateError::Password(shown.to_owned()));
         }
     }
 

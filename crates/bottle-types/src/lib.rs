@@ -8,6 +8,7 @@
 //! tokio. Only [`secret::Secret`] holds a secret's value. What needs another type of ours, and any rule that decides, belongs
 //! in the crates above.
 
+pub mod address;
 pub mod backend;
 pub mod door;
 pub mod host;

@@ -15,7 +15,7 @@ struct Written<'a> {
     id: u64,
     url: &'a str,
     text: &'a str,
-    writer: Option<&'a super::payload::User>,
+    writer: super::payload::Writer<'a>,
     association: Option<&'a String>,
     /// When it came to be as it is.
     at: &'a str,
@@ -43,7 +43,7 @@ pub(super) fn below(event: &Event<'_>) -> Answer<Task> {
         id: comment.id,
         url: &comment.html_url,
         text: &comment.body,
-        writer: comment.user.as_ref(),
+        writer: comment.writer(),
         association: comment.author_association.as_ref(),
         at: created.unwrap_or_default(),
         place: None,
@@ -72,7 +72,7 @@ pub(super) fn on_a_line(event: &Event<'_>) -> Answer<Task> {
         id: comment.id,
         url: &comment.html_url,
         text: &comment.body,
-        writer: comment.user.as_ref(),
+        writer: comment.writer(),
         association: comment.author_association.as_ref(),
         at,
         place: comment.path.as_ref().map(|path| Place {
@@ -105,7 +105,7 @@ pub(super) fn review(event: &Event<'_>) -> Answer<Task> {
         id,
         url,
         text,
-        writer: review.user.as_ref(),
+        writer: review.writer(),
         association: review.author_association.as_ref(),
         at,
         place: None,
@@ -134,8 +134,8 @@ fn command<'a>(event: &Event<'_>, text: &'a str) -> Answer<Said<'a>> {
 }
 
 fn ask(event: &Event<'_>, said: Said<'_>, written: Written<'_>, topic: Topic, is_pull_request: bool) -> Answer<Task> {
-    who::same(written.writer, event.sender()?, "comment")?;
     let asker = event.asker(written.association)?;
+    who::same(written.writer, event.sender()?, "comment", event.triggers)?;
     if let Said::Work { agent, review, text } = said {
         if review && !is_pull_request {
             return nothing("an issue has no change to review");

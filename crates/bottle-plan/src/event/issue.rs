@@ -2,7 +2,7 @@
 
 use super::mention::{self, Said};
 use super::parts::Event;
-use super::{Answer, EventError, nothing};
+use super::{Answer, EventError, nothing, who};
 use crate::name::Name;
 use crate::task::{Source, Task};
 
@@ -10,6 +10,10 @@ pub(super) fn ask(event: &Event<'_>) -> Answer<Task> {
     let triggers = event.triggers;
     let action = event.action()?;
     let issue = event.need(&event.payload.issue, "issue")?;
+    let changes = event.payload.changes.as_ref();
+    if changes.is_some_and(|changes| changes.old_issue.is_some() || changes.old_repository.is_some()) {
+        return nothing("the issue was transferred from another repository, which starts nothing");
+    }
     let (agent, instruction) = match action {
         "opened" => opened(event)?,
         "labeled" | "label_updated" => (Some(super::pull::label(event)?), String::new()),
@@ -25,8 +29,12 @@ pub(super) fn ask(event: &Event<'_>) -> Answer<Task> {
     };
     let sender = event.sender()?;
     let association = issue.author_association.as_ref();
-    let by_author = issue.user.as_ref().is_some_and(|user| user.id == sender.id);
+    let writer = issue.writer();
+    let by_author = writer.original.is_none() && writer.user.is_some_and(|user| user.id == sender.id);
     let asker = event.asker(association.filter(|_| by_author))?;
+    if action == "opened" {
+        who::same(writer, sender, "issue", event.triggers)?;
+    }
     // The event itself shows the issue as it was then.
     let asked_at = issue.updated_at.as_deref();
     let topic = event.issue(issue, false, asked_at)?;

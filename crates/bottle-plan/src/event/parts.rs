@@ -1,6 +1,7 @@
 //! What the kinds of events share: the parts of a payload, checked, in the words of [`crate::task`].
 
 use bottle_policy::gate::refs::is_branch_name;
+use bottle_types::address::without_userinfo;
 
 use super::payload::{Issue, Payload, Pull, User};
 use super::who::Asker;
@@ -64,7 +65,7 @@ impl Event<'_> {
         }
         Ok(Repository {
             full_name: given.full_name.clone(),
-            clone_url: given.clone_url.clone(),
+            clone_url: without_userinfo(&given.clone_url),
             default_branch: given.default_branch.clone(),
         })
     }
@@ -75,7 +76,7 @@ impl Event<'_> {
             number: issue.number,
             title: issue.title.clone(),
             body: issue.body.clone().unwrap_or_default(),
-            author: issue.user.as_ref().map(|user| user.login.clone()),
+            author: issue.writer().login(),
             url: issue.html_url.clone(),
         };
         let what = if is_pull_request { "pull request" } else { "issue" };
@@ -87,7 +88,7 @@ impl Event<'_> {
             number: pull.number,
             title: pull.title.clone(),
             body: pull.body.clone().unwrap_or_default(),
-            author: pull.user.as_ref().map(|user| user.login.clone()),
+            author: pull.writer().login(),
             url: pull.html_url.clone(),
         };
         self.topic(thread, "pull request", pull.updated_at.as_deref(), asked_at)

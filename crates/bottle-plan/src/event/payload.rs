@@ -35,7 +35,10 @@ pub(super) struct Issue {
     pub(super) title: String,
     pub(super) body: Option<String>,
     pub(super) html_url: String,
-    pub(super) user: Option<User>,
+    user: Option<User>,
+    original_author: Option<String>,
+    original_author_id: Option<i64>,
+    performed_via_github_app: Option<App>,
     pub(super) author_association: Option<String>,
     pub(super) pull_request: Option<Value>,
     pub(super) updated_at: Option<String>,
@@ -48,7 +51,7 @@ pub(super) struct Pull {
     pub(super) title: String,
     pub(super) body: Option<String>,
     pub(super) html_url: String,
-    pub(super) user: Option<User>,
+    user: Option<User>,
     pub(super) updated_at: Option<String>,
     pub(super) head: Option<End>,
     pub(super) base: Option<End>,
@@ -74,7 +77,10 @@ pub(super) struct Comment {
     pub(super) id: u64,
     pub(super) body: String,
     pub(super) html_url: String,
-    pub(super) user: Option<User>,
+    user: Option<User>,
+    original_author: Option<String>,
+    original_author_id: Option<i64>,
+    performed_via_github_app: Option<App>,
     pub(super) author_association: Option<String>,
     pub(super) created_at: Option<String>,
     pub(super) updated_at: Option<String>,
@@ -89,7 +95,8 @@ pub(super) struct Review {
     pub(super) id: Option<u64>,
     pub(super) body: Option<String>,
     pub(super) html_url: Option<String>,
-    pub(super) user: Option<User>,
+    user: Option<User>,
+    performed_via_github_app: Option<App>,
     pub(super) author_association: Option<String>,
     pub(super) submitted_at: Option<String>,
     /// Gitea's word for the body.
@@ -105,6 +112,10 @@ pub(super) struct Label {
 pub(super) struct Changes {
     /// Gitea: the labels that were given.
     pub(super) added_labels: Option<Vec<Label>>,
+    /// GitHub: the issue that this one was in the repository that it was transferred from.
+    pub(super) old_issue: Option<Value>,
+    /// GitHub: the repository that the issue was transferred from.
+    pub(super) old_repository: Option<Value>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -148,6 +159,62 @@ pub(super) struct User {
     /// `User`, `Bot`, `Organization`; Gitea has none.
     #[serde(rename = "type")]
     pub(super) kind: Option<String>,
+}
+
+/// GitHub: an app that acted in a user's name.
+#[derive(Debug, Deserialize)]
+pub(super) struct App {
+    pub(super) slug: Option<String>,
+}
+
+/// Whose words a text has, as far as the forge says.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Writer<'a> {
+    /// The account that the text stands under.
+    pub(super) user: Option<&'a User>,
+    /// The writer's name on another forge, where the text was imported from.
+    pub(super) original: Option<&'a str>,
+    /// The app that wrote the text in the account's name.
+    pub(super) app: Option<&'a App>,
+}
+
+impl<'a> Writer<'a> {
+    /// Gitea has an imported text under the account of whoever imported it; the writer is known by name only.
+    fn new(user: &'a Option<User>, name: &'a Option<String>, id: Option<i64>, app: &'a Option<App>) -> Self {
+        let name = name.as_deref().unwrap_or_default();
+        let imported = !name.is_empty() || id.is_some_and(|id| id != 0);
+        Self { user: user.as_ref(), original: imported.then_some(name), app: app.as_ref() }
+    }
+
+    /// The writer's login; none where nobody knows who wrote it.
+    pub(super) fn login(&self) -> Option<String> {
+        let name = self.original.or(self.user.map(|user| user.login.as_str()));
+        name.filter(|name| !name.is_empty()).map(str::to_owned)
+    }
+}
+
+impl Issue {
+    pub(super) fn writer(&self) -> Writer<'_> {
+        Writer::new(&self.user, &self.original_author, self.original_author_id, &self.performed_via_github_app)
+    }
+}
+
+impl Pull {
+    pub(super) fn writer(&self) -> Writer<'_> {
+        Writer { user: self.user.as_ref(), original: None, app: None }
+    }
+}
+
+impl Comment {
+    pub(super) fn writer(&self) -> Writer<'_> {
+        Writer::new(&self.user, &self.original_author, self.original_author_id, &self.performed_via_github_app)
+    }
+}
+
+impl Review {
+    pub(super) fn writer(&self) -> Writer<'_> {
+        Writer { user: self.user.as_ref(), original: None, app: self.performed_via_github_app.as_ref() }
+    }
 }
 
 /// The kinds of events that a task is made of.

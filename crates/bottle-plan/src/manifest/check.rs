@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use bottle_policy::matcher::{Matcher, MatcherError};
 use bottle_policy::route::{Route, RoutesPolicy, Scheme};
 use bottle_scan::dlp::Rules;
+use bottle_types::address::has_password;
 use bottle_types::units::ByteSize;
 
 use super::{Agent, Bottle, Limits, Manifest, Resources};
@@ -86,6 +87,10 @@ pub(super) fn check(manifest: &Manifest) -> Checked {
 }
 
 fn check_bottle(bottle: &Bottle, at: &At) -> Checked {
+    if bottle.image.as_deref().is_some_and(has_password) {
+        let hint = "remove it and revoke it; `docker login` gives the host's engine a registry's credentials";
+        return Err(at.key("image").wrong("there is a password or a token in the image's address").hint(hint));
+    }
     if let Some(image) = &bottle.image
         && (image.is_empty() || image.starts_with('-') || !image.bytes().all(|b| b.is_ascii_graphic()))
     {
@@ -294,6 +299,12 @@ fn check_agent(agent: &Agent, manifest: &Manifest, at: &At) -> Checked {
     for (index, command) in agent.verify.iter().enumerate() {
         if command.trim().is_empty() || command.contains('\0') {
             return Err(at.key("verify").item(index).wrong("expected a shell command"));
+        }
+        if has_password(command) {
+            let at = at.key("verify").item(index);
+            return Err(at.wrong("there is an address with a password or a token in the command").hint(
+                "revoke it, since the record shows the command; a route's `auth` adds a credential outside the bottle",
+            ));
         }
     }
     for (index, label) in agent.labels.iter().enumerate() {

@@ -1,5 +1,7 @@
 //! From text to manifest, and the reader's errors in words.
 
+use bottle_policy::gate::PASSWORD_IN_ADDRESS;
+use bottle_types::address::without_userinfo;
 use serde_saphyr::options::DuplicateKeyPolicy;
 use serde_saphyr::{Error, SnippetMode};
 
@@ -11,7 +13,13 @@ const LONGEST: usize = 1 << 20;
 
 /// Reads a manifest, YAML or JSON, and checks it; `file` is what messages call it.
 pub fn parse(text: &str, file: &str) -> Result<Manifest, ManifestError> {
-    let fail = |at, (problem, hint)| ManifestError { file: file.to_owned(), at, problem, hint };
+    // What is wrong is often quoted, and may have a password in it.
+    let fail = |at, (problem, hint): (String, Option<String>)| ManifestError {
+        file: file.to_owned(),
+        at,
+        problem: without_userinfo(&problem),
+        hint: hint.map(|hint| without_userinfo(&hint)),
+    };
     if text.len() > LONGEST {
         return Err(fail(None, ("a manifest of more than 1 MiB is not read".to_owned(), None)));
     }
@@ -112,6 +120,11 @@ fn words(error: &Error, path: Option<&str>) -> (String, Option<String>) {
         Error::Eof { .. } => ("the file is empty".to_owned(), Some("it begins with `version: 1`".to_owned())),
         Error::Message { msg, .. } => match msg.strip_prefix("duplicate field ") {
             Some(field) => (within(format!("the key {field} is there twice, under two names")), None),
+            None if msg.ends_with(PASSWORD_IN_ADDRESS) => {
+                let hint = "remove it, revoke it, and name the host's variable that holds the new one: `token_from: NAME`; \
+                            for ssh, `identity_file`";
+                (within(msg.clone()), Some(hint.to_owned()))
+            }
             None => (within(msg.clone()), None),
         },
         Error::Budget { .. }

@@ -137,7 +137,7 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
         mention: manifest.triggers.mention.clone(),
         ci: facts.ci.as_ref().map(|ci| CiPlan {
             forge: ci.forge,
-            server_url: ci.server_url.clone(),
+            server_url: bottle_types::address::without_userinfo(&ci.server_url),
             repository: ci.repository.clone(),
             run_id: ci.run_id.clone(),
             run_url: ci.run_url.clone(),

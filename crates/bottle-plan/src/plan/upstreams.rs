@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use bottle_policy::gate::refs::{RefRefusal, RefRules, is_branch_name};
 use bottle_policy::gate::{GatePolicy, RepoName, Transport, Upstream, UpstreamUrl};
 use bottle_policy::route::GitUpstream;
+use bottle_types::address::without_userinfo;
 use bottle_types::door::Door;
 use bottle_types::host::HostName;
 use bottle_types::secret::SecretName;
@@ -45,7 +46,7 @@ impl Upstreams {
             return Ok(Self(bottle.git.iter().map(|entry| from_manifest(entry, facts, &mut names)).collect()));
         }
         let (address, token) = match (&facts.ci, facts.checkout.as_ref().and_then(|c| c.origin.as_deref())) {
-            (Some(ci), _) => (ci_repository(ci, task)?, Some(ci_token(ci, facts))),
+            (Some(ci), _) => (without_userinfo(&ci_repository(ci, task)?), Some(ci_token(ci, facts))),
             (None, Some(origin)) => (without_userinfo(origin), None),
             (None, None) => match &task.repository {
                 Some(repository) => (without_userinfo(&repository.clone_url), None),
@@ -246,17 +247,6 @@ fn ci_token(ci: &Ci, facts: &HostFacts) -> &'static str {
     match ci.forge {
         ForgeKind::Gitea if facts.variables.contains("GITEA_TOKEN") => "GITEA_TOKEN",
         _ => "GITHUB_TOKEN",
-    }
-}
-
-/// An https address without what checkout steps and people put before its host.
-fn without_userinfo(address: &str) -> String {
-    match address.strip_prefix("https://").map(|rest| rest.split_once('/').unwrap_or((rest, ""))) {
-        Some((authority, path)) => {
-            let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-            format!("https://{host}/{path}")
-        }
-        None => address.to_owned(),
     }
 }
 

@@ -20,12 +20,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use apt::read as apt;
+use bottle_types::address::without_userinfo;
 pub use cargo::{Cargo, default_index as cargo_default_index, read as cargo};
 pub use go::read as go;
 pub use maven::read as maven;
 pub use npm::read as npm;
 pub use pip::read as pip;
-pub use url::{RegistryUrl, without_userinfo};
+pub use url::RegistryUrl;
 
 /// A package manager whose registries the guest may read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]

@@ -1,6 +1,7 @@
 //! A registry's address.
 
 use bottle_policy::route::Scheme;
+use bottle_types::address::{has_password, without_userinfo};
 use bottle_types::host::HostName;
 use bottle_types::path::NormalPath;
 
@@ -22,7 +23,8 @@ pub struct RegistryUrl {
 impl RegistryUrl {
     /// Reads an address; an error says what is wrong with it, without what could be secret.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let bare = text.trim();
+        let clean = without_userinfo(text);
+        let bare = clean.trim();
         let (scheme, rest) = match bare.split_once("://") {
             Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => (Scheme::Https, rest),
             Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => (Scheme::Http, rest),
@@ -33,15 +35,11 @@ impl RegistryUrl {
             return Err("its address has a query or a fragment".to_owned());
         }
         let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-        let (userinfo, place) = match authority.rsplit_once('@') {
-            Some((userinfo, place)) => (Some(userinfo), place),
-            None => (None, authority),
-        };
-        let (name, port) = match place.rsplit_once(':') {
+        let (name, port) = match authority.rsplit_once(':') {
             Some((name, port)) if !name.contains(']') || name.ends_with(']') => {
                 (name, Some(port.parse::<u16>().map_err(|_| "its address has no valid port".to_owned())?))
             }
-            _ => (place, None),
+            _ => (authority, None),
         };
         let host = HostName::parse(name).map_err(|error| error.to_string())?;
         let own = match scheme {
@@ -58,7 +56,7 @@ impl RegistryUrl {
             host,
             port: port.filter(|port| *port != own),
             path: path.to_owned(),
-            had_userinfo: userinfo.is_some_and(|userinfo| !userinfo.is_empty()),
+            had_userinfo: has_password(text),
         };
         if crate::tokens::looks_like_secret(&url.to_string()) {
             return Err(format!("the path of its address at {} has what looks like a secret in it", url.host));
@@ -97,22 +95,6 @@ impl std::fmt::Display for RegistryUrl {
         };
         write!(f, "{scheme}://{}{}", self.authority(), self.path)
     }
-}
-
-/// A text without the user names and passwords of the addresses in it: what programs say when they fail may have them.
-pub fn without_userinfo(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find("://") {
-        let (before, after) = rest.split_at(at + 3);
-        out.push_str(before);
-        let end = after.find(|c: char| c == '/' || c.is_whitespace() || "\"'`<>)".contains(c)).unwrap_or(after.len());
-        let place = &after[..end];
-        out.push_str(place.rsplit_once('@').map_or(place, |(_, place)| place));
-        rest = &after[end..];
-    }
-    out.push_str(rest);
-    out
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Whether a variable's value looks like a secret that was put into a manifest by mistake.
 
 use crate::tokens::looks_like_secret;
+use bottle_types::address::has_password;
 
 /// No known token is shorter. Most values are (`info`, `1`), and making the rules ready takes longer than all other planning.
 const SHORTEST_TOKEN: usize = 12;
@@ -20,6 +21,10 @@ pub(super) fn looks_like_one(name: &str, value: &str) -> bool {
         && let Some((userinfo, _)) = rest.split(['/', '?']).next().unwrap_or_default().rsplit_once('@')
         && userinfo.split_once(':').is_some_and(|(_, password)| !password.is_empty())
     {
+        return true;
+    }
+    // Over http a user name alone may be a token; elsewhere it is none.
+    if value.get(..4).is_some_and(|scheme| scheme.eq_ignore_ascii_case("http")) && has_password(value) {
         return true;
     }
     if value.len() >= SHORTEST_TOKEN && looks_like_secret(&format!("{name}={value}")) {
@@ -60,6 +65,8 @@ mod tests {
             ("X", format!("-----BEGIN {} KEY-----\n{filler}", "OPENSSH PRIVATE")),
             ("DATABASE_URL", format!("postgres://app:{filler}@db.example/app")),
             ("DB_PASSWORD", "correct-horse".to_owned()),
+            ("INDEX", "HTTPS://correct-horse@index.example.org/".to_owned()),
+            ("INDEX", "https://me:correct/horse@index.example.org/".to_owned()),
         ] {
             assert!(looks_like_one(name, &value), "{name}");
         }
@@ -70,6 +77,7 @@ mod tests {
             ("TOKEN", "/run/secrets/token"),
             ("URL", "https://docs.example.org/a@b"),
             ("SKIP", "sk-short"),
+            ("DATABASE_URL", "postgres://app@db.example/app"),
             ("GREETING", "sk- is a prefix of nothing"),
         ] {
             assert!(!looks_like_one(name, value), "{name}");

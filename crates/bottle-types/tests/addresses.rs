@@ -1,0 +1,56 @@
+//! Each case of `addresses.toml` is a text; what is shown of it has no password and no token in it.
+
+use bottle_types::address::{Address, has_password, passwords, without_userinfo};
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    case: Vec<Case>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Case {
+    name: String,
+    text: String,
+    shown: Option<String>,
+    #[serde(default)]
+    secret: Vec<String>,
+}
+
+#[test]
+fn no_password_is_shown() {
+    let file: File = toml::from_str(include_str!("addresses.toml")).unwrap_or_else(|error| panic!("{error}"));
+    assert!(file.case.len() >= 35, "{}", file.case.len());
+    for Case { name, text, shown, secret } in file.case {
+        let expected = shown.as_deref().unwrap_or(&text);
+        assert_eq!(without_userinfo(&text), expected, "{name}");
+        // What is clean stays so, and what is shown of an address kept whole is the same.
+        assert_eq!(without_userinfo(expected), expected, "{name}: once more");
+        assert_eq!(Address::new(&text).to_string(), expected, "{name}");
+        assert_eq!(format!("{:?}", Address::new(&text)), format!("Address({expected})"), "{name}");
+        assert_eq!(has_password(&text), shown.is_some(), "{name}");
+        let found = passwords(&text);
+        assert_eq!(found, secret, "{name}");
+        for value in &secret {
+            assert!(!expected.contains(value.as_str()), "{name}: {value}");
+        }
+    }
+}
+
+#[test]
+fn no_text_is_too_strange() {
+    use proptest::prelude::*;
+    proptest!(|(text in "(https?://|ssh://|[a-z]{1,3}|:|@|/|\\\\|#|\\.|'|\"|\\(| |é|\u{200b}|[0-9]){0,24}")| {
+        let shown = without_userinfo(&text);
+        prop_assert!(shown.len() <= text.len());
+        let _ = passwords(&text);
+    });
+    // A password of plain letters never shows, whatever stands around the address.
+    proptest!(|(before in "[ a-z'(]{0,6}", scheme in "(https|http|ssh|HTTPS|git\\+ssh)", password in "[a-z0-9]{3}[@/#:%!]?Zq[a-z0-9]{4}", after in "[ a-z')/]{0,6}")| {
+        let text = format!("{before} {scheme}://me:{password}@git.example.org/x{after}");
+        prop_assert!(!without_userinfo(&text).contains("Zq"), "{}", without_userinfo(&text));
+        prop_assert!(passwords(&text).iter().any(|found| found.contains("Zq")));
+    });
+}
