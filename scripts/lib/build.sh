@@ -33,7 +33,16 @@ build_runner() {
   cargo_build -p bottle-runner
 }
 
+# take_sidecars_of_tests: images get the sidecars that `cargo test --workspace --no-run` has built, without debug information,
+# instead of a release build, which compiles every dependency once more.
+take_sidecars_of_tests() {
+  SIDECARS=$TARGET/debug/stripped/bottle-sidecars
+  mkdir -p "$(dirname "$SIDECARS")"
+  strip -g -o "$SIDECARS" "$TARGET/debug/bottle-sidecars"
+}
+
 build_sidecars() {
+  [ "$SIDECARS" = "$TARGET/release/bottle-sidecars" ] || return 0
   ensure_toolchain
   cargo_build -p bottle-sidecars
 }

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use xtask::generate::{self, keys};
+
 use crate::world::World;
 
 fn page(name: &str) -> String {
@@ -13,7 +15,7 @@ fn page(name: &str) -> String {
 fn the_generated_files_are_as_generated() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let runner = Path::new(env!("CARGO_BIN_EXE_bottle-runner"));
-    let stale = xtask::generate::stale(root, runner).unwrap_or_else(|error| panic!("{error}"));
+    let stale = generate::stale(root, runner).unwrap_or_else(|error| panic!("{error}"));
     let paths: Vec<&str> = stale.iter().map(|file| file.path).collect();
     assert!(paths.is_empty(), "run `cargo xtask generate` and commit {paths:?}");
 }
@@ -25,21 +27,11 @@ fn the_generated_tables_are_whole() {
     assert!(rows("reference/action.md") > 18, "{}", page("reference/action.md"));
 }
 
-/// The keys of a section of action.yml, in its order.
-fn keys_of(text: &str, section: &str) -> Vec<String> {
-    let lines = text.lines().skip_while(|line| *line != format!("{section}:")).skip(1);
-    let lines = lines.take_while(|line| line.is_empty() || line.starts_with(' '));
-    lines
-        .filter_map(|line| line.strip_prefix("  ")?.strip_suffix(':').filter(|key| !key.starts_with(' ')))
-        .map(str::to_owned)
-        .collect()
-}
-
 #[test]
 fn the_workflows_use_inputs_that_the_action_has() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read_to_string(root.join("action.yml")).expect("action.yml");
-    let (inputs, outputs) = (keys_of(&text, "inputs"), keys_of(&text, "outputs"));
+    let (inputs, outputs) = (keys(&text, "inputs"), keys(&text, "outputs"));
     let mut seen = 0;
     for dir in ["github", "gitea"] {
         for entry in std::fs::read_dir(root.join("workflows").join(dir)).expect("the workflows") {
@@ -53,12 +45,12 @@ fn the_workflows_use_inputs_that_the_action_has() {
                 }
                 seen += 1;
                 for key in step["with"].as_object().into_iter().flat_map(|with| with.keys()) {
-                    assert!(inputs.contains(key), "{}: the action has no input {key}", path.display());
+                    assert!(inputs.contains(&key.as_str()), "{}: the action has no input {key}", path.display());
                 }
             }
             for part in text.split("steps.claude.outputs.").skip(1) {
                 let name: String = part.chars().take_while(|c| c.is_ascii_lowercase() || *c == '-').collect();
-                assert!(outputs.contains(&name), "{}: the action has no output {name}", path.display());
+                assert!(outputs.contains(&name.as_str()), "{}: the action has no output {name}", path.display());
             }
         }
     }

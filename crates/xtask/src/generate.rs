@@ -92,16 +92,22 @@ fn subcommands(help: &str) -> Vec<&str> {
 
 fn commands(page: &str, help: &impl Fn(&[&str]) -> Result<String, String>) -> Result<String, String> {
     let top = help(&[])?;
-    let mut page = replace_block(page, "## `bottle-runner`", &top)?;
+    let mut texts = vec![("## `bottle-runner`".to_owned(), top.clone())];
     for command in subcommands(&top) {
         let text = help(&[command])?;
-        page = replace_block(&page, &format!("## `bottle-runner {command}`"), &text)?;
-        for verb in subcommands(&text) {
-            let heading = format!("## `bottle-runner {command} {verb}`");
-            page = replace_block(&page, &heading, &help(&[command, verb])?)?;
+        let verbs = subcommands(&text).into_iter();
+        let verbs: Vec<_> = verbs
+            .map(|verb| Ok((format!("## `bottle-runner {command} {verb}`"), help(&[command, verb])?)))
+            .collect::<Result<_, String>>()?;
+        texts.push((format!("## `bottle-runner {command}`"), text));
+        texts.extend(verbs);
+    }
+    for heading in page.lines().filter(|line| line.starts_with("## `bottle-runner")) {
+        if !texts.iter().any(|(known, _)| known == heading) {
+            return Err(format!("has a heading '{heading}', and there is no such command"));
         }
     }
-    Ok(page)
+    texts.iter().try_fold(page.to_owned(), |page, (heading, text)| replace_block(&page, heading, text))
 }
 
 fn exit_codes(page: &str, help: &str) -> Result<String, String> {
@@ -122,7 +128,7 @@ fn exit_codes(page: &str, help: &str) -> Result<String, String> {
 }
 
 /// The keys of a section of action.yml, in its order.
-fn keys<'a>(text: &'a str, section: &str) -> Vec<&'a str> {
+pub fn keys<'a>(text: &'a str, section: &str) -> Vec<&'a str> {
     let lines = text.lines().skip_while(|line| *line != format!("{section}:")).skip(1);
     let lines = lines.take_while(|line| line.is_empty() || line.starts_with(' '));
     lines.filter_map(|line| line.strip_prefix("  ")?.strip_suffix(':').filter(|key| !key.starts_with(' '))).collect()
@@ -163,6 +169,23 @@ mod tests {
         assert_eq!(replace_block(page, "## `a`", "new\n"), Ok(page.replace("old", "new")));
         assert_eq!(replace_block(page, "## `a b`", "new"), Ok(page.replace("other", "new")));
         assert!(replace_block("# x\n\n## `a`\n\nprose\n\n## `b`\n\n```text\nx\n```\n", "## `a`", "new").is_err());
+    }
+
+    #[test]
+    fn each_command_has_a_section_and_each_section_a_command() {
+        let help = |args: &[&str]| match args {
+            [] => Ok("Top\n\nCommands:\n  run  Do\n\nOptions:\n".to_owned()),
+            ["run"] => Ok("Run\n\nCommands:\n  fast  Now\n".to_owned()),
+            _ => Ok("Fast\n".to_owned()),
+        };
+        let section = |name: &str, text: &str| format!("## `bottle-runner{name}`\n\n```text\n{text}\n```\n\n");
+        let page =
+            |text| format!("# x\n\n{}{}{}", section("", text), section(" run", text), section(" run fast", text));
+        let made = commands(&page("old"), &help).expect("a page");
+        assert!(made.contains(&section(" run", "Run\n\nCommands:\n  fast  Now")), "{made}");
+        assert!(made.contains(&section(" run fast", "Fast")) && !made.contains("old"), "{made}");
+        assert!(commands(&page("old").replace(" run fast", " run"), &help).is_err());
+        assert!(commands(&format!("{}{}", page("old"), section(" walk", "")), &help).is_err());
     }
 
     #[test]
