@@ -9,6 +9,14 @@ TARGET=${CARGO_TARGET_DIR:-$ROOT/target}
 RUNNER=$TARGET/release/bottle-runner
 SIDECARS=$TARGET/release/bottle-sidecars
 
+# deciding_crates: the crates without I/O, whose tests need nothing of the machine.
+deciding_crates() {
+  local crate
+  for crate in bottle-types bottle-scan bottle-policy bottle-wire bottle-plan; do
+    [ ! -d "$ROOT/crates/$crate" ] || echo "$crate"
+  done
+}
+
 host_triple() { rustc -vV | sed -n 's/^host: //p'; }
 link_path() { echo "$TARGET/$(host_triple)/release/bottle-link"; }
 
@@ -33,7 +41,16 @@ build_runner() {
   cargo_build -p bottle-runner
 }
 
+# take_sidecars_of_tests: images get the sidecars that `cargo test --workspace --no-run` has built, without debug information,
+# instead of a release build, which compiles every dependency once more.
+take_sidecars_of_tests() {
+  SIDECARS=$TARGET/debug/stripped/bottle-sidecars
+  mkdir -p "$(dirname "$SIDECARS")"
+  strip -g -o "$SIDECARS" "$TARGET/debug/bottle-sidecars"
+}
+
 build_sidecars() {
+  [ "$SIDECARS" = "$TARGET/release/bottle-sidecars" ] || return 0
   ensure_toolchain
   cargo_build -p bottle-sidecars
 }

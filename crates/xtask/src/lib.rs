@@ -1,0 +1,5 @@
+//! What the developers' commands do: `generate` makes the files that are generated and committed, `source` lists names and
+//! long functions. The tests call `generate::stale`, so that a stale file fails them too.
+
+pub mod generate;
+pub mod source;
