@@ -255,14 +255,12 @@ where
                 found: None,
             });
         }
-        let judged = match judge_answer(&mut look, policy, bytes, block, so_far, noted) {
-            Ok(judged) => judged,
-            Err((judged, ended)) => {
-                // Messages before it in the same piece were judged and may go.
-                let _ = to.write_all(&judged).await;
-                return Err(ended);
-            }
-        };
+        let mut judged = vec![];
+        if let Err(ended) = judge_answer(&mut look, policy, bytes, block, so_far, noted, &mut judged) {
+            // Messages before it in the same piece were judged and may go.
+            let _ = to.write_all(&judged).await;
+            return Err(ended);
+        }
         let bytes = if block { &judged } else { bytes };
         if to.write_all(bytes).await.is_err() || to.flush().await.is_err() {
             return Ok(());
@@ -270,7 +268,7 @@ where
     }
 }
 
-/// Judges a piece of upstream's: the messages that may go on, or those before the one that ends it.
+/// Judges a piece of upstream's; `judged` gets the messages that may go on, also those before the one that ends it.
 fn judge_answer(
     look: &mut Option<(Frames, Talk)>,
     policy: &Policy,
@@ -278,11 +276,11 @@ fn judge_answer(
     block: bool,
     so_far: u64,
     noted: &OnceLock<Found>,
-) -> Result<Vec<u8>, (Vec<u8>, WebSocketEnd)> {
+    judged: &mut Vec<u8>,
+) -> Result<(), WebSocketEnd> {
     let mode = if block { Mode::Block } else { Mode::Warn };
     let found = |rule: String| Found { rule, at: "answer".to_owned(), offset: so_far };
-    let mut judged = vec![];
-    let Some((frames, talk)) = look else { return Ok(judged) };
+    let Some((frames, talk)) = look else { return Ok(()) };
     match frames.push(bytes) {
         Ok(messages) => {
             for message in messages {
@@ -292,7 +290,7 @@ fn judge_answer(
                         let found = found(finding.rule);
                         let why = format!("not let in: {} was found", found.rule);
                         let code = Some(CLOSE_POLICY);
-                        return Err((judged, WebSocketEnd { code, reason: "answer", why, found: Some(found) }));
+                        return Err(WebSocketEnd { code, reason: "answer", why, found: Some(found) });
                     }
                     Err(finding) => drop(noted.set(found(finding.rule))),
                 }
@@ -301,14 +299,14 @@ fn judge_answer(
         }
         Err(error) if block => {
             let (code, why) = (Some(CLOSE_PROTOCOL), error.to_string());
-            return Err((judged, WebSocketEnd { code, reason: "websocket", why, found: None }));
+            return Err(WebSocketEnd { code, reason: "websocket", why, found: None });
         }
         Err(error) => {
             let _ = noted.set(found(format!("unreadable:{error}")));
             *look = None;
         }
     }
-    Ok(judged)
+    Ok(())
 }
 
 /// The frame by which a server ends a WebSocket.
