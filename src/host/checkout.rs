@@ -14,7 +14,7 @@ pub(crate) struct Checkout {
     pub(crate) head: Option<String>,
     /// The revision whose manifest, prompts and skills count: upstream's default branch as last fetched, else HEAD.
     pub(crate) base: Option<String>,
-    /// Whether that is upstream's default branch.
+    /// True if that is upstream's default branch.
     base_is_upstreams: bool,
 }
 

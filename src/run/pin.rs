@@ -1,4 +1,4 @@
-//! Whether the pull request is still what it was when it was asked for, looked at once more before its work is pushed.
+//! Looks once more, before the work is pushed, if the pull request is still at the commit that the task was asked for.
 
 use bottle_policy::door;
 use bottle_policy::gate::report::{PushedRef, Verdict};
@@ -32,7 +32,7 @@ pub(super) async fn moved(inputs: &RunInputs, bottle: &dyn Bottle) -> Option<Str
     ))
 }
 
-/// What the agent has pushed there itself, in the gate's own words: the guest's are not asked.
+/// The commits that the agent has pushed there itself, by the gate's own log: the guest is not asked.
 async fn pushed_heads(bottle: &dyn Bottle, name: &str) -> Vec<String> {
     let Ok(Some(tree)) = bottle.copy_out(Side::Bundle, &format!("{}/log", door::STATE_DIR)).await else {
         return vec![];
