@@ -1,4 +1,4 @@
-//! What ends a run before its end: SIGINT and SIGTERM, or somebody's word at the forge. The first one ends it in good order,
+//! The cancellation of a run by SIGINT, by SIGTERM, or by somebody's word at the forge. The first one ends it in good order,
 //! further ones are told to wait.
 
 use std::sync::{Arc, OnceLock};
@@ -54,7 +54,7 @@ impl Cancel {
         first
     }
 
-    /// Whether the run was ended by one who gives it the time to put its things away; a job's runner kills after seconds.
+    /// True if the run was ended by one who gives it the time to put its things away; a job's runner kills after seconds.
     pub(crate) fn leaves_time(&self) -> bool {
         self.why.get().is_some_and(|(_, hurried)| !hurried)
     }

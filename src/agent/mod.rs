@@ -23,7 +23,7 @@ use stream::{Event, LineSplitter, Usage};
 /// How the agent ended.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct AgentOutcome {
-    /// What went wrong, with the exit code it leads to; none: it did what it set out to do.
+    /// The failure with its exit code; none: the agent did what it set out to do.
     pub(crate) failure: Option<(Code, String)>,
     pub(crate) session_id: Option<String>,
     pub(crate) turns: Option<u64>,
@@ -34,7 +34,7 @@ pub(crate) struct AgentOutcome {
 
 /// Where the manifest gives no time limit: a job of the forges' hosted runners ends after six hours in any case.
 const TIME_LIMIT: Seconds = Seconds(6 * 3600);
-/// What is printed beyond this is no event stream, and the record is on the host's disk.
+/// The most output that is read: more is no event stream, and the record is on the host's disk.
 const MOST_OUTPUT: u64 = 256 << 20;
 /// After a SIGTERM, how long until SIGKILL.
 const GRACE: Duration = Duration::from_secs(5);
@@ -195,7 +195,7 @@ impl<'a> Session<'a> {
     }
 }
 
-/// What is wrong with a result, if anything: an API error can come with exit code 0 or subtype `success`.
+/// The fault of a result, if it has one: an API error can come with exit code 0 or subtype `success`.
 fn judge(code: i64, ended: &stream::AgentEnd) -> Option<(Code, String)> {
     let message = ended.text.as_deref().unwrap_or_default().trim();
     match ended.subtype.as_str() {

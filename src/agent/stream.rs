@@ -53,7 +53,7 @@ pub(super) struct AgentEnd {
     pub(super) session_id: Option<String>,
 }
 
-/// What a line says.
+/// The content of a line.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Event {
     Session { id: String },
@@ -108,7 +108,7 @@ fn assistant(message: &Value) -> Vec<Event> {
     events
 }
 
-/// What a person wants to see of a tool's input: the command or the file, else all of it.
+/// The part of a tool's input that a person wants to see: the command or the file, else all of it.
 fn tool_input(input: &Value) -> String {
     for key in ["command", "file_path", "path", "pattern", "url", "query", "description"] {
         if let Some(text) = input[key].as_str() {

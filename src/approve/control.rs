@@ -35,7 +35,7 @@ impl Control<'_> {
         self.call(&["apply", "--door", door.name(), "--user", user], policy).await
     }
 
-    /// What is asked and decided, as it happens; ends when the door ends.
+    /// Requests and decisions as they happen; ends when the door ends.
     pub(crate) async fn watch(self) -> Result<Updates, BottleError> {
         let running = self.0.exec(exec(&["watch"], None)).await?;
         Ok(Updates { running, rest: vec![], stderr: String::new() })
@@ -69,7 +69,7 @@ fn exec(verb: &[&str], stdin: Option<Vec<u8>>) -> Exec {
     }
 }
 
-/// What `watch` prints.
+/// The lines of `watch`.
 pub(crate) struct Updates {
     running: Running,
     rest: Vec<u8>,

@@ -36,7 +36,7 @@ pub(super) struct Conversation<'a> {
     number: u64,
     url: String,
     watch: CommentWatch,
-    /// What people say there.
+    /// People's new comments there.
     heard: UnboundedReceiver<NewComment>,
     proposals: BTreeMap<ProposalId, ShownProposal>,
 }
@@ -50,11 +50,11 @@ struct ShownProposal {
     void: Vec<String>,
     /// When what people see has to be written; none: they see it as it is.
     due: Option<Instant>,
-    /// Whether it was said that it can't be written.
+    /// True if it was said that it can't be written.
     warned: bool,
 }
 
-/// What is to be done next.
+/// The next thing to do.
 pub(super) enum Next {
     /// Somebody said something.
     Comment(NewComment),
@@ -218,7 +218,7 @@ impl<'a> Conversation<'a> {
         if self.watch.stands(heard).await { Ok(answer) } else { Err(Void::Edited) }
     }
 
-    /// Whether the writer could have written the change into the repository; what can't be asked is a no.
+    /// True if the writer could have written the change into the repository; what can't be asked is a no.
     async fn may_write(&self, heard: &NewComment) -> bool {
         let Ok(id) = u64::try_from(heard.author.id) else { return false };
         let who = Who { permission: self.context.plan.who.permission.max(Permission::Write), bots: vec![] };

@@ -47,7 +47,7 @@ struct Follower<'a> {
     context: &'a ApprovalContext<'a>,
     updates: Option<Updates>,
     conversation: Option<Conversation<'a>>,
-    /// What was told of each last; an update may come again.
+    /// The last report of each; an update may come again.
     told: BTreeMap<ProposalId, ReportedProposal>,
 }
 
@@ -183,7 +183,7 @@ impl<'a> Follower<'a> {
         });
     }
 
-    /// What to write into the manifest so that the next run need not ask.
+    /// Offers the change of the manifest with which the next run need not ask.
     fn offer(&self, listing: &Listing) {
         let wanted = listing.proposals.iter().filter(|standing| !matches!(standing.state, State::Failed { .. }));
         let requests: Vec<&Request> = wanted.map(|standing| &standing.proposal.request).collect();

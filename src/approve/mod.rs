@@ -1,7 +1,8 @@
-//! What the agent asks for while it works: shown to people, decided by people, told as the run's events.
+//! The agent's requests while it works: shown to people, decided by people, told as the run's events.
 //!
-//! Map: `control` (the bundle's end), `context` (of the run), `follow` (beside the agent's phase), `conversation` (proposals as comments, and
-//! comments as decisions), `post` (the comment's text), `words` (a proposal in words). `bottle-runner proposals` is in `cli/proposals`.
+//! Map: `context` (the run around it), `control` (the bundle's end), `follow` (beside the agent's phase), `conversation`
+//! (proposals as comments, and comments as decisions), `post` (the comment's text), `words` (a proposal in words).
+//! `bottle-runner proposals` is in `cli/proposals`.
 //!
 //! Always: nothing is decided here but what a person said; what can't be asked, shown or understood is no yes; the bundle
 //! checks every decision once more. The agent's words are data.

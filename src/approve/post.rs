@@ -11,11 +11,11 @@ use bottle_wire::proposal::Proposal;
 use super::words::{self, ProposalOutcome};
 use crate::report::{ProposalStatus, neutral_text};
 
-/// Of the agent's reason, and of a diff, in characters; forges take 65,536.
+/// The longest reason of the agent's, and the longest diff, in characters; forges take 65,536.
 const MOST_WORDS: usize = 4000;
 const MOST_DIFF: usize = 40_000;
 
-/// What is to be known about a held request.
+/// The explanation of a held request.
 const HELD: &str = "What was found looks like a secret; it is none that this bottle holds, and it is shown nowhere. A yes \
                     sends this one request as it is, and the same bytes again for ten minutes; a no refuses all that is like it.\n";
 

@@ -7,7 +7,7 @@ use similar::TextDiff;
 
 use crate::report::ProposalStatus;
 
-/// What is asked, in one line.
+/// The request in one line.
 pub(crate) fn what(request: &Request) -> String {
     let time = request.duration().map(|time| format!(" for {time}")).unwrap_or_default();
     let text = match request {
@@ -44,7 +44,7 @@ pub(crate) fn what(request: &Request) -> String {
     one_line(&text)
 }
 
-/// What would change, as a diff of the policy file; of a capability the lines that would be added; nothing of a question.
+/// The change as a diff of the policy file; of a capability the lines that would be added; nothing of a question.
 pub(crate) fn diff(proposal: &Proposal) -> Option<String> {
     match (&proposal.change, &proposal.request) {
         (Some(change), _) => Some(changed(change)),
@@ -84,7 +84,7 @@ pub(crate) fn one_line(text: &str) -> String {
     visible(&text.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
-/// What has become of a proposal.
+/// The outcome of a proposal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ProposalOutcome {
     pub(crate) standing: ProposalStatus,

@@ -1,7 +1,8 @@
 //! Backends: each launches what the plan says and gives a [`Bottle`] with few verbs.
 //!
-//! Map: `bottle` (the verbs), `tree` (files on their way in or out), `copy` (by tar), `image` (systems as files), `sandbox/` (bwrap), `bundle/` (the doors without an
-//! engine), `dead_runs` (what they left), `seccomp` (the profile as programs), a directory a backend. Everything else
+//! Map: `bottle` (the verbs), `tree` (files on their way in or out), `copy` (by tar), `image` (systems as files), `sandbox/`
+//! (the kit around bwrap), `bundle/` (the doors without an engine), `dead_runs` (removal of what they left), `seccomp` (the
+//! profile as programs), and a directory a backend. Everything else
 //! (provisioning, running Claude, verify, collecting) is written once, above these traits, and never names a backend.
 
 mod bottle;
@@ -53,7 +54,7 @@ pub(crate) trait Progress: Send + Sync {
 pub(crate) struct Leftover {
     pub(crate) slug: String,
     pub(crate) parts: Vec<LeftoverPart>,
-    /// Whether anything of it runs.
+    /// True if anything of it runs.
     pub(crate) running: bool,
     /// Since the newest thing that can run was made; none where there is no such thing.
     pub(crate) age: Option<Duration>,
@@ -158,7 +159,7 @@ pub(crate) async fn survey(backend: backend::Backend) -> Survey {
 /// What a machine has or lacks.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Survey {
-    /// Whether it is there, and what it is, with how to get it where it is missing.
+    /// True if it is there, and what it is, with how to get it where it is missing.
     pub(crate) lines: Vec<(bool, String)>,
 }
 

@@ -79,7 +79,7 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    /// Whether this is a job of GitHub Actions, or of Gitea's or Forgejo's.
+    /// True if this is a job of GitHub Actions, or of Gitea's or Forgejo's.
     pub(crate) fn in_actions(&self) -> bool {
         self.environment.get("GITHUB_ACTIONS").is_some()
     }

@@ -17,7 +17,7 @@ pub(crate) struct EarlierRun {
     pub(crate) task: Task,
     /// Lines for a Dockerfile, in the order in which they were asked for.
     pub(crate) capabilities: Vec<String>,
-    /// Whether some of it was granted in that run itself.
+    /// True if some of it was granted in that run itself.
     pub(crate) more: bool,
 }
 

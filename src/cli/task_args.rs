@@ -60,7 +60,7 @@ impl TaskArgs {
         given.into_iter().filter_map(|(option, value)| Some(format!(" {option} {}", value?))).collect()
     }
 
-    /// Whether it is left to something else what is to be done.
+    /// True if it is left to something else what is to be done.
     pub(crate) fn names_no_task(&self) -> bool {
         self.event.is_none() && self.task.is_none() && self.issue.is_none()
     }

@@ -11,7 +11,7 @@ use bottle_types::secret::{Secret, SecretName};
 pub(crate) struct Environment(BTreeMap<String, String>);
 
 impl Environment {
-    /// What this process was given; variables that are not UTF-8 are left out.
+    /// The variables that this process was given; variables that are not UTF-8 are left out.
     pub(crate) fn read() -> Self {
         Self(
             std::env::vars_os()

@@ -1,4 +1,4 @@
-//! What planning needs to know of this machine: the one room that reads the environment, the clock and the checkout.
+//! Facts of this machine for planning: the one room that reads the environment, the clock and the checkout.
 //!
 //! Map: `env`, `checkout` (git), `base` (the revision whose rules hold), `clock`, `random`, `net` (addresses of this machine), `registries` (where package managers
 //! fetch from).

@@ -52,7 +52,7 @@ async fn run(program: Program) -> Result<ExitOutput, NoAnswer> {
     })
 }
 
-/// What it printed, if it ended well.
+/// Its standard output, if it ended well.
 async fn answer(argv: &[&str]) -> Result<String, NoAnswer> {
     let ended = ask(argv).await?;
     if ended.code != 0 {
@@ -210,7 +210,7 @@ fn probe(cargo: &Cargo) -> Result<tempfile::TempDir, NoAnswer> {
     Ok(dir)
 }
 
-/// What cargo keeps of the indexes at this one's host: `registry/index/HOST-HASH/config.json`.
+/// The files that cargo keeps of the indexes at this one's host: `registry/index/HOST-HASH/config.json`.
 fn configs(home: &Path, index: &str) -> Vec<String> {
     let Ok(url) = registry::RegistryUrl::parse(index) else { return vec![] };
     let Ok(entries) = std::fs::read_dir(home.join("registry/index")) else { return vec![] };

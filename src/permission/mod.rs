@@ -15,7 +15,7 @@ pub(crate) struct Asker {
     pub(crate) id: u64,
 }
 
-/// Whether this actor may have a task done; `pull_request` is the one that the task is about.
+/// Refuses an actor who may not have a task done; `pull_request` is the one that the task is about.
 pub(crate) async fn may_ask(
     forge: &dyn Forge,
     who: &Who,

@@ -1,5 +1,5 @@
-//! What the host's checkout already has of the upstream, packed for the gate: what `crates/bottle-sidecars`' `gate::seed`
-//! takes in. Only what upstream has given to the checkout is in it: nothing that was committed here alone.
+//! Packs what the host's checkout already has of the upstream, for the gate: `gate::seed` of `crates/bottle-sidecars` takes
+//! it in. Only what upstream has given to the checkout is in it: nothing that was committed here alone.
 
 use std::path::Path;
 use std::time::Duration;

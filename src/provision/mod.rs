@@ -23,7 +23,7 @@ use crate::report::{Case, Events, Suite};
 
 pub(crate) use inputs::GuestInputs;
 
-/// What provisioning leaves for the run.
+/// The results of provisioning for the run.
 #[derive(Debug)]
 pub(crate) struct Provisioned {
     pub(crate) env: GuestEnv,
@@ -31,7 +31,7 @@ pub(crate) struct Provisioned {
     pub(crate) starts: Vec<Commit>,
 }
 
-/// What every command in the guest needs on top of the container's own environment.
+/// The variables that every command in the guest needs on top of the container's own environment.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct GuestEnv(pub(crate) Vec<(String, String)>);
 
@@ -40,7 +40,7 @@ const STEP_TIMEOUT: Duration = Duration::from_secs(60);
 /// A clone of a large repository over a slow line.
 const CLONE_TIMEOUT: Duration = Duration::from_secs(1800);
 
-/// What a step gives: a word about what it did.
+/// The result of a step: a word about what it did.
 type Step = Result<String, BottleError>;
 
 /// Runs all provisioners: the files first, then the rest side by side. `bundle` brings what the bundle needs for the repository.
@@ -86,7 +86,7 @@ pub(crate) async fn all(
     Ok(Provisioned { env: GuestEnv(ca?), starts })
 }
 
-/// Whether the agent can read what was brought in for it, the prompt and the skills.
+/// True if the agent can read what was brought in for it, the prompt and the skills.
 async fn readable(bottle: &dyn Bottle, plan: &BottlePlan, events: &Events) -> Result<(), Failure> {
     let started = Instant::now();
     let skills: Vec<&str> = plan.skills.iter().map(|skill| skill.directory.to.as_str()).collect();

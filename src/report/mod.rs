@@ -1,8 +1,9 @@
-//! What a run shows: every view is a fold over [`RunEvent`].
+//! The views of a run: every one is a fold over [`RunEvent`].
 //!
-//! Map: `terminal` (progress for people, or JSON lines), `actions` (a job's log, outputs and summary), `card` (what is
-//! posted), `asked` (proposals as they stand), `junit`, `summary` (summary.md), `html` (report.html). Nothing here looks at the engine, and nothing decides:
-//! the exit code comes with [`RunEvent::Finished`].
+//! Map: `terminal` (progress for people, or JSON lines), `actions` (a job's log, outputs and summary), `card` (the text that is
+//! posted), `asked` (proposals as they stand), `proposal_status`, `neutral` (others' words made harmless), `junit`, `summary`
+//! (summary.md), `html` (report.html). Nothing here looks at the engine, and nothing decides: the exit code comes with
+//! [`RunEvent::Finished`].
 
 pub(crate) mod actions;
 mod asked;

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::{Case, ProposalStatus, Reporter, RunEvent, Suite};
 
-/// Whether to use colours: a terminal, and no `NO_COLOR` (<https://no-color.org>).
+/// True if to use colours: a terminal, and no `NO_COLOR` (<https://no-color.org>).
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Style {
     colour: bool,

@@ -1,4 +1,4 @@
-//! What the bundle wrote, brought into the run record; and what the doors refused, as events.
+//! Brings the bundle's files into the run record, and the doors' refusals into the events.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -15,7 +15,7 @@ use crate::exit::Failure;
 use crate::report::{Case, Events, RunEvent, Suite};
 use crate::state::Record;
 
-/// What the doors saw of the model.
+/// The model's answers, as the doors saw them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Model {
     /// It answered, or was not called.
@@ -159,7 +159,7 @@ fn why_refused(push: &PushedRef) -> String {
     format!("{} at {}{line}{more}", first.rule, first.path)
 }
 
-/// Whether any call to the model was answered, as the doors tell it: the agent's own word may be another.
+/// Tells if any call to the model was answered, by the doors' log: the agent's own word may be another.
 fn model(egress: &[u8]) -> Model {
     let text = String::from_utf8_lossy(egress);
     let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());

@@ -18,24 +18,24 @@ use crate::backend::{Bottle, Exec, Side, Tree, finish};
 use crate::exit::{Code, Failure};
 use crate::report::{Case, Events, Suite, neutral_text};
 
-/// What a dry run would have told the forge, a line each.
+/// The writes that a dry run kept from the forge, a line each.
 const WOULD_DO: &str = "would-do.jsonl";
-/// Of one file of words or values, in bytes.
+/// The largest file of words or values.
 const MAX_WORDS_BYTES: u64 = 1 << 20;
-/// Of all bundles together, in bytes.
+/// The largest size of all bundles together.
 const MAX_BUNDLES_BYTES: u64 = 512 << 20;
 /// More pushes than these nobody makes in a run.
 const MAX_PUSHES: usize = 100;
 const PUSH_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// What is taken from a record.
+/// The parts of a record that are used.
 #[derive(Debug)]
 pub(crate) struct Handoff {
     /// The pushes, in their order.
     bundles: Vec<Vec<u8>>,
-    /// What the last one brought; none: nothing was pushed.
+    /// The commit that the last push brought; none: nothing was pushed.
     commit: Option<Commit>,
-    /// What would have been handed in as a review.
+    /// The review that would have been handed in.
     review: Option<String>,
     /// The pull request's commit that it was done for.
     pin: Option<Commit>,
@@ -68,11 +68,11 @@ pub(crate) fn read(dir: &Path) -> Result<Option<Handoff>, Failure> {
         return Ok(None);
     }
     let pin = plan["task"]["pull_request"]["head"].as_str().map(Commit::parse).transpose();
-    let mut room = MAX_BUNDLES_BYTES;
+    let mut bytes_left = MAX_BUNDLES_BYTES;
     let mut bundles = vec![];
     for path in shelf(dir).map_err(unpublishable)? {
-        let bytes = file(&path, room).map_err(unpublishable)?;
-        room -= bytes.len() as u64;
+        let bytes = file(&path, bytes_left).map_err(unpublishable)?;
+        bytes_left -= bytes.len() as u64;
         bundles.push(bytes);
     }
     let words = file(&dir.join("summary.md"), MAX_WORDS_BYTES).unwrap_or_default();
@@ -268,8 +268,8 @@ mod tests {
         let handoff = read(dir.path()).expect("a record").expect("a review");
         let words = handoff.review().expect("words");
         assert!(words.contains("octocat") && !words.contains("<!--"), "{words}");
-        for unpublishable in ["@octocat", "\n/claude", "fixes #1"] {
-            assert!(!words.contains(unpublishable), "{unpublishable}: {words}");
+        for active in ["@octocat", "\n/claude", "fixes #1"] {
+            assert!(!words.contains(active), "{active}: {words}");
         }
         // Where something was pushed, that is the work.
         let metadata = format!(r#"{{"outcome":{{"code":0,"commit":"{}"}}}}"#, "a".repeat(40));

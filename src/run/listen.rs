@@ -1,4 +1,4 @@
-//! What people say in the thread while the run goes on: a stop ends it; whatever else is said is handed on.
+//! Listens to people's comments while the run goes on: a stop ends it; every other comment is handed on.
 
 use std::convert::Infallible;
 

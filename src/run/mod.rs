@@ -1,8 +1,8 @@
 //! One run: launch, seal, provision, agent, verify, push, collect, and teardown, always.
 //!
-//! Map: `seal` (the self-test), `verify`, `pin` (has the pull request moved), `push`, `handed` (another job's work), `keep` (work that is not pushed),
-//! `collect` (the bundle's logs into the record), `propose` (the pull request), `listen` (what
-//! people say meanwhile), `outcome` (what it all comes to).
+//! Map: `seal` (the self-test), `verify`, `pin` (has the pull request moved), `push`, `handoff` (another job's work), `keep`
+//! (work that is not pushed), `collect` (the bundle's logs into the record), `propose` (the pull request), `listen` (people's
+//! comments meanwhile), `outcome` (the exit code and its line).
 //! Whatever happens after the first container may exist, the logs are collected and everything is torn down.
 
 mod collect;
@@ -58,7 +58,7 @@ pub(crate) struct RunInputs {
     pub(crate) forge: Option<Arc<dyn Forge>>,
 }
 
-/// What the parts of a run leave for the outcome.
+/// The results of a run's parts, from which its outcome is made.
 #[derive(Debug, Default)]
 struct RunProgress {
     agent: Option<AgentOutcome>,
@@ -251,6 +251,7 @@ async fn inside(
     ended.and(torn_down)
 }
 
+/// From the launch to the push.
 async fn body(
     inputs: &RunInputs,
     bottle: &dyn Bottle,
@@ -262,18 +263,7 @@ async fn body(
 ) -> Result<(), Failure> {
     let plan = &inputs.plan;
     events.phase(Phase::Launch);
-    let seed = case(events, "launch", async {
-        let seed = async {
-            let git = inputs.plan.git.as_ref()?;
-            let packed = mirror_seed::pack(git, &record.dir().join("seed")).await;
-            // It only saves time.
-            packed.inspect_err(|why| events.note(format!("the mirror starts empty: {why}"))).ok().flatten()
-        };
-        let (up, seed) = tokio::join!(bottle.up(&inputs.secrets), seed);
-        up?.into_iter().for_each(|note| events.note(note));
-        Ok(seed)
-    })
-    .await?;
+    let seed = case(events, "launch", launch(inputs, bottle, record, events)).await?;
     events.phase(Phase::Provision);
     let provisioned =
         provision::all(bottle, plan, &inputs.guest_inputs, bring_in(inputs, bottle, seed), events).await?;
@@ -298,8 +288,7 @@ async fn body(
     }
     // Whatever the agent left running must not change what is verified and pushed.
     bottle.signal("KILL").await.map_err(Failure::machine)?;
-    let changes = plan.task.work == Work::Change;
-    if changes {
+    if plan.task.work == Work::Change {
         push::save(bottle, plan, events).await?;
     }
     events.phase(Phase::Verify);
@@ -307,7 +296,37 @@ async fn body(
         progress.fail(Code::Task, failed);
     }
     events.phase(Phase::Push);
-    // What a review brings are words.
+    push_work(inputs, bottle, record, events, progress).await
+}
+
+/// Starts the bottle; beside it the mirror's seed is packed, which is returned.
+async fn launch(
+    inputs: &RunInputs,
+    bottle: &dyn Bottle,
+    record: &Record,
+    events: &Events,
+) -> Result<Option<Tree>, Failure> {
+    let seed = async {
+        let git = inputs.plan.git.as_ref()?;
+        let packed = mirror_seed::pack(git, &record.dir().join("seed")).await;
+        // It only saves time.
+        packed.inspect_err(|why| events.note(format!("the mirror starts empty: {why}"))).ok().flatten()
+    };
+    let (up, seed) = tokio::join!(bottle.up(&inputs.secrets), seed);
+    up?.into_iter().for_each(|note| events.note(note));
+    Ok(seed)
+}
+
+/// Pushes the work, unless its pull request has moved: then it is kept in the record. A review's work is words alone.
+async fn push_work(
+    inputs: &RunInputs,
+    bottle: &dyn Bottle,
+    record: &Record,
+    events: &Events,
+    progress: &mut RunProgress,
+) -> Result<(), Failure> {
+    let plan = &inputs.plan;
+    let changes = plan.task.work == Work::Change;
     if changes && let Some(why) = pin::moved(inputs, bottle).await {
         progress.fail(Code::Gate, format!("not pushed: {why}"));
         keep::keep(bottle, plan, &progress.starts, record, events).await;
@@ -321,7 +340,7 @@ async fn body(
     Ok(())
 }
 
-/// What the bundle needs that a Compose file can't carry.
+/// Brings into the bundle the files that a Compose file can't carry.
 async fn bring_in(inputs: &RunInputs, bottle: &dyn Bottle, seed: Option<Tree>) -> Result<(), Failure> {
     let mut tree = seed.unwrap_or_default();
     if let Some(path) = &inputs.plan.host_ca_bundle {

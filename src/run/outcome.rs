@@ -4,7 +4,7 @@ use super::{RunProgress, push};
 use crate::exit::{Code, Failure};
 use crate::state::Outcome;
 
-/// What all that happened comes to.
+/// The outcome of all that happened.
 pub(super) fn outcome(ended: Result<(), Failure>, progress: RunProgress) -> Outcome {
     let agent = progress.agent.unwrap_or_default();
     let (branch, commit, pushed) = match progress.pushed {

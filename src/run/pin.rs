@@ -1,4 +1,4 @@
-//! Whether the pull request is still what it was when it was asked for, looked at once more before its work is pushed.
+//! Looks once more, before the work is pushed, if the pull request is still at the commit that the task was asked for.
 
 use bottle_types::door;
 use bottle_wire::push_report::{PushedRef, Verdict};
@@ -32,7 +32,7 @@ pub(super) async fn moved(inputs: &RunInputs, bottle: &dyn Bottle) -> Option<Str
     ))
 }
 
-/// What this run has pushed to a branch so far, in the gate's own words: the guest's are not asked.
+/// The commits that this run has pushed to a branch, by the gate's own log: the guest is not asked.
 pub(super) async fn pushed_heads(bottle: &dyn Bottle, branch: &str) -> Vec<String> {
     let name = format!("refs/heads/{branch}");
     let Ok(Some(tree)) = bottle.copy_out(Side::Bundle, &format!("{}/log", door::STATE_DIR)).await else {

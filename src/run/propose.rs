@@ -13,7 +13,7 @@ use crate::report::{Events, Phase, RunEvent, card, last_words};
 use crate::state::{Outcome, PullRequestLink};
 use crate::thread::{PublishResult, hand_in, publish, would_propose};
 
-/// Who asked, and where, in words.
+/// The asker and the place, in words.
 pub(super) fn asked(plan: &BottlePlan) -> Option<String> {
     let who = plan.task.asked_by.as_ref().map(|actor| format!("asked by {}", actor.login));
     match (who, plan.task.thread()) {

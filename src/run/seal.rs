@@ -14,7 +14,7 @@ use crate::report::{Case, Events, Suite};
 /// The doors may take this long to open, and every attempt to get out as long again.
 const SELFTEST_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What the self-test prints for each way out.
+/// A line of the self-test: one way out.
 #[derive(Debug, Deserialize)]
 struct SelfTestCase {
     case: String,

@@ -1,4 +1,4 @@
-//! Whether a run record is complete, and whether its files tell one story.
+//! Checks that a run record is complete, and that its files tell one story.
 
 use std::fs;
 use std::path::Path;
@@ -16,14 +16,14 @@ use serde::de::DeserializeOwned;
 use super::Metadata;
 use crate::exit::Code;
 
-/// What was found.
+/// The findings of a check.
 #[derive(Debug, Default)]
 pub(crate) struct CheckReport {
     pub(crate) slug: String,
     /// Files that were looked into.
     pub(crate) files: usize,
     pub(crate) proposals: Verified,
-    /// What is wrong, each beginning with its file.
+    /// The problems, each beginning with its file.
     pub(crate) problems: Vec<String>,
 }
 
@@ -121,7 +121,7 @@ impl Check<'_> {
         }
     }
 
-    /// What a run that ended in good order takes away.
+    /// Looks for files that a run takes away when it ends in good order.
     fn leftovers(&mut self) {
         let Ok(entries) = fs::read_dir(self.dir) else { return };
         let mut names: Vec<String> =
@@ -153,7 +153,7 @@ impl Check<'_> {
         }
     }
 
-    /// What is in two files is the same in both.
+    /// Compares what stands in two files.
     fn plan(&mut self, metadata: &Metadata, plan: &BottlePlan) {
         let same = [
             ("the slug", metadata.slug == plan.slug.as_str()),
@@ -270,7 +270,7 @@ impl Check<'_> {
         }
     }
 
-    /// What people read is about this run and this end.
+    /// Checks that the pages for people are about this run and this end.
     fn pages(&mut self, metadata: &Option<Metadata>) {
         for file in ["summary.md", "report.html"] {
             if !self.dir.join(file).is_file() {

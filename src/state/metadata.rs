@@ -10,7 +10,7 @@ pub(crate) struct Metadata {
     /// Format version, 1.
     pub(crate) schema: u32,
     pub(crate) slug: String,
-    /// What the run was about, in a line.
+    /// The task in a line.
     pub(crate) title: String,
     pub(crate) backend: Backend,
     pub(crate) compose_project: String,

@@ -95,7 +95,7 @@ impl LineFile {
     }
 }
 
-/// Whether the run of a record is still going on: its process holds the lock. What can't be told counts as alive.
+/// True if the run of a record is still going on: its process holds the lock. What can't be told counts as alive.
 pub(crate) fn is_live(dir: &Path) -> bool {
     match File::open(dir.join(LOCK)) {
         // Shared, so that two who ask at once don't take each other for the run.

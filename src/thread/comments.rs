@@ -54,7 +54,7 @@ pub(super) async fn ours_of(forge: &dyn Forge, number: u64) -> Result<Vec<Commen
     Ok(comments.into_iter().filter(|comment| is_ours(comment, &me)).collect())
 }
 
-/// Whether a text says that it is such a comment; anybody's can.
+/// True if a text says that it is such a comment; anybody's can.
 pub(super) fn has_mark(body: &str) -> bool {
     body.starts_with(MARK)
 }

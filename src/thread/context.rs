@@ -1,6 +1,6 @@
-//! What belongs to a task beyond its event: the pull request as it is, what else was said, and the change.
+//! Gathers what belongs to a task beyond its event: the pull request as it is, what else was said, and the change.
 //!
-//! What of it goes into the prompt, and that nothing does which came or changed after the task was asked for, is decided by
+//! The selection for the prompt, in which nothing may be that came or changed after the task was asked for, is made by
 //! `bottle_plan::context`. What can't be had is left out, and said so: the task can be done without.
 
 use bottle_plan::context;
@@ -75,7 +75,7 @@ fn pin(task: &mut Task, number: u64, pull: &forge::PullRequest) -> Result<(), Fa
     Ok(())
 }
 
-/// What people said, but for the comment that is the task and for what we posted.
+/// People's comments as pieces, but for the comment that is the task and for what we posted.
 fn pieces_of(task: &Task, comments: Vec<Comment>) -> Vec<Piece> {
     let asking = match &task.source {
         Source::Comment { comment_id, .. } => Some(*comment_id),

@@ -1,10 +1,10 @@
 //! One run at a time for an issue or a pull request, on whatever runner: the comment that is kept up to date says which.
 //!
-//! The rule. A run claims the thread before it starts, by a hidden line of our own comment, and renews the line while it goes on.
-//! A run that finds another's claim waits until that one has ended, or has not renewed its line for three minutes; after an
-//! hour it gives up. Of two that claim at once the one that wrote last has it; should one overwrite the other's unseen, the
-//! earlier claim counts, and the other one ends as soon as it finds out. A claim is believed in our own comments alone; where it can't be read or written, there is
-//! no run.
+//! The rule. A run claims the conversation before it starts, by a hidden line of our own comment, and renews the line while it
+//! goes on. A run that finds another's lease waits until that one has ended, or has not renewed its line for three minutes;
+//! after an hour it gives up. Of two that claim at once the one that wrote last has it; should one overwrite the other's
+//! unseen, the earlier lease counts, and the other run ends as soon as it finds out. A lease is believed in our own comments
+//! alone; where it can't be read or written, there is no run.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,11 +26,11 @@ const END: &str = " -->";
 /// How long things take.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct LeaseTimes {
-    /// Between two looks at another's claim.
+    /// Between two looks at another's lease.
     pub(super) look: Duration,
-    /// From a claim until it is looked whether it stands.
+    /// From a lease until it is looked whether it stands.
     pub(super) settle: Duration,
-    /// A claim that was not renewed for this long is a dead run's.
+    /// A lease that was not renewed for this long is a dead run's.
     pub(super) stale: Duration,
     /// Longer than this nobody waits.
     pub(super) longest: Duration,
@@ -42,31 +42,31 @@ const LEASE_TIMES: LeaseTimes = LeaseTimes {
     stale: Duration::from_secs(180),
     longest: Duration::from_secs(3600),
 };
-/// How often a claim is renewed.
+/// How often a lease is renewed.
 pub(super) const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(45);
 
-/// A run's claim to a thread.
+/// A run's lease to a conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Lease {
     /// The run's name.
     pub(crate) run: String,
-    /// When it claimed the thread, RFC 3339 in UTC.
+    /// When it claimed the conversation, RFC 3339 in UTC.
     pub(crate) since: String,
     /// Its job's page.
     pub(crate) url: String,
 }
 
-/// A claim that is written somewhere.
+/// A lease that is written somewhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct StoredLease {
     pub(crate) lease: Lease,
-    /// Whether the run goes on, as far as it said.
+    /// True if the run goes on, as far as it said.
     pub(crate) live: bool,
-    /// Another one each time it is renewed.
+    /// Heartbeat counter; changes on every renewal, so a waiter can tell a live holder from a dead one.
     beat: String,
 }
 
-/// A thread that is ours, and the comment that says so.
+/// A conversation that is ours, and the comment that says so.
 #[derive(Debug, Clone)]
 pub(crate) struct LeaseGuard {
     pub(super) lease: Lease,
@@ -85,14 +85,14 @@ impl Lease {
         format!("{BEGIN}{} {state} {} {beat} {}{END}", word(&self.run), word(&self.since), word(&self.url))
     }
 
-    /// Whether this claim goes before another.
+    /// True if this lease goes before another.
     fn goes_before(&self, other: &Self) -> bool {
         (&self.since, &self.run) < (&other.since, &other.run)
     }
 }
 
 impl StoredLease {
-    /// The claim in a comment of ours.
+    /// The lease in a comment of ours.
     pub(super) fn read(body: &str) -> Option<Self> {
         let line = body.strip_prefix(MARK)?.lines().nth(1)?.trim();
         let mut words = line.strip_prefix(BEGIN)?.strip_suffix(END)?.split(' ').map(str::to_owned);
@@ -107,7 +107,7 @@ impl StoredLease {
     }
 }
 
-/// Claims a thread; returns when it is ours.
+/// Claims a conversation; returns when it is ours.
 pub(crate) async fn take(
     forge: &Arc<dyn Forge>,
     number: u64,
@@ -162,7 +162,7 @@ pub(super) async fn take_within(
     }
 }
 
-/// Writes the claim, and looks whether it stands. The oldest comment of ours is the one that counts.
+/// Writes the lease, and looks whether it stands. The oldest comment of ours is the one that counts.
 async fn try_it(
     forge: &dyn Forge,
     number: u64,
@@ -208,14 +208,14 @@ async fn found_again(
     Err(ForgeError::Nonsense { operation: FIND_OURS, place: format!("number {number}"), problem })
 }
 
-/// The run that has a thread now, as far as it says.
+/// The run that has a conversation now, as far as it says.
 pub(crate) async fn holder(forge: &dyn Forge, number: u64) -> Result<Option<StoredLease>, ForgeError> {
     let there = ours_of(forge, number).await?;
     Ok(there.first().and_then(|comment| StoredLease::read(&comment.body)).filter(|found| found.live))
 }
 
 impl LeaseGuard {
-    /// Who has taken the thread over; none where it is ours still. A comment that somebody removed is nobody's claim.
+    /// Who has taken the conversation over; none where it is ours still. A comment that somebody removed is nobody's lease.
     pub(super) async fn lost_to(&self, forge: &dyn Forge) -> Result<Option<Lease>, ForgeError> {
         let body = match forge.read_comment(self.comment).await {
             Ok(comment) => comment.body,

@@ -17,17 +17,17 @@ const DRAFT: &str = "WIP: ";
 /// How often it is looked for again when the forge may have opened it or not.
 const MAX_LOOKS: u32 = 3;
 
-/// What came of it.
+/// The result of proposing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PublishResult {
     pub(crate) pull: PullRequest,
-    /// Whether it is new.
+    /// True if it is new.
     pub(crate) opened: bool,
-    /// What could not be done to it besides.
+    /// Problems with labels or the draft state.
     pub(crate) trouble: Vec<String>,
 }
 
-/// What is to be opened: title, text and branches; `base` is asked for where the plan has none.
+/// The pull request to open: title, text and branches; `base` is asked for where the plan has none.
 pub(super) fn new_pull_request(
     plan: &BottlePlan,
     branch: &str,
@@ -96,12 +96,12 @@ pub(crate) async fn publish(
     unreachable!("the last look ends it")
 }
 
-/// Whether the forge refused it as it stands, with these words.
+/// True if the forge refused it as it stands, with these words.
 fn is_about(error: &ForgeError, words: &str) -> bool {
     error.status() == Some(422) && error.to_string().to_lowercase().contains(words)
 }
 
-/// What a dry run outside of a job would propose, as a line of `would-do.jsonl`.
+/// The proposal of a dry run outside of a job, as a line of `would-do.jsonl`.
 pub(crate) fn would_propose(plan: &BottlePlan, branch: &str, draft: bool, card: &str) -> serde_json::Value {
     let base = plan.git.as_ref().and_then(|git| git.base.clone()).unwrap_or_default();
     forge::would_open(&new_pull_request(plan, branch, base, draft, card))
@@ -166,7 +166,7 @@ fn evidence(card: &str, draft: bool) -> String {
     format!("{BEGIN}\n{draft}{}\n{END}", card.trim())
 }
 
-/// What it is about. An issue is closed by its pull request; another pull request is only named.
+/// Names the issue or pull request that it is about. An issue is closed by its pull request; another pull request is only named.
 fn reference(plan: &BottlePlan) -> String {
     match plan.task.thread() {
         Some(thread) if plan.task.is_about_a_pull_request() => format!("Asked for in #{}.\n\n", thread.number),

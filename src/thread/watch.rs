@@ -1,6 +1,6 @@
-//! What is said in a thread while a run goes on: each new comment once, and whether its writer may.
+//! Watches a conversation while a run goes on: each new comment once, and if its writer may.
 //!
-//! What begins with a mark of ours is skipped, whoever wrote it; so is a bot's that the manifest does not list. A forge that
+//! A comment that begins with a mark of ours is skipped, whoever wrote it; so is a bot's that the manifest does not list. A forge that
 //! can't be asked is said once and asked again, ever more slowly: the run goes on, and nothing counts as a yes.
 
 use std::collections::{HashSet, VecDeque};
@@ -35,11 +35,11 @@ pub(crate) struct NewComment {
     pub(crate) written: Option<String>,
     /// When it was changed last.
     pub(crate) changed: Option<String>,
-    /// Whether it was changed after it was written, or may have been: it is not what its writer first said.
+    /// True if it was changed after it was written, or may have been: it is not what its writer first said.
     pub(crate) edited: bool,
 }
 
-/// What a look brings.
+/// The result of a look.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum News {
     Comment(NewComment),
@@ -53,7 +53,7 @@ pub(crate) struct CommentWatch {
     who: Who,
     number: u64,
     is_pull_request: bool,
-    /// What was written before is old.
+    /// Comments from before are old.
     since: String,
     pause: Duration,
     /// Comments that are known, the one that asked for the task first of all.
@@ -159,7 +159,7 @@ impl CommentWatch {
         self.next = Some(Instant::now() + slower.max(told));
     }
 
-    /// Whether the writer may have a task done or ended, by the manifest's rule. What can't be asked is a no.
+    /// Refuses a writer who may not have a task done or ended, by the manifest's rule. What can't be asked is a no.
     pub(crate) async fn may_ask(&self, heard: &NewComment) -> Result<(), Failure> {
         let NewComment { author: Author { login, id, .. }, .. } = heard;
         let Some(id) = u64::try_from(*id).ok().filter(|id| *id > 0) else {
@@ -169,8 +169,9 @@ impl CommentWatch {
         may_ask(self.forge.as_ref(), &self.who, &asker, self.is_pull_request.then_some(self.number)).await
     }
 
-    /// Whether the writer may grant something: as [`Self::may_ask`], and a person, in words that were not changed, and not the
-    /// user whose token the runner itself has, in whose name more than a person may write.
+    /// Refuses a writer who may not grant something: the rule is as in [`Self::may_ask`], and the writer is a person, the words
+    /// were not changed, and the writer is not the user whose token the runner itself has, in whose name more than a person may
+    /// write.
     #[allow(dead_code, reason = "deciding by comments comes with the next change")]
     pub(crate) async fn may_decide(&self, heard: &NewComment) -> Result<(), Failure> {
         let refused = |why: &str, hint: &str| Err(Failure::new(Code::Refused, why).hint(hint));
@@ -196,7 +197,7 @@ impl CommentWatch {
         }
     }
 
-    /// Whether a comment is still there as it was heard; what can't be asked is a no.
+    /// True if a comment is still there as it was heard; what can't be asked is a no.
     #[allow(dead_code, reason = "deciding by comments comes with the next change")]
     pub(crate) async fn stands(&self, heard: &NewComment) -> bool {
         let now = self.forge.comments_since(self.number, Some(&self.since)).await.unwrap_or_default();

@@ -1,7 +1,8 @@
 //! The bubblewrap backend: two sandboxes of bwrap, no daemon and no image. In the one is the guest, without a network; in the
 //! other the bundle, with the host's.
 //!
-//! Map: `mounts` (what the guest sees), `rootfs` (an image's system in place of this machine's), `seccomp` beside this (which system calls it has); everything else is of `sandbox` and `bundle`.
+//! Map: `mounts` (what the guest sees), `rootfs` (an image's system in place of this machine's); `seccomp` beside this room has
+//! the system calls, `sandbox` and `bundle` everything else.
 
 mod mounts;
 mod rootfs;

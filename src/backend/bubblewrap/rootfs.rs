@@ -115,7 +115,7 @@ impl Rootfs {
         }
     }
 
-    /// Whether a path is a directory in it, by no link.
+    /// True if a path is a directory in it, by no link.
     pub(super) fn has_directory(&self, path: &str) -> bool {
         is_real(&self.dir, path)
     }
@@ -166,7 +166,7 @@ fn check(dir: &Path, not_within: impl Iterator<Item = PathBuf>) -> Result<(), St
     Ok(())
 }
 
-/// Whether a path below a directory is a directory, and none of its parts a link.
+/// True if a path below a directory is a directory, and none of its parts a link.
 fn is_real(dir: &Path, path: &str) -> bool {
     let mut at = dir.to_owned();
     Path::new(path).components().filter(|part| matches!(part, Component::Normal(_))).all(|part| {

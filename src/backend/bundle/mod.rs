@@ -55,7 +55,7 @@ struct RunningSandboxes {
     /// Held for reading while a sandbox is being made. A bwrap that is killed before its child is tied to it leaves the child
     /// behind, which nobody knows yet: so nothing of this is cut short, and the teardown waits for it.
     making: Arc<RwLock<()>>,
-    /// Whether the supervisor has said that all doors are open, or can't say so any more.
+    /// True if the supervisor has said that all doors are open, or can't say so any more.
     opened: watch::Sender<bool>,
 }
 

@@ -21,22 +21,7 @@ pub(super) async fn start(
     let failed = |error: bollard::errors::Error| {
         BottleError::new(format_args!("failed to run `{command}` in the bottle"), explain(&error))
     };
-    let user = match (exec.side, exec.user) {
-        (Side::Guest, ExecUser::Agent) => Some(agent_user.to_owned()),
-        (Side::Guest, ExecUser::Root) => Some("0:0".to_owned()),
-        (Side::Bundle, _) => None,
-    };
-    let options = CreateExecOptions {
-        attach_stdin: Some(exec.stdin.is_some()),
-        attach_stdout: Some(true),
-        attach_stderr: Some(true),
-        env: Some(exec.env.iter().map(|(name, value)| format!("{name}={value}")).collect()),
-        cmd: Some(exec.argv.clone()),
-        user,
-        working_dir: exec.cwd.clone(),
-        ..CreateExecOptions::default()
-    };
-    let id = docker.create_exec(container, options).await.map_err(failed)?.id;
+    let id = docker.create_exec(container, options(&exec, agent_user)).await.map_err(failed)?.id;
     let started = docker
         .start_exec(&id, Some(StartExecOptions { output_capacity: Some(64 << 10), ..StartExecOptions::default() }));
     let StartExecResults::Attached { output: mut stream, mut input } = started.await.map_err(failed)? else {
@@ -81,6 +66,25 @@ pub(super) async fn start(
         let _ = code_sender.send(result);
     });
     Ok(Running { output, code })
+}
+
+/// The command as the engine takes it, by the user that it is for.
+fn options(exec: &Exec, agent_user: &str) -> CreateExecOptions<String> {
+    let user = match (exec.side, exec.user) {
+        (Side::Guest, ExecUser::Agent) => Some(agent_user.to_owned()),
+        (Side::Guest, ExecUser::Root) => Some("0:0".to_owned()),
+        (Side::Bundle, _) => None,
+    };
+    CreateExecOptions {
+        attach_stdin: Some(exec.stdin.is_some()),
+        attach_stdout: Some(true),
+        attach_stderr: Some(true),
+        env: Some(exec.env.iter().map(|(name, value)| format!("{name}={value}")).collect()),
+        cmd: Some(exec.argv.clone()),
+        user,
+        working_dir: exec.cwd.clone(),
+        ..CreateExecOptions::default()
+    }
 }
 
 /// The exit code; the engine may take a moment after the streams have ended.

@@ -114,7 +114,7 @@ pub(super) async fn remove(docker: &Docker, leftover: &Leftover, mask: &KnownSec
     Ok(())
 }
 
-/// Whether somebody else's removal of a container comes to its end.
+/// True if somebody else's removal of a container comes to its end.
 async fn is_gone_soon(docker: &Docker, container: &str) -> bool {
     for _ in 0..100 {
         let inspected = docker.inspect_container(container, None::<InspectContainerOptions>).await;

@@ -124,7 +124,7 @@ async fn from_engine(image: &str, base: &Path, progress: Option<&dyn Progress>) 
     Ok(UnpackedImage { dir, env })
 }
 
-/// Whether it can be a file's name, and says what is in it.
+/// True if it can be a file's name, and says what is in it.
 fn is_digest(text: &str) -> bool {
     text.len() >= 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }

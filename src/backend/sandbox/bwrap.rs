@@ -98,7 +98,7 @@ fn failed(reason: &dyn std::fmt::Display) -> BottleError {
 }
 
 impl Sandbox {
-    /// Starts it. `said` takes what its first process prints.
+    /// Starts it. `log` takes what its first process prints.
     pub(in crate::backend) fn start(
         &self,
         options: &BwrapOptions,

@@ -216,7 +216,7 @@ impl RunDir {
     }
 }
 
-/// Whether this process may take on other users.
+/// True if this process may take on other users.
 pub(in crate::backend) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }

@@ -36,7 +36,7 @@ impl Users {
     }
 }
 
-/// Whether this user namespace has every number.
+/// True if this user namespace has every number.
 fn has_all(uid_map: &str) -> bool {
     uid_map
         .split_whitespace()

@@ -41,7 +41,7 @@ pub(super) enum CallError {
 }
 
 impl CallError {
-    /// Whether the machine that was named is not there.
+    /// True if the machine that was named is not there.
     pub(super) fn is_not_there(&self) -> bool {
         matches!(self, Self::Own { code, .. } if code == "NOT_FOUND")
     }

@@ -51,7 +51,7 @@ pub(super) fn enter(pid: i32, user: u32, group: u32) -> Vec<String> {
     words
 }
 
-/// Whether two processes are in one network.
+/// True if two processes are in one network.
 pub(super) fn same_network(one: i32, other: i32) -> Result<bool, String> {
     let network = |pid: i32| {
         let path = format!("/proc/{pid}/ns/net");

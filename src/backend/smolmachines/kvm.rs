@@ -24,7 +24,7 @@ pub(super) fn hint(message: &str) -> &'static str {
 const CAN_NOT_BOOT: &str = "where this machine is itself a virtual one, its /dev/kvm may be there and not able to \
     run a kernel: switch nested virtualization on in its host, or use --backend docker";
 
-/// Whether it is there and this user may use it.
+/// True if it is there and this user may use it.
 pub(super) fn usable() -> Result<(), Failure> {
     check(Path::new(KVM))
 }

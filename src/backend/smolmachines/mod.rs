@@ -82,7 +82,7 @@ pub(super) async fn survey() -> Survey {
     survey
 }
 
-/// Whether a run that names no backend may take this one: smolvm is installed here, not only fetched for tests.
+/// True if a run that names no backend may take this one: smolvm is installed here, not only fetched for tests.
 pub(super) async fn is_there() -> bool {
     let environment = Environment::read();
     let fetched = |smolvm: &Smolvm| {

@@ -1,4 +1,4 @@
-//! What is gathered for a task, and that it can be done without.
+//! The context gathered for a task, and tasks without it.
 
 use bottle_plan::task::{Piece, Task};
 use serde_json::Value;

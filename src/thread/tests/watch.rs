@@ -1,4 +1,4 @@
-//! What is heard while a run goes on, and what its writer may.
+//! New comments while a run goes on, and their writers' rights.
 
 use crate::forge::Author;
 use serde_json::Value;
