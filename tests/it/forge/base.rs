@@ -13,7 +13,7 @@ use crate::world::{World, said, sh};
 #[serde(deny_unknown_fields)]
 struct Case {
     name: String,
-    /// The event's name; the payload is the same issue's.
+    /// The event's name; the payload is the same issue's, and the task is in words where `args` name none.
     event: String,
     #[serde(default = "default_ref")]
     r#ref: String,
@@ -144,6 +144,9 @@ fn judge(case: &Case, kind: &'static str) {
     }
     let mut command = scene.world.runner();
     command.args(["plan", "--format", "json"]).args(&case.args).current_dir(&scene.dir);
+    if !case.args.iter().any(|arg| arg == "--event" || arg == "--issue") {
+        command.args(["--task", "Tidy up"]);
+    }
     super::variables(&scene.world, &scene.double, &mut command, &case.event, &payload);
     command.env("GITHUB_REF", &case.r#ref);
     command.env("GITHUB_SHA", if case.sha == "head" { &scene.head } else { &scene.base });
@@ -154,7 +157,8 @@ fn judge(case: &Case, kind: &'static str) {
     match (&case.rules, &case.says) {
         (Some(rules), None) => {
             assert!(output.status.success(), "{name}: {}", said(&output));
-            let plan: Value = serde_json::from_slice(&output.stdout).expect("a plan");
+            let plan: Value = serde_json::from_slice(&output.stdout)
+                .unwrap_or_else(|error| panic!("{name}: no plan, {error}: {}", said(&output)));
             assert_eq!(plan["agent"]["model"], json!(format!("of-{rules}")), "{name}: {}", plan["agent"]);
         }
         (None, Some(says)) => {
