@@ -4,27 +4,16 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
 
 use bottle_plan::plan::{BottlePlan, SecretSource};
-use bottle_scan::known::{KnownSecrets, SHORTEST};
-use bottle_types::address::{passwords, without_userinfo};
+use bottle_scan::known::KnownSecrets;
+use bottle_types::address::without_userinfo;
 use bottle_types::secret::{Secret, SecretName};
 
 use crate::exit::Failure;
-use crate::host::{Checkout, Environment};
+use crate::host::{Checkout, Environment, maskable};
 
 /// What the names of the variables begin with by which `docker compose` takes the values (`environment:` in the
 /// rendered file).
 const VARIABLE_PREFIX: &str = "BOTTLE_SECRET_";
-
-/// The passwords and tokens in a variable's addresses, such as a proxy's or an engine's.
-pub(crate) fn in_addresses(name: &str, value: &str) -> Vec<(SecretName, Secret<Vec<u8>>)> {
-    maskable(name, passwords(value))
-}
-
-/// Those that are long enough to be told from ordinary text.
-fn maskable(name: &str, values: Vec<String>) -> Vec<(SecretName, Secret<Vec<u8>>)> {
-    let long = values.into_iter().filter(|value| value.trim().len() >= SHORTEST);
-    long.filter_map(|value| Some((SecretName::parse(name).ok()?, Secret::new(value.into_bytes())))).collect()
-}
 
 /// Every secret of a run, and the mask made of them.
 #[derive(Debug, Clone)]

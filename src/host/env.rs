@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use bottle_scan::known::SHORTEST;
+use bottle_types::address::passwords;
 use bottle_types::secret::{Secret, SecretName};
 
 /// The environment, read once.
@@ -51,7 +52,7 @@ impl Environment {
                     && value.trim().len() >= SHORTEST
             })
             .filter_map(|(name, value)| Some((SecretName::parse(name).ok()?, Secret::new(value.clone().into_bytes()))))
-            .chain(self.0.iter().flat_map(|(name, value)| crate::secrets::in_addresses(name, value)))
+            .chain(self.0.iter().flat_map(|(name, value)| maskable(name, passwords(value))))
             .collect()
     }
 
@@ -92,4 +93,10 @@ impl Environment {
             .chain(system.map(PathBuf::from))
             .find(|path| path.is_file())
     }
+}
+
+/// The values that are long enough to be told from ordinary text, as secrets of one name.
+pub(crate) fn maskable(name: &str, values: Vec<String>) -> Vec<(SecretName, Secret<Vec<u8>>)> {
+    let long = values.into_iter().filter(|value| value.trim().len() >= SHORTEST);
+    long.filter_map(|value| Some((SecretName::parse(name).ok()?, Secret::new(value.into_bytes())))).collect()
 }

@@ -14,6 +14,6 @@ pub(crate) mod registries;
 pub(crate) use base::Base;
 pub(crate) use checkout::Checkout;
 pub(crate) use clock::{now, unix_seconds};
-pub(crate) use env::Environment;
+pub(crate) use env::{Environment, maskable};
 pub(crate) use net::own_addresses;
 pub(crate) use random::{run_id_suffix, unguessable};

@@ -259,3 +259,55 @@ fn what_is_said_in_a_comment_or_stays_in_the_room_is_no_arrow() {
     let (files, _) = with("exit.rs", "// use crate::cli::Context;\nmod tests {\n    use super::Code;\n}");
     assert_eq!(breaches(&files), Vec::<String>::new());
 }
+
+/// The texts in backticks of a page, each with its line.
+fn quoted(page: &str) -> Vec<(usize, &str)> {
+    let lines = page.lines().enumerate();
+    lines.flat_map(|(at, line)| line.split('`').skip(1).step_by(2).map(move |text| (at + 1, text))).collect()
+}
+
+/// Every place that a page names and that is not there: a path, or a name that its file does not have. A name belongs to a path that
+/// stands directly before it.
+fn misplaced(page: &str, root: &Path) -> Vec<String> {
+    const TOP: [&str; 5] = ["src/", "crates/", "tests/", "docs/", "scripts/"];
+    let is_path = |text: &str| TOP.iter().any(|top| text.starts_with(top)) && !text.contains([' ', '*']);
+    let (mut wrong, mut before) = (vec![], None);
+    for (line, text) in quoted(page) {
+        if is_path(text) {
+            if !root.join(text).exists() {
+                wrong.push(format!("line {line}: `{text}` is not there"));
+            }
+            before = Some((line, text));
+            continue;
+        }
+        let file = before.take().filter(|(at, path)| *at == line && root.join(path).is_file());
+        let is_name = text.chars().all(|c| c.is_alphanumeric() || c == '_');
+        if let Some((_, path)) = file.filter(|_| is_name) {
+            let has = fs::read_to_string(root.join(path)).expect("a file").contains(text);
+            if !has {
+                wrong.push(format!("line {line}: {path} has no `{text}`"));
+            }
+        }
+    }
+    wrong
+}
+
+#[test]
+fn every_place_that_the_pages_name_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for page in ["ARCHITECTURE.md", "docs/GLOSSARY.md", "CONTRIBUTING.md", "crates/README.md"] {
+        let text = fs::read_to_string(root.join(page)).expect("a page");
+        let wrong = misplaced(&text, root);
+        assert!(wrong.is_empty(), "{page}:\n{}", wrong.join("\n"));
+    }
+}
+
+#[test]
+fn a_place_that_is_not_there_is_found() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = "In `src/nowhere.rs`.\n`src/exit.rs`, `Code`, and `src/exit.rs`, `Nothing`.\n";
+    assert_eq!(
+        misplaced(page, root),
+        ["line 1: `src/nowhere.rs` is not there", "line 2: src/exit.rs has no `Nothing`"]
+    );
+}
