@@ -32,7 +32,7 @@ pub(super) async fn moved(inputs: &RunInputs, bottle: &dyn Bottle) -> Option<Str
     ))
 }
 
-/// The commits that this run has pushed to a branch, by the gate's own log: the guest is not asked.
+/// The commits that this run has pushed to a branch, in a dry run those that it would have, by the gate's own log: the guest is not asked.
 pub(super) async fn pushed_heads(bottle: &dyn Bottle, branch: &str) -> Vec<String> {
     let name = format!("refs/heads/{branch}");
     let Ok(Some(tree)) = bottle.copy_out(Side::Bundle, &format!("{}/log", door::STATE_DIR)).await else {
@@ -41,5 +41,5 @@ pub(super) async fn pushed_heads(bottle: &dyn Bottle, branch: &str) -> Vec<Strin
     let gate = tree.files().filter(|(path, _)| path.ends_with("gate.jsonl"));
     let text: String = gate.map(|(_, bytes)| String::from_utf8_lossy(bytes).into_owned()).collect();
     let pushes = text.lines().filter_map(|line| serde_json::from_str::<PushedRef>(line).ok());
-    pushes.filter(|push| push.r#ref == name && push.verdict == Verdict::Accepted).map(|push| push.new).collect()
+    pushes.filter(|push| push.r#ref == name && push.verdict != Verdict::Refused).map(|push| push.new).collect()
 }
