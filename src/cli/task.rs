@@ -194,7 +194,11 @@ async fn job_base(
             };
             let failed = |error: forge::ForgeError| unknown(Code::Machine, &error, &error.hint());
             let branch = forge.default_branch().await.map_err(failed)?;
-            let commit = forge.commit_of(&branch).await.map_err(failed)?;
+            // A schedule's payload has no repository; the job's runner says all the same what it was started for.
+            let commit = match start.commit_on(&branch) {
+                Some(commit) => commit,
+                None => forge.commit_of(&branch).await.map_err(failed)?,
+            };
             (branch, commit)
         }
     };

@@ -95,8 +95,13 @@ impl<'a> JobStart<'a> {
         let repository = &self.payload["repository"];
         let name = repository["full_name"].as_str()?;
         let default = repository["default_branch"].as_str().filter(|branch| !branch.is_empty())?;
-        let branch = self.reference?.strip_prefix("refs/heads/")?;
-        let commit = Commit::parse(self.commit?).ok()?;
-        (branch == default && name.eq_ignore_ascii_case(self.repository)).then_some((default, commit))
+        let commit = self.commit_on(default).filter(|_| name.eq_ignore_ascii_case(self.repository))?;
+        Some((default, commit))
+    }
+
+    /// The commit that the job was started for, where that was this branch of its repository.
+    pub fn commit_on(&self, branch: &str) -> Option<Commit> {
+        let started_for = self.reference?.strip_prefix("refs/heads/")?;
+        Commit::parse(self.commit?).ok().filter(|_| started_for == branch)
     }
 }
