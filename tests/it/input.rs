@@ -54,8 +54,8 @@ const CASES: &[Case] = &[
         name: "an event of another kind",
         manifest: GOOD,
         args: &["run", "--event", "push.json"],
-        code: 2,
-        says: "error: push.json: events of kind `push` are not supported\nhelp: a task is made of issues, comments, reviews, labels, failed runs, dispatches and schedules\n",
+        code: 0,
+        says: "nothing to do: `push` starts nothing; a run is started by issues, comments, reviews, labels, failed runs, dispatches and schedules\n",
     },
     Case {
         name: "a command to a run",
