@@ -1,4 +1,4 @@
-//! Work that is not pushed, kept in the run record: a git bundle of what the guest's branch has and upstream has not.
+//! The work, saved: what the agent left uncommitted is committed; work that is not pushed is kept in the run record: a git bundle of what the guest's branch has and upstream has not.
 //!
 //! The gate has not seen it. It stays in the record, as the transcript does, and goes nowhere by itself.
 
@@ -8,12 +8,35 @@ use bottle_plan::plan::BottlePlan;
 use bottle_plan::task::Commit;
 
 use crate::backend::{Bottle, Exec, Side, finish};
+use crate::exit::Failure;
 use crate::report::Events;
 use crate::state::Record;
 
 /// The file's name.
 pub(super) const FILE: &str = "work.bundle";
 const BUNDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// A large tree on a slow disk.
+const SAVE_TIMEOUT: Duration = Duration::from_secs(1800);
+
+/// Commits what the agent left uncommitted: the bottle goes, the work must not.
+pub(super) async fn save(bottle: &dyn Bottle, plan: &BottlePlan, events: &Events) -> Result<(), Failure> {
+    if plan.git.is_none() {
+        return Ok(());
+    }
+    let script = r#"set -e
+[ -n "$(git status --porcelain | head -n 1)" ] || exit 0
+git add --all
+git commit --quiet --no-verify -m "Work that was left uncommitted"
+echo saved"#;
+    let exec = Exec::shell(script).in_dir(&plan.guest.workdir);
+    let done = finish(bottle, exec, SAVE_TIMEOUT).await.map_err(Failure::machine)?;
+    if done.code != 0 {
+        events.warn(format!("what the agent left uncommitted could not be saved: {}", done.text().trim()));
+    } else if !done.stdout.is_empty() {
+        events.warn("the agent left work uncommitted; it was committed as it stood");
+    }
+    Ok(())
+}
 
 /// Saves the work as it stands; says what came of it.
 pub(super) async fn keep(bottle: &dyn Bottle, plan: &BottlePlan, starts: &[Commit], record: &Record, events: &Events) {
@@ -25,7 +48,7 @@ pub(super) async fn keep(bottle: &dyn Bottle, plan: &BottlePlan, starts: &[Commi
     if let Err(error) = bottle.signal("KILL").await {
         return events.warn(format!("the work so far could not be kept: {error}"));
     }
-    if let Err(failure) = super::push::save(bottle, plan, events).await {
+    if let Err(failure) = save(bottle, plan, events).await {
         return events.warn(format!("the work so far could not be kept: {failure}"));
     }
     let place = format!("{}/{FILE}", plan.guest.home);

@@ -3,22 +3,16 @@
 use std::convert::Infallible;
 
 use bottle_plan::event::{self, Order};
-use bottle_plan::plan::BottlePlan;
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::cancel::Cancel;
+use super::RunContext;
 use crate::exit::{Code, Failure};
-use crate::report::Events;
 use crate::thread::{CommentWatch, NewComment, News};
 
 /// Listens as long as it is let; `others` gets each comment that is not about stopping.
-pub(super) async fn listen(
-    watch: Option<CommentWatch>,
-    plan: &BottlePlan,
-    cancel: &Cancel,
-    events: &Events,
-    others: Option<&UnboundedSender<NewComment>>,
-) -> Infallible {
+pub(super) async fn listen(context: RunContext<'_>, others: Option<&UnboundedSender<NewComment>>) -> Infallible {
+    let RunContext { inputs, plan, events, cancel } = context;
+    let watch = inputs.forge.clone().and_then(|forge| CommentWatch::from_plan(plan, forge));
     let Some(mut watch) = watch else { return std::future::pending().await };
     loop {
         let heard = match watch.next().await {

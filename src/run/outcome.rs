@@ -1,20 +1,21 @@
 //! How a run ended, in a code and a line.
 
-use super::{RunProgress, push};
+use super::RunProgress;
+use super::pushed::{PushResult, Pushed};
 use crate::exit::{Code, Failure};
 use crate::state::Outcome;
 
 /// The outcome of all that happened.
-pub(super) fn outcome(ended: Result<(), Failure>, progress: RunProgress) -> Outcome {
-    let agent = progress.agent.unwrap_or_default();
-    let (branch, commit, pushed) = match progress.pushed {
-        Some(push::PushResult::Accepted { branch, commit, forwarded }) => {
-            let verb = if forwarded { "pushed" } else { "would push" };
+pub(super) fn outcome(ended: Result<(), Failure>, progress: &RunProgress) -> Outcome {
+    let agent = progress.agent.clone().unwrap_or_default();
+    let (branch, commit, pushed) = match progress.pushed.as_ref().map(Pushed::result) {
+        Some(PushResult::Accepted { branch, commit, forwarded }) => {
+            let verb = if *forwarded { "pushed" } else { "would push" };
             let push_summary = format!("{verb} {branch} at {}", &commit[..commit.len().min(12)]);
-            (Some(branch), Some(commit), push_summary)
+            (Some(branch.clone()), Some(commit.clone()), push_summary)
         }
-        Some(push::PushResult::Nothing) => (None, None, "no change: nothing to push".to_owned()),
-        Some(push::PushResult::Refused { .. }) | None => (None, None, String::new()),
+        Some(PushResult::Nothing) => (None, None, "no change: nothing to push".to_owned()),
+        Some(PushResult::Refused { .. }) | None => (None, None, String::new()),
     };
     let (code, summary) = match ended {
         Err(failure) => {

@@ -216,7 +216,7 @@ pub(crate) async fn holder(forge: &dyn Forge, number: u64) -> Result<Option<Stor
 
 impl LeaseGuard {
     /// Who has taken the conversation over; none where it is ours still. A comment that somebody removed is nobody's lease.
-    pub(super) async fn lost_to(&self, forge: &dyn Forge) -> Result<Option<Lease>, ForgeError> {
+    pub(crate) async fn lost_to(&self, forge: &dyn Forge) -> Result<Option<Lease>, ForgeError> {
         let body = match forge.read_comment(self.comment).await {
             Ok(comment) => comment.body,
             Err(error) if matches!(error.status(), Some(404 | 410)) => return Ok(None),

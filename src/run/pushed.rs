@@ -1,14 +1,39 @@
-//! The work, saved and pushed through the gate.
+//! The work, pushed through the gate.
 
 use std::time::Duration;
 
 use bottle_plan::plan::{BottlePlan, GitPlan};
-use bottle_plan::task::Commit;
+use bottle_plan::task::{Commit, Work};
 
-use super::pin;
+use super::unmoved::{Unmoved, pushed_heads};
 use crate::backend::{Bottle, Exec, finish};
-use crate::exit::Failure;
-use crate::report::Events;
+use crate::exit::{Code, Failure};
+
+/// A push that was made. It takes the look at the pull request's head.
+#[derive(Debug, Clone)]
+pub(super) struct Pushed {
+    result: PushResult,
+}
+
+impl Pushed {
+    /// Pushes the work. A review's work is words alone.
+    pub(super) async fn push(unmoved: Unmoved<'_>) -> Result<Self, Failure> {
+        let run = unmoved.into_run();
+        let plan = run.context.plan;
+        let result = match plan.task.work {
+            Work::Change => push(run.bottle, plan, &run.progress.starts).await?,
+            Work::Review => PushResult::Nothing,
+        };
+        if let PushResult::Refused { why } = &result {
+            run.progress.fail(Code::Gate, format!("the gate refused the push: {why}"));
+        }
+        Ok(Self { result })
+    }
+
+    pub(super) fn result(&self) -> &PushResult {
+        &self.result
+    }
+}
 
 /// What came of the push.
 #[derive(Debug, Clone)]
@@ -23,26 +48,6 @@ pub(super) enum PushResult {
 
 /// A scan of a large push, and a slow upstream.
 const PUSH_TIMEOUT: Duration = Duration::from_secs(1800);
-
-/// Commits what the agent left uncommitted: the bottle goes, the work must not.
-pub(super) async fn save(bottle: &dyn Bottle, plan: &BottlePlan, events: &Events) -> Result<(), Failure> {
-    if plan.git.is_none() {
-        return Ok(());
-    }
-    let script = r#"set -e
-[ -n "$(git status --porcelain | head -n 1)" ] || exit 0
-git add --all
-git commit --quiet --no-verify -m "Work that was left uncommitted"
-echo saved"#;
-    let exec = Exec::shell(script).in_dir(&plan.guest.workdir);
-    let done = finish(bottle, exec, PUSH_TIMEOUT).await.map_err(Failure::machine)?;
-    if done.code != 0 {
-        events.warn(format!("what the agent left uncommitted could not be saved: {}", done.text().trim()));
-    } else if !done.stdout.is_empty() {
-        events.warn("the agent left work uncommitted; it was committed as it stood");
-    }
-    Ok(())
-}
 
 /// Pushes the branch `$1` by the gate at `$2`; the other arguments are the commits that were there before the agent began.
 ///
@@ -70,7 +75,7 @@ pub(super) fn command<'a>(git: &'a GitPlan, starts: &'a [Commit]) -> Vec<&'a str
 }
 
 /// Pushes the branch, if the agent has made something of it that upstream has not.
-pub(super) async fn push(bottle: &dyn Bottle, plan: &BottlePlan, starts: &[Commit]) -> Result<PushResult, Failure> {
+async fn push(bottle: &dyn Bottle, plan: &BottlePlan, starts: &[Commit]) -> Result<PushResult, Failure> {
     let Some(git) = &plan.git else { return Ok(PushResult::Nothing) };
     if starts.is_empty() {
         return Err(Failure::machine("not pushed: where the agent began is not known")
@@ -82,7 +87,7 @@ pub(super) async fn push(bottle: &dyn Bottle, plan: &BottlePlan, starts: &[Commi
     match (done.code, stdout.split_once(' ')) {
         // What somebody else has pushed there meanwhile is not this run's.
         (0, Some(("there", commit)))
-            if !pin::pushed_heads(bottle, &git.branch).await.iter().any(|pushed| pushed == commit) =>
+            if !pushed_heads(bottle, &git.branch).await.iter().any(|pushed| pushed == commit) =>
         {
             Ok(PushResult::Nothing)
         }

@@ -1,4 +1,4 @@
-//! Brings the bundle's files into the run record, and the doors' refusals into the events.
+//! The bundle's files are brought into the run record, the doors' refusals into the events, and the bottle is torn down.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -10,14 +10,89 @@ use bottle_wire::proposal::PolicyFile;
 use bottle_wire::push_report::{PushedRef, Verdict};
 use serde_json::Value;
 
+use super::claimed::Claimed;
+use super::pushed::Pushed;
+use super::{RunContext, RunProgress, case, keep, outcome};
 use crate::backend::{Bottle, BottleError, Side, Tree};
-use crate::exit::Failure;
-use crate::report::{Case, Events, RunEvent, Suite};
-use crate::state::Record;
+use crate::exit::{Code, Failure};
+use crate::report::{Case, Events, Phase, RunEvent, Suite};
+use crate::state::{Outcome, Record};
+
+/// A run whose bottle is gone, and its outcome. It takes the claim, the bottle and whatever the run has come to; the phases before
+/// borrow the bottle, so none of them is left.
+pub(super) struct Collected<'r> {
+    claimed: Claimed<'r>,
+    outcome: Outcome,
+    pushed: Option<Pushed>,
+}
+
+impl<'r> Collected<'r> {
+    /// Collects the logs and tears the bottle down, always. No bottle: it could not be prepared, and nothing of it is there.
+    pub(super) async fn collect(
+        claimed: Claimed<'r>,
+        bottle: Option<Box<dyn Bottle>>,
+        mut progress: RunProgress,
+        ended: Result<(), Failure>,
+    ) -> Self {
+        let ended = match bottle {
+            Some(bottle) => take_down(&claimed, bottle, &mut progress, ended).await,
+            None => ended,
+        };
+        let mut outcome = outcome(ended, &progress);
+        if claimed.context().plan.replay.is_some() {
+            // What Claude Code reckons for replayed replies was never paid.
+            outcome.cost_usd = None;
+        }
+        Self { claimed, outcome, pushed: progress.pushed }
+    }
+
+    pub(super) fn into_parts(self) -> (Claimed<'r>, Outcome, Option<Pushed>) {
+        (self.claimed, self.outcome, self.pushed)
+    }
+}
+
+/// Keeps the work of a run that was stopped, collects the logs, and removes everything of the bottle; the first failure is returned.
+async fn take_down(
+    claimed: &Claimed<'_>,
+    bottle: Box<dyn Bottle>,
+    progress: &mut RunProgress,
+    ended: Result<(), Failure>,
+) -> Result<(), Failure> {
+    let RunContext { plan, events, cancel, .. } = claimed.context();
+    let (bottle, record) = (bottle.as_ref(), claimed.record());
+    if let Err(failure) = &ended {
+        events.note(format!("stopping: {failure}"));
+        if cancel.leaves_time() {
+            keep::keep(bottle, plan, &progress.starts, record, events).await;
+        }
+    }
+    events.phase(Phase::Collect);
+    // A log that can't be had must not keep the bottle alive.
+    match logs(bottle, record, events).await {
+        Ok(Model::NeverAnswered { calls }) if progress.agent.is_some() && progress.failures.is_empty() => {
+            progress.fail(Code::Task, format!("none of the {calls} calls to the model was answered"));
+        }
+        Ok(_) => {}
+        Err(error) => events.warn(error.to_string()),
+    }
+    events.phase(Phase::Teardown);
+    let torn_down = case(events, "teardown", async {
+        bottle
+            .tear_down()
+            .await
+            .map_err(|error| Failure::machine(error).hint("`bottle-runner cleanup` removes what is left"))
+    })
+    .await;
+    if let (Err(_), Err(left)) = (&ended, &torn_down) {
+        // The first failure is the run's.
+        events.warn(left.to_string());
+    }
+    ended.and(torn_down)
+}
 
 /// The model's answers, as the doors saw them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Model {
+enum Model {
     /// It answered, or was not called.
     Fine,
     /// It was called, and no call was answered.
@@ -25,7 +100,7 @@ pub(super) enum Model {
 }
 
 /// Collects everything that can be had; the first thing that could not is the error.
-pub(super) async fn collect(bottle: &dyn Bottle, record: &Record, events: &Events) -> Result<Model, Failure> {
+async fn logs(bottle: &dyn Bottle, record: &Record, events: &Events) -> Result<Model, Failure> {
     let log_dir = format!("{}/log", door::STATE_DIR);
     let (written, printed, obeyed) = tokio::join!(
         bottle.copy_out(Side::Bundle, &log_dir),

@@ -3,17 +3,47 @@
 use std::time::{Duration, Instant};
 
 use bottle_plan::plan::BottlePlan;
+use bottle_plan::task::Work;
 
+use super::worked::Worked;
+use super::{LiveRun, keep};
 use crate::backend::{Bottle, BottleError, Exec, finish};
-use crate::exit::Failure;
+use crate::exit::{Code, Failure};
 use crate::provision::GuestEnv;
-use crate::report::{Case, Events, Suite};
+use crate::report::{Case, Events, Phase, Suite};
 
 /// One command takes no longer.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(1800);
 
+/// Work that is saved and verified. It takes the work.
+pub(super) struct Verified<'r> {
+    run: LiveRun<'r>,
+}
+
+impl<'r> Verified<'r> {
+    /// Kills what the agent left running, saves its work, and runs the verify commands.
+    pub(super) async fn verify(worked: Worked<'r>) -> Result<Self, Failure> {
+        let (run, env) = worked.into_parts();
+        let (bottle, plan, events) = (run.bottle, run.context.plan, run.context.events);
+        // Whatever the agent left running must not change what is verified and pushed.
+        bottle.signal("KILL").await.map_err(Failure::machine)?;
+        if plan.task.work == Work::Change {
+            keep::save(bottle, plan, events).await?;
+        }
+        events.phase(Phase::Verify);
+        if let Some(failed) = commands(bottle, plan, &env, events).await? {
+            run.progress.fail(Code::Task, failed);
+        }
+        Ok(Self { run })
+    }
+
+    pub(super) fn into_run(self) -> LiveRun<'r> {
+        self.run
+    }
+}
+
 /// Runs each command; what failed is returned in a line.
-pub(super) async fn run(
+async fn commands(
     bottle: &dyn Bottle,
     plan: &BottlePlan,
     env: &GuestEnv,

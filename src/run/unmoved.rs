@@ -1,13 +1,57 @@
 //! Looks once more, before the work is pushed, if the pull request is still at the commit that the task was asked for.
 
+use bottle_plan::task::Work;
 use bottle_types::door;
 use bottle_wire::push_report::{PushedRef, Verdict};
 
-use super::RunInputs;
+use super::verified::Verified;
+use super::{LiveRun, RunInputs, keep};
 use crate::backend::{Bottle, Side};
+use crate::exit::Code;
+use crate::report::Phase;
+
+/// Work whose pull request is where it was. It takes the verified work; only this value can be pushed.
+pub(super) struct Unmoved<'r> {
+    run: LiveRun<'r>,
+}
+
+/// Work whose pull request has moved, or can't be asked.
+pub(super) struct Moved<'r> {
+    run: LiveRun<'r>,
+    why: String,
+}
+
+impl<'r> Unmoved<'r> {
+    /// Looks at the pull request's head. A review's work is words alone: nothing is pushed, and nothing is asked.
+    pub(super) async fn check(verified: Verified<'r>) -> Result<Self, Moved<'r>> {
+        let run = verified.into_run();
+        run.context.events.phase(Phase::Push);
+        let why = match run.context.plan.task.work {
+            Work::Change => moved(run.context.inputs, run.bottle).await,
+            Work::Review => None,
+        };
+        match why {
+            None => Ok(Self { run }),
+            Some(why) => Err(Moved { run, why }),
+        }
+    }
+
+    pub(super) fn into_run(self) -> LiveRun<'r> {
+        self.run
+    }
+}
+
+impl Moved<'_> {
+    /// Keeps the work in the record.
+    pub(super) async fn keep(self) {
+        let Self { run, why } = self;
+        run.progress.fail(Code::Gate, format!("not pushed: {why}"));
+        keep::keep(run.bottle, run.context.plan, &run.progress.starts, run.record, run.context.events).await;
+    }
+}
 
 /// Why the work must not be pushed; none: it may. What can't be asked must not.
-pub(super) async fn moved(inputs: &RunInputs, bottle: &dyn Bottle) -> Option<String> {
+async fn moved(inputs: &RunInputs, bottle: &dyn Bottle) -> Option<String> {
     let (Some(pull), Some(forge)) = (&inputs.plan.task.pull_request, &inputs.forge) else { return None };
     let git = inputs.plan.git.as_ref().filter(|git| git.start.is_some())?;
     let number = pull.number;

@@ -6,13 +6,37 @@ use std::time::Duration;
 use bottle_plan::plan::BottlePlan;
 use serde::Deserialize;
 
+use super::provisioned::Provisioned;
+use super::{LiveRun, case};
 use crate::backend::{Bottle, Exec, finish};
 use crate::exit::Failure;
 use crate::host;
-use crate::report::{Case, Events, Suite};
+use crate::provision::GuestEnv;
+use crate::report::{Case, Events, Phase, Suite};
 
 /// The doors may take this long to open, and every attempt to get out as long again.
 const SELFTEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A bottle whose seal is proved. It takes the provisioned one, so that what it proves is what the agent finds.
+pub(super) struct Sealed<'r> {
+    run: LiveRun<'r>,
+    env: GuestEnv,
+}
+
+impl<'r> Sealed<'r> {
+    /// Runs the self-test.
+    pub(super) async fn prove(provisioned: Provisioned<'r>) -> Result<Self, Failure> {
+        let (run, env) = provisioned.into_parts();
+        let events = run.context.events;
+        events.phase(Phase::Seal);
+        case(events, "seal", self_test(run.bottle, run.context.plan, events)).await?;
+        Ok(Self { run, env })
+    }
+
+    pub(super) fn into_parts(self) -> (LiveRun<'r>, GuestEnv) {
+        (self.run, self.env)
+    }
+}
 
 /// A line of the self-test: one way out.
 #[derive(Debug, Deserialize)]
@@ -24,7 +48,7 @@ struct SelfTestCase {
 }
 
 /// Runs the self-test with the host's own addresses, at a port that does listen.
-pub(super) async fn prove(bottle: &dyn Bottle, plan: &BottlePlan, events: &Events) -> Result<(), Failure> {
+async fn self_test(bottle: &dyn Bottle, plan: &BottlePlan, events: &Events) -> Result<(), Failure> {
     let broken = |why: &str| {
         Failure::machine(format_args!("the seal could not be proved: {why}"))
             .hint("nothing was run; compose.log in the run record says more")

@@ -7,7 +7,7 @@ use bottle_plan::task::Commit;
 use bottle_policy::gate::RepoName;
 use serde::Deserialize;
 
-use super::push::command;
+use super::pushed::command;
 use crate::process::{ExitOutput, Program};
 use crate::provision::git::{self, started};
 

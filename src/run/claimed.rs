@@ -1,0 +1,191 @@
+//! The claim: the lease on the task's issue or pull request, the status comment that shows it, and the run record.
+
+use std::path::Path;
+
+use bottle_plan::plan::BottlePlan;
+use serde_json::Value;
+
+use super::{RunContext, listen};
+use crate::backend;
+use crate::exit::{Code, Failure};
+use crate::forge::ForgeError;
+use crate::host;
+use crate::report::{Events, RunEvent};
+use crate::state::{Metadata, Outcome, Record};
+use crate::thread::{self, Lease, LeaseGuard, OnLeaseLost, Sticky};
+
+/// A run that has its issue or pull request for itself. It takes the inputs; nothing is written to the forge without it.
+pub(super) struct Claimed<'r> {
+    context: RunContext<'r>,
+    record: Record,
+    metadata: Metadata,
+    started: time::OffsetDateTime,
+    /// None: the task is about no issue and no pull request, or nothing is changed there.
+    guard: Option<LeaseGuard>,
+    status_comment: Option<Sticky>,
+}
+
+impl<'r> Claimed<'r> {
+    /// Takes the lease, and opens the record.
+    pub(super) async fn claim(context: RunContext<'r>) -> Result<Self, Failure> {
+        let RunContext { inputs, plan, events, cancel } = context;
+        let guard = tokio::select! {
+            guard = lease(context) => guard?,
+            failure = cancel.requested() => return Err(failure),
+            never = listen::listen(context, None) => match never {},
+        };
+        let dir = Path::new(&plan.state_dir);
+        let record = Record::create(dir.parent().unwrap_or(dir), plan.slug.as_str(), inputs.secrets.clone())?;
+        let started = time::OffsetDateTime::now_utc();
+        let status_comment = status_comment(context, guard.clone());
+        events.emit(RunEvent::Started {
+            slug: plan.slug.to_string(),
+            title: plan.task.title(),
+            record: record.dir().to_owned(),
+            asked: asked(plan),
+            job: plan.ci.as_ref().map(|ci| ci.run_url.clone()),
+        });
+        let metadata = metadata(plan);
+        files(plan, &record)?;
+        write_metadata(&record, &metadata)?;
+        Ok(Self { context, record, metadata, started, guard, status_comment })
+    }
+
+    pub(super) fn context(&self) -> RunContext<'r> {
+        self.context
+    }
+
+    pub(super) fn record(&self) -> &Record {
+        &self.record
+    }
+
+    /// Asks the forge once more whose the issue or pull request is; the failure is that another run has taken it over.
+    pub(super) async fn lost(&self) -> Result<Option<Failure>, ForgeError> {
+        let (Some(guard), Some(forge)) = (&self.guard, &self.context.inputs.forge) else { return Ok(None) };
+        Ok(guard.lost_to(forge.as_ref()).await?.map(|other| taken_over(&other)))
+    }
+
+    /// Ends the claim: the status comment and the record say how the run ended. `would` is the list of things that a dry run kept.
+    pub(super) async fn close(self, mut outcome: Outcome, mut would: Vec<Value>) -> Result<Outcome, Failure> {
+        let RunContext { inputs, plan, events, cancel } = self.context;
+        events.emit(RunEvent::Finished { outcome: outcome.clone(), record: self.record.dir().to_owned() });
+        if let Some(comment) = self.status_comment {
+            let hurry = async {
+                cancel.requested().await;
+            };
+            if let Err(why) = comment.finish(hurry).await {
+                events.warn(format!("the comment is not up to date: {why}"));
+            }
+        }
+        if plan.dry_run {
+            would.extend(inputs.forge.iter().flat_map(|forge| forge.kept()));
+            let lines: String = would.iter().map(|line| format!("{line}\n")).collect();
+            self.record.write("would-do.jsonl", lines.as_bytes())?;
+        }
+        outcome.summary = inputs.secrets.mask(&outcome.summary);
+        finish_record(&self.record, self.metadata, &outcome, events, self.started)?;
+        self.record.close();
+        Ok(outcome)
+    }
+}
+
+/// Makes the issue or pull request that the task is about this run's alone; a dry run changes nothing there.
+async fn lease(context: RunContext<'_>) -> Result<Option<LeaseGuard>, Failure> {
+    let RunContext { inputs, plan, events, .. } = context;
+    let (Some(forge), Some(thread), false) = (&inputs.forge, plan.task.thread(), plan.dry_run) else { return Ok(None) };
+    let url = plan.ci.as_ref().map(|ci| ci.run_url.clone()).unwrap_or_default();
+    let lease = Lease { run: plan.slug.to_string(), since: host::now(), url };
+    thread::take(forge, thread.number, &lease, &|line| events.note(line)).await.map(Some)
+}
+
+/// The comment on the issue or pull request that the task is about.
+fn status_comment(context: RunContext<'_>, guard: Option<LeaseGuard>) -> Option<Sticky> {
+    let (forge, thread) = (context.inputs.forge.as_ref()?, context.plan.task.thread()?);
+    let (comment, reporter) = match guard {
+        Some(guard) => {
+            let cancel = context.cancel.clone();
+            let lost: OnLeaseLost = Box::new(move |other| cancel.end(taken_over(other)));
+            Sticky::holding(forge.clone(), thread.number, guard, lost)
+        }
+        None => Sticky::at_the_end(forge.clone(), thread.number),
+    };
+    context.events.add(reporter);
+    Some(comment)
+}
+
+fn taken_over(other: &Lease) -> Failure {
+    let why = format!("another run has claimed this meanwhile, {}: {}", other.run, other.url);
+    Failure::new(Code::Terminated, why)
+}
+
+/// The asker and the place, in words.
+fn asked(plan: &BottlePlan) -> Option<String> {
+    let who = plan.task.asked_by.as_ref().map(|actor| format!("asked by {}", actor.login));
+    match (who, plan.task.thread()) {
+        (Some(who), Some(thread)) => Some(format!("{who} in number {}", thread.number)),
+        (who, _) => who,
+    }
+}
+
+/// The files that can be written before anything starts.
+fn files(plan: &BottlePlan, record: &Record) -> Result<(), Failure> {
+    let json = serde_json::to_vec_pretty(plan)
+        .map_err(|error| Failure::machine(format_args!("failed to write plan.json: {error}")))?;
+    record.write("plan.json", &json)?;
+    for (name, text) in backend::record_files(plan) {
+        record.write(name, text.as_bytes())?;
+    }
+    record.write("seccomp.json", bottle_plan::render::SECCOMP.as_bytes())?;
+    let yaml =
+        |error: bottle_types::yaml::YamlError| Failure::machine(format_args!("failed to write a policy: {error}"));
+    record.write("routes.yaml", bottle_types::yaml::to_string(&plan.policies.routes).map_err(yaml)?.as_bytes())?;
+    record.write("pipelock.yaml", bottle_types::yaml::to_string(&plan.policies.pipelock).map_err(yaml)?.as_bytes())?;
+    record.write("gate.yaml", bottle_types::yaml::to_string(&plan.policies.gate).map_err(yaml)?.as_bytes())
+}
+
+fn metadata(plan: &BottlePlan) -> Metadata {
+    Metadata {
+        schema: 1,
+        slug: plan.slug.to_string(),
+        title: plan.task.title(),
+        backend: plan.backend,
+        compose_project: plan.names.project.clone(),
+        started: plan.started_at.clone(),
+        ended: None,
+        dry_run: plan.dry_run,
+        runner: env!("CARGO_PKG_VERSION").to_owned(),
+        outcome: None,
+        proposals_sha256: None,
+    }
+}
+
+fn write_metadata(record: &Record, metadata: &Metadata) -> Result<(), Failure> {
+    let mut json = serde_json::to_vec_pretty(metadata)
+        .map_err(|error| Failure::machine(format_args!("failed to write metadata.json: {error}")))?;
+    json.push(b'\n');
+    record.write("metadata.json", &json)
+}
+
+/// Writes what only the end of a run knows: metadata.json with its outcome, and the reports.
+fn finish_record(
+    record: &Record,
+    mut metadata: Metadata,
+    outcome: &Outcome,
+    events: &Events,
+    started: time::OffsetDateTime,
+) -> Result<(), Failure> {
+    let seen = events.seen();
+    metadata.ended = Some(host::now());
+    // None: there never was a bundle that could have written it.
+    let proposals = std::fs::read_to_string(record.dir().join("proposals.jsonl"));
+    metadata.proposals_sha256 = proposals.ok().map(|text| bottle_wire::proposal::sha256(&text));
+    metadata.outcome = Some(outcome.clone());
+    write_metadata(record, &metadata)?;
+    match crate::report::junit(&seen, started) {
+        Ok(xml) => record.write("junit.xml", &xml)?,
+        Err(error) => return Err(Failure::machine(format_args!("failed to write junit.xml: {error}"))),
+    }
+    record.write("report.html", crate::report::html(&seen).as_bytes())?;
+    record.write("summary.md", crate::report::summary(&seen).as_bytes())?;
+    Ok(())
+}

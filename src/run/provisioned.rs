@@ -1,0 +1,52 @@
+//! The guest is set up, and the bundle gets the files that it starts without.
+
+use bottle_plan::plan::HOST_CA_FILE;
+use bottle_types::door;
+
+use super::LiveRun;
+use super::launched::Launched;
+use crate::backend::{Side, Tree};
+use crate::exit::Failure;
+use crate::provision::{self, GuestEnv};
+use crate::report::Phase;
+
+/// A bottle in which everything is that the agent finds. It takes the launched one.
+pub(super) struct Provisioned<'r> {
+    run: LiveRun<'r>,
+    env: GuestEnv,
+}
+
+impl<'r> Provisioned<'r> {
+    /// Runs all provisioners, and keeps the commits that the agent starts from.
+    pub(super) async fn provision(launched: Launched<'r>) -> Result<Self, Failure> {
+        let (run, seed) = launched.into_parts();
+        let context = run.context;
+        context.events.phase(Phase::Provision);
+        let bundle = bring_in(&run, seed);
+        let provisioned =
+            provision::all(run.bottle, context.plan, &context.inputs.guest_inputs, bundle, context.events).await?;
+        run.progress.starts = provisioned.starts;
+        Ok(Self { run, env: provisioned.env })
+    }
+
+    pub(super) fn into_parts(self) -> (LiveRun<'r>, GuestEnv) {
+        (self.run, self.env)
+    }
+}
+
+/// Brings into the bundle the files that a Compose file can't carry.
+async fn bring_in(run: &LiveRun<'_>, seed: Option<Tree>) -> Result<(), Failure> {
+    let mut tree = seed.unwrap_or_default();
+    if let Some(path) = &run.context.plan.host_ca_bundle {
+        let bytes =
+            std::fs::read(path).map_err(|error| Failure::machine(format_args!("failed to read {path}: {error}")))?;
+        tree = tree.file(HOST_CA_FILE, 0, 0o644, bytes);
+    }
+    if let Some(cassette) = &run.context.inputs.replay {
+        tree = tree.file(format!("{}/{}", door::STATE_DIR, door::REPLAY_FILE), 0, 0o644, cassette.clone());
+    }
+    if tree.nodes.is_empty() {
+        return Ok(());
+    }
+    run.bottle.copy_in(Side::Bundle, tree).await.map_err(Failure::machine)
+}
