@@ -393,7 +393,7 @@ async fn host_facts(
     })?;
     let state_root = std::path::absolute(&state_root).map_err(Failure::machine)?;
     Ok(HostFacts {
-        seed: host::run_id_suffix(),
+        seed: host::run_id_suffix()?,
         started_at: host::now(),
         state_root: state_root.display().to_string(),
         home: environment.home().map(|home| home.display().to_string()),
