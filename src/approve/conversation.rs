@@ -18,6 +18,7 @@ use super::context::ApprovalContext;
 use super::control::Control;
 use super::post;
 use super::words;
+use crate::exit::Failure;
 use crate::forge::{Comment, Forge, ForgeError};
 use crate::permission::{Asker, may_ask};
 use crate::thread::{CommentWatch, NewComment};
@@ -225,8 +226,8 @@ impl<'a> Conversation<'a> {
         let asker = Asker { login: heard.author.login.clone(), id };
         match may_ask(self.forge.as_ref(), &who, &asker, None).await {
             Ok(()) => true,
-            Err(failure) => {
-                self.context.events.note(format!("a comment decides nothing: {failure}"));
+            Err(denial) => {
+                self.context.events.note(format!("a comment decides nothing: {}", Failure::from(denial)));
                 false
             }
         }

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::exit::{Code, Failure};
 use crate::forge::{Comment, Forge, ForgeError};
-use crate::permission::{Asker, may_ask};
+use crate::permission::{Asker, Denial, may_ask};
 use crate::thread;
 
 /// How long a run that was told to stop is waited for: it looks every ten seconds, and then puts its things away.
@@ -123,8 +123,13 @@ async fn may(command: &Command, comment: &Comment, triggers: &Triggers, forge: &
     match may_ask(forge, &triggers.who, &asker, pull).await {
         Ok(()) => Ok(true),
         // One who may not is passed over; one who can't be checked is not.
-        Err(failure) if failure.what.starts_with("who asked can't be checked") => Err(failure),
-        Err(_) => Ok(false),
+        Err(denial @ Denial::CannotCheck(_)) => Err(denial.into()),
+        Err(
+            Denial::BotOnFork { .. }
+            | Denial::UnknownUser { .. }
+            | Denial::OtherUser { .. }
+            | Denial::BelowPermission { .. },
+        ) => Ok(false),
     }
 }
 

@@ -292,7 +292,7 @@ async fn check_who_asked(
             return Err(Failure::new(Code::Refused, format_args!("who asked can't be checked: {failure}")).hint(hint));
         }
     };
-    may_ask(forge.as_ref(), &manifest.triggers.who, &asker, pull_request_of(task, payload)).await
+    Ok(may_ask(forge.as_ref(), &manifest.triggers.who, &asker, pull_request_of(task, payload)).await?)
 }
 
 /// The pull request that a task is about, however the event says it: the task knows Gitea's `is_pull` too, the payload also

@@ -166,7 +166,7 @@ impl CommentWatch {
             return Err(Failure::new(Code::Refused, format_args!("{} is nobody's account", prose::name(login, 60))));
         };
         let asker = Asker { login: login.clone(), id };
-        may_ask(self.forge.as_ref(), &self.who, &asker, self.is_pull_request.then_some(self.number)).await
+        Ok(may_ask(self.forge.as_ref(), &self.who, &asker, self.is_pull_request.then_some(self.number)).await?)
     }
 
     /// Refuses a writer who may not grant something: the rule is as in [`Self::may_ask`], and the writer is a person, the words
