@@ -18,7 +18,6 @@ use super::context::ApprovalContext;
 use super::control::Control;
 use super::post;
 use super::words;
-use crate::exit::Failure;
 use crate::forge::{Comment, Forge, ForgeError};
 use crate::permission::{Asker, may_ask};
 use crate::thread::{CommentWatch, NewComment};
@@ -227,7 +226,7 @@ impl<'a> Conversation<'a> {
         match may_ask(self.forge.as_ref(), &who, &asker, None).await {
             Ok(()) => true,
             Err(denial) => {
-                self.context.events.note(format!("a comment decides nothing: {}", Failure::from(denial)));
+                self.context.events.note(format!("a comment decides nothing: {}", denial.into_failure()));
                 false
             }
         }

@@ -17,7 +17,7 @@ use super::{Context, order, resume};
 use crate::exit::{Code, Failure};
 use crate::forge::{self, Forge};
 use crate::host::{self, Base, Checkout, Environment};
-use crate::permission::{Asker, may_ask};
+use crate::permission::{Asker, Denial, may_ask};
 use crate::thread;
 
 /// A plan, and what making it looked up.
@@ -292,7 +292,8 @@ async fn check_who_asked(
             return Err(Failure::new(Code::Refused, format_args!("who asked can't be checked: {failure}")).hint(hint));
         }
     };
-    Ok(may_ask(forge.as_ref(), &manifest.triggers.who, &asker, pull_request_of(task, payload)).await?)
+    let pull = pull_request_of(task, payload);
+    may_ask(forge.as_ref(), &manifest.triggers.who, &asker, pull).await.map_err(Denial::into_failure)
 }
 
 /// The pull request that a task is about, however the event says it: the task knows Gitea's `is_pull` too, the payload also

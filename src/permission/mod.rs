@@ -34,15 +34,16 @@ pub(crate) enum Denial {
     CannotCheck(ForgeError),
 }
 
-impl From<Denial> for Failure {
-    fn from(denial: Denial) -> Self {
-        let hint = match &denial {
-            Denial::BotOnFork { .. } => "a person with write permission has to ask for it".to_owned(),
-            Denial::OtherUser { .. } => "the user who has the login now has to ask again".to_owned(),
-            Denial::BelowPermission { .. } => "`triggers.who` in claude-bottle.yml says who may ask".to_owned(),
-            Denial::UnknownUser { error, .. } | Denial::CannotCheck(error) => error.hint(),
+impl Denial {
+    /// The failure that it is to a command.
+    pub(crate) fn into_failure(self) -> Failure {
+        let hint = match &self {
+            Self::BotOnFork { .. } => "a person with write permission has to ask for it".to_owned(),
+            Self::OtherUser { .. } => "the user who has the login now has to ask again".to_owned(),
+            Self::BelowPermission { .. } => "`triggers.who` in claude-bottle.yml says who may ask".to_owned(),
+            Self::UnknownUser { error, .. } | Self::CannotCheck(error) => error.hint(),
         };
-        Self::new(Code::Refused, denial).hint(hint)
+        Failure::new(Code::Refused, self).hint(hint)
     }
 }
 
