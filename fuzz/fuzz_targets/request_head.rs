@@ -15,11 +15,11 @@ use hyper_util::rt::TokioIo;
 use libfuzzer_sys::fuzz_target;
 
 #[path = "../../crates/bottle-sidecars/src/proxy/headers.rs"]
-#[allow(dead_code, reason = "the doors use all of it")]
+#[expect(dead_code, reason = "the doors use all of it, this target a part")]
 mod headers;
 mod pieces;
 #[path = "../../crates/bottle-sidecars/src/proxy/target.rs"]
-#[allow(dead_code, reason = "the doors use all of it")]
+#[expect(dead_code, reason = "the doors use all of it, this target a part")]
 mod target;
 
 use pieces::{Pieces, RUNTIME};

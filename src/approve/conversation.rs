@@ -225,8 +225,8 @@ impl<'a> Conversation<'a> {
         let asker = Asker { login: heard.author.login.clone(), id };
         match may_ask(self.forge.as_ref(), &who, &asker, None).await {
             Ok(()) => true,
-            Err(failure) => {
-                self.context.events.note(format!("a comment decides nothing: {failure}"));
+            Err(denial) => {
+                self.context.events.note(format!("a comment decides nothing: {}", denial.into_failure()));
                 false
             }
         }

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::exit::{Code, Failure};
 use crate::forge::{Comment, Forge, ForgeError};
-use crate::permission::{Asker, may_ask};
+use crate::permission::{Asker, Denial, may_ask};
 use crate::thread;
 
 /// How long a run that was told to stop is waited for: it looks every ten seconds, and then puts its things away.
@@ -51,7 +51,7 @@ pub(super) async fn carry_out(
     }
     let asker = Asker { login: command.asked_by.login.clone(), id: command.asked_by.id };
     let pull = command.is_pull_request.then_some(command.thread.number);
-    may_ask(forge.as_ref(), &triggers.who, &asker, pull).await?;
+    may_ask(forge.as_ref(), &triggers.who, &asker, pull).await.map_err(Denial::into_failure)?;
     match command.order {
         Order::Stop => stop(command, forge.as_ref()).await.map(OrderResult::Done),
         _ => again(command, payload, triggers, forge.as_ref()).await.map(OrderResult::Task),
@@ -123,8 +123,13 @@ async fn may(command: &Command, comment: &Comment, triggers: &Triggers, forge: &
     match may_ask(forge, &triggers.who, &asker, pull).await {
         Ok(()) => Ok(true),
         // One who may not is passed over; one who can't be checked is not.
-        Err(failure) if failure.what.starts_with("who asked can't be checked") => Err(failure),
-        Err(_) => Ok(false),
+        Err(denial @ Denial::CannotCheck(_)) => Err(denial.into_failure()),
+        Err(
+            Denial::BotOnFork { .. }
+            | Denial::UnknownUser { .. }
+            | Denial::OtherUser { .. }
+            | Denial::BelowPermission { .. },
+        ) => Ok(false),
     }
 }
 

@@ -47,10 +47,7 @@ pub(super) async fn main(args: RunArgs, context: Context) -> Result<Code, Failur
         && let Some(path) = context.environment.get("GITHUB_OUTPUT")
     {
         // A step whose outputs are missing must not pass for one that has none.
-        actions::write_outputs(Path::new(path), &outputs).map_err(|error| {
-            Failure::machine(format_args!("failed to write the step's outputs to {path}: {error}"))
-                .hint("GITHUB_OUTPUT must name a file that can be written")
-        })?;
+        actions::write_outputs(Path::new(path), &outputs)?;
     }
     result
 }
@@ -91,7 +88,7 @@ async fn run_task(args: RunArgs, context: &Context, outputs: &mut Outputs) -> Re
     let mut reporters: Vec<Box<dyn Reporter>> = match context.in_actions() {
         true => {
             let summary = context.environment.get("GITHUB_STEP_SUMMARY").map(Into::into);
-            vec![Box::new(Actions::new(terminal, summary))]
+            vec![Box::new(Actions::new(Box::new(terminal), summary)?)]
         }
         false => vec![Box::new(terminal)],
     };

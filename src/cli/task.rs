@@ -17,7 +17,7 @@ use super::{Context, order, resume};
 use crate::exit::{Code, Failure};
 use crate::forge::{self, Forge};
 use crate::host::{self, Base, Checkout, Environment};
-use crate::permission::{Asker, may_ask};
+use crate::permission::{Asker, Denial, may_ask};
 use crate::thread;
 
 /// A plan, and what making it looked up.
@@ -296,7 +296,8 @@ async fn check_who_asked(
             return Err(Failure::new(Code::Refused, format_args!("who asked can't be checked: {failure}")).hint(hint));
         }
     };
-    may_ask(forge.as_ref(), &manifest.triggers.who, &asker, pull_request_of(task, payload)).await
+    let pull = pull_request_of(task, payload);
+    may_ask(forge.as_ref(), &manifest.triggers.who, &asker, pull).await.map_err(Denial::into_failure)
 }
 
 /// The pull request that a task is about, however the event says it: the task knows Gitea's `is_pull` too, the payload also
@@ -397,7 +398,7 @@ async fn host_facts(
     })?;
     let state_root = std::path::absolute(&state_root).map_err(Failure::machine)?;
     Ok(HostFacts {
-        seed: host::run_id_suffix(),
+        seed: host::run_id_suffix()?,
         started_at: host::now(),
         state_root: state_root.display().to_string(),
         home: environment.home().map(|home| home.display().to_string()),

@@ -24,6 +24,11 @@ pub(crate) fn forge(double: &Double) -> Arc<dyn Forge> {
     forge_with(double, &double.token, &double.ca())
 }
 
+/// True if the description that the stand-in is held against has a call of this path.
+pub(crate) fn knows(double: &Double, path: &str) -> bool {
+    std::fs::read_to_string(&double.spec).expect("the description").contains(path)
+}
+
 pub(crate) fn forge_with(double: &Double, token: &str, roots: &std::path::Path) -> Arc<dyn Forge> {
     let token = Secret::new(token.to_owned());
     let (owner, name) = ("octo-org".to_owned(), "textstats".to_owned());

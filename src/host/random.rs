@@ -1,21 +1,41 @@
-//! Random numbers of the operating system.
+//! Random numbers of the operating system. A source that fails is an error: nothing weaker takes its place.
+
+use std::fmt::Write as _;
+
+use crate::exit::Failure;
 
 /// Eight random hex digits that make a run's slug its own.
-pub(crate) fn run_id_suffix() -> String {
-    use std::hash::{BuildHasher as _, Hasher as _};
-    // The standard library keys its hasher from the operating system's random numbers.
-    let random = std::collections::hash_map::RandomState::new().build_hasher().finish();
-    format!("{:08x}", random & 0xffff_ffff)
+pub(crate) fn run_id_suffix() -> Result<String, Failure> {
+    hex_digits::<4>()
 }
 
 /// 32 hex digits that nobody else can know.
-pub(crate) fn unguessable() -> String {
-    let mut bytes = [0_u8; 16];
-    let read =
-        std::fs::File::open("/dev/urandom").and_then(|mut source| std::io::Read::read_exact(&mut source, &mut bytes));
-    if read.is_err() {
-        // The suffix's source is the operating system too, eight digits at a time.
-        return (0..4).map(|_| run_id_suffix()).collect();
+pub(crate) fn unguessable() -> Result<String, Failure> {
+    hex_digits::<16>()
+}
+
+fn hex_digits<const BYTES: usize>() -> Result<String, Failure> {
+    let mut bytes = [0_u8; BYTES];
+    getrandom::fill(&mut bytes).map_err(|error| {
+        Failure::machine(format_args!("the operating system gave no random numbers: {error}"))
+            .hint("check that this process may call getrandom(2), or read /dev/urandom")
+    })?;
+    Ok(bytes.iter().fold(String::new(), |mut digits, byte| {
+        let _ = write!(digits, "{byte:02x}");
+        digits
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digits_are_as_many_as_said_and_no_two_alike() {
+        for (make, digits) in [(run_id_suffix as fn() -> Result<String, Failure>, 8), (unguessable, 32)] {
+            let (one, two) = (make().expect("random numbers"), make().expect("random numbers"));
+            assert!(one.len() == digits && one.chars().all(|c| c.is_ascii_hexdigit()), "{one}");
+            assert_ne!(one, two);
+        }
     }
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

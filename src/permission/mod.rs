@@ -15,74 +15,72 @@ pub(crate) struct Asker {
     pub(crate) id: u64,
 }
 
+/// Why an actor may not have a task done. The login is fit for a message.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(crate) enum Denial {
+    /// A bot's listing is no word for what anybody may have written in a fork.
+    #[error("pull request #{number} is from a fork, and {login} is a listed bot")]
+    BotOnFork { number: u64, login: String },
+    /// The forge says this of users that it does not know, as those that are gone.
+    #[error("the forge knows no permission of {login} (id {id})")]
+    UnknownUser { login: String, id: u64, error: ForgeError },
+    /// A login can change hands between the event and now; the id can't.
+    #[error("{login} is now the user with the id {now}, and the event came from {id}")]
+    OtherUser { login: String, id: u64, now: i64 },
+    #[error("{login} (id {id}) has {} on this repository, and {} is needed", has.map_or("no permission", name), name(*needed))]
+    BelowPermission { login: String, id: u64, has: Option<Permission>, needed: Permission },
+    /// The forge did not answer; unknown means no.
+    #[error("who asked can't be checked: {0}")]
+    CannotCheck(ForgeError),
+}
+
+impl Denial {
+    /// The failure that it is to a command.
+    pub(crate) fn into_failure(self) -> Failure {
+        let hint = match &self {
+            Self::BotOnFork { .. } => "a person with write permission has to ask for it".to_owned(),
+            Self::OtherUser { .. } => "the user who has the login now has to ask again".to_owned(),
+            Self::BelowPermission { .. } => "`triggers.who` in claude-bottle.yml says who may ask".to_owned(),
+            Self::UnknownUser { error, .. } | Self::CannotCheck(error) => error.hint(),
+        };
+        Failure::new(Code::Refused, self).hint(hint)
+    }
+}
+
 /// Refuses an actor who may not have a task done; `pull_request` is the one that the task is about.
 pub(crate) async fn may_ask(
     forge: &dyn Forge,
     who: &Who,
     asker: &Asker,
     pull_request: Option<u64>,
-) -> Result<(), Failure> {
-    let mut wanted = who.permission;
+) -> Result<(), Denial> {
+    let (login, id) = (shown(&asker.login), asker.id);
+    let mut needed = who.permission;
     if let Some(number) = pull_request {
-        let pull = forge.pull_request(number).await.map_err(|error| cant_ask(&error))?;
+        let pull = forge.pull_request(number).await.map_err(Denial::CannotCheck)?;
         if pull.from_fork {
             // What a fork proposes is anybody's: here a person who could have written it into the repository has to ask.
-            wanted = wanted.max(Permission::Write);
-            if who.bots.contains(&asker.id) {
-                return Err(Failure::new(
-                    Code::Refused,
-                    format_args!("pull request #{number} is from a fork, and {} is a listed bot", shown(&asker.login)),
-                )
-                .hint("a person with write permission has to ask for it"));
+            needed = needed.max(Permission::Write);
+            if who.bots.contains(&id) {
+                return Err(Denial::BotOnFork { number, login });
             }
         }
     }
-    if who.bots.contains(&asker.id) {
+    if who.bots.contains(&id) {
         return Ok(());
     }
     let user_access = match forge.user_access(&asker.login).await {
         Ok(user_access) => user_access,
-        // The forge says this of users that it does not know, as those that are gone.
-        Err(error) if error.status() == Some(404) => {
-            return Err(Failure::new(
-                Code::Refused,
-                format_args!("the forge knows no permission of {} (id {})", shown(&asker.login), asker.id),
-            )
-            .hint(error.hint()));
-        }
-        Err(error) => return Err(cant_ask(&error)),
+        Err(error) if error.status() == Some(404) => return Err(Denial::UnknownUser { login, id, error }),
+        Err(error) => return Err(Denial::CannotCheck(error)),
     };
-    // A login can change hands between the event and now; the number can't.
-    if i64::try_from(asker.id).ok() != Some(user_access.user_id) {
-        return Err(Failure::new(
-            Code::Refused,
-            format_args!(
-                "{} is now the user with the id {}, and the event came from {}",
-                shown(&asker.login),
-                user_access.user_id,
-                asker.id
-            ),
-        )
-        .hint("the user who has the login now has to ask again"));
+    if i64::try_from(id).ok() != Some(user_access.user_id) {
+        return Err(Denial::OtherUser { login, id, now: user_access.user_id });
     }
-    if user_access.permission.is_none_or(|has| has < wanted) {
-        let has = user_access.permission.map_or("no permission", name);
-        return Err(Failure::new(
-            Code::Refused,
-            format_args!(
-                "{} (id {}) has {has} on this repository, and {} is needed",
-                shown(&asker.login),
-                asker.id,
-                name(wanted)
-            ),
-        )
-        .hint("`triggers.who` in claude-bottle.yml says who may ask"));
+    if user_access.permission.is_none_or(|has| has < needed) {
+        return Err(Denial::BelowPermission { login, id, has: user_access.permission, needed });
     }
     Ok(())
-}
-
-fn cant_ask(error: &ForgeError) -> Failure {
-    Failure::new(Code::Refused, format_args!("who asked can't be checked: {error}")).hint(error.hint())
 }
 
 fn name(permission: Permission) -> &'static str {

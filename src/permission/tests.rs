@@ -11,7 +11,8 @@ use crate::permission::{Asker, may_ask};
 
 async fn ask(double: &Double, who: &Who, login: &str, id: u64, pull: Option<u64>) -> Result<(), String> {
     let asker = Asker { login: login.to_owned(), id };
-    may_ask(forge(double).as_ref(), who, &asker, pull).await.map_err(|failure| {
+    may_ask(forge(double).as_ref(), who, &asker, pull).await.map_err(|denial| {
+        let failure = denial.into_failure();
         assert_eq!(failure.code, Code::Refused, "{failure}");
         format!("{failure}; {}", failure.hint.as_deref().unwrap_or_default())
     })

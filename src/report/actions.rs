@@ -2,14 +2,14 @@
 //! commands; and the files by which a step hands on its outputs and its summary.
 //!
 //! Always: while anything of the agent's or of other people's is shown, commands are stopped by a token that was never
-//! shown before; what is printed outside the fence is ours or made plain.
+//! shown before; what is printed outside the fence is ours or made plain. Without a token nothing is shown.
 
 use std::fs::OpenOptions;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use super::{Case, Reporter, RunEvent, Suite, Terminal, card};
-use crate::exit::Code;
+use super::{Case, Reporter, RunEvent, Suite, card};
+use crate::exit::{Code, Failure};
 use crate::host;
 use crate::state::Outcome;
 use crate::workflow_commands::{escaped, plain, property, say};
@@ -19,9 +19,13 @@ const MOST_ANNOTATIONS: usize = 10;
 
 /// The terminal's lines, with what a job's runner wants around them.
 pub(crate) struct Actions {
-    inner: Terminal,
+    inner: Box<dyn Reporter>,
+    /// Makes the tokens.
+    token: fn() -> Result<String, Failure>,
     /// Lifts the fence that is up.
     fence: Option<String>,
+    /// True once it was said that there is no token.
+    said_no_token: bool,
     group: bool,
     /// `GITHUB_STEP_SUMMARY`.
     summary: Option<PathBuf>,
@@ -29,16 +33,45 @@ pub(crate) struct Actions {
 }
 
 impl Actions {
-    pub(crate) fn new(inner: Terminal, summary: Option<PathBuf>) -> Self {
-        let mut actions = Self { inner, fence: None, group: false, summary, seen: vec![] };
-        actions.stop_commands();
-        actions
+    /// # Errors
+    /// Where there is no token for the first fence.
+    pub(crate) fn new(inner: Box<dyn Reporter>, summary: Option<PathBuf>) -> Result<Self, Failure> {
+        Self::with_tokens(inner, summary, host::unguessable)
     }
 
-    fn stop_commands(&mut self) {
-        let token = host::unguessable();
+    fn with_tokens(
+        inner: Box<dyn Reporter>,
+        summary: Option<PathBuf>,
+        token: fn() -> Result<String, Failure>,
+    ) -> Result<Self, Failure> {
+        let mut actions = Self { inner, token, fence: None, said_no_token: false, group: false, summary, seen: vec![] };
+        actions.raise_fence()?;
+        Ok(actions)
+    }
+
+    fn raise_fence(&mut self) -> Result<(), Failure> {
+        let token = (self.token)()?;
         say(&format!("::stop-commands::{token}\n"));
         self.fence = Some(token);
+        Ok(())
+    }
+
+    /// Raises the fence; where that fails, the log says so once, and shows nothing until it succeeds.
+    fn stop_commands(&mut self) {
+        if let Err(failure) = self.raise_fence()
+            && !std::mem::replace(&mut self.said_no_token, true)
+        {
+            let text =
+                format!("{failure}; what others say is left out of this log: nothing would keep it from being obeyed");
+            say(&format!("::error title=claude-bottle::{}\n", escaped(&text)));
+        }
+    }
+
+    /// Shows an event inside of the fence, or not at all.
+    fn show(&mut self, event: &RunEvent) {
+        if self.fence.is_some() {
+            self.inner.on(event);
+        }
     }
 
     fn take_commands(&mut self) {
@@ -64,13 +97,13 @@ impl Reporter for Actions {
                 say(&format!("::group::{}\n", phase.name()));
                 self.group = true;
                 self.stop_commands();
-                self.inner.on(event);
+                self.show(event);
             }
             RunEvent::Finished { .. } => {
                 self.take_commands();
                 self.end_group();
                 self.stop_commands();
-                self.inner.on(event);
+                self.show(event);
                 self.take_commands();
                 for line in annotations(&self.seen) {
                     say(&line);
@@ -87,10 +120,10 @@ impl Reporter for Actions {
             // What comes after the end is fenced by itself.
             _ if self.fence.is_none() => {
                 self.stop_commands();
-                self.inner.on(event);
+                self.show(event);
                 self.take_commands();
             }
-            _ => self.inner.on(event),
+            _ => self.show(event),
         }
     }
 }
@@ -205,11 +238,18 @@ pub(crate) fn conclusion(code: Code) -> &'static str {
 }
 
 /// Every output once, each between delimiters that its value can't know.
-pub(crate) fn write_outputs(path: &Path, outputs: &Outputs) -> io::Result<()> {
-    append(path, &rendered(outputs, host::unguessable))
+///
+/// # Errors
+/// Where the file can't be written, or there is no delimiter: then nothing is written.
+pub(crate) fn write_outputs(path: &Path, outputs: &Outputs) -> Result<(), Failure> {
+    let text = rendered(outputs, host::unguessable)?;
+    append(path, &text).map_err(|error| {
+        Failure::machine(format_args!("failed to write the step's outputs to {}: {error}", path.display()))
+            .hint("GITHUB_OUTPUT must name a file that can be written")
+    })
 }
 
-fn rendered(outputs: &Outputs, mut delimiter: impl FnMut() -> String) -> String {
+fn rendered(outputs: &Outputs, mut delimiter: impl FnMut() -> Result<String, Failure>) -> Result<String, Failure> {
     let outcome = outputs.outcome.as_ref();
     let text = |value: Option<&String>| value.cloned().unwrap_or_default();
     let pull = outcome.and_then(|outcome| outcome.pull_request.as_ref());
@@ -228,10 +268,10 @@ fn rendered(outputs: &Outputs, mut delimiter: impl FnMut() -> String) -> String 
     for (name, value) in values {
         // An output is one line: what comes after a line end would be the next reader's surprise.
         let value: String = value.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-        let mark = delimiter();
+        let mark = delimiter()?;
         all.push_str(&format!("{name}<<{mark}\n{value}\n{mark}\n"));
     }
-    all
+    Ok(all)
 }
 
 /// The job's files are shared by all its steps: they are added to, never replaced.
@@ -242,7 +282,48 @@ fn append(path: &Path, text: &str) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::{Arc, Mutex};
     use std::time::Duration;
+
+    /// Keeps what it is shown.
+    struct Shown(Arc<Mutex<Vec<String>>>);
+
+    impl Reporter for Shown {
+        fn on(&mut self, event: &RunEvent) {
+            self.0.lock().expect("a list").push(format!("{event:?}"));
+        }
+    }
+
+    fn no_token() -> Result<String, Failure> {
+        Err(Failure::machine("no random numbers"))
+    }
+
+    /// A token for the first fence alone.
+    fn one_token() -> Result<String, Failure> {
+        static GIVEN: AtomicUsize = AtomicUsize::new(0);
+        match GIVEN.fetch_add(1, Ordering::Relaxed) {
+            0 => Ok("token".to_owned()),
+            _ => no_token(),
+        }
+    }
+
+    #[test]
+    fn without_a_token_nothing_of_others_is_shown() {
+        let shown = Arc::new(Mutex::new(vec![]));
+        assert!(Actions::with_tokens(Box::new(Shown(shown.clone())), None, no_token).is_err());
+        let mut actions =
+            Actions::with_tokens(Box::new(Shown(shown.clone())), None, one_token).expect("the first fence");
+        let says = |text: &str| RunEvent::Said { text: text.to_owned() };
+        actions.on(&says("fenced"));
+        actions.on(&RunEvent::Phase { phase: crate::report::Phase::Agent });
+        actions.on(&says("::error::unfenced"));
+        actions.on(&RunEvent::Finished { outcome: Outcome::default(), record: "/r".into() });
+        actions.on(&says("::error::after the end"));
+        let shown = shown.lock().expect("a list");
+        assert!(shown.len() == 1 && shown[0].contains("fenced"), "{shown:?}");
+        assert!(rendered(&Outputs::default(), no_token).is_err());
+    }
 
     fn failed(suite: Suite, failure: &str, output: &str) -> RunEvent {
         RunEvent::Case {
@@ -297,7 +378,7 @@ mod tests {
     fn an_output_can_t_make_another() {
         let outcome = Outcome { branch: Some("x\nEOF\nconclusion=success".to_owned()), ..Outcome::default() };
         let outputs = Outputs { conclusion: "failure", outcome: Some(outcome), record: None };
-        let text = rendered(&outputs, || "EOF".to_owned());
+        let text = rendered(&outputs, || Ok("EOF".to_owned())).expect("delimiters");
         assert!(text.contains("branch<<EOF\nx EOF conclusion=success\nEOF\n"), "{text}");
         assert_eq!(text.matches("<<EOF\n").count(), 9);
     }

@@ -96,9 +96,10 @@ pub(crate) async fn publish(
     unreachable!("the last look ends it")
 }
 
-/// True if the forge refused it as it stands, with these words.
+/// True if the forge refused it as it stands, with these words of its own: its API has no code for the reason.
 fn is_about(error: &ForgeError, words: &str) -> bool {
-    error.status() == Some(422) && error.to_string().to_lowercase().contains(words)
+    matches!(error, ForgeError::Answer { status, message, .. }
+        if status.as_u16() == 422 && message.to_lowercase().contains(words))
 }
 
 /// The proposal of a dry run outside of a job, as a line of `would-do.jsonl`.

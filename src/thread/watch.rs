@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::exit::{Code, Failure};
 use crate::forge::{Author, Comment, Forge, ForgeError};
-use crate::permission::{Asker, may_ask};
+use crate::permission::{Asker, Denial, may_ask};
 
 /// Begins everything that we post.
 const OURS: &str = "<!-- claude-bottle:";
@@ -166,39 +166,11 @@ impl CommentWatch {
             return Err(Failure::new(Code::Refused, format_args!("{} is nobody's account", prose::name(login, 60))));
         };
         let asker = Asker { login: login.clone(), id };
-        may_ask(self.forge.as_ref(), &self.who, &asker, self.is_pull_request.then_some(self.number)).await
-    }
-
-    /// Refuses a writer who may not grant something: the rule is as in [`Self::may_ask`], and the writer is a person, the words
-    /// were not changed, and the writer is not the user whose token the runner itself has, in whose name more than a person may
-    /// write.
-    #[allow(dead_code, reason = "deciding by comments comes with the next change")]
-    pub(crate) async fn may_decide(&self, heard: &NewComment) -> Result<(), Failure> {
-        let refused = |why: &str, hint: &str| Err(Failure::new(Code::Refused, why).hint(hint));
-        let author = &heard.author;
-        let listed = u64::try_from(author.id).is_ok_and(|id| self.who.bots.contains(&id));
-        if author.is_bot || listed {
-            return refused("proposals are decided by people, and this is a bot's comment", "a person has to write it");
-        }
-        if heard.edited {
-            return refused("the comment was changed after it was written", "write it once more, as a new comment");
-        }
-        match self.forge.myself().await {
-            Ok(Some(me)) if me.id != 0 && me.id == author.id || me.login == author.login => refused(
-                "the comment is by the user whose token the runner has",
-                "another person has to decide, or give the step the token of a machine user",
-            ),
-            Ok(Some(_)) => self.may_ask(heard).await,
-            Ok(None) => refused("the forge does not say whose token the runner has", "give the token read:user"),
-            Err(error) => {
-                Err(Failure::new(Code::Refused, format_args!("who wrote it can't be checked: {error}"))
-                    .hint(error.hint()))
-            }
-        }
+        let pull = self.is_pull_request.then_some(self.number);
+        may_ask(self.forge.as_ref(), &self.who, &asker, pull).await.map_err(Denial::into_failure)
     }
 
     /// True if a comment is still there as it was heard; what can't be asked is a no.
-    #[allow(dead_code, reason = "deciding by comments comes with the next change")]
     pub(crate) async fn stands(&self, heard: &NewComment) -> bool {
         let now = self.forge.comments_since(self.number, Some(&self.since)).await.unwrap_or_default();
         now.iter().any(|now| now.id == heard.id && now.body == heard.body && now.changed == heard.changed)

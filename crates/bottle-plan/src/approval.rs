@@ -162,3 +162,52 @@ pub fn judge(written: &Written<'_>, shown: &Shown) -> Result<Answer, Void> {
     }
     answer.ok_or(Void::Silent)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BEFORE: &str = "2026-03-02T09:14:10Z";
+    const SHOWN: &str = "2026-03-02T09:14:11Z";
+    const LATER: &str = "2026-03-02T09:15:00Z";
+    const US: i64 = 77;
+
+    #[test]
+    fn only_a_person_s_own_unchanged_words_decide() {
+        let shown = Shown {
+            id: ProposalId::parse("P1").expect("an id"),
+            code: Code::of("0123456789abcdef"),
+            comment: 50,
+            us: US,
+            at: Moment::parse(SHOWN).expect("a moment"),
+        };
+        let yes = Written {
+            comment: 51,
+            by: 5_550_108,
+            is_bot: false,
+            may_write: true,
+            written: Some(LATER),
+            changed: Some(LATER),
+            text: "/bottle approve P1 0123456789ab",
+        };
+        assert_eq!(judge(&yes, &shown), Ok(Answer::Approve));
+        for (written, void) in [
+            (Written { is_bot: true, ..yes.clone() }, Void::Bot),
+            (Written { by: 0, ..yes.clone() }, Void::Bot),
+            // The user whose token the runner has, in whose name more than a person may write.
+            (Written { by: US, ..yes.clone() }, Void::Ours),
+            (Written { comment: 50, ..yes.clone() }, Void::Ours),
+            (Written { changed: Some("2026-03-02T09:16:00Z"), ..yes.clone() }, Void::Edited),
+            (Written { changed: None, ..yes.clone() }, Void::Undated),
+            (Written { written: None, ..yes.clone() }, Void::Undated),
+            (Written { written: Some(BEFORE), changed: Some(BEFORE), ..yes.clone() }, Void::Early),
+            (Written { comment: 49, ..yes.clone() }, Void::Early),
+            (Written { may_write: false, ..yes.clone() }, Void::NotPermitted),
+            (Written { text: "/bottle approve P1", ..yes.clone() }, Void::NoCode),
+            (Written { text: "/bottle approve P1 ba9876543210", ..yes.clone() }, Void::OtherCode),
+            (Written { text: "/bottle approve P2 0123456789ab", ..yes.clone() }, Void::Silent),
+        ] {
+            assert_eq!(judge(&written, &shown), Err(void), "{written:?}");
+        }
+    }
+}

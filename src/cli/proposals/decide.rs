@@ -132,7 +132,7 @@ pub(super) async fn edited(proposal: &Proposal, context: &Context) -> Result<Req
         Failure::input("neither VISUAL nor EDITOR is set").hint("set one, or give the request as --request FILE")
     })?;
     let failed = |error: &dyn std::fmt::Display| Failure::machine(format_args!("failed to edit the request: {error}"));
-    let path = std::env::temp_dir().join(format!("bottle-{}-{}.yaml", proposal.id, crate::host::unguessable()));
+    let path = std::env::temp_dir().join(format!("bottle-{}-{}.yaml", proposal.id, crate::host::unguessable()?));
     let text = bottle_types::yaml::to_string(&proposal.request).map_err(|error| failed(&error))?;
     std::fs::write(&path, text).map_err(|error| failed(&error))?;
     // An editor may be given with options, as git takes it too.

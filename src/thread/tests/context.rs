@@ -137,7 +137,7 @@ async fn a_failed_run_comes_with_its_logs_and_the_token_stays_here() {
                 {"name": "test (3.11)", "conclusion": "failure", "log": "E  assert 1 == 2\n"},
             ]}),
         );
-        let known = double.knows("/actions/runs/{run}/attempts/{attempt}/jobs") || kind == "github";
+        let known = knows(&double, "/actions/runs/{run}/attempts/{attempt}/jobs") || kind == "github";
         let mut event: Value =
             serde_json::from_str(include_str!("../../../tests/fixtures/good/event/workflow_run-failed.json"))
                 .expect("JSON");

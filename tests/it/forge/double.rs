@@ -12,7 +12,8 @@ use tempfile::TempDir;
 pub(crate) struct Double {
     process: Child,
     dir: TempDir,
-    spec: PathBuf,
+    /// The forge's description that it is held against.
+    pub(crate) spec: PathBuf,
     /// `127.0.0.1:PORT`, or another address of this machine.
     pub(crate) authority: String,
     pub(crate) kind: &'static str,
@@ -86,13 +87,6 @@ impl Double {
         Self { process, dir, spec, authority, kind, token }
     }
 
-    /// Whether the description that it is held against has a call of this path.
-    #[allow(dead_code, reason = "one of the two crates that share this file does not ask")]
-    pub(crate) fn knows(&self, path: &str) -> bool {
-        let text = std::fs::read_to_string(&self.spec).expect("the description");
-        text.contains(path)
-    }
-
     /// The authority that vouches for it.
     pub(crate) fn ca(&self) -> PathBuf {
         self.dir.path().join("ca.pem")
@@ -115,19 +109,13 @@ impl Double {
             .expect("JSON")
     }
 
-    /// Somebody's comment, from the next request on: `id`, `number`, `author`, `body`; in place of the one with this id.
-    #[allow(dead_code, reason = "one of the two crates that share this file says nothing")]
+    /// Somebody's comment, from the next request on: `id`, `number`, `author`, `body`; in place of the one with this id. Or a
+    /// `fault` from then on.
     pub(crate) fn say(&self, comment: &Value) {
         let path = self.dir.path().join("state.json.add");
         let said = std::fs::read_to_string(&path).unwrap_or_default();
         std::fs::write(self.dir.path().join("say"), format!("{said}{comment}\n")).expect("a file");
         std::fs::rename(self.dir.path().join("say"), path).expect("a file");
-    }
-
-    /// A fault from the next request on.
-    #[allow(dead_code, reason = "one of the two crates that share this file has all its faults from the start")]
-    pub(crate) fn fault(&self, fault: &Value) {
-        self.say(&serde_json::json!({ "fault": fault }));
     }
 
     /// The requests that write, as `METHOD path`.
@@ -144,7 +132,7 @@ impl Double {
         let log = self.log();
         assert!(!log.is_empty(), "nothing was asked");
         for line in &log {
-            assert!(line["invalid"].is_null() && line["bad_answer"].is_null(), "{line}");
+            assert!(line["invalid"].is_null() && line["bad_answer"].is_null(), "{line}, by {}", self.spec.display());
         }
     }
 }

@@ -152,7 +152,7 @@ pub(crate) fn nobody_in_time_is_a_no_and_a_forge_that_is_away_is_no_yes() {
     let code = Stage::code(&stage.asked());
     // From here on nobody can be asked whether the writer may.
     let fault = json!({"method": "GET", "path": "/collaborators/", "status": 503, "times": 1000});
-    stage.double.fault(&fault);
+    stage.double.say(&json!({ "fault": fault }));
     stage.says(5001, "octo-maintainer", &format!("/bottle approve P1 {code}"), json!({}));
     let output = run.wait();
     ended_with(&output, 0);
