@@ -5,6 +5,7 @@
 
 use bottle_types::host::{HostName, HostPattern};
 use bottle_types::path::NormalPath;
+use bottle_types::reason::Reason;
 use globset::{Glob, GlobBuilder, GlobSet, GlobSetBuilder};
 use serde::Serialize;
 
@@ -84,8 +85,8 @@ pub struct Target<'a> {
 /// Why a request is refused, in the form the guest gets it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Denied {
-    /// `no_route`, `bad_path` or `git_upstream`.
-    pub error: &'static str,
+    /// The reason.
+    pub error: Reason,
     /// For a person or an agent: what is missing, and how to ask.
     pub message: String,
     /// The rule that would allow it.
@@ -175,14 +176,14 @@ impl Matcher {
     pub fn decide(&self, target: Target<'_>) -> Result<usize, Box<Denied>> {
         let path = NormalPath::parse(target.path).map_err(|error| {
             Box::new(Denied {
-                error: "bad_path",
+                error: Reason::BadPath,
                 message: format!("the path of {} {} is refused: {error}", target.method, url(target)),
                 missing: None,
             })
         })?;
         if let Some(upstream) = self.git_upstreams.iter().find(|upstream| is_git(upstream, target.host, &path)) {
             return Err(Box::new(Denied {
-                error: "git_upstream",
+                error: Reason::GitUpstream,
                 message: format!(
                     "git over https to {}/{} would go round the gate: this repository is fetched and pushed through \
                      git://git-gate:9418/, which git in the bottle does by itself for its https and ssh URLs",
@@ -300,7 +301,7 @@ fn no_route(target: Target<'_>, path: &NormalPath) -> Denied {
     rule.push_str(&format!("methods: [{}], paths: [{path}]", target.method));
     rule.push_str(if target.details.websocket { ", websocket: true }" } else { " }" });
     Denied {
-        error: "no_route",
+        error: Reason::NoRoute,
         message: if target.details.websocket {
             // The tool asks for requests, and a yes to those is none to a way that stays open.
             format!(
@@ -388,7 +389,7 @@ git_upstreams:
             ("POST", "https://docs.docs.example.org/team/app.git/git%2dreceive%2dpack", "git_upstream"),
             ("POST", "https://docs.docs.example.org/team/app.git/info/lfs/objects/batch", "git_upstream"),
         ] {
-            assert_eq!(decide(method, url).expect_err(url).error, error, "{method} {url}");
+            assert_eq!(decide(method, url).expect_err(url).error.as_str(), error, "{method} {url}");
         }
     }
 

@@ -1,7 +1,7 @@
 //! The types on the ground: each is a checked form of one thing that every other crate may need to name.
 //!
 //! Map: `text` (the macro behind checked texts), `secret`, `host`, `path`, `units` (sizes, times, rates), `net` (which
-//! addresses may be dialled), `door` (the sidecars, their sockets and ports), `backend`, `yaml` (reads and writes policy
+//! addresses may be dialled), `door` (the sidecars, their sockets and ports), `backend`, `reason` (why a door lets a request go no further), `yaml` (reads and writes policy
 //! files).
 //!
 //! Always: a value exists only if its `parse` took it. No clock, no file system, no environment, no process, no network, no
@@ -14,6 +14,7 @@ pub mod door;
 pub mod host;
 pub mod net;
 pub mod path;
+pub mod reason;
 pub mod secret;
 pub mod text;
 pub mod units;

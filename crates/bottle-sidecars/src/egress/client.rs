@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 
 use bottle_policy::route::Scheme;
 use bottle_policy::supervise::Found;
+use bottle_types::reason::Reason;
 use bottle_wire::access::Verdict;
 use http::{HeaderValue, Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
@@ -43,8 +44,9 @@ impl PipelockClient {
         let request = match addressed(policy, target, route, request) {
             Ok(request) => request,
             Err(error) => {
-                log.stop(Verdict::Error, "request");
-                return refuse(StatusCode::BAD_REQUEST, "request", format!("the request can't be sent on: {error}"));
+                log.stop(Verdict::Error, Reason::Request);
+                let why = format!("the request can't be sent on: {error}");
+                return refuse(StatusCode::BAD_REQUEST, Reason::Request, why);
             }
         };
         match self.0.request(request).await {
@@ -69,9 +71,9 @@ impl PipelockClient {
         let mut request = match addressed(policy, target, route, request.map(|_| full(""))) {
             Ok(request) => request,
             Err(error) => {
-                log.stop(Verdict::Error, "request");
+                log.stop(Verdict::Error, Reason::Request);
                 let why = format!("the request can't be sent on: {error}");
-                return log.answer(refuse(StatusCode::BAD_REQUEST, "request", why));
+                return log.answer(refuse(StatusCode::BAD_REQUEST, Reason::Request, why));
             }
         };
         upgrade::ask(request.headers_mut(), upgrade::WEBSOCKET);
@@ -95,7 +97,7 @@ impl PipelockClient {
                 Ok((guest, other)) => {
                     upgrade::relay(TokioIo::new(guest), TokioIo::new(other), &mut log, |_| true).await;
                 }
-                Err(error) => log.stop(Verdict::Error, &format!("cut off: {error}")),
+                Err(error) => log.cut_off(&error),
             }
         };
         Reply { answer, after: Some(Box::new(move |log| Box::pin(relay(log)))) }.finish(log)
@@ -144,7 +146,7 @@ fn take_notes(response: &mut Response<Incoming>, log: &mut AccessLog) {
     let from = response.headers();
     let text = |name| headers::text(from, name);
     if let Some(verdict) = text(headers::VERDICT) {
-        let reason = text(headers::REASON).unwrap_or_default();
+        let reason = text(headers::REASON).and_then(Reason::parse).unwrap_or(Reason::Pipelock);
         let verdict = match verdict {
             "deny" => Verdict::Deny,
             "block" => Verdict::Block,
@@ -165,14 +167,14 @@ fn take_notes(response: &mut Response<Incoming>, log: &mut AccessLog) {
 /// There is no answer of pipelock's: because of the guest's own body, or of pipelock.
 fn unanswered(error: &hyper_util::client::legacy::Error, log: &mut AccessLog) -> Response<Body> {
     if log.broken.load(Ordering::Relaxed) {
-        log.stop(Verdict::Deny, "bad_body");
+        log.stop(Verdict::Deny, Reason::BadBody);
         let message = "the request's body is malformed or broke off; it was not sent as a whole";
-        return refuse(StatusCode::BAD_REQUEST, "bad_body", message);
+        return refuse(StatusCode::BAD_REQUEST, Reason::BadBody, message);
     }
-    log.stop(Verdict::Error, "pipelock");
+    log.stop(Verdict::Error, Reason::Pipelock);
     tracing::warn!("pipelock did not answer: {error}");
     let message = "the last door, pipelock, did not answer, or cut the answer off; its line of this request says why";
-    refuse(StatusCode::BAD_GATEWAY, "pipelock", message)
+    refuse(StatusCode::BAD_GATEWAY, Reason::Pipelock, message)
 }
 
 /// The request as pipelock takes it: in HTTP/1.1, with its place in headers of ours.

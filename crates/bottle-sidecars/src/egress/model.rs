@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bottle_policy::budget::{Budget, Tokens};
 use bottle_types::door;
+use bottle_types::reason::Reason;
 use bottle_wire::access::Verdict;
 use bottle_wire::cassette::{Cassette, Player};
 use bottle_wire::messages::{self, ModelRequest, Reply};
@@ -246,7 +247,7 @@ impl Model {
 /// The refusal of a request that the budget does not allow. Claude Code tries this kind again at once a few times, then
 /// ends with these words in its result.
 fn refused_by_budget(why: &str, mut log: AccessLog) -> Response<Body> {
-    log.stop(Verdict::Deny, "budget");
+    log.stop(Verdict::Deny, Reason::Budget);
     log.answer(send(messages::error(400, why)))
 }
 
@@ -260,12 +261,12 @@ where
         Ok(body) => return Ok(body.to_bytes()),
         Err(error) => error,
     };
-    let (status, kind) = match error.is::<LengthLimitError>() {
-        true => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
-        false => (StatusCode::BAD_REQUEST, "request"),
+    let (status, reason) = match error.is::<LengthLimitError>() {
+        true => (StatusCode::PAYLOAD_TOO_LARGE, Reason::TooLarge),
+        false => (StatusCode::BAD_REQUEST, Reason::Request),
     };
-    log.stop(Verdict::Deny, kind);
-    Err(Box::new(refuse(status, kind, format!("the request's body can't be read: {error}"))))
+    log.stop(Verdict::Deny, reason);
+    Err(Box::new(refuse(status, reason, format!("the request's body can't be read: {error}"))))
 }
 
 /// The request with this body, asking for a reply that can be read on its way: a compressed one could not.

@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use bottle_policy::supervise::Found;
 use bottle_policy::supervise::{Held, MOST_FINDINGS};
 use bottle_scan::dlp::{Mode, Packing, Rules, Stream};
+use bottle_types::reason::Reason;
 use bottle_wire::access::Verdict;
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
@@ -166,28 +167,28 @@ where
                 let Ok(data) = frame.into_data() else { continue };
                 taken.extend_from_slice(&data);
                 if taken.len() as u64 > max {
-                    log.stop(Verdict::Block, "too_large");
+                    log.stop(Verdict::Block, Reason::TooLarge);
                     drain(body);
                     return ReadBody::Stopped(too_large(max));
                 }
             }
             Ok(Some(Err(_))) => {
                 log.broken.store(true, Ordering::Relaxed);
-                log.stop(Verdict::Deny, "bad_body");
+                log.stop(Verdict::Deny, Reason::BadBody);
                 let message = "the request's body is malformed or broke off; it was not sent";
-                return ReadBody::Stopped(refuse(StatusCode::BAD_REQUEST, "bad_body", message));
+                return ReadBody::Stopped(refuse(StatusCode::BAD_REQUEST, Reason::BadBody, message));
             }
             Err(_) => {
-                log.stop(Verdict::Block, "slow");
+                log.stop(Verdict::Block, Reason::Slow);
                 drain(body);
-                return ReadBody::Stopped(stopped("slow", max));
+                return ReadBody::Stopped(stopped(Reason::Slow, max));
             }
         }
     }
 }
 
 fn block_line(found: &Found, log: &mut AccessLog) {
-    log.stop(Verdict::Block, "dlp");
+    log.stop(Verdict::Block, Reason::Dlp);
     log.entry.finding = Some(found.clone());
 }
 

@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use bottle_policy::route::Scheme;
 use bottle_scan::dlp::{Mode, Packing, Rules};
+use bottle_types::reason::Reason;
 use bottle_wire::access::Verdict;
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, AUTHORIZATION, HOST};
@@ -75,9 +76,9 @@ impl ActivePolicy {
         };
         log.entry.route = Some(route);
         if claimed.is_some_and(|claimed| claimed != route) {
-            log.stop(Verdict::Deny, "route_mismatch");
+            log.stop(Verdict::Deny, Reason::RouteMismatch);
             let message = "the doors don't agree about the route; the policy may be changing: try again";
-            return Err(Box::new(refuse(StatusCode::FORBIDDEN, "route_mismatch", message)));
+            return Err(Box::new(refuse(StatusCode::FORBIDDEN, Reason::RouteMismatch, message)));
         }
         let compiled = &policy.routes[route];
         if let Some(answer) = self.judge_head(target, compiled, request, log) {
@@ -86,19 +87,19 @@ impl ActivePolicy {
         if let Some(base) = &compiled.upstream
             && policy.matcher.is_git(&base.host, &format!("{}{}", base.path, request.uri().path()))
         {
-            log.stop(Verdict::Deny, "git_upstream");
+            log.stop(Verdict::Deny, Reason::GitUpstream);
             let message = "git over https to a declared upstream would go round the gate; use git://git-gate:9418/";
-            return Err(Box::new(refuse(StatusCode::FORBIDDEN, "git_upstream", message)));
+            return Err(Box::new(refuse(StatusCode::FORBIDDEN, Reason::GitUpstream, message)));
         }
         let rated = |rate| self.count_rate(route, rate);
         if let Err(reached) =
             compiled.rate.map_or(Ok(()), rated).and_then(|()| self.count(&compiled.host, &target.host))
         {
-            log.stop(Verdict::Deny, "limit");
-            return Err(Box::new(refuse(StatusCode::TOO_MANY_REQUESTS, "limit", reached.to_string())));
+            log.stop(Verdict::Deny, Reason::Limit);
+            return Err(Box::new(refuse(StatusCode::TOO_MANY_REQUESTS, Reason::Limit, reached.to_string())));
         }
         scan::packings(request.headers()).map(|packings| (route, packings)).map_err(|found| {
-            log.stop(Verdict::Block, "dlp");
+            log.stop(Verdict::Block, Reason::Dlp);
             let answer = blocked(&found);
             log.entry.finding = Some(found);
             Box::new(answer)
@@ -114,7 +115,7 @@ impl ActivePolicy {
         log: &mut AccessLog,
     ) -> Option<Response<Body>> {
         if request.body().size_hint().lower() > compiled.max_bytes {
-            log.stop(Verdict::Block, "too_large");
+            log.stop(Verdict::Block, Reason::TooLarge);
             return Some(too_large(compiled.max_bytes));
         }
         let rules = self.policy.rules_for(&target.host);
@@ -131,7 +132,7 @@ impl ActivePolicy {
         if found.at == "url" {
             log.withhold();
         }
-        log.stop(Verdict::Block, "dlp");
+        log.stop(Verdict::Block, Reason::Dlp);
         let answer = blocked(&found);
         log.entry.finding = Some(found);
         Some(answer)
@@ -163,8 +164,8 @@ impl ActivePolicy {
         parts.uri = match whole_uri(target, compiled, &parts.uri) {
             Ok(uri) => uri,
             Err(error) => {
-                log.stop(Verdict::Error, "request");
-                return refuse(StatusCode::BAD_REQUEST, "request", format!("the request can't be sent: {error}"));
+                log.stop(Verdict::Error, Reason::Request);
+                return refuse(StatusCode::BAD_REQUEST, Reason::Request, format!("the request can't be sent: {error}"));
             }
         };
         parts.version = Version::HTTP_11;
@@ -222,11 +223,11 @@ pub(super) fn whole_uri(target: &RequestTarget, compiled: &CompiledRoute, uri: &
 pub(super) fn dial_refusal(dial: &DialError, log: &mut AccessLog) -> Response<Body> {
     tracing::info!("{dial}");
     if matches!(dial, DialError::Refused { .. }) {
-        log.stop(Verdict::Block, "address");
-        return refuse(StatusCode::FORBIDDEN, "address", dial.to_string());
+        log.stop(Verdict::Block, Reason::Address);
+        return refuse(StatusCode::FORBIDDEN, Reason::Address, dial.to_string());
     }
-    log.stop(Verdict::Error, "connect");
-    refuse(StatusCode::BAD_GATEWAY, "connect", dial.to_string())
+    log.stop(Verdict::Error, Reason::Connect);
+    refuse(StatusCode::BAD_GATEWAY, Reason::Connect, dial.to_string())
 }
 
 pub(super) fn failed(
@@ -235,9 +236,9 @@ pub(super) fn failed(
     log: &mut AccessLog,
 ) -> Response<Body> {
     if log.broken.load(Ordering::Relaxed) {
-        log.stop(Verdict::Deny, "bad_body");
+        log.stop(Verdict::Deny, Reason::BadBody);
         let message = "the request's body is malformed or broke off; it was not sent as a whole";
-        return refuse(StatusCode::BAD_REQUEST, "bad_body", message);
+        return refuse(StatusCode::BAD_REQUEST, Reason::BadBody, message);
     }
     let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
     let mut last = error.to_string();
@@ -248,6 +249,6 @@ pub(super) fn failed(
         last = current.to_string();
         source = current.source();
     }
-    log.stop(Verdict::Error, "upstream");
-    refuse(StatusCode::BAD_GATEWAY, "upstream", format!("the request to {} failed: {last}", target.host))
+    log.stop(Verdict::Error, Reason::Upstream);
+    refuse(StatusCode::BAD_GATEWAY, Reason::Upstream, format!("the request to {} failed: {last}", target.host))
 }

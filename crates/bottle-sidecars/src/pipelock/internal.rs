@@ -7,6 +7,7 @@ use bottle_policy::bundle::image_user;
 use bottle_policy::route::Scheme;
 use bottle_types::door::Door;
 use bottle_types::host::HostName;
+use bottle_types::reason::Reason;
 use bottle_wire::access::Verdict;
 use http::header::{HOST, UPGRADE};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
@@ -66,7 +67,7 @@ async fn connection(stream: UnixStream, forwarder: Arc<Forwarder>, log_file: Arc
 
 async fn answer(forwarder: &Forwarder, log_file: &Arc<LogFile>, mut request: Request<Incoming>) -> Response<Body> {
     let Some((target, route, policy)) = read_target(request.headers()) else {
-        return refuse(StatusCode::BAD_REQUEST, "hop", "pipelock takes requests from egress alone");
+        return refuse(StatusCode::BAD_REQUEST, Reason::Hop, "pipelock takes requests from egress alone");
     };
     let tunnel = headers::text(request.headers(), UPGRADE.as_str()) == Some(upgrade::TUNNEL);
     let (method, path) = match tunnel {

@@ -1,6 +1,7 @@
 //! Refusals: the answers to requests that are not sent, with the reason.
 
 use bottle_policy::supervise::Found;
+use bottle_types::reason::Reason;
 use bottle_wire::proposal::ProposalId;
 use http::{Response, StatusCode};
 use serde::Serialize;
@@ -10,7 +11,7 @@ use crate::proxy::response::{Body, json, refuse};
 /// The refusal of a request with a secret in it.
 #[derive(Serialize)]
 struct DlpRefusal<'a> {
-    error: &'static str,
+    error: Reason,
     message: String,
     rule: &'a str,
     #[serde(rename = "where")]
@@ -36,8 +37,14 @@ pub(super) fn blocked(found: &Found) -> Response<Body> {
             found.rule, found.at
         ),
     };
-    let body =
-        DlpRefusal { error: "dlp", message, rule: &found.rule, at: &found.at, offset: found.offset, proposal: None };
+    let body = DlpRefusal {
+        error: Reason::Dlp,
+        message,
+        rule: &found.rule,
+        at: &found.at,
+        offset: found.offset,
+        proposal: None,
+    };
     json(StatusCode::FORBIDDEN, &body)
 }
 
@@ -50,22 +57,22 @@ pub(super) fn refused(findings: &[Found], why: &str, proposal: Option<ProposalId
         list.join("; ")
     );
     let (rule, at, offset) = findings.first().map_or(("", "", 0), |found| (&found.rule, &found.at, found.offset));
-    json(StatusCode::FORBIDDEN, &DlpRefusal { error: "dlp", message, rule, at, offset, proposal })
+    json(StatusCode::FORBIDDEN, &DlpRefusal { error: Reason::Dlp, message, rule, at, offset, proposal })
 }
 
 pub(super) fn too_large(max: u64) -> Response<Body> {
     let message = format!("the request's body is larger than the {max} bytes that may leave at once");
-    refuse(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
+    refuse(StatusCode::PAYLOAD_TOO_LARGE, Reason::TooLarge, message)
 }
 
 /// A body that was stopped on its way for a reason that is no finding.
-pub(super) fn stopped(reason: &'static str, max: u64) -> Response<Body> {
+pub(super) fn stopped(reason: Reason, max: u64) -> Response<Body> {
     match reason {
-        "limit" => {
+        Reason::Limit => {
             let message = "this run has sent as many bytes as it may; the request was cut off";
             refuse(StatusCode::TOO_MANY_REQUESTS, reason, message)
         }
-        "slow" => {
+        Reason::Slow => {
             refuse(StatusCode::REQUEST_TIMEOUT, reason, "the request's body did not go on for a minute; it was cut off")
         }
         _ => too_large(max),
@@ -73,7 +80,7 @@ pub(super) fn stopped(reason: &'static str, max: u64) -> Response<Body> {
 }
 
 /// In place of an answer that the guest may not have.
-pub(super) fn not_let_in(reason: &'static str, found: Option<&Found>) -> Response<Body> {
+pub(super) fn not_let_in(reason: Reason, found: Option<&Found>) -> Response<Body> {
     let Some(found) = found else {
         let message = "the answer was not let in: it is larger than an answer may be here";
         return refuse(StatusCode::BAD_GATEWAY, reason, message);

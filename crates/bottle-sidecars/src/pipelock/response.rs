@@ -9,6 +9,7 @@ use bottle_policy::pipelock::Action;
 use bottle_policy::supervise::Found;
 use bottle_scan::dlp::{Finding, Mode, Packing, Stream};
 use bottle_scan::websocket::Talk;
+use bottle_types::reason::Reason;
 use bottle_wire::access::Verdict;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, SET_COOKIE, TRAILER};
@@ -57,11 +58,11 @@ impl ActivePolicy {
         let (mut parts, body) = response.into_parts();
         let too_large = scanning.max_body_bytes.is_some_and(|most| body.size_hint().lower() > most.0);
         let looked = if too_large {
-            Err(("answer_too_large", None))
+            Err((Reason::AnswerTooLarge, None))
         } else {
             match ScannedResponse::new(body, &parts.headers, &self.policy, compiled.model, log) {
                 Ok(body) => body.begun().await,
-                Err(found) => Err(("answer", Some(found))),
+                Err(found) => Err((Reason::Answer, Some(found))),
             }
         };
         match looked {
@@ -195,7 +196,7 @@ impl ScannedResponse {
     }
 
     /// Waits for what may go on first of an answer that is held back: where nothing may, there is still time to say why.
-    pub(super) async fn begun(mut self) -> Result<Self, (&'static str, Option<Found>)> {
+    pub(super) async fn begun(mut self) -> Result<Self, (Reason, Option<Found>)> {
         if matches!(self.mode, ScanMode::Held(_))
             && let Ok(Some(first)) = timeout(FIRST_BYTES_TIMEOUT, self.frame()).await
         {
@@ -207,7 +208,7 @@ impl ScannedResponse {
         Ok(self)
     }
 
-    fn cut(&mut self, reason: &'static str, found: Option<Found>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn cut(&mut self, reason: Reason, found: Option<Found>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let why = found.as_ref().map_or_else(|| "it is too large".to_owned(), |found| found.rule.clone());
         let _ = self.stream_verdict.set((reason, found));
         self.ended = true;
@@ -268,7 +269,7 @@ impl HttpBody for ScannedResponse {
                     this.taken += data.len() as u64;
                     let most = this.policy.pipelock.response_scanning.max_body_bytes;
                     if most.is_some_and(|most| this.taken > most.0) {
-                        return this.cut("answer_too_large", None);
+                        return this.cut(Reason::AnswerTooLarge, None);
                     }
                     this.judge(Some(&data))
                 }
@@ -281,7 +282,7 @@ impl HttpBody for ScannedResponse {
             match judged {
                 Ok(bytes) if bytes.is_empty() => {}
                 Ok(bytes) => return Poll::Ready(Some(Ok(Frame::data(bytes)))),
-                Err(finding) => return this.cut("answer", Some(scan::found(finding, "answer"))),
+                Err(finding) => return this.cut(Reason::Answer, Some(scan::found(finding, "answer"))),
             }
         }
     }

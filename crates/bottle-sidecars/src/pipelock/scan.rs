@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bottle_policy::supervise::Found;
 use bottle_scan::dlp::{self, Finding, Head, Mode, Packing, Rules, Search, Stream};
+use bottle_types::reason::Reason;
 use bytes::Bytes;
 use http::header::CONTENT_ENCODING;
 use http::{HeaderMap, HeaderValue, Uri};
@@ -96,7 +97,7 @@ where
         Self { body, stream: Stream::packed(packings), judge, taken: 0, stream_verdict, warned, may, idle_timeout }
     }
 
-    fn stop(&mut self, reason: &'static str, found: Option<Found>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn stop(&mut self, reason: Reason, found: Option<Found>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let _ = self.stream_verdict.set((reason, found));
         if let Some(body) = self.body.take() {
             drain(body);
@@ -121,7 +122,9 @@ where
         loop {
             let Some(body) = this.body.as_mut() else { return Poll::Ready(None) };
             let judged = match Pin::new(body).poll_frame(cx) {
-                Poll::Pending if this.idle_timeout.as_mut().poll(cx).is_ready() => return this.stop("slow", None),
+                Poll::Pending if this.idle_timeout.as_mut().poll(cx).is_ready() => {
+                    return this.stop(Reason::Slow, None);
+                }
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Some(Err(error))) => {
                     this.body = None;
@@ -132,10 +135,10 @@ where
                     let Ok(data) = frame.into_data() else { continue };
                     this.taken += data.len() as u64;
                     if this.taken > compiled.max_bytes {
-                        return this.stop("too_large", None);
+                        return this.stop(Reason::TooLarge, None);
                     }
                     if !(this.may)(data.len() as u64) {
-                        return this.stop("limit", None);
+                        return this.stop(Reason::Limit, None);
                     }
                     this.idle_timeout.as_mut().reset(Instant::now() + BODY_IDLE_TIMEOUT);
                     this.stream.push(search, &data, mode)
@@ -153,7 +156,7 @@ where
                 Ok(bytes) => return Poll::Ready(Some(Ok(Frame::data(bytes.into())))),
                 Err(finding) => {
                     let found = found(finding, "body");
-                    return this.stop("dlp", Some(found));
+                    return this.stop(Reason::Dlp, Some(found));
                 }
             }
         }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bottle_types::host::{HostName, HostPattern};
+use bottle_types::reason::Reason;
 use bottle_wire::access::Verdict;
 use http::{Response, StatusCode};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -29,13 +30,13 @@ impl ActivePolicy {
     ) -> Result<TcpStream, Box<Response<Body>>> {
         log.entry.not_inspected = true;
         let Some(pattern) = self.passes(&target.host).filter(|_| target.port == 443) else {
-            log.stop(Verdict::Deny, "no_route");
+            log.stop(Verdict::Deny, Reason::NoRoute);
             let message = format!("{} is none of the hosts whose TLS is passed through", target.host);
-            return Err(Box::new(refuse(StatusCode::FORBIDDEN, "no_route", message)));
+            return Err(Box::new(refuse(StatusCode::FORBIDDEN, Reason::NoRoute, message)));
         };
         if let Err(reached) = self.count(pattern, &target.host) {
-            log.stop(Verdict::Deny, "limit");
-            return Err(Box::new(refuse(StatusCode::TOO_MANY_REQUESTS, "limit", reached.to_string())));
+            log.stop(Verdict::Deny, Reason::Limit);
+            return Err(Box::new(refuse(StatusCode::TOO_MANY_REQUESTS, Reason::Limit, reached.to_string())));
         }
         self.dialer.plain(&target.host, target.port).await.map_err(|error| Box::new(dial_refusal(&error, log)))
     }

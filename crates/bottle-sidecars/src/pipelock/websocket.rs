@@ -9,6 +9,7 @@ use bottle_policy::supervise::Found;
 use bottle_scan::dlp::Mode;
 use bottle_scan::websocket::{Frames, Talk};
 use bottle_types::host::HostName;
+use bottle_types::reason::Reason;
 use bottle_wire::access::Verdict;
 use bytes::Bytes;
 use http::header::{HOST, SEC_WEBSOCKET_EXTENSIONS};
@@ -34,7 +35,7 @@ const CLOSE_PROTOCOL: u16 = 1002;
 struct WebSocketEnd {
     /// Told to the guest; none where it is in the middle of a frame.
     code: Option<u16>,
-    reason: &'static str,
+    reason: Reason,
     why: String,
     found: Option<Found>,
 }
@@ -62,8 +63,8 @@ impl ActivePolicy {
         parts.uri = match whole_uri(target, compiled, &parts.uri) {
             Ok(uri) => uri,
             Err(error) => {
-                log.stop(Verdict::Error, "request");
-                return refuse(StatusCode::BAD_REQUEST, "request", format!("the request can't be sent: {error}"))
+                log.stop(Verdict::Error, Reason::Request);
+                return refuse(StatusCode::BAD_REQUEST, Reason::Request, format!("the request can't be sent: {error}"))
                     .into();
             }
         };
@@ -83,9 +84,9 @@ impl ActivePolicy {
         }
         if !upgrade::agreed(&response, upgrade::WEBSOCKET) || response.headers().contains_key(SEC_WEBSOCKET_EXTENSIONS)
         {
-            log.stop(Verdict::Error, "upstream");
+            log.stop(Verdict::Error, Reason::Upstream);
             let message = "upstream answered the WebSocket's handshake with something that was not asked for";
-            return refuse(StatusCode::BAD_GATEWAY, "upstream", message).into();
+            return refuse(StatusCode::BAD_GATEWAY, Reason::Upstream, message).into();
         }
         let upstream = hyper::upgrade::on(&mut response);
         let mut answer: Response<_> = self.scrubbed_head(compiled, response.map(|_| full("")));
@@ -111,7 +112,7 @@ impl WebSocketRelay {
         let (guest, upstream) = match tokio::try_join!(guest, upstream) {
             Ok(both) => both,
             Err(error) => {
-                log.stop(Verdict::Error, "upgrade");
+                log.stop(Verdict::Error, Reason::Upgrade);
                 tracing::debug!("a WebSocket was not taken up: {error}");
                 return;
             }
@@ -185,7 +186,7 @@ where
         }
         let messages = frames.push(&buffer[..read]).map_err(|error| WebSocketEnd {
             code: Some(CLOSE_PROTOCOL),
-            reason: "websocket",
+            reason: Reason::Websocket,
             why: error.to_string(),
             found: None,
         })?;
@@ -203,12 +204,17 @@ where
                 Err(finding) => {
                     let found = found(finding);
                     let why = format!("not sent: {} was found", found.rule);
-                    return Err(WebSocketEnd { code: Some(CLOSE_POLICY), reason: "dlp", why, found: Some(found) });
+                    return Err(WebSocketEnd {
+                        code: Some(CLOSE_POLICY),
+                        reason: Reason::Dlp,
+                        why,
+                        found: Some(found),
+                    });
                 }
             }
             if let Err(reached) = active.may_send(host, message.payload.len() as u64) {
                 let why = reached.to_string();
-                return Err(WebSocketEnd { code: Some(CLOSE_POLICY), reason: "limit", why, found: None });
+                return Err(WebSocketEnd { code: Some(CLOSE_POLICY), reason: Reason::Limit, why, found: None });
             }
             if to.write_all(&message.raw).await.is_err() || to.flush().await.is_err() {
                 return Ok(());
@@ -250,7 +256,7 @@ where
             let why = "upstream has said more than an answer may say".to_owned();
             return Err(WebSocketEnd {
                 code: block.then_some(CLOSE_POLICY),
-                reason: "answer_too_large",
+                reason: Reason::AnswerTooLarge,
                 why,
                 found: None,
             });
@@ -290,7 +296,7 @@ fn judge_answer(
                         let found = found(finding.rule);
                         let why = format!("not let in: {} was found", found.rule);
                         let code = Some(CLOSE_POLICY);
-                        return Err(WebSocketEnd { code, reason: "answer", why, found: Some(found) });
+                        return Err(WebSocketEnd { code, reason: Reason::Answer, why, found: Some(found) });
                     }
                     Err(finding) => drop(noted.set(found(finding.rule))),
                 }
@@ -299,7 +305,7 @@ fn judge_answer(
         }
         Err(error) if block => {
             let (code, why) = (Some(CLOSE_PROTOCOL), error.to_string());
-            return Err(WebSocketEnd { code, reason: "websocket", why, found: None });
+            return Err(WebSocketEnd { code, reason: Reason::Websocket, why, found: None });
         }
         Err(error) => {
             let _ = noted.set(found(format!("unreadable:{error}")));

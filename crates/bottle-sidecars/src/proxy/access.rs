@@ -1,5 +1,6 @@
 //! The access log, the run record's line for each request: begun with its head, written when its answer has ended.
 
+use std::fmt::Display;
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use std::time::Instant;
 
 use bottle_policy::supervise::Found;
 use bottle_types::door::Door;
+use bottle_types::reason::Reason;
 use bottle_wire::access::{Access, Verdict};
 use bytes::Bytes;
 use http::Response;
@@ -49,8 +51,8 @@ impl LogFile {
     }
 }
 
-/// Verdict on a body under way: the word of the reason, and the finding if a scan stopped it.
-pub(crate) type StreamVerdict = Arc<OnceLock<(&'static str, Option<Found>)>>;
+/// Verdict on a body under way: the reason, and the finding if a scan stopped it.
+pub(crate) type StreamVerdict = Arc<OnceLock<(Reason, Option<Found>)>>;
 
 /// In place of a path in which something was found.
 pub(crate) const WITHHELD: &str = "(withheld)";
@@ -114,9 +116,15 @@ impl AccessLog {
     }
 
     /// Notes that the request goes no further, and why.
-    pub(crate) fn stop(&mut self, verdict: Verdict, reason: &str) {
+    pub(crate) fn stop(&mut self, verdict: Verdict, reason: Reason) {
         self.entry.verdict = verdict;
-        self.entry.reason = Some(reason.to_owned());
+        self.entry.reason = Some(reason.to_string());
+    }
+
+    /// Notes that an answer, or a connection that became something else, broke off.
+    pub(crate) fn cut_off(&mut self, error: &impl Display) {
+        self.entry.verdict = Verdict::Error;
+        self.entry.reason = Some(format!("{}: {error}", Reason::CutOff));
     }
 
     /// Keeps the URL out of every log: something was found in it.
@@ -147,7 +155,7 @@ impl Drop for AccessLog {
             && self.entry.verdict == Verdict::Allow
         {
             self.entry.verdict = Verdict::Block;
-            self.entry.reason = Some((*reason).to_owned());
+            self.entry.reason = Some(reason.to_string());
             self.entry.finding.clone_from(found);
         }
         if self.entry.finding.is_none() {
@@ -193,7 +201,7 @@ impl http_body::Body for LoggedBody {
             Poll::Ready(Some(Err(error))) => {
                 // A body that a scan stopped has its reason already.
                 if self.log.entry.verdict == Verdict::Allow && self.log.stream_verdict.get().is_none() {
-                    self.log.stop(Verdict::Error, &format!("cut off: {error}"));
+                    self.log.cut_off(&error);
                 }
                 if !std::mem::take(&mut self.given) {
                     return Poll::Ready(Some(Err(error)));

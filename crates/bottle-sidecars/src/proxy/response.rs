@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bottle_types::reason::Reason;
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, Response, StatusCode};
@@ -57,13 +58,13 @@ where
 #[derive(Debug, Serialize)]
 pub(crate) struct RefusalBody {
     /// One word for programs.
-    pub(crate) error: &'static str,
+    pub(crate) error: Reason,
     /// A sentence for people and agents.
     pub(crate) message: String,
 }
 
 /// The answer to a request that goes no further.
-pub(crate) fn refuse(status: StatusCode, error: &'static str, message: impl Into<String>) -> Response<Body> {
+pub(crate) fn refuse(status: StatusCode, error: Reason, message: impl Into<String>) -> Response<Body> {
     json(status, &RefusalBody { error, message: message.into() })
 }
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 use bottle_policy::route::Scheme;
 use bottle_types::door::Door;
 use bottle_types::host::HostName;
+use bottle_types::reason::Reason;
 use bottle_wire::access::Verdict;
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -21,7 +22,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::net::UnixListener;
 
 use super::access::{AccessLog, LogFile};
-use super::client_hello::{self, GONE, HelloReader, gone};
+use super::client_hello::{self, HelloReader, gone};
 use super::headers;
 use super::idle;
 use super::response::{Body, full, refuse};
@@ -121,17 +122,17 @@ impl<B: Handler> ProxyServer<B> {
         }
         if request.uri().authority().is_none() {
             let message = "this is an HTTP proxy: name it in HTTPS_PROXY and HTTP_PROXY, and ask for whole URLs";
-            return self.refused(&request, "", 0, StatusCode::BAD_REQUEST, "not_a_proxy_request", message);
+            return self.refused(&request, "", 0, StatusCode::BAD_REQUEST, Reason::NotAProxyRequest, message);
         }
         let named = request.uri().authority().map(|authority| target::parse(authority.as_str()));
         match named {
             Some(Ok((host, port))) if request.uri().scheme_str() == Some("http") => {
                 self.answer_for_host(Scheme::Http, host, port.unwrap_or(80), request).await
             }
-            Some(Err(why)) => self.refused(&request, "", 0, StatusCode::FORBIDDEN, "bad_host", &why),
+            Some(Err(why)) => self.refused(&request, "", 0, StatusCode::FORBIDDEN, Reason::BadHost, &why),
             _ => {
                 let message = "https goes through CONNECT; in absolute form it is http only";
-                self.refused(&request, "", 0, StatusCode::BAD_REQUEST, "bad_scheme", message)
+                self.refused(&request, "", 0, StatusCode::BAD_REQUEST, Reason::BadScheme, message)
             }
         }
     }
@@ -141,7 +142,7 @@ impl<B: Handler> ProxyServer<B> {
             Ok(named) => named,
             Err(why) => {
                 let text = request.uri().authority().map(ToString::to_string).unwrap_or_default();
-                return self.refused(&request, &text, 0, StatusCode::FORBIDDEN, "bad_host", &why);
+                return self.refused(&request, &text, 0, StatusCode::FORBIDDEN, Reason::BadHost, &why);
             }
         };
         // A host that no rule knows gets its tunnel all the same, if it is the usual port: the refusal has to be told in
@@ -149,7 +150,7 @@ impl<B: Handler> ProxyServer<B> {
         if port != 443 && !self.handler.knows(Scheme::Https, &host, port) {
             let why =
                 format!("no route allows port {port} of {host}: ask for it with the supervise tool request_route");
-            return self.refused(&request, host.as_str(), port, StatusCode::FORBIDDEN, "no_route", &why);
+            return self.refused(&request, host.as_str(), port, StatusCode::FORBIDDEN, Reason::NoRoute, &why);
         }
         tokio::spawn(async move {
             match hyper::upgrade::on(request).await {
@@ -175,25 +176,25 @@ impl<B: Handler> ProxyServer<B> {
             loop {
                 let read = stream.read(&mut buffer).await.unwrap_or(0);
                 if read == 0 {
-                    return Err((GONE, "it ended before its TLS hello".to_owned()));
+                    return Err((Reason::Gone, "it ended before its TLS hello".to_owned()));
                 }
-                if let Some(name) = hello.push(&buffer[..read]).map_err(|error| ("not_tls", error))? {
+                if let Some(name) = hello.push(&buffer[..read]).map_err(|error| (Reason::NotTls, error))? {
                     return match name.as_deref().map(HostName::parse) {
                         Some(Ok(name)) if name == host => Ok(hello.into_bytes()),
-                        _ => Err(("sni", "the TLS hello does not name the host of CONNECT".to_owned())),
+                        _ => Err((Reason::Sni, "the TLS hello does not name the host of CONNECT".to_owned())),
                     };
                 }
             }
         };
         let read = tokio::time::timeout(HANDSHAKE_TIMEOUT, read).await;
-        match read.unwrap_or_else(|_| Err(("deadline", "no TLS hello in time".to_owned()))) {
+        match read.unwrap_or_else(|_| Err((Reason::Deadline, "no TLS hello in time".to_owned()))) {
             Ok(hello) => {
                 let id = log.entry.id.clone();
                 let target = RequestTarget { scheme: Scheme::Https, host, port: 443, id, websocket: false };
                 self.handler.tunnel(target, hello, stream, log).await;
             }
             Err((reason, why)) => {
-                log.stop(if reason == GONE { Verdict::Error } else { Verdict::Deny }, reason);
+                log.stop(if reason == Reason::Gone { Verdict::Error } else { Verdict::Deny }, reason);
                 tracing::info!("closed a tunnel to {host}:443: {why}");
             }
         }
@@ -206,17 +207,18 @@ impl<B: Handler> ProxyServer<B> {
     {
         let handshake = async {
             let hello = client_hello::read(stream, &host).await?;
-            let config = self.ca.server_config(&host).map_err(|error| ("certificate", error.to_string()))?;
-            let refused = |error: io::Error| (if gone(&error) { GONE } else { "handshake" }, error.to_string());
+            let config = self.ca.server_config(&host).map_err(|error| (Reason::Certificate, error.to_string()))?;
+            let refused =
+                |error: io::Error| (if gone(&error) { Reason::Gone } else { Reason::Handshake }, error.to_string());
             // On the heap, where it stays: it is large, and what holds it moves it about.
             hello.into_stream(config).await.map(Box::new).map_err(refused)
         };
         let done = tokio::time::timeout(HANDSHAKE_TIMEOUT, Box::pin(handshake)).await;
-        let stream = match done.unwrap_or_else(|_| Err(("deadline", "no TLS handshake in time".to_owned()))) {
+        let stream = match done.unwrap_or_else(|_| Err((Reason::Deadline, "no TLS handshake in time".to_owned()))) {
             Ok(stream) => stream,
             Err((reason, why)) => {
                 let mut log = self.begin_log("CONNECT", host.as_str(), port, "");
-                log.stop(if reason == GONE { Verdict::Error } else { Verdict::Deny }, reason);
+                log.stop(if reason == Reason::Gone { Verdict::Error } else { Verdict::Deny }, reason);
                 tracing::info!("closed a tunnel to {host}:{port}: {why}");
                 return;
             }
@@ -248,12 +250,19 @@ impl<B: Handler> ProxyServer<B> {
         mut request: Request<Incoming>,
     ) -> Response<Body> {
         if let Err(why) = target::agrees(&request, scheme, &host, port) {
-            return self.refused(&request, host.as_str(), port, StatusCode::MISDIRECTED_REQUEST, "host_mismatch", &why);
+            return self.refused(
+                &request,
+                host.as_str(),
+                port,
+                StatusCode::MISDIRECTED_REQUEST,
+                Reason::HostMismatch,
+                &why,
+            );
         }
         let websocket = match upgrade::wants_websocket(&request) {
             Ok(websocket) => websocket,
             Err(why) => {
-                return self.refused(&request, host.as_str(), port, StatusCode::BAD_REQUEST, "bad_websocket", why);
+                return self.refused(&request, host.as_str(), port, StatusCode::BAD_REQUEST, Reason::BadWebsocket, why);
             }
         };
         let headers = request.headers_mut();
@@ -279,7 +288,7 @@ impl<B: Handler> ProxyServer<B> {
         host: &str,
         port: u16,
         status: StatusCode,
-        error: &'static str,
+        error: Reason,
         why: &str,
     ) -> Response<Body> {
         let mut log = self.begin_log(request.method().as_str(), host, port, request.uri().path());
