@@ -250,7 +250,7 @@ async fn issue_task(
     let failed = |error: forge::ForgeError| Failure::machine(&error).hint(error.hint());
     let issue = forge.issue(number).await.map_err(failed)?;
     if issue.is_pull_request {
-        return Err(Failure::input(format_args!("number {number} is a pull request, not an issue")));
+        return Err(Failure::input(format_args!("#{number} is a pull request, not an issue")));
     }
     let payload = payload(&TaskArgs::default(), environment);
     Ok(Task {

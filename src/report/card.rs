@@ -78,7 +78,7 @@ fn results(card: &mut String, events: &[RunEvent], outcome: &Outcome) {
     if let Some(RunEvent::PullRequest { number, url, .. }) =
         events.iter().rev().find(|event| matches!(event, RunEvent::PullRequest { .. }))
     {
-        facts.push(format!("pull request [{number}]({url})"));
+        facts.push(format!("pull request [#{number}]({url})"));
     }
     if let Some(branch) = &outcome.branch {
         let commit =
@@ -267,7 +267,7 @@ mod tests {
             "❌",
             "asked by",
             "[the job](https://git.example/jobs/1)",
-            "pull request [12](https://git.example/pulls/12)",
+            "pull request [#12](https://git.example/pulls/12)",
             "3 turns",
             "0.12 US dollars",
             "- [x] prepare",

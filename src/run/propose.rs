@@ -1,7 +1,7 @@
 //! After the bottle is gone: the pushed branch is proposed, by the runner, with the evidence of the run.
 
 use bottle_plan::plan::BottlePlan;
-use bottle_plan::task::Work;
+use bottle_plan::task::{Work, thread_name};
 use serde_json::{Value, json};
 
 use super::RunInputs;
@@ -17,7 +17,9 @@ use crate::thread::{PublishResult, hand_in, publish, would_propose};
 pub(super) fn asked(plan: &BottlePlan) -> Option<String> {
     let who = plan.task.asked_by.as_ref().map(|actor| format!("asked by {}", actor.login));
     match (who, plan.task.thread()) {
-        (Some(who), Some(thread)) => Some(format!("{who} in number {}", thread.number)),
+        (Some(who), Some(thread)) => {
+            Some(format!("{who} in {}", thread_name(plan.task.is_about_a_pull_request(), thread.number)))
+        }
         (who, _) => who,
     }
 }
