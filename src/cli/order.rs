@@ -1,4 +1,4 @@
-//! What a comment asks of a run: to end the one that is going on, or to do the last task again.
+//! Commands to a run in a comment: to end the one that is going on, or to do the last task again.
 
 use std::sync::Arc;
 use std::time::Duration;
