@@ -10,12 +10,12 @@ use super::proposals::{self, Which};
 use super::{Context, print};
 use crate::exit::{Code, Failure};
 
-/// Put a policy file in force in a running bottle, by the way that approvals take too.
+/// Apply a policy file to a running bottle, as an approved proposal is applied.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ApplyArgs {
-    /// The whole file: routes.yaml, pipelock.yaml or gate.yaml, as the run record has it.
+    /// The complete file: routes.yaml, pipelock.yaml or gate.yaml, in the format of the run record.
     file: PathBuf,
-    /// Whose policy it is, where the file's name does not tell.
+    /// The door that takes the policy, if the file's name does not show it.
     #[arg(long, value_enum)]
     door: Option<DoorArg>,
     #[command(flatten)]

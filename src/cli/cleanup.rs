@@ -6,10 +6,10 @@ use super::{Context, print};
 use crate::backend::{self, is_dead};
 use crate::exit::{Code, Failure};
 
-/// Remove what dead runs have left; never touches a live one.
+/// Remove the containers, processes and directories of dead runs; never touches a live run.
 #[derive(Debug, clap::Args)]
 pub(crate) struct CleanupArgs {
-    /// Only say what would be removed.
+    /// Only list what would be removed.
     #[arg(long)]
     dry_run: bool,
 }

@@ -10,7 +10,7 @@ use crate::state;
 pub(crate) struct LogsArgs {
     /// The run's slug, as `ps --all` shows it.
     slug: String,
-    /// What went through the outgoing doors instead: a row a request.
+    /// Print the requests through the outgoing doors instead, one a row.
     #[arg(long)]
     egress: bool,
 }

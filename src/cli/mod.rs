@@ -29,7 +29,7 @@ use crate::workflow_commands::{escaped, plain};
 #[derive(Debug, Parser)]
 #[command(name = "bottle-runner", version, max_term_width = 110, after_help = after_help())]
 struct Args {
-    /// Colours: also off where NO_COLOR is set or stderr is no terminal.
+    /// Print without colours, as if NO_COLOR were set or stderr were not a terminal.
     #[arg(long, global = true)]
     no_color: bool,
     /// Short for `run --dry-run`.
@@ -45,32 +45,32 @@ enum Command {
     Run(run::RunArgs),
     /// Print what a run would do, and stop; needs no engine.
     Plan(plan::PlanArgs),
-    /// List the runs that are going on; with --all the ended ones too.
+    /// List the live runs; with --all the ended ones too.
     Ps(ps::PsArgs),
     /// Print a run's logs.
     Logs(logs::LogsArgs),
-    /// Decide what an agent asked for in a run on this machine.
+    /// Show and decide the proposals of agents in this machine's runs.
     Proposals(proposals::ProposalsArgs),
-    /// Put a policy file in force in a running bottle, by the way that approvals take too.
+    /// Apply a policy file to a running bottle, as an approved proposal is applied.
     Apply(apply::ApplyArgs),
-    /// Check a run record: complete, consistent, its chain of hashes unbroken.
+    /// Check that a run record is complete and consistent, and its chain of hashes unbroken.
     VerifyRecord(verify_record::VerifyRecordArgs),
-    /// Remove what dead runs have left; never touches a live one.
+    /// Remove the containers, processes and directories of dead runs; never touches a live run.
     Cleanup(cleanup::CleanupArgs),
-    /// Say what this machine can do, and how to get what is missing.
+    /// Check what this machine has for each backend, and say how to get the rest.
     Doctor,
     /// Print the JSON Schema of claude-bottle.yml.
     Schema,
     /// Print a completion script for a shell.
     Completions {
-        /// Which shell.
+        /// The shell.
         shell: clap_complete::Shell,
     },
     /// Print the man page.
     Man,
 }
 
-/// What every subcommand is given.
+/// The input of every subcommand.
 pub(crate) struct Context {
     pub(crate) environment: Environment,
     pub(crate) style: Style,
@@ -184,7 +184,7 @@ pub(crate) fn print(text: &str) -> Result<Code, Failure> {
     Ok(Code::Done)
 }
 
-/// What failed, why, and what to do; in Actions as an annotation as well.
+/// Prints the failure, its reason, and the help; in Actions as an annotation as well.
 fn show(failure: &Failure, style: Style, in_actions: bool) -> Code {
     // A server's words may be among them, and a job's runner takes some lines for commands.
     let shown = |text: &str| if in_actions { plain(text) } else { text.to_owned() };

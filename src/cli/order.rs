@@ -1,4 +1,4 @@
-//! What a comment asks of a run: to end the one that is going on, or to do the last task again.
+//! Commands to a run in a comment: to end the one that is going on, or to do the last task again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use bottle_plan::event::{self, Asked, Command, Order};
 use bottle_plan::manifest::Triggers;
 use bottle_plan::moment::Moment;
 use bottle_plan::prose;
-use bottle_plan::task::Form;
+use bottle_plan::task::{Form, thread_name};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
@@ -20,9 +20,9 @@ use crate::thread;
 const STOP_TIMEOUT: Duration = Duration::from_secs(150);
 const STOP_POLL_INTERVAL: Duration = Duration::from_secs(3);
 
-/// What came of an order.
+/// The result of an order.
 pub(super) enum OrderResult {
-    /// It is done; in words.
+    /// It is done; the text says how.
     Done(String),
     /// It is a task, or asks for nothing.
     Task(Asked),
@@ -47,7 +47,7 @@ pub(super) async fn carry_out(
     };
     if command.form != Form::Comment {
         return Err(Failure::input(format_args!("`{} {what}` in a review is heard by no run", triggers.mention))
-            .hint(format_args!("write it as a comment of its own below number {}", command.thread.number)));
+            .hint(format_args!("write it as a comment of its own on {}", name(command))));
     }
     let asker = Asker { login: command.asked_by.login.clone(), id: command.asked_by.id };
     let pull = command.is_pull_request.then_some(command.thread.number);
@@ -63,7 +63,7 @@ async fn stop(command: &Command, forge: &dyn Forge) -> Result<String, Failure> {
     let number = command.thread.number;
     let Some(first) = thread::holder(forge, number).await.map_err(failed)? else {
         let silent = "a dry run, which says nothing there, hears the comment all the same";
-        return Ok(format!("no run is going on for number {number}, as far as our comment there says; {silent}"));
+        return Ok(format!("no run is going on for {}, as far as our comment there says; {silent}", name(command)));
     };
     let (run, url) = (&first.lease.run, &first.lease.url);
     let started = Instant::now();
@@ -71,14 +71,14 @@ async fn stop(command: &Command, forge: &dyn Forge) -> Result<String, Failure> {
         sleep(STOP_POLL_INTERVAL).await;
         match thread::holder(forge, number).await {
             Ok(now) if now.as_ref().is_none_or(|now| now.lease != first.lease) => {
-                return Ok(format!("the run {run} was told to stop, and has ended: {url}"));
+                return Ok(format!("run {run} was told to stop, and has ended: {url}"));
             }
             // It is the run that listens; this only tells.
             _ => {}
         }
     }
     Err(Failure::machine(format_args!(
-        "the run {run} was told to stop, and has not said within {} s that it ended",
+        "run {run} was told to stop, and has not said within {} s that it ended",
         STOP_TIMEOUT.as_secs()
     ))
     .hint(format_args!("cancel its job: {url}")))
@@ -108,11 +108,16 @@ async fn again(command: &Command, payload: &Value, triggers: &Triggers, forge: &
         return read_again(command, comment, payload, triggers);
     }
     let nothing = "no earlier comment of somebody who may ask has a command";
-    Err(Failure::input(format_args!("there is nothing to do again in number {number}: {nothing}"))
+    Err(Failure::input(format_args!("there is nothing to do again in {}: {nothing}", name(command)))
         .hint(format_args!("write the command itself, such as `{} fix this`", triggers.mention)))
 }
 
-/// Whether the comment's writer may have things done.
+/// The conversation in a message.
+fn name(command: &Command) -> String {
+    thread_name(command.is_pull_request, command.thread.number)
+}
+
+/// True if the comment's writer may have things done.
 async fn may(command: &Command, comment: &Comment, triggers: &Triggers, forge: &dyn Forge) -> Result<bool, Failure> {
     let Ok(id) = u64::try_from(comment.author.id) else { return Ok(false) };
     if comment.author.is_bot && !triggers.who.bots.contains(&id) {

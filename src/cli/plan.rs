@@ -10,7 +10,7 @@ use crate::exit::{Code, Failure};
 pub(crate) struct PlanArgs {
     #[command(flatten)]
     task: TaskArgs,
-    /// How to print it.
+    /// The format of the plan.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
     /// Plan a dry run.

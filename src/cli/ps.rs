@@ -6,13 +6,13 @@ use super::{Context, print};
 use crate::exit::{Code, Failure};
 use crate::state::{self, Metadata};
 
-/// List the runs that are going on; with --all the ended ones too.
+/// List the live runs; with --all the ended ones too.
 #[derive(Debug, clap::Args)]
 pub(crate) struct PsArgs {
-    /// As JSON.
+    /// Print JSON.
     #[arg(long)]
     json: bool,
-    /// Ended runs too.
+    /// List the ended runs too.
     #[arg(long, short)]
     all: bool,
 }

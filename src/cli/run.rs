@@ -23,10 +23,10 @@ use crate::workflow_commands::{self, escaped, plain};
 pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) task: TaskArgs,
-    /// The same run for real, but nothing leaves: a push is scanned and kept, the forge is only told in would-do.jsonl.
+    /// Do the whole run, but let nothing leave: the gate scans and keeps the push, and would-do.jsonl lists all changes to the forge.
     #[arg(long)]
     pub(crate) dry_run: bool,
-    /// Events as JSON lines on stdout.
+    /// Print events as JSON lines on stdout.
     #[arg(long)]
     pub(crate) json: bool,
 }

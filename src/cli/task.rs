@@ -36,7 +36,7 @@ pub(crate) struct PlannedRun {
 pub(crate) enum PlanResult {
     Plan(Box<PlannedRun>),
     Nothing(String),
-    /// What was asked for was no task, and is done; the text says what.
+    /// The command in a comment was carried out; the text says how.
     Done(String),
 }
 
@@ -149,7 +149,7 @@ fn payload(args: &TaskArgs, environment: &Environment) -> serde_json::Value {
         .unwrap_or_default()
 }
 
-/// Who set off the job.
+/// The user who set off the job.
 fn sender(payload: &serde_json::Value) -> Option<Asker> {
     let sender = &payload["sender"];
     Some(Asker { login: sender["login"].as_str()?.to_owned(), id: sender["id"].as_u64()? })
@@ -254,7 +254,7 @@ async fn issue_task(
     let failed = |error: forge::ForgeError| Failure::machine(&error).hint(error.hint());
     let issue = forge.issue(number).await.map_err(failed)?;
     if issue.is_pull_request {
-        return Err(Failure::input(format_args!("number {number} is a pull request, not an issue")));
+        return Err(Failure::input(format_args!("#{number} is a pull request, not an issue")));
     }
     let payload = payload(&TaskArgs::default(), environment);
     Ok(Task {
@@ -366,7 +366,7 @@ async fn find_manifest(args: &TaskArgs, base: Option<&Base>, dir: &Path) -> Resu
 fn read_task(args: &TaskArgs, manifest: &Manifest, environment: &Environment) -> Result<Asked, Failure> {
     if let Some(text) = &args.task {
         if text.trim().is_empty() {
-            return Err(Failure::input("the task is empty").hint("say what is to be done: --task \"…\""));
+            return Err(Failure::input("the task is empty").hint("give the task in words: --task \"…\""));
         }
         return Ok(Asked::Task(Box::new(Task::text(text))));
     }

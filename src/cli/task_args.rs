@@ -1,23 +1,23 @@
-//! What may be typed for a task.
+//! The options that name a task.
 
 use std::path::PathBuf;
 
-/// What both `run` and `plan` take.
+/// The options of both `run` and `plan`.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct TaskArgs {
-    /// The forge's webhook payload; in Actions taken from GITHUB_EVENT_PATH.
+    /// The file with the forge's webhook payload; in Actions it is GITHUB_EVENT_PATH by default.
     #[arg(long, value_name = "FILE", conflicts_with = "task")]
     pub(crate) event: Option<PathBuf>,
-    /// The event's kind, such as `issues`, where its content does not tell; in Actions GITHUB_EVENT_NAME.
+    /// The event's name, such as `issues`, if the payload does not show it; in Actions it is GITHUB_EVENT_NAME.
     #[arg(long, value_name = "NAME", requires = "event")]
     pub(crate) event_name: Option<String>,
-    /// What is to be done, in words.
+    /// The task in words.
     #[arg(long, value_name = "TEXT")]
     pub(crate) task: Option<String>,
     /// In a job: do this issue, as the forge has it now.
     #[arg(long, value_name = "NUMBER", conflicts_with_all = ["task", "event"])]
     pub(crate) issue: Option<u64>,
-    /// The manifest's agent.
+    /// The agent of the manifest that does the task.
     #[arg(long, value_name = "NAME")]
     pub(crate) agent: Option<String>,
     /// Bring this checkout into the bottle instead of cloning through the gate.
@@ -26,16 +26,16 @@ pub(crate) struct TaskArgs {
     /// The manifest; default: claude-bottle.yml or .github/claude-bottle.yml of the base branch.
     #[arg(long, value_name = "FILE")]
     pub(crate) manifest: Option<PathBuf>,
-    /// Where the bottle runs.
+    /// The backend that runs the bottle.
     #[arg(long, value_name = "NAME", value_enum, default_value_t = BackendArg::Auto)]
     pub(crate) backend: BackendArg,
     /// Answer the model from a run record's cassette, or from a cassette file: no key, no cost.
     #[arg(long, value_name = "RECORD")]
     pub(crate) replay: Option<PathBuf>,
-    /// In a job: push and propose the work in this run record of another job's dry run; no agent runs. The gate judges it anew.
+    /// In a job: push and propose the work that another job's dry run left in this run record. The gate judges it again; no agent runs.
     #[arg(long, value_name = "RECORD", conflicts_with = "replay")]
     pub(crate) publish: Option<PathBuf>,
-    /// Take up a run: its image gets what people granted there (`request_capability`), its task is done again unless another is given.
+    /// Do the task of this run again, or another if one is given, with the image that people granted in it (`request_capability`).
     #[arg(long, value_name = "RECORD", conflicts_with = "publish")]
     pub(crate) resume: Option<PathBuf>,
     /// The guest's image, instead of the manifest's.
@@ -60,7 +60,7 @@ impl TaskArgs {
         given.into_iter().filter_map(|(option, value)| Some(format!(" {option} {}", value?))).collect()
     }
 
-    /// True if it is left to something else what is to be done.
+    /// True if no option names the task.
     pub(crate) fn names_no_task(&self) -> bool {
         self.event.is_none() && self.task.is_none() && self.issue.is_none()
     }

@@ -8,12 +8,12 @@ use crate::backend;
 use crate::exit::{Code, Failure};
 use crate::state;
 
-/// Check a run record: complete, consistent, its chain of hashes unbroken.
+/// Check that a run record is complete and consistent, and its chain of hashes unbroken.
 #[derive(Debug, clap::Args)]
 pub(crate) struct VerifyRecordArgs {
     /// The run record's directory, or the slug of a run on this machine.
     record: PathBuf,
-    /// As JSON.
+    /// Print JSON.
     #[arg(long)]
     json: bool,
 }

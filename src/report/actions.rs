@@ -109,7 +109,7 @@ impl Reporter for Actions {
                     say(&line);
                 }
                 if let Some(path) = &self.summary
-                    && let Err(error) = append(path, &format!("{}\n", card::render(&self.seen)))
+                    && let Err(error) = append(path, &format!("{}\n", card::status(&self.seen)))
                 {
                     say(&format!(
                         "::warning::{}\n",

@@ -104,7 +104,7 @@ mod tests {
             RunEvent::Progress { text: format!("half done {hostile}") },
             proposal(ProposalStatus::Asked, None),
         ];
-        let going_on = crate::report::card(&events);
+        let going_on = crate::report::status(&events);
         assert!(
             going_on.contains("#### The agent says\n\n- half done") && going_on.contains("… P1 `GET"),
             "{going_on}"
@@ -113,8 +113,9 @@ mod tests {
         events.push(RunEvent::Offer { diff: format!("--- a/x\n+++ b/x\n+```\n+{hostile}\n") });
         events.push(RunEvent::Finished { outcome: Outcome::default(), record: "/r".into() });
         let (card, summary, page) =
-            (crate::report::card(&events), crate::report::summary(&events), crate::report::html(&events));
-        for text in [&going_on, &card] {
+            (crate::report::status(&events), crate::report::summary(&events), crate::report::html(&events));
+        let pull_request = crate::report::card(&events);
+        for text in [&going_on, &card, &pull_request] {
             let code_apart: Vec<&str> = text.split("````").step_by(2).collect();
             let outside: String = code_apart.concat().split('`').step_by(2).collect();
             for wrong in ["@octocat fixes", "fixes #1 ", "<!--", "\n/claude"] {
@@ -122,7 +123,7 @@ mod tests {
             }
         }
         assert!(!card.contains("The agent says"), "its lines go with the run's end: {card}");
-        for text in [&card, &summary] {
+        for text in [&card, &pull_request, &summary] {
             assert!(text.contains("P1 `GET https://a.example") && text.contains("denied by octo-"), "{text}");
             assert!(text.contains("````diff\n--- a/x\n+++ b/x\n+```\n"), "no fence of its own ends it: {text}");
         }

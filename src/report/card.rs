@@ -1,6 +1,6 @@
-//! What is posted: the job summary, the comment that is kept up to date, and the evidence in a pull request, one text.
+//! The posted texts: the status (the job summary, the comment that is kept up to date) and the pull request's text, of the same parts.
 //!
-//! Everything in it that people or the agent wrote is made neutral here.
+//! Everything in them that people or the agent wrote is made neutral here.
 
 use std::fmt::Write as _;
 
@@ -14,25 +14,19 @@ const MOST_REFUSALS: usize = 20;
 /// Of the agent's last words, in characters.
 const MOST_WORDS: usize = 12_000;
 
-/// The card of a run as far as it has come, as Markdown.
-pub(super) fn render(events: &[RunEvent]) -> String {
+/// The status of a run as far as it has come, as Markdown: its phases, its results, its words.
+pub(super) fn status(events: &[RunEvent]) -> String {
     let mut card = String::new();
-    let ended = events.iter().rev().find_map(|event| match event {
-        RunEvent::Finished { outcome, .. } => Some(outcome),
-        _ => None,
-    });
+    let ended = outcome(events);
     for event in events {
-        if let RunEvent::Started { slug, title, asked, job, .. } = event {
+        if let RunEvent::Started { title, .. } = event {
             let mark = ended.map_or("⏳", |outcome| if outcome.code == 0 { "✅" } else { "❌" });
             let _ = writeln!(card, "### {mark} {}\n", line(title));
-            let asked = asked.as_ref().map(|asked| format!("{} · ", line(asked))).unwrap_or_default();
-            let job = job.as_ref().map(|job| format!(" · [the job]({job})")).unwrap_or_default();
-            let _ = writeln!(card, "{asked}run `{slug}`{job}\n");
         }
     }
+    origin(&mut card, events);
     if let Some(outcome) = ended {
-        let word = if outcome.code == 0 { "Done" } else { "Failed" };
-        let _ = writeln!(card, "**{word}** (exit code {}): {}\n", outcome.code, line(&outcome.summary));
+        conclusion(&mut card, outcome);
     }
     phases(&mut card, events, ended.is_some());
     if ended.is_none() {
@@ -43,14 +37,68 @@ pub(super) fn render(events: &[RunEvent]) -> String {
         results(&mut card, events, outcome);
     }
     words(&mut card, events);
-    suite(&mut card, events, Suite::Verify, "Verify");
-    suite(&mut card, events, Suite::Gate, "Pushes");
-    failures(&mut card, events);
+    verification(&mut card, events);
+    refusals(&mut card, events);
+    cut(card)
+}
+
+/// The text of a run's pull request, as Markdown: the agent's own words about the change first, then verification, cost,
+/// refusals, and where the run's record is.
+pub(super) fn pull_request(events: &[RunEvent]) -> String {
+    let mut card = String::new();
+    words(&mut card, events);
+    let ended = outcome(events);
+    if let Some(outcome) = ended {
+        conclusion(&mut card, outcome);
+    }
+    verification(&mut card, events);
+    if let Some(outcome) = ended {
+        results(&mut card, events, outcome);
+    }
+    refusals(&mut card, events);
+    let mut card = cut(card);
+    origin(&mut card, events);
+    card
+}
+
+fn outcome(events: &[RunEvent]) -> Option<&Outcome> {
+    events.iter().rev().find_map(|event| match event {
+        RunEvent::Finished { outcome, .. } => Some(outcome),
+        _ => None,
+    })
+}
+
+/// Who asked, the run's name, and its job's page, where its record is.
+fn origin(card: &mut String, events: &[RunEvent]) {
+    for event in events {
+        if let RunEvent::Started { slug, asked, job, .. } = event {
+            let asked = asked.as_ref().map(|asked| format!("{} · ", line(asked))).unwrap_or_default();
+            let job = job.as_ref().map(|job| format!(" · [the job]({job})")).unwrap_or_default();
+            let _ = writeln!(card, "{asked}run `{slug}`{job}\n");
+        }
+    }
+}
+
+/// How the run ended.
+fn conclusion(card: &mut String, outcome: &Outcome) {
+    let word = if outcome.code == 0 { "Done" } else { "Failed" };
+    let _ = writeln!(card, "**{word}** (exit code {}): {}\n", outcome.code, line(&outcome.summary));
+}
+
+/// The verify commands, the pushes, and what else failed.
+fn verification(card: &mut String, events: &[RunEvent]) {
+    suite(card, events, Suite::Verify, "Verify");
+    suite(card, events, Suite::Gate, "Pushes");
+    failures(card, events);
+}
+
+/// Proposals and what became of them, refusals at the doors, and warnings.
+fn refusals(card: &mut String, events: &[RunEvent]) {
     let proposals = asked::proposals(events).into_iter().map(|asked| {
         let why = if asked.why.is_empty() { String::new() } else { format!(" (why: {})", line(asked.why)) };
         format!("- {} {} `{}`{why}: {}\n", asked.mark(), asked.id, code(asked.what), line(&asked.end()))
     });
-    list(&mut card, "What the agent asked for", proposals.collect());
+    list(card, "What the agent asked for", proposals.collect());
     if let Some(diff) = asked::offer(events) {
         let fence = fence(diff);
         let _ = writeln!(
@@ -63,13 +111,12 @@ pub(super) fn render(events: &[RunEvent]) -> String {
         RunEvent::Refused { door, what } => Some(format!("- {}: {}\n", line(door), line(what))),
         _ => None,
     });
-    list(&mut card, "What the doors refused", refused.collect());
+    list(card, "What the doors refused", refused.collect());
     let warnings = events.iter().filter_map(|event| match event {
         RunEvent::Warning { text } => Some(format!("- {}\n", line(text))),
         _ => None,
     });
-    list(&mut card, "Warnings", warnings.collect());
-    cut(card)
+    list(card, "Warnings", warnings.collect());
 }
 
 /// The pull request, the branch, and what was spent, on one line.
@@ -78,7 +125,7 @@ fn results(card: &mut String, events: &[RunEvent], outcome: &Outcome) {
     if let Some(RunEvent::PullRequest { number, url, .. }) =
         events.iter().rev().find(|event| matches!(event, RunEvent::PullRequest { .. }))
     {
-        facts.push(format!("pull request [{number}]({url})"));
+        facts.push(format!("pull request [#{number}]({url})"));
     }
     if let Some(branch) = &outcome.branch {
         let commit =
@@ -258,26 +305,46 @@ mod tests {
 
     #[test]
     fn nothing_of_others_is_acted_on() {
-        let card = render(&events("@octocat fixes #1\r\n/claude go <!-- x --> [a](http://b) c"));
-        for wrong in ["@octocat fixes", "\n/claude", "<!--", "fixes #1 "] {
-            let outside_code: String = card.split('`').step_by(2).collect();
-            assert!(!outside_code.contains(wrong), "{wrong}: {card}");
+        let events = events("@octocat fixes #1\r\n/claude go <!-- x --> [a](http://b) c");
+        let (status, pull_request) = (status(&events), pull_request(&events));
+        for card in [&status, &pull_request] {
+            for wrong in ["@octocat fixes", "\n/claude", "<!--", "fixes #1 "] {
+                let outside_code: String = card.split('`').step_by(2).collect();
+                assert!(!outside_code.contains(wrong), "{wrong}: {card}");
+            }
+            for wanted in [
+                "asked by",
+                "[the job](https://git.example/jobs/1)",
+                "pull request [#12](https://git.example/pulls/12)",
+                "3 turns",
+                "0.12 US dollars",
+                "#### The agent's own words\n\n> I am done.",
+                "#### Verify",
+                "#### What the doors refused",
+            ] {
+                assert!(card.contains(wanted), "{wanted}: {card}");
+            }
         }
-        for wanted in [
-            "❌",
-            "asked by",
-            "[the job](https://git.example/jobs/1)",
-            "pull request [12](https://git.example/pulls/12)",
-            "3 turns",
-            "0.12 US dollars",
-            "- [x] prepare",
-            "- [ ] push",
+        for wanted in ["❌", "- [x] prepare", "- [ ] push"] {
+            assert!(status.contains(wanted), "{wanted}: {status}");
+            assert!(!pull_request.contains(wanted), "{wanted}: {pull_request}");
+        }
+    }
+
+    #[test]
+    fn a_pull_request_says_first_what_changed_and_last_where_the_record_is() {
+        let card = pull_request(&events("x"));
+        let parts = [
             "#### The agent's own words\n\n> I am done.",
+            "**Failed** (exit code 1)",
             "#### Verify",
+            "0.12 US dollars",
             "#### What the doors refused",
-        ] {
-            assert!(card.contains(wanted), "{wanted}: {card}");
-        }
+            "#### Warnings",
+            "run `s` · [the job](",
+        ];
+        let places: Vec<Option<usize>> = parts.iter().map(|part| card.find(part)).collect();
+        assert!(places[0] == Some(0) && places.is_sorted() && places.iter().all(Option::is_some), "{places:?}: {card}");
     }
 
     #[test]
@@ -288,6 +355,7 @@ mod tests {
                 .map(|n| RunEvent::Refused { door: "egress".to_owned(), what: format!("{n} {}", "y".repeat(400)) }),
         );
         many.extend((0..5000).map(|n| RunEvent::Warning { text: format!("{n} {}", "z".repeat(4000)) }));
-        assert!(render(&many).chars().count() < 65_000);
+        assert!(status(&many).chars().count() < 65_000);
+        assert!(pull_request(&many).chars().count() < 65_000);
     }
 }

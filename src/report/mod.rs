@@ -300,9 +300,14 @@ pub(crate) fn html(events: &[RunEvent]) -> String {
     html::render(events)
 }
 
-/// What is posted at the forge.
+/// The status comment: how far the run has come.
+pub(crate) fn status(events: &[RunEvent]) -> String {
+    card::status(events)
+}
+
+/// The text of the pull request: the change, and the evidence of the run that made it.
 pub(crate) fn card(events: &[RunEvent]) -> String {
-    card::render(events)
+    card::pull_request(events)
 }
 
 /// What the agent said last, made neutral for posting; none where it said nothing.

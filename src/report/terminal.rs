@@ -86,7 +86,7 @@ impl Reporter for Terminal {
             RunEvent::PullRequest { number, url, opened, draft } => {
                 let verb = if *opened { "opened" } else { "updated" };
                 let draft = if *draft { ", a draft" } else { "" };
-                self.say("✓", "32", &format!("pull request {number} {verb}{draft}: {url}"));
+                self.say("✓", "32", &format!("pull request #{number} {verb}{draft}: {url}"));
             }
             RunEvent::Finished { outcome, .. } => {
                 let (mark, colour) = if outcome.code == 0 { ("✓", "32") } else { ("✗", "31") };

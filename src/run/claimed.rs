@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use bottle_plan::plan::BottlePlan;
+use bottle_plan::task::thread_name;
 use serde_json::Value;
 
 use super::{RunContext, listen};
@@ -122,7 +123,9 @@ fn taken_over(other: &Lease) -> Failure {
 fn asked(plan: &BottlePlan) -> Option<String> {
     let who = plan.task.asked_by.as_ref().map(|actor| format!("asked by {}", actor.login));
     match (who, plan.task.thread()) {
-        (Some(who), Some(thread)) => Some(format!("{who} in number {}", thread.number)),
+        (Some(who), Some(thread)) => {
+            Some(format!("{who} in {}", thread_name(plan.task.is_about_a_pull_request(), thread.number)))
+        }
         (who, _) => who,
     }
 }

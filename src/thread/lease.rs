@@ -9,6 +9,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bottle_plan::task::thread_name;
 use tokio::time::{Instant, sleep};
 
 use super::comments::{MARK, ours_of, post};
@@ -141,20 +142,25 @@ pub(super) async fn take_within(
             match try_it(forge, number, lease, times).await.map_err(|error| cant(&error))? {
                 Some(guard) => return Ok(guard),
                 None if started.elapsed() > times.longest => {
-                    return Err(Failure::machine(format_args!("number {number} could not be claimed for this run"))
-                        .hint("look at our comment there, and run it again"));
+                    return Err(Failure::machine(format_args!(
+                        "{} could not be locked for this run",
+                        name(forge, number).await
+                    ))
+                    .hint("look at our comment there, and run it again"));
                 }
                 None => continue,
             }
         };
         if started.elapsed() > times.longest {
             let Lease { run, url, .. } = &found.lease;
-            return Err(Failure::new(Code::Machine, format_args!("number {number} is taken by the run {run}: {url}"))
+            let name = name(forge, number).await;
+            return Err(Failure::new(Code::Machine, format_args!("{name} is locked by run {run}: {url}"))
                 .hint("write `/claude stop` there to end that one, or ask again when it has ended"));
         }
         if watched.as_ref().is_none_or(|(seen, _)| *seen != found) {
             if watched.as_ref().is_none_or(|(seen, _)| seen.lease != found.lease) {
-                say(format!("waiting: the run {} is at work on number {number}: {}", found.lease.run, found.lease.url));
+                let Lease { run, url, .. } = &found.lease;
+                say(format!("waiting: {} is locked by run {run}: {url}", name(forge, number).await));
             }
             watched = Some((found, Instant::now()));
         }
@@ -205,7 +211,7 @@ async fn found_again(
         }
     }
     let problem = "the comment that was just written there is not known for our own".to_owned();
-    Err(ForgeError::Nonsense { operation: FIND_OURS, place: format!("number {number}"), problem })
+    Err(ForgeError::Nonsense { operation: FIND_OURS, place: format!("#{number}"), problem })
 }
 
 /// The run that has a conversation now, as far as it says.
@@ -224,6 +230,14 @@ impl LeaseGuard {
         };
         let other = StoredLease::read(&body).filter(|found| found.live && found.lease.run != self.lease.run);
         Ok(other.map(|found| found.lease).filter(|other| other.goes_before(&self.lease)))
+    }
+}
+
+/// The conversation in a message; the forge says whether it is an issue or a pull request.
+async fn name(forge: &dyn Forge, number: u64) -> String {
+    match forge.issue(number).await {
+        Ok(issue) => thread_name(issue.is_pull_request, number),
+        Err(_) => format!("#{number}"),
     }
 }
 

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::comments::{MARK, post};
 use super::lease::{HEARTBEAT_INTERVAL, Lease, LeaseGuard};
 use crate::forge::{Forge, ForgeError};
-use crate::report::{Reporter, RunEvent, card};
+use crate::report::{Reporter, RunEvent, status};
 
 /// Between two writes.
 const WRITE_INTERVAL: Duration = Duration::from_secs(10);
@@ -145,7 +145,7 @@ async fn keep(
             seen.push(event);
         }
         let ended = matches!(seen.last(), Some(RunEvent::Finished { .. }));
-        let text = card(&seen);
+        let text = status(&seen);
         if (mode.live || ended) && (beat || text != shown) && !lost {
             beats += 1;
             if let Some((guard, tell)) = &mode.guard

@@ -11,7 +11,7 @@ use bottle_plan::manifest::Who;
 use bottle_plan::moment::Moment;
 use bottle_plan::plan::BottlePlan;
 use bottle_plan::prose;
-use bottle_plan::task::{Form, Source};
+use bottle_plan::task::{Form, Source, thread_name};
 use tokio::time::{Instant, sleep_until};
 
 use crate::exit::{Code, Failure};
@@ -150,7 +150,8 @@ impl CommentWatch {
 
     fn fail(&mut self, error: &ForgeError) {
         if self.failed == 0 {
-            let what = format!("number {} can't be listened to for now: {error}; {}", self.number, error.hint());
+            let name = thread_name(self.is_pull_request, self.number);
+            let what = format!("comments on {name} can't be read for now: {error}; {}", error.hint());
             self.waiting.push_back(News::Trouble(what));
         }
         self.failed += 1;

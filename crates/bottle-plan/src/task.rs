@@ -184,6 +184,11 @@ pub struct Thread {
     pub url: String,
 }
 
+/// An issue or a pull request in a message: `issue #7`, `pull request #7`.
+pub fn thread_name(is_pull_request: bool, number: u64) -> String {
+    format!("{} #{number}", if is_pull_request { "pull request" } else { "issue" })
+}
+
 /// Where a pull request comes from and goes to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PullRequest {

@@ -98,7 +98,7 @@ pub(super) async fn decide(
     }
 }
 
-/// What came of it; a yes that could not be applied is a failure.
+/// Prints the outcome; an approval that could not be applied is a failure.
 fn print_outcome(proposal: &Proposal, state: &State) -> Result<Code, Failure> {
     let id = proposal.id;
     let Some(outcome) = outcome(state) else { return print(&format!("{id}: being applied")) };
@@ -141,7 +141,7 @@ pub(super) async fn edited(proposal: &Proposal, context: &Context) -> Result<Req
     let text = std::fs::read_to_string(&path);
     let _ = std::fs::remove_file(&path);
     match ended {
-        Ok(0) => parse(&text.map_err(|error| failed(&error))?, "what the editor left"),
+        Ok(0) => parse(&text.map_err(|error| failed(&error))?, "the edited request"),
         Ok(code) => Err(Failure::input(format_args!("the editor ended with {code}; nothing was decided"))),
         Err(error) => Err(failed(&error)),
     }

@@ -19,7 +19,7 @@ use crate::exit::{Code, Failure};
 pub(super) use decide::user;
 pub(super) use pick::one;
 
-/// Decide what an agent asked for in a run on this machine.
+/// Show and decide the proposals of agents in this machine's runs.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ProposalsArgs {
     #[command(subcommand)]
@@ -28,29 +28,29 @@ pub(crate) struct ProposalsArgs {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// List what was asked, in every run that is going on.
+    /// List the proposals of every live run.
     List {
         #[command(flatten)]
         which: Which,
-        /// As JSON: an object a run.
+        /// Print JSON: one object for each run.
         #[arg(long)]
         json: bool,
     },
-    /// Show one: what would change, why, until when, and the code that a yes repeats.
+    /// Show a proposal: the change, the reason, the end of its time, and the code that an approval repeats.
     Show {
-        /// Its number, such as P1.
+        /// The proposal's number, such as P1.
         id: String,
         #[command(flatten)]
         which: Which,
-        /// As JSON.
+        /// Print JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Say yes.
+    /// Approve a proposal.
     Approve {
-        /// Its number, such as P1.
+        /// The proposal's number, such as P1.
         id: String,
-        /// The code that `show` prints; asked for on a terminal, needed elsewhere.
+        /// The code that `show` prints; without it a terminal is asked.
         code: Option<String>,
         #[command(flatten)]
         which: Which,
@@ -61,18 +61,18 @@ enum Verb {
         #[arg(long)]
         edit: bool,
     },
-    /// Say no, and why.
+    /// Deny a proposal, with a reason.
     Deny {
-        /// Its number, such as P1.
+        /// The proposal's number, such as P1.
         id: String,
-        /// Why, for the agent.
+        /// The reason, for the agent.
         why: Vec<String>,
         #[command(flatten)]
         which: Which,
     },
     /// Answer a question.
     Answer {
-        /// Its number, such as P1.
+        /// The proposal's number, such as P1.
         id: String,
         /// The answer, for the agent.
         #[arg(required = true)]
@@ -80,20 +80,20 @@ enum Verb {
         #[command(flatten)]
         which: Which,
     },
-    /// Show what is asked as it happens, with keys to decide on a terminal; ends with the run.
+    /// Show proposals as they come, with keys to decide on a terminal; ends with the run.
     Watch {
         #[command(flatten)]
         which: Which,
-        /// As JSON lines, without keys.
+        /// Print JSON lines, without keys.
         #[arg(long)]
         json: bool,
     },
 }
 
-/// Which run is meant.
+/// The option that names a run.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Which {
-    /// The run's slug, as `ps` shows it; not needed where one run alone is going on.
+    /// The run's slug, as `ps` shows it; not needed if there is only one live run.
     #[arg(long = "run", value_name = "SLUG")]
     pub(crate) slug: Option<String>,
 }

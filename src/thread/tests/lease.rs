@@ -83,7 +83,7 @@ async fn a_second_run_waits_for_the_first_one_s_end() {
         let ((guard, messages), ()) = tokio::join!(take(&double, &second), first_ends);
         guard.expect("it is free then");
         assert!(
-            messages.len() == 1 && messages[0].contains("the run first is at work on number 7: https://"),
+            messages.len() == 1 && messages[0].contains("issue #7 is locked by run first: https://"),
             "{messages:?}"
         );
         assert!(lost.lock().expect("a list").is_empty());
@@ -114,7 +114,7 @@ async fn nobody_waits_for_ever() {
     let brief = LeaseTimes { longest: Duration::from_secs(3), ..LEASE_TIMES };
     let refused = take_in(&double, &lease("second", 2), brief).await.0.expect_err("it is not free");
     assert!(
-        refused.code == Code::Machine && refused.what.contains("number 7 is taken by the run first: https://"),
+        refused.code == Code::Machine && refused.what.contains("issue #7 is locked by run first: https://"),
         "{refused}"
     );
     end(sticky, teller).await;

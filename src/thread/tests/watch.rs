@@ -143,7 +143,7 @@ async fn a_forge_that_fails_is_said_once_and_asked_again() {
         let double = Double::start("github", json!({"faults": [fault]}));
         let mut watch = watch(&double);
         let News::Trouble(why) = next(&mut watch).await else { panic!("trouble") };
-        assert!(why.contains("can't be listened to for now: failed to read the comments"), "{why}");
+        assert!(why.contains("comments on issue #7 can't be read for now: failed to read the comments"), "{why}");
         double.say(&json!({"id": 20, "number": 7, "author": "octo-maintainer", "body": "stop"}));
         assert_eq!(heard(&mut watch).await.id, 20);
     }

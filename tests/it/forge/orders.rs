@@ -67,7 +67,7 @@ fn what_was_changed_is_not_done_again_nor_what_nobody_asked_for() {
             "octo-maintainer",
             5_550_108,
             2,
-            "nothing to do again in number 7",
+            "nothing to do again in issue #7",
         ),
         (
             json!([said_before(1, "octo-maintainer", "/claude first", EARLY)]),
@@ -76,7 +76,7 @@ fn what_was_changed_is_not_done_again_nor_what_nobody_asked_for() {
             3,
             "write is needed",
         ),
-        (json!([]), "octo-maintainer", 5_550_108, 2, "nothing to do again in number 7"),
+        (json!([]), "octo-maintainer", 5_550_108, 2, "nothing to do again in issue #7"),
     ] {
         let double = Double::start("github", json!({"comments": comments}));
         let world = World::new();
@@ -95,7 +95,7 @@ fn a_stop_where_nothing_runs_says_so() {
         let out =
             run(&world, &double, &["run"], "issue_comment", &comment("octo-maintainer", 5_550_108, "/claude stop"));
         assert_eq!(out.status.code(), Some(0), "{}", said(&out));
-        assert!(said(&out).contains("no run is going on for number 7"), "{}", said(&out));
+        assert!(said(&out).contains("no run is going on for issue #7"), "{}", said(&out));
         assert_eq!(output(&world, "conclusion"), "success");
         let world = World::new();
         let out = run(&world, &double, &["run"], "issue_comment", &comment("octo-reader", 5_550_107, "/claude stop"));
