@@ -25,6 +25,7 @@ use std::time::Instant;
 use bottle_plan::plan::{BottlePlan, HOST_CA_FILE};
 use bottle_plan::task::{Commit, Work};
 use bottle_types::door;
+use bottle_wire::run_record::{Metadata, Outcome};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::agent::{self, AgentOutcome};
@@ -37,7 +38,7 @@ use crate::host;
 use crate::provision::{self, GuestInputs, mirror_seed};
 use crate::report::{Case, Events, Phase, RunEvent, Suite};
 use crate::secrets::Secrets;
-use crate::state::{Metadata, Outcome, Record};
+use crate::state::Record;
 use crate::thread::{self, CommentWatch, Lease, LeaseGuard, NewComment, OnLeaseLost, Sticky};
 
 pub(crate) use handoff::read as handoff;

@@ -1,8 +1,9 @@
 //! How a run ended, in a code and a line.
 
+use bottle_wire::run_record::Outcome;
+
 use super::{RunProgress, push};
 use crate::exit::{Code, Failure};
-use crate::state::Outcome;
 
 /// The outcome of all that happened.
 pub(super) fn outcome(ended: Result<(), Failure>, progress: RunProgress) -> Outcome {

@@ -2,6 +2,7 @@
 
 use bottle_plan::plan::BottlePlan;
 use bottle_plan::task::Work;
+use bottle_wire::run_record::{Outcome, PullRequestLink};
 use serde_json::{Value, json};
 
 use super::RunInputs;
@@ -10,7 +11,6 @@ use crate::cancel::Cancel;
 use crate::exit::Code;
 use crate::forge::ForgeError;
 use crate::report::{Events, Phase, RunEvent, card, last_words};
-use crate::state::{Outcome, PullRequestLink};
 use crate::thread::{PublishResult, hand_in, publish, would_propose};
 
 /// The asker and the place, in words.

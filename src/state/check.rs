@@ -10,10 +10,10 @@ use bottle_wire::proposal::change::Texts;
 use bottle_wire::proposal::verify::{Verified, verify};
 use bottle_wire::proposal::{PolicyFile, sha256};
 use bottle_wire::push_report::{PushedRef, Verdict};
+use bottle_wire::run_record::Metadata;
 use quick_xml::events::Event;
 use serde::de::DeserializeOwned;
 
-use super::Metadata;
 use crate::exit::Code;
 
 /// The findings of a check.
