@@ -2,9 +2,11 @@
 
 use std::fmt::Write as _;
 
+use bottle_wire::run_record::Metadata;
+
 use super::{Context, print};
 use crate::exit::{Code, Failure};
-use crate::state::{self, Metadata};
+use crate::state;
 
 /// List the live runs; with --all the ended ones too.
 #[derive(Debug, clap::Args)]

@@ -4,6 +4,8 @@ use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
+use bottle_wire::run_record::Outcome;
+
 use super::task::{self, PlanResult};
 use super::task_args::TaskArgs;
 use super::{Context, print, resume};
@@ -15,7 +17,6 @@ use crate::report::actions::{self, Outputs, conclusion};
 use crate::report::{Actions, Events, Json, Reporter, Terminal};
 use crate::run::{self, RunInputs};
 use crate::secrets::Secrets;
-use crate::state::Outcome;
 use crate::workflow_commands::{self, escaped, plain};
 
 /// Do a task in a bottle, from the event to the pushed branch.

@@ -8,10 +8,11 @@ use std::fs::OpenOptions;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
+use bottle_wire::run_record::Outcome;
+
 use super::{Case, Reporter, RunEvent, Suite, card};
 use crate::exit::{Code, Failure};
 use crate::host;
-use crate::state::Outcome;
 use crate::workflow_commands::{escaped, plain, property, say};
 
 /// GitHub shows ten annotations of a kind and step.

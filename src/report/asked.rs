@@ -81,7 +81,7 @@ pub(super) fn offer(events: &[RunEvent]) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state::Outcome;
+    use bottle_wire::run_record::Outcome;
 
     #[test]
     fn every_view_shows_what_was_asked_and_nothing_of_it_acts() {

@@ -4,8 +4,9 @@
 
 use std::fmt::Write as _;
 
+use bottle_wire::run_record::Outcome;
+
 use super::{Case, Phase, RunEvent, Suite, asked, neutral, neutral_text};
-use crate::state::Outcome;
 
 /// Forges take 65,536 characters; what stands around the card needs some.
 const MAX_CARD_CHARS: usize = 60_000;
@@ -252,7 +253,7 @@ fn cut(card: String) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state::Outcome;
+    use bottle_wire::run_record::Outcome;
     use std::time::Duration;
 
     fn events(hostile: &str) -> Vec<RunEvent> {

@@ -19,6 +19,7 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use bottle_wire::run_record::Outcome;
 use serde::Serialize;
 
 pub(crate) use actions::Actions;
@@ -27,7 +28,6 @@ pub(crate) use proposal_status::ProposalStatus;
 pub(crate) use terminal::{Json, Style, Terminal};
 
 use crate::secrets::Secrets;
-use crate::state::Outcome;
 
 /// The parts of a run, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

@@ -2,8 +2,9 @@
 
 use std::fmt::Write as _;
 
+use bottle_wire::run_record::Outcome;
+
 use super::{Case, RunEvent, Suite, asked, card};
-use crate::state::Outcome;
 
 pub(super) fn render(events: &[RunEvent]) -> String {
     let mut text = String::new();

@@ -12,8 +12,9 @@ use crate::exit::{Code, Failure};
 use crate::forge::ForgeError;
 use crate::host;
 use crate::report::{Events, RunEvent};
-use crate::state::{Metadata, Outcome, Record};
+use crate::state::Record;
 use crate::thread::{self, Lease, LeaseGuard, OnLeaseLost, Sticky};
+use bottle_wire::run_record::{Metadata, Outcome};
 
 /// A run that has its issue or pull request for itself. It takes the inputs; nothing is written to the forge without it.
 pub(super) struct Claimed<'r> {

@@ -16,7 +16,8 @@ use super::{RunContext, RunProgress, case, keep, outcome};
 use crate::backend::{Bottle, BottleError, Side, Tree};
 use crate::exit::{Code, Failure};
 use crate::report::{Case, Events, Phase, RunEvent, Suite};
-use crate::state::{Outcome, Record};
+use crate::state::Record;
+use bottle_wire::run_record::Outcome;
 
 /// A run whose bottle is gone, and its outcome. It takes the claim, the bottle and whatever the run has come to; the phases before
 /// borrow the bottle, so none of them is left.

@@ -30,6 +30,7 @@ use std::time::Instant;
 
 use bottle_plan::plan::BottlePlan;
 use bottle_plan::task::Commit;
+use bottle_wire::run_record::Outcome;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use crate::agent::AgentOutcome;
@@ -40,7 +41,7 @@ use crate::forge::Forge;
 use crate::provision::GuestInputs;
 use crate::report::{Case, Events, Suite};
 use crate::secrets::Secrets;
-use crate::state::{Outcome, Record};
+use crate::state::Record;
 use crate::thread::NewComment;
 
 use claimed::Claimed;

@@ -1,9 +1,10 @@
 //! How a run ended, in a code and a line.
 
+use bottle_wire::run_record::Outcome;
+
 use super::RunProgress;
 use super::pushed::{PushResult, Pushed};
 use crate::exit::{Code, Failure};
-use crate::state::Outcome;
 
 /// The outcome of all that happened.
 pub(super) fn outcome(ended: Result<(), Failure>, progress: &RunProgress) -> Outcome {

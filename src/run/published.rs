@@ -10,8 +10,8 @@ use super::pushed::{PushResult, Pushed};
 use crate::exit::{Code, Failure};
 use crate::forge::ForgeError;
 use crate::report::{Events, Phase, RunEvent, card, last_words};
-use crate::state::{Outcome, PullRequestLink};
 use crate::thread::{PublishResult, hand_in, publish, would_propose};
+use bottle_wire::run_record::{Outcome, PullRequestLink};
 
 /// A run whose work is published, or has nothing to publish. It takes the collected run.
 pub(super) struct Published<'r> {

@@ -10,10 +10,10 @@ use bottle_wire::proposal::change::Texts;
 use bottle_wire::proposal::verify::{Verified, verify};
 use bottle_wire::proposal::{PolicyFile, sha256};
 use bottle_wire::push_report::{PushedRef, Verdict};
+use bottle_wire::run_record::Metadata;
 use quick_xml::events::Event;
 use serde::de::DeserializeOwned;
 
-use super::Metadata;
 use crate::exit::Code;
 
 /// The findings of a check.
@@ -305,6 +305,70 @@ impl Check<'_> {
         match verify(plan.slug.as_str(), &text, &first, &last) {
             Ok(verified) => self.found.proposals = verified,
             Err(error) => self.problem("proposals.jsonl", error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bottle_wire::cassette::Player;
+    use bottle_wire::proposal::record::Chain;
+
+    use super::*;
+
+    #[test]
+    fn the_records_of_earlier_versions_hold() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/records");
+        let dirs = fs::read_dir(&root).expect("the records").map(|entry| entry.expect("an entry").path());
+        let dirs: Vec<_> = dirs.filter(|path| path.is_dir()).collect();
+        assert_eq!(dirs.len(), bottle_wire::VERSION as usize, "one record for each version of the wire");
+        for dir in dirs {
+            let found = check(&dir, |_| vec![]).expect("a record");
+            assert!(found.problems.is_empty(), "{}: {:?}", dir.display(), found.problems);
+            let read = |name: &str| fs::read_to_string(dir.join(name)).expect(name);
+            let plan: BottlePlan = serde_json::from_str(&read("plan.json")).expect("a plan");
+            assert_eq!(plan.slug.as_str(), found.slug);
+            // Written as they were read: an approval is bound to the bytes of a request, the chain to those of a line.
+            let text = read("proposals.jsonl");
+            let (records, _) = Chain::read(&found.slug, &text).expect("a chain");
+            let mut chain = Chain::new(&found.slug);
+            for (record, line) in records.into_iter().zip(text.split_inclusive('\n')) {
+                let (_, written, next) = chain.append(record.time, record.event);
+                assert_eq!(written, line);
+                chain = next;
+            }
+            same_lines::<PushedRef>(&read("gate.jsonl"));
+            same_lines::<bottle_wire::access::Access>(&read("egress.jsonl"));
+            same_lines::<bottle_policy::budget::Entry>(&read("budget.jsonl"));
+            let metadata = serde_json::from_str::<Metadata>(&read("metadata.json")).expect("metadata");
+            let written = serde_json::to_string_pretty(&metadata).expect("JSON");
+            assert_eq!(written.trim_end(), read("metadata.json").trim_end());
+        }
+    }
+
+    fn same_lines<T: DeserializeOwned + serde::Serialize>(text: &str) {
+        assert!(!text.is_empty());
+        for line in text.lines() {
+            let parsed: T = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+            assert_eq!(serde_json::to_string(&parsed).expect("JSON"), line);
+        }
+    }
+
+    #[test]
+    fn the_cassettes_of_earlier_versions_play() {
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+        let read = |path: &str| fs::read_to_string(fixtures.join(path)).expect(path);
+        let by_hand = Cassette::parse(&read("cassettes/v1.yml")).expect("a cassette");
+        let recorded = Cassette::parse(&read("records/v1/cassette.jsonl")).expect("a cassette");
+        assert_eq!(by_hand.turns.len(), recorded.turns.len());
+        let (mut one, mut other) = (Player::new(by_hand), Player::new(recorded.clone()));
+        for (at, turn) in recorded.turns.iter().enumerate() {
+            let after = turn.after.expect("a recorded turn says so");
+            let hash = turn.request_sha256.as_deref().expect("a recorded turn has the hash of its request");
+            let (index, played) = other.next(after, hash).expect("a turn");
+            assert_eq!((index, played), (at, turn));
+            let (index, played) = one.next(after, hash).expect("a turn");
+            assert_eq!((index, played.blocks(index), played.stop_reason()), (at, turn.blocks(at), turn.stop_reason()));
         }
     }
 }

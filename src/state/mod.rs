@@ -1,12 +1,10 @@
 //! The state directory: one run record a run, written through one mask, locked while the run lives.
 //!
-//! Map: `record` (files of one run), `metadata` (metadata.json), `check` (is a record complete and consistent). Always: the
+//! Map: `record` (files of one run), `check` (is a record complete and consistent). Always: the
 //! directory is 0700, no secret value is in any file of it, and the lock is held exactly as long as the process that runs.
 
 mod check;
-mod metadata;
 mod record;
 
 pub(crate) use check::check;
-pub(crate) use metadata::{Metadata, Outcome, PullRequestLink};
 pub(crate) use record::{LineFile, Record, is_live, list};

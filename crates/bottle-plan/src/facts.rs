@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bottle_types::backend::Backend;
+use schemars::JsonSchema;
 use serde_json::Value;
 
 use crate::registry::{Answer, Preset};
@@ -64,7 +65,7 @@ pub struct Ci {
 }
 
 /// Which forge.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ForgeKind {
     /// github.com or GitHub Enterprise Server.

@@ -44,8 +44,9 @@ impl Name {
 bottle_types::checked_text!(Name, NameError);
 
 /// A run's short unique name: `[a-z0-9-]`, at most 40 characters, neither starting nor ending with a dash.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
 pub struct Slug(String);
 
 impl Slug {

@@ -1,5 +1,6 @@
 //! What is to be done, and who asked.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::manifest::Permission;
@@ -8,7 +9,7 @@ use crate::name::Name;
 use crate::prose;
 
 /// One task for one run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Task {
     /// Where it comes from.
     pub source: Source,
@@ -39,7 +40,7 @@ pub struct Task {
 }
 
 /// What shall come of a task.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Work {
     /// A branch with a change.
@@ -50,7 +51,7 @@ pub enum Work {
 }
 
 /// Where a task comes from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Source {
     /// An issue was opened, labelled or assigned.
@@ -93,7 +94,7 @@ pub enum Source {
 }
 
 /// The kinds of comments; forges keep each at another address.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Form {
     /// Below an issue or a pull request.
@@ -106,7 +107,7 @@ pub enum Form {
 }
 
 /// A piece of what is gathered about a task beyond its event, as the forge has it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Piece {
     /// A comment, a review, or a comment on a line of a change.
@@ -137,7 +138,7 @@ pub enum Piece {
 }
 
 /// Something in a change that a comment is about.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Place {
     /// The file's path in the repository.
     pub path: String,
@@ -150,7 +151,7 @@ pub struct Place {
 }
 
 /// A run of the repository's checks that failed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FailedRun {
     /// Its id at the forge.
     pub id: u64,
@@ -169,7 +170,7 @@ pub struct FailedRun {
 }
 
 /// An issue or a pull request, as people wrote it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Thread {
     /// Its number in the repository.
     pub number: u64,
@@ -190,7 +191,7 @@ pub fn thread_name(is_pull_request: bool, number: u64) -> String {
 }
 
 /// Where a pull request comes from and goes to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PullRequest {
     /// Its number.
     pub number: u64,
@@ -207,8 +208,9 @@ pub struct PullRequest {
 }
 
 /// A commit's id: 40 or 64 lower-case hex digits.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
 pub struct Commit(String);
 
 /// A text that is no commit's id.
@@ -232,7 +234,7 @@ impl Commit {
 bottle_types::checked_text!(Commit, CommitError);
 
 /// A user of the forge.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Actor {
     /// The login name, which can change hands.
     pub login: String,
@@ -243,7 +245,7 @@ pub struct Actor {
 }
 
 /// A repository at a forge.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Repository {
     /// Owner and name, such as `team/app`.
     pub full_name: String,

@@ -76,7 +76,7 @@ impl Price {
 }
 
 /// The tokens of one reply.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Tokens {
     /// Fresh input.
@@ -136,7 +136,7 @@ impl Tokens {
 }
 
 /// One request that was paid for: a line of `budget.jsonl`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Entry {
     /// The request's id, as in `egress.jsonl`.

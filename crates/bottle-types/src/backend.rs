@@ -1,11 +1,12 @@
 //! The backends: what a bottle can run in.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::door::{BUNDLE_ADDRESS, Door};
 
 /// Where a bottle runs.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Backend {
     /// Docker with Compose.

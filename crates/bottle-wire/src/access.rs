@@ -8,6 +8,7 @@ mod table;
 
 use bottle_policy::supervise::Found;
 use bottle_types::door::Door;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use metrics::metrics;
@@ -16,8 +17,9 @@ pub use table::table;
 use crate::proposal::ProposalId;
 
 /// How a request ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
+#[schemars(rename = "AccessVerdict")]
 pub enum Verdict {
     /// It went on.
     Allow,
@@ -32,7 +34,7 @@ pub enum Verdict {
 }
 
 /// One request at one door.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Access {
     /// When it came: RFC 3339, UTC, milliseconds.

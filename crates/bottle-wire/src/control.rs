@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 
 use bottle_policy::supervise::{Approval, Held};
 use bottle_types::door::Door;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::proposal::{Decide, PolicyFile, ProposalId, Standing, State};
@@ -25,7 +26,7 @@ pub const SUPERVISE_SOCKET: &str = "supervise-control.sock";
 pub const SUPERVISOR_SOCKET: &str = "supervisor-control.sock";
 
 /// What the runner wants of supervise; the first line on its control socket.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Call {
     /// Updates, until one side goes.
@@ -42,7 +43,7 @@ pub enum Call {
 }
 
 /// What becomes of a held request.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Holding {
     /// A person is asked.
@@ -67,7 +68,7 @@ pub enum Holding {
 }
 
 /// One line of `watch`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Update {
     /// A proposal is new, or its state has changed. An open one that comes again was changed: its policy is another now,
@@ -85,7 +86,7 @@ pub enum Update {
 }
 
 /// The answer of `list`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Listing {
     /// The run's slug.
@@ -99,7 +100,7 @@ pub struct Listing {
 }
 
 /// What came of a decision.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Decided {
     /// It counts, and this is how the proposal stands now: [`State::InForce`] or [`State::Granted`] for a yes,
@@ -113,7 +114,7 @@ pub enum Decided {
 }
 
 /// A whole policy for one door.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Apply {
     /// Whose policy: `egress` (`routes.yaml`, which pipelock reads too), `pipelock` or `git-gate`. supervise has none that
@@ -126,7 +127,7 @@ pub struct Apply {
 }
 
 /// What came of a new policy.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Applied {
     /// Every door that reads the file has confirmed it.

@@ -130,7 +130,7 @@ pub struct Change {
 }
 
 /// A request that waits for a decision, as it is shown to whoever decides.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Proposal {
     /// Its number in the run.
@@ -176,7 +176,7 @@ pub fn sha256(text: &str) -> String {
 }
 
 /// What was decided.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Verdict {
     /// As it was asked.
@@ -206,7 +206,7 @@ impl Verdict {
 }
 
 /// Who decided.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum By {
     /// A person at the forge.
@@ -249,7 +249,7 @@ impl fmt::Display for By {
 }
 
 /// What has become of a proposal.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum State {
     /// It waits.
@@ -307,7 +307,7 @@ impl State {
 }
 
 /// A proposal and what has become of it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Standing {
     /// As it is to be shown to whoever decides.
@@ -317,7 +317,7 @@ pub struct Standing {
 }
 
 /// A decision on one proposal, bound to exactly what was shown to whoever made it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Decide {
     /// The run's slug.

@@ -1,10 +1,11 @@
 //! A line of `gate.jsonl`: what became of one pushed ref.
 
 use bottle_policy::gate::RepoName;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// One ref of one push. No field holds the text of a finding.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PushedRef {
     /// When it was decided: RFC 3339, UTC.
@@ -36,8 +37,9 @@ pub struct PushedRef {
 }
 
 /// What became of a pushed ref.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
+#[schemars(rename = "PushVerdict")]
 pub enum Verdict {
     /// Upstream has it.
     Accepted,
@@ -48,7 +50,7 @@ pub enum Verdict {
 }
 
 /// A secret that the scan found.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Finding {
     /// gitleaks' rule, or `known-secret:NAME`.
@@ -64,7 +66,7 @@ pub struct Finding {
 }
 
 /// Milliseconds of the phases of a push, all its refs together.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Timings {
     /// Listing what is new, and judging refs and paths.

@@ -1,5 +1,6 @@
 //! One run at a time for a thread.
 
+use bottle_wire::run_record::Outcome;
 use serde_json::Value;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -10,7 +11,6 @@ use serde_json::json;
 use crate::exit::{Code, Failure};
 use crate::forge::testing::*;
 use crate::report::{Phase, RunEvent};
-use crate::state::Outcome;
 use crate::thread::lease::{LeaseTimes, holder, take_within};
 use crate::thread::status_comment::{KeeperConfig, OnLeaseLost, Sticky};
 use crate::thread::{Lease, LeaseGuard};

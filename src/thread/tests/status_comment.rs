@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use bottle_wire::run_record::Outcome;
 use serde_json::json;
 
 use crate::forge::testing::*;
 use crate::report::{Phase, Reporter, RunEvent};
-use crate::state::Outcome;
 use crate::thread::status_comment::{KeeperConfig, Sticky};
 
 const MARK: &str = "<!-- claude-bottle: status -->";

@@ -12,6 +12,7 @@ use bottle_types::backend::Backend;
 use bottle_types::door::Door;
 use bottle_types::host::HostName;
 use bottle_types::secret::SecretName;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::facts::ForgeKind;
@@ -47,7 +48,7 @@ pub struct Options {
 }
 
 /// Everything decided about a run before it starts.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct BottlePlan {
     /// Format version, 1.
     pub version: u32,
@@ -116,7 +117,7 @@ pub struct BottlePlan {
 }
 
 /// The job that a run is part of.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CiPlan {
     /// Whose job.
     pub forge: ForgeKind,
@@ -131,7 +132,7 @@ pub struct CiPlan {
 }
 
 /// Which agent in which bottle.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AgentPlan {
     /// The agent's name.
     pub name: Name,
@@ -145,7 +146,7 @@ pub struct AgentPlan {
 }
 
 /// Container images, as the engine names them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Images {
     /// The guest's.
     pub guest: String,
@@ -159,7 +160,7 @@ pub struct Images {
 }
 
 /// An image that is made for a run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct MadeImage {
     /// The image that is added to.
     pub from: String,
@@ -177,7 +178,7 @@ impl MadeImage {
 }
 
 /// What things of this run are called.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Names {
     /// The Compose project.
     pub project: String,
@@ -195,7 +196,7 @@ pub struct Names {
 }
 
 /// The agent's environment.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct GuestPlan {
     /// User id of everything the agent does.
     pub uid: u32,
@@ -224,7 +225,7 @@ pub struct GuestPlan {
 }
 
 /// How the guest comes to trust the door that ends its TLS.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CaPlan {
     /// Whose CA.
     pub door: Door,
@@ -242,7 +243,7 @@ pub struct CaPlan {
 }
 
 /// The files that the bundle obeys, each under its name in the configuration directory.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Policies {
     /// `routes.yaml`
     pub routes: RoutesPolicy,
@@ -257,7 +258,7 @@ pub struct Policies {
 }
 
 /// A secret: its name, and where the runner gets the value.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SecretPlan {
     /// Its name: the file in the bundle's secrets directory.
     pub name: SecretName,
@@ -270,7 +271,7 @@ pub struct SecretPlan {
 }
 
 /// A package manager, and where it fetches from on this host.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PresetPlan {
     /// Which.
     pub preset: Preset,
@@ -279,7 +280,7 @@ pub struct PresetPlan {
 }
 
 /// A place that may be read, and where its address is from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PresetSource {
     /// The address, without credentials.
     pub url: String,
@@ -288,7 +289,7 @@ pub struct PresetSource {
 }
 
 /// Where a secret's value is on the host.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SecretSource {
     /// A variable of the runner's environment.
@@ -298,7 +299,7 @@ pub enum SecretSource {
 }
 
 /// The repository that the guest works in.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct GitPlan {
     /// Its name at the gate.
     pub upstream: RepoName,
@@ -327,7 +328,7 @@ pub struct GitPlan {
 }
 
 /// How the guest comes by the repository.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Bring {
     /// It clones through the gate.
@@ -337,7 +338,7 @@ pub enum Bring {
 }
 
 /// What Claude is told.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PromptPlan {
     /// Where the prompt is in the guest.
     pub path: String,
@@ -351,7 +352,7 @@ pub struct PromptPlan {
 }
 
 /// A file or directory of the base branch that goes into the guest.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FileFromBase {
     /// Its path in the repository.
     pub from: String,
@@ -360,7 +361,7 @@ pub struct FileFromBase {
 }
 
 /// A skill: a directory of the base branch, and where it goes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SkillPlan {
     /// Its name.
     pub name: String,
@@ -369,7 +370,7 @@ pub struct SkillPlan {
 }
 
 /// The MCP server that Claude is told about.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct McpPlan {
     /// The server's name.
     pub name: String,

@@ -8,7 +8,7 @@ use super::change::Texts;
 use super::{By, PolicyFile, ProposalId, Verdict, sha256};
 
 /// One line of the file.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Record {
     /// SHA-256 of the line before, without its newline, in hex; of the run's slug for the first.
@@ -20,7 +20,7 @@ pub struct Record {
 }
 
 /// What happened.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Event {
     /// The first line: the policies that the run begins with.
