@@ -260,6 +260,19 @@ fn what_is_said_in_a_comment_or_stays_in_the_room_is_no_arrow() {
     assert_eq!(breaches(&files), Vec::<String>::new());
 }
 
+/// The files that contain a text outside of comments.
+fn files_with(text: &str) -> Vec<String> {
+    let has = |code: &str| code.lines().any(|line| line.split("//").next().unwrap_or_default().contains(text));
+    src().into_iter().filter(|(_, code)| has(code)).map(|(path, _)| path).collect()
+}
+
+#[test]
+fn one_phase_alone_starts_the_agent_and_one_publishes() {
+    assert_eq!(files_with("agent::run("), ["run/worked.rs"]);
+    assert_eq!(files_with("thread::{PublishResult, hand_in, publish,"), ["run/published.rs"]);
+    assert!(files_with("thread::publish(").is_empty() && files_with("thread::hand_in(").is_empty());
+}
+
 /// The texts in backticks of a page, each with its line.
 fn quoted(page: &str) -> Vec<(usize, &str)> {
     let lines = page.lines().enumerate();

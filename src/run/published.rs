@@ -7,6 +7,7 @@ use super::RunContext;
 use super::claimed::Claimed;
 use super::collected::Collected;
 use super::pushed::{PushResult, Pushed};
+use crate::cancel::Cancel;
 use crate::exit::{Code, Failure};
 use crate::forge::ForgeError;
 use crate::report::{Events, Phase, RunEvent, card, last_words};
@@ -44,13 +45,14 @@ impl<'r> Published<'r> {
 }
 
 /// Does a write of a pull request or a review, if the lease is held still and nothing has ended the run; else nothing is written,
-/// and the failure is returned. A lease that can't be asked for is not held.
+/// and the failure is returned. `lost` is the look at the lease; a lease that can't be looked at is not held.
 async fn write_if_held<T>(
-    claimed: &Claimed<'_>,
+    lost: impl Future<Output = Result<Option<Failure>, ForgeError>>,
+    cancel: &Cancel,
     write: impl Future<Output = Result<T, ForgeError>>,
 ) -> Result<Result<T, ForgeError>, Failure> {
     let checked = async {
-        match claimed.lost().await {
+        match lost.await {
             Ok(None) => Ok(write.await),
             Ok(Some(failure)) => Err(failure),
             Err(error) => Ok(Err(error)),
@@ -58,14 +60,14 @@ async fn write_if_held<T>(
     };
     tokio::select! {
         biased;
-        failure = claimed.context().cancel.requested() => Err(failure),
+        failure = cancel.requested() => Err(failure),
         done = checked => done,
     }
 }
 
 /// Hands in the agent's last words as the review that was asked for.
 async fn review(claimed: &Claimed<'_>, outcome: &mut Outcome) {
-    let RunContext { inputs, plan, events, .. } = claimed.context();
+    let RunContext { inputs, plan, events, cancel } = claimed.context();
     let words = match &inputs.handoff {
         Some(handoff) => handoff.review().map(str::to_owned),
         None => last_words(&events.seen()),
@@ -76,7 +78,7 @@ async fn review(claimed: &Claimed<'_>, outcome: &mut Outcome) {
     }
     let job = plan.ci.as_ref().map(|ci| format!(" · [the job]({})", ci.run_url)).unwrap_or_default();
     let words = format!("{}\n\nrun `{}`{job}", inputs.secrets.mask(&words), plan.slug);
-    match write_if_held(claimed, hand_in(forge.as_ref(), plan, &words)).await {
+    match write_if_held(claimed.lost(), cancel, hand_in(forge.as_ref(), plan, &words)).await {
         Ok(Ok(())) => events.note("the review was handed in"),
         Ok(Err(error)) => failed(&error, outcome),
         Err(failure) => ended(&failure, outcome),
@@ -85,7 +87,7 @@ async fn review(claimed: &Claimed<'_>, outcome: &mut Outcome) {
 
 /// Proposes what was pushed. What a dry run would have pushed and proposed is returned, but for what its forge keeps.
 async fn propose(claimed: &Claimed<'_>, outcome: &mut Outcome, pushed: Option<&Pushed>) -> Vec<Value> {
-    let RunContext { inputs, plan, events, .. } = claimed.context();
+    let RunContext { inputs, plan, events, cancel } = claimed.context();
     let Some(PushResult::Accepted { branch, commit, .. }) = pushed.map(Pushed::result) else { return vec![] };
     let mut would = vec![];
     if plan.dry_run {
@@ -109,7 +111,7 @@ async fn propose(claimed: &Claimed<'_>, outcome: &mut Outcome, pushed: Option<&P
         }
         return would;
     };
-    match write_if_held(claimed, publish(forge.as_ref(), plan, branch, draft, &card)).await {
+    match write_if_held(claimed.lost(), cancel, publish(forge.as_ref(), plan, branch, draft, &card)).await {
         Ok(published) => record_published(published, branch, events, outcome),
         Err(failure) => ended(&failure, outcome),
     }
@@ -155,5 +157,40 @@ fn record_published(
             });
         }
         Err(error) => failed(&error, outcome),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+    use crate::forge::Operation;
+
+    #[tokio::test]
+    async fn nothing_is_written_without_the_lease_or_after_the_end() {
+        let other = || Failure::new(Code::Terminated, "another run has claimed this meanwhile");
+        let unknown = || ForgeError::Nonsense {
+            operation: Operation { what: "read a comment", needs: "" },
+            place: "issue #7".to_owned(),
+            problem: "no comment".to_owned(),
+        };
+        let (runs, stopped) = (Cancel::default(), Cancel::default());
+        stopped.end(other());
+        for (lost, cancel, writes) in [
+            (Ok(None), &runs, true),
+            (Ok(Some(other())), &runs, false),
+            (Err(unknown()), &runs, false),
+            (Ok(None), &stopped, false),
+        ] {
+            let written = Cell::new(false);
+            let write = async {
+                written.set(true);
+                Ok(())
+            };
+            let done = write_if_held(std::future::ready(lost), cancel, write).await;
+            assert_eq!(written.get(), writes, "{done:?}");
+            assert_eq!(matches!(done, Ok(Ok(()))), writes, "{done:?}");
+        }
     }
 }
