@@ -1,11 +1,9 @@
 //! `gate.yaml`: the git upstreams, and what a push to each may bring.
 //!
-//! Map: `refs` (which refs may be pushed), `paths` (which paths may not), `texts` (what else a blob says: archives, wide
-//! characters).
+//! Map: `refs` (which refs may be pushed), `paths` (which paths may not).
 
 pub mod paths;
 pub mod refs;
-pub mod texts;
 
 use std::fmt;
 

@@ -15,7 +15,7 @@ pub(crate) mod coded;
 mod digits;
 mod head;
 pub(crate) mod keywords;
-pub mod numbers;
+pub(crate) mod numbers;
 mod own;
 mod packed;
 mod pattern;

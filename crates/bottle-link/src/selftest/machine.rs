@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::Finding;
-use super::net::{QUERY, is_sealed, udp_to};
+use super::packet::{QUERY, is_sealed, udp_to};
 use crate::cli::Door;
 
 /// Under emulation, or beside much else, the monitor is slow to say no, also to a connection that it has taken already; longer

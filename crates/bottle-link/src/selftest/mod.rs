@@ -1,7 +1,8 @@
 //! The self-test of the seal: run inside the guest as the agent's user, before the agent starts.
 //!
-//! Map: `net` (addresses and names), `machine` (the same for a guest that is a machine of its own), `sockets` (families), `unix` (others' unix sockets), `process` (identity and limits),
-//! `files` (mounts and devices), `calls` (system calls), `doors` (waits for the sidecars), `json`.
+//! Map: `net` (addresses and names), `machine` (the same for a guest that is a machine of its own), `packet` (sends for both),
+//! `sockets` (families), `unix` (others' unix sockets), `process` (identity and limits), `files` (mounts and devices), `calls`
+//! (system calls), `doors` (waits for the sidecars), `json`.
 //! Always: each way out is one case; a case that can't be decided is not ok; no threads (`calls` forks); a sealed
 //! guest answers at once, so only a broken seal takes time. What is read before anything is tried comes first: the
 //! tries themselves open sockets.
@@ -12,6 +13,7 @@ mod files;
 mod json;
 mod machine;
 mod net;
+mod packet;
 mod process;
 mod sockets;
 mod unix;

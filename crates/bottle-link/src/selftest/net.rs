@@ -2,18 +2,13 @@
 //! interface and a route, and its monitor on the host says no: there, nothing may answer.
 
 use std::fs;
-use std::io::{self, ErrorKind};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
-use std::time::Duration;
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 
-use super::{Case, Finding, all, case, read};
+use super::packet::{PATIENCE, QUERY, is_sealed, udp_to};
+use super::{Case, Finding, all, case, machine, read};
 use crate::cli::Selftest;
 use crate::sys;
-
-use super::machine;
-
-/// Only a broken seal waits this long, for each address.
-const PATIENCE: Duration = Duration::from_millis(100);
 
 const PUBLIC4: [(&str, u16); 2] = [("1.1.1.1", 443), ("8.8.8.8", 53)];
 const PUBLIC6: [(&str, u16); 2] = [("2606:4700:4700::1111", 443), ("2001:4860:4860::8888", 53)];
@@ -77,23 +72,6 @@ fn address((ip, port): (&str, u16)) -> SocketAddr {
     SocketAddr::new(ip.parse().unwrap_or(IpAddr::V4(Ipv4Addr::BROADCAST)), port)
 }
 
-/// Whether an error says that no packet left. A refusal or a time-out says the opposite.
-pub(super) fn is_sealed(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(
-            libc::ENETUNREACH
-                | libc::EHOSTUNREACH
-                | libc::ENETDOWN
-                | libc::EADDRNOTAVAIL
-                | libc::EAFNOSUPPORT
-                | libc::EPERM
-                | libc::EACCES
-                | libc::ENODEV
-        )
-    )
-}
-
 fn no_tcp(to: SocketAddr) -> Finding {
     if let IpAddr::V6(ip) = to.ip()
         && ip.is_unicast_link_local()
@@ -110,14 +88,6 @@ fn no_tcp(to: SocketAddr) -> Finding {
         }
         Err(error) => Err(format!("connect {to}: {error}, so packets leave")),
     }
-}
-
-pub(super) fn udp_to(to: SocketAddr) -> io::Result<UdpSocket> {
-    let any = if to.is_ipv4() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { IpAddr::V6(Ipv6Addr::UNSPECIFIED) };
-    let socket = UdpSocket::bind((any, 0))?;
-    socket.set_read_timeout(Some(PATIENCE))?;
-    socket.connect(to)?;
-    Ok(socket)
 }
 
 fn no_udp(to: SocketAddr) -> Finding {
@@ -161,10 +131,6 @@ fn parse_name_servers(text: &str, servers: &mut Vec<IpAddr>) {
         }
     }
 }
-
-/// A query for `example.com`, type A, class IN (RFC 1035, section 4.1).
-pub(super) const QUERY: &[u8] =
-    b"\x42\x42\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x07example\x03com\x00\x00\x01\x00\x01";
 
 fn no_answer(server: IpAddr) -> Finding {
     let to = SocketAddr::new(server, 53);
@@ -334,14 +300,6 @@ fn hosts_file(text: &str) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_refusal_is_an_answer() {
-        let error = io::Error::from_raw_os_error;
-        assert!(is_sealed(&error(libc::ENETUNREACH)) && is_sealed(&error(libc::EPERM)));
-        assert!(!is_sealed(&error(libc::ECONNREFUSED)) && !is_sealed(&error(libc::ETIMEDOUT)));
-        assert!(!is_sealed(&io::Error::from(ErrorKind::TimedOut)));
-    }
 
     #[test]
     fn hosts_beyond_loopback_are_seen() {

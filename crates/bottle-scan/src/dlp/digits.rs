@@ -1,11 +1,10 @@
-//! A long run of base64 or hex on its way: what its digits say goes into streams of its own, in which what is packed is found.
+//! A long run of base64 or hex on its way: told from other bytes and decoded; `stream` looks for what is packed in what it says.
 //!
 //! Its lines are joined, and a digit may be written as an escape: `%2B` in a form, `\/` and `\u002B` in JSON.
 
+use super::alphabet;
 use super::packed::Packing;
 use super::runs::may_be_digit;
-use super::stream::{Inner, Shared};
-use super::{Depth, Finding, alphabet};
 
 /// A line that goes on in the next one.
 const LONG_LINE: usize = 60;
@@ -19,12 +18,12 @@ pub(super) const STEP: usize = 16;
 pub(super) const REACH: usize = 6 * LONG;
 
 /// A run that has begun.
+#[derive(Default)]
 pub(super) struct Run {
-    base64: Inner,
     bits: u32,
     value: u32,
-    /// While all digits are those of hex: such a run says nothing in base64.
-    hex: Option<Inner>,
+    /// A digit was none of hex; before that, a run says nothing in base64.
+    no_hex: bool,
     high: Option<u8>,
     /// Meanwhile, what the last few digits say in base64.
     held: Vec<u8>,
@@ -36,22 +35,17 @@ pub(super) struct Run {
 
 /// What digits have said.
 #[derive(Default)]
-struct Said {
-    base64: Vec<u8>,
-    hex: Vec<u8>,
-    /// A digit was none of hex.
-    hex_ended: bool,
+pub(super) struct Said {
+    pub(super) base64: Vec<u8>,
+    pub(super) hex: Vec<u8>,
+    /// A digit was the first that is none of hex.
+    pub(super) hex_ended: bool,
 }
 
 impl Run {
-    /// One whose digits say what is so deep in the body.
-    pub(super) fn new(depth: Depth) -> Self {
-        let (base64, hex) = (Inner::at(depth), Some(Inner::at(depth)));
-        Self { base64, bits: 0, value: 0, hex, high: None, held: vec![], line: 0, skip: 0 }
-    }
-
-    /// How many bytes belong to the run: those that begin before `to`, and an escape's that begins there.
-    pub(super) fn push(&mut self, bytes: &[u8], to: usize, shared: &mut Shared<'_>) -> Result<usize, Finding> {
+    /// Decodes the run's next bytes: how many belong to it (those that begin before `to`, and an escape's that begins there),
+    /// and what they say.
+    pub(super) fn push(&mut self, bytes: &[u8], to: usize) -> (usize, Said) {
         let mut said = Said { base64: Vec::with_capacity(to / 4 * 3 + 3), ..Said::default() };
         let mut at = std::mem::take(&mut self.skip);
         while at < to {
@@ -72,28 +66,19 @@ impl Run {
                 break;
             }
         }
-        if let Some(hex) = &mut self.hex {
-            hex.push(&said.hex, shared)?;
-            if said.hex_ended {
-                hex.finish(shared)?;
-                self.hex = None;
-            }
-        }
-        self.base64.push(&said.base64, shared)?;
-        Ok(at)
+        (at, said)
     }
 
     fn digit(&mut self, byte: u8, digit: u8, said: &mut Said) {
         self.line += 1;
-        let only_hex = self.hex.is_some() && !said.hex_ended;
-        if only_hex {
+        if !self.no_hex {
             match char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok()) {
                 Some(low) => match self.high.take() {
                     Some(high) => said.hex.push(high << 4 | low),
                     None => self.high = Some(low),
                 },
                 None => {
-                    said.hex_ended = true;
+                    (self.no_hex, said.hex_ended) = (true, true);
                     said.base64.append(&mut self.held);
                 }
             }
@@ -107,14 +92,8 @@ impl Run {
             self.bits -= 8;
             let byte = u8::try_from(self.value >> self.bits & 0xff).unwrap_or_default();
             self.value &= (1 << self.bits) - 1;
-            if self.hex.is_some() && !said.hex_ended { self.held.push(byte) } else { said.base64.push(byte) }
+            if self.no_hex { said.base64.push(byte) } else { self.held.push(byte) }
         }
-    }
-
-    /// The run is over.
-    pub(super) fn finish(mut self, shared: &mut Shared<'_>) -> Result<(), Finding> {
-        self.base64.finish(shared)?;
-        self.hex.as_mut().map_or(Ok(()), |hex| hex.finish(shared))
     }
 }
 
@@ -158,7 +137,7 @@ fn says_packed(digits: &[u8]) -> bool {
     if !matches!(digits[0], b'H' | b'e' | b'K' | b'/' | b'_' | b'U' | b'Q' | b'T' | b'0'..=b'9' | b'f' | b'F') {
         return false;
     }
-    let mut run = Run::new(0);
+    let mut run = Run::default();
     let mut said = Said::default();
     for digit in digits {
         run.digit(*digit, alphabet::digit(*digit).unwrap_or_default(), &mut said);

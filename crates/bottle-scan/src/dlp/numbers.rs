@@ -18,7 +18,7 @@ const SIGN: u8 = 4;
 
 /// Where lists of numbers begin, and what the numbers say; one that can be read in several ways comes several times.
 /// `marks` is a buffer.
-pub fn lists(bytes: &[u8], marks: &mut Vec<u8>) -> Vec<(usize, Vec<u8>)> {
+pub(crate) fn lists(bytes: &[u8], marks: &mut Vec<u8>) -> Vec<(usize, Vec<u8>)> {
     marks.clear();
     marks.extend(bytes.iter().map(|byte| mark(*byte)));
     let (mut found, mut list) = (vec![], List::default());

@@ -217,100 +217,129 @@ impl Unpacker {
         Ok(self.state)
     }
 
-    /// How much of what waits was used.
+    /// Unpacks of what waits as much as can be unpacked now: how much was used, and how the stream is then.
     fn step<E>(&mut self, out: Out<'_, E>) -> Result<(usize, State), E> {
+        let (waiting, piece) = (self.waiting.as_slice(), self.piece.as_mut_slice());
         match &mut self.kind {
             Kind::Header(packing) => {
                 let packing = *packing;
-                match start(packing, &self.waiting) {
-                    Start::At(at, zlib) => {
-                        self.kind = Kind::Inflate(packing, Box::new(Decompress::new(zlib)));
-                        self.waiting.drain(..at);
-                        self.step(out)
-                    }
-                    Start::More if self.waiting.len() <= LONGEST_HEADER => Ok((0, State::Going)),
-                    Start::More | Start::None => Ok((0, State::Broken)),
-                }
+                self.header(packing, out)
             }
-            // Until it neither takes nor gives anything: it may have more to give when it has taken all.
-            Kind::Inflate(_, inflater) => {
-                let mut all = 0;
-                loop {
-                    let (before_in, before_out) = (inflater.total_in(), inflater.total_out());
-                    let result = inflater.decompress(&self.waiting[all..], &mut self.piece, FlushDecompress::None);
-                    let used = usize::try_from(inflater.total_in() - before_in).unwrap_or_default();
-                    let made = usize::try_from(inflater.total_out() - before_out).unwrap_or_default();
-                    all += used;
-                    out(&self.piece[..made])?;
-                    match result {
-                        Ok(Status::StreamEnd) => return Ok((all, State::Ended)),
-                        Ok(_) if made == 0 && used == 0 => return Ok((all, State::Going)),
-                        Ok(_) => {}
-                        Err(_) => return Ok((all, State::Broken)),
-                    }
-                }
+            Kind::Inflate(_, inflater) => inflate(inflater, waiting, piece, out),
+            Kind::Brotli(writer) => brotli(writer, waiting, out),
+            Kind::Zstd(decoder) => unzstd(decoder, waiting, piece, out),
+            Kind::Bzip2(decoder) => bunzip2(decoder, waiting, piece, out),
+            Kind::Whole(_) => Ok((0, if waiting.len() > LONGEST_WHOLE { State::Broken } else { State::Going })),
+        }
+    }
+
+    /// Reads the header before a deflated stream, and goes on with the stream.
+    fn header<E>(&mut self, packing: Packing, out: Out<'_, E>) -> Result<(usize, State), E> {
+        match start(packing, &self.waiting) {
+            Start::At(at, zlib) => {
+                self.kind = Kind::Inflate(packing, Box::new(Decompress::new(zlib)));
+                self.waiting.drain(..at);
+                self.step(out)
             }
-            Kind::Brotli(writer) => {
-                let used = self.waiting.len().min(4096);
-                let result = writer.write_all(&self.waiting[..used]);
-                let made = std::mem::take(&mut writer.get_mut().0);
-                for piece in made.chunks(PIECE) {
-                    out(piece)?;
-                }
-                Ok((used, if result.is_ok() { State::Going } else { State::Broken }))
-            }
-            Kind::Zstd(decoder) => {
-                if self.waiting.is_empty() {
-                    return Ok((0, State::Going));
-                }
-                // Blocks are at most that long; as long as one is not whole, nothing is read.
-                let part = &self.waiting[..self.waiting.len().min(LONGEST_BLOCK)];
-                match decoder.decode_from_to(part, &mut self.piece) {
-                    // It says that it has read a sum of which not every byte was there.
-                    Ok((used, _)) if used > part.len() => Ok((0, State::Going)),
-                    Ok((used, made)) => {
-                        out(&self.piece[..made])?;
-                        while decoder.can_collect() > 0 {
-                            match io::Read::read(&mut **decoder, &mut self.piece) {
-                                Ok(0) | Err(_) => break,
-                                Ok(more) => out(&self.piece[..more])?,
-                            }
-                        }
-                        if decoder.is_finished() && decoder.can_collect() == 0 {
-                            return Ok((used, State::Ended));
-                        }
-                        if used == 0 && made > 0 {
-                            return self.step(out);
-                        }
-                        let stuck = used == 0 && part.len() == LONGEST_BLOCK;
-                        Ok((used, if stuck { State::Broken } else { State::Going }))
-                    }
-                    // A frame's header that is not whole is an error to this decoder.
-                    Err(_) if self.waiting.len() < 18 => {
-                        **decoder = zstd();
-                        Ok((0, State::Going))
-                    }
-                    Err(_) => Ok((0, State::Broken)),
-                }
-            }
-            Kind::Bzip2(decoder) => {
-                let mut all = 0;
-                loop {
-                    let (before_in, before_out) = (decoder.total_in(), decoder.total_out());
-                    let result = decoder.decompress(&self.waiting[all..], &mut self.piece);
-                    let used = usize::try_from(decoder.total_in() - before_in).unwrap_or_default();
-                    let made = usize::try_from(decoder.total_out() - before_out).unwrap_or_default();
-                    all += used;
-                    out(&self.piece[..made])?;
-                    match result {
-                        Ok(bzip2::Status::StreamEnd) => return Ok((all, State::Ended)),
-                        Ok(_) if made == 0 && used == 0 => return Ok((all, State::Going)),
-                        Ok(_) => {}
-                        Err(_) => return Ok((all, State::Broken)),
-                    }
-                }
-            }
-            Kind::Whole(_) => Ok((0, if self.waiting.len() > LONGEST_WHOLE { State::Broken } else { State::Going })),
+            Start::More if self.waiting.len() <= LONGEST_HEADER => Ok((0, State::Going)),
+            Start::More | Start::None => Ok((0, State::Broken)),
+        }
+    }
+}
+
+/// Inflates until the inflater neither takes nor gives anything: it may have more to give when it has taken all.
+fn inflate<E>(
+    inflater: &mut Decompress,
+    waiting: &[u8],
+    piece: &mut [u8],
+    out: Out<'_, E>,
+) -> Result<(usize, State), E> {
+    let mut all = 0;
+    loop {
+        let (before_in, before_out) = (inflater.total_in(), inflater.total_out());
+        let result = inflater.decompress(&waiting[all..], piece, FlushDecompress::None);
+        let used = usize::try_from(inflater.total_in() - before_in).unwrap_or_default();
+        let made = usize::try_from(inflater.total_out() - before_out).unwrap_or_default();
+        all += used;
+        out(&piece[..made])?;
+        match result {
+            Ok(Status::StreamEnd) => return Ok((all, State::Ended)),
+            Ok(_) if made == 0 && used == 0 => return Ok((all, State::Going)),
+            Ok(_) => {}
+            Err(_) => return Ok((all, State::Broken)),
+        }
+    }
+}
+
+fn brotli<E>(writer: &mut DecompressorWriter<Sink>, waiting: &[u8], out: Out<'_, E>) -> Result<(usize, State), E> {
+    let used = waiting.len().min(4096);
+    let result = writer.write_all(&waiting[..used]);
+    let made = std::mem::take(&mut writer.get_mut().0);
+    for piece in made.chunks(PIECE) {
+        out(piece)?;
+    }
+    Ok((used, if result.is_ok() { State::Going } else { State::Broken }))
+}
+
+fn unzstd<E>(
+    decoder: &mut ruzstd::decoding::FrameDecoder,
+    waiting: &[u8],
+    piece: &mut [u8],
+    out: Out<'_, E>,
+) -> Result<(usize, State), E> {
+    if waiting.is_empty() {
+        return Ok((0, State::Going));
+    }
+    // Blocks are at most that long; as long as one is not whole, nothing is read.
+    let part = &waiting[..waiting.len().min(LONGEST_BLOCK)];
+    let (used, made) = match decoder.decode_from_to(part, piece) {
+        // It says that it has read a sum of which not every byte was there.
+        Ok((used, _)) if used > part.len() => return Ok((0, State::Going)),
+        Ok(step) => step,
+        // A frame's header that is not whole is an error to this decoder.
+        Err(_) if waiting.len() < 18 => {
+            *decoder = zstd();
+            return Ok((0, State::Going));
+        }
+        Err(_) => return Ok((0, State::Broken)),
+    };
+    out(&piece[..made])?;
+    while decoder.can_collect() > 0 {
+        match io::Read::read(decoder, piece) {
+            Ok(0) | Err(_) => break,
+            Ok(more) => out(&piece[..more])?,
+        }
+    }
+    if decoder.is_finished() && decoder.can_collect() == 0 {
+        return Ok((used, State::Ended));
+    }
+    if used == 0 && made > 0 {
+        return unzstd(decoder, waiting, piece, out);
+    }
+    let stuck = used == 0 && part.len() == LONGEST_BLOCK;
+    Ok((used, if stuck { State::Broken } else { State::Going }))
+}
+
+/// Unpacks until the decoder neither takes nor gives anything, as [`inflate`] does.
+fn bunzip2<E>(
+    decoder: &mut bzip2::Decompress,
+    waiting: &[u8],
+    piece: &mut [u8],
+    out: Out<'_, E>,
+) -> Result<(usize, State), E> {
+    let mut all = 0;
+    loop {
+        let (before_in, before_out) = (decoder.total_in(), decoder.total_out());
+        let result = decoder.decompress(&waiting[all..], piece);
+        let used = usize::try_from(decoder.total_in() - before_in).unwrap_or_default();
+        let made = usize::try_from(decoder.total_out() - before_out).unwrap_or_default();
+        all += used;
+        out(&piece[..made])?;
+        match result {
+            Ok(bzip2::Status::StreamEnd) => return Ok((all, State::Ended)),
+            Ok(_) if made == 0 && used == 0 => return Ok((all, State::Going)),
+            Ok(_) => {}
+            Err(_) => return Ok((all, State::Broken)),
         }
     }
 }

@@ -45,7 +45,7 @@ impl std::fmt::Debug for Stream {
 }
 
 /// What the streams of one body share.
-pub(super) struct Shared<'a> {
+struct Shared<'a> {
     search: Search<'a>,
     mode: Mode,
     warned: &'a mut Option<Finding>,
@@ -102,7 +102,7 @@ impl Search<'_> {
 
 /// One stream of bytes: the body itself, or what is packed in it.
 #[derive(Default)]
-pub(super) struct Inner {
+struct Inner {
     buffer: Vec<u8>,
     /// Where in the stream the buffer begins.
     offset: u64,
@@ -115,7 +115,15 @@ pub(super) struct Inner {
     depth: Depth,
     taps: Vec<Tap>,
     declared: Option<Box<Tap>>,
-    run: Option<Box<Run>>,
+    run: Option<Box<DecodedRun>>,
+}
+
+/// A long run of digits, and streams of what it says.
+struct DecodedRun {
+    run: Run,
+    base64: Inner,
+    /// None once a digit was none of hex.
+    hex: Option<Inner>,
 }
 
 /// A packed stream inside another.
@@ -134,11 +142,11 @@ fn unreadable(what: &str, offset: u64) -> Finding {
 
 impl Inner {
     /// One that is so deep in the body.
-    pub(super) fn at(depth: Depth) -> Self {
+    fn at(depth: Depth) -> Self {
         Self { depth, ..Self::default() }
     }
 
-    pub(super) fn push(&mut self, mut bytes: &[u8], shared: &mut Shared<'_>) -> Result<(), Finding> {
+    fn push(&mut self, mut bytes: &[u8], shared: &mut Shared<'_>) -> Result<(), Finding> {
         if let Some(tap) = &mut self.declared {
             tap.push(bytes, self.depth, shared)?;
         }
@@ -158,7 +166,7 @@ impl Inner {
         Ok(())
     }
 
-    pub(super) fn finish(&mut self, shared: &mut Shared<'_>) -> Result<(), Finding> {
+    fn finish(&mut self, shared: &mut Shared<'_>) -> Result<(), Finding> {
         if let Some(tap) = &mut self.declared {
             tap.finish(self.depth, shared)?;
         }
@@ -274,7 +282,7 @@ impl Inner {
                     at += digits::escape_length(&self.buffer[at..]);
                     least = at;
                 } else {
-                    run.skip = at - to;
+                    run.run.skip = at - to;
                     self.run = Some(run);
                 }
                 continue;
@@ -291,7 +299,7 @@ impl Inner {
                 continue;
             }
             let depth = nested(self.depth, self.offset + start as u64)?;
-            self.run = Some(Box::new(Run::new(depth)));
+            self.run = Some(Box::new(DecodedRun::at(depth)));
             at = start;
         }
         Ok(())
@@ -300,6 +308,33 @@ impl Inner {
 
 fn nested(depth: Depth, offset: u64) -> Result<Depth, Finding> {
     if depth >= super::DEEPEST { Err(unreadable("nested too deep", offset)) } else { Ok(depth + 1) }
+}
+
+impl DecodedRun {
+    /// One whose digits say what is so deep in the body.
+    fn at(depth: Depth) -> Self {
+        Self { run: Run::default(), base64: Inner::at(depth), hex: Some(Inner::at(depth)) }
+    }
+
+    /// How many bytes belong to the run; see [`Run::push`].
+    fn push(&mut self, bytes: &[u8], to: usize, shared: &mut Shared<'_>) -> Result<usize, Finding> {
+        let (length, said) = self.run.push(bytes, to);
+        if let Some(hex) = &mut self.hex {
+            hex.push(&said.hex, shared)?;
+            if said.hex_ended {
+                hex.finish(shared)?;
+                self.hex = None;
+            }
+        }
+        self.base64.push(&said.base64, shared)?;
+        Ok(length)
+    }
+
+    /// The run is over.
+    fn finish(mut self, shared: &mut Shared<'_>) -> Result<(), Finding> {
+        self.base64.finish(shared)?;
+        self.hex.as_mut().map_or(Ok(()), |hex| hex.finish(shared))
+    }
 }
 
 impl Tap {

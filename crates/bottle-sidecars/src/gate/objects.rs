@@ -14,7 +14,7 @@ use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use bottle_policy::gate::texts::{archive_names, runs_of_text};
+use bottle_scan::texts::{archive_names, runs_of_text};
 
 /// gitleaks reads 100,000 bytes at a time.
 const PIECE_BYTES: usize = 90_000;

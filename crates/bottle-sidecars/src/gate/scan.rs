@@ -4,9 +4,9 @@
 use std::collections::{BTreeSet, HashMap};
 use std::thread;
 
-use bottle_policy::gate::texts::{Derived, Unpacker};
 use bottle_scan::dlp::{Rules, Scope};
 use bottle_scan::known::KnownSecrets;
+use bottle_scan::texts::{Derived, Unpacker};
 use bottle_wire::push_report::Finding;
 
 use super::changes::{Changes, Object, ObjectKind, Repo, Update, read_all};

@@ -13,8 +13,9 @@ mod runs;
 use std::io::Read;
 
 use base64::Engine as _;
-use bottle_scan::dlp::numbers;
 use flate2::{Decompress, FlushDecompress, Status};
+
+use crate::dlp::numbers;
 
 pub use begin::archive_names;
 use begin::{header, next_start, packer};
