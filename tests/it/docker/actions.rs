@@ -202,7 +202,7 @@ fn a_comment_becomes_a_pull_request() {
     }
     assert_eq!(state["comments"].as_array().map_or(0, Vec::len), 1, "{state}");
     let status = state["comments"][0]["body"].as_str().expect("a text");
-    assert!(status.contains("✅") && status.contains(&format!("pull request [{}]", pull["number"])), "{status}");
+    assert!(status.contains("✅") && status.contains(&format!("pull request [#{}]", pull["number"])), "{status}");
     stage.double.assert_valid();
 
     let (outcome, outputs) = stage.seen_later();
