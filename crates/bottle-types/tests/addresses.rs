@@ -47,8 +47,8 @@ fn no_text_is_too_strange() {
         prop_assert!(shown.len() <= text.len());
         let _ = passwords(&text);
     });
-    // A password of plain letters never shows, whatever stands around the address.
-    proptest!(|(before in "[ a-z'(]{0,6}", scheme in "(https|http|ssh|HTTPS|git\\+ssh)", password in "[a-z0-9]{3}[@/#:%!]?Zq[a-z0-9]{4}", after in "[ a-z')/]{0,6}")| {
+    // A password never shows, whatever stands around the address. One of digits and a slash is left out: it reads as a port and a path.
+    proptest!(|(before in "[ a-z'(]{0,6}", scheme in "(https|http|ssh|HTTPS|git\\+ssh)", password in "[a-z][a-z0-9]{2}[@/#:%!]?Zq[a-z0-9]{4}", after in "[ a-z')/]{0,6}")| {
         let text = format!("{before} {scheme}://me:{password}@git.example.org/x{after}");
         prop_assert!(!without_userinfo(&text).contains("Zq"), "{}", without_userinfo(&text));
         prop_assert!(passwords(&text).iter().any(|found| found.contains("Zq")));

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 /// From the ground up: a crate may need crates of lower floors, none of its own.
 const FLOORS: [&[&str]; 7] = [
-    &["bottle-link"],
+    &["bottle-link", "xtask"],
     &["bottle-types"],
     &["bottle-scan"],
     &["bottle-policy"],
