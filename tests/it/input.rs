@@ -34,7 +34,7 @@ const CASES: &[Case] = &[
         manifest: GOOD,
         args: &["run", "--task", ""],
         code: 2,
-        says: "error: the task is empty\nhelp: say what is to be done: --task \"…\"\n",
+        says: "error: the task is empty\nhelp: give the task in words: --task \"…\"\n",
     },
     Case {
         name: "an event that is not there",
