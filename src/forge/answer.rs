@@ -1,6 +1,6 @@
 //! What an answer that is no success says: whether to wait, for how long, and why it is none.
 
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use reqwest::StatusCode;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
@@ -31,9 +31,14 @@ pub(super) fn rate_limit(status: StatusCode, headers: &HeaderMap, message: &str)
     Some(after.or(reset).unwrap_or(DEFAULT_RATE_LIMIT_WAIT))
 }
 
-/// `Retry-After` in seconds; a date is not understood and counts as not said.
+/// The wait that `Retry-After` asks for, in seconds or as a date (RFC 9110, 10.2.3); a date in the past is no wait.
 pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
+    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = value.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let until = httpdate::parse_http_date(value).ok()?.duration_since(UNIX_EPOCH).ok()?;
+    Some(until.saturating_sub(Duration::from_secs(host::unix_seconds())))
 }
 
 /// What the forge says about a failure, in one line.
@@ -96,6 +101,17 @@ mod tests {
         let past = headers(&[("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "1")]);
         assert_eq!(rate_limit(forbidden, &past, ""), Some(Duration::from_secs(1)));
         assert_eq!(rate_limit(StatusCode::NOT_FOUND, &headers(&[("retry-after", "7")]), ""), None);
+    }
+
+    #[test]
+    fn a_wait_is_seconds_or_a_date() {
+        let wait = |value: &'static str| retry_after(&headers(&[("retry-after", value)]));
+        assert_eq!(wait("7"), Some(Duration::from_secs(7)));
+        assert_eq!(wait("Sun, 06 Nov 1994 08:49:37 GMT"), Some(Duration::ZERO));
+        let later = wait("Fri, 31 Dec 9999 23:59:59 GMT").expect("a date");
+        assert!(later > Duration::from_secs(3600), "{later:?}");
+        assert_eq!(wait("soon"), None);
+        assert_eq!(retry_after(&HeaderMap::new()), None);
     }
 
     #[test]

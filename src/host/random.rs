@@ -1,7 +1,5 @@
 //! Random numbers of the operating system. A source that fails is an error: nothing weaker takes its place.
 
-use std::fmt::Write as _;
-
 use crate::exit::Failure;
 
 /// Eight random hex digits that make a run's slug its own.
@@ -20,10 +18,7 @@ fn hex_digits<const BYTES: usize>() -> Result<String, Failure> {
         Failure::machine(format_args!("the operating system gave no random numbers: {error}"))
             .hint("check that this process may call getrandom(2), or read /dev/urandom")
     })?;
-    Ok(bytes.iter().fold(String::new(), |mut digits, byte| {
-        let _ = write!(digits, "{byte:02x}");
-        digits
-    }))
+    Ok(hex::encode(bytes))
 }
 
 #[cfg(test)]

@@ -56,7 +56,8 @@ async fn self_test(bottle: &dyn Bottle, plan: &BottlePlan, events: &Events) -> R
     // A port that answers on every address of this host: a guest that can reach any of them is not sealed.
     let listener = TcpListener::bind(("0.0.0.0", 0)).map_err(|error| broken(&error.to_string()))?;
     let port = listener.local_addr().map_err(|error| broken(&error.to_string()))?.port();
-    let mut addresses = host::own_addresses();
+    let mut addresses = host::own_addresses()
+        .map_err(|error| broken(&format!("failed to list the addresses of this machine: {error}")))?;
     addresses.extend(bottle.host_addresses().await.map_err(|error| broken(&error.to_string()))?);
     addresses.sort();
     addresses.dedup();

@@ -1,8 +1,14 @@
-//! Arguments: read by hand, because a parser would be half of this program.
+//! Arguments.
 
+use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroU64;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
+
+use lexopt::Arg::{self, Long, Short, Value};
+use lexopt::{Parser, ValueExt as _};
 
 /// What `--help` prints.
 pub(crate) const HELP: &str = "\
@@ -85,7 +91,7 @@ pub(crate) struct Confine {
     pub(crate) group: u32,
     pub(crate) filters: Vec<PathBuf>,
     pub(crate) limits: Limits,
-    pub(crate) command: Vec<String>,
+    pub(crate) command: Vec<OsString>,
 }
 
 /// What `outside` needs.
@@ -95,7 +101,7 @@ pub(crate) struct Outside {
     pub(crate) write: Vec<PathBuf>,
     pub(crate) read: Vec<PathBuf>,
     pub(crate) user: Option<u32>,
-    pub(crate) command: Vec<String>,
+    pub(crate) command: Vec<OsString>,
 }
 
 /// What everything that is run may use; none: as much as there is.
@@ -129,22 +135,30 @@ pub(crate) struct Selftest {
 const DOORS_DIR: &str = "/run/bottle";
 const TOOLS_DIR: &str = "/opt/claude-bottle";
 
-/// Reads the arguments; the error says what is wrong with them.
-pub(crate) fn parse(args: &[String]) -> Result<Command, String> {
-    let mut args = Words(args.iter());
-    match args.next() {
-        None => Err("a command is missing".to_owned()),
-        Some("--help" | "-h" | "help") => Ok(Command::Help),
-        Some("--version" | "-V") => Ok(Command::Version),
-        Some("forward") => forward(args),
-        Some("confine") => confine(args),
-        Some("outside") => outside(args),
-        Some("selftest") => selftest(args),
-        Some(other) => Err(format!("unknown command `{other}`")),
+/// Reads the arguments, the program's name left out; the error says what is wrong with them.
+pub(crate) fn parse<I>(args: I) -> Result<Command, lexopt::Error>
+where
+    I: IntoIterator<Item = OsString>,
+    I::IntoIter: 'static,
+{
+    let mut args = Parser::from_args(args);
+    match args.next()? {
+        None => Err("a command is missing".into()),
+        Some(Short('h') | Long("help")) => Ok(Command::Help),
+        Some(Short('V') | Long("version")) => Ok(Command::Version),
+        Some(Value(command)) => match command.to_str() {
+            Some("help") => Ok(Command::Help),
+            Some("forward") => forward(args),
+            Some("confine") => confine(args),
+            Some("outside") => outside(args),
+            Some("selftest") => selftest(args),
+            _ => Err(format!("unknown command `{}`", command.display()).into()),
+        },
+        Some(other) => Err(other.unexpected()),
     }
 }
 
-fn forward(mut args: Words<'_>) -> Result<Command, String> {
+fn forward(mut args: Parser) -> Result<Command, lexopt::Error> {
     let mut options = Forward {
         address: None,
         doors_dir: DOORS_DIR.into(),
@@ -153,85 +167,69 @@ fn forward(mut args: Words<'_>) -> Result<Command, String> {
         limits: Limits::default(),
         doors: vec![],
     };
-    while let Some(arg) = args.next() {
+    while let Some(arg) = args.next()? {
         match arg {
-            "--help" | "-h" => return Ok(Command::Help),
-            "--doors" => options.doors_dir = args.value(arg)?.into(),
-            "--address" => options.address = Some(args.ipv4(arg)?),
-            "--as-init" => options.as_init = true,
-            "--control" => (options.as_init, options.control) = (true, true),
-            "--most-data" => options.limits.data = Some(args.number(arg)?),
-            "--most-processes" => options.limits.processes = Some(args.number(arg)?),
-            "--most-cpus" => options.limits.cpus = Some(args.number(arg)?),
-            flag if flag.starts_with('-') => return Err(format!("unknown option `{flag}`")),
-            door => options.doors.push(parse_door(door)?),
+            Short('h') | Long("help") => return Ok(Command::Help),
+            Long("doors") => options.doors_dir = args.value()?.into(),
+            Long("address") => options.address = Some(parsed(&mut args, "an IPv4 address")?),
+            Long("as-init") => options.as_init = true,
+            Long("control") => (options.as_init, options.control) = (true, true),
+            Long("most-data") => options.limits.data = Some(number(&mut args)?),
+            Long("most-processes") => options.limits.processes = Some(number(&mut args)?),
+            Long("most-cpus") => options.limits.cpus = Some(number(&mut args)?),
+            Value(door) => options.doors.push(parse_door(&door.string()?)?),
+            other => return Err(other.unexpected()),
         }
     }
     if options.doors.is_empty() && !options.control {
-        return Err("no door to forward to; give one as PORT=SOCKET".to_owned());
+        return Err("no door to forward to; give one as PORT=SOCKET".into());
     }
     Ok(Command::Forward(options))
 }
 
-fn confine(mut args: Words<'_>) -> Result<Command, String> {
+fn confine(mut args: Parser) -> Result<Command, lexopt::Error> {
     let (mut user, mut filters, mut limits) = (None, vec![], Limits::default());
-    loop {
-        match args.next() {
-            Some("--help" | "-h") => return Ok(Command::Help),
-            Some(arg @ "--user") => {
-                let value = args.value(arg)?;
+    while let Some(arg) = option(&mut args)? {
+        match arg {
+            Short('h') | Long("help") => return Ok(Command::Help),
+            Long("user") => {
+                let value = args.value()?.string()?;
                 let ids =
                     value.split_once(':').and_then(|(user, group)| Some((user.parse().ok()?, group.parse().ok()?)));
                 // Numbers of all ones mean "leave it as it is" to the kernel.
                 let ids = ids.filter(|(user, group)| ![0, u32::MAX].contains(user) && ![0, u32::MAX].contains(group));
                 user = Some(ids.ok_or_else(|| format!("`{value}` is not a user and a group other than root's"))?);
             }
-            Some(arg @ "--filter") => filters.push(args.value(arg)?.into()),
-            Some(arg @ "--most-processes") => limits.processes = Some(args.number(arg)?),
-            Some("--") => break,
-            Some(other) => return Err(format!("unknown argument `{other}`")),
-            None => return Err("no command to run; it comes after `--`".to_owned()),
+            Long("filter") => filters.push(args.value()?.into()),
+            Long("most-processes") => limits.processes = Some(number(&mut args)?),
+            other => return Err(other.unexpected()),
         }
     }
     let (user, group) = user.ok_or("`--user` is missing")?;
-    let mut command = vec![];
-    while let Some(word) = args.next() {
-        command.push(word.to_owned());
-    }
-    if command.is_empty() {
-        return Err("no command to run; it comes after `--`".to_owned());
-    }
-    Ok(Command::Confine(Confine { user, group, filters, limits, command }))
+    Ok(Command::Confine(Confine { user, group, filters, limits, command: command(args)? }))
 }
 
-fn outside(mut args: Words<'_>) -> Result<Command, String> {
+fn outside(mut args: Parser) -> Result<Command, lexopt::Error> {
     let mut options = Outside { join: vec![], write: vec![], read: vec![], user: None, command: vec![] };
-    loop {
-        match args.next() {
-            Some("--help" | "-h") => return Ok(Command::Help),
-            Some(arg @ "--join") => options.join.push(args.value(arg)?.into()),
-            Some(arg @ "--write") => options.write.push(args.value(arg)?.into()),
-            Some(arg @ "--read") => options.read.push(args.value(arg)?.into()),
-            Some(arg @ "--user") => {
-                let value = args.value(arg)?;
+    while let Some(arg) = option(&mut args)? {
+        match arg {
+            Short('h') | Long("help") => return Ok(Command::Help),
+            Long("join") => options.join.push(args.value()?.into()),
+            Long("write") => options.write.push(args.value()?.into()),
+            Long("read") => options.read.push(args.value()?.into()),
+            Long("user") => {
+                let value = args.value()?.string()?;
                 let id = value.parse().ok().filter(|id| ![0, u32::MAX].contains(id));
                 options.user = Some(id.ok_or_else(|| format!("`{value}` is not a user other than root"))?);
             }
-            Some("--") => break,
-            Some(other) => return Err(format!("unknown argument `{other}`")),
-            None => return Err("no command to run; it comes after `--`".to_owned()),
+            other => return Err(other.unexpected()),
         }
     }
-    while let Some(word) = args.next() {
-        options.command.push(word.to_owned());
-    }
-    if options.command.is_empty() {
-        return Err("no command to run; it comes after `--`".to_owned());
-    }
+    options.command = command(args)?;
     Ok(Command::Outside(options))
 }
 
-fn selftest(mut args: Words<'_>) -> Result<Command, String> {
+fn selftest(mut args: Parser) -> Result<Command, lexopt::Error> {
     let mut options = Selftest {
         json: false,
         doors_dir: DOORS_DIR.into(),
@@ -246,39 +244,30 @@ fn selftest(mut args: Words<'_>) -> Result<Command, String> {
         image: None,
         machine: None,
     };
-    while let Some(arg) = args.next() {
+    while let Some(arg) = args.next()? {
         match arg {
-            "--help" | "-h" => return Ok(Command::Help),
-            "--json" => options.json = true,
-            "--doors" => options.doors_dir = args.value(arg)?.into(),
-            "--door" => options.doors.push(parse_door(args.value(arg)?)?),
-            "--wait" => {
-                let value = args.value(arg)?;
-                let seconds: u32 = value.parse().map_err(|_| format!("`{value}` is not a number of seconds"))?;
-                options.wait = Duration::from_secs(seconds.into());
+            Short('h') | Long("help") => return Ok(Command::Help),
+            Long("json") => options.json = true,
+            Long("doors") => options.doors_dir = args.value()?.into(),
+            Long("door") => options.doors.push(parse_door(&args.value()?.string()?)?),
+            Long("wait") => {
+                options.wait = Duration::from_secs(parsed::<u32>(&mut args, "a number of seconds")?.into());
             }
-            "--host-address" => {
-                let value = args.value(arg)?;
-                let address = value.parse().map_err(|_| format!("`{value}` is not an address and a port"))?;
-                options.host_addresses.push(address);
-            }
-            "--allow" => {
-                let value = args.value(arg)?;
-                options.allow.push(value.parse().map_err(|_| format!("`{value}` is not an address"))?);
-            }
-            "--machine" => options.machine = Some(args.ipv4(arg)?),
-            "--tools" => options.tools = args.value(arg)?.into(),
-            "--tmpfs" => options.tmpfs.push(args.value(arg)?.into()),
-            "--lent" => options.lent.push(args.value(arg)?.into()),
-            "--image" => {
-                let value = args.value(arg)?;
+            Long("host-address") => options.host_addresses.push(parsed(&mut args, "an address and a port")?),
+            Long("allow") => options.allow.push(parsed(&mut args, "an address")?),
+            Long("machine") => options.machine = Some(parsed(&mut args, "an IPv4 address")?),
+            Long("tools") => options.tools = args.value()?.into(),
+            Long("tmpfs") => options.tmpfs.push(args.value()?.into()),
+            Long("lent") => options.lent.push(args.value()?.into()),
+            Long("image") => {
+                let value = args.value()?.string()?;
                 if !value.contains(':') {
-                    return Err(format!("`{value}` is not a device and a path; it is written as 254:0/path"));
+                    return Err(format!("`{value}` is not a device and a path; it is written as 254:0/path").into());
                 }
-                options.image = Some(value.to_owned());
+                options.image = Some(value);
             }
-            "--own" => options.own.push(args.value(arg)?.into()),
-            other => return Err(format!("unknown argument `{other}`")),
+            Long("own") => options.own.push(args.value()?.into()),
+            other => return Err(other.unexpected()),
         }
     }
     Ok(Command::Selftest(options))
@@ -294,34 +283,36 @@ fn parse_door(text: &str) -> Result<Door, String> {
     Ok(Door { port, socket: socket.to_owned() })
 }
 
-struct Words<'a>(std::slice::Iter<'a, String>);
+/// The next option before the `--` that a command comes after; none at that `--` or at the end, where the rest is left
+/// to [`command`].
+fn option(args: &mut Parser) -> Result<Option<Arg<'_>>, lexopt::Error> {
+    let at_command = args.try_raw_args().is_some_and(|rest| rest.peek().is_none_or(|next| next == "--"));
+    if at_command { Ok(None) } else { args.next() }
+}
 
-impl<'a> Words<'a> {
-    fn next(&mut self) -> Option<&'a str> {
-        self.0.next().map(String::as_str)
-    }
+/// The command after `--`, with its arguments.
+fn command(mut args: Parser) -> Result<Vec<OsString>, lexopt::Error> {
+    // The first is the `--` itself.
+    let command: Vec<OsString> = args.raw_args()?.skip(1).collect();
+    if command.is_empty() { Err("no command to run; it comes after `--`".into()) } else { Ok(command) }
+}
 
-    fn ipv4(&mut self, option: &str) -> Result<Ipv4Addr, String> {
-        let value = self.value(option)?;
-        value.parse().map_err(|_| format!("`{value}` is not an IPv4 address"))
-    }
+/// The value of the option just read; `what` says in an error which kind it is.
+fn parsed<T: FromStr>(args: &mut Parser, what: &str) -> Result<T, lexopt::Error> {
+    let value = args.value()?.string()?;
+    value.parse().map_err(|_| format!("`{value}` is not {what}").into())
+}
 
-    fn value(&mut self, option: &str) -> Result<&'a str, String> {
-        self.next().ok_or_else(|| format!("`{option}` needs a value"))
-    }
-
-    fn number(&mut self, option: &str) -> Result<u64, String> {
-        let value = self.value(option)?;
-        value.parse().ok().filter(|n| *n > 0).ok_or_else(|| format!("`{value}` is not a number above 0"))
-    }
+fn number(args: &mut Parser) -> Result<u64, lexopt::Error> {
+    parsed::<NonZeroU64>(args, "a number above 0").map(NonZeroU64::get)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> Result<Command, String> {
-        parse(&text.split(' ').map(str::to_owned).collect::<Vec<_>>())
+    fn read(text: &str) -> Result<Command, lexopt::Error> {
+        parse(text.split(' ').map(OsString::from).collect::<Vec<_>>())
     }
 
     #[test]

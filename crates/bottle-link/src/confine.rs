@@ -44,5 +44,5 @@ pub(crate) fn run(options: &Confine) -> (String, u8) {
     let Some((program, arguments)) = options.command.split_first() else { return failed("run", &"no command") };
     let error = Command::new(program).args(arguments).exec();
     let code = if error.kind() == ErrorKind::NotFound { NOT_FOUND } else { NOT_RUN };
-    (format!("failed to run `{program}`: {error}"), code)
+    (format!("failed to run `{}`: {error}", program.display()), code)
 }

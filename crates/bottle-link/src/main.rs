@@ -2,8 +2,8 @@
 //! socket. `confine` is the step before each of the agent's commands where no engine takes it, `outside` the one before bwrap on the host. `selftest` tries each way out of the guest and says which are closed.
 //!
 //! Map: `cli` (what was typed → what is meant), `forward` and `conn` (one poll loop, no threads), `control` (commands
-//! from outside, where no engine brings them), `selftest/` (a file a kind of way out), `sys` (all of the unsafe code). Static, so that it runs in any image; std and libc alone; it
-//! resolves no names. What the doors decide does not belong here.
+//! from outside, where no engine brings them), `selftest/` (a file a kind of way out), `sys` (all of the unsafe code). Static, so that it runs in any image; std, libc and lexopt
+//! alone; it resolves no names. What the doors decide does not belong here.
 
 mod cli;
 mod confine;
@@ -20,8 +20,7 @@ use std::process::ExitCode;
 const USAGE_ERROR: u8 = 2;
 
 fn main() -> ExitCode {
-    let args: Vec<String> = std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect();
-    match cli::parse(&args) {
+    match cli::parse(std::env::args_os().skip(1)) {
         Ok(cli::Command::Help) => {
             print!("{}", cli::HELP);
             ExitCode::SUCCESS

@@ -1,5 +1,8 @@
 //! Times as forges write them, to be compared: GitHub in UTC, Gitea with the server's offset.
 
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
 /// A moment, in seconds since 1970 in UTC; fractions of a second are dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moment(i64);
@@ -7,45 +10,13 @@ pub struct Moment(i64);
 impl Moment {
     /// Reads RFC 3339, such as `2026-11-20T10:00:00Z` or `2026-11-20T11:00:00.5+01:00`; none where it is anything else.
     pub fn parse(text: &str) -> Option<Self> {
-        let bytes = text.as_bytes();
-        let number = |from: usize, to: usize| -> Option<i64> {
-            let digits = bytes.get(from..to)?;
-            digits.iter().try_fold(0, |sum, digit| digit.is_ascii_digit().then(|| sum * 10 + i64::from(digit - b'0')))
-        };
-        let is = |at: usize, among: &[u8]| bytes.get(at).is_some_and(|byte| among.contains(byte));
-        if !(is(4, b"-") && is(7, b"-") && is(10, b"Tt ") && is(13, b":") && is(16, b":")) {
-            return None;
-        }
-        let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
-        let (hour, minute, second) = (number(11, 13)?, number(14, 16)?, number(17, 19)?);
-        let in_range = (1..=12).contains(&month) && (1..=31).contains(&day) && hour < 24 && minute < 60 && second <= 60;
-        let mut at = 19;
-        if is(at, b".") {
-            at += 1 + bytes[at + 1..].iter().take_while(|byte| byte.is_ascii_digit()).count();
-        }
-        let offset = match &bytes[at..] {
-            b"Z" | b"z" => 0,
-            [sign @ (b'+' | b'-'), _, _, b':', _, _] => {
-                let (hours, minutes) = (number(at + 1, at + 3)?, number(at + 4, at + 6)?);
-                let seconds = hours * 3600 + minutes * 60;
-                if *sign == b'-' { -seconds } else { seconds }
-            }
-            _ => return None,
-        };
-        in_range.then(|| Self(days(year, month, day) * 86400 + hour * 3600 + minute * 60 + second - offset))
+        OffsetDateTime::parse(text, &Rfc3339).ok().map(|time| Self(time.unix_timestamp()))
     }
 
     /// This many seconds later.
     pub fn plus(self, seconds: i64) -> Self {
         Self(self.0 + seconds)
     }
-}
-
-/// Days from 1970-01-01 to a date of the Gregorian calendar; years begin in March, so that leap days come last.
-fn days(year: i64, month: i64, day: i64) -> i64 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let in_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    year * 365 + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400) + in_year - 719_468
 }
 
 #[cfg(test)]

@@ -83,7 +83,7 @@ impl Archive {
             serde_json::from_slice(&manifest).map_err(|error| format!("its manifest.json: {error}"))?;
         let [saved] = images.as_slice() else { return Err(format!("it holds {} images", images.len())) };
         let config = read(&saved.config)?;
-        let digest = hex(&Sha256::digest(&config));
+        let digest = hex::encode(Sha256::digest(&config));
         if Path::new(&saved.config).file_stem().is_none_or(|name| *name != *digest) {
             return Err(format!("its configuration {} has the SHA-256 {digest}", saved.config));
         }
@@ -110,7 +110,7 @@ impl Archive {
             // Looked through to its end before anything of it is done.
             let mut hashed_layer = Hashing { from: self.read(layer).map_err(within)?, hash: Sha256::new() };
             io::copy(&mut hashed_layer, &mut io::sink()).map_err(|error| within(error.to_string()))?;
-            let digest = hex(&hashed_layer.hash.finalize());
+            let digest = hex::encode(hashed_layer.hash.finalize());
             if digest != layer.digest {
                 return Err(within(format!("it has the SHA-256 {digest}, not {}", layer.digest)));
             }
@@ -199,8 +199,4 @@ impl<R: Read> Read for Hashing<R> {
         self.hash.update(&buffer[..read]);
         Ok(read)
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

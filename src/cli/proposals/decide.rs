@@ -132,14 +132,19 @@ pub(super) async fn edited(proposal: &Proposal, context: &Context) -> Result<Req
         Failure::input("neither VISUAL nor EDITOR is set").hint("set one, or give the request as --request FILE")
     })?;
     let failed = |error: &dyn std::fmt::Display| Failure::machine(format_args!("failed to edit the request: {error}"));
-    let path = std::env::temp_dir().join(format!("bottle-{}-{}.yaml", proposal.id, crate::host::unguessable()?));
     let text = bottle_types::yaml::to_string(&proposal.request).map_err(|error| failed(&error))?;
-    std::fs::write(&path, text).map_err(|error| failed(&error))?;
+    // The file is this user's alone, and is removed however this ends.
+    let mut file = tempfile::Builder::new()
+        .prefix(&format!("bottle-{}-", proposal.id))
+        .suffix(".yaml")
+        .tempfile()
+        .map_err(|error| failed(&error))?;
+    file.write_all(text.as_bytes()).map_err(|error| failed(&error))?;
     // An editor may be given with options, as git takes it too.
     let script = format!("{editor} \"$1\"");
-    let ended = Program::new(["sh", "-c", &script, "sh", &path.display().to_string()]).interactive().await;
-    let text = std::fs::read_to_string(&path);
-    let _ = std::fs::remove_file(&path);
+    let ended = Program::new(["sh", "-c", &script, "sh", &file.path().display().to_string()]).interactive().await;
+    // By its name: an editor may put another file in its place.
+    let text = std::fs::read_to_string(file.path());
     match ended {
         Ok(0) => parse(&text.map_err(|error| failed(&error))?, "the edited request"),
         Ok(code) => Err(Failure::input(format_args!("the editor ended with {code}; nothing was decided"))),

@@ -204,7 +204,7 @@ mod tests {
     use super::*;
 
     fn options() -> Selftest {
-        match crate::cli::parse(&["selftest".to_owned()]) {
+        match crate::cli::parse(["selftest".into()]) {
             Ok(crate::cli::Command::Selftest(options)) => options,
             other => panic!("{other:?}"),
         }
