@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use bottle_plan::plan::BottlePlan;
 use bottle_policy::budget::REACHED;
+use bottle_types::record_file::RecordFile;
 use bottle_types::units::Seconds;
 
 use crate::backend::{Bottle, Exec, Output};
@@ -48,7 +49,7 @@ pub(crate) async fn run(
     events: &Events,
 ) -> Result<AgentOutcome, Failure> {
     let started = Instant::now();
-    let mut session = Session::new(plan, record.lines("transcript.jsonl")?, events);
+    let mut session = Session::new(plan, record.lines(RecordFile::Transcript)?, events);
     let mut exec = Exec::guest(plan.command.clone()).in_dir(&plan.guest.workdir);
     exec.env.clone_from(&env.0);
     let lost = |error: &dyn std::fmt::Display| {

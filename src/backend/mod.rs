@@ -23,6 +23,7 @@ use std::time::Duration;
 use bottle_plan::plan::BottlePlan;
 use bottle_scan::known::KnownSecrets;
 use bottle_types::backend;
+use bottle_types::record_file::RecordFile;
 use futures_util::future::BoxFuture;
 
 pub(crate) use bottle::{Bottle, BottleError, Exec, ExecUser, Output, Running, Side, finish, succeed};
@@ -106,7 +107,7 @@ pub(crate) async fn connect(backend: backend::Backend) -> Result<Box<dyn Backend
 }
 
 /// The files that a plan's backend renders into the run record before the launch: name and text.
-pub(crate) fn record_files(plan: &BottlePlan) -> Vec<(&'static str, String)> {
+pub(crate) fn record_files(plan: &BottlePlan) -> Vec<(RecordFile, String)> {
     match plan.backend {
         backend::Backend::Docker => docker::record_files(plan),
         backend::Backend::Bubblewrap | backend::Backend::Smolmachines => vec![],
@@ -179,7 +180,7 @@ impl Survey {
 
 /// The bottle of a run that is going on, by its run record: its commands run beside the run's own.
 pub(crate) async fn attach(record: &Path) -> Result<Box<dyn Bottle>, Failure> {
-    let path = record.join("plan.json");
+    let path = record.join(RecordFile::Plan);
     let bytes = std::fs::read(&path)
         .map_err(|error| Failure::input(format_args!("failed to read {}: {error}", path.display())))?;
     let plan: BottlePlan = serde_json::from_slice(&bytes)

@@ -1,6 +1,8 @@
 //! `bottle-runner logs`: what a run's containers printed.
 
 use super::{Context, print};
+use bottle_types::record_file::RecordFile;
+
 use crate::backend;
 use crate::exit::{Code, Failure};
 use crate::state;
@@ -24,11 +26,11 @@ pub(super) async fn main(args: &LogsArgs, context: &Context) -> Result<Code, Fai
         return Err(Failure::input(format_args!("`{}` is not the name of a run", args.slug)));
     }
     let record = root.join(&args.slug);
-    if !args.egress && state::is_live(&record) && record.join("plan.json").is_file() {
+    if !args.egress && state::is_live(&record) && record.join(RecordFile::Plan).is_file() {
         let printed = backend::attach(&record).await?.logs().await.map_err(Failure::machine)?;
         return print(&String::from_utf8_lossy(&printed));
     }
-    let path = record.join(if args.egress { "egress.jsonl" } else { "compose.log" });
+    let path = record.join(if args.egress { RecordFile::Egress } else { RecordFile::DoorLog });
     let bytes = std::fs::read(&path).map_err(|error| {
         Failure::input(format_args!("failed to read {}: {error}", path.display()))
             .hint("`bottle-runner ps --all` lists the runs; egress.jsonl is there once a run has ended")

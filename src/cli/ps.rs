@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use bottle_types::record_file::RecordFile;
 use bottle_wire::run_record::Metadata;
 
 use super::{Context, print};
@@ -27,7 +28,7 @@ pub(super) fn main(args: &PsArgs, context: &Context) -> Result<Code, Failure> {
     let mut rows = vec![];
     for slug in state::list(&root) {
         let dir = root.join(&slug);
-        let Ok(bytes) = std::fs::read(dir.join("metadata.json")) else { continue };
+        let Ok(bytes) = std::fs::read(dir.join(RecordFile::Metadata)) else { continue };
         let Ok(metadata) = serde_json::from_slice::<Metadata>(&bytes) else { continue };
         let state = match &metadata.outcome {
             Some(outcome) => format!("ended with {}", outcome.code),

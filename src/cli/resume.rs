@@ -5,6 +5,7 @@ use std::path::Path;
 use bottle_plan::plan::BottlePlan;
 use bottle_plan::task::Task;
 use bottle_policy::supervise::Request;
+use bottle_types::record_file::RecordFile;
 use bottle_wire::proposal::ledger::Ledger;
 use bottle_wire::proposal::record::Chain;
 
@@ -33,18 +34,18 @@ pub(crate) fn read(dir: &Path) -> Result<EarlierRun, Failure> {
         return Err(cannot_resume(problem)
             .hint(format_args!("`bottle-runner verify-record {}` says all that is wrong", dir.display())));
     }
-    let text = |name: &str| {
+    let text = |name: RecordFile| {
         std::fs::read_to_string(dir.join(name)).map_err(|error| cannot_resume(&format_args!("{name}: {error}")))
     };
-    let plan: BottlePlan = serde_json::from_str(&text("plan.json")?)
+    let plan: BottlePlan = serde_json::from_str(&text(RecordFile::Plan)?)
         .map_err(|error| cannot_resume(&format_args!("plan.json: {error}")))?;
     // What it had been granted by the run before it is still granted.
     let mut capabilities: Vec<String> = plan.images.made.map(|made| made.lines).unwrap_or_default();
     let before = capabilities.len();
     // A run that was stopped before its bottle came up has none, which the check above knows.
-    if dir.join("proposals.jsonl").is_file() {
+    if dir.join(RecordFile::Proposals).is_file() {
         let (records, _) =
-            Chain::read(plan.slug.as_str(), &text("proposals.jsonl")?).map_err(|error| cannot_resume(&error))?;
+            Chain::read(plan.slug.as_str(), &text(RecordFile::Proposals)?).map_err(|error| cannot_resume(&error))?;
         let mut ledger = Ledger::new(plan.slug.as_str());
         for record in &records {
             ledger.add(record).map_err(|error| cannot_resume(&error))?;

@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
+use bottle_types::record_file::RecordFile;
 use bottle_wire::run_record::Outcome;
 
 use super::task::{self, PlanResult};
@@ -116,7 +117,7 @@ async fn run_task(args: RunArgs, context: &Context, outputs: &mut Outputs) -> Re
 
 /// The cassette of a run record, or the file itself.
 fn cassette(path: &Path) -> Result<Vec<u8>, Failure> {
-    let file = if path.is_dir() { path.join("cassette.jsonl") } else { path.to_owned() };
+    let file = if path.is_dir() { path.join(RecordFile::Cassette) } else { path.to_owned() };
     let bytes = std::fs::read(&file).map_err(|error| {
         Failure::input(format_args!("failed to read the cassette {}: {error}", file.display()))
             .hint("give --replay a run record or a cassette file")

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use bottle_plan::plan::BottlePlan;
 use bottle_plan::task::thread_name;
+use bottle_types::record_file::RecordFile;
 use serde_json::Value;
 
 use super::{RunContext, listen};
@@ -82,7 +83,7 @@ impl<'r> Claimed<'r> {
         if plan.dry_run {
             would.extend(inputs.forge.iter().flat_map(|forge| forge.kept()));
             let lines: String = would.iter().map(|line| format!("{line}\n")).collect();
-            self.record.write("would-do.jsonl", lines.as_bytes())?;
+            self.record.write(RecordFile::WouldDo, lines.as_bytes())?;
         }
         outcome.summary = inputs.secrets.mask(&outcome.summary);
         finish_record(&self.record, self.metadata, &outcome, events, self.started)?;
@@ -135,16 +136,19 @@ fn asked(plan: &BottlePlan) -> Option<String> {
 fn files(plan: &BottlePlan, record: &Record) -> Result<(), Failure> {
     let json = serde_json::to_vec_pretty(plan)
         .map_err(|error| Failure::machine(format_args!("failed to write plan.json: {error}")))?;
-    record.write("plan.json", &json)?;
+    record.write(RecordFile::Plan, &json)?;
     for (name, text) in backend::record_files(plan) {
         record.write(name, text.as_bytes())?;
     }
-    record.write("seccomp.json", bottle_plan::render::SECCOMP.as_bytes())?;
+    record.write(RecordFile::Seccomp, bottle_plan::render::SECCOMP.as_bytes())?;
     let yaml =
         |error: bottle_types::yaml::YamlError| Failure::machine(format_args!("failed to write a policy: {error}"));
-    record.write("routes.yaml", bottle_types::yaml::to_string(&plan.policies.routes).map_err(yaml)?.as_bytes())?;
-    record.write("pipelock.yaml", bottle_types::yaml::to_string(&plan.policies.pipelock).map_err(yaml)?.as_bytes())?;
-    record.write("gate.yaml", bottle_types::yaml::to_string(&plan.policies.gate).map_err(yaml)?.as_bytes())
+    record.write(RecordFile::Routes, bottle_types::yaml::to_string(&plan.policies.routes).map_err(yaml)?.as_bytes())?;
+    record.write(
+        RecordFile::Pipelock,
+        bottle_types::yaml::to_string(&plan.policies.pipelock).map_err(yaml)?.as_bytes(),
+    )?;
+    record.write(RecordFile::Gate, bottle_types::yaml::to_string(&plan.policies.gate).map_err(yaml)?.as_bytes())
 }
 
 fn metadata(plan: &BottlePlan) -> Metadata {
@@ -167,7 +171,7 @@ fn write_metadata(record: &Record, metadata: &Metadata) -> Result<(), Failure> {
     let mut json = serde_json::to_vec_pretty(metadata)
         .map_err(|error| Failure::machine(format_args!("failed to write metadata.json: {error}")))?;
     json.push(b'\n');
-    record.write("metadata.json", &json)
+    record.write(RecordFile::Metadata, &json)
 }
 
 /// Writes what only the end of a run knows: metadata.json with its outcome, and the reports.
@@ -181,15 +185,15 @@ fn finish_record(
     let seen = events.seen();
     metadata.ended = Some(host::now());
     // None: there never was a bundle that could have written it.
-    let proposals = std::fs::read_to_string(record.dir().join("proposals.jsonl"));
+    let proposals = std::fs::read_to_string(record.dir().join(RecordFile::Proposals));
     metadata.proposals_sha256 = proposals.ok().map(|text| bottle_wire::proposal::sha256(&text));
     metadata.outcome = Some(outcome.clone());
     write_metadata(record, &metadata)?;
     match crate::report::junit(&seen, started) {
-        Ok(xml) => record.write("junit.xml", &xml)?,
+        Ok(xml) => record.write(RecordFile::Junit, &xml)?,
         Err(error) => return Err(Failure::machine(format_args!("failed to write junit.xml: {error}"))),
     }
-    record.write("report.html", crate::report::html(&seen).as_bytes())?;
-    record.write("summary.md", crate::report::summary(&seen).as_bytes())?;
+    record.write(RecordFile::Report, crate::report::html(&seen).as_bytes())?;
+    record.write(RecordFile::Summary, crate::report::summary(&seen).as_bytes())?;
     Ok(())
 }

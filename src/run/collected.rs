@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bottle_plan::plan::MODEL_HOST;
 use bottle_types::door;
+use bottle_types::record_file::RecordFile;
 use bottle_wire::proposal::PolicyFile;
 use bottle_wire::push_report::{PushedRef, Verdict};
 use serde_json::Value;
@@ -109,7 +110,7 @@ async fn logs(bottle: &dyn Bottle, record: &Record, events: &Events) -> Result<M
         bottle.copy_out(Side::Bundle, door::CONFIG_DIR)
     );
     let obeyed = policies(obeyed, record);
-    let printed = printed.map_err(Failure::machine).and_then(|bytes| record.write("compose.log", &bytes));
+    let printed = printed.map_err(Failure::machine).and_then(|bytes| record.write(RecordFile::DoorLog, &bytes));
     let mut files: HashMap<String, Vec<u8>> = HashMap::new();
     if let Some(tree) = written.as_ref().ok().and_then(Option::as_ref) {
         for (path, bytes) in tree.files() {
@@ -118,19 +119,21 @@ async fn logs(bottle: &dyn Bottle, record: &Record, events: &Events) -> Result<M
             }
         }
     }
-    let egress =
-        merged(files.remove("egress.jsonl").unwrap_or_default(), files.remove("pipelock.jsonl").unwrap_or_default());
-    let gate = files.remove("gate.jsonl").unwrap_or_default();
+    let egress = merged(
+        files.remove(RecordFile::Egress.name()).unwrap_or_default(),
+        files.remove("pipelock.jsonl").unwrap_or_default(),
+    );
+    let gate = files.remove(RecordFile::Pushes.name()).unwrap_or_default();
     refusals(&egress, events);
     gate_cases(&gate, events);
-    record.write("egress.jsonl", &egress)?;
-    record.write("gate.jsonl", &gate)?;
-    for name in ["proposals.jsonl", "cassette.jsonl"] {
-        record.write(name, &files.remove(name).unwrap_or_default())?;
+    record.write(RecordFile::Egress, &egress)?;
+    record.write(RecordFile::Pushes, &gate)?;
+    for file in [RecordFile::Proposals, RecordFile::Cassette] {
+        record.write(file, &files.remove(file.name()).unwrap_or_default())?;
     }
     // What is left are the would-be pushes of a dry run, as git bundles.
     for (name, bytes) in files {
-        record.write(&name, &bytes)?;
+        record.write_named(&name, &bytes)?;
     }
     printed?;
     obeyed?;
@@ -146,8 +149,8 @@ fn policies(obeyed: Result<Option<Tree>, BottleError>, record: &Record) -> Resul
     let Some(tree) = obeyed.map_err(Failure::machine)? else { return Ok(()) };
     for (path, bytes) in tree.files() {
         let name = Path::new(path).file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        if PolicyFile::ALL.iter().any(|file| file.name() == name) {
-            record.write(name, bytes)?;
+        if let Some(file) = PolicyFile::ALL.iter().find(|file| file.name() == name) {
+            record.write(file.record_file(), bytes)?;
         }
     }
     Ok(())

@@ -12,14 +12,13 @@ use std::time::Duration;
 
 use bottle_plan::plan::BottlePlan;
 use bottle_plan::task::{Commit, Work};
+use bottle_types::record_file::RecordFile;
 use serde_json::Value;
 
 use crate::backend::{Bottle, Exec, Side, Tree, finish};
 use crate::exit::{Code, Failure};
 use crate::report::{Case, Events, Suite, neutral_text};
 
-/// The writes that a dry run kept from the forge, a line each.
-const WOULD_DO: &str = "would-do.jsonl";
 /// The largest file of words or values.
 const MAX_WORDS_BYTES: u64 = 1 << 20;
 /// The largest size of all bundles together.
@@ -52,11 +51,11 @@ pub(crate) fn read(dir: &Path) -> Result<Option<Handoff>, Failure> {
         Failure::input(format_args!("the run record {} can't be published: {why}", dir.display()))
             .hint("give --publish the run record of a dry run, as the other job kept it")
     };
-    let json = |name: &str| -> Result<Value, Failure> {
+    let json = |name: RecordFile| -> Result<Value, Failure> {
         let bytes = file(&dir.join(name), MAX_WORDS_BYTES * 32).map_err(unpublishable)?;
         serde_json::from_slice(&bytes).map_err(|error| unpublishable(format!("{name}: {error}")))
     };
-    let (metadata, plan) = (json("metadata.json")?, json("plan.json")?);
+    let (metadata, plan) = (json(RecordFile::Metadata)?, json(RecordFile::Plan)?);
     let outcome = &metadata["outcome"];
     let commit = outcome["commit"].as_str().map(Commit::parse).transpose();
     let commit = commit.map_err(|error| unpublishable(error.to_string()))?;
@@ -75,7 +74,7 @@ pub(crate) fn read(dir: &Path) -> Result<Option<Handoff>, Failure> {
         bytes_left -= bytes.len() as u64;
         bundles.push(bytes);
     }
-    let words = file(&dir.join("summary.md"), MAX_WORDS_BYTES).unwrap_or_default();
+    let words = file(&dir.join(RecordFile::Summary), MAX_WORDS_BYTES).unwrap_or_default();
     Ok(Some(Handoff {
         bundles,
         commit,
@@ -89,7 +88,7 @@ pub(crate) fn read(dir: &Path) -> Result<Option<Handoff>, Failure> {
 
 /// The review that the run would have handed in: its words behind the mark, which is another run's.
 fn review(dir: &Path) -> Result<Option<String>, String> {
-    let path = dir.join(WOULD_DO);
+    let path = dir.join(RecordFile::WouldDo);
     if !path.exists() && fs::symlink_metadata(&path).is_err() {
         return Ok(None);
     }
@@ -264,7 +263,7 @@ mod tests {
         let dir = record(r#"{"outcome":{"code":0}}"#, "{}");
         let body = "<!-- claude-bottle: review x -->\nask @octocat\n/claude fix\nfixes #1";
         let line = serde_json::json!({"would": "review", "number": 9, "body": body});
-        fs::write(dir.path().join(WOULD_DO), format!("{line}\n")).expect("a file");
+        fs::write(dir.path().join(RecordFile::WouldDo), format!("{line}\n")).expect("a file");
         let handoff = read(dir.path()).expect("a record").expect("a review");
         let words = handoff.review().expect("words");
         assert!(words.contains("octocat") && !words.contains("<!--"), "{words}");

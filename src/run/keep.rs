@@ -6,14 +6,13 @@ use std::time::Duration;
 
 use bottle_plan::plan::BottlePlan;
 use bottle_plan::task::Commit;
+use bottle_types::record_file::RecordFile;
 
 use crate::backend::{Bottle, Exec, Side, finish};
 use crate::exit::Failure;
 use crate::report::Events;
 use crate::state::Record;
 
-/// The file's name.
-pub(super) const FILE: &str = "work.bundle";
 const BUNDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// A large tree on a slow disk.
 const SAVE_TIMEOUT: Duration = Duration::from_secs(1800);
@@ -51,7 +50,7 @@ pub(super) async fn keep(bottle: &dyn Bottle, plan: &BottlePlan, starts: &[Commi
     if let Err(failure) = save(bottle, plan, events).await {
         return events.warn(format!("the work so far could not be kept: {failure}"));
     }
-    let place = format!("{}/{FILE}", plan.guest.home);
+    let place = format!("{}/{}", plan.guest.home, RecordFile::Work);
     let script = r#"bundle=$1
 shift
 [ "$(git rev-list --count HEAD --not --remotes=origin "$@" --)" != 0 ] || exit 0
@@ -68,10 +67,11 @@ git bundle create --quiet "$bundle" HEAD --not --remotes=origin && echo kept"#;
         }
         let tree = bottle.copy_out(Side::Guest, &place).await.map_err(|error| error.to_string())?;
         let file = tree.as_ref().and_then(|tree| tree.files().next()).ok_or("it is not there")?;
-        record.write(FILE, file.1).map_err(|failure| failure.to_string()).map(|()| true)
+        record.write(RecordFile::Work, file.1).map_err(|failure| failure.to_string()).map(|()| true)
     };
     match kept.await {
-        Ok(true) => events.note(format!("the work that was not pushed is in the run record: git fetch {FILE} HEAD")),
+        Ok(true) => events
+            .note(format!("the work that was not pushed is in the run record: git fetch {} HEAD", RecordFile::Work)),
         Ok(false) => events.note("there is no work that upstream lacks"),
         Err(why) => events.warn(format!("the work so far could not be kept: {}", super::one_line(&why))),
     }

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use bottle_plan::moment::Moment;
 use bottle_plan::plan::BottlePlan;
+use bottle_types::record_file::RecordFile;
 use bottle_wire::cassette::Cassette;
 use bottle_wire::proposal::change::Texts;
 use bottle_wire::proposal::verify::{Verified, verify};
@@ -28,25 +29,26 @@ pub(crate) struct CheckReport {
 }
 
 /// Files of every record.
-const ALWAYS: [&str; 8] = [
-    "plan.json",
-    "routes.yaml",
-    "pipelock.yaml",
-    "gate.yaml",
-    "junit.xml",
-    "summary.md",
-    "report.html",
-    "metadata.json",
+const ALWAYS: [RecordFile; 8] = [
+    RecordFile::Plan,
+    RecordFile::Routes,
+    RecordFile::Pipelock,
+    RecordFile::Gate,
+    RecordFile::Junit,
+    RecordFile::Summary,
+    RecordFile::Report,
+    RecordFile::Metadata,
 ];
 /// Files of every record whose bottle came up.
-const LAUNCHED: [&str; 5] = ["egress.jsonl", "gate.jsonl", "proposals.jsonl", "cassette.jsonl", "compose.log"];
+const LAUNCHED: [RecordFile; 5] =
+    [RecordFile::Egress, RecordFile::Pushes, RecordFile::Proposals, RecordFile::Cassette, RecordFile::DoorLog];
 
 /// The files that a plan's backend renders: name and text.
-type Rendered = fn(&BottlePlan) -> Vec<(&'static str, String)>;
+type Rendered = fn(&BottlePlan) -> Vec<(RecordFile, String)>;
 
 /// Checks a record; `None` where the directory holds none. `rendered` gives the files that the record's backend has written.
 pub(crate) fn check(dir: &Path, rendered: Rendered) -> Option<CheckReport> {
-    if !dir.join("metadata.json").is_file() {
+    if !dir.join(RecordFile::Metadata).is_file() {
         return None;
     }
     let mut check = Check { dir, rendered, found: CheckReport::default() };
@@ -61,12 +63,12 @@ struct Check<'a> {
 }
 
 impl Check<'_> {
-    fn problem(&mut self, file: &str, what: impl std::fmt::Display) {
+    fn problem(&mut self, file: impl std::fmt::Display, what: impl std::fmt::Display) {
         self.found.problems.push(format!("{file}: {what}"));
     }
 
     /// A file's text; a missing one is a problem.
-    fn text(&mut self, file: &str) -> Option<String> {
+    fn text(&mut self, file: RecordFile) -> Option<String> {
         match fs::read(self.dir.join(file)) {
             Ok(bytes) => {
                 self.found.files += 1;
@@ -79,14 +81,14 @@ impl Check<'_> {
         }
     }
 
-    fn json<T: DeserializeOwned>(&mut self, file: &str) -> Option<T> {
+    fn json<T: DeserializeOwned>(&mut self, file: RecordFile) -> Option<T> {
         let text = self.text(file)?;
         serde_json::from_str(&text).map_err(|error| self.problem(file, error)).ok()
     }
 
     fn all(&mut self) {
-        let metadata = self.json::<Metadata>("metadata.json");
-        let plan = self.json::<BottlePlan>("plan.json");
+        let metadata = self.json::<Metadata>(RecordFile::Metadata);
+        let plan = self.json::<BottlePlan>(RecordFile::Plan);
         self.leftovers();
         if let Some(metadata) = &metadata {
             self.found.slug.clone_from(&metadata.slug);
@@ -102,11 +104,11 @@ impl Check<'_> {
             }
         }
         if ended.is_some_and(|outcome| outcome.session_id.is_some() || outcome.turns.is_some())
-            && !self.dir.join("transcript.jsonl").is_file()
+            && !self.dir.join(RecordFile::Transcript).is_file()
         {
-            self.problem("transcript.jsonl", "is missing, and the agent has run");
+            self.problem(RecordFile::Transcript, "is missing, and the agent has run");
         }
-        for file in ["transcript.jsonl", "egress.jsonl", "would-do.jsonl"] {
+        for file in [RecordFile::Transcript, RecordFile::Egress, RecordFile::WouldDo] {
             self.lines(file);
         }
         self.cassette();
@@ -128,8 +130,11 @@ impl Check<'_> {
             entries.filter_map(Result::ok).filter_map(|entry| entry.file_name().into_string().ok()).collect();
         names.sort();
         for name in names {
-            if name == "lock" {
-                self.problem("lock", "is still there: the run goes on, or ended before its record was complete");
+            if name == RecordFile::Lock.name() {
+                self.problem(
+                    RecordFile::Lock,
+                    "is still there: the run goes on, or ended before its record was complete",
+                );
             } else if name.ends_with(".partial") {
                 self.problem(&name, "was not written to its end");
             }
@@ -137,7 +142,7 @@ impl Check<'_> {
     }
 
     fn metadata(&mut self, metadata: &Metadata) {
-        let file = "metadata.json";
+        let file = RecordFile::Metadata;
         if metadata.schema != 1 {
             self.problem(file, format_args!("version {} is not one that this program knows (1)", metadata.schema));
         }
@@ -164,7 +169,7 @@ impl Check<'_> {
             ("the title", metadata.title == plan.task.title()),
         ];
         for (what, _) in same.iter().filter(|(_, same)| !same) {
-            self.problem("plan.json", format_args!("{what} is another than in metadata.json"));
+            self.problem(RecordFile::Plan, format_args!("{what} is another than in metadata.json"));
         }
         // Another version renders the same plan its own way.
         if metadata.runner != env!("CARGO_PKG_VERSION") {
@@ -178,7 +183,7 @@ impl Check<'_> {
     }
 
     /// Every line is a JSON object, and the last one is whole. A file that need not be there may be missing.
-    fn lines(&mut self, file: &str) {
+    fn lines(&mut self, file: RecordFile) {
         if !self.dir.join(file).is_file() {
             return;
         }
@@ -195,25 +200,25 @@ impl Check<'_> {
     }
 
     fn cassette(&mut self) {
-        if !self.dir.join("cassette.jsonl").is_file() {
+        if !self.dir.join(RecordFile::Cassette).is_file() {
             return;
         }
-        if let Some(text) = self.text("cassette.jsonl").filter(|text| !text.trim().is_empty())
+        if let Some(text) = self.text(RecordFile::Cassette).filter(|text| !text.trim().is_empty())
             && let Err(error) = Cassette::parse(&text)
         {
-            self.problem("cassette.jsonl", error);
+            self.problem(RecordFile::Cassette, error);
         }
     }
 
     /// The branch of the outcome went through the gate, at that commit.
     fn pushes(&mut self, metadata: &Metadata) {
-        if !self.dir.join("gate.jsonl").is_file() {
+        if !self.dir.join(RecordFile::Pushes).is_file() {
             return;
         }
-        let Some(text) = self.text("gate.jsonl") else { return };
+        let Some(text) = self.text(RecordFile::Pushes) else { return };
         let pushes: Vec<Option<PushedRef>> = text.lines().map(|line| serde_json::from_str(line).ok()).collect();
         if let Some(at) = pushes.iter().position(Option::is_none) {
-            self.problem("gate.jsonl", format_args!("line {} is no push", at + 1));
+            self.problem(RecordFile::Pushes, format_args!("line {} is no push", at + 1));
         }
         let Some(outcome) = &metadata.outcome else { return };
         let (Some(branch), Some(commit)) = (&outcome.branch, &outcome.commit) else { return };
@@ -222,7 +227,7 @@ impl Check<'_> {
         let mut of_it = pushes.iter().flatten().filter(|push| push.r#ref == name).peekable();
         if of_it.peek().is_some() && !of_it.any(|push| push.new == *commit && push.verdict != Verdict::Refused) {
             self.problem(
-                "gate.jsonl",
+                RecordFile::Pushes,
                 format_args!("{branch} at {commit}, which metadata.json names, did not go through the gate"),
             );
         }
@@ -230,16 +235,16 @@ impl Check<'_> {
 
     /// XML to its end, with as many cases as it says.
     fn junit(&mut self, launched: bool) {
-        if !self.dir.join("junit.xml").is_file() {
+        if !self.dir.join(RecordFile::Junit).is_file() {
             return;
         }
-        let Some(text) = self.text("junit.xml") else { return };
+        let Some(text) = self.text(RecordFile::Junit) else { return };
         let mut reader = quick_xml::Reader::from_str(&text);
         let (mut declared, mut cases, mut depth) = (0_usize, 0_usize, 0_i64);
         loop {
             let event = match reader.read_event() {
                 Ok(event) => event,
-                Err(error) => return self.problem("junit.xml", error),
+                Err(error) => return self.problem(RecordFile::Junit, error),
             };
             depth += match &event {
                 Event::Start(_) => 1,
@@ -262,17 +267,17 @@ impl Check<'_> {
             }
         }
         if depth != 0 {
-            self.problem("junit.xml", "ends in the middle");
+            self.problem(RecordFile::Junit, "ends in the middle");
         }
         // A run that was cancelled at once has come to nothing that could be a case.
         if declared != cases || launched && cases == 0 {
-            self.problem("junit.xml", format_args!("says {declared} cases and has {cases}"));
+            self.problem(RecordFile::Junit, format_args!("says {declared} cases and has {cases}"));
         }
     }
 
     /// Checks that the pages for people are about this run and this end.
     fn pages(&mut self, metadata: &Option<Metadata>) {
-        for file in ["summary.md", "report.html"] {
+        for file in [RecordFile::Summary, RecordFile::Report] {
             if !self.dir.join(file).is_file() {
                 continue;
             }
@@ -286,25 +291,25 @@ impl Check<'_> {
 
     /// The chain, each decision and each policy; the policies at the end are those of the record.
     fn proposals(&mut self, plan: &BottlePlan, launched: bool, recorded: Option<&str>) {
-        if !self.dir.join("proposals.jsonl").is_file() {
+        if !self.dir.join(RecordFile::Proposals).is_file() {
             return;
         }
-        let Some(text) = self.text("proposals.jsonl") else { return };
+        let Some(text) = self.text(RecordFile::Proposals) else { return };
         // A bundle that never came up has written nothing.
         if text.is_empty() && !launched {
             return;
         }
         if recorded != Some(sha256(&text).as_str()) {
-            self.problem("proposals.jsonl", "is not the one that the run ended with, by metadata.json");
+            self.problem(RecordFile::Proposals, "is not the one that the run ended with, by metadata.json");
         }
         let rendered = bottle_plan::render::policy_files(plan);
         let named = |name: &str| PolicyFile::ALL.into_iter().find(|file| file.name() == name);
         let first: Texts = rendered.into_iter().filter_map(|(name, text)| Some((named(name)?, text))).collect();
         let last: Texts =
-            PolicyFile::ALL.into_iter().filter_map(|file| Some((file, self.text(file.name())?))).collect();
+            PolicyFile::ALL.into_iter().filter_map(|file| Some((file, self.text(file.record_file())?))).collect();
         match verify(plan.slug.as_str(), &text, &first, &last) {
             Ok(verified) => self.found.proposals = verified,
-            Err(error) => self.problem("proposals.jsonl", error),
+            Err(error) => self.problem(RecordFile::Proposals, error),
         }
     }
 }

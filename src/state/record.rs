@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 
+use bottle_types::record_file::RecordFile;
+
 use crate::exit::Failure;
 use crate::secrets::Secrets;
 
@@ -19,8 +21,6 @@ pub(crate) struct Record {
     _lock: File,
 }
 
-const LOCK: &str = "lock";
-
 impl Record {
     /// Makes the directory `<root>/<slug>` and takes its lock.
     pub(crate) fn create(root: &Path, slug: &str, secrets: Secrets) -> Result<Self, Failure> {
@@ -31,7 +31,7 @@ impl Record {
         };
         DirBuilder::new().recursive(true).mode(0o700).create(root).map_err(|error| failed(root, error))?;
         DirBuilder::new().mode(0o700).create(&dir).map_err(|error| failed(&dir, error))?;
-        let path = dir.join(LOCK);
+        let path = dir.join(RecordFile::Lock);
         let lock = OpenOptions::new()
             .create_new(true)
             .write(true)
@@ -47,7 +47,12 @@ impl Record {
     }
 
     /// Writes a file whole, masked.
-    pub(crate) fn write(&self, name: &str, bytes: &[u8]) -> Result<(), Failure> {
+    pub(crate) fn write(&self, file: RecordFile, bytes: &[u8]) -> Result<(), Failure> {
+        self.write_named(file.name(), bytes)
+    }
+
+    /// Writes a file that has a name of this run's making, such as a push that a dry run kept.
+    pub(crate) fn write_named(&self, name: &str, bytes: &[u8]) -> Result<(), Failure> {
         let path = self.dir.join(name);
         let failed = |error: io::Error| Failure::machine(format_args!("failed to write {}: {error}", path.display()));
         // Beside and renamed, so that whoever reads never sees half a file.
@@ -59,8 +64,8 @@ impl Record {
     }
 
     /// Opens a file that grows line by line.
-    pub(crate) fn lines(&self, name: &str) -> Result<LineFile, Failure> {
-        let path = self.dir.join(name);
+    pub(crate) fn lines(&self, file: RecordFile) -> Result<LineFile, Failure> {
+        let path = self.dir.join(file);
         let file = OpenOptions::new()
             .create(true)
             .append(true)
@@ -73,7 +78,7 @@ impl Record {
     /// Ends the record: the lock goes, the files stay.
     pub(crate) fn close(self) {
         // A lock file that is left says nothing; one that can't be removed does no harm.
-        let _ = fs::remove_file(self.dir.join(LOCK));
+        let _ = fs::remove_file(self.dir.join(RecordFile::Lock));
     }
 }
 
@@ -97,7 +102,7 @@ impl LineFile {
 
 /// True if the run of a record is still going on: its process holds the lock. What can't be told counts as alive.
 pub(crate) fn is_live(dir: &Path) -> bool {
-    match File::open(dir.join(LOCK)) {
+    match File::open(dir.join(RecordFile::Lock)) {
         // Shared, so that two who ask at once don't take each other for the run.
         Ok(lock) => flock(&lock, FlockOperation::NonBlockingLockShared).is_err(),
         Err(error) => error.kind() != io::ErrorKind::NotFound,
@@ -109,7 +114,7 @@ pub(crate) fn list(root: &Path) -> Vec<String> {
     let Ok(entries) = fs::read_dir(root) else { return vec![] };
     let mut slugs: Vec<String> = entries
         .filter_map(Result::ok)
-        .filter(|entry| entry.path().join("metadata.json").is_file())
+        .filter(|entry| entry.path().join(RecordFile::Metadata).is_file())
         .filter_map(|entry| entry.file_name().into_string().ok())
         .collect();
     slugs.sort();

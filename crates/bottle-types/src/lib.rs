@@ -1,8 +1,8 @@
 //! The types on the ground: each is a checked form of one thing that every other crate may need to name.
 //!
 //! Map: `text` (the macro behind checked texts), `secret`, `host`, `path`, `units` (sizes, times, rates), `net` (which
-//! addresses may be dialled), `door` (the sidecars, their sockets and ports), `backend`, `reason` (why a door lets a request go no further), `yaml` (reads and writes policy
-//! files).
+//! addresses may be dialled), `door` (the sidecars, their sockets and ports), `backend`, `reason` (why a door lets
+//! a request go no further), `record_file` (the files of a run record), `yaml` (reads and writes policy files).
 //!
 //! Always: a value exists only if its `parse` took it. No clock, no file system, no environment, no process, no network, no
 //! tokio. Only [`secret::Secret`] holds a secret's value. What needs another type of ours, and any rule that decides, belongs
@@ -15,6 +15,7 @@ pub mod host;
 pub mod net;
 pub mod path;
 pub mod reason;
+pub mod record_file;
 pub mod secret;
 pub mod text;
 pub mod units;

@@ -12,6 +12,7 @@ use std::fmt;
 
 use bottle_policy::supervise::{Approval, Request};
 use bottle_types::door::Door;
+use bottle_types::record_file::RecordFile;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -82,13 +83,18 @@ impl PolicyFile {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Routes, Self::Pipelock, Self::Gate];
 
+    /// Its file in the run record.
+    pub fn record_file(self) -> RecordFile {
+        match self {
+            Self::Routes => RecordFile::Routes,
+            Self::Pipelock => RecordFile::Pipelock,
+            Self::Gate => RecordFile::Gate,
+        }
+    }
+
     /// Its name in the configuration directory, and in the run record.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Routes => "routes.yaml",
-            Self::Pipelock => "pipelock.yaml",
-            Self::Gate => "gate.yaml",
-        }
+        self.record_file().name()
     }
 
     /// The doors that read it, in the order in which they take a new one: the one behind before the one in front.

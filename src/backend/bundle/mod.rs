@@ -16,6 +16,7 @@ use bottle_plan::plan::{BottlePlan, HOST_CA_FILE, TOOLS_DIR};
 use bottle_scan::known::KnownSecrets;
 use bottle_types::backend;
 use bottle_types::door::{CONFIG_DIR, SECRETS_DIR};
+use bottle_types::record_file::RecordFile;
 use bottle_types::units::ByteSize;
 use tokio::sync::{Mutex, RwLock, watch};
 
@@ -337,9 +338,9 @@ pub(super) fn leftovers(environment: &Environment, backend: backend::Backend) ->
 /// Saves what the sandboxes of a dead run printed to its record, ends them, and removes everything.
 pub(super) async fn remove(environment: &Environment, leftover: &Leftover, mask: &KnownSecrets) -> Result<(), Failure> {
     let run_dir = RunDir::for_run(&base(environment), &leftover.slug);
-    let lost = leftover.record.as_deref().filter(|dir| dir.is_dir() && !dir.join("compose.log").exists());
+    let lost = leftover.record.as_deref().filter(|dir| dir.is_dir() && !dir.join(RecordFile::DoorLog).exists());
     if let Some(record) = lost {
-        std::fs::write(record.join("compose.log"), mask.mask(&run_dir.logs())).map_err(|error| {
+        std::fs::write(record.join(RecordFile::DoorLog), mask.mask(&run_dir.logs())).map_err(|error| {
             Failure::machine(format_args!("failed to write {}/compose.log: {error}", record.display()))
         })?;
     }

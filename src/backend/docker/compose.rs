@@ -9,9 +9,6 @@ use crate::exit::Failure;
 use crate::process::{ExitOutput, ProcessError, Program};
 use crate::secrets::Secrets;
 
-/// The Compose file in the run record.
-pub(crate) const FILE: &str = "docker-compose.yml";
-
 /// One Compose project.
 #[derive(Debug, Clone)]
 pub(crate) struct Project {

@@ -11,6 +11,7 @@ use bollard::query_parameters::{
 };
 use bottle_plan::plan::{LABEL_SLUG, LABEL_STATE};
 use bottle_scan::known::KnownSecrets;
+use bottle_types::record_file::RecordFile;
 use futures_util::StreamExt as _;
 
 use super::engine::{explain, status};
@@ -82,7 +83,8 @@ pub(super) async fn remove(docker: &Docker, leftover: &Leftover, mask: &KnownSec
         Err(error) if status(&error) == Some(404) => Ok(()),
         other => other.map_err(failed),
     };
-    let lost = leftover.record.as_deref().filter(|record| record.is_dir() && !record.join("compose.log").exists());
+    let lost =
+        leftover.record.as_deref().filter(|record| record.is_dir() && !record.join(RecordFile::DoorLog).exists());
     if let Some(record) = lost {
         let mut log = vec![];
         for container in leftover.ids(CONTAINER) {
@@ -93,7 +95,7 @@ pub(super) async fn remove(docker: &Docker, leftover: &Leftover, mask: &KnownSec
                 log.extend_from_slice(&line.into_bytes());
             }
         }
-        std::fs::write(record.join("compose.log"), mask.mask(&log)).map_err(|error| {
+        std::fs::write(record.join(RecordFile::DoorLog), mask.mask(&log)).map_err(|error| {
             Failure::machine(format_args!("failed to write {}/compose.log: {error}", record.display()))
         })?;
     }

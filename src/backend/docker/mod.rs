@@ -17,6 +17,7 @@ use bollard::Docker as Engine;
 use bollard::query_parameters::{DownloadFromContainerOptionsBuilder, UploadToContainerOptionsBuilder};
 use bottle_plan::plan::{AGENT_IMAGE, BottlePlan, SIDECARS_IMAGE};
 use bottle_scan::known::KnownSecrets;
+use bottle_types::record_file::RecordFile;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, TryStreamExt as _};
@@ -46,7 +47,7 @@ impl Backend for Docker {
             guest: plan.names.agent.clone(),
             bundle: plan.names.sidecars.clone(),
             agent_user: format!("{}:{}", plan.guest.uid, plan.guest.gid),
-            project: compose::Project { name: plan.names.project.clone(), file: record.join(compose::FILE) },
+            project: compose::Project { name: plan.names.project.clone(), file: record.join(RecordFile::Compose) },
         })
     }
 
@@ -60,8 +61,8 @@ impl Backend for Docker {
 }
 
 /// The Compose file, which the backend starts and a person can read and drive.
-pub(super) fn record_files(plan: &BottlePlan) -> Vec<(&'static str, String)> {
-    vec![(compose::FILE, bottle_plan::render::compose(plan))]
+pub(super) fn record_files(plan: &BottlePlan) -> Vec<(RecordFile, String)> {
+    vec![(RecordFile::Compose, bottle_plan::render::compose(plan))]
 }
 
 /// The engine, our images and Compose.

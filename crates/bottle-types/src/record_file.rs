@@ -1,0 +1,69 @@
+//! The files of a run record.
+
+use std::fmt;
+use std::path::Path;
+
+/// Declares the files, each with its name and its content, which is its documentation, too.
+macro_rules! record_files {
+    ($($variant:ident $name:literal: $content:literal,)*) => {
+        /// A file of a run record that has one name in every run.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum RecordFile {
+            $(#[doc = $content] $variant,)*
+        }
+
+        impl RecordFile {
+            /// All of them, in the order of the documentation.
+            pub const ALL: &[Self] = &[$(Self::$variant),*];
+
+            /// Its name in the directory of the run.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)*
+                }
+            }
+
+            /// Its content, as the documentation has it.
+            pub const fn content(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $content,)*
+                }
+            }
+        }
+    };
+}
+
+record_files! {
+    Summary "summary.md": "the outcome, each part with its time, the doors' refusals, warnings",
+    Report "report.html": "the same with every detail, on one page without scripts",
+    Metadata "metadata.json": "slug, title, backend, times, Compose project, runner's version; `outcome` with exit code, summary, branch, commit, session, turns, cost, pull request; `proposals_sha256` of `proposals.jsonl`",
+    Junit "junit.xml": "the suites below, with durations and failure texts",
+    Transcript "transcript.jsonl": "Claude Code's event stream, line by line; missing if the agent was not started",
+    Egress "egress.jsonl": "one line per request at egress and at pipelock, by time; both lines of one request have the same `id`",
+    Pushes "gate.jsonl": "one line per pushed ref: ids, commits, objects, bytes, findings (rule, commit, path, line), verdict, reasons, times",
+    Proposals "proposals.jsonl": "the agent's requests, who decided them, and the policies that came into force; each line holds the SHA-256 of the line before",
+    Budget "budget.jsonl": "one line per paid request to the model: model, tokens, US dollars if the model has a price; `estimated` if the reply was cut off",
+    Cassette "cassette.jsonl": "the model's replies, see [cassettes](cassettes.md)",
+    DoorLog "compose.log": "the output of the containers, or sandboxes, with times, each line with its door's name",
+    Plan "plan.json": "everything that was decided before the start; no secret value",
+    Compose "docker-compose.yml": "on Docker: the file that Compose ran",
+    Seccomp "seccomp.json": "the guest's system calls",
+    Routes "routes.yaml": "the policy of egress at the end, see [policy files](policy-files.md); the first policy is in `plan.json`",
+    Pipelock "pipelock.yaml": "the policy of pipelock at the end, see [policy files](policy-files.md); the first policy is in `plan.json`",
+    Gate "gate.yaml": "the policy of git-gate at the end, see [policy files](policy-files.md); the first policy is in `plan.json`",
+    WouldDo "would-do.jsonl": "dry run: the push, the pull request with its text, and in a job the comment",
+    Work "work.bundle": "the work that was not pushed, as a git bundle, of a run that was stopped or whose pull request has moved; the gate has not seen it",
+    Lock "lock": "only while the run lives",
+}
+
+impl fmt::Display for RecordFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl AsRef<Path> for RecordFile {
+    fn as_ref(&self) -> &Path {
+        Path::new(self.name())
+    }
+}
