@@ -256,11 +256,53 @@ impl Http {
         unreachable!("the loop ends by its bound")
     }
 
+    /// Sends the request once and reads the answer.
     async fn once(&self, call: &Call<'_>, url: Url, place: &str) -> Attempt {
         let address = url.to_string();
+        let cacheable = call.method == Method::GET && call.accept.is_none();
+        let known = if cacheable { self.known.get(&address) } else { None };
+        let tag = known.as_ref().map(|(tag, _)| tag);
+        let nonsense = |problem: String| {
+            let (operation, place) = (call.operation, place.to_owned());
+            Attempt::Failed(ForgeError::Nonsense { operation, place, problem })
+        };
+        let mut response = match self.response(call, url, tag).await {
+            Ok(Some(response)) => response,
+            Ok(None) => return nonsense("it refers to no https address".to_owned()),
+            Err(error) => return lost(&error),
+        };
+        let (status, headers) = (response.status(), response.headers().clone());
+        let body = match body(&mut response).await {
+            Ok(Some(body)) => body,
+            Ok(None) => return nonsense(format!("it is larger than {MAX_ANSWER_BYTES} bytes")),
+            Err(error) => return lost(&error),
+        };
+        if let (StatusCode::NOT_MODIFIED, Some((_, body))) = (status, known) {
+            return Attempt::Done(body);
+        }
+        if status.is_success() {
+            if let Some(tag) = headers.get(ETAG).filter(|_| cacheable) {
+                self.known.keep(&address, tag.clone(), &body);
+            }
+            return Attempt::Done(body);
+        }
+        let message = message(&body);
+        again(status, &headers, &message).unwrap_or_else(|| {
+            let (operation, place) = (call.operation, place.to_owned());
+            Attempt::Failed(ForgeError::Answer { operation, place, status, message })
+        })
+    }
+
+    /// Sends the request, and follows one redirection where the call may go elsewhere; none where that leads to no https
+    /// address.
+    async fn response(
+        &self,
+        call: &Call<'_>,
+        url: Url,
+        tag: Option<&HeaderValue>,
+    ) -> Result<Option<reqwest::Response>, reqwest::Error> {
         let mut request = self.client.request(call.method.clone(), url);
-        let known = if call.method == Method::GET && call.accept.is_none() { self.known.get(&address) } else { None };
-        if let Some((tag, _)) = &known {
+        if let Some(tag) = tag {
             request = request.header(IF_NONE_MATCH, tag);
         }
         if let Some(body) = &call.body {
@@ -269,78 +311,15 @@ impl Http {
         if let Some(kind) = call.accept {
             request = request.header(ACCEPT, kind);
         }
-        let lost = |error: &reqwest::Error, sent: bool| Attempt::Again {
-            wait: None,
-            limited: false,
-            may_be_done: sent && !error.is_connect(),
-            problem: explain(error),
-        };
-        let mut response = match request.send().await {
-            Ok(response) => response,
-            Err(error) => return lost(&error, true),
-        };
-        if call.elsewhere && response.status().is_redirection() && response.headers().contains_key(LOCATION) {
-            let there = response.headers().get(LOCATION).and_then(|there| Url::parse(there.to_str().ok()?).ok());
-            let Some(there) = there.filter(|there| there.scheme() == "https") else {
-                let problem = "it refers to no https address".to_owned();
-                return Attempt::Failed(ForgeError::Nonsense {
-                    operation: call.operation,
-                    place: place.to_owned(),
-                    problem,
-                });
-            };
-            response = match self.elsewhere.get(there).send().await {
-                Ok(response) => response,
-                Err(error) => return lost(&error, true),
-            };
+        let response = request.send().await?;
+        if !(call.elsewhere && response.status().is_redirection() && response.headers().contains_key(LOCATION)) {
+            return Ok(Some(response));
         }
-        let (status, headers) = (response.status(), response.headers().clone());
-        let mut body = vec![];
-        loop {
-            match response.chunk().await {
-                Ok(Some(chunk)) if body.len() + chunk.len() > MAX_ANSWER_BYTES => {
-                    let problem = format!("it is larger than {MAX_ANSWER_BYTES} bytes");
-                    return Attempt::Failed(ForgeError::Nonsense {
-                        operation: call.operation,
-                        place: place.to_owned(),
-                        problem,
-                    });
-                }
-                Ok(Some(chunk)) => body.extend_from_slice(&chunk),
-                Ok(None) => break,
-                Err(error) => return lost(&error, true),
-            }
+        let there = response.headers().get(LOCATION).and_then(|there| Url::parse(there.to_str().ok()?).ok());
+        match there.filter(|there| there.scheme() == "https") {
+            Some(there) => self.elsewhere.get(there).send().await.map(Some),
+            None => Ok(None),
         }
-        if let (StatusCode::NOT_MODIFIED, Some((_, body))) = (status, known) {
-            return Attempt::Done(body);
-        }
-        if status.is_success() {
-            if let Some(tag) = headers.get(ETAG).filter(|_| call.method == Method::GET && call.accept.is_none()) {
-                self.known.keep(&address, tag.clone(), &body);
-            }
-            return Attempt::Done(body);
-        }
-        let message = message(&body);
-        if let Some(wait) = rate_limit(status, &headers, &message) {
-            return Attempt::Again {
-                wait: Some(wait),
-                limited: true,
-                may_be_done: false,
-                problem: format!("{status}: {message}"),
-            };
-        }
-        if status.is_server_error() {
-            // A server that names a time was not at work; any other may have been.
-            let wait = retry_after(&headers);
-            let busy = status == StatusCode::SERVICE_UNAVAILABLE && wait.is_some();
-            return Attempt::Again {
-                wait,
-                limited: false,
-                may_be_done: !busy,
-                problem: format!("{status}: {message}"),
-            };
-        }
-        Attempt::Failed(ForgeError::Answer { operation: call.operation, place: place.to_owned(), status, message })
     }
 
     fn url(&self, call: &Call<'_>) -> Result<Url, ForgeError> {
@@ -389,6 +368,38 @@ fn tls(roots: Option<&Path>) -> Result<rustls::ClientConfig, String> {
         .map_err(|error| failed(&error))?
         .with_root_certificates(store)
         .with_no_client_auth())
+}
+
+/// An attempt that got no whole answer; what was sent may have been done, unless there was no connection.
+fn lost(error: &reqwest::Error) -> Attempt {
+    Attempt::Again { wait: None, limited: false, may_be_done: !error.is_connect(), problem: explain(error) }
+}
+
+/// The whole body; none where it is larger than an answer may be.
+async fn body(response: &mut reqwest::Response) -> Result<Option<Vec<u8>>, reqwest::Error> {
+    let mut body = vec![];
+    while let Some(chunk) = response.chunk().await? {
+        if body.len() + chunk.len() > MAX_ANSWER_BYTES {
+            return Ok(None);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(Some(body))
+}
+
+/// An attempt that is worth another: a rate limit, or a server's own error.
+fn again(status: StatusCode, headers: &HeaderMap, message: &str) -> Option<Attempt> {
+    let problem = format!("{status}: {message}");
+    if let Some(wait) = rate_limit(status, headers, message) {
+        return Some(Attempt::Again { wait: Some(wait), limited: true, may_be_done: false, problem });
+    }
+    if !status.is_server_error() {
+        return None;
+    }
+    // A server that names a time was not at work; any other may have been.
+    let wait = retry_after(headers);
+    let busy = status == StatusCode::SERVICE_UNAVAILABLE && wait.is_some();
+    Some(Attempt::Again { wait, limited: false, may_be_done: !busy, problem })
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The self-test of the seal: the guest tries each way out before the agent starts; one that works stops the run.
 
-use std::net::{IpAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::time::Duration;
 
 use bottle_plan::plan::BottlePlan;
@@ -64,14 +64,7 @@ async fn self_test(bottle: &dyn Bottle, plan: &BottlePlan, events: &Events) -> R
     if addresses.is_empty() {
         return Err(broken("no address of this host is known, so reaching it can't be tried"));
     }
-    let mut argv = plan.guest.selftest.clone();
-    for address in addresses {
-        argv.push("--host-address".to_owned());
-        argv.push(match address {
-            IpAddr::V4(address) => format!("{address}:{port}"),
-            IpAddr::V6(address) => format!("[{address}]:{port}"),
-        });
-    }
+    let mut argv = argv(plan, &addresses, port);
     if let Some(source) = bottle.own_system().await? {
         argv.extend(["--image".to_owned(), source]);
     }
@@ -108,6 +101,15 @@ async fn self_test(bottle: &dyn Bottle, plan: &BottlePlan, events: &Events) -> R
     }
     events.note(format!("sealed: {tried} ways out tried, none works"));
     Ok(())
+}
+
+/// The self-test's arguments, with each address that must not be reached.
+fn argv(plan: &BottlePlan, addresses: &[IpAddr], port: u16) -> Vec<String> {
+    let mut argv = plan.guest.selftest.clone();
+    for address in addresses {
+        argv.extend(["--host-address".to_owned(), SocketAddr::new(*address, port).to_string()]);
+    }
+    argv
 }
 
 fn more(holes: usize) -> String {

@@ -87,14 +87,8 @@ pub(super) fn check(manifest: &Manifest) -> Checked {
 }
 
 fn check_bottle(bottle: &Bottle, at: &At) -> Checked {
-    if bottle.image.as_deref().is_some_and(has_password) {
-        let hint = "remove it and revoke it; `docker login` gives the host's engine a registry's credentials";
-        return Err(at.key("image").wrong("there is a password or a token in the image's address").hint(hint));
-    }
-    if let Some(image) = &bottle.image
-        && (image.is_empty() || image.starts_with('-') || !image.bytes().all(|b| b.is_ascii_graphic()))
-    {
-        return Err(at.key("image").wrong(&format!("`{image}` is not the name of an image")));
+    if let Some(image) = &bottle.image {
+        check_image(image, &at.key("image"))?;
     }
     for (name, value) in &bottle.env {
         check_variable(name, value, &at.key("env").key(name))?;
@@ -103,7 +97,28 @@ fn check_bottle(bottle: &Bottle, at: &At) -> Checked {
     for (index, route) in bottle.egress.routes.iter().enumerate() {
         check_route(route, &at.key("egress").key("routes").item(index))?;
     }
-    let pipelock = at.key("pipelock");
+    check_pipelock(bottle, &at.key("pipelock"))?;
+    check_supervise(bottle, &at.key("supervise"))?;
+    git::check(&bottle.git, &at.key("git"))
+}
+
+fn check_image(image: &str, at: &At) -> Checked {
+    if has_password(image) {
+        let hint = "remove it and revoke it; `docker login` gives the host's engine a registry's credentials";
+        return Err(at.wrong("there is a password or a token in the image's address").hint(hint));
+    }
+    if !is_one_word(image) {
+        return Err(at.wrong(&format!("`{image}` is not the name of an image")));
+    }
+    Ok(())
+}
+
+/// Tells whether a text can stand as an argument of a command: it is printable, has no blank, and is no option.
+fn is_one_word(text: &str) -> bool {
+    !text.is_empty() && !text.starts_with('-') && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+fn check_pipelock(bottle: &Bottle, pipelock: &At) -> Checked {
     if bottle.pipelock.max_request_bytes.0 == 0 {
         return Err(pipelock.key("max_request_bytes").wrong("no request would fit"));
     }
@@ -145,8 +160,7 @@ fn check_bottle(bottle: &Bottle, at: &At) -> Checked {
             return Err(at.wrong(&problem).hint("write the id that a refusal named, such as github-pat"));
         }
     }
-    check_supervise(bottle, &at.key("supervise"))?;
-    git::check(&bottle.git, &at.key("git"))
+    Ok(())
 }
 
 fn check_supervise(bottle: &Bottle, at: &At) -> Checked {
@@ -280,9 +294,7 @@ fn check_agent(agent: &Agent, manifest: &Manifest, at: &At) -> Checked {
             return Err(at.wrong("another skill has the same name").hint("a skill's name is that of its directory"));
         }
     }
-    if let Some(model) = &agent.model
-        && (model.is_empty() || model.starts_with('-') || !model.bytes().all(|b| b.is_ascii_graphic()))
-    {
+    if let Some(model) = agent.model.as_ref().filter(|model| !is_one_word(model)) {
         return Err(at.key("model").wrong(&format!("`{model}` is not the name of a model")));
     }
     check_limits(&agent.limits, &at.key("limits"))?;
@@ -296,19 +308,28 @@ fn check_agent(agent: &Agent, manifest: &Manifest, at: &At) -> Checked {
             .wrong(&format!("the model `{model}` has no price, so this limit can't be kept"))
             .hint(format!("add its price: limits: {{ prices: {{ {model}: {{ input: 3, output: 15 }} }} }}")));
     }
+    check_verify(agent, &at.key("verify"))?;
+    check_labels(agent, manifest, &at.key("labels"))
+}
+
+fn check_verify(agent: &Agent, at: &At) -> Checked {
     for (index, command) in agent.verify.iter().enumerate() {
         if command.trim().is_empty() || command.contains('\0') {
-            return Err(at.key("verify").item(index).wrong("expected a shell command"));
+            return Err(at.item(index).wrong("expected a shell command"));
         }
         if has_password(command) {
-            let at = at.key("verify").item(index);
+            let at = at.item(index);
             return Err(at.wrong("there is an address with a password or a token in the command").hint(
                 "revoke it, since the record shows the command; a route's `auth` adds a credential outside the bottle",
             ));
         }
     }
+    Ok(())
+}
+
+fn check_labels(agent: &Agent, manifest: &Manifest, at: &At) -> Checked {
     for (index, label) in agent.labels.iter().enumerate() {
-        let at = at.key("labels").item(index);
+        let at = at.item(index);
         if label.trim().is_empty() || label.len() > 50 || label.contains(char::is_control) {
             return Err(at.wrong("expected a label's name, at most 50 bytes"));
         }

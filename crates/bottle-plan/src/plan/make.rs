@@ -1,8 +1,10 @@
 //! How a plan is made: the agent and its bottle are chosen, then each part is decided by its own file.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use bottle_policy::bundle::{Bundle, Daemon, image_user};
+use bottle_policy::gate::GatePolicy;
 use bottle_policy::route::{Outbound, Route};
 use bottle_policy::supervise::Approval;
 use bottle_types::backend::Backend;
@@ -22,22 +24,8 @@ use crate::task::{Source, Task, Work, what};
 /// Decides everything about a run.
 pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Options) -> Result<BottlePlan, PlanError> {
     let mut notes = vec![];
-    let (agent_name, mut agent) = choose_agent(task, manifest, options)?;
-    let (bottle_name, bottle) = choose_bottle(&agent_name, &agent, manifest)?;
-    let without_agent;
-    let bottle = if options.publish.is_some() {
-        // Nobody is there who would use it; and no credential is taken along that the push does not need.
-        without_agent = for_git_alone(bottle);
-        agent.verify.clear();
-        agent.skills.clear();
-        &without_agent
-    } else {
-        bottle
-    };
-    let says_something = task.thread().is_some() || matches!(task.source, Source::FailedRun(_));
-    if !says_something && task.instruction.is_empty() && agent.prompt.is_none() {
-        return Err(PlanError::NoTask(agent_name));
-    }
+    let Chosen { agent_name, agent, bottle_name, bottle } = choose(task, manifest, options)?;
+    let bottle = &*bottle;
     let seed = seed(facts)?;
     let slug = slug(task, seed)?;
 
@@ -47,23 +35,9 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
     let rules = Rules::of(bottle, &presets.routes, &agent.limits, &upstreams, facts, options, &mut notes)?;
     let doors = doors(&rules, &upstreams);
     let approval = approval(task, bottle, facts, options, &mut notes);
-    let asks = |route: &&Route| route.dlp.outbound == Some(Outbound::Ask);
-    if let Some(route) = bottle.egress.routes.iter().find(asks).filter(|_| approval == Approval::Deny) {
-        notes.push(format!("route {}: nobody decides in this run, so `dlp.outbound: ask` is `block`", route.host));
-    }
+    note_routes_without_a_decider(bottle, approval, &mut notes);
 
-    let (agent_image, sidecars_image) = match backend {
-        Backend::Docker | Backend::Smolmachines => (AGENT_IMAGE, SIDECARS_IMAGE),
-        Backend::Bubblewrap => (HOST_SYSTEM, HOST_SYSTEM),
-    };
-    let guest = first([&options.image, &bottle.image]).unwrap_or_else(|| agent_image.to_owned());
-    let made = made_image(&guest, options, backend)?;
-    let images = Images {
-        guest: made.as_ref().map_or(guest, |(name, _)| name.clone()),
-        sidecars: options.sidecars_image.clone().unwrap_or_else(|| sidecars_image.to_owned()),
-        tools: options.tools_image.clone().unwrap_or_else(|| agent_image.to_owned()),
-        made: made.map(|(_, image)| image),
-    };
+    let images = images(bottle, options, backend)?;
     let names = names(&slug, &images, backend);
     let state_dir = format!("{}/{slug}", facts.state_root.trim_end_matches('/'));
     let git = upstreams.git_plan(task, facts, options, seed);
@@ -73,58 +47,17 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
     let image = images.guest != HOST_SYSTEM;
     let guest =
         Guest { bottle, rules: &rules, presets: &presets, doors: &doors, git: git.as_ref(), backend, image }.plan();
-    let skills = skills(&agent, &guest);
     let prompt = super::prompt::prompt(task, &agent, &guest, git.as_ref(), &upstreams, options.dry_run, seed);
-    notes.extend(task.left_out.iter().map(|what| format!("left out: {what}")));
-    if !prompt.removed.is_empty() {
-        notes.push(format!(
-            "taken out of what people wrote, because readers don't see it or it is too long: {}",
-            prompt.removed
-        ));
-    }
-    let mcp = mcp(bottle, backend);
-    let command = command(&agent, &prompt);
-    // Only in a container are there users for the sidecars.
-    let user = |door| (backend == Backend::Docker).then(|| image_user(door));
-    let bundle = Bundle {
-        version: 1,
-        daemons: doors
-            .iter()
-            .map(|door| Daemon { door: *door, config: config_file(*door).to_owned(), user: user(*door) })
-            .collect(),
-    };
-    let mut gate = upstreams.gate_policy(options.dry_run);
-    gate.patterns.clone_from(&bottle.pipelock.patterns);
-    if task.work == Work::Review {
-        // A review pushes nothing, whatever its agent tries.
-        for upstream in &mut gate.upstreams {
-            upstream.push.refs.clear();
-            upstream.push.tags = false;
-        }
-    }
-    let mut policies = Policies {
-        routes: rules.routes,
-        pipelock: rules.pipelock,
-        gate,
-        supervise: super::policies::supervise(&slug, bottle, approval),
-        bundle,
-    };
-    let mut secrets = rules.secrets;
-    upstreams.add_secrets(&mut secrets, facts);
-    let known: Vec<_> = secrets.iter().map(|secret| secret.name.clone()).collect();
-    policies.pipelock.secrets.clone_from(&known);
-    policies.gate.secrets = known;
-    for secret in secrets.iter().filter(|secret| !secret.present) {
-        notes.push(format!("{} is not set on this host, and {} needs it", secret.name, secret.used_by.join(", ")));
-    }
+    note_left_out(task, &prompt, &mut notes);
+    let gate = gate_policy(task, bottle, &upstreams, options);
+    let supervise = super::policies::supervise(&slug, bottle, approval);
+    let bundle = bundle(&doors, backend);
+    let secrets = secrets(rules.secrets, &upstreams, facts, &mut notes);
+    let policies = Policies { routes: rules.routes, pipelock: rules.pipelock, gate, supervise, bundle };
 
     Ok(BottlePlan {
         version: 1,
-        labels: BTreeMap::from([
-            (LABEL_SLUG.to_owned(), slug.to_string()),
-            (LABEL_MANAGED.to_owned(), "bottle-runner".to_owned()),
-            (LABEL_STATE.to_owned(), state_dir.clone()),
-        ]),
+        labels: labels(&slug, &state_dir),
         slug,
         started_at: facts.started_at.clone(),
         backend,
@@ -135,13 +68,7 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
         task: task.clone(),
         who: manifest.triggers.who.clone(),
         mention: manifest.triggers.mention.clone(),
-        ci: facts.ci.as_ref().map(|ci| CiPlan {
-            forge: ci.forge,
-            server_url: bottle_types::address::without_userinfo(&ci.server_url),
-            repository: ci.repository.clone(),
-            run_id: ci.run_id.clone(),
-            run_url: ci.run_url.clone(),
-        }),
+        ci: ci(facts),
         agent: AgentPlan {
             name: agent_name,
             bottle: bottle_name,
@@ -151,20 +78,143 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
         images,
         names,
         doors,
+        skills: skills(&agent, &guest),
+        mcp: mcp(bottle, backend),
+        command: command(&agent, &prompt),
         guest,
-        policies,
+        policies: policies.knowing(&secrets),
         secrets,
         presets: presets.plans,
         extra_hosts: upstreams.extra_hosts(),
         host_ca_bundle: facts.host_ca_bundle.clone(),
         git,
         prompt,
-        skills,
-        mcp,
-        command,
-        limits: agent.limits.clone(),
-        verify: agent.verify.clone(),
+        limits: agent.limits,
+        verify: agent.verify,
         notes,
+    })
+}
+
+/// The agent of a run, and its bottle.
+struct Chosen<'a> {
+    agent_name: Name,
+    agent: Agent,
+    bottle_name: Name,
+    bottle: Cow<'a, Bottle>,
+}
+
+/// Chooses the agent and its bottle; of a run that only publishes, what it needs for that.
+fn choose<'a>(task: &Task, manifest: &'a Manifest, options: &Options) -> Result<Chosen<'a>, PlanError> {
+    let (agent_name, mut agent) = choose_agent(task, manifest, options)?;
+    let (bottle_name, bottle) = choose_bottle(&agent_name, &agent, manifest)?;
+    let mut bottle = Cow::Borrowed(bottle);
+    if options.publish.is_some() {
+        // Nobody is there who would use it; and no credential is taken along that the push does not need.
+        bottle = Cow::Owned(for_git_alone(&bottle));
+        agent.verify.clear();
+        agent.skills.clear();
+    }
+    let says_something = task.thread().is_some() || matches!(task.source, Source::FailedRun(_));
+    if !says_something && task.instruction.is_empty() && agent.prompt.is_none() {
+        return Err(PlanError::NoTask(agent_name));
+    }
+    Ok(Chosen { agent_name, agent, bottle_name, bottle })
+}
+
+/// Says which route's findings nobody can be asked about.
+fn note_routes_without_a_decider(bottle: &Bottle, approval: Approval, notes: &mut Vec<String>) {
+    let asks = |route: &&Route| route.dlp.outbound == Some(Outbound::Ask);
+    if let Some(route) = bottle.egress.routes.iter().find(asks).filter(|_| approval == Approval::Deny) {
+        notes.push(format!("route {}: nobody decides in this run, so `dlp.outbound: ask` is `block`", route.host));
+    }
+}
+
+/// Says what the prompt does not have of the conversation.
+fn note_left_out(task: &Task, prompt: &PromptPlan, notes: &mut Vec<String>) {
+    notes.extend(task.left_out.iter().map(|what| format!("left out: {what}")));
+    if !prompt.removed.is_empty() {
+        notes.push(format!(
+            "taken out of what people wrote, because readers don't see it or it is too long: {}",
+            prompt.removed
+        ));
+    }
+}
+
+fn images(bottle: &Bottle, options: &Options, backend: Backend) -> Result<Images, PlanError> {
+    let (agent_image, sidecars_image) = match backend {
+        Backend::Docker | Backend::Smolmachines => (AGENT_IMAGE, SIDECARS_IMAGE),
+        Backend::Bubblewrap => (HOST_SYSTEM, HOST_SYSTEM),
+    };
+    let guest = first([&options.image, &bottle.image]).unwrap_or_else(|| agent_image.to_owned());
+    let made = made_image(&guest, options, backend)?;
+    Ok(Images {
+        guest: made.as_ref().map_or(guest, |(name, _)| name.clone()),
+        sidecars: options.sidecars_image.clone().unwrap_or_else(|| sidecars_image.to_owned()),
+        tools: options.tools_image.clone().unwrap_or_else(|| agent_image.to_owned()),
+        made: made.map(|(_, image)| image),
+    })
+}
+
+fn bundle(doors: &[Door], backend: Backend) -> Bundle {
+    // Only in a container are there users for the sidecars.
+    let user = |door| (backend == Backend::Docker).then(|| image_user(door));
+    let daemon = |door: &Door| Daemon { door: *door, config: config_file(*door).to_owned(), user: user(*door) };
+    Bundle { version: 1, daemons: doors.iter().map(daemon).collect() }
+}
+
+fn gate_policy(task: &Task, bottle: &Bottle, upstreams: &Upstreams, options: &Options) -> GatePolicy {
+    let mut gate = upstreams.gate_policy(options.dry_run);
+    gate.patterns.clone_from(&bottle.pipelock.patterns);
+    if task.work == Work::Review {
+        // A review pushes nothing, whatever its agent tries.
+        for upstream in &mut gate.upstreams {
+            upstream.push.refs.clear();
+            upstream.push.tags = false;
+        }
+    }
+    gate
+}
+
+/// The secrets of the routes and of the upstreams; says which of them this host lacks.
+fn secrets(
+    of_routes: Vec<SecretPlan>,
+    upstreams: &Upstreams,
+    facts: &HostFacts,
+    notes: &mut Vec<String>,
+) -> Vec<SecretPlan> {
+    let mut secrets = of_routes;
+    upstreams.add_secrets(&mut secrets, facts);
+    for secret in secrets.iter().filter(|secret| !secret.present) {
+        notes.push(format!("{} is not set on this host, and {} needs it", secret.name, secret.used_by.join(", ")));
+    }
+    secrets
+}
+
+impl Policies {
+    /// The same policies, whose scanners search for each of these secrets.
+    fn knowing(mut self, secrets: &[SecretPlan]) -> Self {
+        let known: Vec<_> = secrets.iter().map(|secret| secret.name.clone()).collect();
+        self.pipelock.secrets.clone_from(&known);
+        self.gate.secrets = known;
+        self
+    }
+}
+
+fn labels(slug: &Slug, state_dir: &str) -> BTreeMap<String, String> {
+    BTreeMap::from([
+        (LABEL_SLUG.to_owned(), slug.to_string()),
+        (LABEL_MANAGED.to_owned(), "bottle-runner".to_owned()),
+        (LABEL_STATE.to_owned(), state_dir.to_owned()),
+    ])
+}
+
+fn ci(facts: &HostFacts) -> Option<CiPlan> {
+    facts.ci.as_ref().map(|ci| CiPlan {
+        forge: ci.forge,
+        server_url: bottle_types::address::without_userinfo(&ci.server_url),
+        repository: ci.repository.clone(),
+        run_id: ci.run_id.clone(),
+        run_url: ci.run_url.clone(),
     })
 }
 

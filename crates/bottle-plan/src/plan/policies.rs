@@ -71,26 +71,7 @@ impl Rules {
         if !replay && options.publish.is_none() && !routes.iter().any(|route| route.model) {
             notes.push(format!("no route leads to the model: Claude can't answer (declare {MODEL_HOST})"));
         }
-        let pipelock = PipelockPolicy {
-            version: 1,
-            guest_proxy: routes.is_empty(),
-            api_allowlist: bottle.pipelock.api_allowlist.clone(),
-            dlp: Dlp {
-                action: bottle.pipelock.dlp,
-                patterns: bottle.pipelock.patterns.clone(),
-                exemptions: bottle.pipelock.exemptions.clone(),
-            },
-            internal: bottle.pipelock.internal.clone(),
-            ssrf: Ssrf { ip_allowlist: bottle.pipelock.allow_private.clone() },
-            tls_interception: TlsInterception { passthrough_domains: bottle.pipelock.passthrough.clone() },
-            request_body_scanning: BodyScanning { max_body_bytes: bottle.pipelock.max_request_bytes },
-            response_scanning: Answers {
-                action: bottle.pipelock.responses,
-                max_body_bytes: bottle.pipelock.max_response_bytes,
-            },
-            limits: bottle.pipelock.limits.clone(),
-            secrets: vec![],
-        };
+        let pipelock = pipelock(bottle, routes.is_empty());
         let routes = RoutesPolicy {
             version: 1,
             routes,
@@ -100,6 +81,30 @@ impl Rules {
             budget: limits.budget(),
         };
         Ok(Self { routes, pipelock, secrets, placeholders })
+    }
+}
+
+/// pipelock's rules. Without a route there is no egress, and the guest talks to pipelock itself.
+fn pipelock(bottle: &Bottle, no_routes: bool) -> PipelockPolicy {
+    PipelockPolicy {
+        version: 1,
+        guest_proxy: no_routes,
+        api_allowlist: bottle.pipelock.api_allowlist.clone(),
+        dlp: Dlp {
+            action: bottle.pipelock.dlp,
+            patterns: bottle.pipelock.patterns.clone(),
+            exemptions: bottle.pipelock.exemptions.clone(),
+        },
+        internal: bottle.pipelock.internal.clone(),
+        ssrf: Ssrf { ip_allowlist: bottle.pipelock.allow_private.clone() },
+        tls_interception: TlsInterception { passthrough_domains: bottle.pipelock.passthrough.clone() },
+        request_body_scanning: BodyScanning { max_body_bytes: bottle.pipelock.max_request_bytes },
+        response_scanning: Answers {
+            action: bottle.pipelock.responses,
+            max_body_bytes: bottle.pipelock.max_response_bytes,
+        },
+        limits: bottle.pipelock.limits.clone(),
+        secrets: vec![],
     }
 }
 

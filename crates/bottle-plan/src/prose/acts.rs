@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use super::markdown::Edits;
+use super::edits::Edits;
 use super::{Kind, entity};
 
 /// A word that closes, reopens or merges an issue, directly before a reference to one.

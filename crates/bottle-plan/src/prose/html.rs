@@ -1,6 +1,6 @@
 //! Raw HTML in Markdown: what a reader does not see of it goes, the rest keeps its text.
 
-use super::markdown::address;
+use super::address::address;
 use super::{Kind, Purpose, Removed};
 
 /// Elements whose content is not shown, by one forge or another.

@@ -4,8 +4,9 @@ use std::ops::Range;
 
 use pulldown_cmark::{CodeBlockKind, CowStr, Event, LinkType, OffsetIter, Options, Parser, Tag, TagEnd};
 
-use super::html;
-use super::{Kind, Purpose, Removed, acts, entity, points};
+use super::address::address;
+use super::edits::Edits;
+use super::{Kind, Purpose, Removed, acts, entity, html};
 
 /// Cleans once. What is left may mean something else than before, so it is cleaned until nothing changes.
 pub(super) fn pass(text: &str, purpose: Purpose, removed: &mut Removed) -> String {
@@ -24,41 +25,6 @@ pub(super) fn pass(text: &str, purpose: Purpose, removed: &mut Removed) -> Strin
         acts::find(text, &code, &mut edits);
     }
     edits.apply(text, removed)
-}
-
-/// Changes of a text, each with what it counts for.
-#[derive(Default)]
-pub(super) struct Edits(Vec<(Range<usize>, String, Removed)>);
-
-impl Edits {
-    pub(super) fn replace(&mut self, range: Range<usize>, with: &str, kind: Kind) {
-        let mut removed = Removed::default();
-        removed.count(kind);
-        self.0.push((range, with.to_owned(), removed));
-    }
-
-    fn take_out(&mut self, range: Range<usize>, kind: Kind) {
-        self.replace(range, "", kind);
-    }
-
-    /// Of changes that overlap, the one that begins first is made, of those the longest; the others wait for the next
-    /// pass.
-    pub(super) fn apply(mut self, text: &str, removed: &mut Removed) -> String {
-        self.0.sort_by(|(a, ..), (b, ..)| a.start.cmp(&b.start).then(b.end.cmp(&a.end)));
-        let mut out = String::with_capacity(text.len());
-        let mut done = 0;
-        for (range, with, what) in self.0 {
-            if range.start < done {
-                continue;
-            }
-            out.push_str(&text[done..range.start]);
-            out.push_str(&with);
-            removed.add(&what);
-            done = range.end;
-        }
-        out.push_str(&text[done..]);
-        out
-    }
 }
 
 /// A link that has begun.
@@ -184,7 +150,7 @@ impl<'a> Walk<'a> {
         let mut removed = Removed::default();
         let clean = html::clean(&self.text[range.clone()], self.purpose, &mut removed);
         if clean != self.text[range.clone()] {
-            self.edits.0.push((range, clean, removed));
+            self.edits.add(range, clean, removed);
         }
     }
 
@@ -246,7 +212,7 @@ impl<'a> Walk<'a> {
         if !title.is_empty() {
             removed.count(Kind::Title);
         }
-        self.edits.0.push((range, plain, removed));
+        self.edits.add(range, plain, removed);
     }
 
     fn link(&mut self, link: &Link) {
@@ -279,28 +245,6 @@ impl<'a> Walk<'a> {
             Some(_) => {}
         }
     }
-}
-
-/// An address as it may stand in a link: http, https, or relative; none for any other.
-pub(super) fn address(text: &str) -> Option<String> {
-    let text: String = text.chars().filter(|c| !points::invisible(*c) && !matches!(c, '\n' | '\t')).collect();
-    let text = text.trim();
-    if let Some((scheme, _)) = text.split_once(':')
-        && !scheme.contains(['/', '?', '#'])
-        && !["http", "https"].iter().any(|good| scheme.eq_ignore_ascii_case(good))
-    {
-        return None;
-    }
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            ' ' | '(' | ')' | '<' | '>' | '"' | '\'' | '\\' | '`' | '|' | '[' | ']' => {
-                out.push_str(&format!("%{:02X}", u32::from(c)));
-            }
-            c => out.push(c),
-        }
-    }
-    Some(out)
 }
 
 /// Entities outside code.

@@ -4,13 +4,16 @@
 //! taken out here: comments, attributes, alternative and title texts, unused definitions, characters without a width.
 //! What is posted also loses what would act: mentions, closing keywords, commands.
 //!
-//! Map: `points` (characters that nobody sees), `entity` (`&#8203;` and what else spells one), `html`, `markdown` (what is
-//! where, by CommonMark), `acts` (mentions, keywords, commands), `said` (whose words a line is), `removed` (the counts).
+//! Map: `points` (characters that nobody sees), `entity` (`&#8203;` and what else spells one), `address` (of a link),
+//! `html`, `markdown` (what is where, by CommonMark), `acts` (mentions, keywords, commands), `edits` (changes of a text),
+//! `said` (whose words a line is), `removed` (the counts).
 //!
 //! Always: what comes out goes in again unchanged (up to [`LONGEST`]); no character of [`invisible`] comes out; code keeps
 //! its text; a text that changes with every cleaning is left out whole. Addresses are not judged beyond their scheme.
 
 mod acts;
+mod address;
+mod edits;
 mod entity;
 mod html;
 mod markdown;
@@ -93,7 +96,7 @@ pub fn line_for_posting(text: &str) -> Clean {
 
 fn without_acts(clean: Clean) -> Clean {
     until_it_stays(clean, |text, removed| {
-        let mut edits = markdown::Edits::default();
+        let mut edits = edits::Edits::default();
         acts::find(text, &[], &mut edits);
         edits.apply(text, removed)
     })

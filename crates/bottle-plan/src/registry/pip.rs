@@ -9,29 +9,8 @@ const DEFAULT: &str = "Base URL of the Python Package Index (default ";
 /// have failed, with what it said.
 pub fn read(list: &str, help: &str, report: Result<&str, &str>) -> Answer {
     let mut all = Registries::default();
-    let (mut index, mut extra, mut links) = (None, vec![], vec![]);
-    for line in list.lines() {
-        let Some((key, value)) = line.split_once('=') else { continue };
-        let (section, name) = key.trim().rsplit_once('.').unwrap_or(("", key.trim()));
-        let value = value.trim().trim_matches(['\'', '"']);
-        // pip prints a value of several lines with their ends written out.
-        let words = || value.split("\\n").flat_map(str::split_whitespace).map(str::to_owned);
-        // Files first, then what is for one command, then the environment: the last that is there is in force.
-        if !matches!(section, "global" | "install" | "download" | ":env:") {
-            continue;
-        }
-        let from = match section {
-            ":env:" => format!("PIP_{}", name.to_uppercase().replace('-', "_")),
-            _ => format!("pip config `{section}.{name}`"),
-        };
-        match name {
-            "index-url" => index = words().next().map(|url| (url, from)),
-            "extra-index-url" => extra.extend(words().map(|url| (url, from.clone()))),
-            "find-links" => links.extend(words().filter(|url| url.contains("://")).map(|url| (url, from.clone()))),
-            _ => {}
-        }
-    }
-    let configured = index.is_some();
+    let Configured { index, extra, links } = configured(list);
+    let is_configured = index.is_some();
     let index = index.or_else(|| Some((default(help)?, "pip's default, as its help says".to_owned())));
     let Some((index, from)) = index else {
         return Err(NoAnswer::new(
@@ -46,28 +25,10 @@ pub fn read(list: &str, help: &str, report: Result<&str, &str>) -> Answer {
     for (url, from) in &links {
         all.add(url, from, Role::Files);
     }
-    let file = report.map_err(str::to_owned).and_then(|report| {
-        let report: serde_json::Value = serde_json::from_str(report).map_err(|error| error.to_string())?;
-        let url = report.pointer("/install/0/download_info/url").and_then(|url| url.as_str()).map(str::to_owned);
-        url.ok_or_else(|| "the report names no file".to_owned())
-    });
-    match file {
-        Ok(file) => {
-            let file = file.split('#').next().unwrap_or_default();
-            let from = format!("where {} keeps its files", host_of(&index));
-            match RegistryUrl::parse(file) {
-                Ok(url) if all.found.iter().any(|one| one.url.parent_of("/simple").covers(&url)) => {}
-                Ok(url) => {
-                    // Files are sorted by hash below a directory.
-                    let first = url.path.split('/').nth(1).filter(|_| url.path.matches('/').count() > 1);
-                    let path = first.map_or_else(|| "/".to_owned(), |first| format!("/{first}/"));
-                    all.add(&RegistryUrl { path, ..url }.to_string(), &from, Role::Files);
-                }
-                Err(problem) => all.left_out.push(format!("{from}: {problem}")),
-            }
-        }
+    match report.map_err(str::to_owned).and_then(file_of) {
+        Ok(file) => add_files(&mut all, &file, &index),
         // A company's index may have no such package; its files are beside it then, as far as anybody knows.
-        Err(why) if configured => {
+        Err(why) if is_configured => {
             let why = why.lines().next_back().unwrap_or_default();
             all.left_out.push(super::without_userinfo(&format!(
                 "where the index keeps its files was not to be had from pip ({why}): only what is beside the index can be read"
@@ -84,6 +45,65 @@ pub fn read(list: &str, help: &str, report: Result<&str, &str>) -> Answer {
         }
     }
     all.or_nothing("pip", "see what `pip config list` says")
+}
+
+/// The addresses of pip's configuration, each with where it stands.
+#[derive(Default)]
+struct Configured {
+    index: Option<(String, String)>,
+    extra: Vec<(String, String)>,
+    links: Vec<(String, String)>,
+}
+
+/// Reads `pip config list`: files first, then what is for one command, then the environment. The last index is in force.
+fn configured(list: &str) -> Configured {
+    let mut found = Configured::default();
+    for line in list.lines() {
+        let Some((key, value)) = line.split_once('=') else { continue };
+        let (section, name) = key.trim().rsplit_once('.').unwrap_or(("", key.trim()));
+        let value = value.trim().trim_matches(['\'', '"']);
+        // pip prints a value of several lines with their ends written out.
+        let words = || value.split("\\n").flat_map(str::split_whitespace).map(str::to_owned);
+        if !matches!(section, "global" | "install" | "download" | ":env:") {
+            continue;
+        }
+        let from = match section {
+            ":env:" => format!("PIP_{}", name.to_uppercase().replace('-', "_")),
+            _ => format!("pip config `{section}.{name}`"),
+        };
+        match name {
+            "index-url" => found.index = words().next().map(|url| (url, from)),
+            "extra-index-url" => found.extra.extend(words().map(|url| (url, from.clone()))),
+            "find-links" => {
+                found.links.extend(words().filter(|url| url.contains("://")).map(|url| (url, from.clone())));
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+/// The address of the package's file, from pip's report of an installation.
+fn file_of(report: &str) -> Result<String, String> {
+    let report: serde_json::Value = serde_json::from_str(report).map_err(|error| error.to_string())?;
+    let url = report.pointer("/install/0/download_info/url").and_then(|url| url.as_str()).map(str::to_owned);
+    url.ok_or_else(|| "the report names no file".to_owned())
+}
+
+/// Adds where the index keeps its files, by the address of one, unless another address covers it.
+fn add_files(all: &mut Registries, file: &str, index: &str) {
+    let file = file.split('#').next().unwrap_or_default();
+    let from = format!("where {} keeps its files", host_of(index));
+    match RegistryUrl::parse(file) {
+        Ok(url) if all.found.iter().any(|one| one.url.parent_of("/simple").covers(&url)) => {}
+        Ok(url) => {
+            // Files are sorted by hash below a directory.
+            let first = url.path.split('/').nth(1).filter(|_| url.path.matches('/').count() > 1);
+            let path = first.map_or_else(|| "/".to_owned(), |first| format!("/{first}/"));
+            all.add(&RegistryUrl { path, ..url }.to_string(), &from, Role::Files);
+        }
+        Err(problem) => all.left_out.push(format!("{from}: {problem}")),
+    }
 }
 
 fn default(help: &str) -> Option<String> {

@@ -151,42 +151,8 @@ impl Ledger {
                 self.notes += 1;
                 Ok(())
             }
-            Event::Asked { id, nonce, request, file, policy_hash, hash, expires_at } => {
-                let change = Change::of(self.in_force.texts(), request).map_err(|error| format!("{id}: {error}"))?;
-                if change.as_ref().map(|change| change.file) != *file {
-                    return Err(format!("{id} is about another policy than it says"));
-                }
-                request.check().map_err(|error| format!("{id}: {error}"))?;
-                let proposal = Proposal {
-                    id: *id,
-                    run: self.run.clone(),
-                    nonce: nonce.clone(),
-                    request: (**request).clone(),
-                    change,
-                    policy_hash: policy_hash.clone(),
-                    hash: hash.clone(),
-                    asked_at: record.time.clone(),
-                    expires_at: expires_at.clone(),
-                };
-                if !proposal.is_whole() {
-                    return Err(format!("the hashes of {id} are not those of what it says"));
-                }
-                self.take_id(*id)?;
-                self.standings.insert(*id, Arc::new(Standing { proposal, state: State::Open }));
-                Ok(())
-            }
-            Event::Renewed { id, policy_hash, hash } => {
-                let mut proposal = self.open(*id)?.proposal.clone();
-                proposal.change =
-                    Change::of(self.in_force.texts(), &proposal.request).map_err(|error| format!("{id}: {error}"))?;
-                proposal.policy_hash.clone_from(policy_hash);
-                proposal.hash.clone_from(hash);
-                if !proposal.is_whole() {
-                    return Err(format!("the hashes of {id} are not those of what it says"));
-                }
-                self.open(*id)?.proposal = proposal;
-                Ok(())
-            }
+            Event::Asked { .. } => self.asked(record),
+            Event::Renewed { id, policy_hash, hash } => self.renewed(*id, policy_hash, hash),
             Event::Decided { id, hash, policy_hash, verdict, by } => self.decided(*id, hash, policy_hash, verdict, by),
             Event::Applied { cause, file, before, after, until } => {
                 self.check_before(*file, before)?;
@@ -211,6 +177,47 @@ impl Ledger {
                 }
             }
         }
+    }
+
+    fn asked(&mut self, record: &Record) -> Result<(), String> {
+        let Event::Asked { id, nonce, request, file, policy_hash, hash, expires_at } = &record.event else {
+            return Ok(());
+        };
+        let change = Change::of(self.in_force.texts(), request).map_err(|error| format!("{id}: {error}"))?;
+        if change.as_ref().map(|change| change.file) != *file {
+            return Err(format!("{id} is about another policy than it says"));
+        }
+        request.check().map_err(|error| format!("{id}: {error}"))?;
+        let proposal = Proposal {
+            id: *id,
+            run: self.run.clone(),
+            nonce: nonce.clone(),
+            request: (**request).clone(),
+            change,
+            policy_hash: policy_hash.clone(),
+            hash: hash.clone(),
+            asked_at: record.time.clone(),
+            expires_at: expires_at.clone(),
+        };
+        if !proposal.is_whole() {
+            return Err(format!("the hashes of {id} are not those of what it says"));
+        }
+        self.take_id(*id)?;
+        self.standings.insert(*id, Arc::new(Standing { proposal, state: State::Open }));
+        Ok(())
+    }
+
+    fn renewed(&mut self, id: ProposalId, policy_hash: &str, hash: &str) -> Result<(), String> {
+        let mut proposal = self.open(id)?.proposal.clone();
+        proposal.change =
+            Change::of(self.in_force.texts(), &proposal.request).map_err(|error| format!("{id}: {error}"))?;
+        policy_hash.clone_into(&mut proposal.policy_hash);
+        hash.clone_into(&mut proposal.hash);
+        if !proposal.is_whole() {
+            return Err(format!("the hashes of {id} are not those of what it says"));
+        }
+        self.open(id)?.proposal = proposal;
+        Ok(())
     }
 
     fn take_id(&mut self, id: ProposalId) -> Result<(), String> {
