@@ -20,6 +20,7 @@ use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
+use super::resend::Answered;
 use super::scan::shown;
 use crate::tls::Trust;
 
@@ -152,7 +153,8 @@ pub(super) struct UpstreamConn {
 
 impl Connection for UpstreamConn {
     fn connected(&self) -> Connected {
-        if self.h2 { Connected::new().negotiated_h2() } else { Connected::new() }
+        let connected = Connected::new().extra(Answered::default());
+        if self.h2 { connected.negotiated_h2() } else { connected }
     }
 }
 

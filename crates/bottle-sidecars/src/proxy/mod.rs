@@ -1,7 +1,7 @@
 //! The forward proxy that both outgoing doors share: it ends the guest's TLS and passes HTTP from hop to hop.
 //!
 //! Map: `server` (connections, CONNECT, TLS), `client_hello` (the first bytes after CONNECT), `target` (the host a request is
-//! for), `headers` (those of one hop and the doors' own), `response` (bodies and refusals), `access` (the access log),
+//! for), `headers` (those of one hop and the doors' own), `trailers`, `response` (bodies and refusals), `access` (the access log),
 //! `upgrade` (connections that become something else), `idle` (connections that wait), `run` (start, signals).
 //!
 //! Always: after CONNECT come the bytes of a TLS hello for that very host, or the connection ends; CONNECT host, SNI and
@@ -16,4 +16,5 @@ pub(crate) mod response;
 pub(crate) mod run;
 pub(crate) mod server;
 pub(crate) mod target;
+pub(crate) mod trailers;
 pub(crate) mod upgrade;

@@ -234,7 +234,7 @@ impl<B: Handler> ProxyServer<B> {
         }
         let served = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
-            .max_header_list_size(256 << 10)
+            .max_header_list_size(headers::MAX_HEADER_LIST_BYTES)
             .serve_connection(TokioIo::new(stream), service_fn(answer));
         if let Err(error) = Box::pin(served).await {
             tracing::debug!("a tunnel of the guest ended: {error}");
@@ -267,8 +267,6 @@ impl<B: Handler> ProxyServer<B> {
         };
         let headers = request.headers_mut();
         headers.remove(http::header::HOST);
-        // Trailers of a request's body go no further: nothing may follow the scan.
-        headers.remove(http::header::TRAILER);
         headers::strip_hop(headers);
         headers::strip_door_headers(headers);
         let log = self.begin_log(request.method().as_str(), host.as_str(), port, request.uri().path());
