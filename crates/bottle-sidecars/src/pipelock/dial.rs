@@ -22,7 +22,7 @@ use tokio::net::TcpStream;
 
 use super::resend::Answered;
 use super::scan::shown;
-use crate::tls::Trust;
+use crate::tls::{Trust, explained};
 
 /// For the name, the connection and the TLS handshake together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -40,7 +40,7 @@ pub(super) enum DialError {
     #[error("failed to connect to {host}: {error}")]
     Connect { host: String, error: io::Error },
     /// No verified TLS.
-    #[error("no verified TLS with {host}: {error}")]
+    #[error("no verified TLS with {host}: {}", explained(error))]
     Tls { host: String, error: io::Error },
     /// Too slow.
     #[error("no connection to {host} within {} seconds", CONNECT_TIMEOUT.as_secs())]

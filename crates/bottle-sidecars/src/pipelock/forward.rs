@@ -225,7 +225,7 @@ pub(super) fn dial_refusal(dial: &DialError, log: &mut AccessLog) -> Response<Bo
         log.stop(Verdict::Block, Reason::Address);
         return refuse(StatusCode::FORBIDDEN, Reason::Address, dial.to_string());
     }
-    log.stop(Verdict::Error, Reason::Connect);
+    log.fail(Reason::Connect, dial);
     refuse(StatusCode::BAD_GATEWAY, Reason::Connect, dial.to_string())
 }
 
@@ -248,6 +248,6 @@ pub(super) fn failed(
         last = current.to_string();
         source = current.source();
     }
-    log.stop(Verdict::Error, Reason::Upstream);
+    log.fail(Reason::Upstream, &last);
     refuse(StatusCode::BAD_GATEWAY, Reason::Upstream, format!("the request to {} failed: {last}", target.host))
 }

@@ -75,7 +75,7 @@ pub(crate) fn main(dirs: &Dirs, args: Args) -> ExitCode {
                 ca,
                 Arc::clone(&log_file),
                 standalone::StandaloneHandler::new(Arc::clone(&forwarder)),
-            );
+            )?;
             let socket = dirs.socket(Door::Pipelock);
             doors.spawn(server.serve(common::listen(&socket, 0o666)?));
             tracing::info!("pipelock ready for the guest at {}", socket.display());
