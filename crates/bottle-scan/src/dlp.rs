@@ -17,7 +17,7 @@ mod head;
 pub(crate) mod keywords;
 pub(crate) mod numbers;
 mod own;
-mod packed;
+pub(crate) mod packed;
 mod pattern;
 pub(crate) mod pieces;
 mod plain;
