@@ -425,6 +425,48 @@ git_upstreams:
         }
     }
 
+    /// The route of a path by these globs.
+    fn by_globs(globs: &[&str], path: &str) -> Result<usize, Box<Denied>> {
+        let host = HostPattern::parse("git.example").expect("a host");
+        let route = Route::plain(host, &["GET"], globs);
+        let upstream: GitUpstream =
+            bottle_types::yaml::from_str("{ host: git.example, path: team/app }").expect("an upstream");
+        let policy = RoutesPolicy { version: 1, routes: vec![route], git_upstreams: vec![upstream], ..RoutesPolicy::default() };
+        let host = HostName::parse("git.example").expect("a host");
+        let (scheme, method, details) = (Scheme::Https, "GET", Details::default());
+        Matcher::new(&policy).expect("routes").decide(Target { scheme, host: &host, port: 443, method, path, details })
+    }
+
+    #[test]
+    fn a_route_can_name_encoded_and_doubled_slashes() {
+        for (glob, path, error) in [
+            ("/api/projects/team%2Flib/**", "/api/projects/team%2Flib/files", None),
+            ("/api/projects/team%2flib/**", "/api/projects/team%2Flib/files", None),
+            ("/api/projects/*%2F*", "/api/projects/team%2Flib", None),
+            ("/web/*/https://*/**", "/web/2020/https://x.example/a", None),
+            ("//**", "//x", None),
+            // A wildcard stands for no encoded or doubled slash.
+            ("/**", "/api/projects/team%2Flib", Some(Reason::BadPath)),
+            ("/api/*/**", "/api//x", Some(Reason::BadPath)),
+            ("/api/projects/*%2F*", "/api/projects/team%2Flib%2Fx", Some(Reason::BadPath)),
+            ("/api/projects/team%2Flib/**", "/api/projects/team%2Flib/a%2Fb", Some(Reason::BadPath)),
+            ("/api/projects/team%2Flib/**", "/api/projects/team%2Flib//b", Some(Reason::BadPath)),
+            ("/api/projects/team%2Flib/**", "/api/projects/team/lib/b", Some(Reason::NoRoute)),
+            ("/api/a//b", "/api/a%2Fb", Some(Reason::BadPath)),
+            ("/api/*%2F**", "/api/x%2F..%2Fy", Some(Reason::BadPath)),
+            ("/api/*%2F**", "/api/x%252Fy", Some(Reason::BadPath)),
+            // However git's own traffic is written.
+            ("/team%2F**", "/team%2Fapp.git/info/refs", Some(Reason::GitUpstream)),
+            ("//**", "//team/app.git/info/refs", Some(Reason::GitUpstream)),
+            ("/team//**", "/team//app/info/lfs/objects", Some(Reason::GitUpstream)),
+        ] {
+            assert_eq!(by_globs(&[glob], path).err().map(|denied| denied.error), error, "{path} by {glob}");
+        }
+        let denied = by_globs(&["/**"], "/a%2Fb").expect_err("no such route");
+        assert!(denied.message.ends_with("only a route that has it in its `paths`, written as here, allows it"), "{}", denied.message);
+        assert!(globs(&["/a%2F{b,c}".to_owned()]).is_err());
+    }
+
     #[test]
     fn what_no_route_names_is_denied() {
         for (method, url, error) in [

@@ -104,11 +104,13 @@ pub(crate) const START_COST: u64 = 1 << 10;
 #[derive(Debug)]
 pub(crate) struct Work {
     left: u64,
+    /// What was done.
+    pub(crate) spent: u64,
 }
 
 impl Default for Work {
     fn default() -> Self {
-        Self { left: Self::FREE }
+        Self { left: Self::FREE, spent: 0 }
     }
 }
 
@@ -125,6 +127,7 @@ impl Work {
     /// Takes work; none: there is not so much left.
     pub(crate) fn spend(&mut self, units: u64) -> Option<()> {
         self.left = self.left.checked_sub(units)?;
+        self.spent += units;
         Some(())
     }
 }
