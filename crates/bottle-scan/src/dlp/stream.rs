@@ -35,7 +35,7 @@ pub enum Mode {
 pub struct Stream {
     inner: Inner,
     left: Option<u64>,
-    work: Work,
+    pub(super) work: Work,
     scratch: Scratch,
     /// The first finding that was let pass, because the policy warns only.
     pub warned: Option<Finding>,

@@ -159,8 +159,10 @@ fn write_verdict(headers: &mut HeaderMap, log: &AccessLog) {
         headers.insert(headers::WITHHELD, HeaderValue::from_static("1"));
     }
     let finding = log.entry.finding.as_ref().and_then(|found| serde_json::to_string(found).ok());
+    // What upstream has to do with may be in any letters.
+    let reason = log.entry.reason.as_ref().map(|reason| reason.replace(|char| !matches!(char, ' '..='~'), "?"));
     for (name, value) in [
-        (headers::REASON, log.entry.reason.as_deref()),
+        (headers::REASON, reason.as_deref()),
         (headers::FINDING, finding.as_deref()),
         (headers::CREDENTIAL, log.entry.credential.as_deref()),
     ] {

@@ -80,6 +80,12 @@ pub(crate) fn strip_door_headers(headers: &mut HeaderMap) {
     }
 }
 
+/// Whether these are more headers than a request may have, counted as HTTP/2 counts them (RFC 9113, 6.5.2).
+pub(crate) fn is_too_large(headers: &HeaderMap) -> bool {
+    let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum();
+    headers.len() > MAX_HEADERS || bytes > MAX_HEADER_LIST_BYTES as usize + 32 * MAX_HEADERS
+}
+
 /// Names and values, as rules and scans take them.
 pub(crate) fn pairs(headers: &HeaderMap) -> Vec<(&str, &[u8])> {
     headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect()

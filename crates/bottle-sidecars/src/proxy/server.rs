@@ -24,6 +24,7 @@ use super::access::{AccessLog, LogFile};
 use super::client_hello::{self, HelloReader, gone};
 use super::headers;
 use super::idle;
+use super::resets::WatchedFrames;
 use super::response::{Body, full, refuse};
 use super::target::{self, RequestTarget};
 use super::unreadable::{NoteUnreadable, UnreadableHead};
@@ -238,8 +239,9 @@ impl<B: Handler> ProxyServer<B> {
         }
         let served = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
-            .max_header_list_size(headers::MAX_HEADER_LIST_BYTES)
-            .serve_connection(TokioIo::new(stream), service_fn(answer));
+            // A larger head than may be is refused by us, with a reason.
+            .max_header_list_size(4 * headers::MAX_HEADER_LIST_BYTES)
+            .serve_connection(TokioIo::new(WatchedFrames::new(stream, note)), service_fn(answer));
         if let Err(error) = Box::pin(served).await {
             tracing::debug!("a tunnel of the guest ended: {error}");
         }
@@ -262,6 +264,11 @@ impl<B: Handler> ProxyServer<B> {
                 Reason::HostMismatch,
                 &why,
             );
+        }
+        if headers::is_too_large(request.headers()) {
+            let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+            let why = UnreadableHead::new(status, &[]).message();
+            return self.refused(&request, host.as_str(), port, status, Reason::Request, &why);
         }
         let websocket = match upgrade::wants_websocket(&request) {
             Ok(websocket) => websocket,

@@ -37,7 +37,8 @@ impl UnreadableHead {
         if is_method { std::str::from_utf8(word).unwrap_or_default() } else { "" }
     }
 
-    fn message(&self) -> String {
+    /// What is wrong with it.
+    pub(super) fn message(&self) -> String {
         let target = self.line.split(|byte| *byte == b' ').nth(1).unwrap_or_default();
         match self.status {
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {

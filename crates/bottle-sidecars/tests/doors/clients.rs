@@ -11,7 +11,7 @@ use serde::Deserialize;
 use tokio::net::{TcpListener, UnixStream};
 
 use crate::pass::inside;
-use crate::world::{Setup, World};
+use crate::world::World;
 
 const HOST: &str = "origin.example";
 

@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
+use bottle_wire::access::Verdict;
 use bytes::Bytes;
-use futures_util::StreamExt as _;
-use futures_util::channel::mpsc;
+use futures_util::{StreamExt as _, stream};
 use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::Frame;
 use pretty_assertions::assert_eq;
+use tokio::io::AsyncWriteExt as _;
+use tokio::sync::mpsc;
 
 use crate::world::{Body, KEY, Setup, World, refusal};
 
@@ -19,7 +21,8 @@ fn envelope(message: &[u8]) -> Bytes {
 
 /// A request whose frames are sent one by one.
 fn talk(kind: &str) -> (mpsc::UnboundedSender<Frame<Bytes>>, Request<Body>) {
-    let (sender, frames) = mpsc::unbounded();
+    let (sender, frames) = mpsc::unbounded_channel();
+    let frames = stream::unfold(frames, |mut frames| async { Some((frames.recv().await?, frames)) });
     let body = StreamBody::new(frames.map(Ok)).boxed_unsync();
     let request = Request::post("/open/echo").header("content-type", kind).header("te", "trailers").body(body);
     (sender, request.expect("a request"))
@@ -31,11 +34,11 @@ async fn each_message_gets_its_answer_before_the_next_is_sent() {
         let world = World::start(Setup { pipelock, ..Setup::default() }).await;
         for kind in ["application/grpc", "application/grpc+proto", "application/connect+json"] {
             let (sender, request) = talk(kind);
-            sender.unbounded_send(Frame::data(envelope(b"first"))).expect("sent");
+            sender.send(Frame::data(envelope(b"first"))).expect("sent");
             let mut response = world.send_to("localhost", world.origin.port, "h2", request).await;
             for message in [&b"first"[..], b"second", &[b'x'; 100_000], b"", b"last"] {
                 if message != b"first" {
-                    sender.unbounded_send(Frame::data(envelope(message))).expect("sent");
+                    sender.send(Frame::data(envelope(message))).expect("sent");
                 }
                 let mut heard = vec![];
                 while heard.len() < message.len() + 5 {
@@ -47,7 +50,7 @@ async fn each_message_gets_its_answer_before_the_next_is_sent() {
             }
             let trailers = [("grpc-status", "0"), ("x-sum", "42"), ("x-sum", "43")];
             let trailers = trailers.map(|(name, value)| (name.parse().expect("a name"), HeaderValue::from_static(value)));
-            sender.unbounded_send(Frame::trailers(trailers.into_iter().collect())).expect("sent");
+            sender.send(Frame::trailers(trailers.into_iter().collect())).expect("sent");
             drop(sender);
             let end = response.into_body().collect().await.expect("an end");
             let trailers = end.trailers().cloned().expect("trailers");
@@ -75,10 +78,9 @@ async fn a_secret_in_messages_or_behind_them_is_blocked() {
     ] {
         let (sender, request) = talk("application/grpc");
         for frame in frames {
-            sender.unbounded_send(frame).expect("sent");
+            sender.send(frame).expect("sent");
         }
         drop(sender);
-        let request = request.map(|body| body);
         let (mut parts, body) = request.into_parts();
         parts.uri = "/open/x".parse().expect("a path");
         let response = world.send_to("localhost", world.origin.port, "h2", Request::from_parts(parts, body)).await;
@@ -97,10 +99,10 @@ async fn trailers_of_a_request_arrive_and_carry_no_credential() {
         if named {
             request.headers_mut().insert("trailer", HeaderValue::from_static("x-sum, x-api-key"));
         }
-        sender.unbounded_send(Frame::data(Bytes::from_static(b"a body"))).expect("sent");
+        sender.send(Frame::data(Bytes::from_static(b"a body"))).expect("sent");
         let trailers = [("x-sum", "42"), ("x-api-key", "mine")];
         let trailers = trailers.map(|(name, value)| (name.parse().expect("a name"), HeaderValue::from_static(value)));
-        sender.unbounded_send(Frame::trailers(trailers.into_iter().collect())).expect("sent");
+        sender.send(Frame::trailers(trailers.into_iter().collect())).expect("sent");
         drop(sender);
         let response = world.send_to("localhost", world.origin.port, alpn, request).await;
         assert_eq!(response.status(), StatusCode::OK);
@@ -113,29 +115,38 @@ async fn trailers_of_a_request_arrive_and_carry_no_credential() {
 #[tokio::test]
 async fn many_headers_pass_and_too_many_are_refused_with_a_line() {
     let world = World::usual().await;
+    let many = |count: usize| {
+        let mut request = crate::world::get("/open/x");
+        for number in 0..count {
+            let name: http::HeaderName = format!("x-{number}").parse().expect("a name");
+            request.headers_mut().insert(name, HeaderValue::from_static("value"));
+        }
+        request
+    };
     for alpn in ["http/1.1", "h2"] {
-        let many = |count: usize| {
-            let mut request = crate::world::get("/open/x");
-            for number in 0..count {
-                let name: http::HeaderName = format!("x-{number}").parse().expect("a name");
-                request.headers_mut().insert(name, HeaderValue::from_static("value"));
-            }
-            request
-        };
         for count in [150, 990] {
             assert_eq!(world.send_to("localhost", world.origin.port, alpn, many(count)).await.status(), 200, "{count}");
             let seen = world.origin.state.seen.lock().expect("a lock").pop().expect("a request");
             assert_eq!(seen.headers.keys().filter(|name| name.as_str().starts_with("x-")).count(), count);
         }
     }
-    let before = world.log("egress.jsonl", 4).await.len();
-    let mut request = crate::world::get("/open/x");
-    for number in 0..1001 {
-        let name: http::HeaderName = format!("x-{number}").parse().expect("a name");
-        request.headers_mut().insert(name, HeaderValue::from_static("value"));
+    for (index, alpn) in ["http/1.1", "h2"].into_iter().enumerate() {
+        let response = world.send_to("localhost", world.origin.port, alpn, many(1001)).await;
+        let (status, body) = refusal(response).await;
+        assert_eq!((status.as_u16(), &body["error"]), (431, &"request".into()));
+        let line = world.log("egress.jsonl", 5 + index).await.pop().expect("a line");
+        assert_eq!((line.verdict, line.status), (Verdict::Deny, 431));
     }
-    let (status, body) = refusal(world.send(request).await).await;
-    assert_eq!((status.as_u16(), &body["error"]), (431, &"request".into()));
-    let line = world.log("egress.jsonl", before + 1).await.pop().expect("a line");
-    assert_eq!((line.verdict, line.status), (bottle_wire::access::Verdict::Deny, 431));
+    // A target that HTTP/2's library can't read is reset by it, and leaves a line all the same.
+    let mut tls = world.tunnel("localhost", world.origin.port, "h2").await;
+    let path = b"/open/a<b";
+    let authority = format!("localhost:{}", world.origin.port);
+    // `:method: GET`, `:scheme: https`, and literals for `:authority` and `:path`.
+    let text = |name: u8, text: &[u8]| [&[name, u8::try_from(text.len()).expect("short")], text].concat();
+    let head = [&[0x82, 0x87][..], &text(1, authority.as_bytes()), &text(4, path)].concat();
+    let length = u8::try_from(head.len()).expect("short");
+    let frames = [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0"[..], &[0, 0, length, 1, 5, 0, 0, 0, 1], &head];
+    tls.write_all(&frames.concat()).await.expect("sent");
+    let line = world.log("egress.jsonl", 7).await.pop().expect("a line");
+    assert_eq!((line.verdict, line.reason.as_deref()), (Verdict::Deny, Some("request")));
 }
