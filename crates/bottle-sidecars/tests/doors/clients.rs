@@ -137,8 +137,7 @@ async fn clients_get_through_the_doors_what_they_get_without() {
         .args(["build", "-o"])
         .arg(world.path("nethttp"))
         .arg(dir().join("nethttp.go"))
-        .env("GOFLAGS", "-mod=mod")
-        .env("GOCACHE", world.path("go"))
+        .env("CGO_ENABLED", "0")
         .status();
     assert!(built.expect("go").success());
 
@@ -165,7 +164,8 @@ async fn clients_get_through_the_doors_what_they_get_without() {
             assert!(direct.lines().count() > 1, "{}: {direct}", client.name);
         }
         for (direct, through) in direct.lines().zip(through.lines()) {
-            let failed = direct.ends_with(" failed") || direct.contains(" exit ") && !direct.contains(" exit 0 ");
+            // Some take an early hint for the answer.
+            let failed = direct.ends_with(" failed") || direct.contains(" 103 ") || direct.contains(" exit ") && !direct.contains(" exit 0 ");
             if direct != through && !failed {
                 wrong.push(format!("{}:\n  {direct}\n  {through}", client.name));
             }
