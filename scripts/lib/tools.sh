@@ -25,9 +25,12 @@ CLIENTS=$CACHE/clients/node-$NODE_VERSION-npm-$NPM_VERSION
 WEBHOOKS_VERSION=7.6.1
 WEBHOOKS_INTEGRITY='De6U3XB6O3DtCa7bKgCMzTHdeopqqZ6SNivMYJnK65ierKL1AnNIA0tkRYCRS7lwGT792d+Ps1WbfHlso6MynQ=='
 
-# A reader of JUnit's XML, and the other end of WebSockets.
-TEST_PYTHON=('junitparser==5.0.3' 'websockets==17.4')
+# A reader of JUnit's XML, the other end of WebSockets, and a maker of certificates.
+TEST_PYTHON=('junitparser==5.0.3' 'websockets==17.4' 'cryptography==50.0.2')
 VENV=$CACHE/venv
+
+# Clients that people use, for the doors; Node is that of the image of real clients.
+HTTP_CLIENTS=('requests==2.34.2' 'httpx[http2]==0.28.1' 'aiohttp==3.14.5' 'grpcio==1.85.3' 'boto3==1.44.8' 'websockets==17.4')
 
 # For the tests of the forge: the stand-in checks by jsonschema, and knows GitHub's description from npm and Gitea's by a client
 # that was generated from it.
@@ -276,6 +279,22 @@ ensure_clients() {
   chmod 0755 "$dir/clients/bin/node" "$dir/clients/lib/node_modules/npm/bin/npm-cli.js"
   mv "$dir/clients" "$CLIENTS"
   rm -rf "$dir"
+}
+
+# ensure_http_clients: BOTTLE_TEST_CLIENTS is a Python that has them, BOTTLE_TEST_CLIENTS_NODE a Node that takes a proxy from its
+# environment.
+ensure_http_clients() {
+  local dir
+  ensure_clients
+  need_command go golang-go
+  need_command curl curl
+  dir=$CACHE/http-clients-$(echo "${HTTP_CLIENTS[*]}" | sha256sum | cut -c1-16)
+  export BOTTLE_TEST_CLIENTS=$dir/bin/python BOTTLE_TEST_CLIENTS_NODE=$CLIENTS/bin/node
+  [ ! -e "$dir/done" ] || return 0
+  step "the clients that the doors are tried with"
+  logged "making a Python environment in $dir" python3 -m venv --clear "$dir"
+  logged "installing PyPI's ${HTTP_CLIENTS[*]} into $dir" "$dir/bin/pip" install -q --only-binary :all: "${HTTP_CLIENTS[@]}"
+  touch "$dir/done"
 }
 
 # ensure_webhook_examples: BOTTLE_WEBHOOK_EXAMPLES says where they are.

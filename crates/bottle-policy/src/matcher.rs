@@ -1,12 +1,13 @@
 //! Which route a request takes, or which rule is missing. First match wins; no match is a refusal.
 //!
-//! Both doors decide with this, each for itself. A path is matched in its normal form ([`NormalPath`]); git smart HTTP
+//! Both doors decide with this, each for itself. A path is matched in its normal form ([`NormalPath`]), or, by rules that
+//! name its encoded or doubled slashes, with those kept ([`MarkedPath`]); git smart HTTP
 //! to a declared upstream is refused before any route is looked at.
 
 use bottle_types::host::{HostName, HostPattern};
-use bottle_types::path::NormalPath;
+use bottle_types::path::{MarkedPath, NormalPath, PathError};
 use bottle_types::reason::Reason;
-use globset::{Glob, GlobBuilder, GlobSet, GlobSetBuilder};
+use globset::{Glob, GlobBuilder, GlobMatcher, GlobSet, GlobSetBuilder};
 use serde::Serialize;
 
 use crate::conditions::{Conditions, Details};
@@ -125,7 +126,7 @@ struct Rule {
     scheme: Scheme,
     /// None: any of [`METHODS`].
     methods: Option<Vec<String>>,
-    paths: GlobSet,
+    paths: PathGlobs,
     conditions: Conditions,
     websocket: bool,
 }
@@ -168,20 +169,15 @@ impl Matcher {
 
     /// Whether this is git's own traffic with a declared upstream: for requests whose route sends them elsewhere.
     pub fn is_git(&self, host: &HostName, path: &str) -> bool {
-        let Ok(path) = NormalPath::parse(path) else { return true };
-        self.git_upstreams.iter().any(|upstream| is_git(upstream, host, &path))
+        let Ok(path) = RequestPath::parse(path) else { return true };
+        self.git_upstreams.iter().any(|upstream| is_git(upstream, host, &path.with_slashes()))
     }
 
     /// The index of the first route that allows the request, or what is missing.
     pub fn decide(&self, target: Target<'_>) -> Result<usize, Box<Denied>> {
-        let path = NormalPath::parse(target.path).map_err(|error| {
-            Box::new(Denied {
-                error: Reason::BadPath,
-                message: format!("the path of {} {} is refused: {error}", target.method, url(target)),
-                missing: None,
-            })
-        })?;
-        if let Some(upstream) = self.git_upstreams.iter().find(|upstream| is_git(upstream, target.host, &path)) {
+        let path = RequestPath::parse(target.path).map_err(|error| bad_path(target, error, ""))?;
+        let slashes = path.with_slashes();
+        if let Some(upstream) = self.git_upstreams.iter().find(|upstream| is_git(upstream, target.host, &slashes)) {
             return Err(Box::new(Denied {
                 error: Reason::GitUpstream,
                 message: format!(
@@ -193,8 +189,62 @@ impl Matcher {
             }));
         }
         let found = self.rules.iter().position(|rule| rule.allows(target, &path));
-        found.ok_or_else(|| Box::new(no_route(target, &path)))
+        found.ok_or_else(|| match &path {
+            RequestPath::Normal(path) => Box::new(no_route(target, path)),
+            RequestPath::Marked(error, _) => {
+                bad_path(target, *error, "; only a route that has it in its `paths`, written as here, allows it")
+            }
+        })
     }
+}
+
+/// The path of a request, as rules look at it.
+enum RequestPath {
+    /// For any rule.
+    Normal(NormalPath),
+    /// For rules alone that name its encoded or doubled slashes; and why it is not for others.
+    Marked(PathError, MarkedPath),
+}
+
+impl RequestPath {
+    fn parse(raw: &str) -> Result<Self, PathError> {
+        match NormalPath::parse(raw) {
+            Ok(path) => Ok(Self::Normal(path)),
+            Err(error) => MarkedPath::parse(raw).map(|path| Self::Marked(error, path)).map_err(|_| error),
+        }
+    }
+
+    /// As the server reads it that makes the most of it.
+    fn with_slashes(&self) -> String {
+        match self {
+            Self::Normal(path) => path.as_str().to_owned(),
+            Self::Marked(_, path) => path.with_slashes(),
+        }
+    }
+}
+
+/// Globs over paths.
+#[derive(Debug, Clone)]
+struct PathGlobs {
+    normal: GlobSet,
+    /// With marks, and so many; as none of a path's may be left to a wildcard, it has as many.
+    marked: Vec<(GlobMatcher, usize)>,
+}
+
+impl PathGlobs {
+    fn matches(&self, path: &RequestPath) -> bool {
+        match path {
+            RequestPath::Normal(path) => self.normal.is_match(path.as_str()),
+            RequestPath::Marked(_, path) => {
+                self.marked.iter().any(|(glob, marks)| *marks == path.marks() && glob.is_match(path.as_str()))
+            }
+        }
+    }
+}
+
+fn bad_path(target: Target<'_>, error: PathError, besides: &str) -> Box<Denied> {
+    let message = format!("the path of {} {} is refused: {error}{besides}", target.method, url(target));
+    Box::new(Denied { error: Reason::BadPath, message, missing: None })
 }
 
 impl Rule {
@@ -225,7 +275,7 @@ impl Rule {
         })
     }
 
-    fn allows(&self, target: Target<'_>, path: &NormalPath) -> bool {
+    fn allows(&self, target: Target<'_>, path: &RequestPath) -> bool {
         self.scheme == target.scheme
             && self.port == target.port
             && self.host.matches(target.host)
@@ -233,21 +283,30 @@ impl Rule {
                 Some(methods) => methods.iter().any(|method| method == target.method),
                 None => METHODS.contains(&target.method),
             }
-            && self.paths.is_match(path.as_str())
+            && self.paths.matches(path)
             && (self.websocket || !target.details.websocket)
             && self.conditions.hold(target.details)
     }
 }
 
-fn globs(paths: &[String]) -> Result<GlobSet, String> {
+fn globs(paths: &[String]) -> Result<PathGlobs, String> {
     let mut set = GlobSetBuilder::new();
+    let mut marked = vec![];
     for path in paths {
         if !path.starts_with('/') {
             return Err(format!("the path `{path}` does not begin with a slash"));
         }
-        set.add(glob(path).map_err(|error| format!("the path `{path}`: {}", error.kind()))?);
+        let compile = |text: &str| glob(text).map_err(|error| format!("the path `{path}`: {}", error.kind()));
+        match MarkedPath::marks_of(path) {
+            (_, 0) => drop(set.add(compile(path)?)),
+            // Of two alternatives, one could leave its mark to a wildcard.
+            _ if path.contains('{') => {
+                return Err(format!("the path `{path}` has `//` or `%2F` in it, so it can't have `{{`"));
+            }
+            (text, marks) => marked.push((compile(&text)?.compile_matcher(), marks)),
+        }
     }
-    set.build().map_err(|error| error.to_string())
+    Ok(PathGlobs { normal: set.build().map_err(|error| error.to_string())?, marked })
 }
 
 fn glob(path: &str) -> Result<Glob, globset::Error> {
@@ -255,11 +314,11 @@ fn glob(path: &str) -> Result<Glob, globset::Error> {
 }
 
 /// Whether this is a request of git's (or of git-lfs) to the repository. Forges don't tell `Team/App` from `team/app`.
-fn is_git(upstream: &GitUpstream, host: &HostName, path: &NormalPath) -> bool {
+fn is_git(upstream: &GitUpstream, host: &HostName, path: &str) -> bool {
     if upstream.host != *host {
         return false;
     }
-    let path = path.as_str().to_lowercase();
+    let path = path.to_lowercase();
     let repository = upstream.path.trim_matches('/').to_lowercase();
     let Some(rest) = path.strip_prefix('/').and_then(|path| path.strip_prefix(repository.as_str())) else {
         return false;
@@ -364,6 +423,48 @@ git_upstreams:
         ] {
             assert_eq!(decide(method, url), Ok(route), "{method} {url}");
         }
+    }
+
+    /// The route of a path by these globs.
+    fn by_globs(globs: &[&str], path: &str) -> Result<usize, Box<Denied>> {
+        let host = HostPattern::parse("git.example").expect("a host");
+        let route = Route::plain(host, &["GET"], globs);
+        let upstream: GitUpstream =
+            bottle_types::yaml::from_str("{ host: git.example, path: team/app }").expect("an upstream");
+        let policy = RoutesPolicy { version: 1, routes: vec![route], git_upstreams: vec![upstream], ..RoutesPolicy::default() };
+        let host = HostName::parse("git.example").expect("a host");
+        let (scheme, method, details) = (Scheme::Https, "GET", Details::default());
+        Matcher::new(&policy).expect("routes").decide(Target { scheme, host: &host, port: 443, method, path, details })
+    }
+
+    #[test]
+    fn a_route_can_name_encoded_and_doubled_slashes() {
+        for (glob, path, error) in [
+            ("/api/projects/team%2Flib/**", "/api/projects/team%2Flib/files", None),
+            ("/api/projects/team%2flib/**", "/api/projects/team%2Flib/files", None),
+            ("/api/projects/*%2F*", "/api/projects/team%2Flib", None),
+            ("/web/*/https://*/**", "/web/2020/https://x.example/a", None),
+            ("//**", "//x", None),
+            // A wildcard stands for no encoded or doubled slash.
+            ("/**", "/api/projects/team%2Flib", Some(Reason::BadPath)),
+            ("/api/*/**", "/api//x", Some(Reason::BadPath)),
+            ("/api/projects/*%2F*", "/api/projects/team%2Flib%2Fx", Some(Reason::BadPath)),
+            ("/api/projects/team%2Flib/**", "/api/projects/team%2Flib/a%2Fb", Some(Reason::BadPath)),
+            ("/api/projects/team%2Flib/**", "/api/projects/team%2Flib//b", Some(Reason::BadPath)),
+            ("/api/projects/team%2Flib/**", "/api/projects/team/lib/b", Some(Reason::NoRoute)),
+            ("/api/a//b", "/api/a%2Fb", Some(Reason::BadPath)),
+            ("/api/*%2F**", "/api/x%2F..%2Fy", Some(Reason::BadPath)),
+            ("/api/*%2F**", "/api/x%252Fy", Some(Reason::BadPath)),
+            // However git's own traffic is written.
+            ("/team%2F**", "/team%2Fapp.git/info/refs", Some(Reason::GitUpstream)),
+            ("//**", "//team/app.git/info/refs", Some(Reason::GitUpstream)),
+            ("/team//**", "/team//app/info/lfs/objects", Some(Reason::GitUpstream)),
+        ] {
+            assert_eq!(by_globs(&[glob], path).err().map(|denied| denied.error), error, "{path} by {glob}");
+        }
+        let denied = by_globs(&["/**"], "/a%2Fb").expect_err("no such route");
+        assert!(denied.message.ends_with("only a route that has it in its `paths`, written as here, allows it"), "{}", denied.message);
+        assert!(globs(&["/a%2F{b,c}".to_owned()]).is_err());
     }
 
     #[test]

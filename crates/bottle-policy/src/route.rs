@@ -50,7 +50,8 @@ pub struct Route {
     /// Methods that may pass, such as `GET`; none given: `GET` and `HEAD`.
     #[serde(default = "Route::default_methods")]
     pub methods: Vec<String>,
-    /// Globs over the normalised path: `*` within a segment, `**` across segments; none given: every path.
+    /// Globs over the normalised path: `*` within a segment, `**` across segments; none given: every path. A path with an encoded
+    /// or doubled slash is allowed only by a glob that has it too, as `%2F` or `//`.
     #[serde(default = "Route::default_paths")]
     pub paths: Vec<String>,
     /// Query parameters that have to be there, each once, with a value that its glob takes (`*` is any text).

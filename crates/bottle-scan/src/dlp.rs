@@ -17,7 +17,7 @@ mod head;
 pub(crate) mod keywords;
 pub(crate) mod numbers;
 mod own;
-mod packed;
+pub(crate) mod packed;
 mod pattern;
 pub(crate) mod pieces;
 mod plain;
@@ -62,6 +62,9 @@ pub struct Search<'a> {
     /// Token formats and where they apply; none: not looked for.
     pub rules: Option<(&'a Rules, Scope)>,
 }
+
+/// Which secret or rule was found, and where.
+type Place = (usize, usize);
 
 /// What a look at some bytes has found.
 #[derive(Debug, Default)]
@@ -110,15 +113,44 @@ impl Search<'_> {
     /// Looks at a window of a stream, in which everything before `fresh` was looked at before; more follows it unless it
     /// is the `last` one. Findings are counted from the window's beginning.
     fn look(&self, bytes: &[u8], fresh: usize, last: bool, depth: Depth, scratch: &mut Scratch) -> Looked {
-        let mut found = Looked::default();
-        let known = |owner: usize, at: usize| Finding {
-            rule: format!("known-secret:{}", self.known.name(owner)),
-            known: true,
-            offset: at as u64,
+        let (known_at, rule_at) = self.look_as_it_is(bytes, fresh, last, scratch);
+        let mut found = Looked {
+            known: known_at.map(|(owner, at)| Finding {
+                rule: format!("known-secret:{}", self.known.name(owner)),
+                known: true,
+                offset: at as u64,
+            }),
+            rule: rule_at.zip(self.rules).map(|((index, at), (rules, _))| Finding {
+                rule: rules.rules()[index].id.clone(),
+                known: false,
+                offset: at as u64,
+            }),
         };
-        if let Some((owner, at)) = self.known.find_raw(bytes) {
-            found.known = Some(known(owner, at));
+        if found.known.is_some() || depth >= DEEPEST {
             return found;
+        }
+        // What is behind a list, or behind the window, is looked at with the next one.
+        let numbers = numbers::lists(bytes, &mut scratch.marks).into_iter();
+        let numbers = numbers.map(|(from, said)| (from, true, said));
+        let plain = plain::plain(bytes).into_iter();
+        let plain = plain.map(|(from, to, said)| (from, last && to == bytes.len(), said));
+        for (from, last, said) in plain.chain(numbers) {
+            let inner = self.look(&said, 0, last, depth + 1, scratch);
+            let somewhere = |finding: Finding| Finding { offset: from as u64, ..finding };
+            found.rule = found.rule.or(inner.rule.map(somewhere));
+            found.known = inner.known.map(somewhere);
+            if found.known.is_some() {
+                break;
+            }
+        }
+        found
+    }
+
+    /// The known secret and the rule that are found in bytes as they are, in base64, in hex, and in pieces; with a secret, no
+    /// rule counts.
+    fn look_as_it_is(&self, bytes: &[u8], fresh: usize, last: bool, scratch: &mut Scratch) -> (Option<Place>, Option<Place>) {
+        if let Some(known) = self.known.find_raw(bytes) {
+            return (Some(known), None);
         }
         let mut rule_at = None;
         let known_at = runs::runs(bytes, &mut scratch.digits, |run, start, open| {
@@ -133,42 +165,16 @@ impl Search<'_> {
             }
             None
         });
-        if let Some((owner, at)) = known_at {
-            found.known = Some(known(owner, at));
-            return found;
+        let known_at = known_at.or_else(|| self.known.find_pieces(bytes, &mut scratch.letters));
+        if known_at.is_some() {
+            return (known_at, None);
         }
-        if let Some((owner, at)) = self.known.find_pieces(bytes, &mut scratch.letters) {
-            found.known = Some(known(owner, at));
-            return found;
-        }
-        if let Some((rules, scope)) = self.rules {
-            let rule = |index: usize, at: usize| Finding {
-                rule: rules.rules()[index].id.clone(),
-                known: false,
-                offset: at as u64,
-            };
+        let plain = self.rules.and_then(|(rules, scope)| {
             // A keyword whose token may go on behind the window is tried with the next one.
             let to = if last { bytes.len() } else { bytes.len().saturating_sub(LONGEST) };
-            let plain = rules.find_in(bytes, fresh.saturating_sub(LONGEST), to, scope);
-            found.rule = plain.or(rule_at).map(|(index, at)| rule(index, at));
-        }
-        if depth < DEEPEST {
-            // What is behind a list, or behind the window, is looked at with the next one.
-            let numbers = numbers::lists(bytes, &mut scratch.marks).into_iter();
-            let numbers = numbers.map(|(from, said)| (from, true, said));
-            let plain = plain::plain(bytes).into_iter();
-            let plain = plain.map(|(from, to, said)| (from, last && to == bytes.len(), said));
-            for (from, last, said) in plain.chain(numbers) {
-                let inner = self.look(&said, 0, last, depth + 1, scratch);
-                let somewhere = |finding: Finding| Finding { offset: from as u64, ..finding };
-                found.rule = found.rule.or(inner.rule.map(somewhere));
-                found.known = inner.known.map(somewhere);
-                if found.known.is_some() {
-                    break;
-                }
-            }
-        }
-        found
+            rules.find_in(bytes, fresh.saturating_sub(LONGEST), to, scope)
+        });
+        (None, plain.or(rule_at))
     }
 }
 

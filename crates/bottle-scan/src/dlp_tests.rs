@@ -541,3 +541,78 @@ fn nothing_of_what_is_found_has_gone_wherever_blocks_meet() {
         }
     }
 }
+
+/// Bodies of what begins again and again: the most starts for a byte, streams that go on in each other, members without end.
+fn worst_bodies() -> Vec<(&'static str, Vec<Packing>, Vec<u8>)> {
+    let many = |unit: &[u8], bytes: usize| unit.repeat(bytes / unit.len());
+    let gzip_of = |bytes: &[u8]| {
+        let mut packer = flate2::write::GzEncoder::new(vec![], flate2::Compression::best());
+        std::io::Write::write_all(&mut packer, bytes).expect("packed");
+        packer.finish().expect("packed")
+    };
+    let empty_blocks = [&b"\x78\x9c"[..], &many(b"\x00\x00\x00\xff\xff", 200)].concat();
+    vec![
+        ("zlib heads", vec![], many(b"\x78\x9c\x4b", 4 << 20)),
+        ("zlib heads and a little", vec![], many(b"\x78\x9c\x4bLJN", 4 << 20)),
+        ("zlib streams", vec![], many(b"\x78\x9c\x03\x00\x00\x00\x00\x01", 4 << 20)),
+        ("zlib streams of blocks that are empty", vec![], many(&empty_blocks, 4 << 20)),
+        ("gzip heads", vec![], many(b"\x1f\x8b\x08\0\0\0\0\0\0\x03\x4b", 4 << 20)),
+        ("zip heads", vec![], many(b"PK\x03\x04\x14\0\0\0\x08\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x4b", 4 << 20)),
+        ("zstd heads", vec![], many(b"\x28\xb5\x2f\xfd\x24\0\x01\0\0", 4 << 20)),
+        ("bzip2 heads", vec![], many(b"BZh91AY&SY", 4 << 20)),
+        ("xz heads", vec![], many(b"\xfd7zXZ\0\0\x04\xe6\xd6", 4 << 20)),
+        ("lzip heads", vec![], many(b"LZIP\x01\x1d", 4 << 20)),
+        ("gzip members", vec![Packing::Gzip], many(&gzip_of(b""), 4 << 20)),
+        ("zlib heads in gzip", vec![Packing::Gzip], gzip_of(&many(b"\x78\x9c\x4b", 64 << 20))),
+    ]
+}
+
+/// Work is counted, not timed: what may be done for a body is a multiple of its bytes, and what is more is refused.
+#[test]
+fn the_work_on_what_begins_again_and_again_is_bounded() {
+    let (known, rules) = (KnownSecrets::new(&[]).expect("none"), Rules::builtin().expect("rules"));
+    let search = Search { known: &known, rules: Some((&rules, Scope::All)) };
+    for (name, packings, body) in worst_bodies() {
+        let mut stream = Stream::packed(&packings);
+        let mut judged = Ok(());
+        for chunk in body.chunks(1 << 16) {
+            judged = stream.push(search, chunk, Mode::Block).map(drop);
+            if judged.is_err() {
+                break;
+            }
+        }
+        let judged = judged.and_then(|()| stream.finish(search, Mode::Block).map(drop));
+        let finding = judged.expect_err(name);
+        assert!(finding.known && finding.rule.starts_with("unreadable:"), "{name}: {finding:?}");
+        let starts = stream.work.spent / packed::START_COST;
+        assert!(stream.work.spent <= (1 << 20) + 32 * body.len() as u64 + (1 << 17), "{name}: {}", stream.work.spent);
+        assert!(starts <= 1024 + body.len() as u64 / 32 + 128, "{name}: {starts}");
+    }
+}
+
+#[test]
+fn honest_packs_of_small_parts_pass() {
+    let (known, rules) = (KnownSecrets::new(&[]).expect("none"), Rules::builtin().expect("rules"));
+    let search = Search { known: &known, rules: Some((&rules, Scope::All)) };
+    let zlib = |text: String| {
+        let mut packer = flate2::write::ZlibEncoder::new(vec![], flate2::Compression::default());
+        std::io::Write::write_all(&mut packer, text.as_bytes()).expect("packed");
+        packer.finish().expect("packed")
+    };
+    // As git packs small trees and commits.
+    let pack: Vec<u8> = (0..40_000).flat_map(|n| [b"\x3f\x01".to_vec(), zlib(format!("tree {n} of a few words {}", n * 7919))].concat()).collect();
+    let mut stream = Stream::default();
+    for chunk in pack.chunks(1 << 16) {
+        stream.push(search, chunk, Mode::Block).expect("an honest pack");
+    }
+    stream.finish(search, Mode::Block).expect("an honest pack");
+}
+
+#[test]
+fn what_is_no_packing_is_looked_at_as_it_is() {
+    for name in ["utf-8", "UTF-8", "none", "identity", "binary", ""] {
+        assert_eq!(Packing::declared(name), Ok(vec![]), "{name}");
+    }
+    assert_eq!(Packing::declared("utf-8, gzip"), Ok(vec![Packing::Gzip]));
+    assert!(Packing::declared("compress").is_err() && Packing::declared("base64").is_err());
+}

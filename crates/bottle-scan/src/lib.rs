@@ -2,13 +2,14 @@
 //!
 //! Map: `dlp` (rules, encodings, unpackers, streams; its own page has more), `dlp_rules.toml` and `answer_rules.toml` (the
 //! rules as data), `known` (known secrets: found and masked), `texts` (what else a pushed file says: archives, wide
-//! characters), `websocket` (frames, and what is searched in them).
+//! characters), `envelope` (gRPC's messages), `websocket` (frames, and what is searched in them).
 //!
 //! Always: bytes in, findings out; a finding never holds the value that was found. Input that can't be looked into is a
 //! finding too. No clock, no file system, no environment, no process, no network, no tokio. What a finding leads to (block,
 //! ask, pass) is decided in `bottle-policy`.
 
 pub mod dlp;
+pub mod envelope;
 pub mod known;
 pub mod texts;
 pub mod websocket;

@@ -16,6 +16,7 @@ use base64::Engine as _;
 use flate2::{Decompress, FlushDecompress, Status};
 
 use crate::dlp::numbers;
+use crate::dlp::packed::{START_COST, Work, may_be_deflate};
 
 pub use begin::archive_names;
 use begin::{header, next_start, packer};
@@ -51,6 +52,9 @@ pub enum TextsError {
     /// A bomb, or as good as one.
     #[error("what is packed in it unpacks to more than the gate looks through")]
     TooLarge,
+    /// What begins in it again and again, and never is anything, or is next to nothing.
+    #[error("it has more packed parts, or what looks like some, than the gate looks through")]
+    TooMany,
     /// Nested without end.
     #[error("it has archives nested more than {DEEPEST} deep")]
     TooDeep,
@@ -60,6 +64,7 @@ pub enum TextsError {
 #[derive(Debug)]
 pub struct Unpacker {
     left: u64,
+    work: Work,
     inflater: Decompress,
     marks: Vec<u8>,
 }
@@ -67,11 +72,12 @@ pub struct Unpacker {
 impl Unpacker {
     /// An unpacker that stops with an error when `budget` bytes have come out.
     pub fn new(budget: u64) -> Self {
-        Self { left: budget, inflater: Decompress::new(false), marks: vec![] }
+        Self { left: budget, work: Work::default(), inflater: Decompress::new(false), marks: vec![] }
     }
 
     /// Gives all that the bytes say in other forms, one by one; not the bytes themselves.
     pub fn unpack(&mut self, bytes: &[u8], each: &mut dyn FnMut(Derived)) -> Result<(), TextsError> {
+        self.work.allow(bytes.len());
         self.look(bytes, "", 0, each)
     }
 
@@ -130,8 +136,10 @@ impl Unpacker {
             at = next;
             let rest = &bytes[at..];
             let (kind, start, (out, read)) = if let Some((kind, start)) = header(rest) {
+                self.work.spend(START_COST).ok_or(TextsError::TooMany)?;
                 (kind, start, self.inflate(rest.get(start..).unwrap_or_default())?)
             } else if let Some(kind) = packer(rest) {
+                self.work.spend(64 * START_COST).ok_or(TextsError::TooMany)?;
                 (kind, 0, self.decompress(kind, rest)?)
             } else {
                 at += 1;
@@ -156,19 +164,27 @@ impl Unpacker {
     fn inflate(&mut self, bytes: &[u8]) -> Result<(Vec<u8>, Option<usize>), TextsError> {
         self.inflater.reset(false);
         let mut out = vec![];
+        let whole = self.inflate_into(bytes, &mut out)?;
+        self.work.spend(self.inflater.total_in()).ok_or(TextsError::TooMany)?;
+        let read = usize::try_from(self.inflater.total_in()).ok().filter(|_| whole);
+        Ok((out, read))
+    }
+
+    /// Says whether it came to its end.
+    fn inflate_into(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<bool, TextsError> {
         loop {
             if out.len() == out.capacity() {
                 out.reserve(out.len().max(512));
             }
             let (read, made) = (self.inflater.total_in(), out.len());
             let rest = usize::try_from(read).ok().and_then(|read| bytes.get(read..)).unwrap_or_default();
-            let status = self.inflater.decompress_vec(rest, &mut out, FlushDecompress::None);
+            let status = self.inflater.decompress_vec(rest, out, FlushDecompress::None);
             self.spend(out.len() - made)?;
             match status {
-                Ok(Status::StreamEnd) => return Ok((out, usize::try_from(self.inflater.total_in()).ok())),
+                Ok(Status::StreamEnd) => return Ok(true),
                 Ok(_) if out.len() > made || self.inflater.total_in() > read => {}
                 // Cut off or damaged: what came out before counts.
-                Ok(_) | Err(_) => return Ok((out, None)),
+                Ok(_) | Err(_) => return Ok(false),
             }
         }
     }
@@ -186,6 +202,7 @@ impl Unpacker {
                 Err(_) => false,
             },
         };
+        self.work.spend((all - bytes.len()) as u64).ok_or(TextsError::TooMany)?;
         Ok((out, whole.then(|| all - bytes.len())))
     }
 

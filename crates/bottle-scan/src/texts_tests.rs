@@ -167,3 +167,24 @@ fn no_start_is_passed_over() {
     assert_eq!(next_start(b"..x\x9c.", 3), None);
     assert_eq!(next_start(b"", 0), None);
 }
+
+/// Work is counted, not timed: see [`Work`].
+#[test]
+fn the_work_on_what_begins_again_and_again_is_bounded() {
+    let many = |unit: &[u8], bytes: usize| unit.repeat(bytes / unit.len());
+    // Each stream goes on to the end of the file, and gives nothing.
+    let empty_blocks = [&b"\x78\x9c"[..], &many(b"\x00\x00\x00\xff\xff", 200)].concat();
+    for (name, bytes) in [
+        ("zlib heads", many(b"\x78\x9c\x4b", 4 << 20)),
+        ("zlib streams of blocks that are empty", many(&empty_blocks, 4 << 20)),
+        ("bzip2 heads", many(b"BZh91AY&SY", 4 << 20)),
+        ("xz heads", many(b"\xfd7zXZ\0\0\x04\xe6\xd6\xb4\x46", 4 << 20)),
+        ("lzip heads", many(b"LZIP\x01\x1d", 4 << 20)),
+        ("zstd heads", many(b"\x28\xb5\x2f\xfd\x24\0\x01\0\0", 4 << 20)),
+    ] {
+        let mut unpacker = Unpacker::new(1 << 30);
+        let refused = unpacker.unpack(&bytes, &mut |_| {});
+        assert!(matches!(refused, Err(TextsError::TooMany | TextsError::TooLarge)), "{name}: {refused:?}");
+        assert!(unpacker.work.spent <= (1 << 20) + 32 * bytes.len() as u64, "{name}: {}", unpacker.work.spent);
+    }
+}

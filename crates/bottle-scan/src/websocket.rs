@@ -160,6 +160,11 @@ pub struct Talk {
 }
 
 impl Talk {
+    /// The end of what was said.
+    pub(crate) fn before(&self) -> &[u8] {
+        &self.before
+    }
+
     /// Whether a message may go: an error if not, and what is only warned of.
     pub fn judge(&mut self, search: Search<'_>, payload: &[u8], mode: Mode) -> Result<Option<Finding>, Finding> {
         // What has gone can't be overwritten.

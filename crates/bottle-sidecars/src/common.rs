@@ -70,9 +70,19 @@ pub(crate) enum Error {
     /// A file, directory or socket that can't be made.
     #[error("failed to make {}: {error}", path.display())]
     Make { path: PathBuf, error: io::Error },
+    /// The operating system gives no random numbers.
+    #[error("the operating system gave no random numbers: {0}; check that this process may call getrandom(2)")]
+    Random(getrandom::Error),
     /// A policy that says something impossible.
     #[error("failed to take the policy from {}: {reason}", path.display())]
     Policy { path: PathBuf, reason: String },
+}
+
+/// Random bytes from the operating system; there is no weaker source.
+pub(crate) fn random_bytes<const BYTES: usize>() -> Result<[u8; BYTES], Error> {
+    let mut bytes = [0; BYTES];
+    getrandom::fill(&mut bytes).map_err(Error::Random)?;
+    Ok(bytes)
 }
 
 /// Logs go to stderr, a line an event, without colours: the supervisor adds whose they are, Compose when.

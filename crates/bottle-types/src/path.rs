@@ -59,6 +59,74 @@ impl NormalPath {
     }
 }
 
+/// A path in which encoded and doubled slashes stand as marks, for rules that name them: a mark is what a rule's own mark
+/// matches, and nothing else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MarkedPath(String);
+
+impl MarkedPath {
+    /// Stand for what no path has, decoded: an encoded slash, and nothing between two slashes.
+    const ENCODED: char = '\u{1}';
+    const EMPTY: char = '\u{2}';
+
+    /// Reads the path of a request target. What else could be read in two ways is refused as in [`NormalPath`].
+    pub fn parse(raw: &str) -> Result<Self, PathError> {
+        let pieces: Vec<&str> = raw.split("%2f").flat_map(|piece| piece.split("%2F")).collect();
+        let mut marked = String::with_capacity(raw.len());
+        for (index, piece) in pieces.iter().enumerate() {
+            if index > 0 {
+                marked.push(Self::ENCODED);
+            }
+            let segments: Vec<&str> = piece.split('/').collect();
+            for (at, segment) in segments.iter().enumerate() {
+                if at > 0 {
+                    marked.push('/');
+                }
+                // Between two slashes of this piece, nothing.
+                if segment.is_empty() && at > 0 && at + 1 < segments.len() {
+                    marked.push(Self::EMPTY);
+                }
+                marked.push_str(&decode(segment)?);
+            }
+        }
+        if raw.bytes().any(|b| !b.is_ascii_graphic() || matches!(b, b'?' | b'#')) {
+            return Err(PathError::Character);
+        }
+        if marked.starts_with('/') { Ok(Self(marked)) } else { Err(PathError::NotAbsolute) }
+    }
+
+    /// A rule's text with marks in place of its `%2F` and `//`, and how many there are.
+    pub fn marks_of(rule: &str) -> (String, usize) {
+        let mut marked = rule.replace("%2f", "%2F").replace("%2F", &Self::ENCODED.to_string());
+        while marked.contains("//") {
+            marked = marked.replacen("//", &format!("/{}/", Self::EMPTY), 1);
+        }
+        let marks = count_marks(&marked);
+        (marked, marks)
+    }
+
+    /// The path as text with marks.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// How many marks there are.
+    pub fn marks(&self) -> usize {
+        count_marks(&self.0)
+    }
+
+    /// The path as a server reads it to which every mark is a slash.
+    pub fn with_slashes(&self) -> String {
+        let slashes = self.0.replace(Self::ENCODED, "/").replace(Self::EMPTY, "");
+        let segments: Vec<&str> = slashes.split('/').filter(|segment| !segment.is_empty()).collect();
+        format!("/{}", segments.join("/"))
+    }
+}
+
+fn count_marks(text: &str) -> usize {
+    text.matches([MarkedPath::ENCODED, MarkedPath::EMPTY]).count()
+}
+
 fn decode(segment: &str) -> Result<String, PathError> {
     if let Some(name) = scoped(segment) {
         return Ok(name);
@@ -130,6 +198,35 @@ mod tests {
             ("/@scope%2Fpkg.js/-/pkg-1.tgz", "/@scope/pkg.js/-/pkg-1.tgz"),
         ] {
             assert_eq!(NormalPath::parse(raw).as_ref().map(NormalPath::as_str), Ok(normal), "{raw}");
+        }
+    }
+
+    #[test]
+    fn a_marked_path_keeps_its_slashes_apart() {
+        for (raw, marked, slashes) in [
+            ("/a%2Fb", "/a\u{1}b", "/a/b"),
+            ("/a%2fb/c", "/a\u{1}b/c", "/a/b/c"),
+            ("/web//x", "/web/\u{2}/x", "/web/x"),
+            ("//x", "/\u{2}/x", "/x"),
+            ("/x///", "/x/\u{2}/\u{2}/", "/x"),
+            ("/a/%2Fb", "/a/\u{1}b", "/a/b"),
+            ("/a%2F%2Fb%20c", "/a\u{1}\u{1}b c", "/a/b c"),
+        ] {
+            let path = MarkedPath::parse(raw).expect(raw);
+            assert_eq!((path.as_str(), path.with_slashes().as_str()), (marked, slashes), "{raw}");
+            assert_eq!(MarkedPath::marks_of(&raw.replace("%20", " ")), (marked.to_owned(), path.marks()), "{raw}");
+        }
+        for (raw, error) in [
+            ("%2Fa", PathError::NotAbsolute),
+            ("/a%2F..%2Fb", PathError::Dots),
+            ("/a%2F../b", PathError::Dots),
+            ("/a/..%2fb", PathError::Dots),
+            ("/a%252Fb", PathError::Escape),
+            ("/a%5cb", PathError::Separator),
+            ("/a%2", PathError::Escape),
+            ("/a%01%2Fb", PathError::Character),
+        ] {
+            assert_eq!(MarkedPath::parse(raw), Err(error), "{raw}");
         }
     }
 

@@ -46,8 +46,10 @@ impl Packing {
         let mut all = vec![];
         for name in header.split(',').map(str::trim).filter(|name| !name.is_empty()) {
             all.push(match name.to_ascii_lowercase().as_str() {
-                // The second frames its chunks in text, and what it frames can be read.
-                "identity" | "aws-chunked" => continue,
+                // The first frames its chunks in text, and what it frames can be read.
+                "aws-chunked" | "identity" => continue,
+                // No packing, but clients say it: a character set, or nothing.
+                "utf-8" | "utf8" | "none" | "binary" | "7bit" | "8bit" => continue,
                 "gzip" | "x-gzip" => Self::Gzip,
                 "deflate" => Self::Deflate,
                 "br" => Self::Brotli,
@@ -75,13 +77,72 @@ impl Packing {
             [b'L', b'Z', b'I', b'P', 1, ..] => Self::Lzip,
             [b'B', b'Z', b'h', b'1'..=b'9', 0x31, 0x41, 0x59, 0x26, 0x53, 0x59, ..] => Self::Bzip2,
             // The usual window, at any of the four levels; the block type is a valid one.
-            [0x78, 0x01 | 0x5e | 0x9c | 0xda, block, ..] if block & 6 != 6 => Self::Deflate,
+            [0x78, 0x01 | 0x5e | 0x9c | 0xda, block @ ..] if may_be_deflate(block) => Self::Deflate,
             _ => return None,
         })
     }
 
     /// So many bytes tell what begins.
     pub(super) const TELLING: usize = 10;
+
+    /// What it costs to begin one, in units of [`Work`].
+    pub(super) fn start_cost(self) -> u64 {
+        match self {
+            Self::Gzip | Self::Deflate | Self::Zip | Self::Brotli => START_COST,
+            Self::Zstd => 4 * START_COST,
+            // Tables and windows of megabytes.
+            Self::Bzip2 | Self::Xz | Self::Lzip => 64 * START_COST,
+        }
+    }
+}
+
+/// What an unpacker costs that has unpacked nothing, in bytes that it could have unpacked meanwhile.
+pub(crate) const START_COST: u64 = 1 << 10;
+
+/// Work that may be done on packed parts, in bytes that are unpacked: so much for each byte that came, and a little for all. What
+/// comes out is bounded elsewhere; this bounds what is tried, for nothing comes out of most of it.
+#[derive(Debug)]
+pub(crate) struct Work {
+    left: u64,
+    /// What was done.
+    pub(crate) spent: u64,
+}
+
+impl Default for Work {
+    fn default() -> Self {
+        Self { left: Self::FREE, spent: 0 }
+    }
+}
+
+impl Work {
+    const FREE: u64 = 1 << 20;
+    /// A git pack of tiny objects, as they are packed at worst, has one start for 32 bytes.
+    const PER_BYTE: u64 = 32;
+
+    /// So many bytes have come.
+    pub(crate) fn allow(&mut self, bytes: usize) {
+        self.left = self.left.saturating_add(bytes as u64 * Self::PER_BYTE);
+    }
+
+    /// Takes work; none: there is not so much left.
+    pub(crate) fn spend(&mut self, units: u64) -> Option<()> {
+        self.left = self.left.checked_sub(units)?;
+        self.spent += units;
+        Some(())
+    }
+}
+
+/// Whether a deflate stream may begin here, as far as its first block's head tells (RFC 1951, 3.2.3).
+pub(crate) fn may_be_deflate(bytes: &[u8]) -> bool {
+    let Some(first) = bytes.first() else { return true };
+    match (first >> 1) & 3 {
+        // Stored: a length, and its complement.
+        0 => bytes.get(1..5).is_none_or(|length| length[0] == !length[2] && length[1] == !length[3]),
+        1 => true,
+        // More codes than there are.
+        2 => first >> 3 <= 29 && bytes.get(1).is_none_or(|second| second & 0x1f <= 29),
+        _ => false,
+    }
 }
 
 /// How far an unpacker is.
@@ -109,6 +170,8 @@ pub(super) struct Unpacker {
     many: bool,
     /// Of a member's end, so many bytes are its sum and length.
     skip: usize,
+    /// Members that have begun behind the first, and are not charged yet.
+    members: u64,
 }
 
 enum Kind {
@@ -146,11 +209,16 @@ impl Unpacker {
     /// One for this packing; `many`: after the end another one of the same may begin.
     pub(super) fn new(packing: Packing, many: bool) -> Self {
         let kind = Kind::of(packing);
-        Self { kind, state: State::Going, waiting: vec![], piece: vec![], many, skip: 0 }
+        Self { kind, state: State::Going, waiting: vec![], piece: vec![], many, skip: 0, members: 0 }
     }
 
     pub(super) fn state(&self) -> State {
         self.state
+    }
+
+    /// What beginning further members has cost since this was asked last.
+    pub(super) fn take_cost(&mut self) -> u64 {
+        std::mem::take(&mut self.members) * START_COST
     }
 
     /// Takes the next packed bytes.
@@ -166,28 +234,39 @@ impl Unpacker {
         if self.piece.is_empty() {
             self.piece.resize(PIECE, 0);
         }
+        let mut at = 0;
         loop {
-            let skipped = self.skip.min(self.waiting.len());
-            self.waiting.drain(..skipped);
+            let skipped = self.skip.min(self.waiting.len() - at);
+            at += skipped;
             self.skip -= skipped;
-            let (used, state) = self.step(out)?;
-            self.waiting.drain(..used);
+            let (used, state) = self.step(at, out)?;
+            at += used;
+            let all_used = at == self.waiting.len();
             match state {
                 State::Ended if self.many => match &self.kind {
-                    Kind::Inflate(Packing::Gzip, _) => (self.kind, self.skip) = (Kind::of(Packing::Gzip), 8),
-                    Kind::Zstd(_) => self.kind = Kind::of(Packing::Zstd),
+                    Kind::Inflate(Packing::Gzip, _) => {
+                        (self.kind, self.skip) = (Kind::of(Packing::Gzip), 8);
+                        self.members += 1;
+                    }
+                    Kind::Zstd(_) => {
+                        self.kind = Kind::of(Packing::Zstd);
+                        self.members += 1;
+                    }
                     // Of the others, one is all there may be.
-                    _ if self.waiting.is_empty() => self.state = State::Ended,
+                    _ if all_used => self.state = State::Ended,
                     _ => self.state = State::Broken,
                 },
-                State::Going if used == 0 => return Ok(state),
+                State::Going if used == 0 => break,
                 State::Going => {}
                 _ => self.state = state,
             }
-            if self.state != State::Going || self.waiting.is_empty() {
-                return Ok(self.state);
+            if self.state != State::Going || all_used {
+                break;
             }
         }
+        // Once, not with each step: what is left may be much more than what one takes.
+        self.waiting.drain(..at);
+        Ok(self.state)
     }
 
     /// No more bytes come; what has to be whole is unpacked now.
@@ -217,13 +296,13 @@ impl Unpacker {
         Ok(self.state)
     }
 
-    /// Unpacks of what waits as much as can be unpacked now: how much was used, and how the stream is then.
-    fn step<E>(&mut self, out: Out<'_, E>) -> Result<(usize, State), E> {
-        let (waiting, piece) = (self.waiting.as_slice(), self.piece.as_mut_slice());
+    /// Unpacks of what waits from `at` on as much as can be unpacked now: how much was used, and how the stream is then.
+    fn step<E>(&mut self, at: usize, out: Out<'_, E>) -> Result<(usize, State), E> {
+        let (waiting, piece) = (&self.waiting[at..], self.piece.as_mut_slice());
         match &mut self.kind {
             Kind::Header(packing) => {
                 let packing = *packing;
-                self.header(packing, out)
+                self.header(packing, at, out)
             }
             Kind::Inflate(_, inflater) => inflate(inflater, waiting, piece, out),
             Kind::Brotli(writer) => brotli(writer, waiting, out),
@@ -234,14 +313,14 @@ impl Unpacker {
     }
 
     /// Reads the header before a deflated stream, and goes on with the stream.
-    fn header<E>(&mut self, packing: Packing, out: Out<'_, E>) -> Result<(usize, State), E> {
-        match start(packing, &self.waiting) {
-            Start::At(at, zlib) => {
+    fn header<E>(&mut self, packing: Packing, at: usize, out: Out<'_, E>) -> Result<(usize, State), E> {
+        match start(packing, &self.waiting[at..]) {
+            Start::At(length, zlib) => {
                 self.kind = Kind::Inflate(packing, Box::new(Decompress::new(zlib)));
-                self.waiting.drain(..at);
-                self.step(out)
+                let (used, state) = self.step(at + length, out)?;
+                Ok((length + used, state))
             }
-            Start::More if self.waiting.len() <= LONGEST_HEADER => Ok((0, State::Going)),
+            Start::More if self.waiting.len() - at <= LONGEST_HEADER => Ok((0, State::Going)),
             Start::More | Start::None => Ok((0, State::Broken)),
         }
     }

@@ -44,17 +44,36 @@ fn kind(first: u8, second: u8) -> u8 {
 /// soft line breaks and hex, UTF-16 and UTF-32 of plain text; full-width letters and the like by Unicode's NFKD, letters
 /// of other scripts that look the same, and characters that can't be seen.
 pub(super) fn plain(bytes: &[u8]) -> Vec<(usize, usize, Vec<u8>)> {
+    let undo = |(from, to): (usize, usize)| {
+        let part = &bytes[from..to];
+        let mut out = undone(part);
+        if !out.is_ascii()
+            && let Some(folded) = folded(&out)
+        {
+            out = folded;
+        }
+        (out != part).then_some((from, to, out))
+    };
+    parts_around(places(bytes), bytes.len()).into_iter().filter_map(undo).collect()
+}
+
+/// The parts around these places; those that touch are one.
+fn parts_around(mut places: Vec<usize>, length: usize) -> Vec<(usize, usize)> {
     let mut parts: Vec<(usize, usize)> = vec![];
-    let mut add = |at: usize| {
-        let (from, to) = (at.saturating_sub(BEFORE), (at + BEHIND).min(bytes.len()));
+    places.sort_unstable();
+    for at in places {
+        let (from, to) = (at.saturating_sub(BEFORE), (at + BEHIND).min(length));
         match parts.last_mut() {
             Some((_, end)) if *end >= from => *end = to,
             _ => parts.push((from, to)),
         }
-        // What is near is in this part already, with enough behind it.
-        at + NEAR
-    };
-    let mut others: Vec<usize> = vec![];
+    }
+    parts
+}
+
+/// Where something is that could be undone; of places near to each other, the first is enough.
+fn places(bytes: &[u8]) -> Vec<usize> {
+    let mut found: Vec<usize> = vec![];
     // A line that goes on is cut in the middle of a word; where something is set, there is a blank.
     let cut = |at: usize| {
         at.checked_sub(1).is_some_and(|before| bytes[before].is_ascii_alphanumeric() || b"_-".contains(&bytes[before]))
@@ -71,13 +90,14 @@ pub(super) fn plain(bytes: &[u8]) -> Vec<(usize, usize, Vec<u8>)> {
                 [b'%' | b'\\' | b'&', ..]
                     if at >= next_escape && escape(&bytes[at..]).is_some_and(|(_, _, hiding)| hiding) =>
                 {
-                    next_escape = add(at);
+                    found.push(at);
+                    next_escape = at + NEAR;
                 }
-                [b'=', b'\n', ..] | [b'=', b'\r', b'\n', ..] if cut(at) => others.push(at),
+                [b'=', b'\n', ..] | [b'=', b'\r', b'\n', ..] if cut(at) => found.push(at),
                 [0, ref after @ ..] => {
                     let alone = at == 0 || bytes[at - 1] != 0 || after.first().is_some_and(|byte| *byte != 0);
                     if alone && at >= next_nul && stands_in_text(bytes, at) {
-                        others.push(at);
+                        found.push(at);
                         next_nul = at + NEAR;
                     }
                 }
@@ -86,32 +106,9 @@ pub(super) fn plain(bytes: &[u8]) -> Vec<(usize, usize, Vec<u8>)> {
         }
     }
     if !ascii {
-        strange(bytes, &mut others);
+        strange(bytes, &mut found);
     }
-    if !others.is_empty() {
-        others.sort_unstable();
-        let old = std::mem::take(&mut parts);
-        let mut all: Vec<(usize, usize)> =
-            others.iter().map(|at| (at.saturating_sub(BEFORE), (at + BEHIND).min(bytes.len()))).chain(old).collect();
-        all.sort_unstable();
-        for (from, to) in all {
-            match parts.last_mut() {
-                Some((_, end)) if *end >= from => *end = to.max(*end),
-                _ => parts.push((from, to)),
-            }
-        }
-    }
-    let undo = |(from, to): (usize, usize)| {
-        let part = &bytes[from..to];
-        let mut out = undone(part);
-        if !out.is_ascii()
-            && let Some(folded) = folded(&out)
-        {
-            out = folded;
-        }
-        (out != part).then_some((from, to, out))
-    };
-    parts.into_iter().filter_map(undo).collect()
+    found
 }
 
 /// A shorter stretch of UTF-8 between bytes that are none is chance.

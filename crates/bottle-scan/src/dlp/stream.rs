@@ -5,7 +5,7 @@
 //! that is found nothing has gone. Packed bytes, and long runs of base64, are unpacked into streams of their own.
 
 use super::digits::{self, REACH, Run, STEP};
-use super::packed::{Packing, State, Unpacker};
+use super::packed::{Packing, State, Unpacker, Work};
 use super::{Depth, Finding, Scratch, Search, begin};
 
 /// So many bytes are judged at once.
@@ -16,6 +16,8 @@ const OVERLAP: usize = 4 << 10;
 const UNPACKED: u64 = 128 << 20;
 /// So many packed streams may be open in one body.
 const OPEN: usize = 64;
+/// So many bytes are given to what may be a packed stream at first.
+const FIRST: usize = 64;
 /// What a finding of a rule leads to; a secret that the bottle knows ends the stream in any case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
@@ -33,6 +35,7 @@ pub enum Mode {
 pub struct Stream {
     inner: Inner,
     left: Option<u64>,
+    pub(super) work: Work,
     scratch: Scratch,
     /// The first finding that was let pass, because the policy warns only.
     pub warned: Option<Finding>,
@@ -50,6 +53,7 @@ struct Shared<'a> {
     mode: Mode,
     warned: &'a mut Option<Finding>,
     left: &'a mut u64,
+    work: &'a mut Work,
     scratch: &'a mut Scratch,
 }
 
@@ -71,6 +75,7 @@ impl Stream {
 
     /// Takes the next bytes and gives those that may go.
     pub fn push(&mut self, search: Search<'_>, bytes: &[u8], mode: Mode) -> Result<Vec<u8>, Finding> {
+        self.work.allow(bytes.len());
         self.with(search, mode, |inner, shared| inner.push(bytes, shared))?;
         Ok(self.inner.release(search.overlap()))
     }
@@ -88,7 +93,8 @@ impl Stream {
         act: impl FnOnce(&mut Inner, &mut Shared<'_>) -> Result<(), Finding>,
     ) -> Result<(), Finding> {
         let left = self.left.get_or_insert(UNPACKED);
-        let mut shared = Shared { search, mode, warned: &mut self.warned, left, scratch: &mut self.scratch };
+        let (warned, work, scratch) = (&mut self.warned, &mut self.work, &mut self.scratch);
+        let mut shared = Shared { search, mode, warned, left, work, scratch };
         act(&mut self.inner, &mut shared)
     }
 }
@@ -134,6 +140,10 @@ struct Tap {
     /// Whether it has to be what it is said to be.
     strict: bool,
     child: Inner,
+}
+
+fn too_many(offset: u64) -> Finding {
+    unreadable("too many packed parts", offset)
 }
 
 fn unreadable(what: &str, offset: u64) -> Finding {
@@ -237,13 +247,15 @@ impl Inner {
         if self.declared.is_none() {
             for at in begin::beginnings(&self.buffer, from, to) {
                 let Some(packing) = Packing::begins(&self.buffer[at..]) else { continue };
+                let offset = base + at as u64;
                 if self.taps.len() >= OPEN {
-                    return Err(unreadable("too many packed parts", base + at as u64));
+                    return Err(too_many(offset));
                 }
+                shared.work.spend(packing.start_cost()).ok_or_else(|| too_many(offset))?;
                 let child = Inner::default();
                 let unpacker = Unpacker::new(packing, false);
-                let mut tap = Tap { unpacker, at: base + at as u64, strict: false, child };
-                tap.push(&self.buffer[at..to], depth, shared)?;
+                let mut tap = Tap { unpacker, at: offset, strict: false, child };
+                tap.begin(&self.buffer[at..to], depth, shared)?;
                 if last || tap.is_going() {
                     self.taps.push(tap);
                 } else {
@@ -342,12 +354,27 @@ impl Tap {
         self.unpacker.state() == State::Going
     }
 
+    /// Takes the first bytes, a few at a time: most of what looks like a beginning is none, and ends soon.
+    fn begin(&mut self, mut bytes: &[u8], depth: Depth, shared: &mut Shared<'_>) -> Result<(), Finding> {
+        let mut few = FIRST;
+        loop {
+            let (now, later) = bytes.split_at(few.min(bytes.len()));
+            self.push(now, depth, shared)?;
+            if later.is_empty() || !self.is_going() {
+                return Ok(());
+            }
+            (bytes, few) = (later, few * 2);
+        }
+    }
+
     fn push(&mut self, bytes: &[u8], depth: Depth, shared: &mut Shared<'_>) -> Result<(), Finding> {
         let offset = self.at;
+        shared.work.spend(bytes.len() as u64).ok_or_else(|| too_many(offset))?;
         let unpacker = &mut self.unpacker;
         let child = &mut self.child;
         child.depth = nested(depth, offset)?;
         let state = unpacker.push(bytes, &mut |piece: &[u8]| took(child, piece, offset, shared))?;
+        shared.work.spend(unpacker.take_cost()).ok_or_else(|| too_many(offset))?;
         if self.strict && state == State::Broken {
             return Err(unreadable("not what its content-encoding says", offset));
         }

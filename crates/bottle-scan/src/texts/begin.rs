@@ -1,5 +1,7 @@
 //! Where something packed begins, told by its first bytes.
 
+use super::may_be_deflate;
+
 /// Two bytes with which something packed may begin: a bit for each pair. Nearly all that is scanned begins nothing, and is
 /// passed over by this alone.
 const STARTS: [u64; 1 << 10] = {
@@ -54,7 +56,7 @@ pub(super) fn header(bytes: &[u8]) -> Option<(&'static str, usize)> {
         }
         // PKWARE's APPNOTE, 4.3.7. Method 0 is stored plain, and read with the bytes around it.
         [b'P', b'K', 3, 4, ..] if number(8)? == 8 => Some(("zip", 30 + number(26)? + number(28)?)),
-        [method, flags, ..] if is_zlib(*method, *flags) => Some(("zlib", 2)),
+        [method, flags, block @ ..] if is_zlib(*method, *flags) && may_be_deflate(block) => Some(("zlib", 2)),
         _ => None,
     }
 }

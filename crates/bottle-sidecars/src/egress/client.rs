@@ -9,7 +9,9 @@ use bottle_policy::route::Scheme;
 use bottle_policy::supervise::Found;
 use bottle_types::reason::Reason;
 use bottle_wire::access::Verdict;
+use http::header::TE;
 use http::{HeaderValue, Request, Response, StatusCode, Uri, Version};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
@@ -21,6 +23,7 @@ use crate::proxy::access::AccessLog;
 use crate::proxy::headers;
 use crate::proxy::response::{Body, boxed, full, refuse};
 use crate::proxy::target::RequestTarget;
+use crate::proxy::trailers::{self, MapTrailers};
 use crate::proxy::upgrade::{self, Reply};
 
 /// Client of pipelock's socket.
@@ -49,11 +52,15 @@ impl PipelockClient {
                 return refuse(StatusCode::BAD_REQUEST, Reason::Request, why);
             }
         };
+        let mut request = request.map(|body| boxed(MapTrailers::new(body, trailers::pack)));
+        if !request.body().is_end_stream() {
+            trailers::announce(request.headers_mut());
+        }
         match self.0.request(request).await {
-            Ok(mut response) => {
-                take_notes(&mut response, log);
-                response.map(boxed)
-            }
+            Ok(mut response) => match take_notes(&mut response, log) {
+                Ok(()) => response.map(|body| boxed(MapTrailers::new(body, trailers::unpack))),
+                Err(refusal) => *refusal,
+            },
             Err(error) => unanswered(&error, log),
         }
     }
@@ -85,9 +92,11 @@ impl PipelockClient {
             }
         };
         let agreed = upgrade::agreed(&response, upgrade::WEBSOCKET);
-        take_notes(&mut response, &mut log);
+        if let Err(refusal) = take_notes(&mut response, &mut log) {
+            return log.answer(*refusal);
+        }
         if !agreed {
-            return log.answer(response.map(boxed));
+            return log.answer(response.map(|body| boxed(MapTrailers::new(body, trailers::unpack))));
         }
         let other = hyper::upgrade::on(&mut response);
         let mut answer = response.map(|_| full(""));
@@ -125,9 +134,9 @@ impl PipelockClient {
             }
         };
         let agreed = upgrade::agreed(&response, upgrade::TUNNEL);
-        take_notes(&mut response, &mut log);
+        let noted = take_notes(&mut response, &mut log);
         log.entry.status = response.status().as_u16();
-        if !agreed {
+        if !agreed || noted.is_err() {
             tracing::info!("pipelock refused a tunnel to {}", target.host);
             return;
         }
@@ -141,18 +150,28 @@ impl PipelockClient {
     }
 }
 
-/// Notes what pipelock says of the request, and removes what was meant for this hop.
-fn take_notes(response: &mut Response<Incoming>, log: &mut AccessLog) {
+/// Notes what pipelock says of the request, and removes what was meant for this hop; an answer without its word is of no
+/// handler of its: the request could not even be read there.
+fn take_notes(response: &mut Response<Incoming>, log: &mut AccessLog) -> Result<(), Box<Response<Body>>> {
     let from = response.headers();
     let text = |name| headers::text(from, name);
-    if let Some(verdict) = text(headers::VERDICT) {
-        let reason = text(headers::REASON).and_then(Reason::parse).unwrap_or(Reason::Pipelock);
-        let verdict = match verdict {
-            "deny" => Verdict::Deny,
-            "block" => Verdict::Block,
-            _ => Verdict::Error,
-        };
-        log.stop(verdict, reason);
+    let verdict = match text(headers::VERDICT) {
+        Some("allow") => None,
+        Some("deny") => Some(Verdict::Deny),
+        Some("block") => Some(Verdict::Block),
+        Some(_) => Some(Verdict::Error),
+        None => {
+            log.stop(Verdict::Error, Reason::Pipelock);
+            let message = format!("the last door, pipelock, could not read the request ({}): it was not sent", response.status());
+            return Err(Box::new(refuse(StatusCode::BAD_GATEWAY, Reason::Pipelock, message)));
+        }
+    };
+    if let Some(verdict) = verdict {
+        let said = text(headers::REASON).unwrap_or_default();
+        match Reason::parse(said.split(": ").next().unwrap_or_default()) {
+            Some(_) => (log.entry.verdict, log.entry.reason) = (verdict, Some(said.to_owned())),
+            None => log.stop(verdict, Reason::Pipelock),
+        }
     }
     log.entry.credential = text(headers::CREDENTIAL).map(str::to_owned);
     log.entry.finding = text(headers::FINDING).and_then(|found| serde_json::from_str(found).ok());
@@ -160,8 +179,11 @@ fn take_notes(response: &mut Response<Incoming>, log: &mut AccessLog) {
     {
         log.withhold();
     }
-    headers::strip_hop(response.headers_mut());
-    headers::strip_door_headers(response.headers_mut());
+    let headers = response.headers_mut();
+    headers::strip_hop(headers);
+    headers::strip_door_headers(headers);
+    trailers::forget(headers);
+    Ok(())
 }
 
 /// There is no answer of pipelock's: because of the guest's own body, or of pipelock.
@@ -189,6 +211,9 @@ fn addressed(
     parts.uri = Uri::builder().scheme("http").authority("pipelock").path_and_query(path).build()?;
     parts.version = Version::HTTP_11;
     join_cookies(&mut parts.headers);
+    if parts.headers.insert(TE, HeaderValue::from_static("trailers")).is_some() {
+        parts.headers.insert(headers::TE_TRAILERS, HeaderValue::from_static("1"));
+    }
     let scheme = if target.scheme == Scheme::Https { "https" } else { "http" };
     for (name, value) in [
         (headers::ID, HeaderValue::from_str(&target.id)?),

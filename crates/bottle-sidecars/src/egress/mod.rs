@@ -47,7 +47,7 @@ pub(crate) fn main(dirs: &Dirs, args: Args) -> ExitCode {
         let model = model::Model::open(&dirs)?;
         let log_file = LogFile::open(&dirs.log("egress.jsonl"))?;
         let ca = Ca::open(&dirs.state, Door::Egress)?;
-        let server = ProxyServer::new(Door::Egress, ca, log_file, handler::EgressHandler::new(policy, model, &dirs));
+        let server = ProxyServer::new(Door::Egress, ca, log_file, handler::EgressHandler::new(policy, model, &dirs))?;
         let socket = dirs.socket(Door::Egress);
         let listener = common::listen(&socket, 0o666)?;
         confirm::report(&dirs, &[(PolicyFile::Routes, &hash)], None);

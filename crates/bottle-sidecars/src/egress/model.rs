@@ -65,6 +65,14 @@ impl ModelCall {
     }
 }
 
+/// A call that the budget lets go.
+struct AdmittedCall {
+    body: Bytes,
+    parsed: Option<ModelRequest>,
+    turn_key: Option<TurnKey>,
+    account: Account,
+}
+
 impl Model {
     /// Opens the record; the cassette is read at the first request, because it may come after the start.
     pub(super) fn open(dirs: &Dirs) -> Result<Self, Error> {
@@ -107,28 +115,16 @@ impl Model {
             Ok(body) => body,
             Err(refusal) => return log.answer(*refusal),
         };
-        let parsed = ModelRequest::parse(&body);
-        let turn_key = parsed.as_ref().map(|parsed| TurnKey::new(parsed, &body));
-        let (body, reservation) = match self.admit(call, policy, parsed.as_ref(), body).await {
+        let admitted = match self.admit(call, policy, target, body).await {
             Ok(admitted) => admitted,
             Err(why) => return refused_by_budget(&why, log),
         };
-        let account = Account {
-            ledger: Arc::clone(&self.ledger),
-            policy: Arc::clone(policy),
-            id: target.id.clone(),
-            model: parsed.as_ref().map(|parsed| parsed.model.clone()).unwrap_or_default(),
-            size: body.len(),
-            open: call == ModelCall::Messages,
-            _reservation: reservation,
-        };
         if replay {
             log.entry.verdict = Verdict::Replay;
-            let reply = self.replay(call, parsed, turn_key, account, &body);
-            return log.answer(send(reply));
+            return log.answer(send(self.replay(call, admitted)));
         }
-        let request = with_whole_body(parts, body);
-        let response = pipelock.forward(policy, target, route, request, &mut log).await;
+        let AdmittedCall { body, turn_key, account, .. } = admitted;
+        let response = pipelock.forward(policy, target, route, with_whole_body(parts, body), &mut log).await;
         let came_from_upstream = log.entry.verdict == Verdict::Allow;
         let response = match turn_key {
             Some(turn_key) if came_from_upstream => recording::recorded(&self.record, turn_key, account, response),
@@ -140,9 +136,32 @@ impl Model {
         log.answer(response)
     }
 
+    /// Admits a request whose body is read; an error says why it may not go.
+    async fn admit(
+        &self,
+        call: ModelCall,
+        policy: &Arc<RoutePolicy>,
+        target: &RequestTarget,
+        body: Bytes,
+    ) -> Result<AdmittedCall, String> {
+        let parsed = ModelRequest::parse(&body);
+        let turn_key = parsed.as_ref().map(|parsed| TurnKey::new(parsed, &body));
+        let (body, reservation) = self.reserve(call, policy, parsed.as_ref(), body).await?;
+        let account = Account {
+            ledger: Arc::clone(&self.ledger),
+            policy: Arc::clone(policy),
+            id: target.id.clone(),
+            model: parsed.as_ref().map(|parsed| parsed.model.clone()).unwrap_or_default(),
+            size: body.len(),
+            open: call == ModelCall::Messages,
+            _reservation: reservation,
+        };
+        Ok(AdmittedCall { body, parsed, turn_key, account })
+    }
+
     /// Sets aside the most that a request may cost, and adds the budget's notice to its body where one is due; an error
     /// says why the request may not go.
-    async fn admit(
+    async fn reserve(
         &self,
         call: ModelCall,
         policy: &RoutePolicy,
@@ -171,16 +190,10 @@ impl Model {
     }
 
     /// Answers from the cassette, or counts tokens.
-    fn replay(
-        &self,
-        call: ModelCall,
-        parsed: Option<ModelRequest>,
-        turn_key: Option<TurnKey>,
-        account: Account,
-        body: &[u8],
-    ) -> Reply {
+    fn replay(&self, call: ModelCall, admitted: AdmittedCall) -> Reply {
+        let AdmittedCall { body, parsed, turn_key, account } = admitted;
         match (call, parsed, turn_key) {
-            (ModelCall::CountTokens, ..) => messages::count_tokens(body),
+            (ModelCall::CountTokens, ..) => messages::count_tokens(&body),
             (_, Some(parsed), Some(turn_key)) => self.play(&parsed, &turn_key, account),
             _ => {
                 account.waive();

@@ -14,6 +14,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::UnixStream;
 
+use crate::proxy::headers::MAX_HOP_HEADERS;
 use crate::proxy::response::Body;
 
 /// A client whose every request goes to pipelock.
@@ -25,6 +26,7 @@ pub(super) fn client(socket: PathBuf) -> Pipe {
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(Duration::from_secs(60))
         .pool_max_idle_per_host(64)
+        .http1_max_headers(MAX_HOP_HEADERS)
         .build(Connector { socket })
 }
 

@@ -12,14 +12,16 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use super::approval_client::ApprovalClient;
 use super::dial::Dialer;
 use super::policy::Policy;
+use super::resend::Upstream;
 use super::usage::UsageLog;
+use crate::proxy::headers::{MAX_HEADER_LIST_BYTES, MAX_HEADERS};
 use crate::proxy::response::Body;
 use crate::tls::Trust;
 
 /// A policy in force, with the connections made under it.
 pub(super) struct ActivePolicy {
     pub(super) policy: Arc<Policy>,
-    pub(super) client: Client<Dialer, Body>,
+    pub(super) upstream: Upstream,
     /// For connections that become something else.
     pub(super) switcher: Client<Dialer, Body>,
     pub(super) dialer: Dialer,
@@ -87,14 +89,19 @@ impl Forwarder {
 impl ActivePolicy {
     fn new(policy: Policy, trust: &Trust, approvals: &Arc<ApprovalClient>, usage_log: &Arc<UsageLog>) -> Self {
         let dialer = Dialer::new(trust.clone(), &policy.pipelock);
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(Duration::from_secs(20))
-            .pool_max_idle_per_host(32)
-            .build(dialer.clone());
-        let switcher = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(dialer.http1());
+        let client = |idle, dialer| -> Client<Dialer, Body> {
+            Client::builder(TokioExecutor::new())
+                .pool_timer(TokioTimer::new())
+                .pool_idle_timeout(Duration::from_secs(20))
+                .pool_max_idle_per_host(idle)
+                .http1_max_headers(MAX_HEADERS)
+                .http2_max_header_list_size(MAX_HEADER_LIST_BYTES)
+                .build(dialer)
+        };
+        let upstream = Upstream { kept: client(32, dialer.clone()), fresh: client(0, dialer.clone()) };
+        let switcher = client(0, dialer.http1());
         let (approvals, usage_log) = (Arc::clone(approvals), Arc::clone(usage_log));
-        Self { policy: Arc::new(policy), client, switcher, dialer, approvals, usage_log }
+        Self { policy: Arc::new(policy), upstream, switcher, dialer, approvals, usage_log }
     }
 
     /// Counts a request by the rule about these hosts.

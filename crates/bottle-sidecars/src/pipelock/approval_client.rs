@@ -4,7 +4,6 @@
 //! for exactly the bytes that it was asked about.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,7 +17,7 @@ use tokio::net::UnixStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::sleep;
 
-use crate::common::Dirs;
+use crate::common::{Dirs, Error, random_bytes};
 use crate::confirm::MAX_LINE_BYTES;
 
 /// Requests that are held in memory at once, each of at most [`super::approval::MAX_HELD_BYTES`].
@@ -120,7 +119,11 @@ impl ApprovalClient {
     }
 
     async fn talk(&self, held: Held) -> Outcome {
-        let held = match Held::new(Held { request: question_name(), ..held }) {
+        let request = match question_name() {
+            Ok(request) => request,
+            Err(error) => return Outcome::Refused(None, format!("nobody can be asked about it: {error}")),
+        };
+        let held = match Held::new(Held { request, ..held }) {
             Ok(held) => held,
             Err(error) => return Outcome::Refused(None, format!("nobody can be asked about it: {error}")),
         };
@@ -158,8 +161,8 @@ impl ApprovalClient {
 }
 
 /// Another one for each request: what tells two questions apart says nothing about what was found.
-fn question_name() -> String {
-    format!("{:016x}", RandomState::new().build_hasher().finish())
+fn question_name() -> Result<String, Error> {
+    Ok(hex::encode(random_bytes::<8>()?))
 }
 
 #[cfg(test)]
@@ -168,7 +171,7 @@ mod tests {
 
     #[test]
     fn no_two_requests_have_the_same_name() {
-        let names: std::collections::BTreeSet<String> = (0..1000).map(|_| question_name()).collect();
+        let names: std::collections::BTreeSet<String> = (0..1000).map(|_| question_name().expect("a name")).collect();
         assert!(names.len() == 1000 && names.iter().all(|question_name| question_name.len() == 16), "{names:?}");
     }
 }

@@ -20,8 +20,9 @@ use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
+use super::resend::Answered;
 use super::scan::shown;
-use crate::tls::Trust;
+use crate::tls::{Trust, explained};
 
 /// For the name, the connection and the TLS handshake together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -39,7 +40,7 @@ pub(super) enum DialError {
     #[error("failed to connect to {host}: {error}")]
     Connect { host: String, error: io::Error },
     /// No verified TLS.
-    #[error("no verified TLS with {host}: {error}")]
+    #[error("no verified TLS with {host}: {}", explained(error))]
     Tls { host: String, error: io::Error },
     /// Too slow.
     #[error("no connection to {host} within {} seconds", CONNECT_TIMEOUT.as_secs())]
@@ -152,7 +153,8 @@ pub(super) struct UpstreamConn {
 
 impl Connection for UpstreamConn {
     fn connected(&self) -> Connected {
-        if self.h2 { Connected::new().negotiated_h2() } else { Connected::new() }
+        let connected = Connected::new().extra(Answered::default());
+        if self.h2 { connected.negotiated_h2() } else { connected }
     }
 }
 

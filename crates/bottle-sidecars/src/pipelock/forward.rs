@@ -9,20 +9,18 @@ use bottle_types::reason::Reason;
 use bottle_wire::access::Verdict;
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, AUTHORIZATION, HOST};
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, Version};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version};
 
 use super::active::ActivePolicy;
 use super::dial::DialError;
 use super::policy::CompiledRoute;
 use super::refusal::{blocked, stopped, too_large};
-use super::scan::{self, ScannedRequest};
+use super::scan::{self, BodyScan, ScannedRequest, X_API_KEY};
 use crate::proxy::access::{AccessLog, CountedBody};
 use crate::proxy::headers;
 use crate::proxy::response::{Body, BoxError, boxed, drain, json, refuse};
 use crate::proxy::target::{self, RequestTarget, authority};
 use crate::proxy::upgrade::Reply;
-
-const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 impl ActivePolicy {
     /// Answers a request whose headers are free of what is for one hop or a door's own. `claimed` is the route that
@@ -160,7 +158,8 @@ impl ActivePolicy {
         let judge = scan::BodyRules { rules, policy: Arc::clone(&self.policy), route };
         let (this, host) = (Arc::clone(self), target.host.clone());
         let may = Box::new(move |more| this.may_send(&host, more).is_ok());
-        let body = ScannedRequest::new(body, packings, judge, stream_verdict, Arc::clone(&warned), may);
+        let scan = BodyScan::new(packings, &parts.headers);
+        let body = ScannedRequest::new(body, scan, judge, stream_verdict, Arc::clone(&warned), may);
         parts.uri = match whole_uri(target, compiled, &parts.uri) {
             Ok(uri) => uri,
             Err(error) => {
@@ -172,7 +171,7 @@ impl ActivePolicy {
         parts.headers.remove(HOST);
         credentials(compiled, &mut parts.headers);
         log.entry.credential = compiled.credential.as_ref().map(|added| added.name.to_string());
-        let result = self.client.request(Request::from_parts(parts, boxed(body))).await;
+        let result = self.upstream.request(Request::from_parts(parts, boxed(body))).await;
         if let Some(found) = warned.get() {
             log.entry.finding.get_or_insert_with(|| found.clone());
         }
@@ -226,7 +225,7 @@ pub(super) fn dial_refusal(dial: &DialError, log: &mut AccessLog) -> Response<Bo
         log.stop(Verdict::Block, Reason::Address);
         return refuse(StatusCode::FORBIDDEN, Reason::Address, dial.to_string());
     }
-    log.stop(Verdict::Error, Reason::Connect);
+    log.fail(Reason::Connect, dial);
     refuse(StatusCode::BAD_GATEWAY, Reason::Connect, dial.to_string())
 }
 
@@ -249,6 +248,6 @@ pub(super) fn failed(
         last = current.to_string();
         source = current.source();
     }
-    log.stop(Verdict::Error, Reason::Upstream);
+    log.fail(Reason::Upstream, &last);
     refuse(StatusCode::BAD_GATEWAY, Reason::Upstream, format!("the request to {} failed: {last}", target.host))
 }

@@ -9,8 +9,9 @@ use bottle_types::door::Door;
 use bottle_types::host::HostName;
 use bottle_types::reason::Reason;
 use bottle_wire::access::Verdict;
-use http::header::{HOST, UPGRADE};
+use http::header::{HOST, TE, UPGRADE};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -19,9 +20,10 @@ use tokio::net::{UnixListener, UnixStream};
 use super::active::{ActivePolicy, Forwarder};
 use crate::proxy::access::{AccessLog, LogFile};
 use crate::proxy::headers;
-use crate::proxy::response::{Body, full, refuse};
+use crate::proxy::response::{Body, boxed, full, refuse};
 use crate::proxy::server::boxed_future;
 use crate::proxy::target::RequestTarget;
+use crate::proxy::trailers::{self, MapTrailers};
 use crate::proxy::upgrade::{self, Reply};
 
 /// egress may pass on heads as long as it takes them, and a little more.
@@ -57,6 +59,7 @@ async fn connection(stream: UnixStream, forwarder: Arc<Forwarder>, log_file: Arc
     let served = hyper::server::conn::http1::Builder::new()
         .header_read_timeout(None)
         .max_buf_size(HEAD_BYTES)
+        .max_headers(headers::MAX_HOP_HEADERS)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades()
         .await;
@@ -76,15 +79,28 @@ async fn answer(forwarder: &Forwarder, log_file: &Arc<LogFile>, mut request: Req
     };
     let mut log =
         AccessLog::new(log_file, Door::Pipelock, target.id.clone(), method, target.host.as_str(), target.port, path);
-    request.headers_mut().remove(HOST);
-    headers::strip_hop(request.headers_mut());
-    headers::strip_door_headers(request.headers_mut());
+    let from_egress = request.headers_mut();
+    from_egress.remove(HOST);
+    let te = from_egress.contains_key(headers::TE_TRAILERS);
+    headers::strip_hop(from_egress);
+    headers::strip_door_headers(from_egress);
+    trailers::forget(from_egress);
+    if !te {
+        from_egress.remove(TE);
+    }
     let active = forwarder.active_for(&policy);
     let mut reply = match tunnel {
         true => blind(active, &target, request, &mut log).await,
-        false => active.pass(&target, Some(route), request, &mut log).await,
+        false => {
+            let request = request.map(|body| MapTrailers::new(body, trailers::unpack));
+            active.pass(&target, Some(route), request, &mut log).await
+        }
     };
     write_verdict(reply.answer.headers_mut(), &log);
+    if reply.after.is_none() && !reply.answer.body().is_end_stream() {
+        trailers::announce(reply.answer.headers_mut());
+        reply.answer = reply.answer.map(|body| boxed(MapTrailers::new(body, trailers::pack)));
+    }
     reply.finish(log)
 }
 
@@ -133,20 +149,20 @@ fn read_target(headers_from_egress: &HeaderMap) -> Option<(RequestTarget, usize,
 /// Tells egress what its own line should say.
 fn write_verdict(headers: &mut HeaderMap, log: &AccessLog) {
     let verdict = match log.entry.verdict {
-        Verdict::Allow | Verdict::Replay => None,
-        Verdict::Deny => Some("deny"),
-        Verdict::Block => Some("block"),
-        Verdict::Error => Some("error"),
+        Verdict::Allow | Verdict::Replay => "allow",
+        Verdict::Deny => "deny",
+        Verdict::Block => "block",
+        Verdict::Error => "error",
     };
-    if let Some(verdict) = verdict {
-        headers.insert(headers::VERDICT, HeaderValue::from_static(verdict));
-    }
+    headers.insert(headers::VERDICT, HeaderValue::from_static(verdict));
     if log.is_withheld() {
         headers.insert(headers::WITHHELD, HeaderValue::from_static("1"));
     }
     let finding = log.entry.finding.as_ref().and_then(|found| serde_json::to_string(found).ok());
+    // What upstream has to do with may be in any letters.
+    let reason = log.entry.reason.as_ref().map(|reason| reason.replace(|char| !matches!(char, ' '..='~'), "?"));
     for (name, value) in [
-        (headers::REASON, log.entry.reason.as_deref()),
+        (headers::REASON, reason.as_deref()),
         (headers::FINDING, finding.as_deref()),
         (headers::CREDENTIAL, log.entry.credential.as_deref()),
     ] {

@@ -1,7 +1,7 @@
 //! The last door before the internet: it decides what may leave, to which address, with which credential.
 //!
 //! Map: `policy` (both policy files and the secrets), `active` (the policy in force), `internal` and `standalone` (requests
-//! from egress, or from the guest itself), `forward` (judges and sends), `scan` (searches for secrets), `approval` and
+//! from egress, or from the guest itself), `forward` (judges and sends), `resend` (what is sent again), `scan` (searches for secrets), `approval` and
 //! `approval_client` (a person decides about a finding), `refusal`, `usage` (limits), `response` and `redact` (answers),
 //! `websocket`, `tunnel` (TLS that is not ended), `dial` (resolves, checks, connects).
 //!
@@ -18,6 +18,7 @@ mod internal;
 mod policy;
 mod redact;
 mod refusal;
+mod resend;
 mod response;
 mod scan;
 mod standalone;
@@ -74,7 +75,7 @@ pub(crate) fn main(dirs: &Dirs, args: Args) -> ExitCode {
                 ca,
                 Arc::clone(&log_file),
                 standalone::StandaloneHandler::new(Arc::clone(&forwarder)),
-            );
+            )?;
             let socket = dirs.socket(Door::Pipelock);
             doors.spawn(server.serve(common::listen(&socket, 0o666)?));
             tracing::info!("pipelock ready for the guest at {}", socket.display());

@@ -12,8 +12,8 @@ use bottle_scan::websocket::Talk;
 use bottle_types::reason::Reason;
 use bottle_wire::access::Verdict;
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, SET_COOKIE, TRAILER};
-use http::{HeaderMap, HeaderValue, Response, Version};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, SET_COOKIE, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, Version};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
@@ -26,7 +26,8 @@ use super::refusal::not_let_in;
 use super::scan;
 use crate::proxy::access::{AccessLog, StreamVerdict};
 use crate::proxy::headers;
-use crate::proxy::response::{Body, BoxError, boxed};
+use crate::proxy::response::{Body, BoxError, boxed, refuse};
+use crate::proxy::trailers::MapTrailers;
 
 impl ActivePolicy {
     /// Makes an answer fit for the guest: its head scrubbed, its body looked at, the route's credential in neither.
@@ -36,16 +37,21 @@ impl ActivePolicy {
         response: Response<Incoming>,
         log: &mut AccessLog,
     ) -> Response<Body> {
+        if let Some(coding) = unknown_coding(response.headers()) {
+            log.stop(Verdict::Error, Reason::Upstream);
+            let message = format!(
+                "upstream's answer has the transfer coding `{coding}`, which no request of the doors asks for; they undo \
+                 `chunked` alone"
+            );
+            return refuse(StatusCode::BAD_GATEWAY, Reason::Upstream, message);
+        }
         let looked = self.looked_at(route, response, log).await;
         let looked = match &self.policy.routes[route].credential {
             Some(added) => looked.map(|body| boxed(RedactedBody::new(body, &added.secret))),
             None => looked,
         };
-        if !looked.headers().contains_key(TRAILER) {
-            return looked;
-        }
         let policy = Arc::clone(&self.policy);
-        looked.map(|body| boxed(body.map_frame(move |frame| scrubbed_trailers(&policy, frame))))
+        looked.map(|body| boxed(MapTrailers::new(body, move |trailers| scrubbed_trailers(&policy, trailers))))
     }
 
     async fn looked_at(&self, route: usize, response: Response<Incoming>, log: &mut AccessLog) -> Response<Body> {
@@ -83,18 +89,15 @@ impl ActivePolicy {
     /// Removes from an answer's head what is for one hop, a door's own, or a credential.
     pub(super) fn scrubbed_head(&self, compiled: &CompiledRoute, mut response: Response<Body>) -> Response<Body> {
         let headers = response.headers_mut();
+        // RFC 9112, 6.3: the chunks decide, and whoever passes them on removes the length.
+        if headers.contains_key(TRANSFER_ENCODING) {
+            headers.remove(CONTENT_LENGTH);
+        }
         headers::strip_hop(headers);
         headers::strip_door_headers(headers);
         if compiled.credential.is_some() {
             // A cookie that upstream gives to the credential's owner is a credential, too.
             headers.remove(SET_COOKIE);
-        }
-        // Over HTTP/1.1, which is spoken to egress, only trailers that are named pass, and over HTTP/2 gRPC names none.
-        let grpc = headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
-        if grpc {
-            headers
-                .entry(TRAILER)
-                .or_insert(HeaderValue::from_static("grpc-status, grpc-message, grpc-status-details-bin"));
         }
         mask_values(&self.policy, headers);
         *response.version_mut() = Version::HTTP_11;
@@ -113,17 +116,19 @@ fn mask_values(policy: &Policy, headers: &mut HeaderMap) {
 }
 
 /// Scrubs the trailers of an answer as its head is scrubbed.
-fn scrubbed_trailers(policy: &Policy, frame: Frame<Bytes>) -> Frame<Bytes> {
-    match frame.into_trailers() {
-        Ok(mut trailers) => {
-            headers::strip_hop(&mut trailers);
-            headers::strip_door_headers(&mut trailers);
-            trailers.remove(SET_COOKIE);
-            mask_values(policy, &mut trailers);
-            Frame::trailers(trailers)
-        }
-        Err(frame) => frame,
-    }
+fn scrubbed_trailers(policy: &Policy, mut trailers: HeaderMap) -> HeaderMap {
+    headers::strip_hop(&mut trailers);
+    headers::strip_door_headers(&mut trailers);
+    trailers.remove(SET_COOKIE);
+    mask_values(policy, &mut trailers);
+    trailers
+}
+
+/// A transfer coding that is not undone on the way; `strip_hop` takes its name away.
+fn unknown_coding(headers: &HeaderMap) -> Option<&str> {
+    let codings = headers.get_all(TRANSFER_ENCODING).iter().flat_map(|value| value.to_str().unwrap_or("?").split(','));
+    let known = |coding: &&str| coding.eq_ignore_ascii_case("chunked") || coding.eq_ignore_ascii_case("identity");
+    codings.map(str::trim).find(|coding| !known(coding))
 }
 
 /// The body of an answer, scanned as it passes.
@@ -136,6 +141,8 @@ pub(super) struct ScannedResponse {
     noted: Arc<OnceLock<Found>>,
     /// The end, held back until all is judged.
     ended: bool,
+    /// What follows it.
+    trailers: Option<HeaderMap>,
     /// The first frame that may go on, if it was waited for.
     first: Option<Result<Frame<Bytes>, BoxError>>,
 }
@@ -170,7 +177,11 @@ impl ScannedResponse {
     ) -> Result<Self, Found> {
         let action = if model { Action::Off } else { policy.pipelock.response_scanning.action };
         let packings = if action == Action::Off { Ok(vec![]) } else { scan::packings(headers) };
-        let events = headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
+        // Whoever waits for an event, or for the message that answers its own, can't be kept waiting.
+        let events = headers.get(CONTENT_TYPE).is_some_and(|kind| {
+            let kind = kind.as_bytes();
+            kind.starts_with(b"text/event-stream") || scan::is_enveloped(kind)
+        });
         let stream = |packings: Vec<Packing>| Box::new(Stream::packed(&packings));
         let mode = match (action, packings) {
             (Action::Off, _) => ScanMode::Size,
@@ -191,6 +202,7 @@ impl ScannedResponse {
             stream_verdict: Arc::clone(&log.stream_verdict),
             noted: Arc::clone(&log.noted),
             ended: false,
+            trailers: None,
             first: None,
         })
     }
@@ -206,6 +218,21 @@ impl ScannedResponse {
             self.first = Some(first);
         }
         Ok(self)
+    }
+
+    /// Judges what stands behind the body, as the body is judged; an error is a finding that ends the answer.
+    fn judge_trailers(&mut self, trailers: HeaderMap) -> Result<(), Finding> {
+        let found = match self.mode {
+            ScanMode::Size => None,
+            _ => self.policy.answers().find(&headers::lines(&trailers)),
+        };
+        match (found, &self.mode) {
+            (Some(finding), ScanMode::Along(_)) => drop(self.noted.set(scan::found(finding, "trailer"))),
+            (Some(finding), _) => return Err(finding),
+            (None, _) => {}
+        }
+        self.trailers = Some(trailers);
+        Ok(())
     }
 
     fn cut(&mut self, reason: Reason, found: Option<Found>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
@@ -255,23 +282,28 @@ impl HttpBody for ScannedResponse {
         }
         loop {
             if this.ended {
-                return Poll::Ready(None);
+                return Poll::Ready(this.trailers.take().map(|trailers| Ok(Frame::trailers(trailers))));
             }
             let judged = match Pin::new(&mut this.body).poll_frame(cx) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Some(Ok(frame))) => {
-                    let data = match frame.into_data() {
-                        Ok(data) => data,
-                        // Trailers could say what the body may not.
-                        Err(frame) if matches!(this.mode, ScanMode::Size) => return Poll::Ready(Some(Ok(frame))),
-                        Err(_) => continue,
-                    };
-                    this.taken += data.len() as u64;
-                    let most = this.policy.pipelock.response_scanning.max_body_bytes;
-                    if most.is_some_and(|most| this.taken > most.0) {
-                        return this.cut(Reason::AnswerTooLarge, None);
+                    match frame.into_data() {
+                        Ok(data) => {
+                            this.taken += data.len() as u64;
+                            let most = this.policy.pipelock.response_scanning.max_body_bytes;
+                            if most.is_some_and(|most| this.taken > most.0) {
+                                return this.cut(Reason::AnswerTooLarge, None);
+                            }
+                            this.judge(Some(&data))
+                        }
+                        Err(frame) => {
+                            let trailers = frame.into_trailers().unwrap_or_default();
+                            this.judge_trailers(trailers).and_then(|()| {
+                                this.ended = true;
+                                this.judge(None)
+                            })
+                        }
                     }
-                    this.judge(Some(&data))
                 }
                 Poll::Ready(None) => {
                     this.ended = true;
@@ -288,7 +320,7 @@ impl HttpBody for ScannedResponse {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.first.is_none() && (self.ended || (matches!(self.mode, ScanMode::Size) && self.body.is_end_stream()))
+        self.first.is_none() && self.trailers.is_none() && (self.ended || (matches!(self.mode, ScanMode::Size) && self.body.is_end_stream()))
     }
 
     fn size_hint(&self) -> SizeHint {

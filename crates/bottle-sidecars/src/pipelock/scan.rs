@@ -9,17 +9,20 @@ use std::time::Duration;
 
 use bottle_policy::supervise::Found;
 use bottle_scan::dlp::{self, Finding, Head, Mode, Packing, Rules, Search, Stream};
+use bottle_scan::envelope::Envelopes;
 use bottle_types::reason::Reason;
 use bytes::Bytes;
-use http::header::CONTENT_ENCODING;
-use http::{HeaderMap, HeaderValue, Uri};
+use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, TRAILER};
+use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
-use super::policy::Policy;
+use super::policy::{CompiledRoute, Policy};
 use crate::proxy::access::StreamVerdict;
 use crate::proxy::headers;
 use crate::proxy::response::{BoxError, drain};
+
+pub(super) const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 /// Makes the finding for the record.
 pub(super) fn found(finding: Finding, at: impl Into<String>) -> Found {
@@ -53,12 +56,71 @@ pub(super) struct BodyRules {
     pub(super) route: usize,
 }
 
+/// How a body is read.
+pub(super) enum BodyScan {
+    /// As bytes, the last of which are held back.
+    Stream(Box<Stream>),
+    /// As messages, each of which goes once it is judged: the sender of one may wait for its answer.
+    Envelopes(Box<Envelopes>),
+}
+
+impl BodyScan {
+    /// As the head says that it is packed, and of what type it is.
+    pub(super) fn new(packings: &[Packing], headers: &HeaderMap) -> Self {
+        let enveloped = headers.get(CONTENT_TYPE).is_some_and(|kind| is_enveloped(kind.as_bytes()));
+        if packings.is_empty() && enveloped {
+            return Self::Envelopes(Box::default());
+        }
+        Self::Stream(Box::new(Stream::packed(packings)))
+    }
+
+    fn push(&mut self, search: Search<'_>, bytes: &[u8], mode: Mode) -> Result<Vec<u8>, Finding> {
+        match self {
+            Self::Stream(stream) => stream.push(search, bytes, mode),
+            Self::Envelopes(envelopes) => envelopes.push(search, bytes, mode),
+        }
+    }
+
+    fn finish(&mut self, search: Search<'_>, mode: Mode) -> Result<Vec<u8>, Finding> {
+        match self {
+            Self::Stream(stream) => stream.finish(search, mode),
+            Self::Envelopes(envelopes) => envelopes.finish(search, mode),
+        }
+    }
+
+    fn warned(&mut self) -> Option<Finding> {
+        match self {
+            Self::Stream(stream) => stream.warned.take(),
+            Self::Envelopes(envelopes) => envelopes.warned.take(),
+        }
+    }
+}
+
+/// Tells whether a content type is one whose messages stand in envelopes: gRPC's, or Connect's of streams.
+pub(super) fn is_enveloped(kind: &[u8]) -> bool {
+    kind.starts_with(b"application/grpc") || kind.starts_with(b"application/connect+")
+}
+
+/// Takes from trailers what only a head may say, and from both sides the route's credential.
+fn strip_trailers(trailers: &mut HeaderMap, compiled: &CompiledRoute) {
+    headers::strip_hop(trailers);
+    headers::strip_door_headers(trailers);
+    for name in [AUTHORIZATION, COOKIE, HOST, CONTENT_LENGTH, CONTENT_TYPE, CONTENT_ENCODING, TRAILER, X_API_KEY] {
+        trailers.remove(name);
+    }
+    if let Some(added) = &compiled.credential {
+        trailers.remove(&added.header);
+    }
+}
+
 /// A body that goes on only as far as it is judged; a finding ends it with an error, which aborts the request.
 pub(super) struct ScannedRequest<B: Body + Send + Unpin + 'static> {
     /// None once it has ended.
     body: Option<B>,
-    stream: Stream,
+    scan: BodyScan,
     judge: BodyRules,
+    /// What follows the body, judged.
+    trailers: Option<HeaderMap>,
     taken: u64,
     stream_verdict: StreamVerdict,
     /// A finding that the policy only warns of.
@@ -86,7 +148,7 @@ where
 {
     pub(super) fn new(
         body: B,
-        packings: &[Packing],
+        scan: BodyScan,
         judge: BodyRules,
         stream_verdict: StreamVerdict,
         warned: Arc<std::sync::OnceLock<Found>>,
@@ -94,7 +156,21 @@ where
     ) -> Self {
         let body = (!body.is_end_stream()).then_some(body);
         let idle_timeout = Box::pin(tokio::time::sleep(BODY_IDLE_TIMEOUT));
-        Self { body, stream: Stream::packed(packings), judge, taken: 0, stream_verdict, warned, may, idle_timeout }
+        Self { body, scan, judge, trailers: None, taken: 0, stream_verdict, warned, may, idle_timeout }
+    }
+
+    /// Judges what follows the body as a head is judged, and keeps it; the finding, if it may not go.
+    fn judge_trailers(&mut self, search: Search<'_>, mode: Mode, mut trailers: HeaderMap) -> Option<Found> {
+        strip_trailers(&mut trailers, &self.judge.policy.routes[self.judge.route]);
+        if let Some(finding) = search.find(&headers::lines(&trailers)) {
+            let (known, found) = (finding.known, found(finding, "trailer"));
+            if known || mode != Mode::Warn {
+                return Some(found);
+            }
+            let _ = self.warned.set(found);
+        }
+        self.trailers = (!trailers.is_empty()).then_some(trailers);
+        None
     }
 
     fn stop(&mut self, reason: Reason, found: Option<Found>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
@@ -120,7 +196,9 @@ where
         let compiled = &policy.routes[this.judge.route];
         let (search, mode) = (policy.search(compiled, &rules), compiled.mode.unwrap_or(Mode::Block));
         loop {
-            let Some(body) = this.body.as_mut() else { return Poll::Ready(None) };
+            let Some(body) = this.body.as_mut() else {
+                return Poll::Ready(this.trailers.take().map(|trailers| Ok(Frame::trailers(trailers))));
+            };
             let judged = match Pin::new(body).poll_frame(cx) {
                 Poll::Pending if this.idle_timeout.as_mut().poll(cx).is_ready() => {
                     return this.stop(Reason::Slow, None);
@@ -131,24 +209,36 @@ where
                     return Poll::Ready(Some(Err(error.into())));
                 }
                 Poll::Ready(Some(Ok(frame))) => {
-                    // Trailers are dropped: nothing may follow the scan.
-                    let Ok(data) = frame.into_data() else { continue };
-                    this.taken += data.len() as u64;
+                    let (data, trailers) = match frame.into_data() {
+                        Ok(data) => (data, None),
+                        Err(frame) => (Bytes::new(), frame.into_trailers().ok()),
+                    };
+                    let more = data.len() + trailers.as_ref().map_or(0, |trailers| headers::lines(trailers).len());
+                    this.taken += more as u64;
                     if this.taken > compiled.max_bytes {
                         return this.stop(Reason::TooLarge, None);
                     }
-                    if !(this.may)(data.len() as u64) {
+                    if !(this.may)(more as u64) {
                         return this.stop(Reason::Limit, None);
                     }
                     this.idle_timeout.as_mut().reset(Instant::now() + BODY_IDLE_TIMEOUT);
-                    this.stream.push(search, &data, mode)
+                    match trailers {
+                        None => this.scan.push(search, &data, mode),
+                        Some(trailers) => {
+                            if let Some(found) = this.judge_trailers(search, mode, trailers) {
+                                return this.stop(Reason::Dlp, Some(found));
+                            }
+                            this.body = None;
+                            this.scan.finish(search, mode)
+                        }
+                    }
                 }
                 Poll::Ready(None) => {
                     this.body = None;
-                    this.stream.finish(search, mode)
+                    this.scan.finish(search, mode)
                 }
             };
-            if let Some(finding) = this.stream.warned.take() {
+            if let Some(finding) = this.scan.warned() {
                 let _ = this.warned.set(found(finding, "body"));
             }
             match judged {
@@ -163,12 +253,12 @@ where
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_none()
+        self.body.is_none() && self.trailers.is_none()
     }
 
     /// Unknown, because bytes are held back; a length that the sender gave stays in its header.
     fn size_hint(&self) -> SizeHint {
-        if self.body.is_none() { SizeHint::with_exact(0) } else { SizeHint::default() }
+        if self.is_end_stream() { SizeHint::with_exact(0) } else { SizeHint::default() }
     }
 }
 

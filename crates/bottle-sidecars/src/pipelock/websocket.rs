@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use bottle_policy::pipelock::Action;
 use bottle_policy::supervise::Found;
-use bottle_scan::dlp::Mode;
+use bottle_scan::dlp::{Finding, Mode, Rules};
 use bottle_scan::websocket::{Frames, Talk};
 use bottle_types::host::HostName;
 use bottle_types::reason::Reason;
@@ -174,9 +174,8 @@ where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
-    let policy = &active.policy;
-    let compiled = &policy.routes[route];
-    let rules = policy.rules_for(host);
+    let rules = active.policy.rules_for(host);
+    let judge = GuestJudge { active, route, host, rules, sent, warned };
     let (mut frames, mut talk) = (Frames::default(), Talk::default());
     let mut buffer = vec![0; 16 << 10];
     loop {
@@ -191,36 +190,49 @@ where
             found: None,
         })?;
         for message in messages {
-            let judged =
-                talk.judge(policy.search(compiled, &rules), &message.payload, compiled.mode.unwrap_or(Mode::Block));
-            let found = |finding: bottle_scan::dlp::Finding| Found {
-                rule: finding.rule,
-                at: "websocket".to_owned(),
-                offset: sent.load(Ordering::Relaxed),
-            };
-            match judged {
-                Ok(Some(finding)) => drop(warned.set(found(finding))),
-                Ok(None) => {}
-                Err(finding) => {
-                    let found = found(finding);
-                    let why = format!("not sent: {} was found", found.rule);
-                    return Err(WebSocketEnd {
-                        code: Some(CLOSE_POLICY),
-                        reason: Reason::Dlp,
-                        why,
-                        found: Some(found),
-                    });
-                }
-            }
-            if let Err(reached) = active.may_send(host, message.payload.len() as u64) {
-                let why = reached.to_string();
-                return Err(WebSocketEnd { code: Some(CLOSE_POLICY), reason: Reason::Limit, why, found: None });
-            }
+            judge.judge(&mut talk, &message.payload)?;
             if to.write_all(&message.raw).await.is_err() || to.flush().await.is_err() {
                 return Ok(());
             }
             sent.fetch_add(message.payload.len() as u64, Ordering::Relaxed);
         }
+    }
+}
+
+/// Judges the guest's messages.
+struct GuestJudge<'a> {
+    active: &'a ActivePolicy,
+    route: usize,
+    host: &'a HostName,
+    rules: Arc<Rules>,
+    sent: &'a AtomicU64,
+    warned: &'a OnceLock<Found>,
+}
+
+impl GuestJudge<'_> {
+    /// Whether a message may go, and is counted.
+    fn judge(&self, talk: &mut Talk, payload: &[u8]) -> Result<(), WebSocketEnd> {
+        let policy = &self.active.policy;
+        let compiled = &policy.routes[self.route];
+        let found = |finding: Finding| Found {
+            rule: finding.rule,
+            at: "websocket".to_owned(),
+            offset: self.sent.load(Ordering::Relaxed),
+        };
+        let code = Some(CLOSE_POLICY);
+        match talk.judge(policy.search(compiled, &self.rules), payload, compiled.mode.unwrap_or(Mode::Block)) {
+            Ok(Some(finding)) => drop(self.warned.set(found(finding))),
+            Ok(None) => {}
+            Err(finding) => {
+                let found = found(finding);
+                let why = format!("not sent: {} was found", found.rule);
+                return Err(WebSocketEnd { code, reason: Reason::Dlp, why, found: Some(found) });
+            }
+        }
+        self.active.may_send(self.host, payload.len() as u64).map_err(|reached| {
+            let why = reached.to_string();
+            WebSocketEnd { code, reason: Reason::Limit, why, found: None }
+        })
     }
 }
 

@@ -123,8 +123,13 @@ impl AccessLog {
 
     /// Notes that an answer, or a connection that became something else, broke off.
     pub(crate) fn cut_off(&mut self, error: &impl Display) {
+        self.fail(Reason::CutOff, error);
+    }
+
+    /// Notes what went wrong, with the error behind a colon.
+    pub(crate) fn fail(&mut self, reason: Reason, error: &impl Display) {
         self.entry.verdict = Verdict::Error;
-        self.entry.reason = Some(format!("{}: {error}", Reason::CutOff));
+        self.entry.reason = Some(format!("{reason}: {error}"));
     }
 
     /// Keeps the URL out of every log: something was found in it.

@@ -18,8 +18,19 @@ pub(crate) const VERDICT: &str = "x-bottle-verdict";
 pub(crate) const REASON: &str = "x-bottle-reason";
 pub(crate) const FINDING: &str = "x-bottle-finding";
 pub(crate) const CREDENTIAL: &str = "x-bottle-credential";
+/// There because the guest has said that it understands trailers.
+pub(crate) const TE_TRAILERS: &str = "x-bottle-te";
+/// Between the doors: all trailers.
+pub(crate) const TRAILERS: &str = "x-bottle-trailers";
 /// There because the path is in no log: something was found in the URL.
 pub(crate) const WITHHELD: &str = "x-bottle-withheld";
+
+/// So many headers may a request of the guest's have, or an answer of upstream's.
+pub(crate) const MAX_HEADERS: usize = 1000;
+/// So many between the doors, which add their own.
+pub(crate) const MAX_HOP_HEADERS: usize = MAX_HEADERS + 32;
+/// An HTTP/2 head at most.
+pub(crate) const MAX_HEADER_LIST_BYTES: u32 = 256 << 10;
 
 const DOOR_PREFIX: &str = "x-bottle-";
 const HOP_BY_HOP: [&str; 11] = [
@@ -69,9 +80,20 @@ pub(crate) fn strip_door_headers(headers: &mut HeaderMap) {
     }
 }
 
+/// Whether these are more headers than a request may have, counted as HTTP/2 counts them (RFC 9113, 6.5.2).
+pub(crate) fn is_too_large(headers: &HeaderMap) -> bool {
+    let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum();
+    headers.len() > MAX_HEADERS || bytes > MAX_HEADER_LIST_BYTES as usize + 32 * MAX_HEADERS
+}
+
 /// Names and values, as rules and scans take them.
 pub(crate) fn pairs(headers: &HeaderMap) -> Vec<(&str, &[u8])> {
     headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect()
+}
+
+/// Headers as they would stand in a text.
+pub(crate) fn lines(headers: &HeaderMap) -> Vec<u8> {
+    headers.iter().flat_map(|(name, value)| [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\n"].concat()).collect()
 }
 
 /// The value of a header as text.

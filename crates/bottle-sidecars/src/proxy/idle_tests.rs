@@ -35,7 +35,8 @@ async fn is_parked(sent: &str) -> bool {
     let (mut client, stream) = tokio::io::duplex(64 << 10);
     client.write_all(sent.as_bytes()).await.expect("sent");
     let conn = Arc::new(ConnState(Mutex::default()));
-    let watched = WatchedStream { stream: Some(stream), first: None, conn: Arc::clone(&conn) };
+    let note: NoteUnreadable = Arc::new(|head| panic!("{head:?}"));
+    let watched = WatchedStream { stream: Some(stream), first: None, conn: Arc::clone(&conn), note, pending: vec![] };
     let done = tokio::time::timeout(LONGER_THAN_IDLE, serve_until_idle(watched, &conn, &echo)).await;
     let is_parked = conn.lock().parked.is_some();
     assert_eq!(done.is_ok(), is_parked, "{sent:?}: it ended");
@@ -76,7 +77,7 @@ async fn only_a_connection_of_which_nothing_is_held_rests() {
 #[tokio::test]
 async fn requests_go_on_after_a_rest_however_they_are_cut() {
     let (mut client, stream) = tokio::io::duplex(64 << 10);
-    let served = tokio::spawn(serve(stream, echo));
+    let served = tokio::spawn(serve(stream, echo, Arc::new(|head| panic!("{head:?}"))));
     let post = "POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello";
     let chunked = "POST /x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
     for sent in [post, chunked, post] {
@@ -96,4 +97,39 @@ async fn requests_go_on_after_a_rest_however_they_are_cut() {
     }
     drop(client);
     tokio::time::timeout(LONGER_THAN_IDLE, served).await.expect("it ends with the client").expect("no panic");
+}
+
+/// A body of an answer that looks like hyper's own answer, and what follows it, are passed on as they are.
+#[tokio::test]
+async fn a_head_that_can_t_be_read_is_answered_with_a_reason_and_noted_once() {
+    let get = "GET /x HTTP/1.1\r\nHost: x\r\n\r\n";
+    let bare = "HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+    let post = format!("POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{bare}", bare.len());
+    let many = format!("GET /x HTTP/1.1\r\nHost: x\r\n{}\r\n", "X-A: b\r\n".repeat(MAX_HEADERS));
+    let chunked = "POST /x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
+    for (before, bad, told) in [
+        ("", "GET /a<b HTTP/1.1\r\nHost: x\r\n\r\n", "send %3C"),
+        (get, "GET /a`b HTTP/1.1\r\nHost: x\r\n\r\n", "send %60"),
+        (post.as_str(), "GET /x HTTP/1.1\r\nHost : x\r\n\r\n", "can't be read"),
+        (chunked, "GET /a>b HTTP/1.1\r\nHost: x\r\n\r\n", "can't be read"),
+        ("", many.as_str(), "more than 1000 headers"),
+        ("", "HEAD /a>b HTTP/1.1\r\nHost: x\r\n\r\n", "send %3E"),
+    ] {
+        let (mut client, stream) = tokio::io::duplex(1 << 20);
+        let noted = Arc::new(Mutex::new(vec![]));
+        let notes = Arc::clone(&noted);
+        let note: NoteUnreadable = Arc::new(move |head| notes.lock().expect("a lock").push(head.method().to_owned()));
+        let served = tokio::spawn(serve(stream, echo, note));
+        if !before.is_empty() {
+            client.write_all(before.as_bytes()).await.expect("sent");
+            finished_answers(&mut client, 1, "").await;
+        }
+        client.write_all(bad.as_bytes()).await.expect("sent");
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.expect("an answer, and the end");
+        drop(client);
+        assert!(answer.contains(told) && answer.contains("proxy-status: bottle"), "{bad}: {answer}");
+        assert_eq!(noted.lock().expect("a lock").len(), 1, "{bad}");
+        served.await.expect("no panic");
+    }
 }

@@ -1,7 +1,7 @@
 //! The forward proxy that both outgoing doors share: it ends the guest's TLS and passes HTTP from hop to hop.
 //!
 //! Map: `server` (connections, CONNECT, TLS), `client_hello` (the first bytes after CONNECT), `target` (the host a request is
-//! for), `headers` (those of one hop and the doors' own), `response` (bodies and refusals), `access` (the access log),
+//! for), `headers` (those of one hop and the doors' own), `trailers`, `response` (bodies and refusals), `unreadable` and `resets` (heads that are none), `access` (the access log),
 //! `upgrade` (connections that become something else), `idle` (connections that wait), `run` (start, signals).
 //!
 //! Always: after CONNECT come the bytes of a TLS hello for that very host, or the connection ends; CONNECT host, SNI and
@@ -12,8 +12,11 @@ pub(crate) mod access;
 pub(crate) mod client_hello;
 pub(crate) mod headers;
 mod idle;
+mod resets;
 pub(crate) mod response;
 pub(crate) mod run;
 pub(crate) mod server;
 pub(crate) mod target;
+pub(crate) mod trailers;
+mod unreadable;
 pub(crate) mod upgrade;

@@ -1,11 +1,12 @@
 //! Bodies, and responses that the doors give themselves.
 
+use std::fmt::Display;
 use std::time::Duration;
 
 use bottle_types::reason::Reason;
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use http::{HeaderValue, Response, StatusCode};
+use http::{HeaderName, HeaderValue, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
 use serde::Serialize;
@@ -14,6 +15,8 @@ use serde::Serialize;
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// Any body on the way.
 pub(crate) type Body = UnsyncBoxBody<Bytes, BoxError>;
+
+const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 
 /// A body that is all there.
 pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
@@ -68,11 +71,29 @@ pub(crate) fn refuse(status: StatusCode, error: Reason, message: impl Into<Strin
     json(status, &RefusalBody { error, message: message.into() })
 }
 
-/// A JSON document as an answer.
+/// A refusal as a JSON document, with its reason in a header too: an answer to HEAD has no body.
 pub(crate) fn json(status: StatusCode, value: &impl Serialize) -> Response<Body> {
-    let mut body = serde_json::to_vec(value).unwrap_or_default();
+    let value = serde_json::to_value(value).unwrap_or_default();
+    let mut body = value.to_string().into_bytes();
     body.push(b'\n');
-    typed(status, "application/json", body)
+    let mut response = typed(status, "application/json", body);
+    if let (Some(error), Some(message)) = (value["error"].as_str(), value["message"].as_str())
+        && let Ok(details) = HeaderValue::from_str(&proxy_status(&error, message))
+    {
+        response.headers_mut().insert(PROXY_STATUS, details);
+    }
+    response
+}
+
+/// The value of `Proxy-Status` (RFC 9209), as far as a header's text goes.
+pub(crate) fn proxy_status(error: &impl Display, message: &str) -> String {
+    let text: String = message
+        .chars()
+        .take(512)
+        .map(|char| if matches!(char, ' '..='~') { char } else { '?' })
+        .flat_map(|char| if matches!(char, '"' | '\\') { vec!['\\', char] } else { vec![char] })
+        .collect();
+    format!("bottle; details=\"{error}: {text}\"")
 }
 
 /// An answer of a given content type.

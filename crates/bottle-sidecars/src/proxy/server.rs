@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::future::Future;
-use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -25,10 +24,13 @@ use super::access::{AccessLog, LogFile};
 use super::client_hello::{self, HelloReader, gone};
 use super::headers;
 use super::idle;
+use super::resets::WatchedFrames;
 use super::response::{Body, full, refuse};
 use super::target::{self, RequestTarget};
+use super::unreadable::{NoteUnreadable, UnreadableHead};
 use super::upgrade;
 use crate::ca::Ca;
+use crate::common::{Error, random_bytes};
 
 /// From CONNECT to the end of the TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -78,10 +80,9 @@ pub(crate) struct ProxyServer<B> {
 
 impl<B: Handler> ProxyServer<B> {
     /// A proxy in front of `back`.
-    pub(crate) fn new(door: Door, ca: Ca, log_file: Arc<LogFile>, handler: B) -> Arc<Self> {
-        let random = RandomState::new().build_hasher().finish();
-        let run = u32::try_from(random >> 32).unwrap_or_default();
-        Arc::new(Self { door, ca, log_file, handler, run, count: AtomicU32::new(0) })
+    pub(crate) fn new(door: Door, ca: Ca, log_file: Arc<LogFile>, handler: B) -> Result<Arc<Self>, Error> {
+        let run = u32::from_ne_bytes(random_bytes()?);
+        Ok(Arc::new(Self { door, ca, log_file, handler, run, count: AtomicU32::new(0) }))
     }
 
     /// The handler behind.
@@ -108,11 +109,13 @@ impl<B: Handler> ProxyServer<B> {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        let this = Arc::clone(&self);
+        let note: NoteUnreadable = Arc::new(move |head| this.note_unreadable("", 0, head));
         let answer = move |request| {
             let this = Arc::clone(&self);
             boxed_future(async move { this.answer_outside_tunnel(request).await })
         };
-        idle::serve(stream, answer).await;
+        idle::serve(stream, answer, note).await;
     }
 
     /// Answers a request outside of any tunnel: CONNECT, or plain HTTP in absolute form.
@@ -224,18 +227,21 @@ impl<B: Handler> ProxyServer<B> {
             }
         };
         let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2".as_slice());
+        let (this, name) = (Arc::clone(&self), host.clone());
+        let note: NoteUnreadable = Arc::new(move |head| this.note_unreadable(name.as_str(), port, head));
         let this = Arc::clone(&self);
         let answer = move |request| {
             let (this, host) = (Arc::clone(&this), host.clone());
             boxed_future(async move { this.answer_for_host(Scheme::Https, host, port, request).await })
         };
         if !h2 {
-            return idle::serve(stream, answer).await;
+            return idle::serve(stream, answer, note).await;
         }
         let served = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
-            .max_header_list_size(256 << 10)
-            .serve_connection(TokioIo::new(stream), service_fn(answer));
+            // A larger head than may be is refused by us, with a reason.
+            .max_header_list_size(4 * headers::MAX_HEADER_LIST_BYTES)
+            .serve_connection(TokioIo::new(WatchedFrames::new(stream, note)), service_fn(answer));
         if let Err(error) = Box::pin(served).await {
             tracing::debug!("a tunnel of the guest ended: {error}");
         }
@@ -259,6 +265,11 @@ impl<B: Handler> ProxyServer<B> {
                 &why,
             );
         }
+        if headers::is_too_large(request.headers()) {
+            let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+            let why = UnreadableHead::new(status, &[]).message();
+            return self.refused(&request, host.as_str(), port, status, Reason::Request, &why);
+        }
         let websocket = match upgrade::wants_websocket(&request) {
             Ok(websocket) => websocket,
             Err(why) => {
@@ -267,8 +278,6 @@ impl<B: Handler> ProxyServer<B> {
         };
         let headers = request.headers_mut();
         headers.remove(http::header::HOST);
-        // Trailers of a request's body go no further: nothing may follow the scan.
-        headers.remove(http::header::TRAILER);
         headers::strip_hop(headers);
         headers::strip_door_headers(headers);
         let log = self.begin_log(request.method().as_str(), host.as_str(), port, request.uri().path());
@@ -279,6 +288,13 @@ impl<B: Handler> ProxyServer<B> {
     fn begin_log(&self, method: &str, host: &str, port: u16, path: &str) -> AccessLog {
         let id = format!("{:08x}{:08x}", self.run, self.count.fetch_add(1, Ordering::Relaxed));
         AccessLog::new(&self.log_file, self.door, id, method, host, port, path)
+    }
+
+    /// Writes the line of a request whose head can't be read; its target is in no log, because nobody has looked at it.
+    fn note_unreadable(&self, host: &str, port: u16, head: &UnreadableHead) {
+        let mut log = self.begin_log(head.method(), host, port, "");
+        log.entry.status = head.status.as_u16();
+        log.stop(Verdict::Deny, Reason::Request);
     }
 
     /// Refuses for a reason that has nothing to do with rules.

@@ -1,6 +1,7 @@
 //! An upstream with TLS that remembers every request, also those that broke off.
 
 use std::convert::Infallible;
+use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -18,6 +19,8 @@ use tokio::net::TcpListener;
 use tokio::sync::Notify;
 
 type Body = UnsyncBoxBody<Bytes, Infallible>;
+/// A connection with the doors.
+pub(crate) type OriginStream = tokio_rustls::server::TlsStream<tokio::net::TcpStream>;
 
 /// What reached the origin of one request.
 #[derive(Debug, Default)]
@@ -55,6 +58,38 @@ pub(crate) struct Origin {
 impl Origin {
     /// Listens on loopback as `localhost`.
     pub(crate) async fn start() -> Self {
+        let state = Arc::new(State::default());
+        let shared = Arc::clone(&state);
+        let serve = move |stream: OriginStream| {
+            let state = Arc::clone(&shared);
+            async move {
+                let service = service_fn(move |request| answer(Arc::clone(&state), request));
+                let _ = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new())
+                    .http1()
+                    .max_headers(2000)
+                    .http2()
+                    .max_header_list_size(1 << 20)
+                    .serve_connection_with_upgrades(TokioIo::new(stream), service)
+                    .await;
+            }
+        };
+        Self { state, ..Self::listen(&[b"h2", b"http/1.1"], serve).await }
+    }
+
+    /// The same with connections on which this is done.
+    pub(crate) async fn raw<F, S>(alpn: &str, serve: F) -> Self
+    where
+        F: Fn(OriginStream) -> S + Clone + Send + 'static,
+        S: Future<Output = ()> + Send + 'static,
+    {
+        Self::listen(&[alpn.as_bytes()], serve).await
+    }
+
+    async fn listen<F, S>(alpn: &[&[u8]], serve: F) -> Self
+    where
+        F: Fn(OriginStream) -> S + Clone + Send + 'static,
+        S: Future<Output = ()> + Send + 'static,
+    {
         let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
         let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("a key");
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -64,30 +99,42 @@ impl Origin {
             .with_no_client_auth()
             .with_single_cert(vec![made.cert.der().clone()], key)
             .expect("a certificate");
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
         let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let port = listener.local_addr().expect("an address").port();
-        let state = Arc::new(State::default());
-        let shared = Arc::clone(&state);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let (acceptor, state) = (acceptor.clone(), Arc::clone(&shared));
+                let (acceptor, serve) = (acceptor.clone(), serve.clone());
                 tokio::spawn(async move {
                     let Ok(stream) = acceptor.accept(stream).await else { return };
-                    let service = service_fn(move |request| answer(Arc::clone(&state), request));
-                    let _ = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new())
-                        .serve_connection_with_upgrades(TokioIo::new(stream), service)
-                        .await;
+                    serve(stream).await;
                 });
             }
         });
-        Self { port, state, pem: made.cert.pem() }
+        Self { port, state: Arc::default(), pem: made.cert.pem() }
     }
+}
+
+/// Says each frame of a request as soon as it has come, trailers too.
+fn echo(request: Request<Incoming>) -> Response<Body> {
+    let (parts, body) = request.into_parts();
+    let frames = http_body_util::BodyStream::new(body).take_while(|frame| std::future::ready(frame.is_ok()));
+    let frames = frames.filter_map(|frame| std::future::ready(frame.ok().map(Ok)));
+    let mut response = Response::new(StreamBody::new(frames).boxed_unsync());
+    for name in ["content-type", "trailer"] {
+        for value in parts.headers.get_all(name) {
+            response.headers_mut().append(name, value.clone());
+        }
+    }
+    response
 }
 
 async fn answer(state: Arc<State>, mut request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
     let switched = (request.uri().path() == "/open/socket").then(|| hyper::upgrade::on(&mut request));
+    if request.uri().path() == "/open/echo" {
+        return Ok(echo(request));
+    }
     let (parts, mut body) = request.into_parts();
     let number = state.count.fetch_add(1, Ordering::Relaxed);
     state.seen.lock().expect("a lock").push(Seen {

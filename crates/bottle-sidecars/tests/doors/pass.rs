@@ -18,23 +18,24 @@ use crate::world::{Setup, World, get, name, refusal};
 
 const INSIDE: &str = "BOTTLE_TEST_OWN_NETWORK";
 const HOST: &str = "pinned.example";
+const NAMES: &str = "127.0.0.1 localhost pinned.example other.example\n";
 const ROUTES: &str = "\n  - { host: localhost, port: PORT, paths: [\"/open/**\"] }\npassthrough: [pinned.example]\n";
 const PIPELOCK: &str = "tls_interception: { passthrough_domains: [pinned.example] }\n";
 
 /// Runs this test again where names and low ports are its own; `true` for whoever is there already.
-fn inside(test: &str) -> bool {
+pub(crate) fn inside(test: &str, names: &str) -> bool {
     if std::env::var_os(INSIDE).is_some() {
         return true;
     }
     let hosts = tempfile::NamedTempFile::new().expect("a file");
-    std::fs::write(hosts.path(), "127.0.0.1 localhost pinned.example other.example\n").expect("a file");
+    std::fs::write(hosts.path(), names).expect("a file");
     let output = Command::new("bwrap")
         .args(["--dev-bind", "/", "/", "--ro-bind"])
         .arg(hosts.path())
         .args(["/etc/hosts", "--unshare-user", "--uid", "0", "--gid", "0", "--unshare-net"])
         .args(["--cap-add", "CAP_NET_BIND_SERVICE", "--die-with-parent", "--setenv", INSIDE, "1"])
         .arg(std::env::current_exe().expect("this program"))
-        .args(["--exact", test, "--nocapture"])
+        .args(["--exact", test, "--nocapture", "--include-ignored"])
         .output()
         .expect("bubblewrap");
     let said = String::from_utf8_lossy(&output.stdout);
@@ -147,7 +148,7 @@ fn whole(line: &Access, bytes: usize) {
 
 #[tokio::test]
 async fn a_pinned_host_is_talked_to_and_no_other_rides_on_it() {
-    if !inside("pass::a_pinned_host_is_talked_to_and_no_other_rides_on_it") {
+    if !inside("pass::a_pinned_host_is_talked_to_and_no_other_rides_on_it", NAMES) {
         return;
     }
     let pinned = Pinned::start().await;
@@ -185,7 +186,7 @@ async fn a_pinned_host_is_talked_to_and_no_other_rides_on_it() {
 
 #[tokio::test]
 async fn pipelock_alone_passes_it_through_too() {
-    if !inside("pass::pipelock_alone_passes_it_through_too") {
+    if !inside("pass::pipelock_alone_passes_it_through_too", NAMES) {
         return;
     }
     let pinned = Pinned::start().await;

@@ -45,13 +45,15 @@ pub(crate) struct Setup {
     /// Networks that may be dialled.
     pub(crate) allowed: &'static str,
     pub(crate) cassette: Option<&'static str>,
+    /// None: the usual one.
+    pub(crate) origin: Option<Origin>,
     /// Whether the guest talks to pipelock itself.
     pub(crate) guest_proxy: bool,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { routes: ROUTES, pipelock: "", allowed: "127.0.0.0/8", cassette: None, guest_proxy: false }
+        Self { routes: ROUTES, pipelock: "", allowed: "127.0.0.0/8", cassette: None, origin: None, guest_proxy: false }
     }
 }
 
@@ -72,7 +74,10 @@ impl World {
     }
 
     pub(crate) async fn start(setup: Setup) -> Self {
-        let origin = Origin::start().await;
+        let origin = match setup.origin {
+            Some(origin) => origin,
+            None => Origin::start().await,
+        };
         let dir = tempfile::tempdir().expect("a directory");
         for sub in ["doors", "internal", "state/log", "state/replay", "secrets", "config"] {
             std::fs::create_dir_all(dir.path().join(sub)).expect("a directory");
