@@ -16,6 +16,7 @@ use rustix::fs::{FileType, FlockOperation, Mode, OFlags};
 use serde::Deserialize;
 
 use super::dirs::GateDirs;
+use super::hit::{FoundBy, Matched, ScanHit};
 use super::objects::{Corpus, Position};
 use super::process::{self, CONNECTION_TIMEOUT, last_words};
 
@@ -26,14 +27,6 @@ const READY_TIMEOUT: Duration = Duration::from_secs(60);
 const SCAN_TIMEOUT: Duration = Duration::from_secs(900);
 /// Where it waits, under the name of a file that it reads last before it scans.
 const FIFO: &str = "gitleaksignore";
-
-/// A finding of gitleaks, in terms of the corpus.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct ScanHit {
-    pub(super) text: usize,
-    pub(super) rule: String,
-    pub(super) line: Option<u64>,
-}
 
 /// A line of gitleaks' report; it has more.
 #[derive(Debug, Deserialize)]
@@ -46,6 +39,16 @@ struct ReportedFinding {
     first: u64,
     #[serde(rename = "EndLine")]
     last: u64,
+    #[serde(rename = "Secret")]
+    secret: String,
+}
+
+impl ReportedFinding {
+    /// The bytes that were found. There are none for a file's name, and gitleaks writes U+FFFD in place of what is no UTF-8.
+    fn matched(&self) -> Option<Matched> {
+        let exact = !self.secret.is_empty() && !self.secret.contains(char::REPLACEMENT_CHARACTER);
+        exact.then(|| Matched::new(self.secret.as_bytes()))
+    }
 }
 
 /// gitleaks' defaults, and the canary. Its built-in allowlists of paths have nothing to bite on in a corpus.
@@ -97,7 +100,7 @@ impl Scanner {
             .args(["--ignore-gitleaks-allow", "--gitleaks-ignore-path"])
             .arg(file(FIFO))
             .arg(format!("--exit-code={FINDINGS_EXIT_CODE}"))
-            .args(["--redact=100", "--max-archive-depth=8", "--max-decode-depth=8", "--report-format=json"])
+            .args(["--max-archive-depth=8", "--max-decode-depth=8", "--report-format=json"])
             .arg(format!("--timeout={}", CONNECTION_TIMEOUT.as_secs()))
             .arg("--report-path")
             .arg(file("report.json"))
@@ -164,7 +167,10 @@ impl Scanner {
                 continue;
             }
             match corpus.locate(piece, reported.first, reported.last) {
-                Some(Position { text, line }) => found.push((piece, ScanHit { text, rule: reported.rule, line })),
+                Some(Position { text, line }) => {
+                    let matched = reported.matched();
+                    found.push((piece, ScanHit { text, rule: reported.rule, line, by: FoundBy::Gitleaks, matched }));
+                }
                 None => {
                     unclear.insert(piece);
                 }

@@ -6,12 +6,15 @@
 //! one go, behind a line of blanks that hides the first bytes. Each piece ends with a canary, a word made up for this push
 //! that a rule of ours finds: a piece whose canary is not reported was not scanned, and the push is refused.
 //!
+//! A text is cut where a line or at least a token ends, and what stands around it is in no rule's pattern, so that neither a cut
+//! nor a canary makes a finding that the text by itself does not have.
+//!
 //! Texts share a piece because gitleaks takes longer to open a file than to read it. A match that begins in one text and
 //! ends in another is none: its piece is scanned again, each text by itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use bottle_scan::texts::{archive_names, runs_of_text};
@@ -22,7 +25,10 @@ const PIECE_BYTES: usize = 90_000;
 const OVERLAP_BYTES: usize = 10_000;
 /// Longer than the offset of any magic number that gitleaks knows but one, see [`blanks`].
 const BLANKS: usize = 319;
-/// Between two texts; ASCII's file separator is in no character class of a rule that ends at a line's end.
+/// A cut may be so far before where it is due.
+const CUT_REACH: usize = 4_000;
+/// Between two texts, and before the canary; ASCII's file separator is in no character class of a rule that goes on behind a
+/// line's end, such as that of `password:` and what follows it.
 const BETWEEN: &[u8] = b"\n\n\x1c\n\n";
 
 /// Where the bytes of a text begin in a piece.
@@ -90,7 +96,7 @@ impl Corpus {
         fs::create_dir(dir.0.join("in"))?;
         fs::create_dir(dir.0.join("tmp"))?;
         let mut random = [0; 16];
-        fs::File::open("/dev/urandom")?.read_exact(&mut random)?;
+        getrandom::fill(&mut random).map_err(io::Error::other)?;
         let canary = format!("gate-canary-{}", hex::encode(random));
         fs::write(dir.0.join(CANARY), &canary)?;
         Ok(Self { dir, pieces: vec![], open: BTreeMap::new(), canary })
@@ -135,12 +141,12 @@ impl Corpus {
         for ending in if endings.is_empty() { &plain } else { endings } {
             let (mut start, mut line) = (0, 0);
             loop {
-                let end = (start + PIECE_BYTES).min(texts.len());
+                let end = if texts.len() - start > PIECE_BYTES { cut(texts, start + PIECE_BYTES) } else { texts.len() };
                 self.append(text, runs.is_none().then_some(line), &texts[start..end], ending)?;
                 if end == texts.len() {
                     break;
                 }
-                let next = end - OVERLAP_BYTES;
+                let next = cut(texts, end - OVERLAP_BYTES);
                 line += newlines(&texts[start..next]);
                 start = next;
             }
@@ -189,7 +195,7 @@ impl Corpus {
         content.resize(blanks(&bytes), b' ');
         content.push(b'\n');
         content.extend_from_slice(&bytes);
-        content.extend_from_slice(b"\n\n");
+        content.extend_from_slice(BETWEEN);
         content.extend_from_slice(self.canary.as_bytes());
         content.push(b'\n');
         file.write_all(&content)?;
@@ -209,9 +215,9 @@ impl Corpus {
         for index in pieces {
             let piece = &self.pieces[*index];
             let content = fs::read(self.file(*index, piece.ending))?;
-            // Behind the line of blanks, before the two newlines, the canary and its newline.
+            // Behind the line of blanks, before the separator, the canary and its newline.
             let first = content.iter().position(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-            let bytes = &content[first..content.len().saturating_sub(self.canary.len() + 3).max(first)];
+            let bytes = &content[first..content.len().saturating_sub(BETWEEN.len() + self.canary.len() + 1).max(first)];
             for (number, Segment { text, first_line, start, .. }) in piece.segments.iter().enumerate() {
                 let end = piece.segments.get(number + 1).map_or(bytes.len(), |next| next.start - BETWEEN.len());
                 apart.add_alone(*text, *first_line, &bytes[*start..end], piece.ending)?;
@@ -272,6 +278,15 @@ pub(super) fn newlines(bytes: &[u8]) -> u64 {
     // In blocks that a byte can count, which the compiler makes wide instructions of.
     let blocks = bytes.chunks(255).map(|block| block.iter().map(|byte| u8::from(*byte == b'\n')).sum::<u8>());
     blocks.map(u64::from).sum()
+}
+
+/// Where to cut a text at `at` or a little before: behind a line's end, else behind a byte that no token has.
+fn cut(text: &[u8], at: usize) -> usize {
+    let is_of_a_token = |byte: &u8| byte.is_ascii_alphanumeric() || !byte.is_ascii() || b"_-+/=.~\\%".contains(byte);
+    let from = at.saturating_sub(CUT_REACH);
+    let within = &text[from..at];
+    let before = memchr::memrchr(b'\n', within).or_else(|| within.iter().rposition(|byte| !is_of_a_token(byte)));
+    before.map_or(at, |before| from + before + 1)
 }
 
 /// How many blanks to put before a piece, so that no magic number is where gitleaks looks for one. ISO 9660's are so far
@@ -337,9 +352,18 @@ mod tests {
         let apart = corpus.apart(&BTreeSet::from([0, 1]), dir.path()).expect("taken apart");
         assert_eq!(apart.with_canary().len(), 4);
         let second = fs::read_to_string(apart.input().join("0/1")).expect("a piece of one text");
-        assert!(second.ends_with(&format!(" \na1\nb1\n\n{}\n", apart.canary())));
+        assert!(second.ends_with(&format!(" \na1\nb1\n\n\u{1c}\n\n{}\n", apart.canary())));
         assert_eq!(apart.locate(1, 3, 3), Some(Position { text: 1, line: Some(2) }));
         assert!(apart.input().join("0/3.tf").is_file());
+    }
+
+    #[test]
+    fn a_text_is_cut_between_lines_or_tokens() {
+        assert_eq!(cut(b"one\ntwo three", 9), 4);
+        assert_eq!(cut(b"key = \"abc\"; b=cd", 15), 12);
+        let long = vec![b'x'; CUT_REACH + 10];
+        assert_eq!(cut(&long, CUT_REACH + 5), CUT_REACH + 5);
+        assert_eq!(cut(&[b"a\n".as_slice(), &long].concat(), CUT_REACH + 5), CUT_REACH + 5);
     }
 
     #[test]

@@ -9,11 +9,12 @@ use bottle_wire::push_report::{Finding, PushedRef, Timings, Verdict};
 use super::super::changes::Changes;
 use super::super::process::printable;
 use super::super::rules::{self, MAX_REFS, Refusal};
+use super::super::scan::FoundIn;
 use super::super::{log, record};
 use super::forwarded::Forwarded;
 use super::millis;
 use super::received::Received;
-use super::refused::{FoundIn, Refused};
+use super::refused::Refused;
 
 /// Most findings that are shown; the record has them all.
 const MAX_LINES_SHOWN: usize = 20;
