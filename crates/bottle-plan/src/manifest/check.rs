@@ -145,6 +145,11 @@ fn check_bottle(bottle: &Bottle, at: &At) -> Checked {
             return Err(at.wrong(&problem).hint("write the id that a refusal named, such as github-pat"));
         }
     }
+    for (index, exemption) in bottle.gate.exemptions.iter().enumerate() {
+        if let Err((key, problem)) = exemption.check() {
+            return Err(at.key("gate").key("exemptions").item(index).key(key).wrong(&problem));
+        }
+    }
     check_supervise(bottle, &at.key("supervise"))?;
     git::check(&bottle.git, &at.key("git"))
 }

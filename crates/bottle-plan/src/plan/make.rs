@@ -95,6 +95,7 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
     };
     let mut gate = upstreams.gate_policy(options.dry_run);
     gate.patterns.clone_from(&bottle.pipelock.patterns);
+    gate.exemptions.clone_from(&bottle.gate.exemptions);
     if task.work == Work::Review {
         // A review pushes nothing, whatever its agent tries.
         for upstream in &mut gate.upstreams {

@@ -1,15 +1,17 @@
-//! Leaves out of what was found what upstream has already: the same rule, the same bytes, by another hand than this run's.
+//! Leaves out of what was found what upstream has already: the same rule, the same bytes, by another hand than this run's; and
+//! what the manifest exempts. Neither lets a secret of the bottle's own through.
 //!
 //! What is found in a text may hide what stands behind it: some rules tell the first value of a list alone. So when nothing
-//! new shows, the texts are scanned once more without the bytes that upstream has, until nothing else comes to light.
+//! new shows, the texts are scanned once more without the bytes that are accepted, until nothing else comes to light.
 
 use std::collections::BTreeSet;
 
+use bottle_policy::gate::exemptions::Exemptions;
 use bottle_scan::dlp::Rules;
 use bottle_scan::known::KnownSecrets;
 
 use super::base::{Candidates, UpstreamBase};
-use super::changes::{Changes, Object, Repo, Update, read_all};
+use super::changes::{Changes, Object, ObjectKind, Repo, Update, read_all};
 use super::gitleaks::Scanner;
 use super::hit::{FoundBy, Matched, ScanHit};
 use super::log;
@@ -49,7 +51,11 @@ pub(super) fn only_new(work: ScanWork<'_>, found: Found) -> Found {
         return found;
     }
     match compare(work, &found) {
-        Ok(new) => new,
+        Ok(new) => {
+            let old = found.0.len().saturating_sub(new.0.len());
+            log::send(&work.repo.gate.dirs, &format!("found: {old} that upstream has already or that are exempt"));
+            new
+        }
         Err(reason) => {
             log::send(&work.repo.gate.dirs, &format!("what was found can't be compared with upstream's: {reason}"));
             found
@@ -59,12 +65,13 @@ pub(super) fn only_new(work: ScanWork<'_>, found: Found) -> Found {
 
 fn compare(work: ScanWork<'_>, (hits, sources): &Found) -> Result<Found, String> {
     // It reads its rules meanwhile.
-    let gitleaks = Scanner::start(work.repo.gate);
+    let gitleaks = Scanner::start_apart(work.repo.gate);
     let wanted: BTreeSet<&Matched> = hits.iter().filter_map(|hit| hit.matched.as_ref()).collect();
     let objects: BTreeSet<usize> = hits.iter().filter_map(|hit| sources[hit.text].object()).collect();
     let base = UpstreamBase::read(work.repo, work.updates)?;
     let candidates = base.candidates(work.repo, work.changes, &objects, &wanted)?;
-    let mut accepted = Accepted { work, upstreams: BTreeSet::new() };
+    let exemptions = Exemptions::new(&work.repo.gate.policy.exemptions).map_err(|error| error.to_string())?;
+    let mut accepted = Accepted { work, upstreams: BTreeSet::new(), exemptions };
     let (old, _) = accepted.scan(gitleaks?, &BTreeSet::new(), &candidates, Blanks::default())?;
     accepted.learn(old);
     let new = accepted.leave_out(hits, sources);
@@ -73,7 +80,7 @@ fn compare(work: ScanWork<'_>, (hits, sources): &Found) -> Result<Found, String>
     }
     let mut blanked: BTreeSet<Matched> = wanted.into_iter().cloned().collect();
     for _ in 0..MAX_LOOKS {
-        let gitleaks = Scanner::start(work.repo.gate)?;
+        let gitleaks = Scanner::start_apart(work.repo.gate)?;
         let (hits, sources) = accepted.scan(gitleaks, &objects, &candidates, Blanks::new(blanked.iter())?)?;
         let is_old = |hit: &ScanHit| matches!(sources[hit.text], TextSource::Upstreams);
         let (old, hits): (BTreeSet<_>, BTreeSet<_>) = hits.into_iter().partition(is_old);
@@ -92,6 +99,7 @@ fn compare(work: ScanWork<'_>, (hits, sources): &Found) -> Result<Found, String>
 struct Accepted<'a> {
     work: ScanWork<'a>,
     upstreams: BTreeSet<(String, Matched)>,
+    exemptions: Exemptions,
 }
 
 impl Accepted<'_> {
@@ -107,7 +115,19 @@ impl Accepted<'_> {
         if hit.by == FoundBy::KnownSecrets || matches!(source, TextSource::Refs) {
             return false;
         }
-        hit.matched.as_ref().is_some_and(|matched| self.upstreams.contains(&(hit.rule.clone(), matched.clone())))
+        let has = |matched: &Matched| self.upstreams.contains(&(hit.rule.clone(), matched.clone()));
+        hit.matched.as_ref().is_some_and(has) || self.exempts(hit, source)
+    }
+
+    /// Tells whether the manifest exempts a finding in a file, at every path at which the push has it.
+    fn exempts(&self, hit: &ScanHit, source: &TextSource) -> bool {
+        let (TextSource::Object(index) | TextSource::Inside(index, _)) = source else { return false };
+        let object = &self.work.changes.objects[*index];
+        let here = self.work.changes.paths.iter().filter(|change| change.new.id == object.id);
+        let paths: Option<BTreeSet<&str>> = here.map(|change| std::str::from_utf8(&change.path).ok()).collect();
+        let paths: Vec<&str> = paths.into_iter().flatten().collect();
+        let sha256 = hit.matched.as_ref().map(Matched::sha256);
+        object.kind == ObjectKind::Blob && self.exemptions.exempt(&hit.rule, &paths, sha256.as_deref())
     }
 
     /// Scans these new objects, and upstream's.

@@ -37,8 +37,6 @@ struct ReportedFinding {
     file: String,
     #[serde(rename = "StartLine")]
     first: u64,
-    #[serde(rename = "EndLine")]
-    last: u64,
     #[serde(rename = "Secret")]
     secret: String,
 }
@@ -84,6 +82,13 @@ impl Scanner {
         Self::over(gate, Corpus::within(&gate.tmp).map_err(prepare)?)
     }
 
+    /// Starts one that scans each text by itself.
+    pub(super) fn start_apart(gate: &GateDirs) -> Result<Self, String> {
+        let mut scanner = Self::over(gate, Corpus::within(&gate.tmp).map_err(prepare)?)?;
+        scanner.corpus.keep_apart();
+        Ok(scanner)
+    }
+
     fn over(gate: &GateDirs, corpus: Corpus) -> Result<Self, String> {
         let file = |name: &str| corpus.dir().join(name);
         let (rules, lock) = (file("gitleaks.toml"), file("lock"));
@@ -124,13 +129,12 @@ impl Scanner {
         let (corpus, mut hits, unclear) = self.look()?;
         if !unclear.is_empty() {
             let apart = corpus.apart(&unclear, &gate.tmp).map_err(prepare)?;
-            // A text by itself has matches that are in it alone, whatever their lines say.
             hits.extend(Self::over(gate, apart)?.look()?.1);
         }
         Ok(hits)
     }
 
-    /// The hits that are in one text, and the pieces in which a match goes from one text to the next.
+    /// The hits in pieces of one text, and the other pieces in which something was found.
     fn look(self) -> Result<(Corpus, BTreeSet<ScanHit>, BTreeSet<usize>), String> {
         let mut corpus = self.corpus;
         corpus.complete().map_err(prepare)?;
@@ -158,7 +162,7 @@ impl Scanner {
         let report: Vec<ReportedFinding> =
             serde_json::from_slice(&report).map_err(|error| format!("gitleaks' report can't be read: {error}"))?;
         let mut unseen = corpus.with_canary();
-        let mut found = vec![];
+        let mut hits = BTreeSet::new();
         let mut unclear = BTreeSet::new();
         for reported in report {
             let piece = corpus.piece_of(&reported.file).ok_or("gitleaks reports a file that it was not given")?;
@@ -166,10 +170,10 @@ impl Scanner {
                 unseen.remove(&piece);
                 continue;
             }
-            match corpus.locate(piece, reported.first, reported.last) {
+            match corpus.locate(piece, reported.first) {
                 Some(Position { text, line }) => {
                     let matched = reported.matched();
-                    found.push((piece, ScanHit { text, rule: reported.rule, line, by: FoundBy::Gitleaks, matched }));
+                    hits.insert(ScanHit { text, rule: reported.rule, line, by: FoundBy::Gitleaks, matched });
                 }
                 None => {
                     unclear.insert(piece);
@@ -179,8 +183,6 @@ impl Scanner {
         if !unseen.is_empty() {
             return Err(format!("gitleaks did not look at {} pieces", unseen.len()));
         }
-        // Other findings in such a piece are found again.
-        let hits = found.into_iter().filter(|(piece, _)| !unclear.contains(piece)).map(|(_, hit)| hit).collect();
         Ok((corpus, hits, unclear))
     }
 }

@@ -9,8 +9,9 @@
 //! A text is cut where a line or at least a token ends, and what stands around it is in no rule's pattern, so that neither a cut
 //! nor a canary makes a finding that the text by itself does not have.
 //!
-//! Texts share a piece because gitleaks takes longer to open a file than to read it. A match that begins in one text and
-//! ends in another is none: its piece is scanned again, each text by itself.
+//! Texts share a piece because gitleaks takes longer to open a file than to read it. A piece in which something is found is
+//! scanned again, each text by itself: a match may begin in one text and end in another, and a word in one makes gitleaks try
+//! a rule on all of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -37,8 +38,6 @@ struct Segment {
     text: usize,
     /// The line of the text, from 0; none where lines mean nothing.
     first_line: Option<u64>,
-    /// The line of the piece's own bytes, from 0, and the byte.
-    line: u64,
     start: usize,
 }
 
@@ -56,7 +55,6 @@ struct Piece {
 #[derive(Debug, Default)]
 struct OpenPiece {
     bytes: Vec<u8>,
-    lines: u64,
     segments: Vec<Segment>,
 }
 
@@ -75,6 +73,8 @@ pub(super) struct Corpus {
     pieces: Vec<Piece>,
     open: BTreeMap<&'static str, OpenPiece>,
     canary: String,
+    /// Whether no two texts share a piece.
+    alone: bool,
 }
 
 /// A directory that is removed with this value.
@@ -99,7 +99,7 @@ impl Corpus {
         getrandom::fill(&mut random).map_err(io::Error::other)?;
         let canary = format!("gate-canary-{}", hex::encode(random));
         fs::write(dir.0.join(CANARY), &canary)?;
-        Ok(Self { dir, pieces: vec![], open: BTreeMap::new(), canary })
+        Ok(Self { dir, pieces: vec![], open: BTreeMap::new(), canary, alone: false })
     }
 
     /// An empty one in a directory of its own.
@@ -115,7 +115,7 @@ impl Corpus {
     /// An empty one that another process has left there.
     pub(super) fn left(dir: PathBuf) -> Option<Self> {
         let canary = fs::read_to_string(dir.join(CANARY)).ok()?;
-        Some(Self { dir: OwnedDir(dir), pieces: vec![], open: BTreeMap::new(), canary })
+        Some(Self { dir: OwnedDir(dir), pieces: vec![], open: BTreeMap::new(), canary, alone: false })
     }
 
     /// The word at the end of every piece.
@@ -153,22 +153,15 @@ impl Corpus {
         }
         for ending in archive_names(bytes) {
             fs::write(self.next_file(ending)?, bytes)?;
-            let segments = vec![Segment { text, first_line: None, line: 0, start: 0 }];
+            let segments = vec![Segment { text, first_line: None, start: 0 }];
             self.pieces.push(Piece { ending, segments, is_archive: true });
         }
         Ok(())
     }
 
-    /// Adds a text that shares its pieces with no other.
-    fn add_alone(
-        &mut self,
-        text: usize,
-        first_line: Option<u64>,
-        bytes: &[u8],
-        ending: &'static str,
-    ) -> io::Result<()> {
-        self.append(text, first_line, bytes, ending)?;
-        self.close(ending)
+    /// Gives each text from now on pieces of its own.
+    pub(super) fn keep_apart(&mut self) {
+        self.alone = true;
     }
 
     fn append(&mut self, text: usize, first_line: Option<u64>, bytes: &[u8], ending: &'static str) -> io::Result<()> {
@@ -178,13 +171,11 @@ impl Corpus {
         let open = self.open.entry(ending).or_default();
         if !open.segments.is_empty() {
             open.bytes.extend_from_slice(BETWEEN);
-            open.lines += newlines(BETWEEN);
         }
-        open.segments.push(Segment { text, first_line, line: open.lines, start: open.bytes.len() });
+        open.segments.push(Segment { text, first_line, start: open.bytes.len() });
         open.bytes.extend_from_slice(bytes);
-        open.lines += newlines(bytes);
-        // A finding by a name alone has no line that tells one text from another.
-        if matches!(ending, "p12" | "pfx") { self.close(ending) } else { Ok(()) }
+        // A finding by a name alone would be one of each text.
+        if self.alone || matches!(ending, "p12" | "pfx") { self.close(ending) } else { Ok(()) }
     }
 
     /// Writes what is there of a piece.
@@ -212,6 +203,7 @@ impl Corpus {
     /// The texts of these pieces once more, each in pieces of its own.
     pub(super) fn apart(&self, pieces: &BTreeSet<usize>, within: &Path) -> io::Result<Self> {
         let mut apart = Self::within(within)?;
+        apart.keep_apart();
         for index in pieces {
             let piece = &self.pieces[*index];
             let content = fs::read(self.file(*index, piece.ending))?;
@@ -220,7 +212,7 @@ impl Corpus {
             let bytes = &content[first..content.len().saturating_sub(BETWEEN.len() + self.canary.len() + 1).max(first)];
             for (number, Segment { text, first_line, start, .. }) in piece.segments.iter().enumerate() {
                 let end = piece.segments.get(number + 1).map_or(bytes.len(), |next| next.start - BETWEEN.len());
-                apart.add_alone(*text, *first_line, &bytes[*start..end], piece.ending)?;
+                apart.append(*text, *first_line, &bytes[*start..end], piece.ending)?;
             }
         }
         Ok(apart)
@@ -252,19 +244,13 @@ impl Corpus {
         (number < self.pieces.len()).then_some(number)
     }
 
-    /// Where the match between two lines of a piece is, lines from 1; none if it is in more than one text.
-    pub(super) fn locate(&self, piece: usize, first: u64, last: u64) -> Option<Position> {
-        let Piece { segments, is_archive, .. } = &self.pieces[piece];
+    /// Where a match that begins at a line of a piece is, lines from 1; none if the piece has more than one text.
+    pub(super) fn locate(&self, piece: usize, line: u64) -> Option<Position> {
+        let Piece { segments, .. } = &self.pieces[piece];
+        let [Segment { text, first_line, .. }] = &segments[..] else { return None };
         // The first line of a piece is the blanks.
-        let gate = |line: u64| {
-            let line = line.saturating_sub(2);
-            let after = segments.partition_point(|segment| segment.line <= line);
-            (after.saturating_sub(1), line)
-        };
-        let ((begins, line), (ends, _)) = (gate(first), gate(last.max(first)));
-        let Segment { text, first_line, line: start, .. } = &segments[begins];
-        let line = first_line.map(|first| first + (line - start) + 1);
-        (*is_archive || begins == ends).then_some(Position { text: *text, line })
+        let line = first_line.map(|start| start + line.saturating_sub(2) + 1);
+        Some(Position { text: *text, line })
     }
 
     /// The pieces that have a canary.
@@ -330,7 +316,7 @@ mod tests {
         let second = fs::read_to_string(corpus.input().join("0/1")).expect("the second piece");
         let line = line_of(&second, "20000");
         assert_eq!(corpus.piece_of("0/1"), Some(1));
-        assert_eq!(corpus.locate(1, line, line), Some(Position { text: 7, line: Some(20_001) }));
+        assert_eq!(corpus.locate(1, line), Some(Position { text: 7, line: Some(20_001) }));
         assert!(second.ends_with(&format!("\n{}\n", corpus.canary())));
     }
 
@@ -344,16 +330,12 @@ mod tests {
         corpus.add(3, b"c", &BTreeSet::from(["tf"])).expect("kept");
         corpus.complete().expect("written");
         assert_eq!(corpus.with_canary().len(), 2);
-        let all = fs::read_to_string(corpus.input().join("0/0")).expect("the shared piece");
-        let (first, last) = (line_of(&all, "a1"), line_of(&all, "b1"));
-        assert_eq!(corpus.locate(0, first, last), Some(Position { text: 1, line: Some(1) }));
-        assert_eq!(corpus.locate(0, last, last), Some(Position { text: 1, line: Some(2) }));
-        assert_eq!(corpus.locate(0, last, line_of(&all, "a2")), None);
+        assert_eq!(corpus.locate(0, 2), None);
         let apart = corpus.apart(&BTreeSet::from([0, 1]), dir.path()).expect("taken apart");
         assert_eq!(apart.with_canary().len(), 4);
         let second = fs::read_to_string(apart.input().join("0/1")).expect("a piece of one text");
         assert!(second.ends_with(&format!(" \na1\nb1\n\n\u{1c}\n\n{}\n", apart.canary())));
-        assert_eq!(apart.locate(1, 3, 3), Some(Position { text: 1, line: Some(2) }));
+        assert_eq!(apart.locate(1, 3), Some(Position { text: 1, line: Some(2) }));
         assert!(apart.input().join("0/3.tf").is_file());
     }
 

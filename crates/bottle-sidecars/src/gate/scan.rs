@@ -9,7 +9,7 @@ use super::accepted::{Found, ScanWork, only_new};
 use super::changes::{Object, ObjectKind, read_all};
 use super::dirs::GateDirs;
 use super::gitleaks::Scanner;
-use super::hit::{FoundBy, ScanHit};
+use super::hit::{FoundBy, Matched, ScanHit};
 use super::texts::{Blanks, ScanPass, TextSource};
 
 /// Places of findings that no file has.
@@ -19,7 +19,20 @@ const FILE_NAME: &str = "file name";
 pub(super) const WITHHELD: &str = "(withheld: it looks like a secret)";
 
 /// A finding, and the indices of the updates that bring it.
-pub(super) type FoundIn = (BTreeSet<usize>, Finding);
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct FoundIn {
+    pub(super) finding: Finding,
+    pub(super) updates: BTreeSet<usize>,
+    /// How the manifest could exempt it; none where it could not.
+    pub(super) exemption: Option<PossibleExemption>,
+}
+
+/// The path of a file, and the SHA-256 of what was found in it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct PossibleExemption {
+    pub(super) path: String,
+    pub(super) sha256: Option<String>,
+}
 
 /// The commit that a root tree belongs to, by the tree's id.
 type Roots = HashMap<String, usize>;
@@ -72,8 +85,8 @@ fn located(work: ScanWork<'_>, hits: &BTreeSet<ScanHit>, sources: &[TextSource],
     for hit in hits {
         let (index, inside) = match &sources[hit.text] {
             TextSource::Refs => {
-                let all = (0..updates).collect();
-                found.push((all, finding(hit, None, REF_NAME.to_owned(), false)));
+                let finding = finding(hit, None, REF_NAME.to_owned(), false);
+                found.push(FoundIn { finding, updates: (0..updates).collect(), exemption: None });
                 continue;
             }
             TextSource::Object(index) | TextSource::Names(index) => (*index, None),
@@ -85,6 +98,11 @@ fn located(work: ScanWork<'_>, hits: &BTreeSet<ScanHit>, sources: &[TextSource],
         let commit = placed.map(|(commit, _)| *commit).or_else(|| roots.get(&object.id).copied());
         let commit = commit.map(|commit| changes.commits[commit].id.clone());
         let path = placed.and_then(|(_, paths)| paths.first()).map(|path| String::from_utf8_lossy(path).into_owned());
+        let may_be_exempt = object.kind == ObjectKind::Blob && hit.by != FoundBy::KnownSecrets && !names_are_secret;
+        let exemption = path.clone().filter(|_| may_be_exempt).map(|path| {
+            let sha256 = hit.matched.as_ref().map(Matched::sha256);
+            PossibleExemption { path, sha256 }
+        });
         let (commit, mut what) = match object.kind {
             ObjectKind::Commit => (Some(object.id.clone()), "commit message or header".to_owned()),
             ObjectKind::Tag => (None, "tag message or header".to_owned()),
@@ -97,20 +115,21 @@ fn located(work: ScanWork<'_>, hits: &BTreeSet<ScanHit>, sources: &[TextSource],
         if let Some(how) = inside {
             what = format!("{what} ({how})");
         }
-        let refs = (0..updates).filter(|update| changes.of_update[*update].contains(&index)).collect();
+        let refs: BTreeSet<usize> = (0..updates).filter(|update| changes.of_update[*update].contains(&index)).collect();
         let has_lines = inside.is_none() && matches!(object.kind, ObjectKind::Blob);
-        found.push((refs, finding(hit, commit, what, has_lines)));
+        found.push(FoundIn { finding: finding(hit, commit, what, has_lines), updates: refs, exemption });
     }
-    // A finding in a derived text is often in the text itself too.
-    let plain: BTreeSet<(String, Option<String>, String)> =
-        found.iter().map(|(_, finding)| (finding.rule.clone(), finding.commit.clone(), finding.path.clone())).collect();
-    found.retain(|(_, finding)| {
-        finding
-            .path
-            .split_once(" (")
-            .is_none_or(|(outer, _)| !plain.contains(&(finding.rule.clone(), finding.commit.clone(), outer.to_owned())))
+    without_repetitions(found)
+}
+
+/// Leaves out findings in derived texts that are in the text itself too.
+fn without_repetitions(mut found: Vec<FoundIn>) -> Vec<FoundIn> {
+    let place = |finding: &Finding, path: &str| (finding.rule.clone(), finding.commit.clone(), path.to_owned());
+    let plain: BTreeSet<_> = found.iter().map(|one| place(&one.finding, &one.finding.path)).collect();
+    found.retain(|FoundIn { finding, .. }| {
+        finding.path.split_once(" (").is_none_or(|(outer, _)| !plain.contains(&place(finding, outer)))
     });
-    found.sort_by(|one, other| one.1.cmp(&other.1));
+    found.sort();
     found.dedup();
     found
 }
