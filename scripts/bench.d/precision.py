@@ -1,7 +1,8 @@
-"""What scripts/bench.d/precision measures: DIRECTORY SIDECARS - DIR... [--steps N] [--trees].
+"""What scripts/bench.d/precision measures: DIRECTORY SIDECARS - DIR... [--steps N] [--together] [--trees].
 
 Each DIR is a repository, of which each of the last N first-parent steps is pushed on top of its real parent, as an agent would
-have pushed it. With --trees each DIR is a directory of files, pushed as one commit.
+have pushed it; with --together all of them at once, on top of the first one's parent. With --trees each DIR is a directory of
+files, pushed as one commit.
 """
 
 import argparse
@@ -19,6 +20,7 @@ parser = argparse.ArgumentParser()
 parser.add_argument("words", nargs=3)
 parser.add_argument("dirs", nargs="+", metavar="DIR", type=pathlib.Path)
 parser.add_argument("--steps", type=int, default=100)
+parser.add_argument("--together", action="store_true")
 parser.add_argument("--trees", action="store_true")
 ARGS = parser.parse_args()
 
@@ -53,10 +55,19 @@ class Tally:
         if pushed["verdict"] == "refused":
             self.refused += 1
             where = {(one["rule"], one["path"], one.get("line")) for one in pushed["findings"]}
-            self.refused_commits += max(1, len({one.get("commit") for one in pushed["findings"]}))
-            self.rules.update(one["rule"] for one in pushed["findings"])
+            self.refused_commits += max(1, len(self.introductions(repo, pushed)))
+            self.rules.update(rule for rule, _, _ in where)
             self.rules.update(["(no finding)"] if not where else [])
             say(f"{what}: {'; '.join(f'{rule} at {path}:{line}' for rule, path, line in sorted(where, key=str)) or pushed['reasons']}")
+
+    def introductions(self, repo, pushed):
+        """The commits that bring a rule's finding to a path; those that only touch the file later would not be refused alone."""
+        order = run("git", "rev-list", "--topo-order", "--reverse", "-5000", pushed["new"], cwd=repo).decode().split()
+        age = {commit: number for number, commit in enumerate(order)}
+        first = {}
+        for one in sorted(pushed["findings"], key=lambda one: age.get(one.get("commit"), -1)):
+            first.setdefault((one["rule"], one["path"]), one.get("commit"))
+        return set(first.values())
 
 
 def history(world, tally, source):
@@ -72,6 +83,9 @@ def history(world, tally, source):
     steps = [line.split()[:2] for line in reversed(listed.splitlines()) if " " in line]
     run("git", "update-ref", "refs/heads/main", steps[0][1], cwd=bare)
     world.start_gate(["subject"])
+    if ARGS.together:
+        tally.push(world, source, source.parent.name, steps[-1][0], "all")
+        return
     for number, (commit, parent) in enumerate(steps):
         run("git", "update-ref", "refs/heads/main", parent, cwd=bare)
         tally.push(world, source, f"{source.parent.name} {commit[:12]}", commit, f"step-{number}")
