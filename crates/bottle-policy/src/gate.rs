@@ -1,7 +1,8 @@
 //! `gate.yaml`: the git upstreams, and what a push to each may bring.
 //!
-//! Map: `refs` (which refs may be pushed), `paths` (which paths may not).
+//! Map: `refs` (which refs may be pushed), `paths` (which paths may not), `exemptions` (which findings are none).
 
+pub mod exemptions;
 pub mod paths;
 pub mod refs;
 
@@ -15,6 +16,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use bottle_types::address::{has_password, without_userinfo};
+
+use exemptions::FindingExemption;
+
 /// The whole file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -30,6 +34,9 @@ pub struct GatePolicy {
     /// Token formats besides those that the program knows: a push that contains one is refused.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub patterns: Vec<TokenPattern>,
+    /// Findings in files that are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exemptions: Vec<FindingExemption>,
     /// Every secret that the bottle knows: a push that contains one is refused. Values are files of that name in the
     /// secrets directory.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -121,6 +128,14 @@ pub enum GateError {
     /// Not a public key line.
     #[error("`{0}` is not a host key: it is written as `ssh-ed25519 AAAA…`")]
     HostKey(String),
+    /// Not an exemption.
+    #[error("`exemptions`, `{key}`: {reason}")]
+    Exemption {
+        /// Which part of it.
+        key: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// Not a glob.
     #[error("`{glob}` is not a glob: {reason}")]
     Glob {

@@ -98,6 +98,11 @@ fn check_bottle(bottle: &Bottle, at: &At) -> Checked {
         check_route(route, &at.key("egress").key("routes").item(index))?;
     }
     check_pipelock(bottle, &at.key("pipelock"))?;
+    for (index, exemption) in bottle.gate.exemptions.iter().enumerate() {
+        if let Err((key, problem)) = exemption.check() {
+            return Err(at.key("gate").key("exemptions").item(index).key(key).wrong(&problem));
+        }
+    }
     check_supervise(bottle, &at.key("supervise"))?;
     git::check(&bottle.git, &at.key("git"))
 }

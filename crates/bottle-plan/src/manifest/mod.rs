@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use bottle_policy::budget::{Budget, Price};
+use bottle_policy::gate::exemptions::FindingExemption;
 use bottle_policy::gate::{HostKey, PushRules, RepoName, UpstreamUrl};
 use bottle_policy::limits;
 use bottle_policy::pipelock::{Action, Exemption};
@@ -80,9 +81,27 @@ pub struct Bottle {
     /// The git repositories at the gate; none: in Actions the repository itself, elsewhere the checkout's `origin`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub git: Vec<GitEntry>,
+    /// How the gate judges what is pushed.
+    #[serde(default, skip_serializing_if = "Gate::is_default")]
+    pub gate: Gate,
     /// Who decides when the agent asks for more.
     #[serde(default)]
     pub supervise: Supervise,
+}
+
+/// How the gate judges what is pushed.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Gate {
+    /// Findings in files that are no secrets; none of them lets a secret of the bottle's own through.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub exemptions: Vec<FindingExemption>,
+}
+
+impl Gate {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// The guest's share of the machine.

@@ -165,6 +165,7 @@ fn bundle(doors: &[Door], backend: Backend) -> Bundle {
 fn gate_policy(task: &Task, bottle: &Bottle, upstreams: &Upstreams, options: &Options) -> GatePolicy {
     let mut gate = upstreams.gate_policy(options.dry_run);
     gate.patterns.clone_from(&bottle.pipelock.patterns);
+    gate.exemptions.clone_from(&bottle.gate.exemptions);
     if task.work == Work::Review {
         // A review pushes nothing, whatever its agent tries.
         for upstream in &mut gate.upstreams {

@@ -1,5 +1,7 @@
 //! Token formats: read from the rules files and from a project's own, and tried where a keyword stands.
 
+use std::ops::Range;
+
 use serde::Deserialize;
 
 use super::checksum::Checksum;
@@ -140,6 +142,23 @@ impl Rules {
         })
     }
 
+    /// Every match in bytes that are all there, overlapping ones too: the rule's id, and where the secret itself is. No more
+    /// than `most` are told.
+    pub fn find_all(&self, bytes: &[u8], scope: Scope, most: usize) -> Vec<(&str, Range<usize>)> {
+        let mut found = vec![];
+        let _ = self.keywords.scan(bytes, 0, |at, index| {
+            let rule = &self.rules[index];
+            if rule.applies(scope)
+                && rule.begins(&bytes[..at])
+                && let Some(secret) = rule.secret(&bytes[at..], scope)
+            {
+                found.push((rule.id.as_str(), at + secret.start..at + secret.end));
+            }
+            (found.len() >= most).then_some(())
+        });
+        found
+    }
+
     /// The first rule that matches with its keyword in `from..to`.
     pub(super) fn find_in(&self, bytes: &[u8], from: usize, to: usize, scope: Scope) -> Option<(usize, usize)> {
         let found = self.keywords.scan(bytes, from, |at, index| {
@@ -243,11 +262,11 @@ impl Rule {
     }
 
     /// Where the secret itself is in bytes that begin with one.
-    pub(super) fn secret(&self, bytes: &[u8], scope: Scope) -> Option<std::ops::Range<usize>> {
+    pub(super) fn secret(&self, bytes: &[u8], scope: Scope) -> Option<Range<usize>> {
         self.found(bytes, scope).map(|(_, secret)| secret)
     }
 
-    fn found(&self, bytes: &[u8], scope: Scope) -> Option<(usize, std::ops::Range<usize>)> {
+    fn found(&self, bytes: &[u8], scope: Scope) -> Option<(usize, Range<usize>)> {
         let window = &bytes[..bytes.len().min(LONGEST)];
         let found = self.regex.compiled().captures(window)?;
         let whole = found.get(0)?;

@@ -38,7 +38,8 @@ impl Update {
     }
 }
 
-fn is_zero(id: &str) -> bool {
+/// Tells whether an id stands for no object.
+pub(super) fn is_zero(id: &str) -> bool {
     id.bytes().all(|byte| byte == b'0')
 }
 
@@ -214,7 +215,7 @@ fn object_id(bytes: &[u8]) -> Result<String, String> {
 }
 
 /// The kind and size of each object, unread.
-fn kinds(repo: &Repo<'_>, ids: &[String]) -> Result<Vec<Object>, String> {
+pub(super) fn kinds(repo: &Repo<'_>, ids: &[String]) -> Result<Vec<Object>, String> {
     let answer = repo.ok(&["cat-file", "--batch-check", "--buffer"], Some(lines(ids.iter().map(String::as_str))))?;
     let text = String::from_utf8_lossy(&answer);
     let mut objects = vec![];

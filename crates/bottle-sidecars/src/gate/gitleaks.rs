@@ -16,6 +16,7 @@ use rustix::fs::{FileType, FlockOperation, Mode, OFlags};
 use serde::Deserialize;
 
 use super::dirs::GateDirs;
+use super::hit::{FoundBy, Matched, ScanHit};
 use super::objects::{Corpus, Position};
 use super::process::{self, CONNECTION_TIMEOUT, last_words};
 
@@ -27,14 +28,6 @@ const SCAN_TIMEOUT: Duration = Duration::from_secs(900);
 /// Where it waits, under the name of a file that it reads last before it scans.
 const FIFO: &str = "gitleaksignore";
 
-/// A finding of gitleaks, in terms of the corpus.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct ScanHit {
-    pub(super) text: usize,
-    pub(super) rule: String,
-    pub(super) line: Option<u64>,
-}
-
 /// A line of gitleaks' report; it has more.
 #[derive(Debug, Deserialize)]
 struct ReportedFinding {
@@ -44,8 +37,16 @@ struct ReportedFinding {
     file: String,
     #[serde(rename = "StartLine")]
     first: u64,
-    #[serde(rename = "EndLine")]
-    last: u64,
+    #[serde(rename = "Secret")]
+    secret: String,
+}
+
+impl ReportedFinding {
+    /// The bytes that were found. There are none for a file's name, and gitleaks writes U+FFFD in place of what is no UTF-8.
+    fn matched(&self) -> Option<Matched> {
+        let exact = !self.secret.is_empty() && !self.secret.contains(char::REPLACEMENT_CHARACTER);
+        exact.then(|| Matched::new(self.secret.as_bytes()))
+    }
 }
 
 /// gitleaks' defaults, and the canary. Its built-in allowlists of paths have nothing to bite on in a corpus.
@@ -81,6 +82,13 @@ impl Scanner {
         Self::over(gate, Corpus::within(&gate.tmp).map_err(prepare)?)
     }
 
+    /// Starts one that scans each text by itself.
+    pub(super) fn start_apart(gate: &GateDirs) -> Result<Self, String> {
+        let mut scanner = Self::over(gate, Corpus::within(&gate.tmp).map_err(prepare)?)?;
+        scanner.corpus.keep_apart();
+        Ok(scanner)
+    }
+
     fn over(gate: &GateDirs, corpus: Corpus) -> Result<Self, String> {
         let file = |name: &str| corpus.dir().join(name);
         let (rules, lock) = (file("gitleaks.toml"), file("lock"));
@@ -97,7 +105,7 @@ impl Scanner {
             .args(["--ignore-gitleaks-allow", "--gitleaks-ignore-path"])
             .arg(file(FIFO))
             .arg(format!("--exit-code={FINDINGS_EXIT_CODE}"))
-            .args(["--redact=100", "--max-archive-depth=8", "--max-decode-depth=8", "--report-format=json"])
+            .args(["--max-archive-depth=8", "--max-decode-depth=8", "--report-format=json"])
             .arg(format!("--timeout={}", CONNECTION_TIMEOUT.as_secs()))
             .arg("--report-path")
             .arg(file("report.json"))
@@ -121,13 +129,12 @@ impl Scanner {
         let (corpus, mut hits, unclear) = self.look()?;
         if !unclear.is_empty() {
             let apart = corpus.apart(&unclear, &gate.tmp).map_err(prepare)?;
-            // A text by itself has matches that are in it alone, whatever their lines say.
             hits.extend(Self::over(gate, apart)?.look()?.1);
         }
         Ok(hits)
     }
 
-    /// The hits that are in one text, and the pieces in which a match goes from one text to the next.
+    /// The hits in pieces of one text, and the other pieces in which something was found.
     fn look(self) -> Result<(Corpus, BTreeSet<ScanHit>, BTreeSet<usize>), String> {
         let mut corpus = self.corpus;
         corpus.complete().map_err(prepare)?;
@@ -155,7 +162,7 @@ impl Scanner {
         let report: Vec<ReportedFinding> =
             serde_json::from_slice(&report).map_err(|error| format!("gitleaks' report can't be read: {error}"))?;
         let mut unseen = corpus.with_canary();
-        let mut found = vec![];
+        let mut hits = BTreeSet::new();
         let mut unclear = BTreeSet::new();
         for reported in report {
             let piece = corpus.piece_of(&reported.file).ok_or("gitleaks reports a file that it was not given")?;
@@ -163,8 +170,11 @@ impl Scanner {
                 unseen.remove(&piece);
                 continue;
             }
-            match corpus.locate(piece, reported.first, reported.last) {
-                Some(Position { text, line }) => found.push((piece, ScanHit { text, rule: reported.rule, line })),
+            match corpus.locate(piece, reported.first) {
+                Some(Position { text, line }) => {
+                    let matched = reported.matched();
+                    hits.insert(ScanHit { text, rule: reported.rule, line, by: FoundBy::Gitleaks, matched });
+                }
                 None => {
                     unclear.insert(piece);
                 }
@@ -173,8 +183,6 @@ impl Scanner {
         if !unseen.is_empty() {
             return Err(format!("gitleaks did not look at {} pieces", unseen.len()));
         }
-        // Other findings in such a piece are found again.
-        let hits = found.into_iter().filter(|(piece, _)| !unclear.contains(piece)).map(|(_, hit)| hit).collect();
         Ok((corpus, hits, unclear))
     }
 }

@@ -1,11 +1,12 @@
 //! Making the mirrors, and keeping each exactly what its upstream is now.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use bottle_policy::gate::{GatePolicy, Upstream};
 use sha2::{Digest as _, Sha256};
 
+use super::changes::{Repo, Update, is_zero};
 use super::dirs::{GateDirs, make_dir, shell_word, write_file};
 use super::lock::Lock;
 use super::process::{self, ProcessLimits, git_ok, last_words};
@@ -26,7 +27,7 @@ pub(super) fn prepare(gate: &GateDirs, config: &Path, before: Option<&GatePolicy
     if !log.is_dir() {
         make_dir(&log, 0o755)?;
     }
-    for name in ["", "atomic", "heads", "home", "hooks", "kept", "locks", "made", "policies", "tmp"] {
+    for name in ["", "atomic", "heads", "home", "hooks", "kept", "locks", "made", "policies", "pushed", "tmp"] {
         make_dir(&gate.private_path(name), 0o700)?;
     }
     make_dir(&gate.policy_dir, 0o700)?;
@@ -218,6 +219,51 @@ pub(super) fn made(gate: &GateDirs, upstream: &Upstream) -> Result<BTreeMap<Stri
 /// Remembers branches that this run created.
 pub(super) fn remember_made(gate: &GateDirs, upstream: &Upstream, refs: &[(String, String)]) -> Result<(), String> {
     add_to_list(&list(gate, "made", upstream), refs)
+}
+
+/// Remembers, before a push goes to upstream, what each of its refs was there: what the run itself pushed is not upstream's.
+pub(super) fn remember_pushed(gate: &GateDirs, upstream: &Upstream, updates: &[Update]) -> Result<(), String> {
+    let path = list(gate, "pushed", upstream);
+    let before = read_list(&path)?;
+    let entries = updates.iter().map(|update| (format!("{} {}", update.name, update.new), update.old.clone()));
+    let new: Vec<_> = entries.filter(|(key, _)| !before.contains_key(key)).collect();
+    add_to_list(&path, &new)
+}
+
+/// Commits that upstream has by other hands than this run's.
+pub(super) struct UpstreamsTips {
+    /// Those of its branches and tags.
+    pub(super) commits: BTreeSet<String>,
+    /// That of the default branch.
+    pub(super) head: Option<String>,
+}
+
+/// Reads the mirror's branches and tags; in place of one that this run pushed stands what upstream had there before.
+pub(super) fn upstreams_tips(repo: &Repo<'_>) -> Result<UpstreamsTips, String> {
+    let pushed = read_list(&list(repo.gate, "pushed", repo.upstream))?;
+    let before = |name: &str, id: &str| {
+        let mut id = id.to_owned();
+        for _ in 0..=pushed.len() {
+            match pushed.get(&format!("{name} {id}")) {
+                Some(before) => before.clone_into(&mut id),
+                None => return (!is_zero(&id)).then_some(id),
+            }
+        }
+        None
+    };
+    let format = "--format=%(refname) %(objectname) %(HEAD)";
+    let listed = repo.ok(&["for-each-ref", format, "refs/heads/", "refs/tags/"], None)?;
+    let mut tips = UpstreamsTips { commits: BTreeSet::new(), head: None };
+    for line in String::from_utf8_lossy(&listed).lines() {
+        let mut words = line.split(' ');
+        let (Some(name), Some(id)) = (words.next(), words.next()) else { continue };
+        let Some(id) = before(name, id) else { continue };
+        if words.next() == Some("*") {
+            tips.head = Some(id.clone());
+        }
+        tips.commits.insert(id);
+    }
+    Ok(tips)
 }
 
 fn read_list(path: &Path) -> Result<BTreeMap<String, String>, String> {

@@ -6,12 +6,16 @@
 //! one go, behind a line of blanks that hides the first bytes. Each piece ends with a canary, a word made up for this push
 //! that a rule of ours finds: a piece whose canary is not reported was not scanned, and the push is refused.
 //!
-//! Texts share a piece because gitleaks takes longer to open a file than to read it. A match that begins in one text and
-//! ends in another is none: its piece is scanned again, each text by itself.
+//! A text is cut where a line or at least a token ends, and what stands around it is in no rule's pattern, so that neither a cut
+//! nor a canary makes a finding that the text by itself does not have.
+//!
+//! Texts share a piece because gitleaks takes longer to open a file than to read it. A piece in which something is found is
+//! scanned again, each text by itself: a match may begin in one text and end in another, and a word in one makes gitleaks try
+//! a rule on all of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use bottle_scan::texts::{archive_names, runs_of_text};
@@ -22,7 +26,10 @@ const PIECE_BYTES: usize = 90_000;
 const OVERLAP_BYTES: usize = 10_000;
 /// Longer than the offset of any magic number that gitleaks knows but one, see [`blanks`].
 const BLANKS: usize = 319;
-/// Between two texts; ASCII's file separator is in no character class of a rule that ends at a line's end.
+/// A cut may be so far before where it is due.
+const CUT_REACH: usize = 4_000;
+/// Between two texts, and before the canary; ASCII's file separator is in no character class of a rule that goes on behind a
+/// line's end, such as that of `password:` and what follows it.
 const BETWEEN: &[u8] = b"\n\n\x1c\n\n";
 
 /// Where the bytes of a text begin in a piece.
@@ -31,8 +38,6 @@ struct Segment {
     text: usize,
     /// The line of the text, from 0; none where lines mean nothing.
     first_line: Option<u64>,
-    /// The line of the piece's own bytes, from 0, and the byte.
-    line: u64,
     start: usize,
 }
 
@@ -50,7 +55,6 @@ struct Piece {
 #[derive(Debug, Default)]
 struct OpenPiece {
     bytes: Vec<u8>,
-    lines: u64,
     segments: Vec<Segment>,
 }
 
@@ -69,6 +73,8 @@ pub(super) struct Corpus {
     pieces: Vec<Piece>,
     open: BTreeMap<&'static str, OpenPiece>,
     canary: String,
+    /// Whether no two texts share a piece.
+    alone: bool,
 }
 
 /// A directory that is removed with this value.
@@ -90,10 +96,10 @@ impl Corpus {
         fs::create_dir(dir.0.join("in"))?;
         fs::create_dir(dir.0.join("tmp"))?;
         let mut random = [0; 16];
-        fs::File::open("/dev/urandom")?.read_exact(&mut random)?;
+        getrandom::fill(&mut random).map_err(io::Error::other)?;
         let canary = format!("gate-canary-{}", hex::encode(random));
         fs::write(dir.0.join(CANARY), &canary)?;
-        Ok(Self { dir, pieces: vec![], open: BTreeMap::new(), canary })
+        Ok(Self { dir, pieces: vec![], open: BTreeMap::new(), canary, alone: false })
     }
 
     /// An empty one in a directory of its own.
@@ -109,7 +115,7 @@ impl Corpus {
     /// An empty one that another process has left there.
     pub(super) fn left(dir: PathBuf) -> Option<Self> {
         let canary = fs::read_to_string(dir.join(CANARY)).ok()?;
-        Some(Self { dir: OwnedDir(dir), pieces: vec![], open: BTreeMap::new(), canary })
+        Some(Self { dir: OwnedDir(dir), pieces: vec![], open: BTreeMap::new(), canary, alone: false })
     }
 
     /// The word at the end of every piece.
@@ -135,34 +141,27 @@ impl Corpus {
         for ending in if endings.is_empty() { &plain } else { endings } {
             let (mut start, mut line) = (0, 0);
             loop {
-                let end = (start + PIECE_BYTES).min(texts.len());
+                let end = if texts.len() - start > PIECE_BYTES { cut(texts, start + PIECE_BYTES) } else { texts.len() };
                 self.append(text, runs.is_none().then_some(line), &texts[start..end], ending)?;
                 if end == texts.len() {
                     break;
                 }
-                let next = end - OVERLAP_BYTES;
+                let next = cut(texts, end - OVERLAP_BYTES);
                 line += newlines(&texts[start..next]);
                 start = next;
             }
         }
         for ending in archive_names(bytes) {
             fs::write(self.next_file(ending)?, bytes)?;
-            let segments = vec![Segment { text, first_line: None, line: 0, start: 0 }];
+            let segments = vec![Segment { text, first_line: None, start: 0 }];
             self.pieces.push(Piece { ending, segments, is_archive: true });
         }
         Ok(())
     }
 
-    /// Adds a text that shares its pieces with no other.
-    fn add_alone(
-        &mut self,
-        text: usize,
-        first_line: Option<u64>,
-        bytes: &[u8],
-        ending: &'static str,
-    ) -> io::Result<()> {
-        self.append(text, first_line, bytes, ending)?;
-        self.close(ending)
+    /// Gives each text from now on pieces of its own.
+    pub(super) fn keep_apart(&mut self) {
+        self.alone = true;
     }
 
     fn append(&mut self, text: usize, first_line: Option<u64>, bytes: &[u8], ending: &'static str) -> io::Result<()> {
@@ -172,13 +171,11 @@ impl Corpus {
         let open = self.open.entry(ending).or_default();
         if !open.segments.is_empty() {
             open.bytes.extend_from_slice(BETWEEN);
-            open.lines += newlines(BETWEEN);
         }
-        open.segments.push(Segment { text, first_line, line: open.lines, start: open.bytes.len() });
+        open.segments.push(Segment { text, first_line, start: open.bytes.len() });
         open.bytes.extend_from_slice(bytes);
-        open.lines += newlines(bytes);
-        // A finding by a name alone has no line that tells one text from another.
-        if matches!(ending, "p12" | "pfx") { self.close(ending) } else { Ok(()) }
+        // A finding by a name alone would be one of each text.
+        if self.alone || matches!(ending, "p12" | "pfx") { self.close(ending) } else { Ok(()) }
     }
 
     /// Writes what is there of a piece.
@@ -189,7 +186,7 @@ impl Corpus {
         content.resize(blanks(&bytes), b' ');
         content.push(b'\n');
         content.extend_from_slice(&bytes);
-        content.extend_from_slice(b"\n\n");
+        content.extend_from_slice(BETWEEN);
         content.extend_from_slice(self.canary.as_bytes());
         content.push(b'\n');
         file.write_all(&content)?;
@@ -206,15 +203,16 @@ impl Corpus {
     /// The texts of these pieces once more, each in pieces of its own.
     pub(super) fn apart(&self, pieces: &BTreeSet<usize>, within: &Path) -> io::Result<Self> {
         let mut apart = Self::within(within)?;
+        apart.keep_apart();
         for index in pieces {
             let piece = &self.pieces[*index];
             let content = fs::read(self.file(*index, piece.ending))?;
-            // Behind the line of blanks, before the two newlines, the canary and its newline.
+            // Behind the line of blanks, before the separator, the canary and its newline.
             let first = content.iter().position(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-            let bytes = &content[first..content.len().saturating_sub(self.canary.len() + 3).max(first)];
+            let bytes = &content[first..content.len().saturating_sub(BETWEEN.len() + self.canary.len() + 1).max(first)];
             for (number, Segment { text, first_line, start, .. }) in piece.segments.iter().enumerate() {
                 let end = piece.segments.get(number + 1).map_or(bytes.len(), |next| next.start - BETWEEN.len());
-                apart.add_alone(*text, *first_line, &bytes[*start..end], piece.ending)?;
+                apart.append(*text, *first_line, &bytes[*start..end], piece.ending)?;
             }
         }
         Ok(apart)
@@ -246,19 +244,13 @@ impl Corpus {
         (number < self.pieces.len()).then_some(number)
     }
 
-    /// Where the match between two lines of a piece is, lines from 1; none if it is in more than one text.
-    pub(super) fn locate(&self, piece: usize, first: u64, last: u64) -> Option<Position> {
-        let Piece { segments, is_archive, .. } = &self.pieces[piece];
+    /// Where a match that begins at a line of a piece is, lines from 1; none if the piece has more than one text.
+    pub(super) fn locate(&self, piece: usize, line: u64) -> Option<Position> {
+        let Piece { segments, .. } = &self.pieces[piece];
+        let [Segment { text, first_line, .. }] = &segments[..] else { return None };
         // The first line of a piece is the blanks.
-        let gate = |line: u64| {
-            let line = line.saturating_sub(2);
-            let after = segments.partition_point(|segment| segment.line <= line);
-            (after.saturating_sub(1), line)
-        };
-        let ((begins, line), (ends, _)) = (gate(first), gate(last.max(first)));
-        let Segment { text, first_line, line: start, .. } = &segments[begins];
-        let line = first_line.map(|first| first + (line - start) + 1);
-        (*is_archive || begins == ends).then_some(Position { text: *text, line })
+        let line = first_line.map(|start| start + line.saturating_sub(2) + 1);
+        Some(Position { text: *text, line })
     }
 
     /// The pieces that have a canary.
@@ -272,6 +264,15 @@ pub(super) fn newlines(bytes: &[u8]) -> u64 {
     // In blocks that a byte can count, which the compiler makes wide instructions of.
     let blocks = bytes.chunks(255).map(|block| block.iter().map(|byte| u8::from(*byte == b'\n')).sum::<u8>());
     blocks.map(u64::from).sum()
+}
+
+/// Where to cut a text at `at` or a little before: behind a line's end, else behind a byte that no token has.
+fn cut(text: &[u8], at: usize) -> usize {
+    let is_of_a_token = |byte: &u8| byte.is_ascii_alphanumeric() || !byte.is_ascii() || b"_-+/=.~\\%".contains(byte);
+    let from = at.saturating_sub(CUT_REACH);
+    let within = &text[from..at];
+    let before = memchr::memrchr(b'\n', within).or_else(|| within.iter().rposition(|byte| !is_of_a_token(byte)));
+    before.map_or(at, |before| from + before + 1)
 }
 
 /// How many blanks to put before a piece, so that no magic number is where gitleaks looks for one. ISO 9660's are so far
@@ -315,7 +316,7 @@ mod tests {
         let second = fs::read_to_string(corpus.input().join("0/1")).expect("the second piece");
         let line = line_of(&second, "20000");
         assert_eq!(corpus.piece_of("0/1"), Some(1));
-        assert_eq!(corpus.locate(1, line, line), Some(Position { text: 7, line: Some(20_001) }));
+        assert_eq!(corpus.locate(1, line), Some(Position { text: 7, line: Some(20_001) }));
         assert!(second.ends_with(&format!("\n{}\n", corpus.canary())));
     }
 
@@ -329,17 +330,22 @@ mod tests {
         corpus.add(3, b"c", &BTreeSet::from(["tf"])).expect("kept");
         corpus.complete().expect("written");
         assert_eq!(corpus.with_canary().len(), 2);
-        let all = fs::read_to_string(corpus.input().join("0/0")).expect("the shared piece");
-        let (first, last) = (line_of(&all, "a1"), line_of(&all, "b1"));
-        assert_eq!(corpus.locate(0, first, last), Some(Position { text: 1, line: Some(1) }));
-        assert_eq!(corpus.locate(0, last, last), Some(Position { text: 1, line: Some(2) }));
-        assert_eq!(corpus.locate(0, last, line_of(&all, "a2")), None);
+        assert_eq!(corpus.locate(0, 2), None);
         let apart = corpus.apart(&BTreeSet::from([0, 1]), dir.path()).expect("taken apart");
         assert_eq!(apart.with_canary().len(), 4);
         let second = fs::read_to_string(apart.input().join("0/1")).expect("a piece of one text");
-        assert!(second.ends_with(&format!(" \na1\nb1\n\n{}\n", apart.canary())));
-        assert_eq!(apart.locate(1, 3, 3), Some(Position { text: 1, line: Some(2) }));
+        assert!(second.ends_with(&format!(" \na1\nb1\n\n\u{1c}\n\n{}\n", apart.canary())));
+        assert_eq!(apart.locate(1, 3), Some(Position { text: 1, line: Some(2) }));
         assert!(apart.input().join("0/3.tf").is_file());
+    }
+
+    #[test]
+    fn a_text_is_cut_between_lines_or_tokens() {
+        assert_eq!(cut(b"one\ntwo three", 9), 4);
+        assert_eq!(cut(b"key = \"abc\"; b=cd", 15), 12);
+        let long = vec![b'x'; CUT_REACH + 10];
+        assert_eq!(cut(&long, CUT_REACH + 5), CUT_REACH + 5);
+        assert_eq!(cut(&[b"a\n".as_slice(), &long].concat(), CUT_REACH + 5), CUT_REACH + 5);
     }
 
     #[test]

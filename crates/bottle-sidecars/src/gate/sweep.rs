@@ -45,7 +45,7 @@ pub(super) fn what_nobody_uses(gate: &GateDirs, oldest: SystemTime) {
             }
         }
     }
-    for list in ["atomic", "heads", "kept", "made"] {
+    for list in ["atomic", "heads", "kept", "made", "pushed"] {
         for entry in entries(&gate.private_path(list)) {
             if entry.file_name().to_string_lossy().starts_with('.') && is_old(&entry) {
                 let _ = fs::remove_file(entry.path());

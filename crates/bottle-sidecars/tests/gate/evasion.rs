@@ -8,7 +8,7 @@ use std::thread;
 
 use serde::Deserialize;
 
-use crate::world::{World, aws_key, random_letters, said};
+use crate::world::{World, aws_key, random_hex, random_letters, said};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -20,6 +20,11 @@ struct Suite {
 #[serde(deny_unknown_fields)]
 struct Case {
     name: String,
+    /// What upstream's own people push first, to a branch that the case starts from.
+    upstream: Option<String>,
+    /// Upstream has the secret, in a place that does not count.
+    #[serde(default)]
+    upstream_has_it: bool,
     script: String,
     #[serde(default = "Case::aws")]
     expect: String,
@@ -56,13 +61,31 @@ impl Run<'_> {
         let world = self.world;
         let clone = world.path(&format!("{kind}-{}", case.name));
         world.ok(world.dir.path(), &format!("cp -r template {}", clone.display()));
-        let mut script = format!("{PRELUDE}{script}");
-        if !script.contains("git push") {
-            script.push_str("\ngit push origin HEAD:refs/heads/$BRANCH");
-        }
+        let with_push = |script: &str, push: &str| {
+            format!("{PRELUDE}{script}\n{}", if script.contains("git push") { "" } else { push })
+        };
+        let mut script = with_push(script, "git push origin HEAD:refs/heads/$BRANCH");
         let name = format!("{kind}-{}", case.name);
         let branch = format!("bottle/{name}");
-        let env = [("SECRET", secret), ("KNOWN", known), ("PASSWORD", password), ("BRANCH", &branch), ("TAG", &name)];
+        let token = if kind == "evil" { random_hex(40) } else { "plain-words-for-the-token".to_owned() };
+        let env = [
+            ("SECRET", secret),
+            ("KNOWN", known),
+            ("PASSWORD", password),
+            ("BRANCH", &branch),
+            ("TAG", &name),
+            ("OLD", &aws_key()),
+            ("OLD_TOKEN", &random_hex(40)),
+            ("TOKEN", &token),
+        ];
+        if let Some(upstream) = &case.upstream {
+            let theirs = world.path(&format!("theirs-{name}"));
+            world.ok(world.dir.path(), &format!("git clone -q \"$UPSTREAM\" {}", theirs.display()));
+            let upstream = with_push(upstream, "git push -q origin HEAD:refs/heads/base-$TAG");
+            let output = world.sh(&theirs, &upstream, &env);
+            assert!(output.status.success(), "{name}: {}", said(&output));
+            script.insert_str(0, "git fetch -q; git checkout -q -B main origin/base-$TAG\n");
+        }
         let output = world.sh(&clone, &script, &env);
         (clone, said(&output), output.status.success())
     }
@@ -74,7 +97,9 @@ impl Run<'_> {
     fn hidden(&self, case: &Case) {
         let secret = aws_key();
         let password = random_letters(20);
-        self.secrets.lock().expect("a lock").insert(secret.clone());
+        if !case.upstream_has_it {
+            self.secrets.lock().expect("a lock").insert(secret.clone());
+        }
         let (_, text, went) = self.push(case, "evil", &case.script, &secret, &self.world.known, &password);
         if went || !text.contains(&case.expect) || !text.contains("git-gate: refused") {
             self.fail(format!("evil {}: went through: {went}\n{text}", case.name));

@@ -4,6 +4,7 @@
 mod apply;
 mod claims;
 mod evasion;
+mod exemptions;
 mod history;
 mod hostile;
 mod https;

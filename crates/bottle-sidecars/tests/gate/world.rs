@@ -30,6 +30,13 @@ pub(crate) fn random_letters(count: usize) -> String {
     bytes.iter().map(|byte| char::from(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"[usize::from(byte % 32)])).collect()
 }
 
+/// Random hex digits.
+pub(crate) fn random_hex(count: usize) -> String {
+    let mut bytes = vec![0; count / 2];
+    fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes)).expect("random bytes");
+    hex::encode(bytes)
+}
+
 /// A key id as AWS makes them, with the entropy that gitleaks asks for; never the same twice.
 pub(crate) fn aws_key() -> String {
     loop {

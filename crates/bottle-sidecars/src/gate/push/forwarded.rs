@@ -73,6 +73,7 @@ fn to_upstream(judged: &Judged<'_>) -> Result<Vec<String>, ForwardError> {
     let (repo, updates) = (judged.repo(), judged.updates());
     let name = &repo.upstream.name;
     let lock = Lock::wait_for(repo.gate, name)?;
+    mirror::remember_pushed(repo.gate, repo.upstream, updates)?;
     let output = process::run(push(repo, updates, &[]), None, PUSH_LIMITS).map_err(|error| unreachable(&error))?;
     let remote_lines = remote_lines(&output.stderr);
     if !output.status.success() {
@@ -149,6 +150,7 @@ fn keep_as_bundle(judged: &Judged<'_>) -> Result<(), String> {
     let (repo, updates) = (judged.repo(), judged.updates());
     let name = &repo.upstream.name;
     let lock = Lock::wait_for(repo.gate, name)?;
+    mirror::remember_pushed(repo.gate, repo.upstream, updates)?;
     let say = |error: &dyn std::fmt::Display| format!("failed to keep the push: {error}");
     // A bundle holds refs, and in quarantine there are none of the new ones: a repository beside it has them.
     let dir = tempfile::TempDir::new_in(&repo.gate.tmp).map_err(|error| say(&error))?;

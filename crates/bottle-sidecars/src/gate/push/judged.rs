@@ -30,7 +30,7 @@ impl<'a> Judged<'a> {
         match scanned {
             Ok(findings) if findings.is_empty() => Ok(Self { received, changes, ms }),
             Ok(findings) => {
-                if findings.iter().any(|(_, one)| scan::is_in_a_name(one)) {
+                if findings.iter().any(|one| scan::is_in_a_name(&one.finding)) {
                     received.names.fill(scan::WITHHELD.to_owned());
                 }
                 Err(Box::new(Refused { received, changes, refusals: vec![], findings, remote_lines: vec![], ms }))

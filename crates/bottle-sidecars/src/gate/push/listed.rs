@@ -6,15 +6,16 @@ use bottle_scan::dlp::{Rules, RulesError};
 use bottle_scan::known::KnownSecrets;
 use bottle_wire::push_report::Timings;
 
+use super::super::accepted::ScanWork;
 use super::super::changes::Changes;
 use super::super::dirs::GateDirs;
 use super::super::gitleaks::Scanner;
 use super::super::rules::{self, MAX_REFS, Refusal};
-use super::super::scan;
+use super::super::scan::{self, FoundIn};
 use super::command::{ONE_AT_A_TIME, can_be_one_push};
 use super::millis;
 use super::received::Received;
-use super::refused::{FoundIn, Refused};
+use super::refused::Refused;
 
 /// A push that no push rule refuses, with all that it brings.
 pub(super) struct Listed<'a> {
@@ -83,6 +84,7 @@ impl Scanners {
         let gitleaks = self.gitleaks?;
         let rules = self.rules.join().map_err(|_| "the rules can't be read".to_owned())?;
         let rules = rules.map_err(|error| error.to_string())?;
-        scan::scan(gitleaks, &rules, &received.repo, &received.updates, changes, known)
+        let Received { repo, updates, .. } = received;
+        scan::scan(gitleaks, ScanWork { repo, updates, changes, rules: &rules, known })
     }
 }

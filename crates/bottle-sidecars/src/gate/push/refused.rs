@@ -1,15 +1,11 @@
 //! The end of a push that does not go to upstream.
 
-use std::collections::BTreeSet;
-
-use bottle_wire::push_report::{Finding, Timings};
+use bottle_wire::push_report::Timings;
 
 use super::super::changes::Changes;
 use super::super::rules::Refusal;
+use super::super::scan::FoundIn;
 use super::received::Received;
-
-/// A finding, and the indices of the updates that bring it.
-pub(super) type FoundIn = (BTreeSet<usize>, Finding);
 
 /// A push that is refused, and why.
 pub(super) struct Refused<'a> {

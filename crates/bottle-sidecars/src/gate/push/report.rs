@@ -1,5 +1,6 @@
 //! The report of a push: lines for the agent and the log, and a record for each ref.
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::process::ExitCode;
 
@@ -9,14 +10,18 @@ use bottle_wire::push_report::{Finding, PushedRef, Timings, Verdict};
 use super::super::changes::Changes;
 use super::super::process::printable;
 use super::super::rules::{self, MAX_REFS, Refusal};
+use super::super::scan::FoundIn;
 use super::super::{log, record};
 use super::forwarded::Forwarded;
 use super::millis;
 use super::received::Received;
-use super::refused::{FoundIn, Refused};
+use super::refused::Refused;
 
 /// Most findings that are shown; the record has them all.
 const MAX_LINES_SHOWN: usize = 20;
+
+/// Most exemptions that are shown to be pasted.
+const MAX_EXEMPTIONS_SHOWN: usize = 5;
 
 /// All that is told of a push at its end.
 pub(super) struct PushReport<'a> {
@@ -54,70 +59,112 @@ impl PushReport<'_> {
     /// Tells the agent, the record and the log.
     pub(super) fn conclude(mut self, known: &KnownSecrets) -> ExitCode {
         self.ms.total = millis(self.received.started);
-        let Received { repo, updates, names, .. } = &self.received;
-        let verdict = self.verdict;
-        let mut lines = vec![];
-        let mut records = vec![];
+        let gate = self.received.repo.gate;
         let remote_lines: Vec<String> =
             self.remote_lines.iter().map(|line| format!("upstream: {}", known.mask_str(line))).collect();
+        let (mut lines, mut records) = (vec![], vec![]);
         // More refs than are allowed are refused together; a line for each would only fill the record.
-        for (index, update) in updates.iter().enumerate().take(MAX_REFS) {
-            let (commits, objects, bytes) = rules::weigh(&self.changes, index);
-            let about_this_ref = self.refusals.iter().filter(|refusal| refusal.update.is_none_or(|of| of == index));
-            let mut reasons: Vec<String> = about_this_ref.map(|refusal| known.mask_str(&refusal.text())).collect();
-            let findings: Vec<Finding> = self
-                .findings
-                .iter()
-                .filter(|(refs, _)| refs.contains(&index))
-                .map(|(_, one)| masked(one, known))
-                .collect();
-            let name = names[index].clone();
-            lines.extend(reasons.iter().map(|reason| format!("refused {name}: {reason}")));
-            lines.extend(findings.iter().map(|finding| format!("refused {name}: {}", advice(finding))));
-            if verdict == Verdict::Refused && reasons.is_empty() && findings.is_empty() {
-                lines.push(format!("refused {name}: another ref of the same push was refused; push it alone"));
-            }
-            match verdict {
-                Verdict::Refused => reasons.extend(remote_lines.iter().cloned()),
-                Verdict::Accepted => {
-                    lines.push(format!("{name}: {commits} commits scanned, nothing found; upstream has it"))
-                }
-                Verdict::WouldPush => {
-                    lines.push(format!("{name}: {commits} commits scanned, nothing found; dry run: kept, not pushed"))
-                }
-            }
-            records.push(PushedRef {
-                time: record::now(),
-                repo: repo.upstream.name.clone(),
-                r#ref: name,
-                old: update.old.clone(),
-                new: update.new.clone(),
-                commits,
-                objects,
-                bytes,
-                findings,
-                verdict,
-                reasons,
-                ms: self.ms,
-            });
+        for index in 0..self.received.updates.len().min(MAX_REFS) {
+            records.push(self.conclude_ref(index, known, &remote_lines, &mut lines));
         }
         let more = lines.len().saturating_sub(MAX_LINES_SHOWN + records.len());
         lines.truncate(lines.len() - more);
-        let more = more + updates.len() - records.len();
+        let more = more + self.received.updates.len() - records.len();
         if more > 0 {
             lines.push(format!("and {more} more"));
         }
+        lines.extend(ways(&self.findings, known));
         lines.extend(remote_lines);
-        if let Err(error) = record::append(repo.gate, &records) {
+        if let Err(error) = record::append(gate, &records) {
             // Upstream may have it by now; what happened is in the log then.
             lines.push(error);
         }
         for line in &lines {
-            log::send(&repo.gate.dirs, line);
+            log::send(&gate.dirs, line);
         }
         tell(&lines);
-        if verdict == Verdict::Refused { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+        if self.verdict == Verdict::Refused { ExitCode::FAILURE } else { ExitCode::SUCCESS }
     }
+
+    /// The record of one ref; adds what is said of it.
+    fn conclude_ref(
+        &self,
+        index: usize,
+        known: &KnownSecrets,
+        remote_lines: &[String],
+        lines: &mut Vec<String>,
+    ) -> PushedRef {
+        let Received { repo, updates, names, .. } = &self.received;
+        let (commits, objects, bytes) = rules::weigh(&self.changes, index);
+        let about_this_ref = self.refusals.iter().filter(|refusal| refusal.update.is_none_or(|of| of == index));
+        let mut reasons: Vec<String> = about_this_ref.map(|refusal| known.mask_str(&refusal.text())).collect();
+        let of_this_ref = self.findings.iter().filter(|one| one.updates.contains(&index));
+        let mut findings: Vec<Finding> = of_this_ref.map(|one| masked(&one.finding, known)).collect();
+        // Two on one line are told once.
+        findings.dedup();
+        let name = names[index].clone();
+        lines.extend(reasons.iter().map(|reason| format!("refused {name}: {reason}")));
+        lines.extend(findings.iter().map(|finding| format!("refused {name}: {}", advice(finding))));
+        if self.verdict == Verdict::Refused && reasons.is_empty() && findings.is_empty() {
+            lines.push(format!("refused {name}: another ref of the same push was refused; push it alone"));
+        }
+        let passed = match self.verdict {
+            Verdict::Refused => None,
+            Verdict::Accepted => Some("upstream has it"),
+            Verdict::WouldPush => Some("dry run: kept, not pushed"),
+        };
+        match passed {
+            None => reasons.extend(remote_lines.iter().cloned()),
+            Some(end) => lines.push(format!("{name}: {commits} commits scanned, nothing found; {end}")),
+        }
+        PushedRef {
+            time: record::now(),
+            repo: repo.upstream.name.clone(),
+            r#ref: name,
+            old: updates[index].old.clone(),
+            new: updates[index].new.clone(),
+            commits,
+            objects,
+            bytes,
+            findings,
+            verdict: self.verdict,
+            reasons,
+            ms: self.ms,
+        }
+    }
+}
+
+/// The ways that are open where a finding is no secret, and the lines for a person to paste.
+fn ways(findings: &[FoundIn], known: &KnownSecrets) -> Vec<String> {
+    let exemptions: BTreeSet<_> =
+        findings.iter().filter_map(|one| Some((&one.finding.rule, one.exemption.as_ref()?))).collect();
+    if exemptions.is_empty() {
+        return vec![];
+    }
+    let mut lines = vec![
+        "if it is no secret, write it otherwise, or ask a person to add this to the bottle in the base branch's \
+         claude-bottle.yml (a pushed one does not count):"
+            .to_owned(),
+        "  gate:".to_owned(),
+        "    exemptions:".to_owned(),
+    ];
+    for (rule, exemption) in exemptions.iter().take(MAX_EXEMPTIONS_SHOWN) {
+        let path = known.mask_str(&exemption.path);
+        let path = serde_json::to_string(&glob_of(&path)).unwrap_or_default();
+        let sha256 = exemption.sha256.as_ref().map(|hash| format!("sha256: {hash}, ")).unwrap_or_default();
+        lines.push(format!("      - {{ rule: {rule}, path: {path}, {sha256}reason: \"…\" }}"));
+    }
+    lines
+}
+
+/// The glob that matches this path alone.
+fn glob_of(path: &str) -> String {
+    let escape = |c: char| match c {
+        '*' | '?' | '[' | ']' | '{' | '}' => format!("[{c}]"),
+        '\\' => "?".to_owned(),
+        _ => c.to_string(),
+    };
+    path.chars().map(escape).collect()
 }
 
 fn masked(finding: &Finding, known: &KnownSecrets) -> Finding {

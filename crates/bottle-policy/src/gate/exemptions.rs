@@ -1,0 +1,121 @@
+//! Which findings of the gate's scan are none, by the word of the base branch's manifest.
+
+use globset::GlobMatcher;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{GateError, refs};
+
+/// What a rule finds in some files is no secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FindingExemption {
+    /// The rule's id, as a refusal names it.
+    pub rule: String,
+    /// A glob of paths; it has to match every path at which a push puts the file.
+    pub path: String,
+    /// The SHA-256 of the bytes that were found, in hex, as a refusal shows it; without it, whatever the rule finds there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
+    /// Why it is no secret.
+    pub reason: String,
+}
+
+impl FindingExemption {
+    /// What is wrong with it: the key, and why.
+    pub fn check(&self) -> Result<(), (&'static str, String)> {
+        if self.rule.is_empty() || !self.rule.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(("rule", format!("`{}` is not the id of a rule", self.rule)));
+        }
+        if self.rule.starts_with("known-secret") {
+            return Err(("rule", "a secret of the bottle's own is never let through".to_owned()));
+        }
+        if self.path.is_empty() {
+            return Err(("path", "an empty glob matches no path".to_owned()));
+        }
+        refs::glob(&self.path, false).map_err(|error| ("path", error.to_string()))?;
+        let is_hash =
+            |hash: &String| hash.len() == 64 && hash.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        if self.sha256.as_ref().is_some_and(|hash| !is_hash(hash)) {
+            return Err(("sha256", "expected 64 digits, `0` to `9` and `a` to `f`".to_owned()));
+        }
+        if self.reason.trim().is_empty() {
+            return Err(("reason", "say why it is no secret".to_owned()));
+        }
+        Ok(())
+    }
+}
+
+/// The judge of findings in files.
+#[derive(Debug, Clone, Default)]
+pub struct Exemptions(Vec<(FindingExemption, GlobMatcher)>);
+
+impl Exemptions {
+    /// Compiles the globs.
+    pub fn new(list: &[FindingExemption]) -> Result<Self, GateError> {
+        let compile = |one: &FindingExemption| match one.check() {
+            Ok(()) => Ok((one.clone(), refs::glob(&one.path, false)?)),
+            Err((key, reason)) => Err(GateError::Exemption { key, reason }),
+        };
+        Ok(Self(list.iter().map(compile).collect::<Result<_, _>>()?))
+    }
+
+    /// Whether what a rule found in a file is none; `paths` are all at which it is put, `sha256` is that of the bytes, where
+    /// they are known.
+    pub fn exempt(&self, rule: &str, paths: &[&str], sha256: Option<&str>) -> bool {
+        !paths.is_empty()
+            && self.0.iter().any(|(one, glob)| {
+                one.rule == rule
+                    && one.sha256.as_deref().is_none_or(|expected| sha256 == Some(expected))
+                    && paths.iter().all(|path| glob.is_match(path))
+            })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn exemption(path: &str, sha256: Option<&str>) -> FindingExemption {
+        let sha256 = sha256.map(str::to_owned);
+        FindingExemption { rule: "jwt".to_owned(), path: path.to_owned(), sha256, reason: "a sample".to_owned() }
+    }
+
+    #[test]
+    fn a_finding_is_exempt_at_all_its_paths_or_not_at_all() {
+        let hash = "0".repeat(64);
+        let list = [exemption("tests/**", None), exemption("docs/*.md", Some(&hash))];
+        let exemptions = Exemptions::new(&list).expect("globs");
+        assert!(exemptions.exempt("jwt", &["tests/a/b.txt"], None));
+        assert!(exemptions.exempt("jwt", &["docs/a.md"], Some(&hash)));
+        for (rule, paths, sha256) in [
+            ("jwt", &["tests/a", "src/a"][..], None),
+            ("jwt", &[], None),
+            ("other", &["tests/a"], None),
+            ("jwt", &["docs/a.md"], None),
+            ("jwt", &["docs/a.md"], Some(&*"1".repeat(64))),
+            ("jwt", &["docs/deep/a.md"], Some(&*hash)),
+            // Each exemption by itself.
+            ("jwt", &["tests/a", "docs/a.md"], Some(&*hash)),
+            ("known-secret:TOKEN", &["tests/a"], None),
+        ] {
+            assert!(!exemptions.exempt(rule, paths, sha256), "{rule} {paths:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_exemption_is_refused() {
+        for (key, wrong) in [
+            ("rule", FindingExemption { rule: String::new(), ..exemption("a", None) }),
+            ("rule", FindingExemption { rule: "known-secret:TOKEN".to_owned(), ..exemption("a", None) }),
+            ("path", exemption("", None)),
+            ("path", exemption("[", None)),
+            ("sha256", exemption("a", Some("abc"))),
+            ("sha256", exemption("a", Some(&"A".repeat(64)))),
+            ("reason", FindingExemption { reason: " ".to_owned(), ..exemption("a", None) }),
+        ] {
+            assert_eq!(wrong.check().map_err(|(key, _)| key), Err(key));
+            assert!(Exemptions::new(&[wrong]).is_err());
+        }
+    }
+}

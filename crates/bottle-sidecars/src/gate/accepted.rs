@@ -1,0 +1,156 @@
+//! Leaves out of what was found what upstream has already: the same rule, the same bytes, by another hand than this run's; and
+//! what the manifest exempts. Neither lets a secret of the bottle's own through.
+//!
+//! What is found in a text may hide what stands behind it: some rules tell the first value of a list alone. So when nothing
+//! new shows, the texts are scanned once more without the bytes that are accepted, until nothing else comes to light.
+
+use std::collections::BTreeSet;
+
+use bottle_policy::gate::exemptions::Exemptions;
+use bottle_scan::dlp::Rules;
+use bottle_scan::known::KnownSecrets;
+
+use super::base::{Candidates, UpstreamBase};
+use super::changes::{Changes, Object, ObjectKind, Repo, Update, read_all};
+use super::gitleaks::Scanner;
+use super::hit::{FoundBy, Matched, ScanHit};
+use super::log;
+use super::objects::telling_ending;
+use super::texts::{Blanks, ScanPass, TextSource};
+
+/// So often is looked behind what was found.
+const MAX_LOOKS: usize = 8;
+
+/// All that a scan goes by.
+#[derive(Clone, Copy)]
+pub(super) struct ScanWork<'a> {
+    pub(super) repo: &'a Repo<'a>,
+    pub(super) updates: &'a [Update],
+    pub(super) changes: &'a Changes,
+    pub(super) rules: &'a Rules,
+    pub(super) known: &'a KnownSecrets,
+}
+
+impl ScanWork<'_> {
+    /// The endings, of all the paths of a new object, by which rules of gitleaks go.
+    pub(super) fn endings(paths: &[&[u8]]) -> BTreeSet<&'static str> {
+        let mut endings: BTreeSet<&str> = paths.iter().filter_map(|path| telling_ending(path)).collect();
+        if endings.len() < paths.len() {
+            endings.insert("");
+        }
+        endings
+    }
+}
+
+/// What was found, and where each text comes from.
+pub(super) type Found = (BTreeSet<ScanHit>, Vec<TextSource>);
+
+/// The findings that are new. Where that can't be told, all of them are.
+pub(super) fn only_new(work: ScanWork<'_>, found: Found) -> Found {
+    if found.0.is_empty() {
+        return found;
+    }
+    match compare(work, &found) {
+        Ok(new) => {
+            let old = found.0.len().saturating_sub(new.0.len());
+            log::send(&work.repo.gate.dirs, &format!("found: {old} that upstream has already or that are exempt"));
+            new
+        }
+        Err(reason) => {
+            log::send(&work.repo.gate.dirs, &format!("what was found can't be compared with upstream's: {reason}"));
+            found
+        }
+    }
+}
+
+fn compare(work: ScanWork<'_>, (hits, sources): &Found) -> Result<Found, String> {
+    // It reads its rules meanwhile.
+    let gitleaks = Scanner::start_apart(work.repo.gate);
+    let wanted: BTreeSet<&Matched> = hits.iter().filter_map(|hit| hit.matched.as_ref()).collect();
+    let objects: BTreeSet<usize> = hits.iter().filter_map(|hit| sources[hit.text].object()).collect();
+    let base = UpstreamBase::read(work.repo, work.updates)?;
+    let candidates = base.candidates(work.repo, work.changes, &objects, &wanted)?;
+    let exemptions = Exemptions::new(&work.repo.gate.policy.exemptions).map_err(|error| error.to_string())?;
+    let mut accepted = Accepted { work, upstreams: BTreeSet::new(), exemptions };
+    let (old, _) = accepted.scan(gitleaks?, &BTreeSet::new(), &candidates, Blanks::default())?;
+    accepted.learn(old);
+    let new = accepted.leave_out(hits, sources);
+    if !new.is_empty() {
+        return Ok((new, sources.clone()));
+    }
+    let mut blanked: BTreeSet<Matched> = wanted.into_iter().cloned().collect();
+    for _ in 0..MAX_LOOKS {
+        let gitleaks = Scanner::start_apart(work.repo.gate)?;
+        let (hits, sources) = accepted.scan(gitleaks, &objects, &candidates, Blanks::new(blanked.iter())?)?;
+        let is_old = |hit: &ScanHit| matches!(sources[hit.text], TextSource::Upstreams);
+        let (old, hits): (BTreeSet<_>, BTreeSet<_>) = hits.into_iter().partition(is_old);
+        accepted.learn(old);
+        let before = blanked.len();
+        blanked.extend(hits.iter().filter_map(|hit| hit.matched.clone()));
+        let new = accepted.leave_out(&hits, &sources);
+        if !new.is_empty() || blanked.len() == before {
+            return Ok((new, sources));
+        }
+    }
+    Err(format!("there is still more behind it after {MAX_LOOKS} looks"))
+}
+
+/// Rules and bytes that are no findings.
+struct Accepted<'a> {
+    work: ScanWork<'a>,
+    upstreams: BTreeSet<(String, Matched)>,
+    exemptions: Exemptions,
+}
+
+impl Accepted<'_> {
+    fn learn(&mut self, old: BTreeSet<ScanHit>) {
+        self.upstreams.extend(old.into_iter().filter_map(|hit| Some((hit.rule, hit.matched?))));
+    }
+
+    fn leave_out(&self, hits: &BTreeSet<ScanHit>, sources: &[TextSource]) -> BTreeSet<ScanHit> {
+        hits.iter().filter(|hit| !self.accepts(hit, &sources[hit.text])).cloned().collect()
+    }
+
+    fn accepts(&self, hit: &ScanHit, source: &TextSource) -> bool {
+        if hit.by == FoundBy::KnownSecrets || matches!(source, TextSource::Refs) {
+            return false;
+        }
+        let has = |matched: &Matched| self.upstreams.contains(&(hit.rule.clone(), matched.clone()));
+        hit.matched.as_ref().is_some_and(has) || self.exempts(hit, source)
+    }
+
+    /// Tells whether the manifest exempts a finding in a file, at every path at which the push has it.
+    fn exempts(&self, hit: &ScanHit, source: &TextSource) -> bool {
+        let (TextSource::Object(index) | TextSource::Inside(index, _)) = source else { return false };
+        let object = &self.work.changes.objects[*index];
+        let here = self.work.changes.paths.iter().filter(|change| change.new.id == object.id);
+        let paths: Option<BTreeSet<&str>> = here.map(|change| std::str::from_utf8(&change.path).ok()).collect();
+        let paths: Vec<&str> = paths.into_iter().flatten().collect();
+        let sha256 = hit.matched.as_ref().map(Matched::sha256);
+        object.kind == ObjectKind::Blob && self.exemptions.exempt(&hit.rule, &paths, sha256.as_deref())
+    }
+
+    /// Scans these new objects, and upstream's.
+    fn scan(
+        &self,
+        gitleaks: Scanner,
+        objects: &BTreeSet<usize>,
+        candidates: &Candidates,
+        blanks: Blanks,
+    ) -> Result<Found, String> {
+        let ScanWork { repo, changes, rules, known, .. } = self.work;
+        let mut pass = ScanPass::new(gitleaks, rules, known, repo, blanks);
+        let positions = changes.positions();
+        let new: Vec<usize> = objects.iter().copied().collect();
+        let of_new: Vec<Object> = new.iter().map(|index| changes.objects[*index].clone()).collect();
+        read_all(repo, &of_new, |at, bytes| {
+            let object = &of_new[at];
+            let paths = positions.get(object.id.as_str()).map(|(_, paths)| paths.as_slice()).unwrap_or_default();
+            pass.add_object(Some(new[at]), object, bytes, &ScanWork::endings(paths))
+        })?;
+        let of_old: Vec<Object> = candidates.values().map(|(object, _)| object.clone()).collect();
+        let endings: Vec<_> = candidates.values().map(|(_, endings)| endings).collect();
+        read_all(repo, &of_old, |at, bytes| pass.add_object(None, &of_old[at], bytes, endings[at]))?;
+        pass.finish(repo.gate)
+    }
+}
