@@ -12,10 +12,9 @@ use super::{Context, print, resume};
 use crate::cancel::Cancel;
 use crate::exit::{Code, Failure};
 use crate::forge::{Dry, Forge};
-use crate::provision::GuestInputs;
 use crate::report::actions::{self, Outputs, conclusion};
 use crate::report::{Actions, Events, Json, Reporter, Terminal};
-use crate::run::{self, RunInputs};
+use crate::run::{self, RunInputs, RunResult};
 use crate::secrets::Secrets;
 use crate::workflow_commands::{self, escaped, plain};
 
@@ -63,10 +62,19 @@ async fn run_task(args: RunArgs, context: &Context, outputs: &mut Outputs) -> Re
         }
         PlanResult::Nothing(why) => {
             outputs.conclusion = "skipped";
-            return print(&format!("nothing to do: {}", if context.in_actions() { plain(&why) } else { why }));
+            return nothing(&why, context);
+        }
+        PlanResult::Unclear(unclear, forge) => {
+            outputs.conclusion = "skipped";
+            if !args.dry_run
+                && let Err(error) = forge.puzzle_over(unclear.comment_id).await
+            {
+                tracing::warn!("the comment got no answer: {error}; {}", error.hint());
+            }
+            return nothing(&unclear.to_string(), context);
         }
     };
-    let plan = planned.plan;
+    let (plan, planning) = (planned.plan, planned.planning);
     let forge = planned.forge?.map(|forge| match plan.dry_run {
         true => Arc::new(Dry::new(forge)) as Arc<dyn Forge>,
         false => forge,
@@ -80,11 +88,11 @@ async fn run_task(args: RunArgs, context: &Context, outputs: &mut Outputs) -> Re
         Some(handoff) => handoff,
         None => None,
     };
-    let secrets = Secrets::read(&plan, &context.environment, planned.checkout.as_ref())?;
+    let secrets = Secrets::read(&plan, &context.environment, planning.checkout.as_ref())?;
     if context.in_actions() {
         secrets.values().for_each(workflow_commands::mask);
     }
-    let guest_inputs = GuestInputs::read(&plan, planned.checkout.as_ref(), planned.base.as_ref()).await?;
+    let guest_inputs = planning.guest_inputs(&plan).await?;
     let terminal = Terminal::new(context.style);
     let mut reporters: Vec<Box<dyn Reporter>> = match context.in_actions() {
         true => {
@@ -102,16 +110,27 @@ async fn run_task(args: RunArgs, context: &Context, outputs: &mut Outputs) -> Re
         events.note(note.clone());
     }
     let dir = plan.state_dir.clone();
+    let manifest = planned.manifest;
+    let inputs = RunInputs { plan, planning, manifest, guest_inputs, secrets, replay, handoff, forge };
+    let outcome = match run::run(inputs, &events, &cancel).await {
+        Ok(RunResult::TakenUp(why)) => {
+            outputs.conclusion = "skipped";
+            return nothing(&why, context);
+        }
+        Ok(RunResult::Ended(outcome)) => outcome,
+        Err(failure) => {
+            outputs.record = Some(dir);
+            return Err(failure);
+        }
+    };
     outputs.record = Some(dir.clone());
-    let outcome = run::run(
-        RunInputs { plan, manifest: planned.manifest, guest_inputs, secrets, replay, handoff, forge },
-        &events,
-        &cancel,
-    )
-    .await?;
     let code = farewell(&outcome, &dir, &args, context);
     outputs.outcome = Some(outcome);
     Ok(code)
+}
+
+fn nothing(why: &str, context: &Context) -> Result<Code, Failure> {
+    print(&format!("nothing to do: {}", if context.in_actions() { plain(why) } else { why.to_owned() }))
 }
 
 /// The cassette of a run record, or the file itself.
