@@ -80,7 +80,11 @@ pub(super) async fn job_base(
 }
 
 /// The manifest that `--manifest` names in a job: a file of the base branch, because the working tree may be somebody's proposal.
-pub(super) async fn named_manifest(path: &Path, base: &Base, checkout: Option<&Checkout>) -> Result<(String, String), Failure> {
+pub(super) async fn named_manifest(
+    path: &Path,
+    base: &Base,
+    checkout: Option<&Checkout>,
+) -> Result<(String, String), Failure> {
     let inside = match (path.is_absolute(), checkout) {
         (false, _) => Some(path),
         (true, Some(checkout)) => path.strip_prefix(&checkout.root).ok(),
@@ -118,7 +122,11 @@ fn as_text(name: String, bytes: Vec<u8>) -> Result<(String, String), Failure> {
     }
 }
 
-pub(super) async fn find_manifest(args: &TaskArgs, base: Option<&Base>, dir: &Path) -> Result<(String, String), Failure> {
+pub(super) async fn find_manifest(
+    args: &TaskArgs,
+    base: Option<&Base>,
+    dir: &Path,
+) -> Result<(String, String), Failure> {
     if let Some(path) = &args.manifest {
         let bytes = std::fs::read(path)
             .map_err(|error| Failure::input(format_args!("failed to read the manifest {}: {error}", path.display())))?;

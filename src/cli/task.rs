@@ -136,7 +136,10 @@ async fn task(
         match forge.commit_of(&run.branch).await {
             Ok(_) => {}
             Err(error) if error.status() == Some(404) => {
-                return nothing(&format!("the failed run is of `{}`, which is no branch now: it is a tag, or gone", run.branch));
+                return nothing(&format!(
+                    "the failed run is of `{}`, which is no branch now: it is a tag, or gone",
+                    run.branch
+                ));
             }
             Err(error) => return Err(Failure::machine(&error).hint(error.hint())),
         }

@@ -11,7 +11,9 @@ use tokio::sync::OnceCell;
 
 use super::http::{ApiDialect, Call, ForgeError, Http};
 use super::wire::{WireBranch, WireComment, WireIssue, WirePull, WireRepository, WireReview, WireUser, WireUserAccess};
-use super::{Author, Comment, Forge, Issue, NewPullRequest, Operation, PullRequest, UserAccess, is_below, graphql, logs};
+use super::{
+    Author, Comment, Forge, Issue, NewPullRequest, Operation, PullRequest, UserAccess, graphql, is_below, logs,
+};
 
 /// How it is talked to; the version is the newest that Enterprise servers in use know.
 pub(super) const DIALECT: ApiDialect = ApiDialect {

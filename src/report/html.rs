@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{RunEvent, Suite, asked};
+use crate::exit::Code;
 
 const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1b1b1b;background:#fff}\
 table{border-collapse:collapse;width:100%}td,th{border-bottom:1px solid #ddd;padding:.3rem .5rem;text-align:left;vertical-align:top}\
@@ -24,7 +25,7 @@ pub(super) fn render(events: &[RunEvent]) -> String {
         }
     }
     if let Some(RunEvent::Finished { outcome, .. }) = events.last() {
-        let (class, word) = if outcome.code == 0 { ("good", "done") } else { ("bad", "failed") };
+        let (class, word) = if outcome.code == Code::Done { ("good", "done") } else { ("bad", "failed") };
         let _ = write!(
             page,
             "<p class=\"{class}\"><b>{word}</b> (exit code {}): {}</p>",

@@ -74,15 +74,13 @@ impl Planning {
     fn starts_from(&self, git: &GitPlan) -> Option<String> {
         let ci = self.facts.ci.as_ref()?;
         let base = git.base.as_ref()?;
-        let start = match &git.start {
-            Some(start) => format!("the base is {base}; the work starts at {}", &start.as_str()[..12]),
-            None => format!("the base is {base}, and the work starts from it"),
-        };
-        let other = ci.started_for.as_deref().filter(|started_for| started_for.strip_prefix("refs/heads/") != Some(base));
-        Some(match other {
-            Some(other) => format!("{start}; the job was started for {other}, which is not used"),
-            None => start,
-        })
+        if let Some(start) = &git.start {
+            return Some(format!("the base is {base}; the work starts at {}", &start.as_str()[..12]));
+        }
+        let other =
+            ci.started_for.as_deref().filter(|started_for| started_for.strip_prefix("refs/heads/") != Some(base));
+        let other = other.map(|other| format!("; the job was started for {other}, which is not used"));
+        Some(format!("the base is {base}, and the work starts from it{}", other.unwrap_or_default()))
     }
 }
 
@@ -90,7 +88,6 @@ impl Planning {
 fn left_out(uncommitted: &[String]) -> Option<String> {
     let (shown, more) = uncommitted.split_at(uncommitted.len().min(MAX_NAMES));
     let more = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
-    (!shown.is_empty()).then(|| {
-        format!("left out of the checkout, because it is not committed: {}{more}", shown.join(", "))
-    })
+    (!shown.is_empty())
+        .then(|| format!("left out of the checkout, because it is not committed: {}{more}", shown.join(", ")))
 }

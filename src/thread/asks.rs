@@ -48,9 +48,7 @@ impl Ask {
         let asked_at = plan.task.asked_at.as_deref().unwrap_or_default();
         let (parts, is_comment) = match &plan.task.source {
             // Asked for again by `retry` it has another time.
-            Source::Comment { form, comment_id, .. } => {
-                (format!("{form:?} {comment_id} {asked_at} {agent}"), true)
-            }
+            Source::Comment { form, comment_id, .. } => (format!("{form:?} {comment_id} {asked_at} {agent}"), true),
             // What is changed in between is something else.
             _ => (format!("thread {agent} {} {}", thread.title, thread.body), false),
         };
@@ -150,7 +148,13 @@ mod tests {
         assert_eq!(asks.0.last().map(|taken| taken.key.as_str()), Some("00000049"));
         let dead = Asks::read(&body(&asks.clone().with(Some(&ask("78", ENDED, true))).line(None)));
         assert_eq!(dead.with(None), asks.clone().with(None));
-        for text in ["", "x", "a\nb\nc", &body("<!-- claude-bottle: asked x -->\n"), &body("<!-- claude-bottle: asked a/b -->\n")] {
+        for text in [
+            "",
+            "x",
+            "a\nb\nc",
+            &body("<!-- claude-bottle: asked x -->\n"),
+            &body("<!-- claude-bottle: asked a/b -->\n"),
+        ] {
             assert_eq!(Asks::read(text), Asks::default(), "{text}");
         }
     }

@@ -63,7 +63,8 @@ fn pin(task: &mut Task, number: u64, pull: &forge::PullRequest) -> Result<(), Fa
     if !is_branch_name(&pull.base) {
         let base = prose::name(&pull.base, 100);
         let why = format!("pull request #{number} goes to `{base}`, a name that a run can't work with");
-        return Err(Failure::input(why).hint("rename it: a run takes letters, digits, and `-_./+@#=,` in the names of branches"));
+        return Err(Failure::input(why)
+            .hint("rename it: a run takes letters, digits, and `-_./+@#=,` in the names of branches"));
     }
     let Ok(head) = Commit::parse(&pull.commit) else { return Ok(()) };
     let pinned = task.pull_request.as_ref();

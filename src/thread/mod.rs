@@ -15,8 +15,8 @@ mod watch;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use context::{earlier_branch, gather};
 pub(crate) use asks::Ask;
+pub(crate) use context::{earlier_branch, gather};
 pub(crate) use lease::{Claim, Lease, LeaseGuard, holder, take, taken_up};
 pub(crate) use pull_request::{PublishResult, hand_in, publish, would_propose};
 pub(crate) use status_comment::{OnLeaseLost, Sticky};

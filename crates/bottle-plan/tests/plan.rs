@@ -448,7 +448,8 @@ fn a_job_s_base_is_its_default_branch_whatever_it_was_started_for() {
     for started_for in ["refs/heads/main", "refs/heads/feature", "refs/tags/v1", "refs/pull/9/merge"] {
         let ci = Ci { started_for: Some(started_for.to_owned()), ..job(ForgeKind::Github) };
         let facts = HostFacts { ci: Some(ci), ..facts() };
-        let git = plan(&Task::text("x"), &small, &facts, &Options::default()).expect("a plan").git.expect("a repository");
+        let git =
+            plan(&Task::text("x"), &small, &facts, &Options::default()).expect("a plan").git.expect("a repository");
         assert_eq!(git.base.as_deref(), Some("main"), "{started_for}");
     }
 }
@@ -457,7 +458,7 @@ fn a_job_s_base_is_its_default_branch_whatever_it_was_started_for() {
 fn a_changed_title_finds_the_branch_of_the_earlier_run() {
     let text = fixture("good/manifest/small.yml");
     let small = manifest(&format!("{text}agents: {{ implementer: {{}} }}\n"));
-    let issue = task("good/event/issues-labeled.json", &small);
+    let issue = task("good/event/issues-opened.json", &small);
     let stem = bottle_plan::task::branch_stem(&issue);
     let with = |earlier: Option<&str>| {
         let facts = HostFacts { earlier_branch: earlier.map(str::to_owned), ..facts() };
