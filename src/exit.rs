@@ -3,53 +3,7 @@
 use std::fmt;
 
 use bottle_types::address::without_userinfo;
-
-/// Every exit code there is. `docs/reference/exit-codes.md` is compared with this list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Code {
-    /// Done, or nothing to do.
-    Done = 0,
-    /// The task failed: the agent or a verify command.
-    Task = 1,
-    /// Bad usage, manifest or event.
-    Input = 2,
-    /// This actor may not.
-    Refused = 3,
-    /// This machine can't: no backend, engine down, image missing, upstream out of reach, the seal has a hole.
-    Machine = 4,
-    /// The gate refused the push.
-    Gate = 5,
-    /// A limit was reached.
-    Limit = 6,
-    /// Ended by SIGINT.
-    Interrupted = 130,
-    /// Ended by SIGTERM, or by somebody's word at the forge.
-    Terminated = 143,
-}
-
-impl Code {
-    /// All of them with their meaning, for the reference page and `--help`.
-    pub(crate) const ALL: [(Self, &'static str); 9] = [
-        (Self::Done, "done, or nothing to do: the event asks for nothing"),
-        (Self::Task, "the task failed (agent or verify)"),
-        (Self::Input, "bad usage, manifest or event"),
-        (Self::Refused, "refused: this actor may not"),
-        (
-            Self::Machine,
-            "this machine can't: no backend, engine down, image missing, upstream out of reach, a hole in the seal",
-        ),
-        (Self::Gate, "the gate refused the push"),
-        (Self::Limit, "a limit was reached"),
-        (Self::Interrupted, "cancelled by SIGINT"),
-        (Self::Terminated, "cancelled by SIGTERM, or stopped by a comment"),
-    ];
-}
-
-impl From<Code> for std::process::ExitCode {
-    fn from(code: Code) -> Self {
-        Self::from(code as u8)
-    }
-}
+pub(crate) use bottle_wire::run_record::Code;
 
 /// A failure that ends a command: its exit code, what failed and why, and what to try. Addresses in it come without passwords.
 #[derive(Debug, Clone)]

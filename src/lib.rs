@@ -29,5 +29,5 @@ use std::process::ExitCode;
 
 /// Runs the command line of this process; the result is the process's exit code.
 pub fn main() -> ExitCode {
-    cli::main().into()
+    (cli::main() as u8).into()
 }

@@ -1,7 +1,9 @@
 //! The command line: what was typed, one file a subcommand, and how a failure is shown.
 
 mod apply;
+mod asked;
 mod cleanup;
+mod facts;
 mod logs;
 mod machine;
 mod order;
@@ -9,11 +11,13 @@ mod plan;
 mod proposals;
 mod ps;
 mod resume;
+mod rules;
 mod run;
 mod task;
 mod task_args;
 mod verify_record;
 
+use std::ffi::OsString;
 use std::io::Write as _;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
@@ -91,9 +95,24 @@ fn after_help() -> String {
     format!("Exit codes:\n{}", codes.join("\n"))
 }
 
+/// Puts in the word `run` where its options follow without it: `--dry-run` alone says which command is meant.
+fn with_run(words: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut words: Vec<OsString> = words.collect();
+    let is_first = |word: &OsString| word != "--dry-run" && word != "--no-color";
+    let at = words.iter().skip(1).position(is_first).map(|at| at + 1);
+    let is_dry = words.iter().any(|word| word == "--dry-run");
+    if let Some(at) = at.filter(|_| is_dry)
+        && words[at].to_string_lossy().starts_with("--")
+        && !matches!(words[at].to_str(), Some("--help" | "--version" | "--"))
+    {
+        words.insert(at, "run".into());
+    }
+    words
+}
+
 /// Runs the command that was typed.
 pub(crate) fn main() -> Code {
-    let args = match Args::try_parse() {
+    let args = match Args::try_parse_from(with_run(std::env::args_os())) {
         Ok(args) => args,
         Err(error) => {
             // clap's own text says what was wrong and where the help is.

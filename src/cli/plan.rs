@@ -32,6 +32,7 @@ pub(super) async fn main(args: PlanArgs, context: &Context) -> Result<Code, Fail
     match task::plan(&args.task, args.dry_run, context).await? {
         PlanResult::Done(what) => print(&what),
         PlanResult::Nothing(why) => print(&format!("nothing to do: {why}")),
+        PlanResult::Unclear(unclear, _) => print(&format!("nothing to do: {unclear}")),
         PlanResult::Plan(planned) => match args.format {
             Format::Text => print(&bottle_plan::render::text(&planned.plan)),
             Format::Json => print(&serde_json::to_string_pretty(&planned.plan).map_err(Failure::machine)?),

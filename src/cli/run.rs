@@ -7,16 +7,15 @@ use std::sync::Arc;
 use bottle_types::record_file::RecordFile;
 use bottle_wire::run_record::Outcome;
 
-use super::task::{self, PlanResult};
+use super::task::{self, PlanResult, PlannedRun};
 use super::task_args::TaskArgs;
 use super::{Context, print, resume};
 use crate::cancel::Cancel;
 use crate::exit::{Code, Failure};
 use crate::forge::{Dry, Forge};
-use crate::provision::GuestInputs;
 use crate::report::actions::{self, Outputs, conclusion};
 use crate::report::{Actions, Events, Json, Reporter, Terminal};
-use crate::run::{self, RunInputs};
+use crate::run::{self, RunInputs, RunResult};
 use crate::secrets::Secrets;
 use crate::workflow_commands::{self, escaped, plain};
 
@@ -56,36 +55,72 @@ pub(super) async fn main(args: RunArgs, context: Context) -> Result<Code, Failur
 
 async fn run_task(args: RunArgs, context: &Context, outputs: &mut Outputs) -> Result<Code, Failure> {
     let cancel = Cancel::listen()?;
-    let planned = match task::plan(&args.task, args.dry_run, context).await? {
-        PlanResult::Plan(planned) => *planned,
+    match task::plan(&args.task, args.dry_run, context).await? {
+        PlanResult::Plan(planned) => start(*planned, &args, context, &cancel, outputs).await,
         PlanResult::Done(what) => {
             outputs.conclusion = "success";
-            return print(&if context.in_actions() { plain(&what) } else { what });
+            print(&if context.in_actions() { plain(&what) } else { what })
         }
-        PlanResult::Nothing(why) => {
-            outputs.conclusion = "skipped";
-            return print(&format!("nothing to do: {}", if context.in_actions() { plain(&why) } else { why }));
+        PlanResult::Nothing(why) => nothing(&why, context, outputs),
+        PlanResult::Unclear(unclear, forge) => {
+            if !args.dry_run
+                && let Err(error) = forge.puzzle_over(unclear.comment_id).await
+            {
+                tracing::warn!("the comment got no answer: {error}; {}", error.hint());
+            }
+            nothing(&unclear.to_string(), context, outputs)
         }
-    };
-    let plan = planned.plan;
+    }
+}
+
+/// Runs what is planned.
+async fn start(
+    planned: PlannedRun,
+    args: &RunArgs,
+    context: &Context,
+    cancel: &Cancel,
+    outputs: &mut Outputs,
+) -> Result<Code, Failure> {
+    let (plan, planning) = (planned.plan, planned.planning);
     let forge = planned.forge?.map(|forge| match plan.dry_run {
         true => Arc::new(Dry::new(forge)) as Arc<dyn Forge>,
         false => forge,
     });
     let replay = plan.replay.as_deref().map(|path| cassette(Path::new(path))).transpose()?;
     let handoff = match plan.publish.as_deref().map(|path| run::handoff(Path::new(path))).transpose()? {
-        Some(None) => {
-            outputs.conclusion = "skipped";
-            return print("nothing to do: the run record has no work that was accepted");
-        }
+        Some(None) => return nothing("the run record has no work that was accepted", context, outputs),
         Some(handoff) => handoff,
         None => None,
     };
-    let secrets = Secrets::read(&plan, &context.environment, planned.checkout.as_ref())?;
+    let secrets = Secrets::read(&plan, &context.environment, planning.checkout.as_ref())?;
     if context.in_actions() {
         secrets.values().for_each(workflow_commands::mask);
     }
-    let guest_inputs = GuestInputs::read(&plan, planned.checkout.as_ref(), planned.base.as_ref()).await?;
+    let guest_inputs = planning.guest_inputs(&plan).await?;
+    let events = Events::new(reporters(args.json, context)?);
+    events.mask_with(secrets.clone());
+    for note in &plan.notes {
+        events.note(note.clone());
+    }
+    let dir = plan.state_dir.clone();
+    let manifest = planned.manifest;
+    let inputs = RunInputs { plan, planning, manifest, guest_inputs, secrets, replay, handoff, forge };
+    let outcome = match run::run(inputs, &events, cancel).await {
+        Ok(RunResult::TakenUp(why)) => return nothing(&why, context, outputs),
+        Ok(RunResult::Ended(outcome)) => outcome,
+        Err(failure) => {
+            outputs.record = Some(dir);
+            return Err(failure);
+        }
+    };
+    outputs.record = Some(dir.clone());
+    let code = farewell(&outcome, &dir, args, context);
+    outputs.outcome = Some(outcome);
+    Ok(code)
+}
+
+/// The readers of a run's events.
+fn reporters(json: bool, context: &Context) -> Result<Vec<Box<dyn Reporter>>, Failure> {
     let terminal = Terminal::new(context.style);
     let mut reporters: Vec<Box<dyn Reporter>> = match context.in_actions() {
         true => {
@@ -94,25 +129,15 @@ async fn run_task(args: RunArgs, context: &Context, outputs: &mut Outputs) -> Re
         }
         false => vec![Box::new(terminal)],
     };
-    if args.json {
+    if json {
         reporters.push(Box::new(Json));
     }
-    let events = Events::new(reporters);
-    events.mask_with(secrets.clone());
-    for note in &plan.notes {
-        events.note(note.clone());
-    }
-    let dir = plan.state_dir.clone();
-    outputs.record = Some(dir.clone());
-    let outcome = run::run(
-        RunInputs { plan, manifest: planned.manifest, guest_inputs, secrets, replay, handoff, forge },
-        &events,
-        &cancel,
-    )
-    .await?;
-    let code = farewell(&outcome, &dir, &args, context);
-    outputs.outcome = Some(outcome);
-    Ok(code)
+    Ok(reporters)
+}
+
+fn nothing(why: &str, context: &Context, outputs: &mut Outputs) -> Result<Code, Failure> {
+    outputs.conclusion = "skipped";
+    print(&format!("nothing to do: {}", if context.in_actions() { plain(why) } else { why.to_owned() }))
 }
 
 /// The cassette of a run record, or the file itself.
@@ -132,7 +157,7 @@ fn cassette(path: &Path) -> Result<Vec<u8>, Failure> {
 /// The last lines: where the record is; after a failure also how to look, rerun and replay.
 fn farewell(outcome: &Outcome, dir: &str, args: &RunArgs, context: &Context) -> Code {
     let (in_actions, style) = (context.in_actions(), context.style);
-    let code = Code::ALL.iter().map(|(code, _)| *code).find(|code| *code as u8 == outcome.code).unwrap_or(Code::Task);
+    let code = outcome.code;
     let mut text = String::new();
     if code != Code::Done {
         let shown = if in_actions { plain(&outcome.summary) } else { outcome.summary.clone() };

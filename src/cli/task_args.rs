@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use bottle_types::backend::Backend;
+
 /// The options of both `run` and `plan`.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct TaskArgs {
@@ -74,4 +76,16 @@ pub(crate) enum BackendArg {
     Docker,
     Smolmachines,
     Bubblewrap,
+}
+
+impl BackendArg {
+    /// The backend; none: what is best on this machine.
+    pub(crate) fn backend(self) -> Option<Backend> {
+        match self {
+            Self::Auto => None,
+            Self::Docker => Some(Backend::Docker),
+            Self::Smolmachines => Some(Backend::Smolmachines),
+            Self::Bubblewrap => Some(Backend::Bubblewrap),
+        }
+    }
 }

@@ -60,6 +60,10 @@ impl Forge for Dry {
         self.inner.open_from(branch)
     }
 
+    fn open_below<'a>(&'a self, stem: &'a str) -> BoxFuture<'a, Result<Vec<PullRequest>, ForgeError>> {
+        self.inner.open_below(stem)
+    }
+
     fn open<'a>(&'a self, new: &'a NewPullRequest) -> BoxFuture<'a, Result<PullRequest, ForgeError>> {
         async move {
             self.lines().push(would_open(new));
@@ -69,6 +73,7 @@ impl Forge for Dry {
                 title: new.title.clone(),
                 body: new.body.clone(),
                 draft: new.draft,
+                is_open: true,
                 head: new.head.clone(),
                 commit: String::new(),
                 head_repository: None,
@@ -164,6 +169,14 @@ impl Forge for Dry {
                 Some(line) => line["body"] = json!(body),
                 None => lines.push(json!({"would": "edit-comment", "comment": id, "body": body})),
             }
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn puzzle_over(&self, comment: u64) -> BoxFuture<'_, Result<(), ForgeError>> {
+        async move {
+            self.lines().push(json!({"would": "react", "comment": comment, "reaction": "confused"}));
             Ok(())
         }
         .boxed()

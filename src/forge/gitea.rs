@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::http::{ApiDialect, Call, ForgeError, Http};
 use super::wire::{WireBranch, WireComment, WireIssue, WirePull, WireRepository, WireReview, WireUser, WireUserAccess};
-use super::{Author, Comment, Forge, Issue, NewPullRequest, Operation, PullRequest, UserAccess, logs};
+use super::{Author, Comment, Forge, Issue, NewPullRequest, Operation, PullRequest, UserAccess, is_below, logs};
 
 /// How it is talked to.
 pub(super) const DIALECT: ApiDialect = ApiDialect { scheme: "token", accept: "application/json", version: None };
@@ -55,6 +55,26 @@ impl Gitea {
 
     fn path<'a>(&'a self, rest: &[&'a str]) -> Vec<&'a str> {
         [&["repos", self.owner.as_str(), self.name.as_str()], rest].concat()
+    }
+
+    /// The open pull requests from such a branch of this repository; the search ends with the first page that has one.
+    async fn open_where(&self, is_meant: impl Fn(&str) -> bool + Send + Sync) -> Result<Vec<PullRequest>, ForgeError> {
+        let mut found = vec![];
+        for page in 1..=PAGES {
+            let call = Call::get(READ_PULL, self.path(&["pulls"]))
+                .query("state", "open")
+                .query("sort", "recentupdate")
+                .query("limit", A_PAGE)
+                .query("page", page);
+            let wires: Vec<WirePull> = self.http.send(call).await?;
+            // A server may give shorter pages than were asked for: only an empty one is surely the last.
+            let last = wires.is_empty();
+            found.extend(wires.into_iter().map(known_draft).filter(|pull| is_meant(&pull.head) && !pull.from_fork));
+            if last || !found.is_empty() {
+                break;
+            }
+        }
+        Ok(found)
     }
 }
 
@@ -113,25 +133,11 @@ impl Forge for Gitea {
     }
 
     fn open_from<'a>(&'a self, branch: &'a str) -> BoxFuture<'a, Result<Vec<PullRequest>, ForgeError>> {
-        async move {
-            let mut found = vec![];
-            for page in 1..=PAGES {
-                let call = Call::get(READ_PULL, self.path(&["pulls"]))
-                    .query("state", "open")
-                    .query("sort", "recentupdate")
-                    .query("limit", A_PAGE)
-                    .query("page", page);
-                let wires: Vec<WirePull> = self.http.send(call).await?;
-                // A server may give shorter pages than were asked for: only an empty one is surely the last.
-                let last = wires.is_empty();
-                found.extend(wires.into_iter().map(known_draft).filter(|pull| pull.head == branch && !pull.from_fork));
-                if last || !found.is_empty() {
-                    break;
-                }
-            }
-            Ok(found)
-        }
-        .boxed()
+        self.open_where(move |head| head == branch).boxed()
+    }
+
+    fn open_below<'a>(&'a self, stem: &'a str) -> BoxFuture<'a, Result<Vec<PullRequest>, ForgeError>> {
+        self.open_where(move |head| is_below(head, stem)).boxed()
     }
 
     fn open<'a>(&'a self, new: &'a NewPullRequest) -> BoxFuture<'a, Result<PullRequest, ForgeError>> {
@@ -284,6 +290,16 @@ impl Forge for Gitea {
             let path = self.path(&["issues", "comments", &id]);
             let call = Call::write(WRITE_COMMENT, Method::PATCH, path, json!({"body": body}));
             self.http.send::<WireComment>(call).await.map(|_| ())
+        }
+        .boxed()
+    }
+
+    fn puzzle_over(&self, comment: u64) -> BoxFuture<'_, Result<(), ForgeError>> {
+        async move {
+            let comment = comment.to_string();
+            let path = self.path(&["issues", "comments", &comment, "reactions"]);
+            let call = Call::write(WRITE_COMMENT, Method::POST, path, json!({"content": "confused"}));
+            self.http.send_for_text(call).await.map(|_| ())
         }
         .boxed()
     }

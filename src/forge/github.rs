@@ -11,7 +11,9 @@ use tokio::sync::OnceCell;
 
 use super::http::{ApiDialect, Call, ForgeError, Http};
 use super::wire::{WireBranch, WireComment, WireIssue, WirePull, WireRepository, WireReview, WireUser, WireUserAccess};
-use super::{Author, Comment, Forge, Issue, NewPullRequest, Operation, PullRequest, UserAccess, graphql, logs};
+use super::{
+    Author, Comment, Forge, Issue, NewPullRequest, Operation, PullRequest, UserAccess, graphql, is_below, logs,
+};
 
 /// How it is talked to; the version is the newest that Enterprise servers in use know.
 pub(super) const DIALECT: ApiDialect = ApiDialect {
@@ -132,6 +134,27 @@ impl Forge for Github {
             let wires: Vec<WirePull> = self.http.send(call).await?;
             // An answer to another question, as where the filter is not understood, must not rewrite somebody's text.
             Ok(wires.into_iter().map(PullRequest::from).filter(|pull| pull.head == branch && !pull.from_fork).collect())
+        }
+        .boxed()
+    }
+
+    fn open_below<'a>(&'a self, stem: &'a str) -> BoxFuture<'a, Result<Vec<PullRequest>, ForgeError>> {
+        async move {
+            let mut found = vec![];
+            for page in 1..=REVIEW_PAGES {
+                let call = Call::get(READ_PULL, self.path(&["pulls"]))
+                    .query("state", "open")
+                    .query("per_page", A_PAGE)
+                    .query("page", page);
+                let wires: Vec<WirePull> = self.http.send(call).await?;
+                let last = wires.len() < A_PAGE;
+                let pulls = wires.into_iter().map(PullRequest::from);
+                found.extend(pulls.filter(|pull| is_below(&pull.head, stem) && !pull.from_fork));
+                if last {
+                    break;
+                }
+            }
+            Ok(found)
         }
         .boxed()
     }
@@ -294,6 +317,16 @@ impl Forge for Github {
             let path = self.path(&["issues", "comments", &id]);
             let call = Call::write(WRITE_COMMENT, Method::PATCH, path, json!({"body": body}));
             self.http.send::<WireComment>(call).await.map(|_| ())
+        }
+        .boxed()
+    }
+
+    fn puzzle_over(&self, comment: u64) -> BoxFuture<'_, Result<(), ForgeError>> {
+        async move {
+            let comment = comment.to_string();
+            let path = self.path(&["issues", "comments", &comment, "reactions"]);
+            let call = Call::write(WRITE_COMMENT, Method::POST, path, json!({"content": "confused"}));
+            self.http.send_for_text(call).await.map(|_| ())
         }
         .boxed()
     }

@@ -48,6 +48,8 @@ pub(crate) struct PullRequest {
     pub(crate) title: String,
     pub(crate) body: String,
     pub(crate) draft: bool,
+    /// Neither closed nor merged.
+    pub(crate) is_open: bool,
     /// The branch that is proposed.
     pub(crate) head: String,
     /// The commit at its head.
@@ -125,6 +127,8 @@ pub(crate) trait Forge: Send + Sync {
     fn pull_request(&self, number: u64) -> BoxFuture<'_, Result<PullRequest, ForgeError>>;
     /// The open pull requests whose head is this branch of this repository.
     fn open_from<'a>(&'a self, branch: &'a str) -> BoxFuture<'a, Result<Vec<PullRequest>, ForgeError>>;
+    /// The open pull requests whose head is a branch of this repository with this name, or with this name, `-` and more.
+    fn open_below<'a>(&'a self, stem: &'a str) -> BoxFuture<'a, Result<Vec<PullRequest>, ForgeError>>;
     fn open<'a>(&'a self, new: &'a NewPullRequest) -> BoxFuture<'a, Result<PullRequest, ForgeError>>;
     /// Gives a pull request a new text, and a title where one is given.
     fn rewrite<'a>(
@@ -159,6 +163,8 @@ pub(crate) trait Forge: Send + Sync {
     fn failed_logs(&self, run: u64, attempt: u64) -> BoxFuture<'_, Result<Vec<(String, String)>, ForgeError>>;
     fn comment<'a>(&'a self, number: u64, body: &'a str) -> BoxFuture<'a, Result<Comment, ForgeError>>;
     fn edit_comment<'a>(&'a self, id: u64, body: &'a str) -> BoxFuture<'a, Result<(), ForgeError>>;
+    /// Shows below a comment that it was not understood; a second time changes nothing.
+    fn puzzle_over(&self, comment: u64) -> BoxFuture<'_, Result<(), ForgeError>>;
     fn read_comment(&self, id: u64) -> BoxFuture<'_, Result<Comment, ForgeError>>;
     fn delete_comment(&self, id: u64) -> BoxFuture<'_, Result<(), ForgeError>>;
     /// Whose token this is; none where the forge does not say.
@@ -167,6 +173,11 @@ pub(crate) trait Forge: Send + Sync {
     fn kept(&self) -> Vec<serde_json::Value> {
         vec![]
     }
+}
+
+/// True if a branch is the one of this name, or has more words behind it.
+fn is_below(branch: &str, stem: &str) -> bool {
+    branch.strip_prefix(stem).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
 }
 
 /// A call of ours, in the words that follow "failed to", and what the token needs for it.

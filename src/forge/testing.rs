@@ -60,7 +60,8 @@ pub(crate) fn plan(event: Option<&str>) -> BottlePlan {
             repository: "octo-org/textstats".to_owned(),
             run_id: "1".to_owned(),
             run_url: "https://git.bottle.test/octo-org/textstats/actions/runs/1".to_owned(),
-            branch: None,
+            started_for: None,
+            base: None,
         }),
         ..HostFacts::default()
     };

@@ -98,6 +98,8 @@ pub(super) struct WirePull {
     title: String,
     body: Option<String>,
     #[serde(default)]
+    state: String,
+    #[serde(default)]
     draft: bool,
     updated_at: Option<String>,
     node_id: Option<String>,
@@ -186,6 +188,7 @@ impl From<WirePull> for PullRequest {
             title: pull.title,
             body: pull.body.unwrap_or_default(),
             draft: pull.draft,
+            is_open: pull.state != "closed",
             from_fork: id(&pull.head).is_none() || id(&pull.head) != id(&pull.base),
             head: pull.head.branch,
             commit: pull.head.sha,

@@ -40,6 +40,15 @@ impl Checkout {
         let origin = origin.map(Address::new);
         Some(Self { root, git_dir, origin, branch, head, remote_head })
     }
+
+    /// The files that were changed and not committed, and those that git does not know; ignored ones are none of it.
+    pub(crate) async fn uncommitted(&self) -> Vec<String> {
+        let status = ["--no-optional-locks", "status", "--porcelain", "-z", "--no-renames"];
+        let Ok(ended) = Program::git(&self.root, &status).run().await else { return vec![] };
+        let listed = String::from_utf8_lossy(&ended.stdout).into_owned();
+        let names = listed.split('\0').filter_map(|line| line.get(3..));
+        names.map(|name| bottle_plan::prose::name(name, 200)).collect()
+    }
 }
 
 async fn git(dir: &Path, args: &[&str]) -> Option<String> {

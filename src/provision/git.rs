@@ -4,7 +4,8 @@ use bottle_plan::plan::{BottlePlan, Bring, GitPlan};
 use bottle_plan::task::Commit;
 
 use super::CLONE_TIMEOUT;
-use crate::backend::{Bottle, BottleError, Exec, finish};
+use crate::backend::{Bottle, Exec, finish};
+use crate::exit::Failure;
 
 /// Through the gate; the working directory is there, and empty.
 const CLONING: &str = r#"git clone --quiet -- "$4" ."#;
@@ -13,7 +14,28 @@ const CLONING: &str = r#"git clone --quiet -- "$4" ."#;
 /// the agent's work, that upstream can be reached.
 const READYING: &str = "git reset --quiet --hard HEAD
 git rev-parse --verify 'HEAD^{commit}'
-git fetch --quiet origin";
+git fetch --quiet --prune origin";
+
+/// Ends the script with a sentence for people.
+const REFUSE: &str = r#"refuse() { echo "$*" >&2; exit 7; }"#;
+/// The code with which a script ends that has said why in a sentence.
+const REFUSED: i64 = 7;
+
+/// Looks for what would stop the push of `$1`, or its proposal to `$5`, when the work is done: git keeps a branch as a file, and
+/// there is no file below a file.
+const PUSHABLE: &str = r#"above=$1
+while [ "${above%/*}" != "$above" ]; do
+  above=${above%/*}
+  if git rev-parse --verify --quiet "refs/remotes/origin/$above" >/dev/null; then
+    refuse "upstream has a branch called $above, so it can't have one called $1: rename that branch"
+  fi
+done
+if [ -n "$(git for-each-ref --count=1 "refs/remotes/origin/$1/")" ]; then
+  refuse "upstream has branches below $1/, so it can't have one called $1: rename or remove those"
+fi
+if [ -n "$5" ] && [ "$3" != true ] && ! git rev-parse --verify --quiet "refs/remotes/origin/$5" >/dev/null; then
+  refuse "upstream has no branch called $5, from which the work starts and to which it would be proposed"
+fi"#;
 
 /// Upstream's own branch if it is there already, else a new one from `$2`.
 const BRANCH: &str = r#"if git rev-parse --verify --quiet "refs/remotes/origin/$1" >/dev/null; then base="origin/$1"; else base="$2"; fi
@@ -22,15 +44,14 @@ git checkout --quiet --no-track -B "$1" "$base""#;
 /// A pull request's branch where it was when it was asked for, the commit `$2`, and nowhere else; or a new one from there.
 /// Forges keep the heads of pull requests, forks' too, where a clone does not look; they give a commit by its id.
 const PINNED: &str = r#"git cat-file -e "$2^{commit}" 2>/dev/null || git fetch --quiet origin "$2" || {
-  echo "upstream no longer has the commit $2 that was asked about: the pull request has moved; ask again" >&2; exit 1; }
+  refuse "upstream no longer has the commit $2 that was asked about: the pull request has moved; ask again"; }
 there=$(git rev-parse --verify --quiet "refs/remotes/origin/$1" || :)
 if [ "$3" = true ] && [ "$there" != "$2" ]; then
-  echo "the pull request's branch has moved from $2 to ${there:-nowhere} since this was asked for; ask again" >&2; exit 1
+  refuse "the pull request's branch has moved from $2 to ${there:-nowhere} since this was asked for; ask again"
 fi
 git checkout --quiet --no-track -B "$1" "${there:-$2}"
-git merge-base --is-ancestor "$2" HEAD || git merge --quiet --no-edit "$2" >&2 || {
-  echo "the branch $1 of an earlier run does not go together with the pull request as it is now; remove it, and ask again" >&2
-  exit 1; }"#;
+git merge-base --is-ancestor "$2" HEAD || git merge --quiet --no-edit "$2" >&2 ||
+  refuse "the branch $1 of an earlier run does not go together with the pull request as it is now; remove it, and ask again""#;
 
 /// Clones through the gate, or readies the checkout that was brought, and checks out the run's branch: upstream's own
 /// if it is there already (a follow-up goes on from it), else a new one from the base, or from the commit that the pull
@@ -38,21 +59,41 @@ git merge-base --is-ancestor "$2" HEAD || git merge --quiet --no-edit "$2" >&2 |
 ///
 /// Gives what it did in words, and the commits that are there before the agent begins: what is reachable from them is none of
 /// the agent's work. No agent has been in the guest yet, so its word is good.
-pub(super) async fn provision(bottle: &dyn Bottle, plan: &BottlePlan) -> Result<(String, Vec<Commit>), BottleError> {
+pub(super) async fn provision(bottle: &dyn Bottle, plan: &BottlePlan) -> Result<(String, Vec<Commit>), Failure> {
     let Some(git) = &plan.git else { return Ok(("no repository".to_owned(), vec![])) };
     let brought = match &git.bring {
         Bring::Clone => format!("cloned {}", git.gate_url),
         Bring::Checkout(from) => format!("brought {from}"),
     };
-    let done = finish(bottle, Exec::guest(command(git)).in_dir(&plan.guest.workdir), CLONE_TIMEOUT).await?;
-    if done.code != 0 {
-        let doing = format!("failed to bring in {} on the branch {}", git.gate_url, git.branch);
-        return Err(BottleError::new(doing, done.text().trim()));
+    let failed = |why: &dyn std::fmt::Display| {
+        Failure::machine(format_args!("provision.git failed: {why}")).hint(
+            "check the upstream's address, key and reachability in claude-bottle.yml; compose.log in the run record says more",
+        )
+    };
+    let command = Exec::guest(command(git)).in_dir(&plan.guest.workdir);
+    let done = finish(bottle, command, CLONE_TIMEOUT).await.map_err(|error| failed(&error))?;
+    let said = done.text().trim().to_owned();
+    match done.code {
+        0 => {}
+        REFUSED => {
+            return Err(Failure::machine(format_args!("the work could not be pushed: {}", last_line(&said)))
+                .hint("nothing was run and nothing was spent"));
+        }
+        _ => {
+            let doing = format!("failed to bring in {} on the branch {}", git.gate_url, git.branch);
+            return Err(failed(&format_args!("{doing}: {said}")));
+        }
     }
     let printed = String::from_utf8_lossy(&done.stdout).into_owned();
     let (starts, at) =
-        started(&printed).map_err(|why| BottleError::new("failed to note where the work starts", why))?;
-    Ok((format!("{brought}; {} at {at}", git.branch), starts))
+        started(&printed).map_err(|why| failed(&format_args!("failed to note where the work starts: {why}")))?;
+    let from = git.base.as_deref().map(|base| format!(", base {base}")).unwrap_or_default();
+    Ok((format!("{brought}; {} at {at}{from}", git.branch), starts))
+}
+
+/// The sentence of a script that refuses is the last that it says.
+fn last_line(said: &str) -> &str {
+    said.lines().last().unwrap_or(said)
 }
 
 /// What is run in the guest: it prints the commits that are there at the start, a line each, and then the last one in words.
@@ -66,9 +107,11 @@ pub(crate) fn command(git: &GitPlan) -> Vec<String> {
         (None, Some(base), Bring::Clone) => (BRANCH, format!("origin/{base}")),
         _ => (BRANCH, "HEAD".to_owned()),
     };
-    let script = format!("set -e\n{bring}\n{branch}\ngit log -1 --format='%H%n%h %s'");
+    let script = format!("set -e\n{REFUSE}\n{bring}\n{PUSHABLE}\n{branch}\ngit log -1 --format='%H%n%h %s'");
     let goes_on = if git.goes_on { "true" } else { "false" };
-    ["sh", "-c", &script, "sh", &git.branch, &from, goes_on, &git.gate_url].map(str::to_owned).to_vec()
+    // A checkout that is brought starts where it is, on a branch that upstream need not have.
+    let base = git.base.as_deref().filter(|_| git.bring == Bring::Clone).unwrap_or_default();
+    ["sh", "-c", &script, "sh", &git.branch, &from, goes_on, &git.gate_url, base].map(str::to_owned).to_vec()
 }
 
 /// The commits that it printed, and the words.

@@ -23,9 +23,9 @@ use crate::report::{Case, Events, Suite};
 
 pub(crate) use inputs::GuestInputs;
 
-/// The results of provisioning for the run.
+/// The guest as provisioning leaves it, as far as the run needs it.
 #[derive(Debug)]
-pub(crate) struct Provisioned {
+pub(crate) struct GuestSetup {
     pub(crate) env: GuestEnv,
     /// The commits in the guest before the agent begins; none: there is no repository.
     pub(crate) starts: Vec<Commit>,
@@ -50,7 +50,7 @@ pub(crate) async fn all(
     inputs: &GuestInputs,
     bundle: impl Future<Output = Result<(), Failure>>,
     events: &Events,
-) -> Result<Provisioned, Failure> {
+) -> Result<GuestSetup, Failure> {
     case(events, "provision.home", home::provision(bottle, plan, inputs)).await?;
     // All of the rest takes a processor, and most of it a door: the doors go first.
     let _ = tokio::time::timeout(STEP_TIMEOUT, bottle.opened()).await;
@@ -62,7 +62,7 @@ pub(crate) async fn all(
             Err(error) => (Err(error), vec![]),
         };
         report(events, "provision.git", started, &step);
-        step.map(|_| starts).map_err(|error| fatal("provision.git", &error))
+        step.map(|_| starts)
     };
     let ca = async {
         let started = Instant::now();
@@ -83,7 +83,7 @@ pub(crate) async fn all(
     let (ca, git, (), readable) = tokio::join!(ca, git, supervise, readable(bottle, plan, events));
     let starts = git?;
     readable?;
-    Ok(Provisioned { env: GuestEnv(ca?), starts })
+    Ok(GuestSetup { env: GuestEnv(ca?), starts })
 }
 
 /// True if the agent can read what was brought in for it, the prompt and the skills.
@@ -120,7 +120,7 @@ async fn case(events: &Events, name: &str, step: impl Future<Output = Step>) -> 
     result.map(|_| ()).map_err(|error| fatal(name, &error))
 }
 
-fn report(events: &Events, name: &str, started: Instant, result: &Step) {
+fn report<E: std::fmt::Display>(events: &Events, name: &str, started: Instant, result: &Result<String, E>) {
     let (failure, output) = match result {
         Ok(summary) => (None, summary.clone()),
         Err(error) => (Some(error.to_string()), String::new()),
@@ -129,11 +129,5 @@ fn report(events: &Events, name: &str, started: Instant, result: &Step) {
 }
 
 fn fatal(name: &str, error: &BottleError) -> Failure {
-    let failure = Failure::machine(format_args!("{name} failed: {error}"));
-    if name == "provision.git" {
-        return failure.hint(
-            "check the upstream's address, key and reachability in claude-bottle.yml; compose.log in the run record says more",
-        );
-    }
-    failure.hint("compose.log in the run record says more")
+    Failure::machine(format_args!("{name} failed: {error}")).hint("compose.log in the run record says more")
 }

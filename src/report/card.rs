@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use bottle_wire::run_record::Outcome;
 
 use super::{Case, Phase, RunEvent, Suite, asked, neutral, neutral_text};
+use crate::exit::Code;
 
 /// Forges take 65,536 characters; what stands around the card needs some.
 const MAX_CARD_CHARS: usize = 60_000;
@@ -21,7 +22,7 @@ pub(super) fn status(events: &[RunEvent]) -> String {
     let ended = outcome(events);
     for event in events {
         if let RunEvent::Started { title, .. } = event {
-            let mark = ended.map_or("⏳", |outcome| if outcome.code == 0 { "✅" } else { "❌" });
+            let mark = ended.map_or("⏳", |outcome| if outcome.code == Code::Done { "✅" } else { "❌" });
             let _ = writeln!(card, "### {mark} {}\n", line(title));
         }
     }
@@ -82,7 +83,7 @@ fn origin(card: &mut String, events: &[RunEvent]) {
 
 /// How the run ended.
 fn conclusion(card: &mut String, outcome: &Outcome) {
-    let word = if outcome.code == 0 { "Done" } else { "Failed" };
+    let word = if outcome.code == Code::Done { "Done" } else { "Failed" };
     let _ = writeln!(card, "**{word}** (exit code {}): {}\n", outcome.code, line(&outcome.summary));
 }
 
@@ -265,7 +266,7 @@ mod tests {
             output: String::new(),
         };
         let outcome = Outcome {
-            code: 1,
+            code: Code::Task,
             summary: hostile.to_owned(),
             branch: Some("bottle/issue-7".to_owned()),
             commit: Some("0123456789abcdef".to_owned()),

@@ -3,6 +3,7 @@
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::{Case, RunEvent, Suite, asked};
+use crate::exit::Code;
 
 const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1b1b1b;background:#fff}\
 table{border-collapse:collapse;width:100%}td,th{border-bottom:1px solid #ddd;padding:.3rem .5rem;text-align:left;vertical-align:top}\
@@ -32,7 +33,7 @@ pub(super) fn render(events: &[RunEvent]) -> String {
                     p { "run " code { (printable(slug)) } }
                 }
                 @if let Some(RunEvent::Finished { outcome, .. }) = events.last() {
-                    @let (class, word) = if outcome.code == 0 { ("good", "done") } else { ("bad", "failed") };
+                    @let (class, word) = if outcome.code == Code::Done { ("good", "done") } else { ("bad", "failed") };
                     p class=(class) { b { (word) } " (exit code " (outcome.code) "): " (printable(&outcome.summary)) }
                 }
                 (conversation(events))

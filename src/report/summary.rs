@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use bottle_wire::run_record::Outcome;
 
 use super::{Case, RunEvent, Suite, asked, card};
+use crate::exit::Code;
 
 pub(super) fn render(events: &[RunEvent]) -> String {
     let mut text = String::new();
@@ -35,7 +36,7 @@ pub(super) fn render(events: &[RunEvent]) -> String {
 
 /// How the run ended, and what it came to.
 fn outcome_lines(text: &mut String, outcome: &Outcome) {
-    let word = if outcome.code == 0 { "done" } else { "failed" };
+    let word = if outcome.code == Code::Done { "done" } else { "failed" };
     let _ = writeln!(text, "**{word}** (exit code {}): {}\n", outcome.code, line(&outcome.summary));
     for (name, value) in [("branch", &outcome.branch), ("commit", &outcome.commit), ("session", &outcome.session_id)] {
         if let Some(value) = value {

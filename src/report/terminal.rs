@@ -4,6 +4,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::time::Instant;
 
 use super::{Case, ProposalStatus, Reporter, RunEvent, Suite};
+use crate::exit::Code;
 
 /// True if to use colours: a terminal, and no `NO_COLOR` (<https://no-color.org>).
 #[derive(Debug, Clone, Copy)]
@@ -89,7 +90,7 @@ impl Reporter for Terminal {
                 self.say("✓", "32", &format!("pull request #{number} {verb}{draft}: {url}"));
             }
             RunEvent::Finished { outcome, .. } => {
-                let (mark, colour) = if outcome.code == 0 { ("✓", "32") } else { ("✗", "31") };
+                let (mark, colour) = if outcome.code == Code::Done { ("✓", "32") } else { ("✗", "31") };
                 self.say(mark, colour, &outcome.summary);
             }
         }

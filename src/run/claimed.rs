@@ -14,7 +14,7 @@ use crate::forge::ForgeError;
 use crate::host;
 use crate::report::{Events, RunEvent};
 use crate::state::Record;
-use crate::thread::{self, Lease, LeaseGuard, OnLeaseLost, Sticky};
+use crate::thread::{self, Ask, Claim, Lease, LeaseGuard, OnLeaseLost, Sticky};
 use bottle_wire::run_record::{Metadata, Outcome};
 
 /// A run that has its issue or pull request for itself. It takes the inputs; nothing is written to the forge without it.
@@ -29,14 +29,9 @@ pub(super) struct Claimed<'r> {
 }
 
 impl<'r> Claimed<'r> {
-    /// Takes the lease, and opens the record.
-    pub(super) async fn claim(context: RunContext<'r>) -> Result<Self, Failure> {
-        let RunContext { inputs, plan, events, cancel } = context;
-        let guard = tokio::select! {
-            guard = lease(context) => guard?,
-            failure = cancel.requested() => return Err(failure),
-            never = listen::listen(context, None) => match never {},
-        };
+    /// Opens the record of a run that has its lease.
+    pub(super) fn open(context: RunContext<'r>, guard: Option<LeaseGuard>) -> Result<Self, Failure> {
+        let RunContext { inputs, plan, events, .. } = context;
         let dir = Path::new(&plan.state_dir);
         let record = Record::create(dir.parent().unwrap_or(dir), plan.slug.as_str(), inputs.secrets.clone())?;
         let started = time::OffsetDateTime::now_utc();
@@ -92,13 +87,48 @@ impl<'r> Claimed<'r> {
     }
 }
 
+/// A run that may go on, with its lease; or one whose work another has taken up.
+pub(super) enum Leased {
+    /// None: the task is about no issue and no pull request, or nothing is changed there.
+    Ours(Option<LeaseGuard>),
+    /// The text says by which run.
+    TakenUp(String),
+}
+
+impl Leased {
+    /// Waits for the lease, as long as nobody ends the run.
+    pub(super) async fn take(context: RunContext<'_>) -> Result<Self, Failure> {
+        tokio::select! {
+            leased = lease(context) => leased,
+            failure = context.cancel.requested() => Err(failure),
+            never = listen::listen(context, None) => match never {},
+        }
+    }
+}
+
 /// Makes the issue or pull request that the task is about this run's alone; a dry run changes nothing there.
-async fn lease(context: RunContext<'_>) -> Result<Option<LeaseGuard>, Failure> {
+async fn lease(context: RunContext<'_>) -> Result<Leased, Failure> {
     let RunContext { inputs, plan, events, .. } = context;
-    let (Some(forge), Some(thread), false) = (&inputs.forge, plan.task.thread(), plan.dry_run) else { return Ok(None) };
-    let url = plan.ci.as_ref().map(|ci| ci.run_url.clone()).unwrap_or_default();
-    let lease = Lease { run: plan.slug.to_string(), since: host::now(), url };
-    thread::take(forge, thread.number, &lease, &|line| events.note(line)).await.map(Some)
+    let (Some(forge), Some(thread)) = (&inputs.forge, plan.task.thread()) else { return Ok(Leased::Ours(None)) };
+    let ask = Ask::from_plan(plan);
+    let taken_up = if plan.dry_run {
+        match &ask {
+            Some(ask) => thread::taken_up(forge.as_ref(), thread.number, ask)
+                .await
+                .map_err(|error| Failure::machine(&error).hint(error.hint()))?,
+            None => None,
+        }
+    } else {
+        let url = plan.ci.as_ref().map(|ci| ci.run_url.clone()).unwrap_or_default();
+        let lease = Lease { run: plan.slug.to_string(), since: host::now(), url };
+        match thread::take(forge, thread.number, &lease, ask.as_ref(), &|line| events.note(line)).await? {
+            Claim::Ours(guard) => return Ok(Leased::Ours(Some(guard))),
+            Claim::TakenUp(other) => Some(other),
+        }
+    };
+    let Some(Lease { run, url, .. }) = taken_up else { return Ok(Leased::Ours(None)) };
+    let again = format!("`{} retry` in a comment does it again", plan.mention);
+    Ok(Leased::TakenUp(format!("run {run} has taken this up already: {url}; {again}")))
 }
 
 /// The comment on the issue or pull request that the task is about.

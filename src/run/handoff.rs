@@ -39,7 +39,7 @@ pub(crate) struct Handoff {
     /// The pull request's commit that it was done for.
     pin: Option<Commit>,
     /// How the other job's run ended, as it says.
-    code: u8,
+    code: Code,
     summary: String,
     /// Its summary.
     words: String,
@@ -80,7 +80,7 @@ pub(crate) fn read(dir: &Path) -> Result<Option<Handoff>, Failure> {
         commit,
         review,
         pin: pin.map_err(|error| unpublishable(error.to_string()))?,
-        code: outcome["code"].as_u64().and_then(|code| u8::try_from(code).ok()).unwrap_or(Code::Task as u8),
+        code: serde_json::from_value(outcome["code"].clone()).unwrap_or(Code::Task),
         summary: super::one_line(outcome["summary"].as_str().unwrap_or_default()),
         words: String::from_utf8_lossy(&words).into_owned(),
     }))
@@ -200,7 +200,7 @@ git checkout --quiet --no-track -B "$1" "$2""#;
 
     /// Says how it went there; what it is not good for.
     fn failed(&self, events: &Events) -> Option<String> {
-        let failed = (self.code != Code::Done as u8)
+        let failed = (self.code != Code::Done)
             .then(|| format!("the other job's run ended with {}: {}", self.code, self.summary));
         events.case(Case {
             suite: Suite::Agent,

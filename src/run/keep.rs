@@ -17,24 +17,35 @@ const BUNDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// A large tree on a slow disk.
 const SAVE_TIMEOUT: Duration = Duration::from_secs(1800);
 
-/// Commits what the agent left uncommitted: the bottle goes, the work must not.
-pub(super) async fn save(bottle: &dyn Bottle, plan: &BottlePlan, events: &Events) -> Result<(), Failure> {
-    if plan.git.is_none() {
-        return Ok(());
-    }
-    let script = r#"set -e
-[ -n "$(git status --porcelain | head -n 1)" ] || exit 0
-git add --all
-git commit --quiet --no-verify -m "Work that was left uncommitted"
-echo saved"#;
-    let exec = Exec::shell(script).in_dir(&plan.guest.workdir);
+/// Commits everything that is not committed, on the branch `$1`. Nothing of the agent's runs any more, so a lock that is left is nobody's;
+/// and the agent's own hooks and keys have no say. What can't be read does not keep the rest from being saved.
+const SAVING: &str = r#"set -e
+dir=$(git rev-parse --git-common-dir)
+rm -f "$dir"/*.lock "$(git rev-parse --git-path index.lock)" "$(git rev-parse --git-path HEAD.lock)" "$dir/refs/heads/$1.lock"
+changed=$(git status --porcelain)
+[ -n "$changed" ] || exit 0
+complete=true
+git add --all --ignore-errors >&2 || complete=false
+git diff --cached --quiet ||
+  git -c core.hooksPath=/dev/null -c commit.gpgSign=false commit --quiet --no-verify -m "Work that was left uncommitted" >&2
+echo saved
+[ "$complete" = true ] || exit 8"#;
+
+/// What is run in the guest to save the work.
+pub(super) fn saving(branch: &str) -> [&str; 5] {
+    ["sh", "-c", SAVING, "sh", branch]
+}
+
+/// Commits what the agent left uncommitted: the bottle goes, the work must not. What could not be saved is the failure that is returned.
+pub(super) async fn save(bottle: &dyn Bottle, plan: &BottlePlan, events: &Events) -> Result<Option<String>, Failure> {
+    let Some(git) = &plan.git else { return Ok(None) };
+    let exec = Exec::guest(saving(&git.branch)).in_dir(&plan.guest.workdir);
     let done = finish(bottle, exec, SAVE_TIMEOUT).await.map_err(Failure::machine)?;
-    if done.code != 0 {
-        events.warn(format!("what the agent left uncommitted could not be saved: {}", done.text().trim()));
-    } else if !done.stdout.is_empty() {
+    if !done.stdout.is_empty() {
         events.warn("the agent left work uncommitted; it was committed as it stood");
     }
-    Ok(())
+    let why = String::from_utf8_lossy(&done.stderr).trim().to_owned();
+    Ok((done.code != 0).then(|| super::one_line(&format!("what the agent left uncommitted could not be saved: {why}"))))
 }
 
 /// Saves the work as it stands; says what came of it.
@@ -47,8 +58,10 @@ pub(super) async fn keep(bottle: &dyn Bottle, plan: &BottlePlan, starts: &[Commi
     if let Err(error) = bottle.signal("KILL").await {
         return events.warn(format!("the work so far could not be kept: {error}"));
     }
-    if let Err(failure) = save(bottle, plan, events).await {
-        return events.warn(format!("the work so far could not be kept: {failure}"));
+    match save(bottle, plan, events).await {
+        Ok(None) => {}
+        Ok(Some(lost)) => events.warn(lost),
+        Err(failure) => return events.warn(format!("the work so far could not be kept: {failure}")),
     }
     let place = format!("{}/{}", plan.guest.home, RecordFile::Work);
     let script = r#"bundle=$1

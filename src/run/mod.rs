@@ -1,6 +1,7 @@
 //! One run, from the claim to the published work. Each phase is a type in a file of its own, made from the phase before alone.
 //!
-//! Planning comes earlier, in `cli/task`: `RunInputs` is its result. The phases: `claimed` → `launched` → `provisioned` → `sealed`
+//! Planning comes earlier, in `cli/task`: `RunInputs` is its result; `planning` makes the plan, and `current` has it made again where
+//! the pull request has moved while the run waited for its lease. The phases: `claimed` → `launched` → `provisioned` → `sealed`
 //! → `worked` → `verified` → `unmoved` → `pushed`, and from wherever the run stands `collected` → `published`. Beside them:
 //! `handoff` (another job's work), `keep` (work that is not pushed), `listen` (people's comments meanwhile), `outcome`.
 //!
@@ -10,11 +11,13 @@
 
 mod claimed;
 mod collected;
+mod current;
 mod handoff;
 mod keep;
 mod launched;
 mod listen;
 mod outcome;
+mod planning;
 mod provisioned;
 mod published;
 mod pushed;
@@ -44,11 +47,12 @@ use crate::secrets::Secrets;
 use crate::state::Record;
 use crate::thread::NewComment;
 
-use claimed::Claimed;
+use claimed::{Claimed, Leased};
 use collected::Collected;
 pub(crate) use handoff::read as handoff;
 use launched::Launched;
 use outcome::{one_line, outcome};
+pub(crate) use planning::Planning;
 use provisioned::Provisioned;
 use published::Published;
 use pushed::Pushed;
@@ -60,6 +64,8 @@ use worked::Worked;
 /// Everything that a run starts from.
 pub(crate) struct RunInputs {
     pub(crate) plan: BottlePlan,
+    /// How the plan is made again.
+    pub(crate) planning: Planning,
     /// The manifest's name and text.
     pub(crate) manifest: (String, String),
     pub(crate) guest_inputs: GuestInputs,
@@ -70,6 +76,13 @@ pub(crate) struct RunInputs {
     pub(crate) handoff: Option<handoff::Handoff>,
     /// Where the work is proposed; none outside of a job.
     pub(crate) forge: Option<Arc<dyn Forge>>,
+}
+
+/// The result of a run.
+pub(crate) enum RunResult {
+    Ended(Outcome),
+    /// Nothing was done; the text says by which run it is or was.
+    TakenUp(String),
 }
 
 /// The results of a run's parts, from which its outcome is made. A phase that is cut off leaves here what it has come to.
@@ -114,15 +127,30 @@ struct LiveRun<'r> {
 }
 
 /// Runs it; the outcome is in the record and in the last event, whatever it is.
-pub(crate) async fn run(inputs: RunInputs, events: &Events, cancel: &Cancel) -> Result<Outcome, Failure> {
-    let context = RunContext { inputs: &inputs, plan: &inputs.plan, events, cancel };
-    let claimed = Claimed::claim(context).await?;
-    let (comments, heard) = unbounded_channel();
-    let collected = tokio::select! {
-        collected = to_collected(claimed, heard) => collected,
-        never = listen::listen(context, Some(&comments)) => match never {},
+pub(crate) async fn run(mut inputs: RunInputs, events: &Events, cancel: &Cancel) -> Result<RunResult, Failure> {
+    let leased = Leased::take(RunContext { inputs: &inputs, plan: &inputs.plan, events, cancel }).await?;
+    let guard = match leased {
+        Leased::Ours(guard) => guard,
+        Leased::TakenUp(why) => return Ok(RunResult::TakenUp(why)),
     };
-    Published::publish(collected).await.finish().await
+    // From here on there is a record and a comment, which say how it ended.
+    let current = tokio::select! {
+        current = current::bring_up_to_date(&mut inputs, events) => current,
+        failure = cancel.requested() => Err(failure),
+    };
+    let context = RunContext { inputs: &inputs, plan: &inputs.plan, events, cancel };
+    let claimed = Claimed::open(context, guard)?;
+    let collected = match current {
+        Err(failure) => Collected::collect(claimed, None, RunProgress::default(), Err(failure)).await,
+        Ok(()) => {
+            let (comments, heard) = unbounded_channel();
+            tokio::select! {
+                collected = to_collected(claimed, heard) => collected,
+                never = listen::listen(context, Some(&comments)) => match never {},
+            }
+        }
+    };
+    Published::publish(collected).await.finish().await.map(RunResult::Ended)
 }
 
 /// From the first container to the last: nothing of the bottle is left when this returns.

@@ -35,7 +35,7 @@ pub(super) fn outcome(ended: Result<(), Failure>, progress: &RunProgress) -> Out
         }
     };
     Outcome {
-        code: code as u8,
+        code,
         summary: one_line(&summary),
         branch,
         commit,

@@ -23,10 +23,10 @@ impl<'r> Provisioned<'r> {
         let context = run.context;
         context.events.phase(Phase::Provision);
         let bundle = bring_in(&run, seed);
-        let provisioned =
+        let guest =
             provision::all(run.bottle, context.plan, &context.inputs.guest_inputs, bundle, context.events).await?;
-        run.progress.starts = provisioned.starts;
-        Ok(Self { run, env: provisioned.env })
+        run.progress.starts = guest.starts;
+        Ok(Self { run, env: guest.env })
     }
 
     pub(super) fn into_parts(self) -> (LiveRun<'r>, GuestEnv) {

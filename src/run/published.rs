@@ -73,7 +73,7 @@ async fn review(claimed: &Claimed<'_>, outcome: &mut Outcome) {
         None => last_words(&events.seen()),
     };
     let (Some(forge), Some(words)) = (&inputs.forge, words) else { return };
-    if outcome.code != Code::Done as u8 {
+    if outcome.code != Code::Done {
         return;
     }
     let job = plan.ci.as_ref().map(|ci| format!(" · [the job]({})", ci.run_url)).unwrap_or_default();
@@ -96,11 +96,11 @@ async fn propose(claimed: &Claimed<'_>, outcome: &mut Outcome, pushed: Option<&P
             json!({"would": "push", "upstream": upstream, "ref": format!("refs/heads/{branch}"), "commit": commit}),
         );
     }
-    if outcome.code == Code::Interrupted as u8 || outcome.code == Code::Terminated as u8 {
+    if matches!(outcome.code, Code::Interrupted | Code::Terminated) {
         return would;
     }
     // Work that failed its checks, or was cut off, is there to be looked at, not to be merged.
-    let draft = outcome.code != Code::Done as u8;
+    let draft = outcome.code != Code::Done;
     let mut seen = events.seen();
     seen.push(RunEvent::Finished { outcome: outcome.clone(), record: plan.state_dir.clone().into() });
     // The events are masked, and so must be what came after them.
@@ -120,14 +120,14 @@ async fn propose(claimed: &Claimed<'_>, outcome: &mut Outcome, pushed: Option<&P
 
 /// The run was ended before the write.
 fn ended(failure: &Failure, outcome: &mut Outcome) {
-    outcome.code = failure.code as u8;
+    outcome.code = failure.code;
     outcome.summary = format!("{}; {failure}", outcome.summary);
 }
 
 /// The write failed; an earlier failure stays the run's.
 fn failed(error: &ForgeError, outcome: &mut Outcome) {
-    if outcome.code == Code::Done as u8 {
-        outcome.code = Code::Machine as u8;
+    if outcome.code == Code::Done {
+        outcome.code = Code::Machine;
     }
     outcome.summary = super::one_line(&format!("{}; {error}; {}", outcome.summary, error.hint()));
 }

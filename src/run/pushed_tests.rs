@@ -1,4 +1,4 @@
-//! What of a guest's repository is pushed, by real repositories: the cases of `tests/fixtures/work/cases.toml`.
+//! What of a guest's repository is saved and pushed, and what is found out before, by real repositories: the cases of `tests/fixtures/work/cases.toml`.
 
 use std::path::Path;
 
@@ -7,7 +7,9 @@ use bottle_plan::task::Commit;
 use bottle_policy::gate::RepoName;
 use serde::Deserialize;
 
+use super::keep::saving;
 use super::pushed::command;
+use super::verified::conflicts;
 use crate::process::{ExitOutput, Program};
 use crate::provision::git::{self, started};
 
@@ -27,7 +29,22 @@ struct Case {
     agent: String,
     #[serde(default)]
     meanwhile: String,
+    #[serde(default)]
+    before: String,
+    #[serde(default = "main_branch")]
+    base: String,
+    #[serde(default)]
+    refused: Option<String>,
+    #[serde(default)]
+    saved: Option<String>,
+    #[serde(default)]
+    conflicts: Vec<String>,
+    #[serde(default)]
     pushed: bool,
+}
+
+fn main_branch() -> String {
+    "main".to_owned()
 }
 
 #[derive(Debug, Deserialize)]
@@ -74,6 +91,7 @@ async fn judge(case: &Case) {
     let name = &case.name;
     let dir = tempfile::tempdir().expect("a directory");
     sh(dir.path(), UPSTREAM).await;
+    sh(&dir.path().join("upstream.git"), &case.before).await;
     let (upstream, guest) = (dir.path().join("upstream.git"), dir.path().join("guest"));
     std::fs::create_dir(&guest).expect("a directory");
     let start = match case.from.as_deref() {
@@ -94,7 +112,7 @@ async fn judge(case: &Case) {
         directory: String::new(),
         bring: if case.brought { Bring::Checkout(String::new()) } else { Bring::Clone },
         seed: None,
-        base: Some("main".to_owned()),
+        base: Some(case.base.clone()),
         start,
         branch: case.branch.clone(),
         goes_on: case.goes_on,
@@ -102,12 +120,29 @@ async fn judge(case: &Case) {
     };
     let argv = git::command(&plan);
     let ended = run(&guest, &argv.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    if let Some(refused) = &case.refused {
+        assert_eq!(ended.code, 7, "{name}: {}", ended.complaint());
+        assert!(ended.complaint().contains(refused), "{name}: {}", ended.complaint());
+        return;
+    }
     assert_eq!(ended.code, 0, "{name}: {}", ended.complaint());
     let printed = String::from_utf8_lossy(&ended.stdout).into_owned();
     let (starts, _) = started(&printed).expect("the start");
     assert_eq!(starts.len(), if case.brought { 2 } else { 1 }, "{name}: {printed}");
 
     sh(&guest, &case.agent).await;
+    let ended = run(&guest, &saving(&case.branch)).await;
+    match &case.saved {
+        Some(lost) => {
+            assert_eq!(ended.code, if lost.is_empty() { 0 } else { 8 }, "{name}: {}", ended.complaint());
+            assert!(ended.complaint().contains(lost.as_str()), "{name}: {}", ended.complaint());
+            assert_eq!(sh(&guest, "git log -1 --format=%s").await, "Work that was left uncommitted", "{name}");
+        }
+        None => assert_eq!((ended.code, ended.stdout.as_slice()), (0, &b""[..]), "{name}: {}", ended.complaint()),
+    }
+    let ended = run(&guest, &conflicts(&starts)).await;
+    let found = String::from_utf8_lossy(&ended.stdout).into_owned();
+    assert_eq!(found.lines().collect::<Vec<_>>(), case.conflicts, "{name}: {}", ended.complaint());
     sh(&upstream, &case.meanwhile).await;
     let refs = "git for-each-ref --format='%(refname) %(objectname)'";
     let before = sh(&upstream, refs).await;
@@ -130,7 +165,7 @@ async fn judge(case: &Case) {
 #[tokio::test]
 async fn only_what_the_agent_has_made_is_pushed() {
     let cases: Cases = toml::from_str(include_str!("../../tests/fixtures/work/cases.toml")).expect("the cases");
-    assert!(cases.case.len() >= 22);
+    assert!(cases.case.len() >= 43);
     for case in &cases.case {
         judge(case).await;
     }

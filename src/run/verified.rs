@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use bottle_plan::plan::BottlePlan;
-use bottle_plan::task::Work;
+use bottle_plan::task::{Commit, Work};
 
 use super::worked::Worked;
 use super::{LiveRun, keep};
@@ -27,10 +27,17 @@ impl<'r> Verified<'r> {
         let (bottle, plan, events) = (run.bottle, run.context.plan, run.context.events);
         // Whatever the agent left running must not change what is verified and pushed.
         bottle.signal("KILL").await.map_err(Failure::machine)?;
-        if plan.task.work == Work::Change {
-            keep::save(bottle, plan, events).await?;
+        if plan.task.work == Work::Change
+            && let Some(lost) = keep::save(bottle, plan, events).await?
+        {
+            run.progress.fail(Code::Task, lost);
         }
         events.phase(Phase::Verify);
+        if plan.task.work == Work::Change
+            && let Some(unfinished) = unfinished(bottle, plan, &run.progress.starts, events).await?
+        {
+            run.progress.fail(Code::Task, unfinished);
+        }
         if let Some(failed) = commands(bottle, plan, &env, events).await? {
             run.progress.fail(Code::Task, failed);
         }
@@ -40,6 +47,52 @@ impl<'r> Verified<'r> {
     pub(super) fn into_run(self) -> LiveRun<'r> {
         self.run
     }
+}
+
+/// Prints the files of HEAD that have both ends of a conflict and did not have them at the start, a line each; the arguments are the
+/// commits of the start.
+const CONFLICTS: &str = r#"marked() { git grep -lI --all-match -e '^<<<<<<< .' --or -e '^>>>>>>> .' "$1" -- | sed 's/^[^:]*://'; }
+before=$(for start; do marked "$start"; done)
+marked HEAD | while IFS= read -r path; do
+  printf '%s\n' "$before" | grep -Fqx -e "$path" || printf '%s\n' "$path"
+done"#;
+const CONFLICTS_TIMEOUT: Duration = Duration::from_secs(300);
+/// The most files that a message names.
+const MAX_NAMES: usize = 5;
+
+/// What is run in the guest to find conflicts that were left.
+pub(super) fn conflicts(starts: &[Commit]) -> Vec<&str> {
+    ["sh", "-c", CONFLICTS, "sh"].into_iter().chain(starts.iter().map(Commit::as_str)).collect()
+}
+
+/// Looks for a merge that nobody finished; what was found is returned in a line.
+async fn unfinished(
+    bottle: &dyn Bottle,
+    plan: &BottlePlan,
+    starts: &[Commit],
+    events: &Events,
+) -> Result<Option<String>, Failure> {
+    if plan.git.is_none() || starts.is_empty() {
+        return Ok(None);
+    }
+    let begun = Instant::now();
+    let exec = Exec::guest(conflicts(starts)).in_dir(&plan.guest.workdir);
+    let done = finish(bottle, exec, CONFLICTS_TIMEOUT).await.map_err(Failure::machine)?;
+    let found = String::from_utf8_lossy(&done.stdout).into_owned();
+    let names: Vec<String> = found.lines().map(super::one_line).collect();
+    if names.is_empty() {
+        return Ok(None);
+    }
+    let more = if names.len() > MAX_NAMES { format!(" and {} more", names.len() - MAX_NAMES) } else { String::new() };
+    let why = format!("conflict markers are left in {}{more}", names[..names.len().min(MAX_NAMES)].join(", "));
+    events.case(Case {
+        suite: Suite::Verify,
+        name: "no conflict is left".to_owned(),
+        duration: begun.elapsed(),
+        failure: Some(why.clone()),
+        output: found,
+    });
+    Ok(Some(why))
 }
 
 /// Runs each command; what failed is returned in a line.

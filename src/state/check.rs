@@ -8,7 +8,7 @@ use bottle_plan::plan::BottlePlan;
 use bottle_types::record_file::RecordFile;
 use bottle_wire::cassette::Cassette;
 use bottle_wire::proposal::change::Texts;
-use bottle_wire::proposal::verify::{Verified, verify};
+use bottle_wire::proposal::verify::{ProposalCounts, verify};
 use bottle_wire::proposal::{PolicyFile, sha256};
 use bottle_wire::push_report::{PushedRef, Verdict};
 use bottle_wire::run_record::Metadata;
@@ -23,7 +23,7 @@ pub(crate) struct CheckReport {
     pub(crate) slug: String,
     /// Files that were looked into.
     pub(crate) files: usize,
-    pub(crate) proposals: Verified,
+    pub(crate) proposals: ProposalCounts,
     /// The problems, each beginning with its file.
     pub(crate) problems: Vec<String>,
 }
@@ -96,8 +96,9 @@ impl Check<'_> {
         }
         let ended = metadata.as_ref().and_then(|metadata| metadata.outcome.as_ref());
         let code = ended.map(|outcome| outcome.code);
-        let unlaunched = [Code::Machine, Code::Interrupted, Code::Terminated];
-        let launched = !unlaunched.iter().any(|other| Some(*other as u8) == code);
+        // Of some of these nothing was started, such as for a pull request that was closed while the run waited.
+        let unlaunched = [Code::Input, Code::Refused, Code::Machine, Code::Interrupted, Code::Terminated];
+        let launched = code.is_none_or(|code| !unlaunched.contains(&code));
         for file in ALWAYS.iter().chain(LAUNCHED.iter().filter(|_| launched)) {
             if !self.dir.join(file).is_file() {
                 self.problem(file, "is missing");
@@ -146,11 +147,8 @@ impl Check<'_> {
         if metadata.schema != 1 {
             self.problem(file, format_args!("version {} is not one that this program knows (1)", metadata.schema));
         }
-        let Some(outcome) = &metadata.outcome else {
+        if metadata.outcome.is_none() {
             return self.problem(file, "has no outcome: the run goes on, or ended before its record was complete");
-        };
-        if !Code::ALL.iter().any(|(code, _)| *code as u8 == outcome.code) {
-            self.problem(file, format_args!("{} is no exit code", outcome.code));
         }
         let ended = metadata.ended.as_deref().and_then(Moment::parse);
         if ended.is_none() || ended < Moment::parse(&metadata.started) {

@@ -5,7 +5,9 @@
 
 use bottle_plan::context;
 use bottle_plan::moment::Moment;
-use bottle_plan::task::{Commit, Piece, PullRequest, Source, Task};
+use bottle_plan::prose;
+use bottle_plan::task::{Commit, Piece, PullRequest, Source, Task, Work, branch_stem};
+use bottle_policy::gate::refs::is_branch_name;
 
 use super::comments::has_mark;
 use crate::exit::{Code, Failure};
@@ -46,11 +48,28 @@ pub(crate) async fn gather(forge: &dyn Forge, task: &mut Task) -> Result<(), Fai
     Ok(())
 }
 
-/// Where the event does not say what the pull request was, it is what it is now. What comes from a fork must have been so when
-/// it was asked for: whoever proposes it could change it meanwhile.
+/// The pull request as it is now; one that is closed takes no change. What comes from a fork must have been so when it was asked
+/// for: whoever proposes it could change it meanwhile. A branch of the repository's own is changed by those who may write there,
+/// and by our own runs: the work goes on from where they left it.
 fn pin(task: &mut Task, number: u64, pull: &forge::PullRequest) -> Result<(), Failure> {
+    if task.work == Work::Change && !pull.is_open {
+        let why = format!("pull request #{number} is closed or merged: a change of it can't be proposed any more");
+        return Err(Failure::input(why).hint("open it again and ask again, or ask in an issue"));
+    }
+    if task.work == Work::Change && pull.commit.is_empty() {
+        let why = format!("the branch of pull request #{number} is gone, and its commit with it");
+        return Err(Failure::input(why).hint("restore the branch and ask again, or ask in an issue"));
+    }
+    if !is_branch_name(&pull.base) {
+        let base = prose::name(&pull.base, 100);
+        let why = format!("pull request #{number} goes to `{base}`, a name that a run can't work with");
+        return Err(Failure::input(why)
+            .hint("rename it: a run takes letters, digits, and `-_./+@#=,` in the names of branches"));
+    }
     let Ok(head) = Commit::parse(&pull.commit) else { return Ok(()) };
-    let moved = match &task.pull_request {
+    let pinned = task.pull_request.as_ref();
+    let from_fork = pull.from_fork || pinned.is_some_and(|pinned| pinned.from_fork);
+    let moved = match pinned {
         Some(pinned) => pinned.head != head,
         None => {
             let moment = |text: &Option<String>| text.as_deref().and_then(Moment::parse);
@@ -58,21 +77,35 @@ fn pin(task: &mut Task, number: u64, pull: &forge::PullRequest) -> Result<(), Fa
             asked.is_none_or(|asked| updated.is_none_or(|updated| updated > asked.plus(1)))
         }
     };
-    if pull.from_fork && moved {
+    if from_fork && moved {
         let why = format!(
             "pull request #{number} is from a fork, and was changed after this was asked for, or may have been"
         );
         return Err(Failure::new(Code::Refused, why).hint("look at what it is now, and ask again"));
     }
-    task.pull_request.get_or_insert_with(|| PullRequest {
+    task.pull_request = Some(PullRequest {
         number,
         head,
         head_branch: pull.head.clone(),
         head_repository: pull.head_repository.clone(),
         base_branch: pull.base.clone(),
-        from_fork: pull.from_fork,
+        from_fork,
     });
     Ok(())
+}
+
+/// The branch of the oldest open pull request of an earlier run about the same issue or pull request: its name is told by its
+/// beginning, because the rest is made of a title, which people change.
+pub(crate) async fn earlier_branch(forge: &dyn Forge, task: &Task) -> Result<Option<String>, Failure> {
+    if task.thread().is_none() || task.work == Work::Review {
+        return Ok(None);
+    }
+    let found = forge.open_below(&branch_stem(task)).await;
+    let found = found.map_err(|error| {
+        Failure::machine(format_args!("whether there is a pull request of an earlier run can't be told: {error}"))
+            .hint(error.hint())
+    })?;
+    Ok(found.into_iter().min_by_key(|pull| pull.number).map(|pull| pull.head))
 }
 
 /// People's comments as pieces, but for the comment that is the task and for what we posted.

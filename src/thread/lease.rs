@@ -4,7 +4,7 @@
 //! goes on. A run that finds another's lease waits until that one has ended, or has not renewed its line for three minutes;
 //! after an hour it gives up. Of two that claim at once the one that wrote last has it; should one overwrite the other's
 //! unseen, the earlier lease counts, and the other run ends as soon as it finds out. A lease is believed in our own comments
-//! alone; where it can't be read or written, there is no run.
+//! alone; where it can't be read or written, there is no run. What another run has taken up already is not done a second time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +12,7 @@ use std::time::Duration;
 use bottle_plan::task::thread_name;
 use tokio::time::{Instant, sleep};
 
+use super::asks::{Ask, Asks};
 use super::comments::{MARK, ours_of, post};
 use crate::exit::{Code, Failure};
 use crate::forge::{Comment, Forge, ForgeError, Operation};
@@ -65,6 +66,8 @@ pub(crate) struct StoredLease {
     pub(crate) live: bool,
     /// Heartbeat counter; changes on every renewal, so a waiter can tell a live holder from a dead one.
     beat: String,
+    /// What was taken up in the conversation.
+    asks: Asks,
 }
 
 /// A conversation that is ours, and the comment that says so.
@@ -72,6 +75,17 @@ pub(crate) struct StoredLease {
 pub(crate) struct LeaseGuard {
     pub(super) lease: Lease,
     pub(super) comment: u64,
+    /// What was taken up here, this run's own last.
+    pub(super) asks: Asks,
+}
+
+/// The result of claiming a conversation.
+#[derive(Debug, Clone)]
+pub(crate) enum Claim {
+    /// It is ours.
+    Ours(LeaseGuard),
+    /// The same was asked for before, and this run has it or had it.
+    TakenUp(Lease),
 }
 
 impl Lease {
@@ -104,27 +118,30 @@ impl StoredLease {
             lease: Lease { run, since, url },
             live,
             beat,
+            asks: Asks::read(body),
         })
     }
 }
 
-/// Claims a conversation; returns when it is ours.
+/// Claims a conversation; returns when it is ours, or when another run has taken up the same.
 pub(crate) async fn take(
     forge: &Arc<dyn Forge>,
     number: u64,
     lease: &Lease,
+    ask: Option<&Ask>,
     say: &(dyn Fn(String) + Sync),
-) -> Result<LeaseGuard, Failure> {
-    take_within(forge.as_ref(), number, lease, say, LEASE_TIMES).await
+) -> Result<Claim, Failure> {
+    take_within(forge.as_ref(), number, lease, ask, say, LEASE_TIMES).await
 }
 
 pub(super) async fn take_within(
     forge: &dyn Forge,
     number: u64,
     lease: &Lease,
+    ask: Option<&Ask>,
     say: &(dyn Fn(String) + Sync),
     times: LeaseTimes,
-) -> Result<LeaseGuard, Failure> {
+) -> Result<Claim, Failure> {
     if forge.myself().await.map_err(|error| cant(&error))?.is_none() {
         let why =
             "that one run alone is at work on this can't be made sure: the forge does not say whose token this is";
@@ -133,14 +150,18 @@ pub(super) async fn take_within(
     let started = Instant::now();
     let mut watched: Option<(StoredLease, Instant)> = None;
     loop {
-        let there = holder(forge, number).await.map_err(|error| cant(&error))?;
+        let there = last(forge, number).await.map_err(|error| cant(&error))?;
         let theirs = there.filter(|found| found.lease.run != lease.run);
         let is_dead = |found: &StoredLease| {
             watched.as_ref().is_some_and(|(seen, since)| seen == found && since.elapsed() > times.stale)
         };
-        let Some(found) = theirs.filter(|found| !is_dead(found)) else {
-            match try_it(forge, number, lease, times).await.map_err(|error| cant(&error))? {
-                Some(guard) => return Ok(guard),
+        let has_it = |found: &&StoredLease| ask.is_some_and(|ask| found.asks.have(ask, found.live && !is_dead(found)));
+        if let Some(found) = theirs.as_ref().filter(has_it) {
+            return Ok(Claim::TakenUp(found.lease.clone()));
+        }
+        let Some(found) = theirs.filter(|found| found.live && !is_dead(found)) else {
+            match try_it(forge, number, lease, ask, times).await.map_err(|error| cant(&error))? {
+                Some(guard) => return Ok(Claim::Ours(guard)),
                 None if started.elapsed() > times.longest => {
                     return Err(Failure::machine(format_args!(
                         "{} could not be locked for this run",
@@ -173,6 +194,7 @@ async fn try_it(
     forge: &dyn Forge,
     number: u64,
     lease: &Lease,
+    ask: Option<&Ask>,
     times: LeaseTimes,
 ) -> Result<Option<LeaseGuard>, ForgeError> {
     if ours_of(forge, number).await?.is_empty() {
@@ -185,15 +207,16 @@ async fn try_it(
             forge.delete_comment(made).await?;
         }
     }
-    let Some(comment) = ours_of(forge, number).await?.first().map(|comment| comment.id) else { return Ok(None) };
-    let body = format!("{MARK}\n{}\nA run is about to start.", lease.line(true, 0));
+    let Some(ours) = ours_of(forge, number).await?.into_iter().next() else { return Ok(None) };
+    let (comment, asks) = (ours.id, Asks::read(&ours.body).with(ask));
+    let body = format!("{MARK}\n{}\n{}A run is about to start.", lease.line(true, 0), asks.line(None));
     match forge.edit_comment(comment, &body).await {
         Err(error) if matches!(error.status(), Some(404 | 410)) => return Ok(None),
         ended => ended?,
     }
     sleep(times.settle).await;
     let stands = holder(forge, number).await?.is_some_and(|found| found.lease.run == lease.run);
-    Ok(stands.then(|| LeaseGuard { lease: lease.clone(), comment }))
+    Ok(stands.then(|| LeaseGuard { lease: lease.clone(), comment, asks }))
 }
 
 /// Our comments, with the one that was just made among them: who does not know his own would make one after the other.
@@ -216,8 +239,18 @@ async fn found_again(
 
 /// The run that has a conversation now, as far as it says.
 pub(crate) async fn holder(forge: &dyn Forge, number: u64) -> Result<Option<StoredLease>, ForgeError> {
+    Ok(last(forge, number).await?.filter(|found| found.live))
+}
+
+/// The run that has a conversation or had it last.
+async fn last(forge: &dyn Forge, number: u64) -> Result<Option<StoredLease>, ForgeError> {
     let there = ours_of(forge, number).await?;
-    Ok(there.first().and_then(|comment| StoredLease::read(&comment.body)).filter(|found| found.live))
+    Ok(there.first().and_then(|comment| StoredLease::read(&comment.body)))
+}
+
+/// The run that has taken up the same, for one that claims nothing.
+pub(crate) async fn taken_up(forge: &dyn Forge, number: u64, ask: &Ask) -> Result<Option<Lease>, ForgeError> {
+    Ok(last(forge, number).await?.filter(|found| found.asks.have(ask, found.live)).map(|found| found.lease))
 }
 
 impl LeaseGuard {

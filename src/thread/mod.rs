@@ -1,9 +1,10 @@
 //! A run in the conversation of its task, an issue or a pull request: what it reads there, and what it writes.
 //!
-//! Map: `lease` (one run at a time), `status_comment` (the comment that is kept up to date), `comments` (our own comment, found
+//! Map: `lease` (one run at a time), `asks` (each ask once), `status_comment` (the comment that is kept up to date), `comments` (our own comment, found
 //! and written), `context` (what belongs to a task), `watch` (what people say meanwhile), `pull_request` (the work, proposed).
 //! Always: only our own comments are believed and changed; what can't be asked counts as no.
 
+mod asks;
 mod comments;
 mod context;
 mod lease;
@@ -14,8 +15,9 @@ mod watch;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use context::gather;
-pub(crate) use lease::{Lease, LeaseGuard, holder, take};
+pub(crate) use asks::Ask;
+pub(crate) use context::{earlier_branch, gather};
+pub(crate) use lease::{Claim, Lease, LeaseGuard, holder, take, taken_up};
 pub(crate) use pull_request::{PublishResult, hand_in, publish, would_propose};
 pub(crate) use status_comment::{OnLeaseLost, Sticky};
 pub(crate) use watch::{CommentWatch, NewComment, News};

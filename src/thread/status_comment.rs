@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::comments::{MARK, post};
 use super::lease::{HEARTBEAT_INTERVAL, Lease, LeaseGuard};
 use crate::forge::{Forge, ForgeError};
+use crate::host;
 use crate::report::{Reporter, RunEvent, status};
 
 /// Between two writes.
@@ -156,7 +157,10 @@ async fn keep(
                 tell(&other);
                 continue;
             }
-            let lease = mode.guard.as_ref().map(|(guard, _)| format!("{}\n", guard.lease.line(!ended, beats)));
+            let lease = mode.guard.as_ref().map(|(guard, _)| {
+                let at = ended.then(host::now);
+                format!("{}\n{}", guard.lease.line(!ended, beats), guard.asks.line(at.as_deref()))
+            });
             let body = format!("{MARK}\n{}{text}", lease.unwrap_or_default());
             trouble = post(forge.as_ref(), number, &mut comment, &body).await.err();
             // What could not be written once is not tried over and over while the run goes on; its end is.

@@ -179,3 +179,30 @@ fn a_good_manifest_plans() {
     let output = world.runner().args(["plan", "--task", "say hello"]).output().expect("the runner");
     assert!(output.status.success(), "{}", said(&output));
 }
+
+#[test]
+fn a_dry_run_needs_no_word() {
+    let world = World::new();
+    world.write("claude-bottle.yml", GOOD);
+    world.write("push.json", r#"{"ref": "refs/heads/main", "commits": [], "pusher": {"name": "x"}}"#);
+    for args in [
+        &["--dry-run", "--event", "push.json", "--replay", "nowhere"][..],
+        &["--event", "push.json", "--dry-run"],
+        &["--no-color", "--dry-run", "--event", "push.json"],
+        &["--dry-run", "run", "--event", "push.json"],
+        &["run", "--dry-run", "--event", "push.json"],
+    ] {
+        let output = world.runner().args(args).output().expect("the runner");
+        assert!(output.status.success(), "{args:?}: {}", said(&output));
+        assert!(said(&output).starts_with("nothing to do: `push` starts nothing"), "{args:?}: {}", said(&output));
+    }
+    // The flag alone is a run, which misses its task; help and version stay what they are.
+    let output = world.runner().arg("--dry-run").output().expect("the runner");
+    assert!(output.status.code() == Some(2) && said(&output).contains("there is no task"), "{}", said(&output));
+    for (args, code) in
+        [(&["--dry-run", "--help"][..], 0), (&["--dry-run", "--version"], 0), (&["--event", "push.json"], 2)]
+    {
+        let output = world.runner().args(args).output().expect("the runner");
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {}", said(&output));
+    }
+}

@@ -30,6 +30,8 @@ pub struct HostFacts {
     pub backend: Backend,
     /// The host's CA bundle, where the doors' own upstream trust needs it (a company's TLS-inspecting proxy).
     pub host_ca_bundle: Option<String>,
+    /// The branch of an earlier run's open pull request about the same issue or pull request.
+    pub earlier_branch: Option<String>,
     /// Where the package managers fetch from that a bottle of the manifest has presets for.
     pub registries: BTreeMap<Preset, Answer>,
 }
@@ -60,8 +62,10 @@ pub struct Ci {
     pub run_id: String,
     /// The run's page at the forge.
     pub run_url: String,
-    /// The branch that the job was started for.
-    pub branch: Option<String>,
+    /// The ref that the job was started for, such as `refs/heads/main` or `refs/tags/v1`.
+    pub started_for: Option<String>,
+    /// The base branch: the repository's default one, whose rules hold, and from which work starts that is about no other.
+    pub base: Option<String>,
 }
 
 /// Which forge.

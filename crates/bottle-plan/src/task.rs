@@ -316,6 +316,11 @@ impl Task {
     }
 }
 
+/// How the name begins of a branch for this task: `bottle/issue-12`. What follows comes of the title, which people change.
+pub fn branch_stem(task: &Task) -> String {
+    format!("bottle/{}", what(task))
+}
+
 /// `issue-12`, `pr-14`, `ci-700`, `task`, `scheduled`.
 pub(crate) fn what(task: &Task) -> String {
     match &task.source {

@@ -47,6 +47,7 @@ fn events_become_tasks() {
             Asked::Task(task) => format!("{:#}\n", serde_json::to_value(&task).expect("JSON")),
             Asked::Command(command) => format!("{command:#?}\n"),
             Asked::Nothing(why) => format!("nothing to do: {why}\n"),
+            Asked::Unclear(unclear) => format!("unclear: {unclear}\n"),
             Asked::Refused(why) => format!("refused: {why}\n"),
         };
         compare(&path, &text);

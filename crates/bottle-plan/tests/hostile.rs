@@ -231,6 +231,7 @@ fn nobody_gets_more_rights() {
             Ok(Asked::Task(_)) => (Comes::Task, String::new()),
             Ok(Asked::Command(command)) => (Comes::Command, format!("{:?}", command.order)),
             Ok(Asked::Nothing(why)) => (Comes::Nothing, why.clone()),
+            Ok(Asked::Unclear(unclear)) => (Comes::Nothing, unclear.to_string()),
             Ok(Asked::Refused(why)) => (Comes::Refused, why.clone()),
             Err(error) => (Comes::Error, error.to_string()),
         };

@@ -52,7 +52,8 @@ fn job(forge: ForgeKind) -> Ci {
         repository: "team/app".to_owned(),
         run_id: "77".to_owned(),
         run_url: "https://git.example.org/team/app/actions/runs/77".to_owned(),
-        branch: Some("main".to_owned()),
+        started_for: Some("refs/heads/main".to_owned()),
+        base: Some("main".to_owned()),
     }
 }
 
@@ -423,12 +424,51 @@ fn a_dollar_means_itself() {
 }
 
 #[test]
-fn a_branch_that_the_gate_will_refuse_is_noted() {
-    let text = "version: 1\nbottles: { default: { git: [{ name: origin, upstream: \"https://git.example.org/team/app\", \
-                token_from: GITHUB_TOKEN, push: { refs: [\"refs/heads/ai/**\"] } }] } }\n";
-    let plan = plan(&Task::text("x"), &manifest(text), &facts(), &Options::default()).expect("a plan");
-    assert!(plan.notes.iter().any(|note| note.contains("refs/heads/ai/**")), "{:?}", plan.notes);
+fn a_branch_that_the_gate_would_refuse_is_found_out_before_the_run() {
+    let with = |refs: &str, work: Work| {
+        let text = format!(
+            "version: 1\nbottles: {{ default: {{ git: [{{ name: origin, upstream: \"https://git.example.org/team/app\", \
+             token_from: GITHUB_TOKEN, push: {{ refs: [{refs}] }} }}] }} }}\n"
+        );
+        plan(&Task { work, ..Task::text("x") }, &manifest(&text), &facts(), &Options::default())
+    };
+    let error = with("\"refs/heads/ai/**\"", Work::Change).expect_err("no branch is left");
+    assert!(error.to_string().contains("(refs/heads/ai/**)") && error.hint().is_some(), "{error}");
+    assert!(with("\"refs/heads/ai/**\"", Work::Review).is_ok(), "a review pushes nothing");
+    // A bottle that may push nothing at all is there to answer.
+    let plan = with("", Work::Change).expect("a plan");
+    assert!(plan.notes.iter().any(|note| note.contains("nothing is pushed in this run")), "{:?}", plan.notes);
     assert!(plan.prompt.text.contains("can't be pushed"));
+}
+
+#[test]
+fn a_job_s_base_is_its_default_branch_whatever_it_was_started_for() {
+    let text = format!("{}agents: {{ implementer: {{}} }}\n", fixture("good/manifest/small.yml"));
+    let small = manifest(&text);
+    for started_for in ["refs/heads/main", "refs/heads/feature", "refs/tags/v1", "refs/pull/9/merge"] {
+        let ci = Ci { started_for: Some(started_for.to_owned()), ..job(ForgeKind::Github) };
+        let facts = HostFacts { ci: Some(ci), ..facts() };
+        let git =
+            plan(&Task::text("x"), &small, &facts, &Options::default()).expect("a plan").git.expect("a repository");
+        assert_eq!(git.base.as_deref(), Some("main"), "{started_for}");
+    }
+}
+
+#[test]
+fn a_changed_title_finds_the_branch_of_the_earlier_run() {
+    let text = fixture("good/manifest/small.yml");
+    let small = manifest(&format!("{text}agents: {{ implementer: {{}} }}\n"));
+    let issue = task("good/event/issues-opened.json", &small);
+    let stem = bottle_plan::task::branch_stem(&issue);
+    let with = |earlier: Option<&str>| {
+        let facts = HostFacts { earlier_branch: earlier.map(str::to_owned), ..facts() };
+        plan(&issue, &small, &facts, &Options::default()).expect("a plan").git.expect("a repository").branch
+    };
+    let earlier = format!("{stem}-an-older-title");
+    assert!(with(None).starts_with(&stem) && with(None) != earlier);
+    assert_eq!(with(Some(&earlier)), earlier);
+    // What the gate would refuse is no branch for this run.
+    assert_eq!(with(Some("main")), with(None));
 }
 
 #[test]

@@ -85,6 +85,7 @@ fn outcome(payload: &Value, kind: Option<&str>, manifest: &Manifest) -> String {
         }
         Ok(Asked::Command(command)) => format!("a command: {:?}", command.order),
         Ok(Asked::Nothing(why)) => format!("nothing: {why}"),
+        Ok(Asked::Unclear(unclear)) => format!("unclear: {unclear}"),
         Ok(Asked::Refused(why)) => format!("refused: {why}"),
         Err(error) => format!("error: {error}"),
     }

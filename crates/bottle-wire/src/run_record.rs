@@ -1,4 +1,4 @@
-//! `metadata.json` of a run record: which run this was, and how it ended.
+//! `metadata.json` of a run record: which run this was, and how it ended, in the exit codes of `bottle-runner`.
 
 use bottle_types::backend::Backend;
 use schemars::JsonSchema;
@@ -35,12 +35,82 @@ pub struct Metadata {
     pub proposals_sha256: Option<String>,
 }
 
+/// Every exit code there is. `docs/reference/exit-codes.md` is compared with this list.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "u8", into = "u8")]
+#[schemars(with = "u8")]
+pub enum Code {
+    /// Done, or nothing to do.
+    #[default]
+    Done = 0,
+    /// The task failed: the agent or a verify command.
+    Task = 1,
+    /// Bad usage, manifest or event.
+    Input = 2,
+    /// This actor may not.
+    Refused = 3,
+    /// This machine can't: no backend, engine down, image missing, upstream out of reach, the seal has a hole.
+    Machine = 4,
+    /// The gate refused the push.
+    Gate = 5,
+    /// A limit was reached.
+    Limit = 6,
+    /// Ended by SIGINT.
+    Interrupted = 130,
+    /// Ended by SIGTERM, or by somebody's word at the forge.
+    Terminated = 143,
+}
+
+impl Code {
+    /// All of them with their meaning, for the reference page and `--help`.
+    pub const ALL: [(Self, &'static str); 9] = [
+        (Self::Done, "done, or nothing to do: the event asks for nothing"),
+        (Self::Task, "the task failed (agent or verify)"),
+        (Self::Input, "bad usage, manifest or event"),
+        (Self::Refused, "refused: this actor may not"),
+        (
+            Self::Machine,
+            "this machine can't: no backend, engine down, image missing, upstream out of reach, a hole in the seal",
+        ),
+        (Self::Gate, "the gate refused the push"),
+        (Self::Limit, "a limit was reached"),
+        (Self::Interrupted, "cancelled by SIGINT"),
+        (Self::Terminated, "cancelled by SIGTERM, or stopped by a comment"),
+    ];
+}
+
+/// A number that no run ends with.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0} is no exit code")]
+pub struct CodeError(u8);
+
+impl TryFrom<u8> for Code {
+    type Error = CodeError;
+
+    fn try_from(number: u8) -> Result<Self, CodeError> {
+        let known = Self::ALL.iter().map(|(code, _)| *code).find(|code| *code as u8 == number);
+        known.ok_or(CodeError(number))
+    }
+}
+
+impl From<Code> for u8 {
+    fn from(code: Code) -> Self {
+        code as Self
+    }
+}
+
+impl std::fmt::Display for Code {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", *self as u8)
+    }
+}
+
 /// How a run ended.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Outcome {
     /// The exit code.
-    pub code: u8,
+    pub code: Code,
     /// In a line: what was done, or what failed and why.
     pub summary: String,
     /// The branch that was pushed.

@@ -106,6 +106,15 @@ async fn a_fork_s_change_is_the_one_that_was_asked_about() {
         task.pull_request.as_mut().expect("a pull request").from_fork = true;
         let refused = gather(forge(&double).as_ref(), &mut task).await.expect_err("it has moved");
         assert!(refused.what.contains("changed after this was asked for"), "{refused}");
+        // In a branch of the repository's own the work goes on where that is now.
+        let mut moved = state();
+        moved["pulls"][0]["sha"] = json!("b".repeat(40));
+        moved["pulls"][0]["fork"] = json!(false);
+        let double = Double::start(kind, moved);
+        let mut task = pinned.clone();
+        task.pull_request.as_mut().expect("a pull request").from_fork = false;
+        gather(forge(&double).as_ref(), &mut task).await.expect("a task");
+        assert_eq!(task.pull_request.expect("a pull request").head.as_str(), "b".repeat(40), "{kind}");
     }
 }
 

@@ -13,7 +13,7 @@ use crate::forge::testing::*;
 use crate::report::{Phase, RunEvent};
 use crate::thread::lease::{LeaseTimes, holder, take_within};
 use crate::thread::status_comment::{KeeperConfig, OnLeaseLost, Sticky};
-use crate::thread::{Lease, LeaseGuard};
+use crate::thread::{Claim, Lease, LeaseGuard};
 
 const MARK: &str = "<!-- claude-bottle: status -->";
 const SHORT: Duration = Duration::from_millis(50);
@@ -36,7 +36,10 @@ async fn take(double: &Double, lease: &Lease) -> (Result<LeaseGuard, Failure>, V
 async fn take_in(double: &Double, lease: &Lease, times: LeaseTimes) -> (Result<LeaseGuard, Failure>, Vec<String>) {
     let messages = Mutex::new(vec![]);
     let say = |line: String| messages.lock().expect("what was said").push(line);
-    let guard = take_within(forge(double).as_ref(), 7, lease, &say, times).await;
+    let guard = take_within(forge(double).as_ref(), 7, lease, None, &say, times).await.map(|claim| match claim {
+        Claim::Ours(guard) => guard,
+        Claim::TakenUp(other) => panic!("{other:?} has taken up nothing of this"),
+    });
     (guard, messages.into_inner().expect("what was said"))
 }
 

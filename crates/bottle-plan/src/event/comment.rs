@@ -4,7 +4,8 @@ use bottle_wire::proposal::ProposalId;
 
 use super::mention::{self, Said};
 use super::parts::{Event, Topic};
-use super::{Answer, Asked, Command, EventError, Order, Stop, nothing, who};
+use super::payload::Comment;
+use super::{Answer, Asked, Command, EventError, Order, Stop, Unclear, nothing, who};
 use crate::moment::Moment;
 use crate::name::Name;
 use crate::task::{Form, Place, Source, Task, Work};
@@ -31,7 +32,12 @@ pub(super) fn below(event: &Event<'_>) -> Answer<Task> {
     }
     let comment = event.need(&payload.comment, "comment")?;
     let issue = event.need(&payload.issue, "issue")?;
-    let said = command(event, &comment.body)?;
+    let is_pull_request = issue.pull_request.as_ref().is_some_and(|value| !value.is_null())
+        || payload.is_pull.unwrap_or_default()
+        || payload.pull_request.is_some();
+    let Some(said) = mention::command(&comment.body, &event.triggers.mention) else {
+        return unclear(event, comment, issue.number, is_pull_request);
+    };
     let (created, updated) = (comment.created_at.as_deref(), comment.updated_at.as_deref());
     match (created.and_then(Moment::parse), updated.and_then(Moment::parse)) {
         (Some(created), Some(updated)) if updated <= created => {}
@@ -48,9 +54,6 @@ pub(super) fn below(event: &Event<'_>) -> Answer<Task> {
         at: created.unwrap_or_default(),
         place: None,
     };
-    let is_pull_request = issue.pull_request.as_ref().is_some_and(|value| !value.is_null())
-        || payload.is_pull.unwrap_or_default()
-        || payload.pull_request.is_some();
     let topic = event.issue(issue, is_pull_request, created)?;
     ask(event, said, written, topic, is_pull_request)
 }
@@ -125,6 +128,27 @@ fn on_a_pull_request(event: &Event<'_>, said: Said<'_>, written: Written<'_>) ->
     let pull = event.need(&event.payload.pull_request, "pull_request")?;
     let topic = event.pull(pull, Some(written.at))?;
     ask(event, said, written, topic, true)
+}
+
+/// A comment without a command: an answer where a person wrote what is nearly one, and nothing else.
+fn unclear<T>(event: &Event<'_>, comment: &Comment, number: u64, is_pull_request: bool) -> Answer<T> {
+    let mention = &event.triggers.mention;
+    let asker = event.asker(None).and_then(|asker| {
+        who::same(comment.writer(), event.sender()?, "comment", event.triggers)?;
+        asker.person("nobody answers it").map(|()| asker.actor)
+    });
+    let unchanged = comment.created_at.is_some() && comment.created_at == comment.updated_at;
+    match (mention::nearly(&comment.body, mention), asker) {
+        (Some((written, meant)), Ok(asked_by)) if unchanged => Err(Stop::Answer(Asked::Unclear(Box::new(Unclear {
+            written: super::line(written),
+            meant: meant.to_owned(),
+            asked_by,
+            number,
+            is_pull_request,
+            comment_id: comment.id,
+        })))),
+        _ => nothing(&format!("no line of the comment begins with {mention}")),
+    }
 }
 
 fn command<'a>(event: &Event<'_>, text: &'a str) -> Answer<Said<'a>> {

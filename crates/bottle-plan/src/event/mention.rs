@@ -37,6 +37,60 @@ pub(crate) fn answers(text: &str) -> impl Iterator<Item = Said<'_>> {
     prose::lines(text).into_iter().filter_map(|start| after(&text[start..], BOTTLE).map(answer))
 }
 
+/// Begins everything that a run posts.
+const OURS: &str = "<!-- claude-bottle:";
+
+/// How names go on that people make of a command's first words, as in `/claude-fix`.
+const VERBS: [&str; 7] = ["fix", "review", "stop", "retry", "approve", "deny", "answer"];
+
+/// The beginning of the first line that is nearly a command, and the beginning that was meant. A text of a run's own has none.
+///
+/// Nearly is: the name with one letter too few, too many, changed or swapped, and words behind it; a space before the name; one of
+/// [`VERBS`] tied to the name. `@` and `/` may stand for each other only where the name is misspelt: else it is somebody's account.
+pub(super) fn nearly<'a>(text: &'a str, mention: &'a str) -> Option<(&'a str, &'a str)> {
+    let lines = prose::lines(text).into_iter().filter(|_| !text.starts_with(OURS));
+    let mut lines = lines.filter_map(|start| text[start..].lines().next());
+    lines.find_map(|line| [mention, BOTTLE].into_iter().find_map(|meant| Some((nearly_begins(line, meant)?, meant))))
+}
+
+/// The part of a line that is nearly this mention.
+fn nearly_begins<'a>(line: &'a str, mention: &str) -> Option<&'a str> {
+    let is_sign = |c: &char| matches!(c, '/' | '@');
+    let (sign, given) = (mention.chars().next().filter(is_sign)?, line.chars().next().filter(is_sign)?);
+    let (name, rest) = (&mention[1..], &line[1..]);
+    let spaced = rest.trim_start();
+    let (word, others) = word(spaced);
+    let word = word.trim_end_matches(is_pause);
+    let written = &line[..line.len() - spaced.len() + word.len()];
+    let is_name = word.eq_ignore_ascii_case(name);
+    if spaced.len() < rest.len() {
+        return (is_name && sign == given && !others.is_empty()).then_some(written);
+    }
+    let tied = word.get(..name.len()).filter(|head| head.eq_ignore_ascii_case(name) && sign == given);
+    let tied = tied.and_then(|_| word[name.len()..].strip_prefix(['-', '_']));
+    if tied.is_some_and(|verb| VERBS.iter().any(|known| known.eq_ignore_ascii_case(verb))) {
+        return Some(written);
+    }
+    let misspelt =
+        name.len() >= 5 && !others.is_empty() && is_one_off(&word.to_ascii_lowercase(), &name.to_ascii_lowercase());
+    misspelt.then_some(written)
+}
+
+/// Whether two words differ in one letter: one too few, one too many, another one, or two that are swapped.
+fn is_one_off(one: &str, other: &str) -> bool {
+    let (one, other): (Vec<char>, Vec<char>) = (one.chars().collect(), other.chars().collect());
+    let same = one.iter().zip(&other).take_while(|(a, b)| a == b).count();
+    let (a, b) = (&one[same..], &other[same..]);
+    match (a, b) {
+        ([], []) => false,
+        ([_, rest @ ..], b) if rest == b => true,
+        (a, [_, rest @ ..]) if rest == a => true,
+        ([_, a @ ..], [_, b @ ..]) if a == b => true,
+        ([a, b, one @ ..], [c, d, other @ ..]) => a == d && b == c && one == other,
+        _ => false,
+    }
+}
+
 /// Whether the mention is one of a line's words.
 pub(super) fn is_word_of(line: &str, mention: &str) -> bool {
     line.split_whitespace().any(|word| word.trim_end_matches(is_stop).eq_ignore_ascii_case(mention))
@@ -166,6 +220,60 @@ mod tests {
         ] {
             assert_eq!(command(given, "/claude"), Some(expected), "{given:?}");
         }
+    }
+
+    #[test]
+    fn a_line_that_is_nearly_a_command_is_known() {
+        for (text, written) in [
+            ("/claud fix", "/claud"),
+            ("/cluade fix this", "/cluade"),
+            ("/clauude fix", "/clauude"),
+            ("/clsude: fix", "/clsude"),
+            ("Hello,\n\n/Claud fix", "/Claud"),
+            ("/\u{441}laude fix", "/\u{441}laude"),
+            ("/claude-fix", "/claude-fix"),
+            ("/claude_review", "/claude_review"),
+            (" / claude fix", "/ claude"),
+            ("@claud fix", "@claud"),
+            ("/botle approve P1 0a1b2c", "/botle"),
+            ("/bottle-approve P1", "/bottle-approve"),
+        ] {
+            assert_eq!(command(text, "/claude"), None, "{text:?}");
+            assert_eq!(nearly(text, "/claude").map(|(written, _)| written), Some(written), "{text:?}");
+        }
+        assert_eq!(nearly("@claud fix", "@claude"), Some(("@claud", "@claude")));
+        assert_eq!(nearly("/botle deny P1", "/claude"), Some(("/botle", BOTTLE)));
+    }
+
+    #[test]
+    fn ordinary_talk_is_not_nearly_a_command() {
+        for text in [
+            "",
+            "claud fix",
+            "/claud",
+            "/ claude",
+            "/claudette fix",
+            "/claude-bot fix",
+            "/claude-code review",
+            "/clad fix",
+            "/cloud fix",
+            "@claude fix this",
+            "@claudia look at this",
+            "@claude-fix",
+            "/usr/bin/claude fix",
+            "/cc @somebody",
+            "/label bug",
+            "see /claud fix",
+            "> /claud fix",
+            "`/claud fix`",
+            "```\n/claud fix\n```",
+            "    /claud fix",
+            "<!-- claude-bottle: status -->\n\n/claud fix",
+        ] {
+            assert_eq!(nearly(text, "/claude"), None, "{text:?}");
+        }
+        assert_eq!(nearly("/ai fix", "/ab"), None, "a short name is nearly every name");
+        assert_eq!(nearly("!claud fix", "!claude"), None);
     }
 
     #[test]

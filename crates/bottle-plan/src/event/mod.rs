@@ -39,8 +39,28 @@ pub enum Asked {
     Command(Box<Command>),
     /// Nothing; the text says why, in one line.
     Nothing(String),
+    /// Perhaps something: a comment that is nearly a command.
+    Unclear(Box<Unclear>),
     /// Something, by someone who may not; the text says why.
     Refused(String),
+}
+
+/// A comment without a command that has a line which is nearly one. It starts nothing, and gets an answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{written}` is no command; a command begins with `{meant}`")]
+pub struct Unclear {
+    /// The beginning of the line.
+    pub written: String,
+    /// The beginning that was meant.
+    pub meant: String,
+    /// The writer; a person, or a bot that the manifest lists.
+    pub asked_by: Actor,
+    /// The issue or pull request.
+    pub number: u64,
+    /// Whether it is a pull request.
+    pub is_pull_request: bool,
+    /// The comment's id at the forge.
+    pub comment_id: u64,
 }
 
 /// Something that is asked about a run, in a comment.
@@ -115,6 +135,9 @@ pub enum EventError {
     /// A line begins with `/bottle` and goes on with something else than a command.
     #[error("`{BOTTLE} {0}` is not a command")]
     Command(String),
+    /// A branch that git takes and the gate does not.
+    #[error("the branch `{0}` has a name that a run can't work with")]
+    Branch(String),
     /// Neither named nor recognisable.
     #[error("the kind of the event can't be told from its content")]
     UnknownKind,
@@ -137,6 +160,7 @@ impl EventError {
             }
             Self::Agent(_) => "write `agent=NAME` with the name of an agent in the manifest",
             Self::Proposal(_) | Self::Command(_) => "write `/bottle approve P1` or `/bottle deny P1 why`",
+            Self::Branch(_) => "rename it: a run takes letters, digits, and `-_./+@#=,` in the names of branches",
             Self::UnsupportedKind(_) | Self::UnknownKind => STARTS,
         }
     }

@@ -13,6 +13,9 @@ use crate::task::{Commit, FailedRun, Source, Task};
 /// Below this, branches are ours.
 const OUR_BRANCHES: &str = "bottle/";
 
+/// Below this, branches are a merge queue's of GitHub.
+const MERGE_QUEUE: &str = "gh-readonly-queue/";
+
 /// `workflow_dispatch` and `repository_dispatch`: `task` and `agent` are what the starter gives.
 pub(super) fn dispatch(event: &Event<'_>, kind: Kind) -> Answer<Task> {
     let payload = &event.payload;
@@ -73,8 +76,11 @@ pub(super) fn failed_run(event: &Event<'_>) -> Answer<Task> {
     if !is_own {
         return of_a_fork("the failed run");
     }
+    if branch.starts_with(MERGE_QUEUE) {
+        return nothing("the failed run is of a merge queue, whose branch goes with its run");
+    }
     if !is_branch_name(branch) {
-        return nothing("the failed run's branch has a name that this takes nowhere");
+        return nothing(&format!("the failed run's branch `{branch}` has a name that a run can't work with"));
     }
     // Whoever started it, be it by a push, asks; and so does who sent the event.
     event.asker(None)?;

@@ -53,7 +53,7 @@ impl Event<'_> {
     pub(super) fn repository(&self) -> Answer<Repository> {
         let given = self.need(&self.payload.repository, "repository")?;
         if !is_branch_name(&given.default_branch) {
-            return Err(self.malformed(&format!("`{}` is not a branch's name", given.default_branch)).into());
+            return Err(EventError::Branch(line(&given.default_branch)).into());
         }
         let name_is_plain = given.full_name.split('/').count() == 2
             && given.full_name.split('/').all(|part| {
@@ -123,7 +123,7 @@ impl Event<'_> {
             return nothing(&format!("the branch of pull request #{} is gone, and its commit with it", pull.number));
         }
         if !is_branch_name(&base.branch) {
-            return Err(self.malformed(&format!("`{}` is not a branch's name", base.branch)).into());
+            return Err(EventError::Branch(line(&base.branch)).into());
         }
         // By id and by name: either may be missing its meaning after a repository was moved.
         let is_own =

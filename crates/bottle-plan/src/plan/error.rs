@@ -1,5 +1,6 @@
 //! Why a plan can't be made.
 
+use bottle_policy::gate::refs::RefRefusal;
 use bottle_types::backend::Backend;
 
 use crate::name::Name;
@@ -32,6 +33,14 @@ pub enum PlanError {
         /// What to add to the manifest.
         hint: String,
     },
+    /// The gate would refuse the branch of this run.
+    #[error("the branch `{branch}` of this run could not be pushed: {refusal}")]
+    Push {
+        /// Its name.
+        branch: String,
+        /// Why.
+        refusal: RefRefusal,
+    },
     /// A package manager on the host does not say where it fetches from.
     #[error("the preset `{preset}`: {problem}")]
     Preset {
@@ -60,6 +69,9 @@ impl PlanError {
             Self::Upstream { hint, .. } | Self::Preset { hint, .. } => Some(hint.clone()),
             Self::NoImage(_) => {
                 Some("give --backend docker, or bring the tools into the image or onto the machine by hand".to_owned())
+            }
+            Self::Push { .. } => {
+                Some("let `push.refs` in the manifest allow it, such as `refs/heads/bottle/**`; with `refs: []` nothing is pushed".to_owned())
             }
             Self::NoTask(_) => Some("give the agent a `prompt`, or the dispatch an input `task`".to_owned()),
             Self::NoBottle(_) | Self::Facts(_) => None,

@@ -41,8 +41,8 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
     let names = names(&slug, &images, backend);
     let state_dir = format!("{}/{slug}", facts.state_root.trim_end_matches('/'));
     let git = upstreams.git_plan(task, facts, options, seed);
-    if let Some(Err(refusal)) = git.as_ref().map(|git| upstreams.may_push(&git.branch)) {
-        notes.push(format!("the gate will refuse this run's branch: {refusal}"));
+    if let Some(git) = git.as_ref().filter(|_| task.work == Work::Change) {
+        may_be_pushed(git, &upstreams, &mut notes)?;
     }
     let image = images.guest != HOST_SYSTEM;
     let guest =
@@ -250,6 +250,18 @@ fn choose_bottle<'a>(
     };
     let (name, bottle) = found.ok_or_else(|| PlanError::NoBottle(agent_name.clone()))?;
     Ok((name.clone(), bottle))
+}
+
+/// Refuses a run whose work the gate would refuse at its end. Where nothing may be pushed nobody waits for a push.
+fn may_be_pushed(git: &GitPlan, upstreams: &Upstreams, notes: &mut Vec<String>) -> Result<(), PlanError> {
+    match upstreams.may_push(&git.branch) {
+        Ok(()) => Ok(()),
+        Err(_) if upstreams.pushes_nothing() => {
+            notes.push(format!("nothing is pushed in this run: `push.refs` of `{}` is empty", git.upstream));
+            Ok(())
+        }
+        Err(refusal) => Err(PlanError::Push { branch: git.branch.clone(), refusal }),
+    }
 }
 
 /// The bottle without its ways out but the gate.

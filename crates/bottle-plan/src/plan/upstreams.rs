@@ -18,7 +18,7 @@ use crate::facts::{Ci, ForgeKind, HostFacts};
 use crate::manifest::{Bottle, GitEntry, Push, keyscan};
 use crate::name::words;
 use crate::render::render_gitconfig;
-use crate::task::{PullRequest, Source, Task, Work, what};
+use crate::task::{PullRequest, Source, Task, Work, branch_stem};
 
 /// A branch that is longer reads badly everywhere.
 const LONGEST_BRANCH: usize = 50;
@@ -94,6 +94,11 @@ impl Upstreams {
         rules.map_or(Ok(()), |rules| rules.judge(&format!("refs/heads/{branch}")))
     }
 
+    /// Whether nothing at all may be pushed to it: such a bottle is there to answer.
+    pub(super) fn pushes_nothing(&self) -> bool {
+        self.main().is_some_and(|main| main.push.refs.is_empty())
+    }
+
     /// All the others.
     pub(super) fn others(&self) -> impl Iterator<Item = &Upstream> {
         let main = self.main().map(|main| &main.name);
@@ -155,10 +160,11 @@ impl Upstreams {
             Source::FailedRun(run) => Some(run.branch.clone()),
             _ => None,
         };
-        let base = failed.or_else(|| match (&task.repository, checkout) {
+        // In a job it is the branch whose rules hold, whatever the job was started for.
+        let of_job = || facts.ci.as_ref().and_then(|ci| ci.base.clone());
+        let base = failed.or_else(of_job).or_else(|| match (&task.repository, checkout) {
             (Some(repository), _) => Some(repository.default_branch.clone()),
-            (None, Some(checkout)) => checkout.branch.clone(),
-            (None, None) => facts.ci.as_ref().and_then(|ci| ci.branch.clone()),
+            (None, checkout) => checkout.and_then(|checkout| checkout.branch.clone()),
         });
         let pull = task.pull_request.as_ref().filter(|_| checkout.is_none() && task.is_about_a_pull_request());
         let goes_on = pull.is_some_and(|pull| self.goes_on(pull, task));
@@ -193,7 +199,11 @@ impl Upstreams {
             start: pull.map(|pull| pull.head.clone()),
             branch: match pull {
                 Some(pull) if goes_on => pull.head_branch.clone(),
-                _ => branch(task, seed),
+                // People change titles, of which the name is made: the work goes on where it is proposed already.
+                _ => match &facts.earlier_branch {
+                    Some(earlier) if is_branch_name(earlier) && self.may_push(earlier).is_ok() => earlier.clone(),
+                    _ => branch(task, seed),
+                },
             },
             goes_on,
             gitconfig: render_gitconfig(&host, &all),
@@ -252,7 +262,7 @@ fn ci_token(ci: &Ci, facts: &HostFacts) -> &'static str {
 
 /// `bottle/issue-12-parse-size-accepts-kib`, `bottle/task-tidy-up-1a2b3c`.
 fn branch(task: &Task, seed: &str) -> String {
-    let mut name = format!("bottle/{}", what(task));
+    let mut name = branch_stem(task);
     let seed = match task.source {
         Source::Text | Source::Dispatch { .. } | Source::Schedule { .. } => format!("-{seed}"),
         _ => String::new(),

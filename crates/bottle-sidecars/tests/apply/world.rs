@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use bottle_wire::control::{Decided, Listing};
 use bottle_wire::proposal::change::Texts;
-use bottle_wire::proposal::verify::{Verified, VerifyError, verify};
+use bottle_wire::proposal::verify::{ProposalCounts, VerifyError, verify};
 use bottle_wire::proposal::{By, PolicyFile, State, Verdict};
 use bottle_wire::proposal::{Decide, Standing};
 use rustix::process::{Pid, Signal, kill_process};
@@ -196,7 +196,7 @@ impl World {
     }
 
     /// Whether the record holds, and leads to the policies that are there.
-    pub(crate) fn verify(&self) -> Result<Verified, VerifyError> {
+    pub(crate) fn verify(&self) -> Result<ProposalCounts, VerifyError> {
         let last = PolicyFile::ALL.map(|file| (file, self.policy(file)));
         verify(RUN, &self.record(), &self.first, &Texts::from(last))
     }

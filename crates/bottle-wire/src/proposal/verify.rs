@@ -7,7 +7,7 @@ use super::{PolicyFile, State, sha256};
 
 /// What a record that holds tells.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Verified {
+pub struct ProposalCounts {
     /// Proposals.
     pub asked: usize,
     /// Of them granted or answered, by a person or a rule.
@@ -47,7 +47,7 @@ pub enum VerifyError {
 /// that came into force has an approval before it, and is exactly what the approval makes of the policy before. Then, that
 /// the policies which the run began with are those of `first` (as the plan renders them), and that `last` are those which
 /// all this leads to; files that are in neither map are not looked at.
-pub fn verify(run: &str, file: &str, first: &Texts, last: &Texts) -> Result<Verified, VerifyError> {
+pub fn verify(run: &str, file: &str, first: &Texts, last: &Texts) -> Result<ProposalCounts, VerifyError> {
     let (records, _) = Chain::read(run, file)?;
     let mut ledger = Ledger::new(run);
     for (at, record) in records.iter().enumerate() {
@@ -76,8 +76,8 @@ fn under_way(ledger: &Ledger, file: PolicyFile, found: &str) -> bool {
     })
 }
 
-fn told(ledger: &Ledger) -> Verified {
-    let mut told = Verified { applied: ledger.applied(), ..Verified::default() };
+fn told(ledger: &Ledger) -> ProposalCounts {
+    let mut told = ProposalCounts { applied: ledger.applied(), ..ProposalCounts::default() };
     for standing in ledger.standings() {
         told.asked += 1;
         match standing.state {

@@ -1,0 +1,161 @@
+//! What was asked for in a conversation, each once: a command may reach the runner more than once, as by a label and by the mention
+//! in the same issue, or as two kinds of event for one comment.
+//!
+//! A hidden line of our own comment lists what was taken up. The same job's run may do it again: people start jobs again.
+
+use bottle_plan::moment::Moment;
+use bottle_plan::plan::BottlePlan;
+use bottle_plan::task::Source;
+use bottle_wire::proposal::sha256;
+
+/// Begins the line.
+const BEGIN: &str = "<!-- claude-bottle: asked ";
+const END: &str = " -->";
+/// Older ones are forgotten.
+const MAX_ASKS: usize = 20;
+/// Stands for the end of a run that has none yet.
+const RUNNING: &str = "-";
+
+/// Something that is asked for, by the agent that shall do it: a comment, or the issue or pull request itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Ask {
+    key: String,
+    /// The forge's number of the run of the workflow.
+    job: String,
+    /// When it was asked for.
+    at: Option<Moment>,
+    /// A comment is there once; a label can be given again when the work is done.
+    is_comment: bool,
+}
+
+/// The asks that were taken up in a conversation, oldest first.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Asks(Vec<TakenAsk>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct TakenAsk {
+    key: String,
+    job: String,
+    /// RFC 3339; none while the run goes on.
+    ended: Option<String>,
+}
+
+impl Ask {
+    /// The ask of a job's plan; none where the task is about no issue and no pull request.
+    pub(crate) fn from_plan(plan: &BottlePlan) -> Option<Self> {
+        let thread = plan.task.thread()?;
+        let agent = plan.agent.name.as_str();
+        let asked_at = plan.task.asked_at.as_deref().unwrap_or_default();
+        let (parts, is_comment) = match &plan.task.source {
+            // Asked for again by `retry` it has another time.
+            Source::Comment { form, comment_id, .. } => (format!("{form:?} {comment_id} {asked_at} {agent}"), true),
+            // What is changed in between is something else.
+            _ => (format!("thread {agent} {} {}", thread.title, thread.body), false),
+        };
+        let job: String = plan.ci.as_ref()?.run_id.chars().filter(char::is_ascii_alphanumeric).collect();
+        Some(Self { key: sha256(&parts)[..16].to_owned(), job, at: Moment::parse(asked_at), is_comment })
+    }
+}
+
+impl Asks {
+    /// The list in a comment of ours, below the line of the lease.
+    pub(super) fn read(body: &str) -> Self {
+        let line = body.lines().nth(2).unwrap_or_default().trim();
+        let entries = line.strip_prefix(BEGIN).and_then(|line| line.strip_suffix(END)).unwrap_or_default();
+        let entry = |text: &str| {
+            let mut parts = text.splitn(3, '/').map(str::to_owned);
+            let (key, job, ended) = (parts.next()?, parts.next()?, parts.next()?);
+            Some(TakenAsk { key, job, ended: Some(ended).filter(|ended| ended != RUNNING) })
+        };
+        Self(entries.split(' ').filter_map(entry).collect())
+    }
+
+    /// The line; empty where there is nothing to list. `ended` is the time at which the last one's run ended.
+    pub(super) fn line(&self, ended: Option<&str>) -> String {
+        let last = self.0.len().saturating_sub(1);
+        let entry = |(number, taken): (usize, &TakenAsk)| {
+            let ended = taken.ended.as_deref().or(ended.filter(|_| number == last)).unwrap_or(RUNNING);
+            format!("{}/{}/{ended}", taken.key, taken.job)
+        };
+        let entries: Vec<String> = self.0.iter().enumerate().map(entry).collect();
+        if entries.is_empty() { String::new() } else { format!("{BEGIN}{}{END}\n", entries.join(" ")) }
+    }
+
+    /// Whether another job has taken this up; `live` where the run that wrote the list goes on.
+    pub(super) fn have(&self, ask: &Ask, live: bool) -> bool {
+        self.0.iter().filter(|taken| taken.key == ask.key && taken.job != ask.job).any(|taken| match &taken.ended {
+            None => live,
+            Some(_) if ask.is_comment => true,
+            // Asked for again after the end it is wanted again.
+            Some(ended) => Moment::parse(ended).is_some_and(|ended| ask.at.is_some_and(|at| at <= ended)),
+        })
+    }
+
+    /// With one more, which is being done. A run that has not said its end is dead, and its ask may be taken up again.
+    pub(super) fn with(mut self, ask: Option<&Ask>) -> Self {
+        self.0.retain(|taken| taken.ended.is_some());
+        if let Some(ask) = ask {
+            self.0.retain(|taken| (&taken.key, &taken.job) != (&ask.key, &ask.job));
+            self.0.push(TakenAsk { key: ask.key.clone(), job: ask.job.clone(), ended: None });
+        }
+        let surplus = self.0.len().saturating_sub(MAX_ASKS);
+        self.0.drain(..surplus);
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ENDED: &str = "2026-03-02T09:20:00Z";
+
+    fn ask(job: &str, at: &str, is_comment: bool) -> Ask {
+        Ask { key: "00112233".to_owned(), job: job.to_owned(), at: Moment::parse(at), is_comment }
+    }
+
+    fn body(line: &str) -> String {
+        format!("<!-- claude-bottle: status -->\n<!-- lease -->\n{line}### x")
+    }
+
+    #[test]
+    fn one_ask_is_done_once() {
+        let first = ask("77", "2026-03-02T09:10:00Z", true);
+        let asks = Asks::default().with(Some(&first));
+        for (name, ended, live, job, at, is_comment, have) in [
+            ("the same comment while the first run goes on", None, true, "78", "2026-03-02T09:10:00Z", true, true),
+            ("the same comment after it", Some(ENDED), false, "78", "2026-03-02T09:10:00Z", true, true),
+            ("the same job once more", Some(ENDED), false, "77", "2026-03-02T09:10:00Z", true, false),
+            ("the first run is dead", None, false, "78", "2026-03-02T09:10:00Z", true, false),
+            ("a label from before its end", Some(ENDED), false, "78", "2026-03-02T09:19:00Z", false, true),
+            ("a label from after its end", Some(ENDED), false, "78", "2026-03-02T09:21:00Z", false, false),
+            ("a label of unknown time", Some(ENDED), false, "78", "yesterday", false, false),
+        ] {
+            let read = Asks::read(&body(&asks.line(ended)));
+            assert_eq!(read.have(&ask(job, at, is_comment), live), have, "{name}");
+        }
+        assert!(!asks.have(&Ask { key: "other".to_owned(), ..ask("78", ENDED, true) }, true));
+    }
+
+    #[test]
+    fn the_list_is_short_and_has_no_dead_runs() {
+        let mut asks = Asks::default();
+        for number in 0..50 {
+            let next = Ask { key: format!("{number:08}"), ..ask("77", ENDED, true) };
+            asks = Asks::read(&body(&asks.with(Some(&next)).line(Some(ENDED))));
+        }
+        assert_eq!(asks.0.len(), MAX_ASKS);
+        assert_eq!(asks.0.last().map(|taken| taken.key.as_str()), Some("00000049"));
+        let dead = Asks::read(&body(&asks.clone().with(Some(&ask("78", ENDED, true))).line(None)));
+        assert_eq!(dead.with(None), asks.clone().with(None));
+        for text in [
+            "",
+            "x",
+            "a\nb\nc",
+            &body("<!-- claude-bottle: asked x -->\n"),
+            &body("<!-- claude-bottle: asked a/b -->\n"),
+        ] {
+            assert_eq!(Asks::read(text), Asks::default(), "{text}");
+        }
+    }
+}
