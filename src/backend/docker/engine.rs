@@ -5,10 +5,14 @@ use std::time::Duration;
 
 use bollard::Docker;
 use bollard::errors::Error;
-use bollard::query_parameters::ListNetworksOptionsBuilder;
+use bollard::query_parameters::{ListNetworksOptionsBuilder, WaitContainerOptionsBuilder};
+use futures_util::StreamExt as _;
 
 use crate::backend::BottleError;
 use crate::exit::Failure;
+
+/// Between two questions whether a container has ended.
+const WAIT_AGAIN: Duration = Duration::from_millis(200);
 
 /// Connects as the docker command would (`DOCKER_HOST`, else the standard socket) and checks that the engine answers.
 pub(crate) async fn connect() -> Result<Docker, Failure> {
@@ -49,6 +53,23 @@ pub(crate) fn status(error: &Error) -> Option<u16> {
     match error {
         Error::DockerResponseServerError { status_code, .. } => Some(*status_code),
         _ => None,
+    }
+}
+
+/// Ends when a container has; how.
+pub(crate) async fn ended(docker: &Docker, container: &str) -> String {
+    loop {
+        let options = WaitContainerOptionsBuilder::default().condition("not-running").build();
+        match docker.wait_container(container, Some(options)).next().await {
+            Some(Ok(ended)) => return format!("has ended with {}", ended.status_code),
+            Some(Err(Error::DockerContainerWaitError { code, .. })) => return format!("has ended with {code}"),
+            Some(Err(error)) if status(&error) == Some(404) => return "is gone".to_owned(),
+            // The library's own limit, or a connection that has been open for long: whether the engine is there is asked anew.
+            Some(Err(_)) | None => match docker.ping().await {
+                Ok(_) => tokio::time::sleep(WAIT_AGAIN).await,
+                Err(error) => return format!("is out of reach: no Docker engine answers: {}", explain(&error)),
+            },
+        }
     }
 }
 

@@ -123,6 +123,17 @@ impl Bottle for DockerBottle {
         async { self.project.up(secrets).await.map(|()| vec![]) }.boxed()
     }
 
+    fn died(&self) -> BoxFuture<'_, String> {
+        async {
+            tokio::select! {
+                biased;
+                how = engine::ended(&self.docker, &self.bundle) => format!("the doors' container {how}"),
+                how = engine::ended(&self.docker, &self.guest) => format!("the guest's container {how}"),
+            }
+        }
+        .boxed()
+    }
+
     fn exec(&self, exec: Exec) -> BoxFuture<'_, Result<Running, BottleError>> {
         exec::start(&self.docker, self.container(exec.side), &self.agent_user, exec).boxed()
     }
