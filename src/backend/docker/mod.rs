@@ -90,7 +90,7 @@ pub(super) async fn survey() -> Survey {
         }
         Ok(ended) => survey.missing(format!(
             "docker compose v2: {}; install docker-compose-v2 (or docker-compose-plugin)",
-            ended.complaint()
+            engine::brief(&ended.complaint())
         )),
         Err(error) => {
             survey.missing(format!("docker compose v2: {error}; install the docker command with Compose v2"));

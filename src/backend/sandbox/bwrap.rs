@@ -188,8 +188,9 @@ async fn attend(
     sender: mpsc::Sender<Output>,
 ) -> Result<i64, BottleError> {
     let count = AtomicU64::new(0);
-    let relay =
-        async { tokio::join!(relay(out, &sender, &count, Output::Stdout), relay(err, &sender, &count, Output::Stderr)) };
+    let relay = async {
+        tokio::join!(relay(out, &sender, &count, Output::Stdout), relay(err, &sender, &count, Output::Stderr))
+    };
     tokio::pin!(relay);
     let ended = async {
         let mut answer = String::new();

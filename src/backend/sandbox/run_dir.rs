@@ -69,6 +69,26 @@ pub(in crate::backend) fn make_base(base: &Path) -> Result<(), Failure> {
     if !found.is_dir() || found.uid() != rustix::process::geteuid().as_raw() || found.mode() & 0o022 != 0 {
         return Err(failed(base, &"it is there, and not a directory of this user alone"));
     }
+    if is_root() { passable(base) } else { Ok(()) }
+}
+
+/// Fails where a user who is nobody else can't get into a directory: as root, that is who the sandboxes are.
+fn passable(base: &Path) -> Result<(), Failure> {
+    let real = base.canonicalize().map_err(|error| failed(base, &error))?;
+    for dir in real.ancestors() {
+        let mode = fs::metadata(dir).map_err(|error| failed(dir, &error))?.mode();
+        if mode & 0o001 == 0 {
+            let why = format!("{} is closed to other users (mode {:04o})", dir.display(), mode & 0o7777);
+            return Err(Failure::machine(format_args!(
+                "the sandboxes of a root's run can't be in {}: {why}",
+                base.display()
+            ))
+            .hint(format_args!(
+                "set BOTTLE_RUNTIME_DIR to a directory that every user may pass, as below /var/tmp, or `chmod o+x {}`",
+                dir.display()
+            )));
+        }
+    }
     Ok(())
 }
 
@@ -100,6 +120,7 @@ impl RunDir {
                 .hint("set BOTTLE_RUNTIME_DIR to a directory with a short path"));
         }
         make_base(self.base())?;
+        host::check_space(self.base(), "BOTTLE_RUNTIME_DIR")?;
         let mode = if is_root() { 0o711 } else { 0o700 };
         DirBuilder::new().mode(mode).create(&self.0).map_err(|error| failed(&self.0, &error))
     }
@@ -266,6 +287,19 @@ fn open_up(dir: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_closed_directory_above_is_named() {
+        let dir = tempfile::tempdir().expect("a directory");
+        fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).expect("open");
+        let base = dir.path().join("closed/base");
+        fs::create_dir_all(&base).expect("directories");
+        assert!(passable(&base).is_ok());
+        fs::set_permissions(dir.path().join("closed"), Permissions::from_mode(0o700)).expect("closed");
+        let failure = passable(&base).expect_err("nobody else gets there");
+        assert!(failure.what.ends_with("/closed is closed to other users (mode 0700)"), "{failure}");
+        assert!(failure.hint.is_some_and(|hint| hint.contains("chmod o+x")));
+    }
 
     #[test]
     fn what_the_agent_has_closed_is_removed_too() {
