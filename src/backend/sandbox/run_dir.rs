@@ -19,6 +19,9 @@ use crate::host::{self, Environment};
 /// The longest path of a unix socket.
 const LONGEST_SOCKET: usize = 107;
 
+/// The run's notes, see [`RunNotes`].
+const NOTES: &str = "run.json";
+
 /// In the base, shared by all runs: programs that the sandboxes' users can't reach where they are.
 const TOOLS: &str = ".tools";
 
@@ -201,14 +204,14 @@ impl RunDir {
     }
 
     pub(in crate::backend) fn notes(&self) -> Option<RunNotes> {
-        serde_json::from_slice(&fs::read(self.path("run.json")).ok()?).ok()
+        serde_json::from_slice(&fs::read(self.path(NOTES)).ok()?).ok()
     }
 
     pub(in crate::backend) fn note(&self, notes: &RunNotes) -> io::Result<()> {
         let json = serde_json::to_vec(notes).map_err(io::Error::other)?;
         // Beside and renamed, so that whoever clears up never sees half of it.
         fs::write(self.path(".run.json"), json)?;
-        fs::rename(self.path(".run.json"), self.path("run.json"))
+        fs::rename(self.path(".run.json"), self.path(NOTES))
     }
 
     /// Seconds since it was made.
@@ -233,7 +236,28 @@ impl RunDir {
         for cgroup in &notes.cgroups {
             super::cgroup::remove(cgroup).await?;
         }
-        remove_tree(&self.0).map_err(|error| format!("failed to remove {}: {error}", self.0.display()))
+        self.remove_files().map_err(|error| format!("failed to remove {}: {error}", self.0.display()))
+    }
+
+    /// Removes it; what says whose it is goes last, so that a removal that is cut off is found again.
+    fn remove_files(&self) -> io::Result<()> {
+        match self.remove_contents() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+            Ok(()) => remove_tree(&self.0),
+        }
+    }
+
+    /// Removes all of it but its notes.
+    fn remove_contents(&self) -> io::Result<()> {
+        let notes = self.path(NOTES);
+        for entry in fs::read_dir(&self.0)? {
+            let path = entry?.path();
+            if path != notes {
+                remove_tree(&path)?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -264,6 +288,12 @@ fn give(file: &fs::File, mode: u32, owner: Option<u32>) -> io::Result<()> {
 
 /// Removes a directory in which the agent may have closed directories to itself.
 fn remove_tree(path: &Path) -> io::Result<()> {
+    if !fs::symlink_metadata(path).is_ok_and(|found| found.is_dir()) {
+        return match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        };
+    }
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => open_up(path)?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -299,6 +329,22 @@ mod tests {
         let failure = passable(&base).expect_err("nobody else gets there");
         assert!(failure.what.ends_with("/closed is closed to other users (mode 0700)"), "{failure}");
         assert!(failure.hint.is_some_and(|hint| hint.contains("chmod o+x")));
+    }
+
+    #[test]
+    fn a_removal_that_is_cut_off_still_says_whose_it_is() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let run_dir = RunDir::for_run(dir.path(), "task-1");
+        fs::create_dir_all(&run_dir.0).expect("a directory");
+        run_dir.note(&RunNotes { started: 7, ..RunNotes::default() }).expect("notes");
+        std::os::unix::fs::symlink("/proc/self", run_dir.path("guest")).expect("a link");
+        fs::create_dir_all(run_dir.path("bundle/state")).expect("directories");
+        run_dir.remove_contents().expect("removed");
+        assert!(run_dir.notes().is_some_and(|notes| notes.started == 7));
+        assert_eq!(fs::read_dir(&run_dir.0).expect("a directory").count(), 1);
+        run_dir.remove_files().expect("removed");
+        assert!(!run_dir.0.exists());
+        run_dir.remove_files().expect("it is gone already");
     }
 
     #[test]
