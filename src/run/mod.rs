@@ -174,8 +174,9 @@ const DEATH_NOTICE: Duration = Duration::from_millis(300);
 
 /// The failure that a bottle's death is.
 fn died(how: &str) -> Failure {
-    Failure::machine(format_args!("the bottle died: {how}"))
-        .hint("what it pushed before is in gate.jsonl of the run record, and compose.log says more; start the run again")
+    Failure::machine(format_args!("the bottle died: {how}")).hint(
+        "what it pushed before is in gate.jsonl of the run record, and compose.log says more; start the run again",
+    )
 }
 
 /// From the launched bottle to the push, or to work that is kept because it must not be pushed.

@@ -129,8 +129,10 @@ pub(crate) fn the_death_of_the_guests_first_process_ends_the_run() {
 
 #[test]
 pub(crate) fn no_signal_is_blocked_in_what_the_agent_runs() {
-    let job =
-        Job::new(&commands(&["grep SigBlk /proc/self/status", "sleep 60 & kill $!; wait $!; echo ended with $?"]));
+    let job = Job::new(&commands(&[
+        "grep SigBlk /proc/self/status",
+        "tail -f /dev/null & kill $!; wait $!; echo ended with $?",
+    ]));
     ended_with(&job.run(), 1);
     let transcript = job.world.record_file("transcript.jsonl");
     assert!(transcript.contains("SigBlk:\\t0000000000000000"), "{transcript}");
