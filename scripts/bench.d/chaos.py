@@ -520,6 +520,7 @@ def report(rows, runs, seconds):
         "kills": len(rows),
         "runs": runs,
         "seconds": round(seconds),
+        "load": round(os.getloadavg()[2], 1),
         "longest_end_s": longest(FATAL | {RUNNER_ROLE}),
         "end_target_s": MOST_TO_END,
         "longest_back_s": longest(DOORS),
