@@ -60,4 +60,7 @@ build_sidecars() {
 build_link() {
   ensure_toolchain
   RUSTFLAGS='-C target-feature=+crt-static' cargo_build --target "$(host_triple)" -p bottle-link
+  # Beside the runner, where it looks.
+  mkdir -p "$TARGET/release"
+  ln -f "$(link_path)" "$TARGET/release/bottle-link"
 }

@@ -4,7 +4,7 @@
 # The upstream is a real sshd, which goes at the end: in a container of its own, reached at the engine's bridge address, or, where
 # the bottle runs in bubblewrap, a process on loopback.
 
-# Both start the upstream with the public key $1 and say where it is: UPSTREAM (the container, or none), ADDRESS, PORT, HOST_KEY,
+# Both start the upstream with the public key $1, the second at the address $2 (default: loopback), and say where it is: UPSTREAM (the container, or none), ADDRESS, PORT, HOST_KEY,
 # GIT_USER, GIT_PATH (the repository).
 start_upstream_docker() {
   local key=$1 wait
@@ -25,7 +25,7 @@ start_upstream_docker() {
 start_upstream_bubblewrap() {
   local key=$1 dir wait
   dir=$(dirname "$key")
-  UPSTREAM='' ADDRESS=127.0.0.1 GIT_USER=$(id -un) GIT_PATH=$dir/app.git
+  UPSTREAM='' ADDRESS=${2:-127.0.0.1} GIT_USER=$(id -un) GIT_PATH=$dir/app.git
   ssh-keygen -q -t ed25519 -N '' -C upstream -f "$dir/host"
   HOST_KEY=$(cut -d ' ' -f 1,2 "$dir/host.pub")
   # As root, sshd drops its privileges into this directory.
@@ -33,7 +33,7 @@ start_upstream_bubblewrap() {
   for wait in $(seq 20); do
     PORT=$((20000 + RANDOM % 30000))
     cat >"$dir/sshd_config" <<CONFIG
-ListenAddress 127.0.0.1:$PORT
+ListenAddress $ADDRESS:$PORT
 HostKey $dir/host
 AuthorizedKeysFile $key
 StrictModes no

@@ -125,6 +125,8 @@ pub(crate) trait Bottle: Send + Sync {
     fn opened(&self) -> BoxFuture<'_, ()> {
         async {}.boxed()
     }
+    /// Ends when a part has died that a launched bottle can't do without; which, and how.
+    fn died(&self) -> BoxFuture<'_, String>;
     /// Starts a command.
     fn exec(&self, exec: Exec) -> BoxFuture<'_, Result<Running, BottleError>>;
     /// Puts files in place, parents included, with owner and mode as given.

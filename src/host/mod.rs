@@ -1,11 +1,12 @@
 //! Facts of this machine for planning: the one room that reads the environment, the clock and the checkout.
 //!
-//! Map: `env`, `checkout` (git), `base` (the revision whose rules hold), `clock`, `random`, `net` (addresses of this machine), `registries` (where package managers
+//! Map: `env`, `checkout` (git), `base` (the revision whose rules hold), `clock`, `disk`, `random`, `net` (addresses of this machine), `registries` (where package managers
 //! fetch from).
 
 mod base;
 mod checkout;
 mod clock;
+mod disk;
 mod env;
 mod net;
 mod random;
@@ -14,6 +15,7 @@ pub(crate) mod registries;
 pub(crate) use base::Base;
 pub(crate) use checkout::Checkout;
 pub(crate) use clock::{now, unix_seconds};
+pub(crate) use disk::check_space;
 pub(crate) use env::{Environment, maskable};
 pub(crate) use net::own_addresses;
 pub(crate) use random::{run_id_suffix, unguessable};

@@ -64,13 +64,17 @@ async fn take_down(
     let (bottle, record) = (bottle.as_ref(), claimed.record());
     if let Err(failure) = &ended {
         events.note(format!("stopping: {failure}"));
-        if cancel.leaves_time() {
-            keep::keep(bottle, plan, &progress.starts, record, events).await;
-        }
     }
     events.phase(Phase::Collect);
+    let keeping = async {
+        if ended.is_err() && cancel.leaves_time() {
+            keep::keep(bottle, plan, &progress.starts, record, events).await;
+        }
+    };
+    // The work is the guest's, the logs are the bundle's.
+    let ((), collected) = tokio::join!(keeping, logs(bottle, record, events));
     // A log that can't be had must not keep the bottle alive.
-    match logs(bottle, record, events).await {
+    match collected {
         Ok(Model::NeverAnswered { calls }) if progress.agent.is_some() && progress.failures.is_empty() => {
             progress.fail(Code::Task, format!("none of the {calls} calls to the model was answered"));
         }

@@ -29,7 +29,7 @@ mod verified;
 mod worked;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bottle_plan::plan::BottlePlan;
 use bottle_plan::task::Commit;
@@ -167,7 +167,7 @@ async fn to_collected(claimed: Claimed<'_>, heard: UnboundedReceiver<NewComment>
     Collected::collect(claimed, Some(bottle), progress, ended).await
 }
 
-/// From the launch to the push, or to work that is kept because it must not be pushed.
+/// From the launch to the push, or to the death of the bottle.
 async fn to_pushed(
     claimed: &Claimed<'_>,
     bottle: &dyn Bottle,
@@ -175,15 +175,54 @@ async fn to_pushed(
     progress: &mut RunProgress,
 ) -> Result<(), Failure> {
     let launched = Launched::launch(claimed, bottle, progress).await?;
+    let ended = tokio::select! {
+        biased;
+        how = bottle.died() => Err(died(&how)),
+        ended = from_launched(launched, heard) => ended,
+    };
+    match ended {
+        Ok(pushed) => {
+            progress.pushed = pushed;
+            Ok(())
+        }
+        // A command's own failure may be known before the death that it comes from.
+        Err(failure) => Err(match tokio::time::timeout(DEATH_NOTICE, bottle.died()).await {
+            Ok(how) => {
+                // Nobody hurries the run: the work that is still there is kept.
+                claimed.context().cancel.end(died(&how));
+                died(&how)
+            }
+            Err(_) => failure,
+        }),
+    }
+}
+
+/// How much later than its consequences a death may be noticed.
+const DEATH_NOTICE: Duration = Duration::from_millis(300);
+
+/// The failure that a bottle's death is.
+fn died(how: &str) -> Failure {
+    Failure::machine(format_args!("the bottle died: {how}")).hint(
+        "what it pushed before is in gate.jsonl of the run record, and compose.log says more; start the run again",
+    )
+}
+
+/// From the launched bottle to the push, or to work that is kept because it must not be pushed.
+async fn from_launched(
+    launched: Launched<'_>,
+    heard: UnboundedReceiver<NewComment>,
+) -> Result<Option<Pushed>, Failure> {
     let provisioned = Provisioned::provision(launched).await?;
     let sealed = Sealed::prove(provisioned).await?;
     let worked = Worked::work(sealed, heard).await?;
     let verified = Verified::verify(worked).await?;
     match Unmoved::check(verified).await {
-        Ok(unmoved) => progress.pushed = Some(Pushed::push(unmoved).await?),
-        Err(moved) => moved.keep().await,
+        Ok(unmoved) => Pushed::push(unmoved).await.map(Some),
+        Err(moved) => {
+            moved.keep().await;
+            Ok(None)
+        }
     }
-    Ok(())
 }
 
 /// Runs a part of the run as a case of the suite `bottle`.

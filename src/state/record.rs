@@ -10,6 +10,7 @@ use rustix::fs::{FlockOperation, flock};
 use bottle_types::record_file::RecordFile;
 
 use crate::exit::Failure;
+use crate::host::check_space;
 use crate::secrets::Secrets;
 
 /// A run record that is being written.
@@ -30,6 +31,7 @@ impl Record {
                 .hint("set BOTTLE_STATE_DIR to a directory that can be written")
         };
         DirBuilder::new().recursive(true).mode(0o700).create(root).map_err(|error| failed(root, error))?;
+        check_space(root, "BOTTLE_STATE_DIR")?;
         DirBuilder::new().mode(0o700).create(&dir).map_err(|error| failed(&dir, error))?;
         let path = dir.join(RecordFile::Lock);
         let lock = OpenOptions::new()

@@ -87,3 +87,19 @@ fn the_manifest_of_the_guide_for_workflows_plans() {
     let output = world.runner().args(["plan", "--event", event]).output().expect("the runner");
     assert!(output.status.success(), "{}", crate::world::said(&output));
 }
+
+#[test]
+fn the_scripts_put_the_link_beside_the_runner() {
+    // The guide goes on with target/release/bottle-runner, which looks for the link beside itself.
+    let dir = tempfile::tempdir().expect("a directory");
+    let script = "set -eu; . \"$1/scripts/lib/build.sh\"; ensure_toolchain() { :; }; host_triple() { echo here; }
+        cargo_build() { mkdir -p \"$TARGET/here/release\"; echo static >\"$TARGET/here/release/bottle-link\"; }
+        mkdir -p \"$TARGET/release\"; echo another >\"$TARGET/release/bottle-link\"; build_link; cat \"$TARGET/release/bottle-link\"";
+    let output = std::process::Command::new("bash")
+        .args(["-c", script, "build", env!("CARGO_MANIFEST_DIR")])
+        .env("CARGO_TARGET_DIR", dir.path().join("target"))
+        .env("CLAUDE_BOTTLE_CACHE", dir.path().join("cache"))
+        .output()
+        .expect("bash");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "static\n", "{}", String::from_utf8_lossy(&output.stderr));
+}

@@ -130,6 +130,14 @@ fn first_process(slug: &str, room: Room) -> Option<i64> {
     serde_json::from_slice::<serde_json::Value>(&info).ok()?["child-pid"].as_i64()
 }
 
+/// Kills a room's first process, from outside.
+pub(crate) fn kill_first_process(slug: &str, room: Room) {
+    match here() {
+        Place::Docker => drop(sh(&["docker", "kill", &format!("claude-bottle-{}-{slug}", room.name())])),
+        _ => drop(sh(&["kill", "-9", &first_process(slug, room).expect("a sandbox").to_string()])),
+    }
+}
+
 /// Where the sandboxes' directories are.
 pub(crate) fn sandboxes() -> PathBuf {
     PathBuf::from(format!("/var/tmp/claude-bottle-{}", sh(&["id", "--user"])))

@@ -115,6 +115,7 @@ impl Request {
             .stdout(Stdio::from(stdout))
             .stderr(Stdio::from(stderr));
         command.process_group(0);
+        sys::unblock_signals(&mut command);
         if !words.dir.is_empty() {
             command.current_dir(words.dir);
         }

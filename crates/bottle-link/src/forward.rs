@@ -3,10 +3,10 @@
 use std::fmt;
 use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, TcpListener};
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsRawFd as _, RawFd};
 use std::path::PathBuf;
 
-use crate::cli::Forward;
+use crate::cli::{Door, Forward};
 use crate::conn::{Conn, Next};
 use crate::control::Control;
 use crate::sys;
@@ -60,33 +60,16 @@ pub(crate) fn run(options: &Forward) -> Result<(), Error> {
     sys::limit(&options.limits).map_err(Error::Limits)?;
     let mut control = options.control.then(Control::take).transpose().map_err(Error::Control)?;
     let signals = if options.as_init { Some(sys::signals().map_err(Error::Signals)?) } else { None };
-    let mut listeners = vec![];
-    let address = options.address.unwrap_or(Ipv4Addr::LOCALHOST);
-    if options.address.is_some() {
-        sys::add_loopback_address(address).map_err(|error| Error::Address(address, error))?;
-    }
-    for door in &options.doors {
-        let listen = |error| Error::Listen(address, door.port, error);
-        let listener = TcpListener::bind((address, door.port)).map_err(listen)?;
-        listener.set_nonblocking(true).map_err(listen)?;
-        let socket = options.doors_dir.join(&door.socket);
-        say(&format!("forwarding {address}:{} to {}", door.port, socket.display()));
-        listeners.push(Listener { socket, listener, complained: false });
-    }
-
-    let mut conns: Vec<Conn> = vec![];
+    let mut forwarder = Forwarder { listeners: listen(options)?, conns: vec![], most_connections };
     let mut fds: Vec<libc::pollfd> = vec![];
     let mut scratch = vec![0; SCRATCH_BYTES];
     loop {
         fds.clear();
-        let watch = |fd, events| libc::pollfd { fd, events, revents: 0 };
         fds.push(watch(signals.as_ref().map_or(-1, |fd| fd.as_raw_fd()), libc::POLLIN));
-        let room = conns.len() < most_connections;
-        fds.extend(listeners.iter().map(|l| watch(if room { l.listener.as_raw_fd() } else { -1 }, libc::POLLIN)));
-        fds.extend(conns.iter().flat_map(Conn::interest).map(|(fd, events)| watch(fd, events)));
+        forwarder.watch(&mut fds);
         let commands = fds.len();
         fds.extend(control.iter().flat_map(Control::watched).map(|fd| watch(fd, libc::POLLIN)));
-        let timeout = conns.iter().any(Conn::is_timed).then_some(RETRY_MS);
+        let timeout = forwarder.conns.iter().any(Conn::is_timed).then_some(RETRY_MS);
         sys::poll(&mut fds, timeout).map_err(Error::Poll)?;
 
         if let Some(signals) = &signals {
@@ -105,20 +88,63 @@ pub(crate) fn run(options: &Forward) -> Result<(), Error> {
         {
             control.step();
         }
-        let (heads, events) = fds[1..commands].split_at(listeners.len());
+        forwarder.step(&fds[1..commands], &mut scratch);
+    }
+}
+
+fn watch(fd: RawFd, events: libc::c_short) -> libc::pollfd {
+    libc::pollfd { fd, events, revents: 0 }
+}
+
+/// Listens at every door's port.
+fn listen(options: &Forward) -> Result<Vec<Listener>, Error> {
+    let address = options.address.unwrap_or(Ipv4Addr::LOCALHOST);
+    if options.address.is_some() {
+        sys::add_loopback_address(address).map_err(|error| Error::Address(address, error))?;
+    }
+    let open = |door: &Door| {
+        let listen = |error| Error::Listen(address, door.port, error);
+        let listener = TcpListener::bind((address, door.port)).map_err(listen)?;
+        listener.set_nonblocking(true).map_err(listen)?;
+        let socket = options.doors_dir.join(&door.socket);
+        say(&format!("forwarding {address}:{} to {}", door.port, socket.display()));
+        Ok(Listener { socket, listener, complained: false })
+    };
+    options.doors.iter().map(open).collect()
+}
+
+/// The listeners, and the connections that came in by them.
+struct Forwarder {
+    listeners: Vec<Listener>,
+    conns: Vec<Conn>,
+    most_connections: usize,
+}
+
+impl Forwarder {
+    /// Adds what it waits for: the listeners, where there is room for one more, then two descriptors a connection.
+    fn watch(&self, fds: &mut Vec<libc::pollfd>) {
+        let room = self.conns.len() < self.most_connections;
+        fds.extend(self.listeners.iter().map(|l| watch(if room { l.listener.as_raw_fd() } else { -1 }, libc::POLLIN)));
+        fds.extend(self.conns.iter().flat_map(Conn::interest).map(|(fd, events)| watch(fd, events)));
+    }
+
+    /// One turn of everything that is ready, of what [`Forwarder::watch`] has added.
+    fn step(&mut self, fds: &[libc::pollfd], scratch: &mut [u8]) {
+        let Self { listeners, conns, most_connections } = self;
+        let (heads, events) = fds.split_at(listeners.len());
         let mut events = events.chunks_exact(2);
         conns.retain_mut(|conn| {
             let ready = events.next().is_some_and(|pair| pair.iter().any(|fd| fd.revents != 0));
-            !(ready || conn.is_timed()) || step(conn, &mut listeners, &mut scratch)
+            !(ready || conn.is_timed()) || step(conn, listeners, scratch)
         });
         for (door, head) in heads.iter().enumerate() {
             if head.revents == 0 {
                 continue;
             }
-            while conns.len() < most_connections {
+            while conns.len() < *most_connections {
                 let Ok((client, _)) = listeners[door].listener.accept() else { break };
                 let Ok(mut conn) = Conn::new(door, client) else { continue };
-                if step(&mut conn, &mut listeners, &mut scratch) {
+                if step(&mut conn, listeners, scratch) {
                     conns.push(conn);
                 }
             }

@@ -7,7 +7,9 @@ use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
+use std::process::Command;
 
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
@@ -68,6 +70,19 @@ pub(crate) fn signals() -> io::Result<OwnedFd> {
     };
     // SAFETY: the call has just made this descriptor, and nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Has a command start with no signal blocked. It would inherit this process's mask: what it runs would hear of no SIGTERM, and
+/// of no child's end.
+pub(crate) fn unblock_signals(command: &mut Command) {
+    // SAFETY: between fork and exec only calls that are safe in a signal handler are made, on a set that lives across them.
+    unsafe {
+        command.pre_exec(|| {
+            let mut none: libc::sigset_t = mem::zeroed();
+            libc::sigemptyset(&raw mut none);
+            check(libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut())).map(drop)
+        });
+    }
 }
 
 /// The next signal that came, if one did.

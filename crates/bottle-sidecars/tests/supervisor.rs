@@ -142,7 +142,7 @@ fn a_daemon_that_can_not_start_ends_the_bundle() {
     assert_eq!(bundle.child.wait().expect("an end").code(), Some(1));
     assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
     bundle.line("supervisor | error: egress keeps ending: exit code 1", 1);
-    bundle.line("supervisor | egress ended: exit code 1; starting it again in 800 ms", 1);
+    bundle.line("supervisor | egress ended: exit code 1; starting it again in 400 ms", 1);
     assert!(gone(bundle.pid("supervise", 1)));
     let lines = bundle.lines.lock().expect("lines");
     assert!(

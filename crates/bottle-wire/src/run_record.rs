@@ -70,7 +70,7 @@ impl Code {
         (Self::Refused, "refused: this actor may not"),
         (
             Self::Machine,
-            "this machine can't: no backend, engine down, image missing, upstream out of reach, a hole in the seal",
+            "this machine can't: no backend, engine down, image missing, upstream out of reach, a hole in the seal, a bottle that died",
         ),
         (Self::Gate, "the gate refused the push"),
         (Self::Limit, "a limit was reached"),

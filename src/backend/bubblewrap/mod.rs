@@ -191,6 +191,17 @@ impl Bottle for BubblewrapBottle {
         self.bundle.opened().boxed()
     }
 
+    fn died(&self) -> BoxFuture<'_, String> {
+        async {
+            tokio::select! {
+                biased;
+                how = self.bundle.died() => how,
+                () = self.guest.ended() => "the guest's sandbox has ended".to_owned(),
+            }
+        }
+        .boxed()
+    }
+
     fn exec(&self, exec: Exec) -> BoxFuture<'_, Result<Running, BottleError>> {
         async move {
             match (exec.side, exec.user) {
@@ -207,7 +218,13 @@ impl Bottle for BubblewrapBottle {
     }
 
     fn copy_out<'a>(&'a self, side: Side, path: &'a str) -> BoxFuture<'a, Result<Option<Tree>, BottleError>> {
-        copy::copy_out(self, side, path).boxed()
+        async move {
+            match side {
+                Side::Guest => copy::copy_out(self, side, path).await,
+                Side::Bundle => self.bundle.copy_out(path),
+            }
+        }
+        .boxed()
     }
 
     fn signal(&self, signal: &'static str) -> BoxFuture<'_, Result<(), BottleError>> {

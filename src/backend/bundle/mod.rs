@@ -15,7 +15,7 @@ use bottle_plan::manifest::Resources;
 use bottle_plan::plan::{BottlePlan, HOST_CA_FILE, TOOLS_DIR};
 use bottle_scan::known::KnownSecrets;
 use bottle_types::backend;
-use bottle_types::door::{CONFIG_DIR, SECRETS_DIR};
+use bottle_types::door::{CONFIG_DIR, SECRETS_DIR, STATE_DIR};
 use bottle_types::record_file::RecordFile;
 use bottle_types::units::ByteSize;
 use tokio::sync::{Mutex, RwLock, watch};
@@ -56,8 +56,18 @@ struct RunningSandboxes {
     /// Held for reading while a sandbox is being made. A bwrap that is killed before its child is tied to it leaves the child
     /// behind, which nobody knows yet: so nothing of this is cut short, and the teardown waits for it.
     making: Arc<RwLock<()>>,
-    /// True if the supervisor has said that all doors are open, or can't say so any more.
-    opened: watch::Sender<bool>,
+    doors: watch::Sender<DoorsState>,
+}
+
+/// The doors, as far as their supervisor has said.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+enum DoorsState {
+    #[default]
+    Starting,
+    /// All of them take connections.
+    Open,
+    /// The supervisor has ended, and they with it; how.
+    Ended(String),
 }
 
 impl RunningSandboxes {
@@ -253,7 +263,30 @@ impl HostBundle {
     /// Waits until the doors are open, by what the supervisor prints; ends also with the supervisor.
     pub(super) async fn opened(&self) {
         // The sender is beside the receiver.
-        let _ = self.started.opened.subscribe().wait_for(|opened| *opened).await;
+        let _ = self.started.doors.subscribe().wait_for(|doors| *doors != DoorsState::Starting).await;
+    }
+
+    /// Ends when the doors have ended; how.
+    pub(super) async fn died(&self) -> String {
+        let mut doors = self.started.doors.subscribe();
+        loop {
+            if let DoorsState::Ended(how) = &*doors.borrow_and_update() {
+                return format!("the doors have ended: {how}");
+            }
+            // The sender is beside the receiver.
+            let _ = doors.changed().await;
+        }
+    }
+
+    /// Reads what the bundle has at the path, whether or not it still lives.
+    pub(super) fn copy_out(&self, path: &str) -> Result<Option<Tree>, BottleError> {
+        let failed = |reason: &dyn std::fmt::Display| {
+            BottleError::new(format_args!("failed to copy {path} out of the bundle"), reason)
+        };
+        let dirs = [(STATE_DIR, "bundle/state"), (CONFIG_DIR, "bundle/config")];
+        let found = dirs.into_iter().find_map(|(inside, dir)| Some((path.strip_prefix(inside)?, dir)));
+        let (name, dir) = found.ok_or_else(|| failed(&"it is in memory alone"))?;
+        Tree::read(&self.run_dir.path(dir), name, path).map_err(|error| failed(&error))
     }
 
     /// Runs a command in the bundle.
@@ -284,27 +317,33 @@ impl HostBundle {
 
 /// What the supervisor prints once every door takes connections.
 const OPENED: &[u8] = b"supervisor | all doors open";
+/// What it prints before the reason for which it ends by itself.
+const GAVE_UP: &[u8] = b"supervisor | error: ";
 
 /// Puts what the supervisor prints into a file, with the time.
 async fn keep_log(mut running: Running, mut log: std::fs::File, started: Arc<RunningSandboxes>) {
     // A full disk must not end the doors.
     let mut line = |text: &[u8]| drop(log.write_all(&[host::now().as_bytes(), b" ", text, b"\n"].concat()));
-    let mut rest = vec![];
+    let (mut rest, mut said) = (vec![], None);
     while let Some(Output::Stdout(bytes) | Output::Stderr(bytes)) = running.output.recv().await {
         rest.extend_from_slice(&bytes);
         while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
             line(&rest[..end]);
             if rest.starts_with(OPENED) {
-                started.opened.send_replace(true);
+                started.doors.send_replace(DoorsState::Open);
+            }
+            if let Some(why) = rest[..end].strip_prefix(GAVE_UP) {
+                said = Some(String::from_utf8_lossy(why).into_owned());
             }
             rest.drain(..=end);
         }
     }
-    match running.code.await {
-        Ok(Ok(code)) => line(format!("supervisor | ended with {code}").as_bytes()),
-        _ => line(b"supervisor | went away"),
-    }
-    started.opened.send_replace(true);
+    let how = match running.code.await {
+        Ok(Ok(code)) => format!("their supervisor ended with {code}"),
+        _ => "their sandbox went away".to_owned(),
+    };
+    line(format!("supervisor | gone: {how}").as_bytes());
+    started.doors.send_replace(DoorsState::Ended(said.unwrap_or(how)));
 }
 
 /// What this backend's runs have on this machine.

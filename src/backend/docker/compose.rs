@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::engine::brief;
 use crate::backend::BottleError;
 use crate::exit::Failure;
 use crate::process::{ExitOutput, ProcessError, Program};
@@ -66,7 +67,7 @@ impl Project {
             .await
             .map_err(|error| BottleError::new(doing, error))?;
         if ended.code != 0 {
-            return Err(BottleError::new(doing, ended.complaint()));
+            return Err(BottleError::new(doing, last_words(&ended)));
         }
         // Compose clears the line before each one it prints, even where there is no terminal.
         Ok(String::from_utf8_lossy(&ended.stdout).replace("\x1b[2K", "").into_bytes())
@@ -92,5 +93,5 @@ impl Project {
 fn last_words(ended: &ExitOutput) -> String {
     let complaint = ended.complaint();
     let lines: Vec<&str> = complaint.lines().filter(|line| !line.trim().is_empty()).collect();
-    lines[lines.len().saturating_sub(3)..].join("; ")
+    brief(&lines[lines.len().saturating_sub(3)..].join("; "))
 }

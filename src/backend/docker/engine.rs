@@ -5,10 +5,15 @@ use std::time::Duration;
 
 use bollard::Docker;
 use bollard::errors::Error;
-use bollard::query_parameters::ListNetworksOptionsBuilder;
+use bollard::models::SystemVersion;
+use bollard::query_parameters::{ListNetworksOptionsBuilder, WaitContainerOptionsBuilder};
+use futures_util::StreamExt as _;
 
 use crate::backend::BottleError;
 use crate::exit::Failure;
+
+/// Between two questions whether a container has ended.
+const WAIT_AGAIN: Duration = Duration::from_millis(200);
 
 /// Connects as the docker command would (`DOCKER_HOST`, else the standard socket) and checks that the engine answers.
 pub(crate) async fn connect() -> Result<Docker, Failure> {
@@ -17,18 +22,32 @@ pub(crate) async fn connect() -> Result<Docker, Failure> {
             .hint("start it (`systemctl start docker`), and see `bottle-runner doctor` for what else is missing")
     };
     let docker = Docker::connect_with_defaults().map_err(|error| down(&error))?;
-    match tokio::time::timeout(Duration::from_secs(10), docker.ping()).await {
-        Ok(Ok(_)) => Ok(docker),
+    match tokio::time::timeout(Duration::from_secs(10), docker.version()).await {
+        Ok(Ok(version)) => unfit(&version).map_or(Ok(docker), Err),
         Ok(Err(error)) => Err(down(&error)),
         Err(_) => Err(Failure::machine("the Docker engine does not answer within 10 s")
             .hint("look at its log (`journalctl -u docker`) and restart it")),
     }
 }
 
+/// Why an engine that answers can't run a bottle. podman's Docker API opens a seccomp profile as a file of its own machine, while
+/// every client of Docker sends the profile itself; a guest without its profile is not sealed.
+fn unfit(version: &SystemVersion) -> Option<Failure> {
+    let mut parts = version.components.iter().flatten();
+    let podman = parts.find(|part| part.name.to_lowercase().contains("podman"))?;
+    let what =
+        format!("the engine is podman {}, whose Docker API takes no seccomp profile with a container", podman.version);
+    Some(
+        Failure::machine(what)
+            .hint("use Docker's engine (DOCKER_HOST says where), or `--backend bubblewrap`, which needs none"),
+    )
+}
+
 /// The engine's own words, without the library's around them.
 pub(crate) fn explain(error: &Error) -> String {
     match error {
-        Error::DockerResponseServerError { message, .. } => message.trim().to_owned(),
+        Error::DockerResponseServerError { message, .. } => brief(message),
+        Error::JsonDataError { message, .. } => brief(&format!("its answer is not in the known form: {message}")),
         other => {
             let mut text = other.to_string();
             let mut source = std::error::Error::source(other);
@@ -39,9 +58,23 @@ pub(crate) fn explain(error: &Error) -> String {
                 }
                 source = cause.source();
             }
-            text
+            brief(&text)
         }
     }
+}
+
+/// The most of an engine's words that a person wants in one message.
+const LONGEST: usize = 300;
+
+/// Words of an engine or of a tool of its, on one line and of a sane length: some answer with a page.
+pub(crate) fn brief(text: &str) -> String {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let line = words.join(" ");
+    if line.chars().count() <= LONGEST {
+        return line;
+    }
+    let start: String = line.chars().take(LONGEST).collect();
+    format!("{start} …")
 }
 
 /// The HTTP status of the engine's answer.
@@ -49,6 +82,23 @@ pub(crate) fn status(error: &Error) -> Option<u16> {
     match error {
         Error::DockerResponseServerError { status_code, .. } => Some(*status_code),
         _ => None,
+    }
+}
+
+/// Ends when a container has; how.
+pub(crate) async fn ended(docker: &Docker, container: &str) -> String {
+    loop {
+        let options = WaitContainerOptionsBuilder::default().condition("not-running").build();
+        match docker.wait_container(container, Some(options)).next().await {
+            Some(Ok(ended)) => return format!("has ended with {}", ended.status_code),
+            Some(Err(Error::DockerContainerWaitError { code, .. })) => return format!("has ended with {code}"),
+            Some(Err(error)) if status(&error) == Some(404) => return "is gone".to_owned(),
+            // The library's own limit, or a connection that has been open for long: whether the engine is there is asked anew.
+            Some(Err(_)) | None => match docker.ping().await {
+                Ok(_) => tokio::time::sleep(WAIT_AGAIN).await,
+                Err(error) => return format!("is out of reach: no Docker engine answers: {}", explain(&error)),
+            },
+        }
     }
 }
 
@@ -77,4 +127,37 @@ pub(crate) async fn gateways(docker: &Docker) -> Result<Vec<IpAddr>, BottleError
     addresses.sort();
     addresses.dedup();
     Ok(addresses)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn podman_is_told_from_docker() {
+        // As podman 4.3.1 and Docker 28.2.2 answer /version, but for parts that say nothing here.
+        let read = |text: &str| serde_json::from_str::<SystemVersion>(text).expect("a version");
+        let podman = read(
+            r#"{"Platform":{"Name":"linux/amd64/debian-12"},"Version":"4.3.1","ApiVersion":"1.41","Components":[
+            {"Name":"Podman Engine","Version":"4.3.1","Details":{"APIVersion":"4.3.1"}},
+            {"Name":"Conmon","Version":"conmon version 2.1.6, commit: unknown","Details":{}}]}"#,
+        );
+        let failure = unfit(&podman).expect("it can't");
+        assert!(failure.what.contains("podman 4.3.1") && failure.what.len() < 120, "{failure}");
+        let docker = read(
+            r#"{"Version":"28.2.2","ApiVersion":"1.50","Components":[
+            {"Name":"Engine","Version":"28.2.2","Details":{"ApiVersion":"1.50"}},{"Name":"containerd","Version":"1.7.24"}]}"#,
+        );
+        assert!(unfit(&docker).is_none());
+    }
+
+    #[test]
+    fn a_page_of_words_becomes_a_line() {
+        let page =
+            format!("container create: opening seccomp profile failed:\n open {{{}", "\"names\": 1,\n ".repeat(1000));
+        let line = brief(&page);
+        assert!(line.starts_with("container create: opening seccomp profile failed: open {\"names\""), "{line}");
+        assert!(line.chars().count() <= LONGEST + 2 && !line.contains('\n'), "{line}");
+        assert_eq!(brief("no space left\n"), "no space left");
+    }
 }

@@ -12,7 +12,7 @@ use bollard::query_parameters::{
 use bottle_plan::plan::{BottlePlan, MadeImage};
 use futures_util::TryStreamExt as _;
 
-use super::engine::{explain, status};
+use super::engine::{brief, explain, status};
 use crate::backend::Progress;
 use crate::exit::Failure;
 use crate::process::Program;
@@ -76,7 +76,7 @@ async fn make(name: &str, made: &MadeImage, progress: &dyn Progress) -> Result<(
     let output = String::from_utf8_lossy(&[ended.stdout, ended.stderr].concat()).trim().to_owned();
     let last: Vec<&str> = output.lines().rev().take(8).collect();
     let last: Vec<&str> = last.into_iter().rev().collect();
-    Err(Failure::machine(format_args!("failed to make the image {name}: {}", last.join("; "))).hint(
+    Err(Failure::machine(format_args!("failed to make the image {name}: {}", brief(&last.join("; ")))).hint(
         "the lines that were granted are in images.made of plan.json; without --resume the run goes without them",
     ))
 }

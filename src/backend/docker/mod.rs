@@ -91,7 +91,7 @@ pub(super) async fn survey() -> Survey {
         }
         Ok(ended) => survey.missing(format!(
             "docker compose v2: {}; install docker-compose-v2 (or docker-compose-plugin)",
-            ended.complaint()
+            engine::brief(&ended.complaint())
         )),
         Err(error) => {
             survey.missing(format!("docker compose v2: {error}; install the docker command with Compose v2"));
@@ -122,6 +122,17 @@ impl Bottle for DockerBottle {
     /// `docker compose up`, with the secrets in its environment and nowhere else.
     fn up<'a>(&'a self, secrets: &'a Secrets) -> BoxFuture<'a, Result<Vec<String>, Failure>> {
         async { self.project.up(secrets).await.map(|()| vec![]) }.boxed()
+    }
+
+    fn died(&self) -> BoxFuture<'_, String> {
+        async {
+            tokio::select! {
+                biased;
+                how = engine::ended(&self.docker, &self.bundle) => format!("the doors' container {how}"),
+                how = engine::ended(&self.docker, &self.guest) => format!("the guest's container {how}"),
+            }
+        }
+        .boxed()
     }
 
     fn exec(&self, exec: Exec) -> BoxFuture<'_, Result<Running, BottleError>> {

@@ -134,6 +134,13 @@ impl Sandbox {
             .ok_or_else(|| failed(&"bwrap did not say which process it is"))
     }
 
+    /// Ends with its first process: a question that is never asked is open until then.
+    pub(in crate::backend) async fn ended(&self) {
+        if let Ok(mut stream) = UnixStream::connect(&self.socket).await {
+            let _ = stream.read(&mut [0]).await;
+        }
+    }
+
     /// Starts a command in it, as the user that the sandbox has.
     pub(in crate::backend) async fn exec(&self, exec: Exec) -> Result<Running, BottleError> {
         let command = exec.argv.first().cloned().unwrap_or_default();
@@ -141,7 +148,7 @@ impl Sandbox {
             BottleError::new(format_args!("failed to run `{command}` in the bottle"), error)
         };
         let io = |error: std::io::Error| failed(&error);
-        let stream = UnixStream::connect(&self.socket).await.map_err(io)?;
+        let mut stream = UnixStream::connect(&self.socket).await.map_err(io)?;
         let (stdin, feed) = match &exec.stdin {
             Some(_) => {
                 let (reader, writer) = std::io::pipe().map_err(io)?;
@@ -156,47 +163,56 @@ impl Sandbox {
         let request = request(&exec);
         stream.writable().await.map_err(io)?;
         pass(&stream, request.len(), &[stdin, stdout.into(), stderr.into()]).map_err(|error| failed(&error))?;
-        let mut stream = stream;
         stream.write_all(&request).await.map_err(io)?;
         let (sender, output) = mpsc::channel(64);
         let (code_sender, code) = oneshot::channel();
-        tokio::spawn(async move {
-            let feed = async move {
-                if let (Some(mut feed), Some(bytes)) = (feed, exec.stdin) {
-                    // A command that does not read to the end has ended; its exit code says how.
-                    let _ = feed.write_all(&bytes).await;
-                }
-            };
-            let count = AtomicU64::new(0);
-            let relay = async {
-                tokio::join!(relay(out, &sender, &count, Output::Stdout), relay(err, &sender, &count, Output::Stderr))
-            };
-            tokio::pin!(relay);
-            let ended = async {
-                let mut answer = String::new();
-                stream.read_to_string(&mut answer).await.map(|_| answer)
-            };
-            let all = async { tokio::join!(feed, ended).1 };
-            tokio::pin!(all);
-            let (ended, relayed) = tokio::select! {
-                ended = &mut all => (ended, false),
-                _ = &mut relay => (all.await, true),
-            };
-            // What still comes, or waits for whoever reads, is waited for; what only holds the pipes open is not.
-            let mut seen = None;
-            while !relayed && tokio::time::timeout(LAST_OUTPUT, &mut relay).await.is_err() {
-                let now = (count.load(Ordering::Relaxed), sender.capacity());
-                if seen == Some(now) && sender.capacity() == sender.max_capacity() {
-                    break;
-                }
-                seen = Some(now);
+        let feed = async move {
+            if let (Some(mut feed), Some(bytes)) = (feed, exec.stdin) {
+                // A command that does not read to the end has ended; its exit code says how.
+                let _ = feed.write_all(&bytes).await;
             }
-            let lost = || BottleError::new("failed to learn the exit code", "the sandbox went away");
-            let code = ended.map_err(|_| lost()).and_then(|answer| answer.trim().parse().map_err(|_| lost()));
-            let _ = code_sender.send(code);
+        };
+        tokio::spawn(async move {
+            let _ = code_sender.send(attend(stream, feed, out, err, sender).await);
         });
         Ok(Running { output, code })
     }
+}
+
+/// Sees a command to its end: what goes in, what comes out, and the exit code that the link answers with.
+async fn attend(
+    mut stream: UnixStream,
+    feed: impl Future<Output = ()>,
+    out: pipe::Receiver,
+    err: pipe::Receiver,
+    sender: mpsc::Sender<Output>,
+) -> Result<i64, BottleError> {
+    let count = AtomicU64::new(0);
+    let relay = async {
+        tokio::join!(relay(out, &sender, &count, Output::Stdout), relay(err, &sender, &count, Output::Stderr))
+    };
+    tokio::pin!(relay);
+    let ended = async {
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.map(|_| answer)
+    };
+    let all = async { tokio::join!(feed, ended).1 };
+    tokio::pin!(all);
+    let (ended, relayed) = tokio::select! {
+        ended = &mut all => (ended, false),
+        _ = &mut relay => (all.await, true),
+    };
+    // What still comes, or waits for whoever reads, is waited for; what only holds the pipes open is not.
+    let mut seen = None;
+    while !relayed && tokio::time::timeout(LAST_OUTPUT, &mut relay).await.is_err() {
+        let now = (count.load(Ordering::Relaxed), sender.capacity());
+        if seen == Some(now) && sender.capacity() == sender.max_capacity() {
+            break;
+        }
+        seen = Some(now);
+    }
+    let lost = || BottleError::new("failed to learn the exit code", "the sandbox went away");
+    ended.map_err(|_| lost()).and_then(|answer| answer.trim().parse().map_err(|_| lost()))
 }
 
 /// A command as the link reads it, without the length before it.

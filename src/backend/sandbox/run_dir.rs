@@ -19,6 +19,9 @@ use crate::host::{self, Environment};
 /// The longest path of a unix socket.
 const LONGEST_SOCKET: usize = 107;
 
+/// The run's notes, see [`RunNotes`].
+const NOTES: &str = "run.json";
+
 /// In the base, shared by all runs: programs that the sandboxes' users can't reach where they are.
 const TOOLS: &str = ".tools";
 
@@ -69,6 +72,26 @@ pub(in crate::backend) fn make_base(base: &Path) -> Result<(), Failure> {
     if !found.is_dir() || found.uid() != rustix::process::geteuid().as_raw() || found.mode() & 0o022 != 0 {
         return Err(failed(base, &"it is there, and not a directory of this user alone"));
     }
+    if is_root() { passable(base) } else { Ok(()) }
+}
+
+/// Fails where a user who is nobody else can't get into a directory: as root, that is who the sandboxes are.
+fn passable(base: &Path) -> Result<(), Failure> {
+    let real = base.canonicalize().map_err(|error| failed(base, &error))?;
+    for dir in real.ancestors() {
+        let mode = fs::metadata(dir).map_err(|error| failed(dir, &error))?.mode();
+        if mode & 0o001 == 0 {
+            let why = format!("{} is closed to other users (mode {:04o})", dir.display(), mode & 0o7777);
+            return Err(Failure::machine(format_args!(
+                "the sandboxes of a root's run can't be in {}: {why}",
+                base.display()
+            ))
+            .hint(format_args!(
+                "set BOTTLE_RUNTIME_DIR to a directory that every user may pass, as below /var/tmp, or `chmod o+x {}`",
+                dir.display()
+            )));
+        }
+    }
     Ok(())
 }
 
@@ -100,6 +123,7 @@ impl RunDir {
                 .hint("set BOTTLE_RUNTIME_DIR to a directory with a short path"));
         }
         make_base(self.base())?;
+        host::check_space(self.base(), "BOTTLE_RUNTIME_DIR")?;
         let mode = if is_root() { 0o711 } else { 0o700 };
         DirBuilder::new().mode(mode).create(&self.0).map_err(|error| failed(&self.0, &error))
     }
@@ -180,14 +204,14 @@ impl RunDir {
     }
 
     pub(in crate::backend) fn notes(&self) -> Option<RunNotes> {
-        serde_json::from_slice(&fs::read(self.path("run.json")).ok()?).ok()
+        serde_json::from_slice(&fs::read(self.path(NOTES)).ok()?).ok()
     }
 
     pub(in crate::backend) fn note(&self, notes: &RunNotes) -> io::Result<()> {
         let json = serde_json::to_vec(notes).map_err(io::Error::other)?;
         // Beside and renamed, so that whoever clears up never sees half of it.
         fs::write(self.path(".run.json"), json)?;
-        fs::rename(self.path(".run.json"), self.path("run.json"))
+        fs::rename(self.path(".run.json"), self.path(NOTES))
     }
 
     /// Seconds since it was made.
@@ -212,7 +236,28 @@ impl RunDir {
         for cgroup in &notes.cgroups {
             super::cgroup::remove(cgroup).await?;
         }
-        remove_tree(&self.0).map_err(|error| format!("failed to remove {}: {error}", self.0.display()))
+        self.remove_files().map_err(|error| format!("failed to remove {}: {error}", self.0.display()))
+    }
+
+    /// Removes it; what says whose it is goes last, so that a removal that is cut off is found again.
+    fn remove_files(&self) -> io::Result<()> {
+        match self.remove_contents() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+            Ok(()) => remove_tree(&self.0),
+        }
+    }
+
+    /// Removes all of it but its notes.
+    fn remove_contents(&self) -> io::Result<()> {
+        let notes = self.path(NOTES);
+        for entry in fs::read_dir(&self.0)? {
+            let path = entry?.path();
+            if path != notes {
+                remove_tree(&path)?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -243,6 +288,12 @@ fn give(file: &fs::File, mode: u32, owner: Option<u32>) -> io::Result<()> {
 
 /// Removes a directory in which the agent may have closed directories to itself.
 fn remove_tree(path: &Path) -> io::Result<()> {
+    if !fs::symlink_metadata(path).is_ok_and(|found| found.is_dir()) {
+        return match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        };
+    }
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => open_up(path)?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -266,6 +317,35 @@ fn open_up(dir: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_closed_directory_above_is_named() {
+        let dir = tempfile::tempdir().expect("a directory");
+        fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).expect("open");
+        let base = dir.path().join("closed/base");
+        fs::create_dir_all(&base).expect("directories");
+        assert!(passable(&base).is_ok());
+        fs::set_permissions(dir.path().join("closed"), Permissions::from_mode(0o700)).expect("closed");
+        let failure = passable(&base).expect_err("nobody else gets there");
+        assert!(failure.what.ends_with("/closed is closed to other users (mode 0700)"), "{failure}");
+        assert!(failure.hint.is_some_and(|hint| hint.contains("chmod o+x")));
+    }
+
+    #[test]
+    fn a_removal_that_is_cut_off_still_says_whose_it_is() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let run_dir = RunDir::for_run(dir.path(), "task-1");
+        fs::create_dir_all(&run_dir.0).expect("a directory");
+        run_dir.note(&RunNotes { started: 7, ..RunNotes::default() }).expect("notes");
+        std::os::unix::fs::symlink("/proc/self", run_dir.path("guest")).expect("a link");
+        fs::create_dir_all(run_dir.path("bundle/state")).expect("directories");
+        run_dir.remove_contents().expect("removed");
+        assert!(run_dir.notes().is_some_and(|notes| notes.started == 7));
+        assert_eq!(fs::read_dir(&run_dir.0).expect("a directory").count(), 1);
+        run_dir.remove_files().expect("removed");
+        assert!(!run_dir.0.exists());
+        run_dir.remove_files().expect("it is gone already");
+    }
 
     #[test]
     fn what_the_agent_has_closed_is_removed_too() {

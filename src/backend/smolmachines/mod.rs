@@ -30,7 +30,7 @@ use self::exec::filter;
 use self::life::Life;
 use super::bundle::{self, HostBundle};
 use super::image;
-use super::sandbox::{self, Tools};
+use super::sandbox::{self, Sandbox, Tools};
 use super::{
     Backend, Bottle, BottleError, Exec, Leftover, Progress, Running, Side, Survey, Tree, copy, finish, seccomp, succeed,
 };
@@ -107,13 +107,15 @@ impl Backend for Smolmachines {
     }
 
     fn bottle(&self, plan: &BottlePlan, record: &Path) -> Box<dyn Bottle> {
+        let bundle = HostBundle::new(&self.environment, plan, record);
         Box::new(Machine {
+            neighbour: bundle.sandbox(doors::NAME),
             smolvm: self.smolvm.clone(),
             base: self.base.clone(),
             slowness: AtomicU32::new(1),
             life: Arc::default(),
             plan: plan.clone(),
-            bundle: HostBundle::new(&self.environment, plan, record),
+            bundle,
         })
     }
 
@@ -165,6 +167,8 @@ struct Machine {
     life: Arc<Life>,
     plan: BottlePlan,
     bundle: HostBundle,
+    /// The sandbox whose network the machine's monitor is in.
+    neighbour: Sandbox,
 }
 
 impl Machine {
@@ -304,6 +308,18 @@ impl Bottle for Machine {
         self.start(secrets).boxed()
     }
 
+    fn died(&self) -> BoxFuture<'_, String> {
+        async {
+            tokio::select! {
+                biased;
+                how = self.bundle.died() => how,
+                () = self.neighbour.ended() => "the sandbox with the machine's network has ended".to_owned(),
+                why = self.life.lost() => format!("the machine {} is lost: {why}", self.name()),
+            }
+        }
+        .boxed()
+    }
+
     fn exec(&self, exec: Exec) -> BoxFuture<'_, Result<Running, BottleError>> {
         async move {
             match exec.side {
@@ -331,7 +347,13 @@ impl Bottle for Machine {
     }
 
     fn copy_out<'a>(&'a self, side: Side, path: &'a str) -> BoxFuture<'a, Result<Option<Tree>, BottleError>> {
-        copy::copy_out(self, side, path).boxed()
+        async move {
+            match side {
+                Side::Guest => copy::copy_out(self, side, path).await,
+                Side::Bundle => self.bundle.copy_out(path),
+            }
+        }
+        .boxed()
     }
 
     fn signal(&self, signal: &'static str) -> BoxFuture<'_, Result<(), BottleError>> {

@@ -37,6 +37,12 @@ also_here! {
         what_no_route_allows_is_refused_and_says_what_is_missing,
         nothing_secret_is_in_the_record,
         nothing_is_left_after_success_failure_and_crash;
+    deaths: a_door_that_is_killed_comes_back_and_the_run_goes_on,
+        the_death_of_the_bundles_first_process_ends_the_run,
+        the_death_of_the_supervisor_ends_the_run,
+        a_door_that_does_not_stay_up_ends_the_run,
+        the_death_of_the_guests_first_process_ends_the_run,
+        no_signal_is_blocked_in_what_the_agent_runs;
     seal: no_way_out_works_from_a_running_guest;
     live: a_live_run_gets_its_credential_on_the_way_and_can_be_replayed,
         an_upstream_that_nobody_trusts_gets_no_credential;

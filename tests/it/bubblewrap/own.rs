@@ -249,3 +249,74 @@ fn without_an_engine_auto_is_bubblewrap() {
     assert_eq!(metadata["backend"], "bubblewrap");
     job.nothing_left();
 }
+
+/// A run that ends with 4 before its agent starts, says this once, and leaves nothing.
+fn refused(job: &Job, output: &std::process::Output, words: &[&str]) {
+    ended_with(output, 4);
+    let text = said(output);
+    for word in words {
+        assert!(text.contains(word), "no `{word}` in: {text}");
+    }
+    let error = text.lines().find(|line| line.starts_with("error: ") || line.contains(words[0])).expect("a line");
+    assert!(error.len() < 500, "{} bytes: {error}", error.len());
+    let started =
+        job.world.slugs().iter().any(|slug| job.world.path("state").join(slug).join("transcript.jsonl").exists());
+    assert!(!started, "the agent was started: {text}");
+    job.nothing_left();
+}
+
+#[test]
+fn a_directory_of_runs_that_the_sandboxes_cant_reach_is_named() {
+    on_here(|| ());
+    if crate::world::sh(&["id", "--user"]) != "0" {
+        // There the sandboxes are the runner's own user.
+        return;
+    }
+    let job = Job::new(&commands(&["true"]));
+    let closed = job.world.path("closed");
+    std::fs::create_dir_all(&closed).expect("a directory");
+    std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o700)).expect("closed");
+    let output = job.command().env("BOTTLE_RUNTIME_DIR", closed.join("b")).output().expect("the runner");
+    refused(&job, &output, &["is closed to other users (mode 0700)", "set BOTTLE_RUNTIME_DIR", "chmod o+x"]);
+}
+
+/// The run with a variable that names a new file system of this size.
+fn on_a_disk_of(job: &Job, variable: &str, size: &str) -> std::process::Output {
+    let disk = job.world.path("disk");
+    std::fs::create_dir_all(&disk).expect("a directory");
+    for above in disk.ancestors().take(2) {
+        std::fs::set_permissions(above, std::fs::Permissions::from_mode(0o755)).expect("a mode");
+    }
+    let runner = job.command();
+    let mut command = std::process::Command::new("unshare");
+    job.world.clean(&mut command);
+    if crate::world::sh(&["id", "--user"]) != "0" {
+        command.args(["--user", "--map-root-user"]);
+    }
+    let script = format!("mount -t tmpfs -o mode=0755,size={size} disk \"$0\" && exec \"$@\"");
+    command.args(["--mount", "sh", "-c", &script]).arg(&disk).arg(runner.get_program()).args(runner.get_args());
+    command.current_dir(&job.checkout).env(variable, &disk).output().expect("unshare")
+}
+
+#[test]
+fn a_full_disk_is_named_before_the_agent_starts() {
+    on_here(|| ());
+    for variable in ["BOTTLE_STATE_DIR", "BOTTLE_RUNTIME_DIR"] {
+        let job = Job::new(&commands(&["true"]));
+        let output = on_a_disk_of(&job, variable, "4m");
+        let words = ["is full: ", "MiB are free, and a run needs 64", "make room on it", variable];
+        refused(&job, &output, &words);
+    }
+}
+
+#[test]
+fn a_state_directory_that_cant_be_written_is_named() {
+    on_here(|| ());
+    let job = Job::new(&commands(&["true"]));
+    let output = job.command().env("BOTTLE_STATE_DIR", "/proc/bottle").output().expect("the runner");
+    refused(
+        &job,
+        &output,
+        &["failed to make the run record /proc/bottle", "set BOTTLE_STATE_DIR to a directory that can be written"],
+    );
+}

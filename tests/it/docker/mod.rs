@@ -4,6 +4,7 @@ mod actions;
 pub(crate) mod approve;
 pub(crate) mod bad_world;
 mod clients;
+pub(crate) mod deaths;
 mod engine_image;
 mod guide;
 mod in_container;

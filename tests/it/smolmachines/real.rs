@@ -92,7 +92,7 @@ fn lost_by(signal: &str, words: fn(&str, &str) -> String) {
     let took = begun.elapsed();
     ended_with(&output, 4);
     let said = said(&output);
-    assert!(said.contains(&format!("lost the agent: {}", words(&machine(&slug), &monitor))), "{said}");
+    assert!(said.contains(&format!("the bottle died: {}", words(&machine(&slug), &monitor))), "{said}");
     assert!(said.contains("what it pushed before is in gate.jsonl of the run record"), "{said}");
     // Of 600 that the agent would have slept.
     assert!(took < Duration::from_secs(300), "{took:?}");

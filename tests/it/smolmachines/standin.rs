@@ -189,7 +189,7 @@ fn lost_of(machine: &StandIn) -> Option<(String, Duration)> {
 fn a_machine_whose_monitor_dies_ends_the_run_at_once() {
     on(Place::Smolmachines, || {
         let Some((said, took)) = lost("kill \"$(cat \"$0.pid\")\"; exec sleep 600") else { return };
-        assert!(said.contains("lost the agent: the machine claude-bottle-agent-"), "{said}");
+        assert!(said.contains("the bottle died: the machine claude-bottle-agent-"), "{said}");
         assert!(said.contains(" is lost: its monitor (process "), "{said}");
         assert!(took < Duration::from_secs(60), "{took:?}");
     });

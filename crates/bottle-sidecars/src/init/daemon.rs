@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -20,9 +20,9 @@ use crate::common::Dirs;
 const FAILED_START_AGE: Duration = Duration::from_secs(2);
 /// So many failed starts in a row, and it is given up.
 const MAX_FAILURES: u32 = 5;
-const MIN_RESTART_PAUSE: Duration = Duration::from_millis(100);
+const MIN_RESTART_PAUSE: Duration = Duration::from_millis(50);
 /// Together with its own start, a restart stays within a second.
-const MAX_RESTART_PAUSE: Duration = Duration::from_millis(800);
+const MAX_RESTART_PAUSE: Duration = Duration::from_millis(400);
 
 /// The decision about a daemon that has ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -36,6 +36,8 @@ pub(super) enum RestartDecision {
 pub(super) struct Daemon {
     pub(super) name: &'static str,
     policy: bundle::Daemon,
+    /// Where its door takes connections.
+    pub(super) socket: PathBuf,
     life: Option<(Pid, Instant)>,
     /// Prints what it says; ends with its last writer.
     pub(super) lines: Option<JoinHandle<()>>,
@@ -45,8 +47,9 @@ pub(super) struct Daemon {
 }
 
 impl Daemon {
-    pub(super) fn new(policy: bundle::Daemon) -> Self {
-        Self { name: policy.door.name(), policy, life: None, lines: None, failures: 0, due: Some(Instant::now()) }
+    pub(super) fn new(policy: bundle::Daemon, socket: PathBuf) -> Self {
+        let due = Some(Instant::now());
+        Self { name: policy.door.name(), policy, socket, life: None, lines: None, failures: 0, due }
     }
 
     pub(super) fn pid(&self) -> Option<Pid> {
@@ -128,13 +131,13 @@ mod tests {
     #[test]
     fn five_failed_starts_are_enough_and_a_long_life_forgives() {
         let policy = bundle::Daemon { door: Door::Egress, config: "routes.yaml".to_owned(), user: None };
-        let mut daemon = Daemon::new(policy);
+        let mut daemon = Daemon::new(policy, PathBuf::from("egress.sock"));
         let now = Instant::now();
         let mut pauses = vec![];
         while let RestartDecision::Again(pause) = daemon.ended(now) {
             pauses.push(pause.as_millis());
         }
-        assert_eq!(pauses, [100, 200, 400, 800]);
+        assert_eq!(pauses, [50, 100, 200, 400]);
         daemon.life = Some((Pid::INIT, now));
         assert_eq!(daemon.ended(now + FAILED_START_AGE), RestartDecision::Again(MIN_RESTART_PAUSE));
         assert_eq!(daemon.failures, 0);

@@ -41,15 +41,16 @@ pub(super) async fn run(dirs: &Dirs, bundle: &Bundle, config_dir: &Path) -> Resu
     // Orphans of daemons come here also where this is not PID 1.
     let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
 
-    let mut daemons: Vec<Daemon> = bundle.daemons.iter().cloned().map(Daemon::new).collect();
     // Behind egress, pipelock has no door of the guest's.
     let behind = bundle.daemons.iter().any(|daemon| daemon.door == Door::Egress);
     let socket = |daemon: &bundle::Daemon| match daemon.door {
         Door::Pipelock if behind => dirs.internal.join(PIPELOCK_SOCKET),
         door => dirs.socket(door),
     };
-    let doors = bundle.daemons.iter().map(socket).collect();
-    tokio::spawn(announce(doors, Instant::now()));
+    let mut daemons: Vec<Daemon> =
+        bundle.daemons.iter().map(|daemon| Daemon::new(daemon.clone(), socket(daemon))).collect();
+    let doors = daemons.iter().map(|daemon| daemon.socket.clone()).collect();
+    tokio::spawn(announce("supervisor", "all doors open", doors));
     let Control { mut reports, mut hangups, to_installer } = control(dirs, bundle, config_dir)?;
 
     let result = loop {
@@ -147,6 +148,8 @@ fn after_the_end(daemon: &mut Daemon, reason: &str) -> Result<(), Error> {
                 "supervisor",
                 &format!("{} ended: {reason}; starting it again in {} ms", daemon.name, pause.as_millis()),
             );
+            // What it listened on is closed, and takes no connection until the next one listens.
+            tokio::spawn(announce(daemon.name, "open again", vec![daemon.socket.clone()]));
             Ok(())
         }
         RestartDecision::GiveUp => Err(Error::GaveUp { door: daemon.name, reason: reason.to_owned() }),
@@ -187,12 +190,13 @@ async fn end(daemons: &mut [Daemon], child: &mut tokio::signal::unix::Signal) {
     say("supervisor", &format!("all ended in {} ms", start.elapsed().as_millis()));
 }
 
-/// Says when every door takes connections.
-async fn announce(doors: Vec<PathBuf>, start: Instant) {
+/// Says when every one of these doors takes connections.
+async fn announce(name: &'static str, what: &'static str, doors: Vec<PathBuf>) {
+    let start = Instant::now();
     for door in doors {
         while UnixStream::connect(&door).await.is_err() {
             sleep(DOOR_CHECK_INTERVAL).await;
         }
     }
-    say("supervisor", &format!("all doors open after {} ms", start.elapsed().as_millis()));
+    say(name, &format!("{what} after {} ms", start.elapsed().as_millis()));
 }
