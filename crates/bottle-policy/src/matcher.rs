@@ -431,7 +431,8 @@ git_upstreams:
         let route = Route::plain(host, &["GET"], globs);
         let upstream: GitUpstream =
             bottle_types::yaml::from_str("{ host: git.example, path: team/app }").expect("an upstream");
-        let policy = RoutesPolicy { version: 1, routes: vec![route], git_upstreams: vec![upstream], ..RoutesPolicy::default() };
+        let policy =
+            RoutesPolicy { version: 1, routes: vec![route], git_upstreams: vec![upstream], ..RoutesPolicy::default() };
         let host = HostName::parse("git.example").expect("a host");
         let (scheme, method, details) = (Scheme::Https, "GET", Details::default());
         Matcher::new(&policy).expect("routes").decide(Target { scheme, host: &host, port: 443, method, path, details })
@@ -463,7 +464,11 @@ git_upstreams:
             assert_eq!(by_globs(&[glob], path).err().map(|denied| denied.error), error, "{path} by {glob}");
         }
         let denied = by_globs(&["/**"], "/a%2Fb").expect_err("no such route");
-        assert!(denied.message.ends_with("only a route that has it in its `paths`, written as here, allows it"), "{}", denied.message);
+        assert!(
+            denied.message.ends_with("only a route that has it in its `paths`, written as here, allows it"),
+            "{}",
+            denied.message
+        );
         assert!(globs(&["/a%2F{b,c}".to_owned()]).is_err());
     }
 

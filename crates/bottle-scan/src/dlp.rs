@@ -148,7 +148,13 @@ impl Search<'_> {
 
     /// The known secret and the rule that are found in bytes as they are, in base64, in hex, and in pieces; with a secret, no
     /// rule counts.
-    fn look_as_it_is(&self, bytes: &[u8], fresh: usize, last: bool, scratch: &mut Scratch) -> (Option<Place>, Option<Place>) {
+    fn look_as_it_is(
+        &self,
+        bytes: &[u8],
+        fresh: usize,
+        last: bool,
+        scratch: &mut Scratch,
+    ) -> (Option<Place>, Option<Place>) {
         if let Some(known) = self.known.find_raw(bytes) {
             return (Some(known), None);
         }

@@ -600,7 +600,9 @@ fn honest_packs_of_small_parts_pass() {
         packer.finish().expect("packed")
     };
     // As git packs small trees and commits.
-    let pack: Vec<u8> = (0..40_000).flat_map(|n| [b"\x3f\x01".to_vec(), zlib(format!("tree {n} of a few words {}", n * 7919))].concat()).collect();
+    let pack: Vec<u8> = (0..40_000)
+        .flat_map(|n| [b"\x3f\x01".to_vec(), zlib(format!("tree {n} of a few words {}", n * 7919))].concat())
+        .collect();
     let mut stream = Stream::default();
     for chunk in pack.chunks(1 << 16) {
         stream.push(search, chunk, Mode::Block).expect("an honest pack");

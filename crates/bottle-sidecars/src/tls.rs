@@ -145,9 +145,11 @@ struct Unverified {
 fn reason(error: &CertificateError) -> String {
     let error_name = format!("{error:?}");
     match error {
-        CertificateError::UnknownIssuer => "this machine does not trust its issuer; add the issuer's certificate to the \
+        CertificateError::UnknownIssuer => {
+            "this machine does not trust its issuer; add the issuer's certificate to the \
              system's store, or name a bundle that has it in SSL_CERT_FILE"
-            .to_owned(),
+                .to_owned()
+        }
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
             "it has expired; the server needs a new one".to_owned()
         }
@@ -177,13 +179,15 @@ pub(crate) fn explained(error: &io::Error) -> String {
         Some(rustls::Error::InvalidCertificate(CertificateError::Other(other))) => {
             other.0.downcast_ref::<Unverified>().map_or_else(|| error.to_string(), ToString::to_string)
         }
-        Some(rustls::Error::AlertReceived(
-            AlertDescription::HandshakeFailure
-            | AlertDescription::ProtocolVersion
-            | AlertDescription::InsufficientSecurity
-            | AlertDescription::UnsupportedCertificate,
-        )
-        | rustls::Error::PeerIncompatible(_)) => format!(
+        Some(
+            rustls::Error::AlertReceived(
+                AlertDescription::HandshakeFailure
+                | AlertDescription::ProtocolVersion
+                | AlertDescription::InsufficientSecurity
+                | AlertDescription::UnsupportedCertificate,
+            )
+            | rustls::Error::PeerIncompatible(_),
+        ) => format!(
             "the server offers nothing that the doors speak ({error}); they speak TLS 1.3, and TLS 1.2 with ECDHE and AES-GCM or \
              ChaCha20 (no CBC), with certificates on {SIGNATURES}; let the server offer one of these"
         ),

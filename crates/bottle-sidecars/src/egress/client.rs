@@ -162,7 +162,8 @@ fn take_notes(response: &mut Response<Incoming>, log: &mut AccessLog) -> Result<
         Some(_) => Some(Verdict::Error),
         None => {
             log.stop(Verdict::Error, Reason::Pipelock);
-            let message = format!("the last door, pipelock, could not read the request ({}): it was not sent", response.status());
+            let message =
+                format!("the last door, pipelock, could not read the request ({}): it was not sent", response.status());
             return Err(Box::new(refuse(StatusCode::BAD_GATEWAY, Reason::Pipelock, message)));
         }
     };

@@ -286,25 +286,23 @@ impl HttpBody for ScannedResponse {
             }
             let judged = match Pin::new(&mut this.body).poll_frame(cx) {
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(Some(Ok(frame))) => {
-                    match frame.into_data() {
-                        Ok(data) => {
-                            this.taken += data.len() as u64;
-                            let most = this.policy.pipelock.response_scanning.max_body_bytes;
-                            if most.is_some_and(|most| this.taken > most.0) {
-                                return this.cut(Reason::AnswerTooLarge, None);
-                            }
-                            this.judge(Some(&data))
+                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(data) => {
+                        this.taken += data.len() as u64;
+                        let most = this.policy.pipelock.response_scanning.max_body_bytes;
+                        if most.is_some_and(|most| this.taken > most.0) {
+                            return this.cut(Reason::AnswerTooLarge, None);
                         }
-                        Err(frame) => {
-                            let trailers = frame.into_trailers().unwrap_or_default();
-                            this.judge_trailers(trailers).and_then(|()| {
-                                this.ended = true;
-                                this.judge(None)
-                            })
-                        }
+                        this.judge(Some(&data))
                     }
-                }
+                    Err(frame) => {
+                        let trailers = frame.into_trailers().unwrap_or_default();
+                        this.judge_trailers(trailers).and_then(|()| {
+                            this.ended = true;
+                            this.judge(None)
+                        })
+                    }
+                },
                 Poll::Ready(None) => {
                     this.ended = true;
                     this.judge(None)
@@ -320,7 +318,9 @@ impl HttpBody for ScannedResponse {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.first.is_none() && self.trailers.is_none() && (self.ended || (matches!(self.mode, ScanMode::Size) && self.body.is_end_stream()))
+        self.first.is_none()
+            && self.trailers.is_none()
+            && (self.ended || (matches!(self.mode, ScanMode::Size) && self.body.is_end_stream()))
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -93,7 +93,10 @@ pub(crate) fn pairs(headers: &HeaderMap) -> Vec<(&str, &[u8])> {
 
 /// Headers as they would stand in a text.
 pub(crate) fn lines(headers: &HeaderMap) -> Vec<u8> {
-    headers.iter().flat_map(|(name, value)| [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\n"].concat()).collect()
+    headers
+        .iter()
+        .flat_map(|(name, value)| [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\n"].concat())
+        .collect()
 }
 
 /// The value of a header as text.

@@ -100,8 +100,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for WatchedFrames<S> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
 
@@ -115,9 +115,12 @@ mod tests {
         for piece in [1, 2, 9, 13, bytes.len()] {
             let seen = Arc::new(AtomicUsize::new(0));
             let count = Arc::clone(&seen);
-            let mut frames = WatchedFrames::new((), Arc::new(move |_| {
-                count.fetch_add(1, Ordering::Relaxed);
-            }));
+            let mut frames = WatchedFrames::new(
+                (),
+                Arc::new(move |_| {
+                    count.fetch_add(1, Ordering::Relaxed);
+                }),
+            );
             bytes.chunks(piece).for_each(|chunk| frames.watch(chunk));
             assert_eq!(seen.load(Ordering::Relaxed), 2, "{piece}");
         }

@@ -106,6 +106,9 @@ mod tests {
     fn an_answer_to_head_has_its_reason_in_a_header() {
         let answer = UnreadableHead::new(StatusCode::BAD_REQUEST, b"HEAD /a>b HTTP/1.1").answer();
         let answer = String::from_utf8(answer).expect("text");
-        assert!(answer.ends_with("\r\n\r\n") && answer.contains("proxy-status: bottle; details=\"request: "), "{answer}");
+        assert!(
+            answer.ends_with("\r\n\r\n") && answer.contains("proxy-status: bottle; details=\"request: "),
+            "{answer}"
+        );
     }
 }

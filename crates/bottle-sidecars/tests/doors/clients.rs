@@ -122,7 +122,10 @@ async fn clients_get_through_the_doors_what_they_get_without() {
         port("grpc")
     );
     let plain = ["h1", "h2"].map(|name| {
-        format!("  - {{ host: {HOST}, port: {}, methods: [GET, HEAD, POST, PUT], paths: [\"/open/**\"] }}\n", port(name))
+        format!(
+            "  - {{ host: {HOST}, port: {}, methods: [GET, HEAD, POST, PUT], paths: [\"/open/**\"] }}\n",
+            port(name)
+        )
     });
     std::fs::write(world.path("config/routes.yaml"), routes + &plain.concat()).expect("a file");
     // Read at the start and at the first connection.
@@ -131,7 +134,8 @@ async fn clients_get_through_the_doors_what_they_get_without() {
     world.end(rustix::process::Signal::TERM);
     world.daemon("pipelock", "pipelock.yaml", "internal/pipelock.sock").await;
     world.daemon("egress", "routes.yaml", "doors/egress.sock").await;
-    let certificates = ["client-origin.pem", "state/ca/egress.crt"].map(|path| std::fs::read(world.path(path)).expect("PEM"));
+    let certificates =
+        ["client-origin.pem", "state/ca/egress.crt"].map(|path| std::fs::read(world.path(path)).expect("PEM"));
     std::fs::write(world.path("clients.pem"), certificates.concat()).expect("a file");
     let built = Command::new("go")
         .args(["build", "-o"])
@@ -165,7 +169,9 @@ async fn clients_get_through_the_doors_what_they_get_without() {
         }
         for (direct, through) in direct.lines().zip(through.lines()) {
             // Some take an early hint for the answer.
-            let failed = direct.ends_with(" failed") || direct.contains(" 103 ") || direct.contains(" exit ") && !direct.contains(" exit 0 ");
+            let failed = direct.ends_with(" failed")
+                || direct.contains(" 103 ")
+                || direct.contains(" exit ") && !direct.contains(" exit 0 ");
             if direct != through && !failed {
                 wrong.push(format!("{}:\n  {direct}\n  {through}", client.name));
             }

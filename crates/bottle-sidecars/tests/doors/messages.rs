@@ -43,13 +43,15 @@ async fn each_message_gets_its_answer_before_the_next_is_sent() {
                 let mut heard = vec![];
                 while heard.len() < message.len() + 5 {
                     let frame = tokio::time::timeout(Duration::from_secs(5), response.body_mut().frame()).await;
-                    let frame = frame.unwrap_or_else(|_| panic!("{kind}, {pipelock}: no answer to {} bytes", message.len()));
+                    let frame =
+                        frame.unwrap_or_else(|_| panic!("{kind}, {pipelock}: no answer to {} bytes", message.len()));
                     heard.extend_from_slice(frame.expect("a frame").expect("whole").data_ref().expect("data"));
                 }
                 assert_eq!(heard, envelope(message));
             }
             let trailers = [("grpc-status", "0"), ("x-sum", "42"), ("x-sum", "43")];
-            let trailers = trailers.map(|(name, value)| (name.parse().expect("a name"), HeaderValue::from_static(value)));
+            let trailers =
+                trailers.map(|(name, value)| (name.parse().expect("a name"), HeaderValue::from_static(value)));
             sender.send(Frame::trailers(trailers.into_iter().collect())).expect("sent");
             drop(sender);
             let end = response.into_body().collect().await.expect("an end");
@@ -86,7 +88,10 @@ async fn a_secret_in_messages_or_behind_them_is_blocked() {
         let response = world.send_to("localhost", world.origin.port, "h2", Request::from_parts(parts, body)).await;
         let (status, body) = refusal(response).await;
         assert_eq!((status, &body["error"]), (StatusCode::FORBIDDEN, &"dlp".into()), "{body}");
-        assert!(world.origin.state.seen.lock().expect("a lock").drain(..).all(|seen| !seen.whole), "it came to its end");
+        assert!(
+            world.origin.state.seen.lock().expect("a lock").drain(..).all(|seen| !seen.whole),
+            "it came to its end"
+        );
     }
 }
 
@@ -107,7 +112,10 @@ async fn trailers_of_a_request_arrive_and_carry_no_credential() {
         let response = world.send_to("localhost", world.origin.port, alpn, request).await;
         assert_eq!(response.status(), StatusCode::OK);
         let seen = world.origin.state.seen.lock().expect("a lock").pop().expect("a request");
-        assert_eq!((seen.body.as_slice(), &seen.headers["x-sum"], &seen.headers["x-api-key"]), (&b"a body"[..], &"42".parse().expect("a value"), &KEY.parse().expect("a value")));
+        assert_eq!(
+            (seen.body.as_slice(), &seen.headers["x-sum"], &seen.headers["x-api-key"]),
+            (&b"a body"[..], &"42".parse().expect("a value"), &KEY.parse().expect("a value"))
+        );
         assert_eq!(seen.headers.get_all("x-api-key").iter().count(), 1);
     }
 }
@@ -145,7 +153,8 @@ async fn many_headers_pass_and_too_many_are_refused_with_a_line() {
     let text = |name: u8, text: &[u8]| [&[name, u8::try_from(text.len()).expect("short")], text].concat();
     let head = [&[0x82, 0x87][..], &text(1, authority.as_bytes()), &text(4, path)].concat();
     let length = u8::try_from(head.len()).expect("short");
-    let frames = [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0"[..], &[0, 0, length, 1, 5, 0, 0, 0, 1], &head];
+    let frames =
+        [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0"[..], &[0, 0, length, 1, 5, 0, 0, 0, 1], &head];
     tls.write_all(&frames.concat()).await.expect("sent");
     let line = world.log("egress.jsonl", 7).await.pop().expect("a line");
     assert_eq!((line.verdict, line.reason.as_deref()), (Verdict::Deny, Some("request")));

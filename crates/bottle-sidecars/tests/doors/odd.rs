@@ -117,7 +117,8 @@ async fn plain(mut stream: OriginStream, answers: Vec<String>) {
         }
         taken.clear();
         let Some(answer) = answers.next() else { return };
-        let many = answer.split("HEADERS*").nth(1).and_then(|rest| rest.split("\r\n").next()?.parse().ok()).unwrap_or(0);
+        let many =
+            answer.split("HEADERS*").nth(1).and_then(|rest| rest.split("\r\n").next()?.parse().ok()).unwrap_or(0);
         let headers: Vec<String> = (0..many).map(|number: usize| format!("X-{number}: value")).collect();
         let answer = answer.replace(&format!("HEADERS*{many}"), &headers.join("\r\n"));
         if stream.write_all(answer.as_bytes()).await.is_err() {

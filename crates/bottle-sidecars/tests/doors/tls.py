@@ -68,7 +68,7 @@ kinds = {
     "cbc": by(by_trusted, rsa.generate_private_key(65537, 2048)),
     "expired": by(by_trusted, p256(), begins=NOW - 3 * DAY, ends=NOW - DAY),
     "other-name": by(by_trusted, p256(), host="other.example"),
-    "unknown": (lambda key: (make("localhost", key, host="localhost"), key))(p256()),
+    "unknown": (lambda key: (make("Nobody known", key, host="localhost"), key))(p256()),
 }
 with open(f"{DIR}/bundle.pem", "wb") as file:
     file.write(b"".join(pem(certificate) for certificate in bundle))

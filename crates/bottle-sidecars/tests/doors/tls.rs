@@ -48,7 +48,8 @@ async fn what_upstream_shows_is_taken_or_named() {
     let routes: String =
         servers.1.iter().map(|served| format!("\n  - {{ host: localhost, port: {} }}", served.port)).collect();
     let bundle = std::fs::read_to_string(servers.2.path().join("bundle.pem")).expect("a bundle");
-    let mut world = World::start(Setup { routes: Box::leak(format!("{routes}\n").into_boxed_str()), ..Setup::default() }).await;
+    let mut world =
+        World::start(Setup { routes: Box::leak(format!("{routes}\n").into_boxed_str()), ..Setup::default() }).await;
     // What is trusted is read at the first connection.
     std::fs::write(world.path("origin.pem"), bundle).expect("a file");
     let mut wrong = vec![];
@@ -59,8 +60,12 @@ async fn what_upstream_shows_is_taken_or_named() {
             "signed-by-p521" => &["the certificate for localhost, issued by `A P-521 authority`", "not P-521"],
             "cbc" => &["offers nothing that the doors speak", "no CBC"],
             "expired" => &["the certificate for localhost", "has expired", "needs a new one"],
-            "other-name" => &["the certificate for other.example, issued by `A trusted authority`", "is for other names"],
-            "unknown" => &["the certificate for localhost, signed by itself", "does not trust its issuer", "SSL_CERT_FILE"],
+            "other-name" => {
+                &["the certificate for other.example, issued by `A trusted authority`", "is for other names"]
+            }
+            "unknown" => {
+                &["the certificate for localhost, signed by itself", "does not trust its issuer", "SSL_CERT_FILE"]
+            }
             "authority-of-another-name" => &["the certificate for other.example", "is for other names"],
             kind => panic!("{kind}"),
         };

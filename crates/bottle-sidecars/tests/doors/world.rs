@@ -232,7 +232,9 @@ impl World {
                 *request.uri_mut() = uri.parse().expect("a URI");
                 sender.send_request(request).await
             } else {
-                let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.expect("HTTP/1.1");
+                let mut client = hyper::client::conn::http1::Builder::new();
+                client.max_headers(2000);
+                let (mut sender, connection) = client.handshake(io).await.expect("HTTP/1.1");
                 tokio::spawn(connection);
                 request.headers_mut().entry("host").or_insert(place.parse().expect("a host"));
                 sender.send_request(request).await
