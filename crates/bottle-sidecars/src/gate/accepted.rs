@@ -140,6 +140,8 @@ impl Accepted<'_> {
     ) -> Result<Found, String> {
         let ScanWork { repo, changes, rules, known, .. } = self.work;
         let mut pass = ScanPass::new(gitleaks, rules, known, repo, blanks);
+        // gitleaks needs something to look at, though upstream may have nothing alike.
+        pass.add_refs("")?;
         let positions = changes.positions();
         let new: Vec<usize> = objects.iter().copied().collect();
         let of_new: Vec<Object> = new.iter().map(|index| changes.objects[*index].clone()).collect();
