@@ -85,7 +85,7 @@ fn a_file_has_the_same_findings_first_last_alone_and_at_a_cut() {
         let number = move |index: usize| if from_the_end { count - index } else { index };
         corpus.iter().enumerate().map(|(index, text)| (format!("{:03}", number(index)), text.clone())).collect()
     };
-    assert!(check("first", named(false)) >= 4, "the real ones are found");
+    assert!(check("first", named(false)) >= 2, "the real ones are found");
     check("last", named(true));
     for (index, text) in corpus.iter().enumerate().step_by(9) {
         check(&format!("alone-{index}"), vec![("0".to_owned(), text.clone())]);
