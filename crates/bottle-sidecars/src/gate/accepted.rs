@@ -107,8 +107,16 @@ impl Accepted<'_> {
         self.upstreams.extend(old.into_iter().filter_map(|hit| Some((hit.rule, hit.matched?))));
     }
 
+    /// The hits that are not accepted. Both scanners may find the same bytes under names of their own; one of the two is enough.
     fn leave_out(&self, hits: &BTreeSet<ScanHit>, sources: &[TextSource]) -> BTreeSet<ScanHit> {
-        hits.iter().filter(|hit| !self.accepts(hit, &sources[hit.text])).cloned().collect()
+        let accepted: BTreeSet<&ScanHit> = hits.iter().filter(|hit| self.accepts(hit, &sources[hit.text])).collect();
+        let same = |hit: &ScanHit| Some((hit.text, hit.matched.clone()?));
+        let bytes: BTreeSet<(usize, Matched)> = accepted.iter().filter_map(|hit| same(hit)).collect();
+        let is_open = |hit: &&ScanHit| {
+            let under_another_name = hit.by == FoundBy::Rules && same(hit).is_some_and(|same| bytes.contains(&same));
+            !accepted.contains(hit) && !under_another_name
+        };
+        hits.iter().filter(is_open).cloned().collect()
     }
 
     fn accepts(&self, hit: &ScanHit, source: &TextSource) -> bool {
@@ -140,6 +148,8 @@ impl Accepted<'_> {
     ) -> Result<Found, String> {
         let ScanWork { repo, changes, rules, known, .. } = self.work;
         let mut pass = ScanPass::new(gitleaks, rules, known, repo, blanks);
+        // gitleaks needs something to look at, though upstream may have nothing alike.
+        pass.add_refs("")?;
         let positions = changes.positions();
         let new: Vec<usize> = objects.iter().copied().collect();
         let of_new: Vec<Object> = new.iter().map(|index| changes.objects[*index].clone()).collect();

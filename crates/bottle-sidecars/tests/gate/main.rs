@@ -15,5 +15,6 @@ mod processes;
 mod random;
 mod reload;
 mod scanner;
+mod seams;
 mod upstream;
 mod world;
