@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bottle_plan::event::{self, Asked};
 use bottle_plan::facts::{Ci, ForgeKind, HostFacts, JobStart};
-use bottle_plan::manifest::{self, Manifest};
+use bottle_plan::manifest::{self, Manifest, Triggers};
 use bottle_plan::name::Name;
 use bottle_plan::plan::{BottlePlan, Options};
 use bottle_plan::task::{Actor, Repository, Source, Task, Thread};
@@ -83,7 +83,7 @@ pub(crate) async fn plan(args: &TaskArgs, dry_run: bool, context: &Context) -> R
         }
         (None, ci) => match &resumed {
             Some(resumed) if ci.is_none() && args.names_no_task() => Asked::Task(Box::new(resumed.task.clone())),
-            _ => read_task(args, &manifest, environment)?,
+            _ => read_task(args, &manifest, environment, forge.as_ref()).await?,
         },
     };
     let asked = match (asked, &forge) {
@@ -363,7 +363,12 @@ async fn find_manifest(args: &TaskArgs, base: Option<&Base>, dir: &Path) -> Resu
     Err(Failure::input(format_args!("there is no claude-bottle.yml in {place}")).hint(hint))
 }
 
-fn read_task(args: &TaskArgs, manifest: &Manifest, environment: &Environment) -> Result<Asked, Failure> {
+async fn read_task(
+    args: &TaskArgs,
+    manifest: &Manifest,
+    environment: &Environment,
+    forge: Result<&Option<Arc<dyn Forge>>, &Failure>,
+) -> Result<Asked, Failure> {
     if let Some(text) = &args.task {
         if text.trim().is_empty() {
             return Err(Failure::input("the task is empty").hint("give the task in words: --task \"…\""));
@@ -382,8 +387,32 @@ fn read_task(args: &TaskArgs, manifest: &Manifest, environment: &Environment) ->
         Some(_) => args.event_name.as_deref(),
         None => environment.get("GITHUB_EVENT_NAME"),
     };
-    event::parse(&text, kind, &manifest.triggers)
-        .map_err(|error| Failure::input(format_args!("{}: {error}", path.display())).hint(error.hint()))
+    let parsed = |text: &str| {
+        event::parse(text, kind, &manifest.triggers)
+            .map_err(|error| Failure::input(format_args!("{}: {error}", path.display())).hint(error.hint()))
+    };
+    let asked = parsed(&text)?;
+    match with_labels(&asked, &text, &manifest.triggers, forge).await? {
+        Some(text) => parsed(&text),
+        None => Ok(asked),
+    }
+}
+
+/// The event with the labels that it tells of, by the forge's word, where it leaves them out itself and one of those that are
+/// there would start a run.
+async fn with_labels(
+    asked: &Asked,
+    text: &str,
+    triggers: &Triggers,
+    forge: Result<&Option<Arc<dyn Forge>>, &Failure>,
+) -> Result<Option<String>, Failure> {
+    let mut payload: serde_json::Value = serde_json::from_str(text.trim_start_matches('\u{feff}')).unwrap_or_default();
+    let (Asked::Nothing(_), Some(unsaid)) = (asked, event::label_unsaid(&payload, triggers)) else { return Ok(None) };
+    let Some(forge) = forge.map_err(Clone::clone)? else { return Ok(None) };
+    let failed = |error: forge::ForgeError| Failure::machine(&error).hint(error.hint());
+    let acts = forge.label_acts(unsaid.number, &unsaid.since).await.map_err(failed)?;
+    event::say_labels(&mut payload, &acts);
+    Ok(Some(payload.to_string()))
 }
 
 async fn host_facts(

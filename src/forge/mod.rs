@@ -21,6 +21,7 @@ mod wire;
 #[cfg(test)]
 pub(crate) mod testing;
 
+use bottle_plan::event::LabelAct;
 use bottle_plan::facts::ForgeKind;
 use bottle_plan::manifest::Permission;
 use bottle_plan::task::{Commit, Place};
@@ -151,6 +152,10 @@ pub(crate) trait Forge: Send + Sync {
         number: u64,
         since: Option<&'a str>,
     ) -> BoxFuture<'a, Result<Vec<Comment>, ForgeError>>;
+    /// What was done with labels of an issue or a pull request since, RFC 3339, oldest first; of a forge whose events leave it out.
+    fn label_acts<'a>(&'a self, _: u64, _: &'a str) -> BoxFuture<'a, Result<Vec<LabelAct>, ForgeError>> {
+        Box::pin(async { Ok(vec![]) })
+    }
     /// What was said on lines of a pull request's change.
     fn remarks(&self, number: u64) -> BoxFuture<'_, Result<Vec<Comment>, ForgeError>>;
     /// A pull request's change, as `git diff` prints it.

@@ -1,5 +1,6 @@
 //! What forges send, as far as it is used. GitHub and Gitea agree in all of it but the names of permissions.
 
+use bottle_plan::event::LabelAct;
 use bottle_plan::task::{Commit, Place};
 use serde::Deserialize;
 
@@ -62,6 +63,41 @@ pub(super) struct WireComment {
     position: Option<u64>,
     diff_hunk: Option<String>,
     in_reply_to_id: Option<u64>,
+}
+
+/// Gitea: something that happened to an issue or a pull request.
+#[derive(Debug, Deserialize)]
+pub(super) struct WireTimelineEntry {
+    #[serde(rename = "type")]
+    kind: String,
+    /// Of a label: `1` where it was given, empty where it was taken away.
+    body: Option<String>,
+    label: Option<WireLabel>,
+    user: Option<WireUser>,
+    created_at: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct WireLabel {
+    id: i64,
+    name: String,
+}
+
+impl WireTimelineEntry {
+    /// What was done with a label, if it is about one.
+    pub(super) fn label_act(self) -> Option<LabelAct> {
+        if self.kind != "label" {
+            return None;
+        }
+        let label_id = self.label.as_ref().map(|label| label.id);
+        Some(LabelAct {
+            label_id,
+            name: self.label.map(|label| label.name).unwrap_or_default(),
+            given: self.body.as_deref() == Some("1"),
+            user_id: self.user.map(|user| user.id),
+            at: self.created_at.unwrap_or_default(),
+        })
+    }
 }
 
 #[derive(Debug, Deserialize)]

@@ -1,5 +1,7 @@
 //! Times as forges write them, to be compared: GitHub in UTC, Gitea with the server's offset.
 
+use std::fmt;
+
 /// A moment, in seconds since 1970 in UTC; fractions of a second are dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moment(i64);
@@ -41,6 +43,19 @@ impl Moment {
     }
 }
 
+impl fmt::Display for Moment {
+    /// Writes RFC 3339 in UTC.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (day, second) = (self.0.div_euclid(86400), self.0.rem_euclid(86400));
+        let earliest = 1970 + day.div_euclid(365).min(day.div_euclid(366));
+        let year = (earliest..).find(|year| days(year + 1, 1, 1) > day).unwrap_or_default();
+        let month = (1..=12).rev().find(|month| days(year, *month, 1) <= day).unwrap_or(1);
+        let day = day - days(year, month, 1) + 1;
+        let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+    }
+}
+
 /// Days from 1970-01-01 to a date of the Gregorian calendar; years begin in March, so that leap days come last.
 fn days(year: i64, month: i64, day: i64) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
@@ -63,6 +78,10 @@ mod tests {
             ("0001-01-01T00:00:00Z", -62_135_596_800),
         ] {
             assert_eq!(Moment::parse(text), Some(Moment(seconds)), "{text}");
+            assert_eq!(Moment::parse(&Moment(seconds).to_string()), Some(Moment(seconds)), "{text}");
+        }
+        for text in ["2026-11-20T10:00:00Z", "2024-02-29T00:00:00Z", "2025-12-31T23:59:59Z", "0001-01-01T00:00:00Z"] {
+            assert_eq!(Moment::parse(text).map(|moment| moment.to_string()).as_deref(), Some(text));
         }
     }
 

@@ -3,6 +3,7 @@
 mod action;
 mod base;
 pub(crate) mod double;
+mod events;
 mod orders;
 
 use std::path::Path;
