@@ -20,6 +20,10 @@ use crate::host::{self, Base, Checkout, Environment};
 use crate::permission::{Asker, Denial, may_ask};
 use crate::thread;
 
+/// What to do where the base is not known without asking, and the token may not be sent yet.
+const OPEN: &str = "over plain http no token is sent before the manifest of the base branch allows it: let the checkout step check out \
+                    the default branch, with `fetch-depth: 0`, or use https";
+
 /// A plan, and what making it looked up.
 pub(crate) struct PlannedRun {
     pub(crate) plan: BottlePlan,
@@ -66,6 +70,10 @@ pub(crate) async fn plan(args: &TaskArgs, dry_run: bool, context: &Context) -> R
         _ => find_manifest(args, base.as_ref(), dir).await?,
     };
     let manifest = read_manifest(&name, &text)?;
+    let forge = match &ci {
+        Some(ci) if forge::is_open(environment, ci) => forge::connect_open(environment, ci, &manifest).map(Some),
+        _ => forge,
+    };
     let resumed = args.resume.as_deref().map(resume::read).transpose()?;
     let mut facts = host_facts(args, checkout.as_ref(), ci, environment).await?;
     let presets = manifest.bottles.values().flat_map(|bottle| bottle.egress.presets.iter().copied()).collect();
@@ -104,7 +112,8 @@ pub(crate) async fn plan(args: &TaskArgs, dry_run: bool, context: &Context) -> R
             return Ok(PlanResult::Nothing("this is not a job of a forge, where runs hear comments".to_owned()));
         }
         Asked::Refused(why) => {
-            return Err(Failure::new(Code::Refused, why).hint("`triggers.who` in claude-bottle.yml says who may ask"));
+            let failure = Failure::new(Code::Refused, why).by_stranger();
+            return Err(failure.hint("`triggers.who` in claude-bottle.yml says who may ask"));
         }
     };
     if facts.ci.is_some() {
@@ -188,11 +197,15 @@ async fn job_base(
                 Ok(None) => {
                     return Err(unknown(Code::Refused, &"there is no forge to ask", "run it in a job of the forge"));
                 }
+                Err(failure) if failure.by_stranger => return Err(failure.clone()),
                 Err(failure) => {
                     return Err(unknown(failure.code, failure, failure.hint.as_deref().unwrap_or_default()));
                 }
             };
-            let failed = |error: forge::ForgeError| unknown(Code::Machine, &error, &error.hint());
+            let failed = |error: forge::ForgeError| match forge::is_open(environment, ci) {
+                true => unknown(Code::Machine, &error, OPEN),
+                false => unknown(Code::Machine, &error, &error.hint()),
+            };
             let branch = forge.default_branch().await.map_err(failed)?;
             // A schedule's payload has no repository; the job's runner says all the same what it was started for.
             let commit = match start.commit_on(&branch) {
@@ -209,8 +222,9 @@ async fn job_base(
         return Ok(base);
     }
     let token = forge::token(environment, ci.forge)?;
+    let token = Some(token.expose().as_str()).filter(|_| !forge::is_open(environment, ci));
     let url = format!("{}/{}.git", ci.server_url.trim_end_matches('/'), ci.repository);
-    Base::fetch(&url, token.expose(), &commit, &name, environment.ca_bundle().as_deref()).await.map_err(|why| {
+    Base::fetch(&url, token, &commit, &name, environment.ca_bundle().as_deref()).await.map_err(|why| {
         Failure::machine(format_args!(
             "the base branch of {}, which has the rules, can't be read: the checkout lacks {name}, and it can't be fetched \
              from {url}: {why}",
@@ -291,6 +305,7 @@ async fn check_who_asked(
     let forge = match forge {
         Ok(Some(forge)) => forge,
         Ok(None) => return Err(refused("who asked can't be checked: this is no job of a forge")),
+        Err(failure) if failure.by_stranger => return Err(failure.clone()),
         Err(failure) => {
             let hint = failure.hint.clone().unwrap_or_default();
             return Err(Failure::new(Code::Refused, format_args!("who asked can't be checked: {failure}")).hint(hint));
@@ -445,6 +460,7 @@ async fn host_facts(
             HostFacts::default().backend
         },
         host_ca_bundle: environment.ca_bundle().map(|path| path.display().to_string()),
+        hosts: host::hosts_file(),
         registries: Default::default(),
     })
 }

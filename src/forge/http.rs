@@ -169,8 +169,24 @@ enum Attempt {
 }
 
 impl Http {
-    /// Readies a client that trusts the authorities in this file alone.
+    /// Readies a client that trusts the authorities in this file alone. Without TLS no token is sent.
     pub(crate) fn new(
+        base: &str,
+        token: Option<&Secret<String>>,
+        dialect: ApiDialect,
+        roots: Option<&Path>,
+    ) -> Result<Self, String> {
+        let local =
+            Url::parse(base).is_ok_and(|base| matches!(base.host_str(), Some("localhost" | "127.0.0.1" | "[::1]")));
+        if base.starts_with("http://") && token.is_some() && !local {
+            let base = without_userinfo(base);
+            return Err(format!("the forge's API address {base} is not https: the token could be read on its way"));
+        }
+        Self::open(base, token, dialect, roots)
+    }
+
+    /// The same, also without TLS: for a forge of which the manifest says so.
+    pub(crate) fn open(
         base: &str,
         token: Option<&Secret<String>>,
         dialect: ApiDialect,
@@ -179,9 +195,8 @@ impl Http {
         // It is said in errors and in a plan's notes, and the token goes in a header.
         let base = &without_userinfo(base);
         let base = Url::parse(base).map_err(|error| format!("the forge's API address {base} is not one: {error}"))?;
-        let local = matches!(base.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
-        if base.scheme() != "https" && !(base.scheme() == "http" && local) {
-            return Err(format!("the forge's API address {base} is not https: the token could be read on its way"));
+        if !matches!(base.scheme(), "https" | "http") {
+            return Err(format!("the forge's API address {base} is neither https nor http"));
         }
         let mut headers = HeaderMap::new();
         let header = |text: &str| {
@@ -398,7 +413,8 @@ mod tests {
     #[test]
     fn a_token_never_goes_over_an_open_line() {
         let dialect = ApiDialect { scheme: "Bearer", accept: "application/json", version: None };
-        let error = Http::new("http://git.example.org/api/v1", None, dialect, None).err().expect("an error");
+        let token = Secret::new("a token".to_owned());
+        let error = Http::new("http://git.example.org/api/v1", Some(&token), dialect, None).err().expect("an error");
         assert!(error.contains("not https"), "{error}");
     }
 }
