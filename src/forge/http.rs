@@ -5,21 +5,19 @@
 //! did not do it; otherwise the caller has to look ([`ForgeError::may_be_done`]).
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bottle_types::address::without_userinfo;
 use bottle_types::secret::Secret;
 use reqwest::header::{ACCEPT, AUTHORIZATION, ETAG, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH, LOCATION};
 use reqwest::{Client, Method, StatusCode, Url};
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject as _;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::Operation;
 use super::answer::{explain, message, rate_limit, retry_after};
 use super::etag_cache::EtagCache;
+use super::tls::NOT_VOUCHED_FOR;
 
 /// How often a call is tried at most.
 const MAX_TRIES: u32 = 5;
@@ -39,6 +37,8 @@ pub(crate) enum ForgeError {
     Limited { operation: Operation, place: String, wait: Duration },
     #[error("failed to {}: {place}: {problem} (tried {tries} times)", operation.what)]
     Lost { operation: Operation, place: String, problem: String, tries: u32 },
+    #[error("failed to {}: {place}: {problem}", operation.what)]
+    Untrusted { operation: Operation, place: String, problem: String },
     #[error("failed to {}: {place}: the answer is not what a forge sends: {problem}", operation.what)]
     Nonsense { operation: Operation, place: String, problem: String },
 }
@@ -64,6 +64,10 @@ impl ForgeError {
             Self::Lost { .. } => {
                 "check that the forge is up and can be reached from this runner, then run it again".to_owned()
             }
+            Self::Untrusted { .. } => "if it is the forge's own, add the authority that has signed it to this machine's list \
+                                       (`update-ca-certificates`), or name a file that has it as well: SSL_CERT_FILE; the doors and \
+                                       the gate take the same file"
+                .to_owned(),
             Self::Nonsense { .. } => "check that GITHUB_API_URL is the address of the forge's API".to_owned(),
             Self::Answer { operation, status, .. } => match status.as_u16() {
                 401 => {
@@ -211,7 +215,7 @@ impl Http {
             value.set_sensitive(true);
             headers.insert(AUTHORIZATION, value);
         }
-        let tls = tls(roots)?;
+        let tls = super::tls::client(roots)?;
         let client = |headers: HeaderMap| {
             Client::builder()
                 .user_agent(concat!("claude-bottle/", env!("CARGO_PKG_VERSION")))
@@ -284,11 +288,17 @@ impl Http {
         if let Some(kind) = call.accept {
             request = request.header(ACCEPT, kind);
         }
-        let lost = |error: &reqwest::Error, sent: bool| Attempt::Again {
-            wait: None,
-            limited: false,
-            may_be_done: sent && !error.is_connect(),
-            problem: explain(error),
+        let lost = |error: &reqwest::Error, sent: bool| {
+            let problem = explain(error);
+            if problem.contains(NOT_VOUCHED_FOR) {
+                // It will not be another one the next time.
+                return Attempt::Failed(ForgeError::Untrusted {
+                    operation: call.operation,
+                    place: place.to_owned(),
+                    problem,
+                });
+            }
+            Attempt::Again { wait: None, limited: false, may_be_done: sent && !error.is_connect(), problem }
         };
         let mut response = match request.send().await {
             Ok(response) => response,
@@ -381,29 +391,6 @@ impl Http {
         }
         Ok(url)
     }
-}
-
-fn tls(roots: Option<&Path>) -> Result<rustls::ClientConfig, String> {
-    let path =
-        roots.ok_or("this host has no list of trusted authorities: install ca-certificates, or set SSL_CERT_FILE")?;
-    let failed = |error: &dyn std::fmt::Display| {
-        format!("failed to read the trusted authorities in {}: {error}", path.display())
-    };
-    let mut certificates = vec![];
-    for certificate in CertificateDer::pem_file_iter(path).map_err(|error| failed(&error))? {
-        certificates.push(certificate.map_err(|error| failed(&error))?);
-    }
-    let mut store = rustls::RootCertStore::empty();
-    // Some hosts' lists have certificates that are too old to be parsed; the others count.
-    let (taken, _) = store.add_parsable_certificates(certificates);
-    if taken == 0 {
-        return Err(failed(&"it has none"));
-    }
-    Ok(rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| failed(&error))?
-        .with_root_certificates(store)
-        .with_no_client_auth())
 }
 
 #[cfg(test)]

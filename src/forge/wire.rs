@@ -59,8 +59,14 @@ pub(super) struct WireComment {
     path: Option<String>,
     /// GitHub: the line in the new file.
     line: Option<u64>,
-    /// Gitea: the same, 0 where it is on the old side.
+    /// GitHub: the first of several lines.
+    start_line: Option<u64>,
+    /// GitHub: `LEFT` for the file before the change.
+    side: Option<String>,
+    /// Gitea: the same as `line`, 0 where it is on the old side.
     position: Option<u64>,
+    /// Gitea: the line in the file before the change, 0 where it is on the new side.
+    original_position: Option<u64>,
     diff_hunk: Option<String>,
     in_reply_to_id: Option<u64>,
 }
@@ -169,10 +175,16 @@ impl From<WireUser> for Author {
 
 impl From<WireComment> for Comment {
     fn from(comment: WireComment) -> Self {
-        let (at, hunk, answers) = (comment.line.or(comment.position), comment.diff_hunk, comment.in_reply_to_id);
+        let (hunk, answers) = (comment.diff_hunk, comment.in_reply_to_id);
+        let is_line = |line: Option<u64>| line.filter(|line| *line > 0);
+        let at = is_line(comment.line.or(comment.position));
+        // An outdated comment of GitHub's has a place in the old diff, which is no line any more.
+        let old = is_line(comment.original_position).filter(|_| at.is_none() && comment.position == Some(0));
         let place = comment.path.map(|path| Place {
             path,
-            line: at.filter(|line| *line > 0),
+            line: at.or(old),
+            first: is_line(comment.start_line).filter(|first| Some(*first) != at),
+            before: old.is_some() || comment.side.as_deref() == Some("LEFT"),
             hunk: hunk.unwrap_or_default(),
             answers,
         });

@@ -86,6 +86,10 @@ pub(super) struct Comment {
     pub(super) updated_at: Option<String>,
     pub(super) path: Option<String>,
     pub(super) line: Option<u64>,
+    /// GitHub: the first of several lines.
+    pub(super) start_line: Option<u64>,
+    /// GitHub: `LEFT` for the file before the change.
+    pub(super) side: Option<String>,
     pub(super) diff_hunk: Option<String>,
     pub(super) in_reply_to_id: Option<u64>,
 }
