@@ -25,6 +25,12 @@ struct Case {
     /// What the stand-in holds.
     #[serde(default)]
     state: Map<String, Value>,
+    /// The address that the stand-in is at.
+    #[serde(default = "loopback")]
+    address: String,
+    /// More lines of the manifest; AUTHORITY is where the stand-in is.
+    #[serde(default)]
+    manifest: String,
     #[serde(default)]
     args: Vec<String>,
     /// Variables of the step.
@@ -40,9 +46,15 @@ struct Case {
     /// Parts of the plan; `a.b` is `b` in `a`.
     #[serde(default)]
     plan: Map<String, Value>,
+    /// Whether a token was sent.
+    sends_token: Option<bool>,
     /// Whether the forge was asked at all.
     #[serde(default = "yes")]
     asks: bool,
+}
+
+fn loopback() -> String {
+    "127.0.0.1".to_owned()
 }
 
 fn yes() -> bool {
@@ -56,8 +68,7 @@ struct Cases {
 
 const MANIFEST: &str = "version: 1
 bottles:
-  default:
-    git: [{ name: origin, upstream: \"https://git.bottle.test/NAME.git\", token_from: GITHUB_TOKEN }]
+  default: {}
 agents:
   default: { bottle: default }
   implementer: { bottle: default }
@@ -91,7 +102,7 @@ fn start(case: &Case, kind: &'static str, payload: &Value) -> Double {
     for (key, value) in &case.state {
         state[key] = value.clone();
     }
-    Double::start(kind, state)
+    Double::start_at(kind, &case.address, None, state)
 }
 
 fn judge(case: &Case, kind: &'static str) {
@@ -104,11 +115,15 @@ fn judge(case: &Case, kind: &'static str) {
     }
     let (world, double) = (World::new(), start(case, kind, &payload));
     let repository = payload["repository"]["full_name"].as_str().expect("a name");
-    world.write("claude-bottle.yml", &MANIFEST.replace("NAME", repository));
+    world.write("claude-bottle.yml", &format!("{MANIFEST}{}\n", case.manifest.replace("AUTHORITY", &double.authority)));
     let mut command = world.runner();
     command.args(["plan", "--format", "json"]).args(&case.args);
     super::job(&world, &double, &mut command, &case.event, &payload);
     command.env("GITHUB_REPOSITORY", repository);
+    if case.state.contains_key("branches") {
+        // It is for a pull request: which branch is the base only the forge knows.
+        command.env("GITHUB_REF", "refs/pull/2/head").env("GITHUB_SHA", "86d3665d9fad91801a14053b257693c15e9bf261");
+    }
     for (key, value) in &case.env {
         command.env(key, value.as_str().expect("a text"));
     }
@@ -120,7 +135,9 @@ fn judge(case: &Case, kind: &'static str) {
             let plan: Value =
                 serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{name}: no plan: {text}"));
             for (path, wanted) in &case.plan {
-                assert_eq!(at(&mut plan.clone(), path), wanted, "{name}: {path}: {plan:#}");
+                let wanted: Value =
+                    serde_json::from_str(&wanted.to_string().replace("AUTHORITY", &double.authority)).expect("JSON");
+                assert_eq!(*at(&mut plan.clone(), path), wanted, "{name}: {path}: {plan:#}");
             }
         }
         Some("nothing") => {
@@ -130,7 +147,8 @@ fn judge(case: &Case, kind: &'static str) {
         _ => assert_eq!(code.map(i64::from), case.comes.as_i64(), "{name}: {text}"),
     }
     for says in &case.says {
-        assert!(text.contains(says), "{name}: {says}: {text}");
+        let says = says.replace("AUTHORITY", &double.authority);
+        assert!(text.contains(&says), "{name}: {says}: {text}");
     }
     for says in &case.says_not {
         assert!(!text.contains(says), "{name}: {says}: {text}");
@@ -138,6 +156,10 @@ fn judge(case: &Case, kind: &'static str) {
     assert_eq!(!double.log().is_empty(), case.asks, "{name}: {:?}", double.log());
     for line in double.log() {
         assert!(line["invalid"].is_null() && line["bad_answer"].is_null(), "{name}: {line}");
+    }
+    if let Some(sends) = case.sends_token {
+        let sent = double.log().iter().any(|line| line["token"] == "good");
+        assert_eq!(sent, sends, "{name}: {:?}", double.log());
     }
     assert!(double.writes().is_empty(), "{name}: {:?}", double.writes());
     assert!(!text.contains(&double.token), "{name}: {text}");

@@ -45,7 +45,7 @@ fn variables(world: &World, double: &Double, command: &mut Command, event: &str,
     let path = world.write("event.json", &payload.to_string());
     command
         .env("GITHUB_ACTIONS", "true")
-        .env("GITHUB_SERVER_URL", format!("https://{}", double.authority))
+        .env("GITHUB_SERVER_URL", &double.server)
         .env("GITHUB_API_URL", double.api())
         .env("GITHUB_REPOSITORY", "octo-org/textstats")
         .env("GITHUB_RUN_ID", "77")

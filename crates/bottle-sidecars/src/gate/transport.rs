@@ -135,6 +135,8 @@ pub(super) fn git(gate: &GateDirs, upstream: &Upstream) -> Command {
     let mut command = process::git(&gate.home());
     command.env("GIT_DIR", gate.mirror(&upstream.name)).current_dir(gate.mirror(&upstream.name));
     gate.tell_hooks(&mut command);
+    // No other way than the upstream's own, and http nowhere else.
+    command.env("GIT_ALLOW_PROTOCOL", upstream.url.transport.scheme());
     match upstream.url.transport {
         Transport::Ssh => {
             let config = gate.policy_dir.join(format!("{}.conf", upstream.name));
