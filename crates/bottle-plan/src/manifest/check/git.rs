@@ -90,7 +90,9 @@ fn check_entry(entry: &GitEntry, at: &At) -> Checked {
             {
                 if given {
                     let hint = "use `token_from`, or an ssh:// upstream";
-                    return Err(at.key(key).wrong("this is for ssh upstreams, and the upstream is none").hint(hint));
+                    let scheme = entry.upstream.transport.scheme();
+                    let problem = format!("this is for ssh upstreams, and the upstream is {scheme}");
+                    return Err(at.key(key).wrong(&problem).hint(hint));
                 }
             }
         }
