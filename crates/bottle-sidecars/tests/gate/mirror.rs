@@ -80,18 +80,11 @@ fn a_repository_with_sha256_ids_is_like_any_other() {
 
 #[test]
 fn an_empty_repository_gets_its_first_branch() {
-    for format in ["sha1", "sha256"] {
-        let made = format!(
-            "rm -rf upstream/origin.git && git init -q -b main --bare --object-format={format} upstream/origin.git"
-        );
-        let world = World::with(|world| drop(world.ok(world.dir.path(), &made)), |policy| policy);
-        let clone = world.clone_origin();
-        world.ok(
-            &clone,
-            "echo one >one && git add . && git commit -qm one && git push -q origin HEAD:refs/heads/bottle/x",
-        );
-        assert_eq!(world.upstream_refs().split(' ').next(), Some("refs/heads/bottle/x"), "{format}");
-    }
+    let made = "rm -rf upstream/origin.git && git init -q -b main --bare upstream/origin.git";
+    let world = World::with(|world| drop(world.ok(world.dir.path(), made)), |policy| policy);
+    let clone = world.clone_origin();
+    world.ok(&clone, "echo one >one && git add . && git commit -qm one && git push -q origin HEAD:refs/heads/bottle/x");
+    assert!(world.upstream_refs().starts_with("refs/heads/bottle/x "), "{}", world.upstream_refs());
 }
 
 #[test]
