@@ -11,11 +11,13 @@ pub(crate) struct Failure {
     pub(crate) code: Code,
     pub(crate) what: String,
     pub(crate) hint: Option<String>,
+    /// Whether somebody else brought it about, who may not: it says nothing about the repository, and makes none of its jobs red.
+    pub(crate) by_stranger: bool,
 }
 
 impl Failure {
     pub(crate) fn new(code: Code, what: impl fmt::Display) -> Self {
-        Self { code, what: without_userinfo(&what.to_string()), hint: None }
+        Self { code, what: without_userinfo(&what.to_string()), hint: None, by_stranger: false }
     }
 
     /// Bad usage, manifest or event.
@@ -26,6 +28,11 @@ impl Failure {
     /// Something on this machine is missing or does not work.
     pub(crate) fn machine(what: impl fmt::Display) -> Self {
         Self::new(Code::Machine, what)
+    }
+
+    /// Says that somebody who may not brought it about.
+    pub(crate) fn by_stranger(self) -> Self {
+        Self { by_stranger: true, ..self }
     }
 
     /// Adds what to try.

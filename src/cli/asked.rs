@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use bottle_plan::event::{self, Asked, Unclear};
 use bottle_plan::facts::HostFacts;
-use bottle_plan::manifest::Manifest;
+use bottle_plan::manifest::{Manifest, Triggers};
 use bottle_plan::task::{Actor, Repository, Source, Task, Thread};
 
 use super::task::{JobForge, PlanResult};
@@ -104,6 +104,7 @@ pub(super) async fn check_who_asked(
     let forge = match forge {
         Ok(Some(forge)) => forge,
         Ok(None) => return Err(refused("who asked can't be checked: this is no job of a forge")),
+        Err(failure) if failure.by_stranger => return Err(failure.clone()),
         Err(failure) => {
             let hint = failure.hint.clone().unwrap_or_default();
             return Err(Failure::new(Code::Refused, format_args!("who asked can't be checked: {failure}")).hint(hint));
@@ -124,7 +125,13 @@ fn pull_request_of(task: &Task, payload: &serde_json::Value) -> Option<u64> {
     number.as_u64()
 }
 
-pub(super) fn read_task(args: &TaskArgs, manifest: &Manifest, environment: &Environment) -> Result<Asked, Failure> {
+/// The task in the options' words, or of the event.
+pub(super) async fn read_task(
+    args: &TaskArgs,
+    manifest: &Manifest,
+    environment: &Environment,
+    forge: &JobForge,
+) -> Result<Asked, Failure> {
     if let Some(text) = &args.task {
         if text.trim().is_empty() {
             return Err(Failure::input("the task is empty").hint("give the task in words: --task \"…\""));
@@ -143,8 +150,32 @@ pub(super) fn read_task(args: &TaskArgs, manifest: &Manifest, environment: &Envi
         Some(_) => args.event_name.as_deref(),
         None => environment.get("GITHUB_EVENT_NAME"),
     };
-    event::parse(&text, kind, &manifest.triggers)
-        .map_err(|error| Failure::input(format_args!("{}: {error}", path.display())).hint(error.hint()))
+    let parsed = |text: &str| {
+        event::parse(text, kind, &manifest.triggers)
+            .map_err(|error| Failure::input(format_args!("{}: {error}", path.display())).hint(error.hint()))
+    };
+    let asked = parsed(&text)?;
+    match with_labels(&asked, &text, &manifest.triggers, forge).await? {
+        Some(text) => parsed(&text),
+        None => Ok(asked),
+    }
+}
+
+/// The event with the labels that it tells of, by the forge's word, where it leaves them out itself and one of those that are
+/// there would start a run.
+async fn with_labels(
+    asked: &Asked,
+    text: &str,
+    triggers: &Triggers,
+    forge: &JobForge,
+) -> Result<Option<String>, Failure> {
+    let mut payload: serde_json::Value = serde_json::from_str(text.trim_start_matches('\u{feff}')).unwrap_or_default();
+    let (Asked::Nothing(_), Some(unsaid)) = (asked, event::label_unsaid(&payload, triggers)) else { return Ok(None) };
+    let Some(forge) = forge.as_ref().map_err(Clone::clone)? else { return Ok(None) };
+    let failed = |error: forge::ForgeError| Failure::machine(&error).hint(error.hint());
+    let acts = forge.label_acts(unsaid.number, &unsaid.since).await.map_err(failed)?;
+    event::say_labels(&mut payload, &acts);
+    Ok(Some(payload.to_string()))
 }
 
 #[cfg(test)]

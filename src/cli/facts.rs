@@ -38,6 +38,7 @@ pub(super) async fn host_facts(
             HostFacts::default().backend
         },
         host_ca_bundle: environment.ca_bundle().map(|path| path.display().to_string()),
+        hosts: host::hosts_file(),
         ..HostFacts::default()
     })
 }

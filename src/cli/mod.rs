@@ -203,6 +203,14 @@ pub(crate) fn print(text: &str) -> Result<Code, Failure> {
     Ok(Code::Done)
 }
 
+/// Prints a failure that is none of the job's own, in one neutral line.
+fn note(failure: &Failure) -> Code {
+    let hint = failure.hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default();
+    let line = format!("::notice title=claude-bottle::{}\n", escaped(&format!("refused: {}{hint}", failure.what)));
+    let _ = std::io::stderr().write_all(line.as_bytes());
+    Code::Done
+}
+
 /// Prints the failure, its reason, and the help; in Actions as an annotation as well.
 fn show(failure: &Failure, style: Style, in_actions: bool) -> Code {
     // A server's words may be among them, and a job's runner takes some lines for commands.

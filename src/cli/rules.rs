@@ -12,6 +12,10 @@ use crate::exit::{Code, Failure};
 use crate::forge;
 use crate::host::{Base, Checkout, Environment};
 
+/// What to do where the base is not known without asking, and the token may not be sent yet.
+const OPEN: &str = "over plain http no token is sent before the manifest of the base branch allows it: let the checkout step check out \
+                    the default branch, with `fetch-depth: 0`, or use https";
+
 /// The base of a job, a commit of the repository's default branch, whatever is checked out; and that branch.
 ///
 /// The job's runner names it where the job was started for that branch; else the forge is asked where the branch is now. It is
@@ -45,11 +49,15 @@ pub(super) async fn job_base(
                 Ok(None) => {
                     return Err(unknown(Code::Refused, &"there is no forge to ask", "run it in a job of the forge"));
                 }
+                Err(failure) if failure.by_stranger => return Err(failure.clone()),
                 Err(failure) => {
                     return Err(unknown(failure.code, failure, failure.hint.as_deref().unwrap_or_default()));
                 }
             };
-            let failed = |error: forge::ForgeError| unknown(Code::Machine, &error, &error.hint());
+            let failed = |error: forge::ForgeError| match forge::is_open(environment, ci) {
+                true => unknown(Code::Machine, &error, OPEN),
+                false => unknown(Code::Machine, &error, &error.hint()),
+            };
             let branch = forge.default_branch().await.map_err(failed)?;
             // A schedule's payload has no repository; the job's runner says all the same what it was started for.
             let commit = match start.commit_on(&branch) {
@@ -66,8 +74,9 @@ pub(super) async fn job_base(
         return Ok((base, branch));
     }
     let token = forge::token(environment, ci.forge)?;
+    let token = Some(token.expose().as_str()).filter(|_| !forge::is_open(environment, ci));
     let url = format!("{}/{}.git", ci.server_url.trim_end_matches('/'), ci.repository);
-    let fetched = Base::fetch(&url, token.expose(), &commit, &name, environment.ca_bundle().as_deref()).await;
+    let fetched = Base::fetch(&url, token, &commit, &name, environment.ca_bundle().as_deref()).await;
     let base = fetched.map_err(|why| {
         Failure::machine(format_args!(
             "the base branch of {}, which has the rules, can't be read: the checkout lacks {name}, and it can't be fetched \

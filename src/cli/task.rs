@@ -59,6 +59,10 @@ pub(crate) async fn plan(args: &TaskArgs, dry_run: bool, context: &Context) -> R
         _ => rules::find_manifest(args, base.as_ref(), &directory(args)).await?,
     };
     let manifest = rules::read_manifest(&name, &text)?;
+    let forge = match &ci {
+        Some(ci) if forge::is_open(environment, ci) => forge::connect_open(environment, ci, &manifest).map(Some),
+        _ => forge,
+    };
     let resumed = args.resume.as_deref().map(resume::read).transpose()?;
     let mut facts = facts::host_facts(args, checkout.as_ref(), ci, environment).await?;
     let presets = manifest.bottles.values().flat_map(|bottle| bottle.egress.presets.iter().copied()).collect();
@@ -109,7 +113,7 @@ async fn task(
         (None, Some(resumed)) if facts.ci.is_none() && args.names_no_task() => {
             Asked::Task(Box::new(resumed.task.clone()))
         }
-        (None, _) => asked::read_task(args, manifest, environment)?,
+        (None, _) => asked::read_task(args, manifest, environment, forge).await?,
     };
     if let Asked::Command(command) = &asked {
         let Some(forge) = forge.as_ref().map_err(Clone::clone)? else {
@@ -125,7 +129,8 @@ async fn task(
         Asked::Nothing(why) => return nothing(&why),
         Asked::Command(_) => return nothing("the command asks for nothing that can be done again"),
         Asked::Refused(why) => {
-            return Err(Failure::new(Code::Refused, why).hint("`triggers.who` in claude-bottle.yml says who may ask"));
+            let failure = Failure::new(Code::Refused, why).by_stranger();
+            return Err(failure.hint("`triggers.who` in claude-bottle.yml says who may ask"));
         }
         Asked::Unclear(unclear) => return Ok(Err(asked::unclear(*unclear, manifest, forge).await)),
     };

@@ -3,18 +3,27 @@
 use std::sync::Arc;
 
 use bottle_plan::facts::{Ci, ForgeKind};
+use bottle_plan::manifest::Manifest;
+use bottle_policy::gate::UpstreamUrl;
 use bottle_types::secret::Secret;
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::gitea::{self, Gitea};
 use super::github::{self, Github};
 use super::http::{Call, Http};
 use super::{Forge, Operation};
-use crate::exit::Failure;
+use crate::exit::{Code, Failure};
 use crate::host::Environment;
 
 /// Decides which forge it is, where the environment does not say otherwise.
 const CHOICE: &str = "BOTTLE_FORGE";
+
+/// Whose pull request it is, the event does not say, and without a token nobody can be asked.
+const NO_SECRETS: &str =
+    "this job has no token: Gitea gives a job no secrets where it is about a pull request from a fork";
+const WITH_SECRETS: &str = "for a pull request from a fork, start it in a workflow on `pull_request_target`, by a label, or push its \
+                            branch to this repository; for any other one, the step's `token` is empty";
 
 const READ_VERSION: Operation = Operation { what: "ask the forge what it is", needs: "nothing" };
 
@@ -75,34 +84,70 @@ pub(crate) fn token(environment: &Environment, forge: ForgeKind) -> Result<Secre
         ForgeKind::Gitea => &["GITEA_TOKEN", "GITHUB_TOKEN"],
     };
     let token = variables.iter().find_map(|name| environment.get(name)).ok_or_else(|| {
+        if forge == ForgeKind::Gitea && is_on_pull_request(environment) {
+            return Failure::new(Code::Refused, NO_SECRETS).hint(WITH_SECRETS).by_stranger();
+        }
         Failure::input(format_args!("the forge can't be asked: {} is not set", variables.join(" or ")))
             .hint("give the step `env: { GITHUB_TOKEN: \"${{ github.token }}\" }`")
     })?;
     Ok(Secret::new(token.to_owned()))
 }
 
-/// Readies the forge of this job.
+/// Whether the job is for something on a pull request, as far as its event says.
+fn is_on_pull_request(environment: &Environment) -> bool {
+    let event = environment.get("GITHUB_EVENT_PATH").and_then(|path| std::fs::read(path).ok()).unwrap_or_default();
+    let event: Value = serde_json::from_slice(&event).unwrap_or_default();
+    let is_one = event["pull_request"].is_object() || event["issue"]["pull_request"].is_object();
+    is_one || event["is_pull"].as_bool().unwrap_or_default()
+}
+
+/// The address of the job's forge's API.
+fn api(environment: &Environment, ci: &Ci) -> String {
+    let server = ci.server_url.trim_end_matches('/');
+    let given = environment.get("GITHUB_API_URL").map(|url| url.trim_end_matches('/'));
+    match ci.forge {
+        ForgeKind::Github => github_api(given, server),
+        ForgeKind::Gitea => {
+            let given = given.filter(|url| url.ends_with("/api/v1")).map(str::to_owned);
+            given.unwrap_or_else(|| format!("{server}/api/v1"))
+        }
+    }
+}
+
+/// Whether the job's forge is reached without TLS.
+pub(crate) fn is_open(environment: &Environment, ci: &Ci) -> bool {
+    [api(environment, ci).as_str(), &ci.server_url].iter().any(|url| url.starts_with("http://"))
+}
+
+/// Readies the forge of this job. Without TLS it is asked without the token: nothing has allowed that yet.
 pub(crate) fn connect(environment: &Environment, ci: &Ci) -> Result<Arc<dyn Forge>, Failure> {
+    let token = token(environment, ci.forge)?;
+    ready(environment, ci, Some(token).filter(|_| !is_open(environment, ci)))
+}
+
+/// The same with the token, where there is no TLS and the manifest allows that.
+pub(crate) fn connect_open(environment: &Environment, ci: &Ci, manifest: &Manifest) -> Result<Arc<dyn Forge>, Failure> {
+    for address in [api(environment, ci), ci.server_url.clone()] {
+        let url = UpstreamUrl::parse(&format!("{}/x", address.trim_end_matches('/'))).map_err(Failure::input)?;
+        manifest.may_be_open(&url).map_err(|error| Failure::input(&error).hint(error.hint()))?;
+    }
+    ready(environment, ci, Some(token(environment, ci.forge)?))
+}
+
+fn ready(environment: &Environment, ci: &Ci, token: Option<Secret<String>>) -> Result<Arc<dyn Forge>, Failure> {
     let (owner, name) = ci
         .repository
         .split_once('/')
         .filter(|(owner, name)| !owner.is_empty() && !name.is_empty() && !name.contains('/'))
         .ok_or_else(|| Failure::input(format_args!("GITHUB_REPOSITORY is `{}`, not OWNER/NAME", ci.repository)))?;
     let (owner, name) = (owner.to_owned(), name.to_owned());
-    let server = ci.server_url.trim_end_matches('/');
-    let given = environment.get("GITHUB_API_URL").map(|url| url.trim_end_matches('/'));
-    let token = token(environment, ci.forge)?;
     let roots = environment.ca_bundle();
-    let http = |base: &str, dialect| {
-        Http::new(base, Some(&token), dialect, roots.as_deref())
+    let http = |dialect| {
+        Http::open(&api(environment, ci), token.as_ref(), dialect, roots.as_deref())
             .map_err(|error| Failure::input(error).hint("look at GITHUB_API_URL, GITHUB_SERVER_URL and SSL_CERT_FILE"))
     };
     Ok(match ci.forge {
-        ForgeKind::Github => Arc::new(Github::new(http(&github_api(given, server), github::DIALECT)?, owner, name)),
-        ForgeKind::Gitea => {
-            let default_base = format!("{server}/api/v1");
-            let base = given.filter(|url| url.ends_with("/api/v1")).unwrap_or(&default_base);
-            Arc::new(Gitea::new(http(base, gitea::DIALECT)?, owner, name))
-        }
+        ForgeKind::Github => Arc::new(Github::new(http(github::DIALECT)?, owner, name)),
+        ForgeKind::Gitea => Arc::new(Gitea::new(http(gitea::DIALECT)?, owner, name)),
     })
 }

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bottle_plan::event::LabelAct;
 use bottle_plan::facts::ForgeKind;
 use bottle_plan::task::Commit;
 use futures_util::FutureExt as _;
@@ -137,6 +138,10 @@ impl Forge for Dry {
         since: Option<&'a str>,
     ) -> BoxFuture<'a, Result<Vec<Comment>, ForgeError>> {
         self.inner.comments_since(number, since)
+    }
+
+    fn label_acts<'a>(&'a self, number: u64, since: &'a str) -> BoxFuture<'a, Result<Vec<LabelAct>, ForgeError>> {
+        self.inner.label_acts(number, since)
     }
 
     fn remarks(&self, number: u64) -> BoxFuture<'_, Result<Vec<Comment>, ForgeError>> {

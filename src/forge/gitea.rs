@@ -1,5 +1,6 @@
 //! Gitea and Forgejo by their REST API: like GitHub's in most of what is used, without GraphQL, drafts or a filter by head.
 
+use bottle_plan::event::LabelAct;
 use bottle_plan::facts::ForgeKind;
 use bottle_plan::manifest::Permission;
 use bottle_plan::task::Commit;
@@ -9,7 +10,10 @@ use reqwest::Method;
 use serde_json::json;
 
 use super::http::{ApiDialect, Call, ForgeError, Http};
-use super::wire::{WireBranch, WireComment, WireIssue, WirePull, WireRepository, WireReview, WireUser, WireUserAccess};
+use super::wire::{
+    WireBranch, WireComment, WireIssue, WirePull, WireRepository, WireReview, WireTimelineEntry, WireUser,
+    WireUserAccess,
+};
 use super::{Author, Comment, Forge, Issue, NewPullRequest, Operation, PullRequest, UserAccess, is_below, logs};
 
 /// How it is talked to.
@@ -36,6 +40,7 @@ const LABEL: Operation = Operation { what: "label the pull request", needs: "wri
 const WRITE_REVIEW: Operation = Operation { what: "hand in the review", needs: "write:repository" };
 const READ_ISSUE: Operation = Operation { what: "look at the issue", needs: "read:issue" };
 const READ_COMMENTS: Operation = Operation { what: "read the comments", needs: "read:issue" };
+const READ_TIMELINE: Operation = Operation { what: "look up which label was given", needs: "read:issue" };
 const WRITE_COMMENT: Operation = Operation { what: "write the comment", needs: "write:issue" };
 const READ_LOGS: Operation =
     Operation { what: "read the failed run's logs", needs: "read:repository, and a Gitea that gives logs by its API" };
@@ -227,6 +232,27 @@ impl Forge for Gitea {
             }
             let wires: Vec<WireComment> = self.http.send(call).await?;
             Ok(wires.into_iter().map(Comment::from).collect())
+        }
+        .boxed()
+    }
+
+    fn label_acts<'a>(&'a self, number: u64, since: &'a str) -> BoxFuture<'a, Result<Vec<LabelAct>, ForgeError>> {
+        async move {
+            let number = number.to_string();
+            let mut acts = vec![];
+            for page in 1..=PAGES {
+                let call = Call::get(READ_TIMELINE, self.path(&["issues", &number, "timeline"]))
+                    .query("since", since)
+                    .query(PER_PAGE, A_PAGE)
+                    .query("page", page);
+                // What the reader may not see is left out of a page: only an empty one is surely the last.
+                let wires: Vec<WireTimelineEntry> = self.http.send::<Option<_>>(call).await?.unwrap_or_default();
+                if wires.is_empty() {
+                    break;
+                }
+                acts.extend(wires.into_iter().filter_map(WireTimelineEntry::label_act));
+            }
+            Ok(acts)
         }
         .boxed()
     }

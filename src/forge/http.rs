@@ -5,21 +5,19 @@
 //! did not do it; otherwise the caller has to look ([`ForgeError::may_be_done`]).
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bottle_types::address::without_userinfo;
 use bottle_types::secret::Secret;
 use reqwest::header::{ACCEPT, AUTHORIZATION, ETAG, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH, LOCATION};
 use reqwest::{Client, Method, StatusCode, Url};
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject as _;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::Operation;
 use super::answer::{explain, message, rate_limit, retry_after};
 use super::etag_cache::EtagCache;
+use super::tls::NOT_VOUCHED_FOR;
 
 /// How often a call is tried at most.
 const MAX_TRIES: u32 = 5;
@@ -39,6 +37,8 @@ pub(crate) enum ForgeError {
     Limited { operation: Operation, place: String, wait: Duration },
     #[error("failed to {}: {place}: {problem} (tried {tries} times)", operation.what)]
     Lost { operation: Operation, place: String, problem: String, tries: u32 },
+    #[error("failed to {}: {place}: {problem}", operation.what)]
+    Untrusted { operation: Operation, place: String, problem: String },
     #[error("failed to {}: {place}: the answer is not what a forge sends: {problem}", operation.what)]
     Nonsense { operation: Operation, place: String, problem: String },
 }
@@ -64,6 +64,10 @@ impl ForgeError {
             Self::Lost { .. } => {
                 "check that the forge is up and can be reached from this runner, then run it again".to_owned()
             }
+            Self::Untrusted { .. } => "if it is the forge's own, add the authority that has signed it to this machine's list \
+                                       (`update-ca-certificates`), or name a file that has it as well: SSL_CERT_FILE; the doors and \
+                                       the gate take the same file"
+                .to_owned(),
             Self::Nonsense { .. } => "check that GITHUB_API_URL is the address of the forge's API".to_owned(),
             Self::Answer { operation, status, .. } => match status.as_u16() {
                 401 => {
@@ -169,8 +173,24 @@ enum Attempt {
 }
 
 impl Http {
-    /// Readies a client that trusts the authorities in this file alone.
+    /// Readies a client that trusts the authorities in this file alone. Without TLS no token is sent.
     pub(crate) fn new(
+        base: &str,
+        token: Option<&Secret<String>>,
+        dialect: ApiDialect,
+        roots: Option<&Path>,
+    ) -> Result<Self, String> {
+        let local =
+            Url::parse(base).is_ok_and(|base| matches!(base.host_str(), Some("localhost" | "127.0.0.1" | "[::1]")));
+        if base.starts_with("http://") && token.is_some() && !local {
+            let base = without_userinfo(base);
+            return Err(format!("the forge's API address {base} is not https: the token could be read on its way"));
+        }
+        Self::open(base, token, dialect, roots)
+    }
+
+    /// The same, also without TLS: for a forge of which the manifest says so.
+    pub(crate) fn open(
         base: &str,
         token: Option<&Secret<String>>,
         dialect: ApiDialect,
@@ -179,9 +199,8 @@ impl Http {
         // It is said in errors and in a plan's notes, and the token goes in a header.
         let base = &without_userinfo(base);
         let base = Url::parse(base).map_err(|error| format!("the forge's API address {base} is not one: {error}"))?;
-        let local = matches!(base.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
-        if base.scheme() != "https" && !(base.scheme() == "http" && local) {
-            return Err(format!("the forge's API address {base} is not https: the token could be read on its way"));
+        if !matches!(base.scheme(), "https" | "http") {
+            return Err(format!("the forge's API address {base} is neither https nor http"));
         }
         let mut headers = HeaderMap::new();
         let header = |text: &str| {
@@ -196,7 +215,7 @@ impl Http {
             value.set_sensitive(true);
             headers.insert(AUTHORIZATION, value);
         }
-        let tls = tls(roots)?;
+        let tls = super::tls::client(roots)?;
         let client = |headers: HeaderMap| {
             Client::builder()
                 .user_agent(concat!("claude-bottle/", env!("CARGO_PKG_VERSION")))
@@ -269,13 +288,13 @@ impl Http {
         let mut response = match self.response(call, url, tag).await {
             Ok(Some(response)) => response,
             Ok(None) => return nonsense("it refers to no https address".to_owned()),
-            Err(error) => return lost(&error),
+            Err(error) => return lost(call, place, &error),
         };
         let (status, headers) = (response.status(), response.headers().clone());
         let body = match body(&mut response).await {
             Ok(Some(body)) => body,
             Ok(None) => return nonsense(format!("it is larger than {MAX_ANSWER_BYTES} bytes")),
-            Err(error) => return lost(&error),
+            Err(error) => return lost(call, place, &error),
         };
         if let (StatusCode::NOT_MODIFIED, Some((_, body))) = (status, known) {
             return Attempt::Done(body);
@@ -347,32 +366,15 @@ impl Http {
     }
 }
 
-fn tls(roots: Option<&Path>) -> Result<rustls::ClientConfig, String> {
-    let path =
-        roots.ok_or("this host has no list of trusted authorities: install ca-certificates, or set SSL_CERT_FILE")?;
-    let failed = |error: &dyn std::fmt::Display| {
-        format!("failed to read the trusted authorities in {}: {error}", path.display())
-    };
-    let mut certificates = vec![];
-    for certificate in CertificateDer::pem_file_iter(path).map_err(|error| failed(&error))? {
-        certificates.push(certificate.map_err(|error| failed(&error))?);
+/// An attempt that got no whole answer; what was sent may have been done, unless there was no connection. A certificate that
+/// nobody vouches for will not be another one the next time.
+fn lost(call: &Call<'_>, place: &str, error: &reqwest::Error) -> Attempt {
+    let problem = explain(error);
+    if problem.contains(NOT_VOUCHED_FOR) {
+        let (operation, place) = (call.operation, place.to_owned());
+        return Attempt::Failed(ForgeError::Untrusted { operation, place, problem });
     }
-    let mut store = rustls::RootCertStore::empty();
-    // Some hosts' lists have certificates that are too old to be parsed; the others count.
-    let (taken, _) = store.add_parsable_certificates(certificates);
-    if taken == 0 {
-        return Err(failed(&"it has none"));
-    }
-    Ok(rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| failed(&error))?
-        .with_root_certificates(store)
-        .with_no_client_auth())
-}
-
-/// An attempt that got no whole answer; what was sent may have been done, unless there was no connection.
-fn lost(error: &reqwest::Error) -> Attempt {
-    Attempt::Again { wait: None, limited: false, may_be_done: !error.is_connect(), problem: explain(error) }
+    Attempt::Again { wait: None, limited: false, may_be_done: !error.is_connect(), problem }
 }
 
 /// The whole body; none where it is larger than an answer may be.
@@ -409,7 +411,8 @@ mod tests {
     #[test]
     fn a_token_never_goes_over_an_open_line() {
         let dialect = ApiDialect { scheme: "Bearer", accept: "application/json", version: None };
-        let error = Http::new("http://git.example.org/api/v1", None, dialect, None).err().expect("an error");
+        let token = Secret::new("a token".to_owned());
+        let error = Http::new("http://git.example.org/api/v1", Some(&token), dialect, None).err().expect("an error");
         assert!(error.contains("not https"), "{error}");
     }
 }

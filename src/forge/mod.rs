@@ -1,6 +1,6 @@
 //! The API of each forge, behind one trait.
 //!
-//! Map: `http` and `answer` (TLS, retries, errors), `etag_cache` (answers that may still be good), `wire` (what forges send),
+//! Map: `http` and `answer` (retries, errors), `tls` (whose certificates are believed), `etag_cache` (answers that may still be good), `wire` (what forges send),
 //! `github`, `graphql` and `app` (what only GitHub has), `gitea`, `dry` (writes kept, not sent), `detect` (which forge, where,
 //! with which token), `logs` (of failed jobs). A run's part in a conversation is in `thread/`.
 //! Always: only the runner talks to the forge, never the agent; a token is a [`Secret`](bottle_types::secret::Secret) and
@@ -16,17 +16,19 @@ mod github;
 mod graphql;
 mod http;
 mod logs;
+mod tls;
 mod wire;
 
 #[cfg(test)]
 pub(crate) mod testing;
 
+use bottle_plan::event::LabelAct;
 use bottle_plan::facts::ForgeKind;
 use bottle_plan::manifest::Permission;
 use bottle_plan::task::{Commit, Place};
 use futures_util::future::BoxFuture;
 
-pub(crate) use detect::{connect, kind, token};
+pub(crate) use detect::{connect, connect_open, is_open, kind, token};
 pub(crate) use dry::{Dry, would_open};
 pub(crate) use http::{FIRST_WAIT, ForgeError};
 
@@ -155,6 +157,10 @@ pub(crate) trait Forge: Send + Sync {
         number: u64,
         since: Option<&'a str>,
     ) -> BoxFuture<'a, Result<Vec<Comment>, ForgeError>>;
+    /// What was done with labels of an issue or a pull request since, RFC 3339, oldest first; of a forge whose events leave it out.
+    fn label_acts<'a>(&'a self, _: u64, _: &'a str) -> BoxFuture<'a, Result<Vec<LabelAct>, ForgeError>> {
+        Box::pin(async { Ok(vec![]) })
+    }
     /// What was said on lines of a pull request's change.
     fn remarks(&self, number: u64) -> BoxFuture<'_, Result<Vec<Comment>, ForgeError>>;
     /// A pull request's change, as `git diff` prints it.

@@ -1,5 +1,6 @@
 //! What forges send, as far as it is used. GitHub and Gitea agree in all of it but the names of permissions.
 
+use bottle_plan::event::LabelAct;
 use bottle_plan::task::{Commit, Place};
 use serde::Deserialize;
 
@@ -58,10 +59,51 @@ pub(super) struct WireComment {
     path: Option<String>,
     /// GitHub: the line in the new file.
     line: Option<u64>,
-    /// Gitea: the same, 0 where it is on the old side.
+    /// GitHub: the first of several lines.
+    start_line: Option<u64>,
+    /// GitHub: `LEFT` for the file before the change.
+    side: Option<String>,
+    /// Gitea: the same as `line`, 0 where it is on the old side.
     position: Option<u64>,
+    /// Gitea: the line in the file before the change, 0 where it is on the new side.
+    original_position: Option<u64>,
     diff_hunk: Option<String>,
     in_reply_to_id: Option<u64>,
+}
+
+/// Gitea: something that happened to an issue or a pull request.
+#[derive(Debug, Deserialize)]
+pub(super) struct WireTimelineEntry {
+    #[serde(rename = "type")]
+    kind: String,
+    /// Of a label: `1` where it was given, empty where it was taken away.
+    body: Option<String>,
+    label: Option<WireLabel>,
+    user: Option<WireUser>,
+    created_at: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct WireLabel {
+    id: i64,
+    name: String,
+}
+
+impl WireTimelineEntry {
+    /// What was done with a label, if it is about one.
+    pub(super) fn label_act(self) -> Option<LabelAct> {
+        if self.kind != "label" {
+            return None;
+        }
+        let label_id = self.label.as_ref().map(|label| label.id);
+        Some(LabelAct {
+            label_id,
+            name: self.label.map(|label| label.name).unwrap_or_default(),
+            given: self.body.as_deref() == Some("1"),
+            user_id: self.user.map(|user| user.id),
+            at: self.created_at.unwrap_or_default(),
+        })
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -135,10 +177,16 @@ impl From<WireUser> for Author {
 
 impl From<WireComment> for Comment {
     fn from(comment: WireComment) -> Self {
-        let (at, hunk, answers) = (comment.line.or(comment.position), comment.diff_hunk, comment.in_reply_to_id);
+        let (hunk, answers) = (comment.diff_hunk, comment.in_reply_to_id);
+        let is_line = |line: Option<u64>| line.filter(|line| *line > 0);
+        let at = is_line(comment.line.or(comment.position));
+        // An outdated comment of GitHub's has a place in the old diff, which is no line any more.
+        let old = is_line(comment.original_position).filter(|_| at.is_none() && comment.position == Some(0));
         let place = comment.path.map(|path| Place {
             path,
-            line: at.filter(|line| *line > 0),
+            line: at.or(old),
+            first: is_line(comment.start_line).filter(|first| Some(*first) != at),
+            before: old.is_some() || comment.side.as_deref() == Some("LEFT"),
             hunk: hunk.unwrap_or_default(),
             answers,
         });

@@ -51,7 +51,7 @@ impl Base {
     /// This commit, fetched with the token into a repository of its own; the error says why it could not be.
     pub(crate) async fn fetch(
         url: &str,
-        token: &str,
+        token: Option<&str>,
         commit: &Commit,
         name: &str,
         ca_bundle: Option<&Path>,
@@ -65,16 +65,17 @@ impl Base {
         run(Program::git(dir.path(), &["init", "--quiet", "--template=", format, "."])).await?;
         let fetch = ["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--depth", "1", url, commit.as_str()];
         let mut program = Program::git(dir.path(), &fetch).limit(FETCH);
-        let credential = STANDARD.encode(format!("x-access-token:{token}"));
-        let authorization = format!("Authorization: Basic {credential}");
-        // By the environment, because command lines can be read by everybody on this machine.
-        let settings = [
-            ("protocol.allow", "never"),
-            ("protocol.https.allow", "always"),
-            // The token is for this address alone.
-            ("http.followRedirects", "false"),
-            ("http.extraHeader", &authorization),
+        let scheme = if url.starts_with("http://") { "protocol.http.allow" } else { "protocol.https.allow" };
+        // By the environment, because command lines can be read by everybody on this machine. The token is for this address alone.
+        let mut settings = vec![
+            ("protocol.allow", "never".to_owned()),
+            (scheme, "always".to_owned()),
+            ("http.followRedirects", "false".to_owned()),
         ];
+        if let Some(token) = token {
+            let credential = STANDARD.encode(format!("x-access-token:{token}"));
+            settings.push(("http.extraHeader", format!("Authorization: Basic {credential}")));
+        }
         program.env.push(("GIT_CONFIG_COUNT".to_owned(), settings.len().to_string().into()));
         for (number, (key, value)) in settings.iter().enumerate() {
             program.env.push((format!("GIT_CONFIG_KEY_{number}"), key.into()));

@@ -1,6 +1,6 @@
 //! Facts of this machine for planning: the one room that reads the environment, the clock and the checkout.
 //!
-//! Map: `env`, `checkout` (git), `base` (the revision whose rules hold), `clock`, `disk`, `random`, `net` (addresses of this machine), `registries` (where package managers
+//! Map: `env`, `checkout` (git), `base` (the revision whose rules hold), `clock`, `disk`, `random`, `net` (addresses of this machine, its hosts file), `registries` (where package managers
 //! fetch from).
 
 mod base;
@@ -17,5 +17,5 @@ pub(crate) use checkout::Checkout;
 pub(crate) use clock::{now, unix_seconds};
 pub(crate) use disk::check_space;
 pub(crate) use env::{Environment, maskable};
-pub(crate) use net::own_addresses;
+pub(crate) use net::{hosts_file, own_addresses};
 pub(crate) use random::{run_id_suffix, unguessable};

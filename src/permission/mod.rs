@@ -43,7 +43,15 @@ impl Denial {
             Self::BelowPermission { .. } => "`triggers.who` in claude-bottle.yml says who may ask".to_owned(),
             Self::UnknownUser { error, .. } | Self::CannotCheck(error) => error.hint(),
         };
-        Failure::new(Code::Refused, self).hint(hint)
+        let failure = Failure::new(Code::Refused, &self).hint(hint);
+        match self {
+            // It may be this repository's own set-up that is wrong.
+            Self::CannotCheck(_) => failure,
+            Self::BotOnFork { .. }
+            | Self::UnknownUser { .. }
+            | Self::OtherUser { .. }
+            | Self::BelowPermission { .. } => failure.by_stranger(),
+        }
     }
 }
 

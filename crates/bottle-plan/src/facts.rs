@@ -1,8 +1,10 @@
 //! Everything from outside that planning needs, looked up by the runner beforehand: names and places, never a secret.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use bottle_types::backend::Backend;
+use bottle_types::host::HostName;
 use schemars::JsonSchema;
 use serde_json::Value;
 
@@ -32,6 +34,8 @@ pub struct HostFacts {
     pub host_ca_bundle: Option<String>,
     /// The branch of an earlier run's open pull request about the same issue or pull request.
     pub earlier_branch: Option<String>,
+    /// The names of this machine's hosts file, but those of its own loopback.
+    pub hosts: BTreeMap<HostName, IpAddr>,
     /// Where the package managers fetch from that a bottle of the manifest has presets for.
     pub registries: BTreeMap<Preset, Answer>,
 }

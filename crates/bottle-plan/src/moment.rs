@@ -1,5 +1,7 @@
 //! Times as forges write them, to be compared: GitHub in UTC, Gitea with the server's offset.
 
+use std::fmt;
+
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -19,6 +21,14 @@ impl Moment {
     }
 }
 
+impl fmt::Display for Moment {
+    /// Writes RFC 3339 in UTC.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let time = OffsetDateTime::from_unix_timestamp(self.0).map_err(|_| fmt::Error)?;
+        f.write_str(&time.format(&Rfc3339).map_err(|_| fmt::Error)?)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -34,6 +44,10 @@ mod tests {
             ("0001-01-01T00:00:00Z", -62_135_596_800),
         ] {
             assert_eq!(Moment::parse(text), Some(Moment(seconds)), "{text}");
+            assert_eq!(Moment::parse(&Moment(seconds).to_string()), Some(Moment(seconds)), "{text}");
+        }
+        for text in ["2026-11-20T10:00:00Z", "2024-02-29T00:00:00Z", "2025-12-31T23:59:59Z", "0001-01-01T00:00:00Z"] {
+            assert_eq!(Moment::parse(text).map(|moment| moment.to_string()).as_deref(), Some(text));
         }
     }
 

@@ -144,6 +144,12 @@ pub struct Place {
     pub path: String,
     /// The line, or the last of several; none where the comment is outdated or about the file.
     pub line: Option<u64>,
+    /// The first of several lines.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first: Option<u64>,
+    /// Whether the lines are those of the file before the change.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub before: bool,
     /// The piece of the diff; empty where there is none.
     pub hunk: String,
     /// The comment that this one answers.

@@ -81,7 +81,7 @@ fn every_spelling_is_read_as_the_same_repository() {
         let url = UpstreamUrl::parse(url).expect("a URL");
         for spelling in spellings(&url) {
             let again = UpstreamUrl::parse(&spelling).unwrap_or_else(|error| panic!("{error}"));
-            assert_eq!((again.host.as_str(), again.repository()), (url.host.as_str(), url.repository()), "{spelling}");
+            assert_eq!((&again.host, again.repository()), (&url.host, url.repository()), "{spelling}");
         }
     }
 }

@@ -350,6 +350,8 @@ fn what_was_gathered_stands_in_the_prompt_as_data() {
         place: line.map(|line| Place {
             path: "size.py".to_owned(),
             line: Some(line),
+            first: None,
+            before: false,
             hunk: String::new(),
             answers: None,
         }),

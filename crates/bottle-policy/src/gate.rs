@@ -7,6 +7,7 @@ pub mod paths;
 pub mod refs;
 
 use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use bottle_scan::dlp::TokenPattern;
 use bottle_types::host::HostName;
@@ -119,7 +120,7 @@ pub enum GateError {
     Name(String),
     /// Not one of the forms of a git upstream.
     #[error(
-        "`{0}` is not a git upstream: `ssh://user@host[:port]/path`, `user@host:path` or `https://host[:port]/path`"
+        "`{0}` is not a git upstream: `ssh://user@host[:port]/path`, `user@host:path`, `https://host[:port]/path`, or http"
     )]
     Url(String),
     /// An address with a password or a token before its host; the text is the address without.
@@ -178,6 +179,67 @@ pub enum Transport {
     Ssh,
     /// Over verified TLS.
     Https,
+    /// Open to everybody on the way; the manifest's `plain_http` allows it host by host.
+    Http,
+}
+
+impl Transport {
+    /// The port that it has where none is written.
+    fn own_port(self) -> u16 {
+        match self {
+            Self::Ssh => 22,
+            Self::Https => 443,
+            Self::Http => 80,
+        }
+    }
+
+    /// The address's beginning.
+    pub fn scheme(self) -> &'static str {
+        match self {
+            Self::Ssh => "ssh",
+            Self::Https => "https",
+            Self::Http => "http",
+        }
+    }
+}
+
+/// Where a git server is: by name, or by an address.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum GitHost {
+    /// A name.
+    Name(HostName),
+    /// An address, in its usual spelling.
+    Address(IpAddr),
+}
+
+impl GitHost {
+    /// Reads a name, an IPv4 address, or an IPv6 address in brackets.
+    fn parse(text: &str) -> Option<Self> {
+        let six = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+        match (six, text.parse::<Ipv4Addr>()) {
+            (Some(six), _) => six.parse::<Ipv6Addr>().ok().map(|six| Self::Address(six.into())),
+            (None, Ok(four)) => Some(Self::Address(four.into())),
+            (None, Err(_)) => HostName::parse(text).ok().map(Self::Name),
+        }
+    }
+
+    /// The name, where it is one.
+    pub fn name(&self) -> Option<&HostName> {
+        match self {
+            Self::Name(name) => Some(name),
+            Self::Address(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for GitHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => write!(f, "{name}"),
+            Self::Address(IpAddr::V4(four)) => write!(f, "{four}"),
+            Self::Address(IpAddr::V6(six)) => write!(f, "[{six}]"),
+        }
+    }
 }
 
 /// The address of a git upstream, taken apart; userinfo with a password is refused.
@@ -185,12 +247,12 @@ pub enum Transport {
 #[serde(try_from = "String", into = "String")]
 #[schemars(with = "String")]
 pub struct UpstreamUrl {
-    /// ssh or https.
+    /// ssh, https or http.
     pub transport: Transport,
     /// ssh: the login name.
     pub user: Option<String>,
     /// The host.
-    pub host: HostName,
+    pub host: GitHost,
     /// The port where it is not the transport's own.
     pub port: Option<u16>,
     /// The path, without a leading slash, as it was written (with or without `.git`).
@@ -198,7 +260,7 @@ pub struct UpstreamUrl {
 }
 
 impl UpstreamUrl {
-    /// Reads `ssh://[user@]host[:port]/path`, `[user@]host:path` or `https://host[:port]/path`.
+    /// Reads `ssh://[user@]host[:port]/path`, `[user@]host:path`, `https://host[:port]/path` or the same by http.
     pub fn parse(text: &str) -> Result<Self, GateError> {
         // As scp writes it there is no password; one that is there would be read as a path.
         let in_path = |(user, rest): (&str, &str)| {
@@ -217,17 +279,20 @@ impl UpstreamUrl {
         if text.len() > 2048 || !text.bytes().all(|b| b.is_ascii_graphic()) || text.contains(['?', '#', '\\']) {
             return Err(error());
         }
-        let (transport, authority, path) = if let Some(rest) = text.strip_prefix("ssh://") {
-            let (authority, path) = rest.split_once('/').ok_or_else(error)?;
-            (Transport::Ssh, authority, path)
-        } else if let Some(rest) = text.strip_prefix("https://") {
-            let (authority, path) = rest.split_once('/').ok_or_else(error)?;
-            (Transport::Https, authority, path)
-        } else if text.contains("://") {
-            return Err(error());
-        } else {
-            let (authority, path) = text.split_once(':').ok_or_else(error)?;
-            (Transport::Ssh, authority, path.strip_prefix('/').unwrap_or(path))
+        let transports = [Transport::Ssh, Transport::Https, Transport::Http];
+        let named = transports
+            .into_iter()
+            .find_map(|transport| Some((transport, text.strip_prefix(transport.scheme())?.strip_prefix("://")?)));
+        let (transport, authority, path) = match named {
+            Some((transport, rest)) => {
+                let (authority, path) = rest.split_once('/').ok_or_else(error)?;
+                (transport, authority, path)
+            }
+            None if text.contains("://") => return Err(error()),
+            None => {
+                let (authority, path) = text.split_once(':').ok_or_else(error)?;
+                (Transport::Ssh, authority, path.strip_prefix('/').unwrap_or(path))
+            }
         };
         let (user, host) = match authority.rsplit_once('@') {
             Some((user, host)) => (Some(user), host),
@@ -239,7 +304,8 @@ impl UpstreamUrl {
                 && !user.starts_with('-')
                 && user.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
         });
-        let (host, port) = match host.split_once(':') {
+        // The colons inside of an address in brackets are its own.
+        let (host, port) = match host.rsplit_once(':').filter(|(_, port)| !port.contains(']')) {
             Some((host, port)) if text.contains("://") => (host, Some(port.parse().map_err(|_| error())?)),
             Some(_) => return Err(error()),
             None => (host, None),
@@ -251,16 +317,12 @@ impl UpstreamUrl {
         if !user_is_good || !path_is_good {
             return Err(error());
         }
-        let host = HostName::parse(host).map_err(|_| error())?;
-        let own_port = match transport {
-            Transport::Ssh => 22,
-            Transport::Https => 443,
-        };
+        let host = GitHost::parse(host).ok_or_else(error)?;
         Ok(Self {
             transport,
             user: user.map(str::to_owned),
             host,
-            port: port.filter(|port| *port != own_port),
+            port: port.filter(|port| *port != transport.own_port()),
             path: path.to_owned(),
         })
     }
@@ -289,8 +351,18 @@ impl UpstreamUrl {
         } else {
             written.to_owned()
         };
-        Self::parse(absolute.trim_end_matches('/'))
-            .is_ok_and(|url| url.host == self.host && url.repository() == self.repository())
+        Self::parse(absolute.trim_end_matches('/')).is_ok_and(|url| {
+            let is_open = url.transport == Transport::Http && self.transport != Transport::Http;
+            !is_open && url.host == self.host && url.repository() == self.repository()
+        })
+    }
+
+    /// The host, and the port where it is not the transport's own.
+    pub fn authority(&self) -> String {
+        match self.port {
+            Some(port) => format!("{}:{port}", self.host),
+            None => self.host.to_string(),
+        }
     }
 
     /// The path without `.git`: what tells two repositories of a host apart.
@@ -301,18 +373,11 @@ impl UpstreamUrl {
 
 impl fmt::Display for UpstreamUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.transport {
-            Transport::Ssh => "ssh://",
-            Transport::Https => "https://",
-        })?;
+        write!(f, "{}://", self.transport.scheme())?;
         if let Some(user) = &self.user {
             write!(f, "{user}@")?;
         }
-        write!(f, "{}", self.host)?;
-        if let Some(port) = self.port {
-            write!(f, ":{port}")?;
-        }
-        write!(f, "/{}", self.path)
+        write!(f, "{}/{}", self.authority(), self.path)
     }
 }
 
@@ -381,6 +446,14 @@ mod tests {
             ("ssh://git@git.example.org:2222/team/app.git", "ssh://git@git.example.org:2222/team/app.git"),
             ("git@git.example.org:team/app", "ssh://git@git.example.org/team/app"),
             ("https://git.example.org:443/team/app.git", "https://git.example.org/team/app.git"),
+            ("http://git.home:3000/team/app.git", "http://git.home:3000/team/app.git"),
+            ("http://git.home:80/app", "http://git.home/app"),
+            ("https://git.example.org/gitea/team/app", "https://git.example.org/gitea/team/app"),
+            ("http://192.168.7.2:3000/team/app.git", "http://192.168.7.2:3000/team/app.git"),
+            ("https://[2001:DB8::0:2]/team/app", "https://[2001:db8::2]/team/app"),
+            ("https://[2001:db8::2]:3000/team/app", "https://[2001:db8::2]:3000/team/app"),
+            ("ssh://git@[2001:db8::2]:2222/team/app", "ssh://git@[2001:db8::2]:2222/team/app"),
+            ("git@192.168.7.2:team/app", "ssh://git@192.168.7.2/team/app"),
         ] {
             assert_eq!(UpstreamUrl::parse(text).map(|url| url.to_string()).as_deref(), Ok(shown));
         }
@@ -393,12 +466,17 @@ mod tests {
             "app",
             "/srv/app",
             "file:///srv/app",
-            "http://a.example/x",
+            "http:///x",
+            "http://0x7f000001/x",
+            "http://127.1/x",
+            "http://2001:db8::2/x",
+            "http://[2001:db8::2/x",
+            "http://[2001:db8::2]x/x",
+            "http://[fe80::1%25eth0]/x",
             "ext::sh -c id",
             "ssh://-oProxyCommand=id@a.example/x",
             "ssh://a.example/../x",
             "ssh://a.example:99999/x",
-            "https://127.0.0.1/x",
             "git@a.example:-x",
             "https://a.example/x?y",
             "https://a.example/",

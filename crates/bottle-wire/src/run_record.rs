@@ -64,7 +64,10 @@ pub enum Code {
 impl Code {
     /// All of them with their meaning, for the reference page and `--help`.
     pub const ALL: [(Self, &'static str); 9] = [
-        (Self::Done, "done, or nothing to do: the event asks for nothing"),
+        (
+            Self::Done,
+            "done, or nothing to do: the event asks for nothing, or `run` in a job was asked by one who may not",
+        ),
         (Self::Task, "the task failed (agent or verify)"),
         (Self::Input, "bad usage, manifest or event"),
         (Self::Refused, "refused: this actor may not"),

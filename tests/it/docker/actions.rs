@@ -30,7 +30,8 @@ pub(super) fn comment(login: &str, id: u64, body: &str) -> Value {
 /// The other workflows: how each is set off, how many pull requests and comments come of it, what the first is about.
 fn runs(kind: &'static str, workflow: &str, event: &str, payload: &Value, pulls: usize, comments: usize, says: &str) {
     let issues = json!([{"number": 7, "title": "Count right"}, {"number": 8, "title": "Count faster"}]);
-    let stage = Stage::new(kind, workflow, &super::commands(&["date +%N >> README.md"]), json!({"issues": issues}));
+    let more = json!({"issues": issues, "timeline": [label_given()]});
+    let stage = Stage::new(kind, workflow, &super::commands(&["date +%N >> README.md"]), more);
     let output = stage.act(event, payload);
     assert!(output.status.success(), "{workflow}: {}", said(&output));
     let state = stage.double.state();
@@ -39,12 +40,9 @@ fn runs(kind: &'static str, workflow: &str, event: &str, payload: &Value, pulls:
     assert!(state["pulls"][0].to_string().contains(says), "{workflow}: {state}");
     let (outcome, outputs) = stage.seen_later();
     assert_eq!((outcome.as_str(), &outputs["conclusion"]), ("success", &json!("success")), "{workflow}");
-    if kind == "gitea" {
-        // On GitHub the action itself keeps the record, and only on github.com.
-        let name = if workflow == "matrix" { "claude-bottle-7" } else { "claude-bottle" };
-        let kept = stage.job.world.path("uploaded").join(name).join("summary.md");
-        assert!(kept.is_file(), "{}", said(&output));
-    }
+    let name = if workflow == "matrix" { "claude-bottle-7" } else { "claude-bottle" };
+    let kept = stage.job.world.path("uploaded").join(name).join("summary.md");
+    assert!(kept.is_file(), "{}", said(&output));
     stage.double.assert_valid();
     stage.job.nothing_left();
 }
@@ -54,10 +52,24 @@ fn labeled() -> Value {
     serde_json::from_str(&text).expect("JSON")
 }
 
+/// The same as Gitea sends it, which does not say the label; its timeline does.
+fn labeled_at_gitea() -> Value {
+    let mut event = labeled();
+    event["action"] = json!("label_updated");
+    event.as_object_mut().expect("an object").remove("label");
+    event
+}
+
+fn label_given() -> Value {
+    let event = labeled();
+    json!({"number": 7, "created_at": event["issue"]["updated_at"], "author": event["sender"]["login"], "given": true,
+        "label": {"id": event["label"]["id"], "name": event["label"]["name"]}})
+}
+
 fn two_jobs(kind: &'static str) {
     let cassette = std::fs::read_to_string(Path::new(ROOT).join("examples/cassette.yml")).expect("the cassette");
-    let stage = Stage::new(kind, "two-jobs", &cassette, json!({}));
-    let output = stage.act("issues", &labeled());
+    let stage = Stage::new(kind, "two-jobs", &cassette, json!({"timeline": [label_given()]}));
+    let output = stage.act("issues", &if kind == "gitea" { labeled_at_gitea() } else { labeled() });
     assert!(output.status.success(), "{}", said(&output));
     let state = stage.double.state();
     assert_eq!(state["pulls"].as_array().map_or(0, Vec::len), 1, "{}", said(&output));
@@ -87,7 +99,7 @@ fn gitea_s_workflow_with_two_jobs_runs() {
 
 #[test]
 fn gitea_s_issue_workflow_runs() {
-    runs("gitea", "issue", "issues", &labeled(), 1, 1, "Closes #7.");
+    runs("gitea", "issue", "issues", &labeled_at_gitea(), 1, 1, "Closes #7.");
 }
 
 #[test]
@@ -242,9 +254,9 @@ fn a_comment_becomes_a_pull_request() {
 fn a_reader_s_comment_starts_nothing() {
     let stage = Stage::new("github", "comment", &super::commands(&[]), json!({}));
     let output = stage.act("issue_comment", &comment("octo-reader", 5_550_107, "/claude fix this"));
-    assert!(!output.status.success(), "{}", said(&output));
+    assert!(output.status.success(), "a stranger makes no job red: {}", said(&output));
     let (outcome, outputs) = stage.seen_later();
-    assert_eq!((outcome.as_str(), &outputs["conclusion"]), ("failure", &json!("refused")));
+    assert_eq!((outcome.as_str(), &outputs["conclusion"]), ("success", &json!("refused")));
     assert!(said(&output).contains("octo-reader (id 5550107) has read on this repository"), "{}", said(&output));
     assert!(stage.job.world.slugs().is_empty(), "a run was started");
     assert!(stage.double.writes().is_empty());

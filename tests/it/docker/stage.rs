@@ -89,9 +89,8 @@ impl Stage {
 
     /// The shipped workflow as it stands, but for what a release and a model would give, and with a step that reads the outputs.
     fn with_our_binary(shipped: &str, job: &Job, double: &Double, later: &Path) -> String {
-        let uses = "      - uses: claude-bottle/run@v1\n";
+        let uses = "uses: claude-bottle/run@v1\n        id: claude\n";
         let (before, after) = shipped.split_once(uses).expect("the action's step");
-        let after = after.strip_prefix("        id: claude\n").unwrap_or(after);
         let after = after.strip_prefix("        with:\n").unwrap_or(after);
         let env = format!(
             "        env:\n          BOTTLE_TEST_TOKEN: ${{{{ secrets.BOTTLE_TEST_TOKEN }}}}\n          BOTTLE_STATE_DIR: {}\n          \
@@ -102,8 +101,8 @@ impl Stage {
         // With a ref of its own the checkout step would ask the forge; without one `act` copies what is there.
         let before = before.replace("          ref: ${{ github.event.repository.default_branch }}\n", "");
         format!(
-            "{before}{uses}        id: claude\n        with:\n          runner-binary: {}\n          replay: {}\n{}\
-             \n      - if: always()\n        env:\n          OUTPUTS: ${{{{ toJSON(steps.claude.outputs) }}}}\n          OUTCOME: ${{{{ steps.claude.outcome }}}}\n        \
+            "{before}{uses}        with:\n          runner-binary: {}\n          replay: {}\n{}\
+             \n      - if: always() && steps.claude.outputs.conclusion\n        env:\n          OUTPUTS: ${{{{ toJSON(steps.claude.outputs) }}}}\n          OUTCOME: ${{{{ steps.claude.outcome }}}}\n        \
              run: printf '%s\\n%s\\n' \"$OUTCOME\" \"$OUTPUTS\" > {}\n",
             env!("CARGO_BIN_EXE_bottle-runner"),
             job.world.path("cassette.yml").display(),
@@ -120,18 +119,18 @@ impl Stage {
             double.ca().display(),
         );
         let binary = format!("          runner-binary: {}\n", env!("CARGO_BIN_EXE_bottle-runner"));
-        let uses = "      - uses: claude-bottle/run@v1\n";
-        let worked = format!("{uses}        id: claude\n        with:\n");
-        let publishes = format!("{uses}        with:\n");
-        assert!(shipped.contains(&worked) && shipped.contains(&publishes), "{shipped}");
+        let step = "      - uses: claude-bottle/run@v1\n        id: claude\n        with:\n";
+        let (work, publish) = shipped.split_once("\n  publish:\n").expect("two jobs");
+        assert!(work.contains(step) && publish.contains(step), "{shipped}");
         let replay = format!("          replay: {}\n", job.world.path("cassette.yml").display());
-        let text = shipped
+        let work = work
             .replace(
                 "        env:\n",
                 &format!("        env:\n          BOTTLE_TEST_TOKEN: ${{{{ secrets.BOTTLE_TEST_TOKEN }}}}\n{env}"),
             )
-            .replace(&worked, &format!("{worked}{binary}{replay}"))
-            .replace(&publishes, &format!("{uses}        id: claude\n        env:\n{env}        with:\n{binary}"));
+            .replace(step, &format!("{step}{binary}{replay}"));
+        let with_env = step.replace("        with:\n", &format!("        env:\n{env}        with:\n{binary}"));
+        let text = format!("{work}\n  publish:\n{}", publish.replace(step, &with_env));
         format!(
             "{text}\n      - if: always()\n        env:\n          OUTPUTS: ${{{{ toJSON(steps.claude.outputs) }}}}\n          OUTCOME: ${{{{ steps.claude.outcome }}}}\n        \
              run: printf '%s\\n%s\\n' \"$OUTCOME\" \"$OUTPUTS\" > {}\n",

@@ -16,6 +16,8 @@ pub(crate) struct Double {
     pub(crate) spec: PathBuf,
     /// `127.0.0.1:PORT`, or another address of this machine.
     pub(crate) authority: String,
+    /// Its address as the job's runner has it.
+    pub(crate) server: String,
     pub(crate) kind: &'static str,
     pub(crate) token: String,
 }
@@ -83,8 +85,11 @@ impl Double {
         let mut port = String::new();
         BufReader::new(process.stdout.take().expect("a pipe")).read_line(&mut port).expect("a port");
         assert!(!port.trim().is_empty(), "the stand-in did not start");
-        let authority = format!("{address}:{}", port.trim());
-        Self { process, dir, spec, authority, kind, token }
+        let host = if address.contains(':') { format!("[{address}]") } else { address.to_owned() };
+        let authority = format!("{host}:{}", port.trim());
+        let scheme = if state["plain"] == true { "http" } else { "https" };
+        let server = format!("{scheme}://{authority}{}", state["below"].as_str().unwrap_or_default());
+        Self { process, dir, spec, authority, server, kind, token }
     }
 
     /// The authority that vouches for it.
@@ -94,7 +99,7 @@ impl Double {
 
     /// The address of its API.
     pub(crate) fn api(&self) -> String {
-        format!("https://{}/api/{}", self.authority, if self.kind == "github" { "v3" } else { "v1" })
+        format!("{}/api/{}", self.server, if self.kind == "github" { "v3" } else { "v1" })
     }
 
     /// Every request so far.

@@ -73,7 +73,8 @@ fn what_was_changed_is_not_done_again_nor_what_nobody_asked_for() {
             json!([said_before(1, "octo-maintainer", "/claude first", EARLY)]),
             "octo-reader",
             5_550_107,
-            3,
+            // Anybody can write a comment: no job is red for it.
+            0,
             "write is needed",
         ),
         (json!([]), "octo-maintainer", 5_550_108, 2, "nothing to do again in issue #7"),
@@ -99,7 +100,9 @@ fn a_stop_where_nothing_runs_says_so() {
         assert_eq!(output(&world, "conclusion"), "success");
         let world = World::new();
         let out = run(&world, &double, &["run"], "issue_comment", &comment("octo-reader", 5_550_107, "/claude stop"));
-        assert_eq!(out.status.code(), Some(3), "{}", said(&out));
+        assert_eq!(out.status.code(), Some(0), "{}", said(&out));
+        assert!(said(&out).contains("::notice title=claude-bottle::refused: octo-reader"), "{}", said(&out));
+        assert_eq!(output(&world, "conclusion"), "refused");
         assert!(double.writes().is_empty());
         double.assert_valid();
     }

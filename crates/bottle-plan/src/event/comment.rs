@@ -81,6 +81,8 @@ pub(super) fn on_a_line(event: &Event<'_>) -> Answer<Task> {
         place: comment.path.as_ref().map(|path| Place {
             path: path.clone(),
             line: comment.line,
+            first: comment.start_line.filter(|first| Some(*first) != comment.line),
+            before: comment.side.as_deref() == Some("LEFT"),
             hunk: comment.diff_hunk.clone().unwrap_or_default(),
             answers: comment.in_reply_to_id,
         }),

@@ -2,6 +2,7 @@
 
 use super::mention::{self, Said};
 use super::parts::Event;
+use super::payload::starts_by_label;
 use super::{Answer, EventError, nothing, who};
 use crate::name::Name;
 use crate::task::{Source, Task};
@@ -14,9 +15,14 @@ pub(super) fn ask(event: &Event<'_>) -> Answer<Task> {
     if changes.is_some_and(|changes| changes.old_issue.is_some() || changes.old_repository.is_some()) {
         return nothing("the issue was transferred from another repository, which starts nothing");
     }
+    let mut others = vec![];
     let (agent, instruction) = match action {
         "opened" => opened(event)?,
-        "labeled" | "label_updated" => (Some(super::pull::label(event)?), String::new()),
+        _ if starts_by_label(action) => {
+            let given = super::pull::label(event)?;
+            others = given.others;
+            (Some(given.agent), String::new())
+        }
         "assigned" => {
             let given = event.payload.assignee.as_ref().map(std::slice::from_ref);
             let all = given.or(issue.assignees.as_deref()).unwrap_or_default();
@@ -37,10 +43,11 @@ pub(super) fn ask(event: &Event<'_>) -> Answer<Task> {
     }
     // The event itself shows the issue as it was then.
     let asked_at = issue.updated_at.as_deref();
-    let topic = event.issue(issue, false, asked_at)?;
+    let mut topic = event.issue(issue, false, asked_at)?;
     if action == "opened" && !topic.left_out.is_empty() {
         return nothing("the event does not say when the issue was written; that counts as changed afterwards");
     }
+    topic.left_out.extend(others);
     let task = event.task(Source::Issue(topic.thread), topic.left_out, asker)?;
     Ok(Task { agent, instruction, asked_at: asked_at.map(str::to_owned), ..task })
 }

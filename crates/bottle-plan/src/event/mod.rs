@@ -2,13 +2,14 @@
 //!
 //! Map: `payload` (what the forge sends, as far as it is used), `mention` (the command in a text), `who` (people and bots),
 //! `parts` (what several kinds share), then the kinds: `issue`, `pull`, `comment`, `other` (dispatches, schedules, failed
-//! runs).
+//! runs). `given`: what Gitea's events leave out about labels.
 //!
 //! Always: text that people wrote is carried as data; nothing is run or looked up. A text that may have been changed after
 //! it was asked for is left out, and said so. Who may ask is decided by the runner, which can ask the forge; bots are
 //! turned away here, unless the manifest lists their ids.
 
 mod comment;
+mod given;
 mod issue;
 pub(crate) mod mention;
 mod other;
@@ -23,6 +24,7 @@ use crate::manifest::Triggers;
 use crate::name::NameError;
 use crate::prose;
 use crate::task::{Actor, Form, Repository, Task, Thread};
+pub use given::{LabelAct, UnsaidLabel, label_unsaid, say_labels};
 pub(crate) use mention::BOTTLE;
 use parts::Event;
 use payload::{Kind, Payload};

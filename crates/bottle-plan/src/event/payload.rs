@@ -86,6 +86,10 @@ pub(super) struct Comment {
     pub(super) updated_at: Option<String>,
     pub(super) path: Option<String>,
     pub(super) line: Option<u64>,
+    /// GitHub: the first of several lines.
+    pub(super) start_line: Option<u64>,
+    /// GitHub: `LEFT` for the file before the change.
+    pub(super) side: Option<String>,
     pub(super) diff_hunk: Option<String>,
     pub(super) in_reply_to_id: Option<u64>,
 }
@@ -112,6 +116,8 @@ pub(super) struct Label {
 pub(super) struct Changes {
     /// Gitea: the labels that were given.
     pub(super) added_labels: Option<Vec<Label>>,
+    /// Gitea: the labels that were taken away.
+    pub(super) removed_labels: Option<Vec<Label>>,
     /// GitHub: the issue that this one was in the repository that it was transferred from.
     pub(super) old_issue: Option<Value>,
     /// GitHub: the repository that the issue was transferred from.
@@ -247,6 +253,11 @@ impl Kind {
             _ => return None,
         })
     }
+}
+
+/// Whether an action of an issue or a pull request may have given a label: GitHub's word, and Gitea's, which also takes away.
+pub(super) fn starts_by_label(action: &str) -> bool {
+    matches!(action, "labeled" | "label_updated")
 }
 
 /// Names of events, GitHub's and Gitea's, of which no task is made: a workflow may be started by each of them.

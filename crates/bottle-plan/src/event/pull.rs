@@ -1,38 +1,57 @@
 //! `pull_request`: given a label that starts a run.
 
 use super::parts::Event;
-use super::{Answer, nothing};
+use super::payload::starts_by_label;
+use super::{Answer, line, nothing};
 use crate::name::Name;
 use crate::task::{Source, Task};
 
 pub(super) fn ask(event: &Event<'_>) -> Answer<Task> {
     let action = event.action()?;
-    if !matches!(action, "labeled" | "label_updated") {
+    if !starts_by_label(action) {
         return nothing(&format!("a pull request was {action}, which starts nothing"));
     }
-    let agent = label(event)?;
+    let given = label(event)?;
     let pull = event.need(&event.payload.pull_request, "pull_request")?;
     let asker = event.asker(None)?;
     let asked_at = pull.updated_at.as_deref();
-    let topic = event.pull(pull, asked_at)?;
+    let mut topic = event.pull(pull, asked_at)?;
+    topic.left_out.extend(given.others);
     let task = event.task(Source::PullRequest(topic.thread), topic.left_out, asker)?;
     if task.pull_request.is_none() {
         return Err(event.malformed("missing field `head`").into());
     }
-    Ok(Task { agent: Some(agent), asked_at: asked_at.map(str::to_owned), ..task })
+    Ok(Task { agent: Some(given.agent), asked_at: asked_at.map(str::to_owned), ..task })
+}
+
+/// What a label asks for.
+pub(super) struct GivenLabel {
+    pub(super) agent: Name,
+    /// Labels that were given in the same moment and would start runs too, in the words of what is left out.
+    pub(super) others: Vec<String>,
 }
 
 /// The agent of the label that was given now. An event that does not say which it was starts nothing: those that were there
 /// before don't count.
-pub(super) fn label(event: &Event<'_>) -> Answer<Name> {
+pub(super) fn label(event: &Event<'_>) -> Answer<GivenLabel> {
     let payload = &event.payload;
-    let added = payload.changes.as_ref().and_then(|changes| changes.added_labels.as_deref());
+    let changes = payload.changes.as_ref();
+    let added = changes.and_then(|changes| changes.added_labels.as_deref());
     let given = payload.label.as_ref().map(std::slice::from_ref).or(added).unwrap_or_default();
-    match given.iter().find_map(|label| event.triggers.agent_of(&label.name)) {
-        Some(agent) => Ok(agent.clone()),
-        None => match given.first() {
-            Some(label) => nothing(&format!("the label `{}` starts nothing", label.name)),
-            None => nothing("the event names no label that was given"),
-        },
+    let mut starting = given.iter().filter_map(|label| Some((&label.name, event.triggers.agent_of(&label.name)?)));
+    if let Some((_, agent)) = starting.next() {
+        let words = |name: &String| {
+            line(&format!("the label `{name}`, given in the same moment: one event starts one run; give it again"))
+        };
+        return Ok(GivenLabel { agent: agent.clone(), others: starting.map(|(name, _)| words(name)).collect() });
+    }
+    let taken = changes.and_then(|changes| changes.removed_labels.as_ref()?.first());
+    match (given.first(), taken) {
+        (Some(label), _) => nothing(&format!("the label `{}` starts nothing", label.name)),
+        (None, Some(label)) => nothing(&format!(
+            "the label `{}` was taken away, which starts nothing; one that shall start a run is given by itself",
+            label.name
+        )),
+        (None, None) => nothing("the event names no label that was given"),
     }
 }

@@ -70,8 +70,9 @@ pub(super) fn check(manifest: &Manifest) -> Checked {
     if manifest.bottles.is_empty() {
         return Err(top.key("bottles").wrong("there is no bottle").hint("add one: `default: {}`"));
     }
+    git::check_plain_http(&manifest.plain_http, &top.key("plain_http"))?;
     for (name, bottle) in &manifest.bottles {
-        check_bottle(bottle, &top.key("bottles").key(name.as_str()))?;
+        check_bottle(bottle, manifest, &top.key("bottles").key(name.as_str()))?;
     }
     for (name, agent) in &manifest.agents {
         check_agent(agent, manifest, &top.key("agents").key(name.as_str()))?;
@@ -86,7 +87,7 @@ pub(super) fn check(manifest: &Manifest) -> Checked {
     check_triggers(manifest, &top.key("triggers"))
 }
 
-fn check_bottle(bottle: &Bottle, at: &At) -> Checked {
+fn check_bottle(bottle: &Bottle, manifest: &Manifest, at: &At) -> Checked {
     if let Some(image) = &bottle.image {
         check_image(image, &at.key("image"))?;
     }
@@ -104,7 +105,7 @@ fn check_bottle(bottle: &Bottle, at: &At) -> Checked {
         }
     }
     check_supervise(bottle, &at.key("supervise"))?;
-    git::check(&bottle.git, &at.key("git"))
+    git::check(&bottle.git, manifest, &at.key("git"))
 }
 
 fn check_image(image: &str, at: &At) -> Checked {

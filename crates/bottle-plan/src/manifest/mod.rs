@@ -7,6 +7,7 @@
 mod check;
 mod error;
 mod offer;
+mod plain_http;
 mod position;
 mod read;
 
@@ -31,6 +32,8 @@ use serde::{Deserialize, Serialize};
 pub(crate) use check::keyscan;
 pub use error::ManifestError;
 pub use offer::offer;
+pub use plain_http::PlainHttpError;
+pub(crate) use plain_http::warning as plain_http_warning;
 pub use read::parse;
 
 use crate::name::Name;
@@ -57,6 +60,10 @@ pub struct Manifest {
     /// What starts a run, and who may.
     #[serde(default)]
     pub triggers: Triggers,
+    /// Git servers and forges that may be reached without TLS, `host` or `host:port` as in their address; anybody on the way can read
+    /// the token and change the code.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub plain_http: Vec<String>,
 }
 
 /// A box, and its doors.
@@ -204,7 +211,8 @@ pub struct GitEntry {
     /// Its name at the gate; `origin` is the one that the guest works in, else the first.
     #[serde(alias = "Name")]
     pub name: RepoName,
-    /// Where it is: `ssh://user@host[:port]/path`, `user@host:path` or `https://host[:port]/path`.
+    /// Where it is: `ssh://user@host[:port]/path`, `user@host:path` or `https://host[:port]/path`; by http only if `plain_http` has the
+    /// host.
     #[serde(alias = "Upstream")]
     pub upstream: UpstreamUrl,
     /// ssh: the private key's file on the host; `~/` is the home directory.

@@ -29,7 +29,7 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
     let seed = seed(facts)?;
     let slug = slug(task, seed)?;
 
-    let upstreams = Upstreams::of(task, bottle, facts, &mut notes)?;
+    let upstreams = Upstreams::of(task, (manifest, bottle), facts, &mut notes)?;
     let backend = options.backend.unwrap_or(facts.backend);
     let presets = Presets::of(bottle, facts, backend, &mut notes)?;
     let rules = Rules::of(bottle, &presets.routes, &agent.limits, &upstreams, facts, options, &mut notes)?;

@@ -1,6 +1,6 @@
 //! The repositories behind the gate: the manifest's, or the one that the task is about.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use bottle_policy::gate::refs::{RefRefusal, RefRules, is_branch_name};
@@ -15,7 +15,7 @@ use super::error::PlanError;
 use super::secrets::add;
 use super::types::{Bring, GitPlan, Options, ROOT, SecretPlan, SecretSource};
 use crate::facts::{Ci, ForgeKind, HostFacts};
-use crate::manifest::{Bottle, GitEntry, Push, keyscan};
+use crate::manifest::{Bottle, GitEntry, Manifest, Push, keyscan, plain_http_warning};
 use crate::name::words;
 use crate::render::render_gitconfig;
 use crate::task::{PullRequest, Source, Task, Work, branch_stem};
@@ -37,7 +37,20 @@ impl Upstreams {
     /// The manifest's; else in a job the job's own repository, elsewhere the one of the checkout or of the event.
     pub(super) fn of(
         task: &Task,
-        bottle: &Bottle,
+        (manifest, bottle): (&Manifest, &Bottle),
+        facts: &HostFacts,
+        notes: &mut Vec<String>,
+    ) -> Result<Self, PlanError> {
+        let found = Self::found(task, (manifest, bottle), facts, notes)?;
+        let open = found.0.iter().map(|entry| &entry.upstream.url).filter(|url| url.transport == Transport::Http);
+        let open: BTreeSet<String> = open.map(plain_http_warning).collect();
+        notes.splice(0..0, open);
+        Ok(found)
+    }
+
+    fn found(
+        task: &Task,
+        (manifest, bottle): (&Manifest, &Bottle),
         facts: &HostFacts,
         notes: &mut Vec<String>,
     ) -> Result<Self, PlanError> {
@@ -57,6 +70,9 @@ impl Upstreams {
             problem: error.to_string(),
             hint: "name it in the manifest: `git: [{ name: origin, upstream: … }]`".to_owned(),
         })?;
+        manifest
+            .may_be_open(&url)
+            .map_err(|error| PlanError::Upstream { problem: error.to_string(), hint: error.hint() })?;
         if url.transport == Transport::Ssh {
             return Err(PlanError::Upstream {
                 problem: format!("no host key is pinned for {url}"),
@@ -75,7 +91,8 @@ impl Upstreams {
         let name = RepoName::parse("origin").map_err(|error| PlanError::Facts(error.to_string()))?;
         let push = Push::default().rules();
         let upstream = Upstream { name, url, identity: None, known_host_key: None, token, push };
-        Ok(Self(vec![Entry { upstream, identity_file: None, extra_hosts: BTreeMap::new() }]))
+        let extra_hosts = on_this_machine(&upstream.url, facts);
+        Ok(Self(vec![Entry { upstream, identity_file: None, extra_hosts }]))
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -107,11 +124,12 @@ impl Upstreams {
 
     /// What egress refuses although a route might allow it: https to these repositories would go round the gate.
     pub(super) fn closed_to_https(&self) -> Vec<GitUpstream> {
-        let url = |entry: &Entry| GitUpstream {
-            host: entry.upstream.url.host.clone(),
-            path: entry.upstream.url.repository().to_owned(),
+        // A route is to a name: what is at an address has none.
+        let url = |entry: &Entry| {
+            let host = entry.upstream.url.host.name()?.clone();
+            Some(GitUpstream { host, path: entry.upstream.url.repository().to_owned() })
         };
-        self.0.iter().map(url).collect()
+        self.0.iter().filter_map(url).collect()
     }
 
     pub(super) fn gate_policy(&self, dry_run: bool) -> GatePolicy {
@@ -224,7 +242,15 @@ fn from_manifest(entry: &GitEntry, facts: &HostFacts, names: &mut Vec<String>) -
         token: entry.token_from.clone(),
         push: entry.push.rules(),
     };
-    Entry { upstream, identity_file, extra_hosts: entry.extra_hosts.clone() }
+    let mut extra_hosts = on_this_machine(&upstream.url, facts);
+    extra_hosts.extend(entry.extra_hosts.clone());
+    Entry { upstream, identity_file, extra_hosts }
+}
+
+/// The address that this machine's own hosts file has for an upstream: the doors' name service does not know it.
+fn on_this_machine(url: &UpstreamUrl, facts: &HostFacts) -> BTreeMap<HostName, IpAddr> {
+    let known = url.host.name().and_then(|name| Some((name.clone(), *facts.hosts.get(name)?)));
+    known.into_iter().collect()
 }
 
 /// `BOTTLE_GIT_ORIGIN_IDENTITY`; two upstreams never share one.

@@ -107,7 +107,12 @@ impl Words {
 
 /// `size.py, line 2`.
 fn where_it_is(place: &Place) -> String {
-    let line = place.line.map_or_else(String::new, |line| format!(", line {line}"));
+    let before = if place.before { " of the file before the change" } else { "" };
+    let line = match (place.first, place.line) {
+        (Some(first), Some(last)) => format!(", lines {first} to {last}{before}"),
+        (None, Some(line)) => format!(", line {line}{before}"),
+        (_, None) => String::new(),
+    };
     format!("{}{line}", prose::name(&place.path, 300))
 }
 

@@ -35,7 +35,7 @@ pub fn render_gitconfig(gate_host: &str, upstreams: &[Upstream]) -> String {
 /// An address at another port may be another server's, but a bottle has no other way to it either.
 pub fn spellings(url: &UpstreamUrl) -> BTreeSet<String> {
     let (host, path) = (&url.host, url.repository());
-    let ports = |transport, own: u16| {
+    let ports = |transport: Transport, own: u16| {
         let declared = url.port.filter(|_| url.transport == transport).unwrap_or(own);
         [String::new(), format!(":{own}"), format!(":{declared}")]
     };
@@ -48,6 +48,9 @@ pub fn spellings(url: &UpstreamUrl) -> BTreeSet<String> {
             out.extend(["", "/"].map(|slash| format!("{user}{host}:{slash}{path}{end}")));
         }
         out.extend(ports(Transport::Https, 443).map(|port| format!("https://{host}{port}/{path}{end}")));
+        if url.transport == Transport::Http {
+            out.extend(ports(Transport::Http, 80).map(|port| format!("http://{host}{port}/{path}{end}")));
+        }
     }
     out
 }

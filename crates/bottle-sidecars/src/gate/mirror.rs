@@ -116,6 +116,28 @@ pub(super) fn max_alloc_bytes(gate: &GateDirs) -> u64 {
     blobs.max().unwrap_or_default().max(MIN_ALLOC_BYTES).saturating_mul(2)
 }
 
+/// What git says where upstream's ids are SHA-256 and the mirror's are not.
+const SHA256: &str = "mismatched algorithms: client sha1; server sha256";
+
+/// Gives an empty mirror the format of its upstream, which only a fetch tells; false where it has that already.
+fn take_sha256(gate: &GateDirs, upstream: &Upstream) -> Result<bool, String> {
+    let git = |args: &[&str]| {
+        let mut command = process::git(&gate.home());
+        command.arg("-C").arg(gate.mirror(&upstream.name)).args(args);
+        process::run(command, None, process::ProcessLimits::local()).map_err(|error| error.to_string())
+    };
+    let format = git(&["rev-parse", "--show-object-format"])?;
+    if format.stdout.trim_ascii() != b"sha1" {
+        return Ok(false);
+    }
+    for (key, value) in [("core.repositoryFormatVersion", "1"), ("extensions.objectFormat", "sha256")] {
+        if !git(&["config", key, value])?.status.success() {
+            return Err(format!("the mirror of {} can't be given SHA-256 ids", upstream.name));
+        }
+    }
+    Ok(true)
+}
+
 /// Fetches all refs from upstream, and drops those that are gone there; the lock of the mirror is held meanwhile.
 pub(super) fn refresh(gate: &GateDirs, upstream: &Upstream) -> Result<(), String> {
     let lock = Lock::wait_for(gate, &upstream.name)?;
@@ -140,7 +162,12 @@ pub(super) fn refresh(gate: &GateDirs, upstream: &Upstream) -> Result<(), String
     let unreachable = |reason: &str| format!("upstream of {} can't be fetched: {reason}", upstream.name);
     let output = process::run(fetch, None, FETCH_LIMITS).map_err(|error| unreachable(&error.to_string()))?;
     if !output.status.success() {
-        return Err(unreachable(&last_words(&output.stderr)));
+        let words = last_words(&output.stderr);
+        if !head_is_set.exists() && words.contains(SHA256) && take_sha256(gate, upstream)? {
+            lock.finished();
+            return refresh(gate, upstream);
+        }
+        return Err(unreachable(&words));
     }
     if !head_is_set.exists() || head_leads_nowhere(gate, upstream) {
         set_head(gate, upstream).map_err(|reason| unreachable(&reason))?;

@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use bottle_policy::gate::{GatePolicy, HostKey, Transport, Upstream, UpstreamUrl};
+use bottle_policy::gate::{GatePolicy, GitHost, HostKey, Transport, Upstream, UpstreamUrl};
 use bottle_types::secret::SecretName;
 
 use super::dirs::{GateDirs, shell_word, write_file};
@@ -23,7 +23,7 @@ pub(super) fn check(policy: &GatePolicy) -> Result<(), String> {
             Transport::Ssh if upstream.identity.is_none() => {
                 return Err(format!("{name}: no identity to log in to {} with", upstream.url));
             }
-            Transport::Ssh | Transport::Https => {}
+            Transport::Ssh | Transport::Https | Transport::Http => {}
         }
     }
     Ok(())
@@ -68,9 +68,13 @@ pub(super) fn close(gate: &GateDirs) {
 
 /// A line of a known_hosts file.
 fn known_host(url: &UpstreamUrl, key: &HostKey) -> String {
+    let host = match &url.host {
+        GitHost::Name(name) => name.to_string(),
+        GitHost::Address(address) => address.to_string(),
+    };
     match url.port {
-        Some(port) => format!("[{}]:{port} {}\n", url.host, key.as_str()),
-        None => format!("{} {}\n", url.host, key.as_str()),
+        Some(port) => format!("[{host}]:{port} {}\n", key.as_str()),
+        None => format!("{host} {}\n", key.as_str()),
     }
 }
 
@@ -131,6 +135,8 @@ pub(super) fn git(gate: &GateDirs, upstream: &Upstream) -> Command {
     let mut command = process::git(&gate.home());
     command.env("GIT_DIR", gate.mirror(&upstream.name)).current_dir(gate.mirror(&upstream.name));
     gate.tell_hooks(&mut command);
+    // No other way than the upstream's own, and http nowhere else.
+    command.env("GIT_ALLOW_PROTOCOL", upstream.url.transport.scheme());
     match upstream.url.transport {
         Transport::Ssh => {
             let config = gate.policy_dir.join(format!("{}.conf", upstream.name));
@@ -140,7 +146,7 @@ pub(super) fn git(gate: &GateDirs, upstream: &Upstream) -> Command {
             let ssh = format!("ssh -F {} -S {socket}", shell_word(&config));
             command.env("GIT_SSH_VARIANT", "ssh").env("GIT_SSH_COMMAND", ssh);
         }
-        Transport::Https => {
+        Transport::Https | Transport::Http => {
             let mut settings = vec![
                 ("credential.helper".to_owned(), String::new()),
                 ("http.followRedirects".to_owned(), "false".to_owned()),
@@ -175,14 +181,12 @@ pub(super) fn credential(gate: &GateDirs, dirs: &Dirs, name: &str, action: &str)
     let Some((upstream, token)) = upstream.and_then(|one| Some((one, one.token.as_ref()?))) else {
         return Err(format!("no token for {name}"));
     };
-    let host = match upstream.url.port {
-        Some(port) => format!("{}:{port}", upstream.url.host),
-        None => upstream.url.host.to_string(),
-    };
+    let host = upstream.url.authority();
+    let protocol = format!("protocol={}", upstream.url.transport.scheme());
     let (mut right_protocol, mut right_host) = (false, false);
     for line in std::io::stdin().lock().lines() {
         let line = line.map_err(|error| error.to_string())?;
-        right_protocol |= line == "protocol=https";
+        right_protocol |= line == protocol;
         right_host |= line.strip_prefix("host=") == Some(&host);
     }
     if !(right_protocol && right_host) {

@@ -1,4 +1,4 @@
-"""A git host over https: `git http-backend` behind TLS and a token. Arguments: certificate, key, root, token file, log, port
+"""A git host over https: `git http-backend` behind TLS and a token. Arguments: certificate (`-`: http), key, root, token file, log, port
 (0: any that is free).
 
 While it answers, it looks for the token in what every process was given; what it finds is in the log as SEEN.
@@ -83,8 +83,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 server = http.server.ThreadingHTTPServer(("127.0.0.1", int(PORT)), Handler)
-context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-context.load_cert_chain(CERT, KEY)
-server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+if CERT != "-":
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(CERT, KEY)
+    server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
 print(server.server_port, flush=True)
 server.serve_forever()

@@ -10,18 +10,20 @@ use crate::world::{Running, World, free_port, random_letters, said};
 /// A git host over https, its certificate in `tls.pem`.
 pub(crate) struct Server {
     port: u16,
+    /// `-`: it speaks http.
+    certificate: &'static str,
     process: Option<Running>,
 }
 
 impl Server {
-    fn start(world: &World) -> Self {
+    fn start(world: &World, certificate: &'static str) -> Self {
         for name in ["tls", "other"] {
             let key = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
             fs::write(world.path(&format!("{name}.pem")), key.cert.pem()).expect("written");
             fs::write(world.path(&format!("{name}.key")), key.signing_key.serialize_pem()).expect("written");
         }
         world.ok(&world.path("upstream"), "for r in *.git; do git -C $r config http.receivepack true; done");
-        let mut server = Self { port: free_port(), process: None };
+        let mut server = Self { port: free_port(), certificate, process: None };
         server.up(world);
         server
     }
@@ -30,7 +32,8 @@ impl Server {
     pub(crate) fn up(&mut self, world: &World) {
         let mut child = Command::new("python3")
             .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/gate/https.py"))
-            .args([world.path("tls.pem"), world.path("tls.key"), world.path("upstream")])
+            .arg(if self.certificate == "-" { "-".into() } else { world.path(self.certificate) })
+            .args([world.path("tls.key"), world.path("upstream")])
             .args([world.path("token"), world.path("https.log")])
             .arg(self.port.to_string())
             .stdout(Stdio::piped())
@@ -50,17 +53,22 @@ impl Server {
 
 /// A world whose upstream is reached over https at this path; the server, and the token.
 pub(crate) fn https_world(path: &str, certificate: &str) -> (World, Server, String) {
+    git_world(("https://localhost", "tls.pem"), path, certificate)
+}
+
+/// The same at another host, with this certificate of the server, and this one in the gate's list.
+fn git_world((host, served): (&str, &'static str), path: &str, certificate: &str) -> (World, Server, String) {
     let token = format!("token{}", random_letters(30));
     let mut server = None;
     let world = World::with(
         |world| {
             fs::write(world.path("token"), &token).expect("written");
             fs::write(world.path("secrets/GIT_TOKEN"), format!("{token}\n")).expect("written");
-            let started = Server::start(world);
+            let started = Server::start(world, served);
             let port = started.port;
             server = Some(started);
             let policy = format!(
-                "version: 1\nsecrets: [GIT_TOKEN]\nupstreams:\n  - name: origin\n    url: https://localhost:{port}/{path}\n    \
+                "version: 1\nsecrets: [GIT_TOKEN]\nupstreams:\n  - name: origin\n    url: {host}:{port}/{path}\n    \
                  token: GIT_TOKEN\n    push: {{ refs: [\"refs/heads/bottle/**\"], tags: true }}\n"
             );
             fs::write(world.path("gate.yaml"), policy).expect("written");
@@ -91,6 +99,21 @@ fn a_clone_and_a_push_with_a_token_that_is_nowhere_to_be_seen() {
     let search = "rm -rf clone-*; grep -rlF -f secrets/GIT_TOKEN . | grep -v -e '^./token$' -e '^./secrets/GIT_TOKEN$'";
     let found = world.sh(world.dir.path(), search, &[]);
     assert_eq!(said(&found), "", "the token is in these files");
+}
+
+#[test]
+fn an_upstream_by_http_at_an_address_takes_the_token_and_a_scanned_push() {
+    let (world, _server, token) = git_world(("http://127.0.0.1", "-"), "origin.git", "tls.pem");
+    let clone = world.clone_origin();
+    world.ok(&clone, "echo x >x; git add .; git commit -qm x; git push -q origin HEAD:refs/heads/bottle/x");
+    assert!(world.upstream_refs().contains("refs/heads/bottle/x"), "{}", world.upstream_refs());
+    let output = world.sh(
+        &clone,
+        "cp ../secrets/GIT_TOKEN t; git add .; git commit -qm t; git push origin HEAD:refs/heads/bottle/y",
+        &[],
+    );
+    assert!(!output.status.success() && said(&output).contains("known-secret:GIT_TOKEN at t:1"), "{}", said(&output));
+    assert!(!said(&output).contains(&token), "{}", said(&output));
 }
 
 #[test]

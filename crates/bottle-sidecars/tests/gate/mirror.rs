@@ -54,6 +54,40 @@ fn what_the_host_has_is_not_fetched() {
 }
 
 #[test]
+fn a_repository_with_sha256_ids_is_like_any_other() {
+    let made = "rm -rf upstream/origin.git && git init -q -b main --object-format=sha256 w && cd w && echo one >README.md && git add . &&
+        git commit -qm one && git clone -q --bare . ../upstream/origin.git";
+    let world = World::with(|world| drop(world.ok(world.dir.path(), made)), |policy| policy);
+    let clone = world.clone_origin();
+    assert_eq!(world.ok(&clone, "git rev-parse HEAD").trim().len(), 64);
+    world.ok(&clone, "echo two >two && git add . && git commit -qm two && git push -q origin HEAD:refs/heads/bottle/x");
+    assert!(world.upstream_refs().contains("refs/heads/bottle/x"), "{}", world.upstream_refs());
+    let refused = world.sh(
+        &clone,
+        "printf KEY >k && git add . && git commit -qm k && git push origin HEAD:refs/heads/bottle/x",
+        &[],
+    );
+    assert!(refused.status.success(), "nothing is in it: {}", said(&refused));
+    let planted = format!(
+        "echo {} >k && git commit -qam key && git push origin HEAD:refs/heads/bottle/x",
+        crate::world::aws_key()
+    );
+    let refused = world.sh(&clone, &planted, &[]);
+    assert!(!refused.status.success() && said(&refused).contains("refused"), "{}", said(&refused));
+    let (ours, theirs) = (world.ok(&clone, "git rev-parse HEAD~1"), world.upstream_refs());
+    assert!(theirs.contains(ours.trim()), "{theirs}");
+}
+
+#[test]
+fn an_empty_repository_gets_its_first_branch() {
+    let made = "rm -rf upstream/origin.git && git init -q -b main --bare upstream/origin.git";
+    let world = World::with(|world| drop(world.ok(world.dir.path(), made)), |policy| policy);
+    let clone = world.clone_origin();
+    world.ok(&clone, "echo one >one && git add . && git commit -qm one && git push -q origin HEAD:refs/heads/bottle/x");
+    assert!(world.upstream_refs().starts_with("refs/heads/bottle/x "), "{}", world.upstream_refs());
+}
+
+#[test]
 fn a_damaged_seed_is_left_aside() {
     let seed = "mkdir -p state/seed/origin && echo nothing main >state/seed/origin/branches";
     let world = World::with(|world| drop(world.ok(world.dir.path(), seed)), |policy| policy);

@@ -9,20 +9,24 @@ use bottle_policy::gate::{Transport, UpstreamUrl};
 use bottle_types::host::HostName;
 
 use super::{At, Checked};
-use crate::manifest::{GitEntry, Push};
+use crate::manifest::plain_http::open_authority;
+use crate::manifest::{GitEntry, Manifest, Push};
 
 /// Checks every entry, and all of them together.
-pub(super) fn check(entries: &[GitEntry], at: &At) -> Checked {
+pub(super) fn check(entries: &[GitEntry], manifest: &Manifest, at: &At) -> Checked {
     let mut names = BTreeMap::new();
     let mut repositories = BTreeMap::new();
     let mut addresses: BTreeMap<&HostName, (IpAddr, &str)> = BTreeMap::new();
     for (index, entry) in entries.iter().enumerate() {
         let at = at.item(index);
         check_entry(entry, &at)?;
+        if let Err(open) = manifest.may_be_open(&entry.upstream) {
+            return Err(at.key("upstream").wrong(&open.to_string()).hint(open.hint()));
+        }
         if names.insert(entry.name.as_str(), index).is_some() {
             return Err(at.key("name").wrong(&format!("there is another upstream `{}`", entry.name)));
         }
-        let repository = (entry.upstream.host.as_str(), entry.upstream.repository());
+        let repository = (&entry.upstream.host, entry.upstream.repository());
         if let Some(other) = repositories.insert(repository, entry.name.as_str()) {
             let problem = format!("the upstream `{other}` is the same repository");
             return Err(at.key("upstream").wrong(&problem).hint("git could not tell which of the two is meant"));
@@ -50,6 +54,17 @@ pub(crate) fn keyscan(upstream: &UpstreamUrl) -> String {
     }
 }
 
+/// Checks that `plain_http` has hosts.
+pub(super) fn check_plain_http(hosts: &[String], at: &At) -> Checked {
+    for (index, host) in hosts.iter().enumerate() {
+        if open_authority(host).is_none() {
+            let problem = format!("`{host}` is not a host with its port");
+            return Err(at.item(index).wrong(&problem).hint("write it as in the address: `git.home:3000`"));
+        }
+    }
+    Ok(())
+}
+
 fn check_entry(entry: &GitEntry, at: &At) -> Checked {
     match entry.upstream.transport {
         Transport::Ssh => {
@@ -69,13 +84,15 @@ fn check_entry(entry: &GitEntry, at: &At) -> Checked {
                 return Err(at.key("token_from").wrong("a token is for https upstreams").hint("remove it"));
             }
         }
-        Transport::Https => {
+        Transport::Https | Transport::Http => {
             for (key, given) in
                 [("identity_file", entry.identity_file.is_some()), ("known_host_key", entry.known_host_key.is_some())]
             {
                 if given {
                     let hint = "use `token_from`, or an ssh:// upstream";
-                    return Err(at.key(key).wrong("this is for ssh upstreams, and the upstream is https").hint(hint));
+                    let scheme = entry.upstream.transport.scheme();
+                    let problem = format!("this is for ssh upstreams, and the upstream is {scheme}");
+                    return Err(at.key(key).wrong(&problem).hint(hint));
                 }
             }
         }
