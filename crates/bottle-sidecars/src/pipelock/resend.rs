@@ -44,7 +44,7 @@ impl Upstream {
     /// Sends a request, and again what may be sent again.
     pub(super) async fn request(&self, request: Request<Body>) -> Result<Response<Incoming>, Error> {
         let (parts, body) = request.into_parts();
-        let source = Source::new(body);
+        let source = SourceSlot::new(body);
         let mut client = &self.kept;
         for _ in 1..MAX_ATTEMPTS {
             let error = match client.request(attempt(&parts, &source)).await {
@@ -124,10 +124,6 @@ enum Kept {
 }
 
 impl Source {
-    fn new(body: Body) -> Arc<SourceSlot> {
-        Arc::new(SourceSlot(Mutex::new(Self { body, kept: Some(vec![]), bytes: 0, attempt: 0 })))
-    }
-
     fn is_complete(&self) -> bool {
         self.kept.is_some()
     }
@@ -152,6 +148,10 @@ impl Source {
 }
 
 impl SourceSlot {
+    fn new(body: Body) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(Source { body, kept: Some(vec![]), bytes: 0, attempt: 0 })))
+    }
+
     fn lock(&self) -> MutexGuard<'_, Source> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -217,7 +217,7 @@ mod tests {
 
     fn source(pieces: &[usize]) -> Arc<SourceSlot> {
         let frames: Vec<_> = pieces.iter().map(|size| Ok(Frame::data(Bytes::from(vec![b'x'; *size])))).collect();
-        Source::new(StreamBody::new(futures_util::stream::iter(frames)).boxed_unsync())
+        SourceSlot::new(StreamBody::new(futures_util::stream::iter(frames)).boxed_unsync())
     }
 
     fn read(source: &Arc<SourceSlot>) -> Attempt {
