@@ -16,7 +16,7 @@ pub(super) enum Error {
     #[error("the time of {id} is up, and what it allowed can't be taken back: {reason}")]
     Late { id: ProposalId, reason: String },
     #[error("failed to make a nonce: {0}")]
-    Random(std::io::Error),
+    Random(getrandom::Error),
     #[error("failed to start: {0}")]
     Start(std::io::Error),
 }

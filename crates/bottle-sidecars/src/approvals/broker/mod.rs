@@ -10,7 +10,6 @@ mod enforce;
 mod held;
 
 use std::collections::BTreeMap;
-use std::io::Read as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -367,7 +366,6 @@ fn stamp(time: OffsetDateTime) -> String {
 /// 32 hex digits that nobody can guess.
 fn nonce() -> Result<String, Error> {
     let mut bytes = [0; 16];
-    let read = std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
-    read.map_err(Error::Random)?;
+    getrandom::fill(&mut bytes).map_err(Error::Random)?;
     Ok(hex::encode(bytes))
 }
