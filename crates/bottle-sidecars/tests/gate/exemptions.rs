@@ -7,13 +7,15 @@ use crate::world::{World, aws_key, random_hex, said};
 /// A world whose policy exempts key ids below `tests/`, and one token in `docs`.
 fn world(token: &str) -> World {
     let hash = hex::encode(Sha256::digest(token));
+    // That rule of gitleaks takes the key for a part of what it finds.
+    let entry = hex::encode(Sha256::digest(format!("a: {token}")));
     World::with(
         |_| {},
         |policy| {
             format!(
                 "{policy}exemptions:\n- {{ rule: aws-access-token, path: 'tests/**', reason: samples }}\n\
                  - {{ rule: generic-api-key, path: 'docs/*', sha256: {hash}, reason: a sample }}\n\
-                 - {{ rule: kubernetes-secret-yaml, path: 's.yaml', sha256: {hash}, reason: a sample }}\n"
+                 - {{ rule: kubernetes-secret-yaml, path: 's.yaml', sha256: {entry}, reason: a sample }}\n"
             )
         },
     )
