@@ -26,7 +26,7 @@ use crate::origin::Origin;
 pub(crate) const KEY: &str = "sk-test-0123456789-abcdefghij";
 /// What the guest holds in its place.
 pub(crate) const PLACEHOLDER: &str = "bottle-placeholder-ANTHROPIC_API_KEY";
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) type Body = UnsyncBoxBody<Bytes, std::convert::Infallible>;
 
