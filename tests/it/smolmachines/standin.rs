@@ -183,7 +183,7 @@ fn lost_of(machine: &StandIn) -> Option<(String, Duration)> {
     let verbs = verbs(&calls);
     // Logs and work are collected side by side, and the machine goes last.
     assert_eq!(verbs[calls.len() - 2..], ["stop", "delete"]);
-    assert!(verbs[calls.len() - 4..].contains(&"egress-events"), "{verbs:?}");
+    assert!(verbs[calls.len() - 6..].contains(&"egress-events"), "{verbs:?}");
     assert!(said.contains("what it pushed before is in gate.jsonl of the run record"), "{said}");
     Some((said, begun.elapsed()))
 }
