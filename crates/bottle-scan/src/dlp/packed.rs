@@ -115,9 +115,10 @@ impl Default for Work {
 }
 
 impl Work {
-    const FREE: u64 = 1 << 20;
-    /// A git pack of tiny objects, as they are packed at worst, has one start for 32 bytes.
-    const PER_BYTE: u64 = 32;
+    pub(crate) const FREE: u64 = 1 << 20;
+    /// A git pack of tiny objects, as they are packed at worst, has one start for 32 bytes; four times as much is allowed, for what
+    /// only looks like a start.
+    pub(crate) const PER_BYTE: u64 = 128;
 
     /// So many bytes have come.
     pub(crate) fn allow(&mut self, bytes: usize) {

@@ -342,7 +342,7 @@ mod tests {
     #[test]
     fn a_text_is_cut_between_lines_or_tokens() {
         assert_eq!(cut(b"one\ntwo three", 9), 4);
-        assert_eq!(cut(b"key = \"abc\"; b=cd", 15), 12);
+        assert_eq!(cut(b"key = \"abc\"; b=cd", 15), 13);
         let long = vec![b'x'; CUT_REACH + 10];
         assert_eq!(cut(&long, CUT_REACH + 5), CUT_REACH + 5);
         assert_eq!(cut(&[b"a\n".as_slice(), &long].concat(), CUT_REACH + 5), CUT_REACH + 5);
