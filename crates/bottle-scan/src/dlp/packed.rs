@@ -116,9 +116,9 @@ impl Default for Work {
 
 impl Work {
     pub(crate) const FREE: u64 = 1 << 20;
-    /// A git pack of tiny objects, as they are packed at worst, has one start for 32 bytes, and each start is charged for the whole chunk that
-    /// it is in: a bound by the bytes that are used could be much lower.
-    pub(crate) const PER_BYTE: u64 = 4096;
+    /// A git pack of tiny objects, as they are packed at worst, has one start for 32 bytes; four times as much is allowed, for what
+    /// only looks like a start.
+    pub(crate) const PER_BYTE: u64 = 128;
 
     /// So many bytes have come.
     pub(crate) fn allow(&mut self, bytes: usize) {
