@@ -116,9 +116,8 @@ impl Default for Work {
 
 impl Work {
     pub(crate) const FREE: u64 = 1 << 20;
-    /// A git pack of tiny objects, as they are packed at worst, has one start for 32 bytes; four times as much is allowed, for what
-    /// only looks like a start.
-    pub(crate) const PER_BYTE: u64 = 128;
+    /// A git pack of tiny objects, as they are packed at worst, has one start for 32 bytes.
+    pub(crate) const PER_BYTE: u64 = 32;
 
     /// So many bytes have come.
     pub(crate) fn allow(&mut self, bytes: usize) {

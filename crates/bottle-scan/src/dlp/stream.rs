@@ -256,7 +256,7 @@ impl Inner {
                 let unpacker = Unpacker::new(packing, false);
                 let mut tap = Tap { unpacker, at: offset, strict: false, child };
                 tap.begin(&self.buffer[at..to], depth, shared)?;
-                if last || tap.is_going() {
+                if tap.is_going() {
                     self.taps.push(tap);
                 } else {
                     tap.finish(depth, shared)?;
