@@ -17,7 +17,7 @@ use serde_json::Value;
 use super::Operation;
 use super::answer::{explain, message, rate_limit, retry_after};
 use super::etag_cache::EtagCache;
-use super::tls::NOT_VOUCHED_FOR;
+use super::tls::Unverified;
 
 /// How often a call is tried at most.
 const MAX_TRIES: u32 = 5;
@@ -369,12 +369,11 @@ impl Http {
 /// An attempt that got no whole answer; what was sent may have been done, unless there was no connection. A certificate that
 /// nobody vouches for will not be another one the next time.
 fn lost(call: &Call<'_>, place: &str, error: &reqwest::Error) -> Attempt {
-    let problem = explain(error);
-    if problem.contains(NOT_VOUCHED_FOR) {
-        let (operation, place) = (call.operation, place.to_owned());
+    if let Some(unverified) = Unverified::cause_of(error) {
+        let (operation, place, problem) = (call.operation, place.to_owned(), unverified.to_string());
         return Attempt::Failed(ForgeError::Untrusted { operation, place, problem });
     }
-    Attempt::Again { wait: None, limited: false, may_be_done: !error.is_connect(), problem }
+    Attempt::Again { wait: None, limited: false, may_be_done: !error.is_connect(), problem: explain(error) }
 }
 
 /// The whole body; none where it is larger than an answer may be.

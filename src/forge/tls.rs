@@ -1,18 +1,46 @@
 //! Whom the forge's API is believed to be: what this machine's list of authorities vouches for, and no one else.
 
+use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, OtherError, RootCertStore, SignatureScheme};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use sha2::{Digest as _, Sha256};
 
-/// In the message of every certificate that is not believed.
-pub(super) const NOT_VOUCHED_FOR: &str = "nobody vouches for the certificate of";
+/// A certificate that is not believed.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "nobody vouches for the certificate of {host} (SHA-256 {fingerprint}) among the authorities in {roots}: {error}"
+)]
+pub(super) struct Unverified {
+    host: String,
+    fingerprint: String,
+    roots: String,
+    error: rustls::Error,
+}
+
+impl Unverified {
+    /// The certificate for which a connection failed, if that is why it did.
+    pub(super) fn cause_of<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Self> {
+        // An I/O error has what it wraps for its text, and not for its source.
+        let wrapped = |error: &'a (dyn Error + 'static)| -> Option<&'a (dyn Error + 'static)> {
+            Some(error.downcast_ref::<std::io::Error>()?.get_ref()?)
+        };
+        let mut at = Some(error);
+        while let Some(error) = at {
+            if let Some(rustls::Error::InvalidCertificate(CertificateError::Other(other))) = error.downcast_ref() {
+                return other.0.downcast_ref();
+            }
+            at = wrapped(error).or_else(|| error.source());
+        }
+        None
+    }
+}
 
 /// The settings of a client that trusts the authorities in this file alone.
 pub(super) fn client(roots: Option<&Path>) -> Result<ClientConfig, String> {
@@ -66,13 +94,13 @@ impl ServerCertVerifier for NamingVerifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
         self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now).map_err(|error| {
-            let print: Vec<String> = Sha256::digest(end_entity).iter().map(|byte| format!("{byte:02X}")).collect();
-            rustls::Error::General(format!(
-                "{NOT_VOUCHED_FOR} {} (SHA-256 {}) among the authorities in {}: {error}",
-                server_name.to_str(),
-                print.join(":"),
-                self.roots
-            ))
+            let unverified = Unverified {
+                host: server_name.to_str().into_owned(),
+                fingerprint: hex::encode(Sha256::digest(end_entity)),
+                roots: self.roots.clone(),
+                error,
+            };
+            rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(unverified))))
         })
     }
 

@@ -157,7 +157,9 @@ fn certificates(dir: &Path, address: &str) {
     std::fs::write(&names, format!("subjectAltName=IP:{address},DNS:git.bottle.test\nbasicConstraints=CA:FALSE\n"))
         .expect("a file");
     let ec = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
-    let subject = ["-days", "2", "-subj", "/CN=test authority", "-keyout", &ca_key, "-out", &ca];
+    // Each has a name of its own, as two authorities have: of two with one name, the wrong one is tried and its signature doubted.
+    let authority = format!("/CN=test authority {}", dir.display().to_string().replace('/', " "));
+    let subject = ["-days", "2", "-subj", &authority, "-keyout", &ca_key, "-out", &ca];
     run(&[&["openssl", "req", "-x509"], &ec[..], &subject].concat());
     run(&[&["openssl", "req"], &ec[..], &["-subj", "/CN=forge", "-keyout", &key, "-out", &request]].concat());
     run(&[

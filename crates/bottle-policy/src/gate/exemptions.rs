@@ -60,15 +60,16 @@ impl Exemptions {
         Ok(Self(list.iter().map(compile).collect::<Result<_, _>>()?))
     }
 
-    /// Whether what a rule found in a file is none; `paths` are all at which it is put, `sha256` is that of the bytes, where
-    /// they are known.
-    pub fn exempt(&self, rule: &str, paths: &[&str], sha256: Option<&str>) -> bool {
-        !paths.is_empty()
-            && self.0.iter().any(|(one, glob)| {
-                one.rule == rule
-                    && one.sha256.as_deref().is_none_or(|expected| sha256 == Some(expected))
-                    && paths.iter().all(|path| glob.is_match(path))
-            })
+    /// By which exemption what a rule found in a file is none, one for these very bytes first; `paths` are all at which the file
+    /// is put, `sha256` is that of the bytes, where they are known.
+    pub fn of(&self, rule: &str, paths: &[&str], sha256: Option<&str>) -> Option<&FindingExemption> {
+        let holds = |(one, glob): &&(FindingExemption, GlobMatcher)| {
+            one.rule == rule
+                && one.sha256.as_deref().is_none_or(|expected| sha256 == Some(expected))
+                && paths.iter().all(|path| glob.is_match(path))
+        };
+        let found = self.0.iter().filter(|_| !paths.is_empty()).filter(holds).map(|(one, _)| one);
+        found.max_by_key(|one| one.sha256.is_some())
     }
 }
 
@@ -86,8 +87,8 @@ mod tests {
         let hash = "0".repeat(64);
         let list = [exemption("tests/**", None), exemption("docs/*.md", Some(&hash))];
         let exemptions = Exemptions::new(&list).expect("globs");
-        assert!(exemptions.exempt("jwt", &["tests/a/b.txt"], None));
-        assert!(exemptions.exempt("jwt", &["docs/a.md"], Some(&hash)));
+        assert!(exemptions.of("jwt", &["tests/a/b.txt"], None).is_some());
+        assert!(exemptions.of("jwt", &["docs/a.md"], Some(&hash)).is_some_and(|one| one.sha256.is_some()));
         for (rule, paths, sha256) in [
             ("jwt", &["tests/a", "src/a"][..], None),
             ("jwt", &[], None),
@@ -99,7 +100,7 @@ mod tests {
             ("jwt", &["tests/a", "docs/a.md"], Some(&*hash)),
             ("known-secret:TOKEN", &["tests/a"], None),
         ] {
-            assert!(!exemptions.exempt(rule, paths, sha256), "{rule} {paths:?}");
+            assert_eq!(exemptions.of(rule, paths, sha256), None, "{rule} {paths:?}");
         }
     }
 

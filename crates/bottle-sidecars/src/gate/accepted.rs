@@ -95,6 +95,15 @@ fn compare(work: ScanWork<'_>, (hits, sources): &Found) -> Result<Found, String>
     Err(format!("there is still more behind it after {MAX_LOOKS} looks"))
 }
 
+/// For what a finding is accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Acceptance {
+    /// For these very bytes.
+    OfBytes,
+    /// For all that the rule finds there.
+    OfRule,
+}
+
 /// Rules and bytes that are no findings.
 struct Accepted<'a> {
     work: ScanWork<'a>,
@@ -107,35 +116,42 @@ impl Accepted<'_> {
         self.upstreams.extend(old.into_iter().filter_map(|hit| Some((hit.rule, hit.matched?))));
     }
 
-    /// The hits that are not accepted. Both scanners may find the same bytes under names of their own; one of the two is enough.
+    /// The hits that are not accepted. Both scanners may find the same bytes under names of their own: where these very bytes
+    /// are accepted, one name is enough. An exemption of all that a rule finds is for that rule alone: what `generic-api-key` takes
+    /// for noise may be a token to another.
     fn leave_out(&self, hits: &BTreeSet<ScanHit>, sources: &[TextSource]) -> BTreeSet<ScanHit> {
-        let accepted: BTreeSet<&ScanHit> = hits.iter().filter(|hit| self.accepts(hit, &sources[hit.text])).collect();
+        let acceptance = |hit: &ScanHit| self.accepts(hit, &sources[hit.text]);
         let same = |hit: &ScanHit| Some((hit.text, hit.matched.clone()?));
-        let bytes: BTreeSet<(usize, Matched)> = accepted.iter().filter_map(|hit| same(hit)).collect();
+        let by_bytes = hits.iter().filter(|hit| acceptance(hit) == Some(Acceptance::OfBytes));
+        let bytes: BTreeSet<(usize, Matched)> = by_bytes.filter_map(same).collect();
         let is_open = |hit: &&ScanHit| {
             let under_another_name = hit.by == FoundBy::Rules && same(hit).is_some_and(|same| bytes.contains(&same));
-            !accepted.contains(hit) && !under_another_name
+            acceptance(hit).is_none() && !under_another_name
         };
         hits.iter().filter(is_open).cloned().collect()
     }
 
-    fn accepts(&self, hit: &ScanHit, source: &TextSource) -> bool {
+    fn accepts(&self, hit: &ScanHit, source: &TextSource) -> Option<Acceptance> {
         if hit.by == FoundBy::KnownSecrets || matches!(source, TextSource::Refs) {
-            return false;
+            return None;
         }
         let has = |matched: &Matched| self.upstreams.contains(&(hit.rule.clone(), matched.clone()));
-        hit.matched.as_ref().is_some_and(has) || self.exempts(hit, source)
+        if hit.matched.as_ref().is_some_and(has) { Some(Acceptance::OfBytes) } else { self.exempts(hit, source) }
     }
 
     /// Tells whether the manifest exempts a finding in a file, at every path at which the push has it.
-    fn exempts(&self, hit: &ScanHit, source: &TextSource) -> bool {
-        let (TextSource::Object(index) | TextSource::Inside(index, _)) = source else { return false };
+    fn exempts(&self, hit: &ScanHit, source: &TextSource) -> Option<Acceptance> {
+        let (TextSource::Object(index) | TextSource::Inside(index, _)) = source else { return None };
         let object = &self.work.changes.objects[*index];
         let here = self.work.changes.paths.iter().filter(|change| change.new.id == object.id);
         let paths: Option<BTreeSet<&str>> = here.map(|change| std::str::from_utf8(&change.path).ok()).collect();
         let paths: Vec<&str> = paths.into_iter().flatten().collect();
         let sha256 = hit.matched.as_ref().map(Matched::sha256);
-        object.kind == ObjectKind::Blob && self.exemptions.exempt(&hit.rule, &paths, sha256.as_deref())
+        if object.kind != ObjectKind::Blob {
+            return None;
+        }
+        let exemption = self.exemptions.of(&hit.rule, &paths, sha256.as_deref())?;
+        Some(if exemption.sha256.is_some() { Acceptance::OfBytes } else { Acceptance::OfRule })
     }
 
     /// Scans these new objects, and upstream's.

@@ -19,7 +19,7 @@ use super::objects::newlines;
 const MAX_UNPACK_FACTOR: u64 = 2;
 /// A text from this length on is worth a thread.
 const PARALLEL_SCAN_BYTES: usize = 1 << 20;
-/// No more findings of our rules in one text than this are told apart.
+/// As many findings of our rules in one text refuse the push.
 const MAX_RULE_HITS: usize = 10_000;
 
 /// Where a text that was scanned comes from.
@@ -137,10 +137,12 @@ impl<'a> ScanPass<'a> {
             let line = line(range.start);
             self.hits.insert(ScanHit { text, rule, line, by: FoundBy::KnownSecrets, matched: None });
         }
-        // What was not told may be something else.
-        let all_told = found.len() < MAX_RULE_HITS;
+        // What stands behind the last one that was told may be new, and no exemption is for it.
+        if found.len() >= MAX_RULE_HITS {
+            return Err(format!("one file has {MAX_RULE_HITS} findings or more: they can't be told apart"));
+        }
         for (rule, range) in found {
-            let matched = all_told.then(|| Matched::new(&bytes[range.clone()]));
+            let matched = Some(Matched::new(&bytes[range.clone()]));
             let (rule, line) = (rule.to_owned(), line(range.start));
             self.hits.insert(ScanHit { text, rule, line, by: FoundBy::Rules, matched });
         }

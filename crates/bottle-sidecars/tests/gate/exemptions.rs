@@ -1,5 +1,7 @@
 //! Findings that the manifest exempts, and what the exemption does not reach.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest as _, Sha256};
 
 use crate::world::{World, aws_key, random_hex, said};
@@ -14,6 +16,8 @@ fn world(token: &str) -> World {
         |policy| {
             format!(
                 "{policy}exemptions:\n- {{ rule: aws-access-token, path: 'tests/**', reason: samples }}\n\
+                 - {{ rule: aws-access-key-id, path: 'tests/**', reason: samples }}\n\
+                 - {{ rule: generic-api-key, path: 'notes/**', reason: words }}\n\
                  - {{ rule: generic-api-key, path: 'docs/*', sha256: {hash}, reason: a sample }}\n\
                  - {{ rule: kubernetes-secret-yaml, path: 's.yaml', sha256: {entry}, reason: a sample }}\n"
             )
@@ -29,7 +33,14 @@ fn an_exemption_holds_for_its_rule_its_paths_and_its_bytes() {
     world.ok(&clone, "git config push.default nothing; mkdir tests docs src");
     let (key, other, known) = (aws_key(), random_hex(40), world.known.clone());
     let known = known.as_str();
-    let env = [("KEY", key.as_str()), ("TOKEN", token.as_str()), ("OTHER", other.as_str()), ("KNOWN", known)];
+    let secret = STANDARD.encode(hex::decode(random_hex(60)).expect("hex"));
+    let env = [
+        ("KEY", key.as_str()),
+        ("TOKEN", token.as_str()),
+        ("OTHER", other.as_str()),
+        ("SECRET", secret.as_str()),
+        ("KNOWN", known),
+    ];
     let list = "printf 'kind: Secret\\ndata:\\n  a: %s\\n' $TOKEN >s.yaml";
     for (number, (refused_by, script)) in [
         (None, "echo k = $KEY >tests/a; cp tests/a tests/b"),
@@ -46,6 +57,8 @@ fn an_exemption_holds_for_its_rule_its_paths_and_its_bytes() {
         // Another's hash, and another rule.
         (Some("generic-api-key"), "echo \"api_key = '$OTHER'\" >docs/a"),
         (Some("generic-api-key"), "echo \"api_key = '$TOKEN'\" >tests/a"),
+        // What another rule takes for more than noise.
+        (Some("aws-secret-access-key"), "echo \"aws_secret_access_key = '$SECRET'\" >notes/a"),
         // What stands behind what is exempt.
         (Some("kubernetes-secret-yaml"), &format!("{list}; echo \"  b: $OTHER\" >>s.yaml")),
         (Some("known-secret:KNOWN"), "echo k = $KEY $KNOWN >tests/a"),
@@ -54,7 +67,7 @@ fn an_exemption_holds_for_its_rule_its_paths_and_its_bytes() {
     .enumerate()
     {
         let script = format!(
-            "git checkout -q -f -B w origin/main; mkdir -p tests docs src; {script}; git add .; git commit -q --allow-empty -m x\n\
+            "git checkout -q -f -B w origin/main; mkdir -p tests docs notes src; {script}; git add .; git commit -q --allow-empty -m x\n\
              git push origin HEAD:refs/heads/bottle/{number}"
         );
         let output = world.sh(&clone, &script, &env);
