@@ -267,6 +267,9 @@ pub(super) struct UpstreamsTips {
 
 /// Reads the mirror's branches and tags; in place of one that this run pushed stands what upstream had there before.
 pub(super) fn upstreams_tips(repo: &Repo<'_>) -> Result<UpstreamsTips, String> {
+    // The refs first: a push beside this one is in the list before its refs are here.
+    let format = "--format=%(refname) %(objectname) %(HEAD)";
+    let listed = repo.ok(&["for-each-ref", format, "refs/heads/", "refs/tags/"], None)?;
     let pushed = read_list(&list(repo.gate, "pushed", repo.upstream))?;
     let before = |name: &str, id: &str| {
         let mut id = id.to_owned();
@@ -278,8 +281,6 @@ pub(super) fn upstreams_tips(repo: &Repo<'_>) -> Result<UpstreamsTips, String> {
         }
         None
     };
-    let format = "--format=%(refname) %(objectname) %(HEAD)";
-    let listed = repo.ok(&["for-each-ref", format, "refs/heads/", "refs/tags/"], None)?;
     let mut tips = UpstreamsTips { commits: BTreeSet::new(), head: None };
     for line in String::from_utf8_lossy(&listed).lines() {
         let mut words = line.split(' ');

@@ -26,6 +26,7 @@ use crate::origin::Origin;
 pub(crate) const KEY: &str = "sk-test-0123456789-abcdefghij";
 /// What the guest holds in its place.
 pub(crate) const PLACEHOLDER: &str = "bottle-placeholder-ANTHROPIC_API_KEY";
+/// A door that has not answered by then hangs. The largest bomb takes a third of it beside another test, on two quiet cores.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) type Body = UnsyncBoxBody<Bytes, std::convert::Infallible>;

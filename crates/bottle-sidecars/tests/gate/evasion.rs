@@ -8,7 +8,7 @@ use std::thread;
 
 use serde::Deserialize;
 
-use crate::world::{World, aws_key, random_hex, random_letters, said};
+use crate::world::{World, aws_key, hex_token, random_letters, said};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -67,7 +67,7 @@ impl Run<'_> {
         let mut script = with_push(script, "git push origin HEAD:refs/heads/$BRANCH");
         let name = format!("{kind}-{}", case.name);
         let branch = format!("bottle/{name}");
-        let token = if kind == "evil" { random_hex(40) } else { "plain-words-for-the-token".to_owned() };
+        let token = if kind == "evil" { hex_token() } else { "plain-words-for-the-token".to_owned() };
         let env = [
             ("SECRET", secret),
             ("KNOWN", known),
@@ -75,7 +75,7 @@ impl Run<'_> {
             ("BRANCH", &branch),
             ("TAG", &name),
             ("OLD", &aws_key()),
-            ("OLD_TOKEN", &random_hex(40)),
+            ("OLD_TOKEN", &hex_token()),
             ("TOKEN", &token),
         ];
         if let Some(upstream) = &case.upstream {

@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest as _, Sha256};
 
-use crate::world::{World, aws_key, random_hex, said};
+use crate::world::{World, aws_key, hex_token, random_hex, said};
 
 /// A world whose policy exempts key ids below `tests/`, and one token in `docs`.
 fn world(token: &str) -> World {
@@ -27,11 +27,11 @@ fn world(token: &str) -> World {
 
 #[test]
 fn an_exemption_holds_for_its_rule_its_paths_and_its_bytes() {
-    let token = random_hex(40);
+    let token = hex_token();
     let world = world(&token);
     let clone = world.clone_origin();
     world.ok(&clone, "git config push.default nothing; mkdir tests docs src");
-    let (key, other, known) = (aws_key(), random_hex(40), world.known.clone());
+    let (key, other, known) = (aws_key(), hex_token(), world.known.clone());
     let known = known.as_str();
     let secret = STANDARD.encode(hex::decode(random_hex(60)).expect("hex"));
     let env = [
