@@ -63,34 +63,37 @@ pub(super) fn only_new(work: ScanWork<'_>, found: Found) -> Found {
     }
 }
 
-fn compare(work: ScanWork<'_>, (hits, sources): &Found) -> Result<Found, String> {
-    // It reads its rules meanwhile.
-    let gitleaks = Scanner::start_apart(work.repo.gate);
+fn compare(work: ScanWork<'_>, found: &Found) -> Result<Found, String> {
+    let (hits, sources) = found;
+    if !hits.iter().any(|hit| Accepted::may_accept(hit, &sources[hit.text])) {
+        return Ok(found.clone());
+    }
     let wanted: BTreeSet<&Matched> = hits.iter().filter_map(|hit| hit.matched.as_ref()).collect();
     let objects: BTreeSet<usize> = hits.iter().filter_map(|hit| sources[hit.text].object()).collect();
-    let base = UpstreamBase::read(work.repo, work.updates)?;
-    let candidates = base.candidates(work.repo, work.changes, &objects, &wanted)?;
+    let candidates =
+        UpstreamBase::read(work.repo, work.updates)?.candidates(work.repo, work.changes, &objects, &wanted)?;
     let exemptions = Exemptions::new(&work.repo.gate.policy.exemptions).map_err(|error| error.to_string())?;
     let mut accepted = Accepted { work, upstreams: BTreeSet::new(), exemptions };
-    let (old, _) = accepted.scan(gitleaks?, &BTreeSet::new(), &candidates, Blanks::default())?;
-    accepted.learn(old);
+    if candidates.is_empty() && accepted.leave_out(hits, sources).len() == hits.len() {
+        return Ok(found.clone());
+    }
+    // The first look reads upstream's as it is, and what is pushed without what was found: often nothing stands behind that.
+    let mut blanked: BTreeSet<Matched> = wanted.into_iter().cloned().collect();
+    let mut blanks = Blanks::new(blanked.iter())?;
+    let (behind, _) = accepted.look(&objects, &candidates, &Blanks::default(), &blanks)?;
     let new = accepted.leave_out(hits, sources);
-    if !new.is_empty() {
+    if !new.is_empty() || behind.is_empty() {
         return Ok((new, sources.clone()));
     }
-    let mut blanked: BTreeSet<Matched> = wanted.into_iter().cloned().collect();
     for _ in 0..MAX_LOOKS {
-        let gitleaks = Scanner::start_apart(work.repo.gate)?;
-        let (hits, sources) = accepted.scan(gitleaks, &objects, &candidates, Blanks::new(blanked.iter())?)?;
-        let is_old = |hit: &ScanHit| matches!(sources[hit.text], TextSource::Upstreams);
-        let (old, hits): (BTreeSet<_>, BTreeSet<_>) = hits.into_iter().partition(is_old);
-        accepted.learn(old);
+        let (hits, sources) = accepted.look(&objects, &candidates, &blanks, &blanks)?;
         let before = blanked.len();
         blanked.extend(hits.iter().filter_map(|hit| hit.matched.clone()));
         let new = accepted.leave_out(&hits, &sources);
         if !new.is_empty() || blanked.len() == before {
             return Ok((new, sources));
         }
+        blanks = Blanks::new(blanked.iter())?;
     }
     Err(format!("there is still more behind it after {MAX_LOOKS} looks"))
 }
@@ -131,8 +134,13 @@ impl Accepted<'_> {
         hits.iter().filter(is_open).cloned().collect()
     }
 
+    /// Tells whether anything could accept a finding.
+    fn may_accept(hit: &ScanHit, source: &TextSource) -> bool {
+        hit.by != FoundBy::KnownSecrets && !matches!(source, TextSource::Refs)
+    }
+
     fn accepts(&self, hit: &ScanHit, source: &TextSource) -> Option<Acceptance> {
-        if hit.by == FoundBy::KnownSecrets || matches!(source, TextSource::Refs) {
+        if !Self::may_accept(hit, source) {
             return None;
         }
         let has = |matched: &Matched| self.upstreams.contains(&(hit.rule.clone(), matched.clone()));
@@ -154,21 +162,23 @@ impl Accepted<'_> {
         Some(if exemption.sha256.is_some() { Acceptance::OfBytes } else { Acceptance::OfRule })
     }
 
-    /// Scans these new objects, and upstream's.
-    fn scan(
-        &self,
-        gitleaks: Scanner,
+    /// Scans these new objects and upstream's, each without what is blanked there; learns what upstream has, and gives what was
+    /// found in the new ones.
+    fn look(
+        &mut self,
         objects: &BTreeSet<usize>,
         candidates: &Candidates,
-        blanks: Blanks,
+        old_blanks: &Blanks,
+        new_blanks: &Blanks,
     ) -> Result<Found, String> {
         let ScanWork { repo, changes, rules, known, .. } = self.work;
-        let mut pass = ScanPass::new(gitleaks, rules, known, repo, blanks);
+        let mut pass = ScanPass::new(Scanner::start_apart(repo.gate)?, rules, known, repo);
         // gitleaks needs something to look at, though upstream may have nothing alike.
         pass.add_refs("")?;
         let positions = changes.positions();
         let new: Vec<usize> = objects.iter().copied().collect();
         let of_new: Vec<Object> = new.iter().map(|index| changes.objects[*index].clone()).collect();
+        pass.blank(new_blanks);
         read_all(repo, &of_new, |at, bytes| {
             let object = &of_new[at];
             let paths = positions.get(object.id.as_str()).map(|(_, paths)| paths.as_slice()).unwrap_or_default();
@@ -176,7 +186,11 @@ impl Accepted<'_> {
         })?;
         let of_old: Vec<Object> = candidates.values().map(|(object, _)| object.clone()).collect();
         let endings: Vec<_> = candidates.values().map(|(_, endings)| endings).collect();
+        pass.blank(old_blanks);
         read_all(repo, &of_old, |at, bytes| pass.add_object(None, &of_old[at], bytes, endings[at]))?;
-        pass.finish(repo.gate)
+        let (hits, sources) = pass.finish(repo.gate)?;
+        let (old, new) = hits.into_iter().partition(|hit| matches!(sources[hit.text], TextSource::Upstreams));
+        self.learn(old);
+        Ok((new, sources))
     }
 }

@@ -10,7 +10,7 @@ use super::changes::{Object, ObjectKind, read_all};
 use super::dirs::GateDirs;
 use super::gitleaks::Scanner;
 use super::hit::{FoundBy, Matched, ScanHit};
-use super::texts::{Blanks, ScanPass, TextSource};
+use super::texts::{ScanPass, TextSource};
 
 /// Places of findings that no file has.
 const REF_NAME: &str = "ref name";
@@ -46,7 +46,7 @@ pub(super) fn scan(gitleaks: Scanner, work: ScanWork<'_>) -> Result<Vec<FoundIn>
 
 fn look(gitleaks: Scanner, work: ScanWork<'_>) -> Result<(Found, Roots), String> {
     let ScanWork { repo, updates, changes, rules, known } = work;
-    let mut pass = ScanPass::new(gitleaks, rules, known, repo, Blanks::default());
+    let mut pass = ScanPass::new(gitleaks, rules, known, repo);
     let refs: String = updates.iter().flat_map(|update| [update.name.as_str(), "\n"]).collect();
     pass.add_refs(&refs)?;
     let mut roots = Roots::new();

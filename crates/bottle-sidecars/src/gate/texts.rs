@@ -59,16 +59,16 @@ pub(super) struct ScanPass<'a> {
 }
 
 impl<'a> ScanPass<'a> {
-    /// A pass that scans texts without the bytes that `blanks` takes away.
-    pub(super) fn new(
-        gitleaks: Scanner,
-        rules: &'a Rules,
-        known: &'a KnownSecrets,
-        repo: &Repo<'_>,
-        blanks: Blanks,
-    ) -> Self {
+    /// A pass that takes nothing away.
+    pub(super) fn new(gitleaks: Scanner, rules: &'a Rules, known: &'a KnownSecrets, repo: &Repo<'_>) -> Self {
         let unpacker = Unpacker::new(repo.upstream.push.max_push_bytes.0.saturating_mul(MAX_UNPACK_FACTOR));
-        Self { gitleaks, rules, known, unpacker, blanks, hits: BTreeSet::new(), sources: vec![] }
+        let (blanks, hits) = (Blanks::default(), BTreeSet::new());
+        Self { gitleaks, rules, known, unpacker, blanks, hits, sources: vec![] }
+    }
+
+    /// From here on, texts are scanned without these bytes.
+    pub(super) fn blank(&mut self, blanks: &Blanks) {
+        self.blanks = blanks.clone();
     }
 
     /// Scans the push's ref names.
@@ -174,7 +174,7 @@ fn side_by_side<A, B: Send>(
 }
 
 /// Bytes that are taken out of texts, so that what stands behind them is found by itself.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Blanks(Option<AhoCorasick>);
 
 impl Blanks {
