@@ -65,7 +65,7 @@ pub(crate) async fn plan(args: &TaskArgs, dry_run: bool, context: &Context) -> R
     };
     let resumed = args.resume.as_deref().map(resume::read).transpose()?;
     let mut facts = facts::host_facts(args, checkout.as_ref(), ci, environment).await?;
-    let presets = manifest.bottles.values().flat_map(|bottle| bottle.egress.presets.iter().copied()).collect();
+    let presets = manifest.bottles.values().flat_map(|bottle| bottle.presets()).collect();
     facts.registries = host::registries::gather(presets, base.as_ref(), environment).await;
     let task = match task(args, &manifest, &facts, resumed.as_ref(), context, &forge).await? {
         Ok(task) => task,

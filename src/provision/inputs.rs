@@ -29,7 +29,7 @@ impl GuestInputs {
         let owner = plan.guest.uid;
         let missing = |path: &str| {
             Failure::input(format_args!("`{path}` is named in the manifest and is not in the base branch"))
-                .hint("commit it there: prompts and skills are always read from the base branch")
+                .hint("commit it there: prompts, skills and the setup's script are always read from the base branch")
         };
         let mut files = Tree::new();
         if let Some(instructions) = &plan.prompt.instructions {
@@ -38,6 +38,15 @@ impl GuestInputs {
                 None => None,
             };
             files = files.file(&instructions.to, owner, 0o644, content.ok_or_else(|| missing(&instructions.from))?);
+        }
+        if let Some(script) = plan.setup.as_ref().and_then(|setup| setup.script.as_ref()) {
+            let content = match base {
+                Some(base) => base.file(&script.from).await,
+                None => None,
+            };
+            let dir = script.to.rsplit_once('/').map_or("/", |(dir, _)| dir);
+            files = files.directory(dir, owner, 0o755);
+            files = files.file(&script.to, owner, 0o755, content.ok_or_else(|| missing(&script.from))?);
         }
         if !plan.skills.is_empty() {
             files = files.directory(format!("{}/.claude/skills", plan.guest.home), owner, 0o755);

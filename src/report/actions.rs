@@ -166,7 +166,7 @@ fn places(case: &Case) -> Vec<(String, String)> {
     let text = match case.suite {
         // The gate names the place in its reason.
         Suite::Gate => case.failure.as_deref().unwrap_or_default(),
-        Suite::Verify => case.output.as_str(),
+        Suite::Setup | Suite::Verify => case.output.as_str(),
         Suite::Bottle | Suite::Seal | Suite::Agent | Suite::Supervise => return vec![],
     };
     let mut places: Vec<(String, String)> = vec![];

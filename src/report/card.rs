@@ -89,6 +89,7 @@ fn conclusion(card: &mut String, outcome: &Outcome) {
 
 /// The verify commands, the pushes, and what else failed.
 fn verification(card: &mut String, events: &[RunEvent]) {
+    suite(card, events, Suite::Setup, "Setup");
     suite(card, events, Suite::Verify, "Verify");
     suite(card, events, Suite::Gate, "Pushes");
     failures(card, events);
@@ -150,6 +151,10 @@ fn phases(card: &mut String, events: &[RunEvent], ended: bool) {
     let last = reached.next_back();
     for phase in Phase::ALL {
         let been = events.iter().any(|event| matches!(event, RunEvent::Phase { phase: at } if *at == phase));
+        // Most runs have none.
+        if phase == Phase::Setup && !been {
+            continue;
+        }
         let (tick, now) = match (been, last == Some(phase) && !ended) {
             (true, true) => (' ', " …"),
             (true, false) => ('x', ""),
@@ -187,10 +192,12 @@ pub(super) fn last_words(events: &[RunEvent]) -> Option<String> {
 
 /// What failed elsewhere; verify and the pushes have their own lists.
 fn failures(card: &mut String, events: &[RunEvent]) {
-    let rows = cases(events).filter(|case| !matches!(case.suite, Suite::Verify | Suite::Gate)).filter_map(|case| {
-        let failure = case.failure.as_ref()?;
-        Some(format!("- {} `{}`: {}\n", case.suite.name(), code(&case.name), line(failure)))
-    });
+    let rows = cases(events)
+        .filter(|case| !matches!(case.suite, Suite::Setup | Suite::Verify | Suite::Gate))
+        .filter_map(|case| {
+            let failure = case.failure.as_ref()?;
+            Some(format!("- {} `{}`: {}\n", case.suite.name(), code(&case.name), line(failure)))
+        });
     list(card, "What failed", rows.collect());
 }
 

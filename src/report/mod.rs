@@ -37,6 +37,7 @@ pub(crate) enum Phase {
     Launch,
     Provision,
     Seal,
+    Setup,
     Agent,
     Verify,
     Push,
@@ -46,11 +47,12 @@ pub(crate) enum Phase {
 }
 
 impl Phase {
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Prepare,
         Self::Launch,
         Self::Provision,
         Self::Seal,
+        Self::Setup,
         Self::Agent,
         Self::Verify,
         Self::Push,
@@ -65,6 +67,7 @@ impl Phase {
             Self::Launch => "launch",
             Self::Provision => "provision",
             Self::Seal => "seal",
+            Self::Setup => "setup",
             Self::Agent => "agent",
             Self::Verify => "verify",
             Self::Push => "push",
@@ -81,6 +84,7 @@ impl Phase {
 pub(crate) enum Suite {
     Bottle,
     Seal,
+    Setup,
     Agent,
     Verify,
     Gate,
@@ -88,13 +92,14 @@ pub(crate) enum Suite {
 }
 
 impl Suite {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Bottle, Self::Seal, Self::Agent, Self::Verify, Self::Gate, Self::Supervise];
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Bottle, Self::Seal, Self::Setup, Self::Agent, Self::Verify, Self::Gate, Self::Supervise];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Bottle => "bottle",
             Self::Seal => "seal",
+            Self::Setup => "setup",
             Self::Agent => "agent",
             Self::Verify => "verify",
             Self::Gate => "gate",

@@ -173,7 +173,10 @@ fn files(plan: &BottlePlan, record: &Record) -> Result<(), Failure> {
     record.write(RecordFile::Seccomp, bottle_plan::render::SECCOMP.as_bytes())?;
     let yaml =
         |error: bottle_types::yaml::YamlError| Failure::machine(format_args!("failed to write a policy: {error}"));
-    record.write(RecordFile::Routes, bottle_types::yaml::to_string(&plan.policies.routes).map_err(yaml)?.as_bytes())?;
+    record.write(
+        RecordFile::Routes,
+        bottle_types::yaml::to_string(bottle_plan::render::first_routes(plan)).map_err(yaml)?.as_bytes(),
+    )?;
     record.write(
         RecordFile::Pipelock,
         bottle_types::yaml::to_string(&plan.policies.pipelock).map_err(yaml)?.as_bytes(),

@@ -2,10 +2,10 @@
 //!
 //! Planning comes earlier, in `cli/task`: `RunInputs` is its result; `planning` makes the plan, and `current` has it made again where
 //! the pull request has moved while the run waited for its lease. The phases: `claimed` → `launched` → `provisioned` → `sealed`
-//! → `worked` → `verified` → `unmoved` → `pushed`, and from wherever the run stands `collected` → `published`. Beside them:
+//! → `setup` → `worked` → `verified` → `unmoved` → `pushed`, and from wherever the run stands `collected` → `published`. Beside them:
 //! `handoff` (another job's work), `keep` (work that is not pushed), `listen` (people's comments meanwhile), `outcome`.
 //!
-//! Always: no agent before the seal is proved, no push before the pull request's head was looked at again, no pull request and no
+//! Always: no agent before the seal is proved and the setup's ways out are closed, no push before the pull request's head was looked at again, no pull request and no
 //! review after the lease is lost. Whatever happens after the first container may exist, the logs are collected and everything is
 //! torn down. How a backend, a forge or the agent works does not belong here.
 
@@ -24,6 +24,7 @@ mod pushed;
 #[cfg(test)]
 mod pushed_tests;
 mod sealed;
+mod setup;
 mod unmoved;
 mod verified;
 mod worked;
@@ -57,6 +58,7 @@ use provisioned::Provisioned;
 use published::Published;
 use pushed::Pushed;
 use sealed::Sealed;
+use setup::SetUp;
 use unmoved::Unmoved;
 use verified::Verified;
 use worked::Worked;
@@ -214,7 +216,8 @@ async fn from_launched(
 ) -> Result<Option<Pushed>, Failure> {
     let provisioned = Provisioned::provision(launched).await?;
     let sealed = Sealed::prove(provisioned).await?;
-    let worked = Worked::work(sealed, heard).await?;
+    let set_up = SetUp::set_up(sealed).await?;
+    let worked = Worked::work(set_up, heard).await?;
     let verified = Verified::verify(worked).await?;
     match Unmoved::check(verified).await {
         Ok(unmoved) => Pushed::push(unmoved).await.map(Some),

@@ -3,7 +3,7 @@
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::LiveRun;
-use super::sealed::Sealed;
+use super::setup::SetUp;
 use crate::agent;
 use crate::approve;
 use crate::exit::{Code, Failure};
@@ -11,7 +11,8 @@ use crate::provision::GuestEnv;
 use crate::report::Phase;
 use crate::thread::NewComment;
 
-/// A bottle in which the work was done. It takes the sealed one: there is no agent before the seal is proved.
+/// A bottle in which the work was done. It takes the one that is set up: there is no agent before the seal is proved, nor while the
+/// setup's ways out are open.
 pub(super) struct Worked<'r> {
     run: LiveRun<'r>,
     env: GuestEnv,
@@ -19,8 +20,8 @@ pub(super) struct Worked<'r> {
 
 impl<'r> Worked<'r> {
     /// Runs the agent to its end, or brings in the other job's work. `heard` is what people say meanwhile.
-    pub(super) async fn work(sealed: Sealed<'r>, heard: UnboundedReceiver<NewComment>) -> Result<Self, Failure> {
-        let (run, env) = sealed.into_parts();
+    pub(super) async fn work(set_up: SetUp<'r>, heard: UnboundedReceiver<NewComment>) -> Result<Self, Failure> {
+        let (run, env) = set_up.into_parts();
         let (inputs, plan, events, cancel) =
             (run.context.inputs, run.context.plan, run.context.events, run.context.cancel);
         let bottle = run.bottle;

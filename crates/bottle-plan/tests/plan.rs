@@ -15,7 +15,9 @@ use bottle_plan::plan::{BottlePlan, HOST_SYSTEM, Options, PlanError, SecretSourc
 use bottle_plan::registry::{self, Preset};
 use bottle_plan::render;
 use bottle_plan::task::{Commit, Piece, Place, PullRequest, Task, Work};
+use bottle_policy::route::RoutesPolicy;
 use bottle_types::backend::Backend;
+use bottle_types::door::Door;
 use pretty_assertions::assert_eq;
 
 fn fixture(path: &str) -> String {
@@ -119,6 +121,31 @@ fn a_bottle_without_routes() {
         "version: 1\nbottles: { default: { pipelock: { api_allowlist: [api.example.org, \"*.example.net\"] } } }\n",
     );
     golden("no-routes", plan(&Task::text("Look around"), &manifest, &facts(), &Options::default()));
+}
+
+#[test]
+fn a_setup_has_ways_out_of_its_own_and_no_model() {
+    let text = "version: 1\nbottles:\n  default:\n    egress:\n      routes:\n        - { host: api.anthropic.com, methods: [POST], \
+                paths: [/v1/messages], auth: { header: x-api-key, from: ANTHROPIC_API_KEY } }\n        - { host: docs.example.com }\n    \
+                setup:\n      script: scripts/setup\n      run: [npm ci]\n      egress: { routes: [{ host: packages.example.com, \
+                auth: { bearer: PACKAGES_TOKEN } }] }\n";
+    let plan = golden("setup", plan(&Task::text("Fix it"), &manifest(text), &facts(), &Options::default()));
+    let hosts = |routes: &RoutesPolicy| routes.routes.iter().map(|route| route.host.to_string()).collect::<Vec<_>>();
+    let setup = plan.setup.as_ref().expect("a setup");
+    assert_eq!(hosts(&setup.routes), ["docs.example.com", "packages.example.com"]);
+    assert_eq!(hosts(&plan.policies.routes), ["api.anthropic.com", "docs.example.com"]);
+    // The doors look for the setup's credential in all that leaves, after it, too.
+    assert!(plan.policies.pipelock.secrets.iter().any(|name| name.as_str() == "PACKAGES_TOKEN"));
+
+    let alone =
+        "version: 1\nbottles: { default: { setup: { run: [make], egress: { routes: [{ host: example.com }] } } } }\n";
+    let plan = bottle_plan::plan::plan(&Task::text("Fix it"), &self::manifest(alone), &facts(), &Options::default());
+    let plan = plan.expect("a plan");
+    assert!(
+        plan.doors.contains(&Door::Egress) && !plan.policies.pipelock.guest_proxy,
+        "the door is there for the setup"
+    );
+    assert_eq!(plan.policies.routes.routes, []);
 }
 
 #[test]

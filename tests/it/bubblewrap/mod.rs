@@ -43,6 +43,10 @@ also_here! {
         a_door_that_does_not_stay_up_ends_the_run,
         the_death_of_the_guests_first_process_ends_the_run,
         no_signal_is_blocked_in_what_the_agent_runs;
+    setup: a_setup_prepares_the_repository_and_its_ways_out_are_closed_before_the_agent,
+        a_setup_that_fails_ends_the_run_before_the_agent,
+        a_setup_that_tells_the_agent_what_to_do_ends_the_run,
+        a_setup_that_never_ends_is_ended;
     seal: no_way_out_works_from_a_running_guest;
     live: a_live_run_gets_its_credential_on_the_way_and_can_be_replayed,
         an_upstream_that_nobody_trusts_gets_no_credential;

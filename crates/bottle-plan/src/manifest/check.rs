@@ -13,7 +13,7 @@ use bottle_scan::dlp::Rules;
 use bottle_types::address::has_password;
 use bottle_types::units::ByteSize;
 
-use super::{Agent, Bottle, Limits, Manifest, Resources};
+use super::{Agent, Bottle, Limits, Manifest, Resources, Setup};
 use crate::event::BOTTLE;
 use crate::plan::RESERVED_VARIABLES;
 
@@ -98,6 +98,9 @@ fn check_bottle(bottle: &Bottle, manifest: &Manifest, at: &At) -> Checked {
     for (index, route) in bottle.egress.routes.iter().enumerate() {
         check_route(route, &at.key("egress").key("routes").item(index))?;
     }
+    if let Some(setup) = &bottle.setup {
+        check_setup(setup, &at.key("setup"))?;
+    }
     check_pipelock(bottle, &at.key("pipelock"))?;
     for (index, exemption) in bottle.gate.exemptions.iter().enumerate() {
         if let Err((key, problem)) = exemption.check() {
@@ -128,7 +131,8 @@ fn check_pipelock(bottle: &Bottle, pipelock: &At) -> Checked {
     if bottle.pipelock.max_request_bytes.0 == 0 {
         return Err(pipelock.key("max_request_bytes").wrong("no request would fit"));
     }
-    let (routes, presets) = (!bottle.egress.routes.is_empty(), !bottle.egress.presets.is_empty());
+    let egress = bottle.egress_with_setup();
+    let (routes, presets) = (!egress.routes.is_empty(), !egress.presets.is_empty());
     if !bottle.pipelock.api_allowlist.is_empty() && (routes || presets) {
         let what = if routes { "routes" } else { "presets" };
         return Err(pipelock
@@ -138,7 +142,7 @@ fn check_pipelock(bottle: &Bottle, pipelock: &At) -> Checked {
     }
     for (index, host) in bottle.pipelock.passthrough.iter().enumerate() {
         let covers = |route: &&Route| route.host.covers(host) || host.covers(&route.host);
-        if let Some(route) = bottle.egress.routes.iter().find(covers) {
+        if let Some(route) = egress.routes.iter().find(covers) {
             return Err(pipelock
                 .key("passthrough")
                 .item(index)
@@ -314,12 +318,38 @@ fn check_agent(agent: &Agent, manifest: &Manifest, at: &At) -> Checked {
             .wrong(&format!("the model `{model}` has no price, so this limit can't be kept"))
             .hint(format!("add its price: limits: {{ prices: {{ {model}: {{ input: 3, output: 15 }} }} }}")));
     }
-    check_verify(agent, &at.key("verify"))?;
+    check_commands(&agent.verify, &at.key("verify"))?;
     check_labels(agent, manifest, &at.key("labels"))
 }
 
-fn check_verify(agent: &Agent, at: &At) -> Checked {
-    for (index, command) in agent.verify.iter().enumerate() {
+fn check_setup(setup: &Setup, at: &At) -> Checked {
+    if setup.script.is_none() && setup.run.is_empty() {
+        return Err(at
+            .wrong("nothing is run")
+            .hint("add `run: [npm ci]`, or `script:` with a program of the base branch"));
+    }
+    if let Some(script) = &setup.script {
+        check_repo_path(script, &at.key("script"))?;
+    }
+    check_commands(&setup.run, &at.key("run"))?;
+    for (index, route) in setup.egress.routes.iter().enumerate() {
+        let at = at.key("egress").key("routes").item(index);
+        if route.model {
+            return Err(at
+                .key("model")
+                .wrong("a setup has no model")
+                .hint("move the route to the bottle's own `egress`"));
+        }
+        check_route(route, &at)?;
+    }
+    if !(1..=24 * 3600).contains(&setup.time.0) {
+        return Err(at.key("time").wrong("expected between a second and a day"));
+    }
+    Ok(())
+}
+
+fn check_commands(commands: &[String], at: &At) -> Checked {
+    for (index, command) in commands.iter().enumerate() {
         if command.trim().is_empty() || command.contains('\0') {
             return Err(at.item(index).wrong("expected a shell command"));
         }

@@ -94,6 +94,51 @@ pub struct Bottle {
     /// Who decides when the agent asks for more.
     #[serde(default)]
     pub supervise: Supervise,
+    /// Commands that prepare the repository before the agent starts, such as an installation of dependencies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub setup: Option<Setup>,
+}
+
+impl Bottle {
+    /// What the guest may reach while its setup runs: what the setup asks for, and the agent's own ways out. The model is no part of
+    /// that: a command that an installation runs must not spend money.
+    pub(crate) fn egress_with_setup(&self) -> Egress {
+        let mut egress = self.egress.clone();
+        if let Some(setup) = &self.setup {
+            egress.routes.extend(setup.egress.routes.iter().cloned());
+            egress.presets.extend(&setup.egress.presets);
+        }
+        egress
+    }
+
+    /// Every package manager of which the bottle has a preset.
+    pub fn presets(&self) -> impl Iterator<Item = Preset> + '_ {
+        let of_setup = self.setup.iter().flat_map(|setup| &setup.egress.presets);
+        self.egress.presets.iter().chain(of_setup).copied()
+    }
+}
+
+/// Commands that prepare the repository before the agent starts. They run in the sealed guest; one that fails ends the run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Setup {
+    /// A program of the base branch that is run first, in the repository; a pull request can't change it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub script: Option<String>,
+    /// Shell commands, run one after the other in the repository.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub run: Vec<String>,
+    /// Ways out for the setup alone; they are closed before the agent starts.
+    #[serde(skip_serializing_if = "Egress::is_default")]
+    pub egress: Egress,
+    /// How long all of it may take.
+    pub time: Seconds,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self { script: None, run: vec![], egress: Egress::default(), time: Seconds(1800) }
+    }
 }
 
 /// How the gate judges what is pushed.
@@ -139,6 +184,12 @@ pub struct Egress {
     /// Package managers whose registries may be read: hosts are taken from each tool's own configuration on the host.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub presets: BTreeSet<Preset>,
+}
+
+impl Egress {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// What may leave.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use bottle_policy::bundle::{Bundle, Daemon, image_user};
 use bottle_policy::gate::GatePolicy;
-use bottle_policy::route::{Outbound, Route};
+use bottle_policy::route::{Outbound, Route, RoutesPolicy};
 use bottle_policy::supervise::Approval;
 use bottle_types::backend::Backend;
 use bottle_types::door::Door;
@@ -17,7 +17,7 @@ use super::presets::Presets;
 use super::upstreams::Upstreams;
 use super::*;
 use crate::facts::HostFacts;
-use crate::manifest::{Agent, Bottle, DEFAULT_AGENT, Manifest};
+use crate::manifest::{Agent, Bottle, DEFAULT_AGENT, Egress, Manifest, Setup};
 use crate::name::words;
 use crate::task::{Source, Task, Work, what};
 
@@ -31,8 +31,17 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
 
     let upstreams = Upstreams::of(task, (manifest, bottle), facts, &mut notes)?;
     let backend = options.backend.unwrap_or(facts.backend);
-    let presets = Presets::of(bottle, facts, backend, &mut notes)?;
-    let rules = Rules::of(bottle, &presets.routes, &agent.limits, &upstreams, facts, options, &mut notes)?;
+    let reach = |egress: &Egress, notes: &mut _| {
+        let presets = Presets::of(&egress.presets, facts, backend, notes)?;
+        // The manifest's own go first: one of them may have the credential that a preset's host asks for.
+        let routes = [&egress.routes[..], &presets.routes].concat();
+        let rules = Rules::of(bottle, routes, &agent.limits, &upstreams, facts, options, notes)?;
+        Ok::<_, PlanError>((presets, rules))
+    };
+    let (presets, rules) = reach(&bottle.egress_with_setup(), &mut notes)?;
+    // What is to be said about these was said about all.
+    let (agents_presets, agents_rules) = reach(&bottle.egress, &mut vec![])?;
+    let setup = bottle.setup.as_ref().map(|asked| setup_plan(asked, &rules.routes, &presets, &agents_presets));
     let doors = doors(&rules, &upstreams);
     let approval = approval(task, bottle, facts, options, &mut notes);
     note_routes_without_a_decider(bottle, approval, &mut notes);
@@ -47,13 +56,14 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
     let image = images.guest != HOST_SYSTEM;
     let guest =
         Guest { bottle, rules: &rules, presets: &presets, doors: &doors, git: git.as_ref(), backend, image }.plan();
-    let prompt = super::prompt::prompt(task, &agent, &guest, git.as_ref(), &upstreams, options.dry_run, seed);
+    let commands = (&agent, setup.as_ref());
+    let prompt = super::prompt::prompt(task, commands, &guest, git.as_ref(), &upstreams, options.dry_run, seed);
     note_left_out(task, &prompt, &mut notes);
     let gate = gate_policy(task, bottle, &upstreams, options);
     let supervise = super::policies::supervise(&slug, bottle, approval);
     let bundle = bundle(&doors, backend);
     let secrets = secrets(rules.secrets, &upstreams, facts, &mut notes);
-    let policies = Policies { routes: rules.routes, pipelock: rules.pipelock, gate, supervise, bundle };
+    let policies = Policies { routes: agents_rules.routes, pipelock: rules.pipelock, gate, supervise, bundle };
 
     Ok(BottlePlan {
         version: 1,
@@ -84,12 +94,13 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
         guest,
         policies: policies.knowing(&secrets),
         secrets,
-        presets: presets.plans,
+        presets: agents_presets.plans,
         extra_hosts: upstreams.extra_hosts(),
         host_ca_bundle: facts.host_ca_bundle.clone(),
         git,
         prompt,
         limits: agent.limits,
+        setup,
         verify: agent.verify,
         notes,
     })
@@ -268,9 +279,24 @@ fn may_be_pushed(git: &GitPlan, upstreams: &Upstreams, notes: &mut Vec<String>) 
 fn for_git_alone(bottle: &Bottle) -> Bottle {
     let mut bottle = bottle.clone();
     bottle.egress.routes.clear();
+    bottle.setup = None;
     bottle.pipelock.api_allowlist.clear();
     bottle.supervise.approval = Approval::Deny;
     bottle
+}
+
+/// The setup, and the routes that are its alone: all but the model's.
+fn setup_plan(setup: &Setup, all: &RoutesPolicy, presets: &Presets, agents: &Presets) -> SetupPlan {
+    let mut routes = all.clone();
+    routes.routes.retain(|route| !route.model);
+    let name = |path: &str| path.trim_end_matches('/').rsplit('/').next().unwrap_or(path).to_owned();
+    let script = setup
+        .script
+        .as_ref()
+        .map(|from| FileFromBase { from: from.clone(), to: format!("{HOME}/.claude-bottle-setup/{}", name(from)) });
+    let is_own = |preset: &&PresetPlan| !agents.plans.contains(preset);
+    let presets = presets.plans.iter().filter(is_own).cloned().collect();
+    SetupPlan { script, run: setup.run.clone(), time: setup.time, routes, presets }
 }
 
 fn doors(rules: &Rules, upstreams: &Upstreams) -> Vec<Door> {

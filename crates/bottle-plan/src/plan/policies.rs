@@ -30,7 +30,7 @@ pub(super) struct Rules {
 impl Rules {
     pub(super) fn of(
         bottle: &Bottle,
-        presets: &[Route],
+        mut routes: Vec<Route>,
         limits: &Limits,
         upstreams: &Upstreams,
         facts: &HostFacts,
@@ -39,8 +39,6 @@ impl Rules {
     ) -> Result<Self, PlanError> {
         let model_host = HostName::parse(MODEL_HOST).map_err(|error| PlanError::Facts(error.to_string()))?;
         let replay = options.replay.is_some();
-        // The manifest's own go first: one of them may have the credential that a preset's host asks for.
-        let mut routes = [&bottle.egress.routes, presets].concat();
         for route in &mut routes {
             route.model |= route.host.matches(&model_host);
         }

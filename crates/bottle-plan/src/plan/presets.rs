@@ -1,7 +1,7 @@
 //! What a preset stands for: read-only routes to where its tool fetches from on the host, and the files and variables by which
 //! the tool in the guest fetches from there, too.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use bottle_policy::route::Route;
@@ -11,7 +11,6 @@ use bottle_types::door::Door;
 use super::error::PlanError;
 use super::types::{HOME, PresetPlan, PresetSource, ROOT};
 use crate::facts::HostFacts;
-use crate::manifest::Bottle;
 use crate::registry::{Preset, Registries, RegistryUrl, Role};
 
 /// What all presets of a bottle add to its plan.
@@ -25,13 +24,13 @@ pub(super) struct Presets {
 
 impl Presets {
     pub(super) fn of(
-        bottle: &Bottle,
+        presets: &BTreeSet<Preset>,
         facts: &HostFacts,
         backend: Backend,
         notes: &mut Vec<String>,
     ) -> Result<Self, PlanError> {
         let mut all = Self::default();
-        for preset in &bottle.egress.presets {
+        for preset in presets {
             let name = preset.name();
             let answer = facts.registries.get(preset).ok_or_else(|| {
                 PlanError::Facts(format!(

@@ -2,7 +2,7 @@
 
 use bottle_types::door::Door;
 
-use super::types::{FileFromBase, GitPlan, GuestPlan, HOME, PromptPlan};
+use super::types::{FileFromBase, GitPlan, GuestPlan, HOME, PromptPlan, SetupPlan};
 use super::upstreams::Upstreams;
 use super::words::Words;
 use crate::manifest::Agent;
@@ -12,7 +12,7 @@ use crate::task::{Form, Source, Task, Work};
 /// Writes the prompt.
 pub(super) fn prompt(
     task: &Task,
-    agent: &Agent,
+    (agent, setup): (&Agent, Option<&SetupPlan>),
     guest: &GuestPlan,
     git: Option<&GitPlan>,
     upstreams: &Upstreams,
@@ -42,6 +42,13 @@ pub(super) fn prompt(
     ));
     if dry_run {
         text.line("- This is a dry run: pushes are scanned and accepted, and go nowhere.");
+    }
+    if let Some(setup) = setup {
+        text.line("- These have been run in the repository already; what only they could reach is closed:");
+        let script = setup.script.iter().map(|script| script.from.as_str());
+        for command in script.chain(setup.run.iter().map(String::as_str)) {
+            text.line(&format!("  - `{}`", command.replace('\n', " ")));
+        }
     }
     if !agent.verify.is_empty() {
         text.line("");

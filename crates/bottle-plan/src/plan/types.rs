@@ -12,6 +12,7 @@ use bottle_types::backend::Backend;
 use bottle_types::door::Door;
 use bottle_types::host::HostName;
 use bottle_types::secret::SecretName;
+use bottle_types::units::Seconds;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -110,10 +111,30 @@ pub struct BottlePlan {
     pub command: Vec<String>,
     /// When to stop it.
     pub limits: Limits,
+    /// What is run in the guest before the agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub setup: Option<SetupPlan>,
     /// Shell commands run in the guest afterwards.
     pub verify: Vec<String>,
     /// What a person should know before the run: what this version does otherwise than the manifest says.
     pub notes: Vec<String>,
+}
+
+/// What is run in the guest before the agent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct SetupPlan {
+    /// A program of the base branch, run first, and where it is in the guest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub script: Option<FileFromBase>,
+    /// Shell commands, one after the other.
+    pub run: Vec<String>,
+    /// How long all of it may take.
+    pub time: Seconds,
+    /// What egress goes by until the setup has ended; after that, by the routes of the policies.
+    pub routes: RoutesPolicy,
+    /// What the presets that only the setup has stand for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub presets: Vec<PresetPlan>,
 }
 
 /// The job that a run is part of.

@@ -11,6 +11,7 @@ pub use compose::compose;
 pub use gitconfig::{gate_url, render_gitconfig, spellings};
 pub use text::text;
 
+use bottle_policy::route::RoutesPolicy;
 use bottle_types::yaml;
 use serde::Serialize;
 
@@ -22,13 +23,19 @@ pub const SECCOMP: &str = include_str!("seccomp.json");
 /// The files that the bundle obeys: name in the configuration directory, and content.
 pub fn policy_files(plan: &BottlePlan) -> Vec<(&'static str, String)> {
     let policies = &plan.policies;
+    let routes = first_routes(plan);
     vec![
         ("bundle.yaml", file(&policies.bundle)),
-        ("routes.yaml", file(&policies.routes)),
+        ("routes.yaml", file(routes)),
         ("pipelock.yaml", file(&policies.pipelock)),
         ("gate.yaml", file(&policies.gate)),
         ("supervise.yaml", file(&policies.supervise)),
     ]
+}
+
+/// What egress goes by at first.
+pub fn first_routes(plan: &BottlePlan) -> &RoutesPolicy {
+    plan.setup.as_ref().map_or(&plan.policies.routes, |setup| &setup.routes)
 }
 
 /// The types have no map with keys other than texts and no number without a YAML form, so this can't fail; a sidecar

@@ -34,6 +34,7 @@ pub fn text(plan: &BottlePlan) -> String {
     credentials(&mut out, plan);
     git(&mut out, plan);
     limits(&mut out, plan);
+    setup(&mut out, plan);
     for (index, command) in plan.verify.iter().enumerate() {
         out.item(index, "verify", command);
     }
@@ -121,6 +122,19 @@ fn doors(out: &mut Page, plan: &BottlePlan) {
     if !plan.doors.contains(&Door::Egress) && pipelock.api_allowlist.is_empty() {
         out.more("no host may be reached");
     }
+}
+
+/// The commands before the agent, and the ways out that are theirs alone.
+fn setup(out: &mut Page, plan: &BottlePlan) {
+    let Some(setup) = &plan.setup else { return };
+    let script = setup.script.iter().map(|script| script.from.as_str());
+    for (index, command) in script.chain(setup.run.iter().map(String::as_str)).enumerate() {
+        out.item(index, "setup", command);
+    }
+    for route in setup.routes.routes.iter().filter(|route| !plan.policies.routes.routes.contains(route)) {
+        out.more(&format!("route {}, closed before the agent starts", line_of(route)));
+    }
+    out.more(&format!("within {}", setup.time));
 }
 
 fn line_of(route: &Route) -> String {

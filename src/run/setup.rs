@@ -1,0 +1,191 @@
+//! The setup: commands of the base branch that prepare the repository in the sealed guest, before the agent starts.
+//!
+//! Always: the setup's own ways out are closed, and nothing of it runs any more, before the agent starts. What it has changed in the
+//! repository's files is put back, and what it has added there is no part of the work.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use bottle_plan::plan::{BottlePlan, SetupPlan};
+use bottle_plan::task::Commit;
+use bottle_types::door::Door;
+use bottle_types::record_file::RecordFile;
+use bottle_wire::control::Applied;
+
+use super::LiveRun;
+use super::outcome::one_line;
+use super::sealed::Sealed;
+use crate::approve::Control;
+use crate::backend::{Bottle, BottleError, Exec, finish, succeed};
+use crate::exit::{Code, Failure};
+use crate::provision::GuestEnv;
+use crate::report::{Case, Events, Phase, Suite};
+use crate::state::Record;
+
+/// In the record: who closed the setup's ways out.
+const USER: &str = "bottle-runner, after the setup";
+/// So many of the last lines of a command that failed are told.
+const LAST_LINES: usize = 10;
+/// To look at the repository's files takes no longer.
+const TIDY_TIMEOUT: Duration = Duration::from_secs(300);
+/// The most files that a message names.
+const MAX_NAMES: usize = 5;
+
+/// A bottle in which the agent can start. It takes the sealed one.
+pub(super) struct SetUp<'r> {
+    run: LiveRun<'r>,
+    env: GuestEnv,
+}
+
+impl<'r> SetUp<'r> {
+    /// Runs the commands of the setup, if there is one; the first that fails ends the run.
+    pub(super) async fn set_up(sealed: Sealed<'r>) -> Result<Self, Failure> {
+        let (run, env) = sealed.into_parts();
+        let (bottle, plan, events) = (run.bottle, run.context.plan, run.context.events);
+        if let Some(setup) = plan.setup.as_ref() {
+            events.phase(Phase::Setup);
+            let before = agents_files(bottle, plan).await?;
+            commands(&run, setup, &env).await?;
+            // A process that is left would hold connections that the setup's rules allowed.
+            bottle.signal("KILL").await.map_err(Failure::machine)?;
+            unchanged(&before, &agents_files(bottle, plan).await?)?;
+            close(bottle, plan, events).await?;
+            tidy(bottle, plan, &run.progress.starts, events).await?;
+        }
+        Ok(Self { run, env })
+    }
+
+    pub(super) fn into_parts(self) -> (LiveRun<'r>, GuestEnv) {
+        (self.run, self.env)
+    }
+}
+
+/// Runs each command in its turn, and keeps what it prints.
+async fn commands(run: &LiveRun<'_>, setup: &SetupPlan, env: &GuestEnv) -> Result<(), Failure> {
+    let (bottle, plan, events) = (run.bottle, run.context.plan, run.context.events);
+    let until = Instant::now() + Duration::from_secs(setup.time.0);
+    let script = setup.script.iter().map(|script| (script.from.as_str(), Exec::guest([script.to.as_str()])));
+    let commands = setup.run.iter().map(|command| (command.as_str(), Exec::shell(command)));
+    let mut log = vec![];
+    for (name, exec) in script.chain(commands) {
+        events.note(format!("setup: {}", one_line(name)));
+        let mut exec = exec.in_dir(&plan.guest.workdir);
+        exec.env.clone_from(&env.0);
+        let started = Instant::now();
+        let (failure, output) = match finish(bottle, exec, until.saturating_duration_since(started)).await {
+            Ok(done) if done.code == 0 => (None, done.text()),
+            Ok(done) => (Some(format!("ended with {}", done.code)), done.text()),
+            Err(BottleError::Slow { .. }) => {
+                (Some(format!("was ended: the setup took longer than {}", setup.time)), String::new())
+            }
+            Err(error) => return Err(Failure::machine(format_args!("failed to set up: {error}"))),
+        };
+        keep(run.record, &mut log, name, &output, failure.as_deref())?;
+        let told = failure.as_ref().map(|why| with_last_lines(why, &output));
+        let (name, duration) = (name.to_owned(), started.elapsed());
+        events.case(Case { suite: Suite::Setup, name: name.clone(), duration, failure: told.clone(), output });
+        if let Some(told) = told {
+            let failure = Failure::new(Code::Task, format_args!("the setup failed: `{}` {told}", one_line(&name)));
+            return Err(failure.hint("the agent was not started; setup.log in the run record has all that was printed"));
+        }
+    }
+    Ok(())
+}
+
+/// Adds a command to the record's log.
+fn keep(record: &Record, log: &mut Vec<u8>, name: &str, output: &str, failure: Option<&str>) -> Result<(), Failure> {
+    let output = output.trim_end();
+    let ended = failure.map(|why| format!("({why})\n")).unwrap_or_default();
+    let newline = if output.is_empty() { "" } else { "\n" };
+    log.extend(format!("$ {name}\n{output}{newline}{ended}").into_bytes());
+    record.write(RecordFile::Setup, log)
+}
+
+/// A failure with the last lines of what was printed.
+fn with_last_lines(why: &str, output: &str) -> String {
+    let lines: Vec<&str> = output.lines().filter(|line| !line.trim().is_empty()).collect();
+    match &lines[lines.len().saturating_sub(LAST_LINES)..] {
+        [] => why.to_owned(),
+        last => format!("{why}:\n{}", last.join("\n")),
+    }
+}
+
+/// Prints the hash of each file by which the agent goes, and the target of each link.
+const AGENTS_FILES: &str = r#"set -e
+for path in .claude .claude.json .claude-bottle-*; do
+  [ ! -L "$path" ] || printf '%s -> %s\n' "$path" "$(readlink "$path")"
+  [ ! -e "$path" ] || [ -L "$path" ] || find "$path" -type f -exec sha256sum {} + -o -type l -printf '%p -> %l\n'
+done | sort"#;
+
+/// What the agent is told, and its own settings, by lines that can be compared.
+async fn agents_files(bottle: &dyn Bottle, plan: &BottlePlan) -> Result<String, Failure> {
+    let exec = Exec::guest(["sh", "-c", AGENTS_FILES]).in_dir(&plan.guest.home);
+    let done = succeed(bottle, exec, TIDY_TIMEOUT).await;
+    let done = done.map_err(|error| Failure::machine(format_args!("failed to look at the agent's files: {error}")))?;
+    Ok(String::from_utf8_lossy(&done.stdout).into_owned())
+}
+
+/// Refuses a setup that has changed what the agent goes by: a package that a pull request names must not tell it what to do.
+fn unchanged(before: &str, after: &str) -> Result<(), Failure> {
+    let (before, after): (BTreeSet<&str>, BTreeSet<&str>) = (before.lines().collect(), after.lines().collect());
+    match before.symmetric_difference(&after).next() {
+        None => Ok(()),
+        Some(line) => Err(Failure::new(
+            Code::Task,
+            format_args!("the setup changed what the agent goes by: {}", one_line(line)),
+        )
+        .hint("the agent was not started; its prompt, skills and settings come from the base branch alone, so look at what the setup installs")),
+    }
+}
+
+/// Puts the agent's own routes in force; where they are not confirmed, there is no agent.
+async fn close(bottle: &dyn Bottle, plan: &BottlePlan, events: &Events) -> Result<(), Failure> {
+    if !plan.doors.contains(&Door::Egress) {
+        return Ok(());
+    }
+    let started = Instant::now();
+    let failed = |why: &dyn std::fmt::Display| {
+        Failure::machine(format_args!("the setup's ways out can't be closed: {why}"))
+            .hint("the agent was not started; compose.log in the run record says more")
+    };
+    let routes = bottle_types::yaml::to_string(&plan.policies.routes).map_err(|error| failed(&error))?;
+    match Control(bottle).apply(Door::Egress, USER, routes.into_bytes()).await.map_err(|error| failed(&error))? {
+        Applied::InForce { .. } => {}
+        Applied::Kept { reason } => return Err(failed(&reason)),
+    }
+    events.case(Case {
+        suite: Suite::Setup,
+        name: "the setup's ways out are closed".to_owned(),
+        duration: started.elapsed(),
+        failure: None,
+        output: String::new(),
+    });
+    Ok(())
+}
+
+/// Puts back the files of the commit, prints those that were changed, and has git ignore what was added; the argument is the commit.
+const TIDY: &str = r#"set -e
+git diff --name-only "$1" --
+git reset -q --hard "$1"
+exclude=$(git rev-parse --git-path info/exclude)
+mkdir -p "$(dirname "$exclude")"
+git ls-files --others --exclude-standard --directory -z | tr '\0' '\n' |
+  sed 's/[][*?\\]/\\&/g; s/ $/\\ /; s|^|/|' >> "$exclude""#;
+
+/// Leaves the repository as the agent should find it: what the setup made is there, and is no part of the work.
+async fn tidy(bottle: &dyn Bottle, plan: &BottlePlan, starts: &[Commit], events: &Events) -> Result<(), Failure> {
+    let Some(start) = starts.last().filter(|_| plan.git.is_some()) else { return Ok(()) };
+    let exec = Exec::guest(["sh", "-c", TIDY, "sh", start.as_str()]).in_dir(&plan.guest.workdir);
+    let done = succeed(bottle, exec, TIDY_TIMEOUT).await;
+    let done =
+        done.map_err(|error| Failure::machine(format_args!("failed to look at what the setup changed: {error}")))?;
+    let changed = String::from_utf8_lossy(&done.stdout).into_owned();
+    let names: Vec<String> = changed.lines().map(one_line).collect();
+    if !names.is_empty() {
+        let more =
+            if names.len() > MAX_NAMES { format!(" and {} more", names.len() - MAX_NAMES) } else { String::new() };
+        let names = names[..names.len().min(MAX_NAMES)].join(", ");
+        events.warn(format!("the setup changed files of the repository, which were put back: {names}{more}"));
+    }
+    Ok(())
+}
