@@ -38,6 +38,10 @@ pub struct GatePolicy {
     /// Findings in files that are none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exemptions: Vec<FindingExemption>,
+    /// Whether the allowlists of `.gitleaks.toml` and `.gitleaksignore` in an upstream's default branch count, as they were before
+    /// this run pushed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub base_allowlists: bool,
     /// Every secret that the bottle knows: a push that contains one is refused. Values are files of that name in the
     /// secrets directory.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -103,6 +103,10 @@ pub struct Gate {
     /// Findings in files that are no secrets; none of them lets a secret of the bottle's own through.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub exemptions: Vec<FindingExemption>,
+    /// Whether the allowlists of `.gitleaks.toml` and `.gitleaksignore` in the repository's default branch count for what gitleaks
+    /// finds; a pushed one never does.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub base_allowlists: bool,
 }
 
 impl Gate {

@@ -166,6 +166,7 @@ fn gate_policy(task: &Task, bottle: &Bottle, upstreams: &Upstreams, options: &Op
     let mut gate = upstreams.gate_policy(options.dry_run);
     gate.patterns.clone_from(&bottle.pipelock.patterns);
     gate.exemptions.clone_from(&bottle.gate.exemptions);
+    gate.base_allowlists = bottle.gate.base_allowlists;
     if task.work == Work::Review {
         // A review pushes nothing, whatever its agent tries.
         for upstream in &mut gate.upstreams {

@@ -2,13 +2,14 @@
 //!
 //! Map: `daemon` (socket, signals), `connection` (a real `git daemon` each), `hook` (the hooks: this same binary), `mirror`,
 //! `seed` and `lock` (mirrors), `push` (the phases of a push), `changes` and `rules` (push policy), `scan`, `texts`, `objects` and
-//! `gitleaks` (the scan), `accepted` and `base` (what upstream has already), `transport` (ssh, https), `policy` (the one in force), `dirs`, `sweep`, `process`, `log`, `record`.
+//! `gitleaks` (the scan), `accepted` and `base` (what upstream has already), `allowlists` (what its own `.gitleaks.toml` allows), `transport` (ssh, https), `policy` (the one in force), `dirs`, `sweep`, `process`, `log`, `record`.
 //!
 //! Always: a mirror is refreshed before it is read or judged against, or the client gets an error; nothing is forwarded
 //! that was not scanned by id in this very push; whatever fails on the way refuses. Rules about refs and paths, and the
 //! unpacking of texts, do not belong here, but in the libraries.
 
 mod accepted;
+mod allowlists;
 mod base;
 mod changes;
 mod connection;

@@ -178,7 +178,7 @@ fn is_clean_merge(repo: &Repo<'_>, parents: &[String], versions: &[&PathChange])
     Ok((first_side == base && *result == second_side) || (second_side == base && *result == first_side))
 }
 
-fn entry_at(repo: &Repo<'_>, commit: &str, path: &[u8]) -> Result<TreeEntry, String> {
+pub(super) fn entry_at(repo: &Repo<'_>, commit: &str, path: &[u8]) -> Result<TreeEntry, String> {
     use std::os::unix::ffi::OsStrExt as _;
     let mut command = repo.git();
     command.args(["--literal-pathspecs", "ls-tree", "-z", "--full-tree", commit, "--"]);

@@ -1,6 +1,7 @@
 //! git-gate against the real things: git, `git daemon`, gitleaks, and an sshd with the upstream.
 #![expect(clippy::disallowed_methods, reason = "tests start the programs they test")]
 
+mod allowlists;
 mod apply;
 mod claims;
 mod evasion;
