@@ -17,7 +17,7 @@ use super::presets::Presets;
 use super::upstreams::Upstreams;
 use super::*;
 use crate::facts::HostFacts;
-use crate::manifest::{Agent, Bottle, DEFAULT_AGENT, Manifest};
+use crate::manifest::{Agent, Bottle, DEFAULT_AGENT, GitEntry, Manifest};
 use crate::name::words;
 use crate::task::{Source, Task, Work, what};
 
@@ -35,7 +35,7 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
     let rules = Rules::of(bottle, &presets.routes, &agent.limits, &upstreams, facts, options, &mut notes)?;
     let doors = doors(&rules, &upstreams);
     let approval = approval(task, bottle, facts, options, &mut notes);
-    note_routes_without_a_decider(bottle, approval, &mut notes);
+    note_what_nobody_decides(bottle, approval, &mut notes);
 
     let images = images(bottle, options, backend)?;
     let names = names(&slug, &images, backend);
@@ -121,11 +121,15 @@ fn choose<'a>(task: &Task, manifest: &'a Manifest, options: &Options) -> Result<
     Ok(Chosen { agent_name, agent, bottle_name, bottle })
 }
 
-/// Says which route's findings nobody can be asked about.
-fn note_routes_without_a_decider(bottle: &Bottle, approval: Approval, notes: &mut Vec<String>) {
+/// Says which route's findings, and which pushes, nobody can be asked about.
+fn note_what_nobody_decides(bottle: &Bottle, approval: Approval, notes: &mut Vec<String>) {
     let asks = |route: &&Route| route.dlp.outbound == Some(Outbound::Ask);
     if let Some(route) = bottle.egress.routes.iter().find(asks).filter(|_| approval == Approval::Deny) {
         notes.push(format!("route {}: nobody decides in this run, so `dlp.outbound: ask` is `block`", route.host));
+    }
+    let holds = |entry: &&GitEntry| !entry.push.hold.is_none();
+    if let Some(entry) = bottle.git.iter().find(holds).filter(|_| approval == Approval::Deny) {
+        notes.push(format!("git {}: nobody decides in this run, so what `push.hold` names is refused", entry.name));
     }
 }
 

@@ -141,6 +141,7 @@ impl Upstreams {
             patterns: vec![],
             exemptions: vec![],
             base_allowlists: false,
+            approved: vec![],
             secrets: vec![],
         }
     }

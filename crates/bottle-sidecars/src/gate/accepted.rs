@@ -10,7 +10,7 @@ use bottle_policy::gate::exemptions::Exemptions;
 use bottle_scan::dlp::Rules;
 use bottle_scan::known::KnownSecrets;
 
-use super::allowlists::{BaseAllowlists, Place};
+use super::allowlists::{BaseAllowlists, FoundPlace};
 use super::base::{Candidates, UpstreamBase};
 use super::changes::{Changes, Object, ObjectKind, Repo, Update, read_all};
 use super::gitleaks::Scanner;
@@ -124,7 +124,7 @@ struct Accepted<'a> {
     upstreams: BTreeSet<(String, Matched)>,
     exemptions: Exemptions,
     /// What the base branch's own allowlists let through.
-    allowed: BTreeSet<Place>,
+    allowed: BTreeSet<FoundPlace>,
 }
 
 impl Accepted<'_> {

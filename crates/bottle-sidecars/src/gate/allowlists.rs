@@ -37,7 +37,7 @@ const KEYS: [&str; 8] =
     ["description", "condition", "commits", "paths", "regexTarget", "regexes", "stopwords", "targetRules"];
 
 /// A finding of gitleaks in a new object: which object, by which rule, which bytes.
-pub(super) type Place = (usize, String, Matched);
+pub(super) type FoundPlace = (usize, String, Matched);
 
 /// One allowlist, and the rule that it is for; none: every rule that it does not leave out itself.
 #[derive(Debug, Clone, PartialEq)]
@@ -79,8 +79,8 @@ impl BaseAllowlists {
         hits: &[&ScanHit],
         sources: &[TextSource],
         blanks: &Blanks,
-    ) -> Result<BTreeSet<Place>, String> {
-        let places: BTreeSet<Place> = hits.iter().filter_map(|hit| place(work, hit, sources)).collect();
+    ) -> Result<BTreeSet<FoundPlace>, String> {
+        let places: BTreeSet<FoundPlace> = hits.iter().filter_map(|hit| place(work, hit, sources)).collect();
         if places.is_empty() || (self.lists.is_empty() && self.ignored.is_empty()) {
             return Ok(BTreeSet::new());
         }
@@ -136,7 +136,7 @@ fn written(value: &Value) -> String {
 }
 
 /// A finding that an allowlist may be about: gitleaks', in a file itself.
-fn place(work: ScanWork<'_>, hit: &ScanHit, sources: &[TextSource]) -> Option<Place> {
+fn place(work: ScanWork<'_>, hit: &ScanHit, sources: &[TextSource]) -> Option<FoundPlace> {
     let TextSource::Object(index) = sources[hit.text] else { return None };
     let is_file = work.changes.objects[index].kind == ObjectKind::Blob;
     (is_file && hit.by == FoundBy::Gitleaks).then_some(())?;
@@ -227,12 +227,12 @@ fn checked(value: Value) -> Result<Table, String> {
 }
 
 /// Files to scan together: the path, and which object stands there.
-type Files = BTreeMap<String, usize>;
+type RoundFiles = BTreeMap<String, usize>;
 
 /// Puts every place of these findings into a round; an error where one can't be, or where there are too many.
-fn rounds(work: ScanWork<'_>, places: &BTreeSet<Place>) -> Result<Vec<Files>, String> {
+fn rounds(work: ScanWork<'_>, places: &BTreeSet<FoundPlace>) -> Result<Vec<RoundFiles>, String> {
     let objects: BTreeSet<usize> = places.iter().map(|(object, ..)| *object).collect();
-    let (mut rounds, mut count, mut bytes): (Vec<Files>, usize, u64) = (vec![], 0, 0);
+    let (mut rounds, mut count, mut bytes): (Vec<RoundFiles>, usize, u64) = (vec![], 0, 0);
     for object in objects {
         let of_object = &work.changes.objects[object];
         let here = work.changes.paths.iter().filter(|change| change.new.id == of_object.id);
@@ -244,7 +244,7 @@ fn rounds(work: ScanWork<'_>, places: &BTreeSet<Place>) -> Result<Vec<Files>, St
             }
             match rounds.iter_mut().find(|round| fits(round, &path)) {
                 Some(round) => drop(round.insert(path, object)),
-                None => rounds.push(Files::from([(path, object)])),
+                None => rounds.push(RoundFiles::from([(path, object)])),
             }
         }
     }
@@ -263,7 +263,7 @@ fn usable(path: &[u8]) -> Option<String> {
 }
 
 /// Tells whether no file or directory of a round is in a path's way.
-fn fits(round: &Files, path: &str) -> bool {
+fn fits(round: &RoundFiles, path: &str) -> bool {
     let below = |outer: &str, inner: &str| inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('/'));
     round.keys().all(|other| other != path && !below(other, path) && !below(path, other))
 }
@@ -280,7 +280,7 @@ struct Looks {
 /// Files that gitleaks looks at twice.
 struct Round<'a> {
     work: ScanWork<'a>,
-    files: &'a Files,
+    files: &'a RoundFiles,
     blanks: &'a Blanks,
     config: &'a str,
     ignored: &'a [String],
@@ -403,7 +403,7 @@ mod tests {
             assert!(usable(path.as_bytes()).is_none() || path.is_empty(), "{path}");
         }
         assert!(usable(b"a/b.txt").is_some() && usable(b"\xff").is_none());
-        let round = Files::from([("a/b".to_owned(), 0)]);
+        let round = RoundFiles::from([("a/b".to_owned(), 0)]);
         for path in ["a", "a/b", "a/b/c"] {
             assert!(!fits(&round, path), "{path}");
         }

@@ -3,6 +3,7 @@
 
 mod allowlists;
 mod apply;
+mod approved;
 mod claims;
 mod evasion;
 mod exemptions;
@@ -11,6 +12,7 @@ mod hostile;
 mod https;
 mod kills;
 mod mirror;
+mod patch;
 mod policy;
 mod processes;
 mod random;
