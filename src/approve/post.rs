@@ -19,6 +19,12 @@ const MOST_DIFF: usize = 40_000;
 const HELD: &str = "What was found looks like a secret; it is none that this bottle holds, and it is shown nowhere. A yes \
                     sends this one request as it is, and the same bytes again for ten minutes; a no refuses all that is like it.\n";
 
+/// The explanation of a held push, and of a finding that shall be none.
+const HELD_PUSH: &str = "A yes lets exactly these objects through, from and to these ids, in this run; the agent pushes them again. \
+                         Another commit is another push, and is held again.\n";
+const FINDING: &str = "The gate did refuse such a finding in this run. A yes is for exactly these bytes at that path, by that rule, \
+                       in this run; a secret of the bottle's own is never let through.\n";
+
 /// The comment of a proposal. `void` are comments that counted for nothing, and why.
 pub(super) fn comment(proposal: &Proposal, outcome: &ProposalOutcome, void: &[String]) -> String {
     let id = proposal.id;
@@ -27,6 +33,7 @@ pub(super) fn comment(proposal: &Proposal, outcome: &ProposalOutcome, void: &[St
     let title = match &proposal.request {
         Request::Ask { .. } => "❓ The agent asks a question",
         Request::HeldRequest(_) => "✋ A request of the agent's is held",
+        Request::HeldPush(_) => "✋ A push of the agent's is held",
         _ => "🔐 The agent asks for more than it may do",
     };
     let _ = writeln!(text, "### {title} ({id})\n");
@@ -48,6 +55,8 @@ pub(super) fn comment(proposal: &Proposal, outcome: &ProposalOutcome, void: &[St
     let why = match &proposal.request {
         Request::Ask { .. } => why("It asks"),
         Request::HeldRequest(_) => HELD.to_owned(),
+        Request::HeldPush(_) => HELD_PUSH.to_owned(),
+        Request::FindingExemption { .. } => format!("{FINDING}\n{}", why("Why, in its own words")),
         _ => why("Why, in its own words"),
     };
     let _ = writeln!(text, "{why}");

@@ -1,7 +1,7 @@
 //! A proposal in words: what is asked, what would change, what became of it. Nothing here is Markdown.
 
 use bottle_plan::prose::invisible;
-use bottle_policy::supervise::Request;
+use bottle_policy::supervise::{HeldPush, Request};
 use bottle_wire::proposal::{By, Change, Proposal, State, Verdict};
 use similar::TextDiff;
 
@@ -17,6 +17,9 @@ pub(crate) fn what(request: &Request) -> String {
             format!("{} {scheme}://{host}{port} {}{time}", methods.join(", "), paths.join(", "))
         }
         Request::RequestExemption { host, rule, .. } => format!("no search for {rule} in what goes to {host}{time}"),
+        Request::FindingExemption { rule, path, sha256, .. } => {
+            format!("that what {rule} found in {path} is no secret{time}: the bytes with the SHA-256 {sha256}")
+        }
         Request::RequestCapability { dockerfile, .. } => {
             let lines = dockerfile.lines().count();
             let s = if lines == 1 { "" } else { "s" };
@@ -38,6 +41,9 @@ pub(crate) fn what(request: &Request) -> String {
             format!("more to spend: {}", parts.into_iter().flatten().collect::<Vec<_>>().join(", "))
         }
         Request::HeldRequest(held) => format!("{} {}, in which was found: {}", held.method, held.url(), held.found()),
+        Request::HeldPush(held) => {
+            format!("a push to {} of {}, which is held: {}", held.upstream, held.moves(), held.why.join("; "))
+        }
         Request::Ask { question } => format!("a question: {question}"),
         Request::Progress { line } => line.clone(),
     };
@@ -47,6 +53,7 @@ pub(crate) fn what(request: &Request) -> String {
 /// The change as a diff of the policy file; of a capability the lines that would be added; nothing of a question.
 pub(crate) fn diff(proposal: &Proposal) -> Option<String> {
     match (&proposal.change, &proposal.request) {
+        (Some(change), Request::HeldPush(held)) => Some(format!("{}{}", brought(held), changed(change))),
         (Some(change), _) => Some(changed(change)),
         (None, Request::RequestCapability { dockerfile, .. }) => {
             let lines: String = dockerfile.lines().map(|line| format!("+{line}\n")).collect();
@@ -54,6 +61,15 @@ pub(crate) fn diff(proposal: &Proposal) -> Option<String> {
         }
         (None, _) => None,
     }
+}
+
+/// What a held push brings: its paths, and where something was found.
+fn brought(held: &HeldPush) -> String {
+    let line = |line: &String| format!(" {}\n", one_line(line));
+    let files: String = held.files.iter().map(line).collect();
+    let findings: String = held.findings.iter().map(line).collect();
+    let found = if findings.is_empty() { String::new() } else { format!("found:\n{findings}") };
+    format!("changes:\n{files}{found}")
 }
 
 fn changed(change: &Change) -> String {

@@ -207,13 +207,12 @@ fn gate_cases(gate: &[u8], events: &Events) {
         events.warn("gate.jsonl has lines that are not understood");
     }
     for (at, push) in pushes.iter().enumerate() {
-        let refused = push.verdict == Verdict::Refused;
+        let refused = !push.verdict.has_passed();
         let why = why_refused(push);
         if refused {
             events.emit(RunEvent::Refused { door: "git-gate".to_owned(), what: format!("{}: {why}", push.r#ref) });
         }
-        let made_good =
-            pushes[at + 1..].iter().any(|later| later.r#ref == push.r#ref && later.verdict != Verdict::Refused);
+        let made_good = pushes[at + 1..].iter().any(|later| later.r#ref == push.r#ref && later.verdict.has_passed());
         events.case(Case {
             suite: Suite::Gate,
             name: format!("{} (push {})", push.r#ref, at + 1),
@@ -221,6 +220,7 @@ fn gate_cases(gate: &[u8], events: &Events) {
             failure: (refused && !made_good).then(|| why.clone()),
             output: match push.verdict {
                 Verdict::Refused => format!("refused: {why}"),
+                Verdict::Held => format!("held: {why}"),
                 Verdict::Accepted => format!("accepted: {} commits, {} objects scanned", push.commits, push.objects),
                 Verdict::WouldPush => {
                     format!("would be pushed: {} commits, {} objects scanned", push.commits, push.objects)

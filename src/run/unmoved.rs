@@ -2,7 +2,7 @@
 
 use bottle_plan::task::Work;
 use bottle_types::door;
-use bottle_wire::push_report::{PushedRef, Verdict};
+use bottle_wire::push_report::PushedRef;
 
 use super::verified::Verified;
 use super::{LiveRun, RunInputs, keep};
@@ -85,5 +85,5 @@ pub(super) async fn pushed_heads(bottle: &dyn Bottle, branch: &str) -> Vec<Strin
     let gate = tree.files().filter(|(path, _)| path.ends_with("gate.jsonl"));
     let text: String = gate.map(|(_, bytes)| String::from_utf8_lossy(bytes).into_owned()).collect();
     let pushes = text.lines().filter_map(|line| serde_json::from_str::<PushedRef>(line).ok());
-    pushes.filter(|push| push.r#ref == name && push.verdict != Verdict::Refused).map(|push| push.new).collect()
+    pushes.filter(|push| push.r#ref == name && push.verdict.has_passed()).map(|push| push.new).collect()
 }

@@ -10,7 +10,7 @@ use bottle_wire::cassette::Cassette;
 use bottle_wire::proposal::change::Texts;
 use bottle_wire::proposal::verify::{ProposalCounts, verify};
 use bottle_wire::proposal::{PolicyFile, sha256};
-use bottle_wire::push_report::{PushedRef, Verdict};
+use bottle_wire::push_report::PushedRef;
 use bottle_wire::run_record::Metadata;
 use quick_xml::events::Event;
 use serde::de::DeserializeOwned;
@@ -223,7 +223,7 @@ impl Check<'_> {
         let name = format!("refs/heads/{branch}");
         // Upstream may have had it before: then nothing was pushed.
         let mut of_it = pushes.iter().flatten().filter(|push| push.r#ref == name).peekable();
-        if of_it.peek().is_some() && !of_it.any(|push| push.new == *commit && push.verdict != Verdict::Refused) {
+        if of_it.peek().is_some() && !of_it.any(|push| push.new == *commit && push.verdict.has_passed()) {
             self.problem(
                 RecordFile::Pushes,
                 format_args!("{branch} at {commit}, which metadata.json names, did not go through the gate"),

@@ -307,6 +307,25 @@ fn what_is_passed_through_has_no_route() {
 }
 
 #[test]
+fn where_nobody_decides_a_held_push_is_said_to_be_refused() {
+    for (approval, noted) in [("local", false), ("deny", true)] {
+        let manifest = manifest(&format!(
+            "version: 1\nbottles: {{ default: {{ supervise: {{ approval: {approval} }}, git: [{{ name: origin, upstream: \
+             \"https://git.example.org/a/b.git\", push: {{ sign_off: true, hold: {{ paths: [\"deploy/**\"] }} }} }}] }} }}\n"
+        ));
+        let plan = plan(&Task::text("x"), &manifest, &facts(), &Options::default()).expect("a plan");
+        assert_eq!(
+            plan.notes.iter().any(|note| note.contains("what `push.hold` names is refused")),
+            noted,
+            "{approval}"
+        );
+        assert!(bottle_plan::render::text(&plan).contains("some of it after a person's yes"));
+        let text = serde_json::to_string(&plan).expect("JSON");
+        assert!(text.contains("git commit --signoff") && text.contains("Some pushes wait for a person"), "{text}");
+    }
+}
+
+#[test]
 fn where_nobody_decides_a_route_that_asks_is_said_to_block() {
     for (approval, noted) in [("local", false), ("deny", true)] {
         let manifest = manifest(&format!(

@@ -1,8 +1,11 @@
 //! `gate.yaml`: the git upstreams, and what a push to each may bring.
 //!
-//! Map: `refs` (which refs may be pushed), `paths` (which paths may not), `exemptions` (which findings are none).
+//! Map: `refs` (which refs may be pushed), `paths` (which paths may not), `exemptions` (which findings are none),
+//! `hold` (which pushes wait for a person), `patch` (how much a push may change, and whose).
 
 pub mod exemptions;
+pub mod hold;
+pub mod patch;
 pub mod paths;
 pub mod refs;
 
@@ -19,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use bottle_types::address::{has_password, without_userinfo};
 
 use exemptions::FindingExemption;
+use hold::{ApprovedPush, HoldRules};
 
 /// The whole file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -38,6 +42,13 @@ pub struct GatePolicy {
     /// Findings in files that are none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exemptions: Vec<FindingExemption>,
+    /// Whether the allowlists of `.gitleaks.toml` and `.gitleaksignore` in an upstream's default branch count, as they were before
+    /// this run pushed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub base_allowlists: bool,
+    /// Held pushes that a person has let through in this run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub approved: Vec<ApprovedPush>,
     /// Every secret that the bottle knows: a push that contains one is refused. Values are files of that name in the
     /// secrets directory.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -85,6 +96,24 @@ pub struct PushRules {
     /// All new objects of one push together, unpacked.
     #[serde(default = "PushRules::default_max_push")]
     pub max_push_bytes: ByteSize,
+    /// So many files at most may the commits of one push change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_files: Option<u64>,
+    /// So many lines may they add and remove.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_lines: Option<u64>,
+    /// So many files may they make that are binary.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_new_binaries: Option<u64>,
+    /// Globs of e-mail addresses of commits' authors; none: anybody's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub authors: Vec<String>,
+    /// Whether each commit needs a `Signed-off-by` line of its author.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sign_off: bool,
+    /// Pushes that wait for a person.
+    #[serde(default, skip_serializing_if = "HoldRules::is_none")]
+    pub hold: HoldRules,
 }
 
 impl PushRules {
@@ -105,6 +134,12 @@ impl Default for PushRules {
             tags: false,
             max_blob_bytes: Self::default_max_blob(),
             max_push_bytes: Self::default_max_push(),
+            max_files: None,
+            max_lines: None,
+            max_new_binaries: None,
+            authors: vec![],
+            sign_off: false,
+            hold: HoldRules::default(),
         }
     }
 }
@@ -132,6 +167,14 @@ pub enum GateError {
     /// Not an exemption.
     #[error("`exemptions`, `{key}`: {reason}")]
     Exemption {
+        /// Which part of it.
+        key: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Not a rule that could hold a push.
+    #[error("`hold`, `{key}`: {reason}")]
+    Hold {
         /// Which part of it.
         key: &'static str,
         /// What is wrong with it.

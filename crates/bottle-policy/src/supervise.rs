@@ -1,10 +1,11 @@
 //! `supervise.yaml`: who decides what the agent asks for.
 //!
 //! Map: `request` (what it may ask, checked and normalised as the manifest is), `dockerfile` (what it may ask of an image),
-//! `held` (what pipelock asks about). What becomes of it is in `bottle_wire::proposal`.
+//! `held` (what pipelock asks about), `held_push` (what the gate asks about). What becomes of it is in `bottle_wire::proposal`.
 
 mod dockerfile;
 mod held;
+mod held_push;
 mod request;
 
 use std::fmt;
@@ -15,6 +16,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use held::{Found, Held, MOST_FINDINGS};
+pub use held_push::HeldPush;
 pub use request::{LONGEST_TEXT, Request, RequestError, RouteWords};
 
 /// The whole file.

@@ -13,7 +13,7 @@
 
 use std::collections::BTreeMap;
 
-use bottle_policy::supervise::{Approval, Held};
+use bottle_policy::supervise::{Approval, Held, HeldPush};
 use bottle_types::door::Door;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -40,9 +40,11 @@ pub enum Call {
     /// From pipelock: a request that it holds. The answers are [`Holding`]s, a line each; whoever closes the connection
     /// before the last of them takes the question back.
     Hold(Held),
+    /// From the gate: a push that it holds. The answer is one [`Holding`]; the question stays when the connection closes.
+    HoldPush(HeldPush),
 }
 
-/// What becomes of a held request.
+/// What becomes of what is held.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Holding {

@@ -18,6 +18,6 @@ pub mod sse;
 
 /// Version of the wire: everything that two programs, or two versions of one, hand to each other. It covers the control
 /// sockets, `proposals.jsonl`, the policy files, `egress.jsonl`, `gate.jsonl`, `budget.jsonl`, cassettes, `metadata.json` and
-/// `plan.json`. `wire-v2.json` beside this crate's manifest holds the shapes, `plan-v2.json` those of the plan; a change of a
+/// `plan.json`. `wire-v3.json` beside this crate's manifest holds the shapes, `plan-v3.json` those of the plan; a change of a
 /// shape is a new version, and the versions before it are still read.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;

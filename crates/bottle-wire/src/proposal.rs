@@ -424,10 +424,12 @@ pub fn check(proposal: &Proposal, state: &State, decide: &Decide, approval: Appr
         Verdict::Answer { text } if question && text.trim().is_empty() => wrong("the answer is empty"),
         Verdict::Approve | Verdict::Modified { .. } if question => wrong("a question takes an answer"),
         Verdict::Answer { .. } if !question => wrong("only a question takes an answer"),
-        Verdict::Modified { .. } if matches!(proposal.request, Request::HeldRequest(_)) => {
-            wrong("it is sent as it is or not at all")
+        Verdict::Modified { .. } if proposal.request.is_as_it_is() => wrong("it is let through as it is or not at all"),
+        Verdict::Modified { request }
+            if std::mem::discriminant(&**request) != std::mem::discriminant(&proposal.request) =>
+        {
+            wrong("it can't become another kind of request")
         }
-        Verdict::Modified { request } if request.tool() != tool => wrong("it can't become another kind of request"),
         Verdict::Modified { request } => match request.check() {
             Ok(()) => Ok(()),
             Err(error) => wrong(&error.to_string()),

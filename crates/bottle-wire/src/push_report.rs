@@ -45,8 +45,17 @@ pub enum Verdict {
     Accepted,
     /// Upstream does not have it.
     Refused,
+    /// Upstream does not have it: it waits for a person.
+    Held,
     /// It passed, and was kept as a bundle file, because this is a dry run.
     WouldPush,
+}
+
+impl Verdict {
+    /// Whether nothing stood in the push's way.
+    pub fn has_passed(self) -> bool {
+        matches!(self, Self::Accepted | Self::WouldPush)
+    }
 }
 
 /// A secret that the scan found.
@@ -63,6 +72,9 @@ pub struct Finding {
     /// The line, from 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub line: Option<u64>,
+    /// The SHA-256 of the bytes in hex, where a person may say of exactly these that they are no secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
 }
 
 /// Milliseconds of the phases of a push, all its refs together.

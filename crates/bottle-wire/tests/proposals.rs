@@ -1,11 +1,12 @@
 //! Requests, what they change, and the record of it: by example, and by random histories.
 
-use bottle_policy::supervise::{AutoRule, Request, RouteWords};
+use bottle_policy::gate::GatePolicy;
+use bottle_policy::supervise::{Approval, AutoRule, Request, RouteWords};
 use bottle_wire::proposal::change::{ChangeError, Texts};
 use bottle_wire::proposal::ledger::Ledger;
 use bottle_wire::proposal::record::{Cause, Chain, Event};
 use bottle_wire::proposal::verify::{VerifyError, verify};
-use bottle_wire::proposal::{By, Change, PolicyFile, ProposalId, State, Verdict, sha256};
+use bottle_wire::proposal::{By, Change, Decide, PolicyFile, Proposal, ProposalId, State, Verdict, check, sha256};
 use proptest::prelude::*;
 
 const RUN: &str = "run-1";
@@ -38,6 +39,22 @@ fn held() -> Request {
     let json = r#"{"host": "a.example", "method": "POST", "path": "/x", "request": "0123456789abcdef",
         "findings": [{"rule": "github-pat", "at": "body", "offset": 7}]}"#;
     Request::HeldRequest(serde_json::from_str(json).expect("a held request"))
+}
+
+fn finding() -> Request {
+    Request::finding("jwt", "a[1].txt", &"0".repeat(64), "x", Some("30m")).expect("a finding")
+}
+
+/// A held push to an object whose id has this digit.
+fn held_push(digit: char) -> Request {
+    let id = |digit: char| String::from(digit).repeat(40);
+    let json = format!(
+        r#"{{"upstream": "origin", "refs": [{{"ref": "refs/heads/bottle/x", "old": "{}", "new": "{}"}}],
+            "why": ["deploy/a is held (deploy/**)"], "files": ["deploy/a | +1 -0"]}}"#,
+        id('0'),
+        id(digit)
+    );
+    Request::HeldPush(serde_json::from_str(&json).expect("a held push"))
 }
 
 fn push(name: &str) -> Request {
@@ -84,6 +101,51 @@ fn what_a_bottle_can_not_do_is_not_asked() {
     for request in [Request::ask("why?").expect("a question"), held()] {
         assert_eq!(Change::of(&texts(), &request), Ok(None));
     }
+}
+
+/// A decision on a proposal as it was shown.
+fn decision(proposal: &Proposal, verdict: Verdict) -> Decide {
+    Decide {
+        run: proposal.run.clone(),
+        id: proposal.id,
+        nonce: proposal.nonce.clone(),
+        proposal_hash: proposal.hash.clone(),
+        policy_hash: proposal.policy_hash.clone(),
+        verdict,
+        by: By::Local { user: "ann".to_owned() },
+    }
+}
+
+#[test]
+fn a_yes_to_a_finding_or_a_held_push_is_for_exactly_it() {
+    let policy = |request: &Request| -> GatePolicy {
+        bottle_types::yaml::from_str(&changed(request).expect("a change")).expect("a policy")
+    };
+    let exempt = policy(&finding()).exemptions;
+    assert_eq!(
+        (exempt.len(), exempt[0].path.as_str(), exempt[0].sha256.clone()),
+        (1, "a[[]1[]].txt", Some("0".repeat(64)))
+    );
+    let approved = policy(&held_push('a')).approved;
+    assert_eq!((approved.len(), approved[0].refs[0].new.clone()), (1, "a".repeat(40)));
+    let mut run = Run::new();
+    for (request, other) in [
+        (finding(), Request::exemption("a.example", "github-pat", "x", None).expect("a rule")),
+        (held_push('a'), held_push('b')),
+    ] {
+        let id = run.ask(request).expect("asked");
+        let standing = run.ledger.get(id).expect("one").clone();
+        let modified = Verdict::Modified { request: Box::new(other) };
+        let decide = decision(&standing.proposal, modified);
+        let error =
+            check(&standing.proposal, &standing.state, &decide, Approval::Local).expect_err("refused").to_string();
+        assert!(error.contains("as it is or not at all"), "{error}");
+    }
+    let host = run.ask(Request::exemption("a.example", "github-pat", "x", None).expect("a rule")).expect("asked");
+    let standing = run.ledger.get(host).expect("one").clone();
+    let decide = decision(&standing.proposal, Verdict::Modified { request: Box::new(finding()) });
+    let error = check(&standing.proposal, &standing.state, &decide, Approval::Local).expect_err("refused").to_string();
+    assert!(error.contains("another kind of request"), "{error}");
 }
 
 #[test]
@@ -271,11 +333,11 @@ enum Step {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
-        4 => (0..13u8).prop_map(Step::Ask),
-        3 => (0..13u8).prop_map(Step::Approve),
-        1 => (0..13u8).prop_map(Step::Deny),
-        1 => (0..13u8, 0..13u8).prop_map(|(at, other)| Step::Modify(at, other)),
-        1 => (0..13u8).prop_map(Step::End),
+        4 => (0..16u8).prop_map(Step::Ask),
+        3 => (0..16u8).prop_map(Step::Approve),
+        1 => (0..16u8).prop_map(Step::Deny),
+        1 => (0..16u8, 0..16u8).prop_map(|(at, other)| Step::Modify(at, other)),
+        1 => (0..16u8).prop_map(Step::End),
         1 => Just(Step::Note),
         1 => (0..3u8).prop_map(Step::Hand),
     ];
@@ -294,6 +356,9 @@ fn wanted(number: u8) -> Request {
         9 => Request::budget(Some(5), None, None, Some(0.5), "x").expect("a budget"),
         10 => Request::exemption("a.example", "github-pat", "x", None).expect("a rule"),
         11 => held(),
+        12 => finding(),
+        13 => held_push('a'),
+        14 => held_push('b'),
         _ => Request::ask("why?").expect("a question"),
     }
 }
@@ -328,7 +393,8 @@ fn play(steps: &[Step]) -> Run {
                 let change = Change::of(run.ledger.in_force().texts(), &request).ok().flatten();
                 let own = standing.proposal.change.as_ref().map(|change| change.file);
                 let pointless = run.ledger.outdated().iter().any(|(other, _)| *other == id);
-                if request.tool() == standing.proposal.request.tool()
+                if std::mem::discriminant(&request) == std::mem::discriminant(&standing.proposal.request)
+                    && !request.is_as_it_is()
                     && !pointless
                     && own.is_some()
                     && change.map(|change| change.file) == own

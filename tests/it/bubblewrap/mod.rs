@@ -29,6 +29,7 @@ also_here! {
         the_rules_are_those_of_the_base_branch,
         a_bottle_without_routes_talks_to_pipelock;
     approve: a_comment_of_a_permitted_person_opens_a_route_and_no_cheat_does,
+        a_comment_lets_a_held_push_and_a_finding_through_and_nothing_like_them,
         the_commands_list_show_and_approve,
         a_yes_about_a_held_request_lets_these_bytes_go_and_no_others,
         a_no_about_a_held_request_says_who_and_why_and_stands,

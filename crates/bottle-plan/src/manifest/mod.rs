@@ -16,6 +16,7 @@ use std::net::IpAddr;
 
 use bottle_policy::budget::{Budget, Price};
 use bottle_policy::gate::exemptions::FindingExemption;
+use bottle_policy::gate::hold::HoldRules;
 use bottle_policy::gate::{HostKey, PushRules, RepoName, UpstreamUrl};
 use bottle_policy::limits;
 use bottle_policy::pipelock::{Action, Exemption};
@@ -148,6 +149,10 @@ pub struct Gate {
     /// Findings in files that are no secrets; none of them lets a secret of the bottle's own through.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub exemptions: Vec<FindingExemption>,
+    /// Whether the allowlists of `.gitleaks.toml` and `.gitleaksignore` in the repository's default branch count for what gitleaks
+    /// finds; a pushed one never does.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub base_allowlists: bool,
 }
 
 impl Gate {
@@ -298,6 +303,24 @@ pub struct Push {
     pub max_blob_bytes: ByteSize,
     /// All new objects of one push together, unpacked.
     pub max_push_bytes: ByteSize,
+    /// So many files at most may the commits of one push change.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_files: Option<u64>,
+    /// So many lines may they add and remove.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_lines: Option<u64>,
+    /// So many files may they make that are binary.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_new_binaries: Option<u64>,
+    /// Globs of e-mail addresses of commits' authors; none: anybody's.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub authors: Vec<String>,
+    /// Whether each commit needs a `Signed-off-by` line of its author.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub sign_off: bool,
+    /// Pushes that wait for a person's yes.
+    #[serde(skip_serializing_if = "HoldRules::is_none")]
+    pub hold: HoldRules,
 }
 
 impl Push {
@@ -309,6 +332,12 @@ impl Push {
             tags: self.tags,
             max_blob_bytes: self.max_blob_bytes,
             max_push_bytes: self.max_push_bytes,
+            max_files: self.max_files,
+            max_lines: self.max_lines,
+            max_new_binaries: self.max_new_binaries,
+            authors: self.authors.clone(),
+            sign_off: self.sign_off,
+            hold: self.hold.clone(),
         }
     }
 }
@@ -325,6 +354,12 @@ impl Default for Push {
             tags: false,
             max_blob_bytes: rules.max_blob_bytes,
             max_push_bytes: rules.max_push_bytes,
+            max_files: None,
+            max_lines: None,
+            max_new_binaries: None,
+            authors: vec![],
+            sign_off: false,
+            hold: HoldRules::default(),
         }
     }
 }

@@ -17,7 +17,7 @@ use super::presets::Presets;
 use super::upstreams::Upstreams;
 use super::*;
 use crate::facts::HostFacts;
-use crate::manifest::{Agent, Bottle, DEFAULT_AGENT, Egress, Manifest, Setup};
+use crate::manifest::{Agent, Bottle, DEFAULT_AGENT, Egress, GitEntry, Manifest, Setup};
 use crate::name::words;
 use crate::task::{Source, Task, Work, what};
 
@@ -44,7 +44,7 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
     let setup = bottle.setup.as_ref().map(|asked| setup_plan(asked, &rules.routes, &presets, &agents_presets));
     let doors = doors(&rules, &upstreams);
     let approval = approval(task, bottle, facts, options, &mut notes);
-    note_routes_without_a_decider(bottle, approval, &mut notes);
+    note_what_nobody_decides(bottle, approval, &mut notes);
 
     let images = images(bottle, options, backend)?;
     let names = names(&slug, &images, backend);
@@ -132,11 +132,15 @@ fn choose<'a>(task: &Task, manifest: &'a Manifest, options: &Options) -> Result<
     Ok(Chosen { agent_name, agent, bottle_name, bottle })
 }
 
-/// Says which route's findings nobody can be asked about.
-fn note_routes_without_a_decider(bottle: &Bottle, approval: Approval, notes: &mut Vec<String>) {
+/// Says which route's findings, and which pushes, nobody can be asked about.
+fn note_what_nobody_decides(bottle: &Bottle, approval: Approval, notes: &mut Vec<String>) {
     let asks = |route: &&Route| route.dlp.outbound == Some(Outbound::Ask);
     if let Some(route) = bottle.egress.routes.iter().find(asks).filter(|_| approval == Approval::Deny) {
         notes.push(format!("route {}: nobody decides in this run, so `dlp.outbound: ask` is `block`", route.host));
+    }
+    let holds = |entry: &&GitEntry| !entry.push.hold.is_none();
+    if let Some(entry) = bottle.git.iter().find(holds).filter(|_| approval == Approval::Deny) {
+        notes.push(format!("git {}: nobody decides in this run, so what `push.hold` names is refused", entry.name));
     }
 }
 
@@ -177,6 +181,7 @@ fn gate_policy(task: &Task, bottle: &Bottle, upstreams: &Upstreams, options: &Op
     let mut gate = upstreams.gate_policy(options.dry_run);
     gate.patterns.clone_from(&bottle.pipelock.patterns);
     gate.exemptions.clone_from(&bottle.gate.exemptions);
+    gate.base_allowlists = bottle.gate.base_allowlists;
     if task.work == Work::Review {
         // A review pushes nothing, whatever its agent tries.
         for upstream in &mut gate.upstreams {

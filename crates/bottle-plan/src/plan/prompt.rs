@@ -92,6 +92,13 @@ fn repository(text: &mut Text, git: &GitPlan, upstreams: &Upstreams, work: Work)
     if let Some(main) = upstreams.main().filter(|main| !main.push.protect_paths.is_empty()) {
         text.line(&format!("- A push that touches one of these is refused: {}.", main.push.protect_paths.join(", ")));
     }
+    if upstreams.main().is_some_and(|main| main.push.sign_off) {
+        text.line("- Sign each commit off: `git commit --signoff`.");
+    }
+    if upstreams.main().is_some_and(|main| !main.push.hold.is_none()) {
+        text.line("- Some pushes wait for a person; the tool `policy` says which. Call `wait` with the proposal's id that the");
+        text.line("  refusal names, and push the same again after a yes, before you end.");
+    }
     for other in upstreams.others() {
         text.line(&format!("- {} can be cloned as well.", other.url));
     }

@@ -134,7 +134,16 @@ impl Upstreams {
 
     pub(super) fn gate_policy(&self, dry_run: bool) -> GatePolicy {
         let upstreams = self.0.iter().map(|entry| entry.upstream.clone()).collect();
-        GatePolicy { version: 1, dry_run, upstreams, patterns: vec![], exemptions: vec![], secrets: vec![] }
+        GatePolicy {
+            version: 1,
+            dry_run,
+            upstreams,
+            patterns: vec![],
+            exemptions: vec![],
+            base_allowlists: false,
+            approved: vec![],
+            secrets: vec![],
+        }
     }
 
     pub(super) fn extra_hosts(&self) -> BTreeMap<HostName, IpAddr> {

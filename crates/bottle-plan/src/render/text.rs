@@ -215,7 +215,8 @@ fn push_line(upstream: &Upstream) -> String {
         true => String::new(),
         false => format!(", never {}", rules.protect_paths.join(" ")),
     };
-    format!("{} is {}: {what}{protected}", upstream.name, upstream.url)
+    let held = if rules.hold.is_none() { "" } else { ", some of it after a person's yes" };
+    format!("{} is {}: {what}{protected}{held}", upstream.name, upstream.url)
 }
 
 fn limits(out: &mut Page, plan: &BottlePlan) {

@@ -107,7 +107,7 @@ impl Held {
     }
 }
 
-fn cut(text: &str, most: usize) -> String {
+pub(super) fn cut(text: &str, most: usize) -> String {
     let clean: String = text.chars().filter(|c| !c.is_control()).collect();
     match clean.char_indices().nth(most) {
         // One that is cut already stays as it is.

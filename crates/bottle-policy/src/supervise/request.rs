@@ -5,8 +5,9 @@ use bottle_types::units::Seconds;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Held;
+use super::{Held, HeldPush};
 use crate::gate::RepoName;
+use crate::gate::exemptions::FindingExemption;
 use crate::route::Scheme;
 
 /// Why a request is not one that a person could decide on.
@@ -78,6 +79,20 @@ pub enum Request {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         duration: Option<Seconds>,
     },
+    /// A finding of the gate's that is none: by one rule, at one path, these bytes alone.
+    FindingExemption {
+        /// The rule that a refusal named.
+        rule: String,
+        /// The path of the file.
+        path: String,
+        /// The SHA-256 of the bytes, in hex.
+        sha256: String,
+        /// Why the agent says that it is no secret.
+        why: String,
+        /// For how long; none: the rest of the run.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        duration: Option<Seconds>,
+    },
     /// Tools that the image does not have; for a run that resumes this one.
     RequestCapability {
         /// Lines to add to the image's Dockerfile.
@@ -117,6 +132,8 @@ pub enum Request {
     },
     /// A request that pipelock holds, because a rule found something in it. pipelock asks this, the agent can't.
     HeldRequest(Held),
+    /// A push that the gate holds, because of what it brings. The gate asks this, the agent can't.
+    HeldPush(HeldPush),
     /// A question for a person.
     Ask {
         /// The question.
@@ -134,11 +151,12 @@ impl Request {
     pub fn tool(&self) -> &'static str {
         match self {
             Self::RequestRoute { .. } => "request_route",
-            Self::RequestExemption { .. } => "request_exemption",
+            Self::RequestExemption { .. } | Self::FindingExemption { .. } => "request_exemption",
             Self::RequestCapability { .. } => "request_capability",
             Self::RequestPush { .. } => "request_push",
             Self::RequestBudget { .. } => "request_budget",
             Self::HeldRequest(_) => "held_request",
+            Self::HeldPush(_) => "held_push",
             Self::Ask { .. } => "ask",
             Self::Progress { .. } => "progress",
         }
@@ -150,12 +168,13 @@ impl Request {
         match self {
             Self::RequestRoute { why, .. }
             | Self::RequestExemption { why, .. }
+            | Self::FindingExemption { why, .. }
             | Self::RequestCapability { why, .. }
             | Self::RequestPush { why, .. }
             | Self::RequestBudget { why, .. } => why,
             Self::Ask { question } => question,
             Self::Progress { line } => line,
-            Self::HeldRequest(_) => "",
+            Self::HeldRequest(_) | Self::HeldPush(_) => "",
         }
     }
 
@@ -164,6 +183,7 @@ impl Request {
         match self {
             Self::RequestRoute { duration, .. }
             | Self::RequestExemption { duration, .. }
+            | Self::FindingExemption { duration, .. }
             | Self::RequestPush { duration, .. } => *duration,
             _ => None,
         }
@@ -175,6 +195,7 @@ impl Request {
             let mut request = request.clone();
             if let Self::RequestRoute { why, .. }
             | Self::RequestExemption { why, .. }
+            | Self::FindingExemption { why, .. }
             | Self::RequestCapability { why, .. }
             | Self::RequestPush { why, .. }
             | Self::RequestBudget { why, .. } = &mut request
@@ -233,6 +254,40 @@ impl Request {
             why: text("why", why, LONGEST_TEXT)?,
             duration: duration(time)?,
         })
+    }
+
+    /// A finding of the gate's that is none. Whether the gate has found it is not told by its words.
+    pub fn finding(rule: &str, path: &str, sha256: &str, why: &str, time: Option<&str>) -> Result<Self, RequestError> {
+        let (rule, sha256) = (rule.trim().to_owned(), sha256.trim().to_owned());
+        if rule.len() > 100 || path.len() > LONGEST_PATH {
+            return Err(RequestError::TooMuch { field: "path", most: LONGEST_PATH });
+        }
+        // A backslash would mean something in a glob.
+        if path.contains('\\') || path.chars().any(char::is_control) {
+            let reason = "a path with such characters can't be exempted here; a person can, in the manifest".to_owned();
+            return Err(RequestError::Bad { field: "path", reason });
+        }
+        let (why, duration) = (text("why", why, LONGEST_TEXT)?, duration(time)?);
+        let request = Self::FindingExemption { rule, path: path.to_owned(), sha256, why, duration };
+        let exemption = request.exempts().ok_or(RequestError::Empty("sha256"))?;
+        exemption.check().map_err(|(field, reason)| RequestError::Bad { field, reason })?;
+        Ok(request)
+    }
+
+    /// What a yes to a finding's exemption puts into the gate's policy.
+    pub fn exempts(&self) -> Option<FindingExemption> {
+        let Self::FindingExemption { rule, path, sha256, why, .. } = self else { return None };
+        Some(FindingExemption {
+            rule: rule.clone(),
+            path: globset::escape(path),
+            sha256: Some(sha256.clone()),
+            reason: why.clone(),
+        })
+    }
+
+    /// Whether a person can let it through as it is or not at all: it is about certain bytes.
+    pub fn is_as_it_is(&self) -> bool {
+        matches!(self, Self::HeldRequest(_) | Self::HeldPush(_) | Self::FindingExemption { .. })
     }
 
     /// Tools for the image.
@@ -315,6 +370,9 @@ impl Request {
             Self::RequestExemption { host, rule, why, duration } => {
                 Self::exemption(&host.to_string(), rule, why, time(duration).as_deref())
             }
+            Self::FindingExemption { rule, path, sha256, why, duration } => {
+                Self::finding(rule, path, sha256, why, time(duration).as_deref())
+            }
             Self::RequestCapability { dockerfile, why } => Self::capability(dockerfile, why),
             Self::RequestPush { upstream, r#ref, why, duration } => {
                 Self::push(upstream.as_ref().map(RepoName::as_str), r#ref, why, time(duration).as_deref())
@@ -323,6 +381,7 @@ impl Request {
                 Self::budget(*tokens, *requests, time(more).as_deref(), *cost_usd, why)
             }
             Self::HeldRequest(held) => Held::new(held.clone()).map(Self::HeldRequest),
+            Self::HeldPush(held) => HeldPush::new(held.clone()).map(Self::HeldPush),
             Self::Ask { question } => Self::ask(question),
             Self::Progress { line } => Self::progress(line),
         }?;
@@ -485,6 +544,28 @@ mod tests {
             assert!(request.is_err(), "{host} {methods:?} {paths:?} {why:?} {duration:?}");
         }
         assert!(Request::ask(&"x".repeat(LONGEST_TEXT + 1)).is_err());
+    }
+
+    #[test]
+    fn a_finding_is_named_by_its_rule_its_path_and_its_hash() {
+        let hash = "0123456789abcdef".repeat(4);
+        let made = |rule: &str, path: &str, hash: &str, why: &str| Request::finding(rule, path, hash, why, None);
+        let request = made("jwt", "a[1].py", &hash, "a sample").expect("a request");
+        assert!(request.check().is_ok());
+        let exemption = request.exempts().expect("an exemption");
+        assert_eq!((exemption.path.as_str(), exemption.sha256.as_deref()), ("a[[]1[]].py", Some(&*hash)));
+        for (rule, path, hash, why) in [
+            ("known-secret:TOKEN", "a", &*hash, "x"),
+            ("", "a", &hash, "x"),
+            ("jwt", "", &hash, "x"),
+            ("jwt", "a\\*", &hash, "x"),
+            ("jwt", "a\nb", &hash, "x"),
+            ("jwt", "a", "abc", "x"),
+            ("jwt", "a", "", "x"),
+            ("jwt", "a", &hash, " "),
+        ] {
+            assert!(made(rule, path, hash, why).is_err(), "{rule} {path} {hash} {why}");
+        }
     }
 
     #[test]

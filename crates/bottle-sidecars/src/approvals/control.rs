@@ -1,4 +1,4 @@
-//! The control socket: what the runner wants, from inside of the bundle, and what pipelock holds. The guest never sees it.
+//! The control socket: what the runner wants, from inside of the bundle, and what pipelock and the gate hold. The guest never sees it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +22,7 @@ const LINE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Connections at once.
 const MAX_CONNECTIONS: usize = 32;
 
-/// Takes connections for ever, of root and of this user alone; pipelock's may ask about what it holds, and nothing else.
+/// Takes connections for ever, of root and of this user alone; pipelock's and the gate's may ask about what they hold, and nothing else.
 pub(super) async fn serve(listener: UnixListener, broker: BrokerHandle) {
     let own_user = rustix::process::geteuid().as_raw();
     // Questions of pipelock's never keep a decision waiting.
@@ -38,12 +38,12 @@ pub(super) async fn serve(listener: UnixListener, broker: BrokerHandle) {
         };
         match stream.peer_cred() {
             Ok(peer) if rights(peer.uid(), own_user).is_some() => {
-                let all = rights(peer.uid(), own_user) == Some(Rights::All);
+                let Some(rights) = rights(peer.uid(), own_user) else { continue };
                 let (broker, permits, holds) = (broker.clone(), Arc::clone(&permits), Arc::clone(&holds));
                 tokio::spawn(async move {
-                    let queue = if all { &permits } else { &holds };
+                    let queue = if rights == Rights::All { &permits } else { &holds };
                     let Ok(permit) = queue.acquire().await else { return };
-                    if let Some((held, stream)) = connection(stream, &broker, all).await {
+                    if let Some((held, stream)) = connection(stream, &broker, rights).await {
                         drop(permit);
                         let Ok(_permit) = holds.acquire().await else { return };
                         hold(held, stream, &broker).await;
@@ -57,11 +57,13 @@ pub(super) async fn serve(listener: UnixListener, broker: BrokerHandle) {
 }
 
 /// Calls that a connection may make.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Rights {
     All,
     /// Asking about a request that is held.
     Hold,
+    /// Asking about a push that is held.
+    HoldPush,
 }
 
 /// The rights of a user; `own` is this process' user.
@@ -70,14 +72,15 @@ fn rights(user: u32, own_user: u32) -> Option<Rights> {
         0 => Some(Rights::All),
         user if user == own_user => Some(Rights::All),
         user if user == image_user(Door::Pipelock).id => Some(Rights::Hold),
+        user if user == image_user(Door::GitGate).id => Some(Rights::HoldPush),
         _ => None,
     }
 }
 
 type Connection = (BufReader<Take<OwnedReadHalf>>, OwnedWriteHalf);
 
-/// Takes a call and answers it; one that holds a request is given back. `all`: whether any call may be made.
-async fn connection(stream: UnixStream, broker: &BrokerHandle, all: bool) -> Option<(Held, Connection)> {
+/// Takes a call and answers it; one that holds a request is given back.
+async fn connection(stream: UnixStream, broker: &BrokerHandle, rights: Rights) -> Option<(Held, Connection)> {
     let (reader, mut writer) = stream.into_split();
     let mut reader = BufReader::new(reader.take(MAX_LINE_BYTES));
     let mut line = vec![];
@@ -87,8 +90,11 @@ async fn connection(stream: UnixStream, broker: &BrokerHandle, all: bool) -> Opt
     }
     // Whoever is told nothing back finds the connection closed.
     match serde_json::from_slice(&line) {
-        Ok(Call::Hold(held)) => return Some((held, (reader, writer))),
-        Ok(_) if !all => tracing::warn!("refused a call that is not pipelock's to make"),
+        Ok(Call::Hold(held)) if rights != Rights::HoldPush => return Some((held, (reader, writer))),
+        Ok(Call::HoldPush(held)) if rights != Rights::Hold => answer(&mut writer, broker.hold_push(held).await).await,
+        Ok(_) if rights != Rights::All => tracing::warn!("refused a call that is not this door's to make"),
+        // Whoever may make all calls has been answered above.
+        Ok(Call::Hold(_) | Call::HoldPush(_)) => {}
         Ok(Call::List) => answer(&mut writer, broker.list().await).await,
         Ok(Call::Decide(decide)) => answer(&mut writer, broker.decide(decide).await).await,
         Ok(Call::Apply(apply)) => answer(&mut writer, broker.apply(apply).await).await,
@@ -139,25 +145,42 @@ async fn say(writer: &mut OwnedWriteHalf, value: &impl Serialize) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use bottle_policy::supervise::HeldPush;
+
     use super::*;
 
     #[test]
-    fn pipelock_may_ask_and_decide_nothing() {
+    fn doors_may_ask_and_decide_nothing() {
         let own_user = image_user(Door::Supervise).id;
         let of = |door| rights(image_user(door).id, own_user);
         assert_eq!((rights(0, own_user), of(Door::Supervise)), (Some(Rights::All), Some(Rights::All)));
-        assert_eq!((of(Door::Pipelock), of(Door::Egress), of(Door::GitGate)), (Some(Rights::Hold), None, None));
+        assert_eq!((of(Door::Pipelock), of(Door::Egress)), (Some(Rights::Hold), None));
+        assert_eq!(of(Door::GitGate), Some(Rights::HoldPush));
         assert_eq!(rights(1000, own_user), None);
+    }
+
+    fn held() -> Held {
+        let json = r#"{"host":"a.example","method":"POST","path":"/","findings":[],"request":"0123456789abcdef"}"#;
+        serde_json::from_str(json).expect("a held request")
+    }
+
+    fn held_push() -> HeldPush {
+        serde_json::from_str(r#"{"upstream":"origin","refs":[],"why":["x"],"files":[]}"#).expect("a held push")
     }
 
     #[tokio::test]
     async fn what_is_not_pipelock_s_to_call_is_not_answered() {
         let (broker, mut asked) = BrokerHandle::without_broker();
-        for call in [Call::List, Call::Watch] {
+        for (call, rights) in [
+            (Call::List, Rights::Hold),
+            (Call::Watch, Rights::HoldPush),
+            (Call::Hold(held()), Rights::HoldPush),
+            (Call::HoldPush(held_push()), Rights::Hold),
+        ] {
             let (mut here, there) = UnixStream::pair().expect("a pair");
             let line = format!("{}\n", serde_json::to_string(&call).expect("JSON"));
             here.write_all(line.as_bytes()).await.expect("sent");
-            assert!(connection(there, &broker, false).await.is_none());
+            assert!(connection(there, &broker, rights).await.is_none());
             let mut rest = vec![];
             here.read_to_end(&mut rest).await.expect("an end");
             assert!(rest.is_empty() && asked.try_recv().is_err(), "{call:?}");

@@ -68,7 +68,7 @@ fn run(dirs: &Dirs, args: Args) -> Result<(), Error> {
     }
     let log = log::ProposalLog::open(&dirs.log("proposals.jsonl"), &policy.run, policies)?;
     let supervisor = apply::Supervisor(dirs.internal.join(SUPERVISOR_SOCKET));
-    let places = broker::BrokerPaths { config_dir, spent: dirs.log("budget.jsonl") };
+    let places = broker::BrokerPaths { config_dir, spent: dirs.log("budget.jsonl"), pushes: dirs.log("gate.jsonl") };
     let broker = broker::Broker::new(policy, log, supervisor, places);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Start)?;
     runtime.block_on(serve::serve(dirs, broker::BrokerHandle::open(broker)))

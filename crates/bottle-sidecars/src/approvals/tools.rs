@@ -57,11 +57,18 @@ struct RouteParameters {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct ExemptionParameters {
-    /// The host that the refused request was for.
-    host: String,
+    /// The host that the refused request was for; none for a push.
+    #[serde(default)]
+    host: Option<String>,
     /// The rule that the refusal named, such as github-pat. A secret of the bottle's own (known-secret:NAME) is never let
     /// out.
     rule: String,
+    /// For a push: the path of the file, as the gate's refusal names it.
+    #[serde(default)]
+    path: Option<String>,
+    /// For a push: the sha256 that the gate's refusal shows.
+    #[serde(default)]
+    sha256: Option<String>,
     /// Why this is no secret, or why it has to go there: a person decides by this.
     why: String,
     /// For how long, such as 30m; the rest of the run if not given.
@@ -194,15 +201,25 @@ impl Server {
     }
 
     #[tool(
-        description = "Ask that one rule for secrets is not looked for in what goes to one host, after a request was refused \
-                       as `dlp` by mistake. First try to do without the text that was found."
+        description = "Ask a person to say that what a rule found is no secret. After a request was refused as `dlp`: give `host`, \
+                       and the rule is not looked for in what goes there. After a push was refused by the gate: give `path` and \
+                       `sha256` as the refusal shows them, and push again after a yes, which is for those bytes alone. First try to \
+                       do without the text that was found."
     )]
     async fn request_exemption(
         &self,
         Parameters(asked): Parameters<ExemptionParameters>,
         context: Context,
     ) -> CallToolResult {
-        let request = Request::exemption(&asked.host, &asked.rule, &asked.why, asked.duration.as_deref());
+        let ExemptionParameters { host, rule, path, sha256, why, duration, .. } = &asked;
+        let request = match (host, path, sha256) {
+            (Some(host), None, None) => Request::exemption(host, rule, why, duration.as_deref()),
+            (None, Some(path), Some(sha256)) => Request::finding(rule, path, sha256, why, duration.as_deref()),
+            _ => Err(RequestError::Bad {
+                field: "host",
+                reason: "give a `host`, or of a push both `path` and `sha256`".to_owned(),
+            }),
+        };
         self.decide(request, asked.wait, context).await
     }
 

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use bottle_policy::budget::{Budget, Spent};
 use bottle_policy::gate::GatePolicy;
+use bottle_policy::gate::hold::HoldRules;
 use bottle_policy::pipelock::{Exemption, PipelockPolicy};
 use bottle_policy::route::{RoutesPolicy, Scheme};
 use bottle_policy::supervise::{Approval, SupervisePolicy};
@@ -46,6 +47,15 @@ struct Upstream {
     protected_paths: Vec<String>,
     max_blob_bytes: String,
     max_push_bytes: String,
+    max_files: Option<u64>,
+    max_lines: Option<u64>,
+    max_new_binaries: Option<u64>,
+    /// Globs of e-mail addresses of commits' authors; none: anybody's.
+    authors: Vec<String>,
+    /// Whether each commit needs a `Signed-off-by` line of its author.
+    sign_off: bool,
+    /// Pushes that wait for a person.
+    hold: HoldRules,
     dry_run: bool,
 }
 
@@ -55,6 +65,26 @@ struct BudgetView {
     spent_tokens: u64,
     spent_requests: u64,
     spent_usd: f64,
+}
+
+impl Upstream {
+    fn new(gate: &GatePolicy, upstream: &bottle_policy::gate::Upstream) -> Self {
+        Self {
+            url: format!("git://git-gate:9418/{}.git", upstream.name),
+            push_refs: upstream.push.refs.clone(),
+            push_tags: upstream.push.tags,
+            protected_paths: upstream.push.protect_paths.clone(),
+            max_blob_bytes: upstream.push.max_blob_bytes.to_string(),
+            max_push_bytes: upstream.push.max_push_bytes.to_string(),
+            max_files: upstream.push.max_files,
+            max_lines: upstream.push.max_lines,
+            max_new_binaries: upstream.push.max_new_binaries,
+            authors: upstream.push.authors.clone(),
+            sign_off: upstream.push.sign_off,
+            hold: upstream.push.hold.clone(),
+            dry_run: gate.dry_run,
+        }
+    }
 }
 
 impl View {
@@ -79,15 +109,6 @@ impl View {
                 credential_added: route.auth.is_some(),
             }
         };
-        let upstream = |gate: &GatePolicy, upstream: &bottle_policy::gate::Upstream| Upstream {
-            url: format!("git://git-gate:9418/{}.git", upstream.name),
-            push_refs: upstream.push.refs.clone(),
-            push_tags: upstream.push.tags,
-            protected_paths: upstream.push.protect_paths.clone(),
-            max_blob_bytes: upstream.push.max_blob_bytes.to_string(),
-            max_push_bytes: upstream.push.max_push_bytes.to_string(),
-            dry_run: gate.dry_run,
-        };
         let host = |host: &HostPattern| Route {
             url: format!("https://{host}:443"),
             methods: vec!["any".to_owned()],
@@ -100,7 +121,9 @@ impl View {
         Self {
             routes: routes.iter().flat_map(|policy| policy.routes.iter().map(route)).chain(hosts).collect(),
             exemptions: exemptions.collect(),
-            git: gate.map(|gate| gate.upstreams.iter().map(|one| upstream(gate, one)).collect()).unwrap_or_default(),
+            git: gate
+                .map(|gate| gate.upstreams.iter().map(|one| Upstream::new(gate, one)).collect())
+                .unwrap_or_default(),
             budget: routes.map(|policy| &policy.budget).filter(|budget| !budget.is_none()).map(|limits| {
                 let mut sum = Spent::default();
                 spent.lines().filter_map(|line| serde_json::from_str(line).ok()).for_each(|entry| sum.add(&entry));
@@ -148,7 +171,7 @@ mod tests {
         .expect("routes");
         let gate: GatePolicy = bottle_types::yaml::from_str(
             "version: 1\nsecrets: [TOP_TOKEN]\nupstreams:\n  - name: origin\n    url: https://git.example.com/a/b\n    \
-             token: TOP_TOKEN\n    push: { refs: [\"refs/heads/bottle/**\"] }\n",
+             token: TOP_TOKEN\n    push: { refs: [\"refs/heads/bottle/**\"], max_files: 7, hold: { paths: [\"deploy/**\"] } }\n",
         )
         .expect("a gate");
         let policy = SupervisePolicy {
@@ -161,6 +184,8 @@ mod tests {
         let policies = Policies { routes: Some(routes), pipelock: None, gate: Some(gate) };
         let text = serde_json::to_string(&View::of(&policies, &policy, "")).expect("JSON");
         assert!(text.contains("https://api.example.com:443") && text.contains("refs/heads/bottle/**"), "{text}");
+        // The rules about the patch, and what is held, are told.
+        assert!(text.contains("\"max_files\":7") && text.contains("deploy/**"), "{text}");
         assert!(!text.contains("TOP_TOKEN"), "{text}");
     }
 }

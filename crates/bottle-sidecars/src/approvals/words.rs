@@ -31,8 +31,13 @@ pub(super) fn status(standing: &Standing) -> StatusText {
         }
         State::InForce { verdict, by, until, .. } => {
             let until = until.as_ref().map_or("to the end of this run".to_owned(), |until| format!("until {until}"));
+            let again = match proposal.request {
+                Request::HeldPush(_) => "push exactly the same again",
+                Request::FindingExemption { .. } => "push again",
+                _ => "try again",
+            };
             is_final(format!(
-                "{id} is approved by {by}{} and in force now, {until}: try again",
+                "{id} is approved by {by}{} and in force now, {until}: {again}",
                 difference(proposal, verdict)
             ))
         }
@@ -64,8 +69,10 @@ pub(super) fn held(standing: &Standing) -> Holding {
     let id = standing.proposal.id;
     let refused = |why: String| Holding::Refused { id: Some(id), why };
     match &standing.state {
-        State::Open => Holding::Waits { id },
-        State::Granted { verdict: Verdict::Approve, by } => Holding::Approved { id, by: by.to_string() },
+        State::Open | State::Applying { .. } => Holding::Waits { id },
+        State::Granted { verdict: Verdict::Approve, by } | State::InForce { verdict: Verdict::Approve, by, .. } => {
+            Holding::Approved { id, by: by.to_string() }
+        }
         State::Denied { why, by: By::Timeout | By::Nobody } => refused(why.clone()),
         State::Denied { why, by } => {
             let why = if why.trim().is_empty() { "no reason was given" } else { why };

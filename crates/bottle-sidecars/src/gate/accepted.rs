@@ -10,6 +10,7 @@ use bottle_policy::gate::exemptions::Exemptions;
 use bottle_scan::dlp::Rules;
 use bottle_scan::known::KnownSecrets;
 
+use super::allowlists::{BaseAllowlists, FoundPlace};
 use super::base::{Candidates, UpstreamBase};
 use super::changes::{Changes, Object, ObjectKind, Repo, Update, read_all};
 use super::gitleaks::Scanner;
@@ -73,7 +74,9 @@ fn compare(work: ScanWork<'_>, found: &Found) -> Result<Found, String> {
     let candidates =
         UpstreamBase::read(work.repo, work.updates)?.candidates(work.repo, work.changes, &objects, &wanted)?;
     let exemptions = Exemptions::new(&work.repo.gate.policy.exemptions).map_err(|error| error.to_string())?;
-    let mut accepted = Accepted { work, upstreams: BTreeSet::new(), exemptions };
+    let mut accepted = Accepted { work, upstreams: BTreeSet::new(), exemptions, allowed: BTreeSet::new() };
+    let allowlists = allowlists_of(work.repo);
+    accepted.allow(&allowlists, hits, sources, &Blanks::default());
     if candidates.is_empty() && accepted.leave_out(hits, sources).len() == hits.len() {
         return Ok(found.clone());
     }
@@ -87,6 +90,7 @@ fn compare(work: ScanWork<'_>, found: &Found) -> Result<Found, String> {
     }
     for _ in 0..MAX_LOOKS {
         let (hits, sources) = accepted.look(&objects, &candidates, &blanks, &blanks)?;
+        accepted.allow(&allowlists, &hits, &sources, &blanks);
         let before = blanked.len();
         blanked.extend(hits.iter().filter_map(|hit| hit.matched.clone()));
         let new = accepted.leave_out(&hits, &sources);
@@ -96,6 +100,16 @@ fn compare(work: ScanWork<'_>, found: &Found) -> Result<Found, String> {
         blanks = Blanks::new(blanked.iter())?;
     }
     Err(format!("there is still more behind it after {MAX_LOOKS} looks"))
+}
+
+/// Upstream's own allowlists, where the manifest says that they count; none where they can't be read.
+fn allowlists_of(repo: &Repo<'_>) -> BaseAllowlists {
+    let read =
+        if repo.gate.policy.base_allowlists { BaseAllowlists::read(repo) } else { Ok(BaseAllowlists::default()) };
+    read.unwrap_or_else(|reason| {
+        log::send(&repo.gate.dirs, &format!("upstream's allowlists are not applied: {reason}"));
+        BaseAllowlists::default()
+    })
 }
 
 /// For what a finding is accepted.
@@ -112,11 +126,31 @@ struct Accepted<'a> {
     work: ScanWork<'a>,
     upstreams: BTreeSet<(String, Matched)>,
     exemptions: Exemptions,
+    /// What the base branch's own allowlists let through.
+    allowed: BTreeSet<FoundPlace>,
 }
 
 impl Accepted<'_> {
     fn learn(&mut self, old: BTreeSet<ScanHit>) {
         self.upstreams.extend(old.into_iter().filter_map(|hit| Some((hit.rule, hit.matched?))));
+    }
+
+    /// Asks upstream's own allowlists about what is open still.
+    fn allow(
+        &mut self,
+        allowlists: &BaseAllowlists,
+        hits: &BTreeSet<ScanHit>,
+        sources: &[TextSource],
+        blanks: &Blanks,
+    ) {
+        let open: Vec<&ScanHit> = hits.iter().filter(|hit| self.accepts(hit, &sources[hit.text]).is_none()).collect();
+        match allowlists.allowed(self.work, &open, sources, blanks) {
+            Ok(allowed) => self.allowed.extend(allowed),
+            Err(reason) => {
+                let dirs = &self.work.repo.gate.dirs;
+                log::send(dirs, &format!("upstream's allowlists are not applied: {reason}"));
+            }
+        }
     }
 
     /// The hits that are not accepted. Both scanners may find the same bytes under names of their own: where these very bytes
@@ -144,7 +178,17 @@ impl Accepted<'_> {
             return None;
         }
         let has = |matched: &Matched| self.upstreams.contains(&(hit.rule.clone(), matched.clone()));
-        if hit.matched.as_ref().is_some_and(has) { Some(Acceptance::OfBytes) } else { self.exempts(hit, source) }
+        if hit.matched.as_ref().is_some_and(has) {
+            return Some(Acceptance::OfBytes);
+        }
+        self.exempts(hit, source).or_else(|| self.base_allows(hit, source))
+    }
+
+    /// Tells whether upstream's own allowlists let a finding of gitleaks through. They are for that rule alone, as gitleaks is.
+    fn base_allows(&self, hit: &ScanHit, source: &TextSource) -> Option<Acceptance> {
+        let TextSource::Object(index) = source else { return None };
+        let place = (*index, hit.rule.clone(), hit.matched.clone()?);
+        (hit.by == FoundBy::Gitleaks && self.allowed.contains(&place)).then_some(Acceptance::OfRule)
     }
 
     /// Tells whether the manifest exempts a finding in a file, at every path at which the push has it.

@@ -21,7 +21,7 @@ use super::objects::{Corpus, Position};
 use super::process::{self, CONNECTION_TIMEOUT, last_words};
 
 /// gitleaks' exit code for findings; its default, 1, is its code for errors too.
-const FINDINGS_EXIT_CODE: i32 = 42;
+pub(super) const FINDINGS_EXIT_CODE: i32 = 42;
 /// How long gitleaks may take to read its rules, and to scan.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
 const SCAN_TIMEOUT: Duration = Duration::from_secs(900);
@@ -30,11 +30,11 @@ const FIFO: &str = "gitleaksignore";
 
 /// A line of gitleaks' report; it has more.
 #[derive(Debug, Deserialize)]
-struct ReportedFinding {
+pub(super) struct ReportedFinding {
     #[serde(rename = "RuleID")]
-    rule: String,
+    pub(super) rule: String,
     #[serde(rename = "File")]
-    file: String,
+    pub(super) file: String,
     #[serde(rename = "StartLine")]
     first: u64,
     #[serde(rename = "Secret")]
@@ -43,14 +43,14 @@ struct ReportedFinding {
 
 impl ReportedFinding {
     /// The bytes that were found. There are none for a file's name, and gitleaks writes U+FFFD in place of what is no UTF-8.
-    fn matched(&self) -> Option<Matched> {
+    pub(super) fn matched(&self) -> Option<Matched> {
         let exact = !self.secret.is_empty() && !self.secret.contains(char::REPLACEMENT_CHARACTER);
         exact.then(|| Matched::new(self.secret.as_bytes()))
     }
 }
 
 /// gitleaks' defaults, and the canary. Its built-in allowlists of paths have nothing to bite on in a corpus.
-fn config(canary: &str) -> String {
+pub(super) fn config(canary: &str) -> String {
     format!(
         "title = \"git-gate\"\n\n[extend]\nuseDefault = true\n\n[[rules]]\nid = \"{canary}\"\n\
          description = \"the end of a piece\"\nregex = '''{canary}'''\nkeywords = [\"{canary}\"]\n"

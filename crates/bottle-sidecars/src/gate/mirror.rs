@@ -52,7 +52,7 @@ pub(super) fn prepare(gate: &GateDirs, config: &Path, before: Option<&GatePolicy
 /// Scripts, because git calls a hook by a path alone.
 fn hooks(gate: &GateDirs) -> Result<(), Error> {
     let program = std::env::current_exe().map_err(|error| Error::Read { path: "/proc/self/exe".into(), error })?;
-    let dirs = [("--state", &gate.dirs.state), ("--secrets", &gate.dirs.secrets)];
+    let dirs = [("--state", &gate.dirs.state), ("--secrets", &gate.dirs.secrets), ("--internal", &gate.dirs.internal)];
     let dirs = dirs.map(|(flag, dir)| format!("{flag} {}", shell_word(dir))).join(" ");
     for name in ["access", "pre-receive", "credential"] {
         let script = format!("#!/bin/sh\nexec {} {dirs} gate-hook {name} -- \"$@\"\n", shell_word(&program));

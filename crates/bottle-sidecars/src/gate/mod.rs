@@ -1,14 +1,15 @@
 //! git-gate: a mirror of each upstream, and the wall that a push has to get over.
 //!
 //! Map: `daemon` (socket, signals), `connection` (a real `git daemon` each), `hook` (the hooks: this same binary), `mirror`,
-//! `seed` and `lock` (mirrors), `push` (the phases of a push), `changes` and `rules` (push policy), `scan`, `texts`, `objects` and
-//! `gitleaks` (the scan), `accepted` and `base` (what upstream has already), `transport` (ssh, https), `policy` (the one in force), `dirs`, `sweep`, `process`, `log`, `record`.
+//! `seed` and `lock` (mirrors), `push` (the phases of a push), `changes`, `stat` and `rules` (push policy), `hold` (pushes that wait for a person), `scan`, `texts`, `objects` and
+//! `gitleaks` (the scan), `accepted` and `base` (what upstream has already), `allowlists` (what its own `.gitleaks.toml` allows), `transport` (ssh, https), `policy` (the one in force), `dirs`, `sweep`, `process`, `log`, `record`.
 //!
 //! Always: a mirror is refreshed before it is read or judged against, or the client gets an error; nothing is forwarded
 //! that was not scanned by id in this very push; whatever fails on the way refuses. Rules about refs and paths, and the
 //! unpacking of texts, do not belong here, but in the libraries.
 
 mod accepted;
+mod allowlists;
 mod base;
 mod changes;
 mod connection;
@@ -16,6 +17,7 @@ mod daemon;
 mod dirs;
 mod gitleaks;
 mod hit;
+mod hold;
 mod hook;
 mod lock;
 mod log;
@@ -28,6 +30,7 @@ mod record;
 mod rules;
 mod scan;
 mod seed;
+mod stat;
 mod sweep;
 mod texts;
 mod transport;

@@ -30,7 +30,7 @@ const BLANKS: usize = 319;
 const CUT_REACH: usize = 4_000;
 /// Between two texts, and before the canary; ASCII's file separator is in no character class of a rule that goes on behind a
 /// line's end, such as that of `password:` and what follows it.
-const BETWEEN: &[u8] = b"\n\n\x1c\n\n";
+pub(super) const BETWEEN: &[u8] = b"\n\n\x1c\n\n";
 
 /// Where the bytes of a text begin in a piece.
 #[derive(Debug, Clone)]
@@ -89,15 +89,20 @@ impl Drop for OwnedDir {
 
 const CANARY: &str = "canary";
 
+/// A word that nothing pushed can know.
+pub(super) fn new_canary() -> io::Result<String> {
+    let mut random = [0; 16];
+    getrandom::fill(&mut random).map_err(io::Error::other)?;
+    Ok(format!("gate-canary-{}", hex::encode(random)))
+}
+
 impl Corpus {
     /// An empty one in an empty directory, which is removed with it.
     pub(super) fn new(dir: PathBuf) -> io::Result<Self> {
         let dir = OwnedDir(dir);
         fs::create_dir(dir.0.join("in"))?;
         fs::create_dir(dir.0.join("tmp"))?;
-        let mut random = [0; 16];
-        getrandom::fill(&mut random).map_err(io::Error::other)?;
-        let canary = format!("gate-canary-{}", hex::encode(random));
+        let canary = new_canary()?;
         fs::write(dir.0.join(CANARY), &canary)?;
         Ok(Self { dir, pieces: vec![], open: BTreeMap::new(), canary, alone: false })
     }

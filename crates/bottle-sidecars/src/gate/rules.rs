@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bottle_policy::gate::patch::PatchRules;
 use bottle_policy::gate::paths::ProtectedPaths;
 use bottle_policy::gate::refs::RefRules;
 use bottle_types::units::ByteSize;
 
-use super::changes::{Changes, ObjectKind, PathChange, Repo, TreeEntry, Update};
-use super::mirror;
+use super::changes::{Changes, Object, ObjectKind, PathChange, Repo, TreeEntry, Update, read_all};
+use super::{mirror, stat};
 
 /// Why a push is refused, in a line: what, where, which rule, what to do.
 #[derive(Debug, Clone)]
@@ -73,6 +74,7 @@ pub(super) fn changes(repo: &Repo<'_>, updates: &[Update], changes: &Changes) ->
     refusals.extend(tips(repo, updates)?);
     refusals.extend(protected(repo, changes)?);
     refusals.extend(submodules(repo, changes)?);
+    refusals.extend(patch(repo, changes)?);
     Ok(refusals)
 }
 
@@ -178,7 +180,7 @@ fn is_clean_merge(repo: &Repo<'_>, parents: &[String], versions: &[&PathChange])
     Ok((first_side == base && *result == second_side) || (second_side == base && *result == first_side))
 }
 
-fn entry_at(repo: &Repo<'_>, commit: &str, path: &[u8]) -> Result<TreeEntry, String> {
+pub(super) fn entry_at(repo: &Repo<'_>, commit: &str, path: &[u8]) -> Result<TreeEntry, String> {
     use std::os::unix::ffi::OsStrExt as _;
     let mut command = repo.git();
     command.args(["--literal-pathspecs", "ls-tree", "-z", "--full-tree", commit, "--"]);
@@ -195,6 +197,33 @@ fn entry_at(repo: &Repo<'_>, commit: &str, path: &[u8]) -> Result<TreeEntry, Str
         return Err("git ls-tree gave an answer that the gate does not know".to_owned());
     };
     Ok(TreeEntry { mode, id: id.to_owned() })
+}
+
+/// How much the new commits change, and who wrote them.
+fn patch(repo: &Repo<'_>, changes: &Changes) -> Result<Vec<Refusal>, String> {
+    let rules = PatchRules::new(&repo.upstream.push).map_err(|error| error.to_string())?;
+    let mut refusals = vec![];
+    if rules.limits_size() {
+        let size = stat::size(&stat::stats(repo, changes)?);
+        refusals.extend(rules.size(size).into_iter().map(Refusal::all));
+    }
+    if rules.reads_commits() {
+        let commits = changes.objects.iter().filter(|object| object.kind == ObjectKind::Commit);
+        let commits: Vec<Object> = commits.cloned().collect();
+        let mut wrong = vec![];
+        read_all(repo, &commits, |at, bytes| {
+            let why = rules.commit(bytes);
+            wrong.extend(why.map(|why| Refusal::all(format!("commit {} {why}", short(&commits[at].id)))));
+            Ok(())
+        })?;
+        let more = wrong.len().saturating_sub(MAX_REASONS);
+        wrong.truncate(MAX_REASONS);
+        if more > 0 {
+            wrong.push(Refusal::all(format!("and {more} more commits")));
+        }
+        refusals.append(&mut wrong);
+    }
+    Ok(refusals)
 }
 
 /// Submodules lead to declared upstreams only: else a later clone fetches from wherever the agent wrote.

@@ -41,7 +41,9 @@ type Roots = HashMap<String, usize>;
 pub(super) fn scan(gitleaks: Scanner, work: ScanWork<'_>) -> Result<Vec<FoundIn>, String> {
     let (found, roots) = look(gitleaks, work)?;
     let (hits, sources) = only_new(work, found);
-    Ok(located(work, &told_once(hits), &sources, &roots))
+    // Whoever decides about a held push is told all of it.
+    let hits = if work.repo.upstream.push.hold.rules.is_empty() { told_once(hits) } else { hits };
+    Ok(located(work, &hits, &sources, &roots))
 }
 
 fn look(gitleaks: Scanner, work: ScanWork<'_>) -> Result<(Found, Roots), String> {
@@ -162,5 +164,5 @@ pub(super) fn withhold_secrets<'a>(
 }
 
 fn finding(hit: &ScanHit, commit: Option<String>, path: String, has_lines: bool) -> Finding {
-    Finding { rule: hit.rule.clone(), commit, path, line: hit.line.filter(|_| has_lines) }
+    Finding { rule: hit.rule.clone(), commit, path, line: hit.line.filter(|_| has_lines), sha256: None }
 }

@@ -184,7 +184,7 @@ impl Blanks {
     }
 
     /// A star in place of the bytes, wherever they are no part of a longer token; their lines stay.
-    fn apply<'a>(&self, bytes: &'a [u8]) -> Cow<'a, [u8]> {
+    pub(super) fn apply<'a>(&self, bytes: &'a [u8]) -> Cow<'a, [u8]> {
         let Some(search) = &self.0 else { return Cow::Borrowed(bytes) };
         let goes_on = |byte: Option<&u8>, others: &[u8]| {
             byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || others.contains(byte) || !byte.is_ascii())

@@ -209,6 +209,8 @@ async fn bad_requests_leave_no_trace() {
         ("request_budget", json!({"tokens": 1000, "why": "this run has no such limit"})),
         ("request_exemption", json!({"host": "a.example", "rule": "known-secret:SOME_API_KEY", "why": "x"})),
         ("request_exemption", json!({"host": "a.example", "rule": "no-such-rule", "why": "x"})),
+        ("request_exemption", json!({"rule": "jwt", "why": "neither a host nor a finding"})),
+        ("request_exemption", json!({"rule": "jwt", "path": "a", "sha256": "0".repeat(64), "why": "never refused"})),
         ("request_push", json!({"ref": "refs/heads/bottle/x", "why": "it may be pushed already"})),
         ("request_push", json!({"ref": "refs/heads/x", "upstream": "other", "why": "x"})),
     ] {

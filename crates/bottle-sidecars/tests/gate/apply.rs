@@ -17,11 +17,16 @@ const APPLIES: usize = 300;
 
 /// The gate under a supervisor, with supervise beside it.
 fn bundle() -> World {
-    let mut world = World::new();
+    bundle_with("run-1", |policy| policy)
+}
+
+/// The same for a run of this name, with the gate's policy changed.
+pub(crate) fn bundle_with(run: &str, edit: impl FnOnce(String) -> String) -> World {
+    let mut world = World::with(|_| {}, edit);
     world.stop_gate();
     fs::create_dir(world.path("internal")).expect("a directory");
     let file = |name: &str, text: &str| fs::write(world.path(name), text).expect("written");
-    file("supervise.yaml", "version: 1\nrun: run-1\napproval: local\n");
+    file("supervise.yaml", &format!("version: 1\nrun: {run}\napproval: local\n"));
     file(
         "bundle.yaml",
         "version: 1\ndaemons:\n  - { door: git-gate, config: gate.yaml }\n  - { door: supervise, config: supervise.yaml }\n",

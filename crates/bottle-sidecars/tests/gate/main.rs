@@ -1,7 +1,9 @@
 //! git-gate against the real things: git, `git daemon`, gitleaks, and an sshd with the upstream.
 #![expect(clippy::disallowed_methods, reason = "tests start the programs they test")]
 
+mod allowlists;
 mod apply;
+mod approved;
 mod claims;
 mod evasion;
 mod exemptions;
@@ -10,6 +12,7 @@ mod hostile;
 mod https;
 mod kills;
 mod mirror;
+mod patch;
 mod policy;
 mod processes;
 mod random;

@@ -4,10 +4,11 @@
 use std::collections::BTreeMap;
 
 use bottle_policy::gate::GatePolicy;
+use bottle_policy::gate::exemptions::{Exemptions, FindingExemption};
 use bottle_policy::gate::refs::RefRules;
 use bottle_policy::pipelock::{Exemption, PipelockPolicy};
 use bottle_policy::route::{Route, RoutesPolicy};
-use bottle_policy::supervise::Request;
+use bottle_policy::supervise::{HeldPush, Request};
 use bottle_types::units::Seconds;
 use bottle_types::yaml;
 use serde::Serialize;
@@ -45,6 +46,10 @@ impl Change {
             Request::RequestExemption { .. } => {
                 edit(texts, PolicyFile::Pipelock, |policy| exemption(policy, request)).map(Some)
             }
+            Request::FindingExemption { .. } => {
+                edit(texts, PolicyFile::Gate, |policy| finding(policy, request)).map(Some)
+            }
+            Request::HeldPush(held) => edit(texts, PolicyFile::Gate, |policy| held_push(policy, held)).map(Some),
             Request::RequestPush { .. } => edit(texts, PolicyFile::Gate, |policy| push(policy, request)).map(Some),
             Request::RequestBudget { .. } => {
                 edit(texts, PolicyFile::Routes, |policy| budget(policy, request)).map(Some)
@@ -228,6 +233,30 @@ fn exemption(policy: &mut PipelockPolicy, request: &Request) -> Result<(), Chang
         return Err(ChangeError::Already);
     }
     policy.dlp.exemptions.push(Exemption { host: host.clone(), rule: rule.clone() });
+    Ok(())
+}
+
+fn finding(policy: &mut GatePolicy, request: &Request) -> Result<(), ChangeError> {
+    let Some(exemption) = request.exempts() else { return impossible("no exemption") };
+    let same = |own: &FindingExemption| {
+        (&own.rule, &own.path, &own.sha256) == (&exemption.rule, &exemption.path, &exemption.sha256)
+    };
+    if policy.exemptions.iter().any(same) {
+        return Err(ChangeError::Already);
+    }
+    policy.exemptions.push(exemption);
+    Exemptions::new(&policy.exemptions).map_or_else(|error| impossible(error.to_string()), |_| Ok(()))
+}
+
+fn held_push(policy: &mut GatePolicy, held: &HeldPush) -> Result<(), ChangeError> {
+    if !policy.upstreams.iter().any(|upstream| upstream.name == held.upstream) {
+        return impossible(format!("{} is not one of this bottle's repositories", held.upstream));
+    }
+    let approved = held.approved();
+    if policy.approved.contains(&approved) {
+        return Err(ChangeError::Already);
+    }
+    policy.approved.push(approved);
     Ok(())
 }
 

@@ -4,6 +4,7 @@
 mod held;
 mod kills;
 mod local;
+mod pushes;
 mod record;
 mod stage;
 
@@ -12,6 +13,7 @@ pub(crate) use held::{
 };
 pub(crate) use kills::killed_in_the_middle_of_an_apply_it_is_the_old_policy_or_the_new_one;
 pub(crate) use local::the_commands_list_show_and_approve;
+pub(crate) use pushes::a_comment_lets_a_held_push_and_a_finding_through_and_nothing_like_them;
 
 use serde_json::json;
 

@@ -98,15 +98,20 @@ impl Stage {
 
     /// The same at this kind of forge.
     pub(super) fn at(kind: &'static str, supervise: &str) -> Self {
-        Self::with(kind, supervise, "")
+        Self::with(kind, supervise, "", &|text| text)
     }
 
     /// The same with a route to the site that says this, too.
     pub(super) fn with_route(supervise: &str, keys: &str) -> Self {
-        Self::with("github", supervise, keys)
+        Self::with("github", supervise, keys, &|text| text)
     }
 
-    fn with(kind: &'static str, supervise: &str, route: &str) -> Self {
+    /// The same with another manifest: `edit` gets its text.
+    pub(super) fn edited(supervise: &str, edit: &dyn Fn(String) -> String) -> Self {
+        Self::with("github", supervise, "", edit)
+    }
+
+    fn with(kind: &'static str, supervise: &str, route: &str, edit: &dyn Fn(String) -> String) -> Self {
         let mut job = Job::new("");
         let site = Site::start(&job);
         let route = match route {
@@ -124,7 +129,7 @@ impl Stage {
                 ),
             )
             .replace("python3 -m unittest", "true");
-        let manifest = job.with_file("approve.yml", &text);
+        let manifest = job.with_file("approve.yml", &edit(text));
         job.args.extend(["--manifest".to_owned(), manifest]);
         let double = Double::start(kind, json!({}));
         let stage = Self { job, double, site };
@@ -212,21 +217,31 @@ impl Stage {
     /// Our comment about P1, as soon as it is there.
     #[track_caller]
     pub(super) fn asked(&self) -> Value {
+        self.asked_about("P1")
+    }
+
+    /// Our comment about a proposal, as soon as it is there.
+    #[track_caller]
+    pub(super) fn asked_about(&self, id: &str) -> Value {
+        let title = format!("proposal {id} of");
         let what = || {
             let state = self.double.state();
             let comments = state["comments"].as_array().cloned().unwrap_or_default();
-            comments
-                .into_iter()
-                .find(|comment| comment["body"].as_str().is_some_and(|body| body.contains("proposal P1 of")))
+            comments.into_iter().find(|comment| comment["body"].as_str().is_some_and(|body| body.contains(&title)))
         };
         self.until("the proposal's comment", what)
     }
 
     /// The code that our comment shows.
     pub(super) fn code(comment: &Value) -> String {
+        Self::yes(comment).rsplit(' ').next().expect("a word").to_owned()
+    }
+
+    /// The line that our comment shows for a yes.
+    pub(super) fn yes(comment: &Value) -> String {
         let body = comment["body"].as_str().expect("a text");
-        let (_, rest) = body.split_once("/bottle approve P1 ").unwrap_or_else(|| panic!("no command: {body}"));
-        rest.lines().next().expect("a line").to_owned()
+        let line = body.lines().find(|line| line.trim_start().starts_with("/bottle approve P"));
+        line.unwrap_or_else(|| panic!("no command: {body}")).trim().to_owned()
     }
 
     /// Somebody says something on the thread.

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use bottle_policy::gate::hold::Holds;
+use bottle_policy::gate::patch::PatchRules;
 use bottle_policy::gate::paths::ProtectedPaths;
 use bottle_policy::gate::refs::RefRules;
 use bottle_policy::gate::{Transport, UpstreamUrl};
@@ -136,6 +138,8 @@ fn check_push(push: &Push, at: &At) -> Checked {
     let rules = push.rules();
     RefRules::new(&rules).map_err(|error| at.key("refs").wrong(&error.to_string()))?;
     ProtectedPaths::new(&rules).map_err(|error| at.key("protect_paths").wrong(&error.to_string()))?;
+    PatchRules::new(&rules).map_err(|error| at.key("authors").wrong(&error.to_string()))?;
+    Holds::new(&rules.hold).map_err(|error| at.key("hold").wrong(&error.to_string()))?;
     for (key, size) in [("max_blob_bytes", push.max_blob_bytes), ("max_push_bytes", push.max_push_bytes)] {
         if size.0 == 0 {
             return Err(at.key(key).wrong("nothing could be pushed").hint("`refs: []` says that more clearly"));

@@ -1,19 +1,20 @@
 //! The broker: the one task that decides, applies and writes. Everything comes to it one after the other, so the log has one
 //! writer and the policies have one owner.
 //!
-//! Map: `held` (requests that pipelock holds), `enforce` (puts a decision in force), `ends` (proposals that end by themselves).
+//! Map: `held` (requests that pipelock holds), `pushes` (what the gate has refused or holds), `enforce` (puts a decision in force), `ends` (proposals that end by themselves).
 //!
 //! Always: an event is written before anybody is told of it. Sockets and MCP do not belong here.
 
 mod ends;
 mod enforce;
 mod held;
+mod pushes;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use bottle_policy::supervise::{Approval, Held, Request, SupervisePolicy};
+use bottle_policy::supervise::{Approval, Held, HeldPush, Request, SupervisePolicy};
 use bottle_wire::control::{Applied, Apply, Decided, Holding, Listing, Update};
 use bottle_wire::proposal::record::{Cause, Event};
 use bottle_wire::proposal::{By, PolicyFile, ProposalId, State, Verdict, check, sha256};
@@ -28,6 +29,7 @@ use super::limits::RequestLimits;
 use super::log::{ProposalLog, moment, rfc3339};
 use super::view::View;
 use super::words::{self, StatusText};
+use pushes::was_refused;
 
 /// Messages that wait; more callers than that wait themselves.
 const QUEUE_LENGTH: usize = 32;
@@ -60,6 +62,7 @@ enum BrokerMessage {
     Apply(Apply, oneshot::Sender<Applied>),
     Hold(Held, oneshot::Sender<(Holding, Option<watch::Receiver<StatusText>>)>),
     Held(ProposalId, oneshot::Sender<Holding>),
+    HoldPush(Box<HeldPush>, oneshot::Sender<Holding>),
     Withdraw(ProposalId),
 }
 
@@ -132,6 +135,8 @@ pub(super) struct BrokerPaths {
     pub(super) config_dir: PathBuf,
     /// egress' file of what is spent.
     pub(super) spent: PathBuf,
+    /// The gate's record of pushes.
+    pub(super) pushes: PathBuf,
 }
 
 /// The broker: all that its task owns.
@@ -190,6 +195,7 @@ impl Broker {
                     drop(to.send(self.hold(held).await?));
                 }
             }
+            BrokerMessage::HoldPush(held, to) => drop(to.send(self.hold_push(*held).await?)),
             BrokerMessage::Held(id, to) => drop(to.send(self.holding(id))),
             BrokerMessage::Withdraw(id) => self.withdraw(id, "whoever sent it has gone").await?,
         }
@@ -210,6 +216,15 @@ impl Broker {
             self.publish(&Update::Progress { id, time: record.time, line: line.clone() });
             let text = format!("noted as {id}");
             return Ok(Answer { text, mistake: false, pending: None });
+        }
+        if let Request::FindingExemption { rule, path, sha256, .. } = &request
+            && !was_refused(&self.paths.pushes, rule, path, sha256)
+        {
+            return Ok(mistake(
+                "refused: the gate has found no such thing in this run; take rule, path and sha256 from its refusal; it is not \
+                 noted"
+                    .to_owned(),
+            ));
         }
         if let Some(id) = self.asked_before(&request) {
             let mut answer = self.status(id);

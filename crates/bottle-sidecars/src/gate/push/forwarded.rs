@@ -13,6 +13,7 @@ use super::super::lock::Lock;
 use super::super::mirror;
 use super::super::process::{self, ProcessLimits, git_ok, last_words};
 use super::super::rules::Refusal;
+use super::super::scan::FoundIn;
 use super::command::{NOT_ATOMIC, ONE_AT_A_TIME, atomic_marker, push, unreachable};
 use super::judged::Judged;
 use super::millis;
@@ -26,6 +27,8 @@ const MAX_REMOTE_LINES: usize = 20;
 pub(super) struct Forwarded<'a> {
     pub(super) received: Received<'a>,
     pub(super) changes: Changes,
+    /// What was found, and a person has let through.
+    pub(super) allowed: Vec<FoundIn>,
     /// Accepted, or would be pushed.
     pub(super) verdict: Verdict,
     /// Upstream's own words.
@@ -42,13 +45,21 @@ impl<'a> Forwarded<'a> {
         } else {
             to_upstream(&judged).map(|remote_lines| (Verdict::Accepted, remote_lines))
         };
-        let (received, changes, mut ms) = judged.into_parts();
+        let (received, changes, allowed, mut ms) = judged.into_parts();
         ms.forward = millis(start);
         match done {
-            Ok((verdict, remote_lines)) => Ok(Self { received, changes, verdict, remote_lines, ms }),
+            Ok((verdict, remote_lines)) => Ok(Self { received, changes, allowed, verdict, remote_lines, ms }),
             Err(ForwardError { why, remote_lines }) => {
                 let refusals = vec![Refusal::all(why)];
-                Err(Box::new(Refused { received, changes, refusals, findings: vec![], remote_lines, ms }))
+                Err(Box::new(Refused {
+                    received,
+                    changes,
+                    refusals,
+                    findings: vec![],
+                    remote_lines,
+                    is_held: false,
+                    ms,
+                }))
             }
         }
     }

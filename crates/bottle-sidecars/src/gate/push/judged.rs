@@ -2,12 +2,14 @@
 
 use std::time::Instant;
 
+use bottle_policy::gate::hold::Holds;
 use bottle_scan::known::KnownSecrets;
 use bottle_wire::push_report::Timings;
 
 use super::super::changes::{Changes, Repo, Update};
+use super::super::hold;
 use super::super::rules::Refusal;
-use super::super::scan;
+use super::super::scan::{self, FoundIn};
 use super::listed::Listed;
 use super::millis;
 use super::received::Received;
@@ -17,6 +19,8 @@ use super::refused::Refused;
 pub(super) struct Judged<'a> {
     received: Received<'a>,
     changes: Changes,
+    /// What was found, and a person has let through.
+    allowed: Vec<FoundIn>,
     ms: Timings,
 }
 
@@ -28,18 +32,39 @@ impl<'a> Judged<'a> {
         let scanned = scanners.scan(&received, &changes, known);
         ms.scan = millis(start);
         match scanned {
-            Ok(findings) if findings.is_empty() => Ok(Self { received, changes, ms }),
+            Ok(findings) if findings.is_empty() || !is_refused(&received, &findings) => {
+                Self::unless_held(received, changes, findings, ms)
+            }
             Ok(findings) => {
                 if findings.iter().any(|one| scan::is_in_a_name(&one.finding)) {
                     received.names.fill(scan::WITHHELD.to_owned());
                 }
-                Err(Box::new(Refused { received, changes, refusals: vec![], findings, remote_lines: vec![], ms }))
+                let (refusals, remote_lines) = (vec![], vec![]);
+                Err(Box::new(Refused { received, changes, refusals, findings, remote_lines, is_held: false, ms }))
             }
             Err(reason) => {
                 let why = format!("could not be scanned: {reason}; nothing was pushed");
                 Err(Refused::by_rules(received, changes, vec![Refusal::all(why)], ms))
             }
         }
+    }
+
+    /// A push that waits for a person goes if exactly this one was let through.
+    fn unless_held(
+        received: Received<'a>,
+        changes: Changes,
+        findings: Vec<FoundIn>,
+        ms: Timings,
+    ) -> Result<Self, Box<Refused<'a>>> {
+        let held = match hold::question(&received.repo, &received.updates, &changes, &findings) {
+            Ok(held) => held,
+            Err(reason) => return Err(Refused::by_rules(received, changes, vec![Refusal::all(reason)], ms)),
+        };
+        let Some(held) = held.filter(|held| !hold::is_approved(&received.repo, held)) else {
+            return Ok(Self { received, changes, allowed: findings, ms });
+        };
+        let refusals = vec![Refusal::all(hold::ask(&received.repo.gate.dirs, &held))];
+        Err(Box::new(Refused { received, changes, refusals, findings, remote_lines: vec![], is_held: true, ms }))
     }
 
     pub(super) fn repo(&self) -> &Repo<'a> {
@@ -51,7 +76,12 @@ impl<'a> Judged<'a> {
     }
 
     /// The parts, for the phase after this one.
-    pub(super) fn into_parts(self) -> (Received<'a>, Changes, Timings) {
-        (self.received, self.changes, self.ms)
+    pub(super) fn into_parts(self) -> (Received<'a>, Changes, Vec<FoundIn>, Timings) {
+        (self.received, self.changes, self.allowed, self.ms)
     }
+}
+
+/// Tells whether what was found refuses a push, and does not hold it.
+fn is_refused(received: &Received<'_>, findings: &[FoundIn]) -> bool {
+    Holds::new(&received.repo.upstream.push.hold).map_or(true, |holds| hold::refuses(&holds, findings))
 }

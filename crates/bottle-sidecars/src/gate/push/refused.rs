@@ -16,12 +16,14 @@ pub(super) struct Refused<'a> {
     pub(super) findings: Vec<FoundIn>,
     /// Upstream's own words.
     pub(super) remote_lines: Vec<String>,
+    /// It waits for a person.
+    pub(super) is_held: bool,
     pub(super) ms: Timings,
 }
 
 impl<'a> Refused<'a> {
     /// Refuses a push because of rules, or because something went wrong on the way.
     pub(super) fn by_rules(received: Received<'a>, changes: Changes, refusals: Vec<Refusal>, ms: Timings) -> Box<Self> {
-        Box::new(Self { received, changes, refusals, findings: vec![], remote_lines: vec![], ms })
+        Box::new(Self { received, changes, refusals, findings: vec![], remote_lines: vec![], is_held: false, ms })
     }
 }

@@ -36,15 +36,16 @@ pub(super) struct PushReport<'a> {
 
 impl<'a> From<Forwarded<'a>> for PushReport<'a> {
     fn from(forwarded: Forwarded<'a>) -> Self {
-        let Forwarded { received, changes, verdict, remote_lines, ms } = forwarded;
-        Self { received, changes, verdict, refusals: vec![], findings: vec![], remote_lines, ms }
+        let Forwarded { received, changes, allowed, verdict, remote_lines, ms } = forwarded;
+        Self { received, changes, verdict, refusals: vec![], findings: allowed, remote_lines, ms }
     }
 }
 
 impl<'a> From<Refused<'a>> for PushReport<'a> {
     fn from(refused: Refused<'a>) -> Self {
-        let Refused { received, changes, refusals, findings, remote_lines, ms } = refused;
-        Self { received, changes, verdict: Verdict::Refused, refusals, findings, remote_lines, ms }
+        let Refused { received, changes, refusals, findings, remote_lines, is_held, ms } = refused;
+        let verdict = if is_held { Verdict::Held } else { Verdict::Refused };
+        Self { received, changes, verdict, refusals, findings, remote_lines, ms }
     }
 }
 
@@ -73,7 +74,9 @@ impl PushReport<'_> {
         if more > 0 {
             lines.push(format!("and {more} more"));
         }
-        lines.extend(ways(&self.findings, known));
+        if self.verdict == Verdict::Refused {
+            lines.extend(ways(&self.findings, known));
+        }
         lines.extend(remote_lines);
         if let Err(error) = record::append(gate, &records) {
             // Upstream may have it by now; what happened is in the log then.
@@ -83,7 +86,7 @@ impl PushReport<'_> {
             log::send(&gate.dirs, line);
         }
         tell(&lines);
-        if self.verdict == Verdict::Refused { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+        if self.verdict.has_passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 
     /// The record of one ref; adds what is said of it.
@@ -99,23 +102,36 @@ impl PushReport<'_> {
         let about_this_ref = self.refusals.iter().filter(|refusal| refusal.update.is_none_or(|of| of == index));
         let mut reasons: Vec<String> = about_this_ref.map(|refusal| known.mask_str(&refusal.text())).collect();
         let of_this_ref = self.findings.iter().filter(|one| one.updates.contains(&index));
-        let mut findings: Vec<Finding> = of_this_ref.map(|one| masked(&one.finding, known)).collect();
-        // Two on one line are told once.
-        findings.dedup();
+        let mut findings: Vec<Finding> = of_this_ref.map(|one| masked(one, known)).collect();
         let name = names[index].clone();
-        lines.extend(reasons.iter().map(|reason| format!("refused {name}: {reason}")));
-        lines.extend(findings.iter().map(|finding| format!("refused {name}: {}", advice(finding))));
+        findings.dedup();
+        let verb = if self.verdict == Verdict::Held { "held" } else { "refused" };
+        lines.extend(reasons.iter().map(|reason| format!("{verb} {name}: {reason}")));
+        if self.verdict == Verdict::Refused {
+            // Two on one line are told once.
+            let mut advice: Vec<String> = findings.iter().map(advice).collect();
+            advice.dedup();
+            lines.extend(advice.iter().map(|advice| format!("refused {name}: {advice}")));
+        }
         if self.verdict == Verdict::Refused && reasons.is_empty() && findings.is_empty() {
             lines.push(format!("refused {name}: another ref of the same push was refused; push it alone"));
         }
         let passed = match self.verdict {
-            Verdict::Refused => None,
+            Verdict::Refused | Verdict::Held => None,
             Verdict::Accepted => Some("upstream has it"),
             Verdict::WouldPush => Some("dry run: kept, not pushed"),
         };
         match passed {
             None => reasons.extend(remote_lines.iter().cloned()),
-            Some(end) => lines.push(format!("{name}: {commits} commits scanned, nothing found; {end}")),
+            Some(end) if findings.is_empty() => {
+                lines.push(format!("{name}: {commits} commits scanned, nothing found; {end}"));
+            }
+            Some(end) => {
+                let count = findings.len();
+                lines.push(format!(
+                    "{name}: {commits} commits scanned, {count} findings let through by a person; {end}"
+                ));
+            }
         }
         PushedRef {
             time: record::now(),
@@ -148,11 +164,24 @@ fn ways(findings: &[FoundIn], known: &KnownSecrets) -> Vec<String> {
         "  gate:".to_owned(),
         "    exemptions:".to_owned(),
     ];
-    for (rule, exemption) in exemptions.iter().take(MAX_EXEMPTIONS_SHOWN) {
+    let shown = || exemptions.iter().take(MAX_EXEMPTIONS_SHOWN);
+    let asks = shown().filter_map(|(rule, exemption)| {
+        let (path, sha256) =
+            (serde_json::to_string(&known.mask_str(&exemption.path)).ok()?, exemption.sha256.as_ref()?);
+        Some(format!("  request_exemption {{ rule: {rule}, path: {path}, sha256: {sha256}, why: \"…\" }}"))
+    });
+    let asks: Vec<String> = asks.collect();
+    for (rule, exemption) in shown() {
         let path = known.mask_str(&exemption.path);
         let path = serde_json::to_string(&glob_of(&path)).unwrap_or_default();
         let sha256 = exemption.sha256.as_ref().map(|hash| format!("sha256: {hash}, ")).unwrap_or_default();
         lines.push(format!("      - {{ rule: {rule}, path: {path}, {sha256}reason: \"…\" }}"));
+    }
+    if !asks.is_empty() {
+        lines.push(
+            "or ask with supervise's tool, which takes a person's yes for exactly these bytes in this run:".to_owned(),
+        );
+        lines.extend(asks);
     }
     lines
 }
@@ -167,8 +196,10 @@ fn glob_of(path: &str) -> String {
     path.chars().map(escape).collect()
 }
 
-fn masked(finding: &Finding, known: &KnownSecrets) -> Finding {
-    Finding { path: known.mask_str(&finding.path), ..finding.clone() }
+/// A finding for the record, with the hash of its bytes where a person may exempt it by that.
+fn masked(found: &FoundIn, known: &KnownSecrets) -> Finding {
+    let sha256 = found.exemption.as_ref().and_then(|possible| possible.sha256.clone());
+    Finding { path: known.mask_str(&found.finding.path), sha256, ..found.finding.clone() }
 }
 
 /// One line: which rule, where, what to do.
