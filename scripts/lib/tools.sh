@@ -31,6 +31,8 @@ VENV=$CACHE/venv
 
 # Clients that people use, for the doors; Node is that of the image of real clients.
 HTTP_CLIENTS=('requests==2.34.2' 'httpx[http2]==0.28.1' 'aiohttp==3.14.5' 'grpcio==1.85.3' 'boto3==1.44.8' 'websockets==17.4')
+UNDICI_VERSION=8.13.1
+UNDICI_INTEGRITY='Kt7EaPjh0s93lJH/PmW3d5rhkcpUa6fS3jqZ7+YGxNd9L7Xy/i827xe4C2uhhq+pJebM4tQOl5AgHmW11G5Skg=='
 
 # For the tests of the forge: the stand-in checks by jsonschema, and knows GitHub's description from npm and Gitea's by a client
 # that was generated from it.
@@ -282,18 +284,23 @@ ensure_clients() {
 }
 
 # ensure_http_clients: BOTTLE_TEST_CLIENTS is a Python that has them, BOTTLE_TEST_CLIENTS_NODE a Node that takes a proxy from its
-# environment.
+# environment, BOTTLE_TEST_CLIENTS_MODULES where its undici is. Go's modules are in its own cache: the test has no network.
 ensure_http_clients() {
   local dir
   ensure_clients
   need_command go golang-go
   need_command curl curl
-  dir=$CACHE/http-clients-$(echo "${HTTP_CLIENTS[*]}" | sha256sum | cut -c1-16)
-  export BOTTLE_TEST_CLIENTS=$dir/bin/python BOTTLE_TEST_CLIENTS_NODE=$CLIENTS/bin/node
+  need_command git git
+  dir=$CACHE/http-clients-$(echo "${HTTP_CLIENTS[*]} $UNDICI_VERSION" | sha256sum | cut -c1-16)
+  export BOTTLE_TEST_CLIENTS=$dir/bin/python BOTTLE_TEST_CLIENTS_NODE=$CLIENTS/bin/node BOTTLE_TEST_CLIENTS_MODULES=$dir/node_modules
+  (cd "$ROOT/crates/bottle-sidecars/tests/doors/clients/go" && logged "fetching the modules of the Go clients" go mod download)
   [ ! -e "$dir/done" ] || return 0
   step "the clients that the doors are tried with"
   logged "making a Python environment in $dir" python3 -m venv --clear "$dir"
   logged "installing PyPI's ${HTTP_CLIENTS[*]} into $dir" "$dir/bin/pip" install -q --only-binary :all: "${HTTP_CLIENTS[@]}"
+  logged "fetching npm's undici $UNDICI_VERSION (pinned by hash)" npm_package undici "$UNDICI_VERSION" "$UNDICI_INTEGRITY" "$dir"
+  mkdir -p "$dir/node_modules/undici"
+  tar -xzf "$dir"/undici-*.tgz -C "$dir/node_modules/undici" --strip-components=1
   touch "$dir/done"
 }
 

@@ -1,13 +1,14 @@
 //! The guest's repository, on the branch that is to be pushed. Its `~/.gitconfig` came with `home`.
 
 use bottle_plan::plan::{BottlePlan, Bring, GitPlan};
+use bottle_plan::render::own_url;
 use bottle_plan::task::Commit;
 
 use super::CLONE_TIMEOUT;
 use crate::backend::{Bottle, Exec, finish};
 use crate::exit::Failure;
 
-/// Through the gate; the working directory is there, and empty.
+/// Through the gate, to which `~/.gitconfig` leads; the working directory is there, and empty.
 const CLONING: &str = r#"git clone --quiet -- "$4" ."#;
 
 /// What was brought is none of this run's work, also where the run's branch begins elsewhere; the fetch shows now, not after
@@ -70,7 +71,7 @@ pub(super) async fn provision(bottle: &dyn Bottle, plan: &BottlePlan) -> Result<
             "check the upstream's address, key and reachability in claude-bottle.yml; compose.log in the run record says more",
         )
     };
-    let command = Exec::guest(command(git)).in_dir(&plan.guest.workdir);
+    let command = Exec::guest(command(git, &origin(plan, git))).in_dir(&plan.guest.workdir);
     let done = finish(bottle, command, CLONE_TIMEOUT).await.map_err(|error| failed(&error))?;
     let said = done.text().trim().to_owned();
     match done.code {
@@ -96,8 +97,16 @@ fn last_line(said: &str) -> &str {
     said.lines().last().unwrap_or(said)
 }
 
-/// What is run in the guest: it prints the commits that are there at the start, a line each, and then the last one in words.
-pub(crate) fn command(git: &GitPlan) -> Vec<String> {
+/// The address of the guest's remote: upstream's own, so that a submodule's address that is relative to it leads where it should.
+pub(super) fn origin(plan: &BottlePlan, git: &GitPlan) -> String {
+    let mut upstreams = plan.policies.gate.upstreams.iter();
+    let found = upstreams.find(|upstream| upstream.name == git.upstream);
+    found.map_or_else(|| git.gate_url.clone(), |upstream| own_url(&upstream.url))
+}
+
+/// What is run in the guest, whose remote has this address: it prints the commits that are there at the start, a line each, and
+/// then the last one in words.
+pub(crate) fn command(git: &GitPlan, origin: &str) -> Vec<String> {
     let bring = match &git.bring {
         Bring::Clone => CLONING,
         Bring::Checkout(_) => READYING,
@@ -111,7 +120,7 @@ pub(crate) fn command(git: &GitPlan) -> Vec<String> {
     let goes_on = if git.goes_on { "true" } else { "false" };
     // A checkout that is brought starts where it is, on a branch that upstream need not have.
     let base = git.base.as_deref().filter(|_| git.bring == Bring::Clone).unwrap_or_default();
-    ["sh", "-c", &script, "sh", &git.branch, &from, goes_on, &git.gate_url, base].map(str::to_owned).to_vec()
+    ["sh", "-c", &script, "sh", &git.branch, &from, goes_on, origin, base].map(str::to_owned).to_vec()
 }
 
 /// The commits that it printed, and the words.

@@ -83,7 +83,8 @@ impl GuestInputs {
                 Failure::input(format_args!("failed to read the checkout {from}: {error}"))
                     .hint("leave out --cwd: the guest then clones through the gate")
             };
-            inputs.checkout = Some(repository(checkout, &git.gate_url, &plan.guest.workdir, owner).map_err(failed)?);
+            inputs.checkout =
+                Some(repository(checkout, &super::git::origin(plan, git), &plan.guest.workdir, owner).map_err(failed)?);
         }
         Ok(inputs)
     }
@@ -92,7 +93,7 @@ impl GuestInputs {
 /// The checkout's repository as the guest gets it: objects and refs, and a configuration of our own. Hooks, credential
 /// helpers, `http.*.extraheader`, `url.*.insteadOf` and whatever else is in the host's never come along, because only
 /// what is known to be harmless does.
-fn repository(checkout: &Checkout, gate_url: &str, workdir: &str, owner: u32) -> io::Result<Tree> {
+fn repository(checkout: &Checkout, origin: &str, workdir: &str, owner: u32) -> io::Result<Tree> {
     let git_dir = &checkout.git_dir;
     let alternates = git_dir.join("objects/info/alternates");
     if alternates.exists() {
@@ -105,7 +106,7 @@ fn repository(checkout: &Checkout, gate_url: &str, workdir: &str, owner: u32) ->
     let (version, extension) = if head.len() == 64 { (1, "[extensions]\n\tobjectformat = sha256\n") } else { (0, "") };
     let config = format!(
         "[core]\n\trepositoryformatversion = {version}\n\tfilemode = true\n\tbare = false\n{extension}\
-         [remote \"origin\"]\n\turl = {gate_url}\n\tfetch = +refs/heads/*:refs/remotes/origin/*\n"
+         [remote \"origin\"]\n\turl = {origin}\n\tfetch = +refs/heads/*:refs/remotes/origin/*\n"
     );
     tree = tree.file(format!("{target}/config"), owner, 0o644, config);
     for name in ["packed-refs", "shallow"] {

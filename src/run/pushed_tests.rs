@@ -118,7 +118,7 @@ async fn judge(case: &Case) {
         goes_on: case.goes_on,
         gitconfig: String::new(),
     };
-    let argv = git::command(&plan);
+    let argv = git::command(&plan, &plan.gate_url);
     let ended = run(&guest, &argv.iter().map(String::as_str).collect::<Vec<_>>()).await;
     if let Some(refused) = &case.refused {
         assert_eq!(ended.code, 7, "{name}: {}", ended.complaint());

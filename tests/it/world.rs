@@ -143,6 +143,8 @@ pub(crate) struct Upstream {
     /// Who logs in, and where the repository is.
     user: String,
     path: String,
+    /// How objects are named in it.
+    format: &'static str,
 }
 
 enum Server {
@@ -151,18 +153,29 @@ enum Server {
 }
 
 impl Upstream {
-    pub(crate) fn start(world: &World) -> Self {
+    pub(crate) fn start(world: &World, format: &'static str) -> Self {
         let identity = world.path("id");
         sh(&["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "test", "-f", &identity.display().to_string()]);
         let upstream = match place::here() {
-            Place::Docker => Self::in_a_container(identity),
-            Place::Bubblewrap | Place::Smolmachines => Self::on_loopback(world, identity),
+            Place::Docker => Self::in_a_container(identity, format),
+            Place::Bubblewrap | Place::Smolmachines => Self::on_loopback(world, identity, format),
         };
-        upstream.at(&["git", "init", "--quiet", "--bare", "--initial-branch", "main", &upstream.path]);
+        upstream.at(&["git", "init", "--quiet", "--bare", "-b", "main", "--object-format", format, &upstream.path]);
         upstream
     }
 
-    fn on_loopback(world: &World, identity: PathBuf) -> Self {
+    /// Makes another repository beside this one, with the file `one`; the manifest's entry for it.
+    pub(crate) fn beside(&self, name: &str) -> String {
+        let path = Path::new(&self.path).with_file_name(format!("{name}.git")).display().to_string();
+        let script = r#"git init -q --bare -b main "$1" && cd "$1" && export GIT_AUTHOR_NAME=A GIT_AUTHOR_EMAIL=a@bottle.test &&
+            export GIT_COMMITTER_NAME=A GIT_COMMITTER_EMAIL=a@bottle.test && file=$(echo one | git hash-object -w --stdin) &&
+            tree=$(printf '100644 blob %s\tone\n' "$file" | git mktree) &&
+            git update-ref refs/heads/main "$(git commit-tree -m one "$tree")""#;
+        self.at(&["sh", "-c", script, "sh", &path]);
+        self.manifest_entry().replace(&self.path, &path).replace("name: origin", &format!("name: of-{name}"))
+    }
+
+    fn on_loopback(world: &World, identity: PathBuf, format: &'static str) -> Self {
         let sshd = Sshd::start(&world.path("."), &identity.with_extension("pub"));
         Self {
             address: "127.0.0.1".to_owned(),
@@ -171,11 +184,12 @@ impl Upstream {
             identity,
             user: sh(&["id", "--user", "--name"]),
             path: world.path("srv/app.git").display().to_string(),
+            format,
             server: Server::Process(Some(sshd)),
         }
     }
 
-    fn in_a_container(identity: PathBuf) -> Self {
+    fn in_a_container(identity: PathBuf, format: &'static str) -> Self {
         let public = fs::read_to_string(identity.with_extension("pub")).expect("a public key");
         // The engine's own address on its bridge; older engines say only the subnet, whose first address it is.
         let subnet = sh(&["docker", "network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Subnet}}"]);
@@ -205,7 +219,7 @@ impl Upstream {
         let key = "/etc/ssh/keys/ssh_host_ed25519_key.pub";
         let host_key = sh(&["docker", "exec", &container, "cut", "-d", " ", "-f", "1,2", key]);
         let (user, path) = ("git".to_owned(), "/srv/git/app.git".to_owned());
-        Self { server: Server::Container(container), address, port, host_key, identity, user, path }
+        Self { server: Server::Container(container), address, port, host_key, identity, user, path, format }
     }
 
     /// Stops answering.
@@ -295,7 +309,7 @@ impl Upstream {
         );
         let url = self.url(&self.address);
         for args in [
-            &["init", "--quiet", "--initial-branch", "main"][..],
+            &["init", "--quiet", "--initial-branch", "main", "--object-format", self.format][..],
             &["add", "--all"],
             &["commit", "--quiet", "-m", "Count words"],
             &["remote", "add", "origin", &url],

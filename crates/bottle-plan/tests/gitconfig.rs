@@ -1,6 +1,6 @@
 //! Whatever way an upstream is spelled, the guest's git goes to the gate.
 
-use bottle_plan::render::{render_gitconfig, spellings};
+use bottle_plan::render::{own_url, render_gitconfig, spellings};
 use bottle_policy::gate::{PushRules, RepoName, Upstream, UpstreamUrl};
 use pretty_assertions::assert_eq;
 
@@ -79,6 +79,7 @@ fn every_spelling_goes_to_the_gate() {
 fn every_spelling_is_read_as_the_same_repository() {
     for url in ["ssh://git@git.example.org:2222/team/app.git", "https://git.example.org/team/app", "u@h.example:~u/x"] {
         let url = UpstreamUrl::parse(url).expect("a URL");
+        assert!(spellings(&url).contains(&own_url(&url)), "{url}");
         for spelling in spellings(&url) {
             let again = UpstreamUrl::parse(&spelling).unwrap_or_else(|error| panic!("{error}"));
             assert_eq!((&again.host, again.repository()), (&url.host, url.repository()), "{spelling}");

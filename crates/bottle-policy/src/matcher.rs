@@ -359,6 +359,11 @@ fn no_route(target: Target<'_>, path: &NormalPath) -> Denied {
     let path = if plain { path.to_owned() } else { serde_json::Value::from(path).to_string() };
     rule.push_str(&format!("methods: [{}], paths: [{path}]", target.method));
     rule.push_str(if target.details.websocket { ", websocket: true }" } else { " }" });
+    let git = if missing.paths[0].ends_with("/info/refs") {
+        "; a git repository is rather declared under `git` in claude-bottle.yml, and git then reaches it through the gate"
+    } else {
+        ""
+    };
     Denied {
         error: Reason::NoRoute,
         message: if target.details.websocket {
@@ -370,7 +375,7 @@ fn no_route(target: Target<'_>, path: &NormalPath) -> Denied {
         } else {
             format!(
                 "no route allows {} {}: ask for it with the supervise tool request_route, or have this rule added under \
-                 egress.routes in claude-bottle.yml: {rule}",
+                 egress.routes in claude-bottle.yml: {rule}{git}",
                 target.method,
                 url(target)
             )

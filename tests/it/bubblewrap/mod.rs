@@ -25,6 +25,8 @@ also_here! {
         a_record_replays_without_key_and_upstream_keeps_what_it_had,
         what_was_left_uncommitted_is_saved_and_pushed,
         a_brought_checkout_leaves_its_credentials_behind,
+        a_repository_with_sha256_ids_is_worked_on_like_any_other,
+        a_submodule_with_a_relative_address_comes_through_the_gate_if_it_is_declared,
         an_agent_that_ended_on_an_api_error_has_failed,
         the_rules_are_those_of_the_base_branch,
         a_bottle_without_routes_talks_to_pipelock;

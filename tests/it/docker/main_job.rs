@@ -139,8 +139,52 @@ pub(crate) fn a_brought_checkout_leaves_its_credentials_behind() {
     let output = command.output().expect("the runner");
     ended_with(&output, 1);
     let transcript = job.world.record_file("transcript.jsonl");
-    assert!(transcript.contains("remote.origin.url=git://"), "the checkout came along: {transcript}");
+    assert!(transcript.contains("remote.origin.url=https://git.bottle.test/"), "the checkout came along: {transcript}");
     assert!(!transcript.contains(&token), "a credential of the host's checkout came along");
+}
+
+#[test]
+pub(crate) fn a_repository_with_sha256_ids_is_worked_on_like_any_other() {
+    let words = "echo more >> README.md; git commit -qam more && git push origin HEAD";
+    let job = Job::of_format(&commands(&[words]), "sha256", |upstream| {
+        manifest(upstream).replace("python3 -m unittest", "true")
+    });
+    let output = job.run();
+    ended_with(&output, 0);
+    let refs = job.upstream.git(&["for-each-ref", "--format", "%(refname) %(objectname)", "refs/heads/bottle"]);
+    let id = refs.split_once(' ').map(|(_, id)| id);
+    assert_eq!(id.map(str::len), Some(64), "{refs}");
+    let main = job.upstream.git(&["rev-parse", "main"]);
+    assert_eq!(job.upstream.git(&["rev-parse", &format!("{}^", id.expect("an id"))]), main, "one commit on main");
+    let log = job.world.record_file("compose.log");
+    assert!(log.contains("origin: took in what the host has"), "the mirror started empty:\n{log}");
+    job.nothing_left();
+}
+
+#[test]
+pub(crate) fn a_submodule_with_a_relative_address_comes_through_the_gate_if_it_is_declared() {
+    let words = [
+        "git submodule add ../library.git lib && git commit -qm lib && git push origin HEAD",
+        "git submodule deinit -f lib && rm -rf .git/modules/lib && git submodule update --init && cat lib/one && echo came",
+        "git submodule add ../elsewhere.git no || echo stayed away",
+        // A submodule's own submodule starts at its address.
+        "git -C lib submodule add ../library.git again && cat lib/again/one && echo came again; git -C lib reset -q --hard",
+    ];
+    let job = Job::with_manifest(&commands(&words), |upstream| {
+        let entry = upstream.manifest_entry();
+        let both = format!("{entry}{}", upstream.beside("library"));
+        manifest(upstream).replace(&entry, &both).replace("python3 -m unittest", "true")
+    });
+    let output = job.run();
+    let transcript = job.world.record_file("transcript.jsonl");
+    for expected in ["one\\ncame", "one\\ncame again", "declared under `git` in claude-bottle.yml", "stayed away"] {
+        assert!(transcript.contains(expected), "{expected}: {transcript}");
+    }
+    ended_with(&output, 0);
+    let branch = "refs/heads/bottle/issue-7-words-followed-by-punctuation-are";
+    let pushed = job.upstream.git(&["ls-tree", "-r", branch]);
+    assert!(pushed.contains("160000 commit") && pushed.contains("\tlib"), "{pushed}");
+    job.nothing_left();
 }
 
 #[test]

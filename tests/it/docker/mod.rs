@@ -75,8 +75,13 @@ impl Job {
     }
 
     pub(crate) fn with_manifest(cassette: &str, manifest: impl Fn(&Upstream) -> String) -> Self {
+        Self::of_format(cassette, "sha1", manifest)
+    }
+
+    /// A job in a repository whose objects are named so.
+    pub(crate) fn of_format(cassette: &str, format: &'static str, manifest: impl Fn(&Upstream) -> String) -> Self {
         let world = World::new();
-        let upstream = Upstream::start(&world);
+        let upstream = Upstream::start(&world, format);
         let checkout = upstream.sample(&world, &manifest(&upstream));
         let cassette = world.write("cassette.yml", cassette);
         let event = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("examples/issue-labeled.json");

@@ -9,6 +9,12 @@ pub fn gate_url(gate_host: &str, name: &RepoName) -> String {
     format!("git://{gate_host}/{name}.git")
 }
 
+/// A repository's own address, as the guest's remote has it: git goes to the gate all the same, and an address in `.gitmodules` that
+/// is relative (`../lib.git`) starts there. It is one of the [`spellings`].
+pub fn own_url(url: &UpstreamUrl) -> String {
+    format!("https://{}/{}", url.host, url.repository())
+}
+
 /// The guest's git configuration.
 ///
 /// `insteadOf` replaces a URL's beginning and the longest match wins, so each spelling stands there with and without

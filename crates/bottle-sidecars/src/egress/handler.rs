@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use bottle_policy::route::Scheme;
 use bottle_types::host::HostName;
 use bottle_wire::access::Verdict;
-use http::{Request, Response, StatusCode};
+use http::{Request, Response};
 use hyper::body::Incoming;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -15,7 +15,7 @@ use super::policy::RoutePolicy;
 use crate::common::Dirs;
 use crate::proxy::access::{AccessLog, CountedBody};
 use crate::proxy::headers;
-use crate::proxy::response::{Body, boxed, drain, json};
+use crate::proxy::response::{self, Body, boxed, drain};
 use crate::proxy::server::Handler;
 use crate::proxy::target::{self, RequestTarget};
 
@@ -66,8 +66,9 @@ impl Handler for EgressHandler {
                 log.stop(Verdict::Deny, denied.error);
                 tracing::info!("refused {} {}: {}", request.method(), target.host, denied.error);
                 drop(seen);
+                let answer = response::denied(request.headers(), &denied);
                 drain(request.into_body());
-                return log.answer(json(StatusCode::FORBIDDEN, &denied));
+                return log.answer(answer);
             }
         };
         drop(seen);

@@ -16,6 +16,7 @@ use tokio::net::UnixStream;
 
 use crate::proxy::headers::MAX_HOP_HEADERS;
 use crate::proxy::response::Body;
+use crate::proxy::unsent::AnsweredStream;
 
 /// A client whose every request goes to pipelock.
 pub(super) type Pipe = Client<Connector, Body>;
@@ -47,12 +48,12 @@ impl tower_service::Service<Uri> for Connector {
 
     fn call(&mut self, _: Uri) -> Self::Future {
         let socket = self.socket.clone();
-        Box::pin(async move { Ok(TokioIo::new(Stream(UnixStream::connect(socket).await?))) })
+        Box::pin(async move { Ok(TokioIo::new(Stream(AnsweredStream::new(UnixStream::connect(socket).await?)))) })
     }
 }
 
 /// One connection.
-pub(super) struct Stream(UnixStream);
+pub(super) struct Stream(AnsweredStream<UnixStream>);
 
 impl Connection for Stream {
     fn connected(&self) -> Connected {

@@ -116,37 +116,86 @@ pub(super) fn max_alloc_bytes(gate: &GateDirs) -> u64 {
     blobs.max().unwrap_or_default().max(MIN_ALLOC_BYTES).saturating_mul(2)
 }
 
-/// What git says where upstream's ids are SHA-256 and the mirror's are not.
-const SHA256: &str = "mismatched algorithms: client sha1; server sha256";
+/// How upstream names its objects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ObjectFormat {
+    Sha1,
+    Sha256,
+}
 
-/// Gives an empty mirror the format of its upstream, which only a fetch tells; false where it has that already.
-fn take_sha256(gate: &GateDirs, upstream: &Upstream) -> Result<bool, String> {
-    let git = |args: &[&str]| {
-        let mut command = process::git(&gate.home());
-        command.arg("-C").arg(gate.mirror(&upstream.name)).args(args);
-        process::run(command, None, process::ProcessLimits::local()).map_err(|error| error.to_string())
+/// What upstream says of itself before anything is fetched.
+struct AboutUpstream {
+    /// The default branch, in full; an empty upstream has none to tell.
+    head: Option<String>,
+    format: ObjectFormat,
+}
+
+/// Asks upstream for its default branch and its object format; git itself takes the format from the capability `object-format`.
+fn ask(gate: &GateDirs, upstream: &Upstream) -> Result<AboutUpstream, String> {
+    let url = upstream.url.to_string();
+    let (listed, said) = conversation(gate, upstream, &["ls-remote", "--symref", "--end-of-options", &url, "HEAD"])?;
+    if !listed.status.success() {
+        return Err(last_words(&listed.stderr));
+    }
+    let text = String::from_utf8_lossy(&listed.stdout);
+    let head = text.lines().find_map(|line| line.strip_prefix("ref: ")?.strip_suffix("\tHEAD"));
+    let head = head.filter(|head| head.starts_with("refs/heads/")).map(str::to_owned);
+    let format = match announced(&said) {
+        // Before version 2 of the protocol, older servers say it of an empty repository to nobody but who would push there.
+        None if text.is_empty() => {
+            let push = ["-c", "push.default=matching", "push", "--dry-run", "--end-of-options", &url];
+            // It fails, as it has nothing to push.
+            announced(&conversation(gate, upstream, &push)?.1)
+        }
+        format => format,
     };
-    let format = git(&["rev-parse", "--show-object-format"])?;
-    if format.stdout.trim_ascii() != b"sha1" {
-        return Ok(false);
+    // gitprotocol-v2(5): SHA-1 where none is said.
+    Ok(AboutUpstream { head, format: format.unwrap_or(ObjectFormat::Sha1) })
+}
+
+/// Runs git, and gives with its output a trace of the packets.
+fn conversation(gate: &GateDirs, upstream: &Upstream, args: &[&str]) -> Result<(process::Output, String), String> {
+    let trace = tempfile::NamedTempFile::new_in(&gate.tmp).map_err(|error| error.to_string())?;
+    let mut command = transport::git(gate, upstream);
+    command.env("GIT_TRACE_PACKET", trace.path()).args(args);
+    let output = process::run(command, None, QUERY_LIMITS).map_err(|error| error.to_string())?;
+    let packets = std::fs::read(trace.path()).map_err(|error| error.to_string())?;
+    Ok((output, String::from_utf8_lossy(&packets).into_owned()))
+}
+
+/// The object format among the capabilities in a trace of packets (gitprotocol-capabilities(5), gitprotocol-v2(5)).
+fn announced(trace: &str) -> Option<ObjectFormat> {
+    let theirs = trace.lines().filter_map(|line| line.split_once("< ").map(|(_, packet)| packet));
+    // Before version 2 they stand in one packet, behind a NUL that the trace spells `\0`.
+    let mut words = theirs.flat_map(|packet| packet.split("\\0")).flat_map(|part| part.split(' '));
+    words.find_map(|word| match word.strip_prefix("object-format=")? {
+        "sha1" => Some(ObjectFormat::Sha1),
+        "sha256" => Some(ObjectFormat::Sha256),
+        _ => None,
+    })
+}
+
+/// Gives an empty mirror the object format of its upstream.
+fn take_format(gate: &GateDirs, upstream: &Upstream, format: ObjectFormat) -> Result<(), String> {
+    if format == ObjectFormat::Sha1 {
+        return Ok(());
     }
     for (key, value) in [("core.repositoryFormatVersion", "1"), ("extensions.objectFormat", "sha256")] {
-        if !git(&["config", key, value])?.status.success() {
-            return Err(format!("the mirror of {} can't be given SHA-256 ids", upstream.name));
-        }
+        let mut command = process::git(&gate.home());
+        command.arg("-C").arg(gate.mirror(&upstream.name)).args(["config", key, value]);
+        git_ok(command, None)?;
     }
-    Ok(true)
+    Ok(())
 }
 
 /// Fetches all refs from upstream, and drops those that are gone there; the lock of the mirror is held meanwhile.
 pub(super) fn refresh(gate: &GateDirs, upstream: &Upstream) -> Result<(), String> {
     let lock = Lock::wait_for(gate, &upstream.name)?;
     let head_is_set = list(gate, "heads", upstream);
-    let mut fetch = transport::git(gate, upstream);
-    fetch
-        .args(["fetch", "--prune", "--force", "--progress", "--no-tags", "--no-write-fetch-head"])
-        .args(["--no-auto-maintenance", "--no-recurse-submodules"]);
-    if !head_is_set.exists() {
+    let unreachable = |reason: String| format!("upstream of {} can't be fetched: {reason}", upstream.name);
+    let first = if head_is_set.exists() { None } else { Some(ask(gate, upstream).map_err(unreachable)?) };
+    if let Some(about) = &first {
+        take_format(gate, upstream, about.format)?;
         match seed::take(gate, upstream) {
             Ok(true) => log::send(&gate.dirs, &format!("{}: took in what the host has", upstream.name)),
             Ok(false) => {}
@@ -154,24 +203,24 @@ pub(super) fn refresh(gate: &GateDirs, upstream: &Upstream) -> Result<(), String
             Err(reason) => log::send(&gate.dirs, &reason),
         }
     }
+    let mut fetch = transport::git(gate, upstream);
+    fetch
+        .args(["fetch", "--prune", "--force", "--progress", "--no-tags", "--no-write-fetch-head"])
+        .args(["--no-auto-maintenance", "--no-recurse-submodules"]);
     fetch.arg("--end-of-options").arg(upstream.url.to_string()).arg("+refs/*:refs/*");
     // A dry run's pushes are in the mirror alone; a fetch must not take them away.
     for name in kept(gate, upstream)? {
         fetch.arg(format!("^{name}"));
     }
-    let unreachable = |reason: &str| format!("upstream of {} can't be fetched: {reason}", upstream.name);
-    let output = process::run(fetch, None, FETCH_LIMITS).map_err(|error| unreachable(&error.to_string()))?;
+    let output = process::run(fetch, None, FETCH_LIMITS).map_err(|error| unreachable(error.to_string()))?;
     if !output.status.success() {
-        let words = last_words(&output.stderr);
-        if !head_is_set.exists() && words.contains(SHA256) && take_sha256(gate, upstream)? {
-            lock.finished();
-            return refresh(gate, upstream);
-        }
-        return Err(unreachable(&words));
+        return Err(unreachable(last_words(&output.stderr)));
     }
-    if !head_is_set.exists() || head_leads_nowhere(gate, upstream) {
-        set_head(gate, upstream).map_err(|reason| unreachable(&reason))?;
+    if let Some(about) = first {
+        set_head(gate, upstream, about.head)?;
         write_file(&head_is_set, b"", 0o600).map_err(|error| error.to_string())?;
+    } else if head_leads_nowhere(gate, upstream) {
+        set_head(gate, upstream, ask(gate, upstream).map_err(unreachable)?.head)?;
     }
     lock.finished();
     Ok(())
@@ -191,22 +240,11 @@ fn head_leads_nowhere(gate: &GateDirs, upstream: &Upstream) -> bool {
 }
 
 /// Points HEAD to where upstream's points, so that a clone checks out the same branch.
-fn set_head(gate: &GateDirs, upstream: &Upstream) -> Result<(), String> {
-    let mut ask = transport::git(gate, upstream);
-    ask.args(["ls-remote", "--symref", "--end-of-options"]).arg(upstream.url.to_string()).arg("HEAD");
-    let output = process::run(ask, None, QUERY_LIMITS).map_err(|error| error.to_string())?;
-    if !output.status.success() {
-        return Err(last_words(&output.stderr));
-    }
-    let text = String::from_utf8_lossy(&output.stdout);
-    // An empty upstream has no HEAD to tell.
-    let target = text.lines().find_map(|line| line.strip_prefix("ref: ")?.strip_suffix("\tHEAD"));
-    if let Some(target) = target.filter(|target| target.starts_with("refs/heads/")) {
-        let mut command = process::git(&gate.home());
-        command.env("GIT_DIR", gate.mirror(&upstream.name)).args(["symbolic-ref", "HEAD", target]);
-        git_ok(command, None)?;
-    }
-    Ok(())
+fn set_head(gate: &GateDirs, upstream: &Upstream, head: Option<String>) -> Result<(), String> {
+    let Some(head) = head else { return Ok(()) };
+    let mut command = process::git(&gate.home());
+    command.env("GIT_DIR", gate.mirror(&upstream.name)).args(["symbolic-ref", "HEAD", &head]);
+    git_ok(command, None).map(drop)
 }
 
 /// The file in which the gate remembers something of an upstream; another URL under the same name has another file.
@@ -308,4 +346,28 @@ fn add_to_list(path: &Path, refs: &[(String, String)]) -> Result<(), String> {
     list.extend(refs.iter().cloned());
     let text = serde_json::to_vec(&list).map_err(|error| error.to_string())?;
     write_file(path, &text, 0o600).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_object_format_is_what_the_other_side_announces() {
+        let v2 = "12:00:00.1 pkt-line.c:80           packet:    ls-remote< version 2\n\
+                  12:00:00.1 pkt-line.c:80           packet:    ls-remote< object-format=sha256\n\
+                  12:00:00.1 pkt-line.c:80           packet:    ls-remote> object-format=sha1\n";
+        assert_eq!(announced(v2), Some(ObjectFormat::Sha256));
+        let v0 = "12:00:00.1 pkt-line.c:80  packet:  push< 0000 capabilities^{}\\0report-status object-format=sha256 agent=git/2\n";
+        assert_eq!(announced(v0), Some(ObjectFormat::Sha256));
+        assert_eq!(announced("packet: push< 0000 capabilities^{}\\0object-format=sha1\n"), Some(ObjectFormat::Sha1));
+        for silent in [
+            "",
+            "packet:    ls-remote< 0000\n",
+            "packet:    ls-remote> object-format=sha256\n",
+            "packet: git< object-format=md5",
+        ] {
+            assert_eq!(announced(silent), None, "{silent}");
+        }
+    }
 }

@@ -95,6 +95,9 @@ impl ActivePolicy {
                 .pool_idle_timeout(Duration::from_secs(20))
                 .pool_max_idle_per_host(idle)
                 .http1_max_headers(MAX_HEADERS)
+                // RFC 9112, 5.1 and 5.2: whoever passes an answer on mends both.
+                .http1_allow_spaces_after_header_name_in_responses(true)
+                .http1_allow_obsolete_multiline_headers_in_responses(true)
                 .http2_max_header_list_size(MAX_HEADER_LIST_BYTES)
                 .build(dialer)
         };

@@ -22,6 +22,7 @@ use tokio::net::TcpStream;
 
 use super::resend::Answered;
 use super::scan::shown;
+use crate::proxy::unsent::AnsweredStream;
 use crate::tls::{Trust, explained};
 
 /// For the name, the connection and the TLS handshake together.
@@ -89,13 +90,13 @@ impl Dialer {
         let stream = self.connect(&host, &found).await?;
         let _ = stream.set_nodelay(true);
         if !secure {
-            return Ok(UpstreamConn { io: TokioIo::new(Box::new(stream)), h2: false });
+            return Ok(UpstreamConn { io: TokioIo::new(Box::new(AnsweredStream::new(stream))), h2: false });
         }
         let tls = |error| DialError::Tls { host: host.clone(), error };
         let name = ServerName::try_from(host.clone()).map_err(|error| tls(io::Error::other(error)))?;
         let stream = self.trust.connector(self.http1).map_err(tls)?.connect(name, stream).await.map_err(tls)?;
         let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2".as_slice());
-        Ok(UpstreamConn { io: TokioIo::new(Box::new(stream)), h2 })
+        Ok(UpstreamConn { io: TokioIo::new(Box::new(AnsweredStream::new(stream))), h2 })
     }
 
     /// Tries the addresses that pass, one after the other.

@@ -18,7 +18,7 @@ use super::refusal::{blocked, stopped, too_large};
 use super::scan::{self, BodyScan, ScannedRequest, X_API_KEY};
 use crate::proxy::access::{AccessLog, CountedBody};
 use crate::proxy::headers;
-use crate::proxy::response::{Body, BoxError, boxed, drain, json, refuse};
+use crate::proxy::response::{self, Body, BoxError, boxed, drain, refuse};
 use crate::proxy::target::{self, RequestTarget, authority};
 use crate::proxy::upgrade::Reply;
 
@@ -69,7 +69,7 @@ impl ActivePolicy {
             Ok(route) => route,
             Err(denied) => {
                 log.stop(Verdict::Deny, denied.error);
-                return Err(Box::new(json(StatusCode::FORBIDDEN, &denied)));
+                return Err(Box::new(response::denied(request.headers(), &denied)));
             }
         };
         log.entry.route = Some(route);

@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http::header::CONTENT_TYPE;
 use http::request::Parts;
-use http::{Extensions, HeaderMap, Method, Request, Response};
+use http::{Extensions, HeaderMap, Request, Response};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::{Client, Error};
@@ -56,7 +57,7 @@ impl Upstream {
                 }
                 Err(error) => error,
             };
-            let Some(again) = again(&error, &parts.method).filter(|_| source.lock().is_complete()) else {
+            let Some(again) = again(&error, &parts).filter(|_| source.lock().is_complete()) else {
                 return Err(error);
             };
             tracing::info!("sends a request again ({again:?}): {error}");
@@ -81,7 +82,7 @@ fn attempt(parts: &Parts, source: &Arc<SourceSlot>) -> Request<Body> {
     request
 }
 
-fn again(error: &Error, method: &Method) -> Option<Again> {
+fn again(error: &Error, parts: &Parts) -> Option<Again> {
     let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
     let mut ended = false;
     while let Some(current) = source {
@@ -102,7 +103,13 @@ fn again(error: &Error, method: &Method) -> Option<Again> {
     let mut extras = Extensions::new();
     error.connect_info()?.get_extras(&mut extras);
     let kept = extras.get().is_some_and(|Answered(answered)| answered.load(Ordering::Relaxed));
-    (ended && kept && method.is_idempotent()).then_some(Again::KeptConnection)
+    (ended && kept && is_idempotent(parts)).then_some(Again::KeptConnection)
+}
+
+/// Whether a request means the same when it comes twice: by its method, or as one of git's that only reads (RFC 9110, 9.2.2).
+fn is_idempotent(parts: &Parts) -> bool {
+    let kind = parts.headers.get(CONTENT_TYPE);
+    parts.method.is_idempotent() || kind.is_some_and(|kind| kind == "application/x-git-upload-pack-request")
 }
 
 /// A body, and what has gone of it.
@@ -224,6 +231,20 @@ mod tests {
         let mut lock = source.lock();
         lock.attempt += 1;
         Attempt { source: Arc::clone(source), number: lock.attempt, next: 0 }
+    }
+
+    #[test]
+    fn what_git_only_reads_by_may_come_twice() {
+        for (method, kind, expected) in [
+            ("GET", "text/plain", true),
+            ("PUT", "text/plain", true),
+            ("POST", "application/json", false),
+            ("POST", "application/x-git-upload-pack-request", true),
+            ("POST", "application/x-git-receive-pack-request", false),
+        ] {
+            let request = Request::builder().method(method).header(CONTENT_TYPE, kind).body(()).expect("a request");
+            assert_eq!(is_idempotent(&request.into_parts().0), expected, "{method} {kind}");
+        }
     }
 
     #[tokio::test]

@@ -45,6 +45,12 @@ impl ActivePolicy {
             );
             return refuse(StatusCode::BAD_GATEWAY, Reason::Upstream, message);
         }
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            log.stop(Verdict::Error, Reason::Upstream);
+            let message =
+                "upstream switched to another protocol, which no request of the doors asks for but a WebSocket's";
+            return refuse(StatusCode::BAD_GATEWAY, Reason::Upstream, message);
+        }
         let looked = self.looked_at(route, response, log).await;
         let looked = match &self.policy.routes[route].credential {
             Some(added) => looked.map(|body| boxed(RedactedBody::new(body, &added.secret))),

@@ -2,13 +2,14 @@
 
 use std::fmt::Display;
 use std::fs::{File, OpenOptions};
+use std::future::Future as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll};
-use std::time::Instant;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
 
 use bottle_policy::supervise::Found;
 use bottle_types::door::Door;
@@ -20,8 +21,9 @@ use http_body::{Frame, SizeHint};
 use serde::Serialize;
 use time::OffsetDateTime;
 use time::macros::format_description;
+use tokio::time::Sleep;
 
-use super::response::{Body, BoxError, boxed};
+use super::response::{Body, BoxError, boxed, drain};
 use crate::common::Error;
 
 /// A file of JSON lines that is only ever appended to, a write a line.
@@ -150,7 +152,7 @@ impl AccessLog {
     pub(crate) fn answer(mut self, response: Response<Body>) -> Response<Body> {
         self.entry.status = response.status().as_u16();
         self.entry.first_ms = self.elapsed();
-        response.map(|body| boxed(LoggedBody { body, log: self, given: true, failed: None }))
+        response.map(|body| boxed(LoggedBody { body, log: self, failed: None }))
     }
 }
 
@@ -183,24 +185,25 @@ fn timestamp() -> String {
 struct LoggedBody {
     body: Body,
     log: AccessLog,
-    /// The connection may not have sent yet what it was given, the head at first.
-    given: bool,
-    /// The error that ends the body, once that is sent.
-    failed: Option<BoxError>,
+    /// The error that ends the body, once that is sent or its time is over.
+    failed: Option<(BoxError, Pin<Box<Sleep>>)>,
 }
+
+/// What was given before an error gets so long to be sent: a client that reads has it by then.
+const FLUSH_TIMEOUT: Duration = Duration::from_millis(100);
 
 impl http_body::Body for LoggedBody {
     type Data = Bytes;
     type Error = BoxError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        if let Some(error) = self.failed.take() {
-            return Poll::Ready(Some(Err(error)));
+        if let Some((_, time)) = &mut self.failed {
+            ready!(time.as_mut().poll(cx));
+            return Poll::Ready(self.failed.take().map(|(error, _)| Err(error)));
         }
         match Pin::new(&mut self.body).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 self.log.entry.bytes_in += frame.data_ref().map_or(0, |data| data.len() as u64);
-                self.given = true;
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(error))) => {
@@ -208,19 +211,11 @@ impl http_body::Body for LoggedBody {
                 if self.log.entry.verdict == Verdict::Allow && self.log.stream_verdict.get().is_none() {
                     self.log.cut_off(&error);
                 }
-                if !std::mem::take(&mut self.given) {
-                    return Poll::Ready(Some(Err(error)));
-                }
-                // An error ends the connection at once, with what it has not sent; nothing to do yet makes it send that.
-                self.failed = Some(error);
-                cx.waker().wake_by_ref();
-                Poll::Pending
+                // An error ends the connection at once, with what it has not sent, the head maybe; nothing to do yet makes it send that.
+                self.failed = Some((error, Box::pin(tokio::time::sleep(FLUSH_TIMEOUT))));
+                self.poll_frame(cx)
             }
-            Poll::Ready(None) => Poll::Ready(None),
-            Poll::Pending => {
-                self.given = false;
-                Poll::Pending
-            }
+            polled => polled,
         }
     }
 
@@ -233,43 +228,60 @@ impl http_body::Body for LoggedBody {
     }
 }
 
-/// A request's body that counts.
-pub(crate) struct CountedBody<B> {
-    body: B,
+/// A request's body that counts. What is left of it when nobody wants it any more is read to its end, or up to a bound: under the
+/// hands of a sender that is cut off, the answer may be lost.
+pub(crate) struct CountedBody<B: RequestBody> {
+    body: Option<B>,
     sent: Arc<AtomicU64>,
     broken: Arc<AtomicBool>,
 }
 
-impl<B> CountedBody<B> {
+/// Any body of a request.
+pub(crate) trait RequestBody: http_body::Body<Data = Bytes> + Send + Unpin + 'static {}
+impl<B: http_body::Body<Data = Bytes> + Send + Unpin + 'static> RequestBody for B {}
+
+impl<B: RequestBody> CountedBody<B> {
     pub(crate) fn new(body: B, log: &AccessLog) -> Self {
-        Self { body, sent: Arc::clone(&log.sent), broken: Arc::clone(&log.broken) }
+        Self { body: Some(body), sent: Arc::clone(&log.sent), broken: Arc::clone(&log.broken) }
     }
 }
 
-impl<B> http_body::Body for CountedBody<B>
-where
-    B: http_body::Body<Data = Bytes> + Unpin,
-{
+impl<B: RequestBody> Drop for CountedBody<B> {
+    fn drop(&mut self) {
+        if let Some(body) = self.body.take()
+            && tokio::runtime::Handle::try_current().is_ok()
+        {
+            drain(body);
+        }
+    }
+}
+
+impl<B: RequestBody> http_body::Body for CountedBody<B> {
     type Data = Bytes;
     type Error = B::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        let Some(body) = &mut self.body else { return Poll::Ready(None) };
+        let polled = Pin::new(body).poll_frame(cx);
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
                 self.sent.fetch_add(frame.data_ref().map_or(0, |data| data.len() as u64), Ordering::Relaxed);
             }
-            Poll::Ready(Some(Err(_))) => self.broken.store(true, Ordering::Relaxed),
-            _ => {}
+            Poll::Ready(Some(Err(_))) => {
+                self.broken.store(true, Ordering::Relaxed);
+                self.body = None;
+            }
+            Poll::Ready(None) => self.body = None,
+            Poll::Pending => {}
         }
         polled
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.body.as_ref().is_none_or(http_body::Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.body.as_ref().map_or_else(|| SizeHint::with_exact(0), http_body::Body::size_hint)
     }
 }

@@ -3,10 +3,11 @@
 use std::fmt::Display;
 use std::time::Duration;
 
+use bottle_policy::matcher::Denied;
 use bottle_types::reason::Reason;
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use http::{HeaderName, HeaderValue, Response, StatusCode};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, USER_AGENT};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
 use serde::Serialize;
@@ -81,6 +82,16 @@ pub(crate) fn json(status: StatusCode, value: &impl Serialize) -> Response<Body>
         && let Ok(details) = HeaderValue::from_str(&proxy_status(&error, message))
     {
         response.headers_mut().insert(PROXY_STATUS, details);
+    }
+    response
+}
+
+/// The refusal of a request that no rule allows. git shows people what is text, and nothing else.
+pub(crate) fn denied(headers: &HeaderMap, denied: &Denied) -> Response<Body> {
+    let mut response = json(StatusCode::FORBIDDEN, denied);
+    if headers.get(USER_AGENT).is_some_and(|agent| agent.as_bytes().starts_with(b"git/")) {
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+        *response.body_mut() = full(format!("{}\n", denied.message));
     }
     response
 }

@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::StatusCode;
+use http_body_util::BodyExt as _;
 use pretty_assertions::assert_eq;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::UnixStream;
@@ -38,6 +39,23 @@ async fn what_no_route_allows_is_told_which_rule_is_missing() {
     assert!(world.origin.state.seen.lock().expect("a lock").is_empty());
     let log = world.log("egress.jsonl", 5).await;
     assert!(log.iter().all(|line| line.status == 403 && !line.path.contains('?')), "{log:?}");
+}
+
+#[tokio::test]
+async fn git_is_told_in_text_what_to_declare() {
+    let world = World::usual().await;
+    for alpn in ["http/1.1", "h2"] {
+        let mut asked = get("/team/lib.git/info/refs?service=git-upload-pack");
+        asked.headers_mut().insert("user-agent", http::HeaderValue::from_static("git/2.39.5"));
+        let response = world.send_to("undeclared.example", 443, alpn, asked).await;
+        assert_eq!(response.status(), StatusCode::FORBIDDEN);
+        // git shows nothing else.
+        assert_eq!(response.headers()["content-type"], "text/plain");
+        assert!(response.headers().contains_key("proxy-status"));
+        let text = response.into_body().collect().await.expect("a body").to_bytes();
+        let text = String::from_utf8_lossy(&text).into_owned();
+        assert!(text.starts_with("no route allows GET") && text.contains("declared under `git`"), "{text}");
+    }
 }
 
 #[tokio::test]

@@ -25,7 +25,8 @@ struct Odd {
 struct OddCase {
     name: String,
     /// HTTP/1.1: the answers of each connection in turn, the last one's again and again; a connection that has no more answers ends with
-    /// the next request. `HEADERS*N` stands for so many headers.
+    /// the next request. `HEADERS*N` stands for so many headers; what begins with `(early)` comes before the request's body is read, and
+    /// ends the connection.
     #[serde(default)]
     connections: Vec<Vec<String>>,
     /// HTTP/2: what each connection does with its requests in turn, the last one's likewise: `answer`, `refuse` (REFUSED_STREAM), `goaway`
@@ -34,6 +35,7 @@ struct OddCase {
     frames: Vec<Vec<String>>,
     #[serde(default = "get")]
     method: String,
+    /// The body; `LARGE` stands for some megabytes.
     #[serde(default)]
     sends: String,
     /// Of each request: the status, and the body or the beginning of a refusal's message.
@@ -79,7 +81,7 @@ async fn run(case: &OddCase, alpn: &str) -> Result<(), String> {
     .await;
     let world = World::start(Setup { routes: ROUTES, origin: Some(origin), ..Setup::default() }).await;
     for (index, (status, body)) in case.expect.iter().enumerate() {
-        let asked = request(&case.method, "/open/x", case.sends.clone());
+        let asked = request(&case.method, "/open/x", case.sends.replace("LARGE", &"x".repeat(3 << 20)));
         let response = world.send_to("localhost", world.origin.port, alpn, asked).await;
         let got = response.status().as_u16();
         let refused = response.headers().contains_key("proxy-status");
@@ -112,7 +114,8 @@ async fn plain(mut stream: OriginStream, answers: Vec<String>) {
         let Some(head) = memchr::memmem::find(&taken, b"\r\n\r\n") else { continue };
         let text = String::from_utf8_lossy(&taken[..head]).to_lowercase();
         let length = text.split("content-length: ").nth(1).and_then(|rest| rest.lines().next()?.parse().ok());
-        if taken.len() < head + 4 + length.unwrap_or(0usize) {
+        let early = answers.as_slice().first().is_some_and(|answer| answer.starts_with("(early)"));
+        if !early && taken.len() < head + 4 + length.unwrap_or(0usize) {
             continue;
         }
         taken.clear();
@@ -120,12 +123,12 @@ async fn plain(mut stream: OriginStream, answers: Vec<String>) {
         let many =
             answer.split("HEADERS*").nth(1).and_then(|rest| rest.split("\r\n").next()?.parse().ok()).unwrap_or(0);
         let headers: Vec<String> = (0..many).map(|number: usize| format!("X-{number}: value")).collect();
-        let answer = answer.replace(&format!("HEADERS*{many}"), &headers.join("\r\n"));
+        let answer = answer.replace(&format!("HEADERS*{many}"), &headers.join("\r\n")).replace("(early)", "");
         if stream.write_all(answer.as_bytes()).await.is_err() {
             return;
         }
         let _ = stream.flush().await;
-        if answer.contains("HTTP/1.0") || answer.contains("(end)") {
+        if answer.contains("HTTP/1.0") || answer.contains("(end)") || early {
             let _ = stream.shutdown().await;
             return;
         }

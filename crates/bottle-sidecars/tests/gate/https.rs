@@ -102,6 +102,15 @@ fn a_clone_and_a_push_with_a_token_that_is_nowhere_to_be_seen() {
 }
 
 #[test]
+fn an_empty_upstream_with_sha256_ids_takes_its_first_push() {
+    let (world, _server, _) = https_world("origin.git", "tls.pem");
+    world.ok(world.dir.path(), crate::mirror::EMPTY_SHA256);
+    world.ok(world.dir.path(), crate::mirror::FIRST_PUSH);
+    let refs = world.upstream_refs();
+    assert_eq!(refs.strip_prefix("refs/heads/bottle/x ").map(str::len), Some(64), "{refs}");
+}
+
+#[test]
 fn an_upstream_by_http_at_an_address_takes_the_token_and_a_scanned_push() {
     let (world, _server, token) = git_world(("http://127.0.0.1", "-"), "origin.git", "tls.pem");
     let clone = world.clone_origin();

@@ -87,6 +87,38 @@ fn an_empty_repository_gets_its_first_branch() {
     assert!(world.upstream_refs().starts_with("refs/heads/bottle/x "), "{}", world.upstream_refs());
 }
 
+/// An empty upstream with SHA-256 ids, and what a guest does first.
+pub(crate) const EMPTY_SHA256: &str =
+    "rm -rf upstream/origin.git && git init -q -b main --object-format=sha256 --bare upstream/origin.git &&
+    git -C upstream/origin.git config http.receivepack true";
+pub(crate) const FIRST_PUSH: &str =
+    "git init -q -b main --object-format=sha256 new && cd new && git remote add origin \"$ORIGIN\" &&
+    echo one >one && git add . && git commit -qm one && git push -q origin HEAD:refs/heads/bottle/x";
+
+#[test]
+fn an_empty_repository_with_sha256_ids_gets_its_first_branch() {
+    // Many servers don't let the variable through by which a client asks for version 2 of the protocol.
+    for accepts in ["AcceptEnv GIT_PROTOCOL", "AcceptEnv NOTHING"] {
+        let prepare = |world: &mut World| {
+            world.ok(world.dir.path(), EMPTY_SHA256);
+            world.sshd.down();
+            let config = world.path("sshd/config");
+            let text = fs::read_to_string(&config).expect("a configuration");
+            assert!(text.contains("AcceptEnv GIT_PROTOCOL"), "{text}");
+            fs::write(&config, text.replace("AcceptEnv GIT_PROTOCOL", accepts)).expect("written");
+            world.sshd.up();
+        };
+        let world = World::with(prepare, |policy| policy);
+        world.ok(world.dir.path(), FIRST_PUSH);
+        let refs = world.upstream_refs();
+        let id = refs.strip_prefix("refs/heads/bottle/x ").unwrap_or_else(|| panic!("{accepts}: {refs}"));
+        assert_eq!(id.len(), 64, "{accepts}: {refs}");
+        let planted = format!("cd new && echo {} >k && git add . && git commit -qm k", crate::world::aws_key());
+        let push = world.sh(world.dir.path(), &format!("{planted} && git push origin HEAD:refs/heads/bottle/x"), &[]);
+        assert!(!push.status.success() && said(&push).contains("refused"), "{}", said(&push));
+    }
+}
+
 #[test]
 fn a_damaged_seed_is_left_aside() {
     let seed = "mkdir -p state/seed/origin && echo nothing main >state/seed/origin/branches";
