@@ -31,6 +31,9 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
 
     let upstreams = Upstreams::of(task, (manifest, bottle), facts, &mut notes)?;
     let backend = options.backend.unwrap_or(facts.backend);
+    if options.backend.is_none() && !facts.passed_over.is_empty() {
+        notes.push(format!("the bottle runs in {}: {}", backend.name(), facts.passed_over.join("; ")));
+    }
     let presets = Presets::of(bottle, facts, backend, &mut notes)?;
     let rules = Rules::of(bottle, &presets.routes, &agent.limits, &upstreams, facts, options, &mut notes)?;
     let doors = doors(&rules, &upstreams);
