@@ -262,11 +262,7 @@ fn judge(case: &Case) {
     let file = format!("{}.tar.zst", step.name);
     let says = says.replace("FILE", &file).replace("NAME", &step.name).replace("URL", &step.url);
     assert_eq!((code, program), (Some(4), None), "{}: {said}", case.name);
-    assert!(
-        said.contains(&says),
-        "{}: no `{says}` in {said}",
-        case.name
-    );
+    assert!(said.contains(&says), "{}: no `{says}` in {said}", case.name);
     assert!(said.contains("::error title=claude-bottle::") && said.contains("%0Ahelp: "), "{}: {said}", case.name);
     // Nothing of it is run but to ask for the version of what is known.
     let ran = step.lines("ran");
