@@ -8,7 +8,7 @@
 
 RELEASE_PROGRAMS=(bottle-runner bottle-link bottle-sidecars)
 # The sums of the release that this tree is, by which the action knows its downloads.
-RELEASE_SUMS=$ROOT/scripts/action/SHA256SUMS
+RELEASE_SUMS=${RELEASE_SUMS:-$ROOT/scripts/action/SHA256SUMS}
 
 release_version() { sed -n '/^\[workspace\.package\]/,/^\[/s/^version = "\(.*\)"$/\1/p' "$ROOT/Cargo.toml"; }
 

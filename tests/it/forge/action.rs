@@ -375,6 +375,25 @@ fn another_claude_code_is_not_taken() {
     assert_eq!(step.lines("fetched").len(), 1);
 }
 
+/// `cargo binstall` looks for the archive that the release has.
+#[test]
+fn cargo_binstall_finds_the_archive() {
+    let name = format!("claude-bottle-v0.1.0-{}", std::env::consts::ARCH);
+    for path in ["Cargo.toml", "crates/bottle-link/Cargo.toml", "crates/bottle-sidecars/Cargo.toml"] {
+        let text = std::fs::read_to_string(format!("{ROOT}/{path}")).expect("a manifest");
+        let manifest: toml::Table = toml::from_str(&text).expect("TOML");
+        let binstall = &manifest["package"]["metadata"]["binstall"];
+        let filled = |key: &str| {
+            let text = binstall[key].as_str().expect("a text");
+            text.replace("{ version }", "0.1.0").replace("{ target-arch }", std::env::consts::ARCH)
+        };
+        assert!(filled("pkg-url").ends_with(&format!("/download/v0.1.0/{name}.tar.zst")), "{path}");
+        assert_eq!(filled("bin-dir"), format!("{name}/{{ bin }}{{ binary-ext }}"), "{path}");
+        let program = manifest["package"]["name"].as_str().expect("a name");
+        assert!(MEMBERS.contains(&program) && filled("pkg-fmt") == "tzstd", "{path}");
+    }
+}
+
 /// Owner of action, release and images: one name, which `Cargo.toml` has.
 #[test]
 fn the_release_is_where_the_manifest_says() {
