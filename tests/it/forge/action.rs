@@ -394,6 +394,19 @@ fn cargo_binstall_finds_the_archive() {
     }
 }
 
+/// Another compiler gives other bytes, and the release would be refused by its own sums.
+#[test]
+fn the_release_is_built_by_one_compiler() {
+    let read = |name: &str| std::fs::read_to_string(format!("{ROOT}/{name}")).expect("a file");
+    let scripts = read("scripts/lib/release.sh");
+    let rust = scripts.lines().find_map(|line| line.strip_prefix("RELEASE_RUST=")).expect("a version");
+    for workflow in [".github/workflows/ci.yml", ".github/workflows/release.yml", ".gitea/workflows/release.yml"] {
+        let text = read(workflow);
+        let named: Vec<&str> = text.lines().filter_map(|line| line.trim().strip_prefix("RUSTUP_TOOLCHAIN: ")).collect();
+        assert_eq!(named, [rust], "{workflow}");
+    }
+}
+
 /// Owner of action, release and images: one name, which `Cargo.toml` has.
 #[test]
 fn the_release_is_where_the_manifest_says() {
