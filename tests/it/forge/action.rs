@@ -394,6 +394,40 @@ fn cargo_binstall_finds_the_archive() {
     }
 }
 
+/// Only what the commit names is published.
+#[test]
+fn a_build_that_gives_other_bytes_is_no_release() {
+    let world = World::new();
+    let run = |script: &str, args: &[&str]| {
+        let mut command = Command::new(format!("{ROOT}/scripts/release/{script}"));
+        world.clean(&mut command);
+        command.args(args).env("RELEASE_SUMS", world.path("pinned")).env("CLAUDE_BOTTLE_CACHE", world.path("cache"));
+        let output = command.output().expect("the script");
+        (output.status.success(), said(&output))
+    };
+    let version = env!("CARGO_PKG_VERSION");
+    for name in ["x86_64.tar.zst", "aarch64.tar.zst", "x86_64.cdx.json"] {
+        world.write(&format!("packed/claude-bottle-v{version}-{name}"), name);
+    }
+    let packed = world.path("packed").display().to_string();
+    let (done, text) = run("sums", &["write", &packed]);
+    assert!(done, "{text}");
+    let names = |path: &str| std::fs::read_to_string(world.path(path)).expect("sums").lines().count();
+    assert_eq!((names("pinned"), names("packed/SHA256SUMS")), (2, 3));
+    assert!(run("sums", &["check", &packed]).0);
+    world.write(&format!("packed/claude-bottle-v{version}-aarch64.tar.zst"), "other bytes");
+    let (done, text) = run("sums", &["check", &packed]);
+    assert!(!done && text.contains("these archives are not those of scripts/action/SHA256SUMS"), "{text}");
+    world.write("empty/claude-bottle-v9.9.9-x86_64.tar.zst", "another version");
+    let (done, text) = run("sums", &["write", &world.path("empty").display().to_string()]);
+    assert!(!done && text.contains(&format!("has no file of version {version}")), "{text}");
+    let (done, text) = run("check", &["v9.9.9"]);
+    assert!(
+        !done && text.contains(&format!("the tag is v9.9.9, and the version in Cargo.toml is {version}")),
+        "{text}"
+    );
+}
+
 /// Another compiler gives other bytes, and the release would be refused by its own sums.
 #[test]
 fn the_release_is_built_by_one_compiler() {
