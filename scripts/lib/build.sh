@@ -25,6 +25,9 @@ cargo_build() {
   (cd "$ROOT" && cargo build --release --color "${CARGO_TERM_COLOR:-auto}" "$@" 2> >(grep --line-buffered -v '^ *Finished' >&2))
 }
 
+# cargo_xtask ARGUMENTS...: a developers' command; the release's flags are not for it.
+cargo_xtask() { (cd "$ROOT" && env -u RUSTFLAGS cargo run --quiet --locked --package xtask -- "$@"); }
+
 # ensure_sandboxes: bubblewrap, and everything that a bottle in it is made of, where the runner looks for it.
 ensure_sandboxes() {
   ensure_bubblewrap

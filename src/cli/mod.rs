@@ -4,6 +4,7 @@ mod apply;
 mod asked;
 mod cleanup;
 mod facts;
+mod init;
 mod logs;
 mod machine;
 mod order;
@@ -45,6 +46,8 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Write a first claude-bottle.yml and the workflows for this repository; never overwrites a file.
+    Init(init::InitArgs),
     /// Do a task in a bottle, from the event to the pushed branch.
     Run(run::RunArgs),
     /// Print what a run would do, and stop; needs no engine.
@@ -168,6 +171,7 @@ async fn dispatch(command: Command, context: Context) -> Result<Code, Failure> {
         _ => context,
     };
     match command {
+        Command::Init(args) => init::main(&args, &context).await,
         Command::Run(args) => run::main(args, context).await,
         Command::Plan(args) => plan::main(args, &context).await,
         Command::Ps(args) => ps::main(&args, &context),

@@ -68,6 +68,36 @@ pub(crate) async fn kind(environment: &Environment) -> Result<ForgeKind, Failure
     }
 }
 
+/// What GitHub Enterprise says about itself.
+#[derive(Debug, Deserialize)]
+struct Meta {
+    #[expect(dead_code, reason = "that it is there is what tells GitHub from others")]
+    installed_version: String,
+}
+
+/// Which forge a server is, asked without a token; none where it answers as neither does.
+pub(crate) async fn kind_of(server: &str, environment: &Environment) -> Result<Option<ForgeKind>, Failure> {
+    let server = server.trim_end_matches('/');
+    let host = server.strip_prefix("https://").unwrap_or_default();
+    if host == "github.com" || host.ends_with(".ghe.com") {
+        return Ok(Some(ForgeKind::Github));
+    }
+    let roots = environment.ca_bundle();
+    let http = |api: &str, dialect| {
+        Http::new(&format!("{server}{api}"), None, dialect, roots.as_deref()).map_err(Failure::input)
+    };
+    match http("/api/v1", gitea::DIALECT)?.send::<Version>(Call::get(READ_VERSION, vec!["version"])).await {
+        Ok(_) => return Ok(Some(ForgeKind::Gitea)),
+        Err(error) if error.has_answered() => {}
+        Err(error) => return Err(Failure::machine(&error)),
+    }
+    match http("/api/v3", github::DIALECT)?.send::<Meta>(Call::get(READ_VERSION, vec!["meta"])).await {
+        Ok(_) => Ok(Some(ForgeKind::Github)),
+        Err(error) if error.has_answered() => Ok(None),
+        Err(error) => Err(Failure::machine(&error)),
+    }
+}
+
 /// Where GitHub's API is: where the job says, or beside the server.
 pub(super) fn github_api(given: Option<&str>, server: &str) -> String {
     match (given, server.trim_end_matches('/')) {

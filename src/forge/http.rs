@@ -52,6 +52,11 @@ impl ForgeError {
         }
     }
 
+    /// Whether a server has answered, in whatever words.
+    pub(crate) fn has_answered(&self) -> bool {
+        matches!(self, Self::Answer { .. } | Self::Nonsense { .. })
+    }
+
     /// Whether the forge may have done it all the same.
     pub(crate) fn may_be_done(&self) -> bool {
         matches!(self, Self::Lost { .. } | Self::Nonsense { .. })

@@ -28,7 +28,7 @@ use bottle_plan::manifest::Permission;
 use bottle_plan::task::{Commit, Place};
 use futures_util::future::BoxFuture;
 
-pub(crate) use detect::{connect, connect_open, is_open, kind, token};
+pub(crate) use detect::{connect, connect_open, is_open, kind, kind_of, token};
 pub(crate) use dry::{Dry, would_open};
 pub(crate) use http::{FIRST_WAIT, ForgeError};
 

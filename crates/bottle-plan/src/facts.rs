@@ -30,6 +30,8 @@ pub struct HostFacts {
     pub ci: Option<Ci>,
     /// The best backend that this machine has; which one a run takes that names none.
     pub backend: Backend,
+    /// The backends that would come before it, each with the reason why this machine can't run it.
+    pub passed_over: Vec<String>,
     /// The host's CA bundle, where the doors' own upstream trust needs it (a company's TLS-inspecting proxy).
     pub host_ca_bundle: Option<String>,
     /// The branch of an earlier run's open pull request about the same issue or pull request.

@@ -227,6 +227,19 @@ fn a_bottle_in_bubblewrap() {
 }
 
 #[test]
+fn a_run_that_names_no_backend_says_which_it_took_and_why() {
+    let manifest = manifest("version: 1\nbottles: { default: {} }\n");
+    let task = Task::text("Look around");
+    let passed_over = vec!["not smolmachines: no /dev/kvm".to_owned(), "not docker: no engine answers".to_owned()];
+    let facts = HostFacts { backend: Backend::Bubblewrap, passed_over, ..facts() };
+    let said = "the bottle runs in bubblewrap: not smolmachines: no /dev/kvm; not docker: no engine answers".to_owned();
+    let notes = |options: Options| plan(&task, &manifest, &facts, &options).expect("a plan").notes;
+    assert!(notes(Options::default()).contains(&said), "{:?}", notes(Options::default()));
+    let named = Options { backend: Some(Backend::Bubblewrap), ..Options::default() };
+    assert!(!notes(named).contains(&said), "who names it is told nothing");
+}
+
+#[test]
 fn a_replay_needs_no_route_to_the_model() {
     let manifest = manifest("version: 1\nbottles: { default: {} }\n");
     let options = Options { replay: Some("/tmp/cassette.yml".to_owned()), ..Options::default() };

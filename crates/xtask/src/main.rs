@@ -4,12 +4,16 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
+use xtask::bill::{Bill, Gitleaks};
 use xtask::{generate, source};
 
 const USAGE: &str = "\
 usage: cargo xtask generate [--check]   write the files that are generated and committed; --check only compares them
        cargo xtask names [--private]    list type names that exist twice or more; --private counts private types too
        cargo xtask long [LINES]         list functions above LINES lines (default: 60)
+       cargo xtask bill TARGET TIME GITLEAKS LICENCE DIR
+                                        write DIR/sbom.cdx.json and DIR/THIRD-PARTY.txt: what a release for TARGET is made of, at
+                                        TIME (RFC 3339), with gitleaks of version GITLEAKS, whose licence is the file LICENCE
 ";
 
 fn main() -> ExitCode {
@@ -21,6 +25,7 @@ fn main() -> ExitCode {
         ["generate", "--check"] => runner(&root).and_then(|runner| check(&root, &runner)),
         ["names"] => source::names(&root, false).map(|text| print!("{text}")),
         ["names", "--private"] => source::names(&root, true).map(|text| print!("{text}")),
+        ["bill", target, when, version, licence, dir] => bill(&root, target, when, (version, licence), Path::new(dir)),
         ["long"] => source::long(&root, 60).map(|text| print!("{text}")),
         ["long", lines] => lines
             .parse()
@@ -39,6 +44,19 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn bill(root: &Path, target: &str, when: &str, gitleaks: (&str, &str), dir: &Path) -> Result<(), String> {
+    let licence = std::fs::read_to_string(gitleaks.1).map_err(|error| format!("{}: {error}", gitleaks.1))?;
+    let gitleaks = Gitleaks { version: gitleaks.0, licence: &licence };
+    let bill = Bill::read(root, target)?;
+    for (name, text) in
+        [("sbom.cdx.json", bill.cyclonedx(&gitleaks, when)), ("THIRD-PARTY.txt", bill.licences(&gitleaks)?)]
+    {
+        let path = dir.join(name);
+        std::fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    Ok(())
 }
 
 /// Builds `bottle-runner` and returns its path.

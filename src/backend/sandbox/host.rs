@@ -57,9 +57,15 @@ impl HostPrograms {
             link: beside_runner("bottle-link"),
             sidecars: beside_runner("bottle-sidecars"),
             claude: claude(environment, cache.as_deref()),
-            gitleaks: by_path("gitleaks")
+            gitleaks: beside_runner("gitleaks")
+                .ok()
+                .or_else(|| by_path("gitleaks"))
                 .or_else(|| cache.map(|cache| cache.join("bin/gitleaks")).filter(|path| path.is_file()))
-                .ok_or_else(|| "gitleaks: put it on the PATH; ./scripts/demo --setup-only fetches it".to_owned()),
+                .ok_or_else(|| {
+                    "gitleaks: not beside bottle-runner, where a release has it, and not on the PATH; ./scripts/demo \
+                     --setup-only fetches it"
+                        .to_owned()
+                }),
             others,
         }
     }

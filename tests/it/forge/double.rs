@@ -150,7 +150,7 @@ impl Drop for Double {
 }
 
 /// An authority and a certificate of it for this address.
-fn certificates(dir: &Path, address: &str) {
+pub(super) fn certificates(dir: &Path, address: &str) {
     let file = |name: &str| dir.join(name).display().to_string();
     let (ca, ca_key, cert, key, request, names) =
         (file("ca.pem"), file("ca.key"), file("cert.pem"), file("key.pem"), file("request"), file("names"));

@@ -58,7 +58,7 @@ fn variables(world: &World, double: &Double, command: &mut Command, event: &str,
 }
 
 /// git at this place; what it printed.
-fn git(dir: &Path, args: &[&str]) -> String {
+pub(crate) fn git(dir: &Path, args: &[&str]) -> String {
     let dir = dir.display().to_string();
     let name = ["-c", "user.name=Sample", "-c", "user.email=sample@bottle.test", "-c", "init.defaultBranch=main"];
     sh(&[&["git", "-C", &dir], &name[..], args].concat())

@@ -31,6 +31,7 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
 
     let upstreams = Upstreams::of(task, (manifest, bottle), facts, &mut notes)?;
     let backend = options.backend.unwrap_or(facts.backend);
+    note_backend(backend, facts, options, &mut notes);
     let reach = |egress: &Egress, notes: &mut _| {
         let presets = Presets::of(&egress.presets, facts, backend, notes)?;
         // The manifest's own go first: one of them may have the credential that a preset's host asks for.
@@ -141,6 +142,13 @@ fn note_what_nobody_decides(bottle: &Bottle, approval: Approval, notes: &mut Vec
     let holds = |entry: &&GitEntry| !entry.push.hold.is_none();
     if let Some(entry) = bottle.git.iter().find(holds).filter(|_| approval == Approval::Deny) {
         notes.push(format!("git {}: nobody decides in this run, so what `push.hold` names is refused", entry.name));
+    }
+}
+
+/// Says why a run that names no backend takes this one.
+fn note_backend(backend: Backend, facts: &HostFacts, options: &Options, notes: &mut Vec<String>) {
+    if options.backend.is_none() && !facts.passed_over.is_empty() {
+        notes.push(format!("the bottle runs in {}: {}", backend.name(), facts.passed_over.join("; ")));
     }
 }
 
