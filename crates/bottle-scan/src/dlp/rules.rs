@@ -172,6 +172,11 @@ impl Rules {
         found.flatten()
     }
 
+    /// Whether these bytes begin with a keyword.
+    pub(super) fn begins(&self, bytes: &[u8]) -> bool {
+        self.keywords.scan(bytes, 0, |at, _| Some(at == 0)).unwrap_or_default()
+    }
+
     /// The first rule that matches what the digits say; of digits that go on, only if the match does not end with them.
     pub(super) fn find_coded(&self, digits: &Digits, last: bool, scope: Scope) -> Option<(usize, usize)> {
         self.coded.scan(digits, LONGEST, |text, index, at| {

@@ -215,6 +215,7 @@ impl Inner {
             }
         }
         let window = &self.buffer[from..];
+        shared.scratch.packed.clear();
         let found = shared.search.look(window, self.judged - from, last, self.depth, shared.scratch);
         if let Some(mut finding) = found.known {
             finding.offset += base;
@@ -228,7 +229,17 @@ impl Inner {
             shared.warned.get_or_insert(finding);
         }
         self.judged = self.buffer.len();
+        for (at, said) in std::mem::take(&mut shared.scratch.packed) {
+            self.unpack_form(base + at as u64, &said, shared)?;
+        }
         self.unpack(last, shared)
+    }
+
+    /// Looks into what is packed in what was said in another form.
+    fn unpack_form(&self, offset: u64, said: &[u8], shared: &mut Shared<'_>) -> Result<(), Finding> {
+        let mut inner = Self::at(nested(self.depth, offset)?);
+        took(&mut inner, said, offset, shared)?;
+        inner.finish(shared).map_err(|finding| Finding { offset, ..finding })
     }
 
     /// Feeds what is packed: streams that go on, and those that begin here.

@@ -1,0 +1,98 @@
+//! What bytes say in other forms: one list of them for the doors, which see a window of a stream, and for the gate, which has
+//! all of a file.
+//!
+//! Not here: what is packed (`packed`), and base64 and hex, which the doors find without decoding (`coded`, `digits`).
+
+use std::ops::Range;
+
+use super::runs::{self, Digits};
+use super::{joined, numbers, plain, radix};
+
+/// Something that bytes say, where, and in which form.
+#[derive(Debug)]
+pub(crate) struct Form {
+    /// The form's name.
+    pub(crate) how: &'static str,
+    pub(crate) from: usize,
+    pub(crate) to: usize,
+    pub(crate) said: Vec<u8>,
+}
+
+/// All that the bytes say in any form but runs of digits; `marks` is a buffer.
+pub(crate) fn forms(bytes: &[u8], marks: &mut Vec<u8>) -> Vec<Form> {
+    let all = bytes.len();
+    let plain = plain::plain(bytes).into_iter().map(|(from, to, said)| Form { how: "escapes", from, to, said });
+    let mut found: Vec<Form> = plain.collect();
+    let numbers = numbers::lists(bytes, marks).into_iter();
+    found.extend(numbers.map(|(from, said)| Form { how: "numbers", from, to: from, said }));
+    let mut codes = vec![];
+    numbers::codes(bytes, &mut codes);
+    let (mut base85, mut uuencode, mut patch) = (vec![], vec![], vec![]);
+    radix::base85(bytes, &mut base85);
+    radix::uuencode(bytes, &mut uuencode);
+    radix::git_patch(bytes, &mut patch);
+    let others = [
+        ("character codes", codes),
+        ("literals joined", joined::literals(bytes)),
+        ("base85", base85),
+        ("uuencode", uuencode),
+        ("git's binary patch", patch),
+    ];
+    let others = others.into_iter().filter(|(_, said)| !said.is_empty());
+    found.extend(others.map(|(how, said)| Form { how, from: 0, to: all, said }));
+    found
+}
+
+/// What runs of digits say but in base64 and in hex.
+#[derive(Debug, Default)]
+pub(crate) struct RunForms {
+    /// Those over several lines, each on one.
+    pub(crate) lines: Vec<u8>,
+    pub(crate) base32: Vec<u8>,
+    /// Their ends, backwards.
+    pub(crate) backwards: Vec<u8>,
+    /// The last run goes on behind the bytes.
+    pub(crate) open: bool,
+}
+
+/// Of a run's end, so many digits are read backwards.
+const BACKWARDS: usize = 512;
+/// By so many of them it is asked whether a token begins there.
+const BEGINNING: usize = 24;
+
+impl RunForms {
+    /// Nothing.
+    pub(crate) fn clear(&mut self) {
+        self.lines.clear();
+        self.base32.clear();
+        self.backwards.clear();
+        self.open = false;
+    }
+
+    /// Takes a run; what is backwards only where `begins` says that a token could begin with it.
+    pub(crate) fn take(
+        &mut self,
+        bytes: &[u8],
+        run: &Digits,
+        at: Range<usize>,
+        open: bool,
+        begins: impl Fn(&[u8]) -> bool,
+    ) {
+        radix::base32(run, &mut self.base32);
+        self.open = open;
+        if !run.lines.is_empty() {
+            self.lines.extend(runs::characters(bytes, at.clone()));
+            self.lines.push(b'\n');
+        }
+        let end = bytes[at.clone()].iter().rev().position(|byte| !byte.is_ascii_whitespace()).unwrap_or(at.len());
+        let mut last: Vec<u8> = bytes[at.start..at.end - end].iter().rev().take(BEGINNING).copied().collect();
+        if !open && begins(&last) {
+            let from = at.start.max(at.end.saturating_sub(2 * BACKWARDS));
+            last = runs::characters(bytes, from..at.end);
+            last.reverse();
+            last.truncate(BACKWARDS);
+            self.backwards.append(&mut last);
+            self.backwards.push(b'\n');
+        }
+    }
+}
