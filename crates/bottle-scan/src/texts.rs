@@ -127,6 +127,7 @@ impl Unpacker {
         depth: usize,
         each: &mut dyn FnMut(Derived),
     ) -> Result<(), TextsError> {
+        self.headless(bytes, before, depth, each)?;
         let mut at = 0;
         while let Some(next) = next_start(bytes, at) {
             at = next;
@@ -152,6 +153,34 @@ impl Unpacker {
             self.inner(out, format!("{before}{kind} at byte {at}"), depth, each)?;
             // A stream that came out whole has no other inside it; after a broken one, what it swallowed is tried again.
             at += read.map_or(1, |read| start + read);
+        }
+        Ok(())
+    }
+
+    /// What has no head by which it could be told, where all of the bytes may be that.
+    fn headless(
+        &mut self,
+        bytes: &[u8],
+        before: &str,
+        depth: usize,
+        each: &mut dyn FnMut(Derived),
+    ) -> Result<(), TextsError> {
+        if packed::is_text(bytes) {
+            return Ok(());
+        }
+        for packing in [Packing::Brotli, Packing::Deflate] {
+            if Packing::begins(bytes).is_some() {
+                continue;
+            }
+            self.work.spend(START_COST).ok_or(TextsError::TooMany)?;
+            let mut out = vec![];
+            let whole = packed::headless(packing, bytes, &mut |part: &[u8]| {
+                out.extend_from_slice(part);
+                self.spend(part.len())
+            })?;
+            if whole && out.len() >= SHORTEST || has_text(&out) {
+                self.inner(out, format!("{before}{} without a head", packing.name()), depth, each)?;
+            }
         }
         Ok(())
     }

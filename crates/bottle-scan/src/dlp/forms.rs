@@ -57,6 +57,8 @@ pub(crate) struct RunForms {
 
 /// Of a run's end, so many digits are read backwards.
 const BACKWARDS: usize = 512;
+/// Fewer hold no secret.
+const SHORTEST_BACKWARDS: usize = 16;
 /// By so many of them it is asked whether a token begins there.
 const BEGINNING: usize = 24;
 
@@ -80,19 +82,26 @@ impl RunForms {
     ) {
         radix::base32(run, &mut self.base32);
         self.open = open;
-        if !run.lines.is_empty() {
-            self.lines.extend(runs::characters(bytes, at.clone()));
-            self.lines.push(b'\n');
+        let mut backwards = |last: &mut dyn Iterator<Item = u8>| {
+            let last: Vec<u8> = last.take(BACKWARDS).collect();
+            if begins(&last[..last.len().min(BEGINNING)]) {
+                self.backwards.extend(last);
+                self.backwards.push(b'\n');
+            }
+        };
+        if run.lines.is_empty() {
+            if !open {
+                backwards(&mut bytes[at].iter().rev().copied());
+            }
+            return;
         }
-        let end = bytes[at.clone()].iter().rev().position(|byte| !byte.is_ascii_whitespace()).unwrap_or(at.len());
-        let mut last: Vec<u8> = bytes[at.start..at.end - end].iter().rev().take(BEGINNING).copied().collect();
-        if !open && begins(&last) {
-            let from = at.start.max(at.end.saturating_sub(2 * BACKWARDS));
-            last = runs::characters(bytes, from..at.end);
-            last.reverse();
-            last.truncate(BACKWARDS);
-            self.backwards.append(&mut last);
-            self.backwards.push(b'\n');
+        let all = runs::characters(bytes, at);
+        // A line may be one by itself, too.
+        let ends = run.lines.iter().copied().chain((!open).then_some(all.len()));
+        for end in ends.filter(|end| *end >= SHORTEST_BACKWARDS) {
+            backwards(&mut all[..end.min(all.len())].iter().rev().copied());
         }
+        self.lines.extend(all);
+        self.lines.push(b'\n');
     }
 }

@@ -163,6 +163,22 @@ impl Work {
     }
 }
 
+/// Whether bytes begin as text does: then nothing is packed there that has no head.
+pub(crate) fn is_text(bytes: &[u8]) -> bool {
+    let is_text = |byte: &u8| byte.is_ascii_graphic() || byte.is_ascii_whitespace();
+    bytes[..bytes.len().min(64)].iter().all(is_text)
+}
+
+/// Unpacks all that is packed by brotli or by deflate without a head; says whether it came to its end.
+pub(crate) fn headless<E>(packing: Packing, bytes: &[u8], out: Out<'_, E>) -> Result<bool, E> {
+    let mut unpacker = Unpacker::new(packing, false);
+    let state = unpacker.push(bytes, out)?;
+    if state == State::Going {
+        return Ok(unpacker.finish(out)? == State::Ended);
+    }
+    Ok(state == State::Ended)
+}
+
 /// Whether a dictionary's size and the beginning of a length follow as LZMA's header has them: of the usual properties, which no
 /// program that writes such files changes.
 fn begins_lzma(rest: &[u8]) -> bool {

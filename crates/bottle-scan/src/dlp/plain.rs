@@ -275,9 +275,11 @@ fn undone(bytes: &[u8]) -> Vec<u8> {
             b'%' | b'\\' | b'&' => {
                 match escape(whole) {
                     Some((code, length, _)) => {
-                        // A percent escape is a byte, the others are characters.
+                        // Two digits of hex and three of octal are a byte, the others are characters.
+                        let is_byte = matches!(whole, [b'%', digit, ..] if *digit != b'u')
+                            || matches!(whole, [b'\\', b'x' | b'0'..=b'3', ..]);
                         match char::from_u32(code) {
-                            _ if *first == b'%' && length == 3 => out.push(u8::try_from(code).unwrap_or_default()),
+                            _ if is_byte => out.push(u8::try_from(code).unwrap_or_default()),
                             Some(char) => out.extend_from_slice(char.encode_utf8(&mut [0; 4]).as_bytes()),
                             None => {}
                         }

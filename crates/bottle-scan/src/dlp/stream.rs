@@ -5,7 +5,7 @@
 //! that is found nothing has gone. Packed bytes, and long runs of base64, are unpacked into streams of their own.
 
 use super::digits::{self, REACH, Run, STEP};
-use super::packed::{Packing, State, Unpacker, Work};
+use super::packed::{self, Packing, State, Unpacker, Work};
 use super::{Depth, Finding, Scratch, Search, begin};
 
 /// So many bytes are judged at once.
@@ -16,6 +16,8 @@ const OVERLAP: usize = 4 << 10;
 const UNPACKED: u64 = 128 << 20;
 /// So many packed streams may be open in one body.
 const OPEN: usize = 64;
+/// So deep in a body, what has no head is tried, too.
+const HEADLESS: Depth = 1;
 /// So many bytes are given to what may be a packed stream at first.
 const FIRST: usize = 64;
 /// What a finding of a rule leads to; a secret that the bottle knows ends the stream in any case.
@@ -256,6 +258,9 @@ impl Inner {
         }
         // A declared packing says what its bytes are; what they look like besides is chance.
         if self.declared.is_none() {
+            if base == 0 && from == 0 && depth <= HEADLESS {
+                self.begin_headless(to, shared)?;
+            }
             for at in begin::beginnings(&self.buffer, from, to) {
                 let Some(packing) = Packing::begins(&self.buffer[at..]) else { continue };
                 let offset = base + at as u64;
@@ -288,6 +293,24 @@ impl Inner {
             run.finish(shared)?;
         }
         self.told = to;
+        Ok(())
+    }
+
+    /// Tries what has no head by which it could be told, where all that came may be that.
+    fn begin_headless(&mut self, to: usize, shared: &mut Shared<'_>) -> Result<(), Finding> {
+        if packed::is_text(&self.buffer[..to]) {
+            return Ok(());
+        }
+        for packing in [Packing::Brotli, Packing::Deflate] {
+            shared.work.spend(packing.start_cost()).ok_or_else(|| too_many(0))?;
+            let mut tap = Tap { unpacker: Unpacker::new(packing, false), at: 0, strict: false, child: Self::default() };
+            tap.begin(&self.buffer[..to], self.depth, shared)?;
+            if tap.is_going() {
+                self.taps.push(tap);
+            } else {
+                tap.finish(self.depth, shared)?;
+            }
+        }
         Ok(())
     }
 
