@@ -4,7 +4,7 @@
 //! keywords stands, over at most [`LONGEST`] bytes from there. [`Rules::find`] looks at bytes as they are; [`Search`] also
 //! at what they say in other forms.
 //!
-//! Map: `rules` and a project's `own`, `keywords` (where a rule is tried), `pattern`, `checksum`, `coded` (base64 and hex) and their `alphabet`, `runs` (of their digits) and long ones as `digits`, `plain`
+//! Map: `rules` and a project's `own`, `keywords` (where a rule is tried), `pattern`, `checksum`, `noise` (where a match is chance), `coded` (base64 and hex) and their `alphabet`, `runs` (of their digits) and long ones as `digits`, `plain`
 //! (escapes, look-alikes), `numbers` (lists and dumps of bytes), `radix` (base32, base85, uuencode), `joined` (literals), all of these as `forms`, `pieces` (a known secret cut apart), `packed` (compression) and where it may `begin`, `stream` (a
 //! body on its way), `head` (a request's head).
 
@@ -18,6 +18,7 @@ mod head;
 mod joined;
 pub(crate) mod keywords;
 pub(crate) mod numbers;
+mod noise;
 mod own;
 pub(crate) mod packed;
 mod pattern;
@@ -40,6 +41,8 @@ use runs::Digits;
 
 /// How many bytes from its keyword a rule sees.
 pub const LONGEST: usize = 512;
+/// So many bytes from a keyword on tell whether a rule's match counts.
+const AHEAD: usize = LONGEST + noise::BEHIND;
 /// How deep forms inside forms are looked for: escapes in escapes, archives in archives. Deeper archives are refused.
 const DEEPEST: Depth = 5;
 
@@ -201,8 +204,8 @@ impl Search<'_> {
         }
         let plain = self.rules.and_then(|(rules, scope)| {
             // A keyword whose token may go on behind the window is tried with the next one.
-            let to = if last { bytes.len() } else { bytes.len().saturating_sub(LONGEST) };
-            rules.find_in(bytes, fresh.saturating_sub(LONGEST), to, scope)
+            let to = if last { bytes.len() } else { bytes.len().saturating_sub(AHEAD) };
+            rules.find_in(bytes, fresh.saturating_sub(AHEAD), to, scope)
         });
         (None, plain.or(rule_at))
     }
