@@ -268,6 +268,10 @@ impl Unpacker {
         for from in (0..text.len()).step_by(PART) {
             let part = &text[from..text.len().min(from + PART + LONGEST_LIST)];
             for mut form in forms::forms(part, &mut self.marks) {
+                // What wide characters say is looked at by itself.
+                if form.how == "escapes" && form.said == without_nuls(&part[form.from..form.to]) {
+                    continue;
+                }
                 let place = all.iter().position(|(how, _)| *how == form.how).unwrap_or_else(|| {
                     all.push((form.how, vec![]));
                     all.len() - 1

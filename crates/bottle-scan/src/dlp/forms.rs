@@ -34,6 +34,7 @@ pub(crate) fn forms(bytes: &[u8], marks: &mut Vec<u8>) -> Vec<Form> {
     let others = [
         ("character codes", codes),
         ("literals joined", joined::literals(bytes)),
+        ("parts joined", joined::parts(bytes)),
         ("base85", base85),
         ("uuencode", uuencode),
         ("git's binary patch", patch),

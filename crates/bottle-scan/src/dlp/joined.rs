@@ -1,4 +1,4 @@
-//! What is cut into literals and put together again by whoever runs or reads it: `"abc" + "def"`, `'abc' .. 'def'`,
+//! What is cut by the heads of parts and frames, or into literals, and put together again by whoever runs or reads it: `"abc" + "def"`, `'abc' .. 'def'`,
 //! `"abc" "def"`, a list of strings, the lines of a notebook's cell.
 
 /// Between two literals there are so many bytes at most.
@@ -143,4 +143,44 @@ fn first_literal(bytes: &[u8], quote: usize) -> usize {
 /// What of a literal could be a secret's.
 fn content(literal: &[u8]) -> impl Iterator<Item = u8> + '_ {
     literal.iter().copied().take_while(|byte| is_token(*byte))
+}
+
+/// A part's head, or a frame's, has so many bytes at most.
+const HEAD: usize = 2048;
+
+/// What is cut by the heads of parts and frames: a multipart body's, and those in which S3 signs what it is sent. Each chain of
+/// ends and beginnings is a line.
+pub(super) fn parts(bytes: &[u8]) -> Vec<u8> {
+    let (mut out, mut end) = (vec![], None);
+    for at in memchr::memmem::find_iter(bytes, b"\r\n") {
+        let Some(start) = part_begins(bytes, at) else { continue };
+        let token = |range: &mut dyn Iterator<Item = &u8>| range.take(LONGEST).take_while(|byte| is_token(**byte)).count();
+        let before = token(&mut bytes[..at].iter().rev());
+        let behind = token(&mut bytes[start..].iter());
+        if before == 0 || behind == 0 {
+            continue;
+        }
+        if end != Some(at) {
+            out.extend_from_slice(b"\n");
+            out.extend_from_slice(&bytes[at - before..at]);
+        }
+        out.extend_from_slice(&bytes[start..start + behind]);
+        end = Some(start + behind);
+    }
+    out
+}
+
+/// Where what follows a head begins, if one stands behind the line's end that is here.
+fn part_begins(bytes: &[u8], at: usize) -> Option<usize> {
+    let rest = &bytes[at + 2..bytes.len().min(at + 2 + HEAD)];
+    if rest.starts_with(b"--") {
+        return memchr::memmem::find(rest, b"\r\n\r\n").map(|length| at + 2 + length + 4);
+    }
+    let digits = rest.iter().take(9).take_while(|byte| byte.is_ascii_hexdigit()).count();
+    let signature = match rest.get(digits..)? {
+        [b';', ext @ ..] if ext.starts_with(b"chunk-signature=") => 1 + memchr::memchr(b'\r', ext)?,
+        _ => 0,
+    };
+    let end = digits + signature;
+    ((1..9).contains(&digits) && rest.get(end..)?.starts_with(b"\r\n")).then_some(at + 2 + end + 2)
 }

@@ -19,8 +19,9 @@ const RANDOM_BITS: f64 = 3.3;
 const SPREAD: usize = 4096;
 /// A secret of which so many hundredths are in words has pieces that stand in many texts.
 const WORDY: usize = 40;
-/// Pieces in turn are together in so many times its length.
-const CLOSE: usize = 12;
+/// Pieces in turn stand close together, in two and a half times its length, or so many hundredths are there in so many times it.
+const NEARLY_ALL: usize = 95;
+const FAR: usize = 12;
 /// Of a secret, so many hundredths have to be there.
 const ENOUGH: usize = 75;
 
@@ -136,9 +137,13 @@ impl Pieces {
                 let Some(order) = form.pieces else { continue };
                 let seen = seen.entry(*index).or_insert_with(|| vec![0; form.letters.len() - 3]);
                 seen[*place] = at + 1;
+                let letters = form.letters.len();
                 let there = match order {
-                    Order::Any => near(seen, at, form.letters.len()),
-                    Order::InTurn => in_turn(seen, at, form.letters.len()),
+                    Order::Any => near(seen, at, letters),
+                    Order::InTurn => {
+                        let all = in_turn(seen, at, letters, letters * FAR);
+                        if all * 100 >= letters * NEARLY_ALL { all } else { in_turn(seen, at, letters, letters * 5 / 2) }
+                    }
                 };
                 if there * 100 >= form.letters.len() * ENOUGH {
                     return Some((form.owner, at));
@@ -156,10 +161,10 @@ fn near(seen: &[usize], at: usize, letters: usize) -> usize {
 }
 
 /// How many of the letters were seen shortly before, each piece behind the one before it.
-fn in_turn(seen: &[usize], at: usize, letters: usize) -> usize {
+fn in_turn(seen: &[usize], at: usize, letters: usize, within: usize) -> usize {
     let (mut next, mut left, mut there) = (at + 2, letters, 0);
     for (place, last) in seen.iter().enumerate().rev() {
-        if *last > 0 && *last < next && last + CLOSE * letters > at {
+        if *last > 0 && *last < next && last + within > at {
             there += (place + 4).min(left) - place;
             (next, left) = (*last, place);
         }

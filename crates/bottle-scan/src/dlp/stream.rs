@@ -39,9 +39,14 @@ pub struct Stream {
     left: Option<u64>,
     pub(super) work: Work,
     scratch: Scratch,
+    /// So many bytes were sent before the body, by another.
+    before: usize,
     /// The first finding that was let pass, because the policy warns only.
     pub warned: Option<Finding>,
 }
+
+/// Of what was sent, so much at its end is judged again with what is sent next.
+const TAIL: usize = super::LONGEST;
 
 impl std::fmt::Debug for Stream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -75,6 +80,19 @@ impl Stream {
         stream
     }
 
+    /// For a body that is sent after another whose end this is: both are judged together, where they meet.
+    pub fn after(tail: &[u8]) -> Self {
+        let inner = Inner { buffer: tail.to_vec(), out: tail.len(), told: tail.len(), ..Inner::default() };
+        Self { inner, before: tail.len(), ..Self::default() }
+    }
+
+    /// The end of all that came, as far as something that is cut may have begun there: what has no blank in it.
+    pub fn tail(&self) -> &[u8] {
+        let all = &self.inner.buffer[self.inner.buffer.len().saturating_sub(TAIL)..];
+        let blank = all.iter().rposition(|byte| !byte.is_ascii_graphic()).map_or(0, |at| at + 1);
+        &all[blank..]
+    }
+
     /// Takes the next bytes and gives those that may go.
     pub fn push(&mut self, search: Search<'_>, bytes: &[u8], mode: Mode) -> Result<Vec<u8>, Finding> {
         self.work.allow(bytes.len());
@@ -97,7 +115,9 @@ impl Stream {
         let left = self.left.get_or_insert(UNPACKED);
         let (warned, work, scratch) = (&mut self.warned, &mut self.work, &mut self.scratch);
         let mut shared = Shared { search, mode, warned, left, work, scratch };
+        let before = self.before as u64;
         act(&mut self.inner, &mut shared)
+            .map_err(|finding| Finding { offset: finding.offset.saturating_sub(before), ..finding })
     }
 }
 
