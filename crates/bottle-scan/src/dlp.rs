@@ -17,8 +17,8 @@ pub(crate) mod forms;
 mod head;
 mod joined;
 pub(crate) mod keywords;
-pub(crate) mod numbers;
 mod noise;
+pub(crate) mod numbers;
 mod own;
 pub(crate) mod packed;
 mod pattern;
@@ -154,7 +154,8 @@ impl Search<'_> {
             (form.from, last, depth + 1, form.said)
         });
         let runs = [(whole, DEEPEST, runs.lines), (true, depth + 1, runs.base32), (true, DEEPEST, runs.backwards)];
-        let runs = runs.into_iter().filter(|(.., said)| !said.is_empty()).map(|(last, depth, said)| (0, last, depth, said));
+        let runs =
+            runs.into_iter().filter(|(.., said)| !said.is_empty()).map(|(last, depth, said)| (0, last, depth, said));
         for (from, last, depth, said) in forms.chain(runs) {
             let inner = self.look(&said, 0, last, depth, scratch);
             let somewhere = |finding: Finding| Finding { offset: from as u64, ..finding };

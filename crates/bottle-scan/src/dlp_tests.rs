@@ -637,7 +637,8 @@ fn what_is_no_packing_is_looked_at_as_it_is() {
 #[test]
 fn a_secret_of_words_is_found_where_its_words_follow_each_other() {
     let name = SecretName::parse("TOKEN").expect("a name");
-    let known = KnownSecrets::new(&[(name, Secret::new(b"ci-readonly-user:Internal2025".to_vec()))]).expect("long enough");
+    let known =
+        KnownSecrets::new(&[(name, Secret::new(b"ci-readonly-user:Internal2025".to_vec()))]).expect("long enough");
     let search = Search { known: &known, rules: None };
     for text in [
         "the user is ci-readonly-user:Internal2025, and no other".to_owned(),

@@ -68,7 +68,13 @@ pub struct Unpacker {
 impl Unpacker {
     /// An unpacker that stops with an error when `budget` bytes have come out.
     pub fn new(budget: u64) -> Self {
-        Self { left: budget, work: Work::default(), inflater: Decompress::new(false), marks: vec![], digits: Digits::default() }
+        Self {
+            left: budget,
+            work: Work::default(),
+            inflater: Decompress::new(false),
+            marks: vec![],
+            digits: Digits::default(),
+        }
     }
 
     /// Gives all that the bytes say in other forms, one by one; not the bytes themselves.

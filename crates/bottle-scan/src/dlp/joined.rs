@@ -5,6 +5,8 @@
 const BETWEEN: usize = 96;
 /// Of a literal, and of what stands before the first of a chain on its line, so many bytes count.
 const LONGEST: usize = 512;
+/// A list of literals with fewer digits is one of words.
+const DIGITS: usize = 3;
 /// A shorter chain is no secret.
 const SHORTEST: usize = 16;
 
@@ -110,7 +112,9 @@ fn chain(bytes: &[u8], quote: usize, seam_at: &mut (usize, Seam), out: &mut Vec<
             None => break,
         }
     }
-    if out.len() - body < SHORTEST {
+    // Of a list of words nobody makes a secret; what is random has digits.
+    let digits = out[body..].iter().filter(|byte| byte.is_ascii_digit()).count();
+    if out.len() - body < SHORTEST || is_list && digits < DIGITS {
         out.truncate(made);
         return end;
     }
@@ -154,7 +158,8 @@ pub(super) fn parts(bytes: &[u8]) -> Vec<u8> {
     let (mut out, mut end) = (vec![], None);
     for at in memchr::memmem::find_iter(bytes, b"\r\n") {
         let Some(start) = part_begins(bytes, at) else { continue };
-        let token = |range: &mut dyn Iterator<Item = &u8>| range.take(LONGEST).take_while(|byte| is_token(**byte)).count();
+        let token =
+            |range: &mut dyn Iterator<Item = &u8>| range.take(LONGEST).take_while(|byte| is_token(**byte)).count();
         let before = token(&mut bytes[..at].iter().rev());
         let behind = token(&mut bytes[start..].iter());
         if before == 0 || behind == 0 {

@@ -142,7 +142,11 @@ impl Pieces {
                     Order::Any => near(seen, at, letters),
                     Order::InTurn => {
                         let all = in_turn(seen, at, letters, letters * FAR);
-                        if all * 100 >= letters * NEARLY_ALL { all } else { in_turn(seen, at, letters, letters * 5 / 2) }
+                        if all * 100 >= letters * NEARLY_ALL {
+                            all
+                        } else {
+                            in_turn(seen, at, letters, letters * 5 / 2)
+                        }
                     }
                 };
                 if there * 100 >= form.letters.len() * ENOUGH {

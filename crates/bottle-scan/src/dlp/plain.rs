@@ -33,7 +33,12 @@ fn kind(first: u8, second: u8) -> u8 {
     let hex = (second.wrapping_sub(b'0') < 10) | ((second | 0x20).wrapping_sub(b'a') < 6);
     let escape = (first == b'%') & (hex | (second == b'u'))
         | (first == b'=') & (second.wrapping_sub(b'2') < 6)
-        | (first == b'\\') & ((second == b'u') | (second == b'U') | (second == b'x') | (second == b'/') | (second.wrapping_sub(b'0') < 4))
+        | (first == b'\\')
+            & ((second == b'u')
+                | (second == b'U')
+                | (second == b'x')
+                | (second == b'/')
+                | (second.wrapping_sub(b'0') < 4))
         | (first == b'&') & (second == b'#');
     let line = (first == b'=') & ((second == b'\n') | (second == b'\r'));
     (u8::from(escape) * ESCAPE) | (u8::from(line) * LINE) | (u8::from(first == 0) * NUL) | (first & WIDE)

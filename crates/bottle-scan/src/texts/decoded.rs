@@ -10,6 +10,10 @@ const LONG: usize = 64;
 /// What is packed begins within so many bytes of a run, where it does not begin with it.
 const PACKED: usize = 64;
 
+/// `0` and `x` as digits of base64.
+const ZERO: u8 = 52;
+const X: u8 = 49;
+
 /// Decodes one run; each thing that it says is a line.
 pub(super) fn run(run: &Digits, out: &mut Vec<u8>) {
     let digits = run.digits();
@@ -19,7 +23,9 @@ pub(super) fn run(run: &Digits, out: &mut Vec<u8>) {
             keep(base64(&line[skip..]), skip == 0 && line.len() == digits.len() && line.len() >= LONG, out);
         }
     }
-    if let Some(hex) = nibbles(digits) {
+    // `0x` stands before it in programs.
+    let hex = nibbles(digits).or_else(|| digits.strip_prefix(&[ZERO, X]).and_then(nibbles));
+    if let Some(hex) = hex {
         for skip in 0..2.min(hex.len()) {
             let bytes: Vec<u8> = hex[skip..].chunks_exact(2).map(|two| two[0] << 4 | two[1]).collect();
             keep(bytes, skip == 0, out);

@@ -13,6 +13,15 @@ use super::make::{Secrets, render};
 #[serde(deny_unknown_fields)]
 struct Forms {
     form: Vec<Form>,
+    honest: Vec<Honest>,
+}
+
+/// A text that is nobody's secret.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Honest {
+    name: String,
+    text: String,
 }
 
 /// One form, or a few on each other, in a text.
@@ -24,8 +33,6 @@ struct Form {
     text: String,
     /// By design not read, and why: neither decoder finds it.
     left_out: Option<String>,
-    /// Only a secret of the bottle's own is found in it, and why no token of a format.
-    known_only: Option<String>,
 }
 
 /// Both readers, and what they look for.
@@ -81,7 +88,7 @@ fn what_one_decoder_reads_the_other_reads_too() {
         {
             let text = made(form, secret);
             for (reader, found) in [("door", readers.door(&text)), ("gate", readers.gate(&text))] {
-                let expected = (form.left_out.is_none() && (form.known_only.is_none() || kind == "known")).then_some(rule);
+                let expected = form.left_out.is_none().then_some(rule);
                 row.push(if found.as_deref() == Some(rule) { "yes" } else { "no" });
                 if found.as_deref() != expected {
                     wrong.push(format!("{}: {reader}, {kind}: {found:?}", form.name));
@@ -100,4 +107,46 @@ fn what_one_decoder_reads_the_other_reads_too() {
     }
     let table = table.join("\n");
     assert!(wrong.is_empty(), "{} are wrong:\n{}\n{table}", wrong.len(), wrong.join("\n"));
+}
+
+#[test]
+fn honest_texts_are_no_findings_for_either_decoder() {
+    let readers = Readers::new();
+    let all: Forms = toml::from_str(include_str!("forms.toml")).expect("forms");
+    assert!(all.form.len() >= 150 && all.honest.len() >= 60, "{}, {}", all.form.len(), all.honest.len());
+    let mut wrong = vec![];
+    for honest in &all.honest {
+        let text = honest.text.as_bytes();
+        for (reader, found) in [("door", readers.door(text)), ("gate", readers.gate(text))] {
+            wrong.extend(found.map(|found| format!("{}: {reader}: {found}", honest.name)));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+const IN_A_WORD: [&str; 3] = ["base64-at-one", "base64-at-two", "base64-twice-shifted"];
+
+/// The doors' suite before the gate's decoder: whatever is found in a body, the gate finds, too.
+#[test]
+fn what_the_doors_find_in_a_body_the_gate_finds_in_a_file() {
+    let readers = Readers::new();
+    let suite: super::make::Suite = toml::from_str(include_str!("cases.toml")).expect("cases");
+    let (real, harmless) = (Secrets::real(), Secrets::harmless());
+    let mut wrong = vec![];
+    for case in suite.case.iter().filter(|case| !case.body.is_empty() && case.expect.is_empty()) {
+        let made = case.make(&real, false);
+        // In base64 the doors find a token behind a letter, too; as it is, neither finds one in the middle of a word.
+        if IN_A_WORD.contains(&case.name.as_str()) {
+            continue;
+        }
+        if readers.door(&made.body).is_some() && readers.gate(&made.body).is_none() {
+            wrong.push(format!("{}: nothing was found", case.name));
+        }
+    }
+    // What is honest on the model's route alone may be a finding elsewhere.
+    for case in suite.honest.iter().filter(|case| !case.model) {
+        let found = readers.gate(&case.make(&harmless, true).body);
+        wrong.extend(found.map(|found| format!("honest {}: {found}", case.name)));
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

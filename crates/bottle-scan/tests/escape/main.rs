@@ -2,10 +2,10 @@
 //! `bottle-sidecars`' tests.
 
 mod forms;
-mod noise;
 #[expect(unreachable_pub, dead_code, reason = "bottle-sidecars' tests take it, too")]
 #[path = "make.rs"]
 mod make;
+mod noise;
 
 use bottle_scan::dlp::{Finding, Head, Mode, Packing, Rules, Scope, Search, Stream, head};
 use bottle_scan::known::KnownSecrets;

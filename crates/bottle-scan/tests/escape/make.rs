@@ -262,9 +262,17 @@ fn put_more(form: &str, bytes: &[u8]) -> Vec<u8> {
         "literals-list" => wrapped(bytes, 9, "\", \""),
         "literals-list-lines" => wrapped(bytes, 9, "\",\n  \""),
         "notebook" => wrapped(bytes, 12, "\\n\", \""),
-        "qp-some" => each(bytes, |byte| {
-            if byte.is_ascii_lowercase() { format!("={byte:02X}") } else { char::from(byte).to_string() }
-        }),
+        "part-heads" => wrapped(bytes, 9, "\r\n--b0\r\nContent-Disposition: form-data; name=\"f\"\r\n\r\n"),
+        "aws-frames" => wrapped(bytes, 9, &format!("\r\n9;chunk-signature={}\r\n", "0123456789abcdef".repeat(4))),
+        "aws-plain-frames" => wrapped(bytes, 9, "\r\n9\r\n"),
+        "qp-some" => {
+            each(
+                bytes,
+                |byte| {
+                    if byte.is_ascii_lowercase() { format!("={byte:02X}") } else { char::from(byte).to_string() }
+                },
+            )
+        }
         "pct-u" => each(bytes, |byte| format!("%u{byte:04x}")),
         "big-u" => each(bytes, |byte| format!("\\U{byte:08x}")),
         "one-u" => [format!("\\u{:04x}", bytes[0]).as_bytes(), &bytes[1..]].concat(),
@@ -287,15 +295,20 @@ fn put_more(form: &str, bytes: &[u8]) -> Vec<u8> {
         "css" => each(bytes, |byte| format!("\\{byte:x} ")),
         "b58" => base_of(bytes, b"123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"),
         "interleaved" => each(bytes, |byte| format!("{}q", char::from(byte))),
-        "b85" => base85(bytes, b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&()*+-;<=>?@^_`{|}~"),
-        "z85" => base85(bytes, b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#"),
+        "b85" => {
+            base85(bytes, b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&()*+-;<=>?@^_`{|}~")
+        }
+        "z85" => {
+            base85(bytes, b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#")
+        }
         "a85" => base85(bytes, &std::array::from_fn(|at| b'!' + u8::try_from(at).expect("small"))),
         "uu" => dump_of(bytes, 45, |line| {
             let digit = |value: u8| char::from(if value == 0 { b'`' } else { b' ' + value });
             let bits: Vec<u8> = line.iter().flat_map(|byte| (0..8).rev().map(move |bit| byte >> bit & 1)).collect();
             let full = bits.iter().copied().chain(std::iter::repeat(0)).take(line.len().div_ceil(3) * 24);
             let full: Vec<u8> = full.collect();
-            let digits: String = full.chunks(6).map(|six| digit(six.iter().fold(0, |all, bit| all << 1 | bit))).collect();
+            let digits: String =
+                full.chunks(6).map(|six| digit(six.iter().fold(0, |all, bit| all << 1 | bit))).collect();
             format!("{}{digits}\n", digit(u8::try_from(line.len()).expect("short")))
         }),
         "git-patch" => {

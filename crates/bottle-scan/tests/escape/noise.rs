@@ -30,7 +30,12 @@ fn bodies(seed: u64, size: usize) -> [(&'static str, Vec<u8>); 4] {
     let once = STANDARD.encode(&bytes);
     let image = format!(r#"{{"content":[{{"type":"image","source":{{"media_type":"image/png","data":"{once}"}}}}]}}"#);
     let twice = format!(r#"{{"data":"{}"}}"#, STANDARD.encode(&once));
-    [("noise", bytes.clone()), ("image", image.into_bytes()), ("twice", twice.into_bytes()), ("hex", hex::encode(&bytes).into_bytes())]
+    [
+        ("noise", bytes.clone()),
+        ("image", image.into_bytes()),
+        ("twice", twice.into_bytes()),
+        ("hex", hex::encode(&bytes).into_bytes()),
+    ]
 }
 
 /// How many bodies of each kind are findings, by rule.
