@@ -4,6 +4,10 @@
 //! Not here: what is packed (`packed`), and base64 and hex, which the doors find without decoding (`coded`, `digits`).
 
 use std::ops::Range;
+use std::sync::LazyLock;
+
+use aho_corasick::Span;
+use aho_corasick::packed::Searcher;
 
 use super::runs::{self, Digits};
 use super::{joined, numbers, plain, radix};
@@ -25,12 +29,18 @@ pub(crate) fn forms(bytes: &[u8], marks: &mut Vec<u8>) -> Vec<Form> {
     let mut found: Vec<Form> = plain.collect();
     let numbers = numbers::lists(bytes, marks).into_iter();
     found.extend(numbers.map(|(from, said)| Form { how: "numbers", from, to: from, said }));
-    let mut codes = vec![];
-    numbers::codes(bytes, &mut codes);
-    let (mut base85, mut uuencode, mut patch) = (vec![], vec![], vec![]);
+    let (mut codes, mut base85, mut uuencode, mut patch) = (vec![], vec![], vec![], vec![]);
     radix::base85(bytes, &mut base85);
-    radix::uuencode(bytes, &mut uuencode);
-    radix::git_patch(bytes, &mut patch);
+    let marked = marked(bytes);
+    if marked & CALL != 0 {
+        numbers::codes(bytes, &mut codes);
+    }
+    if marked & UUENCODE != 0 {
+        radix::uuencode(bytes, &mut uuencode);
+    }
+    if marked & PATCH != 0 {
+        radix::git_patch(bytes, &mut patch);
+    }
     let others = [
         ("character codes", codes),
         ("literals joined", joined::literals(bytes)),
@@ -41,6 +51,36 @@ pub(crate) fn forms(bytes: &[u8], marks: &mut Vec<u8>) -> Vec<Form> {
     ];
     let others = others.into_iter().filter(|(_, said)| !said.is_empty());
     found.extend(others.map(|(how, said)| Form { how, from: 0, to: all, said }));
+    found
+}
+
+/// What a form is known by: a call that gives a character, a line of uuencode, a binary patch's length.
+const CALL: u8 = 1;
+const UUENCODE: u8 = 2;
+const PATCH: u8 = 4;
+const MARKS: [(&str, u8); 9] = [
+    ("hr(", CALL),
+    ("har(", CALL),
+    ("HR(", CALL),
+    ("HAR(", CALL),
+    (".chr", CALL),
+    ("begin ", UUENCODE),
+    ("\nM", UUENCODE),
+    ("literal ", PATCH),
+    ("delta ", PATCH),
+];
+
+/// Which of these forms there may be, by one pass over the bytes.
+fn marked(bytes: &[u8]) -> u8 {
+    static MARKED: LazyLock<Option<Searcher>> = LazyLock::new(|| Searcher::new(MARKS.map(|(mark, _)| mark)));
+    let Some(searcher) = &*MARKED else { return CALL | UUENCODE | PATCH };
+    let (mut found, mut at) = (0, 0);
+    while found != CALL | UUENCODE | PATCH
+        && let Some(next) = searcher.find_in(bytes, Span { start: at, end: bytes.len() })
+    {
+        found |= MARKS[next.pattern().as_usize()].1;
+        at = next.end();
+    }
     found
 }
 
@@ -83,16 +123,18 @@ impl RunForms {
     ) {
         radix::base32(run, &mut self.base32);
         self.open = open;
-        let mut backwards = |last: &mut dyn Iterator<Item = u8>| {
-            let last: Vec<u8> = last.take(BACKWARDS).collect();
-            if begins(&last[..last.len().min(BEGINNING)]) {
-                self.backwards.extend(last);
+        let mut backwards = |run: &[u8]| {
+            let mut first = [0; BEGINNING];
+            let length = run.len().min(BEGINNING);
+            first.iter_mut().zip(run.iter().rev()).for_each(|(first, byte)| *first = *byte);
+            if begins(&first[..length]) {
+                self.backwards.extend(run.iter().rev().take(BACKWARDS));
                 self.backwards.push(b'\n');
             }
         };
         if run.lines.is_empty() {
             if !open {
-                backwards(&mut bytes[at].iter().rev().copied());
+                backwards(&bytes[at]);
             }
             return;
         }
@@ -100,7 +142,7 @@ impl RunForms {
         // A line may be one by itself, too.
         let ends = run.lines.iter().copied().chain((!open).then_some(all.len()));
         for end in ends.filter(|end| *end >= SHORTEST_BACKWARDS) {
-            backwards(&mut all[..end.min(all.len())].iter().rev().copied());
+            backwards(&all[..end.min(all.len())]);
         }
         self.lines.extend(all);
         self.lines.push(b'\n');

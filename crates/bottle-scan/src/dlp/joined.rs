@@ -156,6 +156,9 @@ const HEAD: usize = 2048;
 /// ends and beginnings is a line.
 pub(super) fn parts(bytes: &[u8]) -> Vec<u8> {
     let (mut out, mut end) = (vec![], None);
+    if memchr::memchr(b'\r', bytes).is_none() {
+        return out;
+    }
     for at in memchr::memmem::find_iter(bytes, b"\r\n") {
         let Some(start) = part_begins(bytes, at) else { continue };
         let token =

@@ -19,7 +19,7 @@ const RANDOM_BITS: f64 = 3.3;
 const SPREAD: usize = 4096;
 /// A secret of which so many hundredths are in words has pieces that stand in many texts.
 const WORDY: usize = 40;
-/// Pieces in turn stand close together, in two and a half times its length, or so many hundredths are there in so many times it.
+/// Of pieces in turn so many hundredths have to be there, in so many times the secret's length.
 const NEARLY_ALL: usize = 95;
 const FAR: usize = 12;
 /// Of a secret, so many hundredths have to be there.
@@ -140,14 +140,9 @@ impl Pieces {
                 let letters = form.letters.len();
                 let there = match order {
                     Order::Any => near(seen, at, letters),
-                    Order::InTurn => {
-                        let all = in_turn(seen, at, letters, letters * FAR);
-                        if all * 100 >= letters * NEARLY_ALL {
-                            all
-                        } else {
-                            in_turn(seen, at, letters, letters * 5 / 2)
-                        }
-                    }
+                    // All of it, or it is chance: where it is cut in pieces of four or more, each letter is seen.
+                    Order::InTurn if in_turn(seen, at, letters) * 100 < letters * NEARLY_ALL => 0,
+                    Order::InTurn => letters,
                 };
                 if there * 100 >= form.letters.len() * ENOUGH {
                     return Some((form.owner, at));
@@ -165,10 +160,10 @@ fn near(seen: &[usize], at: usize, letters: usize) -> usize {
 }
 
 /// How many of the letters were seen shortly before, each piece behind the one before it.
-fn in_turn(seen: &[usize], at: usize, letters: usize, within: usize) -> usize {
+fn in_turn(seen: &[usize], at: usize, letters: usize) -> usize {
     let (mut next, mut left, mut there) = (at + 2, letters, 0);
     for (place, last) in seen.iter().enumerate().rev() {
-        if *last > 0 && *last < next && last + within > at {
+        if *last > 0 && *last < next && last + FAR * letters > at {
             there += (place + 4).min(left) - place;
             (next, left) = (*last, place);
         }
