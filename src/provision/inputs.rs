@@ -27,53 +27,16 @@ impl GuestInputs {
     ) -> Result<Self, Failure> {
         let mut inputs = Self::default();
         let owner = plan.guest.uid;
-        let missing = |path: &str| {
-            Failure::input(format_args!("`{path}` is named in the manifest and is not in the base branch"))
-                .hint("commit it there: prompts, skills and the setup's script are always read from the base branch")
-        };
         let mut files = Tree::new();
         if let Some(instructions) = &plan.prompt.instructions {
-            let content = match base {
-                Some(base) => base.file(&instructions.from).await,
-                None => None,
-            };
-            files = files.file(&instructions.to, owner, 0o644, content.ok_or_else(|| missing(&instructions.from))?);
+            files = files.file(&instructions.to, owner, 0o644, file_of(base, &instructions.from).await?);
         }
         if let Some(script) = plan.setup.as_ref().and_then(|setup| setup.script.as_ref()) {
-            let content = match base {
-                Some(base) => base.file(&script.from).await,
-                None => None,
-            };
             let dir = script.to.rsplit_once('/').map_or("/", |(dir, _)| dir);
             files = files.directory(dir, owner, 0o755);
-            files = files.file(&script.to, owner, 0o755, content.ok_or_else(|| missing(&script.from))?);
+            files = files.file(&script.to, owner, 0o755, file_of(base, &script.from).await?);
         }
-        if !plan.skills.is_empty() {
-            files = files.directory(format!("{}/.claude/skills", plan.guest.home), owner, 0o755);
-        }
-        for skill in &plan.skills {
-            let directory = &skill.directory;
-            let found = match base {
-                Some(base) => base.files(&directory.from).await,
-                None => vec![],
-            };
-            if found.is_empty() {
-                return Err(missing(&directory.from));
-            }
-            files = files.directory(&directory.to, owner, 0o755);
-            let mut made = std::collections::BTreeSet::new();
-            for (path, executable, content) in found {
-                let relative = path.strip_prefix(directory.from.as_str()).unwrap_or(&path).trim_start_matches('/');
-                let target = format!("{}/{relative}", directory.to);
-                for (slash, _) in relative.match_indices('/') {
-                    let parent = format!("{}/{}", directory.to, &relative[..slash]);
-                    if made.insert(parent.clone()) {
-                        files = files.directory(parent, owner, 0o755);
-                    }
-                }
-                files = files.file(target, owner, if executable { 0o755 } else { 0o644 }, content);
-            }
-        }
+        files = skills(plan, base, files).await?;
         inputs.files = files;
         if let Some(git) = &plan.git
             && let Bring::Checkout(from) = &git.bring
@@ -88,6 +51,52 @@ impl GuestInputs {
         }
         Ok(inputs)
     }
+}
+
+/// A file that the manifest names.
+async fn file_of(base: Option<&Base>, path: &str) -> Result<Vec<u8>, Failure> {
+    let content = match base {
+        Some(base) => base.file(path).await,
+        None => None,
+    };
+    content.ok_or_else(|| missing(path))
+}
+
+fn missing(path: &str) -> Failure {
+    Failure::input(format_args!("`{path}` is named in the manifest and is not in the base branch"))
+        .hint("commit it there: prompts, skills and the setup's script are always read from the base branch")
+}
+
+/// The directories of the skills, each whole.
+async fn skills(plan: &BottlePlan, base: Option<&Base>, mut files: Tree) -> Result<Tree, Failure> {
+    let owner = plan.guest.uid;
+    if !plan.skills.is_empty() {
+        files = files.directory(format!("{}/.claude/skills", plan.guest.home), owner, 0o755);
+    }
+    for skill in &plan.skills {
+        let directory = &skill.directory;
+        let found = match base {
+            Some(base) => base.files(&directory.from).await,
+            None => vec![],
+        };
+        if found.is_empty() {
+            return Err(missing(&directory.from));
+        }
+        files = files.directory(&directory.to, owner, 0o755);
+        let mut made = std::collections::BTreeSet::new();
+        for (path, executable, content) in found {
+            let relative = path.strip_prefix(directory.from.as_str()).unwrap_or(&path).trim_start_matches('/');
+            let target = format!("{}/{relative}", directory.to);
+            for (slash, _) in relative.match_indices('/') {
+                let parent = format!("{}/{}", directory.to, &relative[..slash]);
+                if made.insert(parent.clone()) {
+                    files = files.directory(parent, owner, 0o755);
+                }
+            }
+            files = files.file(target, owner, if executable { 0o755 } else { 0o644 }, content);
+        }
+    }
+    Ok(files)
 }
 
 /// The checkout's repository as the guest gets it: objects and refs, and a configuration of our own. Hooks, credential

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use super::checksum::Checksum;
 use super::coded::Coded;
 use super::keywords::{self, Short};
+use super::noise;
 use super::own::TokenPattern;
 use super::pattern::Pattern;
 use super::runs::Digits;
@@ -150,7 +151,8 @@ impl Rules {
             let rule = &self.rules[index];
             if rule.applies(scope)
                 && rule.begins(&bytes[..at])
-                && let Some(secret) = rule.secret(&bytes[at..], scope)
+                && let Some((end, secret)) = rule.found(&bytes[at..], scope)
+                && !noise::goes_on(bytes, at, at + end)
             {
                 found.push((rule.id.as_str(), at + secret.start..at + secret.end));
             }
@@ -166,18 +168,26 @@ impl Rules {
                 return Some(None);
             }
             let rule = &self.rules[index];
-            let found = rule.applies(scope) && rule.begins(&bytes[..at]) && rule.matches(&bytes[at..], scope).is_some();
+            let found = rule.applies(scope)
+                && rule.begins(&bytes[..at])
+                && rule.matches(&bytes[at..], scope).is_some_and(|end| !noise::goes_on(bytes, at, at + end));
             found.then_some(Some((index, at)))
         });
         found.flatten()
     }
 
+    /// Whether these bytes begin with a keyword.
+    pub(super) fn begins(&self, bytes: &[u8]) -> bool {
+        self.keywords.scan(bytes, 0, |at, _| Some(at == 0)).unwrap_or_default()
+    }
+
     /// The first rule that matches what the digits say; of digits that go on, only if the match does not end with them.
     pub(super) fn find_coded(&self, digits: &Digits, last: bool, scope: Scope) -> Option<(usize, usize)> {
-        self.coded.scan(digits, LONGEST, |text, index, at| {
+        self.coded.scan_with(digits, LONGEST, |text, before, index, at| {
             let rule = &self.rules[index];
             let end = if rule.applies(scope) { rule.matches(text, scope)? } else { return None };
-            (last || end < text.len()).then_some((index, at))
+            let chance = noise::is_noise(before) && noise::follows(&text[end..]);
+            (!chance && (last || end < text.len())).then_some((index, at))
         })
     }
 }
