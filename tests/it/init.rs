@@ -1,7 +1,7 @@
 //! `bottle-runner init`: the repositories of `init.toml`, and what it refuses.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde_json::json;
@@ -70,7 +70,7 @@ fn checkout(world: &World, files: &BTreeMap<String, String>, origin: &str) -> Pa
 }
 
 /// The files below a directory that are not git's own.
-fn files(dir: &PathBuf) -> Vec<String> {
+fn files(dir: &Path) -> Vec<String> {
     let listed =
         sh(&["find", &dir.display().to_string(), "-path", "*/.git", "-prune", "-o", "-type", "f", "-printf", "%P\\n"]);
     let mut files: Vec<String> = listed.lines().map(str::to_owned).collect();

@@ -1,4 +1,4 @@
-//! What is no secret makes no finding: noise of every kind, by count. `NOISE` says how many of each.
+//! What is no secret makes no finding: noise of every kind, by count.
 
 use std::collections::BTreeMap;
 
@@ -76,8 +76,7 @@ fn noise_is_no_finding() {
 
 /// 0 in 10,000: takes a quarter of an hour.
 #[test]
-#[ignore = "minutes: run by hand, with NOISE bodies of each kind"]
+#[ignore = "minutes: run by scripts/test --deep"]
 fn much_noise_is_no_finding() {
-    let count = std::env::var("NOISE").ok().and_then(|text| text.parse().ok()).unwrap_or(10_000);
-    assert_eq!(findings(count, 1 << 20), BTreeMap::new());
+    assert_eq!(findings(10_000, 1 << 20), BTreeMap::new());
 }
