@@ -1,3 +1,4 @@
+use base64::Engine as _;
 use bottle_types::secret::{Secret, SecretName};
 use proptest::prelude::*;
 
@@ -676,4 +677,24 @@ fn keys_of_the_documentation_are_no_findings() {
     }
     let other = fake("aws_secret_access_key = {b64:40}");
     assert!(search.find(other.as_bytes()).is_some(), "{other}");
+}
+
+/// Noise on both sides hides nothing but what has no more fixed than noise itself.
+#[test]
+fn a_token_in_the_middle_of_noise_is_found() {
+    let nothing = KnownSecrets::new(&[]).expect("none");
+    let noise = "q7Zc0mWx4TgB1uPdK9sLr2YhN5vAeJ8oFi3GtXkQw6ECbDzRnUyHlMfSjOaVpI7+/zR9k2";
+    let token = fake("ghp_{crc:30}");
+    for text in [
+        format!("{noise}/{token}/{noise}"),
+        format!("{noise}+{token}/{noise}"),
+        format!("{noise}\n{token}/{}\n{noise}", &noise[..noise.len() - token.len() - 1]),
+    ] {
+        for (form, text) in
+            [("plain", text.clone()), ("base64", base64::engine::general_purpose::STANDARD.encode(&text))]
+        {
+            let search = Search { known: &nothing, rules: Some((rules(), Scope::All)) };
+            assert!(search.find(text.as_bytes()).is_some(), "{form}: {text}");
+        }
+    }
 }

@@ -1,4 +1,5 @@
-//! Where a match is chance: in the middle of base64 that says no text, every few megabytes there is one.
+//! Where a match of a format that has little fixed is chance: in the middle of base64 that says no text, every few megabytes there is
+//! one. Of all other formats a match counts wherever it stands: noise is easily made.
 
 use super::alphabet::is_digit;
 use super::coded::BEFORE;

@@ -50,6 +50,8 @@ pub(super) struct Entry {
     pub(super) allow: Option<String>,
     #[serde(default)]
     pub(super) anywhere: bool,
+    #[serde(default)]
+    pub(super) short: bool,
     pub(super) checksum: Option<Checksum>,
     pub(super) model: bool,
     #[cfg_attr(not(test), expect(dead_code, reason = "tests make fakes from it"))]
@@ -76,6 +78,7 @@ pub struct Rule {
     entropy: f64,
     allow: Option<Pattern>,
     anywhere: bool,
+    short: bool,
     checksum: Option<Checksum>,
     model: bool,
 }
@@ -152,7 +155,7 @@ impl Rules {
             if rule.applies(scope)
                 && rule.begins(&bytes[..at])
                 && let Some((end, secret)) = rule.found(&bytes[at..], scope)
-                && !noise::goes_on(bytes, at, at + end)
+                && !(rule.short && noise::goes_on(bytes, at, at + end))
             {
                 found.push((rule.id.as_str(), at + secret.start..at + secret.end));
             }
@@ -170,7 +173,9 @@ impl Rules {
             let rule = &self.rules[index];
             let found = rule.applies(scope)
                 && rule.begins(&bytes[..at])
-                && rule.matches(&bytes[at..], scope).is_some_and(|end| !noise::goes_on(bytes, at, at + end));
+                && rule
+                    .matches(&bytes[at..], scope)
+                    .is_some_and(|end| !(rule.short && noise::goes_on(bytes, at, at + end)));
             found.then_some(Some((index, at)))
         });
         found.flatten()
@@ -186,7 +191,7 @@ impl Rules {
         self.coded.scan_with(digits, LONGEST, |text, before, index, at| {
             let rule = &self.rules[index];
             let end = if rule.applies(scope) { rule.matches(text, scope)? } else { return None };
-            let chance = noise::is_noise(before) && noise::follows(&text[end..]);
+            let chance = rule.short && noise::is_noise(before) && noise::follows(&text[end..]);
             (!chance && (last || end < text.len())).then_some((index, at))
         })
     }
@@ -216,6 +221,7 @@ impl Parts {
             description: entry.description,
             entropy: entry.entropy,
             anywhere: entry.anywhere,
+            short: entry.short,
             checksum: entry.checksum,
             model: entry.model,
             id: entry.id,
@@ -238,6 +244,7 @@ impl Parts {
             description: "a token format of this project".to_owned(),
             entropy: 0.0,
             anywhere: false,
+            short: false,
             checksum: None,
             model: pattern.model,
             id: pattern.name.clone(),
