@@ -146,7 +146,7 @@ const CASES: &[Case] = &[
         manifest: "version: 1\nbottles:\n  default: {}\nagents:\n  implementer: { bottle: default, prompt: nowhere.md }\n",
         args: &["run", "--task", "x"],
         code: 2,
-        says: "error: `nowhere.md` is named in the manifest and is not in the base branch\nhelp: commit it there: prompts and skills are always read from the base branch\n",
+        says: "error: `nowhere.md` is named in the manifest and is not in the base branch\nhelp: commit it there: prompts, skills and the setup's script are always read from the base branch\n",
     },
 ];
 

@@ -4,8 +4,8 @@
 //! keywords stands, over at most [`LONGEST`] bytes from there. [`Rules::find`] looks at bytes as they are; [`Search`] also
 //! at what they say in other forms.
 //!
-//! Map: `rules` and a project's `own`, `keywords` (where a rule is tried), `pattern`, `checksum`, `noise` (where a match is chance), `coded` (base64 and hex) and their `alphabet`, `runs` (of their digits) and long ones as `digits`, `plain`
-//! (escapes, look-alikes), `numbers` (lists and dumps of bytes), `radix` (base32, base85, uuencode), `joined` (literals), all of these as `forms`, `pieces` (a known secret cut apart), `packed` (compression) and where it may `begin`, `stream` (a
+//! Map: `rules` and a project's `own`, `keywords` (where a rule is tried), `pattern`, `checksum`, `coded` (base64 and hex) and their `alphabet`, `runs` (of their digits) and long ones as `digits`, `plain`
+//! (escapes, look-alikes), `numbers` (lists and dumps of bytes), `pieces` (a known secret cut apart), `packed` (compression) and where it may `begin`, `stream` (a
 //! body on its way), `head` (a request's head).
 
 mod alphabet;
@@ -13,18 +13,14 @@ mod begin;
 mod checksum;
 pub(crate) mod coded;
 mod digits;
-pub(crate) mod forms;
 mod head;
-mod joined;
 pub(crate) mod keywords;
-mod noise;
 pub(crate) mod numbers;
 mod own;
 pub(crate) mod packed;
 mod pattern;
 pub(crate) mod pieces;
 mod plain;
-mod radix;
 mod rules;
 pub(crate) mod runs;
 mod stream;
@@ -36,13 +32,10 @@ pub use rules::{Rule, Rules, RulesError, Scope, entropy};
 pub use stream::{Mode, Stream};
 
 use crate::known::KnownSecrets;
-use forms::RunForms;
 use runs::Digits;
 
 /// How many bytes from its keyword a rule sees.
 pub const LONGEST: usize = 512;
-/// So many bytes from a keyword on tell whether a rule's match counts.
-const AHEAD: usize = LONGEST + noise::BEHIND;
 /// How deep forms inside forms are looked for: escapes in escapes, archives in archives. Deeper archives are refused.
 const DEEPEST: Depth = 5;
 
@@ -80,21 +73,12 @@ struct Looked {
     rule: Option<Finding>,
 }
 
-/// What a form says, if something packed begins in it.
-fn packed_in(from: usize, said: Vec<u8>) -> Option<(usize, Vec<u8>)> {
-    let begins = !begin::beginnings(&said, 0, said.len()).is_empty();
-    begins.then_some((from, said))
-}
-
 /// Buffers that are used again.
 #[derive(Debug, Default)]
 struct Scratch {
     digits: Digits,
     letters: Vec<u8>,
     marks: Vec<u8>,
-    runs: RunForms,
-    /// What was said in forms, and where, in which something packed begins.
-    packed: Vec<(usize, Vec<u8>)>,
 }
 
 impl Search<'_> {
@@ -145,26 +129,19 @@ impl Search<'_> {
         if found.known.is_some() || depth >= DEEPEST {
             return found;
         }
-        let runs = std::mem::take(&mut scratch.runs);
-        let whole = runs.lines.is_empty() || last || !runs.open;
-        // What is behind a form, or behind the window, is looked at with the next one.
-        let forms = forms::forms(bytes, &mut scratch.marks).into_iter();
-        let forms = forms.map(|form| {
-            let last = form.how != "escapes" || last && form.to == bytes.len();
-            (form.from, last, depth + 1, form.said)
-        });
-        let runs = [(whole, DEEPEST, runs.lines), (true, depth + 1, runs.base32), (true, DEEPEST, runs.backwards)];
-        let runs =
-            runs.into_iter().filter(|(.., said)| !said.is_empty()).map(|(last, depth, said)| (0, last, depth, said));
-        for (from, last, depth, said) in forms.chain(runs) {
-            let inner = self.look(&said, 0, last, depth, scratch);
+        // What is behind a list, or behind the window, is looked at with the next one.
+        let numbers = numbers::lists(bytes, &mut scratch.marks).into_iter();
+        let numbers = numbers.map(|(from, said)| (from, true, said));
+        let plain = plain::plain(bytes).into_iter();
+        let plain = plain.map(|(from, to, said)| (from, last && to == bytes.len(), said));
+        for (from, last, said) in plain.chain(numbers) {
+            let inner = self.look(&said, 0, last, depth + 1, scratch);
             let somewhere = |finding: Finding| Finding { offset: from as u64, ..finding };
             found.rule = found.rule.or(inner.rule.map(somewhere));
             found.known = inner.known.map(somewhere);
             if found.known.is_some() {
                 break;
             }
-            scratch.packed.extend(packed_in(from, said));
         }
         found
     }
@@ -182,15 +159,10 @@ impl Search<'_> {
             return (Some(known), None);
         }
         let mut rule_at = None;
-        scratch.runs.clear();
-        let forms = &mut scratch.runs;
-        let known_at = runs::runs(bytes, &mut scratch.digits, |run, at| {
-            let (start, open) = (at.start, at.end == bytes.len());
+        let known_at = runs::runs(bytes, &mut scratch.digits, |run, start, open| {
             if let Some((owner, digit)) = self.known.find_coded(run) {
                 return Some((owner, runs::position(bytes, start, digit)));
             }
-            let begins = |end: &[u8]| self.rules.is_some_and(|(rules, _)| rules.begins(end));
-            forms.take(bytes, run, at, open && !last, begins);
             if rule_at.is_none()
                 && let Some((rules, scope)) = self.rules
                 && let Some((index, digit)) = rules.find_coded(run, last || !open, scope)
@@ -205,8 +177,8 @@ impl Search<'_> {
         }
         let plain = self.rules.and_then(|(rules, scope)| {
             // A keyword whose token may go on behind the window is tried with the next one.
-            let to = if last { bytes.len() } else { bytes.len().saturating_sub(AHEAD) };
-            rules.find_in(bytes, fresh.saturating_sub(AHEAD), to, scope)
+            let to = if last { bytes.len() } else { bytes.len().saturating_sub(LONGEST) };
+            rules.find_in(bytes, fresh.saturating_sub(LONGEST), to, scope)
         });
         (None, plain.or(rule_at))
     }

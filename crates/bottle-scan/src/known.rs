@@ -11,7 +11,7 @@ use bottle_types::secret::{Secret, SecretName};
 use crate::dlp::coded::Coded;
 use crate::dlp::keywords::{self, Long};
 use crate::dlp::pieces::Pieces;
-use crate::dlp::runs::{self, Digits};
+use crate::dlp::runs::Digits;
 
 /// Shorter values can't be told from ordinary text, so they can be neither guarded nor masked.
 pub const SHORTEST: usize = 8;
@@ -90,20 +90,10 @@ impl KnownSecrets {
         })
     }
 
-    /// The first occurrence: whose value it is, and where; of one in base64 over lines, or in pieces, about where.
+    /// The first occurrence: whose value it is, and where.
     pub fn find(&self, haystack: &[u8]) -> Option<(&SecretName, Range<usize>)> {
-        if let Some(found) = self.next(haystack, 0) {
-            return Some((&self.names[self.owners[found.pattern().as_usize()]], found.range()));
-        }
-        if self.owners.is_empty() {
-            return None;
-        }
-        let coded = runs::runs(haystack, &mut Digits::default(), |run, at| {
-            let (owner, digit) = self.find_coded(run)?;
-            Some((owner, runs::position(haystack, at.start, digit)))
-        });
-        let (owner, at) = coded.or_else(|| self.find_pieces(haystack, &mut vec![]))?;
-        Some((&self.names[owner], at..at))
+        let found = self.next(haystack, 0)?;
+        Some((&self.names[self.owners[found.pattern().as_usize()]], found.range()))
     }
 
     /// The first occurrence from `from` on.

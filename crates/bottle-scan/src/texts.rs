@@ -1,21 +1,22 @@
 //! What else some bytes say: what is packed inside them (gzip, zlib, zip, xz, lzip, bzip2, zstd, at any offset, nested), what remains without
-//! NUL bytes (UTF-16 and UTF-32 of plain text), and what they say in all the forms that the doors read, too.
+//! NUL bytes (UTF-16 and UTF-32 of plain text), and what base64, hex, percent codes and lists of numbers stand for, over line
+//! breaks too.
 //!
 //! A scanner that looks only at the bytes themselves, or trusts a name or the first bytes to say what a file is, misses
 //! all of these. Formats that this module does not unpack are named by [`archive_names`], for the scanner's own unpackers.
 //!
-//! Map: `begin` (where something packed begins), `decoded` (base64 and hex), `runs` (of printable characters in other bytes).
+//! Map: `begin` (where something packed begins), `runs` (of printable characters in other bytes).
 
 mod begin;
-mod decoded;
 mod runs;
 
+use std::io::Read;
+
+use base64::Engine as _;
 use flate2::{Decompress, FlushDecompress, Status};
 
-use crate::dlp::Packing;
-use crate::dlp::forms::{self, RunForms};
-use crate::dlp::packed::{self, START_COST, Work, may_be_deflate};
-use crate::dlp::runs::{self as digit_runs, Digits};
+use crate::dlp::numbers;
+use crate::dlp::packed::{START_COST, Work, may_be_deflate};
 
 pub use begin::archive_names;
 use begin::{header, next_start, packer};
@@ -28,9 +29,13 @@ const DEEPEST: usize = 8;
 const SHORTEST: usize = 8;
 /// Up to this size all NUL bytes are dropped, wherever they are; in larger files only those between wide characters.
 const SMALL: usize = 1 << 20;
-/// Other forms are looked for in so much at once, and in so much behind it, where what says a secret has its end.
+/// A line of base64 or hex that may go on in the next one.
+const SHORTEST_LINE: usize = 32;
+/// Numbers are looked for in so much at once, and in so much behind it, where a list that says a secret has its end.
 const PART: usize = 1 << 20;
 const LONGEST_LIST: usize = 16 << 10;
+/// Fewer percent codes than this hide nothing.
+const MANY_PERCENTS: usize = 6;
 
 /// Bytes that other bytes contain in another form.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,19 +67,12 @@ pub struct Unpacker {
     work: Work,
     inflater: Decompress,
     marks: Vec<u8>,
-    digits: Digits,
 }
 
 impl Unpacker {
     /// An unpacker that stops with an error when `budget` bytes have come out.
     pub fn new(budget: u64) -> Self {
-        Self {
-            left: budget,
-            work: Work::default(),
-            inflater: Decompress::new(false),
-            marks: vec![],
-            digits: Digits::default(),
-        }
+        Self { left: budget, work: Work::default(), inflater: Decompress::new(false), marks: vec![] }
     }
 
     /// Gives all that the bytes say in other forms, one by one; not the bytes themselves.
@@ -133,7 +131,6 @@ impl Unpacker {
         depth: usize,
         each: &mut dyn FnMut(Derived),
     ) -> Result<(), TextsError> {
-        self.headless(bytes, before, depth, each)?;
         let mut at = 0;
         while let Some(next) = next_start(bytes, at) {
             at = next;
@@ -141,9 +138,9 @@ impl Unpacker {
             let (kind, start, (out, read)) = if let Some((kind, start)) = header(rest) {
                 self.work.spend(START_COST).ok_or(TextsError::TooMany)?;
                 (kind, start, self.inflate(rest.get(start..).unwrap_or_default())?)
-            } else if let Some(packing) = packer(rest) {
+            } else if let Some(kind) = packer(rest) {
                 self.work.spend(64 * START_COST).ok_or(TextsError::TooMany)?;
-                (packing.name(), 0, self.decompress(packing, rest)?)
+                (kind, 0, self.decompress(kind, rest)?)
             } else {
                 at += 1;
                 continue;
@@ -159,34 +156,6 @@ impl Unpacker {
             self.inner(out, format!("{before}{kind} at byte {at}"), depth, each)?;
             // A stream that came out whole has no other inside it; after a broken one, what it swallowed is tried again.
             at += read.map_or(1, |read| start + read);
-        }
-        Ok(())
-    }
-
-    /// What has no head by which it could be told, where all of the bytes may be that.
-    fn headless(
-        &mut self,
-        bytes: &[u8],
-        before: &str,
-        depth: usize,
-        each: &mut dyn FnMut(Derived),
-    ) -> Result<(), TextsError> {
-        if packed::is_text(bytes) {
-            return Ok(());
-        }
-        for packing in [Packing::Brotli, Packing::Deflate] {
-            if Packing::begins(bytes).is_some() {
-                continue;
-            }
-            self.work.spend(START_COST).ok_or(TextsError::TooMany)?;
-            let mut out = vec![];
-            let whole = packed::headless(packing, bytes, &mut |part: &[u8]| {
-                out.extend_from_slice(part);
-                self.spend(part.len())
-            })?;
-            if whole && out.len() >= SHORTEST || has_text(&out) {
-                self.inner(out, format!("{before}{} without a head", packing.name()), depth, each)?;
-            }
         }
         Ok(())
     }
@@ -221,19 +190,40 @@ impl Unpacker {
     }
 
     /// The same for the formats that have no deflate inside.
-    fn decompress(&mut self, packing: Packing, mut bytes: &[u8]) -> Result<(Vec<u8>, Option<usize>), TextsError> {
+    fn decompress(&mut self, kind: &str, mut bytes: &[u8]) -> Result<(Vec<u8>, Option<usize>), TextsError> {
         let all = bytes.len();
-        let (mut out, mut piece) = (vec![], vec![0; 64 << 10]);
-        let whole = packed::whole(packing, &mut bytes, &mut piece, &mut |part: &[u8]| {
-            self.spend(part.len())?;
-            out.extend_from_slice(part);
-            Ok::<_, TextsError>(())
-        })?;
+        let mut out = vec![];
+        let whole = match kind {
+            "xz" => self.read_out(lzma_rust2::XzReader::new(&mut bytes, false), &mut out)?,
+            "lzip" => self.read_out(lzma_rust2::LzipReader::new(&mut bytes), &mut out)?,
+            "bzip2" => self.read_out(bzip2::bufread::BzDecoder::new(&mut bytes), &mut out)?,
+            _ => match ruzstd::decoding::StreamingDecoder::new(&mut bytes) {
+                Ok(decoder) => self.read_out(decoder, &mut out)?,
+                Err(_) => false,
+            },
+        };
         self.work.spend((all - bytes.len()) as u64).ok_or(TextsError::TooMany)?;
         Ok((out, whole.then(|| all - bytes.len())))
     }
 
-    /// What bytes say in other forms, as the doors read them; see [`forms`].
+    /// Reads what comes; says whether it came to its end.
+    fn read_out(&mut self, mut reader: impl Read, out: &mut Vec<u8>) -> Result<bool, TextsError> {
+        let mut buffer = vec![0; 64 << 10];
+        loop {
+            match reader.read(&mut buffer) {
+                Ok(0) => return Ok(true),
+                Ok(count) => {
+                    self.spend(count)?;
+                    out.extend_from_slice(&buffer[..count]);
+                }
+                // Cut off or damaged: what came out before counts.
+                Err(_) => return Ok(false),
+            }
+        }
+    }
+
+    /// Base64 and hex are decoded, also where they are broken into lines, and so are percent signs. gitleaks does some of it,
+    /// but no lines, nothing binary, and now and then it misses a plain one.
     fn encoded(
         &mut self,
         bytes: &[u8],
@@ -241,52 +231,96 @@ impl Unpacker {
         depth: usize,
         each: &mut dyn FnMut(Derived),
     ) -> Result<(), TextsError> {
-        // Of what is mostly no text, the runs of text are enough.
-        let text = runs_of_text(bytes);
-        let text = text.as_deref().unwrap_or(bytes);
-        for (how, said) in self.forms(text) {
-            self.spend(said.len())?;
-            self.inner(said, format!("{before}{how}"), depth, each)?;
-        }
-        let (mut said, mut decoded) = (RunForms::default(), vec![]);
-        let _ = digit_runs::runs(bytes, &mut self.digits, |run, at| -> Option<()> {
-            said.take(bytes, run, at, false, |_| true);
-            decoded::run(run, &mut decoded);
-            None
-        });
-        self.spend(said.lines.len() + said.backwards.len() + said.base32.len() + decoded.len())?;
-        for (how, bytes) in [("lines joined", said.lines), ("backwards", said.backwards)] {
-            if !bytes.is_empty() {
-                each(Derived { how: format!("{before}{how}"), bytes });
+        let (mut joined, mut decoded) = (vec![], vec![]);
+        let (mut run, mut lines) = (vec![], 0);
+        for line in bytes.split(|byte| *byte == b'\n').map(Some).chain([None]) {
+            if let Some(line) = line.map(<[u8]>::trim_ascii)
+                && let text = longest_run(line)
+                // The last line of a block is shorter, but has nothing beside it.
+                && (text.len() >= SHORTEST_LINE || lines > 0 && !text.is_empty() && line.len() <= text.len() + 6)
+            {
+                run.extend_from_slice(text);
+                lines += 1;
+            } else if lines > 0 {
+                decode_into(&run, &mut decoded);
+                if lines > 1 {
+                    joined.append(&mut run);
+                    joined.push(b'\n');
+                }
+                run.clear();
+                lines = 0;
             }
         }
-        for (how, bytes) in [("base32", said.base32), ("base64 or hex", decoded)] {
-            if !bytes.is_empty() {
-                self.inner(bytes, format!("{before}{how}"), depth, each)?;
-            }
+        self.spend(joined.len())?;
+        if !joined.is_empty() {
+            each(Derived { how: format!("{before}base64 lines joined"), bytes: joined });
+        }
+        self.spend(decoded.len())?;
+        if !decoded.is_empty() {
+            self.inner(decoded, format!("{before}base64 or hex"), depth, each)?;
+        }
+        let numbers = numbers_in(bytes, &mut self.marks);
+        self.spend(numbers.len())?;
+        if !numbers.is_empty() {
+            self.inner(numbers, format!("{before}numbers"), depth, each)?;
+        }
+        if bytes.len() > SMALL && std::str::from_utf8(bytes).is_err() {
+            return Ok(());
+        }
+        let percents = bytes.split(|byte| *byte == b'%').skip(1);
+        let codes = percents.filter(|rest| rest.len() >= 2 && rest[..2].iter().all(u8::is_ascii_hexdigit));
+        if codes.take(MANY_PERCENTS).count() == MANY_PERCENTS {
+            let decoded = percent_encoding::percent_decode(bytes).collect::<Vec<u8>>();
+            self.spend(decoded.len())?;
+            self.inner(decoded, format!("{before}percent signs"), depth, each)?;
         }
         Ok(())
     }
+}
 
-    /// All that is said in one form, the forms in the order in which they were found.
-    fn forms(&mut self, text: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
-        let mut all: Vec<(&'static str, Vec<u8>)> = vec![];
-        for from in (0..text.len()).step_by(PART) {
-            let part = &text[from..text.len().min(from + PART + LONGEST_LIST)];
-            for mut form in forms::forms(part, &mut self.marks) {
-                // What wide characters say is looked at by itself.
-                if form.how == "escapes" && form.said == without_nuls(&part[form.from..form.to]) {
-                    continue;
-                }
-                let place = all.iter().position(|(how, _)| *how == form.how).unwrap_or_else(|| {
-                    all.push((form.how, vec![]));
-                    all.len() - 1
-                });
-                all[place].1.append(&mut form.said);
-                all[place].1.push(b'\n');
-            }
+/// What lists of numbers and dumps say, a line each.
+fn numbers_in(bytes: &[u8], marks: &mut Vec<u8>) -> Vec<u8> {
+    let mut out = vec![];
+    for from in (0..bytes.len()).step_by(PART) {
+        let part = &bytes[from..bytes.len().min(from + PART + LONGEST_LIST)];
+        for (_, mut said) in numbers::lists(part, marks) {
+            out.append(&mut said);
+            out.push(b'\n');
         }
-        all
+    }
+    out
+}
+
+/// The part of a line that base64 or hex could be: behind a quote, a comma or a key, before another.
+fn longest_run(line: &[u8]) -> &[u8] {
+    line.split(|byte| !(byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'-' | b'_' | b'=')))
+        .max_by_key(|run| run.len())
+        .unwrap_or_default()
+}
+
+/// Decodes one run, as hex if it can be that; each decoded run is a line.
+fn decode_into(run: &[u8], out: &mut Vec<u8>) {
+    if let Ok(bytes) = hex::decode(run) {
+        out.extend_from_slice(&bytes);
+        return out.push(b'\n');
+    }
+    let standard: Vec<u8> = run
+        .iter()
+        .filter(|byte| **byte != b'=')
+        .map(|byte| match byte {
+            b'-' => b'+',
+            b'_' => b'/',
+            other => *other,
+        })
+        .collect();
+    let whole = standard.len() - usize::from(standard.len() % 4 == 1);
+    let config = base64::engine::GeneralPurposeConfig::new()
+        .with_decode_allow_trailing_bits(true)
+        .with_decode_padding_mode(base64::engine::DecodePaddingMode::RequireNone);
+    let engine = base64::engine::GeneralPurpose::new(&base64::alphabet::STANDARD, config);
+    if let Ok(bytes) = engine.decode(&standard[..whole]) {
+        out.extend_from_slice(&bytes);
+        out.push(b'\n');
     }
 }
 

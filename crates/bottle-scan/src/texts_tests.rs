@@ -34,7 +34,7 @@ fn packed_text_is_found_wherever_it_is() {
     assert_eq!(says(&zlib.finish().expect("in memory")), ["zlib at byte 12"]);
     let packed = gzip(&TEXT.repeat(30));
     assert_eq!(says(&packed[..packed.len() - 12]), ["gzip at byte 0"]);
-    let text = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, gzip(TEXT));
+    let text = base64::engine::general_purpose::STANDARD.encode(gzip(TEXT));
     assert_eq!(says(format!("x: \"{text}\"\n").as_bytes()), ["base64 or hex, gzip at byte 0"]);
 }
 
@@ -73,11 +73,11 @@ fn broken_lines_are_joined() {
     let found = unpacked(1 << 20, lines.as_bytes()).expect("small");
     assert!(found.iter().any(|one| one.bytes.starts_with(text.as_bytes())), "{found:?}");
     assert_eq!(says(lines.as_bytes()), ["base64 or hex"]);
-    let base64 = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, TEXT);
+    let base64 = base64::engine::general_purpose::STANDARD.encode(TEXT);
     assert_eq!(says(format!("a: {}\n  {}\nb: c\n", &base64[..41], &base64[41..]).as_bytes()), ["base64 or hex"]);
     assert_eq!(says(text.as_bytes()), ["base64 or hex"]);
     let percent: String = TEXT.iter().map(|byte| format!("%{byte:02x}")).collect();
-    assert_eq!(says(percent.as_bytes()), ["escapes"]);
+    assert_eq!(says(percent.as_bytes()), ["percent signs"]);
 }
 
 #[test]

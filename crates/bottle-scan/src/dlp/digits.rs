@@ -125,16 +125,16 @@ pub(super) fn begins(bytes: &[u8]) -> (usize, bool) {
                 digits[count] = byte;
                 at += length;
             }
-            None => return (at, count >= SHORT && says_more(&digits[..SHORT])),
+            None => return (at, count >= SHORT && says_packed(&digits[..SHORT])),
         }
     }
     (at, true)
 }
 
-/// Whether something packed begins where these digits do, or text, which may be in another form itself.
-fn says_more(digits: &[u8]) -> bool {
-    // Nothing that can be packed begins with other digits, in base64 or in hex, and neither does text; most words do.
-    if !matches!(digits[0], b'A'..=b'Z' | b'a'..=b'f' | b'/' | b'_' | b'0'..=b'9') {
+/// Whether something packed begins where these digits do.
+fn says_packed(digits: &[u8]) -> bool {
+    // Nothing that can be packed begins with other digits, in base64 or in hex; most words do.
+    if !matches!(digits[0], b'H' | b'e' | b'K' | b'/' | b'_' | b'U' | b'Q' | b'T' | b'0'..=b'9' | b'f' | b'F') {
         return false;
     }
     let mut run = Run::default();
@@ -143,8 +143,7 @@ fn says_more(digits: &[u8]) -> bool {
         run.digit(*digit, alphabet::digit(*digit).unwrap_or_default(), &mut said);
     }
     let base64 = if said.base64.is_empty() { &run.held } else { &said.base64 };
-    let is_text = |said: &[u8]| said.len() >= SHORT / 2 && said.iter().all(u8::is_ascii_graphic);
-    is_text(base64) || is_text(&said.hex) || Packing::begins(base64).or_else(|| Packing::begins(&said.hex)).is_some()
+    Packing::begins(base64).or_else(|| Packing::begins(&said.hex)).is_some()
 }
 
 /// A digit that is written as an escape, what it is worth, and how long the escape is.

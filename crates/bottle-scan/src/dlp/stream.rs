@@ -5,7 +5,7 @@
 //! that is found nothing has gone. Packed bytes, and long runs of base64, are unpacked into streams of their own.
 
 use super::digits::{self, REACH, Run, STEP};
-use super::packed::{self, Packing, State, Unpacker, Work};
+use super::packed::{Packing, State, Unpacker, Work};
 use super::{Depth, Finding, Scratch, Search, begin};
 
 /// So many bytes are judged at once.
@@ -16,8 +16,6 @@ const OVERLAP: usize = 4 << 10;
 const UNPACKED: u64 = 128 << 20;
 /// So many packed streams may be open in one body.
 const OPEN: usize = 64;
-/// So deep in a body, what has no head is tried, too.
-const HEADLESS: Depth = 1;
 /// So many bytes are given to what may be a packed stream at first.
 const FIRST: usize = 64;
 /// What a finding of a rule leads to; a secret that the bottle knows ends the stream in any case.
@@ -39,14 +37,9 @@ pub struct Stream {
     left: Option<u64>,
     pub(super) work: Work,
     scratch: Scratch,
-    /// So many bytes were sent before the body, by another.
-    before: usize,
     /// The first finding that was let pass, because the policy warns only.
     pub warned: Option<Finding>,
 }
-
-/// Of what was sent, so much at its end is judged again with what is sent next.
-const TAIL: usize = super::LONGEST;
 
 impl std::fmt::Debug for Stream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -80,19 +73,6 @@ impl Stream {
         stream
     }
 
-    /// For a body that is sent after another whose end this is: both are judged together, where they meet.
-    pub fn after(tail: &[u8]) -> Self {
-        let inner = Inner { buffer: tail.to_vec(), out: tail.len(), told: tail.len(), ..Inner::default() };
-        Self { inner, before: tail.len(), ..Self::default() }
-    }
-
-    /// The end of all that came, as far as something that is cut may have begun there: what has no blank in it.
-    pub fn tail(&self) -> &[u8] {
-        let all = &self.inner.buffer[self.inner.buffer.len().saturating_sub(TAIL)..];
-        let blank = all.iter().rposition(|byte| !byte.is_ascii_graphic()).map_or(0, |at| at + 1);
-        &all[blank..]
-    }
-
     /// Takes the next bytes and gives those that may go.
     pub fn push(&mut self, search: Search<'_>, bytes: &[u8], mode: Mode) -> Result<Vec<u8>, Finding> {
         self.work.allow(bytes.len());
@@ -115,9 +95,7 @@ impl Stream {
         let left = self.left.get_or_insert(UNPACKED);
         let (warned, work, scratch) = (&mut self.warned, &mut self.work, &mut self.scratch);
         let mut shared = Shared { search, mode, warned, left, work, scratch };
-        let before = self.before as u64;
         act(&mut self.inner, &mut shared)
-            .map_err(|finding| Finding { offset: finding.offset.saturating_sub(before), ..finding })
     }
 }
 
@@ -237,7 +215,6 @@ impl Inner {
             }
         }
         let window = &self.buffer[from..];
-        shared.scratch.packed.clear();
         let found = shared.search.look(window, self.judged - from, last, self.depth, shared.scratch);
         if let Some(mut finding) = found.known {
             finding.offset += base;
@@ -251,17 +228,7 @@ impl Inner {
             shared.warned.get_or_insert(finding);
         }
         self.judged = self.buffer.len();
-        for (at, said) in std::mem::take(&mut shared.scratch.packed) {
-            self.unpack_form(base + at as u64, &said, shared)?;
-        }
         self.unpack(last, shared)
-    }
-
-    /// Looks into what is packed in what was said in another form.
-    fn unpack_form(&self, offset: u64, said: &[u8], shared: &mut Shared<'_>) -> Result<(), Finding> {
-        let mut inner = Self::at(nested(self.depth, offset)?);
-        took(&mut inner, said, offset, shared)?;
-        inner.finish(shared).map_err(|finding| Finding { offset, ..finding })
     }
 
     /// Feeds what is packed: streams that go on, and those that begin here.
@@ -278,9 +245,6 @@ impl Inner {
         }
         // A declared packing says what its bytes are; what they look like besides is chance.
         if self.declared.is_none() {
-            if base == 0 && from == 0 && depth <= HEADLESS {
-                self.begin_headless(to, shared)?;
-            }
             for at in begin::beginnings(&self.buffer, from, to) {
                 let Some(packing) = Packing::begins(&self.buffer[at..]) else { continue };
                 let offset = base + at as u64;
@@ -313,24 +277,6 @@ impl Inner {
             run.finish(shared)?;
         }
         self.told = to;
-        Ok(())
-    }
-
-    /// Tries what has no head by which it could be told, where all that came may be that.
-    fn begin_headless(&mut self, to: usize, shared: &mut Shared<'_>) -> Result<(), Finding> {
-        if packed::is_text(&self.buffer[..to]) {
-            return Ok(());
-        }
-        for packing in [Packing::Brotli, Packing::Deflate] {
-            shared.work.spend(packing.start_cost()).ok_or_else(|| too_many(0))?;
-            let mut tap = Tap { unpacker: Unpacker::new(packing, false), at: 0, strict: false, child: Self::default() };
-            tap.begin(&self.buffer[..to], self.depth, shared)?;
-            if tap.is_going() {
-                self.taps.push(tap);
-            } else {
-                tap.finish(self.depth, shared)?;
-            }
-        }
         Ok(())
     }
 

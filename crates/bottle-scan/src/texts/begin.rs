@@ -1,7 +1,6 @@
 //! Where something packed begins, told by its first bytes.
 
 use super::may_be_deflate;
-use crate::dlp::Packing;
 
 /// Two bytes with which something packed may begin: a bit for each pair. Nearly all that is scanned begins nothing, and is
 /// passed over by this alone.
@@ -13,15 +12,7 @@ const STARTS: [u64; 1 << 10] = {
         let is_start = is_zlib(first, second)
             || matches!(
                 (first, second),
-                (0x1f, 0x8b)
-                    | (b'P', b'K')
-                    | (0xfd, b'7')
-                    | (b'L', b'Z')
-                    | (b'B', b'Z')
-                    | (0x28, 0xb5)
-                    | (0x04, 0x22)
-                    | (0x5d, 0)
-                    | (b'7', b'z')
+                (0x1f, 0x8b) | (b'P', b'K') | (0xfd, b'7') | (b'L', b'Z') | (b'B', b'Z') | (0x28, 0xb5)
             );
         if is_start {
             table[pair >> 6] |= 1 << (pair & 63);
@@ -71,8 +62,14 @@ pub(super) fn header(bytes: &[u8]) -> Option<(&'static str, usize)> {
 }
 
 /// What else begins here.
-pub(super) fn packer(bytes: &[u8]) -> Option<Packing> {
-    Packing::begins(bytes).filter(|packing| !packing.is_deflate())
+pub(super) fn packer(bytes: &[u8]) -> Option<&'static str> {
+    match bytes {
+        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Some("xz"),
+        [b'L', b'Z', b'I', b'P', 1, ..] => Some("lzip"),
+        [b'B', b'Z', b'h', b'1'..=b'9', 0x31, 0x41, 0x59, 0x26, 0x53, 0x59, ..] => Some("bzip2"),
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => Some("zstd"),
+        _ => None,
+    }
 }
 
 /// The file name endings by which gitleaks unpacks these bytes, if they are in one of the formats that it alone unpacks.

@@ -20,14 +20,6 @@ fn is_printable(byte: u8) -> bool {
     byte.is_ascii_graphic() || byte.is_ascii_whitespace()
 }
 
-/// The runs of printable characters that are long enough, each a line.
-pub(super) fn printable_runs(bytes: &[u8], shortest: usize, out: &mut Vec<u8>) {
-    for run in bytes.split(|byte| !is_printable(*byte)).filter(|run| run.len() >= shortest) {
-        out.extend_from_slice(run);
-        out.push(b'\n');
-    }
-}
-
 pub(super) fn without_nuls(bytes: &[u8]) -> Vec<u8> {
     if bytes.contains(&0) { bytes.iter().copied().filter(|byte| *byte != 0).collect() } else { vec![] }
 }
