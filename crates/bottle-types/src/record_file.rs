@@ -41,7 +41,7 @@ record_files! {
     Setup "setup.log": "the commands of the setup and what they printed; missing if the bottle has none",
     Transcript "transcript.jsonl": "Claude Code's event stream, line by line; missing if the agent was not started",
     Egress "egress.jsonl": "one line per request at egress and at pipelock, by time; both lines of one request have the same `id`",
-    Pushes "gate.jsonl": "one line per pushed ref: ids, commits, objects, bytes, findings (rule, commit, path, line), verdict, reasons, times",
+    Pushes "gate.jsonl": "one line per pushed ref: ids, commits, objects, bytes, findings (rule, commit, path, line, SHA-256 of the bytes), verdict (`accepted`, `refused`, `held`, `would-push`), reasons, times",
     Proposals "proposals.jsonl": "the agent's requests, who decided them, and the policies that came into force; each line holds the SHA-256 of the line before",
     Budget "budget.jsonl": "one line per paid request to the model: model, tokens, US dollars if the model has a price; `estimated` if the reply was cut off",
     Cassette "cassette.jsonl": "the model's replies, see [cassettes](cassettes.md)",
