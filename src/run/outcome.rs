@@ -52,6 +52,16 @@ pub(super) fn one_line(text: &str) -> String {
     text.split(|c: char| c.is_control()).map(str::trim).filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ")
 }
 
+/// The most names that a message has.
+const MAX_NAMES: usize = 5;
+
+/// The first of some names, and how many more there are.
+pub(super) fn first_of(names: &[String]) -> String {
+    let more = names.len().saturating_sub(MAX_NAMES);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("{}{more}", names[..names.len().min(MAX_NAMES)].join(", "))
+}
+
 #[cfg(test)]
 mod tests {
     use super::one_line;

@@ -13,7 +13,7 @@ use bottle_types::record_file::RecordFile;
 use bottle_wire::control::Applied;
 
 use super::LiveRun;
-use super::outcome::one_line;
+use super::outcome::{first_of, one_line};
 use super::sealed::Sealed;
 use crate::approve::Control;
 use crate::backend::{Bottle, BottleError, Exec, finish, succeed};
@@ -28,8 +28,6 @@ const USER: &str = "bottle-runner, after the setup";
 const LAST_LINES: usize = 10;
 /// To look at the repository's files takes no longer.
 const TIDY_TIMEOUT: Duration = Duration::from_secs(300);
-/// The most files that a message names.
-const MAX_NAMES: usize = 5;
 
 /// A bottle in which the agent can start. It takes the sealed one.
 pub(super) struct SetUp<'r> {
@@ -46,11 +44,13 @@ impl<'r> SetUp<'r> {
             events.phase(Phase::Setup);
             let before = agents_files(bottle, plan).await?;
             commands(&run, setup, &env).await?;
-            // A process that is left would hold connections that the setup's rules allowed.
             bottle.signal("KILL").await.map_err(Failure::machine)?;
-            unchanged(&before, &agents_files(bottle, plan).await?)?;
-            close(bottle, plan, events).await?;
             tidy(bottle, plan, &run.progress.starts, events).await?;
+            // The repository's own configuration may have git start something, too: a process that is left would hold connections
+            // that the setup's rules allowed, and could change after the look what was looked at.
+            bottle.signal("KILL").await.map_err(Failure::machine)?;
+            close(bottle, plan, events).await?;
+            unchanged(&before, &agents_files(bottle, plan).await?)?;
         }
         Ok(Self { run, env })
     }
@@ -110,17 +110,23 @@ fn with_last_lines(why: &str, output: &str) -> String {
     }
 }
 
-/// Prints the hash of each file by which the agent goes, and the target of each link.
+/// Prints the hash of each file by which the agent goes, and the target of each link; the arguments are the home directory, the
+/// one of the repositories, and the agent's own. What can't be read is an error.
 const AGENTS_FILES: &str = r#"set -e
-for path in .claude .claude.json .claude-bottle-*; do
-  [ ! -L "$path" ] || printf '%s -> %s\n' "$path" "$(readlink "$path")"
-  [ ! -e "$path" ] || [ -L "$path" ] || find "$path" -type f -exec sha256sum {} + -o -type l -printf '%p -> %l\n'
-done | sort"#;
+set -- "$1"/.claude "$1"/.claude.json "$1"/.claude-bottle-* \
+  "$2"/.claude "$2"/CLAUDE.md "$2"/CLAUDE.local.md "$2"/AGENTS.md "$2"/.mcp.json \
+  "$3"/.claude "$3"/CLAUDE.md "$3"/CLAUDE.local.md "$3"/AGENTS.md "$3"/.mcp.json
+for path; do
+  if [ -L "$path" ] || [ -e "$path" ]; then
+    find "$path" -type f -exec sha256sum {} + -o -type l -printf '%p -> %l\n'
+  fi
+done"#;
 
 /// What the agent is told, and its own settings, by lines that can be compared.
 async fn agents_files(bottle: &dyn Bottle, plan: &BottlePlan) -> Result<String, Failure> {
-    let exec = Exec::guest(["sh", "-c", AGENTS_FILES]).in_dir(&plan.guest.home);
-    let done = succeed(bottle, exec, TIDY_TIMEOUT).await;
+    let guest = &plan.guest;
+    let argv = ["sh", "-c", AGENTS_FILES, "sh", &guest.home, &guest.root, &guest.workdir];
+    let done = succeed(bottle, Exec::guest(argv).in_dir("/"), TIDY_TIMEOUT).await;
     let done = done.map_err(|error| Failure::machine(format_args!("failed to look at the agent's files: {error}")))?;
     Ok(String::from_utf8_lossy(&done.stdout).into_owned())
 }
@@ -163,10 +169,11 @@ async fn close(bottle: &dyn Bottle, plan: &BottlePlan, events: &Events) -> Resul
     Ok(())
 }
 
-/// Puts back the files of the commit, prints those that were changed, and has git ignore what was added; the argument is the commit.
+/// Puts back the branch and the files of the commit, prints those that were changed, and has git ignore what was added; the
+/// arguments are the commit and the branch.
 const TIDY: &str = r#"set -e
 git diff --name-only "$1" --
-git reset -q --hard "$1"
+git -c core.hooksPath=/dev/null checkout --quiet --force -B "$2" "$1"
 exclude=$(git rev-parse --git-path info/exclude)
 mkdir -p "$(dirname "$exclude")"
 git ls-files --others --exclude-standard --directory -z | tr '\0' '\n' |
@@ -174,18 +181,16 @@ git ls-files --others --exclude-standard --directory -z | tr '\0' '\n' |
 
 /// Leaves the repository as the agent should find it: what the setup made is there, and is no part of the work.
 async fn tidy(bottle: &dyn Bottle, plan: &BottlePlan, starts: &[Commit], events: &Events) -> Result<(), Failure> {
-    let Some(start) = starts.last().filter(|_| plan.git.is_some()) else { return Ok(()) };
-    let exec = Exec::guest(["sh", "-c", TIDY, "sh", start.as_str()]).in_dir(&plan.guest.workdir);
-    let done = succeed(bottle, exec, TIDY_TIMEOUT).await;
+    let (Some(start), Some(git)) = (starts.last(), &plan.git) else { return Ok(()) };
+    let argv = ["sh", "-c", TIDY, "sh", start.as_str(), git.branch.as_str()];
+    let done = succeed(bottle, Exec::guest(argv).in_dir(&plan.guest.workdir), TIDY_TIMEOUT).await;
     let done =
         done.map_err(|error| Failure::machine(format_args!("failed to look at what the setup changed: {error}")))?;
     let changed = String::from_utf8_lossy(&done.stdout).into_owned();
     let names: Vec<String> = changed.lines().map(one_line).collect();
     if !names.is_empty() {
-        let more =
-            if names.len() > MAX_NAMES { format!(" and {} more", names.len() - MAX_NAMES) } else { String::new() };
-        let names = names[..names.len().min(MAX_NAMES)].join(", ");
-        events.warn(format!("the setup changed files of the repository, which were put back: {names}{more}"));
+        let names = first_of(&names);
+        events.warn(format!("the setup changed files of the repository, which were put back: {names}"));
     }
     Ok(())
 }

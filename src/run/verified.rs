@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use bottle_plan::plan::BottlePlan;
 use bottle_plan::task::{Commit, Work};
 
+use super::outcome::first_of;
 use super::worked::Worked;
 use super::{LiveRun, keep};
 use crate::backend::{Bottle, BottleError, Exec, finish};
@@ -57,8 +58,6 @@ marked HEAD | while IFS= read -r path; do
   printf '%s\n' "$before" | grep -Fqx -e "$path" || printf '%s\n' "$path"
 done"#;
 const CONFLICTS_TIMEOUT: Duration = Duration::from_secs(300);
-/// The most files that a message names.
-const MAX_NAMES: usize = 5;
 
 /// What is run in the guest to find conflicts that were left.
 pub(super) fn conflicts(starts: &[Commit]) -> Vec<&str> {
@@ -83,8 +82,7 @@ async fn unfinished(
     if names.is_empty() {
         return Ok(None);
     }
-    let more = if names.len() > MAX_NAMES { format!(" and {} more", names.len() - MAX_NAMES) } else { String::new() };
-    let why = format!("conflict markers are left in {}{more}", names[..names.len().min(MAX_NAMES)].join(", "));
+    let why = format!("conflict markers are left in {}", first_of(&names));
     events.case(Case {
         suite: Suite::Verify,
         name: "no conflict is left".to_owned(),
