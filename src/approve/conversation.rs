@@ -243,20 +243,13 @@ impl<'a> Conversation<'a> {
             Answer::Answer(text) => Verdict::Answer { text },
             Answer::Deny(why) => Verdict::Deny { why },
         };
-        let decide = Decide {
-            run: proposal.run.clone(),
-            id,
-            nonce: proposal.nonce.clone(),
-            proposal_hash: proposal.hash.clone(),
-            policy_hash: proposal.policy_hash.clone(),
-            verdict,
-            by: By::Comment {
-                login: heard.author.login.clone(),
-                user_id: u64::try_from(heard.author.id).unwrap_or(0),
-                url: format!("{}#issuecomment-{}", self.url, heard.id),
-                comment_id: heard.id,
-            },
+        let by = By::Comment {
+            login: heard.author.login.clone(),
+            user_id: u64::try_from(heard.author.id).unwrap_or(0),
+            url: format!("{}#issuecomment-{}", self.url, heard.id),
+            comment_id: heard.id,
         };
+        let decide = Decide::on(proposal, verdict, by);
         match Control(self.context.bottle).decide(&decide).await {
             // `watch` says so too, but the next comment may come before.
             Ok(Decided::Taken(state)) => {

@@ -342,6 +342,21 @@ pub struct Decide {
     pub by: By,
 }
 
+impl Decide {
+    /// The decision on a proposal as it was shown.
+    pub fn on(shown: &Proposal, verdict: Verdict, by: By) -> Self {
+        Self {
+            run: shown.run.clone(),
+            id: shown.id,
+            nonce: shown.nonce.clone(),
+            proposal_hash: shown.hash.clone(),
+            policy_hash: shown.policy_hash.clone(),
+            verdict,
+            by,
+        }
+    }
+}
+
 /// Why a decision counts for nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Mismatch {

@@ -105,15 +105,7 @@ fn what_a_bottle_can_not_do_is_not_asked() {
 
 /// A decision on a proposal as it was shown.
 fn decision(proposal: &Proposal, verdict: Verdict) -> Decide {
-    Decide {
-        run: proposal.run.clone(),
-        id: proposal.id,
-        nonce: proposal.nonce.clone(),
-        proposal_hash: proposal.hash.clone(),
-        policy_hash: proposal.policy_hash.clone(),
-        verdict,
-        by: By::Local { user: "ann".to_owned() },
-    }
+    Decide::on(proposal, verdict, By::Local { user: "ann".to_owned() })
 }
 
 #[test]

@@ -80,15 +80,7 @@ pub(super) async fn decide(
     verdict: Verdict,
     context: &Context,
 ) -> Result<State, Failure> {
-    let decide = Decide {
-        run: proposal.run.clone(),
-        id: proposal.id,
-        nonce: proposal.nonce.clone(),
-        proposal_hash: proposal.hash.clone(),
-        policy_hash: proposal.policy_hash.clone(),
-        verdict,
-        by: By::Local { user: user(context) },
-    };
+    let decide = Decide::on(proposal, verdict, By::Local { user: user(context) });
     match run.control().decide(&decide).await.map_err(Failure::machine)? {
         Decided::Taken(state) => Ok(*state),
         Decided::Refused { reason } => {

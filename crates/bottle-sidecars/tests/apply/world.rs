@@ -158,16 +158,7 @@ impl World {
 
     /// A good decision on what was shown.
     pub(crate) fn decision(&self, shown: &Standing, verdict: Verdict) -> Decide {
-        let proposal = &shown.proposal;
-        Decide {
-            run: proposal.run.clone(),
-            id: proposal.id,
-            nonce: proposal.nonce.clone(),
-            proposal_hash: proposal.hash.clone(),
-            policy_hash: proposal.policy_hash.clone(),
-            verdict,
-            by: By::Local { user: "ann".to_owned() },
-        }
+        Decide::on(&shown.proposal, verdict, By::Local { user: "ann".to_owned() })
     }
 
     pub(crate) fn hand_in(&self, decide: &Decide) -> Decided {

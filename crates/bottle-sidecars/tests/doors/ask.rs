@@ -91,16 +91,7 @@ fn held(standing: &Standing) -> &Held {
 }
 
 fn decide(world: &World, shown: &Standing, verdict: Verdict) -> Decided {
-    let proposal = &shown.proposal;
-    let decide = Decide {
-        run: proposal.run.clone(),
-        id: proposal.id,
-        nonce: proposal.nonce.clone(),
-        proposal_hash: proposal.hash.clone(),
-        policy_hash: proposal.policy_hash.clone(),
-        verdict,
-        by: By::Local { user: "ann".to_owned() },
-    };
+    let decide = Decide::on(&shown.proposal, verdict, By::Local { user: "ann".to_owned() });
     let mut command = control(world.dir.path(), "decide");
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("a process");
     let input = serde_json::to_vec(&decide).expect("JSON");

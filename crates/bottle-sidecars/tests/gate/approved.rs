@@ -49,16 +49,7 @@ fn proposals(world: &World) -> Vec<Standing> {
 
 /// A decision on a proposal as it was shown.
 fn decision(standing: &Standing, verdict: Verdict) -> Decide {
-    let proposal = &standing.proposal;
-    Decide {
-        run: proposal.run.clone(),
-        id: proposal.id,
-        nonce: proposal.nonce.clone(),
-        proposal_hash: proposal.hash.clone(),
-        policy_hash: proposal.policy_hash.clone(),
-        verdict,
-        by: By::Local { user: "ann".to_owned() },
-    }
+    Decide::on(&standing.proposal, verdict, By::Local { user: "ann".to_owned() })
 }
 
 fn decide(world: &World, id: &str, verdict: Verdict) -> Decided {
