@@ -78,21 +78,25 @@ pub(in crate::backend) fn make_base(base: &Path) -> Result<(), Failure> {
 /// Fails where a user who is nobody else can't get into a directory: as root, that is who the sandboxes are.
 fn passable(base: &Path) -> Result<(), Failure> {
     let real = base.canonicalize().map_err(|error| failed(base, &error))?;
-    for dir in real.ancestors() {
-        let mode = fs::metadata(dir).map_err(|error| failed(dir, &error))?.mode();
+    let Some((dir, mode)) = closed(&real).map_err(|error| failed(base, &error))? else { return Ok(()) };
+    let why = format!("{} is closed to other users (mode {mode:04o})", dir.display());
+    Err(Failure::machine(format_args!("the sandboxes of a root's run can't be in {}: {why}", base.display())).hint(
+        format_args!(
+            "set BOTTLE_RUNTIME_DIR to a directory that every user may pass, as below /var/tmp, or `chmod o+x {}`",
+            dir.display()
+        ),
+    ))
+}
+
+/// The first directory on the way up from a directory, itself included, that other users may not pass, with its mode.
+pub(in crate::backend) fn closed(path: &Path) -> io::Result<Option<(&Path, u32)>> {
+    for dir in path.ancestors() {
+        let mode = fs::metadata(dir)?.mode() & 0o7777;
         if mode & 0o001 == 0 {
-            let why = format!("{} is closed to other users (mode {:04o})", dir.display(), mode & 0o7777);
-            return Err(Failure::machine(format_args!(
-                "the sandboxes of a root's run can't be in {}: {why}",
-                base.display()
-            ))
-            .hint(format_args!(
-                "set BOTTLE_RUNTIME_DIR to a directory that every user may pass, as below /var/tmp, or `chmod o+x {}`",
-                dir.display()
-            )));
+            return Ok(Some((dir, mode)));
         }
     }
-    Ok(())
+    Ok(None)
 }
 
 impl RunDir {
