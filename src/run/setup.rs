@@ -106,7 +106,7 @@ fn with_last_lines(why: &str, output: &str) -> String {
     let lines: Vec<&str> = output.lines().filter(|line| !line.trim().is_empty()).collect();
     match &lines[lines.len().saturating_sub(LAST_LINES)..] {
         [] => why.to_owned(),
-        last => format!("{why}:\n{}", last.join("\n")),
+        last => format!("{why}: {}", last.join("\n")),
     }
 }
 

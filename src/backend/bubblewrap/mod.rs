@@ -1,11 +1,9 @@
 //! The bubblewrap backend: two sandboxes of bwrap, no daemon and no image. In the one is the guest, without a network; in the
 //! other the bundle, with the host's.
 //!
-//! Map: `mounts` (what the guest sees), `rootfs` (an image's system in place of this machine's), `host_tools` (tools of this machine
-//! that are not the system's); `seccomp` beside this room has
+//! Map: `mounts` (what the guest sees), `rootfs` (an image's system in place of this machine's); `seccomp` beside this room has
 //! the system calls, `sandbox` and `bundle` everything else.
 
-mod host_tools;
 mod mounts;
 mod rootfs;
 
@@ -21,7 +19,6 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use tokio::sync::{OnceCell, mpsc, oneshot};
 
-use self::host_tools::HostTools;
 use self::rootfs::Rootfs;
 use super::bundle::{self, HostBundle};
 use super::sandbox::{self, BwrapOptions, Sandbox, Tools};
@@ -56,7 +53,6 @@ impl Backend for Bubblewrap {
     fn prepare<'a>(&'a self, plan: &'a BottlePlan, progress: &'a dyn Progress) -> BoxFuture<'a, Result<(), Failure>> {
         async move {
             sandbox::tools(&self.environment)?;
-            HostTools::find(&self.environment)?;
             Rootfs::from_plan(plan, &self.environment, Some(progress)).await.map(drop)
         }
         .boxed()
@@ -101,8 +97,8 @@ struct GuestSetup {
     options: BwrapOptions,
     /// Its first process.
     init: Vec<String>,
-    /// What is to be said of it.
-    notes: Vec<String>,
+    /// What limits it.
+    limits_summary: String,
 }
 
 impl BubblewrapBottle {
@@ -117,7 +113,7 @@ impl BubblewrapBottle {
         // The guest's sandbox is made while the doors start, which takes longest: two at once hold each other up.
         let (bundle, prepared) = tokio::join!(self.bundle.make(&tools), self.prepare_guest(&tools));
         bundle?;
-        let GuestSetup { options, init, notes } = prepared?;
+        let GuestSetup { options, init, limits_summary } = prepared?;
         self.bundle.start_doors(secrets).await?;
         let fill = || {
             let rootfs = self.rootfs.get().and_then(Option::as_ref);
@@ -126,7 +122,7 @@ impl BubblewrapBottle {
         };
         let (launched, filled) = tokio::join!(self.bundle.launch("guest", options, &init), async { fill() });
         launched.and(filled)?;
-        Ok(notes)
+        Ok(vec![format!("limits of the guest: {limits_summary}")])
     }
 
     /// Makes the guest's directories and control groups, and all that bwrap is told.
@@ -136,12 +132,6 @@ impl BubblewrapBottle {
         let etc = mounts::make(run_dir, &self.plan, rootfs, users).map_err(|error| self.bundle.failed(error))?;
         let limits = self.bundle.limits("guest", &self.plan.guest.resources).await?;
         let mut options = mounts::guest(run_dir, &self.plan, rootfs, &etc, tools);
-        let mut notes = vec![];
-        if rootfs.is_none() {
-            let host_tools = HostTools::find(&self.environment)?;
-            host_tools.add(&mut options);
-            notes.extend(host_tools.note());
-        }
         let _ = self.etc.set(etc);
         self.confine(&mut options).map_err(Failure::machine)?;
         (options.user, options.groups) = (users.guest, limits.groups);
@@ -152,8 +142,7 @@ impl BubblewrapBottle {
         let mut init = self.plan.guest.init.clone();
         init.push("--control".to_owned());
         init.extend(limits.options);
-        notes.push(format!("limits of the guest: {}", limits.summary));
-        Ok(GuestSetup { options, init, notes })
+        Ok(GuestSetup { options, init, limits_summary: limits.summary })
     }
 
     /// The seccomp programs, as files that bwrap reads.

@@ -97,6 +97,9 @@ pub(super) fn guest(
         options.bind("--bind", &run_dir.path(&format!("guest/{name}")), to);
     }
     options.bind("--ro-bind", &run_dir.path("doors"), DOORS_DIR);
+    for dir in &guest.host_tools {
+        options.bind("--ro-bind", Path::new(dir), dir);
+    }
     options.bind("--ro-bind", &tools.claude, &format!("{TOOLS_DIR}/bin/claude"));
     options.bind("--ro-bind", &tools.link, &format!("{TOOLS_DIR}/bin/bottle-link"));
     options

@@ -12,9 +12,9 @@ use super::bwrap::BwrapOptions;
 use super::run_dir;
 
 /// Where programs are, in every one.
-pub(in crate::backend) const PATH: &str = "/opt/claude-bottle/bin:/usr/local/bin:/usr/bin:/bin";
+const PATH: &str = "/opt/claude-bottle/bin:/usr/local/bin:/usr/bin:/bin";
 /// Directories of the system's programs. On most systems all but the first are links into it.
-pub(in crate::backend) const SYSTEM: [&str; 7] = ["/usr", "/bin", "/sbin", "/lib", "/lib64", "/lib32", "/libx32"];
+const SYSTEM: [&str; 7] = ["/usr", "/bin", "/sbin", "/lib", "/lib64", "/lib32", "/libx32"];
 /// What programs need of the host's /etc; nothing of who uses this machine, and for what.
 const ETC: [&str; 23] = [
     "alternatives",

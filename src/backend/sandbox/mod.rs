@@ -17,5 +17,5 @@ pub(super) use bwrap::{BwrapOptions, Sandbox};
 pub(super) use cgroup::Limits;
 pub(super) use host::{Tools, survey, tools, trial};
 pub(super) use process_id::ProcessId;
-pub(super) use run_dir::{RunDir, RunNotes, base, closed, is_root, make_base};
+pub(super) use run_dir::{RunDir, RunNotes, base, make_base};
 pub(super) use users::Users;

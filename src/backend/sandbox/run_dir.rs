@@ -78,7 +78,8 @@ pub(in crate::backend) fn make_base(base: &Path) -> Result<(), Failure> {
 /// Fails where a user who is nobody else can't get into a directory: as root, that is who the sandboxes are.
 fn passable(base: &Path) -> Result<(), Failure> {
     let real = base.canonicalize().map_err(|error| failed(base, &error))?;
-    let Some((dir, mode)) = closed(&real).map_err(|error| failed(base, &error))? else { return Ok(()) };
+    let closed = host::closed_directory(&real).map_err(|error| failed(base, &error))?;
+    let Some((dir, mode)) = closed else { return Ok(()) };
     let why = format!("{} is closed to other users (mode {mode:04o})", dir.display());
     Err(Failure::machine(format_args!("the sandboxes of a root's run can't be in {}: {why}", base.display())).hint(
         format_args!(
@@ -86,17 +87,6 @@ fn passable(base: &Path) -> Result<(), Failure> {
             dir.display()
         ),
     ))
-}
-
-/// The first directory on the way up from a directory, itself included, that other users may not pass, with its mode.
-pub(in crate::backend) fn closed(path: &Path) -> io::Result<Option<(&Path, u32)>> {
-    for dir in path.ancestors() {
-        let mode = fs::metadata(dir)?.mode() & 0o7777;
-        if mode & 0o001 == 0 {
-            return Ok(Some((dir, mode)));
-        }
-    }
-    Ok(None)
 }
 
 impl RunDir {

@@ -55,8 +55,13 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
         may_be_pushed(git, &upstreams, &mut notes)?;
     }
     let image = images.guest != HOST_SYSTEM;
+    let tools = &facts.tools;
     let guest =
-        Guest { bottle, rules: &rules, presets: &presets, doors: &doors, git: git.as_ref(), backend, image }.plan();
+        Guest { bottle, rules: &rules, presets: &presets, doors: &doors, git: git.as_ref(), backend, image, tools }
+            .plan();
+    if backend == Backend::Bubblewrap && !image {
+        notes.extend(tools.notes.iter().cloned());
+    }
     let commands = (&agent, setup.as_ref());
     let prompt = super::prompt::prompt(task, commands, &guest, git.as_ref(), &upstreams, options.dry_run, seed);
     note_left_out(task, &prompt, &mut notes);

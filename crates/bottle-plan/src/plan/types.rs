@@ -234,6 +234,9 @@ pub struct GuestPlan {
     /// Files by their full path, owned by the user: configuration of tools.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub files: BTreeMap<String, String>,
+    /// Directories with tools of the host, read-only at their own paths; only in bubblewrap, without an image.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub host_tools: Vec<String>,
     /// Share of the machine.
     pub resources: Resources,
     /// The process that forwards ports to the doors' sockets: the guest's first one; of a guest that is a machine, a

@@ -2,13 +2,15 @@
 //!
 //! Always: the guest can read them and nothing else of the host; a directory that holds more than tools is refused.
 
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use bottle_plan::plan::TOOLS_DIR;
+use bottle_plan::facts::HostTools;
 
-use crate::backend::sandbox::{BwrapOptions, base, closed, etc, is_root};
+use super::Environment;
 use crate::exit::Failure;
-use crate::host::Environment;
 
 /// Directories with `:` between them, each absolute or beginning with `~/`.
 const NAMED: &str = "BOTTLE_HOST_TOOLS";
@@ -23,83 +25,48 @@ const TAKEN: [&str; 10] =
 const CREDENTIALS: [&str; 10] =
     [".aws", ".azure", ".config", ".docker", ".gnupg", ".kube", ".ssh", ".netrc", "credentials", "credentials.toml"];
 
-/// Tools that the guest gets beside the system's.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct HostTools {
-    /// Real paths of directories.
-    directories: Vec<PathBuf>,
-    /// The guest's PATH, less our own programs and the system's.
-    path: Vec<PathBuf>,
-    variables: Vec<(&'static str, String)>,
-    /// Why the tool cache is not among them.
-    left_out: Option<String>,
+/// Looks for what the guest may have. A directory that a person named and that can't be given is an error; the tool cache, which
+/// the job's machine names, is then left out.
+pub(crate) fn tools(environment: &Environment) -> Result<HostTools, Failure> {
+    tools_as(environment, rustix::process::geteuid().is_root())
 }
 
-impl HostTools {
-    /// Looks at what the environment names. A directory that a person named and that can't be given is an error; the tool cache,
-    /// which the job's machine names, is then left out.
-    pub(super) fn find(environment: &Environment) -> Result<Self, Failure> {
-        Self::find_as(environment, is_root())
+fn tools_as(environment: &Environment, root: bool) -> Result<HostTools, Failure> {
+    let mut found = HostTools::default();
+    for named in environment.get(NAMED).unwrap_or_default().split(':').filter(|named| !named.is_empty()) {
+        let directory = lendable(named, environment, root).map_err(|why| {
+            Failure::input(format_args!("{NAMED} names {named}, which can't be in the bottle: {why}"))
+                .hint("name the tool's own directory, such as `rustc --print sysroot` prints it")
+        })?;
+        let programs = Some(directory.join("bin")).filter(|bin| bin.is_dir());
+        found.path.push(text(&programs.unwrap_or_else(|| directory.clone()))?);
+        found.directories.push(text(&directory)?);
     }
+    if let Some(cache) = environment.get(TOOL_CACHE).filter(|cache| Path::new(cache).is_dir()) {
+        match lendable(cache, environment, root) {
+            Ok(directory) => found.directories.push(text(&directory)?),
+            Err(why) => found.notes.push(format!("the tools in {cache} are not in the bottle: {why}")),
+        }
+    }
+    let path = environment.get("PATH").unwrap_or_default();
+    let shown: Vec<String> = path.split(':').filter_map(|dir| seen(&found, dir)).collect();
+    found.path.extend(shown);
+    let variables = TOOL_VARIABLES.into_iter().filter_map(|name| Some((name, environment.get(name)?)));
+    let variables = variables.filter_map(|(name, value)| Some((name.to_owned(), seen(&found, value)?)));
+    found.variables = variables.collect();
+    Ok(found)
+}
 
-    fn find_as(environment: &Environment, root: bool) -> Result<Self, Failure> {
-        let mut tools = Self::default();
-        for named in environment.get(NAMED).unwrap_or_default().split(':').filter(|named| !named.is_empty()) {
-            let directory = lendable(named, environment, root).map_err(|why| {
-                Failure::input(format_args!("{NAMED} names {named}, which can't be in the bottle: {why}"))
-                    .hint("name the tool's own directory, such as `rustc --print sysroot` prints it")
-            })?;
-            let programs = Some(directory.join("bin")).filter(|bin| bin.is_dir());
-            tools.path.push(programs.unwrap_or_else(|| directory.clone()));
-            tools.directories.push(directory);
-        }
-        if let Some(cache) = environment.get(TOOL_CACHE).filter(|cache| Path::new(cache).is_dir()) {
-            match lendable(cache, environment, root) {
-                Ok(directory) => tools.directories.push(directory),
-                Err(why) => tools.left_out = Some(format!("the tools in {cache} are not in the bottle: {why}")),
-            }
-        }
-        let path = environment.get("PATH").unwrap_or_default();
-        let seen: Vec<PathBuf> = path.split(':').filter_map(|dir| tools.seen(dir)).collect();
-        tools.path.extend(seen);
-        let variables = TOOL_VARIABLES.into_iter().filter_map(|name| Some((name, environment.get(name)?)));
-        tools.variables =
-            variables.filter_map(|(name, value)| Some((name, tools.seen(value)?.display().to_string()))).collect();
-        Ok(tools)
-    }
+/// A directory of the host, if the guest has it, too.
+fn seen(found: &HostTools, dir: &str) -> Option<String> {
+    let real = Path::new(dir).canonicalize().ok().filter(|real| real.is_dir())?;
+    let shown = std::iter::once("/usr").chain(found.directories.iter().map(String::as_str));
+    shown.into_iter().any(|shown| real.starts_with(shown)).then(|| text(&real).ok()).flatten()
+}
 
-    /// A directory of the host, if the guest has it, too.
-    fn seen(&self, dir: &str) -> Option<PathBuf> {
-        let real = Path::new(dir).canonicalize().ok().filter(|real| real.is_dir())?;
-        let system = etc::SYSTEM.iter().filter_map(|dir| Path::new(dir).canonicalize().ok());
-        system.chain(self.directories.iter().cloned()).any(|shown| real.starts_with(shown)).then_some(real)
-    }
-
-    /// Adds them, their programs and their variables to a guest with this machine's system.
-    pub(super) fn add(&self, options: &mut BwrapOptions) {
-        options.lent.extend(self.directories.iter().map(|dir| dir.display().to_string()));
-        let mut path = vec![];
-        let own = format!("{TOOLS_DIR}/bin");
-        let dirs = self.path.iter().map(|dir| dir.display().to_string());
-        for dir in std::iter::once(own).chain(dirs).chain(etc::PATH.split(':').map(str::to_owned)) {
-            if !path.contains(&dir) {
-                path.push(dir);
-            }
-        }
-        options.add(&["--setenv", "PATH", &path.join(":")]);
-        for (name, value) in &self.variables {
-            options.add(&["--setenv", name, value]);
-        }
-    }
-
-    /// What is to be said of them.
-    pub(super) fn note(&self) -> Option<String> {
-        if let Some(left_out) = &self.left_out {
-            return Some(left_out.clone());
-        }
-        let names: Vec<String> = self.directories.iter().map(|dir| dir.display().to_string()).collect();
-        (!names.is_empty()).then(|| format!("tools of this machine in the bottle: {}", names.join(", ")))
-    }
+fn text(path: &Path) -> Result<String, Failure> {
+    let text = path.to_str().filter(|text| !text.contains(|c: char| c == ':' || c.is_control()));
+    text.map(str::to_owned).ok_or_else(|| Failure::input(format_args!("{} is no path for a PATH", path.display())))
 }
 
 /// The real path of a directory that the guest may have, or why it may not.
@@ -119,8 +86,7 @@ fn lendable(named: &str, environment: &Environment, root: bool) -> Result<PathBu
     if let Some(taken) = TAKEN.iter().find(|taken| real.starts_with(taken) || Path::new(taken).starts_with(&real)) {
         return Err(format!("{taken} is not this machine's in there"));
     }
-    let own =
-        [home, environment.state_root(), environment.cache(), Some(base(environment)), std::env::current_dir().ok()];
+    let own = [home, environment.state_root(), environment.cache(), std::env::current_dir().ok()];
     for own in own.into_iter().flatten().filter_map(|own| own.canonicalize().ok()) {
         if own.starts_with(&real) {
             return Err(format!("it has {}, which is more than tools", own.display()));
@@ -133,13 +99,24 @@ fn lendable(named: &str, environment: &Environment, root: bool) -> Result<PathBu
     if let Some(name) = CREDENTIALS.iter().find(|name| real.join(name).symlink_metadata().is_ok()) {
         return Err(format!("it has {name}, which is more than tools"));
     }
-    if root && let Some((dir, mode)) = closed(&real).map_err(|error| error.to_string())? {
+    if root && let Some((dir, mode)) = closed_directory(&real).map_err(|error| error.to_string())? {
         return Err(format!(
             "{} is closed to other users (mode {mode:04o}), as whom a root's bottle runs",
             dir.display()
         ));
     }
     Ok(real)
+}
+
+/// The first directory on the way up from a directory, itself included, that other users may not pass, with its mode.
+pub(crate) fn closed_directory(path: &Path) -> io::Result<Option<(&Path, u32)>> {
+    for dir in path.ancestors() {
+        let mode = fs::metadata(dir)?.mode() & 0o7777;
+        if mode & 0o001 == 0 {
+            return Ok(Some((dir, mode)));
+        }
+    }
+    Ok(None)
 }
 
 #[cfg(test)]
@@ -180,19 +157,11 @@ mod tests {
             ("JAVA_HOME", "@/cache/node/22"),
             ("GOROOT", "@/elsewhere"),
         ];
-        let tools = HostTools::find_as(&environment(dir.path(), &variables), false).expect("found");
-        let mut options = BwrapOptions::default();
-        tools.add(&mut options);
-        assert_eq!(options.lent, [at("rust"), at("home/.cargo/bin"), at("cache")]);
-        let path = format!(
-            "/opt/claude-bottle/bin:{}:{}:{}:/usr/bin:/usr/local/bin:/bin",
-            at("rust/bin"),
-            at("home/.cargo/bin"),
-            at("cache/node/22/bin")
-        );
-        assert_eq!(options.args, ["--setenv", "PATH", &path, "--setenv", "JAVA_HOME", &at("cache/node/22")]);
-        assert!(tools.note().is_some_and(|note| note.starts_with("tools of this machine in the bottle: ")));
-        assert_eq!(HostTools::find_as(&environment(dir.path(), &[]), false).expect("none").note(), None);
+        let found = tools_as(&environment(dir.path(), &variables), false).expect("found");
+        assert_eq!(found.directories, [at("rust"), at("home/.cargo/bin"), at("cache")]);
+        assert_eq!(found.path, [at("rust/bin"), at("home/.cargo/bin"), at("cache/node/22/bin"), "/usr/bin".to_owned()]);
+        assert_eq!(found.variables, [("JAVA_HOME".to_owned(), at("cache/node/22"))].into());
+        assert_eq!(tools_as(&environment(dir.path(), &[]), false).expect("none"), HostTools::default());
     }
 
     #[test]
@@ -217,22 +186,22 @@ mod tests {
             ("@/none", "No such file"),
             ("@/rust:@/elsewhere/credentials.toml", "it is no directory"),
         ] {
-            let failed = HostTools::find_as(&environment(dir.path(), &[(NAMED, named)]), false);
+            let failed = tools_as(&environment(dir.path(), &[(NAMED, named)]), false);
             let failure = failed.expect_err(named);
             assert!(failure.what.contains(why), "{named}: {failure}");
             assert!(failure.what.starts_with("BOTTLE_HOST_TOOLS names "), "{failure}");
         }
         // The job's machine names this one.
-        let found = HostTools::find_as(&environment(dir.path(), &[(TOOL_CACHE, "@/home")]), false).expect("left out");
-        assert_eq!(found.directories, [] as [PathBuf; 0]);
-        assert!(found.note().is_some_and(|note| note.contains("are not in the bottle: ")), "{found:?}");
+        let found = tools_as(&environment(dir.path(), &[(TOOL_CACHE, "@/home")]), false).expect("left out");
+        assert_eq!(found.directories, [] as [String; 0]);
+        assert!(found.notes[0].contains("are not in the bottle: "), "{found:?}");
     }
 
     #[test]
     fn a_roots_bottle_gets_no_directory_that_its_user_cannot_reach() {
         let dir = directory();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).expect("a mode");
-        let failed = HostTools::find_as(&environment(dir.path(), &[(NAMED, "@/rust")]), true);
+        let failed = tools_as(&environment(dir.path(), &[(NAMED, "@/rust")]), true);
         let failure = failed.expect_err("closed");
         assert!(failure.what.contains("is closed to other users (mode 0700)"), "{failure}");
     }
