@@ -280,6 +280,43 @@ fn a_directory_of_runs_that_the_sandboxes_cant_reach_is_named() {
     refused(&job, &output, &["is closed to other users (mode 0700)", "set BOTTLE_RUNTIME_DIR", "chmod o+x"]);
 }
 
+#[test]
+fn the_guest_has_the_hosts_tools_that_were_named_and_nothing_beside_them() {
+    on_here(|| ());
+    // Not below /tmp, which is the guest's own; as root the sandboxes have other users, who must get there.
+    let root = crate::world::sh(&["id", "--user"]) == "0";
+    let tools = tempfile::tempdir_in(if root { "/opt" } else { env!("CARGO_TARGET_TMPDIR") }).expect("a directory");
+    let place = tools.path().canonicalize().expect("real");
+    for (name, text) in [("tool/bin/greet", "#!/bin/sh\necho hello from a tool\n"), ("beside/secret", "nobody's\n")] {
+        let file = place.join(name);
+        std::fs::create_dir_all(file.parent().expect("a parent")).expect("a directory");
+        std::fs::write(&file, text).expect("a file");
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).expect("a mode");
+    }
+    std::fs::set_permissions(&place, std::fs::Permissions::from_mode(0o755)).expect("a mode");
+    let (tool, place) = (place.join("tool").display().to_string(), place.display().to_string());
+    let look = format!("greet; ls {place}; touch {tool}/x {place}/x; echo \"java: $JAVA_HOME\"; echo \"path: $PATH\"");
+    let job = Job::new(&commands(&[&look]));
+    let mut command = job.command();
+    command.env("BOTTLE_HOST_TOOLS", &tool).env("JAVA_HOME", format!("{place}/beside"));
+    let output = command.output().expect("the runner");
+    // Nothing was mended.
+    ended_with(&output, 1);
+    let transcript = job.world.record_file("transcript.jsonl");
+    assert!(transcript.contains("hello from a tool\\ntool\\n"), "{transcript}");
+    for dir in [&tool, &place] {
+        assert!(transcript.contains(&format!("'{dir}/x': Read-only file system")), "{transcript}");
+    }
+    assert!(transcript.contains("java: \\n"), "a variable names what the guest does not have: {transcript}");
+    assert!(transcript.contains(&format!("path: /opt/claude-bottle/bin:{tool}/bin:")), "{transcript}");
+    job.nothing_left();
+
+    let job = Job::new(&commands(&["true"]));
+    let output = job.command().env("BOTTLE_HOST_TOOLS", "/etc").output().expect("the runner");
+    ended_with(&output, 2);
+    assert!(said(&output).contains("BOTTLE_HOST_TOOLS names /etc, which can't be in the bottle"), "{}", said(&output));
+}
+
 /// The run with a variable that names a new file system of this size.
 fn on_a_disk_of(job: &Job, variable: &str, size: &str) -> std::process::Output {
     let disk = job.world.path("disk");
