@@ -11,6 +11,7 @@ use bottle_types::backend::Backend;
 use bottle_types::door::Door;
 use bottle_wire::proposal::sha256;
 
+use super::cache::cache_plan;
 use super::guest::Guest;
 use super::policies::Rules;
 use super::presets::Presets;
@@ -42,7 +43,7 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
     let (presets, rules) = reach(&bottle.egress_with_setup(), &mut notes)?;
     // What is to be said about these was said about all.
     let (agents_presets, agents_rules) = reach(&bottle.egress, &mut vec![])?;
-    let setup = bottle.setup.as_ref().map(|asked| setup_plan(asked, &rules.routes, &presets, &agents_presets));
+    let mut setup = bottle.setup.as_ref().map(|asked| setup_plan(asked, &rules.routes, &presets, &agents_presets));
     let doors = doors(&rules, &upstreams);
     let approval = approval(task, bottle, facts, options, &mut notes);
     note_what_nobody_decides(bottle, approval, &mut notes);
@@ -57,6 +58,9 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
     let image = images.guest != HOST_SYSTEM;
     let guest =
         Guest { bottle, rules: &rules, presets: &presets, doors: &doors, git: git.as_ref(), backend, image }.plan();
+    if let (Some(setup), Some(asked)) = (&mut setup, &bottle.setup) {
+        setup.cache = cache_plan(asked, facts, &guest.workdir, backend, &mut notes);
+    }
     let commands = (&agent, setup.as_ref());
     let prompt = super::prompt::prompt(task, commands, &guest, git.as_ref(), &upstreams, options.dry_run, seed);
     note_left_out(task, &prompt, &mut notes);
@@ -309,7 +313,7 @@ fn setup_plan(setup: &Setup, all: &RoutesPolicy, presets: &Presets, agents: &Pre
         .map(|from| FileFromBase { from: from.clone(), to: format!("{HOME}/.claude-bottle-setup/{}", name(from)) });
     let is_own = |preset: &&PresetPlan| !agents.plans.contains(preset);
     let presets = presets.plans.iter().filter(is_own).cloned().collect();
-    SetupPlan { script, run: setup.run.clone(), time: setup.time, routes, presets }
+    SetupPlan { script, run: setup.run.clone(), time: setup.time, routes, presets, cache: None }
 }
 
 fn doors(rules: &Rules, upstreams: &Upstreams) -> Vec<Door> {

@@ -135,6 +135,20 @@ pub struct SetupPlan {
     /// What the presets that only the setup has stand for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub presets: Vec<PresetPlan>,
+    /// What it finds of an earlier one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<CachePlan>,
+}
+
+/// What a setup finds of an earlier one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CachePlan {
+    /// Directories of the guest, none below another.
+    pub directories: Vec<String>,
+    /// The lock files of the base branch, each with its id in git.
+    pub lock_files: BTreeMap<String, String>,
+    /// The most that is kept, in bytes.
+    pub max_size: u64,
 }
 
 /// The job that a run is part of.
