@@ -160,8 +160,12 @@ fn kind(entry: &tar::Entry<'_, impl Read>, path: &str, root: &str) -> Result<Kin
 /// Whether a link leads to a place below the root. It may climb at its beginning alone: up from where it lies there are directories,
 /// while what it names further on may be a link that leads elsewhere.
 fn stays_within(path: &str, target: &str, root: &str) -> bool {
-    if target.is_empty() || target.starts_with('/') || target.contains('\0') {
+    if target.is_empty() || target.contains('\0') {
         return false;
+    }
+    if let Some(absolute) = target.strip_prefix('/') {
+        let below = absolute.strip_prefix(root).and_then(|below| below.strip_prefix('/'));
+        return below.is_some_and(|below| below.split('/').all(|part| part != ".."));
     }
     let climbs = target.split('/').take_while(|part| matches!(*part, ".." | "." | ""));
     let up = climbs.clone().filter(|part| *part == "..").count();
@@ -177,12 +181,12 @@ fn shown(path: &str) -> String {
 }
 
 /// Checks an archive of ours, entry by entry.
-pub(crate) fn check(archive: impl Read, directories: &[String], max_bytes: u64) -> Result<Summary, ArchiveError> {
+pub(super) fn check(archive: impl Read, directories: &[String], max_bytes: u64) -> Result<Summary, ArchiveError> {
     each(archive, Judge::new(directories, max_bytes, true), |_, _| Ok(()))
 }
 
 /// Writes an archive of what may be kept of another.
-pub(crate) fn rewrite(
+pub(super) fn rewrite(
     archive: impl Read,
     to: impl Write,
     directories: &[String],

@@ -9,5 +9,5 @@ mod store;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use archive::{ArchiveError, Summary, check, pieces, rewrite};
+pub(crate) use archive::{ArchiveError, Summary, pieces};
 pub(crate) use store::{Found, Kept, MAX_AGE_DAYS, MAX_STORE_BYTES, NewEntry, Pruned, Store};

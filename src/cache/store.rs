@@ -44,12 +44,12 @@ struct IndexEntry {
 }
 
 /// An entry that is to be kept.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct NewEntry<'a> {
-    pub(crate) key: &'a str,
+#[derive(Debug, Clone)]
+pub(crate) struct NewEntry {
+    pub(crate) key: String,
     /// Whose it is; nobody else's run takes it.
-    pub(crate) repository: &'a str,
-    pub(crate) directories: &'a [String],
+    pub(crate) repository: String,
+    pub(crate) directories: Vec<String>,
     pub(crate) max_bytes: u64,
 }
 
@@ -73,9 +73,15 @@ pub(crate) enum Found {
 /// What a pruning did with an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Pruned {
-    Removed { key: String, size: u64, why: String },
+    Removed {
+        key: String,
+        size: u64,
+        why: String,
+    },
     /// A run holds it.
-    InUse { key: String },
+    InUse {
+        key: String,
+    },
 }
 
 impl Store {
@@ -112,13 +118,13 @@ impl Store {
     }
 
     /// Looks for an entry, and checks all of it. What is wrong is removed, so that the next setup makes it anew.
-    pub(crate) fn find(&self, asked: NewEntry<'_>) -> Found {
-        let index = match self.index(asked.key) {
+    pub(crate) fn find(&self, asked: &NewEntry) -> Found {
+        let index = match self.index(&asked.key) {
             Ok(Some(index)) => index,
             Ok(None) => return Found::Nothing,
-            Err(why) => return self.bad(asked.key, None, why),
+            Err(why) => return self.bad(&asked.key, None, why),
         };
-        let wrong = |why: &str| self.bad(asked.key, None, why.to_owned());
+        let wrong = |why: &str| self.bad(&asked.key, None, why.to_owned());
         if index.version != 1 || index.key != asked.key {
             return wrong("its index is another entry's");
         }
@@ -140,10 +146,10 @@ impl Store {
         match verify(&mut file, &index, asked) {
             Ok(summary) => {
                 // When it was used last; one whose time can't be set is removed sooner.
-                let _ = open(&self.index_path(asked.key)).and_then(|index| index.set_modified(now()));
+                let _ = open(&self.index_path(&asked.key)).and_then(|index| index.set_modified(now()));
                 Found::Kept(Kept { archive: file, summary, made: index.made })
             }
-            Err(why) => self.bad(asked.key, Some(&index.sha256), why),
+            Err(why) => self.bad(&asked.key, Some(&index.sha256), why),
         }
     }
 
@@ -178,7 +184,7 @@ impl Store {
     }
 
     /// Keeps what may be kept of an archive. It is there whole, or not at all; of two at once either's is.
-    pub(crate) fn keep(&self, raw: &mut File, entry: NewEntry<'_>) -> Result<Summary, String> {
+    pub(crate) fn keep(&self, raw: &mut File, entry: &NewEntry) -> Result<Summary, String> {
         raw.rewind().map_err(|error| error.to_string())?;
         let failed = |error: io::Error| format!("failed to write to {}: {error}", self.dir.display());
         let archives = self.dir.join("archives");
@@ -186,14 +192,14 @@ impl Store {
         let raw = io::BufReader::with_capacity(1 << 20, raw);
         let to = io::BufWriter::with_capacity(1 << 20, partial.as_file_mut());
         let summary =
-            archive::rewrite(raw, to, entry.directories, entry.max_bytes).map_err(|error| error.to_string())?;
+            archive::rewrite(raw, to, &entry.directories, entry.max_bytes).map_err(|error| error.to_string())?;
         let sha256 = sha256(partial.as_file_mut()).map_err(failed)?;
         let size = partial.as_file().metadata().map_err(failed)?.len();
         persist(partial, &self.archive_path(&sha256), &archives).map_err(failed)?;
         let index = IndexEntry {
             version: 1,
-            key: entry.key.to_owned(),
-            repository: entry.repository.to_owned(),
+            key: entry.key.clone(),
+            repository: entry.repository.clone(),
             sha256,
             size,
             files: summary.files,
@@ -203,7 +209,7 @@ impl Store {
         let entries = self.dir.join("entries");
         let mut partial = partial_in(&entries).map_err(failed)?;
         partial.write_all(&text).map_err(failed)?;
-        persist(partial, &self.index_path(entry.key), &entries).map_err(failed)?;
+        persist(partial, &self.index_path(&entry.key), &entries).map_err(failed)?;
         Ok(summary)
     }
 
@@ -324,7 +330,7 @@ fn persist(partial: NamedTempFile, path: &Path, dir: &Path) -> io::Result<()> {
 }
 
 /// Checks size, hash and every entry; the file is at its beginning afterwards.
-fn verify(file: &mut File, index: &IndexEntry, asked: NewEntry<'_>) -> Result<Summary, String> {
+fn verify(file: &mut File, index: &IndexEntry, asked: &NewEntry) -> Result<Summary, String> {
     let unreadable = |error: io::Error| format!("its archive can't be read: {error}");
     let size = file.metadata().map_err(unreadable)?.len();
     if size != index.size || size > archive::archive_bytes(asked.max_bytes) {
@@ -335,7 +341,7 @@ fn verify(file: &mut File, index: &IndexEntry, asked: NewEntry<'_>) -> Result<Su
     }
     file.rewind().map_err(unreadable)?;
     let reader = io::BufReader::with_capacity(1 << 20, &mut *file);
-    let summary = archive::check(reader, asked.directories, asked.max_bytes).map_err(|error| error.to_string())?;
+    let summary = archive::check(reader, &asked.directories, asked.max_bytes).map_err(|error| error.to_string())?;
     file.rewind().map_err(unreadable)?;
     Ok(summary)
 }

@@ -84,9 +84,10 @@ async fn lock_files(manifest: &Manifest, base: Option<&Base>) -> Result<BTreeMap
     let has_cache = |setup: &Setup| setup.cache.is_some();
     let mut setups = manifest.bottles.values().filter_map(|bottle| bottle.setup.as_ref());
     let Some(base) = base.filter(|_| setups.any(has_cache)) else { return Ok(BTreeMap::new()) };
-    let found = base.ids(bottle_plan::plan::is_lock_file).await.map_err(|why| {
-        Failure::machine(format_args!("failed to look for the lock files of {}: {why}", base.name()))
-    })?;
+    let found = base
+        .ids(bottle_plan::plan::is_lock_file)
+        .await
+        .map_err(|why| Failure::machine(format_args!("failed to look for the lock files of {}: {why}", base.name())))?;
     if found.len() > MAX_LOCK_FILES {
         let what = format!("the base branch has {} lock files, too many for a cache's key", found.len());
         return Err(Failure::input(what).hint("leave out `setup.cache`"));

@@ -15,10 +15,9 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 
 use super::LiveRun;
+use super::outcome::one_line;
 use crate::backend::{Bottle, BottleError, Exec, Output, finish, succeed};
-use crate::cache::{
-    ArchiveError, Found, Kept, MAX_AGE_DAYS, MAX_STORE_BYTES, NewEntry, Store, Summary, pieces,
-};
+use crate::cache::{ArchiveError, Found, Kept, MAX_AGE_DAYS, MAX_STORE_BYTES, NewEntry, Store, Summary, pieces};
 use crate::exit::Failure;
 use crate::provision;
 
@@ -79,14 +78,19 @@ struct KeyParts<'a> {
 }
 
 /// The cache of one run's setup.
-pub(super) struct SetupCache<'r> {
-    plan: &'r CachePlan,
+pub(super) struct SetupCache {
     store: Store,
-    key: String,
-    repository: String,
+    entry: NewEntry,
     /// None: this run may keep its setup. Some: why not.
     read_only: Option<String>,
     is_hit: bool,
+}
+
+/// What a setup has left, on this side of the wall.
+pub(super) enum Packed {
+    Archive(File),
+    /// It is not kept; the text says why, if a person has to know.
+    Not(Option<CacheLine>),
 }
 
 /// What happened, for a person: one line.
@@ -95,149 +99,121 @@ pub(super) enum CacheLine {
     Warning(String),
 }
 
-impl<'r> SetupCache<'r> {
+impl SetupCache {
     /// Opens the store, and makes the key; the error says why there is no cache in this run.
-    pub(super) async fn open(run: &LiveRun<'r>, setup: &'r SetupPlan, plan: &'r CachePlan) -> Result<Self, String> {
+    pub(super) async fn open(run: &LiveRun<'_>, setup: &SetupPlan, plan: &CachePlan) -> Result<Self, String> {
         let dir = run.context.inputs.cache_dir.as_deref().ok_or("there is no place for it: HOME is not set")?;
         let store = Store::open(dir)?;
         let repository = repository(run.context.plan).ok_or("there is no repository whose it would be")?;
         let system = run.bottle.system_id().await.map_err(|error| error.to_string())?;
         let key = key(run, setup, &repository, &system)?;
-        Ok(Self { plan, store, key, repository, read_only: read_only(run), is_hit: false })
-    }
-
-    fn entry(&self) -> NewEntry<'_> {
-        NewEntry {
-            key: &self.key,
-            repository: &self.repository,
-            directories: &self.plan.directories,
-            max_bytes: self.plan.max_size,
-        }
+        let entry = NewEntry { key, repository, directories: plan.directories.clone(), max_bytes: plan.max_size };
+        Ok(Self { store, entry, read_only: read_only(run), is_hit: false })
     }
 
     /// Puts the entry into the guest, if there is one that is as it was written.
     pub(super) async fn restore(&mut self, bottle: &dyn Bottle, owner: u32) -> Result<CacheLine, Failure> {
-        let kept = match self.find().await {
+        let (store, entry) = (self.store.clone(), self.entry.clone());
+        let found = tokio::task::spawn_blocking(move || store.find(&entry)).await;
+        let kept = match found.unwrap_or_else(|error| Found::Bad(error.to_string())) {
             Found::Kept(kept) => kept,
-            Found::Nothing => return Ok(CacheLine::Note(format!("cache: miss, nothing is kept by {}", self.short()))),
+            Found::Nothing => return Ok(CacheLine::Note(format!("cache: miss, nothing is kept as {}", self.short()))),
             Found::Bad(why) => {
                 return Ok(CacheLine::Warning(format!("cache: the entry {} was removed: {why}", self.short())));
             }
         };
-        let script = format!("{NO_LINKS}\n{NO_LINKS_BELOW}");
-        match self.look(bottle, &script).await {
-            Ok(None) => {}
-            Ok(Some(why)) => return Ok(CacheLine::Warning(format!("cache: not used, {why}"))),
-            Err(error) => return Ok(CacheLine::Warning(format!("cache: not used: {error}"))),
+        if let Err(why) = self.look(bottle).await {
+            return Ok(CacheLine::Warning(format!("cache: not used, {why}")));
         }
         let (summary, made) = (kept.summary, kept.made.clone());
-        unpack(bottle, kept, self.plan, owner).await.map_err(|why| {
+        unpack(bottle, kept, &self.entry, owner).await.map_err(|why| {
             Failure::machine(format_args!("failed to put the setup's cache into the guest: {why}"))
-                .hint("is the guest's disk full? leave out `setup.cache`, or remove it with `bottle-runner cleanup --cache --older-than 0`")
+                .hint("is the disk full? `bottle-runner cleanup --cache --older-than 0` removes what is kept")
         })?;
         self.is_hit = true;
-        Ok(CacheLine::Note(format!("cache: hit, {} of {made} by {}", words(summary), self.short())))
+        Ok(CacheLine::Note(format!("cache: hit, {} of {made} as {}", words(summary), self.short())))
     }
 
-    /// Keeps what the setup has left, where this run may and there is nothing of this key yet.
-    pub(super) async fn keep(&self, bottle: &dyn Bottle) -> Option<CacheLine> {
+    /// Takes what the setup has left out of the guest, where this run may keep it and nothing is kept yet.
+    pub(super) async fn pack(&self, bottle: &dyn Bottle) -> Packed {
         if self.is_hit {
-            return None;
+            return Packed::Not(None);
         }
+        let not = |line| Packed::Not(Some(line));
         if let Some(why) = &self.read_only {
-            return Some(CacheLine::Note(format!("cache: not kept, {why}")));
+            return not(CacheLine::Note(format!("cache: not kept, {why}")));
         }
-        let kept = match self.pack(bottle).await {
-            Ok(Some(summary)) => summary,
-            Ok(None) => {
+        let mut spool = match self.store.spool() {
+            Ok(spool) => spool,
+            Err(error) => return not(CacheLine::Warning(format!("cache: not kept: no file can be made: {error}"))),
+        };
+        let exec = self.exec(&format!("{NO_LINKS}\n{PACK}"));
+        let limit = bottle.patience(COPY_TIMEOUT);
+        let packed = tokio::time::timeout(limit, spool_output(bottle, exec, &mut spool, self.entry.max_bytes)).await;
+        let why = match packed {
+            Ok(Ok(Spooled::Ended(0, _))) => return Packed::Archive(spool),
+            Ok(Ok(Spooled::Ended(NOTHING, _))) => {
                 let line = "cache: not kept, the setup has made none of its directories";
-                return Some(CacheLine::Note(line.to_owned()));
+                return not(CacheLine::Note(line.to_owned()));
             }
-            Err(why) => return Some(CacheLine::Warning(format!("cache: not kept: {why}"))),
+            Ok(Ok(Spooled::Ended(REFUSED, said))) => said,
+            Ok(Ok(Spooled::Ended(code, said))) => format!("tar ended with {code}: {said}"),
+            Ok(Ok(Spooled::TooLarge)) => ArchiveError::TooLarge(self.entry.max_bytes).to_string(),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("to pack it took more than {} s", limit.as_secs()),
         };
-        let left_out = match kept.left_out {
-            0 => String::new(),
-            left_out => format!(", without {left_out} files such as CLAUDE.md and .git"),
+        not(CacheLine::Warning(format!("cache: not kept: {why}")))
+    }
+
+    /// Keeps what was taken out.
+    pub(super) async fn keep(&self, packed: Packed) -> Option<CacheLine> {
+        let mut spool = match packed {
+            Packed::Archive(spool) => spool,
+            Packed::Not(line) => return line,
         };
-        let max_age = Duration::from_secs(MAX_AGE_DAYS * 24 * 3600);
-        if let Err(why) = self.store.prune(max_age, MAX_STORE_BYTES, false) {
-            return Some(CacheLine::Warning(format!("cache: kept, but older entries could not be removed: {why}")));
-        }
-        Some(CacheLine::Note(format!("cache: kept {}{left_out} as {}", words(kept), self.short())))
+        let (store, entry) = (self.store.clone(), self.entry.clone());
+        let kept = tokio::task::spawn_blocking(move || {
+            let kept = store.keep(&mut spool, &entry)?;
+            let max_age = Duration::from_secs(MAX_AGE_DAYS * 24 * 3600);
+            let pruned = store.prune(max_age, MAX_STORE_BYTES, false);
+            pruned.map(|_| kept).map_err(|why| format!("{why}, so what is old is still there"))
+        });
+        let kept = kept.await.map_err(|error| error.to_string()).and_then(|kept| kept);
+        Some(match kept {
+            Err(why) => CacheLine::Warning(format!("cache: not kept: {why}")),
+            Ok(kept) => {
+                let left_out = match kept.left_out {
+                    0 => String::new(),
+                    left_out => format!(", without {left_out} such as CLAUDE.md and .git"),
+                };
+                CacheLine::Note(format!("cache: kept {}{left_out} as {}", words(kept), self.short()))
+            }
+        })
     }
 
     fn short(&self) -> &str {
-        &self.key[..12]
+        &self.entry.key[..12]
     }
 
-    async fn find(&self) -> Found {
-        let (store, key, repository, plan) =
-            (self.store.clone(), self.key.clone(), self.repository.clone(), self.plan.clone());
-        let found = tokio::task::spawn_blocking(move || {
-            store.find(NewEntry {
-                key: &key,
-                repository: &repository,
-                directories: &plan.directories,
-                max_bytes: plan.max_size,
-            })
-        });
-        found.await.unwrap_or_else(|error| Found::Bad(error.to_string()))
-    }
-
-    /// Runs a look at the directories; why they are not taken.
-    async fn look(&self, bottle: &dyn Bottle, script: &str) -> Result<Option<String>, BottleError> {
-        let done = finish(bottle, self.exec(script), COPY_TIMEOUT).await?;
+    /// Looks whether the directories can be filled; the error says why not.
+    async fn look(&self, bottle: &dyn Bottle) -> Result<(), String> {
+        let exec = self.exec(&format!("{NO_LINKS}\n{NO_LINKS_BELOW}"));
+        let done = finish(bottle, exec, COPY_TIMEOUT).await.map_err(|error| error.to_string())?;
         match done.code {
-            0 => Ok(None),
-            REFUSED => Ok(Some(super::outcome::one_line(done.text().trim()))),
-            code => Err(BottleError::new("failed to look at the cache's directories", format_args!("ended with {code}"))),
+            0 => Ok(()),
+            REFUSED => Err(one_line(done.text().trim())),
+            code => Err(format!("the look at its directories ended with {code}: {}", one_line(done.text().trim()))),
         }
     }
 
     fn exec(&self, script: &str) -> Exec {
-        let argv = ["sh", "-c", script, "sh"].into_iter().chain(self.plan.directories.iter().map(String::as_str));
+        let argv = ["sh", "-c", script, "sh"].into_iter().chain(self.entry.directories.iter().map(String::as_str));
         Exec::guest(argv).in_dir("/")
-    }
-
-    /// Takes the directories out of the guest, and keeps them; none: they are not there.
-    async fn pack(&self, bottle: &dyn Bottle) -> Result<Option<Summary>, String> {
-        let mut spool = self.store.spool().map_err(|error| format!("there is no room for it: {error}"))?;
-        let exec = self.exec(&format!("{NO_LINKS}\n{PACK}"));
-        let limit = bottle.patience(COPY_TIMEOUT);
-        let packed = tokio::time::timeout(limit, spool_output(bottle, exec, &mut spool, self.plan.max_size)).await;
-        let code = match packed {
-            Ok(Ok(Packed::Ended(code, _))) if code == 0 || code == NOTHING => code,
-            Ok(Ok(Packed::Ended(code, said))) => {
-                return Err(match code {
-                    REFUSED => said,
-                    code => format!("tar ended with {code}: {said}"),
-                });
-            }
-            Ok(Err(error)) => return Err(error.to_string()),
-            Ok(Ok(Packed::TooLarge)) | Err(_) => {
-                // It must not write on while the agent works.
-                bottle.signal("KILL").await.map_err(|error| error.to_string())?;
-                return Err(match packed {
-                    Err(_) => format!("it took more than {} s to pack", limit.as_secs()),
-                    Ok(_) => ArchiveError::TooLarge(self.plan.max_size).to_string(),
-                });
-            }
-        };
-        if code == NOTHING {
-            return Ok(None);
-        }
-        let (store, key, repository, plan) =
-            (self.store.clone(), self.key.clone(), self.repository.clone(), self.plan.clone());
-        let kept = tokio::task::spawn_blocking(move || {
-            let (directories, max_bytes) = (&plan.directories, plan.max_size);
-            store.keep(&mut spool, NewEntry { key: &key, repository: &repository, directories, max_bytes })
-        });
-        kept.await.map_err(|error| error.to_string())?.map(Some)
     }
 }
 
 /// How packing came to its end.
-enum Packed {
+enum Spooled {
     /// With this code, and what was said.
     Ended(i64, String),
     TooLarge,
@@ -249,7 +225,7 @@ async fn spool_output(
     exec: Exec,
     spool: &mut File,
     max_bytes: u64,
-) -> Result<Packed, BottleError> {
+) -> Result<Spooled, BottleError> {
     let failed = |error: &dyn std::fmt::Display| BottleError::new("failed to take the cache out of the guest", error);
     let (mut running, mut written, mut complaint) = (bottle.exec(exec).await?, 0_u64, vec![]);
     while let Some(output) = running.output.recv().await {
@@ -258,7 +234,7 @@ async fn spool_output(
                 written = written.saturating_add(bytes.len() as u64);
                 // As much again is what a tar of small files has at most.
                 if written > max_bytes.saturating_mul(2).saturating_add(64 << 20) {
-                    return Ok(Packed::TooLarge);
+                    return Ok(Spooled::TooLarge);
                 }
                 spool.write_all(&bytes).map_err(|error| failed(&error))?;
             }
@@ -268,13 +244,13 @@ async fn spool_output(
         }
     }
     let code = running.code.await.map_err(|_| failed(&"it went away"))??;
-    Ok(Packed::Ended(code, super::outcome::one_line(String::from_utf8_lossy(&complaint).trim())))
+    Ok(Spooled::Ended(code, one_line(String::from_utf8_lossy(&complaint).trim())))
 }
 
 /// Unpacks an archive in the guest, a piece at a time.
-async fn unpack(bottle: &dyn Bottle, kept: Kept, plan: &CachePlan, owner: u32) -> Result<(), String> {
+async fn unpack(bottle: &dyn Bottle, kept: Kept, entry: &NewEntry, owner: u32) -> Result<(), String> {
     let (sender, mut receiver) = mpsc::channel::<Vec<u8>>(1);
-    let (directories, max_size) = (plan.directories.clone(), plan.max_size);
+    let (directories, max_size) = (entry.directories.clone(), entry.max_bytes);
     let read = tokio::task::spawn_blocking(move || {
         let archive = io::BufReader::with_capacity(1 << 20, &kept.archive);
         pieces(archive, &directories, max_size, owner, |piece| {
@@ -293,7 +269,9 @@ async fn unpack(bottle: &dyn Bottle, kept: Kept, plan: &CachePlan, owner: u32) -
 fn read_only(run: &LiveRun<'_>) -> Option<String> {
     let base = run.context.inputs.planning.base.as_ref().and_then(|base| base.commit_of_branch());
     let Some(base) = base else {
-        return Some("the checkout does not know origin's default branch (`git remote set-head origin --auto`)".to_owned());
+        return Some(
+            "the checkout does not know origin's default branch (`git remote set-head origin --auto`)".to_owned(),
+        );
     };
     let short = |commit: &str| commit.get(..12).unwrap_or(commit).to_owned();
     match run.progress.starts.last() {

@@ -51,13 +51,17 @@ impl<'r> SetUp<'r> {
             commands(&mut log, setup, &env).await?;
             bottle.signal("KILL").await.map_err(Failure::machine)?;
             tidy(bottle, plan, &run.progress.starts, events).await?;
+            let packed = match &cache {
+                Some(cache) => Some(cache.pack(bottle).await),
+                None => None,
+            };
             // The repository's own configuration may have git start something, too: a process that is left would hold connections
             // that the setup's rules allowed, and could change after the look what was looked at.
             bottle.signal("KILL").await.map_err(Failure::machine)?;
             close(bottle, plan, events).await?;
             unchanged(&before, &agents_files(bottle, plan).await?)?;
-            if let Some(cache) = &cache {
-                cache.keep(bottle).await.map(|line| log.line(line)).transpose()?;
+            if let (Some(cache), Some(packed)) = (&cache, packed) {
+                cache.keep(packed).await.map(|line| log.line(line)).transpose()?;
             }
         }
         Ok(Self { run, env })
@@ -106,7 +110,7 @@ impl SetupLog<'_, '_> {
 }
 
 /// The cache of a setup that has one; a store that can't be used leaves the setup without.
-async fn open_cache<'r>(log: &mut SetupLog<'_, 'r>, setup: &'r SetupPlan) -> Result<Option<SetupCache<'r>>, Failure> {
+async fn open_cache(log: &mut SetupLog<'_, '_>, setup: &SetupPlan) -> Result<Option<SetupCache>, Failure> {
     let Some(plan) = &setup.cache else { return Ok(None) };
     match SetupCache::open(log.run, setup, plan).await {
         Ok(cache) => Ok(Some(cache)),

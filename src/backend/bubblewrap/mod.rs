@@ -248,7 +248,8 @@ impl Bottle for BubblewrapBottle {
 
     fn system_id(&self) -> BoxFuture<'_, Result<String, BottleError>> {
         async {
-            let failed = |error: &dyn std::fmt::Display| BottleError::new("failed to look at the guest's system", error);
+            let failed =
+                |error: &dyn std::fmt::Display| BottleError::new("failed to look at the guest's system", error);
             let rootfs = self.rootfs().await.map_err(|error| failed(&error))?;
             let root = rootfs.map_or_else(|| PathBuf::from("/"), |rootfs| rootfs.dir.clone());
             let id = tokio::task::spawn_blocking(move || sandbox::system_id(&root)).await;

@@ -383,7 +383,8 @@ impl Bottle for Machine {
     }
 
     fn system_id(&self) -> BoxFuture<'_, Result<String, BottleError>> {
-        async { Err(BottleError::new("failed to learn the guest's system", "setups keep nothing in smolmachines")) }.boxed()
+        async { Err(BottleError::new("failed to learn the guest's system", "setups keep nothing in smolmachines")) }
+            .boxed()
     }
 
     fn logs(&self) -> BoxFuture<'_, Result<Vec<u8>, BottleError>> {

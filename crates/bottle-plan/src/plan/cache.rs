@@ -9,7 +9,7 @@ use crate::facts::HostFacts;
 use crate::manifest::Setup;
 
 /// What a setup without `cache_max_size` may keep.
-pub const DEFAULT_CACHE_BYTES: u64 = 2 << 30;
+const DEFAULT_CACHE_BYTES: u64 = 2 << 30;
 /// More lock files than these say nothing more.
 pub const MAX_LOCK_FILES: usize = 1000;
 

@@ -32,7 +32,9 @@ pub(super) fn check_cache(setup: &Setup, at: &At) -> Checked {
         let directory = directory.trim_end_matches('/');
         let is_within = |other: &str| directory == other || directory.starts_with(&format!("{other}/"));
         let others = cache.named().filter(|(other, _)| *other != index);
-        if let Some((_, other)) = others.map(|(at, other)| (at, other.trim_end_matches('/'))).find(|(_, o)| is_within(o)) {
+        if let Some((_, other)) =
+            others.map(|(at, other)| (at, other.trim_end_matches('/'))).find(|(_, o)| is_within(o))
+        {
             return Err(at.item(index).wrong(&format!("`{other}` is kept already, with all that is below it")));
         }
     }
