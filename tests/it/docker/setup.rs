@@ -124,6 +124,15 @@ fn kept_job(cassette: &str) -> Job {
     job
 }
 
+/// A job whose setup would keep four MiB; the caller brings the checkout.
+pub(crate) fn large_job() -> Job {
+    let fill = "mkdir -p ~/.cache/sample; head -c 4194304 /dev/urandom > ~/.cache/sample/large";
+    let setup = format!("      script: scripts/setup\n      run: [\"{fill}\"]\n      cache: [~/.cache/sample]\n");
+    let job = job(&setup, &commands(&["echo a > w; git add w; git commit -qm w; git push -q origin HEAD"]));
+    is_base(&job);
+    job
+}
+
 fn git(job: &Job, args: &[&str]) -> String {
     let dir = job.checkout.display().to_string();
     crate::world::sh(&[&["git", "-C", &dir], args].concat())

@@ -437,12 +437,15 @@ fn mcp(bottle: &Bottle, backend: Backend) -> McpPlan {
     let url = format!("http://{}:{}/", backend.door_host(Door::Supervise), Door::Supervise.port());
     let claude = format!("{TOOLS_DIR}/bin/claude");
     let timeout = (bottle.supervise.timeout.0 + 60) * 1000;
-    let server = serde_json::json!({ "type": "http", "url": url, "timeout": timeout }).to_string();
+    let server = serde_json::json!({ "type": "http", "url": url, "timeout": timeout });
+    let text = serde_json::json!({ "mcpServers": { Door::Supervise.name(): server } }).to_string();
+    let server = server.to_string();
     let register = [&claude, "mcp", "add-json", "--scope", "user", Door::Supervise.name(), &server];
     McpPlan {
         name: Door::Supervise.name().to_owned(),
         register: register.iter().map(|part| (*part).to_owned()).collect(),
         url: url.clone(),
+        settings: McpSettings { file: format!("{HOME}/.claude.json"), text },
     }
 }
 

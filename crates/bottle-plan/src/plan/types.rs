@@ -411,8 +411,20 @@ pub struct McpPlan {
     pub name: String,
     /// Its URL for the guest.
     pub url: String,
-    /// The command that registers it.
+    /// The command that registers it in an image that has settings of Claude Code's already.
     pub register: Vec<String>,
+    /// What that command writes where there are none.
+    #[serde(default)]
+    pub settings: McpSettings,
+}
+
+/// Settings of Claude Code's, as far as they are about servers.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct McpSettings {
+    /// The file, in the agent's home.
+    pub file: String,
+    /// All of it.
+    pub text: String,
 }
 
 /// Where the bundle finds the host's CA bundle, in a run that has one.
