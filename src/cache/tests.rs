@@ -102,11 +102,11 @@ fn nothing_is_kept_that_could_do_harm() {
 #[test]
 fn a_bomb_of_files_is_refused() {
     let mut raw = entry(&words(&["dir", "home/node/.npm"]));
-    for number in 0..500_000_u32 {
+    for number in 0..5_000_u32 {
         raw.extend(entry(&words(&["file", &format!("home/node/.npm/{number}")])));
     }
     let error = rewrite(&raw[..], std::io::sink(), &directories(), MAX_BYTES).expect_err("too many");
-    assert_eq!(error.to_string(), "it has more than 500000 files");
+    assert_eq!(error.to_string(), "it has more than 5000 files");
 }
 
 fn words(words: &[&str]) -> Vec<toml::Value> {
