@@ -108,7 +108,8 @@ async fn start(
     }
     let dir = plan.state_dir.clone();
     let manifest = planned.manifest;
-    let inputs = RunInputs { plan, planning, manifest, guest_inputs, secrets, replay, handoff, forge };
+    let cache_dir = context.environment.setup_cache();
+    let inputs = RunInputs { plan, planning, manifest, guest_inputs, secrets, replay, handoff, cache_dir, forge };
     let outcome = match run::run(inputs, &events, cancel).await {
         Ok(RunResult::TakenUp(why)) => return nothing(&why, context, outputs),
         Ok(RunResult::Ended(outcome)) => outcome,

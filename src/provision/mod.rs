@@ -22,6 +22,7 @@ use crate::backend::{Bottle, BottleError, Exec, succeed};
 use crate::exit::Failure;
 use crate::report::{Case, Events, Suite};
 
+pub(crate) use git::origin;
 pub(crate) use inputs::GuestInputs;
 
 /// The guest as provisioning leaves it, as far as the run needs it.

@@ -40,6 +40,8 @@ pub struct HostFacts {
     pub hosts: BTreeMap<HostName, IpAddr>,
     /// Where the package managers fetch from that a bottle of the manifest has presets for.
     pub registries: BTreeMap<Preset, Answer>,
+    /// The lock files of the base revision, each with its id in git, where a setup of the manifest has a cache.
+    pub lock_files: BTreeMap<String, String>,
     /// This machine's tools beside its system's.
     pub tools: HostTools,
 }

@@ -57,7 +57,7 @@ const NAME: &str =
 /// on in a corpus.
 ///
 /// `generic-api-key` takes what has no digit for no key. An expression of code is none either: names with a dot between two of them and
-/// no quotes, or one name of capitals ([decision 0051](../../../docs/decisions/0051-an-expression-is-no-key.md)).
+/// no quotes, or one name of capitals ([decision 0053](../../../docs/decisions/0053-an-expression-is-no-key.md)).
 pub(super) fn config(canary: &str) -> String {
     format!(
         r#"title = "git-gate"
