@@ -145,6 +145,10 @@ fn is_base(job: &Job) {
 
 /// The `setup.log` of one more run, and how long its commands took.
 fn log_of_a_run(job: &Job, code: i32) -> (String, f64) {
+    // The run before has pushed its branch, from which this one would go on.
+    for branch in job.upstream.git(&["for-each-ref", "--format", "%(refname)", "refs/heads/bottle"]).lines() {
+        job.upstream.git(&["update-ref", "-d", branch]);
+    }
     let before = job.world.slugs();
     let output = job.run();
     ended_with(&output, code);
