@@ -4,6 +4,7 @@ mod apply;
 mod asked;
 mod cleanup;
 mod facts;
+mod forge_token;
 mod init;
 mod logs;
 mod machine;
@@ -12,6 +13,7 @@ mod plan;
 mod proposals;
 mod ps;
 mod resume;
+mod rotate;
 mod rules;
 mod run;
 mod task;
@@ -58,6 +60,8 @@ enum Command {
     Logs(logs::LogsArgs),
     /// Show and decide the proposals of agents in this machine's runs.
     Proposals(proposals::ProposalsArgs),
+    /// Have a run read its credentials again from their files and commands, as SIGHUP does.
+    Rotate(rotate::RotateArgs),
     /// Apply a policy file to a running bottle, as an approved proposal is applied.
     Apply(apply::ApplyArgs),
     /// Check that a run record is complete and consistent, and its chain of hashes unbroken.
@@ -177,6 +181,7 @@ async fn dispatch(command: Command, context: Context) -> Result<Code, Failure> {
         Command::Ps(args) => ps::main(&args, &context),
         Command::Logs(args) => logs::main(&args, &context).await,
         Command::Proposals(args) => proposals::main(args, &context).await,
+        Command::Rotate(args) => rotate::main(&args, &context),
         Command::Apply(args) => apply::main(args, &context).await,
         Command::VerifyRecord(args) => verify_record::main(&args, &context),
         Command::Cleanup(args) => cleanup::main(&args, &context).await,

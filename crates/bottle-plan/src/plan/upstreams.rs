@@ -59,7 +59,10 @@ impl Upstreams {
             return Ok(Self(bottle.git.iter().map(|entry| from_manifest(entry, facts, &mut names)).collect()));
         }
         let (address, token) = match (&facts.ci, facts.checkout.as_ref().and_then(|c| c.origin.as_deref())) {
-            (Some(ci), _) => (without_userinfo(&ci_repository(ci, task)?), Some(ci_token(ci, SecretSources { declared: &manifest.credentials, facts }))),
+            (Some(ci), _) => (
+                without_userinfo(&ci_repository(ci, task)?),
+                Some(ci_token(ci, SecretSources { declared: &manifest.credentials, facts })),
+            ),
             (None, Some(origin)) => (without_userinfo(origin), None),
             (None, None) => match &task.repository {
                 Some(repository) => (without_userinfo(&repository.clone_url), None),
