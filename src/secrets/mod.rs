@@ -7,6 +7,8 @@
 
 mod renew;
 mod source;
+#[cfg(test)]
+mod tests;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -87,16 +89,26 @@ impl Secrets {
         environment: &Environment,
         checkout: Option<&Checkout>,
     ) -> Result<Self, Failure> {
+        let origin = checkout.and_then(|checkout| checkout.origin.as_ref());
+        let passwords = origin.into_iter().flat_map(|origin| maskable("ORIGIN_PASSWORD", origin.passwords())).collect();
+        Self::of(&plan.secrets, environment, passwords).await
+    }
+
+    /// The same of these, and of what else is to be masked.
+    async fn of(
+        plans: &[SecretPlan],
+        environment: &Environment,
+        masked: Vec<(SecretName, Secret<Vec<u8>>)>,
+    ) -> Result<Self, Failure> {
         let mut credentials = vec![];
-        for secret in &plan.secrets {
+        for secret in plans {
             credentials.push(Self::first(secret, environment).await?);
         }
         let known: Vec<_> = credentials.iter().map(|one| (one.name.clone(), one.value.clone())).collect();
         // A secret of the plan that is too short to guard stops the run.
         let mask = KnownSecrets::new(&known).map_err(|error| Failure::input(error).hint("use a longer credential"))?;
         let mut others = environment.credentials();
-        let origin = checkout.and_then(|checkout| checkout.origin.as_ref());
-        others.extend(origin.into_iter().flat_map(|origin| maskable("ORIGIN_PASSWORD", origin.passwords())));
+        others.extend(masked);
         let mut values = Values { credentials, others, mask: Arc::new(mask) };
         values.mask = Arc::new(KnownSecrets::new(&values.all()).map_err(Failure::input)?);
         let environment = environment.clone();
