@@ -1,4 +1,4 @@
-//! The token with which the job's forge is asked, where the manifest says where it comes from: the newest one.
+//! The token with which the job's forge is asked, where the manifest says where it comes from or it is an App's: the newest one.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use bottle_plan::plan::{BottlePlan, FORGE_USER};
 use bottle_types::secret::{Secret, SecretName};
 
 use crate::exit::Failure;
-use crate::forge::Forge;
+use crate::forge::{Forge, app};
 use crate::report::Events;
 use crate::secrets::{Life, Renewed, Secrets};
 
@@ -14,9 +14,11 @@ use crate::secrets::{Life, Renewed, Secrets};
 pub(super) struct ForgeToken(Option<(SecretName, Arc<dyn Forge>)>);
 
 impl ForgeToken {
-    pub(super) fn of(plan: &BottlePlan, forge: Option<&Arc<dyn Forge>>) -> Self {
+    pub(super) fn of(plan: &BottlePlan, is_app: bool, forge: Option<&Arc<dyn Forge>>) -> Self {
         let used = plan.secrets.iter().find(|secret| secret.used_by.iter().any(|user| user == FORGE_USER));
-        Self(used.map(|secret| secret.name.clone()).zip(forge.cloned()))
+        let of_app = || SecretName::parse(app::TOKEN).ok().filter(|_| is_app);
+        let name = used.map(|secret| secret.name.clone()).or_else(of_app);
+        Self(name.zip(forge.cloned()))
     }
 
     /// Gives the forge the first token.

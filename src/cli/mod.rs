@@ -22,10 +22,12 @@ mod verify_record;
 
 use std::ffi::OsString;
 use std::io::Write as _;
+use std::sync::Arc;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::exit::{Code, Failure};
+use crate::forge::app::SignedInApp;
 use crate::host::Environment;
 use crate::report::Style;
 use crate::workflow_commands::{escaped, plain};
@@ -87,6 +89,8 @@ pub(crate) struct Context {
     pub(crate) style: Style,
     /// The style of what goes to stdout.
     pub(crate) out: Style,
+    /// The App whose token the job has.
+    pub(crate) app: Option<Arc<SignedInApp>>,
 }
 
 impl Context {
@@ -139,7 +143,7 @@ pub(crate) fn main() -> Code {
         .without_time()
         .with_writer(std::io::stderr)
         .init();
-    let context = Context { environment, style, out };
+    let context = Context { environment, style, out, app: None };
     let in_actions = context.in_actions();
     let command = match args.command {
         Some(Command::Run(mut run)) => {
@@ -169,11 +173,22 @@ pub(crate) fn main() -> Code {
 async fn dispatch(command: Command, context: Context) -> Result<Code, Failure> {
     let context = match command {
         Command::Run(_) | Command::Plan(_) if context.in_actions() => {
-            let environment = crate::forge::app::signed_in(context.environment).await?;
-            Context { environment, ..context }
+            let (environment, app) = crate::forge::app::signed_in(context.environment).await?;
+            Context { environment, app, ..context }
         }
         _ => context,
     };
+    let app = context.app.clone();
+    let result = carry_out(command, context).await;
+    if let Some(app) = app
+        && let Err(why) = app.revoke().await
+    {
+        tracing::warn!("the App's token was not taken back, and ends by itself: {why}");
+    }
+    result
+}
+
+async fn carry_out(command: Command, context: Context) -> Result<Code, Failure> {
     match command {
         Command::Init(args) => init::main(&args, &context).await,
         Command::Run(args) => run::main(args, context).await,

@@ -14,11 +14,11 @@ use super::task_args::TaskArgs;
 use super::{Context, print, resume};
 use crate::cancel::Cancel;
 use crate::exit::{Code, Failure};
-use crate::forge::{Dry, Forge};
+use crate::forge::{Dry, Forge, app};
 use crate::report::actions::{self, Outputs, conclusion};
 use crate::report::{Actions, Events, Json, Reporter, Terminal};
 use crate::run::{self, RunInputs, RunResult};
-use crate::secrets::Secrets;
+use crate::secrets::{Exchange, Secrets};
 use crate::workflow_commands::{self, escaped, plain};
 
 /// Do a task in a bottle, from the event to the pushed branch.
@@ -102,10 +102,14 @@ async fn start(
     let hangups = signal(SignalKind::hangup())
         .map_err(|error| Failure::machine(format_args!("failed to listen for signals: {error}")))?;
     let secrets = Secrets::read(&plan, &context.environment, planning.checkout.as_ref()).await?;
+    if let Some(app) = &context.app {
+        let exchange: Arc<dyn Exchange> = app.clone();
+        secrets.exchanged(app::TOKEN, app.life(), &exchange);
+    }
     if context.in_actions() {
         secrets.values().iter().for_each(|value| workflow_commands::mask(value));
     }
-    let forges = ForgeToken::of(&plan, forge.as_ref());
+    let forges = ForgeToken::of(&plan, context.app.is_some(), forge.as_ref());
     forges.start(&secrets)?;
     let guest_inputs = planning.guest_inputs(&plan).await?;
     let events = Events::new(reporters(args.json, context)?);

@@ -27,8 +27,8 @@ use crate::host::{Checkout, Environment, maskable};
 use crate::workflow_commands;
 
 pub(crate) use renew::Renewed;
-pub(crate) use source::Life;
-use source::{FreshValue, ValueSource};
+pub(crate) use source::{Exchange, FreshValue, Life};
+use source::ValueSource;
 
 /// Every secret of a run, and the mask made of them; all clones are one.
 #[derive(Clone)]
@@ -52,6 +52,7 @@ struct Values {
 struct Credential {
     name: SecretName,
     source: ValueSource,
+    is_for_doors: bool,
     value: Secret<Vec<u8>>,
     life: Option<Life>,
     /// Why the last renewal failed.
@@ -123,6 +124,7 @@ impl Secrets {
         Ok(Credential {
             name: secret.name.clone(),
             source,
+            is_for_doors: true,
             value: fresh.value,
             life: fresh.life,
             failure: None,
@@ -144,7 +146,8 @@ impl Secrets {
     /// Each by its name.
     pub(crate) fn files(&self) -> Vec<(SecretName, Vec<u8>)> {
         let values = self.values_now();
-        values.credentials.iter().map(|one| (one.name.clone(), one.value.expose().clone())).collect()
+        let given = values.credentials.iter().filter(|one| one.is_for_doors);
+        given.map(|one| (one.name.clone(), one.value.expose().clone())).collect()
     }
 
     /// The values that the plan names.
@@ -188,7 +191,8 @@ impl Secrets {
     /// What the doors have to be told: what has changed since, and with `ends` when each value ends.
     pub(crate) fn updates(&self, since: u64, ends: bool) -> Vec<CredentialUpdate> {
         let values = self.values_now();
-        let due = values.credentials.iter().filter(|one| one.changed > since || (ends && one.life.is_some()));
+        let given = values.credentials.iter().filter(|one| one.is_for_doors);
+        let due = given.filter(|one| one.changed > since || (ends && one.life.is_some()));
         due.map(|one| CredentialUpdate {
             name: one.name.clone(),
             // A value that is no text never changes: a new one is refused.
@@ -231,6 +235,31 @@ impl Secrets {
             self.changed(&mut values, index, life, None);
         }
         Ok(is_new)
+    }
+
+    /// Renews from here on what comes from this variable by the exchange that has put it there. Where the doors have no use for it, the
+    /// runner keeps it for itself.
+    pub(crate) fn exchanged(&self, variable: &str, life: Option<Life>, exchange: &Arc<dyn Exchange>) {
+        let mut values = self.0.values.write().unwrap_or_else(PoisonError::into_inner);
+        let is_it = |one: &Credential| matches!(&one.source, ValueSource::Env(name) if name == variable);
+        if !values.credentials.iter().any(is_it)
+            && let (Ok(name), Some(value)) = (SecretName::parse(variable), self.0.environment.get(variable))
+        {
+            values.credentials.push(Credential {
+                name,
+                source: ValueSource::Env(variable.to_owned()),
+                is_for_doors: false,
+                value: Secret::new(value.as_bytes().to_vec()),
+                life,
+                failure: None,
+                before: vec![],
+                changed: 0,
+            });
+        }
+        for credential in values.credentials.iter_mut().filter(|one| is_it(one)) {
+            credential.source = ValueSource::Exchange(Arc::clone(exchange));
+            credential.life = life;
+        }
     }
 
     /// Notes why a renewal failed; tells whether that is news.

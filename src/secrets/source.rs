@@ -1,12 +1,14 @@
-//! Where a value comes from: a variable, a file or a command.
+//! Where a value comes from: a variable, a file, a command, or an exchange that another room knows how to make.
 
 use std::fs::{File, OpenOptions};
 use std::io::Read as _;
 use std::os::unix::fs::OpenOptionsExt as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bottle_plan::plan::{CommandSource, SecretSource};
 use bottle_types::secret::Secret;
+use futures_util::future::BoxFuture;
 use rustix::fs::OFlags;
 use serde::Deserialize;
 use time::OffsetDateTime;
@@ -36,6 +38,12 @@ pub(crate) struct Life {
 const LONGEST_MARGIN_MS: u64 = 10_000;
 
 impl Life {
+    /// From now until `expires_at`, as GitHub's API says it.
+    pub(crate) fn until(now: u64, expires_at: &str) -> Result<Self, UnusableValue> {
+        let to = end(expires_at)?;
+        if to <= now { Err(UnusableValue::Ended) } else { Ok(Self { from: now, to }) }
+    }
+
     /// When it is to be renewed: after five of its six parts.
     pub(crate) fn renew_at(self) -> u64 {
         self.to - (self.to - self.from) / 6
@@ -47,12 +55,19 @@ impl Life {
     }
 }
 
+/// An exchange that gives values, such as a token for a key.
+pub(crate) trait Exchange: Send + Sync {
+    /// Makes one more value; an error says what failed, and has nothing of a value in it.
+    fn exchange(&self) -> BoxFuture<'_, Result<FreshValue, String>>;
+}
+
 /// A source of values.
 #[derive(Clone)]
 pub(crate) enum ValueSource {
     Env(String),
     File(String),
     Command(CommandSource),
+    Exchange(Arc<dyn Exchange>),
 }
 
 impl From<&SecretSource> for ValueSource {
@@ -75,6 +90,7 @@ impl ValueSource {
             }
             Self::File(path) => file(path),
             Self::Command(source) => command(source, environment).await,
+            Self::Exchange(exchange) => exchange.exchange().await,
         }
     }
 
@@ -89,6 +105,7 @@ impl ValueSource {
             Self::Env(name) => format!("set {name}, or give --replay to answer the model from a cassette"),
             Self::File(_) => "give a readable file in claude-bottle.yml".to_owned(),
             Self::Command(source) => format!("run it by hand: {}", source.argv.join(" ")),
+            Self::Exchange(_) => "look at the App's installation".to_owned(),
         }
     }
 }
@@ -140,7 +157,7 @@ struct Told {
 
 /// Why what was read is no value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-enum UnusableValue {
+pub(crate) enum UnusableValue {
     #[error("it is not UTF-8 text")]
     NotText,
     #[error("it is empty")]
@@ -155,6 +172,12 @@ enum UnusableValue {
     Ended,
 }
 
+/// A time as RFC 3339 writes it, in milliseconds since 1970.
+fn end(text: &str) -> Result<u64, UnusableValue> {
+    let at = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| UnusableValue::NoTime)?;
+    u64::try_from(at.unix_timestamp_nanos() / 1_000_000).map_err(|_| UnusableValue::Ended)
+}
+
 /// The value in what was read or printed: one line, a key in PEM, or a JSON object.
 fn usable(bytes: Vec<u8>, lifetime: Option<Duration>, now: u64) -> Result<FreshValue, UnusableValue> {
     let text = std::str::from_utf8(&bytes).map_err(|_| UnusableValue::NotText)?;
@@ -164,8 +187,7 @@ fn usable(bytes: Vec<u8>, lifetime: Option<Duration>, now: u64) -> Result<FreshV
     let value = if line.starts_with('{') {
         let told: Told = serde_json::from_str(line).map_err(|_| UnusableValue::NoToken)?;
         if let Some(text) = told.expires_at {
-            let at = OffsetDateTime::parse(&text, &Rfc3339).map_err(|_| UnusableValue::NoTime)?;
-            to = Some(u64::try_from(at.unix_timestamp_nanos() / 1_000_000).map_err(|_| UnusableValue::Ended)?);
+            to = Some(end(&text)?);
         }
         told.token.trim().as_bytes().to_vec()
     } else if line.contains("-----BEGIN ") {

@@ -81,11 +81,11 @@ fn counting(dir: &Path) -> String {
 #[tokio::test]
 async fn a_value_is_renewed_again_and_again_before_its_end_one_exchange_at_a_time() {
     let dir = tempfile::tempdir().expect("a directory");
-    let secrets = secrets(shell(&counting(dir.path()), 5, Some(2))).await.expect("a value");
+    let secrets = secrets(shell(&counting(dir.path()), 5, Some(6))).await.expect("a value");
     let first = now(&secrets).0;
-    // Six seconds are three lifetimes: whenever it is looked at, the value is good.
+    // Eighteen seconds are three lifetimes: whenever it is looked at, the value is good.
     let watch = async {
-        let until = Instant::now() + Duration::from_secs(6);
+        let until = Instant::now() + Duration::from_secs(18);
         while Instant::now() < until {
             let life = now(&secrets).1.expect("a life");
             assert!(host::unix_millis() < life.last_use(), "a dead value is in use");
