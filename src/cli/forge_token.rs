@@ -8,7 +8,7 @@ use bottle_types::secret::{Secret, SecretName};
 use crate::exit::Failure;
 use crate::forge::{Forge, app};
 use crate::report::Events;
-use crate::secrets::{Life, Renewed, Secrets};
+use crate::secrets::{Renewed, Secrets, ValueLife};
 
 /// The forge, and the name of its token; none where the token is the environment's, which never changes.
 pub(super) struct ForgeToken(Option<(SecretName, Arc<dyn Forge>)>);
@@ -45,7 +45,7 @@ impl ForgeToken {
     }
 }
 
-fn give(forge: &dyn Forge, value: &Secret<Vec<u8>>, life: Option<Life>) -> Result<(), String> {
+fn give(forge: &dyn Forge, value: &Secret<Vec<u8>>, life: Option<ValueLife>) -> Result<(), String> {
     let text = String::from_utf8(value.expose().clone()).map_err(|_| "the forge's token is no text".to_owned())?;
-    forge.set_token(&Secret::new(text), life.map(Life::last_use))
+    forge.set_token(&Secret::new(text), life.map(ValueLife::last_use))
 }

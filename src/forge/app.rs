@@ -21,7 +21,7 @@ use super::http::{Call, Http};
 use super::{Operation, github};
 use crate::exit::Failure;
 use crate::host::{self, Environment};
-use crate::secrets::{Exchange, FreshValue, Life};
+use crate::secrets::{Exchange, FreshValue, ValueLife};
 use crate::workflow_commands;
 
 /// The App's id, or its client id.
@@ -106,13 +106,12 @@ impl SignedInApp {
         let installation: Installation = http.send(Call::get(READ_INSTALLATION, path)).await.map_err(failed)?;
         let id = installation.id.to_string();
         let path = vec!["app", "installations", &id, "access_tokens"];
-        let permissions =
-            json!({"contents": "write", "issues": "write", "pull_requests": "write", "actions": "read"});
+        let permissions = json!({"contents": "write", "issues": "write", "pull_requests": "write", "actions": "read"});
         let body = json!({"repositories": [self.name], "permissions": permissions});
         let granted: InstallationToken =
             http.send(Call::write(MAKE_TOKEN, Method::POST, path, body)).await.map_err(failed)?;
         let fresh = FreshValue {
-            life: Some(Life::until(now, &granted.expires_at).map_err(Failure::machine)?),
+            life: Some(ValueLife::until(now, &granted.expires_at).map_err(Failure::machine)?),
             value: Secret::new(granted.token.into_bytes()),
         };
         self.made.lock().unwrap_or_else(PoisonError::into_inner).push(fresh.clone());
@@ -124,7 +123,7 @@ impl SignedInApp {
     }
 
     /// How long the last token is good.
-    pub(crate) fn life(&self) -> Option<Life> {
+    pub(crate) fn life(&self) -> Option<ValueLife> {
         self.made.lock().unwrap_or_else(PoisonError::into_inner).last()?.life
     }
 

@@ -27,14 +27,14 @@ use crate::host::{Checkout, Environment, maskable};
 use crate::workflow_commands;
 
 pub(crate) use renew::Renewed;
-pub(crate) use source::{Exchange, FreshValue, Life};
 use source::ValueSource;
+pub(crate) use source::{Exchange, FreshValue, ValueLife};
 
 /// Every secret of a run, and the mask made of them; all clones are one.
 #[derive(Clone)]
-pub(crate) struct Secrets(Arc<Inner>);
+pub(crate) struct Secrets(Arc<SecretStore>);
 
-struct Inner {
+struct SecretStore {
     environment: Environment,
     values: RwLock<Values>,
     /// Grows with each change.
@@ -42,19 +42,19 @@ struct Inner {
 }
 
 struct Values {
-    credentials: Vec<Credential>,
+    credentials: Vec<HeldCredential>,
     /// What is masked although the run does not use it.
     others: Vec<(SecretName, Secret<Vec<u8>>)>,
     mask: Arc<KnownSecrets>,
 }
 
 /// A credential, as it is now.
-struct Credential {
+struct HeldCredential {
     name: SecretName,
     source: ValueSource,
     is_for_doors: bool,
     value: Secret<Vec<u8>>,
-    life: Option<Life>,
+    life: Option<ValueLife>,
     /// Why the last renewal failed.
     failure: Option<String>,
     /// The values before.
@@ -113,15 +113,15 @@ impl Secrets {
         let mut values = Values { credentials, others, mask: Arc::new(mask) };
         values.mask = Arc::new(KnownSecrets::new(&values.all()).map_err(Failure::input)?);
         let environment = environment.clone();
-        Ok(Self(Arc::new(Inner { environment, values: RwLock::new(values), version: watch::Sender::new(0) })))
+        Ok(Self(Arc::new(SecretStore { environment, values: RwLock::new(values), version: watch::Sender::new(0) })))
     }
 
-    async fn first(secret: &SecretPlan, environment: &Environment) -> Result<Credential, Failure> {
+    async fn first(secret: &SecretPlan, environment: &Environment) -> Result<HeldCredential, Failure> {
         let source = ValueSource::from(&secret.source);
         let fresh = source.read(environment).await.map_err(|why| {
             Failure::input(format_args!("{why}, and {} needs it", secret.used_by.join(", "))).hint(source.hint())
         })?;
-        Ok(Credential {
+        Ok(HeldCredential {
             name: secret.name.clone(),
             source,
             is_for_doors: true,
@@ -156,7 +156,7 @@ impl Secrets {
     }
 
     /// The value of a name, and how long it is good.
-    pub(crate) fn value(&self, name: &SecretName) -> Option<(Secret<Vec<u8>>, Option<Life>)> {
+    pub(crate) fn value(&self, name: &SecretName) -> Option<(Secret<Vec<u8>>, Option<ValueLife>)> {
         let values = self.values_now();
         let credential = values.credentials.iter().find(|one| one.name == *name)?;
         Some((credential.value.clone(), credential.life))
@@ -197,7 +197,7 @@ impl Secrets {
             name: one.name.clone(),
             // A value that is no text never changes: a new one is refused.
             value: String::from_utf8(one.value.expose().clone()).ok().map(Secret::new),
-            ends_at: one.life.map(Life::last_use),
+            ends_at: one.life.map(ValueLife::last_use),
             failure: one.failure.clone(),
         })
         .collect()
@@ -214,7 +214,7 @@ impl Secrets {
         let credential = &mut values.credentials[index];
         let is_new = credential.value != fresh.value;
         // The same end said again is the same life.
-        let said = |life: Option<Life>| life.map(|life| life.to);
+        let said = |life: Option<ValueLife>| life.map(|life| life.to);
         let same_life = !is_new && said(credential.life) == said(fresh.life);
         let life = if same_life { credential.life } else { fresh.life };
         if is_new {
@@ -239,13 +239,13 @@ impl Secrets {
 
     /// Renews from here on what comes from this variable by the exchange that has put it there. Where the doors have no use for it, the
     /// runner keeps it for itself.
-    pub(crate) fn exchanged(&self, variable: &str, life: Option<Life>, exchange: &Arc<dyn Exchange>) {
+    pub(crate) fn exchanged(&self, variable: &str, life: Option<ValueLife>, exchange: &Arc<dyn Exchange>) {
         let mut values = self.0.values.write().unwrap_or_else(PoisonError::into_inner);
-        let is_it = |one: &Credential| matches!(&one.source, ValueSource::Env(name) if name == variable);
+        let is_it = |one: &HeldCredential| matches!(&one.source, ValueSource::Env(name) if name == variable);
         if !values.credentials.iter().any(is_it)
             && let (Ok(name), Some(value)) = (SecretName::parse(variable), self.0.environment.get(variable))
         {
-            values.credentials.push(Credential {
+            values.credentials.push(HeldCredential {
                 name,
                 source: ValueSource::Env(variable.to_owned()),
                 is_for_doors: false,
@@ -276,7 +276,7 @@ impl Secrets {
     }
 
     /// Gives a credential its life and its failure, and counts that as a change.
-    fn changed(&self, values: &mut Values, index: usize, life: Option<Life>, failure: Option<String>) {
+    fn changed(&self, values: &mut Values, index: usize, life: Option<ValueLife>, failure: Option<String>) {
         let credential = &mut values.credentials[index];
         (credential.life, credential.failure) = (life, failure);
         self.0.version.send_modify(|version| {

@@ -9,7 +9,7 @@ use tokio::signal::unix::Signal;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use super::source::{FreshValue, Life, ValueSource};
+use super::source::{FreshValue, ValueLife, ValueSource};
 use super::{Secrets, Values};
 use crate::host;
 
@@ -26,7 +26,7 @@ const CLOCK_INTERVAL: Duration = Duration::from_secs(30);
 /// What came of a renewal.
 pub(crate) enum Renewed {
     /// There is a new value.
-    Value { name: SecretName, value: Secret<Vec<u8>>, life: Option<Life> },
+    Value { name: SecretName, value: Secret<Vec<u8>>, life: Option<ValueLife> },
     /// There is none, for another reason than the last time.
     Failed { name: SecretName, why: String },
 }

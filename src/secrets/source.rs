@@ -24,12 +24,12 @@ const MAX_BYTES: usize = 64 << 10;
 #[derive(Debug, Clone)]
 pub(crate) struct FreshValue {
     pub(crate) value: Secret<Vec<u8>>,
-    pub(crate) life: Option<Life>,
+    pub(crate) life: Option<ValueLife>,
 }
 
 /// How long a value is good, in milliseconds since 1970.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Life {
+pub(crate) struct ValueLife {
     pub(crate) from: u64,
     pub(crate) to: u64,
 }
@@ -37,7 +37,7 @@ pub(crate) struct Life {
 /// No value is used any more this long before its end: clocks differ, and a request takes its time.
 const LONGEST_MARGIN_MS: u64 = 10_000;
 
-impl Life {
+impl ValueLife {
     /// From now until `expires_at`, as GitHub's API says it.
     pub(crate) fn until(now: u64, expires_at: &str) -> Result<Self, UnusableValue> {
         let to = end(expires_at)?;
@@ -205,7 +205,7 @@ fn usable(bytes: Vec<u8>, lifetime: Option<Duration>, now: u64) -> Result<FreshV
     if to.is_some_and(|to| to <= now) {
         return Err(UnusableValue::Ended);
     }
-    Ok(FreshValue { value: Secret::new(value), life: to.map(|to| Life { from: now, to }) })
+    Ok(FreshValue { value: Secret::new(value), life: to.map(|to| ValueLife { from: now, to }) })
 }
 
 #[cfg(test)]
@@ -249,9 +249,9 @@ mod tests {
 
     #[test]
     fn an_hour_is_renewed_after_fifty_minutes_and_used_until_ten_seconds_before_its_end() {
-        let hour = Life { from: NOW, to: NOW + 3_600_000 };
+        let hour = ValueLife { from: NOW, to: NOW + 3_600_000 };
         assert_eq!((hour.renew_at() - NOW, hour.last_use() - NOW), (3_000_000, 3_590_000));
-        let short = Life { from: NOW, to: NOW + 3000 };
+        let short = ValueLife { from: NOW, to: NOW + 3000 };
         assert_eq!((short.renew_at() - NOW, short.last_use() - NOW), (2500, 2750));
     }
 }

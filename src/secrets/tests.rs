@@ -42,7 +42,7 @@ async fn secrets(source: SecretSource) -> Result<Secrets, Failure> {
     Secrets::of(&[plan(source)], &environment(), vec![]).await
 }
 
-fn now(secrets: &Secrets) -> (String, Option<Life>) {
+fn now(secrets: &Secrets) -> (String, Option<ValueLife>) {
     let (value, life) = secrets.value(&SecretName::parse("SOME_KEY").expect("a name")).expect("a value");
     (String::from_utf8(value.expose().clone()).expect("text"), life)
 }
@@ -112,7 +112,8 @@ async fn a_value_is_renewed_again_and_again_before_its_end_one_exchange_at_a_tim
 async fn a_renewal_that_fails_is_tried_again_and_says_why() {
     let dir = tempfile::tempdir().expect("a directory");
     let at = dir.path().display().to_string();
-    let script = format!("test ! -e {at}/broken || {{ echo {TOKEN}-leak-in-a-failure; exit 7; }}; echo {TOKEN}-$(date +%s%N)");
+    let script =
+        format!("test ! -e {at}/broken || {{ echo {TOKEN}-leak-in-a-failure; exit 7; }}; echo {TOKEN}-$(date +%s%N)");
     let secrets = secrets(shell(&script, 5, Some(2))).await.expect("a value");
     let first = now(&secrets);
     fs::write(dir.path().join("broken"), "").expect("a file");

@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::forge::app::{TOKEN, signed_in};
 use crate::forge::testing::*;
 use crate::host::Environment;
-use crate::secrets::{Exchange, Life, Renewed, Secrets};
+use crate::secrets::{Exchange, Renewed, Secrets, ValueLife};
 
 fn openssl(args: &[&str]) {
     let output = Command::new("openssl").args(args).output().expect("openssl");
@@ -96,7 +96,7 @@ async fn its_tokens_are_renewed_before_their_end_and_taken_back_after_the_last()
     let renewed = |renewed: Renewed| match renewed {
         Renewed::Value { value, life, .. } => {
             let token = String::from_utf8(value.expose().clone()).expect("text");
-            forge.set_token(&Secret::new(token.clone()), life.map(Life::last_use)).expect("a header");
+            forge.set_token(&Secret::new(token.clone()), life.map(ValueLife::last_use)).expect("a header");
             made.lock().expect("tokens").push(token);
         }
         Renewed::Failed { why, .. } => panic!("{why}"),
@@ -124,7 +124,12 @@ async fn its_tokens_are_renewed_before_their_end_and_taken_back_after_the_last()
     app.revoke().await.expect("taken back");
     let revoked = double.writes().iter().filter(|call| *call == "DELETE /installation/token").count();
     assert!(revoked >= 1, "{:?}", double.writes());
-    assert_eq!(double.state()["minted"].as_object().map_or(0, |minted| minted.keys().filter(|one| Some(*one) == made.last()).count()), 0);
+    assert_eq!(
+        double.state()["minted"]
+            .as_object()
+            .map_or(0, |minted| minted.keys().filter(|one| Some(*one) == made.last()).count()),
+        0
+    );
     let error = forge.issue(7).await.expect_err("it is dead");
     assert_eq!(error.status(), Some(401));
     double.assert_valid();

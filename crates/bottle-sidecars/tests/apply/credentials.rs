@@ -179,10 +179,7 @@ fn one_that_has_ended_goes_nowhere_and_the_refusal_says_why() {
     world.line("pipelock ready", 2);
     assert_eq!(world_get(&world, port, "/again").0, 503);
 
-    assert_eq!(
-        give(&world, &update(Some(&value(1)), Some(millis() + 60_000), None)),
-        CredentialsTaken::InForce
-    );
+    assert_eq!(give(&world, &update(Some(&value(1)), Some(millis() + 60_000), None)), CredentialsTaken::InForce);
     assert_eq!(world_get(&world, port, "/new").0, 200);
     assert_eq!(seen.lock().expect("tokens").last(), Some(&value(1)));
 }
