@@ -19,6 +19,8 @@ use crate::process::Program;
 
 /// The longest value, and all that a file or a command may say about it.
 const MAX_BYTES: usize = 64 << 10;
+/// How long a file system may take to give a file.
+const FILE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A value, as its source has given it.
 #[derive(Debug, Clone)]
@@ -88,7 +90,7 @@ impl ValueSource {
                 let value = environment.get(name).ok_or_else(|| format!("the variable {name} is not set"))?;
                 Ok(FreshValue { value: Secret::new(value.as_bytes().to_vec()), life: None })
             }
-            Self::File(path) => file(path),
+            Self::File(path) => in_time(path).await,
             Self::Command(source) => command(source, environment).await,
             Self::Exchange(exchange) => exchange.exchange().await,
         }
@@ -107,6 +109,17 @@ impl ValueSource {
             Self::Command(source) => format!("run it by hand: {}", source.argv.join(" ")),
             Self::Exchange(_) => "look at the App's installation".to_owned(),
         }
+    }
+}
+
+/// Reads a file beside the run: a file system that is out of reach must not stop it.
+async fn in_time(path: &str) -> Result<FreshValue, String> {
+    let own = path.to_owned();
+    let read = tokio::task::spawn_blocking(move || file(&own));
+    match tokio::time::timeout(FILE_TIMEOUT, read).await {
+        Ok(Ok(read)) => read,
+        Ok(Err(error)) => Err(format!("failed to read {path}: {error}")),
+        Err(_) => Err(format!("failed to read {path} within {} s", FILE_TIMEOUT.as_secs())),
     }
 }
 
