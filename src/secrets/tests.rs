@@ -221,7 +221,6 @@ async fn a_file_that_changes_is_read_again_and_one_that_is_gone_leaves_its_value
         seconds(1.1).await;
         assert_eq!(now(&secrets).0, "the-second-value");
         assert!(secrets.updates(0, false)[0].failure.as_deref().is_some_and(|why| why.contains("failed to read")));
-        // One that comes and goes at once is never taken: it may be half of one.
         fs::write(&path, "the-third-value").expect("a file");
         seconds(1.6).await;
     };
