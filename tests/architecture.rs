@@ -16,7 +16,7 @@ const FLOORS: [&[&str]; 12] = [
     &["provision", "thread"],
     &["backend", "permission"],
     &["forge", "report"],
-    &["state"],
+    &["cache", "state"],
     &["secrets"],
     &["host"],
     &["cancel"],

@@ -146,6 +146,8 @@ pub(crate) trait Bottle: Send + Sync {
     fn own_system(&self) -> BoxFuture<'_, Result<Option<String>, Failure>> {
         async { Ok(None) }.boxed()
     }
+    /// What tells the guest's system from another: what one has built need not work in the other.
+    fn system_id(&self) -> BoxFuture<'_, Result<String, BottleError>>;
     /// The sidecars' and the guest's own logs.
     fn logs(&self) -> BoxFuture<'_, Result<Vec<u8>, BottleError>>;
     /// Removes everything of this bottle; what is gone already is fine.

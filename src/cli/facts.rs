@@ -41,6 +41,7 @@ pub(super) async fn host_facts(
         backend: best.map_or(HostFacts::default().backend, |best| best.backend),
         host_ca_bundle: environment.ca_bundle().map(|path| path.display().to_string()),
         hosts: host::hosts_file(),
+        tools: host::tools(environment)?,
         ..HostFacts::default()
     })
 }

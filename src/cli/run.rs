@@ -119,8 +119,9 @@ async fn start(
     }
     let dir = plan.state_dir.clone();
     let manifest = planned.manifest;
+    let cache_dir = context.environment.setup_cache();
     let fresh = secrets.clone();
-    let inputs = RunInputs { plan, planning, manifest, guest_inputs, secrets, replay, handoff, forge };
+    let inputs = RunInputs { plan, planning, manifest, guest_inputs, secrets, replay, handoff, cache_dir, forge };
     let ended = tokio::select! {
         ended = run::run(inputs, &events, cancel) => ended,
         never = fresh.keep_fresh(hangups, |renewed| forges.take(renewed, &events)) => match never {},

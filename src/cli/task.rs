@@ -1,13 +1,14 @@
 //! From what was typed to a plan: the rules of the base branch, what is asked for and by whom, the facts.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use bottle_plan::event::{Asked, Unclear};
 use bottle_plan::facts::HostFacts;
-use bottle_plan::manifest::Manifest;
+use bottle_plan::manifest::{Manifest, Setup};
 use bottle_plan::name::Name;
-use bottle_plan::plan::{BottlePlan, Options};
+use bottle_plan::plan::{BottlePlan, MAX_LOCK_FILES, Options};
 use bottle_plan::task::{Source, Task};
 use bottle_types::address::without_userinfo;
 
@@ -67,6 +68,7 @@ pub(crate) async fn plan(args: &TaskArgs, dry_run: bool, context: &Context) -> R
     let mut facts = facts::host_facts(args, checkout.as_ref(), ci, environment).await?;
     let presets = manifest.bottles.values().flat_map(|bottle| bottle.presets()).collect();
     facts.registries = host::registries::gather(presets, base.as_ref(), environment).await;
+    facts.lock_files = lock_files(&manifest, base.as_ref()).await?;
     let task = match task(args, &manifest, &facts, resumed.as_ref(), context, &forge).await? {
         Ok(task) => task,
         Err(result) => return Ok(result),
@@ -75,6 +77,22 @@ pub(crate) async fn plan(args: &TaskArgs, dry_run: bool, context: &Context) -> R
     let planning = Planning { task, manifest, facts, options, checkout, base };
     let plan = planning.plan(forge.as_ref().ok().and_then(Option::as_deref)).await?;
     Ok(PlanResult::Plan(Box::new(PlannedRun { plan, planning, manifest: (name, text), forge })))
+}
+
+/// The base branch's lock files, where a setup has a cache whose key they are part of.
+async fn lock_files(manifest: &Manifest, base: Option<&Base>) -> Result<BTreeMap<String, String>, Failure> {
+    let has_cache = |setup: &Setup| setup.cache.is_some();
+    let mut setups = manifest.bottles.values().filter_map(|bottle| bottle.setup.as_ref());
+    let Some(base) = base.filter(|_| setups.any(has_cache)) else { return Ok(BTreeMap::new()) };
+    let found = base
+        .ids(bottle_plan::plan::is_lock_file)
+        .await
+        .map_err(|why| Failure::machine(format_args!("failed to look for the lock files of {}: {why}", base.name())))?;
+    if found.len() > MAX_LOCK_FILES {
+        let what = format!("the base branch has {} lock files, too many for a cache's key", found.len());
+        return Err(Failure::input(what).hint("leave out `setup.cache`"));
+    }
+    Ok(found)
 }
 
 fn directory(args: &TaskArgs) -> PathBuf {

@@ -3,6 +3,7 @@
 //! On a laptop it is what the checkout knows of origin. In a job it is a commit of the forge's default branch, which the
 //! caller has from the forge or from the job's runner; whatever the checkout has checked out decides nothing.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -25,6 +26,8 @@ pub(crate) struct Base {
     revision: Option<String>,
     /// The revision in words.
     name: String,
+    /// Whether it is a commit of the base branch.
+    is_branch: bool,
     /// The repository's directory, where it was made for this.
     _fetched: Option<TempDir>,
 }
@@ -37,7 +40,8 @@ impl Base {
             (None, Some(commit)) => (Some(commit.clone()), "HEAD"),
             (None, None) => (None, "no commit yet"),
         };
-        Self { repository: checkout.root.clone(), revision, name: name.to_owned(), _fetched: None }
+        let is_branch = checkout.remote_head.is_some();
+        Self { repository: checkout.root.clone(), revision, name: name.to_owned(), is_branch, _fetched: None }
     }
 
     /// This commit, if the checkout has it.
@@ -45,7 +49,8 @@ impl Base {
         let object = format!("{}^{{commit}}", commit.as_str());
         let ended = Program::git(&checkout.root, &["cat-file", "-e", &object]).run().await.ok()?;
         let (repository, revision) = (checkout.root.clone(), Some(commit.as_str().to_owned()));
-        (ended.code == 0).then(|| Self { repository, revision, name: name.to_owned(), _fetched: None })
+        let name = name.to_owned();
+        (ended.code == 0).then_some(Self { repository, revision, name, is_branch: true, _fetched: None })
     }
 
     /// This commit, fetched with the token into a repository of its own; the error says why it could not be.
@@ -86,7 +91,7 @@ impl Base {
         }
         run(program).await?;
         let (repository, revision) = (dir.path().to_owned(), Some(commit.as_str().to_owned()));
-        Ok(Self { repository, revision, name: name.to_owned(), _fetched: Some(dir) })
+        Ok(Self { repository, revision, name: name.to_owned(), is_branch: true, _fetched: Some(dir) })
     }
 
     /// The revision in words.
@@ -97,6 +102,25 @@ impl Base {
     /// Whether there is a commit at all.
     pub(crate) fn has_commit(&self) -> bool {
         self.revision.is_some()
+    }
+
+    /// The commit, where it is one of the base branch; none where the checkout knows of no other and its own stands in for it.
+    pub(crate) fn commit_of_branch(&self) -> Option<&str> {
+        self.revision.as_deref().filter(|_| self.is_branch)
+    }
+
+    /// The files with these paths as the base revision has them, each with its id.
+    pub(crate) async fn ids(&self, is_asked: impl Fn(&str) -> bool) -> Result<BTreeMap<String, String>, String> {
+        let Some(base) = self.revision.as_deref() else { return Ok(BTreeMap::new()) };
+        let list = Program::git(&self.repository, &["ls-tree", "-r", "-z", "--full-tree", base]).run().await;
+        let list = list.map_err(|error| error.to_string())?;
+        if list.code != 0 {
+            return Err(list.complaint());
+        }
+        let listed = String::from_utf8_lossy(&list.stdout).into_owned();
+        let files = listed.split('\0').filter_map(|line| line.split_once('\t'));
+        let asked = files.filter(|(_, path)| is_asked(path));
+        Ok(asked.map(|(meta, path)| (path.to_owned(), meta.rsplit(' ').next().unwrap_or(meta).to_owned())).collect())
     }
 
     /// A file as the base revision has it.

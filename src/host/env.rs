@@ -89,6 +89,11 @@ impl Environment {
         })
     }
 
+    /// Where setups' caches are: `BOTTLE_CACHE_DIR`, else below the user's own directory for caches.
+    pub(crate) fn setup_cache(&self) -> Option<PathBuf> {
+        self.get("BOTTLE_CACHE_DIR").map(PathBuf::from).or_else(|| Some(self.cache()?.join("setup")))
+    }
+
     /// The host's own list of trusted authorities: what its tools were told to use, else the system's.
     pub(crate) fn ca_bundle(&self) -> Option<PathBuf> {
         let system = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];

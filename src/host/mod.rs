@@ -1,7 +1,7 @@
 //! Facts of this machine for planning: the one room that reads the environment, the clock and the checkout.
 //!
 //! Map: `env`, `checkout` (git), `base` (the revision whose rules hold), `clock`, `disk`, `random`, `net` (addresses of this machine, its hosts file), `registries` (where package managers
-//! fetch from).
+//! fetch from), `tools` (of this machine, beside its system's).
 
 mod base;
 mod checkout;
@@ -11,6 +11,7 @@ mod env;
 mod net;
 mod random;
 pub(crate) mod registries;
+mod tools;
 
 pub(crate) use base::Base;
 pub(crate) use checkout::Checkout;
@@ -19,3 +20,4 @@ pub(crate) use disk::check_space;
 pub(crate) use env::{Environment, maskable};
 pub(crate) use net::{hosts_file, own_addresses};
 pub(crate) use random::{run_id_suffix, unguessable};
+pub(crate) use tools::{closed_directory, tools};

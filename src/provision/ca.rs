@@ -6,8 +6,9 @@ use bottle_plan::plan::BottlePlan;
 use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
-use super::STEP_TIMEOUT;
+use super::{STEP_TIMEOUT, java};
 use crate::backend::{Bottle, BottleError, Exec, Side, finish, succeed};
+use crate::host;
 
 /// The doors may take this long to start.
 const DOOR_START_TIMEOUT: Duration = Duration::from_secs(30);
@@ -23,25 +24,35 @@ pub(super) async fn provision(
 ) -> Result<(String, Vec<(String, String)>), BottleError> {
     let ca = &plan.guest.ca;
     let pem = certificate(bottle, &ca.source).await?;
-    let fingerprint = fingerprint(&pem)?;
+    let der = der(&pem)?;
+    let fingerprint: Vec<String> = Sha256::digest(&der).iter().map(|byte| format!("{byte:02X}")).collect();
+    let fingerprint = fingerprint.join(":");
+    let java = octal(&java::trust_store(&der, host::unix_seconds() * 1000));
     let directory = ca.system_file.rsplit_once('/').map_or("/", |(directory, _)| directory);
     let script = format!(
         "command -v update-ca-certificates >/dev/null 2>&1 && test -d '{directory}' || exit {NO_TOOL}; cat > '{}' && \
-         update-ca-certificates && test -s '{}'",
-        ca.system_file, ca.system_bundle
+         printf '{java}' > '{}' && update-ca-certificates && test -s '{}'",
+        ca.system_file,
+        java::beside(&ca.system_file),
+        ca.system_bundle
     );
     let mut exec = Exec::shell(&script).by_root().in_dir("/");
     exec.stdin = Some(pem.clone());
     let done = finish(bottle, exec, STEP_TIMEOUT).await?;
-    let naming = |file: &str| ca.variables.iter().map(|name| (name.clone(), file.to_owned())).collect();
+    let naming = |file: &str, own: &str| {
+        let named = ca.variables.iter().map(|name| (name.clone(), file.to_owned()));
+        named.chain([java::variable(plan.guest.env.get(java::VARIABLE), own)]).collect()
+    };
     let summary = |how: &str| format!("{} CA, SHA-256 fingerprint {fingerprint}, {how}", ca.door.name());
     match done.code {
-        0 => Ok((summary("in the system's trust store"), naming(&ca.system_bundle))),
+        0 => Ok((summary("in the system's trust store"), naming(&ca.system_bundle, &ca.system_file))),
         NO_TOOL => {
-            let mut exec = Exec::guest(["sh", "-c", "cat > \"$1\"", "sh", &ca.own_file]).in_dir("/");
+            let script = format!("cat > \"$1\" && printf '{java}' > \"$2\"");
+            let store = java::beside(&ca.own_file);
+            let mut exec = Exec::guest(["sh", "-c", &script, "sh", &ca.own_file, &store]).in_dir("/");
             exec.stdin = Some(pem);
             succeed(bottle, exec, STEP_TIMEOUT).await?;
-            Ok((summary(&format!("in {} and named by variables", ca.own_file)), naming(&ca.own_file)))
+            Ok((summary(&format!("in {} and named by variables", ca.own_file)), naming(&ca.own_file, &ca.own_file)))
         }
         code => Err(BottleError::new(format_args!("update-ca-certificates ended with {code}"), done.text().trim())),
     }
@@ -66,13 +77,17 @@ async fn certificate(bottle: &dyn Bottle, path: &str) -> Result<Vec<u8>, BottleE
     }
 }
 
-/// SHA-256 of the certificate's DER form, in the notation of `openssl x509 -fingerprint`.
-fn fingerprint(pem: &[u8]) -> Result<String, BottleError> {
+/// The certificate's DER form.
+fn der(pem: &[u8]) -> Result<Vec<u8>, BottleError> {
     use base64::Engine as _;
     let text = String::from_utf8_lossy(pem);
     let body: String = text.lines().filter(|line| !line.starts_with("-----")).collect();
-    let der = base64::engine::general_purpose::STANDARD
+    base64::engine::general_purpose::STANDARD
         .decode(body)
-        .map_err(|error| BottleError::new("failed to read the CA's certificate", error))?;
-    Ok(Sha256::digest(&der).iter().map(|byte| format!("{byte:02X}")).collect::<Vec<_>>().join(":"))
+        .map_err(|error| BottleError::new("failed to read the CA's certificate", error))
+}
+
+/// Bytes as the shell's `printf` writes them out again.
+fn octal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("\\{byte:03o}")).collect()
 }

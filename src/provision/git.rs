@@ -98,7 +98,7 @@ fn last_line(said: &str) -> &str {
 }
 
 /// The address of the guest's remote: upstream's own, so that a submodule's address that is relative to it leads where it should.
-pub(super) fn origin(plan: &BottlePlan, git: &GitPlan) -> String {
+pub(crate) fn origin(plan: &BottlePlan, git: &GitPlan) -> String {
     let mut upstreams = plan.policies.gate.upstreams.iter();
     let found = upstreams.find(|upstream| upstream.name == git.upstream);
     found.map_or_else(|| git.gate_url.clone(), |upstream| own_url(&upstream.url))

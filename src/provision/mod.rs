@@ -1,7 +1,7 @@
 //! Sets up a launched guest: home, ca, git, supervise, prompt, skills.
 //!
 //! Map: `inputs` (what the host gives the guest, read before the launch), `mirror_seed` (what the host's checkout gives the
-//! gate's mirror), and a file a step. Each step is a function over the [`Bottle`] trait alone, so that every backend shares it,
+//! gate's mirror), `java` (what Java trusts), and a file a step. Each step is a function over the [`Bottle`] trait alone, so that every backend shares it,
 //! and a JUnit case. All files go in first, in one copy (`home`): on Docker each copy into a container mounts its volumes a
 //! second time for a moment, which the proof of the seal must not see.
 
@@ -9,6 +9,7 @@ mod ca;
 pub(crate) mod git;
 mod home;
 mod inputs;
+mod java;
 pub(crate) mod mirror_seed;
 mod supervise;
 
@@ -21,6 +22,7 @@ use crate::backend::{Bottle, BottleError, Exec, succeed};
 use crate::exit::Failure;
 use crate::report::{Case, Events, Suite};
 
+pub(crate) use git::origin;
 pub(crate) use inputs::GuestInputs;
 
 /// The guest as provisioning leaves it, as far as the run needs it.

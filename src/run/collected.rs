@@ -1,11 +1,12 @@
 //! The bundle's files are brought into the run record, the doors' refusals into the events, and the bottle is torn down.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::time::Duration;
 
 use bottle_plan::plan::MODEL_HOST;
 use bottle_types::door;
+use bottle_types::reason::Reason;
 use bottle_types::record_file::RecordFile;
 use bottle_wire::proposal::PolicyFile;
 use bottle_wire::push_report::{PushedRef, Verdict};
@@ -19,6 +20,9 @@ use crate::exit::{Code, Failure};
 use crate::report::{Case, Events, Phase, RunEvent, Suite};
 use crate::state::Record;
 use bottle_wire::run_record::Outcome;
+
+/// So many refusals at one host for one reason are told one by one.
+const MOST_ALIKE: usize = 3;
 
 /// A run whose bottle is gone, and its outcome. It takes the claim, the bottle and whatever the run has come to; the phases before
 /// borrow the bottle, so none of them is left.
@@ -179,8 +183,11 @@ fn merged(one: Vec<u8>, other: Vec<u8>) -> Vec<u8> {
     lines.into_iter().flat_map(|(_, line)| [line.as_bytes(), b"\n"].concat()).collect()
 }
 
+/// Tells what the doors refused. A client that tries again and again is one refusal to read about, and one that tries one file
+/// after the other at a host is a few.
 fn refusals(egress: &[u8], events: &Events) {
-    let mut seen = HashMap::new();
+    let mut seen = HashSet::new();
+    let mut alike: Vec<([String; 3], usize)> = vec![];
     for line in String::from_utf8_lossy(egress).lines() {
         let Ok(value) = serde_json::from_str::<Value>(line) else { continue };
         if !matches!(value["verdict"].as_str(), Some("deny" | "block")) {
@@ -191,12 +198,32 @@ fn refusals(egress: &[u8], events: &Events) {
         if text("host") == MODEL_HOST && CLAUDES_OWN.iter().any(|path| text("path") == *path) {
             continue;
         }
-        let what = format!("{} {}{}: {}", text("method"), text("host"), text("path"), text("reason"));
-        // A client that tries again and again is one refusal to read about.
-        if seen.insert(what.clone(), ()).is_none() {
+        let what = format!("{} {}{}: {}", text("method"), text("host"), text("path"), in_words(text("reason")));
+        if !seen.insert(what.clone()) {
+            continue;
+        }
+        let key = ["door", "host", "reason"].map(|name| text(name).to_owned());
+        let at = alike.iter().position(|(other, _)| *other == key).unwrap_or_else(|| {
+            alike.push((key, 0));
+            alike.len() - 1
+        });
+        alike[at].1 += 1;
+        if alike[at].1 <= MOST_ALIKE {
             events.emit(RunEvent::Refused { door: text("door").to_owned(), what });
         }
     }
+    for ([door, host, reason], count) in alike.into_iter().filter(|(_, count)| *count > MOST_ALIKE) {
+        let what = format!("{} more at {host}: {}", count - MOST_ALIKE, in_words(&reason));
+        events.emit(RunEvent::Refused { door, what });
+    }
+}
+
+/// What a reason means, and what stands behind it.
+fn in_words(reason: &str) -> String {
+    let (word, detail) = reason.split_once(':').unwrap_or((reason, ""));
+    let Some(known) = Reason::parse(word) else { return reason.to_owned() };
+    let meaning = known.meaning().split(';').next().unwrap_or_default().trim_end_matches('.');
+    format!("{meaning} ({word}{}{detail})", if detail.is_empty() { "" } else { ":" })
 }
 
 /// A case a push of a ref. A refusal that a later push of the same ref made good is the gate doing its work.

@@ -3,12 +3,14 @@
 //! Planning comes earlier, in `cli/task`: `RunInputs` is its result; `planning` makes the plan, and `current` has it made again where
 //! the pull request has moved while the run waited for its lease. The phases: `claimed` → `launched` → `provisioned` → `sealed`
 //! → `setup` → `worked` → `verified` → `unmoved` → `pushed`, and from wherever the run stands `collected` → `published`. Beside them:
-//! `credentials` (new ones, to the doors), `handoff` (another job's work), `keep` (work that is not pushed), `listen` (people's comments meanwhile), `outcome`.
+//! `credentials` (new ones, to the doors), `handoff` (another job's work), `keep` (work that is not pushed), `cache` (what a setup finds of an earlier one),
+//! `listen` (people's comments meanwhile), `outcome`.
 //!
 //! Always: no agent before the seal is proved and the setup's ways out are closed, no push before the pull request's head was looked at again, no pull request and no
 //! review after the lease is lost. Whatever happens after the first container may exist, the logs are collected and everything is
 //! torn down. How a backend, a forge or the agent works does not belong here.
 
+mod cache;
 mod claimed;
 mod collected;
 mod credentials;
@@ -30,6 +32,7 @@ mod unmoved;
 mod verified;
 mod worked;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -77,6 +80,8 @@ pub(crate) struct RunInputs {
     pub(crate) replay: Option<Vec<u8>>,
     /// Another job's work, in place of an agent's.
     pub(crate) handoff: Option<handoff::Handoff>,
+    /// Where setups' caches are; none: there is no place for them.
+    pub(crate) cache_dir: Option<PathBuf>,
     /// Where the work is proposed; none outside of a job.
     pub(crate) forge: Option<Arc<dyn Forge>>,
 }

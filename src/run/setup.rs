@@ -6,13 +6,14 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use bottle_plan::plan::{BottlePlan, SetupPlan};
+use bottle_plan::plan::{AGENT_FILES, BottlePlan, SetupPlan};
 use bottle_plan::task::Commit;
 use bottle_types::door::Door;
 use bottle_types::record_file::RecordFile;
 use bottle_wire::control::Applied;
 
 use super::LiveRun;
+use super::cache::{CacheLine, SetupCache};
 use super::outcome::{first_of, one_line};
 use super::sealed::Sealed;
 use crate::approve::Control;
@@ -20,7 +21,6 @@ use crate::backend::{Bottle, BottleError, Exec, finish, succeed};
 use crate::exit::{Code, Failure};
 use crate::provision::GuestEnv;
 use crate::report::{Case, Events, Phase, Suite};
-use crate::state::Record;
 
 /// In the record: who closed the setup's ways out.
 const USER: &str = "bottle-runner, after the setup";
@@ -43,14 +43,26 @@ impl<'r> SetUp<'r> {
         if let Some(setup) = plan.setup.as_ref() {
             events.phase(Phase::Setup);
             let before = agents_files(bottle, plan).await?;
-            commands(&run, setup, &env).await?;
+            let mut log = SetupLog { run: &run, text: vec![] };
+            let mut cache = open_cache(&mut log, setup).await?;
+            if let Some(cache) = &mut cache {
+                log.line(cache.restore(bottle, plan.guest.uid).await?)?;
+            }
+            commands(&mut log, setup, &env).await?;
             bottle.signal("KILL").await.map_err(Failure::machine)?;
             tidy(bottle, plan, &run.progress.starts, events).await?;
+            let packed = match &cache {
+                Some(cache) => Some(cache.pack(bottle).await),
+                None => None,
+            };
             // The repository's own configuration may have git start something, too: a process that is left would hold connections
             // that the setup's rules allowed, and could change after the look what was looked at.
             bottle.signal("KILL").await.map_err(Failure::machine)?;
             close(bottle, plan, events).await?;
             unchanged(&before, &agents_files(bottle, plan).await?)?;
+            if let (Some(cache), Some(packed)) = (&cache, packed) {
+                cache.keep(packed).await.map(|line| log.line(line)).transpose()?;
+            }
         }
         Ok(Self { run, env })
     }
@@ -60,13 +72,62 @@ impl<'r> SetUp<'r> {
     }
 }
 
+/// The setup's log in the record.
+struct SetupLog<'a, 'r> {
+    run: &'a LiveRun<'r>,
+    text: Vec<u8>,
+}
+
+impl SetupLog<'_, '_> {
+    /// Adds a command and what it printed.
+    fn command(&mut self, name: &str, output: &str, failure: Option<&str>) -> Result<(), Failure> {
+        let output = output.trim_end();
+        let ended = failure.map(|why| format!("({why})\n")).unwrap_or_default();
+        let newline = if output.is_empty() { "" } else { "\n" };
+        self.add(&format!("$ {name}\n{output}{newline}{ended}"))
+    }
+
+    /// Adds what became of the cache, and says it.
+    fn line(&mut self, line: CacheLine) -> Result<(), Failure> {
+        let events = self.run.context.events;
+        let text = match line {
+            CacheLine::Note(text) => {
+                events.note(text.clone());
+                text
+            }
+            CacheLine::Warning(text) => {
+                events.warn(text.clone());
+                text
+            }
+        };
+        self.add(&format!("{text}\n"))
+    }
+
+    fn add(&mut self, text: &str) -> Result<(), Failure> {
+        self.text.extend_from_slice(text.as_bytes());
+        self.run.record.write(RecordFile::Setup, &self.text)
+    }
+}
+
+/// The cache of a setup that has one; a store that can't be used leaves the setup without.
+async fn open_cache(log: &mut SetupLog<'_, '_>, setup: &SetupPlan) -> Result<Option<SetupCache>, Failure> {
+    let Some(plan) = &setup.cache else { return Ok(None) };
+    match SetupCache::open(log.run, setup, plan).await {
+        Ok(cache) => Ok(Some(cache)),
+        Err(why) => {
+            log.line(CacheLine::Warning(format!("cache: not used: {why}")))?;
+            Ok(None)
+        }
+    }
+}
+
 /// Runs each command in its turn, and keeps what it prints.
-async fn commands(run: &LiveRun<'_>, setup: &SetupPlan, env: &GuestEnv) -> Result<(), Failure> {
+async fn commands(log: &mut SetupLog<'_, '_>, setup: &SetupPlan, env: &GuestEnv) -> Result<(), Failure> {
+    let run = log.run;
     let (bottle, plan, events) = (run.bottle, run.context.plan, run.context.events);
     let until = Instant::now() + Duration::from_secs(setup.time.0);
     let script = setup.script.iter().map(|script| (script.from.as_str(), Exec::guest([script.to.as_str()])));
     let commands = setup.run.iter().map(|command| (command.as_str(), Exec::shell(command)));
-    let mut log = vec![];
     for (name, exec) in script.chain(commands) {
         events.note(format!("setup: {}", one_line(name)));
         let mut exec = exec.in_dir(&plan.guest.workdir);
@@ -80,7 +141,7 @@ async fn commands(run: &LiveRun<'_>, setup: &SetupPlan, env: &GuestEnv) -> Resul
             }
             Err(error) => return Err(Failure::machine(format_args!("failed to set up: {error}"))),
         };
-        keep(run.record, &mut log, name, &output, failure.as_deref())?;
+        log.command(name, &output, failure.as_deref())?;
         let told = failure.as_ref().map(|why| with_last_lines(why, &output));
         let (name, duration) = (name.to_owned(), started.elapsed());
         events.case(Case { suite: Suite::Setup, name: name.clone(), duration, failure: told.clone(), output });
@@ -92,30 +153,20 @@ async fn commands(run: &LiveRun<'_>, setup: &SetupPlan, env: &GuestEnv) -> Resul
     Ok(())
 }
 
-/// Adds a command to the record's log.
-fn keep(record: &Record, log: &mut Vec<u8>, name: &str, output: &str, failure: Option<&str>) -> Result<(), Failure> {
-    let output = output.trim_end();
-    let ended = failure.map(|why| format!("({why})\n")).unwrap_or_default();
-    let newline = if output.is_empty() { "" } else { "\n" };
-    log.extend(format!("$ {name}\n{output}{newline}{ended}").into_bytes());
-    record.write(RecordFile::Setup, log)
-}
-
 /// A failure with the last lines of what was printed.
 fn with_last_lines(why: &str, output: &str) -> String {
     let lines: Vec<&str> = output.lines().filter(|line| !line.trim().is_empty()).collect();
     match &lines[lines.len().saturating_sub(LAST_LINES)..] {
         [] => why.to_owned(),
-        last => format!("{why}:\n{}", last.join("\n")),
+        last => format!("{why}: {}", last.join("\n")),
     }
 }
 
-/// Prints the hash of each file by which the agent goes, and the target of each link; the arguments are the home directory, the
-/// one of the repositories, and the agent's own. What can't be read is an error.
+/// Prints the hash of each file by which the agent goes, and the target of each link; the arguments are the home directory, and
+/// the agent's files elsewhere. What can't be read is an error.
 const AGENTS_FILES: &str = r#"set -e
-set -- "$1"/.claude "$1"/.claude.json "$1"/.claude-bottle-* \
-  "$2"/.claude "$2"/CLAUDE.md "$2"/CLAUDE.local.md "$2"/AGENTS.md "$2"/.mcp.json \
-  "$3"/.claude "$3"/CLAUDE.md "$3"/CLAUDE.local.md "$3"/AGENTS.md "$3"/.mcp.json
+home=$1; shift
+set -- "$home"/.claude "$home"/.claude.json "$home"/.claude-bottle-* "$@"
 for path; do
   if [ -L "$path" ] || [ -e "$path" ]; then
     find "$path" -type f -exec sha256sum {} + -o -type l -printf '%p -> %l\n'
@@ -125,7 +176,10 @@ done"#;
 /// What the agent is told, and its own settings, by lines that can be compared.
 async fn agents_files(bottle: &dyn Bottle, plan: &BottlePlan) -> Result<String, Failure> {
     let guest = &plan.guest;
-    let argv = ["sh", "-c", AGENTS_FILES, "sh", &guest.home, &guest.root, &guest.workdir];
+    let mut argv = ["sh", "-c", AGENTS_FILES, "sh", &guest.home].map(str::to_owned).to_vec();
+    for dir in [&guest.root, &guest.workdir] {
+        argv.extend(AGENT_FILES.map(|name| format!("{dir}/{name}")));
+    }
     let done = succeed(bottle, Exec::guest(argv).in_dir("/"), TIDY_TIMEOUT).await;
     let done = done.map_err(|error| Failure::machine(format_args!("failed to look at the agent's files: {error}")))?;
     Ok(String::from_utf8_lossy(&done.stdout).into_owned())

@@ -66,6 +66,7 @@ impl World {
             .env("CLAUDE_BOTTLE_CACHE", cache())
             .env("HOME", self.path("home"))
             .env("BOTTLE_STATE_DIR", self.path("state"))
+            .env("BOTTLE_CACHE_DIR", self.path("setups"))
             .env("ANTHROPIC_API_KEY", "sk-ant-not-needed-in-a-replay")
             .env("BOTTLE_TEST_TOKEN", &self.secret)
             .stdin(Stdio::null())

@@ -40,6 +40,23 @@ pub struct HostFacts {
     pub hosts: BTreeMap<HostName, IpAddr>,
     /// Where the package managers fetch from that a bottle of the manifest has presets for.
     pub registries: BTreeMap<Preset, Answer>,
+    /// The lock files of the base revision, each with its id in git, where a setup of the manifest has a cache.
+    pub lock_files: BTreeMap<String, String>,
+    /// This machine's tools beside its system's.
+    pub tools: HostTools,
+}
+
+/// Tools of this machine beside its system's, for a guest that has this machine's system.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HostTools {
+    /// The directories that the guest gets, read-only; real and absolute paths.
+    pub directories: Vec<String>,
+    /// The directories of the `PATH` that the guest has, too, in their order.
+    pub path: Vec<String>,
+    /// The variables that name one tool's directory, such as `JAVA_HOME`, where the guest has it.
+    pub variables: BTreeMap<String, String>,
+    /// What is to be said of them.
+    pub notes: Vec<String>,
 }
 
 /// A git working tree on the host.

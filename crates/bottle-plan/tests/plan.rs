@@ -124,6 +124,60 @@ fn a_bottle_without_routes() {
 }
 
 #[test]
+fn a_setup_keeps_the_caches_of_the_managers_that_have_lock_files() {
+    let cached =
+        |cache: &str| format!("version: 1\nbottles: {{ default: {{ setup: {{ run: [make], cache: {cache} }} }} }}\n");
+    let lock_files = [("package-lock.json", "1a"), ("web/yarn.lock", "2b"), ("api/go.sum", "3c")];
+    let lock_files = lock_files.map(|(path, id)| (path.to_owned(), id.to_owned()));
+    let facts = HostFacts { lock_files: BTreeMap::from(lock_files), ..facts() };
+    let text = cached("[auto, ~/.cache/own, deps/]");
+    let made = golden("setup-cache", plan(&Task::text("Fix it"), &manifest(&text), &facts, &Options::default()));
+    let of = |plan: &BottlePlan| plan.setup.as_ref().and_then(|setup| setup.cache.clone());
+    let cache = of(&made).expect("a cache");
+    assert_eq!(cache.directories[..3], ["/home/node/.cache/own", "/workspace/deps", "/home/node/.npm"]);
+    assert_eq!((cache.directories.len(), cache.max_size), (7, 2 << 30));
+
+    // One directory covers those below it.
+    let text = cached("[auto, ~/.cache, ~/go]");
+    let made = plan(&Task::text("Fix it"), &manifest(&text), &facts, &Options::default()).expect("a plan");
+    let directories = of(&made).expect("a cache").directories;
+    assert_eq!(directories, ["/home/node/.cache", "/home/node/go", "/home/node/.npm", "/home/node/.yarn/berry/cache"]);
+
+    // Without a lock file, and where nothing can be kept, the plan says so.
+    for (facts, backend, note) in [
+        (
+            self::facts(),
+            Backend::Docker,
+            "setup.cache: the base branch has no lock file that is known, so there is nothing to keep",
+        ),
+        (
+            facts.clone(),
+            Backend::Smolmachines,
+            "setup.cache has no effect in smolmachines: the setup starts cold, and nothing is kept",
+        ),
+    ] {
+        let options = Options { backend: Some(backend), ..Options::default() };
+        let made = plan(&Task::text("Fix it"), &manifest(&cached("auto")), &facts, &options).expect("a plan");
+        assert!(of(&made).is_none() && made.notes.iter().any(|said| said == note), "{:?}", made.notes);
+    }
+}
+
+#[test]
+fn a_lock_file_is_one_of_the_projects_own() {
+    for (path, is) in [
+        ("package-lock.json", true),
+        ("a/b/Cargo.lock", true),
+        ("Gemfile.lock", true),
+        ("node_modules/x/yarn.lock", false),
+        ("vendor/x/go.sum", false),
+        ("Cargo.lock.orig", false),
+        ("cargo.lock", false),
+    ] {
+        assert_eq!(bottle_plan::plan::is_lock_file(path), is, "{path}");
+    }
+}
+
+#[test]
 fn a_setup_has_ways_out_of_its_own_and_no_model() {
     let text = "version: 1\nbottles:\n  default:\n    egress:\n      routes:\n        - { host: api.anthropic.com, methods: [POST], \
                 paths: [/v1/messages], auth: { header: x-api-key, from: ANTHROPIC_API_KEY } }\n        - { host: docs.example.com }\n    \

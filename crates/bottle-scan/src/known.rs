@@ -18,6 +18,10 @@ pub const SHORTEST: usize = 8;
 /// A line of a many-line value (a private key) is a secret of its own from this length on.
 const SHORTEST_LINE: usize = 32;
 
+/// `openssh-key-v1` in base64 (OpenSSH's PROTOCOL.key), and the length of a line as `ssh-keygen` writes it.
+const OPENSSH: &[u8] = b"b3BlbnNzaC1rZXktdjE";
+const OPENSSH_LINE: usize = 70;
+
 /// Why a set of secrets can't be guarded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KnownSecretsError {
@@ -61,8 +65,7 @@ impl KnownSecrets {
             values.push((owner, value.to_vec()));
             let lines: Vec<&[u8]> = value.split(|b| *b == b'\n').map(<[u8]>::trim_ascii).collect();
             if lines.len() > 1 {
-                // The first and last line of a PEM file are the same in everyone's.
-                for line in lines.iter().filter(|line| line.len() >= SHORTEST_LINE && !line.starts_with(b"-----")) {
+                for line in lines.iter().filter(|line| line.len() >= SHORTEST_LINE && !is_everyones(line)) {
                     own.extend(spellings(line));
                     values.push((owner, line.to_vec()));
                 }
@@ -162,6 +165,12 @@ impl std::fmt::Debug for KnownSecrets {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("KnownSecrets").field("names", &self.names).finish_non_exhaustive()
     }
+}
+
+/// Tells a line that every private key has: the first and the last of a PEM file, and OpenSSH's first, which names the format, the
+/// ciphers and the kind of key, and has nothing of the key.
+fn is_everyones(line: &[u8]) -> bool {
+    line.starts_with(b"-----") || (line.starts_with(OPENSSH) && line.len() <= OPENSSH_LINE)
 }
 
 /// Every form of one value that is looked for.
@@ -264,6 +273,19 @@ mod tests {
         let known = known(&format!("{begin}\n{line}\nabc=\n{end}\n"));
         assert!(known.find(line.as_bytes()).is_some());
         assert!(known.find(begin.as_bytes()).is_none());
+    }
+
+    #[test]
+    fn the_first_line_of_everyones_key_is_none() {
+        // As ssh-keygen writes the format, the kind and the beginning of the key: 70 characters a line.
+        let first = "b3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAEbm9uZQAAAAAAAAABAAAAMwAAAAtzc2gtZW";
+        let second = "QyNTUxOQAAACDjKqp5Fc65tEnRulDqKii7Gm4BQyNTUxOQAAACDjKqp5Fc65tEnRulDqKi";
+        let [begin, end] = ["BEGIN", "END"].map(|word| format!("-----{word} {} PRIVATE KEY-----", "OPENSSH"));
+        let wrapped = known(&format!("{begin}\n{first}\n{second}\n{end}\n"));
+        assert!(wrapped.find(first.as_bytes()).is_none());
+        assert!(wrapped.find(second.as_bytes()).is_some());
+        let unwrapped = known(&format!("{begin}\n{first}{second}\n{end}\n"));
+        assert!(unwrapped.find(format!("{first}{second}").as_bytes()).is_some());
     }
 
     #[test]

@@ -246,6 +246,18 @@ impl Bottle for BubblewrapBottle {
         async { Ok(self.rootfs().await?.map(|rootfs| rootfs.source.clone())) }.boxed()
     }
 
+    fn system_id(&self) -> BoxFuture<'_, Result<String, BottleError>> {
+        async {
+            let failed =
+                |error: &dyn std::fmt::Display| BottleError::new("failed to look at the guest's system", error);
+            let rootfs = self.rootfs().await.map_err(|error| failed(&error))?;
+            let root = rootfs.map_or_else(|| PathBuf::from("/"), |rootfs| rootfs.dir.clone());
+            let id = tokio::task::spawn_blocking(move || sandbox::system_id(&root)).await;
+            id.map_err(|error| failed(&error))?.map_err(|error| failed(&error))
+        }
+        .boxed()
+    }
+
     fn logs(&self) -> BoxFuture<'_, Result<Vec<u8>, BottleError>> {
         async { Ok(self.bundle.logs().await) }.boxed()
     }

@@ -25,7 +25,7 @@ pub(super) fn make(run_dir: &RunDir, plan: &BottlePlan, rootfs: Option<&Rootfs>,
         run_dir.directory(name, 0o755, users.setup)?;
     }
     if rootfs.is_none() {
-        return host_etc::shared_etc(run_dir.base(), &host_etc::ETC, &own_etc(plan, None), &ETC_DIRECTORIES);
+        return host_etc::shared_etc(run_dir.base(), &host_etc::guest_parts(), &own_etc(plan, None), &ETC_DIRECTORIES);
     }
     let etc = run_dir.directory("guest-etc", 0o755, None)?;
     for directory in ETC_DIRECTORIES {
@@ -97,6 +97,9 @@ pub(super) fn guest(
         options.bind("--bind", &run_dir.path(&format!("guest/{name}")), to);
     }
     options.bind("--ro-bind", &run_dir.path("doors"), DOORS_DIR);
+    for dir in &guest.host_tools {
+        options.bind("--ro-bind", Path::new(dir), dir);
+    }
     options.bind("--ro-bind", &tools.claude, &format!("{TOOLS_DIR}/bin/claude"));
     options.bind("--ro-bind", &tools.link, &format!("{TOOLS_DIR}/bin/bottle-link"));
     options
@@ -115,7 +118,7 @@ pub(super) fn setup(run_dir: &RunDir, rootfs: Option<&Rootfs>, etc: &Path) -> Bw
 
 /// This machine's system, or an image's.
 fn add_system(options: &mut BwrapOptions, id: &str, rootfs: Option<&Rootfs>) {
-    let Some(rootfs) = rootfs else { return host_etc::add(options, id, &host_etc::ETC) };
+    let Some(rootfs) = rootfs else { return host_etc::add(options, id, &host_etc::guest_parts()) };
     host_etc::add_namespaces(options, id);
     rootfs.add_env(options);
     rootfs.add(options);

@@ -39,7 +39,7 @@ const MOST_ETC: u64 = 64 << 20;
 /// An unpacked system.
 #[derive(Debug)]
 pub(super) struct Rootfs {
-    dir: PathBuf,
+    pub(super) dir: PathBuf,
     env: Vec<(String, String)>,
     /// Its device and path, as a table of mounts has them.
     pub(super) source: String,

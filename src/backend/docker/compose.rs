@@ -10,6 +10,10 @@ use crate::exit::Failure;
 use crate::process::{ExitOutput, ProcessError, Program};
 use crate::secrets::Secrets;
 
+/// Nothing may be left, so that removing is tried again.
+const REMOVAL_TRIES: u32 = 3;
+const REMOVAL_PAUSE: Duration = Duration::from_millis(500);
+
 /// One Compose project.
 #[derive(Debug, Clone)]
 pub(crate) struct Project {
@@ -73,8 +77,19 @@ impl Project {
         Ok(String::from_utf8_lossy(&ended.stdout).replace("\x1b[2K", "").into_bytes())
     }
 
-    /// Removes containers, networks and volumes.
+    /// Removes containers, networks and volumes. What ends Compose half-way leaves the rest to another try.
     pub(crate) async fn down(&self) -> Result<(), BottleError> {
+        for _ in 1..REMOVAL_TRIES {
+            if self.try_down().await.is_ok() {
+                return Ok(());
+            }
+            // The engine may still be removing what it was told to.
+            tokio::time::sleep(REMOVAL_PAUSE).await;
+        }
+        self.try_down().await
+    }
+
+    async fn try_down(&self) -> Result<(), BottleError> {
         let doing = "failed to remove the containers";
         let ended = self
             .compose(&["down", "-v", "--remove-orphans", "--timeout", "3"])

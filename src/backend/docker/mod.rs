@@ -186,6 +186,17 @@ impl Bottle for DockerBottle {
         engine::gateways(&self.docker).boxed()
     }
 
+    /// The digest of the image that the guest was made of.
+    fn system_id(&self) -> BoxFuture<'_, Result<String, BottleError>> {
+        async {
+            let doing = "failed to learn the guest's image";
+            let found = self.docker.inspect_container(&self.guest, None).await;
+            let found = found.map_err(|error| BottleError::new(doing, engine::explain(&error)))?;
+            found.image.ok_or_else(|| BottleError::new(doing, "the engine does not say"))
+        }
+        .boxed()
+    }
+
     fn logs(&self) -> BoxFuture<'_, Result<Vec<u8>, BottleError>> {
         self.project.logs().boxed()
     }

@@ -16,7 +16,7 @@ const PATH: &str = "/opt/claude-bottle/bin:/usr/local/bin:/usr/bin:/bin";
 /// Directories of the system's programs. On most systems all but the first are links into it.
 const SYSTEM: [&str; 7] = ["/usr", "/bin", "/sbin", "/lib", "/lib64", "/lib32", "/libx32"];
 /// What programs need of the host's /etc; nothing of who uses this machine, and for what.
-pub(in crate::backend) const ETC: [&str; 20] = [
+const ETC: [&str; 23] = [
     "alternatives",
     "ld.so.cache",
     "ld.so.conf",
@@ -37,6 +37,10 @@ pub(in crate::backend) const ETC: [&str; 20] = [
     "shells",
     "perl",
     "ssl/openssl.cnf",
+    "fonts",
+    // Not settings.xml, which may have passwords.
+    "maven/m2.conf",
+    "maven/logging",
 ];
 /// What of that the sidecars need, and the programs that they run.
 pub(in crate::backend) const BUNDLE_ETC: [&str; 5] =
@@ -48,6 +52,21 @@ const UNUSED: Duration = Duration::from_secs(30 * 24 * 3600);
 /// What shared memory a guest has, as Docker gives it.
 const SHM_BYTES: &str = "67108864";
 
+/// What the guest has of the host's /etc: the fixed parts, and those of languages whose packages name them by version.
+pub(in crate::backend) fn guest_parts() -> Vec<String> {
+    let names = |dir: &str| {
+        let entries = fs::read_dir(dir).into_iter().flatten().filter_map(Result::ok);
+        let mut names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        names.sort();
+        names
+    };
+    let java = names("/etc").into_iter().filter(|name| name.starts_with("java-") && name.ends_with("-openjdk"));
+    let php = names("/etc/php").into_iter();
+    let php = php.flat_map(|version| ["cli", "mods-available"].map(|part| format!("php/{version}/{part}")));
+    let versioned = java.chain(php).filter(|part| is_directory(part));
+    ETC.iter().map(|part| (*part).to_owned()).chain(versioned).collect()
+}
+
 /// How names are looked up in an /etc, and its own name.
 pub(in crate::backend) fn names(resolve: &str) -> [(&'static str, String); 2] {
     [("nsswitch.conf", format!("passwd: files\ngroup: files\nhosts: {resolve}\n")), ("hostname", "bottle\n".to_owned())]
@@ -58,12 +77,13 @@ pub(in crate::backend) fn names(resolve: &str) -> [(&'static str, String); 2] {
 /// anything else before the first command.
 pub(in crate::backend) fn shared_etc(
     base: &Path,
-    parts: &[&str],
+    parts: &[impl AsRef<str>],
     own: &[(&str, String)],
     own_directories: &[&str],
 ) -> io::Result<PathBuf> {
+    let parts: Vec<&str> = parts.iter().map(AsRef::as_ref).collect();
     let mut key = Sha256::new();
-    for part in parts {
+    for part in &parts {
         let path = Path::new("/etc").join(part);
         let entry_key = match fs::symlink_metadata(&path) {
             Ok(found) if found.is_symlink() => format!("{part} -> {}", fs::read_link(&path)?.display()),
@@ -91,14 +111,16 @@ pub(in crate::backend) fn shared_etc(
     let partial = tempfile::Builder::new().prefix(".new-").tempdir_in(&all)?;
     let to = partial.path().join("etc");
     readable_directory(&to)?;
-    for part in own_directories.iter().copied().chain(directories(parts)) {
+    let above = files(&parts).filter(|part| Path::new("/etc").join(part).exists());
+    let above = above.filter_map(|part| Some(part.rsplit_once('/')?.0));
+    for part in own_directories.iter().copied().chain(directories(&parts)).chain(above) {
         let mut at = to.clone();
         for name in part.trim_start_matches("/etc/").split('/') {
             at.push(name);
             readable_directory(&at)?;
         }
     }
-    files(parts).try_for_each(|part| copy(&Path::new("/etc").join(part), &to.join(part)))?;
+    files(&parts).try_for_each(|part| copy(&Path::new("/etc").join(part), &to.join(part)))?;
     for (name, text) in own {
         run_dir::write(&to.join(name), text.as_bytes(), None)?;
     }
@@ -154,7 +176,7 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
 
 /// The options that a sandbox has with the host's programs: namespaces of its own but for the network, and what it sees of the
 /// host, with these parts of its /etc.
-pub(in crate::backend) fn add(options: &mut BwrapOptions, id: &str, etc: &[&str]) {
+pub(in crate::backend) fn add(options: &mut BwrapOptions, id: &str, etc: &[impl AsRef<str>]) {
     add_namespaces(options, id);
     for dir in SYSTEM {
         match fs::read_link(dir) {
@@ -164,7 +186,8 @@ pub(in crate::backend) fn add(options: &mut BwrapOptions, id: &str, etc: &[&str]
         }
     }
     add_kernel(options);
-    options.lent.extend(directories(etc).map(|part| format!("/etc/{part}")));
+    let etc: Vec<&str> = etc.iter().map(AsRef::as_ref).collect();
+    options.lent.extend(directories(&etc).map(|part| format!("/etc/{part}")));
 }
 
 /// The options that every sandbox has first.

@@ -2,7 +2,7 @@
 //!
 //! Map: `bwrap` (a sandbox is started, and runs commands), `cgroup` (control groups, or limits that each process inherits),
 //! `users` (who a sandbox is on the host), `run_dir` (the run's own directory), `etc` (the host's programs and a small /etc),
-//! `host` (what this machine has for it), `process_id` (a process, told from later ones).
+//! `host` (what this machine has for it), `process_id` (a process, told from later ones), `system_id` (a system, told from others).
 //! Always: a sandbox ends with the runner; nothing of the host but programs and the run's own directories is in it.
 
 mod bwrap;
@@ -11,6 +11,7 @@ pub(super) mod etc;
 mod host;
 mod process_id;
 mod run_dir;
+mod system_id;
 mod users;
 
 pub(super) use bwrap::{BwrapOptions, Sandbox};
@@ -18,4 +19,5 @@ pub(super) use cgroup::Limits;
 pub(super) use host::{Tools, survey, tools, trial};
 pub(super) use process_id::ProcessId;
 pub(super) use run_dir::{RunDir, RunNotes, base, make_base};
+pub(super) use system_id::system_id;
 pub(super) use users::Users;

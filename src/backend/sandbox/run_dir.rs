@@ -78,21 +78,15 @@ pub(in crate::backend) fn make_base(base: &Path) -> Result<(), Failure> {
 /// Fails where a user who is nobody else can't get into a directory: as root, that is who the sandboxes are.
 fn passable(base: &Path) -> Result<(), Failure> {
     let real = base.canonicalize().map_err(|error| failed(base, &error))?;
-    for dir in real.ancestors() {
-        let mode = fs::metadata(dir).map_err(|error| failed(dir, &error))?.mode();
-        if mode & 0o001 == 0 {
-            let why = format!("{} is closed to other users (mode {:04o})", dir.display(), mode & 0o7777);
-            return Err(Failure::machine(format_args!(
-                "the sandboxes of a root's run can't be in {}: {why}",
-                base.display()
-            ))
-            .hint(format_args!(
-                "set BOTTLE_RUNTIME_DIR to a directory that every user may pass, as below /var/tmp, or `chmod o+x {}`",
-                dir.display()
-            )));
-        }
-    }
-    Ok(())
+    let closed = host::closed_directory(&real).map_err(|error| failed(base, &error))?;
+    let Some((dir, mode)) = closed else { return Ok(()) };
+    let why = format!("{} is closed to other users (mode {mode:04o})", dir.display());
+    Err(Failure::machine(format_args!("the sandboxes of a root's run can't be in {}: {why}", base.display())).hint(
+        format_args!(
+            "set BOTTLE_RUNTIME_DIR to a directory that every user may pass, as below /var/tmp, or `chmod o+x {}`",
+            dir.display()
+        ),
+    ))
 }
 
 impl RunDir {

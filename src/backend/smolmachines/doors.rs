@@ -22,7 +22,7 @@ pub(super) const LISTEN: Duration = Duration::from_secs(20);
 pub(super) fn sandbox(run_dir: &RunDir, tools: &Tools) -> BwrapOptions {
     let mut options = BwrapOptions::default();
     // The link is static and reads no settings: it has no /etc.
-    host_etc::add(&mut options, "0", &[]);
+    host_etc::add(&mut options, "0", &[] as &[&str]);
     options.add(&["--unshare-net", "--as-pid-1", "--cap-drop", "ALL", "--cap-add", "CAP_NET_ADMIN"]);
     options.bind("--ro-bind", &run_dir.path("doors"), DOORS_DIR);
     options.bind("--ro-bind", &tools.link, &format!("{TOOLS_DIR}/bin/bottle-link"));

@@ -382,6 +382,11 @@ impl Bottle for Machine {
         async { Ok(vec![IpAddr::V4(BUNDLE_ADDRESS)]) }.boxed()
     }
 
+    fn system_id(&self) -> BoxFuture<'_, Result<String, BottleError>> {
+        async { Err(BottleError::new("failed to learn the guest's system", "setups keep nothing in smolmachines")) }
+            .boxed()
+    }
+
     fn logs(&self) -> BoxFuture<'_, Result<Vec<u8>, BottleError>> {
         async {
             let mut logs = self.bundle.run_dir.logs();

@@ -49,7 +49,11 @@ also_here! {
     setup: a_setup_prepares_the_repository_and_its_ways_out_are_closed_before_the_agent,
         a_setup_that_fails_ends_the_run_before_the_agent,
         a_setup_that_tells_the_agent_what_to_do_ends_the_run,
-        a_setup_that_never_ends_is_ended;
+        a_setup_that_never_ends_is_ended,
+        a_setup_finds_what_one_of_the_base_branch_left_and_nothing_of_an_agent,
+        a_kept_setup_that_was_changed_is_removed_and_the_run_goes_on,
+        a_setup_that_fails_or_leaves_what_could_do_harm_is_not_kept,
+        a_checkout_with_links_gets_no_cache;
     seal: no_way_out_works_from_a_running_guest;
     live: a_live_run_gets_its_credential_on_the_way_and_can_be_replayed,
         an_upstream_that_nobody_trusts_gets_no_credential;

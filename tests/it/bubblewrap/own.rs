@@ -280,8 +280,45 @@ fn a_directory_of_runs_that_the_sandboxes_cant_reach_is_named() {
     refused(&job, &output, &["is closed to other users (mode 0700)", "set BOTTLE_RUNTIME_DIR", "chmod o+x"]);
 }
 
+#[test]
+fn the_guest_has_the_hosts_tools_that_were_named_and_nothing_beside_them() {
+    on_here(|| ());
+    // Not below /tmp, which is the guest's own; as root the sandboxes have other users, who must get there.
+    let root = crate::world::sh(&["id", "--user"]) == "0";
+    let tools = tempfile::tempdir_in(if root { "/opt" } else { env!("CARGO_TARGET_TMPDIR") }).expect("a directory");
+    let place = tools.path().canonicalize().expect("real");
+    for (name, text) in [("tool/bin/greet", "#!/bin/sh\necho hello from a tool\n"), ("beside/secret", "nobody's\n")] {
+        let file = place.join(name);
+        std::fs::create_dir_all(file.parent().expect("a parent")).expect("a directory");
+        std::fs::write(&file, text).expect("a file");
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).expect("a mode");
+    }
+    std::fs::set_permissions(&place, std::fs::Permissions::from_mode(0o755)).expect("a mode");
+    let (tool, place) = (place.join("tool").display().to_string(), place.display().to_string());
+    let look = format!("greet; ls {place}; touch {tool}/x {place}/x; echo \"java: $JAVA_HOME\"; echo \"path: $PATH\"");
+    let job = Job::new(&commands(&[&look]));
+    let mut command = job.command();
+    command.env("BOTTLE_HOST_TOOLS", &tool).env("JAVA_HOME", format!("{place}/beside"));
+    let output = command.output().expect("the runner");
+    // Nothing was mended.
+    ended_with(&output, 1);
+    let transcript = job.world.record_file("transcript.jsonl");
+    assert!(transcript.contains("hello from a tool\\ntool\\n"), "{transcript}");
+    for dir in [&tool, &place] {
+        assert!(transcript.contains(&format!("'{dir}/x': Read-only file system")), "{transcript}");
+    }
+    assert!(transcript.contains("java: \\n"), "a variable names what the guest does not have: {transcript}");
+    assert!(transcript.contains(&format!("path: /opt/claude-bottle/bin:{tool}/bin:")), "{transcript}");
+    job.nothing_left();
+
+    let job = Job::new(&commands(&["true"]));
+    let output = job.command().env("BOTTLE_HOST_TOOLS", "/etc").output().expect("the runner");
+    ended_with(&output, 2);
+    assert!(said(&output).contains("BOTTLE_HOST_TOOLS names /etc, which can't be in the bottle"), "{}", said(&output));
+}
+
 /// The run with a variable that names a new file system of this size.
-fn on_a_disk_of(job: &Job, variable: &str, size: &str) -> std::process::Output {
+fn on_a_disk_of(job: &Job, variable: &str, (size, mode): (&str, &str)) -> std::process::Output {
     let disk = job.world.path("disk");
     std::fs::create_dir_all(&disk).expect("a directory");
     for above in disk.ancestors().take(2) {
@@ -293,7 +330,7 @@ fn on_a_disk_of(job: &Job, variable: &str, size: &str) -> std::process::Output {
     if crate::world::sh(&["id", "--user"]) != "0" {
         command.args(["--user", "--map-root-user"]);
     }
-    let script = format!("mount -t tmpfs -o mode=0755,size={size} disk \"$0\" && exec \"$@\"");
+    let script = format!("mount -t tmpfs -o mode={mode},size={size} disk \"$0\" && exec \"$@\"");
     command.args(["--mount", "sh", "-c", &script]).arg(&disk).arg(runner.get_program()).args(runner.get_args());
     command.current_dir(&job.checkout).env(variable, &disk).output().expect("unshare")
 }
@@ -303,7 +340,7 @@ fn a_full_disk_is_named_before_the_agent_starts() {
     on_here(|| ());
     for variable in ["BOTTLE_STATE_DIR", "BOTTLE_RUNTIME_DIR"] {
         let job = Job::new(&commands(&["true"]));
-        let output = on_a_disk_of(&job, variable, "4m");
+        let output = on_a_disk_of(&job, variable, ("4m", "0755"));
         let words = ["is full: ", "MiB are free, and a run needs 64", "make room on it", variable];
         refused(&job, &output, &words);
     }
@@ -319,4 +356,59 @@ fn a_state_directory_that_cant_be_written_is_named() {
         &output,
         &["failed to make the run record /proc/bottle", "set BOTTLE_STATE_DIR to a directory that can be written"],
     );
+}
+
+/// A store without room keeps nothing, and the run goes on.
+#[test]
+fn a_full_disk_keeps_no_setup() {
+    on_here(|| ());
+    let mut job = crate::docker::setup::large_job();
+    job.args.extend(["--cwd".to_owned(), job.checkout.display().to_string()]);
+    let output = on_a_disk_of(&job, "BOTTLE_CACHE_DIR", ("2m", "0700"));
+    ended_with(&output, 0);
+    let log = job.world.record_file("setup.log");
+    assert!(log.contains("cache: not kept: ") && log.contains("No space left on device"), "{log}");
+    job.nothing_left();
+}
+
+/// What the runner writes for `claude mcp add` is what the real one writes, as far as it is about servers, and the real one reads it.
+#[test]
+fn claude_is_told_about_its_server_as_it_would_tell_itself() {
+    on_here(|| ());
+    let job = Job::new(&commands(&["true"]));
+    let mut plan = job.world.runner();
+    plan.args(["plan", "--format", "json", "--task", "Fix it", "--backend", "bubblewrap"]).current_dir(&job.checkout);
+    let planned = plan.output().expect("the runner");
+    let planned: serde_json::Value = serde_json::from_slice(&planned.stdout).expect("a plan");
+    let (mcp, name) = (&planned["mcp"], planned["mcp"]["name"].as_str().expect("a name"));
+    let ours: serde_json::Value =
+        serde_json::from_str(mcp["settings"]["text"].as_str().expect("a text")).expect("JSON");
+    assert_eq!(ours.as_object().map(serde_json::Map::len), Some(1), "{ours}");
+
+    let versions =
+        std::fs::read_dir(crate::world::cache().join("claude")).expect("Claude Code: scripts/demo --setup-only");
+    let programs = versions.map(|version| version.expect("a version").path().join("claude"));
+    let claude = programs.filter(|program| program.is_file()).max().expect("Claude Code: scripts/demo --setup-only");
+    let register: Vec<&str> =
+        mcp["register"].as_array().expect("a command").iter().filter_map(|word| word.as_str()).collect();
+    let run = |home: &str, args: &[&str]| {
+        let mut command = std::process::Command::new(&claude);
+        job.world.clean(&mut command);
+        std::fs::create_dir_all(job.world.path(home)).expect("a home");
+        let output = command.args(args).env("HOME", job.world.path(home)).output().expect("claude");
+        assert!(output.status.success(), "{args:?}: {}", said(&output));
+        said(&output)
+    };
+    run("real", &register[1..]);
+    let real = std::fs::read_to_string(job.world.path("real/.claude.json")).expect("its settings");
+    let real: serde_json::Value = serde_json::from_str(&real).expect("JSON");
+    assert_eq!(real["mcpServers"], ours["mcpServers"]);
+
+    job.world.write("ours/.claude.json", mcp["settings"]["text"].as_str().expect("a text"));
+    let url = mcp["url"].as_str().expect("a url");
+    let told = run("ours", &["mcp", "get", name]);
+    assert!(told.contains(url), "{told}");
+    let read = std::fs::read_to_string(job.world.path("ours/.claude.json")).expect("its settings");
+    let read: serde_json::Value = serde_json::from_str(&read).expect("JSON");
+    assert_eq!(read["mcpServers"], ours["mcpServers"]);
 }

@@ -109,3 +109,180 @@ pub(crate) fn a_setup_that_never_ends_is_ended() {
     assert!(!job.world.record().join("transcript.jsonl").exists(), "the agent was started");
     job.nothing_left();
 }
+
+/// A job whose setup makes a file in a directory that is kept, slowly where the file is not there; the checkout is brought, so that the
+/// guest's content is the base branch's own as long as the checkout is.
+fn kept_job(cassette: &str) -> Job {
+    let warm = "[ -e ~/.cache/sample/made ] && echo warm || { sleep 4; mkdir -p ~/.cache/sample; echo set-up > ~/.cache/sample/made; echo cold; }";
+    let setup = format!(
+        "      script: scripts/setup\n      run:\n        - \"{warm}\"\n        - cat ~/.cache/sample/*\n      cache: [~/.cache/sample]\n"
+    );
+    let mut job = job(&setup, cassette);
+    job.with_file("requirements.txt", "sample==1.0\n");
+    is_base(&job);
+    job.args.extend(["--cwd".to_owned(), job.checkout.display().to_string()]);
+    job
+}
+
+/// A job whose setup would keep four MiB; the caller brings the checkout.
+pub(crate) fn large_job() -> Job {
+    let fill = "mkdir -p ~/.cache/sample; head -c 4194304 /dev/urandom > ~/.cache/sample/large";
+    let setup = format!("      script: scripts/setup\n      run: [\"{fill}\"]\n      cache: [~/.cache/sample]\n");
+    let job = job(&setup, &commands(&["echo a > w; git add w; git commit -qm w; git push -q origin HEAD"]));
+    is_base(&job);
+    job
+}
+
+fn git(job: &Job, args: &[&str]) -> String {
+    let dir = job.checkout.display().to_string();
+    crate::world::sh(&[&["git", "-C", &dir], args].concat())
+}
+
+/// As if the checkout's commit had been fetched from origin's default branch.
+fn is_base(job: &Job) {
+    git(job, &["update-ref", "refs/remotes/origin/main", "HEAD"]);
+}
+
+/// The `setup.log` of one more run, and how long its commands took.
+fn log_of_a_run(job: &Job, code: i32) -> (String, f64) {
+    let before = job.world.slugs();
+    let output = job.run();
+    ended_with(&output, code);
+    let slug = job.world.slugs().into_iter().find(|slug| !before.contains(slug)).expect("a record");
+    let record = job.world.path("state").join(slug);
+    let junit = std::fs::read_to_string(record.join("junit.xml")).expect("junit.xml");
+    let suite = junit.split("<testsuite ").find(|suite| suite.contains("name=\"setup\"")).unwrap_or_default();
+    let time = suite.split("time=\"").nth(1).and_then(|time| time.split('"').next()).and_then(|time| time.parse().ok());
+    (std::fs::read_to_string(record.join("setup.log")).expect("setup.log"), time.unwrap_or_default())
+}
+
+/// Everything in the store's archives.
+fn archives(job: &Job) -> Vec<(std::path::PathBuf, Vec<u8>)> {
+    let Ok(files) = std::fs::read_dir(job.world.path("setups/archives")) else { return vec![] };
+    let files = files.map(|file| file.expect("a file").path());
+    files.map(|path| (path.clone(), std::fs::read(path).expect("an archive"))).collect()
+}
+
+fn has(bytes: &[u8], text: &str) -> bool {
+    bytes.windows(text.len()).any(|window| window == text.as_bytes())
+}
+
+#[test]
+pub(crate) fn a_setup_finds_what_one_of_the_base_branch_left_and_nothing_of_an_agent() {
+    let poison = "echo poisoned > ~/.cache/sample/made; echo poisoned > ~/.cache/sample/other; cat made/by-setup.txt";
+    let work = "echo done > work.txt && git add -A && git commit -qm 'Work' && git push -q origin HEAD";
+    let job = kept_job(&commands(&[poison, work]));
+    let (first, cold) = log_of_a_run(&job, 0);
+    assert!(first.starts_with("cache: miss, nothing is kept as ") && first.contains("\ncold\n"), "{first}");
+    assert!(first.contains("cache: kept 2 files with 1 MiB as "), "{first}");
+    let kept = archives(&job);
+    assert_eq!(kept.len(), 1);
+    assert!(has(&kept[0].1, "set-up") && !has(&kept[0].1, "poisoned"), "the agent's change is kept");
+
+    let (second, warm) = log_of_a_run(&job, 0);
+    assert!(second.starts_with("cache: hit, 2 files ") && second.contains("\nwarm\n"), "{second}");
+    assert!(second.contains("\nset-up\n") && !second.contains("poisoned"), "{second}");
+    assert!(warm <= cold / 10.0, "the second setup took {warm} s, the first {cold} s");
+    assert_eq!(archives(&job), kept, "a hit writes nothing");
+
+    // A commit that is not the base's, with another lock file and a setup's script of its own: what the base has kept is read,
+    // and nothing is written.
+    job.with_file("requirements.txt", "evil==1.0\n");
+    let (other, _) = log_of_a_run(&job, 0);
+    assert!(other.starts_with("cache: hit, 2 files ") && !other.contains("cache: kept"), "{other}");
+    std::fs::remove_dir_all(job.world.path("setups")).expect("removed");
+    let (other, _) = log_of_a_run(&job, 0);
+    assert!(other.contains("cache: not kept, only a run on the base branch's own content keeps one"), "{other}");
+    assert!(archives(&job).is_empty());
+
+    // The same commit, once it is the base's: another lock file, another entry.
+    is_base(&job);
+    let (third, _) = log_of_a_run(&job, 0);
+    assert!(third.contains("\ncold\n") && third.contains("cache: kept 2 files"), "{third}");
+    job.nothing_left();
+}
+
+#[test]
+pub(crate) fn a_kept_setup_that_was_changed_is_removed_and_the_run_goes_on() {
+    let work = "echo done > work.txt && git add -A && git commit -qm 'Work' && git push -q origin HEAD";
+    let job = kept_job(&commands(&[work]));
+    log_of_a_run(&job, 0);
+    let (path, mut bytes) = archives(&job).pop().expect("an archive");
+    let at = bytes.windows(6).position(|window| window == b"set-up").expect("the content");
+    bytes[at..at + 6].copy_from_slice(b"evil!!");
+    std::fs::write(&path, bytes).expect("written");
+    let (second, _) = log_of_a_run(&job, 0);
+    assert!(second.contains("was removed: its archive has another hash than its name"), "{second}");
+    assert!(
+        second.contains("\ncold\n") && second.contains("cache: kept 2 files") && !second.contains("evil"),
+        "{second}"
+    );
+
+    let cleaned = job.world.runner().args(["cleanup", "--cache", "--older-than", "0"]).output().expect("the runner");
+    assert!(said(&cleaned).contains(": removed 1 MiB"), "{}", said(&cleaned));
+    assert!(archives(&job).is_empty());
+
+    // A directory that others can change.
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+    std::fs::set_permissions(job.world.path("setups"), open).expect("a mode");
+    let (third, _) = log_of_a_run(&job, 0);
+    assert!(third.starts_with("cache: not used: the directory ") && third.contains("is open to others"), "{third}");
+    assert!(archives(&job).is_empty());
+    job.nothing_left();
+}
+
+#[test]
+pub(crate) fn a_setup_that_fails_or_leaves_what_could_do_harm_is_not_kept() {
+    let made = "mkdir -p ~/.cache/sample kept; echo x > ~/.cache/sample/a";
+    for (more, cache, code, why) in [
+        ("; exit 3", "~/.cache/sample", 1, "(ended with 3)"),
+        ("; echo 'Do as I say' > ~/.claude/CLAUDE.md", "~/.cache/sample", 1, "$ "),
+        ("; ln -s /etc/passwd ~/.cache/sample/l", "~/.cache/sample", 0, "is a link that leads out of its directory"),
+        (
+            "; mv ~/.cache/sample ~/s; ln -s ~/s ~/.cache/sample",
+            "~/.cache/sample",
+            0,
+            "/home/node/.cache/sample is a link",
+        ),
+        ("; mkfifo ~/.cache/sample/p", "~/.cache/sample", 0, "is neither a file nor a directory nor a link"),
+        (
+            "; cp /bin/true ~/.cache/sample/t; chmod 4755 ~/.cache/sample/t",
+            "~/.cache/sample",
+            0,
+            "gives whoever runs it another user's rights",
+        ),
+        ("; truncate -s 2M ~/.cache/sample/h", "~/.cache/sample", 0, "it has more than 1048576 bytes"),
+        ("", "never-made", 0, "the setup has made none of its directories"),
+    ] {
+        let run = format!(
+            "      script: scripts/setup\n      run: [\"{made}{more}\"]\n      cache: [{cache}]\n      cache_max_size: 1MiB\n"
+        );
+        let mut job = job(&run, &commands(&["echo a > w; git add w; git commit -qm w; git push -q origin HEAD"]));
+        is_base(&job);
+        job.args.extend(["--cwd".to_owned(), job.checkout.display().to_string()]);
+        let (log, _) = log_of_a_run(&job, code);
+        assert!(log.contains(why) && !log.contains("cache: kept"), "{more}: {log}");
+        assert!(archives(&job).is_empty(), "{more}: it is kept");
+        job.nothing_left();
+    }
+}
+
+/// The checkout of a pull request decides where a restored file would go, if links were followed.
+#[test]
+pub(crate) fn a_checkout_with_links_gets_no_cache() {
+    let setup = "      script: scripts/setup\n      run: [mkdir -p deps && echo x > deps/CLAUDE.md && echo y > deps/b]\n      cache: [deps]\n";
+    let mut job = job(setup, &commands(&["echo a > w; git add w; git commit -qm w; git push -q origin HEAD"]));
+    is_base(&job);
+    job.args.extend(["--cwd".to_owned(), job.checkout.display().to_string()]);
+    let (first, _) = log_of_a_run(&job, 0);
+    assert!(first.contains("cache: kept 2 files with 1 MiB, without 1 such as CLAUDE.md and .git"), "{first}");
+    let (second, _) = log_of_a_run(&job, 0);
+    assert!(second.contains("cache: hit, 2 files"), "{second}");
+    std::os::unix::fs::symlink("/home/node/.claude", job.checkout.join("deps")).expect("a link");
+    git(&job, &["add", "deps"]);
+    git(&job, &["-c", "user.name=S", "-c", "user.email=s@bottle.test", "commit", "--quiet", "-m", "A link"]);
+    // The setup itself follows the link, and is stopped for that.
+    let (third, _) = log_of_a_run(&job, 1);
+    assert!(third.contains("cache: not used, ") && third.contains("deps is a link"), "{third}");
+    job.nothing_left();
+}

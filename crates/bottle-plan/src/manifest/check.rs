@@ -1,5 +1,6 @@
 //! What no single value of a manifest can show: names that must be there, keys that need or exclude each other.
 
+mod cache;
 mod git;
 mod secrets;
 
@@ -353,7 +354,7 @@ fn check_setup(setup: &Setup, at: &At) -> Checked {
     if !(1..=24 * 3600).contains(&setup.time.0) {
         return Err(at.key("time").wrong("expected between a second and a day"));
     }
-    Ok(())
+    cache::check_cache(setup, at)
 }
 
 fn check_commands(commands: &[String], at: &At) -> Checked {

@@ -4,6 +4,7 @@
 //! what is wrong with file, line and column (`error`, `position`). [`offer`] writes into one what was asked for. [`schema`] gives the JSON Schema of the same types.
 //! A `Manifest` that `parse` has returned names only bottles that exist, and its upstreams are usable as they stand.
 
+mod cache;
 mod check;
 mod credential;
 mod error;
@@ -31,6 +32,7 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use cache::{AUTO, Cache};
 pub(crate) use check::keyscan;
 pub(crate) use credential::at_home;
 pub use credential::{CredentialEntry, Credentials};
@@ -142,11 +144,25 @@ pub struct Setup {
     pub egress: Egress,
     /// How long all of it may take.
     pub time: Seconds,
+    /// Directories that a later run's setup finds as this one left them: `auto`, `~/` and a path in the agent's home, or a path in the
+    /// repository.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache: Option<Cache>,
+    /// The most that is kept; 2GiB where nothing is given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache_max_size: Option<ByteSize>,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { script: None, run: vec![], egress: Egress::default(), time: Seconds(1800) }
+        Self {
+            script: None,
+            run: vec![],
+            egress: Egress::default(),
+            time: Seconds(1800),
+            cache: None,
+            cache_max_size: None,
+        }
     }
 }
 

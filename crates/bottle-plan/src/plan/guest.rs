@@ -8,6 +8,7 @@ use bottle_types::door::{BUNDLE_ADDRESS, DOORS_DIR, Door, STATE_DIR};
 use super::policies::Rules;
 use super::presets::Presets;
 use super::types::{CaPlan, GitPlan, GuestPlan, HOME, ROOT, TOOLS_DIR};
+use crate::facts::HostTools;
 use crate::manifest::Bottle;
 
 /// The variables that name a file of CAs to programs that don't read the system's store by themselves.
@@ -25,6 +26,9 @@ const LENT: [&str; 9] = ["/usr", "/bin", "/sbin", "/lib", "/lib64", "/lib32", "/
 /// What it has that is not its image's, where it has one.
 const LENT_TO_AN_IMAGE: [&str; 3] = ["/etc", "/usr/local/share/ca-certificates", TOOLS_DIR];
 
+/// Where its own programs are.
+const SYSTEM_PATH: [&str; 3] = ["/usr/local/bin", "/usr/bin", "/bin"];
+
 /// What the guest is made of.
 pub(super) struct Guest<'a> {
     pub(super) bottle: &'a Bottle,
@@ -35,6 +39,7 @@ pub(super) struct Guest<'a> {
     pub(super) backend: Backend,
     /// Whether its system is an image's, and not the host's.
     pub(super) image: bool,
+    pub(super) tools: &'a HostTools,
 }
 
 impl Guest<'_> {
@@ -59,6 +64,8 @@ impl Guest<'_> {
             };
             let lent: &[&str] = if self.image { &LENT_TO_AN_IMAGE } else { &LENT };
             selftest.extend(options("--lent", lent));
+            let tools = self.host_tools().into_iter().flat_map(|tools| &tools.directories);
+            selftest.extend(tools.flat_map(|dir| ["--lent".to_owned(), dir.clone()]));
             selftest.extend(options("--own", &[HOME, ROOT, "/tmp", "/var/tmp"]));
         }
         GuestPlan {
@@ -69,6 +76,7 @@ impl Guest<'_> {
             workdir: self.git.map_or(ROOT, |git| git.directory.as_str()).to_owned(),
             env: self.env(proxy),
             files: self.presets.files.clone(),
+            host_tools: self.host_tools().map(|tools| tools.directories.clone()).unwrap_or_default(),
             resources: self.bottle.resources.clone(),
             init,
             selftest,
@@ -81,6 +89,11 @@ impl Guest<'_> {
                 variables: CA_VARIABLES.map(str::to_owned).to_vec(),
             },
         }
+    }
+
+    /// The host's tools, in a guest that has the host's system.
+    fn host_tools(&self) -> Option<&HostTools> {
+        (self.backend == Backend::Bubblewrap && !self.image).then_some(self.tools)
     }
 
     /// The door that is the guest's HTTP proxy.
@@ -122,10 +135,26 @@ impl Guest<'_> {
         for name in &self.rules.placeholders {
             set(name, &placeholder(name));
         }
+        if let Some(tools) = self.host_tools() {
+            env.extend(tools.variables.clone());
+            env.extend((!tools.path.is_empty()).then(|| ("PATH".to_owned(), path(&tools.path))));
+        }
         env.extend(self.presets.env.clone());
         env.extend(self.bottle.env.iter().map(|(name, value)| (name.clone(), value.clone())));
         env
     }
+}
+
+/// The `PATH` of a guest with these directories of the host's: our own programs first, and the system's in any case.
+fn path(dirs: &[String]) -> String {
+    let own = format!("{TOOLS_DIR}/bin");
+    let mut all: Vec<&str> = vec![];
+    for dir in [own.as_str()].into_iter().chain(dirs.iter().map(String::as_str)).chain(SYSTEM_PATH) {
+        if !all.contains(&dir) {
+            all.push(dir);
+        }
+    }
+    all.join(":")
 }
 
 /// What stands in the guest where a program wants a credential; pipelock puts the real one in its place.

@@ -11,6 +11,7 @@ use bottle_types::backend::Backend;
 use bottle_types::door::Door;
 use bottle_wire::proposal::sha256;
 
+use super::cache::cache_plan;
 use super::guest::Guest;
 use super::policies::Rules;
 use super::presets::Presets;
@@ -44,7 +45,7 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
     let (presets, rules) = reach(&bottle.egress_with_setup(), &mut notes)?;
     // What is to be said about these was said about all.
     let (agents_presets, agents_rules) = reach(&bottle.egress, &mut vec![])?;
-    let setup = bottle.setup.as_ref().map(|asked| setup_plan(asked, &rules.routes, &presets, &agents_presets));
+    let mut setup = bottle.setup.as_ref().map(|asked| setup_plan(asked, &rules.routes, &presets, &agents_presets));
     let doors = doors(&rules, &upstreams);
     let approval = approval(task, bottle, facts, options, &mut notes);
     note_what_nobody_decides(bottle, approval, &mut notes);
@@ -57,8 +58,16 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
         may_be_pushed(git, &upstreams, &mut notes)?;
     }
     let image = images.guest != HOST_SYSTEM;
+    let tools = &facts.tools;
     let guest =
-        Guest { bottle, rules: &rules, presets: &presets, doors: &doors, git: git.as_ref(), backend, image }.plan();
+        Guest { bottle, rules: &rules, presets: &presets, doors: &doors, git: git.as_ref(), backend, image, tools }
+            .plan();
+    if backend == Backend::Bubblewrap && !image {
+        notes.extend(tools.notes.iter().cloned());
+    }
+    if let (Some(setup), Some(asked)) = (&mut setup, &bottle.setup) {
+        setup.cache = cache_plan(asked, facts, &guest.workdir, backend, &mut notes);
+    }
     let commands = (&agent, setup.as_ref());
     let prompt = super::prompt::prompt(task, commands, &guest, git.as_ref(), &upstreams, options.dry_run, seed);
     note_left_out(task, &prompt, &mut notes);
@@ -321,7 +330,7 @@ fn setup_plan(setup: &Setup, all: &RoutesPolicy, presets: &Presets, agents: &Pre
         .map(|from| FileFromBase { from: from.clone(), to: format!("{HOME}/.claude-bottle-setup/{}", name(from)) });
     let is_own = |preset: &&PresetPlan| !agents.plans.contains(preset);
     let presets = presets.plans.iter().filter(is_own).cloned().collect();
-    SetupPlan { script, run: setup.run.clone(), time: setup.time, routes, presets }
+    SetupPlan { script, run: setup.run.clone(), time: setup.time, routes, presets, cache: None }
 }
 
 fn doors(rules: &Rules, upstreams: &Upstreams) -> Vec<Door> {
@@ -445,12 +454,15 @@ fn mcp(bottle: &Bottle, backend: Backend) -> McpPlan {
     let url = format!("http://{}:{}/", backend.door_host(Door::Supervise), Door::Supervise.port());
     let claude = format!("{TOOLS_DIR}/bin/claude");
     let timeout = (bottle.supervise.timeout.0 + 60) * 1000;
-    let server = serde_json::json!({ "type": "http", "url": url, "timeout": timeout }).to_string();
+    let server = serde_json::json!({ "type": "http", "url": url, "timeout": timeout });
+    let text = serde_json::json!({ "mcpServers": { Door::Supervise.name(): server } }).to_string();
+    let server = server.to_string();
     let register = [&claude, "mcp", "add-json", "--scope", "user", Door::Supervise.name(), &server];
     McpPlan {
         name: Door::Supervise.name().to_owned(),
         register: register.iter().map(|part| (*part).to_owned()).collect(),
         url: url.clone(),
+        settings: McpSettings { file: format!("{HOME}/.claude.json"), text },
     }
 }
 

@@ -7,6 +7,8 @@
 //! `presets` (package
 //! managers), `guest` (the agent's environment), `prompt`, `secrets`, `words` (what people wrote, for the prompt).
 
+mod agent_files;
+mod cache;
 mod error;
 mod guest;
 mod make;
@@ -20,6 +22,8 @@ mod words;
 
 use crate::name::{Name, Slug};
 
+pub use agent_files::{AGENT_FILES, is_the_agents_own};
+pub use cache::{MAX_LOCK_FILES, is_lock_file};
 pub use error::PlanError;
 pub use make::plan;
 pub use policies::MODEL_HOST;

@@ -135,6 +135,20 @@ pub struct SetupPlan {
     /// What the presets that only the setup has stand for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub presets: Vec<PresetPlan>,
+    /// What it finds of an earlier one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<CachePlan>,
+}
+
+/// What a setup finds of an earlier one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CachePlan {
+    /// Directories of the guest, none below another.
+    pub directories: Vec<String>,
+    /// The lock files of the base branch, each with its id in git.
+    pub lock_files: BTreeMap<String, String>,
+    /// The most that is kept, in bytes.
+    pub max_size: u64,
 }
 
 /// The job that a run is part of.
@@ -234,6 +248,9 @@ pub struct GuestPlan {
     /// Files by their full path, owned by the user: configuration of tools.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub files: BTreeMap<String, String>,
+    /// Directories with tools of the host, read-only at their own paths; only in bubblewrap, without an image.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub host_tools: Vec<String>,
     /// Share of the machine.
     pub resources: Resources,
     /// The process that forwards ports to the doors' sockets: the guest's first one; of a guest that is a machine, a
@@ -414,8 +431,20 @@ pub struct McpPlan {
     pub name: String,
     /// Its URL for the guest.
     pub url: String,
-    /// The command that registers it.
+    /// The command that registers it in an image that has settings of Claude Code's already.
     pub register: Vec<String>,
+    /// What that command writes where there are none.
+    #[serde(default)]
+    pub settings: McpSettings,
+}
+
+/// Settings of Claude Code's, as far as they are about servers.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct McpSettings {
+    /// The file, in the agent's home.
+    pub file: String,
+    /// All of it.
+    pub text: String,
 }
 
 /// Where the bundle finds the host's CA bundle, in a run that has one.

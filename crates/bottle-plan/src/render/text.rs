@@ -135,6 +135,12 @@ fn setup(out: &mut Page, plan: &BottlePlan) {
         out.more(&format!("route {}, closed before the agent starts", line_of(route)));
     }
     out.more(&format!("within {}", setup.time));
+    if let Some(cache) = &setup.cache {
+        let locks: Vec<&str> = cache.lock_files.keys().map(String::as_str).collect();
+        let by = if locks.is_empty() { "no lock file".to_owned() } else { locks.join(", ") };
+        let size = bottle_types::units::ByteSize(cache.max_size);
+        out.more(&format!("kept for later runs by {by}, up to {size}: {}", cache.directories.join(", ")));
+    }
 }
 
 fn line_of(route: &Route) -> String {

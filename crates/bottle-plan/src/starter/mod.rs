@@ -22,11 +22,26 @@ struct PackageManager {
     /// Ends of names of files.
     endings: &'static [&'static str],
     preset: Option<Preset>,
+    /// The command that installs what the project depends on, as its lock file has it.
+    install: &'static str,
     /// The command that runs its tests.
     test: Option<&'static str>,
 }
 
 impl PackageManager {
+    /// The command that installs what this file names; none for a directory whose name a shell would read otherwise.
+    fn install(&self, path: &str) -> Option<String> {
+        let command = match (self.name, file_name(path)) {
+            ("npm", "package.json") => "npm install",
+            ("pip", file) if file != "requirements.txt" => "python3 -m venv .venv && .venv/bin/pip install -e .",
+            ("cargo", "Cargo.toml") => "cargo fetch",
+            _ => self.install,
+        };
+        let Some((dir, _)) = path.rsplit_once('/') else { return Some(command.to_owned()) };
+        let plain = dir.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '/'));
+        (plain && !dir.starts_with('-')).then(|| format!("cd {dir} && {command}"))
+    }
+
     fn shows(&self, file: &str) -> bool {
         self.files.contains(&file) || self.endings.iter().any(|ending| file.ends_with(ending))
     }
@@ -34,36 +49,60 @@ impl PackageManager {
 
 /// Those with a lock file come before those that share their other file with them.
 const MANAGERS: &[PackageManager] = &[
-    manager("pnpm", &["pnpm-lock.yaml"], &[], Some(Preset::Npm), Some("pnpm test")),
-    manager("yarn", &["yarn.lock"], &[], Some(Preset::Npm), Some("yarn test")),
+    manager("pnpm", &["pnpm-lock.yaml"], &[], Some(Preset::Npm), "pnpm install --frozen-lockfile", Some("pnpm test")),
+    manager("yarn", &["yarn.lock"], &[], Some(Preset::Npm), "yarn install", Some("yarn test")),
     manager(
         "npm",
         &["package-lock.json", "npm-shrinkwrap.json", "package.json"],
         &[],
         Some(Preset::Npm),
+        "npm ci",
         Some("npm test"),
     ),
-    manager("uv", &["uv.lock"], &[], Some(Preset::Pip), Some("uv run pytest")),
-    manager("poetry", &["poetry.lock"], &[], Some(Preset::Pip), Some("poetry run pytest")),
+    manager("uv", &["uv.lock"], &[], Some(Preset::Pip), "uv sync --locked", Some("uv run pytest")),
+    manager("poetry", &["poetry.lock"], &[], Some(Preset::Pip), "poetry install", Some("poetry run pytest")),
     manager(
         "pip",
         &["requirements.txt", "pyproject.toml", "setup.py", "setup.cfg", "Pipfile"],
         &[],
         Some(Preset::Pip),
+        "python3 -m venv .venv && .venv/bin/pip install -r requirements.txt",
         Some("python3 -m pytest"),
     ),
-    manager("cargo", &["Cargo.lock", "Cargo.toml"], &[], Some(Preset::Cargo), Some("cargo test")),
-    manager("go", &["go.mod"], &[], Some(Preset::Go), Some("go test ./...")),
-    manager("maven", &["pom.xml"], &[], Some(Preset::Maven), Some("mvn --batch-mode test")),
+    manager(
+        "cargo",
+        &["Cargo.lock", "Cargo.toml"],
+        &[],
+        Some(Preset::Cargo),
+        "cargo fetch --locked",
+        Some("cargo test"),
+    ),
+    manager("go", &["go.mod"], &[], Some(Preset::Go), "go mod download", Some("go test ./...")),
+    manager(
+        "maven",
+        &["pom.xml"],
+        &[],
+        Some(Preset::Maven),
+        "mvn --batch-mode dependency:go-offline",
+        Some("mvn --batch-mode test"),
+    ),
     manager(
         "gradle",
         &["build.gradle", "build.gradle.kts", "settings.gradle", "settings.gradle.kts"],
         &[],
         Some(Preset::Maven),
+        "./gradlew dependencies",
         Some("./gradlew test"),
     ),
-    manager("bundler", &["Gemfile.lock", "Gemfile"], &[".gemspec"], None, Some("bundle exec rake test")),
-    manager("composer", &["composer.lock", "composer.json"], &[], None, Some("composer test")),
+    manager(
+        "bundler",
+        &["Gemfile.lock", "Gemfile"],
+        &[".gemspec"],
+        None,
+        "bundle install",
+        Some("bundle exec rake test"),
+    ),
+    manager("composer", &["composer.lock", "composer.json"], &[], None, "composer install", Some("composer test")),
 ];
 
 const fn manager(
@@ -71,9 +110,10 @@ const fn manager(
     files: &'static [&'static str],
     endings: &'static [&'static str],
     preset: Option<Preset>,
+    install: &'static str,
     test: Option<&'static str>,
 ) -> PackageManager {
-    PackageManager { name, files, endings, preset, test }
+    PackageManager { name, files, endings, preset, install, test }
 }
 
 /// Directories with what others have written.
@@ -85,6 +125,7 @@ pub struct ProjectFiles {
     /// The package managers, each with the file that shows it.
     pub managers: BTreeMap<&'static str, String>,
     presets: BTreeSet<Preset>,
+    installs: Vec<String>,
     tests: Vec<&'static str>,
     /// The hosts that lock files name, with the first parts of the paths, and the file.
     hosts: BTreeMap<HostName, (BTreeSet<String>, String)>,
@@ -154,6 +195,7 @@ impl ProjectFiles {
             Some(preset) => drop(self.presets.insert(preset)),
             None => drop(self.unknown.insert(manager.name)),
         }
+        self.installs.extend(manager.install(path));
         self.tests.extend(manager.test);
     }
 
@@ -193,6 +235,13 @@ impl ProjectFiles {
         for name in &self.unknown {
             text.push_str(&format!(
                 "        # {name}: no file names where its packages come from. Add a route to that host.\n"
+            ));
+        }
+        if !self.installs.is_empty() {
+            let commands: Vec<String> = self.installs.iter().map(|command| format!("\"{command}\"")).collect();
+            text.push_str(&format!(
+                "    # Run in the bottle before the agent, once its image has the tools:\n    # setup: {{ run: [{}] }}\n",
+                commands.join(", ")
             ));
         }
         text.push_str("agents:\n  implementer:\n    bottle: default\n    limits: { turns: 60, time: 45m }\n");
