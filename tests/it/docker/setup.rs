@@ -113,7 +113,7 @@ pub(crate) fn a_setup_that_never_ends_is_ended() {
 /// A job whose setup makes a file in a directory that is kept, slowly where the file is not there; the checkout is brought, so that the
 /// guest's content is the base branch's own as long as the checkout is.
 fn kept_job(cassette: &str) -> Job {
-    let warm = "[ -e ~/.cache/sample/made ] && echo warm || { sleep 4; mkdir -p ~/.cache/sample; echo set-up > ~/.cache/sample/made; echo cold; }";
+    let warm = "[ -e ~/.cache/sample/made ] && echo warm || { sleep 6; mkdir -p ~/.cache/sample; echo set-up > ~/.cache/sample/made; echo cold; }";
     let setup = format!(
         "      script: scripts/setup\n      run:\n        - \"{warm}\"\n        - cat ~/.cache/sample/*\n      cache: [~/.cache/sample]\n"
     );
