@@ -56,7 +56,7 @@ impl Environment {
     /// Every variable that is neither named as credentials are nor has a password in it, and those of `pass`.
     pub(crate) fn without_credentials(&self, pass: &[String]) -> Vec<(String, OsString)> {
         let may =
-            |name: &String, value: &str| pass.contains(name) || !(is_credential(name) || !passwords(value).is_empty());
+            |name: &String, value: &str| pass.contains(name) || (!is_credential(name) && passwords(value).is_empty());
         let kept = self.0.iter().filter(|(name, value)| may(name, value));
         kept.map(|(name, value)| (name.clone(), value.into())).collect()
     }
