@@ -1,4 +1,5 @@
-//! The one place that starts processes on the host: `docker compose`, `git`, `bwrap`, `smolvm`, package managers and an editor.
+//! The one place that starts processes on the host: `docker compose`, `git`, `bwrap`, `smolvm`, package managers, an editor, and the
+//! commands that print credentials.
 //!
 //! Every call has a time limit but for what is kept, a child never outlives its caller, and what it printed comes back
 //! whole.
@@ -11,6 +12,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::Command;
 use tokio::sync::mpsc;
@@ -28,6 +30,8 @@ pub(crate) struct Program {
     input: Vec<u8>,
     /// Where it starts; none: where this program is.
     dir: Option<PathBuf>,
+    /// Whether it has no variables but those of `env`.
+    bare: bool,
 }
 
 /// How it ended.
@@ -68,6 +72,7 @@ impl Program {
             limit: Duration::from_secs(60),
             input: vec![],
             dir: None,
+            bare: false,
         }
     }
 
@@ -153,6 +158,9 @@ impl Program {
         command.args(args).kill_on_drop(true);
         // A Ctrl-C in the terminal is ours to handle: the child must finish what we asked of it, the teardown above all.
         command.process_group(0);
+        if self.bare {
+            command.env_clear();
+        }
         for variable in &self.without {
             command.env_remove(variable);
         }
@@ -180,6 +188,39 @@ impl Program {
         Ok(PipedChild { child, program: self })
     }
 
+    /// Takes every variable away but those of `env`.
+    pub(crate) fn bare(mut self) -> Self {
+        self.bare = true;
+        self
+    }
+
+    /// Runs it to its end, and gives what it prints; none: that is more than `max` bytes. It has no standard input, what it complains of is
+    /// dropped, and all that it has started ends with it.
+    pub(crate) async fn print(self, max: usize) -> Result<Option<ExitOutput>, ProcessError> {
+        let name = self.name();
+        let start = |error| ProcessError::Start { program: name.clone(), error };
+        let mut command = self.command().map_err(start)?;
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().map_err(start)?;
+        let group = GroupGuard(child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?)));
+        let out = child.stdout.take();
+        let ended = async {
+            let mut stdout = vec![];
+            if let Some(out) = out {
+                // A byte more shows that there is more.
+                out.take(max as u64 + 1).read_to_end(&mut stdout).await.map_err(start)?;
+            }
+            if stdout.len() > max {
+                return Ok(None);
+            }
+            let status = child.wait().await.map_err(start)?;
+            Ok(Some(ExitOutput { code: exit_code(status), stdout, stderr: vec![] }))
+        };
+        let ended = tokio::time::timeout(self.limit, ended).await;
+        drop(group);
+        ended.unwrap_or_else(|_| Err(ProcessError::Slow { program: name.clone(), limit: self.limit }))
+    }
+
     /// Runs it to its end.
     pub(crate) async fn run(self) -> Result<ExitOutput, ProcessError> {
         let name = self.name();
@@ -200,6 +241,18 @@ impl Program {
             .map_err(|_| ProcessError::Slow { program: name.clone(), limit: self.limit })?
             .map_err(start)?;
         Ok(ExitOutput { code: exit_code(output.status), stdout: output.stdout, stderr: output.stderr })
+    }
+}
+
+/// A group of processes; it is killed when this goes.
+struct GroupGuard(Option<Pid>);
+
+impl Drop for GroupGuard {
+    fn drop(&mut self) {
+        if let Some(group) = self.0 {
+            // A group without a process any more has ended.
+            let _ = kill_process_group(group, Signal::KILL);
+        }
     }
 }
 

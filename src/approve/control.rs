@@ -1,9 +1,9 @@
-//! `bottle-sidecars control VERB` in the bundle: what was asked, decisions, policies.
+//! `bottle-sidecars control VERB` in the bundle: what was asked, decisions, policies, credentials.
 
 use std::time::Duration;
 
 use bottle_types::door::Door;
-use bottle_wire::control::{Applied, Decided, Listing, Update};
+use bottle_wire::control::{Applied, CredentialUpdate, CredentialsTaken, Decided, Listing, Update};
 use bottle_wire::proposal::Decide;
 use serde::de::DeserializeOwned;
 
@@ -35,6 +35,13 @@ impl Control<'_> {
         self.call(&["apply", "--door", door.name(), "--user", user], policy).await
     }
 
+    /// Gives new credentials to the doors.
+    pub(crate) async fn credentials(self, updates: &[CredentialUpdate]) -> Result<CredentialsTaken, BottleError> {
+        let json =
+            serde_json::to_vec(updates).map_err(|error| BottleError::new("failed to give credentials", error))?;
+        self.call(&["credentials"], json).await
+    }
+
     /// Requests and decisions as they happen; ends when the door ends.
     pub(crate) async fn watch(self) -> Result<Updates, BottleError> {
         let running = self.0.exec(exec(&["watch"], None)).await?;
@@ -42,7 +49,7 @@ impl Control<'_> {
     }
 
     async fn call<T: DeserializeOwned>(self, verb: &[&str], stdin: Vec<u8>) -> Result<T, BottleError> {
-        let doing = format!("failed to ask supervise (control {})", verb[0]);
+        let doing = format!("failed to ask the bundle (control {})", verb[0]);
         // `finish` itself ends the agent's processes when the time is up, and those are not to blame.
         let done = finish(self.0, exec(verb, Some(stdin)), Duration::MAX);
         let done = tokio::time::timeout(CONTROL_TIMEOUT, done).await.map_err(|_| {

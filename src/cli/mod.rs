@@ -4,6 +4,7 @@ mod apply;
 mod asked;
 mod cleanup;
 mod facts;
+mod forge_token;
 mod init;
 mod logs;
 mod machine;
@@ -12,6 +13,7 @@ mod plan;
 mod proposals;
 mod ps;
 mod resume;
+mod rotate;
 mod rules;
 mod run;
 mod task;
@@ -20,10 +22,12 @@ mod verify_record;
 
 use std::ffi::OsString;
 use std::io::Write as _;
+use std::sync::Arc;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::exit::{Code, Failure};
+use crate::forge::app::SignedInApp;
 use crate::host::Environment;
 use crate::report::Style;
 use crate::workflow_commands::{escaped, plain};
@@ -58,6 +62,8 @@ enum Command {
     Logs(logs::LogsArgs),
     /// Show and decide the proposals of agents in this machine's runs.
     Proposals(proposals::ProposalsArgs),
+    /// Have a run read its credentials again from their files and commands, as SIGHUP does.
+    Rotate(rotate::RotateArgs),
     /// Apply a policy file to a running bottle, as an approved proposal is applied.
     Apply(apply::ApplyArgs),
     /// Check that a run record is complete and consistent, and its chain of hashes unbroken.
@@ -83,6 +89,8 @@ pub(crate) struct Context {
     pub(crate) style: Style,
     /// The style of what goes to stdout.
     pub(crate) out: Style,
+    /// The App whose token the job has.
+    pub(crate) app: Option<Arc<SignedInApp>>,
 }
 
 impl Context {
@@ -135,7 +143,7 @@ pub(crate) fn main() -> Code {
         .without_time()
         .with_writer(std::io::stderr)
         .init();
-    let context = Context { environment, style, out };
+    let context = Context { environment, style, out, app: None };
     let in_actions = context.in_actions();
     let command = match args.command {
         Some(Command::Run(mut run)) => {
@@ -165,11 +173,22 @@ pub(crate) fn main() -> Code {
 async fn dispatch(command: Command, context: Context) -> Result<Code, Failure> {
     let context = match command {
         Command::Run(_) | Command::Plan(_) if context.in_actions() => {
-            let environment = crate::forge::app::signed_in(context.environment).await?;
-            Context { environment, ..context }
+            let (environment, app) = crate::forge::app::signed_in(context.environment).await?;
+            Context { environment, app, ..context }
         }
         _ => context,
     };
+    let app = context.app.clone();
+    let result = carry_out(command, context).await;
+    if let Some(app) = app
+        && let Err(why) = app.revoke().await
+    {
+        tracing::warn!("the App's token was not taken back, and ends by itself: {why}");
+    }
+    result
+}
+
+async fn carry_out(command: Command, context: Context) -> Result<Code, Failure> {
     match command {
         Command::Init(args) => init::main(&args, &context).await,
         Command::Run(args) => run::main(args, context).await,
@@ -177,6 +196,7 @@ async fn dispatch(command: Command, context: Context) -> Result<Code, Failure> {
         Command::Ps(args) => ps::main(&args, &context),
         Command::Logs(args) => logs::main(&args, &context).await,
         Command::Proposals(args) => proposals::main(args, &context).await,
+        Command::Rotate(args) => rotate::main(&args, &context),
         Command::Apply(args) => apply::main(args, &context).await,
         Command::VerifyRecord(args) => verify_record::main(&args, &context),
         Command::Cleanup(args) => cleanup::main(&args, &context).await,

@@ -6,17 +6,19 @@ use std::sync::Arc;
 
 use bottle_types::record_file::RecordFile;
 use bottle_wire::run_record::Outcome;
+use tokio::signal::unix::{SignalKind, signal};
 
+use super::forge_token::ForgeToken;
 use super::task::{self, PlanResult, PlannedRun};
 use super::task_args::TaskArgs;
 use super::{Context, print, resume};
 use crate::cancel::Cancel;
 use crate::exit::{Code, Failure};
-use crate::forge::{Dry, Forge};
+use crate::forge::{Dry, Forge, app};
 use crate::report::actions::{self, Outputs, conclusion};
 use crate::report::{Actions, Events, Json, Reporter, Terminal};
 use crate::run::{self, RunInputs, RunResult};
-use crate::secrets::Secrets;
+use crate::secrets::{Exchange, Secrets};
 use crate::workflow_commands::{self, escaped, plain};
 
 /// Do a task in a bottle, from the event to the pushed branch.
@@ -96,10 +98,19 @@ async fn start(
         Some(handoff) => handoff,
         None => None,
     };
-    let secrets = Secrets::read(&plan, &context.environment, planning.checkout.as_ref())?;
-    if context.in_actions() {
-        secrets.values().for_each(workflow_commands::mask);
+    // From here on it takes credentials anew, and ends nothing.
+    let hangups = signal(SignalKind::hangup())
+        .map_err(|error| Failure::machine(format_args!("failed to listen for signals: {error}")))?;
+    let secrets = Secrets::read(&plan, &context.environment, planning.checkout.as_ref()).await?;
+    if let Some(app) = &context.app {
+        let exchange: Arc<dyn Exchange> = app.clone();
+        secrets.exchanged(app::TOKEN, app.life(), &exchange);
     }
+    if context.in_actions() {
+        secrets.values().iter().for_each(|value| workflow_commands::mask(value));
+    }
+    let forges = ForgeToken::of(&plan, context.app.is_some(), forge.as_ref());
+    forges.start(&secrets)?;
     let guest_inputs = planning.guest_inputs(&plan).await?;
     let events = Events::new(reporters(args.json, context)?);
     events.mask_with(secrets.clone());
@@ -109,8 +120,13 @@ async fn start(
     let dir = plan.state_dir.clone();
     let manifest = planned.manifest;
     let cache_dir = context.environment.setup_cache();
+    let fresh = secrets.clone();
     let inputs = RunInputs { plan, planning, manifest, guest_inputs, secrets, replay, handoff, cache_dir, forge };
-    let outcome = match run::run(inputs, &events, cancel).await {
+    let ended = tokio::select! {
+        ended = run::run(inputs, &events, cancel) => ended,
+        never = fresh.keep_fresh(hangups, |renewed| forges.take(renewed, &events)) => match never {},
+    };
+    let outcome = match ended {
         Ok(RunResult::TakenUp(why)) => return nothing(&why, context, outputs),
         Ok(RunResult::Ended(outcome)) => outcome,
         Err(failure) => {

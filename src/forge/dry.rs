@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bottle_plan::event::LabelAct;
 use bottle_plan::facts::ForgeKind;
 use bottle_plan::task::Commit;
+use bottle_types::secret::Secret;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
@@ -35,6 +36,10 @@ pub(crate) fn would_open(new: &NewPullRequest) -> Value {
 impl Forge for Dry {
     fn kind(&self) -> ForgeKind {
         self.inner.kind()
+    }
+
+    fn set_token(&self, token: &Secret<String>, ends_at: Option<u64>) -> Result<(), String> {
+        self.inner.set_token(token, ends_at)
     }
 
     fn user_access<'a>(&'a self, login: &'a str) -> BoxFuture<'a, Result<UserAccess, ForgeError>> {

@@ -3,6 +3,7 @@
 use bottle_plan::facts::ForgeKind;
 use bottle_plan::manifest::Permission;
 use bottle_plan::task::Commit;
+use bottle_types::secret::Secret;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use reqwest::Method;
@@ -80,6 +81,10 @@ impl Github {
 impl Forge for Github {
     fn kind(&self) -> ForgeKind {
         ForgeKind::Github
+    }
+
+    fn set_token(&self, token: &Secret<String>, ends_at: Option<u64>) -> Result<(), String> {
+        self.http.set_token(token, ends_at)
     }
 
     fn user_access<'a>(&'a self, login: &'a str) -> BoxFuture<'a, Result<UserAccess, ForgeError>> {

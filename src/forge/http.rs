@@ -5,6 +5,7 @@
 //! did not do it; otherwise the caller has to look ([`ForgeError::may_be_done`]).
 
 use std::path::Path;
+use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
 use bottle_types::address::without_userinfo;
@@ -18,6 +19,7 @@ use super::Operation;
 use super::answer::{explain, message, rate_limit, retry_after};
 use super::etag_cache::EtagCache;
 use super::tls::Unverified;
+use crate::host;
 
 /// How often a call is tried at most.
 const MAX_TRIES: u32 = 5;
@@ -37,6 +39,8 @@ pub(crate) enum ForgeError {
     Limited { operation: Operation, place: String, wait: Duration },
     #[error("failed to {}: {place}: {problem} (tried {tries} times)", operation.what)]
     Lost { operation: Operation, place: String, problem: String, tries: u32 },
+    #[error("failed to {}: {place}: the forge's token has ended, and was not renewed", operation.what)]
+    Ended { operation: Operation, place: String },
     #[error("failed to {}: {place}: {problem}", operation.what)]
     Untrusted { operation: Operation, place: String, problem: String },
     #[error("failed to {}: {place}: the answer is not what a forge sends: {problem}", operation.what)]
@@ -73,6 +77,7 @@ impl ForgeError {
                                        (`update-ca-certificates`), or name a file that has it as well: SSL_CERT_FILE; the doors and \
                                        the gate take the same file"
                 .to_owned(),
+            Self::Ended { .. } => "the run's warnings say why; look at the source under `credentials` in claude-bottle.yml".to_owned(),
             Self::Nonsense { .. } => "check that GITHUB_API_URL is the address of the forge's API".to_owned(),
             Self::Answer { operation, status, .. } => match status.as_u16() {
                 401 => {
@@ -162,6 +167,25 @@ pub(crate) struct Http {
     elsewhere: Client,
     base: Url,
     known: EtagCache,
+    /// Before the token in `Authorization`.
+    scheme: &'static str,
+    token: RwLock<Option<TokenHeader>>,
+}
+
+/// The header with the token.
+struct TokenHeader {
+    value: HeaderValue,
+    /// From when on it is not sent any more, in milliseconds since 1970.
+    ends_at: Option<u64>,
+}
+
+impl TokenHeader {
+    fn new(scheme: &str, token: &Secret<String>, ends_at: Option<u64>) -> Result<Self, String> {
+        let mut value = HeaderValue::from_str(&format!("{scheme} {}", token.expose().trim()))
+            .map_err(|_| "the token has characters that no header takes".to_owned())?;
+        value.set_sensitive(true);
+        Ok(Self { value, ends_at })
+    }
 }
 
 /// How one try ended.
@@ -208,18 +232,12 @@ impl Http {
             return Err(format!("the forge's API address {base} is neither https nor http"));
         }
         let mut headers = HeaderMap::new();
-        let header = |text: &str| {
-            HeaderValue::from_str(text).map_err(|_| "the token has characters that no header takes".to_owned())
-        };
         headers.insert(ACCEPT, HeaderValue::from_static(dialect.accept));
         if let Some((name, value)) = dialect.version {
             headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
-        if let Some(token) = token {
-            let mut value = header(&format!("{} {}", dialect.scheme, token.expose().trim()))?;
-            value.set_sensitive(true);
-            headers.insert(AUTHORIZATION, value);
-        }
+        let scheme = dialect.scheme;
+        let token = RwLock::new(token.map(|token| TokenHeader::new(scheme, token, None)).transpose()?);
         let tls = super::tls::client(roots)?;
         let client = |headers: HeaderMap| {
             Client::builder()
@@ -233,7 +251,28 @@ impl Http {
                 .build()
                 .map_err(|error| format!("failed to ready a client for the forge: {}", explain(&error)))
         };
-        Ok(Self { client: client(headers)?, elsewhere: client(HeaderMap::new())?, base, known: EtagCache::default() })
+        let (client, elsewhere) = (client(headers)?, client(HeaderMap::new())?);
+        Ok(Self { client, elsewhere, base, known: EtagCache::default(), scheme, token })
+    }
+
+    /// Goes on with another token. Who had none gets none: without TLS nobody may read one.
+    pub(crate) fn set_token(&self, token: &Secret<String>, ends_at: Option<u64>) -> Result<(), String> {
+        let mut now = self.token.write().unwrap_or_else(PoisonError::into_inner);
+        if now.is_some() {
+            *now = Some(TokenHeader::new(self.scheme, token, ends_at)?);
+        }
+        Ok(())
+    }
+
+    /// The header of the token, if there is one; an error where it has ended.
+    fn authorization(&self, call: &Call<'_>, place: &str) -> Result<Option<HeaderValue>, ForgeError> {
+        let now = self.token.read().unwrap_or_else(PoisonError::into_inner);
+        match now.as_ref() {
+            Some(token) if token.ends_at.is_some_and(|ends_at| host::unix_millis() >= ends_at) => {
+                Err(ForgeError::Ended { operation: call.operation, place: place.to_owned() })
+            }
+            token => Ok(token.map(|token| token.value.clone())),
+        }
     }
 
     /// Makes the call and reads its answer.
@@ -290,7 +329,11 @@ impl Http {
             let (operation, place) = (call.operation, place.to_owned());
             Attempt::Failed(ForgeError::Nonsense { operation, place, problem })
         };
-        let mut response = match self.response(call, url, tag).await {
+        let authorization = match self.authorization(call, place) {
+            Ok(authorization) => authorization,
+            Err(error) => return Attempt::Failed(error),
+        };
+        let mut response = match self.response(call, url, tag, authorization).await {
             Ok(Some(response)) => response,
             Ok(None) => return nonsense("it refers to no https address".to_owned()),
             Err(error) => return lost(call, place, &error),
@@ -324,8 +367,12 @@ impl Http {
         call: &Call<'_>,
         url: Url,
         tag: Option<&HeaderValue>,
+        authorization: Option<HeaderValue>,
     ) -> Result<Option<reqwest::Response>, reqwest::Error> {
         let mut request = self.client.request(call.method.clone(), url);
+        if let Some(authorization) = authorization {
+            request = request.header(AUTHORIZATION, authorization);
+        }
         if let Some(tag) = tag {
             request = request.header(IF_NONE_MATCH, tag);
         }

@@ -26,6 +26,7 @@ use bottle_plan::event::LabelAct;
 use bottle_plan::facts::ForgeKind;
 use bottle_plan::manifest::Permission;
 use bottle_plan::task::{Commit, Place};
+use bottle_types::secret::Secret;
 use futures_util::future::BoxFuture;
 
 pub(crate) use detect::{connect, connect_open, is_open, kind, kind_of, token};
@@ -119,6 +120,8 @@ pub(crate) struct Issue {
 /// What the runner wants of a forge. Every call is about the job's repository.
 pub(crate) trait Forge: Send + Sync {
     fn kind(&self) -> ForgeKind;
+    /// Goes on with another token, which is not used after `ends_at`, in milliseconds since 1970.
+    fn set_token(&self, token: &Secret<String>, ends_at: Option<u64>) -> Result<(), String>;
     /// What the user of this login may do.
     fn user_access<'a>(&'a self, login: &'a str) -> BoxFuture<'a, Result<UserAccess, ForgeError>>;
     /// The branch that changes are proposed to.

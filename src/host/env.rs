@@ -1,6 +1,7 @@
 //! The process's environment, read once.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use bottle_scan::known::SHORTEST;
@@ -44,16 +45,20 @@ impl Environment {
     /// Variables named as credentials are, and the passwords in any variable's addresses: masked in the record although this
     /// run does not use them.
     pub(crate) fn credentials(&self) -> Vec<(SecretName, Secret<Vec<u8>>)> {
-        const ENDINGS: [&str; 6] = ["TOKEN", "_KEY", "SECRET", "PASSWORD", "PASSWD", "CREDENTIALS"];
         self.0
             .iter()
-            .filter(|(name, value)| {
-                ENDINGS.iter().any(|ending| name.to_ascii_uppercase().ends_with(ending))
-                    && value.trim().len() >= SHORTEST
-            })
+            .filter(|(name, value)| is_credential(name) && value.trim().len() >= SHORTEST)
             .filter_map(|(name, value)| Some((SecretName::parse(name).ok()?, Secret::new(value.clone().into_bytes()))))
             .chain(self.0.iter().flat_map(|(name, value)| maskable(name, passwords(value))))
             .collect()
+    }
+
+    /// Every variable that is neither named as credentials are nor has a password in it, and those of `pass`.
+    pub(crate) fn without_credentials(&self, pass: &[String]) -> Vec<(String, OsString)> {
+        let may =
+            |name: &String, value: &str| pass.contains(name) || (!is_credential(name) && passwords(value).is_empty());
+        let kept = self.0.iter().filter(|(name, value)| may(name, value));
+        kept.map(|(name, value)| (name.clone(), value.into())).collect()
     }
 
     /// The user's home directory.
@@ -98,6 +103,12 @@ impl Environment {
             .chain(system.map(PathBuf::from))
             .find(|path| path.is_file())
     }
+}
+
+/// Whether a variable is named as credentials are.
+fn is_credential(name: &str) -> bool {
+    const ENDINGS: [&str; 6] = ["TOKEN", "_KEY", "SECRET", "PASSWORD", "PASSWD", "CREDENTIALS"];
+    ENDINGS.iter().any(|ending| name.to_ascii_uppercase().ends_with(ending))
 }
 
 /// The values that are long enough to be told from ordinary text, as secrets of one name.

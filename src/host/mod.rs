@@ -15,7 +15,7 @@ mod tools;
 
 pub(crate) use base::Base;
 pub(crate) use checkout::Checkout;
-pub(crate) use clock::{now, unix_seconds};
+pub(crate) use clock::{now, unix_millis, unix_seconds};
 pub(crate) use disk::check_space;
 pub(crate) use env::{Environment, maskable};
 pub(crate) use net::{hosts_file, own_addresses};

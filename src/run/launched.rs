@@ -1,7 +1,7 @@
 //! The launch: the backend and its images, then the guest and the bundle.
 
 use super::claimed::Claimed;
-use super::{LiveRun, RunProgress, case};
+use super::{LiveRun, RunProgress, case, credentials};
 use crate::backend::{self, Bottle, Tree};
 use crate::exit::Failure;
 use crate::provision::mirror_seed;
@@ -12,6 +12,8 @@ pub(super) struct Launched<'r> {
     run: LiveRun<'r>,
     /// The seed of the gate's mirror.
     seed: Option<Tree>,
+    /// The version of the credentials that the doors have.
+    credentials: u64,
 }
 
 /// Makes sure that everything is there which the bottle is made of. No container exists yet.
@@ -26,7 +28,7 @@ pub(super) async fn prepare(claimed: &Claimed<'_>) -> Result<Box<dyn Bottle>, Fa
             Ok(backend)
         })
         .await?;
-        backend::remove_dead_runs(backend.as_ref(), context.inputs.secrets.known(), events).await;
+        backend::remove_dead_runs(backend.as_ref(), &context.inputs.secrets.known(), events).await;
         Ok(backend)
     };
     let backend = tokio::select! {
@@ -46,8 +48,16 @@ impl<'r> Launched<'r> {
         let run = LiveRun { context: claimed.context(), record: claimed.record(), bottle, progress };
         let events = run.context.events;
         events.phase(Phase::Launch);
+        let secrets = &run.context.inputs.secrets;
+        let launched_with = secrets.version();
         let seed = case(events, "launch", up(&run)).await?;
-        Ok(Self { run, seed })
+        let credentials = credentials::first(run.bottle, secrets, launched_with).await?;
+        Ok(Self { run, seed, credentials })
+    }
+
+    /// The version of the credentials that the doors have.
+    pub(super) fn credentials(&self) -> u64 {
+        self.credentials
     }
 
     pub(super) fn into_parts(self) -> (LiveRun<'r>, Option<Tree>) {

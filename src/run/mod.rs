@@ -3,7 +3,8 @@
 //! Planning comes earlier, in `cli/task`: `RunInputs` is its result; `planning` makes the plan, and `current` has it made again where
 //! the pull request has moved while the run waited for its lease. The phases: `claimed` → `launched` → `provisioned` → `sealed`
 //! → `setup` → `worked` → `verified` → `unmoved` → `pushed`, and from wherever the run stands `collected` → `published`. Beside them:
-//! `handoff` (another job's work), `keep` (work that is not pushed), `cache` (what a setup finds of an earlier one), `listen` (people's comments meanwhile), `outcome`.
+//! `credentials` (new ones, to the doors), `handoff` (another job's work), `keep` (work that is not pushed), `cache` (what a setup finds of an earlier one),
+//! `listen` (people's comments meanwhile), `outcome`.
 //!
 //! Always: no agent before the seal is proved and the setup's ways out are closed, no push before the pull request's head was looked at again, no pull request and no
 //! review after the lease is lost. Whatever happens after the first container may exist, the logs are collected and everything is
@@ -12,6 +13,7 @@
 mod cache;
 mod claimed;
 mod collected;
+mod credentials;
 mod current;
 mod handoff;
 mod keep;
@@ -181,10 +183,13 @@ async fn to_pushed(
     progress: &mut RunProgress,
 ) -> Result<(), Failure> {
     let launched = Launched::launch(claimed, bottle, progress).await?;
+    let RunContext { inputs, events, .. } = claimed.context();
+    let given = launched.credentials();
     let ended = tokio::select! {
         biased;
         how = bottle.died() => Err(died(&how)),
         ended = from_launched(launched, heard) => ended,
+        never = credentials::deliver(bottle, &inputs.secrets, events, given) => match never {},
     };
     match ended {
         Ok(pushed) => {

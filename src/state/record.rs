@@ -2,10 +2,11 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
+use rustix::process::Pid;
 
 use bottle_types::record_file::RecordFile;
 
@@ -34,13 +35,14 @@ impl Record {
         check_space(root, "BOTTLE_STATE_DIR")?;
         DirBuilder::new().mode(0o700).create(&dir).map_err(|error| failed(&dir, error))?;
         let path = dir.join(RecordFile::Lock);
-        let lock = OpenOptions::new()
+        let mut lock = OpenOptions::new()
             .create_new(true)
             .write(true)
             .mode(0o600)
             .open(&path)
             .map_err(|error| failed(&path, error))?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|error| failed(&path, error.into()))?;
+        writeln!(lock, "{}", std::process::id()).map_err(|error| failed(&path, error))?;
         Ok(Self { dir, secrets, _lock: lock })
     }
 
@@ -109,6 +111,18 @@ pub(crate) fn is_live(dir: &Path) -> bool {
         Ok(lock) => flock(&lock, FlockOperation::NonBlockingLockShared).is_err(),
         Err(error) => error.kind() != io::ErrorKind::NotFound,
     }
+}
+
+/// The process that a record's run is: the one that the lock names, as far as it has the lock open here.
+pub(crate) fn process_of(dir: &Path) -> Option<Pid> {
+    let lock = dir.join(RecordFile::Lock);
+    let number: i32 = fs::read_to_string(&lock).ok()?.trim().parse().ok()?;
+    let same = fs::metadata(&lock).ok()?;
+    // In another container the number is another process's.
+    let open = fs::read_dir(format!("/proc/{number}/fd")).ok()?.filter_map(Result::ok);
+    let mut open = open.filter_map(|fd| fs::metadata(fd.path()).ok());
+    let holds = open.any(|file| (file.dev(), file.ino()) == (same.dev(), same.ino()));
+    Pid::from_raw(number).filter(|_| holds && is_live(dir))
 }
 
 /// The slugs of all records below a state root.

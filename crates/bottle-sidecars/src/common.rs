@@ -11,6 +11,8 @@ use bottle_types::secret::{Secret, SecretName};
 use serde::de::DeserializeOwned;
 use tokio::net::UnixListener;
 
+use crate::credentials;
+
 /// The name of pipelock's socket in the internal directory.
 pub(crate) const PIPELOCK_SOCKET: &str = "pipelock.sock";
 
@@ -52,10 +54,15 @@ impl Dirs {
         Ok(Secret::new(value))
     }
 
-    /// A searcher for the values of all these secrets.
+    /// A searcher for the values of all these secrets,
+    /// and for those that they had before.
     pub(crate) fn known_secrets(&self, names: &[SecretName]) -> Result<KnownSecrets, Error> {
-        let values =
-            names.iter().map(|name| Ok((name.clone(), self.secret(name)?))).collect::<Result<Vec<_>, Error>>()?;
+        let mut values = vec![];
+        for name in names {
+            // The one before is kept before there is a new one: whoever reads in between has it twice.
+            values.push((name.clone(), self.secret(name)?));
+            values.extend(credentials::before(self, name)?.into_iter().map(|value| (name.clone(), value)));
+        }
         KnownSecrets::new(&values)
             .map_err(|error| Error::Policy { path: self.secrets.clone(), reason: error.to_string() })
     }

@@ -7,7 +7,7 @@ use std::io::Write as _;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use bottle_wire::control::SUPERVISOR_SOCKET;
+use bottle_wire::control::{CredentialUpdate, SUPERVISOR_SOCKET};
 use bottle_wire::proposal::PolicyFile;
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +24,8 @@ pub(crate) enum SupervisorMessage {
     Report(Report),
     /// From supervise: put a policy in force. The answer is an `Applied`.
     Install(Install),
+    /// From the runner: take these credentials. The answer is a `CredentialsTaken`.
+    Credentials(Vec<CredentialUpdate>),
 }
 
 /// Which policies a daemon has read.
@@ -32,6 +34,9 @@ pub(crate) enum SupervisorMessage {
 pub(crate) struct Report {
     /// SHA-256 of each file, as it was read.
     pub(crate) read: BTreeMap<PolicyFile, String>,
+    /// The generation of the credentials that it has read; none: it has none.
+    #[serde(default)]
+    pub(crate) credentials: Option<u64>,
     /// Why it goes by what was in force before; none: it goes by what it read.
     pub(crate) refused: Option<String>,
 }
@@ -49,13 +54,13 @@ pub(crate) struct Install {
 }
 
 /// Tells the supervisor what a daemon goes by. A sidecar that runs by itself has nobody to tell.
-pub(crate) fn report(dirs: &Dirs, read: &[(PolicyFile, &str)], refused: Option<String>) {
+pub(crate) fn report(dirs: &Dirs, read: &[(PolicyFile, &str)], credentials: Option<u64>, refused: Option<String>) {
     let path = dirs.internal.join(SUPERVISOR_SOCKET);
     let read = read.iter().map(|(file, hash)| (*file, (*hash).to_owned())).collect();
     let say = || {
         let mut stream = UnixStream::connect(&path)?;
         stream.set_write_timeout(Some(Duration::from_secs(1)))?;
-        let mut line = serde_json::to_vec(&SupervisorMessage::Report(Report { read, refused }))?;
+        let mut line = serde_json::to_vec(&SupervisorMessage::Report(Report { read, credentials, refused }))?;
         line.push(b'\n');
         stream.write_all(&line)
     };

@@ -6,13 +6,14 @@ use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 
 use bottle_types::door::Door;
-use bottle_wire::control::{Applied, Apply, Call, Decided, SUPERVISE_SOCKET};
+use bottle_wire::control::{Applied, Apply, Call, CredentialsTaken, Decided, SUPERVISE_SOCKET, SUPERVISOR_SOCKET};
 use bottle_wire::proposal::Decide;
 use clap::Subcommand;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::common::Dirs;
-use crate::confirm::MAX_LINE_BYTES;
+use crate::confirm::{MAX_LINE_BYTES, SupervisorMessage};
 
 /// The answer is a refusal.
 const REFUSED: u8 = 1;
@@ -33,6 +34,8 @@ enum Verb {
     List,
     /// Take a decision (JSON) from stdin, and print what came of it.
     Decide,
+    /// Take new credentials (JSON) from stdin, put them in force, and print what came of it.
+    Credentials,
     /// Print what egress and pipelock have counted, in the format that Prometheus reads.
     Metrics,
     /// Take a policy file from stdin, put it in force, and print what came of it.
@@ -57,9 +60,13 @@ enum Error {
     Input(io::Error),
     #[error("standard input is not a decision: {0}")]
     Decide(serde_json::Error),
+    #[error("standard input is no list of credentials")]
+    Credentials,
+    #[error("the supervisor does not answer: {0}; is the bundle up?")]
+    Supervisor(io::Error),
     #[error("supervise does not answer: {0}; is the bundle up?")]
     Nobody(io::Error),
-    #[error("supervise answered something else than expected: {0}")]
+    #[error("the answer is something else than expected: {0}")]
     Answer(serde_json::Error),
     #[error("failed to read {0}: {1}")]
     Log(&'static str, io::Error),
@@ -98,6 +105,18 @@ fn run(dirs: &Dirs, verb: Verb) -> Result<bool, Error> {
             print(&line)?;
             Ok(matches!(read(&line)?, Decided::Taken(_)))
         }
+        Verb::Credentials => {
+            // What is said about it must not show a value.
+            let updates = serde_json::from_str(&input()?).map_err(|_| Error::Credentials)?;
+            let message = SupervisorMessage::Credentials(updates);
+            let mut line = String::new();
+            ask(dirs, SUPERVISOR_SOCKET, &message)
+                .and_then(|mut answer| answer.read_line(&mut line))
+                .map_err(Error::Supervisor)?;
+            let taken: CredentialsTaken = read(&line)?;
+            print(&line)?;
+            Ok(matches!(taken, CredentialsTaken::InForce))
+        }
         Verb::Metrics => print(&bottle_wire::access::metrics(access_lines(dirs)?.lines())).map(|()| true),
         Verb::Apply { door, user } => {
             let line = answer(dirs, &Call::Apply(Apply { door, text: input()?, user }))?;
@@ -127,14 +146,16 @@ fn input() -> Result<String, Error> {
 }
 
 fn call(dirs: &Dirs, call: &Call) -> Result<BufReader<UnixStream>, Error> {
-    let ask = || {
-        let mut stream = UnixStream::connect(dirs.internal.join(SUPERVISE_SOCKET))?;
-        let mut line = serde_json::to_vec(call)?;
-        line.push(b'\n');
-        stream.write_all(&line)?;
-        Ok(BufReader::new(stream))
-    };
-    ask().map_err(Error::Nobody)
+    ask(dirs, SUPERVISE_SOCKET, call).map_err(Error::Nobody)
+}
+
+/// Says one thing on a socket of the bundle's, and gives the answer's lines.
+fn ask(dirs: &Dirs, socket: &str, what: &impl Serialize) -> io::Result<BufReader<UnixStream>> {
+    let mut stream = UnixStream::connect(dirs.internal.join(socket))?;
+    let mut line = serde_json::to_vec(what)?;
+    line.push(b'\n');
+    stream.write_all(&line)?;
+    Ok(BufReader::new(stream))
 }
 
 fn answer(dirs: &Dirs, what: &Call) -> Result<String, Error> {

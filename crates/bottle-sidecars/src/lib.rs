@@ -15,6 +15,7 @@ mod ca;
 mod common;
 mod confirm;
 mod control;
+mod credentials;
 mod egress;
 mod gate;
 mod init;

@@ -59,6 +59,7 @@ reasons! {
     BadBody "bad_body": "The request's body is malformed or broke off.",
     Request "request": "The request can't be read, or can't be sent on.",
     Address "address": "The host's address may not be dialled.",
+    Credential "credential": "The route's credential has ended, and there is no newer one.",
     Connect "connect": "There is no connection to upstream; the error follows behind a colon.",
     Upstream "upstream": "The request to upstream failed, or its answer can't be passed on; an error follows behind a colon.",
     Upgrade "upgrade": "The connection did not become a WebSocket.",

@@ -6,17 +6,19 @@
 //! | `list` | | one [`Listing`] |
 //! | `decide` | one [`Decide`] | one [`Decided`] |
 //! | `apply --door NAME --user NAME` | a policy file | one [`Applied`] |
+//! | `credentials` | a list of [`CredentialUpdate`]s | one [`CredentialsTaken`] |
 //! | `metrics` | | what the outgoing doors have counted, in the format of Prometheus |
 //!
 //! A verb exits with 0 when its answer is good, with 1 when it was refused (the answer says why), with 2 when nobody
-//! answered. The same types go over the control socket, a line a message; the guest never sees that socket.
+//! answered. All but `credentials`, which the supervisor takes, are supervise's to answer. The same types go over the control socket, a line a message; the guest never sees that socket.
 
 use std::collections::BTreeMap;
 
 use bottle_policy::supervise::{Approval, Held, HeldPush};
 use bottle_types::door::Door;
+use bottle_types::secret::{Secret, SecretName};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::proposal::{Decide, PolicyFile, ProposalId, Standing, State};
 
@@ -146,4 +148,44 @@ pub enum Applied {
         /// Why, in words for people and the agent.
         reason: String,
     },
+}
+
+/// What has changed about a credential of the bundle.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CredentialUpdate {
+    /// Which one: it was there when the bundle was started.
+    pub name: SecretName,
+    /// The value; the one before stays known to the scanners. None: it is as it was.
+    #[serde(default, serialize_with = "exposed", deserialize_with = "hidden", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub value: Option<Secret<String>>,
+    /// From when on it is not used any more, in milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ends_at: Option<u64>,
+    /// Why the last renewal failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
+}
+
+/// What came of new credentials.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum CredentialsTaken {
+    /// Every door that has credentials goes by them.
+    InForce,
+    /// The ones before are in force.
+    Kept {
+        /// Why, without a value.
+        reason: String,
+    },
+}
+
+/// Writes a value out, on its way over the control socket.
+fn exposed<S: Serializer>(value: &Option<Secret<String>>, serializer: S) -> Result<S::Ok, S::Error> {
+    value.as_ref().map(Secret::expose).serialize(serializer)
+}
+
+fn hidden<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Secret<String>>, D::Error> {
+    Ok(Option::<String>::deserialize(deserializer)?.map(Secret::new))
 }

@@ -14,7 +14,7 @@ use bottle_policy::supervise::SupervisePolicy;
 use bottle_wire::VERSION;
 use bottle_wire::access::Access;
 use bottle_wire::cassette::Cassette;
-use bottle_wire::control::{Applied, Call, Decided, Holding, Listing, Update};
+use bottle_wire::control::{Applied, Call, CredentialUpdate, CredentialsTaken, Decided, Holding, Listing, Update};
 use bottle_wire::proposal::record::Record;
 use bottle_wire::push_report::PushedRef;
 use bottle_wire::run_record::Metadata;
@@ -35,6 +35,8 @@ fn wire() -> Shapes {
         add::<Decided>(generator);
         add::<Applied>(generator);
         add::<Holding>(generator);
+        add::<CredentialUpdate>(generator);
+        add::<CredentialsTaken>(generator);
         // Policy files.
         add::<RoutesPolicy>(generator);
         add::<PipelockPolicy>(generator);

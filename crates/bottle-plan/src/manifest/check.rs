@@ -5,6 +5,7 @@ mod git;
 mod secrets;
 
 pub(crate) use git::keyscan;
+pub(super) use secrets::looks_like_secret_value;
 
 use std::collections::BTreeSet;
 
@@ -70,6 +71,13 @@ pub(super) fn check(manifest: &Manifest) -> Checked {
     }
     if manifest.bottles.is_empty() {
         return Err(top.key("bottles").wrong("there is no bottle").hint("add one: `default: {}`"));
+    }
+    for (name, entry) in &manifest.credentials {
+        let at = top.key("credentials").key(name.as_str());
+        entry.check(name).map_err(|(key, problem)| match key {
+            "" => at.wrong(&problem),
+            key => at.key(key).wrong(&problem),
+        })?;
     }
     git::check_plain_http(&manifest.plain_http, &top.key("plain_http"))?;
     for (name, bottle) in &manifest.bottles {

@@ -6,6 +6,7 @@
 
 mod cache;
 mod check;
+mod credential;
 mod error;
 mod offer;
 mod plain_http;
@@ -33,6 +34,8 @@ use serde::{Deserialize, Serialize};
 
 pub use cache::{AUTO, Cache};
 pub(crate) use check::keyscan;
+pub(crate) use credential::at_home;
+pub use credential::{CredentialEntry, Credentials};
 pub use error::ManifestError;
 pub use offer::offer;
 pub use plain_http::PlainHttpError;
@@ -63,6 +66,11 @@ pub struct Manifest {
     /// What starts a run, and who may.
     #[serde(default)]
     pub triggers: Triggers,
+    /// Where credentials come from that are no variables of the environment, by the name that `from`, `bearer` and `token_from` have
+    /// for them; a name that is not here is that of a variable.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(with = "BTreeMap<String, CredentialEntry>")]
+    pub credentials: Credentials,
     /// Git servers and forges that may be reached without TLS, `host` or `host:port` as in their address; anybody on the way can read
     /// the token and change the code.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -297,7 +305,7 @@ pub struct GitEntry {
     #[serde(default, alias = "ExtraHosts", skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(with = "BTreeMap<String, String>")]
     pub extra_hosts: BTreeMap<HostName, IpAddr>,
-    /// https: the host's variable that holds the token.
+    /// https: the name of the token's credential, or of the host's variable that holds it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_from: Option<SecretName>,
     /// What may be pushed.

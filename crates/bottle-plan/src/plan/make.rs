@@ -15,7 +15,8 @@ use super::cache::cache_plan;
 use super::guest::Guest;
 use super::policies::Rules;
 use super::presets::Presets;
-use super::upstreams::Upstreams;
+use super::secrets::SecretSources;
+use super::upstreams::{Upstreams, ci_token};
 use super::*;
 use crate::facts::HostFacts;
 use crate::manifest::{Agent, Bottle, DEFAULT_AGENT, Egress, GitEntry, Manifest, Setup};
@@ -30,6 +31,7 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
     let seed = seed(facts)?;
     let slug = slug(task, seed)?;
 
+    let sources = SecretSources { declared: &manifest.credentials, facts };
     let upstreams = Upstreams::of(task, (manifest, bottle), facts, &mut notes)?;
     let backend = options.backend.unwrap_or(facts.backend);
     note_backend(backend, facts, options, &mut notes);
@@ -37,7 +39,7 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
         let presets = Presets::of(&egress.presets, facts, backend, notes)?;
         // The manifest's own go first: one of them may have the credential that a preset's host asks for.
         let routes = [&egress.routes[..], &presets.routes].concat();
-        let rules = Rules::of(bottle, routes, &agent.limits, &upstreams, facts, options, notes)?;
+        let rules = Rules::of(bottle, routes, &agent.limits, &upstreams, sources, options, notes)?;
         Ok::<_, PlanError>((presets, rules))
     };
     let (presets, rules) = reach(&bottle.egress_with_setup(), &mut notes)?;
@@ -72,7 +74,7 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
     let gate = gate_policy(task, bottle, &upstreams, options);
     let supervise = super::policies::supervise(&slug, bottle, approval);
     let bundle = bundle(&doors, backend);
-    let secrets = secrets(rules.secrets, &upstreams, facts, &mut notes);
+    let secrets = secrets(rules.secrets, &upstreams, sources, &mut notes);
     let policies = Policies { routes: agents_rules.routes, pipelock: rules.pipelock, gate, supervise, bundle };
 
     Ok(BottlePlan {
@@ -213,15 +215,25 @@ fn gate_policy(task: &Task, bottle: &Bottle, upstreams: &Upstreams, options: &Op
 fn secrets(
     of_routes: Vec<SecretPlan>,
     upstreams: &Upstreams,
-    facts: &HostFacts,
+    sources: SecretSources<'_>,
     notes: &mut Vec<String>,
 ) -> Vec<SecretPlan> {
     let mut secrets = of_routes;
-    upstreams.add_secrets(&mut secrets, facts);
+    upstreams.add_secrets(&mut secrets, sources);
+    add_forge_token(&mut secrets, sources);
     for secret in secrets.iter().filter(|secret| !secret.present) {
         notes.push(format!("{} is not set on this host, and {} needs it", secret.name, secret.used_by.join(", ")));
     }
     secrets
+}
+
+/// Adds the token with which the job's forge is asked, where the manifest says where it comes from: it is renewed, too.
+fn add_forge_token(secrets: &mut Vec<SecretPlan>, sources: SecretSources<'_>) {
+    let Some(ci) = &sources.facts.ci else { return };
+    let name = ci_token(ci, sources);
+    if let Some((name, _)) = sources.declared.iter().find(|(declared, _)| declared.as_str() == name) {
+        sources.add(secrets, name, FORGE_USER);
+    }
 }
 
 impl Policies {

@@ -8,10 +8,9 @@ use bottle_policy::supervise::{Approval, SupervisePolicy};
 use bottle_types::host::{HostName, HostPattern};
 
 use super::error::PlanError;
-use super::secrets::add;
+use super::secrets::SecretSources;
 use super::types::{Options, SecretPlan};
 use super::upstreams::Upstreams;
-use crate::facts::HostFacts;
 use crate::manifest::{Bottle, Limits, Supervise};
 use crate::name::Slug;
 
@@ -33,7 +32,7 @@ impl Rules {
         mut routes: Vec<Route>,
         limits: &Limits,
         upstreams: &Upstreams,
-        facts: &HostFacts,
+        sources: SecretSources<'_>,
         options: &Options,
         notes: &mut Vec<String>,
     ) -> Result<Self, PlanError> {
@@ -64,7 +63,7 @@ impl Rules {
                 route.auth = None;
                 continue;
             }
-            add(&mut secrets, name, &format!("route {}", route.host), facts);
+            sources.add(&mut secrets, name, &format!("route {}", route.host));
         }
         if !replay && options.publish.is_none() && !routes.iter().any(|route| route.model) {
             notes.push(format!("no route leads to the model: Claude can't answer (declare {MODEL_HOST})"));

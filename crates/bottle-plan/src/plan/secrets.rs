@@ -4,18 +4,40 @@ use bottle_types::secret::SecretName;
 
 use super::types::{SecretPlan, SecretSource};
 use crate::facts::HostFacts;
+use crate::manifest::Credentials;
 
-/// Adds a variable's secret, or one more user of it.
-pub(super) fn add(secrets: &mut Vec<SecretPlan>, name: &SecretName, used_by: &str, facts: &HostFacts) {
-    let used_by = used_by.to_owned();
-    match secrets.iter_mut().find(|secret| secret.name == *name) {
-        Some(secret) if secret.used_by.contains(&used_by) => {}
-        Some(secret) => secret.used_by.push(used_by),
-        None => secrets.push(SecretPlan {
-            source: SecretSource::Env(name.to_string()),
-            used_by: vec![used_by],
-            present: facts.variables.contains(name.as_str()),
-            name: name.clone(),
-        }),
+/// What says where a credential's value is: the manifest, else the environment.
+#[derive(Clone, Copy)]
+pub(super) struct SecretSources<'a> {
+    pub(super) declared: &'a Credentials,
+    pub(super) facts: &'a HostFacts,
+}
+
+impl SecretSources<'_> {
+    /// Adds a credential, or one more user of it.
+    pub(super) fn add(self, secrets: &mut Vec<SecretPlan>, name: &SecretName, used_by: &str) {
+        let used_by = used_by.to_owned();
+        match secrets.iter_mut().find(|secret| secret.name == *name) {
+            Some(secret) if secret.used_by.contains(&used_by) => {}
+            Some(secret) => secret.used_by.push(used_by),
+            None => {
+                let source = self.source(name);
+                let present = match &source {
+                    SecretSource::Env(variable) => self.facts.variables.contains(variable),
+                    SecretSource::File(_) | SecretSource::Command(_) => true,
+                };
+                secrets.push(SecretPlan { name: name.clone(), source, used_by: vec![used_by], present });
+            }
+        }
+    }
+
+    /// Whether there is a value for a name, as far as planning knows.
+    pub(super) fn has(self, name: &str) -> bool {
+        self.facts.variables.contains(name) || self.declared.keys().any(|declared| declared.as_str() == name)
+    }
+
+    fn source(self, name: &SecretName) -> SecretSource {
+        let declared = self.declared.get(name).and_then(|entry| entry.source(self.facts.home.as_deref()));
+        declared.unwrap_or_else(|| SecretSource::Env(name.to_string()))
     }
 }

@@ -304,7 +304,7 @@ pub struct SecretPlan {
     pub source: SecretSource,
     /// What uses it, for people: `egress route api.anthropic.com`, `git upstream origin`.
     pub used_by: Vec<String>,
-    /// Whether the variable is set, as far as planning knows; files are looked at later.
+    /// Whether the variable is set, as far as planning knows; files and commands are looked at later.
     pub present: bool,
 }
 
@@ -334,6 +334,23 @@ pub enum SecretSource {
     Env(String),
     /// A file.
     File(String),
+    /// What a program prints.
+    Command(CommandSource),
+}
+
+/// A program of the host that prints a credential.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CommandSource {
+    /// The program and its arguments.
+    pub argv: Vec<String>,
+    /// Variables named as credentials are that it gets; no others of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pass: Vec<String>,
+    /// How long it may take.
+    pub time: Seconds,
+    /// How long a value is good, where what is printed does not say so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lifetime: Option<Seconds>,
 }
 
 /// The repository that the guest works in.
@@ -438,6 +455,8 @@ pub const AGENT_IMAGE: &str = "ghcr.io/claude-bottle/agent:v1";
 pub const HOST_SYSTEM: &str = "the host's system";
 /// The bundle's image.
 pub const SIDECARS_IMAGE: &str = "ghcr.io/claude-bottle/sidecars:v1";
+/// Who uses the token of the job's forge, among the users of a secret.
+pub const FORGE_USER: &str = "the forge";
 /// The home directory of the agent image's user `node`; made in any other image.
 pub(super) const HOME: &str = "/home/node";
 /// Where repositories are.

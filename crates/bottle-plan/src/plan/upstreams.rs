@@ -12,10 +12,10 @@ use bottle_types::host::HostName;
 use bottle_types::secret::SecretName;
 
 use super::error::PlanError;
-use super::secrets::add;
+use super::secrets::SecretSources;
 use super::types::{Bring, GitPlan, Options, ROOT, SecretPlan, SecretSource};
 use crate::facts::{Ci, ForgeKind, HostFacts};
-use crate::manifest::{Bottle, GitEntry, Manifest, Push, keyscan, plain_http_warning};
+use crate::manifest::{Bottle, GitEntry, Manifest, Push, at_home, keyscan, plain_http_warning};
 use crate::name::words;
 use crate::render::render_gitconfig;
 use crate::task::{PullRequest, Source, Task, Work, branch_stem};
@@ -59,7 +59,10 @@ impl Upstreams {
             return Ok(Self(bottle.git.iter().map(|entry| from_manifest(entry, facts, &mut names)).collect()));
         }
         let (address, token) = match (&facts.ci, facts.checkout.as_ref().and_then(|c| c.origin.as_deref())) {
-            (Some(ci), _) => (without_userinfo(&ci_repository(ci, task)?), Some(ci_token(ci, facts))),
+            (Some(ci), _) => (
+                without_userinfo(&ci_repository(ci, task)?),
+                Some(ci_token(ci, SecretSources { declared: &manifest.credentials, facts })),
+            ),
             (None, Some(origin)) => (without_userinfo(origin), None),
             (None, None) => match &task.repository {
                 Some(repository) => (without_userinfo(&repository.clone_url), None),
@@ -150,11 +153,11 @@ impl Upstreams {
         self.0.iter().flat_map(|entry| entry.extra_hosts.iter().map(|(host, at)| (host.clone(), *at))).collect()
     }
 
-    pub(super) fn add_secrets(&self, secrets: &mut Vec<SecretPlan>, facts: &HostFacts) {
+    pub(super) fn add_secrets(&self, secrets: &mut Vec<SecretPlan>, sources: SecretSources<'_>) {
         for Entry { upstream, identity_file, .. } in &self.0 {
             let used_by = format!("git upstream {}", upstream.name);
             if let Some(token) = &upstream.token {
-                add(secrets, token, &used_by, facts);
+                sources.add(secrets, token, &used_by);
             }
             if let (Some(name), Some(file)) = (&upstream.identity, identity_file) {
                 let source = SecretSource::File(file.clone());
@@ -239,10 +242,7 @@ impl Upstreams {
 }
 
 fn from_manifest(entry: &GitEntry, facts: &HostFacts, names: &mut Vec<String>) -> Entry {
-    let identity_file = entry.identity_file.as_deref().map(|file| match (file.strip_prefix("~/"), &facts.home) {
-        (Some(rest), Some(home)) => format!("{}/{rest}", home.trim_end_matches('/')),
-        _ => file.to_owned(),
-    });
+    let identity_file = entry.identity_file.as_deref().map(|file| at_home(file, facts.home.as_deref()));
     let upstream = Upstream {
         name: entry.name.clone(),
         url: entry.upstream.clone(),
@@ -288,9 +288,10 @@ fn ci_repository(ci: &Ci, task: &Task) -> Result<String, PlanError> {
     Ok(format!("{}/{}.git", ci.server_url.trim_end_matches('/'), ci.repository))
 }
 
-fn ci_token(ci: &Ci, facts: &HostFacts) -> &'static str {
+/// The name of the token with which the job's forge is asked and its repository is reached.
+pub(super) fn ci_token(ci: &Ci, sources: SecretSources<'_>) -> &'static str {
     match ci.forge {
-        ForgeKind::Gitea if facts.variables.contains("GITEA_TOKEN") => "GITEA_TOKEN",
+        ForgeKind::Gitea if sources.has("GITEA_TOKEN") => "GITEA_TOKEN",
         _ => "GITHUB_TOKEN",
     }
 }

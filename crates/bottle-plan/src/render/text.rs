@@ -7,7 +7,7 @@ use bottle_policy::route::{Outbound, Route, Scheme};
 use bottle_types::backend::Backend;
 use bottle_types::door::Door;
 
-use crate::plan::{BottlePlan, Bring, SecretSource};
+use crate::plan::{BottlePlan, Bring, CommandSource, SecretSource};
 use crate::task::{Form, Source};
 
 /// The plan for people.
@@ -187,6 +187,7 @@ fn credentials(out: &mut Page, plan: &BottlePlan) {
         let source = match &secret.source {
             SecretSource::Env(name) => format!("${name}"),
             SecretSource::File(path) => path.clone(),
+            SecretSource::Command(command) => command_line(command),
         };
         let missing = if secret.present { "" } else { "  (not set)" };
         out.item(index, "secrets", &format!("{source} for {}{missing}", secret.used_by.join(", ")));
@@ -194,6 +195,13 @@ fn credentials(out: &mut Page, plan: &BottlePlan) {
     if plan.secrets.is_empty() {
         out.entry("secrets", "none");
     }
+}
+
+/// A credential's command, how long it may take, and how long its value is good.
+fn command_line(command: &CommandSource) -> String {
+    let lifetime = command.lifetime.map(|lifetime| format!(", good for {lifetime}")).unwrap_or_default();
+    let pass = if command.pass.is_empty() { String::new() } else { format!(", given ${}", command.pass.join(", $")) };
+    format!("`{}` (at most {}{lifetime}{pass})", command.argv.join(" "), command.time)
 }
 
 fn git(out: &mut Page, plan: &BottlePlan) {

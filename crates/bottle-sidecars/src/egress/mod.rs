@@ -50,7 +50,7 @@ pub(crate) fn main(dirs: &Dirs, args: Args) -> ExitCode {
         let server = ProxyServer::new(Door::Egress, ca, log_file, handler::EgressHandler::new(policy, model, &dirs))?;
         let socket = dirs.socket(Door::Egress);
         let listener = common::listen(&socket, 0o666)?;
-        confirm::report(&dirs, &[(PolicyFile::Routes, &hash)], None);
+        confirm::report(&dirs, &[(PolicyFile::Routes, &hash)], None, None);
         tracing::info!("egress ready at {}", socket.display());
         let work = Arc::clone(&server).serve(listener);
         let reload = move || reload(&dirs, &args.config, server.handler());
@@ -74,5 +74,5 @@ fn reload(dirs: &Dirs, config: &Path, egress: &handler::EgressHandler) {
             Some(error.to_string())
         }
     };
-    confirm::report(dirs, &[(PolicyFile::Routes, &sha256(&text))], refused);
+    confirm::report(dirs, &[(PolicyFile::Routes, &sha256(&text))], None, refused);
 }

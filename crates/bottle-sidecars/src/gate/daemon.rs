@@ -14,6 +14,7 @@ use super::policy::AcceptedPolicy;
 use super::{log, sweep};
 use crate::common::{self, Dirs, Error};
 use crate::confirm;
+use crate::credentials::CredentialStatus;
 
 /// Serves until SIGTERM or SIGINT.
 pub(super) fn serve(dirs: &Dirs, config: &Path) -> Result<(), Error> {
@@ -32,19 +33,25 @@ pub(super) fn serve(dirs: &Dirs, config: &Path) -> Result<(), Error> {
     dirs::clear(&dirs)?;
     sweep::before_start(&dirs.state.join("git"));
     let text = common::read(config)?;
+    let generation = generation(&dirs);
     let policy = AcceptedPolicy::take(&dirs, config, &text, 1, None)?;
     sweep::what_nobody_uses(&policy.gate, SystemTime::now());
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Error::Make { path: "the event loop".into(), error })?;
-    let result = runtime.block_on(accept(&dirs, config, (policy, sha256(&text))));
+    let result = runtime.block_on(accept(&dirs, config, (policy, sha256(&text)), generation));
     runtime.shutdown_timeout(Duration::from_millis(100));
     let _ = dirs::clear(&dirs);
     result
 }
 
-async fn accept(dirs: &Dirs, config: &Path, (policy, hash): (AcceptedPolicy, String)) -> Result<(), Error> {
+async fn accept(
+    dirs: &Dirs,
+    config: &Path,
+    (policy, hash): (AcceptedPolicy, String),
+    generation: Option<u64>,
+) -> Result<(), Error> {
     let stop = |error| Error::Make { path: "a signal handler".into(), error };
     let mut terminated = signal(SignalKind::terminate()).map_err(stop)?;
     let mut interrupted = signal(SignalKind::interrupt()).map_err(stop)?;
@@ -56,7 +63,7 @@ async fn accept(dirs: &Dirs, config: &Path, (policy, hash): (AcceptedPolicy, Str
     let (mut policy, mut number) = (Arc::new(policy), 1);
     let in_force = |policy: &AcceptedPolicy| (policy.gate.policy.upstreams.len(), policy.gate.policy.dry_run);
     let (upstreams, dry_run) = in_force(&policy);
-    confirm::report(dirs, &[(PolicyFile::Gate, &hash)], None);
+    confirm::report(dirs, &[(PolicyFile::Gate, &hash)], generation, None);
     tracing::info!(upstreams, dry_run, "git-gate ready");
     loop {
         tokio::select! {
@@ -74,11 +81,11 @@ async fn accept(dirs: &Dirs, config: &Path, (policy, hash): (AcceptedPolicy, Str
                 // Who connects meanwhile waits for the answer: the old policy or the new one.
                 let (at, config, before) = (dirs.clone(), config.to_owned(), Arc::clone(&policy));
                 let taken = tokio::task::spawn_blocking(move || reload(&at, &config, number, &before)).await;
-                if let Ok(Some((taken, hash))) = taken {
+                if let Ok(Some((taken, hash, generation))) = taken {
                     policy = Arc::new(taken);
                     let (upstreams, dry_run) = in_force(&policy);
                     tracing::info!(upstreams, dry_run, "a new policy is in force for new connections");
-                    confirm::report(dirs, &[(PolicyFile::Gate, &hash)], None);
+                    confirm::report(dirs, &[(PolicyFile::Gate, &hash)], generation, None);
                 }
             }
             _ = terminated.recv() => break,
@@ -90,8 +97,16 @@ async fn accept(dirs: &Dirs, config: &Path, (policy, hash): (AcceptedPolicy, Str
     Ok(())
 }
 
-/// The policy as it is in the file now, with its hash; one that can't be taken is reported.
-fn reload(dirs: &Dirs, config: &Path, number: u32, before: &AcceptedPolicy) -> Option<(AcceptedPolicy, String)> {
+/// The generation of the credentials that are there.
+fn generation(dirs: &Dirs) -> Option<u64> {
+    CredentialStatus::read(dirs).ok().map(|status| status.generation)
+}
+
+/// A policy, its hash, and the generation of the credentials that were there.
+type Reloaded = (AcceptedPolicy, String, Option<u64>);
+
+/// The policy as it is in the file now; one that can't be taken is reported.
+fn reload(dirs: &Dirs, config: &Path, number: u32, before: &AcceptedPolicy) -> Option<Reloaded> {
     let text = match common::read(config) {
         Ok(text) => text,
         Err(error) => {
@@ -100,11 +115,13 @@ fn reload(dirs: &Dirs, config: &Path, number: u32, before: &AcceptedPolicy) -> O
         }
     };
     let hash = sha256(&text);
+    // Before the values are read: they are as new as it, or newer.
+    let generation = generation(dirs);
     match AcceptedPolicy::take(dirs, config, &text, number, Some(before)) {
-        Ok(taken) => Some((taken, hash)),
+        Ok(taken) => Some((taken, hash, generation)),
         Err(error) => {
             tracing::error!("the old policy stays in force: {error}");
-            confirm::report(dirs, &[(PolicyFile::Gate, &hash)], Some(error.to_string()));
+            confirm::report(dirs, &[(PolicyFile::Gate, &hash)], generation, Some(error.to_string()));
             None
         }
     }

@@ -193,6 +193,7 @@ pub(super) fn refresh(gate: &GateDirs, upstream: &Upstream) -> Result<(), String
     let lock = Lock::wait_for(gate, &upstream.name)?;
     let head_is_set = list(gate, "heads", upstream);
     let unreachable = |reason: String| format!("upstream of {} can't be fetched: {reason}", upstream.name);
+    transport::usable(&gate.dirs, upstream).map_err(unreachable)?;
     let first = if head_is_set.exists() { None } else { Some(ask(gate, upstream).map_err(unreachable)?) };
     if let Some(about) = &first {
         take_format(gate, upstream, about.format)?;

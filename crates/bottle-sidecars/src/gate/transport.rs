@@ -11,6 +11,7 @@ use bottle_types::secret::SecretName;
 use super::dirs::{GateDirs, shell_word, write_file};
 use super::process;
 use crate::common::{Dirs, Error};
+use crate::credentials::CredentialStatus;
 
 /// Checks that an ssh upstream has a pinned host key and an identity.
 pub(super) fn check(policy: &GatePolicy) -> Result<(), String> {
@@ -172,6 +173,13 @@ pub(super) fn git(gate: &GateDirs, upstream: &Upstream) -> Command {
     command
 }
 
+/// Refuses to go to an upstream whose credential has ended: what git would say of it explains nothing.
+pub(super) fn usable(dirs: &Dirs, upstream: &Upstream) -> Result<(), String> {
+    let status = CredentialStatus::read(dirs).map_err(|error| error.to_string())?;
+    let names = upstream.token.iter().chain(&upstream.identity);
+    names.into_iter().find_map(|name| status.end(name).why_ended(name)).map_or(Ok(()), Err)
+}
+
 /// git's credential helper: answers `get` for the one host that the token is for, and for nothing else.
 pub(super) fn credential(gate: &GateDirs, dirs: &Dirs, name: &str, action: &str) -> Result<(), String> {
     if action != "get" {
@@ -181,6 +189,7 @@ pub(super) fn credential(gate: &GateDirs, dirs: &Dirs, name: &str, action: &str)
     let Some((upstream, token)) = upstream.and_then(|one| Some((one, one.token.as_ref()?))) else {
         return Err(format!("no token for {name}"));
     };
+    usable(dirs, upstream)?;
     let host = upstream.url.authority();
     let protocol = format!("protocol={}", upstream.url.transport.scheme());
     let (mut right_protocol, mut right_host) = (false, false);

@@ -2,14 +2,16 @@
 //!
 //! A connection is one line, and one line back where there is an answer. Who is at its other end is told by the kernel:
 //! a report counts for the daemon whose process it comes from, a policy is taken from root, from this user and from
-//! supervise.
+//! supervise, credentials from root and from this user alone.
 
 use std::time::Duration;
 
 use bottle_policy::bundle::Bundle;
 use bottle_types::door::Door;
-use bottle_wire::control::Applied;
+use bottle_wire::control::{Applied, CredentialUpdate, CredentialsTaken};
+use serde::Serialize;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::unix::OwnedWriteHalf;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
@@ -20,8 +22,11 @@ use crate::confirm::{Install, MAX_LINE_BYTES, Report, SupervisorMessage};
 /// For a line to come.
 const LINE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A new policy, and where the answer goes.
-pub(super) type InstallRequest = (Install, oneshot::Sender<Applied>);
+/// What is to be put in force, and where the answer goes.
+pub(super) enum InstallRequest {
+    Policy(Install, oneshot::Sender<Applied>),
+    Credentials(Vec<CredentialUpdate>, oneshot::Sender<CredentialsTaken>),
+}
 
 /// Where lines lead to.
 #[derive(Clone)]
@@ -31,6 +36,8 @@ pub(super) struct ControlChannels {
     pub(super) wanted: mpsc::Sender<InstallRequest>,
     /// Users that may ask for a policy.
     pub(super) allowed_users: Vec<u32>,
+    /// Users that may give credentials: root and this process' own.
+    pub(super) givers: [u32; 2],
 }
 
 impl ControlChannels {
@@ -42,7 +49,8 @@ impl ControlChannels {
         let supervise = bundle.daemons.iter().find(|daemon| daemon.door == Door::Supervise);
         let supervise = supervise.and_then(|daemon| daemon.user.as_ref()).map(|user| user.id);
         let own_user = rustix::process::geteuid().as_raw();
-        Self { reports, wanted, allowed_users: [0, own_user].into_iter().chain(supervise).collect() }
+        let allowed_users = [0, own_user].into_iter().chain(supervise).collect();
+        Self { reports, wanted, allowed_users, givers: [0, own_user] }
     }
 }
 
@@ -81,15 +89,27 @@ async fn connection(stream: UnixStream, channels: ControlChannels) {
         }
         Ok(SupervisorMessage::Install(install)) => {
             let (to, answer) = oneshot::channel();
-            if channels.wanted.send((install, to)).await.is_err() {
-                return;
+            if channels.wanted.send(InstallRequest::Policy(install, to)).await.is_ok() {
+                tell(&mut writer, answer).await;
             }
-            let Ok(applied) = answer.await else { return };
-            // It is in force or not, whether anybody still wants to know.
-            let mut line = serde_json::to_vec(&applied).unwrap_or_default();
-            line.push(b'\n');
-            let _ = writer.write_all(&line).await;
+        }
+        Ok(SupervisorMessage::Credentials(_)) if !channels.givers.contains(&peer.uid()) => {
+            say("supervisor", &format!("refused credentials of user {}", peer.uid()));
+        }
+        Ok(SupervisorMessage::Credentials(updates)) => {
+            let (to, answer) = oneshot::channel();
+            if channels.wanted.send(InstallRequest::Credentials(updates, to)).await.is_ok() {
+                tell(&mut writer, answer).await;
+            }
         }
         Err(error) => say("supervisor", &format!("user {} sent no message: {error}", peer.uid())),
     }
+}
+
+/// Says what has come of it: it is in force or not, whether anybody still wants to know.
+async fn tell<T: Serialize>(writer: &mut OwnedWriteHalf, answer: oneshot::Receiver<T>) {
+    let Ok(answer) = answer.await else { return };
+    let mut line = serde_json::to_vec(&answer).unwrap_or_default();
+    line.push(b'\n');
+    let _ = writer.write_all(&line).await;
 }

@@ -11,13 +11,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bottle_types::door::Door;
-use bottle_wire::control::Applied;
+use bottle_wire::control::{Applied, CredentialUpdate, CredentialsTaken};
 use bottle_wire::proposal::{PolicyFile, sha256};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
 use super::control::InstallRequest;
+use super::credentials::CredentialChange;
 use super::lines::say;
+use crate::common::Dirs;
 use crate::confirm::{Install, Report};
 
 /// How long a door may take to go by a new policy. One that was killed is started again within a second.
@@ -25,6 +27,7 @@ const CONFIRM_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The installer of policies.
 pub(super) struct Installer {
+    pub(super) dirs: Dirs,
     pub(super) config_dir: PathBuf,
     /// Each door of the bundle, and the name of its own policy file there.
     pub(super) doors: Vec<(Door, String)>,
@@ -39,10 +42,30 @@ impl Installer {
     pub(super) async fn run(mut self, mut wanted: mpsc::Receiver<InstallRequest>) {
         loop {
             // Reports at other times are those of a door's start.
-            let (install, to) = tokio::select! {
+            let wanted = tokio::select! {
                 Some(wanted) = wanted.recv() => wanted,
                 Some(_) = self.reports.recv() => continue,
                 else => return,
+            };
+            let (install, to) = match wanted {
+                InstallRequest::Policy(install, to) => (install, to),
+                InstallRequest::Credentials(updates, to) => {
+                    let taken = self.credentials(&updates).await;
+                    let names: Vec<&str> = updates.iter().map(|update| update.name.as_str()).collect();
+                    match &taken {
+                        CredentialsTaken::InForce => {
+                            say("supervisor", &format!("credentials are in force: {}", names.join(", ")));
+                        }
+                        CredentialsTaken::Kept { reason } => {
+                            say(
+                                "supervisor",
+                                &format!("credentials stay as they were: {}: {reason}", names.join(", ")),
+                            );
+                        }
+                    }
+                    let _ = to.send(taken);
+                    continue;
+                }
             };
             let applied = self.install(&install).await;
             match &applied {
@@ -53,6 +76,39 @@ impl Installer {
             }
             let _ = to.send(applied);
         }
+    }
+
+    /// Has every door that has credentials go by these, or by those before.
+    async fn credentials(&mut self, updates: &[CredentialUpdate]) -> CredentialsTaken {
+        let change = match CredentialChange::write(&self.dirs, updates) {
+            Ok(change) => change,
+            Err(reason) => return CredentialsTaken::Kept { reason },
+        };
+        let with_credentials = [Door::GitGate, Door::Pipelock];
+        let doors: Vec<Door> = with_credentials.into_iter().filter(|door| self.has(*door)).collect();
+        let mut signalled = vec![];
+        for door in doors {
+            signalled.push(door);
+            if let Err(why) = self.confirmed(door, |report| report.credentials == Some(change.generation)).await {
+                let mut reason = format!("{} did not take it: {why}", door.name());
+                let undone = change.undo();
+                for door in signalled {
+                    let back = match &undone {
+                        Ok(generation) => self.confirmed(door, |report| report.credentials == Some(*generation)).await,
+                        Err(why) => Err(why.clone()),
+                    };
+                    if let Err(why) = back {
+                        reason.push_str(&format!("; {} did not confirm the old one: {why}", door.name()));
+                    }
+                }
+                return CredentialsTaken::Kept { reason };
+            }
+        }
+        CredentialsTaken::InForce
+    }
+
+    fn has(&self, door: Door) -> bool {
+        self.doors.iter().any(|(of_bundle, _)| *of_bundle == door)
     }
 
     async fn install(&mut self, install: &Install) -> Applied {
@@ -106,8 +162,12 @@ impl Installer {
         })
     }
 
-    /// Has a door read its policy again, and waits for its word.
     async fn take(&mut self, door: Door, file: PolicyFile, hash: &str) -> Result<(), String> {
+        self.confirmed(door, |report| report.read.get(&file).is_some_and(|read| read == hash)).await
+    }
+
+    /// Has a door read everything again, and waits for its word that it has read this.
+    async fn confirmed(&mut self, door: Door, is_this: impl Fn(&Report) -> bool) -> Result<(), String> {
         // Reports that are still there were sent before.
         while self.reports.try_recv().is_ok() {}
         let deadline = Instant::now() + CONFIRM_TIMEOUT;
@@ -116,7 +176,7 @@ impl Installer {
         }
         loop {
             match timeout_at(deadline, self.reports.recv()).await {
-                Ok(Some((from, report))) if from == door && report.read.get(&file).is_some_and(|read| read == hash) => {
+                Ok(Some((from, report))) if from == door && is_this(&report) => {
                     return report.refused.map_or(Ok(()), Err);
                 }
                 Ok(Some(_)) => {}

@@ -3,12 +3,13 @@
 //!
 //! Map: `dirs` (owners and modes), `identity` (the step between fork and the sidecar), `daemon` (one sidecar's life), `run`
 //! (the loop: the only owner of all daemons), `lines` (log lines with names), `control` (its socket inside of the bundle),
-//! `install` (puts a policy in force), `error`.
+//! `install` (puts a policy in force), `credentials` (their files), `error`.
 //!
 //! Always: no daemon outlives the supervisor; one that can't be kept running ends the bundle, because a bundle without a
 //! door must not look healthy; a policy is checked before it is put in place. The meaning of a policy does not belong here.
 
 mod control;
+mod credentials;
 mod daemon;
 mod dirs;
 mod error;

@@ -106,6 +106,7 @@ fn control(dirs: &Dirs, bundle: &Bundle, config_dir: &Path) -> Result<Control, E
     let (to_installer, from_doors) = mpsc::channel(QUEUE_LENGTH);
     tokio::spawn(control::serve(listener, ControlChannels::new(bundle, to_loop, to_wanted)));
     let installer = Installer {
+        dirs: dirs.clone(),
         config_dir: config_dir.to_owned(),
         doors: bundle.daemons.iter().map(|daemon| (daemon.door, daemon.config.clone())).collect(),
         hangups: to_hangups,

@@ -151,6 +151,10 @@ impl ActivePolicy {
         B::Error: Into<BoxError>,
     {
         let compiled = &self.policy.routes[route];
+        if let Some(answer) = ended(compiled, log) {
+            drain(request.into_body());
+            return answer;
+        }
         let warned = Arc::new(OnceLock::new());
         let (mut parts, body) = request.into_parts();
         let body = CountedBody::new(body, log);
@@ -189,6 +193,14 @@ impl ActivePolicy {
             Err(error) => failed(target, &error, log),
         }
     }
+}
+
+/// The refusal, if the route's credential has ended; looked at as late as can be, because a person may have been asked meanwhile.
+pub(super) fn ended(compiled: &CompiledRoute, log: &mut AccessLog) -> Option<Response<Body>> {
+    let why = compiled.credential.as_ref()?.why_ended()?;
+    log.stop(Verdict::Deny, Reason::Credential);
+    let message = format!("the request was not sent: {why}; try again later, or go on without it");
+    Some(refuse(StatusCode::SERVICE_UNAVAILABLE, Reason::Credential, message))
 }
 
 /// Puts the route's credential in place of whatever the guest sent; a placeholder goes nowhere.

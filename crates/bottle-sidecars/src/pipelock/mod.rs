@@ -37,6 +37,7 @@ use tokio::task::JoinSet;
 use crate::ca::Ca;
 use crate::common::{self, Dirs, Error, PIPELOCK_SOCKET};
 use crate::confirm;
+use crate::credentials::CredentialStatus;
 use crate::proxy::access::LogFile;
 use crate::proxy::run;
 use crate::proxy::server::ProxyServer;
@@ -60,6 +61,7 @@ pub(crate) fn main(dirs: &Dirs, args: Args) -> ExitCode {
         let policy = files.policy(&files.texts()?)?;
         let guest_proxy = policy.pipelock.guest_proxy;
         let hashes = (policy.hash.clone(), policy.routes_hash.clone());
+        let generation = policy.generation;
         let forwarder = Arc::new(Forwarder::new(
             policy,
             approval_client::ApprovalClient::new(&files.dirs),
@@ -83,7 +85,7 @@ pub(crate) fn main(dirs: &Dirs, args: Args) -> ExitCode {
         // The last to be made: whoever sees it finds the guest's there too.
         let internal = dirs.internal.join(PIPELOCK_SOCKET);
         doors.spawn(internal::serve(common::listen(&internal, 0o666)?, Arc::clone(&forwarder), log_file));
-        files.report(&hashes, None);
+        files.report(&hashes, Some(generation), None);
         tracing::info!("pipelock ready at {}", internal.display());
         let work = async move {
             doors.join_next().await;
@@ -109,9 +111,9 @@ impl Files {
         Policy::new(&self.dirs, &self.config, &self.routes, texts)
     }
 
-    fn report(&self, hashes: &(String, String), refused: Option<String>) {
+    fn report(&self, hashes: &(String, String), generation: Option<u64>, refused: Option<String>) {
         let read = [(PolicyFile::Pipelock, hashes.0.as_str()), (PolicyFile::Routes, hashes.1.as_str())];
-        confirm::report(&self.dirs, &read, refused);
+        confirm::report(&self.dirs, &read, generation, refused);
     }
 
     fn reload(&self, forwarder: &Forwarder, guest_proxy: bool) {
@@ -119,6 +121,8 @@ impl Files {
             Ok(texts) => texts,
             Err(error) => return tracing::error!("the old policy stays in force: {error}"),
         };
+        // Before the policy is read: what it says is as new as it, or newer.
+        let generation = CredentialStatus::read(&self.dirs).ok().map(|status| status.generation);
         let refused = match self.policy(&texts) {
             Ok(policy) if policy.pipelock.guest_proxy != guest_proxy => {
                 Some("`guest_proxy` takes a new start".to_owned())
@@ -133,6 +137,6 @@ impl Files {
         if let Some(reason) = &refused {
             tracing::error!("the old policy stays in force: {reason}");
         }
-        self.report(&texts.hashes(), refused);
+        self.report(&texts.hashes(), generation, refused);
     }
 }

@@ -17,6 +17,7 @@ use bottle_wire::proposal::sha256;
 use http::{HeaderName, HeaderValue};
 
 use crate::common::{self, Dirs, Error};
+use crate::credentials::{CredentialEnd, CredentialStatus};
 
 /// All that judges a request.
 pub(super) struct Policy {
@@ -31,6 +32,8 @@ pub(super) struct Policy {
     /// SHA-256 of the two files.
     pub(super) hash: String,
     pub(super) routes_hash: String,
+    /// The generation of the credentials.
+    pub(super) generation: u64,
 }
 
 /// The two files, as texts.
@@ -80,6 +83,14 @@ pub(super) struct Credential {
     pub(super) value: HeaderValue,
     /// The value by itself, for answers that show it.
     pub(super) secret: Arc<[u8]>,
+    end: CredentialEnd,
+}
+
+impl Credential {
+    /// Why it may not be used any more, if it may not.
+    pub(super) fn why_ended(&self) -> Option<String> {
+        self.end.why_ended(&self.name)
+    }
 }
 
 impl Policy {
@@ -95,13 +106,15 @@ impl Policy {
             None if pipelock.guest_proxy => RoutesPolicy { version: 1, ..RoutesPolicy::default() },
             None => return Err(Error::Read { path: routes.to_owned(), error: io::ErrorKind::NotFound.into() }),
         };
+        // Before the values: they are as new as it, or newer.
+        let status = CredentialStatus::read(dirs)?;
         let invalid_routes = |reason: String| Error::Policy { path: routes.to_owned(), reason };
         let (matcher, compiled_routes) = if pipelock.guest_proxy {
             let matcher = Matcher::for_hosts(&pipelock.api_allowlist, &routed.git_upstreams);
             (matcher, pipelock.api_allowlist.iter().map(|host| CompiledRoute::open(host.clone(), &pipelock)).collect())
         } else {
             let compiled_routes =
-                routed.routes.iter().map(|route| CompiledRoute::new(dirs, route, routed.replay, &pipelock));
+                routed.routes.iter().map(|route| CompiledRoute::new((dirs, &status), route, routed.replay, &pipelock));
             (Matcher::new(&routed), compiled_routes.collect::<Result<Vec<_>, Error>>()?)
         };
         let matcher = matcher.map_err(|error| invalid_routes(error.to_string()))?;
@@ -123,7 +136,8 @@ impl Policy {
         let looks = pipelock.response_scanning.action != Action::Off;
         let answers =
             looks.then(|| Rules::for_answers(patterns)).transpose().map_err(|error| invalid(error.to_string()))?;
-        Ok(Self { pipelock, matcher, routes: compiled_routes, known, rules, answers, hash, routes_hash })
+        let generation = status.generation;
+        Ok(Self { pipelock, matcher, routes: compiled_routes, known, rules, answers, hash, routes_hash, generation })
     }
 
     /// The rules that are looked for on the way to a host.
@@ -189,7 +203,12 @@ impl CompiledRoute {
         Self { host, model: false, mode, ask: false, max_bytes, rate: None, upstream: None, credential: None }
     }
 
-    fn new(dirs: &Dirs, route: &Route, replay: bool, pipelock: &PipelockPolicy) -> Result<Self, Error> {
+    fn new(
+        (dirs, status): (&Dirs, &CredentialStatus),
+        route: &Route,
+        replay: bool,
+        pipelock: &PipelockPolicy,
+    ) -> Result<Self, Error> {
         // A replay needs no key: nothing of the model's goes out.
         let auth = route.auth.as_ref().filter(|_| !(replay && route.model));
         let credential = auth.map(|auth| {
@@ -204,7 +223,8 @@ impl CompiledRoute {
                 .map_err(|_| invalid(format!("the value of {name} can't be the value of a header")))?;
             value.set_sensitive(true);
             let header = header.parse().map_err(|_| invalid(format!("`{header}` is not the name of a header")))?;
-            Ok::<_, Error>(Credential { name: name.clone(), header, value, secret: secret.into() })
+            let end = status.end(name);
+            Ok::<_, Error>(Credential { name: name.clone(), header, value, secret: secret.into(), end })
         });
         let open = Self::open(route.host.clone(), pipelock);
         let mode = match route.dlp.outbound {

@@ -19,7 +19,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use super::active::ActivePolicy;
-use super::forward::{credentials, failed, whole_uri};
+use super::forward::{credentials, ended, failed, whole_uri};
 use super::policy::Policy;
 use super::redact::Redactor;
 use crate::proxy::access::AccessLog;
@@ -58,6 +58,9 @@ impl ActivePolicy {
             Err(answer) => return (*answer).into(),
         };
         let compiled = &self.policy.routes[route];
+        if let Some(answer) = ended(compiled, log) {
+            return answer.into();
+        }
         let guest = hyper::upgrade::on(&mut request);
         let (mut parts, _) = request.into_parts();
         parts.uri = match whole_uri(target, compiled, &parts.uri) {

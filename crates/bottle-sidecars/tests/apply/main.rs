@@ -4,6 +4,7 @@
 
 mod cheats;
 mod clients;
+mod credentials;
 mod decide;
 mod kills;
 mod load;

@@ -88,6 +88,11 @@ impl World {
         }
     }
 
+    /// All that the bundle has said.
+    pub(crate) fn said(&self) -> String {
+        self.lines.lock().expect("lines").join("\n")
+    }
+
     /// Kills the nth life of a door.
     pub(crate) fn kill(&self, door: &str, nth: usize) {
         let line = self.line(&format!("{door} | started"), nth);

@@ -154,3 +154,26 @@ fn a_token_that_is_not_taken_is_said_and_not_shown() {
     assert!(text.contains("can't be fetched") && text.contains("uthentication"), "{text}");
     assert!(!text.contains(&token) && !world.gate_log().contains(&token));
 }
+
+#[test]
+fn a_token_that_has_ended_is_not_sent_and_the_refusal_says_why() {
+    let (world, _server, _) = https_world("origin.git", "tls.pem");
+    let clone = world.clone_origin();
+    let end = |ends_at: u64| {
+        let credentials = format!("{{\"GIT_TOKEN\":{{\"ends_at\":{ends_at},\"failure\":\"the forge answered 401\"}}}}");
+        let status = format!("{{\"generation\":1,\"credentials\":{credentials}}}");
+        fs::write(world.path("secrets/.status.json"), status).expect("written");
+    };
+    end(1000);
+    let before = fs::read_to_string(world.path("https.log")).expect("a log");
+    let push = "echo x >>x; git add .; git commit -qm x; git push origin HEAD:refs/heads/bottle/x";
+    let output = world.sh(&clone, push, &[]);
+    assert!(!output.status.success());
+    let why = "the credential GIT_TOKEN has ended, and its renewal failed: the forge answered 401";
+    assert!(said(&output).contains(why), "{}", said(&output));
+    assert_eq!(fs::read_to_string(world.path("https.log")).expect("a log"), before, "the upstream was asked");
+    // A newer one is used at once.
+    end(u64::MAX);
+    world.ok(&clone, push);
+    assert!(world.upstream_refs().contains("refs/heads/bottle/x"), "{}", world.upstream_refs());
+}

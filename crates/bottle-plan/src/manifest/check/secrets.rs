@@ -10,6 +10,11 @@ const SHORTEST_TOKEN: usize = 12;
 const TELLING: [&str; 9] =
     ["TOKEN", "SECRET", "PASSWORD", "PASSWD", "API_KEY", "APIKEY", "PRIVATE_KEY", "ACCESS_KEY", "CREDENTIALS"];
 
+/// Whether a word by itself looks like a secret.
+pub(in crate::manifest) fn looks_like_secret_value(value: &str) -> bool {
+    looks_like_one("", value)
+}
+
 /// Whether the agent should not see this value.
 pub(super) fn looks_like_one(name: &str, value: &str) -> bool {
     let value = value.trim();

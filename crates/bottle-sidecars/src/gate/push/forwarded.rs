@@ -14,6 +14,7 @@ use super::super::mirror;
 use super::super::process::{self, ProcessLimits, git_ok, last_words};
 use super::super::rules::Refusal;
 use super::super::scan::FoundIn;
+use super::super::transport;
 use super::command::{NOT_ATOMIC, ONE_AT_A_TIME, atomic_marker, push, unreachable};
 use super::judged::Judged;
 use super::millis;
@@ -84,6 +85,7 @@ fn to_upstream(judged: &Judged<'_>) -> Result<Vec<String>, ForwardError> {
     let (repo, updates) = (judged.repo(), judged.updates());
     let name = &repo.upstream.name;
     let lock = Lock::wait_for(repo.gate, name)?;
+    transport::usable(&repo.gate.dirs, repo.upstream)?;
     mirror::remember_pushed(repo.gate, repo.upstream, updates)?;
     let output = process::run(push(repo, updates, &[]), None, PUSH_LIMITS).map_err(|error| unreachable(&error))?;
     let remote_lines = remote_lines(&output.stderr);

@@ -1,0 +1,270 @@
+//! Where a value comes from: a variable, a file, a command, or an exchange that another room knows how to make.
+
+use std::fs::{File, OpenOptions};
+use std::io::Read as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bottle_plan::plan::{CommandSource, SecretSource};
+use bottle_types::secret::Secret;
+use futures_util::future::BoxFuture;
+use rustix::fs::OFlags;
+use serde::Deserialize;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::host::{self, Environment};
+use crate::process::Program;
+
+/// The longest value, and all that a file or a command may say about it.
+const MAX_BYTES: usize = 64 << 10;
+/// How long a file system may take to give a file.
+const FILE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A value, as its source has given it.
+#[derive(Debug, Clone)]
+pub(crate) struct FreshValue {
+    pub(crate) value: Secret<Vec<u8>>,
+    pub(crate) life: Option<ValueLife>,
+}
+
+/// How long a value is good, in milliseconds since 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ValueLife {
+    pub(crate) from: u64,
+    pub(crate) to: u64,
+}
+
+/// No value is used any more this long before its end: clocks differ, and a request takes its time.
+const LONGEST_MARGIN_MS: u64 = 10_000;
+
+impl ValueLife {
+    /// From now until `expires_at`, as GitHub's API says it.
+    pub(crate) fn until(now: u64, expires_at: &str) -> Result<Self, UnusableValue> {
+        let to = end(expires_at)?;
+        if to <= now { Err(UnusableValue::Ended) } else { Ok(Self { from: now, to }) }
+    }
+
+    /// When it is to be renewed: after five of its six parts.
+    pub(crate) fn renew_at(self) -> u64 {
+        self.to - (self.to - self.from) / 6
+    }
+
+    /// When it is not used any more: a twelfth of it before its end, or ten seconds.
+    pub(crate) fn last_use(self) -> u64 {
+        self.to - ((self.to - self.from) / 12).min(LONGEST_MARGIN_MS)
+    }
+}
+
+/// An exchange that gives values, such as a token for a key.
+pub(crate) trait Exchange: Send + Sync {
+    /// Makes one more value; an error says what failed, and has nothing of a value in it.
+    fn exchange(&self) -> BoxFuture<'_, Result<FreshValue, String>>;
+}
+
+/// A source of values.
+#[derive(Clone)]
+pub(crate) enum ValueSource {
+    Env(String),
+    File(String),
+    Command(CommandSource),
+    Exchange(Arc<dyn Exchange>),
+}
+
+impl From<&SecretSource> for ValueSource {
+    fn from(source: &SecretSource) -> Self {
+        match source {
+            SecretSource::Env(name) => Self::Env(name.clone()),
+            SecretSource::File(path) => Self::File(path.clone()),
+            SecretSource::Command(command) => Self::Command(command.clone()),
+        }
+    }
+}
+
+impl ValueSource {
+    /// Reads, runs or exchanges it once; an error says what failed, and has nothing of a value in it.
+    pub(crate) async fn read(&self, environment: &Environment) -> Result<FreshValue, String> {
+        match self {
+            Self::Env(name) => {
+                let value = environment.get(name).ok_or_else(|| format!("the variable {name} is not set"))?;
+                Ok(FreshValue { value: Secret::new(value.as_bytes().to_vec()), life: None })
+            }
+            Self::File(path) => in_time(path).await,
+            Self::Command(source) => command(source, environment).await,
+            Self::Exchange(exchange) => exchange.exchange().await,
+        }
+    }
+
+    /// Whether it may give another value later.
+    pub(crate) fn is_renewable(&self) -> bool {
+        !matches!(self, Self::Env(_))
+    }
+
+    /// What to do about a failure to read it at the start.
+    pub(crate) fn hint(&self) -> String {
+        match self {
+            Self::Env(name) => format!("set {name}, or give --replay to answer the model from a cassette"),
+            Self::File(_) => "give a readable file in claude-bottle.yml".to_owned(),
+            Self::Command(source) => format!("run it by hand: {}", source.argv.join(" ")),
+            Self::Exchange(_) => "look at the App's installation".to_owned(),
+        }
+    }
+}
+
+/// Reads a file beside the run: a file system that is out of reach must not stop it.
+async fn in_time(path: &str) -> Result<FreshValue, String> {
+    let own = path.to_owned();
+    let read = tokio::task::spawn_blocking(move || file(&own));
+    match tokio::time::timeout(FILE_TIMEOUT, read).await {
+        Ok(Ok(read)) => read,
+        Ok(Err(error)) => Err(format!("failed to read {path}: {error}")),
+        Err(_) => Err(format!("failed to read {path} within {} s", FILE_TIMEOUT.as_secs())),
+    }
+}
+
+/// Reads a file without waiting for anybody to write it.
+fn file(path: &str) -> Result<FreshValue, String> {
+    let failed = |error: std::io::Error| format!("failed to read {path}: {error}");
+    let flags = i32::try_from(OFlags::NONBLOCK.bits()).map_err(|error| format!("failed to read {path}: {error}"))?;
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(failed)?;
+    let bytes =
+        regular(file).map_err(failed)?.ok_or_else(|| format!("failed to read {path}: it is no regular file"))?;
+    if bytes.len() > MAX_BYTES {
+        return Err(format!("{path} has no usable value: it is longer than {MAX_BYTES} bytes"));
+    }
+    usable(bytes, None, host::unix_millis()).map_err(|why| format!("{path} has no usable value: {why}"))
+}
+
+/// The beginning of a regular file; none: it is a pipe, a directory or a device.
+fn regular(file: File) -> std::io::Result<Option<Vec<u8>>> {
+    if !file.metadata()?.is_file() {
+        return Ok(None);
+    }
+    let mut bytes = vec![];
+    file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(Some(bytes))
+}
+
+/// Runs a command, which gets no credential of the runner's but those that it was promised.
+async fn command(source: &CommandSource, environment: &Environment) -> Result<FreshValue, String> {
+    let began = host::unix_millis();
+    let mut program = Program::new(&source.argv).bare().in_dir("/").limit(Duration::from(source.time));
+    program.env = environment.without_credentials(&source.pass);
+    let named = source.argv.first().map_or("", String::as_str);
+    let ended = program.print(MAX_BYTES).await.map_err(|error| error.to_string())?;
+    let ended = ended.ok_or_else(|| format!("`{named}` printed more than {MAX_BYTES} bytes"))?;
+    if ended.code != 0 {
+        return Err(format!("`{named}` ended with {}", ended.code));
+    }
+    let lifetime = source.lifetime.map(Duration::from);
+    usable(ended.stdout, lifetime, began).map_err(|why| format!("`{named}` gave no usable value: {why}"))
+}
+
+/// What a file or a command may say in place of the value alone; GitHub's API answers so.
+#[derive(Deserialize)]
+struct Told {
+    token: String,
+    expires_at: Option<String>,
+}
+
+/// Why what was read is no value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum UnusableValue {
+    #[error("it is not UTF-8 text")]
+    NotText,
+    #[error("it is empty")]
+    Empty,
+    #[error("it has more than one line")]
+    Lines,
+    #[error("it begins as a JSON object, and is none with `token`, a text")]
+    NoToken,
+    #[error("its `expires_at` is no time as in RFC 3339, such as 2030-01-02T03:04:05Z")]
+    NoTime,
+    #[error("it has ended already")]
+    Ended,
+}
+
+/// A time as RFC 3339 writes it, in milliseconds since 1970.
+fn end(text: &str) -> Result<u64, UnusableValue> {
+    let at = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| UnusableValue::NoTime)?;
+    u64::try_from(at.unix_timestamp_nanos() / 1_000_000).map_err(|_| UnusableValue::Ended)
+}
+
+/// The value in what was read or printed: one line, a key in PEM, or a JSON object.
+fn usable(bytes: Vec<u8>, lifetime: Option<Duration>, now: u64) -> Result<FreshValue, UnusableValue> {
+    let text = std::str::from_utf8(&bytes).map_err(|_| UnusableValue::NotText)?;
+    let line = text.trim();
+    let millis = |lifetime: Duration| u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX);
+    let mut to = lifetime.map(|lifetime| now.saturating_add(millis(lifetime)));
+    let value = if line.starts_with('{') {
+        let told: Told = serde_json::from_str(line).map_err(|_| UnusableValue::NoToken)?;
+        if let Some(text) = told.expires_at {
+            to = Some(end(&text)?);
+        }
+        told.token.trim().as_bytes().to_vec()
+    } else if line.contains("-----BEGIN ") {
+        text.as_bytes().to_vec()
+    } else {
+        line.as_bytes().to_vec()
+    };
+    if value.is_empty() {
+        return Err(UnusableValue::Empty);
+    }
+    let is_key = line.contains("-----BEGIN ");
+    if !is_key && value.iter().any(|byte| matches!(byte, b'\n' | b'\r' | 0)) {
+        return Err(UnusableValue::Lines);
+    }
+    if to.is_some_and(|to| to <= now) {
+        return Err(UnusableValue::Ended);
+    }
+    Ok(FreshValue { value: Secret::new(value), life: to.map(|to| ValueLife { from: now, to }) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: u64 = 1_893_553_445_000; // 2030-01-02T03:04:05Z
+
+    fn read(text: &str, lifetime: Option<u64>) -> Result<(String, Option<u64>), UnusableValue> {
+        let fresh = usable(text.as_bytes().to_vec(), lifetime.map(Duration::from_secs), NOW)?;
+        let value = String::from_utf8(fresh.value.expose().clone()).expect("text");
+        Ok((value, fresh.life.map(|life| life.to - NOW)))
+    }
+
+    #[test]
+    fn a_line_or_an_object_is_a_value_and_nothing_else_is() {
+        let ok = |value: &str, life| Ok((value.to_owned(), life));
+        assert_eq!(read(" abc-def\r\n", None), ok("abc-def", None));
+        assert_eq!(read("abc-def", Some(3)), ok("abc-def", Some(3000)));
+        assert_eq!(read("{\"token\": \"abc\", \"id\": 7}\n", Some(9)), ok("abc", Some(9000)));
+        let told = "{\n \"token\": \"abc\",\n \"expires_at\": \"2030-01-02T04:04:05+00:00\"\n}";
+        assert_eq!(read(told, Some(9)), ok("abc", Some(3_600_000)));
+        for (text, why) in [
+            ("", UnusableValue::Empty),
+            (" \n\n", UnusableValue::Empty),
+            ("{\"token\": \"\"}", UnusableValue::Empty),
+            ("one\ntwo\n", UnusableValue::Lines),
+            ("{\"token\": \"one\\ntwo\"}", UnusableValue::Lines),
+            ("a\0b", UnusableValue::Lines),
+            ("{\"value\": \"abc\"}", UnusableValue::NoToken),
+            ("{\"token\": 1}", UnusableValue::NoToken),
+            ("{abc", UnusableValue::NoToken),
+            ("{\"token\": \"abc\", \"expires_at\": \"tomorrow\"}", UnusableValue::NoTime),
+            ("{\"token\": \"abc\", \"expires_at\": \"2030-01-02T03:04:05Z\"}", UnusableValue::Ended),
+            ("{\"token\": \"abc\", \"expires_at\": \"1960-01-02T03:04:05Z\"}", UnusableValue::Ended),
+        ] {
+            assert_eq!(read(text, None), Err(why), "{text}");
+        }
+        assert_eq!(usable(vec![0xff; 20], None, NOW).err(), Some(UnusableValue::NotText));
+    }
+
+    #[test]
+    fn an_hour_is_renewed_after_fifty_minutes_and_used_until_ten_seconds_before_its_end() {
+        let hour = ValueLife { from: NOW, to: NOW + 3_600_000 };
+        assert_eq!((hour.renew_at() - NOW, hour.last_use() - NOW), (3_000_000, 3_590_000));
+        let short = ValueLife { from: NOW, to: NOW + 3000 };
+        assert_eq!((short.renew_at() - NOW, short.last_use() - NOW), (2500, 2750));
+    }
+}
