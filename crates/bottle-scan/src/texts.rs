@@ -25,6 +25,9 @@ use runs::{has_text, wide_runs, without_nuls};
 
 /// Packed inside packed inside packed: deeper than this is refused, as nobody does it honestly.
 const DEEPEST: usize = 8;
+/// Lists of numbers whose numbers say lists of numbers: what more of them say is not looked at. Numbers can be read in several ways, all
+/// of which are tried, and honest ones (a table in a program's text) so say lists again and again that nobody wrote.
+const MOST_LISTS: usize = 3;
 /// No secret is a shorter run of printable characters.
 const SHORTEST: usize = 8;
 /// Up to this size all NUL bytes are dropped, wherever they are; in larger files only those between wide characters.
@@ -60,6 +63,14 @@ pub enum TextsError {
     TooDeep,
 }
 
+/// How many steps a text is away from the bytes that were given.
+#[derive(Debug, Clone, Copy, Default)]
+struct Depth {
+    steps: usize,
+    /// Those of them that read numbers.
+    lists: usize,
+}
+
 /// Looks for what else bytes say, within a budget for all that one push unpacks to.
 #[derive(Debug)]
 pub struct Unpacker {
@@ -78,14 +89,14 @@ impl Unpacker {
     /// Gives all that the bytes say in other forms, one by one; not the bytes themselves.
     pub fn unpack(&mut self, bytes: &[u8], each: &mut dyn FnMut(Derived)) -> Result<(), TextsError> {
         self.work.allow(bytes.len());
-        self.look(bytes, "", 0, each)
+        self.look(bytes, "", Depth::default(), each)
     }
 
     fn look(
         &mut self,
         bytes: &[u8],
         before: &str,
-        depth: usize,
+        depth: Depth,
         each: &mut dyn FnMut(Derived),
     ) -> Result<(), TextsError> {
         let narrow = if bytes.len() <= SMALL { without_nuls(bytes) } else { wide_runs(bytes) };
@@ -107,13 +118,13 @@ impl Unpacker {
         &mut self,
         bytes: Vec<u8>,
         how: String,
-        depth: usize,
+        depth: Depth,
         each: &mut dyn FnMut(Derived),
     ) -> Result<(), TextsError> {
-        if depth >= DEEPEST {
+        if depth.steps >= DEEPEST {
             return Err(TextsError::TooDeep);
         }
-        self.look(&bytes, &format!("{how}, "), depth + 1, each)?;
+        self.look(&bytes, &format!("{how}, "), Depth { steps: depth.steps + 1, ..depth }, each)?;
         each(Derived { how, bytes });
         Ok(())
     }
@@ -128,7 +139,7 @@ impl Unpacker {
         &mut self,
         bytes: &[u8],
         before: &str,
-        depth: usize,
+        depth: Depth,
         each: &mut dyn FnMut(Derived),
     ) -> Result<(), TextsError> {
         let mut at = 0;
@@ -228,7 +239,7 @@ impl Unpacker {
         &mut self,
         bytes: &[u8],
         before: &str,
-        depth: usize,
+        depth: Depth,
         each: &mut dyn FnMut(Derived),
     ) -> Result<(), TextsError> {
         let (mut joined, mut decoded) = (vec![], vec![]);
@@ -259,10 +270,13 @@ impl Unpacker {
         if !decoded.is_empty() {
             self.inner(decoded, format!("{before}base64 or hex"), depth, each)?;
         }
-        let numbers = numbers_in(bytes, &mut self.marks);
-        self.spend(numbers.len())?;
-        if !numbers.is_empty() {
-            self.inner(numbers, format!("{before}numbers"), depth, each)?;
+        if depth.lists < MOST_LISTS {
+            let numbers = numbers_in(bytes, &mut self.marks);
+            self.spend(numbers.len())?;
+            if !numbers.is_empty() {
+                let depth = Depth { lists: depth.lists + 1, ..depth };
+                self.inner(numbers, format!("{before}numbers"), depth, each)?;
+            }
         }
         if bytes.len() > SMALL && std::str::from_utf8(bytes).is_err() {
             return Ok(());
