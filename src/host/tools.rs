@@ -28,13 +28,22 @@ const CREDENTIALS: [&str; 10] =
 /// Looks for what the guest may have. A directory that a person named and that can't be given is an error; the tool cache, which
 /// the job's machine names, is then left out.
 pub(crate) fn tools(environment: &Environment) -> Result<HostTools, Failure> {
-    tools_as(environment, rustix::process::geteuid().is_root())
+    tools_by(environment, Lending { root: rustix::process::geteuid().is_root(), taken: &TAKEN })
 }
 
-fn tools_as(environment: &Environment, root: bool) -> Result<HostTools, Failure> {
+/// What decides whether a directory may be lent.
+#[derive(Clone, Copy)]
+struct Lending<'a> {
+    /// The bottle runs as another user.
+    root: bool,
+    /// Where nothing can be lent.
+    taken: &'a [&'a str],
+}
+
+fn tools_by(environment: &Environment, lending: Lending<'_>) -> Result<HostTools, Failure> {
     let mut found = HostTools::default();
     for named in environment.get(NAMED).unwrap_or_default().split(':').filter(|named| !named.is_empty()) {
-        let directory = lendable(named, environment, root).map_err(|why| {
+        let directory = lendable(named, environment, lending).map_err(|why| {
             Failure::input(format_args!("{NAMED} names {named}, which can't be in the bottle: {why}"))
                 .hint("name the tool's own directory, such as `rustc --print sysroot` prints it")
         })?;
@@ -43,7 +52,7 @@ fn tools_as(environment: &Environment, root: bool) -> Result<HostTools, Failure>
         found.directories.push(text(&directory)?);
     }
     if let Some(cache) = environment.get(TOOL_CACHE).filter(|cache| Path::new(cache).is_dir()) {
-        match lendable(cache, environment, root) {
+        match lendable(cache, environment, lending) {
             Ok(directory) => found.directories.push(text(&directory)?),
             Err(why) => found.notes.push(format!("the tools in {cache} are not in the bottle: {why}")),
         }
@@ -70,7 +79,7 @@ fn text(path: &Path) -> Result<String, Failure> {
 }
 
 /// The real path of a directory that the guest may have, or why it may not.
-fn lendable(named: &str, environment: &Environment, root: bool) -> Result<PathBuf, String> {
+fn lendable(named: &str, environment: &Environment, lending: Lending<'_>) -> Result<PathBuf, String> {
     let home = environment.home();
     let path = match (named.strip_prefix("~/"), &home) {
         (Some(rest), Some(home)) => home.join(rest),
@@ -83,7 +92,9 @@ fn lendable(named: &str, environment: &Environment, root: bool) -> Result<PathBu
     if !real.is_dir() {
         return Err("it is no directory".to_owned());
     }
-    if let Some(taken) = TAKEN.iter().find(|taken| real.starts_with(taken) || Path::new(taken).starts_with(&real)) {
+    if let Some(taken) =
+        lending.taken.iter().find(|taken| real.starts_with(taken) || Path::new(taken).starts_with(&real))
+    {
         return Err(format!("{taken} is not this machine's in there"));
     }
     let own = [home, environment.state_root(), environment.cache(), std::env::current_dir().ok()];
@@ -99,7 +110,9 @@ fn lendable(named: &str, environment: &Environment, root: bool) -> Result<PathBu
     if let Some(name) = CREDENTIALS.iter().find(|name| real.join(name).symlink_metadata().is_ok()) {
         return Err(format!("it has {name}, which is more than tools"));
     }
-    if root && let Some((dir, mode)) = closed_directory(&real).map_err(|error| error.to_string())? {
+    if lending.root
+        && let Some((dir, mode)) = closed_directory(&real).map_err(|error| error.to_string())?
+    {
         return Err(format!(
             "{} is closed to other users (mode {mode:04o}), as whom a root's bottle runs",
             dir.display()
@@ -126,10 +139,15 @@ mod tests {
 
     use super::*;
 
-    /// A directory that is not below `/tmp`.
+    /// The same but for `/tmp`, where these tests' directories are.
+    const TAKEN_HERE: [&str; 3] = ["/dev", "/etc", "/proc"];
+
+    fn tools_as(environment: &Environment, root: bool) -> Result<HostTools, Failure> {
+        tools_by(environment, Lending { root, taken: &TAKEN_HERE })
+    }
+
     fn directory() -> tempfile::TempDir {
-        let beside = std::env::current_exe().expect("a program");
-        let dir = tempfile::tempdir_in(beside.parent().expect("a directory")).expect("a directory");
+        let dir = tempfile::tempdir().expect("a directory");
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("a mode");
         for inner in ["home/.cargo/bin", "home/.ssh", "rust/bin", "rust/lib", "cache/node/22/bin", "elsewhere"] {
             fs::create_dir_all(dir.path().join(inner)).expect("a directory");
@@ -173,8 +191,6 @@ mod tests {
         for (named, why) in [
             ("/", "/dev is not this machine's in there"),
             ("/etc", "/etc is not this machine's in there"),
-            ("/var", "/var/tmp is not this machine's in there"),
-            ("/tmp", "/tmp is not this machine's in there"),
             ("@/kernel", "/proc is not this machine's in there"),
             ("@/home", "which is more than tools"),
             ("@/link", "which is more than tools"),
@@ -190,6 +206,16 @@ mod tests {
             let failure = failed.expect_err(named);
             assert!(failure.what.contains(why), "{named}: {failure}");
             assert!(failure.what.starts_with("BOTTLE_HOST_TOOLS names "), "{failure}");
+        }
+        for (named, why) in [
+            ("/var", "/var/tmp is not this machine's in there"),
+            ("/tmp", "/tmp is not this machine's in there"),
+            ("@/rust", "is not this machine's in there"),
+        ] {
+            let taken = ["/var/tmp", "/tmp", dir.path().to_str().expect("text")];
+            let failed = tools_by(&environment(dir.path(), &[(NAMED, named)]), Lending { root: false, taken: &taken });
+            let failure = failed.expect_err(named);
+            assert!(failure.what.contains(why), "{named}: {failure}");
         }
         // The job's machine names this one.
         let found = tools_as(&environment(dir.path(), &[(TOOL_CACHE, "@/home")]), false).expect("left out");
