@@ -53,6 +53,10 @@ impl ReportedFinding {
 const NAME: &str =
     "[_$]*(?:[A-Za-z]|(?:[A-Z][a-z]+|[a-z]{2,}|[A-Z]{2,}|_)+)(?:[0-9]{1,5}(?:[A-Z][a-z]+|[a-z]{2,}|[A-Z]{2,}|_)*)?";
 
+/// What stands before the value in a match of that rule, from its beginning: the first sign that assigns is the one, so that the whole
+/// value has to be code, and not its end.
+const BEFORE: &str = r#"^[\w.\s'"-]*[=>:|,?]+[ \t]*"#;
+
 /// gitleaks' defaults, what its rule for any key finds in code, and the canary. Its built-in allowlists of paths have nothing to bite
 /// on in a corpus.
 ///
@@ -70,9 +74,9 @@ description = "an expression of code"
 targetRules = ["generic-api-key"]
 regexTarget = "match"
 regexes = [
-  '''(?:=|>|:|\|\||,)[ \t]*(?:{NAME}[.=]){{0,8}}{NAME}\.{NAME}(?:[.=]{NAME}){{0,8}}[;\s]?$''',
-  '''(?:=|>|:|\|\||,)[ \t]*[A-Za-z_$.]+=[A-Za-z_$.]+[;\s]?$''',
-  '''[^\w]_*[A-Z]{{2,}}(?:_[A-Z]{{2,}})*[0-9]{{0,3}}(?:_[A-Z]{{2,}})+["';\s]?$''',
+  '''{BEFORE}(?:{NAME}[.=]){{0,8}}{NAME}\.{NAME}(?:[.=]{NAME}){{0,8}}[;\s]?$''',
+  '''{BEFORE}[A-Za-z_$.]+=[A-Za-z_$.]+[;\s]?$''',
+  '''{BEFORE}["']?_*[A-Z]{{2,}}(?:_[A-Z]{{2,}})*[0-9]{{0,3}}(?:_[A-Z]{{2,}})+["';\s]?$''',
 ]
 
 [[rules]]
