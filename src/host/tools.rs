@@ -97,8 +97,12 @@ fn lendable(named: &str, environment: &Environment, lending: Lending<'_>) -> Res
     {
         return Err(format!("{taken} is not this machine's in there"));
     }
-    let own = [home, environment.state_root(), environment.cache(), std::env::current_dir().ok()];
-    for own in own.into_iter().flatten().filter_map(|own| own.canonicalize().ok()) {
+    // The runs' own directory has the doors' secrets, and a setup's cache is of all repositories.
+    let runs = environment.get("BOTTLE_RUNTIME_DIR").map(PathBuf::from);
+    let own = [home, environment.state_root(), environment.cache(), environment.setup_cache(), runs];
+    let own = own.into_iter().chain([std::env::current_dir().ok()]).flatten();
+    // What is not there yet will be below what is.
+    for own in own.filter_map(|own| own.ancestors().find_map(|above| above.canonicalize().ok())) {
         if own.starts_with(&real) {
             return Err(format!("it has {}, which is more than tools", own.display()));
         }
@@ -216,6 +220,13 @@ mod tests {
             let failed = tools_by(&environment(dir.path(), &[(NAMED, named)]), Lending { root: false, taken: &taken });
             let failure = failed.expect_err(named);
             assert!(failure.what.contains(why), "{named}: {failure}");
+        }
+        for variable in ["BOTTLE_RUNTIME_DIR", "BOTTLE_STATE_DIR", "BOTTLE_CACHE_DIR", "CLAUDE_BOTTLE_CACHE"] {
+            for below in ["@/rust", "@/rust/lib", "@/rust/not/yet"] {
+                let variables = [(NAMED, "@/rust"), (variable, below)];
+                let failure = tools_as(&environment(dir.path(), &variables), false).expect_err(variable);
+                assert!(failure.what.contains("which is more than tools"), "{variable}: {failure}");
+            }
         }
         // The job's machine names this one.
         let found = tools_as(&environment(dir.path(), &[(TOOL_CACHE, "@/home")]), false).expect("left out");
