@@ -95,7 +95,7 @@ class World:
         (DIR / "sshd/config").write_text(
             f"ListenAddress 127.0.0.1:{SSH_PORT}\nHostKey {DIR}/sshd/host\nAuthorizedKeysFile {DIR}/sshd/guest.pub\n"
             "StrictModes no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nUsePAM no\nPidFile none\n"
-            "PermitRootLogin prohibit-password\nAcceptEnv GIT_PROTOCOL\n"
+            "PermitRootLogin prohibit-password\nAcceptEnv GIT_PROTOCOL\nSetEnv SHLVL=1\n"
         )
         os.makedirs("/run/sshd", exist_ok=True)
         self.processes = []

@@ -207,9 +207,11 @@ impl Sshd {
         sh(&["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "host", "-f", &key]);
         let port =
             std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port").port();
+        // With SHLVL, bash reads no profile of the user's at each push, which can take a second.
         let config = format!(
             "ListenAddress 127.0.0.1:{port}\nHostKey {key}\nAuthorizedKeysFile {}\nStrictModes no\nUsePAM no\nPidFile none\n\
-             PasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin prohibit-password\nAcceptEnv GIT_PROTOCOL\n",
+             PasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin prohibit-password\nAcceptEnv GIT_PROTOCOL\n\
+             SetEnv SHLVL=1\n",
             authorized.display()
         );
         fs::write(dir.join("sshd_config"), config).expect("a configuration");

@@ -145,10 +145,11 @@ impl Sshd {
             assert!(made.expect("ssh-keygen").success());
         }
         let port = free_port();
+        // With SHLVL, bash reads no profile of the user's at each push, which can take a second.
         let config = format!(
             "ListenAddress 127.0.0.1:{port}\nHostKey {dir}/host\nAuthorizedKeysFile {dir}/guest.pub\nStrictModes no\n\
              PasswordAuthentication no\nKbdInteractiveAuthentication no\nUsePAM no\nPidFile none\n\
-             PermitRootLogin prohibit-password\nAcceptEnv GIT_PROTOCOL\nMaxStartups 200\nSetEnv PATH={path}\n",
+             PermitRootLogin prohibit-password\nAcceptEnv GIT_PROTOCOL\nMaxStartups 200\nSetEnv SHLVL=1 PATH={path}\n",
             dir = dir.display()
         );
         fs::write(dir.join("config"), config).expect("written");
