@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Runs the workspace's tests where cargo-nextest is not installed, in its manner: each test is a process of its own, as many at
-a time as there are processors. usage: run-tests.py PROFILE [--ignored] [--locked] [PART OF A NAME]...
+"""Runs the workspace's tests where cargo-nextest is not installed, in its manner: each test is a process of its own, one more at
+a time than there are processors. usage: run-tests.py PROFILE [--ignored] [--locked] [PART OF A NAME]...
        run-tests.py slowest JUNIT.XML
 
 PROFILE is one of .config/nextest.toml; its default-filter says which modules it leaves out. `slowest` prints the ten slowest
@@ -10,6 +10,7 @@ tests of a run of cargo-nextest.
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -85,6 +86,12 @@ def run(binary, test):
     return child.returncode == 0, output.decode(errors="replace"), time.monotonic() - start
 
 
+def processor_seconds():
+    """What this program's children took that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def print_slowest(times):
     print("\nThe ten slowest tests:")
     for seconds, name in sorted(times, reverse=True)[:10]:
@@ -113,7 +120,7 @@ def main():
     jobs.sort(key=lambda job: ("six_minutes" not in job[1], not job[0][0].endswith("::it")))
 
     print(f"\nrunning {len(jobs)} tests", flush=True)
-    lock, times, failures = threading.Lock(), [], []
+    lock, times, failures, before = threading.Lock(), [], [], processor_seconds()
 
     def one(job):
         binary, test = job
@@ -128,7 +135,8 @@ def main():
                 failures.append(f"{binary[0]} {test}")
                 print(f"---- {binary[0]} {test} ----\n{output}", flush=True)
 
-    pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)))
+    # One more than there are cores: many tests wait for a time to pass, or for a run's next look at the forge.
+    pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)) + 1)
     try:
         for done in [pool.submit(one, job) for job in jobs]:
             done.result()
@@ -145,6 +153,7 @@ def main():
             f"0 measured; {count['out']} filtered out; finished in {count['time']:.2f}s"
         )
     print_slowest(times)
+    print(f"\nThe tests took {(processor_seconds() - before) / 60:.1f} minutes of processor time, without that of containers.")
     if failures:
         print("\nfailures:")
         print("".join(f"    {name}\n" for name in sorted(failures)))
