@@ -13,6 +13,7 @@ mod backend;
 mod cache;
 mod cancel;
 mod cli;
+mod exchange;
 mod exit;
 mod forge;
 mod host;

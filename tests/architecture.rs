@@ -15,7 +15,7 @@ const FLOORS: [&[&str]; 12] = [
     &["agent", "approve"],
     &["provision", "thread"],
     &["backend", "permission"],
-    &["forge", "report"],
+    &["exchange", "forge", "report"],
     &["cache", "state"],
     &["secrets"],
     &["host"],

@@ -13,6 +13,7 @@ use super::task::{self, PlanResult, PlannedRun};
 use super::task_args::TaskArgs;
 use super::{Context, print, resume};
 use crate::cancel::Cancel;
+use crate::exchange;
 use crate::exit::{Code, Failure};
 use crate::forge::{Dry, Forge, app};
 use crate::report::actions::{self, Outputs, conclusion};
@@ -101,7 +102,7 @@ async fn start(
     // From here on it takes credentials anew, and ends nothing.
     let hangups = signal(SignalKind::hangup())
         .map_err(|error| Failure::machine(format_args!("failed to listen for signals: {error}")))?;
-    let secrets = Secrets::read(&plan, &context.environment, planning.checkout.as_ref()).await?;
+    let secrets = Secrets::read(&plan, &context.environment, planning.checkout.as_ref(), exchange::of_plan).await?;
     if let Some(app) = &context.app {
         let exchange: Arc<dyn Exchange> = app.clone();
         secrets.exchanged(app::TOKEN, app.life(), &exchange);

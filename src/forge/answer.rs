@@ -60,7 +60,7 @@ pub(super) fn message(body: &[u8]) -> String {
 }
 
 /// An error with what caused it; reqwest says only the outermost.
-pub(super) fn explain(error: &reqwest::Error) -> String {
+pub(crate) fn explain(error: &reqwest::Error) -> String {
     let mut parts = vec![];
     let mut at: Option<&dyn std::error::Error> = std::error::Error::source(error);
     while let Some(error) = at {

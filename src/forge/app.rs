@@ -150,6 +150,10 @@ impl Exchange for SignedInApp {
     fn exchange(&self) -> BoxFuture<'_, Result<FreshValue, String>> {
         async { self.token().await.map_err(|failure| failure.what) }.boxed()
     }
+
+    fn hint(&self) -> String {
+        "look at the App's installation".to_owned()
+    }
 }
 
 /// What the App says of itself, signed with RS256.

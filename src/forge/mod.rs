@@ -6,7 +6,7 @@
 //! Always: only the runner talks to the forge, never the agent; a token is a [`Secret`](bottle_types::secret::Secret) and
 //! goes to one address alone.
 
-mod answer;
+pub(crate) mod answer;
 pub(crate) mod app;
 mod detect;
 mod dry;
@@ -16,7 +16,7 @@ mod github;
 mod graphql;
 mod http;
 mod logs;
-mod tls;
+pub(crate) mod tls;
 mod wire;
 
 #[cfg(test)]

@@ -43,7 +43,7 @@ impl Unverified {
 }
 
 /// The settings of a client that trusts the authorities in this file alone.
-pub(super) fn client(roots: Option<&Path>) -> Result<ClientConfig, String> {
+pub(crate) fn client(roots: Option<&Path>) -> Result<ClientConfig, String> {
     let path =
         roots.ok_or("this host has no list of trusted authorities: install ca-certificates, or set SSL_CERT_FILE")?;
     let failed = |error: &dyn std::fmt::Display| {

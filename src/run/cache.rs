@@ -4,11 +4,12 @@
 //! it was ended, before the agent's first process; other runs only read. The agent has a copy. Nothing that is wrong with a cache ends
 //! a run, unless half of an entry may be in the guest: the setup then starts cold.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::time::Duration;
 
-use bottle_plan::plan::{BottlePlan, CachePlan, SetupPlan};
+use bottle_plan::plan::{BottlePlan, CachePlan, SetupPlan, is_lock_file, lock_file_names};
 use bottle_types::backend::Backend;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
@@ -57,6 +58,9 @@ done
 [ $# -gt 0 ] || exit 44
 exec tar -c --hard-dereference -f - -C / -- "$@""#;
 
+/// Prints the entries of a commit's tree that have one of these names; the arguments are the commit and a pattern of paths.
+const LOCK_FILES: &str = r#"git ls-tree -r -z --full-tree "$1" | grep -z -E "$2""#;
+
 /// Unpacks an archive; what is there already stays as it is.
 const UNPACK: [&str; 9] = ["tar", "-x", "-p", "-o", "--skip-old-files", "-f", "-", "-C", "/"];
 
@@ -69,8 +73,8 @@ struct KeyParts<'a> {
     /// The image's digest, or what stands for it.
     system: &'a str,
     user: u32,
-    env: &'a std::collections::BTreeMap<String, String>,
-    files: &'a std::collections::BTreeMap<String, String>,
+    env: &'a BTreeMap<String, String>,
+    files: &'a BTreeMap<String, String>,
     /// Commands, routes, registries, directories, and the lock files of the base branch.
     setup: &'a SetupPlan,
     /// The hash of the setup's script.
@@ -132,6 +136,24 @@ impl SetupCache {
         })?;
         self.is_hit = true;
         Ok(CacheLine::Note(format!("cache: hit, {} of {made} as {}", words(summary), self.short())))
+    }
+
+    /// Says why the commands have to run though they may be skipped; the guest has the checkout, and nothing of it has run yet.
+    pub(super) async fn needs_commands(&self, run: &LiveRun<'_>, plan: &CachePlan) -> Option<String> {
+        if !self.is_hit {
+            return Some("nothing was restored".to_owned());
+        }
+        let Some(start) = run.progress.starts.last() else { return Some("the guest has no repository".to_owned()) };
+        let names: Vec<String> = lock_file_names().map(|name| name.replace('.', "[.]")).collect();
+        let pattern = format!("(/|\t)({})$", names.join("|"));
+        let argv = ["sh", "-c", LOCK_FILES, "sh", start.as_str(), &pattern];
+        let exec = Exec::guest(argv).in_dir(&run.context.plan.guest.workdir);
+        match finish(run.bottle, exec, COPY_TIMEOUT).await {
+            Err(error) => Some(error.to_string()),
+            Ok(done) if done.code != 0 => Some(format!("no lock files were found in {}", start.as_str())),
+            Ok(done) if lock_files(&done.stdout).as_ref() == Some(&plan.lock_files) => None,
+            Ok(_) => Some("the lock files are others than the base branch's".to_owned()),
+        }
     }
 
     /// Takes what the setup has left out of the guest, where this run may keep it and nothing is kept yet.
@@ -210,6 +232,19 @@ impl SetupCache {
         let argv = ["sh", "-c", script, "sh"].into_iter().chain(self.entry.directories.iter().map(String::as_str));
         Exec::guest(argv).in_dir("/")
     }
+}
+
+/// The lock files of a listing by `git ls-tree -z`, each with its id; none if one line is no entry.
+fn lock_files(listing: &[u8]) -> Option<BTreeMap<String, String>> {
+    let mut found = BTreeMap::new();
+    // What was cut off does not end so.
+    for entry in std::str::from_utf8(listing).ok()?.strip_suffix('\0')?.split('\0') {
+        let (about, path) = entry.split_once('\t')?;
+        if is_lock_file(path) {
+            found.insert(path.to_owned(), about.rsplit(' ').next()?.to_owned());
+        }
+    }
+    Some(found)
 }
 
 /// How packing came to its end.
@@ -314,4 +349,23 @@ fn key(run: &LiveRun<'_>, setup: &SetupPlan, repository: &str, system: &str) -> 
 
 fn words(summary: Summary) -> String {
     format!("{} files with {} MiB", summary.files, summary.bytes.div_ceil(1 << 20))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::lock_files;
+
+    #[test]
+    fn only_a_whole_listing_tells_the_lock_files() {
+        let entry = |id: &str, path: &str| format!("100644 blob {id}\t{path}\0");
+        let all = entry("aa", "go.sum") + &entry("bb", "web/package-lock.json") + &entry("cc", "vendor/go.sum");
+        let found = lock_files(all.as_bytes()).expect("a listing");
+        assert_eq!(
+            found.into_iter().collect::<Vec<_>>(),
+            [("go.sum".to_owned(), "aa".to_owned()), ("web/package-lock.json".to_owned(), "bb".to_owned())]
+        );
+        for bad in ["", "100644 blob aa go.sum\0", &all[..all.len() - 1]] {
+            assert_eq!(lock_files(bad.as_bytes()), None, "{bad:?}");
+        }
+    }
 }

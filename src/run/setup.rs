@@ -48,7 +48,9 @@ impl<'r> SetUp<'r> {
             if let Some(cache) = &mut cache {
                 log.line(cache.restore(bottle, plan.guest.uid).await?)?;
             }
-            commands(&mut log, setup, &env).await?;
+            if needs_commands(&mut log, setup, cache.as_ref()).await? {
+                commands(&mut log, setup, &env).await?;
+            }
             bottle.signal("KILL").await.map_err(Failure::machine)?;
             tidy(bottle, plan, &run.progress.starts, events).await?;
             let packed = match &cache {
@@ -119,6 +121,22 @@ async fn open_cache(log: &mut SetupLog<'_, '_>, setup: &SetupPlan) -> Result<Opt
             Ok(None)
         }
     }
+}
+
+/// Whether the setup's commands run: they do unless its cache stands for them in this run.
+async fn needs_commands(
+    log: &mut SetupLog<'_, '_>,
+    setup: &SetupPlan,
+    cache: Option<&SetupCache>,
+) -> Result<bool, Failure> {
+    let Some((plan, cache)) = setup.cache.as_ref().filter(|plan| plan.skip_on_hit).zip(cache) else { return Ok(true) };
+    let why = cache.needs_commands(log.run, plan).await;
+    let line = match &why {
+        None => "setup: skipped, the cache stands for it".to_owned(),
+        Some(why) => format!("setup: not skipped, {why}"),
+    };
+    log.line(CacheLine::Note(line))?;
+    Ok(why.is_some())
 }
 
 /// Runs each command in its turn, and keeps what it prints.

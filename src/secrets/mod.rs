@@ -15,7 +15,7 @@ use std::fmt;
 use std::os::unix::ffi::OsStringExt as _;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use bottle_plan::plan::{BottlePlan, SECRET_VARIABLE_PREFIX, SecretPlan};
+use bottle_plan::plan::{BottlePlan, SECRET_VARIABLE_PREFIX, SecretPlan, SecretSource};
 use bottle_scan::known::KnownSecrets;
 use bottle_types::address::without_userinfo;
 use bottle_types::secret::{Secret, SecretName};
@@ -28,7 +28,7 @@ use crate::workflow_commands;
 
 pub(crate) use renew::Renewed;
 use source::ValueSource;
-pub(crate) use source::{Exchange, FreshValue, ValueLife};
+pub(crate) use source::{Exchange, FreshValue, MakeExchange, ValueLife};
 
 /// Every secret of a run, and the mask made of them; all clones are one.
 #[derive(Clone)]
@@ -89,10 +89,21 @@ impl Secrets {
         plan: &BottlePlan,
         environment: &Environment,
         checkout: Option<&Checkout>,
+        make: MakeExchange,
     ) -> Result<Self, Failure> {
         let origin = checkout.and_then(|checkout| checkout.origin.as_ref());
-        let passwords = origin.into_iter().flat_map(|origin| maskable("ORIGIN_PASSWORD", origin.passwords())).collect();
-        Self::of(&plan.secrets, environment, passwords).await
+        let passwords = origin.into_iter().flat_map(|origin| maskable("ORIGIN_PASSWORD", origin.passwords()));
+        // Whatever its name, what an exchange is made with is a secret.
+        let given = plan.secrets.iter().flat_map(|secret| match &secret.source {
+            SecretSource::Exchange(exchange) => exchange.variables().cloned().collect(),
+            _ => vec![],
+        });
+        let given = given.filter_map(|name| {
+            let value = environment.get(name.as_str())?.to_owned();
+            Some(maskable(name.as_str(), vec![value]))
+        });
+        let masked = passwords.chain(given.flatten()).collect();
+        Self::of(&plan.secrets, environment, masked, make).await
     }
 
     /// The same of these, and of what else is to be masked.
@@ -100,10 +111,11 @@ impl Secrets {
         plans: &[SecretPlan],
         environment: &Environment,
         masked: Vec<(SecretName, Secret<Vec<u8>>)>,
+        make: MakeExchange,
     ) -> Result<Self, Failure> {
         let mut credentials = vec![];
         for secret in plans {
-            credentials.push(Self::first(secret, environment).await?);
+            credentials.push(Self::first(secret, environment, make).await?);
         }
         let known: Vec<_> = credentials.iter().map(|one| (one.name.clone(), one.value.clone())).collect();
         // A secret of the plan that is too short to guard stops the run.
@@ -116,8 +128,12 @@ impl Secrets {
         Ok(Self(Arc::new(SecretStore { environment, values: RwLock::new(values), version: watch::Sender::new(0) })))
     }
 
-    async fn first(secret: &SecretPlan, environment: &Environment) -> Result<HeldCredential, Failure> {
-        let source = ValueSource::from(&secret.source);
+    async fn first(
+        secret: &SecretPlan,
+        environment: &Environment,
+        make: MakeExchange,
+    ) -> Result<HeldCredential, Failure> {
+        let source = ValueSource::new(&secret.source, environment, make);
         let fresh = source.read(environment).await.map_err(|why| {
             Failure::input(format_args!("{why}, and {} needs it", secret.used_by.join(", "))).hint(source.hint())
         })?;

@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bottle_plan::plan::{CommandSource, SecretSource};
+use bottle_plan::plan::{CommandSource, SecretSource, TokenExchange};
 use bottle_types::secret::Secret;
 use futures_util::future::BoxFuture;
 use rustix::fs::OFlags;
@@ -27,6 +27,30 @@ const FILE_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) struct FreshValue {
     pub(crate) value: Secret<Vec<u8>>,
     pub(crate) life: Option<ValueLife>,
+}
+
+impl FreshValue {
+    /// Takes a text for a value that is good for so long from then on, in milliseconds since 1970; none: for ever.
+    pub(crate) fn new(text: &str, from: u64, lifetime: Option<Duration>) -> Result<Self, UnusableValue> {
+        usable_line(text.trim())?;
+        let millis = |lifetime: Duration| u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX);
+        let life = lifetime.map(|lifetime| ValueLife { from, to: from.saturating_add(millis(lifetime)) });
+        if life.is_some_and(|life| life.to <= from) {
+            return Err(UnusableValue::Ended);
+        }
+        Ok(Self { value: Secret::new(text.trim().as_bytes().to_vec()), life })
+    }
+}
+
+/// Wants a text that is not empty and of one line.
+fn usable_line(text: &str) -> Result<(), UnusableValue> {
+    if text.is_empty() {
+        return Err(UnusableValue::Empty);
+    }
+    if text.bytes().any(|byte| matches!(byte, b'\n' | b'\r' | 0)) {
+        return Err(UnusableValue::Lines);
+    }
+    Ok(())
 }
 
 /// How long a value is good, in milliseconds since 1970.
@@ -61,7 +85,13 @@ impl ValueLife {
 pub(crate) trait Exchange: Send + Sync {
     /// Makes one more value; an error says what failed, and has nothing of a value in it.
     fn exchange(&self) -> BoxFuture<'_, Result<FreshValue, String>>;
+
+    /// Says what to do where there is no first value.
+    fn hint(&self) -> String;
 }
+
+/// Makes the exchange that a plan names, with what the environment has for it.
+pub(crate) type MakeExchange = fn(&TokenExchange, &Environment) -> Arc<dyn Exchange>;
 
 /// A source of values.
 #[derive(Clone)]
@@ -72,17 +102,17 @@ pub(crate) enum ValueSource {
     Exchange(Arc<dyn Exchange>),
 }
 
-impl From<&SecretSource> for ValueSource {
-    fn from(source: &SecretSource) -> Self {
+impl ValueSource {
+    /// What a plan names.
+    pub(crate) fn new(source: &SecretSource, environment: &Environment, make: MakeExchange) -> Self {
         match source {
             SecretSource::Env(name) => Self::Env(name.clone()),
             SecretSource::File(path) => Self::File(path.clone()),
             SecretSource::Command(command) => Self::Command(command.clone()),
+            SecretSource::Exchange(exchange) => Self::Exchange(make(exchange, environment)),
         }
     }
-}
 
-impl ValueSource {
     /// Reads, runs or exchanges it once; an error says what failed, and has nothing of a value in it.
     pub(crate) async fn read(&self, environment: &Environment) -> Result<FreshValue, String> {
         match self {
@@ -107,7 +137,7 @@ impl ValueSource {
             Self::Env(name) => format!("set {name}, or give --replay to answer the model from a cassette"),
             Self::File(_) => "give a readable file in claude-bottle.yml".to_owned(),
             Self::Command(source) => format!("run it by hand: {}", source.argv.join(" ")),
-            Self::Exchange(_) => "look at the App's installation".to_owned(),
+            Self::Exchange(exchange) => exchange.hint(),
         }
     }
 }

@@ -39,7 +39,7 @@ fn shell(script: &str, time: u64, lifetime: Option<u64>) -> SecretSource {
 }
 
 async fn secrets(source: SecretSource) -> Result<Secrets, Failure> {
-    Secrets::of(&[plan(source)], &environment(), vec![]).await
+    Secrets::of(&[plan(source)], &environment(), vec![], |_, _| unreachable!("no exchange")).await
 }
 
 fn now(secrets: &Secrets) -> (String, Option<ValueLife>) {

@@ -87,7 +87,7 @@ async fn its_tokens_are_renewed_before_their_end_and_taken_back_after_the_last()
     let text = std::fs::read_to_string(&key).expect("the key");
     let (environment, app) = signed_in(environment(&double, &text)).await.expect("a token");
     let app = app.expect("an App");
-    let secrets = Secrets::read(&plan(None), &environment, None).await.expect("a token");
+    let secrets = Secrets::read(&plan(None), &environment, None, crate::exchange::of_plan).await.expect("a token");
     let exchange: std::sync::Arc<dyn Exchange> = app.clone();
     secrets.exchanged(TOKEN, app.life(), &exchange);
     let first = environment.get(TOKEN).expect("a token").to_owned();

@@ -51,6 +51,7 @@ also_here! {
         a_setup_that_tells_the_agent_what_to_do_ends_the_run,
         a_setup_that_never_ends_is_ended,
         a_setup_finds_what_one_of_the_base_branch_left_and_nothing_of_an_agent,
+        a_setup_that_may_be_skipped_runs_where_the_lock_files_are_others,
         a_kept_setup_that_was_changed_is_removed_and_the_run_goes_on,
         a_setup_that_fails_or_leaves_what_could_do_harm_is_not_kept,
         a_checkout_with_links_gets_no_cache;

@@ -15,7 +15,7 @@ fn job(setup: &str, cassette: &str) -> Job {
         whole.replace("python3 -m unittest", "test -f made/by-setup.txt")
     });
     std::fs::create_dir_all(job.checkout.join("scripts")).expect("a directory");
-    let script = "#!/bin/sh\nset -e\nmkdir made\necho 'the script of the base branch' > made/by-setup.txt\n";
+    let script = "#!/bin/sh\nset -e\nmkdir -p made\necho 'the script of the base branch' > made/by-setup.txt\n";
     job.with_file("scripts/setup", script);
     // As if it had been fetched from there.
     let dir = job.checkout.display().to_string();
@@ -113,9 +113,14 @@ pub(crate) fn a_setup_that_never_ends_is_ended() {
 /// A job whose setup makes a file in a directory that is kept, slowly where the file is not there; the checkout is brought, so that the
 /// guest's content is the base branch's own as long as the checkout is.
 fn kept_job(cassette: &str) -> Job {
+    kept_job_with("      cache: [~/.cache/sample]\n", cassette)
+}
+
+/// The same with these keys of the cache.
+fn kept_job_with(cache: &str, cassette: &str) -> Job {
     let warm = "[ -e ~/.cache/sample/made ] && echo warm || { sleep 6; mkdir -p ~/.cache/sample; echo set-up > ~/.cache/sample/made; echo cold; }";
     let setup = format!(
-        "      script: scripts/setup\n      run:\n        - \"{warm}\"\n        - cat ~/.cache/sample/*\n      cache: [~/.cache/sample]\n"
+        "      script: scripts/setup\n      run:\n        - \"{warm}\"\n        - cat ~/.cache/sample/*\n{cache}"
     );
     let mut job = job(&setup, cassette);
     job.with_file("requirements.txt", "sample==1.0\n");
@@ -203,6 +208,28 @@ pub(crate) fn a_setup_finds_what_one_of_the_base_branch_left_and_nothing_of_an_a
     is_base(&job);
     let (third, _) = log_of_a_run(&job, 0);
     assert!(third.contains("\ncold\n") && third.contains("cache: kept 2 files"), "{third}");
+    job.nothing_left();
+}
+
+/// In bubblewrap alone: what decides is one command of git's in the guest.
+pub(crate) fn a_setup_that_may_be_skipped_runs_where_the_lock_files_are_others() {
+    let see = "cat ~/.cache/sample/made made/by-setup.txt";
+    let more = "echo more >> README.md && git commit -qam More && git push -q origin HEAD";
+    let cache = "      cache: [~/.cache/sample, made]\n      skip_on_hit: true\n";
+    let job = kept_job_with(cache, &commands(&[see, more]));
+    let (first, _) = log_of_a_run(&job, 0);
+    assert!(first.contains("setup: not skipped, nothing was restored") && first.contains("\ncold\n"), "{first}");
+    let (second, time) = log_of_a_run(&job, 0);
+    assert!(second.contains("cache: hit, ") && second.contains("setup: skipped, "), "{second}");
+    assert!(!second.contains("$ ") && time < 1.0, "a command ran: {second}");
+    // Another file is none of the setup's; another lock file, or one more, is.
+    job.with_file("other.txt", "1\n");
+    let (third, _) = log_of_a_run(&job, 0);
+    assert!(third.contains("setup: skipped, "), "{third}");
+    job.with_file("package-lock.json", "{}\n");
+    let (fourth, _) = log_of_a_run(&job, 0);
+    assert!(fourth.contains("setup: not skipped, the lock files are others than the base branch's"), "{fourth}");
+    assert!(fourth.contains("\nwarm\n"), "{fourth}");
     job.nothing_left();
 }
 

@@ -76,7 +76,7 @@ pub(super) fn check(manifest: &Manifest) -> Checked {
         let at = top.key("credentials").key(name.as_str());
         entry.check(name).map_err(|(key, problem)| match key {
             "" => at.wrong(&problem),
-            key => at.key(key).wrong(&problem),
+            key => key.split('.').fold(at.clone(), |at, key| at.key(key)).wrong(&problem),
         })?;
     }
     git::check_plain_http(&manifest.plain_http, &top.key("plain_http"))?;

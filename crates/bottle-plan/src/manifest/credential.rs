@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::check::looks_like_secret_value;
-use crate::plan::{CommandSource, SecretSource};
+use crate::plan::{CommandSource, OauthSource, OidcSource, SecretSource, TokenExchange, VaultSource};
 
 /// Every credential that is declared, by its name.
 pub type Credentials = BTreeMap<SecretName, CredentialEntry>;
@@ -19,7 +19,7 @@ const COMMAND_TIME: Seconds = Seconds(10);
 /// A run must not wait longer for one value.
 const LONGEST_COMMAND: Seconds = Seconds(300);
 
-/// Where a credential's value comes from: one of `env`, `file` and `command`.
+/// Where a credential's value comes from: one of `env`, `file`, `command`, `oidc`, `oauth` and `vault`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CredentialEntry {
@@ -32,6 +32,15 @@ pub struct CredentialEntry {
     /// The host's program that prints the value, and its arguments; run in `/` without standard input, and again before the value ends.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub command: Option<Vec<String>>,
+    /// The job's own identity token, exchanged for the value; the job needs the permission `id-token: write`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub oidc: Option<OidcSource>,
+    /// An access token by OAuth 2.0's client credentials.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub oauth: Option<OauthSource>,
+    /// A field of a secret in Vault or OpenBao.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vault: Option<VaultSource>,
     /// command: variables named as credentials are that it needs; it gets no others of them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub pass: Vec<SecretName>,
@@ -55,6 +64,9 @@ impl CredentialEntry {
         if let Some(file) = &self.file {
             return Some(SecretSource::File(at_home(file, home)));
         }
+        if let Some(exchange) = self.exchange() {
+            return Some(SecretSource::Exchange(exchange));
+        }
         let argv = self.command.clone()?;
         Some(SecretSource::Command(CommandSource {
             argv,
@@ -64,15 +76,26 @@ impl CredentialEntry {
         }))
     }
 
+    /// The exchange that the entry names.
+    fn exchange(&self) -> Option<TokenExchange> {
+        let oidc = self.oidc.clone().map(TokenExchange::Oidc);
+        let oauth = || self.oauth.clone().map(TokenExchange::Oauth);
+        oidc.or_else(oauth).or_else(|| self.vault.clone().map(TokenExchange::Vault))
+    }
+
     /// Says what is wrong with the entry of a name.
     pub(super) fn check(&self, name: &SecretName) -> Result<(), EntryError> {
         let wrong = |key, problem: &str| Err((key, problem.to_owned()));
         if name.as_str().starts_with("BOTTLE_") {
             return wrong("", "names that begin with `BOTTLE_` are the program's own");
         }
+        let exchanges = [self.oidc.is_some(), self.oauth.is_some(), self.vault.is_some()];
         let given = [self.env.is_some(), self.file.is_some(), self.command.is_some()];
-        if given.iter().filter(|given| **given).count() != 1 {
-            return wrong("", "expected one of `env`, `file` and `command`");
+        if given.iter().chain(&exchanges).filter(|given| **given).count() != 1 {
+            return wrong("", "expected one of `env`, `file`, `command`, `oidc`, `oauth` and `vault`");
+        }
+        if let Some(exchange) = self.exchange() {
+            exchange.check()?;
         }
         if let Some(file) = &self.file
             && (!(file.starts_with('/') || file.starts_with("~/")) || file.contains('\0'))

@@ -151,6 +151,9 @@ pub struct Setup {
     /// The most that is kept; 2GiB where nothing is given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cache_max_size: Option<ByteSize>,
+    /// Runs no command where the cache has an entry and the work starts with the lock files that it was made by.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub skip_on_hit: bool,
 }
 
 impl Default for Setup {
@@ -162,6 +165,7 @@ impl Default for Setup {
             time: Seconds(1800),
             cache: None,
             cache_max_size: None,
+            skip_on_hit: false,
         }
     }
 }

@@ -47,6 +47,11 @@ pub fn is_lock_file(path: &str) -> bool {
     !is_foreign && MANAGERS.iter().any(|manager| manager.locks.contains(&name))
 }
 
+/// The names of all lock files, without their directories.
+pub fn lock_file_names() -> impl Iterator<Item = &'static str> {
+    MANAGERS.iter().flat_map(|manager| manager.locks.iter().copied())
+}
+
 /// The directories of the package managers that have a lock file among these.
 fn managed<'a>(lock_files: &BTreeMap<String, String>) -> impl Iterator<Item = &'a str> {
     let has = |manager: &&Manager| {
@@ -93,5 +98,10 @@ pub(super) fn cache_plan(
         notes.push(format!("setup.cache: the base branch has no lock file that is known, {what}"));
     }
     let max_size = setup.cache_max_size.map_or(DEFAULT_CACHE_BYTES, |size| size.0);
-    (!directories.is_empty()).then(|| CachePlan { directories, lock_files: facts.lock_files.clone(), max_size })
+    let skip_on_hit = setup.skip_on_hit && !facts.lock_files.is_empty();
+    if setup.skip_on_hit && !skip_on_hit {
+        notes.push("setup.skip_on_hit has no effect without a lock file: the commands run each time".to_owned());
+    }
+    let lock_files = facts.lock_files.clone();
+    (!directories.is_empty()).then_some(CachePlan { directories, lock_files, max_size, skip_on_hit })
 }

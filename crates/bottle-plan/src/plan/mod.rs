@@ -5,11 +5,12 @@
 //!
 //! Map: `types`, `make` (what is chosen, and what goes where), `upstreams` (git), `policies` (the outgoing doors),
 //! `presets` (package
-//! managers), `guest` (the agent's environment), `prompt`, `secrets`, `words` (what people wrote, for the prompt).
+//! managers), `guest` (the agent's environment), `prompt`, `secrets`, `exchange` (credentials that are asked for), `words` (what people wrote, for the prompt).
 
 mod agent_files;
 mod cache;
 mod error;
+mod exchange;
 mod guest;
 mod make;
 mod policies;
@@ -23,8 +24,9 @@ mod words;
 use crate::name::{Name, Slug};
 
 pub use agent_files::{AGENT_FILES, is_the_agents_own};
-pub use cache::{MAX_LOCK_FILES, is_lock_file};
+pub use cache::{MAX_LOCK_FILES, is_lock_file, lock_file_names};
 pub use error::PlanError;
+pub use exchange::{ANTHROPIC_TOKEN_URL, AnthropicFederation, OauthSource, OidcSource, TokenExchange, VaultSource};
 pub use make::plan;
 pub use policies::MODEL_HOST;
 pub use types::*;

@@ -25,6 +25,9 @@ impl SecretSources<'_> {
                 let present = match &source {
                     SecretSource::Env(variable) => self.facts.variables.contains(variable),
                     SecretSource::File(_) | SecretSource::Command(_) => true,
+                    SecretSource::Exchange(exchange) => {
+                        exchange.variables().all(|name| self.facts.variables.contains(name.as_str()))
+                    }
                 };
                 secrets.push(SecretPlan { name: name.clone(), source, used_by: vec![used_by], present });
             }

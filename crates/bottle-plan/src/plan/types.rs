@@ -16,6 +16,7 @@ use bottle_types::units::Seconds;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::exchange::TokenExchange;
 use crate::facts::ForgeKind;
 use crate::manifest::{Limits, Resources, Who};
 use crate::name::{Name, Slug};
@@ -149,6 +150,9 @@ pub struct CachePlan {
     pub lock_files: BTreeMap<String, String>,
     /// The most that is kept, in bytes.
     pub max_size: u64,
+    /// Whether an entry stands for the commands, where the work starts with these lock files.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub skip_on_hit: bool,
 }
 
 /// The job that a run is part of.
@@ -336,6 +340,8 @@ pub enum SecretSource {
     File(String),
     /// What a program prints.
     Command(CommandSource),
+    /// What an exchange gives.
+    Exchange(TokenExchange),
 }
 
 /// A program of the host that prints a credential.

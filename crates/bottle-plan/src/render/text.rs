@@ -139,7 +139,8 @@ fn setup(out: &mut Page, plan: &BottlePlan) {
         let locks: Vec<&str> = cache.lock_files.keys().map(String::as_str).collect();
         let by = if locks.is_empty() { "no lock file".to_owned() } else { locks.join(", ") };
         let size = bottle_types::units::ByteSize(cache.max_size);
-        out.more(&format!("kept for later runs by {by}, up to {size}: {}", cache.directories.join(", ")));
+        let skips = if cache.skip_on_hit { "; then no command runs" } else { "" };
+        out.more(&format!("kept for later runs by {by}, up to {size}: {}{skips}", cache.directories.join(", ")));
     }
 }
 
@@ -188,6 +189,7 @@ fn credentials(out: &mut Page, plan: &BottlePlan) {
             SecretSource::Env(name) => format!("${name}"),
             SecretSource::File(path) => path.clone(),
             SecretSource::Command(command) => command_line(command),
+            SecretSource::Exchange(exchange) => exchange.to_string(),
         };
         let missing = if secret.present { "" } else { "  (not set)" };
         out.item(index, "secrets", &format!("{source} for {}{missing}", secret.used_by.join(", ")));

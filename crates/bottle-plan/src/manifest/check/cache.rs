@@ -12,9 +12,11 @@ const MAX_DIRECTORIES: usize = 32;
 pub(super) fn check_cache(setup: &Setup, at: &At) -> Checked {
     let size = at.key("cache_max_size");
     let Some(cache) = &setup.cache else {
-        return match setup.cache_max_size {
-            Some(_) => Err(size.wrong("nothing is kept").hint("add `cache: auto`")),
-            None => Ok(()),
+        let of_nothing = |at: &At| Err(at.wrong("nothing is kept").hint("add `cache: auto`"));
+        return match (setup.cache_max_size, setup.skip_on_hit) {
+            (Some(_), _) => of_nothing(&size),
+            (None, true) => of_nothing(&at.key("skip_on_hit")),
+            (None, false) => Ok(()),
         };
     };
     let at = at.key("cache");
