@@ -57,6 +57,7 @@ also_here! {
         a_checkout_with_links_gets_no_cache;
     seal: no_way_out_works_from_a_running_guest;
     live: a_live_run_gets_its_credential_on_the_way_and_can_be_replayed,
+        a_credential_that_is_asked_for_is_renewed_in_the_running_bottle,
         an_upstream_that_nobody_trusts_gets_no_credential;
     bad_world: the_upstream_is_out_of_reach,
         the_host_key_is_another,

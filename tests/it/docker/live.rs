@@ -1,7 +1,9 @@
 //! Without a replay: real requests over real TLS to a stand-in for the model's API, with the credential added on the way.
 
+use std::collections::BTreeSet;
+
 use super::tls::Server;
-use super::{Job, ended_with, manifest};
+use super::{Job, commands, ended_with, manifest};
 use crate::world::said;
 
 /// The API's stand-in on the engine's bridge address.
@@ -84,4 +86,52 @@ pub(crate) fn an_upstream_that_nobody_trusts_gets_no_credential() {
     assert!(!api.log.exists(), "a request reached a server that was not verified");
     let egress = job.world.record_file("egress.jsonl");
     assert!(egress.contains("\"verdict\":\"error\""), "{egress}");
+}
+
+/// In bubblewrap alone: what asks and renews is the runner, whatever the bottle is made of. Tokens of four seconds in a run of a quarter
+/// of a minute, as those of an hour in one of three.
+pub(crate) fn a_credential_that_is_asked_for_is_renewed_in_the_running_bottle() {
+    let ask = "for i in $(seq 20); do curl -sS -o /dev/null -w '%{http_code}\\n' https://files.bottle.test:PORT/; sleep 0.5; done | sort | uniq -c";
+    let mut job = Job::new("");
+    let names = ["files.bottle.test", "localhost"];
+    let site = Server::start(&job.world, "token_site.py", &job.upstream.address, &names, &["4"]);
+    job.world.write("cassette.yml", &commands(&[&ask.replace("PORT", &site.port), "env | grep -c granted-"]));
+    let (port, address) = (&site.port, &job.upstream.address);
+    let source =
+        format!("{{ oidc: {{ audience: site, token_url: \"https://localhost:{port}/token\", scope: read }} }}");
+    let route =
+        format!("- {{ host: files.bottle.test, port: {port}, methods: [GET], auth: {{ bearer: SITE_TOKEN }} }}");
+    let text = manifest(&job.upstream)
+        .replace("bottles:\n", &format!("credentials: {{ SITE_TOKEN: {source} }}\nbottles:\n"))
+        .replace("      routes:\n", &format!("      routes:\n        {route}\n"))
+        .replace("extra_hosts: { ", &format!("extra_hosts: {{ files.bottle.test: {address}, "))
+        .replace("    git:\n", &format!("    pipelock: {{ allow_private: [\"{address}/32\"] }}\n    git:\n"))
+        .replace("python3 -m unittest", "true");
+    let manifest = job.world.write("asked.yml", &text).display().to_string();
+    job.args.extend(["--manifest".to_owned(), manifest]);
+    let mut command = job.command();
+    command.env("SSL_CERT_FILE", &site.authority);
+    command.env("ACTIONS_ID_TOKEN_REQUEST_URL", format!("https://localhost:{port}/identity?api-version=2"));
+    command.env("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "the-jobs-request-key");
+    ended_with(&command.output().expect("the runner"), 0);
+
+    let transcript = job.world.record_file("transcript.jsonl");
+    // Where a machine is too slow for such tokens, the door refuses; nothing goes with one that has ended.
+    assert!(!transcript.contains(" 401") && transcript.contains(" 200"), "{transcript}");
+    let log = std::fs::read_to_string(&site.log).expect("requests");
+    let lines: Vec<serde_json::Value> = log.lines().map(|line| serde_json::from_str(line).expect("a line")).collect();
+    assert!(lines.iter().all(|line| line["wrong"].is_null()), "{log}");
+    let tokens = |path: &str| {
+        let of_path = lines.iter().filter(|line| line["path"] == path);
+        of_path.filter_map(|line| line["token"].as_str()).collect::<BTreeSet<_>>()
+    };
+    assert!(tokens("/").len() >= 3 && tokens("/").is_subset(&tokens("/token")), "{log}");
+    for entry in std::fs::read_dir(job.world.record()).expect("the record") {
+        let path = entry.expect("a file").path();
+        let bytes = std::fs::read(&path).expect("a file");
+        for secret in tokens("/token").into_iter().chain(["the.jobs.jwt", "the-jobs-request-key"]) {
+            assert!(!bytes.windows(secret.len()).any(|at| at == secret.as_bytes()), "{} has {secret}", path.display());
+        }
+    }
+    job.nothing_left();
 }
