@@ -10,8 +10,8 @@ INPUTS_LABEL=io.claude-bottle.inputs
 image_tag() {
   case $1 in
     sidecars | agent) echo "ghcr.io/claude-bottle/$1:v1" ;;
-    upstream | foreign | clients) echo "claude-bottle-test/$1:1" ;;
-    *) die "there is no image '$1'" "the images are: sidecars, agent, upstream, foreign, clients, all" ;;
+    upstream | foreign | clients | service) echo "claude-bottle-test/$1:1" ;;
+    *) die "there is no image '$1'" "the images are: sidecars, agent, upstream, foreign, clients, service, all" ;;
   esac
 }
 

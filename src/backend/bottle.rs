@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, select_all};
 use tokio::sync::{mpsc, oneshot};
 
 use super::Tree;
@@ -18,6 +18,8 @@ pub(crate) enum Side {
     Guest,
     /// The sidecars.
     Bundle,
+    /// A service, by its place in the plan.
+    Service(usize),
 }
 
 /// The user that runs a command in the guest.
@@ -133,6 +135,8 @@ pub(crate) trait Bottle: Send + Sync {
     fn copy_in(&self, side: Side, tree: Tree) -> BoxFuture<'_, Result<(), BottleError>>;
     /// Reads a file or everything below a directory; `None` where there is nothing.
     fn copy_out<'a>(&'a self, side: Side, path: &'a str) -> BoxFuture<'a, Result<Option<Tree>, BottleError>>;
+    /// What a service has printed last, on one line; nothing where that can't be had.
+    fn last_words(&self, service: usize) -> BoxFuture<'_, String>;
     /// Sends a signal to every process of the agent's user in the guest.
     fn signal(&self, signal: &'static str) -> BoxFuture<'_, Result<(), BottleError>>;
     /// How long something may take in here that takes this long elsewhere: a machine under emulation is slow.
@@ -152,6 +156,27 @@ pub(crate) trait Bottle: Send + Sync {
     fn logs(&self) -> BoxFuture<'_, Result<Vec<u8>, BottleError>>;
     /// Removes everything of this bottle; what is gone already is fine.
     fn tear_down(&self) -> BoxFuture<'_, Result<(), BottleError>>;
+}
+
+/// The first of these that ends; none of none does.
+pub(super) async fn any(all: impl Iterator<Item = impl Future<Output = String>>) -> String {
+    let all: Vec<_> = all.map(Box::pin).collect();
+    if all.is_empty() { std::future::pending().await } else { select_all(all).await.0 }
+}
+
+/// So many lines say why a service has ended.
+const LAST_LINES: usize = 5;
+/// No longer is what they say.
+const LAST_BYTES: usize = 600;
+
+/// The last lines of what was printed, as one, without what is not for reading.
+pub(super) fn last_lines(printed: &[u8]) -> String {
+    let text = String::from_utf8_lossy(printed);
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let all = lines[lines.len().saturating_sub(LAST_LINES)..].join("; ");
+    let all: String = all.chars().filter(|c| !c.is_control()).collect();
+    let from = (all.len().saturating_sub(LAST_BYTES)..).find(|at| all.is_char_boundary(*at)).unwrap_or(all.len());
+    all[from..].to_owned()
 }
 
 /// The most that is kept of a command's output.
@@ -196,4 +221,18 @@ pub(crate) async fn succeed(bottle: &dyn Bottle, exec: Exec, limit: Duration) ->
         return Ok(done);
     }
     Err(BottleError::new(format_args!("`{command}` ended with {}", done.code), done.text().trim()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_words_of_a_service_are_one_short_line() {
+        assert_eq!(last_lines(b"one\n\n two \r\n\x1b[31mthree\x07\n"), "one; two; [31mthree");
+        assert_eq!(last_lines(b"1\n2\n3\n4\n5\n6\n"), "2; 3; 4; 5; 6");
+        assert_eq!(last_lines(b" \n"), "");
+        let long = last_lines("é".repeat(10_000).as_bytes());
+        assert!(long.len() <= LAST_BYTES && long.starts_with('é'), "{}", long.len());
+    }
 }

@@ -27,6 +27,7 @@ use bottle_types::record_file::RecordFile;
 use futures_util::future::BoxFuture;
 
 pub(crate) use bottle::{Bottle, BottleError, Exec, ExecUser, Output, Running, Side, finish, succeed};
+use bottle::{any, last_lines};
 pub(crate) use dead_runs::{is_dead, remove_dead_runs};
 pub(crate) use tree::Tree;
 

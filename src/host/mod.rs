@@ -19,5 +19,5 @@ pub(crate) use clock::{now, unix_millis, unix_seconds};
 pub(crate) use disk::check_space;
 pub(crate) use env::{Environment, maskable};
 pub(crate) use net::{hosts_file, own_addresses};
-pub(crate) use random::{run_id_suffix, unguessable};
+pub(crate) use random::{run_id_suffix, run_password, unguessable};
 pub(crate) use tools::{closed_directory, tools};

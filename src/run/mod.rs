@@ -3,7 +3,7 @@
 //! Planning comes earlier, in `cli/task`: `RunInputs` is its result; `planning` makes the plan, and `current` has it made again where
 //! the pull request has moved while the run waited for its lease. The phases: `claimed` → `launched` → `provisioned` → `sealed`
 //! → `setup` → `worked` → `verified` → `unmoved` → `pushed`, and from wherever the run stands `collected` → `published`. Beside them:
-//! `credentials` (new ones, to the doors), `handoff` (another job's work), `keep` (work that is not pushed), `cache` (what a setup finds of an earlier one),
+//! `credentials` (new ones, to the doors), `handoff` (another job's work), `keep` (work that is not pushed), `cache` (what a setup finds of an earlier one), `services` (waited for),
 //! `listen` (people's comments meanwhile), `outcome`.
 //!
 //! Always: no agent before the seal is proved and the setup's ways out are closed, no push before the pull request's head was looked at again, no pull request and no
@@ -27,6 +27,7 @@ mod pushed;
 #[cfg(test)]
 mod pushed_tests;
 mod sealed;
+mod services;
 mod setup;
 mod unmoved;
 mod verified;

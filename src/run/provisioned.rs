@@ -3,8 +3,8 @@
 use bottle_plan::plan::HOST_CA_FILE;
 use bottle_types::door;
 
-use super::LiveRun;
 use super::launched::Launched;
+use super::{LiveRun, services};
 use crate::backend::{Side, Tree};
 use crate::exit::Failure;
 use crate::provision::{self, GuestEnv};
@@ -23,10 +23,15 @@ impl<'r> Provisioned<'r> {
         let context = run.context;
         context.events.phase(Phase::Provision);
         let bundle = bring_in(&run, seed);
-        let guest =
-            provision::all(run.bottle, context.plan, &context.inputs.guest_inputs, bundle, context.events).await?;
+        let guest = provision::all(run.bottle, context.plan, &context.inputs.guest_inputs, bundle, context.events);
+        let (guest, ()) = tokio::try_join!(guest, services::ready(&run))?;
         run.progress.starts = guest.starts;
-        Ok(Self { run, env: guest.env })
+        let mut env = guest.env;
+        let generated = context.plan.services.iter().flat_map(|service| service.generated.values());
+        for variable in generated {
+            env.0.push((variable.clone(), context.inputs.secrets.generated(variable)?));
+        }
+        Ok(Self { run, env })
     }
 
     pub(super) fn into_parts(self) -> (LiveRun<'r>, GuestEnv) {

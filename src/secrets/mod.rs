@@ -10,10 +10,11 @@ mod source;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
 use std::os::unix::ffi::OsStringExt as _;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use bottle_plan::plan::{BottlePlan, SECRET_VARIABLE_PREFIX, SecretPlan, SecretSource};
 use bottle_scan::known::KnownSecrets;
@@ -23,7 +24,7 @@ use bottle_wire::control::CredentialUpdate;
 use tokio::sync::watch;
 
 use crate::exit::Failure;
-use crate::host::{Checkout, Environment, maskable};
+use crate::host::{Checkout, Environment, maskable, run_password};
 use crate::workflow_commands;
 
 pub(crate) use renew::Renewed;
@@ -37,6 +38,9 @@ pub(crate) struct Secrets(Arc<SecretStore>);
 struct SecretStore {
     environment: Environment,
     values: RwLock<Values>,
+    /// The passwords of this run's services, by the names of the agent's variables that have them. The agent has them, too, and they
+    /// open nothing else, so that they are neither masked nor looked for.
+    generated: Mutex<BTreeMap<String, String>>,
     /// Grows with each change.
     version: watch::Sender<u64>,
 }
@@ -125,7 +129,12 @@ impl Secrets {
         let mut values = Values { credentials, others, mask: Arc::new(mask) };
         values.mask = Arc::new(KnownSecrets::new(&values.all()).map_err(Failure::input)?);
         let environment = environment.clone();
-        Ok(Self(Arc::new(SecretStore { environment, values: RwLock::new(values), version: watch::Sender::new(0) })))
+        Ok(Self(Arc::new(SecretStore {
+            environment,
+            values: RwLock::new(values),
+            generated: Mutex::default(),
+            version: watch::Sender::new(0),
+        })))
     }
 
     async fn first(
@@ -157,6 +166,19 @@ impl Secrets {
     pub(crate) fn compose_environment(&self) -> Vec<(String, OsString)> {
         let variable = |name: &SecretName| format!("{SECRET_VARIABLE_PREFIX}{name}");
         self.files().into_iter().map(|(name, value)| (variable(&name), OsString::from_vec(value))).collect()
+    }
+
+    /// The password that the agent has in this variable; it is made when it is first asked for.
+    pub(crate) fn generated(&self, variable: &str) -> Result<String, Failure> {
+        let mut generated = self.0.generated.lock().unwrap_or_else(PoisonError::into_inner);
+        match generated.get(variable) {
+            Some(password) => Ok(password.clone()),
+            None => {
+                let password = run_password()?;
+                generated.insert(variable.to_owned(), password.clone());
+                Ok(password)
+            }
+        }
     }
 
     /// Each by its name.

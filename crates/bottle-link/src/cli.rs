@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU64;
+use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -19,6 +20,9 @@ Usage:
       Listen on 127.0.0.1:PORT and forward each connection to the unix socket of that name in DIR.
       --address IPV4   listen on this address instead, and give it to the loopback interface first
       --doors DIR   where the sockets are [default: /run/bottle]
+      --serve PORT=SOCKET   the other way round, for what listens on 127.0.0.1:PORT beside this link: make the unix socket of
+                    that name in DIR as soon as PORT takes connections, and forward to it; only where there is no network
+      --serve-fd PORT=N     the same with a unix socket that was made outside and is descriptor N
       --as-init     be PID 1: reap orphans, end at once on SIGTERM or SIGINT
       --control     run the commands that come in on the listening unix socket that is standard input; no door is needed
       --most-data BYTES, --most-processes N, --most-cpus N
@@ -28,17 +32,19 @@ Usage:
       Become that user for good, without capabilities and without new privileges, and run the command.
       --filter FILE   a seccomp program to be under: an array of sock_filter (repeatable)
 
-  bottle-link outside [--join FILE]... [--write FILE]... [--read FILE]... [--user ID] -- COMMAND [ARGUMENT]...
+  bottle-link outside [--join FILE]... [--write FILE]... [--read FILE]... [--bind FILE]... [--user ID] -- COMMAND [ARGUMENT]...
       On the host: open files as numbers 3, 4 and so on, become that user for good, and run the command.
       --join FILE     write 0 to it first: the `tasks` or `cgroup.procs` of a control group (repeatable)
       --write FILE    a file to be made and written; all of these come first (repeatable)
       --read FILE     a file to be read (repeatable)
+      --bind FILE     a unix socket to be made, for whoever listens on it; all of these come last (repeatable)
 
   bottle-link selftest [--json] [options]
       Try each way out of this guest. Exit code 0: all are closed; 1: one works, or can't be told.
       --json                 a JSON line a case: case, ok, detail, ms
       --doors DIR            where the sockets are [default: /run/bottle]
       --door PORT=SOCKET     a declared door: it must answer, and no other port may listen (repeatable)
+      --doors-alone          try no way out, but wait for the doors only
       --wait SECONDS         how long the doors may take to answer [default: 10]
       --host-address ADDR:PORT   an address of the host that must not be reachable (repeatable)
       --allow ADDR           an address that may be reached: no --host-address case is made of it (repeatable)
@@ -82,6 +88,10 @@ pub(crate) struct Forward {
     pub(crate) control: bool,
     pub(crate) limits: Limits,
     pub(crate) doors: Vec<Door>,
+    /// Ports that something beside this link listens on, and the sockets to be made for them.
+    pub(crate) serve: Vec<Door>,
+    /// The same with sockets that are descriptors of this process.
+    pub(crate) serve_fds: Vec<(u16, RawFd)>,
 }
 
 /// What `confine` needs.
@@ -100,6 +110,8 @@ pub(crate) struct Outside {
     pub(crate) join: Vec<PathBuf>,
     pub(crate) write: Vec<PathBuf>,
     pub(crate) read: Vec<PathBuf>,
+    /// Unix sockets to be made, on which what is run listens.
+    pub(crate) bind: Vec<PathBuf>,
     pub(crate) user: Option<u32>,
     pub(crate) command: Vec<OsString>,
 }
@@ -121,6 +133,8 @@ pub(crate) struct Selftest {
     pub(crate) json: bool,
     pub(crate) doors_dir: PathBuf,
     pub(crate) doors: Vec<Door>,
+    /// Whether nothing but these is looked at.
+    pub(crate) doors_alone: bool,
     pub(crate) wait: Duration,
     pub(crate) host_addresses: Vec<SocketAddr>,
     pub(crate) allow: Vec<IpAddr>,
@@ -166,10 +180,14 @@ fn forward(mut args: Parser) -> Result<Command, lexopt::Error> {
         control: false,
         limits: Limits::default(),
         doors: vec![],
+        serve: vec![],
+        serve_fds: vec![],
     };
     while let Some(arg) = args.next()? {
         match arg {
             Short('h') | Long("help") => return Ok(Command::Help),
+            Long("serve") => options.serve.push(parse_door(&args.value()?.string()?)?),
+            Long("serve-fd") => options.serve_fds.push(parse_descriptor(&args.value()?.string()?)?),
             Long("doors") => options.doors_dir = args.value()?.into(),
             Long("address") => options.address = Some(parsed(&mut args, "an IPv4 address")?),
             Long("as-init") => options.as_init = true,
@@ -181,7 +199,7 @@ fn forward(mut args: Parser) -> Result<Command, lexopt::Error> {
             other => return Err(other.unexpected()),
         }
     }
-    if options.doors.is_empty() && !options.control {
+    if options.doors.is_empty() && options.serve.is_empty() && !options.control {
         return Err("no door to forward to; give one as PORT=SOCKET".into());
     }
     Ok(Command::Forward(options))
@@ -210,13 +228,14 @@ fn confine(mut args: Parser) -> Result<Command, lexopt::Error> {
 }
 
 fn outside(mut args: Parser) -> Result<Command, lexopt::Error> {
-    let mut options = Outside { join: vec![], write: vec![], read: vec![], user: None, command: vec![] };
+    let mut options = Outside { join: vec![], write: vec![], read: vec![], bind: vec![], user: None, command: vec![] };
     while let Some(arg) = option(&mut args)? {
         match arg {
             Short('h') | Long("help") => return Ok(Command::Help),
             Long("join") => options.join.push(args.value()?.into()),
             Long("write") => options.write.push(args.value()?.into()),
             Long("read") => options.read.push(args.value()?.into()),
+            Long("bind") => options.bind.push(args.value()?.into()),
             Long("user") => {
                 let value = args.value()?.string()?;
                 let id = value.parse().ok().filter(|id| ![0, u32::MAX].contains(id));
@@ -234,6 +253,7 @@ fn selftest(mut args: Parser) -> Result<Command, lexopt::Error> {
         json: false,
         doors_dir: DOORS_DIR.into(),
         doors: vec![],
+        doors_alone: false,
         wait: Duration::from_secs(10),
         host_addresses: vec![],
         allow: vec![],
@@ -250,6 +270,7 @@ fn selftest(mut args: Parser) -> Result<Command, lexopt::Error> {
             Long("json") => options.json = true,
             Long("doors") => options.doors_dir = args.value()?.into(),
             Long("door") => options.doors.push(parse_door(&args.value()?.string()?)?),
+            Long("doors-alone") => options.doors_alone = true,
             Long("wait") => {
                 options.wait = Duration::from_secs(parsed::<u32>(&mut args, "a number of seconds")?.into());
             }
@@ -281,6 +302,14 @@ fn parse_door(text: &str) -> Result<Door, String> {
         return Err(error());
     }
     Ok(Door { port, socket: socket.to_owned() })
+}
+
+/// A port, and a descriptor that is none of the three which everything has.
+fn parse_descriptor(text: &str) -> Result<(u16, RawFd), String> {
+    let error = || format!("`{text}` is not a port and a descriptor; it is written as 5432=3");
+    let (port, fd) = text.split_once('=').ok_or_else(error)?;
+    let (port, fd): (u16, RawFd) = (port.parse().map_err(|_| error())?, fd.parse().map_err(|_| error())?);
+    if port == 0 || fd < 3 { Err(error()) } else { Ok((port, fd)) }
 }
 
 /// The next option before the `--` that a command comes after; none at that `--` or at the end, where the rest is left
@@ -327,6 +356,10 @@ mod tests {
             "1=",
             "1=..",
             "--odd 1=a",
+            "--serve 5432=../db.sock",
+            "--serve 5432",
+            "--control --serve-fd 5432=2",
+            "--control --serve-fd db.sock",
             "--doors",
             "--most-cpus 0 1=a",
         ] {
@@ -335,7 +368,8 @@ mod tests {
         let Ok(Command::Forward(options)) = read("forward --as-init 8889=egress.sock 9100=supervise.sock") else {
             panic!("these are good");
         };
-        assert!(options.as_init);
+        assert!(options.as_init && options.serve.is_empty());
+        assert!(matches!(read("forward --serve 5432=db.5432.sock"), Ok(Command::Forward(_))));
         assert_eq!(options.doors[1], Door { port: 9100, socket: "supervise.sock".to_owned() });
     }
 

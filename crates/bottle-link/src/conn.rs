@@ -1,49 +1,104 @@
 //! One forwarded connection: two directions, each ending by itself, with at most one buffer's rest held back.
 
+use std::fmt;
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::os::fd::{AsRawFd as _, RawFd};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::sys;
 
 /// How long a connection waits for a socket that is not there yet.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
+/// On a loopback interface an answer comes at once, or the service has no room for one more.
+const SERVICE_PATIENCE: Duration = Duration::from_millis(200);
 /// How long a client may go on sending what nobody reads, so that it can still read the answer.
 const LINGER: Duration = Duration::from_secs(2);
 /// Reads a turn, so that one busy connection doesn't starve the others.
 const READS_A_TURN: usize = 16;
 
-/// What std's two stream types have in common.
-trait Stream {
-    fn read(&self, buffer: &mut [u8]) -> io::Result<usize>;
-    fn write(&self, bytes: &[u8]) -> io::Result<usize>;
-    fn end(&self);
+/// One end of a connection.
+pub(crate) enum EndStream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
 }
 
-impl Stream for TcpStream {
+impl EndStream {
+    /// Leaves nothing to wait for: not for room, and not for more bytes to go with these.
+    fn at_once(&self) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.set_nonblocking(true).and_then(|()| stream.set_nodelay(true)),
+            Self::Unix(stream) => stream.set_nonblocking(true),
+        }
+    }
+
     fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        Read::read(&mut &*self, buffer)
+        match self {
+            Self::Tcp(stream) => Read::read(&mut &*stream, buffer),
+            Self::Unix(stream) => Read::read(&mut &*stream, buffer),
+        }
     }
+
     fn write(&self, bytes: &[u8]) -> io::Result<usize> {
-        Write::write(&mut &*self, bytes)
+        match self {
+            Self::Tcp(stream) => Write::write(&mut &*stream, bytes),
+            Self::Unix(stream) => Write::write(&mut &*stream, bytes),
+        }
     }
+
     fn end(&self) {
-        let _ = self.shutdown(Shutdown::Write);
+        let _ = match self {
+            Self::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            Self::Unix(stream) => stream.shutdown(Shutdown::Write),
+        };
+    }
+
+    fn as_raw_fd(&self) -> RawFd {
+        match self {
+            Self::Tcp(stream) => stream.as_raw_fd(),
+            Self::Unix(stream) => stream.as_raw_fd(),
+        }
     }
 }
 
-impl Stream for UnixStream {
-    fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        Read::read(&mut &*self, buffer)
+/// What is behind a listener.
+#[derive(Debug)]
+pub(crate) enum LinkTarget {
+    /// A sidecar's socket, or a service's link's, which may come later than who asks for it.
+    Socket(PathBuf),
+    /// A service beside this link, at its port of the loopback interface.
+    Port(u16),
+}
+
+impl LinkTarget {
+    pub(crate) fn connect(&self) -> io::Result<EndStream> {
+        let stream = match self {
+            Self::Socket(path) => EndStream::Unix(sys::connect_unix(path)?),
+            Self::Port(port) => {
+                let address = SocketAddr::from((Ipv4Addr::LOCALHOST, *port));
+                EndStream::Tcp(TcpStream::connect_timeout(&address, SERVICE_PATIENCE)?)
+            }
+        };
+        stream.at_once().map(|()| stream)
     }
-    fn write(&self, bytes: &[u8]) -> io::Result<usize> {
-        Write::write(&mut &*self, bytes)
+
+    /// How long a client waits for it.
+    fn patience(&self) -> Duration {
+        match self {
+            Self::Socket(_) => CONNECT_PATIENCE,
+            Self::Port(_) => Duration::ZERO,
+        }
     }
-    fn end(&self) {
-        let _ = self.shutdown(Shutdown::Write);
+}
+
+impl fmt::Display for LinkTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Socket(path) => write!(f, "{}", path.display()),
+            Self::Port(port) => write!(f, "port {port}"),
+        }
     }
 }
 
@@ -71,7 +126,7 @@ impl Pipe {
     }
 
     /// Moves what can be moved without waiting.
-    fn pump(&mut self, from: &impl Stream, to: &impl Stream, scratch: &mut [u8]) {
+    fn pump(&mut self, from: &EndStream, to: &EndStream, scratch: &mut [u8]) {
         for _ in 0..READS_A_TURN {
             if !self.flush(to) {
                 return;
@@ -99,7 +154,7 @@ impl Pipe {
     }
 
     /// Whether nothing is held back any more.
-    fn flush(&mut self, to: &impl Stream) -> bool {
+    fn flush(&mut self, to: &EndStream) -> bool {
         while self.written < self.pending.len() {
             match to.write(&self.pending[self.written..]) {
                 Ok(written) => self.written += written,
@@ -134,8 +189,9 @@ pub(crate) enum Next {
 /// A client of one door.
 pub(crate) struct Conn {
     pub(crate) door: usize,
-    client: TcpStream,
-    sidecar: Option<UnixStream>,
+    client: EndStream,
+    /// What answers: a sidecar, or a service.
+    other: Option<EndStream>,
     since: Instant,
     out: Pipe,
     back: Pipe,
@@ -144,47 +200,46 @@ pub(crate) struct Conn {
 
 impl Conn {
     /// Takes an accepted client; connecting to its door is the first turn's work.
-    pub(crate) fn new(door: usize, client: TcpStream) -> io::Result<Self> {
-        client.set_nonblocking(true)?;
-        client.set_nodelay(true)?;
+    pub(crate) fn new(door: usize, client: EndStream) -> io::Result<Self> {
+        client.at_once()?;
         let since = Instant::now();
-        Ok(Self { door, client, sidecar: None, since, out: Pipe::default(), back: Pipe::default(), linger: None })
+        Ok(Self { door, client, other: None, since, out: Pipe::default(), back: Pipe::default(), linger: None })
     }
 
-    /// What to wait for: the client's descriptor and the sidecar's, with events; -1 where nothing is awaited.
+    /// What to wait for: the client's descriptor and the other end's, with events; -1 where nothing is awaited.
     pub(crate) fn interest(&self) -> [(RawFd, i16); 2] {
-        let Some(sidecar) = &self.sidecar else { return [(-1, 0); 2] };
+        let Some(answering) = &self.other else { return [(-1, 0); 2] };
         let events = |read, write| if read { libc::POLLIN } else { 0 } | if write { libc::POLLOUT } else { 0 };
         let client = events(self.out.wants_read(), self.back.wants_write());
         let other = events(self.back.wants_read(), self.out.wants_write());
         [
             (if client == 0 { -1 } else { self.client.as_raw_fd() }, client),
-            (if other == 0 { -1 } else { sidecar.as_raw_fd() }, other),
+            (if other == 0 { -1 } else { answering.as_raw_fd() }, other),
         ]
     }
 
     /// Whether it needs a turn by the clock, not only by events.
     pub(crate) fn is_timed(&self) -> bool {
-        self.sidecar.is_none() || self.linger.is_some()
+        self.other.is_none() || self.linger.is_some()
     }
 
     /// One turn.
-    pub(crate) fn step(&mut self, socket: &Path, scratch: &mut [u8]) -> Next {
-        let sidecar = match &self.sidecar {
-            Some(sidecar) => sidecar,
-            None => match sys::connect_unix(socket) {
-                Ok(sidecar) => self.sidecar.insert(sidecar),
-                Err(_) if self.since.elapsed() < CONNECT_PATIENCE => return Next::Stay,
+    pub(crate) fn step(&mut self, target: &LinkTarget, scratch: &mut [u8]) -> Next {
+        let other = match &self.other {
+            Some(other) => other,
+            None => match target.connect() {
+                Ok(other) => self.other.insert(other),
+                Err(_) if self.since.elapsed() < target.patience() => return Next::Stay,
                 Err(_) => return Next::NoDoor,
             },
         };
-        self.out.pump(&self.client, sidecar, scratch);
-        self.back.pump(sidecar, &self.client, scratch);
+        self.out.pump(&self.client, other, scratch);
+        self.back.pump(other, &self.client, scratch);
         if self.back.deaf || (self.out.done && self.back.done) {
             return Next::Close;
         }
         if self.out.deaf && self.back.done {
-            // The sidecar has answered and gone while the client still talks. Closing now would reset the connection and
+            // The other end has answered and gone while the client still talks. Closing now would reset the connection and
             // could take the answer with it.
             let until = *self.linger.get_or_insert_with(|| Instant::now() + LINGER);
             if Instant::now() >= until {

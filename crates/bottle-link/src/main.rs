@@ -1,5 +1,5 @@
 //! The guest's end of the doors. `forward` is PID 1 of the guest: loopback ports, each forwarded to a sidecar's unix
-//! socket. `confine` is the step before each of the agent's commands where no engine takes it, `outside` the one before bwrap on the host. `selftest` tries each way out of the guest and says which are closed.
+//! socket; beside a service it does the reverse. `confine` is the step before each of the agent's commands where no engine takes it, `outside` the one before bwrap on the host. `selftest` tries each way out of the guest and says which are closed.
 //!
 //! Map: `cli` (what was typed → what is meant), `forward` and `conn` (one poll loop, no threads), `control` (commands
 //! from outside, where no engine brings them), `selftest/` (a file a kind of way out), `sys` (all of the unsafe code). Static, so that it runs in any image; std, libc and lexopt

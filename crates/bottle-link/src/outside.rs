@@ -1,8 +1,9 @@
 //! The step before bwrap, on the host: joins the control groups, opens what bwrap is to have by number, becomes another user, and
 //! then is bwrap. One static program in place of a shell and setpriv: a sandbox starts by so much sooner.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::ErrorKind;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
@@ -34,6 +35,13 @@ pub(crate) fn run(options: &Outside) -> (String, u8) {
         match OpenOptions::new().read(true).open(path) {
             Ok(file) => opened.push(file.into()),
             Err(error) => return failed(&format!("open {}", path.display()), &error),
+        }
+    }
+    for path in &options.bind {
+        let made = sys::bind_unix(path);
+        match made.and_then(|made| fs::set_permissions(path, Permissions::from_mode(0o666)).map(|()| made)) {
+            Ok(made) => opened.push(made),
+            Err(error) => return failed(&format!("make the socket {}", path.display()), &error),
         }
     }
     if let Err(error) = sys::pass_on(opened) {

@@ -4,9 +4,9 @@ use std::ffi::CString;
 use std::io;
 use std::mem;
 use std::net::Ipv4Addr;
-use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Command;
@@ -26,6 +26,31 @@ pub(crate) fn socket(family: libc::c_int, kind: libc::c_int, protocol: libc::c_i
 /// Connects to a unix socket without waiting, and leaves the stream non-blocking. A full backlog is `WouldBlock`.
 pub(crate) fn connect_unix(path: &Path) -> io::Result<UnixStream> {
     let fd = socket(libc::AF_UNIX, libc::SOCK_STREAM | libc::SOCK_NONBLOCK, 0)?;
+    let address = unix_address(path)?;
+    let length = mem::size_of::<libc::sockaddr_un>() as libc::socklen_t;
+    // SAFETY: the address is a whole sockaddr_un that lives across the call, and its length is given.
+    check(unsafe { libc::connect(fd.as_raw_fd(), (&raw const address).cast(), length) })?;
+    Ok(UnixStream::from(fd))
+}
+
+/// Makes a unix socket that nobody listens on yet: who connects is refused.
+pub(crate) fn bind_unix(path: &Path) -> io::Result<OwnedFd> {
+    let fd = socket(libc::AF_UNIX, libc::SOCK_STREAM, 0)?;
+    let address = unix_address(path)?;
+    let length = mem::size_of::<libc::sockaddr_un>() as libc::socklen_t;
+    // SAFETY: the address is a whole sockaddr_un that lives across the call, and its length is given.
+    check(unsafe { libc::bind(fd.as_raw_fd(), (&raw const address).cast(), length) })?;
+    Ok(fd)
+}
+
+/// Listens on a unix socket that has its name already.
+pub(crate) fn listen(fd: &OwnedFd) -> io::Result<UnixListener> {
+    // SAFETY: takes two numbers; no memory is involved.
+    check(unsafe { libc::listen(fd.as_raw_fd(), libc::SOMAXCONN) })?;
+    fd.try_clone().map(UnixListener::from)
+}
+
+fn unix_address(path: &Path) -> io::Result<libc::sockaddr_un> {
     // SAFETY: all zeros is a valid sockaddr_un.
     let mut address: libc::sockaddr_un = unsafe { mem::zeroed() };
     address.sun_family = libc::AF_UNIX as libc::sa_family_t;
@@ -36,10 +61,7 @@ pub(crate) fn connect_unix(path: &Path) -> io::Result<UnixStream> {
     for (to, from) in address.sun_path.iter_mut().zip(bytes) {
         *to = *from as libc::c_char;
     }
-    let length = mem::size_of::<libc::sockaddr_un>() as libc::socklen_t;
-    // SAFETY: the address is a whole sockaddr_un that lives across the call, and its length is given.
-    check(unsafe { libc::connect(fd.as_raw_fd(), (&raw const address).cast(), length) })?;
-    Ok(UnixStream::from(fd))
+    Ok(address)
 }
 
 /// Waits until one of these is ready; `None` waits for ever.
@@ -120,6 +142,17 @@ pub(crate) fn take_stdin() -> io::Result<OwnedFd> {
     // SAFETY: both are open descriptors; std never closes standard input.
     check(unsafe { libc::dup2(null.as_raw_fd(), 0) })?;
     Ok(taken)
+}
+
+/// A descriptor that was passed on to this process, under a number that what is run does not inherit.
+pub(crate) fn take(number: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: takes three numbers; no memory is involved.
+    let fd = check(unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) })?;
+    // SAFETY: takes one number, which is open, as the call before has shown. It was given to this process for this alone, at its
+    // start, and nothing else here knows it.
+    check(unsafe { libc::close(number) })?;
+    // SAFETY: the call has just made this descriptor, and nothing else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// Closes this process to all others of its user: no debugger, nothing of it in /proc.

@@ -212,3 +212,30 @@ fn a_signal_ends_it_at_once() {
         assert!(start.elapsed() < Duration::from_millis(500), "{:?}", start.elapsed());
     }
 }
+
+#[test]
+fn a_service_with_a_network_is_not_served() {
+    // This process' own network has more than lo, or nothing here could be tried.
+    let dir = std::env::temp_dir().join(format!("bottle-link-serve-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).expect("a directory");
+    let service = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = service.local_addr().expect("an address").port();
+    let mut link = Command::new(env!("CARGO_BIN_EXE_bottle-link"))
+        .args(["forward", "--doors"])
+        .arg(&dir)
+        .args(["--serve", &format!("{port}=service.sock")])
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the link starts");
+    let until = Instant::now() + Duration::from_secs(20);
+    while link.try_wait().expect("a state").is_none() && Instant::now() < until {
+        thread::sleep(Duration::from_millis(10));
+    }
+    let _ = link.kill();
+    let output = link.wait_with_output().expect("an end");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("error: a service would have a network: "), "{said}");
+    assert!(!dir.join("service.sock").exists());
+    std::fs::remove_dir_all(&dir).expect("removed");
+}

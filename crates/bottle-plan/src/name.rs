@@ -76,6 +76,39 @@ impl Slug {
 
 bottle_types::checked_text!(Slug, NameError);
 
+/// The name of a service, and of the host at which the agent finds it: one DNS label of lower case letters, digits and `-`, at most 16:
+/// it is part of the path of a socket, which must be short.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
+pub struct ServiceName(String);
+
+impl ServiceName {
+    /// The longest name.
+    pub const LONGEST: usize = 16;
+
+    /// Checks a name.
+    pub fn parse(text: &str) -> Result<Self, NameError> {
+        let good = text.len() <= Self::LONGEST
+            && text.starts_with(|c: char| c.is_ascii_lowercase())
+            && !text.ends_with('-')
+            && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        if good {
+            Ok(Self(text.to_owned()))
+        } else {
+            let given = crate::prose::name(text, 80);
+            Err(NameError { given, expected: "a service's name: a-z, 0-9 and `-`, a letter first, at most 16" })
+        }
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+bottle_types::checked_text!(ServiceName, NameError);
+
 /// The words of a text, lower case ASCII joined by dashes, at most `longest` characters, cut between words where that
 /// is possible; empty where the text has no such letters or digits.
 pub fn words(text: &str, longest: usize) -> String {
@@ -124,6 +157,14 @@ mod tests {
         assert!(Slug::parse("issue-12-fix-1a2b").is_ok());
         for text in ["", "-a", "a-", "A", "a/b", "a.b", &"a".repeat(41)] {
             assert!(Slug::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_service_is_one_label_of_a_hosts_name() {
+        assert!(ServiceName::parse("db-2").is_ok());
+        for text in ["", "-db", "db-", "Db", "db.local", "db_1", "2db", "../db", &"a".repeat(17)] {
+            assert!(ServiceName::parse(text).is_err(), "{text}");
         }
     }
 }

@@ -203,6 +203,48 @@ fn a_setup_has_ways_out_of_its_own_and_no_model() {
 }
 
 #[test]
+fn services_are_at_their_names_and_behind_links() {
+    let manifest = manifest(&fixture("good/manifest/services.yml"));
+    let on = |backend| {
+        let options = Options { backend: Some(backend), ..Options::default() };
+        plan(&Task::text("Fix it"), &manifest, &facts(), &options)
+    };
+    for (name, backend) in [("services", Backend::Docker), ("services-in-bubblewrap", Backend::Bubblewrap)] {
+        let made = golden(name, on(backend));
+        for forward in ["6379=cache.6379.sock", "5432=db.5432.sock"] {
+            assert!(made.guest.init.iter().any(|word| word == forward), "{name}: {:?}", made.guest.init);
+            assert!(
+                made.guest.selftest.iter().any(|word| word == forward),
+                "the self-test asks for it, and lets it be"
+            );
+        }
+        assert!(made.guest.env["NO_PROXY"].ends_with(",cache,db"), "{}", made.guest.env["NO_PROXY"]);
+        assert!(!made.guest.env.contains_key("DB_PASSWORD"), "it is made when the run is");
+    }
+    let refused = |made: Result<BottlePlan, PlanError>| {
+        let error = made.expect_err("no plan");
+        format!("{error}; {}", error.hint().unwrap_or_default())
+    };
+    assert_eq!(
+        refused(on(Backend::Smolmachines)),
+        "the service `cache` can't run on smolmachines: it has no services; give --backend docker or --backend bubblewrap"
+    );
+    for (given, backend, lacks) in
+        [("image: redis:7", Backend::Bubblewrap, "program"), ("program: [redis-server]", Backend::Docker, "image")]
+    {
+        let text =
+            format!("version: 1\nbottles: {{ default: {{ services: {{ c: {{ {given}, ports: [6379] }} }} }} }}\n");
+        let options = Options { backend: Some(backend), ..Options::default() };
+        let said = refused(plan(&Task::text("Fix it"), &self::manifest(&text), &facts(), &options));
+        assert!(said.contains(&format!("it has no `{lacks}`; add `{lacks}:`")), "{said}");
+    }
+    // A run that only pushes has no use for them.
+    let options = Options { publish: Some("/record".to_owned()), ..Options::default() };
+    let made = plan(&Task::text("Fix it"), &manifest, &facts(), &options).expect("a plan");
+    assert_eq!(made.services, []);
+}
+
+#[test]
 fn presets_of_a_company() {
     let text = "version: 1\nbottles:\n  default:\n    egress:\n      presets: [npm, pip, cargo, go, apt, maven]\n      routes:\n\
                 \u{20}       - { host: npm.example.org, auth: { bearer: NPM_TOKEN } }\n";

@@ -50,6 +50,40 @@ fn the_compose_file_seals_the_guest() {
         for volume in agent["volumes"].as_array().expect("a list") {
             assert_eq!(volume["read_only"], true, "{volume}");
         }
+        let services: Vec<_> = file["services"].as_object().into_iter().flatten().collect();
+        let services = services.iter().filter(|(name, _)| name.starts_with("service-"));
+        for (name, service) in services.clone() {
+            let is_link = name.ends_with("-link");
+            let network = if is_link { "none".to_owned() } else { format!("service:{name}-link") };
+            assert_eq!(service["network_mode"], network, "{name}");
+            assert_eq!((&service["cap_drop"], &service["security_opt"]), (&agent["cap_drop"], &agent["security_opt"]));
+            for limit in ["cpus", "mem_limit", "memswap_limit", "pids_limit"] {
+                assert!(service[limit].is_number(), "{name}: {limit}");
+            }
+            for absent in [
+                "networks",
+                "privileged",
+                "devices",
+                "cap_add",
+                "pid",
+                "ipc",
+                "secrets",
+                "configs",
+                "group_add",
+                "ports",
+                "extra_hosts",
+                "volumes_from",
+                "links",
+                "sysctls",
+                "userns_mode",
+            ] {
+                assert!(service.get(absent).is_none(), "{name}: {absent}");
+            }
+            // The link alone has the doors' sockets.
+            assert_eq!(service.get("volumes").is_some(), is_link, "{name}");
+            assert!(!is_link || service["read_only"] == true, "{name}");
+        }
+        assert_eq!(services.count(), 2 * plan.services.len());
         for (name, place) in file["secrets"].as_object().into_iter().flatten() {
             assert_eq!(place["environment"], format!("BOTTLE_SECRET_{name}"));
         }

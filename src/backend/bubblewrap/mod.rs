@@ -1,11 +1,13 @@
 //! The bubblewrap backend: two sandboxes of bwrap, no daemon and no image. In the one is the guest, without a network; in the
-//! other the bundle, with the host's.
+//! other the bundle, with the host's. Each service has one more, like the guest's.
 //!
-//! Map: `mounts` (what the guest sees), `rootfs` (an image's system in place of this machine's); `seccomp` beside this room has
+//! Map: `mounts` (what the guest sees), `rootfs` (an image's system in place of this machine's), `services` (what runs
+//! beside the agent); `seccomp` beside this room has
 //! the system calls, `sandbox` and `bundle` everything else.
 
 mod mounts;
 mod rootfs;
+mod services;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -20,10 +22,11 @@ use futures_util::future::BoxFuture;
 use tokio::sync::{OnceCell, mpsc, oneshot};
 
 use self::rootfs::Rootfs;
+use self::services::HostService;
 use super::bundle::{self, HostBundle};
 use super::sandbox::{self, BwrapOptions, Sandbox, Tools};
 use super::{
-    Backend, Bottle, BottleError, Exec, ExecUser, Leftover, Output, Progress, Running, Side, Survey, Tree, copy,
+    Backend, Bottle, BottleError, Exec, ExecUser, Leftover, Output, Progress, Running, Side, Survey, Tree, any, copy,
     seccomp,
 };
 use crate::exit::Failure;
@@ -63,6 +66,7 @@ impl Backend for Bubblewrap {
         let (plan, environment) = (plan.clone(), self.environment.clone());
         Box::new(BubblewrapBottle {
             guest: bundle.sandbox("guest"),
+            services: HostService::all(&plan, &bundle),
             plan,
             environment,
             bundle,
@@ -80,9 +84,10 @@ impl Backend for Bubblewrap {
     }
 }
 
-/// A bottle of two sandboxes.
+/// A bottle of two sandboxes, and one for each service.
 struct BubblewrapBottle {
     guest: Sandbox,
+    services: Vec<HostService>,
     bundle: HostBundle,
     plan: BottlePlan,
     environment: Environment,
@@ -115,6 +120,10 @@ impl BubblewrapBottle {
         bundle?;
         let GuestSetup { options, init, limits_summary } = prepared?;
         self.bundle.start_doors(secrets).await?;
+        let mut said = vec![format!("limits of the guest: {limits_summary}")];
+        for service in &self.services {
+            said.push(service.start(&self.bundle, &tools, options.filters.clone(), secrets).await?);
+        }
         let fill = || {
             let rootfs = self.rootfs.get().and_then(Option::as_ref);
             let filled = rootfs.map_or(Ok(()), |rootfs| mounts::fill(&self.bundle.run_dir, &self.plan, rootfs));
@@ -122,7 +131,7 @@ impl BubblewrapBottle {
         };
         let (launched, filled) = tokio::join!(self.bundle.launch("guest", options, &init), async { fill() });
         launched.and(filled)?;
-        Ok(vec![format!("limits of the guest: {limits_summary}")])
+        Ok(said)
     }
 
     /// Makes the guest's directories and control groups, and all that bwrap is told.
@@ -197,9 +206,14 @@ impl Bottle for BubblewrapBottle {
                 biased;
                 how = self.bundle.died() => how,
                 () = self.guest.ended() => "the guest's sandbox has ended".to_owned(),
+                how = any(self.services.iter().map(HostService::died)) => how,
             }
         }
         .boxed()
+    }
+
+    fn last_words(&self, service: usize) -> BoxFuture<'_, String> {
+        async move { self.services.get(service).map(HostService::last_words).unwrap_or_default() }.boxed()
     }
 
     fn exec(&self, exec: Exec) -> BoxFuture<'_, Result<Running, BottleError>> {
@@ -208,6 +222,10 @@ impl Bottle for BubblewrapBottle {
                 (Side::Guest, ExecUser::Agent) => self.guest.exec(exec).await,
                 (Side::Guest, ExecUser::Root) => self.set_up(exec).await,
                 (Side::Bundle, _) => self.bundle.exec(exec).await,
+                (Side::Service(index), _) => match self.services.get(index) {
+                    Some(service) => service.exec(exec).await,
+                    None => Err(BottleError::new("failed to run a command in a service", "there is no such service")),
+                },
             }
         }
         .boxed()
@@ -220,7 +238,7 @@ impl Bottle for BubblewrapBottle {
     fn copy_out<'a>(&'a self, side: Side, path: &'a str) -> BoxFuture<'a, Result<Option<Tree>, BottleError>> {
         async move {
             match side {
-                Side::Guest => copy::copy_out(self, side, path).await,
+                Side::Guest | Side::Service(_) => copy::copy_out(self, side, path).await,
                 Side::Bundle => self.bundle.copy_out(path),
             }
         }

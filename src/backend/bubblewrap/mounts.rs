@@ -50,7 +50,9 @@ fn own_etc(plan: &BottlePlan, rootfs: Option<&Rootfs>) -> Vec<(&'static str, Str
     let image = |name: &str| rootfs.map_or_else(String::new, |rootfs| rootfs.etc(name));
     let passwd = ["root:x:0:0:root:/root:/bin/sh\n".to_owned(), format!("node:x:{uid}:{gid}::{home}:/bin/sh\n")];
     let group = ["root:x:0:\n".to_owned(), format!("node:x:{gid}:\n")];
-    let doors: Vec<String> = Door::ALL.iter().map(|door| format!("127.0.0.1 {}\n", door.name())).collect();
+    let services = plan.services.iter().map(|service| service.name.as_str());
+    let names = Door::ALL.iter().map(|door| door.name()).chain(services);
+    let doors: Vec<String> = names.map(|name| format!("127.0.0.1 {name}\n")).collect();
     let mut own_files = vec![
         ("passwd", with_users(&image("passwd"), &passwd)),
         ("group", with_users(&image("group"), &group)),

@@ -20,7 +20,9 @@ use bottle_types::record_file::RecordFile;
 use bottle_types::units::ByteSize;
 use tokio::sync::{Mutex, RwLock, watch};
 
-use super::sandbox::{BwrapOptions, Limits, RunDir, RunNotes, Sandbox, Tools, Users, base, cgroup, tools, trial};
+use super::sandbox::{
+    BwrapOptions, Limits, RunDir, RunNotes, SERVICE, Sandbox, Tools, Users, base, cgroup, tools, trial,
+};
 use super::{BottleError, Exec, Leftover, Output, Running, Side, Tree};
 use crate::exit::Failure;
 use crate::host::{self, Environment};
@@ -109,10 +111,19 @@ impl HostBundle {
             .hint("set BOTTLE_RUNTIME_DIR to a directory of your own on a local disk")
     }
 
+    /// The sockets that are made by their paths on the host: the sandboxes', and the services'. The doors make theirs inside.
+    fn sockets(&self) -> Vec<String> {
+        let services = self.plan.services.iter().flat_map(|service| {
+            let doors = service.ports.iter().map(|port| format!("doors/{}", port.socket));
+            doors.chain([format!("{SERVICE}{}.sock", service.name)])
+        });
+        std::iter::once("bundle.sock".to_owned()).chain(services).collect()
+    }
+
     /// Makes the run's directory, and brings the host's programs where the sandboxes' users can reach them.
     pub(super) async fn open(&self) -> Result<Tools, Failure> {
         let mut tools = tools(&self.environment)?;
-        self.run_dir.make()?;
+        self.run_dir.make(&self.sockets())?;
         let start = RunNotes {
             backend: self.plan.backend,
             record: self.record.clone(),

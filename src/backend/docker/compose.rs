@@ -4,6 +4,8 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bottle_plan::plan::GENERATED_VARIABLE_PREFIX;
+
 use super::engine::brief;
 use crate::backend::BottleError;
 use crate::exit::Failure;
@@ -38,9 +40,12 @@ impl Project {
 
     /// Creates and starts everything. Not with `--wait`: it looks every half second, and that the doors are open and the
     /// guest runs is proved, sooner, by the self-test.
-    pub(crate) async fn up(&self, secrets: &Secrets) -> Result<(), Failure> {
+    pub(crate) async fn up(&self, secrets: &Secrets, generated: &[String]) -> Result<(), Failure> {
         let mut program = self.compose(&["up", "-d", "--no-build", "--pull", "never"]).limit(Duration::from_secs(120));
         program.env.extend(secrets.compose_environment());
+        for agents in generated {
+            program.env.push((format!("{GENERATED_VARIABLE_PREFIX}{agents}"), secrets.generated(agents)?.into()));
+        }
         let ended = program.run().await.map_err(|error| match &error {
             ProcessError::Start { .. } => Failure::machine(&error)
                 .hint("install the docker command with Compose v2, or see `bottle-runner doctor`"),

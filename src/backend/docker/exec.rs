@@ -73,7 +73,7 @@ fn options(exec: &Exec, agent_user: &str) -> CreateExecOptions<String> {
     let user = match (exec.side, exec.user) {
         (Side::Guest, ExecUser::Agent) => Some(agent_user.to_owned()),
         (Side::Guest, ExecUser::Root) => Some("0:0".to_owned()),
-        (Side::Bundle, _) => None,
+        (Side::Bundle | Side::Service(_), _) => None,
     };
     CreateExecOptions {
         attach_stdin: Some(exec.stdin.is_some()),

@@ -9,7 +9,7 @@ use bollard::models::{ContainerCreateBody, HostConfig, VolumeCreateRequest};
 use bollard::query_parameters::{
     CreateContainerOptions, CreateImageOptionsBuilder, RemoveContainerOptionsBuilder, RemoveVolumeOptions,
 };
-use bottle_plan::plan::{BottlePlan, MadeImage};
+use bottle_plan::plan::{BottlePlan, MadeImage, ServiceSource};
 use futures_util::TryStreamExt as _;
 
 use super::engine::{brief, explain, status};
@@ -32,8 +32,15 @@ pub(super) async fn ensure(docker: &Docker, plan: &BottlePlan, progress: &dyn Pr
     let (guest, sidecars) = tokio::join!(guest, image(docker, &plan.images.sidecars, progress));
     guest?;
     sidecars?;
-    if let Some(volume) = &plan.names.tools_volume {
-        let tools = image(docker, &plan.images.tools, progress).await?;
+    for service in &plan.services {
+        if let ServiceSource::Image { image: name, .. } = &service.source {
+            image(docker, name, progress).await?;
+        }
+    }
+    // A service's link is in it.
+    let wants_tools = plan.names.tools_volume.is_some() || !plan.services.is_empty();
+    let tools = if wants_tools { Some(image(docker, &plan.images.tools, progress).await?) } else { None };
+    if let (Some(volume), Some(tools)) = (&plan.names.tools_volume, tools) {
         tools_volume(docker, volume, &plan.images.tools, &tools, progress).await?;
     }
     Ok(())

@@ -14,15 +14,17 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use bollard::Docker as Engine;
-use bollard::query_parameters::{DownloadFromContainerOptionsBuilder, UploadToContainerOptionsBuilder};
-use bottle_plan::plan::{AGENT_IMAGE, BottlePlan, SIDECARS_IMAGE};
+use bollard::query_parameters::{
+    DownloadFromContainerOptionsBuilder, LogsOptionsBuilder, UploadToContainerOptionsBuilder,
+};
+use bottle_plan::plan::{AGENT_IMAGE, BottlePlan, SIDECARS_IMAGE, ServicePlan};
 use bottle_scan::known::KnownSecrets;
 use bottle_types::record_file::RecordFile;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use futures_util::{FutureExt as _, TryStreamExt as _};
+use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 
-use super::{Backend, Bottle, BottleError, Exec, Leftover, Progress, Running, Side, Survey, Tree};
+use super::{Backend, Bottle, BottleError, Exec, Leftover, Progress, Running, Side, Survey, Tree, any, last_lines};
 use crate::exit::Failure;
 use crate::process::Program;
 use crate::secrets::Secrets;
@@ -47,6 +49,8 @@ impl Backend for Docker {
             guest: plan.names.agent.clone(),
             bundle: plan.names.sidecars.clone(),
             agent_user: format!("{}:{}", plan.guest.uid, plan.guest.gid),
+            services: plan.services.iter().map(Service::of).collect(),
+            generated: plan.services.iter().flat_map(|service| service.generated.values().cloned()).collect(),
             project: compose::Project { name: plan.names.project.clone(), file: record.join(RecordFile::Compose) },
         })
     }
@@ -100,11 +104,27 @@ pub(super) async fn survey() -> Survey {
     survey
 }
 
-/// A bottle of two containers.
+/// A service's containers.
+struct Service {
+    name: String,
+    container: String,
+    link: String,
+}
+
+impl Service {
+    fn of(plan: &ServicePlan) -> Self {
+        Self { name: plan.name.to_string(), container: plan.container.clone(), link: plan.link_container.clone() }
+    }
+}
+
+/// A bottle of two containers, and two for each service.
 struct DockerBottle {
     docker: Engine,
     guest: String,
     bundle: String,
+    services: Vec<Service>,
+    /// The agent's variables with passwords that are made for the run.
+    generated: Vec<String>,
     agent_user: String,
     project: compose::Project,
 }
@@ -114,14 +134,31 @@ impl DockerBottle {
         match side {
             Side::Guest => &self.guest,
             Side::Bundle => &self.bundle,
+            // One that is not there is nowhere in the engine.
+            Side::Service(index) => self.services.get(index).map_or("", |service| &service.container),
+        }
+    }
+
+    /// Ends when a service or its link has; which, how, and what it said last.
+    async fn service_ended(&self, index: usize, service: &Service) -> String {
+        let name = &service.name;
+        tokio::select! {
+            how = engine::ended(&self.docker, &service.container) => match self.last_words(index).await {
+                words if words.is_empty() => format!("the service `{name}` {how}"),
+                words => format!("the service `{name}` {how}: {words}"),
+            },
+            how = engine::ended(&self.docker, &service.link) => format!("the link of the service `{name}` {how}"),
         }
     }
 }
 
+/// Lines of a log that are asked for: some may be empty.
+const LAST_PIECES: &str = "20";
+
 impl Bottle for DockerBottle {
     /// `docker compose up`, with the secrets in its environment and nowhere else.
     fn up<'a>(&'a self, secrets: &'a Secrets) -> BoxFuture<'a, Result<Vec<String>, Failure>> {
-        async { self.project.up(secrets).await.map(|()| vec![]) }.boxed()
+        async { self.project.up(secrets, &self.generated).await.map(|()| vec![]) }.boxed()
     }
 
     fn died(&self) -> BoxFuture<'_, String> {
@@ -130,7 +167,20 @@ impl Bottle for DockerBottle {
                 biased;
                 how = engine::ended(&self.docker, &self.bundle) => format!("the doors' container {how}"),
                 how = engine::ended(&self.docker, &self.guest) => format!("the guest's container {how}"),
+                how = any(self.services.iter().enumerate().map(|(index, one)| self.service_ended(index, one))) => how,
             }
+        }
+        .boxed()
+    }
+
+    fn last_words(&self, service: usize) -> BoxFuture<'_, String> {
+        async move {
+            let options = LogsOptionsBuilder::default().stdout(true).stderr(true).tail(LAST_PIECES).build();
+            let pieces: Vec<_> =
+                self.docker.logs(self.container(Side::Service(service)), Some(options)).collect().await;
+            let printed: Vec<Bytes> =
+                pieces.into_iter().filter_map(Result::ok).map(|piece| piece.into_bytes()).collect();
+            last_lines(&printed.concat())
         }
         .boxed()
     }

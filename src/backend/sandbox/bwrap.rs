@@ -43,6 +43,8 @@ pub(in crate::backend) struct BwrapOptions {
     pub(in crate::backend) link: PathBuf,
     /// Where bwrap says which process the first one is.
     pub(in crate::backend) info: Option<PathBuf>,
+    /// Ports of a service inside, each with the unix socket that is made for it here and that the link inside listens on.
+    pub(in crate::backend) served: Vec<(u16, PathBuf)>,
 }
 
 impl BwrapOptions {
@@ -75,11 +77,16 @@ impl BwrapOptions {
             option("--read", filter.into());
             numbered("--add-seccomp-fd");
         }
+        let mut inner = inner.to_vec();
+        for ((port, socket), number) in self.served.iter().zip(number) {
+            option("--bind", socket.into());
+            inner.extend(["--serve-fd".to_owned(), format!("{port}={number}")]);
+        }
         if let Some(user) = self.user {
             option("--user", user.to_string().into());
         }
         bwrap.push("--".to_owned());
-        bwrap.extend(inner.iter().cloned());
+        bwrap.extend(inner);
         words.push("--".into());
         words.extend(bwrap.into_iter().map(OsString::from));
         Program::new(words)

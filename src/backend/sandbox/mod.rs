@@ -18,6 +18,6 @@ pub(super) use bwrap::{BwrapOptions, Sandbox};
 pub(super) use cgroup::Limits;
 pub(super) use host::{Tools, survey, tools, trial};
 pub(super) use process_id::ProcessId;
-pub(super) use run_dir::{RunDir, RunNotes, base, make_base};
+pub(super) use run_dir::{RunDir, RunNotes, SERVICE, base, make_base};
 pub(super) use system_id::system_id;
 pub(super) use users::Users;

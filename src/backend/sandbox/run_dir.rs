@@ -25,6 +25,9 @@ const NOTES: &str = "run.json";
 /// In the base, shared by all runs: programs that the sandboxes' users can't reach where they are.
 const TOOLS: &str = ".tools";
 
+/// How the names of a service's sandbox begin, and of its files.
+pub(in crate::backend) const SERVICE: &str = "service-";
+
 /// One run's directory.
 #[derive(Debug, Clone)]
 pub(in crate::backend) struct RunDir(PathBuf);
@@ -109,9 +112,9 @@ impl RunDir {
         dirs
     }
 
-    /// Makes it, empty.
-    pub(in crate::backend) fn make(&self) -> Result<(), Failure> {
-        let longest = self.path("bundle.sock");
+    /// Makes it, empty. These are the names of all sockets that there will be.
+    pub(in crate::backend) fn make(&self, sockets: &[String]) -> Result<(), Failure> {
+        let longest = self.path(sockets.iter().max_by_key(|name| name.len()).map_or("", String::as_str));
         if longest.as_os_str().len() > LONGEST_SOCKET {
             return Err(Failure::machine(format_args!("{} is too long for a socket's path", longest.display()))
                 .hint("set BOTTLE_RUNTIME_DIR to a directory with a short path"));
@@ -184,11 +187,17 @@ impl RunDir {
         OpenOptions::new().create(true).append(true).mode(0o600).open(self.path(name))
     }
 
-    /// What both sandboxes printed, whose line is whose.
+    /// What all sandboxes printed, whose line is whose.
     pub(in crate::backend) fn logs(&self) -> Vec<u8> {
         let mut all = vec![];
-        for (name, who) in [("bundle.log", "sidecars"), ("guest.log", "agent")] {
-            let text = fs::read(self.path(name)).unwrap_or_default();
+        let entries = fs::read_dir(self.path("")).into_iter().flatten().filter_map(Result::ok);
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        let stems = names.filter_map(|name| name.strip_suffix(".log").map(str::to_owned));
+        let mut services: Vec<String> = stems.filter(|name| name.starts_with(SERVICE)).collect();
+        services.sort();
+        let services = services.iter().map(|service| (service.as_str(), service.as_str()));
+        for (name, who) in [("bundle", "sidecars"), ("guest", "agent")].into_iter().chain(services) {
+            let text = fs::read(self.path(&format!("{name}.log"))).unwrap_or_default();
             for line in String::from_utf8_lossy(&text).lines() {
                 // Memory is always there to write to.
                 let _ = writeln!(all, "{who}  | {line}");

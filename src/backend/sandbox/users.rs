@@ -16,10 +16,11 @@ pub(in crate::backend) struct Users {
     pub(in crate::backend) bundle: Option<u32>,
     /// What sets up the guest's system, which the agent can't change.
     pub(in crate::backend) setup: Option<u32>,
+    pub(in crate::backend) service: Option<u32>,
 }
 
 impl Users {
-    /// Those of a run, three numbers that follow from its slug.
+    /// Those of a run, four numbers that follow from its slug.
     pub(in crate::backend) fn for_run(slug: &str) -> Self {
         if !run_dir::is_root() {
             return Self::default();
@@ -31,8 +32,8 @@ impl Users {
     fn numbered(slug: &str, all: bool) -> Self {
         // The slug ends with hex digits of its own.
         let seed = slug.rsplit('-').next().and_then(|digits| u32::from_str_radix(digits, 16).ok()).unwrap_or(0);
-        let first = if all { HIGH + 3 * (seed & 0x00ff_ffff) } else { LOW + 3 * (seed % 1400) };
-        Self { guest: Some(first), bundle: Some(first + 1), setup: Some(first + 2) }
+        let first = if all { HIGH + 4 * (seed & 0x00ff_ffff) } else { LOW + 4 * (seed % 1050) };
+        Self { guest: Some(first), bundle: Some(first + 1), setup: Some(first + 2), service: Some(first + 3) }
     }
 }
 
@@ -60,8 +61,8 @@ mod tests {
         assert!(has_all("         0          0 4294967295\n"));
         assert!(!has_all("0 100000 65536\n"));
         let (one, other) = (Users::numbered("task-0000000a", true), Users::numbered("task-0000000b", true));
-        assert_eq!(one.guest, Some(HIGH + 30));
-        assert_eq!(other.guest, Some(HIGH + 33));
-        assert!(Users::numbered("x-ffffffff", false).setup.is_some_and(|id| id < 65519));
+        assert_eq!(one.guest, Some(HIGH + 40));
+        assert_eq!(other.guest, Some(HIGH + 44));
+        assert!(Users::numbered("x-ffffffff", false).service.is_some_and(|id| id < 65519));
     }
 }

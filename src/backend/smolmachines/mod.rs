@@ -320,11 +320,16 @@ impl Bottle for Machine {
         .boxed()
     }
 
+    fn last_words(&self, _: usize) -> BoxFuture<'_, String> {
+        async { String::new() }.boxed()
+    }
+
     fn exec(&self, exec: Exec) -> BoxFuture<'_, Result<Running, BottleError>> {
         async move {
             match exec.side {
                 Side::Guest => self.run(&exec),
                 Side::Bundle => self.bundle.exec(exec).await,
+                Side::Service(_) => Err(BottleError::new("failed to run a command in a service", "machines have none")),
             }
         }
         .boxed()
@@ -349,7 +354,7 @@ impl Bottle for Machine {
     fn copy_out<'a>(&'a self, side: Side, path: &'a str) -> BoxFuture<'a, Result<Option<Tree>, BottleError>> {
         async move {
             match side {
-                Side::Guest => copy::copy_out(self, side, path).await,
+                Side::Guest | Side::Service(_) => copy::copy_out(self, side, path).await,
                 Side::Bundle => self.bundle.copy_out(path),
             }
         }

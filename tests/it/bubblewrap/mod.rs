@@ -56,6 +56,8 @@ also_here! {
         a_setup_that_fails_or_leaves_what_could_do_harm_is_not_kept,
         a_checkout_with_links_gets_no_cache;
     seal: no_way_out_works_from_a_running_guest;
+    services: the_agent_works_with_a_service_that_reaches_nothing,
+        a_service_that_is_not_ready_ends_the_run_before_the_agent;
     live: a_live_run_gets_its_credential_on_the_way_and_can_be_replayed,
         a_credential_that_is_asked_for_is_renewed_in_the_running_bottle,
         an_upstream_that_nobody_trusts_gets_no_credential;

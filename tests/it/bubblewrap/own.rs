@@ -4,6 +4,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::time::{Duration, Instant};
 
 use crate::docker::promises::wait_for_agent;
+use crate::docker::services::with_services;
 use crate::docker::{Job, commands, ended_with};
 use crate::place::{Place, Room, on, processes, run_inside};
 use crate::world::{Running, said};
@@ -68,6 +69,19 @@ pub(super) fn on_here(test: fn()) {
 #[test]
 fn a_guest_with_the_hosts_network_stops_the_run() {
     stops("[ \"$word\" != --unshare-net ] || continue", "net.interfaces");
+}
+
+#[test]
+fn a_service_with_the_hosts_network_stops_the_run() {
+    on_here(|| ());
+    let services = [("cache", 6379, "exec redis-server --save ''", "time: 30s")];
+    let job = Job::with_manifest(&commands(&["true"]), |upstream| with_services(upstream, &services));
+    let path = lying_bwrap(&job, "[[ \"$*\" != */service-cache/* || \"$word\" != --unshare-net ]] || continue");
+    let output = job.command().env("PATH", path).output().expect("the runner");
+    ended_with(&output, 4);
+    assert!(said(&output).contains("a service would have a network: "), "{}", said(&output));
+    assert!(!job.world.record().join("transcript.jsonl").exists(), "the agent was started");
+    job.nothing_left();
 }
 
 #[test]

@@ -12,6 +12,7 @@ pub(crate) mod live;
 pub(crate) mod main_job;
 pub(crate) mod promises;
 pub(crate) mod seal;
+pub(crate) mod services;
 pub(crate) mod setup;
 pub(crate) mod signals;
 mod stage;

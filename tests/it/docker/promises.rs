@@ -6,7 +6,8 @@ use std::time::Duration;
 use base64::Engine as _;
 use bottle_plan::plan::AGENT_IMAGE;
 
-use super::{Job, commands, ended_with};
+use super::services::with_services;
+use super::{Job, commands, ended_with, manifest};
 use crate::place::{Place, Room, here, inside, is_up, left_behind, patience, run_inside, sandboxes};
 use crate::world::{Running, World, random, said, sh};
 
@@ -148,7 +149,11 @@ fn crashed_and_cleaned(printed: &mut String) -> bool {
         Place::Bubblewrap | Place::Smolmachines => String::new(),
     };
     let before = volumes();
-    let job = Job::new(&commands(&["touch /tmp/started; sleep 60"]));
+    let service = "exec redis-server --save '' --appendonly no";
+    let job = Job::with_manifest(&commands(&["touch /tmp/started; sleep 60"]), |upstream| match here() {
+        Place::Smolmachines => manifest(upstream),
+        _ => with_services(upstream, &[("cache", 6379, service, "time: 60s")]),
+    });
     let mut running = job.start();
     wait_for_agent(&job, &mut running);
     // A crash: nothing of the runner's own code runs any more.

@@ -30,11 +30,16 @@ pub(super) fn quiet_cases(options: &Selftest) -> Vec<Case<'_>> {
     vec![
         case("net.interfaces", || match options.machine {
             Some(_) => machine::interfaces(&up_interfaces()?),
-            None => all([interfaces(), routes4(), routes6()]),
+            None => no_network(),
         }),
         case("net.loopback", || listeners(options)),
         case("dns.hosts", || hosts_file(&read("/etc/hosts")?)),
     ]
+}
+
+/// No interface but loopback, and no route by another.
+pub(super) fn no_network() -> Finding {
+    all([interfaces(), routes4(), routes6()])
 }
 
 /// Cases that send.

@@ -3,6 +3,7 @@
 mod cache;
 mod git;
 mod secrets;
+mod services;
 
 pub(crate) use git::keyscan;
 pub(super) use secrets::looks_like_secret_value;
@@ -110,6 +111,7 @@ fn check_bottle(bottle: &Bottle, manifest: &Manifest, at: &At) -> Checked {
     if let Some(setup) = &bottle.setup {
         check_setup(setup, &at.key("setup"))?;
     }
+    services::check(bottle, &at.key("services"))?;
     check_pipelock(bottle, &at.key("pipelock"))?;
     for (index, exemption) in bottle.gate.exemptions.iter().enumerate() {
         if let Err((key, problem)) = exemption.check() {
@@ -223,10 +225,7 @@ fn check_methods(methods: &[String], at: &At) -> Checked {
 }
 
 fn check_variable(name: &str, value: &str, at: &At) -> Checked {
-    let first = name.bytes().next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
-    if !first || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
-        return Err(at.wrong("not the name of an environment variable"));
-    }
+    check_variable_name(name, at)?;
     if RESERVED_VARIABLES.contains(&name) {
         return Err(at.wrong("the bottle sets this variable itself").hint("remove it"));
     }
@@ -241,15 +240,28 @@ fn check_variable(name: &str, value: &str, at: &At) -> Checked {
     Ok(())
 }
 
-fn check_resources(resources: &Resources, at: &At) -> Checked {
-    if !(resources.cpus.is_finite() && (0.1..=1024.0).contains(&resources.cpus)) {
-        return Err(at.key("cpus").wrong("expected between 0.1 and 1024 processors"));
+fn check_variable_name(name: &str, at: &At) -> Checked {
+    let first = name.bytes().next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
+    if !first || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
+        return Err(at.wrong("not the name of an environment variable"));
     }
+    Ok(())
+}
+
+fn check_resources(resources: &Resources, at: &At) -> Checked {
+    check_cpus(resources, at)?;
     if resources.memory < ByteSize(256 << 20) {
         return Err(at.key("memory").wrong("too little for Claude Code").hint("give at least 256MiB"));
     }
     if resources.pids < 64 {
         return Err(at.key("pids").wrong("too few for Claude Code").hint("give at least 64"));
+    }
+    Ok(())
+}
+
+fn check_cpus(resources: &Resources, at: &At) -> Checked {
+    if !(resources.cpus.is_finite() && (0.1..=1024.0).contains(&resources.cpus)) {
+        return Err(at.key("cpus").wrong("expected between 0.1 and 1024 processors"));
     }
     Ok(())
 }
@@ -358,16 +370,24 @@ fn check_setup(setup: &Setup, at: &At) -> Checked {
 }
 
 fn check_commands(commands: &[String], at: &At) -> Checked {
-    for (index, command) in commands.iter().enumerate() {
-        if command.trim().is_empty() || command.contains('\0') {
-            return Err(at.item(index).wrong("expected a shell command"));
-        }
-        if has_password(command) {
-            let at = at.item(index);
-            return Err(at.wrong("there is an address with a password or a token in the command").hint(
-                "revoke it, since the record shows the command; a route's `auth` adds a credential outside the bottle",
-            ));
-        }
+    commands.iter().enumerate().try_for_each(|(index, command)| check_command(command, &at.item(index)))
+}
+
+fn check_command(command: &str, at: &At) -> Checked {
+    if command.trim().is_empty() {
+        return Err(at.wrong("expected a shell command"));
+    }
+    check_words(command, at)
+}
+
+fn check_words(words: &str, at: &At) -> Checked {
+    if words.contains('\0') {
+        return Err(at.wrong("a command can't hold a NUL"));
+    }
+    if has_password(words) {
+        return Err(at.wrong("there is an address with a password or a token in the command").hint(
+            "revoke it, since the record shows the command; a route's `auth` adds a credential outside the bottle",
+        ));
     }
     Ok(())
 }

@@ -12,6 +12,7 @@ mod offer;
 mod plain_http;
 mod position;
 mod read;
+mod service;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -41,8 +42,9 @@ pub use offer::offer;
 pub use plain_http::PlainHttpError;
 pub(crate) use plain_http::warning as plain_http_warning;
 pub use read::parse;
+pub use service::Service;
 
-use crate::name::Name;
+use crate::name::{Name, ServiceName};
 use crate::registry::Preset;
 
 /// The file names that are looked for in the base branch, in this order.
@@ -108,6 +110,10 @@ pub struct Bottle {
     /// Commands that prepare the repository before the agent starts, such as an installation of dependencies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub setup: Option<Setup>,
+    /// What runs beside the agent, such as a database, by the name of the host at which the agent finds it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(with = "BTreeMap<String, Service>")]
+    pub services: BTreeMap<ServiceName, Service>,
 }
 
 impl Bottle {

@@ -109,6 +109,7 @@ fn words(error: &Error, path: Option<&str>) -> (String, Option<String>) {
             let expected = match *ty {
                 "f32" | "f64" | "floating point" | "floating point number" => "a number",
                 "bool" => "true or false",
+                "u16" => "a whole number up to 65535",
                 _ => "a whole number that is not negative",
             };
             (within(format!("expected {expected}")), None)

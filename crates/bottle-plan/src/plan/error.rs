@@ -3,7 +3,7 @@
 use bottle_policy::gate::refs::RefRefusal;
 use bottle_types::backend::Backend;
 
-use crate::name::Name;
+use crate::name::{Name, ServiceName};
 
 /// Why a plan can't be made: what is wrong, and by [`PlanError::hint`] what to try.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -54,9 +54,24 @@ pub enum PlanError {
     /// More tools were granted for the image, and this backend makes none.
     #[error("a run on {} can't be resumed with what was granted for its image", .0.name())]
     NoImage(Backend),
+    /// A service has nothing that this backend could run.
+    #[error("the service `{name}` can't run on {}: {}", .backend.name(), lack(*.key))]
+    Service {
+        /// Its name.
+        name: ServiceName,
+        /// Where.
+        backend: Backend,
+        /// What the manifest does not say; none: this backend has no services at all.
+        key: Option<&'static str>,
+    },
     /// A fact that the runner gathered can't be right.
     #[error("{0}")]
     Facts(String),
+}
+
+/// Why a service can't run.
+fn lack(key: Option<&'static str>) -> String {
+    key.map_or_else(|| "it has no services".to_owned(), |key| format!("it has no `{key}`"))
 }
 
 impl PlanError {
@@ -73,6 +88,8 @@ impl PlanError {
             Self::Push { .. } => {
                 Some("let `push.refs` in the manifest allow it, such as `refs/heads/bottle/**`; with `refs: []` nothing is pushed".to_owned())
             }
+            Self::Service { key: Some(key), .. } => Some(format!("add `{key}:` to it, or choose another --backend")),
+            Self::Service { key: None, .. } => Some("give --backend docker or --backend bubblewrap".to_owned()),
             Self::NoTask(_) => Some("give the agent a `prompt`, or the dispatch an input `task`".to_owned()),
             Self::NoBottle(_) | Self::Facts(_) => None,
         }

@@ -7,7 +7,7 @@ use bottle_types::door::{BUNDLE_ADDRESS, DOORS_DIR, Door, STATE_DIR};
 
 use super::policies::Rules;
 use super::presets::Presets;
-use super::types::{CaPlan, GitPlan, GuestPlan, HOME, ROOT, TOOLS_DIR};
+use super::types::{CaPlan, GitPlan, GuestPlan, HOME, ROOT, ServicePlan, ServicePort, TOOLS_DIR};
 use crate::facts::HostTools;
 use crate::manifest::Bottle;
 
@@ -35,6 +35,7 @@ pub(super) struct Guest<'a> {
     pub(super) rules: &'a Rules,
     pub(super) presets: &'a Presets,
     pub(super) doors: &'a [Door],
+    pub(super) services: &'a [ServicePlan],
     pub(super) git: Option<&'a GitPlan>,
     pub(super) backend: Backend,
     /// Whether its system is an image's, and not the host's.
@@ -46,7 +47,10 @@ impl Guest<'_> {
     pub(super) fn plan(&self) -> GuestPlan {
         let proxy = self.proxy();
         let link = format!("{TOOLS_DIR}/bin/bottle-link");
-        let forwards: Vec<String> = self.reachable().map(|door| format!("{}={}", door.port(), door.socket())).collect();
+        let mut forwards: Vec<String> =
+            self.reachable().map(|door| format!("{}={}", door.port(), door.socket())).collect();
+        let ports = self.services.iter().flat_map(|service| &service.ports);
+        forwards.extend(ports.map(|ServicePort { port, socket }| format!("{port}={socket}")));
         let mut init: Vec<String> = [&link, "forward", "--as-init", "--doors", DOORS_DIR].map(str::to_owned).to_vec();
         if self.backend == Backend::Smolmachines {
             init.extend(["--address".to_owned(), BUNDLE_ADDRESS.to_string()]);
@@ -115,6 +119,7 @@ impl Guest<'_> {
         let mut direct = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
         direct.extend([Door::Supervise, Door::GitGate].map(host));
         direct.dedup();
+        direct.extend(self.services.iter().map(|service| service.name.to_string()));
         let direct = direct.join(",");
         for (upper, lower, value) in [
             ("HTTP_PROXY", "http_proxy", &proxy),

@@ -52,6 +52,7 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
 
     let images = images(bottle, options, backend)?;
     let names = names(&slug, &images, backend);
+    let services = super::services::services(bottle, &slug, backend)?;
     let state_dir = format!("{}/{slug}", facts.state_root.trim_end_matches('/'));
     let git = upstreams.git_plan(task, facts, options, seed);
     if let Some(git) = git.as_ref().filter(|_| task.work == Work::Change) {
@@ -59,16 +60,25 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
     }
     let image = images.guest != HOST_SYSTEM;
     let tools = &facts.tools;
-    let guest =
-        Guest { bottle, rules: &rules, presets: &presets, doors: &doors, git: git.as_ref(), backend, image, tools }
-            .plan();
+    let guest = Guest {
+        bottle,
+        rules: &rules,
+        presets: &presets,
+        doors: &doors,
+        services: &services,
+        git: git.as_ref(),
+        backend,
+        image,
+        tools,
+    }
+    .plan();
     if backend == Backend::Bubblewrap && !image {
         notes.extend(tools.notes.iter().cloned());
     }
     if let (Some(setup), Some(asked)) = (&mut setup, &bottle.setup) {
         setup.cache = cache_plan(asked, facts, &guest.workdir, backend, &mut notes);
     }
-    let commands = (&agent, setup.as_ref());
+    let commands = (&agent, setup.as_ref(), services.as_slice());
     let prompt = super::prompt::prompt(task, commands, &guest, git.as_ref(), &upstreams, options.dry_run, seed);
     note_left_out(task, &prompt, &mut notes);
     let gate = gate_policy(task, bottle, &upstreams, options);
@@ -113,6 +123,7 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
         prompt,
         limits: agent.limits,
         setup,
+        services,
         verify: agent.verify,
         notes,
     })
@@ -314,6 +325,7 @@ fn for_git_alone(bottle: &Bottle) -> Bottle {
     let mut bottle = bottle.clone();
     bottle.egress.routes.clear();
     bottle.setup = None;
+    bottle.services.clear();
     bottle.pipelock.api_allowlist.clear();
     bottle.supervise.approval = Approval::Deny;
     bottle

@@ -2,7 +2,7 @@
 
 use bottle_types::door::Door;
 
-use super::types::{FileFromBase, GitPlan, GuestPlan, HOME, PromptPlan, SetupPlan};
+use super::types::{FileFromBase, GitPlan, GuestPlan, HOME, PromptPlan, ServicePlan, SetupPlan};
 use super::upstreams::Upstreams;
 use super::words::Words;
 use crate::manifest::Agent;
@@ -12,7 +12,7 @@ use crate::task::{Form, Source, Task, Work};
 /// Writes the prompt.
 pub(super) fn prompt(
     task: &Task,
-    (agent, setup): (&Agent, Option<&SetupPlan>),
+    (agent, setup, services): (&Agent, Option<&SetupPlan>, &[ServicePlan]),
     guest: &GuestPlan,
     git: Option<&GitPlan>,
     upstreams: &Upstreams,
@@ -40,6 +40,7 @@ pub(super) fn prompt(
         "- To ask for a host or anything else that is missing, use the MCP server `{}`.",
         Door::Supervise.name()
     ));
+    services.iter().for_each(|one| service(&mut text, one));
     if dry_run {
         text.line("- This is a dry run: pushes are scanned and accepted, and go nowhere.");
     }
@@ -64,6 +65,13 @@ pub(super) fn prompt(
         .as_ref()
         .map(|from| FileFromBase { from: from.clone(), to: format!("{HOME}/.claude-bottle-instructions.md") });
     PromptPlan { path: format!("{HOME}/.claude-bottle-prompt.txt"), text: text.0, removed, instructions }
+}
+
+fn service(text: &mut Text, service: &ServicePlan) {
+    let at: Vec<String> = service.ports.iter().map(|port| format!("{}:{}", service.name, port.port)).collect();
+    let passwords: Vec<String> =
+        service.generated.iter().map(|(its, agents)| format!("; its {its} is in ${agents}")).collect();
+    text.line(&format!("- A service for this work listens at {}{}.", at.join(", "), passwords.concat()));
 }
 
 fn repository(text: &mut Text, git: &GitPlan, upstreams: &Upstreams, work: Work) {

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::exchange::TokenExchange;
 use crate::facts::ForgeKind;
 use crate::manifest::{Limits, Resources, Who};
-use crate::name::{Name, Slug};
+use crate::name::{Name, ServiceName, Slug};
 use crate::prose::Removed;
 use crate::registry::Preset;
 use crate::task::{Commit, Task};
@@ -115,6 +115,9 @@ pub struct BottlePlan {
     /// What is run in the guest before the agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub setup: Option<SetupPlan>,
+    /// What runs beside the agent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<ServicePlan>,
     /// Shell commands run in the guest afterwards.
     pub verify: Vec<String>,
     /// What a person should know before the run: what this version does otherwise than the manifest says.
@@ -153,6 +156,64 @@ pub struct CachePlan {
     /// Whether an entry stands for the commands, where the work starts with these lock files.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub skip_on_hit: bool,
+}
+
+/// A program beside the agent, and its way to the agent's loopback interface.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ServicePlan {
+    /// Its name, and the host's at which the agent finds it.
+    pub name: ServiceName,
+    /// What runs.
+    pub source: ServiceSource,
+    /// Variables that it sees, but for those that are made.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+    /// Its variables with a password that is made for the run, each with the agent's variable that has it too.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub generated: BTreeMap<String, String>,
+    /// Where it listens, and how the agent gets there.
+    pub ports: Vec<ServicePort>,
+    /// A shell command, run in it, that ends with 0 when it is ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<String>,
+    /// How long it may take until then.
+    pub time: Seconds,
+    /// Its share of the machine.
+    pub resources: Resources,
+    /// Its container, or sandbox.
+    pub container: String,
+    /// The container of its link, to which its network belongs; in bubblewrap the link is the sandbox's own first process.
+    pub link_container: String,
+    /// The process that takes the agent's connections to it.
+    pub link: Vec<String>,
+    /// The command that waits in the guest until its ports take connections.
+    pub wait: Vec<String>,
+}
+
+/// What a service is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ServiceSource {
+    /// An image of the engine's.
+    Image {
+        /// Its name.
+        image: String,
+        /// The words that its entrypoint gets; none: the image's own.
+        command: Vec<String>,
+        /// Who it is in there; none: who the image says.
+        user: Option<String>,
+    },
+    /// A program of the host, with its arguments.
+    Program(Vec<String>),
+}
+
+/// A port of a service, on its own loopback interface and on the agent's, and the socket between the two.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ServicePort {
+    /// The TCP port.
+    pub port: u16,
+    /// The file name of the unix socket in the doors' directory.
+    pub socket: String,
 }
 
 /// The job that a run is part of.
@@ -477,6 +538,8 @@ pub const LABEL_MANAGED: &str = "io.claude-bottle.managed-by";
 pub const LABEL_STATE: &str = "io.claude-bottle.state";
 /// Before a secret's name: the variable through which Compose gets its value.
 pub const SECRET_VARIABLE_PREFIX: &str = "BOTTLE_SECRET_";
+/// Before the name of the agent's variable: the variable through which Compose gets a password that is made for the run.
+pub const GENERATED_VARIABLE_PREFIX: &str = "BOTTLE_GENERATED_";
 
 /// The variables of the guest that the plan sets or that would lead round the doors: a manifest can't set them.
 pub const RESERVED_VARIABLES: [&str; 23] = [

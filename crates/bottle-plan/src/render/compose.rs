@@ -7,9 +7,13 @@ use std::collections::BTreeMap;
 
 use bottle_policy::bundle::DOORS_GROUP;
 use bottle_types::door::{CONFIG_DIR, DOORS_DIR, Door, INTERNAL_DIR, SECRETS_DIR};
+use bottle_types::units::ByteSize;
 
 use super::policy_files;
-use crate::plan::{BottlePlan, HOST_CA_FILE, SECRET_VARIABLE_PREFIX, TOOLS_DIR};
+use crate::manifest::Resources;
+use crate::plan::{
+    BottlePlan, GENERATED_VARIABLE_PREFIX, HOST_CA_FILE, SECRET_VARIABLE_PREFIX, ServicePlan, ServiceSource, TOOLS_DIR,
+};
 
 /// What the supervisor, root in the bundle, keeps of root's capabilities: to start each sidecar as its own user, to end
 /// it, and to give it its directories.
@@ -18,6 +22,12 @@ const SUPERVISOR_CAPABILITIES: [&str; 4] = ["CHOWN", "KILL", "SETGID", "SETUID"]
 const SIDECARS_MEMORY: u64 = 2 << 30;
 /// The bundle's processes and threads.
 const SIDECARS_PIDS: u32 = 1024;
+/// Who a service's link is: nobody who owns anything, and none of the sidecars' users.
+const SERVICE_LINK_USER: u32 = 2005;
+/// Its share of the machine: it moves bytes.
+const SERVICE_LINK: Resources = Resources { cpus: 1.0, memory: ByteSize(64 << 20), pids: 16 };
+/// What the agent's container and a service's have in common.
+const SEALED: [&str; 2] = ["no-new-privileges:true", "seccomp:./seccomp.json"];
 
 /// The `docker-compose.yml` of a run; beside it lies `seccomp.json`.
 pub fn compose(plan: &BottlePlan) -> String {
@@ -27,6 +37,7 @@ pub fn compose(plan: &BottlePlan) -> String {
     out.raw(0, "services:");
     sidecars(&mut out, plan);
     agent(&mut out, plan);
+    plan.services.iter().for_each(|service| add_service(&mut out, plan, service));
     networks_and_volumes(&mut out, plan);
     files(&mut out, plan);
     out.0
@@ -83,15 +94,11 @@ fn agent(out: &mut Yaml, plan: &BottlePlan) {
     out.text(2, "user", &format!("{}:{}", guest.uid, guest.gid));
     out.text(2, "working_dir", &guest.root);
     out.raw(2, "network_mode: none");
-    let hosts: Vec<String> = Door::ALL.iter().map(|door| format!("{}:127.0.0.1", door.name())).collect();
+    let names = Door::ALL.iter().map(|door| door.name());
+    let names = names.chain(plan.services.iter().map(|service| service.name.as_str()));
+    let hosts: Vec<String> = names.map(|name| format!("{name}:127.0.0.1")).collect();
     out.list(2, "extra_hosts", &hosts);
-    out.raw(2, "cap_drop: [ALL]");
-    out.list(2, "security_opt", &["no-new-privileges:true", "seccomp:./seccomp.json"]);
-    let resources = &guest.resources;
-    out.raw(2, &format!("cpus: {}", resources.cpus));
-    out.raw(2, &format!("mem_limit: {}", resources.memory.0));
-    out.raw(2, &format!("memswap_limit: {}", resources.memory.0));
-    out.raw(2, &format!("pids_limit: {}", resources.pids));
+    seal(out, &guest.resources);
     out.raw(2, "volumes:");
     let nocopy = "read_only: true, volume: { nocopy: true }";
     out.raw(3, &format!("- {{ type: volume, source: doors, target: {DOORS_DIR}, {nocopy} }}"));
@@ -100,6 +107,62 @@ fn agent(out: &mut Yaml, plan: &BottlePlan) {
     }
     out.map(2, "environment", &guest.env);
     out.raw(2, "stop_grace_period: 1s");
+}
+
+/// A service and its link, which has the network that both are on: only lo. The service has no other way to the link than that,
+/// where the link listens nowhere, and no socket of the doors.
+fn add_service(out: &mut Yaml, plan: &BottlePlan, service: &ServicePlan) {
+    let name = &service.name;
+    out.raw(1, &format!("# The service {name}. It has no network: only lo, which its link shares, and no door."));
+    out.raw(1, &format!("service-{name}:"));
+    if let ServiceSource::Image { image, command, user } = &service.source {
+        common(out, plan, &service.container, image);
+        if !command.is_empty() {
+            out.list(2, "command", command);
+        }
+        if let Some(user) = user {
+            out.text(2, "user", user);
+        }
+    }
+    out.text(2, "network_mode", &format!("service:service-{name}-link"));
+    seal(out, &service.resources);
+    // It is counted as the service's memory.
+    out.raw(2, &format!("shm_size: {}", service.resources.memory.0 / 2));
+    out.raw(2, "healthcheck: { disable: true }");
+    if !(service.env.is_empty() && service.generated.is_empty()) {
+        out.map(2, "environment", &service.env);
+        service.generated.iter().for_each(|(variable, agents)| generated(out, variable, agents));
+    }
+    // Nothing of it is kept.
+    out.raw(2, "stop_signal: SIGKILL");
+
+    out.raw(1, &format!("service-{name}-link:"));
+    common(out, plan, &service.link_container, &plan.images.tools);
+    out.list(2, "entrypoint", &service.link);
+    out.raw(2, "command: []");
+    out.text(2, "user", &format!("{SERVICE_LINK_USER}:{SERVICE_LINK_USER}"));
+    out.text(2, "working_dir", "/");
+    out.raw(2, "network_mode: none");
+    out.raw(2, "read_only: true");
+    seal(out, &SERVICE_LINK);
+    out.raw(2, "volumes:");
+    out.raw(3, &format!("- {{ type: volume, source: doors, target: {DOORS_DIR}, volume: {{ nocopy: true }} }}"));
+    out.raw(2, "stop_grace_period: 1s");
+}
+
+/// A variable with the password that is made for the run and that the agent has in the variable of that name.
+fn generated(out: &mut Yaml, variable: &str, agents: &str) {
+    out.raw(3, &format!("{}: \"${{{GENERATED_VARIABLE_PREFIX}{agents}:-}}\"", quote(variable)));
+}
+
+/// No rights, the system calls of a guest, and a share of the machine.
+fn seal(out: &mut Yaml, resources: &Resources) {
+    out.raw(2, "cap_drop: [ALL]");
+    out.list(2, "security_opt", &SEALED);
+    out.raw(2, &format!("cpus: {}", resources.cpus));
+    out.raw(2, &format!("mem_limit: {}", resources.memory.0));
+    out.raw(2, &format!("memswap_limit: {}", resources.memory.0));
+    out.raw(2, &format!("pids_limit: {}", resources.pids));
 }
 
 fn common(out: &mut Yaml, plan: &BottlePlan, name: &str, image: &str) {

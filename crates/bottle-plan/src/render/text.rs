@@ -7,7 +7,7 @@ use bottle_policy::route::{Outbound, Route, Scheme};
 use bottle_types::backend::Backend;
 use bottle_types::door::Door;
 
-use crate::plan::{BottlePlan, Bring, CommandSource, SecretSource};
+use crate::plan::{BottlePlan, Bring, CommandSource, SecretSource, ServicePlan, ServiceSource};
 use crate::task::{Form, Source};
 
 /// The plan for people.
@@ -34,6 +34,7 @@ pub fn text(plan: &BottlePlan) -> String {
     credentials(&mut out, plan);
     git(&mut out, plan);
     limits(&mut out, plan);
+    plan.services.iter().enumerate().for_each(|(index, one)| service(&mut out, index, one));
     setup(&mut out, plan);
     for (index, command) in plan.verify.iter().enumerate() {
         out.item(index, "verify", command);
@@ -122,6 +123,24 @@ fn doors(out: &mut Page, plan: &BottlePlan) {
     if !plan.doors.contains(&Door::Egress) && pipelock.api_allowlist.is_empty() {
         out.more("no host may be reached");
     }
+}
+
+/// A service, and where the agent finds it.
+fn service(out: &mut Page, index: usize, service: &ServicePlan) {
+    let ports: Vec<String> = service.ports.iter().map(|port| format!("{}:{}", service.name, port.port)).collect();
+    let what = match &service.source {
+        ServiceSource::Image { image, command, .. } if command.is_empty() => format!("image {image}"),
+        ServiceSource::Image { image, command, .. } => format!("image {image}: {}", command.join(" ")),
+        ServiceSource::Program(program) => format!("this machine's {}", program.join(" ")),
+    };
+    out.item(index, "services", &format!("{}  {what}", ports.join(", ")));
+    let agents: Vec<String> = service.generated.values().map(|agents| format!("${agents}")).collect();
+    if !agents.is_empty() {
+        out.more(&format!("with a password that is made for the run: {}", agents.join(", ")));
+    }
+    let health =
+        service.health.as_ref().map_or_else(|| "its ports take connections".to_owned(), |health| health.clone());
+    out.more(&format!("ready within {}: {health}", service.time));
 }
 
 /// The commands before the agent, and the ways out that are theirs alone.
