@@ -4,8 +4,8 @@
 //! keywords stands, over at most [`LONGEST`] bytes from there. [`Rules::find`] looks at bytes as they are; [`Search`] also
 //! at what they say in other forms.
 //!
-//! Map: `rules` and a project's `own`, `keywords` (where a rule is tried), `pattern`, `checksum`, `coded` (base64 and hex) and their `alphabet`, `runs` (of their digits) and long ones as `digits`, `plain`
-//! (escapes, look-alikes), `numbers` (lists and dumps of bytes), `pieces` (a known secret cut apart), `packed` (compression) and where it may `begin`, `stream` (a
+//! Map: `rules` and a project's `own`, `keywords` (where a rule is tried), `pattern`, `checksum`, `noise` (where a match is chance), `coded` (base64 and hex) and their `alphabet`, `runs` (of their digits) and long ones as `digits`, `plain`
+//! (escapes, look-alikes), `numbers` (lists and dumps of bytes), `radix` (base32, uuencode, git's patches), `joined` (literals), all of these as `forms`, `pieces` (a known secret cut apart), `packed` (compression) and where it may `begin`, `stream` (a
 //! body on its way), `head` (a request's head).
 
 mod alphabet;
@@ -13,14 +13,18 @@ mod begin;
 mod checksum;
 pub(crate) mod coded;
 mod digits;
+pub(crate) mod forms;
 mod head;
+mod joined;
 pub(crate) mod keywords;
+mod noise;
 pub(crate) mod numbers;
 mod own;
 pub(crate) mod packed;
 mod pattern;
 pub(crate) mod pieces;
 mod plain;
+mod radix;
 mod rules;
 pub(crate) mod runs;
 mod stream;
@@ -32,15 +36,36 @@ pub use rules::{Rule, Rules, RulesError, Scope, entropy};
 pub use stream::{Mode, Stream};
 
 use crate::known::KnownSecrets;
+use crate::texts::runs_of_text;
+use forms::{FormKind, Guesses, RunForms};
 use runs::Digits;
 
 /// How many bytes from its keyword a rule sees.
 pub const LONGEST: usize = 512;
+/// So many bytes from a keyword on tell whether a rule's match counts.
+const AHEAD: usize = LONGEST + noise::BEHIND;
 /// How deep forms inside forms are looked for: escapes in escapes, archives in archives. Deeper archives are refused.
 const DEEPEST: Depth = 5;
 
 /// How many forms are undone.
 type Depth = u8;
+
+/// How a text came out of a window.
+#[derive(Debug, Clone, Copy, Default)]
+struct Origin {
+    depth: Depth,
+    guesses: Guesses,
+    /// It came out of numbers on the way: they can be read in several ways, and nobody writes one backwards.
+    is_numbers: bool,
+}
+
+impl Origin {
+    /// With one form more undone; none where that is no use.
+    fn with(self, kind: FormKind) -> Option<Self> {
+        let is_numbers = self.is_numbers || kind == FormKind::Numbers;
+        Some(Self { depth: self.depth + 1, guesses: self.guesses.with(kind)?, is_numbers })
+    }
+}
 
 /// What was found, without the value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,12 +98,22 @@ struct Looked {
     rule: Option<Finding>,
 }
 
+/// What was said in a form in which something packed begins.
+#[derive(Debug)]
+struct PackedForm {
+    from: usize,
+    said: Vec<u8>,
+    is_guess: bool,
+}
+
 /// Buffers that are used again.
 #[derive(Debug, Default)]
 struct Scratch {
     digits: Digits,
     letters: Vec<u8>,
     marks: Vec<u8>,
+    runs: RunForms,
+    packed: Vec<PackedForm>,
 }
 
 impl Search<'_> {
@@ -106,44 +141,71 @@ impl Search<'_> {
 
     /// The same for a short text, without what is packed in it.
     fn find_small(&self, bytes: &[u8], scratch: &mut Scratch) -> Option<Finding> {
-        let found = self.look(bytes, 0, true, 0, scratch);
+        let found = self.look(bytes, 0, true, Origin::default(), scratch);
         found.known.or(found.rule)
     }
 
     /// Looks at a window of a stream, in which everything before `fresh` was looked at before; more follows it unless it
     /// is the `last` one. Findings are counted from the window's beginning.
-    fn look(&self, bytes: &[u8], fresh: usize, last: bool, depth: Depth, scratch: &mut Scratch) -> Looked {
+    fn look(&self, bytes: &[u8], fresh: usize, last: bool, origin: Origin, scratch: &mut Scratch) -> Looked {
         let (known_at, rule_at) = self.look_as_it_is(bytes, fresh, last, scratch);
-        let mut found = Looked {
-            known: known_at.map(|(owner, at)| Finding {
-                rule: format!("known-secret:{}", self.known.name(owner)),
-                known: true,
-                offset: at as u64,
-            }),
-            rule: rule_at.zip(self.rules).map(|((index, at), (rules, _))| Finding {
-                rule: rules.rules()[index].id.clone(),
-                known: false,
-                offset: at as u64,
-            }),
-        };
-        if found.known.is_some() || depth >= DEEPEST {
+        let mut found = self.looked(known_at, rule_at);
+        if found.known.is_some() || origin.depth >= DEEPEST {
             return found;
         }
-        // What is behind a list, or behind the window, is looked at with the next one.
-        let numbers = numbers::lists(bytes, &mut scratch.marks).into_iter();
-        let numbers = numbers.map(|(from, said)| (from, true, said));
-        let plain = plain::plain(bytes).into_iter();
-        let plain = plain.map(|(from, to, said)| (from, last && to == bytes.len(), said));
-        for (from, last, said) in plain.chain(numbers) {
-            let inner = self.look(&said, 0, last, depth + 1, scratch);
+        let runs = std::mem::take(&mut scratch.runs);
+        let whole = runs.lines.is_empty() || last || !runs.open;
+        // What is behind a form, or behind the window, is looked at with the next one.
+        let forms = forms::forms(bytes, origin.guesses, &mut scratch.marks).into_iter();
+        let forms = forms.filter_map(|form| {
+            let last = form.kind != FormKind::Escapes || last && form.to == bytes.len();
+            Some((form.from, last, origin.with(form.kind)?, form.said))
+        });
+        for (said, last, counts) in [(&runs.lines, whole, true), (&runs.backwards, true, !origin.is_numbers)] {
+            if counts && found.known.is_none() && !said.is_empty() {
+                let again = self.look_plain(said, last);
+                (found.known, found.rule) = (again.known, found.rule.or(again.rule));
+            }
+        }
+        if found.known.is_some() {
+            return found;
+        }
+        let base32 = origin.with(FormKind::Base32).filter(|_| !runs.base32.is_empty());
+        let base32 = base32.map(|origin| (0, true, origin, runs.base32));
+        for (from, last, origin, said) in forms.chain(base32) {
+            let inner = self.look(&said, 0, last, origin, scratch);
             let somewhere = |finding: Finding| Finding { offset: from as u64, ..finding };
             found.rule = found.rule.or(inner.rule.map(somewhere));
             found.known = inner.known.map(somewhere);
             if found.known.is_some() {
                 break;
             }
+            // Of what is no text, the form is chance, and so is what begins in it.
+            if !begin::beginnings(&said, 0, said.len()).is_empty() && runs_of_text(bytes).is_none() {
+                scratch.packed.push(PackedForm { from, said, is_guess: !origin.guesses.is_empty() });
+            }
         }
         found
+    }
+
+    /// The findings at these places.
+    fn looked(&self, known: Option<Place>, rule: Option<Place>) -> Looked {
+        let finding = |rule: String, known: bool, at: usize| Finding { rule, known, offset: at as u64 };
+        Looked {
+            known: known.map(|(owner, at)| finding(format!("known-secret:{}", self.known.name(owner)), true, at)),
+            rule: rule
+                .zip(self.rules)
+                .map(|((index, at), (rules, _))| finding(rules.rules()[index].id.clone(), false, at)),
+        }
+    }
+
+    /// Looks at what is written in lines or backwards, which hides nothing else: digits over lines, and pieces, are found without it.
+    fn look_plain(&self, said: &[u8], last: bool) -> Looked {
+        let to = if last { said.len() } else { said.len().saturating_sub(AHEAD) };
+        let rule = self.rules.and_then(|(rules, scope)| rules.find_in(said, 0, to, scope));
+        let found = self.looked(self.known.find_raw(said), rule);
+        let somewhere = |finding: Finding| Finding { offset: 0, ..finding };
+        Looked { known: found.known.map(somewhere), rule: found.rule.map(somewhere) }
     }
 
     /// The known secret and the rule that are found in bytes as they are, in base64, in hex, and in pieces; with a secret, no
@@ -159,10 +221,15 @@ impl Search<'_> {
             return (Some(known), None);
         }
         let mut rule_at = None;
-        let known_at = runs::runs(bytes, &mut scratch.digits, |run, start, open| {
+        scratch.runs.clear();
+        let forms = &mut scratch.runs;
+        let known_at = runs::runs(bytes, &mut scratch.digits, |run, at| {
+            let (start, open) = (at.start, at.end == bytes.len());
             if let Some((owner, digit)) = self.known.find_coded(run) {
                 return Some((owner, runs::position(bytes, start, digit)));
             }
+            let begins = |end: &[u8]| self.rules.is_some_and(|(rules, _)| rules.begins(end));
+            forms.take(bytes, run, at, open && !last, begins);
             if rule_at.is_none()
                 && let Some((rules, scope)) = self.rules
                 && let Some((index, digit)) = rules.find_coded(run, last || !open, scope)
@@ -177,8 +244,8 @@ impl Search<'_> {
         }
         let plain = self.rules.and_then(|(rules, scope)| {
             // A keyword whose token may go on behind the window is tried with the next one.
-            let to = if last { bytes.len() } else { bytes.len().saturating_sub(LONGEST) };
-            rules.find_in(bytes, fresh.saturating_sub(LONGEST), to, scope)
+            let to = if last { bytes.len() } else { bytes.len().saturating_sub(AHEAD) };
+            rules.find_in(bytes, fresh.saturating_sub(AHEAD), to, scope)
         });
         (None, plain.or(rule_at))
     }

@@ -1,3 +1,4 @@
+use base64::Engine as _;
 use bottle_types::secret::{Secret, SecretName};
 use proptest::prelude::*;
 
@@ -631,4 +632,101 @@ fn what_is_no_packing_is_looked_at_as_it_is() {
     }
     assert_eq!(Packing::declared("utf-8, gzip"), Ok(vec![Packing::Gzip]));
     assert!(Packing::declared("compress").is_err() && Packing::declared("base64").is_err());
+}
+
+/// Words stand in everybody's texts: what makes a secret of them is that they follow each other.
+#[test]
+fn a_secret_of_words_is_found_where_its_words_follow_each_other() {
+    let name = SecretName::parse("TOKEN").expect("a name");
+    let known =
+        KnownSecrets::new(&[(name, Secret::new(b"ci-readonly-user:Internal2025".to_vec()))]).expect("long enough");
+    let search = Search { known: &known, rules: None };
+    for text in [
+        "the user is ci-readonly-user:Internal2025, and no other".to_owned(),
+        "ci readonly user Internal 2025".to_owned(),
+        "a=ci-readonly&b=-user:Int&c=ernal2025".to_owned(),
+        "CI_READONLY_USER_INTERNAL2025".to_owned(),
+        r#"{"p0":"ci-rea","p1":"donly-","p2":"user:I","p3":"nterna","p4":"l2025"}"#.to_owned(),
+    ] {
+        assert!(search.find(text.as_bytes()).is_some(), "{text}");
+    }
+    let filler = "pub fn other(&self) -> Result<(), Error> { self.inner.next() }\n".repeat(8);
+    for text in [
+        "Copyright 2025. A circuit is readonly for the user; internal errors are read by users of the internal API since 2025.".to_owned(),
+        format!("internal2025\n{filler}const USER: &str = \"user\";\n{filler}fn readonly() {{}}\n{filler}cireadable"),
+        "user readonly internal 2025 circumvented easily unless erinaceous".to_owned(),
+    ] {
+        assert_eq!(search.find(text.as_bytes()), None, "{text}");
+    }
+}
+
+/// The key of a cloud's documentation, and its secret, stand in all tutorials.
+#[test]
+fn keys_of_the_documentation_are_no_findings() {
+    let nothing = KnownSecrets::new(&[]).expect("none");
+    let search = Search { known: &nothing, rules: Some((rules(), Scope::All)) };
+    let secret = ["wJalrXUtnFEMI", "K7MDENG", "bPxRfiCYEXAMPLEKEY"].join("/");
+    for text in [
+        format!("[default]\naws_access_key_id = AKIAIOSFODNN7EXAMPLE\naws_secret_access_key = {secret}\n"),
+        format!("export AWS_ACCESS_KEY_ID=AKIAI44QH8DHBEXAMPLE AWS_SECRET_ACCESS_KEY={secret}"),
+        format!(r#"{{"SecretAccessKey": "{secret}"}}"#),
+    ] {
+        assert_eq!(search.find(text.as_bytes()), None, "{text}");
+        use base64::Engine as _;
+        assert_eq!(search.find(base64::engine::general_purpose::STANDARD.encode(&text).as_bytes()), None, "{text}");
+    }
+    let other = fake("aws_secret_access_key = {b64:40}");
+    assert!(search.find(other.as_bytes()).is_some(), "{other}");
+}
+
+/// Noise on both sides hides nothing but what has no more fixed than noise itself.
+#[test]
+fn a_token_in_the_middle_of_noise_is_found() {
+    let nothing = KnownSecrets::new(&[]).expect("none");
+    let noise = "q7Zc0mWx4TgB1uPdK9sLr2YhN5vAeJ8oFi3GtXkQw6ECbDzRnUyHlMfSjOaVpI7+/zR9k2";
+    let token = fake("ghp_{crc:30}");
+    for text in [
+        format!("{noise}/{token}/{noise}"),
+        format!("{noise}+{token}/{noise}"),
+        format!("{noise}\n{token}/{}\n{noise}", &noise[..noise.len() - token.len() - 1]),
+    ] {
+        for (form, text) in
+            [("plain", text.clone()), ("base64", base64::engine::general_purpose::STANDARD.encode(&text))]
+        {
+            let search = Search { known: &nothing, rules: Some((rules(), Scope::All)) };
+            assert!(search.find(text.as_bytes()).is_some(), "{form}: {text}");
+        }
+    }
+}
+
+/// The end of what was sent before may have a part of a secret in it, but changes nothing of how a body is read.
+#[test]
+fn a_body_behind_another_is_read_as_it_is_by_itself() {
+    let known = KnownSecrets::new(&[]).expect("nothing");
+    let search = Search { known: &known, rules: Some((rules(), Scope::All)) };
+    let token = fake("ghp_{an:36}");
+    let after = |before: &[u8], body: &[u8]| {
+        let mut stream = Stream::after(before);
+        let judged = stream.push(search, body, Mode::Block).and_then(|_| stream.finish(search, Mode::Block));
+        (judged.err().map(|finding| finding.rule), stream.tail())
+    };
+    let found = Some("github-pat".to_owned());
+    let bodies = packed_texts().into_iter().map(|(_, packed)| packed);
+    for body in
+        bodies.flat_map(|packed| [base64::engine::general_purpose::STANDARD.encode(&packed).into_bytes(), packed])
+    {
+        let alone = after(b"", &body).0;
+        for before in [&b"x"[..], b"xy", b"xyz", b"a=b", &[b'q'; 600]] {
+            assert_eq!(after(before, &body).0, alone, "{:?}", &body[..8]);
+        }
+    }
+    let (first, rest) = token.split_at(9);
+    assert_eq!(after(first.as_bytes(), rest.as_bytes()).0, found);
+    assert_eq!(after(first.as_bytes(), format!("{rest}\n{}", "word ".repeat(200)).as_bytes()).0, found);
+    assert_eq!(after(first.as_bytes(), format!("\n{rest}").as_bytes()).0, found);
+    assert_eq!(after(first.as_bytes(), format!(" {rest}").as_bytes()).0, None);
+    // What is cut in three is found with the third, as the middle has no blank in it.
+    let (second, third) = rest.split_at(9);
+    let (nothing, tail) = after(first.as_bytes(), second.as_bytes());
+    assert_eq!((nothing, after(&tail, third.as_bytes()).0), (None, found));
 }

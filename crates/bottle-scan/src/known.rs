@@ -93,10 +93,16 @@ impl KnownSecrets {
         })
     }
 
-    /// The first occurrence: whose value it is, and where.
+    /// The first occurrence: whose value it is, and where; of one in pieces, about where.
     pub fn find(&self, haystack: &[u8]) -> Option<(&SecretName, Range<usize>)> {
-        let found = self.next(haystack, 0)?;
-        Some((&self.names[self.owners[found.pattern().as_usize()]], found.range()))
+        if let Some(found) = self.next(haystack, 0) {
+            return Some((&self.names[self.owners[found.pattern().as_usize()]], found.range()));
+        }
+        if self.owners.is_empty() {
+            return None;
+        }
+        let (owner, at) = self.find_pieces(haystack, &mut vec![])?;
+        Some((&self.names[owner], at..at))
     }
 
     /// The first occurrence from `from` on.

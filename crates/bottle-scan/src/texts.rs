@@ -1,30 +1,39 @@
 //! What else some bytes say: what is packed inside them (gzip, zlib, zip, xz, lzip, bzip2, zstd, at any offset, nested), what remains without
-//! NUL bytes (UTF-16 and UTF-32 of plain text), and what base64, hex, percent codes and lists of numbers stand for, over line
-//! breaks too.
+//! NUL bytes (UTF-16 and UTF-32 of plain text), and what they say in all the forms that the doors read, too.
 //!
 //! A scanner that looks only at the bytes themselves, or trusts a name or the first bytes to say what a file is, misses
 //! all of these. Formats that this module does not unpack are named by [`archive_names`], for the scanner's own unpackers.
 //!
-//! Map: `begin` (where something packed begins), `runs` (of printable characters in other bytes).
+//! Map: `begin` (where something packed begins), `decoded` (base64 and hex), `runs` (of printable characters in other bytes).
 
 mod begin;
+mod decoded;
 mod runs;
 
-use std::io::Read;
+use std::collections::VecDeque;
 
-use base64::Engine as _;
 use flate2::{Decompress, FlushDecompress, Status};
 
-use crate::dlp::numbers;
-use crate::dlp::packed::{START_COST, Work, may_be_deflate};
+use crate::dlp::Packing;
+use crate::dlp::forms::{self, FormKind, Guesses, RunForms};
+use crate::dlp::packed::{self, START_COST, Work, may_be_deflate};
+use crate::dlp::runs::{self as digit_runs, Digits};
 
 pub use begin::archive_names;
 use begin::{header, next_start, packer};
+use decoded::Decoded;
 pub use runs::runs_of_text;
 use runs::{has_text, wide_runs, without_nuls};
 
 /// Packed inside packed inside packed: deeper than this is refused, as nobody does it honestly.
 const DEEPEST: usize = 8;
+/// Escapes in escapes in escapes: so many are undone.
+const DEEPEST_ESCAPES: usize = 5;
+/// Fewer percent codes than this hide nothing.
+const MANY_PERCENTS: usize = 6;
+/// So many bytes are looked at that are said by what is a guess itself: a few for all, and so many for each byte that there is.
+const FEW_GUESSED: u64 = 1 << 20;
+const GUESSED: u64 = 8;
 /// Lists of numbers whose numbers say lists of numbers: what more of them say is not looked at. Numbers can be read in several ways, all
 /// of which are tried, and honest ones (a table in a program's text) so say lists again and again that nobody wrote.
 const MOST_LISTS: usize = 3;
@@ -32,13 +41,9 @@ const MOST_LISTS: usize = 3;
 const SHORTEST: usize = 8;
 /// Up to this size all NUL bytes are dropped, wherever they are; in larger files only those between wide characters.
 const SMALL: usize = 1 << 20;
-/// A line of base64 or hex that may go on in the next one.
-const SHORTEST_LINE: usize = 32;
-/// Numbers are looked for in so much at once, and in so much behind it, where a list that says a secret has its end.
+/// Other forms are looked for in so much at once, and in so much behind it, where what says a secret has its end.
 const PART: usize = 1 << 20;
 const LONGEST_LIST: usize = 16 << 10;
-/// Fewer percent codes than this hide nothing.
-const MANY_PERCENTS: usize = 6;
 
 /// Bytes that other bytes contain in another form.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +52,8 @@ pub struct Derived {
     pub how: String,
     /// The bytes.
     pub bytes: Vec<u8>,
+    /// Whether honest texts say anything at all in this form, as backwards: only formats that nothing else has count in it.
+    pub is_guess: bool,
 }
 
 /// Something that can't be looked through.
@@ -63,70 +70,142 @@ pub enum TextsError {
     TooDeep,
 }
 
-/// How many steps a text is away from the bytes that were given.
+/// How a text came about.
 #[derive(Debug, Clone, Copy, Default)]
-struct Depth {
-    steps: usize,
-    /// Those of them that read numbers.
+struct Origin {
+    /// How many times it was unpacked or decoded.
+    depth: usize,
+    /// How many times what was undone were escapes.
+    escapes: usize,
+    /// How many times it was numbers that were read.
     lists: usize,
+    guesses: Guesses,
+}
+
+/// A text that is looked at when all others are.
+#[derive(Debug)]
+struct Guessed {
+    how: String,
+    bytes: Vec<u8>,
+    origin: Origin,
 }
 
 /// Looks for what else bytes say, within a budget for all that one push unpacks to.
+///
+/// Packed bytes, and what is sure to be written in another form, are looked through to the end, or refused. What could be a form
+/// and may be chance is a guess: all that is no guess itself is looked through for those, and what they say in turn as far as
+/// there is work left; see [`Guesses`].
 #[derive(Debug)]
 pub struct Unpacker {
     left: u64,
     work: Work,
     inflater: Decompress,
     marks: Vec<u8>,
+    digits: Digits,
+    guessed: VecDeque<Guessed>,
+    guesses_left: u64,
 }
 
 impl Unpacker {
     /// An unpacker that stops with an error when `budget` bytes have come out.
     pub fn new(budget: u64) -> Self {
-        Self { left: budget, work: Work::default(), inflater: Decompress::new(false), marks: vec![] }
+        Self {
+            left: budget,
+            work: Work::default(),
+            inflater: Decompress::new(false),
+            marks: vec![],
+            digits: Digits::default(),
+            guessed: VecDeque::new(),
+            guesses_left: 0,
+        }
     }
 
     /// Gives all that the bytes say in other forms, one by one; not the bytes themselves.
     pub fn unpack(&mut self, bytes: &[u8], each: &mut dyn FnMut(Derived)) -> Result<(), TextsError> {
         self.work.allow(bytes.len());
-        self.look(bytes, "", Depth::default(), each)
+        self.guesses_left = FEW_GUESSED.saturating_add(GUESSED.saturating_mul(bytes.len() as u64));
+        self.guessed.clear();
+        self.headless(bytes, each)?;
+        self.look(bytes, "", Origin::default(), each)?;
+        while let Some(Guessed { how, bytes, origin }) = self.guessed.pop_front() {
+            self.look(&bytes, &format!("{how}, "), origin, each)?;
+            each(Derived { how, bytes, is_guess: false });
+        }
+        Ok(())
     }
 
     fn look(
         &mut self,
         bytes: &[u8],
         before: &str,
-        depth: Depth,
+        origin: Origin,
         each: &mut dyn FnMut(Derived),
     ) -> Result<(), TextsError> {
         let narrow = if bytes.len() <= SMALL { without_nuls(bytes) } else { wide_runs(bytes) };
         if !narrow.is_empty() {
-            self.spend(narrow.len())?;
             let how = format!("{before}without NUL bytes");
             // UTF-16 text is read on: it may be base64. In other binaries the same runs were seen already.
             if narrow.len() * 4 <= bytes.len() * 3 {
-                self.inner(narrow, how, depth, each)?;
-            } else {
-                each(Derived { how, bytes: narrow });
+                self.inner(narrow, how, origin, each)?;
+            } else if self.may_say(narrow.len(), origin)? {
+                each(Derived { how, bytes: narrow, is_guess: false });
             }
         }
-        self.streams(bytes, before, depth, each)?;
-        self.encoded(bytes, before, depth, each)
+        self.streams(bytes, before, origin, each)?;
+        self.encoded(bytes, before, origin, each)
     }
 
+    /// Looks at what a text is sure to say.
     fn inner(
         &mut self,
         bytes: Vec<u8>,
         how: String,
-        depth: Depth,
+        origin: Origin,
         each: &mut dyn FnMut(Derived),
     ) -> Result<(), TextsError> {
-        if depth.steps >= DEEPEST {
-            return Err(TextsError::TooDeep);
+        if !self.may_say(bytes.len(), origin)? {
+            return Ok(());
         }
-        self.look(&bytes, &format!("{how}, "), Depth { steps: depth.steps + 1, ..depth }, each)?;
-        each(Derived { how, bytes });
+        self.deeper(bytes, how, origin, each)
+    }
+
+    fn deeper(
+        &mut self,
+        bytes: Vec<u8>,
+        how: String,
+        origin: Origin,
+        each: &mut dyn FnMut(Derived),
+    ) -> Result<(), TextsError> {
+        if origin.depth >= DEEPEST {
+            // Out of a guess it may have come by chance, time and again.
+            return if origin.guesses.is_empty() { Err(TextsError::TooDeep) } else { Ok(()) };
+        }
+        self.look(&bytes, &format!("{how}, "), Origin { depth: origin.depth + 1, ..origin }, each)?;
+        each(Derived { how, bytes, is_guess: false });
         Ok(())
+    }
+
+    /// Keeps what a text may say until all that is sure was looked at.
+    fn guess(&mut self, bytes: Vec<u8>, kind: FormKind, before: &str, origin: Origin) -> Result<(), TextsError> {
+        if let Some(guesses) = origin.guesses.with(kind)
+            && self.may_say(bytes.len(), origin)?
+        {
+            self.work.allow(bytes.len());
+            let how = format!("{before}{}", kind.name());
+            self.guessed.push_back(Guessed { how, bytes, origin: Origin { guesses, ..origin } });
+        }
+        Ok(())
+    }
+
+    /// Takes so many bytes from what is left: for what a guess says from another budget, behind whose end nothing more is looked
+    /// at.
+    fn may_say(&mut self, bytes: usize, origin: Origin) -> Result<bool, TextsError> {
+        if origin.guesses.is_empty() {
+            return self.spend(bytes).map(|()| true);
+        }
+        let left = self.guesses_left.checked_sub(bytes as u64);
+        self.guesses_left = left.unwrap_or(self.guesses_left);
+        Ok(left.is_some())
     }
 
     fn spend(&mut self, bytes: usize) -> Result<(), TextsError> {
@@ -134,12 +213,12 @@ impl Unpacker {
         Ok(())
     }
 
-    /// Deflate streams behind a gzip, zip or zlib header, wherever it stands.
+    /// Deflate streams behind a gzip, zip or zlib header, wherever it stands, and what other packers made.
     fn streams(
         &mut self,
         bytes: &[u8],
         before: &str,
-        depth: Depth,
+        origin: Origin,
         each: &mut dyn FnMut(Derived),
     ) -> Result<(), TextsError> {
         let mut at = 0;
@@ -149,9 +228,9 @@ impl Unpacker {
             let (kind, start, (out, read)) = if let Some((kind, start)) = header(rest) {
                 self.work.spend(START_COST).ok_or(TextsError::TooMany)?;
                 (kind, start, self.inflate(rest.get(start..).unwrap_or_default())?)
-            } else if let Some(kind) = packer(rest) {
+            } else if let Some(packing) = packer(rest) {
                 self.work.spend(64 * START_COST).ok_or(TextsError::TooMany)?;
-                (kind, 0, self.decompress(kind, rest)?)
+                (packing.name(), 0, self.decompress(packing, rest)?)
             } else {
                 at += 1;
                 continue;
@@ -164,9 +243,30 @@ impl Unpacker {
                 at += 1;
                 continue;
             }
-            self.inner(out, format!("{before}{kind} at byte {at}"), depth, each)?;
+            // What came out whole is no guess, whatever it came out of.
+            let guesses = if read.is_some() { Guesses::NONE } else { origin.guesses };
+            self.deeper(out, format!("{before}{kind} at byte {at}"), Origin { guesses, ..origin }, each)?;
             // A stream that came out whole has no other inside it; after a broken one, what it swallowed is tried again.
             at += read.map_or(1, |read| start + read);
+        }
+        Ok(())
+    }
+
+    /// What has no head by which it could be told, where all of the bytes may be that.
+    fn headless(&mut self, bytes: &[u8], each: &mut dyn FnMut(Derived)) -> Result<(), TextsError> {
+        if packed::is_text(bytes) || Packing::begins(bytes).is_some() {
+            return Ok(());
+        }
+        for packing in [Packing::Brotli, Packing::Deflate] {
+            self.work.spend(START_COST).ok_or(TextsError::TooMany)?;
+            let mut out = vec![];
+            let whole = packed::headless(packing, bytes, &mut |part: &[u8]| {
+                out.extend_from_slice(part);
+                self.spend(part.len())
+            })?;
+            if whole && out.len() >= SHORTEST || has_text(&out) {
+                self.deeper(out, format!("{} without a head", packing.name()), Origin::default(), each)?;
+            }
         }
         Ok(())
     }
@@ -201,141 +301,114 @@ impl Unpacker {
     }
 
     /// The same for the formats that have no deflate inside.
-    fn decompress(&mut self, kind: &str, mut bytes: &[u8]) -> Result<(Vec<u8>, Option<usize>), TextsError> {
+    fn decompress(&mut self, packing: Packing, mut bytes: &[u8]) -> Result<(Vec<u8>, Option<usize>), TextsError> {
         let all = bytes.len();
-        let mut out = vec![];
-        let whole = match kind {
-            "xz" => self.read_out(lzma_rust2::XzReader::new(&mut bytes, false), &mut out)?,
-            "lzip" => self.read_out(lzma_rust2::LzipReader::new(&mut bytes), &mut out)?,
-            "bzip2" => self.read_out(bzip2::bufread::BzDecoder::new(&mut bytes), &mut out)?,
-            _ => match ruzstd::decoding::StreamingDecoder::new(&mut bytes) {
-                Ok(decoder) => self.read_out(decoder, &mut out)?,
-                Err(_) => false,
-            },
-        };
+        let (mut out, mut piece) = (vec![], vec![0; 64 << 10]);
+        let whole = packed::whole(packing, &mut bytes, &mut piece, &mut |part: &[u8]| {
+            self.spend(part.len())?;
+            out.extend_from_slice(part);
+            Ok::<_, TextsError>(())
+        })?;
         self.work.spend((all - bytes.len()) as u64).ok_or(TextsError::TooMany)?;
         Ok((out, whole.then(|| all - bytes.len())))
     }
 
-    /// Reads what comes; says whether it came to its end.
-    fn read_out(&mut self, mut reader: impl Read, out: &mut Vec<u8>) -> Result<bool, TextsError> {
-        let mut buffer = vec![0; 64 << 10];
-        loop {
-            match reader.read(&mut buffer) {
-                Ok(0) => return Ok(true),
-                Ok(count) => {
-                    self.spend(count)?;
-                    out.extend_from_slice(&buffer[..count]);
-                }
-                // Cut off or damaged: what came out before counts.
-                Err(_) => return Ok(false),
-            }
-        }
-    }
-
-    /// Base64 and hex are decoded, also where they are broken into lines, and so are percent signs. gitleaks does some of it,
-    /// but no lines, nothing binary, and now and then it misses a plain one.
+    /// What bytes say in other forms, as the doors read them; see [`forms`].
     fn encoded(
         &mut self,
         bytes: &[u8],
         before: &str,
-        depth: Depth,
+        origin: Origin,
         each: &mut dyn FnMut(Derived),
     ) -> Result<(), TextsError> {
-        let (mut joined, mut decoded) = (vec![], vec![]);
-        let (mut run, mut lines) = (vec![], 0);
-        for line in bytes.split(|byte| *byte == b'\n').map(Some).chain([None]) {
-            if let Some(line) = line.map(<[u8]>::trim_ascii)
-                && let text = longest_run(line)
-                // The last line of a block is shorter, but has nothing beside it.
-                && (text.len() >= SHORTEST_LINE || lines > 0 && !text.is_empty() && line.len() <= text.len() + 6)
-            {
-                run.extend_from_slice(text);
-                lines += 1;
-            } else if lines > 0 {
-                decode_into(&run, &mut decoded);
-                if lines > 1 {
-                    joined.append(&mut run);
-                    joined.push(b'\n');
+        // Of what is mostly no text, the runs of text are enough.
+        let text = runs_of_text(bytes);
+        let text = text.as_deref().unwrap_or(bytes);
+        for (kind, said) in self.forms(text, origin.guesses) {
+            match kind {
+                FormKind::Escapes => self.escapes(said, before, origin, each)?,
+                FormKind::Numbers if origin.lists < MOST_LISTS => {
+                    let origin = Origin { lists: origin.lists + 1, ..origin };
+                    self.inner(said, format!("{before}numbers"), origin, each)?;
                 }
-                run.clear();
-                lines = 0;
+                FormKind::Numbers => {}
+                _ => self.guess(said, kind, before, origin)?,
             }
         }
-        self.spend(joined.len())?;
-        if !joined.is_empty() {
-            each(Derived { how: format!("{before}base64 lines joined"), bytes: joined });
-        }
-        self.spend(decoded.len())?;
-        if !decoded.is_empty() {
-            self.inner(decoded, format!("{before}base64 or hex"), depth, each)?;
-        }
-        if depth.lists < MOST_LISTS {
-            let numbers = numbers_in(bytes, &mut self.marks);
-            self.spend(numbers.len())?;
-            if !numbers.is_empty() {
-                let depth = Depth { lists: depth.lists + 1, ..depth };
-                self.inner(numbers, format!("{before}numbers"), depth, each)?;
+        let (mut said, mut decoded) = (RunForms::default(), Decoded::default());
+        let _ = digit_runs::runs(bytes, &mut self.digits, |run, at| -> Option<()> {
+            said.take(bytes, run, at, false, |_| true);
+            decoded.run(run);
+            None
+        });
+        // Numbers can be read in several ways, and nobody writes one backwards.
+        let backwards = if origin.lists == 0 { said.backwards } else { vec![] };
+        for (how, bytes, is_guess) in [("lines joined", said.lines, false), ("backwards", backwards, true)] {
+            if !bytes.is_empty() && self.may_say(bytes.len(), origin)? {
+                each(Derived { how: format!("{before}{how}"), bytes, is_guess });
             }
         }
-        if bytes.len() > SMALL && std::str::from_utf8(bytes).is_err() {
-            return Ok(());
+        if !decoded.sure.is_empty() {
+            self.inner(decoded.sure, format!("{before}base64 or hex"), origin, each)?;
         }
-        let percents = bytes.split(|byte| *byte == b'%').skip(1);
-        let codes = percents.filter(|rest| rest.len() >= 2 && rest[..2].iter().all(u8::is_ascii_hexdigit));
-        if codes.take(MANY_PERCENTS).count() == MANY_PERCENTS {
-            let decoded = percent_encoding::percent_decode(bytes).collect::<Vec<u8>>();
-            self.spend(decoded.len())?;
-            self.inner(decoded, format!("{before}percent signs"), depth, each)?;
+        for (kind, bytes) in [(FormKind::Base32, said.base32), (FormKind::Shifted, decoded.shifted)] {
+            if !bytes.is_empty() {
+                self.guess(bytes, kind, before, origin)?;
+            }
         }
         Ok(())
     }
-}
 
-/// What lists of numbers and dumps say, a line each.
-fn numbers_in(bytes: &[u8], marks: &mut Vec<u8>) -> Vec<u8> {
-    let mut out = vec![];
-    for from in (0..bytes.len()).step_by(PART) {
-        let part = &bytes[from..bytes.len().min(from + PART + LONGEST_LIST)];
-        for (_, mut said) in numbers::lists(part, marks) {
-            out.append(&mut said);
-            out.push(b'\n');
+    /// What is said in escapes, which may be escapes again.
+    fn escapes(
+        &mut self,
+        said: Vec<u8>,
+        before: &str,
+        origin: Origin,
+        each: &mut dyn FnMut(Derived),
+    ) -> Result<(), TextsError> {
+        let how = format!("{before}{}", FormKind::Escapes.name());
+        if !self.may_say(said.len(), origin)? {
+            return Ok(());
         }
+        if origin.escapes >= DEEPEST_ESCAPES {
+            if origin.guesses.is_empty() && has_percents(&said) {
+                return Err(TextsError::TooDeep);
+            }
+        } else {
+            self.look(&said, &format!("{how}, "), Origin { escapes: origin.escapes + 1, ..origin }, each)?;
+        }
+        each(Derived { how, bytes: said, is_guess: false });
+        Ok(())
     }
-    out
+
+    /// All that is said in one form, the forms in the order in which they were found.
+    fn forms(&mut self, text: &[u8], guesses: Guesses) -> Vec<(FormKind, Vec<u8>)> {
+        let mut all: Vec<(FormKind, Vec<u8>)> = vec![];
+        for from in (0..text.len()).step_by(PART) {
+            let part = &text[from..text.len().min(from + PART + LONGEST_LIST)];
+            for mut form in forms::forms(part, guesses, &mut self.marks) {
+                // What wide characters say is looked at by itself.
+                if form.kind == FormKind::Escapes && form.said == without_nuls(&part[form.from..form.to]) {
+                    continue;
+                }
+                let place = all.iter().position(|(kind, _)| *kind == form.kind).unwrap_or_else(|| {
+                    all.push((form.kind, vec![]));
+                    all.len() - 1
+                });
+                all[place].1.append(&mut form.said);
+                all[place].1.push(b'\n');
+            }
+        }
+        all
+    }
 }
 
-/// The part of a line that base64 or hex could be: behind a quote, a comma or a key, before another.
-fn longest_run(line: &[u8]) -> &[u8] {
-    line.split(|byte| !(byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'-' | b'_' | b'=')))
-        .max_by_key(|run| run.len())
-        .unwrap_or_default()
-}
-
-/// Decodes one run, as hex if it can be that; each decoded run is a line.
-fn decode_into(run: &[u8], out: &mut Vec<u8>) {
-    if let Ok(bytes) = hex::decode(run) {
-        out.extend_from_slice(&bytes);
-        return out.push(b'\n');
-    }
-    let standard: Vec<u8> = run
-        .iter()
-        .filter(|byte| **byte != b'=')
-        .map(|byte| match byte {
-            b'-' => b'+',
-            b'_' => b'/',
-            other => *other,
-        })
-        .collect();
-    let whole = standard.len() - usize::from(standard.len() % 4 == 1);
-    let config = base64::engine::GeneralPurposeConfig::new()
-        .with_decode_allow_trailing_bits(true)
-        .with_decode_padding_mode(base64::engine::DecodePaddingMode::RequireNone);
-    let engine = base64::engine::GeneralPurpose::new(&base64::alphabet::STANDARD, config);
-    if let Ok(bytes) = engine.decode(&standard[..whole]) {
-        out.extend_from_slice(&bytes);
-        out.push(b'\n');
-    }
+/// Whether percent codes are left that may hide something.
+fn has_percents(bytes: &[u8]) -> bool {
+    let percents = bytes.split(|byte| *byte == b'%').skip(1);
+    let codes = percents.filter(|rest| rest.len() >= 2 && rest[..2].iter().all(u8::is_ascii_hexdigit));
+    codes.take(MANY_PERCENTS).count() == MANY_PERCENTS
 }
 
 #[cfg(test)]

@@ -103,6 +103,16 @@ impl Coded {
         longest: usize,
         mut each: impl FnMut(&[u8], usize, usize) -> Option<T>,
     ) -> Option<T> {
+        self.scan_with(text, longest, |text, _, index, at| each(text, index, at))
+    }
+
+    /// The same, and before the index what the digits before the beginning say, as far as [`BEFORE`] bytes.
+    pub(crate) fn scan_with<T>(
+        &self,
+        text: &Digits,
+        longest: usize,
+        mut each: impl FnMut(&[u8], &[u8], usize, usize) -> Option<T>,
+    ) -> Option<T> {
         let digits = &text.digits;
         for at in (0..digits.len().saturating_sub(2)).step_by(2) {
             let three = number([digits[at], digits[at + 1], digits[at + 2]]);
@@ -126,7 +136,7 @@ impl Coded {
         text: &Digits,
         at: usize,
         longest: usize,
-        each: &mut impl FnMut(&[u8], usize, usize) -> Option<T>,
+        each: &mut impl FnMut(&[u8], &[u8], usize, usize) -> Option<T>,
     ) -> Option<T> {
         let digits = &text.digits;
         let three = u32::try_from(number([digits[at], digits[at + 1], digits[at + 2]])).ok()?;
@@ -141,12 +151,13 @@ impl Coded {
             // What is written may go on in the next line or end with this one; either reading counts.
             let line = text.lines.partition_point(|line| *line < start + needle.digits.len());
             let line = text.lines.get(line).map_or(run.len(), |line| (line - start).min(run.len()));
+            let before = said_before(needle.codes.last().map(|(code, _)| *code), digits, start);
             for run in [run, &run[..line]] {
                 let mut text: Vec<u8> = run.iter().map(|digit| ALPHABET[usize::from(digit & 63)]).collect();
                 for (code, first) in needle.codes.iter().rev() {
                     text = read(*code, *first, &text);
                 }
-                if let Some(found) = each(&text, needle.owner, start) {
+                if let Some(found) = each(&text, &before, needle.owner, start) {
                     return Some(found);
                 }
                 if line == run.len() {
@@ -155,6 +166,33 @@ impl Coded {
             }
         }
         None
+    }
+}
+
+/// So many bytes before a beginning tell whether it stands in noise.
+pub(super) const BEFORE: usize = 64;
+
+/// The bytes that the digits before this one say, if there are enough of them.
+fn said_before(code: Option<Code>, digits: &[u8], start: usize) -> Vec<u8> {
+    match code {
+        Some(Code::Base64 { lost }) => {
+            let bits = start * 6;
+            let Some(from) = bits.checked_sub(usize::from(lost) + BEFORE * 8) else { return vec![] };
+            let byte = |at: usize| {
+                let bit = from + at * 8;
+                let three = (0..3).fold(0u32, |all, next| {
+                    all << 6 | u32::from(digits.get(bit / 6 + next).map_or(0, |digit| digit & 63))
+                });
+                u8::try_from(three >> (10 - bit % 6) & 0xff).unwrap_or_default()
+            };
+            (0..BEFORE).map(byte).collect()
+        }
+        Some(Code::Hex { .. }) => {
+            let Some(from) = start.checked_sub(BEFORE * 2) else { return vec![] };
+            let text: Vec<u8> = digits[from..start].iter().map(|digit| ALPHABET[usize::from(digit & 63)]).collect();
+            hex::decode(text).unwrap_or_default()
+        }
+        None => vec![],
     }
 }
 

@@ -111,8 +111,17 @@ pub(super) fn start(bytes: &[u8], at: usize, least: usize) -> usize {
     at - before.take_while(|byte| alphabet::is_digit(**byte) || matches!(byte, b'%' | b'\\')).count()
 }
 
+/// Why a run is looked into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RunBeginning {
+    /// It is long, or something packed begins in it.
+    Sure,
+    /// It begins as text does that is in base64 or in hex.
+    Guess,
+}
+
 /// How many bytes there are of up to [`LONG`] digits, and whether these begin a run that is to be looked into.
-pub(super) fn begins(bytes: &[u8]) -> (usize, bool) {
+pub(super) fn begins(bytes: &[u8]) -> (usize, Option<RunBeginning>) {
     let (mut at, mut digits) = (0, [0; LONG]);
     for count in 0..LONG {
         let next = match bytes.get(at) {
@@ -125,17 +134,17 @@ pub(super) fn begins(bytes: &[u8]) -> (usize, bool) {
                 digits[count] = byte;
                 at += length;
             }
-            None => return (at, count >= SHORT && says_packed(&digits[..SHORT])),
+            None => return (at, if count >= SHORT { says_more(&digits[..SHORT]) } else { None }),
         }
     }
-    (at, true)
+    (at, Some(RunBeginning::Sure))
 }
 
-/// Whether something packed begins where these digits do.
-fn says_packed(digits: &[u8]) -> bool {
-    // Nothing that can be packed begins with other digits, in base64 or in hex; most words do.
-    if !matches!(digits[0], b'H' | b'e' | b'K' | b'/' | b'_' | b'U' | b'Q' | b'T' | b'0'..=b'9' | b'f' | b'F') {
-        return false;
+/// Whether something packed begins where these digits do, or text, which may be in another form itself.
+fn says_more(digits: &[u8]) -> Option<RunBeginning> {
+    // Nothing that can be packed begins with other digits, in base64 or in hex, and neither does text; most words do.
+    if !matches!(digits[0], b'A'..=b'Z' | b'a'..=b'f' | b'/' | b'_' | b'0'..=b'9') {
+        return None;
     }
     let mut run = Run::default();
     let mut said = Said::default();
@@ -143,7 +152,11 @@ fn says_packed(digits: &[u8]) -> bool {
         run.digit(*digit, alphabet::digit(*digit).unwrap_or_default(), &mut said);
     }
     let base64 = if said.base64.is_empty() { &run.held } else { &said.base64 };
-    Packing::begins(base64).or_else(|| Packing::begins(&said.hex)).is_some()
+    let is_text = |said: &[u8]| said.len() >= SHORT / 2 && said.iter().all(u8::is_ascii_graphic);
+    if Packing::begins(base64).or_else(|| Packing::begins(&said.hex)).is_some() {
+        return Some(RunBeginning::Sure);
+    }
+    (is_text(base64) || is_text(&said.hex)).then_some(RunBeginning::Guess)
 }
 
 /// A digit that is written as an escape, what it is worth, and how long the escape is.

@@ -55,6 +55,41 @@ pub(crate) fn lists(bytes: &[u8], marks: &mut Vec<u8>) -> Vec<(usize, Vec<u8>)> 
     found
 }
 
+/// Between two calls that give a character there are so many bytes at most.
+const BETWEEN_CALLS: usize = 24;
+
+/// What calls in a row say that give a character for its code: `chr(97)`, `Char(0x61)`, `97.chr`.
+pub(crate) fn codes(bytes: &[u8], out: &mut Vec<u8>) {
+    let mut calls: Vec<(usize, usize, u8)> = vec![];
+    for name in [&b"hr("[..], b"har(", b"HR(", b"HAR("] {
+        calls.extend(memchr::memmem::find_iter(bytes, name).filter_map(|at| {
+            let start = at + name.len();
+            let length = digits(&bytes[start..]);
+            Some((at, start + length, code(bytes.get(start..start + length)?)?))
+        }));
+    }
+    calls.extend(memchr::memmem::find_iter(bytes, b".chr").filter_map(|at| {
+        let length = bytes[..at].iter().rev().take(4).take_while(|byte| byte.is_ascii_digit()).count();
+        Some((at - length, at + 4, code(&bytes[at - length..at])?))
+    }));
+    calls.sort_unstable();
+    for chain in calls.chunk_by(|one, other| other.0.saturating_sub(one.1) <= BETWEEN_CALLS) {
+        if chain.len() >= SHORTEST {
+            out.extend(chain.iter().map(|(_, _, byte)| byte));
+            out.push(b'\n');
+        }
+    }
+}
+
+/// The character that has this code, which is decimal or has a prefix of hex.
+fn code(digits: &[u8]) -> Option<u8> {
+    let text = std::str::from_utf8(digits).ok()?;
+    match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        Some(hex) => u8::from_str_radix(hex, 16).ok(),
+        None => text.parse().ok(),
+    }
+}
+
 /// Eight marks that are the same.
 const fn all(mark: u8) -> u64 {
     u64::from_le_bytes([mark; EIGHT])

@@ -37,6 +37,12 @@ pub enum Packing {
     Xz,
     /// lzip's.
     Lzip,
+    /// What `xz --format=lzma` writes: the LZMA SDK's own, with a header of 13 bytes.
+    Lzma,
+    /// A frame of LZ4.
+    Lz4,
+    /// An archive of 7-Zip's.
+    SevenZip,
 }
 
 impl Packing {
@@ -68,7 +74,7 @@ impl Packing {
     }
 
     /// What begins with these bytes.
-    pub(super) fn begins(bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn begins(bytes: &[u8]) -> Option<Self> {
         Some(match bytes {
             [0x1f, 0x8b, 8, flags, ..] if flags & 0xe0 == 0 => Self::Gzip,
             [b'P', b'K', 3, 4, _, _, _, _, 8, 0, ..] => Self::Zip,
@@ -78,20 +84,45 @@ impl Packing {
             [b'B', b'Z', b'h', b'1'..=b'9', 0x31, 0x41, 0x59, 0x26, 0x53, 0x59, ..] => Self::Bzip2,
             // The usual window, at any of the four levels; the block type is a valid one.
             [0x78, 0x01 | 0x5e | 0x9c | 0xda, block @ ..] if may_be_deflate(block) => Self::Deflate,
+            [0x04, 0x22, 0x4d, 0x18, flags, _, ..] if flags & 0xc2 == 0x40 => Self::Lz4,
+            [b'7', b'z', 0xbc, 0xaf, 0x27, 0x1c, 0, ..] => Self::SevenZip,
+            [0x5d, dict @ ..] if begins_lzma(dict) => Self::Lzma,
             _ => return None,
         })
     }
 
+    /// What people call it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Gzip => "gzip",
+            Self::Deflate => "zlib",
+            Self::Zip => "zip",
+            Self::Brotli => "brotli",
+            Self::Zstd => "zstd",
+            Self::Bzip2 => "bzip2",
+            Self::Xz => "xz",
+            Self::Lzip => "lzip",
+            Self::Lzma => "lzma",
+            Self::Lz4 => "lz4",
+            Self::SevenZip => "7z",
+        }
+    }
+
+    /// Whether what it packs is a stream of deflate's.
+    pub(crate) fn is_deflate(self) -> bool {
+        matches!(self, Self::Gzip | Self::Deflate | Self::Zip)
+    }
+
     /// So many bytes tell what begins.
-    pub(super) const TELLING: usize = 10;
+    pub(crate) const TELLING: usize = 10;
 
     /// What it costs to begin one, in units of [`Work`].
-    pub(super) fn start_cost(self) -> u64 {
+    pub(crate) fn start_cost(self) -> u64 {
         match self {
             Self::Gzip | Self::Deflate | Self::Zip | Self::Brotli => START_COST,
             Self::Zstd => 4 * START_COST,
             // Tables and windows of megabytes.
-            Self::Bzip2 | Self::Xz | Self::Lzip => 64 * START_COST,
+            Self::Bzip2 | Self::Xz | Self::Lzip | Self::Lzma | Self::Lz4 | Self::SevenZip => 64 * START_COST,
         }
     }
 }
@@ -130,6 +161,34 @@ impl Work {
         self.spent += units;
         Some(())
     }
+}
+
+/// Whether bytes begin as text does: then nothing is packed there that has no head.
+pub(crate) fn is_text(bytes: &[u8]) -> bool {
+    let is_text = |byte: &u8| byte.is_ascii_graphic() || byte.is_ascii_whitespace();
+    bytes[..bytes.len().min(64)].iter().all(is_text)
+}
+
+/// Unpacks all that is packed by brotli or by deflate without a head; says whether it came to its end.
+pub(crate) fn headless<E>(packing: Packing, bytes: &[u8], out: Out<'_, E>) -> Result<bool, E> {
+    let mut unpacker = Unpacker::new(packing, false);
+    let state = unpacker.push(bytes, out)?;
+    if state == State::Going {
+        return Ok(unpacker.finish(out)? == State::Ended);
+    }
+    Ok(state == State::Ended)
+}
+
+/// Whether a dictionary's size and the beginning of a length follow as LZMA's header has them: of the usual properties, which no
+/// program that writes such files changes.
+fn begins_lzma(rest: &[u8]) -> bool {
+    let Some((dict, length)) = rest.split_first_chunk::<4>() else { return false };
+    let dict = u32::from_le_bytes(*dict);
+    let usual = dict.is_power_of_two() || (dict / 3).is_power_of_two() && dict.is_multiple_of(3);
+    let length = length.get(..5);
+    usual
+        && (1 << 12..=1 << 27).contains(&dict)
+        && length.is_some_and(|length| length[4] == 0 && length[..4] != [0; 4] || length == [0xff; 5])
 }
 
 /// Whether a deflate stream may begin here, as far as its first block's head tells (RFC 1951, 3.2.3).
@@ -276,11 +335,7 @@ impl Unpacker {
         }
         match &mut self.kind {
             Kind::Whole(packing) => {
-                let bytes = self.waiting.as_slice();
-                let ended = match packing {
-                    Packing::Xz => read_out(lzma_rust2::XzReader::new(bytes, true), &mut self.piece, out)?,
-                    _ => read_out(lzma_rust2::LzipReader::new(bytes), &mut self.piece, out)?,
-                };
+                let ended = whole(*packing, &mut self.waiting.as_slice(), &mut self.piece, out)?;
                 self.state = if ended { State::Ended } else { State::Broken };
             }
             Kind::Brotli(writer) => {
@@ -430,7 +485,7 @@ impl Kind {
             Packing::Brotli => Self::Brotli(Box::new(DecompressorWriter::new(Sink::default(), 4096))),
             Packing::Zstd => Self::Zstd(Box::new(zstd())),
             Packing::Bzip2 => Self::Bzip2(Box::new(bzip2::Decompress::new(true))),
-            Packing::Xz | Packing::Lzip => Self::Whole(packing),
+            Packing::Xz | Packing::Lzip | Packing::Lzma | Packing::Lz4 | Packing::SevenZip => Self::Whole(packing),
         }
     }
 }
@@ -439,6 +494,54 @@ fn zstd() -> ruzstd::decoding::FrameDecoder {
     let mut decoder = ruzstd::decoding::FrameDecoder::new();
     decoder.set_max_window_size(ZSTD_WINDOW);
     decoder
+}
+
+/// Unpacks bytes that are all there, and takes those away that belonged to it; says whether it came to its end. What deflate
+/// and brotli pack is no matter of this.
+pub(crate) fn whole<E>(packing: Packing, bytes: &mut &[u8], piece: &mut [u8], out: Out<'_, E>) -> Result<bool, E> {
+    match packing {
+        Packing::Xz => read_out(lzma_rust2::XzReader::new(bytes, false), piece, out),
+        Packing::Lzip => read_out(lzma_rust2::LzipReader::new(bytes), piece, out),
+        Packing::Bzip2 => read_out(bzip2::bufread::BzDecoder::new(bytes), piece, out),
+        Packing::Lz4 => read_out(lz4_flex::frame::FrameDecoder::new(bytes), piece, out),
+        Packing::Lzma => match lzma_rust2::LzmaReader::new_mem_limit(bytes, MEMORY_KIB, None) {
+            Ok(reader) => read_out(reader, piece, out),
+            Err(_) => Ok(false),
+        },
+        Packing::Zstd => match ruzstd::decoding::StreamingDecoder::new(bytes) {
+            Ok(reader) => read_out(reader, piece, out),
+            Err(_) => Ok(false),
+        },
+        Packing::SevenZip => seven_zip(bytes, piece, out),
+        Packing::Gzip | Packing::Deflate | Packing::Zip | Packing::Brotli => Ok(false),
+    }
+}
+
+/// So much memory, in KiB, an archive may ask for: what `xz -9` and `7z -mx=9` ask for.
+const MEMORY_KIB: u32 = 80 << 10;
+
+/// Unpacks what is in an archive of 7-Zip's, one file after the other. Its list stands at its end, behind what is packed.
+fn seven_zip<E>(bytes: &mut &[u8], piece: &mut [u8], out: Out<'_, E>) -> Result<bool, E> {
+    let number = |at: usize| {
+        let eight = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>())?;
+        usize::try_from(u64::from_le_bytes(*eight)).ok()
+    };
+    // A head of 32 bytes says where the list is, and how long.
+    let end = number(12).zip(number(20)).and_then(|(from, length)| from.checked_add(length)?.checked_add(32));
+    let Some((archive, rest)) = end.and_then(|end| bytes.split_at_checked(end)) else { return Ok(false) };
+    let limit = usize::try_from(MEMORY_KIB).unwrap_or(usize::MAX);
+    let password = sevenz_rust2::Password::empty();
+    let Ok(mut reader) = sevenz_rust2::ArchiveReader::new_with_memory_limit(io::Cursor::new(archive), password, limit)
+    else {
+        return Ok(false);
+    };
+    let mut stopped = Ok(true);
+    let read = reader.for_each_entries(|_, file| {
+        stopped = read_out(file, piece, out);
+        Ok(matches!(stopped, Ok(true)))
+    });
+    *bytes = rest;
+    Ok(stopped? && read.is_ok())
 }
 
 fn read_out<E>(mut reader: impl io::Read, piece: &mut [u8], out: Out<'_, E>) -> Result<bool, E> {

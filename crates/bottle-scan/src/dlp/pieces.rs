@@ -17,6 +17,11 @@ const RANDOM: usize = 16;
 const RANDOM_BITS: f64 = 3.3;
 /// So many letters and digits a secret's pieces may be apart.
 const SPREAD: usize = 4096;
+/// A secret of which so many hundredths are in words has pieces that stand in many texts.
+const WORDY: usize = 40;
+/// Of pieces in turn so many hundredths have to be there, in so many times the secret's length.
+const NEARLY_ALL: usize = 95;
+const FAR: usize = 12;
 /// Of a secret, so many hundredths have to be there.
 const ENOUGH: usize = 75;
 
@@ -27,8 +32,17 @@ const EIGHT: usize = 8;
 struct Form {
     letters: Vec<u8>,
     owner: usize,
-    /// Whether its pieces count in any order.
-    pieces: bool,
+    /// Whether its pieces count, and how.
+    pieces: Option<Order>,
+}
+
+/// How pieces of a secret have to follow each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Order {
+    /// Anyhow: nobody else's text has them.
+    Any,
+    /// One behind the other and close together: each of them is a part of a word, and stands in many texts.
+    InTurn,
 }
 
 /// All secrets, as their letters and digits.
@@ -55,13 +69,15 @@ impl Pieces {
                         && letters.len() >= RANDOM
                         && super::entropy(&letters) >= RANDOM_BITS
                         && letters.iter().filter(|byte| byte.is_ascii_digit()).count() >= 3;
+                    let wordy = words(value) * 100 >= letters.len() * WORDY;
+                    let pieces = pieces.then_some(if wordy { Order::InTurn } else { Order::Any });
                     forms.push(Form { letters, owner: *owner, pieces });
                 }
             }
         }
         let (mut threes, mut fours, mut entries) = (Hashes::none(), Hashes::none(), vec![]);
         for (index, form) in forms.iter().enumerate() {
-            let count = if form.pieces { form.letters.len() - 3 } else { 1 };
+            let count = if form.pieces.is_some() { form.letters.len() - 3 } else { 1 };
             for (at, four) in form.letters.windows(4).take(count).enumerate() {
                 let four = u32::from_le_bytes([four[0], four[1], four[2], four[3]]);
                 // Four begin at a place that is looked at, or one behind it: then the last three or the first three follow it.
@@ -118,14 +134,16 @@ impl Pieces {
                 if *place == 0 && letters[start..].starts_with(&form.letters) {
                     return Some((form.owner, start));
                 }
-                if !form.pieces {
-                    continue;
-                }
+                let Some(order) = form.pieces else { continue };
                 let seen = seen.entry(*index).or_insert_with(|| vec![0; form.letters.len() - 3]);
                 seen[*place] = at + 1;
-                let recent = |place: usize| seen.get(place).is_some_and(|last| *last > 0 && last + SPREAD > at);
-                let there =
-                    (0..form.letters.len()).filter(|letter| (letter.saturating_sub(3)..=*letter).any(recent)).count();
+                let letters = form.letters.len();
+                let there = match order {
+                    Order::Any => near(seen, at, letters),
+                    // All of it, or it is chance: where it is cut in pieces of four or more, each letter is seen.
+                    Order::InTurn if in_turn(seen, at, letters) * 100 < letters * NEARLY_ALL => 0,
+                    Order::InTurn => letters,
+                };
                 if there * 100 >= form.letters.len() * ENOUGH {
                     return Some((form.owner, at));
                 }
@@ -135,22 +153,71 @@ impl Pieces {
     }
 }
 
+/// How many of the letters were seen not long before.
+fn near(seen: &[usize], at: usize, letters: usize) -> usize {
+    let recent = |place: usize| seen.get(place).is_some_and(|last| *last > 0 && last + SPREAD > at);
+    (0..letters).filter(|letter| (letter.saturating_sub(3)..=*letter).any(recent)).count()
+}
+
+/// How many of the letters were seen shortly before, each piece behind the one before it.
+fn in_turn(seen: &[usize], at: usize, letters: usize) -> usize {
+    let (mut next, mut left, mut there) = (at + 2, letters, 0);
+    for (place, last) in seen.iter().enumerate().rev() {
+        if *last > 0 && *last < next && last + FAR * letters > at {
+            there += (place + 4).min(left) - place;
+            (next, left) = (*last, place);
+        }
+    }
+    there
+}
+
+/// Letters that stand in words, as far as can be told: in stretches of four or more in which many of the pairs are those of
+/// English.
+fn words(value: &[u8]) -> usize {
+    let mut parts: Vec<Vec<u8>> = vec![vec![]];
+    for pair in [&[0], value].concat().windows(2) {
+        let begins = !pair[0].is_ascii_alphabetic() || pair[0].is_ascii_lowercase() && pair[1].is_ascii_uppercase();
+        if begins {
+            parts.push(vec![]);
+        }
+        if let Some(part) = parts.last_mut().filter(|_| pair[1].is_ascii_alphabetic()) {
+            part.push(pair[1].to_ascii_lowercase());
+        }
+    }
+    let is_word = |part: &&Vec<u8>| {
+        let common = part.windows(2).filter(|pair| COMMON.chunks(2).any(|other| other == *pair)).count();
+        part.len() >= 4 && common * 3 >= part.len() - 1
+    };
+    parts.iter().filter(is_word).map(Vec::len).sum()
+}
+
+/// The most usual pairs of letters in English, and in the names of things.
+const COMMON: &[u8] = b"thheinerreonatendtiesorteofeditisalarstontngsehaasouioleveecomedehirirocneearacelichllbemasiomurusutprtrnsaccticktesssepolaamadidmiincywlydotopawordkeys";
+
 /// Letters and digits, in lower case.
 fn fill(bytes: &[u8], letters: &mut Vec<u8>) {
     letters.clear();
     letters.resize(bytes.len() + EIGHT, 0);
+    let (eights, rest) = bytes.as_chunks::<EIGHT>();
     let mut made = 0;
-    for some in bytes.chunks(EIGHT) {
-        let Some(out) = letters.get_mut(made..).and_then(|rest| rest.first_chunk_mut::<EIGHT>()) else { break };
-        let mut next = 0;
-        for byte in some {
-            let letter = LETTERS[usize::from(*byte)];
-            out[next % EIGHT] = letter;
-            next += usize::from(letter != 0);
-        }
-        made += next;
+    // Of a known length, which the compiler needs no loop for.
+    for eight in eights {
+        made += put(eight, &mut letters[made..]);
     }
+    made += put(rest, &mut letters[made..]);
     letters.truncate(made);
+}
+
+/// Puts the letters among at most eight bytes to the front; how many there are.
+fn put(some: &[u8], out: &mut [u8]) -> usize {
+    let Some(out) = out.first_chunk_mut::<EIGHT>() else { return 0 };
+    let mut next = 0;
+    for byte in some {
+        let letter = LETTERS[usize::from(*byte)];
+        out[next % EIGHT] = letter;
+        next += usize::from(letter != 0);
+    }
+    next
 }
 
 /// Where in the text a letter is.

@@ -31,8 +31,10 @@ fn kinds(bytes: &[u8]) -> u8 {
 /// What could begin with the first of two bytes, with no short cuts.
 fn kind(first: u8, second: u8) -> u8 {
     let hex = (second.wrapping_sub(b'0') < 10) | ((second | 0x20).wrapping_sub(b'a') < 6);
-    let escape = (first == b'%') & hex
-        | (first == b'\\') & ((second == b'u') | (second == b'x') | (second == b'/') | (second.wrapping_sub(b'0') < 4))
+    let escape = (first == b'%') & (hex | (second == b'u'))
+        | (first == b'=') & (second.wrapping_sub(b'2') < 6)
+        | (first == b'\\')
+            & ((second | 0x20 == b'u') | (second == b'x') | (second == b'/') | (second.wrapping_sub(b'0') < 4))
         | (first == b'&') & (second == b'#');
     let line = (first == b'=') & ((second == b'\n') | (second == b'\r'));
     (u8::from(escape) * ESCAPE) | (u8::from(line) * LINE) | (u8::from(first == 0) * NUL) | (first & WIDE)
@@ -94,6 +96,10 @@ fn places(bytes: &[u8]) -> Vec<usize> {
                     next_escape = at + NEAR;
                 }
                 [b'=', b'\n', ..] | [b'=', b'\r', b'\n', ..] if cut(at) => found.push(at),
+                [b'=', ..] if at >= next_escape && are_quoted(&bytes[at..]) => {
+                    found.push(at);
+                    next_escape = at + NEAR;
+                }
                 [0, ref after @ ..] => {
                     let alone = at == 0 || bytes[at - 1] != 0 || after.first().is_some_and(|byte| *byte != 0);
                     if alone && at >= next_nul && stands_in_text(bytes, at) {
@@ -201,6 +207,9 @@ fn escape(bytes: &[u8]) -> Option<(u32, usize, bool)> {
         rest.iter().position(|byte| *byte == end).map(|length| (from, from + length))
     };
     match bytes {
+        // What JavaScript's `escape` gives.
+        [b'%', b'u', ..] => Some((number(bytes.get(2..6)?, 16)?, 6, true)),
+        [b'\\', b'U', ..] => Some((number(bytes.get(2..10)?, 16)?, 10, true)),
         [b'%', high, low, ..] => Some((number(&[*high, *low], 16)?, 3, true)),
         [b'\\', b'u', b'{', ..] => {
             let (from, to) = until(3, b'}')?;
@@ -236,8 +245,22 @@ fn quoted(bytes: &[u8]) -> Option<(Option<u8>, usize)> {
     }
 }
 
+/// Within so many bytes a second byte of quoted-printable has to follow, where no line goes on: one alone is chance.
+const SECOND: usize = 16;
+
+/// Whether a character of quoted-printable begins here that needs not be written so, and another one soon.
+fn are_quoted(bytes: &[u8]) -> bool {
+    let quoted = |bytes: &[u8]| {
+        let upper = |byte: &u8| byte.is_ascii_digit() || (b'A'..=b'F').contains(byte);
+        matches!(bytes, [b'=', b'2'..=b'7', low, ..] if upper(low))
+    };
+    quoted(bytes) && bytes[3..].windows(3).take(SECOND).any(quoted)
+}
+
 fn undone(bytes: &[u8]) -> Vec<u8> {
-    let printable = memchr::memmem::find(bytes, b"=\n").is_some() || memchr::memmem::find(bytes, b"=\r\n").is_some();
+    let printable = memchr::memmem::find(bytes, b"=\n").is_some()
+        || memchr::memmem::find(bytes, b"=\r\n").is_some()
+        || memchr::memchr_iter(b'=', bytes).any(|at| are_quoted(&bytes[at..]));
     let mut out = Vec::with_capacity(bytes.len());
     let mut rest = bytes;
     loop {
@@ -253,9 +276,11 @@ fn undone(bytes: &[u8]) -> Vec<u8> {
             b'%' | b'\\' | b'&' => {
                 match escape(whole) {
                     Some((code, length, _)) => {
-                        // A percent escape is a byte, the others are characters.
+                        // Two digits of hex and three of octal are a byte, the others are characters.
+                        let is_byte = matches!(whole, [b'%', digit, ..] if *digit != b'u')
+                            || matches!(whole, [b'\\', b'x' | b'0'..=b'3', ..]);
                         match char::from_u32(code) {
-                            _ if *first == b'%' => out.push(u8::try_from(code).unwrap_or_default()),
+                            _ if is_byte => out.push(u8::try_from(code).unwrap_or_default()),
                             Some(char) => out.extend_from_slice(char.encode_utf8(&mut [0; 4]).as_bytes()),
                             None => {}
                         }

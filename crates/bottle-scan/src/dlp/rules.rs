@@ -7,6 +7,7 @@ use serde::Deserialize;
 use super::checksum::Checksum;
 use super::coded::Coded;
 use super::keywords::{self, Short};
+use super::noise;
 use super::own::TokenPattern;
 use super::pattern::Pattern;
 use super::runs::Digits;
@@ -49,6 +50,8 @@ pub(super) struct Entry {
     pub(super) allow: Option<String>,
     #[serde(default)]
     pub(super) anywhere: bool,
+    #[serde(default)]
+    pub(super) short: bool,
     pub(super) checksum: Option<Checksum>,
     pub(super) model: bool,
     #[cfg_attr(not(test), expect(dead_code, reason = "tests make fakes from it"))]
@@ -75,6 +78,7 @@ pub struct Rule {
     entropy: f64,
     allow: Option<Pattern>,
     anywhere: bool,
+    short: bool,
     checksum: Option<Checksum>,
     model: bool,
 }
@@ -150,7 +154,8 @@ impl Rules {
             let rule = &self.rules[index];
             if rule.applies(scope)
                 && rule.begins(&bytes[..at])
-                && let Some(secret) = rule.secret(&bytes[at..], scope)
+                && let Some((end, secret)) = rule.found(&bytes[at..], scope)
+                && !(rule.short && noise::goes_on(bytes, at, at + end))
             {
                 found.push((rule.id.as_str(), at + secret.start..at + secret.end));
             }
@@ -166,18 +171,28 @@ impl Rules {
                 return Some(None);
             }
             let rule = &self.rules[index];
-            let found = rule.applies(scope) && rule.begins(&bytes[..at]) && rule.matches(&bytes[at..], scope).is_some();
+            let found = rule.applies(scope)
+                && rule.begins(&bytes[..at])
+                && rule
+                    .matches(&bytes[at..], scope)
+                    .is_some_and(|end| !(rule.short && noise::goes_on(bytes, at, at + end)));
             found.then_some(Some((index, at)))
         });
         found.flatten()
     }
 
+    /// Whether these bytes begin with a keyword.
+    pub(super) fn begins(&self, bytes: &[u8]) -> bool {
+        self.keywords.scan(bytes, 0, |at, _| Some(at == 0)).unwrap_or_default()
+    }
+
     /// The first rule that matches what the digits say; of digits that go on, only if the match does not end with them.
     pub(super) fn find_coded(&self, digits: &Digits, last: bool, scope: Scope) -> Option<(usize, usize)> {
-        self.coded.scan(digits, LONGEST, |text, index, at| {
+        self.coded.scan_with(digits, LONGEST, |text, before, index, at| {
             let rule = &self.rules[index];
             let end = if rule.applies(scope) { rule.matches(text, scope)? } else { return None };
-            (last || end < text.len()).then_some((index, at))
+            let chance = rule.short && noise::is_noise(before) && noise::follows(&text[end..]);
+            (!chance && (last || end < text.len())).then_some((index, at))
         })
     }
 }
@@ -206,6 +221,7 @@ impl Parts {
             description: entry.description,
             entropy: entry.entropy,
             anywhere: entry.anywhere,
+            short: entry.short,
             checksum: entry.checksum,
             model: entry.model,
             id: entry.id,
@@ -228,6 +244,7 @@ impl Parts {
             description: "a token format of this project".to_owned(),
             entropy: 0.0,
             anywhere: false,
+            short: false,
             checksum: None,
             model: pattern.model,
             id: pattern.name.clone(),

@@ -1,5 +1,7 @@
 //! Runs of digits of base64 (those of hex are among them), with the lines over which they go joined.
 
+use std::ops::Range;
+
 use super::alphabet::{BREAK, DIGITS, is_digit};
 
 /// A run of digits, with its lines joined.
@@ -16,12 +18,12 @@ pub(crate) struct Digits {
 const SHORTEST_RUN: usize = 20;
 const EIGHT: usize = 8;
 
-/// Gives every run of digits that is long enough, and where it begins: ends of lines, also written as `\n`, are in it
-/// with the blanks behind them, any other byte ends it.
+/// Gives every run of digits that is long enough, and where it stands: ends of lines, also written as `\n`, are in it
+/// with the blanks and the signs of a quotation or a comment behind them, any other byte ends it.
 pub(crate) fn runs<T>(
     bytes: &[u8],
     buffer: &mut Digits,
-    mut each: impl FnMut(&Digits, usize, bool) -> Option<T>,
+    mut each: impl FnMut(&Digits, Range<usize>) -> Option<T>,
 ) -> Option<T> {
     buffer.breaks.clear();
     // Comparisons instead of a table, so that the compiler takes many bytes at once.
@@ -44,7 +46,7 @@ pub(crate) fn runs<T>(
         let (end, count) = extent(bytes, start);
         if count >= SHORTEST_RUN {
             buffer.fill(&bytes[..end], start);
-            if let Some(found) = each(buffer, start, end == bytes.len()) {
+            if let Some(found) = each(buffer, start..end) {
                 return Some(found);
             }
         }
@@ -61,10 +63,11 @@ fn is_short(bytes: &[u8], at: usize, left: u64, right: u64) -> bool {
     let places = |zeros: u32| usize::try_from(zeros / 8).unwrap_or_default();
     let (start, end) = (at - places(left.leading_zeros()), at + EIGHT + places(right.trailing_zeros()));
     let blank = |byte: u8| matches!(byte, b' ' | b'\t');
-    // Behind the end of a line blanks belong to the run.
+    // Behind the end of a line blanks belong to the run, and what marks a line as quoted or as a comment.
     let goes_back = blank(bytes[start - 1])
         && start.checked_sub(2).is_none_or(|other| blank(bytes[other]) || matches!(bytes[other], b'\n' | b'\r'));
-    let goes_on = blank(bytes[end]) && matches!(bytes[end - 2..end], [_, b'\n' | b'\r'] | [b'\\', b'n' | b'r']);
+    let marked = |byte: u8| blank(byte) || matches!(byte, b'>' | b'#' | b'*' | b'|' | b'/');
+    let goes_on = marked(bytes[end]) && matches!(bytes[end - 2..end], [_, b'\n' | b'\r'] | [b'\\', b'n' | b'r']);
     end - start < SHORTEST_RUN && !goes_back && !goes_on
 }
 
@@ -75,7 +78,7 @@ fn begin(bytes: &[u8], mut at: usize, least: usize) -> usize {
         if is_digit(before) || matches!(before, b'\n' | b'\r') {
             // The `n` of a written `\n` is a digit, too: the backslash before it is met next.
             at -= 1;
-        } else if before == b'\\' && matches!(bytes.get(at), Some(b'n' | b'r')) {
+        } else if before == b'\\' && matches!(bytes.get(at), Some(b'n' | b'r' | b'\n' | b'\r' | b'\\')) {
             at -= 1;
         } else if matches!(before, b' ' | b'\t') {
             let blanks = bytes[least..at].iter().rev().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
@@ -104,17 +107,58 @@ fn extent(bytes: &[u8], start: usize) -> (usize, usize) {
     }
 }
 
-/// How long the end of a line is with the blanks behind it; 0 where there is none.
-fn line_end(bytes: &[u8]) -> usize {
+/// How long the end of a line is with the blanks behind it, and with what marks the next one as quoted or as a comment; 0
+/// where there is none. A backslash before it says that the line goes on.
+pub(super) fn line_end(bytes: &[u8]) -> usize {
     let length = match bytes {
         [b'\n' | b'\r', ..] => 1,
-        [b'\\', b'n' | b'r', ..] => 2,
+        [b'\\', b'n' | b'r' | b'\n' | b'\r', ..] => 2,
+        [b'\\', b'\\', b'n' | b'r', ..] => 3,
         _ => return 0,
     };
-    length + bytes[length..].iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count()
+    let blanks = |at: usize| bytes[at..].iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+    let at = length + blanks(length);
+    let marks = match &bytes[at..] {
+        [b'/', b'/', b' ' | b'\t', ..] => 2,
+        rest => rest.iter().take_while(|byte| matches!(byte, b'>' | b'#' | b'*' | b'|' | b' ')).take(MARKS).count(),
+    };
+    at + if marks == 0 { 0 } else { marks + blanks(at + marks) }
+}
+
+/// Before a quoted line there are so many signs and blanks at most.
+const MARKS: usize = 16;
+
+/// The characters of a run, without the ends of its lines.
+pub(crate) fn characters(bytes: &[u8], run: Range<usize>) -> Vec<u8> {
+    let mut out = Vec::with_capacity(run.len());
+    let mut rest = &bytes[run];
+    while !rest.is_empty() {
+        let length = rest.iter().position(|byte| DIGITS[usize::from(*byte)] >= BREAK).unwrap_or(rest.len());
+        out.extend_from_slice(&rest[..length]);
+        rest = &rest[length..];
+        rest = &rest[line_end(rest).max(1).min(rest.len())..];
+    }
+    out
 }
 
 impl Digits {
+    /// What each is worth as a digit of base64.
+    pub(crate) fn digits(&self) -> &[u8] {
+        &self.digits
+    }
+
+    /// The digits of each line; of a run on one line there are none.
+    pub(crate) fn split_lines(&self) -> impl Iterator<Item = &[u8]> {
+        let starts = std::iter::once(&0).chain(&self.lines);
+        let ends = self.lines.iter().copied().chain((!self.lines.is_empty()).then_some(self.digits.len()));
+        starts.zip(ends).map(|(start, end)| &self.digits[*start..end])
+    }
+
+    /// How many digits each line has but the last.
+    pub(crate) fn line_lengths(&self) -> impl Iterator<Item = usize> {
+        self.split_lines().take(self.lines.len()).map(<[u8]>::len)
+    }
+
     /// The breaks of eight bytes from here on; none where there are fewer.
     fn eight(&self, at: usize) -> u64 {
         self.breaks.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |eight| u64::from_le_bytes(*eight))

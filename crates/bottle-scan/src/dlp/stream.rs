@@ -4,9 +4,9 @@
 //! verdict. Each block is judged together with the [`OVERLAP`] before it, and as much is held back, so that of a secret
 //! that is found nothing has gone. Packed bytes, and long runs of base64, are unpacked into streams of their own.
 
-use super::digits::{self, REACH, Run, STEP};
-use super::packed::{Packing, State, Unpacker, Work};
-use super::{Depth, Finding, Scratch, Search, begin};
+use super::digits::{self, REACH, Run, RunBeginning, STEP};
+use super::packed::{self, Packing, State, Unpacker, Work};
+use super::{Depth, Finding, Origin, PackedForm, Scratch, Search, begin};
 
 /// So many bytes are judged at once.
 const BLOCK: usize = 32 << 10;
@@ -37,8 +37,21 @@ pub struct Stream {
     left: Option<u64>,
     pub(super) work: Work,
     scratch: Scratch,
+    seam: Option<Box<Seam>>,
     /// The first finding that was let pass, because the policy warns only.
     pub warned: Option<Finding>,
+}
+
+/// Of what was sent, so much at its end is judged again with the beginning of what is sent next.
+const TAIL: usize = super::LONGEST;
+
+/// Where a body meets what was sent before it.
+struct Seam {
+    /// The end of what was sent before.
+    before: Vec<u8>,
+    /// The body's beginning, as far as it has come.
+    body: Vec<u8>,
+    judged: bool,
 }
 
 impl std::fmt::Debug for Stream {
@@ -66,22 +79,62 @@ impl Stream {
         let mut inner: Option<Inner> = None;
         for packing in rest.by_ref() {
             let child = inner.take().unwrap_or_default();
-            let tap = Tap { unpacker: Unpacker::new(*packing, true), at: 0, strict: true, child };
+            let tap = Tap { unpacker: Unpacker::new(*packing, true), at: 0, strict: true, is_guess: false, child };
             inner = Some(Inner { declared: Some(Box::new(tap)), ..Inner::default() });
         }
         stream.inner = inner.unwrap_or_default();
         stream
     }
 
+    /// For a body that is sent after another whose end this is: the body is judged as it is by itself, and both together where they
+    /// meet.
+    pub fn after(tail: &[u8]) -> Self {
+        let seam = Seam { before: tail.to_vec(), body: vec![], judged: tail.is_empty() };
+        Self { seam: Some(Box::new(seam)), ..Self::default() }
+    }
+
+    /// The end of all that came, as far as something that is cut may have begun there: what has no blank in it.
+    pub fn tail(&self) -> Vec<u8> {
+        let body = &self.inner.buffer[self.inner.buffer.len().saturating_sub(TAIL)..];
+        let before = self.seam.as_ref().filter(|_| body.len() < TAIL).map_or(&[][..], |seam| &seam.before);
+        let all = [before, body].concat();
+        let all = &all[all.len().saturating_sub(TAIL)..];
+        let blank = all.iter().rposition(|byte| !byte.is_ascii_graphic()).map_or(0, |at| at + 1);
+        all[blank..].to_vec()
+    }
+
+    /// Judges the seam once, when enough of the body is there, or all of it.
+    fn meet(&mut self, search: Search<'_>, bytes: &[u8], last: bool, mode: Mode) -> Result<(), Finding> {
+        let Some(seam) = self.seam.as_mut().filter(|seam| !seam.judged) else { return Ok(()) };
+        seam.body.extend_from_slice(&bytes[..bytes.len().min(TAIL - seam.body.len())]);
+        if seam.body.len() < TAIL && !last {
+            return Ok(());
+        }
+        seam.judged = true;
+        let both = [&seam.before[..], &seam.body].concat();
+        let mut find = |bytes: &[u8]| search.find_small(bytes, &mut self.scratch);
+        // What is in the body alone is found where it is.
+        match find(&both).filter(|_| find(&seam.body).is_none()) {
+            Some(finding) if finding.known || mode != Mode::Warn => Err(Finding { offset: 0, ..finding }),
+            Some(finding) => {
+                self.warned.get_or_insert(Finding { offset: 0, ..finding });
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Takes the next bytes and gives those that may go.
     pub fn push(&mut self, search: Search<'_>, bytes: &[u8], mode: Mode) -> Result<Vec<u8>, Finding> {
         self.work.allow(bytes.len());
+        self.meet(search, bytes, false, mode)?;
         self.with(search, mode, |inner, shared| inner.push(bytes, shared))?;
         Ok(self.inner.release(search.overlap()))
     }
 
     /// No more bytes come: gives the rest.
     pub fn finish(&mut self, search: Search<'_>, mode: Mode) -> Result<Vec<u8>, Finding> {
+        self.meet(search, &[], true, mode)?;
         self.with(search, mode, Inner::finish)?;
         Ok(self.inner.release(0))
     }
@@ -119,6 +172,8 @@ struct Inner {
     /// Up to where it is known what begins there.
     told: usize,
     depth: Depth,
+    /// Whether it came out of what was a guess: then it may be nested without end by chance.
+    is_guess: bool,
     taps: Vec<Tap>,
     declared: Option<Box<Tap>>,
     run: Option<Box<DecodedRun>>,
@@ -139,6 +194,7 @@ struct Tap {
     at: u64,
     /// Whether it has to be what it is said to be.
     strict: bool,
+    is_guess: bool,
     child: Inner,
 }
 
@@ -152,8 +208,8 @@ fn unreadable(what: &str, offset: u64) -> Finding {
 
 impl Inner {
     /// One that is so deep in the body.
-    fn at(depth: Depth) -> Self {
-        Self { depth, ..Self::default() }
+    fn at(depth: Depth, is_guess: bool) -> Self {
+        Self { depth, is_guess, ..Self::default() }
     }
 
     fn push(&mut self, mut bytes: &[u8], shared: &mut Shared<'_>) -> Result<(), Finding> {
@@ -215,7 +271,14 @@ impl Inner {
             }
         }
         let window = &self.buffer[from..];
-        let found = shared.search.look(window, self.judged - from, last, self.depth, shared.scratch);
+        shared.scratch.packed.clear();
+        let found = shared.search.look(
+            window,
+            self.judged - from,
+            last,
+            Origin { depth: self.depth, ..Origin::default() },
+            shared.scratch,
+        );
         if let Some(mut finding) = found.known {
             finding.offset += base;
             return Err(finding);
@@ -228,7 +291,19 @@ impl Inner {
             shared.warned.get_or_insert(finding);
         }
         self.judged = self.buffer.len();
+        for form in std::mem::take(&mut shared.scratch.packed) {
+            self.unpack_form(base, &form, shared)?;
+        }
         self.unpack(last, shared)
+    }
+
+    /// Looks into what is packed in what was said in another form.
+    fn unpack_form(&self, base: u64, form: &PackedForm, shared: &mut Shared<'_>) -> Result<(), Finding> {
+        let (offset, is_guess) = (base + form.from as u64, self.is_guess || form.is_guess);
+        let Some(depth) = nested(self.depth, is_guess, offset)? else { return Ok(()) };
+        let mut inner = Self::at(depth, is_guess);
+        took(&mut inner, &form.said, offset, shared)?;
+        inner.finish(shared).map_err(|finding| Finding { offset, ..finding })
     }
 
     /// Feeds what is packed: streams that go on, and those that begin here.
@@ -245,6 +320,9 @@ impl Inner {
         }
         // A declared packing says what its bytes are; what they look like besides is chance.
         if self.declared.is_none() {
+            if base == 0 && from == 0 && depth == 0 {
+                self.begin_headless(to, shared)?;
+            }
             for at in begin::beginnings(&self.buffer, from, to) {
                 let Some(packing) = Packing::begins(&self.buffer[at..]) else { continue };
                 let offset = base + at as u64;
@@ -252,9 +330,8 @@ impl Inner {
                     return Err(too_many(offset));
                 }
                 shared.work.spend(packing.start_cost()).ok_or_else(|| too_many(offset))?;
-                let child = Inner::default();
-                let unpacker = Unpacker::new(packing, false);
-                let mut tap = Tap { unpacker, at: offset, strict: false, child };
+                let (unpacker, child) = (Unpacker::new(packing, false), Self::default());
+                let mut tap = Tap { unpacker, at: offset, strict: false, is_guess: self.is_guess, child };
                 tap.begin(&self.buffer[at..to], depth, shared)?;
                 if tap.is_going() {
                     self.taps.push(tap);
@@ -277,6 +354,25 @@ impl Inner {
             run.finish(shared)?;
         }
         self.told = to;
+        Ok(())
+    }
+
+    /// Tries what has no head by which it could be told, where all that came may be that.
+    fn begin_headless(&mut self, to: usize, shared: &mut Shared<'_>) -> Result<(), Finding> {
+        if packed::is_text(&self.buffer[..to]) {
+            return Ok(());
+        }
+        for packing in [Packing::Brotli, Packing::Deflate] {
+            shared.work.spend(packing.start_cost()).ok_or_else(|| too_many(0))?;
+            let (unpacker, child) = (Unpacker::new(packing, false), Self::default());
+            let mut tap = Tap { unpacker, at: 0, strict: false, is_guess: true, child };
+            tap.begin(&self.buffer[..to], self.depth, shared)?;
+            if tap.is_going() {
+                self.taps.push(tap);
+            } else {
+                tap.finish(self.depth, shared)?;
+            }
+        }
         Ok(())
     }
 
@@ -305,27 +401,41 @@ impl Inner {
             }
             let start = digits::start(&self.buffer, at, least);
             let (length, begins) = digits::begins(&self.buffer[start..to]);
-            if !begins || start + length <= from {
+            let is_guess = self.is_guess || begins == Some(RunBeginning::Guess);
+            let depth = match begins {
+                Some(_) if start + length > from => nested(self.depth, is_guess, self.offset + start as u64)?,
+                _ => None,
+            };
+            let Some(depth) = depth else {
                 at = (start + length).max(at) + digits::escape_length(&self.buffer[start + length..]).max(1);
                 least = at;
                 continue;
-            }
-            let depth = nested(self.depth, self.offset + start as u64)?;
-            self.run = Some(Box::new(DecodedRun::at(depth)));
+            };
+            self.run = Some(Box::new(DecodedRun::at(depth, is_guess)));
             at = start;
         }
         Ok(())
     }
 }
 
-fn nested(depth: Depth, offset: u64) -> Result<Depth, Finding> {
-    if depth >= super::DEEPEST { Err(unreadable("nested too deep", offset)) } else { Ok(depth + 1) }
+fn too_deep(offset: u64) -> Finding {
+    unreadable("nested too deep", offset)
+}
+
+/// One deeper; none where a guess has led so deep that what is there is not looked into.
+fn nested(depth: Depth, is_guess: bool, offset: u64) -> Result<Option<Depth>, Finding> {
+    match depth < super::DEEPEST {
+        true => Ok(Some(depth + 1)),
+        false if is_guess => Ok(None),
+        false => Err(too_deep(offset)),
+    }
 }
 
 impl DecodedRun {
     /// One whose digits say what is so deep in the body.
-    fn at(depth: Depth) -> Self {
-        Self { run: Run::default(), base64: Inner::at(depth), hex: Some(Inner::at(depth)) }
+    fn at(depth: Depth, is_guess: bool) -> Self {
+        let inner = || Inner::at(depth, is_guess);
+        Self { run: Run::default(), base64: inner(), hex: Some(inner()) }
     }
 
     /// How many bytes belong to the run; see [`Run::push`].
@@ -370,33 +480,55 @@ impl Tap {
     fn push(&mut self, bytes: &[u8], depth: Depth, shared: &mut Shared<'_>) -> Result<(), Finding> {
         let offset = self.at;
         shared.work.spend(bytes.len() as u64).ok_or_else(|| too_many(offset))?;
-        let unpacker = &mut self.unpacker;
-        let child = &mut self.child;
-        child.depth = nested(depth, offset)?;
-        let state = unpacker.push(bytes, &mut |piece: &[u8]| took(child, piece, offset, shared))?;
+        let (unpacker, mut child) = (&mut self.unpacker, open(&mut self.child, depth, self.is_guess, offset)?);
+        let state = unpacker.push(bytes, &mut |piece: &[u8]| came(&mut child, piece, offset, shared))?;
         shared.work.spend(unpacker.take_cost()).ok_or_else(|| too_many(offset))?;
         if self.strict && state == State::Broken {
             return Err(unreadable("not what its content-encoding says", offset));
         }
-        Ok(())
+        // What has come to its end was no chance.
+        if child.is_none() && state == State::Ended { Err(too_deep(offset)) } else { Ok(()) }
     }
 
     fn finish(&mut self, depth: Depth, shared: &mut Shared<'_>) -> Result<(), Finding> {
         let offset = self.at;
-        let unpacker = &mut self.unpacker;
-        let child = &mut self.child;
-        child.depth = nested(depth, offset)?;
-        let state = unpacker.finish(&mut |piece: &[u8]| took(child, piece, offset, shared))?;
+        let (unpacker, mut child) = (&mut self.unpacker, open(&mut self.child, depth, self.is_guess, offset)?);
+        let state = unpacker.finish(&mut |piece: &[u8]| came(&mut child, piece, offset, shared))?;
         if self.strict && state != State::Ended {
             return Err(unreadable("not what its content-encoding says", offset));
         }
-        self.child.finish(shared)
+        match child {
+            Some(child) => child.finish(shared),
+            None if state == State::Ended => Err(too_deep(offset)),
+            None => Ok(()),
+        }
     }
 }
 
-fn took(child: &mut Inner, piece: &[u8], offset: u64, shared: &mut Shared<'_>) -> Result<(), Finding> {
+/// The child that looks at what comes out of a tap at this depth; none where it is not looked into.
+fn open(child: &mut Inner, depth: Depth, is_guess: bool, offset: u64) -> Result<Option<&mut Inner>, Finding> {
+    let depth = nested(depth, is_guess, offset)?;
+    Ok(depth.map(|depth| {
+        (child.depth, child.is_guess) = (depth, is_guess);
+        child
+    }))
+}
+
+fn came(child: &mut Option<&mut Inner>, piece: &[u8], offset: u64, shared: &mut Shared<'_>) -> Result<(), Finding> {
+    match child {
+        Some(child) => took(child, piece, offset, shared),
+        None => charge(piece, offset, shared),
+    }
+}
+
+fn charge(piece: &[u8], offset: u64, shared: &mut Shared<'_>) -> Result<(), Finding> {
     let more = piece.len() as u64;
     *shared.left = shared.left.checked_sub(more).ok_or_else(|| unreadable("it unpacks to too much", offset))?;
+    Ok(())
+}
+
+fn took(child: &mut Inner, piece: &[u8], offset: u64, shared: &mut Shared<'_>) -> Result<(), Finding> {
+    charge(piece, offset, shared)?;
     // Where it is in what is unpacked helps nobody: the place of the packed bytes does.
     child.push(piece, shared).map_err(|finding| Finding { offset, ..finding })
 }

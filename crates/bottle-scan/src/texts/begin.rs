@@ -1,6 +1,7 @@
 //! Where something packed begins, told by its first bytes.
 
 use super::may_be_deflate;
+use crate::dlp::Packing;
 
 /// Two bytes with which something packed may begin: a bit for each pair. Nearly all that is scanned begins nothing, and is
 /// passed over by this alone.
@@ -12,7 +13,15 @@ const STARTS: [u64; 1 << 10] = {
         let is_start = is_zlib(first, second)
             || matches!(
                 (first, second),
-                (0x1f, 0x8b) | (b'P', b'K') | (0xfd, b'7') | (b'L', b'Z') | (b'B', b'Z') | (0x28, 0xb5)
+                (0x1f, 0x8b)
+                    | (b'P', b'K')
+                    | (0xfd, b'7')
+                    | (b'L', b'Z')
+                    | (b'B', b'Z')
+                    | (0x28, 0xb5)
+                    | (0x04, 0x22)
+                    | (0x5d, 0)
+                    | (b'7', b'z')
             );
         if is_start {
             table[pair >> 6] |= 1 << (pair & 63);
@@ -22,14 +31,28 @@ const STARTS: [u64; 1 << 10] = {
     table
 };
 
+/// The first bytes of those pairs.
+const FIRSTS: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut pair = 0;
+    while pair < 1 << 16 {
+        table[pair >> 8] |= STARTS[pair >> 6] & 1 << (pair & 63) != 0;
+        pair += 1;
+    }
+    table
+};
+
 /// The next place from `at` where something packed may begin, with at least three bytes from there.
-pub(super) fn next_start(bytes: &[u8], at: usize) -> Option<usize> {
-    let pairs = bytes.get(at..bytes.len().checked_sub(1)?)?.windows(2);
-    let is_start = |pair: &[u8]| {
-        let pair = usize::from(pair[0]) << 8 | usize::from(pair[1]);
-        STARTS[pair >> 6] & 1 << (pair & 63) != 0
-    };
-    pairs.into_iter().position(is_start).map(|offset| at + offset)
+pub(super) fn next_start(bytes: &[u8], mut at: usize) -> Option<usize> {
+    let last = bytes.len().checked_sub(2)?;
+    loop {
+        at += bytes.get(at..last)?.iter().position(|byte| FIRSTS[usize::from(*byte)])?;
+        let pair = usize::from(bytes[at]) << 8 | usize::from(bytes[at + 1]);
+        if STARTS[pair >> 6] & 1 << (pair & 63) != 0 {
+            return Some(at);
+        }
+        at += 1;
+    }
 }
 
 /// RFC 1950's first two bytes, with any window and no dictionary.
@@ -62,14 +85,8 @@ pub(super) fn header(bytes: &[u8]) -> Option<(&'static str, usize)> {
 }
 
 /// What else begins here.
-pub(super) fn packer(bytes: &[u8]) -> Option<&'static str> {
-    match bytes {
-        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Some("xz"),
-        [b'L', b'Z', b'I', b'P', 1, ..] => Some("lzip"),
-        [b'B', b'Z', b'h', b'1'..=b'9', 0x31, 0x41, 0x59, 0x26, 0x53, 0x59, ..] => Some("bzip2"),
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => Some("zstd"),
-        _ => None,
-    }
+pub(super) fn packer(bytes: &[u8]) -> Option<Packing> {
+    Packing::begins(bytes).filter(|packing| !packing.is_deflate())
 }
 
 /// The file name endings by which gitleaks unpacks these bytes, if they are in one of the formats that it alone unpacks.

@@ -20,6 +20,23 @@ fn is_printable(byte: u8) -> bool {
     byte.is_ascii_graphic() || byte.is_ascii_whitespace()
 }
 
+/// The runs of printable characters that are long enough, each a line; NUL bytes may stand between them.
+pub(super) fn text_runs(bytes: &[u8], out: &mut Vec<u8>) {
+    let is_text = |byte: &u8| is_printable(*byte) || *byte == 0;
+    let mut at = 0;
+    while let Some(shortest) = bytes.get(at..at + SHORTEST) {
+        // From the back: behind the last that is none, the next run may begin.
+        if let Some(other) = shortest.iter().rposition(|byte| !is_text(byte)) {
+            at += other + 1;
+            continue;
+        }
+        let length = bytes[at..].iter().take_while(|byte| is_text(byte)).count();
+        out.extend_from_slice(&bytes[at..at + length]);
+        out.push(b'\n');
+        at += length + 1;
+    }
+}
+
 pub(super) fn without_nuls(bytes: &[u8]) -> Vec<u8> {
     if bytes.contains(&0) { bytes.iter().copied().filter(|byte| *byte != 0).collect() } else { vec![] }
 }

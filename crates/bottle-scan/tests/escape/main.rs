@@ -1,9 +1,11 @@
 //! The escape suite at the library's level: `cases.toml` has the cases. The same cases go through the real daemons in
 //! `bottle-sidecars`' tests.
 
+mod forms;
 #[expect(unreachable_pub, dead_code, reason = "bottle-sidecars' tests take it, too")]
 #[path = "make.rs"]
 mod make;
+mod noise;
 
 use bottle_scan::dlp::{Finding, Head, Mode, Packing, Rules, Scope, Search, Stream, head};
 use bottle_scan::known::KnownSecrets;

@@ -1,5 +1,7 @@
 //! Requests out of the suite's cases: the same shape with a secret in it and with a harmless text in its place.
 
+use std::io::{Read as _, Write as _};
+
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde::Deserialize;
@@ -201,7 +203,6 @@ fn cyrillic(byte: u8) -> String {
 }
 
 fn put(form: &str, bytes: &[u8]) -> Vec<u8> {
-    use std::io::{Read as _, Write as _};
     let text = || String::from_utf8(bytes.to_vec()).expect("text");
     match form {
         "b64" => STANDARD.encode(bytes).into_bytes(),
@@ -241,6 +242,84 @@ fn put(form: &str, bytes: &[u8]) -> Vec<u8> {
             });
             format!("{at:07o} {}\n", String::from_utf8_lossy(&words))
         }),
+        other => put_more(other, bytes),
+    }
+}
+
+/// Forms of literals, of escapes, and those that nothing reads.
+fn put_more(form: &str, bytes: &[u8]) -> Vec<u8> {
+    let text = || String::from_utf8(bytes.to_vec()).expect("text");
+    match form {
+        "literals-plus" => wrapped(bytes, 9, "\" + \""),
+        "literals-plus-lines" => wrapped(bytes, 9, "\" +\n    \""),
+        "literals-dots" => wrapped(bytes, 9, "\" .. \""),
+        "literals-php" => wrapped(bytes, 3, "' . '"),
+        "literals-beside" => wrapped(bytes, 9, "\" \""),
+        "literals-beside-lines" => wrapped(bytes, 9, "\"\n    \""),
+        "literals-touching" => wrapped(bytes, 3, "\"\""),
+        "literals-f" => wrapped(bytes, 9, "\" f\""),
+        "literals-json" => wrapped(bytes, 9, "\\\" + \\\""),
+        "literals-list" => wrapped(bytes, 9, "\", \""),
+        "literals-list-lines" => wrapped(bytes, 9, "\",\n  \""),
+        "notebook" => wrapped(bytes, 12, "\\n\", \""),
+        "part-heads" => wrapped(bytes, 9, "\r\n--b0\r\nContent-Disposition: form-data; name=\"f\"\r\n\r\n"),
+        "aws-frames" => wrapped(bytes, 9, &format!("\r\n9;chunk-signature={}\r\n", "0123456789abcdef".repeat(4))),
+        "aws-plain-frames" => wrapped(bytes, 9, "\r\n9\r\n"),
+        "qp-some" => {
+            each(
+                bytes,
+                |byte| {
+                    if byte.is_ascii_lowercase() { format!("={byte:02X}") } else { char::from(byte).to_string() }
+                },
+            )
+        }
+        "pct-u" => each(bytes, |byte| format!("%u{byte:04x}")),
+        "big-u" => each(bytes, |byte| format!("\\U{byte:08x}")),
+        "one-u" => [format!("\\u{:04x}", bytes[0]).as_bytes(), &bytes[1..]].concat(),
+        "chr-plus" => list(bytes, " + ", |byte| format!("chr({byte})")),
+        "chr-dots" => list(bytes, ".", |byte| format!("chr(0x{byte:x})")),
+        "char-concat" => list(bytes, " || ", |byte| format!("CHAR({byte})")),
+        "dot-chr" => list(bytes, " + ", |byte| format!("{byte}.chr")),
+        "rot13" => each(bytes, |byte| {
+            let turned = |first: u8| char::from(first + (byte - first + 13) % 26);
+            match byte {
+                b'a'..=b'z' => turned(b'a'),
+                b'A'..=b'Z' => turned(b'A'),
+                _ => char::from(byte),
+            }
+            .to_string()
+        }),
+        "utf7" => each(bytes, |byte| {
+            format!("+{}-", String::from_utf8(put("b64url", &[0, byte])).expect("text").trim_end_matches('='))
+        }),
+        "css" => each(bytes, |byte| format!("\\{byte:x} ")),
+        "b58" => base_of(bytes, b"123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"),
+        "interleaved" => each(bytes, |byte| format!("{}q", char::from(byte))),
+        "b85" => {
+            base85(bytes, b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&()*+-;<=>?@^_`{|}~")
+        }
+        "z85" => {
+            base85(bytes, b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#")
+        }
+        "a85" => base85(bytes, &std::array::from_fn(|at| b'!' + u8::try_from(at).expect("small"))),
+        "uu" => dump_of(bytes, 45, |line| {
+            let digit = |value: u8| char::from(if value == 0 { b'`' } else { b' ' + value });
+            let bits: Vec<u8> = line.iter().flat_map(|byte| (0..8).rev().map(move |bit| byte >> bit & 1)).collect();
+            let full = bits.iter().copied().chain(std::iter::repeat(0)).take(line.len().div_ceil(3) * 24);
+            let full: Vec<u8> = full.collect();
+            let digits: String =
+                full.chunks(6).map(|six| digit(six.iter().fold(0, |all, bit| all << 1 | bit))).collect();
+            format!("{}{digits}\n", digit(u8::try_from(line.len()).expect("short")))
+        }),
+        "git-patch" => {
+            let lines = dump_of(&put("zlib", bytes), 52, |line| {
+                let length = u8::try_from(line.len()).expect("short");
+                let first = if length <= 26 { b'A' + length - 1 } else { b'a' + length - 27 };
+                let padded = [line, &vec![0; line.len().next_multiple_of(4) - line.len()]].concat();
+                format!("{}{}\n", char::from(first), String::from_utf8(put("b85", &padded)).expect("text"))
+            });
+            [format!("literal {}\n", bytes.len()).as_bytes(), &lines, b"\n"].concat()
+        }
         "json-text" => text().replace('\n', "\\n").replace('"', "\\\"").into_bytes(),
         "b32" => base32(bytes),
         "pct" => each(bytes, |byte| format!("%{byte:02X}")),
@@ -266,6 +345,17 @@ fn put(form: &str, bytes: &[u8]) -> Vec<u8> {
         "lines76" => wrapped(bytes, 76, "\n"),
         "crlf76" => wrapped(bytes, 76, "\r\n"),
         "lines4" => wrapped(bytes, 4, "\n"),
+        "lines7" => wrapped(bytes, 7, "\n"),
+        "lines20" => wrapped(bytes, 20, "\n"),
+        "lines64" => wrapped(bytes, 64, "\n"),
+        "crlf20" => wrapped(bytes, 20, "\r\n"),
+        "crlf64" => wrapped(bytes, 64, "\r\n"),
+        "tab-lines" => wrapped(bytes, 40, "\n\t"),
+        "quoted-lines" => wrapped(bytes, 20, "\n> "),
+        "comment-lines" => wrapped(bytes, 32, "\n# "),
+        "slash-comment-lines" => wrapped(bytes, 32, "\n// "),
+        "backslash-lines" => wrapped(bytes, 20, "\\\n"),
+        "yaml-json" => wrapped(bytes, 20, "\\n    "),
         "json-lines" => wrapped(bytes, 76, "\\n"),
         "yaml-lines" => wrapped(bytes, 20, "\n    "),
         "dashes" => wrapped(bytes, 1, "-"),
@@ -378,9 +468,72 @@ fn put(form: &str, bytes: &[u8]) -> Vec<u8> {
             bzip2::read::BzEncoder::new(bytes, bzip2::Compression::best()).read_to_end(&mut out).expect("packed");
             out
         }
+        "xz" => {
+            let mut out = lzma_rust2::XzWriter::new(vec![], lzma_rust2::XzOptions::with_preset(6)).expect("packed");
+            out.write_all(bytes).expect("packed");
+            out.finish().expect("packed")
+        }
+        "lzip" => {
+            let mut out = lzma_rust2::LzipWriter::new(vec![], lzma_rust2::LzipOptions::with_preset(6));
+            out.write_all(bytes).expect("packed");
+            out.finish().expect("packed")
+        }
+        "lzma" => {
+            let options = lzma_rust2::LzmaOptions::with_preset(6);
+            let mut out = lzma_rust2::LzmaWriter::new_use_header(vec![], &options, None).expect("packed");
+            out.write_all(bytes).expect("packed");
+            out.finish().expect("packed")
+        }
+        "lz4" => {
+            let mut out = lz4_flex::frame::FrameEncoder::new(vec![]);
+            out.write_all(bytes).expect("packed");
+            out.finish().expect("packed")
+        }
+        "7z" => {
+            let mut out = sevenz_rust2::ArchiveWriter::new(std::io::Cursor::new(vec![])).expect("packed");
+            out.push_archive_entry(sevenz_rust2::ArchiveEntry::new_file("a.txt"), Some(bytes)).expect("packed");
+            out.finish().expect("packed").into_inner()
+        }
+        "tar" => {
+            let mut head = vec![0; 512];
+            head[..5].copy_from_slice(b"a.txt");
+            head[124..135].copy_from_slice(format!("{:011o}", bytes.len()).as_bytes());
+            head[257..262].copy_from_slice(b"ustar");
+            [head, bytes.to_vec(), vec![0; bytes.len().next_multiple_of(512) - bytes.len() + 1024]].concat()
+        }
         "noise" => [noise(9000), bytes.to_vec(), noise(5000)].concat(),
         other => panic!("{other} is no form"),
     }
+}
+
+/// Pieces of this many bytes, each in this form.
+fn dump_of(bytes: &[u8], size: usize, form: impl Fn(&[u8]) -> String) -> Vec<u8> {
+    bytes.chunks(size).map(form).collect::<String>().into_bytes()
+}
+
+/// All bytes as one number, in these digits.
+fn base_of(bytes: &[u8], digits: &[u8]) -> Vec<u8> {
+    let (mut left, mut out) = (bytes.to_vec(), vec![]);
+    while left.iter().any(|byte| *byte != 0) {
+        let mut rest = 0;
+        for byte in &mut left {
+            let value = rest << 8 | usize::from(*byte);
+            *byte = u8::try_from(value / digits.len()).expect("small");
+            rest = value % digits.len();
+        }
+        out.insert(0, digits[rest]);
+    }
+    out
+}
+
+fn base85(bytes: &[u8], digits: &[u8; 85]) -> Vec<u8> {
+    let mut out = vec![];
+    for four in bytes.chunks(4) {
+        let value = four.iter().chain(&[0; 4]).take(4).fold(0usize, |value, byte| value << 8 | usize::from(*byte));
+        let group = (0..5u32).rev().map(|place| digits[value / 85usize.pow(place) % 85]);
+        out.extend(group.take(four.len() + 1));
+    }
+    out
 }
 
 /// Bytes without a pattern, always the same.

@@ -108,12 +108,13 @@ impl<'a> ScanPass<'a> {
         bytes: &[u8],
         endings: &BTreeSet<&'static str>,
     ) -> Result<(), String> {
-        self.add(source(None), bytes, endings)?;
+        self.add(source(None), bytes, Some(endings))?;
         let mut unpacker = std::mem::replace(&mut self.unpacker, Unpacker::new(0));
         let mut added = Ok(());
         let unpacked = unpacker.unpack(bytes, &mut |derived: Derived| {
             if added.is_ok() {
-                added = self.add(source(Some(derived.how)), &derived.bytes, &BTreeSet::new());
+                let none = BTreeSet::new();
+                added = self.add(source(Some(derived.how)), &derived.bytes, (!derived.is_guess).then_some(&none));
             }
         });
         self.unpacker = unpacker;
@@ -121,14 +122,23 @@ impl<'a> ScanPass<'a> {
         added
     }
 
-    fn add(&mut self, source: TextSource, bytes: &[u8], endings: &BTreeSet<&'static str>) -> Result<(), String> {
+    /// Scans a text; without `endings` not by gitleaks, some of whose rules take much for a token.
+    fn add(
+        &mut self,
+        source: TextSource,
+        bytes: &[u8],
+        endings: Option<&BTreeSet<&'static str>>,
+    ) -> Result<(), String> {
         let text = self.sources.len();
         self.sources.push(source);
         let bytes = &*self.blanks.apply(bytes);
         let (rules, known, gitleaks) = (self.rules, self.known, &mut self.gitleaks);
         let ((found, added), secret) = side_by_side(
             bytes.len(),
-            || (rules.find_all(bytes, Scope::All, MAX_RULE_HITS), gitleaks.add(text, bytes, endings)),
+            || {
+                let found = rules.find_all(bytes, Scope::All, MAX_RULE_HITS);
+                (found, endings.map_or(Ok(()), |endings| gitleaks.add(text, bytes, endings)))
+            },
             || known.find(bytes),
         )?;
         let line = |offset: usize| Some(newlines(&bytes[..offset.min(bytes.len())]) + 1);

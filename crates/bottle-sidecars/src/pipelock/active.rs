@@ -14,6 +14,7 @@ use super::dial::Dialer;
 use super::policy::Policy;
 use super::resend::Upstream;
 use super::usage::UsageLog;
+use super::windows::Windows;
 use crate::proxy::headers::{MAX_HEADER_LIST_BYTES, MAX_HEADERS};
 use crate::proxy::response::Body;
 use crate::tls::Trust;
@@ -27,6 +28,7 @@ pub(super) struct ActivePolicy {
     pub(super) dialer: Dialer,
     pub(super) approvals: Arc<ApprovalClient>,
     usage_log: Arc<UsageLog>,
+    pub(super) windows: Arc<Windows>,
 }
 
 /// The way out of the bundle: the policies, and what outlives them.
@@ -35,6 +37,7 @@ pub(super) struct Forwarder {
     trust: Trust,
     approvals: Arc<ApprovalClient>,
     usage_log: Arc<UsageLog>,
+    windows: Arc<Windows>,
 }
 
 /// How long the policy before stays for requests that egress has judged by it and that are still on their way here.
@@ -49,13 +52,14 @@ struct PolicySlot {
 impl Forwarder {
     pub(super) fn new(policy: Policy, approvals: ApprovalClient, usage_log: UsageLog) -> Self {
         let (trust, approvals, usage_log) = (Trust::default(), Arc::new(approvals), Arc::new(usage_log));
-        let now = Arc::new(ActivePolicy::new(policy, &trust, &approvals, &usage_log));
-        Self { active: RwLock::new(PolicySlot { now, before: None }), trust, approvals, usage_log }
+        let windows = Arc::default();
+        let now = Arc::new(ActivePolicy::new(policy, &trust, &approvals, &usage_log, &windows));
+        Self { active: RwLock::new(PolicySlot { now, before: None }), trust, approvals, usage_log, windows }
     }
 
     /// From now on requests are judged by this policy, over connections of its own.
     pub(super) fn replace(&self, policy: Policy) {
-        let now = Arc::new(ActivePolicy::new(policy, &self.trust, &self.approvals, &self.usage_log));
+        let now = Arc::new(ActivePolicy::new(policy, &self.trust, &self.approvals, &self.usage_log, &self.windows));
         let mut slot = self.active.write().unwrap_or_else(PoisonError::into_inner);
         let before = std::mem::replace(&mut slot.now, now);
         // With the same routes nothing is on its way that the new policy could not judge.
@@ -87,7 +91,13 @@ impl Forwarder {
 }
 
 impl ActivePolicy {
-    fn new(policy: Policy, trust: &Trust, approvals: &Arc<ApprovalClient>, usage_log: &Arc<UsageLog>) -> Self {
+    fn new(
+        policy: Policy,
+        trust: &Trust,
+        approvals: &Arc<ApprovalClient>,
+        usage_log: &Arc<UsageLog>,
+        windows: &Arc<Windows>,
+    ) -> Self {
         let dialer = Dialer::new(trust.clone(), &policy.pipelock);
         let client = |idle, dialer| -> Client<Dialer, Body> {
             Client::builder(TokioExecutor::new())
@@ -103,8 +113,8 @@ impl ActivePolicy {
         };
         let upstream = Upstream { kept: client(32, dialer.clone()), fresh: client(0, dialer.clone()) };
         let switcher = client(0, dialer.http1());
-        let (approvals, usage_log) = (Arc::clone(approvals), Arc::clone(usage_log));
-        Self { policy: Arc::new(policy), upstream, switcher, dialer, approvals, usage_log }
+        let (approvals, usage_log, windows) = (Arc::clone(approvals), Arc::clone(usage_log), Arc::clone(windows));
+        Self { policy: Arc::new(policy), upstream, switcher, dialer, approvals, usage_log, windows }
     }
 
     /// Counts a request by the rule about these hosts.

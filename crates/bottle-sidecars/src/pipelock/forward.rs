@@ -159,10 +159,12 @@ impl ActivePolicy {
         let (mut parts, body) = request.into_parts();
         let body = CountedBody::new(body, log);
         let stream_verdict = Arc::clone(&log.stream_verdict);
-        let judge = scan::BodyRules { rules, policy: Arc::clone(&self.policy), route };
+        let windows = Arc::clone(&self.windows);
+        let scan = BodyScan::new(packings, &parts.headers, &windows.before(&target.host));
+        let judge =
+            scan::BodyRules { rules, policy: Arc::clone(&self.policy), route, host: target.host.clone(), windows };
         let (this, host) = (Arc::clone(self), target.host.clone());
         let may = Box::new(move |more| this.may_send(&host, more).is_ok());
-        let scan = BodyScan::new(packings, &parts.headers);
         let body = ScannedRequest::new(body, scan, judge, stream_verdict, Arc::clone(&warned), may);
         parts.uri = match whole_uri(target, compiled, &parts.uri) {
             Ok(uri) => uri,

@@ -2,7 +2,7 @@
 //!
 //! Map: `policy` (both policy files and the secrets), `active` (the policy in force), `internal` and `standalone` (requests
 //! from egress, or from the guest itself), `forward` (judges and sends), `resend` (what is sent again), `scan` (searches for secrets), `approval` and
-//! `approval_client` (a person decides about a finding), `refusal`, `usage` (limits), `response` and `redact` (answers),
+//! `approval_client` (a person decides about a finding), `refusal`, `usage` (limits), `windows` (the ends of what was sent), `response` and `redact` (answers),
 //! `websocket`, `tunnel` (TLS that is not ended), `dial` (resolves, checks, connects).
 //!
 //! Always: the scan comes before the credential; the address that was checked is the one that is dialled; the route that
@@ -25,6 +25,7 @@ mod standalone;
 mod tunnel;
 mod usage;
 mod websocket;
+mod windows;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use bottle_policy::supervise::Found;
 use bottle_scan::dlp::{self, Finding, Head, Mode, Packing, Rules, Search, Stream};
 use bottle_scan::envelope::Envelopes;
+use bottle_types::host::HostName;
 use bottle_types::reason::Reason;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, TRAILER};
@@ -18,6 +19,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
 use super::policy::{CompiledRoute, Policy};
+use super::windows::Windows;
 use crate::proxy::access::StreamVerdict;
 use crate::proxy::headers;
 use crate::proxy::response::{BoxError, drain};
@@ -54,6 +56,9 @@ pub(super) struct BodyRules {
     pub(super) policy: Arc<Policy>,
     pub(super) rules: Arc<Rules>,
     pub(super) route: usize,
+    /// Where the body goes, and what was sent there before it.
+    pub(super) host: HostName,
+    pub(super) windows: Arc<Windows>,
 }
 
 /// How a body is read.
@@ -65,13 +70,21 @@ pub(super) enum BodyScan {
 }
 
 impl BodyScan {
-    /// As the head says that it is packed, and of what type it is.
-    pub(super) fn new(packings: &[Packing], headers: &HeaderMap) -> Self {
+    /// As the head says that it is packed, and of what type it is; behind the end of what was sent before it.
+    pub(super) fn new(packings: &[Packing], headers: &HeaderMap, before: &[u8]) -> Self {
         let enveloped = headers.get(CONTENT_TYPE).is_some_and(|kind| is_enveloped(kind.as_bytes()));
         if packings.is_empty() && enveloped {
             return Self::Envelopes(Box::default());
         }
-        Self::Stream(Box::new(Stream::packed(packings)))
+        Self::Stream(Box::new(if packings.is_empty() { Stream::after(before) } else { Stream::packed(packings) }))
+    }
+
+    /// The end of what came, where it is judged as bytes.
+    fn tail(&self) -> Vec<u8> {
+        match self {
+            Self::Stream(stream) => stream.tail(),
+            Self::Envelopes(_) => vec![],
+        }
     }
 
     fn push(&mut self, search: Search<'_>, bytes: &[u8], mode: Mode) -> Result<Vec<u8>, Finding> {
@@ -240,6 +253,12 @@ where
             };
             if let Some(finding) = this.scan.warned() {
                 let _ = this.warned.set(found(finding, "body"));
+            }
+            if this.body.is_none() && judged.is_ok() && this.taken > 0 {
+                // What was let go in spite of a finding is no part of the next one.
+                let tail = this.scan.tail();
+                let tail = if search.find(&tail).is_some() { vec![] } else { tail };
+                this.judge.windows.sent(&this.judge.host, &tail);
             }
             match judged {
                 Ok(bytes) if bytes.is_empty() => {}

@@ -1,0 +1,207 @@
+//! What bytes say in other forms: one list of them for the doors, which see a window of a stream, and for the gate, which has
+//! all of a file.
+//!
+//! Not here: what is packed (`packed`), and base64 and hex, which the doors find without decoding (`coded`, `digits`).
+
+use std::ops::Range;
+use std::sync::LazyLock;
+
+use aho_corasick::Span;
+use aho_corasick::packed::Searcher;
+
+use super::runs::{self, Digits};
+use super::{joined, numbers, plain, radix};
+
+/// A way to write bytes so that other bytes say them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FormKind {
+    Escapes,
+    Numbers,
+    CharacterCodes,
+    Literals,
+    Parts,
+    Base32,
+    Uuencode,
+    GitPatch,
+    /// Base64 or hex that begins in the middle of a run.
+    Shifted,
+}
+
+impl FormKind {
+    /// What people call it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Escapes => "escapes",
+            Self::Numbers => "numbers",
+            Self::CharacterCodes => "character codes",
+            Self::Literals => "literals joined",
+            Self::Parts => "parts joined",
+            Self::Base32 => "base32",
+            Self::Uuencode => "uuencode",
+            Self::GitPatch => "git's binary patch",
+            Self::Shifted => "base64 or hex inside a word",
+        }
+    }
+
+    /// Whether reading it is no guess: what is written so says nothing else.
+    pub(crate) fn is_sure(self) -> bool {
+        matches!(self, Self::Escapes | Self::Numbers)
+    }
+}
+
+/// The forms that were guessed at on the way to a text. Whatever is no such form says something in it, too, now and then; so each of them
+/// is undone once at most, and so many in all: what nobody wrote does not go on without end.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Guesses(u16);
+
+impl Guesses {
+    const MOST: u32 = 2;
+    pub(crate) const NONE: Self = Self(0);
+
+    /// With one more; none where that would be one too many. What is sure is always possible.
+    pub(crate) fn with(self, kind: FormKind) -> Option<Self> {
+        let bit = 1 << kind as u16;
+        match kind.is_sure() {
+            true => Some(self),
+            false => (self.0 & bit == 0 && self.0.count_ones() < Self::MOST).then_some(Self(self.0 | bit)),
+        }
+    }
+
+    /// Whether nothing was guessed.
+    pub(crate) fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+}
+
+/// Something that bytes say, where, and in which form.
+#[derive(Debug)]
+pub(crate) struct Form {
+    pub(crate) kind: FormKind,
+    pub(crate) from: usize,
+    pub(crate) to: usize,
+    pub(crate) said: Vec<u8>,
+}
+
+/// All that the bytes say in any form but runs of digits, of those that may follow these guesses; `marks` is a buffer.
+pub(crate) fn forms(bytes: &[u8], guesses: Guesses, marks: &mut Vec<u8>) -> Vec<Form> {
+    let plain = plain::plain(bytes).into_iter();
+    let mut found: Vec<Form> = plain.map(|(from, to, said)| Form { kind: FormKind::Escapes, from, to, said }).collect();
+    let numbers = numbers::lists(bytes, marks).into_iter();
+    found.extend(numbers.map(|(from, said)| Form { kind: FormKind::Numbers, from, to: from, said }));
+    let marked = marked(bytes);
+    let mut whole = |kind: FormKind, may: bool, read: &dyn Fn(&mut Vec<u8>)| {
+        let mut said = vec![];
+        if may && guesses.with(kind).is_some() {
+            read(&mut said);
+        }
+        if !said.is_empty() && said != bytes {
+            found.push(Form { kind, from: 0, to: bytes.len(), said });
+        }
+    };
+    whole(FormKind::CharacterCodes, marked & CALL != 0, &|said| numbers::codes(bytes, said));
+    whole(FormKind::Literals, true, &|said| joined::literals(bytes, said));
+    whole(FormKind::Parts, true, &|said| joined::parts(bytes, said));
+    whole(FormKind::Uuencode, marked & UUENCODE != 0, &|said| radix::uuencode(bytes, said));
+    whole(FormKind::GitPatch, marked & PATCH != 0, &|said| radix::git_patch(bytes, said));
+    found
+}
+
+/// What a form is known by: a call that gives a character, a line of uuencode, a binary patch's length.
+const CALL: u8 = 1;
+const UUENCODE: u8 = 2;
+const PATCH: u8 = 4;
+const MARKS: [(&str, u8); 9] = [
+    ("hr(", CALL),
+    ("har(", CALL),
+    ("HR(", CALL),
+    ("HAR(", CALL),
+    (".chr", CALL),
+    ("begin ", UUENCODE),
+    ("\nM", UUENCODE),
+    ("literal ", PATCH),
+    ("delta ", PATCH),
+];
+
+/// Which of these forms there may be, by one pass over the bytes.
+fn marked(bytes: &[u8]) -> u8 {
+    static MARKED: LazyLock<Option<Searcher>> = LazyLock::new(|| Searcher::new(MARKS.map(|(mark, _)| mark)));
+    let Some(searcher) = &*MARKED else { return CALL | UUENCODE | PATCH };
+    let (mut found, mut at) = (0, 0);
+    while found != CALL | UUENCODE | PATCH
+        && let Some(next) = searcher.find_in(bytes, Span { start: at, end: bytes.len() })
+    {
+        found |= MARKS[next.pattern().as_usize()].1;
+        at = next.end();
+    }
+    found
+}
+
+/// What runs of digits say but in base64 and in hex.
+#[derive(Debug, Default)]
+pub(crate) struct RunForms {
+    /// Those over several lines, each on one.
+    pub(crate) lines: Vec<u8>,
+    pub(crate) base32: Vec<u8>,
+    /// Their ends, backwards.
+    pub(crate) backwards: Vec<u8>,
+    /// The last run goes on behind the bytes.
+    pub(crate) open: bool,
+}
+
+/// Of a run's end, so many digits are read backwards.
+const BACKWARDS: usize = 512;
+/// And of a line's end within a run so many times its digits.
+const LINES_BACKWARDS: usize = 8;
+/// Fewer hold no secret.
+const SHORTEST_BACKWARDS: usize = 16;
+/// By so many of them it is asked whether a token begins there.
+const BEGINNING: usize = 24;
+
+impl RunForms {
+    /// Nothing.
+    pub(crate) fn clear(&mut self) {
+        self.lines.clear();
+        self.base32.clear();
+        self.backwards.clear();
+        self.open = false;
+    }
+
+    /// Takes a run; what is backwards only where `begins` says that a token could begin with it.
+    pub(crate) fn take(
+        &mut self,
+        bytes: &[u8],
+        run: &Digits,
+        at: Range<usize>,
+        open: bool,
+        begins: impl Fn(&[u8]) -> bool,
+    ) {
+        radix::base32(run, &mut self.base32);
+        self.open = open;
+        let mut backwards = |run: &[u8], most: usize| {
+            let mut first = [0; BEGINNING];
+            let length = run.len().min(BEGINNING);
+            first.iter_mut().zip(run.iter().rev()).for_each(|(first, byte)| *first = *byte);
+            if begins(&first[..length]) {
+                self.backwards.extend(run.iter().rev().take(most));
+                self.backwards.push(b'\n');
+            }
+        };
+        if run.lines.is_empty() {
+            if !open {
+                backwards(&bytes[at], BACKWARDS);
+            }
+            return;
+        }
+        let all = runs::characters(bytes, at);
+        // A line may be one by itself, too; of many short ones not each is read with all that stands before it.
+        let ends =
+            run.lines.iter().copied().zip(run.line_lengths().map(|length| BACKWARDS.min(length * LINES_BACKWARDS)));
+        for (end, most) in ends.chain((!open).then_some((all.len(), BACKWARDS))) {
+            if end >= SHORTEST_BACKWARDS {
+                backwards(&all[..end.min(all.len())], most);
+            }
+        }
+        self.lines.extend(all);
+        self.lines.push(b'\n');
+    }
+}
