@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bottle_plan::event::LabelAct;
 use bottle_plan::facts::ForgeKind;
 use bottle_plan::task::Commit;
+use bottle_policy::outputs::Remark;
 use bottle_types::secret::Secret;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -31,6 +32,12 @@ impl Dry {
 /// What a dry run would do about a pull request, as a line of `would-do.jsonl`.
 pub(crate) fn would_open(new: &NewPullRequest) -> Value {
     json!({"would": "open-pull-request", "branch": new.head, "base": new.base, "title": new.title, "body": new.body, "draft": new.draft})
+}
+
+/// A comment or a review that has no number.
+fn unwritten(body: &str) -> Comment {
+    let author = Author { id: 0, login: String::new(), is_bot: true };
+    Comment { id: 0, body: body.to_owned(), url: String::new(), author, written: None, changed: None, place: None }
 }
 
 impl Forge for Dry {
@@ -125,15 +132,25 @@ impl Forge for Dry {
         .boxed()
     }
 
-    fn review<'a>(&'a self, number: u64, commit: &'a str, body: &'a str) -> BoxFuture<'a, Result<(), ForgeError>> {
+    fn review<'a>(
+        &'a self,
+        number: u64,
+        commit: &'a str,
+        body: &'a str,
+        remarks: &'a [Remark],
+    ) -> BoxFuture<'a, Result<Comment, ForgeError>> {
         async move {
-            self.lines().push(json!({"would": "review", "number": number, "commit": commit, "body": body}));
-            Ok(())
+            let mut line = json!({"would": "review", "number": number, "commit": commit, "body": body});
+            if !remarks.is_empty() {
+                line["remarks"] = json!(remarks);
+            }
+            self.lines().push(line);
+            Ok(unwritten(body))
         }
         .boxed()
     }
 
-    fn reviews(&self, number: u64) -> BoxFuture<'_, Result<Vec<String>, ForgeError>> {
+    fn reviews(&self, number: u64) -> BoxFuture<'_, Result<Vec<Comment>, ForgeError>> {
         self.inner.reviews(number)
     }
 
@@ -164,9 +181,7 @@ impl Forge for Dry {
     fn comment<'a>(&'a self, number: u64, body: &'a str) -> BoxFuture<'a, Result<Comment, ForgeError>> {
         async move {
             self.lines().push(json!({"would": "comment", "number": number, "body": body}));
-            let author = Author { id: 0, login: String::new(), is_bot: true };
-            let url = String::new();
-            Ok(Comment { id: 0, body: body.to_owned(), url, author, written: None, changed: None, place: None })
+            Ok(unwritten(body))
         }
         .boxed()
     }

@@ -4,11 +4,12 @@ use bottle_plan::event::LabelAct;
 use bottle_plan::facts::ForgeKind;
 use bottle_plan::manifest::Permission;
 use bottle_plan::task::Commit;
+use bottle_policy::outputs::{DiffSide, Remark};
 use bottle_types::secret::Secret;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::http::{ApiDialect, Call, ForgeError, Http};
 use super::wire::{
@@ -194,17 +195,27 @@ impl Forge for Gitea {
         .boxed()
     }
 
-    fn review<'a>(&'a self, number: u64, commit: &'a str, body: &'a str) -> BoxFuture<'a, Result<(), ForgeError>> {
+    fn review<'a>(
+        &'a self,
+        number: u64,
+        commit: &'a str,
+        body: &'a str,
+        remarks: &'a [Remark],
+    ) -> BoxFuture<'a, Result<Comment, ForgeError>> {
         async move {
             let number = number.to_string();
             let path = self.path(&["pulls", &number, "reviews"]);
-            let words = json!({"body": body, "commit_id": commit, "event": "COMMENT"});
-            self.http.send::<WireReview>(Call::write(WRITE_REVIEW, Method::POST, path, words)).await.map(|_| ())
+            let mut words = json!({"body": body, "commit_id": commit, "event": "COMMENT"});
+            if !remarks.is_empty() {
+                words["comments"] = remarks.iter().map(remark).collect();
+            }
+            let call = Call::write(WRITE_REVIEW, Method::POST, path, words);
+            Ok(self.http.send::<WireComment>(call).await?.into())
         }
         .boxed()
     }
 
-    fn reviews(&self, number: u64) -> BoxFuture<'_, Result<Vec<String>, ForgeError>> {
+    fn reviews(&self, number: u64) -> BoxFuture<'_, Result<Vec<Comment>, ForgeError>> {
         async move {
             let number = number.to_string();
             let mut words = vec![];
@@ -212,11 +223,11 @@ impl Forge for Gitea {
                 let call = Call::get(READ_PULL, self.path(&["pulls", &number, "reviews"]))
                     .query(PER_PAGE, A_PAGE)
                     .query("page", page);
-                let reviews: Vec<WireReview> = self.http.send(call).await?;
+                let reviews: Vec<WireComment> = self.http.send(call).await?;
                 if reviews.is_empty() {
                     break;
                 }
-                words.extend(reviews.into_iter().filter_map(|review| review.body));
+                words.extend(reviews.into_iter().map(Comment::from));
             }
             Ok(words)
         }
@@ -368,6 +379,20 @@ impl Forge for Gitea {
         }
         .boxed()
     }
+}
+
+/// A remark as a part of a review. Gitea knows no ranges: a remark about several lines stands at the last of them and says so.
+fn remark(remark: &Remark) -> Value {
+    let lines = match remark.first_line {
+        Some(first) => format!("Lines {first} to {}:\n\n", remark.line),
+        None => String::new(),
+    };
+    let (before, after) = match remark.side {
+        DiffSide::Before => (remark.line, 0),
+        DiffSide::After => (0, remark.line),
+    };
+    let body = format!("{lines}{}", remark.markdown());
+    json!({"path": remark.path, "old_position": before, "new_position": after, "body": body})
 }
 
 /// Older servers don't say that a pull request is a draft; its title does.

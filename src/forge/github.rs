@@ -3,15 +3,16 @@
 use bottle_plan::facts::ForgeKind;
 use bottle_plan::manifest::Permission;
 use bottle_plan::task::Commit;
+use bottle_policy::outputs::{DiffSide, Remark};
 use bottle_types::secret::Secret;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
 use super::http::{ApiDialect, Call, ForgeError, Http};
-use super::wire::{WireBranch, WireComment, WireIssue, WirePull, WireRepository, WireReview, WireUser, WireUserAccess};
+use super::wire::{WireBranch, WireComment, WireIssue, WirePull, WireRepository, WireUser, WireUserAccess};
 use super::{
     Author, Comment, Forge, Issue, NewPullRequest, Operation, PullRequest, UserAccess, graphql, is_below, logs,
 };
@@ -211,17 +212,27 @@ impl Forge for Github {
         .boxed()
     }
 
-    fn review<'a>(&'a self, number: u64, commit: &'a str, body: &'a str) -> BoxFuture<'a, Result<(), ForgeError>> {
+    fn review<'a>(
+        &'a self,
+        number: u64,
+        commit: &'a str,
+        body: &'a str,
+        remarks: &'a [Remark],
+    ) -> BoxFuture<'a, Result<Comment, ForgeError>> {
         async move {
             let number = number.to_string();
             let path = self.path(&["pulls", &number, "reviews"]);
-            let words = json!({"body": body, "commit_id": commit, "event": "COMMENT"});
-            self.http.send::<WireReview>(Call::write(WRITE_REVIEW, Method::POST, path, words)).await.map(|_| ())
+            let mut words = json!({"body": body, "commit_id": commit, "event": "COMMENT"});
+            if !remarks.is_empty() {
+                words["comments"] = remarks.iter().map(remark).collect();
+            }
+            let call = Call::write(WRITE_REVIEW, Method::POST, path, words);
+            Ok(self.http.send::<WireComment>(call).await?.into())
         }
         .boxed()
     }
 
-    fn reviews(&self, number: u64) -> BoxFuture<'_, Result<Vec<String>, ForgeError>> {
+    fn reviews(&self, number: u64) -> BoxFuture<'_, Result<Vec<Comment>, ForgeError>> {
         async move {
             let number = number.to_string();
             let mut words = vec![];
@@ -229,11 +240,11 @@ impl Forge for Github {
                 let call = Call::get(READ_PULL, self.path(&["pulls", &number, "reviews"]))
                     .query(PER_PAGE, A_PAGE)
                     .query("page", page);
-                let reviews: Vec<WireReview> = self.http.send(call).await?;
+                let reviews: Vec<WireComment> = self.http.send(call).await?;
                 if reviews.is_empty() {
                     break;
                 }
-                words.extend(reviews.into_iter().filter_map(|review| review.body));
+                words.extend(reviews.into_iter().map(Comment::from));
             }
             Ok(words)
         }
@@ -376,6 +387,20 @@ impl Forge for Github {
         }
         .boxed()
     }
+}
+
+/// A remark as a part of a review.
+fn remark(remark: &Remark) -> Value {
+    let side = match remark.side {
+        DiffSide::Before => "LEFT",
+        DiffSide::After => "RIGHT",
+    };
+    let mut wire = json!({"path": remark.path, "line": remark.line, "side": side, "body": remark.markdown()});
+    if let Some(first) = remark.first_line {
+        wire["start_line"] = json!(first);
+        wire["start_side"] = json!(side);
+    }
+    wire
 }
 
 /// The finer of GitHub's two answers where it is one of the known roles; a custom role counts as what it is based on.

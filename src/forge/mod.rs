@@ -26,6 +26,7 @@ use bottle_plan::event::LabelAct;
 use bottle_plan::facts::ForgeKind;
 use bottle_plan::manifest::Permission;
 use bottle_plan::task::{Commit, Place};
+use bottle_policy::outputs::Remark;
 use bottle_types::secret::Secret;
 use futures_util::future::BoxFuture;
 
@@ -106,6 +107,13 @@ pub(crate) struct Author {
     pub(crate) is_bot: bool,
 }
 
+impl Author {
+    /// Whether this is who writes with our token. An App's has no number.
+    pub(crate) fn is(&self, me: &Self) -> bool {
+        if me.id == 0 { self.login == me.login } else { self.id == me.id }
+    }
+}
+
 /// An issue as it is now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Issue {
@@ -146,10 +154,16 @@ pub(crate) trait Forge: Send + Sync {
     fn set_draft<'a>(&'a self, pull: &'a PullRequest, draft: bool) -> BoxFuture<'a, Result<(), ForgeError>>;
     /// Adds labels.
     fn label<'a>(&'a self, number: u64, labels: &'a [String]) -> BoxFuture<'a, Result<(), ForgeError>>;
-    /// Hands in a review of this commit, without a verdict.
-    fn review<'a>(&'a self, number: u64, commit: &'a str, body: &'a str) -> BoxFuture<'a, Result<(), ForgeError>>;
-    /// The words of the reviews of a pull request.
-    fn reviews(&self, number: u64) -> BoxFuture<'_, Result<Vec<String>, ForgeError>>;
+    /// Hands in a review of this commit, with remarks at lines of the change and without a verdict.
+    fn review<'a>(
+        &'a self,
+        number: u64,
+        commit: &'a str,
+        body: &'a str,
+        remarks: &'a [Remark],
+    ) -> BoxFuture<'a, Result<Comment, ForgeError>>;
+    /// The words of the reviews of a pull request, each with its writer.
+    fn reviews(&self, number: u64) -> BoxFuture<'_, Result<Vec<Comment>, ForgeError>>;
     /// All comments of an issue or a pull request, oldest first.
     fn comments(&self, number: u64) -> BoxFuture<'_, Result<Vec<Comment>, ForgeError>> {
         self.comments_since(number, None)

@@ -109,8 +109,6 @@ impl WireTimelineEntry {
 #[derive(Debug, Deserialize)]
 pub(super) struct WireReview {
     pub(super) id: u64,
-    #[serde(default)]
-    pub(super) body: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]

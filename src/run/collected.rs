@@ -30,6 +30,8 @@ pub(super) struct Collected<'r> {
     claimed: Claimed<'r>,
     outcome: Outcome,
     pushed: Option<Pushed>,
+    /// What the door has written of the agent's requests, as it was before the record's mask.
+    proposals: Vec<u8>,
 }
 
 impl<'r> Collected<'r> {
@@ -49,11 +51,11 @@ impl<'r> Collected<'r> {
             // What Claude Code reckons for replayed replies was never paid.
             outcome.cost_usd = None;
         }
-        Self { claimed, outcome, pushed: progress.pushed }
+        Self { claimed, outcome, pushed: progress.pushed, proposals: progress.proposals }
     }
 
-    pub(super) fn into_parts(self) -> (Claimed<'r>, Outcome, Option<Pushed>) {
-        (self.claimed, self.outcome, self.pushed)
+    pub(super) fn into_parts(self) -> (Claimed<'r>, Outcome, Option<Pushed>, Vec<u8>) {
+        (self.claimed, self.outcome, self.pushed, self.proposals)
     }
 }
 
@@ -79,10 +81,15 @@ async fn take_down(
     let ((), collected) = tokio::join!(keeping, logs(bottle, record, events));
     // A log that can't be had must not keep the bottle alive.
     match collected {
-        Ok(Model::NeverAnswered { calls }) if progress.agent.is_some() && progress.failures.is_empty() => {
-            progress.fail(Code::Task, format!("none of the {calls} calls to the model was answered"));
+        Ok((model, proposals)) => {
+            progress.proposals = proposals;
+            if let Model::NeverAnswered { calls } = model
+                && progress.agent.is_some()
+                && progress.failures.is_empty()
+            {
+                progress.fail(Code::Task, format!("none of the {calls} calls to the model was answered"));
+            }
         }
-        Ok(_) => {}
         Err(error) => events.warn(error.to_string()),
     }
     events.phase(Phase::Teardown);
@@ -109,8 +116,8 @@ enum Model {
     NeverAnswered { calls: usize },
 }
 
-/// Collects everything that can be had; the first thing that could not is the error.
-async fn logs(bottle: &dyn Bottle, record: &Record, events: &Events) -> Result<Model, Failure> {
+/// Collects everything that can be had, and gives the record of proposals; the first thing that could not be had is the error.
+async fn logs(bottle: &dyn Bottle, record: &Record, events: &Events) -> Result<(Model, Vec<u8>), Failure> {
     let log_dir = format!("{}/log", door::STATE_DIR);
     let (written, printed, obeyed) = tokio::join!(
         bottle.copy_out(Side::Bundle, &log_dir),
@@ -136,9 +143,9 @@ async fn logs(bottle: &dyn Bottle, record: &Record, events: &Events) -> Result<M
     gate_cases(&gate, events);
     record.write(RecordFile::Egress, &egress)?;
     record.write(RecordFile::Pushes, &gate)?;
-    for file in [RecordFile::Proposals, RecordFile::Cassette] {
-        record.write(file, &files.remove(file.name()).unwrap_or_default())?;
-    }
+    let proposals = files.remove(RecordFile::Proposals.name()).unwrap_or_default();
+    record.write(RecordFile::Proposals, &proposals)?;
+    record.write(RecordFile::Cassette, &files.remove(RecordFile::Cassette.name()).unwrap_or_default())?;
     // What is left are the would-be pushes of a dry run, as git bundles.
     for (name, bytes) in files {
         record.write_named(&name, &bytes)?;
@@ -146,7 +153,7 @@ async fn logs(bottle: &dyn Bottle, record: &Record, events: &Events) -> Result<M
     printed?;
     obeyed?;
     match written {
-        Ok(Some(_)) => Ok(model(&egress)),
+        Ok(Some(_)) => Ok((model(&egress), proposals)),
         Ok(None) => Err(Failure::machine("the bundle wrote no logs: it never came up")),
         Err(error) => Err(Failure::machine(error)),
     }

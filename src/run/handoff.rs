@@ -15,6 +15,7 @@ use bottle_plan::task::{Commit, Work};
 use bottle_types::record_file::RecordFile;
 use serde_json::Value;
 
+use super::outputs::{AskedOutputs, asked};
 use crate::backend::{Bottle, Exec, Side, Tree, finish};
 use crate::exit::{Code, Failure};
 use crate::report::{Case, Events, Suite, neutral_text};
@@ -36,6 +37,8 @@ pub(crate) struct Handoff {
     commit: Option<Commit>,
     /// The review that would have been handed in.
     review: Option<String>,
+    /// What its agent wanted written.
+    outputs: AskedOutputs,
     /// The pull request's commit that it was done for.
     pin: Option<Commit>,
     /// How the other job's run ended, as it says.
@@ -63,7 +66,8 @@ pub(crate) fn read(dir: &Path) -> Result<Option<Handoff>, Failure> {
         Some(_) => None,
         None => review(dir).map_err(unpublishable)?,
     };
-    if commit.is_none() && review.is_none() {
+    let outputs = outputs(dir).map_err(unpublishable)?;
+    if commit.is_none() && review.is_none() && outputs.is_empty() {
         return Ok(None);
     }
     let pin = plan["task"]["pull_request"]["head"].as_str().map(Commit::parse).transpose();
@@ -79,6 +83,7 @@ pub(crate) fn read(dir: &Path) -> Result<Option<Handoff>, Failure> {
         bundles,
         commit,
         review,
+        outputs,
         pin: pin.map_err(|error| unpublishable(error.to_string()))?,
         code: serde_json::from_value(outcome["code"].clone()).unwrap_or(Code::Task),
         summary: super::one_line(outcome["summary"].as_str().unwrap_or_default()),
@@ -104,6 +109,20 @@ fn review(dir: &Path) -> Result<Option<String>, String> {
         Some((mark, words)) if mark.starts_with("<!--") => neutral_text(words),
         _ => neutral_text(&body),
     }))
+}
+
+/// The outputs that its record of proposals names. Whether they may go out is judged here as they were there.
+fn outputs(dir: &Path) -> Result<AskedOutputs, String> {
+    let path = dir.join(RecordFile::Proposals);
+    if fs::symlink_metadata(&path).is_err() {
+        return Ok(vec![]);
+    }
+    let bytes = file(&path, MAX_WORDS_BYTES * 32)?;
+    let text = String::from_utf8_lossy(&bytes);
+    let records = text.lines().enumerate().map(|(at, line)| {
+        serde_json::from_str(line).map_err(|error| format!("{}, line {}: {error}", path.display(), at + 1))
+    });
+    Ok(asked(records.collect::<Result<_, _>>()?))
 }
 
 /// The bundles, in the order of their pushes: `NAME-1.bundle`, `NAME-2.bundle`, …
@@ -165,8 +184,12 @@ impl Handoff {
         if reviews {
             return match self.review {
                 Some(_) => Ok(self.failed(events)),
+                None if !self.outputs.is_empty() => Ok(self.failed(events)),
                 None => Err(refused("the other job's run was no review".to_owned())),
             };
+        }
+        if self.commit.is_none() && !self.outputs.is_empty() || plan.task.work == Work::Outputs {
+            return Ok(self.failed(events));
         }
         let Some(commit) = &self.commit else { return Err(refused("the other job's run was a review".to_owned())) };
         let Some(git) = &plan.git else { return Err(refused("there is no repository".to_owned())) };
@@ -191,6 +214,11 @@ git checkout --quiet --no-track -B "$1" "$2""#;
             ))));
         }
         Ok(self.failed(events))
+    }
+
+    /// What the agent wanted written, in order.
+    pub(super) fn outputs(&self) -> &AskedOutputs {
+        &self.outputs
     }
 
     /// The review's words.

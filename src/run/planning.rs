@@ -31,7 +31,7 @@ impl Planning {
     pub(crate) async fn plan(&self, forge: Option<&dyn Forge>) -> Result<BottlePlan, Failure> {
         let (mut task, mut facts) = (self.task.clone(), self.facts.clone());
         if let Some(forge) = forge {
-            thread::gather(forge, &mut task).await?;
+            facts.diff = thread::gather(forge, &mut task).await?;
             facts.earlier_branch = thread::earlier_branch(forge, &task).await?;
         }
         let mut plan = bottle_plan::plan::plan(&task, &self.manifest, &facts, &self.options).map_err(|error| {

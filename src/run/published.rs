@@ -3,10 +3,10 @@
 use bottle_plan::task::Work;
 use serde_json::{Value, json};
 
-use super::RunContext;
 use super::claimed::Claimed;
 use super::collected::Collected;
 use super::pushed::{PushResult, Pushed};
+use super::{RunContext, outputs};
 use crate::cancel::Cancel;
 use crate::exit::{Code, Failure};
 use crate::forge::ForgeError;
@@ -25,16 +25,19 @@ pub(super) struct Published<'r> {
 impl<'r> Published<'r> {
     /// Proposes what was pushed, or hands in the review.
     pub(super) async fn publish(collected: Collected<'r>) -> Self {
-        let (claimed, mut outcome, pushed) = collected.into_parts();
+        let (claimed, mut outcome, pushed, proposals) = collected.into_parts();
         let context = claimed.context();
         context.events.phase(Phase::Publish);
-        let would = match context.plan.task.work {
-            Work::Review => {
+        let mut would = match context.plan.task.work {
+            // With outputs, the agent says by a tool what shall be read.
+            Work::Review if context.plan.agent.outputs.is_none() => {
                 review(&claimed, &mut outcome).await;
                 vec![]
             }
+            Work::Review | Work::Outputs => vec![],
             Work::Change => propose(&claimed, &mut outcome, pushed.as_ref()).await,
         };
+        would.extend(outputs::perform(&claimed, &proposals, &mut outcome).await);
         Self { claimed, outcome, would }
     }
 
@@ -46,7 +49,7 @@ impl<'r> Published<'r> {
 
 /// Does a write of a pull request or a review, if the lease is held still and nothing has ended the run; else nothing is written,
 /// and the failure is returned. `lost` is the look at the lease; a lease that can't be looked at is not held.
-async fn write_if_held<T>(
+pub(super) async fn write_if_held<T>(
     lost: impl Future<Output = Result<Option<Failure>, ForgeError>>,
     cancel: &Cancel,
     write: impl Future<Output = Result<T, ForgeError>>,
@@ -119,13 +122,13 @@ async fn propose(claimed: &Claimed<'_>, outcome: &mut Outcome, pushed: Option<&P
 }
 
 /// The run was ended before the write.
-fn ended(failure: &Failure, outcome: &mut Outcome) {
+pub(super) fn ended(failure: &Failure, outcome: &mut Outcome) {
     outcome.code = failure.code;
     outcome.summary = format!("{}; {failure}", outcome.summary);
 }
 
 /// The write failed; an earlier failure stays the run's.
-fn failed(error: &ForgeError, outcome: &mut Outcome) {
+pub(super) fn failed(error: &ForgeError, outcome: &mut Outcome) {
     if outcome.code == Code::Done {
         outcome.code = Code::Machine;
     }

@@ -22,7 +22,7 @@ impl Pushed {
         let plan = run.context.plan;
         let result = match plan.task.work {
             Work::Change => push(run.bottle, plan, &run.progress.starts).await?,
-            Work::Review => PushResult::Nothing,
+            Work::Review | Work::Outputs => PushResult::Nothing,
         };
         if let PushResult::Refused { why } = &result {
             run.progress.fail(Code::Gate, format!("the gate refused the push: {why}"));

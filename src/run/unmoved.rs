@@ -28,7 +28,7 @@ impl<'r> Unmoved<'r> {
         run.context.events.phase(Phase::Push);
         let why = match run.context.plan.task.work {
             Work::Change => moved(run.context.inputs, run.bottle).await,
-            Work::Review => None,
+            Work::Review | Work::Outputs => None,
         };
         match why {
             None => Ok(Self { run }),

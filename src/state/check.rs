@@ -9,8 +9,9 @@ use bottle_types::record_file::RecordFile;
 use bottle_wire::cassette::Cassette;
 use bottle_wire::proposal::change::Texts;
 use bottle_wire::proposal::verify::{ProposalCounts, verify};
-use bottle_wire::proposal::{PolicyFile, sha256};
+use bottle_wire::proposal::{PolicyFile, ProposalId, sha256};
 use bottle_wire::push_report::PushedRef;
+use bottle_wire::receipt::{Receipt, ReceiptStep};
 use bottle_wire::run_record::Metadata;
 use quick_xml::events::Event;
 use serde::de::DeserializeOwned;
@@ -112,6 +113,7 @@ impl Check<'_> {
         for file in [RecordFile::Transcript, RecordFile::Egress, RecordFile::WouldDo] {
             self.lines(file);
         }
+        self.receipts();
         self.cassette();
         self.junit(launched);
         self.pages(&metadata);
@@ -194,6 +196,32 @@ impl Check<'_> {
             .position(|line| !serde_json::from_str(line).is_ok_and(|value: serde_json::Value| value.is_object()));
         if let Some(at) = bad {
             self.problem(file, format_args!("line {} is no JSON object", at + 1));
+        }
+    }
+
+    /// Each output was begun before it was done, and came to one end.
+    fn receipts(&mut self) {
+        self.lines(RecordFile::Outputs);
+        let Ok(bytes) = fs::read(self.dir.join(RecordFile::Outputs)) else { return };
+        let mut begun: Vec<(ProposalId, bool)> = vec![];
+        for (at, line) in String::from_utf8_lossy(&bytes).lines().enumerate() {
+            let Ok(receipt) = serde_json::from_str::<Receipt>(line) else {
+                self.problem(RecordFile::Outputs, format_args!("line {} is no receipt", at + 1));
+                continue;
+            };
+            let before = begun.iter_mut().find(|(id, _)| *id == receipt.id);
+            let fits = match (&receipt.step, before) {
+                (ReceiptStep::Begun { .. } | ReceiptStep::Refused { .. }, None) => {
+                    begun.push((receipt.id, matches!(receipt.step, ReceiptStep::Refused { .. })));
+                    true
+                }
+                (ReceiptStep::Begun { .. }, Some(_)) | (_, None) => false,
+                (_, Some((_, ended))) => !std::mem::replace(ended, true),
+            };
+            if !fits {
+                let what = format!("line {}: {} does not fit to what comes before it", at + 1, receipt.id);
+                self.problem(RecordFile::Outputs, what);
+            }
         }
     }
 

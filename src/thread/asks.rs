@@ -57,6 +57,13 @@ impl Ask {
     }
 }
 
+impl Ask {
+    /// The same for every try of one job to do what was asked for.
+    pub(super) fn id(&self) -> String {
+        format!("{}-{}", self.key, self.job)
+    }
+}
+
 impl Asks {
     /// The list in a comment of ours, below the line of the lease.
     pub(super) fn read(body: &str) -> Self {

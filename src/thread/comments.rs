@@ -60,8 +60,7 @@ pub(super) fn has_mark(body: &str) -> bool {
 }
 
 fn is_ours(comment: &Comment, me: &Author) -> bool {
-    let same = if me.id == 0 { comment.author.login == me.login } else { comment.author.id == me.id };
-    same && has_mark(&comment.body)
+    comment.author.is(me) && has_mark(&comment.body)
 }
 
 #[cfg(test)]

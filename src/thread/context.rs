@@ -13,9 +13,10 @@ use super::comments::has_mark;
 use crate::exit::{Code, Failure};
 use crate::forge::{self, Comment, Forge, ForgeError};
 
-/// Asks the forge, and adds what it says to the task. A fork's change that may be another one by now is refused.
-pub(crate) async fn gather(forge: &dyn Forge, task: &mut Task) -> Result<(), Failure> {
-    let mut pieces = vec![];
+/// Asks the forge, and adds what it says to the task; gives the pull request's whole diff. A fork's change that may be another one by
+/// now is refused.
+pub(crate) async fn gather(forge: &dyn Forge, task: &mut Task) -> Result<Option<String>, Failure> {
+    let (mut pieces, mut diff) = (vec![], None);
     let about = task.pull_request.as_ref().map(|pull| pull.number);
     let about = about.or_else(|| task.thread().filter(|_| task.is_about_a_pull_request()).map(|thread| thread.number));
     if let Some(number) = about {
@@ -24,7 +25,10 @@ pub(crate) async fn gather(forge: &dyn Forge, task: &mut Task) -> Result<(), Fai
             Err(error) => left_out(task, "the pull request's branches", &error),
         }
         match forge.diff(number).await {
-            Ok(text) => pieces.push(Piece::Diff { text }),
+            Ok(text) => {
+                diff = Some(text.clone());
+                pieces.push(Piece::Diff { text });
+            }
             Err(error) => left_out(task, "the change itself", &error),
         }
         match forge.remarks(number).await {
@@ -45,7 +49,7 @@ pub(crate) async fn gather(forge: &dyn Forge, task: &mut Task) -> Result<(), Fai
         }
     }
     context::add(task, pieces);
-    Ok(())
+    Ok(diff)
 }
 
 /// The pull request as it is now; one that is closed takes no change. What comes from a fork must have been so when it was asked

@@ -1,13 +1,14 @@
 //! A run in the conversation of its task, an issue or a pull request: what it reads there, and what it writes.
 //!
 //! Map: `lease` (one run at a time), `asks` (each ask once), `status_comment` (the comment that is kept up to date), `comments` (our own comment, found
-//! and written), `context` (what belongs to a task), `watch` (what people say meanwhile), `pull_request` (the work, proposed).
+//! and written), `context` (what belongs to a task), `watch` (what people say meanwhile), `outputs` (what the agent wanted written), `pull_request` (the work, proposed).
 //! Always: only our own comments are believed and changed; what can't be asked counts as no.
 
 mod asks;
 mod comments;
 mod context;
 mod lease;
+mod outputs;
 mod pull_request;
 mod status_comment;
 mod watch;
@@ -18,6 +19,7 @@ mod tests;
 pub(crate) use asks::Ask;
 pub(crate) use context::{earlier_branch, gather};
 pub(crate) use lease::{Claim, Lease, LeaseGuard, holder, take, taken_up};
+pub(crate) use outputs::{WrittenOutput, output_key, write_output};
 pub(crate) use pull_request::{PublishResult, hand_in, publish, would_propose};
 pub(crate) use status_comment::{OnLeaseLost, Sticky};
 pub(crate) use watch::{CommentWatch, NewComment, News};

@@ -36,6 +36,8 @@ pub struct HostFacts {
     pub host_ca_bundle: Option<String>,
     /// The branch of an earlier run's open pull request about the same issue or pull request.
     pub earlier_branch: Option<String>,
+    /// The change of the pull request that the task is about, whole, as `git diff` prints it.
+    pub diff: Option<String>,
     /// The names of this machine's hosts file, but those of its own loopback.
     pub hosts: BTreeMap<HostName, IpAddr>,
     /// Where the package managers fetch from that a bottle of the manifest has presets for.

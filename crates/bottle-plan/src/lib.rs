@@ -5,7 +5,7 @@
 //! Map: `manifest/` (types, reading, checks, schema), `event/` (payload to task), `task`, `context` (what is gathered beyond the event), `facts` (what the runner looked
 //! up), `approval` (whether a comment decides a proposal), `plan/` (the plan and how it is made), `render/` (compose file, gitconfig, seccomp profile, text for people),
 //! `name` (checked names), `tokens` (a secret in a text), `registry/` (where package managers fetch from),
-//! `starter/` (a first manifest for a repository), `prose/` (words of strangers, cleaned for prompts and posts), `moment` (times as forges write them).
+//! `starter/` (a first manifest for a repository), `moment` (times as forges write them).
 //!
 //! Always: no clock, no environment, no file system, no network, no process (`clippy.toml` says so to the compiler); no
 //! secret value, only where each comes from. What acts on the plan is not here.
@@ -18,9 +18,10 @@ pub mod manifest;
 pub mod moment;
 pub mod name;
 pub mod plan;
-pub mod prose;
 pub mod registry;
 pub mod render;
 pub mod starter;
 pub mod task;
 mod tokens;
+
+pub use bottle_policy::prose;

@@ -48,6 +48,8 @@ pub enum Work {
     Change,
     /// Words about a pull request; nothing is pushed.
     Review,
+    /// What the agent's `outputs` grant, a branch not among it; nothing is pushed.
+    Outputs,
 }
 
 /// Where a task comes from.

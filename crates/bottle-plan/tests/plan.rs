@@ -694,6 +694,45 @@ fn work_on_a_pull_request_goes_on_where_that_may_be() {
 }
 
 #[test]
+fn outputs_are_what_the_task_has_a_place_for() {
+    let with = |outputs: &str| {
+        manifest(&format!(
+            "{}agents: {{ implementer: {{ outputs: {outputs} }} }}\n",
+            fixture("good/manifest/small.yml")
+        ))
+    };
+    let all = with("{ comment: {}, labels: { allowed: [bug] }, review: {} }");
+    let diff = "diff --git a/x b/x\n--- a/x\n+++ b/x\n@@ -1 +1 @@\n-a\n+b\n";
+    let facts = HostFacts { ci: Some(job(ForgeKind::Github)), diff: Some(diff.to_owned()), ..facts() };
+    let plan_of = |task: &Task, manifest: &Manifest| plan(task, manifest, &facts, &Options::default()).expect("a plan");
+
+    // Of an issue, no review; and no branch, since none is named.
+    let issue = plan_of(&task("good/event/issue_comment-created.json", &all), &all);
+    let policy = issue.policies.supervise.outputs.as_ref().expect("outputs");
+    assert!(policy.rules.comment.is_some() && policy.rules.labels.is_some() && policy.rules.review.is_none());
+    assert!(policy.changed.is_empty() && policy.protect_paths.contains(&".github/workflows/**".to_owned()));
+    assert!(issue.notes.iter().any(|note| note.starts_with("outputs.review: this task has no")), "{:?}", issue.notes);
+    assert_eq!(issue.task.work, Work::Outputs);
+    assert!(issue.policies.gate.upstreams.iter().all(|upstream| upstream.push.refs.is_empty()));
+    assert!(issue.prompt.text.contains("write_comment, add_labels.") && !issue.prompt.text.contains("git push"));
+
+    // Of a pull request, a review at the lines of its change.
+    let pull = plan_of(&task("good/event/pull_request_review_comment-created.json", &all), &all);
+    let policy = pull.policies.supervise.outputs.as_ref().expect("outputs");
+    assert!(policy.rules.review.is_some() && !policy.changed.is_empty());
+
+    // With a branch, it is pushed as ever; without a thread there is nothing to write on.
+    let branch = with("{ branch: {}, comment: {} }");
+    let text = plan_of(&Task::text("x"), &branch);
+    assert_eq!((text.task.work, &text.policies.supervise.outputs), (Work::Change, &None));
+    assert!(text.policies.gate.upstreams.iter().all(|upstream| !upstream.push.refs.is_empty()));
+    // Without outputs, nothing is other than before.
+    let none = manifest(&format!("{}agents: {{ implementer: {{}} }}\n", fixture("good/manifest/small.yml")));
+    let none = plan_of(&task("good/event/issue_comment-created.json", &none), &none);
+    assert_eq!((none.task.work, &none.policies.supervise.outputs), (Work::Change, &None));
+}
+
+#[test]
 fn publishing_takes_no_credential_but_git_s_and_asks_for_no_agent() {
     let full = manifest(&fixture("good/manifest/full.yml"));
     let task = task("good/event/issues-labeled.json", &full);

@@ -2,8 +2,8 @@
 //!
 //! Map, by policy file: [`route::RoutesPolicy`] (`routes.yaml`; `matcher`, `conditions`, `budget`),
 //! [`pipelock::PipelockPolicy`] (`pipelock.yaml`; `limits`), [`gate::GatePolicy`] (`gate.yaml`),
-//! [`supervise::SupervisePolicy`] (`supervise.yaml`), [`bundle::Bundle`] (`bundle.yaml`). The host side writes these files,
-//! the bundle obeys them.
+//! [`supervise::SupervisePolicy`] (`supervise.yaml`; `outputs`), [`bundle::Bundle`] (`bundle.yaml`). The host side writes these files,
+//! the bundle obeys them. `prose` cleans words of strangers for prompts and posts.
 //!
 //! Always: unknown keys are errors; a rule that is missing means deny. No clock, no file system, no environment, no process,
 //! no network, no tokio. What the two sides say to each other belongs in `bottle-wire`.
@@ -14,6 +14,8 @@ pub mod conditions;
 pub mod gate;
 pub mod limits;
 pub mod matcher;
+pub mod outputs;
 pub mod pipelock;
+pub mod prose;
 pub mod route;
 pub mod supervise;

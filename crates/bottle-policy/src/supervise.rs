@@ -1,4 +1,4 @@
-//! `supervise.yaml`: who decides what the agent asks for.
+//! `supervise.yaml`: who decides what the agent asks for, and what it may have written at the forge.
 //!
 //! Map: `request` (what it may ask, checked and normalised as the manifest is), `dockerfile` (what it may ask of an image),
 //! `held` (what pipelock asks about), `held_push` (what the gate asks about). What becomes of it is in `bottle_wire::proposal`.
@@ -14,6 +14,8 @@ use bottle_types::host::HostPattern;
 use bottle_types::units::Seconds;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use crate::outputs::OutputPolicy;
 
 pub use held::{Found, Held, MOST_FINDINGS};
 pub use held_push::HeldPush;
@@ -36,6 +38,9 @@ pub struct SupervisePolicy {
     /// What is granted without a person, whoever decides the rest.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub auto: Vec<AutoRule>,
+    /// What the agent may have written at the forge; none: nothing by a tool.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outputs: Option<OutputPolicy>,
 }
 
 /// A rule that grants routes: to these hosts, with these methods at most.

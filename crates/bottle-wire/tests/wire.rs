@@ -17,6 +17,7 @@ use bottle_wire::cassette::Cassette;
 use bottle_wire::control::{Applied, Call, CredentialUpdate, CredentialsTaken, Decided, Holding, Listing, Update};
 use bottle_wire::proposal::record::Record;
 use bottle_wire::push_report::PushedRef;
+use bottle_wire::receipt::Receipt;
 use bottle_wire::run_record::Metadata;
 use schemars::{JsonSchema, SchemaGenerator};
 
@@ -43,10 +44,11 @@ fn wire() -> Shapes {
         add::<GatePolicy>(generator);
         add::<SupervisePolicy>(generator);
         add::<Bundle>(generator);
-        // The run record: proposals.jsonl, egress.jsonl, gate.jsonl, budget.jsonl, cassette.jsonl, metadata.json.
+        // The run record: proposals.jsonl, egress.jsonl, gate.jsonl, outputs.jsonl, budget.jsonl, cassette.jsonl, metadata.json.
         add::<Record>(generator);
         add::<Access>(generator);
         add::<PushedRef>(generator);
+        add::<Receipt>(generator);
         add::<Entry>(generator);
         add::<Cassette>(generator);
         add::<Metadata>(generator);

@@ -340,7 +340,8 @@ fn check_agent(agent: &Agent, manifest: &Manifest, at: &At) -> Checked {
             .hint(format!("add its price: limits: {{ prices: {{ {model}: {{ input: 3, output: 15 }} }} }}")));
     }
     check_commands(&agent.verify, &at.key("verify"))?;
-    check_labels(agent, manifest, &at.key("labels"))
+    check_labels(agent, manifest, &at.key("labels"))?;
+    check_outputs(agent, manifest, &at.key("outputs"))
 }
 
 fn check_setup(setup: &Setup, at: &At) -> Checked {
@@ -400,6 +401,22 @@ fn check_labels(agent: &Agent, manifest: &Manifest, at: &At) -> Checked {
         }
         if manifest.triggers.labels.contains_key(label) {
             return Err(at.wrong("this label starts a run, and would do so again").hint("choose another"));
+        }
+    }
+    Ok(())
+}
+
+fn check_outputs(agent: &Agent, manifest: &Manifest, at: &At) -> Checked {
+    let Some(outputs) = &agent.outputs else { return Ok(()) };
+    if let Err((keys, problem)) = outputs.check() {
+        let at = keys.iter().fold(at.clone(), |at, key| at.key(key));
+        return Err(at.wrong(&problem).hint("name what may come of a run, such as `comment: {}` or `branch: {}`"));
+    }
+    let allowed = outputs.labels.iter().flat_map(|labels| &labels.allowed);
+    for (index, label) in allowed.enumerate() {
+        if manifest.triggers.agent_of(label).is_some() {
+            let at = at.key("labels").key("allowed").item(index);
+            return Err(at.wrong("this label starts a run, which the agent could then ask for").hint("choose another"));
         }
     }
     Ok(())

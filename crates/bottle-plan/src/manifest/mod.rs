@@ -22,6 +22,7 @@ use bottle_policy::gate::exemptions::FindingExemption;
 use bottle_policy::gate::hold::HoldRules;
 use bottle_policy::gate::{HostKey, PushRules, RepoName, UpstreamUrl};
 use bottle_policy::limits;
+use bottle_policy::outputs::OutputRules;
 use bottle_policy::pipelock::{Action, Exemption};
 use bottle_policy::route::Route;
 use bottle_policy::supervise::{Approval, AutoRule, SupervisePolicy};
@@ -442,6 +443,9 @@ pub struct Agent {
     /// Labels for its pull requests; none of them may be one that starts a run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub labels: Vec<String>,
+    /// What may come of its runs; a branch and its pull request where nothing is given. What is not named can't be written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outputs: Option<OutputRules>,
 }
 
 /// When to stop; a limit that is not given is not there.

@@ -27,7 +27,7 @@ use crate::task::{Source, Task, Work, what};
 pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Options) -> Result<BottlePlan, PlanError> {
     let mut notes = vec![];
     let Chosen { agent_name, agent, bottle_name, bottle } = choose(task, manifest, options)?;
-    let bottle = &*bottle;
+    let (task, bottle) = (&*super::outputs::task_for(task, &agent), &*bottle);
     let seed = seed(facts)?;
     let slug = slug(task, seed)?;
 
@@ -78,11 +78,12 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
     if let (Some(setup), Some(asked)) = (&mut setup, &bottle.setup) {
         setup.cache = cache_plan(asked, facts, &guest.workdir, backend, &mut notes);
     }
-    let commands = (&agent, setup.as_ref(), services.as_slice());
+    let outputs = super::outputs::policy(task, &agent, bottle, &upstreams, facts, &mut notes);
+    let commands = (&agent, setup.as_ref(), services.as_slice(), outputs.as_ref());
     let prompt = super::prompt::prompt(task, commands, &guest, git.as_ref(), &upstreams, options.dry_run, seed);
     note_left_out(task, &prompt, &mut notes);
     let gate = gate_policy(task, bottle, &upstreams, options);
-    let supervise = super::policies::supervise(&slug, bottle, approval);
+    let supervise = super::policies::supervise(&slug, bottle, approval, outputs);
     let bundle = bundle(&doors, backend);
     let secrets = secrets(rules.secrets, &upstreams, sources, &mut notes);
     let policies = Policies { routes: agents_rules.routes, pipelock: rules.pipelock, gate, supervise, bundle };
@@ -106,6 +107,7 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
             bottle: bottle_name,
             model: agent.model.clone(),
             labels: agent.labels.clone(),
+            outputs: agent.outputs.clone(),
         },
         images,
         names,
@@ -212,8 +214,8 @@ fn gate_policy(task: &Task, bottle: &Bottle, upstreams: &Upstreams, options: &Op
     gate.patterns.clone_from(&bottle.pipelock.patterns);
     gate.exemptions.clone_from(&bottle.gate.exemptions);
     gate.base_allowlists = bottle.gate.base_allowlists;
-    if task.work == Work::Review {
-        // A review pushes nothing, whatever its agent tries.
+    if task.work != Work::Change {
+        // Nothing is pushed, whatever the agent tries.
         for upstream in &mut gate.upstreams {
             upstream.push.refs.clear();
             upstream.push.tags = false;

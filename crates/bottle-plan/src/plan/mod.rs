@@ -13,6 +13,7 @@ mod error;
 mod exchange;
 mod guest;
 mod make;
+mod outputs;
 mod policies;
 mod presets;
 mod prompt;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use bottle_policy::outputs::OutputPolicy;
 use bottle_policy::pipelock::{Answers, BodyScanning, Dlp, PipelockPolicy, Ssrf, TlsInterception};
 use bottle_policy::route::{Route, RoutesPolicy};
 use bottle_policy::supervise::{Approval, SupervisePolicy};
@@ -111,7 +112,12 @@ fn model_route(host: HostName) -> Route {
     Route { model: true, ..Route::plain(HostPattern::Exact(host), &["POST"], &paths) }
 }
 
-pub(super) fn supervise(slug: &Slug, bottle: &Bottle, approval: Approval) -> SupervisePolicy {
+pub(super) fn supervise(
+    slug: &Slug,
+    bottle: &Bottle,
+    approval: Approval,
+    outputs: Option<OutputPolicy>,
+) -> SupervisePolicy {
     let Supervise { approval: _, timeout, auto } = &bottle.supervise;
-    SupervisePolicy { version: 1, run: slug.to_string(), approval, timeout: *timeout, auto: auto.clone() }
+    SupervisePolicy { version: 1, run: slug.to_string(), approval, timeout: *timeout, auto: auto.clone(), outputs }
 }

@@ -1,5 +1,6 @@
 //! What Claude is told: the rules of the bottle, then the task, with what people wrote cleaned and marked as data.
 
+use bottle_policy::outputs::{OutputKind, OutputPolicy, OutputRules};
 use bottle_types::door::Door;
 
 use super::types::{FileFromBase, GitPlan, GuestPlan, HOME, PromptPlan, ServicePlan, SetupPlan};
@@ -12,7 +13,7 @@ use crate::task::{Form, Source, Task, Work};
 /// Writes the prompt.
 pub(super) fn prompt(
     task: &Task,
-    (agent, setup, services): (&Agent, Option<&SetupPlan>, &[ServicePlan]),
+    (agent, setup, services, outputs): (&Agent, Option<&SetupPlan>, &[ServicePlan], Option<&OutputPolicy>),
     guest: &GuestPlan,
     git: Option<&GitPlan>,
     upstreams: &Upstreams,
@@ -59,7 +60,7 @@ pub(super) fn prompt(
         }
     }
     text.line("");
-    let removed = task_section(&mut text, task, seed);
+    let removed = task_section(&mut text, task, (agent, outputs), seed);
     let instructions = agent
         .prompt
         .as_ref()
@@ -87,7 +88,7 @@ fn repository(text: &mut Text, git: &GitPlan, upstreams: &Upstreams, work: Work)
     if let Some(base) = git.base.as_ref().filter(|_| !git.goes_on) {
         text.line(&format!("- The work is proposed to the branch `{}`.", prose::name(base, 200)));
     }
-    if work == Work::Review {
+    if work != Work::Change {
         text.line("- It is there to be read and tried out. Push nothing.");
         return;
     }
@@ -112,7 +113,12 @@ fn repository(text: &mut Text, git: &GitPlan, upstreams: &Upstreams, work: Work)
     }
 }
 
-fn task_section(text: &mut Text, task: &Task, seed: &str) -> Removed {
+fn task_section(
+    text: &mut Text,
+    task: &Task,
+    (agent, outputs): (&Agent, Option<&OutputPolicy>),
+    seed: &str,
+) -> Removed {
     text.line("# The task");
     if task.source == Source::Text {
         // Whoever gives it is at the command line, or wrote the workflow.
@@ -121,10 +127,13 @@ fn task_section(text: &mut Text, task: &Task, seed: &str) -> Removed {
     }
     text.line(&request(task));
     if task.work == Work::Review {
-        text.line(
-            "This is a review: read the change, try it out, and change and push nothing. Your last message is the",
-        );
-        text.line("review as it is posted; name file and line of each finding.");
+        text.line("This is a review: read the change, try it out, and change and push nothing.");
+        if agent.outputs.is_none() {
+            text.line("Your last message is the review as it is posted; name file and line of each finding.");
+        }
+    }
+    if let Some(outputs) = outputs {
+        outputs_section(text, &outputs.rules);
     }
     if let Source::Schedule { .. } = task.source {
         return Removed::default();
@@ -158,6 +167,20 @@ fn task_section(text: &mut Text, task: &Task, seed: &str) -> Removed {
         text.line(&format!("Taken out of it, because readers don't see it or it is too long: {}.", words.removed));
     }
     words.removed
+}
+
+/// What people will see of the work, and by which tools.
+fn outputs_section(text: &mut Text, outputs: &OutputRules) {
+    let tools: Vec<&str> =
+        OutputKind::ALL.into_iter().filter(|kind| outputs.grants(*kind)).map(OutputKind::tool).collect();
+    text.line(&format!(
+        "What people shall read you hand in by these tools of `{}`: {}. Each is judged at once and written when you have",
+        Door::Supervise.name(),
+        tools.join(", ")
+    ));
+    text.line(
+        "ended; a refusal says why, and you can hand in something better. Your last message itself is not posted.",
+    );
 }
 
 /// Who asked for what, in our words.

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use bottle_policy::bundle::Bundle;
 use bottle_policy::gate::{GatePolicy, RepoName};
+use bottle_policy::outputs::OutputRules;
 use bottle_policy::pipelock::PipelockPolicy;
 use bottle_policy::route::RoutesPolicy;
 use bottle_policy::supervise::SupervisePolicy;
@@ -243,6 +244,9 @@ pub struct AgentPlan {
     /// Labels for its pull requests.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub labels: Vec<String>,
+    /// What may come of its runs; none: a branch and its pull request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outputs: Option<OutputRules>,
 }
 
 /// Container images, as the engine names them.

@@ -5,7 +5,7 @@ use globset::{GlobBuilder, GlobMatcher};
 use super::{GateError, PushRules};
 
 /// A glob over names with slashes: `*` stays within one part, `**` crosses them.
-pub(super) fn glob(text: &str, fold_case: bool) -> Result<GlobMatcher, GateError> {
+pub(crate) fn glob(text: &str, fold_case: bool) -> Result<GlobMatcher, GateError> {
     GlobBuilder::new(text)
         .literal_separator(true)
         .case_insensitive(fold_case)

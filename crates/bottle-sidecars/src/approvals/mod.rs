@@ -1,6 +1,6 @@
 //! supervise, the MCP server through which the agent asks for more: streamable HTTP on a unix socket.
 //!
-//! Map: `tools` (the MCP tools), `words` (texts for the agent), `broker` (the one task that decides, applies and writes),
+//! Map: `tools` (the MCP tools), `output_tools` (those for what people shall read), `words` (texts for the agent), `broker` (the one task that decides, applies and writes),
 //! `log` (`proposals.jsonl`), `view` (what is allowed now), `limits` (floods), `apply` (the way to the supervisor),
 //! `control` (the way in for the runner and pipelock), `serve` (sockets and HTTP), `error`.
 //!
@@ -14,6 +14,7 @@ mod control;
 mod error;
 mod limits;
 mod log;
+mod output_tools;
 mod serve;
 mod tools;
 mod view;
@@ -22,6 +23,7 @@ mod words;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use bottle_policy::outputs::OutputJudge;
 use bottle_policy::supervise::SupervisePolicy;
 use bottle_types::door;
 use bottle_wire::control::SUPERVISOR_SOCKET;
@@ -69,7 +71,10 @@ fn run(dirs: &Dirs, args: Args) -> Result<(), Error> {
     let log = log::ProposalLog::open(&dirs.log("proposals.jsonl"), &policy.run, policies)?;
     let supervisor = apply::Supervisor(dirs.internal.join(SUPERVISOR_SOCKET));
     let places = broker::BrokerPaths { config_dir, spent: dirs.log("budget.jsonl"), pushes: dirs.log("gate.jsonl") };
-    let broker = broker::Broker::new(policy, log, supervisor, places);
+    let outputs = policy.outputs.clone().map(OutputJudge::new).transpose();
+    let outputs = outputs.map_err(|reason| common::Error::Policy { path: args.config, reason })?;
+    let rules = outputs.as_ref().map(|judge| judge.rules().clone()).unwrap_or_default();
+    let broker = broker::Broker::new(policy, log, supervisor, places, outputs);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Start)?;
-    runtime.block_on(serve::serve(dirs, broker::BrokerHandle::open(broker)))
+    runtime.block_on(serve::serve(dirs, rules, broker::BrokerHandle::open(broker)))
 }

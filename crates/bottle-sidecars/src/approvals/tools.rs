@@ -1,22 +1,26 @@
 //! The tools of the MCP server, their parameters, and answers in words.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use bottle_policy::outputs::{OutputKind, OutputRules};
 use bottle_policy::route::Scheme;
 use bottle_policy::supervise::{Request, RequestError, RouteWords};
 use bottle_wire::proposal::ProposalId;
 use rmcp::handler::server::router::tool::ToolRouter;
 use rmcp::handler::server::wrapper::Parameters;
 use rmcp::model::{
-    CallToolResult, ContentBlock, Implementation, ProgressNotificationParam, ServerCapabilities, ServerConfig,
+    CacheScope, CallToolResult, ContentBlock, Implementation, JsonObject, ListToolsResult, PaginatedRequestParams,
+    ProgressNotificationParam, ProtocolVersion, ResultType, ServerCapabilities, ServerConfig,
 };
 use rmcp::service::RequestContext;
-use rmcp::{RoleServer, ServerHandler, schemars, tool, tool_handler, tool_router};
+use rmcp::{ErrorData, RoleServer, ServerHandler, schemars, tool, tool_handler, tool_router};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::broker::{Answer, BrokerHandle, Pending};
+use super::output_tools;
 use super::words::StatusText;
 
 /// How often a client that waits hears that it still does. Claude Code gives up after 60 s of nothing at first, and after 300 s
@@ -160,6 +164,8 @@ struct IdParameters {
 #[derive(Debug, Clone)]
 pub(super) struct Server {
     broker: BrokerHandle,
+    /// What of the forge is granted.
+    rules: Arc<OutputRules>,
     tool_router: ToolRouter<Self>,
 }
 
@@ -167,8 +173,8 @@ type Context = RequestContext<RoleServer>;
 
 #[tool_router]
 impl Server {
-    pub(super) fn new(broker: BrokerHandle) -> Self {
-        Self { broker, tool_router: Self::tool_router() }
+    pub(super) fn new(broker: BrokerHandle, rules: Arc<OutputRules>) -> Self {
+        Self { broker, rules, tool_router: Self::tool_router() }
     }
 
     #[tool(
@@ -267,6 +273,23 @@ impl Server {
         self.decide(Request::progress(&asked.line), Some(false), context).await
     }
 
+    #[tool(description = "Write a comment on the issue or pull request of this run. It is posted when you have ended.")]
+    async fn write_comment(&self, Parameters(arguments): Parameters<JsonObject>) -> CallToolResult {
+        self.output(OutputKind::Comment, arguments).await
+    }
+
+    #[tool(description = "Add labels to the issue or pull request of this run. They are added when you have ended.")]
+    async fn add_labels(&self, Parameters(arguments): Parameters<JsonObject>) -> CallToolResult {
+        self.output(OutputKind::Labels, arguments).await
+    }
+
+    #[tool(
+        description = "Review the pull request of this run: once, with remarks at lines of its diff. A line is counted from 1 in the                        file after the change, or with `side: before` in the file before it, and must be in the diff. It is                        posted when you have ended."
+    )]
+    async fn write_review(&self, Parameters(arguments): Parameters<JsonObject>) -> CallToolResult {
+        self.output(OutputKind::Review, arguments).await
+    }
+
     #[tool(
         description = "What has become of an earlier request, by its id; it does not wait.",
         annotations(read_only_hint = true)
@@ -300,6 +323,14 @@ impl Server {
         };
         match self.broker.ask(request).await {
             Some(answer) => finish(answer, wait.unwrap_or(true), context).await,
+            None => gone(),
+        }
+    }
+
+    /// Hands in what people shall read. What is not granted is refused and written down, although it is not listed.
+    async fn output(&self, kind: OutputKind, arguments: JsonObject) -> CallToolResult {
+        match self.broker.output(kind, output_tools::output(kind, arguments)).await {
+            Some(answer) => result(answer),
             None => gone(),
         }
     }
@@ -363,6 +394,24 @@ fn gone() -> CallToolResult {
 
 #[tool_handler(router = self.tool_router)]
 impl ServerHandler for Server {
+    /// Lists what this run offers: a tool for an output that is not granted is none of it.
+    async fn list_tools(
+        &self,
+        _: Option<PaginatedRequestParams>,
+        context: Context,
+    ) -> Result<ListToolsResult, ErrorData> {
+        let hints = context.protocol_version().is_some_and(|version| version >= ProtocolVersion::V_2026_07_28);
+        let tools = self.tool_router.list_all().into_iter();
+        Ok(ListToolsResult {
+            result_type: Some(ResultType::COMPLETE),
+            tools: tools.filter_map(|tool| output_tools::offered(tool, &self.rules)).collect(),
+            meta: None,
+            next_cursor: None,
+            ttl_ms: hints.then_some(0),
+            cache_scope: hints.then_some(CacheScope::Public),
+        })
+    }
+
     fn get_info(&self) -> ServerConfig {
         ServerConfig::new(ServerCapabilities::builder().enable_tools().build())
             .with_server_info(Implementation::new("supervise", env!("CARGO_PKG_VERSION")))

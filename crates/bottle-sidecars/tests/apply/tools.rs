@@ -36,9 +36,14 @@ struct Server {
 
 impl Server {
     fn start(approval: &str) -> Self {
+        Self::with_outputs(approval, "")
+    }
+
+    /// `outputs` are lines of supervise.yaml.
+    fn with_outputs(approval: &str, outputs: &str) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         std::fs::create_dir_all(dir.path().join("doors")).expect("a directory");
-        let policy = format!("version: 1\nrun: run-1\napproval: {approval}\ntimeout: 15m\n");
+        let policy = format!("version: 1\nrun: run-1\napproval: {approval}\ntimeout: 15m\n{outputs}");
         std::fs::create_dir_all(dir.path().join("internal")).expect("a directory");
         let files = [
             ("supervise.yaml", policy.as_str()),
@@ -192,6 +197,80 @@ fn tell(event: &Event) -> String {
         Event::Noted { .. } => "noted".to_owned(),
         other => format!("{other:?}"),
     }
+}
+
+const OUTPUTS: &str = "outputs:
+  rules:
+    comment: { max: 2 }
+    labels: { allowed: [bug, docs], max: 1 }
+  changed: { size.py: [[1, 3, 1, 3]] }
+";
+
+/// What was granted is listed with its limits and collected in order; all else is refused with a reason, and written down as that.
+#[tokio::test]
+async fn outputs_are_collected_or_refused() {
+    let mut server = Server::with_outputs("deny", OUTPUTS);
+    let answer = server.rpc("tools/list", json!({})).await;
+    let tools = answer["result"]["tools"].as_array().expect("tools");
+    let tool = |name: &str| tools.iter().find(|tool| tool["name"] == name);
+    let labels = &tool("add_labels").expect("a tool")["inputSchema"];
+    let list = &labels["properties"]["labels"];
+    assert_eq!((&list["items"]["enum"], &list["maxItems"]), (&json!(["bug", "docs"]), &json!(1)), "{labels}");
+    assert_eq!(labels["additionalProperties"], json!(false), "{labels}");
+    assert!(tool("write_comment").is_some() && tool("write_review").is_none());
+
+    let pat = format!("{}{}", "ghp_", "R4nd0mLettersThatAreNoWords0Xy7Qw9Ab");
+    for (tool, arguments, wanted) in [
+        ("write_comment", json!({"body": "It is off by one."}), Ok("noted as P1: it is written when you have ended")),
+        ("write_comment", json!({"body": "ask @octocat"}), Err("refused as P2: the comment has 1 mention")),
+        ("write_comment", json!({"body": "x", "number": 12}), Err("refused as P3: unknown field `number`")),
+        ("write_comment", json!({"body": "x", "issue": 12}), Err("refused as P4: unknown field `issue`")),
+        ("write_comment", json!({}), Err("refused as P5: missing field `body`")),
+        ("write_comment", json!({"body": pat}), Err("refused as P6: the rule github-pat found a secret")),
+        ("write_review", json!({"body": "x"}), Err("refused as P7: `outputs` of this agent does not grant `review`")),
+        ("add_labels", json!({"labels": ["deploy"]}), Err("refused as P8: the label `deploy`")),
+        ("add_labels", json!({"labels": "bug"}), Err("refused as P9: invalid type")),
+        ("add_labels", json!({"labels": ["bug"]}), Ok("noted as P10")),
+        ("add_labels", json!({"labels": ["docs"]}), Err("refused as P11: `outputs.labels` grants 1")),
+        ("write_comment", json!({"body": "And one more."}), Ok("noted as P12")),
+        (
+            "write_comment",
+            json!({"body": "x", pat.as_str(): 1}),
+            Err("refused as P13: the rule github-pat found a secret"),
+        ),
+    ] {
+        let (text, error) = server.call(tool, arguments.clone()).await;
+        let (begin, refused) = match wanted {
+            Ok(begin) => (begin, false),
+            Err(begin) => (begin, true),
+        };
+        assert!(text.starts_with(begin) && error == refused, "{tool} {arguments}: {text}");
+    }
+    // A restart has not forgotten what went before.
+    server.restart();
+    let (text, error) = server.call("write_comment", json!({"body": "And another."})).await;
+    assert!(error && text.starts_with("refused as P14: `outputs.comment` grants 2"), "{text}");
+    let (records, _) = Chain::read("run-1", &server.proposals()).expect("an unbroken chain");
+    let told: Vec<&str> = records
+        .iter()
+        .map(|record| match &record.event {
+            Event::Began { .. } => "began",
+            Event::Output { output, .. } => output.kind().name(),
+            Event::OutputRefused { .. } => "refused",
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    let refused = |count| vec!["refused"; count];
+    let story = [vec!["began", "comment"], refused(8), vec!["labels"], refused(1), vec!["comment"], refused(2)];
+    assert_eq!(told, story.concat());
+    assert!(!server.proposals().contains(&pat), "what is refused as a secret is not written down");
+}
+
+#[tokio::test]
+async fn without_outputs_there_is_no_tool_for_them() {
+    let server = Server::start("deny");
+    let (text, error) = server.call("write_comment", json!({"body": "x"})).await;
+    assert!(error && text.contains("does not grant `comment`"), "{text}");
 }
 
 #[tokio::test]

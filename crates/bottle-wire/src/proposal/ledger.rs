@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bottle_policy::outputs::Output;
 use bottle_policy::supervise::Request;
 
 use super::change::{ChangeError, InForce, Texts};
@@ -23,6 +24,7 @@ pub struct Ledger {
     in_force: InForce,
     applied: usize,
     notes: usize,
+    outputs: Vec<(ProposalId, Output)>,
 }
 
 impl Ledger {
@@ -36,6 +38,7 @@ impl Ledger {
             in_force: InForce::new(Texts::new()),
             applied: 0,
             notes: 0,
+            outputs: vec![],
         }
     }
 
@@ -77,7 +80,12 @@ impl Ledger {
         self.applied
     }
 
-    /// Lines of progress.
+    /// What the runner is to write at the forge, in order.
+    pub fn outputs(&self) -> &[(ProposalId, Output)] {
+        &self.outputs
+    }
+
+    /// Lines of progress, and outputs that were refused.
     pub fn notes(&self) -> usize {
         self.notes
     }
@@ -146,9 +154,14 @@ impl Ledger {
         }
         match &record.event {
             Event::Began { .. } => Ok(()),
-            Event::Noted { id, .. } => {
+            Event::Noted { id, .. } | Event::OutputRefused { id, .. } => {
                 self.take_id(*id)?;
                 self.notes += 1;
+                Ok(())
+            }
+            Event::Output { id, output } => {
+                self.take_id(*id)?;
+                self.outputs.push((*id, (**output).clone()));
                 Ok(())
             }
             Event::Asked { .. } => self.asked(record),

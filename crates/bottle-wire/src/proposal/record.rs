@@ -1,5 +1,6 @@
 //! `proposals.jsonl`: what was asked, decided and applied, each line bound to the one before by its SHA-256.
 
+use bottle_policy::outputs::{Output, OutputKind};
 use bottle_policy::supervise::Request;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -99,6 +100,22 @@ pub enum Event {
         id: ProposalId,
         /// The line.
         line: String,
+    },
+    /// Something that the runner is to write at the forge when the agent is gone.
+    Output {
+        /// Its number.
+        id: ProposalId,
+        /// What, as the door has judged it.
+        output: Box<Output>,
+    },
+    /// Something that the agent wanted written, and that is not.
+    OutputRefused {
+        /// Its number.
+        id: ProposalId,
+        /// Of what kind it was.
+        kind: OutputKind,
+        /// Why.
+        reason: String,
     },
 }
 

@@ -68,6 +68,10 @@ fn shape(at: &str, read: &Value, written: &Value) -> Value {
             _ => Value::Array(shapes),
         };
     }
+    // A struct without a field has no list of them.
+    if read.get("additionalProperties") == Some(&json!(false)) && !read.contains_key("properties") {
+        return object(at, read, &Map::new(), written);
+    }
     if let Some(Value::Object(properties)) = read.get("properties") {
         return object(at, read, properties, written);
     }

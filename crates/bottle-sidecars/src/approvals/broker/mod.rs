@@ -1,19 +1,21 @@
 //! The broker: the one task that decides, applies and writes. Everything comes to it one after the other, so the log has one
 //! writer and the policies have one owner.
 //!
-//! Map: `held` (requests that pipelock holds), `pushes` (what the gate has refused or holds), `enforce` (puts a decision in force), `ends` (proposals that end by themselves).
+//! Map: `held` (requests that pipelock holds), `outputs` (what the runner is to write at the forge), `pushes` (what the gate has refused or holds), `enforce` (puts a decision in force), `ends` (proposals that end by themselves).
 //!
 //! Always: an event is written before anybody is told of it. Sockets and MCP do not belong here.
 
 mod ends;
 mod enforce;
 mod held;
+mod outputs;
 mod pushes;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use bottle_policy::outputs::{Output, OutputJudge, OutputKind};
 use bottle_policy::supervise::{Approval, Held, HeldPush, Request, SupervisePolicy};
 use bottle_wire::control::{Applied, Apply, Decided, Holding, Listing, Update};
 use bottle_wire::proposal::record::{Cause, Event};
@@ -54,6 +56,7 @@ pub(super) struct Pending {
 
 enum BrokerMessage {
     Ask(Request, oneshot::Sender<Answer>),
+    Output(OutputKind, Result<Output, String>, oneshot::Sender<Answer>),
     Status(ProposalId, oneshot::Sender<Answer>),
     View(oneshot::Sender<View>),
     Watch(mpsc::UnboundedSender<Update>),
@@ -92,6 +95,11 @@ impl BrokerHandle {
 
     pub(super) async fn ask(&self, request: Request) -> Option<Answer> {
         self.call(|to| BrokerMessage::Ask(request, to)).await
+    }
+
+    /// Hands in an output, or what is wrong with the call.
+    pub(super) async fn output(&self, kind: OutputKind, asked: Result<Output, String>) -> Option<Answer> {
+        self.call(|to| BrokerMessage::Output(kind, asked, to)).await
     }
 
     pub(super) async fn status(&self, id: ProposalId) -> Option<Answer> {
@@ -148,14 +156,22 @@ pub(super) struct Broker {
     paths: BrokerPaths,
     waiting: BTreeMap<ProposalId, watch::Sender<StatusText>>,
     watchers: Vec<mpsc::UnboundedSender<Update>>,
+    /// None: nothing is granted.
+    outputs: Option<OutputJudge>,
 }
 
 impl Broker {
-    pub(super) fn new(policy: SupervisePolicy, log: ProposalLog, supervisor: Supervisor, paths: BrokerPaths) -> Self {
+    pub(super) fn new(
+        policy: SupervisePolicy,
+        log: ProposalLog,
+        supervisor: Supervisor,
+        paths: BrokerPaths,
+        outputs: Option<OutputJudge>,
+    ) -> Self {
         let notes = log.ledger().notes();
         let asked = log.ledger().standings().count();
         let limits = RequestLimits::new(asked, notes, Instant::now());
-        Self { policy, log, supervisor, limits, paths, waiting: BTreeMap::new(), watchers: vec![] }
+        Self { policy, log, supervisor, limits, paths, waiting: BTreeMap::new(), watchers: vec![], outputs }
     }
 
     async fn work(mut self, mut messages: mpsc::Receiver<BrokerMessage>) -> Result<(), Error> {
@@ -177,6 +193,7 @@ impl Broker {
         // A caller that has gone needs no answer.
         match message {
             BrokerMessage::Ask(request, to) => drop(to.send(self.ask(request).await?)),
+            BrokerMessage::Output(kind, asked, to) => drop(to.send(self.output(kind, asked)?)),
             BrokerMessage::Status(id, to) => drop(to.send(self.status(id))),
             BrokerMessage::View(to) => drop(to.send(View::new(self.log.ledger(), &self.policy, &self.paths.spent))),
             BrokerMessage::List(to) => drop(to.send(self.list())),

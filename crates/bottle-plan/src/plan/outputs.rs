@@ -1,0 +1,63 @@
+//! What the agent may have written at the forge, as far as this run has a place for it.
+
+use std::borrow::Cow;
+
+use bottle_policy::outputs::changed::ChangedLines;
+use bottle_policy::outputs::{OutputKind, OutputPolicy, OutputRules};
+
+use super::upstreams::Upstreams;
+use crate::facts::HostFacts;
+use crate::manifest::{Agent, Bottle, Push};
+use crate::task::{Task, Work};
+
+/// The task, without a branch to come of it where the agent's outputs grant none.
+pub(super) fn task_for<'a>(task: &'a Task, agent: &Agent) -> Cow<'a, Task> {
+    match &agent.outputs {
+        Some(OutputRules { branch: None, .. }) if task.work == Work::Change => {
+            Cow::Owned(Task { work: Work::Outputs, ..task.clone() })
+        }
+        _ => Cow::Borrowed(task),
+    }
+}
+
+/// What the door and the runner judge by; none where there is nothing that the agent could ask for.
+pub(super) fn policy(
+    task: &Task,
+    agent: &Agent,
+    bottle: &Bottle,
+    upstreams: &Upstreams,
+    facts: &HostFacts,
+    notes: &mut Vec<String>,
+) -> Option<OutputPolicy> {
+    let mut rules = agent.outputs.clone()?;
+    // Of the branch, the gate is the judge.
+    rules.branch = None;
+    let reviewed = task.is_about_a_pull_request() && task.pull_request.is_some();
+    for kind in OutputKind::ALL.into_iter().filter(|kind| rules.grants(*kind)) {
+        let (has_place, lacks) = match kind {
+            OutputKind::Comment | OutputKind::Labels => (task.thread().is_some(), "issue or pull request"),
+            OutputKind::Review => (reviewed, "pull request whose commit is known"),
+        };
+        if !has_place {
+            notes.push(format!("outputs.{kind}: this task has no {lacks}, so none is written"));
+        }
+    }
+    if task.thread().is_none() {
+        (rules.comment, rules.labels) = (None, None);
+    }
+    let changed = match (&rules.review, &facts.diff) {
+        (Some(_), Some(diff)) if reviewed => ChangedLines::parse(diff),
+        _ => ChangedLines::default(),
+    };
+    rules.review = rules.review.filter(|_| reviewed);
+    if !rules.has_tools() {
+        return None;
+    }
+    let protected = upstreams.main().map(|main| main.push.protect_paths.clone());
+    Some(OutputPolicy {
+        rules,
+        changed,
+        protect_paths: protected.unwrap_or_else(|| Push::default().protect_paths),
+        patterns: bottle.pipelock.patterns.clone(),
+    })
+}

@@ -1,0 +1,162 @@
+//! `outputs:` of an agent: what may be written at the forge in its name, and what it asks to have written.
+//!
+//! Map: `rules` (what an agent is granted, and the limits), `changed` (the lines of a pull request's change that a comment can be
+//! about), `judge` (whether an output may go out). The door collects outputs as intents; the runner judges them again and
+//! performs them when the agent is gone.
+//!
+//! Always: an output names no target, since that is the thread of its run; what no rule grants is refused; the words of an
+//! output hold nothing that acts, that nobody sees, or that looks like a secret.
+
+pub mod changed;
+mod judge;
+mod rules;
+
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use judge::{LONGEST_BODY, LONGEST_REMARK, OutputJudge, OutputPolicy, OutputRefusal};
+pub use rules::{BranchRules, CommentRules, LabelRules, OutputRules, ReviewRules};
+
+/// A kind of output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OutputKind {
+    /// A comment on the thread.
+    Comment,
+    /// Labels of the thread.
+    Labels,
+    /// A review of the pull request.
+    Review,
+}
+
+impl OutputKind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Comment, Self::Labels, Self::Review];
+
+    /// Its key in `outputs:`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Comment => "comment",
+            Self::Labels => "labels",
+            Self::Review => "review",
+        }
+    }
+
+    /// The tool through which the agent asks for it.
+    pub fn tool(self) -> &'static str {
+        match self {
+            Self::Comment => "write_comment",
+            Self::Labels => "add_labels",
+            Self::Review => "write_review",
+        }
+    }
+}
+
+impl fmt::Display for OutputKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Something that the agent asks to have written at the forge. The target is the thread of the run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Output {
+    /// A comment.
+    Comment {
+        /// Markdown.
+        body: String,
+    },
+    /// Labels, in addition to those that are there.
+    Labels {
+        /// Their names.
+        labels: Vec<String>,
+    },
+    /// A review without a verdict.
+    Review {
+        /// Markdown; may be empty where there are remarks.
+        body: String,
+        /// What is said about lines.
+        remarks: Vec<Remark>,
+    },
+}
+
+impl Output {
+    /// Its kind.
+    pub fn kind(&self) -> OutputKind {
+        match self {
+            Self::Comment { .. } => OutputKind::Comment,
+            Self::Labels { .. } => OutputKind::Labels,
+            Self::Review { .. } => OutputKind::Review,
+        }
+    }
+
+    /// Every text in it that would leave.
+    fn texts(&self) -> Vec<&str> {
+        match self {
+            Self::Comment { body } => vec![body],
+            Self::Labels { labels } => labels.iter().map(String::as_str).collect(),
+            Self::Review { body, remarks } => {
+                let mut texts = vec![body.as_str()];
+                for remark in remarks {
+                    texts.extend([remark.path.as_str(), remark.body.as_str()]);
+                    texts.extend(remark.suggestion.as_deref());
+                }
+                texts
+            }
+        }
+    }
+}
+
+/// The side of a change that a line is on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DiffSide {
+    /// The file before the change: removed lines, and those around them.
+    Before,
+    /// The file after the change: added lines, and those around them.
+    #[default]
+    After,
+}
+
+/// What a review says about a line, or several lines, of the change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Remark {
+    /// The file's path in the repository, as it is after the change.
+    pub path: String,
+    /// The line, or the last of several; counted from 1 in the file on the given side.
+    pub line: u64,
+    /// The first of several lines.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_line: Option<u64>,
+    /// `after` (the default) or `before` the change.
+    #[serde(default)]
+    pub side: DiffSide,
+    /// Markdown.
+    pub body: String,
+    /// Text that the lines should be replaced with, without Markdown around it; empty to remove them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suggestion: Option<String>,
+}
+
+impl Remark {
+    /// The first of its lines.
+    pub fn first(&self) -> u64 {
+        self.first_line.unwrap_or(self.line)
+    }
+
+    /// Body and suggestion as Markdown. The fence is longer than any in the suggestion.
+    pub fn markdown(&self) -> String {
+        let Some(suggestion) = &self.suggestion else { return self.body.clone() };
+        let mut longest = 2;
+        for run in suggestion.split(|c| c != '`') {
+            longest = longest.max(run.len());
+        }
+        let fence = "`".repeat(longest + 1);
+        let end = if suggestion.is_empty() { "" } else { "\n" };
+        format!("{}\n\n{fence}suggestion\n{suggestion}{end}{fence}", self.body)
+    }
+}

@@ -1,0 +1,262 @@
+//! Whether an output may go out: at the door when the agent asks for it, and once more before it is performed.
+
+use bottle_scan::dlp::{Rules, Scope, Search, TokenPattern};
+use bottle_scan::known::KnownSecrets;
+use globset::GlobMatcher;
+use pulldown_cmark::{CodeBlockKind, Event, Parser, Tag};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::changed::{ChangedLines, NoPlace};
+use super::{DiffSide, Output, OutputKind, OutputRules, Remark};
+use crate::gate::paths::ProtectedPaths;
+use crate::gate::{GateError, PushRules, refs};
+use crate::prose::{self, Removed};
+
+/// The longest comment or review, in bytes; with it a call fits into the door's largest request.
+pub const LONGEST_BODY: usize = 40 << 10;
+/// The longest remark or suggestion, in bytes.
+pub const LONGEST_REMARK: usize = 8 << 10;
+/// The longest name in a message.
+const LONGEST_NAME: usize = 100;
+
+/// What the door and the runner judge by.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OutputPolicy {
+    /// What is granted, as far as the run has a place for it.
+    pub rules: OutputRules,
+    /// The lines of the pull request's change.
+    #[serde(default, skip_serializing_if = "ChangedLines::is_empty")]
+    pub changed: ChangedLines,
+    /// Globs of paths for which nothing may be suggested: those that no push may touch.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub protect_paths: Vec<String>,
+    /// Token formats of this project's own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub patterns: Vec<TokenPattern>,
+}
+
+/// Why an output may not go out. The messages hold nothing that was judged to be a secret.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OutputRefusal {
+    /// No rule grants it.
+    #[error("`outputs` of this agent does not grant `{0}`, or this run has no place for it; go on without it")]
+    NotGranted(OutputKind),
+    /// The run has had as many as it may.
+    #[error("`outputs.{kind}` grants {max} in a run, and this would be more; leave out what matters least")]
+    TooMany {
+        /// Of what.
+        kind: OutputKind,
+        /// So many are granted.
+        max: u32,
+    },
+    /// A run hands in one review.
+    #[error("this run has its review already; there is one in a run")]
+    SecondReview,
+    /// The label is not one of the rule's.
+    #[error("the label `{0}` is not in `outputs.labels.allowed`; take one that the tool lists")]
+    Label(String),
+    /// There is no text.
+    #[error("the {0} is empty; write what people shall read")]
+    Empty(&'static str),
+    /// The text is too long.
+    #[error("the {what} is longer than {most} bytes; make it shorter")]
+    TooLong {
+        /// Which text.
+        what: &'static str,
+        /// The most.
+        most: usize,
+    },
+    /// The text would act at the forge, or hides something.
+    #[error(
+        "the {what} has {removed}, and nothing that is posted may act at the forge or hide anything; take it out, or put it \
+         between backticks where it is code"
+    )]
+    Acts {
+        /// Which text.
+        what: &'static str,
+        /// What is in it.
+        removed: Removed,
+    },
+    /// Something in it is a secret, or looks like one.
+    #[error("the rule {0} found a secret in it; take it out")]
+    Secret(String),
+    /// The line is in no piece of the change.
+    #[error("{path}, line {line}: {reason}")]
+    NoPlace {
+        /// The file.
+        path: String,
+        /// The line.
+        line: u64,
+        /// Why.
+        reason: &'static str,
+    },
+    /// No remark may be about this path.
+    #[error("{0} is not in `outputs.review.paths`; say nothing about it")]
+    Path(String),
+    /// No change may be suggested for this path.
+    #[error("{0} is a protected path, for which nothing may be suggested; say it in words")]
+    Protected(String),
+    /// The suggestion can't be made.
+    #[error("a suggestion can't be made here: {0}")]
+    Suggestion(&'static str),
+}
+
+/// The judge of one run's outputs.
+#[derive(Debug)]
+pub struct OutputJudge {
+    policy: OutputPolicy,
+    protected: ProtectedPaths,
+    paths: Vec<GlobMatcher>,
+    rules: Rules,
+}
+
+impl OutputJudge {
+    /// Compiles a policy; why it can't be used is the error.
+    pub fn new(policy: OutputPolicy) -> Result<Self, String> {
+        let words = |error: GateError| error.to_string();
+        let push = PushRules { protect_paths: policy.protect_paths.clone(), ..PushRules::default() };
+        let paths = policy.rules.review.iter().flat_map(|review| &review.paths);
+        let paths = paths.map(|glob| refs::glob(glob, true)).collect::<Result<_, _>>().map_err(words)?;
+        let rules = Rules::with(&policy.patterns, &[]).map_err(|error| error.to_string())?;
+        Ok(Self { protected: ProtectedPaths::new(&push).map_err(words)?, paths, rules, policy })
+    }
+
+    /// What is granted.
+    pub fn rules(&self) -> &OutputRules {
+        &self.policy.rules
+    }
+
+    /// Gives an output as it may go out, behind those that came before it; or says why it may not.
+    pub fn judge(&self, known: &KnownSecrets, before: &[Output], output: &Output) -> Result<Output, OutputRefusal> {
+        // First of all, so that no other message has a secret in it. What is cut in two is one text again.
+        let texts: Vec<&str> = before.iter().chain([output]).flat_map(Output::texts).collect();
+        for joint in ["\n", ""] {
+            self.no_secret(known, &texts.join(joint))?;
+        }
+        match (output, &self.policy.rules) {
+            (Output::Comment { body }, OutputRules { comment: Some(rules), .. }) => {
+                more(before, OutputKind::Comment, 1, rules.max)?;
+                Ok(Output::Comment { body: words("comment", body, LONGEST_BODY)? })
+            }
+            (Output::Labels { labels }, OutputRules { labels: Some(rules), .. }) => {
+                let labels = self.labels(labels, &rules.allowed)?;
+                more(before, OutputKind::Labels, labels.len(), rules.max)?;
+                Ok(Output::Labels { labels })
+            }
+            (Output::Review { body, remarks }, OutputRules { review: Some(rules), .. }) => {
+                if before.iter().any(|other| other.kind() == OutputKind::Review) {
+                    return Err(OutputRefusal::SecondReview);
+                }
+                if remarks.len() > rules.max as usize {
+                    return Err(OutputRefusal::TooMany { kind: OutputKind::Review, max: rules.max });
+                }
+                let body = match body.trim().is_empty() && !remarks.is_empty() {
+                    true => String::new(),
+                    false => words("review", body, LONGEST_BODY)?,
+                };
+                let remarks = remarks.iter().map(|remark| self.remark(remark, rules.suggestions));
+                Ok(Output::Review { body, remarks: remarks.collect::<Result<_, _>>()? })
+            }
+            (output, _) => Err(OutputRefusal::NotGranted(output.kind())),
+        }
+    }
+
+    /// Refuses a text with a secret in it, such as a message about a call that could not be read.
+    pub fn no_secret(&self, known: &KnownSecrets, text: &str) -> Result<(), OutputRefusal> {
+        let search = Search { known, rules: Some((&self.rules, Scope::All)) };
+        search.find(text.as_bytes()).map_or(Ok(()), |found| Err(OutputRefusal::Secret(found.rule)))
+    }
+
+    fn labels(&self, labels: &[String], allowed: &[String]) -> Result<Vec<String>, OutputRefusal> {
+        let mut kept: Vec<String> = vec![];
+        for label in labels {
+            if !allowed.contains(label) {
+                return Err(OutputRefusal::Label(prose::name(label, LONGEST_NAME)));
+            }
+            if !kept.contains(label) {
+                kept.push(label.clone());
+            }
+        }
+        if kept.is_empty() { Err(OutputRefusal::Empty("list of labels")) } else { Ok(kept) }
+    }
+
+    fn remark(&self, remark: &Remark, suggestions: bool) -> Result<Remark, OutputRefusal> {
+        let path = prose::name(&remark.path, LONGEST_NAME);
+        let no_place = |reason| OutputRefusal::NoPlace { path: path.clone(), line: remark.line, reason };
+        self.policy.changed.place(remark).map_err(|why| {
+            no_place(match why {
+                NoPlace::File => {
+                    "the change has no lines of this file; take a path as `git diff` names it after the change"
+                }
+                NoPlace::Line => "the line is not in the diff; take one that is, and look at the side",
+                NoPlace::Lines => "the lines from `first_line` to `line` are not in one piece of the diff",
+            })
+        })?;
+        if !self.paths.is_empty() && !self.paths.iter().any(|glob| glob.is_match(&remark.path)) {
+            return Err(OutputRefusal::Path(path));
+        }
+        let body = words("remark", &remark.body, LONGEST_REMARK)?;
+        // Only the field for it is judged as a suggestion.
+        if suggests(&body) {
+            return Err(OutputRefusal::Suggestion("give it in the field `suggestion`, not in the body"));
+        }
+        let suggestion = match &remark.suggestion {
+            Some(_) if !suggestions => return Err(OutputRefusal::Suggestion("`outputs.review.suggestions` is false")),
+            Some(_) if remark.side == DiffSide::Before => {
+                return Err(OutputRefusal::Suggestion("the line is not there any more after the change"));
+            }
+            Some(_) if self.protected.protects(&remark.path).is_some() => return Err(OutputRefusal::Protected(path)),
+            Some(text) => Some(code(text)?),
+            None => None,
+        };
+        let first_line = remark.first_line.filter(|first| *first != remark.line);
+        Ok(Remark { first_line, body, suggestion, ..remark.clone() })
+    }
+}
+
+/// Whether so many more are within the limit; labels are counted one by one.
+fn more(before: &[Output], kind: OutputKind, new: usize, max: u32) -> Result<(), OutputRefusal> {
+    let count = |output: &Output| match output {
+        Output::Labels { labels } => labels.len(),
+        _ => 1,
+    };
+    let had: usize = before.iter().filter(|output| output.kind() == kind).map(count).sum();
+    if had + new > max as usize { Err(OutputRefusal::TooMany { kind, max }) } else { Ok(()) }
+}
+
+/// Markdown that may be posted as it stands.
+fn words(what: &'static str, text: &str, most: usize) -> Result<String, OutputRefusal> {
+    if text.len() > most {
+        return Err(OutputRefusal::TooLong { what, most });
+    }
+    let clean = prose::for_posting(text.trim());
+    if !clean.removed.is_empty() {
+        return Err(OutputRefusal::Acts { what, removed: clean.removed });
+    }
+    if clean.text.trim().is_empty() { Err(OutputRefusal::Empty(what)) } else { Ok(clean.text) }
+}
+
+/// Lines of code that may be posted as they stand.
+fn code(text: &str) -> Result<String, OutputRefusal> {
+    if text.len() > LONGEST_REMARK {
+        return Err(OutputRefusal::TooLong { what: "suggestion", most: LONGEST_REMARK });
+    }
+    let text = text.strip_suffix('\n').unwrap_or(text);
+    let clean = prose::code_for_prompt(text);
+    if !clean.removed.is_empty() {
+        return Err(OutputRefusal::Acts { what: "suggestion", removed: clean.removed });
+    }
+    Ok(clean.text)
+}
+
+/// Whether a block of code in a text would be a suggestion.
+fn suggests(text: &str) -> bool {
+    Parser::new(text).any(|event| match event {
+        Event::Start(Tag::CodeBlock(CodeBlockKind::Fenced(info))) => {
+            info.trim().to_lowercase().starts_with("suggestion")
+        }
+        _ => false,
+    })
+}

@@ -1,0 +1,136 @@
+//! The outputs of an agent: what is refused, and where remarks may stand. Each case is a few lines of a data file.
+#![expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "the tests run git on files of their own")]
+
+mod positions;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bottle_policy::outputs::changed::ChangedLines;
+use bottle_policy::outputs::{Output, OutputJudge, OutputPolicy, OutputRules};
+use bottle_scan::known::KnownSecrets;
+use bottle_types::secret::{Secret, SecretName};
+use serde::Deserialize;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Cheats {
+    case: Vec<Cheat>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Cheat {
+    name: String,
+    rules: Option<OutputRules>,
+    #[serde(default)]
+    before: Vec<Output>,
+    output: Output,
+    refused: Option<String>,
+}
+
+const RULES: &str = r#"
+comment = { max = 2 }
+labels = { allowed = ["bug", "needs triage"], max = 2 }
+review = { max = 3, paths = ["src/**", "docs/**", ".github/**"] }
+"#;
+
+const DIFF: &str = "diff --git a/src/a.rs b/src/a.rs
+--- a/src/a.rs
++++ b/src/a.rs
+@@ -1,4 +1,5 @@
+ one
+-two
++zwei
++drei
+ three
+ four
+diff --git a/docs/x.md b/docs/x.md
+--- a/docs/x.md
++++ b/docs/x.md
+@@ -1 +1 @@
+-a
++b
+diff --git a/.github/workflows/ci.yml b/.github/workflows/ci.yml
+--- a/.github/workflows/ci.yml
++++ b/.github/workflows/ci.yml
+@@ -1 +1 @@
+-on: []
++on: issues
+diff --git a/other.txt b/other.txt
+--- a/other.txt
++++ b/other.txt
+@@ -1 +1 @@
+-a
++b
+";
+
+/// A value of the bottle's own, made here so that no file holds one.
+fn own() -> String {
+    ["zq8", "-own.", "Value/", "42+made", "Here"].concat()
+}
+
+/// The text with tokens and secrets in place of their names.
+fn filled(text: &str) -> String {
+    let pat = format!("{}{}", "ghp_", "R4nd0mLettersThatAreNoWords0Xy7Qw9Ab");
+    let own = own();
+    let numbers: Vec<String> = own.bytes().map(|byte| byte.to_string()).collect();
+    let pieces: Vec<String> = own.chars().map(String::from).collect();
+    let url: String = own.bytes().map(|byte| format!("%{byte:02X}")).collect();
+    let mut text = text.to_owned();
+    for (name, value) in [
+        ("{pat}", pat.clone()),
+        ("{pat:base64}", STANDARD.encode(&pat)),
+        ("{pat:first}", pat[..14].to_owned()),
+        ("{pat:rest}", pat[14..].to_owned()),
+        ("{aws}", format!("{}{}", "AKIA", "QYLPMN5HHHFPZAM2")),
+        ("{own}", own.clone()),
+        ("{own:base64}", STANDARD.encode(&own)),
+        ("{own:hex}", own.bytes().map(|byte| format!("{byte:02x}")).collect()),
+        ("{own:url}", url),
+        ("{own:numbers}", numbers.join(", ")),
+        ("{own:pieces}", pieces.join(" ")),
+        ("{own:first}", own[..9].to_owned()),
+        ("{own:rest}", own[9..].to_owned()),
+    ] {
+        text = text.replace(name, &value);
+    }
+    text
+}
+
+fn judge(rules: OutputRules) -> OutputJudge {
+    let protect_paths = vec![".github/workflows/**".to_owned()];
+    OutputJudge::new(OutputPolicy { rules, changed: ChangedLines::parse(DIFF), protect_paths, patterns: vec![] })
+        .expect("a policy")
+}
+
+#[test]
+fn no_cheat_goes_out() {
+    let cheats: Cheats = toml::from_str(&filled(include_str!("cheats.toml"))).expect("the cases");
+    let name = SecretName::parse("OWN_KEY").expect("a name");
+    let known = KnownSecrets::new(&[(name, Secret::new(own().into_bytes()))]).expect("a secret");
+    let secret = own();
+    let usual = judge(toml::from_str(RULES).expect("the rules"));
+    let mut wrong = vec![];
+    for cheat in &cheats.case {
+        let own = cheat.rules.clone().map(judge);
+        let judge = own.as_ref().unwrap_or(&usual);
+        let judged = judge.judge(&known, &cheat.before, &cheat.output);
+        let as_expected = match (&judged, &cheat.refused) {
+            (Ok(_), None) => true,
+            (Err(refusal), Some(refused)) => {
+                let said = refusal.to_string();
+                said.contains(refused) && !said.contains(&secret)
+            }
+            _ => false,
+        };
+        if !as_expected {
+            wrong.push(format!("{}: {judged:?}", cheat.name));
+        }
+        // What went out goes out again: the runner judges what the door has judged.
+        if let Ok(output) = judged {
+            assert_eq!(judge.judge(&known, &cheat.before, &output), Ok(output), "{}", cheat.name);
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(cheats.case.iter().filter(|cheat| cheat.refused.is_some()).count() >= 60, "{}", cheats.case.len());
+}

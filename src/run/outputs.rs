@@ -1,0 +1,176 @@
+//! What the agent wanted written at the forge: judged once more, searched for every secret, and written in order, each at most once.
+//!
+//! The record has a line before each write and a line behind it.
+
+use std::sync::Arc;
+
+use bottle_plan::plan::BottlePlan;
+use bottle_policy::outputs::{Output, OutputJudge};
+use bottle_scan::known::KnownSecrets;
+use bottle_types::record_file::RecordFile;
+use bottle_wire::proposal::ProposalId;
+use bottle_wire::proposal::record::{Chain, Event, Record as ProposalRecord};
+use bottle_wire::receipt::{Receipt, ReceiptStep};
+use bottle_wire::run_record::Outcome;
+use serde_json::{Value, json};
+
+use super::RunContext;
+use super::claimed::Claimed;
+use super::published::{ended, failed, write_if_held};
+use crate::cancel::Cancel;
+use crate::exit::{Code, Failure};
+use crate::forge::Forge;
+use crate::host;
+use crate::report::{Events, RunEvent};
+use crate::thread::{WrittenOutput, output_key, write_output};
+
+/// The outputs that were asked for, in their order.
+pub(super) type AskedOutputs = Vec<(ProposalId, Output)>;
+
+/// The outputs of a record of proposals.
+pub(super) fn asked(records: Vec<ProposalRecord>) -> AskedOutputs {
+    let output = |record: ProposalRecord| match record.event {
+        Event::Output { id, output } => Some((id, *output)),
+        _ => None,
+    };
+    records.into_iter().filter_map(output).collect()
+}
+
+/// Performs the run's outputs, which `proposals` names as the door has written it. What a dry run outside of a job would have written
+/// is returned.
+pub(super) async fn perform(claimed: &Claimed<'_>, proposals: &[u8], outcome: &mut Outcome) -> Vec<Value> {
+    let RunContext { inputs, plan, events, .. } = claimed.context();
+    let asked = match collected(plan, events, proposals) {
+        Ok(asked) => asked,
+        Err(failure) => {
+            ended(&failure, outcome);
+            return vec![];
+        }
+    };
+    let asked = inputs.handoff.as_ref().map_or(asked, |handoff| handoff.outputs().to_vec());
+    if asked.is_empty() {
+        return vec![];
+    }
+    let Some(forge) = &inputs.forge else {
+        if !plan.dry_run {
+            events.warn(format!("{} outputs are not written: this is no job of a forge", asked.len()));
+            return vec![];
+        }
+        return asked.into_iter().map(|(_, output)| json!({"would": output.kind(), "output": output})).collect();
+    };
+    if let Err(failure) = perform_all(claimed, forge.as_ref(), asked, outcome).await {
+        ended(&failure, outcome);
+    }
+    vec![]
+}
+
+async fn perform_all(
+    claimed: &Claimed<'_>,
+    forge: &dyn Forge,
+    asked: AskedOutputs,
+    outcome: &mut Outcome,
+) -> Result<(), Failure> {
+    let RunContext { inputs, plan, events, cancel } = claimed.context();
+    // Where the plan grants nothing, nothing may go out.
+    let judge = OutputJudge::new(plan.policies.supervise.outputs.clone().unwrap_or_default())
+        .map_err(|why| Failure::machine(format_args!("no output is written: the policy can't be used: {why}")))?;
+    let mut file = claimed.record().lines(RecordFile::Outputs)?;
+    let mut receipts = |receipt: &Receipt| {
+        let line = serde_json::to_vec(receipt)
+            .map_err(|error| Failure::machine(format_args!("failed to write outputs.jsonl: {error}")))?;
+        file.push(&line)
+    };
+    let (known, before, claimed) = (inputs.secrets.known(), vec![], Some(claimed));
+    let mut performer =
+        Performer { forge, plan, known, events, cancel, claimed, judge, receipts: &mut receipts, before };
+    performer.perform_all(asked, outcome).await
+}
+
+/// The outputs of this run's own bottle; what the door refused is told. The chain is held against the bytes before the record's mask:
+/// an output with a secret in it is refused by its name, and does not keep the others.
+fn collected(plan: &BottlePlan, events: &Events, proposals: &[u8]) -> Result<AskedOutputs, Failure> {
+    let (records, _) = Chain::read(plan.slug.as_str(), &String::from_utf8_lossy(proposals))
+        .map_err(|error| Failure::machine(format_args!("no output is written: proposals.jsonl: {error}")))?;
+    for record in &records {
+        if let Event::OutputRefused { id, kind, reason } = &record.event {
+            events.emit(RunEvent::Refused { door: "supervise".to_owned(), what: format!("{id}, {kind}: {reason}") });
+        }
+    }
+    Ok(asked(records))
+}
+
+struct Performer<'r> {
+    forge: &'r dyn Forge,
+    plan: &'r BottlePlan,
+    known: Arc<KnownSecrets>,
+    events: &'r Events,
+    cancel: &'r Cancel,
+    /// None in tests: nobody else is there who could take the lease over.
+    claimed: Option<&'r Claimed<'r>>,
+    judge: OutputJudge,
+    receipts: &'r mut (dyn FnMut(&Receipt) -> Result<(), Failure> + Send),
+    /// Those that may go out, up to here.
+    before: Vec<Output>,
+}
+
+impl Performer<'_> {
+    /// Performs all of them in order. One that the forge does not take does not keep the others; a failure ends it: the lease is lost,
+    /// the run is ended, or the record can't be written.
+    async fn perform_all(&mut self, asked: AskedOutputs, outcome: &mut Outcome) -> Result<(), Failure> {
+        // A branch can be looked at when the run has failed; words have no such state, and are kept in the record.
+        let unfinished = (outcome.code != Code::Done).then(|| format!("the run ended with {}", outcome.code));
+        for (id, output) in asked {
+            match &unfinished {
+                Some(reason) => self.note(id, &output, ReceiptStep::Refused { reason: reason.clone() })?,
+                None => self.perform(id, &output, outcome).await?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn perform(&mut self, id: ProposalId, output: &Output, outcome: &mut Outcome) -> Result<(), Failure> {
+        let output = match self.judge.judge(&self.known, &self.before, output) {
+            Ok(output) => output,
+            Err(refusal) => {
+                let reason = refusal.to_string();
+                let what = format!("{id}, {}: {reason}", output.kind());
+                self.events.emit(RunEvent::Refused { door: "supervise".to_owned(), what });
+                return self.note(id, output, ReceiptStep::Refused { reason });
+            }
+        };
+        let kind = output.kind();
+        self.before.push(output.clone());
+        let nth = self.before.iter().filter(|other| other.kind() == kind).count();
+        let key = output_key(self.plan, kind, nth);
+        self.note(id, &output, ReceiptStep::Begun { key: key.clone() })?;
+        let lost = async {
+            match self.claimed {
+                Some(claimed) => claimed.lost().await,
+                None => Ok(None),
+            }
+        };
+        let write = write_output(self.forge, self.plan, &key, &output);
+        let step = match write_if_held(lost, self.cancel, write).await? {
+            Ok(Some(WrittenOutput { number, url, was_there })) => {
+                let at = if url.is_empty() { String::new() } else { format!(": {url}") };
+                let how = if was_there { "it was there" } else { "written" };
+                self.events.note(format!("{id}, {kind}: {how}{at}"));
+                ReceiptStep::Done { number, url, was_there }
+            }
+            Ok(None) => ReceiptStep::Refused { reason: "this run has no place for it".to_owned() },
+            Err(error) => {
+                failed(&error, outcome);
+                ReceiptStep::Failed { reason: super::one_line(&error.to_string()) }
+            }
+        };
+        self.note(id, &output, step)
+    }
+
+    fn note(&mut self, id: ProposalId, output: &Output, step: ReceiptStep) -> Result<(), Failure> {
+        (self.receipts)(&Receipt { time: host::now(), id, kind: output.kind(), step })
+    }
+}
+
+#[cfg(test)]
+#[path = "outputs_tests.rs"]
+mod tests;

@@ -1,0 +1,324 @@
+//! Outputs at the stand-ins: each once, whatever ends the run in between; and nothing that may not go out.
+
+use bottle_plan::task::{Commit, PullRequest, Source};
+use bottle_policy::outputs::changed::ChangedLines;
+use bottle_policy::outputs::{DiffSide, OutputKind, OutputPolicy, Remark};
+use bottle_types::secret::{Secret, SecretName};
+use serde_json::Value;
+
+use super::*;
+use crate::forge::Dry;
+use crate::forge::testing::*;
+
+const RULES: &str = r#"{"comment": {"max": 2}, "labels": {"allowed": ["bug", "docs"]}, "review": {}}"#;
+const DIFF: &str = "diff --git a/size.py b/size.py\n--- a/size.py\n+++ b/size.py\n@@ -1,3 +1,3 @@\n a\n-b\n+c\n d\n";
+
+/// The plan of a run about a pull request, whose agent may write all that there is.
+fn reviewing() -> BottlePlan {
+    let mut plan = issue();
+    let Source::Issue(mut thread) = plan.task.source.clone() else { panic!("no issue") };
+    thread.number = 9;
+    plan.task.source = Source::PullRequest(thread);
+    plan.task.pull_request = Some(PullRequest {
+        number: 9,
+        head: Commit::parse(&"a".repeat(40)).expect("a commit"),
+        head_branch: "patch".to_owned(),
+        head_repository: None,
+        base_branch: "main".to_owned(),
+        from_fork: true,
+    });
+    plan.policies.supervise.outputs = Some(OutputPolicy {
+        rules: serde_json::from_str(RULES).expect("rules"),
+        changed: ChangedLines::parse(DIFF),
+        ..OutputPolicy::default()
+    });
+    plan
+}
+
+fn remark(line: u64, side: DiffSide) -> Remark {
+    Remark {
+        path: "size.py".to_owned(),
+        line,
+        first_line: None,
+        side,
+        body: "Off by one.".to_owned(),
+        suggestion: None,
+    }
+}
+
+fn outputs() -> AskedOutputs {
+    let remarks = vec![
+        Remark { first_line: Some(2), suggestion: Some("x = 1".to_owned()), ..remark(3, DiffSide::After) },
+        remark(2, DiffSide::Before),
+    ];
+    let all = [
+        Output::Comment { body: "The first.".to_owned() },
+        Output::Labels { labels: vec!["bug".to_owned(), "docs".to_owned()] },
+        Output::Review { body: "Two remarks.".to_owned(), remarks },
+        Output::Comment { body: "The second.".to_owned() },
+    ];
+    numbered(all)
+}
+
+fn numbered(outputs: impl IntoIterator<Item = Output>) -> AskedOutputs {
+    std::iter::successors(Some(ProposalId::FIRST), |id| Some(id.next())).zip(outputs).collect()
+}
+
+fn double(kind: &'static str) -> Double {
+    let pull = json!({"number": 9, "title": "t", "body": "", "head": "patch", "base": "main", "fork": true});
+    Double::start(kind, json!({"pulls": [pull]}))
+}
+
+fn done() -> Outcome {
+    serde_json::from_value(json!({"code": 0, "summary": ""})).expect("an outcome")
+}
+
+/// Performs the outputs of a run that was good; it is killed instead of its `killed_at`th receipt.
+async fn perform(
+    forge: &dyn Forge,
+    plan: &BottlePlan,
+    asked: AskedOutputs,
+    killed_at: usize,
+) -> (Vec<ReceiptStep>, Outcome, Vec<String>) {
+    perform_after(done(), forge, plan, asked, killed_at).await
+}
+
+async fn perform_after(
+    mut outcome: Outcome,
+    forge: &dyn Forge,
+    plan: &BottlePlan,
+    asked: AskedOutputs,
+    killed_at: usize,
+) -> (Vec<ReceiptStep>, Outcome, Vec<String>) {
+    let secret = (SecretName::parse("OWN_KEY").expect("a name"), Secret::new(b"a-value-of-our-own".to_vec()));
+    let (events, cancel) = (Events::new(vec![]), Cancel::default());
+    let mut steps = vec![];
+    let mut receipts = |receipt: &Receipt| {
+        if steps.len() + 1 == killed_at {
+            return Err(Failure::machine("killed"));
+        }
+        steps.push(receipt.step.clone());
+        Ok(())
+    };
+    let mut performer = Performer {
+        forge,
+        plan,
+        known: Arc::new(KnownSecrets::new(&[secret]).expect("a secret")),
+        events: &events,
+        cancel: &cancel,
+        claimed: None,
+        judge: OutputJudge::new(plan.policies.supervise.outputs.clone().unwrap_or_default()).expect("a policy"),
+        receipts: &mut receipts,
+        before: vec![],
+    };
+    let ended = performer.perform_all(asked, &mut outcome).await;
+    assert_eq!(ended.is_err(), steps.len() + 1 == killed_at, "{ended:?}");
+    let refused = events.seen().into_iter().filter_map(|event| match event {
+        RunEvent::Refused { what, .. } => Some(what),
+        _ => None,
+    });
+    (steps, outcome, refused.collect())
+}
+
+/// The same run as a part of another job.
+fn of_job(run_id: usize) -> BottlePlan {
+    let mut plan = reviewing();
+    if let Some(ci) = &mut plan.ci {
+        ci.run_id = run_id.to_string();
+    }
+    plan
+}
+
+/// Asserts that the forge has each output of a job once.
+#[track_caller]
+fn assert_whole(double: &Double, plan: &BottlePlan, what: &str) {
+    let state = double.state();
+    let of = |list: &str, kind, nth| -> Vec<String> {
+        let mark = format!("<!-- claude-bottle: output {} -->", output_key(plan, kind, nth));
+        let all = state[list].as_array().into_iter().flatten().filter_map(|one| one["body"].as_str());
+        all.filter_map(|body| body.strip_prefix(&mark)).map(|text| text.trim().to_owned()).collect()
+    };
+    assert_eq!(of("comments", OutputKind::Comment, 1), ["The first."], "{what}: {state}");
+    assert_eq!(of("comments", OutputKind::Comment, 2), ["The second."], "{what}: {state}");
+    assert_eq!(of("reviews", OutputKind::Review, 1), ["Two remarks."], "{what}: {state}");
+    assert_eq!(state["pulls"][0]["labels"], json!(["bug", "docs"]), "{what}");
+}
+
+#[tokio::test]
+async fn each_is_written_once_wherever_the_run_is_killed() {
+    for kind in BOTH {
+        let double = double(kind);
+        let forge = forge(&double);
+        for killed_at in 1..=8 {
+            let plan = of_job(killed_at);
+            perform(forge.as_ref(), &plan, outputs(), killed_at).await;
+            let (steps, outcome, _) = perform(forge.as_ref(), &plan, outputs(), 0).await;
+            assert_whole(&double, &plan, &format!("{kind}, killed at {killed_at}"));
+            assert_eq!(outcome.code, Code::Done);
+            // A line before each and a line behind it; those of before are found again.
+            let done = |step: &ReceiptStep| matches!(step, ReceiptStep::Done { .. });
+            assert_eq!(steps.iter().map(done).collect::<Vec<_>>(), [false, true].repeat(4));
+            let were_there =
+                steps.iter().filter(|step| matches!(step, ReceiptStep::Done { was_there: true, .. })).count();
+            // Before receipt 2 the first comment was written; of labels it can't be told.
+            let expected = [0, 1, 1, 1, 1, 2, 2, 3][killed_at - 1];
+            assert_eq!(were_there, expected, "{kind}, killed at {killed_at}: {steps:?}");
+        }
+        assert_eq!((count(&double.state(), "comments"), count(&double.state(), "reviews")), (16, 8), "{kind}");
+        double.assert_valid();
+    }
+}
+
+#[tokio::test]
+async fn each_is_written_once_whatever_becomes_of_the_answer() {
+    for kind in BOTH {
+        let double = double(kind);
+        for (job, fault) in
+            [json!({"drop": "after"}), json!({"drop": "before"}), json!({"status": 502})].iter().enumerate()
+        {
+            for path in ["/issues/9/comments$", "/labels$", "/reviews$"] {
+                let mut fault = fault.clone();
+                fault["method"] = json!("POST");
+                fault["path"] = json!(path);
+                double.say(&json!({"fault": fault}));
+            }
+            let plan = of_job(job + 1);
+            let (_, outcome, _) = perform(forge(&double).as_ref(), &plan, outputs(), 0).await;
+            assert_eq!(outcome.code, Code::Done, "{kind} {fault}: {}", outcome.summary);
+            assert_whole(&double, &plan, &format!("{kind} {fault}"));
+        }
+        assert_eq!((count(&double.state(), "comments"), count(&double.state(), "reviews")), (6, 3), "{kind}");
+        double.assert_valid();
+    }
+}
+
+#[tokio::test]
+async fn remarks_are_said_as_each_forge_has_them() {
+    for kind in BOTH {
+        let double = double(kind);
+        perform(forge(&double).as_ref(), &reviewing(), outputs(), 0).await;
+        let state = double.state();
+        let review = &state["reviews"][0];
+        assert_eq!((&review["commit_id"], &review["event"]), (&json!("a".repeat(40)), &json!("COMMENT")));
+        let suggestion = "Off by one.\n\n```suggestion\nx = 1\n```";
+        let wanted = match kind {
+            "github" => json!([
+                {"path": "size.py", "line": 3, "side": "RIGHT", "start_line": 2, "start_side": "RIGHT", "body": suggestion},
+                {"path": "size.py", "line": 2, "side": "LEFT", "body": "Off by one."},
+            ]),
+            _ => json!([
+                {"path": "size.py", "old_position": 0, "new_position": 3, "body": format!("Lines 2 to 3:\n\n{suggestion}")},
+                {"path": "size.py", "old_position": 2, "new_position": 0, "body": "Off by one."},
+            ]),
+        };
+        assert_eq!(review["comments"], wanted, "{kind}");
+    }
+}
+
+#[tokio::test]
+async fn a_second_try_says_it_in_its_own_words_and_touches_nobody_else_s() {
+    for kind in BOTH {
+        let (double, plan) = (double(kind), reviewing());
+        let forge = forge(&double);
+        let comment = |text: &str| vec![(ProposalId::FIRST, Output::Comment { body: text.to_owned() })];
+        let key = output_key(&plan, OutputKind::Comment, 1);
+        let body = format!("<!-- claude-bottle: output {key} -->\nNot the bottle's.");
+        double.say(&json!({"id": 5, "number": 9, "author": "octo-reader", "body": body}));
+        perform(forge.as_ref(), &plan, comment("Before."), 0).await;
+        let (steps, ..) = perform(forge.as_ref(), &plan, comment("After."), 0).await;
+        assert!(matches!(steps[..], [_, ReceiptStep::Done { was_there: true, .. }]), "{steps:?}");
+        let state = double.state();
+        let bodies: Vec<&str> =
+            state["comments"].as_array().expect("comments").iter().filter_map(|one| one["body"].as_str()).collect();
+        assert!(bodies.len() == 2 && bodies[0] == body && bodies[1].ends_with("After."), "{kind}: {bodies:?}");
+        // Asked for by another comment, or by another job, it is another one.
+        let mut other = plan.clone();
+        other.task.asked_at = Some("2026-03-03T00:00:00Z".to_owned());
+        if let Some(ci) = &mut other.ci {
+            ci.run_id = "2".to_owned();
+        }
+        perform(forge.as_ref(), &other, comment("Another."), 0).await;
+        assert_eq!(count(&double.state(), "comments"), 3);
+        double.assert_valid();
+    }
+}
+
+/// The record comes from the bundle, or from another job: what the door would refuse is refused here as well, and more.
+#[tokio::test]
+async fn what_may_not_go_out_is_written_nowhere() {
+    let double = double("github");
+    let forge = forge(&double);
+    let comment = |body: &str| Output::Comment { body: body.to_owned() };
+    let second = vec![comment("one"), comment("two"), comment("three")];
+    let mut none = reviewing();
+    none.policies.supervise.outputs = None;
+    for (name, plan, asked, written, why) in [
+        ("a secret", reviewing(), vec![comment("it is a-value-of-our-own")], 0, "known-secret:OWN_KEY"),
+        (
+            "a secret in base64",
+            reviewing(),
+            vec![comment("YS12YWx1ZS1vZi1vdXItb3du"), comment("fine")],
+            1,
+            "known-secret:OWN_KEY",
+        ),
+        ("a mention", reviewing(), vec![comment("@octocat")], 0, "1 mention"),
+        ("above the limit", of_job(2), second, 2, "grants 2 in a run"),
+        ("a label", reviewing(), vec![Output::Labels { labels: vec!["deploy".to_owned()] }], 0, "the label `deploy`"),
+        (
+            "a line that is not there",
+            reviewing(),
+            vec![Output::Review { body: String::new(), remarks: vec![remark(4, DiffSide::After)] }],
+            0,
+            "size.py, line 4",
+        ),
+        ("nothing is granted", none, vec![comment("x")], 0, "does not grant `comment`"),
+    ] {
+        let before = double.writes().len();
+        let (steps, _, refused) = perform(forge.as_ref(), &plan, numbered(asked), 0).await;
+        assert_eq!(double.writes().len() - before, written, "{name}");
+        let reasons = steps.iter().filter_map(|step| match step {
+            ReceiptStep::Refused { reason } => Some(reason.as_str()),
+            _ => None,
+        });
+        let reasons: Vec<&str> = reasons.collect();
+        assert!(reasons.len() == 1 && reasons[0].contains(why), "{name}: {steps:?}");
+        assert!(refused.len() == 1 && refused[0].contains(why), "{name}: {refused:?}");
+        assert!(!format!("{steps:?} {refused:?}").contains("a-value-of-our-own"), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_run_that_failed_writes_nothing_and_a_refusal_of_the_forge_s_is_said() {
+    let double = double("gitea");
+    let forge = forge(&double);
+    double.say(
+        &json!({"fault": {"method": "POST", "path": "/labels$", "status": 403, "times": 9, "body": {"message": "no"}}}),
+    );
+    let failed = Outcome { code: Code::Task, ..done() };
+    let (steps, ..) = perform_after(failed, forge.as_ref(), &reviewing(), outputs(), 0).await;
+    let refused = |step: &ReceiptStep| matches!(step, ReceiptStep::Refused { reason } if reason.contains("ended with"));
+    assert!(steps.len() == 4 && steps.iter().all(refused) && double.writes().is_empty(), "{steps:?}");
+    let (steps, outcome, _) = perform(forge.as_ref(), &reviewing(), outputs(), 0).await;
+    assert!(matches!(&steps[3], ReceiptStep::Failed { reason } if reason.contains("label")), "{steps:?}");
+    assert_eq!(
+        steps.iter().filter(|step| matches!(step, ReceiptStep::Done { .. })).count(),
+        3,
+        "the others are written"
+    );
+    assert!(outcome.code == Code::Machine && outcome.summary.contains("label"), "{}", outcome.summary);
+}
+
+#[tokio::test]
+async fn a_dry_run_shows_them_and_writes_nothing() {
+    for kind in BOTH {
+        let double = double(kind);
+        let dry = Dry::new(forge(&double));
+        perform(&dry, &reviewing(), outputs(), 0).await;
+        let would: Vec<Value> = dry.kept();
+        let told: Vec<&str> = would.iter().filter_map(|line| line["would"].as_str()).collect();
+        assert_eq!(told, ["comment", "label", "review", "comment"]);
+        assert!(would.iter().all(|line| line["number"] == 9), "{would:?}");
+        assert_eq!(would[2]["remarks"][0]["suggestion"], "x = 1");
+        assert!(double.writes().is_empty());
+    }
+}
