@@ -23,7 +23,7 @@ pub use begin::archive_names;
 use begin::{header, next_start, packer};
 use decoded::Decoded;
 pub use runs::runs_of_text;
-use runs::{has_text, wide_runs, without_nuls};
+use runs::{has_text, is_binary, wide_runs, without_nuls};
 
 /// Packed inside packed inside packed: deeper than this is refused, as nobody does it honestly.
 const DEEPEST: usize = 8;
@@ -39,7 +39,8 @@ const GUESSED: u64 = 8;
 const MOST_LISTS: usize = 3;
 /// No secret is a shorter run of printable characters.
 const SHORTEST: usize = 8;
-/// Up to this size all NUL bytes are dropped, wherever they are; in larger files only those between wide characters.
+/// Up to this size all NUL bytes of a text are dropped, wherever they are; in a program, and in what is larger, those between wide
+/// characters.
 const SMALL: usize = 1 << 20;
 /// Other forms are looked for in so much at once, and in so much behind it, where what says a secret has its end.
 const PART: usize = 1 << 20;
@@ -141,7 +142,14 @@ impl Unpacker {
         origin: Origin,
         each: &mut dyn FnMut(Derived),
     ) -> Result<(), TextsError> {
-        let narrow = if bytes.len() <= SMALL { without_nuls(bytes) } else { wide_runs(bytes) };
+        let dropped = if bytes.len() <= SMALL { without_nuls(bytes) } else { vec![] };
+        // What stands beside NULs in a program are texts of their own: joined, they say what nobody wrote.
+        let is_program = bytes.len() > SMALL || is_binary(&dropped);
+        if is_program && !dropped.is_empty() && self.may_say(dropped.len(), origin)? {
+            let how = format!("{before}without NUL bytes");
+            each(Derived { how, bytes: dropped.clone(), is_guess: true });
+        }
+        let narrow = if is_program { wide_runs(bytes) } else { dropped };
         if !narrow.is_empty() {
             let how = format!("{before}without NUL bytes");
             // UTF-16 text is read on: it may be base64. In other binaries the same runs were seen already.

@@ -11,10 +11,10 @@ use crate::place::{Place, on};
 use crate::world::{Running, World, said};
 
 const NOW: &str = "2026-03-02T09:20:35Z";
-const MAINTAINER: (&str, u64) = ("octo-maintainer", 5_550_108);
+pub(super) const MAINTAINER: (&str, u64) = ("octo-maintainer", 5_550_108);
 
 /// A comment on this issue or pull request.
-fn comment((login, id): (&str, u64), body: &str, pull: Option<u64>) -> Value {
+pub(super) fn comment((login, id): (&str, u64), body: &str, pull: Option<u64>) -> Value {
     let mut event = labeled(login, id);
     event["action"] = json!("created");
     event["comment"] = json!({
@@ -262,8 +262,18 @@ fn a_nightly_is_the_base_branch_s_whoever_wrote_it() {
 
 /// A job in bubblewrap whose agent runs these commands, and a stand-in whose branches are those of the job's upstream.
 fn job(kind: &'static str, agent: &[&str], state: Value) -> (Job, Double) {
-    let rules = |upstream: &crate::world::Upstream| manifest(upstream).replace("python3 -m unittest", "true");
-    let job = Job::with_manifest(&commands(agent), rules);
+    job_with(kind, &commands(agent), state, |rules| rules)
+}
+
+/// The same with this cassette and other rules.
+pub(super) fn job_with(
+    kind: &'static str,
+    cassette: &str,
+    state: Value,
+    edit: impl Fn(String) -> String,
+) -> (Job, Double) {
+    let rules = |upstream: &crate::world::Upstream| edit(manifest(upstream).replace("python3 -m unittest", "true"));
+    let job = Job::with_manifest(cassette, rules);
     let served = job.world.path("served/octo-org");
     std::fs::create_dir_all(&served).expect("a directory");
     std::os::unix::fs::symlink(job.world.path("srv/app.git"), served.join("textstats.git")).expect("a link");
@@ -272,7 +282,7 @@ fn job(kind: &'static str, agent: &[&str], state: Value) -> (Job, Double) {
 }
 
 /// The run of a job with this number.
-fn command(job: &Job, double: &Double, number: &str, event: &str, payload: &Value) -> Command {
+pub(super) fn command(job: &Job, double: &Double, number: &str, event: &str, payload: &Value) -> Command {
     let mut command = job.world.runner();
     command.args(["run", "--backend", "bubblewrap", "--replay"]).arg(job.world.path("cassette.yml"));
     command.current_dir(&job.checkout);

@@ -6,6 +6,7 @@ mod base;
 pub(crate) mod double;
 mod events;
 mod orders;
+mod outputs;
 mod workflows;
 
 use std::path::Path;

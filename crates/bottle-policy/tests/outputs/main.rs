@@ -71,7 +71,7 @@ fn own() -> String {
 
 /// The text with tokens and secrets in place of their names.
 fn filled(text: &str) -> String {
-    let pat = format!("{}{}", "ghp_", "R4nd0mLettersThatAreNoWords0Xy7Qw9Ab");
+    let pat = ["ghp", "R4nd0mLettersThatAreNoWords0Xy7Qw9Ab"].join("_");
     let own = own();
     let numbers: Vec<String> = own.bytes().map(|byte| byte.to_string()).collect();
     let pieces: Vec<String> = own.chars().map(String::from).collect();

@@ -41,6 +41,12 @@ pub(super) fn without_nuls(bytes: &[u8]) -> Vec<u8> {
     if bytes.contains(&0) { bytes.iter().copied().filter(|byte| *byte != 0).collect() } else { vec![] }
 }
 
+/// Whether one byte of 64 or more is a control character that no text has.
+pub(super) fn is_binary(bytes: &[u8]) -> bool {
+    let is_control = |byte: &&u8| byte.is_ascii_control() && !byte.is_ascii_whitespace() && **byte != 0x1b;
+    bytes.iter().filter(is_control).count() > bytes.len() / 64
+}
+
 /// The printable characters that stand two or four bytes apart with NULs between, a run a line.
 pub(super) fn wide_runs(bytes: &[u8]) -> Vec<u8> {
     let mut out = vec![];

@@ -219,7 +219,7 @@ async fn outputs_are_collected_or_refused() {
     assert_eq!(labels["additionalProperties"], json!(false), "{labels}");
     assert!(tool("write_comment").is_some() && tool("write_review").is_none());
 
-    let pat = format!("{}{}", "ghp_", "R4nd0mLettersThatAreNoWords0Xy7Qw9Ab");
+    let pat = ["ghp", "R4nd0mLettersThatAreNoWords0Xy7Qw9Ab"].join("_");
     for (tool, arguments, wanted) in [
         ("write_comment", json!({"body": "It is off by one."}), Ok("noted as P1: it is written when you have ended")),
         ("write_comment", json!({"body": "ask @octocat"}), Err("refused as P2: the comment has 1 mention")),
