@@ -123,10 +123,8 @@ impl Listener {
             return;
         }
         match place.open() {
-            Ok(listener) => {
-                say(&format!("serving {}", self.target));
-                self.from = Entrance::Socket(listener);
-            }
+            // Nothing is said: in a sandbox what the link says stands among the service's last words.
+            Ok(listener) => self.from = Entrance::Socket(listener),
             Err(error) if !self.complained => {
                 self.complained = true;
                 say(&format!("failed to open the socket of {}: {error}", self.target));

@@ -134,8 +134,8 @@ pub(crate) fn a_service_that_is_not_ready_ends_the_run_before_the_agent() {
         ),
         (
             format!("{listens}; exec sleep 600"),
-            "time: 3s, health: \"redis-cli ping >/dev/null && exit 7\"",
-            "the service `cache` was not ready within 3s: `redis-cli ping >/dev/null && exit 7` ended with 7; it printed: up",
+            "time: 6s, health: \"redis-cli ping >/dev/null && exit 7\"",
+            "the service `cache` was not ready within 6s: `redis-cli ping >/dev/null && exit 7` ended with 7; it printed: up",
         ),
     ];
     // On Docker each takes its time, and how a check is run there the test above shows.
