@@ -46,7 +46,7 @@ record_files! {
     Outputs "outputs.jsonl": "what became of each output: a line before each write at the forge (`begun`) and a line behind it (`done`, `failed`), or why it was not written (`refused`); missing if the agent asked for none",
     Budget "budget.jsonl": "one line per paid request to the model: model, tokens, US dollars if the model has a price; `estimated` if the reply was cut off",
     Cassette "cassette.jsonl": "the model's replies, see [cassettes](cassettes.md)",
-    DoorLog "compose.log": "the output of the containers, or sandboxes, with times, each line with its door's name",
+    DoorLog "compose.log": "the output of the containers, or sandboxes, with times, each line with the name of its door or its service",
     Plan "plan.json": "everything that was decided before the start; no secret value",
     Compose "docker-compose.yml": "on Docker: the file that Compose ran",
     Seccomp "seccomp.json": "the guest's system calls",
