@@ -55,7 +55,7 @@ record_files! {
     Gate "gate.yaml": "the policy of git-gate at the end, see [policy files](policy-files.md); the first policy is in `plan.json`",
     WouldDo "would-do.jsonl": "dry run: the push, the pull request with its text, and in a job the comment",
     Work "work.bundle": "the work that was not pushed, as a git bundle, of a run that was stopped or whose pull request has moved; the gate has not seen it",
-    Lock "lock": "only while the run lives",
+    Lock "lock": "only while the run lives; has the number of its process",
 }
 
 impl fmt::Display for RecordFile {
