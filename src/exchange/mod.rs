@@ -97,19 +97,14 @@ impl Exchange for PlannedExchange {
     }
 
     fn hint(&self) -> String {
+        let (job, other) = ("give the job `permissions: { id-token: write }`, and have the", "trust this repository");
         match &self.exchange {
-            TokenExchange::Oidc(_) => {
-                "give the job `permissions: { id-token: write }`, and have the other side trust this repository"
-                    .to_owned()
-            }
-            TokenExchange::Vault(vault) if vault.role.is_some() => {
-                "give the job `permissions: { id-token: write }`, and have the role trust this repository".to_owned()
-            }
             TokenExchange::Oauth(OauthSource { client_secret_from: name, .. })
             | TokenExchange::Vault(VaultSource { token_from: Some(name), .. }) => {
                 format!("look at the value of {name}")
             }
-            TokenExchange::Vault(_) => "look at the secret's path".to_owned(),
+            TokenExchange::Oidc(_) => format!("{job} other side {other}"),
+            TokenExchange::Vault(_) => format!("{job} role {other}"),
         }
     }
 }

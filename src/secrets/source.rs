@@ -32,9 +32,8 @@ pub(crate) struct FreshValue {
 impl FreshValue {
     /// Takes a text for a value that is good for so long from then on, in milliseconds since 1970; none: for ever.
     pub(crate) fn new(text: &str, from: u64, lifetime: Option<Duration>) -> Result<Self, UnusableValue> {
-        usable_line(text.trim())?;
-        let millis = |lifetime: Duration| u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX);
-        let life = lifetime.map(|lifetime| ValueLife { from, to: from.saturating_add(millis(lifetime)) });
+        usable_line(text.trim().as_bytes())?;
+        let life = lifetime.map(|lifetime| ValueLife { from, to: end_of(from, lifetime) });
         if life.is_some_and(|life| life.to <= from) {
             return Err(UnusableValue::Ended);
         }
@@ -43,14 +42,19 @@ impl FreshValue {
 }
 
 /// Wants a text that is not empty and of one line.
-fn usable_line(text: &str) -> Result<(), UnusableValue> {
+fn usable_line(text: &[u8]) -> Result<(), UnusableValue> {
     if text.is_empty() {
         return Err(UnusableValue::Empty);
     }
-    if text.bytes().any(|byte| matches!(byte, b'\n' | b'\r' | 0)) {
+    if text.iter().any(|byte| matches!(byte, b'\n' | b'\r' | 0)) {
         return Err(UnusableValue::Lines);
     }
     Ok(())
+}
+
+/// The end of a time that begins so, in milliseconds since 1970.
+fn end_of(from: u64, lifetime: Duration) -> u64 {
+    from.saturating_add(u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// How long a value is good, in milliseconds since 1970.
@@ -225,8 +229,7 @@ fn end(text: &str) -> Result<u64, UnusableValue> {
 fn usable(bytes: Vec<u8>, lifetime: Option<Duration>, now: u64) -> Result<FreshValue, UnusableValue> {
     let text = std::str::from_utf8(&bytes).map_err(|_| UnusableValue::NotText)?;
     let line = text.trim();
-    let millis = |lifetime: Duration| u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX);
-    let mut to = lifetime.map(|lifetime| now.saturating_add(millis(lifetime)));
+    let mut to = lifetime.map(|lifetime| end_of(now, lifetime));
     let value = if line.starts_with('{') {
         let told: Told = serde_json::from_str(line).map_err(|_| UnusableValue::NoToken)?;
         if let Some(text) = told.expires_at {
@@ -238,12 +241,8 @@ fn usable(bytes: Vec<u8>, lifetime: Option<Duration>, now: u64) -> Result<FreshV
     } else {
         line.as_bytes().to_vec()
     };
-    if value.is_empty() {
-        return Err(UnusableValue::Empty);
-    }
-    let is_key = line.contains("-----BEGIN ");
-    if !is_key && value.iter().any(|byte| matches!(byte, b'\n' | b'\r' | 0)) {
-        return Err(UnusableValue::Lines);
+    if !line.contains("-----BEGIN ") {
+        usable_line(&value)?;
     }
     if to.is_some_and(|to| to <= now) {
         return Err(UnusableValue::Ended);

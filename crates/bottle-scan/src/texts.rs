@@ -142,16 +142,19 @@ impl Unpacker {
         origin: Origin,
         each: &mut dyn FnMut(Derived),
     ) -> Result<(), TextsError> {
+        let how = format!("{before}without NUL bytes");
         let dropped = if bytes.len() <= SMALL { without_nuls(bytes) } else { vec![] };
-        // What stands beside NULs in a program are texts of their own: joined, they say what nobody wrote.
-        let is_program = bytes.len() > SMALL || is_binary(&dropped);
-        if is_program && !dropped.is_empty() && self.may_say(dropped.len(), origin)? {
-            let how = format!("{before}without NUL bytes");
-            each(Derived { how, bytes: dropped.clone(), is_guess: true });
-        }
-        let narrow = if is_program { wide_runs(bytes) } else { dropped };
+        let is_text = bytes.len() <= SMALL && !is_binary(&dropped);
+        let narrow = if is_text {
+            dropped
+        } else {
+            // What stands beside NULs in a program are texts of their own: joined, they say what nobody wrote.
+            if !dropped.is_empty() && self.may_say(dropped.len(), origin)? {
+                each(Derived { how: how.clone(), bytes: dropped, is_guess: true });
+            }
+            wide_runs(bytes)
+        };
         if !narrow.is_empty() {
-            let how = format!("{before}without NUL bytes");
             // UTF-16 text is read on: it may be base64. In other binaries the same runs were seen already.
             if narrow.len() * 4 <= bytes.len() * 3 {
                 self.inner(narrow, how, origin, each)?;

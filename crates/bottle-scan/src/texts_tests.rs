@@ -67,6 +67,22 @@ fn wide_characters_are_narrowed() {
 }
 
 #[test]
+fn texts_beside_nuls_in_a_program_are_joined_as_a_guess_alone() {
+    let guesses = |bytes: &[u8]| {
+        let found = unpacked(1 << 20, bytes).expect("small");
+        let with = found.iter().filter(|one| one.bytes.windows(6).any(|part| part == b"needle"));
+        with.map(|one| one.is_guess).collect::<Vec<bool>>()
+    };
+    let cut = b"api_key\0= \"nee\0dle\"\0";
+    assert!(guesses(cut).contains(&false), "a text with NULs in it");
+    let program = [&[1, 2, 3, 4, 5, 6, 7, 8].repeat(8)[..], cut].concat();
+    let found = guesses(&program);
+    assert!(!found.is_empty() && !found.contains(&false), "{found:?}");
+    let wide: Vec<u8> = b"the needle is wide".iter().flat_map(|byte| [*byte, 0]).collect();
+    assert!(guesses(&[&program[..64], &wide].concat()).contains(&false), "wide letters");
+}
+
+#[test]
 fn broken_lines_are_joined() {
     let text = hex::encode(TEXT);
     let lines = format!("{}\n{}\n{}\n", &text[..40], &text[40..80], &text[80..]);

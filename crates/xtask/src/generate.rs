@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use bottle_types::record_file::RecordFile;
 use serde_json::Value;
 
 /// A file whose committed text is not the generated one.
@@ -30,6 +31,7 @@ pub fn stale(root: &Path, runner: &Path) -> Result<Vec<Stale>, String> {
         page(root, "docs/reference/commands.md", |page| commands(page, &help)),
         page(root, "docs/reference/exit-codes.md", |page| exit_codes(page, &help(&[])?)),
         page(root, "docs/reference/action.md", |page| inputs_and_outputs(page, &action)),
+        page(root, "docs/reference/run-record.md", record_files),
     ];
     let mut stale = vec![];
     for file in files {
@@ -125,6 +127,18 @@ fn exit_codes(page: &str, help: &str) -> Result<String, String> {
     }
     let rows: String = rows.iter().map(|row| format!("| {row} |\n")).collect();
     replace_table(page, "| code | meaning |", &format!("| code | meaning |\n| --- | --- |\n{rows}"))
+}
+
+/// A row for each file of a run record; behind what a dry run would do, the files whose names are made in the run.
+fn record_files(page: &str) -> Result<String, String> {
+    let mut table = "| file | content |\n| --- | --- |\n".to_owned();
+    for file in RecordFile::ALL {
+        table.push_str(&format!("| `{file}` | {} |\n", file.content()));
+        if *file == RecordFile::WouldDo {
+            table.push_str("| `<upstream>-<n>.bundle` | dry run: each accepted push, as a git bundle |\n");
+        }
+    }
+    replace_table(page, "| file | content |", &table)
 }
 
 /// The keys of a section of action.yml, in its order.

@@ -25,14 +25,14 @@ fn cassette() -> String {
     json!({"version": 1, "turns": turns}).to_string()
 }
 
-fn written() -> (Job, Double) {
+/// The job after a dry run, which has written nothing.
+fn job_after_a_dry_run() -> (Job, Double) {
     let (job, double) = job_with("github", &cassette(), json!({}), |rules| {
         rules.replace(
             "    bottle: default\n",
             "    bottle: default\n    outputs: { comment: { max: 1 }, labels: { allowed: [bug] } }\n",
         )
     });
-    // The first would write, and does not.
     let event = comment(MAINTAINER, "/claude where are words counted?", None);
     let mut dry = command(&job, &double, "77", "issue_comment", &event);
     let dry = dry.arg("--dry-run").output().expect("the runner");
@@ -44,7 +44,7 @@ fn written() -> (Job, Double) {
 }
 
 fn outputs() {
-    let (job, double) = written();
+    let (job, double) = job_after_a_dry_run();
     let event = comment(MAINTAINER, "/claude where are words counted?", None);
     let before = job.world.slugs();
     let output = command(&job, &double, "78", "issue_comment", &event).output().expect("the runner");
