@@ -352,9 +352,9 @@ impl Unpacker {
             decoded.run(run);
             None
         });
-        // Numbers can be read in several ways, and nobody writes one backwards.
+        // Numbers can be read in several ways, and nobody writes one backwards. Lines of names, joined, soon have a token's prefix in them.
         let backwards = if origin.lists == 0 { said.backwards } else { vec![] };
-        for (how, bytes, is_guess) in [("lines joined", said.lines, false), ("backwards", backwards, true)] {
+        for (how, bytes, is_guess) in [("lines joined", said.lines, true), ("backwards", backwards, true)] {
             if !bytes.is_empty() && self.may_say(bytes.len(), origin)? {
                 each(Derived { how: format!("{before}{how}"), bytes, is_guess });
             }

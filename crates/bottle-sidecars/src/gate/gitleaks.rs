@@ -53,6 +53,9 @@ impl ReportedFinding {
 const NAME: &str =
     "[_$]*(?:[A-Za-z]|(?:[A-Z][a-z]+|[a-z]{2,}|[A-Z]{2,}|_)+)(?:[0-9]{1,5}(?:[A-Z][a-z]+|[a-z]{2,}|[A-Z]{2,}|_)*)?";
 
+/// A word of a name, as few random characters are: `Europe`, `stockholm`, `API`.
+const WORD: &str = "(?:[A-Z]?[a-z]{2,}|[A-Z]{2,})";
+
 /// What stands before the value in a match of that rule, from its beginning: the first sign that assigns is the one, so that the whole
 /// value has to be code, and not its end.
 const BEFORE: &str = r#"^[\w.\s'"-]*[=>:|,?]+[ \t]*"#;
@@ -61,7 +64,8 @@ const BEFORE: &str = r#"^[\w.\s'"-]*[=>:|,?]+[ \t]*"#;
 /// on in a corpus.
 ///
 /// `generic-api-key` takes what has no digit for no key. An expression of code is none either: names with a dot between two of them and
-/// no quotes, or one name of capitals ([decision 0053](../../../docs/decisions/0053-an-expression-is-no-key.md)).
+/// no quotes, one name of capitals, words with slashes in quotes, a constant that is a number or another constant
+/// ([decision 0053](../../../docs/decisions/0053-an-expression-is-no-key.md)).
 pub(super) fn config(canary: &str) -> String {
     format!(
         r#"title = "git-gate"
@@ -77,6 +81,15 @@ regexes = [
   '''{BEFORE}(?:{NAME}[.=]){{0,8}}{NAME}\.{NAME}(?:[.=]{NAME}){{0,8}}[;\s]?$''',
   '''{BEFORE}[A-Za-z_$.]+=[A-Za-z_$.]+[;\s]?$''',
   '''{BEFORE}["']?_*[A-Z]{{2,}}(?:_[A-Z]{{2,}})*[0-9]{{0,3}}(?:_[A-Z]{{2,}})+["';\s]?$''',
+  '''{BEFORE}["']{WORD}(?:[/._-]{WORD}){{1,8}}["']$''',
+]
+
+[[allowlists]]
+description = "a constant of code"
+targetRules = ["generic-api-key"]
+regexTarget = "line"
+regexes = [
+  '''^\s*(?:pub )?(?:const|static) {NAME}: {NAME} = (?:-?[0-9]{{1,10}}(?:[iu](?:8|16|32|64|size))?|{NAME}(?:::{NAME}){{0,4}});\s*$''',
 ]
 
 [[rules]]
