@@ -183,7 +183,7 @@ impl RunForms {
             first.iter_mut().zip(run.iter().rev()).for_each(|(first, byte)| *first = *byte);
             if begins(&first[..length]) {
                 self.backwards.extend(run.iter().rev().take(most));
-                self.backwards.push(b'\n');
+                self.backwards.extend(runs::BETWEEN);
             }
         };
         if run.lines.is_empty() {
@@ -202,6 +202,6 @@ impl RunForms {
             }
         }
         self.lines.extend(all);
-        self.lines.push(b'\n');
+        self.lines.extend(runs::BETWEEN);
     }
 }

@@ -22,7 +22,8 @@ enum Seam {
 }
 
 /// The chains of literals, each joined and on a line of its own; before it, what stands before its first literal, so that it
-/// reads as if it were one. Of lists there are the literals alone.
+/// reads as if it were one. Of lists there are the literals alone, and once more those behind the first: in a notebook's cell that
+/// is the line before.
 pub(super) fn literals(bytes: &[u8], out: &mut Vec<u8>) {
     let mut done = 0;
     for at in memchr::memchr3_iter(b'"', b'\'', b'`', bytes) {
@@ -93,6 +94,7 @@ fn chain(bytes: &[u8], done: usize, quote: usize, seam_at: &mut (usize, Seam), o
     out.extend_from_slice(&bytes[first - line..first]);
     let body = out.len();
     out.extend(content(&bytes[first..quote]));
+    let second = out.len();
     let mut end;
     loop {
         let (start, kind) = *seam_at;
@@ -120,7 +122,12 @@ fn chain(bytes: &[u8], done: usize, quote: usize, seam_at: &mut (usize, Seam), o
         return end;
     }
     if is_list {
+        let behind_first = out[second..].to_vec();
         out.drain(made..body);
+        if behind_first.len() >= SHORTEST {
+            out.push(b'\n');
+            out.extend(behind_first);
+        }
     } else {
         out.push(bytes[quote]);
     }

@@ -121,39 +121,54 @@ struct List {
     swapped: Vec<u8>,
     octal: Vec<u8>,
     binary: Vec<u8>,
+    line: Line,
+}
+
+/// Where in a line a list's last stretch ended.
+#[derive(Debug, Default, Clone, Copy)]
+struct Line {
+    /// It is a dump's.
+    is_dump: bool,
+    /// Its text column has begun.
+    is_text: bool,
 }
 
 impl List {
-    /// Takes the numbers of a stretch.
+    /// Takes the numbers of a stretch, which goes on in the line of the last one.
     fn take(&mut self, bytes: &[u8], start: usize, end: usize) {
         if self.to == 0 {
             self.from = start;
         }
         self.to = end;
         let text = &bytes[start..end];
-        // Whether a line begins here, whether it is a dump's, and whether its text column has begun.
-        let (mut at, mut first, mut dump, mut is_text) = (0, true, false, false);
+        let is_word = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
+        // The end of a word is no number.
+        let mut at = if is_word(start.checked_sub(1).and_then(|before| bytes.get(before))) { digits(text) } else { 0 };
+        let (mut first, mut line) = (true, std::mem::take(&mut self.line));
         while let Some(next) = text[at..].iter().position(u8::is_ascii_alphanumeric) {
             let token = at + next;
             let between = &text[at..token];
             let escape = between.ends_with(b"\\") && matches!(text[token], b'n' | b'r' | b't');
             if between.iter().any(|byte| matches!(byte, b'\n' | b'\r')) || escape && text[token] != b't' {
-                (first, dump, is_text) = (true, false, false);
+                (first, line) = (true, Line::default());
             }
             if escape {
                 at = token + 1;
                 continue;
             }
-            is_text |= dump && between.ends_with(b"  ");
+            line.is_text |= line.is_dump && between.ends_with(b"  ");
             let length = digits(&text[token..]);
             at = token + length;
             let first = std::mem::take(&mut first);
             if is_key(&text[at..]) {
-                dump = first && length == OFFSET;
-            } else if !(is_text || first && is_offset(length, &text[at..])) {
+                line.is_dump = first && length == OFFSET;
+            } else if !(line.is_text || first && is_offset(length, &text[at..])) {
                 self.number(&text[token..at]);
             }
         }
+        let rest = &text[at..];
+        line.is_text |= line.is_dump && rest.ends_with(b"  ");
+        self.line = if rest.iter().any(|byte| matches!(byte, b'\n' | b'\r')) { Line::default() } else { line };
     }
 
     fn number(&mut self, digits: &[u8]) {

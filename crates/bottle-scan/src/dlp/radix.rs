@@ -2,7 +2,7 @@
 //! is text, or begins something packed.
 
 use super::packed::Packing;
-use super::runs::Digits;
+use super::runs::{BETWEEN, Digits};
 
 /// So many digits of base32 say a secret of the shortest.
 const SHORTEST32: usize = 26;
@@ -31,7 +31,7 @@ pub(super) fn base32(run: &Digits, out: &mut Vec<u8>) {
             let said = bits32(segment[..length].iter().filter_map(|digit| value(*digit, lower)));
             if says_something(&said) {
                 out.extend(said);
-                out.push(b'\n');
+                out.extend(BETWEEN);
             }
             at += length + 1;
         }
@@ -186,7 +186,7 @@ fn lines(
             at += length + 1;
         }
         if out.len() > made {
-            out.push(b'\n');
+            out.extend(BETWEEN);
         }
         done = at;
     }

@@ -14,12 +14,16 @@ pub(crate) struct Digits {
     breaks: Vec<u8>,
 }
 
+/// Stands between things that were said: a line that ends a run for certain, in no class of a rule's that goes on over lines.
+pub(crate) const BETWEEN: &[u8] = b"\n\x1c\n";
+
 /// Shorter runs hold no secret.
-const SHORTEST_RUN: usize = 20;
+pub(crate) const SHORTEST_RUN: usize = 20;
 const EIGHT: usize = 8;
 
 /// Gives every run of digits that is long enough, and where it stands: ends of lines, also written as `\n`, are in it
-/// with the blanks and the signs of a quotation or a comment behind them, any other byte ends it.
+/// with the blanks and the signs of a quotation or a comment behind them, any other byte ends it. A run that begins or ends within a
+/// line of other text is given without that line before it is given with it: a word of a sentence may stand there.
 pub(crate) fn runs<T>(
     bytes: &[u8],
     buffer: &mut Digits,
@@ -43,14 +47,23 @@ pub(crate) fn runs<T>(
             continue;
         }
         let start = begin(bytes, at, done);
-        let (end, count) = extent(bytes, start);
-        if count >= SHORTEST_RUN {
-            buffer.fill(&bytes[..end], start);
-            if let Some(found) = each(buffer, start..end) {
+        let run = extent(bytes, start);
+        let within = if run.count >= SHORTEST_RUN { run.without_parts_of_lines(bytes) } else { vec![] };
+        for part in within {
+            buffer.fill(&bytes[..part.end], part.start);
+            if buffer.digits.len() >= SHORTEST_RUN
+                && let Some(found) = each(buffer, part)
+            {
                 return Some(found);
             }
         }
-        done = end.max(at + 1);
+        if run.count >= SHORTEST_RUN {
+            buffer.fill(&bytes[..run.end], start);
+            if let Some(found) = each(buffer, start..run.end) {
+                return Some(found);
+            }
+        }
+        done = run.end.max(at + 1);
     }
     None
 }
@@ -93,16 +106,46 @@ fn begin(bytes: &[u8], mut at: usize, least: usize) -> usize {
     at
 }
 
-/// Where the run that begins here ends, and how many digits it has.
-fn extent(bytes: &[u8], start: usize) -> (usize, usize) {
-    let (mut at, mut count) = (start, 0);
+/// Where a run stands.
+#[derive(Debug)]
+struct Extent {
+    start: usize,
+    end: usize,
+    /// How many digits it has.
+    count: usize,
+    /// Where its second line begins, and where the last but one ends; none: it is on one line.
+    inner: Option<Range<usize>>,
+}
+
+impl Extent {
+    /// What remains without its first and its last line, where those are parts of longer ones.
+    fn without_parts_of_lines(&self, bytes: &[u8]) -> Vec<Range<usize>> {
+        let Some(inner) = &self.inner else { return vec![] };
+        let is_part = |byte: Option<&u8>| byte.is_some_and(|byte| !matches!(byte, b'\n' | b'\r'));
+        let first = is_part(self.start.checked_sub(1).and_then(|before| bytes.get(before)));
+        let last = is_part(bytes.get(self.end));
+        let without = [
+            (first && last).then_some(inner.clone()),
+            first.then_some(inner.start..self.end),
+            last.then_some(self.start..inner.end),
+        ];
+        without.into_iter().flatten().filter(|part| part.start < part.end).collect()
+    }
+}
+
+/// The run that begins here.
+fn extent(bytes: &[u8], start: usize) -> Extent {
+    let (mut at, mut count, mut inner) = (start, 0, None::<Range<usize>>);
     loop {
         let digits =
             bytes[at..].iter().position(|byte| DIGITS[usize::from(*byte)] >= BREAK).unwrap_or(bytes.len() - at);
         (at, count) = (at + digits, count + digits);
         match line_end(&bytes[at..]) {
-            0 => return (at, count),
-            length => at += length,
+            0 => return Extent { start, end: at, count, inner },
+            length => {
+                let second = inner.map_or(at + length, |inner| inner.start);
+                (inner, at) = (Some(second..at), at + length);
+            }
         }
     }
 }

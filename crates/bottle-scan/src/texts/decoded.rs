@@ -3,7 +3,7 @@
 use super::begin::next_start;
 use super::runs::text_runs;
 use crate::dlp::Packing;
-use crate::dlp::runs::Digits;
+use crate::dlp::runs::{BETWEEN, Digits, SHORTEST_RUN};
 
 /// From so many digits on, a run may have something packed in it, and is decoded as a whole.
 const LONG: usize = 64;
@@ -39,6 +39,10 @@ impl Decoded {
             keep(&hex_bytes(&hex), is_long, &mut self.sure);
             return keep(&hex_bytes(&hex[1..]), false, &mut self.shifted);
         }
+        for lines in hex_lines(run) {
+            keep(&hex_bytes(&lines), lines.len() >= LONG, &mut self.sure);
+            keep(&hex_bytes(&lines[1..]), false, &mut self.shifted);
+        }
         self.base64(digits, is_long, false);
         if run.line_lengths().any(|length| !length.is_multiple_of(4)) {
             run.split_lines().for_each(|line| self.base64(line, false, true));
@@ -58,6 +62,23 @@ impl Decoded {
     }
 }
 
+/// The lines of a run that have no digit but those of hex, those in a row joined.
+fn hex_lines(run: &Digits) -> Vec<Vec<u8>> {
+    let mut all: Vec<Vec<u8>> = vec![];
+    let mut goes_on = false;
+    for line in run.split_lines() {
+        let hex = nibbles(line);
+        match (&hex, all.last_mut().filter(|_| goes_on)) {
+            (Some(hex), Some(last)) => last.extend(hex),
+            (Some(hex), None) => all.push(hex.clone()),
+            (None, _) => {}
+        }
+        goes_on = hex.is_some();
+    }
+    all.retain(|lines| lines.len() >= SHORTEST_RUN);
+    all
+}
+
 fn hex_bytes(nibbles: &[u8]) -> Vec<u8> {
     nibbles.chunks_exact(2).map(|two| two[0] << 4 | two[1]).collect()
 }
@@ -66,7 +87,7 @@ fn hex_bytes(nibbles: &[u8]) -> Vec<u8> {
 fn keep(bytes: &[u8], all: bool, out: &mut Vec<u8>) {
     if all || begins_packed(bytes) {
         out.extend(bytes);
-        out.push(b'\n');
+        out.extend(BETWEEN);
     } else {
         text_runs(bytes, out);
     }

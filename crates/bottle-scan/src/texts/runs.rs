@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::SHORTEST;
+use crate::dlp::runs::BETWEEN;
 
 /// What comes out of a damaged stream, or of what only looked like one, has to have a longer run, and one of this many
 /// different characters: random bytes look like a stream every few kilobytes, and most of what comes out is noise.
@@ -20,7 +21,7 @@ fn is_printable(byte: u8) -> bool {
     byte.is_ascii_graphic() || byte.is_ascii_whitespace()
 }
 
-/// The runs of printable characters that are long enough, each a line; NUL bytes may stand between them.
+/// The runs of printable characters that are long enough, each on a line of its own; NUL bytes may stand between them.
 pub(super) fn text_runs(bytes: &[u8], out: &mut Vec<u8>) {
     let is_text = |byte: &u8| is_printable(*byte) || *byte == 0;
     let mut at = 0;
@@ -32,7 +33,7 @@ pub(super) fn text_runs(bytes: &[u8], out: &mut Vec<u8>) {
         }
         let length = bytes[at..].iter().take_while(|byte| is_text(byte)).count();
         out.extend_from_slice(&bytes[at..at + length]);
-        out.push(b'\n');
+        out.extend(BETWEEN);
         at += length + 1;
     }
 }

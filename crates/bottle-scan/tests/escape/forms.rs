@@ -11,8 +11,8 @@ use super::make::{Secrets, render};
 /// The whole file.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Forms {
-    form: Vec<Form>,
+pub(super) struct Forms {
+    pub(super) form: Vec<Form>,
     honest: Vec<Honest>,
 }
 
@@ -27,35 +27,33 @@ struct Honest {
 /// One form, or a few on each other, in a text.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Form {
-    name: String,
+pub(super) struct Form {
+    pub(super) name: String,
     /// With `<<S>>` for the secret.
     text: String,
     /// By design not read, and why: neither decoder finds it.
-    left_out: Option<String>,
+    pub(super) left_out: Option<String>,
 }
 
 /// Both readers, and what they look for.
-struct Readers {
-    rules: Rules,
-    known: KnownSecrets,
+pub(super) struct Readers<'a> {
+    rules: &'a Rules,
+    known: &'a KnownSecrets,
 }
 
-impl Readers {
-    fn new() -> Self {
-        let name = SecretName::parse("ESCAPE_KEY").expect("a name");
-        let known = KnownSecrets::new(&[(name, Secret::new(Secrets::real().known.into_bytes()))]).expect("a secret");
-        Self { rules: Rules::builtin().expect("rules"), known }
+impl<'a> Readers<'a> {
+    pub(super) fn with(rules: &'a Rules, known: &'a KnownSecrets) -> Self {
+        Self { rules, known }
     }
 
     /// What a door finds in a body.
-    fn door(&self, bytes: &[u8]) -> Option<String> {
-        let search = Search { known: &self.known, rules: Some((&self.rules, Scope::All)) };
+    pub(super) fn door(&self, bytes: &[u8]) -> Option<String> {
+        let search = Search { known: self.known, rules: Some((self.rules, Scope::All)) };
         search.find(bytes).map(|finding| finding.rule)
     }
 
     /// What the gate finds in a file, but for what gitleaks does.
-    fn gate(&self, bytes: &[u8]) -> Option<String> {
+    pub(super) fn gate(&self, bytes: &[u8]) -> Option<String> {
         let find = |bytes: &[u8]| {
             let known = self.known.find(bytes).map(|(name, _)| format!("known-secret:{name}"));
             known.or_else(|| self.rules.find(bytes, Scope::All).map(|finding| finding.rule))
@@ -70,14 +68,22 @@ impl Readers {
     }
 }
 
+/// What the suites hide.
+fn looked_for() -> (Rules, KnownSecrets) {
+    let name = SecretName::parse("ESCAPE_KEY").expect("a name");
+    let known = KnownSecrets::new(&[(name, Secret::new(Secrets::real().known.into_bytes()))]).expect("a secret");
+    (Rules::builtin().expect("rules"), known)
+}
+
 /// The text with this secret in the form.
-fn made(form: &Form, secret: &str) -> Vec<u8> {
+pub(super) fn made(form: &Form, secret: &str) -> Vec<u8> {
     render(&form.text.replace("<<S>>", "<<T>>"), &Secrets { token: secret.to_owned(), ..Secrets::real() })
 }
 
 #[test]
 fn what_one_decoder_reads_the_other_reads_too() {
-    let readers = Readers::new();
+    let (rules, known) = looked_for();
+    let readers = Readers::with(&rules, &known);
     let all: Forms = toml::from_str(include_str!("forms.toml")).expect("forms");
     let (real, harmless) = (Secrets::real(), Secrets::harmless());
     let (mut wrong, mut table) = (vec![], vec![]);
@@ -111,7 +117,8 @@ fn what_one_decoder_reads_the_other_reads_too() {
 
 #[test]
 fn honest_texts_are_no_findings_for_either_decoder() {
-    let readers = Readers::new();
+    let (rules, known) = looked_for();
+    let readers = Readers::with(&rules, &known);
     let all: Forms = toml::from_str(include_str!("forms.toml")).expect("forms");
     assert!(all.form.len() >= 150 && all.honest.len() >= 60, "{}, {}", all.form.len(), all.honest.len());
     let mut wrong = vec![];
@@ -129,7 +136,8 @@ const IN_A_WORD: [&str; 3] = ["base64-at-one", "base64-at-two", "base64-twice-sh
 /// The doors' suite before the gate's decoder: whatever is found in a body, the gate finds, too.
 #[test]
 fn what_the_doors_find_in_a_body_the_gate_finds_in_a_file() {
-    let readers = Readers::new();
+    let (rules, known) = looked_for();
+    let readers = Readers::with(&rules, &known);
     let suite: super::make::Suite = toml::from_str(include_str!("cases.toml")).expect("cases");
     let (real, harmless) = (Secrets::real(), Secrets::harmless());
     let mut wrong = vec![];

@@ -6,6 +6,7 @@ mod forms;
 #[path = "make.rs"]
 mod make;
 mod noise;
+mod random;
 
 use bottle_scan::dlp::{Finding, Head, Mode, Packing, Rules, Scope, Search, Stream, head};
 use bottle_scan::known::KnownSecrets;

@@ -4,6 +4,8 @@
 //! changes are made in clones of their own, and go as the refs of a few pushes; the gate's lines say of each ref why it is refused. A
 //! case for which the push itself counts pushes by itself.
 
+mod doors;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -44,6 +46,8 @@ struct Case {
     #[serde(default = "Case::aws")]
     expect: String,
     honest: Option<String>,
+    /// Why the doors don't find it in any of the objects, where they don't.
+    doors: Option<String>,
 }
 
 impl Case {
@@ -345,6 +349,8 @@ fn every_hidden_secret_is_refused_and_every_honest_twin_passes() {
     world.ok(world.dir.path(), "git clone -q \"$ORIGIN\" template");
     each(&attempts, |attempt| run.make(attempt));
     each(&pushes(&attempts), |push| run.together(push));
+    let doors = doors::Doors::new(&world);
+    each(&attempts, |attempt| run.at_the_doors(&doors, attempt));
     let mut failures = run.failures.into_inner().expect("a lock");
 
     let objects = "git cat-file --batch --batch-all-objects; git for-each-ref";
