@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bottle_plan::event::LabelAct;
 use bottle_plan::facts::ForgeKind;
-use bottle_plan::task::Commit;
 use bottle_policy::outputs::Remark;
+use bottle_types::git::ObjectId;
 use bottle_types::secret::Secret;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -57,7 +57,7 @@ impl Forge for Dry {
         self.inner.default_branch()
     }
 
-    fn commit_of<'a>(&'a self, branch: &'a str) -> BoxFuture<'a, Result<Commit, ForgeError>> {
+    fn commit_of<'a>(&'a self, branch: &'a str) -> BoxFuture<'a, Result<ObjectId, ForgeError>> {
         self.inner.commit_of(branch)
     }
 
@@ -88,7 +88,7 @@ impl Forge for Dry {
                 draft: new.draft,
                 is_open: true,
                 head: new.head.clone(),
-                commit: String::new(),
+                commit: None,
                 head_repository: None,
                 base: new.base.clone(),
                 from_fork: false,
@@ -135,7 +135,7 @@ impl Forge for Dry {
     fn review<'a>(
         &'a self,
         number: u64,
-        commit: &'a str,
+        commit: &'a ObjectId,
         body: &'a str,
         remarks: &'a [Remark],
     ) -> BoxFuture<'a, Result<Comment, ForgeError>> {

@@ -2,8 +2,8 @@
 
 use bottle_plan::facts::ForgeKind;
 use bottle_plan::manifest::Permission;
-use bottle_plan::task::Commit;
 use bottle_policy::outputs::{DiffSide, Remark};
+use bottle_types::git::ObjectId;
 use bottle_types::secret::Secret;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -105,7 +105,7 @@ impl Forge for Github {
         .boxed()
     }
 
-    fn commit_of<'a>(&'a self, branch: &'a str) -> BoxFuture<'a, Result<Commit, ForgeError>> {
+    fn commit_of<'a>(&'a self, branch: &'a str) -> BoxFuture<'a, Result<ObjectId, ForgeError>> {
         async move {
             let call = Call::get(READ_REPOSITORY, self.path(&["branches", branch]));
             Ok(self.http.send::<WireBranch>(call).await?.commit.sha)
@@ -215,7 +215,7 @@ impl Forge for Github {
     fn review<'a>(
         &'a self,
         number: u64,
-        commit: &'a str,
+        commit: &'a ObjectId,
         body: &'a str,
         remarks: &'a [Remark],
     ) -> BoxFuture<'a, Result<Comment, ForgeError>> {

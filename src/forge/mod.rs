@@ -25,8 +25,9 @@ pub(crate) mod testing;
 use bottle_plan::event::LabelAct;
 use bottle_plan::facts::ForgeKind;
 use bottle_plan::manifest::Permission;
-use bottle_plan::task::{Commit, Place};
+use bottle_plan::task::Place;
 use bottle_policy::outputs::Remark;
+use bottle_types::git::ObjectId;
 use bottle_types::secret::Secret;
 use futures_util::future::BoxFuture;
 
@@ -56,8 +57,8 @@ pub(crate) struct PullRequest {
     pub(crate) is_open: bool,
     /// The branch that is proposed.
     pub(crate) head: String,
-    /// The commit at its head.
-    pub(crate) commit: String,
+    /// The commit at its head; none where the branch is gone.
+    pub(crate) commit: Option<ObjectId>,
     /// Owner and name of the repository that it is in; none where that is gone.
     pub(crate) head_repository: Option<String>,
     /// The branch that it is proposed to.
@@ -135,7 +136,7 @@ pub(crate) trait Forge: Send + Sync {
     /// The branch that changes are proposed to.
     fn default_branch(&self) -> BoxFuture<'_, Result<String, ForgeError>>;
     /// The commit that a branch is at.
-    fn commit_of<'a>(&'a self, branch: &'a str) -> BoxFuture<'a, Result<Commit, ForgeError>>;
+    fn commit_of<'a>(&'a self, branch: &'a str) -> BoxFuture<'a, Result<ObjectId, ForgeError>>;
     fn issue(&self, number: u64) -> BoxFuture<'_, Result<Issue, ForgeError>>;
     fn pull_request(&self, number: u64) -> BoxFuture<'_, Result<PullRequest, ForgeError>>;
     /// The open pull requests whose head is this branch of this repository.
@@ -158,7 +159,7 @@ pub(crate) trait Forge: Send + Sync {
     fn review<'a>(
         &'a self,
         number: u64,
-        commit: &'a str,
+        commit: &'a ObjectId,
         body: &'a str,
         remarks: &'a [Remark],
     ) -> BoxFuture<'a, Result<Comment, ForgeError>>;

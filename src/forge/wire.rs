@@ -1,8 +1,9 @@
 //! What forges send, as far as it is used. GitHub and Gitea agree in all of it but the names of permissions.
 
 use bottle_plan::event::LabelAct;
-use bottle_plan::task::{Commit, Place};
-use serde::Deserialize;
+use bottle_plan::task::Place;
+use bottle_types::git::ObjectId;
+use serde::{Deserialize, Deserializer};
 
 use super::{Author, Comment, Issue, PullRequest};
 
@@ -38,7 +39,7 @@ pub(super) struct WireBranch {
 pub(super) struct WireBranchCommit {
     /// Gitea calls it `id`.
     #[serde(alias = "id")]
-    pub(super) sha: Commit,
+    pub(super) sha: ObjectId,
 }
 
 #[derive(Debug, Deserialize)]
@@ -151,7 +152,9 @@ pub(super) struct WirePull {
 struct WireSide {
     #[serde(rename = "ref")]
     branch: String,
-    sha: String,
+    /// Gitea: empty where the branch is gone.
+    #[serde(deserialize_with = "id_if_any")]
+    sha: Option<ObjectId>,
     repo: Option<WireSideRepository>,
 }
 
@@ -159,6 +162,11 @@ struct WireSide {
 struct WireSideRepository {
     id: u64,
     full_name: String,
+}
+
+fn id_if_any<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<ObjectId>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    if text.is_empty() { Ok(None) } else { ObjectId::parse(&text).map(Some).map_err(serde::de::Error::custom) }
 }
 
 /// The number of GitHub's `ghost`.

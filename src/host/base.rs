@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bottle_plan::task::Commit;
+use bottle_types::git::ObjectId;
 use tempfile::TempDir;
 
 use super::Checkout;
@@ -23,7 +23,7 @@ const FETCH: Duration = Duration::from_secs(600);
 pub(crate) struct Base {
     repository: PathBuf,
     /// None: the repository has no commit yet.
-    revision: Option<String>,
+    revision: Option<ObjectId>,
     /// The revision in words.
     name: String,
     /// Whether it is a commit of the base branch.
@@ -45,10 +45,10 @@ impl Base {
     }
 
     /// This commit, if the checkout has it.
-    pub(crate) async fn in_checkout(checkout: &Checkout, commit: &Commit, name: &str) -> Option<Self> {
+    pub(crate) async fn in_checkout(checkout: &Checkout, commit: &ObjectId, name: &str) -> Option<Self> {
         let object = format!("{}^{{commit}}", commit.as_str());
         let ended = Program::git(&checkout.root, &["cat-file", "-e", &object]).run().await.ok()?;
-        let (repository, revision) = (checkout.root.clone(), Some(commit.as_str().to_owned()));
+        let (repository, revision) = (checkout.root.clone(), Some(commit.clone()));
         let name = name.to_owned();
         (ended.code == 0).then_some(Self { repository, revision, name, is_branch: true, _fetched: None })
     }
@@ -57,7 +57,7 @@ impl Base {
     pub(crate) async fn fetch(
         url: &str,
         token: Option<&str>,
-        commit: &Commit,
+        commit: &ObjectId,
         name: &str,
         ca_bundle: Option<&Path>,
     ) -> Result<Self, String> {
@@ -66,8 +66,8 @@ impl Base {
             let ended = program.run().await.map_err(|error| error.to_string())?;
             if ended.code == 0 { Ok(()) } else { Err(ended.complaint()) }
         };
-        let format = if commit.as_str().len() == 64 { "--object-format=sha256" } else { "--object-format=sha1" };
-        run(Program::git(dir.path(), &["init", "--quiet", "--template=", format, "."])).await?;
+        let format = format!("--object-format={}", commit.object_format());
+        run(Program::git(dir.path(), &["init", "--quiet", "--template=", &format, "."])).await?;
         let fetch = ["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--depth", "1", url, commit.as_str()];
         let mut program = Program::git(dir.path(), &fetch).limit(FETCH);
         let scheme = if url.starts_with("http://") { "protocol.http.allow" } else { "protocol.https.allow" };
@@ -90,7 +90,7 @@ impl Base {
             program.env.push(("GIT_SSL_CAINFO".to_owned(), bundle.into()));
         }
         run(program).await?;
-        let (repository, revision) = (dir.path().to_owned(), Some(commit.as_str().to_owned()));
+        let (repository, revision) = (dir.path().to_owned(), Some(commit.clone()));
         Ok(Self { repository, revision, name: name.to_owned(), is_branch: true, _fetched: Some(dir) })
     }
 
@@ -105,14 +105,14 @@ impl Base {
     }
 
     /// The commit, where it is one of the base branch; none where the checkout knows of no other and its own stands in for it.
-    pub(crate) fn commit_of_branch(&self) -> Option<&str> {
-        self.revision.as_deref().filter(|_| self.is_branch)
+    pub(crate) fn commit_of_branch(&self) -> Option<&ObjectId> {
+        self.revision.as_ref().filter(|_| self.is_branch)
     }
 
     /// The files with these paths as the base revision has them, each with its id.
     pub(crate) async fn ids(&self, is_asked: impl Fn(&str) -> bool) -> Result<BTreeMap<String, String>, String> {
-        let Some(base) = self.revision.as_deref() else { return Ok(BTreeMap::new()) };
-        let list = Program::git(&self.repository, &["ls-tree", "-r", "-z", "--full-tree", base]).run().await;
+        let Some(base) = self.revision.as_ref() else { return Ok(BTreeMap::new()) };
+        let list = Program::git(&self.repository, &["ls-tree", "-r", "-z", "--full-tree", base.as_str()]).run().await;
         let list = list.map_err(|error| error.to_string())?;
         if list.code != 0 {
             return Err(list.complaint());
@@ -125,7 +125,7 @@ impl Base {
 
     /// A file as the base revision has it.
     pub(crate) async fn file(&self, path: &str) -> Option<Vec<u8>> {
-        let base = self.revision.as_deref()?;
+        let base = self.revision.as_ref()?;
         let ended =
             Program::git(&self.repository, &["cat-file", "blob", &format!("{base}:{path}")]).run().await.ok()?;
         (ended.code == 0).then_some(ended.stdout)
@@ -133,8 +133,10 @@ impl Base {
 
     /// The files below a directory as the base revision has them: path, whether executable, content. All or none.
     pub(crate) async fn files(&self, dir: &str) -> Vec<(String, bool, Vec<u8>)> {
-        let Some(base) = self.revision.as_deref() else { return vec![] };
-        let list = Program::git(&self.repository, &["ls-tree", "-r", "-z", "--full-tree", base, "--", dir]).run().await;
+        let Some(base) = self.revision.as_ref() else { return vec![] };
+        let list = Program::git(&self.repository, &["ls-tree", "-r", "-z", "--full-tree", base.as_str(), "--", dir])
+            .run()
+            .await;
         let Ok(list) = list else { return vec![] };
         let listed = String::from_utf8_lossy(&list.stdout).into_owned();
         // Links and submodules would point at something the base branch does not hold.

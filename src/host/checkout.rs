@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use bottle_types::address::Address;
+use bottle_types::git::ObjectId;
 
 use crate::process::Program;
 
@@ -13,9 +14,9 @@ pub(crate) struct Checkout {
     pub(crate) git_dir: PathBuf,
     pub(crate) origin: Option<Address>,
     pub(crate) branch: Option<String>,
-    pub(crate) head: Option<String>,
+    pub(crate) head: Option<ObjectId>,
     /// The commit of origin's default branch, as last fetched.
-    pub(super) remote_head: Option<String>,
+    pub(super) remote_head: Option<ObjectId>,
 }
 
 impl Checkout {
@@ -35,7 +36,7 @@ impl Checkout {
         );
         let commits = commits.map(|ended| String::from_utf8_lossy(&ended.stdout).into_owned()).unwrap_or_default();
         // What is not there comes back as its name and a word.
-        let mut commits = commits.lines().map(|line| (!line.contains(' ')).then(|| line.to_owned()));
+        let mut commits = commits.lines().map(|line| ObjectId::parse(line).ok());
         let (head, remote_head) = (commits.next().flatten(), commits.next().flatten());
         let origin = origin.map(Address::new);
         Some(Self { root, git_dir, origin, branch, head, remote_head })

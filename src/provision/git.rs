@@ -2,7 +2,7 @@
 
 use bottle_plan::plan::{BottlePlan, Bring, GitPlan};
 use bottle_plan::render::own_url;
-use bottle_plan::task::Commit;
+use bottle_types::git::ObjectId;
 
 use super::CLONE_TIMEOUT;
 use crate::backend::{Bottle, Exec, finish};
@@ -60,7 +60,7 @@ git merge-base --is-ancestor "$2" HEAD || git merge --quiet --no-edit "$2" >&2 |
 ///
 /// Gives what it did in words, and the commits that are there before the agent begins: what is reachable from them is none of
 /// the agent's work. No agent has been in the guest yet, so its word is good.
-pub(super) async fn provision(bottle: &dyn Bottle, plan: &BottlePlan) -> Result<(String, Vec<Commit>), Failure> {
+pub(super) async fn provision(bottle: &dyn Bottle, plan: &BottlePlan) -> Result<(String, Vec<ObjectId>), Failure> {
     let Some(git) = &plan.git else { return Ok(("no repository".to_owned(), vec![])) };
     let brought = match &git.bring {
         Bring::Clone => format!("cloned {}", git.gate_url),
@@ -124,8 +124,8 @@ pub(crate) fn command(git: &GitPlan, origin: &str) -> Vec<String> {
 }
 
 /// The commits that it printed, and the words.
-pub(crate) fn started(printed: &str) -> Result<(Vec<Commit>, &str), String> {
+pub(crate) fn started(printed: &str) -> Result<(Vec<ObjectId>, &str), String> {
     let (commits, at) = printed.trim_end().rsplit_once('\n').ok_or("git printed no commit")?;
-    let commits = commits.lines().map(Commit::parse).collect::<Result<_, _>>().map_err(|error| error.to_string())?;
+    let commits = commits.lines().map(ObjectId::parse).collect::<Result<_, _>>().map_err(|error| error.to_string())?;
     Ok((commits, at))
 }

@@ -108,11 +108,12 @@ fn repository(checkout: &Checkout, origin: &str, workdir: &str, owner: u32) -> i
     if alternates.exists() {
         return Err(io::Error::other(format!("{} borrows objects of another repository", alternates.display())));
     }
-    let head = checkout.head.as_deref().ok_or_else(|| io::Error::other("it has no commit yet"))?;
+    let head = checkout.head.as_ref().ok_or_else(|| io::Error::other("it has no commit yet"))?;
     let target = format!("{workdir}/.git");
     let mut tree = Tree::new().directory(&target, owner, 0o755);
     tree = tree.file(format!("{target}/HEAD"), owner, 0o644, format!("{head}\n"));
-    let (version, extension) = if head.len() == 64 { (1, "[extensions]\n\tobjectformat = sha256\n") } else { (0, "") };
+    let (version, extension) =
+        if head.object_format() == "sha256" { (1, "[extensions]\n\tobjectformat = sha256\n") } else { (0, "") };
     let config = format!(
         "[core]\n\trepositoryformatversion = {version}\n\tfilemode = true\n\tbare = false\n{extension}\
          [remote \"origin\"]\n\turl = {origin}\n\tfetch = +refs/heads/*:refs/remotes/origin/*\n"

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bottle_plan::plan::GitPlan;
 use bottle_types::door;
+use bottle_types::git::{ObjectId, RefName};
 
 use crate::backend::Tree;
 use crate::process::Program;
@@ -34,11 +35,12 @@ pub(crate) async fn pack(git: &GitPlan, scratch: &Path) -> Result<Option<Tree>, 
     let format = "--format=%(if)%(symref)%(then)%(else)%(objectname) %(refname:lstrip=3)%(end)";
     let listed =
         String::from_utf8_lossy(&run(&["for-each-ref", format, "refs/remotes/origin"], vec![]).await?).into_owned();
-    let branches: Vec<&str> = listed.lines().filter(|line| !line.is_empty()).collect();
+    let branches = listed.lines().filter(|line| !line.is_empty()).map(branch).collect::<Result<Vec<_>, _>>()?;
     if branches.is_empty() {
         return Ok(None);
     }
-    let tips: String = branches.iter().filter_map(|line| line.split(' ').next()).flat_map(|id| [id, "\n"]).collect();
+    let tips: String = branches.iter().map(|(id, _)| format!("{id}\n")).collect();
+    let branches: Vec<String> = branches.iter().map(|(id, branch)| format!("{id} {branch}")).collect();
     let io = |error: std::io::Error| format!("{}: {error}", scratch.display());
     std::fs::create_dir_all(scratch).map_err(io)?;
     let prefix = scratch.join("pack");
@@ -47,6 +49,14 @@ pub(crate) async fn pack(git: &GitPlan, scratch: &Path) -> Result<Option<Tree>, 
     let tree = packed.and_then(|_| read(scratch, git, branches.join("\n")));
     let _ = std::fs::remove_dir_all(scratch);
     tree.map(Some)
+}
+
+/// A line of git's list: the commit that a branch of upstream's is at, and the branch.
+fn branch(line: &str) -> Result<(ObjectId, &str), String> {
+    let (id, branch) = line.split_once(' ').ok_or("git listed a branch without its commit")?;
+    let id = ObjectId::parse(id).map_err(|error| format!("git for-each-ref: {error}"))?;
+    let name = RefName::of_branch(branch).map_err(|error| format!("git for-each-ref: {error}"));
+    name.map(|_| (id, branch))
 }
 
 fn read(scratch: &Path, git: &GitPlan, branches: String) -> Result<Tree, String> {

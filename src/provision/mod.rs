@@ -16,7 +16,7 @@ mod supervise;
 use std::time::{Duration, Instant};
 
 use bottle_plan::plan::BottlePlan;
-use bottle_plan::task::Commit;
+use bottle_types::git::ObjectId;
 
 use crate::backend::{Bottle, BottleError, Exec, succeed};
 use crate::exit::Failure;
@@ -30,7 +30,7 @@ pub(crate) use inputs::GuestInputs;
 pub(crate) struct GuestSetup {
     pub(crate) env: GuestEnv,
     /// The commits in the guest before the agent begins; none: there is no repository.
-    pub(crate) starts: Vec<Commit>,
+    pub(crate) starts: Vec<ObjectId>,
 }
 
 /// The variables that every command in the guest needs on top of the container's own environment.

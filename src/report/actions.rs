@@ -257,7 +257,7 @@ fn rendered(outputs: &Outputs, mut delimiter: impl FnMut() -> Result<String, Fai
     let values = [
         ("conclusion", outputs.conclusion.to_owned()),
         ("branch", text(outcome.and_then(|outcome| outcome.branch.as_ref()))),
-        ("commit", text(outcome.and_then(|outcome| outcome.commit.as_ref()))),
+        ("commit", outcome.and_then(|outcome| outcome.commit.as_ref()).map(ToString::to_string).unwrap_or_default()),
         ("pr-number", pull.map(|pull| pull.number.to_string()).unwrap_or_default()),
         ("pr-url", pull.map(|pull| pull.url.clone()).unwrap_or_default()),
         ("session-id", text(outcome.and_then(|outcome| outcome.session_id.as_ref()))),

@@ -131,8 +131,7 @@ fn results(card: &mut String, events: &[RunEvent], outcome: &Outcome) {
         facts.push(format!("pull request [#{number}]({url})"));
     }
     if let Some(branch) = &outcome.branch {
-        let commit =
-            outcome.commit.as_deref().map(|commit| format!(" at `{}`", code(short(commit)))).unwrap_or_default();
+        let commit = outcome.commit.as_ref().map(|commit| format!(" at `{}`", commit.short())).unwrap_or_default();
         facts.push(format!("branch `{}`{commit}", code(branch)));
     }
     facts.extend(outcome.turns.map(|turns| format!("{turns} turns")));
@@ -247,10 +246,6 @@ pub(super) fn fence(text: &str) -> String {
     "`".repeat(longest.max(2) + 1)
 }
 
-fn short(commit: &str) -> &str {
-    &commit[..commit.len().min(12)]
-}
-
 fn cut(card: String) -> String {
     match card.char_indices().nth(MAX_CARD_CHARS) {
         Some((end, _)) => format!("{}\n\n…\n", &card[..end]),
@@ -261,6 +256,7 @@ fn cut(card: String) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bottle_types::git::ObjectId;
     use bottle_wire::run_record::Outcome;
     use std::time::Duration;
 
@@ -276,7 +272,7 @@ mod tests {
             code: Code::Task,
             summary: hostile.to_owned(),
             branch: Some("bottle/issue-7".to_owned()),
-            commit: Some("0123456789abcdef".to_owned()),
+            commit: ObjectId::parse(&"0123456789abcdef".repeat(4)).ok(),
             session_id: None,
             turns: Some(3),
             cost_usd: Some(0.125),

@@ -38,7 +38,8 @@ pub(super) fn render(events: &[RunEvent]) -> String {
 fn outcome_lines(text: &mut String, outcome: &Outcome) {
     let word = if outcome.code == Code::Done { "done" } else { "failed" };
     let _ = writeln!(text, "**{word}** (exit code {}): {}\n", outcome.code, line(&outcome.summary));
-    for (name, value) in [("branch", &outcome.branch), ("commit", &outcome.commit), ("session", &outcome.session_id)] {
+    let commit = outcome.commit.as_ref().map(ToString::to_string);
+    for (name, value) in [("branch", &outcome.branch), ("commit", &commit), ("session", &outcome.session_id)] {
         if let Some(value) = value {
             let _ = writeln!(text, "- {name}: `{}`", line(value));
         }

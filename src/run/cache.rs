@@ -308,13 +308,12 @@ fn read_only(run: &LiveRun<'_>) -> Option<String> {
             "the checkout does not know origin's default branch (`git remote set-head origin --auto`)".to_owned(),
         );
     };
-    let short = |commit: &str| commit.get(..12).unwrap_or(commit).to_owned();
     match run.progress.starts.last() {
-        Some(start) if start.as_str() == base => None,
+        Some(start) if start == base => None,
         Some(start) => Some(format!(
             "only a run on the base branch's own content keeps one: this one starts at {}, and the base is at {}",
-            short(start.as_str()),
-            short(base)
+            start.short(),
+            base.short()
         )),
         None => Some("the guest has no repository".to_owned()),
     }

@@ -11,7 +11,7 @@ pub(super) async fn bring_up_to_date(inputs: &mut RunInputs, events: &Events) ->
         Failure::machine(format_args!("whether pull request #{} has moved can't be told: {error}", pull.number))
             .hint(error.hint())
     })?;
-    if now.commit == pull.head.as_str() && now.is_open {
+    if now.commit.as_ref() == Some(&pull.head) && now.is_open {
         return Ok(());
     }
     let plan = inputs.planning.plan(Some(forge.as_ref())).await?;

@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bottle_plan::plan::BottlePlan;
-use bottle_plan::task::{Commit, Work};
+use bottle_plan::task::Work;
+use bottle_types::git::ObjectId;
 use bottle_types::record_file::RecordFile;
 use serde_json::Value;
 
@@ -34,13 +35,13 @@ pub(crate) struct Handoff {
     /// The pushes, in their order.
     bundles: Vec<Vec<u8>>,
     /// The commit that the last push brought; none: nothing was pushed.
-    commit: Option<Commit>,
+    commit: Option<ObjectId>,
     /// The review that would have been handed in.
     review: Option<String>,
     /// What its agent wanted written.
     outputs: AskedOutputs,
     /// The pull request's commit that it was done for.
-    pin: Option<Commit>,
+    pin: Option<ObjectId>,
     /// How the other job's run ended, as it says.
     code: Code,
     summary: String,
@@ -60,7 +61,7 @@ pub(crate) fn read(dir: &Path) -> Result<Option<Handoff>, Failure> {
     };
     let (metadata, plan) = (json(RecordFile::Metadata)?, json(RecordFile::Plan)?);
     let outcome = &metadata["outcome"];
-    let commit = outcome["commit"].as_str().map(Commit::parse).transpose();
+    let commit = outcome["commit"].as_str().map(ObjectId::parse).transpose();
     let commit = commit.map_err(|error| unpublishable(error.to_string()))?;
     let review = match commit {
         Some(_) => None,
@@ -70,7 +71,7 @@ pub(crate) fn read(dir: &Path) -> Result<Option<Handoff>, Failure> {
     if commit.is_none() && review.is_none() && outputs.is_empty() {
         return Ok(None);
     }
-    let pin = plan["task"]["pull_request"]["head"].as_str().map(Commit::parse).transpose();
+    let pin = plan["task"]["pull_request"]["head"].as_str().map(ObjectId::parse).transpose();
     let mut bytes_left = MAX_BUNDLES_BYTES;
     let mut bundles = vec![];
     for path in shelf(dir).map_err(unpublishable)? {
@@ -174,7 +175,7 @@ impl Handoff {
         };
         let now = plan.task.pull_request.as_ref().map(|pull| &pull.head);
         if self.pin.as_ref() != now {
-            let short = |commit: Option<&Commit>| commit.map_or("none", |commit| &commit.as_str()[..12]).to_owned();
+            let short = |commit: Option<&ObjectId>| commit.map_or("none", ObjectId::short).to_owned();
             return Err(refused(format!(
                 "the pull request has moved from {} to {} since the work was done",
                 short(self.pin.as_ref()),

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use bottle_plan::plan::BottlePlan;
-use bottle_plan::task::Commit;
+use bottle_types::git::ObjectId;
 use bottle_types::record_file::RecordFile;
 
 use crate::backend::{Bottle, Exec, Side, finish};
@@ -49,7 +49,13 @@ pub(super) async fn save(bottle: &dyn Bottle, plan: &BottlePlan, events: &Events
 }
 
 /// Saves the work as it stands; says what came of it.
-pub(super) async fn keep(bottle: &dyn Bottle, plan: &BottlePlan, starts: &[Commit], record: &Record, events: &Events) {
+pub(super) async fn keep(
+    bottle: &dyn Bottle,
+    plan: &BottlePlan,
+    starts: &[ObjectId],
+    record: &Record,
+    events: &Events,
+) {
     // Before there is a start there is no agent, and no work.
     if plan.git.is_none() || starts.is_empty() {
         return;
@@ -68,7 +74,7 @@ pub(super) async fn keep(bottle: &dyn Bottle, plan: &BottlePlan, starts: &[Commi
 shift
 [ "$(git rev-list --count HEAD --not --remotes=origin "$@" --)" != 0 ] || exit 0
 git bundle create --quiet "$bundle" HEAD --not --remotes=origin && echo kept"#;
-    let exec = Exec::guest(["sh", "-c", script, "sh", &place].into_iter().chain(starts.iter().map(Commit::as_str)))
+    let exec = Exec::guest(["sh", "-c", script, "sh", &place].into_iter().chain(starts.iter().map(ObjectId::as_str)))
         .in_dir(&plan.guest.workdir);
     let kept = async {
         let done = finish(bottle, exec, BUNDLE_TIMEOUT).await.map_err(|error| error.to_string())?;

@@ -39,7 +39,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bottle_plan::plan::BottlePlan;
-use bottle_plan::task::Commit;
+use bottle_types::git::ObjectId;
 use bottle_wire::run_record::Outcome;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
@@ -100,7 +100,7 @@ pub(crate) enum RunResult {
 struct RunProgress {
     agent: Option<AgentOutcome>,
     /// The commits that were in the guest before the agent began, kept where the agent can't change them.
-    starts: Vec<Commit>,
+    starts: Vec<ObjectId>,
     pushed: Option<Pushed>,
     /// What the door has written of the agent's requests.
     proposals: Vec<u8>,

@@ -12,7 +12,7 @@ pub(super) fn outcome(ended: Result<(), Failure>, progress: &RunProgress) -> Out
     let (branch, commit, pushed) = match progress.pushed.as_ref().map(Pushed::result) {
         Some(PushResult::Accepted { branch, commit, forwarded }) => {
             let verb = if *forwarded { "pushed" } else { "would push" };
-            let push_summary = format!("{verb} {branch} at {}", &commit[..commit.len().min(12)]);
+            let push_summary = format!("{verb} {branch} at {}", commit.short());
             (Some(branch.clone()), Some(commit.clone()), push_summary)
         }
         Some(PushResult::Nothing) => (None, None, "no change: nothing to push".to_owned()),

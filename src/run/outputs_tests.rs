@@ -1,8 +1,9 @@
 //! Outputs at the stand-ins: each once, whatever ends the run in between; and nothing that may not go out.
 
-use bottle_plan::task::{Commit, PullRequest, Source};
+use bottle_plan::task::{PullRequest, Source};
 use bottle_policy::outputs::changed::ChangedLines;
 use bottle_policy::outputs::{DiffSide, OutputKind, OutputPolicy, Remark};
+use bottle_types::git::ObjectId;
 use bottle_types::secret::{Secret, SecretName};
 use serde_json::Value;
 
@@ -21,7 +22,7 @@ fn reviewing() -> BottlePlan {
     plan.task.source = Source::PullRequest(thread);
     plan.task.pull_request = Some(PullRequest {
         number: 9,
-        head: Commit::parse(&"a".repeat(40)).expect("a commit"),
+        head: ObjectId::parse(&"a".repeat(40)).expect("a commit"),
         head_branch: "patch".to_owned(),
         head_repository: None,
         base_branch: "main".to_owned(),

@@ -59,13 +59,12 @@ impl Planning {
     /// Says that the pull request is no longer what the event says.
     fn moved(&self, now: &Task) -> Option<String> {
         let (asked, now) = (self.task.pull_request.as_ref()?, now.pull_request.as_ref()?);
-        let short = |commit: &str| commit[..12].to_owned();
         (asked.head != now.head).then(|| {
             format!(
                 "pull request #{} was at {} when this was asked for, and is at {} now: the work starts there",
                 now.number,
-                short(asked.head.as_str()),
-                short(now.head.as_str())
+                asked.head.short(),
+                now.head.short()
             )
         })
     }

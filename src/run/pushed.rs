@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use bottle_plan::plan::{BottlePlan, GitPlan};
-use bottle_plan::task::{Commit, Work};
+use bottle_plan::task::Work;
+use bottle_types::git::ObjectId;
 
 use super::unmoved::{Unmoved, pushed_heads};
 use crate::backend::{Bottle, Exec, finish};
@@ -39,7 +40,7 @@ impl Pushed {
 #[derive(Debug, Clone)]
 pub(super) enum PushResult {
     /// The gate let it through; `forwarded` is false in a dry run.
-    Accepted { branch: String, commit: String, forwarded: bool },
+    Accepted { branch: String, commit: ObjectId, forwarded: bool },
     /// There is nothing that upstream does not have.
     Nothing,
     /// The gate, or upstream, said no.
@@ -69,13 +70,13 @@ if [ "$new" = 0 ]; then echo nothing; exit 0; fi
 git push --quiet origin "HEAD:$branch" >&2 || exit 9
 echo "pushed $commit""#;
 
-pub(super) fn command<'a>(git: &'a GitPlan, starts: &'a [Commit]) -> Vec<&'a str> {
+pub(super) fn command<'a>(git: &'a GitPlan, starts: &'a [ObjectId]) -> Vec<&'a str> {
     let argv = ["sh", "-c", PUSHING, "sh", &git.branch, &git.gate_url].into_iter();
-    argv.chain(starts.iter().map(Commit::as_str)).collect()
+    argv.chain(starts.iter().map(ObjectId::as_str)).collect()
 }
 
 /// Pushes the branch, if the agent has made something of it that upstream has not.
-async fn push(bottle: &dyn Bottle, plan: &BottlePlan, starts: &[Commit]) -> Result<PushResult, Failure> {
+async fn push(bottle: &dyn Bottle, plan: &BottlePlan, starts: &[ObjectId]) -> Result<PushResult, Failure> {
     let Some(git) = &plan.git else { return Ok(PushResult::Nothing) };
     if starts.is_empty() {
         return Err(Failure::machine("not pushed: where the agent began is not known")
@@ -85,14 +86,16 @@ async fn push(bottle: &dyn Bottle, plan: &BottlePlan, starts: &[Commit]) -> Resu
     let done = finish(bottle, exec, PUSH_TIMEOUT).await.map_err(Failure::machine)?;
     let stdout = String::from_utf8_lossy(&done.stdout).trim().to_owned();
     match (done.code, stdout.split_once(' ')) {
-        // What somebody else has pushed there meanwhile is not this run's.
-        (0, Some(("there", commit)))
-            if !pushed_heads(bottle, &git.branch).await.iter().any(|pushed| pushed == commit) =>
-        {
-            Ok(PushResult::Nothing)
-        }
-        (0, Some((_, commit))) => {
-            Ok(PushResult::Accepted { branch: git.branch.clone(), commit: commit.to_owned(), forwarded: !plan.dry_run })
+        (0, Some((word, commit))) => {
+            let commit = ObjectId::parse(commit).map_err(|error| {
+                Failure::machine(format_args!("failed to push: git in the guest named no commit: {error}"))
+                    .hint("gate.jsonl in the run record says what the gate saw")
+            })?;
+            // What somebody else has pushed there meanwhile is not this run's.
+            if word == "there" && !pushed_heads(bottle, &git.branch).await.contains(&commit) {
+                return Ok(PushResult::Nothing);
+            }
+            Ok(PushResult::Accepted { branch: git.branch.clone(), commit, forwarded: !plan.dry_run })
         }
         (0, None) => Ok(PushResult::Nothing),
         (9, _) => Ok(PushResult::Refused { why: reasons(&String::from_utf8_lossy(&done.stderr)) }),

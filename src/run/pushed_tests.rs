@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use bottle_plan::plan::{Bring, GitPlan};
-use bottle_plan::task::Commit;
 use bottle_policy::gate::RepoName;
+use bottle_types::git::ObjectId;
 use serde::Deserialize;
 
 use super::keep::saving;
@@ -100,7 +100,9 @@ async fn judge(case: &Case) {
         Some(branch) => Some(branch),
     };
     let start = match start {
-        Some(start) => Some(Commit::parse(&sh(&upstream, &format!("git rev-parse {start}")).await).expect("a commit")),
+        Some(start) => {
+            Some(ObjectId::parse(&sh(&upstream, &format!("git rev-parse {start}")).await).expect("a commit"))
+        }
         None => None,
     };
     if case.brought {

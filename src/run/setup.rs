@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use bottle_plan::plan::{AGENT_FILES, BottlePlan, SetupPlan};
-use bottle_plan::task::Commit;
 use bottle_types::door::Door;
+use bottle_types::git::ObjectId;
 use bottle_types::record_file::RecordFile;
 use bottle_wire::control::Applied;
 
@@ -252,7 +252,7 @@ git ls-files --others --exclude-standard --directory -z | tr '\0' '\n' |
   sed 's/[][*?\\]/\\&/g; s/ $/\\ /; s|^|/|' >> "$exclude""#;
 
 /// Leaves the repository as the agent should find it: what the setup made is there, and is no part of the work.
-async fn tidy(bottle: &dyn Bottle, plan: &BottlePlan, starts: &[Commit], events: &Events) -> Result<(), Failure> {
+async fn tidy(bottle: &dyn Bottle, plan: &BottlePlan, starts: &[ObjectId], events: &Events) -> Result<(), Failure> {
     let (Some(start), Some(git)) = (starts.last(), &plan.git) else { return Ok(()) };
     let argv = ["sh", "-c", TIDY, "sh", start.as_str(), git.branch.as_str()];
     let done = succeed(bottle, Exec::guest(argv).in_dir(&plan.guest.workdir), TIDY_TIMEOUT).await;

@@ -2,6 +2,7 @@
 
 use bottle_plan::task::Work;
 use bottle_types::door;
+use bottle_types::git::ObjectId;
 use bottle_wire::push_report::PushedRef;
 
 use super::verified::Verified;
@@ -61,29 +62,27 @@ async fn moved(inputs: &RunInputs, bottle: &dyn Bottle) -> Option<String> {
             return Some(format!("whether pull request #{number} has moved can't be told: {error}; {}", error.hint()));
         }
     };
-    let mut expected_heads = vec![pull.head.as_str().to_owned()];
+    let mut expected_heads = vec![pull.head.clone()];
     if git.goes_on {
         expected_heads.extend(pushed_heads(bottle, &git.branch).await);
     }
-    if expected_heads.contains(&now.commit) {
+    if now.commit.as_ref().is_some_and(|commit| expected_heads.contains(commit)) {
         return None;
     }
-    let short = |commit: &str| super::one_line(commit).chars().take(12).collect::<String>();
     Some(format!(
         "pull request #{number} has moved from {} to {} since this was asked for; look at it, and ask again",
-        short(pull.head.as_str()),
-        short(&now.commit)
+        pull.head.short(),
+        now.commit.as_ref().map_or("no commit", ObjectId::short)
     ))
 }
 
 /// The commits that this run has pushed to a branch, in a dry run those that it would have, by the gate's own log: the guest is not asked.
-pub(super) async fn pushed_heads(bottle: &dyn Bottle, branch: &str) -> Vec<String> {
-    let name = format!("refs/heads/{branch}");
+pub(super) async fn pushed_heads(bottle: &dyn Bottle, branch: &str) -> Vec<ObjectId> {
     let Ok(Some(tree)) = bottle.copy_out(Side::Bundle, &format!("{}/log", door::STATE_DIR)).await else {
         return vec![];
     };
     let gate = tree.files().filter(|(path, _)| path.ends_with("gate.jsonl"));
     let text: String = gate.map(|(_, bytes)| String::from_utf8_lossy(bytes).into_owned()).collect();
     let pushes = text.lines().filter_map(|line| serde_json::from_str::<PushedRef>(line).ok());
-    pushes.filter(|push| push.r#ref == name && push.verdict.has_passed()).map(|push| push.new).collect()
+    pushes.filter(|push| push.has_moved(branch)).map(|push| push.new).collect()
 }

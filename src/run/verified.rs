@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use bottle_plan::plan::BottlePlan;
-use bottle_plan::task::{Commit, Work};
+use bottle_plan::task::Work;
+use bottle_types::git::ObjectId;
 
 use super::outcome::first_of;
 use super::worked::Worked;
@@ -60,15 +61,15 @@ done"#;
 const CONFLICTS_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// What is run in the guest to find conflicts that were left.
-pub(super) fn conflicts(starts: &[Commit]) -> Vec<&str> {
-    ["sh", "-c", CONFLICTS, "sh"].into_iter().chain(starts.iter().map(Commit::as_str)).collect()
+pub(super) fn conflicts(starts: &[ObjectId]) -> Vec<&str> {
+    ["sh", "-c", CONFLICTS, "sh"].into_iter().chain(starts.iter().map(ObjectId::as_str)).collect()
 }
 
 /// Looks for a merge that nobody finished; what was found is returned in a line.
 async fn unfinished(
     bottle: &dyn Bottle,
     plan: &BottlePlan,
-    starts: &[Commit],
+    starts: &[ObjectId],
     events: &Events,
 ) -> Result<Option<String>, Failure> {
     if plan.git.is_none() || starts.is_empty() {

@@ -248,9 +248,8 @@ impl Check<'_> {
         }
         let Some(outcome) = &metadata.outcome else { return };
         let (Some(branch), Some(commit)) = (&outcome.branch, &outcome.commit) else { return };
-        let name = format!("refs/heads/{branch}");
         // Upstream may have had it before: then nothing was pushed.
-        let mut of_it = pushes.iter().flatten().filter(|push| push.r#ref == name).peekable();
+        let mut of_it = pushes.iter().flatten().filter(|push| push.is_of(branch)).peekable();
         if of_it.peek().is_some() && !of_it.any(|push| push.new == *commit && push.verdict.has_passed()) {
             self.problem(
                 RecordFile::Pushes,

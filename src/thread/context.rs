@@ -6,7 +6,7 @@
 use bottle_plan::context;
 use bottle_plan::moment::Moment;
 use bottle_plan::prose;
-use bottle_plan::task::{Commit, Piece, PullRequest, Source, Task, Work, branch_stem};
+use bottle_plan::task::{Piece, PullRequest, Source, Task, Work, branch_stem};
 use bottle_policy::gate::refs::is_branch_name;
 
 use super::comments::has_mark;
@@ -60,7 +60,7 @@ fn pin(task: &mut Task, number: u64, pull: &forge::PullRequest) -> Result<(), Fa
         let why = format!("pull request #{number} is closed or merged: a change of it can't be proposed any more");
         return Err(Failure::input(why).hint("open it again and ask again, or ask in an issue"));
     }
-    if task.work == Work::Change && pull.commit.is_empty() {
+    if task.work == Work::Change && pull.commit.is_none() {
         let why = format!("the branch of pull request #{number} is gone, and its commit with it");
         return Err(Failure::input(why).hint("restore the branch and ask again, or ask in an issue"));
     }
@@ -70,7 +70,7 @@ fn pin(task: &mut Task, number: u64, pull: &forge::PullRequest) -> Result<(), Fa
         return Err(Failure::input(why)
             .hint("rename it: a run takes letters, digits, and `-_./+@#=,` in the names of branches"));
     }
-    let Ok(head) = Commit::parse(&pull.commit) else { return Ok(()) };
+    let Some(head) = pull.commit.clone() else { return Ok(()) };
     let pinned = task.pull_request.as_ref();
     let from_fork = pull.from_fork || pinned.is_some_and(|pinned| pinned.from_fork);
     let moved = match pinned {

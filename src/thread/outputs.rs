@@ -28,7 +28,7 @@ pub(crate) struct WrittenOutput {
 pub(crate) fn output_key(plan: &BottlePlan, kind: OutputKind, nth: usize) -> String {
     let ask = Ask::from_plan(plan).map_or_else(|| plan.slug.to_string(), |ask| ask.id());
     let head = plan.task.pull_request.as_ref().filter(|_| kind == OutputKind::Review);
-    let head = head.map(|pull| format!(" {}", &pull.head.as_str()[..12])).unwrap_or_default();
+    let head = head.map(|pull| format!(" {}", pull.head.short())).unwrap_or_default();
     format!("{ask} {kind} {nth}{head}")
 }
 
@@ -56,7 +56,7 @@ pub(crate) async fn write_output(
         (Output::Review { body, remarks }, _, Some(pull)) => {
             let body = format!("{mark}\n{body}").trim_end().to_owned();
             let look = async || Ok(ours(forge, forge.reviews(pull.number).await?, &mark).await?.first().cloned());
-            let write = async || forge.review(pull.number, pull.head.as_str(), &body, remarks).await;
+            let write = async || forge.review(pull.number, &pull.head, &body, remarks).await;
             let (made, was_there) = once(look, write).await?;
             Ok(Some(written(made, was_there)))
         }

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use bottle_types::backend::Backend;
+use bottle_types::git::ObjectId;
 use bottle_types::host::HostName;
 use schemars::JsonSchema;
 use serde_json::Value;
 
 use crate::registry::{Answer, Preset};
-use crate::task::Commit;
 
 /// What is so on this machine, at this moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -70,8 +70,6 @@ pub struct Checkout {
     pub origin: Option<String>,
     /// The branch that is checked out; none on a detached head.
     pub branch: Option<String>,
-    /// The commit that is checked out; none before the first.
-    pub head: Option<String>,
 }
 
 /// A job of GitHub Actions, or of Gitea's or Forgejo's.
@@ -121,7 +119,7 @@ impl<'a> JobStart<'a> {
     ///
     /// Jobs for issues, comments and schedules are started so. One for a pull request is started for the merge or the head of
     /// what is proposed, and one by hand for any branch that was chosen.
-    pub fn on_the_default_branch(&self) -> Option<(&'a str, Commit)> {
+    pub fn on_the_default_branch(&self) -> Option<(&'a str, ObjectId)> {
         let repository = &self.payload["repository"];
         let name = repository["full_name"].as_str()?;
         let default = repository["default_branch"].as_str().filter(|branch| !branch.is_empty())?;
@@ -130,8 +128,8 @@ impl<'a> JobStart<'a> {
     }
 
     /// The commit that the job was started for, where that was this branch of its repository.
-    pub fn commit_on(&self, branch: &str) -> Option<Commit> {
+    pub fn commit_on(&self, branch: &str) -> Option<ObjectId> {
         let started_for = self.reference?.strip_prefix("refs/heads/")?;
-        Commit::parse(self.commit?).ok().filter(|_| started_for == branch)
+        ObjectId::parse(self.commit?).ok().filter(|_| started_for == branch)
     }
 }

@@ -1,5 +1,6 @@
 //! What is to be done, and who asked.
 
+use bottle_types::git::ObjectId;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -172,7 +173,7 @@ pub struct FailedRun {
     /// The branch it ran for: a name that git takes.
     pub branch: String,
     /// The commit it ran for.
-    pub commit: Commit,
+    pub commit: ObjectId,
     /// The pull requests that this commit is the head of.
     pub pull_requests: Vec<u64>,
 }
@@ -204,7 +205,7 @@ pub struct PullRequest {
     /// Its number.
     pub number: u64,
     /// The commit that was its head; a run holds on to this one.
-    pub head: Commit,
+    pub head: ObjectId,
     /// The branch with the change, as its author named it.
     pub head_branch: String,
     /// Owner and name of the repository with the change; none where that is gone.
@@ -214,32 +215,6 @@ pub struct PullRequest {
     /// Whether the change comes from another repository.
     pub from_fork: bool,
 }
-
-/// A commit's id: 40 or 64 lower-case hex digits.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(try_from = "String", into = "String")]
-#[schemars(with = "String")]
-pub struct Commit(String);
-
-/// A text that is no commit's id.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a commit's id")]
-pub struct CommitError(String);
-
-impl Commit {
-    /// Checks an id.
-    pub fn parse(text: &str) -> Result<Self, CommitError> {
-        let good = matches!(text.len(), 40 | 64) && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        if good { Ok(Self(text.to_owned())) } else { Err(CommitError(prose::name(text, 70))) }
-    }
-
-    /// The id as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-bottle_types::checked_text!(Commit, CommitError);
 
 /// A user of the forge.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

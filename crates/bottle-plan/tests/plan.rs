@@ -14,10 +14,11 @@ use bottle_plan::name::Name;
 use bottle_plan::plan::{BottlePlan, HOST_SYSTEM, Options, PlanError, SecretSource, plan};
 use bottle_plan::registry::{self, Preset};
 use bottle_plan::render;
-use bottle_plan::task::{Commit, Piece, Place, PullRequest, Task, Work};
+use bottle_plan::task::{Piece, Place, PullRequest, Task, Work};
 use bottle_policy::route::RoutesPolicy;
 use bottle_types::backend::Backend;
 use bottle_types::door::Door;
+use bottle_types::git::ObjectId;
 use pretty_assertions::assert_eq;
 
 fn fixture(path: &str) -> String {
@@ -102,7 +103,6 @@ fn a_text_with_the_checkout() {
         path: "/home/me/app".to_owned(),
         origin: Some("https://x-access-token:abc@git.example.org/team/app".to_owned()),
         branch: Some("main".to_owned()),
-        head: None,
     };
     let facts = HostFacts {
         checkout: Some(checkout),
@@ -383,7 +383,7 @@ fn gitea_has_a_token_of_its_own_name() {
 fn an_origin_over_ssh_needs_its_host_key_first() {
     let small = manifest(&fixture("good/manifest/small.yml"));
     let origin = |url: &str| {
-        let checkout = Checkout { path: "/x".to_owned(), origin: Some(url.to_owned()), branch: None, head: None };
+        let checkout = Checkout { path: "/x".to_owned(), origin: Some(url.to_owned()), branch: None };
         let facts = HostFacts { checkout: Some(checkout), ..facts() };
         plan(&Task::text("x"), &small, &facts, &Options::default()).expect_err("refused")
     };
@@ -660,7 +660,7 @@ fn work_on_a_pull_request_goes_on_where_that_may_be() {
         task.work = work;
         task.pull_request = Some(PullRequest {
             number: 14,
-            head: Commit::parse(head).expect("a commit"),
+            head: ObjectId::parse(head).expect("a commit"),
             head_branch: branch.to_owned(),
             head_repository: from.map(str::to_owned),
             base_branch: "release".to_owned(),
@@ -668,7 +668,7 @@ fn work_on_a_pull_request_goes_on_where_that_may_be() {
         });
         let git = plan(&task, &small, &facts, &Options::default()).expect("a plan").git.expect("a repository");
         assert_eq!((git.goes_on, git.base.as_deref()), (goes_on, Some(base)), "{branch} {from:?} {fork} {work:?}");
-        assert_eq!(git.start.as_ref().map(Commit::as_str), Some(head), "{branch}");
+        assert_eq!(git.start.as_ref().map(ObjectId::as_str), Some(head), "{branch}");
         let pushed = if goes_on { git.branch == branch } else { git.branch.starts_with("bottle/pr-") };
         assert!(pushed, "{branch}: {}", git.branch);
     }
@@ -682,7 +682,7 @@ fn work_on_a_pull_request_goes_on_where_that_may_be() {
     for (branch, goes_on) in [("patch", true), ("release", false), (default.as_str(), false)] {
         task.pull_request = Some(PullRequest {
             number: 14,
-            head: Commit::parse(head).expect("a commit"),
+            head: ObjectId::parse(head).expect("a commit"),
             head_branch: branch.to_owned(),
             head_repository: Some(own.clone()),
             base_branch: "release".to_owned(),

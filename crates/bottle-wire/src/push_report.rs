@@ -1,6 +1,7 @@
 //! A line of `gate.jsonl`: what became of one pushed ref.
 
 use bottle_policy::gate::RepoName;
+use bottle_types::git::ObjectId;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -12,12 +13,14 @@ pub struct PushedRef {
     pub time: String,
     /// The repository at the gate.
     pub repo: RepoName,
-    /// The full ref name; a secret in it is masked.
+    /// The ref name as it may be shown: a secret in it is masked, and one that is refused may break git's rules.
     pub r#ref: String,
     /// The id before, zeros for a new ref.
-    pub old: String,
+    #[schemars(with = "String")]
+    pub old: ObjectId,
     /// The id after, zeros for a deletion.
-    pub new: String,
+    #[schemars(with = "String")]
+    pub new: ObjectId,
     /// How many commits upstream did not have.
     pub commits: u64,
     /// How many objects upstream did not have, commits among them.
@@ -34,6 +37,18 @@ pub struct PushedRef {
     pub reasons: Vec<String>,
     /// How long the push took.
     pub ms: Timings,
+}
+
+impl PushedRef {
+    /// Tells whether it moved, or in a dry run would have moved, this branch.
+    pub fn has_moved(&self, branch: &str) -> bool {
+        self.is_of(branch) && self.verdict.has_passed()
+    }
+
+    /// Tells whether it is about this branch.
+    pub fn is_of(&self, branch: &str) -> bool {
+        self.r#ref.strip_prefix("refs/heads/") == Some(branch)
+    }
 }
 
 /// What became of a pushed ref.
@@ -66,7 +81,8 @@ pub struct Finding {
     pub rule: String,
     /// A new commit that has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub commit: Option<String>,
+    #[schemars(with = "Option<String>")]
+    pub commit: Option<ObjectId>,
     /// In which file, or in what else: `commit message`, `file name`, `tag`, `ref name`.
     pub path: String,
     /// The line, from 1.

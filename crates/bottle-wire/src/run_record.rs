@@ -1,6 +1,7 @@
 //! `metadata.json` of a run record: which run this was, and how it ended, in the exit codes of `bottle-runner`.
 
 use bottle_types::backend::Backend;
+use bottle_types::git::ObjectId;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -121,7 +122,8 @@ pub struct Outcome {
     pub branch: Option<String>,
     /// The commit that the branch is at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub commit: Option<String>,
+    #[schemars(with = "Option<String>")]
+    pub commit: Option<ObjectId>,
     /// Claude Code's session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_id: Option<String>,

@@ -119,7 +119,10 @@ fn a_yes_to_a_finding_or_a_held_push_is_for_exactly_it() {
         (1, "a[[]1[]].txt", Some("0".repeat(64)))
     );
     let approved = policy(&held_push('a')).approved;
-    assert_eq!((approved.len(), approved[0].refs[0].new.clone()), (1, "a".repeat(40)));
+    assert_eq!(
+        (approved.len(), approved[0].refs[0].new.clone()),
+        (1, bottle_types::git::ObjectId::parse(&"a".repeat(40)).expect("an id"))
+    );
     let mut run = Run::new();
     for (request, other) in [
         (finding(), Request::exemption("a.example", "github-pat", "x", None).expect("a rule")),

@@ -1,7 +1,8 @@
 //! A review is handed in once.
 
 use bottle_plan::plan::BottlePlan;
-use bottle_plan::task::{Commit, PullRequest};
+use bottle_plan::task::PullRequest;
+use bottle_types::git::ObjectId;
 use serde_json::json;
 
 use crate::forge::testing::*;
@@ -11,7 +12,7 @@ fn plan_of_a_review() -> BottlePlan {
     let mut plan = issue();
     plan.task.pull_request = Some(PullRequest {
         number: 9,
-        head: Commit::parse(&"a".repeat(40)).expect("a commit"),
+        head: ObjectId::parse(&"a".repeat(40)).expect("a commit"),
         head_branch: "patch".to_owned(),
         head_repository: None,
         base_branch: "main".to_owned(),

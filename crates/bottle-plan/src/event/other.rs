@@ -8,7 +8,7 @@ use super::payload::{Kind, Run};
 use super::who::Asker;
 use super::{Answer, EventError, nothing};
 use crate::name::Name;
-use crate::task::{Commit, FailedRun, Source, Task};
+use crate::task::{FailedRun, Source, Task};
 
 /// Below this, branches are ours.
 const OUR_BRANCHES: &str = "bottle/";
@@ -95,7 +95,7 @@ pub(super) fn failed_run(event: &Event<'_>) -> Answer<Task> {
         name: run.name.clone().unwrap_or_default(),
         url: run.html_url.clone().unwrap_or_default(),
         branch: branch.clone(),
-        commit: Commit::parse(sha).map_err(|error| event.malformed(&error.to_string()))?,
+        commit: event.commit(sha)?,
         pull_requests: run.pull_requests.iter().flatten().map(|pull| pull.number).collect(),
     });
     let task = event.task(source, vec![], asker)?;

@@ -2,13 +2,15 @@
 
 use bottle_policy::gate::refs::is_branch_name;
 use bottle_types::address::without_userinfo;
+use bottle_types::git::ObjectId;
 
 use super::payload::{Issue, Payload, Pull, User};
 use super::who::Asker;
 use super::{Answer, EventError, line, nothing, refused};
 use crate::manifest::Triggers;
 use crate::moment::Moment;
-use crate::task::{Commit, PullRequest, Repository, Source, Task, Thread, Work};
+use crate::prose;
+use crate::task::{PullRequest, Repository, Source, Task, Thread, Work};
 
 /// Forges round times, each in its own way; seconds.
 const LEEWAY: i64 = 1;
@@ -30,6 +32,11 @@ pub(super) struct Topic {
 impl Event<'_> {
     pub(super) fn malformed(&self, problem: &str) -> EventError {
         EventError::Malformed { kind: self.name.clone(), problem: line(problem) }
+    }
+
+    /// A commit that a payload names.
+    pub(super) fn commit(&self, id: &str) -> Result<ObjectId, EventError> {
+        ObjectId::parse(id).map_err(|_| self.malformed(&format!("`{}` is not a commit's id", prose::name(id, 70))))
     }
 
     /// A key that this kind always has.
@@ -130,7 +137,7 @@ impl Event<'_> {
             |repo: &super::payload::Origin| repo.id == own.id && repo.full_name.eq_ignore_ascii_case(&own.full_name);
         Ok(Some(PullRequest {
             number: pull.number,
-            head: Commit::parse(&head.sha).map_err(|error| self.malformed(&error.to_string()))?,
+            head: self.commit(&head.sha)?,
             head_branch: head.branch.clone(),
             head_repository: head.repo.as_ref().map(|repo| repo.full_name.clone()),
             base_branch: base.branch.clone(),

@@ -50,9 +50,9 @@ fn with(text: &str, bottle: &str, request: &Request) -> Option<String> {
         Request::RequestPush { upstream, r#ref, .. } => {
             let at = position(&wanted, bottle, upstream.as_ref())?;
             let entry = wanted.bottles.get_mut(&name)?.git.get_mut(at)?;
-            let pattern = globset_escape(r#ref);
+            let pattern = globset_escape(r#ref.as_str());
             entry.push.refs.push(pattern.clone());
-            entry.push.tags |= r#ref.starts_with("refs/tags/");
+            entry.push.tags |= r#ref.tag().is_some();
             let at = at.to_string();
             spot.add(&["git", &at, "push", "refs"], &quoted(&pattern)).or_else(|| {
                 let refs: Vec<String> = Push::default().refs.iter().chain([&pattern]).map(|one| quoted(one)).collect();

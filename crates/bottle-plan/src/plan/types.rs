@@ -11,6 +11,7 @@ use bottle_policy::route::RoutesPolicy;
 use bottle_policy::supervise::SupervisePolicy;
 use bottle_types::backend::Backend;
 use bottle_types::door::Door;
+use bottle_types::git::ObjectId;
 use bottle_types::host::HostName;
 use bottle_types::secret::SecretName;
 use bottle_types::units::Seconds;
@@ -23,7 +24,7 @@ use crate::manifest::{Limits, Resources, Who};
 use crate::name::{Name, ServiceName, Slug};
 use crate::prose::Removed;
 use crate::registry::Preset;
-use crate::task::{Commit, Task};
+use crate::task::Task;
 
 /// What was asked for on the command line, beside the task.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -443,7 +444,7 @@ pub struct GitPlan {
     pub base: Option<String>,
     /// The commit that the work starts from: the head of the pull request as it was when it was asked for. None: what `base` is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub start: Option<Commit>,
+    pub start: Option<ObjectId>,
     /// The branch that is pushed.
     pub branch: String,
     /// Whether that is the pull request's own branch, so that the work goes on in it.

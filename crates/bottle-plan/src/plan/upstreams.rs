@@ -111,7 +111,7 @@ impl Upstreams {
     /// Whether the gate will take a push of this branch to the repository that the guest works in.
     pub(super) fn may_push(&self, branch: &str) -> Result<(), RefRefusal> {
         let rules = self.main().and_then(|main| RefRules::new(&main.push).ok());
-        rules.map_or(Ok(()), |rules| rules.judge(&format!("refs/heads/{branch}")))
+        rules.map_or(Ok(()), |rules| rules.judge(&format!("refs/heads/{branch}")).map(drop))
     }
 
     /// Whether nothing at all may be pushed to it: such a bottle is there to answer.

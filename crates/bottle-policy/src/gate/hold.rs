@@ -1,5 +1,6 @@
 //! Which pushes wait for a person, and which of them one has let through.
 
+use bottle_types::git::{ObjectId, RefName};
 use bottle_types::units::ByteSize;
 use globset::GlobMatcher;
 use schemars::JsonSchema;
@@ -34,11 +35,14 @@ impl HoldRules {
 #[serde(deny_unknown_fields)]
 pub struct RefMove {
     /// Its full name.
-    pub r#ref: String,
+    #[schemars(with = "String")]
+    pub r#ref: RefName,
     /// The id before, zeros for a new ref.
-    pub old: String,
+    #[schemars(with = "String")]
+    pub old: ObjectId,
     /// The id after.
-    pub new: String,
+    #[schemars(with = "String")]
+    pub new: ObjectId,
 }
 
 /// A held push that a person has let through: to this repository, with these refs, from and to exactly these objects.

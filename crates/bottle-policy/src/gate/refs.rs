@@ -1,5 +1,6 @@
 //! Which refs may be pushed.
 
+use bottle_types::git::RefName;
 use globset::{GlobBuilder, GlobMatcher};
 
 use super::{GateError, PushRules};
@@ -55,15 +56,13 @@ impl RefRules {
         })
     }
 
-    /// Says whether a ref of this full name may be created or updated.
-    pub fn judge(&self, name: &str) -> Result<(), RefRefusal> {
+    /// Gives the ref of this full name, if it may be created or updated.
+    pub fn judge(&self, name: &str) -> Result<RefName, RefRefusal> {
         let short = match name.strip_prefix("refs/heads/") {
             Some(short) => short,
             None => name.strip_prefix("refs/tags/").ok_or(RefRefusal::Namespace(self.tags))?,
         };
-        if !well_formed(short) {
-            return Err(RefRefusal::Malformed);
-        }
+        let parsed = RefName::parse(name).ok().filter(|_| well_formed(short)).ok_or(RefRefusal::Malformed)?;
         let last = short.rsplit('/').next().unwrap_or(short);
         if [short, last].iter().any(|text| like_an_object(text)) {
             return Err(RefRefusal::LikeAnObject);
@@ -74,7 +73,7 @@ impl RefRules {
         }
         let every_tag = is_tag && !self.names_tags;
         if every_tag || self.allowed.iter().any(|glob| glob.is_match(name)) {
-            Ok(())
+            Ok(parsed)
         } else {
             Err(RefRefusal::NotAllowed(self.shown.clone()))
         }
@@ -86,7 +85,8 @@ pub fn is_branch_name(short: &str) -> bool {
     well_formed(short) && !like_an_object(short)
 }
 
-/// The rules of `git check-ref-format`, and no names that a terminal, a shell or another system reads differently.
+/// Tells whether a name has nothing in it that git, a terminal, a shell or another system reads differently. It is stricter than
+/// [`RefName::parse`] everywhere.
 fn well_formed(short: &str) -> bool {
     short.len() <= 200
         && short != "HEAD"
@@ -118,16 +118,16 @@ mod tests {
         for name in
             ["refs/heads/bottle/x", "refs/heads/bottle/a/b-c_d.e", "refs/heads/one-two", "refs/heads/bottle/größe"]
         {
-            assert_eq!(rules(false).judge(name), Ok(()), "{name}");
+            assert_eq!(rules(false).judge(name).map(String::from).as_deref(), Ok(name), "{name}");
         }
-        assert_eq!(rules(true).judge("refs/tags/v1.0"), Ok(()));
+        assert!(rules(true).judge("refs/tags/v1.0").is_ok());
     }
 
     #[test]
     fn globs_about_tags_hold_for_tags() {
         let refs = vec!["refs/tags/bottle-*".to_owned()];
         let rules = RefRules::new(&PushRules { refs, tags: true, ..PushRules::default() }).expect("globs");
-        assert_eq!(rules.judge("refs/tags/bottle-1"), Ok(()));
+        assert!(rules.judge("refs/tags/bottle-1").is_ok());
         assert!(matches!(rules.judge("refs/tags/v1"), Err(RefRefusal::NotAllowed(_))));
     }
 

@@ -43,14 +43,11 @@ impl HeldPush {
         if held.refs.len() > MOST_REFS {
             return Err(RequestError::TooMuch { field: "refs", most: MOST_REFS });
         }
-        let is_id =
-            |id: &str| matches!(id.len(), 40 | 64) && id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
         for one in &held.refs {
-            if !is_id(&one.old) || !is_id(&one.new) {
-                return bad("there is no id of an object");
-            }
-            let odd = one.r#ref.chars().any(|c| c.is_control() || c.is_whitespace());
-            if odd || !one.r#ref.starts_with("refs/") || one.r#ref.len() > LONGEST_REF {
+            let name = one.r#ref.as_str();
+            // git itself minds those of ASCII alone.
+            let odd = name.chars().any(|c| c.is_control() || c.is_whitespace());
+            if odd || !name.starts_with("refs/") || name.len() > LONGEST_REF {
                 return bad("there is no name of a ref");
             }
         }
@@ -70,11 +67,9 @@ impl HeldPush {
 
     /// Its refs, in words.
     pub fn moves(&self) -> String {
-        let short = |id: &str| id[..12.min(id.len())].to_owned();
         let one = |one: &RefMove| {
-            let new = one.old.bytes().all(|byte| byte == b'0');
-            let old = if new { "new".to_owned() } else { short(&one.old) };
-            format!("{} ({old} → {})", one.r#ref, short(&one.new))
+            let old = if one.old.is_null() { "new" } else { one.old.short() };
+            format!("{} ({old} → {})", one.r#ref, one.new.short())
         };
         self.refs.iter().map(one).collect::<Vec<_>>().join(", ")
     }
@@ -92,10 +87,17 @@ fn lines(lines: Vec<String>, most: usize) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use bottle_types::git::{ObjectId, RefName};
+
     use super::*;
 
+    fn name(text: &str) -> RefName {
+        RefName::parse(text).expect("a name")
+    }
+
     fn held() -> HeldPush {
-        let one = |name: &str| RefMove { r#ref: name.to_owned(), old: "0".repeat(40), new: "a".repeat(40) };
+        let id = |digit: &str| ObjectId::parse(&digit.repeat(40)).expect("an id");
+        let one = |text: &str| RefMove { r#ref: name(text), old: id("0"), new: id("a") };
         HeldPush {
             upstream: RepoName::parse("origin").expect("a name"),
             refs: vec![one("refs/heads/b"), one("refs/heads/a")],
@@ -108,7 +110,7 @@ mod tests {
     #[test]
     fn it_is_normalised_once() {
         let made = HeldPush::new(held()).expect("a held push");
-        assert_eq!(made.refs[0].r#ref, "refs/heads/a");
+        assert_eq!(made.refs[0].r#ref, name("refs/heads/a"));
         assert_eq!((made.files.len(), made.files[99].as_str()), (100, "and 401 more"));
         assert!(!made.files[0].contains('\u{1b}') && made.findings[0].chars().count() <= 201);
         assert_eq!(HeldPush::new(made.clone()), Ok(made));
@@ -122,15 +124,22 @@ mod tests {
             other
         };
         for wrong in [
-            of(&|one| one.new = "main".to_owned()),
-            of(&|one| one.old = "A".repeat(40)),
-            of(&|one| one.r#ref = "refs/heads/a".to_owned()),
-            of(&|one| one.r#ref = "HEAD".to_owned()),
-            of(&|one| one.r#ref = "refs/heads/a\nb".to_owned()),
+            of(&|one| one.r#ref = name("refs/heads/a")),
+            of(&|one| one.r#ref = name("heads/b")),
+            of(&|one| one.r#ref = name("refs/heads/a\u{2028}b")),
+            of(&|one| one.r#ref = name(&format!("refs/{}", "a".repeat(LONGEST_REF)))),
             HeldPush { refs: vec![], ..held() },
             HeldPush { why: vec![], ..held() },
         ] {
             assert!(HeldPush::new(wrong.clone()).is_err(), "{wrong:?}");
+        }
+        // The rest is refused when it is read.
+        let said = serde_json::to_value(held()).expect("JSON");
+        assert!(serde_json::from_value::<HeldPush>(said.clone()).is_ok());
+        for (key, wrong) in [("new", "main"), ("old", &"A".repeat(40)), ("ref", "HEAD"), ("ref", "refs/heads/a\nb")] {
+            let mut said = said.clone();
+            said["refs"][0][key] = wrong.into();
+            assert!(serde_json::from_value::<HeldPush>(said).is_err(), "{key} {wrong}");
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What an agent may ask, checked and normalised as the manifest is.
 
+use bottle_types::git::RefName;
 use bottle_types::host::HostPattern;
 use bottle_types::units::Seconds;
 use schemars::JsonSchema;
@@ -106,7 +107,8 @@ pub enum Request {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         upstream: Option<RepoName>,
         /// Its full name, such as `refs/heads/main`.
-        r#ref: String,
+        #[schemars(with = "String")]
+        r#ref: RefName,
         /// Why the agent says it needs it.
         why: String,
         /// For how long; none: the rest of the run.
@@ -303,10 +305,10 @@ impl Request {
         if name.len() > LONGEST_REF {
             return Err(RequestError::TooMuch { field: "ref", most: LONGEST_REF });
         }
-        if !is_full_ref(name) {
+        let r#ref = full_ref(name).ok_or_else(|| {
             let reason = format!("`{name}` is not the full name of a branch or tag, such as `refs/heads/fix`");
-            return Err(RequestError::Bad { field: "ref", reason });
-        }
+            RequestError::Bad { field: "ref", reason }
+        })?;
         let upstream = match at {
             Some(at) if at.len() > LONGEST_REF => {
                 return Err(RequestError::TooMuch { field: "upstream", most: LONGEST_REF });
@@ -318,7 +320,7 @@ impl Request {
             None => None,
         };
         let why = text("why", why, LONGEST_TEXT)?;
-        Ok(Self::RequestPush { upstream, r#ref: name.to_owned(), why, duration: duration(time)? })
+        Ok(Self::RequestPush { upstream, r#ref, why, duration: duration(time)? })
     }
 
     /// More to spend.
@@ -375,7 +377,7 @@ impl Request {
             }
             Self::RequestCapability { dockerfile, why } => Self::capability(dockerfile, why),
             Self::RequestPush { upstream, r#ref, why, duration } => {
-                Self::push(upstream.as_ref().map(RepoName::as_str), r#ref, why, time(duration).as_deref())
+                Self::push(upstream.as_ref().map(RepoName::as_str), r#ref.as_str(), why, time(duration).as_deref())
             }
             Self::RequestBudget { tokens, requests, time: more, cost_usd, why } => {
                 Self::budget(*tokens, *requests, time(more).as_deref(), *cost_usd, why)
@@ -471,16 +473,13 @@ fn list(
     Ok(items)
 }
 
-/// The rules of `git check-ref-format`, for branches and tags.
-fn is_full_ref(name: &str) -> bool {
-    let Some(rest) = name.strip_prefix("refs/heads/").or_else(|| name.strip_prefix("refs/tags/")) else { return false };
-    let parts_are_good =
-        rest.split('/').all(|part| !part.is_empty() && !part.starts_with(['.', '-']) && !part.ends_with(".lock"));
-    parts_are_good
-        && !name.contains("..")
-        && !name.contains("@{")
-        && !name.ends_with('.')
-        && name.chars().all(|c| !c.is_control() && !c.is_whitespace() && !"~^:?*[\\".contains(c))
+/// A branch or a tag, none of whose parts a command would take for an option.
+fn full_ref(name: &str) -> Option<RefName> {
+    let parsed = RefName::parse(name).ok()?;
+    let rest = parsed.branch().or_else(|| parsed.tag())?;
+    let is_plain = rest.split('/').all(|part| !part.starts_with('-'))
+        && rest.chars().all(|c| !c.is_control() && !c.is_whitespace());
+    is_plain.then_some(parsed)
 }
 
 #[cfg(test)]

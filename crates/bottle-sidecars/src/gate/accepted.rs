@@ -225,7 +225,7 @@ impl Accepted<'_> {
         pass.blank(new_blanks);
         read_all(repo, &of_new, |at, bytes| {
             let object = &of_new[at];
-            let paths = positions.get(object.id.as_str()).map(|(_, paths)| paths.as_slice()).unwrap_or_default();
+            let paths = positions.get(&object.id).map(|(_, paths)| paths.as_slice()).unwrap_or_default();
             pass.add_object(Some(new[at]), object, bytes, &ScanWork::endings(paths))
         })?;
         let of_old: Vec<Object> = candidates.values().map(|(object, _)| object.clone()).collect();

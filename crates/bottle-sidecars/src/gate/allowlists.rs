@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path};
 
+use bottle_types::git::ObjectId;
 use tempfile::TempDir;
 use toml::{Table, Value};
 
@@ -144,7 +145,7 @@ fn place(work: ScanWork<'_>, hit: &ScanHit, sources: &[TextSource]) -> Option<Fo
 }
 
 /// A regular file at the root of a commit, if it is there and can be applied.
-fn base_file(repo: &Repo<'_>, commit: &str, name: &str) -> Result<Option<String>, String> {
+fn base_file(repo: &Repo<'_>, commit: &ObjectId, name: &str) -> Result<Option<String>, String> {
     let entry = entry_at(repo, commit, name.as_bytes())?;
     if !matches!(entry.mode, 0o100_644 | 0o100_755) {
         return Ok(None);
@@ -330,7 +331,7 @@ impl Round<'_> {
             let Some(object) = self.files.get(path) else { return false };
             let id = &changes.objects[*object].id;
             let put = changes.paths.iter().filter(|change| change.new.id == *id && change.path == path.as_bytes());
-            put.into_iter().any(|change| changes.commits[change.commit].id == commit)
+            put.into_iter().any(|change| changes.commits[change.commit].id.as_str() == commit)
         };
         let about_these = |line: &String| match line.split(':').collect::<Vec<_>>()[..] {
             [file, rule, number] => Some(format!("{file}:{rule}:{number}")),

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use aho_corasick::AhoCorasick;
+use bottle_types::git::ObjectId;
 
 use super::changes::{Changes, Object, ObjectKind, Repo, Update, kinds, read_all};
 use super::hit::Matched;
@@ -39,7 +40,7 @@ pub(super) struct UpstreamBase {
 }
 
 /// Objects of upstream's in which the same may be found, each with the endings by which rules go.
-pub(super) type Candidates = BTreeMap<String, (Object, BTreeSet<&'static str>)>;
+pub(super) type Candidates = BTreeMap<ObjectId, (Object, BTreeSet<&'static str>)>;
 
 impl UpstreamBase {
     pub(super) fn read(repo: &Repo<'_>, updates: &[Update]) -> Result<Self, String> {
@@ -52,31 +53,34 @@ impl UpstreamBase {
         let listed = repo.ok(&["rev-list", "--boundary", "--stdin"], Some(revisions))?;
         let listed = String::from_utf8_lossy(&listed);
         let boundary = listed.lines().filter_map(|line| line.strip_prefix('-'));
-        let commits: BTreeSet<&str> = boundary.take(MAX_COMMITS).chain(tips.head.as_deref()).collect();
+        let boundary = boundary.take(MAX_COMMITS).map(ObjectId::parse).collect::<Result<BTreeSet<_>, _>>();
+        let mut commits = boundary.map_err(|error| format!("git rev-list: {error}"))?;
+        commits.extend(tips.head);
         let mut base = Self::default();
-        for commit in commits {
+        for commit in &commits {
             base.add(repo, commit)?;
         }
         Ok(base)
     }
 
-    fn add(&mut self, repo: &Repo<'_>, commit: &str) -> Result<(), String> {
+    fn add(&mut self, repo: &Repo<'_>, commit: &ObjectId) -> Result<(), String> {
         let broken = || "git listed a tree in a way the gate does not know".to_owned();
         let root = repo.ok(&["rev-parse", "--verify", &format!("{commit}^{{tree}}")], None)?;
-        let root = String::from_utf8_lossy(&root).trim().to_owned();
+        let id = |text: &str| ObjectId::parse(text).map_err(|_| broken());
+        let root = id(String::from_utf8_lossy(&root).trim())?;
         self.entries.push(BaseEntry { path: vec![], object: Object { id: root, kind: ObjectKind::Tree, size: 0 } });
-        let listed = repo.ok(&["ls-tree", "-r", "-t", "-l", "-z", "--full-tree", commit], None)?;
+        let listed = repo.ok(&["ls-tree", "-r", "-t", "-l", "-z", "--full-tree", commit.as_str()], None)?;
         for line in listed.split(|byte| *byte == 0).filter(|line| !line.is_empty()) {
             let tab = line.iter().position(|byte| *byte == b'\t').ok_or_else(broken)?;
             let words = String::from_utf8_lossy(&line[..tab]).into_owned();
             let words: Vec<&str> = words.split_ascii_whitespace().collect();
-            let [_, kind, id, size] = words[..] else { return Err(broken()) };
+            let [_, kind, named, size] = words[..] else { return Err(broken()) };
             let kind = match kind {
                 "blob" => ObjectKind::Blob,
                 "tree" => ObjectKind::Tree,
                 _ => continue,
             };
-            let object = Object { id: id.to_owned(), kind, size: size.parse().unwrap_or_default() };
+            let object = Object { id: id(named)?, kind, size: size.parse().unwrap_or_default() };
             self.entries.push(BaseEntry { path: line[tab + 1..].to_vec(), object });
         }
         Ok(())
@@ -93,14 +97,14 @@ impl UpstreamBase {
     ) -> Result<Candidates, String> {
         let mut candidates = Candidates::new();
         let mut left = MAX_CANDIDATE_BYTES;
-        let ids: BTreeSet<&str> = objects.iter().map(|index| changes.objects[*index].id.as_str()).collect();
-        let here: Vec<_> = changes.paths.iter().filter(|change| ids.contains(change.new.id.as_str())).collect();
+        let ids: BTreeSet<&ObjectId> = objects.iter().map(|index| &changes.objects[*index].id).collect();
+        let here: Vec<_> = changes.paths.iter().filter(|change| ids.contains(&change.new.id)).collect();
         let paths: BTreeSet<&[u8]> = here.iter().map(|change| &change.path[..]).collect();
         let commits: BTreeSet<usize> = here.iter().map(|change| change.commit).collect();
         let deleted = changes.paths.iter().filter(|change| commits.contains(&change.commit) && !change.new.is_there());
-        let deleted: BTreeSet<&str> = deleted.map(|change| change.old.id.as_str()).take(MAX_DELETED).collect();
+        let deleted: BTreeSet<&ObjectId> = deleted.map(|change| &change.old.id).take(MAX_DELETED).collect();
         for entry in self.entries.iter().filter(|entry| entry.object.kind == ObjectKind::Blob) {
-            if paths.contains(&entry.path[..]) || deleted.contains(entry.object.id.as_str()) {
+            if paths.contains(&entry.path[..]) || deleted.contains(&entry.object.id) {
                 entry.join(&mut candidates, &mut left);
             }
         }
@@ -109,7 +113,7 @@ impl UpstreamBase {
         self.with_names(&search, &mut candidates, &mut left);
         self.with_bytes(repo, &search, &mut candidates, &mut left)?;
         // The size of a tree is in no list.
-        let ids: Vec<String> = candidates.keys().cloned().collect();
+        let ids: Vec<ObjectId> = candidates.keys().cloned().collect();
         for object in kinds(repo, &ids)? {
             candidates.entry(object.id.clone()).and_modify(|(one, _)| *one = object);
         }

@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 
 use bottle_policy::gate::Upstream;
+use bottle_types::git::{ObjectId, RefName};
 
 use super::dirs::GateDirs;
 use super::process::{self, git_ok};
@@ -20,27 +21,22 @@ const NOT_UPSTREAMS: [&str; 3] = ["--not", "--branches", "--tags"];
 /// More objects than this in one push are refused unread.
 const MAX_OBJECTS: usize = 500_000;
 
-/// A change of one ref, as the client asks for it.
+/// A change of one ref, whose name the push rules take.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Update {
-    pub(super) old: String,
-    pub(super) new: String,
-    pub(super) name: String,
+    pub(super) old: ObjectId,
+    pub(super) new: ObjectId,
+    pub(super) name: RefName,
 }
 
 impl Update {
     pub(super) fn creates(&self) -> bool {
-        is_zero(&self.old)
+        self.old.is_null()
     }
 
     pub(super) fn deletes(&self) -> bool {
-        is_zero(&self.new)
+        self.new.is_null()
     }
-}
-
-/// Tells whether an id stands for no object.
-pub(super) fn is_zero(id: &str) -> bool {
-    id.bytes().all(|byte| byte == b'0')
 }
 
 /// A mirror with a push waiting in quarantine.
@@ -68,9 +64,9 @@ impl Repo<'_> {
     }
 
     /// Tells whether a push to `new` keeps everything that `old` has.
-    pub(super) fn is_fast_forward(&self, old: &str, new: &str) -> Result<bool, String> {
+    pub(super) fn is_fast_forward(&self, old: &ObjectId, new: &ObjectId) -> Result<bool, String> {
         let mut command = self.git();
-        command.args(["merge-base", "--is-ancestor", old, new]);
+        command.args(["merge-base", "--is-ancestor", old.as_str(), new.as_str()]);
         let output = process::run(command, None, process::ProcessLimits::local()).map_err(|error| error.to_string())?;
         match output.status.code() {
             Some(0) => Ok(true),
@@ -92,7 +88,7 @@ pub(super) enum ObjectKind {
 /// One new object.
 #[derive(Debug, Clone)]
 pub(super) struct Object {
-    pub(super) id: String,
+    pub(super) id: ObjectId,
     pub(super) kind: ObjectKind,
     pub(super) size: u64,
 }
@@ -120,7 +116,7 @@ impl PathChange {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct TreeEntry {
     pub(super) mode: u32,
-    pub(super) id: String,
+    pub(super) id: ObjectId,
 }
 
 impl TreeEntry {
@@ -140,8 +136,8 @@ impl TreeEntry {
 /// A new commit and its parents.
 #[derive(Debug, Clone)]
 pub(super) struct Commit {
-    pub(super) id: String,
-    pub(super) parents: Vec<String>,
+    pub(super) id: ObjectId,
+    pub(super) parents: Vec<ObjectId>,
 }
 
 /// All that a push brings.
@@ -158,13 +154,14 @@ pub(super) struct Changes {
 impl Changes {
     /// Lists what is new.
     pub(super) fn list(repo: &Repo<'_>, updates: &[Update]) -> Result<Self, String> {
-        let mut ids: Vec<String> = vec![];
-        let mut index: HashMap<String, usize> = HashMap::new();
+        let mut ids: Vec<ObjectId> = vec![];
+        let mut index: HashMap<ObjectId, usize> = HashMap::new();
         let mut of_update = vec![];
         for update in updates {
             let mut needed = vec![];
             if !update.deletes() {
-                let listed = repo.ok(&[&["rev-list", "--objects", &update.new], &NOT_UPSTREAMS[..]].concat(), None)?;
+                let listed =
+                    repo.ok(&[&["rev-list", "--objects", update.new.as_str()], &NOT_UPSTREAMS[..]].concat(), None)?;
                 for line in listed.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
                     let id = object_id(line.split(|byte| *byte == b' ').next().unwrap_or_default())?;
                     let next = ids.len();
@@ -194,8 +191,8 @@ impl Changes {
     }
 
     /// For each new object that a new commit puts somewhere: the oldest such commit, and the paths.
-    pub(super) fn positions(&self) -> BTreeMap<&str, (usize, Vec<&[u8]>)> {
-        let mut positions: BTreeMap<&str, (usize, Vec<&[u8]>)> = BTreeMap::new();
+    pub(super) fn positions(&self) -> BTreeMap<&ObjectId, (usize, Vec<&[u8]>)> {
+        let mut positions: BTreeMap<&ObjectId, (usize, Vec<&[u8]>)> = BTreeMap::new();
         for change in self.paths.iter().rev().filter(|change| change.new.is_there()) {
             let (_, paths) = positions.entry(&change.new.id).or_insert((change.commit, vec![]));
             if paths.len() < 16 && !paths.contains(&&change.path[..]) {
@@ -206,23 +203,19 @@ impl Changes {
     }
 }
 
-fn object_id(bytes: &[u8]) -> Result<String, String> {
-    if matches!(bytes.len(), 40 | 64) && bytes.iter().all(u8::is_ascii_hexdigit) {
-        Ok(String::from_utf8_lossy(bytes).into_owned())
-    } else {
-        Err("git listed something that is no object id".to_owned())
-    }
+fn object_id(bytes: &[u8]) -> Result<ObjectId, String> {
+    ObjectId::from_bytes(bytes).map_err(|error| format!("git listed something that is no object: {error}"))
 }
 
 /// The kind and size of each object, unread.
-pub(super) fn kinds(repo: &Repo<'_>, ids: &[String]) -> Result<Vec<Object>, String> {
-    let answer = repo.ok(&["cat-file", "--batch-check", "--buffer"], Some(lines(ids.iter().map(String::as_str))))?;
+pub(super) fn kinds(repo: &Repo<'_>, ids: &[ObjectId]) -> Result<Vec<Object>, String> {
+    let answer = repo.ok(&["cat-file", "--batch-check", "--buffer"], Some(lines(ids.iter().map(ObjectId::as_str))))?;
     let text = String::from_utf8_lossy(&answer);
     let mut objects = vec![];
     for (line, id) in text.lines().zip(ids) {
         let words: Vec<&str> = line.split(' ').collect();
         let (kind, size) = match &words[..] {
-            [same, kind, size] if same == id => (kind_of(kind)?, size.parse().map_err(|_| unreadable(id))?),
+            [same, kind, size] if *same == id.as_str() => (kind_of(kind)?, size.parse().map_err(|_| unreadable(id))?),
             _ => return Err(unreadable(id)),
         };
         objects.push(Object { id: id.clone(), kind, size });
@@ -244,7 +237,7 @@ fn kind_of(word: &str) -> Result<ObjectKind, String> {
     })
 }
 
-fn unreadable(id: &str) -> String {
+fn unreadable(id: &ObjectId) -> String {
     format!("new object {id} can't be read")
 }
 
@@ -344,7 +337,7 @@ pub(super) fn read_all(
             stdout.read_line(&mut header).map_err(|_| unreadable(&object.id))?;
             let same = header.trim_end().rsplit_once(' ').and_then(|(start, size)| {
                 let size: u64 = size.parse().ok()?;
-                (start.split(' ').next() == Some(&object.id) && size == object.size).then_some(size)
+                (start.split(' ').next() == Some(object.id.as_str()) && size == object.size).then_some(size)
             });
             let size = same.and_then(|size| usize::try_from(size).ok()).ok_or_else(|| unreadable(&object.id))?;
             content.resize(size + 1, 0);

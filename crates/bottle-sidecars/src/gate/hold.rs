@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use bottle_policy::gate::hold::{Holds, RefMove};
 use bottle_policy::supervise::HeldPush;
+use bottle_types::git::{ObjectId, RefName};
 use bottle_wire::control::{Call, Holding, SUPERVISE_SOCKET};
 
 use super::changes::{Changes, Repo, Update};
@@ -90,13 +91,14 @@ fn let_through_elsewhere(repo: &Repo<'_>, updates: &[Update]) -> Result<BTreeSet
         return Ok(BTreeSet::new());
     }
     let before: String = mirror::upstreams_tips(repo)?.commits.iter().map(|id| format!("^{id}\n")).collect();
-    let commits = |new: &str, old: Option<&str>| -> Result<BTreeSet<String>, String> {
+    let commits = |new: &ObjectId, old: Option<&ObjectId>| -> Result<BTreeSet<ObjectId>, String> {
         let old = old.map(|old| format!("^{old}\n")).unwrap_or_default();
         // What was let through and never pushed is not here.
         let listed = repo.ok(&["rev-list", "--ignore-missing", "--stdin"], Some(format!("{new}\n{before}{old}")))?;
-        Ok(String::from_utf8_lossy(&listed).lines().map(str::to_owned).collect())
+        let commits = String::from_utf8_lossy(&listed).lines().map(ObjectId::parse).collect::<Result<_, _>>();
+        commits.map_err(|error| format!("git rev-list: {error}"))
     };
-    let mut allowed: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
+    let mut allowed: BTreeMap<ObjectId, BTreeSet<&RefName>> = BTreeMap::new();
     for one in approved {
         for commit in commits(&one.new, None)? {
             allowed.entry(commit).or_default().insert(&one.r#ref);
@@ -104,9 +106,9 @@ fn let_through_elsewhere(repo: &Repo<'_>, updates: &[Update]) -> Result<BTreeSet
     }
     let mut why = BTreeSet::new();
     for update in updates.iter().filter(|update| !update.deletes()) {
-        let brought = commits(&update.new, (!update.creates()).then_some(update.old.as_str()))?;
+        let brought = commits(&update.new, (!update.creates()).then_some(&update.old))?;
         let others =
-            brought.iter().filter_map(|commit| allowed.get(commit)).filter(|refs| !refs.contains(&*update.name));
+            brought.iter().filter_map(|commit| allowed.get(commit)).filter(|refs| !refs.contains(&update.name));
         why.extend(
             others.flatten().map(|name| format!("{} gets commits that were let through to {name} alone", update.name)),
         );

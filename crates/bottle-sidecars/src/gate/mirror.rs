@@ -4,9 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use bottle_policy::gate::{GatePolicy, Upstream};
+use bottle_types::git::{ObjectId, RefName};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
 
-use super::changes::{Repo, Update, is_zero};
+use super::changes::{Repo, Update};
 use super::dirs::{GateDirs, make_dir, shell_word, write_file};
 use super::lock::Lock;
 use super::process::{self, ProcessLimits, git_ok, last_words};
@@ -126,7 +129,7 @@ enum ObjectFormat {
 /// What upstream says of itself before anything is fetched.
 struct AboutUpstream {
     /// The default branch, in full; an empty upstream has none to tell.
-    head: Option<String>,
+    head: Option<RefName>,
     format: ObjectFormat,
 }
 
@@ -139,7 +142,8 @@ fn ask(gate: &GateDirs, upstream: &Upstream) -> Result<AboutUpstream, String> {
     }
     let text = String::from_utf8_lossy(&listed.stdout);
     let head = text.lines().find_map(|line| line.strip_prefix("ref: ")?.strip_suffix("\tHEAD"));
-    let head = head.filter(|head| head.starts_with("refs/heads/")).map(str::to_owned);
+    let head = head.filter(|head| head.starts_with("refs/heads/")).map(RefName::parse).transpose();
+    let head = head.map_err(|error| format!("its default branch: {error}"))?;
     let format = match announced(&said) {
         // Before version 2 of the protocol, older servers say it of an empty repository to nobody but who would push there.
         None if text.is_empty() => {
@@ -241,10 +245,10 @@ fn head_leads_nowhere(gate: &GateDirs, upstream: &Upstream) -> bool {
 }
 
 /// Points HEAD to where upstream's points, so that a clone checks out the same branch.
-fn set_head(gate: &GateDirs, upstream: &Upstream, head: Option<String>) -> Result<(), String> {
+fn set_head(gate: &GateDirs, upstream: &Upstream, head: Option<RefName>) -> Result<(), String> {
     let Some(head) = head else { return Ok(()) };
     let mut command = process::git(&gate.home());
-    command.env("GIT_DIR", gate.mirror(&upstream.name)).args(["symbolic-ref", "HEAD", &head]);
+    command.env("GIT_DIR", gate.mirror(&upstream.name)).args(["symbolic-ref", "HEAD", head.as_str()]);
     git_ok(command, None).map(drop)
 }
 
@@ -255,42 +259,39 @@ pub(super) fn list(gate: &GateDirs, what: &str, upstream: &Upstream) -> PathBuf 
 }
 
 /// A dry run's accepted refs that are in the mirror: git may have refused one after all, or was killed before it was there.
-fn kept(gate: &GateDirs, upstream: &Upstream) -> Result<Vec<String>, String> {
-    let kept = read_list(&list(gate, "kept", upstream))?;
+fn kept(gate: &GateDirs, upstream: &Upstream) -> Result<Vec<RefName>, String> {
+    let kept: RefList = read_list(&list(gate, "kept", upstream))?;
     if kept.is_empty() {
         return Ok(vec![]);
     }
     let mut ask = process::git(&gate.home());
     ask.env("GIT_DIR", gate.mirror(&upstream.name)).args(["for-each-ref", "--format=%(refname) %(objectname)"]);
-    ask.args(kept.keys());
+    ask.args(kept.keys().map(RefName::as_str));
     let there = git_ok(ask, None)?;
     let there = String::from_utf8_lossy(&there);
-    let refs = there.lines().filter_map(|line| line.split_once(' '));
-    Ok(refs
-        .filter(|(name, id)| kept.get(*name).is_some_and(|kept| kept == id))
-        .map(|(name, _)| name.to_owned())
-        .collect())
+    let there: BTreeSet<&str> = there.lines().collect();
+    Ok(kept.into_iter().filter(|(name, id)| there.contains(&*format!("{name} {id}"))).map(|(name, _)| name).collect())
 }
 
 /// Remembers refs that a dry run has accepted.
-pub(super) fn keep(gate: &GateDirs, upstream: &Upstream, refs: &[(String, String)]) -> Result<(), String> {
+pub(super) fn keep(gate: &GateDirs, upstream: &Upstream, refs: &[(RefName, ObjectId)]) -> Result<(), String> {
     add_to_list(&list(gate, "kept", upstream), refs)
 }
 
 /// The branches that this run created, and may therefore rewrite.
-pub(super) fn made(gate: &GateDirs, upstream: &Upstream) -> Result<BTreeMap<String, String>, String> {
+pub(super) fn made(gate: &GateDirs, upstream: &Upstream) -> Result<RefList, String> {
     read_list(&list(gate, "made", upstream))
 }
 
 /// Remembers branches that this run created.
-pub(super) fn remember_made(gate: &GateDirs, upstream: &Upstream, refs: &[(String, String)]) -> Result<(), String> {
+pub(super) fn remember_made(gate: &GateDirs, upstream: &Upstream, refs: &[(RefName, ObjectId)]) -> Result<(), String> {
     add_to_list(&list(gate, "made", upstream), refs)
 }
 
 /// Remembers, before a push goes to upstream, what each of its refs was there: what the run itself pushed is not upstream's.
 pub(super) fn remember_pushed(gate: &GateDirs, upstream: &Upstream, updates: &[Update]) -> Result<(), String> {
     let path = list(gate, "pushed", upstream);
-    let before = read_list(&path)?;
+    let before: PushedList = read_list(&path)?;
     let entries = updates.iter().map(|update| (format!("{} {}", update.name, update.new), update.old.clone()));
     let new: Vec<_> = entries.filter(|(key, _)| !before.contains_key(key)).collect();
     add_to_list(&path, &new)
@@ -299,9 +300,9 @@ pub(super) fn remember_pushed(gate: &GateDirs, upstream: &Upstream, updates: &[U
 /// Commits that upstream has by other hands than this run's.
 pub(super) struct UpstreamsTips {
     /// Those of its branches and tags.
-    pub(super) commits: BTreeSet<String>,
+    pub(super) commits: BTreeSet<ObjectId>,
     /// That of the default branch.
-    pub(super) head: Option<String>,
+    pub(super) head: Option<ObjectId>,
 }
 
 /// Reads the mirror's branches and tags; in place of one that this run pushed stands what upstream had there before.
@@ -309,13 +310,12 @@ pub(super) fn upstreams_tips(repo: &Repo<'_>) -> Result<UpstreamsTips, String> {
     // The refs first: a push beside this one is in the list before its refs are here.
     let format = "--format=%(refname) %(objectname) %(HEAD)";
     let listed = repo.ok(&["for-each-ref", format, "refs/heads/", "refs/tags/"], None)?;
-    let pushed = read_list(&list(repo.gate, "pushed", repo.upstream))?;
-    let before = |name: &str, id: &str| {
-        let mut id = id.to_owned();
+    let pushed: PushedList = read_list(&list(repo.gate, "pushed", repo.upstream))?;
+    let before = |name: &str, mut id: ObjectId| {
         for _ in 0..=pushed.len() {
             match pushed.get(&format!("{name} {id}")) {
                 Some(before) => before.clone_into(&mut id),
-                None => return (!is_zero(&id)).then_some(id),
+                None => return (!id.is_null()).then_some(id),
             }
         }
         None
@@ -324,6 +324,7 @@ pub(super) fn upstreams_tips(repo: &Repo<'_>) -> Result<UpstreamsTips, String> {
     for line in String::from_utf8_lossy(&listed).lines() {
         let mut words = line.split(' ');
         let (Some(name), Some(id)) = (words.next(), words.next()) else { continue };
+        let id = ObjectId::parse(id).map_err(|error| format!("git for-each-ref: {error}"))?;
         let Some(id) = before(name, id) else { continue };
         if words.next() == Some("*") {
             tips.head = Some(id.clone());
@@ -333,7 +334,12 @@ pub(super) fn upstreams_tips(repo: &Repo<'_>) -> Result<UpstreamsTips, String> {
     Ok(tips)
 }
 
-fn read_list(path: &Path) -> Result<BTreeMap<String, String>, String> {
+/// Refs, and where each was when the gate wrote it down.
+type RefList = BTreeMap<RefName, ObjectId>;
+/// What upstream had, by the ref and the id that the run pushed there, a space between.
+type PushedList = BTreeMap<String, ObjectId>;
+
+fn read_list<K: DeserializeOwned + Ord>(path: &Path) -> Result<BTreeMap<K, ObjectId>, String> {
     let say = |error: &dyn std::fmt::Display| format!("failed to read {}: {error}", path.display());
     match std::fs::read(path) {
         Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| say(&error)),
@@ -342,8 +348,11 @@ fn read_list(path: &Path) -> Result<BTreeMap<String, String>, String> {
     }
 }
 
-fn add_to_list(path: &Path, refs: &[(String, String)]) -> Result<(), String> {
-    let mut list = read_list(path)?;
+fn add_to_list<K>(path: &Path, refs: &[(K, ObjectId)]) -> Result<(), String>
+where
+    K: Serialize + DeserializeOwned + Ord + Clone,
+{
+    let mut list: BTreeMap<K, ObjectId> = read_list(path)?;
     list.extend(refs.iter().cloned());
     let text = serde_json::to_vec(&list).map_err(|error| error.to_string())?;
     write_file(path, &text, 0o600).map_err(|error| error.to_string())

@@ -5,9 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use bottle_policy::gate::patch::PatchRules;
 use bottle_policy::gate::paths::ProtectedPaths;
 use bottle_policy::gate::refs::RefRules;
+use bottle_types::git::ObjectId;
 use bottle_types::units::ByteSize;
 
 use super::changes::{Changes, Object, ObjectKind, PathChange, Repo, TreeEntry, Update, read_all};
+use super::push::AskedUpdate;
 use super::{mirror, stat};
 
 /// Why a push is refused, in a line: what, where, which rule, what to do.
@@ -46,26 +48,24 @@ pub(super) const MAX_REFS: usize = 64;
 /// No more reasons than this of one kind; the rest is counted.
 const MAX_REASONS: usize = 10;
 
-fn short(id: &str) -> &str {
-    &id[..id.len().min(12)]
-}
-
-/// Judges a push by the names of its refs alone.
-pub(super) fn names(repo: &Repo<'_>, updates: &[Update]) -> Result<Vec<Refusal>, String> {
-    if updates.len() > MAX_REFS {
-        let why = format!("{} refs in one push; push at most {MAX_REFS} at a time", updates.len());
-        return Ok(vec![Refusal::all(why)]);
+/// Judges a push by the names of its refs alone; gives the updates, or the refusals.
+pub(super) fn names(repo: &Repo<'_>, asked: &[AskedUpdate]) -> Result<Result<Vec<Update>, Vec<Refusal>>, String> {
+    if asked.len() > MAX_REFS {
+        let why = format!("{} refs in one push; push at most {MAX_REFS} at a time", asked.len());
+        return Ok(Err(vec![Refusal::all(why)]));
     }
     let rules = RefRules::new(&repo.upstream.push).map_err(|error| error.to_string())?;
-    let mut refusals = vec![];
-    for (index, update) in updates.iter().enumerate() {
-        if let Err(refusal) = rules.judge(&update.name) {
-            refusals.push(Refusal::one(index, refusal.to_string()));
-        } else if update.deletes() {
-            refusals.push(Refusal::one(index, "refs can't be deleted through the gate; leave it as it is"));
+    let (mut updates, mut refusals) = (vec![], vec![]);
+    for (index, AskedUpdate { old, new, name }) in asked.iter().enumerate() {
+        match rules.judge(name) {
+            Err(refusal) => refusals.push(Refusal::one(index, refusal.to_string())),
+            Ok(_) if new.is_null() => {
+                refusals.push(Refusal::one(index, "refs can't be deleted through the gate; leave it as it is"));
+            }
+            Ok(name) => updates.push(Update { old: old.clone(), new: new.clone(), name }),
         }
     }
-    Ok(refusals)
+    Ok(if refusals.is_empty() { Ok(updates) } else { Err(refusals) })
 }
 
 /// Judges a push before any content is read: kinds, sizes, rewrites, paths.
@@ -84,9 +84,9 @@ fn sizes(repo: &Repo<'_>, changes: &Changes) -> Vec<Refusal> {
     let positions = changes.positions();
     let large = changes.objects.iter().filter(|object| object.size > push.max_blob_bytes.0);
     for object in large.take(MAX_REASONS) {
-        let gate = positions.get(object.id.as_str()).and_then(|(_, paths)| paths.first());
+        let gate = positions.get(&object.id).and_then(|(_, paths)| paths.first());
         let gate =
-            gate.map_or_else(|| format!("object {}", short(&object.id)), |path| String::from_utf8_lossy(path).into());
+            gate.map_or_else(|| format!("object {}", object.id.short()), |path| String::from_utf8_lossy(path).into());
         let (size, most) = (ByteSize(object.size), push.max_blob_bytes);
         let why = format!("is {size} bytes large, and {most} is allowed; leave it out of the commit");
         refusals.push(Refusal::about(gate, why));
@@ -105,17 +105,17 @@ fn tips(repo: &Repo<'_>, updates: &[Update]) -> Result<Vec<Refusal>, String> {
     let mut refusals = vec![];
     let made = mirror::made(repo.gate, repo.upstream)?;
     for (index, update) in updates.iter().enumerate().filter(|(_, update)| !update.deletes()) {
-        let kind = repo.ok(&["cat-file", "-t", &update.new], None)?;
-        if update.name.starts_with("refs/heads/") && kind != b"commit\n" {
+        let kind = repo.ok(&["cat-file", "-t", update.new.as_str()], None)?;
+        if update.name.branch().is_some() && kind != b"commit\n" {
             refusals.push(Refusal::one(index, "a branch has to be a commit"));
-        } else if update.name.starts_with("refs/tags/") && !update.creates() {
+        } else if update.name.tag().is_some() && !update.creates() {
             refusals.push(Refusal::one(index, "a tag that is there can't be moved; make a new one"));
         } else if !update.creates()
             && !made.contains_key(&update.name)
             && !repo.is_fast_forward(&update.old, &update.new)?
         {
             let advice = "upstream had it before this run; fetch, rebase on it and push again without force";
-            refusals.push(Refusal::one(index, format!("not a fast-forward of {}: {advice}", short(&update.old))));
+            refusals.push(Refusal::one(index, format!("not a fast-forward of {}: {advice}", update.old.short())));
         }
     }
     Ok(refusals)
@@ -155,15 +155,15 @@ fn protected(repo: &Repo<'_>, changes: &Changes) -> Result<Vec<Refusal>, String>
     Ok(refusals)
 }
 
-fn protected_refusal(commit: &str, path: String, glob: &str) -> Refusal {
+fn protected_refusal(commit: &ObjectId, path: String, glob: &str) -> Refusal {
     let advice = "leave that path as upstream has it in every commit, and push again";
-    Refusal::about(path, format!("in commit {} is protected ({glob}): {advice}", short(commit)))
+    Refusal::about(path, format!("in commit {} is protected ({glob}): {advice}", commit.short()))
 }
 
 /// Tells whether a merge has at a path what git makes of it by itself: what changed on one side alone since the one common
 /// ancestor. So merging upstream's newer version in passes, and a merge that changes the path, or quietly keeps an old
 /// version of it, does not. Anything less clear than two parents and one ancestor counts as a change.
-fn is_clean_merge(repo: &Repo<'_>, parents: &[String], versions: &[&PathChange]) -> Result<bool, String> {
+fn is_clean_merge(repo: &Repo<'_>, parents: &[ObjectId], versions: &[&PathChange]) -> Result<bool, String> {
     let [first, second] = parents else { return Ok(false) };
     let result = &versions[0].new;
     let side = |number: usize| {
@@ -173,22 +173,22 @@ fn is_clean_merge(repo: &Repo<'_>, parents: &[String], versions: &[&PathChange])
     if first_side == second_side {
         return Ok(*result == first_side);
     }
-    let bases = repo.ok(&["merge-base", "--all", first, second], None)?;
+    let bases = repo.ok(&["merge-base", "--all", first.as_str(), second.as_str()], None)?;
     let bases = String::from_utf8_lossy(&bases).into_owned();
     let [base] = bases.lines().collect::<Vec<_>>()[..] else { return Ok(false) };
-    let base = entry_at(repo, base, &versions[0].path)?;
+    let base = ObjectId::parse(base).map_err(|error| format!("git merge-base: {error}"))?;
+    let base = entry_at(repo, &base, &versions[0].path)?;
     Ok((first_side == base && *result == second_side) || (second_side == base && *result == first_side))
 }
 
-pub(super) fn entry_at(repo: &Repo<'_>, commit: &str, path: &[u8]) -> Result<TreeEntry, String> {
+pub(super) fn entry_at(repo: &Repo<'_>, commit: &ObjectId, path: &[u8]) -> Result<TreeEntry, String> {
     use std::os::unix::ffi::OsStrExt as _;
     let mut command = repo.git();
-    command.args(["--literal-pathspecs", "ls-tree", "-z", "--full-tree", commit, "--"]);
+    command.args(["--literal-pathspecs", "ls-tree", "-z", "--full-tree", commit.as_str(), "--"]);
     command.arg(std::ffi::OsStr::from_bytes(path));
     let listed = super::process::git_ok(command, None)?;
     let Some(tab) = listed.iter().position(|byte| *byte == b'\t') else {
-        let length = commit.len();
-        return Ok(TreeEntry { mode: 0, id: "0".repeat(length) });
+        return Ok(TreeEntry { mode: 0, id: commit.null_alike() });
     };
     let words = String::from_utf8_lossy(&listed[..tab]).into_owned();
     let mut words = words.split(' ');
@@ -196,7 +196,8 @@ pub(super) fn entry_at(repo: &Repo<'_>, commit: &str, path: &[u8]) -> Result<Tre
     let (Some(mode), Some(_), Some(id)) = (mode, words.next(), words.next()) else {
         return Err("git ls-tree gave an answer that the gate does not know".to_owned());
     };
-    Ok(TreeEntry { mode, id: id.to_owned() })
+    let id = ObjectId::parse(id).map_err(|error| format!("git ls-tree: {error}"))?;
+    Ok(TreeEntry { mode, id })
 }
 
 /// How much the new commits change, and who wrote them.
@@ -213,7 +214,7 @@ fn patch(repo: &Repo<'_>, changes: &Changes) -> Result<Vec<Refusal>, String> {
         let mut wrong = vec![];
         read_all(repo, &commits, |at, bytes| {
             let why = rules.commit(bytes);
-            wrong.extend(why.map(|why| Refusal::all(format!("commit {} {why}", short(&commits[at].id)))));
+            wrong.extend(why.map(|why| Refusal::all(format!("commit {} {why}", commits[at].id.short()))));
             Ok(())
         })?;
         let more = wrong.len().saturating_sub(MAX_REASONS);
@@ -245,7 +246,7 @@ fn submodules(repo: &Repo<'_>, changes: &Changes) -> Result<Vec<Refusal>, String
     for (commit, paths) in wanted {
         let id = &changes.commits[commit].id;
         let refuse = |what: &str| {
-            Refusal::all(format!("{what} in commit {}: submodules can only be declared upstreams", short(id)))
+            Refusal::all(format!("{what} in commit {}: submodules can only be declared upstreams", id.short()))
         };
         match gitmodules(repo, id)? {
             Err(what) => refusals.push(refuse(what)),
@@ -260,13 +261,13 @@ fn submodules(repo: &Repo<'_>, changes: &Changes) -> Result<Vec<Refusal>, String
 }
 
 /// The paths that a commit's `.gitmodules` gives a URL; the inner error is what is wrong with one.
-fn gitmodules(repo: &Repo<'_>, commit: &str) -> Result<Result<BTreeSet<Vec<u8>>, &'static str>, String> {
+fn gitmodules(repo: &Repo<'_>, commit: &ObjectId) -> Result<Result<BTreeSet<Vec<u8>>, &'static str>, String> {
     let entry = entry_at(repo, commit, b".gitmodules")?;
     if !entry.is_there() {
         return Ok(Ok(BTreeSet::new()));
     }
     let mut command = repo.git();
-    command.args(["config", "--no-includes", "--null", "--list", "--blob", &entry.id]);
+    command.args(["config", "--no-includes", "--null", "--list", "--blob", entry.id.as_str()]);
     let output = super::process::run(command, None, super::process::ProcessLimits::local())
         .map_err(|error| error.to_string())?;
     if !output.status.success() {

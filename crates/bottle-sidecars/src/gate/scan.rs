@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use bottle_types::git::ObjectId;
 use bottle_wire::push_report::Finding;
 
 use super::accepted::{Found, ScanWork, only_new};
@@ -35,7 +36,7 @@ pub(super) struct PossibleExemption {
 }
 
 /// The commit that a root tree belongs to, by the tree's id.
-type Roots = HashMap<String, usize>;
+type Roots = HashMap<ObjectId, usize>;
 
 /// Reads every new object once, gives all that it says to each scanner, and tells what they find that upstream does not have.
 pub(super) fn scan(gitleaks: Scanner, work: ScanWork<'_>) -> Result<Vec<FoundIn>, String> {
@@ -53,15 +54,16 @@ fn look(gitleaks: Scanner, work: ScanWork<'_>) -> Result<(Found, Roots), String>
     pass.add_refs(&refs)?;
     let mut roots = Roots::new();
     let positions = changes.positions();
-    let commits: HashMap<&str, usize> =
-        changes.commits.iter().enumerate().map(|(index, commit)| (commit.id.as_str(), index)).collect();
+    let commits: HashMap<&ObjectId, usize> =
+        changes.commits.iter().enumerate().map(|(index, commit)| (&commit.id, index)).collect();
     read_all(repo, &changes.objects, |index, bytes| {
         let object @ Object { id, .. } = &changes.objects[index];
         let root = bytes.strip_prefix(b"tree ").and_then(|rest| rest.split(|byte| *byte == b'\n').next());
-        if let (Some(commit), Some(root)) = (commits.get(id.as_str()), root) {
-            roots.insert(String::from_utf8_lossy(root).into_owned(), *commit);
+        let root = root.and_then(|root| ObjectId::from_bytes(root).ok());
+        if let (Some(commit), Some(root)) = (commits.get(id), root) {
+            roots.insert(root, *commit);
         }
-        let paths = positions.get(id.as_str()).map(|(_, paths)| paths.as_slice()).unwrap_or_default();
+        let paths = positions.get(id).map(|(_, paths)| paths.as_slice()).unwrap_or_default();
         pass.add_object(Some(index), object, bytes, &ScanWork::endings(paths))
     })?;
     Ok((pass.finish(repo.gate)?, roots))
@@ -96,7 +98,7 @@ fn located(work: ScanWork<'_>, hits: &BTreeSet<ScanHit>, sources: &[TextSource],
             TextSource::Upstreams => continue,
         };
         let object = &changes.objects[index];
-        let placed = positions.get(object.id.as_str());
+        let placed = positions.get(&object.id);
         let commit = placed.map(|(commit, _)| *commit).or_else(|| roots.get(&object.id).copied());
         let commit = commit.map(|commit| changes.commits[commit].id.clone());
         let path = placed.and_then(|(_, paths)| paths.first()).map(|path| String::from_utf8_lossy(path).into_owned());
@@ -109,10 +111,10 @@ fn located(work: ScanWork<'_>, hits: &BTreeSet<ScanHit>, sources: &[TextSource],
             ObjectKind::Commit => (Some(object.id.clone()), "commit message or header".to_owned()),
             ObjectKind::Tag => (None, "tag message or header".to_owned()),
             ObjectKind::Tree => (commit, FILE_NAME.to_owned()),
-            ObjectKind::Blob => (commit, path.unwrap_or_else(|| format!("blob {}", &object.id[..12]))),
+            ObjectKind::Blob => (commit, path.unwrap_or_else(|| format!("blob {}", object.id.short()))),
         };
         if names_are_secret && object.kind == ObjectKind::Blob {
-            what = format!("blob {}", &object.id[..12]);
+            what = format!("blob {}", object.id.short());
         }
         if let Some(how) = inside {
             what = format!("{what} ({how})");
@@ -163,6 +165,6 @@ pub(super) fn withhold_secrets<'a>(
     }
 }
 
-fn finding(hit: &ScanHit, commit: Option<String>, path: String, has_lines: bool) -> Finding {
+fn finding(hit: &ScanHit, commit: Option<ObjectId>, path: String, has_lines: bool) -> Finding {
     Finding { rule: hit.rule.clone(), commit, path, line: hit.line.filter(|_| has_lines), sha256: None }
 }

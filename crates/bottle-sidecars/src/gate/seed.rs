@@ -11,6 +11,7 @@ use std::io;
 use std::path::Path;
 
 use bottle_policy::gate::Upstream;
+use bottle_types::git::{ObjectId, RefName};
 
 use super::dirs::GateDirs;
 use super::process::{self, git_ok};
@@ -38,8 +39,11 @@ pub(super) fn take(gate: &GateDirs, upstream: &Upstream) -> Result<bool, String>
     }
     let mut commands = String::new();
     for line in branches.lines() {
-        let (id, branch) = line.split_once(' ').ok_or("the seed's list of branches can't be read")?;
-        commands.push_str(&format!("update refs/heads/{branch} {id}\n"));
+        let wrong = |error: &dyn std::fmt::Display| format!("the seed's list of branches can't be read: {error}");
+        let (id, branch) = line.split_once(' ').ok_or_else(|| wrong(&"a line has no id and branch"))?;
+        let id = ObjectId::parse(id).map_err(|error| wrong(&error))?;
+        let name = RefName::of_branch(branch).map_err(|error| wrong(&error))?;
+        commands.push_str(&format!("update {name} {id}\n"));
     }
     let mut command = process::git(&gate.home());
     command.env("GIT_DIR", &mirror).args(["update-ref", "--stdin"]);

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bottle_policy::gate::patch::PatchSize;
+use bottle_types::git::ObjectId;
 
 use super::changes::{Changes, ObjectKind, PathChange, Repo, kinds, read_all};
 
@@ -45,8 +46,8 @@ pub(super) fn stats<'a>(repo: &Repo<'_>, changes: &'a Changes) -> Result<Stats<'
             None => return Err("git did not count the lines of every change".to_owned()),
         }
     }
-    let olds: BTreeSet<&str> =
-        binary.iter().filter(|change| change.old.is_there()).map(|change| change.old.id.as_str()).collect();
+    let olds: BTreeSet<&ObjectId> =
+        binary.iter().filter(|change| change.old.is_there()).map(|change| &change.old.id).collect();
     let were = binary_among(repo, &olds)?;
     for change in binary.iter().filter(|change| change.new.is_there() && !were.contains(&change.old.id)) {
         stats.entry(&change.path[..]).or_default().becomes_binary = true;
@@ -105,7 +106,7 @@ fn numstat(repo: &Repo<'_>, changes: &Changes) -> Result<Counted, String> {
         let mut words = field.splitn(3, |byte| *byte == b'\t');
         let (Some(added), Some(removed), Some(path)) = (words.next(), words.next(), words.next()) else {
             let (commit, parent) = headers.next().ok_or_else(broken)?;
-            if field != changes.commits[commit].id.as_bytes() {
+            if field != changes.commits[commit].id.as_str().as_bytes() {
                 return Err(broken());
             }
             here = Some((commit, parent));
@@ -123,8 +124,8 @@ fn numstat(repo: &Repo<'_>, changes: &Changes) -> Result<Counted, String> {
 }
 
 /// Those of some blobs that git takes for binary.
-fn binary_among(repo: &Repo<'_>, ids: &BTreeSet<&str>) -> Result<BTreeSet<String>, String> {
-    let ids: Vec<String> = ids.iter().map(|id| (*id).to_owned()).collect();
+fn binary_among(repo: &Repo<'_>, ids: &BTreeSet<&ObjectId>) -> Result<BTreeSet<ObjectId>, String> {
+    let ids: Vec<ObjectId> = ids.iter().map(|id| (*id).clone()).collect();
     if ids.is_empty() {
         return Ok(BTreeSet::new());
     }

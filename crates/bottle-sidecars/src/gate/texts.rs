@@ -8,6 +8,7 @@ use aho_corasick::{AhoCorasick, MatchKind};
 use bottle_scan::dlp::{Rules, Scope};
 use bottle_scan::known::KnownSecrets;
 use bottle_scan::texts::{Derived, Unpacker};
+use bottle_types::git::ObjectId;
 
 use super::changes::{Object, ObjectKind, Repo};
 use super::dirs::GateDirs;
@@ -95,7 +96,7 @@ impl<'a> ScanPass<'a> {
             (Some(index), None) => TextSource::Object(index),
             (Some(index), Some(how)) => TextSource::Inside(index, how),
         };
-        let in_object = |error| format!("object {}: {error}", object.id.get(..12).unwrap_or_default());
+        let in_object = |error| format!("object {}: {error}", object.id.short());
         let own = matches!(object.kind, ObjectKind::Commit | ObjectKind::Tag);
         let bytes = if own { without_ids(bytes) } else { bytes };
         self.add_all(&source, bytes, endings).map_err(in_object)
@@ -232,9 +233,9 @@ fn without_ids(mut bytes: &[u8]) -> &[u8] {
 }
 
 /// The names in a raw tree, a line each. The id of a submodule can be any 20 bytes, so it is looked at like a name.
-fn tree_names(id: &str, mut tree: &[u8]) -> Result<Vec<u8>, String> {
+fn tree_names(id: &ObjectId, mut tree: &[u8]) -> Result<Vec<u8>, String> {
     let broken = || format!("tree {id} is damaged");
-    let id_bytes = id.len() / 2;
+    let id_bytes = id.as_str().len() / 2;
     let mut names = vec![];
     while !tree.is_empty() {
         let blank = tree.iter().position(|byte| *byte == b' ').ok_or_else(broken)?;
@@ -258,7 +259,7 @@ mod tests {
 
     #[test]
     fn the_names_of_a_tree_and_the_bytes_of_a_submodule() {
-        let id = "0".repeat(40);
+        let id = ObjectId::parse(&"0".repeat(40)).expect("an id");
         let mut tree = b"100644 a name\0".to_vec();
         tree.extend([1; 20]);
         tree.extend(b"160000 sub\0ABCDEFGHIJKLMNOPQRST");

@@ -7,6 +7,7 @@ mod approved;
 mod claims;
 mod evasion;
 mod exemptions;
+mod git_texts;
 mod history;
 mod hostile;
 mod https;

@@ -275,13 +275,14 @@ fn push(policy: &mut GatePolicy, request: &Request) -> Result<(), ChangeError> {
     let rules = |at: &bottle_policy::gate::Upstream| {
         RefRules::new(&at.push).map_err(|error| ChangeError::Impossible(error.to_string()))
     };
-    if rules(at)?.judge(r#ref).is_ok() {
+    if rules(at)?.judge(r#ref.as_str()).is_ok() {
         return Err(ChangeError::Already);
     }
-    let tag = r#ref.starts_with("refs/tags/");
-    at.push.refs.push(globset::escape(r#ref));
+    let tag = r#ref.tag().is_some();
+    at.push.refs.push(globset::escape(r#ref.as_str()));
     at.push.tags |= tag;
-    rules(at)?.judge(r#ref).map_err(|refusal| ChangeError::Impossible(format!("{}: {refusal}", r#ref)))
+    let judged = rules(at)?.judge(r#ref.as_str());
+    judged.map(drop).map_err(|refusal| ChangeError::Impossible(format!("{}: {refusal}", r#ref)))
 }
 
 fn budget(policy: &mut RoutesPolicy, request: &Request) -> Result<(), ChangeError> {

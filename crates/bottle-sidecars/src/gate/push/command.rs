@@ -24,7 +24,7 @@ pub(super) fn push(repo: &Repo<'_>, updates: &[Update], options: &[&str]) -> Com
         push.arg("--atomic");
     }
     for Update { old, name, .. } in updates {
-        let expected = if old.bytes().all(|byte| byte == b'0') { "" } else { old };
+        let expected = if old.is_null() { "" } else { old.as_str() };
         push.arg(format!("--force-with-lease={name}:{expected}"));
     }
     push.arg("--end-of-options").arg(repo.upstream.url.to_string());

@@ -98,7 +98,7 @@ fn to_upstream(judged: &Judged<'_>) -> Result<Vec<String>, ForwardError> {
     }
     let made: Vec<_> = updates
         .iter()
-        .filter(|update| update.creates() && update.name.starts_with("refs/heads/"))
+        .filter(|update| update.creates() && update.name.branch().is_some())
         .map(|update| (update.name.clone(), update.new.clone()))
         .collect();
     hold(repo.gate, lock);

@@ -18,6 +18,7 @@ use super::refused::Refused;
 /// A push that may go to upstream. [`Judged::new`], which scans, is the only way to make one: its fields are private.
 pub(super) struct Judged<'a> {
     received: Received<'a>,
+    updates: Vec<Update>,
     changes: Changes,
     /// What was found, and a person has let through.
     allowed: Vec<FoundIn>,
@@ -27,13 +28,13 @@ pub(super) struct Judged<'a> {
 impl<'a> Judged<'a> {
     /// Scans a listed push, and refuses it if something is found or could not be looked at.
     pub(super) fn new(listed: Listed<'a>, known: &KnownSecrets) -> Result<Self, Box<Refused<'a>>> {
-        let Listed { mut received, changes, scanners, mut ms } = listed;
+        let Listed { mut received, updates, changes, scanners, mut ms } = listed;
         let start = Instant::now();
-        let scanned = scanners.scan(&received, &changes, known);
+        let scanned = scanners.scan(&received, &updates, &changes, known);
         ms.scan = millis(start);
         match scanned {
             Ok(findings) if findings.is_empty() || !is_refused(&received, &findings) => {
-                Self::unless_held(received, changes, findings, ms)
+                Self::unless_held(received, updates, changes, findings, ms)
             }
             Ok(findings) => {
                 if findings.iter().any(|one| scan::is_in_a_name(&one.finding)) {
@@ -52,16 +53,17 @@ impl<'a> Judged<'a> {
     /// A push that waits for a person goes if exactly this one was let through.
     fn unless_held(
         received: Received<'a>,
+        updates: Vec<Update>,
         changes: Changes,
         findings: Vec<FoundIn>,
         ms: Timings,
     ) -> Result<Self, Box<Refused<'a>>> {
-        let held = match hold::question(&received.repo, &received.updates, &changes, &findings) {
+        let held = match hold::question(&received.repo, &updates, &changes, &findings) {
             Ok(held) => held,
             Err(reason) => return Err(Refused::by_rules(received, changes, vec![Refusal::all(reason)], ms)),
         };
         let Some(held) = held.filter(|held| !hold::is_approved(&received.repo, held)) else {
-            return Ok(Self { received, changes, allowed: findings, ms });
+            return Ok(Self { received, updates, changes, allowed: findings, ms });
         };
         let refusals = vec![Refusal::all(hold::ask(&received.repo.gate.dirs, &held))];
         Err(Box::new(Refused { received, changes, refusals, findings, remote_lines: vec![], is_held: true, ms }))
@@ -72,7 +74,7 @@ impl<'a> Judged<'a> {
     }
 
     pub(super) fn updates(&self) -> &[Update] {
-        &self.received.updates
+        &self.updates
     }
 
     /// The parts, for the phase after this one.

@@ -7,7 +7,7 @@ use bottle_scan::known::KnownSecrets;
 use bottle_wire::push_report::Timings;
 
 use super::super::accepted::ScanWork;
-use super::super::changes::Changes;
+use super::super::changes::{Changes, Update};
 use super::super::dirs::GateDirs;
 use super::super::gitleaks::Scanner;
 use super::super::rules::{self, MAX_REFS, Refusal};
@@ -20,6 +20,7 @@ use super::refused::Refused;
 /// A push that no push rule refuses, with all that it brings.
 pub(super) struct Listed<'a> {
     pub(super) received: Received<'a>,
+    pub(super) updates: Vec<Update>,
     pub(super) changes: Changes,
     pub(super) scanners: Scanners,
     pub(super) ms: Timings,
@@ -31,14 +32,15 @@ impl<'a> Listed<'a> {
         // Both read their rules while this looks at what is pushed.
         let scanners = Scanners::start(received.repo.gate);
         let (mut changes, mut ms) = (Changes::default(), Timings::default());
-        let mut refusals = match list(&received, &mut changes) {
-            Ok(refusals) => refusals,
+        let listed = match list(&received, &mut changes) {
+            Ok(listed) => listed,
             Err(reason) => return Err(Refused::by_rules(received, changes, vec![Refusal::all(reason)], ms)),
         };
         ms.judge = millis(received.started);
-        if refusals.is_empty() {
-            return Ok(Self { received, changes, scanners, ms });
-        }
+        let mut refusals = match listed {
+            Ok(updates) => return Ok(Self { received, updates, changes, scanners, ms }),
+            Err(refusals) => refusals,
+        };
         // These names and paths are shown, and were not scanned with the rest.
         let about = refusals.iter_mut().filter_map(|refusal| refusal.about.as_mut());
         let names = received.names.iter_mut().take(MAX_REFS);
@@ -47,18 +49,19 @@ impl<'a> Listed<'a> {
     }
 }
 
-/// Lists what the push brings, unless its names alone refuse it; gives the refusals.
-fn list(received: &Received<'_>, changes: &mut Changes) -> Result<Vec<Refusal>, String> {
-    let Received { repo, updates, .. } = received;
-    let refusals = rules::names(repo, updates)?;
-    if !refusals.is_empty() {
-        return Ok(refusals);
+/// Lists what the push brings, unless its names alone refuse it; gives the updates, or the refusals.
+fn list(received: &Received<'_>, changes: &mut Changes) -> Result<Result<Vec<Update>, Vec<Refusal>>, String> {
+    let Received { repo, asked, .. } = received;
+    let updates = match rules::names(repo, asked)? {
+        Ok(updates) => updates,
+        Err(refusals) => return Ok(Err(refusals)),
+    };
+    if !can_be_one_push(repo, &updates)? {
+        return Ok(Err(vec![Refusal::all(ONE_AT_A_TIME.to_owned())]));
     }
-    if !can_be_one_push(repo, updates)? {
-        return Ok(vec![Refusal::all(ONE_AT_A_TIME.to_owned())]);
-    }
-    *changes = Changes::list(repo, updates)?;
-    rules::changes(repo, updates, changes)
+    *changes = Changes::list(repo, &updates)?;
+    let refusals = rules::changes(repo, &updates, changes)?;
+    Ok(if refusals.is_empty() { Ok(updates) } else { Err(refusals) })
 }
 
 /// Both scanners, which read their rules in the background.
@@ -78,13 +81,14 @@ impl Scanners {
     pub(super) fn scan(
         self,
         received: &Received<'_>,
+        updates: &[Update],
         changes: &Changes,
         known: &KnownSecrets,
     ) -> Result<Vec<FoundIn>, String> {
         let gitleaks = self.gitleaks?;
         let rules = self.rules.join().map_err(|_| "the rules can't be read".to_owned())?;
         let rules = rules.map_err(|error| error.to_string())?;
-        let Received { repo, updates, .. } = received;
+        let repo = &received.repo;
         scan::scan(gitleaks, ScanWork { repo, updates, changes, rules: &rules, known })
     }
 }

@@ -21,6 +21,7 @@ use super::dirs::GateDirs;
 use forwarded::Forwarded;
 use judged::Judged;
 use listed::Listed;
+pub(super) use received::AskedUpdate;
 use received::Received;
 use report::{PushReport, tell};
 

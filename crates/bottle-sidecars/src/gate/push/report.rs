@@ -65,12 +65,12 @@ impl PushReport<'_> {
             self.remote_lines.iter().map(|line| format!("upstream: {}", known.mask_str(line))).collect();
         let (mut lines, mut records) = (vec![], vec![]);
         // More refs than are allowed are refused together; a line for each would only fill the record.
-        for index in 0..self.received.updates.len().min(MAX_REFS) {
+        for index in 0..self.received.asked.len().min(MAX_REFS) {
             records.push(self.conclude_ref(index, known, &remote_lines, &mut lines));
         }
         let more = lines.len().saturating_sub(MAX_LINES_SHOWN + records.len());
         lines.truncate(lines.len() - more);
-        let more = more + self.received.updates.len() - records.len();
+        let more = more + self.received.asked.len() - records.len();
         if more > 0 {
             lines.push(format!("and {more} more"));
         }
@@ -97,7 +97,7 @@ impl PushReport<'_> {
         remote_lines: &[String],
         lines: &mut Vec<String>,
     ) -> PushedRef {
-        let Received { repo, updates, names, .. } = &self.received;
+        let Received { repo, asked, names, .. } = &self.received;
         let (commits, objects, bytes) = rules::weigh(&self.changes, index);
         let about_this_ref = self.refusals.iter().filter(|refusal| refusal.update.is_none_or(|of| of == index));
         let mut reasons: Vec<String> = about_this_ref.map(|refusal| known.mask_str(&refusal.text())).collect();
@@ -137,8 +137,8 @@ impl PushReport<'_> {
             time: record::now(),
             repo: repo.upstream.name.clone(),
             r#ref: name,
-            old: updates[index].old.clone(),
-            new: updates[index].new.clone(),
+            old: asked[index].old.clone(),
+            new: asked[index].new.clone(),
             commits,
             objects,
             bytes,
@@ -205,8 +205,7 @@ fn masked(found: &FoundIn, known: &KnownSecrets) -> Finding {
 /// One line: which rule, where, what to do.
 fn advice(finding: &Finding) -> String {
     let line = finding.line.map(|line| format!(":{line}")).unwrap_or_default();
-    let commit =
-        finding.commit.as_ref().map(|id| format!(" in commit {}", &id[..id.len().min(12)])).unwrap_or_default();
+    let commit = finding.commit.as_ref().map(|id| format!(" in commit {}", id.short())).unwrap_or_default();
     let rule = &finding.rule;
     format!(
         "{rule} at {}{line}{commit}; take it out of the commit itself (amend or rebase) and push again",
