@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
+use bottle_plan::plan::BottlePlan;
 use bottle_types::record_file::RecordFile;
 use bottle_wire::run_record::Outcome;
 use tokio::signal::unix::{SignalKind, signal};
@@ -18,7 +19,7 @@ use crate::exit::{Code, Failure};
 use crate::forge::{Dry, Forge, app};
 use crate::report::actions::{self, Outputs, conclusion};
 use crate::report::{Actions, Events, Json, Reporter, Terminal};
-use crate::run::{self, RunInputs, RunResult};
+use crate::run::{self, RunInputs, RunMode, RunResult};
 use crate::secrets::{Exchange, Secrets};
 use crate::workflow_commands::{self, escaped, plain};
 
@@ -93,11 +94,8 @@ async fn start(
         true => Arc::new(Dry::new(forge)) as Arc<dyn Forge>,
         false => forge,
     });
-    let replay = plan.replay.as_deref().map(|path| cassette(Path::new(path))).transpose()?;
-    let handoff = match plan.publish.as_deref().map(|path| run::handoff(Path::new(path))).transpose()? {
-        Some(None) => return nothing("the run record has no work that was accepted", context, outputs),
-        Some(handoff) => handoff,
-        None => None,
+    let Some(mode) = mode(&plan)? else {
+        return nothing("the run record has no work that was accepted", context, outputs);
     };
     // From here on it takes credentials anew, and ends nothing.
     let hangups = signal(SignalKind::hangup())
@@ -122,7 +120,7 @@ async fn start(
     let manifest = planned.manifest;
     let cache_dir = context.environment.setup_cache();
     let fresh = secrets.clone();
-    let inputs = RunInputs { plan, planning, manifest, guest_inputs, secrets, replay, handoff, cache_dir, forge };
+    let inputs = RunInputs { plan, planning, manifest, guest_inputs, secrets, mode, cache_dir, forge };
     let ended = tokio::select! {
         ended = run::run(inputs, &events, cancel) => ended,
         never = fresh.keep_fresh(hangups, |renewed| forges.take(renewed, &events)) => match never {},
@@ -160,6 +158,19 @@ fn reporters(json: bool, context: &Context) -> Result<Vec<Box<dyn Reporter>>, Fa
 fn nothing(why: &str, context: &Context, outputs: &mut Outputs) -> Result<Code, Failure> {
     outputs.conclusion = "skipped";
     print(&format!("nothing to do: {}", if context.in_actions() { plain(why) } else { why.to_owned() }))
+}
+
+/// The mode of a plan, with what is read for it; none where there is nothing to publish.
+fn mode(plan: &BottlePlan) -> Result<Option<RunMode>, Failure> {
+    Ok(match (plan.replay.as_deref(), plan.publish.as_deref()) {
+        (None, None) => Some(RunMode::Live),
+        (Some(path), None) => Some(RunMode::Replay(cassette(Path::new(path))?)),
+        (None, Some(path)) => run::handoff(Path::new(path))?.map(RunMode::Publish),
+        (Some(_), Some(_)) => {
+            return Err(Failure::input("a run can't both replay a cassette and publish another run's work")
+                .hint("give --replay or --publish"));
+        }
+    })
 }
 
 /// The cassette of a run record, or the file itself.

@@ -13,6 +13,7 @@ use bottle_wire::push_report::{PushedRef, Verdict};
 use serde_json::Value;
 
 use super::claimed::Claimed;
+use super::mode::RunMode;
 use super::pushed::Pushed;
 use super::{RunContext, RunProgress, case, keep, outcome};
 use crate::backend::{Bottle, BottleError, Side, Tree};
@@ -47,9 +48,10 @@ impl<'r> Collected<'r> {
             None => ended,
         };
         let mut outcome = outcome(ended, &progress);
-        if claimed.context().plan.replay.is_some() {
+        match claimed.context().inputs.mode {
             // What Claude Code reckons for replayed replies was never paid.
-            outcome.cost_usd = None;
+            RunMode::Replay(_) => outcome.cost_usd = None,
+            RunMode::Live | RunMode::Publish(_) => {}
         }
         Self { claimed, outcome, pushed: progress.pushed, proposals: progress.proposals }
     }

@@ -3,7 +3,7 @@
 //! Planning comes earlier, in `cli/task`: `RunInputs` is its result; `planning` makes the plan, and `current` has it made again where
 //! the pull request has moved while the run waited for its lease. The phases: `claimed` → `launched` → `provisioned` → `sealed`
 //! → `setup` → `worked` → `verified` → `unmoved` → `pushed`, and from wherever the run stands `collected` → `published`. Beside them:
-//! `credentials` (new ones, to the doors), `handoff` (another job's work), `keep` (work that is not pushed), `cache` (what a setup finds of an earlier one), `services` (waited for),
+//! `credentials` (new ones, to the doors), `mode` (where the work comes from), `handoff` (another job's work), `keep` (work that is not pushed), `cache` (what a setup finds of an earlier one), `services` (waited for),
 //! `listen` (people's comments meanwhile), `outputs` (what the agent wanted written), `outcome`.
 //!
 //! Always: no agent before the seal is proved and the setup's ways out are closed, no push before the pull request's head was looked at again, no pull request and no
@@ -19,6 +19,7 @@ mod handoff;
 mod keep;
 mod launched;
 mod listen;
+mod mode;
 mod outcome;
 mod outputs;
 mod planning;
@@ -58,6 +59,7 @@ use claimed::{Claimed, Leased};
 use collected::Collected;
 pub(crate) use handoff::read as handoff;
 use launched::Launched;
+pub(crate) use mode::RunMode;
 use outcome::{one_line, outcome};
 pub(crate) use planning::Planning;
 use provisioned::Provisioned;
@@ -78,10 +80,7 @@ pub(crate) struct RunInputs {
     pub(crate) manifest: (String, String),
     pub(crate) guest_inputs: GuestInputs,
     pub(crate) secrets: Secrets,
-    /// The cassette that answers the model.
-    pub(crate) replay: Option<Vec<u8>>,
-    /// Another job's work, in place of an agent's.
-    pub(crate) handoff: Option<handoff::Handoff>,
+    pub(crate) mode: RunMode,
     /// Where setups' caches are; none: there is no place for them.
     pub(crate) cache_dir: Option<PathBuf>,
     /// Where the work is proposed; none outside of a job.

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 use super::RunContext;
 use super::claimed::Claimed;
+use super::mode::RunMode;
 use super::published::{ended, failed, write_if_held};
 use crate::cancel::Cancel;
 use crate::exit::{Code, Failure};
@@ -47,7 +48,10 @@ pub(super) async fn perform(claimed: &Claimed<'_>, proposals: &[u8], outcome: &m
             return vec![];
         }
     };
-    let asked = inputs.handoff.as_ref().map_or(asked, |handoff| handoff.outputs().to_vec());
+    let asked = match &inputs.mode {
+        RunMode::Publish(handoff) => handoff.outputs().to_vec(),
+        RunMode::Live | RunMode::Replay(_) => asked,
+    };
     if asked.is_empty() {
         return vec![];
     }

@@ -4,6 +4,7 @@ use bottle_plan::plan::HOST_CA_FILE;
 use bottle_types::door;
 
 use super::launched::Launched;
+use super::mode::RunMode;
 use super::{LiveRun, services};
 use crate::backend::{Side, Tree};
 use crate::exit::Failure;
@@ -47,8 +48,11 @@ async fn bring_in(run: &LiveRun<'_>, seed: Option<Tree>) -> Result<(), Failure> 
             std::fs::read(path).map_err(|error| Failure::machine(format_args!("failed to read {path}: {error}")))?;
         tree = tree.file(HOST_CA_FILE, 0, 0o644, bytes);
     }
-    if let Some(cassette) = &run.context.inputs.replay {
-        tree = tree.file(format!("{}/{}", door::STATE_DIR, door::REPLAY_FILE), 0, 0o644, cassette.clone());
+    match &run.context.inputs.mode {
+        RunMode::Replay(cassette) => {
+            tree = tree.file(format!("{}/{}", door::STATE_DIR, door::REPLAY_FILE), 0, 0o644, cassette.clone());
+        }
+        RunMode::Live | RunMode::Publish(_) => {}
     }
     if tree.nodes.is_empty() {
         return Ok(());

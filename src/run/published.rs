@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::claimed::Claimed;
 use super::collected::Collected;
+use super::mode::RunMode;
 use super::pushed::{PushResult, Pushed};
 use super::{RunContext, outputs};
 use crate::cancel::Cancel;
@@ -71,9 +72,9 @@ pub(super) async fn write_if_held<T>(
 /// Hands in the agent's last words as the review that was asked for.
 async fn review(claimed: &Claimed<'_>, outcome: &mut Outcome) {
     let RunContext { inputs, plan, events, cancel } = claimed.context();
-    let words = match &inputs.handoff {
-        Some(handoff) => handoff.review().map(str::to_owned),
-        None => last_words(&events.seen()),
+    let words = match &inputs.mode {
+        RunMode::Publish(handoff) => handoff.review().map(str::to_owned),
+        RunMode::Live | RunMode::Replay(_) => last_words(&events.seen()),
     };
     let (Some(forge), Some(words)) = (&inputs.forge, words) else { return };
     if outcome.code != Code::Done {

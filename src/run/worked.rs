@@ -3,6 +3,7 @@
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::LiveRun;
+use super::mode::RunMode;
 use super::setup::SetUp;
 use crate::agent;
 use crate::approve;
@@ -26,11 +27,14 @@ impl<'r> Worked<'r> {
             (run.context.inputs, run.context.plan, run.context.events, run.context.cancel);
         let bottle = run.bottle;
         events.phase(Phase::Agent);
-        if let Some(handoff) = &inputs.handoff {
-            if let Some(why) = handoff.bring(bottle, plan, events).await? {
-                run.progress.fail(Code::Task, why);
+        match &inputs.mode {
+            RunMode::Publish(handoff) => {
+                if let Some(why) = handoff.bring(bottle, plan, events).await? {
+                    run.progress.fail(Code::Task, why);
+                }
+                return Ok(Self { run, env });
             }
-            return Ok(Self { run, env });
+            RunMode::Live | RunMode::Replay(_) => {}
         }
         let (manifest, forge, secrets) = (&inputs.manifest, inputs.forge.as_ref(), &inputs.secrets);
         let context = approve::ApprovalContext { bottle, plan, manifest, forge, secrets, events, cancel };
