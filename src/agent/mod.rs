@@ -1,6 +1,6 @@
 //! Running Claude Code in a bottle: start it, read its event stream, keep its limits, say how it ended.
 //!
-//! Map: `stream` (lines to [`stream::Event`]). What counts as success is decided here alone: exit 0, a `result` event
+//! Map: `stream` (lines to [`stream::AgentEvent`]). What counts as success is decided here alone: exit 0, a `result` event
 //! of subtype `success`, no error flag, and at least one turn. Its output is data, never instructions to the runner.
 
 mod stream;
@@ -13,13 +13,13 @@ use bottle_policy::budget::REACHED;
 use bottle_types::record_file::RecordFile;
 use bottle_types::units::Seconds;
 
-use crate::backend::{Bottle, Exec, Output};
+use crate::backend::{Bottle, Exec, OutputChunk};
 use crate::exit::{Code, Failure};
 use crate::provision::GuestEnv;
 use crate::report::{Case, Events, RunEvent, Suite};
-use crate::state::{LineFile, Record};
+use crate::state::{LineFile, RunRecord};
 
-use stream::{Event, LineSplitter, Usage};
+use stream::{AgentEvent, LineSplitter, TokenUsage};
 
 /// How the agent ended.
 #[derive(Debug, Clone, Default)]
@@ -45,7 +45,7 @@ pub(crate) async fn run(
     bottle: &dyn Bottle,
     plan: &BottlePlan,
     env: &GuestEnv,
-    record: &Record,
+    record: &RunRecord,
     events: &Events,
 ) -> Result<AgentOutcome, Failure> {
     let started = Instant::now();
@@ -64,8 +64,8 @@ pub(crate) async fn run(
     loop {
         let until = stopping.map_or(deadline, |since| since + GRACE);
         let next = match tokio::time::timeout_at(until.into(), running.output.recv()).await {
-            Ok(Some(Output::Stderr(bytes))) => session.read_stderr(&bytes),
-            Ok(Some(Output::Stdout(bytes))) => session.read_stdout(&bytes, stopping.is_some())?,
+            Ok(Some(OutputChunk::Stderr(bytes))) => session.read_stderr(&bytes),
+            Ok(Some(OutputChunk::Stdout(bytes))) => session.read_stdout(&bytes, stopping.is_some())?,
             Ok(None) => break,
             Err(_) if stopping.is_none() => {
                 session.fail(Code::Limit, format!("the time limit of {time_limit} was reached"));
@@ -167,13 +167,13 @@ impl<'a> Session<'a> {
         Ok(Next::GoOn)
     }
 
-    fn take(&mut self, event: Event) {
+    fn take(&mut self, event: AgentEvent) {
         match event {
-            Event::Session { id } => self.outcome.session_id = Some(id),
-            Event::Said(text) => self.events.emit(RunEvent::Said { text }),
-            Event::Tool { name, input } => self.events.emit(RunEvent::Tool { name, input }),
-            Event::Usage { message, usage } => self.watch.count(message, usage),
-            Event::Result(end) => self.result = Some(end),
+            AgentEvent::Session { id } => self.outcome.session_id = Some(id),
+            AgentEvent::Said(text) => self.events.emit(RunEvent::Said { text }),
+            AgentEvent::Tool { name, input } => self.events.emit(RunEvent::Tool { name, input }),
+            AgentEvent::Usage { message, usage } => self.watch.count(message, usage),
+            AgentEvent::Result(end) => self.result = Some(end),
         }
     }
 
@@ -227,7 +227,7 @@ fn judge(code: i64, ended: &stream::AgentEnd) -> Option<(Code, String)> {
 /// Tokens so far, by message: a message's usage comes again with each of its blocks.
 struct LimitWatch {
     limit: Option<u64>,
-    messages: HashMap<String, Usage>,
+    messages: HashMap<String, TokenUsage>,
 }
 
 impl LimitWatch {
@@ -235,9 +235,9 @@ impl LimitWatch {
         Self { limit: plan.limits.tokens, messages: HashMap::new() }
     }
 
-    fn count(&mut self, message: String, usage: Usage) {
+    fn count(&mut self, message: String, usage: TokenUsage) {
         let seen = self.messages.entry(message).or_default();
-        *seen = Usage { input: seen.input.max(usage.input), output: seen.output.max(usage.output) };
+        *seen = TokenUsage { input: seen.input.max(usage.input), output: seen.output.max(usage.output) };
     }
 
     fn reached(&self) -> Option<String> {

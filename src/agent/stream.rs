@@ -36,7 +36,7 @@ impl LineSplitter {
 
 /// Tokens of one message.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Usage {
+pub(super) struct TokenUsage {
     /// Fresh, cached and cache-writing input together.
     pub(super) input: u64,
     pub(super) output: u64,
@@ -55,24 +55,24 @@ pub(super) struct AgentEnd {
 
 /// The content of a line.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Event {
+pub(super) enum AgentEvent {
     Session { id: String },
     Said(String),
     Tool { name: String, input: String },
-    Usage { message: String, usage: Usage },
+    Usage { message: String, usage: TokenUsage },
     Result(AgentEnd),
 }
 
 /// Reads one line; what is not understood gives nothing.
-pub(super) fn parse(line: &[u8]) -> Vec<Event> {
+pub(super) fn parse(line: &[u8]) -> Vec<AgentEvent> {
     let Ok(value) = serde_json::from_slice::<Value>(line) else { return vec![] };
     let text = |value: &Value| value.as_str().map(str::to_owned);
     match value["type"].as_str() {
         Some("system") if value["subtype"] == "init" => {
-            text(&value["session_id"]).map(|id| Event::Session { id }).into_iter().collect()
+            text(&value["session_id"]).map(|id| AgentEvent::Session { id }).into_iter().collect()
         }
         Some("assistant") => assistant(&value["message"]),
-        Some("result") => vec![Event::Result(AgentEnd {
+        Some("result") => vec![AgentEvent::Result(AgentEnd {
             subtype: text(&value["subtype"]).unwrap_or_default(),
             // A result that does not say is not a success.
             is_error: value["is_error"].as_bool().unwrap_or(true),
@@ -85,12 +85,12 @@ pub(super) fn parse(line: &[u8]) -> Vec<Event> {
     }
 }
 
-fn assistant(message: &Value) -> Vec<Event> {
+fn assistant(message: &Value) -> Vec<AgentEvent> {
     let mut events = vec![];
     for block in message["content"].as_array().into_iter().flatten() {
         match block["type"].as_str() {
-            Some("text") => events.extend(block["text"].as_str().map(|text| Event::Said(text.to_owned()))),
-            Some("tool_use") => events.push(Event::Tool {
+            Some("text") => events.extend(block["text"].as_str().map(|text| AgentEvent::Said(text.to_owned()))),
+            Some("tool_use") => events.push(AgentEvent::Tool {
                 name: block["name"].as_str().unwrap_or("?").to_owned(),
                 input: tool_input(&block["input"]),
             }),
@@ -99,11 +99,11 @@ fn assistant(message: &Value) -> Vec<Event> {
     }
     if let Some(id) = message["id"].as_str() {
         let count = |name: &str| message["usage"][name].as_u64().unwrap_or(0);
-        let usage = Usage {
+        let usage = TokenUsage {
             input: count("input_tokens") + count("cache_creation_input_tokens") + count("cache_read_input_tokens"),
             output: count("output_tokens"),
         };
-        events.push(Event::Usage { message: id.to_owned(), usage });
+        events.push(AgentEvent::Usage { message: id.to_owned(), usage });
     }
     events
 }
@@ -132,7 +132,7 @@ mod tests {
     #[test]
     fn a_result_without_its_flag_is_an_error() {
         let events = parse(br#"{"type":"result","subtype":"success","num_turns":2}"#);
-        assert!(matches!(&events[..], [Event::Result(AgentEnd { is_error: true, turns: Some(2), .. })]));
+        assert!(matches!(&events[..], [AgentEvent::Result(AgentEnd { is_error: true, turns: Some(2), .. })]));
     }
 
     #[test]
@@ -143,8 +143,8 @@ mod tests {
         assert_eq!(
             events,
             [
-                Event::Tool { name: "Bash".into(), input: "ls".into() },
-                Event::Usage { message: "m".into(), usage: Usage { input: 3, output: 3 } },
+                AgentEvent::Tool { name: "Bash".into(), input: "ls".into() },
+                AgentEvent::Usage { message: "m".into(), usage: TokenUsage { input: 3, output: 3 } },
             ]
         );
         assert!(parse(b"not json").is_empty());

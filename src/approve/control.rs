@@ -7,7 +7,7 @@ use bottle_wire::control::{Applied, CredentialUpdate, CredentialsTaken, Decided,
 use bottle_wire::proposal::Decide;
 use serde::de::DeserializeOwned;
 
-use crate::backend::{Bottle, BottleError, Exec, ExecUser, Output, Running, Side, finish};
+use crate::backend::{Bottle, BottleError, Exec, ExecUser, OutputChunk, Running, Side, finish};
 
 /// An apply waits for every door that reads the policy.
 const CONTROL_TIMEOUT: Duration = Duration::from_secs(90);
@@ -16,9 +16,9 @@ const MAX_LINE_BYTES: usize = 4 << 20;
 
 /// The bundle's end of a bottle.
 #[derive(Clone, Copy)]
-pub(crate) struct Control<'a>(pub(crate) &'a dyn Bottle);
+pub(crate) struct ControlClient<'a>(pub(crate) &'a dyn Bottle);
 
-impl Control<'_> {
+impl ControlClient<'_> {
     /// All that was asked so far.
     pub(crate) async fn list(self) -> Result<Listing, BottleError> {
         self.call(&["list"], vec![]).await
@@ -93,14 +93,14 @@ impl Updates {
                 return serde_json::from_slice(&line).map(Some).map_err(|error| lost(&error));
             }
             match self.running.output.recv().await {
-                Some(Output::Stdout(bytes)) if self.rest.len() + bytes.len() <= MAX_LINE_BYTES => {
+                Some(OutputChunk::Stdout(bytes)) if self.rest.len() + bytes.len() <= MAX_LINE_BYTES => {
                     self.rest.extend_from_slice(&bytes);
                 }
-                Some(Output::Stdout(_)) => return Err(lost(&"a line is too long")),
-                Some(Output::Stderr(bytes)) if self.stderr.len() < 4096 => {
+                Some(OutputChunk::Stdout(_)) => return Err(lost(&"a line is too long")),
+                Some(OutputChunk::Stderr(bytes)) if self.stderr.len() < 4096 => {
                     self.stderr.push_str(&String::from_utf8_lossy(&bytes));
                 }
-                Some(Output::Stderr(_)) => {}
+                Some(OutputChunk::Stderr(_)) => {}
                 None if self.stderr.trim().is_empty() => return Ok(None),
                 None => return Err(lost(&self.stderr.trim())),
             }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bottle_plan::approval::{Answer, Code, Shown, Void, Written, judge};
+use bottle_plan::approval::{Answer, ApprovalCode, Shown, Void, Written, judge};
 use bottle_plan::manifest::{Permission, Who};
 use bottle_plan::moment::Moment;
 use bottle_policy::supervise::Request;
@@ -15,11 +15,11 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, sleep_until};
 
 use super::context::ApprovalContext;
-use super::control::Control;
+use super::control::ControlClient;
 use super::post;
 use super::words;
 use crate::forge::{Comment, Forge, ForgeError};
-use crate::permission::{Asker, may_ask};
+use crate::permission::{EventActor, may_ask};
 use crate::thread::{CommentWatch, NewComment};
 
 /// How long until a comment that could not be written is tried again.
@@ -55,7 +55,7 @@ struct ShownProposal {
 }
 
 /// The next thing to do.
-pub(super) enum Next {
+pub(super) enum NextStep {
     /// Somebody said something.
     Comment(NewComment),
     /// A comment has to be written.
@@ -112,12 +112,12 @@ impl<'a> Conversation<'a> {
         entry.due = Some(Instant::now());
         // What was shown before can't be approved from here on; the code is another.
         if let Some(shown) = &mut entry.shown {
-            shown.code = Code::of(&entry.proposal.hash);
+            shown.code = ApprovalCode::of(&entry.proposal.hash);
         }
     }
 
     /// Waits for what is to be done; nothing is lost where this is given up.
-    pub(super) async fn next(&mut self) -> Next {
+    pub(super) async fn next(&mut self) -> NextStep {
         let due = self.proposals.iter().filter_map(|(&id, entry)| Some((entry.due?, id))).min();
         let write = async {
             match due {
@@ -136,15 +136,15 @@ impl<'a> Conversation<'a> {
         };
         tokio::select! {
             biased;
-            id = write => Next::Write(id),
-            heard = heard => Next::Comment(heard),
+            id = write => NextStep::Write(id),
+            heard = heard => NextStep::Comment(heard),
         }
     }
 
-    pub(super) async fn act(&mut self, next: Next) {
+    pub(super) async fn act(&mut self, next: NextStep) {
         match next {
-            Next::Write(id) => self.write(id).await,
-            Next::Comment(heard) => self.hear(&heard).await,
+            NextStep::Write(id) => self.write(id).await,
+            NextStep::Comment(heard) => self.hear(&heard).await,
         }
     }
 
@@ -164,7 +164,7 @@ impl<'a> Conversation<'a> {
                 let at = comment.written.as_deref().and_then(Moment::parse);
                 match at.filter(|_| comment.id > 0) {
                     Some(at) => {
-                        let code = Code::of(&entry.proposal.hash);
+                        let code = ApprovalCode::of(&entry.proposal.hash);
                         entry.shown = Some(Shown { id, code, comment: comment.id, us: comment.author.id, at });
                     }
                     None => self
@@ -222,7 +222,7 @@ impl<'a> Conversation<'a> {
     async fn may_write(&self, heard: &NewComment) -> bool {
         let Ok(id) = u64::try_from(heard.author.id) else { return false };
         let who = Who { permission: self.context.plan.who.permission.max(Permission::Write), bots: vec![] };
-        let asker = Asker { login: heard.author.login.clone(), id };
+        let asker = EventActor { login: heard.author.login.clone(), id };
         match may_ask(self.forge.as_ref(), &who, &asker, None).await {
             Ok(()) => true,
             Err(denial) => {
@@ -250,7 +250,7 @@ impl<'a> Conversation<'a> {
             comment_id: heard.id,
         };
         let decide = Decide::on(proposal, verdict, by);
-        match Control(self.context.bottle).decide(&decide).await {
+        match ControlClient(self.context.bottle).decide(&decide).await {
             // `watch` says so too, but the next comment may come before.
             Ok(Decided::Taken(state)) => {
                 entry.state = *state;

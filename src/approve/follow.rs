@@ -11,7 +11,7 @@ use bottle_wire::proposal::{self, ProposalId, State};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::context::ApprovalContext;
-use super::control::{Control, Updates};
+use super::control::{ControlClient, Updates};
 use super::conversation::Conversation;
 use super::words::{self, ProposalOutcome};
 use crate::exit::Failure;
@@ -90,7 +90,7 @@ impl<'a> Follower<'a> {
     /// Never ends by itself: the agent goes on without a door that ended, and everything open times out there.
     async fn follow(&mut self) {
         let events = self.context.events;
-        match Control(self.context.bottle).watch().await {
+        match ControlClient(self.context.bottle).watch().await {
             Ok(updates) => self.updates = Some(updates),
             Err(error) => events.warn(format!("what the agent asks for can't be seen, so nothing is granted: {error}")),
         }
@@ -196,7 +196,7 @@ impl<'a> Follower<'a> {
     /// The work has ended: what is decided already is still told, and nothing waits any more.
     async fn close(&mut self) {
         // What was decided in the last moment may not have been heard of.
-        match tokio::time::timeout(CLOSE_TIMEOUT, Control(self.context.bottle).list()).await {
+        match tokio::time::timeout(CLOSE_TIMEOUT, ControlClient(self.context.bottle).list()).await {
             Ok(Ok(listing)) => {
                 self.offer(&listing);
                 for standing in listing.proposals {

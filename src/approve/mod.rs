@@ -15,6 +15,6 @@ mod post;
 mod words;
 
 pub(crate) use context::ApprovalContext;
-pub(crate) use control::Control;
+pub(crate) use control::ControlClient;
 pub(crate) use follow::beside;
 pub(crate) use words::{ProposalOutcome, diff, one_line, outcome, visible, what};

@@ -4,7 +4,7 @@
 
 use std::fmt::Write as _;
 
-use bottle_plan::approval::Code;
+use bottle_plan::approval::ApprovalCode;
 use bottle_policy::supervise::Request;
 use bottle_wire::proposal::Proposal;
 
@@ -88,7 +88,7 @@ fn how(proposal: &Proposal, whole: bool) -> String {
         _ => format!(
             "To allow exactly this, write a new comment with the first line; to refuse it, with the second:\n\n    /bottle approve {id} {}\n    \
              /bottle deny {id} why",
-            Code::of(&proposal.hash)
+            ApprovalCode::of(&proposal.hash)
         ),
     };
     format!(
@@ -186,7 +186,7 @@ mod tests {
             "`pushes to refs/heads/main`",
             "```diff\n--- a/routes.yaml\n+++ b/routes.yaml\n@@ -1,2 +1,3 @@\n refs:\n - a\n+- refs/heads/main\n```",
             "> The release branch needs it.",
-            &format!("    /bottle approve P1 {}\n    /bottle deny P1 why\n", Code::of(&proposal.hash)),
+            &format!("    /bottle approve P1 {}\n    /bottle deny P1 why\n", ApprovalCode::of(&proposal.hash)),
             "2026-11-20T10:15:00Z",
         ] {
             assert!(text.contains(wanted), "{wanted}: {text}");

@@ -73,7 +73,7 @@ impl Exec {
 
 /// A piece of a command's output.
 #[derive(Debug, Clone)]
-pub(crate) enum Output {
+pub(crate) enum OutputChunk {
     Stdout(Bytes),
     Stderr(Bytes),
 }
@@ -81,7 +81,7 @@ pub(crate) enum Output {
 /// A running command: its output as it comes, then its exit code.
 #[derive(Debug)]
 pub(crate) struct Running {
-    pub(crate) output: mpsc::Receiver<Output>,
+    pub(crate) output: mpsc::Receiver<OutputChunk>,
     pub(crate) code: oneshot::Receiver<Result<i64, BottleError>>,
 }
 
@@ -192,8 +192,8 @@ pub(crate) async fn finish(bottle: &dyn Bottle, exec: Exec, limit: Duration) -> 
         let mut done = ExecResult { code: -1, stdout: vec![], stderr: vec![] };
         while let Some(output) = running.output.recv().await {
             let (kept, bytes) = match &output {
-                Output::Stdout(bytes) => (&mut done.stdout, bytes),
-                Output::Stderr(bytes) => (&mut done.stderr, bytes),
+                OutputChunk::Stdout(bytes) => (&mut done.stdout, bytes),
+                OutputChunk::Stderr(bytes) => (&mut done.stderr, bytes),
             };
             let space = MAX_OUTPUT_BYTES.saturating_sub(kept.len()).min(bytes.len());
             kept.extend_from_slice(&bytes[..space]);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Bottle, BottleError, Exec, Output, Side, Tree, succeed};
+use super::{Bottle, BottleError, Exec, OutputChunk, Side, Tree, succeed};
 
 const COPY_TIMEOUT: Duration = Duration::from_secs(120);
 /// The exit code by which copying out says that there is nothing.
@@ -30,8 +30,8 @@ pub(super) async fn copy_out(bottle: &dyn Bottle, side: Side, path: &str) -> Res
         let (mut archive, mut complaint) = (vec![], vec![]);
         while let Some(output) = running.output.recv().await {
             match output {
-                Output::Stdout(bytes) => archive.extend_from_slice(&bytes),
-                Output::Stderr(bytes) => complaint.extend_from_slice(&bytes),
+                OutputChunk::Stdout(bytes) => archive.extend_from_slice(&bytes),
+                OutputChunk::Stderr(bytes) => complaint.extend_from_slice(&bytes),
             }
         }
         match running.code.await.map_err(|_| failed(&"it went away"))?? {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bottle_scan::known::KnownSecrets;
 
-use super::{Backend, Leftover};
+use super::{BackendDriver, Leftover};
 use crate::report::Events;
 use crate::state;
 
@@ -13,7 +13,7 @@ const LONGEST_START: Duration = Duration::from_secs(15 * 60);
 const LONGEST_RUN: Duration = Duration::from_secs(24 * 3600);
 
 /// At the start of a run: what dead runs have left goes; a problem with it does not stop the new one.
-pub(crate) async fn remove_dead_runs(backend: &dyn Backend, mask: &KnownSecrets, events: &Events) {
+pub(crate) async fn remove_dead_runs(backend: &dyn BackendDriver, mask: &KnownSecrets, events: &Events) {
     let leftovers = match backend.leftovers().await {
         Ok(leftovers) => leftovers,
         Err(failure) => return events.warn(format!("failed to look for what dead runs have left: {failure}")),

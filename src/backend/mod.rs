@@ -26,7 +26,7 @@ use bottle_types::backend;
 use bottle_types::record_file::RecordFile;
 use futures_util::future::BoxFuture;
 
-pub(crate) use bottle::{Bottle, BottleError, Exec, ExecUser, Output, Running, Side, finish, succeed};
+pub(crate) use bottle::{Bottle, BottleError, Exec, ExecUser, OutputChunk, Running, Side, finish, succeed};
 use bottle::{any, last_lines};
 pub(crate) use dead_runs::{is_dead, remove_dead_runs};
 pub(crate) use tree::Tree;
@@ -34,7 +34,7 @@ pub(crate) use tree::Tree;
 use crate::exit::Failure;
 
 /// A way to launch bottles on this machine.
-pub(crate) trait Backend: Send + Sync {
+pub(crate) trait BackendDriver: Send + Sync {
     /// Makes sure that everything is there which the plan's bottle is made of.
     fn prepare<'a>(&'a self, plan: &'a BottlePlan, progress: &'a dyn Progress) -> BoxFuture<'a, Result<(), Failure>>;
     /// The plan's bottle. It need not run yet; one that runs already is attached to. `record` is its run record.
@@ -99,7 +99,7 @@ impl Leftover {
 }
 
 /// The backend of that name, if this machine can run it.
-pub(crate) async fn connect(backend: backend::Backend) -> Result<Box<dyn Backend>, Failure> {
+pub(crate) async fn connect(backend: backend::Backend) -> Result<Box<dyn BackendDriver>, Failure> {
     match backend {
         backend::Backend::Bubblewrap => Ok(Box::new(bubblewrap::Bubblewrap::new())),
         backend::Backend::Docker => Ok(Box::new(docker::Docker::connect().await?)),

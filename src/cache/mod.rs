@@ -10,4 +10,4 @@ mod store;
 mod tests;
 
 pub(crate) use archive::{ArchiveError, Summary, pieces};
-pub(crate) use store::{Found, Kept, MAX_AGE_DAYS, MAX_STORE_BYTES, NewEntry, Pruned, Store};
+pub(crate) use store::{CacheEntry, Kept, MAX_AGE_DAYS, MAX_STORE_BYTES, NewEntry, Pruned, Store};

@@ -63,7 +63,7 @@ pub(crate) struct Kept {
 
 /// What there is of a key.
 #[derive(Debug)]
-pub(crate) enum Found {
+pub(crate) enum CacheEntry {
     Kept(Kept),
     Nothing,
     /// It was removed; the text says what was wrong with it.
@@ -118,10 +118,10 @@ impl Store {
     }
 
     /// Looks for an entry, and checks all of it. What is wrong is removed, so that the next setup makes it anew.
-    pub(crate) fn find(&self, asked: &NewEntry) -> Found {
+    pub(crate) fn find(&self, asked: &NewEntry) -> CacheEntry {
         let index = match self.index(&asked.key) {
             Ok(Some(index)) => index,
-            Ok(None) => return Found::Nothing,
+            Ok(None) => return CacheEntry::Nothing,
             Err(why) => return self.bad(&asked.key, None, why),
         };
         let wrong = |why: &str| self.bad(&asked.key, None, why.to_owned());
@@ -141,27 +141,27 @@ impl Store {
         };
         if flock(&file, FlockOperation::NonBlockingLockShared).is_err() {
             // It is being removed.
-            return Found::Nothing;
+            return CacheEntry::Nothing;
         }
         match verify(&mut file, &index, asked) {
             Ok(summary) => {
                 // When it was used last; one whose time can't be set is removed sooner.
                 let _ = open(&self.index_path(&asked.key)).and_then(|index| index.set_modified(now()));
-                Found::Kept(Kept { archive: file, summary, made: index.made })
+                CacheEntry::Kept(Kept { archive: file, summary, made: index.made })
             }
             Err(why) => self.bad(&asked.key, Some(&index.sha256), why),
         }
     }
 
     /// Removes an entry that is not as it was written.
-    fn bad(&self, key: &str, sha256: Option<&str>, why: String) -> Found {
+    fn bad(&self, key: &str, sha256: Option<&str>, why: String) -> CacheEntry {
         let removed = remove(&self.index_path(key));
         if let Some(sha256) = sha256 {
             let _ = fs::remove_file(self.archive_path(sha256));
         }
         match removed {
-            Err(error) => Found::Bad(format!("{why}; it can't be removed: {error}")),
-            Ok(()) => Found::Bad(why),
+            Err(error) => CacheEntry::Bad(format!("{why}; it can't be removed: {error}")),
+            Ok(()) => CacheEntry::Bad(why),
         }
     }
 

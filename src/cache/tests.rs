@@ -11,7 +11,7 @@ use tar::EntryType;
 use tempfile::TempDir;
 
 use super::archive::{check, pieces, rewrite};
-use super::store::{Found, NewEntry, Pruned, Store};
+use super::store::{CacheEntry, NewEntry, Pruned, Store};
 
 const MAX_BYTES: u64 = 1 << 20;
 const DAY: u64 = 24 * 3600;
@@ -177,8 +177,8 @@ fn raw(content: &str) -> File {
     file
 }
 
-fn content(found: Found) -> String {
-    let Found::Kept(mut kept) = found else { panic!("{found:?}") };
+fn content(found: CacheEntry) -> String {
+    let CacheEntry::Kept(mut kept) = found else { panic!("{found:?}") };
     assert_eq!(kept.archive.stream_position().expect("a position"), 0);
     let mut text = String::new();
     kept.archive.read_to_string(&mut text).expect("an archive of texts");
@@ -219,7 +219,7 @@ impl World {
 fn what_was_kept_is_found_by_its_key_alone() {
     let world = World::new();
     assert!(content(world.store.find(&asked("a"))).contains("made by the setup"));
-    assert!(matches!(world.store.find(&asked("b")), Found::Nothing));
+    assert!(matches!(world.store.find(&asked("b")), CacheEntry::Nothing));
     for path in [world.root.clone(), world.index(), world.archive()] {
         let mode = fs::metadata(&path).expect("it is there").mode();
         assert_eq!(mode & 0o077, 0, "{} is open to others", path.display());
@@ -253,10 +253,10 @@ fn a_store_that_was_changed_is_no_store() {
         let world = World::new();
         change(&world);
         match world.store.find(&asked("a")) {
-            Found::Bad(said) => assert!(said.contains(why), "{name}: {said}"),
+            CacheEntry::Bad(said) => assert!(said.contains(why), "{name}: {said}"),
             found => panic!("{name}: {found:?}"),
         }
-        assert!(matches!(world.store.find(&asked("a")), Found::Nothing), "{name}: the entry is still there");
+        assert!(matches!(world.store.find(&asked("a")), CacheEntry::Nothing), "{name}: the entry is still there");
         let _ = fs::remove_dir(world.root.join("archives").join("x"));
         if name != "a directory in place of the archive" {
             world.store.keep(&mut raw("made anew"), &asked("a")).expect("kept");
@@ -318,7 +318,7 @@ fn an_archive_with_a_right_hash_is_judged_all_the_same() {
         evil.len()
     );
     fs::write(world.index(), text).expect("written");
-    let Found::Bad(why) = world.store.find(&asked("a")) else { panic!("it is taken") };
+    let CacheEntry::Bad(why) = world.store.find(&asked("a")) else { panic!("it is taken") };
     assert!(why.contains("is a link that leads out of its directory"), "{why}");
     drop(old);
 }
@@ -348,7 +348,7 @@ fn a_writer_that_was_killed_leaves_no_half_entry() {
     let world = World::new();
     let whole = world.archive();
     fs::remove_file(world.index()).expect("removed");
-    assert!(matches!(world.store.find(&asked("a")), Found::Nothing), "an archive alone is no entry");
+    assert!(matches!(world.store.find(&asked("a")), CacheEntry::Nothing), "an archive alone is no entry");
     fs::write(world.root.join("entries/.partial-x"), "{").expect("written");
     fs::write(world.root.join("archives/.partial-y"), "half").expect("written");
     let all = || (world.files("archives").len(), world.files("entries").len());
@@ -402,7 +402,7 @@ fn old_entries_go_and_those_that_a_run_holds_stay() {
     let month = Duration::from_secs(30 * DAY);
     let would = world.store.prune(month, u64::MAX, true).expect("a list");
     assert_eq!((would.len(), world.files("entries").len()), (2, 4), "a dry run removes nothing");
-    let Found::Kept(held) = world.store.find(&asked("d")) else { panic!("it is there") };
+    let CacheEntry::Kept(held) = world.store.find(&asked("d")) else { panic!("it is there") };
     // Used just now; as old as before for what follows.
     age(&world.root.join("entries").join(format!("{}.json", asked("d").key)), 50 * DAY);
     let pruned = world.store.prune(month, u64::MAX, false).expect("pruned");
@@ -414,10 +414,10 @@ fn old_entries_go_and_those_that_a_run_holds_stay() {
     drop(held);
     let size = fs::metadata(world.archive()).expect("an archive").len();
     world.store.prune(month, size, false).expect("pruned");
-    assert!(matches!(world.store.find(&asked("a")), Found::Kept(_)), "the one used last stays");
+    assert!(matches!(world.store.find(&asked("a")), CacheEntry::Kept(_)), "the one used last stays");
     assert!(
-        matches!(world.store.find(&asked("b")), Found::Nothing)
-            && matches!(world.store.find(&asked("d")), Found::Nothing)
+        matches!(world.store.find(&asked("b")), CacheEntry::Nothing)
+            && matches!(world.store.find(&asked("d")), CacheEntry::Nothing)
     );
     world.store.prune(Duration::ZERO, 0, false).expect("pruned");
     assert!(world.files("entries").is_empty() && world.files("archives").is_empty());
@@ -432,8 +432,8 @@ fn an_archive_stays_as_long_as_an_entry_names_it() {
     age(&world.root.join("entries").join(format!("{}.json", asked("b").key)), 40 * DAY);
     world.store.prune(Duration::from_secs(30 * DAY), u64::MAX, false).expect("pruned");
     assert!(
-        matches!(world.store.find(&asked("a")), Found::Kept(_))
-            && matches!(world.store.find(&asked("b")), Found::Nothing)
+        matches!(world.store.find(&asked("a")), CacheEntry::Kept(_))
+            && matches!(world.store.find(&asked("b")), CacheEntry::Nothing)
     );
 }
 
@@ -446,5 +446,5 @@ fn a_store_that_can_not_be_written_keeps_nothing() {
     assert!(world.store.spool().is_err());
     let why = world.store.keep(&mut raw("x"), &asked("b")).expect_err("no place");
     assert!(why.contains("failed to write to"), "{why}");
-    assert!(matches!(world.store.find(&asked("b")), Found::Nothing));
+    assert!(matches!(world.store.find(&asked("b")), CacheEntry::Nothing));
 }

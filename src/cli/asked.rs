@@ -12,7 +12,7 @@ use super::task_args::TaskArgs;
 use crate::exit::{Code, Failure};
 use crate::forge;
 use crate::host::Environment;
-use crate::permission::{Asker, Denial, may_ask};
+use crate::permission::{Denial, EventActor, may_ask};
 
 /// The event's payload as it came, for what is asked of the forge; null where there is none.
 pub(super) fn payload(args: &TaskArgs, environment: &Environment) -> serde_json::Value {
@@ -23,9 +23,9 @@ pub(super) fn payload(args: &TaskArgs, environment: &Environment) -> serde_json:
 }
 
 /// The user who set off the job.
-fn sender(payload: &serde_json::Value) -> Option<Asker> {
+fn sender(payload: &serde_json::Value) -> Option<EventActor> {
     let sender = &payload["sender"];
-    Some(Asker { login: sender["login"].as_str()?.to_owned(), id: sender["id"].as_u64()? })
+    Some(EventActor { login: sender["login"].as_str()?.to_owned(), id: sender["id"].as_u64()? })
 }
 
 /// An issue as a task, asked for by whoever set off the job, as it is now and with all that was said so far.
@@ -74,7 +74,7 @@ fn is_scheduled(environment: &Environment) -> bool {
 pub(super) async fn unclear(unclear: Unclear, manifest: &Manifest, forge: &JobForge) -> PlanResult {
     let why = unclear.to_string();
     let Ok(Some(forge)) = forge else { return PlanResult::Nothing(why) };
-    let asker = Asker { login: unclear.asked_by.login.clone(), id: unclear.asked_by.id };
+    let asker = EventActor { login: unclear.asked_by.login.clone(), id: unclear.asked_by.id };
     let pull = unclear.is_pull_request.then_some(unclear.number);
     match may_ask(forge.as_ref(), &manifest.triggers.who, &asker, pull).await {
         Ok(()) => PlanResult::Unclear(Box::new(unclear), forge.clone()),
@@ -96,7 +96,7 @@ pub(super) async fn check_who_asked(
             .hint("`triggers.who` in claude-bottle.yml says who may ask; the event must say who asked")
     };
     let asker = match &task.asked_by {
-        Some(actor) => Asker { login: actor.login.clone(), id: actor.id },
+        Some(actor) => EventActor { login: actor.login.clone(), id: actor.id },
         // Nobody asks for a schedule but the base branch, where the workflow is.
         None if is_scheduled(environment) && args.event.is_none() => return Ok(()),
         None => sender(payload).ok_or_else(|| refused("who asked can't be checked: the event names no sender"))?,

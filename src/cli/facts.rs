@@ -30,7 +30,7 @@ pub(super) async fn host_facts(
         state_root: state_root.display().to_string(),
         home: environment.home().map(|home| home.display().to_string()),
         variables: environment.names().map(str::to_owned).collect(),
-        checkout: checkout.map(|checkout| bottle_plan::facts::Checkout {
+        checkout: checkout.map(|checkout| bottle_plan::facts::CheckoutFacts {
             path: checkout.root.display().to_string(),
             origin: checkout.origin.as_ref().map(ToString::to_string),
             branch: checkout.branch.clone(),

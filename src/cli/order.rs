@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bottle_plan::event::{self, Asked, Command, Order};
+use bottle_plan::event::{self, Asked, Order, RunCommand};
 use bottle_plan::manifest::Triggers;
 use bottle_plan::moment::Moment;
 use bottle_plan::prose;
@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::exit::{Code, Failure};
 use crate::forge::{Comment, Forge, ForgeError};
-use crate::permission::{Asker, Denial, may_ask};
+use crate::permission::{Denial, EventActor, may_ask};
 use crate::thread;
 
 /// How long a run that was told to stop is waited for: it looks every ten seconds, and then puts its things away.
@@ -30,7 +30,7 @@ pub(super) enum OrderResult {
 
 /// Carries out an order.
 pub(super) async fn carry_out(
-    command: &Command,
+    command: &RunCommand,
     payload: &Value,
     triggers: &Triggers,
     forge: &Arc<dyn Forge>,
@@ -49,7 +49,7 @@ pub(super) async fn carry_out(
         return Err(Failure::input(format_args!("`{} {what}` in a review is heard by no run", triggers.mention))
             .hint(format_args!("write it as a comment of its own on {}", name(command))));
     }
-    let asker = Asker { login: command.asked_by.login.clone(), id: command.asked_by.id };
+    let asker = EventActor { login: command.asked_by.login.clone(), id: command.asked_by.id };
     let pull = command.is_pull_request.then_some(command.thread.number);
     may_ask(forge.as_ref(), &triggers.who, &asker, pull).await.map_err(Denial::into_failure)?;
     match command.order {
@@ -59,7 +59,7 @@ pub(super) async fn carry_out(
 }
 
 /// The run that is going on hears the comment itself; this says what came of it.
-async fn stop(command: &Command, forge: &dyn Forge) -> Result<String, Failure> {
+async fn stop(command: &RunCommand, forge: &dyn Forge) -> Result<String, Failure> {
     let number = command.thread.number;
     let Some(first) = thread::holder(forge, number).await.map_err(failed)? else {
         let silent = "a dry run, which says nothing there, hears the comment all the same";
@@ -85,7 +85,12 @@ async fn stop(command: &Command, forge: &dyn Forge) -> Result<String, Failure> {
 }
 
 /// The last command of the thread by somebody who may ask, as if it were given now.
-async fn again(command: &Command, payload: &Value, triggers: &Triggers, forge: &dyn Forge) -> Result<Asked, Failure> {
+async fn again(
+    command: &RunCommand,
+    payload: &Value,
+    triggers: &Triggers,
+    forge: &dyn Forge,
+) -> Result<Asked, Failure> {
     let number = command.thread.number;
     let comments = forge.comments(number).await.map_err(failed)?;
     for comment in comments.iter().rev().filter(|comment| comment.id < command.comment_id) {
@@ -113,17 +118,17 @@ async fn again(command: &Command, payload: &Value, triggers: &Triggers, forge: &
 }
 
 /// The conversation in a message.
-fn name(command: &Command) -> String {
+fn name(command: &RunCommand) -> String {
     thread_name(command.is_pull_request, command.thread.number)
 }
 
 /// True if the comment's writer may have things done.
-async fn may(command: &Command, comment: &Comment, triggers: &Triggers, forge: &dyn Forge) -> Result<bool, Failure> {
+async fn may(command: &RunCommand, comment: &Comment, triggers: &Triggers, forge: &dyn Forge) -> Result<bool, Failure> {
     let Ok(id) = u64::try_from(comment.author.id) else { return Ok(false) };
     if comment.author.is_bot && !triggers.who.bots.contains(&id) {
         return Ok(false);
     }
-    let asker = Asker { login: comment.author.login.clone(), id };
+    let asker = EventActor { login: comment.author.login.clone(), id };
     let pull = command.is_pull_request.then_some(command.thread.number);
     match may_ask(forge, &triggers.who, &asker, pull).await {
         Ok(()) => Ok(true),
@@ -139,7 +144,7 @@ async fn may(command: &Command, comment: &Comment, triggers: &Triggers, forge: &
 }
 
 /// The event of the comment that asks for it again, with the earlier one's words and writer in place of its own.
-fn read_again(command: &Command, comment: &Comment, payload: &Value, triggers: &Triggers) -> Result<Asked, Failure> {
+fn read_again(command: &RunCommand, comment: &Comment, payload: &Value, triggers: &Triggers) -> Result<Asked, Failure> {
     let mut event = payload.clone();
     let kind = if comment.author.is_bot { "Bot" } else { "User" };
     let user = json!({"login": comment.author.login, "id": comment.author.id, "type": kind});

@@ -4,6 +4,7 @@ use std::path::{Component, Path};
 
 use bottle_plan::facts::{Ci, JobStart};
 use bottle_plan::manifest::{self, Manifest};
+use bottle_types::git::ObjectId;
 
 use super::asked::payload;
 use super::task::JobForge;
@@ -34,40 +35,11 @@ pub(super) async fn job_base(
         commit: environment.get("GITHUB_SHA"),
         payload: &payload,
     };
-    let unknown = |code: Code, why: &dyn std::fmt::Display, hint: &str| {
-        Failure::new(
-            code,
-            format_args!("the base branch of {}, which has the rules, is not known: {why}", ci.repository),
-        )
-        .hint(hint)
-    };
     let (branch, commit) = match start.on_the_default_branch() {
         Some((branch, commit)) => (branch.to_owned(), commit),
-        None => {
-            let forge = match forge {
-                Ok(Some(forge)) => forge,
-                Ok(None) => {
-                    return Err(unknown(Code::Refused, &"there is no forge to ask", "run it in a job of the forge"));
-                }
-                Err(failure) if failure.by_stranger => return Err(failure.clone()),
-                Err(failure) => {
-                    return Err(unknown(failure.code, failure, failure.hint.as_deref().unwrap_or_default()));
-                }
-            };
-            let failed = |error: forge::ForgeError| match forge::is_open(environment, ci) {
-                true => unknown(Code::Machine, &error, OPEN),
-                false => unknown(Code::Machine, &error, &error.hint()),
-            };
-            let branch = forge.default_branch().await.map_err(failed)?;
-            // A schedule's payload has no repository; the job's runner says all the same what it was started for.
-            let commit = match start.commit_on(&branch) {
-                Some(commit) => commit,
-                None => forge.commit_of(&branch).await.map_err(failed)?,
-            };
-            (branch, commit)
-        }
+        None => asked_base(ci, forge, &start, environment).await?,
     };
-    let name = format!("{branch} at {}", &commit.as_str()[..12]);
+    let name = format!("{branch} at {}", commit.short());
     if let Some(checkout) = checkout
         && let Some(base) = Base::in_checkout(checkout, &commit, &name).await
     {
@@ -86,6 +58,39 @@ pub(super) async fn job_base(
         .hint(format_args!("give the checkout step `ref: {branch}`, or the step a token that may read the repository"))
     })?;
     Ok((base, branch))
+}
+
+/// The default branch and a commit of it, by the forge's word.
+async fn asked_base(
+    ci: &Ci,
+    forge: &JobForge,
+    start: &JobStart<'_>,
+    environment: &Environment,
+) -> Result<(String, ObjectId), Failure> {
+    let unknown = |code: Code, why: &dyn std::fmt::Display, hint: &str| {
+        Failure::new(
+            code,
+            format_args!("the base branch of {}, which has the rules, is not known: {why}", ci.repository),
+        )
+        .hint(hint)
+    };
+    let forge = match forge {
+        Ok(Some(forge)) => forge,
+        Ok(None) => return Err(unknown(Code::Refused, &"there is no forge to ask", "run it in a job of the forge")),
+        Err(failure) if failure.by_stranger => return Err(failure.clone()),
+        Err(failure) => return Err(unknown(failure.code, failure, failure.hint.as_deref().unwrap_or_default())),
+    };
+    let failed = |error: forge::ForgeError| match forge::is_open(environment, ci) {
+        true => unknown(Code::Machine, &error, OPEN),
+        false => unknown(Code::Machine, &error, &error.hint()),
+    };
+    let branch = forge.default_branch().await.map_err(failed)?;
+    // A schedule's payload has no repository; the job's runner says all the same what it was started for.
+    let commit = match start.commit_on(&branch) {
+        Some(commit) => commit,
+        None => forge.commit_of(&branch).await.map_err(failed)?,
+    };
+    Ok((branch, commit))
 }
 
 /// The manifest that `--manifest` names in a job: a file of the base branch, because the working tree may be somebody's proposal.

@@ -17,7 +17,7 @@ use rustls_pki_types::pem::PemObject as _;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::http::{Call, Http};
+use super::http::{ApiCall, Http};
 use super::{Operation, github};
 use crate::exit::Failure;
 use crate::host::{self, Environment};
@@ -103,13 +103,13 @@ impl SignedInApp {
         let http = self.http(&word)?;
         let failed = |error: super::ForgeError| Failure::machine(&error).hint(error.hint());
         let path = vec!["repos", &self.owner, &self.name, "installation"];
-        let installation: Installation = http.send(Call::get(READ_INSTALLATION, path)).await.map_err(failed)?;
+        let installation: Installation = http.send(ApiCall::get(READ_INSTALLATION, path)).await.map_err(failed)?;
         let id = installation.id.to_string();
         let path = vec!["app", "installations", &id, "access_tokens"];
         let permissions = json!({"contents": "write", "issues": "write", "pull_requests": "write", "actions": "read"});
         let body = json!({"repositories": [self.name], "permissions": permissions});
         let granted: InstallationToken =
-            http.send(Call::write(MAKE_TOKEN, Method::POST, path, body)).await.map_err(failed)?;
+            http.send(ApiCall::write(MAKE_TOKEN, Method::POST, path, body)).await.map_err(failed)?;
         let fresh = FreshValue {
             life: Some(ValueLife::until(now, &granted.expires_at).map_err(Failure::machine)?),
             value: Secret::new(granted.token.into_bytes()),
@@ -136,7 +136,7 @@ impl SignedInApp {
             for fresh in alive {
                 let token = Secret::new(String::from_utf8_lossy(fresh.value.expose()).into_owned());
                 let http = self.http(&token).map_err(|failure| failure.what)?;
-                let call = Call::delete(REVOKE_TOKEN, vec!["installation", "token"]);
+                let call = ApiCall::delete(REVOKE_TOKEN, vec!["installation", "token"]);
                 http.send_for_text(call).await.map_err(|error| error.to_string())?;
             }
             Ok(())

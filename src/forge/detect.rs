@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::gitea::{self, Gitea};
 use super::github::{self, Github};
-use super::http::{Call, Http};
+use super::http::{ApiCall, Http};
 use super::{Forge, Operation};
 use crate::exit::{Code, Failure};
 use crate::host::Environment;
@@ -60,7 +60,7 @@ pub(crate) async fn kind(environment: &Environment) -> Result<ForgeKind, Failure
     // Nobody's token goes to a server that is not known yet.
     let http = Http::new(&format!("{server}/api/v1"), None, gitea::DIALECT, environment.ca_bundle().as_deref())
         .map_err(|error| Failure::input(error).hint(format_args!("say which forge it is: {CHOICE}=github or gitea")))?;
-    match http.send::<Version>(Call::get(READ_VERSION, vec!["version"])).await {
+    match http.send::<Version>(ApiCall::get(READ_VERSION, vec!["version"])).await {
         Ok(_) => Ok(ForgeKind::Gitea),
         Err(error) if error.status().is_some() => Ok(ForgeKind::Github),
         Err(error) => Err(Failure::machine(&error)
@@ -86,12 +86,12 @@ pub(crate) async fn kind_of(server: &str, environment: &Environment) -> Result<O
     let http = |api: &str, dialect| {
         Http::new(&format!("{server}{api}"), None, dialect, roots.as_deref()).map_err(Failure::input)
     };
-    match http("/api/v1", gitea::DIALECT)?.send::<Version>(Call::get(READ_VERSION, vec!["version"])).await {
+    match http("/api/v1", gitea::DIALECT)?.send::<Version>(ApiCall::get(READ_VERSION, vec!["version"])).await {
         Ok(_) => return Ok(Some(ForgeKind::Gitea)),
         Err(error) if error.has_answered() => {}
         Err(error) => return Err(Failure::machine(&error)),
     }
-    match http("/api/v3", github::DIALECT)?.send::<Meta>(Call::get(READ_VERSION, vec!["meta"])).await {
+    match http("/api/v3", github::DIALECT)?.send::<Meta>(ApiCall::get(READ_VERSION, vec!["meta"])).await {
         Ok(_) => Ok(Some(ForgeKind::Github)),
         Err(error) if error.has_answered() => Ok(None),
         Err(error) => Err(Failure::machine(&error)),

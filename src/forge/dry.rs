@@ -11,7 +11,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 
-use super::{Author, Comment, Forge, ForgeError, Issue, NewPullRequest, PullRequest, UserAccess};
+use super::{Author, Comment, Forge, ForgeError, ForgePullRequest, Issue, NewPullRequest, UserAccess};
 
 /// Keeps every write.
 pub(crate) struct Dry {
@@ -65,22 +65,22 @@ impl Forge for Dry {
         self.inner.issue(number)
     }
 
-    fn pull_request(&self, number: u64) -> BoxFuture<'_, Result<PullRequest, ForgeError>> {
+    fn pull_request(&self, number: u64) -> BoxFuture<'_, Result<ForgePullRequest, ForgeError>> {
         self.inner.pull_request(number)
     }
 
-    fn open_from<'a>(&'a self, branch: &'a str) -> BoxFuture<'a, Result<Vec<PullRequest>, ForgeError>> {
+    fn open_from<'a>(&'a self, branch: &'a str) -> BoxFuture<'a, Result<Vec<ForgePullRequest>, ForgeError>> {
         self.inner.open_from(branch)
     }
 
-    fn open_below<'a>(&'a self, stem: &'a str) -> BoxFuture<'a, Result<Vec<PullRequest>, ForgeError>> {
+    fn open_below<'a>(&'a self, stem: &'a str) -> BoxFuture<'a, Result<Vec<ForgePullRequest>, ForgeError>> {
         self.inner.open_below(stem)
     }
 
-    fn open<'a>(&'a self, new: &'a NewPullRequest) -> BoxFuture<'a, Result<PullRequest, ForgeError>> {
+    fn open<'a>(&'a self, new: &'a NewPullRequest) -> BoxFuture<'a, Result<ForgePullRequest, ForgeError>> {
         async move {
             self.lines().push(would_open(new));
-            Ok(PullRequest {
+            Ok(ForgePullRequest {
                 number: 0,
                 url: String::new(),
                 title: new.title.clone(),
@@ -104,7 +104,7 @@ impl Forge for Dry {
         number: u64,
         title: Option<&'a str>,
         body: &'a str,
-    ) -> BoxFuture<'a, Result<PullRequest, ForgeError>> {
+    ) -> BoxFuture<'a, Result<ForgePullRequest, ForgeError>> {
         async move {
             let mut line = json!({"would": "update-pull-request", "number": number, "body": body});
             if let Some(title) = title {
@@ -116,7 +116,7 @@ impl Forge for Dry {
         .boxed()
     }
 
-    fn set_draft<'a>(&'a self, pull: &'a PullRequest, draft: bool) -> BoxFuture<'a, Result<(), ForgeError>> {
+    fn set_draft<'a>(&'a self, pull: &'a ForgePullRequest, draft: bool) -> BoxFuture<'a, Result<(), ForgeError>> {
         async move {
             self.lines().push(json!({"would": "set-draft", "number": pull.number, "draft": draft}));
             Ok(())

@@ -11,12 +11,12 @@ use futures_util::future::BoxFuture;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::http::{ApiDialect, Call, ForgeError, Http};
+use super::http::{ApiCall, ApiDialect, ForgeError, Http};
 use super::wire::{
     WireBranch, WireComment, WireIssue, WirePull, WireRepository, WireReview, WireTimelineEntry, WireUser,
     WireUserAccess,
 };
-use super::{Author, Comment, Forge, Issue, NewPullRequest, Operation, PullRequest, UserAccess, is_below, logs};
+use super::{Author, Comment, Forge, ForgePullRequest, Issue, NewPullRequest, Operation, UserAccess, is_below, logs};
 
 /// How it is talked to.
 pub(super) const DIALECT: ApiDialect = ApiDialect { scheme: "token", accept: "application/json", version: None };
@@ -65,10 +65,13 @@ impl Gitea {
     }
 
     /// The open pull requests from such a branch of this repository; the search ends with the first page that has one.
-    async fn open_where(&self, is_meant: impl Fn(&str) -> bool + Send + Sync) -> Result<Vec<PullRequest>, ForgeError> {
+    async fn open_where(
+        &self,
+        is_meant: impl Fn(&str) -> bool + Send + Sync,
+    ) -> Result<Vec<ForgePullRequest>, ForgeError> {
         let mut found = vec![];
         for page in 1..=PAGES {
-            let call = Call::get(READ_PULL, self.path(&["pulls"]))
+            let call = ApiCall::get(READ_PULL, self.path(&["pulls"]))
                 .query("state", "open")
                 .query("sort", "recentupdate")
                 .query("limit", A_PAGE)
@@ -96,7 +99,7 @@ impl Forge for Gitea {
 
     fn user_access<'a>(&'a self, login: &'a str) -> BoxFuture<'a, Result<UserAccess, ForgeError>> {
         async move {
-            let call = Call::get(READ_PERMISSION, self.path(&["collaborators", login, "permission"]));
+            let call = ApiCall::get(READ_PERMISSION, self.path(&["collaborators", login, "permission"]));
             let wire: WireUserAccess = self.http.send(call).await?;
             let permission = match wire.permission.as_str() {
                 "owner" | "admin" => Some(Permission::Admin),
@@ -111,7 +114,7 @@ impl Forge for Gitea {
 
     fn default_branch(&self) -> BoxFuture<'_, Result<String, ForgeError>> {
         async move {
-            let wire: WireRepository = self.http.send(Call::get(READ_REPOSITORY, self.path(&[]))).await?;
+            let wire: WireRepository = self.http.send(ApiCall::get(READ_REPOSITORY, self.path(&[]))).await?;
             Ok(wire.default_branch)
         }
         .boxed()
@@ -119,7 +122,7 @@ impl Forge for Gitea {
 
     fn commit_of<'a>(&'a self, branch: &'a str) -> BoxFuture<'a, Result<ObjectId, ForgeError>> {
         async move {
-            let call = Call::get(READ_REPOSITORY, self.path(&["branches", branch]));
+            let call = ApiCall::get(READ_REPOSITORY, self.path(&["branches", branch]));
             Ok(self.http.send::<WireBranch>(call).await?.commit.sha)
         }
         .boxed()
@@ -128,34 +131,34 @@ impl Forge for Gitea {
     fn issue(&self, number: u64) -> BoxFuture<'_, Result<Issue, ForgeError>> {
         async move {
             let number = number.to_string();
-            let wire: WireIssue = self.http.send(Call::get(READ_ISSUE, self.path(&["issues", &number]))).await?;
+            let wire: WireIssue = self.http.send(ApiCall::get(READ_ISSUE, self.path(&["issues", &number]))).await?;
             Ok(wire.into())
         }
         .boxed()
     }
 
-    fn pull_request(&self, number: u64) -> BoxFuture<'_, Result<PullRequest, ForgeError>> {
+    fn pull_request(&self, number: u64) -> BoxFuture<'_, Result<ForgePullRequest, ForgeError>> {
         async move {
             let number = number.to_string();
-            let wire: WirePull = self.http.send(Call::get(READ_PULL, self.path(&["pulls", &number]))).await?;
+            let wire: WirePull = self.http.send(ApiCall::get(READ_PULL, self.path(&["pulls", &number]))).await?;
             Ok(known_draft(wire))
         }
         .boxed()
     }
 
-    fn open_from<'a>(&'a self, branch: &'a str) -> BoxFuture<'a, Result<Vec<PullRequest>, ForgeError>> {
+    fn open_from<'a>(&'a self, branch: &'a str) -> BoxFuture<'a, Result<Vec<ForgePullRequest>, ForgeError>> {
         self.open_where(move |head| head == branch).boxed()
     }
 
-    fn open_below<'a>(&'a self, stem: &'a str) -> BoxFuture<'a, Result<Vec<PullRequest>, ForgeError>> {
+    fn open_below<'a>(&'a self, stem: &'a str) -> BoxFuture<'a, Result<Vec<ForgePullRequest>, ForgeError>> {
         self.open_where(move |head| is_below(head, stem)).boxed()
     }
 
-    fn open<'a>(&'a self, new: &'a NewPullRequest) -> BoxFuture<'a, Result<PullRequest, ForgeError>> {
+    fn open<'a>(&'a self, new: &'a NewPullRequest) -> BoxFuture<'a, Result<ForgePullRequest, ForgeError>> {
         async move {
             let title = if new.draft { format!("{DRAFT}{}", new.title) } else { new.title.clone() };
             let body = json!({"title": title, "body": new.body, "head": new.head, "base": new.base});
-            let call = Call::write(OPEN_PULL, Method::POST, self.path(&["pulls"]), body);
+            let call = ApiCall::write(OPEN_PULL, Method::POST, self.path(&["pulls"]), body);
             Ok(known_draft(self.http.send::<WirePull>(call).await?))
         }
         .boxed()
@@ -166,20 +169,20 @@ impl Forge for Gitea {
         number: u64,
         title: Option<&'a str>,
         body: &'a str,
-    ) -> BoxFuture<'a, Result<PullRequest, ForgeError>> {
+    ) -> BoxFuture<'a, Result<ForgePullRequest, ForgeError>> {
         async move {
             let number = number.to_string();
             let mut change = json!({"body": body});
             if let Some(title) = title {
                 change["title"] = json!(title);
             }
-            let call = Call::write(EDIT_PULL, Method::PATCH, self.path(&["pulls", &number]), change);
+            let call = ApiCall::write(EDIT_PULL, Method::PATCH, self.path(&["pulls", &number]), change);
             Ok(known_draft(self.http.send::<WirePull>(call).await?))
         }
         .boxed()
     }
 
-    fn set_draft<'a>(&'a self, _: &'a PullRequest, _: bool) -> BoxFuture<'a, Result<(), ForgeError>> {
+    fn set_draft<'a>(&'a self, _: &'a ForgePullRequest, _: bool) -> BoxFuture<'a, Result<(), ForgeError>> {
         // The title says it.
         async { Ok(()) }.boxed()
     }
@@ -188,7 +191,7 @@ impl Forge for Gitea {
         async move {
             let number = number.to_string();
             let path = self.path(&["issues", &number, "labels"]);
-            let call = Call::write(LABEL, Method::POST, path, json!({"labels": labels}));
+            let call = ApiCall::write(LABEL, Method::POST, path, json!({"labels": labels}));
             // Which labels it has then does not matter.
             self.http.send_for_text(call).await.map(|_| ())
         }
@@ -209,7 +212,7 @@ impl Forge for Gitea {
             if !remarks.is_empty() {
                 words["comments"] = remarks.iter().map(remark).collect();
             }
-            let call = Call::write(WRITE_REVIEW, Method::POST, path, words);
+            let call = ApiCall::write(WRITE_REVIEW, Method::POST, path, words);
             Ok(self.http.send::<WireComment>(call).await?.into())
         }
         .boxed()
@@ -220,7 +223,7 @@ impl Forge for Gitea {
             let number = number.to_string();
             let mut words = vec![];
             for page in 1..=REVIEW_PAGES {
-                let call = Call::get(READ_PULL, self.path(&["pulls", &number, "reviews"]))
+                let call = ApiCall::get(READ_PULL, self.path(&["pulls", &number, "reviews"]))
                     .query(PER_PAGE, A_PAGE)
                     .query("page", page);
                 let reviews: Vec<WireComment> = self.http.send(call).await?;
@@ -242,7 +245,7 @@ impl Forge for Gitea {
         async move {
             let number = number.to_string();
             // Gitea gives all of them at once.
-            let mut call = Call::get(READ_COMMENTS, self.path(&["issues", &number, "comments"]));
+            let mut call = ApiCall::get(READ_COMMENTS, self.path(&["issues", &number, "comments"]));
             if let Some(since) = since {
                 call = call.query("since", since);
             }
@@ -257,7 +260,7 @@ impl Forge for Gitea {
             let number = number.to_string();
             let mut acts = vec![];
             for page in 1..=PAGES {
-                let call = Call::get(READ_TIMELINE, self.path(&["issues", &number, "timeline"]))
+                let call = ApiCall::get(READ_TIMELINE, self.path(&["issues", &number, "timeline"]))
                     .query("since", since)
                     .query(PER_PAGE, A_PAGE)
                     .query("page", page);
@@ -278,7 +281,7 @@ impl Forge for Gitea {
             let number = number.to_string();
             let mut remarks = vec![];
             for page in 1..=REVIEW_PAGES {
-                let call = Call::get(READ_PULL, self.path(&["pulls", &number, "reviews"]))
+                let call = ApiCall::get(READ_PULL, self.path(&["pulls", &number, "reviews"]))
                     .query("limit", A_PAGE)
                     .query("page", page);
                 let reviews: Vec<WireReview> = self.http.send(call).await?;
@@ -286,7 +289,7 @@ impl Forge for Gitea {
                 for review in reviews {
                     let review = review.id.to_string();
                     let path = self.path(&["pulls", &number, "reviews", &review, "comments"]);
-                    let wires: Vec<WireComment> = self.http.send(Call::get(READ_PULL, path)).await?;
+                    let wires: Vec<WireComment> = self.http.send(ApiCall::get(READ_PULL, path)).await?;
                     remarks.extend(wires.into_iter().map(Comment::from));
                 }
                 if last {
@@ -301,7 +304,7 @@ impl Forge for Gitea {
     fn diff(&self, number: u64) -> BoxFuture<'_, Result<String, ForgeError>> {
         async move {
             let file = format!("{number}.diff");
-            self.http.send_for_text(Call::get(READ_PULL, self.path(&["pulls", &file])).accept("text/plain")).await
+            self.http.send_for_text(ApiCall::get(READ_PULL, self.path(&["pulls", &file])).accept("text/plain")).await
         }
         .boxed()
     }
@@ -310,7 +313,7 @@ impl Forge for Gitea {
         async move {
             let (run, attempt) = (run.to_string(), attempt.to_string());
             let jobs = self.path(&["actions", "runs", &run, "attempts", &attempt, "jobs"]);
-            let jobs = Call::get(READ_LOGS, jobs).query(PER_PAGE, A_PAGE);
+            let jobs = ApiCall::get(READ_LOGS, jobs).query(PER_PAGE, A_PAGE);
             logs::of_failed(&self.http, jobs, (&self.owner, &self.name)).await
         }
         .boxed()
@@ -320,7 +323,7 @@ impl Forge for Gitea {
         async move {
             let number = number.to_string();
             let path = self.path(&["issues", &number, "comments"]);
-            let call = Call::write(WRITE_COMMENT, Method::POST, path, json!({"body": body}));
+            let call = ApiCall::write(WRITE_COMMENT, Method::POST, path, json!({"body": body}));
             Ok(self.http.send::<WireComment>(call).await?.into())
         }
         .boxed()
@@ -330,7 +333,7 @@ impl Forge for Gitea {
         async move {
             let id = id.to_string();
             let path = self.path(&["issues", "comments", &id]);
-            let call = Call::write(WRITE_COMMENT, Method::PATCH, path, json!({"body": body}));
+            let call = ApiCall::write(WRITE_COMMENT, Method::PATCH, path, json!({"body": body}));
             self.http.send::<WireComment>(call).await.map(|_| ())
         }
         .boxed()
@@ -340,7 +343,7 @@ impl Forge for Gitea {
         async move {
             let comment = comment.to_string();
             let path = self.path(&["issues", "comments", &comment, "reactions"]);
-            let call = Call::write(WRITE_COMMENT, Method::POST, path, json!({"content": "confused"}));
+            let call = ApiCall::write(WRITE_COMMENT, Method::POST, path, json!({"content": "confused"}));
             self.http.send_for_text(call).await.map(|_| ())
         }
         .boxed()
@@ -349,7 +352,7 @@ impl Forge for Gitea {
     fn read_comment(&self, id: u64) -> BoxFuture<'_, Result<Comment, ForgeError>> {
         async move {
             let id = id.to_string();
-            let call = Call::get(READ_COMMENTS, self.path(&["issues", "comments", &id]));
+            let call = ApiCall::get(READ_COMMENTS, self.path(&["issues", "comments", &id]));
             Ok(self.http.send::<WireComment>(call).await?.into())
         }
         .boxed()
@@ -358,7 +361,7 @@ impl Forge for Gitea {
     fn delete_comment(&self, id: u64) -> BoxFuture<'_, Result<(), ForgeError>> {
         async move {
             let id = id.to_string();
-            let call = Call::delete(WRITE_COMMENT, self.path(&["issues", "comments", &id]));
+            let call = ApiCall::delete(WRITE_COMMENT, self.path(&["issues", "comments", &id]));
             match self.http.send_for_text(call).await {
                 // It is gone, by whomever.
                 Err(error) if matches!(error.status(), Some(404 | 410)) => Ok(()),
@@ -370,7 +373,7 @@ impl Forge for Gitea {
 
     fn myself(&self) -> BoxFuture<'_, Result<Option<Author>, ForgeError>> {
         async move {
-            match self.http.send::<WireUser>(Call::get(READ_SELF, vec!["user"])).await {
+            match self.http.send::<WireUser>(ApiCall::get(READ_SELF, vec!["user"])).await {
                 Ok(user) => Ok(Some(user.into())),
                 // A token without read:user: whose it is shows only with what it writes.
                 Err(error) if matches!(error.status(), Some(401 | 403 | 404)) => Ok(None),
@@ -396,8 +399,8 @@ fn remark(remark: &Remark) -> Value {
 }
 
 /// Older servers don't say that a pull request is a draft; its title does.
-fn known_draft(wire: WirePull) -> PullRequest {
-    let mut pull = PullRequest::from(wire);
+fn known_draft(wire: WirePull) -> ForgePullRequest {
+    let mut pull = ForgePullRequest::from(wire);
     pull.draft |= pull.title.starts_with(DRAFT);
     pull
 }

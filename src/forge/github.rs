@@ -11,10 +11,10 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
-use super::http::{ApiDialect, Call, ForgeError, Http};
+use super::http::{ApiCall, ApiDialect, ForgeError, Http};
 use super::wire::{WireBranch, WireComment, WireIssue, WirePull, WireRepository, WireUser, WireUserAccess};
 use super::{
-    Author, Comment, Forge, Issue, NewPullRequest, Operation, PullRequest, UserAccess, graphql, is_below, logs,
+    Author, Comment, Forge, ForgePullRequest, Issue, NewPullRequest, Operation, UserAccess, graphql, is_below, logs,
 };
 
 /// How it is talked to; the version is the newest that Enterprise servers in use know.
@@ -90,7 +90,7 @@ impl Forge for Github {
 
     fn user_access<'a>(&'a self, login: &'a str) -> BoxFuture<'a, Result<UserAccess, ForgeError>> {
         async move {
-            let call = Call::get(READ_PERMISSION, self.path(&["collaborators", login, "permission"]));
+            let call = ApiCall::get(READ_PERMISSION, self.path(&["collaborators", login, "permission"]));
             let wire: WireUserAccess = self.http.send(call).await?;
             Ok(UserAccess { user_id: wire.user.as_ref().map_or(0, |user| user.id), permission: permission(&wire) })
         }
@@ -99,7 +99,7 @@ impl Forge for Github {
 
     fn default_branch(&self) -> BoxFuture<'_, Result<String, ForgeError>> {
         async move {
-            let wire: WireRepository = self.http.send(Call::get(READ_REPOSITORY, self.path(&[]))).await?;
+            let wire: WireRepository = self.http.send(ApiCall::get(READ_REPOSITORY, self.path(&[]))).await?;
             Ok(wire.default_branch)
         }
         .boxed()
@@ -107,7 +107,7 @@ impl Forge for Github {
 
     fn commit_of<'a>(&'a self, branch: &'a str) -> BoxFuture<'a, Result<ObjectId, ForgeError>> {
         async move {
-            let call = Call::get(READ_REPOSITORY, self.path(&["branches", branch]));
+            let call = ApiCall::get(READ_REPOSITORY, self.path(&["branches", branch]));
             Ok(self.http.send::<WireBranch>(call).await?.commit.sha)
         }
         .boxed()
@@ -116,45 +116,49 @@ impl Forge for Github {
     fn issue(&self, number: u64) -> BoxFuture<'_, Result<Issue, ForgeError>> {
         async move {
             let number = number.to_string();
-            let wire: WireIssue = self.http.send(Call::get(READ_ISSUE, self.path(&["issues", &number]))).await?;
+            let wire: WireIssue = self.http.send(ApiCall::get(READ_ISSUE, self.path(&["issues", &number]))).await?;
             Ok(wire.into())
         }
         .boxed()
     }
 
-    fn pull_request(&self, number: u64) -> BoxFuture<'_, Result<PullRequest, ForgeError>> {
+    fn pull_request(&self, number: u64) -> BoxFuture<'_, Result<ForgePullRequest, ForgeError>> {
         async move {
             let number = number.to_string();
-            let wire: WirePull = self.http.send(Call::get(READ_PULL, self.path(&["pulls", &number]))).await?;
+            let wire: WirePull = self.http.send(ApiCall::get(READ_PULL, self.path(&["pulls", &number]))).await?;
             Ok(wire.into())
         }
         .boxed()
     }
 
-    fn open_from<'a>(&'a self, branch: &'a str) -> BoxFuture<'a, Result<Vec<PullRequest>, ForgeError>> {
+    fn open_from<'a>(&'a self, branch: &'a str) -> BoxFuture<'a, Result<Vec<ForgePullRequest>, ForgeError>> {
         async move {
-            let call = Call::get(READ_PULL, self.path(&["pulls"]))
+            let call = ApiCall::get(READ_PULL, self.path(&["pulls"]))
                 .query("state", "open")
                 .query("head", format_args!("{}:{branch}", self.owner))
                 .query("per_page", A_PAGE);
             let wires: Vec<WirePull> = self.http.send(call).await?;
             // An answer to another question, as where the filter is not understood, must not rewrite somebody's text.
-            Ok(wires.into_iter().map(PullRequest::from).filter(|pull| pull.head == branch && !pull.from_fork).collect())
+            Ok(wires
+                .into_iter()
+                .map(ForgePullRequest::from)
+                .filter(|pull| pull.head == branch && !pull.from_fork)
+                .collect())
         }
         .boxed()
     }
 
-    fn open_below<'a>(&'a self, stem: &'a str) -> BoxFuture<'a, Result<Vec<PullRequest>, ForgeError>> {
+    fn open_below<'a>(&'a self, stem: &'a str) -> BoxFuture<'a, Result<Vec<ForgePullRequest>, ForgeError>> {
         async move {
             let mut found = vec![];
             for page in 1..=REVIEW_PAGES {
-                let call = Call::get(READ_PULL, self.path(&["pulls"]))
+                let call = ApiCall::get(READ_PULL, self.path(&["pulls"]))
                     .query("state", "open")
                     .query("per_page", A_PAGE)
                     .query("page", page);
                 let wires: Vec<WirePull> = self.http.send(call).await?;
                 let last = wires.len() < A_PAGE;
-                let pulls = wires.into_iter().map(PullRequest::from);
+                let pulls = wires.into_iter().map(ForgePullRequest::from);
                 found.extend(pulls.filter(|pull| is_below(&pull.head, stem) && !pull.from_fork));
                 if last {
                     break;
@@ -165,11 +169,11 @@ impl Forge for Github {
         .boxed()
     }
 
-    fn open<'a>(&'a self, new: &'a NewPullRequest) -> BoxFuture<'a, Result<PullRequest, ForgeError>> {
+    fn open<'a>(&'a self, new: &'a NewPullRequest) -> BoxFuture<'a, Result<ForgePullRequest, ForgeError>> {
         async move {
             let body =
                 json!({"title": new.title, "body": new.body, "head": new.head, "base": new.base, "draft": new.draft});
-            let call = Call::write(OPEN_PULL, Method::POST, self.path(&["pulls"]), body);
+            let call = ApiCall::write(OPEN_PULL, Method::POST, self.path(&["pulls"]), body);
             Ok(self.http.send::<WirePull>(call).await?.into())
         }
         .boxed()
@@ -180,20 +184,20 @@ impl Forge for Github {
         number: u64,
         title: Option<&'a str>,
         body: &'a str,
-    ) -> BoxFuture<'a, Result<PullRequest, ForgeError>> {
+    ) -> BoxFuture<'a, Result<ForgePullRequest, ForgeError>> {
         async move {
             let number = number.to_string();
             let mut change = json!({"body": body});
             if let Some(title) = title {
                 change["title"] = json!(title);
             }
-            let call = Call::write(EDIT_PULL, Method::PATCH, self.path(&["pulls", &number]), change);
+            let call = ApiCall::write(EDIT_PULL, Method::PATCH, self.path(&["pulls", &number]), change);
             Ok(self.http.send::<WirePull>(call).await?.into())
         }
         .boxed()
     }
 
-    fn set_draft<'a>(&'a self, pull: &'a PullRequest, draft: bool) -> BoxFuture<'a, Result<(), ForgeError>> {
+    fn set_draft<'a>(&'a self, pull: &'a ForgePullRequest, draft: bool) -> BoxFuture<'a, Result<(), ForgeError>> {
         async move {
             let query = if draft { TO_DRAFT } else { READY };
             graphql::ask(&self.http, EDIT_PULL, query, Some(pull.node.as_deref().unwrap_or_default())).await.map(|_| ())
@@ -205,7 +209,7 @@ impl Forge for Github {
         async move {
             let number = number.to_string();
             let path = self.path(&["issues", &number, "labels"]);
-            let call = Call::write(LABEL, Method::POST, path, json!({"labels": labels}));
+            let call = ApiCall::write(LABEL, Method::POST, path, json!({"labels": labels}));
             // Which labels it has then does not matter.
             self.http.send_for_text(call).await.map(|_| ())
         }
@@ -226,7 +230,7 @@ impl Forge for Github {
             if !remarks.is_empty() {
                 words["comments"] = remarks.iter().map(remark).collect();
             }
-            let call = Call::write(WRITE_REVIEW, Method::POST, path, words);
+            let call = ApiCall::write(WRITE_REVIEW, Method::POST, path, words);
             Ok(self.http.send::<WireComment>(call).await?.into())
         }
         .boxed()
@@ -237,7 +241,7 @@ impl Forge for Github {
             let number = number.to_string();
             let mut words = vec![];
             for page in 1..=REVIEW_PAGES {
-                let call = Call::get(READ_PULL, self.path(&["pulls", &number, "reviews"]))
+                let call = ApiCall::get(READ_PULL, self.path(&["pulls", &number, "reviews"]))
                     .query(PER_PAGE, A_PAGE)
                     .query("page", page);
                 let reviews: Vec<WireComment> = self.http.send(call).await?;
@@ -260,7 +264,7 @@ impl Forge for Github {
             let number = number.to_string();
             let mut comments = vec![];
             for page in 1..=PAGES {
-                let mut call = Call::get(READ_COMMENTS, self.path(&["issues", &number, "comments"]))
+                let mut call = ApiCall::get(READ_COMMENTS, self.path(&["issues", &number, "comments"]))
                     .query("per_page", A_PAGE)
                     .query("page", page);
                 if let Some(since) = since {
@@ -283,7 +287,7 @@ impl Forge for Github {
             let number = number.to_string();
             let mut remarks = vec![];
             for page in 1..=PAGES {
-                let call = Call::get(READ_PULL, self.path(&["pulls", &number, "comments"]))
+                let call = ApiCall::get(READ_PULL, self.path(&["pulls", &number, "comments"]))
                     .query("per_page", A_PAGE)
                     .query("page", page);
                 let wires: Vec<WireComment> = self.http.send(call).await?;
@@ -301,7 +305,7 @@ impl Forge for Github {
     fn diff(&self, number: u64) -> BoxFuture<'_, Result<String, ForgeError>> {
         async move {
             let number = number.to_string();
-            let call = Call::get(READ_PULL, self.path(&["pulls", &number])).accept("application/vnd.github.diff");
+            let call = ApiCall::get(READ_PULL, self.path(&["pulls", &number])).accept("application/vnd.github.diff");
             self.http.send_for_text(call).await
         }
         .boxed()
@@ -311,7 +315,7 @@ impl Forge for Github {
         async move {
             let (run, attempt) = (run.to_string(), attempt.to_string());
             let jobs = self.path(&["actions", "runs", &run, "attempts", &attempt, "jobs"]);
-            let jobs = Call::get(READ_LOGS, jobs).query(PER_PAGE, A_PAGE);
+            let jobs = ApiCall::get(READ_LOGS, jobs).query(PER_PAGE, A_PAGE);
             logs::of_failed(&self.http, jobs, (&self.owner, &self.name)).await
         }
         .boxed()
@@ -321,7 +325,7 @@ impl Forge for Github {
         async move {
             let number = number.to_string();
             let path = self.path(&["issues", &number, "comments"]);
-            let call = Call::write(WRITE_COMMENT, Method::POST, path, json!({"body": body}));
+            let call = ApiCall::write(WRITE_COMMENT, Method::POST, path, json!({"body": body}));
             Ok(self.http.send::<WireComment>(call).await?.into())
         }
         .boxed()
@@ -331,7 +335,7 @@ impl Forge for Github {
         async move {
             let id = id.to_string();
             let path = self.path(&["issues", "comments", &id]);
-            let call = Call::write(WRITE_COMMENT, Method::PATCH, path, json!({"body": body}));
+            let call = ApiCall::write(WRITE_COMMENT, Method::PATCH, path, json!({"body": body}));
             self.http.send::<WireComment>(call).await.map(|_| ())
         }
         .boxed()
@@ -341,7 +345,7 @@ impl Forge for Github {
         async move {
             let comment = comment.to_string();
             let path = self.path(&["issues", "comments", &comment, "reactions"]);
-            let call = Call::write(WRITE_COMMENT, Method::POST, path, json!({"content": "confused"}));
+            let call = ApiCall::write(WRITE_COMMENT, Method::POST, path, json!({"content": "confused"}));
             self.http.send_for_text(call).await.map(|_| ())
         }
         .boxed()
@@ -350,7 +354,7 @@ impl Forge for Github {
     fn read_comment(&self, id: u64) -> BoxFuture<'_, Result<Comment, ForgeError>> {
         async move {
             let id = id.to_string();
-            let call = Call::get(READ_COMMENTS, self.path(&["issues", "comments", &id]));
+            let call = ApiCall::get(READ_COMMENTS, self.path(&["issues", "comments", &id]));
             Ok(self.http.send::<WireComment>(call).await?.into())
         }
         .boxed()
@@ -359,7 +363,7 @@ impl Forge for Github {
     fn delete_comment(&self, id: u64) -> BoxFuture<'_, Result<(), ForgeError>> {
         async move {
             let id = id.to_string();
-            let call = Call::delete(WRITE_COMMENT, self.path(&["issues", "comments", &id]));
+            let call = ApiCall::delete(WRITE_COMMENT, self.path(&["issues", "comments", &id]));
             match self.http.send_for_text(call).await {
                 // It is gone, by whomever.
                 Err(error) if matches!(error.status(), Some(404 | 410)) => Ok(()),
@@ -372,7 +376,7 @@ impl Forge for Github {
     fn myself(&self) -> BoxFuture<'_, Result<Option<Author>, ForgeError>> {
         async move {
             let ask = async {
-                match self.http.send::<WireUser>(Call::get(READ_SELF, vec!["user"])).await {
+                match self.http.send::<WireUser>(ApiCall::get(READ_SELF, vec!["user"])).await {
                     Ok(user) => Ok(user.into()),
                     // An App's token, the job's among them, is an installation's, which is no user and may not ask so.
                     Err(error) if matches!(error.status(), Some(401 | 403 | 404)) => {

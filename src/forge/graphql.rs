@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Operation;
-use super::http::{Call, ForgeError, Http};
+use super::http::{ApiCall, ForgeError, Http};
 
 #[derive(Debug, Deserialize)]
 struct Answer {
@@ -25,7 +25,7 @@ pub(super) async fn ask(http: &Http, operation: Operation, query: &str, id: Opti
     if let Some(id) = id {
         body["variables"] = json!({"id": id});
     }
-    let call = Call { graphql: true, ..Call::write(operation, Method::POST, vec![], body) };
+    let call = ApiCall { graphql: true, ..ApiCall::write(operation, Method::POST, vec![], body) };
     let answer: Answer = http.send(call).await?;
     match (answer.data, answer.errors.first()) {
         (Some(data), None) if !data.is_null() => Ok(data),

@@ -107,7 +107,7 @@ pub(crate) struct ApiDialect {
 }
 
 /// One call.
-pub(crate) struct Call<'a> {
+pub(crate) struct ApiCall<'a> {
     pub(crate) operation: Operation,
     pub(crate) method: Method,
     /// The path's parts below the API's address, not yet encoded.
@@ -122,7 +122,7 @@ pub(crate) struct Call<'a> {
     pub(crate) graphql: bool,
 }
 
-impl<'a> Call<'a> {
+impl<'a> ApiCall<'a> {
     pub(crate) fn get(operation: Operation, path: Vec<&'a str>) -> Self {
         Self {
             operation,
@@ -265,7 +265,7 @@ impl Http {
     }
 
     /// The header of the token, if there is one; an error where it has ended.
-    fn authorization(&self, call: &Call<'_>, place: &str) -> Result<Option<HeaderValue>, ForgeError> {
+    fn authorization(&self, call: &ApiCall<'_>, place: &str) -> Result<Option<HeaderValue>, ForgeError> {
         let now = self.token.read().unwrap_or_else(PoisonError::into_inner);
         match now.as_ref() {
             Some(token) if token.ends_at.is_some_and(|ends_at| host::unix_millis() >= ends_at) => {
@@ -276,7 +276,7 @@ impl Http {
     }
 
     /// Makes the call and reads its answer.
-    pub(crate) async fn send<T: DeserializeOwned>(&self, call: Call<'_>) -> Result<T, ForgeError> {
+    pub(crate) async fn send<T: DeserializeOwned>(&self, call: ApiCall<'_>) -> Result<T, ForgeError> {
         let place = format!("{} {}", call.method, self.url(&call)?);
         let operation = call.operation;
         let body = self.bytes(call).await?;
@@ -288,12 +288,12 @@ impl Http {
     }
 
     /// Makes the call and takes its answer as text.
-    pub(crate) async fn send_for_text(&self, call: Call<'_>) -> Result<String, ForgeError> {
+    pub(crate) async fn send_for_text(&self, call: ApiCall<'_>) -> Result<String, ForgeError> {
         Ok(String::from_utf8_lossy(&self.bytes(call).await?).into_owned())
     }
 
     /// Makes the call until it is done, refused, or not worth another try.
-    async fn bytes(&self, call: Call<'_>) -> Result<Vec<u8>, ForgeError> {
+    async fn bytes(&self, call: ApiCall<'_>) -> Result<Vec<u8>, ForgeError> {
         let url = self.url(&call)?;
         let place = format!("{} {url}", call.method);
         let makes_new = call.method == Method::POST;
@@ -320,7 +320,7 @@ impl Http {
     }
 
     /// Sends the request once and reads the answer.
-    async fn once(&self, call: &Call<'_>, url: Url, place: &str) -> Attempt {
+    async fn once(&self, call: &ApiCall<'_>, url: Url, place: &str) -> Attempt {
         let address = url.to_string();
         let cacheable = call.method == Method::GET && call.accept.is_none();
         let known = if cacheable { self.known.get(&address) } else { None };
@@ -364,7 +364,7 @@ impl Http {
     /// address.
     async fn response(
         &self,
-        call: &Call<'_>,
+        call: &ApiCall<'_>,
         url: Url,
         tag: Option<&HeaderValue>,
         authorization: Option<HeaderValue>,
@@ -393,7 +393,7 @@ impl Http {
         }
     }
 
-    fn url(&self, call: &Call<'_>) -> Result<Url, ForgeError> {
+    fn url(&self, call: &ApiCall<'_>) -> Result<Url, ForgeError> {
         let mut url = self.base.clone();
         let bad = |problem: &str| ForgeError::Nonsense {
             operation: call.operation,
@@ -420,7 +420,7 @@ impl Http {
 
 /// An attempt that got no whole answer; what was sent may have been done, unless there was no connection. A certificate that
 /// nobody vouches for will not be another one the next time.
-fn lost(call: &Call<'_>, place: &str, error: &reqwest::Error) -> Attempt {
+fn lost(call: &ApiCall<'_>, place: &str, error: &reqwest::Error) -> Attempt {
     if let Some(unverified) = Unverified::cause_of(error) {
         let (operation, place, problem) = (call.operation, place.to_owned(), unverified.to_string());
         return Attempt::Failed(ForgeError::Untrusted { operation, place, problem });

@@ -46,7 +46,7 @@ pub(crate) struct UserAccess {
 
 /// A pull request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct PullRequest {
+pub(crate) struct ForgePullRequest {
     pub(crate) number: u64,
     /// For people.
     pub(crate) url: String,
@@ -138,21 +138,21 @@ pub(crate) trait Forge: Send + Sync {
     /// The commit that a branch is at.
     fn commit_of<'a>(&'a self, branch: &'a str) -> BoxFuture<'a, Result<ObjectId, ForgeError>>;
     fn issue(&self, number: u64) -> BoxFuture<'_, Result<Issue, ForgeError>>;
-    fn pull_request(&self, number: u64) -> BoxFuture<'_, Result<PullRequest, ForgeError>>;
+    fn pull_request(&self, number: u64) -> BoxFuture<'_, Result<ForgePullRequest, ForgeError>>;
     /// The open pull requests whose head is this branch of this repository.
-    fn open_from<'a>(&'a self, branch: &'a str) -> BoxFuture<'a, Result<Vec<PullRequest>, ForgeError>>;
+    fn open_from<'a>(&'a self, branch: &'a str) -> BoxFuture<'a, Result<Vec<ForgePullRequest>, ForgeError>>;
     /// The open pull requests whose head is a branch of this repository with this name, or with this name, `-` and more.
-    fn open_below<'a>(&'a self, stem: &'a str) -> BoxFuture<'a, Result<Vec<PullRequest>, ForgeError>>;
-    fn open<'a>(&'a self, new: &'a NewPullRequest) -> BoxFuture<'a, Result<PullRequest, ForgeError>>;
+    fn open_below<'a>(&'a self, stem: &'a str) -> BoxFuture<'a, Result<Vec<ForgePullRequest>, ForgeError>>;
+    fn open<'a>(&'a self, new: &'a NewPullRequest) -> BoxFuture<'a, Result<ForgePullRequest, ForgeError>>;
     /// Gives a pull request a new text, and a title where one is given.
     fn rewrite<'a>(
         &'a self,
         number: u64,
         title: Option<&'a str>,
         body: &'a str,
-    ) -> BoxFuture<'a, Result<PullRequest, ForgeError>>;
+    ) -> BoxFuture<'a, Result<ForgePullRequest, ForgeError>>;
     /// Makes a pull request a draft or ends that, where a title can't.
-    fn set_draft<'a>(&'a self, pull: &'a PullRequest, draft: bool) -> BoxFuture<'a, Result<(), ForgeError>>;
+    fn set_draft<'a>(&'a self, pull: &'a ForgePullRequest, draft: bool) -> BoxFuture<'a, Result<(), ForgeError>>;
     /// Adds labels.
     fn label<'a>(&'a self, number: u64, labels: &'a [String]) -> BoxFuture<'a, Result<(), ForgeError>>;
     /// Hands in a review of this commit, with remarks at lines of the change and without a verdict.

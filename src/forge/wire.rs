@@ -5,7 +5,7 @@ use bottle_plan::task::Place;
 use bottle_types::git::ObjectId;
 use serde::{Deserialize, Deserializer};
 
-use super::{Author, Comment, Issue, PullRequest};
+use super::{Author, Comment, ForgePullRequest, Issue};
 
 #[derive(Debug, Deserialize)]
 pub(super) struct WireUser {
@@ -233,7 +233,7 @@ impl From<WireIssue> for Issue {
     }
 }
 
-impl From<WirePull> for PullRequest {
+impl From<WirePull> for ForgePullRequest {
     fn from(pull: WirePull) -> Self {
         let id = |side: &WireSide| side.repo.as_ref().map(|repository| repository.id);
         Self {

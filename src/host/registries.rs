@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bottle_plan::registry::{self, Answer, Cargo, NoAnswer, Preset};
+use bottle_plan::registry::{self, Cargo, NoAnswer, Preset, ToolAnswer};
 
 use super::{Base, Environment};
 use crate::process::{ExitOutput, ProcessError, Program};
@@ -22,7 +22,7 @@ pub(crate) async fn gather(
     presets: BTreeSet<Preset>,
     base: Option<&Base>,
     environment: &Environment,
-) -> BTreeMap<Preset, Answer> {
+) -> BTreeMap<Preset, ToolAnswer> {
     let answers = presets.into_iter().map(|preset| async move {
         let answer = match preset {
             Preset::Npm => npm(base).await,
@@ -76,14 +76,14 @@ async fn of_base(base: Option<&Base>, path: &str) -> Option<String> {
     String::from_utf8(content).ok()
 }
 
-async fn npm(base: Option<&Base>) -> Answer {
+async fn npm(base: Option<&Base>) -> ToolAnswer {
     let list = ["npm", "--prefix", "/", "config", "list"];
     let json = [&list[..], &["--json"]].concat();
     let (json, list, project) = tokio::join!(answer(&json), answer(&list), of_base(base, ".npmrc"));
     registry::npm(&json?, &list?, project.as_deref())
 }
 
-async fn pip() -> Answer {
+async fn pip() -> ToolAnswer {
     let mut pip = vec!["pip"];
     let mut found = ask(&["pip", "--version"]).await;
     for other in [&["pip3"][..], &["python3", "-m", "pip"]] {
@@ -108,17 +108,17 @@ async fn pip() -> Answer {
     registry::pip(&list?, &help?, report)
 }
 
-async fn go() -> Answer {
+async fn go() -> ToolAnswer {
     registry::go(&answer(&["go", "env", "-json", "GOPROXY", "GOSUMDB", "GONOSUMDB", "GONOPROXY"]).await?)
 }
 
-async fn apt() -> Answer {
+async fn apt() -> ToolAnswer {
     // Without `--no-release-info` it leaves out every source whose lists nobody has fetched yet.
     let targets = ["apt-get", "indextargets", "--no-release-info", "--format", "$(REPO_URI) $(SOURCESENTRY)"];
     registry::apt(&answer(&targets).await?)
 }
 
-async fn maven(environment: &Environment) -> Answer {
+async fn maven(environment: &Environment) -> ToolAnswer {
     let empty = tempfile::tempdir().map_err(no_directory)?;
     let repository = format!("-Dmaven.repo.local={}", empty.path().display());
     // It fails, because nothing may be fetched, and says from where it would have.
@@ -139,7 +139,7 @@ fn read(files: impl IntoIterator<Item = PathBuf>) -> Vec<(String, String)> {
     texts.filter_map(|(path, text)| Some((path, text.ok()?))).collect()
 }
 
-async fn cargo(base: Option<&Base>, environment: &Environment) -> Answer {
+async fn cargo(base: Option<&Base>, environment: &Environment) -> ToolAnswer {
     answer(&["cargo", "--version"]).await?;
     let home = environment.get("CARGO_HOME").map(PathBuf::from).or_else(|| Some(environment.home()?.join(".cargo")));
     let home = home.ok_or_else(|| NoAnswer::new("neither CARGO_HOME nor HOME is set", "set HOME"))?;

@@ -10,7 +10,7 @@ mod tests;
 
 /// Who asked, as the event has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Asker {
+pub(crate) struct EventActor {
     pub(crate) login: String,
     pub(crate) id: u64,
 }
@@ -59,7 +59,7 @@ impl Denial {
 pub(crate) async fn may_ask(
     forge: &dyn Forge,
     who: &Who,
-    asker: &Asker,
+    asker: &EventActor,
     pull_request: Option<u64>,
 ) -> Result<(), Denial> {
     let (login, id) = (shown(&asker.login), asker.id);

@@ -7,10 +7,10 @@ use serde_json::json;
 
 use crate::exit::Code;
 use crate::forge::testing::*;
-use crate::permission::{Asker, may_ask};
+use crate::permission::{EventActor, may_ask};
 
 async fn ask(double: &Double, who: &Who, login: &str, id: u64, pull: Option<u64>) -> Result<(), String> {
-    let asker = Asker { login: login.to_owned(), id };
+    let asker = EventActor { login: login.to_owned(), id };
     may_ask(forge(double).as_ref(), who, &asker, pull).await.map_err(|denial| {
         let failure = denial.into_failure();
         assert_eq!(failure.code, Code::Refused, "{failure}");

@@ -17,8 +17,8 @@ use tokio::sync::mpsc;
 
 use super::LiveRun;
 use super::outcome::one_line;
-use crate::backend::{Bottle, BottleError, Exec, Output, finish, succeed};
-use crate::cache::{ArchiveError, Found, Kept, MAX_AGE_DAYS, MAX_STORE_BYTES, NewEntry, Store, Summary, pieces};
+use crate::backend::{Bottle, BottleError, Exec, OutputChunk, finish, succeed};
+use crate::cache::{ArchiveError, CacheEntry, Kept, MAX_AGE_DAYS, MAX_STORE_BYTES, NewEntry, Store, Summary, pieces};
 use crate::exit::Failure;
 use crate::provision;
 
@@ -119,10 +119,12 @@ impl SetupCache {
     pub(super) async fn restore(&mut self, bottle: &dyn Bottle, owner: u32) -> Result<CacheLine, Failure> {
         let (store, entry) = (self.store.clone(), self.entry.clone());
         let found = tokio::task::spawn_blocking(move || store.find(&entry)).await;
-        let kept = match found.unwrap_or_else(|error| Found::Bad(error.to_string())) {
-            Found::Kept(kept) => kept,
-            Found::Nothing => return Ok(CacheLine::Note(format!("cache: miss, nothing is kept as {}", self.short()))),
-            Found::Bad(why) => {
+        let kept = match found.unwrap_or_else(|error| CacheEntry::Bad(error.to_string())) {
+            CacheEntry::Kept(kept) => kept,
+            CacheEntry::Nothing => {
+                return Ok(CacheLine::Note(format!("cache: miss, nothing is kept as {}", self.short())));
+            }
+            CacheEntry::Bad(why) => {
                 return Ok(CacheLine::Warning(format!("cache: the entry {} was removed: {why}", self.short())));
             }
         };
@@ -265,7 +267,7 @@ async fn spool_output(
     let (mut running, mut written, mut complaint) = (bottle.exec(exec).await?, 0_u64, vec![]);
     while let Some(output) = running.output.recv().await {
         match output {
-            Output::Stdout(bytes) => {
+            OutputChunk::Stdout(bytes) => {
                 written = written.saturating_add(bytes.len() as u64);
                 // As much again is what a tar of small files has at most.
                 if written > max_bytes.saturating_mul(2).saturating_add(64 << 20) {
@@ -273,7 +275,7 @@ async fn spool_output(
                 }
                 spool.write_all(&bytes).map_err(|error| failed(&error))?;
             }
-            Output::Stderr(bytes) => {
+            OutputChunk::Stderr(bytes) => {
                 complaint.extend_from_slice(&bytes[..bytes.len().min(4096_usize.saturating_sub(complaint.len()))]);
             }
         }

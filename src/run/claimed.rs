@@ -13,14 +13,14 @@ use crate::exit::{Code, Failure};
 use crate::forge::ForgeError;
 use crate::host;
 use crate::report::{Events, RunEvent};
-use crate::state::Record;
+use crate::state::RunRecord;
 use crate::thread::{self, Ask, Claim, Lease, LeaseGuard, OnLeaseLost, Sticky};
 use bottle_wire::run_record::{Metadata, Outcome};
 
 /// A run that has its issue or pull request for itself. It takes the inputs; nothing is written to the forge without it.
 pub(super) struct Claimed<'r> {
     context: RunContext<'r>,
-    record: Record,
+    record: RunRecord,
     metadata: Metadata,
     started: time::OffsetDateTime,
     /// None: the task is about no issue and no pull request, or nothing is changed there.
@@ -33,7 +33,7 @@ impl<'r> Claimed<'r> {
     pub(super) fn open(context: RunContext<'r>, guard: Option<LeaseGuard>) -> Result<Self, Failure> {
         let RunContext { inputs, plan, events, .. } = context;
         let dir = Path::new(&plan.state_dir);
-        let record = Record::create(dir.parent().unwrap_or(dir), plan.slug.as_str(), inputs.secrets.clone())?;
+        let record = RunRecord::create(dir.parent().unwrap_or(dir), plan.slug.as_str(), inputs.secrets.clone())?;
         let started = time::OffsetDateTime::now_utc();
         let status_comment = status_comment(context, guard.clone());
         events.emit(RunEvent::Started {
@@ -53,7 +53,7 @@ impl<'r> Claimed<'r> {
         self.context
     }
 
-    pub(super) fn record(&self) -> &Record {
+    pub(super) fn record(&self) -> &RunRecord {
         &self.record
     }
 
@@ -163,7 +163,7 @@ fn asked(plan: &BottlePlan) -> Option<String> {
 }
 
 /// The files that can be written before anything starts.
-fn files(plan: &BottlePlan, record: &Record) -> Result<(), Failure> {
+fn files(plan: &BottlePlan, record: &RunRecord) -> Result<(), Failure> {
     let json = serde_json::to_vec_pretty(plan)
         .map_err(|error| Failure::machine(format_args!("failed to write plan.json: {error}")))?;
     record.write(RecordFile::Plan, &json)?;
@@ -200,7 +200,7 @@ fn metadata(plan: &BottlePlan) -> Metadata {
     }
 }
 
-fn write_metadata(record: &Record, metadata: &Metadata) -> Result<(), Failure> {
+fn write_metadata(record: &RunRecord, metadata: &Metadata) -> Result<(), Failure> {
     let mut json = serde_json::to_vec_pretty(metadata)
         .map_err(|error| Failure::machine(format_args!("failed to write metadata.json: {error}")))?;
     json.push(b'\n');
@@ -209,7 +209,7 @@ fn write_metadata(record: &Record, metadata: &Metadata) -> Result<(), Failure> {
 
 /// Writes what only the end of a run knows: metadata.json with its outcome, and the reports.
 fn finish_record(
-    record: &Record,
+    record: &RunRecord,
     mut metadata: Metadata,
     outcome: &Outcome,
     events: &Events,

@@ -9,7 +9,7 @@ use bottle_types::door;
 use bottle_types::reason::Reason;
 use bottle_types::record_file::RecordFile;
 use bottle_wire::proposal::PolicyFile;
-use bottle_wire::push_report::{PushedRef, Verdict};
+use bottle_wire::push_report::{PushVerdict, PushedRef};
 use serde_json::Value;
 
 use super::claimed::Claimed;
@@ -19,7 +19,7 @@ use super::{RunContext, RunProgress, case, keep, outcome};
 use crate::backend::{Bottle, BottleError, Side, Tree};
 use crate::exit::{Code, Failure};
 use crate::report::{Case, Events, Phase, RunEvent, Suite};
-use crate::state::Record;
+use crate::state::RunRecord;
 use bottle_wire::run_record::Outcome;
 
 /// So many refusals at one host for one reason are told one by one.
@@ -119,7 +119,7 @@ enum Model {
 }
 
 /// Collects everything that can be had, and gives the record of proposals; the first thing that could not be had is the error.
-async fn logs(bottle: &dyn Bottle, record: &Record, events: &Events) -> Result<(Model, Vec<u8>), Failure> {
+async fn logs(bottle: &dyn Bottle, record: &RunRecord, events: &Events) -> Result<(Model, Vec<u8>), Failure> {
     let log_dir = format!("{}/log", door::STATE_DIR);
     let (written, printed, obeyed) = tokio::join!(
         bottle.copy_out(Side::Bundle, &log_dir),
@@ -162,7 +162,7 @@ async fn logs(bottle: &dyn Bottle, record: &Record, events: &Events) -> Result<(
 }
 
 /// The policies in force at the end: approvals may have made others of them than the run began with.
-fn policies(obeyed: Result<Option<Tree>, BottleError>, record: &Record) -> Result<(), Failure> {
+fn policies(obeyed: Result<Option<Tree>, BottleError>, record: &RunRecord) -> Result<(), Failure> {
     let Some(tree) = obeyed.map_err(Failure::machine)? else { return Ok(()) };
     for (path, bytes) in tree.files() {
         let name = Path::new(path).file_name().and_then(|name| name.to_str()).unwrap_or_default();
@@ -255,10 +255,12 @@ fn gate_cases(gate: &[u8], events: &Events) {
             duration: Duration::from_millis(push.ms.total),
             failure: (refused && !made_good).then(|| why.clone()),
             output: match push.verdict {
-                Verdict::Refused => format!("refused: {why}"),
-                Verdict::Held => format!("held: {why}"),
-                Verdict::Accepted => format!("accepted: {} commits, {} objects scanned", push.commits, push.objects),
-                Verdict::WouldPush => {
+                PushVerdict::Refused => format!("refused: {why}"),
+                PushVerdict::Held => format!("held: {why}"),
+                PushVerdict::Accepted => {
+                    format!("accepted: {} commits, {} objects scanned", push.commits, push.objects)
+                }
+                PushVerdict::WouldPush => {
                     format!("would be pushed: {} commits, {} objects scanned", push.commits, push.objects)
                 }
             },

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bottle_wire::control::CredentialsTaken;
 
-use crate::approve::Control;
+use crate::approve::ControlClient;
 use crate::backend::Bottle;
 use crate::exit::Failure;
 use crate::report::Events;
@@ -64,7 +64,7 @@ async fn tell(bottle: &dyn Bottle, secrets: &Secrets, since: u64, ends: bool) ->
     if updates.is_empty() {
         return Ok(());
     }
-    match Control(bottle).credentials(&updates).await {
+    match ControlClient(bottle).credentials(&updates).await {
         Ok(CredentialsTaken::InForce) => Ok(()),
         Ok(CredentialsTaken::Kept { reason }) => Err(secrets.mask(&reason)),
         Err(error) => Err(secrets.mask(&error.to_string())),

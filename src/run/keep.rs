@@ -11,7 +11,7 @@ use bottle_types::record_file::RecordFile;
 use crate::backend::{Bottle, Exec, Side, finish};
 use crate::exit::Failure;
 use crate::report::Events;
-use crate::state::Record;
+use crate::state::RunRecord;
 
 const BUNDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// A large tree on a slow disk.
@@ -53,7 +53,7 @@ pub(super) async fn keep(
     bottle: &dyn Bottle,
     plan: &BottlePlan,
     starts: &[ObjectId],
-    record: &Record,
+    record: &RunRecord,
     events: &Events,
 ) {
     // Before there is a start there is no agent, and no work.

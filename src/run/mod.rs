@@ -52,7 +52,7 @@ use crate::forge::Forge;
 use crate::provision::GuestInputs;
 use crate::report::{Case, Events, Suite};
 use crate::secrets::Secrets;
-use crate::state::Record;
+use crate::state::RunRecord;
 use crate::thread::NewComment;
 
 use claimed::{Claimed, Leased};
@@ -132,7 +132,7 @@ struct RunContext<'r> {
 /// alive the bottle can't be torn down, and afterwards no phase is left.
 struct LiveRun<'r> {
     context: RunContext<'r>,
-    record: &'r Record,
+    record: &'r RunRecord,
     bottle: &'r dyn Bottle,
     progress: &'r mut RunProgress,
 }

@@ -6,7 +6,7 @@ use bottle_plan::plan::ServicePlan;
 use futures_util::future::try_join_all;
 
 use super::{LiveRun, case};
-use crate::backend::{Bottle, BottleError, Exec, Output, Side};
+use crate::backend::{Bottle, BottleError, Exec, OutputChunk, Side};
 use crate::exit::Failure;
 
 /// Between two runs of a service's check.
@@ -72,6 +72,6 @@ async fn is_ready(
 /// The exit code of a command whose output nobody reads. One that is left behind by the end of the time ends with the bottle.
 async fn code(bottle: &dyn Bottle, exec: Exec) -> Result<i64, BottleError> {
     let mut running = bottle.exec(exec).await?;
-    while let Some(Output::Stdout(_) | Output::Stderr(_)) = running.output.recv().await {}
+    while let Some(OutputChunk::Stdout(_) | OutputChunk::Stderr(_)) = running.output.recv().await {}
     running.code.await.map_err(|_| BottleError::new("failed to learn the exit code", "the engine went away"))?
 }

@@ -16,7 +16,7 @@ use super::LiveRun;
 use super::cache::{CacheLine, SetupCache};
 use super::outcome::{first_of, one_line};
 use super::sealed::Sealed;
-use crate::approve::Control;
+use crate::approve::ControlClient;
 use crate::backend::{Bottle, BottleError, Exec, finish, succeed};
 use crate::exit::{Code, Failure};
 use crate::provision::GuestEnv;
@@ -227,7 +227,7 @@ async fn close(bottle: &dyn Bottle, plan: &BottlePlan, events: &Events) -> Resul
             .hint("the agent was not started; compose.log in the run record says more")
     };
     let routes = bottle_types::yaml::to_string(&plan.policies.routes).map_err(|error| failed(&error))?;
-    match Control(bottle).apply(Door::Egress, USER, routes.into_bytes()).await.map_err(|error| failed(&error))? {
+    match ControlClient(bottle).apply(Door::Egress, USER, routes.into_bytes()).await.map_err(|error| failed(&error))? {
         Applied::InForce { .. } => {}
         Applied::Kept { reason } => return Err(failed(&reason)),
     }

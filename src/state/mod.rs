@@ -7,4 +7,4 @@ mod check;
 mod record;
 
 pub(crate) use check::check;
-pub(crate) use record::{LineFile, Record, is_live, list, process_of};
+pub(crate) use record::{LineFile, RunRecord, is_live, list, process_of};

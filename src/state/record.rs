@@ -16,14 +16,14 @@ use crate::secrets::Secrets;
 
 /// A run record that is being written.
 #[derive(Debug)]
-pub(crate) struct Record {
+pub(crate) struct RunRecord {
     dir: PathBuf,
     secrets: Secrets,
     /// Held for the life of the process: who can take it knows that the run is dead.
     _lock: File,
 }
 
-impl Record {
+impl RunRecord {
     /// Makes the directory `<root>/<slug>` and takes its lock.
     pub(crate) fn create(root: &Path, slug: &str, secrets: Secrets) -> Result<Self, Failure> {
         let dir = root.join(slug);

@@ -55,7 +55,7 @@ pub(crate) async fn gather(forge: &dyn Forge, task: &mut Task) -> Result<Option<
 /// The pull request as it is now; one that is closed takes no change. What comes from a fork must have been so when it was asked
 /// for: whoever proposes it could change it meanwhile. A branch of the repository's own is changed by those who may write there,
 /// and by our own runs: the work goes on from where they left it.
-fn pin(task: &mut Task, number: u64, pull: &forge::PullRequest) -> Result<(), Failure> {
+fn pin(task: &mut Task, number: u64, pull: &forge::ForgePullRequest) -> Result<(), Failure> {
     if task.work == Work::Change && !pull.is_open {
         let why = format!("pull request #{number} is closed or merged: a change of it can't be proposed any more");
         return Err(Failure::input(why).hint("open it again and ask again, or ask in an issue"));

@@ -4,7 +4,7 @@ use bottle_plan::facts::ForgeKind;
 use bottle_plan::plan::BottlePlan;
 use tokio::time::sleep;
 
-use crate::forge::{self, FIRST_WAIT, Forge, ForgeError, NewPullRequest, PullRequest};
+use crate::forge::{self, FIRST_WAIT, Forge, ForgeError, ForgePullRequest, NewPullRequest};
 use crate::report::neutral;
 
 /// Around what is renewed; what people write outside of it stays.
@@ -20,7 +20,7 @@ const MAX_LOOKS: u32 = 3;
 /// The result of proposing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PublishResult {
-    pub(crate) pull: PullRequest,
+    pub(crate) pull: ForgePullRequest,
     /// True if it is new.
     pub(crate) opened: bool,
     /// Problems with labels or the draft state.
@@ -109,7 +109,12 @@ pub(crate) fn would_propose(plan: &BottlePlan, branch: &str, draft: bool, card: 
 }
 
 /// Gives an open one this run's evidence.
-async fn renew(forge: &dyn Forge, pull: PullRequest, draft: bool, card: &str) -> Result<PublishResult, ForgeError> {
+async fn renew(
+    forge: &dyn Forge,
+    pull: ForgePullRequest,
+    draft: bool,
+    card: &str,
+) -> Result<PublishResult, ForgeError> {
     let has_evidence = pull.body.contains(BEGIN);
     let to_draft = draft && !pull.draft && has_evidence;
     let to_ready = !draft && pull.draft && pull.body.contains(OUR_DRAFT);

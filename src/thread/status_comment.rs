@@ -111,6 +111,15 @@ impl Sticky {
     }
 }
 
+/// The lease in the comment, which the text follows; empty where there is none.
+fn lease_lines(mode: &KeeperConfig, ended: bool, beats: u64) -> String {
+    let lease = mode.guard.as_ref().map(|(guard, _)| {
+        let at = ended.then(host::now);
+        format!("{}\n{}", guard.lease.line(!ended, beats), guard.asks.line(at.as_deref()))
+    });
+    lease.unwrap_or_default()
+}
+
 async fn keep(
     forge: Arc<dyn Forge>,
     number: u64,
@@ -157,11 +166,7 @@ async fn keep(
                 tell(&other);
                 continue;
             }
-            let lease = mode.guard.as_ref().map(|(guard, _)| {
-                let at = ended.then(host::now);
-                format!("{}\n{}", guard.lease.line(!ended, beats), guard.asks.line(at.as_deref()))
-            });
-            let body = format!("{MARK}\n{}{text}", lease.unwrap_or_default());
+            let body = format!("{MARK}\n{}{text}", lease_lines(&mode, ended, beats));
             trouble = post(forge.as_ref(), number, &mut comment, &body).await.err();
             // What could not be written once is not tried over and over while the run goes on; its end is.
             shown = text;

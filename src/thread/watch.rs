@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::exit::{Code, Failure};
 use crate::forge::{Author, Comment, Forge, ForgeError};
-use crate::permission::{Asker, Denial, may_ask};
+use crate::permission::{Denial, EventActor, may_ask};
 
 /// Begins everything that we post.
 const OURS: &str = "<!-- claude-bottle:";
@@ -166,7 +166,7 @@ impl CommentWatch {
         let Some(id) = u64::try_from(*id).ok().filter(|id| *id > 0) else {
             return Err(Failure::new(Code::Refused, format_args!("{} is nobody's account", prose::name(login, 60))));
         };
-        let asker = Asker { login: login.clone(), id };
+        let asker = EventActor { login: login.clone(), id };
         let pull = self.is_pull_request.then_some(self.number);
         may_ask(self.forge.as_ref(), &self.who, &asker, pull).await.map_err(Denial::into_failure)
     }

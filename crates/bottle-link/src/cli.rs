@@ -62,7 +62,7 @@ Usage:
 
 /// What is to be done.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Command {
+pub(crate) enum Invocation {
     Help,
     Version,
     Forward(Forward),
@@ -73,7 +73,7 @@ pub(crate) enum Command {
 
 /// A loopback port and the file name of the socket behind it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Door {
+pub(crate) struct ForwardedPort {
     pub(crate) port: u16,
     pub(crate) socket: String,
 }
@@ -86,10 +86,10 @@ pub(crate) struct Forward {
     pub(crate) doors_dir: PathBuf,
     pub(crate) as_init: bool,
     pub(crate) control: bool,
-    pub(crate) limits: Limits,
-    pub(crate) doors: Vec<Door>,
+    pub(crate) limits: ResourceLimits,
+    pub(crate) doors: Vec<ForwardedPort>,
     /// Ports that something beside this link listens on, and the sockets to be made for them.
-    pub(crate) serve: Vec<Door>,
+    pub(crate) serve: Vec<ForwardedPort>,
     /// The same with sockets that are descriptors of this process.
     pub(crate) serve_fds: Vec<(u16, RawFd)>,
 }
@@ -100,7 +100,7 @@ pub(crate) struct Confine {
     pub(crate) user: u32,
     pub(crate) group: u32,
     pub(crate) filters: Vec<PathBuf>,
-    pub(crate) limits: Limits,
+    pub(crate) limits: ResourceLimits,
     pub(crate) command: Vec<OsString>,
 }
 
@@ -118,7 +118,7 @@ pub(crate) struct Outside {
 
 /// What everything that is run may use; none: as much as there is.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Limits {
+pub(crate) struct ResourceLimits {
     /// Bytes of data of each process.
     pub(crate) data: Option<u64>,
     /// Processes and threads together.
@@ -132,7 +132,7 @@ pub(crate) struct Limits {
 pub(crate) struct Selftest {
     pub(crate) json: bool,
     pub(crate) doors_dir: PathBuf,
-    pub(crate) doors: Vec<Door>,
+    pub(crate) doors: Vec<ForwardedPort>,
     /// Whether nothing but these is looked at.
     pub(crate) doors_alone: bool,
     pub(crate) wait: Duration,
@@ -150,7 +150,7 @@ const DOORS_DIR: &str = "/run/bottle";
 const TOOLS_DIR: &str = "/opt/claude-bottle";
 
 /// Reads the arguments, the program's name left out; the error says what is wrong with them.
-pub(crate) fn parse<I>(args: I) -> Result<Command, lexopt::Error>
+pub(crate) fn parse<I>(args: I) -> Result<Invocation, lexopt::Error>
 where
     I: IntoIterator<Item = OsString>,
     I::IntoIter: 'static,
@@ -158,10 +158,10 @@ where
     let mut args = Parser::from_args(args);
     match args.next()? {
         None => Err("a command is missing".into()),
-        Some(Short('h') | Long("help")) => Ok(Command::Help),
-        Some(Short('V') | Long("version")) => Ok(Command::Version),
+        Some(Short('h') | Long("help")) => Ok(Invocation::Help),
+        Some(Short('V') | Long("version")) => Ok(Invocation::Version),
         Some(Value(command)) => match command.to_str() {
-            Some("help") => Ok(Command::Help),
+            Some("help") => Ok(Invocation::Help),
             Some("forward") => forward(args),
             Some("confine") => confine(args),
             Some("outside") => outside(args),
@@ -172,20 +172,20 @@ where
     }
 }
 
-fn forward(mut args: Parser) -> Result<Command, lexopt::Error> {
+fn forward(mut args: Parser) -> Result<Invocation, lexopt::Error> {
     let mut options = Forward {
         address: None,
         doors_dir: DOORS_DIR.into(),
         as_init: false,
         control: false,
-        limits: Limits::default(),
+        limits: ResourceLimits::default(),
         doors: vec![],
         serve: vec![],
         serve_fds: vec![],
     };
     while let Some(arg) = args.next()? {
         match arg {
-            Short('h') | Long("help") => return Ok(Command::Help),
+            Short('h') | Long("help") => return Ok(Invocation::Help),
             Long("serve") => options.serve.push(parse_door(&args.value()?.string()?)?),
             Long("serve-fd") => options.serve_fds.push(parse_descriptor(&args.value()?.string()?)?),
             Long("doors") => options.doors_dir = args.value()?.into(),
@@ -202,14 +202,14 @@ fn forward(mut args: Parser) -> Result<Command, lexopt::Error> {
     if options.doors.is_empty() && options.serve.is_empty() && !options.control {
         return Err("no door to forward to; give one as PORT=SOCKET".into());
     }
-    Ok(Command::Forward(options))
+    Ok(Invocation::Forward(options))
 }
 
-fn confine(mut args: Parser) -> Result<Command, lexopt::Error> {
-    let (mut user, mut filters, mut limits) = (None, vec![], Limits::default());
+fn confine(mut args: Parser) -> Result<Invocation, lexopt::Error> {
+    let (mut user, mut filters, mut limits) = (None, vec![], ResourceLimits::default());
     while let Some(arg) = option(&mut args)? {
         match arg {
-            Short('h') | Long("help") => return Ok(Command::Help),
+            Short('h') | Long("help") => return Ok(Invocation::Help),
             Long("user") => {
                 let value = args.value()?.string()?;
                 let ids =
@@ -224,14 +224,14 @@ fn confine(mut args: Parser) -> Result<Command, lexopt::Error> {
         }
     }
     let (user, group) = user.ok_or("`--user` is missing")?;
-    Ok(Command::Confine(Confine { user, group, filters, limits, command: command(args)? }))
+    Ok(Invocation::Confine(Confine { user, group, filters, limits, command: command(args)? }))
 }
 
-fn outside(mut args: Parser) -> Result<Command, lexopt::Error> {
+fn outside(mut args: Parser) -> Result<Invocation, lexopt::Error> {
     let mut options = Outside { join: vec![], write: vec![], read: vec![], bind: vec![], user: None, command: vec![] };
     while let Some(arg) = option(&mut args)? {
         match arg {
-            Short('h') | Long("help") => return Ok(Command::Help),
+            Short('h') | Long("help") => return Ok(Invocation::Help),
             Long("join") => options.join.push(args.value()?.into()),
             Long("write") => options.write.push(args.value()?.into()),
             Long("read") => options.read.push(args.value()?.into()),
@@ -245,10 +245,10 @@ fn outside(mut args: Parser) -> Result<Command, lexopt::Error> {
         }
     }
     options.command = command(args)?;
-    Ok(Command::Outside(options))
+    Ok(Invocation::Outside(options))
 }
 
-fn selftest(mut args: Parser) -> Result<Command, lexopt::Error> {
+fn selftest(mut args: Parser) -> Result<Invocation, lexopt::Error> {
     let mut options = Selftest {
         json: false,
         doors_dir: DOORS_DIR.into(),
@@ -266,7 +266,7 @@ fn selftest(mut args: Parser) -> Result<Command, lexopt::Error> {
     };
     while let Some(arg) = args.next()? {
         match arg {
-            Short('h') | Long("help") => return Ok(Command::Help),
+            Short('h') | Long("help") => return Ok(Invocation::Help),
             Long("json") => options.json = true,
             Long("doors") => options.doors_dir = args.value()?.into(),
             Long("door") => options.doors.push(parse_door(&args.value()?.string()?)?),
@@ -291,17 +291,17 @@ fn selftest(mut args: Parser) -> Result<Command, lexopt::Error> {
             other => return Err(other.unexpected()),
         }
     }
-    Ok(Command::Selftest(options))
+    Ok(Invocation::Selftest(options))
 }
 
-fn parse_door(text: &str) -> Result<Door, String> {
+fn parse_door(text: &str) -> Result<ForwardedPort, String> {
     let error = || format!("`{text}` is not a door; it is written as 8889=egress.sock");
     let (port, socket) = text.split_once('=').ok_or_else(error)?;
     let port: u16 = port.parse().map_err(|_| error())?;
     if port == 0 || socket.is_empty() || socket.contains('/') || socket.starts_with('.') {
         return Err(error());
     }
-    Ok(Door { port, socket: socket.to_owned() })
+    Ok(ForwardedPort { port, socket: socket.to_owned() })
 }
 
 /// A port, and a descriptor that is none of the three which everything has.
@@ -340,7 +340,7 @@ fn number(args: &mut Parser) -> Result<u64, lexopt::Error> {
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> Result<Command, lexopt::Error> {
+    fn read(text: &str) -> Result<Invocation, lexopt::Error> {
         parse(text.split(' ').map(OsString::from).collect::<Vec<_>>())
     }
 
@@ -365,12 +365,12 @@ mod tests {
         ] {
             assert!(read(&format!("forward {text}")).is_err(), "{text}");
         }
-        let Ok(Command::Forward(options)) = read("forward --as-init 8889=egress.sock 9100=supervise.sock") else {
+        let Ok(Invocation::Forward(options)) = read("forward --as-init 8889=egress.sock 9100=supervise.sock") else {
             panic!("these are good");
         };
         assert!(options.as_init && options.serve.is_empty());
-        assert!(matches!(read("forward --serve 5432=db.5432.sock"), Ok(Command::Forward(_))));
-        assert_eq!(options.doors[1], Door { port: 9100, socket: "supervise.sock".to_owned() });
+        assert!(matches!(read("forward --serve 5432=db.5432.sock"), Ok(Invocation::Forward(_))));
+        assert_eq!(options.doors[1], ForwardedPort { port: 9100, socket: "supervise.sock".to_owned() });
     }
 
     #[test]
@@ -386,7 +386,7 @@ mod tests {
         ] {
             assert!(read(text).is_err(), "{text}");
         }
-        let Ok(Command::Confine(options)) = read("confine --user 1000:1001 --filter /f -- sh -c --x") else {
+        let Ok(Invocation::Confine(options)) = read("confine --user 1000:1001 --filter /f -- sh -c --x") else {
             panic!("this is good");
         };
         assert_eq!((options.user, options.group), (1000, 1001));
@@ -404,7 +404,7 @@ mod tests {
         ] {
             assert!(read(text.trim()).is_err(), "{text}");
         }
-        let Ok(Command::Outside(options)) =
+        let Ok(Invocation::Outside(options)) =
             read("outside --join /g/tasks --write /i --read /s --user 7 -- bwrap --user")
         else {
             panic!("this is good");

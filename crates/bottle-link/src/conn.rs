@@ -177,7 +177,7 @@ fn is_later(error: &io::Error) -> bool {
 
 /// What is to become of a connection after its turn.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Next {
+pub(crate) enum AfterTurn {
     /// It goes on.
     Stay,
     /// It has ended, well or badly.
@@ -224,28 +224,28 @@ impl Conn {
     }
 
     /// One turn.
-    pub(crate) fn step(&mut self, target: &LinkTarget, scratch: &mut [u8]) -> Next {
+    pub(crate) fn step(&mut self, target: &LinkTarget, scratch: &mut [u8]) -> AfterTurn {
         let other = match &self.other {
             Some(other) => other,
             None => match target.connect() {
                 Ok(other) => self.other.insert(other),
-                Err(_) if self.since.elapsed() < target.patience() => return Next::Stay,
-                Err(_) => return Next::NoDoor,
+                Err(_) if self.since.elapsed() < target.patience() => return AfterTurn::Stay,
+                Err(_) => return AfterTurn::NoDoor,
             },
         };
         self.out.pump(&self.client, other, scratch);
         self.back.pump(other, &self.client, scratch);
         if self.back.deaf || (self.out.done && self.back.done) {
-            return Next::Close;
+            return AfterTurn::Close;
         }
         if self.out.deaf && self.back.done {
             // The other end has answered and gone while the client still talks. Closing now would reset the connection and
             // could take the answer with it.
             let until = *self.linger.get_or_insert_with(|| Instant::now() + LINGER);
             if Instant::now() >= until {
-                return Next::Close;
+                return AfterTurn::Close;
             }
         }
-        Next::Stay
+        AfterTurn::Stay
     }
 }

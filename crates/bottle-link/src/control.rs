@@ -22,7 +22,7 @@ const NOT_FOUND: i32 = 127;
 const NOT_RUNNABLE: i32 = 126;
 
 /// The commands that come in, and those that run.
-pub(crate) struct Control {
+pub(crate) struct ControlChannel {
     listener: UnixListener,
     requests: Vec<Request>,
 }
@@ -34,7 +34,7 @@ struct Request {
     pid: Option<i32>,
 }
 
-impl Control {
+impl ControlChannel {
     /// Takes over standard input.
     pub(crate) fn take() -> io::Result<Self> {
         let listener = UnixListener::from(sys::take_stdin()?);

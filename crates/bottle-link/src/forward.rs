@@ -9,9 +9,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 
-use crate::cli::{Door, Forward};
-use crate::conn::{Conn, EndStream, LinkTarget, Next};
-use crate::control::Control;
+use crate::cli::{Forward, ForwardedPort};
+use crate::conn::{AfterTurn, Conn, EndStream, LinkTarget};
+use crate::control::ControlChannel;
 use crate::{selftest, sys};
 
 /// More clients than this wait in the listeners' backlog.
@@ -24,7 +24,7 @@ const SCRATCH_BYTES: usize = 64 << 10;
 
 /// Why forwarding can't start, or can't go on.
 #[derive(Debug)]
-pub(crate) enum Error {
+pub(crate) enum ForwardError {
     /// A port that is taken.
     Listen(Ipv4Addr, u16, io::Error),
     /// The loopback interface does not take the address.
@@ -43,7 +43,7 @@ pub(crate) enum Error {
     Poll(io::Error),
 }
 
-impl fmt::Display for Error {
+impl fmt::Display for ForwardError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Listen(address, port, error) => write!(f, "failed to listen on {address}:{port}: {error}"),
@@ -135,12 +135,12 @@ impl Listener {
 }
 
 /// Forwards until SIGTERM or SIGINT.
-pub(crate) fn run(options: &Forward) -> Result<(), Error> {
+pub(crate) fn run(options: &Forward) -> Result<(), ForwardError> {
     // Each connection takes two descriptors; some are needed for the rest.
     let most_connections = MOST_CONNECTIONS.min(sys::raise_file_limit().saturating_sub(64) / 2).max(1);
-    sys::limit(&options.limits).map_err(Error::Limits)?;
-    let mut control = options.control.then(Control::take).transpose().map_err(Error::Control)?;
-    let signals = if options.as_init { Some(sys::signals().map_err(Error::Signals)?) } else { None };
+    sys::limit(&options.limits).map_err(ForwardError::Limits)?;
+    let mut control = options.control.then(ControlChannel::take).transpose().map_err(ForwardError::Control)?;
+    let signals = if options.as_init { Some(sys::signals().map_err(ForwardError::Signals)?) } else { None };
     let mut forwarder = Forwarder { listeners: listen(options)?, conns: vec![], most_connections };
     let mut fds: Vec<libc::pollfd> = vec![];
     let mut scratch = vec![0; SCRATCH_BYTES];
@@ -150,9 +150,9 @@ pub(crate) fn run(options: &Forward) -> Result<(), Error> {
         fds.push(watch(signals.as_ref().map_or(-1, |fd| fd.as_raw_fd()), libc::POLLIN));
         forwarder.watch(&mut fds);
         let commands = fds.len();
-        fds.extend(control.iter().flat_map(Control::watched).map(|fd| watch(fd, libc::POLLIN)));
+        fds.extend(control.iter().flat_map(ControlChannel::watched).map(|fd| watch(fd, libc::POLLIN)));
         let timeout = forwarder.timeout();
-        sys::poll(&mut fds, timeout).map_err(Error::Poll)?;
+        sys::poll(&mut fds, timeout).map_err(ForwardError::Poll)?;
 
         if let Some(signals) = &signals {
             while let Some(signal) = sys::next_signal(signals) {
@@ -179,13 +179,13 @@ fn watch(fd: RawFd, events: libc::c_short) -> libc::pollfd {
 }
 
 /// Listens at every door's port, and takes what is to be a service's.
-fn listen(options: &Forward) -> Result<Vec<Listener>, Error> {
+fn listen(options: &Forward) -> Result<Vec<Listener>, ForwardError> {
     let address = options.address.unwrap_or(Ipv4Addr::LOCALHOST);
     if options.address.is_some() {
-        sys::add_loopback_address(address).map_err(|error| Error::Address(address, error))?;
+        sys::add_loopback_address(address).map_err(|error| ForwardError::Address(address, error))?;
     }
-    let open = |door: &Door| {
-        let listen = |error| Error::Listen(address, door.port, error);
+    let open = |door: &ForwardedPort| {
+        let listen = |error| ForwardError::Listen(address, door.port, error);
         let listener = TcpListener::bind((address, door.port)).map_err(listen)?;
         listener.set_nonblocking(true).map_err(listen)?;
         let target = LinkTarget::Socket(options.doors_dir.join(&door.socket));
@@ -194,14 +194,14 @@ fn listen(options: &Forward) -> Result<Vec<Listener>, Error> {
     };
     let mut listeners = options.doors.iter().map(open).collect::<Result<Vec<_>, _>>()?;
     if !(options.serve.is_empty() && options.serve_fds.is_empty()) {
-        selftest::no_network().map_err(Error::Network)?;
+        selftest::no_network().map_err(ForwardError::Network)?;
     }
     let mut close = |port, place| {
         listeners.push(Listener { target: LinkTarget::Port(port), from: Entrance::Closed(place), complained: false });
     };
     options.serve.iter().for_each(|door| close(door.port, SocketPlace::Path(options.doors_dir.join(&door.socket))));
     for (port, fd) in &options.serve_fds {
-        close(*port, SocketPlace::Made(sys::take(*fd).map_err(|error| Error::Inherited(*fd, error))?));
+        close(*port, SocketPlace::Made(sys::take(*fd).map_err(|error| ForwardError::Inherited(*fd, error))?));
     }
     Ok(listeners)
 }
@@ -265,9 +265,9 @@ fn say(line: &str) {
 fn step(conn: &mut Conn, listeners: &mut [Listener], scratch: &mut [u8]) -> bool {
     let listener = &mut listeners[conn.door];
     match conn.step(&listener.target, scratch) {
-        Next::Stay => true,
-        Next::Close => false,
-        Next::NoDoor => {
+        AfterTurn::Stay => true,
+        AfterTurn::Close => false,
+        AfterTurn::NoDoor => {
             if !listener.complained {
                 say(&format!("nobody answers on {}", listener.target));
                 listener.complained = true;

@@ -21,32 +21,32 @@ const USAGE_ERROR: u8 = 2;
 
 fn main() -> ExitCode {
     match cli::parse(std::env::args_os().skip(1)) {
-        Ok(cli::Command::Help) => {
+        Ok(cli::Invocation::Help) => {
             print!("{}", cli::HELP);
             ExitCode::SUCCESS
         }
-        Ok(cli::Command::Version) => {
+        Ok(cli::Invocation::Version) => {
             println!("bottle-link {}", env!("CARGO_PKG_VERSION"));
             ExitCode::SUCCESS
         }
-        Ok(cli::Command::Forward(options)) => match forward::run(&options) {
+        Ok(cli::Invocation::Forward(options)) => match forward::run(&options) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 eprintln!("error: {error}");
                 ExitCode::FAILURE
             }
         },
-        Ok(cli::Command::Confine(options)) => {
+        Ok(cli::Invocation::Confine(options)) => {
             let (error, code) = confine::run(&options);
             eprintln!("error: {error}");
             ExitCode::from(code)
         }
-        Ok(cli::Command::Outside(options)) => {
+        Ok(cli::Invocation::Outside(options)) => {
             let (error, code) = outside::run(&options);
             eprintln!("error: {error}");
             ExitCode::from(code)
         }
-        Ok(cli::Command::Selftest(options)) => match selftest::run(&options) {
+        Ok(cli::Invocation::Selftest(options)) => match selftest::run(&options) {
             Ok(true) => ExitCode::SUCCESS,
             Ok(false) => ExitCode::FAILURE,
             Err(error) => {

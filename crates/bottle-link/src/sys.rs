@@ -162,7 +162,7 @@ pub(crate) fn hide() -> io::Result<()> {
 }
 
 /// Sets limits that everything inherits.
-pub(crate) fn limit(limits: &crate::cli::Limits) -> io::Result<()> {
+pub(crate) fn limit(limits: &crate::cli::ResourceLimits) -> io::Result<()> {
     for (resource, value) in [(libc::RLIMIT_DATA, limits.data), (libc::RLIMIT_NPROC, limits.processes)] {
         if let Some(value) = value {
             let limit = libc::rlimit { rlim_cur: value, rlim_max: value };

@@ -7,15 +7,15 @@ use std::fmt;
 
 use bottle_wire::proposal::ProposalId;
 
-use crate::event::mention::{self, Said};
+use crate::event::mention::{self, SaidCommand};
 use crate::moment::Moment;
 
 /// What a yes repeats of all that it is bound to: the first digits of the proposal's hash, which is made of the run, the
 /// number, a random nonce, the request and the policy's hash, so that nobody knows it before it is shown.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Code(String);
+pub struct ApprovalCode(String);
 
-impl Code {
+impl ApprovalCode {
     /// Digits of a code.
     pub const DIGITS: usize = 12;
 
@@ -25,7 +25,7 @@ impl Code {
     }
 }
 
-impl fmt::Display for Code {
+impl fmt::Display for ApprovalCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
@@ -37,7 +37,7 @@ pub struct Shown {
     /// Which.
     pub id: ProposalId,
     /// What a yes has to repeat.
-    pub code: Code,
+    pub code: ApprovalCode,
     /// The number of our comment.
     pub comment: u64,
     /// Who we are there.
@@ -120,8 +120,8 @@ pub enum Void {
 /// Why it decides nothing.
 pub fn judge(written: &Written<'_>, shown: &Shown) -> Result<Answer, Void> {
     let id = shown.id.to_string();
-    let about: Vec<Said<'_>> = mention::answers(written.text)
-        .filter(|said| matches!(said, Said::Approve(other, _) | Said::Deny(other, _) | Said::Answer(other, _) if *other == id))
+    let about: Vec<SaidCommand<'_>> = mention::answers(written.text)
+        .filter(|said| matches!(said, SaidCommand::Approve(other, _) | SaidCommand::Deny(other, _) | SaidCommand::Answer(other, _) if *other == id))
         .collect();
     if about.is_empty() {
         return Err(Void::Silent);
@@ -147,12 +147,12 @@ pub fn judge(written: &Written<'_>, shown: &Shown) -> Result<Answer, Void> {
     let mut answer: Option<Answer> = None;
     for said in about {
         let this = match said {
-            Said::Approve(_, "") => return Err(Void::NoCode),
-            Said::Approve(_, code) if code == shown.code.0 => Answer::Approve,
-            Said::Approve(..) => return Err(Void::OtherCode),
-            Said::Deny(_, why) => Answer::Deny(why.to_owned()),
-            Said::Answer(_, "") => return Err(Void::Empty),
-            Said::Answer(_, text) => Answer::Answer(text.to_owned()),
+            SaidCommand::Approve(_, "") => return Err(Void::NoCode),
+            SaidCommand::Approve(_, code) if code == shown.code.0 => Answer::Approve,
+            SaidCommand::Approve(..) => return Err(Void::OtherCode),
+            SaidCommand::Deny(_, why) => Answer::Deny(why.to_owned()),
+            SaidCommand::Answer(_, "") => return Err(Void::Empty),
+            SaidCommand::Answer(_, text) => Answer::Answer(text.to_owned()),
             _ => continue,
         };
         match &answer {
@@ -176,7 +176,7 @@ mod tests {
     fn only_a_person_s_own_unchanged_words_decide() {
         let shown = Shown {
             id: ProposalId::parse("P1").expect("an id"),
-            code: Code::of("0123456789abcdef"),
+            code: ApprovalCode::of("0123456789abcdef"),
             comment: 50,
             us: US,
             at: Moment::parse(SHOWN).expect("a moment"),

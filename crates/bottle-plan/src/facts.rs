@@ -9,7 +9,7 @@ use bottle_types::host::HostName;
 use schemars::JsonSchema;
 use serde_json::Value;
 
-use crate::registry::{Answer, Preset};
+use crate::registry::{Preset, ToolAnswer};
 
 /// What is so on this machine, at this moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub struct HostFacts {
     /// The names of the environment's variables that are set and not empty; never a value.
     pub variables: BTreeSet<String>,
     /// The checkout that the run starts from: of `--cwd`, or of the current directory.
-    pub checkout: Option<Checkout>,
+    pub checkout: Option<CheckoutFacts>,
     /// The Actions job that this is.
     pub ci: Option<Ci>,
     /// The best backend that this machine has; which one a run takes that names none.
@@ -41,7 +41,7 @@ pub struct HostFacts {
     /// The names of this machine's hosts file, but those of its own loopback.
     pub hosts: BTreeMap<HostName, IpAddr>,
     /// Where the package managers fetch from that a bottle of the manifest has presets for.
-    pub registries: BTreeMap<Preset, Answer>,
+    pub registries: BTreeMap<Preset, ToolAnswer>,
     /// The lock files of the base revision, each with its id in git, where a setup of the manifest has a cache.
     pub lock_files: BTreeMap<String, String>,
     /// This machine's tools beside its system's.
@@ -63,7 +63,7 @@ pub struct HostTools {
 
 /// A git working tree on the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Checkout {
+pub struct CheckoutFacts {
     /// Its top directory; absolute.
     pub path: String,
     /// The URL of the remote `origin`, as the configuration has it.

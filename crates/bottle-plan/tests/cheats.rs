@@ -6,7 +6,7 @@
 use std::fs;
 use std::path::Path;
 
-use bottle_plan::approval::{Answer, Code, Shown, Void, Written, judge};
+use bottle_plan::approval::{Answer, ApprovalCode, Shown, Void, Written, judge};
 use bottle_plan::moment::Moment;
 use bottle_policy::supervise::Request;
 use bottle_wire::proposal::{ProposalId, proposal_hash};
@@ -47,7 +47,7 @@ fn code(change: impl Fn(&mut (String, ProposalId, String, Request, String))) -> 
     let mut parts = ("issue-7-implementer-1a2b".to_owned(), id, "0f".repeat(16), request, "7d".repeat(32));
     change(&mut parts);
     let (run, id, nonce, request, policy) = parts;
-    Code::of(&proposal_hash(&run, id, &nonce, &request, &policy)).to_string()
+    ApprovalCode::of(&proposal_hash(&run, id, &nonce, &request, &policy)).to_string()
 }
 
 fn with_codes(text: &str) -> String {
@@ -71,7 +71,7 @@ fn judged(case: &Case) -> Result<Answer, Void> {
     let at = "2026-11-20T10:00:00Z";
     let shown = Shown {
         id: ProposalId::parse("P2").expect("an id"),
-        code: Code::of(&code(|_| {})),
+        code: ApprovalCode::of(&code(|_| {})),
         comment: 500,
         us: 41_898_282,
         at: Moment::parse(at).expect("a moment"),

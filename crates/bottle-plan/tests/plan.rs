@@ -8,7 +8,7 @@ use std::path::Path;
 
 use bottle_plan::context;
 use bottle_plan::event::{self, Asked};
-use bottle_plan::facts::{Checkout, Ci, ForgeKind, HostFacts};
+use bottle_plan::facts::{CheckoutFacts, Ci, ForgeKind, HostFacts};
 use bottle_plan::manifest::{self, Manifest};
 use bottle_plan::name::Name;
 use bottle_plan::plan::{BottlePlan, HOST_SYSTEM, Options, PlanError, SecretSource, plan};
@@ -99,7 +99,7 @@ fn a_comment_in_a_job_without_a_git_section() {
 #[test]
 fn a_text_with_the_checkout() {
     let manifest = manifest(&fixture("good/manifest/small.yml"));
-    let checkout = Checkout {
+    let checkout = CheckoutFacts {
         path: "/home/me/app".to_owned(),
         origin: Some("https://x-access-token:abc@git.example.org/team/app".to_owned()),
         branch: Some("main".to_owned()),
@@ -383,7 +383,7 @@ fn gitea_has_a_token_of_its_own_name() {
 fn an_origin_over_ssh_needs_its_host_key_first() {
     let small = manifest(&fixture("good/manifest/small.yml"));
     let origin = |url: &str| {
-        let checkout = Checkout { path: "/x".to_owned(), origin: Some(url.to_owned()), branch: None };
+        let checkout = CheckoutFacts { path: "/x".to_owned(), origin: Some(url.to_owned()), branch: None };
         let facts = HostFacts { checkout: Some(checkout), ..facts() };
         plan(&Task::text("x"), &small, &facts, &Options::default()).expect_err("refused")
     };

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use bottle_plan::facts::HostFacts;
 use bottle_plan::manifest;
 use bottle_plan::plan::{BottlePlan, Options, PlanError, plan};
-use bottle_plan::registry::{self, Answer, Cargo, NoAnswer, Preset, Role};
+use bottle_plan::registry::{self, Cargo, NoAnswer, Preset, Role, ToolAnswer};
 use bottle_plan::task::Task;
 use pretty_assertions::assert_eq;
 
 /// Role, address and source of each place.
-fn places(answer: &Answer) -> Vec<String> {
+fn places(answer: &ToolAnswer) -> Vec<String> {
     let registries = answer.as_ref().unwrap_or_else(|no| panic!("{no:?}"));
     let role = |role: &Role| match role {
         Role::Default => "default".to_owned(),
@@ -21,7 +21,7 @@ fn places(answer: &Answer) -> Vec<String> {
     registries.found.iter().map(|one| format!("{} {} ({})", role(&one.role), one.url, one.from)).collect()
 }
 
-fn problem(answer: Answer) -> String {
+fn problem(answer: ToolAnswer) -> String {
     answer.expect_err("no answer").problem
 }
 
@@ -221,7 +221,7 @@ fn maven_s_mirrors_and_what_it_would_have_asked() {
     );
 }
 
-fn planned(presets: &str, registries: &[(Preset, Answer)]) -> Result<BottlePlan, PlanError> {
+fn planned(presets: &str, registries: &[(Preset, ToolAnswer)]) -> Result<BottlePlan, PlanError> {
     let text = format!("version: 1\nbottles: {{ default: {{ egress: {{ presets: [{presets}] }} }} }}\n");
     let manifest = manifest::parse(&text, "claude-bottle.yml").unwrap_or_else(|error| panic!("{error}"));
     let facts = HostFacts {

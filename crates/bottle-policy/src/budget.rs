@@ -184,7 +184,7 @@ impl Spent {
 
 /// How near a limit is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Standing {
+pub enum BudgetState {
     /// Far.
     Free,
     /// Nine tenths are spent: what of.
@@ -220,7 +220,7 @@ impl Budget {
     }
 
     /// How near the nearest limit is, so many seconds after the first request.
-    pub fn standing(&self, spent: &Spent, seconds: u64) -> Standing {
+    pub fn standing(&self, spent: &Spent, seconds: u64) -> BudgetState {
         let limits = [
             self.tokens
                 .map(|limit| (spent.tokens as f64 / limit as f64, format!("{} of {limit} tokens", spent.tokens))),
@@ -231,9 +231,9 @@ impl Budget {
         ];
         let nearest = limits.into_iter().flatten().max_by(|one, other| one.0.total_cmp(&other.0));
         match nearest {
-            Some((share, what)) if share >= 1.0 => Standing::Reached(what),
-            Some((share, what)) if share >= NEAR => Standing::Near(what),
-            _ => Standing::Free,
+            Some((share, what)) if share >= 1.0 => BudgetState::Reached(what),
+            Some((share, what)) if share >= NEAR => BudgetState::Near(what),
+            _ => BudgetState::Free,
         }
     }
 }
@@ -289,10 +289,10 @@ mod tests {
     fn the_nearest_limit_decides() {
         let budget = Budget { tokens: Some(1000), cost_usd: Some(2.0), time: Some(Seconds(600)), ..Budget::default() };
         let standing = |tokens, cost_usd, seconds| budget.standing(&Spent { requests: 1, tokens, cost_usd }, seconds);
-        assert_eq!(standing(899, 1.0, 0), Standing::Free);
-        assert_eq!(standing(900, 1.0, 0), Standing::Near("900 of 1000 tokens".to_owned()));
-        assert_eq!(standing(950, 2.0, 0), Standing::Reached("2.00 of 2 US dollars".to_owned()));
-        assert!(matches!(standing(0, 0.0, 600), Standing::Reached(_)));
-        assert_eq!(Budget::default().standing(&Spent { tokens: u64::MAX, ..Spent::default() }, 1), Standing::Free);
+        assert_eq!(standing(899, 1.0, 0), BudgetState::Free);
+        assert_eq!(standing(900, 1.0, 0), BudgetState::Near("900 of 1000 tokens".to_owned()));
+        assert_eq!(standing(950, 2.0, 0), BudgetState::Reached("2.00 of 2 US dollars".to_owned()));
+        assert!(matches!(standing(0, 0.0, 600), BudgetState::Reached(_)));
+        assert_eq!(Budget::default().standing(&Spent { tokens: u64::MAX, ..Spent::default() }, 1), BudgetState::Free);
     }
 }

@@ -341,23 +341,14 @@ impl UpstreamUrl {
             Some((user, host)) => (Some(user), host),
             None => (None, authority),
         };
-        let user_is_good = user.is_none_or(|user| {
-            transport == Transport::Ssh
-                && !user.is_empty()
-                && !user.starts_with('-')
-                && user.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
-        });
+        let user_is_good = user.is_none_or(|user| transport == Transport::Ssh && is_login(user));
         // The colons inside of an address in brackets are its own.
         let (host, port) = match host.rsplit_once(':').filter(|(_, port)| !port.contains(']')) {
             Some((host, port)) if text.contains("://") => (host, Some(port.parse().map_err(|_| error())?)),
             Some(_) => return Err(error()),
             None => (host, None),
         };
-        let path_is_good = !path.is_empty()
-            && !path.starts_with(['-', '/'])
-            && path.split('/').all(|part| !matches!(part, "" | "." | ".."))
-            && !path.contains('%');
-        if !user_is_good || !path_is_good {
+        if !user_is_good || !is_repository_path(path) {
             return Err(error());
         }
         let host = GitHost::parse(host).ok_or_else(error)?;
@@ -412,6 +403,21 @@ impl UpstreamUrl {
     pub fn repository(&self) -> &str {
         self.path.strip_suffix(".git").unwrap_or(&self.path)
     }
+}
+
+/// Tells whether a text is a login name that no program takes for an option.
+fn is_login(user: &str) -> bool {
+    !user.is_empty()
+        && !user.starts_with('-')
+        && user.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+}
+
+/// Tells whether a path leads down only, in one spelling.
+fn is_repository_path(path: &str) -> bool {
+    !path.is_empty()
+        && !path.starts_with(['-', '/'])
+        && path.split('/').all(|part| !matches!(part, "" | "." | ".."))
+        && !path.contains('%')
 }
 
 impl fmt::Display for UpstreamUrl {

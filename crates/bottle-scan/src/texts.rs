@@ -16,7 +16,7 @@ use flate2::{Decompress, FlushDecompress, Status};
 
 use crate::dlp::Packing;
 use crate::dlp::forms::{self, FormKind, Guesses, RunForms};
-use crate::dlp::packed::{self, START_COST, Work, may_be_deflate};
+use crate::dlp::packed::{self, START_COST, WorkBudget, may_be_deflate};
 use crate::dlp::runs::{self as digit_runs, Digits};
 
 pub use begin::archive_names;
@@ -99,7 +99,7 @@ struct Guessed {
 #[derive(Debug)]
 pub struct Unpacker {
     left: u64,
-    work: Work,
+    work: WorkBudget,
     inflater: Decompress,
     marks: Vec<u8>,
     digits: Digits,
@@ -112,7 +112,7 @@ impl Unpacker {
     pub fn new(budget: u64) -> Self {
         Self {
             left: budget,
-            work: Work::default(),
+            work: WorkBudget::default(),
             inflater: Decompress::new(false),
             marks: vec![],
             digits: Digits::default(),

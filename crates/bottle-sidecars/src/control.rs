@@ -21,7 +21,7 @@ const REFUSED: u8 = 1;
 const NO_ANSWER: u8 = 2;
 
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct ControlArgs {
     #[command(subcommand)]
     verb: Verb,
 }
@@ -74,7 +74,7 @@ enum Error {
     Output(io::Error),
 }
 
-pub(crate) fn main(dirs: &Dirs, args: Args) -> ExitCode {
+pub(crate) fn main(dirs: &Dirs, args: ControlArgs) -> ExitCode {
     match run(dirs, args.verb) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(REFUSED),

@@ -40,20 +40,20 @@ struct Args {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Start the sidecars that bundle.yaml names, keep them running, end them on SIGTERM.
-    Supervisor(init::Args),
+    Supervisor(init::SupervisorArgs),
     /// The guest's HTTP(S) proxy: routes, model replay and recording.
-    Egress(egress::Args),
+    Egress(egress::EgressArgs),
     /// The last door before the internet: DLP, addresses, credentials.
-    Pipelock(pipelock::Args),
+    Pipelock(pipelock::PipelockArgs),
     /// The git mirror whose pushes are scanned.
-    GitGate(gate::Args),
+    GitGate(gate::GitGateArgs),
     /// The hooks of git daemon and git receive-pack (not for people).
     #[command(hide = true)]
     GateHook(gate::HookArgs),
     /// The MCP server through which the agent asks for more.
-    Supervise(approvals::Args),
+    Supervise(approvals::SuperviseArgs),
     /// Look at proposals, decide on them, put a policy in force; for the runner, from inside of the bundle.
-    Control(control::Args),
+    Control(control::ControlArgs),
 }
 
 /// Runs the subcommand that the command line names.

@@ -19,8 +19,7 @@ use crate::proposal::ProposalId;
 /// How a request ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-#[schemars(rename = "AccessVerdict")]
-pub enum Verdict {
+pub enum AccessVerdict {
     /// It went on.
     Allow,
     /// No rule allows it, or it was malformed.
@@ -55,7 +54,7 @@ pub struct Access {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub route: Option<usize>,
     /// How it ended.
-    pub verdict: Verdict,
+    pub verdict: AccessVerdict,
     /// The proposal by which a person was asked about what was found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proposal: Option<ProposalId>,

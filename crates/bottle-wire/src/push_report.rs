@@ -29,9 +29,9 @@ pub struct PushedRef {
     pub bytes: u64,
     /// What the scan found.
     #[serde(default)]
-    pub findings: Vec<Finding>,
+    pub findings: Vec<PushFinding>,
     /// What became of it.
-    pub verdict: Verdict,
+    pub verdict: PushVerdict,
     /// Why it was refused, as the agent was told; a line a reason.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reasons: Vec<String>,
@@ -54,8 +54,7 @@ impl PushedRef {
 /// What became of a pushed ref.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-#[schemars(rename = "PushVerdict")]
-pub enum Verdict {
+pub enum PushVerdict {
     /// Upstream has it.
     Accepted,
     /// Upstream does not have it.
@@ -66,7 +65,7 @@ pub enum Verdict {
     WouldPush,
 }
 
-impl Verdict {
+impl PushVerdict {
     /// Whether nothing stood in the push's way.
     pub fn has_passed(self) -> bool {
         matches!(self, Self::Accepted | Self::WouldPush)
@@ -76,7 +75,8 @@ impl Verdict {
 /// A secret that the scan found.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Finding {
+#[schemars(rename = "Finding")]
+pub struct PushFinding {
     /// gitleaks' rule, or `known-secret:NAME`.
     pub rule: String,
     /// A new commit that has it.

@@ -26,8 +26,8 @@ use self::services::HostService;
 use super::bundle::{self, HostBundle};
 use super::sandbox::{self, BwrapOptions, Sandbox, Tools};
 use super::{
-    Backend, Bottle, BottleError, Exec, ExecUser, Leftover, Output, Progress, Running, Side, Survey, Tree, any, copy,
-    seccomp,
+    BackendDriver, Bottle, BottleError, Exec, ExecUser, Leftover, OutputChunk, Progress, Running, Side, Survey, Tree,
+    any, copy, seccomp,
 };
 use crate::exit::Failure;
 use crate::host::Environment;
@@ -52,7 +52,7 @@ pub(super) async fn survey() -> Survey {
     sandbox::survey(&Environment::read()).await
 }
 
-impl Backend for Bubblewrap {
+impl BackendDriver for Bubblewrap {
     fn prepare<'a>(&'a self, plan: &'a BottlePlan, progress: &'a dyn Progress) -> BoxFuture<'a, Result<(), Failure>> {
         async move {
             sandbox::tools(&self.environment)?;
@@ -184,8 +184,8 @@ impl BubblewrapBottle {
         let (sender, output) = mpsc::channel(2);
         let (code_sender, code) = oneshot::channel();
         // There is room for both, and the receivers are here.
-        let _ = sender.send(Output::Stdout(ended.stdout.into())).await;
-        let _ = sender.send(Output::Stderr(ended.stderr.into())).await;
+        let _ = sender.send(OutputChunk::Stdout(ended.stdout.into())).await;
+        let _ = sender.send(OutputChunk::Stderr(ended.stderr.into())).await;
         let _ = code_sender.send(Ok(ended.code.into()));
         Ok(Running { output, code })
     }

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use crate::backend::bundle::HostBundle;
 use crate::backend::sandbox::{BwrapOptions, RunDir, SERVICE, Sandbox, Tools, etc as host_etc};
-use crate::backend::{BottleError, Exec, Output, Running, last_lines};
+use crate::backend::{BottleError, Exec, OutputChunk, Running, last_lines};
 use crate::exit::Failure;
 use crate::secrets::Secrets;
 
@@ -134,7 +134,7 @@ fn options(run_dir: &RunDir, service: &ServicePlan, tools: &Tools, user: Option<
 /// Keeps what its program prints, and how it ends.
 async fn keep_log(mut running: Running, mut log: std::fs::File, ended: watch::Sender<Option<String>>) {
     let mut room = MAX_LOG_BYTES;
-    while let Some(Output::Stdout(bytes) | Output::Stderr(bytes)) = running.output.recv().await {
+    while let Some(OutputChunk::Stdout(bytes) | OutputChunk::Stderr(bytes)) = running.output.recv().await {
         let kept = &bytes[..bytes.len().min(room)];
         room -= kept.len();
         // A full disk must not end the service.

@@ -21,9 +21,9 @@ use bottle_types::units::ByteSize;
 use tokio::sync::{Mutex, RwLock, watch};
 
 use super::sandbox::{
-    BwrapOptions, Limits, RunDir, RunNotes, SERVICE, Sandbox, Tools, Users, base, cgroup, tools, trial,
+    BwrapOptions, CgroupLimits, RunDir, RunNotes, SERVICE, Sandbox, Tools, Users, base, cgroup, tools, trial,
 };
-use super::{BottleError, Exec, Leftover, Output, Running, Side, Tree};
+use super::{BottleError, Exec, Leftover, OutputChunk, Running, Side, Tree};
 use crate::exit::Failure;
 use crate::host::{self, Environment};
 use crate::process::ChildGuard;
@@ -152,8 +152,8 @@ impl HostBundle {
     }
 
     /// Control groups for one of the run's sandboxes, or other limits.
-    pub(super) async fn limits(&self, side: &str, resources: &Resources) -> Result<Limits, Failure> {
-        let mut limits = Limits::default();
+    pub(super) async fn limits(&self, side: &str, resources: &Resources) -> Result<CgroupLimits, Failure> {
+        let mut limits = CgroupLimits::default();
         // A group that was made is noted before anything else can happen.
         self.note(|notes| {
             limits = cgroup::set(&format!("claude-bottle-{}-{side}", self.plan.slug), resources);
@@ -336,7 +336,7 @@ async fn keep_log(mut running: Running, mut log: std::fs::File, started: Arc<Run
     // A full disk must not end the doors.
     let mut line = |text: &[u8]| drop(log.write_all(&[host::now().as_bytes(), b" ", text, b"\n"].concat()));
     let (mut rest, mut said) = (vec![], None);
-    while let Some(Output::Stdout(bytes) | Output::Stderr(bytes)) = running.output.recv().await {
+    while let Some(OutputChunk::Stdout(bytes) | OutputChunk::Stderr(bytes)) = running.output.recv().await {
         rest.extend_from_slice(&bytes);
         while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
             line(&rest[..end]);

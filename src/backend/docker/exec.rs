@@ -8,7 +8,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::sync::{mpsc, oneshot};
 
 use super::engine::explain;
-use crate::backend::{BottleError, Exec, ExecUser, Output, Running, Side};
+use crate::backend::{BottleError, Exec, ExecUser, OutputChunk, Running, Side};
 
 /// Starts a command and a task that relays its output.
 pub(super) async fn start(
@@ -46,8 +46,8 @@ pub(super) async fn start(
         let relay = async {
             while let Some(piece) = stream.next().await {
                 let output = match piece {
-                    Ok(LogOutput::StdErr { message }) => Output::Stderr(message),
-                    Ok(LogOutput::StdOut { message } | LogOutput::Console { message }) => Output::Stdout(message),
+                    Ok(LogOutput::StdErr { message }) => OutputChunk::Stderr(message),
+                    Ok(LogOutput::StdOut { message } | LogOutput::Console { message }) => OutputChunk::Stdout(message),
                     Ok(LogOutput::StdIn { .. }) => continue,
                     Err(error) => return Err(BottleError::new("lost the command's output", explain(&error))),
                 };

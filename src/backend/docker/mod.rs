@@ -24,7 +24,9 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 
-use super::{Backend, Bottle, BottleError, Exec, Leftover, Progress, Running, Side, Survey, Tree, any, last_lines};
+use super::{
+    BackendDriver, Bottle, BottleError, Exec, Leftover, Progress, Running, Side, Survey, Tree, any, last_lines,
+};
 use crate::exit::Failure;
 use crate::process::Program;
 use crate::secrets::Secrets;
@@ -38,7 +40,7 @@ impl Docker {
     }
 }
 
-impl Backend for Docker {
+impl BackendDriver for Docker {
     fn prepare<'a>(&'a self, plan: &'a BottlePlan, progress: &'a dyn Progress) -> BoxFuture<'a, Result<(), Failure>> {
         images::ensure(&self.0, plan, progress).boxed()
     }

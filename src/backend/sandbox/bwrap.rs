@@ -20,7 +20,7 @@ use tokio::net::unix::pipe;
 use tokio::sync::{mpsc, oneshot};
 
 use super::process_id::ProcessId;
-use crate::backend::{BottleError, Exec, Output, Running};
+use crate::backend::{BottleError, Exec, OutputChunk, Running};
 use crate::process::{ChildGuard, Program};
 
 /// After a command has ended, how long something that it left behind may hold its output open.
@@ -192,11 +192,11 @@ async fn attend(
     feed: impl Future<Output = ()>,
     out: pipe::Receiver,
     err: pipe::Receiver,
-    sender: mpsc::Sender<Output>,
+    sender: mpsc::Sender<OutputChunk>,
 ) -> Result<i64, BottleError> {
     let count = AtomicU64::new(0);
     let relay = async {
-        tokio::join!(relay(out, &sender, &count, Output::Stdout), relay(err, &sender, &count, Output::Stderr))
+        tokio::join!(relay(out, &sender, &count, OutputChunk::Stdout), relay(err, &sender, &count, OutputChunk::Stderr))
     };
     tokio::pin!(relay);
     let ended = async {
@@ -242,9 +242,9 @@ fn pass(stream: &UnixStream, length: usize, fds: &[OwnedFd; 3]) -> rustix::io::R
 
 async fn relay(
     mut from: impl AsyncRead + Unpin,
-    to: &mpsc::Sender<Output>,
+    to: &mpsc::Sender<OutputChunk>,
     count: &AtomicU64,
-    how: fn(bytes::Bytes) -> Output,
+    how: fn(bytes::Bytes) -> OutputChunk,
 ) {
     let mut buffer = bytes::BytesMut::with_capacity(64 << 10);
     loop {

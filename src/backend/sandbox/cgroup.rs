@@ -10,7 +10,7 @@ use super::process_id::ProcessId;
 
 /// The limits of one sandbox as they came out.
 #[derive(Debug, Clone, Default)]
-pub(in crate::backend) struct Limits {
+pub(in crate::backend) struct CgroupLimits {
     /// Groups that its first process joins.
     pub(in crate::backend) groups: Vec<PathBuf>,
     /// Options for the link, where no group does it.
@@ -74,12 +74,12 @@ fn wanted(resources: &Resources) -> Vec<ResourceLimit<'static>> {
 }
 
 /// Makes groups of this name as far as this user may, and says what limits what.
-pub(in crate::backend) fn set(name: &str, resources: &Resources) -> Limits {
+pub(in crate::backend) fn set(name: &str, resources: &Resources) -> CgroupLimits {
     let hierarchies = hierarchies(
         &fs::read_to_string("/proc/self/mountinfo").unwrap_or_default(),
         &fs::read_to_string("/proc/self/cgroup").unwrap_or_default(),
     );
-    let mut limits = Limits::default();
+    let mut limits = CgroupLimits::default();
     let mut summary = vec![];
     let all = std::thread::available_parallelism().map_or(1, usize::from);
     for wanted in wanted(resources) {

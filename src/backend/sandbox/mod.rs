@@ -15,7 +15,7 @@ mod system_id;
 mod users;
 
 pub(super) use bwrap::{BwrapOptions, Sandbox};
-pub(super) use cgroup::Limits;
+pub(super) use cgroup::CgroupLimits;
 pub(super) use host::{Tools, survey, tools, trial};
 pub(super) use process_id::ProcessId;
 pub(super) use run_dir::{RunDir, RunNotes, SERVICE, base, make_base};

@@ -6,7 +6,7 @@ use bottle_plan::plan::TOOLS_DIR;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Machine, cli};
-use crate::backend::{BottleError, Exec, ExecUser, Output, Running, seccomp};
+use crate::backend::{BottleError, Exec, ExecUser, OutputChunk, Running, seccomp};
 use crate::process::Program;
 
 /// A command may take as long as a run; what limits it is above.
@@ -57,7 +57,7 @@ impl Machine {
             let mut tail = vec![];
             let pass = async {
                 while let Some(piece) = from_it.recv().await {
-                    if let Output::Stderr(bytes) = &piece {
+                    if let OutputChunk::Stderr(bytes) = &piece {
                         tail.extend_from_slice(bytes);
                         tail.drain(..tail.len().saturating_sub(TAIL));
                     }
@@ -67,7 +67,7 @@ impl Machine {
                 }
             };
             let relayed = async {
-                let ended = piped.relay(&to_us, Output::Stdout, Output::Stderr).await;
+                let ended = piped.relay(&to_us, OutputChunk::Stdout, OutputChunk::Stderr).await;
                 drop(to_us);
                 ended
             };

@@ -32,7 +32,8 @@ use super::bundle::{self, HostBundle};
 use super::image;
 use super::sandbox::{self, Sandbox, Tools};
 use super::{
-    Backend, Bottle, BottleError, Exec, Leftover, Progress, Running, Side, Survey, Tree, copy, finish, seccomp, succeed,
+    BackendDriver, Bottle, BottleError, Exec, Leftover, Progress, Running, Side, Survey, Tree, copy, finish, seccomp,
+    succeed,
 };
 use crate::exit::Failure;
 use crate::host::Environment;
@@ -94,7 +95,7 @@ pub(super) async fn is_there() -> bool {
     kvm::usable().is_ok() && Smolvm::connect(&environment, Path::new("/")).await.is_ok_and(|smolvm| !fetched(&smolvm))
 }
 
-impl Backend for Smolmachines {
+impl BackendDriver for Smolmachines {
     fn prepare<'a>(&'a self, plan: &'a BottlePlan, progress: &'a dyn Progress) -> BoxFuture<'a, Result<(), Failure>> {
         async move {
             kvm::usable()?;

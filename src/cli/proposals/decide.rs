@@ -3,13 +3,13 @@
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::path::Path;
 
-use bottle_plan::approval::Code as Repeats;
+use bottle_plan::approval::ApprovalCode;
 use bottle_policy::supervise::Request;
 use bottle_wire::control::Decided;
 use bottle_wire::proposal::{By, Proposal, State, Verdict};
 use bottle_wire::proposal::{Decide, Standing};
 
-use super::pick::Run;
+use super::pick::AttachedRun;
 use super::view;
 use crate::approve::{outcome, what};
 use crate::cli::{Context, print};
@@ -25,7 +25,7 @@ pub(crate) fn user(context: &Context) -> String {
 
 /// Yes, to what was shown: by its code, or by a question on the terminal.
 pub(super) async fn approve(
-    run: &Run,
+    run: &AttachedRun,
     standing: &Standing,
     code: Option<&str>,
     instead: Option<Request>,
@@ -33,7 +33,7 @@ pub(super) async fn approve(
 ) -> Result<Code, Failure> {
     let proposal = &standing.proposal;
     let id = proposal.id;
-    let right = Repeats::of(&proposal.hash).to_string();
+    let right = ApprovalCode::of(&proposal.hash).to_string();
     match code {
         Some(code) if code == right => {}
         Some(code) => {
@@ -65,17 +65,27 @@ pub(super) async fn approve(
     print_outcome(proposal, &decide(run, proposal, verdict, context).await?)
 }
 
-pub(super) async fn deny(run: &Run, proposal: &Proposal, why: &str, context: &Context) -> Result<Code, Failure> {
+pub(super) async fn deny(
+    run: &AttachedRun,
+    proposal: &Proposal,
+    why: &str,
+    context: &Context,
+) -> Result<Code, Failure> {
     print_outcome(proposal, &decide(run, proposal, Verdict::Deny { why: why.to_owned() }, context).await?)
 }
 
-pub(super) async fn answer(run: &Run, proposal: &Proposal, text: &str, context: &Context) -> Result<Code, Failure> {
+pub(super) async fn answer(
+    run: &AttachedRun,
+    proposal: &Proposal,
+    text: &str,
+    context: &Context,
+) -> Result<Code, Failure> {
     print_outcome(proposal, &decide(run, proposal, Verdict::Answer { text: text.to_owned() }, context).await?)
 }
 
 /// Hands it to the bundle, bound to the proposal as it was read; the state that it leads to.
 pub(super) async fn decide(
-    run: &Run,
+    run: &AttachedRun,
     proposal: &Proposal,
     verdict: Verdict,
     context: &Context,

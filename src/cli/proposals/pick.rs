@@ -7,26 +7,26 @@ use bottle_wire::proposal::ProposalId;
 use bottle_wire::proposal::Standing;
 
 use super::Which;
-use crate::approve::Control;
+use crate::approve::ControlClient;
 use crate::backend::{self, Bottle};
 use crate::cli::Context;
 use crate::exit::Failure;
 use crate::state;
 
 /// A run that is going on, and its bottle.
-pub(crate) struct Run {
+pub(crate) struct AttachedRun {
     pub(crate) slug: String,
     bottle: Box<dyn Bottle>,
 }
 
-impl Run {
+impl AttachedRun {
     async fn attach(slug: String, dir: PathBuf) -> Result<Self, Failure> {
         let bottle = backend::attach(&dir).await?;
         Ok(Self { slug, bottle })
     }
 
-    pub(crate) fn control(&self) -> Control<'_> {
-        Control(self.bottle.as_ref())
+    pub(crate) fn control(&self) -> ControlClient<'_> {
+        ControlClient(self.bottle.as_ref())
     }
 
     pub(super) async fn list(&self) -> Result<Listing, Failure> {
@@ -47,10 +47,10 @@ impl Run {
 }
 
 /// The one run that is meant.
-pub(crate) async fn one(which: &Which, context: &Context) -> Result<Run, Failure> {
+pub(crate) async fn one(which: &Which, context: &Context) -> Result<AttachedRun, Failure> {
     let mut live = live(which, context)?;
     match live.pop() {
-        Some((slug, dir)) if live.is_empty() => Run::attach(slug, dir).await,
+        Some((slug, dir)) if live.is_empty() => AttachedRun::attach(slug, dir).await,
         Some(last) => {
             live.push(last);
             let slugs: Vec<&str> = live.iter().map(|(slug, _)| slug.as_str()).collect();
@@ -62,10 +62,10 @@ pub(crate) async fn one(which: &Which, context: &Context) -> Result<Run, Failure
 }
 
 /// Every run that is meant.
-pub(super) async fn all(which: &Which, context: &Context) -> Result<Vec<Run>, Failure> {
+pub(super) async fn all(which: &Which, context: &Context) -> Result<Vec<AttachedRun>, Failure> {
     let mut runs = vec![];
     for (slug, dir) in live(which, context)? {
-        runs.push(Run::attach(slug, dir).await?);
+        runs.push(AttachedRun::attach(slug, dir).await?);
     }
     if runs.is_empty() { Err(nothing()) } else { Ok(runs) }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use bottle_plan::approval::Code;
+use bottle_plan::approval::ApprovalCode;
 use bottle_wire::control::Listing;
 use bottle_wire::proposal::Standing;
 
@@ -76,7 +76,7 @@ pub(super) fn details(standing: &Standing, style: Style) -> String {
         }
     }
     if standing.state.is_open() {
-        let _ = writeln!(text, "\n  code: {}", style.paint("1", &Code::of(&proposal.hash).to_string()));
+        let _ = writeln!(text, "\n  code: {}", style.paint("1", &ApprovalCode::of(&proposal.hash).to_string()));
     }
     text
 }

@@ -14,7 +14,7 @@ use bottle_wire::proposal::{ProposalId, Verdict};
 
 use super::decide::decide;
 use super::keys::Keys;
-use super::pick::Run;
+use super::pick::AttachedRun;
 use super::view;
 use crate::approve::{one_line, outcome};
 use crate::cli::Context;
@@ -23,7 +23,7 @@ use crate::exit::{Code, Failure};
 /// A key that comes sooner after something new is shown was meant for something else.
 const TOO_SOON: Duration = Duration::from_millis(400);
 
-pub(super) async fn main(run: &Run, json: bool, context: &Context) -> Result<Code, Failure> {
+pub(super) async fn main(run: &AttachedRun, json: bool, context: &Context) -> Result<Code, Failure> {
     let mut updates = run.control().watch().await.map_err(Failure::machine)?;
     let mut screen = Screen {
         run,
@@ -65,7 +65,7 @@ pub(super) async fn main(run: &Run, json: bool, context: &Context) -> Result<Cod
 }
 
 struct Screen<'a> {
-    run: &'a Run,
+    run: &'a AttachedRun,
     context: &'a Context,
     json: bool,
     keys: Option<Keys>,

@@ -205,7 +205,7 @@ mod tests {
 
     fn options() -> Selftest {
         match crate::cli::parse(["selftest".into()]) {
-            Ok(crate::cli::Command::Selftest(options)) => options,
+            Ok(crate::cli::Invocation::Selftest(options)) => options,
             other => panic!("{other:?}"),
         }
     }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::Finding;
 use super::packet::{QUERY, is_sealed, udp_to};
-use crate::cli::Door;
+use crate::cli::ForwardedPort;
 
 /// Under emulation, or beside much else, the monitor is slow to say no, also to a connection that it has taken already; longer
 /// than this it has not said it.
@@ -166,7 +166,7 @@ fn silent(to: SocketAddr, error: &io::Error) -> Finding {
 }
 
 /// The allow list of a machine's monitor is one of addresses: behind the doors' own, only their ports may be open.
-pub(super) fn no_other_ports(address: Ipv4Addr, doors: &[Door]) -> Finding {
+pub(super) fn no_other_ports(address: Ipv4Addr, doors: &[ForwardedPort]) -> Finding {
     let is_door = |port: u16| doors.iter().any(|door| door.port == port);
     let mut open = vec![];
     let others: Vec<u16> = USUAL.into_iter().filter(|port| !is_door(*port)).collect();

@@ -2,10 +2,10 @@
 
 use bottle_wire::proposal::ProposalId;
 
-use super::mention::{self, Said};
-use super::parts::{Event, Topic};
-use super::payload::Comment;
-use super::{Answer, Asked, Command, EventError, Order, Stop, Unclear, nothing, who};
+use super::mention::{self, SaidCommand};
+use super::parts::{CheckedEvent, Topic};
+use super::payload::CommentPayload;
+use super::{Answer, Asked, EventError, Order, RunCommand, Stop, Unclear, nothing, who};
 use crate::moment::Moment;
 use crate::name::Name;
 use crate::task::{Form, Place, Source, Task, Work};
@@ -24,7 +24,7 @@ struct Written<'a> {
 }
 
 /// `issue_comment`: a new comment.
-pub(super) fn below(event: &Event<'_>) -> Answer<Task> {
+pub(super) fn below(event: &CheckedEvent<'_>) -> Answer<Task> {
     let payload = &event.payload;
     let action = event.action()?;
     if action != "created" {
@@ -59,7 +59,7 @@ pub(super) fn below(event: &Event<'_>) -> Answer<Task> {
 }
 
 /// `pull_request_review_comment`: a new comment on a line of a change.
-pub(super) fn on_a_line(event: &Event<'_>) -> Answer<Task> {
+pub(super) fn on_a_line(event: &CheckedEvent<'_>) -> Answer<Task> {
     let action = event.action()?;
     if action != "created" && event.payload.review.is_none() {
         return nothing(&format!("a review comment was {action}, which starts nothing"));
@@ -91,7 +91,7 @@ pub(super) fn on_a_line(event: &Event<'_>) -> Answer<Task> {
 }
 
 /// `pull_request_review`: a review was handed in.
-pub(super) fn review(event: &Event<'_>) -> Answer<Task> {
+pub(super) fn review(event: &CheckedEvent<'_>) -> Answer<Task> {
     let action = event.action()?;
     if !matches!(action, "submitted" | "reviewed") {
         return nothing(&format!("a review was {action}, which starts nothing"));
@@ -119,21 +119,21 @@ pub(super) fn review(event: &Event<'_>) -> Answer<Task> {
 }
 
 /// Gitea's reviews come without id and times.
-fn without_times<T>(event: &Event<'_>) -> Answer<T> {
+fn without_times<T>(event: &CheckedEvent<'_>) -> Answer<T> {
     let review = event.need(&event.payload.review, "review")?;
     let text = review.content.as_deref().or(review.body.as_deref()).unwrap_or_default();
     command(event, text)?;
     nothing("this forge's reviews come without a time; write the command as a comment of its own")
 }
 
-fn on_a_pull_request(event: &Event<'_>, said: Said<'_>, written: Written<'_>) -> Answer<Task> {
+fn on_a_pull_request(event: &CheckedEvent<'_>, said: SaidCommand<'_>, written: Written<'_>) -> Answer<Task> {
     let pull = event.need(&event.payload.pull_request, "pull_request")?;
     let topic = event.pull(pull, Some(written.at))?;
     ask(event, said, written, topic, true)
 }
 
 /// A comment without a command: an answer where a person wrote what is nearly one, and nothing else.
-fn unclear<T>(event: &Event<'_>, comment: &Comment, number: u64, is_pull_request: bool) -> Answer<T> {
+fn unclear<T>(event: &CheckedEvent<'_>, comment: &CommentPayload, number: u64, is_pull_request: bool) -> Answer<T> {
     let mention = &event.triggers.mention;
     let asker = event.asker(None).and_then(|asker| {
         who::same(comment.writer(), event.sender()?, "comment", event.triggers)?;
@@ -153,16 +153,22 @@ fn unclear<T>(event: &Event<'_>, comment: &Comment, number: u64, is_pull_request
     }
 }
 
-fn command<'a>(event: &Event<'_>, text: &'a str) -> Answer<Said<'a>> {
+fn command<'a>(event: &CheckedEvent<'_>, text: &'a str) -> Answer<SaidCommand<'a>> {
     let mention = &event.triggers.mention;
     mention::command(text, mention)
         .map_or_else(|| nothing(&format!("no line of the comment begins with {mention}")), Ok)
 }
 
-fn ask(event: &Event<'_>, said: Said<'_>, written: Written<'_>, topic: Topic, is_pull_request: bool) -> Answer<Task> {
+fn ask(
+    event: &CheckedEvent<'_>,
+    said: SaidCommand<'_>,
+    written: Written<'_>,
+    topic: Topic,
+    is_pull_request: bool,
+) -> Answer<Task> {
     let asker = event.asker(written.association)?;
     who::same(written.writer, event.sender()?, "comment", event.triggers)?;
-    if let Said::Work { agent, review, text } = said {
+    if let SaidCommand::Work { agent, review, text } = said {
         if review && !is_pull_request {
             return nothing("an issue has no change to review");
         }
@@ -185,7 +191,7 @@ fn ask(event: &Event<'_>, said: Said<'_>, written: Written<'_>, topic: Topic, is
     if matches!(order, Order::Approve(_) | Order::Deny { .. } | Order::Answer { .. }) {
         asker.person("proposals are decided by people")?;
     }
-    Err(Stop::Answer(Asked::Command(Box::new(Command {
+    Err(Stop::Answer(Asked::Command(Box::new(RunCommand {
         order,
         asked_by: asker.actor,
         asked_at: written.at.to_owned(),
@@ -199,15 +205,15 @@ fn ask(event: &Event<'_>, said: Said<'_>, written: Written<'_>, topic: Topic, is
 }
 
 /// What is asked of a run; none where it is work.
-pub(super) fn order(said: Said<'_>) -> Result<Option<Order>, EventError> {
+pub(super) fn order(said: SaidCommand<'_>) -> Result<Option<Order>, EventError> {
     let proposal = |id: &str| ProposalId::parse(id).map_err(EventError::Proposal);
     Ok(Some(match said {
-        Said::Work { .. } => return Ok(None),
-        Said::Stop => Order::Stop,
-        Said::Retry => Order::Retry,
-        Said::Approve(id, _) => Order::Approve(proposal(id)?),
-        Said::Deny(id, why) => Order::Deny { id: proposal(id)?, why: why.to_owned() },
-        Said::Answer(id, text) => Order::Answer { id: proposal(id)?, text: text.to_owned() },
-        Said::Unknown(text) => return Err(EventError::Command(super::line(text))),
+        SaidCommand::Work { .. } => return Ok(None),
+        SaidCommand::Stop => Order::Stop,
+        SaidCommand::Retry => Order::Retry,
+        SaidCommand::Approve(id, _) => Order::Approve(proposal(id)?),
+        SaidCommand::Deny(id, why) => Order::Deny { id: proposal(id)?, why: why.to_owned() },
+        SaidCommand::Answer(id, text) => Order::Answer { id: proposal(id)?, text: text.to_owned() },
+        SaidCommand::Unknown(text) => return Err(EventError::Command(super::line(text))),
     }))
 }

@@ -1,13 +1,13 @@
 //! `issues`: opened with the mention, given a label that starts a run, or given to a name that does.
 
-use super::mention::{self, Said};
-use super::parts::Event;
+use super::mention::{self, SaidCommand};
+use super::parts::CheckedEvent;
 use super::payload::starts_by_label;
 use super::{Answer, EventError, nothing, who};
 use crate::name::Name;
 use crate::task::{Source, Task};
 
-pub(super) fn ask(event: &Event<'_>) -> Answer<Task> {
+pub(super) fn ask(event: &CheckedEvent<'_>) -> Answer<Task> {
     let triggers = event.triggers;
     let action = event.action()?;
     let issue = event.need(&event.payload.issue, "issue")?;
@@ -53,15 +53,15 @@ pub(super) fn ask(event: &Event<'_>) -> Answer<Task> {
 }
 
 /// Agent and words of a new issue.
-fn opened(event: &Event<'_>) -> Answer<(Option<Name>, String)> {
+fn opened(event: &CheckedEvent<'_>) -> Answer<(Option<Name>, String)> {
     let mention = &event.triggers.mention;
     let issue = event.need(&event.payload.issue, "issue")?;
     match mention::command(issue.body.as_deref().unwrap_or_default(), mention) {
-        Some(Said::Work { agent, review: false, text }) => {
+        Some(SaidCommand::Work { agent, review: false, text }) => {
             let agent = agent.map(Name::parse).transpose().map_err(EventError::Agent)?;
             Ok((agent, text.to_owned()))
         }
-        Some(Said::Work { review: true, .. }) => nothing("an issue has no change to review"),
+        Some(SaidCommand::Work { review: true, .. }) => nothing("an issue has no change to review"),
         Some(_) => nothing("a new issue has no run that a command could be about"),
         None if mention::is_word_of(&issue.title, mention) => Ok((None, String::new())),
         None => nothing(&format!("the issue does not mention {mention}")),

@@ -7,7 +7,7 @@ pub(crate) const BOTTLE: &str = "/bottle";
 
 /// A command, its parts unchecked.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Said<'a> {
+pub(crate) enum SaidCommand<'a> {
     /// Work: from `agent=NAME` who shall do it, whether it is a review, the rest of the line and all that follows it.
     Work { agent: Option<&'a str>, review: bool, text: &'a str },
     /// End the run that is going on.
@@ -25,7 +25,7 @@ pub(crate) enum Said<'a> {
 }
 
 /// The first command of a text. Quotes, code, HTML and tables have none: they are not what the writer says.
-pub(super) fn command<'a>(text: &'a str, mention: &str) -> Option<Said<'a>> {
+pub(super) fn command<'a>(text: &'a str, mention: &str) -> Option<SaidCommand<'a>> {
     prose::lines(text).into_iter().find_map(|start| {
         let line = &text[start..];
         after(line, mention).map(work).or_else(|| after(line, BOTTLE).map(answer))
@@ -33,7 +33,7 @@ pub(super) fn command<'a>(text: &'a str, mention: &str) -> Option<Said<'a>> {
 }
 
 /// Every line that begins with [`BOTTLE`]: one comment may answer several proposals.
-pub(crate) fn answers(text: &str) -> impl Iterator<Item = Said<'_>> {
+pub(crate) fn answers(text: &str) -> impl Iterator<Item = SaidCommand<'_>> {
     prose::lines(text).into_iter().filter_map(|start| after(&text[start..], BOTTLE).map(answer))
 }
 
@@ -118,7 +118,7 @@ fn verb(line: &str) -> String {
     line.trim().trim_end_matches(is_stop).to_ascii_lowercase()
 }
 
-fn work(rest: &str) -> Said<'_> {
+fn work(rest: &str) -> SaidCommand<'_> {
     let rest = rest.trim();
     let (first, others) = word(rest);
     let (agent, text) = match first.strip_prefix("agent=") {
@@ -128,21 +128,21 @@ fn work(rest: &str) -> Said<'_> {
     // One word alone on its line; a sentence that begins with it is work like any other.
     let (line, below) = text.split_once('\n').unwrap_or((text, ""));
     match (verb(line).as_str(), agent) {
-        ("stop", _) => Said::Stop,
-        ("retry", None) => Said::Retry,
-        ("review", _) => Said::Work { agent, review: true, text: below.trim() },
-        _ => Said::Work { agent, review: false, text },
+        ("stop", _) => SaidCommand::Stop,
+        ("retry", None) => SaidCommand::Retry,
+        ("review", _) => SaidCommand::Work { agent, review: true, text: below.trim() },
+        _ => SaidCommand::Work { agent, review: false, text },
     }
 }
 
-fn answer(rest: &str) -> Said<'_> {
+fn answer(rest: &str) -> SaidCommand<'_> {
     let line = rest.lines().next().unwrap_or_default().trim();
     let (verb, others) = word(line);
     match (verb, word(others)) {
-        ("approve", (id, code)) if code.bytes().all(|b| b.is_ascii_hexdigit()) => Said::Approve(id, code),
-        ("deny", (id, why)) => Said::Deny(id, why),
-        ("answer", (id, _)) if !id.is_empty() => Said::Answer(id, below(rest, id)),
-        _ => Said::Unknown(line),
+        ("approve", (id, code)) if code.bytes().all(|b| b.is_ascii_hexdigit()) => SaidCommand::Approve(id, code),
+        ("deny", (id, why)) => SaidCommand::Deny(id, why),
+        ("answer", (id, _)) if !id.is_empty() => SaidCommand::Answer(id, below(rest, id)),
+        _ => SaidCommand::Unknown(line),
     }
 }
 
@@ -164,8 +164,8 @@ fn word(text: &str) -> (&str, &str) {
 mod tests {
     use super::*;
 
-    fn text(agent: Option<&'static str>, text: &'static str) -> Said<'static> {
-        Said::Work { agent, review: false, text }
+    fn text(agent: Option<&'static str>, text: &'static str) -> SaidCommand<'static> {
+        SaidCommand::Work { agent, review: false, text }
     }
 
     #[test]
@@ -184,34 +184,37 @@ mod tests {
             ("> /claude no\n\n/claude yes", text(None, "yes")),
             ("- a list\n/claude fix", text(None, "fix")),
             ("/claude fix\n===", text(None, "fix\n===")),
-            ("/claude review", Said::Work { agent: None, review: true, text: "" }),
-            ("/claude agent=r review \n\nthe tests", Said::Work { agent: Some("r"), review: true, text: "the tests" }),
+            ("/claude review", SaidCommand::Work { agent: None, review: true, text: "" }),
+            (
+                "/claude agent=r review \n\nthe tests",
+                SaidCommand::Work { agent: Some("r"), review: true, text: "the tests" },
+            ),
             ("/claude review the tests", text(None, "review the tests")),
-            ("/claude stop", Said::Stop),
-            ("/claude agent=x stop", Said::Stop),
+            ("/claude stop", SaidCommand::Stop),
+            ("/claude agent=x stop", SaidCommand::Stop),
             ("/claude stop it", text(None, "stop it")),
-            ("/claude retry\nplease", Said::Retry),
-            ("/bottle approve P1", Said::Approve("P1", "")),
-            ("/bottle approve P1 0a1b2c", Said::Approve("P1", "0a1b2c")),
-            ("/bottle deny P2  too wide\nx", Said::Deny("P2", "too wide")),
-            ("/bottle deny P2", Said::Deny("P2", "")),
-            ("/bottle answer P3  Use P3.\r\nNot P4.\n/bottle deny P4", Said::Answer("P3", "Use P3.\r\nNot P4.")),
-            ("/bottle answer P3\n\nYes.", Said::Answer("P3", "Yes.")),
-            ("/bottle answer P3", Said::Answer("P3", "")),
-            ("/bottle approve P1 P2 P3", Said::Unknown("approve P1 P2 P3")),
-            ("/bottle", Said::Unknown("")),
+            ("/claude retry\nplease", SaidCommand::Retry),
+            ("/bottle approve P1", SaidCommand::Approve("P1", "")),
+            ("/bottle approve P1 0a1b2c", SaidCommand::Approve("P1", "0a1b2c")),
+            ("/bottle deny P2  too wide\nx", SaidCommand::Deny("P2", "too wide")),
+            ("/bottle deny P2", SaidCommand::Deny("P2", "")),
+            ("/bottle answer P3  Use P3.\r\nNot P4.\n/bottle deny P4", SaidCommand::Answer("P3", "Use P3.\r\nNot P4.")),
+            ("/bottle answer P3\n\nYes.", SaidCommand::Answer("P3", "Yes.")),
+            ("/bottle answer P3", SaidCommand::Answer("P3", "")),
+            ("/bottle approve P1 P2 P3", SaidCommand::Unknown("approve P1 P2 P3")),
+            ("/bottle", SaidCommand::Unknown("")),
             ("/Claude fix", text(None, "fix")),
             ("/CLAUDE: fix", text(None, "fix")),
             ("/claude\u{ff0c}\u{4fee}\u{590d}", text(None, "\u{4fee}\u{590d}")),
             ("/claude\u{ff1a} \u{4fee}\u{590d}", text(None, "\u{4fee}\u{590d}")),
-            ("/claude stop.", Said::Stop),
-            ("/claude Stop!", Said::Stop),
-            ("/claude, stop\u{3002}", Said::Stop),
-            ("/claude retry.", Said::Retry),
-            ("/claude Review.", Said::Work { agent: None, review: true, text: "" }),
+            ("/claude stop.", SaidCommand::Stop),
+            ("/claude Stop!", SaidCommand::Stop),
+            ("/claude, stop\u{3002}", SaidCommand::Stop),
+            ("/claude retry.", SaidCommand::Retry),
+            ("/claude Review.", SaidCommand::Work { agent: None, review: true, text: "" }),
             ("/claude stop the flaky test", text(None, "stop the flaky test")),
             ("/claude stop. Then fix it", text(None, "stop. Then fix it")),
-            ("/Bottle approve P1", Said::Approve("P1", "")),
+            ("/Bottle approve P1", SaidCommand::Approve("P1", "")),
             ("<img width=\"10\" src=\"https://example.org/a.png\">\n/claude fix", text(None, "fix")),
             (
                 "see:\n\n<img alt=\"x\" src=\"https://example.org/a.png\" />\n<img src=b>\n/claude fix\nit",

@@ -26,8 +26,8 @@ use crate::prose;
 use crate::task::{Actor, Form, Repository, Task, Thread};
 pub use given::{LabelAct, UnsaidLabel, label_unsaid, say_labels};
 pub(crate) use mention::BOTTLE;
-use parts::Event;
-use payload::{Kind, Payload};
+use parts::CheckedEvent;
+use payload::{EventKind, Payload};
 
 /// The largest event, in bytes; GitHub's are at most as large.
 pub const LARGEST: usize = 25 << 20;
@@ -38,7 +38,7 @@ pub enum Asked {
     /// A task.
     Task(Box<Task>),
     /// Something about a run that is going on, or was.
-    Command(Box<Command>),
+    Command(Box<RunCommand>),
     /// Nothing; the text says why, in one line.
     Nothing(String),
     /// Perhaps something: a comment that is nearly a command.
@@ -67,7 +67,7 @@ pub struct Unclear {
 
 /// Something that is asked about a run, in a comment.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Command {
+pub struct RunCommand {
     /// What.
     pub order: Order,
     /// By whom; never a bot where a proposal is decided.
@@ -182,7 +182,7 @@ pub fn parse(payload: &str, kind: Option<&str>, triggers: &Triggers) -> Result<A
             payload::kind_of(&value).ok_or(EventError::UnknownKind)?.to_owned()
         }
     };
-    let Some(kind) = Kind::named(&name) else {
+    let Some(kind) = EventKind::named(&name) else {
         if !payload::starts_nothing(&name) {
             return Err(EventError::UnsupportedKind(line(&name)));
         }
@@ -194,16 +194,16 @@ pub fn parse(payload: &str, kind: Option<&str>, triggers: &Triggers) -> Result<A
         true => EventError::Malformed { kind: line(&name), problem: line(&error.to_string()) },
         false => not_json(&error),
     })?;
-    let event = Event { name: line(&name), payload, triggers };
+    let event = CheckedEvent { name: line(&name), payload, triggers };
     let answer = match kind {
-        Kind::Issues => issue::ask(&event),
-        Kind::PullRequest => pull::ask(&event),
-        Kind::IssueComment => comment::below(&event),
-        Kind::Review => comment::review(&event),
-        Kind::ReviewComment => comment::on_a_line(&event),
-        Kind::WorkflowDispatch | Kind::RepositoryDispatch => other::dispatch(&event, kind),
-        Kind::Schedule => other::schedule(&event),
-        Kind::WorkflowRun => other::failed_run(&event),
+        EventKind::Issues => issue::ask(&event),
+        EventKind::PullRequest => pull::ask(&event),
+        EventKind::IssueComment => comment::below(&event),
+        EventKind::Review => comment::review(&event),
+        EventKind::ReviewComment => comment::on_a_line(&event),
+        EventKind::WorkflowDispatch | EventKind::RepositoryDispatch => other::dispatch(&event, kind),
+        EventKind::Schedule => other::schedule(&event),
+        EventKind::WorkflowRun => other::failed_run(&event),
     };
     match answer {
         Ok(task) => Ok(Asked::Task(Box::new(task))),
@@ -231,7 +231,7 @@ pub fn order(text: &str, mention: &str) -> Option<Result<Order, EventError>> {
 
 /// Whether a comment's words ask for work.
 pub fn asks_for_work(text: &str, mention: &str) -> bool {
-    matches!(mention::command(text, mention), Some(mention::Said::Work { .. }))
+    matches!(mention::command(text, mention), Some(mention::SaidCommand::Work { .. }))
 }
 
 /// What comes of an event.

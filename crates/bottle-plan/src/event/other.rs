@@ -3,8 +3,8 @@
 use bottle_policy::gate::refs::is_branch_name;
 use serde_json::{Map, Value};
 
-use super::parts::{Event, of_a_fork};
-use super::payload::{Kind, Run};
+use super::parts::{CheckedEvent, of_a_fork};
+use super::payload::{EventKind, RunPayload};
 use super::who::Asker;
 use super::{Answer, EventError, nothing};
 use crate::name::Name;
@@ -17,16 +17,16 @@ const OUR_BRANCHES: &str = "bottle/";
 const MERGE_QUEUE: &str = "gh-readonly-queue/";
 
 /// `workflow_dispatch` and `repository_dispatch`: `task` and `agent` are what the starter gives.
-pub(super) fn dispatch(event: &Event<'_>, kind: Kind) -> Answer<Task> {
+pub(super) fn dispatch(event: &CheckedEvent<'_>, kind: EventKind) -> Answer<Task> {
     let payload = &event.payload;
     let (given, name) = match kind {
-        Kind::WorkflowDispatch => (&payload.inputs, "workflow_dispatch"),
+        EventKind::WorkflowDispatch => (&payload.inputs, "workflow_dispatch"),
         _ => (&payload.client_payload, event.action()?),
     };
     let text = |key: &str| given.as_ref().map_or(Ok(None), |given| text_of(event, given, key));
     let (task, agent) = (text("task")?, text("agent")?);
     // Programs send these for many reasons; a person who presses the button means this workflow.
-    if kind == Kind::RepositoryDispatch && task.is_none() {
+    if kind == EventKind::RepositoryDispatch && task.is_none() {
         return nothing("the dispatch has no `task` in its client_payload");
     }
     let agent = agent.map(Name::parse).transpose().map_err(EventError::Agent)?;
@@ -35,7 +35,7 @@ pub(super) fn dispatch(event: &Event<'_>, kind: Kind) -> Answer<Task> {
     Ok(Task { agent, instruction: task.unwrap_or_default().trim().to_owned(), ..task_of })
 }
 
-fn text_of<'a>(event: &Event<'_>, given: &'a Map<String, Value>, key: &str) -> Answer<Option<&'a str>> {
+fn text_of<'a>(event: &CheckedEvent<'_>, given: &'a Map<String, Value>, key: &str) -> Answer<Option<&'a str>> {
     match given.get(key) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) if text.trim().is_empty() => Ok(None),
@@ -45,14 +45,14 @@ fn text_of<'a>(event: &Event<'_>, given: &'a Map<String, Value>, key: &str) -> A
 }
 
 /// `schedule`: nobody asks; the workflow on the default branch does.
-pub(super) fn schedule(event: &Event<'_>) -> Answer<Task> {
+pub(super) fn schedule(event: &CheckedEvent<'_>) -> Answer<Task> {
     let repository = event.payload.repository.as_ref().map(|_| event.repository()).transpose()?;
     let cron = event.payload.schedule.clone().unwrap_or_default();
     Ok(Task { source: Source::Schedule { cron }, repository, ..Task::text("") })
 }
 
 /// `workflow_run`: one that failed is the task.
-pub(super) fn failed_run(event: &Event<'_>) -> Answer<Task> {
+pub(super) fn failed_run(event: &CheckedEvent<'_>) -> Answer<Task> {
     let action = event.action()?;
     if action != "completed" {
         return nothing(&format!("a workflow run was {action}, which starts nothing"));
@@ -102,6 +102,6 @@ pub(super) fn failed_run(event: &Event<'_>) -> Answer<Task> {
     Ok(Task { asked_at: ended(run), ..task })
 }
 
-fn ended(run: &Run) -> Option<String> {
+fn ended(run: &RunPayload) -> Option<String> {
     run.updated_at.clone().or_else(|| run.completed_at.clone())
 }

@@ -4,7 +4,7 @@ use bottle_policy::gate::refs::is_branch_name;
 use bottle_types::address::without_userinfo;
 use bottle_types::git::ObjectId;
 
-use super::payload::{Issue, Payload, Pull, User};
+use super::payload::{IssuePayload, Payload, Pull, UserPayload};
 use super::who::Asker;
 use super::{Answer, EventError, line, nothing, refused};
 use crate::manifest::Triggers;
@@ -16,7 +16,7 @@ use crate::task::{PullRequest, Repository, Source, Task, Thread, Work};
 const LEEWAY: i64 = 1;
 
 /// An event that is read.
-pub(super) struct Event<'a> {
+pub(super) struct CheckedEvent<'a> {
     /// Its kind, as it is called in messages.
     pub(super) name: String,
     pub(super) payload: Payload,
@@ -29,7 +29,7 @@ pub(super) struct Topic {
     pub(super) left_out: Vec<String>,
 }
 
-impl Event<'_> {
+impl CheckedEvent<'_> {
     pub(super) fn malformed(&self, problem: &str) -> EventError {
         EventError::Malformed { kind: self.name.clone(), problem: line(problem) }
     }
@@ -48,7 +48,7 @@ impl Event<'_> {
         self.need(&self.payload.action, "action").map(String::as_str)
     }
 
-    pub(super) fn sender(&self) -> Answer<&User> {
+    pub(super) fn sender(&self) -> Answer<&UserPayload> {
         self.need(&self.payload.sender, "sender")
     }
 
@@ -78,7 +78,7 @@ impl Event<'_> {
     }
 
     /// An issue, or a pull request as a comment's event has it.
-    pub(super) fn issue(&self, issue: &Issue, is_pull_request: bool, asked_at: Option<&str>) -> Answer<Topic> {
+    pub(super) fn issue(&self, issue: &IssuePayload, is_pull_request: bool, asked_at: Option<&str>) -> Answer<Topic> {
         let thread = Thread {
             number: issue.number,
             title: issue.title.clone(),

@@ -10,39 +10,39 @@ use serde_json::{Map, Value};
 #[derive(Debug, Deserialize)]
 pub(super) struct Payload {
     pub(super) action: Option<String>,
-    pub(super) issue: Option<Issue>,
+    pub(super) issue: Option<IssuePayload>,
     pub(super) pull_request: Option<Pull>,
     /// Gitea: whether the issue of a comment is a pull request.
     pub(super) is_pull: Option<bool>,
-    pub(super) comment: Option<Comment>,
+    pub(super) comment: Option<CommentPayload>,
     pub(super) review: Option<Review>,
     /// GitHub: the label that was given.
     pub(super) label: Option<Label>,
     /// GitHub: who was assigned.
-    pub(super) assignee: Option<User>,
-    pub(super) changes: Option<Changes>,
+    pub(super) assignee: Option<UserPayload>,
+    pub(super) changes: Option<ChangesPayload>,
     pub(super) inputs: Option<Map<String, Value>>,
     pub(super) client_payload: Option<Map<String, Value>>,
     pub(super) schedule: Option<String>,
-    pub(super) workflow_run: Option<Run>,
-    pub(super) repository: Option<Repository>,
-    pub(super) sender: Option<User>,
+    pub(super) workflow_run: Option<RunPayload>,
+    pub(super) repository: Option<RepositoryPayload>,
+    pub(super) sender: Option<UserPayload>,
 }
 
 #[derive(Debug, Deserialize)]
-pub(super) struct Issue {
+pub(super) struct IssuePayload {
     pub(super) number: u64,
     pub(super) title: String,
     pub(super) body: Option<String>,
     pub(super) html_url: String,
-    user: Option<User>,
+    user: Option<UserPayload>,
     original_author: Option<String>,
     original_author_id: Option<i64>,
     performed_via_github_app: Option<App>,
     pub(super) author_association: Option<String>,
     pub(super) pull_request: Option<Value>,
     pub(super) updated_at: Option<String>,
-    pub(super) assignees: Option<Vec<User>>,
+    pub(super) assignees: Option<Vec<UserPayload>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -51,7 +51,7 @@ pub(super) struct Pull {
     pub(super) title: String,
     pub(super) body: Option<String>,
     pub(super) html_url: String,
-    user: Option<User>,
+    user: Option<UserPayload>,
     pub(super) updated_at: Option<String>,
     pub(super) head: Option<End>,
     pub(super) base: Option<End>,
@@ -73,11 +73,11 @@ pub(super) struct Origin {
 }
 
 #[derive(Debug, Deserialize)]
-pub(super) struct Comment {
+pub(super) struct CommentPayload {
     pub(super) id: u64,
     pub(super) body: String,
     pub(super) html_url: String,
-    user: Option<User>,
+    user: Option<UserPayload>,
     original_author: Option<String>,
     original_author_id: Option<i64>,
     performed_via_github_app: Option<App>,
@@ -99,7 +99,7 @@ pub(super) struct Review {
     pub(super) id: Option<u64>,
     pub(super) body: Option<String>,
     pub(super) html_url: Option<String>,
-    user: Option<User>,
+    user: Option<UserPayload>,
     performed_via_github_app: Option<App>,
     pub(super) author_association: Option<String>,
     pub(super) submitted_at: Option<String>,
@@ -113,7 +113,7 @@ pub(super) struct Label {
 }
 
 #[derive(Debug, Deserialize)]
-pub(super) struct Changes {
+pub(super) struct ChangesPayload {
     /// Gitea: the labels that were given.
     pub(super) added_labels: Option<Vec<Label>>,
     /// Gitea: the labels that were taken away.
@@ -125,7 +125,7 @@ pub(super) struct Changes {
 }
 
 #[derive(Debug, Deserialize)]
-pub(super) struct Run {
+pub(super) struct RunPayload {
     pub(super) id: u64,
     pub(super) run_attempt: Option<u64>,
     pub(super) name: Option<String>,
@@ -136,10 +136,10 @@ pub(super) struct Run {
     pub(super) updated_at: Option<String>,
     /// Gitea's word for the same time.
     pub(super) completed_at: Option<String>,
-    pub(super) actor: Option<User>,
-    pub(super) triggering_actor: Option<User>,
+    pub(super) actor: Option<UserPayload>,
+    pub(super) triggering_actor: Option<UserPayload>,
     /// Gitea's word for the same user.
-    pub(super) trigger_actor: Option<User>,
+    pub(super) trigger_actor: Option<UserPayload>,
     pub(super) head_repository: Option<Origin>,
     pub(super) pull_requests: Option<Vec<Numbered>>,
 }
@@ -150,7 +150,7 @@ pub(super) struct Numbered {
 }
 
 #[derive(Debug, Deserialize)]
-pub(super) struct Repository {
+pub(super) struct RepositoryPayload {
     pub(super) id: i64,
     pub(super) full_name: String,
     pub(super) clone_url: String,
@@ -158,7 +158,7 @@ pub(super) struct Repository {
 }
 
 #[derive(Debug, Clone, Deserialize)]
-pub(super) struct User {
+pub(super) struct UserPayload {
     pub(super) login: String,
     /// Gitea gives its own helpers negative ones.
     pub(super) id: i64,
@@ -177,7 +177,7 @@ pub(super) struct App {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Writer<'a> {
     /// The account that the text stands under.
-    pub(super) user: Option<&'a User>,
+    pub(super) user: Option<&'a UserPayload>,
     /// The writer's name on another forge, where the text was imported from.
     pub(super) original: Option<&'a str>,
     /// The app that wrote the text in the account's name.
@@ -186,7 +186,7 @@ pub(super) struct Writer<'a> {
 
 impl<'a> Writer<'a> {
     /// Gitea has an imported text under the account of whoever imported it; the writer is known by name only.
-    fn new(user: &'a Option<User>, name: &'a Option<String>, id: Option<i64>, app: &'a Option<App>) -> Self {
+    fn new(user: &'a Option<UserPayload>, name: &'a Option<String>, id: Option<i64>, app: &'a Option<App>) -> Self {
         let name = name.as_deref().unwrap_or_default();
         let imported = !name.is_empty() || id.is_some_and(|id| id != 0);
         Self { user: user.as_ref(), original: imported.then_some(name), app: app.as_ref() }
@@ -199,7 +199,7 @@ impl<'a> Writer<'a> {
     }
 }
 
-impl Issue {
+impl IssuePayload {
     pub(super) fn writer(&self) -> Writer<'_> {
         Writer::new(&self.user, &self.original_author, self.original_author_id, &self.performed_via_github_app)
     }
@@ -211,7 +211,7 @@ impl Pull {
     }
 }
 
-impl Comment {
+impl CommentPayload {
     pub(super) fn writer(&self) -> Writer<'_> {
         Writer::new(&self.user, &self.original_author, self.original_author_id, &self.performed_via_github_app)
     }
@@ -225,7 +225,7 @@ impl Review {
 
 /// The kinds of events that a task is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum EventKind {
     Issues,
     IssueComment,
     PullRequest,
@@ -237,7 +237,7 @@ pub(super) enum Kind {
     WorkflowRun,
 }
 
-impl Kind {
+impl EventKind {
     /// By the name that a forge gives it; Gitea's webhooks have finer ones than its jobs.
     pub(super) fn named(name: &str) -> Option<Self> {
         Some(match name {

@@ -1,12 +1,12 @@
 //! `pull_request`: given a label that starts a run.
 
-use super::parts::Event;
+use super::parts::CheckedEvent;
 use super::payload::starts_by_label;
 use super::{Answer, line, nothing};
 use crate::name::Name;
 use crate::task::{Source, Task};
 
-pub(super) fn ask(event: &Event<'_>) -> Answer<Task> {
+pub(super) fn ask(event: &CheckedEvent<'_>) -> Answer<Task> {
     let action = event.action()?;
     if !starts_by_label(action) {
         return nothing(&format!("a pull request was {action}, which starts nothing"));
@@ -33,7 +33,7 @@ pub(super) struct GivenLabel {
 
 /// The agent of the label that was given now. An event that does not say which it was starts nothing: those that were there
 /// before don't count.
-pub(super) fn label(event: &Event<'_>) -> Answer<GivenLabel> {
+pub(super) fn label(event: &CheckedEvent<'_>) -> Answer<GivenLabel> {
     let payload = &event.payload;
     let changes = payload.changes.as_ref();
     let added = changes.and_then(|changes| changes.added_labels.as_deref());

@@ -1,6 +1,6 @@
 //! People and bots.
 
-use super::payload::{User, Writer};
+use super::payload::{UserPayload, Writer};
 use super::{Answer, nothing, refused};
 use crate::manifest::Triggers;
 use crate::task::Actor;
@@ -17,8 +17,8 @@ const GHOST: (&str, u64) = ("ghost", 10137);
 impl Asker {
     /// Turns bots away whose id is not listed. A bot is what the forge calls one, or what is called like one; a name lets
     /// nobody in.
-    pub(super) fn of(user: &User, association: Option<&String>, triggers: &Triggers) -> Answer<Self> {
-        let User { login, id, kind } = user;
+    pub(super) fn of(user: &UserPayload, association: Option<&String>, triggers: &Triggers) -> Answer<Self> {
+        let UserPayload { login, id, kind } = user;
         let Some(id) = u64::try_from(*id).ok().filter(|id| *id > 0) else {
             return refused(&format!("{login} (id {id}) is one of the forge's own helpers, not a person"));
         };
@@ -43,7 +43,7 @@ impl Asker {
 }
 
 /// The writer of a text must be who sent the event: else somebody lends another's words their name.
-pub(super) fn same(writer: Writer<'_>, sender: &User, what: &str, triggers: &Triggers) -> Answer<()> {
+pub(super) fn same(writer: Writer<'_>, sender: &UserPayload, what: &str, triggers: &Triggers) -> Answer<()> {
     if let Some(name) = writer.original {
         let by = if name.is_empty() { "somebody" } else { name };
         return refused(&format!("the {what} was imported from elsewhere, where {by} wrote it"));

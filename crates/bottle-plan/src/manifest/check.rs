@@ -16,19 +16,19 @@ use bottle_scan::dlp::Rules;
 use bottle_types::address::has_password;
 use bottle_types::units::ByteSize;
 
-use super::{Agent, Bottle, Limits, Manifest, Resources, Setup};
+use super::{Agent, AgentLimits, BottleEntry, Manifest, Resources, Setup};
 use crate::event::BOTTLE;
 use crate::plan::RESERVED_VARIABLES;
 
 /// Something wrong, and the path of keys and indices to it.
 #[derive(Debug)]
-pub(super) struct Found {
+pub(super) struct Problem {
     pub(super) path: Vec<String>,
     pub(super) problem: String,
     pub(super) hint: Option<String>,
 }
 
-type Checked = Result<(), Found>;
+type Checked = Result<(), Problem>;
 
 /// A path to a value, grown on the way down.
 #[derive(Debug, Clone)]
@@ -46,17 +46,17 @@ impl At {
     }
 
     /// The finding that this value is wrong; the message begins with the path.
-    fn wrong(&self, problem: &str) -> Found {
+    fn wrong(&self, problem: &str) -> Problem {
         let path: Vec<&str> = self.0.iter().map(String::as_str).collect();
         let problem = match super::position::dotted(&path).as_str() {
             "" => problem.to_owned(),
             path => format!("{path}: {problem}"),
         };
-        Found { path: self.0.clone(), problem, hint: None }
+        Problem { path: self.0.clone(), problem, hint: None }
     }
 }
 
-impl Found {
+impl Problem {
     fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
@@ -97,7 +97,7 @@ pub(super) fn check(manifest: &Manifest) -> Checked {
     check_triggers(manifest, &top.key("triggers"))
 }
 
-fn check_bottle(bottle: &Bottle, manifest: &Manifest, at: &At) -> Checked {
+fn check_bottle(bottle: &BottleEntry, manifest: &Manifest, at: &At) -> Checked {
     if let Some(image) = &bottle.image {
         check_image(image, &at.key("image"))?;
     }
@@ -138,7 +138,7 @@ fn is_one_word(text: &str) -> bool {
     !text.is_empty() && !text.starts_with('-') && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
-fn check_pipelock(bottle: &Bottle, pipelock: &At) -> Checked {
+fn check_pipelock(bottle: &BottleEntry, pipelock: &At) -> Checked {
     if bottle.pipelock.max_request_bytes.0 == 0 {
         return Err(pipelock.key("max_request_bytes").wrong("no request would fit"));
     }
@@ -184,7 +184,7 @@ fn check_pipelock(bottle: &Bottle, pipelock: &At) -> Checked {
     Ok(())
 }
 
-fn check_supervise(bottle: &Bottle, at: &At) -> Checked {
+fn check_supervise(bottle: &BottleEntry, at: &At) -> Checked {
     if bottle.supervise.timeout.0 == 0 {
         return Err(at.key("timeout").wrong("nobody can answer in no time"));
     }
@@ -422,7 +422,7 @@ fn check_outputs(agent: &Agent, manifest: &Manifest, at: &At) -> Checked {
     Ok(())
 }
 
-fn check_limits(limits: &Limits, at: &At) -> Checked {
+fn check_limits(limits: &AgentLimits, at: &At) -> Checked {
     for (key, is_zero) in [
         ("turns", limits.turns == Some(0)),
         ("time", limits.time.is_some_and(|time| time.0 == 0)),

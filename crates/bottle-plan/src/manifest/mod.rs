@@ -62,7 +62,7 @@ pub struct Manifest {
     /// Format version: 1.
     pub version: u32,
     /// What agents run in, by name.
-    pub bottles: BTreeMap<Name, Bottle>,
+    pub bottles: BTreeMap<Name, BottleEntry>,
     /// Who does the work, by name; none: one agent named `default` in the only bottle.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub agents: BTreeMap<Name, Agent>,
@@ -83,7 +83,8 @@ pub struct Manifest {
 /// A box, and its doors.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Bottle {
+#[schemars(rename = "Bottle")]
+pub struct BottleEntry {
     /// The guest's image: any with glibc, git and sh; the agent image of this version where none is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
@@ -117,7 +118,7 @@ pub struct Bottle {
     pub services: BTreeMap<ServiceName, Service>,
 }
 
-impl Bottle {
+impl BottleEntry {
     /// What the guest may reach while its setup runs: what the setup asks for, and the agent's own ways out. The model is no part of
     /// that: a command that an installation runs must not spend money.
     pub(crate) fn egress_with_setup(&self) -> Egress {
@@ -436,7 +437,7 @@ pub struct Agent {
     pub model: Option<String>,
     /// When to stop.
     #[serde(default)]
-    pub limits: Limits,
+    pub limits: AgentLimits,
     /// Shell commands run in the bottle afterwards; each must end with 0.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub verify: Vec<String>,
@@ -451,7 +452,8 @@ pub struct Agent {
 /// When to stop; a limit that is not given is not there.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Limits {
+#[schemars(rename = "Limits")]
+pub struct AgentLimits {
     /// Replies of the model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub turns: Option<u32>,
@@ -472,7 +474,7 @@ pub struct Limits {
     pub prices: BTreeMap<String, Price>,
 }
 
-impl Limits {
+impl AgentLimits {
     /// What egress keeps of them.
     pub fn budget(&self) -> Budget {
         Budget {

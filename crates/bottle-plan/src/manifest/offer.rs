@@ -7,7 +7,7 @@ use bottle_policy::gate::RepoName;
 use bottle_policy::route::Route;
 use bottle_policy::supervise::Request;
 
-use super::position::Tree;
+use super::position::YamlTree;
 use super::read::tree;
 use super::{Manifest, Push, parse};
 
@@ -128,7 +128,7 @@ fn plain(text: &str) -> String {
 /// A text, and where things of one bottle stand in it.
 struct Spot<'a> {
     text: &'a str,
-    tree: Tree,
+    tree: YamlTree,
     bottle: &'a str,
 }
 

@@ -7,20 +7,20 @@ use serde_saphyr::{Location, Spanned};
 
 /// The text's keys and values with their places, nothing else of it.
 #[derive(Debug)]
-pub(super) enum Tree {
+pub(super) enum YamlTree {
     /// A mapping: key, its place, and the value.
-    Map(Vec<(Spanned<String>, Spanned<Tree>)>),
+    Map(Vec<(Spanned<String>, Spanned<YamlTree>)>),
     /// A sequence.
-    Seq(Vec<Spanned<Tree>>),
+    Seq(Vec<Spanned<YamlTree>>),
     /// Anything else.
     Leaf,
 }
 
 /// A line and a column, from 1.
-pub(super) type Place = (u64, u64);
+pub(super) type LineColumn = (u64, u64);
 
 /// Line and column of a location, where it is one.
-pub(super) fn place(location: Location) -> Option<Place> {
+pub(super) fn place(location: Location) -> Option<LineColumn> {
     (location.line() > 0).then(|| (location.line(), location.column().max(1)))
 }
 
@@ -40,9 +40,9 @@ pub(super) fn dotted(path: &[&str]) -> String {
     out
 }
 
-impl Tree {
+impl YamlTree {
     /// Where the value at a path of keys and indices is; the nearest enclosing value where it is not there.
-    pub(super) fn find(&self, path: &[&str]) -> Option<Place> {
+    pub(super) fn find(&self, path: &[&str]) -> Option<LineColumn> {
         let mut at = None;
         let mut tree = self;
         for step in path {
@@ -69,7 +69,7 @@ impl Tree {
     }
 
     /// Where the value at a path is, if it is there and was written there.
-    pub(super) fn at(&self, path: &[&str]) -> Option<Place> {
+    pub(super) fn at(&self, path: &[&str]) -> Option<LineColumn> {
         let value = self.get(path)?;
         place(value.referenced).filter(|at| Some(*at) == place(value.defined))
     }
@@ -83,7 +83,7 @@ impl Tree {
     }
 
     /// The path, written with dots, of the mapping or value that a place belongs to.
-    pub(super) fn path_at(&self, at: Place) -> Option<String> {
+    pub(super) fn path_at(&self, at: LineColumn) -> Option<String> {
         let mut path = vec![];
         self.search(at, &mut path).then(|| {
             let path: Vec<&str> = path.iter().map(String::as_str).collect();
@@ -91,7 +91,7 @@ impl Tree {
         })
     }
 
-    fn search(&self, at: Place, path: &mut Vec<String>) -> bool {
+    fn search(&self, at: LineColumn, path: &mut Vec<String>) -> bool {
         match self {
             Self::Map(entries) => entries.iter().any(|(key, value)| {
                 if place(key.referenced) == Some(at) {
@@ -118,7 +118,7 @@ impl Tree {
     }
 }
 
-impl<'de> Deserialize<'de> for Tree {
+impl<'de> Deserialize<'de> for YamlTree {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(TreeVisitor)
     }
@@ -127,61 +127,61 @@ impl<'de> Deserialize<'de> for Tree {
 struct TreeVisitor;
 
 impl<'de> Visitor<'de> for TreeVisitor {
-    type Value = Tree;
+    type Value = YamlTree;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("any value")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Tree, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<YamlTree, A::Error> {
         let mut entries = vec![];
         while let Some(key) = map.next_key()? {
             entries.push((key, map.next_value()?));
         }
-        Ok(Tree::Map(entries))
+        Ok(YamlTree::Map(entries))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Tree, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<YamlTree, A::Error> {
         let mut items = vec![];
         while let Some(item) = seq.next_element()? {
             items.push(item);
         }
-        Ok(Tree::Seq(items))
+        Ok(YamlTree::Seq(items))
     }
 
-    fn visit_bool<E>(self, _: bool) -> Result<Tree, E> {
-        Ok(Tree::Leaf)
+    fn visit_bool<E>(self, _: bool) -> Result<YamlTree, E> {
+        Ok(YamlTree::Leaf)
     }
 
-    fn visit_i64<E>(self, _: i64) -> Result<Tree, E> {
-        Ok(Tree::Leaf)
+    fn visit_i64<E>(self, _: i64) -> Result<YamlTree, E> {
+        Ok(YamlTree::Leaf)
     }
 
-    fn visit_u64<E>(self, _: u64) -> Result<Tree, E> {
-        Ok(Tree::Leaf)
+    fn visit_u64<E>(self, _: u64) -> Result<YamlTree, E> {
+        Ok(YamlTree::Leaf)
     }
 
-    fn visit_f64<E>(self, _: f64) -> Result<Tree, E> {
-        Ok(Tree::Leaf)
+    fn visit_f64<E>(self, _: f64) -> Result<YamlTree, E> {
+        Ok(YamlTree::Leaf)
     }
 
-    fn visit_str<E>(self, _: &str) -> Result<Tree, E> {
-        Ok(Tree::Leaf)
+    fn visit_str<E>(self, _: &str) -> Result<YamlTree, E> {
+        Ok(YamlTree::Leaf)
     }
 
-    fn visit_unit<E>(self) -> Result<Tree, E> {
-        Ok(Tree::Leaf)
+    fn visit_unit<E>(self) -> Result<YamlTree, E> {
+        Ok(YamlTree::Leaf)
     }
 
-    fn visit_none<E>(self) -> Result<Tree, E> {
-        Ok(Tree::Leaf)
+    fn visit_none<E>(self) -> Result<YamlTree, E> {
+        Ok(YamlTree::Leaf)
     }
 
-    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Tree, D::Error> {
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<YamlTree, D::Error> {
         deserializer.deserialize_any(self)
     }
 
-    fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<Tree, D::Error> {
-        IgnoredAny::deserialize(deserializer).map(|_| Tree::Leaf)
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<YamlTree, D::Error> {
+        IgnoredAny::deserialize(deserializer).map(|_| YamlTree::Leaf)
     }
 }

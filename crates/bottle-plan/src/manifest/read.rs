@@ -5,7 +5,7 @@ use bottle_types::address::without_userinfo;
 use serde_saphyr::options::DuplicateKeyPolicy;
 use serde_saphyr::{Error, SnippetMode};
 
-use super::position::{Tree, place};
+use super::position::{YamlTree, place};
 use super::{Manifest, ManifestError, check};
 
 /// Longer files are refused unread.
@@ -44,10 +44,10 @@ pub fn parse(text: &str, file: &str) -> Result<Manifest, ManifestError> {
 }
 
 /// Where everything stands, also in a text with a key twice.
-pub(super) fn tree(text: &str) -> Result<Tree, Error> {
+pub(super) fn tree(text: &str) -> Result<YamlTree, Error> {
     let mut lenient = options();
     lenient.duplicate_keys = DuplicateKeyPolicy::FirstWins;
-    serde_saphyr::from_str_with_options::<Tree>(text, lenient)
+    serde_saphyr::from_str_with_options::<YamlTree>(text, lenient)
 }
 
 fn options() -> serde_saphyr::Options {
@@ -96,24 +96,8 @@ fn words(error: &Error, path: Option<&str>) -> (String, Option<String>) {
             let key = key.as_deref().map(|key| format!(" `{key}`")).unwrap_or_default();
             (within(format!("the key{key} is there twice")), None)
         }
-        Error::Unexpected { expected, .. } => {
-            let expected = match *expected {
-                "mapping start" => "a mapping (`key: value`)",
-                "sequence start" => "a list (`[…]` or lines that begin with `- `)",
-                "string scalar" => "a text",
-                other => other,
-            };
-            (within(format!("expected {expected}")), None)
-        }
-        Error::InvalidScalar { ty, .. } => {
-            let expected = match *ty {
-                "f32" | "f64" | "floating point" | "floating point number" => "a number",
-                "bool" => "true or false",
-                "u16" => "a whole number up to 65535",
-                _ => "a whole number that is not negative",
-            };
-            (within(format!("expected {expected}")), None)
-        }
+        Error::Unexpected { expected, .. } => (within(format!("expected {}", node(expected))), None),
+        Error::InvalidScalar { ty, .. } => (within(format!("expected {}", scalar(ty))), None),
         Error::InvalidBooleanStrict { .. } => (within("expected true or false".to_owned()), None),
         Error::NullIntoString { .. } => {
             (within("expected a text".to_owned()), Some("quote it if null is meant".to_owned()))
@@ -141,6 +125,26 @@ fn words(error: &Error, path: Option<&str>) -> (String, Option<String>) {
             let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(text, _)| text);
             (within(text.to_owned()), None)
         }
+    }
+}
+
+/// The kind of node that the reader expected, in words.
+fn node<'a>(expected: &'a str) -> &'a str {
+    match expected {
+        "mapping start" => "a mapping (`key: value`)",
+        "sequence start" => "a list (`[…]` or lines that begin with `- `)",
+        "string scalar" => "a text",
+        other => other,
+    }
+}
+
+/// The type of a scalar, in words.
+fn scalar(ty: &str) -> &'static str {
+    match ty {
+        "f32" | "f64" | "floating point" | "floating point number" => "a number",
+        "bool" => "true or false",
+        "u16" => "a whole number up to 65535",
+        _ => "a whole number that is not negative",
     }
 }
 

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use bottle_types::backend::Backend;
 use bottle_types::door::{BUNDLE_ADDRESS, DOORS_DIR, Door, STATE_DIR};
 
-use super::policies::Rules;
+use super::policies::DoorRules;
 use super::presets::Presets;
 use super::types::{CaPlan, GitPlan, GuestPlan, HOME, ROOT, ServicePlan, ServicePort, TOOLS_DIR};
 use crate::facts::HostTools;
-use crate::manifest::Bottle;
+use crate::manifest::BottleEntry;
 
 /// The variables that name a file of CAs to programs that don't read the system's store by themselves.
 const CA_VARIABLES: [&str; 7] = [
@@ -31,8 +31,8 @@ const SYSTEM_PATH: [&str; 3] = ["/usr/local/bin", "/usr/bin", "/bin"];
 
 /// What the guest is made of.
 pub(super) struct Guest<'a> {
-    pub(super) bottle: &'a Bottle,
-    pub(super) rules: &'a Rules,
+    pub(super) bottle: &'a BottleEntry,
+    pub(super) rules: &'a DoorRules,
     pub(super) presets: &'a Presets,
     pub(super) doors: &'a [Door],
     pub(super) services: &'a [ServicePlan],

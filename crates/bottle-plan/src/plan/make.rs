@@ -13,17 +13,18 @@ use bottle_wire::proposal::sha256;
 
 use super::cache::cache_plan;
 use super::guest::Guest;
-use super::policies::Rules;
+use super::policies::DoorRules;
 use super::presets::Presets;
 use super::secrets::SecretSources;
 use super::upstreams::{Upstreams, ci_token};
 use super::*;
 use crate::facts::HostFacts;
-use crate::manifest::{Agent, Bottle, DEFAULT_AGENT, Egress, GitEntry, Manifest, Setup};
+use crate::manifest::{Agent, BottleEntry, DEFAULT_AGENT, Egress, GitEntry, Manifest, Setup};
 use crate::name::words;
 use crate::task::{Source, Task, Work, what};
 
-/// Decides everything about a run.
+/// Decides everything about a run. It is one list on purpose: each decision needs some of those above it, and a reader finds here
+/// in which order they fall; how each is made is a function of its own.
 pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Options) -> Result<BottlePlan, PlanError> {
     let mut notes = vec![];
     let Chosen { agent_name, agent, bottle_name, bottle } = choose(task, manifest, options)?;
@@ -39,7 +40,7 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
         let presets = Presets::of(&egress.presets, facts, backend, notes)?;
         // The manifest's own go first: one of them may have the credential that a preset's host asks for.
         let routes = [&egress.routes[..], &presets.routes].concat();
-        let rules = Rules::of(bottle, routes, &agent.limits, &upstreams, sources, options, notes)?;
+        let rules = DoorRules::of(bottle, routes, &agent.limits, &upstreams, sources, options, notes)?;
         Ok::<_, PlanError>((presets, rules))
     };
     let (presets, rules) = reach(&bottle.egress_with_setup(), &mut notes)?;
@@ -136,7 +137,7 @@ struct Chosen<'a> {
     agent_name: Name,
     agent: Agent,
     bottle_name: Name,
-    bottle: Cow<'a, Bottle>,
+    bottle: Cow<'a, BottleEntry>,
 }
 
 /// Chooses the agent and its bottle; of a run that only publishes, what it needs for that.
@@ -158,7 +159,7 @@ fn choose<'a>(task: &Task, manifest: &'a Manifest, options: &Options) -> Result<
 }
 
 /// Says which route's findings, and which pushes, nobody can be asked about.
-fn note_what_nobody_decides(bottle: &Bottle, approval: Approval, notes: &mut Vec<String>) {
+fn note_what_nobody_decides(bottle: &BottleEntry, approval: Approval, notes: &mut Vec<String>) {
     let asks = |route: &&Route| route.dlp.outbound == Some(Outbound::Ask);
     if let Some(route) = bottle.egress.routes.iter().find(asks).filter(|_| approval == Approval::Deny) {
         notes.push(format!("route {}: nobody decides in this run, so `dlp.outbound: ask` is `block`", route.host));
@@ -187,7 +188,7 @@ fn note_left_out(task: &Task, prompt: &PromptPlan, notes: &mut Vec<String>) {
     }
 }
 
-fn images(bottle: &Bottle, options: &Options, backend: Backend) -> Result<Images, PlanError> {
+fn images(bottle: &BottleEntry, options: &Options, backend: Backend) -> Result<Images, PlanError> {
     let (agent_image, sidecars_image) = match backend {
         Backend::Docker | Backend::Smolmachines => (AGENT_IMAGE, SIDECARS_IMAGE),
         Backend::Bubblewrap => (HOST_SYSTEM, HOST_SYSTEM),
@@ -209,7 +210,7 @@ fn bundle(doors: &[Door], backend: Backend) -> Bundle {
     Bundle { version: 1, daemons: doors.iter().map(daemon).collect() }
 }
 
-fn gate_policy(task: &Task, bottle: &Bottle, upstreams: &Upstreams, options: &Options) -> GatePolicy {
+fn gate_policy(task: &Task, bottle: &BottleEntry, upstreams: &Upstreams, options: &Options) -> GatePolicy {
     let mut gate = upstreams.gate_policy(options.dry_run);
     gate.patterns.clone_from(&bottle.pipelock.patterns);
     gate.exemptions.clone_from(&bottle.gate.exemptions);
@@ -301,7 +302,7 @@ fn choose_bottle<'a>(
     agent_name: &Name,
     agent: &Agent,
     manifest: &'a Manifest,
-) -> Result<(Name, &'a Bottle), PlanError> {
+) -> Result<(Name, &'a BottleEntry), PlanError> {
     let found = match &agent.bottle {
         Some(name) => manifest.bottles.get_key_value(name),
         None => manifest.bottles.first_key_value().filter(|_| manifest.bottles.len() == 1),
@@ -323,7 +324,7 @@ fn may_be_pushed(git: &GitPlan, upstreams: &Upstreams, notes: &mut Vec<String>) 
 }
 
 /// The bottle without its ways out but the gate.
-fn for_git_alone(bottle: &Bottle) -> Bottle {
+fn for_git_alone(bottle: &BottleEntry) -> BottleEntry {
     let mut bottle = bottle.clone();
     bottle.egress.routes.clear();
     bottle.setup = None;
@@ -347,7 +348,7 @@ fn setup_plan(setup: &Setup, all: &RoutesPolicy, presets: &Presets, agents: &Pre
     SetupPlan { script, run: setup.run.clone(), time: setup.time, routes, presets, cache: None }
 }
 
-fn doors(rules: &Rules, upstreams: &Upstreams) -> Vec<Door> {
+fn doors(rules: &DoorRules, upstreams: &Upstreams) -> Vec<Door> {
     let wanted = |door: &Door| match door {
         Door::Pipelock | Door::Supervise => true,
         Door::Egress => !rules.routes.routes.is_empty(),
@@ -433,7 +434,13 @@ fn skills(agent: &Agent, guest: &GuestPlan) -> Vec<SkillPlan> {
 }
 
 /// Who decides in this run: the manifest's word, where there is a place to ask.
-fn approval(task: &Task, bottle: &Bottle, facts: &HostFacts, options: &Options, notes: &mut Vec<String>) -> Approval {
+fn approval(
+    task: &Task,
+    bottle: &BottleEntry,
+    facts: &HostFacts,
+    options: &Options,
+    notes: &mut Vec<String>,
+) -> Approval {
     let wanted = bottle.supervise.approval;
     if wanted != Approval::Comment {
         return wanted;
@@ -464,7 +471,7 @@ fn approval(task: &Task, bottle: &Bottle, facts: &HostFacts, options: &Options, 
 }
 
 /// The server's own time-out, in milliseconds, is longer than a proposal waits.
-fn mcp(bottle: &Bottle, backend: Backend) -> McpPlan {
+fn mcp(bottle: &BottleEntry, backend: Backend) -> McpPlan {
     let url = format!("http://{}:{}/", backend.door_host(Door::Supervise), Door::Supervise.port());
     let claude = format!("{TOOLS_DIR}/bin/claude");
     let timeout = (bottle.supervise.timeout.0 + 60) * 1000;

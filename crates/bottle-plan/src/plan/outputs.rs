@@ -7,7 +7,7 @@ use bottle_policy::outputs::{OutputKind, OutputPolicy, OutputRules};
 
 use super::upstreams::Upstreams;
 use crate::facts::HostFacts;
-use crate::manifest::{Agent, Bottle, Push};
+use crate::manifest::{Agent, BottleEntry, Push};
 use crate::task::{Task, Work};
 
 /// The task, without a branch to come of it where the agent's outputs grant none.
@@ -24,7 +24,7 @@ pub(super) fn task_for<'a>(task: &'a Task, agent: &Agent) -> Cow<'a, Task> {
 pub(super) fn policy(
     task: &Task,
     agent: &Agent,
-    bottle: &Bottle,
+    bottle: &BottleEntry,
     upstreams: &Upstreams,
     facts: &HostFacts,
     notes: &mut Vec<String>,

@@ -12,14 +12,14 @@ use super::error::PlanError;
 use super::secrets::SecretSources;
 use super::types::{Options, SecretPlan};
 use super::upstreams::Upstreams;
-use crate::manifest::{Bottle, Limits, Supervise};
+use crate::manifest::{AgentLimits, BottleEntry, Supervise};
 use crate::name::Slug;
 
 /// Where the model is, unless a route says `model: true` about another host.
 pub const MODEL_HOST: &str = "api.anthropic.com";
 
 /// What the outgoing doors obey, and what follows from it.
-pub(super) struct Rules {
+pub(super) struct DoorRules {
     pub(super) routes: RoutesPolicy,
     pub(super) pipelock: PipelockPolicy,
     pub(super) secrets: Vec<SecretPlan>,
@@ -27,11 +27,11 @@ pub(super) struct Rules {
     pub(super) placeholders: BTreeSet<String>,
 }
 
-impl Rules {
+impl DoorRules {
     pub(super) fn of(
-        bottle: &Bottle,
+        bottle: &BottleEntry,
         mut routes: Vec<Route>,
-        limits: &Limits,
+        limits: &AgentLimits,
         upstreams: &Upstreams,
         sources: SecretSources<'_>,
         options: &Options,
@@ -83,7 +83,7 @@ impl Rules {
 }
 
 /// pipelock's rules. Without a route there is no egress, and the guest talks to pipelock itself.
-fn pipelock(bottle: &Bottle, no_routes: bool) -> PipelockPolicy {
+fn pipelock(bottle: &BottleEntry, no_routes: bool) -> PipelockPolicy {
     PipelockPolicy {
         version: 1,
         guest_proxy: no_routes,
@@ -114,7 +114,7 @@ fn model_route(host: HostName) -> Route {
 
 pub(super) fn supervise(
     slug: &Slug,
-    bottle: &Bottle,
+    bottle: &BottleEntry,
     approval: Approval,
     outputs: Option<OutputPolicy>,
 ) -> SupervisePolicy {

@@ -5,11 +5,11 @@ use bottle_types::door::DOORS_DIR;
 
 use super::PlanError;
 use super::types::{ServicePlan, ServicePort, ServiceSource, TOOLS_DIR};
-use crate::manifest::{Bottle, Service};
+use crate::manifest::{BottleEntry, Service};
 use crate::name::{ServiceName, Slug};
 
 /// Plans a bottle's services.
-pub(super) fn services(bottle: &Bottle, slug: &Slug, backend: Backend) -> Result<Vec<ServicePlan>, PlanError> {
+pub(super) fn services(bottle: &BottleEntry, slug: &Slug, backend: Backend) -> Result<Vec<ServicePlan>, PlanError> {
     bottle.services.iter().map(|(name, service)| service_plan(name, service, slug, backend)).collect()
 }
 

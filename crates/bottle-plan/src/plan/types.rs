@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use super::exchange::TokenExchange;
 use crate::facts::ForgeKind;
-use crate::manifest::{Limits, Resources, Who};
+use crate::manifest::{AgentLimits, Resources, Who};
 use crate::name::{Name, ServiceName, Slug};
 use crate::prose::Removed;
 use crate::registry::Preset;
@@ -113,7 +113,7 @@ pub struct BottlePlan {
     /// The command that is the agent.
     pub command: Vec<String>,
     /// When to stop it.
-    pub limits: Limits,
+    pub limits: AgentLimits,
     /// What is run in the guest before the agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub setup: Option<SetupPlan>,

@@ -15,7 +15,7 @@ use super::error::PlanError;
 use super::secrets::SecretSources;
 use super::types::{Bring, GitPlan, Options, ROOT, SecretPlan, SecretSource};
 use crate::facts::{Ci, ForgeKind, HostFacts};
-use crate::manifest::{Bottle, GitEntry, Manifest, Push, at_home, keyscan, plain_http_warning};
+use crate::manifest::{BottleEntry, GitEntry, Manifest, Push, at_home, keyscan, plain_http_warning};
 use crate::name::words;
 use crate::render::render_gitconfig;
 use crate::task::{PullRequest, Source, Task, Work, branch_stem};
@@ -37,7 +37,7 @@ impl Upstreams {
     /// The manifest's; else in a job the job's own repository, elsewhere the one of the checkout or of the event.
     pub(super) fn of(
         task: &Task,
-        (manifest, bottle): (&Manifest, &Bottle),
+        (manifest, bottle): (&Manifest, &BottleEntry),
         facts: &HostFacts,
         notes: &mut Vec<String>,
     ) -> Result<Self, PlanError> {
@@ -50,7 +50,7 @@ impl Upstreams {
 
     fn found(
         task: &Task,
-        (manifest, bottle): (&Manifest, &Bottle),
+        (manifest, bottle): (&Manifest, &BottleEntry),
         facts: &HostFacts,
         notes: &mut Vec<String>,
     ) -> Result<Self, PlanError> {

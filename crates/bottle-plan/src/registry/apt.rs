@@ -1,9 +1,9 @@
 //! apt: its own list of what it fetches from, whatever form its sources have.
 
-use super::{Answer, Registries, Role};
+use super::{Registries, Role, ToolAnswer};
 
 /// Reads `apt-get indextargets --no-release-info --format '$(REPO_URI) $(SOURCESENTRY)'`.
-pub fn read(targets: &str) -> Answer {
+pub fn read(targets: &str) -> ToolAnswer {
     let mut all = Registries::default();
     for line in targets.lines() {
         let (url, from) = line.trim().split_once(' ').unwrap_or((line.trim(), "apt's sources"));

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Answer, NoAnswer, Registries, RegistryUrl, Role};
+use super::{NoAnswer, Registries, RegistryUrl, Role, ToolAnswer};
 
 /// The indexes that cargo's configuration names.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -87,7 +87,7 @@ pub fn default_index(complaint: &str) -> Option<String> {
 
 /// From the configuration, the default index where nothing replaces it, and what each index says of itself
 /// (`config.json`), by the index's address without `sparse+`.
-pub fn read(cargo: &Cargo, default: Option<&str>, of_indexes: &BTreeMap<String, Vec<String>>) -> Answer {
+pub fn read(cargo: &Cargo, default: Option<&str>, of_indexes: &BTreeMap<String, Vec<String>>) -> ToolAnswer {
     let hint = "run `cargo fetch` once in a project that uses it, or see why that fails";
     let mut all = Registries { left_out: cargo.left_out.clone(), ..Registries::default() };
     let main = match (&cargo.replaced, default) {

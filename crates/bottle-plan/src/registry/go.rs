@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{Answer, NoAnswer, Registries, RegistryUrl, Role};
+use super::{NoAnswer, Registries, RegistryUrl, Role, ToolAnswer};
 
 /// Reads `go env -json GOPROXY GOSUMDB GONOSUMDB GONOPROXY`.
-pub fn read(json: &str) -> Answer {
+pub fn read(json: &str) -> ToolAnswer {
     let hint = "see what `go env GOPROXY` says";
     let env: BTreeMap<String, String> = serde_json::from_str(json)
         .map_err(|error| NoAnswer::new(format!("`go env -json` on this host gave no JSON: {error}"), hint))?;

@@ -2,11 +2,11 @@
 
 use quick_xml::events::Event;
 
-use super::{Answer, NoAnswer, Registries, Role};
+use super::{NoAnswer, Registries, Role, ToolAnswer};
 
 /// Reads what `mvn -o help:evaluate` with an empty local repository says (it names the repositories that it would have
 /// asked), and the `settings.xml` files, each with its path.
-pub fn read(said: &str, settings: &[(String, String)]) -> Answer {
+pub fn read(said: &str, settings: &[(String, String)]) -> ToolAnswer {
     let mut all = Registries::default();
     for (file, text) in settings {
         for (kind, id, url) in places(text) {

@@ -64,7 +64,7 @@ impl Preset {
 }
 
 /// What a tool on the host says, or why it says nothing.
-pub type Answer = Result<Registries, NoAnswer>;
+pub type ToolAnswer = Result<Registries, NoAnswer>;
 
 /// All that one tool fetches from.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -147,7 +147,7 @@ impl Registries {
     }
 
     /// These, if there is one at all.
-    fn or_nothing(self, tool: &str, hint: &str) -> Answer {
+    fn or_nothing(self, tool: &str, hint: &str) -> ToolAnswer {
         if !self.found.is_empty() {
             return Ok(self);
         }

@@ -1,10 +1,10 @@
 //! npm: `npm config list`, and the project's own `.npmrc`.
 
-use super::{Answer, NoAnswer, Registries, Role};
+use super::{NoAnswer, Registries, Role, ToolAnswer};
 
 /// Reads `npm config list --json`, `npm config list` (which alone tells what the first leaves out because there is a
 /// credential in it), and the `.npmrc` of the base branch.
-pub fn read(json: &str, list: &str, project: Option<&str>) -> Answer {
+pub fn read(json: &str, list: &str, project: Option<&str>) -> ToolAnswer {
     let hint = "see what `npm config get registry` says";
     let config: serde_json::Map<String, serde_json::Value> = serde_json::from_str(json)
         .map_err(|error| NoAnswer::new(format!("`npm config list --json` on this host gave no JSON: {error}"), hint))?;

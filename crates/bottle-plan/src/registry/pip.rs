@@ -1,13 +1,13 @@
 //! pip: `pip config list`, the default that its help names, and where a package that it looks up would come from.
 
-use super::{Answer, NoAnswer, Registries, RegistryUrl, Role};
+use super::{NoAnswer, Registries, RegistryUrl, Role, ToolAnswer};
 
 /// What pip's help says before its default index.
 const DEFAULT: &str = "Base URL of the Python Package Index (default ";
 
 /// Reads `pip config list`, `pip install --help`, and `pip install --dry-run --report -` of some package; the last may
 /// have failed, with what it said.
-pub fn read(list: &str, help: &str, report: Result<&str, &str>) -> Answer {
+pub fn read(list: &str, help: &str, report: Result<&str, &str>) -> ToolAnswer {
     let mut all = Registries::default();
     let Configured { index, extra, links } = configured(list);
     let is_configured = index.is_some();

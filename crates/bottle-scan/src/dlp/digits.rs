@@ -19,7 +19,7 @@ pub(super) const REACH: usize = 6 * LONG;
 
 /// A run that has begun.
 #[derive(Default)]
-pub(super) struct Run {
+pub(super) struct DigitRun {
     bits: u32,
     value: u32,
     /// A digit was none of hex; before that, a run says nothing in base64.
@@ -35,18 +35,18 @@ pub(super) struct Run {
 
 /// What digits have said.
 #[derive(Default)]
-pub(super) struct Said {
+pub(super) struct DecodedDigits {
     pub(super) base64: Vec<u8>,
     pub(super) hex: Vec<u8>,
     /// A digit was the first that is none of hex.
     pub(super) hex_ended: bool,
 }
 
-impl Run {
+impl DigitRun {
     /// Decodes the run's next bytes: how many belong to it (those that begin before `to`, and an escape's that begins there),
     /// and what they say.
-    pub(super) fn push(&mut self, bytes: &[u8], to: usize) -> (usize, Said) {
-        let mut said = Said { base64: Vec::with_capacity(to / 4 * 3 + 3), ..Said::default() };
+    pub(super) fn push(&mut self, bytes: &[u8], to: usize) -> (usize, DecodedDigits) {
+        let mut said = DecodedDigits { base64: Vec::with_capacity(to / 4 * 3 + 3), ..DecodedDigits::default() };
         let mut at = std::mem::take(&mut self.skip);
         while at < to {
             let rest = &bytes[at..];
@@ -69,7 +69,7 @@ impl Run {
         (at, said)
     }
 
-    fn digit(&mut self, byte: u8, digit: u8, said: &mut Said) {
+    fn digit(&mut self, byte: u8, digit: u8, said: &mut DecodedDigits) {
         self.line += 1;
         if !self.no_hex {
             match char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok()) {
@@ -146,8 +146,8 @@ fn says_more(digits: &[u8]) -> Option<RunBeginning> {
     if !matches!(digits[0], b'A'..=b'Z' | b'a'..=b'f' | b'/' | b'_' | b'0'..=b'9') {
         return None;
     }
-    let mut run = Run::default();
-    let mut said = Said::default();
+    let mut run = DigitRun::default();
+    let mut said = DecodedDigits::default();
     for digit in digits {
         run.digit(*digit, alphabet::digit(*digit).unwrap_or_default(), &mut said);
     }

@@ -75,7 +75,7 @@ impl Guesses {
 
 /// Something that bytes say, where, and in which form.
 #[derive(Debug)]
-pub(crate) struct Form {
+pub(crate) struct WrittenForm {
     pub(crate) kind: FormKind,
     pub(crate) from: usize,
     pub(crate) to: usize,
@@ -83,11 +83,12 @@ pub(crate) struct Form {
 }
 
 /// All that the bytes say in any form but runs of digits, of those that may follow these guesses; `marks` is a buffer.
-pub(crate) fn forms(bytes: &[u8], guesses: Guesses, marks: &mut Vec<u8>) -> Vec<Form> {
+pub(crate) fn forms(bytes: &[u8], guesses: Guesses, marks: &mut Vec<u8>) -> Vec<WrittenForm> {
     let plain = plain::plain(bytes).into_iter();
-    let mut found: Vec<Form> = plain.map(|(from, to, said)| Form { kind: FormKind::Escapes, from, to, said }).collect();
+    let mut found: Vec<WrittenForm> =
+        plain.map(|(from, to, said)| WrittenForm { kind: FormKind::Escapes, from, to, said }).collect();
     let numbers = numbers::lists(bytes, marks).into_iter();
-    found.extend(numbers.map(|(from, said)| Form { kind: FormKind::Numbers, from, to: from, said }));
+    found.extend(numbers.map(|(from, said)| WrittenForm { kind: FormKind::Numbers, from, to: from, said }));
     let marked = marked(bytes);
     let mut whole = |kind: FormKind, may: bool, read: &dyn Fn(&mut Vec<u8>)| {
         let mut said = vec![];
@@ -95,7 +96,7 @@ pub(crate) fn forms(bytes: &[u8], guesses: Guesses, marks: &mut Vec<u8>) -> Vec<
             read(&mut said);
         }
         if !said.is_empty() && said != bytes {
-            found.push(Form { kind, from: 0, to: bytes.len(), said });
+            found.push(WrittenForm { kind, from: 0, to: bytes.len(), said });
         }
     };
     whole(FormKind::CharacterCodes, marked & CALL != 0, &|said| numbers::codes(bytes, said));

@@ -16,9 +16,9 @@ const MOST_LITERALS: usize = 10;
 
 /// The bytes that may stand at one place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Class([u64; 4]);
+pub(crate) struct ByteClass([u64; 4]);
 
-impl Class {
+impl ByteClass {
     const NONE: Self = Self([0; 4]);
 
     fn of(byte: u8) -> Self {
@@ -41,11 +41,11 @@ impl Class {
 }
 
 /// Reads a keyword: bytes that stand for themselves, and classes such as `[0-9a-f]`.
-pub(crate) fn parse(text: &str, any_case: bool) -> Result<Vec<Class>, String> {
+pub(crate) fn parse(text: &str, any_case: bool) -> Result<Vec<ByteClass>, String> {
     let mut classes = vec![];
     let mut rest = text.as_bytes();
     while let [first, after @ ..] = rest {
-        let mut class = Class::NONE;
+        let mut class = ByteClass::NONE;
         if *first == b'[' {
             let end = after.iter().position(|byte| *byte == b']').ok_or("a class has no end")?;
             let (mut inner, behind) = (&after[..end], &after[end + 1..]);
@@ -60,7 +60,7 @@ pub(crate) fn parse(text: &str, any_case: bool) -> Result<Vec<Class>, String> {
             }
             rest = behind;
         } else {
-            class = Class::of(*first);
+            class = ByteClass::of(*first);
             rest = after;
         }
         if any_case {
@@ -78,12 +78,12 @@ pub(crate) fn parse(text: &str, any_case: bool) -> Result<Vec<Class>, String> {
 }
 
 /// A keyword that stands for itself.
-pub(crate) fn literal(text: &[u8]) -> Vec<Class> {
-    text.iter().map(|byte| Class::of(*byte)).collect()
+pub(crate) fn literal(text: &[u8]) -> Vec<ByteClass> {
+    text.iter().map(|byte| ByteClass::of(*byte)).collect()
 }
 
 /// The texts that a keyword's first places stand for, if they are few: as many places as make few of them.
-pub(crate) fn literals(classes: &[Class]) -> Vec<Vec<u8>> {
+pub(crate) fn literals(classes: &[ByteClass]) -> Vec<Vec<u8>> {
     let mut all: Vec<Vec<u8>> = vec![vec![]];
     for class in classes {
         let bytes: Vec<u8> = class.bytes().collect();
@@ -100,7 +100,7 @@ pub(crate) fn literals(classes: &[Class]) -> Vec<Vec<u8>> {
 /// begins `GRAM` bytes that tell it.
 #[derive(Debug)]
 pub(crate) struct Keywords<const GRAM: usize, const STEP: usize> {
-    keywords: Vec<(Vec<Class>, usize)>,
+    keywords: Vec<(Vec<ByteClass>, usize)>,
     /// Whether so many bytes with this hash begin at one of a keyword's first places.
     grams: Hashes,
     /// Of a keyword's first four places: what the grams let pass is chance for the most part.
@@ -116,7 +116,7 @@ pub(crate) type Long = Keywords<4, 5>;
 
 impl<const GRAM: usize, const STEP: usize> Keywords<GRAM, STEP> {
     /// Makes the tables.
-    pub(crate) fn new(keywords: Vec<(Vec<Class>, usize)>) -> Result<Self, String> {
+    pub(crate) fn new(keywords: Vec<(Vec<ByteClass>, usize)>) -> Result<Self, String> {
         let mut entries: Vec<(u32, u8, u16)> = vec![];
         let (mut grams, mut firsts) = (Hashes::none(), Hashes::none());
         for (index, (classes, _)) in keywords.iter().enumerate() {
@@ -206,8 +206,8 @@ impl<const GRAM: usize, const STEP: usize> Keywords<GRAM, STEP> {
 }
 
 /// Gives every text that these places, four at most, stand for.
-fn texts(classes: &[Class], each: &mut impl FnMut(u32)) {
-    fn rest(classes: &[Class], text: u32, shift: u32, each: &mut impl FnMut(u32)) {
+fn texts(classes: &[ByteClass], each: &mut impl FnMut(u32)) {
+    fn rest(classes: &[ByteClass], text: u32, shift: u32, each: &mut impl FnMut(u32)) {
         let [class, more @ ..] = classes else { return each(text) };
         for byte in class.bytes() {
             rest(more, text | u32::from(byte) << shift, shift + 8, each);

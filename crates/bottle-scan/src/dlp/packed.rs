@@ -116,7 +116,7 @@ impl Packing {
     /// So many bytes tell what begins.
     pub(crate) const TELLING: usize = 10;
 
-    /// What it costs to begin one, in units of [`Work`].
+    /// What it costs to begin one, in units of [`WorkBudget`].
     pub(crate) fn start_cost(self) -> u64 {
         match self {
             Self::Gzip | Self::Deflate | Self::Zip | Self::Brotli => START_COST,
@@ -133,19 +133,19 @@ pub(crate) const START_COST: u64 = 1 << 10;
 /// Work that may be done on packed parts, in bytes that are unpacked: so much for each byte that came, and a little for all. What
 /// comes out is bounded elsewhere; this bounds what is tried, for nothing comes out of most of it.
 #[derive(Debug)]
-pub(crate) struct Work {
+pub(crate) struct WorkBudget {
     left: u64,
     /// What was done.
     pub(crate) spent: u64,
 }
 
-impl Default for Work {
+impl Default for WorkBudget {
     fn default() -> Self {
         Self { left: Self::FREE, spent: 0 }
     }
 }
 
-impl Work {
+impl WorkBudget {
     pub(crate) const FREE: u64 = 1 << 20;
     /// A git pack of tiny objects, as they are packed at worst, has one start for 32 bytes.
     pub(crate) const PER_BYTE: u64 = 32;
@@ -171,12 +171,12 @@ pub(crate) fn is_text(bytes: &[u8]) -> bool {
 
 /// Unpacks all that is packed by brotli or by deflate without a head; says whether it came to its end.
 pub(crate) fn headless<E>(packing: Packing, bytes: &[u8], out: Out<'_, E>) -> Result<bool, E> {
-    let mut unpacker = Unpacker::new(packing, false);
+    let mut unpacker = StreamUnpacker::new(packing, false);
     let state = unpacker.push(bytes, out)?;
-    if state == State::Going {
-        return Ok(unpacker.finish(out)? == State::Ended);
+    if state == UnpackState::Going {
+        return Ok(unpacker.finish(out)? == UnpackState::Ended);
     }
-    Ok(state == State::Ended)
+    Ok(state == UnpackState::Ended)
 }
 
 /// Whether a dictionary's size and the beginning of a length follow as LZMA's header has them: of the usual properties, which no
@@ -206,7 +206,7 @@ pub(crate) fn may_be_deflate(bytes: &[u8]) -> bool {
 
 /// How far an unpacker is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum State {
+pub(super) enum UnpackState {
     /// More may come.
     Going,
     /// The packed bytes have come to their end.
@@ -219,9 +219,9 @@ pub(super) enum State {
 type Out<'a, E> = &'a mut dyn FnMut(&[u8]) -> Result<(), E>;
 
 /// Unpacks one stream.
-pub(super) struct Unpacker {
+pub(super) struct StreamUnpacker {
     kind: Kind,
-    state: State,
+    state: UnpackState,
     /// Bytes that could not be used yet.
     waiting: Vec<u8>,
     piece: Vec<u8>,
@@ -264,14 +264,14 @@ impl Write for Sink {
     }
 }
 
-impl Unpacker {
+impl StreamUnpacker {
     /// One for this packing; `many`: after the end another one of the same may begin.
     pub(super) fn new(packing: Packing, many: bool) -> Self {
         let kind = Kind::of(packing);
-        Self { kind, state: State::Going, waiting: vec![], piece: vec![], many, skip: 0, members: 0 }
+        Self { kind, state: UnpackState::Going, waiting: vec![], piece: vec![], many, skip: 0, members: 0 }
     }
 
-    pub(super) fn state(&self) -> State {
+    pub(super) fn state(&self) -> UnpackState {
         self.state
     }
 
@@ -281,12 +281,12 @@ impl Unpacker {
     }
 
     /// Takes the next packed bytes.
-    pub(super) fn push<E>(&mut self, bytes: &[u8], out: Out<'_, E>) -> Result<State, E> {
-        if self.state == State::Ended && self.many && !bytes.is_empty() {
+    pub(super) fn push<E>(&mut self, bytes: &[u8], out: Out<'_, E>) -> Result<UnpackState, E> {
+        if self.state == UnpackState::Ended && self.many && !bytes.is_empty() {
             // Something follows the end, which nobody would look into.
-            self.state = State::Broken;
+            self.state = UnpackState::Broken;
         }
-        if self.state != State::Going {
+        if self.state != UnpackState::Going {
             return Ok(self.state);
         }
         self.waiting.extend_from_slice(bytes);
@@ -302,7 +302,7 @@ impl Unpacker {
             at += used;
             let all_used = at == self.waiting.len();
             match state {
-                State::Ended if self.many => match &self.kind {
+                UnpackState::Ended if self.many => match &self.kind {
                     Kind::Inflate(Packing::Gzip, _) => {
                         (self.kind, self.skip) = (Kind::of(Packing::Gzip), 8);
                         self.members += 1;
@@ -312,14 +312,14 @@ impl Unpacker {
                         self.members += 1;
                     }
                     // Of the others, one is all there may be.
-                    _ if all_used => self.state = State::Ended,
-                    _ => self.state = State::Broken,
+                    _ if all_used => self.state = UnpackState::Ended,
+                    _ => self.state = UnpackState::Broken,
                 },
-                State::Going if used == 0 => break,
-                State::Going => {}
+                UnpackState::Going if used == 0 => break,
+                UnpackState::Going => {}
                 _ => self.state = state,
             }
-            if self.state != State::Going || all_used {
+            if self.state != UnpackState::Going || all_used {
                 break;
             }
         }
@@ -329,30 +329,30 @@ impl Unpacker {
     }
 
     /// No more bytes come; what has to be whole is unpacked now.
-    pub(super) fn finish<E>(&mut self, out: Out<'_, E>) -> Result<State, E> {
-        if self.state != State::Going {
+    pub(super) fn finish<E>(&mut self, out: Out<'_, E>) -> Result<UnpackState, E> {
+        if self.state != UnpackState::Going {
             return Ok(self.state);
         }
         match &mut self.kind {
             Kind::Whole(packing) => {
                 let ended = whole(*packing, &mut self.waiting.as_slice(), &mut self.piece, out)?;
-                self.state = if ended { State::Ended } else { State::Broken };
+                self.state = if ended { UnpackState::Ended } else { UnpackState::Broken };
             }
             Kind::Brotli(writer) => {
                 let closed = writer.close().is_ok();
                 let last = std::mem::take(&mut writer.get_mut().0);
                 out(&last)?;
-                self.state = if closed { State::Ended } else { State::Broken };
+                self.state = if closed { UnpackState::Ended } else { UnpackState::Broken };
             }
             // Another member could have begun, and did not.
-            Kind::Header(_) | Kind::Zstd(_) if self.many && self.waiting.is_empty() => self.state = State::Ended,
-            _ => self.state = State::Broken,
+            Kind::Header(_) | Kind::Zstd(_) if self.many && self.waiting.is_empty() => self.state = UnpackState::Ended,
+            _ => self.state = UnpackState::Broken,
         }
         Ok(self.state)
     }
 
     /// Unpacks of what waits from `at` on as much as can be unpacked now: how much was used, and how the stream is then.
-    fn step<E>(&mut self, at: usize, out: Out<'_, E>) -> Result<(usize, State), E> {
+    fn step<E>(&mut self, at: usize, out: Out<'_, E>) -> Result<(usize, UnpackState), E> {
         let (waiting, piece) = (&self.waiting[at..], self.piece.as_mut_slice());
         match &mut self.kind {
             Kind::Header(packing) => {
@@ -363,20 +363,22 @@ impl Unpacker {
             Kind::Brotli(writer) => brotli(writer, waiting, out),
             Kind::Zstd(decoder) => unzstd(decoder, waiting, piece, out),
             Kind::Bzip2(decoder) => bunzip2(decoder, waiting, piece, out),
-            Kind::Whole(_) => Ok((0, if waiting.len() > LONGEST_WHOLE { State::Broken } else { State::Going })),
+            Kind::Whole(_) => {
+                Ok((0, if waiting.len() > LONGEST_WHOLE { UnpackState::Broken } else { UnpackState::Going }))
+            }
         }
     }
 
     /// Reads the header before a deflated stream, and goes on with the stream.
-    fn header<E>(&mut self, packing: Packing, at: usize, out: Out<'_, E>) -> Result<(usize, State), E> {
+    fn header<E>(&mut self, packing: Packing, at: usize, out: Out<'_, E>) -> Result<(usize, UnpackState), E> {
         match start(packing, &self.waiting[at..]) {
             Start::At(length, zlib) => {
                 self.kind = Kind::Inflate(packing, Box::new(Decompress::new(zlib)));
                 let (used, state) = self.step(at + length, out)?;
                 Ok((length + used, state))
             }
-            Start::More if self.waiting.len() - at <= LONGEST_HEADER => Ok((0, State::Going)),
-            Start::More | Start::None => Ok((0, State::Broken)),
+            Start::More if self.waiting.len() - at <= LONGEST_HEADER => Ok((0, UnpackState::Going)),
+            Start::More | Start::None => Ok((0, UnpackState::Broken)),
         }
     }
 }
@@ -387,7 +389,7 @@ fn inflate<E>(
     waiting: &[u8],
     piece: &mut [u8],
     out: Out<'_, E>,
-) -> Result<(usize, State), E> {
+) -> Result<(usize, UnpackState), E> {
     let mut all = 0;
     loop {
         let (before_in, before_out) = (inflater.total_in(), inflater.total_out());
@@ -397,22 +399,26 @@ fn inflate<E>(
         all += used;
         out(&piece[..made])?;
         match result {
-            Ok(Status::StreamEnd) => return Ok((all, State::Ended)),
-            Ok(_) if made == 0 && used == 0 => return Ok((all, State::Going)),
+            Ok(Status::StreamEnd) => return Ok((all, UnpackState::Ended)),
+            Ok(_) if made == 0 && used == 0 => return Ok((all, UnpackState::Going)),
             Ok(_) => {}
-            Err(_) => return Ok((all, State::Broken)),
+            Err(_) => return Ok((all, UnpackState::Broken)),
         }
     }
 }
 
-fn brotli<E>(writer: &mut DecompressorWriter<Sink>, waiting: &[u8], out: Out<'_, E>) -> Result<(usize, State), E> {
+fn brotli<E>(
+    writer: &mut DecompressorWriter<Sink>,
+    waiting: &[u8],
+    out: Out<'_, E>,
+) -> Result<(usize, UnpackState), E> {
     let used = waiting.len().min(4096);
     let result = writer.write_all(&waiting[..used]);
     let made = std::mem::take(&mut writer.get_mut().0);
     for piece in made.chunks(PIECE) {
         out(piece)?;
     }
-    Ok((used, if result.is_ok() { State::Going } else { State::Broken }))
+    Ok((used, if result.is_ok() { UnpackState::Going } else { UnpackState::Broken }))
 }
 
 fn unzstd<E>(
@@ -420,22 +426,22 @@ fn unzstd<E>(
     waiting: &[u8],
     piece: &mut [u8],
     out: Out<'_, E>,
-) -> Result<(usize, State), E> {
+) -> Result<(usize, UnpackState), E> {
     if waiting.is_empty() {
-        return Ok((0, State::Going));
+        return Ok((0, UnpackState::Going));
     }
     // Blocks are at most that long; as long as one is not whole, nothing is read.
     let part = &waiting[..waiting.len().min(LONGEST_BLOCK)];
     let (used, made) = match decoder.decode_from_to(part, piece) {
         // It says that it has read a sum of which not every byte was there.
-        Ok((used, _)) if used > part.len() => return Ok((0, State::Going)),
+        Ok((used, _)) if used > part.len() => return Ok((0, UnpackState::Going)),
         Ok(step) => step,
         // A frame's header that is not whole is an error to this decoder.
         Err(_) if waiting.len() < 18 => {
             *decoder = zstd();
-            return Ok((0, State::Going));
+            return Ok((0, UnpackState::Going));
         }
-        Err(_) => return Ok((0, State::Broken)),
+        Err(_) => return Ok((0, UnpackState::Broken)),
     };
     out(&piece[..made])?;
     while decoder.can_collect() > 0 {
@@ -445,13 +451,13 @@ fn unzstd<E>(
         }
     }
     if decoder.is_finished() && decoder.can_collect() == 0 {
-        return Ok((used, State::Ended));
+        return Ok((used, UnpackState::Ended));
     }
     if used == 0 && made > 0 {
         return unzstd(decoder, waiting, piece, out);
     }
     let stuck = used == 0 && part.len() == LONGEST_BLOCK;
-    Ok((used, if stuck { State::Broken } else { State::Going }))
+    Ok((used, if stuck { UnpackState::Broken } else { UnpackState::Going }))
 }
 
 /// Unpacks until the decoder neither takes nor gives anything, as [`inflate`] does.
@@ -460,7 +466,7 @@ fn bunzip2<E>(
     waiting: &[u8],
     piece: &mut [u8],
     out: Out<'_, E>,
-) -> Result<(usize, State), E> {
+) -> Result<(usize, UnpackState), E> {
     let mut all = 0;
     loop {
         let (before_in, before_out) = (decoder.total_in(), decoder.total_out());
@@ -470,10 +476,10 @@ fn bunzip2<E>(
         all += used;
         out(&piece[..made])?;
         match result {
-            Ok(bzip2::Status::StreamEnd) => return Ok((all, State::Ended)),
-            Ok(_) if made == 0 && used == 0 => return Ok((all, State::Going)),
+            Ok(bzip2::Status::StreamEnd) => return Ok((all, UnpackState::Ended)),
+            Ok(_) if made == 0 && used == 0 => return Ok((all, UnpackState::Going)),
             Ok(_) => {}
-            Err(_) => return Ok((all, State::Broken)),
+            Err(_) => return Ok((all, UnpackState::Broken)),
         }
     }
 }

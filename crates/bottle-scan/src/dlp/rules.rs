@@ -27,18 +27,23 @@ pub enum RulesError {
     Toml(String),
     /// One rule is wrong.
     #[error("rule {id}: {reason}")]
-    Rule { id: String, reason: String },
+    Rule {
+        /// Its id.
+        id: String,
+        /// What is wrong with it.
+        reason: String,
+    },
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct File {
-    pub(super) rule: Vec<Entry>,
+    pub(super) rule: Vec<RuleEntry>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Entry {
+pub(super) struct RuleEntry {
     pub(super) id: String,
     pub(super) description: String,
     pub(super) keywords: Vec<String>,
@@ -201,12 +206,12 @@ impl Rules {
 #[derive(Default)]
 struct Parts {
     rules: Vec<Rule>,
-    keywords: Vec<(Vec<keywords::Class>, usize)>,
+    keywords: Vec<(Vec<keywords::ByteClass>, usize)>,
     beginnings: Vec<(Vec<u8>, usize)>,
 }
 
 impl Parts {
-    fn entry(&mut self, entry: Entry) -> Result<(), RulesError> {
+    fn entry(&mut self, entry: RuleEntry) -> Result<(), RulesError> {
         let wrong = |reason: String| RulesError::Rule { id: entry.id.clone(), reason };
         if entry.keywords.is_empty() {
             return Err(wrong("it has no keyword".to_owned()));
@@ -253,7 +258,7 @@ impl Parts {
     }
 
     /// A keyword of the rule that is added next.
-    fn keyword(&mut self, classes: Vec<keywords::Class>) {
+    fn keyword(&mut self, classes: Vec<keywords::ByteClass>) {
         let owner = self.rules.len();
         self.beginnings.extend(keywords::literals(&classes).into_iter().map(|literal| (literal, owner)));
         self.keywords.push((classes, owner));

@@ -4,8 +4,8 @@
 //! verdict. Each block is judged together with the [`OVERLAP`] before it, and as much is held back, so that of a secret
 //! that is found nothing has gone. Packed bytes, and long runs of base64, are unpacked into streams of their own.
 
-use super::digits::{self, REACH, Run, RunBeginning, STEP};
-use super::packed::{self, Packing, State, Unpacker, Work};
+use super::digits::{self, DigitRun, REACH, RunBeginning, STEP};
+use super::packed::{self, Packing, StreamUnpacker, UnpackState, WorkBudget};
 use super::{Depth, Finding, Origin, PackedForm, Scratch, Search, begin};
 
 /// So many bytes are judged at once.
@@ -35,7 +35,7 @@ pub enum Mode {
 pub struct Stream {
     inner: Inner,
     left: Option<u64>,
-    pub(super) work: Work,
+    pub(super) work: WorkBudget,
     scratch: Scratch,
     seam: Option<Box<Seam>>,
     /// The first finding that was let pass, because the policy warns only.
@@ -66,7 +66,7 @@ struct Shared<'a> {
     mode: Mode,
     warned: &'a mut Option<Finding>,
     left: &'a mut u64,
-    work: &'a mut Work,
+    work: &'a mut WorkBudget,
     scratch: &'a mut Scratch,
 }
 
@@ -79,7 +79,8 @@ impl Stream {
         let mut inner: Option<Inner> = None;
         for packing in rest.by_ref() {
             let child = inner.take().unwrap_or_default();
-            let tap = Tap { unpacker: Unpacker::new(*packing, true), at: 0, strict: true, is_guess: false, child };
+            let tap =
+                Tap { unpacker: StreamUnpacker::new(*packing, true), at: 0, strict: true, is_guess: false, child };
             inner = Some(Inner { declared: Some(Box::new(tap)), ..Inner::default() });
         }
         stream.inner = inner.unwrap_or_default();
@@ -181,7 +182,7 @@ struct Inner {
 
 /// A long run of digits, and streams of what it says.
 struct DecodedRun {
-    run: Run,
+    run: DigitRun,
     base64: Inner,
     /// None once a digit was none of hex.
     hex: Option<Inner>,
@@ -189,7 +190,7 @@ struct DecodedRun {
 
 /// A packed stream inside another.
 struct Tap {
-    unpacker: Unpacker,
+    unpacker: StreamUnpacker,
     /// Where in the stream around it it begins.
     at: u64,
     /// Whether it has to be what it is said to be.
@@ -330,7 +331,7 @@ impl Inner {
                     return Err(too_many(offset));
                 }
                 shared.work.spend(packing.start_cost()).ok_or_else(|| too_many(offset))?;
-                let (unpacker, child) = (Unpacker::new(packing, false), Self::default());
+                let (unpacker, child) = (StreamUnpacker::new(packing, false), Self::default());
                 let mut tap = Tap { unpacker, at: offset, strict: false, is_guess: self.is_guess, child };
                 tap.begin(&self.buffer[at..to], depth, shared)?;
                 if tap.is_going() {
@@ -364,7 +365,7 @@ impl Inner {
         }
         for packing in [Packing::Brotli, Packing::Deflate] {
             shared.work.spend(packing.start_cost()).ok_or_else(|| too_many(0))?;
-            let (unpacker, child) = (Unpacker::new(packing, false), Self::default());
+            let (unpacker, child) = (StreamUnpacker::new(packing, false), Self::default());
             let mut tap = Tap { unpacker, at: 0, strict: false, is_guess: true, child };
             tap.begin(&self.buffer[..to], self.depth, shared)?;
             if tap.is_going() {
@@ -435,10 +436,10 @@ impl DecodedRun {
     /// One whose digits say what is so deep in the body.
     fn at(depth: Depth, is_guess: bool) -> Self {
         let inner = || Inner::at(depth, is_guess);
-        Self { run: Run::default(), base64: inner(), hex: Some(inner()) }
+        Self { run: DigitRun::default(), base64: inner(), hex: Some(inner()) }
     }
 
-    /// How many bytes belong to the run; see [`Run::push`].
+    /// How many bytes belong to the run; see [`DigitRun::push`].
     fn push(&mut self, bytes: &[u8], to: usize, shared: &mut Shared<'_>) -> Result<usize, Finding> {
         let (length, said) = self.run.push(bytes, to);
         if let Some(hex) = &mut self.hex {
@@ -461,7 +462,7 @@ impl DecodedRun {
 
 impl Tap {
     fn is_going(&self) -> bool {
-        self.unpacker.state() == State::Going
+        self.unpacker.state() == UnpackState::Going
     }
 
     /// Takes the first bytes, a few at a time: most of what looks like a beginning is none, and ends soon.
@@ -483,23 +484,23 @@ impl Tap {
         let (unpacker, mut child) = (&mut self.unpacker, open(&mut self.child, depth, self.is_guess, offset)?);
         let state = unpacker.push(bytes, &mut |piece: &[u8]| came(&mut child, piece, offset, shared))?;
         shared.work.spend(unpacker.take_cost()).ok_or_else(|| too_many(offset))?;
-        if self.strict && state == State::Broken {
+        if self.strict && state == UnpackState::Broken {
             return Err(unreadable("not what its content-encoding says", offset));
         }
         // What has come to its end was no chance.
-        if child.is_none() && state == State::Ended { Err(too_deep(offset)) } else { Ok(()) }
+        if child.is_none() && state == UnpackState::Ended { Err(too_deep(offset)) } else { Ok(()) }
     }
 
     fn finish(&mut self, depth: Depth, shared: &mut Shared<'_>) -> Result<(), Finding> {
         let offset = self.at;
         let (unpacker, mut child) = (&mut self.unpacker, open(&mut self.child, depth, self.is_guess, offset)?);
         let state = unpacker.finish(&mut |piece: &[u8]| came(&mut child, piece, offset, shared))?;
-        if self.strict && state != State::Ended {
+        if self.strict && state != UnpackState::Ended {
             return Err(unreadable("not what its content-encoding says", offset));
         }
         match child {
             Some(child) => child.finish(shared),
-            None if state == State::Ended => Err(too_deep(offset)),
+            None if state == UnpackState::Ended => Err(too_deep(offset)),
             None => Ok(()),
         }
     }

@@ -8,7 +8,7 @@ use crate::common;
 
 /// Why the server can't start, or can't go on.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Error {
+pub(super) enum BrokerError {
     #[error(transparent)]
     Common(#[from] common::Error),
     #[error("failed to go on with {}: {reason}", path.display())]

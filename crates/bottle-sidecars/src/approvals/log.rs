@@ -10,7 +10,7 @@ use bottle_wire::proposal::record::{Chain, Event, Record};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::error::Error;
+use super::error::BrokerError;
 
 /// An open log.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ pub(super) struct ProposalLog {
 impl ProposalLog {
     /// Opens the file, or goes on with it. One that does not hold is left as it is, and nothing is decided. A new one begins
     /// with the policies that are there.
-    pub(super) fn open(path: &Path, run: &str, policies: Texts) -> Result<Self, Error> {
+    pub(super) fn open(path: &Path, run: &str, policies: Texts) -> Result<Self, BrokerError> {
         let make = |error| crate::common::Error::Make { path: path.to_owned(), error };
         if let Some(dir) = path.parent() {
             std::fs::create_dir_all(dir).map_err(make)?;
@@ -39,7 +39,7 @@ impl ProposalLog {
             text.truncate(complete);
             file.set_len(complete as u64).and_then(|()| file.seek(SeekFrom::End(0))).map_err(make)?;
         }
-        let broken = |reason: String| Error::Record { path: path.to_owned(), reason };
+        let broken = |reason: String| BrokerError::Record { path: path.to_owned(), reason };
         let (records, chain) = Chain::read(run, &text).map_err(|error| broken(error.to_string()))?;
         let mut ledger = Ledger::new(run);
         for (at, record) in records.iter().enumerate() {
@@ -58,8 +58,8 @@ impl ProposalLog {
     }
 
     /// Writes an event down; nothing has happened if that fails.
-    pub(super) fn add(&mut self, event: Event) -> Result<Record, Error> {
-        let failed = |reason: String| Error::Record { path: self.path.clone(), reason };
+    pub(super) fn add(&mut self, event: Event) -> Result<Record, BrokerError> {
+        let failed = |reason: String| BrokerError::Record { path: self.path.clone(), reason };
         let time = rfc3339(OffsetDateTime::now_utc()).map_err(|error| failed(error.to_string()))?;
         let (record, line, chain) = self.chain.append(time, event);
         let mut ledger = self.ledger.clone();
@@ -120,6 +120,6 @@ mod tests {
         let text = std::fs::read_to_string(&path).expect("a file");
         assert_eq!(Chain::read("run-1", &text).expect("a chain").0.len(), 3);
         std::fs::write(&path, text.replace("one", "two")).expect("a change");
-        assert!(matches!(open(), Err(Error::Record { .. })));
+        assert!(matches!(open(), Err(BrokerError::Record { .. })));
     }
 }

@@ -31,19 +31,19 @@ use bottle_wire::proposal::PolicyFile;
 use bottle_wire::proposal::change::Texts;
 
 use crate::common::{self, Dirs};
-use error::Error;
+use error::BrokerError;
 
 /// The format of supervise.yaml that this program reads.
 const VERSION: u32 = 1;
 
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct SuperviseArgs {
     /// The policy file.
     #[arg(long, value_name = "FILE", default_value_os_t = PathBuf::from(door::CONFIG_DIR).join("supervise.yaml"))]
     pub(crate) config: PathBuf,
 }
 
-pub(crate) fn main(dirs: &Dirs, args: Args) -> ExitCode {
+pub(crate) fn main(dirs: &Dirs, args: SuperviseArgs) -> ExitCode {
     match run(dirs, args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -53,7 +53,7 @@ pub(crate) fn main(dirs: &Dirs, args: Args) -> ExitCode {
     }
 }
 
-fn run(dirs: &Dirs, args: Args) -> Result<(), Error> {
+fn run(dirs: &Dirs, args: SuperviseArgs) -> Result<(), BrokerError> {
     let policy: SupervisePolicy = common::read_policy(&args.config)?;
     if policy.version != VERSION {
         let reason = format!("version {} is not one that this program knows ({VERSION})", policy.version);
@@ -75,6 +75,6 @@ fn run(dirs: &Dirs, args: Args) -> Result<(), Error> {
     let outputs = outputs.map_err(|reason| common::Error::Policy { path: args.config, reason })?;
     let rules = outputs.as_ref().map(|judge| judge.rules().clone()).unwrap_or_default();
     let broker = broker::Broker::new(policy, log, supervisor, places, outputs);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Start)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(BrokerError::Start)?;
     runtime.block_on(serve::serve(dirs, rules, broker::BrokerHandle::open(broker)))
 }

@@ -22,7 +22,7 @@ use tokio::sync::Semaphore;
 
 use super::broker::BrokerHandle;
 use super::control;
-use super::error::Error;
+use super::error::BrokerError;
 use super::tools::Server;
 use crate::common::{self, Dirs};
 
@@ -40,10 +40,10 @@ type Mcp = StreamableHttpService<Server, LocalSessionManager>;
 pub(super) async fn serve(
     dirs: &Dirs,
     rules: OutputRules,
-    (broker, work): (BrokerHandle, impl Future<Output = Result<(), Error>>),
-) -> Result<(), Error> {
+    (broker, work): (BrokerHandle, impl Future<Output = Result<(), BrokerError>>),
+) -> Result<(), BrokerError> {
     let socket = dirs.socket(Door::Supervise);
-    let mut hangup = signal(SignalKind::hangup()).map_err(Error::Start)?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(BrokerError::Start)?;
     tokio::spawn(control::serve(common::listen(&dirs.internal.join(SUPERVISE_SOCKET), SOCKET_MODE)?, broker.clone()));
     let listener = common::listen(&socket, SOCKET_MODE)?;
     let mcp = service(&broker, rules);

@@ -19,7 +19,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::broker::{Answer, BrokerHandle, Pending};
+use super::broker::{BrokerAnswer, BrokerHandle, Pending};
 use super::output_tools;
 use super::words::StatusText;
 
@@ -335,14 +335,14 @@ impl Server {
         }
     }
 
-    async fn find(&self, id: &str) -> Result<Answer, CallToolResult> {
+    async fn find(&self, id: &str) -> Result<BrokerAnswer, CallToolResult> {
         let id = ProposalId::parse(id.trim()).map_err(|error| mistake(error.to_string()))?;
         self.broker.status(id).await.ok_or_else(gone)
     }
 }
 
 /// The answer at once, or when it is decided.
-async fn finish(mut answer: Answer, wait: bool, context: Context) -> CallToolResult {
+async fn finish(mut answer: BrokerAnswer, wait: bool, context: Context) -> CallToolResult {
     if wait && let Some(pending) = answer.pending.take() {
         answer.text = waited(pending, &context).await;
     }
@@ -380,7 +380,7 @@ async fn waited(mut pending: Pending, context: &Context) -> String {
 }
 
 /// A refusal is a decision, and so no error: clients show errors as calls to be made again.
-fn result(answer: Answer) -> CallToolResult {
+fn result(answer: BrokerAnswer) -> CallToolResult {
     if answer.mistake { mistake(answer.text) } else { CallToolResult::success(vec![ContentBlock::text(answer.text)]) }
 }
 

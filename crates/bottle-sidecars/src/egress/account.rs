@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bottle_policy::budget::Tokens;
 
-use super::ledger::{Ledger, Reservation};
+use super::ledger::{BudgetLedger, Reservation};
 use super::policy::RoutePolicy;
 
 /// Where a reply does not say, so many bytes of a request are about a token.
@@ -12,7 +12,7 @@ pub(super) const BYTES_PER_TOKEN: usize = 4;
 
 /// The account of one request.
 pub(super) struct Account {
-    pub(super) ledger: Arc<Ledger>,
+    pub(super) ledger: Arc<BudgetLedger>,
     pub(super) policy: Arc<RoutePolicy>,
     pub(super) id: String,
     pub(super) model: String,

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use bottle_policy::route::Scheme;
 use bottle_policy::supervise::Found;
 use bottle_types::reason::Reason;
-use bottle_wire::access::Verdict;
+use bottle_wire::access::AccessVerdict;
 use http::header::TE;
 use http::{HeaderValue, Request, Response, StatusCode, Uri, Version};
 use http_body::Body as _;
@@ -24,7 +24,7 @@ use crate::proxy::headers;
 use crate::proxy::response::{Body, boxed, full, refuse};
 use crate::proxy::target::RequestTarget;
 use crate::proxy::trailers::{self, MapTrailers};
-use crate::proxy::upgrade::{self, Reply};
+use crate::proxy::upgrade::{self, ProxyReply};
 
 /// Client of pipelock's socket.
 pub(super) struct PipelockClient(Pipe);
@@ -47,7 +47,7 @@ impl PipelockClient {
         let request = match addressed(policy, target, route, request) {
             Ok(request) => request,
             Err(error) => {
-                log.stop(Verdict::Error, Reason::Request);
+                log.stop(AccessVerdict::Error, Reason::Request);
                 let why = format!("the request can't be sent on: {error}");
                 return refuse(StatusCode::BAD_REQUEST, Reason::Request, why);
             }
@@ -78,7 +78,7 @@ impl PipelockClient {
         let mut request = match addressed(policy, target, route, request.map(|_| full(""))) {
             Ok(request) => request,
             Err(error) => {
-                log.stop(Verdict::Error, Reason::Request);
+                log.stop(AccessVerdict::Error, Reason::Request);
                 let why = format!("the request can't be sent on: {error}");
                 return log.answer(refuse(StatusCode::BAD_REQUEST, Reason::Request, why));
             }
@@ -109,7 +109,7 @@ impl PipelockClient {
                 Err(error) => log.cut_off(&error),
             }
         };
-        Reply { answer, after: Some(Box::new(move |log| Box::pin(relay(log)))) }.finish(log)
+        ProxyReply { answer, after: Some(Box::new(move |log| Box::pin(relay(log)))) }.finish(log)
     }
 
     /// Carries a tunnel whose TLS is not ended, from its hello on.
@@ -157,11 +157,11 @@ fn take_notes(response: &mut Response<Incoming>, log: &mut AccessLog) -> Result<
     let text = |name| headers::text(from, name);
     let verdict = match text(headers::VERDICT) {
         Some("allow") => None,
-        Some("deny") => Some(Verdict::Deny),
-        Some("block") => Some(Verdict::Block),
-        Some(_) => Some(Verdict::Error),
+        Some("deny") => Some(AccessVerdict::Deny),
+        Some("block") => Some(AccessVerdict::Block),
+        Some(_) => Some(AccessVerdict::Error),
         None => {
-            log.stop(Verdict::Error, Reason::Pipelock);
+            log.stop(AccessVerdict::Error, Reason::Pipelock);
             let message =
                 format!("the last door, pipelock, could not read the request ({}): it was not sent", response.status());
             return Err(Box::new(refuse(StatusCode::BAD_GATEWAY, Reason::Pipelock, message)));
@@ -190,11 +190,11 @@ fn take_notes(response: &mut Response<Incoming>, log: &mut AccessLog) -> Result<
 /// There is no answer of pipelock's: because of the guest's own body, or of pipelock.
 fn unanswered(error: &hyper_util::client::legacy::Error, log: &mut AccessLog) -> Response<Body> {
     if log.broken.load(Ordering::Relaxed) {
-        log.stop(Verdict::Deny, Reason::BadBody);
+        log.stop(AccessVerdict::Deny, Reason::BadBody);
         let message = "the request's body is malformed or broke off; it was not sent as a whole";
         return refuse(StatusCode::BAD_REQUEST, Reason::BadBody, message);
     }
-    log.stop(Verdict::Error, Reason::Pipelock);
+    log.stop(AccessVerdict::Error, Reason::Pipelock);
     tracing::warn!("pipelock did not answer: {error}");
     let message = "the last door, pipelock, did not answer, or cut the answer off; its line of this request says why";
     refuse(StatusCode::BAD_GATEWAY, Reason::Pipelock, message)

@@ -4,7 +4,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use bottle_policy::route::Scheme;
 use bottle_types::host::HostName;
-use bottle_wire::access::Verdict;
+use bottle_wire::access::AccessVerdict;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -63,7 +63,7 @@ impl Handler for EgressHandler {
         let route = match policy.matcher.decide(target::for_rules(&target, &request, &seen)) {
             Ok(route) => route,
             Err(denied) => {
-                log.stop(Verdict::Deny, denied.error);
+                log.stop(AccessVerdict::Deny, denied.error);
                 tracing::info!("refused {} {}: {}", request.method(), target.host, denied.error);
                 drop(seen);
                 let answer = response::denied(request.headers(), &denied);

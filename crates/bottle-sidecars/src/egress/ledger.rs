@@ -8,14 +8,14 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use bottle_policy::budget::{Budget, Entry, REACHED, Spent, Standing, Tokens};
+use bottle_policy::budget::{Budget, BudgetState, Entry, REACHED, Spent, Tokens};
 use tokio::sync::Notify;
 
 use crate::common::{Dirs, Error};
 use crate::proxy::access::LogFile;
 
 /// Counts what is spent.
-pub(super) struct Ledger {
+pub(super) struct BudgetLedger {
     log_file: Arc<LogFile>,
     state: Mutex<LedgerState>,
     /// One of those under way has ended.
@@ -36,7 +36,7 @@ struct LedgerState {
 
 /// A reservation of the most that a request may cost, until it has ended.
 pub(super) struct Reservation {
-    ledger: Arc<Ledger>,
+    ledger: Arc<BudgetLedger>,
     number: u64,
 }
 
@@ -57,7 +57,7 @@ pub(super) enum Admission {
     Stop(String),
 }
 
-impl Ledger {
+impl BudgetLedger {
     /// Opens the record, and goes on from what is in it: a restart makes nothing free.
     pub(super) fn open(dirs: &Dirs) -> Result<Arc<Self>, Error> {
         let path = dirs.log("budget.jsonl");
@@ -105,13 +105,13 @@ impl Ledger {
         let mut state = self.state();
         let seconds = state.began.get_or_insert_with(Instant::now).elapsed().as_secs();
         let standing = budget.standing(&state.spent, seconds);
-        if let Standing::Reached(what) = standing {
+        if let BudgetState::Reached(what) = standing {
             tracing::warn!("refused a request to the model: {what} are spent");
             let why = format!("{REACHED}{what} are spent; the run ends here, and what was committed is pushed");
             return Some(Admission::Stop(why));
         }
         let others = state.under_way.values().fold(Spent::default(), |all, one| all.and(one));
-        if matches!(budget.standing(&state.spent.and(&others), seconds), Standing::Reached(_)) {
+        if matches!(budget.standing(&state.spent.and(&others), seconds), BudgetState::Reached(_)) {
             return None;
         }
         let cost_usd = budget.price(model).map_or(0.0, |price| most.cost(&price));
@@ -121,7 +121,7 @@ impl Ledger {
         state.under_way.insert(number, may);
         let reservation = Reservation { ledger: Arc::clone(self), number };
         match standing {
-            Standing::Near(what) if !state.told => {
+            BudgetState::Near(what) if !state.told => {
                 state.told = true;
                 tracing::info!("told the agent that {what} are spent");
                 let notice = format!(

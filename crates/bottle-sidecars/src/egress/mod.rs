@@ -32,13 +32,13 @@ use crate::proxy::run;
 use crate::proxy::server::ProxyServer;
 
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct EgressArgs {
     /// The policy file, `routes.yaml`.
     #[arg(long, value_name = "FILE")]
     pub(crate) config: PathBuf,
 }
 
-pub(crate) fn main(dirs: &Dirs, args: Args) -> ExitCode {
+pub(crate) fn main(dirs: &Dirs, args: EgressArgs) -> ExitCode {
     let dirs = dirs.clone();
     run::daemon(async || {
         let text = common::read(&args.config)?;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bottle_policy::budget::{Budget, Tokens};
 use bottle_types::door;
 use bottle_types::reason::Reason;
-use bottle_wire::access::Verdict;
+use bottle_wire::access::AccessVerdict;
 use bottle_wire::cassette::{Cassette, Player};
 use bottle_wire::messages::{self, ModelRequest, Reply};
 use bottle_wire::sse::turn_of;
@@ -18,7 +18,7 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 
 use super::account::{Account, BYTES_PER_TOKEN};
 use super::client::PipelockClient;
-use super::ledger::{Admission, Ledger, Reservation};
+use super::ledger::{Admission, BudgetLedger, Reservation};
 use super::policy::RoutePolicy;
 use super::recording::{self, TurnKey, record};
 use crate::common::{Dirs, Error};
@@ -33,7 +33,7 @@ pub(super) struct Model {
     cassette: PathBuf,
     player: Mutex<Option<Player>>,
     record: Arc<LogFile>,
-    ledger: Arc<Ledger>,
+    ledger: Arc<BudgetLedger>,
 }
 
 /// Kinds of requests that a model route allows.
@@ -77,7 +77,7 @@ impl Model {
     /// Opens the record; the cassette is read at the first request, because it may come after the start.
     pub(super) fn open(dirs: &Dirs) -> Result<Self, Error> {
         let record = LogFile::open(&dirs.log("cassette.jsonl"))?;
-        let ledger = Ledger::open(dirs)?;
+        let ledger = BudgetLedger::open(dirs)?;
         Ok(Self { cassette: dirs.state.join(door::REPLAY_FILE), player: Mutex::default(), record, ledger })
     }
 
@@ -106,7 +106,7 @@ impl Model {
             return log.answer(response);
         }
         if !matches!(call, ModelCall::Messages | ModelCall::CountTokens) {
-            log.entry.verdict = Verdict::Replay;
+            log.entry.verdict = AccessVerdict::Replay;
             return log
                 .answer(send(messages::error(404, "this bottle replays a cassette, which answers messages only")));
         }
@@ -120,12 +120,12 @@ impl Model {
             Err(why) => return refused_by_budget(&why, log),
         };
         if replay {
-            log.entry.verdict = Verdict::Replay;
+            log.entry.verdict = AccessVerdict::Replay;
             return log.answer(send(self.replay(call, admitted)));
         }
         let AdmittedCall { body, turn_key, account, .. } = admitted;
         let response = pipelock.forward(policy, target, route, with_whole_body(parts, body), &mut log).await;
-        let came_from_upstream = log.entry.verdict == Verdict::Allow;
+        let came_from_upstream = log.entry.verdict == AccessVerdict::Allow;
         let response = match turn_key {
             Some(turn_key) if came_from_upstream => recording::recorded(&self.record, turn_key, account, response),
             _ => {
@@ -260,7 +260,7 @@ impl Model {
 /// The refusal of a request that the budget does not allow. Claude Code tries this kind again at once a few times, then
 /// ends with these words in its result.
 fn refused_by_budget(why: &str, mut log: AccessLog) -> Response<Body> {
-    log.stop(Verdict::Deny, Reason::Budget);
+    log.stop(AccessVerdict::Deny, Reason::Budget);
     log.answer(send(messages::error(400, why)))
 }
 
@@ -278,7 +278,7 @@ where
         true => (StatusCode::PAYLOAD_TOO_LARGE, Reason::TooLarge),
         false => (StatusCode::BAD_REQUEST, Reason::Request),
     };
-    log.stop(Verdict::Deny, reason);
+    log.stop(AccessVerdict::Deny, reason);
     Err(Box::new(refuse(status, reason, format!("the request's body can't be read: {error}"))))
 }
 

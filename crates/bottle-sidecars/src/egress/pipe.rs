@@ -38,7 +38,7 @@ pub(super) struct Connector {
 }
 
 impl tower_service::Service<Uri> for Connector {
-    type Response = TokioIo<Stream>;
+    type Response = TokioIo<PipelockStream>;
     type Error = io::Error;
     type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
 
@@ -48,26 +48,28 @@ impl tower_service::Service<Uri> for Connector {
 
     fn call(&mut self, _: Uri) -> Self::Future {
         let socket = self.socket.clone();
-        Box::pin(async move { Ok(TokioIo::new(Stream(AnsweredStream::new(UnixStream::connect(socket).await?)))) })
+        Box::pin(
+            async move { Ok(TokioIo::new(PipelockStream(AnsweredStream::new(UnixStream::connect(socket).await?)))) },
+        )
     }
 }
 
 /// One connection.
-pub(super) struct Stream(AnsweredStream<UnixStream>);
+pub(super) struct PipelockStream(AnsweredStream<UnixStream>);
 
-impl Connection for Stream {
+impl Connection for PipelockStream {
     fn connected(&self) -> Connected {
         Connected::new()
     }
 }
 
-impl AsyncRead for Stream {
+impl AsyncRead for PipelockStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.0).poll_read(cx, buf)
     }
 }
 
-impl AsyncWrite for Stream {
+impl AsyncWrite for PipelockStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.0).poll_write(cx, buf)
     }

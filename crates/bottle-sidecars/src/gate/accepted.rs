@@ -12,7 +12,7 @@ use bottle_scan::known::KnownSecrets;
 
 use super::allowlists::{BaseAllowlists, FoundPlace};
 use super::base::{Candidates, UpstreamBase};
-use super::changes::{Changes, Object, ObjectKind, Repo, Update, read_all};
+use super::changes::{Changes, Object, ObjectKind, RefUpdate, Repo, read_all};
 use super::gitleaks::Scanner;
 use super::hit::{FoundBy, Matched, ScanHit};
 use super::log;
@@ -26,7 +26,7 @@ const MAX_LOOKS: usize = 8;
 #[derive(Clone, Copy)]
 pub(super) struct ScanWork<'a> {
     pub(super) repo: &'a Repo<'a>,
-    pub(super) updates: &'a [Update],
+    pub(super) updates: &'a [RefUpdate],
     pub(super) changes: &'a Changes,
     pub(super) rules: &'a Rules,
     pub(super) known: &'a KnownSecrets,
@@ -44,10 +44,10 @@ impl ScanWork<'_> {
 }
 
 /// What was found, and where each text comes from.
-pub(super) type Found = (BTreeSet<ScanHit>, Vec<TextSource>);
+pub(super) type ScanFound = (BTreeSet<ScanHit>, Vec<TextSource>);
 
 /// The findings that are new. Where that can't be told, all of them are.
-pub(super) fn only_new(work: ScanWork<'_>, found: Found) -> Found {
+pub(super) fn only_new(work: ScanWork<'_>, found: ScanFound) -> ScanFound {
     if found.0.is_empty() {
         return found;
     }
@@ -64,7 +64,7 @@ pub(super) fn only_new(work: ScanWork<'_>, found: Found) -> Found {
     }
 }
 
-fn compare(work: ScanWork<'_>, found: &Found) -> Result<Found, String> {
+fn compare(work: ScanWork<'_>, found: &ScanFound) -> Result<ScanFound, String> {
     let (hits, sources) = found;
     if !hits.iter().any(|hit| Accepted::may_accept(hit, &sources[hit.text])) {
         return Ok(found.clone());
@@ -214,7 +214,7 @@ impl Accepted<'_> {
         candidates: &Candidates,
         old_blanks: &Blanks,
         new_blanks: &Blanks,
-    ) -> Result<Found, String> {
+    ) -> Result<ScanFound, String> {
         let ScanWork { repo, changes, rules, known, .. } = self.work;
         let mut pass = ScanPass::new(Scanner::start_apart(repo.gate)?, rules, known, repo);
         // gitleaks needs something to look at, though upstream may have nothing alike.

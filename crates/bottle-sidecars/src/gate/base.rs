@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use aho_corasick::AhoCorasick;
 use bottle_types::git::ObjectId;
 
-use super::changes::{Changes, Object, ObjectKind, Repo, Update, kinds, read_all};
+use super::changes::{Changes, Object, ObjectKind, RefUpdate, Repo, kinds, read_all};
 use super::hit::Matched;
 use super::mirror;
 use super::objects::telling_ending;
@@ -43,7 +43,7 @@ pub(super) struct UpstreamBase {
 pub(super) type Candidates = BTreeMap<ObjectId, (Object, BTreeSet<&'static str>)>;
 
 impl UpstreamBase {
-    pub(super) fn read(repo: &Repo<'_>, updates: &[Update]) -> Result<Self, String> {
+    pub(super) fn read(repo: &Repo<'_>, updates: &[RefUpdate]) -> Result<Self, String> {
         let tips = mirror::upstreams_tips(repo)?;
         let mut revisions = String::new();
         for update in updates.iter().filter(|update| !update.deletes()) {

@@ -23,13 +23,13 @@ const MAX_OBJECTS: usize = 500_000;
 
 /// A change of one ref, whose name the push rules take.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Update {
+pub(super) struct RefUpdate {
     pub(super) old: ObjectId,
     pub(super) new: ObjectId,
     pub(super) name: RefName,
 }
 
-impl Update {
+impl RefUpdate {
     pub(super) fn creates(&self) -> bool {
         self.old.is_null()
     }
@@ -153,7 +153,7 @@ pub(super) struct Changes {
 
 impl Changes {
     /// Lists what is new.
-    pub(super) fn list(repo: &Repo<'_>, updates: &[Update]) -> Result<Self, String> {
+    pub(super) fn list(repo: &Repo<'_>, updates: &[RefUpdate]) -> Result<Self, String> {
         let mut ids: Vec<ObjectId> = vec![];
         let mut index: HashMap<ObjectId, usize> = HashMap::new();
         let mut of_update = vec![];
@@ -245,7 +245,7 @@ fn lines<'a>(items: impl Iterator<Item = &'a str>) -> String {
     items.flat_map(|item| [item, "\n"]).collect()
 }
 
-fn parents(repo: &Repo<'_>, updates: &[Update]) -> Result<Vec<Commit>, String> {
+fn parents(repo: &Repo<'_>, updates: &[RefUpdate]) -> Result<Vec<Commit>, String> {
     let tips: Vec<&str> = updates.iter().filter(|update| !update.deletes()).map(|update| update.new.as_str()).collect();
     if tips.is_empty() {
         return Ok(vec![]);

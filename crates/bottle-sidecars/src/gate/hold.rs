@@ -14,7 +14,7 @@ use bottle_policy::supervise::HeldPush;
 use bottle_types::git::{ObjectId, RefName};
 use bottle_wire::control::{Call, Holding, SUPERVISE_SOCKET};
 
-use super::changes::{Changes, Repo, Update};
+use super::changes::{Changes, RefUpdate, Repo};
 use super::scan::FoundIn;
 use super::{mirror, stat};
 use crate::common::Dirs;
@@ -36,7 +36,7 @@ pub(super) fn refuses(holds: &Holds, findings: &[FoundIn]) -> bool {
 /// What a person is asked about a push; none where nothing holds it. `findings` are those that do.
 pub(super) fn question(
     repo: &Repo<'_>,
-    updates: &[Update],
+    updates: &[RefUpdate],
     changes: &Changes,
     findings: &[FoundIn],
 ) -> Result<Option<HeldPush>, String> {
@@ -84,7 +84,7 @@ pub(super) fn question(
 
 /// The refs that get commits which a person has let through to another one alone. Upstream has them by now, so they are not
 /// looked at as new ones any more.
-fn let_through_elsewhere(repo: &Repo<'_>, updates: &[Update]) -> Result<BTreeSet<String>, String> {
+fn let_through_elsewhere(repo: &Repo<'_>, updates: &[RefUpdate]) -> Result<BTreeSet<String>, String> {
     let approved = repo.gate.policy.approved.iter().filter(|one| one.upstream == repo.upstream.name);
     let approved: Vec<&RefMove> = approved.flat_map(|one| &one.refs).collect();
     if approved.is_empty() {

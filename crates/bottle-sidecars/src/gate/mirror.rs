@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
 
-use super::changes::{Repo, Update};
+use super::changes::{RefUpdate, Repo};
 use super::dirs::{GateDirs, make_dir, shell_word, write_file};
 use super::lock::Lock;
 use super::process::{self, ProcessLimits, git_ok, last_words};
@@ -158,7 +158,7 @@ fn ask(gate: &GateDirs, upstream: &Upstream) -> Result<AboutUpstream, String> {
 }
 
 /// Runs git, and gives with its output a trace of the packets.
-fn conversation(gate: &GateDirs, upstream: &Upstream, args: &[&str]) -> Result<(process::Output, String), String> {
+fn conversation(gate: &GateDirs, upstream: &Upstream, args: &[&str]) -> Result<(process::ChildOutput, String), String> {
     let trace = tempfile::NamedTempFile::new_in(&gate.tmp).map_err(|error| error.to_string())?;
     let mut command = transport::git(gate, upstream);
     command.env("GIT_TRACE_PACKET", trace.path()).args(args);
@@ -289,7 +289,7 @@ pub(super) fn remember_made(gate: &GateDirs, upstream: &Upstream, refs: &[(RefNa
 }
 
 /// Remembers, before a push goes to upstream, what each of its refs was there: what the run itself pushed is not upstream's.
-pub(super) fn remember_pushed(gate: &GateDirs, upstream: &Upstream, updates: &[Update]) -> Result<(), String> {
+pub(super) fn remember_pushed(gate: &GateDirs, upstream: &Upstream, updates: &[RefUpdate]) -> Result<(), String> {
     let path = list(gate, "pushed", upstream);
     let before: PushedList = read_list(&path)?;
     let entries = updates.iter().map(|update| (format!("{} {}", update.name, update.new), update.old.clone()));

@@ -42,13 +42,13 @@ pub(crate) use hook::HookArgs;
 use crate::common::Dirs;
 
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct GitGateArgs {
     /// The policy file.
     #[arg(long, value_name = "FILE")]
     pub(crate) config: std::path::PathBuf,
 }
 
-pub(crate) fn main(dirs: &Dirs, args: Args) -> ExitCode {
+pub(crate) fn main(dirs: &Dirs, args: GitGateArgs) -> ExitCode {
     match daemon::serve(dirs, &args.config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -16,7 +16,7 @@ const MAX_OUTPUT_BYTES: usize = 512 << 20;
 
 /// Why a process gave no result.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ProcessError {
+pub(super) enum ChildError {
     #[error("failed to start {0}: {1}")]
     Start(String, io::Error),
     #[error("{0} took longer than {1} s")]
@@ -49,7 +49,7 @@ impl ProcessLimits {
 
 /// Exit status and output of a process.
 #[derive(Debug)]
-pub(super) struct Output {
+pub(super) struct ChildOutput {
     pub(super) status: ExitStatus,
     pub(super) stdout: Vec<u8>,
     pub(super) stderr: Vec<u8>,
@@ -103,7 +103,11 @@ enum OutputPart {
 }
 
 /// Runs a process to its end, or ends it when a limit is reached.
-pub(super) fn run(mut command: Command, input: Option<Vec<u8>>, limits: ProcessLimits) -> Result<Output, ProcessError> {
+pub(super) fn run(
+    mut command: Command,
+    input: Option<Vec<u8>>,
+    limits: ProcessLimits,
+) -> Result<ChildOutput, ChildError> {
     let title = title(&command);
     if input.is_some() {
         command.stdin(Stdio::piped());
@@ -112,7 +116,7 @@ pub(super) fn run(mut command: Command, input: Option<Vec<u8>>, limits: ProcessL
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .map_err(|error| ProcessError::Start(title.clone(), error))?;
+        .map_err(|error| ChildError::Start(title.clone(), error))?;
     let (send, parts) = channel();
     if let Some(pipe) = child.stdout.take() {
         read_from(pipe, false, send.clone());
@@ -148,7 +152,7 @@ fn follow(
     parts: &Receiver<OutputPart>,
     limits: ProcessLimits,
     title: &str,
-) -> Result<Output, ProcessError> {
+) -> Result<ChildOutput, ChildError> {
     let deadline = Instant::now() + limits.total;
     let (mut stdout, mut stderr, mut open) = (vec![], vec![], 2);
     while open > 0 {
@@ -157,26 +161,26 @@ fn follow(
             Ok(OutputPart::Bytes(is_stderr, bytes)) => {
                 if is_stderr { &mut stderr } else { &mut stdout }.extend_from_slice(&bytes);
                 if stdout.len() + stderr.len() > MAX_OUTPUT_BYTES {
-                    return Err(ProcessError::Loud(title.to_owned()));
+                    return Err(ChildError::Loud(title.to_owned()));
                 }
             }
             Ok(OutputPart::End) => open -= 1,
             Err(RecvTimeoutError::Disconnected) => break,
             Err(RecvTimeoutError::Timeout) if limits.silence < left => {
-                return Err(ProcessError::Silent(title.to_owned(), limits.silence.as_secs()));
+                return Err(ChildError::Silent(title.to_owned(), limits.silence.as_secs()));
             }
             Err(RecvTimeoutError::Timeout) => {
-                return Err(ProcessError::Slow(title.to_owned(), limits.total.as_secs()));
+                return Err(ChildError::Slow(title.to_owned(), limits.total.as_secs()));
             }
         }
     }
     loop {
-        let ended = child.try_wait().map_err(|error| ProcessError::Wait(title.to_owned(), error))?;
+        let ended = child.try_wait().map_err(|error| ChildError::Wait(title.to_owned(), error))?;
         if let Some(status) = ended {
-            return Ok(Output { status, stdout, stderr });
+            return Ok(ChildOutput { status, stdout, stderr });
         }
         if Instant::now() > deadline {
-            return Err(ProcessError::Slow(title.to_owned(), limits.total.as_secs()));
+            return Err(ChildError::Slow(title.to_owned(), limits.total.as_secs()));
         }
         thread::sleep(Duration::from_millis(1));
     }

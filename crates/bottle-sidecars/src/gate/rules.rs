@@ -8,7 +8,7 @@ use bottle_policy::gate::refs::RefRules;
 use bottle_types::git::ObjectId;
 use bottle_types::units::ByteSize;
 
-use super::changes::{Changes, Object, ObjectKind, PathChange, Repo, TreeEntry, Update, read_all};
+use super::changes::{Changes, Object, ObjectKind, PathChange, RefUpdate, Repo, TreeEntry, read_all};
 use super::push::AskedUpdate;
 use super::{mirror, stat};
 
@@ -49,7 +49,7 @@ pub(super) const MAX_REFS: usize = 64;
 const MAX_REASONS: usize = 10;
 
 /// Judges a push by the names of its refs alone; gives the updates, or the refusals.
-pub(super) fn names(repo: &Repo<'_>, asked: &[AskedUpdate]) -> Result<Result<Vec<Update>, Vec<Refusal>>, String> {
+pub(super) fn names(repo: &Repo<'_>, asked: &[AskedUpdate]) -> Result<Result<Vec<RefUpdate>, Vec<Refusal>>, String> {
     if asked.len() > MAX_REFS {
         let why = format!("{} refs in one push; push at most {MAX_REFS} at a time", asked.len());
         return Ok(Err(vec![Refusal::all(why)]));
@@ -62,14 +62,14 @@ pub(super) fn names(repo: &Repo<'_>, asked: &[AskedUpdate]) -> Result<Result<Vec
             Ok(_) if new.is_null() => {
                 refusals.push(Refusal::one(index, "refs can't be deleted through the gate; leave it as it is"));
             }
-            Ok(name) => updates.push(Update { old: old.clone(), new: new.clone(), name }),
+            Ok(name) => updates.push(RefUpdate { old: old.clone(), new: new.clone(), name }),
         }
     }
     Ok(if refusals.is_empty() { Ok(updates) } else { Err(refusals) })
 }
 
 /// Judges a push before any content is read: kinds, sizes, rewrites, paths.
-pub(super) fn changes(repo: &Repo<'_>, updates: &[Update], changes: &Changes) -> Result<Vec<Refusal>, String> {
+pub(super) fn changes(repo: &Repo<'_>, updates: &[RefUpdate], changes: &Changes) -> Result<Vec<Refusal>, String> {
     let mut refusals = sizes(repo, changes);
     refusals.extend(tips(repo, updates)?);
     refusals.extend(protected(repo, changes)?);
@@ -101,7 +101,7 @@ fn sizes(repo: &Repo<'_>, changes: &Changes) -> Vec<Refusal> {
 }
 
 /// A branch is a commit, and only grows, unless this run made it.
-fn tips(repo: &Repo<'_>, updates: &[Update]) -> Result<Vec<Refusal>, String> {
+fn tips(repo: &Repo<'_>, updates: &[RefUpdate]) -> Result<Vec<Refusal>, String> {
     let mut refusals = vec![];
     let made = mirror::made(repo.gate, repo.upstream)?;
     for (index, update) in updates.iter().enumerate().filter(|(_, update)| !update.deletes()) {

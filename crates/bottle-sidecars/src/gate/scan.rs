@@ -4,9 +4,9 @@
 use std::collections::{BTreeSet, HashMap};
 
 use bottle_types::git::ObjectId;
-use bottle_wire::push_report::Finding;
+use bottle_wire::push_report::PushFinding;
 
-use super::accepted::{Found, ScanWork, only_new};
+use super::accepted::{ScanFound, ScanWork, only_new};
 use super::changes::{Object, ObjectKind, read_all};
 use super::dirs::GateDirs;
 use super::gitleaks::Scanner;
@@ -22,7 +22,7 @@ pub(super) const WITHHELD: &str = "(withheld: it looks like a secret)";
 /// A finding, and the indices of the updates that bring it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct FoundIn {
-    pub(super) finding: Finding,
+    pub(super) finding: PushFinding,
     pub(super) updates: BTreeSet<usize>,
     /// How the manifest could exempt it; none where it could not.
     pub(super) exemption: Option<PossibleExemption>,
@@ -47,7 +47,7 @@ pub(super) fn scan(gitleaks: Scanner, work: ScanWork<'_>) -> Result<Vec<FoundIn>
     Ok(located(work, &hits, &sources, &roots))
 }
 
-fn look(gitleaks: Scanner, work: ScanWork<'_>) -> Result<(Found, Roots), String> {
+fn look(gitleaks: Scanner, work: ScanWork<'_>) -> Result<(ScanFound, Roots), String> {
     let ScanWork { repo, updates, changes, rules, known } = work;
     let mut pass = ScanPass::new(gitleaks, rules, known, repo);
     let refs: String = updates.iter().flat_map(|update| [update.name.as_str(), "\n"]).collect();
@@ -128,7 +128,7 @@ fn located(work: ScanWork<'_>, hits: &BTreeSet<ScanHit>, sources: &[TextSource],
 
 /// Leaves out findings in derived texts that are in the text itself too.
 fn without_repetitions(mut found: Vec<FoundIn>) -> Vec<FoundIn> {
-    let place = |finding: &Finding, path: &str| (finding.rule.clone(), finding.commit.clone(), path.to_owned());
+    let place = |finding: &PushFinding, path: &str| (finding.rule.clone(), finding.commit.clone(), path.to_owned());
     let plain: BTreeSet<_> = found.iter().map(|one| place(&one.finding, &one.finding.path)).collect();
     found.retain(|FoundIn { finding, .. }| {
         finding.path.split_once(" (").is_none_or(|(outer, _)| !plain.contains(&place(finding, outer)))
@@ -139,7 +139,7 @@ fn without_repetitions(mut found: Vec<FoundIn>) -> Vec<FoundIn> {
 }
 
 /// Tells whether a finding is in a ref or path name, which then must not be shown.
-pub(super) fn is_in_a_name(finding: &Finding) -> bool {
+pub(super) fn is_in_a_name(finding: &PushFinding) -> bool {
     matches!(finding.path.as_str(), REF_NAME | FILE_NAME)
 }
 
@@ -165,6 +165,6 @@ pub(super) fn withhold_secrets<'a>(
     }
 }
 
-fn finding(hit: &ScanHit, commit: Option<ObjectId>, path: String, has_lines: bool) -> Finding {
-    Finding { rule: hit.rule.clone(), commit, path, line: hit.line.filter(|_| has_lines), sha256: None }
+fn finding(hit: &ScanHit, commit: Option<ObjectId>, path: String, has_lines: bool) -> PushFinding {
+    PushFinding { rule: hit.rule.clone(), commit, path, line: hit.line.filter(|_| has_lines), sha256: None }
 }

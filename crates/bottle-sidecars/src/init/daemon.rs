@@ -33,7 +33,7 @@ pub(super) enum RestartDecision {
     GiveUp,
 }
 
-pub(super) struct Daemon {
+pub(super) struct DaemonProcess {
     pub(super) name: &'static str,
     policy: bundle::Daemon,
     /// Where its door takes connections.
@@ -46,7 +46,7 @@ pub(super) struct Daemon {
     pub(super) due: Option<Instant>,
 }
 
-impl Daemon {
+impl DaemonProcess {
     pub(super) fn new(policy: bundle::Daemon, socket: PathBuf) -> Self {
         let due = Some(Instant::now());
         Self { name: policy.door.name(), policy, socket, life: None, lines: None, failures: 0, due }
@@ -131,7 +131,7 @@ mod tests {
     #[test]
     fn five_failed_starts_are_enough_and_a_long_life_forgives() {
         let policy = bundle::Daemon { door: Door::Egress, config: "routes.yaml".to_owned(), user: None };
-        let mut daemon = Daemon::new(policy, PathBuf::from("egress.sock"));
+        let mut daemon = DaemonProcess::new(policy, PathBuf::from("egress.sock"));
         let now = Instant::now();
         let mut pauses = vec![];
         while let RestartDecision::Again(pause) = daemon.ended(now) {

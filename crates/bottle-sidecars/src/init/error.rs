@@ -4,7 +4,7 @@ use crate::common;
 
 /// Why the bundle is down.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Error {
+pub(super) enum InitError {
     #[error(transparent)]
     Common(#[from] common::Error),
     #[error("failed to start {what}: {error}")]

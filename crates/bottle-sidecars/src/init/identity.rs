@@ -12,7 +12,7 @@ use bottle_policy::bundle::User;
 use rustix::process::{Gid, Pid, Signal, Uid, geteuid, getppid, set_parent_process_death_signal};
 use rustix::thread::{set_thread_gid, set_thread_groups, set_thread_uid};
 
-use super::error::Error;
+use super::error::InitError;
 
 /// Whose child this is, and who it becomes: `PARENT` or `PARENT:UID:GROUP,GROUP`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,11 +55,11 @@ impl FromStr for Identity {
 impl Identity {
     #[expect(clippy::disallowed_methods, reason = "nothing is started here: this process becomes the command")]
     /// Becomes the user and runs the command in place of this process; returns only if that fails.
-    pub(super) fn exec(&self, command: &[OsString]) -> Result<(), Error> {
+    pub(super) fn exec(&self, command: &[OsString]) -> Result<(), InitError> {
         if let Some(user) = &self.user {
-            become_user(user).map_err(|error| Error::Identity { id: user.id, error })?;
+            become_user(user).map_err(|error| InitError::Identity { id: user.id, error })?;
         }
-        let start = |error| Error::Start { what: "a sidecar".to_owned(), error };
+        let start = |error| InitError::Start { what: "a sidecar".to_owned(), error };
         // After the change of user, which resets it.
         set_parent_process_death_signal(Some(Signal::KILL)).map_err(|error| start(error.into()))?;
         // The supervisor may have died before that.

@@ -26,13 +26,13 @@ use bottle_policy::bundle::Bundle;
 use bottle_types::door;
 
 use crate::common::{self, Dirs};
-use error::Error;
+use error::InitError;
 
 /// The format of bundle.yaml that this program reads.
 const VERSION: u32 = 1;
 
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct SupervisorArgs {
     /// The sidecars to run; their own policies are beside this file.
     #[arg(long, value_name = "FILE", default_value_os_t = PathBuf::from(door::CONFIG_DIR).join("bundle.yaml"))]
     pub(crate) config: PathBuf,
@@ -44,7 +44,7 @@ pub(crate) struct Args {
     command: Vec<OsString>,
 }
 
-pub(crate) fn main(dirs: &Dirs, args: Args) -> ExitCode {
+pub(crate) fn main(dirs: &Dirs, args: SupervisorArgs) -> ExitCode {
     let result = match &args.exec_as {
         Some(identity) => identity.exec(&args.command),
         None => supervise(dirs, &args),
@@ -58,12 +58,12 @@ pub(crate) fn main(dirs: &Dirs, args: Args) -> ExitCode {
     }
 }
 
-fn supervise(dirs: &Dirs, args: &Args) -> Result<(), Error> {
+fn supervise(dirs: &Dirs, args: &SupervisorArgs) -> Result<(), InitError> {
     let bundle: Bundle = common::read_policy(&args.config)?;
     check(&bundle).map_err(|reason| common::Error::Policy { path: args.config.clone(), reason })?;
     dirs::prepare(dirs, &bundle)?;
     let config_dir = args.config.parent().unwrap_or_else(|| std::path::Path::new("."));
-    let start = |error| Error::Start { what: "the supervisor".to_owned(), error };
+    let start = |error| InitError::Start { what: "the supervisor".to_owned(), error };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(start)?;
     runtime.block_on(run::run(dirs, &bundle, config_dir))
 }

@@ -13,8 +13,8 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant as Later, sleep, sleep_until, timeout};
 
 use super::control::{self, ControlChannels};
-use super::daemon::{Daemon, RestartDecision, describe};
-use super::error::Error;
+use super::daemon::{DaemonProcess, RestartDecision, describe};
+use super::error::InitError;
 use super::install::Installer;
 use super::lines::say;
 use crate::common::{self, Dirs, PIPELOCK_SOCKET};
@@ -32,8 +32,8 @@ const SOCKET_MODE: u32 = 0o666;
 const QUEUE_LENGTH: usize = 32;
 
 /// Runs the bundle until SIGTERM or SIGINT, or until a daemon is given up.
-pub(super) async fn run(dirs: &Dirs, bundle: &Bundle, config_dir: &Path) -> Result<(), Error> {
-    let start = |error| Error::Start { what: "the supervisor".to_owned(), error };
+pub(super) async fn run(dirs: &Dirs, bundle: &Bundle, config_dir: &Path) -> Result<(), InitError> {
+    let start = |error| InitError::Start { what: "the supervisor".to_owned(), error };
     let mut term = signal(SignalKind::terminate()).map_err(start)?;
     let mut int = signal(SignalKind::interrupt()).map_err(start)?;
     let mut hup = signal(SignalKind::hangup()).map_err(start)?;
@@ -47,8 +47,8 @@ pub(super) async fn run(dirs: &Dirs, bundle: &Bundle, config_dir: &Path) -> Resu
         Door::Pipelock if behind => dirs.internal.join(PIPELOCK_SOCKET),
         door => dirs.socket(door),
     };
-    let mut daemons: Vec<Daemon> =
-        bundle.daemons.iter().map(|daemon| Daemon::new(daemon.clone(), socket(daemon))).collect();
+    let mut daemons: Vec<DaemonProcess> =
+        bundle.daemons.iter().map(|daemon| DaemonProcess::new(daemon.clone(), socket(daemon))).collect();
     let doors = daemons.iter().map(|daemon| daemon.socket.clone()).collect();
     tokio::spawn(announce("supervisor", "all doors open", doors));
     let Control { mut reports, mut hangups, to_installer } = control(dirs, bundle, config_dir)?;
@@ -67,7 +67,7 @@ pub(super) async fn run(dirs: &Dirs, bundle: &Bundle, config_dir: &Path) -> Resu
             }
             Some((pid, report)) = reports.recv() => {
                 let from = daemons.iter().zip(&bundle.daemons);
-                let of = |daemon: &Daemon| daemon.pid().is_some_and(|daemon_pid| daemon_pid.as_raw_nonzero().get() == pid);
+                let of = |daemon: &DaemonProcess| daemon.pid().is_some_and(|daemon_pid| daemon_pid.as_raw_nonzero().get() == pid);
                 if let Some((_, policy)) = from.into_iter().find(|(daemon, _)| of(daemon)) {
                     // It waits for nobody: only what is said while a policy is installed matters.
                     let _ = to_installer.try_send((policy.door, report));
@@ -98,7 +98,7 @@ struct Control {
 }
 
 /// Opens the control socket, and starts what puts policies in force; gives what the loop has to do with it.
-fn control(dirs: &Dirs, bundle: &Bundle, config_dir: &Path) -> Result<Control, Error> {
+fn control(dirs: &Dirs, bundle: &Bundle, config_dir: &Path) -> Result<Control, InitError> {
     let listener = common::listen(&dirs.internal.join(SUPERVISOR_SOCKET), SOCKET_MODE)?;
     let (to_loop, reports) = mpsc::channel(QUEUE_LENGTH);
     let (to_wanted, wanted) = mpsc::channel(QUEUE_LENGTH);
@@ -116,7 +116,7 @@ fn control(dirs: &Dirs, bundle: &Bundle, config_dir: &Path) -> Result<Control, E
     Ok(Control { reports, hangups, to_installer })
 }
 
-fn start_due(daemons: &mut [Daemon], dirs: &Dirs, config_dir: &Path) -> Result<(), Error> {
+fn start_due(daemons: &mut [DaemonProcess], dirs: &Dirs, config_dir: &Path) -> Result<(), InitError> {
     let now = Instant::now();
     for daemon in daemons.iter_mut().filter(|daemon| daemon.due.is_some_and(|due| due <= now)) {
         if let Err(error) = daemon.start(dirs, config_dir) {
@@ -131,7 +131,7 @@ fn ends() -> impl Iterator<Item = (Pid, WaitStatus)> {
     std::iter::from_fn(|| rustix::process::wait(WaitOptions::NOHANG).ok().flatten())
 }
 
-fn note_ends(daemons: &mut [Daemon]) -> Result<(), Error> {
+fn note_ends(daemons: &mut [DaemonProcess]) -> Result<(), InitError> {
     for (pid, status) in ends() {
         if let Some(daemon) = daemons.iter_mut().find(|daemon| daemon.pid() == Some(pid)) {
             // Processes that it started may hold its socket or its repository.
@@ -142,7 +142,7 @@ fn note_ends(daemons: &mut [Daemon]) -> Result<(), Error> {
     Ok(())
 }
 
-fn after_the_end(daemon: &mut Daemon, reason: &str) -> Result<(), Error> {
+fn after_the_end(daemon: &mut DaemonProcess, reason: &str) -> Result<(), InitError> {
     match daemon.ended(Instant::now()) {
         RestartDecision::Again(pause) => {
             say(
@@ -153,12 +153,12 @@ fn after_the_end(daemon: &mut Daemon, reason: &str) -> Result<(), Error> {
             tokio::spawn(announce(daemon.name, "open again", vec![daemon.socket.clone()]));
             Ok(())
         }
-        RestartDecision::GiveUp => Err(Error::GaveUp { door: daemon.name, reason: reason.to_owned() }),
+        RestartDecision::GiveUp => Err(InitError::GaveUp { door: daemon.name, reason: reason.to_owned() }),
     }
 }
 
 /// Ends all daemons: asks, waits as long as it must, insists.
-async fn end(daemons: &mut [Daemon], child: &mut tokio::signal::unix::Signal) {
+async fn end(daemons: &mut [DaemonProcess], child: &mut tokio::signal::unix::Signal) {
     let start = Instant::now();
     daemons.iter().for_each(|daemon| daemon.signal_group(Signal::TERM));
     let mut insisted = false;

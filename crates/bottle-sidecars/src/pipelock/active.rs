@@ -12,7 +12,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use super::approval_client::ApprovalClient;
 use super::dial::Dialer;
 use super::policy::Policy;
-use super::resend::Upstream;
+use super::resend::UpstreamClients;
 use super::usage::UsageLog;
 use super::windows::Windows;
 use crate::proxy::headers::{MAX_HEADER_LIST_BYTES, MAX_HEADERS};
@@ -22,7 +22,7 @@ use crate::tls::Trust;
 /// A policy in force, with the connections made under it.
 pub(super) struct ActivePolicy {
     pub(super) policy: Arc<Policy>,
-    pub(super) upstream: Upstream,
+    pub(super) upstream: UpstreamClients,
     /// For connections that become something else.
     pub(super) switcher: Client<Dialer, Body>,
     pub(super) dialer: Dialer,
@@ -111,7 +111,7 @@ impl ActivePolicy {
                 .http2_max_header_list_size(MAX_HEADER_LIST_BYTES)
                 .build(dialer)
         };
-        let upstream = Upstream { kept: client(32, dialer.clone()), fresh: client(0, dialer.clone()) };
+        let upstream = UpstreamClients { kept: client(32, dialer.clone()), fresh: client(0, dialer.clone()) };
         let switcher = client(0, dialer.http1());
         let (approvals, usage_log, windows) = (Arc::clone(approvals), Arc::clone(usage_log), Arc::clone(windows));
         Self { policy: Arc::new(policy), upstream, switcher, dialer, approvals, usage_log, windows }

@@ -10,7 +10,7 @@ use bottle_policy::supervise::Found;
 use bottle_policy::supervise::{Held, MOST_FINDINGS};
 use bottle_scan::dlp::{Mode, Packing, Rules, Stream};
 use bottle_types::reason::Reason;
-use bottle_wire::access::Verdict;
+use bottle_wire::access::AccessVerdict;
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::request::Parts;
@@ -21,7 +21,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::time::timeout;
 
 use super::active::ActivePolicy;
-use super::approval_client::{Digest, Outcome};
+use super::approval_client::{ApprovalOutcome, Digest};
 use super::policy::CompiledRoute;
 use super::refusal::{blocked, refused, stopped, too_large};
 use super::scan::{self, BODY_IDLE_TIMEOUT};
@@ -86,13 +86,13 @@ impl ActivePolicy {
         // Whoever gives up leaves a line that says so.
         block_line(&first, log);
         match self.approvals.ask(digest, question).await {
-            Outcome::Refused(id, why) => {
+            ApprovalOutcome::Refused(id, why) => {
                 log.entry.proposal = id;
                 refused(&found.all, &why, id)
             }
-            Outcome::Approved(id) => {
+            ApprovalOutcome::Approved(id) => {
                 log.entry.proposal = Some(id);
-                (log.entry.verdict, log.entry.reason) = (Verdict::Allow, None);
+                (log.entry.verdict, log.entry.reason) = (AccessVerdict::Allow, None);
                 self.send(target, route, packings, found.rest, Request::from_parts(parts, body), log).await
             }
         }
@@ -167,19 +167,19 @@ where
                 let Ok(data) = frame.into_data() else { continue };
                 taken.extend_from_slice(&data);
                 if taken.len() as u64 > max {
-                    log.stop(Verdict::Block, Reason::TooLarge);
+                    log.stop(AccessVerdict::Block, Reason::TooLarge);
                     drain(body);
                     return ReadBody::Stopped(too_large(max));
                 }
             }
             Ok(Some(Err(_))) => {
                 log.broken.store(true, Ordering::Relaxed);
-                log.stop(Verdict::Deny, Reason::BadBody);
+                log.stop(AccessVerdict::Deny, Reason::BadBody);
                 let message = "the request's body is malformed or broke off; it was not sent";
                 return ReadBody::Stopped(refuse(StatusCode::BAD_REQUEST, Reason::BadBody, message));
             }
             Err(_) => {
-                log.stop(Verdict::Block, Reason::Slow);
+                log.stop(AccessVerdict::Block, Reason::Slow);
                 drain(body);
                 return ReadBody::Stopped(stopped(Reason::Slow, max));
             }
@@ -188,7 +188,7 @@ where
 }
 
 fn block_line(found: &Found, log: &mut AccessLog) {
-    log.stop(Verdict::Block, Reason::Dlp);
+    log.stop(AccessVerdict::Block, Reason::Dlp);
     log.entry.finding = Some(found.clone());
 }
 

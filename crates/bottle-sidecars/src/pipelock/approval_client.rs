@@ -32,7 +32,7 @@ pub(super) type Digest = [u8; 32];
 
 /// The outcome of a question.
 #[derive(Debug, Clone)]
-pub(super) enum Outcome {
+pub(super) enum ApprovalOutcome {
     /// The request goes.
     Approved(ProposalId),
     /// It does not, for this reason.
@@ -42,7 +42,7 @@ pub(super) enum Outcome {
 /// Questions under way, and what was approved lately.
 pub(super) struct ApprovalClient {
     socket: PathBuf,
-    questions: Mutex<HashMap<Digest, watch::Sender<Option<Outcome>>>>,
+    questions: Mutex<HashMap<Digest, watch::Sender<Option<ApprovalOutcome>>>>,
     slot: Arc<Semaphore>,
 }
 
@@ -59,23 +59,23 @@ impl ApprovalClient {
 
     /// Asks about a request, or waits with those that sent the same; whoever stops waiting just drops this. `held` needs
     /// no name yet.
-    pub(super) async fn ask(self: &Arc<Self>, digest: Digest, held: Held) -> Outcome {
+    pub(super) async fn ask(self: &Arc<Self>, digest: Digest, held: Held) -> ApprovalOutcome {
         let mut outcome_receiver = self.question(digest, held);
         loop {
             if let Some(outcome) = outcome_receiver.borrow_and_update().clone() {
                 return outcome;
             }
             if outcome_receiver.changed().await.is_err() {
-                return Outcome::Refused(None, "the question was lost".to_owned());
+                return ApprovalOutcome::Refused(None, "the question was lost".to_owned());
             }
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Digest, watch::Sender<Option<Outcome>>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Digest, watch::Sender<Option<ApprovalOutcome>>>> {
         self.questions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn question(self: &Arc<Self>, digest: Digest, held: Held) -> watch::Receiver<Option<Outcome>> {
+    fn question(self: &Arc<Self>, digest: Digest, held: Held) -> watch::Receiver<Option<ApprovalOutcome>> {
         let mut questions = self.lock();
         if let Some(question) = questions.get(&digest) {
             return question.subscribe();
@@ -87,13 +87,13 @@ impl ApprovalClient {
         outcome_receiver
     }
 
-    async fn follow(self: Arc<Self>, digest: Digest, held: Held, question: watch::Sender<Option<Outcome>>) {
+    async fn follow(self: Arc<Self>, digest: Digest, held: Held, question: watch::Sender<Option<ApprovalOutcome>>) {
         let outcome = tokio::select! {
             outcome = self.talk(held) => outcome,
             // Dropping the call closes the connection, which takes the question back.
             () = self.abandoned(digest, &question) => return,
         };
-        let approved = matches!(outcome, Outcome::Approved(_));
+        let approved = matches!(outcome, ApprovalOutcome::Approved(_));
         if !approved {
             // supervise remembers a no itself.
             self.lock().remove(&digest);
@@ -106,7 +106,7 @@ impl ApprovalClient {
     }
 
     /// Ends when nobody has waited for a while, and nobody will.
-    async fn abandoned(&self, digest: Digest, question: &watch::Sender<Option<Outcome>>) {
+    async fn abandoned(&self, digest: Digest, question: &watch::Sender<Option<ApprovalOutcome>>) {
         loop {
             question.closed().await;
             sleep(RETRY_GRACE).await;
@@ -118,26 +118,26 @@ impl ApprovalClient {
         }
     }
 
-    async fn talk(&self, held: Held) -> Outcome {
+    async fn talk(&self, held: Held) -> ApprovalOutcome {
         let request = match question_name() {
             Ok(request) => request,
-            Err(error) => return Outcome::Refused(None, format!("nobody can be asked about it: {error}")),
+            Err(error) => return ApprovalOutcome::Refused(None, format!("nobody can be asked about it: {error}")),
         };
         let held = match Held::new(Held { request, ..held }) {
             Ok(held) => held,
-            Err(error) => return Outcome::Refused(None, format!("nobody can be asked about it: {error}")),
+            Err(error) => return ApprovalOutcome::Refused(None, format!("nobody can be asked about it: {error}")),
         };
         let mut last = None;
         match self.call(held, &mut last).await {
             Ok(outcome) => outcome,
             Err(error) => {
                 tracing::warn!("nobody decided about a held request: {error}");
-                Outcome::Refused(last, "there is nobody to ask: supervise does not answer".to_owned())
+                ApprovalOutcome::Refused(last, "there is nobody to ask: supervise does not answer".to_owned())
             }
         }
     }
 
-    async fn call(&self, held: Held, last: &mut Option<ProposalId>) -> io::Result<Outcome> {
+    async fn call(&self, held: Held, last: &mut Option<ProposalId>) -> io::Result<ApprovalOutcome> {
         let mut stream = UnixStream::connect(&self.socket).await?;
         let mut line = serde_json::to_vec(&Call::Hold(held))?;
         line.push(b'\n');
@@ -152,9 +152,9 @@ impl ApprovalClient {
                 Holding::Waits { id } => *last = Some(id),
                 Holding::Approved { id, by } => {
                     tracing::info!("{id}: {by} lets the held request go");
-                    return Ok(Outcome::Approved(id));
+                    return Ok(ApprovalOutcome::Approved(id));
                 }
-                Holding::Refused { id, why } => return Ok(Outcome::Refused(id, why)),
+                Holding::Refused { id, why } => return Ok(ApprovalOutcome::Refused(id, why)),
             }
         }
     }

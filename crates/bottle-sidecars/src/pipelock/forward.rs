@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use bottle_policy::route::Scheme;
 use bottle_scan::dlp::{Mode, Packing, Rules};
 use bottle_types::reason::Reason;
-use bottle_wire::access::Verdict;
+use bottle_wire::access::AccessVerdict;
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, AUTHORIZATION, HOST};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version};
@@ -20,7 +20,7 @@ use crate::proxy::access::{AccessLog, CountedBody};
 use crate::proxy::headers;
 use crate::proxy::response::{self, Body, BoxError, boxed, drain, refuse};
 use crate::proxy::target::{self, RequestTarget, authority};
-use crate::proxy::upgrade::Reply;
+use crate::proxy::upgrade::ProxyReply;
 
 impl ActivePolicy {
     /// Answers a request whose headers are free of what is for one hop or a door's own. `claimed` is the route that
@@ -31,7 +31,7 @@ impl ActivePolicy {
         claimed: Option<usize>,
         request: Request<B>,
         log: &mut AccessLog,
-    ) -> Reply
+    ) -> ProxyReply
     where
         B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<BoxError>,
@@ -68,13 +68,13 @@ impl ActivePolicy {
         let route = match policy.matcher.decide(target::for_rules(target, request, &seen)) {
             Ok(route) => route,
             Err(denied) => {
-                log.stop(Verdict::Deny, denied.error);
+                log.stop(AccessVerdict::Deny, denied.error);
                 return Err(Box::new(response::denied(request.headers(), &denied)));
             }
         };
         log.entry.route = Some(route);
         if claimed.is_some_and(|claimed| claimed != route) {
-            log.stop(Verdict::Deny, Reason::RouteMismatch);
+            log.stop(AccessVerdict::Deny, Reason::RouteMismatch);
             let message = "the doors don't agree about the route; the policy may be changing: try again";
             return Err(Box::new(refuse(StatusCode::FORBIDDEN, Reason::RouteMismatch, message)));
         }
@@ -85,7 +85,7 @@ impl ActivePolicy {
         if let Some(base) = &compiled.upstream
             && policy.matcher.is_git(&base.host, &format!("{}{}", base.path, request.uri().path()))
         {
-            log.stop(Verdict::Deny, Reason::GitUpstream);
+            log.stop(AccessVerdict::Deny, Reason::GitUpstream);
             let message = "git over https to a declared upstream would go round the gate; use git://git-gate:9418/";
             return Err(Box::new(refuse(StatusCode::FORBIDDEN, Reason::GitUpstream, message)));
         }
@@ -93,11 +93,11 @@ impl ActivePolicy {
         if let Err(reached) =
             compiled.rate.map_or(Ok(()), rated).and_then(|()| self.count(&compiled.host, &target.host))
         {
-            log.stop(Verdict::Deny, Reason::Limit);
+            log.stop(AccessVerdict::Deny, Reason::Limit);
             return Err(Box::new(refuse(StatusCode::TOO_MANY_REQUESTS, Reason::Limit, reached.to_string())));
         }
         scan::packings(request.headers()).map(|packings| (route, packings)).map_err(|found| {
-            log.stop(Verdict::Block, Reason::Dlp);
+            log.stop(AccessVerdict::Block, Reason::Dlp);
             let answer = blocked(&found);
             log.entry.finding = Some(found);
             Box::new(answer)
@@ -113,7 +113,7 @@ impl ActivePolicy {
         log: &mut AccessLog,
     ) -> Option<Response<Body>> {
         if request.body().size_hint().lower() > compiled.max_bytes {
-            log.stop(Verdict::Block, Reason::TooLarge);
+            log.stop(AccessVerdict::Block, Reason::TooLarge);
             return Some(too_large(compiled.max_bytes));
         }
         let rules = self.policy.rules_for(&target.host);
@@ -130,7 +130,7 @@ impl ActivePolicy {
         if found.at == "url" {
             log.withhold();
         }
-        log.stop(Verdict::Block, Reason::Dlp);
+        log.stop(AccessVerdict::Block, Reason::Dlp);
         let answer = blocked(&found);
         log.entry.finding = Some(found);
         Some(answer)
@@ -169,7 +169,7 @@ impl ActivePolicy {
         parts.uri = match whole_uri(target, compiled, &parts.uri) {
             Ok(uri) => uri,
             Err(error) => {
-                log.stop(Verdict::Error, Reason::Request);
+                log.stop(AccessVerdict::Error, Reason::Request);
                 return refuse(StatusCode::BAD_REQUEST, Reason::Request, format!("the request can't be sent: {error}"));
             }
         };
@@ -183,7 +183,7 @@ impl ActivePolicy {
         }
         if let Some((reason, found)) = log.stream_verdict.get() {
             let (reason, found) = (*reason, found.clone());
-            log.stop(Verdict::Block, reason);
+            log.stop(AccessVerdict::Block, reason);
             log.entry.finding.clone_from(&found);
             return match found {
                 Some(found) => blocked(&found),
@@ -200,7 +200,7 @@ impl ActivePolicy {
 /// The refusal, if the route's credential has ended; looked at as late as can be, because a person may have been asked meanwhile.
 pub(super) fn ended(compiled: &CompiledRoute, log: &mut AccessLog) -> Option<Response<Body>> {
     let why = compiled.credential.as_ref()?.why_ended()?;
-    log.stop(Verdict::Deny, Reason::Credential);
+    log.stop(AccessVerdict::Deny, Reason::Credential);
     let message = format!("the request was not sent: {why}; try again later, or go on without it");
     Some(refuse(StatusCode::SERVICE_UNAVAILABLE, Reason::Credential, message))
 }
@@ -236,7 +236,7 @@ pub(super) fn whole_uri(target: &RequestTarget, compiled: &CompiledRoute, uri: &
 pub(super) fn dial_refusal(dial: &DialError, log: &mut AccessLog) -> Response<Body> {
     tracing::info!("{dial}");
     if matches!(dial, DialError::Refused { .. }) {
-        log.stop(Verdict::Block, Reason::Address);
+        log.stop(AccessVerdict::Block, Reason::Address);
         return refuse(StatusCode::FORBIDDEN, Reason::Address, dial.to_string());
     }
     log.fail(Reason::Connect, dial);
@@ -249,7 +249,7 @@ pub(super) fn failed(
     log: &mut AccessLog,
 ) -> Response<Body> {
     if log.broken.load(Ordering::Relaxed) {
-        log.stop(Verdict::Deny, Reason::BadBody);
+        log.stop(AccessVerdict::Deny, Reason::BadBody);
         let message = "the request's body is malformed or broke off; it was not sent as a whole";
         return refuse(StatusCode::BAD_REQUEST, Reason::BadBody, message);
     }

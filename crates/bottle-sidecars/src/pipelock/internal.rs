@@ -8,7 +8,7 @@ use bottle_policy::route::Scheme;
 use bottle_types::door::Door;
 use bottle_types::host::HostName;
 use bottle_types::reason::Reason;
-use bottle_wire::access::Verdict;
+use bottle_wire::access::AccessVerdict;
 use http::header::{HOST, TE, UPGRADE};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body::Body as _;
@@ -24,7 +24,7 @@ use crate::proxy::response::{Body, boxed, full, refuse};
 use crate::proxy::server::boxed_future;
 use crate::proxy::target::RequestTarget;
 use crate::proxy::trailers::{self, MapTrailers};
-use crate::proxy::upgrade::{self, Reply};
+use crate::proxy::upgrade::{self, ProxyReply};
 
 /// egress may pass on heads as long as it takes them, and a little more.
 const HEAD_BYTES: usize = 512 << 10;
@@ -110,7 +110,7 @@ async fn blind(
     target: &RequestTarget,
     mut request: Request<Incoming>,
     log: &mut AccessLog,
-) -> Reply {
+) -> ProxyReply {
     let stream = match active.tunnel(target, log).await {
         Ok(stream) => stream,
         Err(answer) => return (*answer).into(),
@@ -125,7 +125,7 @@ async fn blind(
             active.blind(host, TokioIo::new(guest), stream, log).await;
         }
     };
-    Reply { answer, after: Some(Box::new(move |log| Box::pin(relay(log)))) }
+    ProxyReply { answer, after: Some(Box::new(move |log| Box::pin(relay(log)))) }
 }
 
 /// Whom a request is for, the route that egress found, and the hash of the routes among which it found it.
@@ -149,10 +149,10 @@ fn read_target(headers_from_egress: &HeaderMap) -> Option<(RequestTarget, usize,
 /// Tells egress what its own line should say.
 fn write_verdict(headers: &mut HeaderMap, log: &AccessLog) {
     let verdict = match log.entry.verdict {
-        Verdict::Allow | Verdict::Replay => "allow",
-        Verdict::Deny => "deny",
-        Verdict::Block => "block",
-        Verdict::Error => "error",
+        AccessVerdict::Allow | AccessVerdict::Replay => "allow",
+        AccessVerdict::Deny => "deny",
+        AccessVerdict::Block => "block",
+        AccessVerdict::Error => "error",
     };
     headers.insert(headers::VERDICT, HeaderValue::from_static(verdict));
     if log.is_withheld() {

@@ -43,10 +43,10 @@ use crate::proxy::access::LogFile;
 use crate::proxy::run;
 use crate::proxy::server::ProxyServer;
 use active::Forwarder;
-use policy::{Policy, Texts};
+use policy::{Policy, PolicyTexts};
 
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct PipelockArgs {
     /// The policy file, `pipelock.yaml`.
     #[arg(long, value_name = "FILE")]
     pub(crate) config: PathBuf,
@@ -55,7 +55,7 @@ pub(crate) struct Args {
     pub(crate) routes: Option<PathBuf>,
 }
 
-pub(crate) fn main(dirs: &Dirs, args: Args) -> ExitCode {
+pub(crate) fn main(dirs: &Dirs, args: PipelockArgs) -> ExitCode {
     let routes = args.routes.unwrap_or_else(|| args.config.with_file_name("routes.yaml"));
     let files = Files { dirs: dirs.clone(), config: args.config, routes };
     run::daemon(async || {
@@ -104,11 +104,11 @@ struct Files {
 }
 
 impl Files {
-    fn texts(&self) -> Result<Texts, Error> {
-        Texts::read(&self.config, &self.routes)
+    fn texts(&self) -> Result<PolicyTexts, Error> {
+        PolicyTexts::read(&self.config, &self.routes)
     }
 
-    fn policy(&self, texts: &Texts) -> Result<Policy, Error> {
+    fn policy(&self, texts: &PolicyTexts) -> Result<Policy, Error> {
         Policy::new(&self.dirs, &self.config, &self.routes, texts)
     }
 

@@ -37,13 +37,13 @@ pub(super) struct Policy {
 }
 
 /// The two files, as texts.
-pub(super) struct Texts {
+pub(super) struct PolicyTexts {
     pub(super) pipelock: String,
     /// None where there is no such file, as in a bottle without routes.
     pub(super) routes: Option<String>,
 }
 
-impl Texts {
+impl PolicyTexts {
     pub(super) fn read(config: &Path, routes: &Path) -> Result<Self, Error> {
         let pipelock = common::read(config)?;
         let routes = match common::read(routes) {
@@ -95,7 +95,7 @@ impl Credential {
 
 impl Policy {
     /// Takes everything, or says what is wrong.
-    pub(super) fn new(dirs: &Dirs, config: &Path, routes: &Path, texts: &Texts) -> Result<Self, Error> {
+    pub(super) fn new(dirs: &Dirs, config: &Path, routes: &Path, texts: &PolicyTexts) -> Result<Self, Error> {
         let pipelock: PipelockPolicy = common::parse_policy(config, &texts.pipelock)?;
         let invalid = |reason: String| Error::Policy { path: config.to_owned(), reason };
         if pipelock.version != 1 {

@@ -36,12 +36,12 @@ enum Again {
 }
 
 /// The two ways upstream: over kept connections, and over a new one for each request.
-pub(super) struct Upstream {
+pub(super) struct UpstreamClients {
     pub(super) kept: Client<Dialer, Body>,
     pub(super) fresh: Client<Dialer, Body>,
 }
 
-impl Upstream {
+impl UpstreamClients {
     /// Sends a request, and again what may be sent again.
     pub(super) async fn request(&self, request: Request<Body>) -> Result<Response<Incoming>, Error> {
         let (parts, body) = request.into_parts();

@@ -10,7 +10,7 @@ use bottle_policy::supervise::Found;
 use bottle_scan::dlp::{Finding, Mode, Packing, Stream};
 use bottle_scan::websocket::Talk;
 use bottle_types::reason::Reason;
-use bottle_wire::access::Verdict;
+use bottle_wire::access::AccessVerdict;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, SET_COOKIE, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, Response, StatusCode, Version};
@@ -38,7 +38,7 @@ impl ActivePolicy {
         log: &mut AccessLog,
     ) -> Response<Body> {
         if let Some(coding) = unknown_coding(response.headers()) {
-            log.stop(Verdict::Error, Reason::Upstream);
+            log.stop(AccessVerdict::Error, Reason::Upstream);
             let message = format!(
                 "upstream's answer has the transfer coding `{coding}`, which no request of the doors asks for; they undo \
                  `chunked` alone"
@@ -46,7 +46,7 @@ impl ActivePolicy {
             return refuse(StatusCode::BAD_GATEWAY, Reason::Upstream, message);
         }
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            log.stop(Verdict::Error, Reason::Upstream);
+            log.stop(AccessVerdict::Error, Reason::Upstream);
             let message =
                 "upstream switched to another protocol, which no request of the doors asks for but a WebSocket's";
             return refuse(StatusCode::BAD_GATEWAY, Reason::Upstream, message);
@@ -84,7 +84,7 @@ impl ActivePolicy {
                 Response::from_parts(parts, boxed(body))
             }
             Err((reason, found)) => {
-                log.stop(Verdict::Block, reason);
+                log.stop(AccessVerdict::Block, reason);
                 let answer = not_let_in(reason, found.as_ref());
                 log.entry.finding = found;
                 answer

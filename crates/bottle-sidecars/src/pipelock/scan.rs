@@ -186,6 +186,23 @@ where
         None
     }
 
+    /// Counts bytes that have come; the reason, if they may not go.
+    fn refuses(&mut self, more: u64, max_bytes: u64) -> Option<Reason> {
+        self.taken += more;
+        if self.taken > max_bytes {
+            return Some(Reason::TooLarge);
+        }
+        (!(self.may)(more)).then_some(Reason::Limit)
+    }
+
+    /// Keeps the end of what was sent, for the search of the next request to the host.
+    fn remember_end(&self, search: Search<'_>) {
+        // What was let go in spite of a finding is no part of the next one.
+        let tail = self.scan.tail();
+        let tail = if search.find(&tail).is_some() { vec![] } else { tail };
+        self.judge.windows.sent(&self.judge.host, &tail);
+    }
+
     fn stop(&mut self, reason: Reason, found: Option<Found>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let _ = self.stream_verdict.set((reason, found));
         if let Some(body) = self.body.take() {
@@ -227,12 +244,8 @@ where
                         Err(frame) => (Bytes::new(), frame.into_trailers().ok()),
                     };
                     let more = data.len() + trailers.as_ref().map_or(0, |trailers| headers::lines(trailers).len());
-                    this.taken += more as u64;
-                    if this.taken > compiled.max_bytes {
-                        return this.stop(Reason::TooLarge, None);
-                    }
-                    if !(this.may)(more as u64) {
-                        return this.stop(Reason::Limit, None);
+                    if let Some(reason) = this.refuses(more as u64, compiled.max_bytes) {
+                        return this.stop(reason, None);
                     }
                     this.idle_timeout.as_mut().reset(Instant::now() + BODY_IDLE_TIMEOUT);
                     match trailers {
@@ -255,10 +268,7 @@ where
                 let _ = this.warned.set(found(finding, "body"));
             }
             if this.body.is_none() && judged.is_ok() && this.taken > 0 {
-                // What was let go in spite of a finding is no part of the next one.
-                let tail = this.scan.tail();
-                let tail = if search.find(&tail).is_some() { vec![] } else { tail };
-                this.judge.windows.sent(&this.judge.host, &tail);
+                this.remember_end(search);
             }
             match judged {
                 Ok(bytes) if bytes.is_empty() => {}

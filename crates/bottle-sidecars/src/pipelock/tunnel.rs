@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bottle_types::host::{HostName, HostPattern};
 use bottle_types::reason::Reason;
-use bottle_wire::access::Verdict;
+use bottle_wire::access::AccessVerdict;
 use http::{Response, StatusCode};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -30,12 +30,12 @@ impl ActivePolicy {
     ) -> Result<TcpStream, Box<Response<Body>>> {
         log.entry.not_inspected = true;
         let Some(pattern) = self.passes(&target.host).filter(|_| target.port == 443) else {
-            log.stop(Verdict::Deny, Reason::NoRoute);
+            log.stop(AccessVerdict::Deny, Reason::NoRoute);
             let message = format!("{} is none of the hosts whose TLS is passed through", target.host);
             return Err(Box::new(refuse(StatusCode::FORBIDDEN, Reason::NoRoute, message)));
         };
         if let Err(reached) = self.count(pattern, &target.host) {
-            log.stop(Verdict::Deny, Reason::Limit);
+            log.stop(AccessVerdict::Deny, Reason::Limit);
             return Err(Box::new(refuse(StatusCode::TOO_MANY_REQUESTS, Reason::Limit, reached.to_string())));
         }
         self.dialer.plain(&target.host, target.port).await.map_err(|error| Box::new(dial_refusal(&error, log)))

@@ -10,7 +10,7 @@ use bottle_scan::dlp::{Finding, Mode, Rules};
 use bottle_scan::websocket::{Frames, Talk};
 use bottle_types::host::HostName;
 use bottle_types::reason::Reason;
-use bottle_wire::access::Verdict;
+use bottle_wire::access::AccessVerdict;
 use bytes::Bytes;
 use http::header::{HOST, SEC_WEBSOCKET_EXTENSIONS};
 use http::{Request, Response, StatusCode, Version};
@@ -25,7 +25,7 @@ use super::redact::Redactor;
 use crate::proxy::access::AccessLog;
 use crate::proxy::response::{BoxError, full, refuse};
 use crate::proxy::target::RequestTarget;
-use crate::proxy::upgrade::{self, Reply};
+use crate::proxy::upgrade::{self, ProxyReply};
 
 /// RFC 6455, 7.4.1: a message that a policy does not allow; one that is no message.
 const CLOSE_POLICY: u16 = 1008;
@@ -48,7 +48,7 @@ impl ActivePolicy {
         claimed: Option<usize>,
         mut request: Request<B>,
         log: &mut AccessLog,
-    ) -> Reply
+    ) -> ProxyReply
     where
         B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<BoxError>,
@@ -66,7 +66,7 @@ impl ActivePolicy {
         parts.uri = match whole_uri(target, compiled, &parts.uri) {
             Ok(uri) => uri,
             Err(error) => {
-                log.stop(Verdict::Error, Reason::Request);
+                log.stop(AccessVerdict::Error, Reason::Request);
                 return refuse(StatusCode::BAD_REQUEST, Reason::Request, format!("the request can't be sent: {error}"))
                     .into();
             }
@@ -87,7 +87,7 @@ impl ActivePolicy {
         }
         if !upgrade::agreed(&response, upgrade::WEBSOCKET) || response.headers().contains_key(SEC_WEBSOCKET_EXTENSIONS)
         {
-            log.stop(Verdict::Error, Reason::Upstream);
+            log.stop(AccessVerdict::Error, Reason::Upstream);
             let message = "upstream answered the WebSocket's handshake with something that was not asked for";
             return refuse(StatusCode::BAD_GATEWAY, Reason::Upstream, message).into();
         }
@@ -96,7 +96,7 @@ impl ActivePolicy {
         upgrade::ask(answer.headers_mut(), upgrade::WEBSOCKET);
         let (active, host) = (Arc::clone(self), target.host.clone());
         let talk = WebSocketRelay { active, route, host, guest, upstream };
-        Reply { answer, after: Some(Box::new(move |log| Box::pin(talk.run(log)))) }
+        ProxyReply { answer, after: Some(Box::new(move |log| Box::pin(talk.run(log)))) }
     }
 }
 
@@ -115,7 +115,7 @@ impl WebSocketRelay {
         let (guest, upstream) = match tokio::try_join!(guest, upstream) {
             Ok(both) => both,
             Err(error) => {
-                log.stop(Verdict::Error, Reason::Upgrade);
+                log.stop(AccessVerdict::Error, Reason::Upgrade);
                 tracing::debug!("a WebSocket was not taken up: {error}");
                 return;
             }
@@ -153,7 +153,7 @@ impl WebSocketRelay {
 /// Notes why a WebSocket is ended, and tells the guest.
 async fn end<W: AsyncWrite + Unpin>(ended: WebSocketEnd, host: &HostName, guest: &mut W, log: &mut AccessLog) {
     tracing::info!("ended a WebSocket to {host}: {}", ended.why);
-    log.stop(if ended.code == Some(CLOSE_PROTOCOL) { Verdict::Deny } else { Verdict::Block }, ended.reason);
+    log.stop(if ended.code == Some(CLOSE_PROTOCOL) { AccessVerdict::Deny } else { AccessVerdict::Block }, ended.reason);
     if ended.found.is_some() {
         log.entry.finding = ended.found;
     }

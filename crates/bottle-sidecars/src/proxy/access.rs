@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use bottle_policy::supervise::Found;
 use bottle_types::door::Door;
 use bottle_types::reason::Reason;
-use bottle_wire::access::{Access, Verdict};
+use bottle_wire::access::{Access, AccessVerdict};
 use bytes::Bytes;
 use http::Response;
 use http_body::{Frame, SizeHint};
@@ -94,7 +94,7 @@ impl AccessLog {
             port,
             path: path.to_owned(),
             route: None,
-            verdict: Verdict::Allow,
+            verdict: AccessVerdict::Allow,
             reason: None,
             finding: None,
             proposal: None,
@@ -118,7 +118,7 @@ impl AccessLog {
     }
 
     /// Notes that the request goes no further, and why.
-    pub(crate) fn stop(&mut self, verdict: Verdict, reason: Reason) {
+    pub(crate) fn stop(&mut self, verdict: AccessVerdict, reason: Reason) {
         self.entry.verdict = verdict;
         self.entry.reason = Some(reason.to_string());
     }
@@ -130,7 +130,7 @@ impl AccessLog {
 
     /// Notes what went wrong, with the error behind a colon.
     pub(crate) fn fail(&mut self, reason: Reason, error: &impl Display) {
-        self.entry.verdict = Verdict::Error;
+        self.entry.verdict = AccessVerdict::Error;
         self.entry.reason = Some(format!("{reason}: {error}"));
     }
 
@@ -159,9 +159,9 @@ impl AccessLog {
 impl Drop for AccessLog {
     fn drop(&mut self) {
         if let Some((reason, found)) = self.stream_verdict.get()
-            && self.entry.verdict == Verdict::Allow
+            && self.entry.verdict == AccessVerdict::Allow
         {
-            self.entry.verdict = Verdict::Block;
+            self.entry.verdict = AccessVerdict::Block;
             self.entry.reason = Some(reason.to_string());
             self.entry.finding.clone_from(found);
         }
@@ -208,7 +208,7 @@ impl http_body::Body for LoggedBody {
             }
             Poll::Ready(Some(Err(error))) => {
                 // A body that a scan stopped has its reason already.
-                if self.log.entry.verdict == Verdict::Allow && self.log.stream_verdict.get().is_none() {
+                if self.log.entry.verdict == AccessVerdict::Allow && self.log.stream_verdict.get().is_none() {
                     self.log.cut_off(&error);
                 }
                 // An error ends the connection at once, with what it has not sent, the head maybe; nothing to do yet makes it send that.

@@ -12,7 +12,7 @@ use bottle_policy::route::Scheme;
 use bottle_types::door::Door;
 use bottle_types::host::HostName;
 use bottle_types::reason::Reason;
-use bottle_wire::access::Verdict;
+use bottle_wire::access::AccessVerdict;
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -197,7 +197,7 @@ impl<B: Handler> ProxyServer<B> {
                 self.handler.tunnel(target, hello, stream, log).await;
             }
             Err((reason, why)) => {
-                log.stop(if reason == Reason::Gone { Verdict::Error } else { Verdict::Deny }, reason);
+                log.stop(if reason == Reason::Gone { AccessVerdict::Error } else { AccessVerdict::Deny }, reason);
                 tracing::info!("closed a tunnel to {host}:443: {why}");
             }
         }
@@ -221,7 +221,7 @@ impl<B: Handler> ProxyServer<B> {
             Ok(stream) => stream,
             Err((reason, why)) => {
                 let mut log = self.begin_log("CONNECT", host.as_str(), port, "");
-                log.stop(if reason == Reason::Gone { Verdict::Error } else { Verdict::Deny }, reason);
+                log.stop(if reason == Reason::Gone { AccessVerdict::Error } else { AccessVerdict::Deny }, reason);
                 tracing::info!("closed a tunnel to {host}:{port}: {why}");
                 return;
             }
@@ -294,7 +294,7 @@ impl<B: Handler> ProxyServer<B> {
     fn note_unreadable(&self, host: &str, port: u16, head: &UnreadableHead) {
         let mut log = self.begin_log(head.method(), host, port, "");
         log.entry.status = head.status.as_u16();
-        log.stop(Verdict::Deny, Reason::Request);
+        log.stop(AccessVerdict::Deny, Reason::Request);
     }
 
     /// Refuses for a reason that has nothing to do with rules.
@@ -308,7 +308,7 @@ impl<B: Handler> ProxyServer<B> {
         why: &str,
     ) -> Response<Body> {
         let mut log = self.begin_log(request.method().as_str(), host, port, request.uri().path());
-        log.stop(Verdict::Deny, error);
+        log.stop(AccessVerdict::Deny, error);
         log.answer(refuse(status, error, why))
     }
 }

@@ -25,18 +25,18 @@ const LAST_BYTES_TIMEOUT: Duration = Duration::from_secs(2);
 pub(crate) type AfterUpgrade = Box<dyn FnOnce(AccessLog) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
 
 /// A reply: the answer to a request, and what its connection becomes afterwards.
-pub(crate) struct Reply {
+pub(crate) struct ProxyReply {
     pub(crate) answer: Response<Body>,
     pub(crate) after: Option<AfterUpgrade>,
 }
 
-impl From<Response<Body>> for Reply {
+impl From<Response<Body>> for ProxyReply {
     fn from(answer: Response<Body>) -> Self {
         Self { answer, after: None }
     }
 }
 
-impl Reply {
+impl ProxyReply {
     /// Gives the answer on; the line is written when the answer, or what the connection has become, is over.
     pub(crate) fn finish(self, mut log: AccessLog) -> Response<Body> {
         match self.after {

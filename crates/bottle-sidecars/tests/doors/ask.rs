@@ -5,7 +5,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use bottle_policy::supervise::{Held, Request};
-use bottle_wire::access::Verdict as Logged;
+use bottle_wire::access::AccessVerdict;
 use bottle_wire::control::{Decided, Listing};
 use bottle_wire::proposal::{By, State, Verdict};
 use bottle_wire::proposal::{Decide, Standing};
@@ -140,7 +140,7 @@ async fn a_yes_lets_exactly_this_request_go() {
         assert_eq!(seen[0].body, body.as_bytes());
     }
     let line = world.log("pipelock.jsonl", 1).await.remove(0);
-    assert_eq!((line.verdict, line.reason, line.status), (Logged::Allow, None, 200));
+    assert_eq!((line.verdict, line.reason, line.status), (AccessVerdict::Allow, None, 200));
     assert_eq!(
         (line.proposal.map(|id| id.to_string()), line.finding.map(|found| found.offset)),
         (Some("P1".to_owned()), Some(201))
@@ -190,7 +190,7 @@ async fn a_no_says_who_and_why_and_stands() {
     assert_eq!((list(&world).len(), reached(&world)), (1, 0));
     let lines = world.log("pipelock.jsonl", 4).await;
     assert!(
-        lines.iter().all(|line| line.verdict == Logged::Block && line.reason.as_deref() == Some("dlp")),
+        lines.iter().all(|line| line.verdict == AccessVerdict::Block && line.reason.as_deref() == Some("dlp")),
         "{lines:?}"
     );
     for file in ["proposals.jsonl", "pipelock.jsonl", "egress.jsonl"] {

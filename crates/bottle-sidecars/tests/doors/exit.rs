@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bottle_policy::bundle::image_user;
 use bottle_types::door::Door;
-use bottle_wire::access::Verdict;
+use bottle_wire::access::AccessVerdict;
 use bytes::Bytes;
 use futures_util::stream;
 use http::{Request, StatusCode};
@@ -148,7 +148,7 @@ async fn a_secret_in_a_head_is_blocked() {
     assert!(world.origin.state.seen.lock().expect("a lock").is_empty());
     for file in ["egress.jsonl", "pipelock.jsonl"] {
         let lines = world.log(file, 7).await;
-        assert!(lines.iter().all(|line| line.verdict == Verdict::Block && line.finding.is_some()), "{lines:?}");
+        assert!(lines.iter().all(|line| line.verdict == AccessVerdict::Block && line.finding.is_some()), "{lines:?}");
         let text = std::fs::read_to_string(world.path("state/log").join(file)).expect("a record");
         assert!(!text.contains(KEY) && !text.contains(&hex) && !text.contains(&token), "{text}");
     }
@@ -188,7 +188,7 @@ async fn a_warning_lets_formats_pass_but_no_known_secret() {
     let token = format!("ghp_{}", "a1B2c3D4e5F6".repeat(3));
     assert_eq!(world.send(request("POST", "/open/x", token)).await.status(), StatusCode::OK);
     let line = world.log("pipelock.jsonl", 1).await.remove(0);
-    assert_eq!((line.verdict, line.finding.expect("a finding").rule.as_str()), (Verdict::Allow, "github-pat"));
+    assert_eq!((line.verdict, line.finding.expect("a finding").rule.as_str()), (AccessVerdict::Allow, "github-pat"));
     assert_eq!(world.send(request("POST", "/open/x", KEY)).await.status(), StatusCode::FORBIDDEN);
 }
 
@@ -213,7 +213,7 @@ async fn a_private_address_is_refused_unless_listed() {
     assert_eq!((status, &body["error"]), (StatusCode::FORBIDDEN, &"address".into()));
     assert!(body["message"].as_str().expect("a message").contains("loopback"), "{body}");
     let line = world.log("egress.jsonl", 1).await.remove(0);
-    assert_eq!((line.verdict, line.reason.as_deref()), (Verdict::Block, Some("address")));
+    assert_eq!((line.verdict, line.reason.as_deref()), (AccessVerdict::Block, Some("address")));
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::time::Duration;
 
-use bottle_wire::access::{Access, Verdict};
+use bottle_wire::access::{Access, AccessVerdict};
 use pretty_assertions::assert_eq;
 use serde::Deserialize;
 use tokio::io::AsyncReadExt as _;
@@ -101,7 +101,7 @@ async fn where_findings_block_nothing_of_the_message_comes_in() {
         let said = bytes.strip_prefix(HELLO).unwrap_or(&bytes);
         let Some(code) = case.ends else {
             assert_eq!((said, ended), (case.bytes().concat().as_slice(), false), "{}", case.name);
-            assert_eq!((line.verdict, line.finding), (Verdict::Allow, None), "{}", case.name);
+            assert_eq!((line.verdict, line.finding), (AccessVerdict::Allow, None), "{}", case.name);
             continue;
         };
         let text = String::from_utf8_lossy(said).into_owned();
@@ -111,7 +111,8 @@ async fn where_findings_block_nothing_of_the_message_comes_in() {
         {
             assert!(!text.contains(word), "{}: {text}", case.name);
         }
-        let (verdict, reason) = if code == 1002 { (Verdict::Deny, "websocket") } else { (Verdict::Block, "answer") };
+        let (verdict, reason) =
+            if code == 1002 { (AccessVerdict::Deny, "websocket") } else { (AccessVerdict::Block, "answer") };
         assert_eq!((line.verdict, line.reason.as_deref()), (verdict, Some(reason)), "{}", case.name);
         assert_eq!(line.finding.map(|found| found.rule), case.rule, "{}", case.name);
     }
@@ -123,7 +124,7 @@ async fn where_they_warn_all_comes_in_and_the_line_says_what() {
     for (at, case) in cases().iter().enumerate() {
         let (bytes, ended, line) = heard(&world, at, case).await;
         assert_eq!((bytes, ended), ([HELLO, &case.bytes().concat()].concat(), false), "{}", case.name);
-        assert_eq!(line.verdict, Verdict::Allow);
+        assert_eq!(line.verdict, AccessVerdict::Allow);
         let found = line.finding.map(|found| found.rule);
         match (&case.rule, case.ends) {
             (None, Some(_)) => assert!(found.is_some_and(|rule| rule.starts_with("unreadable:")), "{}", case.name),
@@ -138,10 +139,10 @@ async fn where_nobody_looks_all_comes_in_up_to_its_limit() {
     for (at, case) in cases().iter().enumerate() {
         let (bytes, ended, line) = heard(&world, at, case).await;
         assert_eq!((bytes, ended), ([HELLO, &case.bytes().concat()].concat(), false), "{}", case.name);
-        assert_eq!((line.verdict, line.finding), (Verdict::Allow, None), "{}", case.name);
+        assert_eq!((line.verdict, line.finding), (AccessVerdict::Allow, None), "{}", case.name);
     }
     let (name, frames) = ("long".to_owned(), vec![format!("text {}", "x".repeat(120)); 20]);
     let (bytes, ended, line) = heard(&world, cases().len(), &Case { name, frames, ends: None, rule: None }).await;
     assert!(ended && bytes.len() <= 1024, "{}", bytes.len());
-    assert_eq!((line.verdict, line.reason.as_deref()), (Verdict::Block, Some("answer_too_large")));
+    assert_eq!((line.verdict, line.reason.as_deref()), (AccessVerdict::Block, Some("answer_too_large")));
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bottle_wire::access::Verdict;
+use bottle_wire::access::AccessVerdict;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use http::{HeaderMap, HeaderValue, Request, StatusCode};
@@ -143,7 +143,7 @@ async fn many_headers_pass_and_too_many_are_refused_with_a_line() {
         let (status, body) = refusal(response).await;
         assert_eq!((status.as_u16(), &body["error"]), (431, &"request".into()));
         let line = world.log("egress.jsonl", 5 + index).await.pop().expect("a line");
-        assert_eq!((line.verdict, line.status), (Verdict::Deny, 431));
+        assert_eq!((line.verdict, line.status), (AccessVerdict::Deny, 431));
     }
     // A target that HTTP/2's library can't read is reset by it, and leaves a line all the same.
     let mut tls = world.tunnel("localhost", world.origin.port, "h2").await;
@@ -157,5 +157,5 @@ async fn many_headers_pass_and_too_many_are_refused_with_a_line() {
         [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0"[..], &[0, 0, length, 1, 5, 0, 0, 0, 1], &head];
     tls.write_all(&frames.concat()).await.expect("sent");
     let line = world.log("egress.jsonl", 7).await.pop().expect("a line");
-    assert_eq!((line.verdict, line.reason.as_deref()), (Verdict::Deny, Some("request")));
+    assert_eq!((line.verdict, line.reason.as_deref()), (AccessVerdict::Deny, Some("request")));
 }

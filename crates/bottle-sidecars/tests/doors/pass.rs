@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bottle_wire::access::{Access, Verdict};
+use bottle_wire::access::{Access, AccessVerdict};
 use http::StatusCode;
 use pretty_assertions::assert_eq;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -141,7 +141,7 @@ async fn first(world: &World, place: &str, bytes: &[u8]) -> Vec<u8> {
 
 fn whole(line: &Access, bytes: usize) {
     let about = (line.method.as_str(), line.host.as_str(), line.port, line.verdict);
-    assert_eq!(about, ("CONNECT", HOST, 443, Verdict::Allow));
+    assert_eq!(about, ("CONNECT", HOST, 443, AccessVerdict::Allow));
     assert!(line.not_inspected && line.bytes_out > bytes as u64 && line.bytes_in > bytes as u64, "{line:?}");
     assert_eq!((line.finding.as_ref(), line.credential.as_ref(), line.path.as_str()), (None, None, ""));
 }
@@ -172,7 +172,7 @@ async fn a_pinned_host_is_talked_to_and_no_other_rides_on_it() {
         let line = world.log("egress.jsonl", before + 1).await.remove(before);
         assert_eq!(
             (line.verdict, line.reason.as_deref(), line.not_inspected),
-            (Verdict::Deny, Some(reason), not_inspected),
+            (AccessVerdict::Deny, Some(reason), not_inspected),
             "{place}"
         );
     }
@@ -196,6 +196,6 @@ async fn pipelock_alone_passes_it_through_too() {
     whole(&world.log("pipelock.jsonl", 1).await[0], bytes);
     first(&world, "pinned.example:443", &pinned.hello("other.example")).await;
     let line = world.log("pipelock.jsonl", 2).await.remove(1);
-    assert_eq!((line.verdict, line.reason.as_deref()), (Verdict::Deny, Some("sni")));
+    assert_eq!((line.verdict, line.reason.as_deref()), (AccessVerdict::Deny, Some("sni")));
     assert_eq!(pinned.taken(), 1);
 }

@@ -134,7 +134,7 @@ async fn answers_are_looked_at_where_the_policy_says_so() {
     assert!(read(warns.send(get("/open/inject")).await).await.is_ok());
     let line = warns.log("pipelock.jsonl", 1).await.remove(0);
     assert_eq!(line.finding.map(|found| found.rule).as_deref(), Some("injection-ignore-instructions"));
-    assert_eq!(line.verdict, bottle_wire::access::Verdict::Allow);
+    assert_eq!(line.verdict, bottle_wire::access::AccessVerdict::Allow);
     let blocks = world("response_scanning: { action: block, max_body_bytes: 256KiB }").await;
     // Nothing of these has gone, so the guest is told why instead.
     for (path, error, rule) in

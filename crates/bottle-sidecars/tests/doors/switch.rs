@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bottle_wire::access::Verdict;
+use bottle_wire::access::AccessVerdict;
 use pretty_assertions::assert_eq;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
@@ -83,7 +83,7 @@ async fn messages_pass_and_a_secret_cut_over_frames_does_not() {
     assert!(rest.len() > 4 && rest[0] == 0x88 && rest[2..4] == 1008u16.to_be_bytes(), "{rest:02x?}");
     assert_eq!(world.origin.state.said.lock().expect("a lock").as_slice(), honest);
     let line = world.log("pipelock.jsonl", 1).await.remove(0);
-    assert_eq!((line.status, line.verdict, line.reason.as_deref()), (101, Verdict::Block, Some("dlp")));
+    assert_eq!((line.status, line.verdict, line.reason.as_deref()), (101, AccessVerdict::Block, Some("dlp")));
     assert_eq!(
         line.finding.map(|found| (found.rule, found.at)),
         Some(("known-secret:ESCAPE_KEY".to_owned(), "websocket".to_owned()))
@@ -210,7 +210,7 @@ async fn a_malformed_body_is_the_guest_s_fault() {
     let answer = String::from_utf8_lossy(&answer);
     assert!(answer.starts_with("HTTP/1.1 400") && answer.contains("bad_body"), "{answer}");
     let line = world.log("egress.jsonl", 1).await.remove(0);
-    assert_eq!((line.verdict, line.reason.as_deref()), (Verdict::Deny, Some("bad_body")));
+    assert_eq!((line.verdict, line.reason.as_deref()), (AccessVerdict::Deny, Some("bad_body")));
 }
 
 #[tokio::test]

@@ -176,7 +176,7 @@ fn a_held_push_goes_when_exactly_it_was_let_through() {
         text.contains("held refs/heads/bottle/one") && text.contains("as proposal P1: deploy/a is held (deploy/**)"),
         "{text}"
     );
-    assert_eq!(world.record().last().map(|push| push.verdict), Some(push_report::Verdict::Held));
+    assert_eq!(world.record().last().map(|push| push.verdict), Some(push_report::PushVerdict::Held));
     let Request::HeldPush(held) = &proposals(&world)[0].proposal.request else { panic!("another kind") };
     assert_eq!(held.files, ["deploy/a | +1 -0"]);
     // The same again asks nobody twice; other objects, and another ref, are another push.
@@ -249,7 +249,7 @@ fn a_held_push_goes_when_exactly_it_was_let_through() {
     let pushed = format!("git push \"$ORIGIN\" {}:refs/heads/bottle/found", held.refs[0].new);
     assert_eq!(fails(&world, &clone, &pushed, &env), None);
     let last = world.record().pop().expect("a push");
-    assert_eq!((last.verdict, last.findings.len()), (push_report::Verdict::Accepted, 1));
+    assert_eq!((last.verdict, last.findings.len()), (push_report::PushVerdict::Accepted, 1));
     record_holds(&world, &first, &[&token]);
 }
 

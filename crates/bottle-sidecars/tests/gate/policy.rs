@@ -1,6 +1,6 @@
 //! Push policy: what is refused whatever it contains.
 
-use bottle_wire::push_report::Verdict;
+use bottle_wire::push_report::PushVerdict;
 
 use crate::world::{World, said};
 
@@ -47,7 +47,7 @@ fn refs_paths_and_rewrites() {
         world.ok(&clone, "git checkout -q -f main; git reset -q --hard origin/main; git clean -fdq");
     }
     assert_eq!(world.upstream_refs(), before);
-    assert!(world.record().iter().all(|line| line.verdict == Verdict::Refused && !line.reasons.is_empty()));
+    assert!(world.record().iter().all(|line| line.verdict == PushVerdict::Refused && !line.reasons.is_empty()));
 }
 
 #[test]
@@ -140,7 +140,7 @@ fn a_dry_run_forwards_nothing_and_keeps_the_push() {
     let bundle = world.path("state/log/would-push/origin-2.bundle");
     let heads = world.ok(&clone, &format!("git bundle verify -q {0} && git bundle list-heads {0}", bundle.display()));
     assert_eq!(heads, format!("{head} refs/heads/bottle/x"));
-    assert!(world.record().iter().all(|line| line.verdict == Verdict::WouldPush));
+    assert!(world.record().iter().all(|line| line.verdict == PushVerdict::WouldPush));
 }
 
 #[test]

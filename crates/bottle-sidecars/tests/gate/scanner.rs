@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use bottle_wire::push_report::Verdict;
+use bottle_wire::push_report::PushVerdict;
 
 use crate::world::{World, aws_key, said};
 
@@ -19,14 +19,14 @@ fn a_planted_key_is_refused_in_one_line_that_does_not_show_it() {
     assert!(!text.contains(&key));
     let record = world.record();
     assert_eq!(record.len(), 1);
-    assert_eq!(record[0].verdict, Verdict::Refused);
+    assert_eq!(record[0].verdict, PushVerdict::Refused);
     assert_eq!(record[0].findings[0].line, Some(3));
     assert!(!world.upstream_refs().contains("bottle"));
 
     world.ok(&clone, "sed -i d config.py; git commit -qa --amend -m clean; git push origin HEAD:refs/heads/bottle/x");
     let head = world.ok(&clone, "git rev-parse HEAD");
     assert!(world.upstream_refs().contains(&format!("refs/heads/bottle/x {head}")));
-    assert_eq!(world.record()[1].verdict, Verdict::Accepted);
+    assert_eq!(world.record()[1].verdict, PushVerdict::Accepted);
     let everything = fs::read_to_string(world.path("state/log/gate.jsonl")).expect("a record") + &world.gate_log();
     assert!(!everything.contains(&key));
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use super::{Access, Verdict};
+use super::{Access, AccessVerdict};
 
 /// Upper bounds of the buckets of a request's time, in seconds.
 const BUCKETS: [f64; 8] = [0.005, 0.025, 0.1, 0.5, 1.0, 5.0, 30.0, 300.0];
@@ -24,11 +24,11 @@ pub fn metrics<'a>(lines: impl Iterator<Item = &'a str>) -> String {
     for access in lines.filter_map(|line| serde_json::from_str::<Access>(line).ok()) {
         let door = access.door.name();
         let verdict = match access.verdict {
-            Verdict::Allow => "allow",
-            Verdict::Deny => "deny",
-            Verdict::Block => "block",
-            Verdict::Error => "error",
-            Verdict::Replay => "replay",
+            AccessVerdict::Allow => "allow",
+            AccessVerdict::Deny => "deny",
+            AccessVerdict::Block => "block",
+            AccessVerdict::Error => "error",
+            AccessVerdict::Replay => "replay",
         };
         // What follows a colon is about one request alone.
         let reason = access.reason.unwrap_or_default().split(':').next().unwrap_or_default().to_owned();

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use bottle_types::door::Door;
 
-use super::{Access, Verdict};
+use super::{Access, AccessVerdict};
 
 /// A row's cells, in the order of [`HEAD`].
 type Row = [String; 9];
@@ -62,7 +62,7 @@ fn merge(known: &mut Access, other: Access) {
         _ => (other, known.clone()),
     };
     *known = Access {
-        verdict: if egress.verdict == Verdict::Allow { pipelock.verdict } else { egress.verdict },
+        verdict: if egress.verdict == AccessVerdict::Allow { pipelock.verdict } else { egress.verdict },
         reason: egress.reason.or(pipelock.reason),
         finding: egress.finding.or(pipelock.finding),
         proposal: egress.proposal.or(pipelock.proposal),
@@ -75,11 +75,11 @@ fn merge(known: &mut Access, other: Access) {
 
 fn row(access: &Access) -> Row {
     let verdict = match access.verdict {
-        Verdict::Allow => "allow",
-        Verdict::Deny => "deny",
-        Verdict::Block => "block",
-        Verdict::Error => "error",
-        Verdict::Replay => "replay",
+        AccessVerdict::Allow => "allow",
+        AccessVerdict::Deny => "deny",
+        AccessVerdict::Block => "block",
+        AccessVerdict::Error => "error",
+        AccessVerdict::Replay => "replay",
     };
     let port = if matches!(access.port, 443 | 0) { String::new() } else { format!(":{}", access.port) };
     let mut notes = vec![];

@@ -8,7 +8,7 @@ use bottle_types::units::ByteSize;
 use super::{
     At, Checked, check_command, check_cpus, check_image, check_variable_name, check_words, is_one_word, secrets,
 };
-use crate::manifest::{Bottle, Service};
+use crate::manifest::{BottleEntry, Service};
 use crate::plan::RESERVED_VARIABLES;
 
 /// More is not an agent with a database, but a data centre.
@@ -25,7 +25,7 @@ struct Taken<'a> {
     variables: BTreeMap<&'a str, &'a str>,
 }
 
-pub(super) fn check(bottle: &Bottle, at: &At) -> Checked {
+pub(super) fn check(bottle: &BottleEntry, at: &At) -> Checked {
     if bottle.services.len() > MAX_SERVICES {
         return Err(at.wrong(&format!("more than {MAX_SERVICES} services")));
     }
@@ -106,7 +106,7 @@ fn check_ports<'a>(name: &'a str, service: &Service, at: &At, taken: &mut Taken<
 fn check_variables<'a>(
     name: &'a str,
     service: &'a Service,
-    bottle: &Bottle,
+    bottle: &BottleEntry,
     at: &At,
     taken: &mut Taken<'a>,
 ) -> Checked {

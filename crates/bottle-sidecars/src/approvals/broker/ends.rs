@@ -6,7 +6,7 @@ use bottle_wire::proposal::record::Cause;
 use bottle_wire::proposal::{By, PolicyFile, ProposalId, State, Verdict, sha256};
 use time::OffsetDateTime;
 
-use super::super::error::Error;
+use super::super::error::BrokerError;
 use super::super::log::moment;
 use super::Broker;
 use crate::confirm::Install;
@@ -17,7 +17,7 @@ impl Broker {
         self.log.ledger().standings().filter_map(ends).min()
     }
 
-    pub(super) async fn time_is_up(&mut self) -> Result<(), Error> {
+    pub(super) async fn time_is_up(&mut self) -> Result<(), BrokerError> {
         self.end_what_is_late().await?;
         let now = OffsetDateTime::now_utc();
         let late = |standing: &&Standing| !standing.state.is_open() && ends(standing).is_some_and(|end| end <= now);
@@ -33,13 +33,16 @@ impl Broker {
             let text = without.ok().and_then(|without| without.texts().get(&file).cloned());
             let Some(text) = text else {
                 tracing::error!("{id}: its time is up, and the policy without it can't be told");
-                return Err(Error::Record { path: "the policy".into(), reason: format!("without {id} it is none") });
+                return Err(BrokerError::Record {
+                    path: "the policy".into(),
+                    reason: format!("without {id} it is none"),
+                });
             };
             tracing::info!("{id}: its time is up");
             let applied = self.install(file, text, Cause::Ended(id), None).await?;
             if let Applied::Kept { reason } = applied {
                 // Whatever is wrong with the doors: a policy whose time is up may not stay, so nothing goes on.
-                return Err(Error::Late { id, reason });
+                return Err(BrokerError::Late { id, reason });
             }
             self.status_text(id);
         }
@@ -47,7 +50,7 @@ impl Broker {
     }
 
     /// Refuses what nobody has decided in time.
-    pub(super) async fn end_what_is_late(&mut self) -> Result<(), Error> {
+    pub(super) async fn end_what_is_late(&mut self) -> Result<(), BrokerError> {
         let now = OffsetDateTime::now_utc();
         let open = self.log.ledger().standings().filter(|standing| standing.state.is_open());
         let late: Vec<ProposalId> = open
@@ -62,7 +65,7 @@ impl Broker {
     }
 
     /// After a start: finishes what was approved and not applied, and has the doors go by what the record says.
-    pub(super) async fn take_up(&mut self) -> Result<(), Error> {
+    pub(super) async fn take_up(&mut self) -> Result<(), BrokerError> {
         let ids: Vec<ProposalId> = self.log.ledger().standings().map(|standing| standing.proposal.id).collect();
         for id in ids {
             self.status_text(id);
@@ -74,7 +77,7 @@ impl Broker {
             let Some(before) = self.on_disk(file).filter(|found| *found != sha256(&text)) else { continue };
             tracing::warn!("{file} is not what the record leads to: putting that in force");
             if let Applied::Kept { reason } = self.supervisor.install(Install { file, before, text }).await {
-                return Err(Error::Record { path: file.name().into(), reason });
+                return Err(BrokerError::Record { path: file.name().into(), reason });
             }
         }
         Ok(())

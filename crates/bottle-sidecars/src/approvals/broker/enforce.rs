@@ -9,13 +9,13 @@ use bottle_wire::proposal::record::{Cause, Event};
 use bottle_wire::proposal::{By, PolicyFile, ProposalId, State, Verdict, sha256};
 use time::OffsetDateTime;
 
-use super::super::error::Error;
+use super::super::error::BrokerError;
 use super::{Broker, stamp};
 use crate::confirm::Install;
 
 impl Broker {
     /// Takes a decision that counts, and puts in force what it grants.
-    pub(super) async fn settle(&mut self, id: ProposalId, verdict: Verdict, by: By) -> Result<(), Error> {
+    pub(super) async fn settle(&mut self, id: ProposalId, verdict: Verdict, by: By) -> Result<(), BrokerError> {
         let Some(Standing { proposal, .. }) = self.log.ledger().get(id) else { return Ok(()) };
         let (hash, policy_hash) = (proposal.hash.clone(), proposal.policy_hash.clone());
         tracing::info!("{id}: decided by {by}");
@@ -25,7 +25,7 @@ impl Broker {
     }
 
     /// Applies what was approved and not applied yet.
-    pub(super) async fn put_in_force(&mut self, id: ProposalId) -> Result<(), Error> {
+    pub(super) async fn put_in_force(&mut self, id: ProposalId) -> Result<(), BrokerError> {
         let ledger = self.log.ledger();
         let Some(standing) = ledger.get(id).filter(|standing| matches!(standing.state, State::Applying { .. })) else {
             return Ok(());
@@ -56,7 +56,7 @@ impl Broker {
         text: String,
         cause: Cause,
         until: Option<String>,
-    ) -> Result<Applied, Error> {
+    ) -> Result<Applied, BrokerError> {
         let before = self.log.ledger().hash(file);
         let (on_disk, after) = (self.on_disk(file).unwrap_or_else(|| before.clone()), sha256(&text));
         let applied = if before == after {
@@ -77,7 +77,7 @@ impl Broker {
     }
 
     /// Open proposals are shown with the policy in force; what has become pointless is closed.
-    pub(super) async fn renew(&mut self) -> Result<(), Error> {
+    pub(super) async fn renew(&mut self) -> Result<(), BrokerError> {
         for (id, renewed) in self.log.ledger().outdated() {
             match renewed {
                 Ok(event) => {

@@ -12,7 +12,7 @@ use bottle_wire::proposal::Standing;
 use bottle_wire::proposal::{By, ProposalId, State, Verdict};
 use tokio::sync::{mpsc, watch};
 
-use super::super::error::Error;
+use super::super::error::BrokerError;
 use super::super::words::{self, StatusText};
 use super::{Broker, BrokerHandle, BrokerMessage};
 
@@ -65,7 +65,10 @@ impl Drop for Question {
 
 impl Broker {
     /// Asks about a held request, unless it is decided already.
-    pub(super) async fn hold(&mut self, held: Held) -> Result<(Holding, Option<watch::Receiver<StatusText>>), Error> {
+    pub(super) async fn hold(
+        &mut self,
+        held: Held,
+    ) -> Result<(Holding, Option<watch::Receiver<StatusText>>), BrokerError> {
         let refused = |why: String| Ok((Holding::Refused { id: None, why }, None));
         let held = match Held::new(held.clone()) {
             Ok(normal) if normal == held => held,
@@ -116,7 +119,7 @@ impl Broker {
     }
 
     /// Closes the question about a held request that nobody waits for any more.
-    pub(super) async fn withdraw(&mut self, id: ProposalId, why: &str) -> Result<(), Error> {
+    pub(super) async fn withdraw(&mut self, id: ProposalId, why: &str) -> Result<(), BrokerError> {
         let open = self.log.ledger().get(id).filter(|standing| standing.state.is_open());
         if open.is_some_and(|standing| matches!(standing.proposal.request, Request::HeldRequest(_))) {
             self.settle(id, Verdict::Deny { why: why.to_owned() }, By::Nobody).await?;

@@ -26,7 +26,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::sleep;
 
 use super::apply::Supervisor;
-use super::error::Error;
+use super::error::BrokerError;
 use super::limits::RequestLimits;
 use super::log::{ProposalLog, moment, rfc3339};
 use super::view::View;
@@ -38,7 +38,7 @@ const QUEUE_LENGTH: usize = 32;
 
 /// The broker's answer to the agent.
 #[derive(Debug, Clone)]
-pub(super) struct Answer {
+pub(super) struct BrokerAnswer {
     pub(super) text: String,
     /// It was not taken, or there is no such proposal: a mistake of the caller's, not a decision.
     pub(super) mistake: bool,
@@ -55,9 +55,9 @@ pub(super) struct Pending {
 }
 
 enum BrokerMessage {
-    Ask(Request, oneshot::Sender<Answer>),
-    Output(OutputKind, Result<Output, String>, oneshot::Sender<Answer>),
-    Status(ProposalId, oneshot::Sender<Answer>),
+    Ask(Request, oneshot::Sender<BrokerAnswer>),
+    Output(OutputKind, Result<Output, String>, oneshot::Sender<BrokerAnswer>),
+    Status(ProposalId, oneshot::Sender<BrokerAnswer>),
     View(oneshot::Sender<View>),
     Watch(mpsc::UnboundedSender<Update>),
     List(oneshot::Sender<Listing>),
@@ -81,7 +81,7 @@ impl std::fmt::Debug for BrokerMessage {
 
 impl BrokerHandle {
     /// A desk and the work it needs; the work ends when the record can't be gone on with.
-    pub(super) fn open(broker: Broker) -> (Self, impl Future<Output = Result<(), Error>>) {
+    pub(super) fn open(broker: Broker) -> (Self, impl Future<Output = Result<(), BrokerError>>) {
         let (sender, messages) = mpsc::channel(QUEUE_LENGTH);
         (Self(sender), broker.work(messages))
     }
@@ -93,16 +93,16 @@ impl BrokerHandle {
         (Self(sender), messages)
     }
 
-    pub(super) async fn ask(&self, request: Request) -> Option<Answer> {
+    pub(super) async fn ask(&self, request: Request) -> Option<BrokerAnswer> {
         self.call(|to| BrokerMessage::Ask(request, to)).await
     }
 
     /// Hands in an output, or what is wrong with the call.
-    pub(super) async fn output(&self, kind: OutputKind, asked: Result<Output, String>) -> Option<Answer> {
+    pub(super) async fn output(&self, kind: OutputKind, asked: Result<Output, String>) -> Option<BrokerAnswer> {
         self.call(|to| BrokerMessage::Output(kind, asked, to)).await
     }
 
-    pub(super) async fn status(&self, id: ProposalId) -> Option<Answer> {
+    pub(super) async fn status(&self, id: ProposalId) -> Option<BrokerAnswer> {
         self.call(|to| BrokerMessage::Status(id, to)).await
     }
 
@@ -174,7 +174,7 @@ impl Broker {
         Self { policy, log, supervisor, limits, paths, waiting: BTreeMap::new(), watchers: vec![], outputs }
     }
 
-    async fn work(mut self, mut messages: mpsc::Receiver<BrokerMessage>) -> Result<(), Error> {
+    async fn work(mut self, mut messages: mpsc::Receiver<BrokerMessage>) -> Result<(), BrokerError> {
         self.take_up().await?;
         loop {
             let due = self.due().map(|due| due - OffsetDateTime::now_utc());
@@ -189,7 +189,7 @@ impl Broker {
         }
     }
 
-    async fn handle(&mut self, message: BrokerMessage) -> Result<(), Error> {
+    async fn handle(&mut self, message: BrokerMessage) -> Result<(), BrokerError> {
         // A caller that has gone needs no answer.
         match message {
             BrokerMessage::Ask(request, to) => drop(to.send(self.ask(request).await?)),
@@ -221,8 +221,8 @@ impl Broker {
 
     // Calls of the agent.
 
-    async fn ask(&mut self, request: Request) -> Result<Answer, Error> {
-        let mistake = |text: String| Answer { text, mistake: true, pending: None };
+    async fn ask(&mut self, request: Request) -> Result<BrokerAnswer, BrokerError> {
+        let mistake = |text: String| BrokerAnswer { text, mistake: true, pending: None };
         let now = Instant::now();
         if let Request::Progress { line } = &request {
             if let Err(reason) = self.limits.note(now) {
@@ -232,7 +232,7 @@ impl Broker {
             let record = self.log.add(Event::Noted { id, line: line.clone() })?;
             self.publish(&Update::Progress { id, time: record.time, line: line.clone() });
             let text = format!("noted as {id}");
-            return Ok(Answer { text, mistake: false, pending: None });
+            return Ok(BrokerAnswer { text, mistake: false, pending: None });
         }
         if let Request::FindingExemption { rule, path, sha256, .. } = &request
             && !was_refused(&self.paths.pushes, rule, path, sha256)
@@ -255,7 +255,7 @@ impl Broker {
     }
 
     /// Writes a proposal down, and decides it where no person has to; or says why it is not taken.
-    async fn enter(&mut self, request: Request, now: Instant) -> Result<Result<ProposalId, String>, Error> {
+    async fn enter(&mut self, request: Request, now: Instant) -> Result<Result<ProposalId, String>, BrokerError> {
         let open = self.log.ledger().standings().filter(|standing| standing.state.is_open()).count();
         if let Err(reason) = self.limits.ask(open, now) {
             tracing::warn!("refused a {}: {reason}", request.tool());
@@ -303,17 +303,17 @@ impl Broker {
         self.log.ledger().standings().filter(same).last().map(|standing| standing.proposal.id)
     }
 
-    fn status(&self, id: ProposalId) -> Answer {
+    fn status(&self, id: ProposalId) -> BrokerAnswer {
         let Some(standing) = self.log.ledger().get(id) else {
             let text = format!("there is no proposal {id} in this run");
-            return Answer { text, mistake: true, pending: None };
+            return BrokerAnswer { text, mistake: true, pending: None };
         };
         let status_text = words::status(standing);
         let pending = self.waiting.get(&id).filter(|_| !status_text.is_final).map(|status_text| {
             let left = moment(&standing.proposal.expires_at) - OffsetDateTime::now_utc();
             Pending { status_text: status_text.subscribe(), most: Duration::try_from(left).unwrap_or_default() }
         });
-        Answer { text: status_text.text, mistake: false, pending }
+        BrokerAnswer { text: status_text.text, mistake: false, pending }
     }
 
     // Calls of people.
@@ -328,7 +328,7 @@ impl Broker {
         }
     }
 
-    async fn decide(&mut self, decide: &Decide) -> Result<Decided, Error> {
+    async fn decide(&mut self, decide: &Decide) -> Result<Decided, BrokerError> {
         self.end_what_is_late().await?;
         let refused = |reason: String| Ok(Decided::Refused { reason });
         let Some(standing) = self.log.ledger().get(decide.id) else {
@@ -356,7 +356,7 @@ impl Broker {
         ))
     }
 
-    async fn apply_by_hand(&mut self, apply: Apply) -> Result<Applied, Error> {
+    async fn apply_by_hand(&mut self, apply: Apply) -> Result<Applied, BrokerError> {
         let kept = |reason: String| Ok(Applied::Kept { reason });
         let Some(file) = PolicyFile::of(apply.door) else {
             return kept(format!("{} has no policy that could change in a run", apply.door.name()));
@@ -396,8 +396,8 @@ fn stamp(time: OffsetDateTime) -> String {
 }
 
 /// 32 hex digits that nobody can guess.
-fn nonce() -> Result<String, Error> {
+fn nonce() -> Result<String, BrokerError> {
     let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).map_err(Error::Random)?;
+    getrandom::fill(&mut bytes).map_err(BrokerError::Random)?;
     Ok(hex::encode(bytes))
 }

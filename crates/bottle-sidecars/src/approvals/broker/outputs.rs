@@ -6,18 +6,22 @@ use bottle_policy::outputs::{Output, OutputKind, OutputRefusal};
 use bottle_scan::known::{KnownSecrets, KnownSecretsError};
 use bottle_wire::proposal::record::Event;
 
-use super::{Answer, Broker};
-use crate::approvals::error::Error;
+use super::{Broker, BrokerAnswer};
+use crate::approvals::error::BrokerError;
 
 /// The longest reason that is written down.
 const MAX_REASON_CHARS: usize = 400;
 
 impl Broker {
     /// Judges an output; `asked` is what is wrong with the call where it is none.
-    pub(super) fn output(&mut self, kind: OutputKind, asked: Result<Output, String>) -> Result<Answer, Error> {
+    pub(super) fn output(
+        &mut self,
+        kind: OutputKind,
+        asked: Result<Output, String>,
+    ) -> Result<BrokerAnswer, BrokerError> {
         if let Err(reason) = self.limits.note(Instant::now()) {
             let text = format!("refused: {reason}; it is not noted");
-            return Ok(Answer { text, mistake: true, pending: None });
+            return Ok(BrokerAnswer { text, mistake: true, pending: None });
         }
         let id = self.log.ledger().next_id();
         match self.judged(kind, asked) {
@@ -25,14 +29,14 @@ impl Broker {
                 self.log.add(Event::Output { id, output: Box::new(output) })?;
                 tracing::info!("{id}: {kind}");
                 let text = format!("noted as {id}: it is written when you have ended");
-                Ok(Answer { text, mistake: false, pending: None })
+                Ok(BrokerAnswer { text, mistake: false, pending: None })
             }
             Err(reason) => {
                 let reason: String = reason.chars().take(MAX_REASON_CHARS).collect();
                 tracing::warn!("{id}: refused a {kind}");
                 let text = format!("refused as {id}: {reason}");
                 self.log.add(Event::OutputRefused { id, kind, reason })?;
-                Ok(Answer { text, mistake: true, pending: None })
+                Ok(BrokerAnswer { text, mistake: true, pending: None })
             }
         }
     }

@@ -12,7 +12,7 @@ use bottle_wire::proposal::change::ChangeError;
 use bottle_wire::proposal::{By, Change, Standing, State};
 use bottle_wire::push_report::PushedRef;
 
-use super::super::error::Error;
+use super::super::error::BrokerError;
 use super::super::words;
 use super::{Broker, BrokerHandle, BrokerMessage};
 
@@ -25,7 +25,7 @@ impl BrokerHandle {
 
 impl Broker {
     /// Asks about a held push, unless it was asked about already.
-    pub(super) async fn hold_push(&mut self, held: HeldPush) -> Result<Holding, Error> {
+    pub(super) async fn hold_push(&mut self, held: HeldPush) -> Result<Holding, BrokerError> {
         let refused = |why: String| Ok(Holding::Refused { id: None, why });
         let held = match HeldPush::new(held.clone()) {
             Ok(normal) if normal == held => held,

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use super::super::changes::{Repo, Update};
+use super::super::changes::{RefUpdate, Repo};
 use super::super::dirs::write_file;
 use super::super::process::{self, ProcessLimits};
 use super::super::{mirror, transport};
@@ -15,7 +15,7 @@ pub(super) const NOT_ATOMIC: &str = "does not support --atomic";
 pub(super) const ONE_AT_A_TIME: &str = "upstream can't take several refs all or none: push one ref at a time";
 
 /// A push of the judged ids themselves, by URL: by the remote's name, git would move refs inside the quarantine too.
-pub(super) fn push(repo: &Repo<'_>, updates: &[Update], options: &[&str]) -> Command {
+pub(super) fn push(repo: &Repo<'_>, updates: &[RefUpdate], options: &[&str]) -> Command {
     let mut push = transport::git(repo.gate, repo.upstream);
     push.envs(repo.quarantine.iter().map(|(name, value)| (name, value)));
     push.args(["push", "--progress", "--no-verify", "--no-signed", "--no-follow-tags"]);
@@ -23,22 +23,22 @@ pub(super) fn push(repo: &Repo<'_>, updates: &[Update], options: &[&str]) -> Com
     if updates.len() > 1 {
         push.arg("--atomic");
     }
-    for Update { old, name, .. } in updates {
+    for RefUpdate { old, name, .. } in updates {
         let expected = if old.is_null() { "" } else { old.as_str() };
         push.arg(format!("--force-with-lease={name}:{expected}"));
     }
     push.arg("--end-of-options").arg(repo.upstream.url.to_string());
-    push.args(updates.iter().map(|Update { new, name, .. }| format!("{new}:{name}")));
+    push.args(updates.iter().map(|RefUpdate { new, name, .. }| format!("{new}:{name}")));
     push
 }
 
-pub(super) fn unreachable(error: &process::ProcessError) -> String {
+pub(super) fn unreachable(error: &process::ChildError) -> String {
     format!("upstream could not be reached: {error}")
 }
 
 /// Tells whether upstream takes these refs together. Upstream is asked before a push of several refs is looked into, until
 /// it has once said yes.
-pub(super) fn can_be_one_push(repo: &Repo<'_>, updates: &[Update]) -> Result<bool, String> {
+pub(super) fn can_be_one_push(repo: &Repo<'_>, updates: &[RefUpdate]) -> Result<bool, String> {
     let marker = atomic_marker(repo);
     if updates.len() < 2 || repo.gate.policy.dry_run || marker.exists() {
         return Ok(true);

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use std::process::Stdio;
 use std::time::Instant;
 
-use bottle_wire::push_report::{Timings, Verdict};
+use bottle_wire::push_report::{PushVerdict, Timings};
 
-use super::super::changes::{Changes, Update};
+use super::super::changes::{Changes, RefUpdate};
 use super::super::dirs::GateDirs;
 use super::super::lock::Lock;
 use super::super::mirror;
@@ -31,7 +31,7 @@ pub(super) struct Forwarded<'a> {
     /// What was found, and a person has let through.
     pub(super) allowed: Vec<FoundIn>,
     /// Accepted, or would be pushed.
-    pub(super) verdict: Verdict,
+    pub(super) verdict: PushVerdict,
     /// Upstream's own words.
     pub(super) remote_lines: Vec<String>,
     pub(super) ms: Timings,
@@ -42,9 +42,9 @@ impl<'a> Forwarded<'a> {
     pub(super) fn new(judged: Judged<'a>) -> Result<Self, Box<Refused<'a>>> {
         let start = Instant::now();
         let done = if judged.repo().gate.policy.dry_run {
-            keep_as_bundle(&judged).map(|()| (Verdict::WouldPush, vec![])).map_err(ForwardError::from)
+            keep_as_bundle(&judged).map(|()| (PushVerdict::WouldPush, vec![])).map_err(ForwardError::from)
         } else {
-            to_upstream(&judged).map(|remote_lines| (Verdict::Accepted, remote_lines))
+            to_upstream(&judged).map(|remote_lines| (PushVerdict::Accepted, remote_lines))
         };
         let (received, changes, allowed, mut ms) = judged.into_parts();
         ms.forward = millis(start);
@@ -180,7 +180,7 @@ fn keep_as_bundle(judged: &Judged<'_>) -> Result<(), String> {
         command.env("GIT_DIR", dir.path()).envs(repo.quarantine.iter().map(|(name, value)| (name, value)));
         git_ok(command, input.map(String::into_bytes))
     };
-    let new: String = updates.iter().map(|Update { new, name, .. }| format!("create {name} {new}\n")).collect();
+    let new: String = updates.iter().map(|RefUpdate { new, name, .. }| format!("create {name} {new}\n")).collect();
     git(&["update-ref", "--stdin"], Some(new))?;
     let shelf = repo.gate.dirs.log("would-push");
     std::fs::create_dir_all(&shelf).map_err(|error| say(&error))?;

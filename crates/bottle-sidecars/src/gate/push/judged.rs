@@ -6,7 +6,7 @@ use bottle_policy::gate::hold::Holds;
 use bottle_scan::known::KnownSecrets;
 use bottle_wire::push_report::Timings;
 
-use super::super::changes::{Changes, Repo, Update};
+use super::super::changes::{Changes, RefUpdate, Repo};
 use super::super::hold;
 use super::super::rules::Refusal;
 use super::super::scan::{self, FoundIn};
@@ -18,7 +18,7 @@ use super::refused::Refused;
 /// A push that may go to upstream. [`Judged::new`], which scans, is the only way to make one: its fields are private.
 pub(super) struct Judged<'a> {
     received: Received<'a>,
-    updates: Vec<Update>,
+    updates: Vec<RefUpdate>,
     changes: Changes,
     /// What was found, and a person has let through.
     allowed: Vec<FoundIn>,
@@ -53,7 +53,7 @@ impl<'a> Judged<'a> {
     /// A push that waits for a person goes if exactly this one was let through.
     fn unless_held(
         received: Received<'a>,
-        updates: Vec<Update>,
+        updates: Vec<RefUpdate>,
         changes: Changes,
         findings: Vec<FoundIn>,
         ms: Timings,
@@ -73,7 +73,7 @@ impl<'a> Judged<'a> {
         &self.received.repo
     }
 
-    pub(super) fn updates(&self) -> &[Update] {
+    pub(super) fn updates(&self) -> &[RefUpdate] {
         &self.updates
     }
 

@@ -7,7 +7,7 @@ use bottle_scan::known::KnownSecrets;
 use bottle_wire::push_report::Timings;
 
 use super::super::accepted::ScanWork;
-use super::super::changes::{Changes, Update};
+use super::super::changes::{Changes, RefUpdate};
 use super::super::dirs::GateDirs;
 use super::super::gitleaks::Scanner;
 use super::super::rules::{self, MAX_REFS, Refusal};
@@ -20,7 +20,7 @@ use super::refused::Refused;
 /// A push that no push rule refuses, with all that it brings.
 pub(super) struct Listed<'a> {
     pub(super) received: Received<'a>,
-    pub(super) updates: Vec<Update>,
+    pub(super) updates: Vec<RefUpdate>,
     pub(super) changes: Changes,
     pub(super) scanners: Scanners,
     pub(super) ms: Timings,
@@ -50,7 +50,7 @@ impl<'a> Listed<'a> {
 }
 
 /// Lists what the push brings, unless its names alone refuse it; gives the updates, or the refusals.
-fn list(received: &Received<'_>, changes: &mut Changes) -> Result<Result<Vec<Update>, Vec<Refusal>>, String> {
+fn list(received: &Received<'_>, changes: &mut Changes) -> Result<Result<Vec<RefUpdate>, Vec<Refusal>>, String> {
     let Received { repo, asked, .. } = received;
     let updates = match rules::names(repo, asked)? {
         Ok(updates) => updates,
@@ -81,7 +81,7 @@ impl Scanners {
     pub(super) fn scan(
         self,
         received: &Received<'_>,
-        updates: &[Update],
+        updates: &[RefUpdate],
         changes: &Changes,
         known: &KnownSecrets,
     ) -> Result<Vec<FoundIn>, String> {

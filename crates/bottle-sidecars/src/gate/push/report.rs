@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use bottle_scan::known::KnownSecrets;
-use bottle_wire::push_report::{Finding, PushedRef, Timings, Verdict};
+use bottle_wire::push_report::{PushFinding, PushVerdict, PushedRef, Timings};
 
 use super::super::changes::Changes;
 use super::super::process::printable;
@@ -27,7 +27,7 @@ const MAX_EXEMPTIONS_SHOWN: usize = 5;
 pub(super) struct PushReport<'a> {
     received: Received<'a>,
     changes: Changes,
-    verdict: Verdict,
+    verdict: PushVerdict,
     refusals: Vec<Refusal>,
     findings: Vec<FoundIn>,
     remote_lines: Vec<String>,
@@ -44,7 +44,7 @@ impl<'a> From<Forwarded<'a>> for PushReport<'a> {
 impl<'a> From<Refused<'a>> for PushReport<'a> {
     fn from(refused: Refused<'a>) -> Self {
         let Refused { received, changes, refusals, findings, remote_lines, is_held, ms } = refused;
-        let verdict = if is_held { Verdict::Held } else { Verdict::Refused };
+        let verdict = if is_held { PushVerdict::Held } else { PushVerdict::Refused };
         Self { received, changes, verdict, refusals, findings, remote_lines, ms }
     }
 }
@@ -74,7 +74,7 @@ impl PushReport<'_> {
         if more > 0 {
             lines.push(format!("and {more} more"));
         }
-        if self.verdict == Verdict::Refused {
+        if self.verdict == PushVerdict::Refused {
             lines.extend(ways(&self.findings, known));
         }
         lines.extend(remote_lines);
@@ -102,24 +102,24 @@ impl PushReport<'_> {
         let about_this_ref = self.refusals.iter().filter(|refusal| refusal.update.is_none_or(|of| of == index));
         let mut reasons: Vec<String> = about_this_ref.map(|refusal| known.mask_str(&refusal.text())).collect();
         let of_this_ref = self.findings.iter().filter(|one| one.updates.contains(&index));
-        let mut findings: Vec<Finding> = of_this_ref.map(|one| masked(one, known)).collect();
+        let mut findings: Vec<PushFinding> = of_this_ref.map(|one| masked(one, known)).collect();
         let name = names[index].clone();
         findings.dedup();
-        let verb = if self.verdict == Verdict::Held { "held" } else { "refused" };
+        let verb = if self.verdict == PushVerdict::Held { "held" } else { "refused" };
         lines.extend(reasons.iter().map(|reason| format!("{verb} {name}: {reason}")));
-        if self.verdict == Verdict::Refused {
+        if self.verdict == PushVerdict::Refused {
             // Two on one line are told once.
             let mut advice: Vec<String> = findings.iter().map(advice).collect();
             advice.dedup();
             lines.extend(advice.iter().map(|advice| format!("refused {name}: {advice}")));
         }
-        if self.verdict == Verdict::Refused && reasons.is_empty() && findings.is_empty() {
+        if self.verdict == PushVerdict::Refused && reasons.is_empty() && findings.is_empty() {
             lines.push(format!("refused {name}: another ref of the same push was refused; push it alone"));
         }
         let passed = match self.verdict {
-            Verdict::Refused | Verdict::Held => None,
-            Verdict::Accepted => Some("upstream has it"),
-            Verdict::WouldPush => Some("dry run: kept, not pushed"),
+            PushVerdict::Refused | PushVerdict::Held => None,
+            PushVerdict::Accepted => Some("upstream has it"),
+            PushVerdict::WouldPush => Some("dry run: kept, not pushed"),
         };
         match passed {
             None => reasons.extend(remote_lines.iter().cloned()),
@@ -197,13 +197,13 @@ fn glob_of(path: &str) -> String {
 }
 
 /// A finding for the record, with the hash of its bytes where a person may exempt it by that.
-fn masked(found: &FoundIn, known: &KnownSecrets) -> Finding {
+fn masked(found: &FoundIn, known: &KnownSecrets) -> PushFinding {
     let sha256 = found.exemption.as_ref().and_then(|possible| possible.sha256.clone());
-    Finding { path: known.mask_str(&found.finding.path), sha256, ..found.finding.clone() }
+    PushFinding { path: known.mask_str(&found.finding.path), sha256, ..found.finding.clone() }
 }
 
 /// One line: which rule, where, what to do.
-fn advice(finding: &Finding) -> String {
+fn advice(finding: &PushFinding) -> String {
     let line = finding.line.map(|line| format!(":{line}")).unwrap_or_default();
     let commit = finding.commit.as_ref().map(|id| format!(" in commit {}", id.short())).unwrap_or_default();
     let rule = &finding.rule;
