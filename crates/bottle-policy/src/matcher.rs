@@ -63,7 +63,14 @@ pub enum MatcherError {
     Version(u32),
     /// One route is wrong.
     #[error("route {} ({host}): {reason}", index + 1)]
-    Route { index: usize, host: String, reason: String },
+    Route {
+        /// Which one, from 0, in the order of the file.
+        index: usize,
+        /// Its host, as it is written.
+        host: String,
+        /// What is wrong with it.
+        reason: String,
+    },
 }
 
 /// What a request asks for, as far as rules look at it.

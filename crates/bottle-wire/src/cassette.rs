@@ -74,13 +74,23 @@ pub enum CassetteError {
     Yaml(#[from] yaml::YamlError),
     /// A line that is not a turn.
     #[error("line {line}: {reason}")]
-    Line { line: usize, reason: String },
+    Line {
+        /// Which one, from 1.
+        line: usize,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A format that this program does not know.
     #[error("version {0} is not known: 1 is")]
     Version(u32),
     /// A turn that can't be played.
     #[error("turn {turn}: {reason}")]
-    Turn { turn: usize, reason: &'static str },
+    Turn {
+        /// Which one, from 0.
+        turn: usize,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
     /// Some turns say `after`, others don't.
     #[error("turn {0} has no `after` and others have: give it to all turns or to none")]
     Mixed(usize),
