@@ -1,7 +1,7 @@
 //! The types on the ground: each is a checked form of one thing that every other crate may need to name.
 //!
 //! Map: `text` (the macro behind checked texts), `secret`, `host`, `path`, `units` (sizes, times, rates), `net` (which
-//! addresses may be dialled), `door` (the sidecars, their sockets and ports), `backend`, `git` (object ids, ref names), `reason` (why a door lets
+//! addresses may be dialled), `door` (the sidecars, their sockets and ports), `backend`, `git` (object ids, ref names), `place` (where a door found something), `reason` (why a door lets
 //! a request go no further), `record_file` (the files of a run record), `yaml` (reads and writes policy files).
 //!
 //! Always: a value exists only if its `parse` took it. No clock, no file system, no environment, no process, no network, no
@@ -15,6 +15,7 @@ pub mod git;
 pub mod host;
 pub mod net;
 pub mod path;
+pub mod place;
 pub mod reason;
 pub mod record_file;
 pub mod secret;

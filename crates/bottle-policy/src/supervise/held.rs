@@ -1,6 +1,7 @@
 //! A request that pipelock holds because of what it found in it: what a person is told of it, and never what was found.
 
 use bottle_types::host::HostName;
+use bottle_types::place::Where;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -45,8 +46,9 @@ pub struct Held {
 pub struct Found {
     /// The rule's id, or `known-secret:NAME`.
     pub rule: String,
-    /// `url`, `header NAME` or `body`.
-    pub at: String,
+    /// In which part of what was looked through.
+    #[schemars(with = "String")]
+    pub at: Where,
     /// Bytes from the beginning of that place.
     pub offset: u64,
 }
@@ -76,8 +78,13 @@ impl Held {
         {
             return bad("findings", "it names no DLP rule");
         }
-        let findings =
-            held.findings.into_iter().map(|found| Found { at: cut(&found.at, LONGEST_PLACE), ..found }).collect();
+        let mut findings = held.findings;
+        for found in &mut findings {
+            match Where::parse(&cut(&found.at.to_string(), LONGEST_PLACE)) {
+                Ok(at) => found.at = at,
+                Err(_) => return bad("findings", "it names no place"),
+            }
+        }
         let port = held.port.filter(|port| *port != held.scheme.port());
         Ok(Self { port, path: cut(&held.path, LONGEST_PATH), findings, ..held })
     }
@@ -128,7 +135,7 @@ mod tests {
             port: Some(443),
             method: "POST".to_owned(),
             path: "/v1/x".to_owned(),
-            findings: vec![Found { rule: "github-pat".to_owned(), at: "body".to_owned(), offset: 7 }],
+            findings: vec![Found { rule: "github-pat".to_owned(), at: Where::Body, offset: 7 }],
             request: "0123456789abcdef".to_owned(),
         }
     }
@@ -137,7 +144,7 @@ mod tests {
     fn it_is_normalised_once() {
         let long = Held {
             path: format!("/{}\u{1b}[2J", "é".repeat(500)),
-            findings: vec![Found { at: format!("header {}", "x".repeat(500)), ..held().findings.remove(0) }],
+            findings: vec![Found { at: Where::header(&"x".repeat(500)), ..held().findings.remove(0) }],
             ..held()
         };
         for given in [held(), long] {
@@ -150,7 +157,7 @@ mod tests {
 
     #[test]
     fn what_pipelock_does_not_say_is_refused() {
-        let rule = |rule: &str| vec![Found { rule: rule.to_owned(), at: "body".to_owned(), offset: 0 }];
+        let rule = |rule: &str| vec![Found { rule: rule.to_owned(), at: Where::Body, offset: 0 }];
         for (why, given) in [
             ("a secret of the bottle's own", Held { findings: rule("known-secret:KEY"), ..held() }),
             ("what can't be looked into", Held { findings: rule("unreadable:nested too deep"), ..held() }),
@@ -171,7 +178,7 @@ mod tests {
         for (what, another) in [
             ("path", Held { path: "/v1/y".to_owned(), ..held() }),
             ("method", Held { method: "PUT".to_owned(), ..held() }),
-            ("place", Held { findings: vec![Found { at: "url".to_owned(), ..held().findings.remove(0) }], ..held() }),
+            ("place", Held { findings: vec![Found { at: Where::Url, ..held().findings.remove(0) }], ..held() }),
         ] {
             assert!(!held().asks_like(&other(another)), "{what}");
         }

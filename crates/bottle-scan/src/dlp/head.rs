@@ -1,5 +1,7 @@
 //! A request's head in search of secrets: each part by itself, and what the parts say one after the other.
 
+use bottle_types::place::Where;
+
 use super::digits::SHORT;
 use super::{Finding, Scratch, Search};
 
@@ -17,24 +19,23 @@ pub struct Head<'a> {
 /// Of that many parts in a row a secret may be made.
 const PARTS: usize = 128;
 
-/// The first finding and where it is: `url`, `host`, `header name`, `header NAME`, or `headers` where several make it.
-pub fn head(search: Search<'_>, head: Head<'_>) -> Option<(Finding, String)> {
+/// The first finding and where it is; several parts may make it together.
+pub fn head(search: Search<'_>, head: Head<'_>) -> Option<(Finding, Where)> {
     let mut scratch = Scratch::default();
-    let mut in_order = |parts: &[(&[u8], &dyn Fn() -> String)]| {
+    let mut in_order = |parts: &[(&[u8], &dyn Fn() -> Where)]| {
         parts.iter().find_map(|(text, at)| {
             // Something packed needs some room.
             let found = if text.len() < SHORT { search.find_small(text, &mut scratch) } else { search.find(text) };
             Some((found?, at()))
         })
     };
-    let url = || "url".to_owned();
-    let host = || "host".to_owned();
-    if let Some(found) = in_order(&[(head.target.as_bytes(), &url), (head.host.as_bytes(), &host)]) {
+    if let Some(found) = in_order(&[(head.target.as_bytes(), &|| Where::Url), (head.host.as_bytes(), &|| Where::Host)])
+    {
         return Some(found);
     }
     for (name, value) in head.headers {
-        let (in_name, in_value) = (|| "header name".to_owned(), || format!("header {name}"));
-        if let Some(found) = in_order(&[(name.as_bytes(), &in_name), (value, &in_value)]) {
+        let in_value = || Where::header(name);
+        if let Some(found) = in_order(&[(name.as_bytes(), &|| Where::HeaderName), (value, &in_value)]) {
             return Some(found);
         }
     }
@@ -48,22 +49,22 @@ pub fn head(search: Search<'_>, head: Head<'_>) -> Option<(Finding, String)> {
     let segments: Vec<&[u8]> = path.split('/').map(str::as_bytes).collect();
     let (keys, values): (Vec<&[u8]>, Vec<&[u8]>) =
         pairs.iter().map(|(key, value)| (key.as_bytes(), value.as_bytes())).unzip();
-    for (parts, at) in [(&values, "url"), (&keys, "url"), (&segments, "url"), (&labels, "host")] {
+    for (parts, at) in [(&values, Where::Url), (&keys, Where::Url), (&segments, Where::Url), (&labels, Where::Host)] {
         if let Some(finding) = joined(search, parts, &mut scratch) {
-            return Some((finding, at.to_owned()));
+            return Some((finding, at));
         }
     }
     let (names, values): (Vec<&[u8]>, Vec<&[u8]>) =
         head.headers.iter().map(|(name, value)| (name.as_bytes(), *value)).unzip();
     for parts in [&values, &names] {
         if let Some(finding) = joined(search, parts, &mut scratch) {
-            return Some((finding, "headers".to_owned()));
+            return Some((finding, Where::Headers));
         }
     }
     // Pieces over all of it.
     let mut all = vec![head.host.as_bytes(), b"\n", head.target.as_bytes()];
     all.extend(head.headers.iter().flat_map(|(name, value)| [&b"\n"[..], name.as_bytes(), b"=", value]));
-    search.find_small(&all.concat(), &mut scratch).map(|finding| (finding, "headers".to_owned()))
+    search.find_small(&all.concat(), &mut scratch).map(|finding| (finding, Where::Headers))
 }
 
 /// A finding in these parts one after the other, whichever begins it.

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 
 use bottle_policy::route::Scheme;
 use bottle_policy::supervise::Found;
+use bottle_types::place::Where;
 use bottle_types::reason::Reason;
 use bottle_wire::access::AccessVerdict;
 use http::header::TE;
@@ -176,7 +177,8 @@ fn take_notes(response: &mut Response<Incoming>, log: &mut AccessLog) -> Result<
     }
     log.entry.credential = text(headers::CREDENTIAL).map(str::to_owned);
     log.entry.finding = text(headers::FINDING).and_then(|found| serde_json::from_str(found).ok());
-    if from.contains_key(headers::WITHHELD) || log.entry.finding.as_ref().is_some_and(|found: &Found| found.at == "url")
+    if from.contains_key(headers::WITHHELD)
+        || log.entry.finding.as_ref().is_some_and(|found: &Found| found.at == Where::Url)
     {
         log.withhold();
     }

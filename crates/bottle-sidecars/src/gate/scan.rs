@@ -2,6 +2,7 @@
 //! commit, path and line.
 
 use std::collections::{BTreeSet, HashMap};
+use std::fmt;
 
 use bottle_types::git::ObjectId;
 use bottle_wire::push_report::PushFinding;
@@ -13,16 +14,40 @@ use super::gitleaks::Scanner;
 use super::hit::{FoundBy, Matched, ScanHit};
 use super::texts::{ScanPass, TextSource};
 
-/// Places of findings that no file has.
-const REF_NAME: &str = "ref name";
-const FILE_NAME: &str = "file name";
 /// In place of a name that is a secret.
 pub(super) const WITHHELD: &str = "(withheld: it looks like a secret)";
+
+/// Where in a push something was found.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum PushPlace {
+    RefName,
+    FileName,
+    Commit,
+    Tag,
+    /// The file's path; none where it can't be told, or may be the secret itself.
+    File(Option<String>, ObjectId),
+}
+
+impl fmt::Display for PushPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::RefName => f.write_str("ref name"),
+            Self::FileName => f.write_str("file name"),
+            Self::Commit => f.write_str("commit message or header"),
+            Self::Tag => f.write_str("tag message or header"),
+            Self::File(Some(path), _) => f.write_str(path),
+            Self::File(None, blob) => write!(f, "blob {}", blob.short()),
+        }
+    }
+}
 
 /// A finding, and the indices of the updates that bring it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct FoundIn {
     pub(super) finding: PushFinding,
+    pub(super) place: PushPlace,
+    /// How the text was packed in the object there; none: it is the object itself.
+    pub(super) how: Option<String>,
     pub(super) updates: BTreeSet<usize>,
     /// How the manifest could exempt it; none where it could not.
     pub(super) exemption: Option<PossibleExemption>,
@@ -89,8 +114,9 @@ fn located(work: ScanWork<'_>, hits: &BTreeSet<ScanHit>, sources: &[TextSource],
     for hit in hits {
         let (index, inside) = match &sources[hit.text] {
             TextSource::Refs => {
-                let finding = finding(hit, None, REF_NAME.to_owned(), false);
-                found.push(FoundIn { finding, updates: (0..updates).collect(), exemption: None });
+                let place = PushPlace::RefName;
+                let finding = finding(hit, None, place.to_string(), false);
+                found.push(FoundIn { finding, place, how: None, updates: (0..updates).collect(), exemption: None });
                 continue;
             }
             TextSource::Object(index) | TextSource::Names(index) => (*index, None),
@@ -107,40 +133,37 @@ fn located(work: ScanWork<'_>, hits: &BTreeSet<ScanHit>, sources: &[TextSource],
             let sha256 = hit.matched.as_ref().map(Matched::sha256);
             PossibleExemption { path, sha256 }
         });
-        let (commit, mut what) = match object.kind {
-            ObjectKind::Commit => (Some(object.id.clone()), "commit message or header".to_owned()),
-            ObjectKind::Tag => (None, "tag message or header".to_owned()),
-            ObjectKind::Tree => (commit, FILE_NAME.to_owned()),
-            ObjectKind::Blob => (commit, path.unwrap_or_else(|| format!("blob {}", object.id.short()))),
+        let (commit, place) = match object.kind {
+            ObjectKind::Commit => (Some(object.id.clone()), PushPlace::Commit),
+            ObjectKind::Tag => (None, PushPlace::Tag),
+            ObjectKind::Tree => (commit, PushPlace::FileName),
+            ObjectKind::Blob => (commit, PushPlace::File(path.filter(|_| !names_are_secret), object.id.clone())),
         };
-        if names_are_secret && object.kind == ObjectKind::Blob {
-            what = format!("blob {}", object.id.short());
-        }
-        if let Some(how) = inside {
-            what = format!("{what} ({how})");
-        }
+        let what = inside.map_or_else(|| place.to_string(), |how| format!("{place} ({how})"));
         let refs: BTreeSet<usize> = (0..updates).filter(|update| changes.of_update[*update].contains(&index)).collect();
         let has_lines = inside.is_none() && matches!(object.kind, ObjectKind::Blob);
-        found.push(FoundIn { finding: finding(hit, commit, what, has_lines), updates: refs, exemption });
+        let (finding, how) = (finding(hit, commit, what, has_lines), inside.cloned());
+        found.push(FoundIn { finding, place, how, updates: refs, exemption });
     }
     without_repetitions(found)
 }
 
 /// Leaves out findings in derived texts that are in the text itself too.
 fn without_repetitions(mut found: Vec<FoundIn>) -> Vec<FoundIn> {
-    let place = |finding: &PushFinding, path: &str| (finding.rule.clone(), finding.commit.clone(), path.to_owned());
-    let plain: BTreeSet<_> = found.iter().map(|one| place(&one.finding, &one.finding.path)).collect();
-    found.retain(|FoundIn { finding, .. }| {
-        finding.path.split_once(" (").is_none_or(|(outer, _)| !plain.contains(&place(finding, outer)))
-    });
+    let what = |one: &FoundIn| (one.finding.rule.clone(), one.finding.commit.clone(), one.place.clone());
+    let plain: BTreeSet<_> = found.iter().filter(|one| one.how.is_none()).map(what).collect();
+    found.retain(|one| one.how.is_none() || !plain.contains(&what(one)));
     found.sort();
     found.dedup();
     found
 }
 
 /// Tells whether a finding is in a ref or path name, which then must not be shown.
-pub(super) fn is_in_a_name(finding: &PushFinding) -> bool {
-    matches!(finding.path.as_str(), REF_NAME | FILE_NAME)
+pub(super) fn is_in_a_name(found: &FoundIn) -> bool {
+    match found.place {
+        PushPlace::RefName | PushPlace::FileName => true,
+        PushPlace::Commit | PushPlace::Tag | PushPlace::File(..) => false,
+    }
 }
 
 /// Replaces texts in which the scanner finds something, and all of them if it can't look.
@@ -167,4 +190,32 @@ pub(super) fn withhold_secrets<'a>(
 
 fn finding(hit: &ScanHit, commit: Option<ObjectId>, path: String, has_lines: bool) -> PushFinding {
     PushFinding { rule: hit.rule.clone(), commit, path, line: hit.line.filter(|_| has_lines), sha256: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(path: &str, how: Option<&str>) -> FoundIn {
+        let blob = ObjectId::parse(&"a".repeat(40)).expect("an id");
+        let place = PushPlace::File(Some(path.to_owned()), blob);
+        let path = how.map_or_else(|| place.to_string(), |how| format!("{place} ({how})"));
+        let finding = PushFinding { rule: "jwt".to_owned(), commit: None, path, line: None, sha256: None };
+        let how = how.map(str::to_owned);
+        FoundIn { finding, place, how, updates: BTreeSet::new(), exemption: None }
+    }
+
+    #[test]
+    fn only_what_is_packed_in_the_same_file_repeats_a_finding() {
+        let kept = without_repetitions(vec![found("a", None), found("a", Some("base64")), found("b", Some("gzip"))]);
+        assert_eq!(kept.iter().map(|one| &*one.finding.path).collect::<Vec<_>>(), ["a", "b (gzip)"]);
+        // A file whose own name reads like that is another file.
+        assert_eq!(without_repetitions(vec![found("a", None), found("a (copy).txt", None)]).len(), 2);
+    }
+
+    #[test]
+    fn a_file_that_is_called_like_a_place_is_a_file() {
+        assert!(!is_in_a_name(&found("file name", None)));
+        assert!(is_in_a_name(&FoundIn { place: PushPlace::FileName, ..found("x", None) }));
+    }
 }

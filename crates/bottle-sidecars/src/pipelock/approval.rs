@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use bottle_policy::supervise::Found;
 use bottle_policy::supervise::{Held, MOST_FINDINGS};
 use bottle_scan::dlp::{Mode, Packing, Rules, Stream};
+use bottle_types::place::Where;
 use bottle_types::reason::Reason;
 use bottle_wire::access::AccessVerdict;
 use bytes::Bytes;
@@ -122,17 +123,19 @@ impl ActivePolicy {
                 }
                 let mut stream = Stream::packed(packings);
                 let judged = stream.push(search, body, Mode::Block).and_then(|_| stream.finish(search, Mode::Block));
-                judged.err().map(|finding| (finding.known, scan::found(finding, "body")))
+                judged.err().map(|finding| (finding.known, scan::found(finding, Where::Body)))
             };
             let found = in_head.or_else(in_body);
             // `headers` is what several parts say together, the URL perhaps among them.
-            if found.as_ref().is_some_and(|(_, found)| matches!(found.at.as_str(), "url" | "headers")) {
+            if found.as_ref().is_some_and(|(_, found)| matches!(found.at, Where::Url | Where::Headers)) {
                 log.withhold();
             }
             match found {
                 None => return Ok(AllFindings { all, rest: rules }),
                 // A name of a host has been told when it is resolved, and could not be shown.
-                Some((known, found)) if known || found.at == "host" || all.len() == MOST_FINDINGS => return Err(found),
+                Some((known, found)) if known || found.at == Where::Host || all.len() == MOST_FINDINGS => {
+                    return Err(found);
+                }
                 Some((_, found)) => {
                     ids.push(found.rule.clone());
                     all.push(found);
@@ -143,7 +146,7 @@ impl ActivePolicy {
 }
 
 fn unreadable(what: &str) -> Found {
-    Found { rule: format!("unreadable:{what}"), at: "request".to_owned(), offset: 0 }
+    Found { rule: format!("unreadable:{what}"), at: Where::Request, offset: 0 }
 }
 
 /// Reads a body as far as it may be held.
@@ -226,10 +229,10 @@ fn digest(target: &RequestTarget, parts: &Parts, all: &[Found], body: &[u8]) -> 
     add(parts.uri.path_and_query().map_or("", |target| target.as_str()).as_bytes());
     for found in all {
         add(found.rule.as_bytes());
-        add(found.at.as_bytes());
+        add(found.at.to_string().as_bytes());
     }
     // A client counts its attempts in a header; where something was found in one, all are the same or it is another request.
-    let every = all.iter().any(|found| found.at.starts_with("header"));
+    let every = all.iter().any(|found| found.at.is_in_headers());
     for (question_name, value) in &parts.headers {
         if every || *question_name == CONTENT_TYPE || *question_name == CONTENT_ENCODING {
             add(question_name.as_str().as_bytes());

@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use bottle_policy::route::Scheme;
 use bottle_scan::dlp::{Mode, Packing, Rules};
+use bottle_types::place::Where;
 use bottle_types::reason::Reason;
 use bottle_wire::access::AccessVerdict;
 use bytes::Bytes;
@@ -127,7 +128,7 @@ impl ActivePolicy {
             log.entry.finding = Some(found);
             return None;
         }
-        if found.at == "url" {
+        if found.at == Where::Url {
             log.withhold();
         }
         log.stop(AccessVerdict::Block, Reason::Dlp);

@@ -1,6 +1,7 @@
 //! Refusals: the answers to requests that are not sent, with the reason.
 
 use bottle_policy::supervise::Found;
+use bottle_types::place::Where;
 use bottle_types::reason::Reason;
 use bottle_wire::proposal::ProposalId;
 use http::{Response, StatusCode};
@@ -15,7 +16,7 @@ struct DlpRefusal<'a> {
     message: String,
     rule: &'a str,
     #[serde(rename = "where")]
-    at: &'a str,
+    at: String,
     offset: u64,
     /// The proposal by which a person was asked about it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -41,7 +42,7 @@ pub(super) fn blocked(found: &Found) -> Response<Body> {
         error: Reason::Dlp,
         message,
         rule: &found.rule,
-        at: &found.at,
+        at: found.at.to_string(),
         offset: found.offset,
         proposal: None,
     };
@@ -56,7 +57,8 @@ pub(super) fn refused(findings: &[Found], why: &str, proposal: Option<ProposalId
         "the request was not sent: what looks like a secret was found ({}), and a person was to decide; {why}{named}",
         list.join("; ")
     );
-    let (rule, at, offset) = findings.first().map_or(("", "", 0), |found| (&found.rule, &found.at, found.offset));
+    let first = findings.first().map(|found| (&*found.rule, found.at.to_string(), found.offset));
+    let (rule, at, offset) = first.unwrap_or_default();
     json(StatusCode::FORBIDDEN, &DlpRefusal { error: Reason::Dlp, message, rule, at, offset, proposal })
 }
 
@@ -85,11 +87,15 @@ pub(super) fn not_let_in(reason: Reason, found: Option<&Found>) -> Response<Body
         let message = "the answer was not let in: it is larger than an answer may be here";
         return refuse(StatusCode::BAD_GATEWAY, reason, message);
     };
-    let message = format!("the answer was not let in: {} was found in its {}", found.rule, place(&found.at));
-    let (rule, at, offset) = (&found.rule, &found.at, found.offset);
+    let message = format!("the answer was not let in: {} was found in its {}", found.rule, within_answer(&found.at));
+    let (rule, at, offset) = (&found.rule, found.at.to_string(), found.offset);
     json(StatusCode::BAD_GATEWAY, &DlpRefusal { error: reason, message, rule, at, offset, proposal: None })
 }
 
-fn place(at: &str) -> &str {
-    if at == "answer" { "body" } else { at }
+/// The place in words that follow "the answer … in its".
+fn within_answer(at: &Where) -> String {
+    match at {
+        Where::Answer => Where::Body.to_string(),
+        other => other.to_string(),
+    }
 }

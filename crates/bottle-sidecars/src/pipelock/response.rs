@@ -9,6 +9,7 @@ use bottle_policy::pipelock::Action;
 use bottle_policy::supervise::Found;
 use bottle_scan::dlp::{Finding, Mode, Packing, Stream};
 use bottle_scan::websocket::Talk;
+use bottle_types::place::Where;
 use bottle_types::reason::Reason;
 use bottle_wire::access::AccessVerdict;
 use bytes::Bytes;
@@ -233,7 +234,7 @@ impl ScannedResponse {
             _ => self.policy.answers().find(&headers::lines(&trailers)),
         };
         match (found, &self.mode) {
-            (Some(finding), ScanMode::Along(_)) => drop(self.noted.set(scan::found(finding, "trailer"))),
+            (Some(finding), ScanMode::Along(_)) => drop(self.noted.set(scan::found(finding, Where::Trailer))),
             (Some(finding), _) => return Err(finding),
             (None, _) => {}
         }
@@ -260,7 +261,7 @@ impl ScannedResponse {
                 };
                 let seen = pushed.err().or(stream.warned.take());
                 if let Some(finding) = seen {
-                    let _ = self.noted.set(scan::found(finding, "answer"));
+                    let _ = self.noted.set(scan::found(finding, Where::Answer));
                     self.mode = ScanMode::Size;
                 }
                 Ok(piece.cloned().unwrap_or_default())
@@ -318,7 +319,7 @@ impl HttpBody for ScannedResponse {
             match judged {
                 Ok(bytes) if bytes.is_empty() => {}
                 Ok(bytes) => return Poll::Ready(Some(Ok(Frame::data(bytes)))),
-                Err(finding) => return this.cut(Reason::Answer, Some(scan::found(finding, "answer"))),
+                Err(finding) => return this.cut(Reason::Answer, Some(scan::found(finding, Where::Answer))),
             }
         }
     }

@@ -11,6 +11,7 @@ use bottle_policy::supervise::Found;
 use bottle_scan::dlp::{self, Finding, Head, Mode, Packing, Rules, Search, Stream};
 use bottle_scan::envelope::Envelopes;
 use bottle_types::host::HostName;
+use bottle_types::place::Where;
 use bottle_types::reason::Reason;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, TRAILER};
@@ -27,8 +28,8 @@ use crate::proxy::response::{BoxError, drain};
 pub(super) const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 /// Makes the finding for the record.
-pub(super) fn found(finding: Finding, at: impl Into<String>) -> Found {
-    Found { rule: finding.rule, at: at.into(), offset: finding.offset }
+pub(super) fn found(finding: Finding, at: Where) -> Found {
+    Found { rule: finding.rule, at, offset: finding.offset }
 }
 
 /// The first finding in a request's head, and whether it is of a known secret.
@@ -42,7 +43,8 @@ pub(super) fn head(search: Search<'_>, host: &str, uri: &Uri, headers: &HeaderMa
 /// The packings that the head declares of its body; a finding, if one can't be undone.
 pub(super) fn packings(headers: &HeaderMap) -> Result<Vec<Packing>, Found> {
     let all = headers.get_all(CONTENT_ENCODING).iter().map(HeaderValue::as_bytes).collect::<Vec<_>>().join(&b',');
-    Packing::declared(&String::from_utf8_lossy(&all)).map_err(|finding| found(finding, "header content-encoding"))
+    Packing::declared(&String::from_utf8_lossy(&all))
+        .map_err(|finding| found(finding, Where::header("content-encoding")))
 }
 
 /// Tells whether a placeholder that the guest holds stands in a header.
@@ -176,7 +178,7 @@ where
     fn judge_trailers(&mut self, search: Search<'_>, mode: Mode, mut trailers: HeaderMap) -> Option<Found> {
         strip_trailers(&mut trailers, &self.judge.policy.routes[self.judge.route]);
         if let Some(finding) = search.find(&headers::lines(&trailers)) {
-            let (known, found) = (finding.known, found(finding, "trailer"));
+            let (known, found) = (finding.known, found(finding, Where::Trailer));
             if known || mode != Mode::Warn {
                 return Some(found);
             }
@@ -265,7 +267,7 @@ where
                 }
             };
             if let Some(finding) = this.scan.warned() {
-                let _ = this.warned.set(found(finding, "body"));
+                let _ = this.warned.set(found(finding, Where::Body));
             }
             if this.body.is_none() && judged.is_ok() && this.taken > 0 {
                 this.remember_end(search);
@@ -274,7 +276,7 @@ where
                 Ok(bytes) if bytes.is_empty() => {}
                 Ok(bytes) => return Poll::Ready(Some(Ok(Frame::data(bytes.into())))),
                 Err(finding) => {
-                    let found = found(finding, "body");
+                    let found = found(finding, Where::Body);
                     return this.stop(Reason::Dlp, Some(found));
                 }
             }

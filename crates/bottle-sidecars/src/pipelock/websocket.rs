@@ -9,6 +9,7 @@ use bottle_policy::supervise::Found;
 use bottle_scan::dlp::{Finding, Mode, Rules};
 use bottle_scan::websocket::{Frames, Talk};
 use bottle_types::host::HostName;
+use bottle_types::place::Where;
 use bottle_types::reason::Reason;
 use bottle_wire::access::AccessVerdict;
 use bytes::Bytes;
@@ -219,7 +220,7 @@ impl GuestJudge<'_> {
         let compiled = &policy.routes[self.route];
         let found = |finding: Finding| Found {
             rule: finding.rule,
-            at: "websocket".to_owned(),
+            at: Where::Websocket,
             offset: self.sent.load(Ordering::Relaxed),
         };
         let code = Some(CLOSE_POLICY);
@@ -300,7 +301,7 @@ fn judge_answer(
     judged: &mut Vec<u8>,
 ) -> Result<(), WebSocketEnd> {
     let mode = if block { Mode::Block } else { Mode::Warn };
-    let found = |rule: String| Found { rule, at: "answer".to_owned(), offset: so_far };
+    let found = |rule: String| Found { rule, at: Where::Answer, offset: so_far };
     let Some((frames, talk)) = look else { return Ok(()) };
     match frames.push(bytes) {
         Ok(messages) => {

@@ -85,7 +85,7 @@ async fn messages_pass_and_a_secret_cut_over_frames_does_not() {
     let line = world.log("pipelock.jsonl", 1).await.remove(0);
     assert_eq!((line.status, line.verdict, line.reason.as_deref()), (101, AccessVerdict::Block, Some("dlp")));
     assert_eq!(
-        line.finding.map(|found| (found.rule, found.at)),
+        line.finding.map(|found| (found.rule, found.at.to_string())),
         Some(("known-secret:ESCAPE_KEY".to_owned(), "websocket".to_owned()))
     );
     let line = world.log("egress.jsonl", 1).await.remove(0);
