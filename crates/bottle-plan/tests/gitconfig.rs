@@ -11,6 +11,7 @@ fn upstream(name: &str, url: &str) -> Upstream {
         identity: None,
         known_host_key: None,
         token: None,
+        max_lfs_bytes: Upstream::default_max_lfs(),
         push: PushRules::default(),
     }
 }

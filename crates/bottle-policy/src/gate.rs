@@ -16,6 +16,7 @@ use bottle_scan::dlp::TokenPattern;
 use bottle_types::host::HostName;
 use bottle_types::secret::SecretName;
 use bottle_types::units::ByteSize;
+use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -49,6 +50,14 @@ pub struct GatePolicy {
     /// Held pushes that a person has let through in this run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub approved: Vec<ApprovedPush>,
+    /// Networks at which upstream's LFS objects may be although they are private, such as `10.0.0.0/24`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<String>")]
+    pub allow_private: Vec<IpNet>,
+    /// Networks at which they may not be although they are public, such as a company's own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<String>")]
+    pub internal: Vec<IpNet>,
     /// Every secret that the bottle knows: a push that contains one is refused. Values are files of that name in the
     /// secrets directory.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -72,9 +81,24 @@ pub struct Upstream {
     /// https: the secret that holds the token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<SecretName>,
+    /// The largest Git LFS object that a fetch may bring; 0: none.
+    #[serde(default = "Upstream::default_max_lfs", skip_serializing_if = "Upstream::is_default_max_lfs")]
+    pub max_lfs_bytes: ByteSize,
     /// What may be pushed.
     #[serde(default)]
     pub push: PushRules,
+}
+
+impl Upstream {
+    /// As large as the largest object that the forges take.
+    pub fn default_max_lfs() -> ByteSize {
+        ByteSize(5 << 30)
+    }
+
+    /// Whether a limit is the one where none is written.
+    pub fn is_default_max_lfs(limit: &ByteSize) -> bool {
+        *limit == Self::default_max_lfs()
+    }
 }
 
 /// What a push may bring.

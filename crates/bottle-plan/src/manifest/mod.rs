@@ -20,7 +20,7 @@ use std::net::IpAddr;
 use bottle_policy::budget::{Budget, Price};
 use bottle_policy::gate::exemptions::FindingExemption;
 use bottle_policy::gate::hold::HoldRules;
-use bottle_policy::gate::{HostKey, PushRules, RepoName, UpstreamUrl};
+use bottle_policy::gate::{HostKey, PushRules, RepoName, Upstream, UpstreamUrl};
 use bottle_policy::limits;
 use bottle_policy::outputs::OutputRules;
 use bottle_policy::pipelock::{Action, Exemption};
@@ -320,6 +320,9 @@ pub struct GitEntry {
     /// https: the name of the token's credential, or of the host's variable that holds it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_from: Option<SecretName>,
+    /// The largest Git LFS object that a fetch may bring; 0: none.
+    #[serde(default = "Upstream::default_max_lfs", skip_serializing_if = "Upstream::is_default_max_lfs")]
+    pub max_lfs_bytes: ByteSize,
     /// What may be pushed.
     #[serde(default)]
     pub push: Push,

@@ -215,6 +215,8 @@ fn gate_policy(task: &Task, bottle: &BottleEntry, upstreams: &Upstreams, options
     gate.patterns.clone_from(&bottle.pipelock.patterns);
     gate.exemptions.clone_from(&bottle.gate.exemptions);
     gate.base_allowlists = bottle.gate.base_allowlists;
+    gate.allow_private.clone_from(&bottle.pipelock.allow_private);
+    gate.internal.clone_from(&bottle.pipelock.internal);
     if task.work != Work::Change {
         // Nothing is pushed, whatever the agent tries.
         for upstream in &mut gate.upstreams {

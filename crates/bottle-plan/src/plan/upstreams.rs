@@ -93,7 +93,8 @@ impl Upstreams {
         }
         let name = RepoName::parse("origin").map_err(|error| PlanError::Facts(error.to_string()))?;
         let push = Push::default().rules();
-        let upstream = Upstream { name, url, identity: None, known_host_key: None, token, push };
+        let max_lfs_bytes = Upstream::default_max_lfs();
+        let upstream = Upstream { name, url, identity: None, known_host_key: None, token, max_lfs_bytes, push };
         let extra_hosts = on_this_machine(&upstream.url, facts);
         Ok(Self(vec![Entry { upstream, identity_file: None, extra_hosts }]))
     }
@@ -145,6 +146,8 @@ impl Upstreams {
             exemptions: vec![],
             base_allowlists: false,
             approved: vec![],
+            allow_private: vec![],
+            internal: vec![],
             secrets: vec![],
         }
     }
@@ -249,6 +252,7 @@ fn from_manifest(entry: &GitEntry, facts: &HostFacts, names: &mut Vec<String>) -
         identity: identity_file.as_ref().and_then(|_| identity_name(&entry.name, names)),
         known_host_key: entry.known_host_key.clone(),
         token: entry.token_from.clone(),
+        max_lfs_bytes: entry.max_lfs_bytes,
         push: entry.push.rules(),
     };
     let mut extra_hosts = on_this_machine(&upstream.url, facts);

@@ -25,7 +25,8 @@ pub fn render_gitconfig(gate_host: &str, upstreams: &[Upstream]) -> String {
          [init]\n\tdefaultBranch = main\n\
          [safe]\n\tdirectory = *\n\
          [push]\n\tautoSetupRemote = true\n\
-         [advice]\n\tdetachedHead = false\n",
+         [advice]\n\tdetachedHead = false\n\
+         [lfs]\n\tgitprotocol = http\n",
     );
     for upstream in upstreams {
         out.push_str(&format!("[url \"{}\"]\n", gate_url(gate_host, &upstream.name)));

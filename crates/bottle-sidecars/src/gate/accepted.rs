@@ -226,7 +226,7 @@ impl Accepted<'_> {
         read_all(repo, &of_new, |at, bytes| {
             let object = &of_new[at];
             let paths = positions.get(&object.id).map(|(_, paths)| paths.as_slice()).unwrap_or_default();
-            pass.add_object(Some(new[at]), object, bytes, &ScanWork::endings(paths))
+            pass.add_file(new[at], (object, bytes), &changes.lfs, &ScanWork::endings(paths))
         })?;
         let of_old: Vec<Object> = candidates.values().map(|(object, _)| object.clone()).collect();
         let endings: Vec<_> = candidates.values().map(|(_, endings)| endings).collect();

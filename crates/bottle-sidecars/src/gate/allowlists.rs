@@ -239,7 +239,8 @@ fn rounds(work: ScanWork<'_>, places: &BTreeSet<FoundPlace>) -> Result<Vec<Round
         let here = work.changes.paths.iter().filter(|change| change.new.id == of_object.id);
         for path in here.map(|change| &change.path[..]).collect::<BTreeSet<_>>() {
             let path = usable(path).ok_or("a path of what was found can't be used as one here")?;
-            (count, bytes) = (count + 1, bytes.saturating_add(of_object.size));
+            let size = of_object.size.saturating_add(work.changes.lfs.size(object));
+            (count, bytes) = (count + 1, bytes.saturating_add(size));
             if count > MAX_PLACES || bytes > MAX_BYTES {
                 return Err("too much was found to be judged by upstream's allowlists".to_owned());
             }
@@ -315,6 +316,9 @@ impl Round<'_> {
         let objects: Vec<_> = files.iter().map(|(_, object)| changes.objects[**object].clone()).collect();
         read_all(repo, &objects, |at, bytes| {
             let path = input.join(files[at].0);
+            // A file is what its pointer stands for.
+            let content = changes.lfs.content(*files[at].1)?;
+            let bytes = content.as_deref().unwrap_or(bytes);
             let bytes = [&*self.blanks.apply(bytes), BETWEEN, canary.as_bytes(), b"\n"].concat();
             let write = || {
                 std::fs::create_dir_all(path.parent().unwrap_or(input))?;

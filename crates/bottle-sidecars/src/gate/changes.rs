@@ -11,6 +11,7 @@ use bottle_policy::gate::Upstream;
 use bottle_types::git::{ObjectId, RefName};
 
 use super::dirs::GateDirs;
+use super::lfs::LfsChanges;
 use super::process::{self, git_ok};
 
 /// Arguments that leave out what upstream has by the hand of somebody who may write to it. Its other refs are left in: forges
@@ -149,6 +150,8 @@ pub(super) struct Changes {
     /// Newest first.
     pub(super) commits: Vec<Commit>,
     pub(super) paths: Vec<PathChange>,
+    /// The Git LFS pointers among the objects.
+    pub(super) lfs: LfsChanges,
 }
 
 impl Changes {
@@ -187,7 +190,7 @@ impl Changes {
         if known != commits.len() {
             return Err("git lists new commits in two ways that do not agree".to_owned());
         }
-        Ok(Self { objects, of_update, commits, paths })
+        Ok(Self { objects, of_update, commits, paths, lfs: LfsChanges::default() })
     }
 
     /// For each new object that a new commit puts somewhere: the oldest such commit, and the paths.

@@ -17,7 +17,7 @@ use tokio::net::UnixStream;
 use super::dirs::GateDirs;
 use super::policy::AcceptedPolicy;
 use super::process::CONNECTION_TIMEOUT;
-use super::{mirror, process, sweep, transport};
+use super::{lfs, mirror, process, sweep, transport};
 
 /// More agents than this at once would be a mistake or an attack.
 const MAX_CONNECTIONS: usize = 32;
@@ -39,6 +39,7 @@ pub(super) async fn serve(policy: Arc<AcceptedPolicy>, stream: UnixStream, conne
     };
     let gate = GateDirs { tmp: tmp.path().to_owned(), ..policy.gate.clone() };
     match tokio::time::timeout(FIRST_LINE_TIMEOUT, requested_service(&stream)).await {
+        Ok(Ok(Some(Service::Lfs))) => lfs::serve(&gate, stream).await,
         Ok(Ok(Some(service))) => {
             if let Err(error) = git_daemon(&gate, stream, service, &seat).await {
                 tracing::warn!("git daemon: {error}");
@@ -58,6 +59,7 @@ pub(super) async fn serve(policy: Arc<AcceptedPolicy>, stream: UnixStream, conne
         transport::close(&gate);
         sweep::remove_surely(&tmp.keep());
         drop(seat);
+        lfs::sweep(&gate);
         sweep::what_nobody_uses(&gate, connections.oldest());
     });
     let _ = tidied.await;
@@ -77,6 +79,8 @@ async fn turn_away(mut stream: UnixStream, why: &str) {
 enum Service {
     Fetch,
     Push,
+    /// HTTP, which git-lfs speaks.
+    Lfs,
 }
 
 /// Looks at the first line, as soon as all of it is there, and leaves it for git daemon to read; `None`: none that is served.
@@ -91,6 +95,10 @@ async fn requested_service(stream: &UnixStream) -> std::io::Result<Option<Servic
             Err(error) => return Err(error.into()),
         };
         if let Some(length) = buffer[..count].first_chunk::<4>() {
+            // No length begins so.
+            if matches!(length, b"GET " | b"POST" | b"PUT ") {
+                return Ok(Some(Service::Lfs));
+            }
             let length = std::str::from_utf8(length).ok().and_then(|text| usize::from_str_radix(text, 16).ok());
             let Some(length) = length.filter(|length| (5..=MAX_FIRST_LINE_BYTES).contains(length)) else {
                 return Ok(None);

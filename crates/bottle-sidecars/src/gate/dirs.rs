@@ -79,7 +79,7 @@ const TMP_VARIABLE: &str = "BOTTLE_GATE_TMP";
 
 /// Removes what an earlier gate left when it was killed, and what this one leaves at its end.
 pub(super) fn clear(dirs: &Dirs) -> Result<(), Error> {
-    for leftover in [TMP, POLICIES] {
+    for leftover in [TMP, POLICIES, super::lfs::LFS] {
         let path = private(dirs).join(leftover);
         match std::fs::remove_dir_all(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(Error::Make { path, error }),

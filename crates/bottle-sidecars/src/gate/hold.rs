@@ -55,7 +55,7 @@ pub(super) fn question(
     }
     let rules: BTreeSet<&str> = findings.iter().map(|one| one.finding.rule.as_str()).collect();
     why.extend(rules.iter().take(MAX_WHY).map(|rule| format!("{rule} found something")));
-    let bytes = changes.objects.iter().map(|object| object.size).fold(0, u64::saturating_add);
+    let bytes = changes.objects.iter().map(|object| object.size).fold(changes.lfs.bytes(), u64::saturating_add);
     if let Some(most) = holds.size(bytes) {
         why.push(format!("it is {bytes} bytes unpacked, and more than {most} is held"));
     }

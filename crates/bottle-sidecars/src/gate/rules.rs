@@ -10,7 +10,7 @@ use bottle_types::units::ByteSize;
 
 use super::changes::{Changes, Object, ObjectKind, PathChange, RefUpdate, Repo, TreeEntry, read_all};
 use super::push::AskedUpdate;
-use super::{mirror, stat};
+use super::{lfs, mirror, stat};
 
 /// Why a push is refused, in a line: what, where, which rule, what to do.
 #[derive(Debug, Clone)]
@@ -33,7 +33,7 @@ impl Refusal {
         Self { update: Some(update), about: None, why: why.into() }
     }
 
-    fn about(about: String, why: String) -> Self {
+    pub(super) fn about(about: String, why: String) -> Self {
         Self { update: None, about: Some(about), why }
     }
 
@@ -74,6 +74,7 @@ pub(super) fn changes(repo: &Repo<'_>, updates: &[RefUpdate], changes: &Changes)
     refusals.extend(tips(repo, updates)?);
     refusals.extend(protected(repo, changes)?);
     refusals.extend(submodules(repo, changes)?);
+    refusals.extend(lfs::judge_config(repo, changes)?);
     refusals.extend(patch(repo, changes)?);
     Ok(refusals)
 }
@@ -91,7 +92,7 @@ fn sizes(repo: &Repo<'_>, changes: &Changes) -> Vec<Refusal> {
         let why = format!("is {size} bytes large, and {most} is allowed; leave it out of the commit");
         refusals.push(Refusal::about(gate, why));
     }
-    let all: u64 = changes.objects.iter().map(|object| object.size).sum();
+    let all = changes.objects.iter().map(|object| object.size).sum::<u64>().saturating_add(changes.lfs.bytes());
     if all > push.max_push_bytes.0 {
         let (all, most) = (ByteSize(all), push.max_push_bytes);
         refusals

@@ -89,7 +89,7 @@ fn look(gitleaks: Scanner, work: ScanWork<'_>) -> Result<(ScanFound, Roots), Str
             roots.insert(root, *commit);
         }
         let paths = positions.get(id).map(|(_, paths)| paths.as_slice()).unwrap_or_default();
-        pass.add_object(Some(index), object, bytes, &ScanWork::endings(paths))
+        pass.add_file(index, (object, bytes), &changes.lfs, &ScanWork::endings(paths))
     })?;
     Ok((pass.finish(repo.gate)?, roots))
 }

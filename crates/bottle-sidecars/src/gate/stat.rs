@@ -6,9 +6,10 @@ use bottle_policy::gate::patch::PatchSize;
 use bottle_types::git::ObjectId;
 
 use super::changes::{Changes, ObjectKind, PathChange, Repo, kinds, read_all};
+use super::lfs::pointers_among;
 
 /// git takes a file for binary that has a zero byte among so many at its beginning.
-const LOOK: usize = 8000;
+pub(super) const LOOK: usize = 8000;
 
 /// What happens to one path, in all new commits together.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -29,13 +30,17 @@ pub(super) fn stats<'a>(repo: &Repo<'_>, changes: &'a Changes) -> Result<Stats<'
     let own = own_changes(changes);
     let counted = numstat(repo, changes)?;
     let mut stats = Stats::new();
-    let mut binary: Vec<&PathChange> = vec![];
+    let (mut binary, mut lfs): (Vec<&PathChange>, Vec<&PathChange>) = (vec![], vec![]);
     for change in own {
         let stat = stats.entry(&change.path[..]).or_default();
         match counted.get(&(change.commit, change.parent, change.path.clone())) {
             Some(Some((added, removed))) => {
                 stat.added += added;
                 stat.removed += removed;
+                if changes.lfs.is_binary(&change.new.id) {
+                    stat.is_binary = true;
+                    lfs.push(change);
+                }
             }
             Some(None) => {
                 stat.is_binary = true;
@@ -46,10 +51,17 @@ pub(super) fn stats<'a>(repo: &Repo<'_>, changes: &'a Changes) -> Result<Stats<'
             None => return Err("git did not count the lines of every change".to_owned()),
         }
     }
-    let olds: BTreeSet<&ObjectId> =
-        binary.iter().filter(|change| change.old.is_there()).map(|change| &change.old.id).collect();
-    let were = binary_among(repo, &olds)?;
+    let olds = |changes: &[&'a PathChange]| -> BTreeSet<&'a ObjectId> {
+        changes.iter().filter(|change| change.old.is_there()).map(|change| &change.old.id).collect()
+    };
+    let were = binary_among(repo, &olds(&binary))?;
     for change in binary.iter().filter(|change| change.new.is_there() && !were.contains(&change.old.id)) {
+        stats.entry(&change.path[..]).or_default().becomes_binary = true;
+    }
+    // What an older pointer stands for is not here: such a file stays what it was.
+    let mut were = pointers_among(repo, &olds(&lfs))?;
+    were.extend(binary_among(repo, &olds(&lfs))?);
+    for change in lfs.iter().filter(|change| !were.contains(&change.old.id)) {
         stats.entry(&change.path[..]).or_default().becomes_binary = true;
     }
     Ok(stats)

@@ -14,6 +14,7 @@ use super::changes::{Object, ObjectKind, Repo};
 use super::dirs::GateDirs;
 use super::gitleaks::Scanner;
 use super::hit::{FoundBy, Matched, ScanHit};
+use super::lfs::LfsChanges;
 use super::objects::newlines;
 
 /// Unpacked, a push may be this many times as large as a push may be.
@@ -100,6 +101,21 @@ impl<'a> ScanPass<'a> {
         let own = matches!(object.kind, ObjectKind::Commit | ObjectKind::Tag);
         let bytes = if own { without_ids(bytes) } else { bytes };
         self.add_all(&source, bytes, endings).map_err(in_object)
+    }
+
+    /// Scans a new object, and the Git LFS object that it may stand for: to the rules, that is the same file.
+    pub(super) fn add_file(
+        &mut self,
+        index: usize,
+        (object, bytes): (&Object, &[u8]),
+        lfs: &LfsChanges,
+        endings: &BTreeSet<&'static str>,
+    ) -> Result<(), String> {
+        self.add_object(Some(index), object, bytes, endings)?;
+        match lfs.content(index)? {
+            Some(content) => self.add_object(Some(index), object, &content, endings),
+            None => Ok(()),
+        }
     }
 
     /// Scans bytes, and what else they say.

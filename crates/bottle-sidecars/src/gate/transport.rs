@@ -173,6 +173,26 @@ pub(super) fn git(gate: &GateDirs, upstream: &Upstream) -> Command {
     command
 }
 
+/// ssh to an ssh upstream, to run these words of a shell there.
+pub(super) fn ssh(gate: &GateDirs, upstream: &Upstream, words: &str) -> Command {
+    let url = &upstream.url;
+    let mut command = process::program("ssh", &gate.home());
+    command.arg("-F").arg(gate.policy_dir.join(format!("{}.conf", upstream.name)));
+    if let Some(socket) = shared_login(gate) {
+        command.arg("-S").arg(socket);
+    }
+    if let Some(port) = url.port {
+        command.args(["-p", &port.to_string()]);
+    }
+    let host = match &url.host {
+        GitHost::Name(name) => name.to_string(),
+        GitHost::Address(address) => address.to_string(),
+    };
+    let destination = url.user.as_ref().map_or(host.clone(), |user| format!("{user}@{host}"));
+    command.args(["--", &destination, words]);
+    command
+}
+
 /// Refuses to go to an upstream whose credential has ended: what git would say of it explains nothing.
 pub(super) fn usable(dirs: &Dirs, upstream: &Upstream) -> Result<(), String> {
     let status = CredentialStatus::read(dirs).map_err(|error| error.to_string())?;

@@ -107,16 +107,17 @@ fn what_goes_upstream_goes_at_the_next_prune() {
 }
 
 #[test]
-fn lfs_pointers_can_be_pushed() {
+fn an_lfs_pointer_alone_is_refused() {
     let world = World::new();
     let clone = world.clone_origin();
-    world.ok(
-        &clone,
-        "printf 'version https://git-lfs.github.com/spec/v1\\noid sha256:%s\\nsize 12345\\n' \
+    let push = "printf 'version https://git-lfs.github.com/spec/v1\\noid sha256:%s\\nsize 12345\\n' \
          \"$(head -c 9 /dev/urandom | sha256sum | cut -d ' ' -f 1)\" >big.bin; git add .; git commit -qm lfs; \
-         git push -q origin HEAD:refs/heads/bottle/lfs; \
-         git -C \"$UPSTREAM\" cat-file -p bottle/lfs:big.bin | cmp - big.bin",
-    );
+         git push -q origin HEAD:refs/heads/bottle/lfs";
+    let output = world.sh(&clone, push, &[]);
+    let text = said(&output);
+    assert!(!output.status.success() && text.contains("big.bin is a Git LFS pointer, and its object"), "{text}");
+    assert!(text.contains("upstream has no Git LFS for this repository"), "{text}");
+    assert!(!world.upstream_refs().contains("bottle/lfs"), "{}", world.upstream_refs());
 }
 
 #[test]

@@ -3,9 +3,13 @@
 
 While it answers, it looks for the token in what every process was given; what it finds is in the log as SEEN.
 
+Below a repository's `info/lfs` is a stand-in of an LFS server, lfs_api.py.
+
 Prints its port. Paths under /moved/ redirect to the repository, on this same host by another name.
 """
-import base64, glob, http.server, os, ssl, subprocess, sys
+import base64, glob, http.server, json, os, ssl, subprocess, sys
+
+import lfs_api
 
 CERT, KEY, ROOT, TOKEN, LOG, PORT = sys.argv[1:]
 
@@ -23,6 +27,7 @@ def log_processes_with(token):
 
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    scheme = "http" if CERT == "-" else "https"
 
     def log_message(self, *_):
         with open(LOG, "a") as log:
@@ -35,6 +40,22 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+    def lfs(self, body):
+        def note(text):
+            with open(LOG, "a") as log:
+                log.write(f"lfs {text}\n")
+
+        try:
+            with open(os.path.join(os.path.dirname(LOG), "lfs.json")) as file:
+                mode = json.load(file)
+        except FileNotFoundError:
+            mode = {}
+        try:
+            lfs_api.answer(self, ROOT, mode, note, body)
+        except (AssertionError, KeyError, ValueError) as error:
+            note(f"WRONG {error!r}")
+            self.answer(400, [])
 
     def body(self):
         if self.headers.get("Transfer-Encoding") != "chunked":
@@ -54,10 +75,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return self.answer(302, [("Location", there)])
         with open(TOKEN) as file:
             token = file.read().strip()
+        if path.startswith("/lfs-store/") or (lfs_api.serves(path) and self.headers.get("Authorization") == "RemoteAuth by-ssh"):
+            return self.lfs(body)
         wanted = "Basic " + base64.b64encode(f"x-access-token:{token}".encode()).decode()
         if self.headers.get("Authorization") != wanted:
             return self.answer(401, [("WWW-Authenticate", 'Basic realm="git"')])
         log_processes_with(token)
+        if lfs_api.serves(path):
+            return self.lfs(body)
         env = {
             "PATH": os.environ["PATH"],
             "GIT_PROJECT_ROOT": ROOT,
@@ -79,7 +104,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         status = int(dict(headers).get("Status", "200").split()[0])
         self.answer(status, [header for header in headers if header[0] != "Status"], body)
 
-    do_POST = do_GET
+    do_POST = do_PUT = do_GET
 
 
 server = http.server.ThreadingHTTPServer(("127.0.0.1", int(PORT)), Handler)

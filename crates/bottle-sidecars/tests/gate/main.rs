@@ -12,6 +12,7 @@ mod history;
 mod hostile;
 mod https;
 mod kills;
+mod lfs;
 mod mirror;
 mod patch;
 mod policy;

@@ -9,6 +9,7 @@ use bottle_wire::push_report::{PushVerdict, Timings};
 
 use super::super::changes::{Changes, RefUpdate};
 use super::super::dirs::GateDirs;
+use super::super::lfs;
 use super::super::lock::Lock;
 use super::super::mirror;
 use super::super::process::{self, ProcessLimits, git_ok, last_words};
@@ -41,11 +42,16 @@ impl<'a> Forwarded<'a> {
     /// Forwards a judged push; if upstream does not take it, the push is refused.
     pub(super) fn new(judged: Judged<'a>) -> Result<Self, Box<Refused<'a>>> {
         let start = Instant::now();
-        let done = if judged.repo().gate.policy.dry_run {
-            keep_as_bundle(&judged).map(|()| (PushVerdict::WouldPush, vec![])).map_err(ForwardError::from)
-        } else {
+        let forward = || {
+            // Upstream has an object before any ref leads to it.
+            lfs::forward(judged.repo(), judged.changes())?;
+            if judged.repo().gate.policy.dry_run {
+                keep_as_bundle(&judged)?;
+                return Ok((PushVerdict::WouldPush, vec![]));
+            }
             to_upstream(&judged).map(|remote_lines| (PushVerdict::Accepted, remote_lines))
         };
+        let done = forward();
         let (received, changes, allowed, mut ms) = judged.into_parts();
         ms.forward = millis(start);
         match done {

@@ -77,6 +77,10 @@ impl<'a> Judged<'a> {
         &self.updates
     }
 
+    pub(super) fn changes(&self) -> &Changes {
+        &self.changes
+    }
+
     /// The parts, for the phase after this one.
     pub(super) fn into_parts(self) -> (Received<'a>, Changes, Vec<FoundIn>, Timings) {
         (self.received, self.changes, self.allowed, self.ms)

@@ -10,6 +10,7 @@ use super::super::accepted::ScanWork;
 use super::super::changes::{Changes, RefUpdate};
 use super::super::dirs::GateDirs;
 use super::super::gitleaks::Scanner;
+use super::super::lfs;
 use super::super::rules::{self, MAX_REFS, Refusal};
 use super::super::scan::{self, FoundIn};
 use super::command::{ONE_AT_A_TIME, can_be_one_push};
@@ -60,7 +61,8 @@ fn list(received: &Received<'_>, changes: &mut Changes) -> Result<Result<Vec<Ref
         return Ok(Err(vec![Refusal::all(ONE_AT_A_TIME.to_owned())]));
     }
     *changes = Changes::list(repo, &updates)?;
-    let refusals = rules::changes(repo, &updates, changes)?;
+    let mut refusals = lfs::list(repo, changes)?;
+    refusals.extend(rules::changes(repo, &updates, changes)?);
     Ok(if refusals.is_empty() { Ok(updates) } else { Err(refusals) })
 }
 

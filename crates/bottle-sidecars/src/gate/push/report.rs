@@ -11,7 +11,7 @@ use super::super::changes::Changes;
 use super::super::process::printable;
 use super::super::rules::{self, MAX_REFS, Refusal};
 use super::super::scan::FoundIn;
-use super::super::{log, record};
+use super::super::{lfs, log, record};
 use super::forwarded::Forwarded;
 use super::millis;
 use super::received::Received;
@@ -82,6 +82,7 @@ impl PushReport<'_> {
             // Upstream may have it by now; what happened is in the log then.
             lines.push(error);
         }
+        lfs::forget(&self.received.repo, &self.changes);
         for line in &lines {
             log::send(&gate.dirs, line);
         }
