@@ -27,7 +27,7 @@ pub(in super::super) fn judge(repo: &Repo<'_>, changes: &Changes) -> Result<Vec<
         for change in versions.iter().filter(|change| change.old.is_there()) {
             before.extend(servers(repo, &change.old)?.unwrap_or_default());
         }
-        let short = &commit.id[..12];
+        let short = commit.id.short();
         match servers(repo, &versions[0].new)? {
             None => refusals.push(Refusal::all(format!(".lfsconfig in commit {short} can't be read by git: mend it"))),
             Some(servers) => {
@@ -47,7 +47,7 @@ pub(in super::super) fn judge(repo: &Repo<'_>, changes: &Changes) -> Result<Vec<
 /// The addresses that a version names; `None`: git can't read it.
 fn servers(repo: &Repo<'_>, entry: &TreeEntry) -> Result<Option<BTreeSet<String>>, String> {
     let mut command = repo.git();
-    command.args(["config", "--no-includes", "--null", "--list", "--blob", &entry.id]);
+    command.args(["config", "--no-includes", "--null", "--list", "--blob", entry.id.as_str()]);
     let output = process::run(command, None, ProcessLimits::local()).map_err(|error| error.to_string())?;
     if !output.status.success() {
         return Ok(None);

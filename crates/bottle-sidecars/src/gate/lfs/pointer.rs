@@ -7,6 +7,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::super::changes::{Changes, Object, ObjectKind, Repo, kinds, read_all};
+use bottle_types::git::ObjectId;
 
 /// git-lfs takes no file from this size on for a pointer.
 const MAX_POINTER_BYTES: u64 = 1024;
@@ -124,8 +125,8 @@ pub(super) fn among(repo: &Repo<'_>, objects: &[Object]) -> Result<Vec<(usize, L
 }
 
 /// Those of some blobs that are pointers.
-pub(in super::super) fn ids_among(repo: &Repo<'_>, ids: &BTreeSet<&str>) -> Result<BTreeSet<String>, String> {
-    let ids: Vec<String> = ids.iter().map(|id| (*id).to_owned()).collect();
+pub(in super::super) fn ids_among(repo: &Repo<'_>, ids: &BTreeSet<&ObjectId>) -> Result<BTreeSet<ObjectId>, String> {
+    let ids: Vec<ObjectId> = ids.iter().map(|id| (*id).clone()).collect();
     if ids.is_empty() {
         return Ok(BTreeSet::new());
     }
@@ -136,8 +137,8 @@ pub(in super::super) fn ids_among(repo: &Repo<'_>, ids: &BTreeSet<&str>) -> Resu
 /// Every pointer that the mirror has, in whatever commit.
 pub(super) fn of_mirror(repo: &Repo<'_>) -> Result<BTreeSet<LfsPointer>, String> {
     let listed = repo.ok(&["cat-file", "--batch-all-objects", "--unordered", "--batch-check=%(objectname)"], None)?;
-    let ids: Vec<String> = String::from_utf8_lossy(&listed).lines().map(str::to_owned).collect();
-    let objects = kinds(repo, &ids)?;
+    let ids = String::from_utf8_lossy(&listed).lines().map(ObjectId::parse).collect::<Result<Vec<_>, _>>();
+    let objects = kinds(repo, &ids.map_err(|error| format!("git lists what is no object: {error}"))?)?;
     Ok(among(repo, &objects)?.into_iter().map(|(_, pointer)| pointer).collect())
 }
 
@@ -145,8 +146,8 @@ pub(super) fn of_mirror(repo: &Repo<'_>) -> Result<BTreeSet<LfsPointer>, String>
 pub(super) fn position(changes: &Changes, index: usize) -> String {
     let id = &changes.objects[index].id;
     let positions = changes.positions();
-    let path = positions.get(id.as_str()).and_then(|(_, paths)| paths.first());
-    path.map_or_else(|| format!("object {}", &id[..12]), |path| String::from_utf8_lossy(path).into_owned())
+    let path = positions.get(id).and_then(|(_, paths)| paths.first());
+    path.map_or_else(|| format!("object {}", id.short()), |path| String::from_utf8_lossy(path).into_owned())
 }
 
 #[cfg(test)]

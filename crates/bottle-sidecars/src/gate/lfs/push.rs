@@ -6,6 +6,7 @@ use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+use bottle_types::git::ObjectId;
 use bottle_types::units::ByteSize;
 use sha2::{Digest as _, Sha256};
 use tokio::runtime::{Builder, Runtime};
@@ -29,7 +30,7 @@ pub(in super::super) struct LfsChanges {
     /// Those whose object upstream has to have.
     absent: BTreeMap<usize, LfsPointer>,
     /// Ids of the pointers whose sent object git would take for binary.
-    binary: BTreeSet<String>,
+    binary: BTreeSet<ObjectId>,
 }
 
 impl LfsChanges {
@@ -44,7 +45,7 @@ impl LfsChanges {
     }
 
     /// Tells whether a blob is a pointer to a sent object that git would take for binary.
-    pub(in super::super) fn is_binary(&self, id: &str) -> bool {
+    pub(in super::super) fn is_binary(&self, id: &ObjectId) -> bool {
         self.binary.contains(id)
     }
 
