@@ -9,10 +9,11 @@ pub mod patch;
 pub mod paths;
 pub mod refs;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use bottle_scan::dlp::TokenPattern;
+use bottle_scan::dlp::{DataKind, TokenPattern};
 use bottle_types::host::HostName;
 use bottle_types::secret::SecretName;
 use bottle_types::units::ByteSize;
@@ -40,6 +41,9 @@ pub struct GatePolicy {
     /// Token formats besides those that the program knows: a push that contains one is refused.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub patterns: Vec<TokenPattern>,
+    /// Kinds of data that are no token and are looked for all the same.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub detect: BTreeSet<DataKind>,
     /// Findings in files that are none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exemptions: Vec<FindingExemption>,

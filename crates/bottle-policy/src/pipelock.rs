@@ -1,6 +1,8 @@
 //! `pipelock.yaml`: what may leave, and to where. Key names follow the public pipelock where the meaning is the same.
 
-use bottle_scan::dlp::{Rules, TokenPattern};
+use std::collections::BTreeSet;
+
+use bottle_scan::dlp::{DataKind, Rules, TokenPattern};
 use bottle_types::host::HostPattern;
 use bottle_types::secret::SecretName;
 use bottle_types::units::ByteSize;
@@ -73,6 +75,9 @@ pub struct Dlp {
     /// Token formats besides those that the program knows.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub patterns: Vec<TokenPattern>,
+    /// Kinds of data that are no token and are looked for all the same.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub detect: BTreeSet<DataKind>,
     /// Rules that are not looked for on their way to a host; a secret that the bottle knows is looked for all the same.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exemptions: Vec<Exemption>,

@@ -1,27 +1,32 @@
 //! Data loss prevention: token formats, and the secrets that the bottle knows, in bytes that leave it.
 //!
-//! The rules are one data file, `dlp_rules.toml`, used by pipelock and by the git gate. A rule is tried where one of its
+//! The rules are one data file, `dlp_rules.toml`, used by pipelock and by the git gate; `detect_rules.toml` has those that a project turns
+//! on. A rule is tried where one of its
 //! keywords stands, over at most [`LONGEST`] bytes from there. [`Rules::find`] looks at bytes as they are; [`Search`] also
 //! at what they say in other forms.
 //!
-//! Map: `rules` and a project's `own`, `keywords` (where a rule is tried), `pattern`, `checksum`, `noise` (where a match is chance), `coded` (base64 and hex) and their `alphabet`, `runs` (of their digits) and long ones as `digits`, `plain`
+//! Map: `rules` and a project's `own`, `keywords` (where a rule is tried), `pattern`, `checksum`, the `kinds` of data that is no token with their `check` (`ids`, `phrases`), `noise` (where a match is chance), `coded` (base64 and hex) and their `alphabet`, `runs` (of their digits) and long ones as `digits`, `plain`
 //! (escapes, look-alikes), `numbers` (lists and dumps of bytes), `radix` (base32, uuencode, git's patches), `joined` (literals), all of these as `forms`, `pieces` (a known secret cut apart), `packed` (compression) and where it may `begin`, `stream` (a
 //! body on its way), `head` (a request's head).
 
 mod alphabet;
 mod begin;
+mod check;
 mod checksum;
 pub(crate) mod coded;
 mod digits;
 pub(crate) mod forms;
 mod head;
+mod ids;
 mod joined;
 pub(crate) mod keywords;
+mod kinds;
 mod noise;
 pub(crate) mod numbers;
 mod own;
 pub(crate) mod packed;
 mod pattern;
+mod phrases;
 pub(crate) mod pieces;
 mod plain;
 mod radix;
@@ -30,6 +35,7 @@ pub(crate) mod runs;
 mod stream;
 
 pub use head::{Head, head};
+pub use kinds::DataKind;
 pub use own::TokenPattern;
 pub use packed::Packing;
 pub use rules::{Rule, Rules, RulesError, Scope, entropy};
@@ -172,7 +178,11 @@ impl Search<'_> {
         }
         let base32 = origin.with(FormKind::Base32).filter(|_| !runs.base32.is_empty());
         let base32 = base32.map(|origin| (0, true, origin, runs.base32));
-        for (from, last, origin, said) in forms.chain(base32) {
+        // What goes on behind the window is looked at with the next one.
+        let (closed, open) = runs.decoded.split_at(runs.decoded_open.unwrap_or(runs.decoded.len()));
+        let decoded = [(closed, true), (open, last)].into_iter().filter(|(said, _)| !said.is_empty());
+        let decoded = decoded.filter_map(|(said, last)| Some((0, last, origin.with(FormKind::Decoded)?, said.to_vec())));
+        for (from, last, origin, said) in forms.chain(base32).chain(decoded) {
             let inner = self.look(&said, 0, last, origin, scratch);
             let somewhere = |finding: Finding| Finding { offset: from as u64, ..finding };
             found.rule = found.rule.or(inner.rule.map(somewhere));
@@ -223,10 +233,14 @@ impl Search<'_> {
         let mut rule_at = None;
         scratch.runs.clear();
         let forms = &mut scratch.runs;
+        let decodes = self.rules.is_some_and(|(rules, _)| rules.decodes());
         let known_at = runs::runs(bytes, &mut scratch.digits, |run, at| {
             let (start, open) = (at.start, at.end == bytes.len());
             if let Some((owner, digit)) = self.known.find_coded(run) {
                 return Some((owner, runs::position(bytes, start, digit)));
+            }
+            if decodes {
+                forms.decode(run, open && !last);
             }
             let begins = |end: &[u8]| self.rules.is_some_and(|(rules, _)| rules.begins(end));
             forms.take(bytes, run, at, open && !last, begins);

@@ -22,6 +22,7 @@ use crate::dlp::runs::{self as digit_runs, Digits};
 pub use begin::archive_names;
 use begin::{header, next_start, packer};
 use decoded::Decoded;
+pub(crate) use decoded::texts_of;
 pub use runs::runs_of_text;
 use runs::{has_text, is_binary, wide_runs, without_nuls};
 

@@ -26,7 +26,7 @@ use bottle_policy::outputs::OutputRules;
 use bottle_policy::pipelock::{Action, Exemption};
 use bottle_policy::route::Route;
 use bottle_policy::supervise::{Approval, AutoRule, SupervisePolicy};
-use bottle_scan::dlp::TokenPattern;
+use bottle_scan::dlp::{DataKind, TokenPattern};
 use bottle_types::host::{HostName, HostPattern};
 use bottle_types::secret::SecretName;
 use bottle_types::units::{ByteSize, Seconds};
@@ -267,6 +267,10 @@ pub struct Pipelock {
     /// Token formats of this project's own, looked for in what leaves and in what is pushed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub patterns: Vec<TokenPattern>,
+    /// Kinds of data that are no token, looked for in what leaves (but to the model), in what is pushed and in what a run writes at the
+    /// forge. A finding is what one of a token is.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub detect: BTreeSet<DataKind>,
     /// Single DLP rules that are not looked for in what goes to a host.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub exemptions: Vec<Exemption>,
@@ -291,6 +295,7 @@ impl Default for Pipelock {
             limits: limits::Limits::default(),
             api_allowlist: vec![],
             patterns: vec![],
+            detect: BTreeSet::new(),
             exemptions: vec![],
         }
     }

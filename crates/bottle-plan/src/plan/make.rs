@@ -213,6 +213,7 @@ fn bundle(doors: &[Door], backend: Backend) -> Bundle {
 fn gate_policy(task: &Task, bottle: &BottleEntry, upstreams: &Upstreams, options: &Options) -> GatePolicy {
     let mut gate = upstreams.gate_policy(options.dry_run);
     gate.patterns.clone_from(&bottle.pipelock.patterns);
+    gate.detect.clone_from(&bottle.pipelock.detect);
     gate.exemptions.clone_from(&bottle.gate.exemptions);
     gate.base_allowlists = bottle.gate.base_allowlists;
     gate.allow_private.clone_from(&bottle.pipelock.allow_private);

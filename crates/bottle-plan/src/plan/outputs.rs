@@ -59,5 +59,6 @@ pub(super) fn policy(
         changed,
         protect_paths: protected.unwrap_or_else(|| Push::default().protect_paths),
         patterns: bottle.pipelock.patterns.clone(),
+        detect: bottle.pipelock.detect.clone(),
     })
 }

@@ -91,6 +91,7 @@ fn pipelock(bottle: &BottleEntry, no_routes: bool) -> PipelockPolicy {
         dlp: Dlp {
             action: bottle.pipelock.dlp,
             patterns: bottle.pipelock.patterns.clone(),
+            detect: bottle.pipelock.detect.clone(),
             exemptions: bottle.pipelock.exemptions.clone(),
         },
         internal: bottle.pipelock.internal.clone(),

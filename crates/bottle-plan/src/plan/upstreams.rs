@@ -143,6 +143,7 @@ impl Upstreams {
             dry_run,
             upstreams,
             patterns: vec![],
+            detect: BTreeSet::new(),
             exemptions: vec![],
             base_allowlists: false,
             approved: vec![],

@@ -120,6 +120,10 @@ fn doors(out: &mut Page, plan: &BottlePlan) {
         let everywhere = if pattern.model { ", to the model too" } else { "" };
         out.more(&format!("own token format {}{everywhere}: {}", pattern.name, pattern.regex));
     }
+    if !pipelock.dlp.detect.is_empty() {
+        let kinds: Vec<&str> = pipelock.dlp.detect.iter().map(|kind| kind.name()).collect();
+        out.more(&format!("looked for besides tokens, but not on the way to the model: {}", kinds.join(", ")));
+    }
     if !plan.doors.contains(&Door::Egress) && pipelock.api_allowlist.is_empty() {
         out.more("no host may be reached");
     }

@@ -1,6 +1,8 @@
 //! Whether an output may go out: at the door when the agent asks for it, and once more before it is performed.
 
-use bottle_scan::dlp::{Rules, Scope, Search, TokenPattern};
+use std::collections::BTreeSet;
+
+use bottle_scan::dlp::{DataKind, Rules, Scope, Search, TokenPattern};
 use bottle_scan::known::KnownSecrets;
 use globset::GlobMatcher;
 use pulldown_cmark::{CodeBlockKind, Event, Parser, Tag};
@@ -35,6 +37,9 @@ pub struct OutputPolicy {
     /// Token formats of this project's own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub patterns: Vec<TokenPattern>,
+    /// Kinds of data that are no token and are looked for all the same.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub detect: BTreeSet<DataKind>,
 }
 
 /// Why an output may not go out. The messages hold nothing that was judged to be a secret.
@@ -119,7 +124,7 @@ impl OutputJudge {
         let push = PushRules { protect_paths: policy.protect_paths.clone(), ..PushRules::default() };
         let paths = policy.rules.review.iter().flat_map(|review| &review.paths);
         let paths = paths.map(|glob| refs::glob(glob, true)).collect::<Result<_, _>>().map_err(words)?;
-        let rules = Rules::with(&policy.patterns, &[]).map_err(|error| error.to_string())?;
+        let rules = Rules::with(&policy.patterns, &policy.detect, &[]).map_err(|error| error.to_string())?;
         Ok(Self { protected: ProtectedPaths::new(&push).map_err(words)?, paths, rules, policy })
     }
 

@@ -3,6 +3,8 @@
 
 mod positions;
 
+use std::collections::BTreeSet;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bottle_policy::outputs::changed::ChangedLines;
@@ -99,7 +101,7 @@ fn filled(text: &str) -> String {
 
 fn judge(rules: OutputRules) -> OutputJudge {
     let protect_paths = vec![".github/workflows/**".to_owned()];
-    OutputJudge::new(OutputPolicy { rules, changed: ChangedLines::parse(DIFF), protect_paths, patterns: vec![] })
+    OutputJudge::new(OutputPolicy { rules, changed: ChangedLines::parse(DIFF), protect_paths, patterns: vec![], detect: BTreeSet::new() })
         .expect("a policy")
 }
 

@@ -25,7 +25,7 @@ impl Checksum {
                 random.split_last_chunk::<6>().is_some_and(|(random, sum)| crc32_base62(random) == *sum)
             }
             Self::Bech32 => bech32(token),
-            Self::Base58Check => base58_check(token),
+            Self::Base58Check => base58_check(token).is_some(),
         }
     }
 }
@@ -69,13 +69,14 @@ fn bech32(token: &[u8]) -> bool {
     data.is_some_and(|data| polymod(expanded(&token[..one], &data).into_iter()) == 1)
 }
 
-fn base58_check(token: &[u8]) -> bool {
+/// What base58 gives, without its sum; none where the sum is wrong.
+pub(super) fn base58_check(token: &[u8]) -> Option<Vec<u8>> {
     const DIGITS: &[u8; 58] = b"123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
     // Each leading `1` is a zero byte.
     let zeros = token.iter().take_while(|byte| **byte == b'1').count();
     let mut bytes: Vec<u8> = vec![];
     for byte in &token[zeros..] {
-        let Some(mut carry) = DIGITS.iter().position(|digit| digit == byte) else { return false };
+        let Some(mut carry) = DIGITS.iter().position(|digit| digit == byte) else { return None };
         for byte in bytes.iter_mut().rev() {
             carry += usize::from(*byte) * 58;
             *byte = u8::try_from(carry & 0xff).unwrap_or_default();
@@ -87,7 +88,8 @@ fn base58_check(token: &[u8]) -> bool {
         }
     }
     bytes.splice(0..0, std::iter::repeat_n(0, zeros));
-    bytes.split_last_chunk::<4>().is_some_and(|(payload, sum)| Sha256::digest(Sha256::digest(payload)).starts_with(sum))
+    let (payload, sum) = bytes.split_last_chunk::<4>()?;
+    Sha256::digest(Sha256::digest(payload)).starts_with(sum).then(|| payload.to_vec())
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! What bytes say in other forms: one list of them for the doors, which see a window of a stream, and for the gate, which has
 //! all of a file.
 //!
-//! Not here: what is packed (`packed`), and base64 and hex, which the doors find without decoding (`coded`, `digits`).
+//! Not here: what is packed (`packed`), and base64 and hex, which the doors find without decoding (`coded`, `digits`), but for kinds of
+//! data that have no beginning of their own.
 
 use std::ops::Range;
 use std::sync::LazyLock;
@@ -11,6 +12,7 @@ use aho_corasick::packed::Searcher;
 
 use super::runs::{self, Digits};
 use super::{joined, numbers, plain, radix};
+use crate::texts::texts_of;
 
 /// A way to write bytes so that other bytes say them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +27,8 @@ pub(crate) enum FormKind {
     GitPatch,
     /// Base64 or hex that begins in the middle of a run.
     Shifted,
+    /// Base64 or hex, decoded as far as it says text.
+    Decoded,
 }
 
 impl FormKind {
@@ -40,12 +44,13 @@ impl FormKind {
             Self::Uuencode => "uuencode",
             Self::GitPatch => "git's binary patch",
             Self::Shifted => "base64 or hex inside a word",
+            Self::Decoded => "base64 or hex",
         }
     }
 
     /// Whether reading it is no guess: what is written so says nothing else.
     pub(crate) fn is_sure(self) -> bool {
-        matches!(self, Self::Escapes | Self::Numbers)
+        matches!(self, Self::Escapes | Self::Numbers | Self::Decoded)
     }
 }
 
@@ -147,6 +152,10 @@ pub(crate) struct RunForms {
     pub(crate) backwards: Vec<u8>,
     /// The last run goes on behind the bytes.
     pub(crate) open: bool,
+    /// The texts that they say, decoded.
+    pub(crate) decoded: Vec<u8>,
+    /// Where in those the texts of a run that goes on begin.
+    pub(crate) decoded_open: Option<usize>,
 }
 
 /// Of a run's end, so many digits are read backwards.
@@ -165,6 +174,14 @@ impl RunForms {
         self.base32.clear();
         self.backwards.clear();
         self.open = false;
+        self.decoded.clear();
+        self.decoded_open = None;
+    }
+
+    /// Decodes a run.
+    pub(crate) fn decode(&mut self, run: &Digits, open: bool) {
+        self.decoded_open = open.then_some(self.decoded.len());
+        texts_of(run, &mut self.decoded);
     }
 
     /// Takes a run; what is backwards only where `begins` says that a token could begin with it.

@@ -1,15 +1,19 @@
 //! Token formats: read from the rules files and from a project's own, and tried where a keyword stands.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use serde::Deserialize;
 
+use super::check::Check;
 use super::checksum::Checksum;
 use super::coded::Coded;
 use super::keywords::{self, Short};
+use super::kinds::DataKind;
 use super::noise;
 use super::own::TokenPattern;
 use super::pattern::Pattern;
+use super::phrases;
 use super::runs::Digits;
 use super::{Finding, LONGEST};
 
@@ -17,6 +21,7 @@ use super::{Finding, LONGEST};
 const CONTEXT: usize = 6;
 
 pub(super) const BUILTIN: &str = include_str!("../dlp_rules.toml");
+pub(super) const DETECT: &str = include_str!("../detect_rules.toml");
 pub(super) const ANSWERS: &str = include_str!("../answer_rules.toml");
 
 /// Rules that can't be used.
@@ -58,9 +63,17 @@ pub(super) struct RuleEntry {
     #[serde(default)]
     pub(super) short: bool,
     pub(super) checksum: Option<Checksum>,
+    pub(super) kind: Option<DataKind>,
+    pub(super) check: Option<Check>,
+    #[serde(default)]
+    pub(super) phrase: bool,
     pub(super) model: bool,
     #[cfg_attr(not(test), expect(dead_code, reason = "tests make fakes from it"))]
     pub(super) sample: String,
+}
+
+fn read(text: &str) -> Result<Vec<Entry>, RulesError> {
+    toml::from_str::<File>(text).map(|file| file.rule).map_err(|error| RulesError::Toml(error.to_string()))
 }
 
 /// Where rules are applied.
@@ -85,6 +98,7 @@ pub struct Rule {
     anywhere: bool,
     short: bool,
     checksum: Option<Checksum>,
+    check: Option<Check>,
     model: bool,
 }
 
@@ -94,39 +108,48 @@ pub struct Rules {
     rules: Vec<Rule>,
     keywords: Short,
     coded: Coded,
+    /// The rule that is tried where words follow each other, if it is there.
+    phrase: Option<usize>,
+    /// Some rule has no beginning that shows in base64 and hex: what those say has to be decoded.
+    decodes: bool,
 }
 
 impl Rules {
     /// The rules that come with the program.
     pub fn builtin() -> Result<Self, RulesError> {
-        Self::with(&[], &[])
+        Self::with(&[], &BTreeSet::new(), &[])
     }
 
-    /// The rules that come with the program and a project's own, without those of some ids.
-    pub fn with(own: &[TokenPattern], without: &[String]) -> Result<Self, RulesError> {
-        Self::made(BUILTIN, own, without)
+    /// The rules that come with the program, those of some kinds of data and a project's own, without those of some ids.
+    pub fn with(own: &[TokenPattern], kinds: &BTreeSet<DataKind>, without: &[String]) -> Result<Self, RulesError> {
+        let mut entries = read(BUILTIN)?;
+        if !kinds.is_empty() {
+            entries.extend(read(DETECT)?.into_iter().filter(|entry| entry.kind.is_some_and(|kind| kinds.contains(&kind))));
+        }
+        Self::made(entries, own, without)
     }
 
-    /// All of them, and words in answers that talk an agent into something.
+    /// All of them but those of kinds of data, and words in answers that talk an agent into something.
     pub fn for_answers(own: &[TokenPattern]) -> Result<Self, RulesError> {
-        Self::made(&format!("{BUILTIN}\n{ANSWERS}"), own, &[])
+        let mut entries = read(BUILTIN)?;
+        entries.extend(read(ANSWERS)?);
+        Self::made(entries, own, &[])
     }
 
-    /// Whether a rule with this id comes with the program.
+    /// Whether a rule with this id comes with the program, also one of a kind of data.
     pub fn has_builtin(id: &str) -> bool {
         let line = format!("id = \"{id}\"");
-        BUILTIN.lines().any(|other| other == line)
+        BUILTIN.lines().chain(DETECT.lines()).any(|other| other == line)
     }
 
     /// Reads a rules file.
     pub fn parse(text: &str) -> Result<Self, RulesError> {
-        Self::made(text, &[], &[])
+        Self::made(read(text)?, &[], &[])
     }
 
-    fn made(text: &str, own: &[TokenPattern], without: &[String]) -> Result<Self, RulesError> {
-        let file: File = toml::from_str(text).map_err(|error| RulesError::Toml(error.to_string()))?;
+    fn made(entries: Vec<Entry>, own: &[TokenPattern], without: &[String]) -> Result<Self, RulesError> {
         let mut made = Parts::default();
-        for entry in file.rule.into_iter().filter(|entry| !without.contains(&entry.id)) {
+        for entry in entries.into_iter().filter(|entry| !without.contains(&entry.id)) {
             made.entry(entry)?;
         }
         for pattern in own.iter().filter(|pattern| !without.contains(&pattern.name)) {
@@ -134,7 +157,8 @@ impl Rules {
         }
         let keywords = Short::new(made.keywords).map_err(RulesError::Toml)?;
         let coded = Coded::new(made.beginnings.iter().map(|(literal, owner)| (literal.as_slice(), *owner)));
-        Ok(Self { rules: made.rules, keywords, coded })
+        let decodes = made.rules.iter().any(|rule| rule.check.is_some());
+        Ok(Self { rules: made.rules, keywords, coded, phrase: made.phrase, decodes })
     }
 
     /// The rules, in the order of the file.
@@ -155,17 +179,16 @@ impl Rules {
     /// than `most` are told.
     pub fn find_all(&self, bytes: &[u8], scope: Scope, most: usize) -> Vec<(&str, Range<usize>)> {
         let mut found = vec![];
-        let _ = self.keywords.scan(bytes, 0, |at, index| {
-            let rule = &self.rules[index];
-            if rule.applies(scope)
-                && rule.begins(&bytes[..at])
-                && let Some((end, secret)) = rule.found(&bytes[at..], scope)
-                && !(rule.short && noise::goes_on(bytes, at, at + end))
-            {
-                found.push((rule.id.as_str(), at + secret.start..at + secret.end));
+        let mut take = |at: usize, index: usize| {
+            if let Some(secret) = self.at(bytes, at, index, scope) {
+                found.push((self.rules[index].id.as_str(), at + secret.start..at + secret.end));
             }
             (found.len() >= most).then_some(())
-        });
+        };
+        let whole = self.keywords.scan(bytes, 0, &mut take);
+        if let (None, Some(phrase)) = (whole, self.phrase) {
+            let _ = phrases::scan(bytes, 0, bytes.len(), |at| take(at, phrase));
+        }
         found
     }
 
@@ -175,15 +198,31 @@ impl Rules {
             if at >= to {
                 return Some(None);
             }
-            let rule = &self.rules[index];
-            let found = rule.applies(scope)
-                && rule.begins(&bytes[..at])
-                && rule
-                    .matches(&bytes[at..], scope)
-                    .is_some_and(|end| !(rule.short && noise::goes_on(bytes, at, at + end)));
-            found.then_some(Some((index, at)))
+            self.at(bytes, at, index, scope).map(|_| Some((index, at)))
         });
-        found.flatten()
+        let found = found.flatten();
+        let phrase = self.phrase.filter(|phrase| self.rules[*phrase].applies(scope)).and_then(|phrase| {
+            let to = found.map_or(to, |(_, at)| at);
+            phrases::scan(bytes, from, to, |at| self.at(bytes, at, phrase, scope).map(|_| (phrase, at)))
+        });
+        phrase.or(found)
+    }
+
+    /// Where the secret of this rule is in the bytes from here on, if one begins here.
+    fn at(&self, bytes: &[u8], at: usize, index: usize, scope: Scope) -> Option<Range<usize>> {
+        let rule = &self.rules[index];
+        if !rule.applies(scope) || !rule.begins(&bytes[..at]) {
+            return None;
+        }
+        let (end, secret) = rule.found(&bytes[at..], scope)?;
+        // The number that is checked may stand behind a word.
+        let may_follow = rule.check.is_none_or(|check| check.may_follow(&bytes[..at + secret.start]));
+        (may_follow && !(rule.short && noise::goes_on(bytes, at, at + end))).then_some(secret)
+    }
+
+    /// Whether what base64 and hex say has to be decoded to be looked through.
+    pub(super) fn decodes(&self) -> bool {
+        self.decodes
     }
 
     /// Whether these bytes begin with a keyword.
@@ -208,13 +247,17 @@ struct Parts {
     rules: Vec<Rule>,
     keywords: Vec<(Vec<keywords::ByteClass>, usize)>,
     beginnings: Vec<(Vec<u8>, usize)>,
+    phrase: Option<usize>,
 }
 
 impl Parts {
     fn entry(&mut self, entry: RuleEntry) -> Result<(), RulesError> {
         let wrong = |reason: String| RulesError::Rule { id: entry.id.clone(), reason };
-        if entry.keywords.is_empty() {
-            return Err(wrong("it has no keyword".to_owned()));
+        if entry.keywords.is_empty() != entry.phrase {
+            return Err(wrong("it has no keyword, or is a phrase and has some".to_owned()));
+        }
+        if entry.phrase {
+            self.phrase = Some(self.rules.len());
         }
         for keyword in &entry.keywords {
             let classes = keywords::parse(keyword, entry.any_case).map_err(wrong)?;
@@ -228,6 +271,7 @@ impl Parts {
             anywhere: entry.anywhere,
             short: entry.short,
             checksum: entry.checksum,
+            check: entry.check,
             model: entry.model,
             id: entry.id,
         });
@@ -251,6 +295,7 @@ impl Parts {
             anywhere: false,
             short: false,
             checksum: None,
+            check: None,
             model: pattern.model,
             id: pattern.name.clone(),
         });
@@ -292,13 +337,16 @@ impl Rule {
         let window = &bytes[..bytes.len().min(LONGEST)];
         let found = self.regex.compiled().captures(window)?;
         let whole = found.get(0)?;
-        let part = found.get(1).unwrap_or(whole);
-        let secret = part.as_bytes();
+        let mut part = found.get(1).unwrap_or(whole).range();
+        if let Some(check) = self.check {
+            part.end = part.start + check.length(&window[part.start..])?;
+        }
+        let secret = &window[part.clone()];
         let real = entropy(secret) >= self.entropy
             && !self.allow.as_ref().is_some_and(|allow| allow.compiled().is_match(secret))
             // Elsewhere a wrong checksum is no excuse: whoever reads the token can put it right.
             && (scope == Scope::All || self.checksum.is_none_or(|checksum| checksum.holds(secret)));
-        real.then_some((whole.end(), part.range()))
+        real.then(|| (whole.end().max(part.end), part))
     }
 }
 

@@ -79,6 +79,27 @@ fn hex_lines(run: &Digits) -> Vec<Vec<u8>> {
     all
 }
 
+/// Appends the texts that a run says, from whichever of its digits on.
+pub(crate) fn texts_of(run: &Digits, out: &mut Vec<u8>) {
+    let digits = run.digits();
+    if let Some(hex) = nibbles(digits) {
+        text_runs(&hex_bytes(&hex), out);
+        return text_runs(&hex_bytes(&hex[1..]), out);
+    }
+    let mut bytes = vec![];
+    let mut from_each = |digits: &[u8]| {
+        for skip in 0..4.min(digits.len()) {
+            bytes.clear();
+            base64(&digits[skip..], &mut bytes);
+            text_runs(&bytes, out);
+        }
+    };
+    from_each(digits);
+    if run.line_lengths().any(|length| !length.is_multiple_of(4)) {
+        run.split_lines().for_each(from_each);
+    }
+}
+
 fn hex_bytes(nibbles: &[u8]) -> Vec<u8> {
     nibbles.chunks_exact(2).map(|two| two[0] << 4 | two[1]).collect()
 }

@@ -2,6 +2,7 @@
 //! `bottle-sidecars`' tests.
 
 mod forms;
+mod kinds;
 #[expect(unreachable_pub, dead_code, reason = "bottle-sidecars' tests take it, too")]
 #[path = "make.rs"]
 mod make;

@@ -1,14 +1,14 @@
 //! Both policy files and the secrets they name, read together and put in force together.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bottle_policy::matcher::Matcher;
-use bottle_policy::pipelock::{Action, PipelockPolicy};
+use bottle_policy::pipelock::{Action, Dlp, PipelockPolicy};
 use bottle_policy::route::{BaseUrl, Outbound, Route, RoutesPolicy};
-use bottle_scan::dlp::{Mode, Rules, RulesError, Scope, Search, TokenPattern};
+use bottle_scan::dlp::{DataKind, Mode, Rules, RulesError, Scope, Search, TokenPattern};
 use bottle_scan::known::KnownSecrets;
 use bottle_types::host::{HostName, HostPattern};
 use bottle_types::secret::SecretName;
@@ -125,8 +125,7 @@ impl Policy {
         secrets.sort();
         secrets.dedup();
         let known = dirs.known_secrets(&secrets)?;
-        let patterns = &pipelock.dlp.patterns;
-        let rules = rules(patterns, vec![]).map_err(|error| invalid(error.to_string()))?;
+        let rules = rules(&pipelock.dlp, vec![]).map_err(|error| invalid(error.to_string()))?;
         for exemption in &pipelock.dlp.exemptions {
             if !pipelock.dlp.knows(&exemption.rule) {
                 return Err(invalid(format!("`dlp.exemptions`: there is no DLP rule {}", exemption.rule)));
@@ -135,7 +134,7 @@ impl Policy {
         let (hash, routes_hash) = texts.hashes();
         let looks = pipelock.response_scanning.action != Action::Off;
         let answers =
-            looks.then(|| Rules::for_answers(patterns)).transpose().map_err(|error| invalid(error.to_string()))?;
+            looks.then(|| Rules::for_answers(&pipelock.dlp.patterns)).transpose().map_err(|error| invalid(error.to_string()))?;
         let generation = status.generation;
         Ok(Self { pipelock, matcher, routes: compiled_routes, known, rules, answers, hash, routes_hash, generation })
     }
@@ -147,7 +146,7 @@ impl Policy {
         if ids.is_empty() {
             return Arc::clone(&self.rules);
         }
-        rules(&self.pipelock.dlp.patterns, ids).unwrap_or_else(|error| {
+        rules(&self.pipelock.dlp, ids).unwrap_or_else(|error| {
             tracing::error!("failed to leave DLP rules out, so all are looked for: {error}");
             Arc::clone(&self.rules)
         })
@@ -160,7 +159,7 @@ impl Policy {
         }
         let exempt = self.pipelock.dlp.exemptions.iter().filter(|exemption| exemption.host.matches(host));
         let ids: Vec<String> = exempt.map(|exemption| &exemption.rule).chain(more).cloned().collect();
-        Rules::with(&self.pipelock.dlp.patterns, &ids).map(Arc::new)
+        Rules::with(&self.pipelock.dlp.patterns, &self.pipelock.dlp.detect, &ids).map(Arc::new)
     }
 
     /// The search for a request on this route.
@@ -175,18 +174,19 @@ impl Policy {
     }
 }
 
-/// The rules that come with the program and the project's own, without some: made once for each set.
-fn rules(project_patterns: &[TokenPattern], mut without: Vec<String>) -> Result<Arc<Rules>, RulesError> {
-    type Made = BTreeMap<(Vec<TokenPattern>, Vec<String>), Arc<Rules>>;
+/// The rules that come with the program, those of the policy's kinds of data and the project's own, without some: made once for each
+/// set.
+fn rules(dlp: &Dlp, mut without: Vec<String>) -> Result<Arc<Rules>, RulesError> {
+    type Made = BTreeMap<(Vec<TokenPattern>, BTreeSet<DataKind>, Vec<String>), Arc<Rules>>;
     static MADE: Mutex<Made> = Mutex::new(BTreeMap::new());
     without.sort_unstable();
     without.dedup();
     let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
-    let key = (project_patterns.to_vec(), without);
+    let key = (dlp.patterns.clone(), dlp.detect.clone(), without);
     if let Some(rules) = made.get(&key) {
         return Ok(Arc::clone(rules));
     }
-    let rules = Arc::new(Rules::with(project_patterns, &key.1)?);
+    let rules = Arc::new(Rules::with(&key.0, &key.1, &key.2)?);
     made.insert(key, Arc::clone(&rules));
     Ok(rules)
 }

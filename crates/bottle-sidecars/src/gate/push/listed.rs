@@ -75,8 +75,8 @@ pub(super) struct Scanners {
 impl Scanners {
     fn start(gate: &GateDirs) -> Self {
         let gitleaks = Scanner::start(gate);
-        let patterns = gate.policy.patterns.clone();
-        Self { gitleaks, rules: thread::spawn(move || Rules::with(&patterns, &[])) }
+        let (patterns, kinds) = (gate.policy.patterns.clone(), gate.policy.detect.clone());
+        Self { gitleaks, rules: thread::spawn(move || Rules::with(&patterns, &kinds, &[])) }
     }
 
     /// Scans all that the push brings.
