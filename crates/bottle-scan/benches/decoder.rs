@@ -1,16 +1,18 @@
 //! Runs the gate's unpacker and the doors' scan over every file of the directories given: what can't be looked through, what is
 //! found, how much the files say in other forms, and what it costs. `scripts/bench decoder` runs it.
 //!
+//! With `--detect` the kinds of data of `pipelock.detect` are looked for, too, and counted.
+//!
 //! Of package trees nearly nothing is a finding, and nothing may be refused as not to be looked through.
 
 #![expect(clippy::disallowed_methods, clippy::print_stdout, reason = "a benchmark reads files and prints")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use bottle_scan::dlp::{Rules, Scope, Search};
+use bottle_scan::dlp::{DataKind, Rules, Scope, Search};
 use bottle_scan::known::KnownSecrets;
 use bottle_scan::texts::Unpacker;
 use bottle_types::secret::{Secret, SecretName};
@@ -33,6 +35,8 @@ struct Looked {
     refused: Option<String>,
     gate_found: Vec<String>,
     door_found: Option<String>,
+    /// Numbers of each kind, with what is said in other forms.
+    numbers: BTreeSet<(DataKind, Vec<u8>)>,
 }
 
 impl Looked {
@@ -51,16 +55,21 @@ impl Looked {
             self.refused.as_deref().unwrap_or("-"),
             self.gate_found.join(","),
             self.door_found.as_deref().unwrap_or("-"),
-        )
+        ) + &self
+            .numbers
+            .iter()
+            .map(|(kind, number)| format!("\t{}: {}", kind.name(), String::from_utf8_lossy(number)))
+            .collect::<String>()
     }
 }
 
 fn main() {
-    let (mut dirs, mut table) = (vec![], None);
+    let (mut dirs, mut table, mut kinds) = (vec![], None, BTreeSet::new());
     let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--table" => table = arguments.next(),
+            "--detect" => kinds = BTreeSet::from(DataKind::ALL),
             _ => dirs.push(PathBuf::from(argument)),
         }
     }
@@ -69,7 +78,7 @@ fn main() {
     std::thread::scope(|scope| {
         for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
             scope.spawn(|| {
-                let reader = Reader::new();
+                let reader = Reader::new(&kinds);
                 while let Some(path) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
                     if let Ok(bytes) = std::fs::read(path) {
                         let one = reader.look(path, &bytes);
@@ -95,10 +104,11 @@ struct Reader {
 }
 
 impl Reader {
-    fn new() -> Self {
+    fn new(kinds: &BTreeSet<DataKind>) -> Self {
         let name = SecretName::parse("KEY").expect("a name");
         let secret = Secret::new(hex::encode(&Sha256::digest([0])[..20]).into_bytes());
-        Self { rules: Rules::builtin().expect("rules"), known: KnownSecrets::new(&[(name, secret)]).expect("secrets") }
+        let rules = Rules::with(&[], kinds, &[]).expect("rules");
+        Self { rules, known: KnownSecrets::new(&[(name, secret)]).expect("secrets") }
     }
 
     fn look(&self, path: &Path, bytes: &[u8]) -> Looked {
@@ -118,9 +128,38 @@ impl Reader {
         let start = on_cpu();
         let found = Search { known: &self.known, rules: Some((&self.rules, Scope::All)) }.find(bytes);
         let door = on_cpu() - start;
+        let numbers = self.numbers(bytes);
         let refused = unpacked.err().map(|error| format!("{error:?}"));
         let door_found = found.map(|found| found.rule);
-        Looked { path: path.to_owned(), bytes: bytes.len(), derived, gate, door, refused, gate_found, door_found }
+        Looked {
+            path: path.to_owned(),
+            bytes: bytes.len(),
+            derived,
+            gate,
+            door,
+            refused,
+            gate_found,
+            door_found,
+            numbers,
+        }
+    }
+
+    /// The different numbers of each kind in what the gate reads of a file.
+    fn numbers(&self, bytes: &[u8]) -> BTreeSet<(DataKind, Vec<u8>)> {
+        let mut numbers = BTreeSet::new();
+        if self.rules.rules().iter().all(|rule| rule.kind.is_none()) {
+            return numbers;
+        }
+        let kinds: BTreeMap<&str, DataKind> =
+            self.rules.rules().iter().filter_map(|rule| Some((rule.id.as_str(), rule.kind?))).collect();
+        let mut take = |bytes: &[u8]| {
+            let found = self.rules.find_all(bytes, Scope::All, usize::MAX).into_iter();
+            numbers.extend(found.filter_map(|(rule, at)| Some((*kinds.get(rule)?, bytes[at].to_vec()))));
+        };
+        take(bytes);
+        // What can't be looked through is told by the verdict.
+        let _ = Unpacker::new(BUDGET).unpack(bytes, &mut |text| take(&text.bytes));
+        numbers
     }
 }
 
@@ -165,6 +204,13 @@ fn report(looked: &[Looked]) {
     }
     let sum = |of: &dyn Fn(&Looked) -> f64| looked.iter().map(of).sum::<f64>();
     let bytes = sum(&|one| one.bytes as f64);
+    for kind in DataKind::ALL {
+        let files = looked.iter().filter(|one| one.numbers.iter().any(|(of, _)| *of == kind)).count();
+        let numbers = sum(&|one| one.numbers.iter().filter(|(of, _)| *of == kind).count() as f64);
+        if numbers > 0.0 {
+            println!("{}: {numbers} in {files} files, {:.4} per megabyte", kind.name(), numbers / (bytes / 1e6));
+        }
+    }
     println!(
         "{{\"bench\": \"decoder\", \"files\": {}, \"megabytes\": {:.0}, \"refused\": {}, \"derived_per_byte\": {:.3}, \
          \"gate_ns_a_byte\": {:.2}, \"door_ns_a_byte\": {:.2}, \"gate_median\": {:.2}, \"door_median\": {:.2}}}",

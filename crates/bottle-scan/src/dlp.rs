@@ -181,7 +181,8 @@ impl Search<'_> {
         // What goes on behind the window is looked at with the next one.
         let (closed, open) = runs.decoded.split_at(runs.decoded_open.unwrap_or(runs.decoded.len()));
         let decoded = [(closed, true), (open, last)].into_iter().filter(|(said, _)| !said.is_empty());
-        let decoded = decoded.filter_map(|(said, last)| Some((0, last, origin.with(FormKind::Decoded)?, said.to_vec())));
+        let decoded =
+            decoded.filter_map(|(said, last)| Some((0, last, origin.with(FormKind::Decoded)?, said.to_vec())));
         for (from, last, origin, said) in forms.chain(base32).chain(decoded) {
             let inner = self.look(&said, 0, last, origin, scratch);
             let somewhere = |finding: Finding| Finding { offset: from as u64, ..finding };

@@ -101,8 +101,14 @@ fn filled(text: &str) -> String {
 
 fn judge(rules: OutputRules) -> OutputJudge {
     let protect_paths = vec![".github/workflows/**".to_owned()];
-    OutputJudge::new(OutputPolicy { rules, changed: ChangedLines::parse(DIFF), protect_paths, patterns: vec![], detect: BTreeSet::new() })
-        .expect("a policy")
+    OutputJudge::new(OutputPolicy {
+        rules,
+        changed: ChangedLines::parse(DIFF),
+        protect_paths,
+        patterns: vec![],
+        detect: BTreeSet::new(),
+    })
+    .expect("a policy")
 }
 
 #[test]

@@ -45,8 +45,7 @@ pub(super) fn es_dni(bytes: &[u8]) -> Option<usize> {
 }
 
 /// Values of the characters at odd places, from `0` and from `A` on.
-const ODD: [u32; 26] =
-    [1, 0, 5, 7, 9, 13, 15, 17, 19, 21, 2, 4, 18, 20, 11, 3, 6, 8, 12, 14, 16, 10, 22, 25, 24, 23];
+const ODD: [u32; 26] = [1, 0, 5, 7, 9, 13, 15, 17, 19, 21, 2, 4, 18, 20, 11, 3, 6, 8, 12, 14, 16, 10, 22, 25, 24, 23];
 
 pub(super) fn it_codice_fiscale(bytes: &[u8]) -> Option<usize> {
     let code = bytes.get(..16)?.to_ascii_uppercase();

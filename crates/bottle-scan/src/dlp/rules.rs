@@ -92,6 +92,8 @@ pub struct Rule {
     pub id: String,
     /// What was found, for people.
     pub description: String,
+    /// The kind of data that it finds; none: a token.
+    pub kind: Option<DataKind>,
     regex: Pattern,
     entropy: f64,
     allow: Option<Pattern>,
@@ -124,7 +126,8 @@ impl Rules {
     pub fn with(own: &[TokenPattern], kinds: &BTreeSet<DataKind>, without: &[String]) -> Result<Self, RulesError> {
         let mut entries = read(BUILTIN)?;
         if !kinds.is_empty() {
-            entries.extend(read(DETECT)?.into_iter().filter(|entry| entry.kind.is_some_and(|kind| kinds.contains(&kind))));
+            entries
+                .extend(read(DETECT)?.into_iter().filter(|entry| entry.kind.is_some_and(|kind| kinds.contains(&kind))));
         }
         Self::made(entries, own, without)
     }
@@ -267,6 +270,7 @@ impl Parts {
             regex: Rule::anchored(&entry.regex).map_err(wrong)?,
             allow: entry.allow.as_deref().map(Pattern::new).transpose().map_err(wrong)?,
             description: entry.description,
+            kind: entry.kind,
             entropy: entry.entropy,
             anywhere: entry.anywhere,
             short: entry.short,
@@ -291,6 +295,7 @@ impl Parts {
             regex: Rule::anchored(&pattern.regex).map_err(wrong)?,
             allow: None,
             description: "a token format of this project".to_owned(),
+            kind: None,
             entropy: 0.0,
             anywhere: false,
             short: false,

@@ -1,10 +1,10 @@
 //! What is no secret makes no finding: noise of every kind, by count.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bottle_scan::dlp::{Rules, Scope, Search};
+use bottle_scan::dlp::{DataKind, Rules, Scope, Search};
 use bottle_scan::known::KnownSecrets;
 use bottle_types::secret::{Secret, SecretName};
 
@@ -40,7 +40,7 @@ fn bodies(seed: u64, size: usize) -> [(&'static str, Vec<u8>); 4] {
 
 /// How many bodies of each kind are findings, by rule.
 fn findings(count: u64, size: usize) -> BTreeMap<(&'static str, String), u64> {
-    let rules = Rules::builtin().expect("rules");
+    let rules = Rules::with(&[], &BTreeSet::from(DataKind::ALL), &[]).expect("rules");
     let name = SecretName::parse("ESCAPE_KEY").expect("a name");
     let known = KnownSecrets::new(&[(name, Secret::new(Secrets::real().known.into_bytes()))]).expect("a secret");
     let next = std::sync::atomic::AtomicU64::new(0);

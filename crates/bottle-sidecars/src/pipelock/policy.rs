@@ -133,8 +133,10 @@ impl Policy {
         }
         let (hash, routes_hash) = texts.hashes();
         let looks = pipelock.response_scanning.action != Action::Off;
-        let answers =
-            looks.then(|| Rules::for_answers(&pipelock.dlp.patterns)).transpose().map_err(|error| invalid(error.to_string()))?;
+        let answers = looks
+            .then(|| Rules::for_answers(&pipelock.dlp.patterns))
+            .transpose()
+            .map_err(|error| invalid(error.to_string()))?;
         let generation = status.generation;
         Ok(Self { pipelock, matcher, routes: compiled_routes, known, rules, answers, hash, routes_hash, generation })
     }
