@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use base64::Engine as _;
 use bottle_types::secret::{Secret, SecretName};
 use proptest::prelude::*;
@@ -119,6 +121,12 @@ fn every_rule_finds_its_sample_in_every_setting() {
             let found = rules.find(text.as_bytes(), Scope::All);
             assert_eq!(found.map(|finding| finding.rule).as_deref(), Some(entry.id.as_str()), "{text}");
             assert_eq!(rules.find(text.as_bytes(), Scope::Model).is_some(), entry.model, "{text}");
+        }
+        // What a token begins with is a name in code, too.
+        for keyword in &entry.keywords {
+            let prefix = keyword.split('[').next().unwrap_or_default();
+            let code = format!("{prefix}name = read({prefix}, \"{prefix}\"); // {prefix}* and {prefix}...\n");
+            assert_eq!(rules.find(code.as_bytes(), Scope::All), None, "{code}");
         }
         let cut = &fake[..fake.len() / 4];
         assert_eq!(rules.find(cut.as_bytes(), Scope::All), None, "{cut}");
@@ -439,7 +447,7 @@ fn own(name: &str, regex: &str) -> TokenPattern {
 #[test]
 fn a_project_s_own_format_is_found_in_every_form() {
     let pattern = own("acme-key", "(?:acme|ACME)_(?:live|test)_([a-z0-9]{16})");
-    let rules = Rules::with(std::slice::from_ref(&pattern), &[]).expect("rules");
+    let rules = Rules::with(std::slice::from_ref(&pattern), &BTreeSet::new(), &[]).expect("rules");
     let none = KnownSecrets::new(&[]).expect("none");
     let find = |rules: &Rules, text: &[u8], scope| {
         let found = Search { known: &none, rules: Some((rules, scope)) }.find(text);
@@ -461,16 +469,18 @@ fn a_project_s_own_format_is_found_in_every_form() {
     for text in ["acme_live_0123", "acme_prod_0123456789abcdef", "xacme_live_0123456789abcdef"] {
         assert_eq!(find(&rules, text.as_bytes(), Scope::All), None, "{text}");
     }
-    let without = Rules::with(std::slice::from_ref(&pattern), &["acme-key".to_owned()]).expect("rules");
+    let without =
+        Rules::with(std::slice::from_ref(&pattern), &BTreeSet::new(), &["acme-key".to_owned()]).expect("rules");
     assert_eq!(find(&without, token.as_bytes(), Scope::All), None);
-    let on_the_model_s = Rules::with(&[TokenPattern { model: true, ..pattern.clone() }], &[]).expect("rules");
+    let on_the_model_s =
+        Rules::with(&[TokenPattern { model: true, ..pattern.clone() }], &BTreeSet::new(), &[]).expect("rules");
     assert_eq!(find(&on_the_model_s, token.as_bytes(), Scope::Model).as_deref(), Some("acme-key"));
     // The built-in ones are still there, and in what comes in it is looked for as well.
     let github = fake("ghp_{crc:30}");
     assert_eq!(find(&rules, github.as_bytes(), Scope::All).as_deref(), Some("github-pat"));
     let answers = Rules::for_answers(std::slice::from_ref(&pattern)).expect("rules");
     assert_eq!(find(&answers, token.as_bytes(), Scope::All).as_deref(), Some("acme-key"));
-    assert!(Rules::with(&[pattern.clone(), pattern], &[]).is_err(), "twice");
+    assert!(Rules::with(&[pattern.clone(), pattern], &BTreeSet::new(), &[]).is_err(), "twice");
 }
 
 #[test]
@@ -491,7 +501,7 @@ fn an_own_format_has_a_name_and_a_fixed_beginning() {
         let checked = own("a-1", regex).check();
         assert_eq!(checked.is_ok(), good, "{regex}: {checked:?}");
         assert!(good || checked.is_err_and(|(key, _)| key == "regex"), "{regex}");
-        assert_eq!(Rules::with(&[own("a-1", regex)], &[]).is_ok(), good, "{regex}");
+        assert_eq!(Rules::with(&[own("a-1", regex)], &BTreeSet::new(), &[]).is_ok(), good, "{regex}");
     }
     for name in ["", "A", "known-secret:X", "a b", "github-pat", &"a".repeat(65)] {
         assert!(own(name, "acme_[a-z]{3}").check().is_err_and(|(key, _)| key == "name"), "{name}");

@@ -17,11 +17,13 @@ use super::policies::DoorRules;
 use super::presets::Presets;
 use super::secrets::SecretSources;
 use super::upstreams::{Upstreams, ci_token};
+use super::words::Words;
 use super::*;
 use crate::facts::HostFacts;
 use crate::manifest::{Agent, BottleEntry, DEFAULT_AGENT, Egress, GitEntry, Manifest, Setup};
 use crate::name::words;
 use crate::task::{Source, Task, Work, what};
+use crate::tokens::injection;
 
 /// Decides everything about a run. It is one list on purpose: each decision needs some of those above it, and a reader finds here
 /// in which order they fall; how each is made is a function of its own.
@@ -83,6 +85,7 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
     let commands = (&agent, setup.as_ref(), services.as_slice(), outputs.as_ref());
     let prompt = super::prompt::prompt(task, commands, &guest, git.as_ref(), &upstreams, options.dry_run, seed);
     note_left_out(task, &prompt, &mut notes);
+    note_injections(task, &mut notes);
     let gate = gate_policy(task, bottle, &upstreams, options);
     let supervise = super::policies::supervise(&slug, bottle, approval, outputs);
     let bundle = bundle(&doors, backend);
@@ -185,6 +188,20 @@ fn note_left_out(task: &Task, prompt: &PromptPlan, notes: &mut Vec<String>) {
             "taken out of what people wrote, because readers don't see it or it is too long: {}",
             prompt.removed
         ));
+    }
+}
+
+/// Says which of people's words in the prompt talk an agent into something: they are data there, and whoever reads the record should
+/// know.
+fn note_injections(task: &Task, notes: &mut Vec<String>) {
+    if matches!(task.source, Source::Text | Source::Schedule { .. }) {
+        return;
+    }
+    for block in Words::of(task).blocks {
+        if let Some(rule) = injection(&block.text) {
+            let by = block.by.map_or_else(String::new, |by| format!(" by {by}"));
+            notes.push(format!("{}{by}: has words that talk an agent into something ({rule})", block.kind));
+        }
     }
 }
 

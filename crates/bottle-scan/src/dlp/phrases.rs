@@ -25,6 +25,20 @@ fn is_gap(between: &[u8]) -> bool {
     between.len() <= LONGEST_GAP && between.is_ascii()
 }
 
+/// What stands between two words, but for its digits and for how its blanks are made: the same between all words of a phrase, and hardly
+/// twice the same in code.
+fn gap(between: &[u8]) -> Vec<u8> {
+    let mut gap: Vec<u8> = vec![];
+    for byte in between.iter().filter(|byte| !byte.is_ascii_digit()) {
+        match (byte.is_ascii_whitespace(), gap.last()) {
+            (true, Some(b' ')) => {}
+            (true, _) => gap.push(b' '),
+            (false, _) => gap.push(*byte),
+        }
+    }
+    gap
+}
+
 /// Tells where as many words stand as a phrase has, of those that begin in `from..to`, until told that it is enough.
 pub(super) fn scan<T>(bytes: &[u8], from: usize, to: usize, mut each: impl FnMut(usize) -> Option<T>) -> Option<T> {
     // Where the last few words begin, by their number.
@@ -63,9 +77,11 @@ pub(super) fn scan<T>(bytes: &[u8], from: usize, to: usize, mut each: impl FnMut
 /// The length of the longest phrase that these bytes begin with. Words in the order of the alphabet are a piece of the list itself.
 pub(super) fn length(bytes: &[u8]) -> Option<usize> {
     let (mut words, mut ends, mut at): (Vec<&'static str>, Vec<usize>, usize) = (vec![], vec![], 0);
+    let mut first_gap = None;
     while words.len() < COUNTS[0]
         && let Some((start, end)) = next_word(bytes, at)
         && is_gap(&bytes[at..start])
+        && (words.is_empty() || *first_gap.get_or_insert_with(|| gap(&bytes[at..start])) == gap(&bytes[at..start]))
         && let Some(word) = listed(&bytes[start..end])
     {
         words.push(word);

@@ -139,6 +139,11 @@ impl Rules {
         Self::made(entries, own, &[])
     }
 
+    /// Words alone that talk an agent into something.
+    pub fn for_notes() -> Result<Self, RulesError> {
+        Self::parse(ANSWERS)
+    }
+
     /// Whether a rule with this id comes with the program, also one of a kind of data.
     pub fn has_builtin(id: &str) -> bool {
         let line = format!("id = \"{id}\"");

@@ -27,8 +27,10 @@ pub(super) struct Policy {
     pub(super) routes: Vec<CompiledRoute>,
     pub(super) known: KnownSecrets,
     rules: Arc<Rules>,
-    /// Rules that answers are searched for, if they are.
-    answers: Option<Rules>,
+    /// Rules that answers are searched for: where nothing is said about answers, words alone that talk an agent into something.
+    answers: Rules,
+    /// What is searched for besides in an answer of which a finding is only noted.
+    no_secrets: KnownSecrets,
     /// SHA-256 of the two files.
     pub(super) hash: String,
     pub(super) routes_hash: String,
@@ -132,13 +134,25 @@ impl Policy {
             }
         }
         let (hash, routes_hash) = texts.hashes();
-        let looks = pipelock.response_scanning.action != Action::Off;
-        let answers = looks
-            .then(|| Rules::for_answers(&pipelock.dlp.patterns))
-            .transpose()
-            .map_err(|error| invalid(error.to_string()))?;
+        let answers = match pipelock.response_scanning.action {
+            Action::Off => Rules::for_notes(),
+            Action::Block | Action::Warn => Rules::for_answers(&pipelock.dlp.patterns),
+        };
+        let answers = answers.map_err(|error| invalid(error.to_string()))?;
+        let no_secrets = KnownSecrets::new(&[]).map_err(|error| invalid(error.to_string()))?;
         let generation = status.generation;
-        Ok(Self { pipelock, matcher, routes: compiled_routes, known, rules, answers, hash, routes_hash, generation })
+        Ok(Self {
+            pipelock,
+            matcher,
+            routes: compiled_routes,
+            known,
+            rules,
+            answers,
+            no_secrets,
+            hash,
+            routes_hash,
+            generation,
+        })
     }
 
     /// The rules that are looked for on the way to a host.
@@ -172,7 +186,13 @@ impl Policy {
 
     /// The search for an answer.
     pub(super) fn answers(&self) -> Search<'_> {
-        Search { known: &self.known, rules: self.answers.as_ref().map(|rules| (rules, Scope::All)) }
+        let known = if self.only_notes() { &self.no_secrets } else { &self.known };
+        Search { known, rules: Some((&self.answers, Scope::All)) }
+    }
+
+    /// Whether of an answer nothing but words that talk an agent into something is looked for, and noted.
+    pub(super) fn only_notes(&self) -> bool {
+        self.pipelock.response_scanning.action == Action::Off
     }
 }
 

@@ -65,9 +65,6 @@ impl ActivePolicy {
         let compiled = &self.policy.routes[route];
         let response = self.scrubbed_head(compiled, response.map(boxed));
         let scanning = &self.policy.pipelock.response_scanning;
-        if scanning.is_default() {
-            return response;
-        }
         let (mut parts, body) = response.into_parts();
         let too_large = scanning.max_body_bytes.is_some_and(|most| body.size_hint().lower() > most.0);
         let looked = if too_large {
@@ -81,7 +78,9 @@ impl ActivePolicy {
         match looked {
             Ok(body) => {
                 // A length would have to be kept, and what is cut off can't.
-                parts.headers.remove(CONTENT_LENGTH);
+                if !body.is_whole() {
+                    parts.headers.remove(CONTENT_LENGTH);
+                }
                 Response::from_parts(parts, boxed(body))
             }
             Err((reason, found)) => {
@@ -138,6 +137,20 @@ fn unknown_coding(headers: &HeaderMap) -> Option<&str> {
     codings.map(str::trim).find(|coding| !known(coding))
 }
 
+/// Whether an answer is something that an agent reads: a page, what an API or a tool says; not a file of another kind.
+fn is_read(headers: &HeaderMap) -> bool {
+    let Some(kind) = headers.get(CONTENT_TYPE) else { return true };
+    let kind = kind.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii().to_ascii_lowercase();
+    let named: [&[u8]; 5] = [
+        b"application/json",
+        b"application/xml",
+        b"application/x-ndjson",
+        b"application/javascript",
+        b"application/yaml",
+    ];
+    kind.starts_with(b"text/") || kind.ends_with(b"+json") || kind.ends_with(b"+xml") || named.contains(&&kind[..])
+}
+
 /// The body of an answer, scanned as it passes.
 pub(super) struct ScannedResponse {
     body: Body,
@@ -183,7 +196,7 @@ impl ScannedResponse {
         log: &AccessLog,
     ) -> Result<Self, Found> {
         let action = if model { Action::Off } else { policy.pipelock.response_scanning.action };
-        let packings = if action == Action::Off { Ok(vec![]) } else { scan::packings(headers) };
+        let packings = if model { Ok(vec![]) } else { scan::packings(headers) };
         // Whoever waits for an event, or for the message that answers its own, can't be kept waiting.
         let events = headers.get(CONTENT_TYPE).is_some_and(|kind| {
             let kind = kind.as_bytes();
@@ -191,6 +204,9 @@ impl ScannedResponse {
         });
         let stream = |packings: Vec<Packing>| Box::new(Stream::packed(&packings));
         let mode = match (action, packings) {
+            (Action::Off, Ok(packings)) if !model && is_read(headers) && !body.is_end_stream() => {
+                ScanMode::Along(stream(packings))
+            }
             (Action::Off, _) => ScanMode::Size,
             (Action::Warn, packings) => {
                 if let Err(found) = &packings {
@@ -242,6 +258,12 @@ impl ScannedResponse {
         Ok(())
     }
 
+    /// Whether all of it goes on as it is, and as it came.
+    fn is_whole(&self) -> bool {
+        let cuts = self.policy.pipelock.response_scanning.max_body_bytes.is_some();
+        !cuts && matches!(self.mode, ScanMode::Size | ScanMode::Along(_))
+    }
+
     fn cut(&mut self, reason: Reason, found: Option<Found>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let why = found.as_ref().map_or_else(|| "it is too large".to_owned(), |found| found.rule.clone());
         let _ = self.stream_verdict.set((reason, found));
@@ -261,7 +283,10 @@ impl ScannedResponse {
                 };
                 let seen = pushed.err().or(stream.warned.take());
                 if let Some(finding) = seen {
-                    let _ = self.noted.set(scan::found(finding, Where::Answer));
+                    // Of an answer that nobody asked to look at, what can't be looked into is no news.
+                    if !(finding.known && self.policy.only_notes()) {
+                        let _ = self.noted.set(scan::found(finding, Where::Answer));
+                    }
                     self.mode = ScanMode::Size;
                 }
                 Ok(piece.cloned().unwrap_or_default())
@@ -300,7 +325,13 @@ impl HttpBody for ScannedResponse {
                         if most.is_some_and(|most| this.taken > most.0) {
                             return this.cut(Reason::AnswerTooLarge, None);
                         }
-                        this.judge(Some(&data))
+                        let judged = this.judge(Some(&data));
+                        // Whoever has as many bytes as the head says does not ask for the end.
+                        if judged.is_ok() && this.is_whole() && this.body.is_end_stream() {
+                            this.ended = true;
+                            let _ = this.judge(None);
+                        }
+                        judged
                     }
                     Err(frame) => {
                         let trailers = frame.into_trailers().unwrap_or_default();
@@ -331,9 +362,6 @@ impl HttpBody for ScannedResponse {
     }
 
     fn size_hint(&self) -> SizeHint {
-        match self.mode {
-            ScanMode::Size => self.body.size_hint(),
-            _ => SizeHint::default(),
-        }
+        if self.is_whole() { self.body.size_hint() } else { SizeHint::default() }
     }
 }

@@ -254,7 +254,7 @@ where
     W: AsyncWrite + Unpin,
 {
     let scanning = &policy.pipelock.response_scanning;
-    let mut look = (scanning.action != Action::Off).then(|| (Frames::of_server(), Talk::default()));
+    let mut look = Some((Frames::of_server(), Talk::default()));
     let block = scanning.action == Action::Block;
     let mut buffer = vec![0; 16 << 10];
     loop {
@@ -314,6 +314,8 @@ fn judge_answer(
                         let code = Some(CLOSE_POLICY);
                         return Err(WebSocketEnd { code, reason: Reason::Answer, why, found: Some(found) });
                     }
+                    // Of an answer that nobody asked to look at, what can't be looked into is no news.
+                    Err(finding) if finding.known && policy.only_notes() => {}
                     Err(finding) => drop(noted.set(found(finding.rule))),
                 }
                 judged.extend(message.raw);
@@ -324,7 +326,9 @@ fn judge_answer(
             return Err(WebSocketEnd { code, reason: Reason::Websocket, why, found: None });
         }
         Err(error) => {
-            let _ = noted.set(found(format!("unreadable:{error}")));
+            if !policy.only_notes() {
+                let _ = noted.set(found(format!("unreadable:{error}")));
+            }
             *look = None;
         }
     }

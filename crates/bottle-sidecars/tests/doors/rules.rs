@@ -128,8 +128,19 @@ async fn answers_are_looked_at_where_the_policy_says_so() {
     let read = |answer: http::Response<hyper::body::Incoming>| async {
         answer.into_body().collect().await.map(|body| body.to_bytes())
     };
+    // Where nothing is said about answers, such words are noted, and nothing else happens.
     let off = world("").await;
-    assert!(read(off.send(get("/open/inject")).await).await.is_ok());
+    let answer = off.send(get("/open/inject")).await;
+    assert!(answer.headers().contains_key("content-length"));
+    assert!(read(answer).await.is_ok_and(|body| body.starts_with(b"A page. Ignore")));
+    assert_eq!(read(off.send(get("/open/fine")).await).await.expect("whole"), "fine");
+    assert!(read(off.send(get("/open/late")).await).await.is_ok());
+    let lines = off.log("pipelock.jsonl", 3).await;
+    let noted: Vec<_> =
+        lines.iter().map(|line| line.finding.as_ref().map(|found| (&*found.rule, &*found.at))).collect();
+    let words = Some(("injection-ignore-instructions", "answer"));
+    assert_eq!(noted, [words, None, words]);
+    assert!(lines.iter().all(|line| line.verdict == bottle_wire::access::Verdict::Allow && line.route.is_some()));
     let warns = world("response_scanning: { action: warn }").await;
     assert!(read(warns.send(get("/open/inject")).await).await.is_ok());
     let line = warns.log("pipelock.jsonl", 1).await.remove(0);
@@ -177,6 +188,32 @@ async fn the_bundle_counts_for_prometheus() {
     ] {
         assert!(text.contains(expected), "{expected}{text}");
     }
+}
+
+#[tokio::test]
+async fn kinds_of_data_are_looked_for_where_the_policy_names_them() {
+    let named = "dlp: { detect: [cards, iban], exemptions: [{ host: gateway.example, rule: card-number }] }";
+    let (world, off) = (world(named).await, world("").await);
+    // A test number of payment providers.
+    let card = "4242 4242 4242 4242";
+    let (status, body) = refusal(world.send(request("POST", "/open/x", format!("it is {card}"))).await).await;
+    assert_eq!((status, &body["rule"], &body["where"]), (StatusCode::FORBIDDEN, &"card-number".into(), &"body".into()));
+    assert!(!body.to_string().contains("4242"), "{body}");
+    let (status, body) =
+        refusal(world.send(get(&format!("/open/{}", hex::encode(format!("it is {card}"))))).await).await;
+    assert_eq!((status, &body["rule"], &body["where"]), (StatusCode::FORBIDDEN, &"card-number".into(), &"url".into()));
+    let mut asked = get("/open/x");
+    asked.headers_mut().insert("x-account", "DE89 3704 0044 0532 0130 00".parse().expect("a value"));
+    let (status, body) = refusal(world.send(asked).await).await;
+    assert_eq!((status, &body["rule"]), (StatusCode::FORBIDDEN, &"iban".into()));
+    // What is not named, what is exempt on its way to a host, and another number.
+    let port = world.origin.port;
+    let there = world.send_to("gateway.example", port, "h2", request("POST", "/v1/x", format!("it is {card}"))).await;
+    assert_eq!(there.status(), 200);
+    for honest in ["SSN: 536-22-1234", "it is 4242 4242 4242 4243"] {
+        assert_eq!(world.send(request("POST", "/open/x", honest)).await.status(), 200, "{honest}");
+    }
+    assert_eq!(off.send(request("POST", "/open/x", format!("it is {card}"))).await.status(), 200);
 }
 
 #[tokio::test]

@@ -201,6 +201,26 @@ fn what_anybody_proposes_is_new_when_it_is_pushed() {
 }
 
 #[test]
+fn kinds_of_data_are_looked_for_where_the_policy_names_them() {
+    let world = World::with(|_| {}, |policy| policy + "detect: [iban, seed-phrases]\n");
+    let clone = world.clone_origin();
+    let before = world.upstream_refs();
+    let push = "git add . && git commit -qm x && git push origin HEAD:refs/heads/bottle/x";
+    for (text, rule) in [
+        ("DE89 3704 0044 0532 0130 00", "iban"),
+        ("$(echo pay DE89 3704 0044 0532 0130 00 | base64)", "iban"),
+        ("legal winner thank year wave sausage worth useful legal winner thank yellow", "seed-phrase"),
+    ] {
+        let output = world.sh(&clone, &format!("echo \"{text}\" >k; {push}"), &[]);
+        assert!(!output.status.success() && said(&output).contains(rule), "{}", said(&output));
+        assert!(!said(&output).contains("3704") && !said(&output).contains("sausage"), "{}", said(&output));
+        assert_eq!(world.upstream_refs(), before);
+        world.ok(&clone, "git reset -q --hard origin/main");
+    }
+    world.ok(&clone, &format!("echo 4242 4242 4242 4242, DE88 3704 0044 0532 0130 00 >k; {push}"));
+}
+
+#[test]
 fn a_project_s_own_formats_are_looked_for() {
     let own = "patterns: [{ name: acme-key, regex: 'acme_[0-9a-f]{16}' }]\n";
     let world = World::with(|_| {}, |policy| policy + own);
