@@ -34,7 +34,7 @@ fn shape(at: &str, read: &Value, written: &Value) -> Value {
         assert!(*read == json!(true), "{at}: {read} is no schema that this renderer knows");
         return json!("anything");
     };
-    const KNOWN: [&str; 17] = [
+    const KNOWN: [&str; 18] = [
         "$ref",
         "additionalProperties",
         "anyOf",
@@ -51,6 +51,7 @@ fn shape(at: &str, read: &Value, written: &Value) -> Value {
         "required",
         "title",
         "type",
+        "uniqueItems",
         "writeOnly",
     ];
     for key in read.keys() {
