@@ -10,6 +10,9 @@ const LONG: usize = 64;
 /// What is packed begins within so many bytes of a run, where it does not begin with it.
 const PACKED: usize = 64;
 
+/// Fewer digits of hex in a run say nothing.
+const SHORTEST_HEX: usize = 20;
+
 /// `0` and `x` as digits of base64.
 const ZERO: u8 = 52;
 const X: u8 = 49;
@@ -82,9 +85,14 @@ fn hex_lines(run: &Digits) -> Vec<Vec<u8>> {
 /// Appends the texts that a run says, from whichever of its digits on.
 pub(crate) fn texts_of(run: &Digits, out: &mut Vec<u8>) {
     let digits = run.digits();
-    if let Some(hex) = nibbles(digits) {
+    // Hex may stand behind a path, whose slashes are digits of base64.
+    let is_other = |digit: &u8| nibbles(std::slice::from_ref(digit)).is_none();
+    for hex in digits.split(is_other).filter(|part| part.len() >= SHORTEST_HEX).filter_map(nibbles) {
         text_runs(&hex_bytes(&hex), out);
-        return text_runs(&hex_bytes(&hex[1..]), out);
+        text_runs(&hex_bytes(&hex[1..]), out);
+        if hex.len() == digits.len() {
+            return;
+        }
     }
     let mut bytes = vec![];
     let mut from_each = |digits: &[u8]| {

@@ -139,7 +139,10 @@ async fn where_nobody_looks_all_comes_in_up_to_its_limit() {
     for (at, case) in cases().iter().enumerate() {
         let (bytes, ended, line) = heard(&world, at, case).await;
         assert_eq!((bytes, ended), ([HELLO, &case.bytes().concat()].concat(), false), "{}", case.name);
-        assert_eq!((line.verdict, line.finding), (AccessVerdict::Allow, None), "{}", case.name);
+        // Words that talk an agent into something are noted all the same.
+        let words = case.rule.clone().filter(|rule| rule.starts_with("injection-"));
+        let noted = line.finding.map(|found| found.rule);
+        assert_eq!((line.verdict, noted), (AccessVerdict::Allow, words), "{}", case.name);
     }
     let (name, frames) = ("long".to_owned(), vec![format!("text {}", "x".repeat(120)); 20]);
     let (bytes, ended, line) = heard(&world, cases().len(), &Case { name, frames, ends: None, rule: None }).await;
