@@ -72,7 +72,7 @@ pub(super) struct RuleEntry {
     pub(super) sample: String,
 }
 
-fn read(text: &str) -> Result<Vec<Entry>, RulesError> {
+fn read(text: &str) -> Result<Vec<RuleEntry>, RulesError> {
     toml::from_str::<File>(text).map(|file| file.rule).map_err(|error| RulesError::Toml(error.to_string()))
 }
 
@@ -155,7 +155,7 @@ impl Rules {
         Self::made(read(text)?, &[], &[])
     }
 
-    fn made(entries: Vec<Entry>, own: &[TokenPattern], without: &[String]) -> Result<Self, RulesError> {
+    fn made(entries: Vec<RuleEntry>, own: &[TokenPattern], without: &[String]) -> Result<Self, RulesError> {
         let mut made = Parts::default();
         for entry in entries.into_iter().filter(|entry| !without.contains(&entry.id)) {
             made.entry(entry)?;

@@ -1,5 +1,6 @@
 //! What a route says besides host, method and path, and what a run may send in all.
 
+use bottle_types::place::Where;
 use http::StatusCode;
 use http_body_util::BodyExt as _;
 use pretty_assertions::assert_eq;
@@ -136,11 +137,10 @@ async fn answers_are_looked_at_where_the_policy_says_so() {
     assert_eq!(read(off.send(get("/open/fine")).await).await.expect("whole"), "fine");
     assert!(read(off.send(get("/open/late")).await).await.is_ok());
     let lines = off.log("pipelock.jsonl", 3).await;
-    let noted: Vec<_> =
-        lines.iter().map(|line| line.finding.as_ref().map(|found| (&*found.rule, &*found.at))).collect();
-    let words = Some(("injection-ignore-instructions", "answer"));
+    let noted: Vec<_> = lines.iter().map(|line| line.finding.as_ref().map(|found| (&*found.rule, &found.at))).collect();
+    let words = Some(("injection-ignore-instructions", &Where::Answer));
     assert_eq!(noted, [words, None, words]);
-    assert!(lines.iter().all(|line| line.verdict == bottle_wire::access::Verdict::Allow && line.route.is_some()));
+    assert!(lines.iter().all(|line| line.verdict == bottle_wire::access::AccessVerdict::Allow && line.route.is_some()));
     let warns = world("response_scanning: { action: warn }").await;
     assert!(read(warns.send(get("/open/inject")).await).await.is_ok());
     let line = warns.log("pipelock.jsonl", 1).await.remove(0);
