@@ -129,7 +129,7 @@ fn words(error: &Error, path: Option<&str>) -> (String, Option<String>) {
 }
 
 /// The kind of node that the reader expected, in words.
-fn node<'a>(expected: &'a str) -> &'a str {
+fn node(expected: &str) -> &str {
     match expected {
         "mapping start" => "a mapping (`key: value`)",
         "sequence start" => "a list (`[…]` or lines that begin with `- `)",

@@ -76,7 +76,7 @@ pub(super) fn base58_check(token: &[u8]) -> Option<Vec<u8>> {
     let zeros = token.iter().take_while(|byte| **byte == b'1').count();
     let mut bytes: Vec<u8> = vec![];
     for byte in &token[zeros..] {
-        let Some(mut carry) = DIGITS.iter().position(|digit| digit == byte) else { return None };
+        let mut carry = DIGITS.iter().position(|digit| digit == byte)?;
         for byte in bytes.iter_mut().rev() {
             carry += usize::from(*byte) * 58;
             *byte = u8::try_from(carry & 0xff).unwrap_or_default();

@@ -328,8 +328,8 @@ fn folded(bytes: &[u8]) -> Option<Vec<u8>> {
             out.extend(seen.nfkd().filter(|char| !is_combining_mark(*char) && !unseen(*char)).map(alike));
             text = &text[wide..];
         }
-        // What is left out would join what stands on either side of it.
-        out.extend((!chunk.invalid().is_empty()).then_some(char::REPLACEMENT_CHARACTER));
+        // What is left out would join what stands on either side of it. A control character is in no other form itself.
+        out.extend((!chunk.invalid().is_empty()).then_some('\u{1c}'));
     }
     Some(out.into_bytes())
 }

@@ -112,6 +112,7 @@ fn attempt(seed: u64, forms: &[&Form], rules: &Rules) -> Result<(), String> {
 }
 
 /// Tries so many, in two threads.
+#[expect(clippy::disallowed_methods, reason = "a test takes its seed from the environment")]
 fn attempts(count: u64) -> Vec<String> {
     let rules = Rules::builtin().expect("rules");
     let all: Forms = toml::from_str(include_str!("forms.toml")).expect("forms");

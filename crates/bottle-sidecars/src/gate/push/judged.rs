@@ -37,7 +37,7 @@ impl<'a> Judged<'a> {
                 Self::unless_held(received, updates, changes, findings, ms)
             }
             Ok(findings) => {
-                if findings.iter().any(|one| scan::is_in_a_name(one)) {
+                if findings.iter().any(scan::is_in_a_name) {
                     received.names.fill(scan::WITHHELD.to_owned());
                 }
                 let (refusals, remote_lines) = (vec![], vec![]);
