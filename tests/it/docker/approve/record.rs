@@ -21,7 +21,8 @@ const CHANGES: [(&str, Change, &str); 22] = [
     ("metadata.json", Change::Replace("\"code\": 0", "\"code\": 1"), "is not about this run and its end"),
     ("metadata.json", Change::Replace("\"code\": 0", "\"code\": 77"), "is no exit code"),
     ("metadata.json", Change::Replace("\"schema\": 1", "\"schema\": 2"), "version 2"),
-    ("metadata.json", Change::Replace("\"commit\": \"", "\"commit\": \"0"), "did not go through the gate"),
+    ("metadata.json", Change::Digit("\"commit\": \""), "did not go through the gate"),
+    ("metadata.json", Change::Replace("\"commit\": \"", "\"commit\": \"0"), "is not an object id"),
     ("plan.json", Change::Replace("\"dry_run\": false", "\"dry_run\": true"), "`dry_run` is another"),
     ("plan.json", Change::Write("{"), "EOF"),
     ("docker-compose.yml", Change::Append("# more\n"), "is not what the plan renders"),
@@ -34,6 +35,8 @@ const CHANGES: [(&str, Change, &str); 22] = [
 
 enum Change {
     Replace(&'static str, &'static str),
+    /// Another digit behind this text.
+    Digit(&'static str),
     Append(&'static str),
     Write(&'static str),
     DropLine(usize),
@@ -48,6 +51,11 @@ impl Change {
         let lines: Vec<&str> = text.split_inclusive('\n').collect();
         let changed = match self {
             Self::Replace(from, to) => text.replacen(from, to, 1),
+            Self::Digit(behind) => {
+                let (before, rest) = text.split_once(behind).expect("the text");
+                let digit = if rest.starts_with('0') { '1' } else { '0' };
+                format!("{before}{behind}{digit}{}", &rest[1..])
+            }
             Self::Append(more) => format!("{text}{more}"),
             Self::Write(text) => (*text).to_owned(),
             Self::DropLine(at) => lines.iter().enumerate().filter(|(n, _)| n != at).map(|(_, line)| *line).collect(),
