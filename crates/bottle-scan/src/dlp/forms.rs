@@ -204,9 +204,10 @@ impl RunForms {
                 self.backwards.extend(runs::BETWEEN);
             }
         };
-        if run.lines.is_empty() {
+        // The end of its only line joins nothing.
+        if run.lines.iter().all(|line| *line == 0 || *line == run.digits.len()) {
             if !open {
-                backwards(&bytes[at], BACKWARDS);
+                backwards(&runs::characters(bytes, at), BACKWARDS);
             }
             return;
         }

@@ -153,12 +153,12 @@ impl Accepted<'_> {
         }
     }
 
-    /// The hits that are not accepted. Both scanners may find the same bytes under names of their own: where these very bytes
-    /// are accepted, one name is enough. An exemption of all that a rule finds is for that rule alone: what `generic-api-key` takes
+    /// The hits that are not accepted. Both scanners may find the same bytes under names of their own, and ours in what an object says in
+    /// another form, too: where these very bytes are accepted in an object, one name is enough. An exemption of all that a rule finds is for that rule alone: what `generic-api-key` takes
     /// for noise may be a token to another.
     fn leave_out(&self, hits: &BTreeSet<ScanHit>, sources: &[TextSource]) -> BTreeSet<ScanHit> {
         let acceptance = |hit: &ScanHit| self.accepts(hit, &sources[hit.text]);
-        let same = |hit: &ScanHit| Some((hit.text, hit.matched.clone()?));
+        let same = |hit: &ScanHit| Some((sources[hit.text].object()?, hit.matched.clone()?));
         let by_bytes = hits.iter().filter(|hit| acceptance(hit) == Some(Acceptance::OfBytes));
         let bytes: BTreeSet<(usize, Matched)> = by_bytes.filter_map(same).collect();
         let is_open = |hit: &&ScanHit| {

@@ -68,7 +68,7 @@ pub(super) fn scan(gitleaks: Scanner, work: ScanWork<'_>) -> Result<Vec<FoundIn>
     let (found, roots) = look(gitleaks, work)?;
     let (hits, sources) = only_new(work, found);
     // Whoever decides about a held push is told all of it.
-    let hits = if work.repo.upstream.push.hold.rules.is_empty() { told_once(hits) } else { hits };
+    let hits = if work.repo.upstream.push.hold.rules.is_empty() { told_once(hits, &sources) } else { hits };
     Ok(located(work, &hits, &sources, &roots))
 }
 
@@ -94,11 +94,17 @@ fn look(gitleaks: Scanner, work: ScanWork<'_>) -> Result<(ScanFound, Roots), Str
     Ok((pass.finish(repo.gate)?, roots))
 }
 
-/// A finding of our rules that another scanner has as well is told once, in that one's words.
-fn told_once(mut hits: BTreeSet<ScanHit>) -> BTreeSet<ScanHit> {
-    let others = hits.iter().filter(|hit| hit.by != FoundBy::Rules).map(|hit| (hit.text, hit.line));
-    let others: BTreeSet<_> = others.collect();
-    hits.retain(|hit| hit.by != FoundBy::Rules || !others.contains(&(hit.text, hit.line)));
+/// A finding of our rules that another scanner has as well, in the same line or of the same bytes in the same object, is told once, in
+/// that one's words.
+fn told_once(mut hits: BTreeSet<ScanHit>, sources: &[TextSource]) -> BTreeSet<ScanHit> {
+    let of_object = |hit: &ScanHit| Some((sources[hit.text].object()?, hit.matched.clone()?));
+    let others: Vec<&ScanHit> = hits.iter().filter(|hit| hit.by != FoundBy::Rules).collect();
+    let lines: BTreeSet<_> = others.iter().map(|hit| (hit.text, hit.line)).collect();
+    let bytes: BTreeSet<_> = others.iter().filter_map(|hit| of_object(hit)).collect();
+    let is_told = |hit: &ScanHit| {
+        lines.contains(&(hit.text, hit.line)) || of_object(hit).is_some_and(|bytes_of| bytes.contains(&bytes_of))
+    };
+    hits.retain(|hit| hit.by != FoundBy::Rules || !is_told(hit));
     hits
 }
 

@@ -121,10 +121,13 @@ fn an_empty_repository_with_sha256_ids_gets_its_first_branch() {
 
 #[test]
 fn a_damaged_seed_is_left_aside() {
-    let seed = "mkdir -p state/seed/origin && echo nothing main >state/seed/origin/branches";
-    let world = World::with(|world| drop(world.ok(world.dir.path(), seed)), |policy| policy);
-    world.clone_origin();
-    assert!(world.gate_log().contains("update-ref failed"), "{}", world.gate_log());
+    let absent = "1".repeat(40);
+    for (id, says) in [("nothing", "list of branches can't be read"), (&*absent, "update-ref failed")] {
+        let seed = format!("mkdir -p state/seed/origin && echo {id} main >state/seed/origin/branches");
+        let world = World::with(|world| drop(world.ok(world.dir.path(), &seed)), |policy| policy);
+        world.clone_origin();
+        assert!(world.gate_log().contains(says), "{}", world.gate_log());
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use crate::place::{Place, here};
 use crate::world::{said, sh};
 
 /// What is done to which file, and what is said of it; the record has one route that was approved by a comment.
-const CHANGES: [(&str, Change, &str); 22] = [
+const CHANGES: [(&str, Change, &str); 23] = [
     ("proposals.jsonl", Change::Replace("5550108", "5550109"), "does not carry the hash of what comes before it"),
     ("proposals.jsonl", Change::Replace("\"approve\"", "{\"deny\":{\"why\":\"x\"}}"), "does not"),
     ("proposals.jsonl", Change::DropLine(1), "does not carry the hash of what comes before it"),
