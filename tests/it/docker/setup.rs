@@ -118,7 +118,7 @@ fn kept_job(cassette: &str) -> Job {
 
 /// The same with these keys of the cache.
 fn kept_job_with(cache: &str, cassette: &str) -> Job {
-    let warm = "[ -e ~/.cache/sample/made ] && echo warm || { sleep 6; mkdir -p ~/.cache/sample; echo set-up > ~/.cache/sample/made; echo cold; }";
+    let warm = "[ -e ~/.cache/sample/made ] && echo warm || { sleep 12; mkdir -p ~/.cache/sample; echo set-up > ~/.cache/sample/made; echo cold; }";
     let setup = format!(
         "      script: scripts/setup\n      run:\n        - \"{warm}\"\n        - cat ~/.cache/sample/*\n{cache}"
     );
