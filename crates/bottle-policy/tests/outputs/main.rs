@@ -9,6 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bottle_policy::outputs::changed::ChangedLines;
 use bottle_policy::outputs::{Output, OutputJudge, OutputPolicy, OutputRules};
+use bottle_scan::dlp::DataKind;
 use bottle_scan::known::KnownSecrets;
 use bottle_types::secret::{Secret, SecretName};
 use serde::Deserialize;
@@ -24,6 +25,9 @@ struct Cheats {
 struct Cheat {
     name: String,
     rules: Option<OutputRules>,
+    /// The kinds of data that are kept in.
+    #[serde(default)]
+    detect: BTreeSet<DataKind>,
     #[serde(default)]
     before: Vec<Output>,
     output: Output,
@@ -99,14 +103,14 @@ fn filled(text: &str) -> String {
     text
 }
 
-fn judge(rules: OutputRules) -> OutputJudge {
+fn judge(rules: OutputRules, detect: BTreeSet<DataKind>) -> OutputJudge {
     let protect_paths = vec![".github/workflows/**".to_owned()];
     OutputJudge::new(OutputPolicy {
         rules,
         changed: ChangedLines::parse(DIFF),
         protect_paths,
         patterns: vec![],
-        detect: BTreeSet::new(),
+        detect,
     })
     .expect("a policy")
 }
@@ -117,10 +121,12 @@ fn no_cheat_goes_out() {
     let name = SecretName::parse("OWN_KEY").expect("a name");
     let known = KnownSecrets::new(&[(name, Secret::new(own().into_bytes()))]).expect("a secret");
     let secret = own();
-    let usual = judge(toml::from_str(RULES).expect("the rules"));
+    let rules: OutputRules = toml::from_str(RULES).expect("the rules");
+    let usual = judge(rules.clone(), BTreeSet::new());
     let mut wrong = vec![];
     for cheat in &cheats.case {
-        let own = cheat.rules.clone().map(judge);
+        let own = cheat.rules.is_some() || !cheat.detect.is_empty();
+        let own = own.then(|| judge(cheat.rules.as_ref().unwrap_or(&rules).clone(), cheat.detect.clone()));
         let judge = own.as_ref().unwrap_or(&usual);
         let judged = judge.judge(&known, &cheat.before, &cheat.output);
         let as_expected = match (&judged, &cheat.refused) {

@@ -122,11 +122,11 @@ fn chain(bytes: &[u8], done: usize, quote: usize, seam_at: &mut (usize, Seam), o
         return end;
     }
     if is_list {
-        let behind_first = out[second..].to_vec();
         out.drain(made..body);
+        let behind_first = second - (body - made)..out.len();
         if behind_first.len() >= SHORTEST {
             out.push(b'\n');
-            out.extend(behind_first);
+            out.extend_from_within(behind_first);
         }
     } else {
         out.push(bytes[quote]);

@@ -18,7 +18,7 @@ pub(crate) struct Digits {
 pub(crate) const BETWEEN: &[u8] = b"\n\x1c\n";
 
 /// Shorter runs hold no secret.
-pub(crate) const SHORTEST_RUN: usize = 20;
+const SHORTEST_RUN: usize = 20;
 const EIGHT: usize = 8;
 
 /// Gives every run of digits that is long enough, and where it stands: ends of lines, also written as `\n`, are in it
@@ -48,18 +48,12 @@ pub(crate) fn runs<T>(
         }
         let start = begin(bytes, at, done);
         let run = extent(bytes, start);
-        let within = if run.count >= SHORTEST_RUN { run.without_parts_of_lines(bytes) } else { vec![] };
-        for part in within {
-            buffer.fill(&bytes[..part.end], part.start);
+        let readings = if run.count >= SHORTEST_RUN { run.readings(bytes) } else { Default::default() };
+        for reading in readings.into_iter().flatten() {
+            buffer.fill(&bytes[..reading.end], reading.start);
             if buffer.digits.len() >= SHORTEST_RUN
-                && let Some(found) = each(buffer, part)
+                && let Some(found) = each(buffer, reading)
             {
-                return Some(found);
-            }
-        }
-        if run.count >= SHORTEST_RUN {
-            buffer.fill(&bytes[..run.end], start);
-            if let Some(found) = each(buffer, start..run.end) {
                 return Some(found);
             }
         }
@@ -118,18 +112,15 @@ struct Extent {
 }
 
 impl Extent {
-    /// What remains without its first and its last line, where those are parts of longer ones.
-    fn without_parts_of_lines(&self, bytes: &[u8]) -> Vec<Range<usize>> {
-        let Some(inner) = &self.inner else { return vec![] };
+    /// What remains of it without its first or its last line, where those are parts of longer ones; then all of it.
+    fn readings(&self, bytes: &[u8]) -> [Option<Range<usize>>; 4] {
+        let all = Some(self.start..self.end);
+        let Some(inner) = &self.inner else { return [all, None, None, None] };
         let is_part = |byte: Option<&u8>| byte.is_some_and(|byte| !matches!(byte, b'\n' | b'\r'));
         let first = is_part(self.start.checked_sub(1).and_then(|before| bytes.get(before)));
         let last = is_part(bytes.get(self.end));
-        let without = [
-            (first && last).then_some(inner.clone()),
-            first.then_some(inner.start..self.end),
-            last.then_some(self.start..inner.end),
-        ];
-        without.into_iter().flatten().filter(|part| part.start < part.end).collect()
+        let some = |reading: Range<usize>, is_one: bool| (is_one && reading.start < reading.end).then_some(reading);
+        [some(inner.clone(), first && last), some(inner.start..self.end, first), some(self.start..inner.end, last), all]
     }
 }
 

@@ -3,7 +3,7 @@
 use super::begin::next_start;
 use super::runs::text_runs;
 use crate::dlp::Packing;
-use crate::dlp::runs::{BETWEEN, Digits, SHORTEST_RUN};
+use crate::dlp::runs::{BETWEEN, Digits};
 
 /// From so many digits on, a run may have something packed in it, and is decoded as a whole.
 const LONG: usize = 64;
@@ -42,9 +42,9 @@ impl Decoded {
             keep(&hex_bytes(&hex), is_long, &mut self.sure);
             return keep(&hex_bytes(&hex[1..]), false, &mut self.shifted);
         }
-        for lines in hex_lines(run) {
-            keep(&hex_bytes(&lines), lines.len() >= LONG, &mut self.sure);
-            keep(&hex_bytes(&lines[1..]), false, &mut self.shifted);
+        for hex in hex_stretches(digits) {
+            keep(&hex_bytes(&hex), hex.len() >= LONG, &mut self.sure);
+            keep(&hex_bytes(&hex[1..]), false, &mut self.shifted);
         }
         self.base64(digits, is_long, false);
         if run.line_lengths().any(|length| !length.is_multiple_of(4)) {
@@ -65,29 +65,17 @@ impl Decoded {
     }
 }
 
-/// The lines of a run that have no digit but those of hex, those in a row joined.
-fn hex_lines(run: &Digits) -> Vec<Vec<u8>> {
-    let mut all: Vec<Vec<u8>> = vec![];
-    let mut goes_on = false;
-    for line in run.split_lines() {
-        let hex = nibbles(line);
-        match (&hex, all.last_mut().filter(|_| goes_on)) {
-            (Some(hex), Some(last)) => last.extend(hex),
-            (Some(hex), None) => all.push(hex.clone()),
-            (None, _) => {}
-        }
-        goes_on = hex.is_some();
-    }
-    all.retain(|lines| lines.len() >= SHORTEST_RUN);
-    all
+/// The stretches of a run that have no digit but those of hex: they may stand behind a path, whose slashes are digits of base64, or
+/// beside lines of other digits.
+fn hex_stretches(digits: &[u8]) -> impl Iterator<Item = Vec<u8>> {
+    let is_other = |digit: &u8| nibbles(std::slice::from_ref(digit)).is_none();
+    digits.split(is_other).filter(|stretch| stretch.len() >= SHORTEST_HEX).filter_map(nibbles)
 }
 
 /// Appends the texts that a run says, from whichever of its digits on.
 pub(crate) fn texts_of(run: &Digits, out: &mut Vec<u8>) {
     let digits = run.digits();
-    // Hex may stand behind a path, whose slashes are digits of base64.
-    let is_other = |digit: &u8| nibbles(std::slice::from_ref(digit)).is_none();
-    for hex in digits.split(is_other).filter(|part| part.len() >= SHORTEST_HEX).filter_map(nibbles) {
+    for hex in hex_stretches(digits) {
         text_runs(&hex_bytes(&hex), out);
         text_runs(&hex_bytes(&hex[1..]), out);
         if hex.len() == digits.len() {

@@ -10,30 +10,17 @@ use bottle_scan::known::KnownSecrets;
 use bottle_types::secret::{Secret, SecretName};
 
 use super::forms::{Form, Forms, Readers, made};
+use super::splitmix::SplitMix64;
 
-/// SplitMix64.
-struct Random(u64);
+/// Letters and digits that can't be taken for each other. Of a list with hardly a digit nobody makes a secret, so there are some.
+fn text(random: &mut SplitMix64, length: usize) -> String {
+    const LETTERS: &[u8] = b"abcdefghijkmnopqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789";
+    let text: String = (0..length).map(|_| char::from(*random.pick(LETTERS))).collect();
+    if text.bytes().filter(u8::is_ascii_digit).count() < 3 { self::text(random, length) } else { text }
+}
 
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut x = self.0;
-        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        x ^ (x >> 31)
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        let end = u64::try_from(end.max(1)).expect("a length");
-        usize::try_from(self.next() % end).expect("an index")
-    }
-
-    fn text(&mut self, length: usize) -> String {
-        const LETTERS: &[u8] = b"abcdefghijkmnopqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789";
-        let text: String = (0..length).map(|_| char::from(LETTERS[self.below(LETTERS.len())])).collect();
-        // Of a list with hardly a digit nobody makes a secret.
-        if text.bytes().filter(u8::is_ascii_digit).count() < 3 { self.text(length) } else { text }
-    }
+fn below(random: &mut SplitMix64, end: usize) -> usize {
+    usize::try_from(random.below(end as u64)).expect("an index")
 }
 
 /// What a text around a secret is made of: prose, code, a table, JSON, marks, other scripts.
@@ -53,28 +40,34 @@ const AROUND: &[&str] = &[
 ];
 
 /// Lines of text, so many bytes or a few more.
-fn lines(random: &mut Random, length: usize) -> String {
+fn lines(random: &mut SplitMix64, length: usize) -> String {
     let mut out = String::new();
     while out.len() < length {
-        out.push_str(AROUND[random.below(AROUND.len())]);
+        let line = *random.pick(AROUND);
+        out.push_str(line);
         out.push('\n');
     }
     out
 }
 
 /// A length that is mostly short, and at times longer than what a scanner looks at in one go.
-fn length(random: &mut Random) -> usize {
-    let most = [0, 60, 600, 6_000, 70_000]
-        [[0, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 4][random.below(24)]];
-    random.below(most + 1)
+fn length(random: &mut SplitMix64) -> usize {
+    let most = match random.below(24) {
+        0 => 0,
+        1..=4 => 60,
+        5..=18 => 600,
+        19..=22 => 6_000,
+        _ => 70_000,
+    };
+    below(random, most + 1)
 }
 
 /// What a body in pieces of any size is refused for.
-fn in_pieces(search: Search<'_>, body: &[u8], random: &mut Random) -> Option<String> {
+fn in_pieces(search: Search<'_>, body: &[u8], random: &mut SplitMix64) -> Option<String> {
     let (mut stream, mut at) = (Stream::packed(&[]), 0);
-    let most = 1 + [8, 100, 5_000, 50_000][random.below(4)].max(body.len() / 200);
+    let most = 1 + [8, 100, 5_000, 50_000][below(random, 4)].max(body.len() / 200);
     while at < body.len() {
-        let end = body.len().min(at + 1 + random.below(most));
+        let end = body.len().min(at + 1 + below(random, most));
         if let Err(finding) = stream.push(search, &body[at..end], Mode::Block) {
             return Some(finding.rule);
         }
@@ -85,9 +78,9 @@ fn in_pieces(search: Search<'_>, body: &[u8], random: &mut Random) -> Option<Str
 
 /// One body: what is wrong with it, if something is.
 fn attempt(seed: u64, forms: &[&Form], rules: &Rules) -> Result<(), String> {
-    let mut random = Random(seed);
-    let form = forms[random.below(forms.len())];
-    let (token, known) = (["ghp", &random.text(36)].join("_"), format!("Vq7-{}", random.text(20)));
+    let mut random = SplitMix64(seed);
+    let form = *random.pick(forms);
+    let (token, known) = (["ghp", &text(&mut random, 36)].join("_"), format!("Vq7-{}", text(&mut random, 20)));
     let is_token = random.below(2) == 0;
     let secret = if is_token { &token } else { &known };
     let name = SecretName::parse("ESCAPE_KEY").expect("a name");
@@ -100,12 +93,12 @@ fn attempt(seed: u64, forms: &[&Form], rules: &Rules) -> Result<(), String> {
     if expected.is_none() {
         return Err(format!("{seed}: {secret} isn't refused as it stands"));
     }
-    let text = around(&made(form, secret));
+    let body = around(&made(form, secret));
     let search = Search { known: &known, rules: Some((rules, Scope::All)) };
     let wrong = |who: &str, found: Option<String>| {
         format!("{}, {who}: {found:?}, not {expected:?}, behind {} bytes: ESCAPE_SEED={seed}", form.name, before.len())
     };
-    let found = [("gate", readers.gate(&text)), ("door", in_pieces(search, &text, &mut random))];
+    let found = [("gate", readers.gate(&body)), ("door", in_pieces(search, &body, &mut random))];
     let missed: Vec<String> =
         found.into_iter().filter(|(_, found)| found.is_none()).map(|(who, found)| wrong(who, found)).collect();
     if missed.is_empty() { Ok(()) } else { Err(missed.join("\n")) }

@@ -170,6 +170,9 @@ pub(super) struct ScannedResponse {
 /// An answer that is held back gets so long to show its first bytes before its head goes without them.
 const FIRST_BYTES_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Of an answer that nobody asked to look at, so much is read: more than an agent takes in at once.
+const MAX_NOTED_BYTES: u64 = 4 << 20;
+
 /// How an answer is scanned.
 enum ScanMode {
     /// Only its size counts.
@@ -324,6 +327,9 @@ impl HttpBody for ScannedResponse {
                         let most = this.policy.pipelock.response_scanning.max_body_bytes;
                         if most.is_some_and(|most| this.taken > most.0) {
                             return this.cut(Reason::AnswerTooLarge, None);
+                        }
+                        if this.policy.only_notes() && this.taken > MAX_NOTED_BYTES {
+                            this.mode = ScanMode::Size;
                         }
                         let judged = this.judge(Some(&data));
                         // Whoever has as many bytes as the head says does not ask for the end.

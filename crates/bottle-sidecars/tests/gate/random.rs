@@ -2,11 +2,16 @@
 
 use std::io::Read as _;
 
-/// SplitMix64.
+#[path = "../../../bottle-scan/tests/escape/splitmix.rs"]
+mod splitmix;
+
+use splitmix::SplitMix64;
+
+/// A generator that says its seed when a test fails.
 #[derive(Debug)]
 pub(crate) struct Random {
     seed: u64,
-    state: u64,
+    numbers: SplitMix64,
 }
 
 impl Random {
@@ -16,20 +21,16 @@ impl Random {
         std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes)).expect("random bytes");
         let asked = std::env::var("GATE_SEED").ok().map(|text| text.parse().expect("GATE_SEED is a number"));
         let seed = asked.unwrap_or(u64::from_le_bytes(bytes) >> 32);
-        Self { seed, state: seed }
+        Self { seed, numbers: SplitMix64(seed) }
     }
 
     pub(crate) fn next(&mut self) -> u64 {
-        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut x = self.state;
-        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        x ^ (x >> 31)
+        self.numbers.next()
     }
 
     /// A number below this one.
     pub(crate) fn below(&mut self, end: u64) -> u64 {
-        self.next() % end.max(1)
+        self.numbers.below(end)
     }
 
     /// Whether something that happens so many times in a hundred happens now.
@@ -39,8 +40,7 @@ impl Random {
 
     /// One of these.
     pub(crate) fn pick<'a, T>(&mut self, items: &'a [T]) -> &'a T {
-        let index = self.below(items.len() as u64);
-        &items[usize::try_from(index).expect("an index")]
+        self.numbers.pick(items)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The evasion suite's inputs at the doors: what a case hides in a push, a request's body must not carry out either.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Command;
 
@@ -23,7 +23,7 @@ impl Doors {
     pub(super) fn new(world: &World) -> Self {
         let name = SecretName::parse("KNOWN").expect("a name");
         let known = KnownSecrets::new(&[(name, Secret::new(world.known.clone().into_bytes()))]).expect("a secret");
-        let template = objects(&world.path("template")).into_iter().collect();
+        let template = objects(&world.path("template")).into_keys().collect();
         Self { rules: Rules::builtin().expect("rules"), known, template }
     }
 
@@ -35,11 +35,10 @@ impl Doors {
     /// What they find in the objects that a case made, and in the refs that it is to push.
     fn find_all(&self, world: &World, attempt: &Attempt<'_>) -> BTreeSet<String> {
         let clone = attempt.clone(world);
-        let new: Vec<String> = objects(&clone).into_iter().filter(|id| !self.template.contains(id)).collect();
+        let new = objects(&clone).into_iter().filter(|(id, _)| !self.template.contains(id)).map(|(_, bytes)| bytes);
         let offered: String = attempt.offered(world).into_iter().map(|(_, name)| format!("{name}\n")).collect();
         let refs = git(&clone, &["for-each-ref", "--format=%(refname)"]);
-        let bodies = new.iter().map(|id| object(&clone, id)).chain([offered.into_bytes(), refs]);
-        bodies.filter_map(|body| self.find(&body)).collect()
+        new.chain([offered.into_bytes(), refs]).filter_map(|body| self.find(&body)).collect()
     }
 }
 
@@ -63,14 +62,20 @@ impl Run<'_> {
     }
 }
 
-fn objects(clone: &Path) -> Vec<String> {
-    let text = git(clone, &["cat-file", "--batch-all-objects", "--batch-check=%(objectname)"]);
-    String::from_utf8(text).expect("ids").lines().map(str::to_owned).collect()
-}
-
-fn object(clone: &Path, id: &str) -> Vec<u8> {
-    let kind = String::from_utf8(git(clone, &["cat-file", "-t", id])).expect("a kind");
-    git(clone, &["cat-file", kind.trim(), id])
+/// The bytes of every object, by id: `git cat-file --batch` gives a line with id, kind and size, the bytes, and the end of a line.
+fn objects(clone: &Path) -> BTreeMap<String, Vec<u8>> {
+    let all = git(clone, &["cat-file", "--batch-all-objects", "--batch"]);
+    let (mut rest, mut objects) = (&all[..], BTreeMap::new());
+    while !rest.is_empty() {
+        let end = rest.iter().position(|byte| *byte == b'\n').expect("a line");
+        let line = std::str::from_utf8(&rest[..end]).expect("a line of text");
+        let (id, size) = (line.split(' ').next(), line.rsplit(' ').next());
+        let from = end + 1;
+        let to = from + size.and_then(|size| size.parse::<usize>().ok()).expect("a size");
+        objects.insert(id.expect("an id").to_owned(), rest[from..to].to_vec());
+        rest = &rest[to + 1..];
+    }
+    objects
 }
 
 fn git(clone: &Path, args: &[&str]) -> Vec<u8> {
