@@ -4,6 +4,7 @@ use std::sync::LazyLock;
 
 use bottle_scan::dlp::{Rules, Scope, Search};
 use bottle_scan::known::KnownSecrets;
+use bottle_types::rule::Rule;
 
 /// The token formats that pipelock and the gate look for.
 static RULES: LazyLock<Option<Rules>> = LazyLock::new(|| Rules::builtin().ok());
@@ -13,7 +14,7 @@ static INJECTIONS: LazyLock<Option<(Rules, KnownSecrets)>> =
     LazyLock::new(|| Some((Rules::for_notes().ok()?, KnownSecrets::new(&[]).ok()?)));
 
 /// The rule by which a text has words that talk an agent into something, in any form that the doors read.
-pub(crate) fn injection(text: &str) -> Option<String> {
+pub(crate) fn injection(text: &str) -> Option<Rule> {
     let (rules, known) = INJECTIONS.as_ref()?;
     let found = Search { known, rules: Some((rules, Scope::All)) }.find(text.as_bytes())?;
     Some(found.rule)

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use bottle_scan::dlp::{DataKind, Rules, TokenPattern};
 use bottle_types::host::HostPattern;
+use bottle_types::rule::Rule;
 use bottle_types::secret::SecretName;
 use bottle_types::units::ByteSize;
 use ipnet::IpNet;
@@ -90,7 +91,8 @@ pub struct Exemption {
     /// Where to.
     pub host: HostPattern,
     /// The rule's id.
-    pub rule: String,
+    #[schemars(with = "String")]
+    pub rule: Rule,
 }
 
 /// Server-side request forgery: private and metadata addresses are refused unless listed.
@@ -134,9 +136,10 @@ pub struct Answers {
 }
 
 impl Dlp {
-    /// Whether a rule with this id is looked for.
-    pub fn knows(&self, id: &str) -> bool {
-        Rules::has_builtin(id) || self.patterns.iter().any(|pattern| pattern.name == id)
+    /// Tells whether it is a format that is looked for.
+    pub fn knows(&self, rule: &Rule) -> bool {
+        let is_known = |id: &str| Rules::has_builtin(id) || self.patterns.iter().any(|pattern| pattern.name == id);
+        rule.id().is_some_and(is_known)
     }
 }
 

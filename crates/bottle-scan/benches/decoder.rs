@@ -116,7 +116,7 @@ impl Reader {
         let start = on_cpu();
         let mut look = |bytes: &[u8], how: &str| {
             let known = self.known.find(bytes).map(|_| "known-secret".to_owned());
-            let found = known.or_else(|| self.rules.find(bytes, Scope::All).map(|found| found.rule));
+            let found = known.or_else(|| self.rules.find(bytes, Scope::All).map(|found| found.rule.to_string()));
             gate_found.extend(found.map(|rule| format!("{rule}({how})")));
         };
         look(bytes, "plain");
@@ -130,7 +130,7 @@ impl Reader {
         let door = on_cpu() - start;
         let numbers = self.numbers(bytes);
         let refused = unpacked.err().map(|error| format!("{error:?}"));
-        let door_found = found.map(|found| found.rule);
+        let door_found = found.map(|found| found.rule.to_string());
         Looked {
             path: path.to_owned(),
             bytes: bytes.len(),

@@ -38,8 +38,10 @@ pub use head::{Head, head};
 pub use kinds::DataKind;
 pub use own::TokenPattern;
 pub use packed::Packing;
-pub use rules::{Rule, Rules, RulesError, Scope, entropy};
+pub use rules::{Format, Rules, RulesError, Scope, entropy};
 pub use stream::{Mode, Stream};
+
+use bottle_types::rule::Rule;
 
 use crate::known::KnownSecrets;
 use crate::texts::runs_of_text;
@@ -76,11 +78,8 @@ impl Origin {
 /// What was found, without the value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// The rule's id, `known-secret:NAME`, or `unreadable:WHY`.
-    pub rule: String,
-    /// Whether it is a secret that the bottle knows, or something that can't be looked into: blocked whatever the policy
-    /// says.
-    pub known: bool,
+    /// The rule that found it.
+    pub rule: Rule,
     /// Where it begins.
     pub offset: u64,
 }
@@ -201,12 +200,12 @@ impl Search<'_> {
 
     /// The findings at these places.
     fn looked(&self, known: Option<Place>, rule: Option<Place>) -> Looked {
-        let finding = |rule: String, known: bool, at: usize| Finding { rule, known, offset: at as u64 };
+        let finding = |rule: Rule, at: usize| Finding { rule, offset: at as u64 };
         Looked {
-            known: known.map(|(owner, at)| finding(format!("known-secret:{}", self.known.name(owner)), true, at)),
+            known: known.map(|(owner, at)| finding(Rule::known_secret(self.known.name(owner)), at)),
             rule: rule
                 .zip(self.rules)
-                .map(|((index, at), (rules, _))| finding(rules.rules()[index].id.clone(), false, at)),
+                .map(|((index, at), (rules, _))| finding(Rule::format(&rules.rules()[index].id), at)),
         }
     }
 

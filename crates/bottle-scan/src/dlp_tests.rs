@@ -119,7 +119,7 @@ fn every_rule_finds_its_sample_in_every_setting() {
         let json = serde_json::to_string(&format!("a line\n{fake}\n")).expect("JSON");
         for text in [fake.clone(), format!("x = \"{fake}\"\n"), format!("?q=a%20{fake}&b=c"), json] {
             let found = rules.find(text.as_bytes(), Scope::All);
-            assert_eq!(found.map(|finding| finding.rule).as_deref(), Some(entry.id.as_str()), "{text}");
+            assert_eq!(found.map(|finding| finding.rule.to_string()).as_deref(), Some(entry.id.as_str()), "{text}");
             assert_eq!(rules.find(text.as_bytes(), Scope::Model).is_some(), entry.model, "{text}");
         }
         // What a token begins with is a name in code, too.
@@ -203,7 +203,7 @@ fn a_list_of_numbers_says_any_known_secret() {
         let search = Search { known: &known, rules: None };
         let numbers: Vec<String> = secret.bytes().map(|byte| byte.to_string()).collect();
         for list in [numbers.join(","), format!("0: {}", numbers.join("  "))] {
-            assert!(search.find(list.as_bytes()).is_some_and(|found| found.known), "{list}");
+            assert!(search.find(list.as_bytes()).is_some_and(|found| found.rule.is_always_refused()), "{list}");
         }
     }
 }
@@ -240,7 +240,10 @@ fn a_warning_lets_rules_pass_but_no_known_secret() {
     let mut out = stream.push(search, body.as_bytes(), Mode::Warn).expect("passes");
     out.extend(stream.finish(search, Mode::Warn).expect("passes"));
     assert_eq!(out, body.as_bytes());
-    assert_eq!(stream.warned.map(|finding| (finding.rule, finding.offset)), Some(("npm-token".to_owned(), 6)));
+    assert_eq!(
+        stream.warned.map(|finding| (finding.rule.to_string(), finding.offset)),
+        Some(("npm-token".to_owned(), 6))
+    );
     let mut stream = Stream::default();
     let passed = stream.push(search, b"correct-horse-battery", Mode::Warn);
     assert!(passed.is_ok_and(|bytes| bytes.is_empty()) && stream.finish(search, Mode::Warn).is_err());
@@ -262,7 +265,7 @@ fn what_is_redacted_goes_on_as_asterisks() {
         out.extend(stream.finish(search, Mode::Redact).expect("passes"));
         let expected = body.replace(&token, &"*".repeat(token.len()));
         assert!(out == expected.as_bytes(), "pieces of {piece}");
-        assert_eq!(stream.warned.map(|finding| finding.rule).as_deref(), Some("npm-token"));
+        assert_eq!(stream.warned.map(|finding| finding.rule.to_string()).as_deref(), Some("npm-token"));
     }
     // In another form, and what the bottle itself guards, it is blocked.
     use base64::Engine as _;
@@ -289,7 +292,7 @@ fn what_follows_the_end_of_a_packed_body_is_refused_in_any_pieces() {
         let mut stream = Stream::packed(&packed);
         let pushed = [first, second].iter().try_for_each(|part| stream.push(search, part, Mode::Block).map(|_| ()));
         let ended = pushed.and_then(|()| stream.finish(search, Mode::Block).map(|_| ()));
-        assert!(ended.is_err_and(|finding| finding.rule.starts_with("unreadable")), "cut at {cut}");
+        assert!(ended.is_err_and(|finding| matches!(finding.rule, Rule::Unreadable(_))), "cut at {cut}");
     }
 }
 
@@ -350,7 +353,7 @@ fn what_comes_out_last_is_looked_at() {
             let mut stream = Stream::default();
             let pushed = body.chunks(size).try_for_each(|part| stream.push(search, part, Mode::Block).map(|_| ()));
             let ended = pushed.and_then(|()| stream.finish(search, Mode::Block).map(|_| ()));
-            assert!(ended.is_err_and(|found| found.rule.contains("TOKEN")), "{name} in pieces of {size}");
+            assert!(ended.is_err_and(|found| found.rule.to_string().contains("TOKEN")), "{name} in pieces of {size}");
         }
     }
 }
@@ -418,7 +421,7 @@ fn words_that_talk_an_agent_into_something_are_found_in_answers() {
     let file: File = toml::from_str(ANSWERS).expect("a file");
     for entry in &file.rule {
         let text = format!("<p>Welcome.</p> {} <p>Bye.</p>", fake(&entry.sample));
-        let found = rules.find(text.as_bytes(), Scope::All).map(|finding| finding.rule);
+        let found = rules.find(text.as_bytes(), Scope::All).map(|finding| finding.rule.to_string());
         assert_eq!(found.as_deref(), Some(entry.id.as_str()), "{text}");
     }
     for text in [
@@ -451,7 +454,7 @@ fn a_project_s_own_format_is_found_in_every_form() {
     let none = KnownSecrets::new(&[]).expect("none");
     let find = |rules: &Rules, text: &[u8], scope| {
         let found = Search { known: &none, rules: Some((rules, scope)) }.find(text);
-        found.map(|finding| finding.rule)
+        found.map(|finding| finding.rule.to_string())
     };
     use base64::Engine as _;
     let token = "acme_live_0123456789abcdef";
@@ -526,7 +529,7 @@ fn no_block_s_end_hides_a_run_that_is_escaped() {
     for (form, step) in [(&digits, 1), (&escaped, 1), (&every, 7)] {
         for pad in (block - form.len() - 20..block + 20).step_by(step) {
             let body = format!("{}q={form}&x=1{}", " ".repeat(pad), " ".repeat(2 * block));
-            let found = search.find(body.as_bytes()).map(|finding| finding.rule);
+            let found = search.find(body.as_bytes()).map(|finding| finding.rule.to_string());
             assert_eq!(found.as_deref(), Some("github-pat"), "{pad} before {form}");
         }
     }
@@ -593,7 +596,7 @@ fn the_work_on_what_begins_again_and_again_is_bounded() {
         }
         let judged = judged.and_then(|()| stream.finish(search, Mode::Block).map(drop));
         let finding = judged.expect_err(name);
-        assert!(finding.known && finding.rule.starts_with("unreadable:"), "{name}: {finding:?}");
+        assert!(matches!(finding.rule, Rule::Unreadable(_)), "{name}: {finding:?}");
         let starts = stream.work.spent / packed::START_COST;
         assert!(stream.work.spent <= (1 << 20) + 32 * body.len() as u64 + (1 << 17), "{name}: {}", stream.work.spent);
         assert!(starts <= 1024 + body.len() as u64 / 32 + 128, "{name}: {starts}");
@@ -718,7 +721,7 @@ fn a_body_behind_another_is_read_as_it_is_by_itself() {
     let after = |before: &[u8], body: &[u8]| {
         let mut stream = Stream::after(before);
         let judged = stream.push(search, body, Mode::Block).and_then(|_| stream.finish(search, Mode::Block));
-        (judged.err().map(|finding| finding.rule), stream.tail())
+        (judged.err().map(|finding| finding.rule.to_string()), stream.tail())
     };
     let found = Some("github-pat".to_owned());
     let bodies = packed_texts().into_iter().map(|(_, packed)| packed);

@@ -328,7 +328,7 @@ mod tests {
             .iter()
             .filter_map(|piece| talk.judge(search, piece.as_bytes(), Mode::Warn).expect("it goes on"))
             .collect();
-        assert_eq!(warned.first().map(|finding| finding.rule.as_str()), Some("github-pat"));
+        assert_eq!(warned.first().map(|finding| finding.rule.id()), Some(Some("github-pat")));
     }
 
     proptest! {

@@ -2,6 +2,7 @@
 
 use bottle_policy::gate::RepoName;
 use bottle_types::git::ObjectId;
+use bottle_types::rule::Rule;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -77,8 +78,9 @@ impl PushVerdict {
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Finding")]
 pub struct PushFinding {
-    /// gitleaks' rule, or `known-secret:NAME`.
-    pub rule: String,
+    /// The rule that found it.
+    #[schemars(with = "String")]
+    pub rule: Rule,
     /// A new commit that has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]

@@ -174,8 +174,8 @@ fn check_pipelock(bottle: &BottleEntry, pipelock: &At) -> Checked {
         }
     }
     for (index, exemption) in bottle.pipelock.exemptions.iter().enumerate() {
-        let own = patterns.iter().any(|pattern| pattern.name == exemption.rule);
-        if !own && !Rules::has_builtin(&exemption.rule) {
+        let is_known = |id: &str| Rules::has_builtin(id) || patterns.iter().any(|pattern| pattern.name == id);
+        if !exemption.rule.id().is_some_and(is_known) {
             let problem = format!("there is no DLP rule `{}`", exemption.rule);
             let at = pipelock.key("exemptions").item(index).key("rule");
             return Err(at.wrong(&problem).hint("write the id that a refusal named, such as github-pat"));

@@ -1,5 +1,6 @@
 //! Which findings of the gate's scan are none, by the word of the base branch's manifest.
 
+use bottle_types::rule::Rule;
 use globset::GlobMatcher;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -11,7 +12,8 @@ use super::{GateError, refs};
 #[serde(deny_unknown_fields)]
 pub struct FindingExemption {
     /// The rule's id, as a refusal names it.
-    pub rule: String,
+    #[schemars(with = "String")]
+    pub rule: Rule,
     /// A glob of paths; it has to match every path at which a push puts the file.
     pub path: String,
     /// The SHA-256 of the bytes that were found, in hex, as a refusal shows it; without it, whatever the rule finds there.
@@ -24,12 +26,7 @@ pub struct FindingExemption {
 impl FindingExemption {
     /// What is wrong with it: the key, and why.
     pub fn check(&self) -> Result<(), (&'static str, String)> {
-        if self.rule.is_empty() || !self.rule.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(("rule", format!("`{}` is not the id of a rule", self.rule)));
-        }
-        if self.rule.starts_with("known-secret") {
-            return Err(("rule", "a secret of the bottle's own is never let through".to_owned()));
-        }
+        self.rule.exemptible().map_err(|error| ("rule", error.to_string()))?;
         if self.path.is_empty() {
             return Err(("path", "an empty glob matches no path".to_owned()));
         }
@@ -62,9 +59,9 @@ impl Exemptions {
 
     /// By which exemption what a rule found in a file is none, one for these very bytes first; `paths` are all at which the file
     /// is put, `sha256` is that of the bytes, where they are known.
-    pub fn of(&self, rule: &str, paths: &[&str], sha256: Option<&str>) -> Option<&FindingExemption> {
+    pub fn of(&self, rule: &Rule, paths: &[&str], sha256: Option<&str>) -> Option<&FindingExemption> {
         let holds = |(one, glob): &&(FindingExemption, GlobMatcher)| {
-            one.rule == rule
+            one.rule == *rule
                 && one.sha256.as_deref().is_none_or(|expected| sha256 == Some(expected))
                 && paths.iter().all(|path| glob.is_match(path))
         };
@@ -79,7 +76,7 @@ mod tests {
 
     fn exemption(path: &str, sha256: Option<&str>) -> FindingExemption {
         let sha256 = sha256.map(str::to_owned);
-        FindingExemption { rule: "jwt".to_owned(), path: path.to_owned(), sha256, reason: "a sample".to_owned() }
+        FindingExemption { rule: "jwt".into(), path: path.to_owned(), sha256, reason: "a sample".to_owned() }
     }
 
     #[test]
@@ -87,8 +84,8 @@ mod tests {
         let hash = "0".repeat(64);
         let list = [exemption("tests/**", None), exemption("docs/*.md", Some(&hash))];
         let exemptions = Exemptions::new(&list).expect("globs");
-        assert!(exemptions.of("jwt", &["tests/a/b.txt"], None).is_some());
-        assert!(exemptions.of("jwt", &["docs/a.md"], Some(&hash)).is_some_and(|one| one.sha256.is_some()));
+        assert!(exemptions.of(&"jwt".into(), &["tests/a/b.txt"], None).is_some());
+        assert!(exemptions.of(&"jwt".into(), &["docs/a.md"], Some(&hash)).is_some_and(|one| one.sha256.is_some()));
         for (rule, paths, sha256) in [
             ("jwt", &["tests/a", "src/a"][..], None),
             ("jwt", &[], None),
@@ -100,15 +97,15 @@ mod tests {
             ("jwt", &["tests/a", "docs/a.md"], Some(&*hash)),
             ("known-secret:TOKEN", &["tests/a"], None),
         ] {
-            assert_eq!(exemptions.of(rule, paths, sha256), None, "{rule} {paths:?}");
+            assert_eq!(exemptions.of(&rule.into(), paths, sha256), None, "{rule} {paths:?}");
         }
     }
 
     #[test]
     fn what_is_no_exemption_is_refused() {
         for (key, wrong) in [
-            ("rule", FindingExemption { rule: String::new(), ..exemption("a", None) }),
-            ("rule", FindingExemption { rule: "known-secret:TOKEN".to_owned(), ..exemption("a", None) }),
+            ("rule", FindingExemption { rule: "".into(), ..exemption("a", None) }),
+            ("rule", FindingExemption { rule: "known-secret:TOKEN".into(), ..exemption("a", None) }),
             ("path", exemption("", None)),
             ("path", exemption("[", None)),
             ("sha256", exemption("a", Some("abc"))),

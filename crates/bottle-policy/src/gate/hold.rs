@@ -1,6 +1,7 @@
 //! Which pushes wait for a person, and which of them one has let through.
 
 use bottle_types::git::{ObjectId, RefName};
+use bottle_types::rule::Rule;
 use bottle_types::units::ByteSize;
 use globset::GlobMatcher;
 use schemars::JsonSchema;
@@ -17,7 +18,8 @@ pub struct HoldRules {
     pub paths: Vec<String>,
     /// Rules of the scan: what one of them finds in a file holds the push, and does not refuse it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub rules: Vec<String>,
+    #[schemars(with = "Vec<String>")]
+    pub rules: Vec<Rule>,
     /// All new objects together, unpacked, are larger than this.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub size: Option<ByteSize>,
@@ -59,7 +61,7 @@ pub struct ApprovedPush {
 #[derive(Debug, Clone)]
 pub struct Holds {
     paths: Vec<(String, GlobMatcher)>,
-    rules: Vec<String>,
+    rules: Vec<Rule>,
     size: Option<ByteSize>,
 }
 
@@ -71,12 +73,7 @@ impl Holds {
             return wrong("paths", "an empty glob matches no path".to_owned());
         }
         for rule in &rules.rules {
-            if rule.is_empty() || !rule.bytes().all(|byte| byte.is_ascii_graphic()) {
-                return wrong("rules", format!("`{rule}` is not the id of a rule"));
-            }
-            if rule.starts_with("known-secret") {
-                return wrong("rules", "a secret of the bottle's own is never let through".to_owned());
-            }
+            rule.exemptible().map_err(|error| GateError::Hold { key: "rules", reason: error.to_string() })?;
         }
         let compile = |text: &String| Ok((text.clone(), refs::glob(text, true)?));
         let paths = rules.paths.iter().map(compile).collect::<Result<_, GateError>>()?;
@@ -93,8 +90,8 @@ impl Holds {
     }
 
     /// Whether what a rule finds holds a push in place of refusing it.
-    pub fn rule(&self, rule: &str) -> bool {
-        self.rules.iter().any(|own| own == rule)
+    pub fn rule(&self, rule: &Rule) -> bool {
+        self.rules.contains(rule)
     }
 
     /// The limit that so many bytes are above.
@@ -111,7 +108,7 @@ mod tests {
     fn paths_rules_and_size_hold() {
         let rules = HoldRules {
             paths: vec!["deploy/**".to_owned(), "*.lock".to_owned()],
-            rules: vec!["generic-api-key".to_owned()],
+            rules: vec!["generic-api-key".into()],
             size: Some(ByteSize(10)),
         };
         let holds = Holds::new(&rules).expect("globs");
@@ -119,11 +116,12 @@ mod tests {
             assert!(holds.path(path).is_some(), "{path}");
         }
         assert_eq!((holds.path("src/deploy/a"), holds.path("a/Cargo.lock")), (None, None));
-        assert!(holds.rule("generic-api-key") && !holds.rule("jwt"));
+        assert!(holds.rule(&"generic-api-key".into()) && !holds.rule(&"jwt".into()));
         assert!(holds.size(11).is_some() && holds.size(10).is_none());
         for rules in [
-            HoldRules { rules: vec!["known-secret:TOKEN".to_owned()], ..HoldRules::default() },
-            HoldRules { rules: vec![String::new()], ..HoldRules::default() },
+            HoldRules { rules: vec!["known-secret:TOKEN".into()], ..HoldRules::default() },
+            HoldRules { rules: vec!["unreadable:too deep".into()], ..HoldRules::default() },
+            HoldRules { rules: vec!["".into()], ..HoldRules::default() },
             HoldRules { paths: vec!["[".to_owned()], ..HoldRules::default() },
             HoldRules { paths: vec![String::new()], ..HoldRules::default() },
         ] {

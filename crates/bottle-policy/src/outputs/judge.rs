@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use bottle_scan::dlp::{DataKind, Rules, Scope, Search, TokenPattern};
 use bottle_scan::known::KnownSecrets;
+use bottle_types::rule::Rule;
 use globset::GlobMatcher;
 use pulldown_cmark::{CodeBlockKind, Event, Parser, Tag};
 use schemars::JsonSchema;
@@ -86,7 +87,7 @@ pub enum OutputRefusal {
     },
     /// Something in it is a secret, or looks like one.
     #[error("the rule {0} found a secret in it; take it out")]
-    Secret(String),
+    Secret(Rule),
     /// The line is in no piece of the change.
     #[error("{path}, line {line}: {reason}")]
     NoPlace {

@@ -2,6 +2,7 @@
 
 use bottle_types::host::HostName;
 use bottle_types::place::Where;
+use bottle_types::rule::Rule;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -44,8 +45,9 @@ pub struct Held {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Found {
-    /// The rule's id, or `known-secret:NAME`.
-    pub rule: String,
+    /// The rule that found it.
+    #[schemars(with = "String")]
+    pub rule: Rule,
     /// In which part of what was looked through.
     #[schemars(with = "String")]
     pub at: Where,
@@ -70,12 +72,9 @@ impl Held {
         if held.request.len() != NAME || !held.request.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
             return bad("request", "it is not the name of a request");
         }
-        // A secret of the bottle's own has another kind of id, and is never asked about.
-        if held
-            .findings
-            .iter()
-            .any(|found| found.rule.is_empty() || found.rule.len() > LONGEST_RULE || !token(&found.rule))
-        {
+        // A secret of the bottle's own, and what can't be looked into, are never asked about.
+        let is_asked_about = |id: &str| !id.is_empty() && id.len() <= LONGEST_RULE && token(id);
+        if !held.findings.iter().all(|found| found.rule.id().is_some_and(is_asked_about)) {
             return bad("findings", "it names no DLP rule");
         }
         let mut findings = held.findings;
@@ -135,7 +134,7 @@ mod tests {
             port: Some(443),
             method: "POST".to_owned(),
             path: "/v1/x".to_owned(),
-            findings: vec![Found { rule: "github-pat".to_owned(), at: Where::Body, offset: 7 }],
+            findings: vec![Found { rule: "github-pat".into(), at: Where::Body, offset: 7 }],
             request: "0123456789abcdef".to_owned(),
         }
     }
@@ -157,7 +156,7 @@ mod tests {
 
     #[test]
     fn what_pipelock_does_not_say_is_refused() {
-        let rule = |rule: &str| vec![Found { rule: rule.to_owned(), at: Where::Body, offset: 0 }];
+        let rule = |rule: &str| vec![Found { rule: rule.into(), at: Where::Body, offset: 0 }];
         for (why, given) in [
             ("a secret of the bottle's own", Held { findings: rule("known-secret:KEY"), ..held() }),
             ("what can't be looked into", Held { findings: rule("unreadable:nested too deep"), ..held() }),

@@ -2,6 +2,7 @@
 
 use bottle_types::git::RefName;
 use bottle_types::host::HostPattern;
+use bottle_types::rule::Rule;
 use bottle_types::units::Seconds;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -73,7 +74,8 @@ pub enum Request {
         /// Where to.
         host: HostPattern,
         /// The rule that a refusal named, such as `github-pat`.
-        rule: String,
+        #[schemars(with = "String")]
+        rule: Rule,
         /// Why the agent says it needs it.
         why: String,
         /// For how long; none: the rest of the run.
@@ -83,7 +85,8 @@ pub enum Request {
     /// A finding of the gate's that is none: by one rule, at one path, these bytes alone.
     FindingExemption {
         /// The rule that a refusal named.
-        rule: String,
+        #[schemars(with = "String")]
+        rule: Rule,
         /// The path of the file.
         path: String,
         /// The SHA-256 of the bytes, in hex.
@@ -252,7 +255,7 @@ impl Request {
         }
         Ok(Self::RequestExemption {
             host: host(at)?,
-            rule: rule.to_owned(),
+            rule: Rule::format(rule),
             why: text("why", why, LONGEST_TEXT)?,
             duration: duration(time)?,
         })
@@ -260,7 +263,7 @@ impl Request {
 
     /// A finding of the gate's that is none. Whether the gate has found it is not told by its words.
     pub fn finding(rule: &str, path: &str, sha256: &str, why: &str, time: Option<&str>) -> Result<Self, RequestError> {
-        let (rule, sha256) = (rule.trim().to_owned(), sha256.trim().to_owned());
+        let (rule, sha256) = (rule.trim(), sha256.trim().to_owned());
         if rule.len() > 100 || path.len() > LONGEST_PATH {
             return Err(RequestError::TooMuch { field: "path", most: LONGEST_PATH });
         }
@@ -270,7 +273,7 @@ impl Request {
             return Err(RequestError::Bad { field: "path", reason });
         }
         let (why, duration) = (text("why", why, LONGEST_TEXT)?, duration(time)?);
-        let request = Self::FindingExemption { rule, path: path.to_owned(), sha256, why, duration };
+        let request = Self::FindingExemption { rule: rule.into(), path: path.to_owned(), sha256, why, duration };
         let exemption = request.exempts().ok_or(RequestError::Empty("sha256"))?;
         exemption.check().map_err(|(field, reason)| RequestError::Bad { field, reason })?;
         Ok(request)
@@ -370,10 +373,10 @@ impl Request {
                 duration: time(duration).as_deref(),
             }),
             Self::RequestExemption { host, rule, why, duration } => {
-                Self::exemption(&host.to_string(), rule, why, time(duration).as_deref())
+                Self::exemption(&host.to_string(), &rule.to_string(), why, time(duration).as_deref())
             }
             Self::FindingExemption { rule, path, sha256, why, duration } => {
-                Self::finding(rule, path, sha256, why, time(duration).as_deref())
+                Self::finding(&rule.to_string(), path, sha256, why, time(duration).as_deref())
             }
             Self::RequestCapability { dockerfile, why } => Self::capability(dockerfile, why),
             Self::RequestPush { upstream, r#ref, why, duration } => {

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use bottle_types::rule::Rule;
 use brotli_decompressor::DecompressorWriter;
 use flate2::{Decompress, FlushDecompress, Status};
 
@@ -62,8 +63,7 @@ impl Packing {
                 "zstd" => Self::Zstd,
                 _ => {
                     return Err(Finding {
-                        rule: "unreadable:a content-encoding that can't be undone".to_owned(),
-                        known: true,
+                        rule: Rule::unreadable("a content-encoding that can't be undone"),
                         offset: 0,
                     });
                 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
+use bottle_types::rule::Rule;
 use serde::Deserialize;
 
 use super::check::Check;
@@ -87,7 +88,7 @@ pub enum Scope {
 
 /// One token format.
 #[derive(Debug)]
-pub struct Rule {
+pub struct Format {
     /// Names the finding.
     pub id: String,
     /// What was found, for people.
@@ -107,7 +108,7 @@ pub struct Rule {
 /// All token formats, ready to search.
 #[derive(Debug)]
 pub struct Rules {
-    rules: Vec<Rule>,
+    rules: Vec<Format>,
     keywords: Short,
     coded: Coded,
     /// The rule that is tried where words follow each other, if it is there.
@@ -170,17 +171,14 @@ impl Rules {
     }
 
     /// The rules, in the order of the file.
-    pub fn rules(&self) -> &[Rule] {
+    pub fn rules(&self) -> &[Format] {
         &self.rules
     }
 
     /// The first finding in bytes that are all there.
     pub fn find(&self, bytes: &[u8], scope: Scope) -> Option<Finding> {
-        self.find_in(bytes, 0, bytes.len(), scope).map(|(rule, at)| Finding {
-            rule: self.rules[rule].id.clone(),
-            known: false,
-            offset: at as u64,
-        })
+        self.find_in(bytes, 0, bytes.len(), scope)
+            .map(|(rule, at)| Finding { rule: Rule::format(&self.rules[rule].id), offset: at as u64 })
     }
 
     /// Every match in bytes that are all there, overlapping ones too: the rule's id, and where the secret itself is. No more
@@ -252,7 +250,7 @@ impl Rules {
 /// Rules that are being read.
 #[derive(Default)]
 struct Parts {
-    rules: Vec<Rule>,
+    rules: Vec<Format>,
     keywords: Vec<(Vec<keywords::ByteClass>, usize)>,
     beginnings: Vec<(Vec<u8>, usize)>,
     phrase: Option<usize>,
@@ -271,8 +269,8 @@ impl Parts {
             let classes = keywords::parse(keyword, entry.any_case).map_err(wrong)?;
             self.keyword(classes);
         }
-        self.rules.push(Rule {
-            regex: Rule::anchored(&entry.regex).map_err(wrong)?,
+        self.rules.push(Format {
+            regex: Format::anchored(&entry.regex).map_err(wrong)?,
             allow: entry.allow.as_deref().map(Pattern::new).transpose().map_err(wrong)?,
             description: entry.description,
             kind: entry.kind,
@@ -296,8 +294,8 @@ impl Parts {
         for keyword in pattern.keywords().map_err(wrong)? {
             self.keyword(keywords::literal(&keyword));
         }
-        self.rules.push(Rule {
-            regex: Rule::anchored(&pattern.regex).map_err(wrong)?,
+        self.rules.push(Format {
+            regex: Format::anchored(&pattern.regex).map_err(wrong)?,
             allow: None,
             description: "a token format of this project".to_owned(),
             kind: None,
@@ -320,7 +318,7 @@ impl Parts {
     }
 }
 
-impl Rule {
+impl Format {
     fn anchored(regex: &str) -> Result<Pattern, String> {
         Pattern::new(&format!(r"\A(?:{regex})"))
     }

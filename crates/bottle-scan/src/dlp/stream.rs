@@ -4,6 +4,8 @@
 //! verdict. Each block is judged together with the [`OVERLAP`] before it, and as much is held back, so that of a secret
 //! that is found nothing has gone. Packed bytes, and long runs of base64, are unpacked into streams of their own.
 
+use bottle_types::rule::Rule;
+
 use super::digits::{self, DigitRun, REACH, RunBeginning, STEP};
 use super::packed::{self, Packing, StreamUnpacker, UnpackState, WorkBudget};
 use super::{Depth, Finding, Origin, PackedForm, Scratch, Search, begin};
@@ -116,7 +118,9 @@ impl Stream {
         let mut find = |bytes: &[u8]| search.find_small(bytes, &mut self.scratch);
         // What is in the body alone is found where it is.
         match find(&both).filter(|_| find(&seam.body).is_none()) {
-            Some(finding) if finding.known || mode != Mode::Warn => Err(Finding { offset: 0, ..finding }),
+            Some(finding) if finding.rule.is_always_refused() || mode != Mode::Warn => {
+                Err(Finding { offset: 0, ..finding })
+            }
             Some(finding) => {
                 self.warned.get_or_insert(Finding { offset: 0, ..finding });
                 Ok(())
@@ -204,7 +208,7 @@ fn too_many(offset: u64) -> Finding {
 }
 
 fn unreadable(what: &str, offset: u64) -> Finding {
-    Finding { rule: format!("unreadable:{what}"), known: true, offset }
+    Finding { rule: Rule::unreadable(what), offset }
 }
 
 impl Inner {
@@ -268,7 +272,7 @@ impl Inner {
             let fresh = self.judged - from;
             for (rule, range) in shared.search.redact(&mut self.buffer[from..], fresh, last) {
                 let offset = base + range.start as u64;
-                shared.warned.get_or_insert(Finding { rule, known: false, offset });
+                shared.warned.get_or_insert(Finding { rule: Rule::Format(rule), offset });
             }
         }
         let window = &self.buffer[from..];

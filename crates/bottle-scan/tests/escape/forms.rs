@@ -49,14 +49,14 @@ impl<'a> Readers<'a> {
     /// What a door finds in a body.
     pub(super) fn door(&self, bytes: &[u8]) -> Option<String> {
         let search = Search { known: self.known, rules: Some((self.rules, Scope::All)) };
-        search.find(bytes).map(|finding| finding.rule)
+        search.find(bytes).map(|finding| finding.rule.to_string())
     }
 
     /// What the gate finds in a file, but for what gitleaks does.
     pub(super) fn gate(&self, bytes: &[u8]) -> Option<String> {
         let find = |bytes: &[u8]| {
             let known = self.known.find(bytes).map(|(name, _)| format!("known-secret:{name}"));
-            known.or_else(|| self.rules.find(bytes, Scope::All).map(|finding| finding.rule))
+            known.or_else(|| self.rules.find(bytes, Scope::All).map(|finding| finding.rule.to_string()))
         };
         let mut found = find(bytes);
         let unpacked = Unpacker::new(256 << 20).unpack(bytes, &mut |derived| {

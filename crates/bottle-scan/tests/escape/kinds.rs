@@ -60,7 +60,9 @@ impl Readers {
     }
 
     fn door(&self, bytes: &[u8], scope: Scope) -> Option<String> {
-        Search { known: &self.known, rules: Some((&self.rules, scope)) }.find(bytes).map(|finding| finding.rule)
+        Search { known: &self.known, rules: Some((&self.rules, scope)) }
+            .find(bytes)
+            .map(|finding| finding.rule.to_string())
     }
 
     fn gate(&self, bytes: &[u8]) -> Option<String> {
@@ -134,9 +136,9 @@ fn no_cut_changes_a_verdict_about_data() {
     let run = |bytes: &[u8], chunks: usize| -> Result<Vec<u8>, String> {
         let (mut stream, mut out) = (Stream::default(), vec![]);
         for chunk in bytes.chunks(chunks) {
-            out.extend(stream.push(search, chunk, Mode::Block).map_err(|finding| finding.rule)?);
+            out.extend(stream.push(search, chunk, Mode::Block).map_err(|finding| finding.rule.to_string())?);
         }
-        out.extend(stream.finish(search, Mode::Block).map_err(|finding| finding.rule)?);
+        out.extend(stream.finish(search, Mode::Block).map_err(|finding| finding.rule.to_string())?);
         Ok(out)
     };
     let mut wrong = vec![];

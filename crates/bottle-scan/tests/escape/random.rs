@@ -69,11 +69,11 @@ fn in_pieces(search: Search<'_>, body: &[u8], random: &mut SplitMix64) -> Option
     while at < body.len() {
         let end = body.len().min(at + 1 + below(random, most));
         if let Err(finding) = stream.push(search, &body[at..end], Mode::Block) {
-            return Some(finding.rule);
+            return Some(finding.rule.to_string());
         }
         at = end;
     }
-    stream.finish(search, Mode::Block).err().map(|finding| finding.rule)
+    stream.finish(search, Mode::Block).err().map(|finding| finding.rule.to_string())
 }
 
 /// One body: what is wrong with it, if something is.

@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use bottle_policy::gate::exemptions::Exemptions;
 use bottle_scan::dlp::Rules;
 use bottle_scan::known::KnownSecrets;
+use bottle_types::rule::Rule;
 
 use super::allowlists::{BaseAllowlists, FoundPlace};
 use super::base::{Candidates, UpstreamBase};
@@ -124,7 +125,7 @@ enum Acceptance {
 /// Rules and bytes that are no findings.
 struct Accepted<'a> {
     work: ScanWork<'a>,
-    upstreams: BTreeSet<(String, Matched)>,
+    upstreams: BTreeSet<(Rule, Matched)>,
     exemptions: Exemptions,
     /// What the base branch's own allowlists let through.
     allowed: BTreeSet<FoundPlace>,
@@ -170,7 +171,7 @@ impl Accepted<'_> {
 
     /// Tells whether anything could accept a finding.
     fn may_accept(hit: &ScanHit, source: &TextSource) -> bool {
-        hit.by != FoundBy::KnownSecrets && !matches!(source, TextSource::Refs)
+        !hit.rule.is_always_refused() && !matches!(source, TextSource::Refs)
     }
 
     fn accepts(&self, hit: &ScanHit, source: &TextSource) -> Option<Acceptance> {
@@ -187,7 +188,7 @@ impl Accepted<'_> {
     /// Tells whether upstream's own allowlists let a finding of gitleaks through. They are for that rule alone, as gitleaks is.
     fn base_allows(&self, hit: &ScanHit, source: &TextSource) -> Option<Acceptance> {
         let TextSource::Object(index) = source else { return None };
-        let place = (*index, hit.rule.clone(), hit.matched.clone()?);
+        let place = (*index, hit.rule.id()?.to_owned(), hit.matched.clone()?);
         (hit.by == FoundBy::Gitleaks && self.allowed.contains(&place)).then_some(Acceptance::OfRule)
     }
 

@@ -141,7 +141,7 @@ fn place(work: ScanWork<'_>, hit: &ScanHit, sources: &[TextSource]) -> Option<Fo
     let TextSource::Object(index) = sources[hit.text] else { return None };
     let is_file = work.changes.objects[index].kind == ObjectKind::Blob;
     (is_file && hit.by == FoundBy::Gitleaks).then_some(())?;
-    Some((index, hit.rule.clone(), hit.matched.clone()?))
+    Some((index, hit.rule.id()?.to_owned(), hit.matched.clone()?))
 }
 
 /// A regular file at the root of a commit, if it is there and can be applied.

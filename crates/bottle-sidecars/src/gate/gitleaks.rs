@@ -12,6 +12,7 @@ use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use bottle_types::rule::Rule;
 use rustix::fs::{FileType, FlockOperation, Mode, OFlags};
 use serde::Deserialize;
 
@@ -217,7 +218,8 @@ impl Scanner {
             match corpus.locate(piece, reported.first) {
                 Some(Position { text, line }) => {
                     let matched = reported.matched();
-                    hits.insert(ScanHit { text, rule: reported.rule, line, by: FoundBy::Gitleaks, matched });
+                    let rule = Rule::Format(reported.rule);
+                    hits.insert(ScanHit { text, rule, line, by: FoundBy::Gitleaks, matched });
                 }
                 None => {
                     unclear.insert(piece);

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use bottle_types::rule::Rule;
 use sha2::{Digest as _, Sha256};
 
 /// Who found it; of two that find the same, the earlier one is told.
@@ -19,7 +20,7 @@ pub(super) enum FoundBy {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct ScanHit {
     pub(super) text: usize,
-    pub(super) rule: String,
+    pub(super) rule: Rule,
     pub(super) line: Option<u64>,
     pub(super) by: FoundBy,
     /// The bytes that were found; none where they can't be told to the byte.

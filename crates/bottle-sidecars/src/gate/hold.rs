@@ -12,6 +12,7 @@ use std::time::Duration;
 use bottle_policy::gate::hold::{Holds, RefMove};
 use bottle_policy::supervise::HeldPush;
 use bottle_types::git::{ObjectId, RefName};
+use bottle_types::rule::Rule;
 use bottle_wire::control::{Call, Holding, SUPERVISE_SOCKET};
 
 use super::changes::{Changes, RefUpdate, Repo};
@@ -53,7 +54,7 @@ pub(super) fn question(
     if paths.len() > MAX_WHY {
         why.push(format!("and {} more paths are", paths.len() - MAX_WHY));
     }
-    let rules: BTreeSet<&str> = findings.iter().map(|one| one.finding.rule.as_str()).collect();
+    let rules: BTreeSet<&Rule> = findings.iter().map(|one| &one.finding.rule).collect();
     why.extend(rules.iter().take(MAX_WHY).map(|rule| format!("{rule} found something")));
     let bytes = changes.objects.iter().map(|object| object.size).fold(changes.lfs.bytes(), u64::saturating_add);
     if let Some(most) = holds.size(bytes) {

@@ -206,7 +206,7 @@ mod tests {
         let blob = ObjectId::parse(&"a".repeat(40)).expect("an id");
         let place = PushPlace::File(Some(path.to_owned()), blob);
         let path = how.map_or_else(|| place.to_string(), |how| format!("{place} ({how})"));
-        let finding = PushFinding { rule: "jwt".to_owned(), commit: None, path, line: None, sha256: None };
+        let finding = PushFinding { rule: "jwt".into(), commit: None, path, line: None, sha256: None };
         let how = how.map(str::to_owned);
         FoundIn { finding, place, how, updates: BTreeSet::new(), exemption: None }
     }

@@ -9,6 +9,7 @@ use bottle_scan::dlp::{Rules, Scope};
 use bottle_scan::known::KnownSecrets;
 use bottle_scan::texts::{Derived, Unpacker};
 use bottle_types::git::ObjectId;
+use bottle_types::rule::Rule;
 
 use super::changes::{Object, ObjectKind, Repo};
 use super::dirs::GateDirs;
@@ -160,7 +161,7 @@ impl<'a> ScanPass<'a> {
         )?;
         let line = |offset: usize| Some(newlines(&bytes[..offset.min(bytes.len())]) + 1);
         if let Some((name, range)) = secret {
-            let rule = format!("known-secret:{name}");
+            let rule = Rule::known_secret(name);
             let line = line(range.start);
             self.hits.insert(ScanHit { text, rule, line, by: FoundBy::KnownSecrets, matched: None });
         }
@@ -170,7 +171,7 @@ impl<'a> ScanPass<'a> {
         }
         for (rule, range) in found {
             let matched = Some(Matched::new(&bytes[range.clone()]));
-            let (rule, line) = (rule.to_owned(), line(range.start));
+            let (rule, line) = (Rule::format(rule), line(range.start));
             self.hits.insert(ScanHit { text, rule, line, by: FoundBy::Rules, matched });
         }
         added.map_err(|error| format!("failed to prepare the scan: {error}"))

@@ -11,6 +11,7 @@ use bottle_policy::supervise::{Held, MOST_FINDINGS};
 use bottle_scan::dlp::{Mode, Packing, Rules, Stream};
 use bottle_types::place::Where;
 use bottle_types::reason::Reason;
+use bottle_types::rule::Rule;
 use bottle_wire::access::AccessVerdict;
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
@@ -109,9 +110,9 @@ impl ActivePolicy {
         body: &[u8],
         log: &mut AccessLog,
     ) -> Result<AllFindings, Found> {
-        let (mut all, mut ids): (Vec<Found>, Vec<String>) = (vec![], vec![]);
+        let mut all: Vec<Found> = vec![];
         loop {
-            let rules = self.policy.rules_but(&target.host, &ids).map_err(|error| {
+            let rules = self.policy.rules_but(&target.host, &all).map_err(|error| {
                 tracing::error!("failed to leave DLP rules out: {error}");
                 all.first().cloned().unwrap_or_else(|| unreadable("the rules"))
             })?;
@@ -123,30 +124,29 @@ impl ActivePolicy {
                 }
                 let mut stream = Stream::packed(packings);
                 let judged = stream.push(search, body, Mode::Block).and_then(|_| stream.finish(search, Mode::Block));
-                judged.err().map(|finding| (finding.known, scan::found(finding, Where::Body)))
+                judged.err().map(|finding| scan::found(finding, Where::Body))
             };
             let found = in_head.or_else(in_body);
             // `headers` is what several parts say together, the URL perhaps among them.
-            if found.as_ref().is_some_and(|(_, found)| matches!(found.at, Where::Url | Where::Headers)) {
+            if found.as_ref().is_some_and(|found| matches!(found.at, Where::Url | Where::Headers)) {
                 log.withhold();
             }
             match found {
                 None => return Ok(AllFindings { all, rest: rules }),
                 // A name of a host has been told when it is resolved, and could not be shown.
-                Some((known, found)) if known || found.at == Where::Host || all.len() == MOST_FINDINGS => {
+                Some(found)
+                    if found.rule.is_always_refused() || found.at == Where::Host || all.len() == MOST_FINDINGS =>
+                {
                     return Err(found);
                 }
-                Some((_, found)) => {
-                    ids.push(found.rule.clone());
-                    all.push(found);
-                }
+                Some(found) => all.push(found),
             }
         }
     }
 }
 
 fn unreadable(what: &str) -> Found {
-    Found { rule: format!("unreadable:{what}"), at: Where::Request, offset: 0 }
+    Found { rule: Rule::unreadable(what), at: Where::Request, offset: 0 }
 }
 
 /// Reads a body as far as it may be held.
@@ -228,7 +228,7 @@ fn digest(target: &RequestTarget, parts: &Parts, all: &[Found], body: &[u8]) -> 
     add(parts.method.as_str().as_bytes());
     add(parts.uri.path_and_query().map_or("", |target| target.as_str()).as_bytes());
     for found in all {
-        add(found.rule.as_bytes());
+        add(found.rule.to_string().as_bytes());
         add(found.at.to_string().as_bytes());
     }
     // A client counts its attempts in a header; where something was found in one, all are the same or it is another request.

@@ -119,12 +119,13 @@ impl ActivePolicy {
         }
         let rules = self.policy.rules_for(&target.host);
         let search = self.policy.search(compiled, &rules);
-        let (known, found) = scan::head(search, target.host.as_str(), request.uri(), request.headers())?;
-        if compiled.ask && !known && !target.websocket {
+        let found = scan::head(search, target.host.as_str(), request.uri(), request.headers())?;
+        let may_pass = !found.rule.is_always_refused();
+        if compiled.ask && may_pass && !target.websocket {
             // It is looked for again with the body, and asked about together with what is there.
             return None;
         }
-        if compiled.mode == Some(Mode::Warn) && !known {
+        if compiled.mode == Some(Mode::Warn) && may_pass {
             log.entry.finding = Some(found);
             return None;
         }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bottle_policy::matcher::Matcher;
 use bottle_policy::pipelock::{Action, Dlp, PipelockPolicy};
 use bottle_policy::route::{BaseUrl, Outbound, Route, RoutesPolicy};
+use bottle_policy::supervise::Found;
 use bottle_scan::dlp::{DataKind, Mode, Rules, RulesError, Scope, Search, TokenPattern};
 use bottle_scan::known::KnownSecrets;
 use bottle_types::host::{HostName, HostPattern};
@@ -158,7 +159,7 @@ impl Policy {
     /// The rules that are looked for on the way to a host.
     pub(super) fn rules_for(&self, host: &HostName) -> Arc<Rules> {
         let exempt = self.pipelock.dlp.exemptions.iter().filter(|exemption| exemption.host.matches(host));
-        let ids: Vec<String> = exempt.map(|exemption| exemption.rule.clone()).collect();
+        let ids: Vec<String> = exempt.filter_map(|exemption| exemption.rule.id().map(str::to_owned)).collect();
         if ids.is_empty() {
             return Arc::clone(&self.rules);
         }
@@ -168,13 +169,14 @@ impl Policy {
         })
     }
 
-    /// The same without some more: made anew each time, because a guest has a say in which.
-    pub(super) fn rules_but(&self, host: &HostName, more: &[String]) -> Result<Arc<Rules>, RulesError> {
+    /// The same without those of some findings: made anew each time, because a guest has a say in which.
+    pub(super) fn rules_but(&self, host: &HostName, more: &[Found]) -> Result<Arc<Rules>, RulesError> {
         if more.is_empty() {
             return Ok(self.rules_for(host));
         }
         let exempt = self.pipelock.dlp.exemptions.iter().filter(|exemption| exemption.host.matches(host));
-        let ids: Vec<String> = exempt.map(|exemption| &exemption.rule).chain(more).cloned().collect();
+        let rules = exempt.map(|exemption| &exemption.rule).chain(more.iter().map(|found| &found.rule));
+        let ids: Vec<String> = rules.filter_map(|rule| rule.id().map(str::to_owned)).collect();
         Rules::with(&self.pipelock.dlp.patterns, &self.pipelock.dlp.detect, &ids).map(Arc::new)
     }
 

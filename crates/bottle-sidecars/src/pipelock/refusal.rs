@@ -3,6 +3,7 @@
 use bottle_policy::supervise::Found;
 use bottle_types::place::Where;
 use bottle_types::reason::Reason;
+use bottle_types::rule::Rule;
 use bottle_wire::proposal::ProposalId;
 use http::{Response, StatusCode};
 use serde::Serialize;
@@ -11,10 +12,10 @@ use crate::proxy::response::{Body, json, refuse};
 
 /// The refusal of a request with a secret in it.
 #[derive(Serialize)]
-struct DlpRefusal<'a> {
+struct DlpRefusal {
     error: Reason,
     message: String,
-    rule: &'a str,
+    rule: String,
     #[serde(rename = "where")]
     at: String,
     offset: u64,
@@ -24,24 +25,24 @@ struct DlpRefusal<'a> {
 }
 
 pub(super) fn blocked(found: &Found) -> Response<Body> {
-    let message = match found.rule.split_once(':') {
-        Some(("known-secret", name)) => {
+    let message = match &found.rule {
+        Rule::KnownSecret(name) => {
             format!("the request was not sent: the value of {name} was found in its {}; leave it out", found.at)
         }
-        Some(("unreadable", why)) => format!(
+        Rule::Unreadable(why) => format!(
             "the request was not sent: pipelock can't look into its {} ({why}); send it unpacked, or in gzip, deflate, br \
              or zstd",
             found.at
         ),
-        _ => format!(
-            "the request was not sent: what looks like a secret ({}) was found in its {}; leave it out",
-            found.rule, found.at
+        Rule::Format(id) => format!(
+            "the request was not sent: what looks like a secret ({id}) was found in its {}; leave it out",
+            found.at
         ),
     };
     let body = DlpRefusal {
         error: Reason::Dlp,
         message,
-        rule: &found.rule,
+        rule: found.rule.to_string(),
         at: found.at.to_string(),
         offset: found.offset,
         proposal: None,
@@ -57,7 +58,7 @@ pub(super) fn refused(findings: &[Found], why: &str, proposal: Option<ProposalId
         "the request was not sent: what looks like a secret was found ({}), and a person was to decide; {why}{named}",
         list.join("; ")
     );
-    let first = findings.first().map(|found| (&*found.rule, found.at.to_string(), found.offset));
+    let first = findings.first().map(|found| (found.rule.to_string(), found.at.to_string(), found.offset));
     let (rule, at, offset) = first.unwrap_or_default();
     json(StatusCode::FORBIDDEN, &DlpRefusal { error: Reason::Dlp, message, rule, at, offset, proposal })
 }
@@ -88,7 +89,7 @@ pub(super) fn not_let_in(reason: Reason, found: Option<&Found>) -> Response<Body
         return refuse(StatusCode::BAD_GATEWAY, reason, message);
     };
     let message = format!("the answer was not let in: {} was found in its {}", found.rule, within_answer(&found.at));
-    let (rule, at, offset) = (&found.rule, found.at.to_string(), found.offset);
+    let (rule, at, offset) = (found.rule.to_string(), found.at.to_string(), found.offset);
     json(StatusCode::BAD_GATEWAY, &DlpRefusal { error: reason, message, rule, at, offset, proposal: None })
 }
 

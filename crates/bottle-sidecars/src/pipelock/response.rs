@@ -268,7 +268,7 @@ impl ScannedResponse {
     }
 
     fn cut(&mut self, reason: Reason, found: Option<Found>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let why = found.as_ref().map_or_else(|| "it is too large".to_owned(), |found| found.rule.clone());
+        let why = found.as_ref().map_or_else(|| "it is too large".to_owned(), |found| found.rule.to_string());
         let _ = self.stream_verdict.set((reason, found));
         self.ended = true;
         Poll::Ready(Some(Err(AnswerCutOff(why).into())))
@@ -287,7 +287,7 @@ impl ScannedResponse {
                 let seen = pushed.err().or(stream.warned.take());
                 if let Some(finding) = seen {
                     // Of an answer that nobody asked to look at, what can't be looked into is no news.
-                    if !(finding.known && self.policy.only_notes()) {
+                    if !(finding.rule.is_always_refused() && self.policy.only_notes()) {
                         let _ = self.noted.set(scan::found(finding, Where::Answer));
                     }
                     self.mode = ScanMode::Size;

@@ -32,12 +32,12 @@ pub(super) fn found(finding: Finding, at: Where) -> Found {
     Found { rule: finding.rule, at, offset: finding.offset }
 }
 
-/// The first finding in a request's head, and whether it is of a known secret.
-pub(super) fn head(search: Search<'_>, host: &str, uri: &Uri, headers: &HeaderMap) -> Option<(bool, Found)> {
+/// The first finding in a request's head.
+pub(super) fn head(search: Search<'_>, host: &str, uri: &Uri, headers: &HeaderMap) -> Option<Found> {
     let target = uri.path_and_query().map_or("", |target| target.as_str());
     let headers = headers::pairs(headers);
     let (finding, at) = dlp::head(search, Head { target, host, headers: &headers })?;
-    Some((finding.known, found(finding, at)))
+    Some(found(finding, at))
 }
 
 /// The packings that the head declares of its body; a finding, if one can't be undone.
@@ -178,8 +178,8 @@ where
     fn judge_trailers(&mut self, search: Search<'_>, mode: Mode, mut trailers: HeaderMap) -> Option<Found> {
         strip_trailers(&mut trailers, &self.judge.policy.routes[self.judge.route]);
         if let Some(finding) = search.find(&headers::lines(&trailers)) {
-            let (known, found) = (finding.known, found(finding, Where::Trailer));
-            if known || mode != Mode::Warn {
+            let found = found(finding, Where::Trailer);
+            if found.rule.is_always_refused() || mode != Mode::Warn {
                 return Some(found);
             }
             let _ = self.warned.set(found);

@@ -11,6 +11,7 @@ use bottle_scan::websocket::{Frames, Talk};
 use bottle_types::host::HostName;
 use bottle_types::place::Where;
 use bottle_types::reason::Reason;
+use bottle_types::rule::Rule;
 use bottle_wire::access::AccessVerdict;
 use bytes::Bytes;
 use http::header::{HOST, SEC_WEBSOCKET_EXTENSIONS};
@@ -301,7 +302,7 @@ fn judge_answer(
     judged: &mut Vec<u8>,
 ) -> Result<(), WebSocketEnd> {
     let mode = if block { Mode::Block } else { Mode::Warn };
-    let found = |rule: String| Found { rule, at: Where::Answer, offset: so_far };
+    let found = |rule: Rule| Found { rule, at: Where::Answer, offset: so_far };
     let Some((frames, talk)) = look else { return Ok(()) };
     match frames.push(bytes) {
         Ok(messages) => {
@@ -315,7 +316,7 @@ fn judge_answer(
                         return Err(WebSocketEnd { code, reason: Reason::Answer, why, found: Some(found) });
                     }
                     // Of an answer that nobody asked to look at, what can't be looked into is no news.
-                    Err(finding) if finding.known && policy.only_notes() => {}
+                    Err(finding) if finding.rule.is_always_refused() && policy.only_notes() => {}
                     Err(finding) => drop(noted.set(found(finding.rule))),
                 }
                 judged.extend(message.raw);
@@ -327,7 +328,7 @@ fn judge_answer(
         }
         Err(error) => {
             if !policy.only_notes() {
-                let _ = noted.set(found(format!("unreadable:{error}")));
+                let _ = noted.set(found(Rule::unreadable(&error.to_string())));
             }
             *look = None;
         }

@@ -188,7 +188,7 @@ async fn a_warning_lets_formats_pass_but_no_known_secret() {
     let token = format!("ghp_{}", "a1B2c3D4e5F6".repeat(3));
     assert_eq!(world.send(request("POST", "/open/x", token)).await.status(), StatusCode::OK);
     let line = world.log("pipelock.jsonl", 1).await.remove(0);
-    assert_eq!((line.verdict, line.finding.expect("a finding").rule.as_str()), (AccessVerdict::Allow, "github-pat"));
+    assert_eq!((line.verdict, line.finding.expect("a finding").rule), (AccessVerdict::Allow, "github-pat".into()));
     assert_eq!(world.send(request("POST", "/open/x", KEY)).await.status(), StatusCode::FORBIDDEN);
 }
 

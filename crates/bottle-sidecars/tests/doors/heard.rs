@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::time::Duration;
 
+use bottle_types::rule::Rule;
 use bottle_wire::access::{Access, AccessVerdict};
 use pretty_assertions::assert_eq;
 use serde::Deserialize;
@@ -26,7 +27,7 @@ struct Case {
     name: String,
     frames: Vec<String>,
     ends: Option<u16>,
-    rule: Option<String>,
+    rule: Option<Rule>,
 }
 
 impl Case {
@@ -127,7 +128,7 @@ async fn where_they_warn_all_comes_in_and_the_line_says_what() {
         assert_eq!(line.verdict, AccessVerdict::Allow);
         let found = line.finding.map(|found| found.rule);
         match (&case.rule, case.ends) {
-            (None, Some(_)) => assert!(found.is_some_and(|rule| rule.starts_with("unreadable:")), "{}", case.name),
+            (None, Some(_)) => assert!(found.is_some_and(|rule| matches!(rule, Rule::Unreadable(_))), "{}", case.name),
             (rule, _) => assert_eq!(found, *rule, "{}", case.name),
         }
     }
@@ -140,7 +141,7 @@ async fn where_nobody_looks_all_comes_in_up_to_its_limit() {
         let (bytes, ended, line) = heard(&world, at, case).await;
         assert_eq!((bytes, ended), ([HELLO, &case.bytes().concat()].concat(), false), "{}", case.name);
         // Words that talk an agent into something are noted all the same.
-        let words = case.rule.clone().filter(|rule| rule.starts_with("injection-"));
+        let words = case.rule.clone().filter(|rule| rule.id().is_some_and(|id| id.starts_with("injection-")));
         let noted = line.finding.map(|found| found.rule);
         assert_eq!((line.verdict, noted), (AccessVerdict::Allow, words), "{}", case.name);
     }

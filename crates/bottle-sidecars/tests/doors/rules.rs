@@ -137,14 +137,15 @@ async fn answers_are_looked_at_where_the_policy_says_so() {
     assert_eq!(read(off.send(get("/open/fine")).await).await.expect("whole"), "fine");
     assert!(read(off.send(get("/open/late")).await).await.is_ok());
     let lines = off.log("pipelock.jsonl", 3).await;
-    let noted: Vec<_> = lines.iter().map(|line| line.finding.as_ref().map(|found| (&*found.rule, &found.at))).collect();
-    let words = Some(("injection-ignore-instructions", &Where::Answer));
+    let noted: Vec<_> =
+        lines.iter().map(|line| line.finding.as_ref().map(|found| (found.rule.id(), &found.at))).collect();
+    let words = Some((Some("injection-ignore-instructions"), &Where::Answer));
     assert_eq!(noted, [words, None, words]);
     assert!(lines.iter().all(|line| line.verdict == bottle_wire::access::AccessVerdict::Allow && line.route.is_some()));
     let warns = world("response_scanning: { action: warn }").await;
     assert!(read(warns.send(get("/open/inject")).await).await.is_ok());
     let line = warns.log("pipelock.jsonl", 1).await.remove(0);
-    assert_eq!(line.finding.map(|found| found.rule).as_deref(), Some("injection-ignore-instructions"));
+    assert_eq!(line.finding.map(|found| found.rule), Some("injection-ignore-instructions".into()));
     assert_eq!(line.verdict, bottle_wire::access::AccessVerdict::Allow);
     let blocks = world("response_scanning: { action: block, max_body_bytes: 256KiB }").await;
     // Nothing of these has gone, so the guest is told why instead.
@@ -164,7 +165,7 @@ async fn answers_are_looked_at_where_the_policy_says_so() {
     let lines = blocks.log("pipelock.jsonl", 4).await;
     let reasons: Vec<_> = lines.iter().map(|line| line.reason.as_deref()).collect();
     assert_eq!(reasons, [Some("answer"), Some("answer_too_large"), Some("answer"), None]);
-    let rules: Vec<_> = lines.iter().map(|line| line.finding.as_ref().map(|found| found.rule.as_str())).collect();
+    let rules: Vec<_> = lines.iter().map(|line| line.finding.as_ref().and_then(|found| found.rule.id())).collect();
     let rule = Some("injection-ignore-instructions");
     assert_eq!(rules, [rule, None, rule, None]);
     let lines = blocks.log("egress.jsonl", 4).await;

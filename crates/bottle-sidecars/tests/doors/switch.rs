@@ -86,7 +86,7 @@ async fn messages_pass_and_a_secret_cut_over_frames_does_not() {
     assert_eq!((line.status, line.verdict, line.reason.as_deref()), (101, AccessVerdict::Block, Some("dlp")));
     assert_eq!(
         line.finding.map(|found| (found.rule, found.at.to_string())),
-        Some(("known-secret:ESCAPE_KEY".to_owned(), "websocket".to_owned()))
+        Some(("known-secret:ESCAPE_KEY".into(), "websocket".to_owned()))
     );
     let line = world.log("egress.jsonl", 1).await.remove(0);
     assert_eq!(

@@ -34,7 +34,7 @@ pub fn metrics<'a>(lines: impl Iterator<Item = &'a str>) -> String {
         let reason = access.reason.unwrap_or_default().split(':').next().unwrap_or_default().to_owned();
         *requests.entry((door, verdict, reason)).or_default() += 1;
         if let Some(found) = access.finding {
-            *findings.entry((door, found.rule)).or_default() += 1;
+            *findings.entry((door, found.rule.to_string())).or_default() += 1;
         }
         *bytes.entry((door, "out")).or_default() += access.bytes_out;
         *bytes.entry((door, "in")).or_default() += access.bytes_in;

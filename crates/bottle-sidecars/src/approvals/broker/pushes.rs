@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use bottle_policy::supervise::{Approval, HeldPush, Request};
+use bottle_types::rule::Rule;
 use bottle_wire::control::Holding;
 use bottle_wire::proposal::change::ChangeError;
 use bottle_wire::proposal::{By, Change, Standing, State};
@@ -62,11 +63,11 @@ impl Broker {
 }
 
 /// Tells whether the gate has refused such a finding in this run, by its own record.
-pub(super) fn was_refused(record: &Path, rule: &str, path: &str, sha256: &str) -> bool {
+pub(super) fn was_refused(record: &Path, rule: &Rule, path: &str, sha256: &str) -> bool {
     let Ok(text) = std::fs::read_to_string(record) else { return false };
     let pushes = text.lines().filter_map(|line| serde_json::from_str::<PushedRef>(line).ok());
     pushes.filter(|push| !push.verdict.has_passed()).flat_map(|push| push.findings).any(|finding| {
         let derived = || finding.path.strip_prefix(path).is_some_and(|rest| rest.starts_with(" ("));
-        finding.rule == rule && finding.sha256.as_deref() == Some(sha256) && (finding.path == path || derived())
+        finding.rule == *rule && finding.sha256.as_deref() == Some(sha256) && (finding.path == path || derived())
     })
 }

@@ -29,7 +29,7 @@ impl Doors {
 
     fn find(&self, body: &[u8]) -> Option<String> {
         let search = Search { known: &self.known, rules: Some((&self.rules, Scope::All)) };
-        search.find(body).map(|finding| finding.rule)
+        search.find(body).map(|finding| finding.rule.to_string())
     }
 
     /// What they find in the objects that a case made, and in the refs that it is to push.
