@@ -743,3 +743,18 @@ fn a_body_behind_another_is_read_as_it_is_by_itself() {
     let (nothing, tail) = after(first.as_bytes(), second.as_bytes());
     assert_eq!((nothing, after(&tail, third.as_bytes()).0), (None, found));
 }
+
+#[test]
+fn base64_that_begins_as_hex_does_is_read_from_its_beginning() {
+    let rules = Rules::builtin().expect("rules");
+    for (end, digits) in [("igr6Wx", 5), ("xGhtAh", 8)] {
+        let secret = ["Vq7-fYU6yJuHACa4k9", end].concat();
+        let name = SecretName::parse("TOKEN").expect("a name");
+        let known = KnownSecrets::new(&[(name, Secret::new(secret.clone().into_bytes()))]).expect("a secret");
+        let backwards: Vec<u8> = secret.bytes().rev().collect();
+        let form = base64::engine::general_purpose::STANDARD.encode(backwards);
+        assert!(form.bytes().take_while(u8::is_ascii_hexdigit).count() >= digits, "{form}");
+        let search = Search { known: &known, rules: Some((&rules, Scope::All)) };
+        assert!(search.find(format!("x {form}\n").as_bytes()).is_some(), "{form}");
+    }
+}

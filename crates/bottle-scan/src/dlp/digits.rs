@@ -14,6 +14,8 @@ const LONG: usize = 64;
 pub(super) const SHORT: usize = 2 * STEP;
 /// A run that is long enough is met by one of the steps of this length, and has no break before the next.
 pub(super) const STEP: usize = 16;
+/// So many bytes of what digits of hex would say in base64 are kept: as many as no base64 begins with by chance.
+const HELD: usize = 48;
 /// So many bytes at most, written as escapes.
 pub(super) const REACH: usize = 6 * LONG;
 
@@ -25,7 +27,7 @@ pub(super) struct DigitRun {
     /// A digit was none of hex; before that, a run says nothing in base64.
     no_hex: bool,
     high: Option<u8>,
-    /// Meanwhile, what the last few digits say in base64.
+    /// Meanwhile, what the last digits say in base64.
     held: Vec<u8>,
     /// Digits of this line.
     line: usize,
@@ -82,7 +84,7 @@ impl DigitRun {
                     said.base64.append(&mut self.held);
                 }
             }
-            if self.bits == 0 {
+            if self.bits == 0 && self.held.len() >= HELD {
                 self.held.clear();
             }
         }
