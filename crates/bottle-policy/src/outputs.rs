@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 pub use judge::{OutputJudge, OutputPolicy, OutputRefusal};
 pub use rules::{
-    BranchRules, CheckRules, CloseRules, CommentRules, IssueRules, LabelRules, LONGEST_TITLE, OutputRules, ReviewRules,
+    BranchRules, CheckRules, CloseRules, CommentRules, IssueRules, LONGEST_TITLE, LabelRules, OutputRules, ReviewRules,
 };
 pub use text::{LONGEST_BODY, LONGEST_REMARK, LONGEST_SUMMARY};
 

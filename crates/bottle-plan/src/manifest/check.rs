@@ -412,10 +412,9 @@ fn check_outputs(agent: &Agent, manifest: &Manifest, at: &At) -> Checked {
         let at = keys.iter().fold(at.clone(), |at, key| at.key(key));
         return Err(at.wrong(&problem).hint("name what may come of a run, such as `comment: {}` or `branch: {}`"));
     }
-    let allowed = outputs.labels.iter().flat_map(|labels| &labels.allowed);
-    for (index, label) in allowed.enumerate() {
+    for (keys, label) in outputs.allowed_labels() {
         if manifest.triggers.agent_of(label).is_some() {
-            let at = at.key("labels").key("allowed").item(index);
+            let at = keys.iter().fold(at.clone(), |at, key| at.key(key));
             return Err(at.wrong("this label starts a run, which the agent could then ask for").hint("choose another"));
         }
     }

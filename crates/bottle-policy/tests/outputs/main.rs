@@ -135,9 +135,8 @@ fn no_cheat_goes_out() {
         let own = own.then(|| judge(cheat.rules.as_ref().unwrap_or(&rules).clone(), cheat.detect.clone()));
         let judge = own.as_ref().unwrap_or(&usual);
         let output = Output::deserialize(cheat.output.clone()).map_err(|error| error.to_string());
-        let judged = output.and_then(|output| {
-            judge.judge(&known, &cheat.before, &output).map_err(|refusal| refusal.to_string())
-        });
+        let judged = output
+            .and_then(|output| judge.judge(&known, &cheat.before, &output).map_err(|refusal| refusal.to_string()));
         let as_expected = match (&judged, &cheat.refused) {
             (Ok(_), None) => true,
             (Err(said), Some(refused)) => said.contains(refused) && !said.contains(&secret),
