@@ -38,7 +38,7 @@ const READ_INSTALLATION: Operation =
 const REVOKE_TOKEN: Operation = Operation { what: "take the App's token back", needs: "nothing" };
 const MAKE_TOKEN: Operation = Operation {
     what: "get a token for the App",
-    needs: "the App to have the permissions contents, issues and pull requests: write, and actions: read",
+    needs: "the App to have the permissions contents, issues and pull requests: write, and actions: read; for checks also checks: write",
 };
 
 #[derive(Debug, Deserialize)]
