@@ -66,6 +66,11 @@ pub enum OutputRefusal {
     /// The title does not begin as it must.
     #[error("the title does not begin with `{0}` and go on behind it, as `outputs.issue.title_prefix` wants")]
     Prefix(String),
+    /// A word of the title could start a run.
+    #[error(
+        "a word of the title begins with `/` or `@`, as a command does; leave that out, or put it between backticks"
+    )]
+    Command,
     /// The check is not one of the rule's.
     #[error("the check `{0}` is not in `outputs.check.names`; take one that the tool lists")]
     CheckName(String),
@@ -267,6 +272,10 @@ fn issue(title: &str, body: &str, labels: &[String], rules: &IssueRules) -> Resu
     let prefix = &rules.title_prefix;
     if title.strip_prefix(prefix.as_str()).is_none_or(|rest| rest.trim().is_empty()) {
         return Err(OutputRefusal::Prefix(prefix.clone()));
+    }
+    // A new issue starts a run where the mention, which begins with one of these, is any word of its title.
+    if title.split_whitespace().any(|word| word.starts_with(['/', '@'])) {
+        return Err(OutputRefusal::Command);
     }
     let labels = allowed_labels(labels, &rules.labels, "issue.labels")?;
     Ok(Output::Issue { title, body: words("issue", body, LONGEST_BODY)?, labels })
