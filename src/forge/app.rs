@@ -1,6 +1,7 @@
 //! A GitHub App in place of a token: its key makes a short-lived word, for which GitHub gives a token of an hour for the job's
 //! repository alone. The key stays here; the token is renewed as every credential is, and all of them are taken back at the end.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -37,12 +38,15 @@ const READ_INSTALLATION: Operation =
 const REVOKE_TOKEN: Operation = Operation { what: "take the App's token back", needs: "nothing" };
 const MAKE_TOKEN: Operation = Operation {
     what: "get a token for the App",
-    needs: "the App to have the permissions contents, issues and pull requests: write, and actions: read",
+    needs: "the App to have the permissions contents, issues and pull requests: write, and actions: read; for checks also checks: write",
 };
 
 #[derive(Debug, Deserialize)]
 struct Installation {
     id: u64,
+    /// What it was granted.
+    #[serde(default)]
+    permissions: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -106,7 +110,12 @@ impl SignedInApp {
         let installation: Installation = http.send(ApiCall::get(READ_INSTALLATION, path)).await.map_err(failed)?;
         let id = installation.id.to_string();
         let path = vec!["app", "installations", &id, "access_tokens"];
-        let permissions = json!({"contents": "write", "issues": "write", "pull_requests": "write", "actions": "read"});
+        let mut permissions =
+            json!({"contents": "write", "issues": "write", "pull_requests": "write", "actions": "read"});
+        // Only agents that report checks need it, and nobody may ask for more than the App has.
+        if installation.permissions.get("checks").is_some_and(|granted| granted == "write") {
+            permissions["checks"] = json!("write");
+        }
         let body = json!({"repositories": [self.name], "permissions": permissions});
         let granted: InstallationToken =
             http.send(ApiCall::write(MAKE_TOKEN, Method::POST, path, body)).await.map_err(failed)?;

@@ -4,14 +4,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bottle_plan::event::LabelAct;
 use bottle_plan::facts::ForgeKind;
-use bottle_policy::outputs::Remark;
+use bottle_policy::outputs::{CloseReason, Remark};
 use bottle_types::git::ObjectId;
 use bottle_types::secret::Secret;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 
-use super::{Author, Comment, Forge, ForgeError, ForgePullRequest, Issue, NewPullRequest, UserAccess};
+use super::{
+    Author, Comment, Forge, ForgeCheck, ForgeError, ForgePullRequest, Issue, NewCheck, NewPullRequest, UserAccess,
+};
 
 /// Keeps every write.
 pub(crate) struct Dry {
@@ -34,10 +36,22 @@ pub(crate) fn would_open(new: &NewPullRequest) -> Value {
     json!({"would": "open-pull-request", "branch": new.head, "base": new.base, "title": new.title, "body": new.body, "draft": new.draft})
 }
 
+/// Who writes in a dry run.
+fn nobody() -> Author {
+    Author { id: 0, login: String::new(), is_bot: true }
+}
+
 /// A comment or a review that has no number.
 fn unwritten(body: &str) -> Comment {
-    let author = Author { id: 0, login: String::new(), is_bot: true };
-    Comment { id: 0, body: body.to_owned(), url: String::new(), author, written: None, changed: None, place: None }
+    Comment {
+        id: 0,
+        body: body.to_owned(),
+        url: String::new(),
+        author: nobody(),
+        written: None,
+        changed: None,
+        place: None,
+    }
 }
 
 impl Forge for Dry {
@@ -63,6 +77,73 @@ impl Forge for Dry {
 
     fn issue(&self, number: u64) -> BoxFuture<'_, Result<Issue, ForgeError>> {
         self.inner.issue(number)
+    }
+
+    fn issues_since<'a>(&'a self, since: Option<&'a str>) -> BoxFuture<'a, Result<Vec<Issue>, ForgeError>> {
+        self.inner.issues_since(since)
+    }
+
+    fn open_issue<'a>(&'a self, title: &'a str, body: &'a str) -> BoxFuture<'a, Result<Issue, ForgeError>> {
+        async move {
+            self.lines().push(json!({"would": "open-issue", "title": title, "body": body}));
+            Ok(Issue {
+                number: 0,
+                title: title.to_owned(),
+                body: body.to_owned(),
+                url: String::new(),
+                author: nobody(),
+                is_open: true,
+                is_pull_request: false,
+            })
+        }
+        .boxed()
+    }
+
+    fn edit_issue<'a>(&'a self, number: u64, title: &'a str, body: &'a str) -> BoxFuture<'a, Result<(), ForgeError>> {
+        async move {
+            self.lines().push(json!({"would": "edit-issue", "number": number, "title": title, "body": body}));
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn close_issue(&self, number: u64, reason: CloseReason) -> BoxFuture<'_, Result<(), ForgeError>> {
+        async move {
+            self.lines().push(json!({"would": "close-issue", "number": number, "reason": reason}));
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn close_pull_request(&self, number: u64) -> BoxFuture<'_, Result<(), ForgeError>> {
+        async move {
+            self.lines().push(json!({"would": "close-pull-request", "number": number}));
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn reported_checks<'a>(
+        &'a self,
+        commit: &'a ObjectId,
+        check: &'a NewCheck,
+    ) -> BoxFuture<'a, Result<Vec<ForgeCheck>, ForgeError>> {
+        self.inner.reported_checks(commit, check)
+    }
+
+    fn report_check<'a>(
+        &'a self,
+        commit: &'a ObjectId,
+        check: &'a NewCheck,
+    ) -> BoxFuture<'a, Result<ForgeCheck, ForgeError>> {
+        async move {
+            let conclusion = check.conclusion.name().to_owned();
+            self.lines().push(json!({
+                "would": "check", "commit": commit, "name": check.name, "conclusion": conclusion, "summary": check.summary,
+            }));
+            Ok(ForgeCheck { id: 0, url: String::new(), author: nobody(), conclusion, summary: check.summary.clone() })
+        }
+        .boxed()
     }
 
     fn pull_request(&self, number: u64) -> BoxFuture<'_, Result<ForgePullRequest, ForgeError>> {
@@ -126,7 +207,12 @@ impl Forge for Dry {
 
     fn label<'a>(&'a self, number: u64, labels: &'a [String]) -> BoxFuture<'a, Result<(), ForgeError>> {
         async move {
-            self.lines().push(json!({"would": "label", "number": number, "labels": labels}));
+            // An issue of this dry run has no number: the labels are for the one that came last.
+            let mut lines = self.lines();
+            match lines.iter_mut().rev().find(|line| number == 0 && line["would"] == "open-issue") {
+                Some(line) => line["labels"] = json!(labels),
+                None => lines.push(json!({"would": "label", "number": number, "labels": labels})),
+            }
             Ok(())
         }
         .boxed()

@@ -3,7 +3,7 @@
 use bottle_plan::event::LabelAct;
 use bottle_plan::facts::ForgeKind;
 use bottle_plan::manifest::Permission;
-use bottle_policy::outputs::{DiffSide, Remark};
+use bottle_policy::outputs::{CloseReason, DiffSide, Remark};
 use bottle_types::git::ObjectId;
 use bottle_types::secret::Secret;
 use futures_util::FutureExt as _;
@@ -13,10 +13,13 @@ use serde_json::{Value, json};
 
 use super::http::{ApiCall, ApiDialect, ForgeError, Http};
 use super::wire::{
-    WireBranch, WireComment, WireIssue, WirePull, WireRepository, WireReview, WireTimelineEntry, WireUser,
+    WireBranch, WireComment, WireIssue, WirePull, WireRepository, WireReview, WireStatus, WireTimelineEntry, WireUser,
     WireUserAccess,
 };
-use super::{Author, Comment, Forge, ForgePullRequest, Issue, NewPullRequest, Operation, UserAccess, is_below, logs};
+use super::{
+    Author, Comment, Forge, ForgeCheck, ForgePullRequest, Issue, MAX_ISSUE_PAGES, NewCheck, NewPullRequest, Operation,
+    UserAccess, is_below, logs,
+};
 
 /// How it is talked to.
 pub(super) const DIALECT: ApiDialect = ApiDialect { scheme: "token", accept: "application/json", version: None };
@@ -38,12 +41,15 @@ const READ_REPOSITORY: Operation = Operation { what: "look at the repository", n
 const READ_PULL: Operation = Operation { what: "look at the pull request", needs: "read:repository" };
 const OPEN_PULL: Operation = Operation { what: "open the pull request", needs: "write:repository" };
 const EDIT_PULL: Operation = Operation { what: "update the pull request", needs: "write:repository" };
-const LABEL: Operation = Operation { what: "label the pull request", needs: "write:issue, and the labels to be there" };
+const LABEL: Operation = Operation { what: "add the labels", needs: "write:issue, and the labels to be there" };
 const WRITE_REVIEW: Operation = Operation { what: "hand in the review", needs: "write:repository" };
 const READ_ISSUE: Operation = Operation { what: "look at the issue", needs: "read:issue" };
 const READ_COMMENTS: Operation = Operation { what: "read the comments", needs: "read:issue" };
 const READ_TIMELINE: Operation = Operation { what: "look up which label was given", needs: "read:issue" };
 const WRITE_COMMENT: Operation = Operation { what: "write the comment", needs: "write:issue" };
+const WRITE_ISSUE: Operation = Operation { what: "write the issue", needs: "write:issue" };
+const CLOSE_PULL: Operation = Operation { what: "close the pull request", needs: "write:repository" };
+const WRITE_STATUS: Operation = Operation { what: "set the commit status", needs: "write:repository" };
 const READ_LOGS: Operation =
     Operation { what: "read the failed run's logs", needs: "read:repository, and a Gitea that gives logs by its API" };
 const READ_SELF: Operation = Operation { what: "ask whose token this is", needs: "read:user" };
@@ -133,6 +139,105 @@ impl Forge for Gitea {
             let number = number.to_string();
             let wire: WireIssue = self.http.send(ApiCall::get(READ_ISSUE, self.path(&["issues", &number]))).await?;
             Ok(wire.into())
+        }
+        .boxed()
+    }
+
+    fn issues_since<'a>(&'a self, since: Option<&'a str>) -> BoxFuture<'a, Result<Vec<Issue>, ForgeError>> {
+        async move {
+            let mut issues = vec![];
+            for page in 1..=MAX_ISSUE_PAGES {
+                let mut call = ApiCall::get(READ_ISSUE, self.path(&["issues"]))
+                    .query("state", "all")
+                    .query("type", "issues")
+                    .query(PER_PAGE, A_PAGE)
+                    .query("page", page);
+                if let Some(since) = since {
+                    call = call.query("since", since);
+                }
+                // A server may give shorter pages than were asked for: only an empty one is surely the last.
+                let wires: Vec<WireIssue> = self.http.send(call).await?;
+                if wires.is_empty() {
+                    break;
+                }
+                issues.extend(wires.into_iter().map(Issue::from).filter(|issue| !issue.is_pull_request));
+            }
+            Ok(issues)
+        }
+        .boxed()
+    }
+
+    fn open_issue<'a>(&'a self, title: &'a str, body: &'a str) -> BoxFuture<'a, Result<Issue, ForgeError>> {
+        async move {
+            let words = json!({"title": title, "body": body});
+            let call = ApiCall::write(WRITE_ISSUE, Method::POST, self.path(&["issues"]), words);
+            Ok(self.http.send::<WireIssue>(call).await?.into())
+        }
+        .boxed()
+    }
+
+    fn edit_issue<'a>(&'a self, number: u64, title: &'a str, body: &'a str) -> BoxFuture<'a, Result<(), ForgeError>> {
+        async move {
+            let number = number.to_string();
+            let words = json!({"title": title, "body": body});
+            let call = ApiCall::write(WRITE_ISSUE, Method::PATCH, self.path(&["issues", &number]), words);
+            self.http.send::<WireIssue>(call).await.map(|_| ())
+        }
+        .boxed()
+    }
+
+    fn close_issue(&self, number: u64, _: CloseReason) -> BoxFuture<'_, Result<(), ForgeError>> {
+        async move {
+            let number = number.to_string();
+            let change = json!({"state": "closed"});
+            let call = ApiCall::write(WRITE_ISSUE, Method::PATCH, self.path(&["issues", &number]), change);
+            self.http.send::<WireIssue>(call).await.map(|_| ())
+        }
+        .boxed()
+    }
+
+    fn close_pull_request(&self, number: u64) -> BoxFuture<'_, Result<(), ForgeError>> {
+        async move {
+            let number = number.to_string();
+            let path = self.path(&["pulls", &number]);
+            let call = ApiCall::write(CLOSE_PULL, Method::PATCH, path, json!({"state": "closed"}));
+            self.http.send::<WirePull>(call).await.map(|_| ())
+        }
+        .boxed()
+    }
+
+    fn reported_checks<'a>(
+        &'a self,
+        commit: &'a ObjectId,
+        check: &'a NewCheck,
+    ) -> BoxFuture<'a, Result<Vec<ForgeCheck>, ForgeError>> {
+        async move {
+            let mut statuses = vec![];
+            for page in 1..=PAGES {
+                let call = ApiCall::get(WRITE_STATUS, self.path(&["commits", commit.as_str(), "statuses"]))
+                    .query(PER_PAGE, A_PAGE)
+                    .query("page", page);
+                // Gitea's list of nothing is null.
+                let wires: Vec<WireStatus> = self.http.send::<Option<_>>(call).await?.unwrap_or_default();
+                if wires.is_empty() {
+                    break;
+                }
+                statuses.extend(wires.into_iter().filter(|status| status.is_of(&check.name, &check.job_url)));
+            }
+            Ok(statuses.into_iter().map(ForgeCheck::from).collect())
+        }
+        .boxed()
+    }
+
+    fn report_check<'a>(
+        &'a self,
+        commit: &'a ObjectId,
+        check: &'a NewCheck,
+    ) -> BoxFuture<'a, Result<ForgeCheck, ForgeError>> {
+        async move {
+            let path = self.path(&["statuses", commit.as_str()]);
+            let call = ApiCall::write(WRITE_STATUS, Method::POST, path, check.as_status());
+            Ok(self.http.send::<WireStatus>(call).await?.into())
         }
         .boxed()
     }

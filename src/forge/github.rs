@@ -2,7 +2,7 @@
 
 use bottle_plan::facts::ForgeKind;
 use bottle_plan::manifest::Permission;
-use bottle_policy::outputs::{DiffSide, Remark};
+use bottle_policy::outputs::{CloseReason, DiffSide, Remark};
 use bottle_types::git::ObjectId;
 use bottle_types::secret::Secret;
 use futures_util::FutureExt as _;
@@ -12,9 +12,13 @@ use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
 use super::http::{ApiCall, ApiDialect, ForgeError, Http};
-use super::wire::{WireBranch, WireComment, WireIssue, WirePull, WireRepository, WireUser, WireUserAccess};
+use super::wire::{
+    WireBranch, WireCheckRun, WireCheckRuns, WireComment, WireIssue, WirePull, WireRepository, WireStatus, WireUser,
+    WireUserAccess,
+};
 use super::{
-    Author, Comment, Forge, ForgePullRequest, Issue, NewPullRequest, Operation, UserAccess, graphql, is_below, logs,
+    Author, Comment, Forge, ForgeCheck, ForgePullRequest, Issue, MAX_ISSUE_PAGES, NewCheck, NewPullRequest, Operation,
+    UserAccess, graphql, is_below, logs,
 };
 
 /// How it is talked to; the version is the newest that Enterprise servers in use know.
@@ -50,7 +54,7 @@ const OPEN_PULL: Operation = Operation {
 };
 const EDIT_PULL: Operation =
     Operation { what: "update the pull request", needs: "`permissions: pull-requests: write`" };
-const LABEL: Operation = Operation { what: "label the pull request", needs: "`permissions: pull-requests: write`" };
+const LABEL: Operation = Operation { what: "add the labels", needs: "`permissions: pull-requests: write`" };
 const WRITE_REVIEW: Operation = Operation { what: "hand in the review", needs: "`permissions: pull-requests: write`" };
 const READ_ISSUE: Operation = Operation { what: "look at the issue", needs: "`permissions: issues: read`" };
 const READ_COMMENTS: Operation = Operation { what: "read the comments", needs: "`permissions: issues: read`" };
@@ -58,6 +62,12 @@ const WRITE_COMMENT: Operation = Operation {
     what: "write the comment",
     needs: "`permissions: issues: write`, for a pull request `pull-requests: write`",
 };
+const WRITE_ISSUE: Operation = Operation { what: "write the issue", needs: "`permissions: issues: write`" };
+const CLOSE_PULL: Operation =
+    Operation { what: "close the pull request", needs: "`permissions: pull-requests: write`" };
+const WRITE_CHECK: Operation = Operation { what: "report the check", needs: "`permissions: checks: write`" };
+const WRITE_STATUS: Operation =
+    Operation { what: "set the commit status", needs: "`permissions: statuses: write`, or a user's access to it" };
 const READ_LOGS: Operation = Operation { what: "read the failed run's logs", needs: "`permissions: actions: read`" };
 const READ_SELF: Operation = Operation { what: "ask whose token this is", needs: "to be a user's" };
 
@@ -76,6 +86,32 @@ impl Github {
 
     fn path<'a>(&'a self, rest: &[&'a str]) -> Vec<&'a str> {
         [&["repos", self.owner.as_str(), self.name.as_str()], rest].concat()
+    }
+
+    /// Whether the token is an App's, the job's among them: no user's token may report check runs.
+    async fn is_app(&self) -> Result<bool, ForgeError> {
+        Ok(self.myself().await?.is_some_and(|me| me.id == 0))
+    }
+
+    async fn check_runs(&self, commit: &ObjectId, check: &NewCheck) -> Result<Vec<ForgeCheck>, ForgeError> {
+        let call = ApiCall::get(WRITE_CHECK, self.path(&["commits", commit.as_str(), "check-runs"]))
+            .query("check_name", &check.name)
+            .query("filter", "all")
+            .query(PER_PAGE, A_PAGE);
+        let wires: WireCheckRuns = self.http.send(call).await?;
+        let ours = wires.check_runs.into_iter().filter(|run| run.is_of(&check.name, &check.key));
+        Ok(ours.map(ForgeCheck::from).collect())
+    }
+
+    async fn report_check_run(&self, commit: &ObjectId, check: &NewCheck) -> Result<ForgeCheck, ForgeError> {
+        let body = json!({
+            "name": check.name, "head_sha": commit, "external_id": check.key, "details_url": check.job_url,
+            "status": "completed", "conclusion": check.conclusion.name(),
+            // The title is shown as it is written, the summary as Markdown: none of that is the agent's.
+            "output": {"title": check.summary, "summary": format!("[the job]({})", check.job_url)},
+        });
+        let call = ApiCall::write(WRITE_CHECK, Method::POST, self.path(&["check-runs"]), body);
+        Ok(self.http.send::<WireCheckRun>(call).await?.into())
     }
 }
 
@@ -118,6 +154,112 @@ impl Forge for Github {
             let number = number.to_string();
             let wire: WireIssue = self.http.send(ApiCall::get(READ_ISSUE, self.path(&["issues", &number]))).await?;
             Ok(wire.into())
+        }
+        .boxed()
+    }
+
+    fn issues_since<'a>(&'a self, since: Option<&'a str>) -> BoxFuture<'a, Result<Vec<Issue>, ForgeError>> {
+        async move {
+            let mut issues = vec![];
+            for page in 1..=MAX_ISSUE_PAGES {
+                let mut call = ApiCall::get(READ_ISSUE, self.path(&["issues"]))
+                    .query("state", "all")
+                    .query("sort", "created")
+                    .query("direction", "desc")
+                    .query(PER_PAGE, A_PAGE)
+                    .query("page", page);
+                if let Some(since) = since {
+                    call = call.query("since", since);
+                }
+                let wires: Vec<WireIssue> = self.http.send(call).await?;
+                let last = wires.len() < A_PAGE;
+                issues.extend(wires.into_iter().map(Issue::from).filter(|issue| !issue.is_pull_request));
+                if last {
+                    break;
+                }
+            }
+            Ok(issues)
+        }
+        .boxed()
+    }
+
+    fn open_issue<'a>(&'a self, title: &'a str, body: &'a str) -> BoxFuture<'a, Result<Issue, ForgeError>> {
+        async move {
+            let words = json!({"title": title, "body": body});
+            let call = ApiCall::write(WRITE_ISSUE, Method::POST, self.path(&["issues"]), words);
+            Ok(self.http.send::<WireIssue>(call).await?.into())
+        }
+        .boxed()
+    }
+
+    fn edit_issue<'a>(&'a self, number: u64, title: &'a str, body: &'a str) -> BoxFuture<'a, Result<(), ForgeError>> {
+        async move {
+            let number = number.to_string();
+            let words = json!({"title": title, "body": body});
+            let call = ApiCall::write(WRITE_ISSUE, Method::PATCH, self.path(&["issues", &number]), words);
+            self.http.send::<WireIssue>(call).await.map(|_| ())
+        }
+        .boxed()
+    }
+
+    fn close_issue(&self, number: u64, reason: CloseReason) -> BoxFuture<'_, Result<(), ForgeError>> {
+        async move {
+            let number = number.to_string();
+            let change = json!({"state": "closed", "state_reason": reason});
+            let call = ApiCall::write(WRITE_ISSUE, Method::PATCH, self.path(&["issues", &number]), change);
+            self.http.send::<WireIssue>(call).await.map(|_| ())
+        }
+        .boxed()
+    }
+
+    fn close_pull_request(&self, number: u64) -> BoxFuture<'_, Result<(), ForgeError>> {
+        async move {
+            let number = number.to_string();
+            let path = self.path(&["pulls", &number]);
+            let call = ApiCall::write(CLOSE_PULL, Method::PATCH, path, json!({"state": "closed"}));
+            self.http.send::<WirePull>(call).await.map(|_| ())
+        }
+        .boxed()
+    }
+
+    fn reported_checks<'a>(
+        &'a self,
+        commit: &'a ObjectId,
+        check: &'a NewCheck,
+    ) -> BoxFuture<'a, Result<Vec<ForgeCheck>, ForgeError>> {
+        async move {
+            if self.is_app().await? {
+                return self.check_runs(commit, check).await;
+            }
+            let mut statuses = vec![];
+            for page in 1..=REVIEW_PAGES {
+                let call = ApiCall::get(WRITE_STATUS, self.path(&["commits", commit.as_str(), "statuses"]))
+                    .query(PER_PAGE, A_PAGE)
+                    .query("page", page);
+                let wires: Vec<WireStatus> = self.http.send(call).await?;
+                let last = wires.len() < A_PAGE;
+                statuses.extend(wires.into_iter().filter(|status| status.is_of(&check.name, &check.job_url)));
+                if last {
+                    break;
+                }
+            }
+            Ok(statuses.into_iter().map(ForgeCheck::from).collect())
+        }
+        .boxed()
+    }
+
+    fn report_check<'a>(
+        &'a self,
+        commit: &'a ObjectId,
+        check: &'a NewCheck,
+    ) -> BoxFuture<'a, Result<ForgeCheck, ForgeError>> {
+        async move {
+            if self.is_app().await? {
+                return self.report_check_run(commit, check).await;
+            }
+            let path = self.path(&["statuses", commit.as_str()]);
+            let call = ApiCall::write(WRITE_STATUS, Method::POST, path, check.as_status());
+            Ok(self.http.send::<WireStatus>(call).await?.into())
         }
         .boxed()
     }

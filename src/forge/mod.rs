@@ -26,7 +26,7 @@ use bottle_plan::event::LabelAct;
 use bottle_plan::facts::ForgeKind;
 use bottle_plan::manifest::Permission;
 use bottle_plan::task::Place;
-use bottle_policy::outputs::Remark;
+use bottle_policy::outputs::{CheckConclusion, CloseReason, Remark};
 use bottle_types::git::ObjectId;
 use bottle_types::secret::Secret;
 use futures_util::future::BoxFuture;
@@ -34,6 +34,9 @@ use futures_util::future::BoxFuture;
 pub(crate) use detect::{connect, connect_open, is_open, kind, kind_of, token};
 pub(crate) use dry::{Dry, would_open};
 pub(crate) use http::{FIRST_WAIT, ForgeError};
+
+/// More issues than this many pages are looked through no further.
+const MAX_ISSUE_PAGES: usize = 20;
 
 /// What a forge says about a user and the repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,12 +121,50 @@ impl Author {
 /// An issue as it is now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Issue {
+    pub(crate) number: u64,
     pub(crate) title: String,
     pub(crate) body: String,
     /// For people.
     pub(crate) url: String,
+    pub(crate) author: Author,
+    pub(crate) is_open: bool,
     /// Forges number both alike.
     pub(crate) is_pull_request: bool,
+}
+
+/// A check of a commit that has ended: a check run or a commit status.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NewCheck {
+    pub(crate) name: String,
+    pub(crate) conclusion: CheckConclusion,
+    /// One line.
+    pub(crate) summary: String,
+    /// The same for every try of a job to report it; a commit status has no place for it.
+    pub(crate) key: String,
+    /// The job's page.
+    pub(crate) job_url: String,
+}
+
+impl NewCheck {
+    /// The body of the call that sets it as a commit status.
+    fn as_status(&self) -> serde_json::Value {
+        serde_json::json!({
+            "context": self.name, "state": self.conclusion.name(), "description": self.summary, "target_url": self.job_url,
+        })
+    }
+}
+
+/// A check as the forge has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ForgeCheck {
+    /// Newer ones have greater numbers.
+    pub(crate) id: u64,
+    /// For people.
+    pub(crate) url: String,
+    pub(crate) author: Author,
+    /// In the forge's words, such as `success`.
+    pub(crate) conclusion: String,
+    pub(crate) summary: String,
 }
 
 /// What the runner wants of a forge. Every call is about the job's repository.
@@ -138,6 +179,27 @@ pub(crate) trait Forge: Send + Sync {
     /// The commit that a branch is at.
     fn commit_of<'a>(&'a self, branch: &'a str) -> BoxFuture<'a, Result<ObjectId, ForgeError>>;
     fn issue(&self, number: u64) -> BoxFuture<'_, Result<Issue, ForgeError>>;
+    /// The issues that were opened or changed since, RFC 3339, or the newest; pull requests are not among them.
+    fn issues_since<'a>(&'a self, since: Option<&'a str>) -> BoxFuture<'a, Result<Vec<Issue>, ForgeError>>;
+    fn open_issue<'a>(&'a self, title: &'a str, body: &'a str) -> BoxFuture<'a, Result<Issue, ForgeError>>;
+    /// Gives an issue another title and text.
+    fn edit_issue<'a>(&'a self, number: u64, title: &'a str, body: &'a str) -> BoxFuture<'a, Result<(), ForgeError>>;
+    /// Closes an issue, with the reason where the forge has one.
+    fn close_issue(&self, number: u64, reason: CloseReason) -> BoxFuture<'_, Result<(), ForgeError>>;
+    /// Closes a pull request.
+    fn close_pull_request(&self, number: u64) -> BoxFuture<'_, Result<(), ForgeError>>;
+    /// The checks of this name that this job has reported of a commit.
+    fn reported_checks<'a>(
+        &'a self,
+        commit: &'a ObjectId,
+        check: &'a NewCheck,
+    ) -> BoxFuture<'a, Result<Vec<ForgeCheck>, ForgeError>>;
+    /// Reports a check of a commit; it stands before an earlier one of its name.
+    fn report_check<'a>(
+        &'a self,
+        commit: &'a ObjectId,
+        check: &'a NewCheck,
+    ) -> BoxFuture<'a, Result<ForgeCheck, ForgeError>>;
     fn pull_request(&self, number: u64) -> BoxFuture<'_, Result<ForgePullRequest, ForgeError>>;
     /// The open pull requests whose head is this branch of this repository.
     fn open_from<'a>(&'a self, branch: &'a str) -> BoxFuture<'a, Result<Vec<ForgePullRequest>, ForgeError>>;

@@ -5,7 +5,7 @@ use bottle_plan::task::Place;
 use bottle_types::git::ObjectId;
 use serde::{Deserialize, Deserializer};
 
-use super::{Author, Comment, ForgePullRequest, Issue};
+use super::{Author, Comment, ForgeCheck, ForgePullRequest, Issue};
 
 #[derive(Debug, Deserialize)]
 pub(super) struct WireUser {
@@ -126,10 +126,72 @@ pub(super) struct WireJob {
 
 #[derive(Debug, Deserialize)]
 pub(super) struct WireIssue {
+    number: u64,
     title: String,
     body: Option<String>,
     html_url: String,
+    #[serde(default)]
+    state: String,
+    user: Option<WireUser>,
+    /// Gitea: who wrote an imported issue on another forge.
+    original_author: Option<String>,
+    original_author_id: Option<i64>,
     pull_request: Option<serde_json::Value>,
+}
+
+/// A commit status.
+#[derive(Debug, Deserialize)]
+pub(super) struct WireStatus {
+    id: u64,
+    /// Gitea calls it `status`.
+    #[serde(alias = "status")]
+    state: String,
+    context: String,
+    description: Option<String>,
+    target_url: Option<String>,
+    creator: Option<WireUser>,
+}
+
+impl WireStatus {
+    /// Whether a job has set it, under this name.
+    pub(super) fn is_of(&self, name: &str, job_url: &str) -> bool {
+        self.context == name && self.target_url.as_deref() == Some(job_url)
+    }
+}
+
+/// GitHub: check runs of a commit.
+#[derive(Debug, Deserialize)]
+pub(super) struct WireCheckRuns {
+    pub(super) check_runs: Vec<WireCheckRun>,
+}
+
+/// GitHub: a check run.
+#[derive(Debug, Deserialize)]
+pub(super) struct WireCheckRun {
+    id: u64,
+    name: String,
+    conclusion: Option<String>,
+    external_id: Option<String>,
+    html_url: Option<String>,
+    app: Option<WireApp>,
+    output: WireCheckOutput,
+}
+
+#[derive(Debug, Deserialize)]
+struct WireApp {
+    slug: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct WireCheckOutput {
+    title: Option<String>,
+}
+
+impl WireCheckRun {
+    /// Whether it bears this key, under this name.
+    pub(super) fn is_of(&self, name: &str, key: &str) -> bool {
+        self.name == name && self.external_id.as_deref() == Some(key)
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -196,20 +258,9 @@ impl From<WireComment> for Comment {
             hunk: hunk.unwrap_or_default(),
             answers,
         });
-        let nobody = |login: String| Author { id: 0, login, is_bot: true };
-        let imported = comment.original_author.filter(|name| !name.is_empty());
-        let imported = imported.or(comment.original_author_id.filter(|id| *id != 0).map(|_| String::new()));
-        let author = match (imported, comment.user) {
-            // The account is that of whoever imported it, and its words are not that user's.
-            (Some(name), _) => nobody(name),
-            // A deleted user's comment is nobody's.
-            (None, None) => nobody(String::new()),
-            (None, Some(user)) => {
-                let author = Author::from(user);
-                let is_bot = author.is_bot || comment.performed_via_github_app.is_some();
-                Author { is_bot, ..author }
-            }
-        };
+        let is_app = comment.performed_via_github_app.is_some();
+        let author = writer(comment.user, comment.original_author, comment.original_author_id);
+        let author = Author { is_bot: author.is_bot || is_app, ..author };
         Self {
             id: comment.id,
             written: comment.created_at,
@@ -222,13 +273,55 @@ impl From<WireComment> for Comment {
     }
 }
 
+/// Who wrote something: the user, but for what was imported, whose words are not those of the user who imported it.
+fn writer(user: Option<WireUser>, original_author: Option<String>, original_author_id: Option<i64>) -> Author {
+    let nobody = |login: String| Author { id: 0, login, is_bot: true };
+    let imported = original_author.filter(|name| !name.is_empty());
+    let imported = imported.or(original_author_id.filter(|id| *id != 0).map(|_| String::new()));
+    match (imported, user) {
+        (Some(name), _) => nobody(name),
+        // A deleted user's words are nobody's.
+        (None, None) => nobody(String::new()),
+        (None, Some(user)) => Author::from(user),
+    }
+}
+
 impl From<WireIssue> for Issue {
     fn from(issue: WireIssue) -> Self {
         Self {
+            number: issue.number,
             title: issue.title,
             body: issue.body.unwrap_or_default(),
             url: issue.html_url,
+            author: writer(issue.user, issue.original_author, issue.original_author_id),
+            is_open: issue.state != "closed",
             is_pull_request: issue.pull_request.is_some(),
+        }
+    }
+}
+
+impl From<WireStatus> for ForgeCheck {
+    fn from(status: WireStatus) -> Self {
+        Self {
+            id: status.id,
+            // A status has no page of its own.
+            url: String::new(),
+            author: writer(status.creator, None, None),
+            conclusion: status.state,
+            summary: status.description.unwrap_or_default(),
+        }
+    }
+}
+
+impl From<WireCheckRun> for ForgeCheck {
+    fn from(run: WireCheckRun) -> Self {
+        let slug = run.app.and_then(|app| app.slug).unwrap_or_default();
+        Self {
+            id: run.id,
+            url: run.html_url.unwrap_or_default(),
+            author: Author { id: 0, login: format!("{slug}[bot]"), is_bot: true },
+            conclusion: run.conclusion.unwrap_or_default(),
+            summary: run.output.title.unwrap_or_default(),
         }
     }
 }

@@ -23,7 +23,7 @@ use crate::exit::{Code, Failure};
 use crate::forge::Forge;
 use crate::host;
 use crate::report::{Events, RunEvent};
-use crate::thread::{WrittenOutput, output_key, write_output};
+use crate::thread::{WriteResult, WrittenOutput, output_key, write_output};
 
 /// The outputs that were asked for, in their order.
 pub(super) type AskedOutputs = Vec<(ProposalId, Output)>;
@@ -155,13 +155,17 @@ impl Performer<'_> {
         };
         let write = write_output(self.forge, self.plan, &key, &output);
         let step = match write_if_held(lost, self.cancel, write).await? {
-            Ok(Some(WrittenOutput { number, url, was_there })) => {
+            Ok(WriteResult::Written(WrittenOutput { number, url, was_there })) => {
                 let at = if url.is_empty() { String::new() } else { format!(": {url}") };
                 let how = if was_there { "it was there" } else { "written" };
                 self.events.note(format!("{id}, {kind}: {how}{at}"));
                 ReceiptStep::Done { number, url, was_there }
             }
-            Ok(None) => ReceiptStep::Refused { reason: "this run has no place for it".to_owned() },
+            Ok(WriteResult::Refused(reason)) => {
+                let what = format!("{id}, {kind}: {reason}");
+                self.events.emit(RunEvent::Refused { door: "supervise".to_owned(), what });
+                ReceiptStep::Refused { reason: reason.to_owned() }
+            }
             Err(error) => {
                 failed(&error, outcome);
                 ReceiptStep::Failed { reason: super::one_line(&error.to_string()) }

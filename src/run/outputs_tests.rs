@@ -2,7 +2,7 @@
 
 use bottle_plan::task::{PullRequest, Source};
 use bottle_policy::outputs::changed::ChangedLines;
-use bottle_policy::outputs::{DiffSide, OutputKind, OutputPolicy, Remark};
+use bottle_policy::outputs::{CheckConclusion, CloseReason, DiffSide, OutputKind, OutputPolicy, Remark};
 use bottle_types::git::ObjectId;
 use bottle_types::secret::{Secret, SecretName};
 use serde_json::Value;
@@ -11,7 +11,10 @@ use super::*;
 use crate::forge::Dry;
 use crate::forge::testing::*;
 
-const RULES: &str = r#"{"comment": {"max": 2}, "labels": {"allowed": ["bug", "docs"]}, "review": {}}"#;
+const RULES: &str = r#"{"comment": {"max": 2}, "labels": {"allowed": ["bug", "docs"]}, "review": {},
+    "issue": {"title_prefix": "[bot] ", "labels": ["bug"]}, "close": {}, "check": {"names": ["bottle / review", "docs"]}}"#;
+/// The receipts of all outputs.
+const RECEIPTS: usize = 14;
 const DIFF: &str = "diff --git a/size.py b/size.py\n--- a/size.py\n+++ b/size.py\n@@ -1,3 +1,3 @@\n a\n-b\n+c\n d\n";
 
 /// The plan of a run about a pull request, whose agent may write all that there is.
@@ -28,12 +31,28 @@ fn reviewing() -> BottlePlan {
         base_branch: "main".to_owned(),
         from_fork: true,
     });
+    granted(plan)
+}
+
+fn granted(mut plan: BottlePlan) -> BottlePlan {
     plan.policies.supervise.outputs = Some(OutputPolicy {
         rules: serde_json::from_str(RULES).expect("rules"),
         changed: ChangedLines::parse(DIFF),
         ..OutputPolicy::default()
     });
     plan
+}
+
+fn new_issue(title: &str) -> Output {
+    Output::Issue { title: title.to_owned(), body: "It counts wrong.".to_owned(), labels: vec!["bug".to_owned()] }
+}
+
+fn check(conclusion: CheckConclusion, summary: &str) -> Output {
+    Output::Check { name: "bottle / review".to_owned(), conclusion, summary: summary.to_owned() }
+}
+
+fn close(comment: &str) -> Output {
+    Output::Close { reason: CloseReason::NotPlanned, comment: comment.to_owned() }
 }
 
 fn remark(line: u64, side: DiffSide) -> Remark {
@@ -57,6 +76,9 @@ fn outputs() -> AskedOutputs {
         Output::Labels { labels: vec!["bug".to_owned(), "docs".to_owned()] },
         Output::Review { body: "Two remarks.".to_owned(), remarks },
         Output::Comment { body: "The second.".to_owned() },
+        new_issue("[bot] Another one"),
+        check(CheckConclusion::Failure, "One finding."),
+        close("It is there already."),
     ];
     numbered(all)
 }
@@ -66,7 +88,7 @@ fn numbered(outputs: impl IntoIterator<Item = Output>) -> AskedOutputs {
 }
 
 fn double(kind: &'static str) -> Double {
-    let pull = json!({"number": 9, "title": "t", "body": "", "head": "patch", "base": "main", "fork": true});
+    let pull = json!({"number": 9, "title": "t", "body": "", "head": "patch", "base": "main", "fork": true, "sha": "a".repeat(40)});
     Double::start(kind, json!({"pulls": [pull]}))
 }
 
@@ -126,8 +148,22 @@ fn of_job(run_id: usize) -> BottlePlan {
     let mut plan = reviewing();
     if let Some(ci) = &mut plan.ci {
         ci.run_id = run_id.to_string();
+        ci.run_url = format!("https://git.bottle.test/octo-org/textstats/actions/runs/{run_id}");
     }
     plan
+}
+
+/// The checks of a job, as name, conclusion and summary.
+fn checks(double: &Double, plan: &BottlePlan) -> Vec<[String; 3]> {
+    let state = double.state();
+    let job = json!(plan.ci.as_ref().expect("a job").run_url);
+    let all = |list: &str| state[list].as_array().cloned().unwrap_or_default();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let runs = all("check_runs").into_iter().filter(|run| run["details_url"] == job);
+    let runs = runs.map(|run| [text(&run["name"]), text(&run["conclusion"]), text(&run["output"]["title"])]);
+    let statuses = all("statuses").into_iter().filter(|status| status["target_url"] == job);
+    let statuses = statuses.map(|one| [text(&one["context"]), text(&one["state"]), text(&one["description"])]);
+    runs.chain(statuses).collect()
 }
 
 /// Asserts that the forge has each output of a job once.
@@ -143,6 +179,12 @@ fn assert_whole(double: &Double, plan: &BottlePlan, what: &str) {
     assert_eq!(of("comments", OutputKind::Comment, 2), ["The second."], "{what}: {state}");
     assert_eq!(of("reviews", OutputKind::Review, 1), ["Two remarks."], "{what}: {state}");
     assert_eq!(state["pulls"][0]["labels"], json!(["bug", "docs"]), "{what}");
+    assert_eq!(of("issues", OutputKind::Issue, 1), ["It counts wrong."], "{what}: {state}");
+    let issue = state["issues"].as_array().and_then(|issues| issues.last()).expect("an issue");
+    assert_eq!((&issue["title"], &issue["labels"]), (&json!("[bot] Another one"), &json!(["bug"])), "{what}");
+    assert_eq!(checks(double, plan), [["bottle / review", "failure", "One finding."]], "{what}: {state}");
+    assert_eq!(of("comments", OutputKind::Close, 1), ["It is there already."], "{what}: {state}");
+    assert_eq!(state["pulls"][0]["state"], "closed", "{what}");
 }
 
 #[tokio::test]
@@ -150,7 +192,8 @@ async fn each_is_written_once_wherever_the_run_is_killed() {
     for kind in BOTH {
         let double = double(kind);
         let forge = forge(&double);
-        for killed_at in 1..=8 {
+        for killed_at in 1..=RECEIPTS {
+            double.say(&json!({"pull": 9, "now": {"state": "open"}}));
             let plan = of_job(killed_at);
             perform(forge.as_ref(), &plan, outputs(), killed_at).await;
             let (steps, outcome, _) = perform(forge.as_ref(), &plan, outputs(), 0).await;
@@ -158,14 +201,16 @@ async fn each_is_written_once_wherever_the_run_is_killed() {
             assert_eq!(outcome.code, Code::Done);
             // A line before each and a line behind it; those of before are found again.
             let done = |step: &ReceiptStep| matches!(step, ReceiptStep::Done { .. });
-            assert_eq!(steps.iter().map(done).collect::<Vec<_>>(), [false, true].repeat(4));
+            assert_eq!(steps.iter().map(done).collect::<Vec<_>>(), [false, true].repeat(RECEIPTS / 2));
             let were_there =
                 steps.iter().filter(|step| matches!(step, ReceiptStep::Done { was_there: true, .. })).count();
             // Before receipt 2 the first comment was written; of labels it can't be told.
-            let expected = [0, 1, 1, 1, 1, 2, 2, 3][killed_at - 1];
+            let expected = [0, 1, 1, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6][killed_at - 1];
             assert_eq!(were_there, expected, "{kind}, killed at {killed_at}: {steps:?}");
         }
-        assert_eq!((count(&double.state(), "comments"), count(&double.state(), "reviews")), (16, 8), "{kind}");
+        let (state, checks) = (double.state(), if kind == "github" { "check_runs" } else { "statuses" });
+        let counts = ["comments", "reviews", "issues", checks].map(|list| count(&state, list));
+        assert_eq!(counts, [3 * RECEIPTS, RECEIPTS, 1 + RECEIPTS, RECEIPTS], "{kind}");
         double.assert_valid();
     }
 }
@@ -177,9 +222,17 @@ async fn each_is_written_once_whatever_becomes_of_the_answer() {
         for (job, fault) in
             [json!({"drop": "after"}), json!({"drop": "before"}), json!({"status": 502})].iter().enumerate()
         {
-            for path in ["/issues/9/comments$", "/labels$", "/reviews$"] {
+            double.say(&json!({"pull": 9, "now": {"state": "open"}}));
+            for (method, path) in [
+                ("POST", "/issues/9/comments$"),
+                ("POST", "/labels$"),
+                ("POST", "/reviews$"),
+                ("POST", "/issues$"),
+                ("POST", "/(check-runs|statuses/a+)$"),
+                ("PATCH", "/pulls/9$"),
+            ] {
                 let mut fault = fault.clone();
-                fault["method"] = json!("POST");
+                fault["method"] = json!(method);
                 fault["path"] = json!(path);
                 double.say(&json!({"fault": fault}));
             }
@@ -188,7 +241,8 @@ async fn each_is_written_once_whatever_becomes_of_the_answer() {
             assert_eq!(outcome.code, Code::Done, "{kind} {fault}: {}", outcome.summary);
             assert_whole(&double, &plan, &format!("{kind} {fault}"));
         }
-        assert_eq!((count(&double.state(), "comments"), count(&double.state(), "reviews")), (6, 3), "{kind}");
+        let state = double.state();
+        assert_eq!(["comments", "reviews", "issues"].map(|list| count(&state, list)), [9, 3, 4], "{kind}");
         double.assert_valid();
     }
 }
@@ -273,6 +327,20 @@ async fn what_may_not_go_out_is_written_nowhere() {
             "size.py, line 4",
         ),
         ("nothing is granted", none, vec![comment("x")], 0, "does not grant `comment`"),
+        ("a title without its prefix", reviewing(), vec![new_issue("Another one")], 0, "does not begin with `[bot] `"),
+        ("a secret in a title", reviewing(), vec![new_issue("[bot] a-value-of-our-own")], 0, "known-secret:OWN_KEY"),
+        (
+            "a check that is not named",
+            reviewing(),
+            vec![Output::Check {
+                name: "ci".to_owned(),
+                conclusion: CheckConclusion::Success,
+                summary: "x".to_owned(),
+            }],
+            0,
+            "the check `ci`",
+        ),
+        ("closing twice", reviewing(), vec![close(""), close("")], 1, "has its close already"),
     ] {
         let before = double.writes().len();
         let (steps, _, refused) = perform(forge.as_ref(), &plan, numbered(asked), 0).await;
@@ -298,14 +366,13 @@ async fn a_run_that_failed_writes_nothing_and_a_refusal_of_the_forge_s_is_said()
     let failed = Outcome { code: Code::Task, ..done() };
     let (steps, ..) = perform_after(failed, forge.as_ref(), &reviewing(), outputs(), 0).await;
     let refused = |step: &ReceiptStep| matches!(step, ReceiptStep::Refused { reason } if reason.contains("ended with"));
-    assert!(steps.len() == 4 && steps.iter().all(refused) && double.writes().is_empty(), "{steps:?}");
+    assert!(steps.len() == RECEIPTS / 2 && steps.iter().all(refused) && double.writes().is_empty(), "{steps:?}");
     let (steps, outcome, _) = perform(forge.as_ref(), &reviewing(), outputs(), 0).await;
     assert!(matches!(&steps[3], ReceiptStep::Failed { reason } if reason.contains("label")), "{steps:?}");
-    assert_eq!(
-        steps.iter().filter(|step| matches!(step, ReceiptStep::Done { .. })).count(),
-        3,
-        "the others are written"
-    );
+    // The labels of the thread, and those of the issue; the others are written.
+    let failed = steps.iter().filter(|step| matches!(step, ReceiptStep::Failed { .. })).count();
+    let done = steps.iter().filter(|step| matches!(step, ReceiptStep::Done { .. })).count();
+    assert_eq!((failed, done), (2, 5), "{steps:?}");
     assert!(outcome.code == Code::Machine && outcome.summary.contains("label"), "{}", outcome.summary);
 }
 
@@ -317,9 +384,135 @@ async fn a_dry_run_shows_them_and_writes_nothing() {
         perform(&dry, &reviewing(), outputs(), 0).await;
         let would: Vec<Value> = dry.kept();
         let told: Vec<&str> = would.iter().filter_map(|line| line["would"].as_str()).collect();
-        assert_eq!(told, ["comment", "label", "review", "comment"]);
-        assert!(would.iter().all(|line| line["number"] == 9), "{would:?}");
+        let wanted = ["comment", "label", "review", "comment", "open-issue", "check", "comment", "close-pull-request"];
+        assert_eq!(told, wanted);
+        let on_thread = would.iter().filter(|line| !matches!(line["would"].as_str(), Some("open-issue" | "check")));
+        assert!(on_thread.clone().all(|line| line["number"] == 9), "{would:?}");
+        assert_eq!((&would[4]["title"], &would[4]["labels"]), (&json!("[bot] Another one"), &json!(["bug"])));
+        assert_eq!((&would[5]["commit"], &would[5]["conclusion"]), (&json!("a".repeat(40)), &json!("failure")));
         assert_eq!(would[2]["remarks"][0]["suggestion"], "x = 1");
         assert!(double.writes().is_empty());
+    }
+}
+
+/// The reason for which the only output was not written.
+#[track_caller]
+fn only_reason(steps: &[ReceiptStep]) -> &str {
+    match steps {
+        [.., ReceiptStep::Refused { reason }] => reason,
+        _ => panic!("{steps:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_thread_is_closed_as_the_agent_has_seen_it_or_not_at_all() {
+    for kind in BOTH {
+        let (double, plan) = (double(kind), reviewing());
+        let forge = forge(&double);
+        double.say(&json!({"pull": 9, "now": {"sha": "b".repeat(40)}}));
+        let (steps, outcome, refused) = perform(forge.as_ref(), &plan, numbered([close("Over.")]), 0).await;
+        assert!(only_reason(&steps).contains("other commits than when the agent looked"), "{kind}: {steps:?}");
+        assert!(refused.len() == 1 && refused[0].contains("other commits"), "{kind}: {refused:?}");
+        assert!(double.writes().is_empty() && outcome.code == Code::Done, "{kind}: {:?}", double.writes());
+        // One whose commit is not known can't be told from one that has moved.
+        let mut unknown = reviewing();
+        unknown.task.pull_request = None;
+        let (steps, ..) = perform(forge.as_ref(), &unknown, numbered([close("Over.")]), 0).await;
+        assert!(only_reason(&steps).contains("no place for it") && double.writes().is_empty(), "{kind}: {steps:?}");
+
+        // An issue, with the reason where the forge keeps one; and once.
+        let plan = granted(issue());
+        let number = plan.task.thread().expect("an issue").number;
+        let other = json!([{"number": number, "title": "t"}, {"number": 8, "title": "another one"}]);
+        let double = Double::start(kind, json!({"issues": other}));
+        let forge = crate::forge::testing::forge(&double);
+        for was_there in [false, true] {
+            let (steps, ..) = perform(forge.as_ref(), &plan, numbered([close("")]), 0).await;
+            assert!(
+                matches!(&steps[..], [_, ReceiptStep::Done { number: None, was_there: there, .. }] if *there == was_there),
+                "{kind}: {steps:?}"
+            );
+        }
+        let state = double.state();
+        assert_eq!((&state["issues"][0]["state"], &state["issues"][1]["state"]), (&json!("closed"), &Value::Null));
+        let reason = if kind == "github" { json!("not_planned") } else { Value::Null };
+        assert_eq!(state["issues"][0]["state_reason"], reason, "{kind}");
+        assert_eq!(double.writes().len(), 1, "{kind}: {:?}", double.writes());
+        double.assert_valid();
+    }
+}
+
+#[tokio::test]
+async fn a_check_is_a_check_run_of_an_app_and_else_a_commit_status() {
+    use CheckConclusion::{Failure, Success};
+    for (kind, user, list) in
+        [("github", false, "check_runs"), ("github", true, "statuses"), ("gitea", true, "statuses")]
+    {
+        let plan = of_job(1);
+        let job = plan.ci.as_ref().expect("a job").run_url.clone();
+        // Somebody else's of the same name and words, as if it were this job's.
+        let foreign = json!({"id": 5, "sha": "a".repeat(40), "context": "bottle / review", "state": "success",
+            "description": "No finding.", "target_url": job, "creator": "octo-reader", "created_at": "2026-03-02T09:00:00Z"});
+        let pull =
+            json!({"number": 9, "title": "t", "body": "", "head": "patch", "base": "main", "sha": "a".repeat(40)});
+        let state = json!({"pulls": [pull], "me_readable": user, "statuses": [foreign], "check_runs": []});
+        let double = Double::start(kind, state);
+        let forge = forge(&double);
+        let before = count(&double.state(), list);
+        for (conclusion, summary, written) in [
+            (Success, "No finding.", 1),
+            (Success, "No finding.", 1),
+            (Failure, "One finding.", 2),
+            (Success, "No finding.", 3),
+        ] {
+            let (steps, ..) = perform(forge.as_ref(), &plan, numbered([check(conclusion, summary)]), 0).await;
+            assert!(matches!(steps[..], [_, ReceiptStep::Done { number: Some(_), .. }]), "{kind} {user}: {steps:?}");
+            assert_eq!(count(&double.state(), list) - before, written, "{kind} {user}: {summary}");
+        }
+        let newest = &double.state()[list][before];
+        let at = if list == "statuses" { &newest["target_url"] } else { &newest["details_url"] };
+        assert_eq!(at, &json!(job), "the link of a check goes to the job");
+        // Two checks, in whatever order the next try reports them.
+        let docs = || Output::Check { name: "docs".to_owned(), conclusion: Failure, summary: "A link.".to_owned() };
+        let review = || check(Success, "No finding.");
+        perform(forge.as_ref(), &plan, numbered([review(), docs()]), 0).await;
+        perform(forge.as_ref(), &plan, numbered([docs(), review()]), 0).await;
+        assert_eq!(count(&double.state(), list) - before, 4, "{kind} {user}");
+        // No commit, no check.
+        let (steps, ..) = perform(forge.as_ref(), &granted(issue()), numbered([review()]), 0).await;
+        assert!(only_reason(&steps).contains("no place for it"), "{kind}: {steps:?}");
+        double.assert_valid();
+    }
+}
+
+#[tokio::test]
+async fn an_issue_is_found_again_by_its_mark_and_its_writer() {
+    for kind in BOTH {
+        // Asked for by a label, and by nobody: a schedule's job has no thread.
+        for mut plan in [reviewing(), granted(crate::forge::testing::plan(None))] {
+            plan.task.asked_at = None;
+            let pulls = double(kind).state()["pulls"].clone();
+            let body = format!("<!-- claude-bottle: output {} -->\nx", output_key(&plan, OutputKind::Issue, 1));
+            // More than a page of others, newer than the first try's.
+            let mut others: Vec<Value> = (300..420).map(|number| json!({"number": number, "title": "t"})).collect();
+            others.push(json!({"number": 500, "title": "[bot] Another one", "body": body, "author": "octo-reader"}));
+            let double = Double::start(kind, json!({"issues": others, "pulls": pulls}));
+            let forge = forge(&double);
+            let made = |state: &Value| state["issues"].as_array().map_or(vec![], |issues| issues[121..].to_vec());
+            perform(forge.as_ref(), &plan, numbered([new_issue("[bot] First")]), 0).await;
+            let (steps, ..) = perform(forge.as_ref(), &plan, numbered([new_issue("[bot] Second")]), 0).await;
+            assert!(matches!(steps[..], [_, ReceiptStep::Done { was_there: true, .. }]), "{kind}: {steps:?}");
+            let state = double.state();
+            let issues = made(&state);
+            assert!(issues.len() == 1 && issues[0]["title"] == "[bot] Second", "{kind}: {issues:?}");
+            assert_eq!(state["issues"][120]["body"], json!(body), "{kind}: somebody else's is touched by nobody");
+            // Another job's is another one.
+            if let Some(ci) = &mut plan.ci {
+                ci.run_id = "2".to_owned();
+            }
+            perform(forge.as_ref(), &plan, numbered([new_issue("[bot] Third")]), 0).await;
+            assert_eq!(made(&double.state()).len(), 2, "{kind}");
+            double.assert_valid();
+        }
     }
 }

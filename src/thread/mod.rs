@@ -19,7 +19,7 @@ mod tests;
 pub(crate) use asks::Ask;
 pub(crate) use context::{earlier_branch, gather};
 pub(crate) use lease::{Claim, Lease, LeaseGuard, holder, take, taken_up};
-pub(crate) use outputs::{WrittenOutput, output_key, write_output};
+pub(crate) use outputs::{WriteResult, WrittenOutput, output_key, write_output};
 pub(crate) use pull_request::{PublishResult, hand_in, publish, would_propose};
 pub(crate) use status_comment::{OnLeaseLost, Sticky};
 pub(crate) use watch::{CommentWatch, NewComment, News};

@@ -268,6 +268,16 @@ impl Task {
         matches!(self.source, Source::PullRequest(_) | Source::Comment { is_pull_request: true, .. })
     }
 
+    /// The commit that the work is about and that people see checks of: a pull request's head as it was when it was asked for, or
+    /// what failed checks ran for.
+    pub fn checked_commit(&self) -> Option<&ObjectId> {
+        match &self.source {
+            Source::FailedRun(run) => Some(&run.commit),
+            _ if self.is_about_a_pull_request() => self.pull_request.as_ref().map(|pull| &pull.head),
+            _ => None,
+        }
+    }
+
     /// The permission that the asker needs, where the manifest asks for `configured`. A change from another repository is
     /// taken up only for someone who could push it, whatever the manifest says; where the event does not tell where a
     /// pull request comes from, the same holds until the forge has been asked.

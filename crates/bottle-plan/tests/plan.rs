@@ -14,7 +14,8 @@ use bottle_plan::name::Name;
 use bottle_plan::plan::{BottlePlan, HOST_SYSTEM, Options, PlanError, SecretSource, plan};
 use bottle_plan::registry::{self, Preset};
 use bottle_plan::render;
-use bottle_plan::task::{Piece, Place, PullRequest, Task, Work};
+use bottle_plan::task::{FailedRun, Piece, Place, PullRequest, Source, Task, Work};
+use bottle_policy::outputs::{OutputKind, OutputPolicy};
 use bottle_policy::route::RoutesPolicy;
 use bottle_types::backend::Backend;
 use bottle_types::door::Door;
@@ -719,7 +720,9 @@ fn outputs_are_what_the_task_has_a_place_for() {
             fixture("good/manifest/small.yml")
         ))
     };
-    let all = with("{ comment: {}, labels: { allowed: [bug] }, review: {} }");
+    let all = with(
+        "{ comment: {}, labels: { allowed: [bug] }, review: {}, issue: {}, close: {}, check: { names: [bottle] } }",
+    );
     let diff = "diff --git a/x b/x\n--- a/x\n+++ b/x\n@@ -1 +1 @@\n-a\n+b\n";
     let facts = HostFacts { ci: Some(job(ForgeKind::Github)), diff: Some(diff.to_owned()), ..facts() };
     let plan_of = |task: &Task, manifest: &Manifest| plan(task, manifest, &facts, &Options::default()).expect("a plan");
@@ -727,17 +730,43 @@ fn outputs_are_what_the_task_has_a_place_for() {
     // Of an issue, no review; and no branch, since none is named.
     let issue = plan_of(&task("good/event/issue_comment-created.json", &all), &all);
     let policy = issue.policies.supervise.outputs.as_ref().expect("outputs");
-    assert!(policy.rules.comment.is_some() && policy.rules.labels.is_some() && policy.rules.review.is_none());
+    let granted = |policy: &OutputPolicy| -> Vec<&str> {
+        OutputKind::ALL.into_iter().filter(|kind| policy.rules.grants(*kind)).map(OutputKind::name).collect()
+    };
+    assert_eq!(granted(policy), ["comment", "labels", "issue", "close"]);
     assert!(policy.changed.is_empty() && policy.protect_paths.contains(&".github/workflows/**".to_owned()));
     assert!(issue.notes.iter().any(|note| note.starts_with("outputs.review: this task has no")), "{:?}", issue.notes);
+    assert!(issue.notes.iter().any(|note| note.starts_with("outputs.check: this task has no")), "{:?}", issue.notes);
     assert_eq!(issue.task.work, Work::Outputs);
     assert!(issue.policies.gate.upstreams.iter().all(|upstream| upstream.push.refs.is_empty()));
-    assert!(issue.prompt.text.contains("write_comment, add_labels.") && !issue.prompt.text.contains("git push"));
+    assert!(
+        issue.prompt.text.contains("write_comment, add_labels, open_issue, close_thread.")
+            && !issue.prompt.text.contains("git push")
+    );
 
     // Of a pull request, a review at the lines of its change.
     let pull = plan_of(&task("good/event/pull_request_review_comment-created.json", &all), &all);
     let policy = pull.policies.supervise.outputs.as_ref().expect("outputs");
-    assert!(policy.rules.review.is_some() && !policy.changed.is_empty());
+    assert!(granted(policy).len() == OutputKind::ALL.len() && !policy.changed.is_empty());
+    // Where its commit is not known, it can neither be reviewed nor closed nor checked.
+    let mut unknown = task("good/event/pull_request_review_comment-created.json", &all);
+    unknown.pull_request = None;
+    let unknown = plan_of(&unknown, &all);
+    let policy = unknown.policies.supervise.outputs.as_ref().expect("outputs");
+    assert_eq!(granted(policy), ["comment", "labels", "issue"]);
+    // Of a failed run, its commit.
+    let run = FailedRun {
+        id: 700,
+        attempt: 1,
+        name: "ci".to_owned(),
+        url: "https://git.bottle.test/octo-org/textstats/actions/runs/700".to_owned(),
+        branch: "main".to_owned(),
+        commit: ObjectId::parse(&"c".repeat(40)).expect("a commit"),
+        pull_requests: vec![],
+    };
+    let failed = plan_of(&Task { source: Source::FailedRun(run), ..Task::text("") }, &all);
+    let policy = failed.policies.supervise.outputs.as_ref().expect("outputs");
+    assert_eq!(granted(policy), ["issue", "check"]);
 
     // With a branch, it is pushed as ever; without a thread there is nothing to write on.
     let branch = with("{ branch: {}, comment: {} }");

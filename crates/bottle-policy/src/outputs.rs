@@ -1,23 +1,27 @@
 //! `outputs:` of an agent: what may be written at the forge in its name, and what it asks to have written.
 //!
 //! Map: `rules` (what an agent is granted, and the limits), `changed` (the lines of a pull request's change that a comment can be
-//! about), `judge` (whether an output may go out). The door collects outputs as intents; the runner judges them again and
-//! performs them when the agent is gone.
+//! about), `judge` (whether an output may go out), `text` (whether a text may). The door collects outputs as intents; the runner
+//! judges them again and performs them when the agent is gone.
 //!
-//! Always: an output names no target, since that is the thread of its run; what no rule grants is refused; the words of an
-//! output hold nothing that acts, that nobody sees, or that looks like a secret.
+//! Always: an output names no target, since that is the thread of its run, or its commit; what no rule grants is refused; the
+//! words of an output hold nothing that acts, that nobody sees, or that looks like a secret.
 
 pub mod changed;
 mod judge;
 mod rules;
+mod text;
 
 use std::fmt;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use judge::{LONGEST_BODY, LONGEST_REMARK, OutputJudge, OutputPolicy, OutputRefusal};
-pub use rules::{BranchRules, CommentRules, LabelRules, OutputRules, ReviewRules};
+pub use judge::{OutputJudge, OutputPolicy, OutputRefusal};
+pub use rules::{
+    BranchRules, CheckRules, CloseRules, CommentRules, IssueRules, LONGEST_TITLE, LabelRules, OutputRules, ReviewRules,
+};
+pub use text::{LONGEST_BODY, LONGEST_REMARK, LONGEST_SUMMARY};
 
 /// A kind of output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
@@ -29,11 +33,17 @@ pub enum OutputKind {
     Labels,
     /// A review of the pull request.
     Review,
+    /// A new issue.
+    Issue,
+    /// The end of the thread.
+    Close,
+    /// A check of the commit that the run works on.
+    Check,
 }
 
 impl OutputKind {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Comment, Self::Labels, Self::Review];
+    pub const ALL: [Self; 6] = [Self::Comment, Self::Labels, Self::Review, Self::Issue, Self::Close, Self::Check];
 
     /// Its key in `outputs:`.
     pub fn name(self) -> &'static str {
@@ -41,6 +51,9 @@ impl OutputKind {
             Self::Comment => "comment",
             Self::Labels => "labels",
             Self::Review => "review",
+            Self::Issue => "issue",
+            Self::Close => "close",
+            Self::Check => "check",
         }
     }
 
@@ -50,6 +63,9 @@ impl OutputKind {
             Self::Comment => "write_comment",
             Self::Labels => "add_labels",
             Self::Review => "write_review",
+            Self::Issue => "open_issue",
+            Self::Close => "close_thread",
+            Self::Check => "report_check",
         }
     }
 }
@@ -60,7 +76,7 @@ impl fmt::Display for OutputKind {
     }
 }
 
-/// Something that the agent asks to have written at the forge. The target is the thread of the run.
+/// Something that the agent asks to have written at the forge. The target is the thread of the run, or the commit that it works on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Output {
@@ -81,6 +97,65 @@ pub enum Output {
         /// What is said about lines.
         remarks: Vec<Remark>,
     },
+    /// A new issue.
+    Issue {
+        /// One line.
+        title: String,
+        /// Markdown.
+        body: String,
+        /// Names of its labels.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        labels: Vec<String>,
+    },
+    /// The thread is closed.
+    Close {
+        /// Why, where the forge keeps that.
+        #[serde(default)]
+        reason: CloseReason,
+        /// Markdown that is said below it first; empty: nothing is said.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        comment: String,
+    },
+    /// A check run or a commit status.
+    Check {
+        /// Its name; a commit status calls it context.
+        name: String,
+        /// How it ended.
+        conclusion: CheckConclusion,
+        /// One line.
+        summary: String,
+    },
+}
+
+/// Why a thread is closed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CloseReason {
+    /// It is done.
+    #[default]
+    Completed,
+    /// It will not be done.
+    NotPlanned,
+}
+
+/// How a check ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CheckConclusion {
+    /// It holds.
+    Success,
+    /// It does not hold.
+    Failure,
+}
+
+impl CheckConclusion {
+    /// Its name at every forge.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Failure => "failure",
+        }
+    }
 }
 
 impl Output {
@@ -90,6 +165,9 @@ impl Output {
             Self::Comment { .. } => OutputKind::Comment,
             Self::Labels { .. } => OutputKind::Labels,
             Self::Review { .. } => OutputKind::Review,
+            Self::Issue { .. } => OutputKind::Issue,
+            Self::Close { .. } => OutputKind::Close,
+            Self::Check { .. } => OutputKind::Check,
         }
     }
 
@@ -106,6 +184,12 @@ impl Output {
                 }
                 texts
             }
+            Self::Issue { title, body, labels } => {
+                let labels = labels.iter().map(String::as_str);
+                [title.as_str(), body.as_str()].into_iter().chain(labels).collect()
+            }
+            Self::Close { comment, .. } => vec![comment],
+            Self::Check { name, summary, .. } => vec![name, summary],
         }
     }
 }

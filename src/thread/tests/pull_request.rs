@@ -204,7 +204,7 @@ async fn labels_come_with_the_opening_and_are_no_condition() {
         let made =
             publish(self::forge(&double).as_ref(), &labelled(), BRANCH, false, "card").await.expect("it is opened");
         let trouble = made.expect("one").trouble;
-        assert!(trouble.len() == 1 && trouble[0].contains("failed to label the pull request"), "{trouble:?}");
+        assert!(trouble.len() == 1 && trouble[0].contains("failed to add the labels"), "{trouble:?}");
     }
 }
 

@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 
 use super::asks::{MAINTAINER, command, comment, job_with};
 use super::double::Double;
-use crate::docker::{Job, ended_with};
+use super::git;
+use crate::docker::{Job, ended_with, manifest};
 use crate::place::{Place, on};
 use crate::world::said;
 
@@ -69,6 +70,116 @@ fn outputs() {
     assert!(said(&output).contains("claude"), "{}", said(&output));
     double.assert_valid();
     job.nothing_left();
+}
+
+/// A reviewer that reviews the pull request, opens an issue about what it found beside it, and reports a check of its head.
+fn reviewing() -> String {
+    let remark =
+        json!({"path": "textstats.py", "line": 1, "body": "Say what is counted.", "suggestion": "# Counts words."});
+    let outside = json!({"path": "README.md", "line": 1, "body": "This is not in the change."});
+    let check = |name: &str| json!({"name": name, "conclusion": "failure", "summary": "One remark."});
+    let turns = [
+        tool("write_review", json!({"body": "One remark.", "remarks": [outside]})),
+        tool("write_review", json!({"body": "One remark.", "remarks": [remark]})),
+        tool("open_issue", json!({"title": "Nothing tests empty files", "body": "See `textstats.py`."})),
+        tool(
+            "open_issue",
+            json!({"title": "[bot] Nothing tests empty files", "body": "See `textstats.py`.", "labels": ["bug"]}),
+        ),
+        tool("report_check", json!({"name": "ci", "conclusion": "success", "summary": "Fine."})),
+        tool("report_check", check("bottle / review")),
+        tool("close_thread", json!({"reason": "not_planned"})),
+        json!({"text": "That is all."}),
+    ];
+    json!({"version": 1, "turns": turns}).to_string()
+}
+
+/// The reviewer's job, and a pull request whose change is in the repository, with the commit at its head.
+fn job_with_a_change(kind: &'static str) -> (Job, Double, String) {
+    let granted = "    bottle: default
+    outputs:
+      review: { max: 5 }
+      issue: { title_prefix: \"[bot] \", labels: [bug] }
+      check: { names: [bottle / review] }
+";
+    let job = Job::with_manifest(&reviewing(), |upstream| {
+        let rules = manifest(upstream).replace("python3 -m unittest", "true");
+        rules.replace("    bottle: default\n", granted)
+    });
+    let (clone, upstream) = (job.world.path("patch"), job.world.path("srv/app.git"));
+    git(&job.world.path("."), &["clone", "-q", &upstream.display().to_string(), "patch"]);
+    git(&clone, &["checkout", "-qb", "patch"]);
+    let text = std::fs::read_to_string(clone.join("textstats.py")).expect("the sample");
+    std::fs::write(clone.join("textstats.py"), format!("# Counts.\n{text}")).expect("a change");
+    git(&clone, &["commit", "-qam", "Say more"]);
+    git(&clone, &["push", "-q", "origin", "patch"]);
+    let head = git(&clone, &["rev-parse", "HEAD"]);
+    let diff = git(&clone, &["diff", "origin/main", "patch"]) + "\n";
+    let served = job.world.path("served/octo-org");
+    std::fs::create_dir_all(&served).expect("a directory");
+    std::os::unix::fs::symlink(upstream, served.join("textstats.git")).expect("a link");
+    let pull = json!({"number": 9, "title": "Say more", "body": "", "head": "patch", "base": "main"});
+    let state = json!({"pulls": [pull], "diff": diff});
+    let double = Double::start_at(kind, "127.0.0.1", Some(&job.world.path("served")), state);
+    (job, double, head)
+}
+
+fn review(kind: &'static str) {
+    let (job, double, head) = job_with_a_change(kind);
+    let mut event = comment(MAINTAINER, "/claude review", Some(9));
+    if kind == "gitea" {
+        let repository = json!({"id": event["repository"]["id"], "full_name": event["repository"]["full_name"]});
+        let side = |branch: &str| json!({"ref": branch, "sha": head, "repo": repository});
+        event["is_pull"] = json!(true);
+        event["pull_request"] = json!({"number": 9, "title": "Say more", "body": "", "html_url": "https://git.bottle.test/p",
+            "updated_at": event["comment"]["created_at"], "head": side("patch"), "base": side("main")});
+    }
+    let output = command(&job, &double, "79", "issue_comment", &event).output().expect("the runner");
+    ended_with(&output, 0);
+    let state = double.state();
+    let of = |list: &str| state[list].as_array().cloned().unwrap_or_default();
+    let reviews = of("reviews");
+    assert!(reviews.len() == 1 && reviews[0]["commit_id"] == json!(head), "{state}");
+    let remarks = reviews[0]["comments"].as_array().expect("remarks");
+    let line = if kind == "github" { "line" } else { "new_position" };
+    assert!(remarks.len() == 1 && remarks[0]["path"] == "textstats.py" && remarks[0][line] == 1, "{state}");
+    let body = remarks[0]["body"].as_str().expect("words");
+    assert!(body.contains("```suggestion\n# Counts words.\n```"), "{body}");
+    let issues = of("issues");
+    assert!(issues.len() == 2 && issues[1]["title"] == "[bot] Nothing tests empty files", "{state}");
+    assert_eq!(issues[1]["labels"], json!(["bug"]), "{state}");
+    // The job's token is an App's at GitHub.
+    let (list, [commit, name, ended, link]) = match kind {
+        "github" => ("check_runs", ["head_sha", "name", "conclusion", "details_url"]),
+        _ => ("statuses", ["sha", "context", "state", "target_url"]),
+    };
+    let checks = of(list);
+    assert!(checks.len() == 1 && checks[0][commit] == json!(head), "{state}");
+    assert_eq!((&checks[0][name], &checks[0][ended]), (&json!("bottle / review"), &json!("failure")), "{state}");
+    assert!(checks[0][link].as_str().is_some_and(|url| url.ends_with("/actions/runs/79")), "{state}");
+    assert!(state["pulls"][0]["state"].is_null(), "it stays open: {state}");
+    // The line that is not in the change, the title and the other check's name; what is not granted is no tool at all.
+    let proposals = job.world.record_file("proposals.jsonl");
+    assert_eq!(proposals.matches("output_refused").count(), 3, "{proposals}");
+    let receipts = job.world.record_file("outputs.jsonl");
+    assert_eq!((receipts.matches("begun").count(), receipts.matches("done").count()), (3, 3), "{receipts}");
+    assert_eq!(
+        job.upstream.git(&["for-each-ref", "--format", "%(refname)"]),
+        "refs/heads/main\nrefs/heads/patch",
+        "nothing is pushed"
+    );
+    double.assert_valid();
+    job.nothing_left();
+}
+
+#[test]
+fn a_reviewer_s_whole_run_leaves_a_review_an_issue_and_a_check() {
+    on(Place::Bubblewrap, || review("github"));
+}
+
+#[test]
+fn a_reviewer_s_whole_run_leaves_the_same_at_gitea() {
+    on(Place::Bubblewrap, || review("gitea"));
 }
 
 #[test]

@@ -412,10 +412,9 @@ fn check_outputs(agent: &Agent, manifest: &Manifest, at: &At) -> Checked {
         let at = keys.iter().fold(at.clone(), |at, key| at.key(key));
         return Err(at.wrong(&problem).hint("name what may come of a run, such as `comment: {}` or `branch: {}`"));
     }
-    let allowed = outputs.labels.iter().flat_map(|labels| &labels.allowed);
-    for (index, label) in allowed.enumerate() {
+    for (keys, label) in outputs.allowed_labels() {
         if manifest.triggers.agent_of(label).is_some() {
-            let at = at.key("labels").key("allowed").item(index);
+            let at = keys.iter().fold(at.clone(), |at, key| at.key(key));
             return Err(at.wrong("this label starts a run, which the agent could then ask for").hint("choose another"));
         }
     }
@@ -463,12 +462,13 @@ fn check_triggers(manifest: &Manifest, at: &At) -> Checked {
         return Err(at.key("mention").wrong("expected one word, such as `/claude`"));
     }
     // A word of ordinary text would start runs that nobody meant, and what we post can't be kept from being one.
-    if !triggers.mention.starts_with(['/', '@']) || triggers.mention.len() < 2 || triggers.mention == BOTTLE {
+    let name = triggers.mention.strip_prefix(['/', '@']);
+    if !name.is_some_and(|name| name.starts_with(|c: char| c.is_ascii_alphabetic())) || triggers.mention == BOTTLE {
         let wrong = format!("`{}` can't be the mention", triggers.mention);
         return Err(at
             .key("mention")
             .wrong(&wrong)
-            .hint(format!("it begins with `/` or `@`, such as `/claude`; `{BOTTLE}` is taken")));
+            .hint(format!("it begins with `/` or `@` and a letter, such as `/claude`; `{BOTTLE}` is taken")));
     }
     let labels = triggers.labels.iter().map(|entry| ("labels", entry));
     let assignees = triggers.assignees.iter().map(|entry| ("assignees", entry));

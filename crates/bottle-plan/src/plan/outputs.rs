@@ -33,23 +33,29 @@ pub(super) fn policy(
     // Of the branch, the gate is the judge.
     rules.branch = None;
     let reviewed = task.is_about_a_pull_request() && task.pull_request.is_some();
-    for kind in OutputKind::ALL.into_iter().filter(|kind| rules.grants(*kind)) {
+    for kind in
+        OutputKind::ALL.into_iter().filter(|kind| agent.outputs.as_ref().is_some_and(|rules| rules.grants(*kind)))
+    {
         let (has_place, lacks) = match kind {
             OutputKind::Comment | OutputKind::Labels => (task.thread().is_some(), "issue or pull request"),
             OutputKind::Review => (reviewed, "pull request whose commit is known"),
+            // A pull request is closed as it was when it was looked at.
+            OutputKind::Close => (
+                task.thread().is_some() && (reviewed || !task.is_about_a_pull_request()),
+                "issue, or pull request whose commit is known",
+            ),
+            OutputKind::Check => (task.checked_commit().is_some(), "commit that could be checked"),
+            OutputKind::Issue => (true, "repository"),
         };
         if !has_place {
             notes.push(format!("outputs.{kind}: this task has no {lacks}, so none is written"));
+            rules.revoke(kind);
         }
-    }
-    if task.thread().is_none() {
-        (rules.comment, rules.labels) = (None, None);
     }
     let changed = match (&rules.review, &facts.diff) {
         (Some(_), Some(diff)) if reviewed => ChangedLines::parse(diff),
         _ => ChangedLines::default(),
     };
-    rules.review = rules.review.filter(|_| reviewed);
     if !rules.has_tools() {
         return None;
     }

@@ -6,20 +6,16 @@ use bottle_scan::dlp::{DataKind, Rules, Scope, Search, TokenPattern};
 use bottle_scan::known::KnownSecrets;
 use bottle_types::rule::Rule;
 use globset::GlobMatcher;
-use pulldown_cmark::{CodeBlockKind, Event, Parser, Tag};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::changed::{ChangedLines, NoPlace};
-use super::{DiffSide, Output, OutputKind, OutputRules, Remark};
+use super::text::{LONGEST_BODY, LONGEST_REMARK, LONGEST_SUMMARY, code, has_address, line, suggests, words};
+use super::{CheckRules, DiffSide, IssueRules, LONGEST_TITLE, Output, OutputKind, OutputRules, Remark};
 use crate::gate::paths::ProtectedPaths;
 use crate::gate::{GateError, PushRules, refs};
 use crate::prose::{self, Removed};
 
-/// The longest comment or review, in bytes; with it a call fits into the door's largest request.
-pub const LONGEST_BODY: usize = 40 << 10;
-/// The longest remark or suggestion, in bytes.
-pub const LONGEST_REMARK: usize = 8 << 10;
 /// The longest name in a message.
 const LONGEST_NAME: usize = 100;
 
@@ -57,12 +53,37 @@ pub enum OutputRefusal {
         /// So many are granted.
         max: u32,
     },
-    /// A run hands in one review.
-    #[error("this run has its review already; there is one in a run")]
-    SecondReview,
+    /// There is one of it in a run.
+    #[error("this run has its {0} already; there is one in a run")]
+    Second(String),
     /// The label is not one of the rule's.
-    #[error("the label `{0}` is not in `outputs.labels.allowed`; take one that the tool lists")]
-    Label(String),
+    #[error("the label `{label}` is not in `outputs.{key}`; take one that the tool lists")]
+    Label {
+        /// The label.
+        label: String,
+        /// The rule's key.
+        key: &'static str,
+    },
+    /// The title does not begin as it must.
+    #[error("the title does not begin with `{0}` and go on behind it, as `outputs.issue.title_prefix` wants")]
+    Prefix(String),
+    /// A word of the title could start a run.
+    #[error(
+        "a word of the title begins with `/` or `@`, as a command does; leave that out, or put it between backticks"
+    )]
+    Command,
+    /// The check is not one of the rule's.
+    #[error("the check `{0}` is not in `outputs.check.names`; take one that the tool lists")]
+    CheckName(String),
+    /// The reason is not one of the rule's.
+    #[error("this reason is not in `outputs.close.reasons`; take one that the tool lists")]
+    Reason,
+    /// The text is more than a line.
+    #[error("the {0} has a line end or another control character; write one line")]
+    NotOneLine(&'static str),
+    /// There is an address in it.
+    #[error("the {0} has an address in it; say it in words, the link of a check goes to the job")]
+    Address(&'static str),
     /// There is no text.
     #[error("the {0} is empty; write what people shall read")]
     Empty(&'static str),
@@ -147,13 +168,16 @@ impl OutputJudge {
                 Ok(Output::Comment { body: words("comment", body, LONGEST_BODY)? })
             }
             (Output::Labels { labels }, OutputRules { labels: Some(rules), .. }) => {
-                let labels = self.labels(labels, &rules.allowed)?;
+                let labels = allowed_labels(labels, &rules.allowed, "labels.allowed")?;
+                if labels.is_empty() {
+                    return Err(OutputRefusal::Empty("list of labels"));
+                }
                 more(before, OutputKind::Labels, labels.len(), rules.max)?;
                 Ok(Output::Labels { labels })
             }
             (Output::Review { body, remarks }, OutputRules { review: Some(rules), .. }) => {
                 if before.iter().any(|other| other.kind() == OutputKind::Review) {
-                    return Err(OutputRefusal::SecondReview);
+                    return Err(OutputRefusal::Second("review".to_owned()));
                 }
                 if remarks.len() > rules.max as usize {
                     return Err(OutputRefusal::TooMany { kind: OutputKind::Review, max: rules.max });
@@ -165,6 +189,27 @@ impl OutputJudge {
                 let remarks = remarks.iter().map(|remark| self.remark(remark, rules.suggestions));
                 Ok(Output::Review { body, remarks: remarks.collect::<Result<_, _>>()? })
             }
+            (Output::Issue { title, body, labels }, OutputRules { issue: Some(rules), .. }) => {
+                more(before, OutputKind::Issue, 1, rules.max)?;
+                issue(title, body, labels, rules)
+            }
+            (Output::Close { reason, comment }, OutputRules { close: Some(rules), .. }) => {
+                if before.iter().any(|other| other.kind() == OutputKind::Close) {
+                    return Err(OutputRefusal::Second("close".to_owned()));
+                }
+                if !rules.reasons.contains(reason) {
+                    return Err(OutputRefusal::Reason);
+                }
+                let comment = match comment.is_empty() {
+                    true => String::new(),
+                    false => words("comment", comment, LONGEST_BODY)?,
+                };
+                Ok(Output::Close { reason: *reason, comment })
+            }
+            (Output::Check { name, conclusion, summary }, OutputRules { check: Some(rules), .. }) => {
+                let summary = check(before, name, summary, rules)?;
+                Ok(Output::Check { name: name.clone(), conclusion: *conclusion, summary })
+            }
             (output, _) => Err(OutputRefusal::NotGranted(output.kind())),
         }
     }
@@ -173,19 +218,6 @@ impl OutputJudge {
     pub fn no_secret(&self, known: &KnownSecrets, text: &str) -> Result<(), OutputRefusal> {
         let search = Search { known, rules: Some((&self.rules, Scope::All)) };
         search.find(text.as_bytes()).map_or(Ok(()), |found| Err(OutputRefusal::Secret(found.rule)))
-    }
-
-    fn labels(&self, labels: &[String], allowed: &[String]) -> Result<Vec<String>, OutputRefusal> {
-        let mut kept: Vec<String> = vec![];
-        for label in labels {
-            if !allowed.contains(label) {
-                return Err(OutputRefusal::Label(prose::name(label, LONGEST_NAME)));
-            }
-            if !kept.contains(label) {
-                kept.push(label.clone());
-            }
-        }
-        if kept.is_empty() { Err(OutputRefusal::Empty("list of labels")) } else { Ok(kept) }
     }
 
     fn remark(&self, remark: &Remark, suggestions: bool) -> Result<Remark, OutputRefusal> {
@@ -222,6 +254,49 @@ impl OutputJudge {
     }
 }
 
+/// The labels, each once, if all of them are allowed.
+fn allowed_labels(labels: &[String], allowed: &[String], key: &'static str) -> Result<Vec<String>, OutputRefusal> {
+    let mut kept: Vec<String> = vec![];
+    for label in labels {
+        if !allowed.contains(label) {
+            return Err(OutputRefusal::Label { label: prose::name(label, LONGEST_NAME), key });
+        }
+        if !kept.contains(label) {
+            kept.push(label.clone());
+        }
+    }
+    Ok(kept)
+}
+
+fn issue(title: &str, body: &str, labels: &[String], rules: &IssueRules) -> Result<Output, OutputRefusal> {
+    let title = line("title", title, LONGEST_TITLE)?;
+    let prefix = &rules.title_prefix;
+    if title.strip_prefix(prefix.as_str()).is_none_or(|rest| rest.trim().is_empty()) {
+        return Err(OutputRefusal::Prefix(prefix.clone()));
+    }
+    // A new issue starts a run where the mention, which begins with one of these, is any word of its title.
+    if title.split_whitespace().any(|word| word.starts_with(['/', '@'])) {
+        return Err(OutputRefusal::Command);
+    }
+    let labels = allowed_labels(labels, &rules.labels, "issue.labels")?;
+    Ok(Output::Issue { title, body: words("issue", body, LONGEST_BODY)?, labels })
+}
+
+/// The summary of a check, if it may be reported.
+fn check(before: &[Output], name: &String, summary: &str, rules: &CheckRules) -> Result<String, OutputRefusal> {
+    if !rules.names.contains(name) {
+        return Err(OutputRefusal::CheckName(prose::name(name, LONGEST_NAME)));
+    }
+    if before.iter().any(|other| matches!(other, Output::Check { name: had, .. } if had == name)) {
+        return Err(OutputRefusal::Second(format!("check `{name}`")));
+    }
+    let summary = line("summary", summary, LONGEST_SUMMARY)?;
+    if has_address(&summary) {
+        return Err(OutputRefusal::Address("summary"));
+    }
+    Ok(summary)
+}
+
 /// Whether so many more are within the limit; labels are counted one by one.
 fn more(before: &[Output], kind: OutputKind, new: usize, max: u32) -> Result<(), OutputRefusal> {
     let count = |output: &Output| match output {
@@ -230,39 +305,4 @@ fn more(before: &[Output], kind: OutputKind, new: usize, max: u32) -> Result<(),
     };
     let had: usize = before.iter().filter(|output| output.kind() == kind).map(count).sum();
     if had + new > max as usize { Err(OutputRefusal::TooMany { kind, max }) } else { Ok(()) }
-}
-
-/// Markdown that may be posted as it stands.
-fn words(what: &'static str, text: &str, most: usize) -> Result<String, OutputRefusal> {
-    if text.len() > most {
-        return Err(OutputRefusal::TooLong { what, most });
-    }
-    let clean = prose::for_posting(text.trim());
-    if !clean.removed.is_empty() {
-        return Err(OutputRefusal::Acts { what, removed: clean.removed });
-    }
-    if clean.text.trim().is_empty() { Err(OutputRefusal::Empty(what)) } else { Ok(clean.text) }
-}
-
-/// Lines of code that may be posted as they stand.
-fn code(text: &str) -> Result<String, OutputRefusal> {
-    if text.len() > LONGEST_REMARK {
-        return Err(OutputRefusal::TooLong { what: "suggestion", most: LONGEST_REMARK });
-    }
-    let text = text.strip_suffix('\n').unwrap_or(text);
-    let clean = prose::code_for_prompt(text);
-    if !clean.removed.is_empty() {
-        return Err(OutputRefusal::Acts { what: "suggestion", removed: clean.removed });
-    }
-    Ok(clean.text)
-}
-
-/// Whether a block of code in a text would be a suggestion.
-fn suggests(text: &str) -> bool {
-    Parser::new(text).any(|event| match event {
-        Event::Start(Tag::CodeBlock(CodeBlockKind::Fenced(info))) => {
-            info.trim().to_lowercase().starts_with("suggestion")
-        }
-        _ => false,
-    })
 }

@@ -3,12 +3,17 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::OutputKind;
+use super::{CloseReason, OutputKind};
 use crate::gate::refs;
+use crate::prose;
 
 /// The most comments, labels or remarks that a rule may grant.
 const MOST: u32 = 100;
 const LONGEST_LABEL: usize = 50;
+/// The longest title of an issue, in bytes; forges take 255 characters.
+pub const LONGEST_TITLE: usize = 200;
+/// The longest prefix of a title and the longest name of a check, in bytes.
+const LONGEST_NAME: usize = 80;
 
 /// What may come of an agent's run. What is not named can't be written.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -26,6 +31,15 @@ pub struct OutputRules {
     /// A review of the pull request of the run, with remarks at lines of its change.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub review: Option<ReviewRules>,
+    /// New issues in the repository of the run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub issue: Option<IssueRules>,
+    /// Closing the issue or pull request of the run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub close: Option<CloseRules>,
+    /// Checks of the commit that the run works on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub check: Option<CheckRules>,
 }
 
 /// A branch with a change; what may be pushed is in the bottle's `git`.
@@ -83,6 +97,48 @@ impl Default for ReviewRules {
     }
 }
 
+/// New issues in the repository of the run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct IssueRules {
+    /// So many in one run.
+    pub max: u32,
+    /// What each title begins with.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub title_prefix: String,
+    /// Names of labels that they may have; none of them may be one that starts a run.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<String>,
+}
+
+impl Default for IssueRules {
+    fn default() -> Self {
+        Self { max: 1, title_prefix: String::new(), labels: vec![] }
+    }
+}
+
+/// Closing the issue or pull request of the run; no other can be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct CloseRules {
+    /// Reasons that may be given.
+    pub reasons: Vec<CloseReason>,
+}
+
+impl Default for CloseRules {
+    fn default() -> Self {
+        Self { reasons: vec![CloseReason::Completed, CloseReason::NotPlanned] }
+    }
+}
+
+/// Checks of the commit that the run works on: a check run or a commit status each.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CheckRules {
+    /// Names that a check may have; each is reported once in a run.
+    pub names: Vec<String>,
+}
+
 impl OutputRules {
     /// Whether nothing is granted at all.
     pub fn is_none(&self) -> bool {
@@ -95,6 +151,9 @@ impl OutputRules {
             OutputKind::Comment => self.comment.is_some(),
             OutputKind::Labels => self.labels.is_some(),
             OutputKind::Review => self.review.is_some(),
+            OutputKind::Issue => self.issue.is_some(),
+            OutputKind::Close => self.close.is_some(),
+            OutputKind::Check => self.check.is_some(),
         }
     }
 
@@ -103,9 +162,28 @@ impl OutputRules {
         OutputKind::ALL.into_iter().any(|kind| self.grants(kind))
     }
 
+    /// Takes back an output of a kind.
+    pub fn revoke(&mut self, kind: OutputKind) {
+        match kind {
+            OutputKind::Comment => self.comment = None,
+            OutputKind::Labels => self.labels = None,
+            OutputKind::Review => self.review = None,
+            OutputKind::Issue => self.issue = None,
+            OutputKind::Close => self.close = None,
+            OutputKind::Check => self.check = None,
+        }
+    }
+
+    /// Names of labels that the agent may give to something, each with its key.
+    pub fn allowed_labels(&self) -> impl Iterator<Item = (Vec<String>, &str)> {
+        let of_thread = self.labels.iter().flat_map(|labels| &labels.allowed).enumerate();
+        let of_issue = self.issue.iter().flat_map(|issue| &issue.labels).enumerate();
+        let of_thread = of_thread.map(|(index, label)| (key(&["labels", "allowed"], index), label.as_str()));
+        of_thread.chain(of_issue.map(|(index, label)| (key(&["issue", "labels"], index), label.as_str())))
+    }
+
     /// Whether the rules can be kept; if not, the keys that are wrong and why.
     pub fn check(&self) -> Result<(), (Vec<String>, String)> {
-        let path = |keys: &[&str]| keys.iter().map(|key| (*key).to_owned()).collect::<Vec<_>>();
         if self.is_none() {
             return Err((vec![], "nothing is granted".to_owned()));
         }
@@ -113,29 +191,68 @@ impl OutputRules {
             (OutputKind::Comment, self.comment.as_ref().map(|rules| rules.max)),
             (OutputKind::Labels, self.labels.as_ref().map(|rules| rules.max)),
             (OutputKind::Review, self.review.as_ref().map(|rules| rules.max)),
+            (OutputKind::Issue, self.issue.as_ref().map(|rules| rules.max)),
         ] {
             if max.is_some_and(|max| !(1..=MOST).contains(&max)) {
-                return Err((path(&[kind.name(), "max"]), format!("expected between 1 and {MOST}")));
+                return Err((keys(&[kind.name(), "max"]), format!("expected between 1 and {MOST}")));
             }
         }
-        if let Some(labels) = &self.labels {
-            if labels.allowed.is_empty() {
-                return Err((path(&["labels", "allowed"]), "no label is named, so none may be added".to_owned()));
-            }
-            for (index, label) in labels.allowed.iter().enumerate() {
-                if !is_label(label) {
-                    let problem = format!("expected a label's name, at most {LONGEST_LABEL} bytes");
-                    return Err((path(&["labels", "allowed", &index.to_string()]), problem));
-                }
-            }
+        if self.labels.as_ref().is_some_and(|labels| labels.allowed.is_empty()) {
+            return Err((keys(&["labels", "allowed"]), "no label is named, so none may be added".to_owned()));
+        }
+        if let Some((key, _)) = self.allowed_labels().find(|(_, label)| !is_label(label)) {
+            return Err((key, format!("expected a label's name, at most {LONGEST_LABEL} bytes")));
         }
         for (index, glob) in self.review.iter().flat_map(|review| &review.paths).enumerate() {
             if let Err(error) = refs::glob(glob, true) {
-                return Err((path(&["review", "paths", &index.to_string()]), error.to_string()));
+                return Err((key(&["review", "paths"], index), error.to_string()));
+            }
+        }
+        // A title is trimmed, and has one blank between words.
+        let prefix = self.issue.as_ref().map(|issue| issue.title_prefix.as_str()).unwrap_or_default();
+        if !prefix.is_empty() && !is_line(prefix.strip_suffix(' ').unwrap_or(prefix)) {
+            let problem = format!("expected one line that can begin a title, at most {LONGEST_NAME} bytes");
+            return Err((keys(&["issue", "title_prefix"]), problem));
+        }
+        if self.close.as_ref().is_some_and(|close| close.reasons.is_empty()) {
+            return Err((keys(&["close", "reasons"]), "no reason is named, so none may be given".to_owned()));
+        }
+        self.check_names()
+    }
+
+    fn check_names(&self) -> Result<(), (Vec<String>, String)> {
+        let Some(CheckRules { names }) = &self.check else { return Ok(()) };
+        if names.is_empty() || names.len() > MOST as usize {
+            let problem = format!("expected between 1 and {MOST} names of checks");
+            return Err((keys(&["check", "names"]), problem));
+        }
+        for (index, name) in names.iter().enumerate() {
+            let at = key(&["check", "names"], index);
+            if !is_line(name) {
+                return Err((at, format!("expected a check's name in one line, at most {LONGEST_NAME} bytes")));
+            }
+            if names[..index].contains(name) {
+                return Err((at, "this name is there already".to_owned()));
             }
         }
         Ok(())
     }
+}
+
+fn keys(keys: &[&str]) -> Vec<String> {
+    keys.iter().map(|key| (*key).to_owned()).collect()
+}
+
+fn key(list: &[&str], index: usize) -> Vec<String> {
+    let mut path = keys(list);
+    path.push(index.to_string());
+    path
+}
+
+/// Tells whether a text is one short line in which nothing acts or hides.
+fn is_line(text: &str) -> bool {
+    let clean = prose::line_for_posting(text);
+    !text.is_empty() && text.len() <= LONGEST_NAME && clean.removed.is_empty() && clean.text == text
 }
 
 /// Tells whether a text can be the name of a label.

@@ -30,7 +30,8 @@ struct Cheat {
     detect: BTreeSet<DataKind>,
     #[serde(default)]
     before: Vec<Output>,
-    output: Output,
+    /// As the agent's tools read it: what is no output at all is refused as that.
+    output: toml::Value,
     refused: Option<String>,
 }
 
@@ -38,6 +39,9 @@ const RULES: &str = r#"
 comment = { max = 2 }
 labels = { allowed = ["bug", "needs triage"], max = 2 }
 review = { max = 3, paths = ["src/**", "docs/**", ".github/**"] }
+issue = { max = 2, title_prefix = "[bot] ", labels = ["bug", "flaky"] }
+close = { reasons = ["not_planned"] }
+check = { names = ["bottle / review", "bottle / docs"] }
 "#;
 
 const DIFF: &str = "diff --git a/src/a.rs b/src/a.rs
@@ -97,6 +101,8 @@ fn filled(text: &str) -> String {
         ("{own:pieces}", pieces.join(" ")),
         ("{own:first}", own[..9].to_owned()),
         ("{own:rest}", own[9..].to_owned()),
+        ("{10kB}", "x".repeat(10_000)),
+        ("{80kB}", "xy ".repeat(27_000)),
     ] {
         text = text.replace(name, &value);
     }
@@ -128,13 +134,12 @@ fn no_cheat_goes_out() {
         let own = cheat.rules.is_some() || !cheat.detect.is_empty();
         let own = own.then(|| judge(cheat.rules.as_ref().unwrap_or(&rules).clone(), cheat.detect.clone()));
         let judge = own.as_ref().unwrap_or(&usual);
-        let judged = judge.judge(&known, &cheat.before, &cheat.output);
+        let output = Output::deserialize(cheat.output.clone()).map_err(|error| error.to_string());
+        let judged = output
+            .and_then(|output| judge.judge(&known, &cheat.before, &output).map_err(|refusal| refusal.to_string()));
         let as_expected = match (&judged, &cheat.refused) {
             (Ok(_), None) => true,
-            (Err(refusal), Some(refused)) => {
-                let said = refusal.to_string();
-                said.contains(refused) && !said.contains(&secret)
-            }
+            (Err(said), Some(refused)) => said.contains(refused) && !said.contains(&secret),
             _ => false,
         };
         if !as_expected {
@@ -146,5 +151,5 @@ fn no_cheat_goes_out() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert!(cheats.case.iter().filter(|cheat| cheat.refused.is_some()).count() >= 60, "{}", cheats.case.len());
+    assert!(cheats.case.iter().filter(|cheat| cheat.refused.is_some()).count() >= 110, "{}", cheats.case.len());
 }

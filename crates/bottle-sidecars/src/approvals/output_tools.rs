@@ -1,6 +1,8 @@
 //! The tools by which the agent hands in what people shall read: their parameters, and what of them is listed.
 
-use bottle_policy::outputs::{LONGEST_BODY, Output, OutputKind, OutputRules, Remark};
+use bottle_policy::outputs::{
+    CheckConclusion, CloseReason, LONGEST_BODY, LONGEST_SUMMARY, LONGEST_TITLE, Output, OutputKind, OutputRules, Remark,
+};
 use rmcp::model::{JsonObject, Tool};
 use rmcp::schemars;
 use schemars::JsonSchema;
@@ -32,6 +34,40 @@ struct ReviewParameters {
     remarks: Vec<Remark>,
 }
 
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct IssueParameters {
+    /// One line, without mentions.
+    title: String,
+    /// What people shall read, as Markdown. No mentions, no HTML, nothing that closes an issue.
+    body: String,
+    /// The names of its labels.
+    #[serde(default)]
+    labels: Vec<String>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct CloseParameters {
+    /// Why; `completed` (the default) where it is done.
+    #[serde(default)]
+    reason: CloseReason,
+    /// What people shall read about it, as Markdown; may be left out.
+    #[serde(default)]
+    comment: String,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct CheckParameters {
+    /// The name of the check.
+    name: String,
+    /// How it ended.
+    conclusion: CheckConclusion,
+    /// Why, in one line without an address.
+    summary: String,
+}
+
 /// Reads the arguments of a call; what is wrong with them is the error.
 pub(super) fn output(kind: OutputKind, arguments: JsonObject) -> Result<Output, String> {
     fn read<T: for<'de> Deserialize<'de>>(arguments: JsonObject) -> Result<T, String> {
@@ -43,6 +79,17 @@ pub(super) fn output(kind: OutputKind, arguments: JsonObject) -> Result<Output, 
         OutputKind::Review => {
             read(arguments).map(|ReviewParameters { body, remarks }| Output::Review { body, remarks })
         }
+        OutputKind::Issue => {
+            read(arguments).map(|IssueParameters { title, body, labels }| Output::Issue { title, body, labels })
+        }
+        OutputKind::Close => {
+            read(arguments).map(|CloseParameters { reason, comment }| Output::Close { reason, comment })
+        }
+        OutputKind::Check => read(arguments).map(|CheckParameters { name, conclusion, summary }| Output::Check {
+            name,
+            conclusion,
+            summary,
+        }),
     }
 }
 
@@ -52,8 +99,13 @@ pub(super) fn offered(mut tool: Tool, rules: &OutputRules) -> Option<Tool> {
     if !rules.grants(kind) {
         return None;
     }
-    if let (Some(comment), OutputKind::Comment) = (&rules.comment, kind) {
-        let most = format!(" At most {} in this run.", comment.max);
+    let most = match kind {
+        OutputKind::Comment => rules.comment.as_ref().map(|comment| comment.max),
+        OutputKind::Issue => rules.issue.as_ref().map(|issue| issue.max),
+        OutputKind::Labels | OutputKind::Review | OutputKind::Close | OutputKind::Check => None,
+    };
+    if let Some(most) = most {
+        let most = format!(" At most {most} in this run.");
         tool.description = tool.description.map(|said| (said.into_owned() + &most).into());
     }
     if let Value::Object(schema) = schema(kind, rules) {
@@ -64,30 +116,71 @@ pub(super) fn offered(mut tool: Tool, rules: &OutputRules) -> Option<Tool> {
 
 /// The parameters of a tool, with the limits of this run.
 fn schema(kind: OutputKind, rules: &OutputRules) -> Value {
+    let mut schema = match kind {
+        OutputKind::Comment => schemars::schema_for!(CommentParameters),
+        OutputKind::Labels => schemars::schema_for!(LabelParameters),
+        OutputKind::Review => schemars::schema_for!(ReviewParameters),
+        OutputKind::Issue => schemars::schema_for!(IssueParameters),
+        OutputKind::Close => schemars::schema_for!(CloseParameters),
+        OutputKind::Check => schemars::schema_for!(CheckParameters),
+    }
+    .to_value();
+    let fields = &mut schema["properties"];
     match (kind, rules) {
+        (OutputKind::Comment, _) => fields["body"]["maxLength"] = json!(LONGEST_BODY),
         (OutputKind::Labels, OutputRules { labels: Some(labels), .. }) => {
-            let mut schema = schemars::schema_for!(LabelParameters).to_value();
-            let list = &mut schema["properties"]["labels"];
+            let list = &mut fields["labels"];
             list["items"]["enum"] = json!(labels.allowed);
             list["maxItems"] = json!(labels.max);
             list["minItems"] = json!(1);
-            schema
         }
         (OutputKind::Review, OutputRules { review: Some(review), .. }) => {
-            let mut schema = schemars::schema_for!(ReviewParameters).to_value();
-            schema["properties"]["body"]["maxLength"] = json!(LONGEST_BODY);
-            schema["properties"]["remarks"]["maxItems"] = json!(review.max);
+            fields["body"]["maxLength"] = json!(LONGEST_BODY);
+            fields["remarks"]["maxItems"] = json!(review.max);
             if !review.suggestions
                 && let Some(fields) = schema["$defs"]["Remark"]["properties"].as_object_mut()
             {
                 fields.remove("suggestion");
             }
-            schema
         }
-        _ => {
-            let mut schema = schemars::schema_for!(CommentParameters).to_value();
-            schema["properties"]["body"]["maxLength"] = json!(LONGEST_BODY);
-            schema
+        (OutputKind::Issue, OutputRules { issue: Some(issue), .. }) => {
+            fields["title"]["maxLength"] = json!(LONGEST_TITLE);
+            if !issue.title_prefix.is_empty() {
+                fields["title"]["pattern"] = json!(format!("^{}", escaped(&issue.title_prefix)));
+            }
+            fields["body"]["maxLength"] = json!(LONGEST_BODY);
+            match (issue.labels.is_empty(), fields.as_object_mut()) {
+                (true, Some(fields)) => drop(fields.remove("labels")),
+                _ => fields["labels"]["items"]["enum"] = json!(issue.labels),
+            }
         }
+        (OutputKind::Close, OutputRules { close: Some(close), .. }) => {
+            fields["comment"]["maxLength"] = json!(LONGEST_BODY);
+            fields["reason"] = json!({"description": "Why.", "type": "string", "enum": close.reasons});
+            if close.reasons.contains(&CloseReason::default()) {
+                fields["reason"]["default"] = json!(CloseReason::default());
+            } else {
+                schema["required"] = json!(["reason"]);
+            }
+        }
+        (OutputKind::Check, OutputRules { check: Some(check), .. }) => {
+            fields["name"]["enum"] = json!(check.names);
+            fields["summary"]["maxLength"] = json!(LONGEST_SUMMARY);
+        }
+        // What is not granted is not listed.
+        _ => {}
     }
+    schema
+}
+
+/// A text as a part of a pattern of JSON Schema, which has the regular expressions of ECMAScript.
+fn escaped(text: &str) -> String {
+    let mut pattern = String::new();
+    for c in text.chars() {
+        if r"^$\.*+?()[]{}|/".contains(c) {
+            pattern.push('\\');
+        }
+        pattern.push(c);
+    }
+    pattern
 }

@@ -290,6 +290,27 @@ impl Server {
         self.output(OutputKind::Review, arguments).await
     }
 
+    #[tool(description = "Open an issue in the repository of this run. It is opened when you have ended.")]
+    async fn open_issue(&self, Parameters(arguments): Parameters<JsonObject>) -> CallToolResult {
+        self.output(OutputKind::Issue, arguments).await
+    }
+
+    #[tool(
+        description = "Close the issue or pull request of this run, and say why. It is closed when you have ended, and stays open if \
+                       a pull request has new commits by then."
+    )]
+    async fn close_thread(&self, Parameters(arguments): Parameters<JsonObject>) -> CallToolResult {
+        self.output(OutputKind::Close, arguments).await
+    }
+
+    #[tool(
+        description = "Report how a check of the commit that this run works on has ended, each check once. It is reported when you \
+                       have ended."
+    )]
+    async fn report_check(&self, Parameters(arguments): Parameters<JsonObject>) -> CallToolResult {
+        self.output(OutputKind::Check, arguments).await
+    }
+
     #[tool(
         description = "What has become of an earlier request, by its id; it does not wait.",
         annotations(read_only_hint = true)

@@ -203,6 +203,9 @@ const OUTPUTS: &str = "outputs:
   rules:
     comment: { max: 2 }
     labels: { allowed: [bug, docs], max: 1 }
+    issue: { title_prefix: \"[bot] \", max: 1 }
+    close: { reasons: [not_planned] }
+    check: { names: [bottle / review] }
   changed: { size.py: [[1, 3, 1, 3]] }
 ";
 
@@ -218,6 +221,21 @@ async fn outputs_are_collected_or_refused() {
     assert_eq!((&list["items"]["enum"], &list["maxItems"]), (&json!(["bug", "docs"]), &json!(1)), "{labels}");
     assert_eq!(labels["additionalProperties"], json!(false), "{labels}");
     assert!(tool("write_comment").is_some() && tool("write_review").is_none());
+    let fields = |name: &str| tool(name).expect("a tool")["inputSchema"]["properties"].clone();
+    let issue = fields("open_issue");
+    assert_eq!(
+        (&issue["title"]["pattern"], &issue["title"]["maxLength"]),
+        (&json!(r"^\[bot\] "), &json!(200)),
+        "{issue}"
+    );
+    assert!(issue["labels"].is_null(), "there is no label that it may have: {issue}");
+    let close = &tool("close_thread").expect("a tool")["inputSchema"];
+    assert_eq!(
+        (&close["properties"]["reason"]["enum"], &close["required"]),
+        (&json!(["not_planned"]), &json!(["reason"]))
+    );
+    let check = fields("report_check");
+    assert_eq!((&check["name"]["enum"], &check["summary"]["maxLength"]), (&json!(["bottle / review"]), &json!(140)));
 
     let pat = ["ghp", "R4nd0mLettersThatAreNoWords0Xy7Qw9Ab"].join("_");
     for (tool, arguments, wanted) in [
@@ -238,6 +256,30 @@ async fn outputs_are_collected_or_refused() {
             json!({"body": "x", pat.as_str(): 1}),
             Err("refused as P13: the rule github-pat found a secret"),
         ),
+        (
+            "open_issue",
+            json!({"title": "x", "body": "y"}),
+            Err("refused as P14: the title does not begin with `[bot] `"),
+        ),
+        (
+            "open_issue",
+            json!({"title": "[bot] x", "body": "y", "repo": "a/b"}),
+            Err("refused as P15: unknown field `repo`"),
+        ),
+        ("open_issue", json!({"title": "[bot] x", "body": "y"}), Ok("noted as P16")),
+        ("close_thread", json!({"reason": "not_planned", "number": 9}), Err("refused as P17: unknown field `number`")),
+        ("close_thread", json!({}), Err("refused as P18: this reason is not in")),
+        ("close_thread", json!({"reason": "not_planned"}), Ok("noted as P19")),
+        (
+            "report_check",
+            json!({"name": "bottle / review", "conclusion": "success", "summary": "x", "details_url": "https://a.example"}),
+            Err("refused as P20: unknown field `details_url`"),
+        ),
+        (
+            "report_check",
+            json!({"name": "bottle / review", "conclusion": "success", "summary": "Fine."}),
+            Ok("noted as P21"),
+        ),
     ] {
         let (text, error) = server.call(tool, arguments.clone()).await;
         let (begin, refused) = match wanted {
@@ -249,7 +291,7 @@ async fn outputs_are_collected_or_refused() {
     // A restart has not forgotten what went before.
     server.restart();
     let (text, error) = server.call("write_comment", json!({"body": "And another."})).await;
-    assert!(error && text.starts_with("refused as P14: `outputs.comment` grants 2"), "{text}");
+    assert!(error && text.starts_with("refused as P22: `outputs.comment` grants 2"), "{text}");
     let (records, _) = Chain::read("run-1", &server.proposals()).expect("an unbroken chain");
     let told: Vec<&str> = records
         .iter()
@@ -261,7 +303,15 @@ async fn outputs_are_collected_or_refused() {
         })
         .collect();
     let refused = |count| vec!["refused"; count];
-    let story = [vec!["began", "comment"], refused(8), vec!["labels"], refused(1), vec!["comment"], refused(2)];
+    let story = [
+        vec!["began", "comment"],
+        refused(8),
+        vec!["labels", "refused", "comment"],
+        refused(3),
+        vec!["issue"],
+        refused(2),
+        vec!["close", "refused", "check", "refused"],
+    ];
     assert_eq!(told, story.concat());
     assert!(!server.proposals().contains(&pat), "what is refused as a secret is not written down");
 }
