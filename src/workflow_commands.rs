@@ -2,9 +2,12 @@
 
 use std::io::{self, Write as _};
 
-/// Tells the job's runner a value that must not show; each line of it, as the runner masks by line.
+use bottle_scan::aws_keys::secret_texts;
+
+/// Tells the job's runner a value that must not show; each secret in it, and each line of it, as the runner masks by line.
 pub(crate) fn mask(value: &[u8]) {
-    let text = String::from_utf8_lossy(value);
+    let text = secret_texts(value).join(&b'\n');
+    let text = String::from_utf8_lossy(&text);
     for line in text.lines().map(str::trim).filter(|line| line.len() >= bottle_scan::known::SHORTEST) {
         // The first and last line of a PEM file are the same in everyone's.
         if !line.starts_with("-----") {

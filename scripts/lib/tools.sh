@@ -26,8 +26,9 @@ CLIENTS=$CACHE/clients/node-$NODE_VERSION-npm-$NPM_VERSION
 WEBHOOKS_VERSION=7.6.1
 WEBHOOKS_INTEGRITY='De6U3XB6O3DtCa7bKgCMzTHdeopqqZ6SNivMYJnK65ierKL1AnNIA0tkRYCRS7lwGT792d+Ps1WbfHlso6MynQ=='
 
-# A reader of JUnit's XML, the other end of WebSockets, and a maker of certificates.
-TEST_PYTHON=('junitparser==5.0.3' 'websockets==17.4' 'cryptography==50.0.2')
+# A reader of JUnit's XML, the other end of WebSockets, a maker of certificates; what signs for AWS (boto3 brings botocore), and an S3.
+TEST_PYTHON=('junitparser==5.0.3' 'websockets==17.4' 'cryptography==50.0.2' 'boto3==1.44.8' 'botocore==1.44.8' 'moto[s3]==5.2.5'
+  'flask==3.1.3' 'flask-cors==6.0.5')
 VENV=$CACHE/venv
 
 # Clients that people use, for the doors; Node is that of the image of real clients.

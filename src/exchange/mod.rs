@@ -1,8 +1,11 @@
 //! Credentials that are asked for over https: the job's identity token for another, a client's secret for a token, Vault's.
 //!
+//! Map: `sts` (the answers of AWS's Security Token Service), here the rest.
+//!
 //! Always: what an exchange is made with goes to the manifest's address alone, no redirect is followed, and no error quotes an answer's
 //! body: it may hold a token.
 
+mod sts;
 #[cfg(test)]
 mod tests;
 
@@ -10,13 +13,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bottle_plan::plan::{
-    ANTHROPIC_TOKEN_URL, AnthropicFederation, OauthSource, OidcSource, TokenExchange, VaultSource,
+    ANTHROPIC_TOKEN_URL, AnthropicFederation, AwsRole, OauthSource, OidcSource, TokenExchange, VaultSource,
 };
 use bottle_types::secret::{Secret, SecretName};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use reqwest::header::{ACCEPT, CONTENT_TYPE};
-use reqwest::{Client, RequestBuilder, Response, Url};
+use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -24,7 +27,7 @@ use serde_json::{Value, json};
 use crate::forge::answer::explain;
 use crate::forge::tls;
 use crate::host::{self, Environment};
-use crate::secrets::{Exchange, FreshValue};
+use crate::secrets::{Exchange, FreshValue, ValueLife};
 
 /// Where the job's runner gives an identity token, and what it wants for it.
 const ID_TOKEN_URL: &str = "ACTIONS_ID_TOKEN_REQUEST_URL";
@@ -86,6 +89,9 @@ impl Exchange for PlannedExchange {
         async {
             let began = host::unix_millis();
             let (value, lifetime) = match &self.exchange {
+                TokenExchange::Oidc(OidcSource { audience, aws: Some(role), .. }) => {
+                    return self.assumed_role(audience, role, began).await;
+                }
                 TokenExchange::Oidc(oidc) => granted(self.federated(oidc).await?),
                 TokenExchange::Oauth(oauth) => granted(self.client_credentials(oauth).await?),
                 TokenExchange::Vault(vault) => self.vault(vault).await?,
@@ -113,6 +119,7 @@ impl PlannedExchange {
     /// The address that is asked for the value.
     fn place(&self) -> &str {
         match &self.exchange {
+            TokenExchange::Oidc(OidcSource { aws: Some(_), .. }) => "AWS's Security Token Service",
             TokenExchange::Oidc(oidc) => oidc.token_url.as_deref().unwrap_or(ANTHROPIC_TOKEN_URL),
             TokenExchange::Oauth(oauth) => &oauth.token_url,
             TokenExchange::Vault(vault) => &vault.address,
@@ -171,6 +178,31 @@ impl PlannedExchange {
             ),
         };
         send(request, self.place()).await
+    }
+
+    /// Keys of a role, by AWS's `AssumeRoleWithWebIdentity` (STS API Reference); the request is not signed.
+    async fn assumed_role(&self, audience: &str, role: &AwsRole, began: u64) -> Result<FreshValue, String> {
+        let identity = self.identity(audience).await?;
+        let url = role.url();
+        let request = form(
+            self.client()?.post(&url),
+            &[
+                ("Action", Some("AssumeRoleWithWebIdentity")),
+                ("Version", Some("2011-06-15")),
+                ("RoleArn", Some(&role.role)),
+                ("RoleSessionName", Some(role.session_name.as_deref().unwrap_or("claude-bottle"))),
+                ("WebIdentityToken", Some(identity.expose())),
+            ],
+        );
+        let (status, body) = answer(request.header(ACCEPT, "application/xml"), &url).await?;
+        if !status.is_success() {
+            let name = sts::error_code(&body).map(|name| format!(" ({name})")).unwrap_or_default();
+            return Err(format!("{url} answered {}{name}", status.as_u16()));
+        }
+        let (keys, expiration) =
+            sts::keys(&body).ok_or_else(|| format!("{url} answered with something else than was asked for"))?;
+        let life = ValueLife::until(began, &expiration).map_err(|why| format!("{url} gave no usable value: {why}"))?;
+        Ok(FreshValue { value: Secret::new(keys.to_line().into_bytes()), life: Some(life) })
     }
 
     /// The client credentials grant; the client is known by HTTP Basic, which every server has to take (RFC 6749, section 2.3.1).
@@ -264,15 +296,20 @@ fn form(request: RequestBuilder, fields: &[(&str, Option<&str>)]) -> RequestBuil
 
 /// Sends a request and reads its answer; an error names the place and what went wrong, and nothing of the answer but its error's name.
 async fn send<T: DeserializeOwned>(request: RequestBuilder, place: &str) -> Result<T, String> {
-    let request = request.header(ACCEPT, "application/json");
-    let response = request.send().await.map_err(|error| format!("{place}: {}", explain(&error.without_url())))?;
-    let status = response.status();
-    let body = body(response).await.map_err(|why| format!("{place}: {why}"))?;
+    let (status, body) = answer(request.header(ACCEPT, "application/json"), place).await?;
     if !status.is_success() {
         let name = error_name(&body).map(|name| format!(" ({name})")).unwrap_or_default();
         return Err(format!("{place} answered {}{name}", status.as_u16()));
     }
     serde_json::from_slice(&body).map_err(|_| format!("{place} answered with something else than was asked for"))
+}
+
+/// Sends a request and reads its answer, whatever it says.
+async fn answer(request: RequestBuilder, place: &str) -> Result<(StatusCode, Vec<u8>), String> {
+    let response = request.send().await.map_err(|error| format!("{place}: {}", explain(&error.without_url())))?;
+    let status = response.status();
+    let body = body(response).await.map_err(|why| format!("{place}: {why}"))?;
+    Ok((status, body))
 }
 
 async fn body(mut response: Response) -> Result<Vec<u8>, String> {

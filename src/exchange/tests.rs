@@ -76,6 +76,7 @@ fn oidc(server: &AnsweringServer) -> OidcSource {
         resource: None,
         scope: Some("read write".to_owned()),
         anthropic: None,
+        aws: None,
     }
 }
 
@@ -236,4 +237,100 @@ async fn anthropic_is_asked_as_its_reference_says_and_not_without_an_identity() 
     let source = OidcSource { token_url: None, scope: None, anthropic: Some(federation), ..oidc(&server) };
     let why = value(TokenExchange::Oidc(source), &server).await.expect_err("no identity token");
     assert_eq!(why, format!("{ID_TOKEN_URL} answered 500"));
+}
+
+/// An answer as the STS API Reference shows it; `END` stands for its end.
+const ASSUMED: &str = r#"<AssumeRoleWithWebIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/">
+  <AssumeRoleWithWebIdentityResult>
+    <SubjectFromWebIdentityToken>repo:team/app:ref:refs/heads/main</SubjectFromWebIdentityToken>
+    <Audience>sts.amazonaws.com</Audience>
+    <AssumedRoleUser>
+      <Arn>arn:aws:sts::123456789012:assumed-role/ci/claude-bottle</Arn>
+      <AssumedRoleId>AROACLKWSDQRAOEXAMPLE:claude-bottle</AssumedRoleId>
+    </AssumedRoleUser>
+    <Credentials>
+      <SessionToken>a-session-token/of+this==</SessionToken>
+      <SecretAccessKey>a-secret/access+key</SecretAccessKey>
+      <Expiration>END</Expiration>
+      <AccessKeyId>an-access-key-id</AccessKeyId>
+    </Credentials>
+    <Provider>token.actions.githubusercontent.com</Provider>
+  </AssumeRoleWithWebIdentityResult>
+  <ResponseMetadata><RequestId>ad4156e9-bce1-11e2-82e6-6b6efEXAMPLE</RequestId></ResponseMetadata>
+</AssumeRoleWithWebIdentityResponse>"#;
+
+fn assumed(server: &AnsweringServer) -> TokenExchange {
+    let aws = AwsRole {
+        role: "arn:aws:iam::123456789012:role/ci".to_owned(),
+        region: "eu-central-1".to_owned(),
+        sts_url: Some(format!("{}/", server.address)),
+        session_name: None,
+    };
+    let audience = "sts.amazonaws.com".to_owned();
+    TokenExchange::Oidc(OidcSource { audience, token_url: None, scope: None, aws: Some(aws), ..oidc(server) })
+}
+
+#[tokio::test]
+async fn a_role_of_aws_is_assumed_with_the_jobs_identity() {
+    let answer = (200, ASSUMED.replace("END", "2130-01-02T03:04:05Z"));
+    let server = AnsweringServer::start(vec![ok(&json!({"value": "the.jobs.jwt"})), answer]);
+    let (text, life) = value(assumed(&server), &server).await.expect("keys");
+    assert_eq!(
+        text,
+        r#"{"Version":1,"AccessKeyId":"an-access-key-id","SecretAccessKey":"a-secret/access+key","SessionToken":"a-session-token/of+this=="}"#
+    );
+    assert!(life.is_some_and(|life| life > 3_600_000));
+    let asked = &server.asked()[1];
+    assert!(asked.starts_with("POST / ") && !asked.contains("authorization:"), "{asked}");
+    assert!(
+        asked.ends_with(
+            "Action=AssumeRoleWithWebIdentity&Version=2011-06-15&RoleArn=arn%3Aaws%3Aiam%3A%3A123456789012%3Arole%2Fci\
+             &RoleSessionName=claude-bottle&WebIdentityToken=the.jobs.jwt"
+        ),
+        "{asked}"
+    );
+}
+
+#[tokio::test]
+async fn of_an_answer_of_sts_that_has_no_keys_nothing_is_told_but_the_errors_code() {
+    let error =
+        |code: &str| format!("<ErrorResponse><Error><Code>{code}</Code><Message>m</Message></Error></ErrorResponse>");
+    let good = ASSUMED.replace("END", "2130-01-02T03:04:05Z");
+    let key = "<SecretAccessKey>a-secret/access+key</SecretAccessKey>";
+    for (status, body, told) in [
+        (400, error("InvalidIdentityToken"), "/ answered 400 (InvalidIdentityToken)"),
+        (403, error("the.jobs.jwt"), "/ answered 403"),
+        (200, ASSUMED.replace("END", "2001-01-02T03:04:05Z"), "/ gave no usable value: it has ended already"),
+        (200, ASSUMED.replace("END", "soon"), "/ gave no usable value: its `expires_at` is no time"),
+        (200, good.replace(key, ""), "something else"),
+        (200, good.replace(key, &key.repeat(2)), "something else"),
+        (200, good.replace("a-secret/", "a-secret&#10;"), "something else"),
+        (200, good.replace("a-secret/", "a secret/"), "something else"),
+        (200, good.replace("</Credentials>", ""), "something else"),
+        (200, "{}".to_owned(), "something else"),
+    ] {
+        let server = AnsweringServer::start(vec![ok(&json!({"value": "the.jobs.jwt"})), (status, body)]);
+        let why = value(assumed(&server), &server).await.expect_err(told);
+        assert!(why.contains(told) && !why.contains("jwt") && !why.contains("a-secret"), "{why}");
+    }
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "a test starts the real parser, and is told by a variable where it is")]
+fn the_answer_of_the_tests_is_one_to_botocore() {
+    let python = std::env::var("BOTTLE_TEST_PYTHON").expect("BOTTLE_TEST_PYTHON: run the tests by scripts/test");
+    let code = "import sys, json, botocore.session, botocore.parsers as p\n\
+                shape = botocore.session.get_session().get_service_model('sts').operation_model('AssumeRoleWithWebIdentity').output_shape\n\
+                got = p.create_parser('query').parse({'status_code': 200, 'headers': {}, 'body': sys.argv[1].encode()}, shape)\n\
+                c = got['Credentials']; print(c['AccessKeyId'], c['SecretAccessKey'], c['SessionToken'], c['Expiration'].isoformat())";
+    let body = ASSUMED.replace("END", "2130-01-02T03:04:05Z");
+    let output = std::process::Command::new(python).args(["-c", code, &body]).output().expect("python");
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout).trim(),
+        "an-access-key-id a-secret/access+key a-session-token/of+this== 2130-01-02T03:04:05+00:00",
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let (keys, expiration) = sts::keys(body.as_bytes()).expect("keys");
+    assert_eq!((keys.access_key_id.as_str(), expiration.as_str()), ("an-access-key-id", "2130-01-02T03:04:05Z"));
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bottle_plan::plan::{CommandSource, SecretSource, TokenExchange};
+use bottle_scan::aws_keys::AwsKeys;
 use bottle_types::secret::Secret;
 use futures_util::future::BoxFuture;
 use rustix::fs::OFlags;
@@ -211,7 +212,7 @@ pub(crate) enum UnusableValue {
     Empty,
     #[error("it has more than one line")]
     Lines,
-    #[error("it begins as a JSON object, and is none with `token`, a text")]
+    #[error("it begins as a JSON object, and has neither `token`, a text, nor AWS's keys")]
     NoToken,
     #[error("its `expires_at` is no time as in RFC 3339, such as 2030-01-02T03:04:05Z")]
     NoTime,
@@ -230,7 +231,12 @@ fn usable(bytes: Vec<u8>, lifetime: Option<Duration>, now: u64) -> Result<FreshV
     let text = std::str::from_utf8(&bytes).map_err(|_| UnusableValue::NotText)?;
     let line = text.trim();
     let mut to = lifetime.map(|lifetime| end_of(now, lifetime));
-    let value = if line.starts_with('{') {
+    let value = if let Some((keys, expiration)) = AwsKeys::parse(line.as_bytes()) {
+        if let Some(text) = expiration {
+            to = Some(end(&text)?);
+        }
+        keys.to_line().into_bytes()
+    } else if line.starts_with('{') {
         let told: Told = serde_json::from_str(line).map_err(|_| UnusableValue::NoToken)?;
         if let Some(text) = told.expires_at {
             to = Some(end(&text)?);
@@ -270,6 +276,11 @@ mod tests {
         assert_eq!(read("{\"token\": \"abc\", \"id\": 7}\n", Some(9)), ok("abc", Some(9000)));
         let told = "{\n \"token\": \"abc\",\n \"expires_at\": \"2030-01-02T04:04:05+00:00\"\n}";
         assert_eq!(read(told, Some(9)), ok("abc", Some(3_600_000)));
+        let keys = r#""Version":1,"AccessKeyId":"an-id","SecretAccessKey":"a-secret","SessionToken":"a-token""#;
+        let printed = format!("{{{keys},\n \"Expiration\": \"2030-01-02T04:04:05Z\"}}\n");
+        assert_eq!(read(&printed, None), ok(&format!("{{{keys}}}"), Some(3_600_000)));
+        let ended = format!("{{{keys},\"Expiration\":\"2030-01-02T03:04:05Z\"}}");
+        assert_eq!(read(&ended, None), Err(UnusableValue::Ended));
         for (text, why) in [
             ("", UnusableValue::Empty),
             (" \n\n", UnusableValue::Empty),
@@ -280,6 +291,7 @@ mod tests {
             ("{\"value\": \"abc\"}", UnusableValue::NoToken),
             ("{\"token\": 1}", UnusableValue::NoToken),
             ("{abc", UnusableValue::NoToken),
+            ("{\"AccessKeyId\": \"an-id\"}", UnusableValue::NoToken),
             ("{\"token\": \"abc\", \"expires_at\": \"tomorrow\"}", UnusableValue::NoTime),
             ("{\"token\": \"abc\", \"expires_at\": \"2030-01-02T03:04:05Z\"}", UnusableValue::Ended),
             ("{\"token\": \"abc\", \"expires_at\": \"1960-01-02T03:04:05Z\"}", UnusableValue::Ended),

@@ -11,7 +11,7 @@ use globset::{Glob, GlobBuilder, GlobMatcher, GlobSet, GlobSetBuilder};
 use serde::Serialize;
 
 use crate::conditions::{Conditions, Details};
-use crate::route::{GitUpstream, Route, RoutesPolicy, Scheme};
+use crate::route::{GitUpstream, Injection, Route, RoutesPolicy, Scheme};
 
 /// What a rule without methods allows: IANA's registry of HTTP methods, without `CONNECT`, `TRACE` and `PRI`. A name that a
 /// guest could make up would be a way out that no scan looks at.
@@ -263,9 +263,21 @@ impl Rule {
             }
         }
         if let Some(auth) = &route.auth {
-            let (header, _, _) = auth.injection().map_err(str::to_owned)?;
-            if !header.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b)) || header.is_empty() {
-                return Err(format!("`{header}` is not the name of a header"));
+            match auth.injection().map_err(str::to_owned)? {
+                Injection::Header { name, .. } => {
+                    if !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b)) || name.is_empty() {
+                        return Err(format!("`{name}` is not the name of a header"));
+                    }
+                }
+                Injection::Aws(..) if route.websocket => {
+                    return Err(
+                        "a WebSocket can't be signed for AWS: `auth.aws` and `websocket` don't go together".to_owned()
+                    );
+                }
+                Injection::Aws(..) if route.scheme == Scheme::Http => {
+                    return Err("a body would go to AWS over http, where anybody could change it".to_owned());
+                }
+                Injection::Aws(..) => {}
             }
         }
         if route.upstream.as_ref().is_some_and(|upstream| upstream.scheme == Scheme::Http) && route.auth.is_some() {
@@ -573,6 +585,14 @@ git_upstreams:
             ("{ host: a.example, paths: ['/[a'] }", "the path `/[a`"),
             ("{ host: a.example, auth: { header: x } }", "needs `auth.from`"),
             ("{ host: a.example, auth: { header: 'a b', from: T } }", "not the name of a header"),
+            ("{ host: a.example, auth: { aws: { service: S3, region: a, from: T } } }", "`auth.aws.service`"),
+            ("{ host: a.example, auth: { aws: { service: s3, region: 'a/b', from: T } } }", "`auth.aws.region`"),
+            ("{ host: a.example, auth: { aws: { service: s3, region: a } } }", "needs `from`"),
+            ("{ host: a.example, auth: { aws: { service: s3, region: a, access_key_id: T } } }", "needs `from`"),
+            ("{ host: a.example, auth: { aws: { service: s3, region: a, from: T, session_token: U } } }", "not both"),
+            ("{ host: a.example, auth: { bearer: T, aws: { service: s3, region: a, from: T } } }", "one of them"),
+            ("{ host: a.example, websocket: true, auth: { aws: { service: s3, region: a, from: T } } }", "WebSocket"),
+            ("{ host: a.example, scheme: http, auth: { aws: { service: s3, region: a, from: T } } }", "over http"),
             ("{ host: a.example, headers: { host: b } }", "no rule can be about the header `host`"),
             ("{ host: a.example, query: { a: '[b' } }", "the value `[b` of `a`"),
             ("{ host: a.example, auth: { bearer: T }, upstream: 'http://b.example' }", "over http"),

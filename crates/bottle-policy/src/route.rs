@@ -250,7 +250,7 @@ impl Scheme {
     }
 }
 
-/// A credential and the header it goes into: either `header` and `from`, or `bearer` alone.
+/// A credential and the header it goes into: `header` and `from`, `bearer` alone, or `aws` alone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Auth {
@@ -263,17 +263,119 @@ pub struct Auth {
     /// The host's variable that holds a token for `Authorization: Bearer`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bearer: Option<SecretName>,
+    /// The keys that sign each request for AWS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aws: Option<AwsAuth>,
+}
+
+/// What AWS's Signature Version 4 is made with: the service, the region, and either `from`, or `access_key_id` and `secret_access_key`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AwsAuth {
+    /// The service's name in signatures, such as `s3`, `bedrock` or `execute-api`.
+    pub service: String,
+    /// The region, such as `eu-central-1`.
+    pub region: String,
+    /// A credential that has all parts of the keys in one value, as `credential_process` prints them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<SecretName>,
+    /// The credential that is the access key's id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access_key_id: Option<SecretName>,
+    /// The credential that is the secret access key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_access_key: Option<SecretName>,
+    /// The credential that is the session token of temporary keys; they have to stay good for the whole run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_token: Option<SecretName>,
+}
+
+/// Where the parts of AWS's keys are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AwsKeySource<'a> {
+    /// In one value.
+    Whole(&'a SecretName),
+    /// Each in its own.
+    Parts {
+        /// The access key's id.
+        id: &'a SecretName,
+        /// The secret access key.
+        secret: &'a SecretName,
+        /// The session token.
+        token: Option<&'a SecretName>,
+    },
+}
+
+impl AwsAuth {
+    /// Where the keys are; an error says what is wrong.
+    pub fn keys(&self) -> Result<AwsKeySource<'_>, &'static str> {
+        let is_word = |text: &str| {
+            (1..=64).contains(&text.len())
+                && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+        };
+        if !is_word(&self.service) {
+            return Err("`auth.aws.service` is a service's name in signatures, such as `s3`");
+        }
+        if !is_word(&self.region) {
+            return Err("`auth.aws.region` is a region's name, such as `eu-central-1`");
+        }
+        match (&self.from, &self.access_key_id, &self.secret_access_key, &self.session_token) {
+            (Some(from), None, None, None) => Ok(AwsKeySource::Whole(from)),
+            (None, Some(id), Some(secret), token) => Ok(AwsKeySource::Parts { id, secret, token: token.as_ref() }),
+            (None, ..) => Err("`auth.aws` needs `from`, or `access_key_id` and `secret_access_key`"),
+            (Some(_), ..) => Err("`auth.aws` takes `from`, or the parts of the keys each by its name, not both"),
+        }
+    }
+}
+
+/// What is added to a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Injection<'a> {
+    /// A header.
+    Header {
+        /// Its name in small letters.
+        name: String,
+        /// The text before the value.
+        before: &'static str,
+        /// The secret that is the value.
+        from: &'a SecretName,
+    },
+    /// A signature.
+    Aws(&'a AwsAuth, AwsKeySource<'a>),
+}
+
+impl<'a> Injection<'a> {
+    /// The secrets that it is made of; the first is the one that logs name.
+    pub fn secrets(&self) -> Vec<&'a SecretName> {
+        match self {
+            Self::Header { from, .. } => vec![from],
+            Self::Aws(_, AwsKeySource::Whole(from)) => vec![from],
+            Self::Aws(_, AwsKeySource::Parts { id, secret, token }) => {
+                [Some(*secret), Some(*id), *token].into_iter().flatten().collect()
+            }
+        }
+    }
 }
 
 impl Auth {
-    /// Header name (lower case), text before the value, and the secret's name; an error says what is wrong with the keys.
-    pub fn injection(&self) -> Result<(String, &'static str, &SecretName), &'static str> {
+    /// What is added; an error says what is wrong with the keys.
+    pub fn injection(&self) -> Result<Injection<'_>, &'static str> {
+        if let Some(aws) = &self.aws {
+            return match (&self.header, &self.from, &self.bearer) {
+                (None, None, None) => Ok(Injection::Aws(aws, aws.keys()?)),
+                _ => Err("`auth` takes `header` and `from`, `bearer`, or `aws`, one of them"),
+            };
+        }
         match (&self.header, &self.from, &self.bearer) {
-            (Some(header), Some(from), None) => Ok((header.to_ascii_lowercase(), "", from)),
-            (None, None, Some(bearer)) => Ok(("authorization".to_owned(), "Bearer ", bearer)),
+            (Some(header), Some(from), None) => {
+                Ok(Injection::Header { name: header.to_ascii_lowercase(), before: "", from })
+            }
+            (None, None, Some(from)) => {
+                Ok(Injection::Header { name: "authorization".to_owned(), before: "Bearer ", from })
+            }
             (Some(_), None, _) => Err("`auth.header` needs `auth.from`: the variable that holds the value"),
             (None, Some(_), _) => Err("`auth.from` needs `auth.header`: the header the value goes into"),
-            (None, None, None) => Err("`auth` needs `header` and `from`, or `bearer`"),
+            (None, None, None) => Err("`auth` needs `header` and `from`, `bearer`, or `aws`"),
             (Some(_), Some(_), Some(_)) => Err("`auth` takes `header` and `from`, or `bearer`, not both"),
         }
     }

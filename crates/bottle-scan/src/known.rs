@@ -8,6 +8,7 @@ use aho_corasick::{AhoCorasick, Input, Match, MatchKind};
 use base64::Engine as _;
 use bottle_types::secret::{Secret, SecretName};
 
+use crate::aws_keys::secret_texts;
 use crate::dlp::coded::Coded;
 use crate::dlp::keywords::{self, Long};
 use crate::dlp::pieces::Pieces;
@@ -55,8 +56,11 @@ impl KnownSecrets {
     pub fn new(secrets: &[(SecretName, Secret<Vec<u8>>)]) -> Result<Self, KnownSecretsError> {
         let mut forms = vec![];
         let mut values = vec![];
-        for (owner, (name, value)) in secrets.iter().enumerate() {
-            let value = value.expose().trim_ascii();
+        let texts = secrets.iter().enumerate().flat_map(|(owner, (name, value))| {
+            secret_texts(value.expose().trim_ascii()).into_iter().map(move |text| (owner, name, text))
+        });
+        for (owner, name, text) in texts {
+            let value = text.trim_ascii();
             if value.len() < SHORTEST {
                 return Err(KnownSecretsError::TooShort(name.clone()));
             }
@@ -292,6 +296,14 @@ mod tests {
         assert!(wrapped.find(second.as_bytes()).is_some());
         let unwrapped = known(&format!("{begin}\n{first}{second}\n{end}\n"));
         assert!(unwrapped.find(format!("{first}{second}").as_bytes()).is_some());
+    }
+
+    #[test]
+    fn aws_keys_are_known_by_their_parts() {
+        let name = SecretName::parse("AWS").expect("a name");
+        let keys = br#"{"Version":1,"AccessKeyId":"an-id","SecretAccessKey":"a-long/secret+key","SessionToken":"a-long-token=="}"#;
+        let known = KnownSecrets::new(&[(name, Secret::new(keys.to_vec()))]).expect("known");
+        assert_eq!(known.mask_str("an-id a-long/secret+key a-long-token=="), "an-id *** ***");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //!
 //! Map: a room a sidecar (`egress/`, `pipelock/`, `gate/`, `approvals/` for supervise), `init/` (the supervisor), `proxy/`
 //! (the HTTP that egress and pipelock share), `control` (the runner's way in), `confirm` (which policy is in force), `common`
-//! (directories, logging, listening), `ca` and `tls`.
+//! (directories, logging, listening), `sigv4` (AWS's signatures), `ca` and `tls`.
 //!
 //! Always: what is decided is decided in the libraries below this crate; here are sockets, processes and files. The
 //! runner's code does not belong here.
@@ -21,6 +21,7 @@ mod gate;
 mod init;
 mod pipelock;
 mod proxy;
+mod sigv4;
 mod tls;
 
 use std::process::ExitCode;

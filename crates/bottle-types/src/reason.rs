@@ -60,6 +60,7 @@ reasons! {
     Request "request": "The request can't be read, or can't be sent on.",
     Address "address": "The host's address may not be dialled.",
     Credential "credential": "The route's credential has ended, and there is no newer one.",
+    Unsigned "unsigned": "The request can't be signed for AWS.",
     Connect "connect": "There is no connection to upstream; the error follows behind a colon.",
     Upstream "upstream": "The request to upstream failed, or its answer can't be passed on; an error follows behind a colon.",
     Upgrade "upgrade": "The connection did not become a WebSocket.",

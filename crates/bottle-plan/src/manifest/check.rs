@@ -11,7 +11,7 @@ pub(super) use secrets::looks_like_secret_value;
 use std::collections::BTreeSet;
 
 use bottle_policy::matcher::{Matcher, MatcherError};
-use bottle_policy::route::{Route, RoutesPolicy, Scheme};
+use bottle_policy::route::{Injection, Route, RoutesPolicy, Scheme};
 use bottle_scan::dlp::Rules;
 use bottle_types::address::has_password;
 use bottle_types::units::ByteSize;
@@ -281,11 +281,13 @@ fn check_route(route: &Route, at: &At) -> Checked {
     }
     if let Some(auth) = &route.auth {
         let at = at.key("auth");
-        let (header, _, _) = auth.injection().map_err(|problem| at.wrong(problem))?;
-        let token = !header.is_empty() && header.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
-        let framing = ["host", "connection", "content-length", "transfer-encoding", "upgrade", "te", "trailer"];
-        if !token || framing.contains(&header.as_str()) || header.starts_with("proxy-") {
-            return Err(at.key("header").wrong(&format!("`{header}` can't carry a credential")));
+        if let Injection::Header { name: header, .. } = auth.injection().map_err(|problem| at.wrong(problem))? {
+            let token =
+                !header.is_empty() && header.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
+            let framing = ["host", "connection", "content-length", "transfer-encoding", "upgrade", "te", "trailer"];
+            if !token || framing.contains(&header.as_str()) || header.starts_with("proxy-") {
+                return Err(at.key("header").wrong(&format!("`{header}` can't carry a credential")));
+            }
         }
         if route.scheme == Scheme::Http {
             return Err(at.wrong("a credential would go over http, readable on the way").hint("use https"));

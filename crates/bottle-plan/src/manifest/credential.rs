@@ -65,7 +65,7 @@ impl CredentialEntry {
             return Some(SecretSource::File(at_home(file, home)));
         }
         if let Some(exchange) = self.exchange() {
-            return Some(SecretSource::Exchange(exchange));
+            return Some(SecretSource::Exchange(Box::new(exchange)));
         }
         let argv = self.command.clone()?;
         Some(SecretSource::Command(CommandSource {

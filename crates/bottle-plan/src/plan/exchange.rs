@@ -18,7 +18,7 @@ pub enum TokenExchange {
     Vault(VaultSource),
 }
 
-/// The identity token that GitHub or Forgejo gives a job, exchanged for a credential: as RFC 8693 says at `token_url`, or at Anthropic.
+/// The identity token that GitHub or Forgejo gives a job, exchanged for a credential: as RFC 8693 says at `token_url`, at Anthropic, or for keys of AWS.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OidcSource {
@@ -36,6 +36,52 @@ pub struct OidcSource {
     /// Anthropic's workload identity federation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub anthropic: Option<AnthropicFederation>,
+    /// AWS's `AssumeRoleWithWebIdentity`, for a route's `auth.aws`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aws: Option<AwsRole>,
+}
+
+/// The role whose keys AWS's Security Token Service gives.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AwsRole {
+    /// The role's ARN.
+    pub role: String,
+    /// The region whose endpoint is asked, such as `eu-central-1`.
+    pub region: String,
+    /// The https address of the endpoint; `https://sts.REGION.amazonaws.com/` where nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sts_url: Option<String>,
+    /// The session's name in AWS's logs; `claude-bottle` where nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_name: Option<String>,
+}
+
+impl AwsRole {
+    /// The endpoint's address.
+    pub fn url(&self) -> String {
+        self.sts_url.clone().unwrap_or_else(|| format!("https://sts.{}.amazonaws.com/", self.region))
+    }
+
+    fn check(&self) -> Result<(), (&'static str, String)> {
+        let wrong = |key, problem: &str| Err((key, problem.to_owned()));
+        let is_role = self.role.starts_with("arn:") && self.role.contains(":role/");
+        if !is_role || self.role.len() > 2048 || !self.role.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return wrong("oidc.aws.role", "expected a role's ARN: `arn:aws:iam::123456789012:role/ci`");
+        }
+        let is_region = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        if self.region.is_empty() || !self.region.bytes().all(is_region) {
+            return wrong("oidc.aws.region", "expected a region such as `eu-central-1`");
+        }
+        let is_name = |name: &String| {
+            (2..=64).contains(&name.len())
+                && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_=,.@-".contains(&byte))
+        };
+        if !self.session_name.as_ref().is_none_or(is_name) {
+            return wrong("oidc.aws.session_name", "expected 2 to 64 letters, digits or `_=,.@-`");
+        }
+        self.sts_url.as_ref().map_or(Ok(()), |url| https("oidc.aws.sts_url", url))
+    }
 }
 
 /// What Anthropic's token endpoint is asked with, as the Claude Console names it.
@@ -117,16 +163,17 @@ impl TokenExchange {
         match self {
             Self::Oidc(oidc) => {
                 said("oidc.audience", &oidc.audience)?;
-                match (&oidc.token_url, &oidc.anthropic) {
-                    (Some(url), None) => https("oidc.token_url", url),
-                    (None, Some(_)) if oidc.scope.is_some() => wrong("oidc.scope", "belongs to `token_url`"),
-                    (None, Some(_)) if oidc.resource.is_some() => wrong("oidc.resource", "belongs to `token_url`"),
-                    (None, Some(anthropic)) => {
+                match (&oidc.token_url, &oidc.anthropic, &oidc.aws) {
+                    (Some(url), None, None) => https("oidc.token_url", url),
+                    (None, ..) if oidc.scope.is_some() => wrong("oidc.scope", "belongs to `token_url`"),
+                    (None, ..) if oidc.resource.is_some() => wrong("oidc.resource", "belongs to `token_url`"),
+                    (None, None, Some(aws)) => aws.check(),
+                    (None, Some(anthropic), None) => {
                         said("oidc.anthropic.rule", &anthropic.rule)?;
                         said("oidc.anthropic.organization", &anthropic.organization)?;
                         said("oidc.anthropic.service_account", &anthropic.service_account)
                     }
-                    _ => wrong("oidc", "expected one of `token_url` and `anthropic`"),
+                    _ => wrong("oidc", "expected one of `token_url`, `anthropic` and `aws`"),
                 }
             }
             Self::Oauth(oauth) => {
@@ -156,6 +203,14 @@ impl TokenExchange {
 impl fmt::Display for TokenExchange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Oidc(OidcSource { audience, aws: Some(aws), .. }) => {
+                write!(
+                    f,
+                    "the job's identity token for {audience}, exchanged for keys of {} at {}",
+                    aws.role,
+                    aws.url()
+                )
+            }
             Self::Oidc(oidc) => {
                 let at = oidc.token_url.as_deref().unwrap_or(ANTHROPIC_TOKEN_URL);
                 write!(f, "the job's identity token for {}, exchanged at {at}", oidc.audience)

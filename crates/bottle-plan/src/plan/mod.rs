@@ -28,7 +28,9 @@ use crate::name::{Name, Slug};
 pub use agent_files::{AGENT_FILES, is_the_agents_own};
 pub use cache::{MAX_LOCK_FILES, is_lock_file, lock_file_names};
 pub use error::PlanError;
-pub use exchange::{ANTHROPIC_TOKEN_URL, AnthropicFederation, OauthSource, OidcSource, TokenExchange, VaultSource};
+pub use exchange::{
+    ANTHROPIC_TOKEN_URL, AnthropicFederation, AwsRole, OauthSource, OidcSource, TokenExchange, VaultSource,
+};
 pub use make::plan;
 pub use policies::MODEL_HOST;
 pub use types::*;

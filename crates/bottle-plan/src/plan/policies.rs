@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 
 use bottle_policy::outputs::OutputPolicy;
 use bottle_policy::pipelock::{Answers, BodyScanning, Dlp, PipelockPolicy, Ssrf, TlsInterception};
-use bottle_policy::route::{Route, RoutesPolicy};
+use bottle_policy::route::{Injection, Route, RoutesPolicy};
 use bottle_policy::supervise::{Approval, SupervisePolicy};
 use bottle_types::host::{HostName, HostPattern};
+use bottle_types::secret::SecretName;
 
 use super::error::PlanError;
 use super::secrets::SecretSources;
@@ -26,6 +27,9 @@ pub(super) struct DoorRules {
     /// Variables that hold a placeholder in the guest.
     pub(super) placeholders: BTreeSet<String>,
 }
+
+/// The variables by which AWS's clients know their keys.
+const AWS_VARIABLES: [&str; 2] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"];
 
 impl DoorRules {
     pub(super) fn of(
@@ -54,17 +58,26 @@ impl DoorRules {
             };
             if route.model {
                 // Which variable makes Claude Code use which header.
-                let bearer = injection.as_ref().is_some_and(|(header, _, _)| header == "authorization");
+                let is_bearer =
+                    |added: &Injection<'_>| matches!(added, Injection::Header { name, .. } if name == "authorization");
+                let bearer = injection.as_ref().is_some_and(is_bearer);
                 placeholders.insert(if bearer { "CLAUDE_CODE_OAUTH_TOKEN" } else { "ANTHROPIC_API_KEY" }.to_owned());
             }
-            let Some((_, _, name)) = injection else { continue };
-            placeholders.insert(name.as_str().to_owned());
+            let Some(injection) = injection else { continue };
+            let names: Vec<SecretName> = injection.secrets().into_iter().cloned().collect();
+            match injection {
+                Injection::Header { .. } => placeholders.extend(names.iter().map(ToString::to_string)),
+                // AWS's clients sign with these, and the door signs again.
+                Injection::Aws(..) => placeholders.extend(AWS_VARIABLES.map(str::to_owned)),
+            }
             if route.model && replay {
                 // The cassette answers: no key is needed, and none is taken along.
                 route.auth = None;
                 continue;
             }
-            sources.add(&mut secrets, name, &format!("route {}", route.host));
+            for name in &names {
+                sources.add(&mut secrets, name, &format!("route {}", route.host));
+            }
         }
         if !replay && options.publish.is_none() && !routes.iter().any(|route| route.model) {
             notes.push(format!("no route leads to the model: Claude can't answer (declare {MODEL_HOST})"));

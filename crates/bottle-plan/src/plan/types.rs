@@ -407,7 +407,7 @@ pub enum SecretSource {
     /// What a program prints.
     Command(CommandSource),
     /// What an exchange gives.
-    Exchange(TokenExchange),
+    Exchange(Box<TokenExchange>),
 }
 
 /// A program of the host that prints a credential.

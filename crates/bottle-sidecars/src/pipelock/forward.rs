@@ -10,11 +10,14 @@ use bottle_types::reason::Reason;
 use bottle_wire::access::AccessVerdict;
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, AUTHORIZATION, HOST};
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version};
+use hyper::body::Incoming;
 
 use super::active::ActivePolicy;
+use super::aws::{self, Unsigned};
 use super::dial::DialError;
-use super::policy::CompiledRoute;
+use super::policy::{Added, CompiledRoute};
 use super::refusal::{blocked, stopped, too_large};
 use super::scan::{self, BodyScan, ScannedRequest, X_API_KEY};
 use crate::proxy::access::{AccessLog, CountedBody};
@@ -22,6 +25,7 @@ use crate::proxy::headers;
 use crate::proxy::response::{self, Body, BoxError, boxed, drain, refuse};
 use crate::proxy::target::{self, RequestTarget, authority};
 use crate::proxy::upgrade::ProxyReply;
+use crate::sigv4::chunked::{ChunkedUpload, Unframed};
 
 impl ActivePolicy {
     /// Answers a request whose headers are free of what is for one hop or a door's own. `claimed` is the route that
@@ -159,7 +163,14 @@ impl ActivePolicy {
         }
         let warned = Arc::new(OnceLock::new());
         let (mut parts, body) = request.into_parts();
-        let body = CountedBody::new(body, log);
+        let upload = match compiled.signer().map(|signer| aws::upload(signer, &parts)).transpose() {
+            Ok(upload) => upload.flatten(),
+            Err(why) => {
+                drain(body);
+                return unsigned(&why, log);
+            }
+        };
+        let body = CountedBody::new(Unframed::new(body, upload.clone()), log);
         let stream_verdict = Arc::clone(&log.stream_verdict);
         let windows = Arc::clone(&self.windows);
         let scan = BodyScan::new(packings, &parts.headers, &windows.before(&target.host));
@@ -179,7 +190,7 @@ impl ActivePolicy {
         parts.headers.remove(HOST);
         credentials(compiled, &mut parts.headers);
         log.entry.credential = compiled.credential.as_ref().map(|added| added.name.to_string());
-        let result = self.upstream.request(Request::from_parts(parts, boxed(body))).await;
+        let result = self.dispatch(compiled, parts, boxed(body), upload).await;
         if let Some(found) = warned.get() {
             log.entry.finding.get_or_insert_with(|| found.clone());
         }
@@ -194,9 +205,47 @@ impl ActivePolicy {
         }
         match result {
             Ok(response) => self.scrubbed(route, response, log).await,
-            Err(error) => failed(target, &error, log),
+            Err(NotSent::Failed(error)) => failed(target, &error, log),
+            Err(NotSent::Unsigned(why)) => unsigned(&why, log),
         }
     }
+
+    /// Sends a request, signed where the route says so: what is signed is what the scan has let through.
+    async fn dispatch(
+        &self,
+        compiled: &CompiledRoute,
+        parts: Parts,
+        body: Body,
+        upload: Option<ChunkedUpload>,
+    ) -> Result<Response<Incoming>, NotSent> {
+        let request = match compiled.signer() {
+            Some(signer) => aws::signed(signer, parts, body, upload).await.map_err(NotSent::Unsigned)?,
+            None => Request::from_parts(parts, body),
+        };
+        self.upstream.request(request).await.map_err(NotSent::Failed)
+    }
+}
+
+/// Why there is no answer of upstream's.
+enum NotSent {
+    Unsigned(Unsigned),
+    Failed(hyper_util::client::legacy::Error),
+}
+
+/// The refusal of a request that can't be signed.
+fn unsigned(why: &Unsigned, log: &mut AccessLog) -> Response<Body> {
+    if log.broken.load(Ordering::Relaxed) {
+        return broken(log);
+    }
+    log.stop(AccessVerdict::Deny, Reason::Unsigned);
+    refuse(why.status(), Reason::Unsigned, format!("the request was not sent: {why}"))
+}
+
+/// The refusal of a request whose body ended with an error.
+fn broken(log: &mut AccessLog) -> Response<Body> {
+    log.stop(AccessVerdict::Deny, Reason::BadBody);
+    let message = "the request's body is malformed or broke off; it was not sent as a whole";
+    refuse(StatusCode::BAD_REQUEST, Reason::BadBody, message)
 }
 
 /// The refusal, if the route's credential has ended; looked at as late as can be, because a person may have been asked meanwhile.
@@ -216,8 +265,10 @@ pub(super) fn credentials(compiled: &CompiledRoute, headers: &mut HeaderMap) {
             headers.remove(&name);
         }
     }
-    if let Some(added) = &compiled.credential {
-        headers.insert(added.header.clone(), added.value.clone());
+    if let Some(credential) = &compiled.credential {
+        if let Added::Header(name, value) = &credential.added {
+            headers.insert(name.clone(), value.clone());
+        }
         // So that it is seen if it comes back.
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     }
@@ -251,9 +302,7 @@ pub(super) fn failed(
     log: &mut AccessLog,
 ) -> Response<Body> {
     if log.broken.load(Ordering::Relaxed) {
-        log.stop(AccessVerdict::Deny, Reason::BadBody);
-        let message = "the request's body is malformed or broke off; it was not sent as a whole";
-        return refuse(StatusCode::BAD_REQUEST, Reason::BadBody, message);
+        return broken(log);
     }
     let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
     let mut last = error.to_string();

@@ -1,7 +1,7 @@
 //! The last door before the internet: it decides what may leave, to which address, with which credential.
 //!
 //! Map: `policy` (both policy files and the secrets), `active` (the policy in force), `internal` and `standalone` (requests
-//! from egress, or from the guest itself), `forward` (judges and sends), `resend` (what is sent again), `scan` (searches for secrets), `approval` and
+//! from egress, or from the guest itself), `forward` (judges and sends), `resend` (what is sent again), `scan` (searches for secrets), `aws` (signs), `approval` and
 //! `approval_client` (a person decides about a finding), `refusal`, `usage` (limits), `windows` (the ends of what was sent), `response` and `redact` (answers),
 //! `websocket`, `tunnel` (TLS that is not ended), `dial` (resolves, checks, connects).
 //!
@@ -12,6 +12,7 @@
 mod active;
 mod approval;
 mod approval_client;
+mod aws;
 mod dial;
 mod forward;
 mod internal;

@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bottle_policy::matcher::Matcher;
 use bottle_policy::pipelock::{Action, Dlp, PipelockPolicy};
-use bottle_policy::route::{BaseUrl, Outbound, Route, RoutesPolicy};
+use bottle_policy::route::{Auth, AwsKeySource, BaseUrl, Injection, Outbound, Route, RoutesPolicy};
 use bottle_policy::supervise::Found;
+use bottle_scan::aws_keys::AwsKeys;
 use bottle_scan::dlp::{DataKind, Mode, Rules, RulesError, Scope, Search, TokenPattern};
 use bottle_scan::known::KnownSecrets;
 use bottle_types::host::{HostName, HostPattern};
@@ -19,6 +20,7 @@ use http::{HeaderName, HeaderValue};
 
 use crate::common::{self, Dirs, Error};
 use crate::credentials::{CredentialEnd, CredentialStatus};
+use crate::sigv4::Signer;
 
 /// All that judges a request.
 pub(super) struct Policy {
@@ -78,21 +80,78 @@ pub(super) struct CompiledRoute {
     pub(super) credential: Option<Credential>,
 }
 
-/// A header to add.
+/// What is added to a request.
 pub(super) struct Credential {
+    /// The name that logs show.
     pub(super) name: SecretName,
-    pub(super) header: HeaderName,
-    /// Marked sensitive.
-    pub(super) value: HeaderValue,
-    /// The value by itself, for answers that show it.
-    pub(super) secret: Arc<[u8]>,
-    end: CredentialEnd,
+    pub(super) added: Added,
+    /// The secret that upstream gets to see, for answers that show it.
+    pub(super) sent: Option<Arc<[u8]>>,
+    /// When each of its secrets ends.
+    ends: Vec<(SecretName, CredentialEnd)>,
+}
+
+/// How a request says whose it is.
+pub(super) enum Added {
+    /// By a header; its value is marked sensitive.
+    Header(HeaderName, HeaderValue),
+    /// By a signature for AWS.
+    Signature(Signer),
 }
 
 impl Credential {
+    /// Reads the secrets and makes of them what is added.
+    fn new(dirs: &Dirs, status: &CredentialStatus, auth: &Auth) -> Result<Self, Error> {
+        let invalid = |reason: String| Error::Policy { path: dirs.secrets.clone(), reason };
+        let injection = auth.injection().map_err(|reason| invalid(reason.to_owned()))?;
+        let ends = injection.secrets().into_iter().map(|name| (name.clone(), status.end(name))).collect();
+        let (name, added, sent) = match injection {
+            Injection::Header { name: header, before, from } => {
+                let secret = dirs.secret(from)?;
+                let secret = secret.expose().trim_ascii();
+                let mut value = HeaderValue::from_bytes(&[before.as_bytes(), secret].concat())
+                    .map_err(|_| invalid(format!("the value of {from} can't be the value of a header")))?;
+                value.set_sensitive(true);
+                let header = header.parse().map_err(|_| invalid(format!("`{header}` is not the name of a header")))?;
+                (from, Added::Header(header, value), Some(secret.into()))
+            }
+            Injection::Aws(aws, source) => {
+                let (name, keys) = aws_keys(dirs, source)?;
+                let token = keys.session_token.as_ref().map(|token| token.expose().as_bytes().into());
+                (name, Added::Signature(Signer::new(keys, &aws.service, &aws.region)), token)
+            }
+        };
+        Ok(Self { name: name.clone(), added, sent, ends })
+    }
+
     /// Why it may not be used any more, if it may not.
     pub(super) fn why_ended(&self) -> Option<String> {
-        self.end.why_ended(&self.name)
+        self.ends.iter().find_map(|(name, end)| end.why_ended(name))
+    }
+}
+
+/// The keys, and the name that logs show; an error says which value is none.
+fn aws_keys<'a>(dirs: &Dirs, source: AwsKeySource<'a>) -> Result<(&'a SecretName, AwsKeys), Error> {
+    let invalid = |reason: String| Error::Policy { path: dirs.secrets.clone(), reason };
+    match source {
+        AwsKeySource::Whole(name) => {
+            let value = dirs.secret(name)?;
+            let (keys, _) = AwsKeys::parse(value.expose()).ok_or_else(|| {
+                invalid(format!("the value of {name} has no keys of AWS, as `credential_process` prints them"))
+            })?;
+            Ok((name, keys))
+        }
+        AwsKeySource::Parts { id, secret, token } => {
+            let text = |name: &SecretName| {
+                let value = dirs.secret(name)?;
+                let text = std::str::from_utf8(value.expose().trim_ascii());
+                text.map(str::to_owned).map_err(|_| invalid(format!("the value of {name} is no text")))
+            };
+            let token = token.map(text).transpose()?;
+            let keys = AwsKeys::new(&text(id)?, &text(secret)?, token.as_deref());
+            let keys = keys.ok_or_else(|| invalid(format!("the values of {id} and {secret} are no keys of AWS")))?;
+            Ok((secret, keys))
+        }
     }
 }
 
@@ -122,9 +181,8 @@ impl Policy {
         };
         let matcher = matcher.map_err(|error| invalid_routes(error.to_string()))?;
         let mut secrets = pipelock.secrets.clone();
-        secrets.extend(
-            compiled_routes.iter().filter_map(|compiled| compiled.credential.as_ref()).map(|added| added.name.clone()),
-        );
+        let added = compiled_routes.iter().filter_map(|compiled| compiled.credential.as_ref());
+        secrets.extend(added.flat_map(|added| &added.ends).map(|(name, _)| name.clone()));
         secrets.sort();
         secrets.dedup();
         let known = dirs.known_secrets(&secrets)?;
@@ -235,21 +293,7 @@ impl CompiledRoute {
     ) -> Result<Self, Error> {
         // A replay needs no key: nothing of the model's goes out.
         let auth = route.auth.as_ref().filter(|_| !(replay && route.model));
-        let credential = auth.map(|auth| {
-            let path = dirs.secrets.clone();
-            let invalid = |reason: String| Error::Policy { path: path.clone(), reason };
-            let (header, before, name) = auth.injection().map_err(|reason| invalid(reason.to_owned()))?;
-            let secret = dirs.secret(name)?;
-            let mut bytes = before.as_bytes().to_vec();
-            let secret = secret.expose().trim_ascii();
-            bytes.extend_from_slice(secret);
-            let mut value = HeaderValue::from_bytes(&bytes)
-                .map_err(|_| invalid(format!("the value of {name} can't be the value of a header")))?;
-            value.set_sensitive(true);
-            let header = header.parse().map_err(|_| invalid(format!("`{header}` is not the name of a header")))?;
-            let end = status.end(name);
-            Ok::<_, Error>(Credential { name: name.clone(), header, value, secret: secret.into(), end })
-        });
+        let credential = auth.map(|auth| Credential::new(dirs, status, auth));
         let open = Self::open(route.host.clone(), pipelock);
         let mode = match route.dlp.outbound {
             None => open.mode,

@@ -53,8 +53,9 @@ impl ActivePolicy {
             return refuse(StatusCode::BAD_GATEWAY, Reason::Upstream, message);
         }
         let looked = self.looked_at(route, response, log).await;
-        let looked = match &self.policy.routes[route].credential {
-            Some(added) => looked.map(|body| boxed(RedactedBody::new(body, &added.secret))),
+        let credential = self.policy.routes[route].credential.as_ref();
+        let looked = match credential.and_then(|credential| credential.sent.as_ref()) {
+            Some(secret) => looked.map(|body| boxed(RedactedBody::new(body, secret))),
             None => looked,
         };
         let policy = Arc::clone(&self.policy);

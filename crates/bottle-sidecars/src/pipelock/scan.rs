@@ -19,11 +19,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
-use super::policy::{CompiledRoute, Policy};
+use super::policy::{Added, CompiledRoute, Policy};
 use super::windows::Windows;
 use crate::proxy::access::StreamVerdict;
 use crate::proxy::headers;
 use crate::proxy::response::{BoxError, drain};
+use crate::sigv4;
 
 pub(super) const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
@@ -123,8 +124,10 @@ fn strip_trailers(trailers: &mut HeaderMap, compiled: &CompiledRoute) {
     for name in [AUTHORIZATION, COOKIE, HOST, CONTENT_LENGTH, CONTENT_TYPE, CONTENT_ENCODING, TRAILER, X_API_KEY] {
         trailers.remove(name);
     }
-    if let Some(added) = &compiled.credential {
-        trailers.remove(&added.header);
+    match compiled.credential.as_ref().map(|credential| &credential.added) {
+        Some(Added::Header(header, _)) => drop(trailers.remove(header)),
+        Some(Added::Signature(_)) => sigv4::IDENTIFYING.iter().for_each(|name| drop(trailers.remove(*name))),
+        None => {}
     }
 }
 

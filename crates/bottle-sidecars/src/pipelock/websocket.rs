@@ -130,7 +130,7 @@ impl WebSocketRelay {
         let out = forth(&active, route, &host, &mut guest_in, &mut up_out, &sent, &warned);
         let noted = OnceLock::new();
         let ended = {
-            let mask = compiled.credential.as_ref().map(|added| Redactor::new(&added.secret));
+            let mask = compiled.credential.as_ref().and_then(|added| added.sent.as_ref()).map(Redactor::new);
             let back = back(&active.policy, mask, &mut up_in, &mut guest_out, &got, &noted);
             tokio::pin!(back);
             tokio::select! {

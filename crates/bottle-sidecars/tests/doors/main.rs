@@ -1,12 +1,13 @@
 //! egress and pipelock as the guest and the internet see them: the real binary, real TLS on both sides.
 //!
 //! Map: `world` (directories, daemons, the guest's side), `origin` (an upstream that remembers what reached it), then
-//! the cases: `clients` (those that people use, `clients.toml`), `front`, `exit`, `ask` (a person decides), `model`, `switch` (WebSockets, tunnels), `heard` (what comes in over a
+//! the cases: `clients` (those that people use, `clients.toml`), `front`, `exit`, `ask` (a person decides), `aws` (signatures, `aws.toml`), `model`, `switch` (WebSockets, tunnels), `heard` (what comes in over a
 //! WebSocket, `heard.toml`), `pass` (TLS that is not ended), `rules`, `many` (connections), `messages` (gRPC's, and trailers), `odd` (upstreams that misbehave, `odd.toml`), `tls` (their certificates), and the escape suite: `escape` (the library's cases, and `wire.toml`).
 
 #![expect(clippy::disallowed_methods, reason = "tests start the real program")]
 
 mod ask;
+mod aws;
 mod clients;
 mod escape;
 mod exit;
