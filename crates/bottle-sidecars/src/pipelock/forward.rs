@@ -17,7 +17,7 @@ use hyper::body::Incoming;
 use super::active::ActivePolicy;
 use super::aws::{self, Unsigned};
 use super::dial::DialError;
-use super::policy::{Added, CompiledRoute};
+use super::policy::{Added, CompiledRoute, Credential};
 use super::refusal::{blocked, stopped, too_large};
 use super::scan::{self, BodyScan, ScannedRequest, X_API_KEY};
 use crate::proxy::access::{AccessLog, CountedBody};
@@ -207,6 +207,7 @@ impl ActivePolicy {
             Ok(response) => self.scrubbed(route, response, log).await,
             Err(NotSent::Failed(error)) => failed(target, &error, log),
             Err(NotSent::Unsigned(why)) => unsigned(&why, log),
+            Err(NotSent::Ended(why)) => credential_ended(&why, log),
         }
     }
 
@@ -219,7 +220,14 @@ impl ActivePolicy {
         upload: Option<ChunkedUpload>,
     ) -> Result<Response<Incoming>, NotSent> {
         let request = match compiled.signer() {
-            Some(signer) => aws::signed(signer, parts, body, upload).await.map_err(NotSent::Unsigned)?,
+            Some(signer) => {
+                let request = aws::signed(signer, parts, body, upload).await.map_err(NotSent::Unsigned)?;
+                // A body that is hashed first may have taken long to come.
+                match compiled.credential.as_ref().and_then(Credential::why_ended) {
+                    Some(why) => return Err(NotSent::Ended(why)),
+                    None => request,
+                }
+            }
             None => Request::from_parts(parts, body),
         };
         self.upstream.request(request).await.map_err(NotSent::Failed)
@@ -229,6 +237,8 @@ impl ActivePolicy {
 /// Why there is no answer of upstream's.
 enum NotSent {
     Unsigned(Unsigned),
+    /// Its credential has ended meanwhile, for this reason.
+    Ended(String),
     Failed(hyper_util::client::legacy::Error),
 }
 
@@ -250,10 +260,13 @@ fn broken(log: &mut AccessLog) -> Response<Body> {
 
 /// The refusal, if the route's credential has ended; looked at as late as can be, because a person may have been asked meanwhile.
 pub(super) fn ended(compiled: &CompiledRoute, log: &mut AccessLog) -> Option<Response<Body>> {
-    let why = compiled.credential.as_ref()?.why_ended()?;
+    compiled.credential.as_ref()?.why_ended().map(|why| credential_ended(&why, log))
+}
+
+fn credential_ended(why: &str, log: &mut AccessLog) -> Response<Body> {
     log.stop(AccessVerdict::Deny, Reason::Credential);
     let message = format!("the request was not sent: {why}; try again later, or go on without it");
-    Some(refuse(StatusCode::SERVICE_UNAVAILABLE, Reason::Credential, message))
+    refuse(StatusCode::SERVICE_UNAVAILABLE, Reason::Credential, message)
 }
 
 /// Puts the route's credential in place of whatever the guest sent; a placeholder goes nowhere.
