@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode};
 use http_body::{Body as HttpBody, Frame, SizeHint};
@@ -35,6 +35,8 @@ pub(super) enum Unsigned {
     Form(#[from] CanonicalError),
     #[error("it is presigned by somebody else; leave the signature out of its query")]
     Presigned,
+    #[error("it is an upload by a form, which says in its fields who sends it; put the object instead")]
+    PostForm,
     #[error(
         "it has a body in signed pieces, which `{0}` in x-amz-content-sha256 says, and of those only S3's aws-chunked uploads are known"
     )]
@@ -60,7 +62,7 @@ impl Unsigned {
     pub(super) fn status(&self) -> StatusCode {
         match self {
             Self::TooLong | Self::UnknownLength => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::Presigned => StatusCode::FORBIDDEN,
+            Self::Presigned | Self::PostForm => StatusCode::FORBIDDEN,
             _ => StatusCode::BAD_REQUEST,
         }
     }
@@ -81,6 +83,9 @@ pub(super) fn upload(signer: &Signer, parts: &Parts) -> Result<Option<ChunkedUpl
     if Signer::is_presigned(parts.uri.query().unwrap_or_default()) {
         return Err(Unsigned::Presigned);
     }
+    if signer.is_s3() && is_form(&parts.headers) {
+        return Err(Unsigned::PostForm);
+    }
     let payload = single(&parts.headers, &X_AMZ_CONTENT_SHA256)?.unwrap_or_default();
     if !payload.starts_with("STREAMING-") {
         let coded = codings(&parts.headers).any(|coding| coding.eq_ignore_ascii_case(AWS_CHUNKED));
@@ -99,6 +104,13 @@ pub(super) fn upload(signer: &Signer, parts: &Parts) -> Result<Option<ChunkedUpl
     let decoded = decoded.ok_or(Unsigned::Header(X_AMZ_DECODED_CONTENT_LENGTH))?;
     let trailers = if has_trailers { trailers(&parts.headers)? } else { vec![] };
     Ok(Some(ChunkedUpload { decoded, trailers, has_signatures }))
+}
+
+/// Tells whether a body is a form with files, in which S3 takes a policy and a signature of anybody's.
+fn is_form(headers: &HeaderMap) -> bool {
+    const FORM: &[u8] = b"multipart/form-data";
+    let begins = |value: &[u8]| value.get(..FORM.len()).is_some_and(|start| start.eq_ignore_ascii_case(FORM));
+    headers.get_all(CONTENT_TYPE).iter().any(|value| begins(value.as_bytes().trim_ascii()))
 }
 
 /// Digits and nothing else.

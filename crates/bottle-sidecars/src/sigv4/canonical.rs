@@ -8,7 +8,7 @@ use http::{HeaderMap, Uri};
 
 /// How a path is signed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Rule {
+pub(crate) enum PathRule {
     /// As it is sent: an object's name may have anything in it.
     S3,
     /// Encoded a second time, without doubled slashes.
@@ -121,7 +121,7 @@ pub(super) fn names(signed: &[SignedHeader]) -> String {
 }
 
 /// The canonical request of a URI that [`sent_uri`] has written.
-pub(super) fn request(rule: Rule, method: &str, uri: &Uri, signed: &[SignedHeader], payload: &str) -> Vec<u8> {
+pub(super) fn request(rule: PathRule, method: &str, uri: &Uri, signed: &[SignedHeader], payload: &str) -> Vec<u8> {
     let mut out = format!("{method}\n{}\n{}\n", path(rule, uri.path()), query(uri.query())).into_bytes();
     for (name, value) in signed {
         out.extend_from_slice(name.as_bytes());
@@ -133,8 +133,8 @@ pub(super) fn request(rule: Rule, method: &str, uri: &Uri, signed: &[SignedHeade
     out
 }
 
-fn path(rule: Rule, path: &str) -> String {
-    if rule == Rule::S3 {
+fn path(rule: PathRule, path: &str) -> String {
+    if rule == PathRule::S3 {
         return path.to_owned();
     }
     let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();

@@ -17,7 +17,7 @@ use ring::digest::{SHA256, digest};
 use ring::hmac::{self, HMAC_SHA256};
 use time::OffsetDateTime;
 
-use canonical::Rule;
+use canonical::PathRule;
 pub(crate) use canonical::{CanonicalError, sent_uri};
 
 pub(crate) const X_AMZ_DATE: HeaderName = HeaderName::from_static("x-amz-date");
@@ -86,8 +86,8 @@ impl Signer {
         S3.contains(&self.service.as_str())
     }
 
-    fn rule(&self) -> Rule {
-        if self.is_s3() { Rule::S3 } else { Rule::Other }
+    fn rule(&self) -> PathRule {
+        if self.is_s3() { PathRule::S3 } else { PathRule::Other }
     }
 
     /// Whether a query says by itself who made the request.

@@ -4,6 +4,7 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, StatusCode};
@@ -16,6 +17,10 @@ use sha2::{Digest as _, Sha256};
 use tokio::net::{TcpListener, UnixStream};
 
 use crate::world::{Body, World, refusal, request};
+use splitmix::SplitMix64;
+
+#[path = "../../../bottle-scan/tests/escape/splitmix.rs"]
+mod splitmix;
 
 const REGION: &str = "eu-central-1";
 
@@ -73,6 +78,11 @@ fn script(name: &str) -> PathBuf {
 
 impl AwsWorld {
     async fn start() -> Self {
+        Self::with_status(&json!({"generation": 0, "credentials": {}})).await
+    }
+
+    /// One whose credentials end as this says.
+    async fn with_status(status: &Value) -> Self {
         let mut world = World::usual().await;
         let write = |path: &str, text: &str| std::fs::write(world.path(path), text).expect("a file");
         let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
@@ -97,6 +107,7 @@ impl AwsWorld {
         write("secrets/AWS", &whole.to_string());
         write("secrets/AWS_ID", "KEYWITHOUT\n");
         write("secrets/AWS_KEY", &secret());
+        write("secrets/.status.json", &status.to_string());
         write("config/routes.yaml", &ROUTES.replace("PORT", &line));
         // The doors read their trust and their policy at the start.
         world.end(rustix::process::Signal::TERM);
@@ -125,23 +136,6 @@ impl AwsWorld {
 
 fn hash(bytes: &[u8]) -> String {
     hex::encode(Sha256::digest(bytes))
-}
-
-/// SplitMix64: the same requests each time.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        usize::try_from((mixed ^ (mixed >> 31)) % end as u64).expect("a number")
-    }
-
-    fn of<'a, T>(&mut self, list: &'a [T]) -> &'a T {
-        &list[self.below(list.len())]
-    }
 }
 
 const SEGMENTS: [&str; 18] = [
@@ -237,11 +231,11 @@ fn framed(payload: &[u8], size: usize, kind: &str) -> (Vec<u8>, Vec<(&'static st
 }
 
 /// One request, what its payload is, and how upstream is to see its body signed.
-fn generated(random: &mut Random) -> (Request<Body>, Vec<u8>, String) {
-    let room = *random.of(&["s3", "parts", "other"]);
+fn generated(random: &mut SplitMix64) -> (Request<Body>, Vec<u8>, String) {
+    let room = *random.pick(&["s3", "parts", "other"]);
     let mut path = format!("/verify/{room}");
     for _ in 0..=random.below(3) {
-        path += &format!("/{}", random.of(&SEGMENTS));
+        path += &format!("/{}", random.pick(&SEGMENTS));
     }
     path += match (room, random.below(8)) {
         ("s3", 0) => "/",
@@ -249,16 +243,16 @@ fn generated(random: &mut Random) -> (Request<Body>, Vec<u8>, String) {
         _ => "",
     };
     if room != "parts" && random.below(10) == 0 {
-        path = format!("/verify/{room}/{}//{}", random.of(&SEGMENTS), random.of(&SEGMENTS));
+        path = format!("/verify/{room}/{}//{}", random.pick(&SEGMENTS), random.pick(&SEGMENTS));
     } else if room == "s3" && random.below(10) == 0 {
-        path = format!("/verify/s3/{}%2F{}", random.of(&SEGMENTS), random.of(&SEGMENTS));
+        path = format!("/verify/s3/{}%2F{}", random.pick(&SEGMENTS), random.pick(&SEGMENTS));
     }
-    let query = *random.of(&QUERIES);
+    let query = *random.pick(&QUERIES);
     let target = if query.is_empty() { path } else { format!("{path}?{query}") };
     let has_body = random.below(3) > 0;
-    let method = *random.of(if has_body { &["PUT", "POST", "PATCH"][..] } else { &["GET", "HEAD", "DELETE"][..] });
-    let size = if has_body { *random.of(&[0, 1, 100, 5000, 65_536, 70_000, 140_000]) } else { 0 };
-    let payload: Vec<u8> = (0..size).map(|_| b"abcdefgh \n"[random.below(10)]).collect();
+    let method = *random.pick(if has_body { &["PUT", "POST", "PATCH"][..] } else { &["GET", "HEAD", "DELETE"][..] });
+    let size = if has_body { *random.pick(&[0, 1, 100, 5000, 65_536, 70_000, 140_000]) } else { 0 };
+    let payload: Vec<u8> = (0..size).map(|_| *random.pick(b"abcdefgh \n")).collect();
     let kinds = [
         "STREAMING-AWS4-HMAC-SHA256-PAYLOAD",
         "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER",
@@ -266,8 +260,8 @@ fn generated(random: &mut Random) -> (Request<Body>, Vec<u8>, String) {
     ];
     let is_chunked = has_body && room != "other" && random.below(2) == 0;
     let (body, mut headers, kind) = if is_chunked {
-        let kind = *random.of(&kinds);
-        let (body, headers) = framed(&payload, *random.of(&[8192, 65_536, 100_000]), kind);
+        let kind = *random.pick(&kinds);
+        let (body, headers) = framed(&payload, *random.pick(&[8192, 65_536, 100_000]), kind);
         (body, headers, kind.replace("UNSIGNED-PAYLOAD", "AWS4-HMAC-SHA256-PAYLOAD"))
     } else {
         let kind = if room == "other" { String::new() } else { hash(&payload) };
@@ -288,7 +282,7 @@ fn generated(random: &mut Random) -> (Request<Body>, Vec<u8>, String) {
 #[tokio::test(flavor = "multi_thread")]
 async fn botocore_signs_two_hundred_requests_as_the_door_does() {
     let mut aws = AwsWorld::start().await;
-    let mut random = Random(20);
+    let mut random = SplitMix64(20);
     let mut chunked = 0;
     for number in 0..200 {
         let (asked, payload, kind) = generated(&mut random);
@@ -454,6 +448,24 @@ async fn a_long_body_goes_unsigned_to_s3_and_nowhere_else() {
     let seen = aws.seen();
     assert_eq!((&seen["target"], &seen["kind"]), (&json!("/verify/s3/short"), &json!(hash(&vec![b'x'; 1 << 20]))));
     assert!(seen["headers"].to_string().contains("content-length"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_that_end_while_a_body_comes_sign_nothing() {
+    let ends = SystemTime::now() + Duration::from_secs(6);
+    let ends_at = u64::try_from(ends.duration_since(UNIX_EPOCH).expect("since 1970").as_millis()).expect("a time");
+    let status = json!({"generation": 0, "credentials": {"AWS": {"ends_at": ends_at, "failure": null}}});
+    let aws = AwsWorld::with_status(&status).await;
+    assert_eq!(aws.send("http/1.1", request("PUT", "/verify/s3/a", "abc")).await.status(), StatusCode::OK);
+    let late = async move {
+        let left = ends.duration_since(SystemTime::now()).unwrap_or_default();
+        tokio::time::sleep(left + Duration::from_millis(100)).await;
+        Ok(Frame::data(Bytes::from("abc")))
+    };
+    let body = StreamBody::new(futures_util::stream::once(late)).boxed_unsync();
+    let asked = Request::builder().method("PUT").uri("/verify/s3/a").body(body).expect("a request");
+    let (status, said) = refusal(aws.send("http/1.1", asked).await).await;
+    assert_eq!((status, &said["error"]), (StatusCode::SERVICE_UNAVAILABLE, &json!("credential")), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
