@@ -6,7 +6,7 @@
 //! at what they say in other forms.
 //!
 //! Map: `rules` and a project's `own`, `keywords` (where a rule is tried), `pattern`, `checksum`, the `kinds` of data that is no token with their `check` (`ids`, `phrases`), `noise` (where a match is chance), `coded` (base64 and hex) and their `alphabet`, `runs` (of their digits) and long ones as `digits`, `plain`
-//! (escapes, look-alikes), `numbers` (lists and dumps of bytes), `radix` (base32, uuencode, git's patches), `joined` (literals), all of these as `forms`, `pieces` (a known secret cut apart), `packed` (compression) and where it may `begin`, `stream` (a
+//! (escapes, look-alikes; where, the `hints` say), `numbers` (lists and dumps of bytes), `radix` (base32, uuencode, git's patches), `joined` (literals), all of these as `forms`, `pieces` (a known secret cut apart), `packed` (compression) and where it may `begin`, `stream` (a
 //! body on its way), `head` (a request's head).
 
 mod alphabet;
@@ -17,6 +17,7 @@ pub(crate) mod coded;
 mod digits;
 pub(crate) mod forms;
 mod head;
+mod hints;
 mod ids;
 mod joined;
 pub(crate) mod keywords;
@@ -45,7 +46,7 @@ use bottle_types::rule::Rule;
 
 use crate::known::KnownSecrets;
 use crate::texts::runs_of_text;
-use forms::{FormKind, Guesses, RunForms};
+use forms::{FormBuffers, FormKind, Guesses, RunForms};
 use runs::Digits;
 
 /// How many bytes from its keyword a rule sees.
@@ -116,7 +117,7 @@ struct PackedForm {
 struct Scratch {
     digits: Digits,
     letters: Vec<u8>,
-    marks: Vec<u8>,
+    forms: FormBuffers,
     runs: RunForms,
     packed: Vec<PackedForm>,
 }
@@ -161,7 +162,7 @@ impl Search<'_> {
         let runs = std::mem::take(&mut scratch.runs);
         let whole = runs.lines.is_empty() || last || !runs.open;
         // What is behind a form, or behind the window, is looked at with the next one.
-        let forms = forms::forms(bytes, origin.guesses, &mut scratch.marks).into_iter();
+        let forms = forms::forms(bytes, origin.guesses, &mut scratch.forms).into_iter();
         let forms = forms.filter_map(|form| {
             let last = form.kind != FormKind::Escapes || last && form.to == bytes.len();
             Some((form.from, last, origin.with(form.kind)?, form.said))
@@ -265,6 +266,8 @@ impl Search<'_> {
     }
 }
 
+#[cfg(test)]
+mod short_cut_tests;
 #[cfg(test)]
 #[path = "dlp_tests.rs"]
 mod tests;

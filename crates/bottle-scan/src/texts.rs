@@ -15,7 +15,7 @@ use std::collections::VecDeque;
 use flate2::{Decompress, FlushDecompress, Status};
 
 use crate::dlp::Packing;
-use crate::dlp::forms::{self, FormKind, Guesses, RunForms};
+use crate::dlp::forms::{self, FormBuffers, FormKind, Guesses, RunForms};
 use crate::dlp::packed::{self, START_COST, WorkBudget, may_be_deflate};
 use crate::dlp::runs::{self as digit_runs, Digits};
 
@@ -102,7 +102,7 @@ pub struct Unpacker {
     left: u64,
     work: WorkBudget,
     inflater: Decompress,
-    marks: Vec<u8>,
+    buffers: FormBuffers,
     digits: Digits,
     guessed: VecDeque<Guessed>,
     guesses_left: u64,
@@ -115,7 +115,7 @@ impl Unpacker {
             left: budget,
             work: WorkBudget::default(),
             inflater: Decompress::new(false),
-            marks: vec![],
+            buffers: FormBuffers::default(),
             digits: Digits::default(),
             guessed: VecDeque::new(),
             guesses_left: 0,
@@ -399,7 +399,7 @@ impl Unpacker {
         let mut all: Vec<(FormKind, Vec<u8>)> = vec![];
         for from in (0..text.len()).step_by(PART) {
             let part = &text[from..text.len().min(from + PART + LONGEST_LIST)];
-            for mut form in forms::forms(part, guesses, &mut self.marks) {
+            for mut form in forms::forms(part, guesses, &mut self.buffers) {
                 // What wide characters say is looked at by itself.
                 if form.kind == FormKind::Escapes && form.said == without_nuls(&part[form.from..form.to]) {
                     continue;

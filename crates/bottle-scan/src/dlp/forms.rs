@@ -5,13 +5,9 @@
 //! data that have no beginning of their own.
 
 use std::ops::Range;
-use std::sync::LazyLock;
-
-use aho_corasick::Span;
-use aho_corasick::packed::Searcher;
 
 use super::runs::{self, Digits};
-use super::{joined, numbers, plain, radix};
+use super::{hints, joined, numbers, plain, radix};
 use crate::texts::texts_of;
 
 /// A way to write bytes so that other bytes say them.
@@ -87,14 +83,23 @@ pub(crate) struct WrittenForm {
     pub(crate) said: Vec<u8>,
 }
 
-/// All that the bytes say in any form but runs of digits, of those that may follow these guesses; `marks` is a buffer.
-pub(crate) fn forms(bytes: &[u8], guesses: Guesses, marks: &mut Vec<u8>) -> Vec<WrittenForm> {
-    let plain = plain::plain(bytes).into_iter();
+/// Buffers that are used again.
+#[derive(Debug, Default)]
+pub(crate) struct FormBuffers {
+    hints: Vec<u8>,
+    marks: Vec<u8>,
+}
+
+/// All that the bytes say in any form but runs of digits, of those that may follow these guesses.
+pub(crate) fn forms(bytes: &[u8], guesses: Guesses, buffers: &mut FormBuffers) -> Vec<WrittenForm> {
+    let FormBuffers { hints, marks } = buffers;
+    hints::hints(bytes, hints);
+    let may = |hint: u8| hints.iter().any(|hints| hints & hint != 0);
+    let plain = plain::plain(bytes, hints).into_iter();
     let mut found: Vec<WrittenForm> =
         plain.map(|(from, to, said)| WrittenForm { kind: FormKind::Escapes, from, to, said }).collect();
     let numbers = numbers::lists(bytes, marks).into_iter();
     found.extend(numbers.map(|(from, said)| WrittenForm { kind: FormKind::Numbers, from, to: from, said }));
-    let marked = marked(bytes);
     let mut whole = |kind: FormKind, may: bool, read: &dyn Fn(&mut Vec<u8>)| {
         let mut said = vec![];
         if may && guesses.with(kind).is_some() {
@@ -104,41 +109,11 @@ pub(crate) fn forms(bytes: &[u8], guesses: Guesses, marks: &mut Vec<u8>) -> Vec<
             found.push(WrittenForm { kind, from: 0, to: bytes.len(), said });
         }
     };
-    whole(FormKind::CharacterCodes, marked & CALL != 0, &|said| numbers::codes(bytes, said));
-    whole(FormKind::Literals, true, &|said| joined::literals(bytes, said));
+    whole(FormKind::CharacterCodes, may(hints::CALL), &|said| numbers::codes(bytes, said));
+    whole(FormKind::Literals, may(hints::SEAM), &|said| joined::literals(bytes, hints, said));
     whole(FormKind::Parts, true, &|said| joined::parts(bytes, said));
-    whole(FormKind::Uuencode, marked & UUENCODE != 0, &|said| radix::uuencode(bytes, said));
-    whole(FormKind::GitPatch, marked & PATCH != 0, &|said| radix::git_patch(bytes, said));
-    found
-}
-
-/// What a form is known by: a call that gives a character, a line of uuencode, a binary patch's length.
-const CALL: u8 = 1;
-const UUENCODE: u8 = 2;
-const PATCH: u8 = 4;
-const MARKS: [(&str, u8); 9] = [
-    ("hr(", CALL),
-    ("har(", CALL),
-    ("HR(", CALL),
-    ("HAR(", CALL),
-    (".chr", CALL),
-    ("begin ", UUENCODE),
-    ("\nM", UUENCODE),
-    ("literal ", PATCH),
-    ("delta ", PATCH),
-];
-
-/// Which of these forms there may be, by one pass over the bytes.
-fn marked(bytes: &[u8]) -> u8 {
-    static MARKED: LazyLock<Option<Searcher>> = LazyLock::new(|| Searcher::new(MARKS.map(|(mark, _)| mark)));
-    let Some(searcher) = &*MARKED else { return CALL | UUENCODE | PATCH };
-    let (mut found, mut at) = (0, 0);
-    while found != CALL | UUENCODE | PATCH
-        && let Some(next) = searcher.find_in(bytes, Span { start: at, end: bytes.len() })
-    {
-        found |= MARKS[next.pattern().as_usize()].1;
-        at = next.end();
-    }
+    whole(FormKind::Uuencode, may(hints::LINES), &|said| radix::uuencode(bytes, hints, said));
+    whole(FormKind::GitPatch, may(hints::LINES), &|said| radix::git_patch(bytes, hints, said));
     found
 }
 
@@ -220,7 +195,7 @@ impl RunForms {
                 backwards(&all[..end.min(all.len())], most);
             }
         }
-        self.lines.extend(all);
+        self.lines.extend_from_slice(&all);
         self.lines.extend(runs::BETWEEN);
     }
 }

@@ -1,6 +1,8 @@
 //! What is cut by the heads of parts and frames, or into literals, and put together again by whoever runs or reads it: `"abc" + "def"`, `'abc' .. 'def'`,
 //! `"abc" "def"`, a list of strings, the lines of a notebook's cell.
 
+use super::hints;
+
 /// Between two literals there are so many bytes at most.
 const BETWEEN: usize = 96;
 /// Of a literal so many bytes count.
@@ -24,9 +26,15 @@ enum Seam {
 /// The chains of literals, each joined and on a line of its own; before it, what stands before its first literal, so that it
 /// reads as if it were one. Of lists there are the literals alone, and once more those behind the first: in a notebook's cell that
 /// is the line before.
-pub(super) fn literals(bytes: &[u8], out: &mut Vec<u8>) {
+pub(super) fn literals(bytes: &[u8], hints: &[u8], out: &mut Vec<u8>) {
     let mut done = 0;
-    for at in memchr::memchr3_iter(b'"', b'\'', b'`', bytes) {
+    // The hint stands at the byte before the quote.
+    let stretches =
+        hints::stretches(bytes.len(), hints, hints::SEAM).map(|hint| hint.start + 1..bytes.len().min(hint.end + 1));
+    let quotes = stretches.flat_map(|stretch| {
+        memchr::memchr3_iter(b'"', b'\'', b'`', &bytes[stretch.clone()]).map(move |at| stretch.start + at)
+    });
+    for at in quotes {
         if at < done || !ends_literal(bytes, at) {
             continue;
         }
@@ -53,8 +61,19 @@ fn ends_literal(bytes: &[u8], at: usize) -> bool {
 }
 
 fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'+' | b'/' | b'=' | b'.' | b'~' | b':')
+    TOKEN[usize::from(byte)]
 }
+
+const TOKEN: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0u8;
+    while byte < 128 {
+        table[byte as usize] =
+            byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'+' | b'/' | b'=' | b'.' | b'~' | b':');
+        byte += 1;
+    }
+    table
+};
 
 /// Where the next literal's content begins behind a quote, and how it follows; none: something else follows.
 fn seam(bytes: &[u8], from: usize) -> Option<(usize, Seam)> {
@@ -89,17 +108,14 @@ fn seam(bytes: &[u8], from: usize) -> Option<(usize, Seam)> {
 /// Joins the literals from the one that ends here, of what was not `done` before: up to where they were read.
 fn chain(bytes: &[u8], done: usize, quote: usize, seam_at: &mut (usize, Seam), out: &mut Vec<u8>) -> usize {
     let first = first_literal(bytes, quote).max(done);
-    let line = bytes[done..first].iter().rev().take(LONGEST_KEY).take_while(|byte| **byte != b'\n').count();
-    let (made, mut is_list) = (out.len(), false);
-    out.extend_from_slice(&bytes[first - line..first]);
-    let body = out.len();
-    out.extend(content(&bytes[first..quote]));
+    let (body, mut is_list) = (out.len(), false);
+    out.extend_from_slice(&bytes[first..first + token(&bytes[first..quote])]);
     let second = out.len();
     let mut end;
     loop {
         let (start, kind) = *seam_at;
         is_list |= kind == Seam::List;
-        let length = bytes[start..].iter().take(LONGEST).take_while(|byte| is_token(**byte)).count();
+        let length = token(&bytes[start..bytes.len().min(start + LONGEST)]);
         out.extend_from_slice(&bytes[start..start + length]);
         end = start + length;
         // The end of a line that the literal itself has is no part of a secret.
@@ -110,25 +126,25 @@ fn chain(bytes: &[u8], done: usize, quote: usize, seam_at: &mut (usize, Seam), o
         };
         end += usize::from(bytes[end..].first() == Some(&b'\\'));
         let is_quote = matches!(bytes.get(end), Some(b'"' | b'\'' | b'`'));
-        match seam(bytes, end + 1).filter(|_| is_quote && out.len() - body < LONGEST) {
-            Some(next) => *seam_at = next,
-            None => break,
-        }
+        let next = (is_quote && out.len() - body < LONGEST).then(|| seam(bytes, end + 1)).flatten();
+        let Some(next) = next else { break };
+        *seam_at = next;
     }
     // Of a list of words nobody makes a secret; what is random has digits.
     let digits = out[body..].iter().filter(|byte| byte.is_ascii_digit()).count();
     if out.len() - body < SHORTEST || digits < if is_list { DIGITS } else { 1 } {
-        out.truncate(made);
+        out.truncate(body);
         return end;
     }
     if is_list {
-        out.drain(made..body);
-        let behind_first = second - (body - made)..out.len();
+        let behind_first = second..out.len();
         if behind_first.len() >= SHORTEST {
             out.push(b'\n');
             out.extend_from_within(behind_first);
         }
     } else {
+        let line = bytes[done..first].iter().rev().take(LONGEST_KEY).take_while(|byte| **byte != b'\n').count();
+        out.splice(body..body, bytes[first - line..first].iter().copied());
         out.push(bytes[quote]);
     }
     out.push(b'\n');
@@ -152,9 +168,9 @@ fn first_literal(bytes: &[u8], quote: usize) -> usize {
     end - bytes[..end].iter().rev().take(LONGEST).take_while(|byte| is_token(**byte)).count()
 }
 
-/// What of a literal could be a secret's.
-fn content(literal: &[u8]) -> impl Iterator<Item = u8> + '_ {
-    literal.iter().copied().take_while(|byte| is_token(*byte))
+/// How many of the first bytes could be a secret's.
+fn token(bytes: &[u8]) -> usize {
+    bytes.iter().position(|byte| !is_token(*byte)).unwrap_or(bytes.len())
 }
 
 /// A part's head, or a frame's, has so many bytes at most.

@@ -8,9 +8,10 @@
 pub(crate) const SHORTEST: usize = 4;
 /// A keyword's first places may stand for so many texts at most.
 const MOST_TEXTS: usize = 5000;
-/// So many places are looked at in one step, and so many bytes at most are needed for that.
-const PLACES: usize = 3;
+/// So many bytes are looked at in one step, and hits are gathered in so many.
 const LOOK: usize = 16;
+const BLOCK: usize = 256;
+const EIGHT: usize = 8;
 /// What is looked for in base64 and hex has its keyword spelled out, in so many ways at most.
 const MOST_LITERALS: usize = 10;
 
@@ -107,6 +108,8 @@ pub(crate) struct Keywords<const GRAM: usize, const STEP: usize> {
     firsts: Hashes,
     /// By hash: keyword, and at which of its places the bytes are.
     entries: Vec<(u32, u8, u16)>,
+    /// By a hash's first bits, where its entries begin; behind the last, where they end.
+    starts: Vec<u32>,
 }
 
 /// Keywords of a rule, of four places or more.
@@ -140,7 +143,10 @@ impl<const GRAM: usize, const STEP: usize> Keywords<GRAM, STEP> {
         entries.sort_unstable_by_key(|(hash, skip, index)| (*hash, std::cmp::Reverse(*skip), *index));
         entries.dedup();
         entries.shrink_to_fit();
-        Ok(Self { keywords, grams, firsts, entries })
+        let start = |bucket: u32| entries.partition_point(|(hash, ..)| hash >> BUCKET < bucket);
+        let starts = (0..=1 << (BITS - BUCKET)).map(|bucket| u32::try_from(start(bucket)));
+        let starts = starts.collect::<Result<_, _>>().map_err(|_| "there are too many keywords")?;
+        Ok(Self { keywords, grams, firsts, entries, starts })
     }
 
     /// Tells where keywords begin from `from` on, in order, and whose they are, until told that it is enough.
@@ -151,17 +157,15 @@ impl<const GRAM: usize, const STEP: usize> Keywords<GRAM, STEP> {
         mut each: impl FnMut(usize, usize) -> Option<T>,
     ) -> Option<T> {
         let mut at = from;
-        // Several places in one look: a branch for all of them.
-        while let Some(some) = bytes.get(at..).and_then(|rest| rest.first_chunk::<LOOK>()) {
-            let bit = |place: usize| self.grams.bit(hash::<GRAM>(four(some, place * STEP))) & 1;
-            if (0..PLACES).fold(0, |hit, place| hit | bit(place)) != 0 {
-                for place in (0..PLACES).filter(|place| bit(*place) != 0) {
-                    if let Some(found) = self.look(bytes, from, at + place * STEP, &mut each) {
-                        return Some(found);
-                    }
+        let mut hits = [0; BLOCK];
+        while bytes.len() - at.min(bytes.len()) >= LOOK {
+            let (next, count) = self.hits(bytes, at, &mut hits);
+            for hit in &hits[..count] {
+                if let Some(found) = self.look(bytes, from, at + usize::from(*hit), &mut each) {
+                    return Some(found);
                 }
             }
-            at += PLACES * STEP;
+            at = next;
         }
         while at + GRAM <= bytes.len() {
             if let Some(found) = self.look(bytes, from, at, &mut each) {
@@ -172,7 +176,49 @@ impl<const GRAM: usize, const STEP: usize> Keywords<GRAM, STEP> {
         None
     }
 
-    #[cold]
+    /// Whether a keyword stands at the first byte.
+    pub(crate) fn begins(&self, bytes: &[u8]) -> bool {
+        self.look(bytes, 0, 0, &mut |_, _| Some(())).is_some()
+    }
+
+    /// Puts where behind `from` the table knows the bytes to the front of `hits`: where the next look begins, and how many hits there are.
+    /// Text has so many that a processor would often guess wrong at a branch for each; so there is none.
+    fn hits(&self, bytes: &[u8], from: usize, hits: &mut [u16; BLOCK]) -> (usize, usize) {
+        let places = const { (LOOK - GRAM) / STEP + 1 };
+        let (mut at, mut count) = (0, 0);
+        while at + places * STEP <= BLOCK
+            && let Some(some) = bytes[from + at..].first_chunk::<LOOK>()
+        {
+            for place in 0..places {
+                let gram = gram(some, place * STEP);
+                hits[count] = u16::try_from(at + place * STEP).unwrap_or(u16::MAX);
+                count += usize::from(self.grams.has(hash::<GRAM>(gram)));
+            }
+            at += places * STEP;
+        }
+        let mut left = 0;
+        for hit in 0..count {
+            hits[left] = hits[hit];
+            left += usize::from(self.may_begin(bytes, from + usize::from(hits[hit])));
+        }
+        (from + at, left)
+    }
+
+    /// The entries with this hash, and those with others whose first bits are the same.
+    fn bucket(&self, hash: u32) -> &[(u32, u8, u16)] {
+        let bucket = usize::try_from(hash >> BUCKET).unwrap_or(usize::MAX);
+        let start = |bucket: usize| self.starts.get(bucket).and_then(|start| usize::try_from(*start).ok());
+        start(bucket).zip(start(bucket + 1)).map_or(&self.entries, |(from, to)| &self.entries[from..to])
+    }
+
+    /// Whether a keyword's first four places may be here, or where one begins of which what is here is a part.
+    fn may_begin(&self, bytes: &[u8], at: usize) -> bool {
+        (at.saturating_sub(STEP - 1)..=at).fold(false, |begins, start| {
+            let text = bytes.get(start..).and_then(|rest| rest.first_chunk::<SHORTEST>());
+            begins | text.is_some_and(|text| self.firsts.has(hash::<SHORTEST>(u32::from_le_bytes(*text))))
+        })
+    }
+
     fn look<T>(
         &self,
         bytes: &[u8],
@@ -180,18 +226,13 @@ impl<const GRAM: usize, const STEP: usize> Keywords<GRAM, STEP> {
         at: usize,
         each: &mut impl FnMut(usize, usize) -> Option<T>,
     ) -> Option<T> {
-        let begins = |start: usize| {
-            let text = bytes.get(start..).and_then(|rest| rest.first_chunk::<SHORTEST>());
-            text.is_some_and(|text| self.firsts.bit(hash::<SHORTEST>(u32::from_le_bytes(*text))) & 1 == 1)
-        };
-        if !(at.saturating_sub(STEP - 1).max(from)..=at).any(begins) {
+        if !self.may_begin(bytes, at) {
             return None;
         }
         let mut gram = [0; SHORTEST];
         gram[..GRAM].copy_from_slice(bytes.get(at..at + GRAM)?);
         let hash = hash::<GRAM>(u32::from_le_bytes(gram));
-        let first = self.entries.partition_point(|(other, ..)| *other < hash);
-        for (_, skip, index) in self.entries[first..].iter().take_while(|(other, ..)| *other == hash) {
+        for (_, skip, index) in self.bucket(hash).iter().filter(|(other, ..)| *other == hash) {
             let Some(start) = at.checked_sub(usize::from(*skip)).filter(|start| *start >= from) else { continue };
             let (classes, owner) = &self.keywords[usize::from(*index)];
             let here = bytes[start..].get(..classes.len());
@@ -216,8 +257,11 @@ fn texts(classes: &[ByteClass], each: &mut impl FnMut(u32)) {
     rest(classes, 0, 0, each);
 }
 
-fn four(bytes: &[u8; LOOK], at: usize) -> u32 {
-    u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+/// The four bytes here; where there are fewer, the last ones are not of the text.
+fn gram(bytes: &[u8; LOOK], at: usize) -> u32 {
+    let from = at.min(LOOK - EIGHT);
+    let eight = bytes[from..].first_chunk::<EIGHT>().map_or(0, |eight| u64::from_le_bytes(*eight));
+    (eight >> (8 * (at - from))) as u32
 }
 
 /// Of the lowest `GRAM` bytes, [`BITS`] long.
@@ -227,6 +271,9 @@ pub(crate) fn hash<const GRAM: usize>(bytes: u32) -> u32 {
 
 /// How long a hash is: text is far from chance, so a table needs room, and this one still fits in a processor's first cache.
 const BITS: u32 = 17;
+
+/// So many of a hash's last bits are the same for entries that are looked up together.
+const BUCKET: u32 = 5;
 
 /// Which hashes there are.
 #[derive(Debug)]
@@ -239,6 +286,10 @@ impl Hashes {
 
     pub(crate) fn add(&mut self, hash: u32) {
         self.0[usize::try_from(hash >> 6).unwrap_or_default()] |= 1 << (hash & 63);
+    }
+
+    pub(crate) fn has(&self, hash: u32) -> bool {
+        self.bit(hash) & 1 == 1
     }
 
     /// The lowest bit says it.

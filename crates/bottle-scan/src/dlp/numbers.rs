@@ -1,6 +1,8 @@
 //! Bytes written as numbers: lists of decimal, hex, octal or binary ones, as programs print bytes, dumps by `xxd`, `hexdump`
 //! and `od`, and quoted-printable of every byte.
 
+use multiversion::multiversion;
+
 /// A list of fewer bytes says nothing: no known secret is shorter, see [`crate::known::SHORTEST`].
 const SHORTEST: usize = crate::known::SHORTEST;
 /// So many bytes between two stretches of numbers belong to no list: the text column of a dump and the end of its line.
@@ -19,8 +21,7 @@ const SIGN: u8 = 4;
 /// Where lists of numbers begin, and what the numbers say; one that can be read in several ways comes several times.
 /// `marks` is a buffer.
 pub(crate) fn lists(bytes: &[u8], marks: &mut Vec<u8>) -> Vec<(usize, Vec<u8>)> {
-    marks.clear();
-    marks.extend(bytes.iter().map(|byte| mark(*byte)));
+    mark_all(bytes, marks);
     let (mut found, mut list) = (vec![], List::default());
     marks.resize(bytes.len().next_multiple_of(2 * EIGHT), OTHER);
     let (mut done, mut before) = (0, all(OTHER));
@@ -95,8 +96,16 @@ const fn all(mark: u8) -> u64 {
     u64::from_le_bytes([mark; EIGHT])
 }
 
+/// Tells of each byte what it can be in a list.
+#[multiversion(targets("x86_64+avx2"))]
+fn mark_all(bytes: &[u8], marks: &mut Vec<u8>) {
+    marks.clear();
+    marks.extend(bytes.iter().map(|byte| mark(*byte)));
+}
+
 /// What a byte can be in a list: a digit, also of hex, white space, as an escape too, or a sign. Compared with no table, so
 /// that the compiler takes many bytes at once.
+#[inline(always)]
 fn mark(byte: u8) -> u8 {
     let lower = byte | 0x20;
     let digit = byte.wrapping_sub(b'0') < 10;

@@ -4,48 +4,20 @@
 use unicode_normalization::UnicodeNormalization as _;
 use unicode_normalization::char::is_combining_mark;
 
+use super::hints;
+
 /// A secret that has something to undo in it begins at most so far before it, and ends so far behind it.
 const BEFORE: usize = 600;
 const BEHIND: usize = 1200;
 /// So near to another, a place needs no look of its own.
-const NEAR: usize = 100;
-
-/// So many bytes are asked at once whether anything in them is of interest.
-const PIECE: usize = 64;
-/// What could be of interest: an escape, a line of quoted-printable that goes on, a NUL byte, a byte that is not ASCII.
-const ESCAPE: u8 = 1;
-const LINE: u8 = 2;
-const NUL: u8 = 4;
-const WIDE: u8 = 0x80;
-
-/// What could begin with any of the first [`PIECE`] bytes.
-fn kinds(bytes: &[u8]) -> u8 {
-    let all = |first: &[u8], second: &[u8]| first.iter().zip(second).fold(0, |all, (a, b)| all | kind(*a, *b));
-    // Of a known length, which the compiler takes many at once of.
-    match bytes.first_chunk::<{ PIECE + 1 }>() {
-        Some(piece) => all(&piece[..PIECE], &piece[1..]),
-        None => all(bytes, &bytes[1..]) | kind(bytes[bytes.len() - 1], 0),
-    }
-}
-
-/// What could begin with the first of two bytes, with no short cuts.
-fn kind(first: u8, second: u8) -> u8 {
-    let hex = (second.wrapping_sub(b'0') < 10) | ((second | 0x20).wrapping_sub(b'a') < 6);
-    let escape = (first == b'%') & (hex | (second == b'u'))
-        | (first == b'=') & (second.wrapping_sub(b'2') < 6)
-        | (first == b'\\')
-            & ((second | 0x20 == b'u') | (second == b'x') | (second == b'/') | (second.wrapping_sub(b'0') < 4))
-        | (first == b'&') & (second == b'#');
-    let line = (first == b'=') & ((second == b'\n') | (second == b'\r'));
-    (u8::from(escape) * ESCAPE) | (u8::from(line) * LINE) | (u8::from(first == 0) * NUL) | (first & WIDE)
-}
+pub(super) const NEAR: usize = 100;
 
 /// The parts of the bytes in which something could be hidden, each with where it begins and ends and with one layer undone.
 ///
 /// Percent escapes, JSON's and JavaScript's (`\u0041`, `\u{41}`, `\x41`, `\/`), C's and the shell's (`\101`), HTML's (`&#65;`, `&#x41;`), quoted-printable's
 /// soft line breaks and hex, UTF-16 and UTF-32 of plain text; full-width letters and the like by Unicode's NFKD, letters
 /// of other scripts that look the same, and characters that can't be seen.
-pub(super) fn plain(bytes: &[u8]) -> Vec<(usize, usize, Vec<u8>)> {
+pub(super) fn plain(bytes: &[u8], hints: &[u8]) -> Vec<(usize, usize, Vec<u8>)> {
     let undo = |(from, to): (usize, usize)| {
         let part = &bytes[from..to];
         let mut out = undone(part);
@@ -56,7 +28,7 @@ pub(super) fn plain(bytes: &[u8]) -> Vec<(usize, usize, Vec<u8>)> {
         }
         (out != part).then_some((from, to, out))
     };
-    parts_around(places(bytes), bytes.len()).into_iter().filter_map(undo).collect()
+    parts_around(places(bytes, hints), bytes.len()).into_iter().filter_map(undo).collect()
 }
 
 /// The parts around these places; those that touch are one.
@@ -74,20 +46,19 @@ fn parts_around(mut places: Vec<usize>, length: usize) -> Vec<(usize, usize)> {
 }
 
 /// Where something is that could be undone; of places near to each other, the first is enough.
-fn places(bytes: &[u8]) -> Vec<usize> {
+fn places(bytes: &[u8], hints: &[u8]) -> Vec<usize> {
     let mut found: Vec<usize> = vec![];
     // A line that goes on is cut in the middle of a word; where something is set, there is a blank.
     let cut = |at: usize| {
         at.checked_sub(1).is_some_and(|before| bytes[before].is_ascii_alphanumeric() || b"_-".contains(&bytes[before]))
     };
-    let (mut next_escape, mut next_nul, mut ascii) = (0, 0, true);
-    for from in (0..bytes.len()).step_by(PIECE) {
-        let kinds = kinds(&bytes[from..]);
-        ascii &= kinds & WIDE == 0;
-        if kinds & (ESCAPE | LINE | NUL) == 0 {
+    let (mut next_escape, mut next_nul) = (0, 0);
+    for (piece, hints) in hints.iter().enumerate() {
+        let from = piece * hints::PIECE;
+        if hints & (hints::ESCAPE | hints::NUL) == 0 {
             continue;
         }
-        for at in from..bytes.len().min(from + PIECE) {
+        for at in from..bytes.len().min(from + hints::PIECE) {
             match bytes[at..] {
                 [b'%' | b'\\' | b'&', ..]
                     if at >= next_escape && escape(&bytes[at..]).is_some_and(|(_, _, hiding)| hiding) =>
@@ -111,14 +82,14 @@ fn places(bytes: &[u8]) -> Vec<usize> {
             }
         }
     }
-    if !ascii {
+    if hints.iter().any(|hints| hints & hints::WIDE != 0) {
         strange(bytes, &mut found);
     }
     found
 }
 
 /// A shorter stretch of UTF-8 between bytes that are none is chance.
-const STRETCH: usize = 16;
+pub(super) const STRETCH: usize = 16;
 
 /// Whether a NUL byte has text on both sides, which may be wide itself.
 fn stands_in_text(bytes: &[u8], at: usize) -> bool {
@@ -132,9 +103,13 @@ fn stands_in_text(bytes: &[u8], at: usize) -> bool {
 }
 
 /// Where characters are that are read as others.
-fn strange(bytes: &[u8], found: &mut Vec<usize>) {
+pub(super) fn strange(bytes: &[u8], found: &mut Vec<usize>) {
     let (mut base, mut next) = (0, 0);
-    while base < bytes.len() {
+    while let Some(first) = bytes[base..].first_chunk::<STRETCH>() {
+        if let Some(behind) = last_seam(first) {
+            base += behind;
+            continue;
+        }
         // Faster than `utf8_chunks` by far where most is ASCII.
         let (text, invalid) = match std::str::from_utf8(&bytes[base..]) {
             Ok(text) => (text, 0),
@@ -162,6 +137,15 @@ fn strange(bytes: &[u8], found: &mut Vec<usize>) {
     }
 }
 
+/// The last of these bytes that can't follow the one before it in UTF-8: a stretch that is long enough begins there or later.
+fn last_seam(bytes: &[u8; STRETCH]) -> Option<usize> {
+    let continues = |byte: u8| byte & 0xc0 == 0x80;
+    (1..STRETCH).rev().find(|at| {
+        let (before, byte) = (bytes[at - 1], bytes[*at]);
+        if before < 0x80 { continues(byte) } else { before >= 0xc0 && !continues(byte) }
+    })
+}
+
 /// The first byte from here on that is not ASCII.
 fn first_wide(bytes: &[u8], mut at: usize) -> Option<usize> {
     while bytes.get(at..at + STRETCH).is_some_and(<[u8]>::is_ascii) {
@@ -171,7 +155,7 @@ fn first_wide(bytes: &[u8], mut at: usize) -> Option<usize> {
 }
 
 /// Whether a character is read as one of ASCII, or not seen at all.
-fn is_strange(char: char, text: &[u8], at: usize, width: usize) -> bool {
+pub(super) fn is_strange(char: char, text: &[u8], at: usize, width: usize) -> bool {
     let beside = |index: Option<usize>| index.and_then(|index| text.get(index)).is_some_and(u8::is_ascii_alphanumeric);
     match char {
         // Letters with an accent, letters in a circle, full-width and mathematical ones.
@@ -312,8 +296,11 @@ fn undone(bytes: &[u8]) -> Vec<u8> {
 
 /// The text with each character as the plain one that it is read as; nothing where it is no text.
 fn folded(bytes: &[u8]) -> Option<Vec<u8>> {
-    let invalid: usize = bytes.utf8_chunks().map(|chunk| chunk.invalid().len()).sum();
-    if invalid * MOSTLY > bytes.len() {
+    let mut invalid = 0;
+    if bytes.utf8_chunks().any(|chunk| {
+        invalid += chunk.invalid().len();
+        invalid * MOSTLY > bytes.len()
+    }) {
         return None;
     }
     let mut out = String::with_capacity(bytes.len());

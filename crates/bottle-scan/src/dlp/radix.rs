@@ -1,6 +1,7 @@
 //! What base32 and uuencode say, and a binary patch of git's, which is base85. Each says something only where what comes out
 //! is text, or begins something packed.
 
+use super::hints;
 use super::packed::Packing;
 use super::runs::{BETWEEN, Digits};
 
@@ -94,15 +95,27 @@ const UU_LINE: usize = 60;
 const GIT_LINE: usize = 65;
 
 /// What uuencode says: from the line that begins a file on, and from any full line.
-pub(super) fn uuencode(bytes: &[u8], out: &mut Vec<u8>) {
-    let begins = memchr::memmem::find_iter(bytes, b"begin ").filter_map(|at| {
-        let rest = &bytes[at + 6..];
+pub(super) fn uuencode(bytes: &[u8], hints: &[u8], out: &mut Vec<u8>) {
+    let begins = behind(bytes, hints, b"begin ").filter_map(|at| {
+        let rest = &bytes[at..];
         let is_mode = rest.get(..4).is_some_and(|mode| mode[..3].iter().all(u8::is_ascii_digit) && mode[3] == b' ');
         let line = memchr::memchr(b'\n', &rest[..rest.len().min(300)])?;
-        is_mode.then_some(at + 6 + line + 1)
+        is_mode.then_some(at + line + 1)
     });
-    let full = memchr::memmem::find_iter(bytes, b"\nM").map(|at| at + 1);
+    let full = line_places(bytes, hints).filter(|at| bytes[*at] == b'\n').map(|at| at + 1);
     lines(bytes, begins.collect(), full, uu_line, out);
+}
+
+/// Where the digit stands that follows this word, of which the hints know the end.
+fn behind<'a>(bytes: &'a [u8], hints: &'a [u8], word: &'static [u8]) -> impl Iterator<Item = usize> + 'a {
+    line_places(bytes, hints).map(|at| at + 2).filter(move |end| bytes[..*end].ends_with(word))
+}
+
+/// Where the hints' bytes stand.
+fn line_places<'a>(bytes: &'a [u8], hints: &'a [u8]) -> impl Iterator<Item = usize> + 'a {
+    let begins =
+        |at: &usize| bytes.get(*at..*at + 3).is_some_and(|three| hints::are_lines(three[0], three[1], three[2]));
+    hints::stretches(bytes.len(), hints, hints::LINES).flatten().filter(move |at| begins(at))
 }
 
 /// The bytes that a line of uuencode says.
@@ -125,17 +138,17 @@ fn uu_line(line: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// What a binary patch of git's packs: its lines of base85, from the line that says how much there is.
-pub(super) fn git_patch(bytes: &[u8], out: &mut Vec<u8>) {
+pub(super) fn git_patch(bytes: &[u8], hints: &[u8], out: &mut Vec<u8>) {
     let begins = [&b"literal "[..], b"delta "].into_iter().flat_map(|word| {
-        memchr::memmem::find_iter(bytes, word).filter_map(move |at| {
-            let rest = &bytes[at + word.len()..];
+        behind(bytes, hints, word).filter_map(move |at| {
+            let rest = &bytes[at..];
             let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
             let end = match rest.get(digits..)? {
                 [b'\n', ..] => 1,
                 [b'\r', b'\n', ..] => 2,
                 _ => return None,
             };
-            (digits > 0).then_some(at + word.len() + digits + end)
+            (digits > 0).then_some(at + digits + end)
         })
     });
     lines(bytes, begins.collect(), std::iter::empty(), git_line, out);

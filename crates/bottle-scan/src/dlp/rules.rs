@@ -233,7 +233,7 @@ impl Rules {
 
     /// Whether these bytes begin with a keyword.
     pub(super) fn begins(&self, bytes: &[u8]) -> bool {
-        self.keywords.scan(bytes, 0, |at, _| Some(at == 0)).unwrap_or_default()
+        self.keywords.begins(bytes)
     }
 
     /// The first rule that matches what the digits say; of digits that go on, only if the match does not end with them.

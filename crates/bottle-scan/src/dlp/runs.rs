@@ -1,6 +1,9 @@
 //! Runs of digits of base64 (those of hex are among them), with the lines over which they go joined.
 
+use std::borrow::Cow;
 use std::ops::Range;
+
+use multiversion::multiversion;
 
 use super::alphabet::{BREAK, DIGITS, is_digit};
 
@@ -29,21 +32,32 @@ pub(crate) fn runs<T>(
     buffer: &mut Digits,
     mut each: impl FnMut(&Digits, Range<usize>) -> Option<T>,
 ) -> Option<T> {
-    buffer.breaks.clear();
-    // Comparisons instead of a table, so that the compiler takes many bytes at once.
-    buffer.breaks.extend(
-        bytes
-            .iter()
-            .map(|byte| u8::from(!(may_be_digit(*byte) | (*byte == b'\n') | (*byte == b'\r') | (*byte == b'\\')))),
-    );
+    let mut breaks = std::mem::take(&mut buffer.breaks);
+    mark_breaks(bytes, &mut breaks);
+    let found = between_breaks(bytes, &breaks, buffer, &mut each);
+    buffer.breaks = breaks;
+    found
+}
+
+/// The same, with the breaks.
+fn between_breaks<T>(
+    bytes: &[u8],
+    breaks: &[u8],
+    buffer: &mut Digits,
+    each: &mut impl FnMut(&Digits, Range<usize>) -> Option<T>,
+) -> Option<T> {
+    let eights = breaks.as_chunks::<EIGHT>().0;
     let mut done = 0;
     let mut before = 0;
-    for block in 0..buffer.breaks.len() / EIGHT {
+    for (block, here) in eights.iter().enumerate() {
         // A run that is long enough has eight places without a break somewhere, from a multiple of eight on.
-        let at = block * EIGHT;
-        let here = buffer.eight(at);
+        let (at, here) = (block * EIGHT, u64::from_le_bytes(*here));
         let left = std::mem::replace(&mut before, here);
-        if here != 0 || at < done || is_short(bytes, at, left, buffer.eight(at + EIGHT)) {
+        if here != 0 || at < done {
+            continue;
+        }
+        let right = eights.get(block + 1).map_or(0, |right| u64::from_le_bytes(*right));
+        if is_short(bytes, at, left, right) {
             continue;
         }
         let start = begin(bytes, at, done);
@@ -60,6 +74,17 @@ pub(crate) fn runs<T>(
         done = run.end.max(at + 1);
     }
     None
+}
+
+/// Tells of each byte whether it ends a run for certain: by comparisons instead of a table, so that the compiler takes many at once.
+#[multiversion(targets("x86_64+avx2"))]
+fn mark_breaks(bytes: &[u8], breaks: &mut Vec<u8>) {
+    breaks.clear();
+    breaks.extend(
+        bytes
+            .iter()
+            .map(|byte| u8::from(!(may_be_digit(*byte) | (*byte == b'\n') | (*byte == b'\r') | (*byte == b'\\')))),
+    );
 }
 
 /// Whether the run around these eight places is too short for certain, by the breaks in the eight on either side.
@@ -163,7 +188,10 @@ pub(super) fn line_end(bytes: &[u8]) -> usize {
 const MARKS: usize = 16;
 
 /// The characters of a run, without the ends of its lines.
-pub(crate) fn characters(bytes: &[u8], run: Range<usize>) -> Vec<u8> {
+pub(crate) fn characters(bytes: &[u8], run: Range<usize>) -> Cow<'_, [u8]> {
+    if !bytes[run.clone()].iter().any(|byte| DIGITS[usize::from(*byte)] >= BREAK) {
+        return Cow::Borrowed(&bytes[run]);
+    }
     let mut out = Vec::with_capacity(run.len());
     let mut rest = &bytes[run];
     while !rest.is_empty() {
@@ -172,7 +200,7 @@ pub(crate) fn characters(bytes: &[u8], run: Range<usize>) -> Vec<u8> {
         rest = &rest[length..];
         rest = &rest[line_end(rest).max(1).min(rest.len())..];
     }
-    out
+    Cow::Owned(out)
 }
 
 impl Digits {
@@ -191,11 +219,6 @@ impl Digits {
     /// How many digits each line has but the last.
     pub(crate) fn line_lengths(&self) -> impl Iterator<Item = usize> {
         self.split_lines().take(self.lines.len()).map(<[u8]>::len)
-    }
-
-    /// The breaks of eight bytes from here on; none where there are fewer.
-    fn eight(&self, at: usize) -> u64 {
-        self.breaks.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |eight| u64::from_le_bytes(*eight))
     }
 
     /// Takes the run that begins here.
@@ -229,6 +252,7 @@ pub(crate) fn position(bytes: &[u8], start: usize, digit: usize) -> usize {
 }
 
 /// Whether a byte is a digit of base64: compared with no table, so that the compiler takes many at once.
+#[inline(always)]
 pub(crate) fn may_be_digit(byte: u8) -> bool {
     let letter = (byte | 0x20).wrapping_sub(b'a') < 26;
     // A slash stands before the digits.
