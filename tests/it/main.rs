@@ -13,8 +13,11 @@ mod docs;
 mod forge;
 mod init;
 mod input;
+mod job;
 mod place;
 mod presets;
 mod records;
 mod smolmachines;
-mod world;
+
+/// The program under test.
+const RUNNER: &str = env!("CARGO_BIN_EXE_bottle-runner");

@@ -5,7 +5,9 @@ use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::world::{World, cache, said, sh};
+use bottle_testkit::{World, cache, needed, said, sh};
+
+use crate::RUNNER;
 
 /// A number that is nobody's, and no dynamic one of systemd's.
 const USER: u32 = 60577;
@@ -72,7 +74,7 @@ exec setpriv --reuid "$user" --regid "$user" --clear-groups --inh-caps=-all -- "
 fn a_user_who_is_not_root_runs_the_same_bottles() {
     let own = sh(&["id", "--user"]);
     let tests = std::env::current_exe().expect("this program");
-    let world = World::new();
+    let world = World::new(RUNNER);
     let home = world.path("home");
     let mut command = if own == "0" {
         as_somebody(&world, &home, &tests)
@@ -104,7 +106,7 @@ fn as_somebody(world: &World, home: &Path, tests: &Path) -> Command {
     let script = world.write("become", BECOME);
     let mut command = Command::new("unshare");
     command.args(["--mount", "--propagation", "private", "sh"]).arg(script).arg(world.path(".")).arg(USER.to_string());
-    command.args(needed(world, tests)).args(["--", "env", &format!("CLAUDE_BOTTLE_CACHE={}", cache().display())]);
+    command.args(needed_files(world, tests)).args(["--", "env", &format!("CLAUDE_BOTTLE_CACHE={}", cache().display())]);
     for name in ["HOME", "TMPDIR"] {
         command.arg(format!("{name}={}", home.display()));
     }
@@ -114,20 +116,20 @@ fn as_somebody(world: &World, home: &Path, tests: &Path) -> Command {
 
 /// The directories that the tests read: our programs, this repository, the cache, the Python that
 /// the cache's own is a link to, and the test's world.
-fn needed(world: &World, tests: &Path) -> Vec<PathBuf> {
-    let python = std::env::var("BOTTLE_TEST_PYTHON").expect("BOTTLE_TEST_PYTHON: run the tests by scripts/test");
+fn needed_files(world: &World, tests: &Path) -> Vec<PathBuf> {
+    let python = needed("BOTTLE_TEST_PYTHON");
     let python = sh(&[&python, "-c", "import sys; print(sys.base_prefix)"]);
     let built = tests.ancestors().nth(2).expect("deps, and the programs beside it");
-    let mut needed = vec![built.to_owned(), env!("CARGO_MANIFEST_DIR").into(), cache(), python.into(), world.path(".")];
+    let mut files = vec![built.to_owned(), env!("CARGO_MANIFEST_DIR").into(), cache(), python.into(), world.path(".")];
     if let Some(link) = std::env::var_os("BOTTLE_BIN_DIR") {
-        needed.push(link.into());
+        files.push(link.into());
     }
     // One that is below another comes with it.
-    let all = needed.clone();
-    needed.retain(|dir| !all.iter().any(|other| dir != other && dir.starts_with(other)));
-    needed.sort();
-    needed.dedup();
-    needed
+    let all = files.clone();
+    files.retain(|dir| !all.iter().any(|other| dir != other && dir.starts_with(other)));
+    files.sort();
+    files.dedup();
+    files
 }
 
 /// Makes it the user's, and its way there open.

@@ -1,7 +1,9 @@
 //! A world in which something is wrong: each fault has its exit code and one clear message.
 
-use super::{Job, commands, ended_with, manifest};
-use crate::world::said;
+use bottle_testkit::{World, commands, said};
+
+use crate::RUNNER;
+use crate::job::{Job, ended_with, manifest};
 
 fn fails(job: &Job, args: &[&str], env: &[(&str, &str)], code: i32, says: &[&str]) {
     let output = job.command().args(args).envs(env.iter().copied()).output().expect("the runner");
@@ -64,7 +66,7 @@ const PODMAN: &str = r#"{"Platform":{"Name":"linux/amd64/debian-12"},"Version":"
 "Os":"linux","Arch":"amd64","Components":[{"Name":"Podman Engine","Version":"4.3.1","Details":{"APIVersion":"4.3.1"}}]}"#;
 
 /// An engine's socket that answers everything with this.
-fn socket_that_says(world: &crate::world::World, status: &'static str, body: String) -> String {
+fn socket_that_says(world: &World, status: &'static str, body: String) -> String {
     use std::io::{Read as _, Write as _};
     let path = world.path("engine.sock");
     let listener = std::os::unix::net::UnixListener::bind(&path).expect("a socket");
@@ -80,7 +82,7 @@ fn socket_that_says(world: &crate::world::World, status: &'static str, body: Str
 
 /// The runner's words about an engine that answers so.
 fn with_an_engine_that_says(status: &'static str, body: String) -> String {
-    let world = crate::world::World::new();
+    let world = World::new(RUNNER);
     world.write("claude-bottle.yml", "version: 1\nbottles:\n  default: {}\n");
     let mut command = world.runner();
     command

@@ -3,10 +3,11 @@
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use bottle_testkit::{Running, commands, said};
+
 use super::promises::wait_for_agent;
-use super::{Job, commands, ended_with, manifest};
+use crate::job::{Job, ended_with, manifest};
 use crate::place::{Place, Room, here, inside, kill_first_process, run_inside};
-use crate::world::{Running, said};
 
 /// A run must have ended so long after a death that it can't survive.
 const MOST_TO_END: Duration = Duration::from_secs(5);
@@ -109,7 +110,7 @@ pub(crate) fn a_door_that_does_not_stay_up_ends_the_run() {
                           if tr '\\0' ' ' 2>/dev/null <$p/cmdline | grep -q '^[^ ]*bottle-sidecars egress --config'; then kill -9 ${p#/proc/}; fi; \
                           done; done";
             let mut killer = inside(slug, Room::Bundle, true, &["sh", "-c", script]);
-            let killer = Running(killer.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("a shell"));
+            let killer = Running::new(killer.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("a shell"));
             let since = Instant::now();
             while !doors_log(slug).contains("egress keeps ending") {
                 assert!(since.elapsed() < Duration::from_secs(20), "egress is not given up: {}", doors_log(slug));

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::tls::Server;
-use super::{Job, commands, ended_with, manifest};
-use crate::world::said;
+use bottle_testkit::{Server, commands, said};
+
+use crate::job::{Job, ended_with, manifest};
 
 /// The API's stand-in on the engine's bridge address.
 fn api(job: &Job) -> Server {

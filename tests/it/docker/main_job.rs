@@ -3,9 +3,10 @@
 use std::path::Path;
 use std::process::Command;
 
-use super::{Job, MODEL_ROUTE, commands, ended_with, manifest};
+use bottle_testkit::{commands, python, random, said};
+
+use crate::job::{Job, MODEL_ROUTE, ended_with, manifest};
 use crate::place::here;
-use crate::world::said;
 
 fn demo_cassette() -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/cassette.yml")).expect("the cassette")
@@ -56,10 +57,9 @@ pub(crate) fn an_issue_becomes_a_scanned_branch_and_a_record() {
     assert!(log.lines().all(|line| !line.contains("AKIA")));
     assert!(log.contains("origin: took in what the host has"), "the mirror started empty:\n{log}");
 
-    let python = std::env::var("BOTTLE_TEST_PYTHON").expect("BOTTLE_TEST_PYTHON: run the tests by scripts/test");
     let script = "import sys\nfrom junitparser import JUnitXml\nfor suite in JUnitXml.fromfile(sys.argv[1]):\n    print(suite.name, suite.tests, suite.failures)";
     let junit = job.world.record().join("junit.xml");
-    let parsed = Command::new(python).args(["-c", script]).arg(&junit).output().expect("python");
+    let parsed = python().args(["-c", script]).arg(&junit).output().expect("python");
     assert!(parsed.status.success(), "{}", said(&parsed));
     let parsed = String::from_utf8_lossy(&parsed.stdout).into_owned();
     for suite in ["bottle", "seal", "agent", "verify", "gate"] {
@@ -128,7 +128,7 @@ pub(crate) fn a_brought_checkout_leaves_its_credentials_behind() {
         let status = Command::new("git").args(args).current_dir(&job.checkout).status().expect("git");
         assert!(status.success());
     };
-    let token = crate::world::random(40);
+    let token = random(40);
     git(&["config", "http.https://git.bottle.test/.extraheader", &format!("AUTHORIZATION: basic {token}")]);
     git(&["config", "credential.helper", &format!("!echo {token}")]);
     git(&["config", &format!("url.https://x:{token}@git.bottle.test/.insteadOf"), "https://git.bottle.test/"]);

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use bottle_plan::plan::AGENT_IMAGE;
+use bottle_testkit::{Running, World, commands, random, said, sh};
 
 use super::services::with_services;
-use super::{Job, commands, ended_with, manifest};
+use crate::RUNNER;
+use crate::job::{Job, ended_with, manifest};
 use crate::place::{Place, Room, here, inside, is_up, left_behind, patience, run_inside, sandboxes};
-use crate::world::{Running, World, random, said, sh};
 
 /// Waits until the agent's first command has made /tmp/started; the run's slug.
 pub(crate) fn wait_for_agent(job: &Job, running: &mut Running) -> String {
@@ -188,7 +189,7 @@ fn crashed_and_cleaned(printed: &mut String) -> bool {
 /// Runs that start at the same time find the same dead run.
 #[test]
 fn a_dead_run_that_several_remove_at_once_is_removed() {
-    let world = World::new();
+    let world = World::new(RUNNER);
     let slug = format!("dead-{}", random(6).to_lowercase());
     let record = world.path("state").join(&slug);
     std::fs::create_dir_all(&record).expect("a directory");

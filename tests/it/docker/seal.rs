@@ -3,9 +3,10 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
-use super::{Job, commands, ended_with};
+use bottle_testkit::{commands, said, sh};
+
+use crate::job::{Job, ended_with};
 use crate::place::{Place, here};
-use crate::world::{said, sh};
 
 /// A docker command that launches what it is told to, but changed: an engine that does not keep its word.
 fn lying_docker(job: &Job, sed: &str) -> String {

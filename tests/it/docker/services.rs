@@ -2,9 +2,10 @@
 
 use std::fmt::Write as _;
 
-use super::{Job, commands, ended_with, manifest};
+use bottle_testkit::{Upstream, commands, said, sh};
+
+use crate::job::{Job, ended_with, manifest};
 use crate::place::{Place, here};
-use crate::world::{Upstream, said, sh};
 
 /// The manifest of most tests with these services: each a name, a port, a script that is it on either backend, and more keys.
 pub(crate) fn with_services(upstream: &Upstream, services: &[(&str, u16, &str, &str)]) -> String {

@@ -1,7 +1,8 @@
 //! Commands before the agent.
 
-use super::{Job, commands, ended_with, manifest};
-use crate::world::said;
+use bottle_testkit::{commands, said, sh};
+
+use crate::job::{Job, ended_with, manifest};
 
 /// A host that is nowhere: a request that has a route to it fails at its name, any other is refused at the door.
 const HOST: &str = "packages.example.net";
@@ -19,7 +20,7 @@ fn job(setup: &str, cassette: &str) -> Job {
     job.with_file("scripts/setup", script);
     // As if it had been fetched from there.
     let dir = job.checkout.display().to_string();
-    crate::world::sh(&["git", "-C", &dir, "update-ref", "refs/remotes/origin/main", "HEAD"]);
+    sh(&["git", "-C", &dir, "update-ref", "refs/remotes/origin/main", "HEAD"]);
     job
 }
 
@@ -140,7 +141,7 @@ pub(crate) fn large_job() -> Job {
 
 fn git(job: &Job, args: &[&str]) -> String {
     let dir = job.checkout.display().to_string();
-    crate::world::sh(&[&["git", "-C", &dir], args].concat())
+    sh(&[&["git", "-C", &dir], args].concat())
 }
 
 /// As if the checkout's commit had been fetched from origin's default branch.

@@ -2,8 +2,9 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
-use super::tls::Server;
-use super::{Job, MODEL_ROUTE, commands, ended_with};
+use bottle_testkit::{Server, commands};
+
+use crate::job::{Job, MODEL_ROUTE, ended_with};
 use crate::place::{Place, here};
 
 const ORIGIN: &str = "origin.bottle.test";

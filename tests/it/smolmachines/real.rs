@@ -3,9 +3,11 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 
-use crate::docker::{Job, bad_world, commands, ended_with, live, main_job, promises, seal};
+use bottle_testkit::{commands, said, sh};
+
+use crate::docker::{bad_world, live, main_job, promises, seal};
+use crate::job::{Job, ended_with};
 use crate::place::{Place, machine, on, smolvm};
-use crate::world::{said, sh};
 
 macro_rules! also_here {
     ($($module:ident: $($test:ident),+;)+) => {

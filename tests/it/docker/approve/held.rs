@@ -1,10 +1,10 @@
 //! A request that is held because of what was found in it: from the guest to the person, and to the site or not.
 
+use bottle_testkit::sh;
 use serde_json::{Value, json};
 
 use super::stage::Stage;
-use crate::docker::ended_with;
-use crate::world::sh;
+use crate::job::ended_with;
 
 /// What the site gets to see if it goes: bytes of every kind around a token. It is put together in the guest, so that neither this file
 /// nor the conversation has it.

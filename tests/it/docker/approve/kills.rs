@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use bottle_testkit::{Running, said};
 use serde_json::{Value, json};
 
 use super::stage::Stage;
-use crate::docker::ended_with;
+use crate::job::ended_with;
 use crate::place::{Room, inside, left_behind};
-use crate::world::{Running, said};
 
 /// One a round, each killed a little later than the one before: from before it has connected to after it is done.
 const ROUNDS: u64 = 24;
@@ -44,7 +44,7 @@ pub(crate) fn killed_in_the_middle_of_an_apply_it_is_the_old_policy_or_the_new_o
     for round in 0..ROUNDS {
         let wanted = &policies[usize::from(round % 2 == 0)];
         let file = stage.job.world.write("by-hand/routes.yaml", wanted).display().to_string();
-        let apply = Running(stage.job.world.runner().args(["apply", &file]).spawn().expect("the runner"));
+        let apply = Running::new(stage.job.world.runner().args(["apply", &file]).spawn().expect("the runner"));
         std::thread::sleep(STEP * u32::try_from(round).expect("a small number"));
         apply.signal("KILL");
         drop(apply);

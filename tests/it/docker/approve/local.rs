@@ -4,11 +4,11 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use bottle_testkit::{said, sh};
 use serde_json::{Value, json};
 
 use super::stage::{SITE, Stage};
-use crate::docker::ended_with;
-use crate::world::said;
+use crate::job::ended_with;
 
 const LOCAL: &str = "{ approval: local, timeout: 5m }";
 
@@ -190,8 +190,8 @@ pub(crate) fn a_tool_that_was_granted_is_in_the_image_of_the_run_that_resumes() 
     let refused = resumed(&record);
     ended_with(&refused, 2);
     assert!(said(&refused).contains("can't resume"), "{}", said(&refused));
-    for image in crate::world::sh(&["docker", "images", "--quiet", "claude-bottle-resumed"]).lines() {
-        crate::world::sh(&["docker", "rmi", "--force", image]);
+    for image in sh(&["docker", "images", "--quiet", "claude-bottle-resumed"]).lines() {
+        sh(&["docker", "rmi", "--force", image]);
     }
 }
 

@@ -15,11 +15,12 @@ pub(crate) use kills::killed_in_the_middle_of_an_apply_it_is_the_old_policy_or_t
 pub(crate) use local::the_commands_list_show_and_approve;
 pub(crate) use pushes::a_comment_lets_a_held_push_and_a_finding_through_and_nothing_like_them;
 
+use bottle_testkit::said;
 use serde_json::json;
 
-use super::ended_with;
-use crate::world::said;
 use stage::{SITE, Stage};
+
+use crate::job::ended_with;
 
 #[test]
 pub(crate) fn a_comment_of_a_permitted_person_opens_a_route_and_no_cheat_does() {

@@ -1,11 +1,11 @@
 //! Pushes that a person decides about, by comments on the thread: one that is held, and one finding that is none.
 
+use bottle_testkit::random;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::stage::Stage;
-use crate::docker::ended_with;
-use crate::world::random;
+use crate::job::ended_with;
 
 fn uses(command: &str) -> Value {
     json!({"name": "Bash", "input": {"command": command, "description": "a step"}})
