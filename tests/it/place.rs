@@ -1,6 +1,6 @@
 //! Which backend a test runs on, and how a test looks into a running bottle from outside.
 //!
-//! Tests are written once, in `docker/`; `bubblewrap/` runs the same functions by [`on`].
+//! `suite/` has a test for each backend of one function, by [`on`]; a test that says nothing runs on Docker.
 
 use std::cell::Cell;
 use std::fs;

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use bottle_testkit::{Running, cache, commands, random, said, sh};
 
-use crate::docker::promises::wait_for_agent;
-use crate::docker::services::with_services;
 use crate::job::{Job, ended_with, manifest};
 use crate::place::{Place, Room, on, processes, run_inside};
+use crate::suite::promises::wait_for_agent;
+use crate::suite::services::with_services;
 
 /// A bwrap that is told to, and changes a word or more on the way.
 pub(super) fn lying_bwrap(job: &Job, change: &str) -> String {
@@ -376,7 +376,7 @@ fn a_state_directory_that_cant_be_written_is_named() {
 #[test]
 fn a_full_disk_keeps_no_setup() {
     on_here(|| ());
-    let mut job = crate::docker::setup::large_job();
+    let mut job = crate::suite::setup::large_job();
     job.args.extend(["--cwd".to_owned(), job.checkout.display().to_string()]);
     let output = on_a_disk_of(&job, "BOTTLE_CACHE_DIR", ("2m", "0700"));
     ended_with(&output, 0);

@@ -15,17 +15,17 @@ const USER: u32 = 60577;
 /// The main job, promises, walls that are not there, limits, an image: what differs where there is no root. What looks into a
 /// running bottle from outside is not among them: it takes root.
 const TESTS: [&str; 11] = [
-    "main_job::an_issue_becomes_a_scanned_branch_and_a_record",
-    "main_job::a_brought_checkout_leaves_its_credentials_behind",
-    "promises::what_no_route_allows_is_refused_and_says_what_is_missing",
-    "promises::nothing_secret_is_in_the_record",
-    "promises::nothing_is_left_after_success_failure_and_crash",
-    "own::a_guest_with_the_hosts_network_stops_the_run",
-    "own::a_guest_without_its_seccomp_programs_stops_the_run",
-    "own::nothing_of_the_hosts_is_in_the_guest",
-    "own::limits_hold_and_the_record_says_by_what",
-    "own::a_killed_runner_takes_its_sandboxes_along",
-    "image::a_directory_is_the_guests_system_and_nothing_of_the_hosts_is",
+    "suite::main_job::an_issue_becomes_a_scanned_branch_and_a_record::bubblewrap",
+    "suite::main_job::a_brought_checkout_leaves_its_credentials_behind::bubblewrap",
+    "suite::promises::what_no_route_allows_is_refused_and_says_what_is_missing::bubblewrap",
+    "suite::promises::nothing_secret_is_in_the_record::bubblewrap",
+    "suite::promises::nothing_is_left_after_success_failure_and_crash::bubblewrap",
+    "bubblewrap::own::a_guest_with_the_hosts_network_stops_the_run",
+    "bubblewrap::own::a_guest_without_its_seccomp_programs_stops_the_run",
+    "bubblewrap::own::nothing_of_the_hosts_is_in_the_guest",
+    "bubblewrap::own::limits_hold_and_the_record_says_by_what",
+    "bubblewrap::own::a_killed_runner_takes_its_sandboxes_along",
+    "bubblewrap::image::a_directory_is_the_guests_system_and_nothing_of_the_hosts_is",
 ];
 
 /// In a mount namespace of its own: adds the user to the lists of users and groups, opens the way to the directories that the tests
@@ -83,7 +83,7 @@ fn a_user_who_is_not_root_runs_the_same_bottles() {
         Command::new(&tests)
     };
     command.args(["--test-threads", "2", "--exact"]);
-    command.args(TESTS.map(|test| format!("bubblewrap::{test}")));
+    command.args(TESTS);
     let output = command.current_dir("/").output().expect("the tests");
     if own == "0" {
         let _ = fs::remove_dir_all(format!("/var/tmp/claude-bottle-{USER}"));

@@ -4,6 +4,7 @@ use std::io::{BufRead as _, BufReader};
 
 use bottle_testkit::{Running, commands, said};
 
+use super::MINUTES;
 use crate::job::{Job, ended_with, manifest};
 
 const PHASES: [&str; 7] = ["prepare", "launch", "provision", "seal", "agent", "verify", "push"];
@@ -44,22 +45,22 @@ fn stopped_in(phase: &str, signal: &str, code: i32) {
     }
 }
 
-#[test]
-pub(crate) fn sigint_ends_the_run_in_good_order_in_every_phase() {
+shared!(sigint_ends_the_run_in_good_order_in_every_phase: docker, bubblewrap, smolmachines: MINUTES);
+fn sigint_ends_the_run_in_good_order_in_every_phase() {
     for phase in PHASES {
         stopped_in(phase, "INT", 130);
     }
 }
 
-#[test]
-pub(crate) fn sigterm_ends_the_run_in_good_order_in_every_phase() {
+shared!(sigterm_ends_the_run_in_good_order_in_every_phase: docker, bubblewrap, smolmachines: MINUTES);
+fn sigterm_ends_the_run_in_good_order_in_every_phase() {
     for phase in PHASES {
         stopped_in(phase, "TERM", 143);
     }
 }
 
-#[test]
-pub(crate) fn a_cost_limit_ends_the_agent() {
+shared!(a_cost_limit_ends_the_agent: docker, bubblewrap, smolmachines: MINUTES);
+fn a_cost_limit_ends_the_agent() {
     let steps = ["true"; 6];
     let job = Job::with_manifest(&commands(&steps), |upstream| {
         manifest(upstream).replace("time: 5m", "cost_usd: 0.0001").replace("python3 -m unittest", "true")
@@ -69,8 +70,8 @@ pub(crate) fn a_cost_limit_ends_the_agent() {
     assert!(said(&output).contains("the cost limit was reached"), "{}", said(&output));
 }
 
-#[test]
-pub(crate) fn a_token_limit_ends_the_agent() {
+shared!(a_token_limit_ends_the_agent: docker, bubblewrap, smolmachines: MINUTES);
+fn a_token_limit_ends_the_agent() {
     let job = Job::with_manifest(&commands(&["sleep 5", "sleep 5", "sleep 5"]), |upstream| {
         manifest(upstream).replace("time: 5m", "tokens: 100").replace("python3 -m unittest", "true")
     });
@@ -79,8 +80,8 @@ pub(crate) fn a_token_limit_ends_the_agent() {
     assert!(said(&output).contains("the limit of 100 tokens was reached"), "{}", said(&output));
 }
 
-#[test]
-pub(crate) fn a_budget_of_requests_is_kept_by_egress_and_the_work_is_pushed() {
+shared!(a_budget_of_requests_is_kept_by_egress_and_the_work_is_pushed: docker, bubblewrap, smolmachines: MINUTES);
+fn a_budget_of_requests_is_kept_by_egress_and_the_work_is_pushed() {
     let steps = ["echo x > new.txt; git add -A; git commit -qm new", "true", "true", "true", "true"];
     let job = Job::with_manifest(&commands(&steps), |upstream| {
         manifest(upstream).replace("time: 5m", "requests: 2").replace("python3 -m unittest", "true")
@@ -93,8 +94,8 @@ pub(crate) fn a_budget_of_requests_is_kept_by_egress_and_the_work_is_pushed() {
     assert_eq!(refs.lines().count(), 1, "what was done so far is pushed: {refs}");
 }
 
-#[test]
-pub(crate) fn a_limit_of_turns_ends_the_agent() {
+shared!(a_limit_of_turns_ends_the_agent: docker, bubblewrap, smolmachines: MINUTES);
+fn a_limit_of_turns_ends_the_agent() {
     let job = Job::with_manifest(&commands(&["true"; 6]), |upstream| {
         manifest(upstream).replace("turns: 20", "turns: 2").replace("python3 -m unittest", "true")
     });
@@ -103,8 +104,8 @@ pub(crate) fn a_limit_of_turns_ends_the_agent() {
     assert!(said(&output).contains("the limit of turns was reached"), "{}", said(&output));
 }
 
-#[test]
-pub(crate) fn a_time_limit_ends_the_agent_and_keeps_the_work() {
+shared!(a_time_limit_ends_the_agent_and_keeps_the_work: docker, bubblewrap, smolmachines: MINUTES);
+fn a_time_limit_ends_the_agent_and_keeps_the_work() {
     let job =
         Job::with_manifest(&commands(&["echo x > new.txt; git add -A; git commit -qm new; sleep 120"]), |upstream| {
             manifest(upstream).replace("time: 5m", "time: 8s").replace("python3 -m unittest", "true")

@@ -130,8 +130,13 @@ fn configure(job: &Job, port: &str) {
     }
 }
 
-#[test]
-pub(crate) fn go_maven_and_apt_read_what_their_presets_open_and_write_nothing() {
+shared!(
+    go_maven_and_apt_read_what_their_presets_open_and_write_nothing:
+    docker,
+    bubblewrap: "the guest's Go, Maven and apt would be this machine's, which need not have them",
+    smolmachines: "the image of a machine has neither Go nor Maven"
+);
+fn go_maven_and_apt_read_what_their_presets_open_and_write_nothing() {
     let job = Job::new("");
     let names = [ORIGIN, MIRROR];
     let server = Server::start(&job.world, "registries.py", &job.upstream.address, &names, &[job.world.secret()]);

@@ -5,9 +5,11 @@ use std::time::Duration;
 use bottle_testkit::{Running, said};
 use serde_json::{Value, json};
 
+use super::SAME;
 use super::stage::Stage;
 use crate::job::ended_with;
 use crate::place::{Room, inside, left_behind};
+use crate::suite::MINUTES;
 
 /// One a round, each killed a little later than the one before: from before it has connected to after it is done.
 const ROUNDS: u64 = 24;
@@ -27,8 +29,8 @@ fn routes(slug: &str) -> String {
     String::from_utf8(shown.stdout).expect("text")
 }
 
-#[test]
-pub(crate) fn killed_in_the_middle_of_an_apply_it_is_the_old_policy_or_the_new_one() {
+shared!(killed_in_the_middle_of_an_apply_it_is_the_old_policy_or_the_new_one: docker, bubblewrap, smolmachines: MINUTES);
+fn killed_in_the_middle_of_an_apply_it_is_the_old_policy_or_the_new_one() {
     let stage = Stage::new("{ approval: local, timeout: 5m }");
     stage.cassette(&[stage.requests(), stage.fetches()]);
     let run = stage.start_locally();
@@ -68,8 +70,11 @@ pub(crate) fn killed_in_the_middle_of_an_apply_it_is_the_old_policy_or_the_new_o
     stage.job.nothing_left();
 }
 
-#[test]
-pub(crate) fn a_runner_that_is_killed_while_a_comment_counts_leaves_the_old_policy_or_the_new_one() {
+shared!(
+    a_runner_that_is_killed_while_a_comment_counts_leaves_the_old_policy_or_the_new_one:
+    docker, bubblewrap: SAME, smolmachines: MINUTES
+);
+fn a_runner_that_is_killed_while_a_comment_counts_leaves_the_old_policy_or_the_new_one() {
     let stage = Stage::new("{ approval: comment, timeout: 5m }");
     let run = stage.start();
     let code = Stage::code(&stage.asked());
