@@ -1,6 +1,5 @@
 //! `plan.json` is rendered from the live types and held against `plan-v<VERSION>.json`, as `bottle-wire` holds the rest of the
 //! wire; the policies within a plan are held there.
-#![expect(clippy::disallowed_methods, reason = "the test reads the committed file")]
 
 use std::path::Path;
 

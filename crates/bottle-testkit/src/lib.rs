@@ -2,13 +2,14 @@
 //! `crates/bottle-types/tests/floors.rs` fails where a crate needs it for more than its tests.
 //!
 //! Map: `world` (a clean environment for the runner), `process` (children that end with their test, and waiting), `sidecars` (the
-//! bundle's program and its log), `sshd`, `upstream` (a repository behind it), `tls` (an authority and what it signs), `server` (scripts of
+//! command line of the bundle's program), `bridge` (the guest's link), `sshd`, `upstream` (a repository behind it), `tls` (an authority and what it signs), `server` (scripts of
 //! `tests/fixtures` that serve over TLS, the model's stand-in among them), `forge` (the stand-in forge), `cassette` (what the model says
 //! in a replay), `random`, and [`shape`] (types held against a committed file).
 //!
 //! The programs under test are the caller's: it passes `env!("CARGO_BIN_EXE_…")`.
 #![expect(clippy::disallowed_methods, reason = "tests start programs, and are told by variables where these are")]
 
+mod bridge;
 mod cassette;
 mod forge;
 mod process;
@@ -23,6 +24,7 @@ mod world;
 
 use std::path::{Path, PathBuf};
 
+pub use bridge::bridge;
 pub use cassette::commands;
 pub use forge::Double;
 pub use process::{Lines, Running, needed, python, said, sh, until, until_within};

@@ -1,5 +1,4 @@
 //! The wire is rendered from the live types and held against `wire-v<VERSION>.json`; a version that is committed is frozen.
-#![expect(clippy::disallowed_methods, reason = "the test reads the committed file")]
 
 use std::path::Path;
 

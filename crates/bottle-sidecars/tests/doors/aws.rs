@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{ChildStdout, Stdio};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bottle_testkit::{Running, SplitMix64, python};
+use bottle_testkit::{Running, SplitMix64, bridge, python};
 use bytes::Bytes;
 use http::{HeaderValue, Request, StatusCode};
 use http_body_util::{BodyExt as _, StreamBody};
@@ -15,7 +15,6 @@ use pretty_assertions::assert_eq;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
-use tokio::net::{TcpListener, UnixStream};
 
 use crate::world::{Body, World, refusal, request};
 
@@ -477,19 +476,7 @@ async fn trailers_of_https_own_belong_to_no_signature_and_go_no_further() {
 #[tokio::test(flavor = "multi_thread")]
 async fn boto3_with_keys_that_are_none_puts_and_gets_objects_of_motos_s3() {
     let aws = AwsWorld::start().await;
-    // The guest's link carries connections to the door's socket.
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let proxy = format!("http://{}", listener.local_addr().expect("an address"));
-    let socket = aws.world.path("doors/egress.sock");
-    tokio::spawn(async move {
-        while let Ok((mut guest, _)) = listener.accept().await {
-            let socket = socket.clone();
-            tokio::spawn(async move {
-                let mut door = UnixStream::connect(socket).await.expect("the door");
-                let _ = tokio::io::copy_bidirectional(&mut guest, &mut door).await;
-            });
-        }
-    });
+    let proxy = format!("http://127.0.0.1:{}", bridge(&aws.world.path("doors/egress.sock")));
     let output = tokio::task::block_in_place(|| {
         python()
             .arg(script("guest.py"))

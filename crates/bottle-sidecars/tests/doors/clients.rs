@@ -5,10 +5,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use bottle_testkit::Running;
+use bottle_testkit::{Running, bridge};
 use pretty_assertions::assert_eq;
 use serde::Deserialize;
-use tokio::net::{TcpListener, UnixStream};
 
 use crate::pass::inside;
 use crate::world::World;
@@ -172,19 +171,7 @@ async fn clients_get_through_the_doors_what_they_get_without() {
         ["client-origin.pem", "state/ca/egress.crt"].map(|path| std::fs::read(world.path(path)).expect("PEM"));
     std::fs::write(world.path("clients.pem"), certificates.concat()).expect("a file");
     build_go(&world);
-    // The guest's link carries connections to the door's socket.
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let proxy = listener.local_addr().expect("an address").port();
-    let socket = world.path("doors/egress.sock");
-    tokio::spawn(async move {
-        while let Ok((mut guest, _)) = listener.accept().await {
-            let socket = socket.clone();
-            tokio::spawn(async move {
-                let mut door = UnixStream::connect(socket).await.expect("the door");
-                let _ = tokio::io::copy_bidirectional(&mut guest, &mut door).await;
-            });
-        }
-    });
+    let proxy = bridge(&world.path("doors/egress.sock"));
     let mut wrong = vec![];
     for client in &matrix.client {
         let port = port(&client.origin);

@@ -1,18 +1,14 @@
 //! A clean world for the gate's tests: a real sshd with a bare repository, the gate before it, and a guest with stock git.
 
 use std::fs;
-use std::io::Write as _;
-use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
 
 pub(crate) use bottle_testkit::{Running, free_port, random_hex, random_letters, said, until};
-use bottle_testkit::{Sshd, cache, sh, with_dirs};
+use bottle_testkit::{Sshd, bridge, cache, sh, with_dirs};
 use bottle_wire::push_report::PushedRef;
 use tempfile::TempDir;
 
@@ -196,15 +192,7 @@ impl World {
         let child = command.stderr(log).spawn().expect("the gate starts");
         self.gate = Some(Running::new(child));
         until("the gate is ready", || self.gate_log().contains("git-gate ready"));
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        self.gate_port = listener.local_addr().expect("an address").port();
-        let socket = self.path("doors/git-gate.sock");
-        thread::spawn(move || {
-            for guest in listener.incoming().map_while(Result::ok) {
-                let Ok(gate) = UnixStream::connect(&socket) else { continue };
-                bridge(guest, gate);
-            }
-        });
+        self.gate_port = bridge(&self.path("doors/git-gate.sock"));
     }
 
     pub(crate) fn gate_log(&self) -> String {
@@ -272,19 +260,4 @@ impl World {
         fs::write(&path, script).expect("written");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("a mode");
     }
-}
-
-fn bridge(guest: TcpStream, gate: UnixStream) {
-    let (Ok(guest_in), Ok(gate_out)) = (guest.try_clone(), gate.try_clone()) else { return };
-    thread::spawn(move || {
-        let (mut from, mut to) = (guest_in, gate_out);
-        let _ = std::io::copy(&mut from, &mut to);
-        let _ = to.shutdown(Shutdown::Write);
-    });
-    thread::spawn(move || {
-        let (mut from, mut to) = (gate, guest);
-        let _ = std::io::copy(&mut from, &mut to);
-        let _ = to.flush();
-        let _ = to.shutdown(Shutdown::Both);
-    });
 }

@@ -5,7 +5,6 @@ use std::time::Duration;
 use bottle_testkit::{Running, said};
 use serde_json::{Value, json};
 
-use super::SAME;
 use super::stage::Stage;
 use crate::job::ended_with;
 use crate::place::{Room, inside, left_behind};
@@ -72,7 +71,9 @@ fn killed_in_the_middle_of_an_apply_it_is_the_old_policy_or_the_new_one() {
 
 shared!(
     a_runner_that_is_killed_while_a_comment_counts_leaves_the_old_policy_or_the_new_one:
-    docker, bubblewrap: SAME, smolmachines: MINUTES
+    docker,
+    bubblewrap: "its bundle ends with the runner, so that no policy is left to look at",
+    smolmachines: "its doors end with the runner, so that no policy is left to look at"
 );
 fn a_runner_that_is_killed_while_a_comment_counts_leaves_the_old_policy_or_the_new_one() {
     let stage = Stage::new("{ approval: comment, timeout: 5m }");
