@@ -47,7 +47,7 @@ fn world() -> World {
 }
 
 #[test]
-fn the_python_sdk_lists_and_calls_every_needed() {
+fn the_python_sdk_lists_and_calls_every_tool() {
     let world = world();
     let port = bridge(&world.path("doors/supervise.sock"));
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/apply/sdk.py");
