@@ -3,9 +3,12 @@
 //! A room is a file or a directory directly in `src`. Its arrows are the paths that begin with `crate::`, and those by which
 //! `super::` climbs as far, in code and in tests; comments are left out.
 
+#![expect(clippy::disallowed_methods, reason = "a test asks the compiler")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 /// The floors from the top down. A new room gets its place here.
 const FLOORS: [&[&str]; 12] = [
@@ -323,4 +326,55 @@ fn a_place_that_is_not_there_is_found() {
         misplaced(page, root),
         ["line 1: `src/nowhere.rs` is not there", "line 2: src/exit.rs has no `Nothing`"]
     );
+}
+
+/// What the compiler says to a test of the suite that names its backends so; nothing if it takes it.
+fn compiler_says_to(backends: &str) -> String {
+    let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/suite/shared.rs");
+    let text = format!(
+        "mod place {{ pub enum Place {{ Docker, Bubblewrap, Smolmachines }} pub fn on(_: Place, test: fn()) {{ test() }} }}\n\
+         #[macro_use] #[path = {shared:?}] mod shared;\nconst WHY: &str = \"why\";\nshared!(works: {backends});\nfn works() {{}}\n"
+    );
+    let dir = tempfile::tempdir().expect("a directory");
+    fs::write(dir.path().join("suite.rs"), text).expect("a file");
+    let mut rustc = Command::new(Path::new(env!("CARGO")).with_file_name("rustc"));
+    rustc.args(["--edition", "2024", "--test", "--emit", "metadata", "--cap-lints", "allow", "suite.rs"]);
+    let output = rustc.current_dir(dir.path()).output().expect("rustc");
+    if output.status.success() { String::new() } else { String::from_utf8_lossy(&output.stderr).into_owned() }
+}
+
+#[test]
+fn a_shared_test_names_each_backend_or_says_why_not() {
+    for good in ["docker, bubblewrap, smolmachines", "docker: \"why\", bubblewrap, smolmachines: WHY"] {
+        assert_eq!(compiler_says_to(good), "", "{good}");
+    }
+    for (bad, says) in [
+        ("docker, bubblewrap", "unexpected end of macro invocation"),
+        ("docker, smolmachines", "no rules expected"),
+        ("bubblewrap, smolmachines", "no rules expected"),
+        ("", "unexpected end of macro invocation"),
+        ("docker, bubblewrap, firecracker", "no rules expected"),
+        ("docker, bubblewrap, smolmachines:", "unexpected end of macro invocation"),
+        ("docker: \"\", bubblewrap, smolmachines", "docker is left out without a reason"),
+        ("docker, bubblewrap: \"\", smolmachines", "bubblewrap is left out without a reason"),
+        ("docker, bubblewrap, smolmachines: \"\"", "smolmachines is left out without a reason"),
+    ] {
+        let said = compiler_says_to(bad);
+        assert!(said.contains(says), "{bad}: {said}");
+    }
+}
+
+#[test]
+fn every_test_of_the_suite_is_shared() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/suite");
+    let mut files = vec![];
+    read(&root, &root, &mut files);
+    let (macros, tests): (Vec<_>, Vec<_>) = files.into_iter().partition(|(path, _)| path == "shared.rs");
+    let is_made = |line: &str| line.trim_start().starts_with("#[") && line.contains("test");
+    let made = |text: &str| text.lines().filter(|line| is_made(line)).count();
+    assert!(macros.len() == 1 && made(&macros[0].1) == 1, "shared.rs makes the tests");
+    for (path, text) in &tests {
+        assert_eq!(made(text), 0, "tests/it/suite/{path}: a test that does not say where it runs: make it by shared!");
+    }
+    assert!(tests.iter().any(|(_, text)| text.contains("shared!(")), "no test of the suite was found");
 }

@@ -23,18 +23,19 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 # A test that hangs is ended, so that the others are still heard of: as slow-timeout in .config/nextest.toml.
 TIMEOUT = 15 * 60
-FILTER = re.compile(r"not test\(/\^\(([a-z_:|]+)\)::/\)")
+FILTER = re.compile(r"not test\(/\^\(([a-z_:|]+)\)::(?:\|::\(([a-z_|]+)\)\$)?/\)")
 
 
 def left_out(profile):
-    """The modules that a profile leaves out, out of its default-filter."""
+    """How the names of the tests begin and end that a profile leaves out, by its default-filter."""
     config = (ROOT / ".config/nextest.toml").read_text()
     found = re.search(r"^\[profile\." + re.escape(profile) + r"\]\ndefault-filter = ('''|')(.*?)\1$", config, re.M | re.S)
     text = " ".join(found[2].split()) if found else "missing"
     match = FILTER.fullmatch(text)
     if not match:
-        sys.exit(f"error: .config/nextest.toml: the default-filter of {profile} must be not test(/^(A|B)::/), and is {text}")
-    return tuple(module + "::" for module in match[1].split("|"))
+        sys.exit(f"error: .config/nextest.toml: the default-filter of {profile} must be not test(/^(A|B)::|::(C|D)$/), and is {text}")
+    ends = match[2].split("|") if match[2] else []
+    return tuple(module + "::" for module in match[1].split("|")), tuple("::" + end for end in ends)
 
 
 def build(options):
@@ -108,12 +109,12 @@ def main():
     wanted = [word for word in rest if word not in ("--ignored", "--locked")]
     if unknown := [word for word in wanted if word.startswith("-")]:
         sys.exit(f"error: without cargo-nextest only parts of tests' names can be given, and not {unknown[0]}")
-    modules = left_out(profile)
+    modules, ends = left_out(profile)
     jobs, counts = [], {}
     for binary in build(options):
         everything = names(binary)
         ignored = set() if with_ignored else set(names(binary, "--ignored"))
-        chosen = [t for t in everything if not t.startswith(modules) and (not wanted or any(w in t for w in wanted))]
+        chosen = [t for t in everything if not t.startswith(modules) and not t.endswith(ends) and (not wanted or any(w in t for w in wanted))]
         counts[binary[0]] = {"ok": 0, "FAILED": 0, "ignored": len(ignored & set(chosen)), "out": len(everything) - len(chosen), "time": 0.0}
         jobs += [(binary, test) for test in chosen if test not in ignored]
     # The one test that takes minutes whatever the machine does begins first; then what runs real bottles, and what searches through

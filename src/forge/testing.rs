@@ -1,8 +1,4 @@
 //! For tests: the forge as the runner has it, against a stand-in that knows the forges' own descriptions.
-#![expect(clippy::disallowed_methods, reason = "tests start the stand-in, and are told by variables where it is")]
-
-#[path = "../../tests/it/forge/double.rs"]
-pub(crate) mod double;
 
 use std::sync::Arc;
 
@@ -15,7 +11,7 @@ use super::gitea::{self, Gitea};
 use super::github::{self, Github};
 use super::http::Http;
 use super::{Forge, ForgeError};
-pub(crate) use double::Double;
+pub(crate) use bottle_testkit::Double;
 
 pub(crate) const BOTH: [&str; 2] = ["github", "gitea"];
 

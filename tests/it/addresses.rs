@@ -5,7 +5,9 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::world::{World, said, sh};
+use bottle_testkit::{World, said, sh};
+
+use crate::RUNNER;
 
 /// A part of every planted password.
 const PLANTED: &str = "hunter22";
@@ -67,7 +69,7 @@ fn is_clean(world: &World, command: &mut Command, what: &str) -> String {
 fn a_password_in_an_address_shows_nowhere() {
     for address in ADDRESSES {
         // Of the checkout's origin and of the environment.
-        let world = World::new();
+        let world = World::new(RUNNER);
         checkout(&world, address, MANIFEST);
         for format in ["text", "json", "compose"] {
             let mut plan = world.runner();
@@ -86,7 +88,7 @@ fn a_password_in_an_address_shows_nowhere() {
         let event = include_str!("../fixtures/good/event/issues-opened.json");
         let event = event.replace("https://git.example.org/team/app.git", address);
         assert!(event.contains(PLANTED));
-        let world = World::new();
+        let world = World::new(RUNNER);
         world.write("claude-bottle.yml", MANIFEST);
         world.write("event.json", &event);
         let mut plan = world.runner();
@@ -117,7 +119,7 @@ fn a_password_in_an_address_shows_nowhere() {
                 "version: 1\nbottles: { default: {} }\nagents: { default: { verify: ['git clone ADDRESS'] } }\n",
             ),
         ] {
-            let world = World::new();
+            let world = World::new(RUNNER);
             world.write("claude-bottle.yml", &text.replace("ADDRESS", address));
             let told = is_clean(&world, world.runner().args(["plan", "--task", "x"]), &format!("{place} of {address}"));
             assert!(told.contains("error: claude-bottle.yml:"), "{place} of {address}: {told}");
@@ -127,7 +129,7 @@ fn a_password_in_an_address_shows_nowhere() {
 
 #[test]
 fn a_password_in_the_forge_s_address_shows_nowhere() {
-    let world = World::new();
+    let world = World::new(RUNNER);
     checkout(&world, ADDRESSES[0], MANIFEST);
     world.write("event.json", include_str!("../fixtures/good/event/issues-opened.json"));
     let mut plan = world.runner();

@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
+use bottle_testkit::{World, said};
 use xtask::generate::{self, keys};
 
-use crate::world::World;
+use crate::RUNNER;
 
 fn page(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(name);
@@ -81,11 +82,11 @@ fn the_manifest_of_the_guide_for_workflows_plans() {
     let (manifest, _) = rest.split_once("```").expect("its end");
     let manifest: String =
         manifest.lines().map(|line| format!("{}\n", line.strip_prefix("   ").unwrap_or(line))).collect();
-    let world = World::new();
+    let world = World::new(RUNNER);
     world.write("claude-bottle.yml", &manifest);
     let event = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/issue-labeled.json");
     let output = world.runner().args(["plan", "--event", event]).output().expect("the runner");
-    assert!(output.status.success(), "{}", crate::world::said(&output));
+    assert!(output.status.success(), "{}", said(&output));
 }
 
 #[test]

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use bottle_testkit::{Double, World, said, sh};
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::forge::double::Double;
+use crate::RUNNER;
 use crate::forge::git;
-use crate::world::{World, said, sh};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const ORIGIN: &str = "https://github.com/octo-org/textstats.git";
@@ -79,7 +79,7 @@ fn files(dir: &Path) -> Vec<String> {
 }
 
 fn judge(case: &Case) {
-    let world = World::new();
+    let world = World::new(RUNNER);
     let dir = checkout(&world, &case.files, &case.origin);
     let before = files(&dir);
     let printed =
@@ -183,7 +183,7 @@ fn refused(world: &World, dir: &PathBuf, args: &[&str], code: i32, says: &str) {
 
 #[test]
 fn what_is_missing_or_in_the_way_is_named_and_nothing_is_written() {
-    let world = World::new();
+    let world = World::new(RUNNER);
     let bare = world.path("bare");
     std::fs::create_dir_all(&bare).expect("a directory");
     refused(&world, &bare, &["--yes"], 2, "this directory is in no git repository");
@@ -225,7 +225,7 @@ fn what_is_missing_or_in_the_way_is_named_and_nothing_is_written() {
 
 #[test]
 fn a_directory_that_nobody_may_write_is_named() {
-    let world = World::new();
+    let world = World::new(RUNNER);
     let dir = checkout(&world, &BTreeMap::new(), ORIGIN);
     let runner = env!("CARGO_BIN_EXE_bottle-runner");
     // Root may write everywhere but where nobody may: a file system that is read only.
@@ -241,7 +241,7 @@ fn a_directory_that_nobody_may_write_is_named() {
 #[test]
 fn the_forge_is_asked_what_it_is() {
     let forge = |kind, more, says: &str, code| {
-        let (world, double) = (World::new(), Double::start(kind, more));
+        let (world, double) = (World::new(RUNNER), Double::start(kind, more));
         let dir = checkout(&world, &BTreeMap::new(), &format!("https://{}/octo-org/textstats.git", double.authority));
         let mut command = world.runner();
         let output = command
@@ -260,7 +260,7 @@ fn the_forge_is_asked_what_it_is() {
     // Something that answers, and as no forge does.
     forge("github", json!({}), "answers neither as GitHub nor as Gitea or Forgejo\nhelp: say which it is: --forge", 2);
     // Nobody answers.
-    let world = World::new();
+    let world = World::new(RUNNER);
     let port =
         std::net::TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port").port();
     let dir = checkout(&world, &BTreeMap::new(), &format!("https://127.0.0.1:{port}/octo-org/textstats.git"));

@@ -1,6 +1,8 @@
 //! Bad input: each has its documented exit code and one clear message. Needs no engine.
 
-use crate::world::{World, said};
+use bottle_testkit::{World, said};
+
+use crate::RUNNER;
 
 /// A manifest that is fine, for faults elsewhere.
 const GOOD: &str = "version: 1\nbottles:\n  default: {}\nagents:\n  implementer: { bottle: default }\n";
@@ -154,7 +156,7 @@ const CASES: &[Case] = &[
 fn each_bad_input_has_its_exit_code_and_its_message() {
     let mut wrong = vec![];
     for case in CASES {
-        let world = World::new();
+        let world = World::new(RUNNER);
         if !case.manifest.is_empty() {
             world.write("claude-bottle.yml", case.manifest);
         }
@@ -174,7 +176,7 @@ fn each_bad_input_has_its_exit_code_and_its_message() {
 
 #[test]
 fn a_good_manifest_plans() {
-    let world = World::new();
+    let world = World::new(RUNNER);
     world.write("claude-bottle.yml", GOOD);
     let output = world.runner().args(["plan", "--task", "say hello"]).output().expect("the runner");
     assert!(output.status.success(), "{}", said(&output));
@@ -182,7 +184,7 @@ fn a_good_manifest_plans() {
 
 #[test]
 fn a_dry_run_needs_no_word() {
-    let world = World::new();
+    let world = World::new(RUNNER);
     world.write("claude-bottle.yml", GOOD);
     world.write("push.json", r#"{"ref": "refs/heads/main", "commits": [], "pusher": {"name": "x"}}"#);
     for args in [

@@ -1,6 +1,6 @@
 //! Which backend a test runs on, and how a test looks into a running bottle from outside.
 //!
-//! Tests are written once, in `docker/`; `bubblewrap/` runs the same functions by [`on`].
+//! `suite/` has a test for each backend of one function, by [`on`]; a test that says nothing runs on Docker.
 
 use std::cell::Cell;
 use std::fs;
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::world::{said, sh};
+use bottle_testkit::{said, sh};
 
 /// The backends that the suite runs on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -192,57 +192,6 @@ pub(crate) fn processes(slug: &str) -> Vec<String> {
         }
     }
     found
-}
-
-/// A real sshd on loopback, as this user, for backends whose bundle has the host's network.
-pub(crate) struct Sshd {
-    process: std::process::Child,
-    pub(crate) port: String,
-    pub(crate) host_key: String,
-}
-
-impl Sshd {
-    pub(crate) fn start(dir: &Path, authorized: &Path) -> Self {
-        let key = dir.join("host_key").display().to_string();
-        sh(&["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "host", "-f", &key]);
-        let port =
-            std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port").port();
-        // With SHLVL, bash reads no profile of the user's at each push, which can take a second.
-        let config = format!(
-            "ListenAddress 127.0.0.1:{port}\nHostKey {key}\nAuthorizedKeysFile {}\nStrictModes no\nUsePAM no\nPidFile none\n\
-             PasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin prohibit-password\nAcceptEnv GIT_PROTOCOL\n\
-             SetEnv SHLVL=1\n",
-            authorized.display()
-        );
-        fs::write(dir.join("sshd_config"), config).expect("a configuration");
-        // As root, sshd drops its privileges into this directory.
-        let _ = fs::create_dir_all("/run/sshd");
-        let log = fs::File::create(dir.join("sshd.log")).expect("a log");
-        let process = Command::new("/usr/sbin/sshd")
-            .args(["-D", "-e", "-f"])
-            .arg(dir.join("sshd_config"))
-            .stdin(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .expect("sshd: the package openssh-server has it");
-        for attempt in 0.. {
-            if std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() {
-                break;
-            }
-            assert!(attempt < 200, "sshd did not start");
-            std::thread::sleep(std::time::Duration::from_millis(20));
-        }
-        let public = fs::read_to_string(dir.join("host_key.pub")).expect("a host key");
-        let host_key = public.split_whitespace().take(2).collect::<Vec<_>>().join(" ");
-        Self { process, port: port.to_string(), host_key }
-    }
-}
-
-impl Drop for Sshd {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
 }
 
 /// Runs a command in a room; what it printed.

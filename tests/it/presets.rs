@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::world::{World, said};
+use bottle_testkit::{World, said, sh};
+
+use crate::RUNNER;
 
 const MANIFEST: &str = "version: 1\nbottles: { default: { egress: { presets: [npm, cargo] } } }\n";
 
@@ -33,7 +35,7 @@ fn plan(world: &World, dir: &PathBuf) -> Command {
 
 #[test]
 fn a_company_s_mirrors_are_in_the_plan_and_a_change_s_are_not() {
-    let world = World::new();
+    let world = World::new(RUNNER);
     world.write("home/.npmrc", "registry=https://npm.bottle.test:8443/npm/\n");
     world.write(
         "cargo/config.toml",
@@ -67,7 +69,7 @@ fn a_company_s_mirrors_are_in_the_plan_and_a_change_s_are_not() {
 
 #[test]
 fn a_password_in_an_address_stays_on_the_host() {
-    let world = World::new();
+    let world = World::new(RUNNER);
     let password = world.secret().replace(['/', '+'], "x");
     world.write("home/.npmrc", &format!("registry=https://me:{password}@npm.bottle.test/\n"));
     let index = format!("sparse+https://me:{password}@crates.bottle.test/");
@@ -92,7 +94,7 @@ fn a_password_in_an_address_stays_on_the_host() {
 
 #[test]
 fn apt_s_sources_count_before_anybody_has_fetched_their_lists() {
-    let world = World::new();
+    let world = World::new(RUNNER);
     let sources = world.write("sources.list", "deb https://deb.bottle.test/debian stable main\n").display().to_string();
     let config = format!("Dir::Etc::sourcelist \"{sources}\";\nDir::Etc::sourceparts \"-\";\n");
     let config = world.write("apt.conf", &config);
@@ -106,10 +108,10 @@ fn apt_s_sources_count_before_anybody_has_fetched_their_lists() {
 
 #[test]
 fn a_tool_that_is_not_there_is_named() {
-    let world = World::new();
+    let world = World::new(RUNNER);
     let dir = checkout(&world, &[("claude-bottle.yml", &MANIFEST.replace("npm, cargo", "go"))]);
     // A PATH with git alone.
-    let git = crate::world::sh(&["sh", "-c", "command -v git"]);
+    let git = sh(&["sh", "-c", "command -v git"]);
     std::fs::create_dir(world.path("bin")).expect("a directory");
     std::os::unix::fs::symlink(git, world.path("bin/git")).expect("a link");
     let output = plan(&world, &dir).env("PATH", world.path("bin")).output().expect("the runner");

@@ -2,13 +2,15 @@
 
 use std::path::Path;
 
-use crate::world::{World, said, sh};
+use bottle_testkit::{World, said, sh};
+
+use crate::RUNNER;
 
 const SLUG: &str = "issue-7-words-followed-by-653db91b";
 
 #[test]
 fn a_record_of_version_1_verifies_and_prints() {
-    let world = World::new();
+    let world = World::new(RUNNER);
     let record = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/records/v1");
     let state = world.path("state");
     std::fs::create_dir_all(&state).expect("a state root");

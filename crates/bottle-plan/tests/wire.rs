@@ -1,16 +1,11 @@
 //! `plan.json` is rendered from the live types and held against `plan-v<VERSION>.json`, as `bottle-wire` holds the rest of the
 //! wire; the policies within a plan are held there.
-#![expect(clippy::disallowed_methods, reason = "the test reads the committed file")]
-
-#[path = "../../bottle-wire/tests/shape/mod.rs"]
-mod shape;
 
 use std::path::Path;
 
 use bottle_plan::plan::{BottlePlan, Policies};
+use bottle_testkit::shape::{hold, shapes};
 use bottle_wire::VERSION;
-
-use shape::{hold, shapes};
 
 #[test]
 fn the_plan_is_as_the_version_of_the_wire_says() {

@@ -11,12 +11,9 @@ use base64::engine::general_purpose::STANDARD;
 use bottle_scan::dlp::{Mode, Rules, Scope, Search, Stream};
 use bottle_scan::known::KnownSecrets;
 use bottle_scan::texts::Unpacker;
+use bottle_testkit::SplitMix64;
 use bottle_types::secret::{Secret, SecretName};
 use sha2::{Digest as _, Sha256};
-use splitmix::SplitMix64;
-
-#[path = "../tests/escape/splitmix.rs"]
-mod splitmix;
 
 /// Bytes of each input.
 const SIZE: usize = 256 << 10;

@@ -1,21 +1,20 @@
 //! The real supervisor with real sidecars, in directories of its own.
 #![expect(clippy::disallowed_methods, reason = "a test starts the real binary")]
 
-use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use bottle_testkit::{Lines, Running, with_dirs};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 struct Bundle {
-    child: Child,
+    process: Running,
     dir: TempDir,
-    lines: Arc<Mutex<Vec<String>>>,
+    lines: Lines,
 }
 
 impl Bundle {
@@ -27,23 +26,13 @@ impl Bundle {
         file("bundle.yaml", bundle);
         file("supervise.yaml", "version: 1\nrun: run-1\n");
         let at = |name: &str| dir.path().join(name);
-        let mut child = Command::new(env!("CARGO_BIN_EXE_bottle-sidecars"))
-            .arg("supervisor")
-            .args(["--config".as_ref(), at("bundle.yaml").as_os_str()])
-            .args(["--doors".as_ref(), at("doors").as_os_str()])
-            .args(["--internal".as_ref(), at("internal").as_os_str()])
-            .args(["--state".as_ref(), at("state").as_os_str()])
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the supervisor starts");
-        let lines = Arc::new(Mutex::new(vec![]));
-        let (stderr, sink) = (child.stderr.take().expect("a pipe"), Arc::clone(&lines));
-        std::thread::spawn(move || {
-            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                sink.lock().expect("lines").push(line);
-            }
-        });
-        Self { child, dir, lines }
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bottle-sidecars"));
+        command.args(["supervisor".as_ref(), "--config".as_ref(), at("bundle.yaml").as_os_str()]);
+        with_dirs(&mut command, dir.path(), &["doors", "internal", "state"]);
+        let child = command.stderr(Stdio::piped()).spawn().expect("the supervisor starts");
+        let mut process = Running::new(child);
+        let lines = Lines::of(process.stderr());
+        Self { process, dir, lines }
     }
 
     fn socket(&self) -> PathBuf {
@@ -52,15 +41,7 @@ impl Bundle {
 
     /// Waits for the nth line (from 1) that contains a text.
     fn line(&self, text: &str, nth: usize) -> String {
-        let start = Instant::now();
-        loop {
-            let lines = self.lines.lock().expect("lines").clone();
-            match lines.iter().filter(|line| line.contains(text)).nth(nth - 1) {
-                Some(line) => return line.clone(),
-                None if start.elapsed() > Duration::from_secs(10) => panic!("no `{text}` in {lines:#?}"),
-                None => std::thread::sleep(Duration::from_millis(5)),
-            }
-        }
+        self.lines.nth(text, nth, Duration::from_secs(10))
     }
 
     /// The process of the nth start of a daemon.
@@ -68,17 +49,6 @@ impl Bundle {
         let line = self.line(&format!("{door} | started"), nth);
         let number = line.rsplit(' ').next().and_then(|pid| pid.parse().ok());
         Pid::from_raw(number.unwrap_or_else(|| panic!("no process in {line}"))).expect("a process")
-    }
-
-    fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).expect("a signal");
-    }
-}
-
-impl Drop for Bundle {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -115,12 +85,12 @@ fn starts_restarts_and_ends() {
     assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
     assert!(bundle.line("supervise ended", 1).contains("signal 9"));
 
-    bundle.signal(Signal::HUP);
+    bundle.process.signal("HUP");
     bundle.line("nothing to read again", 1);
 
     let start = Instant::now();
-    bundle.signal(Signal::TERM);
-    assert_eq!(bundle.child.wait().expect("an end").code(), Some(0));
+    bundle.process.signal("TERM");
+    assert_eq!(bundle.process.exit().code(), Some(0));
     assert!(start.elapsed() < Duration::from_millis(500), "{:?}", start.elapsed());
     assert!(gone(second));
 }
@@ -130,8 +100,7 @@ fn a_killed_supervisor_takes_its_daemons_along() {
     let mut bundle = Bundle::start(OWN_USER);
     bundle.line("all doors open", 1);
     let pid = bundle.pid("supervise", 1);
-    bundle.child.kill().expect("a kill");
-    bundle.child.wait().expect("an end");
+    bundle.process.kill();
     assert!(gone(pid));
 }
 
@@ -139,12 +108,12 @@ fn a_killed_supervisor_takes_its_daemons_along() {
 fn a_daemon_that_can_not_start_ends_the_bundle() {
     let start = Instant::now();
     let mut bundle = Bundle::start(&format!("{OWN_USER}  - {{ door: egress, config: nowhere.yaml }}\n"));
-    assert_eq!(bundle.child.wait().expect("an end").code(), Some(1));
+    assert_eq!(bundle.process.exit().code(), Some(1));
     assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
     bundle.line("supervisor | error: egress keeps ending: exit code 1", 1);
     bundle.line("supervisor | egress ended: exit code 1; starting it again in 400 ms", 1);
     assert!(gone(bundle.pid("supervise", 1)));
-    let lines = bundle.lines.lock().expect("lines");
+    let lines = bundle.lines.all();
     assert!(
         lines
             .iter()
@@ -156,7 +125,7 @@ fn a_daemon_that_can_not_start_ends_the_bundle() {
 fn each_daemon_gets_its_user_or_nothing_starts() {
     let mut bundle = Bundle::start(OTHER_USER);
     if !rustix::process::geteuid().is_root() {
-        assert_eq!(bundle.child.wait().expect("an end").code(), Some(1));
+        assert_eq!(bundle.process.exit().code(), Some(1));
         return;
     }
     bundle.line("all doors open", 1);
@@ -175,8 +144,8 @@ fn each_daemon_gets_its_user_or_nothing_starts() {
         ["doors", "internal", "state/log", "state/git", "state/log/proposals.jsonl"].map(mode),
         ["1777", "1733", "1777", "700", "644"]
     );
-    bundle.signal(Signal::INT);
-    assert_eq!(bundle.child.wait().expect("an end").code(), Some(0));
+    bundle.process.signal("INT");
+    assert_eq!(bundle.process.exit().code(), Some(0));
     assert!(gone(pid));
 }
 
@@ -190,7 +159,7 @@ fn what_makes_no_sense_is_refused() {
         ("version: 1\nother: 1\n", "other"),
     ] {
         let mut bundle = Bundle::start(bundle);
-        assert_eq!(bundle.child.wait().expect("an end").code(), Some(1));
+        assert_eq!(bundle.process.exit().code(), Some(1));
         bundle.line(reason, 1);
     }
 }

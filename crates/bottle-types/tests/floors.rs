@@ -9,7 +9,8 @@ use std::process::Command;
 use serde_json::Value;
 
 /// From the ground up: a crate may need crates of lower floors, none of its own.
-const FLOORS: [&[&str]; 7] = [
+const FLOORS: [&[&str]; 8] = [
+    &["bottle-testkit"],
     &["bottle-link"],
     &["bottle-types"],
     &["bottle-scan", "xtask"],
@@ -20,6 +21,8 @@ const FLOORS: [&[&str]; 7] = [
 ];
 /// Programs: no other crate may need one.
 const PROGRAMS: [&str; 3] = ["bottle-link", "bottle-runner", "bottle-sidecars"];
+/// Crates of tests: another crate's tests may need one, and nothing that is shipped.
+const TESTS: [&str; 1] = ["bottle-testkit"];
 /// The crates that decide.
 const PURE: [&str; 5] = ["bottle-types", "bottle-scan", "bottle-policy", "bottle-wire", "bottle-plan"];
 /// Crates that act on the world. A pure crate's tests and benchmarks may have them.
@@ -60,6 +63,8 @@ fn wrong_arrows(crates: &[Crate]) -> Vec<String> {
             let at = format!("{}:{}: {}", one.path, line(&one.text, dependency), one.name);
             if PROGRAMS.contains(&name.as_str()) {
                 wrong.push(format!("{at} needs {name}, a program: no crate may need one"));
+            } else if TESTS.contains(&name.as_str()) && table != "dev-dependencies" {
+                wrong.push(format!("{at} needs {name} for more than its tests: that is never shipped"));
             } else if floor(name).is_some_and(|other| other >= own) {
                 wrong.push(format!("{at} needs {name}, which does not stand below it"));
             }
@@ -145,6 +150,10 @@ fn a_wrong_arrow_is_found_with_its_file_and_line() {
         ("bottle-link", "dependencies", "bottle-types", "which does not stand below it"),
         ("bottle-sidecars", "dependencies", "bottle-plan", "which does not stand below it"),
         ("bottle-runner", "dependencies", "bottle-sidecars", "a program"),
+        ("bottle-runner", "dependencies", "bottle-testkit", "for more than its tests"),
+        ("bottle-sidecars", "target.'cfg(unix)'.dependencies", "bottle-testkit", "for more than its tests"),
+        ("bottle-types", "build-dependencies", "bottle-testkit", "for more than its tests"),
+        ("bottle-testkit", "dependencies", "bottle-types", "which does not stand below it"),
         ("bottle-types", "dependencies", "tokio", "which acts"),
         ("bottle-plan", "target.'cfg(unix)'.build-dependencies", "tempfile", "which acts"),
     ] {

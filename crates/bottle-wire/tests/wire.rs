@@ -1,7 +1,4 @@
 //! The wire is rendered from the live types and held against `wire-v<VERSION>.json`; a version that is committed is frozen.
-#![expect(clippy::disallowed_methods, reason = "the test reads the committed file")]
-
-mod shape;
 
 use std::path::Path;
 
@@ -11,6 +8,7 @@ use bottle_policy::gate::GatePolicy;
 use bottle_policy::pipelock::PipelockPolicy;
 use bottle_policy::route::RoutesPolicy;
 use bottle_policy::supervise::SupervisePolicy;
+use bottle_testkit::shape::{Held, Shapes, compare, hold, shapes};
 use bottle_wire::VERSION;
 use bottle_wire::access::Access;
 use bottle_wire::cassette::Cassette;
@@ -20,8 +18,6 @@ use bottle_wire::push_report::PushedRef;
 use bottle_wire::receipt::Receipt;
 use bottle_wire::run_record::Metadata;
 use schemars::{JsonSchema, SchemaGenerator};
-
-use shape::{Held, Shapes, compare, hold, shapes};
 
 /// Every type that is a file, a line of one, or a message; what it is made of follows.
 fn wire() -> Shapes {

@@ -5,12 +5,12 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use bottle_testkit::{commands, random, said, sh};
 use sha2::{Digest as _, Sha256};
 
 use super::own::{lying_bwrap, on_here};
-use crate::docker::{Job, commands, ended_with};
+use crate::job::{Job, ended_with};
 use crate::place::sandboxes;
-use crate::world::said;
 
 /// Programs of this machine's with all that they load, and nothing else of its system: enough for a bottle.
 const MAKE: &str = r#"
@@ -97,13 +97,13 @@ fn a_directory_is_the_guests_system_and_nothing_of_the_hosts_is() {
     on_here(|| ());
     let job = Job::new(&commands(&[LOOK]));
     let image = rootfs(&job);
-    let before = crate::world::sh(&["sh", "-c", &format!("cd '{}' && find . | sort | sha256sum", image.display())]);
+    let before = sh(&["sh", "-c", &format!("cd '{}' && find . | sort | sha256sum", image.display())]);
     let output = run(&job, &image);
     ended_with(&output, 1);
     is_the_images(&looked(&job));
     let junit = job.world.record_file("junit.xml");
     assert!(junit.contains("fs.mounts") && !junit.contains("<failure message=\"the bottle is not sealed"), "{junit}");
-    let after = crate::world::sh(&["sh", "-c", &format!("cd '{}' && find . | sort | sha256sum", image.display())]);
+    let after = sh(&["sh", "-c", &format!("cd '{}' && find . | sort | sha256sum", image.display())]);
     assert_eq!(after, before, "the image was changed");
     job.nothing_left();
 }
@@ -156,7 +156,7 @@ fn save(job: &Job, root: &Path) -> (PathBuf, String) {
     let config = serde_json::json!({
         "config": { "Env": ["PATH=/opt/app:/usr/bin:/bin", "APP=of the image", "HTTPS_PROXY=http://elsewhere.test"] },
         "rootfs": { "type": "layers", "diff_ids": digests },
-        "made": crate::world::random(12),
+        "made": random(12),
     });
     let config = config.to_string().into_bytes();
     let digest = hash(&config);

@@ -3,11 +3,12 @@
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::time::{Duration, Instant};
 
-use crate::docker::promises::wait_for_agent;
-use crate::docker::services::with_services;
-use crate::docker::{Job, commands, ended_with};
+use bottle_testkit::{Running, cache, commands, random, said, sh};
+
+use crate::job::{Job, ended_with, manifest};
 use crate::place::{Place, Room, on, processes, run_inside};
-use crate::world::{Running, said};
+use crate::suite::promises::wait_for_agent;
+use crate::suite::services::with_services;
 
 /// A bwrap that is told to, and changes a word or more on the way.
 pub(super) fn lying_bwrap(job: &Job, change: &str) -> String {
@@ -48,7 +49,7 @@ fn a_sandbox_that_is_cut_short_while_it_is_made_is_not_left_behind() {
     let job = Job::new(&commands(&["true"]));
     let start = "/usr/bin/bwrap \"${args[@]}\" <&0 & wait";
     let path = other_bwrap(&job, "[ \"$word\" != --die-with-parent ] || continue", start);
-    let running = Running(job.command().env("PATH", path).spawn().expect("the runner"));
+    let running = Running::new(job.command().env("PATH", path).spawn().expect("the runner"));
     let made = || job.world.slugs().iter().any(|slug| !processes(slug).is_empty());
     let since = Instant::now();
     while !made() {
@@ -106,7 +107,7 @@ fn a_guest_that_may_write_the_system_stops_the_run() {
 fn nothing_of_the_hosts_is_in_the_guest() {
     on_here(|| ());
     let home = std::env::var("HOME").expect("HOME");
-    let secret = std::path::Path::new(&home).join(format!("bottle-test-{}", crate::world::random(12)));
+    let secret = std::path::Path::new(&home).join(format!("bottle-test-{}", random(12)));
     std::fs::write(&secret, "only the host's").expect("a file");
     let script = format!(
         "ls -a / /home /root /run /srv /mnt /var/run /sys 2>&1; cat {} /etc/shadow /proc/1/environ 2>&1; \
@@ -142,7 +143,7 @@ fn the_sandboxes_are_no_user_who_owns_anything() {
     let job = Job::new(&commands(&["touch /tmp/started; while [ ! -e /tmp/go ]; do sleep 0.1; done"]));
     let mut running = job.start();
     let slug = wait_for_agent(&job, &mut running);
-    let own = crate::world::sh(&["id", "--user"]);
+    let own = sh(&["id", "--user"]);
     let mut users = vec![];
     for entry in std::fs::read_dir("/proc").expect("/proc").filter_map(Result::ok) {
         let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
@@ -183,7 +184,7 @@ fn killed_and_cleaned(printed: &mut String) -> bool {
     running.signal("KILL");
     running.wait();
     for attempt in 0.. {
-        let sleeps = crate::world::sh(&["sh", "-c", &format!("ps -eo args | grep '^{sleep}$' || true")]);
+        let sleeps = sh(&["sh", "-c", &format!("ps -eo args | grep '^{sleep}$' || true")]);
         if processes(&slug).is_empty() && sleeps.is_empty() {
             break;
         }
@@ -206,8 +207,7 @@ fn limits_hold_and_the_record_says_by_what() {
                 except OSError:\n    pass\nfor pid in children:\n    os.kill(pid, signal.SIGKILL)\nprint('FORKED', len(children), 'OF')\nEND";
     let hog = "python3 -c \"x = bytearray(3 << 30); print('GOT', len(x))\"";
     let job = Job::with_manifest(&commands(&[bomb, hog]), |upstream| {
-        crate::docker::manifest(upstream)
-            .replace("    env:", "    resources: { cpus: 1, memory: 1GiB, pids: 128 }\n    env:")
+        manifest(upstream).replace("    env:", "    resources: { cpus: 1, memory: 1GiB, pids: 128 }\n    env:")
     });
     let output = job.run();
     assert!(said(&output).contains("limits of the guest: memory by"), "{}", said(&output));
@@ -282,7 +282,7 @@ fn refused(job: &Job, output: &std::process::Output, words: &[&str]) {
 #[test]
 fn a_directory_of_runs_that_the_sandboxes_cant_reach_is_named() {
     on_here(|| ());
-    if crate::world::sh(&["id", "--user"]) != "0" {
+    if sh(&["id", "--user"]) != "0" {
         // There the sandboxes are the runner's own user.
         return;
     }
@@ -298,7 +298,7 @@ fn a_directory_of_runs_that_the_sandboxes_cant_reach_is_named() {
 fn the_guest_has_the_hosts_tools_that_were_named_and_nothing_beside_them() {
     on_here(|| ());
     // Not below /tmp, which is the guest's own; as root the sandboxes have other users, who must get there.
-    let root = crate::world::sh(&["id", "--user"]) == "0";
+    let root = sh(&["id", "--user"]) == "0";
     let tools = tempfile::tempdir_in(if root { "/opt" } else { env!("CARGO_TARGET_TMPDIR") }).expect("a directory");
     let place = tools.path().canonicalize().expect("real");
     for (name, text) in [("tool/bin/greet", "#!/bin/sh\necho hello from a tool\n"), ("beside/secret", "nobody's\n")] {
@@ -341,7 +341,7 @@ fn on_a_disk_of(job: &Job, variable: &str, (size, mode): (&str, &str)) -> std::p
     let runner = job.command();
     let mut command = std::process::Command::new("unshare");
     job.world.clean(&mut command);
-    if crate::world::sh(&["id", "--user"]) != "0" {
+    if sh(&["id", "--user"]) != "0" {
         command.args(["--user", "--map-root-user"]);
     }
     let script = format!("mount -t tmpfs -o mode={mode},size={size} disk \"$0\" && exec \"$@\"");
@@ -376,7 +376,7 @@ fn a_state_directory_that_cant_be_written_is_named() {
 #[test]
 fn a_full_disk_keeps_no_setup() {
     on_here(|| ());
-    let mut job = crate::docker::setup::large_job();
+    let mut job = crate::suite::setup::large_job();
     job.args.extend(["--cwd".to_owned(), job.checkout.display().to_string()]);
     let output = on_a_disk_of(&job, "BOTTLE_CACHE_DIR", ("2m", "0700"));
     ended_with(&output, 0);
@@ -399,8 +399,7 @@ fn claude_is_told_about_its_server_as_it_would_tell_itself() {
         serde_json::from_str(mcp["settings"]["text"].as_str().expect("a text")).expect("JSON");
     assert_eq!(ours.as_object().map(serde_json::Map::len), Some(1), "{ours}");
 
-    let versions =
-        std::fs::read_dir(crate::world::cache().join("claude")).expect("Claude Code: scripts/demo --setup-only");
+    let versions = std::fs::read_dir(cache().join("claude")).expect("Claude Code: scripts/demo --setup-only");
     let programs = versions.map(|version| version.expect("a version").path().join("claude"));
     let claude = programs.filter(|program| program.is_file()).max().expect("Claude Code: scripts/demo --setup-only");
     let register: Vec<&str> =

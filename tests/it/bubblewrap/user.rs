@@ -5,7 +5,9 @@ use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::world::{World, cache, said, sh};
+use bottle_testkit::{World, cache, needed, said, sh};
+
+use crate::RUNNER;
 
 /// A number that is nobody's, and no dynamic one of systemd's.
 const USER: u32 = 60577;
@@ -13,17 +15,17 @@ const USER: u32 = 60577;
 /// The main job, promises, walls that are not there, limits, an image: what differs where there is no root. What looks into a
 /// running bottle from outside is not among them: it takes root.
 const TESTS: [&str; 11] = [
-    "main_job::an_issue_becomes_a_scanned_branch_and_a_record",
-    "main_job::a_brought_checkout_leaves_its_credentials_behind",
-    "promises::what_no_route_allows_is_refused_and_says_what_is_missing",
-    "promises::nothing_secret_is_in_the_record",
-    "promises::nothing_is_left_after_success_failure_and_crash",
-    "own::a_guest_with_the_hosts_network_stops_the_run",
-    "own::a_guest_without_its_seccomp_programs_stops_the_run",
-    "own::nothing_of_the_hosts_is_in_the_guest",
-    "own::limits_hold_and_the_record_says_by_what",
-    "own::a_killed_runner_takes_its_sandboxes_along",
-    "image::a_directory_is_the_guests_system_and_nothing_of_the_hosts_is",
+    "suite::main_job::an_issue_becomes_a_scanned_branch_and_a_record::bubblewrap",
+    "suite::main_job::a_brought_checkout_leaves_its_credentials_behind::bubblewrap",
+    "suite::promises::what_no_route_allows_is_refused_and_says_what_is_missing::bubblewrap",
+    "suite::promises::nothing_secret_is_in_the_record::bubblewrap",
+    "suite::promises::nothing_is_left_after_success_failure_and_crash::bubblewrap",
+    "bubblewrap::own::a_guest_with_the_hosts_network_stops_the_run",
+    "bubblewrap::own::a_guest_without_its_seccomp_programs_stops_the_run",
+    "bubblewrap::own::nothing_of_the_hosts_is_in_the_guest",
+    "bubblewrap::own::limits_hold_and_the_record_says_by_what",
+    "bubblewrap::own::a_killed_runner_takes_its_sandboxes_along",
+    "bubblewrap::image::a_directory_is_the_guests_system_and_nothing_of_the_hosts_is",
 ];
 
 /// In a mount namespace of its own: adds the user to the lists of users and groups, opens the way to the directories that the tests
@@ -72,7 +74,7 @@ exec setpriv --reuid "$user" --regid "$user" --clear-groups --inh-caps=-all -- "
 fn a_user_who_is_not_root_runs_the_same_bottles() {
     let own = sh(&["id", "--user"]);
     let tests = std::env::current_exe().expect("this program");
-    let world = World::new();
+    let world = World::new(RUNNER);
     let home = world.path("home");
     let mut command = if own == "0" {
         as_somebody(&world, &home, &tests)
@@ -81,7 +83,7 @@ fn a_user_who_is_not_root_runs_the_same_bottles() {
         Command::new(&tests)
     };
     command.args(["--test-threads", "2", "--exact"]);
-    command.args(TESTS.map(|test| format!("bubblewrap::{test}")));
+    command.args(TESTS);
     let output = command.current_dir("/").output().expect("the tests");
     if own == "0" {
         let _ = fs::remove_dir_all(format!("/var/tmp/claude-bottle-{USER}"));
@@ -104,7 +106,7 @@ fn as_somebody(world: &World, home: &Path, tests: &Path) -> Command {
     let script = world.write("become", BECOME);
     let mut command = Command::new("unshare");
     command.args(["--mount", "--propagation", "private", "sh"]).arg(script).arg(world.path(".")).arg(USER.to_string());
-    command.args(needed(world, tests)).args(["--", "env", &format!("CLAUDE_BOTTLE_CACHE={}", cache().display())]);
+    command.args(needed_files(world, tests)).args(["--", "env", &format!("CLAUDE_BOTTLE_CACHE={}", cache().display())]);
     for name in ["HOME", "TMPDIR"] {
         command.arg(format!("{name}={}", home.display()));
     }
@@ -114,20 +116,20 @@ fn as_somebody(world: &World, home: &Path, tests: &Path) -> Command {
 
 /// The directories that the tests read: our programs, this repository, the cache, the Python that
 /// the cache's own is a link to, and the test's world.
-fn needed(world: &World, tests: &Path) -> Vec<PathBuf> {
-    let python = std::env::var("BOTTLE_TEST_PYTHON").expect("BOTTLE_TEST_PYTHON: run the tests by scripts/test");
+fn needed_files(world: &World, tests: &Path) -> Vec<PathBuf> {
+    let python = needed("BOTTLE_TEST_PYTHON");
     let python = sh(&[&python, "-c", "import sys; print(sys.base_prefix)"]);
     let built = tests.ancestors().nth(2).expect("deps, and the programs beside it");
-    let mut needed = vec![built.to_owned(), env!("CARGO_MANIFEST_DIR").into(), cache(), python.into(), world.path(".")];
+    let mut files = vec![built.to_owned(), env!("CARGO_MANIFEST_DIR").into(), cache(), python.into(), world.path(".")];
     if let Some(link) = std::env::var_os("BOTTLE_BIN_DIR") {
-        needed.push(link.into());
+        files.push(link.into());
     }
     // One that is below another comes with it.
-    let all = needed.clone();
-    needed.retain(|dir| !all.iter().any(|other| dir != other && dir.starts_with(other)));
-    needed.sort();
-    needed.dedup();
-    needed
+    let all = files.clone();
+    files.retain(|dir| !all.iter().any(|other| dir != other && dir.starts_with(other)));
+    files.sort();
+    files.dedup();
+    files
 }
 
 /// Makes it the user's, and its way there open.

@@ -3,14 +3,13 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
+use bottle_testkit::{Double, Running, commands, said};
 use serde_json::{Value, json};
 
 use super::stage::{ROOT, Stage};
-use super::{Job, manifest};
-use crate::forge::double::Double;
 use crate::forge::outputs;
+use crate::job::{Job, ended_with, manifest};
 use crate::place::left_behind;
-use crate::world::{Running, said};
 
 /// A comment on the sample's issue.
 pub(super) fn comment(login: &str, id: u64, body: &str) -> Value {
@@ -35,7 +34,7 @@ fn runs(kind: &'static str, workflow: &str, event: &str, payload: &Value, pulls:
         // Whether the failed run's branch is there is asked, not where it is.
         more["branches"] = json!({"main": "0123456789abcdef0123456789abcdef01234567"});
     }
-    let stage = Stage::new(kind, workflow, &super::commands(&["date +%N >> README.md"]), more);
+    let stage = Stage::new(kind, workflow, &commands(&["date +%N >> README.md"]), more);
     let output = stage.act(event, payload);
     assert!(output.status.success(), "{workflow}: {}", said(&output));
     let state = stage.double.state();
@@ -256,7 +255,7 @@ fn a_comment_becomes_a_pull_request() {
 
 #[test]
 fn a_reader_s_comment_starts_nothing() {
-    let stage = Stage::new("github", "comment", &super::commands(&[]), json!({}));
+    let stage = Stage::new("github", "comment", &commands(&[]), json!({}));
     let output = stage.act("issue_comment", &comment("octo-reader", 5_550_107, "/claude fix this"));
     assert!(output.status.success(), "a stranger makes no job red: {}", said(&output));
     let (outcome, outputs) = stage.seen_later();
@@ -280,7 +279,7 @@ fn step(job: &Job, double: &Double, more: &[&str]) -> Output {
 fn failed_work_is_a_draft_and_its_log_commands_nothing() {
     // What the agent prints looks like commands of the workflow, and verify fails with a place.
     let job = Job::with_manifest(
-        &super::commands(&[
+        &commands(&[
             "echo more >> README.md; printf '::set-output name=branch::evil\\n##[add-mask]a\\n::stop-commands::x\\n'",
         ]),
         |upstream| {
@@ -290,7 +289,7 @@ fn failed_work_is_a_draft_and_its_log_commands_nothing() {
     );
     let double = Double::start("github", json!({}));
     let output = step(&job, &double, &[]);
-    super::ended_with(&output, 1);
+    ended_with(&output, 1);
     let state = double.state();
     assert_eq!(state["pulls"][0]["draft"], true, "{state}");
     let summary = std::fs::read_to_string(job.world.path("summary")).expect("the summary");
@@ -330,12 +329,12 @@ fn failed_work_is_a_draft_and_its_log_commands_nothing() {
 
 #[test]
 fn a_dry_run_writes_nothing_at_the_forge() {
-    let job = Job::with_manifest(&super::commands(&["echo more >> README.md"]), |upstream| {
+    let job = Job::with_manifest(&commands(&["echo more >> README.md"]), |upstream| {
         manifest(upstream).replace("python3 -m unittest", "true")
     });
     let double = Double::start("gitea", json!({}));
     let output = step(&job, &double, &["--dry-run"]);
-    super::ended_with(&output, 0);
+    ended_with(&output, 0);
     assert!(double.writes().is_empty(), "{:?}", double.writes());
     let would: Vec<Value> =
         job.world.record_file("would-do.jsonl").lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
@@ -347,14 +346,14 @@ fn a_dry_run_writes_nothing_at_the_forge() {
 
 #[test]
 fn a_pull_request_that_can_t_be_opened_fails_the_run() {
-    let job = Job::with_manifest(&super::commands(&["echo more >> README.md"]), |upstream| {
+    let job = Job::with_manifest(&commands(&["echo more >> README.md"]), |upstream| {
         manifest(upstream).replace("python3 -m unittest", "true")
     });
     let fault = json!({"method": "POST", "path": "/pulls$", "status": 403, "times": 9,
         "body": {"message": "GitHub Actions is not permitted to create or approve pull requests."}});
     let double = Double::start("github", json!({"faults": [fault]}));
     let output = step(&job, &double, &[]);
-    super::ended_with(&output, 4);
+    ended_with(&output, 4);
     assert!(said(&output).contains("Allow GitHub Actions to create and approve pull requests"), "{}", said(&output));
     let branch = job.upstream.git(&["for-each-ref", "--format", "%(refname)", "refs/heads/bottle"]);
     assert_eq!(branch.lines().count(), 1, "the work is there: {branch}");
@@ -365,7 +364,7 @@ pub(super) fn at_work(job: &Job, double: &Double) -> Running {
     let mut command = job.command();
     let text = std::fs::read_to_string(Path::new(ROOT).join("examples/issue-labeled.json")).expect("the event");
     crate::forge::job(&job.world, double, &mut command, "issues", &serde_json::from_str(&text).expect("JSON"));
-    let running = Running(command.spawn().expect("the runner"));
+    let running = Running::new(command.spawn().expect("the runner"));
     let started = std::time::Instant::now();
     loop {
         let there = job.world.slugs().first().is_some_and(|slug| {
@@ -382,13 +381,13 @@ pub(super) fn at_work(job: &Job, double: &Double) -> Running {
 
 #[test]
 fn a_cancelled_job_says_so_and_proposes_nothing() {
-    let job = Job::new(&super::commands(&["echo x > new.txt; sleep 120"]));
+    let job = Job::new(&commands(&["echo x > new.txt; sleep 120"]));
     let double = Double::start("github", json!({}));
     let running = at_work(&job, &double);
     running.signal("TERM");
     let asked = std::time::Instant::now();
     let output = running.wait();
-    super::ended_with(&output, 143);
+    ended_with(&output, 143);
     assert!(asked.elapsed().as_secs() < 30, "{:?}", asked.elapsed());
     let state = double.state();
     let comment = state["comments"][0]["body"].as_str().expect("a comment");
@@ -401,7 +400,7 @@ fn a_cancelled_job_says_so_and_proposes_nothing() {
 
 #[test]
 fn the_last_step_removes_what_a_killed_run_has_left() {
-    let job = Job::new(&super::commands(&["sleep 120"]));
+    let job = Job::new(&commands(&["sleep 120"]));
     let double = Double::start("github", json!({}));
     let running = at_work(&job, &double);
     running.signal("KILL");

@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use super::tls::Server;
-use super::{Job, MODEL_ROUTE, commands, ended_with};
-use crate::world::said;
+use bottle_testkit::{Server, commands, said};
+
+use crate::job::{Job, MODEL_ROUTE, ended_with};
 
 const ORIGIN: &str = "origin.bottle.test";
 const MIRROR: &str = "mirror.bottle.test";

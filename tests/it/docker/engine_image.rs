@@ -4,10 +4,10 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
 use bottle_plan::plan::AGENT_IMAGE;
+use bottle_testkit::{commands, said, sh};
 
-use super::{Job, commands, ended_with};
+use crate::job::{Job, ended_with};
 use crate::place::{Place, on, sandboxes};
-use crate::world::{said, sh};
 
 /// Says which programs there are.
 const PROGRAMS: &str = "ls /usr/bin | sort | sha256sum | cut -c 1-64";

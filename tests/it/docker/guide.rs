@@ -1,10 +1,10 @@
 //! `docs/guide/actions.md`, followed: its files are written, its commands run, its words set off the job.
 
+use bottle_testkit::{said, sh};
 use serde_json::json;
 
 use super::actions::comment;
 use super::stage::Stage;
-use crate::world::{said, sh};
 
 const GUIDE: &str = include_str!("../../../docs/guide/actions.md");
 

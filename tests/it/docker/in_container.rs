@@ -2,8 +2,10 @@
 
 use std::process::Command;
 
-use super::Job;
-use crate::world::{said, sh};
+use bottle_testkit::{World, commands, said, sh};
+
+use crate::RUNNER;
+use crate::job::{Job, ended_with};
 
 #[test]
 fn the_main_job_runs_where_no_path_is_shared_with_the_engine() {
@@ -82,14 +84,14 @@ fn the_main_job_runs_where_no_path_is_shared_with_the_engine() {
 /// in the way.
 #[test]
 fn bubblewrap_in_a_container_works_or_names_what_is_in_its_way() {
-    let world = crate::world::World::new();
+    let world = World::new(RUNNER);
     let dir = world.path("in");
     let script = "export PATH=/in:$PATH LD_LIBRARY_PATH=/in HOME=/tmp/h BOTTLE_CLAUDE=/opt/claude-bottle/bin/claude BOTTLE_STATE_DIR=/tmp/s\n\
                   mkdir /tmp/h /tmp/w; cd /tmp/w; cp /in/claude-bottle.yml .\n\
                   bottle-runner run --task x --backend bubblewrap --replay /in/cassette.yml\n";
     world.write("in/run", script);
     world.write("in/claude-bottle.yml", "version: 1\nbottles: { default: {} }\n");
-    world.write("in/cassette.yml", &super::commands(&["echo it runs"]));
+    world.write("in/cassette.yml", &commands(&["echo it runs"]));
     let bins = std::path::Path::new(env!("CARGO_BIN_EXE_bottle-runner")).parent().expect("a directory");
     let mut files = vec![sh(&["sh", "-c", "command -v bwrap"]), sh(&["sh", "-c", "command -v gitleaks"])];
     files.extend(["bottle-runner", "bottle-sidecars", "bottle-link"].map(|name| bins.join(name).display().to_string()));
@@ -107,11 +109,11 @@ fn bubblewrap_in_a_container_works_or_names_what_is_in_its_way() {
     };
     for user in ["1000:1000", "0:0"] {
         let plain = run(&["--security-opt", "seccomp=unconfined"], user);
-        super::ended_with(&plain, 4);
+        ended_with(&plain, 4);
         assert!(said(&plain).contains("systempaths=unconfined"), "{}", said(&plain));
         let allowed = ["--security-opt", "seccomp=unconfined", "--security-opt", "systempaths=unconfined"];
         let allowed = run(&allowed, user);
-        super::ended_with(&allowed, 0);
+        ended_with(&allowed, 0);
         assert!(said(&allowed).contains("ways out tried, none works"), "{}", said(&allowed));
     }
 }

@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use bottle_testkit::{Double, random, sh};
 use serde_json::Value;
 
-use super::{Job, manifest};
-use crate::forge::double::Double;
+use crate::job::{Job, manifest};
 
 pub(super) const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const WORKFLOW: &str = ".github/workflows/claude.yml";
@@ -43,12 +43,7 @@ impl Stage {
         let action = job.world.path("action");
         std::fs::create_dir_all(action.join("scripts")).expect("a directory");
         std::fs::copy(Path::new(ROOT).join("action.yml"), action.join("action.yml")).expect("the action");
-        crate::world::sh(&[
-            "cp",
-            "-R",
-            &format!("{ROOT}/scripts/action"),
-            &action.join("scripts").display().to_string(),
-        ]);
+        sh(&["cp", "-R", &format!("{ROOT}/scripts/action"), &action.join("scripts").display().to_string()]);
         // upload-artifact is on no registry that is reachable here: a stand-in of the same inputs copies what it is given.
         let uploaded = job.world.path("uploaded");
         job.world.write(
@@ -71,8 +66,8 @@ impl Stage {
         );
         // What the job's repository is called is read from a remote.
         let url = format!("https://{}/octo-org/textstats.git", double.authority);
-        crate::world::sh(&["git", "-C", &job.checkout.display().to_string(), "remote", "add", "forge", &url]);
-        let job_token = if kind == "github" { double.token.clone() } else { crate::world::random(40) };
+        sh(&["git", "-C", &job.checkout.display().to_string(), "remote", "add", "forge", &url]);
+        let job_token = if kind == "github" { double.token.clone() } else { random(40) };
         Self { job, double, later, job_token }
     }
 

@@ -2,19 +2,18 @@
 
 use std::process::{Command, Output};
 
+use bottle_testkit::{Double, Running, commands, random, said, sh};
 use serde_json::{Value, json};
 
 use super::actions::{at_work, comment};
-use super::{Job, manifest};
-use crate::forge::double::Double;
 use crate::forge::outputs;
-use crate::world::{Running, said};
+use crate::job::{Job, ended_with, manifest};
 
 const NOW: &str = "2026-03-02T09:20:35Z";
 
 /// A job whose agent runs these commands, and passes its checks.
-fn job(commands: &[&str]) -> Job {
-    Job::with_manifest(&super::commands(commands), |upstream| manifest(upstream).replace("python3 -m unittest", "true"))
+fn job(steps: &[&str]) -> Job {
+    Job::with_manifest(&commands(steps), |upstream| manifest(upstream).replace("python3 -m unittest", "true"))
 }
 
 /// A comment of the maintainer's on pull request 9.
@@ -41,7 +40,7 @@ fn commit(job: &Job, name: &str) -> String {
     let tree = job.upstream.git(&["rev-parse", "main^{tree}"]);
     let identity = ["-c", "user.name=Sample", "-c", "user.email=sample@bottle.test"];
     // Two in one second are to be two.
-    let message = format!("{name} {}", crate::world::random(8));
+    let message = format!("{name} {}", random(8));
     let id = job.upstream.git(&[&identity[..], &["commit-tree", &tree, "-p", "main", "-m", &message]].concat());
     job.upstream.git(&["update-ref", name, &id]);
     id
@@ -70,11 +69,11 @@ fn a_comment_stops_the_run() {
     stop.env("GITHUB_OUTPUT", job.world.path("stop-outputs"));
     let stop = stop.output().expect("the runner");
     let output = running.wait();
-    super::ended_with(&output, 143);
+    ended_with(&output, 143);
     assert!(started.elapsed().as_secs() < 60, "{:?}", started.elapsed());
     assert!(said(&output).contains("stopped by octo-maintainer (id 5550108) in a comment"), "{}", said(&output));
     assert!(said(&output).contains("octo-reader asked for a stop and may not"), "{}", said(&output));
-    super::ended_with(&stop, 0);
+    ended_with(&stop, 0);
     assert!(said(&stop).contains("was told to stop, and has ended: https://"), "{}", said(&stop));
     let text = std::fs::read_to_string(job.world.path("stop-outputs")).expect("the outputs");
     assert!(outputs(&text).contains(&("conclusion".to_owned(), "success".to_owned())), "{text}");
@@ -91,8 +90,8 @@ fn a_comment_stops_the_run() {
     assert!(status.contains("stopped by octo-maintainer") && status.contains(" ended "), "{status}");
     let bundle = job.world.record().join("work.bundle").display().to_string();
     let checkout = job.checkout.display().to_string();
-    crate::world::sh(&["git", "-C", &checkout, "fetch", "--quiet", &bundle, "HEAD"]);
-    let log = crate::world::sh(&["git", "-C", &checkout, "log", "--format=%s", "main..FETCH_HEAD"]);
+    sh(&["git", "-C", &checkout, "fetch", "--quiet", &bundle, "HEAD"]);
+    let log = sh(&["git", "-C", &checkout, "log", "--format=%s", "main..FETCH_HEAD"]);
     assert_eq!(log, "Work that was left uncommitted\nhalf");
     double.assert_valid();
     job.nothing_left();
@@ -111,7 +110,7 @@ fn a_follow_up_goes_on_in_the_pull_request_s_branch() {
             command.env("GITEA_ACTIONS", "true");
         }
         let output = command.output().expect("the runner");
-        super::ended_with(&output, 0);
+        ended_with(&output, 0);
         assert_eq!(job.upstream.git(&["rev-parse", "bottle/earlier~1"]), head, "{}", said(&output));
         assert_eq!(
             job.upstream.git(&["for-each-ref", "--format", "%(refname)"]),
@@ -134,7 +133,7 @@ fn a_person_s_branch_is_not_pushed_to_but_proposed_to() {
     let head = commit(&job, "refs/heads/patch");
     let double = Double::start("github", json!({"pulls": [pull("patch", &head)]}));
     let output = run(&job, &double, &on_a_pull_request("/claude fix this"));
-    super::ended_with(&output, 0);
+    ended_with(&output, 0);
     assert_eq!(job.upstream.git(&["rev-parse", "patch"]), head);
     let state = double.state();
     let made = &state["pulls"][1];
@@ -156,7 +155,7 @@ fn a_pull_request_that_has_moved_gets_no_push() {
     let double = Double::start("github", json!({"pulls": [pull("bottle/earlier", &head)]}));
     let newer = commit(&one, "refs/heads/bottle/earlier");
     let output = run(&one, &double, &on_a_pull_request("/claude more of it"));
-    super::ended_with(&output, 4);
+    ended_with(&output, 4);
     assert!(said(&output).contains("the pull request has moved"), "{}", said(&output));
     assert_eq!(one.upstream.git(&["rev-parse", "bottle/earlier"]), newer);
     one.nothing_left();
@@ -166,7 +165,7 @@ fn a_pull_request_that_has_moved_gets_no_push() {
     let head = commit(&two, "refs/heads/bottle/earlier");
     let double = Double::start("github", json!({"pulls": [pull("bottle/earlier", &head)]}));
     let running =
-        Running(command(&two, &double, &on_a_pull_request("/claude more of it")).spawn().expect("the runner"));
+        Running::new(command(&two, &double, &on_a_pull_request("/claude more of it")).spawn().expect("the runner"));
     let started = std::time::Instant::now();
     while !two.world.slugs().first().is_some_and(|slug| {
         let transcript = two.world.path("state").join(slug).join("transcript.jsonl");
@@ -177,7 +176,7 @@ fn a_pull_request_that_has_moved_gets_no_push() {
     }
     double.say(&json!({"pull": 9, "now": {"sha": "b".repeat(40)}}));
     let output = running.wait();
-    super::ended_with(&output, 5);
+    ended_with(&output, 5);
     assert!(said(&output).contains("not pushed: pull request #9 has moved from"), "{}", said(&output));
     assert_eq!(two.upstream.git(&["rev-parse", "bottle/earlier"]), head);
     assert!(two.world.record().join("work.bundle").is_file());
@@ -194,7 +193,7 @@ fn a_fork_s_pull_request_is_taken_up_in_a_branch_of_ours() {
     fork["fork"] = json!(true);
     let double = Double::start("github", json!({"pulls": [fork.clone()]}));
     let output = run(&job, &double, &on_a_pull_request("/claude fix this"));
-    super::ended_with(&output, 0);
+    ended_with(&output, 0);
     let state = double.state();
     let made = &state["pulls"][1];
     let branch = made["head"].as_str().expect("a branch");
@@ -207,7 +206,7 @@ fn a_fork_s_pull_request_is_taken_up_in_a_branch_of_ours() {
     late["updated_at"] = json!("2026-03-02T09:21:00Z");
     let double = Double::start("github", json!({"pulls": [late]}));
     let output = run(&job, &double, &on_a_pull_request("/claude fix this"));
-    super::ended_with(&output, 3);
+    ended_with(&output, 3);
     assert!(said(&output).contains("from a fork, and was changed after this was asked for"), "{}", said(&output));
     assert!(NOW < "2026-03-02T09:21:00Z" && double.writes().is_empty());
 }
@@ -215,13 +214,13 @@ fn a_fork_s_pull_request_is_taken_up_in_a_branch_of_ours() {
 #[test]
 fn a_review_is_posted_and_nothing_is_pushed() {
     let job = Job::with_manifest(
-        &super::commands(&["echo more >> README.md; git commit -qam more; git push origin HEAD"]),
+        &commands(&["echo more >> README.md; git commit -qam more; git push origin HEAD"]),
         |upstream| manifest(upstream).replace("python3 -m unittest", "true"),
     );
     let head = commit(&job, "refs/heads/patch");
     let double = Double::start("github", json!({"pulls": [pull("patch", &head)], "diff": "diff --git a/x b/x\n"}));
     let output = run(&job, &double, &on_a_pull_request("/claude review"));
-    super::ended_with(&output, 0);
+    ended_with(&output, 0);
     assert_eq!(job.upstream.git(&["for-each-ref", "--format", "%(refname)"]), "refs/heads/main\nrefs/heads/patch");
     assert!(job.world.record_file("gate.jsonl").contains("\"refused\""), "the gate says no to the agent's own push");
     let state = double.state();
@@ -241,7 +240,7 @@ fn a_review_of_another_job_is_handed_in_while_the_pull_request_stands() {
     let double = Double::start("github", json!({"pulls": [pull("patch", &head)], "diff": "diff --git a/x b/x\n"}));
     let event = on_a_pull_request("/claude review");
     let output = command(&job, &double, &event).arg("--dry-run").output().expect("the runner");
-    super::ended_with(&output, 0);
+    ended_with(&output, 0);
     assert!(double.writes().is_empty(), "{:?}", double.writes());
     let record = job.world.path("handed-over");
     std::fs::rename(job.world.record(), &record).expect("the record");
@@ -253,10 +252,10 @@ fn a_review_of_another_job_is_handed_in_while_the_pull_request_stands() {
     };
     // The words are no work that could be pushed.
     let other = publish(&on_a_pull_request("/claude fix this"));
-    super::ended_with(&other, 5);
+    ended_with(&other, 5);
     assert!(said(&other).contains("the other job's run was a review"), "{}", said(&other));
     let output = publish(&event);
-    super::ended_with(&output, 0);
+    ended_with(&output, 0);
     let state = double.state();
     assert_eq!(state["reviews"].as_array().map_or(0, Vec::len), 1, "{state}");
     let review = &state["reviews"][0];
@@ -266,7 +265,7 @@ fn a_review_of_another_job_is_handed_in_while_the_pull_request_stands() {
     let metadata = std::fs::read_to_string(record.join("plan.json")).expect("the plan");
     std::fs::write(record.join("plan.json"), metadata.replace(&head, &"1".repeat(40))).expect("the plan");
     let moved = publish(&event);
-    super::ended_with(&moved, 1);
+    ended_with(&moved, 1);
     assert!(said(&moved).contains("not handed in: the pull request has moved"), "{}", said(&moved));
     assert_eq!(double.state()["reviews"].as_array().map_or(0, Vec::len), 1);
     double.assert_valid();
@@ -276,7 +275,7 @@ fn a_review_of_another_job_is_handed_in_while_the_pull_request_stands() {
 fn handed_over(job: &Job, double: &Double) -> std::path::PathBuf {
     let mut command = command(job, double, &comment("octo-maintainer", 5_550_108, "/claude fix this"));
     let output = command.arg("--dry-run").output().expect("the runner");
-    super::ended_with(&output, 0);
+    ended_with(&output, 0);
     assert!(double.writes().is_empty(), "{:?}", double.writes());
     let record = job.world.path("handed-over");
     std::fs::rename(job.world.record(), &record).expect("the record");
@@ -302,23 +301,23 @@ fn whoever_owns_the_agent_s_job_gets_nothing_past_the_second_one() {
     let checkout = job.checkout.display().to_string();
     let git = |args: &[&str]| {
         let name = ["-c", "user.name=Sample", "-c", "user.email=sample@bottle.test", "-C", &checkout];
-        crate::world::sh(&[&["git"], &name[..], args].concat())
+        sh(&[&["git"], &name[..], args].concat())
     };
     let metadata: Value =
         serde_json::from_str(&std::fs::read_to_string(record.join("metadata.json")).expect("metadata")).expect("JSON");
-    let key = format!("AKIA{}", crate::world::random(16).to_uppercase().replace(['0', '1', '8', '9'], "A"));
+    let key = format!("AKIA{}", random(16).to_uppercase().replace(['0', '1', '8', '9'], "A"));
     for (change, code, why) in [
         (format!("echo 'aws = {key}' > deploy.toml"), 5, "deploy.toml:1"),
         ("mkdir -p .github/workflows && echo 'on: push' > .github/workflows/x.yml".to_owned(), 5, "is protected"),
         ("sed -i s/write/read/ claude-bottle.yml; echo '# x' >> claude-bottle.yml".to_owned(), 5, "is protected"),
     ] {
         git(&["checkout", "--quiet", "-B", "evil", "origin/main"]);
-        crate::world::sh(&["sh", "-c", &format!("cd '{checkout}' && {change}")]);
+        sh(&["sh", "-c", &format!("cd '{checkout}' && {change}")]);
         git(&["add", "--all"]);
         git(&["commit", "--quiet", "-m", "evil"]);
         let evil = job.world.path("evil");
         let _ = std::fs::remove_dir_all(&evil);
-        crate::world::sh(&["cp", "-R", &record.display().to_string(), &evil.display().to_string()]);
+        sh(&["cp", "-R", &record.display().to_string(), &evil.display().to_string()]);
         let bundle = evil.join("origin-9.bundle").display().to_string();
         git(&["bundle", "create", "--quiet", &bundle, "refs/heads/evil", "--not", "origin/main"]);
         let mut metadata = metadata.clone();
@@ -326,7 +325,7 @@ fn whoever_owns_the_agent_s_job_gets_nothing_past_the_second_one() {
         metadata["outcome"] = json!({"code": 0, "summary": "@everyone all is well", "branch": "main", "commit": git(&["rev-parse", "evil"])});
         std::fs::write(evil.join("metadata.json"), metadata.to_string()).expect("a file");
         let output = publish(&job, &double, &evil);
-        super::ended_with(&output, code);
+        ended_with(&output, code);
         assert!(said(&output).contains(why), "{why}: {}", said(&output));
         git(&["checkout", "--quiet", "main"]);
         assert_eq!(job.upstream.git(&["for-each-ref", "--format", "%(refname)"]), "refs/heads/main");
@@ -334,7 +333,7 @@ fn whoever_owns_the_agent_s_job_gets_nothing_past_the_second_one() {
     }
     // And as it was: two pushes, one branch, one pull request.
     let output = publish(&job, &double, &record);
-    super::ended_with(&output, 0);
+    ended_with(&output, 0);
     let state = double.state();
     assert_eq!(
         (state["pulls"].as_array().map_or(0, Vec::len), &state["pulls"][0]["draft"]),
@@ -350,7 +349,7 @@ fn whoever_owns_the_agent_s_job_gets_nothing_past_the_second_one() {
     metadata["outcome"]["commit"] = json!("c".repeat(40));
     std::fs::write(record.join("metadata.json"), metadata.to_string()).expect("a file");
     let output = publish(&job, &double, &record);
-    super::ended_with(&output, 5);
+    ended_with(&output, 5);
     assert!(said(&output).contains("the other job's work can't be used"), "{}", said(&output));
     assert_eq!(job.upstream.git(&["rev-parse", &branch]), there);
     assert_eq!(

@@ -1,13 +1,12 @@
 //! The action's first step: where it takes the programs from, and what it refuses; the cases of `action.toml`. The mirror is a real
 //! server over https on this machine.
 
-use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
+use bottle_testkit::{Certificates, Running, World, python, said, sh};
 use serde::Deserialize;
 
-use super::double::certificates;
-use crate::world::{World, said, sh};
+use crate::RUNNER;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const MEMBERS: [&str; 8] = [
@@ -75,23 +74,16 @@ struct Cases {
 /// A machine whose job uses the action, and the mirror.
 struct Step {
     world: World,
-    server: Child,
+    _server: Running,
     url: String,
     /// The archive's name, without its endings.
     name: String,
     sum: String,
 }
 
-impl Drop for Step {
-    fn drop(&mut self) {
-        let _ = self.server.kill();
-        let _ = self.server.wait();
-    }
-}
-
 impl Step {
     fn new(case: &Case) -> Self {
-        let world = World::new();
+        let world = World::new(RUNNER);
         let at = |name: &str| world.path(name).display().to_string();
         let name = format!("claude-bottle-v0.1.0-{}", std::env::consts::ARCH);
         std::fs::create_dir_all(world.path("mirror/release")).expect("a directory");
@@ -117,17 +109,16 @@ impl Step {
         if !case.signed {
             world.write("unsigned", "");
         }
-        certificates(world.path(".").as_path(), "127.0.0.1");
-        let mut server = Command::new(std::env::var("BOTTLE_TEST_PYTHON").expect("run the tests by scripts/test"))
+        Certificates::make(&world.path("."), &["IP:127.0.0.1"]);
+        let server = python()
             .arg(format!("{ROOT}/tests/fixtures/release/server.py"))
             .args(["mirror", "cert.pem", "key.pem", "asked"].map(at))
             .stdout(Stdio::piped())
             .spawn()
             .expect("the mirror");
-        let mut port = String::new();
-        BufReader::new(server.stdout.take().expect("a pipe")).read_line(&mut port).expect("a port");
-        let url = format!("https://127.0.0.1:{}/{}", port.trim(), case.below);
-        Self { world, server, url, name, sum }
+        let mut server = Running::new(server);
+        let url = format!("https://127.0.0.1:{}/{}", server.first_line(), case.below);
+        Self { world, _server: server, url, name, sum }
     }
 
     /// Runs it with these inputs more; the exit code, what it said, and the program that it named.
@@ -397,7 +388,7 @@ fn cargo_binstall_finds_the_archive() {
 /// Only what the commit names is published.
 #[test]
 fn a_build_that_gives_other_bytes_is_no_release() {
-    let world = World::new();
+    let world = World::new(RUNNER);
     let run = |script: &str, args: &[&str]| {
         let mut command = Command::new(format!("{ROOT}/scripts/release/{script}"));
         world.clean(&mut command);

@@ -2,13 +2,13 @@
 
 use std::process::{Command, Output};
 
+use bottle_testkit::{Double, Running, Upstream, World, commands, said};
 use serde_json::{Value, json};
 
-use super::double::Double;
 use super::{git, labeled, output, run};
-use crate::docker::{Job, commands, ended_with, manifest};
+use crate::RUNNER;
+use crate::job::{Job, ended_with, manifest};
 use crate::place::{Place, on};
-use crate::world::{Running, World, said};
 
 const NOW: &str = "2026-03-02T09:20:35Z";
 pub(super) const MAINTAINER: (&str, u64) = ("octo-maintainer", 5_550_108);
@@ -59,7 +59,7 @@ fn what_is_nearly_a_command_gets_one_reaction_and_nothing_else_does() {
         for kind in ["github", "gitea"] {
             let double = Double::start(kind, json!({"comments": [said_there(body, by.0)]}));
             for _ in 0..2 {
-                let world = World::new();
+                let world = World::new(RUNNER);
                 let out = run(&world, &double, &["run"], "issue_comment", &comment(by, body, None));
                 assert_eq!(out.status.code(), Some(0), "{kind} {body}: {}", said(&out));
                 assert_eq!(output(&world, "conclusion"), "skipped", "{kind} {body}");
@@ -75,7 +75,7 @@ fn what_is_nearly_a_command_gets_one_reaction_and_nothing_else_does() {
             let reactions = &state["comments"][0]["reactions"];
             assert_eq!(reactions, &if answered { json!(["confused"]) } else { Value::Null }, "{kind} {body}: {state}");
             assert_eq!(state["comments"].as_array().map_or(0, Vec::len), 1, "{kind} {body}: {state}");
-            let world = World::new();
+            let world = World::new(RUNNER);
             let before = double.writes().len();
             let out = run(&world, &double, &["plan"], "issue_comment", &comment(by, body, None));
             assert!(out.status.success() && double.writes().len() == before, "a plan writes nothing: {}", said(&out));
@@ -109,7 +109,7 @@ fn a_pull_request_that_takes_no_change_is_found_out_before_the_run() {
         ("from a branch with other letters", pull("größe", json!({})), 0, ""),
     ] {
         for kind in ["github", "gitea"] {
-            let (world, double) = (World::new(), Double::start(kind, json!({"pulls": [of.clone()]})));
+            let (world, double) = (World::new(RUNNER), Double::start(kind, json!({"pulls": [of.clone()]})));
             let verb = if code == 0 { "plan" } else { "run" };
             let event = comment(MAINTAINER, "/claude fix this", Some(9));
             let out = run(&world, &double, &[verb], "issue_comment", &event);
@@ -121,7 +121,7 @@ fn a_pull_request_that_takes_no_change_is_found_out_before_the_run() {
     // A review is words, which a closed one takes.
     let double = Double::start("github", json!({"pulls": [pull("patch", json!({"state": "closed"}))]}));
     let event = comment(MAINTAINER, "/claude review", Some(9));
-    let out = run(&World::new(), &double, &["plan"], "issue_comment", &event);
+    let out = run(&World::new(RUNNER), &double, &["plan"], "issue_comment", &event);
     assert!(out.status.success(), "{}", said(&out));
 }
 
@@ -164,7 +164,7 @@ fn a_pull_request_is_found_again_whatever_its_title_says_now() {
         for kind in ["github", "gitea"] {
             let double = Double::start(kind, json!({"pulls": pulls.clone()}));
             let args = ["plan", "--format", "json"];
-            let out = run(&World::new(), &double, &args, "issues", &labeled(MAINTAINER.0, MAINTAINER.1));
+            let out = run(&World::new(RUNNER), &double, &args, "issues", &labeled(MAINTAINER.0, MAINTAINER.1));
             let (branch, _) = planned(&out);
             match found {
                 Some(found) => assert_eq!(branch, found, "{kind} {name}"),
@@ -190,7 +190,7 @@ fn a_task_in_words_starts_from_the_base_whatever_the_job_was_started_for() {
             if !task && event != "workflow_dispatch" {
                 continue;
             }
-            let (world, double) = (World::new(), Double::start("github", json!({})));
+            let (world, double) = (World::new(RUNNER), Double::start("github", json!({})));
             let mut payload = labeled(MAINTAINER.0, MAINTAINER.1);
             payload["repository"]["default_branch"] = json!("main");
             payload["inputs"] = json!({"task": "Tidy up"});
@@ -237,7 +237,7 @@ fn a_failed_run_of_no_branch_starts_nothing() {
             event["workflow_run"][who] = json!({"login": MAINTAINER.0, "id": MAINTAINER.1, "type": "User"});
         }
         event["sender"] = json!({"login": MAINTAINER.0, "id": MAINTAINER.1, "type": "User"});
-        let (world, double) = (World::new(), Double::start("github", json!({})));
+        let (world, double) = (World::new(RUNNER), Double::start("github", json!({})));
         let out = run(&world, &double, &["run"], "workflow_run", &event);
         assert_eq!(out.status.code(), Some(0), "{branch}: {}", said(&out));
         assert!(said(&out).contains(&format!("nothing to do: {says}")), "{branch}: {}", said(&out));
@@ -252,11 +252,11 @@ fn a_nightly_is_the_base_branch_s_whoever_wrote_it() {
     let payload = json!({"schedule": "17 5 * * 1", "sender": {"login": "somebody-who-left", "id": 4}});
     let double = Double::start("gitea", json!({}));
     for args in [&["plan", "--issue", "7"][..], &["plan", "--task", "Tidy up"]] {
-        let out = run(&World::new(), &double, args, "schedule", &payload);
+        let out = run(&World::new(RUNNER), &double, args, "schedule", &payload);
         assert!(out.status.success(), "{args:?}: {}", said(&out));
     }
     // By hand somebody asks.
-    let out = run(&World::new(), &double, &["plan", "--issue", "7"], "workflow_dispatch", &payload);
+    let out = run(&World::new(RUNNER), &double, &["plan", "--issue", "7"], "workflow_dispatch", &payload);
     assert_eq!(out.status.code(), Some(3), "{}", said(&out));
 }
 
@@ -272,7 +272,7 @@ pub(super) fn job_with(
     state: Value,
     edit: impl Fn(String) -> String,
 ) -> (Job, Double) {
-    let rules = |upstream: &crate::world::Upstream| edit(manifest(upstream).replace("python3 -m unittest", "true"));
+    let rules = |upstream: &Upstream| edit(manifest(upstream).replace("python3 -m unittest", "true"));
     let job = Job::with_manifest(cassette, rules);
     let served = job.world.path("served/octo-org");
     std::fs::create_dir_all(&served).expect("a directory");
@@ -330,10 +330,10 @@ fn two_comments(kind: &'static str) {
         event
     };
     let first = command(&job, &double, "77", "issue_comment", &payload(900, "/claude first")).spawn();
-    let first = Running(first.expect("the runner"));
+    let first = Running::new(first.expect("the runner"));
     at_work(&job);
     let second = command(&job, &double, "78", "issue_comment", &payload(901, "/claude second")).spawn();
-    let second = Running(second.expect("the runner"));
+    let second = Running::new(second.expect("the runner"));
     // One that was asked for in the first one's comment, by the forge's other kind of event.
     let event = if kind == "gitea" { "pull_request_comment" } else { "issue_comment" };
     let same = command(&job, &double, "79", event, &payload(900, "/claude first")).output().expect("the runner");
@@ -376,7 +376,7 @@ fn label_and_mention() {
     let mut labelled = opened.clone();
     labelled["action"] = json!("labeled");
     opened.as_object_mut().expect("an object").remove("label");
-    let first = Running(command(&job, &double, "77", "issues", &opened).spawn().expect("the runner"));
+    let first = Running::new(command(&job, &double, "77", "issues", &opened).spawn().expect("the runner"));
     at_work(&job);
     let second = command(&job, &double, "78", "issues", &labelled).output().expect("the runner");
     ended_with(&second, 0);
@@ -411,11 +411,11 @@ fn closed_meanwhile() {
     let (job, double) = job("github", &["sleep 20"], json!({"pulls": [pull("bottle/earlier", json!({"sha": null}))]}));
     job.upstream.git(&["update-ref", "refs/heads/bottle/earlier", "main"]);
     let first = command(&job, &double, "77", "issue_comment", &comment(MAINTAINER, "/claude first", Some(9))).spawn();
-    let first = Running(first.expect("the runner"));
+    let first = Running::new(first.expect("the runner"));
     at_work(&job);
     let mut event = comment(MAINTAINER, "/claude second", Some(9));
     event["comment"]["id"] = json!(901);
-    let second = Running(command(&job, &double, "78", "issue_comment", &event).spawn().expect("the runner"));
+    let second = Running::new(command(&job, &double, "78", "issue_comment", &event).spawn().expect("the runner"));
     // The last that it asks before it waits.
     let asked = || {
         double.log().iter().filter(|line| line["path"].as_str().is_some_and(|path| path.ends_with("/pulls"))).count()
@@ -442,7 +442,7 @@ fn a_pull_request_that_is_closed_while_a_run_waits_stops_it() {
 
 #[test]
 fn a_checkout_that_is_brought_says_what_stays_behind() {
-    let world = World::new();
+    let world = World::new(RUNNER);
     let dir = world.path("work");
     std::fs::create_dir_all(&dir).expect("a directory");
     git(&dir, &["init", "--quiet"]);

@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use bottle_testkit::{Double, World, said, sh};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::double::Double;
 use super::{git, job, labeled};
-use crate::world::{World, said, sh};
+use crate::RUNNER;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -85,7 +85,7 @@ struct Scene {
 
 impl Scene {
     fn new(case: &Case, kind: &'static str) -> Self {
-        let world = World::new();
+        let world = World::new(RUNNER);
         let (served, dir) = (world.path("git"), world.path("work"));
         let upstream = served.join("octo-org/textstats.git");
         std::fs::create_dir_all(&upstream).expect("a directory");
@@ -188,7 +188,7 @@ fn the_base_branch_s_rules_hold_whatever_is_checked_out() {
 
 #[test]
 fn a_comment_that_asks_for_nothing_asks_the_forge_nothing() {
-    let (world, double) = (World::new(), Double::start("github", json!({})));
+    let (world, double) = (World::new(RUNNER), Double::start("github", json!({})));
     world.write("claude-bottle.yml", super::MANIFEST);
     let mut event = labeled("octo-reader", 5_550_107);
     event["label"]["name"] = json!("bug");

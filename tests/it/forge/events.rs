@@ -3,11 +3,11 @@
 
 use std::path::Path;
 
+use bottle_testkit::{Double, World, said};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::double::Double;
-use crate::world::{World, said};
+use crate::RUNNER;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -113,7 +113,7 @@ fn judge(case: &Case, kind: &'static str) {
     for (path, value) in &case.set {
         *at(&mut payload, path) = value.clone();
     }
-    let (world, double) = (World::new(), start(case, kind, &payload));
+    let (world, double) = (World::new(RUNNER), start(case, kind, &payload));
     let repository = payload["repository"]["full_name"].as_str().expect("a name");
     world.write("claude-bottle.yml", &format!("{MANIFEST}{}\n", case.manifest.replace("AUTHORITY", &double.authority)));
     let mut command = world.runner();

@@ -3,7 +3,6 @@
 mod action;
 mod asks;
 mod base;
-pub(crate) mod double;
 mod events;
 mod orders;
 mod outputs;
@@ -12,10 +11,10 @@ mod workflows;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use bottle_testkit::{Double, World, python, said, sh};
 use serde_json::{Value, json};
 
-use crate::world::{World, said, sh};
-use double::Double;
+use crate::RUNNER;
 
 const MANIFEST: &str = "version: 1
 bottles:
@@ -109,7 +108,7 @@ fn in_a_job_only_who_may_is_planned_for() {
             ("octo-maintainer", 5, 3, "is now the user with the id 5550108, and the event came from 5"),
             ("nobody", 9, 3, "the forge knows no permission of nobody"),
         ] {
-            let world = World::new();
+            let world = World::new(RUNNER);
             let output = run(&world, &double, &["plan"], "issues", &labeled(login, id));
             assert_eq!(output.status.code(), Some(code), "{kind} {login}: {}", said(&output));
             assert!(said(&output).contains(says), "{kind} {login}: {}", said(&output));
@@ -120,7 +119,7 @@ fn in_a_job_only_who_may_is_planned_for() {
 
 #[test]
 fn nothing_starts_for_an_actor_who_may_not() {
-    let (world, double) = (World::new(), Double::start("github", json!({})));
+    let (world, double) = (World::new(RUNNER), Double::start("github", json!({})));
     let output_of = run(&world, &double, &["run"], "issues", &labeled("octo-reader", 5_550_107));
     // Anybody can write a comment: that is one neutral line, and no red job.
     assert_eq!(output_of.status.code(), Some(0), "{}", said(&output_of));
@@ -145,7 +144,7 @@ fn a_task_in_words_is_asked_for_by_somebody_too() {
         ("issue_comment", json!({}), 3, "the event names no sender"),
         ("schedule", json!({"schedule": "17 5 * * 1"}), 0, ""),
     ] {
-        let world = World::new();
+        let world = World::new(RUNNER);
         let output = run(&world, &double, &["plan", "--task", "Tidy up"], event, &payload);
         assert_eq!(output.status.code(), Some(code), "{event}: {}", said(&output));
         assert!(said(&output).contains(says), "{event}: {}", said(&output));
@@ -157,24 +156,25 @@ fn an_issue_by_its_number_is_asked_of_the_forge() {
     for kind in ["github", "gitea"] {
         let double = Double::start(kind, json!({}));
         let payload = json!({"sender": {"login": "octo-maintainer", "id": 5_550_108}});
-        let world = World::new();
+        let world = World::new(RUNNER);
         let output = run(&world, &double, &["plan", "--issue", "7", "--format", "json"], "workflow_dispatch", &payload);
         assert!(output.status.success(), "{}", said(&output));
         let plan: Value = serde_json::from_slice(&output.stdout).expect("a plan");
         assert_eq!(plan["task"]["source"]["title"], "Words followed by punctuation are counted wrong");
         assert_eq!(plan["task"]["asked_by"]["id"], 5_550_108);
         assert!(plan["git"]["branch"].as_str().expect("a branch").starts_with("bottle/issue-7-"), "{}", plan["git"]);
-        let output = run(&World::new(), &double, &["plan", "--issue", "404"], "workflow_dispatch", &payload);
+        let output = run(&World::new(RUNNER), &double, &["plan", "--issue", "404"], "workflow_dispatch", &payload);
         assert_eq!(output.status.code(), Some(4), "{}", said(&output));
         double.assert_valid();
     }
-    let output = World::new().runner().args(["plan", "--issue", "7", "--manifest", "x"]).output().expect("the runner");
+    let output =
+        World::new(RUNNER).runner().args(["plan", "--issue", "7", "--manifest", "x"]).output().expect("the runner");
     assert_eq!(output.status.code(), Some(2), "outside of a job: {}", said(&output));
 }
 
 #[test]
 fn an_event_that_asks_for_nothing_is_skipped() {
-    let (world, double) = (World::new(), Double::start("github", json!({})));
+    let (world, double) = (World::new(RUNNER), Double::start("github", json!({})));
     let mut event = labeled("octo-reader", 5_550_107);
     event["label"]["name"] = json!("bug\n##[add-mask]x");
     let output_of = run(&world, &double, &["run"], "issues", &event);
@@ -186,7 +186,7 @@ fn an_event_that_asks_for_nothing_is_skipped() {
 
 #[test]
 fn secrets_are_told_to_the_job_s_runner_first() {
-    let (world, double) = (World::new(), Double::start("github", json!({})));
+    let (world, double) = (World::new(RUNNER), Double::start("github", json!({})));
     let output = run(&world, &double, &["run"], "issues", &labeled("octo-reader", 5_550_107));
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
     let masks: Vec<&str> = told.lines().take_while(|line| line.starts_with("::add-mask::")).collect();
@@ -201,7 +201,7 @@ fn secrets_are_told_to_the_job_s_runner_first() {
 fn a_forge_that_does_not_tell_its_name_is_asked() {
     for (kind, code) in [("gitea", 0), ("github", 3)] {
         let double = Double::start(kind, json!({}));
-        let world = World::new();
+        let world = World::new(RUNNER);
         world.write("claude-bottle.yml", MANIFEST);
         let mut command = world.runner();
         command.arg("plan");
@@ -220,10 +220,8 @@ fn a_forge_that_does_not_tell_its_name_is_asked() {
 #[test]
 fn the_stand_in_answers_as_gitea_s_own_client_wants_it() {
     let double = Double::start("gitea", json!({}));
-    let python = std::env::var("BOTTLE_TEST_PYTHON").expect("BOTTLE_TEST_PYTHON: run the tests by scripts/test");
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/forge/gitea_client.py");
-    let output =
-        Command::new(python).args([script, &double.api(), &double.token]).arg(double.ca()).output().expect("python");
+    let output = python().args([script, &double.api(), &double.token]).arg(double.ca()).output().expect("python");
     assert!(output.status.success(), "{}", said(&output));
     double.assert_valid();
 }

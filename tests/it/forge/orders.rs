@@ -1,9 +1,10 @@
 //! Orders in comments: what is done again, and what a stop says where nothing runs.
 
+use bottle_testkit::{Double, World, said};
 use serde_json::{Value, json};
 
-use super::{double::Double, labeled, output, run};
-use crate::world::{World, said};
+use super::{labeled, output, run};
+use crate::RUNNER;
 
 const EARLY: &str = "2026-03-02T09:00:00Z";
 const ASKED: &str = "2026-03-02T09:20:35Z";
@@ -36,7 +37,7 @@ fn the_last_command_of_one_who_may_is_done_again() {
             said_before(901, "octo-maintainer", "/claude later", ASKED),
         ]);
         let double = Double::start(kind, json!({"comments": comments}));
-        let world = World::new();
+        let world = World::new(RUNNER);
         let event = comment("octo-maintainer", 5_550_108, "/claude retry");
         let out = run(&world, &double, &["plan", "--format", "json"], "issue_comment", &event);
         assert!(out.status.success(), "{kind}: {}", said(&out));
@@ -80,7 +81,7 @@ fn what_was_changed_is_not_done_again_nor_what_nobody_asked_for() {
         (json!([]), "octo-maintainer", 5_550_108, 2, "nothing to do again in issue #7"),
     ] {
         let double = Double::start("github", json!({"comments": comments}));
-        let world = World::new();
+        let world = World::new(RUNNER);
         let out = run(&world, &double, &["run"], "issue_comment", &comment(asker, id, "/claude retry"));
         assert_eq!(out.status.code(), Some(code), "{}", said(&out));
         assert!(said(&out).contains(says), "{}", said(&out));
@@ -92,13 +93,13 @@ fn what_was_changed_is_not_done_again_nor_what_nobody_asked_for() {
 fn a_stop_where_nothing_runs_says_so() {
     for kind in ["github", "gitea"] {
         let double = Double::start(kind, json!({}));
-        let world = World::new();
+        let world = World::new(RUNNER);
         let out =
             run(&world, &double, &["run"], "issue_comment", &comment("octo-maintainer", 5_550_108, "/claude stop"));
         assert_eq!(out.status.code(), Some(0), "{}", said(&out));
         assert!(said(&out).contains("no run is going on for issue #7"), "{}", said(&out));
         assert_eq!(output(&world, "conclusion"), "success");
-        let world = World::new();
+        let world = World::new(RUNNER);
         let out = run(&world, &double, &["run"], "issue_comment", &comment("octo-reader", 5_550_107, "/claude stop"));
         assert_eq!(out.status.code(), Some(0), "{}", said(&out));
         assert!(said(&out).contains("::notice title=claude-bottle::refused: octo-reader"), "{}", said(&out));

@@ -1,13 +1,12 @@
 //! What an agent may write at the forge: the whole way from its tool to a comment and a label.
 
+use bottle_testkit::{Double, said};
 use serde_json::{Value, json};
 
 use super::asks::{MAINTAINER, command, comment, job_with};
-use super::double::Double;
 use super::git;
-use crate::docker::{Job, ended_with, manifest};
+use crate::job::{Job, ended_with, manifest};
 use crate::place::{Place, on};
-use crate::world::said;
 
 fn tool(name: &str, input: Value) -> Value {
     json!({"tools": [{"name": format!("mcp__supervise__{name}"), "input": input}]})

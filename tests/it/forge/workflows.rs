@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use bottle_testkit::{Double, World, said, sh};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::double::Double;
 use super::{git, labeled};
-use crate::world::{World, said, sh};
+use crate::RUNNER;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 /// The first step, which is not ours.
@@ -161,7 +161,7 @@ fn fit(case: &Case, kind: &str, program: &Path) -> String {
 
 fn judge(case: &Case, kind: &'static str) {
     let name = format!("{kind} {}: {}", case.workflow, case.name);
-    let (world, double) = (World::new(), Double::start(kind, json!({})));
+    let (world, double) = (World::new(RUNNER), Double::start(kind, json!({})));
     let program = match (case.breaks.as_deref(), case.program.as_str()) {
         (Some("get"), _) => world.path("nowhere"),
         (_, "real") => itself(&world),

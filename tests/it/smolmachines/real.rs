@@ -1,36 +1,13 @@
-//! Real machines: the suite of the other backends, and what only this one can get wrong.
+//! Real machines, and what only these can get wrong; the suite's tests for them are beside the other backends'.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 
-use crate::docker::{Job, bad_world, commands, ended_with, live, main_job, promises, seal};
+use bottle_testkit::{commands, said, sh};
+
+use crate::job::{Job, ended_with};
 use crate::place::{Place, machine, on, smolvm};
-use crate::world::{said, sh};
-
-macro_rules! also_here {
-    ($($module:ident: $($test:ident),+;)+) => {
-        $($(
-            #[test]
-            fn $test() {
-                on(Place::Smolmachines, $module::$test);
-            }
-        )+)+
-    };
-}
-
-also_here! {
-    main_job: an_issue_becomes_a_scanned_branch_and_a_record,
-        the_rules_are_those_of_the_base_branch;
-    promises: no_credential_is_in_the_bottle,
-        what_no_route_allows_is_refused_and_says_what_is_missing,
-        nothing_secret_is_in_the_record,
-        nothing_is_left_after_success_failure_and_crash;
-    seal: no_way_out_works_from_a_running_guest;
-    live: a_live_run_gets_its_credential_on_the_way_and_can_be_replayed,
-        an_upstream_that_nobody_trusts_gets_no_credential;
-    bad_world: the_host_key_is_another,
-        the_host_key_is_not_pinned;
-}
+use crate::suite::promises::wait_for_agent;
 
 /// A run with a program in another's place, which must stop before the agent does anything.
 fn stopped_by(name: &str, script: &str) -> String {
@@ -82,7 +59,7 @@ fn lost_by(signal: &str, words: fn(&str, &str) -> String) {
     let push = "git commit -q --allow-empty -m early && git push -q origin HEAD:refs/heads/bottle/early";
     let job = Job::new(&commands(&[&format!("{push} && touch /tmp/started; sleep 600")]));
     let mut running = job.start();
-    let slug = promises::wait_for_agent(&job, &mut running);
+    let slug = wait_for_agent(&job, &mut running);
     let status = smolvm().args(["machine", "status", "--json", "--name", &machine(&slug)]).output().expect("smolvm");
     let status: serde_json::Value = serde_json::from_slice(&status.stdout).expect("JSON");
     let monitor = status["pid"].to_string();

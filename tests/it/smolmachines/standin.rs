@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::docker::{Job, commands, ended_with};
+use bottle_testkit::{cache, commands, said, sh};
+
+use crate::job::{Job, ended_with};
 use crate::place::{Place, on};
-use crate::world::{cache, said, sh};
 
 /// What the script does where the tests differ; all else succeeds and says nothing.
 struct StandIn {

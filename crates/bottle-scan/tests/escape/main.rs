@@ -8,7 +8,6 @@ mod kinds;
 mod make;
 mod noise;
 mod random;
-mod splitmix;
 
 use bottle_scan::dlp::{Finding, Head, Mode, Packing, Rules, Scope, Search, Stream, head};
 use bottle_scan::known::KnownSecrets;

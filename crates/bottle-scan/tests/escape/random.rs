@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bottle_scan::dlp::{Mode, Rules, Scope, Search, Stream};
 use bottle_scan::known::KnownSecrets;
+use bottle_testkit::SplitMix64;
 use bottle_types::secret::{Secret, SecretName};
 
 use super::forms::{Form, Forms, Readers, made};
-use super::splitmix::SplitMix64;
 
 /// Letters and digits that can't be taken for each other. Of a list with hardly a digit nobody makes a secret, so there are some.
 fn text(random: &mut SplitMix64, length: usize) -> String {

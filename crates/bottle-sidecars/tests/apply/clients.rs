@@ -1,9 +1,5 @@
 //! MCP clients that are not ours against the real server: the official Python SDK, and the protocol's own conformance suite.
 
-use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
-use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,32 +7,11 @@ use std::thread;
 use std::time::Duration;
 
 use bottle_policy::supervise::Request;
+use bottle_testkit::{bridge, needed, python};
 use bottle_wire::proposal::{PolicyFile, Verdict};
 use serde_json::{Value, json};
 
 use crate::world::{World, routes};
-
-/// A TCP port that leads to the door, as the guest's link gives it one.
-fn bridge(socket: &Path) -> u16 {
-    fn copy(mut from: impl Read, mut to: impl Write, end: impl FnOnce()) {
-        let _ = std::io::copy(&mut from, &mut to);
-        end();
-    }
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let port = listener.local_addr().expect("an address").port();
-    let socket = socket.to_owned();
-    thread::spawn(move || {
-        for client in listener.incoming().map_while(Result::ok) {
-            let Ok(door) = UnixStream::connect(&socket) else { return };
-            let (client_in, door_in): (TcpStream, UnixStream) =
-                (client.try_clone().expect("a stream"), door.try_clone().expect("a stream"));
-            let (client_end, door_end) = (client.try_clone().expect("a stream"), door.try_clone().expect("a stream"));
-            thread::spawn(move || copy(client_in, door, || drop(door_end.shutdown(Shutdown::Write))));
-            thread::spawn(move || copy(door_in, client, || drop(client_end.shutdown(Shutdown::Write))));
-        }
-    });
-    port
-}
 
 /// Runs a client while every open proposal is approved and every question answered.
 fn run(world: &World, command: &mut Command) -> Output {
@@ -60,10 +35,6 @@ fn run(world: &World, command: &mut Command) -> Output {
     })
 }
 
-fn tool(variable: &str) -> String {
-    std::env::var(variable).unwrap_or_else(|_| panic!("{variable} is not set: run the tests by ./scripts/test"))
-}
-
 /// A bottle in which each kind of request can be granted.
 fn world() -> World {
     World::with("approval: local\n", |first| {
@@ -80,7 +51,7 @@ fn the_python_sdk_lists_and_calls_every_tool() {
     let world = world();
     let port = bridge(&world.path("doors/supervise.sock"));
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/apply/sdk.py");
-    let mut command = Command::new(tool("BOTTLE_TEST_PYTHON"));
+    let mut command = python();
     let command = command.arg(script).arg(format!("http://127.0.0.1:{port}/")).arg(world.origin.to_string());
     let output = run(&world, command);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -128,8 +99,8 @@ fn the_conformance_suite_passes() {
     for scenario in
         ["server-initialize", "ping", "tools-list", "server-sse-multiple-streams", "dns-rebinding-protection"]
     {
-        let mut command = Command::new(tool("BOTTLE_TEST_NODE"));
-        command.arg(tool("BOTTLE_TEST_CONFORMANCE")).args(["server", "--scenario", scenario]);
+        let mut command = Command::new(needed("BOTTLE_TEST_NODE"));
+        command.arg(needed("BOTTLE_TEST_CONFORMANCE")).args(["server", "--scenario", scenario]);
         let output = run(&world, command.args(["--url", &format!("http://localhost:{port}/mcp")]));
         let told = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         assert!(output.status.success() && told.contains("0 failed"), "{scenario}: {told}");

@@ -2,8 +2,9 @@
 
 use std::process::Stdio;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use bottle_testkit::until_within;
 use bottle_types::door::Door;
 use bottle_wire::control::{Applied, Apply, Call, SUPERVISE_SOCKET};
 use bottle_wire::proposal::PolicyFile;
@@ -24,11 +25,8 @@ fn in_force(world: &World) -> &'static str {
 
 /// Waits until a door answers again.
 fn wait_for(world: &World, socket: &str) {
-    let start = Instant::now();
-    while std::os::unix::net::UnixStream::connect(world.path(socket)).is_err() {
-        assert!(start.elapsed() < Duration::from_secs(10), "{socket} stays shut");
-        thread::sleep(Duration::from_millis(2));
-    }
+    let answers = || std::os::unix::net::UnixStream::connect(world.path(socket)).is_ok();
+    until_within(Duration::from_secs(10), &format!("{socket} answers"), answers);
 }
 
 fn old_policy(world: &World) {

@@ -1,9 +1,10 @@
 //! The real MCP server over its unix socket, asked as a client asks.
 
 use std::path::Path;
-use std::process::{Child, Command};
-use std::time::{Duration, Instant};
+use std::process::Command;
+use std::time::Duration;
 
+use bottle_testkit::{Running, until_within, with_dirs};
 use bottle_wire::proposal::record::{Chain, Event};
 use bottle_wire::proposal::{By, Verdict};
 use http::{Request, StatusCode};
@@ -30,7 +31,7 @@ upstreams:
 ";
 
 struct Server {
-    child: Child,
+    process: Running,
     dir: TempDir,
 }
 
@@ -54,36 +55,25 @@ impl Server {
         for (name, text) in files {
             std::fs::write(dir.path().join(name), text).expect("a policy");
         }
-        let child = Self::spawn(dir.path());
-        Self { child, dir }
+        let process = Self::spawn(dir.path());
+        Self { process, dir }
     }
 
-    fn spawn(dir: &Path) -> Child {
-        let child = Command::new(env!("CARGO_BIN_EXE_bottle-sidecars"))
-            .arg("supervise")
-            .arg("--config")
-            .arg(dir.join("supervise.yaml"))
-            .arg("--doors")
-            .arg(dir.join("doors"))
-            .arg("--internal")
-            .arg(dir.join("internal"))
-            .arg("--state")
-            .arg(dir.join("state"))
-            .spawn()
-            .expect("the server starts");
-        let start = Instant::now();
-        while std::os::unix::net::UnixStream::connect(dir.join("doors/supervise.sock")).is_err() {
-            assert!(start.elapsed() < Duration::from_secs(10), "the server does not listen");
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        child
+    fn spawn(dir: &Path) -> Running {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bottle-sidecars"));
+        command.arg("supervise").arg("--config").arg(dir.join("supervise.yaml"));
+        with_dirs(&mut command, dir, &["doors", "internal", "state"]);
+        let process = Running::new(command.spawn().expect("the server starts"));
+        let socket = dir.join("doors/supervise.sock");
+        let listens = || std::os::unix::net::UnixStream::connect(&socket).is_ok();
+        until_within(Duration::from_secs(10), "the server listens", listens);
+        process
     }
 
     fn restart(&mut self) {
-        self.child.kill().expect("a kill");
-        self.child.wait().expect("an end");
+        self.process.kill();
         std::fs::remove_file(self.dir.path().join("doors/supervise.sock")).expect("the socket is left");
-        self.child = Self::spawn(self.dir.path());
+        self.process = Self::spawn(self.dir.path());
     }
 
     async fn post(&self, host: &str, path: &str, body: String) -> (StatusCode, String) {
@@ -122,13 +112,6 @@ impl Server {
 
     fn proposals(&self) -> String {
         std::fs::read_to_string(self.dir.path().join("state/log/proposals.jsonl")).expect("the file")
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

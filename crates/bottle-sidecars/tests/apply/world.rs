@@ -5,11 +5,11 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::sync::{Arc, Mutex};
+use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use bottle_testkit::{Lines, Running, with_dirs};
 use bottle_wire::control::{Decided, Listing};
 use bottle_wire::proposal::change::Texts;
 use bottle_wire::proposal::verify::{ProposalCounts, VerifyError, verify};
@@ -23,11 +23,11 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Directories and processes; all gone when dropped.
 pub(crate) struct World {
+    supervisor: Running,
     pub(crate) dir: tempfile::TempDir,
-    supervisor: Child,
     pub(crate) origin: u16,
     first: Texts,
-    lines: Arc<Mutex<Vec<String>>>,
+    lines: Lines,
 }
 
 impl World {
@@ -77,20 +77,12 @@ impl World {
 
     /// Waits for the nth line (from 1) of the bundle's log that contains a text.
     pub(crate) fn line(&self, text: &str, nth: usize) -> String {
-        let start = Instant::now();
-        loop {
-            let lines = self.lines.lock().expect("lines").clone();
-            match lines.iter().filter(|line| line.contains(text)).nth(nth - 1) {
-                Some(line) => return line.clone(),
-                None if start.elapsed() > PATIENCE => panic!("no `{text}` in {lines:#?}"),
-                None => thread::sleep(Duration::from_millis(2)),
-            }
-        }
+        self.lines.nth(text, nth, PATIENCE)
     }
 
     /// All that the bundle has said.
     pub(crate) fn said(&self) -> String {
-        self.lines.lock().expect("lines").join("\n")
+        self.lines.all().join("\n")
     }
 
     /// Kills the nth life of a door.
@@ -103,8 +95,7 @@ impl World {
 
     /// Kills the supervisor, and with it all.
     pub(crate) fn end(&mut self) {
-        self.supervisor.kill().expect("a kill");
-        self.supervisor.wait().expect("an end");
+        self.supervisor.kill();
     }
 
     // The agent's side.
@@ -201,10 +192,8 @@ impl World {
 impl Drop for World {
     fn drop(&mut self) {
         if thread::panicking() {
-            eprintln!("{:#?}", self.lines.lock().expect("lines"));
+            eprintln!("{:#?}", self.lines.all());
         }
-        let _ = self.supervisor.kill();
-        let _ = self.supervisor.wait();
     }
 }
 
@@ -218,14 +207,12 @@ pub(crate) fn routes(origin: u16, path: &str) -> String {
 pub(crate) fn sidecars(dir: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_bottle-sidecars"));
     command.env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin");
-    for sub in ["doors", "internal", "state", "secrets"] {
-        command.arg(format!("--{sub}")).arg(dir.join(sub));
-    }
+    with_dirs(&mut command, dir, &["doors", "internal", "state", "secrets"]);
     command
 }
 
-fn supervisor(dir: &Path) -> (Child, Arc<Mutex<Vec<String>>>) {
-    let mut child = sidecars(dir)
+fn supervisor(dir: &Path) -> (Running, Lines) {
+    let child = sidecars(dir)
         .arg("supervisor")
         .arg("--config")
         .arg(dir.join("config/bundle.yaml"))
@@ -233,14 +220,9 @@ fn supervisor(dir: &Path) -> (Child, Arc<Mutex<Vec<String>>>) {
         .stderr(Stdio::piped())
         .spawn()
         .expect("the supervisor starts");
-    let lines = Arc::new(Mutex::new(vec![]));
-    let (stderr, sink) = (child.stderr.take().expect("a pipe"), Arc::clone(&lines));
-    thread::spawn(move || {
-        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-            sink.lock().expect("lines").push(line);
-        }
-    });
-    (child, lines)
+    let mut process = Running::new(child);
+    let lines = Lines::of(process.stderr());
+    (process, lines)
 }
 
 /// An HTTP server that says 200 and the path that it was asked for; gone with the process.

@@ -3,9 +3,10 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::PathBuf;
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{ChildStdout, Stdio};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use bottle_testkit::{Running, SplitMix64, bridge, python};
 use bytes::Bytes;
 use http::{HeaderValue, Request, StatusCode};
 use http_body_util::{BodyExt as _, StreamBody};
@@ -14,13 +15,8 @@ use pretty_assertions::assert_eq;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
-use tokio::net::{TcpListener, UnixStream};
 
 use crate::world::{Body, World, refusal, request};
-use splitmix::SplitMix64;
-
-#[path = "../../../bottle-scan/tests/escape/splitmix.rs"]
-mod splitmix;
 
 const REGION: &str = "eu-central-1";
 
@@ -56,20 +52,9 @@ routes:
 
 struct AwsWorld {
     world: World,
-    child: Child,
+    _upstream: Running,
     lines: BufReader<ChildStdout>,
     port: u16,
-}
-
-impl Drop for AwsWorld {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn needed(name: &str) -> String {
-    std::env::var(name).unwrap_or_else(|_| panic!("{name}: run the tests by scripts/test"))
 }
 
 fn script(name: &str) -> PathBuf {
@@ -89,7 +74,7 @@ impl AwsWorld {
         write("origin.pem", &made.cert.pem());
         write("aws.key", &made.signing_key.serialize_pem());
         let keys = json!({"KEYWITHTOKEN": [secret(), token()], "KEYWITHOUT": [secret(), null]});
-        let mut child = Command::new(needed("BOTTLE_TEST_PYTHON"))
+        let child = python()
             .arg(script("upstream.py"))
             .args([world.path("origin.pem"), world.path("aws.key")])
             .arg(keys.to_string())
@@ -97,7 +82,8 @@ impl AwsWorld {
             .stdout(Stdio::piped())
             .spawn()
             .expect("python");
-        let mut lines = BufReader::new(child.stdout.take().expect("a pipe"));
+        let mut upstream = Running::new(child);
+        let mut lines = BufReader::new(upstream.stdout());
         let mut line = String::new();
         lines.read_line(&mut line).expect("a line");
         let port = line.trim().parse().expect("a port");
@@ -114,7 +100,7 @@ impl AwsWorld {
         world.end(rustix::process::Signal::TERM);
         world.daemon("pipelock", "pipelock.yaml", "internal/pipelock.sock").await;
         world.daemon("egress", "routes.yaml", "doors/egress.sock").await;
-        Self { world, child, lines, port }
+        Self { world, _upstream: upstream, lines, port }
     }
 
     /// What upstream says of the next request that came to its end.
@@ -490,21 +476,9 @@ async fn trailers_of_https_own_belong_to_no_signature_and_go_no_further() {
 #[tokio::test(flavor = "multi_thread")]
 async fn boto3_with_keys_that_are_none_puts_and_gets_objects_of_motos_s3() {
     let aws = AwsWorld::start().await;
-    // The guest's link carries connections to the door's socket.
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let proxy = format!("http://{}", listener.local_addr().expect("an address"));
-    let socket = aws.world.path("doors/egress.sock");
-    tokio::spawn(async move {
-        while let Ok((mut guest, _)) = listener.accept().await {
-            let socket = socket.clone();
-            tokio::spawn(async move {
-                let mut door = UnixStream::connect(socket).await.expect("the door");
-                let _ = tokio::io::copy_bidirectional(&mut guest, &mut door).await;
-            });
-        }
-    });
+    let proxy = format!("http://127.0.0.1:{}", bridge(&aws.world.path("doors/egress.sock")));
     let output = tokio::task::block_in_place(|| {
-        Command::new(needed("BOTTLE_TEST_PYTHON"))
+        python()
             .arg(script("guest.py"))
             .args([format!("https://localhost:{}", aws.port), proxy])
             .env_clear()

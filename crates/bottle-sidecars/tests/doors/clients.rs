@@ -2,13 +2,12 @@
 //! network of the test's own, where a name is known.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
+use bottle_testkit::{Running, bridge};
 use pretty_assertions::assert_eq;
 use serde::Deserialize;
-use tokio::net::{TcpListener, UnixStream};
 
 use crate::pass::inside;
 use crate::world::World;
@@ -38,13 +37,9 @@ struct Client {
     refused: bool,
 }
 
-struct OriginProcess(Child, BTreeMap<String, u16>);
-
-impl Drop for OriginProcess {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+struct OriginProcess {
+    _process: Running,
+    ports: BTreeMap<String, u16>,
 }
 
 fn dir() -> PathBuf {
@@ -64,16 +59,16 @@ impl OriginProcess {
             std::fs::write(&key, made.signing_key.serialize_pem()).expect("a file");
             [certificate, key]
         });
-        let mut child = Command::new(needed("BOTTLE_TEST_CLIENTS"))
+        let child = Command::new(needed("BOTTLE_TEST_CLIENTS"))
             .arg(dir().join("origin.py"))
             .args(made.as_flattened())
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .stdout(Stdio::piped())
             .spawn()
             .expect("python");
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("a line");
-        Self(child, serde_json::from_str(&line).expect("ports"))
+        let mut process = Running::new(child);
+        let ports = serde_json::from_str(&process.first_line()).expect("ports");
+        Self { _process: process, ports }
     }
 }
 
@@ -164,7 +159,7 @@ async fn clients_get_through_the_doors_what_they_get_without() {
     let matrix: Matrix = toml::from_str(include_str!("clients.toml")).expect("clients");
     let mut world = World::usual().await;
     let origin = OriginProcess::start(&world);
-    let port = |name: &str| origin.1[name];
+    let port = |name: &str| origin.ports[name];
     std::fs::write(world.path("config/routes.yaml"), routes(port)).expect("a file");
     // Read at the start and at the first connection.
     std::fs::copy(world.path("client-origin.pem"), world.path("origin.pem")).expect("a file");
@@ -176,19 +171,7 @@ async fn clients_get_through_the_doors_what_they_get_without() {
         ["client-origin.pem", "state/ca/egress.crt"].map(|path| std::fs::read(world.path(path)).expect("PEM"));
     std::fs::write(world.path("clients.pem"), certificates.concat()).expect("a file");
     build_go(&world);
-    // The guest's link carries connections to the door's socket.
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let proxy = listener.local_addr().expect("an address").port();
-    let socket = world.path("doors/egress.sock");
-    tokio::spawn(async move {
-        while let Ok((mut guest, _)) = listener.accept().await {
-            let socket = socket.clone();
-            tokio::spawn(async move {
-                let mut door = UnixStream::connect(socket).await.expect("the door");
-                let _ = tokio::io::copy_bidirectional(&mut guest, &mut door).await;
-            });
-        }
-    });
+    let proxy = bridge(&world.path("doors/egress.sock"));
     let mut wrong = vec![];
     for client in &matrix.client {
         let port = port(&client.origin);

@@ -1,8 +1,8 @@
 //! Certificates and ciphers of upstream that the doors don't take, and some that they do: `tls.py` serves them.
 
-use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::Stdio;
 
+use bottle_testkit::{Running, python};
 use http::StatusCode;
 use pretty_assertions::assert_eq;
 use serde::Deserialize;
@@ -10,7 +10,11 @@ use serde::Deserialize;
 use crate::world::{Setup, World, get, refusal};
 
 /// A server for each kind, and a bundle with what is to be trusted.
-struct Servers(Child, Vec<Served>, tempfile::TempDir);
+struct Servers {
+    _process: Running,
+    served: Vec<Served>,
+    dir: tempfile::TempDir,
+}
 
 #[derive(Debug, Deserialize)]
 struct Served {
@@ -21,24 +25,16 @@ struct Served {
 impl Servers {
     fn start() -> Self {
         let dir = tempfile::tempdir().expect("a directory");
-        let python = std::env::var("BOTTLE_TEST_PYTHON").expect("BOTTLE_TEST_PYTHON: run the tests by scripts/test");
-        let mut child = Command::new(python)
+        let child = python()
             .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doors/tls.py"))
             .arg(dir.path())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .expect("python");
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("a line");
-        Self(child, serde_json::from_str(&line).expect("servers"), dir)
-    }
-}
-
-impl Drop for Servers {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let mut process = Running::new(child);
+        let served = serde_json::from_str(&process.first_line()).expect("servers");
+        Self { _process: process, served, dir }
     }
 }
 
@@ -46,14 +42,14 @@ impl Drop for Servers {
 async fn what_upstream_shows_is_taken_or_named() {
     let servers = Servers::start();
     let routes: String =
-        servers.1.iter().map(|served| format!("\n  - {{ host: localhost, port: {} }}", served.port)).collect();
-    let bundle = std::fs::read_to_string(servers.2.path().join("bundle.pem")).expect("a bundle");
+        servers.served.iter().map(|served| format!("\n  - {{ host: localhost, port: {} }}", served.port)).collect();
+    let bundle = std::fs::read_to_string(servers.dir.path().join("bundle.pem")).expect("a bundle");
     let mut world =
         World::start(Setup { routes: Box::leak(format!("{routes}\n").into_boxed_str()), ..Setup::default() }).await;
     // What is trusted is read at the first connection.
     std::fs::write(world.path("origin.pem"), bundle).expect("a file");
     let mut wrong = vec![];
-    for (index, served) in servers.1.iter().enumerate() {
+    for (index, served) in servers.served.iter().enumerate() {
         let wanted: &[&str] = match served.kind.as_str() {
             "good" | "authority" => &[],
             "p521" => &["offers nothing that the doors speak", "not P-521", "let the server offer"],

@@ -2,10 +2,11 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bottle_testkit::{Running, with_dirs};
 use bottle_wire::access::Access;
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
@@ -33,9 +34,9 @@ pub(crate) type Body = UnsyncBoxBody<Bytes, std::convert::Infallible>;
 
 /// Directories, daemons, origin; all gone when dropped.
 pub(crate) struct World {
+    children: Vec<Running>,
     pub(crate) dir: tempfile::TempDir,
     pub(crate) origin: Origin,
-    children: Vec<Child>,
     door: &'static str,
 }
 
@@ -115,7 +116,7 @@ impl World {
     /// Starts one sidecar and waits for its socket.
     pub(crate) async fn daemon(&mut self, door: &str, config: &str, socket: &str) {
         let child = command(self.dir.path(), door, config).spawn().expect("a process");
-        self.children.push(child);
+        self.children.push(Running::new(child));
         let socket = self.path(socket);
         let deadline = Instant::now() + PATIENCE;
         while UnixStream::connect(&socket).await.is_err() {
@@ -127,27 +128,24 @@ impl World {
 
     /// Sends a signal to the last daemon started, and waits for its end.
     pub(crate) fn end(&mut self, signal: rustix::process::Signal) -> Option<i32> {
-        let mut child = self.children.pop().expect("a process");
-        let pid = rustix::process::Pid::from_child(&child);
-        rustix::process::kill_process(pid, signal).expect("a signal");
-        child.wait().expect("an end").code()
+        self.signal(self.children.len() - 1, signal);
+        self.children.pop().expect("a process").exit().code()
     }
 
     /// Sends a signal to the daemon started as number `index`.
     pub(crate) fn signal(&self, index: usize, signal: rustix::process::Signal) {
-        let pid = rustix::process::Pid::from_child(&self.children[index]);
-        rustix::process::kill_process(pid, signal).expect("a signal");
+        let pid = i32::try_from(self.children[index].id()).ok().and_then(rustix::process::Pid::from_raw);
+        rustix::process::kill_process(pid.expect("a process"), signal).expect("a signal");
     }
 
     /// Kills the daemon started as number `index`, and waits until it is gone with its socket.
     pub(crate) fn kill(&mut self, index: usize) {
-        self.children[index].kill().expect("a kill");
-        self.children[index].wait().expect("an end");
+        self.children[index].kill();
     }
 
     /// The memory of each daemon.
     pub(crate) fn resident_kib(&self) -> Vec<u64> {
-        let of = |child: &Child| {
+        let of = |child: &Running| {
             let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).expect("a status");
             let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a line").trim();
             line.trim_end_matches(" kB").parse().expect("a number")
@@ -258,22 +256,11 @@ impl World {
     }
 }
 
-impl Drop for World {
-    fn drop(&mut self) {
-        for child in &mut self.children {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
-}
-
 /// A sidecar's command line, in a clean environment.
 pub(crate) fn command(dir: &Path, door: &str, config: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_bottle-sidecars"));
     command.env_clear().env("SSL_CERT_FILE", dir.join("origin.pem")).stdin(Stdio::null());
-    for sub in ["doors", "internal", "state", "secrets"] {
-        command.arg(format!("--{sub}")).arg(dir.join(sub));
-    }
+    with_dirs(&mut command, dir, &["doors", "internal", "state", "secrets"]);
     command.arg(door).arg("--config").arg(dir.join("config").join(config));
     command
 }
@@ -281,9 +268,7 @@ pub(crate) fn command(dir: &Path, door: &str, config: &str) -> Command {
 /// What the runner asks of the bundle.
 pub(crate) fn control(dir: &Path, verb: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_bottle-sidecars"));
-    for sub in ["internal", "state"] {
-        command.arg(format!("--{sub}")).arg(dir.join(sub));
-    }
+    with_dirs(&mut command, dir, &["internal", "state"]);
     command.args(["control", verb]);
     command
 }

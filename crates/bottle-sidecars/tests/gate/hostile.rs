@@ -9,6 +9,7 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use bottle_testkit::until_within;
 use serde::Deserialize;
 
 use crate::processes;
@@ -331,13 +332,6 @@ fn those_who_never_finish_their_first_line() {
     });
     assert!(start.elapsed() > Duration::from_secs(5), "an honest guest has a little time: {:?}", start.elapsed());
     serves(&world);
-}
-
-fn until_within(limit: Duration, what: &str, mut check: impl FnMut() -> bool) {
-    let deadline = Instant::now() + limit;
-    while !check() {
-        assert!(Instant::now() < deadline, "not in time: {what}");
-    }
 }
 
 /// The largest process of a push's group stays small, whatever its pack would make.

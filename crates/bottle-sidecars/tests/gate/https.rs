@@ -1,7 +1,6 @@
 //! An upstream over https: verified TLS, a token for one host alone, and never in sight.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -30,7 +29,7 @@ impl Server {
 
     /// Starts it, again if it was stopped.
     pub(crate) fn up(&mut self, world: &World) {
-        let mut child = Command::new("python3")
+        let child = Command::new("python3")
             .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/gate/https.py"))
             .arg(if self.certificate == "-" { "-".into() } else { world.path(self.certificate) })
             .args([world.path("tls.key"), world.path("upstream")])
@@ -39,10 +38,9 @@ impl Server {
             .stdout(Stdio::piped())
             .spawn()
             .expect("python3");
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().expect("stdout")).read_line(&mut line).expect("a port");
-        self.process = Some(Running::new(child));
-        self.port = line.trim().parse().expect("a port");
+        let mut process = Running::new(child);
+        self.port = process.first_line().parse().expect("a port");
+        self.process = Some(process);
     }
 
     /// Ends it, and with it every open connection.

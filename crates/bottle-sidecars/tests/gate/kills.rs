@@ -253,7 +253,7 @@ fn the_gate_itself() {
         let output = thread::scope(|scope| {
             let pushing = scope.spawn(|| push(&world, &clone, number));
             thread::sleep(after);
-            world.gate.as_ref().expect("the gate").kill();
+            world.gate.as_ref().expect("the gate").signal("KILL");
             pushing.join().expect("a push")
         });
         world.start_gate();
@@ -265,7 +265,7 @@ fn the_gate_itself() {
 fn the_gate_while_it_prepares_a_mirror() {
     let mut world = World::new();
     let clone = world.clone_origin();
-    world.gate.as_ref().expect("the gate").kill();
+    world.gate.as_ref().expect("the gate").signal("KILL");
     for name in ["config.lock", "HEAD.lock", "packed-refs.lock", "refs/heads/main.lock", "objects/pack/tmp_pack_x"] {
         std::fs::write(world.path("state/git/origin.git").join(name), "").expect("written");
     }

@@ -84,7 +84,7 @@ fn change_policy(world: &World, edit: impl FnOnce(String) -> String) {
     let file = world.path("gate.yaml");
     let policy = edit(fs::read_to_string(&file).expect("a policy"));
     fs::write(&file, policy).expect("written");
-    world.gate.as_ref().expect("the gate runs").hang_up();
+    world.gate.as_ref().expect("the gate runs").signal("HUP");
     until("the new policy is in force", || world.gate_log().contains("a new policy is in force"));
 }
 
@@ -321,7 +321,7 @@ fn a_gate_that_starts_has_no_objects() {
     let put = world.sh(world.dir.path(), &format!("{PRELUDE}new 300 >n; put n"), &[("API", &api)]);
     assert!(put.status.success(), "{}", said(&put));
     assert_eq!(waiting(&world), 1);
-    world.gate.as_ref().expect("the gate runs").kill();
+    world.gate.as_ref().expect("the gate runs").signal("KILL");
     world.gate = None;
     world.start_gate();
     assert_eq!(waiting(&world), 0);

@@ -1,11 +1,6 @@
 //! Random numbers that can be had again: a test that uses them says its seed when it fails, and takes `GATE_SEED`.
 
-use std::io::Read as _;
-
-#[path = "../../../bottle-scan/tests/escape/splitmix.rs"]
-mod splitmix;
-
-use splitmix::SplitMix64;
+use bottle_testkit::{SplitMix64, random_bytes};
 
 /// A generator that says its seed when a test fails.
 #[derive(Debug)]
@@ -17,10 +12,8 @@ pub(crate) struct Random {
 impl Random {
     /// A new seed, or the one that was asked for.
     pub(crate) fn new() -> Self {
-        let mut bytes = [0; 8];
-        std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes)).expect("random bytes");
         let asked = std::env::var("GATE_SEED").ok().map(|text| text.parse().expect("GATE_SEED is a number"));
-        let seed = asked.unwrap_or(u64::from_le_bytes(bytes) >> 32);
+        let seed = asked.unwrap_or(u64::from_le_bytes(random_bytes(8).try_into().expect("eight bytes")) >> 32);
         Self { seed, numbers: SplitMix64(seed) }
     }
 

@@ -15,7 +15,7 @@ fn reload(world: &World, policy: &str) -> String {
     let count = |log: &str| log.matches(TAKEN).count() + log.matches(KEPT).count();
     let before = count(&world.gate_log());
     fs::write(world.path("gate.yaml"), policy).expect("written");
-    world.gate.as_ref().expect("the gate").hang_up();
+    world.gate.as_ref().expect("the gate").signal("HUP");
     until("the gate says what it made of the policy", || count(&world.gate_log()) > before);
     let log = world.gate_log();
     log.lines().rfind(|line| line.contains(TAKEN) || line.contains(KEPT)).expect("a line").to_owned()

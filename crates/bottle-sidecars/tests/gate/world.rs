@@ -1,20 +1,16 @@
 //! A clean world for the gate's tests: a real sshd with a bare repository, the gate before it, and a guest with stock git.
 
 use std::fs;
-use std::io::{Read as _, Write as _};
-use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
 
+pub(crate) use bottle_testkit::{Running, free_port, random_hex, random_letters, said, until};
+use bottle_testkit::{Sshd, bridge, cache, sh, with_dirs};
 use bottle_wire::push_report::PushedRef;
 use tempfile::TempDir;
-
-use crate::random::Random;
 
 /// What may be pushed in most tests.
 pub(crate) const PUSH: &str = r#"    push:
@@ -22,20 +18,6 @@ pub(crate) const PUSH: &str = r#"    push:
       protect_paths: [".github/workflows/**", "claude-bottle.yml"]
       tags: true
 "#;
-
-/// Random letters, of those that AWS uses in its key ids.
-pub(crate) fn random_letters(count: usize) -> String {
-    let mut bytes = vec![0; count];
-    fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes)).expect("random bytes");
-    bytes.iter().map(|byte| char::from(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"[usize::from(byte % 32)])).collect()
-}
-
-/// Random hex digits.
-pub(crate) fn random_hex(count: usize) -> String {
-    let mut bytes = vec![0; count / 2];
-    fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes)).expect("random bytes");
-    hex::encode(bytes)
-}
 
 /// Forty hex digits that gitleaks takes for a key beside such a word: of any forty it leaves out one in twenty, which have too
 /// little entropy (3.5 bits a digit), and those with a word in them.
@@ -82,141 +64,7 @@ fn clean(program: &str, home: &Path) -> Command {
 /// PATH, with the directory in which scripts/test keeps its pinned tools in front.
 fn path_with_gitleaks() -> String {
     let path = std::env::var("PATH").expect("PATH");
-    let home = std::env::var("HOME").unwrap_or_default();
-    let cache = std::env::var("XDG_CACHE_HOME").unwrap_or_else(|_| format!("{home}/.cache"));
-    format!("{cache}/claude-bottle/bin:{path}:/usr/sbin:/sbin")
-}
-
-/// What a command said, all of it, for messages and searches.
-pub(crate) fn said(output: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
-}
-
-/// A process that ends with the test.
-pub(crate) struct Running(Child);
-
-impl Running {
-    pub(crate) fn new(child: Child) -> Self {
-        Self(child)
-    }
-
-    pub(crate) fn id(&self) -> u32 {
-        self.0.id()
-    }
-
-    /// Ends it without a chance to tidy up.
-    pub(crate) fn kill(&self) {
-        self.signal("-KILL");
-    }
-
-    /// Tells it to read its policy again.
-    pub(crate) fn hang_up(&self) {
-        self.signal("-HUP");
-    }
-
-    fn signal(&self, signal: &str) {
-        let sent = Command::new("kill").args([signal, &self.id().to_string()]).status().expect("kill");
-        assert!(sent.success());
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// A real sshd on a loopback port.
-pub(crate) struct Sshd {
-    pub(crate) port: u16,
-    dir: PathBuf,
-    process: Option<Running>,
-}
-
-impl Sshd {
-    fn start(dir: &Path, path: &str) -> Self {
-        fs::create_dir_all(dir).expect("a directory");
-        for name in ["host", "guest"] {
-            let made = Command::new("ssh-keygen")
-                .args(["-q", "-t", "ed25519", "-N", "", "-C", name, "-f"])
-                .arg(dir.join(name))
-                .status();
-            assert!(made.expect("ssh-keygen").success());
-        }
-        let port = free_port();
-        // With SHLVL, bash reads no profile of the user's at each push, which can take a second.
-        let config = format!(
-            "ListenAddress 127.0.0.1:{port}\nHostKey {dir}/host\nAuthorizedKeysFile {dir}/guest.pub\nStrictModes no\n\
-             PasswordAuthentication no\nKbdInteractiveAuthentication no\nUsePAM no\nPidFile none\n\
-             PermitRootLogin prohibit-password\nAcceptEnv GIT_PROTOCOL\nMaxStartups 200\nSetEnv SHLVL=1 PATH={path}\n",
-            dir = dir.display()
-        );
-        fs::write(dir.join("config"), config).expect("written");
-        let mut sshd = Self { port, dir: dir.to_owned(), process: None };
-        sshd.up();
-        sshd
-    }
-
-    /// Starts it, again if it was stopped.
-    pub(crate) fn up(&mut self) {
-        // As root, sshd drops its privileges into this directory.
-        let _ = fs::create_dir_all("/run/sshd");
-        let log = fs::File::create(self.dir.join("log")).expect("a log");
-        let child = Command::new("/usr/sbin/sshd")
-            .args(["-D", "-e", "-f"])
-            .arg(self.dir.join("config"))
-            .stderr(log)
-            .spawn()
-            .expect("sshd starts: the package openssh-server has it");
-        self.process = Some(Running(child));
-        let log = self.dir.join("log");
-        let answers = || TcpStream::connect(("127.0.0.1", self.port)).is_ok();
-        until_or("sshd answers", answers, || fs::read_to_string(&log).unwrap_or_default());
-    }
-
-    /// The process that listens.
-    pub(crate) fn id(&self) -> Option<u32> {
-        self.process.as_ref().map(Running::id)
-    }
-
-    /// Stops listening, and ends what is connected.
-    pub(crate) fn down(&mut self) {
-        if let Some(listener) = self.id() {
-            let _ = Command::new("pkill").args(["-KILL", "-P", &listener.to_string()]).status();
-        }
-        self.process = None;
-    }
-
-    fn public_key(&self, name: &str) -> String {
-        fs::read_to_string(self.dir.join(format!("{name}.pub"))).expect("a public key").trim().to_owned()
-    }
-
-    pub(crate) fn host_key(&self) -> String {
-        self.public_key("host")
-    }
-}
-
-/// A port for a server that is stopped and started again: below those that Linux gives to outgoing connections (from 32768 up),
-/// one of which would otherwise have it meanwhile, now and then.
-pub(crate) fn free_port() -> u16 {
-    let mut random = Random::new();
-    let ports = std::iter::repeat_with(|| u16::try_from(10_000 + random.below(22_768)).expect("a port"));
-    ports.take(1000).find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("a port that is free")
-}
-
-/// Waits for something to come true.
-pub(crate) fn until(what: &str, check: impl FnMut() -> bool) {
-    until_or(what, check, String::new);
-}
-
-/// The same; if it does not, this is said as well.
-fn until_or(what: &str, mut check: impl FnMut() -> bool, why: impl Fn() -> String) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !check() {
-        assert!(Instant::now() < deadline, "not in time: {what} {}", why());
-        thread::sleep(Duration::from_millis(10));
-    }
+    format!("{}:{path}:/usr/sbin:/sbin", cache().join("bin").display())
 }
 
 /// The gate, its upstream, and a place for guests to work in.
@@ -247,7 +95,10 @@ impl World {
             fs::create_dir(dir.path().join(name)).expect("a directory");
         }
         let path = format!("{}:{}", dir.path().join("bin").display(), path_with_gitleaks());
-        let sshd = Sshd::start(&dir.path().join("sshd"), &path);
+        let guest = dir.path().join("sshd/guest");
+        fs::create_dir(dir.path().join("sshd")).expect("a directory");
+        sh(&["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "guest", "-f", &guest.display().to_string()]);
+        let sshd = Sshd::start(&dir.path().join("sshd"), &guest.with_extension("pub"), Some(&path));
         let known = format!("known{}", random_letters(20).to_lowercase());
         let mut world = Self {
             dir,
@@ -286,8 +137,8 @@ impl World {
     }
 
     pub(crate) fn url(&self, name: &str) -> String {
-        let user = String::from_utf8(Command::new("id").arg("-un").output().expect("id").stdout).expect("a name");
-        format!("ssh://{}@localhost:{}{}", user.trim(), self.sshd.port, self.upstream(name).display())
+        let user = sh(&["id", "-un"]);
+        format!("ssh://{user}@localhost:{}{}", self.sshd.port, self.upstream(name).display())
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -326,9 +177,7 @@ impl World {
         if let Some(ca) = &self.ca {
             command.env("SSL_CERT_FILE", ca);
         }
-        for name in ["state", "secrets", "doors"] {
-            command.arg(format!("--{name}")).arg(self.path(name));
-        }
+        with_dirs(&mut command, self.dir.path(), &["state", "secrets", "doors"]);
         command
     }
 
@@ -341,17 +190,9 @@ impl World {
     pub(crate) fn start(&mut self, mut command: Command) {
         let log = fs::File::create(self.path("gate.log")).expect("a log");
         let child = command.stderr(log).spawn().expect("the gate starts");
-        self.gate = Some(Running(child));
+        self.gate = Some(Running::new(child));
         until("the gate is ready", || self.gate_log().contains("git-gate ready"));
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        self.gate_port = listener.local_addr().expect("an address").port();
-        let socket = self.path("doors/git-gate.sock");
-        thread::spawn(move || {
-            for guest in listener.incoming().map_while(Result::ok) {
-                let Ok(gate) = UnixStream::connect(&socket) else { continue };
-                bridge(guest, gate);
-            }
-        });
+        self.gate_port = bridge(&self.path("doors/git-gate.sock"));
     }
 
     pub(crate) fn gate_log(&self) -> String {
@@ -361,10 +202,9 @@ impl World {
     /// Sends the gate SIGTERM and waits for its end.
     pub(crate) fn stop_gate(&mut self) -> std::process::ExitStatus {
         let mut gate = self.gate.take().expect("the gate runs");
-        let killed = Command::new("kill").args(["-TERM", &gate.0.id().to_string()]).status().expect("kill");
-        assert!(killed.success());
+        gate.signal("TERM");
         let start = Instant::now();
-        let status = gate.0.wait().expect("the gate ends");
+        let status = gate.exit();
         assert!(start.elapsed() < Duration::from_secs(3), "it took {:?}", start.elapsed());
         status
     }
@@ -420,19 +260,4 @@ impl World {
         fs::write(&path, script).expect("written");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("a mode");
     }
-}
-
-fn bridge(guest: TcpStream, gate: UnixStream) {
-    let (Ok(guest_in), Ok(gate_out)) = (guest.try_clone(), gate.try_clone()) else { return };
-    thread::spawn(move || {
-        let (mut from, mut to) = (guest_in, gate_out);
-        let _ = std::io::copy(&mut from, &mut to);
-        let _ = to.shutdown(Shutdown::Write);
-    });
-    thread::spawn(move || {
-        let (mut from, mut to) = (gate, guest);
-        let _ = std::io::copy(&mut from, &mut to);
-        let _ = to.flush();
-        let _ = to.shutdown(Shutdown::Both);
-    });
 }

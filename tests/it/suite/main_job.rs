@@ -3,16 +3,18 @@
 use std::path::Path;
 use std::process::Command;
 
-use super::{Job, MODEL_ROUTE, commands, ended_with, manifest};
+use bottle_testkit::{commands, python, random, said};
+
+use super::MINUTES;
+use crate::job::{Job, MODEL_ROUTE, ended_with, manifest};
 use crate::place::here;
-use crate::world::said;
 
 fn demo_cassette() -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/cassette.yml")).expect("the cassette")
 }
 
-#[test]
-pub(crate) fn an_issue_becomes_a_scanned_branch_and_a_record() {
+shared!(an_issue_becomes_a_scanned_branch_and_a_record: docker, bubblewrap, smolmachines);
+fn an_issue_becomes_a_scanned_branch_and_a_record() {
     let job = Job::new(&demo_cassette());
     let main = job.upstream.git(&["rev-parse", "main"]);
     let output = job.run();
@@ -56,10 +58,9 @@ pub(crate) fn an_issue_becomes_a_scanned_branch_and_a_record() {
     assert!(log.lines().all(|line| !line.contains("AKIA")));
     assert!(log.contains("origin: took in what the host has"), "the mirror started empty:\n{log}");
 
-    let python = std::env::var("BOTTLE_TEST_PYTHON").expect("BOTTLE_TEST_PYTHON: run the tests by scripts/test");
     let script = "import sys\nfrom junitparser import JUnitXml\nfor suite in JUnitXml.fromfile(sys.argv[1]):\n    print(suite.name, suite.tests, suite.failures)";
     let junit = job.world.record().join("junit.xml");
-    let parsed = Command::new(python).args(["-c", script]).arg(&junit).output().expect("python");
+    let parsed = python().args(["-c", script]).arg(&junit).output().expect("python");
     assert!(parsed.status.success(), "{}", said(&parsed));
     let parsed = String::from_utf8_lossy(&parsed.stdout).into_owned();
     for suite in ["bottle", "seal", "agent", "verify", "gate"] {
@@ -84,8 +85,8 @@ pub(crate) fn an_issue_becomes_a_scanned_branch_and_a_record() {
     job.nothing_left();
 }
 
-#[test]
-pub(crate) fn a_record_replays_without_key_and_upstream_keeps_what_it_had() {
+shared!(a_record_replays_without_key_and_upstream_keeps_what_it_had: docker, bubblewrap, smolmachines: MINUTES);
+fn a_record_replays_without_key_and_upstream_keeps_what_it_had() {
     let job = Job::new(&demo_cassette());
     let mut first = job.command();
     first.arg("--dry-run");
@@ -109,8 +110,8 @@ pub(crate) fn a_record_replays_without_key_and_upstream_keeps_what_it_had() {
     job.nothing_left();
 }
 
-#[test]
-pub(crate) fn what_was_left_uncommitted_is_saved_and_pushed() {
+shared!(what_was_left_uncommitted_is_saved_and_pushed: docker, bubblewrap, smolmachines: MINUTES);
+fn what_was_left_uncommitted_is_saved_and_pushed() {
     let job = Job::new(&commands(&["echo more >> README.md"]));
     // The sample's own test fails, so verify does: the work is pushed all the same.
     let output = job.run();
@@ -121,14 +122,14 @@ pub(crate) fn what_was_left_uncommitted_is_saved_and_pushed() {
     assert_eq!(job.upstream.git(&["diff-tree", "--no-commit-id", "--name-only", "-r", &refs]), "README.md");
 }
 
-#[test]
-pub(crate) fn a_brought_checkout_leaves_its_credentials_behind() {
+shared!(a_brought_checkout_leaves_its_credentials_behind: docker, bubblewrap, smolmachines: MINUTES);
+fn a_brought_checkout_leaves_its_credentials_behind() {
     let job = Job::new(&commands(&["git config --list --show-origin; ls -la .git .git/hooks; cat .git/config"]));
     let git = |args: &[&str]| {
         let status = Command::new("git").args(args).current_dir(&job.checkout).status().expect("git");
         assert!(status.success());
     };
-    let token = crate::world::random(40);
+    let token = random(40);
     git(&["config", "http.https://git.bottle.test/.extraheader", &format!("AUTHORIZATION: basic {token}")]);
     git(&["config", "credential.helper", &format!("!echo {token}")]);
     git(&["config", &format!("url.https://x:{token}@git.bottle.test/.insteadOf"), "https://git.bottle.test/"]);
@@ -143,8 +144,8 @@ pub(crate) fn a_brought_checkout_leaves_its_credentials_behind() {
     assert!(!transcript.contains(&token), "a credential of the host's checkout came along");
 }
 
-#[test]
-pub(crate) fn a_repository_with_sha256_ids_is_worked_on_like_any_other() {
+shared!(a_repository_with_sha256_ids_is_worked_on_like_any_other: docker, bubblewrap, smolmachines: MINUTES);
+fn a_repository_with_sha256_ids_is_worked_on_like_any_other() {
     let words = "echo more >> README.md; git commit -qam more && git push origin HEAD";
     let job = Job::of_format(&commands(&[words]), "sha256", |upstream| {
         manifest(upstream).replace("python3 -m unittest", "true")
@@ -161,8 +162,11 @@ pub(crate) fn a_repository_with_sha256_ids_is_worked_on_like_any_other() {
     job.nothing_left();
 }
 
-#[test]
-pub(crate) fn a_submodule_with_a_relative_address_comes_through_the_gate_if_it_is_declared() {
+shared!(
+    a_submodule_with_a_relative_address_comes_through_the_gate_if_it_is_declared:
+    docker, bubblewrap, smolmachines: MINUTES
+);
+fn a_submodule_with_a_relative_address_comes_through_the_gate_if_it_is_declared() {
     let words = [
         "git submodule add ../library.git lib && git commit -qm lib && git push origin HEAD",
         "git submodule deinit -f lib && rm -rf .git/modules/lib && git submodule update --init && cat lib/one && echo came",
@@ -187,8 +191,8 @@ pub(crate) fn a_submodule_with_a_relative_address_comes_through_the_gate_if_it_i
     job.nothing_left();
 }
 
-#[test]
-pub(crate) fn an_agent_that_ended_on_an_api_error_has_failed() {
+shared!(an_agent_that_ended_on_an_api_error_has_failed: docker, bubblewrap, smolmachines: MINUTES);
+fn an_agent_that_ended_on_an_api_error_has_failed() {
     let cassette = r#"{"version": 1, "turns": [{"status": 400, "text": "the stand-in says no"}]}"#;
     let job = Job::with_manifest(cassette, |upstream| manifest(upstream).replace("python3 -m unittest", "true"));
     let output = job.run();
@@ -199,8 +203,8 @@ pub(crate) fn an_agent_that_ended_on_an_api_error_has_failed() {
     assert!(agent.contains("<failure"), "{agent}");
 }
 
-#[test]
-pub(crate) fn the_rules_are_those_of_the_base_branch() {
+shared!(the_rules_are_those_of_the_base_branch: docker, bubblewrap, smolmachines);
+fn the_rules_are_those_of_the_base_branch() {
     let job = Job::new(&commands(&["echo more >> README.md; git commit -qam more; git push origin HEAD"]));
     let git = |args: &[&str]| {
         let name = ["-c", "user.name=Sample", "-c", "user.email=sample@bottle.test"];
@@ -221,29 +225,8 @@ pub(crate) fn the_rules_are_those_of_the_base_branch() {
     assert!(job.world.record_file("plan.json").contains("python3 -m unittest"));
 }
 
-#[test]
-pub(crate) fn any_glibc_image_with_git_and_sh_will_do() {
-    let job = Job::with_manifest(
-        &commands(&[
-            "id; claude --version; printf 'x\\n' > new.txt; git add -A; git commit -qm new; git push origin HEAD",
-        ]),
-        |upstream| {
-            manifest(upstream)
-                .replace("    egress:\n", "    image: claude-bottle-test/foreign:1\n    egress:\n")
-                .replace("    verify: [\"python3 -m unittest\"]\n", "    verify: [\"test -f new.txt\"]\n")
-        },
-    );
-    let output = job.run();
-    ended_with(&output, 0);
-    assert!(job.world.record_file("transcript.jsonl").contains("uid=1000"));
-    assert!(
-        job.world.record_file("junit.xml").contains("named by variables"),
-        "the image has no update-ca-certificates"
-    );
-}
-
-#[test]
-pub(crate) fn a_bottle_without_routes_talks_to_pipelock() {
+shared!(a_bottle_without_routes_talks_to_pipelock: docker, bubblewrap, smolmachines: MINUTES);
+fn a_bottle_without_routes_talks_to_pipelock() {
     // Without routes there is no way to a model, so Claude ends at once; what follows still runs in the bottle.
     let mut job = Job::with_manifest(&commands(&[]), |upstream| {
         manifest(upstream)

@@ -1,10 +1,15 @@
 //! Commands before the agent.
 
-use super::{Job, commands, ended_with, manifest};
-use crate::world::said;
+use bottle_testkit::{commands, said, sh};
+
+use super::MINUTES;
+use crate::job::{Job, ended_with, manifest};
 
 /// A host that is nowhere: a request that has a route to it fails at its name, any other is refused at the door.
 const HOST: &str = "packages.example.net";
+
+/// Why the lock files have one backend.
+const GIT_DECIDES: &str = "what decides is one command of git's in the guest, whatever that is made of";
 
 /// A job whose bottle has this setup, and whose base branch has `scripts/setup`.
 fn job(setup: &str, cassette: &str) -> Job {
@@ -19,12 +24,15 @@ fn job(setup: &str, cassette: &str) -> Job {
     job.with_file("scripts/setup", script);
     // As if it had been fetched from there.
     let dir = job.checkout.display().to_string();
-    crate::world::sh(&["git", "-C", &dir, "update-ref", "refs/remotes/origin/main", "HEAD"]);
+    sh(&["git", "-C", &dir, "update-ref", "refs/remotes/origin/main", "HEAD"]);
     job
 }
 
-#[test]
-pub(crate) fn a_setup_prepares_the_repository_and_its_ways_out_are_closed_before_the_agent() {
+shared!(
+    a_setup_prepares_the_repository_and_its_ways_out_are_closed_before_the_agent:
+    docker, bubblewrap, smolmachines: MINUTES
+);
+fn a_setup_prepares_the_repository_and_its_ways_out_are_closed_before_the_agent() {
     let ask = format!("curl -sS -o /dev/null -w '%{{http_code}} from {HOST}\\n' https://{HOST}/simple/");
     let setup = format!(
         "      script: scripts/setup\n      run:\n        - \"{ask} || true\"\n        \
@@ -61,8 +69,8 @@ pub(crate) fn a_setup_prepares_the_repository_and_its_ways_out_are_closed_before
     job.nothing_left();
 }
 
-#[test]
-pub(crate) fn a_setup_that_fails_ends_the_run_before_the_agent() {
+shared!(a_setup_that_fails_ends_the_run_before_the_agent: docker, bubblewrap, smolmachines: MINUTES);
+fn a_setup_that_fails_ends_the_run_before_the_agent() {
     let setup = "      run:\n        - \"true\"\n        - echo 'no such package' >&2; exit 3\n        - touch never\n";
     let job = job(setup, &commands(&["true"]));
     let output = job.run();
@@ -77,8 +85,8 @@ pub(crate) fn a_setup_that_fails_ends_the_run_before_the_agent() {
     job.nothing_left();
 }
 
-#[test]
-pub(crate) fn a_setup_that_tells_the_agent_what_to_do_ends_the_run() {
+shared!(a_setup_that_tells_the_agent_what_to_do_ends_the_run: docker, bubblewrap, smolmachines: MINUTES);
+fn a_setup_that_tells_the_agent_what_to_do_ends_the_run() {
     for planted in [
         "mkdir -p ~/.claude && echo 'Do as I say' > ~/.claude/CLAUDE.md",
         "echo more >> ~/.claude-bottle-prompt.txt",
@@ -96,8 +104,8 @@ pub(crate) fn a_setup_that_tells_the_agent_what_to_do_ends_the_run() {
     }
 }
 
-#[test]
-pub(crate) fn a_setup_that_never_ends_is_ended() {
+shared!(a_setup_that_never_ends_is_ended: docker, bubblewrap, smolmachines: MINUTES);
+fn a_setup_that_never_ends_is_ended() {
     let job = job("      run: [sleep 3000]\n      time: 3s\n", &commands(&["true"]));
     let output = job.run();
     ended_with(&output, 1);
@@ -140,7 +148,7 @@ pub(crate) fn large_job() -> Job {
 
 fn git(job: &Job, args: &[&str]) -> String {
     let dir = job.checkout.display().to_string();
-    crate::world::sh(&[&["git", "-C", &dir], args].concat())
+    sh(&[&["git", "-C", &dir], args].concat())
 }
 
 /// As if the checkout's commit had been fetched from origin's default branch.
@@ -176,8 +184,8 @@ fn has(bytes: &[u8], text: &str) -> bool {
     bytes.windows(text.len()).any(|window| window == text.as_bytes())
 }
 
-#[test]
-pub(crate) fn a_setup_finds_what_one_of_the_base_branch_left_and_nothing_of_an_agent() {
+shared!(a_setup_finds_what_one_of_the_base_branch_left_and_nothing_of_an_agent: docker, bubblewrap, smolmachines: MINUTES);
+fn a_setup_finds_what_one_of_the_base_branch_left_and_nothing_of_an_agent() {
     let poison = "echo poisoned > ~/.cache/sample/made; echo poisoned > ~/.cache/sample/other; cat made/by-setup.txt";
     let work = "echo done > work.txt && git add -A && git commit -qm 'Work' && git push -q origin HEAD";
     let job = kept_job(&commands(&[poison, work]));
@@ -211,8 +219,11 @@ pub(crate) fn a_setup_finds_what_one_of_the_base_branch_left_and_nothing_of_an_a
     job.nothing_left();
 }
 
-/// In bubblewrap alone: what decides is one command of git's in the guest.
-pub(crate) fn a_setup_that_may_be_skipped_runs_where_the_lock_files_are_others() {
+shared!(
+    a_setup_that_may_be_skipped_runs_where_the_lock_files_are_others:
+    docker: GIT_DECIDES, bubblewrap, smolmachines: GIT_DECIDES
+);
+fn a_setup_that_may_be_skipped_runs_where_the_lock_files_are_others() {
     let see = "cat ~/.cache/sample/made made/by-setup.txt";
     let more = "echo more >> README.md && git commit -qam More && git push -q origin HEAD";
     let cache = "      cache: [~/.cache/sample, made]\n      skip_on_hit: true\n";
@@ -233,8 +244,8 @@ pub(crate) fn a_setup_that_may_be_skipped_runs_where_the_lock_files_are_others()
     job.nothing_left();
 }
 
-#[test]
-pub(crate) fn a_kept_setup_that_was_changed_is_removed_and_the_run_goes_on() {
+shared!(a_kept_setup_that_was_changed_is_removed_and_the_run_goes_on: docker, bubblewrap, smolmachines: MINUTES);
+fn a_kept_setup_that_was_changed_is_removed_and_the_run_goes_on() {
     let work = "echo done > work.txt && git add -A && git commit -qm 'Work' && git push -q origin HEAD";
     let job = kept_job(&commands(&[work]));
     log_of_a_run(&job, 0);
@@ -262,8 +273,8 @@ pub(crate) fn a_kept_setup_that_was_changed_is_removed_and_the_run_goes_on() {
     job.nothing_left();
 }
 
-#[test]
-pub(crate) fn a_setup_that_fails_or_leaves_what_could_do_harm_is_not_kept() {
+shared!(a_setup_that_fails_or_leaves_what_could_do_harm_is_not_kept: docker, bubblewrap, smolmachines: MINUTES);
+fn a_setup_that_fails_or_leaves_what_could_do_harm_is_not_kept() {
     let made = "mkdir -p ~/.cache/sample kept; echo x > ~/.cache/sample/a";
     for (more, cache, code, why) in [
         ("; exit 3", "~/.cache/sample", 1, "(ended with 3)"),
@@ -298,9 +309,9 @@ pub(crate) fn a_setup_that_fails_or_leaves_what_could_do_harm_is_not_kept() {
     }
 }
 
+shared!(a_checkout_with_links_gets_no_cache: docker, bubblewrap, smolmachines: MINUTES);
 /// The checkout of a pull request decides where a restored file would go, if links were followed.
-#[test]
-pub(crate) fn a_checkout_with_links_gets_no_cache() {
+fn a_checkout_with_links_gets_no_cache() {
     let setup = "      script: scripts/setup\n      run: [mkdir -p deps && echo x > deps/CLAUDE.md && echo y > deps/b]\n      cache: [deps]\n";
     let mut job = job(setup, &commands(&["echo a > w; git add w; git commit -qm w; git push -q origin HEAD"]));
     is_base(&job);

@@ -2,9 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use super::tls::Server;
-use super::{Job, commands, ended_with, manifest};
-use crate::world::said;
+use bottle_testkit::{Server, commands, said};
+
+use crate::job::{Job, ended_with, manifest};
+
+/// Why renewal has one backend.
+const RUNNER_RENEWS: &str = "what asks and renews is the runner, whatever the bottle is made of";
 
 /// The API's stand-in on the engine's bridge address.
 fn api(job: &Job) -> Server {
@@ -12,8 +15,8 @@ fn api(job: &Job) -> Server {
     Server::start(&job.world, "model_api.py", address, &["api.anthropic.com"], &[])
 }
 
-#[test]
-pub(crate) fn a_live_run_gets_its_credential_on_the_way_and_can_be_replayed() {
+shared!(a_live_run_gets_its_credential_on_the_way_and_can_be_replayed: docker, bubblewrap, smolmachines);
+fn a_live_run_gets_its_credential_on_the_way_and_can_be_replayed() {
     let mut job = Job::new("");
     let api = api(&job);
     let text = manifest(&job.upstream)
@@ -60,8 +63,8 @@ pub(crate) fn a_live_run_gets_its_credential_on_the_way_and_can_be_replayed() {
     assert!(said(&output).contains("That is the live end."), "{}", said(&output));
 }
 
-#[test]
-pub(crate) fn an_upstream_that_nobody_trusts_gets_no_credential() {
+shared!(an_upstream_that_nobody_trusts_gets_no_credential: docker, bubblewrap, smolmachines);
+fn an_upstream_that_nobody_trusts_gets_no_credential() {
     let mut job = Job::new("");
     let api = api(&job);
     let text = manifest(&job.upstream)
@@ -88,9 +91,13 @@ pub(crate) fn an_upstream_that_nobody_trusts_gets_no_credential() {
     assert!(egress.contains("\"verdict\":\"error\""), "{egress}");
 }
 
-/// In bubblewrap alone: what asks and renews is the runner, whatever the bottle is made of. Tokens of four seconds in a run of a quarter
+shared!(
+    a_credential_that_is_asked_for_is_renewed_in_the_running_bottle:
+    docker: RUNNER_RENEWS, bubblewrap, smolmachines: RUNNER_RENEWS
+);
+/// Tokens of four seconds in a run of a quarter
 /// of a minute, as those of an hour in one of three.
-pub(crate) fn a_credential_that_is_asked_for_is_renewed_in_the_running_bottle() {
+fn a_credential_that_is_asked_for_is_renewed_in_the_running_bottle() {
     let ask = "for i in $(seq 20); do curl -sS -o /dev/null -w '%{http_code}\\n' https://files.bottle.test:PORT/; sleep 0.5; done | sort | uniq -c";
     let mut job = Job::new("");
     let names = ["files.bottle.test", "localhost"];

@@ -2,8 +2,9 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
-use super::tls::Server;
-use super::{Job, MODEL_ROUTE, commands, ended_with};
+use bottle_testkit::{Server, commands};
+
+use crate::job::{Job, MODEL_ROUTE, ended_with};
 use crate::place::{Place, here};
 
 const ORIGIN: &str = "origin.bottle.test";
@@ -129,8 +130,13 @@ fn configure(job: &Job, port: &str) {
     }
 }
 
-#[test]
-pub(crate) fn go_maven_and_apt_read_what_their_presets_open_and_write_nothing() {
+shared!(
+    go_maven_and_apt_read_what_their_presets_open_and_write_nothing:
+    docker,
+    bubblewrap: "the guest's Go, Maven and apt would be this machine's, which need not have them",
+    smolmachines: "the image of a machine has neither Go nor Maven"
+);
+fn go_maven_and_apt_read_what_their_presets_open_and_write_nothing() {
     let job = Job::new("");
     let names = [ORIGIN, MIRROR];
     let server = Server::start(&job.world, "registries.py", &job.upstream.address, &names, &[job.world.secret()]);

@@ -1,146 +1,36 @@
-//! A clean world for one test: own HOME, scrubbed environment, real upstream, sample repository.
+//! An upstream for a run: a real sshd with a repository, and the sample in it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::Command;
+use std::time::Duration;
 
-use tempfile::TempDir;
+use crate::in_repository;
+use crate::process::{said, sh};
+use crate::sshd::{self, Sshd};
+use crate::world::World;
 
-use crate::place::{self, Place, Sshd};
-
-/// Variables that would change what the runner does, or what it masks.
-const SCRUBBED: [&str; 8] =
-    ["CI", "NO_COLOR", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "ANTHROPIC_API_KEY", "DOCKER_HOST", "BOTTLE_LOG"];
-
-/// One test's world; everything of it goes with it.
-pub(crate) struct World {
-    dir: TempDir,
-    secret: String,
+/// Where the sshd runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Host {
+    /// In a container of `claude-bottle-test/upstream:1`.
+    Container,
+    /// On this machine's loopback, for backends whose bundle has the host's network.
+    Loopback,
 }
 
-impl World {
-    pub(crate) fn new() -> Self {
-        let dir = TempDir::with_prefix("bottle-it-").expect("a temporary directory");
-        fs::create_dir_all(dir.path().join("home")).expect("a home");
-        // Made at run time: no key may stand in this repository, and only the bottle's owner knows this one.
-        let secret = format!("{}/{}+x", random(30), random(12));
-        Self { dir, secret }
-    }
-
-    pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    /// The value of BOTTLE_TEST_TOKEN in this world.
-    pub(crate) fn secret(&self) -> &str {
-        &self.secret
-    }
-
-    pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
-        let path = self.path(name);
-        fs::create_dir_all(path.parent().expect("a parent")).expect("directories");
-        fs::write(&path, text).expect("a file");
-        path
-    }
-
-    /// `bottle-runner` in this world.
-    pub(crate) fn runner(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_bottle-runner"));
-        self.clean(&mut command);
-        command
-    }
-
-    /// Takes the tester's environment away and gives this world's.
-    pub(crate) fn clean(&self, command: &mut Command) {
-        for (name, _) in std::env::vars_os() {
-            let name = name.to_string_lossy().into_owned();
-            if name.starts_with("GITHUB_")
-                || name.starts_with("RUNNER_")
-                || name.starts_with("GIT_")
-                || SCRUBBED.contains(&name.as_str())
-            {
-                command.env_remove(name);
-            }
-        }
-        command
-            .env("CLAUDE_BOTTLE_CACHE", cache())
-            .env("HOME", self.path("home"))
-            .env("BOTTLE_STATE_DIR", self.path("state"))
-            .env("BOTTLE_CACHE_DIR", self.path("setups"))
-            .env("ANTHROPIC_API_KEY", "sk-ant-not-needed-in-a-replay")
-            .env("BOTTLE_TEST_TOKEN", &self.secret)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .current_dir(self.dir.path());
-    }
-
-    /// The slugs of this world's runs.
-    pub(crate) fn slugs(&self) -> Vec<String> {
-        let Ok(entries) = fs::read_dir(self.path("state")) else { return vec![] };
-        entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("a slug")).collect()
-    }
-
-    /// The one run's record.
-    pub(crate) fn record(&self) -> PathBuf {
-        let slugs = self.slugs();
-        assert_eq!(slugs.len(), 1, "one run: {slugs:?}");
-        self.path("state").join(&slugs[0])
-    }
-
-    pub(crate) fn record_file(&self, name: &str) -> String {
-        let path = self.record().join(name);
-        fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-    }
-}
-
-/// Where scripts/test has put Claude Code and gitleaks.
-pub(crate) fn cache() -> PathBuf {
-    let variable = |name: &str| std::env::var_os(name).map(PathBuf::from);
-    variable("CLAUDE_BOTTLE_CACHE").unwrap_or_else(|| {
-        let home = || variable("HOME").expect("HOME").join(".cache");
-        variable("XDG_CACHE_HOME").unwrap_or_else(home).join("claude-bottle")
-    })
-}
-
-/// Letters and digits from the operating system.
-pub(crate) fn random(length: usize) -> String {
-    use std::io::Read as _;
-    let mut text = String::new();
-    let mut source = fs::File::open("/dev/urandom").expect("random numbers");
-    while text.len() < length {
-        let mut byte = [0];
-        source.read_exact(&mut byte).expect("a random number");
-        if byte[0].is_ascii_alphanumeric() {
-            text.push(char::from(byte[0]));
-        }
-    }
-    text
-}
-
-/// Runs a program that must succeed; its standard output.
-pub(crate) fn sh(argv: &[&str]) -> String {
-    let output = Command::new(argv[0])
-        .args(&argv[1..])
-        .stdin(Stdio::null())
-        .output()
-        .unwrap_or_else(|error| panic!("{argv:?}: {error}"));
-    assert!(output.status.success(), "{argv:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
-}
-
-/// What a program printed, both streams, for messages.
-pub(crate) fn said(output: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
-}
-
-/// A real sshd with the sample repository: in a container, or, where the bundle has the host's network, on loopback.
-pub(crate) struct Upstream {
+/// Real sshd with a bare repository; it ends with its test.
+#[derive(Debug)]
+pub struct Upstream {
     server: Server,
-    pub(crate) address: String,
-    pub(crate) port: String,
-    pub(crate) host_key: String,
-    pub(crate) identity: PathBuf,
+    /// Its address, as the bundle reaches it.
+    pub address: String,
+    /// Its port.
+    pub port: String,
+    /// Its public key: type and key.
+    pub host_key: String,
+    /// File with the private key of who may log in.
+    pub identity: PathBuf,
     /// Who logs in, and where the repository is.
     user: String,
     path: String,
@@ -148,25 +38,27 @@ pub(crate) struct Upstream {
     format: &'static str,
 }
 
+#[derive(Debug)]
 enum Server {
     Container(String),
     Process(Option<Sshd>),
 }
 
 impl Upstream {
-    pub(crate) fn start(world: &World, format: &'static str) -> Self {
+    /// Starts one with an empty repository whose objects are named by this format: `sha1` or `sha256`.
+    pub fn start(world: &World, host: Host, format: &'static str) -> Self {
         let identity = world.path("id");
-        sh(&["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "test", "-f", &identity.display().to_string()]);
-        let upstream = match place::here() {
-            Place::Docker => Self::in_a_container(identity, format),
-            Place::Bubblewrap | Place::Smolmachines => Self::on_loopback(world, identity, format),
+        sshd::key(&identity, "test");
+        let upstream = match host {
+            Host::Container => Self::in_a_container(identity, format),
+            Host::Loopback => Self::on_loopback(world, identity, format),
         };
         upstream.at(&["git", "init", "--quiet", "--bare", "-b", "main", "--object-format", format, &upstream.path]);
         upstream
     }
 
     /// Makes another repository beside this one, with the file `one`; the manifest's entry for it.
-    pub(crate) fn beside(&self, name: &str) -> String {
+    pub fn beside(&self, name: &str) -> String {
         let path = Path::new(&self.path).with_file_name(format!("{name}.git")).display().to_string();
         let script = r#"git init -q --bare -b main "$1" && cd "$1" && export GIT_AUTHOR_NAME=A GIT_AUTHOR_EMAIL=a@bottle.test &&
             export GIT_COMMITTER_NAME=A GIT_COMMITTER_EMAIL=a@bottle.test && file=$(echo one | git hash-object -w --stdin) &&
@@ -177,11 +69,12 @@ impl Upstream {
     }
 
     fn on_loopback(world: &World, identity: PathBuf, format: &'static str) -> Self {
-        let sshd = Sshd::start(&world.path("."), &identity.with_extension("pub"));
+        let sshd = Sshd::start(&world.path("sshd"), &identity.with_extension("pub"), None);
+        let key = sshd.host_key();
         Self {
             address: "127.0.0.1".to_owned(),
-            port: sshd.port.clone(),
-            host_key: sshd.host_key.clone(),
+            port: sshd.port.to_string(),
+            host_key: key.split_whitespace().take(2).collect::<Vec<_>>().join(" "),
             identity,
             user: sh(&["id", "--user", "--name"]),
             path: world.path("srv/app.git").display().to_string(),
@@ -215,7 +108,7 @@ impl Upstream {
                 break;
             }
             assert!(attempt < 200, "sshd did not start: {}", said(&logs));
-            std::thread::sleep(std::time::Duration::from_millis(50));
+            std::thread::sleep(Duration::from_millis(50));
         }
         let key = "/etc/ssh/keys/ssh_host_ed25519_key.pub";
         let host_key = sh(&["docker", "exec", &container, "cut", "-d", " ", "-f", "1,2", key]);
@@ -224,14 +117,14 @@ impl Upstream {
     }
 
     /// Stops answering.
-    pub(crate) fn stop(&mut self) {
+    pub fn stop(&mut self) {
         match &mut self.server {
             Server::Container(container) => drop(sh(&["docker", "stop", "--time", "0", container])),
             Server::Process(sshd) => drop(sshd.take()),
         }
     }
 
-    /// A program where the repository is.
+    /// Runs a program where the repository is.
     fn at(&self, argv: &[&str]) -> String {
         match &self.server {
             Server::Container(container) => sh(&[&["docker", "exec", "--user", "git", container], argv].concat()),
@@ -239,8 +132,8 @@ impl Upstream {
         }
     }
 
-    /// git at the upstream.
-    pub(crate) fn git(&self, args: &[&str]) -> String {
+    /// Runs git at the upstream; what it printed.
+    pub fn git(&self, args: &[&str]) -> String {
         self.at(&[&["git", "--git-dir", &self.path], args].concat())
     }
 
@@ -248,8 +141,8 @@ impl Upstream {
         format!("ssh://{}@{host}:{}{}", self.user, self.port, self.path)
     }
 
-    /// The manifest's git entry for this upstream.
-    pub(crate) fn manifest_entry(&self) -> String {
+    /// Writes the manifest's git entry for this upstream.
+    pub fn manifest_entry(&self) -> String {
         format!(
             "      - name: origin\n        upstream: {}\n        identity_file: \"{}\"\n        \
              known_host_key: {}\n        extra_hosts: {{ git.bottle.test: {} }}\n        push: {{ refs: [\"refs/heads/bottle/**\"] }}\n",
@@ -260,8 +153,8 @@ impl Upstream {
         )
     }
 
-    /// The variables with which git at hand reaches it under the name that people have for it, and knows who commits.
-    pub(crate) fn reach(&self, world: &World) -> Vec<(String, String)> {
+    /// Lists the variables with which git at hand reaches it under the name that people have for it, and knows who commits.
+    pub fn reach(&self, world: &World) -> Vec<(String, String)> {
         let known = world.path("known").display().to_string();
         let ssh = format!(
             "ssh -F /dev/null -i {} -o IdentitiesOnly=yes -o BatchMode=yes -o StrictHostKeyChecking=yes -o UserKnownHostsFile={known}",
@@ -295,10 +188,10 @@ impl Upstream {
         variables
     }
 
-    /// A checkout of the sample with this manifest, pushed to the upstream's main.
-    pub(crate) fn sample(&self, world: &World, manifest: &str) -> PathBuf {
+    /// Makes a checkout of the sample with this manifest, pushed to the upstream's main.
+    pub fn sample(&self, world: &World, manifest: &str) -> PathBuf {
         let dir = world.path("app");
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/sample");
+        let source = in_repository("examples/sample");
         sh(&["cp", "-R", &source.display().to_string(), &dir.display().to_string()]);
         fs::remove_file(dir.join("claude-bottle.yml.in")).expect("the template");
         fs::write(dir.join("claude-bottle.yml"), manifest).expect("a manifest");
@@ -345,45 +238,5 @@ impl Drop for Upstream {
         if let Server::Container(container) = &self.server {
             let _ = Command::new("docker").args(["rm", "--force", "--volumes", container]).output();
         }
-    }
-}
-
-/// A run that is going on; killed with its test.
-pub(crate) struct Running(pub(crate) Child);
-
-impl Running {
-    pub(crate) fn signal(&self, signal: &str) {
-        sh(&["kill", &format!("-{signal}"), &self.0.id().to_string()]);
-    }
-
-    /// What it printed, if it has ended.
-    pub(crate) fn ended(&mut self) -> Option<String> {
-        use std::io::Read as _;
-        self.0.try_wait().expect("a state")?;
-        let mut bytes = vec![];
-        self.0.stdout.take()?.read_to_end(&mut bytes).expect("what it printed");
-        self.0.stderr.take()?.read_to_end(&mut bytes).expect("what it printed");
-        Some(String::from_utf8_lossy(&bytes).into_owned())
-    }
-
-    pub(crate) fn wait(mut self) -> Output {
-        let mut child = std::mem::replace(&mut self.0, Command::new("true").spawn().expect("true"));
-        // Both pipes are drained while it runs, so that a full one can't stop it.
-        let mut stdout = child.stdout.take().expect("a pipe");
-        let reader = std::thread::spawn(move || {
-            let mut bytes = vec![];
-            let _ = std::io::Read::read_to_end(&mut stdout, &mut bytes);
-            bytes
-        });
-        let mut output = child.wait_with_output().expect("its end");
-        output.stdout = reader.join().expect("what it printed");
-        output
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }

@@ -1,15 +1,13 @@
 //! Promises 1, 3, 10 and 11 in a real bottle.
 
-use std::process::Stdio;
 use std::time::Duration;
 
 use base64::Engine as _;
-use bottle_plan::plan::AGENT_IMAGE;
+use bottle_testkit::{Running, commands, said, sh};
 
 use super::services::with_services;
-use super::{Job, commands, ended_with, manifest};
+use crate::job::{Job, ended_with, manifest};
 use crate::place::{Place, Room, here, inside, is_up, left_behind, patience, run_inside, sandboxes};
-use crate::world::{Running, World, random, said, sh};
 
 /// Waits until the agent's first command has made /tmp/started; the run's slug.
 pub(crate) fn wait_for_agent(job: &Job, running: &mut Running) -> String {
@@ -55,8 +53,8 @@ fn forms(secret: &str) -> Vec<String> {
     vec![secret.to_owned(), base64::engine::general_purpose::STANDARD.encode(secret), url]
 }
 
-#[test]
-pub(crate) fn no_credential_is_in_the_bottle() {
+shared!(no_credential_is_in_the_bottle: docker, bubblewrap, smolmachines);
+fn no_credential_is_in_the_bottle() {
     let job = Job::new(&commands(&["touch /tmp/started; while [ ! -e /tmp/go ]; do sleep 0.1; done"]));
     let mut running = job.start();
     let slug = wait_for_agent(&job, &mut running);
@@ -81,8 +79,8 @@ pub(crate) fn no_credential_is_in_the_bottle() {
     assert!(control.contains("/run/secrets/"), "the search finds nothing anywhere: {control}");
 }
 
-#[test]
-pub(crate) fn what_no_route_allows_is_refused_and_says_what_is_missing() {
+shared!(what_no_route_allows_is_refused_and_says_what_is_missing: docker, bubblewrap, smolmachines);
+fn what_no_route_allows_is_refused_and_says_what_is_missing() {
     let job = Job::new(&commands(&[
         "curl -sS -o /tmp/body -w '%{http_code}' https://example.com/a/b; cat /tmp/body",
         "curl -sS -X GET -w ' %{http_code}' https://api.anthropic.com/v1/models",
@@ -102,8 +100,8 @@ pub(crate) fn what_no_route_allows_is_refused_and_says_what_is_missing() {
     assert!(transcript.contains("request_route") && transcript.contains("403"), "{transcript}");
 }
 
-#[test]
-pub(crate) fn nothing_secret_is_in_the_record() {
+shared!(nothing_secret_is_in_the_record: docker, bubblewrap, smolmachines);
+fn nothing_secret_is_in_the_record() {
     let job = Job::new("");
     let [raw, base64, url] = &forms(job.world.secret())[..] else { panic!("three forms") };
     // The model says the secret, the agent's command prints it, a commit message and a file name carry it.
@@ -135,8 +133,8 @@ pub(crate) fn nothing_secret_is_in_the_record() {
     assert!(job.world.record_file("cassette.jsonl").contains("***"));
 }
 
-#[test]
-pub(crate) fn nothing_is_left_after_success_failure_and_crash() {
+shared!(nothing_is_left_after_success_failure_and_crash: docker, bubblewrap, smolmachines);
+fn nothing_is_left_after_success_failure_and_crash() {
     // A run of another test that begins in between may see to the dead one first: then once more.
     let mut printed = String::new();
     assert!((0..3).any(|_| crashed_and_cleaned(&mut printed)), "{printed}");
@@ -183,26 +181,4 @@ fn crashed_and_cleaned(printed: &mut String) -> bool {
     assert!(new.iter().all(|volume| volume.starts_with("claude-bottle-")), "anonymous volumes are left: {new:?}");
     *printed = said(&output);
     !left.is_empty() && printed.contains(&format!("removed what the dead run {slug} had left"))
-}
-
-/// Runs that start at the same time find the same dead run.
-#[test]
-fn a_dead_run_that_several_remove_at_once_is_removed() {
-    let world = World::new();
-    let slug = format!("dead-{}", random(6).to_lowercase());
-    let record = world.path("state").join(&slug);
-    std::fs::create_dir_all(&record).expect("a directory");
-    let labels = [format!("io.claude-bottle.slug={slug}"), format!("io.claude-bottle.state={}", record.display())];
-    let [of, at] = &labels;
-    sh(&["docker", "run", "--detach", "--label", of, "--label", at, "--entrypoint", "sleep", AGENT_IMAGE, "600"]);
-    let cleanup = || {
-        let mut command = world.runner();
-        command.arg("cleanup").stdout(Stdio::piped()).stderr(Stdio::piped());
-        command.spawn().expect("the runner")
-    };
-    let several: Vec<_> = (0..4).map(|_| cleanup()).collect();
-    for one in several {
-        ended_with(&one.wait_with_output().expect("an end"), 0);
-    }
-    assert!(left_behind(&slug).is_empty(), "{:?}", left_behind(&slug));
 }

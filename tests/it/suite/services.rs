@@ -2,9 +2,10 @@
 
 use std::fmt::Write as _;
 
-use super::{Job, commands, ended_with, manifest};
+use bottle_testkit::{Upstream, commands, said, sh};
+
+use crate::job::{Job, ended_with, manifest};
 use crate::place::{Place, here};
-use crate::world::{Upstream, said, sh};
 
 /// The manifest of most tests with these services: each a name, a port, a script that is it on either backend, and more keys.
 pub(crate) fn with_services(upstream: &Upstream, services: &[(&str, u16, &str, &str)]) -> String {
@@ -61,8 +62,8 @@ wait
 /// What the agent needs to talk to a Redis: the words of one conversation, of which it prints the answers.
 const ASK: &str = r#"ask() { exec 3<>/dev/tcp/$1/$2; shift 2; for words; do printf '%s\r\n' "$words" >&3; IFS= read -r -t 5 line <&3; echo "said ${line%?}"; done; exec 3>&-; }"#;
 
-#[test]
-pub(crate) fn the_agent_works_with_a_service_that_reaches_nothing() {
+shared!(the_agent_works_with_a_service_that_reaches_nothing: docker, bubblewrap, smolmachines: "a machine has no services");
+fn the_agent_works_with_a_service_that_reaches_nothing() {
     let listener = std::net::TcpListener::bind("0.0.0.0:0").expect("a port");
     let port = listener.local_addr().expect("an address").port();
     let hostile = hostile(port, &sh(&["hostname", "-I"]));
@@ -118,8 +119,11 @@ pub(crate) fn the_agent_works_with_a_service_that_reaches_nothing() {
     job.nothing_left();
 }
 
-#[test]
-pub(crate) fn a_service_that_is_not_ready_ends_the_run_before_the_agent() {
+shared!(
+    a_service_that_is_not_ready_ends_the_run_before_the_agent:
+    docker, bubblewrap, smolmachines: "a machine has no services"
+);
+fn a_service_that_is_not_ready_ends_the_run_before_the_agent() {
     let listens = "redis-server --port 6379 --save '' --daemonize yes > /dev/null; echo up";
     let cases = [
         (

@@ -1,18 +1,19 @@
 //! Pushes that a person decides about, by comments on the thread: one that is held, and one finding that is none.
 
+use bottle_testkit::random;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::stage::Stage;
-use crate::docker::ended_with;
-use crate::world::random;
+use crate::job::ended_with;
+use crate::suite::MINUTES;
 
 fn uses(command: &str) -> Value {
     json!({"name": "Bash", "input": {"command": command, "description": "a step"}})
 }
 
-#[test]
-pub(crate) fn a_comment_lets_a_held_push_and_a_finding_through_and_nothing_like_them() {
+shared!(a_comment_lets_a_held_push_and_a_finding_through_and_nothing_like_them: docker, bubblewrap, smolmachines: MINUTES);
+fn a_comment_lets_a_held_push_and_a_finding_through_and_nothing_like_them() {
     let stage = Stage::edited("{ approval: comment, timeout: 5m }", &|text| {
         text.replace("refs: [", "hold: { paths: [\"deploy/**\"] }, refs: [")
     });

@@ -1,15 +1,13 @@
 //! A job whose agent is refused a host, asks for it, waits, and tries again; the host, and the forge where people answer.
 
-use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use bottle_testkit::{Certificates, Double, Running, in_repository, said};
 use serde_json::{Value, json};
 
-use crate::docker::{Job, MODEL_ROUTE, manifest};
-use crate::forge::double::Double;
-use crate::world::{Running, said, sh};
+use crate::job::{Job, MODEL_ROUTE, manifest};
 
 /// What the host gives to whoever reaches it.
 pub(super) const SITE: &str = "the list of words";
@@ -24,62 +22,24 @@ fn posted(job: &Job) -> PathBuf {
 
 /// A site on the engine's bridge address.
 struct Site {
-    server: Child,
+    _server: Running,
     port: String,
     authority: PathBuf,
 }
 
-impl Drop for Site {
-    fn drop(&mut self) {
-        let _ = self.server.kill();
-        let _ = self.server.wait();
-    }
-}
-
 impl Site {
     fn start(job: &Job) -> Self {
-        let file = |name: &str| job.world.path(name).display().to_string();
-        let (ca, ca_key, leaf, leaf_key) =
-            (file("site-ca.pem"), file("site-ca.key"), file("site.pem"), file("site.key"));
-        let common = [
-            "openssl",
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:prime256v1",
-            "-nodes",
-            "-days",
-            "2",
-        ];
-        sh(&[&common[..], &["-subj", "/CN=site authority", "-keyout", &ca_key, "-out", &ca]].concat());
-        let names = format!("subjectAltName=DNS:{HOST}");
-        let by = [
-            "-CA",
-            &ca,
-            "-CAkey",
-            &ca_key,
-            "-subj",
-            "/CN=site",
-            "-addext",
-            &names,
-            "-addext",
-            "basicConstraints=CA:FALSE",
-        ];
-        sh(&[&common[..], &by, &["-keyout", &leaf_key, "-out", &leaf]].concat());
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/origin.py");
-        let mut server = Command::new("python3")
-            .arg(script)
-            .args([&leaf, &leaf_key, &job.upstream.address])
-            .arg(SITE)
+        let made = Certificates::make(&job.world.path("site"), &[&format!("DNS:{HOST}")]);
+        let server = Command::new("python3")
+            .arg(in_repository("tests/fixtures/origin.py"))
+            .args([&made.certificate, &made.key])
+            .args([&job.upstream.address, SITE])
             .arg(posted(job))
             .stdout(Stdio::piped())
             .spawn()
             .expect("python3");
-        let mut port = String::new();
-        BufReader::new(server.stdout.take().expect("a pipe")).read_line(&mut port).expect("a port");
-        Self { server, port: port.trim().to_owned(), authority: ca.into() }
+        let mut server = Running::new(server);
+        Self { port: server.first_line(), _server: server, authority: made.authority }
     }
 }
 
@@ -178,7 +138,7 @@ impl Stage {
 
     /// A job of the forge, started.
     pub(super) fn start(&self) -> Running {
-        Running(self.in_a_job(&mut self.job.command()).spawn().expect("the runner"))
+        Running::new(self.in_a_job(&mut self.job.command()).spawn().expect("the runner"))
     }
 
     fn in_a_job<'a>(&self, command: &'a mut Command) -> &'a mut Command {
@@ -192,7 +152,7 @@ impl Stage {
     /// The same on a laptop, where there is no forge.
     pub(super) fn start_locally(&self) -> Running {
         let mut command = self.job.command();
-        Running(command.env("SSL_CERT_FILE", self.trusted()).spawn().expect("the runner"))
+        Running::new(command.env("SSL_CERT_FILE", self.trusted()).spawn().expect("the runner"))
     }
 
     /// A list of authorities with those of the site and of the forge.

@@ -3,11 +3,14 @@
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use super::promises::wait_for_agent;
-use super::{Job, commands, ended_with, manifest};
-use crate::place::{Place, Room, here, inside, kill_first_process, run_inside};
-use crate::world::{Running, said};
+use bottle_testkit::{Running, commands, said};
 
+use super::promises::wait_for_agent;
+use crate::job::{Job, ended_with, manifest};
+use crate::place::{Place, Room, here, inside, kill_first_process, run_inside};
+
+/// A machine's doors are bubblewrap's bundle.
+const MACHINE: &str = "the doors there die as in bubblewrap, and the deaths of a machine are in smolmachines::real";
 /// A run must have ended so long after a death that it can't survive.
 const MOST_TO_END: Duration = Duration::from_secs(5);
 /// A door is back within a second; this machine may be busy with other tests.
@@ -42,8 +45,8 @@ fn doors_log(slug: &str) -> String {
     }
 }
 
-#[test]
-pub(crate) fn a_door_that_is_killed_comes_back_and_the_run_goes_on() {
+shared!(a_door_that_is_killed_comes_back_and_the_run_goes_on: docker, bubblewrap, smolmachines: MACHINE);
+fn a_door_that_is_killed_comes_back_and_the_run_goes_on() {
     let job = waiting();
     let mut running = job.start();
     let slug = wait_for_agent(&job, &mut running);
@@ -82,13 +85,13 @@ fn dies(kill: impl Fn(&str), words: &str, work_is_kept: bool) {
     assert_eq!(job.world.record().join("work.bundle").exists(), work_is_kept, "{}", said(&output));
 }
 
-#[test]
-pub(crate) fn the_death_of_the_bundles_first_process_ends_the_run() {
+shared!(the_death_of_the_bundles_first_process_ends_the_run: docker, bubblewrap, smolmachines: MACHINE);
+fn the_death_of_the_bundles_first_process_ends_the_run() {
     dies(|slug| kill_first_process(slug, Room::Bundle), "the doors", true);
 }
 
-#[test]
-pub(crate) fn the_death_of_the_supervisor_ends_the_run() {
+shared!(the_death_of_the_supervisor_ends_the_run: docker, bubblewrap, smolmachines: MACHINE);
+fn the_death_of_the_supervisor_ends_the_run() {
     dies(
         |slug| match here() {
             // There it is the first process, which nobody inside can kill.
@@ -100,8 +103,8 @@ pub(crate) fn the_death_of_the_supervisor_ends_the_run() {
     );
 }
 
-#[test]
-pub(crate) fn a_door_that_does_not_stay_up_ends_the_run() {
+shared!(a_door_that_does_not_stay_up_ends_the_run: docker, bubblewrap, smolmachines: MACHINE);
+fn a_door_that_does_not_stay_up_ends_the_run() {
     dies(
         |slug| {
             // Each as soon as it is there, until the bundle gives it up.
@@ -109,7 +112,7 @@ pub(crate) fn a_door_that_does_not_stay_up_ends_the_run() {
                           if tr '\\0' ' ' 2>/dev/null <$p/cmdline | grep -q '^[^ ]*bottle-sidecars egress --config'; then kill -9 ${p#/proc/}; fi; \
                           done; done";
             let mut killer = inside(slug, Room::Bundle, true, &["sh", "-c", script]);
-            let killer = Running(killer.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("a shell"));
+            let killer = Running::new(killer.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("a shell"));
             let since = Instant::now();
             while !doors_log(slug).contains("egress keeps ending") {
                 assert!(since.elapsed() < Duration::from_secs(20), "egress is not given up: {}", doors_log(slug));
@@ -122,13 +125,13 @@ pub(crate) fn a_door_that_does_not_stay_up_ends_the_run() {
     );
 }
 
-#[test]
-pub(crate) fn the_death_of_the_guests_first_process_ends_the_run() {
+shared!(the_death_of_the_guests_first_process_ends_the_run: docker, bubblewrap, smolmachines: MACHINE);
+fn the_death_of_the_guests_first_process_ends_the_run() {
     dies(|slug| kill_first_process(slug, Room::Guest), "the guest", false);
 }
 
-#[test]
-pub(crate) fn no_signal_is_blocked_in_what_the_agent_runs() {
+shared!(no_signal_is_blocked_in_what_the_agent_runs: docker, bubblewrap, smolmachines: MACHINE);
+fn no_signal_is_blocked_in_what_the_agent_runs() {
     let job = Job::new(&commands(&[
         "grep SigBlk /proc/self/status",
         "tail -f /dev/null & kill $!; wait $!; echo ended with $?",

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use bottle_testkit::{Running, said};
 use serde_json::{Value, json};
 
 use super::stage::Stage;
-use crate::docker::ended_with;
+use crate::job::ended_with;
 use crate::place::{Room, inside, left_behind};
-use crate::world::{Running, said};
+use crate::suite::MINUTES;
 
 /// One a round, each killed a little later than the one before: from before it has connected to after it is done.
 const ROUNDS: u64 = 24;
@@ -27,8 +28,8 @@ fn routes(slug: &str) -> String {
     String::from_utf8(shown.stdout).expect("text")
 }
 
-#[test]
-pub(crate) fn killed_in_the_middle_of_an_apply_it_is_the_old_policy_or_the_new_one() {
+shared!(killed_in_the_middle_of_an_apply_it_is_the_old_policy_or_the_new_one: docker, bubblewrap, smolmachines: MINUTES);
+fn killed_in_the_middle_of_an_apply_it_is_the_old_policy_or_the_new_one() {
     let stage = Stage::new("{ approval: local, timeout: 5m }");
     stage.cassette(&[stage.requests(), stage.fetches()]);
     let run = stage.start_locally();
@@ -44,7 +45,7 @@ pub(crate) fn killed_in_the_middle_of_an_apply_it_is_the_old_policy_or_the_new_o
     for round in 0..ROUNDS {
         let wanted = &policies[usize::from(round % 2 == 0)];
         let file = stage.job.world.write("by-hand/routes.yaml", wanted).display().to_string();
-        let apply = Running(stage.job.world.runner().args(["apply", &file]).spawn().expect("the runner"));
+        let apply = Running::new(stage.job.world.runner().args(["apply", &file]).spawn().expect("the runner"));
         std::thread::sleep(STEP * u32::try_from(round).expect("a small number"));
         apply.signal("KILL");
         drop(apply);
@@ -68,8 +69,13 @@ pub(crate) fn killed_in_the_middle_of_an_apply_it_is_the_old_policy_or_the_new_o
     stage.job.nothing_left();
 }
 
-#[test]
-pub(crate) fn a_runner_that_is_killed_while_a_comment_counts_leaves_the_old_policy_or_the_new_one() {
+shared!(
+    a_runner_that_is_killed_while_a_comment_counts_leaves_the_old_policy_or_the_new_one:
+    docker,
+    bubblewrap: "its bundle ends with the runner, so that no policy is left to look at",
+    smolmachines: "its doors end with the runner, so that no policy is left to look at"
+);
+fn a_runner_that_is_killed_while_a_comment_counts_leaves_the_old_policy_or_the_new_one() {
     let stage = Stage::new("{ approval: comment, timeout: 5m }");
     let run = stage.start();
     let code = Stage::code(&stage.asked());

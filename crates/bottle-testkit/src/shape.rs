@@ -4,7 +4,7 @@
 //! a default follows its type; `*` stands for keys that a reader skips. An enum is a list of its variants. The renderer knows
 //! the keywords that our types need, and panics on any other: nothing is left out in silence.
 //!
-//! `bottle-plan` holds the plan by this module, too.
+//! `bottle-wire` holds the wire by this module, and `bottle-plan` the plan.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -14,10 +14,10 @@ use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
 /// Shapes by the type's name.
-pub(crate) type Shapes = BTreeMap<String, Value>;
+pub type Shapes = BTreeMap<String, Value>;
 
 /// The shapes of the types that `register` names to a generator, and of all that these are made of.
-pub(crate) fn shapes(register: impl Fn(&mut SchemaGenerator)) -> Shapes {
+pub fn shapes(register: impl Fn(&mut SchemaGenerator)) -> Shapes {
     let definitions = |settings: SchemaSettings| {
         let mut generator = settings.into_generator();
         register(&mut generator);
@@ -144,7 +144,7 @@ fn text(at: &str, read: &Map<String, Value>, written: &Value) -> String {
 
 /// How one file's shapes stand to what is committed.
 #[derive(Debug, PartialEq)]
-pub(crate) enum Held {
+pub enum Held {
     /// The same.
     Same,
     /// There is no file of this version yet.
@@ -152,7 +152,7 @@ pub(crate) enum Held {
 }
 
 /// Compares shapes with those of a committed file; the error says which type has changed, and what follows from it.
-pub(crate) fn compare(file: &str, version: u32, committed: Option<&str>, shapes: &Shapes) -> Result<Held, String> {
+pub fn compare(file: &str, version: u32, committed: Option<&str>, shapes: &Shapes) -> Result<Held, String> {
     let Some(committed) = committed else { return Ok(Held::New) };
     let committed: Shapes = serde_json::from_str(committed).map_err(|error| format!("{file}: {error}"))?;
     let names: BTreeSet<&String> = committed.keys().chain(shapes.keys()).collect();
@@ -175,7 +175,7 @@ pub(crate) fn compare(file: &str, version: u32, committed: Option<&str>, shapes:
 
 /// Holds shapes against `<stem>-v<version>.json` in a crate's directory, and looks for the files of the versions before it.
 /// Where UPDATE_FIXTURES is set, a file that is not there is written; one that is there is never written again.
-pub(crate) fn hold(dir: &Path, stem: &str, version: u32, shapes: &Shapes) -> Result<(), String> {
+pub fn hold(dir: &Path, stem: &str, version: u32, shapes: &Shapes) -> Result<(), String> {
     let name = |version: u32| format!("{stem}-v{version}.json");
     for version in 1..version {
         if !dir.join(name(version)).is_file() {

@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
+use bottle_testkit::{said, sh};
+
 use super::stage::Stage;
 use crate::place::{Place, here};
-use crate::world::{said, sh};
 
 /// What is done to which file, and what is said of it; the record has one route that was approved by a comment.
 const CHANGES: [(&str, Change, &str); 23] = [

@@ -1,10 +1,11 @@
 //! A request that is held because of what was found in it: from the guest to the person, and to the site or not.
 
+use bottle_testkit::sh;
 use serde_json::{Value, json};
 
 use super::stage::Stage;
-use crate::docker::ended_with;
-use crate::world::sh;
+use crate::job::ended_with;
+use crate::suite::MINUTES;
 
 /// What the site gets to see if it goes: bytes of every kind around a token. It is put together in the guest, so that neither this file
 /// nor the conversation has it.
@@ -52,8 +53,8 @@ fn token_stayed(stage: &Stage, more: &[&str]) {
     }
 }
 
-#[test]
-pub(crate) fn a_yes_about_a_held_request_lets_these_bytes_go_and_no_others() {
+shared!(a_yes_about_a_held_request_lets_these_bytes_go_and_no_others: docker, bubblewrap, smolmachines: MINUTES);
+fn a_yes_about_a_held_request_lets_these_bytes_go_and_no_others() {
     let stage = stage("{ approval: local, timeout: 5m }");
     let changed = uses("printf . >> /tmp/body");
     let posted = posts(&stage, "/upload/x?q=hidden");
@@ -104,8 +105,8 @@ pub(crate) fn a_yes_about_a_held_request_lets_these_bytes_go_and_no_others() {
     stage.job.nothing_left();
 }
 
-#[test]
-pub(crate) fn a_no_about_a_held_request_says_who_and_why_and_stands() {
+shared!(a_no_about_a_held_request_says_who_and_why_and_stands: docker, bubblewrap, smolmachines: MINUTES);
+fn a_no_about_a_held_request_says_who_and_why_and_stands() {
     let stage = stage("{ approval: local, timeout: 5m }");
     let posted = posts(&stage, "/upload/x");
     let honest = uses("echo nothing to hide > /tmp/body");

@@ -4,11 +4,13 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use bottle_testkit::{said, sh};
 use serde_json::{Value, json};
 
+use super::SAME;
 use super::stage::{SITE, Stage};
-use crate::docker::ended_with;
-use crate::world::said;
+use crate::job::ended_with;
+use crate::suite::MINUTES;
 
 const LOCAL: &str = "{ approval: local, timeout: 5m }";
 
@@ -21,8 +23,8 @@ fn open(stage: &Stage) -> Value {
     })
 }
 
-#[test]
-pub(crate) fn the_commands_list_show_and_approve() {
+shared!(the_commands_list_show_and_approve: docker, bubblewrap, smolmachines: MINUTES);
+fn the_commands_list_show_and_approve() {
     let stage = Stage::new(LOCAL);
     let run = stage.start_locally();
     let shown = open(&stage);
@@ -66,8 +68,11 @@ pub(crate) fn the_commands_list_show_and_approve() {
     stage.job.nothing_left();
 }
 
-#[test]
-pub(crate) fn a_person_grants_less_than_was_asked_and_the_agent_hears_the_difference() {
+shared!(
+    a_person_grants_less_than_was_asked_and_the_agent_hears_the_difference:
+    docker, bubblewrap: SAME, smolmachines: MINUTES
+);
+fn a_person_grants_less_than_was_asked_and_the_agent_hears_the_difference() {
     let stage = Stage::new(LOCAL);
     let run = stage.start_locally();
     let mut request = open(&stage)["proposal"]["request"].clone();
@@ -98,8 +103,8 @@ pub(crate) fn a_person_grants_less_than_was_asked_and_the_agent_hears_the_differ
     assert!(stage.holds().contains("1 granted"), "{}", stage.holds());
 }
 
-#[test]
-pub(crate) fn the_live_view_decides_by_keys_on_a_terminal_and_tells_over_a_pipe() {
+shared!(the_live_view_decides_by_keys_on_a_terminal_and_tells_over_a_pipe: docker, bubblewrap: SAME, smolmachines: MINUTES);
+fn the_live_view_decides_by_keys_on_a_terminal_and_tells_over_a_pipe() {
     let stage = Stage::new(LOCAL);
     let run = stage.start_locally();
     open(&stage);
@@ -144,8 +149,13 @@ pub(crate) fn the_live_view_decides_by_keys_on_a_terminal_and_tells_over_a_pipe(
     let _ = std::io::stderr().flush();
 }
 
-#[test]
-pub(crate) fn a_tool_that_was_granted_is_in_the_image_of_the_run_that_resumes() {
+shared!(
+    a_tool_that_was_granted_is_in_the_image_of_the_run_that_resumes:
+    docker,
+    bubblewrap: "what is granted is a line of a Dockerfile",
+    smolmachines: "what is granted is a line of a Dockerfile"
+);
+fn a_tool_that_was_granted_is_in_the_image_of_the_run_that_resumes() {
     let stage = Stage::new(LOCAL);
     let uses = |command: &str| json!({"name": "Bash", "input": {"command": command, "description": "use it"}});
     let tool = "RUN printf '#!/bin/sh\\necho counted by wordcount\\n' > /usr/local/bin/wordcount \\\n && chmod 755 /usr/local/bin/wordcount";
@@ -190,13 +200,13 @@ pub(crate) fn a_tool_that_was_granted_is_in_the_image_of_the_run_that_resumes() 
     let refused = resumed(&record);
     ended_with(&refused, 2);
     assert!(said(&refused).contains("can't resume"), "{}", said(&refused));
-    for image in crate::world::sh(&["docker", "images", "--quiet", "claude-bottle-resumed"]).lines() {
-        crate::world::sh(&["docker", "rmi", "--force", image]);
+    for image in sh(&["docker", "images", "--quiet", "claude-bottle-resumed"]).lines() {
+        sh(&["docker", "rmi", "--force", image]);
     }
 }
 
-#[test]
-pub(crate) fn a_policy_by_hand_goes_the_same_way_and_a_bad_one_stays_out() {
+shared!(a_policy_by_hand_goes_the_same_way_and_a_bad_one_stays_out: docker, bubblewrap: SAME, smolmachines: MINUTES);
+fn a_policy_by_hand_goes_the_same_way_and_a_bad_one_stays_out() {
     let stage = Stage::new(LOCAL);
     stage.cassette(&[stage.requests(), stage.fetches()]);
     let run = stage.start_locally();

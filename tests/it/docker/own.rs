@@ -1,19 +1,18 @@
-//! A world in which something is wrong: each fault has its exit code and one clear message.
+//! What is Docker's alone: an engine that is not there, is another or answers with a page, other images, and containers that several
+//! runs remove at once.
 
-use super::{Job, commands, ended_with, manifest};
-use crate::world::said;
+use std::process::Stdio;
 
-fn fails(job: &Job, args: &[&str], env: &[(&str, &str)], code: i32, says: &[&str]) {
-    let output = job.command().args(args).envs(env.iter().copied()).output().expect("the runner");
-    ended_with(&output, code);
-    for text in says {
-        assert!(said(&output).contains(text), "`{text}` is missing in: {}", said(&output));
-    }
-    job.nothing_left();
-}
+use bottle_plan::plan::AGENT_IMAGE;
+use bottle_testkit::{World, commands, random, said, sh};
+
+use crate::RUNNER;
+use crate::job::{Job, ended_with, manifest};
+use crate::place::left_behind;
+use crate::suite::bad_world::fails;
 
 #[test]
-pub(crate) fn the_engine_is_down() {
+fn the_engine_is_down() {
     let job = Job::new(&commands(&[]));
     fails(
         &job,
@@ -25,38 +24,10 @@ pub(crate) fn the_engine_is_down() {
 }
 
 #[test]
-pub(crate) fn the_image_is_missing() {
+fn the_image_is_missing() {
     let job = Job::new(&commands(&[]));
     let says = ["the image bottle.invalid/none:1 is not here and can't be pulled", "name another `image:`"];
     fails(&job, &["--image", "bottle.invalid/none:1"], &[], 4, &says);
-}
-
-#[test]
-pub(crate) fn the_upstream_is_out_of_reach() {
-    let mut job = Job::new(&commands(&[]));
-    job.upstream.stop();
-    fails(&job, &[], &[], 4, &["provision.git failed", "origin"]);
-    assert!(!job.world.record().join("transcript.jsonl").exists(), "the agent was started");
-}
-
-#[test]
-pub(crate) fn the_host_key_is_another() {
-    let other = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl";
-    let job = Job::with_manifest(&commands(&[]), |upstream| manifest(upstream).replace(&upstream.host_key, other));
-    fails(&job, &[], &[], 4, &["provision.git failed", "Host key verification failed"]);
-}
-
-#[test]
-pub(crate) fn the_host_key_is_not_pinned() {
-    let job = Job::with_manifest(&commands(&[]), |upstream| {
-        manifest(upstream)
-            .lines()
-            .filter(|line| !line.contains("known_host_key"))
-            .map(|line| format!("{line}\n"))
-            .collect()
-    });
-    fails(&job, &[], &[], 2, &["known_host_key", "ssh-keyscan"]);
-    assert!(job.world.slugs().is_empty(), "something was started");
 }
 
 /// podman 4.3.1's own answer to /version, but for parts that say nothing here.
@@ -64,7 +35,7 @@ const PODMAN: &str = r#"{"Platform":{"Name":"linux/amd64/debian-12"},"Version":"
 "Os":"linux","Arch":"amd64","Components":[{"Name":"Podman Engine","Version":"4.3.1","Details":{"APIVersion":"4.3.1"}}]}"#;
 
 /// An engine's socket that answers everything with this.
-fn socket_that_says(world: &crate::world::World, status: &'static str, body: String) -> String {
+fn socket_that_says(world: &World, status: &'static str, body: String) -> String {
     use std::io::{Read as _, Write as _};
     let path = world.path("engine.sock");
     let listener = std::os::unix::net::UnixListener::bind(&path).expect("a socket");
@@ -80,7 +51,7 @@ fn socket_that_says(world: &crate::world::World, status: &'static str, body: Str
 
 /// The runner's words about an engine that answers so.
 fn with_an_engine_that_says(status: &'static str, body: String) -> String {
-    let world = crate::world::World::new();
+    let world = World::new(RUNNER);
     world.write("claude-bottle.yml", "version: 1\nbottles:\n  default: {}\n");
     let mut command = world.runner();
     command
@@ -105,4 +76,47 @@ fn an_engine_that_answers_with_a_page_is_quoted_in_a_line() {
     let text = with_an_engine_that_says("500 Internal Server Error", page);
     assert!(text.contains("opening seccomp profile failed: names names"), "{text}");
     assert!(text.len() < 2500, "{} bytes: {text}", text.len());
+}
+
+/// Runs that start at the same time find the same dead run.
+#[test]
+fn a_dead_run_that_several_remove_at_once_is_removed() {
+    let world = World::new(RUNNER);
+    let slug = format!("dead-{}", random(6).to_lowercase());
+    let record = world.path("state").join(&slug);
+    std::fs::create_dir_all(&record).expect("a directory");
+    let labels = [format!("io.claude-bottle.slug={slug}"), format!("io.claude-bottle.state={}", record.display())];
+    let [of, at] = &labels;
+    sh(&["docker", "run", "--detach", "--label", of, "--label", at, "--entrypoint", "sleep", AGENT_IMAGE, "600"]);
+    let cleanup = || {
+        let mut command = world.runner();
+        command.arg("cleanup").stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().expect("the runner")
+    };
+    let several: Vec<_> = (0..4).map(|_| cleanup()).collect();
+    for one in several {
+        ended_with(&one.wait_with_output().expect("an end"), 0);
+    }
+    assert!(left_behind(&slug).is_empty(), "{:?}", left_behind(&slug));
+}
+
+#[test]
+fn any_glibc_image_with_git_and_sh_will_do() {
+    let job = Job::with_manifest(
+        &commands(&[
+            "id; claude --version; printf 'x\\n' > new.txt; git add -A; git commit -qm new; git push origin HEAD",
+        ]),
+        |upstream| {
+            manifest(upstream)
+                .replace("    egress:\n", "    image: claude-bottle-test/foreign:1\n    egress:\n")
+                .replace("    verify: [\"python3 -m unittest\"]\n", "    verify: [\"test -f new.txt\"]\n")
+        },
+    );
+    let output = job.run();
+    ended_with(&output, 0);
+    assert!(job.world.record_file("transcript.jsonl").contains("uid=1000"));
+    assert!(
+        job.world.record_file("junit.xml").contains("named by variables"),
+        "the image has no update-ca-certificates"
+    );
 }

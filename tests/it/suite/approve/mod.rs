@@ -8,21 +8,20 @@ mod pushes;
 mod record;
 mod stage;
 
-pub(crate) use held::{
-    a_no_about_a_held_request_says_who_and_why_and_stands, a_yes_about_a_held_request_lets_these_bytes_go_and_no_others,
-};
-pub(crate) use kills::killed_in_the_middle_of_an_apply_it_is_the_old_policy_or_the_new_one;
-pub(crate) use local::the_commands_list_show_and_approve;
-pub(crate) use pushes::a_comment_lets_a_held_push_and_a_finding_through_and_nothing_like_them;
-
+use bottle_testkit::said;
 use serde_json::json;
 
-use super::ended_with;
-use crate::world::said;
 use stage::{SITE, Stage};
 
-#[test]
-pub(crate) fn a_comment_of_a_permitted_person_opens_a_route_and_no_cheat_does() {
+use crate::job::ended_with;
+use crate::suite::MINUTES;
+
+/// Why a question that only the runner, the forge and the doors settle is asked in one backend.
+const SAME: &str =
+    "the answer is settled by the runner, the forge and the doors; the ways into a running bottle are tried on both";
+
+shared!(a_comment_of_a_permitted_person_opens_a_route_and_no_cheat_does: docker, bubblewrap, smolmachines: MINUTES);
+fn a_comment_of_a_permitted_person_opens_a_route_and_no_cheat_does() {
     let stage = Stage::new("{ approval: comment, timeout: 5m }");
     let run = stage.start();
     let comment = stage.asked();
@@ -111,8 +110,8 @@ pub(crate) fn a_comment_of_a_permitted_person_opens_a_route_and_no_cheat_does() 
     stage.job.nothing_left();
 }
 
-#[test]
-pub(crate) fn a_denial_is_told_to_the_agent_and_nothing_opens() {
+shared!(a_denial_is_told_to_the_agent_and_nothing_opens: docker, bubblewrap: SAME, smolmachines: MINUTES);
+fn a_denial_is_told_to_the_agent_and_nothing_opens() {
     let stage = Stage::at("gitea", "{ approval: comment, timeout: 5m }");
     let run = stage.start();
     stage.asked();
@@ -134,8 +133,8 @@ pub(crate) fn a_denial_is_told_to_the_agent_and_nothing_opens() {
     stage.job.nothing_left();
 }
 
-#[test]
-pub(crate) fn a_run_that_is_stopped_tells_those_who_were_asked() {
+shared!(a_run_that_is_stopped_tells_those_who_were_asked: docker, bubblewrap: SAME, smolmachines: MINUTES);
+fn a_run_that_is_stopped_tells_those_who_were_asked() {
     let stage = Stage::new("{ approval: comment, timeout: 5m }");
     let run = stage.start();
     stage.asked();
@@ -147,8 +146,8 @@ pub(crate) fn a_run_that_is_stopped_tells_those_who_were_asked() {
     stage.job.nothing_left();
 }
 
-#[test]
-pub(crate) fn nobody_in_time_is_a_no_and_a_forge_that_is_away_is_no_yes() {
+shared!(nobody_in_time_is_a_no_and_a_forge_that_is_away_is_no_yes: docker, bubblewrap: SAME, smolmachines: MINUTES);
+fn nobody_in_time_is_a_no_and_a_forge_that_is_away_is_no_yes() {
     let stage = Stage::new("{ approval: comment, timeout: 30s }");
     let run = stage.start();
     let code = Stage::code(&stage.asked());
@@ -167,8 +166,8 @@ pub(crate) fn nobody_in_time_is_a_no_and_a_forge_that_is_away_is_no_yes() {
     stage.job.nothing_left();
 }
 
-#[test]
-pub(crate) fn what_nobody_may_decide_is_offered_for_the_next_time() {
+shared!(what_nobody_may_decide_is_offered_for_the_next_time: docker, bubblewrap: SAME, smolmachines: MINUTES);
+fn what_nobody_may_decide_is_offered_for_the_next_time() {
     let stage = Stage::new("{ approval: deny }");
     let output = stage.start().wait();
     ended_with(&output, 0);
