@@ -1,12 +1,9 @@
 //! What is skipped quickly is nothing that a slow look would find.
 
-use splitmix::SplitMix64;
+use bottle_testkit::SplitMix64;
 
 use super::keywords::{self, Long, Short};
 use super::{hints, joined, plain, radix};
-
-#[path = "../../tests/escape/splitmix.rs"]
-mod splitmix;
 
 /// Texts of what forms are made of, with other bytes between.
 fn texts(count: u64) -> impl Iterator<Item = Vec<u8>> {
