@@ -13,7 +13,7 @@ use super::error::PlanError;
 use super::secrets::SecretSources;
 use super::types::{Options, SecretPlan};
 use super::upstreams::Upstreams;
-use crate::manifest::{AgentLimits, BottleEntry, Supervise};
+use crate::manifest::{AgentLimits, BottleEntry, ModelEndpoint, Supervise};
 use crate::name::Slug;
 
 /// Where the model is, unless a route says `model: true` about another host.
@@ -34,6 +34,7 @@ const AWS_VARIABLES: [&str; 2] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"];
 impl DoorRules {
     pub(super) fn of(
         bottle: &BottleEntry,
+        model: Option<&ModelEndpoint>,
         mut routes: Vec<Route>,
         limits: &AgentLimits,
         upstreams: &Upstreams,
@@ -43,20 +44,26 @@ impl DoorRules {
     ) -> Result<Self, PlanError> {
         let model_host = HostName::parse(MODEL_HOST).map_err(|error| PlanError::Facts(error.to_string()))?;
         let replay = options.replay.is_some();
+        // The manifest's own for the model goes first: no other takes what it is about.
+        routes.splice(0..0, model.map(|model| model.route.clone()));
         for route in &mut routes {
             route.model |= route.host.matches(&model_host);
+            route.model |= model.is_some_and(|model| route.host.matches(&model.base.host));
         }
         if replay && !routes.iter().any(|route| route.model) {
             routes.push(model_route(model_host));
         }
         let mut placeholders = BTreeSet::new();
         let mut secrets: Vec<SecretPlan> = vec![];
-        for route in &mut routes {
+        for (index, route) in routes.iter_mut().enumerate() {
+            let own_model = model.filter(|_| index == 0);
             let injection = match &route.auth {
                 Some(auth) => Some(auth.injection().map_err(|problem| PlanError::Facts(problem.to_owned()))?),
                 None => None,
             };
-            if route.model {
+            if let Some(model) = own_model {
+                placeholders.extend(model.placeholder.map(str::to_owned));
+            } else if route.model {
                 // Which variable makes Claude Code use which header.
                 let is_bearer =
                     |added: &Injection<'_>| matches!(added, Injection::Header { name, .. } if name == "authorization");
@@ -66,6 +73,8 @@ impl DoorRules {
             let Some(injection) = injection else { continue };
             let names: Vec<SecretName> = injection.secrets().into_iter().cloned().collect();
             match injection {
+                // Claude Code is told to leave it out.
+                _ if own_model.is_some() => {}
                 Injection::Header { .. } => placeholders.extend(names.iter().map(ToString::to_string)),
                 // AWS's clients sign with these, and the door signs again.
                 Injection::Aws(..) => placeholders.extend(AWS_VARIABLES.map(str::to_owned)),
