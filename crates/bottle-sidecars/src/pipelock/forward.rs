@@ -278,6 +278,10 @@ pub(super) fn credentials(compiled: &CompiledRoute, headers: &mut HeaderMap) {
             headers.remove(&name);
         }
     }
+    if compiled.model && compiled.credential.is_some() {
+        // By these Foundry and Google know a client.
+        ["api-key", "x-goog-api-key"].iter().for_each(|name| drop(headers.remove(*name)));
+    }
     if let Some(credential) = &compiled.credential {
         if let Added::Header(name, value) = &credential.added {
             headers.insert(name.clone(), value.clone());
