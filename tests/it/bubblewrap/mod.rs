@@ -2,6 +2,7 @@
 
 mod image;
 mod own;
+mod providers;
 mod user;
 
 use crate::docker;

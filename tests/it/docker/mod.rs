@@ -17,7 +17,7 @@ pub(crate) mod setup;
 pub(crate) mod signals;
 mod stage;
 mod thread;
-mod tls;
+pub(crate) mod tls;
 pub(crate) mod toolchains;
 
 use std::path::PathBuf;
