@@ -45,7 +45,8 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
         let presets = Presets::of(&egress.presets, facts, backend, notes)?;
         // The manifest's own go first: one of them may have the credential that a preset's host asks for.
         let routes = [&egress.routes[..], &presets.routes].concat();
-        let rules = DoorRules::of(bottle, model.as_ref(), routes, &agent.limits, &upstreams, sources, options, notes)?;
+        let rules =
+            DoorRules::of((bottle, model.as_ref()), routes, &agent.limits, &upstreams, sources, options, notes)?;
         Ok::<_, PlanError>((presets, rules))
     };
     let (presets, rules) = reach(&bottle.egress_with_setup(), &mut notes)?;

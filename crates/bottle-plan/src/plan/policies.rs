@@ -33,8 +33,7 @@ const AWS_VARIABLES: [&str; 2] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"];
 
 impl DoorRules {
     pub(super) fn of(
-        bottle: &BottleEntry,
-        model: Option<&ModelEndpoint>,
+        (bottle, model): (&BottleEntry, Option<&ModelEndpoint>),
         mut routes: Vec<Route>,
         limits: &AgentLimits,
         upstreams: &Upstreams,
@@ -56,29 +55,17 @@ impl DoorRules {
         let mut placeholders = BTreeSet::new();
         let mut secrets: Vec<SecretPlan> = vec![];
         for (index, route) in routes.iter_mut().enumerate() {
-            let own_model = model.filter(|_| index == 0);
             let injection = match &route.auth {
                 Some(auth) => Some(auth.injection().map_err(|problem| PlanError::Facts(problem.to_owned()))?),
                 None => None,
             };
-            if let Some(model) = own_model {
-                placeholders.extend(model.placeholder.map(str::to_owned));
-            } else if route.model {
-                // Which variable makes Claude Code use which header.
-                let is_bearer =
-                    |added: &Injection<'_>| matches!(added, Injection::Header { name, .. } if name == "authorization");
-                let bearer = injection.as_ref().is_some_and(is_bearer);
-                placeholders.insert(if bearer { "CLAUDE_CODE_OAUTH_TOKEN" } else { "ANTHROPIC_API_KEY" }.to_owned());
+            match model.filter(|_| index == 0) {
+                // Claude Code is told where it is, and wants no other.
+                Some(model) => placeholders.extend(model.placeholder.map(str::to_owned)),
+                None => placeholders.extend(placeholders_for(route.model, injection.as_ref())),
             }
             let Some(injection) = injection else { continue };
             let names: Vec<SecretName> = injection.secrets().into_iter().cloned().collect();
-            match injection {
-                // Claude Code is told to leave it out.
-                _ if own_model.is_some() => {}
-                Injection::Header { .. } => placeholders.extend(names.iter().map(ToString::to_string)),
-                // AWS's clients sign with these, and the door signs again.
-                Injection::Aws(..) => placeholders.extend(AWS_VARIABLES.map(str::to_owned)),
-            }
             if route.model && replay {
                 // The cassette answers: no key is needed, and none is taken along.
                 route.auth = None;
@@ -102,6 +89,23 @@ impl DoorRules {
         };
         Ok(Self { routes, pipelock, secrets, placeholders })
     }
+}
+
+/// The variables that a route's clients want to have a credential in.
+fn placeholders_for(is_model: bool, injection: Option<&Injection<'_>>) -> Vec<String> {
+    let mut names = vec![];
+    if is_model {
+        // Which variable makes Claude Code use which header.
+        let bearer = matches!(injection, Some(Injection::Header { name, .. }) if name == "authorization");
+        names.push(if bearer { "CLAUDE_CODE_OAUTH_TOKEN" } else { "ANTHROPIC_API_KEY" }.to_owned());
+    }
+    match injection {
+        Some(Injection::Header { from, .. }) => names.push(from.to_string()),
+        // AWS's clients sign with these, and the door signs again.
+        Some(Injection::Aws(..)) => names.extend(AWS_VARIABLES.map(str::to_owned)),
+        None => {}
+    }
+    names
 }
 
 /// pipelock's rules. Without a route there is no egress, and the guest talks to pipelock itself.
