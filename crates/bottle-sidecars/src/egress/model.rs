@@ -90,10 +90,7 @@ impl Model {
                 return log.answer(response);
             }
         };
-        let (mut parts, body) = request.into_parts();
-        if policy.routes.budget.cost_usd.is_some() {
-            DEARER.iter().for_each(|name| drop(parts.headers.remove(*name)));
-        }
+        let (parts, body) = at_the_lists_price(request, &policy.routes.budget).into_parts();
         let body = match read_body(body, &mut log).await {
             Ok(body) => body,
             Err(refusal) => return log.answer(*refusal),
@@ -269,6 +266,14 @@ where
     };
     log.stop(AccessVerdict::Deny, reason);
     Err(Box::new(refuse(status, reason, format!("the request's body can't be read: {error}"))))
+}
+
+/// The request without what would make it cost more than the list says, where dollars are counted.
+fn at_the_lists_price<B>(mut request: Request<B>, budget: &Budget) -> Request<B> {
+    if budget.cost_usd.is_some() {
+        DEARER.iter().for_each(|name| drop(request.headers_mut().remove(*name)));
+    }
+    request
 }
 
 /// The request with this body, asking for a reply that can be read on its way: a compressed one could not.
