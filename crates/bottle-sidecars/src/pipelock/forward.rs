@@ -163,8 +163,8 @@ impl ActivePolicy {
         }
         let warned = Arc::new(OnceLock::new());
         let (mut parts, body) = request.into_parts();
-        let upload = match compiled.signer().map(|signer| aws::upload(signer, &parts)).transpose() {
-            Ok(upload) => upload.flatten(),
+        let upload = match compiled.upload(&parts) {
+            Ok(upload) => upload,
             Err(why) => {
                 drain(body);
                 return unsigned(&why, log);
