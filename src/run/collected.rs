@@ -8,6 +8,7 @@ use bottle_plan::plan::MODEL_HOST;
 use bottle_types::door;
 use bottle_types::reason::Reason;
 use bottle_types::record_file::RecordFile;
+use bottle_wire::model_call::ModelCall;
 use bottle_wire::proposal::PolicyFile;
 use bottle_wire::push_report::{PushVerdict, PushedRef};
 use serde_json::Value;
@@ -285,9 +286,9 @@ fn model(egress: &[u8]) -> Model {
     let text = String::from_utf8_lossy(egress);
     let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let calls = lines.filter(|line| {
-        line["door"] == "egress"
-            && line["method"] == "POST"
-            && line["path"].as_str().is_some_and(|path| path.ends_with("/v1/messages"))
+        let text = |key: &str| line[key].as_str().unwrap_or_default();
+        let call = ModelCall::new(text("method"), text("path"));
+        line["door"] == "egress" && matches!(call, ModelCall::Messages(_))
     });
     let statuses: Vec<u64> = calls.map(|line| line["status"].as_u64().unwrap_or(0)).collect();
     if statuses.is_empty() || statuses.iter().any(|status| (200..300).contains(status)) {

@@ -246,6 +246,52 @@ fn services_are_at_their_names_and_behind_links() {
 }
 
 #[test]
+fn each_provider_of_the_model_is_one_route_and_claude_code_holds_no_key() {
+    let manifest = manifest(&fixture("good/manifest/model.yml"));
+    let of = |agent: &str, options: Options| {
+        let agent = Some(Name::parse(agent).expect("a name"));
+        plan(&Task::text("Fix it"), &manifest, &facts(), &Options { agent, ..options })
+    };
+    let made = golden("model-on-bedrock", of("on-bedrock", Options::default()));
+    let first = &made.policies.routes.routes[0];
+    assert_eq!((first.host.to_string().as_str(), first.model), ("bedrock-runtime.eu-central-1.amazonaws.com", true));
+    assert!(!made.policies.routes.routes[1].model, "what is not the model is searched for all rules");
+    golden("model-by-a-gateway", of("by-gateway", Options::default()));
+
+    let mut seen = vec![];
+    for (agent, marks) in [("by-profile", 1), ("on-vertex", 0), ("on-foundry", 0), ("by-gateway", 0), ("plain", 0)] {
+        let made = of(agent, Options::default()).expect("a plan");
+        let route = &made.policies.routes.routes[0];
+        assert!(route.paths.iter().all(|path| path.matches("%2F").count() == marks), "{:?}", route.paths);
+        let base = made.model.as_ref().expect("a model").url.to_string();
+        let told: Vec<String> = made
+            .guest
+            .env
+            .iter()
+            .filter(|(name, _)| {
+                ["ANTHROPIC_", "CLAUDE_CODE_", "AWS_", "CLOUD_"].iter().any(|start| name.starts_with(start))
+            })
+            .filter(|(name, _)| !name.contains("NONESSENTIAL"))
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        let used: Vec<&str> = made.secrets.iter().map(|secret| secret.name.as_str()).collect();
+        seen.push(format!("{agent}: {base} {} | {} | {}", route.paths.join(" "), told.join(" "), used.join(" ")));
+
+        let replay = Options { replay: Some("/tmp/record".to_owned()), ..Options::default() };
+        assert_eq!(of(agent, replay).expect("a plan").secrets, [], "a replay needs no key");
+        let publish = Options { publish: Some("/record".to_owned()), ..Options::default() };
+        let publishing = of(agent, publish).expect("a plan");
+        assert!(publishing.secrets.is_empty() && publishing.policies.routes.routes.is_empty(), "nobody asks the model");
+    }
+    let found = seen.join("\n") + "\n";
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/model-providers.txt");
+    if std::env::var_os("UPDATE_FIXTURES").is_some() {
+        fs::write(&path, &found).expect("written");
+    }
+    assert_eq!(found, fs::read_to_string(&path).unwrap_or_default(), "{}", path.display());
+}
+
+#[test]
 fn presets_of_a_company() {
     let text = "version: 1\nbottles:\n  default:\n    egress:\n      presets: [npm, pip, cargo, go, apt, maven]\n      routes:\n\
                 \u{20}       - { host: npm.example.org, auth: { bearer: NPM_TOKEN } }\n";

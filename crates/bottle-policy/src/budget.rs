@@ -16,6 +16,8 @@ const NEAR: f64 = 0.9;
 /// Above so many tokens of input a request is a long one, unless its price says otherwise.
 const LONG: u64 = 200_000;
 const MILLION: f64 = 1e6;
+/// What Amazon Bedrock and Google Vertex AI take for a region, as platform.claude.com says under "Pricing", for models from Claude Sonnet 4.5 on.
+const REGIONAL: f64 = 1.1;
 
 /// How a refusal for a limit begins; the runner knows it again by this.
 pub const REACHED: &str = "claude-bottle: limit reached: ";
@@ -66,7 +68,91 @@ pub struct Price {
     pub long_output: Option<f64>,
 }
 
+/// The name under which a model stands in the list of prices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct CatalogueName<'a> {
+    name: &'a str,
+    /// Whether it is asked for in a region of a provider's, and not wherever there is room.
+    regional: bool,
+}
+
+impl<'a> CatalogueName<'a> {
+    fn of(model: &'a str) -> Self {
+        Self::on_bedrock(model).or_else(|| Self::on_vertex(model)).unwrap_or(Self { name: model, regional: false })
+    }
+
+    /// `eu.anthropic.claude-sonnet-4-5-20250929-v1:0`, or the ARN of a model or of Amazon's own inference profile. The ARN of a profile that
+    /// an account has made says nothing of its model.
+    fn on_bedrock(model: &'a str) -> Option<Self> {
+        let id = match model.strip_prefix("arn:") {
+            Some(arn) => {
+                let (kind, id) = arn.split_once(":bedrock:")?.1.splitn(3, ':').nth(2)?.split_once('/')?;
+                matches!(kind, "inference-profile" | "foundation-model").then_some(id)?
+            }
+            None => model,
+        };
+        let (scope, name) = match id.split_once("anthropic.")? {
+            ("", name) => ("", name),
+            (scope, name) => (scope.strip_suffix('.')?, name),
+        };
+        if !scope.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-') {
+            return None;
+        }
+        Some(Self { name: without_version(name), regional: scope != "global" })
+    }
+
+    /// `claude-sonnet-4-5@20250929`, or `europe-west1/` and that.
+    fn on_vertex(model: &'a str) -> Option<Self> {
+        let (regional, model) = match model.split_once('/') {
+            Some((region, model)) if is_region(region) => (true, model),
+            Some(_) => return None,
+            None => (false, model),
+        };
+        let name = match model.split_once('@') {
+            Some((name, _)) => without_version(name),
+            None if regional => model,
+            None => return None,
+        };
+        Some(Self { name, regional })
+    }
+}
+
+/// Tells whether a text is one of Google's regions, such as `europe-west1`, or `us` or `eu`.
+fn is_region(text: &str) -> bool {
+    let is_word = text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+    is_word && (matches!(text, "us" | "eu") || (text.contains('-') && text.ends_with(|c: char| c.is_ascii_digit())))
+}
+
+/// Takes away `-v1`, `-v1:0` and `-v1:0:48k`.
+fn without_version(name: &str) -> &str {
+    let Some((front, version)) = name.rsplit_once("-v") else { return name };
+    let number = version.split(':').next().unwrap_or_default();
+    let is_version = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    if is_version { front } else { name }
+}
+
+/// Whether a model's price is the same in each region: those from before Claude Sonnet 4.5.
+fn is_same_everywhere(name: &str) -> bool {
+    const OTHERS: [&str; 5] =
+        ["claude-opus-4", "claude-opus-4-0", "claude-opus-4-1", "claude-sonnet-4", "claude-sonnet-4-0"];
+    name.starts_with("claude-3-") || OTHERS.contains(&name)
+}
+
 impl Price {
+    /// The price in a region of Amazon Bedrock's or Google Vertex AI's: a tenth more.
+    fn regional(&self) -> Self {
+        let more = |price: f64| price * REGIONAL;
+        Self {
+            input: more(self.input),
+            output: more(self.output),
+            cache_write: self.cache_write.map(more),
+            cache_read: self.cache_read.map(more),
+            long_above: self.long_above,
+            long_input: self.long_input.map(more),
+            long_output: self.long_output.map(more),
+        }
+    }
+
     /// Whether every part of it can be a price.
     pub fn is_possible(&self) -> bool {
         let parts =
@@ -103,6 +189,36 @@ impl Tokens {
             cache_write_hour: hour,
             cache_read: count(&usage["cache_read_input_tokens"]),
             output: count(&usage["output_tokens"]),
+        }
+    }
+
+    /// Reads the `usage` of a reply that has ended; none where it does not count both ways.
+    pub fn read(usage: &Value) -> Option<Self> {
+        (usage["input_tokens"].is_u64() && usage["output_tokens"].is_u64()).then(|| Self::of(usage))
+    }
+
+    /// Reads what Amazon Bedrock counts, in `amazon-bedrock-invocationMetrics`.
+    pub fn of_bedrock(metrics: &Value) -> Self {
+        let count = |name: &str| metrics[name].as_u64().unwrap_or_default();
+        Self {
+            input: count("inputTokenCount"),
+            cache_write: count("cacheWriteInputTokenCount"),
+            cache_write_hour: 0,
+            cache_read: count("cacheReadInputTokenCount"),
+            output: count("outputTokenCount"),
+        }
+    }
+
+    /// Of two counts of the same reply the larger, each kind by itself.
+    pub fn at_least(self, other: Self) -> Self {
+        let hour = self.cache_write_hour.max(other.cache_write_hour);
+        let written = |tokens: Self| tokens.cache_write.saturating_add(tokens.cache_write_hour);
+        Self {
+            input: self.input.max(other.input),
+            cache_write: written(self).max(written(other)).saturating_sub(hour),
+            cache_write_hour: hour,
+            cache_read: self.cache_read.max(other.cache_read),
+            output: self.output.max(other.output),
         }
     }
 
@@ -199,14 +315,24 @@ impl Budget {
         self.tokens.is_none() && self.requests.is_none() && self.time.is_none() && self.cost_usd.is_none()
     }
 
-    /// The price of a model, by its name with or without a date.
+    /// The price of a model: by its name with or without a date, an id or ARN of Amazon Bedrock's, or a name on Google Vertex AI, before
+    /// which `REGION/` may stand.
     pub fn price(&self, model: &str) -> Option<Price> {
+        if let Some(own) = self.prices.get(model) {
+            return Some(*own);
+        }
+        let CatalogueName { name, regional } = CatalogueName::of(model);
         let undated =
-            model.rsplit_once('-').filter(|(_, date)| date.len() == 8 && date.bytes().all(|b| b.is_ascii_digit()));
-        let names = [Some(model), undated.map(|(name, _)| name), model.strip_suffix("-latest")];
+            name.rsplit_once('-').filter(|(_, date)| date.len() == 8 && date.bytes().all(|b| b.is_ascii_digit()));
+        let names = [Some(name), undated.map(|(name, _)| name), name.strip_suffix("-latest")];
         let builtin: BTreeMap<String, Price> = toml::from_str(PRICES).unwrap_or_default();
-        let mut names = names.into_iter().flatten();
-        names.find_map(|name| self.prices.get(name).or_else(|| builtin.get(name)).copied())
+        names.into_iter().flatten().find_map(|name| {
+            let listed = || {
+                let price = builtin.get(name)?;
+                Some(if regional && !is_same_everywhere(name) { price.regional() } else { *price })
+            };
+            self.prices.get(name).copied().or_else(listed)
+        })
     }
 
     /// Why a request for this model can't be paid for, if it can't.
@@ -283,6 +409,62 @@ mod tests {
         assert_eq!((budget.unpriced("house-model"), budget.unpriced("claude-haiku-4-5")), (None, None));
         assert!(budget.unpriced("no-such-model").is_some_and(|why| why.contains("limits.prices")));
         assert_eq!(Budget { tokens: Some(5), ..Budget::default() }.unpriced("no-such-model"), None);
+    }
+
+    #[test]
+    fn the_providers_names_lead_to_the_same_prices() {
+        let budget = Budget { cost_usd: Some(1.0), ..Budget::default() };
+        let listed = |name: &str| budget.price(name).expect("a price");
+        let arn =
+            "arn:aws:bedrock:eu-central-1:123456789012:inference-profile/eu.anthropic.claude-sonnet-4-5-20250929-v1:0";
+        for (name, price) in [
+            ("global.anthropic.claude-sonnet-4-5-20250929-v1:0", listed("claude-sonnet-4-5")),
+            ("eu.anthropic.claude-sonnet-4-5-20250929-v1:0", listed("claude-sonnet-4-5").regional()),
+            ("us-gov.anthropic.claude-sonnet-4-5-20250929-v1:0", listed("claude-sonnet-4-5").regional()),
+            ("anthropic.claude-opus-5-5", listed("claude-opus-5-5").regional()),
+            ("anthropic.claude-opus-4-6-v1", listed("claude-opus-4-6").regional()),
+            ("us.anthropic.claude-3-haiku-20240307-v1:0:48k", listed("claude-3-haiku")),
+            ("us.anthropic.claude-sonnet-4-20250514-v1:0", listed("claude-sonnet-4")),
+            (arn, listed("claude-sonnet-4-5").regional()),
+            (
+                "arn:aws-us-gov:bedrock:us-gov-west-1::foundation-model/anthropic.claude-3-haiku-20240307-v1:0",
+                listed("claude-3-haiku"),
+            ),
+            ("claude-haiku-4-5@20251001", listed("claude-haiku-4-5")),
+            ("europe-west1/claude-haiku-4-5@20251001", listed("claude-haiku-4-5").regional()),
+            ("eu/claude-opus-5-5", listed("claude-opus-5-5").regional()),
+            ("us-east5/claude-3-5-sonnet-v2@20241022", listed("claude-3-5-sonnet")),
+        ] {
+            assert_eq!(budget.price(name), Some(price), "{name}");
+        }
+        for name in [
+            "arn:aws:bedrock:eu-central-1:123456789012:application-inference-profile/abcd1234efgh",
+            "arn:aws:bedrock:eu-central-1:123456789012:custom-model/anthropic.claude-haiku-4-5-20251001-v1:0",
+            "arn:aws:sagemaker:eu-central-1:123456789012:inference-profile/eu.anthropic.claude-haiku-4-5-20251001-v1:0",
+            "eu.amazon.nova-pro-v1:0",
+            "not/eu.anthropic.claude-haiku-4-5-20251001-v1:0",
+            "somewhere/claude-haiku-4-5",
+            "eu.anthropic.no-such-model-v1:0",
+        ] {
+            assert_eq!(budget.price(name), None, "{name}");
+            assert!(budget.unpriced(name).is_some_and(|why| why.contains(name)), "{name}");
+        }
+        let own = Price { input: 7.0, ..listed("claude-opus-5") };
+        let profile = "arn:aws:bedrock:eu-central-1:123456789012:application-inference-profile/abcd1234efgh";
+        let prices = [(profile.to_owned(), own), ("claude-haiku-4-5".to_owned(), own)].into();
+        let budget = Budget { prices, ..budget };
+        for name in [profile, "eu.anthropic.claude-haiku-4-5-20251001-v1:0", "europe-west1/claude-haiku-4-5@20251001"] {
+            assert_eq!(budget.price(name), Some(own), "a manifest's own price has no tenth added: {name}");
+        }
+    }
+
+    #[test]
+    fn of_two_counts_the_larger_counts() {
+        let one = Tokens { input: 5, cache_write: 1, cache_write_hour: 4, cache_read: 9, output: 1 };
+        let other = Tokens { input: 4, cache_write: 7, cache_write_hour: 0, cache_read: 2, output: 3 };
+        let both = Tokens { input: 5, cache_write: 3, cache_write_hour: 4, cache_read: 9, output: 3 };
+        assert_eq!((one.at_least(other), other.at_least(one)), (both, both));
+        assert_eq!(Tokens::read(&json!({ "inputTokens": 5, "outputTokens": 5 })), None);
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! Map: `control` (verbs and answers of the control sockets), `proposal/` (what an agent asked for, and its record),
 //! `access` (a line for each request), `push_report` (a line for each pushed ref), `receipt` (lines for each output), `run_record` (`metadata.json`), `cassette` (recorded
-//! model traffic) and how it is played: `messages` (the model's API), `sse` (event streams).
+//! model traffic) and how it is played: `model_call` (which request is which), `messages` (the model's API), `sse` (event streams),
+//! `event_stream` (Amazon's framing of them).
 //!
 //! Always: unknown keys are errors; no line holds a secret's value. No clock, no file system, no environment, no process, no
 //! network, no tokio. What is allowed is decided in `bottle-policy`.
@@ -10,7 +11,9 @@
 pub mod access;
 pub mod cassette;
 pub mod control;
+pub mod event_stream;
 pub mod messages;
+pub mod model_call;
 pub mod proposal;
 pub mod push_report;
 pub mod receipt;

@@ -1,19 +1,34 @@
-//! The Messages API as a replay speaks it: what a request asks, and a turn as a reply, whole or as an event stream.
+//! The Messages API as a replay speaks it: what a request asks, and a turn as a reply, whole or as a stream of events.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use crate::cassette::Turn;
+use crate::event_stream::Message;
+use crate::model_call::ModelPath;
 
-/// What a replay needs to know of a request's body.
+/// The form of a reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReplyForm {
+    /// One message.
+    Whole,
+    /// Server-sent events.
+    Sse,
+    /// Events in Amazon's framing.
+    EventStream,
+}
+
+/// What a replay needs to know of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelRequest {
     /// How many messages of role `assistant` it carries.
     pub after: u32,
     /// The model it asks for.
     pub model: String,
-    /// Whether the reply is an event stream.
-    pub stream: bool,
+    /// The form of its reply.
+    pub form: ReplyForm,
     /// The size of its body in bytes.
     pub size: usize,
     /// How many tokens its reply may have at most, as it says.
@@ -21,15 +36,15 @@ pub struct ModelRequest {
 }
 
 impl ModelRequest {
-    /// Reads a body; nothing where it is not JSON with `messages`.
-    pub fn parse(body: &[u8]) -> Option<Self> {
+    /// Reads a body sent to this path; nothing where it is not JSON with `messages`.
+    pub fn parse(path: &ModelPath, body: &[u8]) -> Option<Self> {
         let value: Value = serde_json::from_slice(body).ok()?;
         let messages = value.get("messages")?.as_array()?;
         let after = messages.iter().filter(|message| message["role"] == "assistant").count();
         Some(Self {
             after: u32::try_from(after).ok()?,
-            model: value["model"].as_str().unwrap_or_default().to_owned(),
-            stream: value["stream"].as_bool().unwrap_or(false),
+            model: path.model().or_else(|| value["model"].as_str()).unwrap_or_default().to_owned(),
+            form: path.form(value["stream"].as_bool().unwrap_or(false)),
             size: body.len(),
             most: value["max_tokens"].as_u64().unwrap_or_default(),
         })
@@ -72,10 +87,16 @@ pub fn with_notice(body: &[u8], notice: &str) -> Option<Vec<u8>> {
 pub struct Reply {
     /// HTTP status.
     pub status: u16,
-    /// `text/event-stream` or `application/json`.
+    /// `text/event-stream`, `application/json` or Amazon's event stream.
     pub content_type: &'static str,
     /// The body.
-    pub body: String,
+    pub body: Vec<u8>,
+}
+
+impl Reply {
+    fn json(status: u16, body: &Value) -> Self {
+        Self { status, content_type: "application/json", body: body.to_string().into_bytes() }
+    }
 }
 
 /// The turn with this index as the answer to a request.
@@ -83,21 +104,42 @@ pub fn reply(turn: &Turn, index: usize, request: &ModelRequest) -> Reply {
     if let Some(status) = turn.error_status() {
         return error(status, turn.text.as_deref().unwrap_or("recorded error"));
     }
-    if request.stream {
-        Reply { status: 200, content_type: "text/event-stream; charset=utf-8", body: stream(turn, index, request) }
-    } else {
-        let mut message = head(turn, index, request);
-        message["content"] = turn.blocks(index).into();
-        message["stop_reason"] = turn.stop_reason().into();
-        message["usage"] = usage(turn, index, request);
-        Reply { status: 200, content_type: "application/json", body: message.to_string() }
+    let events = || events(turn, index, request).into_iter();
+    match request.form {
+        ReplyForm::Sse => {
+            let lines = events()
+                .map(|event| format!("event: {}\ndata: {event}\n\n", event["type"].as_str().unwrap_or_default()));
+            let body = lines.collect::<String>().into_bytes();
+            Reply { status: 200, content_type: "text/event-stream; charset=utf-8", body }
+        }
+        ReplyForm::EventStream => {
+            Reply { status: 200, content_type: EVENT_STREAM, body: events().flat_map(|event| chunk(&event)).collect() }
+        }
+        ReplyForm::Whole => {
+            let mut message = head(turn, index, request);
+            message["content"] = turn.blocks(index).into();
+            message["stop_reason"] = turn.stop_reason().into();
+            message["usage"] = usage(turn, index, request);
+            Reply::json(200, &message)
+        }
     }
 }
 
-/// The answer to `/v1/messages/count_tokens`: a guess from the size of the body.
-pub fn count_tokens(body: &[u8]) -> Reply {
-    let body = json!({ "input_tokens": guess(body.len()) }).to_string();
-    Reply { status: 200, content_type: "application/json", body }
+/// The content type of Amazon's event streams.
+pub const EVENT_STREAM: &str = "application/vnd.amazon.eventstream";
+
+/// An event as Amazon Bedrock frames it.
+pub fn chunk(event: &Value) -> Vec<u8> {
+    let headers = [(":event-type", "chunk"), (":content-type", "application/json"), (":message-type", "event")];
+    let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+    let payload = json!({ "bytes": STANDARD.encode(event.to_string()) }).to_string().into_bytes();
+    Message { headers, payload }.to_bytes()
+}
+
+/// The answer to a request to count tokens: a guess from the size of the body.
+pub fn count_tokens(path: &ModelPath, body: &[u8]) -> Reply {
+    let key = if matches!(path, ModelPath::Bedrock { .. }) { "inputTokens" } else { "input_tokens" };
+    Reply::json(200, &json!({ key: guess(body.len()) }))
 }
 
 /// An error as the API words it.
@@ -112,8 +154,7 @@ pub fn error(status: u16, message: &str) -> Reply {
         400..=499 => "invalid_request_error",
         _ => "api_error",
     };
-    let body = json!({ "type": "error", "error": { "type": kind, "message": message } }).to_string();
-    Reply { status, content_type: "application/json", body }
+    Reply::json(status, &json!({ "type": "error", "error": { "type": kind, "message": message } }))
 }
 
 /// The status that an error event inside a stream stands for.
@@ -159,12 +200,9 @@ fn usage(turn: &Turn, index: usize, request: &ModelRequest) -> Value {
     })
 }
 
-fn stream(turn: &Turn, index: usize, request: &ModelRequest) -> String {
-    let mut out = String::new();
-    let mut event = |data: Value| {
-        let name = data["type"].as_str().unwrap_or_default();
-        out.push_str(&format!("event: {name}\ndata: {data}\n\n"));
-    };
+fn events(turn: &Turn, index: usize, request: &ModelRequest) -> Vec<Value> {
+    let mut events = vec![];
+    let mut event = |data: Value| events.push(data);
     let usage = usage(turn, index, request);
     let mut message = head(turn, index, request);
     message["usage"] = usage.clone();
@@ -186,7 +224,7 @@ fn stream(turn: &Turn, index: usize, request: &ModelRequest) -> String {
     let delta = json!({ "stop_reason": turn.stop_reason(), "stop_sequence": null });
     event(json!({ "type": "message_delta", "delta": delta, "usage": usage }));
     event(json!({ "type": "message_stop" }));
-    out
+    events
 }
 
 /// A block as it begins in a stream, and what follows to fill it; a kind that is not known here comes whole.

@@ -1,19 +1,69 @@
-//! A reply of the Messages API, folded back into a turn as it streams past.
+//! A reply of the Messages API, folded back into a turn as it streams past: server-sent events, or the same events in Amazon's framing.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bottle_policy::budget::Tokens;
 use serde_json::{Map, Value};
 
 use crate::cassette::Turn;
-use crate::messages::status_of;
+use crate::event_stream::{Decoder, Message};
+use crate::messages::{EVENT_STREAM, status_of};
 
 /// A line above this length is no event of the API; the reply is then not recorded.
 const LONGEST_LINE: usize = 16 << 20;
 
-/// Takes the bytes of an event stream in any pieces; knows the turn once the message has ended.
+/// What a reply says of its cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Metered {
+    /// All of it.
+    Whole(Tokens),
+    /// So much until it broke off; of its output about four bytes are a token.
+    Partly(Tokens),
+    /// Nothing.
+    Silent,
+    /// It can't be read.
+    Unreadable,
+}
+
+impl Metered {
+    /// Reads the `usage` of a whole message.
+    pub fn of_usage(usage: Option<&Value>) -> Self {
+        usage.and_then(Tokens::read).map_or(Self::Silent, Self::Whole)
+    }
+
+    /// The same where a second count says that it was at least so much.
+    pub fn at_least(self, second: Tokens) -> Self {
+        match self {
+            Self::Whole(tokens) => Self::Whole(tokens.at_least(second)),
+            Self::Partly(tokens) => Self::Partly(tokens.at_least(second)),
+            other => other,
+        }
+    }
+}
+
+/// How a stream's events are told apart.
+#[derive(Debug)]
+enum Framing {
+    /// By lines, of which this one has not ended.
+    Lines(Vec<u8>),
+    /// As Amazon does.
+    Messages(Decoder),
+}
+
+impl Default for Framing {
+    fn default() -> Self {
+        Self::Lines(vec![])
+    }
+}
+
+/// Takes the bytes of a stream of events in any pieces; knows the turn once the message has ended.
 #[derive(Debug, Default)]
 pub struct Fold {
-    line: Vec<u8>,
+    framing: Framing,
     turn: Turn,
+    usage: Option<Value>,
+    /// A second count of the tokens, which Bedrock adds at the end.
+    counted_again: Tokens,
     blocks: Vec<Block>,
     /// Bytes of what the model has said.
     said: u64,
@@ -29,33 +79,72 @@ struct Block {
 }
 
 impl Fold {
+    /// A fold of a reply with this content type; none where it is no stream.
+    pub fn of_kind(content_type: &[u8]) -> Option<Self> {
+        let framing = match content_type {
+            kind if kind.starts_with(b"text/event-stream") => Framing::Lines(vec![]),
+            kind if kind.starts_with(EVENT_STREAM.as_bytes()) => Framing::Messages(Decoder::default()),
+            _ => return None,
+        };
+        Some(Self { framing, ..Self::default() })
+    }
+
     /// The next bytes of the stream.
-    pub fn push(&mut self, mut bytes: &[u8]) {
+    pub fn push(&mut self, bytes: &[u8]) {
         if self.broken {
             return;
         }
-        while let Some(end) = bytes.iter().position(|b| *b == b'\n') {
-            self.line.extend_from_slice(&bytes[..end]);
-            bytes = &bytes[end + 1..];
-            let line = std::mem::take(&mut self.line);
-            self.line(&line);
-        }
-        self.line.extend_from_slice(bytes);
-        if self.line.len() > LONGEST_LINE {
-            self.broken = true;
-            self.line = vec![];
+        match std::mem::take(&mut self.framing) {
+            Framing::Lines(line) => self.push_lines(line, bytes),
+            Framing::Messages(decoder) => self.push_messages(decoder, bytes),
         }
     }
 
-    /// What the reply has cost so far, and whether that is an estimate, because its end has not come. Nothing where it has
-    /// not begun.
-    pub fn spent(&self) -> Option<(Tokens, bool)> {
-        let mut tokens = Tokens::of(self.turn.usage.as_ref()?);
-        // The last count comes with the end; until then about four bytes are a token.
-        if !self.done {
-            tokens.output = tokens.output.max(self.said / 4);
+    fn push_lines(&mut self, mut line: Vec<u8>, mut bytes: &[u8]) {
+        while let Some(end) = bytes.iter().position(|b| *b == b'\n') {
+            line.extend_from_slice(&bytes[..end]);
+            bytes = &bytes[end + 1..];
+            self.line(&line);
+            line.clear();
         }
-        Some((tokens, !self.done))
+        line.extend_from_slice(bytes);
+        if line.len() > LONGEST_LINE {
+            self.broken = true;
+            line = vec![];
+        }
+        self.framing = Framing::Lines(line);
+    }
+
+    fn push_messages(&mut self, mut decoder: Decoder, bytes: &[u8]) {
+        decoder.push(bytes);
+        loop {
+            match decoder.message() {
+                Ok(Some(message)) => self.message(&message),
+                Ok(None) => break,
+                Err(_) => self.broken = true,
+            }
+            if self.broken {
+                return;
+            }
+        }
+        self.framing = Framing::Messages(decoder);
+    }
+
+    /// What the reply says of its cost so far.
+    pub fn spent(&self) -> Metered {
+        if self.broken && !self.done {
+            return Metered::Unreadable;
+        }
+        let metered = match (&self.usage, self.done && self.turn.error_status().is_none()) {
+            (usage, true) => Metered::of_usage(usage.as_ref()),
+            // The last count comes with the end.
+            (Some(usage), false) => {
+                let tokens = Tokens::of(usage);
+                Metered::Partly(Tokens { output: tokens.output.max(self.said / 4), ..tokens })
+            }
+            (None, false) => Metered::Silent,
+        };
+        metered.at_least(self.counted_again)
     }
 
     /// The turn, where the stream was whole.
@@ -63,18 +152,56 @@ impl Fold {
         if self.broken || !self.done {
             return None;
         }
-        self.turn.content = self.blocks.into_iter().map(|block| block.value).collect();
+        if self.turn.error_status().is_none() {
+            self.turn.content = self.blocks.into_iter().map(|block| block.value).collect();
+            self.turn.usage = self.usage;
+        }
         Some(self.turn)
     }
 
     fn line(&mut self, line: &[u8]) {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
+        // Some gateways say something after the end.
+        if self.done {
+            return;
+        }
         let Some(data) = line.strip_prefix(b"data:") else { return };
         if let Ok(event) = serde_json::from_slice::<Value>(data.trim_ascii()) {
             self.event(&event);
         } else {
             self.broken = true;
         }
+    }
+
+    fn message(&mut self, message: &Message) {
+        if self.done {
+            return;
+        }
+        match (message.header(":message-type"), message.header(":event-type")) {
+            (Some("event"), Some("chunk")) => {
+                let payload: Value = serde_json::from_slice(&message.payload).unwrap_or_default();
+                let bytes = payload["bytes"].as_str().and_then(|bytes| STANDARD.decode(bytes).ok());
+                match bytes.and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok()) {
+                    Some(event) => self.event(&event),
+                    None => self.broken = true,
+                }
+            }
+            // Clients pass over it, too.
+            (Some("event"), Some(_)) => {}
+            (Some("exception"), _) => {
+                let payload: Value = serde_json::from_slice(&message.payload).unwrap_or_default();
+                let kind = message.header(":exception-type").unwrap_or_default();
+                self.fail(status_of_exception(kind), payload["message"].as_str());
+            }
+            (Some("error"), _) => self.fail(500, message.header(":error-message")),
+            _ => self.broken = true,
+        }
+    }
+
+    /// Ends the turn with an error.
+    fn fail(&mut self, status: u16, text: Option<&str>) {
+        self.turn = Turn { status: Some(status), text: text.map(str::to_owned), ..Turn::default() };
+        self.done = true;
     }
 
     fn event(&mut self, event: &Value) {
@@ -105,16 +232,13 @@ impl Fold {
                 self.turn.stop_reason = event["delta"]["stop_reason"].as_str().map(str::to_owned);
                 self.take_usage(&event["usage"]);
             }
-            Some("message_stop") => self.done = true,
+            Some("message_stop") => {
+                self.counted_again = Tokens::of_bedrock(&event["amazon-bedrock-invocationMetrics"]);
+                self.done = true;
+            }
             Some("error") => {
                 let error = &event["error"];
-                self.turn = Turn {
-                    status: Some(status_of(error["type"].as_str().unwrap_or_default())),
-                    text: error["message"].as_str().map(str::to_owned),
-                    ..Turn::default()
-                };
-                self.blocks.clear();
-                self.done = true;
+                self.fail(status_of(error["type"].as_str().unwrap_or_default()), error["message"].as_str());
             }
             _ => {}
         }
@@ -146,7 +270,7 @@ impl Fold {
     /// Later counts replace earlier ones, key by key.
     fn take_usage(&mut self, usage: &Value) {
         let Some(new) = usage.as_object() else { return };
-        let known = self.turn.usage.get_or_insert_with(|| Value::Object(Map::new()));
+        let known = self.usage.get_or_insert_with(|| Value::Object(Map::new()));
         if let Some(known) = known.as_object_mut() {
             known.extend(
                 new.iter().filter(|(_, value)| !value.is_null()).map(|(key, value)| (key.clone(), value.clone())),
@@ -155,11 +279,24 @@ impl Fold {
     }
 }
 
-/// The turn that a whole reply is: an event stream, a JSON message or an API error; nothing where it is none of these.
-pub fn turn_of(status: u16, body: &[u8]) -> Option<Turn> {
+/// The status that an exception inside one of Bedrock's streams stands for.
+fn status_of_exception(kind: &str) -> u16 {
+    match kind {
+        "validationException" => 400,
+        "throttlingException" => 429,
+        "modelTimeoutException" => 408,
+        "modelStreamErrorException" => 424,
+        "serviceUnavailableException" => 503,
+        _ => 500,
+    }
+}
+
+/// The turn that a whole reply is: a stream of events, a JSON message or an API error; nothing where it is none of these.
+pub fn turn_of(status: u16, content_type: &[u8], body: &[u8]) -> Option<Turn> {
     if status != 200 {
         let value: Value = serde_json::from_slice(body).unwrap_or_default();
-        let text = value["error"]["message"].as_str().map(str::to_owned);
+        // Amazon has no `error` around it.
+        let text = value["error"]["message"].as_str().or_else(|| value["message"].as_str()).map(str::to_owned);
         return Some(Turn { status: Some(status), text, ..Turn::default() });
     }
     if let Ok(value) = serde_json::from_slice::<Value>(body) {
@@ -171,7 +308,7 @@ pub fn turn_of(status: u16, body: &[u8]) -> Option<Turn> {
             ..Turn::default()
         });
     }
-    let mut fold = Fold::default();
+    let mut fold = Fold::of_kind(content_type)?;
     fold.push(body);
     fold.finish()
 }
@@ -179,7 +316,7 @@ pub fn turn_of(status: u16, body: &[u8]) -> Option<Turn> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::messages::{ModelRequest, reply};
+    use crate::messages::{ModelRequest, Reply, ReplyForm, chunk, reply};
     use proptest::prelude::*;
     use serde_json::json;
 
@@ -199,43 +336,107 @@ mod tests {
         }
     }
 
-    fn request(stream: bool) -> ModelRequest {
-        ModelRequest { after: 0, model: "asked-for".into(), stream, size: 100, most: 0 }
+    fn request(form: ReplyForm) -> ModelRequest {
+        ModelRequest { after: 0, model: "asked-for".into(), form, size: 100, most: 0 }
     }
+
+    fn kind(reply: &Reply) -> &'static [u8] {
+        reply.content_type.as_bytes()
+    }
+
+    const SSE: &[u8] = b"text/event-stream";
 
     proptest! {
         #[test]
         fn a_rendered_turn_folds_back_from_any_pieces(cuts in proptest::collection::vec(1usize..200, 1..40)) {
-            let body = reply(&turn(), 3, &request(true)).body;
-            let mut rest = body.as_bytes();
-            let mut fold = Fold::default();
-            for cut in cuts.iter().cycle() {
-                if rest.is_empty() { break; }
-                let (piece, after) = rest.split_at((*cut).min(rest.len()));
-                fold.push(piece);
-                rest = after;
+            for form in [ReplyForm::Sse, ReplyForm::EventStream] {
+                let reply = reply(&turn(), 3, &request(form));
+                let mut rest = &reply.body[..];
+                let mut fold = Fold::of_kind(kind(&reply)).expect("a stream");
+                for cut in cuts.iter().cycle() {
+                    if rest.is_empty() { break; }
+                    let (piece, after) = rest.split_at((*cut).min(rest.len()));
+                    fold.push(piece);
+                    rest = after;
+                }
+                let tokens = Tokens { input: 12, output: 34, ..Tokens::default() };
+                prop_assert_eq!(fold.spent(), Metered::Whole(tokens));
+                prop_assert_eq!(fold.finish(), Some(turn()));
             }
-            prop_assert_eq!(fold.finish(), Some(turn()));
         }
     }
 
     #[test]
     fn a_whole_message_and_an_error_are_turns_too() {
-        assert_eq!(turn_of(200, reply(&turn(), 0, &request(false)).body.as_bytes()), Some(turn()));
+        let whole = reply(&turn(), 0, &request(ReplyForm::Whole));
+        assert_eq!(turn_of(200, kind(&whole), &whole.body), Some(turn()));
         let error = Turn { status: Some(529), text: Some("Overloaded".into()), ..Turn::default() };
-        let sent = reply(&error, 0, &request(true));
-        assert_eq!((sent.status, turn_of(529, sent.body.as_bytes())), (529, Some(error)));
+        let sent = reply(&error, 0, &request(ReplyForm::EventStream));
+        assert_eq!((sent.status, turn_of(529, kind(&sent), &sent.body)), (529, Some(error)));
+        let amazons = Turn { status: Some(429), text: Some("Too many".into()), ..Turn::default() };
+        assert_eq!(turn_of(429, b"application/json", b"{\"message\":\"Too many\"}"), Some(amazons));
     }
 
     #[test]
     fn a_stream_that_breaks_off_is_no_turn() {
-        let body = reply(&turn(), 0, &request(true)).body;
+        let body = String::from_utf8(reply(&turn(), 0, &request(ReplyForm::Sse)).body).expect("text");
         let cut = body.find("event: message_stop").expect("an end");
-        assert_eq!(turn_of(200, &body.as_bytes()[..cut]), None);
+        assert_eq!(turn_of(200, SSE, &body.as_bytes()[..cut]), None);
         let mut error = body[..cut].to_owned();
         error.push_str(
             "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"x\"}}\n\n",
         );
-        assert_eq!(turn_of(200, error.as_bytes()).and_then(|turn| turn.status), Some(529));
+        assert_eq!(turn_of(200, SSE, error.as_bytes()).and_then(|turn| turn.status), Some(529));
+        // What it has cost is not forgotten for that.
+        let mut fold = Fold::default();
+        fold.push(error.as_bytes());
+        assert!(matches!(fold.spent(), Metered::Partly(Tokens { input: 12, output: 34, .. })), "{:?}", fold.spent());
+    }
+
+    fn bedrocks(messages: &[Vec<u8>]) -> Fold {
+        let mut fold = Fold::of_kind(EVENT_STREAM.as_bytes()).expect("a stream");
+        fold.push(&messages.concat());
+        fold
+    }
+
+    fn began(input: u64, output: u64) -> Vec<u8> {
+        let usage = json!({ "input_tokens": input, "output_tokens": output });
+        chunk(&json!({ "type": "message_start", "message": { "model": "m", "usage": usage } }))
+    }
+
+    #[test]
+    fn what_bedrock_counts_a_second_time_counts_where_it_is_more() {
+        let metrics = json!({ "inputTokenCount": 90, "outputTokenCount": 3, "cacheReadInputTokenCount": 7,
+            "cacheWriteInputTokenCount": 5, "invocationLatency": 1, "firstByteLatency": 1 });
+        let stop = json!({ "type": "message_stop", "amazon-bedrock-invocationMetrics": metrics });
+        let tokens = Tokens { input: 90, output: 20, cache_read: 7, cache_write: 5, ..Tokens::default() };
+        assert_eq!(bedrocks(&[began(10, 20), chunk(&stop)]).spent(), Metered::Whole(tokens));
+    }
+
+    #[test]
+    fn what_can_t_be_read_of_amazons_framing_is_not_taken_for_less() {
+        let mut flipped = began(10, 20);
+        let last = flipped.len() - 1;
+        flipped[last] ^= 1;
+        let frame = |kind: &str, payload: &str| {
+            let headers =
+                [(":message-type", kind), (":event-type", "chunk"), (":exception-type", "throttlingException")];
+            let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+            Message { headers, payload: payload.as_bytes().to_vec() }.to_bytes()
+        };
+        for broken in
+            [flipped, vec![0xFF; 40], frame("event", "{}"), frame("event", "{\"bytes\":\"e30\"}"), frame("?", "")]
+        {
+            let fold = bedrocks(&[began(10, 20), broken, chunk(&json!({ "type": "message_stop" }))]);
+            assert_eq!(fold.spent(), Metered::Unreadable);
+            assert_eq!(fold.finish(), None);
+        }
+        let fold = bedrocks(&[began(10, 20), frame("exception", "{\"message\":\"slow down\"}")]);
+        assert_eq!(fold.spent(), Metered::Partly(Tokens { input: 10, output: 20, ..Tokens::default() }));
+        let error = Turn { status: Some(429), text: Some("slow down".into()), ..Turn::default() };
+        assert_eq!(fold.finish(), Some(error));
+        assert_eq!(bedrocks(&[]).spent(), Metered::Silent);
+        let ended = chunk(&json!({ "type": "message_stop" }));
+        assert_eq!(bedrocks(&[ended]).spent(), Metered::Silent, "an answer without a usage");
     }
 }

@@ -2,4 +2,5 @@
 
 mod image;
 mod own;
+mod providers;
 mod user;

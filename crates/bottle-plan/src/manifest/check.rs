@@ -2,6 +2,7 @@
 
 mod cache;
 mod git;
+mod model;
 mod secrets;
 mod services;
 
@@ -104,6 +105,7 @@ fn check_bottle(bottle: &BottleEntry, manifest: &Manifest, at: &At) -> Checked {
     for (name, value) in &bottle.env {
         check_variable(name, value, &at.key("env").key(name))?;
     }
+    model::check(bottle, at)?;
     check_resources(&bottle.resources, &at.key("resources"))?;
     for (index, route) in bottle.egress.routes.iter().enumerate() {
         check_route(route, &at.key("egress").key("routes").item(index))?;
@@ -144,6 +146,10 @@ fn check_pipelock(bottle: &BottleEntry, pipelock: &At) -> Checked {
     }
     let egress = bottle.egress_with_setup();
     let (routes, presets) = (!egress.routes.is_empty(), !egress.presets.is_empty());
+    if !bottle.pipelock.api_allowlist.is_empty() && bottle.model.is_some() {
+        let problem = "has no effect in a bottle whose `model` is a route";
+        return Err(pipelock.key("api_allowlist").wrong(problem).hint("make each host a route"));
+    }
     if !bottle.pipelock.api_allowlist.is_empty() && (routes || presets) {
         let what = if routes { "routes" } else { "presets" };
         return Err(pipelock
@@ -202,7 +208,11 @@ fn check_supervise(bottle: &BottleEntry, at: &At) -> Checked {
         }
     }
     let egress = &bottle.egress;
-    if egress.routes.is_empty() && egress.presets.is_empty() && !bottle.supervise.auto.is_empty() {
+    if egress.routes.is_empty()
+        && egress.presets.is_empty()
+        && bottle.model.is_none()
+        && !bottle.supervise.auto.is_empty()
+    {
         return Err(at
             .key("auto")
             .wrong("has no effect in a bottle without egress routes: its proxy allows whole hosts")
@@ -330,9 +340,12 @@ fn check_agent(agent: &Agent, manifest: &Manifest, at: &At) -> Checked {
     if let Some(model) = agent.model.as_ref().filter(|model| !is_one_word(model)) {
         return Err(at.key("model").wrong(&format!("`{model}` is not the name of a model")));
     }
+    model::check_agent(agent, manifest, at)?;
     check_limits(&agent.limits, &at.key("limits"))?;
     // Aliases such as `sonnet` are resolved by Claude Code; egress sees what they stand for.
-    if let Some(model) = agent.model.as_ref().filter(|model| model.starts_with("claude-"))
+    let is_id = |model: &str| model.starts_with("claude-") || model.contains("anthropic.") || model.starts_with("arn:");
+    if let Some(model) = agent.model.as_deref().map(|model| model.strip_suffix("[1m]").unwrap_or(model))
+        && is_id(model)
         && agent.limits.budget().unpriced(model).is_some()
     {
         return Err(at

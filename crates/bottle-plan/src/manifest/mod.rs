@@ -8,6 +8,7 @@ mod cache;
 mod check;
 mod credential;
 mod error;
+mod model;
 mod offer;
 mod plain_http;
 mod position;
@@ -39,6 +40,8 @@ pub(crate) use check::keyscan;
 pub(crate) use credential::at_home;
 pub use credential::{CredentialEntry, Credentials};
 pub use error::ManifestError;
+pub(crate) use model::ModelEndpoint;
+pub use model::{ModelEntry, Provider};
 pub use offer::offer;
 pub use plain_http::PlainHttpError;
 pub(crate) use plain_http::warning as plain_http_warning;
@@ -91,6 +94,9 @@ pub struct BottleEntry {
     /// Variables that the agent sees; never a secret.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
+    /// Where the model is; Anthropic's API, by a route of `egress`, where it is not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<ModelEntry>,
     /// The guest's share of the machine.
     #[serde(default)]
     pub resources: Resources,

@@ -9,7 +9,7 @@ use super::policies::DoorRules;
 use super::presets::Presets;
 use super::types::{CaPlan, GitPlan, GuestPlan, HOME, ROOT, ServicePlan, ServicePort, TOOLS_DIR};
 use crate::facts::HostTools;
-use crate::manifest::BottleEntry;
+use crate::manifest::{BottleEntry, ModelEndpoint};
 
 /// The variables that name a file of CAs to programs that don't read the system's store by themselves.
 const CA_VARIABLES: [&str; 7] = [
@@ -32,6 +32,8 @@ const SYSTEM_PATH: [&str; 3] = ["/usr/local/bin", "/usr/bin", "/bin"];
 /// What the guest is made of.
 pub(super) struct Guest<'a> {
     pub(super) bottle: &'a BottleEntry,
+    /// Where the model is, where the manifest says so.
+    pub(super) model: Option<&'a ModelEndpoint>,
     pub(super) rules: &'a DoorRules,
     pub(super) presets: &'a Presets,
     pub(super) doors: &'a [Door],
@@ -137,6 +139,9 @@ impl Guest<'_> {
         set("NODE_USE_ENV_PROXY", "1");
         // Longer than a proposal waits, in milliseconds.
         set("MCP_TOOL_TIMEOUT", &((self.bottle.supervise.timeout.0 + 60) * 1000).to_string());
+        for (name, value) in self.model.iter().flat_map(|model| &model.env) {
+            set(name, value);
+        }
         for name in &self.rules.placeholders {
             set(name, &placeholder(name));
         }

@@ -20,7 +20,9 @@ use super::upstreams::{Upstreams, ci_token};
 use super::words::Words;
 use super::*;
 use crate::facts::HostFacts;
-use crate::manifest::{Agent, BottleEntry, DEFAULT_AGENT, Egress, GitEntry, Manifest, Setup};
+use crate::manifest::{
+    Agent, BottleEntry, DEFAULT_AGENT, Egress, GitEntry, Manifest, ModelEndpoint, ModelEntry, Setup,
+};
 use crate::name::words;
 use crate::task::{Source, Task, Work, what};
 use crate::tokens::injection;
@@ -38,11 +40,13 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
     let upstreams = Upstreams::of(task, (manifest, bottle), facts, &mut notes)?;
     let backend = options.backend.unwrap_or(facts.backend);
     note_backend(backend, facts, options, &mut notes);
+    let model = model(bottle)?;
     let reach = |egress: &Egress, notes: &mut _| {
         let presets = Presets::of(&egress.presets, facts, backend, notes)?;
         // The manifest's own go first: one of them may have the credential that a preset's host asks for.
         let routes = [&egress.routes[..], &presets.routes].concat();
-        let rules = DoorRules::of(bottle, routes, &agent.limits, &upstreams, sources, options, notes)?;
+        let rules =
+            DoorRules::of((bottle, model.as_ref()), routes, &agent.limits, &upstreams, sources, options, notes)?;
         Ok::<_, PlanError>((presets, rules))
     };
     let (presets, rules) = reach(&bottle.egress_with_setup(), &mut notes)?;
@@ -65,6 +69,7 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
     let tools = &facts.tools;
     let guest = Guest {
         bottle,
+        model: model.as_ref(),
         rules: &rules,
         presets: &presets,
         doors: &doors,
@@ -106,6 +111,7 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
         who: manifest.triggers.who.clone(),
         mention: manifest.triggers.mention.clone(),
         ci: ci(facts),
+        model: model_plan(bottle, model.as_ref()),
         agent: AgentPlan {
             name: agent_name,
             bottle: bottle_name,
@@ -159,6 +165,17 @@ fn choose<'a>(task: &Task, manifest: &'a Manifest, options: &Options) -> Result<
         return Err(PlanError::NoTask(agent_name));
     }
     Ok(Chosen { agent_name, agent, bottle_name, bottle })
+}
+
+/// Where the model is, if the manifest says so.
+fn model(bottle: &BottleEntry) -> Result<Option<ModelEndpoint>, PlanError> {
+    let endpoint = bottle.model.as_ref().map(ModelEntry::endpoint).transpose();
+    endpoint.map_err(|error| PlanError::Facts(format!("model.{}: {}", error.key, error.problem)))
+}
+
+fn model_plan(bottle: &BottleEntry, endpoint: Option<&ModelEndpoint>) -> Option<ModelPlan> {
+    let (entry, endpoint) = (bottle.model.as_ref()?, endpoint?);
+    Some(ModelPlan { provider: entry.provider, url: endpoint.base.clone() })
 }
 
 /// Says which route's findings, and which pushes, nobody can be asked about.
@@ -347,6 +364,7 @@ fn may_be_pushed(git: &GitPlan, upstreams: &Upstreams, notes: &mut Vec<String>) 
 fn for_git_alone(bottle: &BottleEntry) -> BottleEntry {
     let mut bottle = bottle.clone();
     bottle.egress.routes.clear();
+    bottle.model = None;
     bottle.setup = None;
     bottle.services.clear();
     bottle.pipelock.api_allowlist.clear();

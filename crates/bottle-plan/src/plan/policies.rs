@@ -13,7 +13,7 @@ use super::error::PlanError;
 use super::secrets::SecretSources;
 use super::types::{Options, SecretPlan};
 use super::upstreams::Upstreams;
-use crate::manifest::{AgentLimits, BottleEntry, Supervise};
+use crate::manifest::{AgentLimits, BottleEntry, ModelEndpoint, Supervise};
 use crate::name::Slug;
 
 /// Where the model is, unless a route says `model: true` about another host.
@@ -33,7 +33,7 @@ const AWS_VARIABLES: [&str; 2] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"];
 
 impl DoorRules {
     pub(super) fn of(
-        bottle: &BottleEntry,
+        (bottle, model): (&BottleEntry, Option<&ModelEndpoint>),
         mut routes: Vec<Route>,
         limits: &AgentLimits,
         upstreams: &Upstreams,
@@ -43,33 +43,29 @@ impl DoorRules {
     ) -> Result<Self, PlanError> {
         let model_host = HostName::parse(MODEL_HOST).map_err(|error| PlanError::Facts(error.to_string()))?;
         let replay = options.replay.is_some();
+        // The manifest's own for the model goes first: no other takes what it is about.
+        routes.splice(0..0, model.map(|model| model.route.clone()));
         for route in &mut routes {
             route.model |= route.host.matches(&model_host);
+            route.model |= model.is_some_and(|model| route.host.matches(&model.base.host));
         }
         if replay && !routes.iter().any(|route| route.model) {
             routes.push(model_route(model_host));
         }
         let mut placeholders = BTreeSet::new();
         let mut secrets: Vec<SecretPlan> = vec![];
-        for route in &mut routes {
+        for (index, route) in routes.iter_mut().enumerate() {
             let injection = match &route.auth {
                 Some(auth) => Some(auth.injection().map_err(|problem| PlanError::Facts(problem.to_owned()))?),
                 None => None,
             };
-            if route.model {
-                // Which variable makes Claude Code use which header.
-                let is_bearer =
-                    |added: &Injection<'_>| matches!(added, Injection::Header { name, .. } if name == "authorization");
-                let bearer = injection.as_ref().is_some_and(is_bearer);
-                placeholders.insert(if bearer { "CLAUDE_CODE_OAUTH_TOKEN" } else { "ANTHROPIC_API_KEY" }.to_owned());
+            match model.filter(|_| index == 0) {
+                // Claude Code is told where it is, and wants no other.
+                Some(model) => placeholders.extend(model.placeholder.map(str::to_owned)),
+                None => placeholders.extend(placeholders_for(route.model, injection.as_ref())),
             }
             let Some(injection) = injection else { continue };
             let names: Vec<SecretName> = injection.secrets().into_iter().cloned().collect();
-            match injection {
-                Injection::Header { .. } => placeholders.extend(names.iter().map(ToString::to_string)),
-                // AWS's clients sign with these, and the door signs again.
-                Injection::Aws(..) => placeholders.extend(AWS_VARIABLES.map(str::to_owned)),
-            }
             if route.model && replay {
                 // The cassette answers: no key is needed, and none is taken along.
                 route.auth = None;
@@ -93,6 +89,23 @@ impl DoorRules {
         };
         Ok(Self { routes, pipelock, secrets, placeholders })
     }
+}
+
+/// The variables that a route's clients want to have a credential in.
+fn placeholders_for(is_model: bool, injection: Option<&Injection<'_>>) -> Vec<String> {
+    let mut names = vec![];
+    if is_model {
+        // Which variable makes Claude Code use which header.
+        let bearer = matches!(injection, Some(Injection::Header { name, .. }) if name == "authorization");
+        names.push(if bearer { "CLAUDE_CODE_OAUTH_TOKEN" } else { "ANTHROPIC_API_KEY" }.to_owned());
+    }
+    match injection {
+        Some(Injection::Header { from, .. }) => names.push(from.to_string()),
+        // AWS's clients sign with these, and the door signs again.
+        Some(Injection::Aws(..)) => names.extend(AWS_VARIABLES.map(str::to_owned)),
+        None => {}
+    }
+    names
 }
 
 /// pipelock's rules. Without a route there is no egress, and the guest talks to pipelock itself.

@@ -7,7 +7,7 @@ use bottle_policy::bundle::Bundle;
 use bottle_policy::gate::{GatePolicy, RepoName};
 use bottle_policy::outputs::OutputRules;
 use bottle_policy::pipelock::PipelockPolicy;
-use bottle_policy::route::RoutesPolicy;
+use bottle_policy::route::{BaseUrl, RoutesPolicy};
 use bottle_policy::supervise::SupervisePolicy;
 use bottle_types::backend::Backend;
 use bottle_types::door::Door;
@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use super::exchange::TokenExchange;
 use crate::facts::ForgeKind;
-use crate::manifest::{AgentLimits, Resources, Who};
+use crate::manifest::{AgentLimits, Provider, Resources, Who};
 use crate::name::{Name, ServiceName, Slug};
 use crate::prose::Removed;
 use crate::registry::Preset;
@@ -79,6 +79,9 @@ pub struct BottlePlan {
     pub mention: String,
     /// The job that this is part of.
     pub ci: Option<CiPlan>,
+    /// Where the model is, where the manifest's bottle says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<ModelPlan>,
     /// The manifest's agent and bottle.
     pub agent: AgentPlan,
     /// Container images.
@@ -231,6 +234,15 @@ pub struct CiPlan {
     pub run_id: String,
     /// The run's page at the forge.
     pub run_url: String,
+}
+
+/// Where the model is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ModelPlan {
+    /// Whose API it is.
+    pub provider: Provider,
+    /// What stands before the path of each request.
+    pub url: BaseUrl,
 }
 
 /// Which agent in which bottle.

@@ -29,6 +29,7 @@ pub fn text(plan: &BottlePlan) -> String {
     if let Some(instructions) = &plan.prompt.instructions {
         out.more(&format!("instructions {}", instructions.from));
     }
+    model_place(&mut out, plan);
     bottle(&mut out, plan);
     doors(&mut out, plan);
     credentials(&mut out, plan);
@@ -71,6 +72,13 @@ fn task(out: &mut Page, plan: &BottlePlan) {
     if plan.task.thread().is_some() && !plan.task.instruction.is_empty() {
         out.more(plan.task.instruction.lines().next().unwrap_or_default());
     }
+}
+
+/// To whom the conversation goes, where the manifest says so.
+fn model_place(out: &mut Page, plan: &BottlePlan) {
+    let Some(model) = &plan.model else { return };
+    out.entry("model", &format!("{} at {}", model.provider.title(), model.url));
+    out.more("the task, the code that is read and what commands print are sent there");
 }
 
 fn bottle(out: &mut Page, plan: &BottlePlan) {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bottle_policy::budget::Tokens;
+use bottle_wire::sse::Metered;
 
 use super::ledger::{BudgetLedger, Reservation};
 use super::policy::RoutePolicy;
@@ -18,6 +19,10 @@ pub(super) struct Account {
     pub(super) model: String,
     /// Size of the request, in bytes.
     pub(super) size: usize,
+    /// How many tokens the reply may have at most, as the request says.
+    pub(super) most: u64,
+    /// Bytes of the reply that have come.
+    pub(super) received: u64,
     /// The request is still to be charged.
     pub(super) open: bool,
     /// Until then, what it may cost.
@@ -25,9 +30,9 @@ pub(super) struct Account {
 }
 
 impl Account {
-    /// Charges what a reply says it has cost; where the reply was cut off before it said so, by the request's size.
-    pub(super) fn charge(mut self, spent: Option<(Tokens, bool)>) {
-        self.add(spent);
+    /// Charges what a reply says it has cost, or what it may have cost where it does not say.
+    pub(super) fn charge(mut self, metered: Metered) {
+        self.add(metered);
     }
 
     /// Closes the account without a charge: nothing was bought.
@@ -35,10 +40,20 @@ impl Account {
         self.open = false;
     }
 
-    fn add(&mut self, spent: Option<(Tokens, bool)>) {
+    fn add(&mut self, metered: Metered) {
         self.open = false;
-        let guess = || (Tokens { input: (self.size / BYTES_PER_TOKEN) as u64, ..Tokens::default() }, true);
-        let (tokens, estimated) = spent.unwrap_or_else(guess);
+        let by_size = Tokens {
+            input: (self.size / BYTES_PER_TOKEN) as u64,
+            output: self.received / BYTES_PER_TOKEN as u64,
+            ..Tokens::default()
+        };
+        let (tokens, estimated) = match metered {
+            Metered::Whole(tokens) => (tokens, false),
+            Metered::Partly(tokens) => (tokens, true),
+            Metered::Silent => (by_size, true),
+            // It may have been all that was asked for.
+            Metered::Unreadable => (Tokens { output: by_size.output.max(self.most), ..by_size }, true),
+        };
         self.ledger.add(&self.policy.routes.budget, &self.id, &self.model, tokens, estimated);
     }
 }
@@ -47,7 +62,7 @@ impl Account {
 impl Drop for Account {
     fn drop(&mut self) {
         if self.open {
-            self.add(None);
+            self.add(Metered::Silent);
         }
     }
 }

@@ -9,11 +9,12 @@ use bottle_types::reason::Reason;
 use bottle_wire::access::AccessVerdict;
 use bottle_wire::cassette::{Cassette, Player};
 use bottle_wire::messages::{self, ModelRequest, Reply};
-use bottle_wire::sse::turn_of;
+use bottle_wire::model_call::{ModelCall, ModelPath};
+use bottle_wire::sse::{Metered, turn_of};
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH};
 use http::request::Parts;
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 
 use super::account::{Account, BYTES_PER_TOKEN};
@@ -28,41 +29,15 @@ use crate::proxy::target::RequestTarget;
 
 /// A request for a reply is read whole; the API itself takes 32 MB.
 const MAX_REQUEST_BYTES: usize = 40 << 20;
+/// Headers by which a request to Amazon Bedrock asks for what costs more than the list of prices says.
+const DEARER: [&str; 2] = ["x-amzn-bedrock-performanceconfig-latency", "x-amzn-bedrock-service-tier"];
+
 /// Replay and recording.
 pub(super) struct Model {
     cassette: PathBuf,
     player: Mutex<Option<Player>>,
     record: Arc<LogFile>,
     ledger: Arc<BudgetLedger>,
-}
-
-/// Kinds of requests that a model route allows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum ModelCall {
-    /// `POST /v1/messages`, which is charged.
-    Messages,
-    /// `POST /v1/messages/count_tokens`, which costs nothing.
-    CountTokens,
-    /// Any other POST.
-    OtherPost,
-    /// Anything else.
-    Other,
-}
-
-impl ModelCall {
-    fn from_request<B>(request: &Request<B>) -> Self {
-        if request.method() != Method::POST {
-            return Self::Other;
-        }
-        let path = request.uri().path().trim_end_matches('/');
-        if path.ends_with("/v1/messages") {
-            Self::Messages
-        } else if path.ends_with("/v1/messages/count_tokens") {
-            Self::CountTokens
-        } else {
-            Self::OtherPost
-        }
-    }
 }
 
 /// A call that the budget lets go.
@@ -96,32 +71,37 @@ impl Model {
         B::Error: Into<BoxError>,
     {
         let replay = policy.routes.replay;
-        let call = ModelCall::from_request(&request);
+        let call = ModelCall::new(request.method().as_str(), request.uri().path());
         if !policy.routes.budget.is_none() && call == ModelCall::OtherPost {
-            let why = "this bottle counts what the model costs, and of this request it can't: only /v1/messages may be posted";
+            let why = "this bottle counts what the model costs, and of this request it can't: only requests of the Messages API may be \
+                       posted, and those that count tokens";
             return refused_by_budget(why, log);
         }
-        if !replay && call != ModelCall::Messages {
-            let response = pipelock.forward(policy, target, route, request.map(boxed), &mut log).await;
-            return log.answer(response);
-        }
-        if !matches!(call, ModelCall::Messages | ModelCall::CountTokens) {
-            log.entry.verdict = AccessVerdict::Replay;
-            return log
-                .answer(send(messages::error(404, "this bottle replays a cassette, which answers messages only")));
-        }
-        let (parts, body) = request.into_parts();
+        let (path, is_charged) = match &call {
+            ModelCall::Messages(path) => (path, true),
+            ModelCall::CountTokens(path) if replay => (path, false),
+            _ if replay => {
+                log.entry.verdict = AccessVerdict::Replay;
+                return log
+                    .answer(send(messages::error(404, "this bottle replays a cassette, which answers messages only")));
+            }
+            _ => {
+                let response = pipelock.forward(policy, target, route, request.map(boxed), &mut log).await;
+                return log.answer(response);
+            }
+        };
+        let (parts, body) = at_the_lists_price(request, &policy.routes.budget).into_parts();
         let body = match read_body(body, &mut log).await {
             Ok(body) => body,
             Err(refusal) => return log.answer(*refusal),
         };
-        let admitted = match self.admit(call, policy, target, body).await {
+        let admitted = match self.admit((path, is_charged), policy, target, body).await {
             Ok(admitted) => admitted,
             Err(why) => return refused_by_budget(&why, log),
         };
         if replay {
             log.entry.verdict = AccessVerdict::Replay;
-            return log.answer(send(self.replay(call, admitted)));
+            return log.answer(send(self.replay((path, is_charged), admitted)));
         }
         let AdmittedCall { body, turn_key, account, .. } = admitted;
         let response = pipelock.forward(policy, target, route, with_whole_body(parts, body), &mut log).await;
@@ -139,21 +119,27 @@ impl Model {
     /// Admits a request whose body is read; an error says why it may not go.
     async fn admit(
         &self,
-        call: ModelCall,
+        (path, is_charged): (&ModelPath, bool),
         policy: &Arc<RoutePolicy>,
         target: &RequestTarget,
         body: Bytes,
     ) -> Result<AdmittedCall, String> {
-        let parsed = ModelRequest::parse(&body);
+        let parsed = ModelRequest::parse(path, &body);
         let turn_key = parsed.as_ref().map(|parsed| TurnKey::new(parsed, &body));
-        let (body, reservation) = self.reserve(call, policy, parsed.as_ref(), body).await?;
+        let model = parsed.as_ref().map(|parsed| path.priced(&parsed.model)).unwrap_or_default();
+        let (body, reservation) = match is_charged {
+            true => self.reserve(&model, policy, parsed.as_ref(), body).await?,
+            false => (body, None),
+        };
         let account = Account {
             ledger: Arc::clone(&self.ledger),
             policy: Arc::clone(policy),
             id: target.id.clone(),
-            model: parsed.as_ref().map(|parsed| parsed.model.clone()).unwrap_or_default(),
+            model,
             size: body.len(),
-            open: call == ModelCall::Messages,
+            most: parsed.as_ref().map(|parsed| parsed.most).unwrap_or_default(),
+            received: 0,
+            open: is_charged,
             _reservation: reservation,
         };
         Ok(AdmittedCall { body, parsed, turn_key, account })
@@ -163,13 +149,13 @@ impl Model {
     /// says why the request may not go.
     async fn reserve(
         &self,
-        call: ModelCall,
+        model: &str,
         policy: &RoutePolicy,
         parsed: Option<&ModelRequest>,
         body: Bytes,
     ) -> Result<(Bytes, Option<Reservation>), String> {
         let budget = &policy.routes.budget;
-        if call != ModelCall::Messages || budget.is_none() {
+        if budget.is_none() {
             return Ok((body, None));
         }
         let Some(parsed) = parsed else {
@@ -179,7 +165,7 @@ impl Model {
         let most = Tokens { input, output: parsed.most, ..Tokens::default() };
         // A cassette's turns were paid once already.
         let cost_usd = budget.cost_usd.filter(|_| !policy.routes.replay);
-        match self.ledger.next(&Budget { cost_usd, ..budget.clone() }, &parsed.model, most).await {
+        match self.ledger.next(&Budget { cost_usd, ..budget.clone() }, model, most).await {
             Admission::Go(reservation) => Ok((body, Some(reservation))),
             Admission::Tell(notice, reservation) => {
                 let body = messages::with_notice(&body, &notice).map_or(body, Bytes::from);
@@ -190,10 +176,10 @@ impl Model {
     }
 
     /// Answers from the cassette, or counts tokens.
-    fn replay(&self, call: ModelCall, admitted: AdmittedCall) -> Reply {
+    fn replay(&self, (path, is_charged): (&ModelPath, bool), admitted: AdmittedCall) -> Reply {
         let AdmittedCall { body, parsed, turn_key, account } = admitted;
-        match (call, parsed, turn_key) {
-            (ModelCall::CountTokens, ..) => messages::count_tokens(&body),
+        match (is_charged, parsed, turn_key) {
+            (false, ..) => messages::count_tokens(path, &body),
             (_, Some(parsed), Some(turn_key)) => self.play(&parsed, &turn_key, account),
             _ => {
                 account.waive();
@@ -232,8 +218,8 @@ impl Model {
                 let reply = messages::reply(turn, index, wanted);
                 if played.error_status().is_none() {
                     // As a client reads it: also where the cassette gives no usage.
-                    let read = turn_of(reply.status, reply.body.as_bytes()).and_then(|read| read.usage);
-                    account.charge(read.map(|usage| (Tokens::of(&usage), false)));
+                    let read = turn_of(reply.status, reply.content_type.as_bytes(), &reply.body);
+                    account.charge(Metered::of_usage(read.and_then(|read| read.usage).as_ref()));
                 } else {
                     account.waive();
                 }
@@ -280,6 +266,14 @@ where
     };
     log.stop(AccessVerdict::Deny, reason);
     Err(Box::new(refuse(status, reason, format!("the request's body can't be read: {error}"))))
+}
+
+/// The request without what would make it cost more than the list says, where dollars are counted.
+fn at_the_lists_price<B>(mut request: Request<B>, budget: &Budget) -> Request<B> {
+    if budget.cost_usd.is_some() {
+        DEARER.iter().for_each(|name| drop(request.headers_mut().remove(*name)));
+    }
+    request
 }
 
 /// The request with this body, asking for a reply that can be read on its way: a compressed one could not.

@@ -7,10 +7,10 @@ use std::task::{Context, Poll};
 use bottle_policy::budget::Tokens;
 use bottle_wire::cassette::Turn;
 use bottle_wire::messages::ModelRequest;
-use bottle_wire::sse::{Fold, turn_of};
+use bottle_wire::sse::{Fold, Metered, turn_of};
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
-use http::{HeaderValue, Response};
+use http::{HeaderMap, HeaderValue, Response};
 use http_body::{Frame, SizeHint};
 use sha2::{Digest as _, Sha256};
 
@@ -42,16 +42,32 @@ pub(super) fn recorded(
     response: Response<Body>,
 ) -> Response<Body> {
     let status = response.status().as_u16();
-    let kind = response.headers().get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
-    let partial = if status == 200 && kind.starts_with(b"text/event-stream") {
-        PartialReply::Stream(Box::default())
-    } else {
-        PartialReply::Whole(vec![])
+    let kind = response.headers().get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes).to_owned();
+    let partial = match Fold::of_kind(&kind).filter(|_| status == 200) {
+        Some(fold) => PartialReply::Stream(Box::new(fold)),
+        None => PartialReply::Whole(vec![]),
     };
+    let counted_again = counted_in_head(response.headers());
     let record = Arc::clone(record);
     response.map(|body| {
-        boxed(RecordedBody { body, status, partial: Some(partial), turn_key, account: Some(account), record })
+        let (partial, account) = (Some(partial), Some(account));
+        boxed(RecordedBody { body, status, kind, counted_again, partial, turn_key, account, record })
     })
+}
+
+/// What Amazon Bedrock counts in the head of a reply that is no stream.
+fn counted_in_head(headers: &HeaderMap) -> Tokens {
+    let count = |name: &str| {
+        let text = headers.get(name).and_then(|value| value.to_str().ok());
+        text.and_then(|text| text.trim().parse().ok()).unwrap_or_default()
+    };
+    Tokens {
+        input: count("x-amzn-bedrock-input-token-count"),
+        cache_write: count("x-amzn-bedrock-cache-write-input-token-count"),
+        cache_write_hour: 0,
+        cache_read: count("x-amzn-bedrock-cache-read-input-token-count"),
+        output: count("x-amzn-bedrock-output-token-count"),
+    }
 }
 
 /// Appends a turn to the cassette.
@@ -69,6 +85,10 @@ enum PartialReply {
 struct RecordedBody {
     body: Body,
     status: u16,
+    /// The content type.
+    kind: Vec<u8>,
+    /// A second count of its tokens.
+    counted_again: Tokens,
     /// None once it is written, or can't be.
     partial: Option<PartialReply>,
     turn_key: TurnKey,
@@ -79,6 +99,9 @@ struct RecordedBody {
 
 impl RecordedBody {
     fn take(&mut self, data: &[u8]) {
+        if let Some(account) = &mut self.account {
+            account.received += data.len() as u64;
+        }
         match &mut self.partial {
             Some(PartialReply::Stream(fold)) => fold.push(data),
             Some(PartialReply::Whole(bytes)) if bytes.len() + data.len() <= MAX_RECORDED_REPLY_BYTES => {
@@ -95,14 +118,15 @@ impl RecordedBody {
                 account.waive();
                 return self.write();
             }
-            account.charge(match &self.partial {
+            let metered = match &self.partial {
                 Some(PartialReply::Stream(fold)) => fold.spent(),
                 Some(PartialReply::Whole(bytes)) => {
-                    let usage = turn_of(self.status, bytes).and_then(|turn| turn.usage);
-                    usage.map(|usage| (Tokens::of(&usage), false))
+                    let usage = turn_of(self.status, &self.kind, bytes).and_then(|turn| turn.usage);
+                    Metered::of_usage(usage.as_ref())
                 }
-                None => None,
-            });
+                None => Metered::Unreadable,
+            };
+            account.charge(metered.at_least(self.counted_again));
         }
         self.write();
     }
@@ -110,7 +134,7 @@ impl RecordedBody {
     fn write(&mut self) {
         let turn = match self.partial.take() {
             Some(PartialReply::Stream(fold)) => fold.finish(),
-            Some(PartialReply::Whole(bytes)) => turn_of(self.status, &bytes),
+            Some(PartialReply::Whole(bytes)) => turn_of(self.status, &self.kind, &bytes),
             None => None,
         };
         if let Some(turn) = turn {

@@ -76,10 +76,22 @@ impl CompiledRoute {
             Added::Header(..) => None,
         }
     }
+
+    /// What the head says of a request on this route: its upload in chunks, if it is one that is to be signed. To a model nobody's
+    /// signature but the route's goes, whatever the route adds.
+    pub(super) fn upload(&self, parts: &Parts) -> Result<Option<ChunkedUpload>, Unsigned> {
+        match self.signer() {
+            Some(signer) => upload(signer, parts),
+            None if self.model && Signer::is_presigned(parts.uri.query().unwrap_or_default()) => {
+                Err(Unsigned::Presigned)
+            }
+            None => Ok(None),
+        }
+    }
 }
 
 /// What the head says of a request that is to be signed: its upload in chunks, if it is one.
-pub(super) fn upload(signer: &Signer, parts: &Parts) -> Result<Option<ChunkedUpload>, Unsigned> {
+fn upload(signer: &Signer, parts: &Parts) -> Result<Option<ChunkedUpload>, Unsigned> {
     if Signer::is_presigned(parts.uri.query().unwrap_or_default()) {
         return Err(Unsigned::Presigned);
     }

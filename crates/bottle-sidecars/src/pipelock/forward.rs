@@ -163,8 +163,8 @@ impl ActivePolicy {
         }
         let warned = Arc::new(OnceLock::new());
         let (mut parts, body) = request.into_parts();
-        let upload = match compiled.signer().map(|signer| aws::upload(signer, &parts)).transpose() {
-            Ok(upload) => upload.flatten(),
+        let upload = match compiled.upload(&parts) {
+            Ok(upload) => upload,
             Err(why) => {
                 drain(body);
                 return unsigned(&why, log);
@@ -277,6 +277,10 @@ pub(super) fn credentials(compiled: &CompiledRoute, headers: &mut HeaderMap) {
         if placeholder || compiled.credential.is_some() {
             headers.remove(&name);
         }
+    }
+    if compiled.model && compiled.credential.is_some() {
+        // By these Foundry and Google know a client.
+        ["api-key", "x-goog-api-key"].iter().for_each(|name| drop(headers.remove(*name)));
     }
     if let Some(credential) = &compiled.credential {
         if let Added::Header(name, value) = &credential.added {
