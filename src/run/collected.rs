@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::claimed::Claimed;
 use super::mode::RunMode;
 use super::pushed::Pushed;
-use super::{RunContext, RunProgress, case, keep, outcome};
+use super::{RunContext, RunProgress, case, keep, outcome, outputs};
 use crate::backend::{Bottle, BottleError, Side, Tree};
 use crate::exit::{Code, Failure};
 use crate::report::{Case, Events, Phase, RunEvent, Suite};
@@ -90,6 +90,12 @@ async fn take_down(
                 && progress.failures.is_empty()
             {
                 progress.fail(Code::Task, format!("none of the {calls} calls to the model was answered"));
+            }
+            if progress.agent.is_some()
+                && progress.failures.is_empty()
+                && let Some(why) = outputs::lacks_answer(plan, &progress.proposals)
+            {
+                progress.fail(Code::Task, why.to_owned());
             }
         }
         Err(error) => events.warn(error.to_string()),

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use bottle_plan::plan::BottlePlan;
-use bottle_policy::outputs::{Output, OutputJudge};
+use bottle_policy::outputs::{Output, OutputJudge, OutputKind, answer_text};
 use bottle_scan::known::KnownSecrets;
 use bottle_types::record_file::RecordFile;
 use bottle_wire::proposal::ProposalId;
@@ -20,7 +20,7 @@ use super::mode::RunMode;
 use super::published::{ended, failed, write_if_held};
 use crate::cancel::Cancel;
 use crate::exit::{Code, Failure};
-use crate::forge::Forge;
+use crate::forge::{Forge, ForgeError};
 use crate::host;
 use crate::report::{Events, RunEvent};
 use crate::thread::{WriteResult, WrittenOutput, output_key, write_output};
@@ -37,8 +37,23 @@ pub(super) fn asked(records: Vec<ProposalRecord>) -> AskedOutputs {
     records.into_iter().filter_map(output).collect()
 }
 
-/// Performs the run's outputs, which `proposals` names as the door has written it. What a dry run outside of a job would have written
-/// is returned.
+/// Why a run has failed whose agent had to give an answer and gave none that fits; none: it gave one, or had to give none.
+pub(super) fn lacks_answer(plan: &BottlePlan, proposals: &[u8]) -> Option<&'static str> {
+    let records = Chain::read(plan.slug.as_str(), &String::from_utf8_lossy(proposals)).map(|(records, _)| records);
+    // A record that can't be read has none.
+    let asked = records.map(asked).unwrap_or_default();
+    let has_answer = asked.iter().any(|(_, output)| output.kind() == OutputKind::Json);
+    (must_answer(plan) && !has_answer).then_some(NO_ANSWER)
+}
+
+const NO_ANSWER: &str = "the agent gave no answer that fits `outputs.json`";
+
+fn must_answer(plan: &BottlePlan) -> bool {
+    plan.policies.supervise.outputs.as_ref().is_some_and(|policy| policy.rules.grants(OutputKind::Json))
+}
+
+/// Performs the run's outputs, which `proposals` names as the door has written it. What a dry run would have written outside of its
+/// forge is returned.
 pub(super) async fn perform(claimed: &Claimed<'_>, proposals: &[u8], outcome: &mut Outcome) -> Vec<Value> {
     let RunContext { inputs, plan, events, .. } = claimed.context();
     let asked = match collected(plan, events, proposals) {
@@ -52,42 +67,56 @@ pub(super) async fn perform(claimed: &Claimed<'_>, proposals: &[u8], outcome: &m
         RunMode::Publish(handoff) => handoff.outputs().to_vec(),
         RunMode::Live | RunMode::Replay(_) => asked,
     };
-    if asked.is_empty() {
-        return vec![];
-    }
-    let Some(forge) = &inputs.forge else {
-        if !plan.dry_run {
-            events.warn(format!("{} outputs are not written: this is no job of a forge", asked.len()));
-            return vec![];
-        }
-        return asked.into_iter().map(|(_, output)| json!({"would": output.kind(), "output": output})).collect();
+    let mut would = vec![];
+    let performed = match asked.is_empty() {
+        true => Ok(vec![]),
+        false => perform_all(claimed, asked, &mut would, outcome).await,
     };
-    if let Err(failure) = perform_all(claimed, forge.as_ref(), asked, outcome).await {
-        ended(&failure, outcome);
+    match performed {
+        Err(failure) => ended(&failure, outcome),
+        Ok(kinds) if must_answer(plan) && outcome.code == Code::Done && !kinds.contains(&OutputKind::Json) => {
+            ended(&Failure::new(Code::Task, NO_ANSWER), outcome);
+        }
+        Ok(_) => {}
     }
-    vec![]
+    would
 }
 
+/// Gives the kinds of what was performed.
 async fn perform_all(
     claimed: &Claimed<'_>,
-    forge: &dyn Forge,
     asked: AskedOutputs,
+    would: &mut Vec<Value>,
     outcome: &mut Outcome,
-) -> Result<(), Failure> {
+) -> Result<Vec<OutputKind>, Failure> {
     let RunContext { inputs, plan, events, cancel } = claimed.context();
     // Where the plan grants nothing, nothing may go out.
     let judge = OutputJudge::new(plan.policies.supervise.outputs.clone().unwrap_or_default())
         .map_err(|why| Failure::machine(format_args!("no output is written: the policy can't be used: {why}")))?;
-    let mut file = claimed.record().lines(RecordFile::Outputs)?;
+    let record = claimed.record();
+    let mut file = record.lines(RecordFile::Outputs)?;
     let mut receipts = |receipt: &Receipt| {
         let line = serde_json::to_vec(receipt)
             .map_err(|error| Failure::machine(format_args!("failed to write outputs.jsonl: {error}")))?;
         file.push(&line)
     };
-    let (known, before, claimed) = (inputs.secrets.known(), vec![], Some(claimed));
-    let mut performer =
-        Performer { forge, plan, known, events, cancel, claimed, judge, receipts: &mut receipts, before };
-    performer.perform_all(asked, outcome).await
+    let mut keep_answer = |text: &str| record.write(RecordFile::Answer, format!("{text}\n").as_bytes());
+    let mut performer = Performer {
+        forge: inputs.forge.as_deref(),
+        plan,
+        known: inputs.secrets.known(),
+        events,
+        cancel,
+        claimed: Some(claimed),
+        judge,
+        receipts: &mut receipts,
+        keep_answer: &mut keep_answer,
+        before: vec![],
+        performed: vec![],
+        would,
+    };
+    performer.perform_all(asked, outcome).await?;
+    Ok(performer.performed)
 }
 
 /// The outputs of this run's own bottle; what the door refused is told. The chain is held against the bytes before the record's mask:
@@ -104,7 +133,8 @@ fn collected(plan: &BottlePlan, events: &Events, proposals: &[u8]) -> Result<Ask
 }
 
 struct Performer<'r> {
-    forge: &'r dyn Forge,
+    /// None outside of a job.
+    forge: Option<&'r dyn Forge>,
     plan: &'r BottlePlan,
     known: Arc<KnownSecrets>,
     events: &'r Events,
@@ -113,8 +143,14 @@ struct Performer<'r> {
     claimed: Option<&'r Claimed<'r>>,
     judge: OutputJudge,
     receipts: &'r mut (dyn FnMut(&Receipt) -> Result<(), Failure> + Send),
+    /// Writes the answer's text into the record.
+    keep_answer: &'r mut (dyn FnMut(&str) -> Result<(), Failure> + Send),
     /// Those that may go out, up to here.
     before: Vec<Output>,
+    /// The kinds of those that were performed.
+    performed: Vec<OutputKind>,
+    /// What a dry run would have written that its forge does not keep.
+    would: &'r mut Vec<Value>,
 }
 
 impl Performer<'_> {
@@ -153,12 +189,14 @@ impl Performer<'_> {
                 None => Ok(None),
             }
         };
-        let write = write_output(self.forge, self.plan, &key, &output);
+        let write = self.write(&key, &output);
         let step = match write_if_held(lost, self.cancel, write).await? {
             Ok(WriteResult::Written(WrittenOutput { number, url, was_there })) => {
+                self.keep(&output)?;
                 let at = if url.is_empty() { String::new() } else { format!(": {url}") };
                 let how = if was_there { "it was there" } else { "written" };
                 self.events.note(format!("{id}, {kind}: {how}{at}"));
+                self.performed.push(kind);
                 ReceiptStep::Done { number, url, was_there }
             }
             Ok(WriteResult::Refused(reason)) => {
@@ -172,6 +210,29 @@ impl Performer<'_> {
             }
         };
         self.note(id, &output, step)
+    }
+
+    /// Writes an output at the forge, if it belongs there.
+    async fn write(&self, key: &str, output: &Output) -> Result<WriteResult, ForgeError> {
+        let here = WrittenOutput { number: None, url: String::new(), was_there: false };
+        match (output, self.forge) {
+            (Output::Json { .. }, _) => Ok(WriteResult::Written(here)),
+            (_, Some(forge)) => write_output(forge, self.plan, key, output).await,
+            (_, None) if self.plan.dry_run => Ok(WriteResult::Written(here)),
+            (_, None) => Ok(WriteResult::Refused("this is no job of a forge")),
+        }
+    }
+
+    /// Keeps what does not belong at the forge, and in a dry run what has none.
+    fn keep(&mut self, output: &Output) -> Result<(), Failure> {
+        let is_answer = output.kind() == OutputKind::Json;
+        if let Output::Json { answer } = output {
+            (self.keep_answer)(&answer_text(answer))?;
+        }
+        if self.plan.dry_run && (is_answer || self.forge.is_none()) {
+            self.would.push(json!({"would": output.kind(), "output": output}));
+        }
+        Ok(())
     }
 
     fn note(&mut self, id: ProposalId, output: &Output, step: ReceiptStep) -> Result<(), Failure> {

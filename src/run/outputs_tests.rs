@@ -123,8 +123,13 @@ async fn perform_after(
         steps.push(receipt.step.clone());
         Ok(())
     };
+    let (mut answers, mut would) = (vec![], vec![]);
+    let mut keep_answer = |text: &str| {
+        answers.push(text.to_owned());
+        Ok(())
+    };
     let mut performer = Performer {
-        forge,
+        forge: Some(forge),
         plan,
         known: Arc::new(KnownSecrets::new(&[secret]).expect("a secret")),
         events: &events,
@@ -132,7 +137,10 @@ async fn perform_after(
         claimed: None,
         judge: OutputJudge::new(plan.policies.supervise.outputs.clone().unwrap_or_default()).expect("a policy"),
         receipts: &mut receipts,
+        keep_answer: &mut keep_answer,
         before: vec![],
+        performed: vec![],
+        would: &mut would,
     };
     let ended = performer.perform_all(asked, &mut outcome).await;
     assert_eq!(ended.is_err(), steps.len() + 1 == killed_at, "{ended:?}");
@@ -141,6 +149,67 @@ async fn perform_after(
         _ => None,
     });
     (steps, outcome, refused.collect())
+}
+
+/// Performs outputs outside of a job, or in one; gives the answers that are kept, what a dry run would write, and the steps.
+async fn perform_here(
+    forge: Option<&dyn Forge>,
+    plan: &BottlePlan,
+    asked: AskedOutputs,
+) -> (Vec<String>, Vec<Value>, Vec<ReceiptStep>) {
+    let secret = (SecretName::parse("OWN_KEY").expect("a name"), Secret::new(b"a-value-of-our-own".to_vec()));
+    let (events, cancel, mut outcome) = (Events::new(vec![]), Cancel::default(), done());
+    let (mut answers, mut would, mut steps) = (vec![], vec![], vec![]);
+    let mut performer = Performer {
+        forge,
+        plan,
+        known: Arc::new(KnownSecrets::new(&[secret]).expect("a secret")),
+        events: &events,
+        cancel: &cancel,
+        claimed: None,
+        judge: OutputJudge::new(plan.policies.supervise.outputs.clone().unwrap_or_default()).expect("a policy"),
+        receipts: &mut |receipt: &Receipt| {
+            steps.push(receipt.step.clone());
+            Ok(())
+        },
+        keep_answer: &mut |text: &str| {
+            answers.push(text.to_owned());
+            Ok(())
+        },
+        before: vec![],
+        performed: vec![],
+        would: &mut would,
+    };
+    performer.perform_all(asked, &mut outcome).await.expect("no failure");
+    (answers, would, steps)
+}
+
+#[tokio::test]
+async fn an_answer_is_kept_here_and_never_at_the_forge() {
+    let mut plan = reviewing();
+    let policy = plan.policies.supervise.outputs.as_mut().expect("outputs");
+    policy.rules.json = Some(serde_json::from_str(r#"{"type": "object", "required": ["a"]}"#).expect("a schema"));
+    let answer = |answer: Value| numbered([Output::Json { answer }, Output::Comment { body: "Said.".to_owned() }]);
+    let (double, good) = (double("github"), json!({"a": "x\u{2028}"}));
+    let (answers, would, steps) = perform_here(Some(forge(&double).as_ref()), &plan, answer(good.clone())).await;
+    assert_eq!((answers, would), (vec![r#"{"a":"x\u2028"}"#.to_owned()], vec![]));
+    assert!(matches!(steps[1], ReceiptStep::Done { number: None, .. }), "{steps:?}");
+    let state = double.state();
+    assert_eq!(count(&state, "comments"), 1, "{state}");
+    assert!(!state.to_string().contains("2028"), "{state}");
+    // Outside of a job there is an answer and no comment.
+    let (answers, _, steps) = perform_here(None, &plan, answer(good.clone())).await;
+    assert!(answers.len() == 1 && matches!(steps[3], ReceiptStep::Refused { .. }), "{steps:?}");
+    plan.dry_run = true;
+    let (_, would, steps) = perform_here(None, &plan, answer(good.clone())).await;
+    assert_eq!(would.iter().map(|line| line["would"].clone()).collect::<Vec<_>>(), ["json", "comment"]);
+    assert_eq!(would[0]["output"]["json"]["answer"], good, "{steps:?}");
+    // The runner judges again, with the run's secrets and the same schema.
+    for bad in [json!({"a": "a-value-of-our-own"}), json!({"b": 1}), json!([])] {
+        let (answers, would, steps) = perform_here(None, &plan, answer(bad)).await;
+        assert!(answers.is_empty() && would.len() == 1, "{would:?}");
+        assert!(matches!(steps[0], ReceiptStep::Refused { .. }), "{steps:?}");
+    }
 }
 
 /// The same run as a part of another job.

@@ -1,6 +1,7 @@
 //! A job as the forges give it: who may ask, what is refused, and what a step hands on. Needs the stand-in, no engine.
 
 mod action;
+mod answer;
 mod asks;
 mod base;
 pub(crate) mod double;

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{CloseReason, OutputKind};
+use super::{AnswerSchema, CloseReason, OutputKind};
 use crate::gate::refs;
 use crate::prose;
 
@@ -40,6 +40,9 @@ pub struct OutputRules {
     /// Checks of the commit that the run works on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub check: Option<CheckRules>,
+    /// The answer, as JSON for the job's next steps; a run without it has failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub json: Option<AnswerSchema>,
 }
 
 /// A branch with a change; what may be pushed is in the bottle's `git`.
@@ -154,6 +157,7 @@ impl OutputRules {
             OutputKind::Issue => self.issue.is_some(),
             OutputKind::Close => self.close.is_some(),
             OutputKind::Check => self.check.is_some(),
+            OutputKind::Json => self.json.is_some(),
         }
     }
 
@@ -171,6 +175,7 @@ impl OutputRules {
             OutputKind::Issue => self.issue = None,
             OutputKind::Close => self.close = None,
             OutputKind::Check => self.check = None,
+            OutputKind::Json => self.json = None,
         }
     }
 
@@ -217,7 +222,12 @@ impl OutputRules {
         if self.close.as_ref().is_some_and(|close| close.reasons.is_empty()) {
             return Err((keys(&["close", "reasons"]), "no reason is named, so none may be given".to_owned()));
         }
-        self.check_names()
+        self.check_names()?;
+        self.json.as_ref().map_or(Ok(()), AnswerSchema::check).map_err(|error| {
+            let mut path = keys(&["json"]);
+            path.extend(error.keys);
+            (path, error.problem)
+        })
     }
 
     fn check_names(&self) -> Result<(), (Vec<String>, String)> {
