@@ -13,6 +13,7 @@ use bottle_wire::push_report::{PushVerdict, PushedRef};
 use serde_json::Value;
 
 use super::claimed::Claimed;
+use super::files::TakenFiles;
 use super::mode::RunMode;
 use super::pushed::Pushed;
 use super::{RunContext, RunProgress, case, keep, outcome, outputs};
@@ -33,6 +34,7 @@ pub(super) struct Collected<'r> {
     pushed: Option<Pushed>,
     /// What the door has written of the agent's requests, as it was before the record's mask.
     proposals: Vec<u8>,
+    files: TakenFiles,
 }
 
 impl<'r> Collected<'r> {
@@ -53,11 +55,12 @@ impl<'r> Collected<'r> {
             RunMode::Replay(_) => outcome.cost_usd = None,
             RunMode::Live | RunMode::Publish(_) => {}
         }
-        Self { claimed, outcome, pushed: progress.pushed, proposals: progress.proposals }
+        Self { claimed, outcome, pushed: progress.pushed, proposals: progress.proposals, files: progress.files }
     }
 
-    pub(super) fn into_parts(self) -> (Claimed<'r>, Outcome, Option<Pushed>, Vec<u8>) {
-        (self.claimed, self.outcome, self.pushed, self.proposals)
+    /// The last two: what the door has written of the agent's requests, and the files that it handed in.
+    pub(super) fn into_parts(self) -> (Claimed<'r>, Outcome, Option<Pushed>, (Vec<u8>, TakenFiles)) {
+        (self.claimed, self.outcome, self.pushed, (self.proposals, self.files))
     }
 }
 

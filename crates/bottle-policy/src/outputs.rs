@@ -1,6 +1,6 @@
 //! `outputs:` of an agent: what may be written at the forge in its name, and what it asks to have written.
 //!
-//! Map: `rules` (what an agent is granted, and the limits), `answer` (the schema of its answer), `changed` (the lines of a pull request's change that a comment can be
+//! Map: `rules` (what an agent is granted, and the limits), `answer` (the schema of its answer), `file` (what a file may be), `changed` (the lines of a pull request's change that a comment can be
 //! about), `judge` (whether an output may go out), `text` (whether a text may). The door collects outputs as intents; the runner
 //! judges them again and performs them when the agent is gone.
 //!
@@ -9,6 +9,7 @@
 
 mod answer;
 pub mod changed;
+mod file;
 mod judge;
 mod rules;
 mod text;
@@ -23,7 +24,8 @@ use serde_json::Value;
 pub use answer::{ANSWER_TRIES, AnswerSchema, LONGEST_ANSWER, LONGEST_SCHEMA, SchemaError, answer_text};
 pub use judge::{OutputJudge, OutputPolicy, OutputRefusal};
 pub use rules::{
-    BranchRules, CheckRules, CloseRules, CommentRules, IssueRules, LONGEST_TITLE, LabelRules, OutputRules, ReviewRules,
+    BranchRules, CheckRules, CloseRules, CommentRules, FileRules, IssueRules, LONGEST_TITLE, LabelRules, OutputRules,
+    ReviewRules,
 };
 pub use text::{LONGEST_BODY, LONGEST_REMARK, LONGEST_SUMMARY};
 
@@ -45,12 +47,14 @@ pub enum OutputKind {
     Check,
     /// The answer, as JSON.
     Json,
+    /// A file of the workspace.
+    File,
 }
 
 impl OutputKind {
     /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::Comment, Self::Labels, Self::Review, Self::Issue, Self::Close, Self::Check, Self::Json];
+    pub const ALL: [Self; 8] =
+        [Self::Comment, Self::Labels, Self::Review, Self::Issue, Self::Close, Self::Check, Self::Json, Self::File];
 
     /// Its key in `outputs:`.
     pub fn name(self) -> &'static str {
@@ -62,6 +66,7 @@ impl OutputKind {
             Self::Close => "close",
             Self::Check => "check",
             Self::Json => "json",
+            Self::File => "file",
         }
     }
 
@@ -75,6 +80,7 @@ impl OutputKind {
             Self::Close => "close_thread",
             Self::Check => "report_check",
             Self::Json => "give_answer",
+            Self::File => "hand_in_file",
         }
     }
 }
@@ -140,6 +146,11 @@ pub enum Output {
         /// JSON that fits the manifest's schema.
         answer: Value,
     },
+    /// A file, as it is when the agent has ended.
+    File {
+        /// Its path in the workspace.
+        path: String,
+    },
 }
 
 /// Why a thread is closed.
@@ -184,6 +195,7 @@ impl Output {
             Self::Close { .. } => OutputKind::Close,
             Self::Check { .. } => OutputKind::Check,
             Self::Json { .. } => OutputKind::Json,
+            Self::File { .. } => OutputKind::File,
         }
     }
 
@@ -207,6 +219,7 @@ impl Output {
             Self::Close { comment, .. } => vec![comment.as_str()],
             Self::Check { name, summary, .. } => vec![name.as_str(), summary.as_str()],
             Self::Json { answer } => return answer::texts(answer),
+            Self::File { path } => vec![path.as_str()],
         };
         texts.into_iter().map(Cow::Borrowed).collect()
     }

@@ -6,6 +6,7 @@ mod asks;
 mod base;
 pub(crate) mod double;
 mod events;
+mod files;
 mod orders;
 mod outputs;
 mod workflows;

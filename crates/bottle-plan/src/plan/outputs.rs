@@ -48,7 +48,7 @@ pub(super) fn policy(
             ),
             OutputKind::Check => (task.checked_commit().is_some(), "commit that could be checked"),
             OutputKind::Issue => (true, "repository"),
-            OutputKind::Json => (true, "answer"),
+            OutputKind::Json | OutputKind::File => (true, "record"),
         };
         if !has_place {
             notes.push(format!("outputs.{kind}: this task has no {lacks}, so none is written"));

@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::answer::{ANSWER_TRIES, AnswerSchema, CompiledSchema, LONGEST_ANSWER};
 use super::changed::{ChangedLines, NoPlace};
 use super::text::{LONGEST_BODY, LONGEST_REMARK, LONGEST_SUMMARY, code, has_address, line, suggests, words};
-use super::{CheckRules, DiffSide, IssueRules, LONGEST_TITLE, Output, OutputKind, OutputRules, Remark};
+use super::{CheckRules, DiffSide, IssueRules, LONGEST_TITLE, Output, OutputKind, OutputRules, Remark, file};
 use crate::gate::paths::ProtectedPaths;
 use crate::gate::{GateError, PushRules, refs};
 use crate::prose::{self, Removed};
@@ -93,6 +93,15 @@ pub enum OutputRefusal {
     /// Enough answers did not fit.
     #[error("{ANSWER_TRIES} answers did not fit, and no other is taken")]
     AnswerTries,
+    /// The path leads to no file of the workspace.
+    #[error("{0} is not the path of a file in the workspace, from its top and without `..`")]
+    NoFilePath(String),
+    /// No file may be handed in from there.
+    #[error("{0} is not in `outputs.file.paths`; hand in a file that is")]
+    FilePath(String),
+    /// The content can't be searched for secrets.
+    #[error("the file can't be looked through: {0}; hand it in unpacked")]
+    Unreadable(String),
     /// There is no text.
     #[error("the {0} is empty; write what people shall read")]
     Empty(&'static str),
@@ -147,6 +156,7 @@ pub struct OutputJudge {
     paths: Vec<GlobMatcher>,
     rules: Rules,
     answer: Option<CompiledSchema>,
+    files: Vec<GlobMatcher>,
 }
 
 impl OutputJudge {
@@ -157,9 +167,11 @@ impl OutputJudge {
         let paths = policy.rules.review.iter().flat_map(|review| &review.paths);
         let paths = paths.map(|glob| refs::glob(glob, true)).collect::<Result<_, _>>().map_err(words)?;
         let rules = Rules::with(&policy.patterns, &policy.detect, &[]).map_err(|error| error.to_string())?;
+        let files = policy.rules.file.iter().flat_map(|file| &file.paths);
+        let files = files.map(|glob| refs::glob(glob, true)).collect::<Result<_, _>>().map_err(words)?;
         let answer = policy.rules.json.as_ref().map(AnswerSchema::compile).transpose();
         let answer = answer.map_err(|error| format!("outputs.json: {error}"))?;
-        Ok(Self { protected: ProtectedPaths::new(&push).map_err(words)?, paths, rules, answer, policy })
+        Ok(Self { protected: ProtectedPaths::new(&push).map_err(words)?, paths, rules, answer, files, policy })
     }
 
     /// What is granted.
@@ -226,6 +238,11 @@ impl OutputJudge {
                 self.answer(before, answer)?;
                 Ok(output.clone())
             }
+            (Output::File { path }, OutputRules { file: Some(rules), .. }) => {
+                more(before, OutputKind::File, 1, rules.max)?;
+                file::path(before, path, &self.files)?;
+                Ok(output.clone())
+            }
             (output, _) => Err(OutputRefusal::NotGranted(output.kind())),
         }
     }
@@ -234,6 +251,11 @@ impl OutputJudge {
     pub fn no_secret(&self, known: &KnownSecrets, text: &str) -> Result<(), OutputRefusal> {
         let search = Search { known, rules: Some((&self.rules, Scope::All)) };
         search.find(text.as_bytes()).map_or(Ok(()), |found| Err(OutputRefusal::Secret(found.rule)))
+    }
+
+    /// Tells whether a file may go out with this content.
+    pub fn judge_content(&self, known: &KnownSecrets, bytes: &[u8]) -> Result<(), OutputRefusal> {
+        file::content(known, &self.rules, bytes)
     }
 
     fn answer(&self, before: &[Output], answer: &Value) -> Result<(), OutputRefusal> {

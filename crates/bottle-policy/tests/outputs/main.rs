@@ -40,6 +40,7 @@ const RULES: &str = r##"
 comment = { max = 2 }
 labels = { allowed = ["bug", "needs triage"], max = 2 }
 review = { max = 3, paths = ["src/**", "docs/**", ".github/**"] }
+file = { paths = ["out/**", "*.md"], max = 2 }
 issue = { max = 2, title_prefix = "[bot] ", labels = ["bug", "flaky"] }
 close = { reasons = ["not_planned"] }
 check = { names = ["bottle / review", "bottle / docs"] }

@@ -1,6 +1,11 @@
 //! Schemas of answers: what a manifest may say, and what is refused before an agent starts.
 
-use bottle_policy::outputs::{AnswerSchema, LONGEST_SCHEMA, answer_text};
+use std::time::{Duration, Instant};
+
+use bottle_policy::outputs::{
+    AnswerSchema, LONGEST_SCHEMA, Output, OutputJudge, OutputPolicy, OutputRules, answer_text,
+};
+use bottle_scan::known::KnownSecrets;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -74,6 +79,32 @@ fn a_schema_that_would_cost_too_much_is_refused() {
             None => assert_eq!(is, None, "{}", &text[..text.len().min(200)]),
             Some(refused) => assert!(is.is_some_and(|said| said.contains(refused)), "{is:?}"),
         }
+    }
+}
+
+/// What a large answer may cost, in an unoptimised build of the validator on a machine that is busy.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+#[test]
+fn no_answer_costs_more_than_it_is_long() {
+    let ids: Vec<Value> = (0..20_000).map(|n| json!({"n": n})).collect();
+    for (schema, note) in [
+        // Each with each other, if it were counted so.
+        (r#"{"type": "array", "uniqueItems": true}"#, json!(ids)),
+        // What backtracks without end.
+        (r#"{"type": "string", "pattern": "^(a+)+$"}"#, json!("a".repeat(200_000) + "!")),
+        (r#"{"type": "string", "pattern": "(x+x+)+y"}"#, json!("x".repeat(200_000))),
+        (r#"{"items": {"anyOf": [{"type": "string"}, {"required": ["a"]}, {"minProperties": 2}]}}"#, json!(ids)),
+        (r#"{"items": {"multipleOf": 1e-300}}"#, json!(vec![1.7e308; 20_000])),
+    ] {
+        let rules = OutputRules { json: Some(AnswerSchema::read(schema).expect("a schema")), ..OutputRules::default() };
+        let judge = OutputJudge::new(OutputPolicy { rules, ..OutputPolicy::default() }).expect("a policy");
+        let known = KnownSecrets::new(&[]).expect("none");
+        let start = Instant::now();
+        let judged = judge.judge(&known, &[], &Output::Json { answer: note });
+        assert!(start.elapsed() < PATIENCE, "{schema}: {:?}", start.elapsed());
+        // Its faults are told in a few words, however many it has.
+        assert!(judged.is_ok() || judged.is_err_and(|why| why.to_string().len() < 1000), "{schema}");
     }
 }
 

@@ -76,6 +76,13 @@ struct AnswerParameters {
     answer: Value,
 }
 
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct FileParameters {
+    /// The file's path from the top of the workspace.
+    path: String,
+}
+
 /// Reads the arguments of a call; what is wrong with them is the error.
 pub(super) fn output(kind: OutputKind, arguments: JsonObject) -> Result<Output, String> {
     fn read<T: for<'de> Deserialize<'de>>(arguments: JsonObject) -> Result<T, String> {
@@ -99,6 +106,7 @@ pub(super) fn output(kind: OutputKind, arguments: JsonObject) -> Result<Output, 
             summary,
         }),
         OutputKind::Json => read(arguments).map(|AnswerParameters { answer }| Output::Json { answer }),
+        OutputKind::File => read(arguments).map(|FileParameters { path }| Output::File { path }),
     }
 }
 
@@ -111,6 +119,7 @@ pub(super) fn offered(mut tool: Tool, rules: &OutputRules) -> Option<Tool> {
     let most = match kind {
         OutputKind::Comment => rules.comment.as_ref().map(|comment| comment.max),
         OutputKind::Issue => rules.issue.as_ref().map(|issue| issue.max),
+        OutputKind::File => rules.file.as_ref().map(|file| file.max),
         OutputKind::Labels | OutputKind::Review | OutputKind::Close | OutputKind::Check | OutputKind::Json => None,
     };
     if let Some(most) = most {
@@ -133,6 +142,7 @@ fn schema(kind: OutputKind, rules: &OutputRules) -> Value {
         OutputKind::Close => schemars::schema_for!(CloseParameters),
         OutputKind::Check => schemars::schema_for!(CheckParameters),
         OutputKind::Json => schemars::schema_for!(AnswerParameters),
+        OutputKind::File => schemars::schema_for!(FileParameters),
     }
     .to_value();
     let fields = &mut schema["properties"];
@@ -187,6 +197,14 @@ fn schema(kind: OutputKind, rules: &OutputRules) -> Value {
                 }
             }
             schema["properties"]["answer"] = Value::Object(answer);
+        }
+        (OutputKind::File, OutputRules { file: Some(file), .. }) => {
+            let files = format!(
+                "The file's path from the top of the workspace; it must match one of {}. All files have at most {} together.",
+                file.paths.join(", "),
+                file.max_bytes
+            );
+            fields["path"]["description"] = json!(files);
         }
         // What is not granted is not listed.
         _ => {}

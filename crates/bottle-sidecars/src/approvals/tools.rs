@@ -320,6 +320,13 @@ impl Server {
     }
 
     #[tool(
+        description = "Hand in a file of the workspace: a regular file, no link. It is taken as it is when you have ended."
+    )]
+    async fn hand_in_file(&self, Parameters(arguments): Parameters<JsonObject>) -> CallToolResult {
+        self.output(OutputKind::File, arguments).await
+    }
+
+    #[tool(
         description = "What has become of an earlier request, by its id; it does not wait.",
         annotations(read_only_hint = true)
     )]

@@ -370,6 +370,27 @@ async fn an_answer_is_held_against_its_schema_three_times() {
 }
 
 #[tokio::test]
+async fn a_file_is_handed_in_by_its_path() {
+    let server = Server::with_outputs("deny", "outputs: { rules: { file: { paths: [\"out/**\"], max: 2 } } }\n");
+    let listed = server.rpc("tools/list", json!({})).await;
+    let tools = listed["result"]["tools"].as_array().expect("tools");
+    let tool = tools.iter().find(|tool| tool["name"] == "hand_in_file").expect("the tool");
+    let said = tool["inputSchema"]["properties"]["path"]["description"].as_str().expect("words");
+    assert!(said.contains("out/**") && said.contains("10MiB"), "{tool}");
+    for (arguments, wanted) in [
+        (json!({"path": "out/../.git/config"}), "refused as P1: out/../.git/config is not the path of a file"),
+        (json!({"path": "src/a"}), "refused as P2: src/a is not in `outputs.file.paths`"),
+        (json!({"path": "out/a", "content": "x"}), "refused as P3: unknown field `content`"),
+        (json!({"path": "out/a"}), "noted as P4"),
+        (json!({"path": "out/b"}), "noted as P5"),
+        (json!({"path": "out/c"}), "refused as P6: `outputs.file` grants 2"),
+    ] {
+        let (text, error) = server.call("hand_in_file", arguments).await;
+        assert!(text.starts_with(wanted) && error == wanted.starts_with("refused"), "{text}");
+    }
+}
+
+#[tokio::test]
 async fn a_schema_that_can_t_be_kept_opens_no_door() {
     let dir = tempfile::tempdir().expect("a directory");
     let policy = "version: 1\nrun: run-1\noutputs: { rules: { json: { $ref: \"file:///etc/passwd\" } } }\n";
