@@ -116,7 +116,7 @@ async fn start(
     for note in &plan.notes {
         events.note(note.clone());
     }
-    let dir = plan.state_dir.clone();
+    let (dir, dry_run) = (plan.state_dir.clone(), plan.dry_run);
     let manifest = planned.manifest;
     let cache_dir = context.environment.setup_cache();
     let fresh = secrets.clone();
@@ -135,8 +135,22 @@ async fn start(
     };
     outputs.record = Some(dir.clone());
     let code = farewell(&outcome, &dir, args, context);
+    // Nothing leaves a dry run, and no step goes on with the answer of a run that failed.
+    if code == Code::Done && !dry_run {
+        outputs.answer = answer(Path::new(&dir))?;
+    }
     outputs.outcome = Some(outcome);
     Ok(code)
+}
+
+/// The agent's answer and its file, if there is one.
+fn answer(dir: &Path) -> Result<Option<(String, String)>, Failure> {
+    let path = dir.join(RecordFile::Answer);
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Ok(Some((text.trim_end().to_owned(), path.display().to_string()))),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Failure::machine(format_args!("failed to read the answer {}: {error}", path.display()))),
+    }
 }
 
 /// The readers of a run's events.

@@ -10,6 +10,7 @@ use bottle_plan::manifest::{Manifest, Setup};
 use bottle_plan::name::Name;
 use bottle_plan::plan::{BottlePlan, MAX_LOCK_FILES, Options};
 use bottle_plan::task::{Source, Task};
+use bottle_policy::outputs::AnswerSchema;
 use bottle_types::address::without_userinfo;
 
 use super::task_args::TaskArgs;
@@ -69,6 +70,7 @@ pub(crate) async fn plan(args: &TaskArgs, dry_run: bool, context: &Context) -> R
     let presets = manifest.bottles.values().flat_map(|bottle| bottle.presets()).collect();
     facts.registries = host::registries::gather(presets, base.as_ref(), environment).await;
     facts.lock_files = lock_files(&manifest, base.as_ref()).await?;
+    facts.answer_schemas = answer_schemas(&manifest, base.as_ref()).await;
     let task = match task(args, &manifest, &facts, resumed.as_ref(), context, &forge).await? {
         Ok(task) => task,
         Err(result) => return Ok(result),
@@ -93,6 +95,20 @@ async fn lock_files(manifest: &Manifest, base: Option<&Base>) -> Result<BTreeMap
         return Err(Failure::input(what).hint("leave out `setup.cache`"));
     }
     Ok(found)
+}
+
+/// The base branch's files with schemas of answers; the plan says that one is missing.
+async fn answer_schemas(manifest: &Manifest, base: Option<&Base>) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    let Some(base) = base else { return found };
+    for outputs in manifest.agents.values().filter_map(|agent| agent.outputs.as_ref()) {
+        if let Some(AnswerSchema::File(path)) = &outputs.json
+            && let Some(bytes) = base.file(path).await
+        {
+            found.insert(path.clone(), String::from_utf8_lossy(&bytes).into_owned());
+        }
+    }
+    found
 }
 
 fn directory(args: &TaskArgs) -> PathBuf {

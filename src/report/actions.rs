@@ -222,7 +222,13 @@ pub(crate) struct Outputs {
     pub(crate) conclusion: &'static str,
     pub(crate) outcome: Option<Outcome>,
     pub(crate) record: Option<String>,
+    /// The agent's answer and its file.
+    pub(crate) answer: Option<(String, String)>,
 }
+
+/// The longest answer that is an output, in bytes: a step takes it by a variable, and Linux takes no longer one than 128 KiB, its
+/// name among them (`MAX_ARG_STRLEN`). Forges take 1 MiB.
+const LONGEST_ANSWER_OUTPUT: usize = 96 << 10;
 
 /// The word for how a command ended; `skipped` is for an event that asks for nothing.
 pub(crate) fn conclusion(code: Code) -> &'static str {
@@ -254,6 +260,7 @@ fn rendered(outputs: &Outputs, mut delimiter: impl FnMut() -> Result<String, Fai
     let outcome = outputs.outcome.as_ref();
     let text = |value: Option<&String>| value.cloned().unwrap_or_default();
     let pull = outcome.and_then(|outcome| outcome.pull_request.as_ref());
+    let answer = outputs.answer.as_ref();
     let values = [
         ("conclusion", outputs.conclusion.to_owned()),
         ("branch", text(outcome.and_then(|outcome| outcome.branch.as_ref()))),
@@ -264,6 +271,8 @@ fn rendered(outputs: &Outputs, mut delimiter: impl FnMut() -> Result<String, Fai
         ("turns", outcome.and_then(|outcome| outcome.turns).map(|turns| turns.to_string()).unwrap_or_default()),
         ("cost-usd", outcome.and_then(|outcome| outcome.cost_usd).map(|cost| format!("{cost:.4}")).unwrap_or_default()),
         ("record", text(outputs.record.as_ref())),
+        ("structured-output", text(answer.map(|(text, _)| text).filter(|text| text.len() <= LONGEST_ANSWER_OUTPUT))),
+        ("structured-output-file", text(answer.map(|(_, file)| file))),
     ];
     let mut all = String::new();
     for (name, value) in values {
@@ -378,10 +387,26 @@ mod tests {
     #[test]
     fn an_output_can_t_make_another() {
         let outcome = Outcome { branch: Some("x\nEOF\nconclusion=success".to_owned()), ..Outcome::default() };
-        let outputs = Outputs { conclusion: "failure", outcome: Some(outcome), record: None };
+        let outputs = Outputs { conclusion: "failure", outcome: Some(outcome), ..Outputs::default() };
         let text = rendered(&outputs, || Ok("EOF".to_owned())).expect("delimiters");
         assert!(text.contains("branch<<EOF\nx EOF conclusion=success\nEOF\n"), "{text}");
-        assert_eq!(text.matches("<<EOF\n").count(), 9);
+        assert_eq!(text.matches("<<EOF\n").count(), 11);
+    }
+
+    #[test]
+    fn an_answer_is_an_output_as_it_is_or_a_file_where_it_is_long() {
+        let said = serde_json::json!({"a": "EOF\n::error::x\nEOF\nconclusion<<EOF\u{85}\u{2028}%0A"});
+        let answer = bottle_policy::outputs::answer_text(&said);
+        let with =
+            |answer: String| Outputs { answer: Some((answer, "/r/answer.json".to_owned())), ..Outputs::default() };
+        let text = rendered(&with(answer.clone()), || Ok("EOF".to_owned())).expect("delimiters");
+        assert!(text.contains(&format!("structured-output<<EOF\n{answer}\nEOF\n")), "{text}");
+        let value =
+            text.split("structured-output<<EOF\n").nth(1).and_then(|rest| rest.lines().next()).expect("a value");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(value).expect("JSON"), said);
+        let long = format!("\"{}\"", "x".repeat(LONGEST_ANSWER_OUTPUT));
+        let text = rendered(&with(long), || Ok("EOF".to_owned())).expect("delimiters");
+        assert!(text.contains("structured-output<<EOF\n\nEOF\nstructured-output-file<<EOF\n/r/answer.json\nEOF\n"));
     }
 
     #[test]

@@ -14,9 +14,10 @@ use bottle_wire::push_report::{PushVerdict, PushedRef};
 use serde_json::Value;
 
 use super::claimed::Claimed;
+use super::files::TakenFiles;
 use super::mode::RunMode;
 use super::pushed::Pushed;
-use super::{RunContext, RunProgress, case, keep, outcome};
+use super::{RunContext, RunProgress, case, keep, outcome, outputs};
 use crate::backend::{Bottle, BottleError, Side, Tree};
 use crate::exit::{Code, Failure};
 use crate::report::{Case, Events, Phase, RunEvent, Suite};
@@ -34,6 +35,7 @@ pub(super) struct Collected<'r> {
     pushed: Option<Pushed>,
     /// What the door has written of the agent's requests, as it was before the record's mask.
     proposals: Vec<u8>,
+    files: TakenFiles,
 }
 
 impl<'r> Collected<'r> {
@@ -54,11 +56,12 @@ impl<'r> Collected<'r> {
             RunMode::Replay(_) => outcome.cost_usd = None,
             RunMode::Live | RunMode::Publish(_) => {}
         }
-        Self { claimed, outcome, pushed: progress.pushed, proposals: progress.proposals }
+        Self { claimed, outcome, pushed: progress.pushed, proposals: progress.proposals, files: progress.files }
     }
 
-    pub(super) fn into_parts(self) -> (Claimed<'r>, Outcome, Option<Pushed>, Vec<u8>) {
-        (self.claimed, self.outcome, self.pushed, self.proposals)
+    /// The last two: what the door has written of the agent's requests, and the files that it handed in.
+    pub(super) fn into_parts(self) -> (Claimed<'r>, Outcome, Option<Pushed>, (Vec<u8>, TakenFiles)) {
+        (self.claimed, self.outcome, self.pushed, (self.proposals, self.files))
     }
 }
 
@@ -91,6 +94,12 @@ async fn take_down(
                 && progress.failures.is_empty()
             {
                 progress.fail(Code::Task, format!("none of the {calls} calls to the model was answered"));
+            }
+            if progress.agent.is_some()
+                && progress.failures.is_empty()
+                && let Some(why) = outputs::lacks_answer(plan, &progress.proposals)
+            {
+                progress.fail(Code::Task, why.to_owned());
             }
         }
         Err(error) => events.warn(error.to_string()),

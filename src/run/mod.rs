@@ -4,7 +4,7 @@
 //! the pull request has moved while the run waited for its lease. The phases: `claimed` → `launched` → `provisioned` → `sealed`
 //! → `setup` → `worked` → `verified` → `unmoved` → `pushed`, and from wherever the run stands `collected` → `published`. Beside them:
 //! `credentials` (new ones, to the doors), `mode` (where the work comes from), `handoff` (another job's work), `keep` (work that is not pushed), `cache` (what a setup finds of an earlier one), `services` (waited for),
-//! `listen` (people's comments meanwhile), `outputs` (what the agent wanted written), `outcome`.
+//! `listen` (people's comments meanwhile), `outputs` (what the agent wanted written), `files` (that it handed in), `outcome`.
 //!
 //! Always: no agent before the seal is proved and the setup's ways out are closed, no push before the pull request's head was looked at again, no pull request and no
 //! review after the lease is lost. Whatever happens after the first container may exist, the logs are collected and everything is
@@ -15,6 +15,7 @@ mod claimed;
 mod collected;
 mod credentials;
 mod current;
+mod files;
 mod handoff;
 mod keep;
 mod launched;
@@ -101,6 +102,8 @@ struct RunProgress {
     /// The commits that were in the guest before the agent began, kept where the agent can't change them.
     starts: Vec<ObjectId>,
     pushed: Option<Pushed>,
+    /// The files that the agent has handed in.
+    files: files::TakenFiles,
     /// What the door has written of the agent's requests.
     proposals: Vec<u8>,
     /// The failures that do not end the run at once.

@@ -5,22 +5,23 @@
 use std::sync::Arc;
 
 use bottle_plan::plan::BottlePlan;
-use bottle_policy::outputs::{Output, OutputJudge};
+use bottle_policy::outputs::{Output, OutputJudge, OutputKind, answer_text};
 use bottle_scan::known::KnownSecrets;
 use bottle_types::record_file::RecordFile;
 use bottle_wire::proposal::ProposalId;
-use bottle_wire::proposal::record::{Chain, Event, Record as ProposalRecord};
+use bottle_wire::proposal::record::{Chain, ChainError, Event, Record as ProposalRecord};
 use bottle_wire::receipt::{Receipt, ReceiptStep};
 use bottle_wire::run_record::Outcome;
 use serde_json::{Value, json};
 
 use super::RunContext;
 use super::claimed::Claimed;
+use super::files::TakenFiles;
 use super::mode::RunMode;
 use super::published::{ended, failed, write_if_held};
 use crate::cancel::Cancel;
 use crate::exit::{Code, Failure};
-use crate::forge::Forge;
+use crate::forge::{Forge, ForgeError};
 use crate::host;
 use crate::report::{Events, RunEvent};
 use crate::thread::{WriteResult, WrittenOutput, output_key, write_output};
@@ -37,9 +38,32 @@ pub(super) fn asked(records: Vec<ProposalRecord>) -> AskedOutputs {
     records.into_iter().filter_map(output).collect()
 }
 
-/// Performs the run's outputs, which `proposals` names as the door has written it. What a dry run outside of a job would have written
-/// is returned.
-pub(super) async fn perform(claimed: &Claimed<'_>, proposals: &[u8], outcome: &mut Outcome) -> Vec<Value> {
+/// The outputs of a run's own record of proposals.
+pub(super) fn asked_in(plan: &BottlePlan, proposals: &[u8]) -> Result<AskedOutputs, ChainError> {
+    Chain::read(plan.slug.as_str(), &String::from_utf8_lossy(proposals)).map(|(records, _)| asked(records))
+}
+
+/// Why a run has failed whose agent had to give an answer and gave none that fits; none: it gave one, or had to give none.
+pub(super) fn lacks_answer(plan: &BottlePlan, proposals: &[u8]) -> Option<&'static str> {
+    // A record that can't be read has none.
+    let asked = asked_in(plan, proposals).unwrap_or_default();
+    let has_answer = asked.iter().any(|(_, output)| output.kind() == OutputKind::Json);
+    (must_answer(plan) && !has_answer).then_some(NO_ANSWER)
+}
+
+const NO_ANSWER: &str = "the agent gave no answer that fits `outputs.json`";
+
+fn must_answer(plan: &BottlePlan) -> bool {
+    plan.policies.supervise.outputs.as_ref().is_some_and(|policy| policy.rules.grants(OutputKind::Json))
+}
+
+/// Performs the run's outputs, which `proposals` names as the door has written it. What a dry run would have written outside of its
+/// forge is returned.
+pub(super) async fn perform(
+    claimed: &Claimed<'_>,
+    (proposals, files): (&[u8], TakenFiles),
+    outcome: &mut Outcome,
+) -> Vec<Value> {
     let RunContext { inputs, plan, events, .. } = claimed.context();
     let asked = match collected(plan, events, proposals) {
         Ok(asked) => asked,
@@ -52,42 +76,60 @@ pub(super) async fn perform(claimed: &Claimed<'_>, proposals: &[u8], outcome: &m
         RunMode::Publish(handoff) => handoff.outputs().to_vec(),
         RunMode::Live | RunMode::Replay(_) => asked,
     };
-    if asked.is_empty() {
-        return vec![];
-    }
-    let Some(forge) = &inputs.forge else {
-        if !plan.dry_run {
-            events.warn(format!("{} outputs are not written: this is no job of a forge", asked.len()));
-            return vec![];
-        }
-        return asked.into_iter().map(|(_, output)| json!({"would": output.kind(), "output": output})).collect();
+    let mut would = vec![];
+    let performed = match asked.is_empty() {
+        true => Ok(vec![]),
+        false => perform_all(claimed, (asked, files), &mut would, outcome).await,
     };
-    if let Err(failure) = perform_all(claimed, forge.as_ref(), asked, outcome).await {
-        ended(&failure, outcome);
+    match performed {
+        Err(failure) => ended(&failure, outcome),
+        Ok(kinds) if must_answer(plan) && outcome.code == Code::Done && !kinds.contains(&OutputKind::Json) => {
+            ended(&Failure::new(Code::Task, NO_ANSWER), outcome);
+        }
+        Ok(_) => {}
     }
-    vec![]
+    would
 }
 
+/// Gives the kinds of what was performed.
 async fn perform_all(
     claimed: &Claimed<'_>,
-    forge: &dyn Forge,
-    asked: AskedOutputs,
+    (asked, files): (AskedOutputs, TakenFiles),
+    would: &mut Vec<Value>,
     outcome: &mut Outcome,
-) -> Result<(), Failure> {
+) -> Result<Vec<OutputKind>, Failure> {
     let RunContext { inputs, plan, events, cancel } = claimed.context();
     // Where the plan grants nothing, nothing may go out.
     let judge = OutputJudge::new(plan.policies.supervise.outputs.clone().unwrap_or_default())
         .map_err(|why| Failure::machine(format_args!("no output is written: the policy can't be used: {why}")))?;
-    let mut file = claimed.record().lines(RecordFile::Outputs)?;
+    let record = claimed.record();
+    let mut file = record.lines(RecordFile::Outputs)?;
     let mut receipts = |receipt: &Receipt| {
         let line = serde_json::to_vec(receipt)
             .map_err(|error| Failure::machine(format_args!("failed to write outputs.jsonl: {error}")))?;
         file.push(&line)
     };
-    let (known, before, claimed) = (inputs.secrets.known(), vec![], Some(claimed));
-    let mut performer =
-        Performer { forge, plan, known, events, cancel, claimed, judge, receipts: &mut receipts, before };
-    performer.perform_all(asked, outcome).await
+    let mut keep = |kept: Kept<'_>| match kept {
+        Kept::Answer(text) => record.write(RecordFile::Answer, format!("{text}\n").as_bytes()).map(|()| true),
+        Kept::File(path, bytes) => record.write_handed_in(path, bytes),
+    };
+    let mut performer = Performer {
+        forge: inputs.forge.as_deref(),
+        plan,
+        known: inputs.secrets.known(),
+        events,
+        cancel,
+        claimed: Some(claimed),
+        judge,
+        receipts: &mut receipts,
+        keep: &mut keep,
+        files,
+        before: vec![],
+        performed: vec![],
+        would,
+    };
+    performer.perform_all(asked, outcome).await?;
+    Ok(performer.performed)
 }
 
 /// The outputs of this run's own bottle; what the door refused is told. The chain is held against the bytes before the record's mask:
@@ -103,8 +145,24 @@ fn collected(plan: &BottlePlan, events: &Events, proposals: &[u8]) -> Result<Ask
     Ok(asked(records))
 }
 
+/// Whether an output belongs into the record alone.
+fn is_here(output: &Output) -> bool {
+    matches!(output, Output::Json { .. } | Output::File { .. })
+}
+
+/// Why something that was judged is not kept after all.
+const MASKED: &str = "it has a secret of this run or of the runner's environment in it";
+
+/// Something for the record.
+enum Kept<'k> {
+    Answer(&'k str),
+    /// A path and its content.
+    File(&'k str, &'k [u8]),
+}
+
 struct Performer<'r> {
-    forge: &'r dyn Forge,
+    /// None outside of a job.
+    forge: Option<&'r dyn Forge>,
     plan: &'r BottlePlan,
     known: Arc<KnownSecrets>,
     events: &'r Events,
@@ -113,8 +171,16 @@ struct Performer<'r> {
     claimed: Option<&'r Claimed<'r>>,
     judge: OutputJudge,
     receipts: &'r mut (dyn FnMut(&Receipt) -> Result<(), Failure> + Send),
+    /// Writes something into the record; whether that has it as it is.
+    keep: &'r mut (dyn FnMut(Kept<'_>) -> Result<bool, Failure> + Send),
+    /// What was taken of the files that were handed in.
+    files: TakenFiles,
     /// Those that may go out, up to here.
     before: Vec<Output>,
+    /// The kinds of those that were performed.
+    performed: Vec<OutputKind>,
+    /// What a dry run would have written that its forge does not keep.
+    would: &'r mut Vec<Value>,
 }
 
 impl Performer<'_> {
@@ -133,13 +199,16 @@ impl Performer<'_> {
     }
 
     async fn perform(&mut self, id: ProposalId, output: &Output, outcome: &mut Outcome) -> Result<(), Failure> {
-        let output = match self.judge.judge(&self.known, &self.before, output) {
+        let judged = self.judge.judge(&self.known, &self.before, output).map_err(|refusal| refusal.to_string());
+        let judged = judged.and_then(|output| match &output {
+            Output::File { path } => self.content(path).map(|()| output.clone()),
+            _ => Ok(output),
+        });
+        let output = match judged {
             Ok(output) => output,
-            Err(refusal) => {
-                let reason = refusal.to_string();
-                let what = format!("{id}, {}: {reason}", output.kind());
-                self.events.emit(RunEvent::Refused { door: "supervise".to_owned(), what });
-                return self.note(id, output, ReceiptStep::Refused { reason });
+            Err(reason) => {
+                let step = self.refused(id, output.kind(), &reason);
+                return self.note(id, output, step);
             }
         };
         let kind = output.kind();
@@ -153,25 +222,70 @@ impl Performer<'_> {
                 None => Ok(None),
             }
         };
-        let write = write_output(self.forge, self.plan, &key, &output);
+        let write = self.write(&key, &output);
         let step = match write_if_held(lost, self.cancel, write).await? {
+            Ok(WriteResult::Written(_)) if is_here(&output) && !self.keep(&output)? => self.refused(id, kind, MASKED),
             Ok(WriteResult::Written(WrittenOutput { number, url, was_there })) => {
+                self.would_write(&output);
                 let at = if url.is_empty() { String::new() } else { format!(": {url}") };
                 let how = if was_there { "it was there" } else { "written" };
                 self.events.note(format!("{id}, {kind}: {how}{at}"));
+                self.performed.push(kind);
                 ReceiptStep::Done { number, url, was_there }
             }
-            Ok(WriteResult::Refused(reason)) => {
-                let what = format!("{id}, {kind}: {reason}");
-                self.events.emit(RunEvent::Refused { door: "supervise".to_owned(), what });
-                ReceiptStep::Refused { reason: reason.to_owned() }
-            }
+            Ok(WriteResult::Refused(reason)) => self.refused(id, kind, reason),
             Err(error) => {
                 failed(&error, outcome);
                 ReceiptStep::Failed { reason: super::one_line(&error.to_string()) }
             }
         };
         self.note(id, &output, step)
+    }
+
+    /// Writes an output at the forge, if it belongs there.
+    async fn write(&self, key: &str, output: &Output) -> Result<WriteResult, ForgeError> {
+        let here = WrittenOutput { number: None, url: String::new(), was_there: false };
+        match (output, self.forge) {
+            (Output::Json { .. } | Output::File { .. }, _) => Ok(WriteResult::Written(here)),
+            (_, Some(forge)) => write_output(forge, self.plan, key, output).await,
+            (_, None) if self.plan.dry_run => Ok(WriteResult::Written(here)),
+            (_, None) => Ok(WriteResult::Refused("this is no job of a forge")),
+        }
+    }
+
+    /// Tells whether a file was taken and may go out.
+    fn content(&self, path: &str) -> Result<(), String> {
+        match self.files.iter().find(|(taken, _)| taken == path) {
+            Some((_, Ok(bytes))) => self.judge.judge_content(&self.known, bytes).map_err(|refusal| refusal.to_string()),
+            Some((_, Err(why))) => Err(why.clone()),
+            // Of another job's run, too: its own record has the file.
+            None => Err("it was not taken out of this run's guest".to_owned()),
+        }
+    }
+
+    /// Keeps what does not belong at the forge; whether the record has it as it was handed in.
+    fn keep(&mut self, output: &Output) -> Result<bool, Failure> {
+        match output {
+            Output::Json { answer } => (self.keep)(Kept::Answer(&answer_text(answer))),
+            Output::File { path } => match self.files.iter().find(|(taken, _)| taken == path) {
+                Some((path, Ok(bytes))) => (self.keep)(Kept::File(path, bytes)),
+                _ => Ok(false),
+            },
+            _ => Ok(false),
+        }
+    }
+
+    /// Notes what a dry run's forge does not keep.
+    fn would_write(&mut self, output: &Output) {
+        if self.plan.dry_run && (is_here(output) || self.forge.is_none()) {
+            self.would.push(json!({"would": output.kind(), "output": output}));
+        }
+    }
+
+    fn refused(&self, id: ProposalId, kind: OutputKind, reason: &str) -> ReceiptStep {
+        let what = format!("{id}, {kind}: {reason}");
+        self.events.emit(RunEvent::Refused { door: "supervise".to_owned(), what });
+        ReceiptStep::Refused { reason: reason.to_owned() }
     }
 
     fn note(&mut self, id: ProposalId, output: &Output, step: ReceiptStep) -> Result<(), Failure> {

@@ -123,8 +123,9 @@ async fn perform_after(
         steps.push(receipt.step.clone());
         Ok(())
     };
+    let mut would = vec![];
     let mut performer = Performer {
-        forge,
+        forge: Some(forge),
         plan,
         known: Arc::new(KnownSecrets::new(&[secret]).expect("a secret")),
         events: &events,
@@ -132,7 +133,11 @@ async fn perform_after(
         claimed: None,
         judge: OutputJudge::new(plan.policies.supervise.outputs.clone().unwrap_or_default()).expect("a policy"),
         receipts: &mut receipts,
+        keep: &mut |_: Kept<'_>| Ok(true),
+        files: vec![],
         before: vec![],
+        performed: vec![],
+        would: &mut would,
     };
     let ended = performer.perform_all(asked, &mut outcome).await;
     assert_eq!(ended.is_err(), steps.len() + 1 == killed_at, "{ended:?}");
@@ -141,6 +146,118 @@ async fn perform_after(
         _ => None,
     });
     (steps, outcome, refused.collect())
+}
+
+/// Performs outputs outside of a job, or in one; gives the answers that are kept, what a dry run would write, and the steps.
+async fn perform_here(
+    forge: Option<&dyn Forge>,
+    plan: &BottlePlan,
+    (asked, files): (AskedOutputs, TakenFiles),
+) -> (Vec<String>, Vec<Value>, Vec<ReceiptStep>) {
+    let secret = (SecretName::parse("OWN_KEY").expect("a name"), Secret::new(b"a-value-of-our-own".to_vec()));
+    let (events, cancel, mut outcome) = (Events::new(vec![]), Cancel::default(), done());
+    let (mut answers, mut would, mut steps) = (vec![], vec![], vec![]);
+    let mut performer = Performer {
+        forge,
+        plan,
+        known: Arc::new(KnownSecrets::new(&[secret]).expect("a secret")),
+        events: &events,
+        cancel: &cancel,
+        claimed: None,
+        judge: OutputJudge::new(plan.policies.supervise.outputs.clone().unwrap_or_default()).expect("a policy"),
+        receipts: &mut |receipt: &Receipt| {
+            steps.push(receipt.step.clone());
+            Ok(())
+        },
+        keep: &mut |kept: Kept<'_>| {
+            match kept {
+                Kept::Answer(text) => answers.push(text.to_owned()),
+                Kept::File(path, bytes) => answers.push(format!("{path}: {} bytes", bytes.len())),
+            }
+            Ok(true)
+        },
+        files,
+        before: vec![],
+        performed: vec![],
+        would: &mut would,
+    };
+    performer.perform_all(asked, &mut outcome).await.expect("no failure");
+    (answers, would, steps)
+}
+
+#[tokio::test]
+async fn an_answer_is_kept_here_and_never_at_the_forge() {
+    let mut plan = reviewing();
+    let policy = plan.policies.supervise.outputs.as_mut().expect("outputs");
+    policy.rules.json = Some(serde_json::from_str(r#"{"type": "object", "required": ["a"]}"#).expect("a schema"));
+    let answer =
+        |answer: Value| (numbered([Output::Json { answer }, Output::Comment { body: "Said.".to_owned() }]), vec![]);
+    let (double, good) = (double("github"), json!({"a": "x\u{2028}"}));
+    let (answers, would, steps) = perform_here(Some(forge(&double).as_ref()), &plan, answer(good.clone())).await;
+    assert_eq!((answers, would), (vec![r#"{"a":"x\u2028"}"#.to_owned()], vec![]));
+    assert!(matches!(steps[1], ReceiptStep::Done { number: None, .. }), "{steps:?}");
+    let state = double.state();
+    assert_eq!(count(&state, "comments"), 1, "{state}");
+    assert!(!state.to_string().contains("2028"), "{state}");
+    // Outside of a job there is an answer and no comment.
+    let (answers, _, steps) = perform_here(None, &plan, answer(good.clone())).await;
+    assert!(answers.len() == 1 && matches!(steps[3], ReceiptStep::Refused { .. }), "{steps:?}");
+    plan.dry_run = true;
+    let (_, would, steps) = perform_here(None, &plan, answer(good.clone())).await;
+    assert_eq!(would.iter().map(|line| line["would"].clone()).collect::<Vec<_>>(), ["json", "comment"]);
+    assert_eq!(would[0]["output"]["json"]["answer"], good, "{steps:?}");
+    // The runner judges again, with the run's secrets and the same schema.
+    for bad in [json!({"a": "a-value-of-our-own"}), json!({"b": 1}), json!([])] {
+        let (answers, would, steps) = perform_here(None, &plan, answer(bad)).await;
+        assert!(answers.is_empty() && would.len() == 1, "{would:?}");
+        assert!(matches!(steps[0], ReceiptStep::Refused { .. }), "{steps:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_is_kept_if_nothing_in_it_is_a_secret() {
+    let mut plan = reviewing();
+    let policy = plan.policies.supervise.outputs.as_mut().expect("outputs");
+    policy.rules.file = Some(serde_json::from_str(r#"{"paths": ["out/**"], "max": 8}"#).expect("rules"));
+    let gzip = |bytes: &[u8]| {
+        let mut encoder = flate2::write::GzEncoder::new(vec![], flate2::Compression::default());
+        std::io::Write::write_all(&mut encoder, bytes).expect("written");
+        encoder.finish().expect("packed")
+    };
+    let own = b"key: a-value-of-our-own\n".to_vec();
+    let pat = ["ghp", "R4nd0mLettersThatAreNoWords0Xy7Qw9Ab"].join("_").into_bytes();
+    let wide: Vec<u8> = own.iter().flat_map(|byte| [*byte, 0]).collect();
+    for (name, content, why) in [
+        ("a text", Ok(b"lines: 80 %\n".to_vec()), None),
+        ("nothing", Ok(vec![]), None),
+        ("bytes", Ok((0..=255).collect()), None),
+        ("a packed text", Ok(gzip(b"lines: 80 %\n")), None),
+        ("a secret", Ok(own.clone()), Some("known-secret:OWN_KEY")),
+        ("a packed secret", Ok(gzip(&gzip(&own))), Some("known-secret:OWN_KEY")),
+        ("a secret behind other bytes", Ok([vec![7; 100_000], own].concat()), Some("known-secret:OWN_KEY")),
+        ("a secret in wide characters", Ok(wide), Some("known-secret:OWN_KEY")),
+        ("a token", Ok(pat.clone()), Some("github-pat")),
+        ("a packed token", Ok(gzip(&pat)), Some("github-pat")),
+        ("a bomb", Ok(gzip(&vec![0; 64 << 20])), Some("unpacks to more")),
+        ("an archive that nobody looks into", Ok(b"Rar!\x1a\x07\x01\x00".to_vec()), Some("can't be looked into")),
+        ("a link", Err("it is a link, or behind one".to_owned()), Some("it is a link")),
+    ] {
+        let asked = numbered([Output::File { path: "out/a".to_owned() }]);
+        let length = content.as_ref().map_or(0, Vec::len);
+        let files = vec![("out/a".to_owned(), content)];
+        let (kept, _, steps) = perform_here(None, &plan, (asked, files)).await;
+        match (why, steps.last()) {
+            (None, Some(ReceiptStep::Done { .. })) => assert_eq!(kept, [format!("out/a: {length} bytes")], "{name}"),
+            (Some(why), Some(ReceiptStep::Refused { reason })) => {
+                assert!(kept.is_empty() && reason.contains(why), "{name}: {reason}")
+            }
+            (_, last) => panic!("{name}: {last:?}"),
+        }
+    }
+    // What was not taken is not there; and nothing is kept that was not asked for.
+    let asked = numbered([Output::File { path: "out/b".to_owned() }]);
+    let (kept, _, steps) = perform_here(None, &plan, (asked, vec![("out/a".to_owned(), Ok(vec![1]))])).await;
+    assert!(kept.is_empty() && matches!(&steps[..], [ReceiptStep::Refused { .. }]), "{steps:?}");
 }
 
 /// The same run as a part of another job.

@@ -8,7 +8,7 @@ use bottle_types::git::ObjectId;
 
 use super::outcome::first_of;
 use super::worked::Worked;
-use super::{LiveRun, keep};
+use super::{LiveRun, files, keep};
 use crate::backend::{Bottle, BottleError, Exec, finish};
 use crate::exit::{Code, Failure};
 use crate::provision::GuestEnv;
@@ -43,6 +43,8 @@ impl<'r> Verified<'r> {
         if let Some(failed) = commands(bottle, plan, &env, events).await? {
             run.progress.fail(Code::Task, failed);
         }
+        // The verify commands may have made what is handed in.
+        run.progress.files = files::take(bottle, plan).await?;
         Ok(Self { run })
     }
 

@@ -14,6 +14,9 @@ use crate::exit::Failure;
 use crate::host::check_space;
 use crate::secrets::Secrets;
 
+/// The directory of what the agent has handed in.
+pub(crate) const HANDED_IN: &str = "files";
+
 /// A run record that is being written.
 #[derive(Debug)]
 pub(crate) struct RunRecord {
@@ -65,6 +68,21 @@ impl RunRecord {
             OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&partial).map_err(failed)?;
         file.write_all(&self.secrets.mask_bytes(bytes)).map_err(failed)?;
         fs::rename(&partial, &path).map_err(failed)
+    }
+
+    /// Writes a file that the agent has handed in, if the mask leaves it as it is; whether it did. The path is one that outputs may have.
+    pub(crate) fn write_handed_in(&self, path: &str, bytes: &[u8]) -> Result<bool, Failure> {
+        if self.secrets.mask_bytes(bytes) != bytes || self.secrets.mask_bytes(path.as_bytes()) != path.as_bytes() {
+            return Ok(false);
+        }
+        let path = self.dir.join(HANDED_IN).join(path);
+        let failed = |error: io::Error| Failure::machine(format_args!("failed to write {}: {error}", path.display()));
+        let parent = path.parent().unwrap_or(&self.dir);
+        DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(failed)?;
+        // A new one: there is no second of this path.
+        let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&path).map_err(failed)?;
+        file.write_all(bytes).map_err(failed)?;
+        Ok(true)
     }
 
     /// Opens a file that grows line by line.

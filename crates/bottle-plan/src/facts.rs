@@ -44,6 +44,8 @@ pub struct HostFacts {
     pub registries: BTreeMap<Preset, ToolAnswer>,
     /// The lock files of the base revision, each with its id in git, where a setup of the manifest has a cache.
     pub lock_files: BTreeMap<String, String>,
+    /// The base revision's files with schemas of answers that the manifest names.
+    pub answer_schemas: BTreeMap<String, String>,
     /// This machine's tools beside its system's.
     pub tools: HostTools,
 }

@@ -15,7 +15,7 @@ use bottle_plan::plan::{BottlePlan, HOST_SYSTEM, Options, PlanError, SecretSourc
 use bottle_plan::registry::{self, Preset};
 use bottle_plan::render;
 use bottle_plan::task::{FailedRun, Piece, Place, PullRequest, Source, Task, Work};
-use bottle_policy::outputs::{OutputKind, OutputPolicy};
+use bottle_policy::outputs::{AnswerSchema, OutputKind, OutputPolicy};
 use bottle_policy::route::RoutesPolicy;
 use bottle_types::backend::Backend;
 use bottle_types::door::Door;
@@ -793,7 +793,8 @@ fn outputs_are_what_the_task_has_a_place_for() {
     // Of a pull request, a review at the lines of its change.
     let pull = plan_of(&task("good/event/pull_request_review_comment-created.json", &all), &all);
     let policy = pull.policies.supervise.outputs.as_ref().expect("outputs");
-    assert!(granted(policy).len() == OutputKind::ALL.len() && !policy.changed.is_empty());
+    assert_eq!(granted(policy), ["comment", "labels", "review", "issue", "close", "check"]);
+    assert!(!policy.changed.is_empty());
     // Where its commit is not known, it can neither be reviewed nor closed nor checked.
     let mut unknown = task("good/event/pull_request_review_comment-created.json", &all);
     unknown.pull_request = None;
@@ -823,6 +824,48 @@ fn outputs_are_what_the_task_has_a_place_for() {
     let none = manifest(&format!("{}agents: {{ implementer: {{}} }}\n", fixture("good/manifest/small.yml")));
     let none = plan_of(&task("good/event/issue_comment-created.json", &none), &none);
     assert_eq!((none.task.work, &none.policies.supervise.outputs), (Work::Change, &None));
+}
+
+#[test]
+fn the_schema_of_an_answer_is_of_the_manifest_or_of_the_base_branch() {
+    let with = |json: &str| {
+        manifest(&format!(
+            "{}agents: {{ triager: {{ outputs: {{ json: {json} }} }} }}\n",
+            fixture("good/manifest/small.yml")
+        ))
+    };
+    let plan_of = |json: &str, files: &[(&str, &str)]| {
+        let files = files.iter().map(|(path, text)| ((*path).to_owned(), (*text).to_owned()));
+        let facts = HostFacts { answer_schemas: files.collect(), ..facts() };
+        plan(&Task::text("Look."), &with(json), &facts, &Options::default())
+    };
+    let inline = plan_of("{ type: object, required: [a] }", &[]).expect("a plan");
+    let schema =
+        |plan: &BottlePlan| plan.policies.supervise.outputs.clone().expect("outputs").rules.json.expect("a schema");
+    let wanted = AnswerSchema::read(r#"{"type": "object", "required": ["a"]}"#).expect("a schema");
+    assert_eq!(schema(&inline), wanted);
+    assert_eq!(inline.task.work, Work::Outputs, "nothing is pushed");
+    assert!(inline.prompt.text.contains("`give_answer`") && !inline.prompt.text.contains("What people shall read"));
+    let text = bottle_plan::render::text(&inline);
+    assert!(text.contains("the answer fits the schema of the manifest"), "{text}");
+
+    let good = r#"{"required": ["a"], "type": "object"}"#;
+    let file = plan_of("schemas/a.json", &[("schemas/a.json", good)]).expect("a plan");
+    assert_eq!(schema(&file), wanted);
+    assert!(bottle_plan::render::text(&file).contains("the answer fits the schema schemas/a.json"));
+    for (files, problem) in [
+        (vec![], "`schemas/a.json` of the base branch: it is not there"),
+        (vec![("schemas/b.json", good)], "it is not there"),
+        (vec![("schemas/a.json", "type: object")], "expected a JSON object"),
+        (
+            vec![("schemas/a.json", r#"{"items": {"$ref": "file:///etc/passwd"}}"#)],
+            "at /items/$ref: expected #/$defs/NAME",
+        ),
+    ] {
+        let error = plan_of("schemas/a.json", &files).expect_err("no plan");
+        assert!(error.to_string().starts_with("agents.triager.outputs.json: "), "{error}");
+        assert!(error.to_string().contains(problem) && error.hint().is_some(), "{error}");
+    }
 }
 
 #[test]

@@ -1,25 +1,31 @@
 //! `outputs:` of an agent: what may be written at the forge in its name, and what it asks to have written.
 //!
-//! Map: `rules` (what an agent is granted, and the limits), `changed` (the lines of a pull request's change that a comment can be
+//! Map: `rules` (what an agent is granted, and the limits), `answer` (the schema of its answer), `file` (what a file may be), `changed` (the lines of a pull request's change that a comment can be
 //! about), `judge` (whether an output may go out), `text` (whether a text may). The door collects outputs as intents; the runner
 //! judges them again and performs them when the agent is gone.
 //!
 //! Always: an output names no target, since that is the thread of its run, or its commit; what no rule grants is refused; the
 //! words of an output hold nothing that acts, that nobody sees, or that looks like a secret.
 
+mod answer;
 pub mod changed;
+mod file;
 mod judge;
 mod rules;
 mod text;
 
+use std::borrow::Cow;
 use std::fmt;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
+pub use answer::{ANSWER_TRIES, AnswerSchema, LONGEST_ANSWER, LONGEST_SCHEMA, SchemaError, answer_text};
 pub use judge::{OutputJudge, OutputPolicy, OutputRefusal};
 pub use rules::{
-    BranchRules, CheckRules, CloseRules, CommentRules, IssueRules, LONGEST_TITLE, LabelRules, OutputRules, ReviewRules,
+    BranchRules, CheckRules, CloseRules, CommentRules, FileRules, IssueRules, LONGEST_TITLE, LabelRules, OutputRules,
+    ReviewRules,
 };
 pub use text::{LONGEST_BODY, LONGEST_REMARK, LONGEST_SUMMARY};
 
@@ -39,11 +45,16 @@ pub enum OutputKind {
     Close,
     /// A check of the commit that the run works on.
     Check,
+    /// The answer, as JSON.
+    Json,
+    /// A file of the workspace.
+    File,
 }
 
 impl OutputKind {
     /// All of them.
-    pub const ALL: [Self; 6] = [Self::Comment, Self::Labels, Self::Review, Self::Issue, Self::Close, Self::Check];
+    pub const ALL: [Self; 8] =
+        [Self::Comment, Self::Labels, Self::Review, Self::Issue, Self::Close, Self::Check, Self::Json, Self::File];
 
     /// Its key in `outputs:`.
     pub fn name(self) -> &'static str {
@@ -54,6 +65,8 @@ impl OutputKind {
             Self::Issue => "issue",
             Self::Close => "close",
             Self::Check => "check",
+            Self::Json => "json",
+            Self::File => "file",
         }
     }
 
@@ -66,6 +79,8 @@ impl OutputKind {
             Self::Issue => "open_issue",
             Self::Close => "close_thread",
             Self::Check => "report_check",
+            Self::Json => "give_answer",
+            Self::File => "hand_in_file",
         }
     }
 }
@@ -76,7 +91,8 @@ impl fmt::Display for OutputKind {
     }
 }
 
-/// Something that the agent asks to have written at the forge. The target is the thread of the run, or the commit that it works on.
+/// Something that the agent asks to have written. The target is the thread of the run, or the commit that it works on; an answer's
+/// is the job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Output {
@@ -125,6 +141,16 @@ pub enum Output {
         /// One line.
         summary: String,
     },
+    /// The answer, for the job's next steps.
+    Json {
+        /// JSON that fits the manifest's schema.
+        answer: Value,
+    },
+    /// A file, as it is when the agent has ended.
+    File {
+        /// Its path in the workspace.
+        path: String,
+    },
 }
 
 /// Why a thread is closed.
@@ -168,13 +194,15 @@ impl Output {
             Self::Issue { .. } => OutputKind::Issue,
             Self::Close { .. } => OutputKind::Close,
             Self::Check { .. } => OutputKind::Check,
+            Self::Json { .. } => OutputKind::Json,
+            Self::File { .. } => OutputKind::File,
         }
     }
 
     /// Every text in it that would leave.
-    fn texts(&self) -> Vec<&str> {
-        match self {
-            Self::Comment { body } => vec![body],
+    fn texts(&self) -> Vec<Cow<'_, str>> {
+        let texts = match self {
+            Self::Comment { body } => vec![body.as_str()],
             Self::Labels { labels } => labels.iter().map(String::as_str).collect(),
             Self::Review { body, remarks } => {
                 let mut texts = vec![body.as_str()];
@@ -188,9 +216,12 @@ impl Output {
                 let labels = labels.iter().map(String::as_str);
                 [title.as_str(), body.as_str()].into_iter().chain(labels).collect()
             }
-            Self::Close { comment, .. } => vec![comment],
-            Self::Check { name, summary, .. } => vec![name, summary],
-        }
+            Self::Close { comment, .. } => vec![comment.as_str()],
+            Self::Check { name, summary, .. } => vec![name.as_str(), summary.as_str()],
+            Self::Json { answer } => return answer::texts(answer),
+            Self::File { path } => vec![path.as_str()],
+        };
+        texts.into_iter().map(Cow::Borrowed).collect()
     }
 }
 

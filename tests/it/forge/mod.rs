@@ -1,9 +1,11 @@
 //! A job as the forges give it: who may ask, what is refused, and what a step hands on. Needs the stand-in, no engine.
 
 mod action;
+mod answer;
 mod asks;
 mod base;
 mod events;
+mod files;
 mod orders;
 mod outputs;
 mod workflows;

@@ -12,6 +12,7 @@ pub(super) use secrets::looks_like_secret_value;
 use std::collections::BTreeSet;
 
 use bottle_policy::matcher::{Matcher, MatcherError};
+use bottle_policy::outputs::AnswerSchema;
 use bottle_policy::route::{Injection, Route, RoutesPolicy, Scheme};
 use bottle_scan::dlp::Rules;
 use bottle_types::address::has_password;
@@ -424,8 +425,15 @@ fn check_labels(agent: &Agent, manifest: &Manifest, at: &At) -> Checked {
 fn check_outputs(agent: &Agent, manifest: &Manifest, at: &At) -> Checked {
     let Some(outputs) = &agent.outputs else { return Ok(()) };
     if let Err((keys, problem)) = outputs.check() {
+        let hint = match keys.first().map(String::as_str) {
+            Some("json") => "a schema is JSON Schema 2020-12; docs/reference/outputs.md lists what it may say",
+            _ => "name what may come of a run, such as `comment: {}` or `branch: {}`",
+        };
         let at = keys.iter().fold(at.clone(), |at, key| at.key(key));
-        return Err(at.wrong(&problem).hint("name what may come of a run, such as `comment: {}` or `branch: {}`"));
+        return Err(at.wrong(&problem).hint(hint));
+    }
+    if let Some(AnswerSchema::File(path)) = &outputs.json {
+        check_repo_path(path, &at.key("json"))?;
     }
     for (keys, label) in outputs.allowed_labels() {
         if manifest.triggers.agent_of(label).is_some() {

@@ -64,6 +64,16 @@ pub enum PlanError {
         /// What the manifest does not say; none: this backend has no services at all.
         key: Option<&'static str>,
     },
+    /// The file with the schema of an answer is not there, or can't be kept.
+    #[error("agents.{agent}.outputs.json: `{path}` of the base branch: {problem}")]
+    AnswerSchema {
+        /// The agent.
+        agent: Name,
+        /// The file.
+        path: String,
+        /// Why.
+        problem: String,
+    },
     /// A fact that the runner gathered can't be right.
     #[error("{0}")]
     Facts(String),
@@ -90,6 +100,9 @@ impl PlanError {
             }
             Self::Service { key: Some(key), .. } => Some(format!("add `{key}:` to it, or choose another --backend")),
             Self::Service { key: None, .. } => Some("give --backend docker or --backend bubblewrap".to_owned()),
+            Self::AnswerSchema { .. } => Some(
+                "commit a JSON Schema (2020-12) there: what an answer has to be is always read from the base branch".to_owned(),
+            ),
             Self::NoTask(_) => Some("give the agent a `prompt`, or the dispatch an input `task`".to_owned()),
             Self::NoBottle(_) | Self::Facts(_) => None,
         }

@@ -86,7 +86,7 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
     if let (Some(setup), Some(asked)) = (&mut setup, &bottle.setup) {
         setup.cache = cache_plan(asked, facts, &guest.workdir, backend, &mut notes);
     }
-    let outputs = super::outputs::policy(task, &agent, bottle, &upstreams, facts, &mut notes);
+    let outputs = super::outputs::policy(task, (&agent_name, &agent), bottle, &upstreams, facts, &mut notes)?;
     let commands = (&agent, setup.as_ref(), services.as_slice(), outputs.as_ref());
     let prompt = super::prompt::prompt(task, commands, &guest, git.as_ref(), &upstreams, options.dry_run, seed);
     note_left_out(task, &prompt, &mut notes);

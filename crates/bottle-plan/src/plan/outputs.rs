@@ -3,11 +3,13 @@
 use std::borrow::Cow;
 
 use bottle_policy::outputs::changed::ChangedLines;
-use bottle_policy::outputs::{OutputKind, OutputPolicy, OutputRules};
+use bottle_policy::outputs::{AnswerSchema, OutputKind, OutputPolicy, OutputRules};
 
+use super::PlanError;
 use super::upstreams::Upstreams;
 use crate::facts::HostFacts;
 use crate::manifest::{Agent, BottleEntry, Push};
+use crate::name::Name;
 use crate::task::{Task, Work};
 
 /// The task, without a branch to come of it where the agent's outputs grant none.
@@ -23,13 +25,13 @@ pub(super) fn task_for<'a>(task: &'a Task, agent: &Agent) -> Cow<'a, Task> {
 /// What the door and the runner judge by; none where there is nothing that the agent could ask for.
 pub(super) fn policy(
     task: &Task,
-    agent: &Agent,
+    (agent_name, agent): (&Name, &Agent),
     bottle: &BottleEntry,
     upstreams: &Upstreams,
     facts: &HostFacts,
     notes: &mut Vec<String>,
-) -> Option<OutputPolicy> {
-    let mut rules = agent.outputs.clone()?;
+) -> Result<Option<OutputPolicy>, PlanError> {
+    let Some(mut rules) = agent.outputs.clone() else { return Ok(None) };
     // Of the branch, the gate is the judge.
     rules.branch = None;
     let reviewed = task.is_about_a_pull_request() && task.pull_request.is_some();
@@ -46,6 +48,7 @@ pub(super) fn policy(
             ),
             OutputKind::Check => (task.checked_commit().is_some(), "commit that could be checked"),
             OutputKind::Issue => (true, "repository"),
+            OutputKind::Json | OutputKind::File => (true, "record"),
         };
         if !has_place {
             notes.push(format!("outputs.{kind}: this task has no {lacks}, so none is written"));
@@ -57,14 +60,19 @@ pub(super) fn policy(
         _ => ChangedLines::default(),
     };
     if !rules.has_tools() {
-        return None;
+        return Ok(None);
+    }
+    if let Some(AnswerSchema::File(path)) = &rules.json {
+        let problem = |problem| PlanError::AnswerSchema { agent: agent_name.clone(), path: path.clone(), problem };
+        let text = facts.answer_schemas.get(path).ok_or_else(|| problem("it is not there".to_owned()))?;
+        rules.json = Some(AnswerSchema::read(text).map_err(|error| problem(error.to_string()))?);
     }
     let protected = upstreams.main().map(|main| main.push.protect_paths.clone());
-    Some(OutputPolicy {
+    Ok(Some(OutputPolicy {
         rules,
         changed,
         protect_paths: protected.unwrap_or_else(|| Push::default().protect_paths),
         patterns: bottle.pipelock.patterns.clone(),
         detect: bottle.pipelock.detect.clone(),
-    })
+    }))
 }

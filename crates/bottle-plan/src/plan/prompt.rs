@@ -123,6 +123,9 @@ fn task_section(
     if task.source == Source::Text {
         // Whoever gives it is at the command line, or wrote the workflow.
         text.line(&task.instruction);
+        if let Some(outputs) = outputs {
+            outputs_section(text, &outputs.rules);
+        }
         return Removed::default();
     }
     text.line(&request(task));
@@ -169,18 +172,27 @@ fn task_section(
     words.removed
 }
 
-/// What people will see of the work, and by which tools.
+/// What people and the job's next steps will see of the work, and by which tools.
 fn outputs_section(text: &mut Text, outputs: &OutputRules) {
-    let tools: Vec<&str> =
-        OutputKind::ALL.into_iter().filter(|kind| outputs.grants(*kind)).map(OutputKind::tool).collect();
-    text.line(&format!(
-        "What people shall read you hand in by these tools of `{}`: {}. Each is judged at once and written when you have",
-        Door::Supervise.name(),
-        tools.join(", ")
-    ));
-    text.line(
-        "ended; a refusal says why, and you can hand in something better. Your last message itself is not posted.",
-    );
+    let kinds = OutputKind::ALL.into_iter().filter(|kind| outputs.grants(*kind) && *kind != OutputKind::Json);
+    let tools: Vec<&str> = kinds.map(OutputKind::tool).collect();
+    let door = Door::Supervise.name();
+    if !tools.is_empty() {
+        text.line(&format!(
+            "What people shall read you hand in by these tools of `{door}`: {}. Each is judged at once and written when you have",
+            tools.join(", ")
+        ));
+        text.line(
+            "ended; a refusal says why, and you can hand in something better. Your last message itself is not posted.",
+        );
+    }
+    if outputs.json.is_some() {
+        text.line(&format!(
+            "Your answer, which programs will read, you give by the tool `{}` of `{door}`: once, as your last act. A refusal says",
+            OutputKind::Json.tool()
+        ));
+        text.line("what does not fit; give the whole answer again then. Without an answer this run has failed.");
+    }
 }
 
 /// Who asked for what, in our words.

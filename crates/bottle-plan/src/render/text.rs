@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use bottle_policy::gate::Upstream;
+use bottle_policy::outputs::{AnswerSchema, OutputKind};
 use bottle_policy::route::{Outbound, Route, Scheme};
 use bottle_types::backend::Backend;
 use bottle_types::door::Door;
@@ -30,6 +31,7 @@ pub fn text(plan: &BottlePlan) -> String {
         out.more(&format!("instructions {}", instructions.from));
     }
     model_place(&mut out, plan);
+    outputs(&mut out, plan);
     bottle(&mut out, plan);
     doors(&mut out, plan);
     credentials(&mut out, plan);
@@ -45,6 +47,19 @@ pub fn text(plan: &BottlePlan) -> String {
         out.item(index, "note", note);
     }
     out.0
+}
+
+/// What may come of the run by a tool; the branch is among git's.
+fn outputs(out: &mut Page, plan: &BottlePlan) {
+    let Some(policy) = &plan.policies.supervise.outputs else { return };
+    let granted = OutputKind::ALL.into_iter().filter(|kind| policy.rules.grants(*kind));
+    let granted: Vec<&str> = granted.map(OutputKind::name).collect();
+    out.entry("outputs", &granted.join(", "));
+    match plan.agent.outputs.as_ref().and_then(|outputs| outputs.json.as_ref()) {
+        Some(AnswerSchema::File(path)) => out.more(&format!("the answer fits the schema {path}")),
+        Some(AnswerSchema::Inline(_)) => out.more("the answer fits the schema of the manifest"),
+        None => {}
+    }
 }
 
 fn task(out: &mut Page, plan: &BottlePlan) {

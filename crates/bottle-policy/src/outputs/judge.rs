@@ -1,5 +1,6 @@
 //! Whether an output may go out: at the door when the agent asks for it, and once more before it is performed.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use bottle_scan::dlp::{DataKind, Rules, Scope, Search, TokenPattern};
@@ -8,10 +9,12 @@ use bottle_types::rule::Rule;
 use globset::GlobMatcher;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
+use super::answer::{ANSWER_TRIES, AnswerSchema, CompiledSchema, LONGEST_ANSWER};
 use super::changed::{ChangedLines, NoPlace};
 use super::text::{LONGEST_BODY, LONGEST_REMARK, LONGEST_SUMMARY, code, has_address, line, suggests, words};
-use super::{CheckRules, DiffSide, IssueRules, LONGEST_TITLE, Output, OutputKind, OutputRules, Remark};
+use super::{CheckRules, DiffSide, IssueRules, LONGEST_TITLE, Output, OutputKind, OutputRules, Remark, file};
 use crate::gate::paths::ProtectedPaths;
 use crate::gate::{GateError, PushRules, refs};
 use crate::prose::{self, Removed};
@@ -84,6 +87,21 @@ pub enum OutputRefusal {
     /// There is an address in it.
     #[error("the {0} has an address in it; say it in words, the link of a check goes to the job")]
     Address(&'static str),
+    /// The answer does not fit its schema.
+    #[error("the answer does not fit the schema of `outputs.json`: {0}; give the whole answer again")]
+    Answer(String),
+    /// Enough answers did not fit.
+    #[error("{ANSWER_TRIES} answers did not fit, and no other is taken")]
+    AnswerTries,
+    /// The path leads to no file of the workspace.
+    #[error("{0} is not the path of a file in the workspace, from its top and without `..`")]
+    NoFilePath(String),
+    /// No file may be handed in from there.
+    #[error("{0} is not in `outputs.file.paths`; hand in a file that is")]
+    FilePath(String),
+    /// The content can't be searched for secrets.
+    #[error("the file can't be looked through: {0}; hand it in unpacked")]
+    Unreadable(String),
     /// There is no text.
     #[error("the {0} is empty; write what people shall read")]
     Empty(&'static str),
@@ -137,6 +155,8 @@ pub struct OutputJudge {
     protected: ProtectedPaths,
     paths: Vec<GlobMatcher>,
     rules: Rules,
+    answer: Option<CompiledSchema>,
+    files: Vec<GlobMatcher>,
 }
 
 impl OutputJudge {
@@ -147,7 +167,11 @@ impl OutputJudge {
         let paths = policy.rules.review.iter().flat_map(|review| &review.paths);
         let paths = paths.map(|glob| refs::glob(glob, true)).collect::<Result<_, _>>().map_err(words)?;
         let rules = Rules::with(&policy.patterns, &policy.detect, &[]).map_err(|error| error.to_string())?;
-        Ok(Self { protected: ProtectedPaths::new(&push).map_err(words)?, paths, rules, policy })
+        let files = policy.rules.file.iter().flat_map(|file| &file.paths);
+        let files = files.map(|glob| refs::glob(glob, true)).collect::<Result<_, _>>().map_err(words)?;
+        let answer = policy.rules.json.as_ref().map(AnswerSchema::compile).transpose();
+        let answer = answer.map_err(|error| format!("outputs.json: {error}"))?;
+        Ok(Self { protected: ProtectedPaths::new(&push).map_err(words)?, paths, rules, answer, files, policy })
     }
 
     /// What is granted.
@@ -158,7 +182,7 @@ impl OutputJudge {
     /// Gives an output as it may go out, behind those that came before it; or says why it may not.
     pub fn judge(&self, known: &KnownSecrets, before: &[Output], output: &Output) -> Result<Output, OutputRefusal> {
         // First of all, so that no other message has a secret in it. What is cut in two is one text again.
-        let texts: Vec<&str> = before.iter().chain([output]).flat_map(Output::texts).collect();
+        let texts: Vec<Cow<'_, str>> = before.iter().chain([output]).flat_map(Output::texts).collect();
         for joint in ["\n", ""] {
             self.no_secret(known, &texts.join(joint))?;
         }
@@ -210,6 +234,15 @@ impl OutputJudge {
                 let summary = check(before, name, summary, rules)?;
                 Ok(Output::Check { name: name.clone(), conclusion: *conclusion, summary })
             }
+            (Output::Json { answer }, OutputRules { json: Some(_), .. }) => {
+                self.answer(before, answer)?;
+                Ok(output.clone())
+            }
+            (Output::File { path }, OutputRules { file: Some(rules), .. }) => {
+                more(before, OutputKind::File, 1, rules.max)?;
+                file::path(before, path, &self.files)?;
+                Ok(output.clone())
+            }
             (output, _) => Err(OutputRefusal::NotGranted(output.kind())),
         }
     }
@@ -218,6 +251,22 @@ impl OutputJudge {
     pub fn no_secret(&self, known: &KnownSecrets, text: &str) -> Result<(), OutputRefusal> {
         let search = Search { known, rules: Some((&self.rules, Scope::All)) };
         search.find(text.as_bytes()).map_or(Ok(()), |found| Err(OutputRefusal::Secret(found.rule)))
+    }
+
+    /// Tells whether a file may go out with this content.
+    pub fn judge_content(&self, known: &KnownSecrets, bytes: &[u8]) -> Result<(), OutputRefusal> {
+        file::content(known, &self.rules, bytes)
+    }
+
+    fn answer(&self, before: &[Output], answer: &Value) -> Result<(), OutputRefusal> {
+        if before.iter().any(|other| other.kind() == OutputKind::Json) {
+            return Err(OutputRefusal::Second("answer".to_owned()));
+        }
+        if answer.to_string().len() > LONGEST_ANSWER {
+            return Err(OutputRefusal::TooLong { what: "answer", most: LONGEST_ANSWER });
+        }
+        let Some(schema) = &self.answer else { return Err(OutputRefusal::NotGranted(OutputKind::Json)) };
+        schema.faults(answer).map_or(Ok(()), |faults| Err(OutputRefusal::Answer(faults)))
     }
 
     fn remark(&self, remark: &Remark, suggestions: bool) -> Result<Remark, OutputRefusal> {

@@ -1,14 +1,17 @@
 //! What an agent is granted, as the manifest says it.
 
+use bottle_types::units::ByteSize;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{CloseReason, OutputKind};
+use super::{AnswerSchema, CloseReason, OutputKind};
 use crate::gate::refs;
 use crate::prose;
 
 /// The most comments, labels or remarks that a rule may grant.
 const MOST: u32 = 100;
+/// The most bytes of files that a rule may grant; the runner has them in memory.
+const MOST_FILE_BYTES: u64 = 100 << 20;
 const LONGEST_LABEL: usize = 50;
 /// The longest title of an issue, in bytes; forges take 255 characters.
 pub const LONGEST_TITLE: usize = 200;
@@ -40,6 +43,12 @@ pub struct OutputRules {
     /// Checks of the commit that the run works on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub check: Option<CheckRules>,
+    /// The answer, as JSON for the job's next steps; a run without it has failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub json: Option<AnswerSchema>,
+    /// Files of the workspace, for the run record.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<FileRules>,
 }
 
 /// A branch with a change; what may be pushed is in the bottle's `git`.
@@ -139,6 +148,46 @@ pub struct CheckRules {
     pub names: Vec<String>,
 }
 
+/// Files of the workspace, for the run record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FileRules {
+    /// Globs of the paths, from the top of the workspace.
+    pub paths: Vec<String>,
+    /// So many in one run.
+    #[serde(default = "FileRules::default_max")]
+    pub max: u32,
+    /// The size of all together.
+    #[serde(default = "FileRules::default_max_bytes")]
+    pub max_bytes: ByteSize,
+}
+
+impl FileRules {
+    fn default_max() -> u32 {
+        5
+    }
+
+    fn default_max_bytes() -> ByteSize {
+        ByteSize(10 << 20)
+    }
+
+    fn check(&self) -> Result<(), (Vec<String>, String)> {
+        if self.paths.is_empty() {
+            return Err((keys(&["file", "paths"]), "no path is named, so no file may be handed in".to_owned()));
+        }
+        for (index, glob) in self.paths.iter().enumerate() {
+            if let Err(error) = refs::glob(glob, true) {
+                return Err((key(&["file", "paths"], index), error.to_string()));
+            }
+        }
+        if !(1..=MOST_FILE_BYTES).contains(&self.max_bytes.0) {
+            let most = ByteSize(MOST_FILE_BYTES);
+            return Err((keys(&["file", "max_bytes"]), format!("expected between 1 and {most}")));
+        }
+        Ok(())
+    }
+}
+
 impl OutputRules {
     /// Whether nothing is granted at all.
     pub fn is_none(&self) -> bool {
@@ -154,6 +203,8 @@ impl OutputRules {
             OutputKind::Issue => self.issue.is_some(),
             OutputKind::Close => self.close.is_some(),
             OutputKind::Check => self.check.is_some(),
+            OutputKind::Json => self.json.is_some(),
+            OutputKind::File => self.file.is_some(),
         }
     }
 
@@ -171,6 +222,8 @@ impl OutputRules {
             OutputKind::Issue => self.issue = None,
             OutputKind::Close => self.close = None,
             OutputKind::Check => self.check = None,
+            OutputKind::Json => self.json = None,
+            OutputKind::File => self.file = None,
         }
     }
 
@@ -192,6 +245,7 @@ impl OutputRules {
             (OutputKind::Labels, self.labels.as_ref().map(|rules| rules.max)),
             (OutputKind::Review, self.review.as_ref().map(|rules| rules.max)),
             (OutputKind::Issue, self.issue.as_ref().map(|rules| rules.max)),
+            (OutputKind::File, self.file.as_ref().map(|rules| rules.max)),
         ] {
             if max.is_some_and(|max| !(1..=MOST).contains(&max)) {
                 return Err((keys(&[kind.name(), "max"]), format!("expected between 1 and {MOST}")));
@@ -217,7 +271,13 @@ impl OutputRules {
         if self.close.as_ref().is_some_and(|close| close.reasons.is_empty()) {
             return Err((keys(&["close", "reasons"]), "no reason is named, so none may be given".to_owned()));
         }
-        self.check_names()
+        self.check_names()?;
+        self.file.as_ref().map_or(Ok(()), FileRules::check)?;
+        self.json.as_ref().map_or(Ok(()), AnswerSchema::check).map_err(|error| {
+            let mut path = keys(&["json"]);
+            path.extend(error.keys);
+            (path, error.problem)
+        })
     }
 
     fn check_names(&self) -> Result<(), (Vec<String>, String)> {

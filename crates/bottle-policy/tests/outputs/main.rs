@@ -2,6 +2,7 @@
 #![expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "the tests run git on files of their own")]
 
 mod positions;
+mod schemas;
 
 use std::collections::BTreeSet;
 
@@ -35,14 +36,30 @@ struct Cheat {
     refused: Option<String>,
 }
 
-const RULES: &str = r#"
+const RULES: &str = r##"
 comment = { max = 2 }
 labels = { allowed = ["bug", "needs triage"], max = 2 }
 review = { max = 3, paths = ["src/**", "docs/**", ".github/**"] }
+file = { paths = ["out/**", "*.md"], max = 2 }
 issue = { max = 2, title_prefix = "[bot] ", labels = ["bug", "flaky"] }
 close = { reasons = ["not_planned"] }
 check = { names = ["bottle / review", "bottle / docs"] }
-"#;
+
+[json]
+type = "object"
+required = ["verdict", "files"]
+additionalProperties = false
+
+[json.properties]
+verdict = { enum = ["ship", "wait"] }
+files = { type = "array", maxItems = 3, items = { "$ref" = "#/$defs/path" } }
+score = { type = "integer", minimum = 0, maximum = 10 }
+day = { type = "string", format = "date" }
+note = {}
+
+[json."$defs"]
+path = { type = "string", pattern = "^[a-z/]+[.]rs$", maxLength = 40 }
+"##;
 
 const DIFF: &str = "diff --git a/src/a.rs b/src/a.rs
 --- a/src/a.rs
@@ -103,6 +120,7 @@ fn filled(text: &str) -> String {
         ("{own:rest}", own[9..].to_owned()),
         ("{10kB}", "x".repeat(10_000)),
         ("{80kB}", "xy ".repeat(27_000)),
+        ("{300kB}", "xy ".repeat(100_000)),
     ] {
         text = text.replace(name, &value);
     }

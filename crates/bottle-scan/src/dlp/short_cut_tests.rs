@@ -103,19 +103,21 @@ fn each_keyword_is_found_wherever_a_look_begins() {
             }
             places
         };
-        let quick = |scan: &dyn Fn(&mut dyn FnMut(usize, usize) -> Option<()>)| {
-            let mut places = vec![];
-            scan(&mut |at, word| {
-                places.push((at, word));
-                None
-            });
-            places.sort_unstable();
-            places
+        let mut places = vec![];
+        let mut take = |at: usize, word: usize| {
+            places.push((at, word));
+            None::<()>
         };
-        let places = quick(&|each| _ = short.scan(&text, from, each));
+        _ = short.scan(&text, from, &mut take);
+        places.sort_unstable();
         assert_eq!(places, slow(&words), "from {from} of {:?}", String::from_utf8_lossy(&text));
         found += places.len();
-        let places = quick(&|each| _ = long.scan(&text, from, each));
+        places.clear();
+        _ = long.scan(&text, from, |at, word| {
+            places.push((at, word));
+            None::<()>
+        });
+        places.sort_unstable();
         assert_eq!(places, slow(&words[1..]), "from {from} of {:?}", String::from_utf8_lossy(&text));
         assert_eq!(short.begins(&text), words.iter().any(|word| text.starts_with(word)));
     }

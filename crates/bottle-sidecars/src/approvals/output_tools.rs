@@ -1,7 +1,8 @@
 //! The tools by which the agent hands in what people shall read: their parameters, and what of them is listed.
 
 use bottle_policy::outputs::{
-    CheckConclusion, CloseReason, LONGEST_BODY, LONGEST_SUMMARY, LONGEST_TITLE, Output, OutputKind, OutputRules, Remark,
+    AnswerSchema, CheckConclusion, CloseReason, LONGEST_BODY, LONGEST_SUMMARY, LONGEST_TITLE, Output, OutputKind,
+    OutputRules, Remark,
 };
 use rmcp::model::{JsonObject, Tool};
 use rmcp::schemars;
@@ -68,6 +69,20 @@ struct CheckParameters {
     summary: String,
 }
 
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct AnswerParameters {
+    /// The whole answer, as JSON.
+    answer: Value,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct FileParameters {
+    /// The file's path from the top of the workspace.
+    path: String,
+}
+
 /// Reads the arguments of a call; what is wrong with them is the error.
 pub(super) fn output(kind: OutputKind, arguments: JsonObject) -> Result<Output, String> {
     fn read<T: for<'de> Deserialize<'de>>(arguments: JsonObject) -> Result<T, String> {
@@ -90,6 +105,8 @@ pub(super) fn output(kind: OutputKind, arguments: JsonObject) -> Result<Output, 
             conclusion,
             summary,
         }),
+        OutputKind::Json => read(arguments).map(|AnswerParameters { answer }| Output::Json { answer }),
+        OutputKind::File => read(arguments).map(|FileParameters { path }| Output::File { path }),
     }
 }
 
@@ -102,7 +119,8 @@ pub(super) fn offered(mut tool: Tool, rules: &OutputRules) -> Option<Tool> {
     let most = match kind {
         OutputKind::Comment => rules.comment.as_ref().map(|comment| comment.max),
         OutputKind::Issue => rules.issue.as_ref().map(|issue| issue.max),
-        OutputKind::Labels | OutputKind::Review | OutputKind::Close | OutputKind::Check => None,
+        OutputKind::File => rules.file.as_ref().map(|file| file.max),
+        OutputKind::Labels | OutputKind::Review | OutputKind::Close | OutputKind::Check | OutputKind::Json => None,
     };
     if let Some(most) = most {
         let most = format!(" At most {most} in this run.");
@@ -123,6 +141,8 @@ fn schema(kind: OutputKind, rules: &OutputRules) -> Value {
         OutputKind::Issue => schemars::schema_for!(IssueParameters),
         OutputKind::Close => schemars::schema_for!(CloseParameters),
         OutputKind::Check => schemars::schema_for!(CheckParameters),
+        OutputKind::Json => schemars::schema_for!(AnswerParameters),
+        OutputKind::File => schemars::schema_for!(FileParameters),
     }
     .to_value();
     let fields = &mut schema["properties"];
@@ -166,6 +186,25 @@ fn schema(kind: OutputKind, rules: &OutputRules) -> Value {
         (OutputKind::Check, OutputRules { check: Some(check), .. }) => {
             fields["name"]["enum"] = json!(check.names);
             fields["summary"]["maxLength"] = json!(LONGEST_SUMMARY);
+        }
+        (OutputKind::Json, OutputRules { json: Some(AnswerSchema::Inline(answer)), .. }) => {
+            // References are to definitions at the top, which is now the tool's.
+            let mut answer = answer.clone();
+            answer.remove("$schema");
+            for key in ["$defs", "definitions"] {
+                if let Some(definitions) = answer.remove(key) {
+                    schema[key] = definitions;
+                }
+            }
+            schema["properties"]["answer"] = Value::Object(answer);
+        }
+        (OutputKind::File, OutputRules { file: Some(file), .. }) => {
+            let files = format!(
+                "The file's path from the top of the workspace; it must match one of {}. All files have at most {} together.",
+                file.paths.join(", "),
+                file.max_bytes
+            );
+            fields["path"]["description"] = json!(files);
         }
         // What is not granted is not listed.
         _ => {}

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bottle_policy::outputs::OutputRules;
+use bottle_policy::outputs::{LONGEST_ANSWER, OutputRules};
 use bottle_types::door::{BUNDLE_ADDRESS, Door};
 use bottle_wire::control::SUPERVISE_SOCKET;
 use bytes::Bytes;
@@ -28,6 +28,8 @@ use crate::common::{self, Dirs};
 
 /// The longest request, in bytes; a proposal is a few hundred.
 const MAX_BODY_BYTES: usize = 64 << 10;
+/// The longest request where an answer may be given: the client may write it with escapes.
+const MAX_ANSWER_BODY_BYTES: usize = MAX_BODY_BYTES + 2 * LONGEST_ANSWER;
 /// Clients at once; more wait.
 const MAX_CLIENTS: usize = 64;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -78,11 +80,12 @@ fn service(broker: &BrokerHandle, rules: OutputRules) -> Mcp {
     let port = Door::Supervise.port();
     let name = Door::Supervise.name();
     let own_hosts = [name.to_owned(), BUNDLE_ADDRESS.to_string(), "localhost".to_owned(), "127.0.0.1".to_owned()];
+    let longest = if rules.json.is_some() { MAX_ANSWER_BODY_BYTES } else { MAX_BODY_BYTES };
     let config = StreamableHttpServerConfig::default()
         .with_allowed_hosts(own_hosts.iter().flat_map(|host| [host.clone(), format!("{host}:{port}")]))
         .with_legacy_session_mode(false)
         .with_json_response(false)
-        .with_max_request_body_bytes(MAX_BODY_BYTES);
+        .with_max_request_body_bytes(longest);
     let (broker, rules) = (broker.clone(), Arc::new(rules));
     StreamableHttpService::new(move || Ok(Server::new(broker.clone(), Arc::clone(&rules))), Arc::default(), config)
 }

@@ -312,6 +312,21 @@ impl Server {
     }
 
     #[tool(
+        description = "Give the answer of this run, once and as your last act: the whole of it, as JSON that fits the schema of \
+                       `answer`. A refusal says what does not fit; after three of them no answer is taken."
+    )]
+    async fn give_answer(&self, Parameters(arguments): Parameters<JsonObject>) -> CallToolResult {
+        self.output(OutputKind::Json, arguments).await
+    }
+
+    #[tool(
+        description = "Hand in a file of the workspace: a regular file, no link. It is taken as it is when you have ended."
+    )]
+    async fn hand_in_file(&self, Parameters(arguments): Parameters<JsonObject>) -> CallToolResult {
+        self.output(OutputKind::File, arguments).await
+    }
+
+    #[tool(
         description = "What has become of an earlier request, by its id; it does not wait.",
         annotations(read_only_hint = true)
     )]

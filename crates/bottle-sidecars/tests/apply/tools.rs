@@ -300,6 +300,95 @@ async fn outputs_are_collected_or_refused() {
 }
 
 #[tokio::test]
+async fn an_answer_is_held_against_its_schema_three_times() {
+    let outputs = r##"outputs:
+  rules:
+    json:
+      $schema: https://json-schema.org/draft/2020-12/schema
+      type: object
+      required: [verdict]
+      additionalProperties: false
+      properties: { verdict: { $ref: "#/$defs/verdict" }, notes: { type: array } }
+      $defs: { verdict: { enum: [ship, wait] } }
+"##;
+    let mut server = Server::with_outputs("deny", outputs);
+    let listed = server.rpc("tools/list", json!({})).await;
+    let tools = listed["result"]["tools"].as_array().expect("tools");
+    let schema = &tools.iter().find(|tool| tool["name"] == "give_answer").expect("the tool")["inputSchema"];
+    // What it refers to is where a reference finds it.
+    assert_eq!(schema["$defs"]["verdict"]["enum"], json!(["ship", "wait"]), "{schema}");
+    assert_eq!(schema["properties"]["answer"]["properties"]["verdict"]["$ref"], "#/$defs/verdict");
+    assert_eq!((&schema["required"], &schema["additionalProperties"]), (&json!(["answer"]), &json!(false)));
+    assert!(schema["properties"]["answer"]["$defs"].is_null() && schema["properties"]["answer"]["$schema"].is_null());
+
+    for (arguments, wanted) in [
+        (
+            json!({"answer": {"verdict": "maybe"}}),
+            "refused as P1: the answer does not fit the schema of `outputs.json`: at /verdict: ",
+        ),
+        (json!({"verdict": "ship"}), "refused as P2: unknown field `verdict`"),
+    ] {
+        let (text, error) = server.call("give_answer", arguments).await;
+        assert!(error && text.starts_with(wanted), "{text}");
+    }
+    // Long ones come in, and a restart has counted them.
+    server.restart();
+    let long = json!({"answer": {"verdict": "no", "notes": ["\u{1}".repeat(40_000)]}});
+    let (text, error) = server.call("give_answer", long).await;
+    assert!(error && text.starts_with("refused as P3: the answer does not fit"), "{text}");
+    let (text, error) = server.call("give_answer", json!({"answer": {"verdict": "ship"}})).await;
+    assert!(error && text == "refused as P4: 3 answers did not fit, and no other is taken", "{text}");
+
+    let server = Server::with_outputs("deny", outputs);
+    let (text, error) = server.call("give_answer", json!({"answer": {"verdict": "wait", "notes": []}})).await;
+    assert!(!error && text.starts_with("noted as P1"), "{text}");
+    let (text, error) = server.call("give_answer", json!({"answer": {"verdict": "ship"}})).await;
+    assert!(error && text.starts_with("refused as P2: this run has its answer already"), "{text}");
+    let (records, _) = Chain::read("run-1", &server.proposals()).expect("an unbroken chain");
+    assert!(
+        records
+            .iter()
+            .any(|record| matches!(&record.event, Event::Output { output, .. } if output.kind().name() == "json"))
+    );
+}
+
+#[tokio::test]
+async fn a_file_is_handed_in_by_its_path() {
+    let server = Server::with_outputs("deny", "outputs: { rules: { file: { paths: [\"out/**\"], max: 2 } } }\n");
+    let listed = server.rpc("tools/list", json!({})).await;
+    let tools = listed["result"]["tools"].as_array().expect("tools");
+    let tool = tools.iter().find(|tool| tool["name"] == "hand_in_file").expect("the tool");
+    let said = tool["inputSchema"]["properties"]["path"]["description"].as_str().expect("words");
+    assert!(said.contains("out/**") && said.contains("10MiB"), "{tool}");
+    for (arguments, wanted) in [
+        (json!({"path": "out/../.git/config"}), "refused as P1: out/../.git/config is not the path of a file"),
+        (json!({"path": "src/a"}), "refused as P2: src/a is not in `outputs.file.paths`"),
+        (json!({"path": "out/a", "content": "x"}), "refused as P3: unknown field `content`"),
+        (json!({"path": "out/a"}), "noted as P4"),
+        (json!({"path": "out/b"}), "noted as P5"),
+        (json!({"path": "out/c"}), "refused as P6: `outputs.file` grants 2"),
+    ] {
+        let (text, error) = server.call("hand_in_file", arguments).await;
+        assert!(text.starts_with(wanted) && error == wanted.starts_with("refused"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_schema_that_can_t_be_kept_opens_no_door() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let policy = "version: 1\nrun: run-1\noutputs: { rules: { json: { $ref: \"file:///etc/passwd\" } } }\n";
+    std::fs::write(dir.path().join("supervise.yaml"), policy).expect("a policy");
+    let mut supervise = Command::new(env!("CARGO_BIN_EXE_bottle-sidecars"));
+    supervise.arg("supervise").arg("--config").arg(dir.path().join("supervise.yaml"));
+    for name in ["doors", "internal", "state"] {
+        supervise.arg(format!("--{name}")).arg(dir.path().join(name));
+    }
+    let output = supervise.output().expect("the program");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+    assert!(!output.status.success() && said.contains("outputs.json: at /$ref: expected"), "{said}");
+}
+
+#[tokio::test]
 async fn without_outputs_there_is_no_tool_for_them() {
     let server = Server::start("deny");
     let (text, error) = server.call("write_comment", json!({"body": "x"})).await;

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bottle_policy::outputs::Output;
+use bottle_policy::outputs::{Output, OutputKind};
 use bottle_policy::supervise::Request;
 
 use super::change::{ChangeError, InForce, Texts};
@@ -25,6 +25,8 @@ pub struct Ledger {
     applied: usize,
     notes: usize,
     outputs: Vec<(ProposalId, Output)>,
+    /// The kinds of outputs that were refused, one for each.
+    refused: Vec<OutputKind>,
 }
 
 impl Ledger {
@@ -39,6 +41,7 @@ impl Ledger {
             applied: 0,
             notes: 0,
             outputs: vec![],
+            refused: vec![],
         }
     }
 
@@ -83,6 +86,11 @@ impl Ledger {
     /// What the runner is to write at the forge, in order.
     pub fn outputs(&self) -> &[(ProposalId, Output)] {
         &self.outputs
+    }
+
+    /// Outputs of a kind that were refused.
+    pub fn refused(&self, kind: OutputKind) -> usize {
+        self.refused.iter().filter(|other| **other == kind).count()
     }
 
     /// Lines of progress, and outputs that were refused.
@@ -154,9 +162,15 @@ impl Ledger {
         }
         match &record.event {
             Event::Began { .. } => Ok(()),
-            Event::Noted { id, .. } | Event::OutputRefused { id, .. } => {
+            Event::Noted { id, .. } => {
                 self.take_id(*id)?;
                 self.notes += 1;
+                Ok(())
+            }
+            Event::OutputRefused { id, kind, .. } => {
+                self.take_id(*id)?;
+                self.notes += 1;
+                self.refused.push(*kind);
                 Ok(())
             }
             Event::Output { id, output } => {

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use bottle_policy::outputs::{Output, OutputKind, OutputRefusal};
+use bottle_policy::outputs::{ANSWER_TRIES, Output, OutputKind, OutputRefusal};
 use bottle_scan::known::{KnownSecrets, KnownSecretsError};
 use bottle_wire::proposal::record::Event;
 
@@ -47,6 +47,10 @@ impl Broker {
         // This door has no secret to know; the runner, which knows them all, looks for them before anything is written.
         let known = KnownSecrets::new(&[]).map_err(|error: KnownSecretsError| error.to_string())?;
         let words = |refusal: OutputRefusal| refusal.to_string();
+        let tried = self.log.ledger().refused(kind);
+        if kind == OutputKind::Json && judge.rules().grants(kind) && tried >= ANSWER_TRIES {
+            return Err(OutputRefusal::AnswerTries.to_string());
+        }
         let output = match asked {
             Ok(output) => output,
             Err(reason) => return Err(judge.no_secret(&known, &reason).err().map_or(reason, words)),

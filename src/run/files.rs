@@ -1,0 +1,101 @@
+//! The files that the agent has handed in, read out of the guest after its end. Whether they may go out is judged later.
+//!
+//! Always: a file is read by a program of the guest, in the guest, as the agent's user: what a link leads to is the guest's own. So
+//! many bytes are taken as the manifest grants, whatever the guest sends.
+
+use std::time::Duration;
+
+use bottle_plan::plan::BottlePlan;
+use bottle_policy::outputs::{Output, OutputKind};
+use bottle_types::door;
+use bottle_types::record_file::RecordFile;
+
+use super::outputs::{AskedOutputs, asked_in};
+use crate::backend::{Bottle, BottleError, Exec, OutputChunk, Side};
+use crate::exit::Failure;
+
+/// One file takes no longer.
+const READ_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Prints the file `$3` of the directory `$2`, which is in `$1`, up to `$4` bytes. A link is no file, and no directory on the way may be
+/// one.
+const READING: &str = r#"cd -P -- "$1" || exit 3
+top=$(pwd -P)
+cd -P -- "./$2" || exit 4
+[ "$(pwd -P)" = "$top${2:+/$2}" ] || exit 5
+[ ! -L "./$3" ] || exit 5
+[ -f "./$3" ] || exit 4
+exec head -c "$4" -- "./$3""#;
+
+/// What is run in the guest to read a file.
+pub(super) fn reading(workdir: &str, path: &str, most: u64) -> Vec<String> {
+    let (dir, name) = path.rsplit_once('/').unwrap_or(("", path));
+    ["sh", "-c", READING, "sh", workdir, dir, name, &most.to_string()].map(str::to_owned).to_vec()
+}
+
+/// The files of a run: each path with its content, or why it could not be had.
+pub(super) type TakenFiles = Vec<(String, Result<Vec<u8>, String>)>;
+
+/// Reads what was handed in, as the door has noted it.
+pub(super) async fn take(bottle: &dyn Bottle, plan: &BottlePlan) -> Result<TakenFiles, Failure> {
+    let rules = plan.policies.supervise.outputs.as_ref().and_then(|policy| policy.rules.file.as_ref());
+    let Some(rules) = rules else { return Ok(vec![]) };
+    // Nothing may change them under our hands.
+    bottle.signal("KILL").await.map_err(Failure::machine)?;
+    let (mut left, mut taken) = (rules.max_bytes.0, vec![]);
+    let handed_in = noted(bottle, plan).await;
+    let files = handed_in.into_iter().filter_map(|(_, output)| match output {
+        Output::File { path } => Some(path),
+        _ => None,
+    });
+    // The runner's judge takes no more either.
+    for path in files.take(rules.max as usize) {
+        let content = read(bottle, plan, &path, left).await;
+        left -= content.as_ref().map_or(0, |bytes| bytes.len() as u64);
+        taken.push((path, content));
+    }
+    Ok(taken)
+}
+
+/// The outputs that the door has noted up to now. Of a record that can't be read there are none, and its end says so.
+async fn noted(bottle: &dyn Bottle, plan: &BottlePlan) -> AskedOutputs {
+    let path = format!("{}/log/{}", door::STATE_DIR, RecordFile::Proposals);
+    let Ok(Some(tree)) = bottle.copy_out(Side::Bundle, &path).await else { return vec![] };
+    let bytes = tree.files().next().map(|(_, bytes)| bytes.to_vec()).unwrap_or_default();
+    let asked = asked_in(plan, &bytes).unwrap_or_default();
+    asked.into_iter().filter(|(_, output)| output.kind() == OutputKind::File).collect()
+}
+
+/// Reads a file of at most so many bytes.
+async fn read(bottle: &dyn Bottle, plan: &BottlePlan, path: &str, most: u64) -> Result<Vec<u8>, String> {
+    let exec = Exec::guest(reading(&plan.guest.workdir, path, most + 1)).in_dir("/");
+    let reading = async {
+        let mut running = bottle.exec(exec).await?;
+        let mut bytes = vec![];
+        while let Some(chunk) = running.output.recv().await {
+            if let OutputChunk::Stdout(more) = chunk {
+                bytes.extend_from_slice(&more);
+            }
+            if bytes.len() as u64 > most {
+                break;
+            }
+        }
+        let is_long = bytes.len() as u64 > most;
+        let code = match is_long {
+            true => 0,
+            false => {
+                running.code.await.map_err(|_| BottleError::new("failed to learn the exit code", "it went away"))??
+            }
+        };
+        Ok::<_, BottleError>((bytes, is_long, code))
+    };
+    match tokio::time::timeout(bottle.patience(READ_TIMEOUT), reading).await {
+        Err(_) => Err(format!("it could not be read within {} s", READ_TIMEOUT.as_secs())),
+        Ok(Err(error)) => Err(super::one_line(&error.to_string())),
+        Ok(Ok((_, true, _))) => Err("with it the files are larger than `outputs.file.max_bytes`".to_owned()),
+        Ok(Ok((bytes, false, 0))) => Ok(bytes),
+        Ok(Ok((_, false, 5))) => Err("it is a link, or behind one".to_owned()),
+        Ok(Ok((_, false, 4))) => Err("there is no such file".to_owned()),
+        Ok(Ok((_, false, code))) => Err(format!("reading it ended with {code}")),
+    }
+}
