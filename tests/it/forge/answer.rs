@@ -1,10 +1,10 @@
 //! The answer of an agent: the whole way from its tool to the step's output, and what becomes of a run without one.
 
+use bottle_testkit::Double;
 use serde_json::{Value, json};
 
 use super::asks::{MAINTAINER, command, comment, job_with};
-use super::double::Double;
-use crate::docker::{Job, ended_with};
+use crate::job::{Job, ended_with};
 use crate::place::{Place, on};
 
 const GRANTED: &str = r##"    bottle: default

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::asks::{MAINTAINER, command, comment, job_with};
-use crate::docker::ended_with;
+use crate::job::ended_with;
 use crate::place::{Place, on};
 
 const MAKING: &str = "mkdir -p out/deep && printf 'lines: 80 %%\\n' >out/deep/coverage.txt && head -c 3000 /dev/urandom >out/data.bin \
