@@ -38,7 +38,8 @@ const READ_INSTALLATION: Operation =
 const REVOKE_TOKEN: Operation = Operation { what: "take the App's token back", needs: "nothing" };
 const MAKE_TOKEN: Operation = Operation {
     what: "get a token for the App",
-    needs: "the App to have the permissions contents, issues and pull requests: write, and actions: read; for checks also checks: write",
+    needs: "the App to have the permissions contents, issues and pull requests: write, and actions: read; for checks also checks: write, \
+            and for findings security events: write",
 };
 
 #[derive(Debug, Deserialize)]
@@ -112,9 +113,11 @@ impl SignedInApp {
         let path = vec!["app", "installations", &id, "access_tokens"];
         let mut permissions =
             json!({"contents": "write", "issues": "write", "pull_requests": "write", "actions": "read"});
-        // Only agents that report checks need it, and nobody may ask for more than the App has.
-        if installation.permissions.get("checks").is_some_and(|granted| granted == "write") {
-            permissions["checks"] = json!("write");
+        // Only agents that report checks or findings need these, and nobody may ask for more than the App has.
+        for name in ["checks", "security_events"] {
+            if installation.permissions.get(name).is_some_and(|granted| granted == "write") {
+                permissions[name] = json!("write");
+            }
         }
         let body = json!({"repositories": [self.name], "permissions": permissions});
         let granted: InstallationToken =

@@ -242,6 +242,15 @@ impl Forge for Gitea {
         .boxed()
     }
 
+    fn upload_findings<'a>(
+        &'a self,
+        _: &'a ObjectId,
+        _: &'a str,
+        _: &'a Value,
+    ) -> BoxFuture<'a, Result<bool, ForgeError>> {
+        async { Ok(false) }.boxed()
+    }
+
     fn pull_request(&self, number: u64) -> BoxFuture<'_, Result<ForgePullRequest, ForgeError>> {
         async move {
             let number = number.to_string();

@@ -1,10 +1,16 @@
 //! GitHub and GitHub Enterprise Server by their REST API.
 
+use std::io::Write as _;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bottle_plan::facts::ForgeKind;
 use bottle_plan::manifest::Permission;
 use bottle_policy::outputs::{CloseReason, DiffSide, Remark};
 use bottle_types::git::ObjectId;
 use bottle_types::secret::Secret;
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use reqwest::Method;
@@ -13,8 +19,8 @@ use tokio::sync::OnceCell;
 
 use super::http::{ApiCall, ApiDialect, ForgeError, Http};
 use super::wire::{
-    WireBranch, WireCheckRun, WireCheckRuns, WireComment, WireIssue, WirePull, WireRepository, WireStatus, WireUser,
-    WireUserAccess,
+    WireBranch, WireCheckRun, WireCheckRuns, WireComment, WireIssue, WirePull, WireRepository, WireStatus, WireUpload,
+    WireUser, WireUserAccess,
 };
 use super::{
     Author, Comment, Forge, ForgeCheck, ForgePullRequest, Issue, MAX_ISSUE_PAGES, NewCheck, NewPullRequest, Operation,
@@ -68,6 +74,10 @@ const CLOSE_PULL: Operation =
 const WRITE_CHECK: Operation = Operation { what: "report the check", needs: "`permissions: checks: write`" };
 const WRITE_STATUS: Operation =
     Operation { what: "set the commit status", needs: "`permissions: statuses: write`, or a user's access to it" };
+const UPLOAD_FINDINGS: Operation = Operation {
+    what: "upload the findings to code scanning",
+    needs: "`permissions: security-events: write`, and code scanning in the repository",
+};
 const READ_LOGS: Operation = Operation { what: "read the failed run's logs", needs: "`permissions: actions: read`" };
 const READ_SELF: Operation = Operation { what: "ask whose token this is", needs: "to be a user's" };
 
@@ -260,6 +270,25 @@ impl Forge for Github {
             let path = self.path(&["statuses", commit.as_str()]);
             let call = ApiCall::write(WRITE_STATUS, Method::POST, path, check.as_status());
             Ok(self.http.send::<WireStatus>(call).await?.into())
+        }
+        .boxed()
+    }
+
+    fn upload_findings<'a>(
+        &'a self,
+        commit: &'a ObjectId,
+        reference: &'a str,
+        sarif: &'a Value,
+    ) -> BoxFuture<'a, Result<bool, ForgeError>> {
+        async move {
+            // Packing into memory can't fail; GitHub refuses what is nothing.
+            let mut packer = GzEncoder::new(vec![], Compression::default());
+            let packed = packer.write_all(sarif.to_string().as_bytes()).and_then(|()| packer.finish());
+            let packed = STANDARD.encode(packed.unwrap_or_default());
+            let body = json!({"commit_sha": commit, "ref": reference, "sarif": packed, "tool_name": "claude-bottle"});
+            let path = self.path(&["code-scanning", "sarifs"]);
+            let call = ApiCall::write(UPLOAD_FINDINGS, Method::POST, path, body);
+            self.http.send(call).await.map(|WireUpload {}| true)
         }
         .boxed()
     }

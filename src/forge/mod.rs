@@ -30,6 +30,7 @@ use bottle_policy::outputs::{CheckConclusion, CloseReason, Remark};
 use bottle_types::git::ObjectId;
 use bottle_types::secret::Secret;
 use futures_util::future::BoxFuture;
+use serde_json::Value;
 
 pub(crate) use detect::{connect, connect_open, is_open, kind, kind_of, token};
 pub(crate) use dry::{Dry, would_open};
@@ -147,7 +148,7 @@ pub(crate) struct NewCheck {
 
 impl NewCheck {
     /// The body of the call that sets it as a commit status.
-    fn as_status(&self) -> serde_json::Value {
+    fn as_status(&self) -> Value {
         serde_json::json!({
             "context": self.name, "state": self.conclusion.name(), "description": self.summary, "target_url": self.job_url,
         })
@@ -200,6 +201,14 @@ pub(crate) trait Forge: Send + Sync {
         commit: &'a ObjectId,
         check: &'a NewCheck,
     ) -> BoxFuture<'a, Result<ForgeCheck, ForgeError>>;
+    /// Uploads SARIF about a commit of a ref; false: the forge has no code scanning. A later upload of the same tool and category takes
+    /// the place of an earlier one.
+    fn upload_findings<'a>(
+        &'a self,
+        commit: &'a ObjectId,
+        reference: &'a str,
+        sarif: &'a Value,
+    ) -> BoxFuture<'a, Result<bool, ForgeError>>;
     fn pull_request(&self, number: u64) -> BoxFuture<'_, Result<ForgePullRequest, ForgeError>>;
     /// The open pull requests whose head is this branch of this repository.
     fn open_from<'a>(&'a self, branch: &'a str) -> BoxFuture<'a, Result<Vec<ForgePullRequest>, ForgeError>>;
@@ -256,7 +265,7 @@ pub(crate) trait Forge: Send + Sync {
     /// Whose token this is; none where the forge does not say.
     fn myself(&self) -> BoxFuture<'_, Result<Option<Author>, ForgeError>>;
     /// What would have been written, for a dry run's record; JSON lines.
-    fn kept(&self) -> Vec<serde_json::Value> {
+    fn kept(&self) -> Vec<Value> {
         vec![]
     }
 }

@@ -159,6 +159,10 @@ impl WireStatus {
     }
 }
 
+/// GitHub: an upload of findings that was taken.
+#[derive(Debug, Deserialize)]
+pub(super) struct WireUpload {}
+
 /// GitHub: check runs of a commit.
 #[derive(Debug, Deserialize)]
 pub(super) struct WireCheckRuns {

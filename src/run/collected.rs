@@ -17,6 +17,7 @@ use super::claimed::Claimed;
 use super::files::TakenFiles;
 use super::mode::RunMode;
 use super::pushed::Pushed;
+use super::scanned::ScannedFiles;
 use super::{RunContext, RunProgress, case, keep, outcome, outputs};
 use crate::backend::{Bottle, BottleError, Side, Tree};
 use crate::exit::{Code, Failure};
@@ -36,6 +37,7 @@ pub(super) struct Collected<'r> {
     /// What the door has written of the agent's requests, as it was before the record's mask.
     proposals: Vec<u8>,
     files: TakenFiles,
+    scanned: ScannedFiles,
 }
 
 impl<'r> Collected<'r> {
@@ -56,12 +58,14 @@ impl<'r> Collected<'r> {
             RunMode::Replay(_) => outcome.cost_usd = None,
             RunMode::Live | RunMode::Publish(_) => {}
         }
-        Self { claimed, outcome, pushed: progress.pushed, proposals: progress.proposals, files: progress.files }
+        let RunProgress { pushed, proposals, files, scanned, .. } = progress;
+        Self { claimed, outcome, pushed, proposals, files, scanned }
     }
 
-    /// The last two: what the door has written of the agent's requests, and the files that it handed in.
-    pub(super) fn into_parts(self) -> (Claimed<'r>, Outcome, Option<Pushed>, (Vec<u8>, TakenFiles)) {
-        (self.claimed, self.outcome, self.pushed, (self.proposals, self.files))
+    /// The last three: what the door has written of the agent's requests, the files that it handed in, and those that its findings can
+    /// be about.
+    pub(super) fn into_parts(self) -> (Claimed<'r>, Outcome, Option<Pushed>, (Vec<u8>, TakenFiles, ScannedFiles)) {
+        (self.claimed, self.outcome, self.pushed, (self.proposals, self.files, self.scanned))
     }
 }
 

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use bottle_plan::plan::BottlePlan;
-use bottle_policy::outputs::{Output, OutputJudge, OutputKind, answer_text};
+use bottle_policy::outputs::{CodeFinding, Output, OutputJudge, OutputKind, answer_text, sarif};
 use bottle_scan::known::KnownSecrets;
 use bottle_types::record_file::RecordFile;
 use bottle_wire::proposal::ProposalId;
@@ -19,6 +19,7 @@ use super::claimed::Claimed;
 use super::files::TakenFiles;
 use super::mode::RunMode;
 use super::published::{ended, failed, write_if_held};
+use super::scanned::ScannedFiles;
 use crate::cancel::Cancel;
 use crate::exit::{Code, Failure};
 use crate::forge::{Forge, ForgeError};
@@ -61,7 +62,7 @@ fn must_answer(plan: &BottlePlan) -> bool {
 /// forge is returned.
 pub(super) async fn perform(
     claimed: &Claimed<'_>,
-    (proposals, files): (&[u8], TakenFiles),
+    (proposals, files, scanned): (&[u8], TakenFiles, ScannedFiles),
     outcome: &mut Outcome,
 ) -> Vec<Value> {
     let RunContext { inputs, plan, events, .. } = claimed.context();
@@ -79,7 +80,7 @@ pub(super) async fn perform(
     let mut would = vec![];
     let performed = match asked.is_empty() {
         true => Ok(vec![]),
-        false => perform_all(claimed, (asked, files), &mut would, outcome).await,
+        false => perform_all(claimed, (asked, files, scanned), &mut would, outcome).await,
     };
     match performed {
         Err(failure) => ended(&failure, outcome),
@@ -94,7 +95,7 @@ pub(super) async fn perform(
 /// Gives the kinds of what was performed.
 async fn perform_all(
     claimed: &Claimed<'_>,
-    (asked, files): (AskedOutputs, TakenFiles),
+    (asked, files, scanned): (AskedOutputs, TakenFiles, ScannedFiles),
     would: &mut Vec<Value>,
     outcome: &mut Outcome,
 ) -> Result<Vec<OutputKind>, Failure> {
@@ -111,6 +112,7 @@ async fn perform_all(
     };
     let mut keep = |kept: Kept<'_>| match kept {
         Kept::Answer(text) => record.write(RecordFile::Answer, format!("{text}\n").as_bytes()).map(|()| true),
+        Kept::Findings(sarif) => record.write(RecordFile::Findings, format!("{sarif:#}\n").as_bytes()).map(|()| true),
         Kept::File(path, bytes) => record.write_handed_in(path, bytes),
     };
     let mut performer = Performer {
@@ -124,6 +126,7 @@ async fn perform_all(
         receipts: &mut receipts,
         keep: &mut keep,
         files,
+        scanned,
         before: vec![],
         performed: vec![],
         would,
@@ -156,6 +159,8 @@ const MASKED: &str = "it has a secret of this run or of the runner's environment
 /// Something for the record.
 enum Kept<'k> {
     Answer(&'k str),
+    /// SARIF.
+    Findings(&'k Value),
     /// A path and its content.
     File(&'k str, &'k [u8]),
 }
@@ -175,6 +180,8 @@ struct Performer<'r> {
     keep: &'r mut (dyn FnMut(Kept<'_>) -> Result<bool, Failure> + Send),
     /// What was taken of the files that were handed in.
     files: TakenFiles,
+    /// The files that findings can be about.
+    scanned: ScannedFiles,
     /// Those that may go out, up to here.
     before: Vec<Output>,
     /// The kinds of those that were performed.
@@ -202,6 +209,7 @@ impl Performer<'_> {
         let judged = self.judge.judge(&self.known, &self.before, output).map_err(|refusal| refusal.to_string());
         let judged = judged.and_then(|output| match &output {
             Output::File { path } => self.content(path).map(|()| output.clone()),
+            Output::Sarif { findings } => self.of_the_commit(id, findings),
             _ => Ok(output),
         });
         let output = match judged {
@@ -216,6 +224,10 @@ impl Performer<'_> {
         let nth = self.before.iter().filter(|other| other.kind() == kind).count();
         let key = output_key(self.plan, kind, nth);
         self.note(id, &output, ReceiptStep::Begun { key: key.clone() })?;
+        if kind == OutputKind::Sarif {
+            // The record has them, whatever becomes of the upload.
+            self.keep(&output)?;
+        }
         let lost = async {
             match self.claimed {
                 Some(claimed) => claimed.lost().await,
@@ -247,6 +259,7 @@ impl Performer<'_> {
         let here = WrittenOutput { number: None, url: String::new(), was_there: false };
         match (output, self.forge) {
             (Output::Json { .. } | Output::File { .. }, _) => Ok(WriteResult::Written(here)),
+            (Output::Sarif { .. }, None) => Ok(WriteResult::Written(here)),
             (_, Some(forge)) => write_output(forge, self.plan, key, output).await,
             (_, None) if self.plan.dry_run => Ok(WriteResult::Written(here)),
             (_, None) => Ok(WriteResult::Refused("this is no job of a forge")),
@@ -263,6 +276,22 @@ impl Performer<'_> {
         }
     }
 
+    /// The findings about files of the run's commit; each other one is told, and left out.
+    fn of_the_commit(&self, id: ProposalId, findings: &[CodeFinding]) -> Result<Output, String> {
+        let Some(files) = &self.scanned else { return Err("the files of the run's commit are not known".to_owned()) };
+        let (known, unknown): (Vec<_>, Vec<_>) =
+            findings.iter().cloned().partition(|finding| files.contains(&finding.path));
+        for finding in &unknown {
+            let what = format!("{id}, sarif: {} is no file of the run's commit; the finding is left out", finding.path);
+            self.events.emit(RunEvent::Refused { door: "supervise".to_owned(), what });
+        }
+        // An empty report says that nothing was found.
+        if known.is_empty() && !unknown.is_empty() {
+            return Err("none of the findings is about a file of the run's commit".to_owned());
+        }
+        Ok(Output::Sarif { findings: known })
+    }
+
     /// Keeps what does not belong at the forge; whether the record has it as it was handed in.
     fn keep(&mut self, output: &Output) -> Result<bool, Failure> {
         match output {
@@ -271,13 +300,16 @@ impl Performer<'_> {
                 Some((path, Ok(bytes))) => (self.keep)(Kept::File(path, bytes)),
                 _ => Ok(false),
             },
+            Output::Sarif { findings } => {
+                (self.keep)(Kept::Findings(&sarif(self.plan.agent.name.as_str(), env!("CARGO_PKG_VERSION"), findings)))
+            }
             _ => Ok(false),
         }
     }
 
     /// Notes what a dry run's forge does not keep.
     fn would_write(&mut self, output: &Output) {
-        if self.plan.dry_run && (is_here(output) || self.forge.is_none()) {
+        if self.plan.dry_run && (is_here(output) || output.kind() == OutputKind::Sarif || self.forge.is_none()) {
             self.would.push(json!({"would": output.kind(), "output": output}));
         }
     }

@@ -135,6 +135,7 @@ async fn perform_after(
         receipts: &mut receipts,
         keep: &mut |_: Kept<'_>| Ok(true),
         files: vec![],
+        scanned: None,
         before: vec![],
         performed: vec![],
         would: &mut would,
@@ -172,11 +173,13 @@ async fn perform_here(
         keep: &mut |kept: Kept<'_>| {
             match kept {
                 Kept::Answer(text) => answers.push(text.to_owned()),
+                Kept::Findings(sarif) => answers.push(sarif.to_string()),
                 Kept::File(path, bytes) => answers.push(format!("{path}: {} bytes", bytes.len())),
             }
             Ok(true)
         },
         files,
+        scanned: Some(["size.py".to_owned()].into()),
         before: vec![],
         performed: vec![],
         would: &mut would,
@@ -258,6 +261,56 @@ async fn a_file_is_kept_if_nothing_in_it_is_a_secret() {
     let asked = numbered([Output::File { path: "out/b".to_owned() }]);
     let (kept, _, steps) = perform_here(None, &plan, (asked, vec![("out/a".to_owned(), Ok(vec![1]))])).await;
     assert!(kept.is_empty() && matches!(&steps[..], [ReceiptStep::Refused { .. }]), "{steps:?}");
+}
+
+#[tokio::test]
+async fn findings_are_uploaded_for_the_commit_that_was_looked_at() {
+    let mut plan = reviewing();
+    let policy = plan.policies.supervise.outputs.as_mut().expect("outputs");
+    policy.rules.sarif = Some(serde_json::from_str("{}").expect("rules"));
+    let finding = |path: &str| json!({"rule": "off-by-one", "message": "It counts wrong.", "path": path, "line": 2});
+    let report = |findings: &[Value]| {
+        let output = serde_json::from_value(json!({"sarif": {"findings": findings}})).expect("an output");
+        (numbered([output]), vec![])
+    };
+    // What is no file of the commit is left out.
+    let asked = || report(&[finding("gone.py"), finding("size.py")]);
+    for kind in BOTH {
+        let double = double(kind);
+        double.say(&json!({"fault": {"method": "POST", "path": "/code-scanning/sarifs$", "drop": "after"}}));
+        let (kept, would, steps) = perform_here(Some(forge(&double).as_ref()), &plan, asked()).await;
+        assert!(
+            kept.len() == 1 && would.is_empty() && matches!(steps[1], ReceiptStep::Done { .. }),
+            "{kind}: {steps:?}"
+        );
+        let uploads = double.state()["sarifs"].as_array().cloned().unwrap_or_default();
+        if kind == "gitea" {
+            assert!(uploads.is_empty(), "{uploads:?}");
+            continue;
+        }
+        // The answer to the first was lost; the forge takes the second in its place.
+        assert!((1..=2).contains(&uploads.len()), "{uploads:?}");
+        for upload in &uploads {
+            assert_eq!((&upload["commit_sha"], &upload["ref"]), (&json!("a".repeat(40)), &json!("refs/pull/9/head")));
+            assert_eq!(upload["sarif"].to_string(), kept[0]);
+        }
+        double.assert_valid();
+        let dry = Dry::new(forge(&double));
+        perform_here(Some(&dry), &plan, asked()).await;
+        assert_eq!(dry.kept()[0]["would"], "upload-sarif");
+        assert_eq!(double.state()["sarifs"].as_array().map(Vec::len), Some(uploads.len()));
+    }
+    // Outside of a job the record has them.
+    let (kept, ..) = perform_here(None, &plan, asked()).await;
+    assert!(kept.len() == 1 && kept[0].contains("off-by-one") && !kept[0].contains("gone.py"), "{kept:?}");
+    // No finding is a report, too; one without the only file that it is about would be another.
+    let (kept, ..) = perform_here(None, &plan, report(&[])).await;
+    assert_eq!(kept.len(), 1);
+    let (kept, _, steps) = perform_here(None, &plan, report(&[finding("gone.py")])).await;
+    assert!(kept.is_empty() && matches!(steps[..], [ReceiptStep::Refused { .. }]), "{steps:?}");
+    plan.dry_run = true;
+    let (_, would, _) = perform_here(None, &plan, asked()).await;
+    assert_eq!((would.len(), &would[0]["would"]), (1, &json!("sarif")));
 }
 
 /// The same run as a part of another job.

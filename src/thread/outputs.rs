@@ -5,7 +5,9 @@
 //! of the same commit stays as it is, and so does a thread that is closed.
 
 use bottle_plan::plan::BottlePlan;
-use bottle_policy::outputs::{CheckConclusion, CloseReason, Output, OutputKind};
+use bottle_plan::task::Source;
+use bottle_policy::outputs::{CheckConclusion, CloseReason, Output, OutputKind, sarif};
+use bottle_types::git::ObjectId;
 use bottle_wire::proposal::sha256;
 use tokio::time::sleep;
 
@@ -91,6 +93,14 @@ pub(crate) async fn write_output(
         }
         (Output::Close { reason, comment }, Some(number), _) => {
             return close(forge, plan, number, &mark, (*reason, comment)).await;
+        }
+        (Output::Sarif { findings }, ..) => {
+            if let Some((commit, reference)) = scanned(plan) {
+                let report = sarif(plan.agent.name.as_str(), env!("CARGO_PKG_VERSION"), findings);
+                // A second upload takes the place of the first.
+                retried(async || forge.upload_findings(commit, &reference, &report).await).await?;
+            }
+            WrittenOutput { number: None, url: String::new(), was_there: false }
         }
         (Output::Check { name, conclusion, summary }, ..) => {
             return check(forge, plan, key, (name, *conclusion, summary)).await;
@@ -199,6 +209,17 @@ async fn check(
     let (made, was_there) = retried(there_or_written).await?;
     let number = Some(made.id).filter(|id| *id != 0);
     Ok(WriteResult::Written(WrittenOutput { number, url: made.url, was_there }))
+}
+
+/// The commit that findings are about, and the ref that it is at.
+fn scanned(plan: &BottlePlan) -> Option<(&ObjectId, String)> {
+    let commit = plan.task.checked_commit()?;
+    let reference = match (&plan.task.source, &plan.task.pull_request) {
+        (Source::FailedRun(run), _) => format!("refs/heads/{}", run.branch),
+        (_, Some(pull)) => format!("refs/pull/{}/head", pull.number),
+        (_, None) => return None,
+    };
+    Some((commit, reference))
 }
 
 fn written(made: Comment, was_there: bool) -> WrittenOutput {

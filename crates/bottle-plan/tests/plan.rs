@@ -815,6 +815,24 @@ fn outputs_are_what_the_task_has_a_place_for() {
     let policy = failed.policies.supervise.outputs.as_ref().expect("outputs");
     assert_eq!(granted(policy), ["issue", "check"]);
 
+    // Findings are always for the record; the plan says where they are for nothing else.
+    let found = with("{ sarif: {} }");
+    let pull = task("good/event/pull_request_review_comment-created.json", &found);
+    let gitea = HostFacts { ci: Some(job(ForgeKind::Gitea)), ..facts.clone() };
+    for (task, facts, why) in [
+        (&pull, &facts, None),
+        (&failed.task, &facts, None),
+        (&pull, &gitea, Some("Gitea has no code scanning")),
+        (&pull, &HostFacts { ci: None, ..facts.clone() }, Some("this is no job of a forge")),
+        (&Task::text("x"), &facts, Some("this task has no commit that could be checked")),
+    ] {
+        let plan = plan(task, &found, facts, &Options::default()).expect("a plan");
+        assert_eq!(granted(plan.policies.supervise.outputs.as_ref().expect("outputs")), ["sarif"]);
+        let note = plan.notes.iter().find_map(|note| note.strip_prefix("outputs.sarif: "));
+        let wanted = why.map(|why| format!("{why}, so the findings are in the run record alone"));
+        assert_eq!(note, wanted.as_deref());
+    }
+
     // With a branch, it is pushed as ever; without a thread there is nothing to write on.
     let branch = with("{ branch: {}, comment: {} }");
     let text = plan_of(&Task::text("x"), &branch);

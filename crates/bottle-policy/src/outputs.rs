@@ -1,7 +1,8 @@
 //! `outputs:` of an agent: what may be written at the forge in its name, and what it asks to have written.
 //!
-//! Map: `rules` (what an agent is granted, and the limits), `answer` (the schema of its answer), `file` (what a file may be), `changed` (the lines of a pull request's change that a comment can be
-//! about), `judge` (whether an output may go out), `text` (whether a text may). The door collects outputs as intents; the runner
+//! Map: `rules` (what an agent is granted, and the limits), `answer` (the schema of its answer), `file` (what a file may be), `sarif`
+//! (findings about the code), `changed` (the lines of a pull request's change that a comment can be about), `judge` (whether an output may
+//! go out), `text` (whether a text may). The door collects outputs as intents; the runner
 //! judges them again and performs them when the agent is gone.
 //!
 //! Always: an output names no target, since that is the thread of its run, or its commit; what no rule grants is refused; the
@@ -12,6 +13,7 @@ pub mod changed;
 mod file;
 mod judge;
 mod rules;
+mod sarif;
 mod text;
 
 use std::borrow::Cow;
@@ -25,8 +27,9 @@ pub use answer::{ANSWER_TRIES, AnswerSchema, LONGEST_ANSWER, LONGEST_SCHEMA, Sch
 pub use judge::{OutputJudge, OutputPolicy, OutputRefusal};
 pub use rules::{
     BranchRules, CheckRules, CloseRules, CommentRules, FileRules, IssueRules, LONGEST_TITLE, LabelRules, OutputRules,
-    ReviewRules,
+    ReviewRules, SarifRules,
 };
+pub use sarif::{CodeFinding, FindingLevel, LONGEST_MESSAGE, LONGEST_RULE, sarif};
 pub use text::{LONGEST_BODY, LONGEST_REMARK, LONGEST_SUMMARY};
 
 /// A kind of output.
@@ -49,12 +52,23 @@ pub enum OutputKind {
     Json,
     /// A file of the workspace.
     File,
+    /// Findings about the code, as SARIF.
+    Sarif,
 }
 
 impl OutputKind {
     /// All of them.
-    pub const ALL: [Self; 8] =
-        [Self::Comment, Self::Labels, Self::Review, Self::Issue, Self::Close, Self::Check, Self::Json, Self::File];
+    pub const ALL: [Self; 9] = [
+        Self::Comment,
+        Self::Labels,
+        Self::Review,
+        Self::Issue,
+        Self::Close,
+        Self::Check,
+        Self::Json,
+        Self::File,
+        Self::Sarif,
+    ];
 
     /// Its key in `outputs:`.
     pub fn name(self) -> &'static str {
@@ -67,6 +81,7 @@ impl OutputKind {
             Self::Check => "check",
             Self::Json => "json",
             Self::File => "file",
+            Self::Sarif => "sarif",
         }
     }
 
@@ -81,6 +96,7 @@ impl OutputKind {
             Self::Check => "report_check",
             Self::Json => "give_answer",
             Self::File => "hand_in_file",
+            Self::Sarif => "report_findings",
         }
     }
 }
@@ -151,6 +167,11 @@ pub enum Output {
         /// Its path in the workspace.
         path: String,
     },
+    /// Findings about the code; none: nothing was found.
+    Sarif {
+        /// Each of them.
+        findings: Vec<CodeFinding>,
+    },
 }
 
 /// Why a thread is closed.
@@ -196,6 +217,7 @@ impl Output {
             Self::Check { .. } => OutputKind::Check,
             Self::Json { .. } => OutputKind::Json,
             Self::File { .. } => OutputKind::File,
+            Self::Sarif { .. } => OutputKind::Sarif,
         }
     }
 
@@ -220,6 +242,10 @@ impl Output {
             Self::Check { name, summary, .. } => vec![name.as_str(), summary.as_str()],
             Self::Json { answer } => return answer::texts(answer),
             Self::File { path } => vec![path.as_str()],
+            Self::Sarif { findings } => {
+                let texts = |one: &'_ CodeFinding| [&one.rule, &one.message, &one.path].map(Clone::clone);
+                return findings.iter().flat_map(texts).map(Cow::Owned).collect();
+            }
         };
         texts.into_iter().map(Cow::Borrowed).collect()
     }

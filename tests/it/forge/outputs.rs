@@ -77,6 +77,7 @@ fn reviewing() -> String {
         json!({"path": "textstats.py", "line": 1, "body": "Say what is counted.", "suggestion": "# Counts words."});
     let outside = json!({"path": "README.md", "line": 1, "body": "This is not in the change."});
     let check = |name: &str| json!({"name": name, "conclusion": "failure", "summary": "One remark."});
+    let finding = |path: &str| json!({"rule": "empty-file", "message": "This fails.", "path": path, "line": 2});
     let turns = [
         tool("write_review", json!({"body": "One remark.", "remarks": [outside]})),
         tool("write_review", json!({"body": "One remark.", "remarks": [remark]})),
@@ -87,6 +88,8 @@ fn reviewing() -> String {
         ),
         tool("report_check", json!({"name": "ci", "conclusion": "success", "summary": "Fine."})),
         tool("report_check", check("bottle / review")),
+        tool("report_findings", json!({"findings": [finding("https://a.example/textstats.py")]})),
+        tool("report_findings", json!({"findings": [finding("textstats.py"), finding("made-up.py")]})),
         tool("close_thread", json!({"reason": "not_planned"})),
         json!({"text": "That is all."}),
     ];
@@ -100,6 +103,7 @@ fn job_with_a_change(kind: &'static str) -> (Job, Double, String) {
       review: { max: 5 }
       issue: { title_prefix: \"[bot] \", labels: [bug] }
       check: { names: [bottle / review] }
+      sarif: {}
 ";
     let job = Job::with_manifest(&reviewing(), |upstream| {
         let rules = manifest(upstream).replace("python3 -m unittest", "true");
@@ -121,6 +125,19 @@ fn job_with_a_change(kind: &'static str) -> (Job, Double, String) {
     let state = json!({"pulls": [pull], "diff": diff});
     let double = Double::start_at(kind, "127.0.0.1", Some(&job.world.path("served")), state);
     (job, double, head)
+}
+
+/// The finding about a file of the commit is in the record, and at the forge that takes any; that about no file is nowhere.
+fn findings(kind: &str, state: &Value, record: &str, head: &str) {
+    let sarif: Value = serde_json::from_str(record).expect("SARIF");
+    let results = sarif["runs"][0]["results"].as_array().expect("results");
+    let location = &results[0]["locations"][0]["physicalLocation"];
+    assert!(results.len() == 1 && location["artifactLocation"]["uri"] == "textstats.py", "{sarif}");
+    let uploaded = match kind {
+        "github" => json!([{"commit_sha": head, "ref": "refs/pull/9/head", "sarif": sarif}]),
+        _ => Value::Null,
+    };
+    assert_eq!(state["sarifs"], uploaded);
 }
 
 fn review(kind: &'static str) {
@@ -156,12 +173,13 @@ fn review(kind: &'static str) {
     assert!(checks.len() == 1 && checks[0][commit] == json!(head), "{state}");
     assert_eq!((&checks[0][name], &checks[0][ended]), (&json!("bottle / review"), &json!("failure")), "{state}");
     assert!(checks[0][link].as_str().is_some_and(|url| url.ends_with("/actions/runs/79")), "{state}");
+    findings(kind, &state, &job.world.record_file("findings.sarif"), &head);
     assert!(state["pulls"][0]["state"].is_null(), "it stays open: {state}");
-    // The line that is not in the change, the title and the other check's name; what is not granted is no tool at all.
+    // The line that is not in the change, the title, the other check's name and the address; what is not granted is no tool at all.
     let proposals = job.world.record_file("proposals.jsonl");
-    assert_eq!(proposals.matches("output_refused").count(), 3, "{proposals}");
+    assert_eq!(proposals.matches("output_refused").count(), 4, "{proposals}");
     let receipts = job.world.record_file("outputs.jsonl");
-    assert_eq!((receipts.matches("begun").count(), receipts.matches("done").count()), (3, 3), "{receipts}");
+    assert_eq!((receipts.matches("begun").count(), receipts.matches("done").count()), (4, 4), "{receipts}");
     assert_eq!(
         job.upstream.git(&["for-each-ref", "--format", "%(refname)"]),
         "refs/heads/main\nrefs/heads/patch",

@@ -7,7 +7,7 @@ use bottle_policy::outputs::{AnswerSchema, OutputKind, OutputPolicy, OutputRules
 
 use super::PlanError;
 use super::upstreams::Upstreams;
-use crate::facts::HostFacts;
+use crate::facts::{ForgeKind, HostFacts};
 use crate::manifest::{Agent, BottleEntry, Push};
 use crate::name::Name;
 use crate::task::{Task, Work};
@@ -19,6 +19,16 @@ pub(super) fn task_for<'a>(task: &'a Task, agent: &Agent) -> Cow<'a, Task> {
             Cow::Owned(Task { work: Work::Outputs, ..task.clone() })
         }
         _ => Cow::Borrowed(task),
+    }
+}
+
+/// Why findings are not uploaded; none: they are.
+fn no_code_scanning(task: &Task, facts: &HostFacts) -> Option<&'static str> {
+    match &facts.ci {
+        None => Some("this is no job of a forge"),
+        Some(ci) if ci.forge == ForgeKind::Gitea => Some("Gitea has no code scanning"),
+        Some(_) if task.checked_commit().is_none() => Some("this task has no commit that could be checked"),
+        Some(_) => None,
     }
 }
 
@@ -48,12 +58,17 @@ pub(super) fn policy(
             ),
             OutputKind::Check => (task.checked_commit().is_some(), "commit that could be checked"),
             OutputKind::Issue => (true, "repository"),
-            OutputKind::Json | OutputKind::File => (true, "record"),
+            OutputKind::Json | OutputKind::File | OutputKind::Sarif => (true, "record"),
         };
         if !has_place {
             notes.push(format!("outputs.{kind}: this task has no {lacks}, so none is written"));
             rules.revoke(kind);
         }
+    }
+    if rules.sarif.is_some()
+        && let Some(lacks) = no_code_scanning(task, facts)
+    {
+        notes.push(format!("outputs.sarif: {lacks}, so the findings are in the run record alone"));
     }
     let changed = match (&rules.review, &facts.diff) {
         (Some(_), Some(diff)) if reviewed => ChangedLines::parse(diff),

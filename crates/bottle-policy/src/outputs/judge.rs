@@ -14,7 +14,9 @@ use serde_json::Value;
 use super::answer::{ANSWER_TRIES, AnswerSchema, CompiledSchema, LONGEST_ANSWER};
 use super::changed::{ChangedLines, NoPlace};
 use super::text::{LONGEST_BODY, LONGEST_REMARK, LONGEST_SUMMARY, code, has_address, line, suggests, words};
-use super::{CheckRules, DiffSide, IssueRules, LONGEST_TITLE, Output, OutputKind, OutputRules, Remark, file};
+use super::{
+    CheckRules, DiffSide, IssueRules, LONGEST_RULE, LONGEST_TITLE, Output, OutputKind, OutputRules, Remark, file, sarif,
+};
 use crate::gate::paths::ProtectedPaths;
 use crate::gate::{GateError, PushRules, refs};
 use crate::prose::{self, Removed};
@@ -85,7 +87,7 @@ pub enum OutputRefusal {
     #[error("the {0} has a line end or another control character; write one line")]
     NotOneLine(&'static str),
     /// There is an address in it.
-    #[error("the {0} has an address in it; say it in words, the link of a check goes to the job")]
+    #[error("the {0} has an address in it; say it in words")]
     Address(&'static str),
     /// The answer does not fit its schema.
     #[error("the answer does not fit the schema of `outputs.json`: {0}; give the whole answer again")]
@@ -99,6 +101,12 @@ pub enum OutputRefusal {
     /// No file may be handed in from there.
     #[error("{0} is not in `outputs.file.paths`; hand in a file that is")]
     FilePath(String),
+    /// The name of a finding's rule is none.
+    #[error("`{0}` is not a rule's name; take at most {LONGEST_RULE} letters, digits, `-`, `_`, `.` and `/`")]
+    RuleName(String),
+    /// No finding may be about this path.
+    #[error("{0} is not in `outputs.sarif.paths`; say nothing about it")]
+    FindingPath(String),
     /// The content can't be searched for secrets.
     #[error("the file can't be looked through: {0}; hand it in unpacked")]
     Unreadable(String),
@@ -157,6 +165,7 @@ pub struct OutputJudge {
     rules: Rules,
     answer: Option<CompiledSchema>,
     files: Vec<GlobMatcher>,
+    code: Vec<GlobMatcher>,
 }
 
 impl OutputJudge {
@@ -169,9 +178,11 @@ impl OutputJudge {
         let rules = Rules::with(&policy.patterns, &policy.detect, &[]).map_err(|error| error.to_string())?;
         let files = policy.rules.file.iter().flat_map(|file| &file.paths);
         let files = files.map(|glob| refs::glob(glob, true)).collect::<Result<_, _>>().map_err(words)?;
+        let code = policy.rules.sarif.iter().flat_map(|sarif| &sarif.paths);
+        let code = code.map(|glob| refs::glob(glob, true)).collect::<Result<_, _>>().map_err(words)?;
         let answer = policy.rules.json.as_ref().map(AnswerSchema::compile).transpose();
         let answer = answer.map_err(|error| format!("outputs.json: {error}"))?;
-        Ok(Self { protected: ProtectedPaths::new(&push).map_err(words)?, paths, rules, answer, files, policy })
+        Ok(Self { protected: ProtectedPaths::new(&push).map_err(words)?, paths, rules, answer, files, code, policy })
     }
 
     /// What is granted.
@@ -242,6 +253,16 @@ impl OutputJudge {
                 more(before, OutputKind::File, 1, rules.max)?;
                 file::path(before, path, &self.files)?;
                 Ok(output.clone())
+            }
+            (Output::Sarif { findings }, OutputRules { sarif: Some(rules), .. }) => {
+                if before.iter().any(|other| other.kind() == OutputKind::Sarif) {
+                    return Err(OutputRefusal::Second("report of findings".to_owned()));
+                }
+                if findings.len() > rules.max as usize {
+                    return Err(OutputRefusal::TooMany { kind: OutputKind::Sarif, max: rules.max });
+                }
+                let findings = findings.iter().map(|finding| sarif::finding(finding, &self.code));
+                Ok(Output::Sarif { findings: findings.collect::<Result<_, _>>()? })
             }
             (output, _) => Err(OutputRefusal::NotGranted(output.kind())),
         }

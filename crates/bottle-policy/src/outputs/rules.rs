@@ -49,6 +49,9 @@ pub struct OutputRules {
     /// Files of the workspace, for the run record.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file: Option<FileRules>,
+    /// Findings about the code, as SARIF for the record and for GitHub's code scanning.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sarif: Option<SarifRules>,
 }
 
 /// A branch with a change; what may be pushed is in the bottle's `git`.
@@ -188,6 +191,23 @@ impl FileRules {
     }
 }
 
+/// Findings about the code.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct SarifRules {
+    /// So many findings.
+    pub max: u32,
+    /// Globs of the paths that findings may be about; none: every path.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub paths: Vec<String>,
+}
+
+impl Default for SarifRules {
+    fn default() -> Self {
+        Self { max: 50, paths: vec![] }
+    }
+}
+
 impl OutputRules {
     /// Whether nothing is granted at all.
     pub fn is_none(&self) -> bool {
@@ -205,6 +225,7 @@ impl OutputRules {
             OutputKind::Check => self.check.is_some(),
             OutputKind::Json => self.json.is_some(),
             OutputKind::File => self.file.is_some(),
+            OutputKind::Sarif => self.sarif.is_some(),
         }
     }
 
@@ -224,6 +245,7 @@ impl OutputRules {
             OutputKind::Check => self.check = None,
             OutputKind::Json => self.json = None,
             OutputKind::File => self.file = None,
+            OutputKind::Sarif => self.sarif = None,
         }
     }
 
@@ -246,6 +268,7 @@ impl OutputRules {
             (OutputKind::Review, self.review.as_ref().map(|rules| rules.max)),
             (OutputKind::Issue, self.issue.as_ref().map(|rules| rules.max)),
             (OutputKind::File, self.file.as_ref().map(|rules| rules.max)),
+            (OutputKind::Sarif, self.sarif.as_ref().map(|rules| rules.max)),
         ] {
             if max.is_some_and(|max| !(1..=MOST).contains(&max)) {
                 return Err((keys(&[kind.name(), "max"]), format!("expected between 1 and {MOST}")));
@@ -257,9 +280,11 @@ impl OutputRules {
         if let Some((key, _)) = self.allowed_labels().find(|(_, label)| !is_label(label)) {
             return Err((key, format!("expected a label's name, at most {LONGEST_LABEL} bytes")));
         }
-        for (index, glob) in self.review.iter().flat_map(|review| &review.paths).enumerate() {
+        let of_review = self.review.iter().flat_map(|review| &review.paths).enumerate();
+        let of_sarif = self.sarif.iter().flat_map(|sarif| &sarif.paths).enumerate();
+        for (kind, (index, glob)) in of_review.map(|at| ("review", at)).chain(of_sarif.map(|at| ("sarif", at))) {
             if let Err(error) = refs::glob(glob, true) {
-                return Err((key(&["review", "paths"], index), error.to_string()));
+                return Err((key(&[kind, "paths"], index), error.to_string()));
             }
         }
         // A title is trimmed, and has one blank between words.

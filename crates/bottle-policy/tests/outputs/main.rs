@@ -2,6 +2,7 @@
 #![expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "the tests run git on files of their own")]
 
 mod positions;
+mod sarif;
 mod schemas;
 
 use std::collections::BTreeSet;
@@ -41,6 +42,7 @@ comment = { max = 2 }
 labels = { allowed = ["bug", "needs triage"], max = 2 }
 review = { max = 3, paths = ["src/**", "docs/**", ".github/**"] }
 file = { paths = ["out/**", "*.md"], max = 2 }
+sarif = { max = 3, paths = ["src/**"] }
 issue = { max = 2, title_prefix = "[bot] ", labels = ["bug", "flaky"] }
 close = { reasons = ["not_planned"] }
 check = { names = ["bottle / review", "bottle / docs"] }

@@ -1,8 +1,8 @@
 //! The tools by which the agent hands in what people shall read: their parameters, and what of them is listed.
 
 use bottle_policy::outputs::{
-    AnswerSchema, CheckConclusion, CloseReason, LONGEST_BODY, LONGEST_SUMMARY, LONGEST_TITLE, Output, OutputKind,
-    OutputRules, Remark,
+    AnswerSchema, CheckConclusion, CloseReason, CodeFinding, LONGEST_BODY, LONGEST_MESSAGE, LONGEST_RULE,
+    LONGEST_SUMMARY, LONGEST_TITLE, Output, OutputKind, OutputRules, Remark,
 };
 use rmcp::model::{JsonObject, Tool};
 use rmcp::schemars;
@@ -83,6 +83,13 @@ struct FileParameters {
     path: String,
 }
 
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct FindingsParameters {
+    /// All that was found; an empty list where nothing was.
+    findings: Vec<CodeFinding>,
+}
+
 /// Reads the arguments of a call; what is wrong with them is the error.
 pub(super) fn output(kind: OutputKind, arguments: JsonObject) -> Result<Output, String> {
     fn read<T: for<'de> Deserialize<'de>>(arguments: JsonObject) -> Result<T, String> {
@@ -106,6 +113,7 @@ pub(super) fn output(kind: OutputKind, arguments: JsonObject) -> Result<Output, 
             summary,
         }),
         OutputKind::Json => read(arguments).map(|AnswerParameters { answer }| Output::Json { answer }),
+        OutputKind::Sarif => read(arguments).map(|FindingsParameters { findings }| Output::Sarif { findings }),
         OutputKind::File => read(arguments).map(|FileParameters { path }| Output::File { path }),
     }
 }
@@ -120,7 +128,12 @@ pub(super) fn offered(mut tool: Tool, rules: &OutputRules) -> Option<Tool> {
         OutputKind::Comment => rules.comment.as_ref().map(|comment| comment.max),
         OutputKind::Issue => rules.issue.as_ref().map(|issue| issue.max),
         OutputKind::File => rules.file.as_ref().map(|file| file.max),
-        OutputKind::Labels | OutputKind::Review | OutputKind::Close | OutputKind::Check | OutputKind::Json => None,
+        OutputKind::Labels
+        | OutputKind::Review
+        | OutputKind::Close
+        | OutputKind::Check
+        | OutputKind::Json
+        | OutputKind::Sarif => None,
     };
     if let Some(most) = most {
         let most = format!(" At most {most} in this run.");
@@ -143,6 +156,7 @@ fn schema(kind: OutputKind, rules: &OutputRules) -> Value {
         OutputKind::Check => schemars::schema_for!(CheckParameters),
         OutputKind::Json => schemars::schema_for!(AnswerParameters),
         OutputKind::File => schemars::schema_for!(FileParameters),
+        OutputKind::Sarif => schemars::schema_for!(FindingsParameters),
     }
     .to_value();
     let fields = &mut schema["properties"];
@@ -205,6 +219,17 @@ fn schema(kind: OutputKind, rules: &OutputRules) -> Value {
                 file.max_bytes
             );
             fields["path"]["description"] = json!(files);
+        }
+        (OutputKind::Sarif, OutputRules { sarif: Some(sarif), .. }) => {
+            fields["findings"]["maxItems"] = json!(sarif.max);
+            let finding = &mut schema["$defs"]["CodeFinding"]["properties"];
+            if !sarif.paths.is_empty() {
+                let path =
+                    format!("The file's path in the repository; it must match one of {}.", sarif.paths.join(", "));
+                finding["path"]["description"] = json!(path);
+            }
+            finding["rule"]["maxLength"] = json!(LONGEST_RULE);
+            finding["message"]["maxLength"] = json!(LONGEST_MESSAGE);
         }
         // What is not granted is not listed.
         _ => {}

@@ -327,6 +327,14 @@ impl Server {
     }
 
     #[tool(
+        description = "Report what you found in the code: once, with file and lines of each finding. It is shown as alerts when you have \
+                       ended."
+    )]
+    async fn report_findings(&self, Parameters(arguments): Parameters<JsonObject>) -> CallToolResult {
+        self.output(OutputKind::Sarif, arguments).await
+    }
+
+    #[tool(
         description = "What has become of an earlier request, by its id; it does not wait.",
         annotations(read_only_hint = true)
     )]

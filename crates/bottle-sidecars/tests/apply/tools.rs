@@ -374,6 +374,31 @@ async fn a_file_is_handed_in_by_its_path() {
 }
 
 #[tokio::test]
+async fn findings_are_reported_once() {
+    let server = Server::with_outputs("deny", "outputs: { rules: { sarif: { max: 2, paths: [\"src/**\"] } } }\n");
+    let listed = server.rpc("tools/list", json!({})).await;
+    let tools = listed["result"]["tools"].as_array().expect("tools");
+    let tool = tools.iter().find(|tool| tool["name"] == "report_findings").expect("the tool");
+    let schema = &tool["inputSchema"];
+    assert_eq!(schema["properties"]["findings"]["maxItems"], 2, "{tool}");
+    let fields = &schema["$defs"]["CodeFinding"]["properties"];
+    assert_eq!((&fields["message"]["maxLength"], &fields["rule"]["maxLength"]), (&json!(1000), &json!(80)), "{tool}");
+    assert!(fields["path"]["description"].as_str().is_some_and(|said| said.contains("src/**")), "{tool}");
+    let finding = |path: &str| json!({"rule": "x", "message": "Wrong.", "path": path, "line": 1});
+    for (arguments, wanted) in [
+        (json!({"findings": [finding("docs/a")]}), "refused as P1: docs/a is not in `outputs.sarif.paths`"),
+        (json!({"findings": vec![finding("src/a"); 3]}), "refused as P2: `outputs.sarif` grants 2"),
+        (json!({"runs": []}), "refused as P3: unknown field `runs`"),
+        (json!({}), "refused as P4: missing field `findings`"),
+        (json!({"findings": [finding("src/a")]}), "noted as P5"),
+        (json!({"findings": []}), "refused as P6: this run has its report of findings already"),
+    ] {
+        let (text, error) = server.call("report_findings", arguments).await;
+        assert!(text.starts_with(wanted) && error == wanted.starts_with("refused"), "{text}");
+    }
+}
+
+#[tokio::test]
 async fn a_schema_that_can_t_be_kept_opens_no_door() {
     let dir = tempfile::tempdir().expect("a directory");
     let policy = "version: 1\nrun: run-1\noutputs: { rules: { json: { $ref: \"file:///etc/passwd\" } } }\n";
