@@ -243,8 +243,7 @@ impl Output {
             Self::Json { answer } => return answer::texts(answer),
             Self::File { path } => vec![path.as_str()],
             Self::Sarif { findings } => {
-                let texts = |one: &'_ CodeFinding| [&one.rule, &one.message, &one.path].map(Clone::clone);
-                return findings.iter().flat_map(texts).map(Cow::Owned).collect();
+                findings.iter().flat_map(|one| [one.rule.as_str(), &one.message, &one.path]).collect()
             }
         };
         texts.into_iter().map(Cow::Borrowed).collect()

@@ -38,7 +38,8 @@ async fn its_key_makes_a_token_for_this_repository() {
     let (key, public) = (file("key.pem"), file("public.pem"));
     openssl(&["genrsa", "-traditional", "-out", &key, "2048"]);
     openssl(&["rsa", "-in", &key, "-pubout", "-out", &public]);
-    let app = json!({"id": "12", "installation": 345, "public_key": public});
+    let may = json!({"security_events": "write", "checks": "read", "administration": "write"});
+    let app = json!({"id": "12", "installation": 345, "public_key": public, "permissions": may});
     let double = Double::start("github", json!({"app": app}));
     let text = std::fs::read_to_string(&key).expect("the key");
     let (signed, _) = signed_in(environment(&double, &text)).await.expect("a token");
@@ -46,6 +47,9 @@ async fn its_key_makes_a_token_for_this_repository() {
     assert!(signed.get("BOTTLE_APP_KEY").is_none() && signed.get("BOTTLE_APP_ID").is_none(), "the key goes no further");
     let asked = double.log().into_iter().find(|line| line["method"] == "POST").expect("a call");
     assert_eq!(asked["body"]["repositories"], json!(["textstats"]));
+    let permissions = &asked["body"]["permissions"];
+    assert_eq!(permissions["security_events"], "write");
+    assert!(permissions["checks"].is_null() && permissions["administration"].is_null(), "{permissions}");
     // What it writes is known for its own, although it is no user.
     let forge = forge(&double);
     forge.comment(7, "<!-- claude-bottle: status -->\nx").await.expect("a comment");

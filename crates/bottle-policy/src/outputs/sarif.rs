@@ -20,7 +20,7 @@ pub const LONGEST_RULE: usize = 80;
 const LAST_LINE: u64 = 100_000_000;
 /// The longest path in a message.
 const LONGEST_NAME: usize = 100;
-/// What of a path is no part of an address as it stands.
+/// The characters of a path that an address has in another form.
 const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// How much a finding matters; SARIF's words.
