@@ -14,10 +14,10 @@ use bottle_wire::push_report::{PushVerdict, PushedRef};
 use serde_json::Value;
 
 use super::claimed::Claimed;
+use super::commit_files::CommitFiles;
 use super::files::TakenFiles;
 use super::mode::RunMode;
 use super::pushed::Pushed;
-use super::scanned::ScannedFiles;
 use super::{RunContext, RunProgress, case, keep, outcome, outputs};
 use crate::backend::{Bottle, BottleError, Side, Tree};
 use crate::exit::{Code, Failure};
@@ -37,7 +37,7 @@ pub(super) struct Collected<'r> {
     /// What the door has written of the agent's requests, as it was before the record's mask.
     proposals: Vec<u8>,
     files: TakenFiles,
-    scanned: ScannedFiles,
+    commit_files: CommitFiles,
 }
 
 impl<'r> Collected<'r> {
@@ -58,14 +58,14 @@ impl<'r> Collected<'r> {
             RunMode::Replay(_) => outcome.cost_usd = None,
             RunMode::Live | RunMode::Publish(_) => {}
         }
-        let RunProgress { pushed, proposals, files, scanned, .. } = progress;
-        Self { claimed, outcome, pushed, proposals, files, scanned }
+        let RunProgress { pushed, proposals, files, commit_files, .. } = progress;
+        Self { claimed, outcome, pushed, proposals, files, commit_files }
     }
 
     /// The last three: what the door has written of the agent's requests, the files that it handed in, and those that its findings can
     /// be about.
-    pub(super) fn into_parts(self) -> (Claimed<'r>, Outcome, Option<Pushed>, (Vec<u8>, TakenFiles, ScannedFiles)) {
-        (self.claimed, self.outcome, self.pushed, (self.proposals, self.files, self.scanned))
+    pub(super) fn into_parts(self) -> (Claimed<'r>, Outcome, Option<Pushed>, (Vec<u8>, TakenFiles, CommitFiles)) {
+        (self.claimed, self.outcome, self.pushed, (self.proposals, self.files, self.commit_files))
     }
 }
 

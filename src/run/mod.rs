@@ -4,7 +4,7 @@
 //! the pull request has moved while the run waited for its lease. The phases: `claimed` → `launched` → `provisioned` → `sealed`
 //! → `setup` → `worked` → `verified` → `unmoved` → `pushed`, and from wherever the run stands `collected` → `published`. Beside them:
 //! `credentials` (new ones, to the doors), `mode` (where the work comes from), `handoff` (another job's work), `keep` (work that is not pushed), `cache` (what a setup finds of an earlier one), `services` (waited for),
-//! `listen` (people's comments meanwhile), `outputs` (what the agent wanted written), `files` (that it handed in), `scanned` (those that findings can be about), `outcome`.
+//! `listen` (people's comments meanwhile), `outputs` (what the agent wanted written), `files` (that it handed in), `commit_files` (those that findings can be about), `outcome`.
 //!
 //! Always: no agent before the seal is proved and the setup's ways out are closed, no push before the pull request's head was looked at again, no pull request and no
 //! review after the lease is lost. Whatever happens after the first container may exist, the logs are collected and everything is
@@ -13,6 +13,7 @@
 mod cache;
 mod claimed;
 mod collected;
+mod commit_files;
 mod credentials;
 mod current;
 mod files;
@@ -29,7 +30,6 @@ mod published;
 mod pushed;
 #[cfg(test)]
 mod pushed_tests;
-mod scanned;
 mod sealed;
 mod services;
 mod setup;
@@ -106,7 +106,7 @@ struct RunProgress {
     /// The files that the agent has handed in.
     files: files::TakenFiles,
     /// The files that the agent's findings can be about.
-    scanned: scanned::ScannedFiles,
+    commit_files: commit_files::CommitFiles,
     /// What the door has written of the agent's requests.
     proposals: Vec<u8>,
     /// The failures that do not end the run at once.

@@ -16,10 +16,10 @@ use serde_json::{Value, json};
 
 use super::RunContext;
 use super::claimed::Claimed;
+use super::commit_files::CommitFiles;
 use super::files::TakenFiles;
 use super::mode::RunMode;
 use super::published::{ended, failed, write_if_held};
-use super::scanned::ScannedFiles;
 use crate::cancel::Cancel;
 use crate::exit::{Code, Failure};
 use crate::forge::{Forge, ForgeError};
@@ -62,7 +62,7 @@ fn must_answer(plan: &BottlePlan) -> bool {
 /// forge is returned.
 pub(super) async fn perform(
     claimed: &Claimed<'_>,
-    (proposals, files, scanned): (&[u8], TakenFiles, ScannedFiles),
+    (proposals, files, commit_files): (&[u8], TakenFiles, CommitFiles),
     outcome: &mut Outcome,
 ) -> Vec<Value> {
     let RunContext { inputs, plan, events, .. } = claimed.context();
@@ -80,7 +80,7 @@ pub(super) async fn perform(
     let mut would = vec![];
     let performed = match asked.is_empty() {
         true => Ok(vec![]),
-        false => perform_all(claimed, (asked, files, scanned), &mut would, outcome).await,
+        false => perform_all(claimed, (asked, files, commit_files), &mut would, outcome).await,
     };
     match performed {
         Err(failure) => ended(&failure, outcome),
@@ -95,7 +95,7 @@ pub(super) async fn perform(
 /// Gives the kinds of what was performed.
 async fn perform_all(
     claimed: &Claimed<'_>,
-    (asked, files, scanned): (AskedOutputs, TakenFiles, ScannedFiles),
+    (asked, files, commit_files): (AskedOutputs, TakenFiles, CommitFiles),
     would: &mut Vec<Value>,
     outcome: &mut Outcome,
 ) -> Result<Vec<OutputKind>, Failure> {
@@ -126,7 +126,7 @@ async fn perform_all(
         receipts: &mut receipts,
         keep: &mut keep,
         files,
-        scanned,
+        commit_files,
         before: vec![],
         performed: vec![],
         would,
@@ -181,7 +181,7 @@ struct Performer<'r> {
     /// What was taken of the files that were handed in.
     files: TakenFiles,
     /// The files that findings can be about.
-    scanned: ScannedFiles,
+    commit_files: CommitFiles,
     /// Those that may go out, up to here.
     before: Vec<Output>,
     /// The kinds of those that were performed.
@@ -278,7 +278,9 @@ impl Performer<'_> {
 
     /// The findings about files of the run's commit; each other one is told, and left out.
     fn of_the_commit(&self, id: ProposalId, findings: &[CodeFinding]) -> Result<Output, String> {
-        let Some(files) = &self.scanned else { return Err("the files of the run's commit are not known".to_owned()) };
+        let Some(files) = &self.commit_files else {
+            return Err("the files of the run's commit are not known".to_owned());
+        };
         let (known, unknown): (Vec<_>, Vec<_>) =
             findings.iter().cloned().partition(|finding| files.contains(&finding.path));
         for finding in &unknown {

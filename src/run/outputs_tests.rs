@@ -135,7 +135,7 @@ async fn perform_after(
         receipts: &mut receipts,
         keep: &mut |_: Kept<'_>| Ok(true),
         files: vec![],
-        scanned: None,
+        commit_files: None,
         before: vec![],
         performed: vec![],
         would: &mut would,
@@ -179,7 +179,7 @@ async fn perform_here(
             Ok(true)
         },
         files,
-        scanned: Some(["size.py".to_owned()].into()),
+        commit_files: Some(["size.py".to_owned()].into()),
         before: vec![],
         performed: vec![],
         would: &mut would,

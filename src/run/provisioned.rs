@@ -5,7 +5,7 @@ use bottle_types::door;
 
 use super::launched::Launched;
 use super::mode::RunMode;
-use super::{LiveRun, scanned, services};
+use super::{LiveRun, commit_files, services};
 use crate::backend::{Side, Tree};
 use crate::exit::Failure;
 use crate::provision::{self, GuestEnv};
@@ -27,7 +27,7 @@ impl<'r> Provisioned<'r> {
         let guest = provision::all(run.bottle, context.plan, &context.inputs.guest_inputs, bundle, context.events);
         let (guest, ()) = tokio::try_join!(guest, services::ready(&run))?;
         run.progress.starts = guest.starts;
-        run.progress.scanned = scanned::list(&run).await;
+        run.progress.commit_files = commit_files::list(&run).await;
         let mut env = guest.env;
         let generated = context.plan.services.iter().flat_map(|service| service.generated.values());
         for variable in generated {

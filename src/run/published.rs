@@ -26,7 +26,7 @@ pub(super) struct Published<'r> {
 impl<'r> Published<'r> {
     /// Proposes what was pushed, or hands in the review.
     pub(super) async fn publish(collected: Collected<'r>) -> Self {
-        let (claimed, mut outcome, pushed, (proposals, files, scanned)) = collected.into_parts();
+        let (claimed, mut outcome, pushed, (proposals, files, commit_files)) = collected.into_parts();
         let context = claimed.context();
         context.events.phase(Phase::Publish);
         let mut would = match context.plan.task.work {
@@ -38,7 +38,7 @@ impl<'r> Published<'r> {
             Work::Review | Work::Outputs => vec![],
             Work::Change => propose(&claimed, &mut outcome, pushed.as_ref()).await,
         };
-        would.extend(outputs::perform(&claimed, (&proposals, files, scanned), &mut outcome).await);
+        would.extend(outputs::perform(&claimed, (&proposals, files, commit_files), &mut outcome).await);
         Self { claimed, outcome, would }
     }
 

@@ -95,7 +95,7 @@ pub(crate) async fn write_output(
             return close(forge, plan, number, &mark, (*reason, comment)).await;
         }
         (Output::Sarif { findings }, ..) => {
-            if let Some((commit, reference)) = scanned(plan) {
+            if let Some((commit, reference)) = findings_commit(plan) {
                 let report = sarif(plan.agent.name.as_str(), env!("CARGO_PKG_VERSION"), findings);
                 // A second upload takes the place of the first.
                 retried(async || forge.upload_findings(commit, &reference, &report).await).await?;
@@ -212,7 +212,7 @@ async fn check(
 }
 
 /// The commit that findings are about, and the ref that it is at.
-fn scanned(plan: &BottlePlan) -> Option<(&ObjectId, String)> {
+fn findings_commit(plan: &BottlePlan) -> Option<(&ObjectId, String)> {
     let commit = plan.task.checked_commit()?;
     let reference = match (&plan.task.source, &plan.task.pull_request) {
         (Source::FailedRun(run), _) => format!("refs/heads/{}", run.branch),

@@ -1,4 +1,4 @@
-//! By what forms are known, asked of many bytes at once: most have none of it, and are looked at no closer.
+//! Tells which forms could begin in each 64 bytes, compared all at once: most bytes have none, and no form is looked for there.
 
 use std::ops::Range;
 
@@ -23,7 +23,7 @@ pub(super) const WIDE: u8 = 0x80;
 /// How many bytes behind its first a hint needs.
 const AHEAD: usize = 2;
 
-/// Tells of each [`PIECE`] of the bytes what could begin with any of its own.
+/// Tells for each [`PIECE`] what could begin with any of its bytes.
 #[multiversion(targets("x86_64+avx2"))]
 pub(super) fn hints(bytes: &[u8], hints: &mut Vec<u8>) {
     hints.clear();

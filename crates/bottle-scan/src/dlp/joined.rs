@@ -109,13 +109,13 @@ fn seam(bytes: &[u8], from: usize) -> Option<(usize, Seam)> {
 fn chain(bytes: &[u8], done: usize, quote: usize, seam_at: &mut (usize, Seam), out: &mut Vec<u8>) -> usize {
     let first = first_literal(bytes, quote).max(done);
     let (body, mut is_list) = (out.len(), false);
-    out.extend_from_slice(&bytes[first..first + token(&bytes[first..quote])]);
+    out.extend_from_slice(&bytes[first..first + token_length(&bytes[first..quote])]);
     let second = out.len();
     let mut end;
     loop {
         let (start, kind) = *seam_at;
         is_list |= kind == Seam::List;
-        let length = token(&bytes[start..bytes.len().min(start + LONGEST)]);
+        let length = token_length(&bytes[start..bytes.len().min(start + LONGEST)]);
         out.extend_from_slice(&bytes[start..start + length]);
         end = start + length;
         // The end of a line that the literal itself has is no part of a secret.
@@ -169,7 +169,7 @@ fn first_literal(bytes: &[u8], quote: usize) -> usize {
 }
 
 /// How many of the first bytes could be a secret's.
-fn token(bytes: &[u8]) -> usize {
+fn token_length(bytes: &[u8]) -> usize {
     bytes.iter().position(|byte| !is_token(*byte)).unwrap_or(bytes.len())
 }
 

@@ -11,6 +11,7 @@ const MOST_TEXTS: usize = 5000;
 /// So many bytes are looked at in one step, and hits are gathered in so many.
 const LOOK: usize = 16;
 const BLOCK: usize = 256;
+const _: () = assert!(BLOCK <= 1 << 16, "a hit's place is a u16");
 const EIGHT: usize = 8;
 /// What is looked for in base64 and hex has its keyword spelled out, in so many ways at most.
 const MOST_LITERALS: usize = 10;
@@ -109,7 +110,7 @@ pub(crate) struct Keywords<const GRAM: usize, const STEP: usize> {
     /// By hash: keyword, and at which of its places the bytes are.
     entries: Vec<(u32, u8, u16)>,
     /// By a hash's first bits, where its entries begin; behind the last, where they end.
-    starts: Vec<u32>,
+    starts: Vec<usize>,
 }
 
 /// Keywords of a rule, of four places or more.
@@ -144,8 +145,7 @@ impl<const GRAM: usize, const STEP: usize> Keywords<GRAM, STEP> {
         entries.dedup();
         entries.shrink_to_fit();
         let start = |bucket: u32| entries.partition_point(|(hash, ..)| hash >> BUCKET < bucket);
-        let starts = (0..=1 << (BITS - BUCKET)).map(|bucket| u32::try_from(start(bucket)));
-        let starts = starts.collect::<Result<_, _>>().map_err(|_| "there are too many keywords")?;
+        let starts = (0..=1 << (BITS - BUCKET)).map(start).collect();
         Ok(Self { keywords, grams, firsts, entries, starts })
     }
 
@@ -191,7 +191,7 @@ impl<const GRAM: usize, const STEP: usize> Keywords<GRAM, STEP> {
         {
             for place in 0..places {
                 let gram = gram(some, place * STEP);
-                hits[count] = u16::try_from(at + place * STEP).unwrap_or(u16::MAX);
+                hits[count] = (at + place * STEP) as u16;
                 count += usize::from(self.grams.has(hash::<GRAM>(gram)));
             }
             at += places * STEP;
@@ -206,9 +206,8 @@ impl<const GRAM: usize, const STEP: usize> Keywords<GRAM, STEP> {
 
     /// The entries with this hash, and those with others whose first bits are the same.
     fn bucket(&self, hash: u32) -> &[(u32, u8, u16)] {
-        let bucket = usize::try_from(hash >> BUCKET).unwrap_or(usize::MAX);
-        let start = |bucket: usize| self.starts.get(bucket).and_then(|start| usize::try_from(*start).ok());
-        start(bucket).zip(start(bucket + 1)).map_or(&self.entries, |(from, to)| &self.entries[from..to])
+        let bucket = (hash >> BUCKET) as usize;
+        &self.entries[self.starts[bucket]..self.starts[bucket + 1]]
     }
 
     /// Whether a keyword's first four places may be here, or where one begins of which what is here is a part.

@@ -106,7 +106,7 @@ fn stands_in_text(bytes: &[u8], at: usize) -> bool {
 pub(super) fn strange(bytes: &[u8], found: &mut Vec<usize>) {
     let (mut base, mut next) = (0, 0);
     while let Some(first) = bytes[base..].first_chunk::<STRETCH>() {
-        if let Some(behind) = last_seam(first) {
+        if let Some(behind) = last_break(first) {
             base += behind;
             continue;
         }
@@ -138,7 +138,7 @@ pub(super) fn strange(bytes: &[u8], found: &mut Vec<usize>) {
 }
 
 /// The last of these bytes that can't follow the one before it in UTF-8: a stretch that is long enough begins there or later.
-fn last_seam(bytes: &[u8; STRETCH]) -> Option<usize> {
+fn last_break(bytes: &[u8; STRETCH]) -> Option<usize> {
     let continues = |byte: u8| byte & 0xc0 == 0x80;
     (1..STRETCH).rev().find(|at| {
         let (before, byte) = (bytes[at - 1], bytes[*at]);

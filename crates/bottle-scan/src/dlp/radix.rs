@@ -111,7 +111,7 @@ fn behind<'a>(bytes: &'a [u8], hints: &'a [u8], word: &'static [u8]) -> impl Ite
     line_places(bytes, hints).map(|at| at + 2).filter(move |end| bytes[..*end].ends_with(word))
 }
 
-/// Where the hints' bytes stand.
+/// Where uuencode or a patch could begin, by three bytes.
 fn line_places<'a>(bytes: &'a [u8], hints: &'a [u8]) -> impl Iterator<Item = usize> + 'a {
     let begins =
         |at: &usize| bytes.get(*at..*at + 3).is_some_and(|three| hints::are_lines(three[0], three[1], three[2]));

@@ -12,14 +12,14 @@ use super::LiveRun;
 use crate::backend::{Bottle, BottleError, Exec, OutputChunk};
 
 /// The paths of a commit's regular files; none: they are not known, and no finding can be about one.
-pub(super) type ScannedFiles = Option<BTreeSet<String>>;
+pub(super) type CommitFiles = Option<BTreeSet<String>>;
 
 const LIST_TIMEOUT: Duration = Duration::from_secs(120);
 /// The longest listing that is read; some 500,000 files.
 const MAX_LISTING_BYTES: usize = 64 << 20;
 
 /// Lists the files, if the agent may report findings. It has not been in the guest yet.
-pub(super) async fn list(run: &LiveRun<'_>) -> ScannedFiles {
+pub(super) async fn list(run: &LiveRun<'_>) -> CommitFiles {
     let plan = run.context.plan;
     let outputs = plan.policies.supervise.outputs.as_ref();
     if !outputs.is_some_and(|outputs| outputs.rules.grants(OutputKind::Sarif)) {
