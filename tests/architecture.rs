@@ -282,6 +282,18 @@ fn quoted(page: &str) -> Vec<(usize, &str)> {
     lines.flat_map(|(at, line)| line.split('`').skip(1).step_by(2).map(move |text| (at + 1, text))).collect()
 }
 
+/// Tells whether a file has a name: a file of Rust defines it, and does not only use it.
+fn has_name(path: &Path, name: &str) -> bool {
+    let text = fs::read_to_string(path).expect("a file");
+    if path.extension().is_none_or(|extension| extension != "rs") {
+        return text.contains(name);
+    }
+    let words: Vec<&str> = text.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
+    let defines = ["struct", "enum", "trait", "fn", "type", "const", "static"];
+    words.windows(2).any(|pair| defines.contains(&pair[0]) && pair[1] == name)
+        || text.contains(&format!("macro_rules! {name}"))
+}
+
 /// Every place that a page names and that is not there: a path, or a name that its file does not have. A name belongs to a path that
 /// stands directly before it.
 fn misplaced(page: &str, root: &Path) -> Vec<String> {
@@ -299,8 +311,7 @@ fn misplaced(page: &str, root: &Path) -> Vec<String> {
         let file = before.take().filter(|(at, path)| *at == line && root.join(path).is_file());
         let is_name = text.chars().all(|c| c.is_alphanumeric() || c == '_');
         if let Some((_, path)) = file.filter(|_| is_name) {
-            let has = fs::read_to_string(root.join(path)).expect("a file").contains(text);
-            if !has {
+            if !has_name(&root.join(path), text) {
                 wrong.push(format!("line {line}: {path} has no `{text}`"));
             }
         }
@@ -321,10 +332,15 @@ fn every_place_that_the_pages_name_is_there() {
 #[test]
 fn a_place_that_is_not_there_is_found() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let page = "In `src/nowhere.rs`.\n`src/exit.rs`, `Code`, and `src/exit.rs`, `Nothing`.\n";
+    // The last is used there, and defined elsewhere.
+    let page = "In `src/nowhere.rs`.\n`src/exit.rs`, `Failure`, and `src/exit.rs`, `Nothing`.\n`src/exit.rs`, `Code`.\n";
     assert_eq!(
         misplaced(page, root),
-        ["line 1: `src/nowhere.rs` is not there", "line 2: src/exit.rs has no `Nothing`"]
+        [
+            "line 1: `src/nowhere.rs` is not there",
+            "line 2: src/exit.rs has no `Nothing`",
+            "line 3: src/exit.rs has no `Code`"
+        ]
     );
 }
 
