@@ -333,7 +333,8 @@ fn every_place_that_the_pages_name_is_there() {
 fn a_place_that_is_not_there_is_found() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     // The last is used there, and defined elsewhere.
-    let page = "In `src/nowhere.rs`.\n`src/exit.rs`, `Failure`, and `src/exit.rs`, `Nothing`.\n`src/exit.rs`, `Code`.\n";
+    let page =
+        "In `src/nowhere.rs`.\n`src/exit.rs`, `Failure`, and `src/exit.rs`, `Nothing`.\n`src/exit.rs`, `Code`.\n";
     assert_eq!(
         misplaced(page, root),
         [

@@ -4,7 +4,8 @@ use base64::Engine as _;
 use bottle_types::secret::{Secret, SecretName};
 use proptest::prelude::*;
 
-use super::rules::{ANSWERS, BUILTIN, File};
+use super::pattern::Pattern;
+use super::rules::{ANSWERS, BUILTIN, DETECT, File, Format};
 use super::*;
 
 /// A fake of the shape that a rule's `sample` gives, made here so that no scanner finds one in this repository.
@@ -108,6 +109,40 @@ fn rules() -> &'static Rules {
 fn known() -> KnownSecrets {
     let name = SecretName::parse("TOKEN").expect("a name");
     KnownSecrets::new(&[(name, Secret::new(b"correct-horse-battery".to_vec()))]).expect("long enough")
+}
+
+#[test]
+fn the_regular_expressions_of_all_rules_are_right() {
+    for text in [BUILTIN, DETECT, ANSWERS] {
+        let file: File = toml::from_str(text).expect("TOML");
+        assert!(!file.rule.is_empty());
+        for entry in file.rule {
+            for regex in [Some(Format::anchored(&entry.regex)), entry.allow].into_iter().flatten() {
+                assert_eq!(Pattern::new(&regex).map(drop), Ok(()), "{}: {regex}", entry.id);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_token_that_is_cut_over_headers_is_found_behind_any_other() {
+    let rules = rules();
+    let known = KnownSecrets::new(&[]).expect("no secrets");
+    let search = Search { known: &known, rules: Some((rules, Scope::All)) };
+    let file: File = toml::from_str(BUILTIN).expect("TOML");
+    for entry in file.rule {
+        let fake = fake(&entry.sample);
+        // In the keyword too, so that only what stands together has it.
+        for first in [2, fake.len() / 3] {
+            let (begin, rest) = fake.as_bytes().split_at(first);
+            let (middle, end) = rest.split_at(rest.len() / 2);
+            let headers = [("a", &b"words"[..]), ("b", b"x"), ("c", begin), ("d", middle), ("e", end)];
+            let found = head(search, Head { target: "/", host: "example.org", headers: &headers });
+            assert!(found.is_some(), "{}: {fake}", entry.id);
+        }
+        assert!(rules.may_find(format!("words{fake}").as_bytes()), "{}", entry.id);
+    }
+    assert!(!rules.may_find(b"application/json*/*gzip, deflate"));
 }
 
 #[test]

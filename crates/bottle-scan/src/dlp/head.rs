@@ -72,12 +72,14 @@ fn joined(search: Search<'_>, parts: &[&[u8]], scratch: &mut Scratch) -> Option<
     if parts.len() < 2 {
         return None;
     }
+    let whole = parts.concat();
     // A known secret is found anywhere in the whole; a token only where it begins.
-    search.find_small(&parts.concat(), scratch).or_else(|| {
-        let (rules, scope) = search.rules?;
+    search.find_small(&whole, scratch).or_else(|| {
+        let (rules, scope) = search.rules.filter(|(rules, _)| rules.may_find(&whole))?;
+        let mut begin = 0;
         (1..parts.len().min(PARTS)).find_map(|start| {
-            let text: Vec<u8> = parts[start..].iter().copied().flatten().take(super::LONGEST).copied().collect();
-            rules.find(&text, scope)
+            begin += parts[start - 1].len();
+            rules.find(&whole[begin..whole.len().min(begin + super::LONGEST)], scope)
         })
     })
 }

@@ -151,7 +151,7 @@ impl Rules {
         BUILTIN.lines().chain(DETECT.lines()).any(|other| other == line)
     }
 
-    /// Reads a rules file.
+    /// Reads a rules file, whose regular expressions a test has compiled.
     pub fn parse(text: &str) -> Result<Self, RulesError> {
         Self::made(read(text)?, &[], &[])
     }
@@ -231,6 +231,11 @@ impl Rules {
         self.decodes
     }
 
+    /// Whether a finding is possible in these bytes, or in any part of them: without a keyword, or words, there is none.
+    pub(super) fn may_find(&self, bytes: &[u8]) -> bool {
+        self.phrase.is_some() || self.keywords.scan(bytes, 0, |_, _| Some(())).is_some()
+    }
+
     /// Whether these bytes begin with a keyword.
     pub(super) fn begins(&self, bytes: &[u8]) -> bool {
         self.keywords.begins(bytes)
@@ -270,8 +275,8 @@ impl Parts {
             self.keyword(classes);
         }
         self.rules.push(Format {
-            regex: Format::anchored(&entry.regex).map_err(wrong)?,
-            allow: entry.allow.as_deref().map(Pattern::new).transpose().map_err(wrong)?,
+            regex: Pattern::builtin(&Format::anchored(&entry.regex)),
+            allow: entry.allow.as_deref().map(Pattern::builtin),
             description: entry.description,
             kind: entry.kind,
             entropy: entry.entropy,
@@ -295,7 +300,7 @@ impl Parts {
             self.keyword(keywords::literal(&keyword));
         }
         self.rules.push(Format {
-            regex: Format::anchored(&pattern.regex).map_err(wrong)?,
+            regex: Pattern::new(&Format::anchored(&pattern.regex)).map_err(wrong)?,
             allow: None,
             description: "a token format of this project".to_owned(),
             kind: None,
@@ -319,8 +324,9 @@ impl Parts {
 }
 
 impl Format {
-    fn anchored(regex: &str) -> Result<Pattern, String> {
-        Pattern::new(&format!(r"\A(?:{regex})"))
+    /// A regular expression that matches at the beginning alone.
+    pub(super) fn anchored(regex: &str) -> String {
+        format!(r"\A(?:{regex})")
     }
 
     fn applies(&self, scope: Scope) -> bool {
