@@ -86,6 +86,15 @@ regexes = [
 ]
 
 [[allowlists]]
+description = "the nonce of a WebSocket's handshake, and a page's cursor"
+targetRules = ["generic-api-key"]
+regexTarget = "match"
+regexes = [
+  '''^(?i:Sec-WebSocket-Key)["']{{0,2}}[ \t]*[:=,][ \t]*["']?[A-Za-z0-9+/]{{22}}==(?:[^A-Za-z0-9+/=]|\\[nr]|$)''',
+  '''^(?:[Nn]ext(?:Continuation|Page)?Token|[Cc]ontinuationToken|[Pp]ageToken)["']{{0,2}}[ \t]*[:=]''',
+]
+
+[[allowlists]]
 description = "a constant of code"
 targetRules = ["generic-api-key"]
 regexTarget = "line"
