@@ -86,12 +86,13 @@ regexes = [
 ]
 
 [[allowlists]]
-description = "the nonce of a WebSocket's handshake, and a page's cursor"
+description = "the nonce of a WebSocket's handshake, a page's cursor, and a hash that is called so"
 targetRules = ["generic-api-key"]
 regexTarget = "match"
 regexes = [
   '''^(?i:Sec-WebSocket-Key)["']{{0,2}}[ \t]*[:=,][ \t]*["']?[A-Za-z0-9+/]{{22}}==(?:[^A-Za-z0-9+/=]|\\[nr]|$)''',
   '''^(?:[Nn]ext(?:Continuation|Page)?Token|[Cc]ontinuationToken|[Pp]ageToken)["']{{0,2}}[ \t]*[:=]''',
+  '''(?i:[_.-]sha-?256["']{{0,2}}[ \t]*[:=]{{1,2}}[ \t]*["'][0-9a-f]{{64}}|[_.-]sha-?512["']{{0,2}}[ \t]*[:=]{{1,2}}[ \t]*["'][0-9a-f]{{128}})["']$''',
 ]
 
 [[allowlists]]
