@@ -32,6 +32,7 @@ pub(crate) use dead_runs::{is_dead, remove_dead_runs};
 pub(crate) use tree::Tree;
 
 use crate::exit::Failure;
+use crate::survey::Survey;
 
 /// A way to launch bottles on this machine.
 pub(crate) trait BackendDriver: Send + Sync {
@@ -146,7 +147,7 @@ pub(crate) async fn best() -> BackendChoice {
 }
 
 async fn first_missing(backend: backend::Backend) -> Option<String> {
-    survey(backend).await.lines.into_iter().find(|(there, _)| !there).map(|(_, what)| what)
+    survey(backend).await.first_failed().map(|check| check.what.clone())
 }
 
 /// What this machine has for a backend, as lines for people.
@@ -155,27 +156,6 @@ pub(crate) async fn survey(backend: backend::Backend) -> Survey {
         backend::Backend::Docker => docker::survey().await,
         backend::Backend::Bubblewrap => bubblewrap::survey().await,
         backend::Backend::Smolmachines => smolmachines::survey().await,
-    }
-}
-
-/// What a machine has or lacks.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Survey {
-    /// True if it is there, and what it is, with how to get it where it is missing.
-    pub(crate) lines: Vec<(bool, String)>,
-}
-
-impl Survey {
-    pub(crate) fn there(&mut self, what: impl Into<String>) {
-        self.lines.push((true, what.into()));
-    }
-
-    pub(crate) fn missing(&mut self, what: impl Into<String>) {
-        self.lines.push((false, what.into()));
-    }
-
-    pub(crate) fn usable(&self) -> bool {
-        self.lines.iter().all(|(there, _)| *there)
     }
 }
 

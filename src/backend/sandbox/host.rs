@@ -5,10 +5,10 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::backend::Survey;
 use crate::exit::Failure;
 use crate::host::Environment;
 use crate::process::{ProcessError, Program};
+use crate::survey::Survey;
 
 /// Programs of the host that go into the sandboxes by name.
 #[derive(Debug, Clone)]
