@@ -32,6 +32,7 @@ pub(crate) use dead_runs::{is_dead, remove_dead_runs};
 pub(crate) use tree::Tree;
 
 use crate::exit::Failure;
+use crate::host::Environment;
 use crate::survey::Survey;
 
 /// A way to launch bottles on this machine.
@@ -148,6 +149,11 @@ pub(crate) async fn best() -> BackendChoice {
 
 async fn first_missing(backend: backend::Backend) -> Option<String> {
     survey(backend).await.first_failed().map(|check| check.what.clone())
+}
+
+/// Programs of this machine that go into sandboxes, for who looks after the installation: each with its place, or with how to get it.
+pub(crate) fn host_parts(environment: &Environment) -> sandbox::HostParts {
+    sandbox::host_parts(environment)
 }
 
 /// What this machine has for a backend, as lines for people.

@@ -7,6 +7,7 @@ mod doctor;
 mod facts;
 mod forge_token;
 mod init;
+mod installation;
 mod logs;
 mod order;
 mod plan;
@@ -73,6 +74,9 @@ enum Command {
     Cleanup(cleanup::CleanupArgs),
     /// Check what this machine has for each backend, and what the repository here lacks at its forge.
     Doctor(doctor::DoctorArgs),
+    /// Look after this installation.
+    #[command(name = "self", subcommand)]
+    Installation(installation::SelfCommand),
     /// Print the JSON Schema of claude-bottle.yml.
     Schema,
     /// Print a completion script for a shell.
@@ -202,6 +206,7 @@ async fn carry_out(command: Command, context: Context) -> Result<Code, Failure> 
         Command::VerifyRecord(args) => verify_record::main(&args, &context),
         Command::Cleanup(args) => cleanup::main(&args, &context).await,
         Command::Doctor(args) => doctor::main(&args, &context).await,
+        Command::Installation(command) => installation::main(&command, &context).await,
         Command::Schema => {
             print(&serde_json::to_string_pretty(&bottle_plan::manifest::schema()).map_err(Failure::machine)?)
         }
