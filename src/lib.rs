@@ -3,7 +3,7 @@
 //! Map, from the top floor down: `cli/` (a file a subcommand), `run/` (one run from launch to teardown), `agent/`, `approve/` (what
 //! the agent asks for), `provision/`, `thread/` (a run in the conversation of its task), `backend/`, `permission/` (who may ask),
 //! `forge/`, `report/`, `state/`, `cache/` (what setups keep), `secrets`, `host/` (environment, clock, checkout); on the ground `process` (the one place that starts
-//! processes), `cancel`, `exit` (codes and failures), `workflow_commands`. The test `architecture` holds the floors.
+//! processes), `cancel`, `exit` (codes and failures), `survey` (what a look has found), `workflow_commands`. The test `architecture` holds the floors.
 //! All that is decided before a run is in the crate `bottle-plan`.
 #![warn(clippy::self_named_module_files)]
 
@@ -24,6 +24,7 @@ mod report;
 mod run;
 mod secrets;
 mod state;
+mod survey;
 mod thread;
 mod workflow_commands;
 

@@ -22,7 +22,7 @@ const FLOORS: [&[&str]; 12] = [
     &["cache", "state"],
     &["secrets"],
     &["host"],
-    &["cancel"],
+    &["cancel", "survey"],
     &["exit", "process", "workflow_commands"],
 ];
 

@@ -32,6 +32,8 @@ pub(crate) use dead_runs::{is_dead, remove_dead_runs};
 pub(crate) use tree::Tree;
 
 use crate::exit::Failure;
+use crate::host::Environment;
+use crate::survey::Survey;
 
 /// A way to launch bottles on this machine.
 pub(crate) trait BackendDriver: Send + Sync {
@@ -146,7 +148,12 @@ pub(crate) async fn best() -> BackendChoice {
 }
 
 async fn first_missing(backend: backend::Backend) -> Option<String> {
-    survey(backend).await.lines.into_iter().find(|(there, _)| !there).map(|(_, what)| what)
+    survey(backend).await.first_failed().map(|check| check.what.clone())
+}
+
+/// Programs of this machine that go into sandboxes, for who looks after the installation: each with its place, or with how to get it.
+pub(crate) fn host_parts(environment: &Environment) -> sandbox::HostParts {
+    sandbox::host_parts(environment)
 }
 
 /// What this machine has for a backend, as lines for people.
@@ -155,27 +162,6 @@ pub(crate) async fn survey(backend: backend::Backend) -> Survey {
         backend::Backend::Docker => docker::survey().await,
         backend::Backend::Bubblewrap => bubblewrap::survey().await,
         backend::Backend::Smolmachines => smolmachines::survey().await,
-    }
-}
-
-/// What a machine has or lacks.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Survey {
-    /// True if it is there, and what it is, with how to get it where it is missing.
-    pub(crate) lines: Vec<(bool, String)>,
-}
-
-impl Survey {
-    pub(crate) fn there(&mut self, what: impl Into<String>) {
-        self.lines.push((true, what.into()));
-    }
-
-    pub(crate) fn missing(&mut self, what: impl Into<String>) {
-        self.lines.push((false, what.into()));
-    }
-
-    pub(crate) fn usable(&self) -> bool {
-        self.lines.iter().all(|(there, _)| *there)
     }
 }
 

@@ -33,15 +33,28 @@ pub(crate) struct InitArgs {
     forge: Option<ForgeArg>,
 }
 
+/// A forge, as people name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum ForgeArg {
+pub(super) enum ForgeArg {
     Github,
     Gitea,
     Forgejo,
 }
 
 impl ForgeArg {
-    fn name(self) -> &'static str {
+    /// The forge of this name, as `BOTTLE_FORGE` has it.
+    pub(super) fn parse(name: &str) -> Option<Self> {
+        clap::ValueEnum::from_str(name, false).ok()
+    }
+
+    pub(super) fn kind(self) -> ForgeKind {
+        match self {
+            Self::Github => ForgeKind::Github,
+            Self::Gitea | Self::Forgejo => ForgeKind::Gitea,
+        }
+    }
+
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Github => "GitHub",
             Self::Gitea => "Gitea",
@@ -50,11 +63,16 @@ impl ForgeArg {
     }
 
     /// Where it looks for workflows.
-    fn dir(self) -> &'static str {
+    pub(super) fn dir(self) -> &'static str {
+        self.workflow_dirs()[0]
+    }
+
+    /// Where it looks for workflows: the first directory that is there counts.
+    pub(super) fn workflow_dirs(self) -> &'static [&'static str] {
         match self {
-            Self::Github => ".github/workflows",
-            Self::Gitea => ".gitea/workflows",
-            Self::Forgejo => ".forgejo/workflows",
+            Self::Github => &[".github/workflows"],
+            Self::Gitea => &[".gitea/workflows", ".github/workflows"],
+            Self::Forgejo => &[".forgejo/workflows", ".gitea/workflows", ".github/workflows"],
         }
     }
 
@@ -74,12 +92,12 @@ impl ForgeArg {
 }
 
 /// The repository at its forge.
-struct Origin {
-    url: UpstreamUrl,
+pub(super) struct Origin {
+    pub(super) url: UpstreamUrl,
     /// Without a slash at its end.
-    server: String,
+    pub(super) server: String,
     /// `OWNER/NAME`.
-    repository: String,
+    pub(super) repository: String,
 }
 
 /// What is to be written: a path below the checkout's top, and the text.
@@ -127,7 +145,7 @@ fn is_free<'a>(root: &Path, paths: impl Iterator<Item = &'a str>) -> Result<(), 
     }
 }
 
-fn origin(checkout: &Checkout) -> Result<Origin, Failure> {
+pub(super) fn origin(checkout: &Checkout) -> Result<Origin, Failure> {
     let address = checkout.origin.as_ref().ok_or_else(|| {
         Failure::input("this repository has no remote `origin`, which says where its forge is")
             .hint("`git remote add origin ADDRESS`, with the repository's address at the forge")
@@ -155,7 +173,7 @@ fn origin(checkout: &Checkout) -> Result<Origin, Failure> {
     Ok(Origin { server, repository, url })
 }
 
-async fn which_forge(origin: &Origin, root: &Path, context: &Context) -> Result<ForgeArg, Failure> {
+pub(super) async fn which_forge(origin: &Origin, root: &Path, context: &Context) -> Result<ForgeArg, Failure> {
     const HINT: &str = "say which it is: --forge github, gitea or forgejo";
     let server = &origin.server;
     let asked = tokio::time::timeout(ANSWER_TIMEOUT, forge::kind_of(server, &context.environment)).await;
@@ -249,10 +267,15 @@ fn next_steps(origin: &Origin, forge: ForgeArg, branch: Option<&str>, files: &[F
             origin.server
         ),
     };
+    let token = match forge.kind() {
+        ForgeKind::Github => "GITHUB_TOKEN",
+        ForgeKind::Gitea => "GITEA_TOKEN",
+    };
     format!(
         "\nNext:\n1. Look at the files, and bring them to {branch}:\n     git add {}\n     git commit -m \"Let claude-bottle work on \
          issues\" && git push\n{secrets}4. Make the label `claude` and set it on an issue, or write the comment `/claude fix this`.\n\
-         Before that, `bottle-runner plan --manifest {} --task \"Fix it\"` shows what a run would do here.\n",
+         Before that, `bottle-runner plan --manifest {} --task \"Fix it\"` shows what a run would do here, and `bottle-runner doctor`, \
+         with a token in {token}, says what the forge still lacks.\n",
         paths.join(" "),
         manifest::FILE_NAMES[0]
     )

@@ -3,15 +3,17 @@
 mod apply;
 mod asked;
 mod cleanup;
+mod doctor;
 mod facts;
 mod forge_token;
 mod init;
+mod installation;
 mod logs;
-mod machine;
 mod order;
 mod plan;
 mod proposals;
 mod ps;
+mod repository;
 mod resume;
 mod rotate;
 mod rules;
@@ -70,8 +72,11 @@ enum Command {
     VerifyRecord(verify_record::VerifyRecordArgs),
     /// Remove the containers, processes and directories of dead runs; never touches a live run.
     Cleanup(cleanup::CleanupArgs),
-    /// Check what this machine has for each backend, and say how to get the rest.
-    Doctor,
+    /// Check what this machine has for each backend, and what the repository here lacks at its forge.
+    Doctor(doctor::DoctorArgs),
+    /// Look after this installation.
+    #[command(name = "self", subcommand)]
+    Installation(installation::SelfCommand),
     /// Print the JSON Schema of claude-bottle.yml.
     Schema,
     /// Print a completion script for a shell.
@@ -200,7 +205,8 @@ async fn carry_out(command: Command, context: Context) -> Result<Code, Failure> 
         Command::Apply(args) => apply::main(args, &context).await,
         Command::VerifyRecord(args) => verify_record::main(&args, &context),
         Command::Cleanup(args) => cleanup::main(&args, &context).await,
-        Command::Doctor => machine::doctor(&context).await,
+        Command::Doctor(args) => doctor::main(&args, &context).await,
+        Command::Installation(command) => installation::main(&command, &context).await,
         Command::Schema => {
             print(&serde_json::to_string_pretty(&bottle_plan::manifest::schema()).map_err(Failure::machine)?)
         }

@@ -103,7 +103,10 @@ pub(super) fn github_api(given: Option<&str>, server: &str) -> String {
     match (given, server.trim_end_matches('/')) {
         (Some(given), _) => given.trim_end_matches('/').to_owned(),
         (None, "https://github.com") => "https://api.github.com".to_owned(),
-        (None, server) => format!("{server}/api/v3"),
+        (None, server) => match server.strip_prefix("https://").filter(|host| host.ends_with(".ghe.com")) {
+            Some(host) => format!("https://api.{host}"),
+            None => format!("{server}/api/v3"),
+        },
     }
 }
 

@@ -190,7 +190,7 @@ impl TokenHeader {
 
 /// How one try ended.
 enum Attempt {
-    Done(Vec<u8>),
+    Done(HeaderMap, Vec<u8>),
     /// Worth another try after this long; `done` says whether the forge may have done it.
     Again {
         wait: Option<Duration>,
@@ -277,14 +277,7 @@ impl Http {
 
     /// Makes the call and reads its answer.
     pub(crate) async fn send<T: DeserializeOwned>(&self, call: ApiCall<'_>) -> Result<T, ForgeError> {
-        let place = format!("{} {}", call.method, self.url(&call)?);
-        let operation = call.operation;
-        let body = self.bytes(call).await?;
-        serde_json::from_slice(&body).map_err(|error| ForgeError::Nonsense {
-            operation,
-            place,
-            problem: error.to_string(),
-        })
+        self.send_for_headers(call).await.map(|(_, value)| value)
     }
 
     /// Makes the call and takes its answer as text.
@@ -292,15 +285,32 @@ impl Http {
         Ok(String::from_utf8_lossy(&self.bytes(call).await?).into_owned())
     }
 
-    /// Makes the call until it is done, refused, or not worth another try.
+    /// Makes the call and reads its answer; with the answer's headers.
+    pub(crate) async fn send_for_headers<T: DeserializeOwned>(
+        &self,
+        call: ApiCall<'_>,
+    ) -> Result<(HeaderMap, T), ForgeError> {
+        let place = format!("{} {}", call.method, self.url(&call)?);
+        let operation = call.operation;
+        let (headers, body) = self.answer(call).await?;
+        let value = serde_json::from_slice(&body);
+        let nonsense = |error: serde_json::Error| ForgeError::Nonsense { operation, place, problem: error.to_string() };
+        Ok((headers, value.map_err(nonsense)?))
+    }
+
     async fn bytes(&self, call: ApiCall<'_>) -> Result<Vec<u8>, ForgeError> {
+        self.answer(call).await.map(|(_, body)| body)
+    }
+
+    /// Makes the call until it is done, refused, or not worth another try.
+    async fn answer(&self, call: ApiCall<'_>) -> Result<(HeaderMap, Vec<u8>), ForgeError> {
         let url = self.url(&call)?;
         let place = format!("{} {url}", call.method);
         let makes_new = call.method == Method::POST;
         let mut waited = Duration::ZERO;
         for tries in 1.. {
             let (wait, limited, may_be_done, problem) = match self.once(&call, url.clone(), &place).await {
-                Attempt::Done(body) => return Ok(body),
+                Attempt::Done(headers, body) => return Ok((headers, body)),
                 Attempt::Failed(error) => return Err(error),
                 Attempt::Again { wait, limited, may_be_done, problem } => (wait, limited, may_be_done, problem),
             };
@@ -345,13 +355,13 @@ impl Http {
             Err(error) => return lost(call, place, &error),
         };
         if let (StatusCode::NOT_MODIFIED, Some((_, body))) = (status, known) {
-            return Attempt::Done(body);
+            return Attempt::Done(headers, body);
         }
         if status.is_success() {
             if let Some(tag) = headers.get(ETAG).filter(|_| cacheable) {
                 self.known.keep(&address, tag.clone(), &body);
             }
-            return Attempt::Done(body);
+            return Attempt::Done(headers, body);
         }
         let message = message(&body);
         again(status, &headers, &message).unwrap_or_else(|| {

@@ -5,10 +5,10 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::backend::Survey;
 use crate::exit::Failure;
 use crate::host::Environment;
 use crate::process::{ProcessError, Program};
+use crate::survey::Survey;
 
 /// Programs of the host that go into the sandboxes by name.
 #[derive(Debug, Clone)]
@@ -20,7 +20,7 @@ pub(in crate::backend) struct Tools {
 }
 
 /// What is found, or why not and how to get it.
-type Located = Result<PathBuf, String>;
+pub(crate) type Located = Result<PathBuf, String>;
 
 /// Each thing that a bottle is made of.
 struct HostPrograms {
@@ -102,6 +102,19 @@ pub(in crate::backend) fn tools(environment: &Environment) -> Result<Tools, Fail
         })
     };
     tools().map_err(|why: String| Failure::machine(why))
+}
+
+/// The programs of a release, and Claude Code, where a run takes them from.
+pub(crate) struct HostParts {
+    pub(crate) link: Located,
+    pub(crate) sidecars: Located,
+    pub(crate) gitleaks: Located,
+    pub(crate) claude: Located,
+}
+
+pub(in crate::backend) fn host_parts(environment: &Environment) -> HostParts {
+    let HostPrograms { link, sidecars, gitleaks, claude, .. } = HostPrograms::new(environment);
+    HostParts { link, sidecars, gitleaks, claude }
 }
 
 pub(in crate::backend) async fn survey(environment: &Environment) -> Survey {

@@ -16,7 +16,8 @@ mod users;
 
 pub(super) use bwrap::{BwrapOptions, Sandbox};
 pub(super) use cgroup::CgroupLimits;
-pub(super) use host::{Tools, survey, tools, trial};
+pub(crate) use host::HostParts;
+pub(super) use host::{Tools, host_parts, survey, tools, trial};
 pub(super) use process_id::ProcessId;
 pub(super) use run_dir::{RunDir, RunNotes, SERVICE, base, make_base};
 pub(super) use system_id::system_id;

@@ -79,7 +79,7 @@ pub(super) async fn survey() -> Survey {
         },
         Err(why) => survey.missing(why),
     }
-    survey.lines.extend(sandbox::survey(&environment).await.lines);
+    survey.checks.extend(sandbox::survey(&environment).await.checks);
     survey
 }
 

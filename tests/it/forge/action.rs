@@ -9,9 +9,10 @@ use serde::Deserialize;
 use crate::RUNNER;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
-const MEMBERS: [&str; 8] = [
+const MEMBERS: [&str; 9] = [
     "LICENSE-APACHE",
     "LICENSE-MIT",
+    "SHA256SUMS",
     "THIRD-PARTY.txt",
     "bottle-link",
     "bottle-runner",
@@ -397,15 +398,18 @@ fn a_build_that_gives_other_bytes_is_no_release() {
         (output.status.success(), said(&output))
     };
     let version = env!("CARGO_PKG_VERSION");
-    for name in ["x86_64.tar.zst", "aarch64.tar.zst", "x86_64.cdx.json"] {
+    for name in ["x86_64.tar.zst", "aarch64.tar.zst", "x86_64.deb", "x86_64.cdx.json"] {
         world.write(&format!("packed/claude-bottle-v{version}-{name}"), name);
     }
     let packed = world.path("packed").display().to_string();
     let (done, text) = run("sums", &["write", &packed]);
     assert!(done, "{text}");
     let names = |path: &str| std::fs::read_to_string(world.path(path)).expect("sums").lines().count();
-    assert_eq!((names("pinned"), names("packed/SHA256SUMS")), (2, 3));
+    assert_eq!((names("pinned"), names("packed/SHA256SUMS")), (3, 4));
     assert!(run("sums", &["check", &packed]).0);
+    world.write(&format!("packed/claude-bottle-v{version}-x86_64.deb"), "other bytes");
+    assert!(!run("sums", &["check", &packed]).0);
+    world.write(&format!("packed/claude-bottle-v{version}-x86_64.deb"), "x86_64.deb");
     world.write(&format!("packed/claude-bottle-v{version}-aarch64.tar.zst"), "other bytes");
     let (done, text) = run("sums", &["check", &packed]);
     assert!(!done && text.contains("these archives are not those of scripts/action/SHA256SUMS"), "{text}");
