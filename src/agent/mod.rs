@@ -109,7 +109,7 @@ impl<'r> AgentSession<'r> {
         };
         let limits = self.plan.limits.clone();
         let turns = limits.turns.map(|limit| u64::from(limit).saturating_sub(self.turns.unwrap_or_default()));
-        let cost_usd = limits.cost_usd.map(|limit| limit - self.cost_usd.unwrap_or_default());
+        let cost_usd = limits.cost_usd.map(|limit| limit - self.cost_usd.unwrap_or_default().max(0.0));
         if turns == Some(0) {
             return Err((Code::Limit, TURNS_REACHED.to_owned()));
         }

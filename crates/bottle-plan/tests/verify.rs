@@ -11,7 +11,7 @@ use bottle_types::units::Seconds;
 const RULES: &str = "version: 1
 bottles:
   default:
-    services: { db: { program: [postgres], ports: [5432] } }
+    services: { db: { image: postgres, ports: [5432] } }
 agents:
   default:
     prompt: a.md

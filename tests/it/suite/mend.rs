@@ -62,7 +62,6 @@ fn what_verify_finds_is_mended_in_the_same_session() {
         "grep -c 'it is BOTTLE_''SECRET' ~/.claude/projects/*/*.jsonl > seen.txt; cat report.txt; echo y > fixed.txt",
         "say Now it has new.txt, other.txt and fixed.txt.",
     ];
-    let turns: Vec<&str> = turns.iter().map(|turn| &***turn).collect();
     let job = job(&turns, verify, "turns: 20");
     let output = job.run();
     ended_with(&output, 0);
@@ -114,7 +113,8 @@ fn what_verify_finds_is_mended_in_the_same_session() {
     );
     assert!(transcript.contains("\"content\":\"made"), "what the commands made is there to be looked at");
 
-    // The record replays to the same end.
+    // The record replays to the same end, from where the run had started.
+    job.upstream.git(&["update-ref", "-d", BRANCH]);
     let record = job.world.record();
     let mut again = job.world.runner();
     again.current_dir(&job.checkout);
@@ -130,9 +130,18 @@ shared!(a_secret_that_verify_prints_does_not_come_back_to_the_agent: docker: "bu
 fn a_secret_that_verify_prints_does_not_come_back_to_the_agent() {
     // The agent's session has what it was told. The secret is a route's, which the guest does not know.
     let job = Job::new(&session(&["say Done.", "cp ~/.claude/projects/*/*.jsonl session.txt", "say Done."]));
-    let (start, rest) = job.world.secret().split_at(8);
-    let verify =
-        format!(r#"{{ repair: 1, commands: [{{ name: leak, run: 'echo "got {start}""{rest} there"; false' }}] }}"#);
+    // The command has it in a form in which nobody finds it.
+    let other = job.world.secret().chars().map(|c| match c {
+        'z' => 'a',
+        'Z' => 'A',
+        '9' => '0',
+        c if c.is_ascii_alphanumeric() => char::from(c as u8 + 1),
+        c => c,
+    });
+    let other: String = other.collect();
+    let verify = format!(
+        r#"{{ repair: 1, commands: [{{ name: leak, run: 'echo "got "$(echo {other} | tr b-zaB-ZA1-90 a-zA-Z0-9)" there"; false' }}] }}"#
+    );
     let rules = manifest(&job.upstream).replace("[\"python3 -m unittest\"]", &verify);
     let rules = job.with_file("rules.yml", &rules);
     let mut command = job.command();
@@ -147,7 +156,6 @@ fn a_secret_that_verify_prints_does_not_come_back_to_the_agent() {
 shared!(what_is_never_mended_fails_the_run_with_all_its_attempts: docker, bubblewrap, smolmachines: MINUTES);
 fn what_is_never_mended_fails_the_run_with_all_its_attempts() {
     let turns = [&commit("new.txt"), "say Done.", &commit("other.txt"), "say Done."];
-    let turns: Vec<&str> = turns.iter().map(|turn| &***turn).collect();
     let job = job(&turns, r#"{ repair: 1, commands: ["test -f fixed.txt"] }"#, "turns: 20");
     let output = job.run();
     ended_with(&output, 1);
@@ -160,7 +168,6 @@ fn what_is_never_mended_fails_the_run_with_all_its_attempts() {
 shared!(nothing_is_verified_again_where_the_agent_changed_nothing: docker, bubblewrap, smolmachines: MINUTES);
 fn nothing_is_verified_again_where_the_agent_changed_nothing() {
     let turns = [&commit("new.txt"), "say Done.", "true", "say It can't be done."];
-    let turns: Vec<&str> = turns.iter().map(|turn| &***turn).collect();
     let job = job(&turns, r#"{ repair: 3, commands: ["echo more >> README.md; false"] }"#, "turns: 20");
     let output = job.run();
     ended_with(&output, 1);
@@ -173,7 +180,6 @@ shared!(the_base_branch_says_what_is_verified: docker, bubblewrap, smolmachines:
 fn the_base_branch_says_what_is_verified() {
     let undo = "sed -i 's/test -f fixed.txt/true/' claude-bottle.yml; git commit -qam undo; cat claude-bottle.yml";
     let turns = [&commit("new.txt"), "say Done.", undo, "say Done."];
-    let turns: Vec<&str> = turns.iter().map(|turn| &***turn).collect();
     let job = job(&turns, r#"{ repair: 1, commands: ["test -f fixed.txt"] }"#, "turns: 20");
     let output = job.run();
     // The gate refuses the file as well.
@@ -192,7 +198,6 @@ fn a_budget_is_for_all_attempts() {
     ] {
         let turns =
             [&commit("new.txt"), "say Done.", &commit("a.txt"), &commit("b.txt"), &commit("c.txt"), "say Done."];
-        let turns: Vec<&str> = turns.iter().map(|turn| &***turn).collect();
         let job = job(&turns, r#"{ repair: 2, commands: ["test -f c.txt"] }"#, limits);
         let output = job.run();
         ended_with(&output, 6);
@@ -206,7 +211,6 @@ fn a_budget_is_for_all_attempts() {
 shared!(the_time_of_the_run_goes_on_while_it_is_verified: docker, bubblewrap, smolmachines: MINUTES);
 fn the_time_of_the_run_goes_on_while_it_is_verified() {
     let turns = [&commit("new.txt"), "say Done.", "sleep 60", "say Done."];
-    let turns: Vec<&str> = turns.iter().map(|turn| &***turn).collect();
     let job = Job::with_manifest(&session(&turns), |upstream| {
         manifest(upstream)
             .replace("[\"python3 -m unittest\"]", r#"{ repair: 1, commands: ["sleep 13; false"] }"#)
@@ -237,7 +241,6 @@ fn mending(job: &Job) -> (Running, std::process::ChildStdout) {
 
 fn job_that_is_ended() -> Job {
     let turns = [&commit("new.txt"), "say Done.", "touch begun; sleep 60", "say Done."];
-    let turns: Vec<&str> = turns.iter().map(|turn| &***turn).collect();
     job(&turns, r#"{ repair: 2, commands: ["test -f fixed.txt"] }"#, "turns: 20")
 }
 
@@ -256,8 +259,8 @@ fn a_run_that_is_cancelled_while_it_is_mended_pushes_nothing() {
     job.nothing_left();
 }
 
-shared!(a_run_that_dies_while_it_is_mended_is_taken_up_from_its_beginning: docker, bubblewrap, smolmachines: MINUTES);
-fn a_run_that_dies_while_it_is_mended_is_taken_up_from_its_beginning() {
+shared!(a_run_that_dies_while_it_is_mended_leaves_nothing_and_is_not_resumed: docker, bubblewrap, smolmachines: MINUTES);
+fn a_run_that_dies_while_it_is_mended_leaves_nothing_and_is_not_resumed() {
     let job = job_that_is_ended();
     let (mut running, stdout) = mending(&job);
     running.signal("KILL");
@@ -267,17 +270,14 @@ fn a_run_that_dies_while_it_is_mended_is_taken_up_from_its_beginning() {
     let cleanup = job.world.runner().arg("cleanup").output().expect("the runner");
     assert!(cleanup.status.success(), "{}", said(&cleanup));
     job.gone();
-    // Another run of the same task, in a session of its own: what the first had not pushed is not in it.
-    let turns = session(&["touch fixed.txt", "say Done."]);
-    let cassette = job.world.write("again.yml", &turns);
+    // Its record is not whole, so nothing goes by it; the same task again is another run.
     let mut again = job.world.runner();
     again.current_dir(&job.checkout);
-    again.args(["run", "--resume"]).arg(&record).args(["--backend", here().name(), "--replay"]).arg(cassette);
+    again.args(["run", "--resume"]).arg(&record).args(["--backend", here().name(), "--replay"]).arg(&job.args[6]);
     let output = again.output().expect("the runner");
-    if output.status.code() != Some(0) {
-        assert!(said(&output).contains("can't resume"), "{}", said(&output));
-    }
-    eprintln!("RESUMED {}", said(&output));
+    ended_with(&output, 2);
+    assert!(said(&output).contains("ended before its record was complete"), "{}", said(&output));
+    assert_eq!(job.upstream.git(&["for-each-ref", "--format", "%(refname)", "refs/heads/bottle"]), "");
 }
 
 shared!(verify_commands_say_where_and_how_long_they_run_and_what_they_need:
