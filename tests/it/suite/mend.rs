@@ -247,7 +247,7 @@ fn job_that_is_ended() -> Job {
 shared!(a_run_that_is_cancelled_while_it_is_mended_pushes_nothing: docker, bubblewrap, smolmachines: MINUTES);
 fn a_run_that_is_cancelled_while_it_is_mended_pushes_nothing() {
     let job = job_that_is_ended();
-    let (mut running, stdout) = mending(&job);
+    let (running, stdout) = mending(&job);
     let rest = std::thread::spawn(move || std::io::read_to_string(stdout));
     running.signal("TERM");
     let output = running.wait();
@@ -262,7 +262,7 @@ fn a_run_that_is_cancelled_while_it_is_mended_pushes_nothing() {
 shared!(a_run_that_dies_while_it_is_mended_leaves_nothing_and_is_not_resumed: docker, bubblewrap, smolmachines: MINUTES);
 fn a_run_that_dies_while_it_is_mended_leaves_nothing_and_is_not_resumed() {
     let job = job_that_is_ended();
-    let (mut running, stdout) = mending(&job);
+    let (running, stdout) = mending(&job);
     running.signal("KILL");
     running.wait();
     drop(stdout);
