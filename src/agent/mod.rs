@@ -1,4 +1,4 @@
-//! Running Claude Code in a bottle: start it, read its event stream, keep its limits, say how it ended.
+//! Running Claude Code in a bottle: start it, have it go on in its session, read its event stream, keep its limits, say how it ended.
 //!
 //! Map: `stream` (lines to [`stream::AgentEvent`]). What counts as success is decided here alone: exit 0, a `result` event
 //! of subtype `success`, no error flag, and at least one turn. Its output is data, never instructions to the runner.
@@ -8,7 +8,7 @@ mod stream;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use bottle_plan::plan::BottlePlan;
+use bottle_plan::plan::{BottlePlan, ClaudeLimits, SessionId};
 use bottle_policy::budget::REACHED;
 use bottle_types::record_file::RecordFile;
 use bottle_types::units::Seconds;
@@ -39,65 +39,180 @@ const TIME_LIMIT: Seconds = Seconds(6 * 3600);
 const MOST_OUTPUT: u64 = 256 << 20;
 /// After a SIGTERM, how long until SIGKILL.
 const GRACE: Duration = Duration::from_secs(5);
+/// With less of a US dollar left nothing is begun: no request costs so little, and Claude Code takes no limit of zero.
+const LEAST_COST: f64 = 0.0001;
+const TURNS_REACHED: &str = "the limit of turns was reached";
+const COST_REACHED: &str = "the cost limit was reached";
 
-/// Runs the agent to its end, or to a limit.
-pub(crate) async fn run(
-    bottle: &dyn Bottle,
-    plan: &BottlePlan,
-    env: &GuestEnv,
-    record: &RunRecord,
-    events: &Events,
-) -> Result<AgentOutcome, Failure> {
-    let started = Instant::now();
-    let mut session = Session::new(plan, record.lines(RecordFile::Transcript)?, events);
-    let mut exec = Exec::guest(plan.command.clone()).in_dir(&plan.guest.workdir);
-    exec.env.clone_from(&env.0);
-    let lost = |error: &dyn std::fmt::Display| {
-        Failure::machine(format_args!("lost the agent: {error}")).hint(
-            "what it pushed before is in gate.jsonl of the run record, and compose.log says more; start the run again",
-        )
-    };
-    let mut running = bottle.exec(exec).await.map_err(|error| lost(&error))?;
-    let time_limit = plan.limits.time.unwrap_or(TIME_LIMIT);
-    let deadline = started + Duration::from(time_limit);
-    let mut stopping: Option<Instant> = None;
-    loop {
-        let until = stopping.map_or(deadline, |since| since + GRACE);
-        let next = match tokio::time::timeout_at(until.into(), running.output.recv()).await {
-            Ok(Some(OutputChunk::Stderr(bytes))) => session.read_stderr(&bytes),
-            Ok(Some(OutputChunk::Stdout(bytes))) => session.read_stdout(&bytes, stopping.is_some())?,
-            Ok(None) => break,
-            Err(_) if stopping.is_none() => {
-                session.fail(Code::Limit, format!("the time limit of {time_limit} was reached"));
-                Next::Terminate
-            }
-            Err(_) => Next::Kill,
+/// The agent of a run. It may be asked to go on, in the same session of Claude Code's; its limits are for all of that together.
+pub(crate) struct AgentSession<'r> {
+    bottle: &'r dyn Bottle,
+    plan: &'r BottlePlan,
+    env: GuestEnv,
+    events: &'r Events,
+    transcript: LineFile,
+    watch: LimitWatch,
+    /// When it has begun first.
+    started: Option<Instant>,
+    /// How often it has begun.
+    attempts: u32,
+    /// Bytes of standard output.
+    printed: u64,
+    session_id: Option<String>,
+    turns: Option<u64>,
+    cost_usd: Option<f64>,
+}
+
+impl<'r> AgentSession<'r> {
+    pub(crate) fn new(
+        bottle: &'r dyn Bottle,
+        plan: &'r BottlePlan,
+        env: &GuestEnv,
+        record: &RunRecord,
+        events: &'r Events,
+    ) -> Result<Self, Failure> {
+        Ok(Self {
+            bottle,
+            plan,
+            env: env.clone(),
+            events,
+            transcript: record.lines(RecordFile::Transcript)?,
+            watch: LimitWatch::new(plan),
+            started: None,
+            attempts: 0,
+            printed: 0,
+            session_id: None,
+            turns: None,
+            cost_usd: None,
+        })
+    }
+
+    /// Runs the agent to its end, or to a limit.
+    pub(crate) async fn begin(&mut self) -> Result<AgentOutcome, Failure> {
+        self.attempt(Ok(Exec::guest(self.plan.command.clone()))).await
+    }
+
+    /// Has the agent go on with this, to its end or to a limit. The outcome is that of all its attempts.
+    pub(crate) async fn go_on(&mut self, prompt: &str) -> Result<AgentOutcome, Failure> {
+        let exec = self.going_on().map(|argv| {
+            let mut exec = Exec::guest(argv);
+            exec.stdin = Some(prompt.as_bytes().to_vec());
+            exec
+        });
+        self.attempt(exec).await
+    }
+
+    /// The command, within what is left of the limits; or why there can be none.
+    fn going_on(&self) -> Result<Vec<String>, (Code, String)> {
+        let Some(session) = self.session_id.as_deref().and_then(SessionId::parse) else {
+            return Err((Code::Task, "the agent can't go on: its session has no id".to_owned()));
         };
-        match next {
-            Next::GoOn => {}
-            Next::Terminate => {
-                bottle.signal("TERM").await.map_err(|error| lost(&error))?;
-                stopping = Some(Instant::now());
-            }
-            Next::Kill => {
-                bottle.signal("KILL").await.map_err(|error| lost(&error))?;
-                break;
-            }
+        let limits = self.plan.limits.clone();
+        let turns = limits.turns.map(|limit| u64::from(limit).saturating_sub(self.turns.unwrap_or_default()));
+        let cost_usd = limits.cost_usd.map(|limit| limit - self.cost_usd.unwrap_or_default().max(0.0));
+        if turns == Some(0) {
+            return Err((Code::Limit, TURNS_REACHED.to_owned()));
+        }
+        if cost_usd.is_some_and(|left| left < LEAST_COST) {
+            return Err((Code::Limit, COST_REACHED.to_owned()));
+        }
+        Ok(self.plan.go_on(&session, ClaudeLimits { turns, cost_usd }))
+    }
+
+    /// One process of the agent's; or the reason for which there is none.
+    async fn attempt(&mut self, exec: Result<Exec, (Code, String)>) -> Result<AgentOutcome, Failure> {
+        let begun = Instant::now();
+        let deadline = *self.started.get_or_insert(begun) + Duration::from(self.time_limit());
+        self.attempts += 1;
+        let exec = exec.and_then(|exec| match begun < deadline {
+            true => Ok(exec),
+            false => Err((Code::Limit, self.time_reached())),
+        });
+        let ended = match exec {
+            Ok(exec) => self.run(exec, deadline).await?,
+            Err(failure) => AgentOutcome { failure: Some(failure), ..AgentOutcome::default() },
+        };
+        let outcome = self.with(ended);
+        self.events.case(Case {
+            failure: outcome.failure.as_ref().map(|(_, why)| why.clone()),
+            output: outcome.result.clone().unwrap_or_default(),
+            attempt: (self.attempts > 1).then_some(self.attempts),
+            ..Case::passed(Suite::Agent, self.plan.agent.name.to_string(), begun.elapsed())
+        });
+        Ok(outcome)
+    }
+
+    fn time_limit(&self) -> Seconds {
+        self.plan.limits.time.unwrap_or(TIME_LIMIT)
+    }
+
+    fn time_reached(&self) -> String {
+        format!("the time limit of {} was reached", self.time_limit())
+    }
+
+    /// The outcome of all attempts, the last of which ended like this. Claude Code counts turns anew each time, and dollars through the
+    /// whole session.
+    fn with(&mut self, ended: AgentOutcome) -> AgentOutcome {
+        self.session_id = ended.session_id.or(self.session_id.take());
+        self.turns = match (self.turns, ended.turns) {
+            (Some(before), Some(more)) => Some(before.saturating_add(more)),
+            (before, more) => more.or(before),
+        };
+        self.cost_usd = match (self.cost_usd, ended.cost_usd) {
+            (Some(before), Some(all)) => Some(before.max(all)),
+            (before, all) => all.or(before),
+        };
+        AgentOutcome {
+            session_id: self.session_id.clone(),
+            turns: self.turns,
+            cost_usd: self.cost_usd,
+            failure: ended.failure,
+            result: ended.result,
         }
     }
-    let code = match tokio::time::timeout(GRACE, running.code).await {
-        Ok(Ok(code)) => code.map_err(|error| lost(&error))?,
-        _ => -1,
-    };
-    let outcome = session.outcome(code);
-    events.case(Case {
-        suite: Suite::Agent,
-        name: plan.agent.name.to_string(),
-        duration: started.elapsed(),
-        failure: outcome.failure.as_ref().map(|(_, why)| why.clone()),
-        output: outcome.result.clone().unwrap_or_default(),
-    });
-    Ok(outcome)
+
+    async fn run(&mut self, exec: Exec, deadline: Instant) -> Result<AgentOutcome, Failure> {
+        let (bottle, time_reached) = (self.bottle, self.time_reached());
+        let mut exec = exec.in_dir(&self.plan.guest.workdir);
+        exec.env.clone_from(&self.env.0);
+        let lost = |error: &dyn std::fmt::Display| {
+            Failure::machine(format_args!("lost the agent: {error}")).hint(
+                "what it pushed before is in gate.jsonl of the run record, and compose.log says more; start the run again",
+            )
+        };
+        let mut output = AgentOutput::new(self);
+        let mut running = bottle.exec(exec).await.map_err(|error| lost(&error))?;
+        let mut stopping: Option<Instant> = None;
+        loop {
+            let until = stopping.map_or(deadline, |since| since + GRACE);
+            let next = match tokio::time::timeout_at(until.into(), running.output.recv()).await {
+                Ok(Some(OutputChunk::Stderr(bytes))) => output.read_stderr(&bytes),
+                Ok(Some(OutputChunk::Stdout(bytes))) => output.read_stdout(&bytes, stopping.is_some())?,
+                Ok(None) => break,
+                Err(_) if stopping.is_none() => {
+                    output.fail(Code::Limit, time_reached.clone());
+                    Next::Terminate
+                }
+                Err(_) => Next::Kill,
+            };
+            match next {
+                Next::GoOn => {}
+                Next::Terminate => {
+                    bottle.signal("TERM").await.map_err(|error| lost(&error))?;
+                    stopping = Some(Instant::now());
+                }
+                Next::Kill => {
+                    bottle.signal("KILL").await.map_err(|error| lost(&error))?;
+                    break;
+                }
+            }
+        }
+        let code = match tokio::time::timeout(GRACE, running.code).await {
+            Ok(Ok(code)) => code.map_err(|error| lost(&error))?,
+            _ => -1,
+        };
+        Ok(output.outcome(code))
+    }
 }
 
 /// The runner's answer to a piece of the agent's output.
@@ -108,31 +223,20 @@ enum Next {
     Kill,
 }
 
-/// The agent's output as far as it was read: into the transcript, into events, and into what the outcome is made of.
-struct Session<'a> {
-    transcript: LineFile,
-    events: &'a Events,
+/// The output of one process of the agent's as far as it was read: into the transcript, into events, and into what the outcome is
+/// made of.
+struct AgentOutput<'s, 'r> {
+    session: &'s mut AgentSession<'r>,
     lines: LineSplitter,
-    watch: LimitWatch,
-    /// Bytes of standard output.
-    printed: u64,
     stderr: String,
     result: Option<stream::AgentEnd>,
     outcome: AgentOutcome,
 }
 
-impl<'a> Session<'a> {
-    fn new(plan: &BottlePlan, transcript: LineFile, events: &'a Events) -> Self {
-        Self {
-            transcript,
-            events,
-            lines: LineSplitter::default(),
-            watch: LimitWatch::new(plan),
-            printed: 0,
-            stderr: String::new(),
-            result: None,
-            outcome: AgentOutcome::default(),
-        }
+impl<'s, 'r> AgentOutput<'s, 'r> {
+    fn new(session: &'s mut AgentSession<'r>) -> Self {
+        let lines = LineSplitter::default();
+        Self { session, lines, stderr: String::new(), result: None, outcome: AgentOutcome::default() }
     }
 
     fn fail(&mut self, code: Code, why: String) {
@@ -149,18 +253,18 @@ impl<'a> Session<'a> {
     }
 
     fn read_stdout(&mut self, bytes: &[u8], stopping: bool) -> Result<Next, Failure> {
-        self.printed += bytes.len() as u64;
-        if self.printed > MOST_OUTPUT {
+        self.session.printed += bytes.len() as u64;
+        if self.session.printed > MOST_OUTPUT {
             self.fail(Code::Task, format!("the agent printed more than {MOST_OUTPUT} bytes"));
             return Ok(Next::Kill);
         }
         for line in self.lines.push(bytes) {
-            self.transcript.push(&line)?;
+            self.session.transcript.push(&line)?;
             for event in stream::parse(&line) {
                 self.take(event);
             }
         }
-        if !stopping && let Some(reached) = self.watch.reached() {
+        if !stopping && let Some(reached) = self.session.watch.reached() {
             self.fail(Code::Limit, reached);
             return Ok(Next::Terminate);
         }
@@ -170,9 +274,9 @@ impl<'a> Session<'a> {
     fn take(&mut self, event: AgentEvent) {
         match event {
             AgentEvent::Session { id } => self.outcome.session_id = Some(id),
-            AgentEvent::Said(text) => self.events.emit(RunEvent::Said { text }),
-            AgentEvent::Tool { name, input } => self.events.emit(RunEvent::Tool { name, input }),
-            AgentEvent::Usage { message, usage } => self.watch.count(message, usage),
+            AgentEvent::Said(text) => self.session.events.emit(RunEvent::Said { text }),
+            AgentEvent::Tool { name, input } => self.session.events.emit(RunEvent::Tool { name, input }),
+            AgentEvent::Usage { message, usage } => self.session.watch.count(message, usage),
             AgentEvent::Result(end) => self.result = Some(end),
         }
     }
@@ -200,8 +304,8 @@ impl<'a> Session<'a> {
 fn judge(code: i64, ended: &stream::AgentEnd) -> Option<(Code, String)> {
     let message = ended.text.as_deref().unwrap_or_default().trim();
     match ended.subtype.as_str() {
-        "error_max_turns" => return Some((Code::Limit, "the limit of turns was reached".to_owned())),
-        "error_max_budget_usd" => return Some((Code::Limit, "the cost limit was reached".to_owned())),
+        "error_max_turns" => return Some((Code::Limit, TURNS_REACHED.to_owned())),
+        "error_max_budget_usd" => return Some((Code::Limit, COST_REACHED.to_owned())),
         "success" => {}
         other => return Some((Code::Task, format!("the agent ended with `{other}`: {message}"))),
     }

@@ -11,6 +11,7 @@ use crate::report::Events;
 use crate::secrets::Secrets;
 
 /// The parts of a run that its proposals are followed with.
+#[derive(Clone, Copy)]
 pub(crate) struct ApprovalContext<'a> {
     pub(crate) bottle: &'a dyn Bottle,
     pub(crate) plan: &'a BottlePlan,

@@ -31,7 +31,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The thread of the run's task.
 pub(super) struct Conversation<'a> {
-    context: &'a ApprovalContext<'a>,
+    context: ApprovalContext<'a>,
     forge: Arc<dyn Forge>,
     number: u64,
     url: String,
@@ -64,7 +64,7 @@ pub(super) enum NextStep {
 
 impl<'a> Conversation<'a> {
     pub(super) fn new(
-        context: &'a ApprovalContext<'a>,
+        context: ApprovalContext<'a>,
         forge: Arc<dyn Forge>,
         heard: UnboundedReceiver<NewComment>,
     ) -> Option<Self> {

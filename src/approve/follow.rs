@@ -18,33 +18,9 @@ use crate::exit::Failure;
 use crate::report::{Case, ProposalStatus, RunEvent, Suite};
 use crate::thread::NewComment;
 
-/// Does a work of the bottle's, and follows what is asked meanwhile; ends with the work.
-/// `heard` is what people say on the thread.
-pub(crate) async fn beside<T>(
-    context: &ApprovalContext<'_>,
-    heard: UnboundedReceiver<NewComment>,
-    work: impl Future<Output = Result<T, Failure>>,
-) -> Result<T, Failure> {
-    let mut follower = Follower::new(context, heard);
-    // Nobody shall answer what nobody reads any more.
-    let held = match follower.conversation {
-        Some(_) => Some(context.cancel.hold().await),
-        None => None,
-    };
-    let done = tokio::select! {
-        done = work => done,
-        () = follower.follow() => unreachable!("it follows as long as the work goes on"),
-        failure = context.cancel.requested(), if held.is_some() => {
-            follower.stop().await;
-            return Err(failure);
-        }
-    };
-    follower.close().await;
-    done
-}
-
-struct Follower<'a> {
-    context: &'a ApprovalContext<'a>,
+/// Follows what the agent asks for, while it works; it may work more than once.
+pub(crate) struct Follower<'a> {
+    context: ApprovalContext<'a>,
     updates: Option<Updates>,
     conversation: Option<Conversation<'a>>,
     /// The last report of each; an update may come again.
@@ -59,6 +35,8 @@ struct ReportedProposal {
     since: Instant,
     /// From the question to the decision.
     waited: Option<Duration>,
+    /// True if the run has a case that says so.
+    is_reported: bool,
 }
 
 impl ReportedProposal {
@@ -66,12 +44,11 @@ impl ReportedProposal {
     fn case(&self) -> Case {
         let ProposalOutcome { standing, by, detail } = &self.outcome;
         let by = by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
+        let waited = self.waited.unwrap_or_else(|| self.since.elapsed());
         Case {
-            suite: Suite::Supervise,
-            name: self.name.clone(),
-            duration: self.waited.unwrap_or_else(|| self.since.elapsed()),
             failure: (*standing == ProposalStatus::Failed).then(|| detail.clone()),
             output: format!("{}{by}: {detail}", standing.name()),
+            ..Case::passed(Suite::Supervise, self.name.clone(), waited)
         }
     }
 }
@@ -80,11 +57,32 @@ impl ReportedProposal {
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl<'a> Follower<'a> {
-    fn new(context: &'a ApprovalContext<'a>, heard: UnboundedReceiver<NewComment>) -> Self {
+    /// Follows nothing yet; `heard` is what people say on the thread.
+    pub(crate) fn new(context: ApprovalContext<'a>, heard: UnboundedReceiver<NewComment>) -> Self {
         let comment = context.plan.policies.supervise.approval == Approval::Comment;
         let conversation =
             context.forge.filter(|_| comment).and_then(|forge| Conversation::new(context, forge.clone(), heard));
         Self { context, updates: None, conversation, told: BTreeMap::new() }
+    }
+
+    /// Does a work of the bottle's, and follows what is asked meanwhile; ends with the work.
+    pub(crate) async fn beside<T>(&mut self, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        let cancel = self.context.cancel;
+        // Nobody shall answer what nobody reads any more.
+        let held = match self.conversation {
+            Some(_) => Some(cancel.hold().await),
+            None => None,
+        };
+        let done = tokio::select! {
+            done = work => done,
+            () = self.follow() => unreachable!("it follows as long as the work goes on"),
+            failure = cancel.requested(), if held.is_some() => {
+                self.stop().await;
+                return Err(failure);
+            }
+        };
+        self.close().await;
+        done
     }
 
     /// Never ends by itself: the agent goes on without a door that ended, and everything open times out there.
@@ -151,12 +149,14 @@ impl<'a> Follower<'a> {
             outcome: outcome.clone(),
             since: Instant::now(),
             waited: None,
+            is_reported: false,
         });
         if told.hash == proposal.hash && told.outcome == outcome {
             return;
         }
         told.hash.clone_from(&proposal.hash);
         told.outcome = outcome.clone();
+        told.is_reported = false;
         if outcome.standing != ProposalStatus::Asked {
             told.waited.get_or_insert_with(|| told.since.elapsed());
         }
@@ -206,12 +206,14 @@ impl<'a> Follower<'a> {
             Ok(Err(error)) => self.context.events.warn(format!("what the agent asked for last is not known: {error}")),
             Err(_) => self.context.events.warn("what the agent asked for last is not known: supervise does not answer"),
         }
-        for told in self.told.values() {
+        for told in self.told.values_mut().filter(|told| !told.is_reported) {
             self.context.events.case(told.case());
+            told.is_reported = true;
         }
         if let Some(conversation) = &mut self.conversation {
             conversation.close("the agent has ended before anybody decided").await;
         }
+        self.updates = None;
     }
 
     /// The run is to end at once: those who were asked are told.

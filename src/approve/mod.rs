@@ -16,5 +16,5 @@ mod words;
 
 pub(crate) use context::ApprovalContext;
 pub(crate) use control::ControlClient;
-pub(crate) use follow::beside;
+pub(crate) use follow::Follower;
 pub(crate) use words::{ProposalOutcome, diff, one_line, outcome, visible, what};

@@ -140,13 +140,13 @@ impl Drop for Actions {
 /// An annotation for each thing that failed, at its file and line where they are known; the run's own end is `cli`'s.
 fn annotations(events: &[RunEvent]) -> Vec<String> {
     let failed = events.iter().filter_map(|event| match event {
-        RunEvent::Case { case } if case.failure.is_some() => Some(case),
+        RunEvent::Case { case } if case.failure.is_some() && !case.was_superseded(events) => Some(case),
         _ => None,
     });
     let mut lines = vec![];
     for case in failed {
         let failure = case.failure.as_deref().unwrap_or_default();
-        let title = format!("{}: {}", case.suite.name(), plain(&case.name));
+        let title = format!("{}: {}", case.suite.name(), plain(&case.title()));
         let mut places = places(case);
         if places.is_empty() {
             places.push((String::new(), failure.to_owned()));
@@ -338,11 +338,9 @@ mod tests {
     fn failed(suite: Suite, failure: &str, output: &str) -> RunEvent {
         RunEvent::Case {
             case: Case {
-                suite,
-                name: "a, b".to_owned(),
-                duration: Duration::ZERO,
                 failure: Some(failure.to_owned()),
                 output: output.to_owned(),
+                ..Case::passed(suite, "a, b", Duration::ZERO)
             },
         }
     }

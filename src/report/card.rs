@@ -166,11 +166,13 @@ fn phases(card: &mut String, events: &[RunEvent], ended: bool) {
 
 fn suite(card: &mut String, events: &[RunEvent], suite: Suite, title: &str) {
     let rows = cases(events).filter(|case| case.suite == suite).map(|case| {
-        let (mark, failure) = match &case.failure {
-            Some(failure) => ("✗", format!(": {}", line(failure))),
-            None => ("✓", String::new()),
+        let mark = match &case.failure {
+            Some(_) if case.was_superseded(events) => "↻",
+            Some(_) => "✗",
+            None => "✓",
         };
-        format!("- {mark} `{}` ({:.2} s){failure}\n", code(&case.name), case.duration.as_secs_f64())
+        let words: String = case.failure.iter().chain(&case.note).map(|words| format!(": {}", line(words))).collect();
+        format!("- {mark} `{}` ({:.2} s){words}\n", code(&case.title()), case.duration.as_secs_f64())
     });
     list(card, title, rows.collect());
 }
@@ -195,7 +197,7 @@ fn failures(card: &mut String, events: &[RunEvent]) {
         .filter(|case| !matches!(case.suite, Suite::Setup | Suite::Verify | Suite::Gate))
         .filter_map(|case| {
             let failure = case.failure.as_ref()?;
-            Some(format!("- {} `{}`: {}\n", case.suite.name(), code(&case.name), line(failure)))
+            Some(format!("- {} `{}`: {}\n", case.suite.name(), code(&case.title()), line(failure)))
         });
     list(card, "What failed", rows.collect());
 }
@@ -262,11 +264,9 @@ mod tests {
 
     fn events(hostile: &str) -> Vec<RunEvent> {
         let case = Case {
-            suite: Suite::Verify,
-            name: hostile.to_owned(),
-            duration: Duration::from_millis(1500),
             failure: Some(hostile.to_owned()),
-            output: String::new(),
+            note: Some(hostile.to_owned()),
+            ..Case::passed(Suite::Verify, hostile, Duration::from_millis(1500))
         };
         let outcome = Outcome {
             code: Code::Task,
@@ -279,11 +279,8 @@ mod tests {
             pull_request: None,
         };
         let agent = Case {
-            suite: Suite::Agent,
-            name: "implementer".to_owned(),
-            duration: Duration::ZERO,
-            failure: None,
             output: format!("I am done.\n\n{hostile}"),
+            ..Case::passed(Suite::Agent, "implementer", Duration::ZERO)
         };
         vec![
             RunEvent::Case { case: agent },

@@ -77,7 +77,11 @@ fn cases(events: &[RunEvent], suite: Suite) -> Markup {
         html! {
             table {
                 @for case in cases {
-                    @let (class, mark) = if case.failure.is_some() { ("bad", "✗") } else { ("good", "✓") };
+                    @let (class, mark) = match &case.failure {
+                        Some(_) if case.was_superseded(events) => ("", "↻"),
+                        Some(_) => ("bad", "✗"),
+                        None => ("good", "✓"),
+                    };
                     tr { td class=(class) { (mark) } td { (case_name(case)) } td { (format!("{:.2} s", case.duration.as_secs_f64())) } }
                 }
             }
@@ -87,9 +91,10 @@ fn cases(events: &[RunEvent], suite: Suite) -> Markup {
 
 /// The name of a case; why it failed and what it printed are folded below it.
 fn case_name(case: &Case) -> Markup {
-    let parts: Vec<&String> = case.failure.iter().chain((!case.output.is_empty()).then_some(&case.output)).collect();
+    let parts: Vec<&String> =
+        case.failure.iter().chain(&case.note).chain((!case.output.is_empty()).then_some(&case.output)).collect();
     html! {
-        (printable(&case.name))
+        (printable(&case.title()))
         @if !parts.is_empty() {
             details { summary { "details" } @for part in parts { pre { (printable(part)) } } }
         }

@@ -15,7 +15,7 @@ pub(super) fn render(events: &[RunEvent], started: time::OffsetDateTime) -> Resu
     for suite in Suite::ALL {
         let mut rendered = TestSuite::new(suite.name());
         rendered.set_timestamp(started);
-        rendered.add_testcases(cases(suite).map(test_case));
+        rendered.add_testcases(cases(suite).map(|case| test_case(case, case.was_superseded(events))));
         report.add_testsuite(rendered);
     }
     let mut xml = vec![];
@@ -23,16 +23,21 @@ pub(super) fn render(events: &[RunEvent], started: time::OffsetDateTime) -> Resu
     Ok(xml)
 }
 
-fn test_case(case: &Case) -> TestCase {
+/// What was tried again neither passed nor failed: the last attempt says how it ended.
+fn test_case(case: &Case, was_superseded: bool) -> TestCase {
     let duration = Duration::try_from(case.duration).unwrap_or(Duration::ZERO);
-    let name = printable(&case.name);
+    let name = printable(&case.title());
     let mut rendered = match &case.failure {
+        Some(_) if was_superseded => TestCase::skipped(&name),
         Some(failure) => TestCase::failure(&name, duration, case.suite.name(), &printable(failure)),
         None => TestCase::success(&name, duration),
     };
     rendered.set_classname(case.suite.name());
-    if !case.output.is_empty() {
-        rendered.set_system_out(&printable(&case.output));
+    let why = case.failure.as_ref().filter(|_| was_superseded).map(|why| format!("{why}, and tried again"));
+    let lines = why.iter().chain(&case.note).chain((!case.output.is_empty()).then_some(&case.output));
+    let output: Vec<&str> = lines.map(String::as_str).collect();
+    if !output.is_empty() {
+        rendered.set_system_out(&printable(&output.join("\n")));
     }
     rendered
 }

@@ -119,6 +119,34 @@ pub(crate) struct Case {
     pub(crate) failure: Option<String>,
     /// What it printed.
     pub(crate) output: String,
+    /// By which attempt of the agent's it is, from the second on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) attempt: Option<u32>,
+    /// What a reader should know beside the verdict.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) note: Option<String>,
+}
+
+impl Case {
+    /// A case that went well and printed nothing.
+    pub(crate) fn passed(suite: Suite, name: impl Into<String>, duration: Duration) -> Self {
+        let name = name.into();
+        Self { suite, name, duration, failure: None, output: String::new(), attempt: None, note: None }
+    }
+
+    /// The name with the attempt.
+    fn title(&self) -> String {
+        let attempt = self.attempt.map(|attempt| format!(" (attempt {attempt})")).unwrap_or_default();
+        format!("{}{attempt}", self.name)
+    }
+
+    /// True if a failure was followed by another attempt of the agent's, which was looked at as this one was.
+    fn was_superseded(&self, events: &[RunEvent]) -> bool {
+        let is_later = |other: &Self| other.suite == self.suite && other.attempt > self.attempt;
+        self.suite == Suite::Verify
+            && self.failure.is_some()
+            && events.iter().any(|event| matches!(event, RunEvent::Case { case } if is_later(case)))
+    }
 }
 
 fn seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
@@ -276,7 +304,13 @@ fn masked(event: RunEvent, secrets: &Secrets) -> RunEvent {
             RunEvent::Started { slug, title: mask(title), record, asked: asked.map(mask), job }
         }
         RunEvent::Case { case } => RunEvent::Case {
-            case: Case { name: mask(case.name), failure: case.failure.map(mask), output: mask(case.output), ..case },
+            case: Case {
+                name: mask(case.name),
+                failure: case.failure.map(mask),
+                output: mask(case.output),
+                note: case.note.map(mask),
+                ..case
+            },
         },
         RunEvent::Note { text } => RunEvent::Note { text: mask(text) },
         RunEvent::Warning { text } => RunEvent::Warning { text: mask(text) },

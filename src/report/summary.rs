@@ -65,17 +65,24 @@ fn suite_section(text: &mut String, events: &[RunEvent], suite: Suite) {
     if cases.is_empty() {
         return;
     }
-    let failed = cases.iter().filter(|case| case.failure.is_some()).count();
-    let _ = writeln!(text, "## {}: {} passed, {failed} failed\n", suite.name(), cases.len() - failed);
+    let tried_again = cases.iter().filter(|case| case.was_superseded(events)).count();
+    let failed = cases.iter().filter(|case| case.failure.is_some()).count() - tried_again;
+    let passed = cases.len() - failed - tried_again;
+    let again = if tried_again > 0 { format!(", {tried_again} tried again") } else { String::new() };
+    let _ = writeln!(text, "## {}: {passed} passed, {failed} failed{again}\n", suite.name());
     for case in cases {
         // The seal's cases are many and of interest only where one fails; junit.xml has them all.
         if suite == Suite::Seal && case.failure.is_none() {
             continue;
         }
-        let mark = if case.failure.is_some() { "✗" } else { "✓" };
-        let _ = write!(text, "- {mark} `{}` ({:.2} s)", line(&case.name), case.duration.as_secs_f64());
-        if let Some(failure) = &case.failure {
-            let _ = write!(text, ": {}", line(failure));
+        let mark = match &case.failure {
+            Some(_) if case.was_superseded(events) => "↻",
+            Some(_) => "✗",
+            None => "✓",
+        };
+        let _ = write!(text, "- {mark} `{}` ({:.2} s)", line(&case.title()), case.duration.as_secs_f64());
+        for words in case.failure.iter().chain(&case.note) {
+            let _ = write!(text, ": {}", line(words));
         }
         text.push('\n');
     }

@@ -47,16 +47,17 @@ impl Terminal {
     }
 
     fn case(&self, case: &Case) {
+        let note = case.note.iter().map(|note| format!(": {note}")).collect::<String>();
         match &case.failure {
             Some(failure) => {
                 let first = failure.lines().find(|line| !line.trim().is_empty()).unwrap_or("failed");
-                self.say("✗", "31", &format!("{} {}: {first}", case.suite.name(), case.name));
+                self.say("✗", "31", &format!("{} {}: {first}", case.suite.name(), case.title()));
             }
             None if matches!(case.suite, Suite::Seal | Suite::Supervise) => {}
             None => self.say(
                 "✓",
                 "32",
-                &format!("{} {} ({:.2} s)", case.suite.name(), case.name, case.duration.as_secs_f64()),
+                &format!("{} {} ({:.2} s){note}", case.suite.name(), case.title(), case.duration.as_secs_f64()),
             ),
         }
     }

@@ -264,9 +264,6 @@ fn gate_cases(gate: &[u8], events: &Events) {
         }
         let made_good = pushes[at + 1..].iter().any(|later| later.r#ref == push.r#ref && later.verdict.has_passed());
         events.case(Case {
-            suite: Suite::Gate,
-            name: format!("{} (push {})", push.r#ref, at + 1),
-            duration: Duration::from_millis(push.ms.total),
             failure: (refused && !made_good).then(|| why.clone()),
             output: match push.verdict {
                 PushVerdict::Refused => format!("refused: {why}"),
@@ -278,6 +275,11 @@ fn gate_cases(gate: &[u8], events: &Events) {
                     format!("would be pushed: {} commits, {} objects scanned", push.commits, push.objects)
                 }
             },
+            ..Case::passed(
+                Suite::Gate,
+                format!("{} (push {})", push.r#ref, at + 1),
+                Duration::from_millis(push.ms.total),
+            )
         });
     }
 }

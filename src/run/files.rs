@@ -6,12 +6,10 @@
 use std::time::Duration;
 
 use bottle_plan::plan::BottlePlan;
-use bottle_policy::outputs::{Output, OutputKind};
-use bottle_types::door;
-use bottle_types::record_file::RecordFile;
+use bottle_policy::outputs::Output;
 
-use super::outputs::{AskedOutputs, asked_in};
-use crate::backend::{Bottle, BottleError, Exec, OutputChunk, Side};
+use super::outputs::{asked, noted};
+use crate::backend::{Bottle, BottleError, Exec, OutputChunk};
 use crate::exit::Failure;
 
 /// One file takes no longer.
@@ -43,7 +41,8 @@ pub(super) async fn take(bottle: &dyn Bottle, plan: &BottlePlan) -> Result<Taken
     // Nothing may change them under our hands.
     bottle.signal("KILL").await.map_err(Failure::machine)?;
     let (mut left, mut taken) = (rules.max_bytes.0, vec![]);
-    let handed_in = noted(bottle, plan).await;
+    // Of a record that can't be read there are none, and its end says so.
+    let handed_in = asked(noted(bottle, plan).await.unwrap_or_default());
     let files = handed_in.into_iter().filter_map(|(_, output)| match output {
         Output::File { path } => Some(path),
         _ => None,
@@ -55,15 +54,6 @@ pub(super) async fn take(bottle: &dyn Bottle, plan: &BottlePlan) -> Result<Taken
         taken.push((path, content));
     }
     Ok(taken)
-}
-
-/// The outputs that the door has noted up to now. Of a record that can't be read there are none, and its end says so.
-async fn noted(bottle: &dyn Bottle, plan: &BottlePlan) -> AskedOutputs {
-    let path = format!("{}/log/{}", door::STATE_DIR, RecordFile::Proposals);
-    let Ok(Some(tree)) = bottle.copy_out(Side::Bundle, &path).await else { return vec![] };
-    let bytes = tree.files().next().map(|(_, bytes)| bytes.to_vec()).unwrap_or_default();
-    let asked = asked_in(plan, &bytes).unwrap_or_default();
-    asked.into_iter().filter(|(_, output)| output.kind() == OutputKind::File).collect()
 }
 
 /// Reads a file of at most so many bytes.

@@ -4,13 +4,14 @@
 //! the pull request has moved while the run waited for its lease. The phases: `claimed` → `launched` → `provisioned` → `sealed`
 //! → `setup` → `worked` → `verified` → `unmoved` → `pushed`, and from wherever the run stands `collected` → `published`. Beside them:
 //! `credentials` (new ones, to the doors), `mode` (where the work comes from), `handoff` (another job's work), `keep` (work that is not pushed), `cache` (what a setup finds of an earlier one), `services` (waited for),
-//! `listen` (people's comments meanwhile), `outputs` (what the agent wanted written), `files` (that it handed in), `commit_files` (those that findings can be about), `outcome`.
+//! `checks` (what is looked at to verify), `listen` (people's comments meanwhile), `outputs` (what the agent wanted written), `files` (that it handed in), `commit_files` (those that findings can be about), `outcome`.
 //!
 //! Always: no agent before the seal is proved and the setup's ways out are closed, no push before the pull request's head was looked at again, no pull request and no
 //! review after the lease is lost. Whatever happens after the first container may exist, the logs are collected and everything is
 //! torn down. How a backend, a forge or the agent works does not belong here.
 
 mod cache;
+mod checks;
 mod claimed;
 mod collected;
 mod commit_files;
@@ -109,6 +110,10 @@ struct RunProgress {
     commit_files: commit_files::CommitFiles,
     /// What the door has written of the agent's requests.
     proposals: Vec<u8>,
+    /// How often the agent was to mend what the verify commands found.
+    repairs: u32,
+    /// The verify commands have found nothing, in the end.
+    is_verified: bool,
     /// The failures that do not end the run at once.
     failures: Vec<(Code, String)>,
 }
@@ -251,11 +256,8 @@ async fn case<T>(events: &Events, name: &str, part: impl Future<Output = Result<
     let started = Instant::now();
     let result = part.await;
     events.case(Case {
-        suite: Suite::Bottle,
-        name: name.to_owned(),
-        duration: started.elapsed(),
         failure: result.as_ref().err().map(ToString::to_string),
-        output: String::new(),
+        ..Case::passed(Suite::Bottle, name, started.elapsed())
     });
     result
 }

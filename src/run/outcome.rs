@@ -3,6 +3,7 @@
 use bottle_wire::run_record::Outcome;
 
 use super::RunProgress;
+use super::checks::times;
 use super::pushed::{PushResult, Pushed};
 use crate::exit::{Code, Failure};
 
@@ -28,6 +29,9 @@ pub(super) fn outcome(ended: Result<(), Failure>, progress: &RunProgress) -> Out
             let codes = || progress.failures.iter().map(|(code, _)| *code);
             let code = codes().find(|code| *code == Code::Gate).or_else(|| codes().next()).unwrap_or(Code::Done);
             let mut parts: Vec<String> = progress.failures.iter().map(|(_, why)| why.clone()).collect();
+            if progress.is_verified && progress.repairs > 0 {
+                parts.push(format!("verified after {}", times(progress.repairs)));
+            }
             if !pushed.is_empty() {
                 parts.push(pushed);
             }

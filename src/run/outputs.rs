@@ -5,8 +5,9 @@
 use std::sync::Arc;
 
 use bottle_plan::plan::BottlePlan;
-use bottle_policy::outputs::{CodeFinding, Output, OutputJudge, OutputKind, answer_text, sarif};
+use bottle_policy::outputs::{ANSWER_TRIES, CodeFinding, Output, OutputJudge, OutputKind, answer_text, sarif};
 use bottle_scan::known::KnownSecrets;
+use bottle_types::door;
 use bottle_types::record_file::RecordFile;
 use bottle_wire::proposal::ProposalId;
 use bottle_wire::proposal::record::{Chain, ChainError, Event, Record as ProposalRecord};
@@ -20,6 +21,7 @@ use super::commit_files::CommitFiles;
 use super::files::TakenFiles;
 use super::mode::RunMode;
 use super::published::{ended, failed, write_if_held};
+use crate::backend::{Bottle, Side};
 use crate::cancel::Cancel;
 use crate::exit::{Code, Failure};
 use crate::forge::{Forge, ForgeError};
@@ -50,6 +52,27 @@ pub(super) fn lacks_answer(plan: &BottlePlan, proposals: &[u8]) -> Option<&'stat
     let asked = asked_in(plan, proposals).unwrap_or_default();
     let has_answer = asked.iter().any(|(_, output)| output.kind() == OutputKind::Json);
     (must_answer(plan) && !has_answer).then_some(NO_ANSWER)
+}
+
+/// The record of proposals as the door has written it up to now; none where it can't be read.
+pub(super) async fn noted(bottle: &dyn Bottle, plan: &BottlePlan) -> Option<Vec<ProposalRecord>> {
+    let path = format!("{}/log/{}", door::STATE_DIR, RecordFile::Proposals);
+    let tree = bottle.copy_out(Side::Bundle, &path).await.ok()??;
+    let bytes = tree.files().next()?.1.to_vec();
+    Chain::read(plan.slug.as_str(), &String::from_utf8_lossy(&bytes)).ok().map(|(records, _)| records)
+}
+
+/// Whether the agent has to give an answer, has given none, and the door would still take one. Where that can't be told nothing is
+/// waited for: the end of the run judges.
+pub(super) async fn waits_for_answer(bottle: &dyn Bottle, plan: &BottlePlan) -> bool {
+    if !must_answer(plan) {
+        return false;
+    }
+    let Some(records) = noted(bottle, plan).await else { return false };
+    let is_refusal =
+        |record: &&ProposalRecord| matches!(&record.event, Event::OutputRefused { kind: OutputKind::Json, .. });
+    let refused = records.iter().filter(is_refusal).count();
+    refused < ANSWER_TRIES && !asked(records).iter().any(|(_, output)| output.kind() == OutputKind::Json)
 }
 
 const NO_ANSWER: &str = "the agent gave no answer that fits `outputs.json`";

@@ -19,10 +19,10 @@ pub(super) struct Pushed {
 impl Pushed {
     /// Pushes the work. A review's work is words alone.
     pub(super) async fn push(unmoved: Unmoved<'_>) -> Result<Self, Failure> {
-        let run = unmoved.into_run();
+        let (run, head) = unmoved.into_parts();
         let plan = run.context.plan;
         let result = match plan.task.work {
-            Work::Change => push(run.bottle, plan, &run.progress.starts).await?,
+            Work::Change => push(run.bottle, plan, head, &run.progress.starts).await?,
             Work::Review | Work::Outputs => PushResult::Nothing,
         };
         if let PushResult::Refused { why } = &result {
@@ -50,39 +50,48 @@ pub(super) enum PushResult {
 /// A scan of a large push, and a slow upstream.
 const PUSH_TIMEOUT: Duration = Duration::from_secs(1800);
 
-/// Pushes the branch `$1` by the gate at `$2`; the other arguments are the commits that were there before the agent began.
+/// Pushes the commit `$3` as the branch `$1` by the gate at `$2`; the other arguments are the commits that were there before the
+/// agent began. HEAD may have moved since the commit was verified.
 ///
 /// What is reachable from those is no work of the agent's, and neither is what upstream has: by its own word now, and by what the
 /// guest knows of it. Of the guest's refs, which the agent can move, only that last counts, and it can only leave something out.
 const PUSHING: &str = r#"set -e
 # The agent can leave these behind, to give a commit other parents than its own.
 export GIT_NO_REPLACE_OBJECTS=1 GIT_GRAFT_FILE=/dev/null/none
-branch=refs/heads/$1 gate=$2
-shift 2
-commit=$(git rev-parse --verify 'HEAD^{commit}')
-if [ "$(git rev-list --count HEAD --not "$@" --)" = 0 ]; then echo nothing; exit 0; fi
+branch=refs/heads/$1 gate=$2 commit=$3
+shift 3
+if [ "$(git rev-list --count "$commit" --not "$@" --)" = 0 ]; then echo nothing; exit 0; fi
 listed=$(git ls-remote "$gate")
 here=$(printf '%s\t%s' "$commit" "$branch")
 if printf '%s\n' "$listed" | grep -Fqx -e "$here"; then echo "there $commit"; exit 0; fi
-new=$(printf '%s\n' "$listed" | cut -f 1 | sed -n 's/^./^&/p' | git rev-list --count --ignore-missing --stdin HEAD \
+new=$(printf '%s\n' "$listed" | cut -f 1 | sed -n 's/^./^&/p' | git rev-list --count --ignore-missing --stdin "$commit" \
   --not --remotes=origin "$@")
 if [ "$new" = 0 ]; then echo nothing; exit 0; fi
-git push --quiet origin "HEAD:$branch" >&2 || exit 9
+git push --quiet origin "$commit:$branch" >&2 || exit 9
 echo "pushed $commit""#;
 
-pub(super) fn command<'a>(git: &'a GitPlan, starts: &'a [ObjectId]) -> Vec<&'a str> {
-    let argv = ["sh", "-c", PUSHING, "sh", &git.branch, &git.gate_url].into_iter();
+pub(super) fn command<'a>(git: &'a GitPlan, commit: &'a ObjectId, starts: &'a [ObjectId]) -> Vec<&'a str> {
+    let argv = ["sh", "-c", PUSHING, "sh", &git.branch, &git.gate_url, commit.as_str()].into_iter();
     argv.chain(starts.iter().map(ObjectId::as_str)).collect()
 }
 
 /// Pushes the branch, if the agent has made something of it that upstream has not.
-async fn push(bottle: &dyn Bottle, plan: &BottlePlan, starts: &[ObjectId]) -> Result<PushResult, Failure> {
+async fn push(
+    bottle: &dyn Bottle,
+    plan: &BottlePlan,
+    head: Option<ObjectId>,
+    starts: &[ObjectId],
+) -> Result<PushResult, Failure> {
     let Some(git) = &plan.git else { return Ok(PushResult::Nothing) };
     if starts.is_empty() {
         return Err(Failure::machine("not pushed: where the agent began is not known")
             .hint("provision.git in the run record says more; run it again"));
     }
-    let exec = Exec::guest(command(git, starts)).in_dir(&plan.guest.workdir);
+    let Some(head) = head else {
+        return Err(Failure::machine("failed to push: git in the guest named no commit that was verified")
+            .hint("the transcript in the run record says what the agent did to the repository"));
+    };
+    let exec = Exec::guest(command(git, &head, starts)).in_dir(&plan.guest.workdir);
     let done = finish(bottle, exec, PUSH_TIMEOUT).await.map_err(Failure::machine)?;
     let stdout = String::from_utf8_lossy(&done.stdout).trim().to_owned();
     match (done.code, stdout.split_once(' ')) {

@@ -7,9 +7,9 @@ use bottle_policy::gate::RepoName;
 use bottle_types::git::ObjectId;
 use serde::Deserialize;
 
+use super::checks::conflicts;
 use super::keep::saving;
 use super::pushed::command;
-use super::verified::conflicts;
 use crate::process::{ExitOutput, Program};
 use crate::provision::git::{self, started};
 
@@ -29,6 +29,9 @@ struct Case {
     agent: String,
     #[serde(default)]
     meanwhile: String,
+    /// What the verify commands do.
+    #[serde(default)]
+    verify: String,
     #[serde(default)]
     before: String,
     #[serde(default = "main_branch")]
@@ -145,11 +148,13 @@ async fn judge(case: &Case) {
     let ended = run(&guest, &conflicts(&starts)).await;
     let found = String::from_utf8_lossy(&ended.stdout).into_owned();
     assert_eq!(found.lines().collect::<Vec<_>>(), case.conflicts, "{name}: {}", ended.complaint());
+    let head = sh(&guest, "git rev-parse HEAD").await;
+    sh(&guest, &case.verify).await;
     sh(&upstream, &case.meanwhile).await;
     let refs = "git for-each-ref --format='%(refname) %(objectname)'";
     let before = sh(&upstream, refs).await;
-    let head = sh(&guest, "git rev-parse HEAD").await;
-    let ended = run(&guest, &command(&plan, &starts)).await;
+    let verified = ObjectId::parse(&head).expect("a commit");
+    let ended = run(&guest, &command(&plan, &verified, &starts)).await;
     let said = String::from_utf8_lossy(&ended.stdout).trim().to_owned();
     assert_eq!(ended.code, 0, "{name}: {}", ended.complaint());
     let there = sh(&upstream, &format!("git rev-parse --verify -q refs/heads/{} || true", case.branch)).await;

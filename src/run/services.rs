@@ -23,6 +23,20 @@ pub(super) async fn ready(run: &LiveRun<'_>) -> Result<(), Failure> {
 }
 
 async fn one(bottle: &dyn Bottle, index: usize, service: &ServicePlan) -> Result<(), Failure> {
+    match wait(bottle, index, service).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(why)) => Err(Failure::machine(why)
+            .hint("the agent was not started; compose.log in the run record has all that it printed, and its `time` in the manifest gives it longer")),
+        Err(error) => Err(Failure::machine(format_args!("the service `{}` can't be looked at: {error}", service.name))),
+    }
+}
+
+/// Waits until a service is ready; the error within says why it is not in its time.
+pub(super) async fn wait(
+    bottle: &dyn Bottle,
+    index: usize,
+    service: &ServicePlan,
+) -> Result<Result<(), String>, BottleError> {
     let mut seen = "its ports take no connection".to_owned();
     let waited = tokio::time::timeout(
         bottle.patience(Duration::from_secs(service.time.0)),
@@ -33,17 +47,13 @@ async fn one(bottle: &dyn Bottle, index: usize, service: &ServicePlan) -> Result
         let words = bottle.last_words(index).await;
         if words.is_empty() { "it printed nothing".to_owned() } else { format!("it printed: {words}") }
     };
-    match waited {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => Err(Failure::machine(format_args!("the service `{}` can't be looked at: {error}", service.name))),
-        Err(_) => Err(Failure::machine(format_args!(
-            "the service `{}` was not ready within {}: {seen}; {}",
-            service.name,
-            service.time,
-            words().await
-        ))
-        .hint("the agent was not started; compose.log in the run record has all that it printed, and its `time` in the manifest gives it longer")),
-    }
+    Ok(match waited {
+        Ok(ready) => Ok(ready?),
+        Err(_) => {
+            let words = words().await;
+            Err(format!("the service `{}` was not ready within {}: {seen}; {words}", service.name, service.time))
+        }
+    })
 }
 
 /// Ends when its ports take connections and its check ends with 0; `seen` is what was seen last.

@@ -52,7 +52,7 @@ impl<'r> SetUp<'r> {
                 commands(&mut log, setup, &env).await?;
             }
             bottle.signal("KILL").await.map_err(Failure::machine)?;
-            tidy(bottle, plan, &run.progress.starts, events).await?;
+            tidy(bottle, plan, run.progress.starts.last(), "the setup", events).await?;
             let packed = match &cache {
                 Some(cache) => Some(cache.pack(bottle).await),
                 None => None,
@@ -161,10 +161,10 @@ async fn commands(log: &mut SetupLog<'_, '_>, setup: &SetupPlan, env: &GuestEnv)
         };
         log.command(name, &output, failure.as_deref())?;
         let told = failure.as_ref().map(|why| with_last_lines(why, &output));
-        let (name, duration) = (name.to_owned(), started.elapsed());
-        events.case(Case { suite: Suite::Setup, name: name.clone(), duration, failure: told.clone(), output });
+        let case = Case::passed(Suite::Setup, name, started.elapsed());
+        events.case(Case { failure: told.clone(), output, ..case });
         if let Some(told) = told {
-            let failure = Failure::new(Code::Task, format_args!("the setup failed: `{}` {told}", one_line(&name)));
+            let failure = Failure::new(Code::Task, format_args!("the setup failed: `{}` {told}", one_line(name)));
             return Err(failure.hint("the agent was not started; setup.log in the run record has all that was printed"));
         }
     }
@@ -231,13 +231,7 @@ async fn close(bottle: &dyn Bottle, plan: &BottlePlan, events: &Events) -> Resul
         Applied::InForce { .. } => {}
         Applied::Kept { reason } => return Err(failed(&reason)),
     }
-    events.case(Case {
-        suite: Suite::Setup,
-        name: "the setup's ways out are closed".to_owned(),
-        duration: started.elapsed(),
-        failure: None,
-        output: String::new(),
-    });
+    events.case(Case::passed(Suite::Setup, "the setup's ways out are closed", started.elapsed()));
     Ok(())
 }
 
@@ -251,18 +245,25 @@ mkdir -p "$(dirname "$exclude")"
 git ls-files --others --exclude-standard --directory -z | tr '\0' '\n' |
   sed 's/[][*?\\]/\\&/g; s/ $/\\ /; s|^|/|' >> "$exclude""#;
 
-/// Leaves the repository as the agent should find it: what the setup made is there, and is no part of the work.
-async fn tidy(bottle: &dyn Bottle, plan: &BottlePlan, starts: &[ObjectId], events: &Events) -> Result<(), Failure> {
-    let (Some(start), Some(git)) = (starts.last(), &plan.git) else { return Ok(()) };
-    let argv = ["sh", "-c", TIDY, "sh", start.as_str(), git.branch.as_str()];
+/// Leaves the repository as the agent should find it, at this commit: what `others` made beside it is there, and is no part of the
+/// work.
+pub(super) async fn tidy(
+    bottle: &dyn Bottle,
+    plan: &BottlePlan,
+    commit: Option<&ObjectId>,
+    others: &str,
+    events: &Events,
+) -> Result<(), Failure> {
+    let (Some(commit), Some(git)) = (commit, &plan.git) else { return Ok(()) };
+    let argv = ["sh", "-c", TIDY, "sh", commit.as_str(), git.branch.as_str()];
     let done = succeed(bottle, Exec::guest(argv).in_dir(&plan.guest.workdir), TIDY_TIMEOUT).await;
     let done =
-        done.map_err(|error| Failure::machine(format_args!("failed to look at what the setup changed: {error}")))?;
+        done.map_err(|error| Failure::machine(format_args!("failed to look at what {others} changed: {error}")))?;
     let changed = String::from_utf8_lossy(&done.stdout).into_owned();
     let names: Vec<String> = changed.lines().map(one_line).collect();
     if !names.is_empty() {
         let names = first_of(&names);
-        events.warn(format!("the setup changed files of the repository, which were put back: {names}"));
+        events.warn(format!("{others} changed files of the repository, which were put back: {names}"));
     }
     Ok(())
 }

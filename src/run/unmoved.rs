@@ -14,6 +14,8 @@ use crate::report::Phase;
 /// Work whose pull request is where it was. It takes the verified work; only this value can be pushed.
 pub(super) struct Unmoved<'r> {
     run: LiveRun<'r>,
+    /// The commit that was verified.
+    head: Option<ObjectId>,
 }
 
 /// Work whose pull request has moved, or can't be asked.
@@ -25,20 +27,20 @@ pub(super) struct Moved<'r> {
 impl<'r> Unmoved<'r> {
     /// Looks at the pull request's head. A review's work is words alone: nothing is pushed, and nothing is asked.
     pub(super) async fn check(verified: Verified<'r>) -> Result<Self, Moved<'r>> {
-        let run = verified.into_run();
+        let (run, head) = verified.into_parts();
         run.context.events.phase(Phase::Push);
         let why = match run.context.plan.task.work {
             Work::Change => moved(run.context.inputs, run.bottle).await,
             Work::Review | Work::Outputs => None,
         };
         match why {
-            None => Ok(Self { run }),
+            None => Ok(Self { run, head }),
             Some(why) => Err(Moved { run, why }),
         }
     }
 
-    pub(super) fn into_run(self) -> LiveRun<'r> {
-        self.run
+    pub(super) fn into_parts(self) -> (LiveRun<'r>, Option<ObjectId>) {
+        (self.run, self.head)
     }
 }
 

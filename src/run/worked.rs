@@ -1,12 +1,13 @@
 //! The work: the agent's, or another job's. Nothing else starts the agent.
 
+use bottle_plan::plan::ask_for_answer;
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use super::LiveRun;
 use super::mode::RunMode;
 use super::setup::SetUp;
-use crate::agent;
-use crate::approve;
+use super::{LiveRun, outputs};
+use crate::agent::AgentSession;
+use crate::approve::{ApprovalContext, Follower};
 use crate::exit::{Code, Failure};
 use crate::provision::GuestEnv;
 use crate::report::Phase;
@@ -17,7 +18,18 @@ use crate::thread::NewComment;
 pub(super) struct Worked<'r> {
     run: LiveRun<'r>,
     env: GuestEnv,
+    /// None where the work is another job's.
+    agent: Option<WorkingAgent<'r>>,
 }
+
+/// The agent, and what is done beside it.
+struct WorkingAgent<'r> {
+    session: AgentSession<'r>,
+    follower: Follower<'r>,
+}
+
+/// So often an agent that has ended without its answer is asked for it.
+const ANSWER_REQUESTS: u32 = 2;
 
 impl<'r> Worked<'r> {
     /// Runs the agent to its end, or brings in the other job's work. `heard` is what people say meanwhile.
@@ -32,21 +44,70 @@ impl<'r> Worked<'r> {
                 if let Some(why) = handoff.bring(bottle, plan, events).await? {
                     run.progress.fail(Code::Task, why);
                 }
-                return Ok(Self { run, env });
+                return Ok(Self { run, env, agent: None });
             }
             RunMode::Live | RunMode::Replay(_) => {}
         }
         let (manifest, forge, secrets) = (&inputs.manifest, inputs.forge.as_ref(), &inputs.secrets);
-        let context = approve::ApprovalContext { bottle, plan, manifest, forge, secrets, events, cancel };
-        let agent = approve::beside(&context, heard, agent::run(bottle, plan, &env, run.record, events)).await?;
-        if let Some((code, why)) = agent.failure.clone() {
-            run.progress.fail(code, why);
-        }
-        run.progress.agent = Some(agent);
-        Ok(Self { run, env })
+        let context = ApprovalContext { bottle, plan, manifest, forge, secrets, events, cancel };
+        let session = AgentSession::new(bottle, plan, &env, run.record, events)?;
+        let agent = WorkingAgent { session, follower: Follower::new(context, heard) };
+        let mut worked = Self { run, env, agent: Some(agent) };
+        worked.attempt(None).await?;
+        worked.ask_for_answer().await?;
+        Ok(worked)
     }
 
-    pub(super) fn into_parts(self) -> (LiveRun<'r>, GuestEnv) {
-        (self.run, self.env)
+    /// Has the agent work once: from its beginning, or on in its session with what it is told.
+    async fn attempt(&mut self, told: Option<&str>) -> Result<(), Failure> {
+        let Some(WorkingAgent { session, follower }) = &mut self.agent else { return Ok(()) };
+        let outcome = match told {
+            None => follower.beside(session.begin()).await?,
+            Some(told) => follower.beside(session.go_on(told)).await?,
+        };
+        let progress = &mut self.run.progress;
+        if let Some((code, why)) = outcome.failure.clone() {
+            progress.fail(code, why);
+        }
+        progress.agent = Some(outcome);
+        Ok(())
+    }
+
+    /// Asks an agent for its answer that has ended well and given none.
+    async fn ask_for_answer(&mut self) -> Result<(), Failure> {
+        for request in 1..=ANSWER_REQUESTS {
+            let LiveRun { context, bottle, .. } = &self.run;
+            if !self.can_go_on() || !outputs::waits_for_answer(*bottle, context.plan).await {
+                break;
+            }
+            context.events.note(format!(
+                "the agent gave no answer that fits; it is asked again ({request} of {ANSWER_REQUESTS})"
+            ));
+            self.attempt(Some(&ask_for_answer())).await?;
+        }
+        Ok(())
+    }
+
+    /// Has the agent go on with what it is told.
+    pub(super) async fn go_on(&mut self, told: &str) -> Result<(), Failure> {
+        self.attempt(Some(told)).await
+    }
+
+    /// Whether there is an agent that has ended well.
+    pub(super) fn can_go_on(&self) -> bool {
+        self.agent.is_some() && self.run.progress.failures.is_empty()
+    }
+
+    pub(super) fn run(&mut self) -> &mut LiveRun<'r> {
+        &mut self.run
+    }
+
+    pub(super) fn env(&self) -> &GuestEnv {
+        &self.env
+    }
+
+    /// The run without its agent, which can't go on any more.
+    pub(super) fn into_run(self) -> LiveRun<'r> {
+        self.run
     }
 }

@@ -893,7 +893,7 @@ fn publishing_takes_no_credential_but_git_s_and_asks_for_no_agent() {
     let options =
         Options { publish: Some("/records/one".to_owned()), backend: Some(Backend::Docker), ..Options::default() };
     let plan = plan(&task, &full, &facts(), &options).expect("a plan");
-    assert!(plan.policies.routes.routes.is_empty() && plan.verify.is_empty() && plan.skills.is_empty());
+    assert!(plan.policies.routes.routes.is_empty() && plan.verify.commands.is_empty() && plan.skills.is_empty());
     assert!(
         plan.secrets.iter().all(|secret| secret.used_by.iter().all(|by| by.starts_with("git upstream "))),
         "{:?}",

@@ -24,6 +24,10 @@ fn give(answer: &Value) -> Value {
 fn job_that_answers(answers: &[Value]) -> (Job, Double) {
     let mut turns: Vec<Value> = answers.iter().map(give).collect();
     turns.push(json!({"text": "That is all."}));
+    job_of(&turns)
+}
+
+fn job_of(turns: &[Value]) -> (Job, Double) {
     let cassette = json!({"version": 1, "turns": turns}).to_string();
     job_with("github", &cassette, json!({}), |rules| rules.replace("    bottle: default\n", GRANTED))
 }
@@ -74,16 +78,69 @@ fn answer() {
     job.nothing_left();
 }
 
+/// How often the agent was at work, by the record's cases.
+fn attempts(job: &Job) -> usize {
+    job.world.record_file("junit.xml").matches("classname=\"agent\"").count()
+}
+
 fn no_answer() {
     let wrong = json!({"severity": "huge", "note": "x"});
     let right = json!({"severity": "low", "note": "x"});
-    for (number, answers) in [("83", vec![]), ("84", vec![wrong.clone(), wrong.clone(), wrong, right])] {
-        let (job, double) = job_that_answers(&answers);
+    let (say, wrong) = (json!({"text": "That is all."}), give(&wrong));
+    for (number, turns, asked) in [
+        // Asked twice, and no more.
+        ("83", vec![say.clone(), say.clone(), say.clone(), give(&right), say.clone()], 2),
+        (
+            "84",
+            vec![wrong.clone(), say.clone(), wrong.clone(), say.clone(), wrong.clone(), say.clone(), give(&right)],
+            2,
+        ),
+        // The door has had three and takes no other: there is nothing to ask for.
+        ("85", vec![wrong.clone(), wrong.clone(), wrong.clone(), give(&right), say.clone(), give(&right)], 0),
+    ] {
+        let (job, double) = job_of(&turns);
         run(&job, &double, number, false, 1);
         assert_eq!(step_output(&job, number, "conclusion"), "failure");
         assert_eq!(step_output(&job, number, "structured-output"), "");
         assert_eq!(step_output(&job, number, "structured-output-file"), "");
         assert!(job.world.record_file("summary.md").contains("gave no answer that fits"));
+        assert_eq!(attempts(&job), asked + 1, "{number}");
+        job.nothing_left();
+    }
+}
+
+fn asked_again() {
+    let (say, right) = (json!({"text": "That is all."}), json!({"severity": "low", "note": "x"}));
+    let turns = [say.clone(), give(&json!({"severity": "huge"})), say.clone(), give(&right), say];
+    let (job, double) = job_of(&turns);
+    run(&job, &double, "86", false, 0);
+    assert_eq!(attempts(&job), 3);
+    let text = step_output(&job, "86", "structured-output");
+    assert_eq!(serde_json::from_str::<Value>(&text).expect("JSON"), right);
+    // Its record replays to the same end.
+    job.world.write("cassette.yml", &job.world.record_file("cassette.jsonl"));
+    let mut event = comment(MAINTAINER, "/claude how bad is it?", None);
+    event["comment"]["id"] = json!(905);
+    let again = command(&job, &double, "87", "issue_comment", &event).output().expect("the runner");
+    ended_with(&again, 0);
+    assert_eq!(step_output(&job, "87", "structured-output"), text);
+    double.assert_valid();
+    job.nothing_left();
+}
+
+fn asked_within_the_limits() {
+    let turns =
+        [json!({"text": "That is all."}), give(&json!({"severity": "low", "note": "x"})), json!({"text": "So."})];
+    for (number, limit, says) in
+        [("88", "turns: 1", "the limit of turns was reached"), ("89", "requests: 1", "1 requests")]
+    {
+        let cassette = json!({"version": 1, "turns": turns}).to_string();
+        let (job, double) = job_with("github", &cassette, json!({}), |rules| {
+            rules.replace("    bottle: default\n", GRANTED).replace("turns: 20", limit)
+        });
+        run(&job, &double, number, false, 6);
+        assert_eq!(step_output(&job, number, "structured-output"), "");
+        assert!(job.world.record_file("summary.md").contains(says), "{}", job.world.record_file("summary.md"));
         job.nothing_left();
     }
 }
@@ -96,4 +153,14 @@ fn an_answer_that_fits_is_the_step_s_output() {
 #[test]
 fn a_run_without_an_answer_has_failed() {
     on(Place::Bubblewrap, no_answer);
+}
+
+#[test]
+fn an_agent_that_ends_without_its_answer_is_asked_for_it_in_its_session() {
+    on(Place::Bubblewrap, asked_again);
+}
+
+#[test]
+fn an_answer_is_asked_for_within_the_limits_of_the_run() {
+    on(Place::Bubblewrap, asked_within_the_limits);
 }

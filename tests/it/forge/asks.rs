@@ -298,7 +298,7 @@ pub(super) fn command(job: &Job, double: &Double, number: &str, event: &str, pay
 }
 
 /// Waits until a run's agent is at work.
-fn at_work(job: &Job) {
+pub(super) fn at_work(job: &Job) {
     let started = std::time::Instant::now();
     let is_at_work = |slug: &String| {
         let transcript = job.world.path("state").join(slug).join("transcript.jsonl");

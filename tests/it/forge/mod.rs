@@ -6,6 +6,7 @@ mod asks;
 mod base;
 mod events;
 mod files;
+mod mend;
 mod orders;
 mod outputs;
 mod workflows;

@@ -9,6 +9,7 @@ pub(crate) mod bad_world;
 mod deaths;
 mod live;
 mod main_job;
+mod mend;
 pub(crate) mod promises;
 mod seal;
 pub(crate) mod services;

@@ -5,6 +5,7 @@ mod git;
 mod model;
 mod secrets;
 mod services;
+mod verify;
 
 pub(crate) use git::keyscan;
 pub(super) use secrets::looks_like_secret_value;
@@ -355,7 +356,7 @@ fn check_agent(agent: &Agent, manifest: &Manifest, at: &At) -> Checked {
             .wrong(&format!("the model `{model}` has no price, so this limit can't be kept"))
             .hint(format!("add its price: limits: {{ prices: {{ {model}: {{ input: 3, output: 15 }} }} }}")));
     }
-    check_commands(&agent.verify, &at.key("verify"))?;
+    verify::check(agent, manifest, &at.key("verify"))?;
     check_labels(agent, manifest, &at.key("labels"))?;
     check_outputs(agent, manifest, &at.key("outputs"))
 }

@@ -14,6 +14,7 @@ mod plain_http;
 mod position;
 mod read;
 mod service;
+mod verify;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -47,6 +48,7 @@ pub use plain_http::PlainHttpError;
 pub(crate) use plain_http::warning as plain_http_warning;
 pub use read::parse;
 pub use service::Service;
+pub use verify::{Verify, VerifyCommandRules, VerifyEntry, VerifyRules};
 
 use crate::name::{Name, ServiceName};
 use crate::registry::Preset;
@@ -452,9 +454,9 @@ pub struct Agent {
     /// When to stop.
     #[serde(default)]
     pub limits: AgentLimits,
-    /// Shell commands run in the bottle afterwards; each must end with 0.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub verify: Vec<String>,
+    /// Commands run in the bottle afterwards; each must end with 0.
+    #[serde(default, skip_serializing_if = "Verify::is_empty")]
+    pub verify: Verify,
     /// Labels for its pull requests; none of them may be one that starts a run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub labels: Vec<String>,

@@ -21,7 +21,7 @@ use super::words::Words;
 use super::*;
 use crate::facts::HostFacts;
 use crate::manifest::{
-    Agent, BottleEntry, DEFAULT_AGENT, Egress, GitEntry, Manifest, ModelEndpoint, ModelEntry, Setup,
+    Agent, BottleEntry, DEFAULT_AGENT, Egress, GitEntry, Manifest, ModelEndpoint, ModelEntry, Setup, Verify,
 };
 use crate::name::words;
 use crate::task::{Source, Task, Work, what};
@@ -87,6 +87,7 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
         setup.cache = cache_plan(asked, facts, &guest.workdir, backend, &mut notes);
     }
     let outputs = super::outputs::policy(task, (&agent_name, &agent), bottle, &upstreams, facts, &mut notes)?;
+    let verify = VerifyPlan::new(&agent.verify, task, &guest.workdir, &mut notes);
     let commands = (&agent, setup.as_ref(), services.as_slice(), outputs.as_ref());
     let prompt = super::prompt::prompt(task, commands, &guest, git.as_ref(), &upstreams, options.dry_run, seed);
     note_left_out(task, &prompt, &mut notes);
@@ -124,7 +125,7 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
         doors,
         skills: skills(&agent, &guest),
         mcp: mcp(bottle, backend),
-        command: command(&agent, &prompt),
+        command: super::command::first(&agent, &prompt),
         guest,
         policies: policies.knowing(&secrets),
         secrets,
@@ -136,7 +137,7 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
         limits: agent.limits,
         setup,
         services,
-        verify: agent.verify,
+        verify,
         notes,
     })
 }
@@ -157,7 +158,7 @@ fn choose<'a>(task: &Task, manifest: &'a Manifest, options: &Options) -> Result<
     if options.publish.is_some() {
         // Nobody is there who would use it; and no credential is taken along that the push does not need.
         bottle = Cow::Owned(for_git_alone(&bottle));
-        agent.verify.clear();
+        agent.verify = Verify::default();
         agent.skills.clear();
     }
     let says_something = task.thread().is_some() || matches!(task.source, Source::FailedRun(_));
@@ -523,39 +524,6 @@ fn mcp(bottle: &BottleEntry, backend: Backend) -> McpPlan {
         url: url.clone(),
         settings: McpSettings { file: format!("{HOME}/.claude.json"), text },
     }
-}
-
-/// Claude Code reads the prompt from standard input, because a command line is no place for a long text.
-fn command(agent: &Agent, prompt: &PromptPlan) -> Vec<String> {
-    let claude = format!("{TOOLS_DIR}/bin/claude");
-    let mut argv: Vec<String> = [
-        "/bin/sh",
-        "-c",
-        "exec \"$@\" <\"$0\"",
-        &prompt.path,
-        &claude,
-        "-p",
-        "--output-format",
-        "stream-json",
-        "--verbose",
-        "--dangerously-skip-permissions",
-    ]
-    .map(str::to_owned)
-    .to_vec();
-    let mut option = |name: &str, value: String| argv.extend([name.to_owned(), value]);
-    if let Some(model) = &agent.model {
-        option("--model", model.clone());
-    }
-    if let Some(turns) = agent.limits.turns {
-        option("--max-turns", turns.to_string());
-    }
-    if let Some(dollars) = agent.limits.cost_usd {
-        option("--max-budget-usd", dollars.to_string());
-    }
-    if let Some(instructions) = &prompt.instructions {
-        option("--append-system-prompt-file", instructions.to.clone());
-    }
-    argv
 }
 
 fn first(options: [&Option<String>; 2]) -> Option<String> {

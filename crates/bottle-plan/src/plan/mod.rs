@@ -5,12 +5,14 @@
 //!
 //! Map: `types`, `make` (what is chosen, and what goes where), `upstreams` (git), `policies` (the outgoing doors),
 //! `presets` (package
-//! managers), `guest` (the agent's environment), `prompt`, `secrets`, `exchange` (credentials that are asked for), `services`, `words` (what people wrote, for the prompt).
+//! managers), `guest` (the agent's environment), `prompt`, `command` (the agent's own), `go_on` (what it is told later), `secrets`, `exchange` (credentials that are asked for), `services`, `verify`, `words` (what people wrote, for the prompt).
 
 mod agent_files;
 mod cache;
+mod command;
 mod error;
 mod exchange;
+mod go_on;
 mod guest;
 mod make;
 mod outputs;
@@ -21,16 +23,21 @@ mod secrets;
 mod services;
 mod types;
 mod upstreams;
+mod verify;
 mod words;
 
 use crate::name::{Name, Slug};
 
 pub use agent_files::{AGENT_FILES, is_the_agents_own};
 pub use cache::{MAX_LOCK_FILES, is_lock_file, lock_file_names};
+pub use command::ClaudeLimits;
 pub use error::PlanError;
 pub use exchange::{
     ANTHROPIC_TOKEN_URL, AnthropicFederation, AwsRole, OauthSource, OidcSource, TokenExchange, VaultSource,
 };
+pub use go_on::{FailedCheck, SessionId, ask_for_answer, mend};
 pub use make::plan;
 pub use policies::MODEL_HOST;
 pub use types::*;
+pub(crate) use verify::VERIFY_TIMEOUT;
+pub use verify::{VerifyCommand, VerifyPlan};

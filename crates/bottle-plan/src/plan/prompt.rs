@@ -55,8 +55,10 @@ pub(super) fn prompt(
     if !agent.verify.is_empty() {
         text.line("");
         text.line("# When you are done, these commands are run in the repository; each must succeed");
-        for command in &agent.verify {
-            text.line(&format!("- `{}`", command.replace('\n', " ")));
+        for entry in agent.verify.commands() {
+            let rules = entry.rules();
+            let place = rules.directory.as_ref().map(|directory| format!(" in {directory}")).unwrap_or_default();
+            text.line(&format!("- `{}`{place}", rules.run.replace('\n', " ")));
         }
     }
     text.line("");

@@ -19,6 +19,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::exchange::TokenExchange;
+use super::verify::VerifyPlan;
 use crate::facts::ForgeKind;
 use crate::manifest::{AgentLimits, Provider, Resources, Who};
 use crate::name::{Name, ServiceName, Slug};
@@ -123,8 +124,8 @@ pub struct BottlePlan {
     /// What runs beside the agent.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub services: Vec<ServicePlan>,
-    /// Shell commands run in the guest afterwards.
-    pub verify: Vec<String>,
+    /// What is run in the guest afterwards.
+    pub verify: VerifyPlan,
     /// What a person should know before the run: what this version does otherwise than the manifest says.
     pub notes: Vec<String>,
 }

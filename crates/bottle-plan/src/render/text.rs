@@ -8,7 +8,7 @@ use bottle_policy::route::{Outbound, Route, Scheme};
 use bottle_types::backend::Backend;
 use bottle_types::door::Door;
 
-use crate::plan::{BottlePlan, Bring, CommandSource, SecretSource, ServicePlan, ServiceSource};
+use crate::plan::{BottlePlan, Bring, CommandSource, SecretSource, ServicePlan, ServiceSource, VERIFY_TIMEOUT};
 use crate::task::{Form, Source};
 
 /// The plan for people.
@@ -39,14 +39,35 @@ pub fn text(plan: &BottlePlan) -> String {
     limits(&mut out, plan);
     plan.services.iter().enumerate().for_each(|(index, one)| service(&mut out, index, one));
     setup(&mut out, plan);
-    for (index, command) in plan.verify.iter().enumerate() {
-        out.item(index, "verify", command);
-    }
+    verify(&mut out, plan);
     out.entry("record", &plan.state_dir);
     for (index, note) in plan.notes.iter().enumerate() {
         out.item(index, "note", note);
     }
     out.0
+}
+
+/// What is run afterwards, and what each command is called, needs and may.
+fn verify(out: &mut Page, plan: &BottlePlan) {
+    for (index, command) in plan.verify.commands.iter().enumerate() {
+        out.item(index, "verify", &command.run);
+        let mut facts = vec![];
+        if command.name != command.run {
+            facts.push(command.name.clone());
+        }
+        facts.extend(command.directory.iter().map(|directory| format!("in {directory}")));
+        if command.timeout != VERIFY_TIMEOUT {
+            facts.push(format!("at most {}", command.timeout));
+        }
+        facts.extend(command.needs.iter().map(|service| format!("needs {service}")));
+        facts.extend(command.flaky.then(|| "flaky: run once more where it fails".to_owned()));
+        if !facts.is_empty() {
+            out.more(&facts.join(", "));
+        }
+    }
+    if plan.verify.repair > 0 {
+        out.more(&format!("where one fails, the agent may mend it up to {} times", plan.verify.repair));
+    }
 }
 
 /// What may come of the run by a tool; the branch is among git's.
