@@ -5,7 +5,7 @@
 //!
 //! Map: `types`, `make` (what is chosen, and what goes where), `upstreams` (git), `policies` (the outgoing doors),
 //! `presets` (package
-//! managers), `guest` (the agent's environment), `prompt`, `secrets`, `exchange` (credentials that are asked for), `services`, `words` (what people wrote, for the prompt).
+//! managers), `guest` (the agent's environment), `prompt`, `proxy`, `secrets`, `exchange` (credentials that are asked for), `services`, `words` (what people wrote, for the prompt).
 
 mod agent_files;
 mod cache;
@@ -17,6 +17,7 @@ mod outputs;
 mod policies;
 mod presets;
 mod prompt;
+mod proxy;
 mod secrets;
 mod services;
 mod types;
