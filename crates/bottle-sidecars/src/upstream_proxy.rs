@@ -195,9 +195,11 @@ impl ProxyClient {
         }
     }
 
-    /// Whether the proxy is given names.
-    pub(crate) fn is_resolving(&self) -> bool {
-        self.0.policy.remote_dns
+    /// The name that the proxy is given for a host, where it resolves names; none: the host is resolved here, as every host is that is
+    /// written as an address, in whatever way.
+    pub(crate) fn name_for(&self, host: &str) -> Option<HostName> {
+        let name = HostName::parse(host).ok().filter(|_| self.0.policy.remote_dns)?;
+        (!self.0.policy.is_direct(&name)).then_some(name)
     }
 
     /// Refuses an address where the proxy itself is, whoever wants to go there and however: at this machine's own loopback its port
@@ -219,11 +221,11 @@ impl ProxyClient {
     }
 
     /// A tunnel to whatever the proxy resolves a name to.
-    pub(crate) async fn to_name(&self, host: &str, port: u16) -> Result<ProxyStream, TunnelError> {
+    pub(crate) async fn to_name(&self, host: &HostName, port: u16) -> Result<ProxyStream, TunnelError> {
         let at = self.find().await?;
-        let itself = matches!(&self.0.policy.url.host, GitHost::Name(name) if name.as_str() == host);
+        let itself = self.0.policy.url.host.name() == Some(host);
         if let Some(address) = at.0.first().filter(|_| itself) {
-            return Err(TunnelError::Itself { proxy: self.shown(), host: host.to_owned(), address: address.ip() });
+            return Err(TunnelError::Itself { proxy: self.shown(), host: host.to_string(), address: address.ip() });
         }
         self.tunnel(&at, format!("{host}:{port}")).await
     }

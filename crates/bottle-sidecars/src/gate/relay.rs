@@ -181,8 +181,8 @@ impl RelayTarget {
     }
 
     async fn reach_in_time(&self) -> Result<ProxyStream, String> {
-        if self.proxy.is_resolving() {
-            return self.proxy.to_name(&self.host, self.port).await.map_err(|error| error.to_string());
+        if let Some(name) = self.proxy.name_for(&self.host) {
+            return self.proxy.to_name(&name, self.port).await.map_err(|error| error.to_string());
         }
         let name = self.host.trim_start_matches('[').trim_end_matches(']');
         let unresolved = |error: io::Error| format!("the name {} does not resolve: {error}", self.host);

@@ -96,8 +96,8 @@ impl Dialer {
     }
 
     async fn open(&self, host: &str, port: u16) -> Result<ProxyStream, DialError> {
-        if let Some(proxy) = self.proxy_for(host).filter(|proxy| proxy.is_resolving()) {
-            return Ok(proxy.to_name(host, port).await?);
+        if let Some((proxy, name)) = self.proxy.as_ref().and_then(|proxy| Some((proxy, proxy.name_for(host)?))) {
+            return Ok(proxy.to_name(&name, port).await?);
         }
         let found = resolve(host, port).await?;
         self.connect(host, &found).await

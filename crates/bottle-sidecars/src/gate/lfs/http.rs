@@ -144,8 +144,8 @@ impl LfsClient {
         let is_secure = uri.scheme_str() == Some("https");
         let port = uri.port_u16().unwrap_or(if is_secure { 443 } else { 80 });
         let name = host.trim_start_matches('[').trim_end_matches(']');
-        let stream = match self.proxy.as_ref().filter(|proxy| proxy.is_resolving() && !proxy.is_direct(host)) {
-            Some(proxy) => proxy.to_name(host, port).await.map_err(through)?,
+        let stream = match self.proxy.as_ref().and_then(|proxy| Some((proxy, proxy.name_for(name)?))) {
+            Some((proxy, name)) => proxy.to_name(&name, port).await.map_err(through)?,
             None => {
                 let found = tokio::net::lookup_host((name, port)).await;
                 let failed = |error| LfsError::Transient(format!("the name {host} does not resolve: {error}"));
@@ -202,7 +202,11 @@ fn through(error: TunnelError) -> LfsError {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
+    use crate::common::Dirs;
+    use crate::credentials::CredentialStatus;
 
     fn client(upstream: &str) -> LfsClient {
         LfsClient::new(
@@ -263,5 +267,25 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let own = [listener.local_addr().expect("an address")];
         assert!(client.connect("git.example.org", &own).await.is_ok());
+    }
+
+    /// Upstream's server chooses where its objects are; what it writes as an address is never a name for the proxy.
+    #[tokio::test]
+    async fn an_address_is_judged_also_where_the_proxy_resolves_names() {
+        let proxy = r#"{"url": "http://127.0.0.1:1", "remote_dns": true}"#;
+        let dirs =
+            Dirs { doors: PathBuf::new(), internal: PathBuf::new(), state: PathBuf::new(), secrets: PathBuf::new() };
+        let proxy = serde_json::from_str(proxy).expect("a proxy");
+        let proxy = ProxyClient::new(&dirs, &CredentialStatus::default(), &proxy, &Trust::default());
+        let mut client = client("https://git.example.org/a/b.git");
+        client.proxy = Some(proxy.expect("a client"));
+        for host in ["169.254.169.254", "2852039166", "0xa9fea9fe", "[::ffff:169.254.169.254]", "10.0.0.1", "127.1"] {
+            let uri = format!("https://{host}/x").parse().expect("an address");
+            let error = client.dial(&uri, host).await.err().map(|error| error.to_string());
+            assert!(error.as_ref().is_some_and(|why| why.contains("which is at")), "{host}: {error:?}");
+        }
+        let uri = "https://cdn.example.org/x".parse().expect("an address");
+        let error = client.dial(&uri, "cdn.example.org").await.err().map(|error| error.to_string());
+        assert!(error.as_ref().is_some_and(|why| why.contains("failed to connect to the proxy")), "{error:?}");
     }
 }
