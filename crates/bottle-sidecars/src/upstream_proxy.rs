@@ -65,14 +65,16 @@ pub(crate) enum TunnelError {
     Ended { proxy: String, why: String },
     /// It wants to know who asks.
     #[error(
-        "the proxy {proxy} asks for credentials (407): give `proxy.user` and `proxy.password_from`, or write both into HTTPS_PROXY"
+        "the proxy {proxy} asks for credentials ({}): give `proxy.user` and `proxy.password_from`, or write both into HTTPS_PROXY",
+        status.as_u16()
     )]
-    NoCredential { proxy: String },
+    NoCredential { proxy: String, status: StatusCode },
     /// It knows better.
     #[error(
-        "the proxy {proxy} does not take the credential {credential} (407): check user and password, and that the proxy takes Basic"
+        "the proxy {proxy} does not take the credential {credential} ({}): check user and password, and that the proxy takes Basic",
+        status.as_u16()
     )]
-    Credential { proxy: String, credential: SecretName },
+    Credential { proxy: String, credential: SecretName, status: StatusCode },
     /// It does not want to.
     #[error("the proxy {proxy} refused CONNECT {target}: {status}{}", advice(*status))]
     Refused { proxy: String, target: String, status: StatusCode },
@@ -313,9 +315,12 @@ impl ProxyClient {
         let (proxy, status) = (self.shown(), response.status());
         match (status, &self.0.login) {
             (status, _) if status.is_success() => Ok(()),
-            (StatusCode::PROXY_AUTHENTICATION_REQUIRED, None) => Err(TunnelError::NoCredential { proxy }),
-            (StatusCode::PROXY_AUTHENTICATION_REQUIRED, Some(login)) => {
-                Err(TunnelError::Credential { proxy, credential: login.credential.clone() })
+            // tinyproxy says 401 to a password that it does not know.
+            (StatusCode::PROXY_AUTHENTICATION_REQUIRED | StatusCode::UNAUTHORIZED, None) => {
+                Err(TunnelError::NoCredential { proxy, status })
+            }
+            (StatusCode::PROXY_AUTHENTICATION_REQUIRED | StatusCode::UNAUTHORIZED, Some(login)) => {
+                Err(TunnelError::Credential { proxy, credential: login.credential.clone(), status })
             }
             (status, _) => Err(TunnelError::Refused { proxy, target: target.to_owned(), status }),
         }

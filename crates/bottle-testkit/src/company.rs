@@ -77,9 +77,10 @@ impl Company {
         Self { dir, doors, beyond, root }
     }
 
-    /// A program on the doors' side, by the user whose test it is.
-    pub fn doors(&self, program: impl AsRef<OsStr>) -> Command {
-        let mut command = self.in_namespaces(self.doors.id());
+    /// A program on the doors' side, in this directory, by the user whose test it is.
+    pub fn doors(&self, dir: &Path, program: impl AsRef<OsStr>) -> Command {
+        let mut command = self.in_namespaces(self.doors.id(), dir);
+        command.current_dir(dir);
         if !self.root {
             let user = sh(&["id", "-u"]);
             command.args(["unshare", "-U", &format!("--map-user={user}"), &format!("--map-group={user}")]);
@@ -90,20 +91,21 @@ impl Company {
 
     /// A program beyond the proxies.
     pub fn beyond(&self, program: impl AsRef<OsStr>) -> Command {
-        let mut command = self.in_namespaces(self.beyond);
+        let mut command = self.in_namespaces(self.beyond, self.dir.path());
         command.arg(program);
         command
     }
 
     /// nsenter(1) becomes the program: whoever kills the one kills the other.
-    fn in_namespaces(&self, net: u32) -> Command {
+    fn in_namespaces(&self, net: u32, dir: &Path) -> Command {
         let doors = self.doors.id();
         let mut command = Command::new("nsenter");
         if !self.root {
             command.args(["--preserve-credentials", &format!("--user=/proc/{doors}/ns/user")]);
         }
         command.args([format!("--mount=/proc/{doors}/ns/mnt"), format!("--net=/proc/{net}/ns/net")]);
-        command.arg("--");
+        // Entering another mount namespace leaves the directory.
+        command.arg(format!("--wdns={}", dir.display())).arg("--");
         command
     }
 
@@ -148,7 +150,7 @@ impl Company {
         let process = Running::new(child);
         let (host, port) = at.split_once(':').expect("a port");
         until("the proxy listens", || {
-            let mut ask = self.doors("bash");
+            let mut ask = self.doors(self.dir.path(), "bash");
             ask.args(["-c", &format!("exec 3<>/dev/tcp/{host}/{port}")]);
             ask.stderr(Stdio::null()).status().expect("bash").success()
         });

@@ -20,7 +20,7 @@ fn rules(upstream: &Upstream) -> String {
 
 /// The job's run, with these variables.
 fn run(job: &Job, double: &Double, company: &Company, variables: &[(&str, String)]) -> std::process::Output {
-    let mut command = company.doors(RUNNER);
+    let mut command = company.doors(&job.checkout, RUNNER);
     job.world.clean(&mut command);
     command.args(["run", "--backend", "bubblewrap", "--replay"]).arg(job.world.path("cassette.yml"));
     command.current_dir(&job.checkout);

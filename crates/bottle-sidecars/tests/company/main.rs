@@ -70,7 +70,7 @@ impl World {
         fs::write(dir.join("secrets/GIT_TOKEN"), TOKEN).expect("written");
         fs::write(dir.join("secrets/PROXY_PASSWORD"), &self.password).expect("written");
         fs::write(dir.join("policy.yaml"), format!("version: 1\n{policy}\n{proxy}\n")).expect("written");
-        let mut command = self.company.doors(env!("CARGO_BIN_EXE_bottle-sidecars"));
+        let mut command = self.company.doors(&dir, env!("CARGO_BIN_EXE_bottle-sidecars"));
         let path = std::env::var("PATH").expect("PATH");
         command.env_clear().env("PATH", format!("{}:{path}:/usr/sbin", cache().join("bin").display()));
         command.env("HOME", dir.join("home")).env("SSL_CERT_FILE", self.path("tls.pem")).stdin(Stdio::null());
@@ -180,7 +180,7 @@ fn what_they_refuse_is_said_in_our_words() {
         ("squid-names", &squid, "", "refused CONNECT 93.184.215.14:443: 403 Forbidden; its rules have to allow"),
         ("squid-remote", &squid, ", remote_dns: true", " 401"),
         ("squid-login", &others, "", "does not take the credential PROXY_PASSWORD (407)"),
-        ("tinyproxy-login", &tinyproxy, "", "TINYPROXY"),
+        ("tinyproxy-login", &tinyproxy, "", "does not take the credential PROXY_PASSWORD (401)"),
     ] {
         let answer = world.fetched(name, &world.through(proxy, more));
         assert!(answer.contains(wanted), "{name}: {answer}");
