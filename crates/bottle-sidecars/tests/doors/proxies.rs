@@ -193,7 +193,7 @@ async fn wrong(case: Case) -> Vec<String> {
         allowed: ALLOWED,
         origin: Some(origin),
         hosts: Some(HOSTS),
-        secret: Some(("PROXY_PASSWORD", PASSWORD.to_owned())),
+        secret: Some(("COMPANY_PASSWORD", PASSWORD.to_owned())),
         trusted: if case.tls.as_deref() == Some("trusted") { double.pem.clone() } else { String::new() },
         ..Setup::default()
     })
@@ -243,8 +243,8 @@ async fn a_companys_proxy_leads_to_the_judged_address_or_nowhere() {
 #[tokio::test]
 async fn the_proxys_password_is_a_known_secret() {
     let world = World::start(Setup {
-        pipelock: "proxy: { url: \"http://127.0.0.1:9\", login: { user: bottle, password: PROXY_PASSWORD } }\n",
-        secret: Some(("PROXY_PASSWORD", PASSWORD.to_owned())),
+        pipelock: "proxy: { url: \"http://127.0.0.1:9\", login: { user: bottle, password: COMPANY_PASSWORD } }\n",
+        secret: Some(("COMPANY_PASSWORD", PASSWORD.to_owned())),
         ..Setup::default()
     })
     .await;
