@@ -137,7 +137,6 @@ pub(crate) fn maskable(name: &str, values: Vec<String>) -> Vec<(SecretName, Secr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pretty_assertions::assert_eq;
 
     #[test]
     fn the_proxy_is_read_as_curl_reads_it_and_its_password_stays_here() {

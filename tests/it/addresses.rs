@@ -79,8 +79,10 @@ fn a_password_in_an_address_shows_nowhere() {
             let told = is_clean(&world, &mut plan, &format!("plan of {address} as {format}"));
             assert!(told.contains("git.example.org"), "{address}: {told}");
         }
-        // Of the proxy: most of them are none, which is said.
+        // Of the proxy: none of them is one, which is said.
         for variable in ["HTTPS_PROXY", "https_proxy"] {
+            let world = World::new(RUNNER);
+            checkout(&world, "https://git.example.org/team/app.git", MANIFEST);
             let mut plan = world.runner();
             plan.args(["plan", "--task", "x", "--format", "json", "--backend", "docker"]).env(variable, address);
             let told = is_clean(&world, &mut plan, &format!("plan behind {address}"));

@@ -41,7 +41,7 @@ struct Case {
     /// Instead of the origin's port.
     #[serde(default)]
     port: Option<String>,
-    /// Keys of the policy's `proxy`; PROXY is the port of this case's.
+    /// Keys of the policy's `proxy`; {proxy} is the port of this case's.
     #[serde(default = "Case::usual_proxy")]
     proxy: String,
     /// What the proxy answers.
@@ -88,7 +88,7 @@ impl Case {
     }
 
     fn usual_proxy() -> String {
-        "url: \"http://127.0.0.1:PROXY\"".to_owned()
+        "url: \"http://127.0.0.1:{proxy}\"".to_owned()
     }
 }
 
@@ -183,7 +183,7 @@ async fn wrong(case: Case) -> Vec<String> {
     let origins = origin.port;
     let double = Double::start(&case, origins, elsewhere.port).await;
     let (proxys, port) = (double.port.to_string(), origins.to_string());
-    let filled = |text: &str| text.replace("PROXY", &proxys).replace("PORT", &port);
+    let filled = |text: &str| text.replace("{proxy}", &proxys).replace("PORT", &port);
     let asks = case.port.as_deref().map_or(origins, |port| filled(port).parse().expect("a port"));
     let routes = format!("\n  - {{ host: \"{}\", port: {asks}, methods: [GET] }}\n", case.host);
     let pipelock = format!("proxy: {{ {} }}\n", filled(&case.proxy));
