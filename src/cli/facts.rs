@@ -39,6 +39,7 @@ pub(super) async fn host_facts(
         passed_over: passed.map(|(backend, why)| format!("not {}: {why}", backend.name())).collect(),
         backend: best.map_or(HostFacts::default().backend, |best| best.backend),
         host_ca_bundle: environment.ca_bundle().map(|path| path.display().to_string()),
+        proxy: environment.proxy(),
         hosts: host::hosts_file(),
         tools: host::tools(environment)?,
         ..HostFacts::default()

@@ -71,7 +71,9 @@ impl ForgeError {
         match self {
             Self::Limited { .. } => "run it again later, or with fewer runs at once".to_owned(),
             Self::Lost { .. } => {
-                "check that the forge is up and can be reached from this runner, then run it again".to_owned()
+                "check that the forge is up and can be reached from this runner, through the proxy that HTTPS_PROXY names where it needs one, then run \
+                 it again"
+                    .to_owned()
             }
             Self::Untrusted { .. } => "if it is the forge's own, add the authority that has signed it to this machine's list \
                                        (`update-ca-certificates`), or name a file that has it as well: SSL_CERT_FILE; the doors and \

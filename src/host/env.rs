@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use bottle_plan::facts::ProxyFacts;
 use bottle_scan::known::SHORTEST;
-use bottle_types::address::passwords;
+use bottle_types::address::{passwords, userinfo, without_userinfo};
 use bottle_types::secret::{Secret, SecretName};
 
 /// The environment, read once.
@@ -94,6 +95,22 @@ impl Environment {
         self.get("BOTTLE_CACHE_DIR").map(PathBuf::from).or_else(|| Some(self.cache()?.join("setup")))
     }
 
+    /// The proxy that is named for https, as curl reads it: the name in small letters goes first.
+    pub(crate) fn proxy(&self) -> Option<ProxyFacts> {
+        let variable = ["https_proxy", "HTTPS_PROXY"].into_iter().find(|name| self.get(name).is_some())?;
+        let written = self.get(variable)?;
+        let whole = if written.contains("://") { written.to_owned() } else { format!("http://{written}") };
+        let found = userinfo(&whole);
+        let has_password = found.as_ref().is_some_and(|(_, password)| password.is_some());
+        Some(ProxyFacts {
+            variable: variable.to_owned(),
+            url: without_userinfo(&whole),
+            user: found.map(|(user, _)| user),
+            has_password,
+            no_proxy: self.get("no_proxy").or_else(|| self.get("NO_PROXY")).unwrap_or_default().to_owned(),
+        })
+    }
+
     /// The host's own list of trusted authorities: what its tools were told to use, else the system's.
     pub(crate) fn ca_bundle(&self) -> Option<PathBuf> {
         let system = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
@@ -115,4 +132,32 @@ fn is_credential(name: &str) -> bool {
 pub(crate) fn maskable(name: &str, values: Vec<String>) -> Vec<(SecretName, Secret<Vec<u8>>)> {
     let long = values.into_iter().filter(|value| value.trim().len() >= SHORTEST);
     long.filter_map(|value| Some((SecretName::parse(name).ok()?, Secret::new(value.into_bytes())))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_proxy_is_read_as_curl_reads_it_and_its_password_stays_here() {
+        let proxy = |variables: &[(&str, &str)]| {
+            let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+            Environment(variables.collect()).proxy()
+        };
+        assert_eq!(proxy(&[("HTTP_PROXY", "http://a:1"), ("NO_PROXY", "*"), ("HTTPS_PROXY", "")]), None);
+        let found =
+            proxy(&[("HTTPS_PROXY", "http://a:1"), ("https_proxy", "b:2"), ("no_proxy", "x"), ("NO_PROXY", "y")]);
+        let found = found.expect("a proxy");
+        assert_eq!(
+            (found.variable.as_str(), found.url.as_str(), found.no_proxy.as_str()),
+            ("https_proxy", "http://b:2", "x")
+        );
+        let written = [("HTTPS_PROXY", "http://me:p%40ss%2Fw0rd-long@proxy.example:3128/"), ("NO_PROXY", "y")];
+        let found = proxy(&written).expect("a proxy");
+        assert_eq!((found.user.as_deref(), found.has_password), (Some("me"), true));
+        assert_eq!((found.url.as_str(), found.no_proxy.as_str()), ("http://proxy.example:3128/", "y"));
+        assert!(!format!("{found:?}").contains("w0rd"));
+        let found = proxy(&[("HTTPS_PROXY", "http://me@proxy.example:3128")]).expect("a proxy");
+        assert_eq!((found.user.as_deref(), found.has_password), (Some("me"), false));
+    }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bottle_plan::plan::{CommandSource, SecretSource, TokenExchange};
 use bottle_scan::aws_keys::AwsKeys;
+use bottle_types::address::userinfo;
 use bottle_types::secret::Secret;
 use futures_util::future::BoxFuture;
 use rustix::fs::OFlags;
@@ -102,6 +103,7 @@ pub(crate) type MakeExchange = fn(&TokenExchange, &Environment) -> Arc<dyn Excha
 #[derive(Clone)]
 pub(crate) enum ValueSource {
     Env(String),
+    ProxyPassword(String),
     File(String),
     Command(CommandSource),
     Exchange(Arc<dyn Exchange>),
@@ -112,6 +114,7 @@ impl ValueSource {
     pub(crate) fn new(source: &SecretSource, environment: &Environment, make: MakeExchange) -> Self {
         match source {
             SecretSource::Env(name) => Self::Env(name.clone()),
+            SecretSource::ProxyPassword(name) => Self::ProxyPassword(name.clone()),
             SecretSource::File(path) => Self::File(path.clone()),
             SecretSource::Command(command) => Self::Command(command.clone()),
             SecretSource::Exchange(exchange) => Self::Exchange(make(exchange, environment)),
@@ -125,6 +128,13 @@ impl ValueSource {
                 let value = environment.get(name).ok_or_else(|| format!("the variable {name} is not set"))?;
                 Ok(FreshValue { value: Secret::new(value.as_bytes().to_vec()), life: None })
             }
+            Self::ProxyPassword(name) => {
+                let value = environment.get(name).ok_or_else(|| format!("the variable {name} is not set"))?;
+                let password = userinfo(value).and_then(|(_, password)| password);
+                let password = password.ok_or_else(|| format!("there is no password in {name}"))?;
+                usable_line(password.as_bytes()).map_err(|error| format!("the password in {name}: {error}"))?;
+                Ok(FreshValue { value: Secret::new(password.into_bytes()), life: None })
+            }
             Self::File(path) => in_time(path).await,
             Self::Command(source) => command(source, environment).await,
             Self::Exchange(exchange) => exchange.exchange().await,
@@ -133,13 +143,14 @@ impl ValueSource {
 
     /// Whether it may give another value later.
     pub(crate) fn is_renewable(&self) -> bool {
-        !matches!(self, Self::Env(_))
+        !matches!(self, Self::Env(_) | Self::ProxyPassword(_))
     }
 
     /// What to do about a failure to read it at the start.
     pub(crate) fn hint(&self) -> String {
         match self {
             Self::Env(name) => format!("set {name}, or give --replay to answer the model from a cassette"),
+            Self::ProxyPassword(name) => format!("write {name} as http://user:password@host:port"),
             Self::File(_) => "give a readable file in claude-bottle.yml".to_owned(),
             Self::Command(source) => format!("run it by hand: {}", source.argv.join(" ")),
             Self::Exchange(exchange) => exchange.hint(),

@@ -38,7 +38,7 @@ fn checkout(world: &World, origin: &str, manifest: &str) {
 
 /// Every variable that may hold an address.
 fn plant(command: &mut Command, address: &str) {
-    for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "DOCKER_HOST", "GOPROXY"] {
+    for name in ["HTTP_PROXY", "ALL_PROXY", "http_proxy", "DOCKER_HOST", "GOPROXY"] {
         command.env(name, address);
     }
     command.env("BOTTLE_LOG", "debug");
@@ -78,6 +78,15 @@ fn a_password_in_an_address_shows_nowhere() {
             plant(&mut plan, address);
             let told = is_clean(&world, &mut plan, &format!("plan of {address} as {format}"));
             assert!(told.contains("git.example.org"), "{address}: {told}");
+        }
+        // Of the proxy: none of them is one, which is said.
+        for variable in ["HTTPS_PROXY", "https_proxy"] {
+            let world = World::new(RUNNER);
+            checkout(&world, "https://git.example.org/team/app.git", MANIFEST);
+            let mut plan = world.runner();
+            plan.args(["plan", "--task", "x", "--format", "json", "--backend", "docker"]).env(variable, address);
+            let told = is_clean(&world, &mut plan, &format!("plan behind {address}"));
+            assert!(told.contains(variable), "{address}: {told}");
         }
         let mut run = world.runner();
         run.args(["run", "--dry-run", "--task", "x", "--backend", "docker", "--replay", address]);
@@ -123,6 +132,21 @@ fn a_password_in_an_address_shows_nowhere() {
             world.write("claude-bottle.yml", &text.replace("ADDRESS", address));
             let told = is_clean(&world, world.runner().args(["plan", "--task", "x"]), &format!("{place} of {address}"));
             assert!(told.contains("error: claude-bottle.yml:"), "{place} of {address}: {told}");
+        }
+    }
+}
+
+#[test]
+fn the_proxys_password_is_in_no_plan() {
+    for scheme in ["http", "https"] {
+        let world = World::new(RUNNER);
+        checkout(&world, ADDRESSES[0], MANIFEST);
+        for format in ["text", "json", "compose"] {
+            let mut plan = world.runner();
+            plan.args(["plan", "--task", "x", "--format", format, "--backend", "docker"]);
+            plan.env("HTTPS_PROXY", format!("{scheme}://me:hunter22hunter22@proxy.example.org:3128"));
+            let told = is_clean(&world, &mut plan, &format!("plan as {format}"));
+            assert!(format == "compose" || told.contains(&format!("{scheme}://proxy.example.org:3128")), "{told}");
         }
     }
 }

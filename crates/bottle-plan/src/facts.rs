@@ -34,6 +34,8 @@ pub struct HostFacts {
     pub passed_over: Vec<String>,
     /// The host's CA bundle, where the doors' own upstream trust needs it (a company's TLS-inspecting proxy).
     pub host_ca_bundle: Option<String>,
+    /// The proxy that the environment names.
+    pub proxy: Option<ProxyFacts>,
     /// The branch of an earlier run's open pull request about the same issue or pull request.
     pub earlier_branch: Option<String>,
     /// The change of the pull request that the task is about, whole, as `git diff` prints it.
@@ -48,6 +50,21 @@ pub struct HostFacts {
     pub answer_schemas: BTreeMap<String, String>,
     /// This machine's tools beside its system's.
     pub tools: HostTools,
+}
+
+/// What the environment says about a proxy; never its password.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProxyFacts {
+    /// The variable with its address: `https_proxy`, else `HTTPS_PROXY`.
+    pub variable: String,
+    /// The address, without a user and a password.
+    pub url: String,
+    /// The user before its host.
+    pub user: Option<String>,
+    /// Whether a password is there, too.
+    pub has_password: bool,
+    /// The value of `no_proxy`, else of `NO_PROXY`.
+    pub no_proxy: String,
 }
 
 /// Tools of this machine beside its system's, for a guest that has this machine's system.

@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use bottle_types::address::{has_password, without_userinfo};
 
+use crate::proxy::UpstreamProxy;
 use exemptions::FindingExemption;
 use hold::{ApprovedPush, HoldRules};
 
@@ -62,6 +63,9 @@ pub struct GatePolicy {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(with = "Vec<String>")]
     pub internal: Vec<IpNet>,
+    /// The proxy through which upstreams are reached over https; none: they are reached directly.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<UpstreamProxy>,
     /// Every secret that the bottle knows: a push that contains one is refused. Values are files of that name in the
     /// secrets directory.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -91,6 +95,16 @@ pub struct Upstream {
     /// What may be pushed.
     #[serde(default)]
     pub push: PushRules,
+}
+
+impl GatePolicy {
+    /// Every secret that a push is searched for: the bottle's, and the proxy's password.
+    pub fn known_secrets(&self) -> Vec<SecretName> {
+        let login = self.proxy.as_ref().and_then(|proxy| proxy.login.as_ref());
+        let mut names = self.secrets.clone();
+        names.extend(login.map(|login| login.password.clone()).filter(|password| !self.secrets.contains(password)));
+        names
+    }
 }
 
 impl Upstream {
@@ -285,7 +299,7 @@ pub enum GitHost {
 
 impl GitHost {
     /// Reads a name, an IPv4 address, or an IPv6 address in brackets.
-    fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let six = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
         match (six, text.parse::<Ipv4Addr>()) {
             (Some(six), _) => six.parse::<Ipv6Addr>().ok().map(|six| Self::Address(six.into())),

@@ -12,6 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::limits::Limits;
+use crate::proxy::UpstreamProxy;
 
 /// The whole file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -47,6 +48,9 @@ pub struct PipelockPolicy {
     /// How much may leave in one run.
     #[serde(default, skip_serializing_if = "Limits::is_default")]
     pub limits: Limits,
+    /// The proxy through which everything leaves; none: hosts are reached directly.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<UpstreamProxy>,
     /// Every secret that the bottle knows: none may leave but in the header of its own route. Values are files of that
     /// name in the secrets directory.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -3,7 +3,7 @@
 //!
 //! Map: a room a sidecar (`egress/`, `pipelock/`, `gate/`, `approvals/` for supervise), `init/` (the supervisor), `proxy/`
 //! (the HTTP that egress and pipelock share), `control` (the runner's way in), `confirm` (which policy is in force), `common`
-//! (directories, logging, listening), `sigv4` (AWS's signatures), `ca` and `tls`.
+//! (directories, logging, listening), `sigv4` (AWS's signatures), `upstream_proxy` (a company's), `ca` and `tls`.
 //!
 //! Always: what is decided is decided in the libraries below this crate; here are sockets, processes and files. The
 //! runner's code does not belong here.
@@ -23,6 +23,7 @@ mod pipelock;
 mod proxy;
 mod sigv4;
 mod tls;
+mod upstream_proxy;
 
 use std::process::ExitCode;
 

@@ -3,11 +3,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::company::{Company, INTERNET};
 use crate::in_repository;
 use crate::process::{Running, needed, python};
 use crate::random::random_hex;
@@ -38,6 +39,15 @@ impl Double {
 
     /// Starts the same at this address, with the repositories below a directory over git.
     pub fn start_at(kind: &'static str, address: &str, git: Option<&Path>, more: Value) -> Self {
+        Self::start_by(python(), kind, address, git, more)
+    }
+
+    /// Starts the same on the internet of a company's network.
+    pub fn start_beyond(company: &Company, kind: &'static str, git: &Path, more: Value) -> Self {
+        Self::start_by(company.beyond(python().get_program()), kind, INTERNET, Some(git), more)
+    }
+
+    fn start_by(mut command: Command, kind: &'static str, address: &str, git: Option<&Path>, more: Value) -> Self {
         let dir = TempDir::with_prefix("bottle-forge-").expect("a temporary directory");
         let file = |name: &str| dir.path().join(name).display().to_string();
         Certificates::make(dir.path(), &[&format!("IP:{address}"), "DNS:git.bottle.test"]);
@@ -67,7 +77,6 @@ impl Double {
             .into_iter()
             .find(|path| path.exists());
         let spec = if kind == "github" { specs.join("github.json") } else { spec.expect("Gitea's description") };
-        let mut command = python();
         command.arg(in_repository("tests/fixtures/forge/double.py"));
         command.args(["--kind", kind, "--address", address, "--spec"]).arg(&spec);
         for name in ["state.json", "log.jsonl", "cert.pem", "key.pem"] {

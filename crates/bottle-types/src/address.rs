@@ -64,6 +64,18 @@ pub fn without_userinfo(text: &str) -> String {
     out
 }
 
+/// The user before the host of an URL, and the password, percent-decoded: what stands before the last `@` of the authority (RFC 3986,
+/// 3.2.1, read as curl reads it); none where there is no `@`.
+pub fn userinfo(url: &str) -> Option<(String, Option<String>)> {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
+    let (before, _) = authority.rsplit_once('@')?;
+    Some(match before.split_once(':') {
+        Some((user, password)) => (decoded(user), Some(decoded(password))),
+        None => (decoded(before), None),
+    })
+}
+
 /// Whether an address in the text has a password or a token.
 pub fn has_password(text: &str) -> bool {
     !all(text).is_empty()

@@ -1,6 +1,6 @@
 //! Each case of `addresses.toml` is a text; what is shown of it has no password and no token in it.
 
-use bottle_types::address::{Address, has_password, passwords, without_userinfo};
+use bottle_types::address::{Address, has_password, passwords, userinfo, without_userinfo};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -53,4 +53,22 @@ fn no_text_is_too_strange() {
         prop_assert!(!without_userinfo(&text).contains("Zq"), "{}", without_userinfo(&text));
         prop_assert!(passwords(&text).iter().any(|found| found.contains("Zq")));
     });
+}
+
+#[test]
+fn userinfo_is_what_stands_before_the_last_sign_of_the_authority() {
+    let with = |user: &str, password: Option<&str>| Some((user.to_owned(), password.map(str::to_owned)));
+    for (url, found) in [
+        ("http://me:pass@proxy.example:3128", with("me", Some("pass"))),
+        ("http://me:p%40s%3as@proxy.example:3128/", with("me", Some("p@s:s"))),
+        ("http://me:p@s@proxy.example:3128", with("me", Some("p@s"))),
+        ("http://me:a:b@[::1]:3128", with("me", Some("a:b"))),
+        ("http://me@proxy.example:3128", with("me", None)),
+        ("http://:pass@proxy.example:3128", with("", Some("pass"))),
+        ("me:pass@proxy.example:3128", with("me", Some("pass"))),
+        ("http://proxy.example:3128/@", None),
+        ("http://proxy.example:3128", None),
+    ] {
+        assert_eq!(userinfo(url), found, "{url}");
+    }
 }

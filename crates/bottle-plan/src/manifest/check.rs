@@ -19,7 +19,7 @@ use bottle_scan::dlp::Rules;
 use bottle_types::address::has_password;
 use bottle_types::units::ByteSize;
 
-use super::{Agent, AgentLimits, BottleEntry, Manifest, Resources, Setup};
+use super::{Agent, AgentLimits, BottleEntry, Manifest, ProxyEntry, Resources, Setup};
 use crate::event::BOTTLE;
 use crate::plan::RESERVED_VARIABLES;
 
@@ -84,6 +84,9 @@ pub(super) fn check(manifest: &Manifest) -> Checked {
         })?;
     }
     git::check_plain_http(&manifest.plain_http, &top.key("plain_http"))?;
+    if let Some(Err((key, problem))) = manifest.proxy.as_ref().map(ProxyEntry::check) {
+        return Err(top.key("proxy").key(key).wrong(&problem));
+    }
     for (name, bottle) in &manifest.bottles {
         check_bottle(bottle, manifest, &top.key("bottles").key(name.as_str()))?;
     }

@@ -12,6 +12,7 @@ mod model;
 mod offer;
 mod plain_http;
 mod position;
+mod proxy;
 mod read;
 mod service;
 mod verify;
@@ -46,6 +47,7 @@ pub use model::{ModelEntry, Provider};
 pub use offer::offer;
 pub use plain_http::PlainHttpError;
 pub(crate) use plain_http::warning as plain_http_warning;
+pub use proxy::ProxyEntry;
 pub use read::parse;
 pub use service::Service;
 pub use verify::{Verify, VerifyCommandRules, VerifyEntry, VerifyRules};
@@ -83,6 +85,9 @@ pub struct Manifest {
     /// the token and change the code.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub plain_http: Vec<String>,
+    /// The company's proxy through which the doors reach everything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<ProxyEntry>,
 }
 
 /// A box, and its doors.

@@ -74,6 +74,12 @@ pub enum PlanError {
         /// Why.
         problem: String,
     },
+    /// The proxy can't be used.
+    #[error("{problem}")]
+    Proxy {
+        /// Why.
+        problem: String,
+    },
     /// A fact that the runner gathered can't be right.
     #[error("{0}")]
     Facts(String),
@@ -102,6 +108,10 @@ impl PlanError {
             Self::Service { key: None, .. } => Some("give --backend docker or --backend bubblewrap".to_owned()),
             Self::AnswerSchema { .. } => Some(
                 "commit a JSON Schema (2020-12) there: what an answer has to be is always read from the base branch".to_owned(),
+            ),
+            Self::Proxy { .. } => Some(
+                "docs/guide/proxy.md says what a proxy has to be; a host of NO_PROXY, or of `proxy.no_proxy`, is reached without one"
+                    .to_owned(),
             ),
             Self::NoTask(_) => Some("give the agent a `prompt`, or the dispatch an input `task`".to_owned()),
             Self::NoBottle(_) | Self::Facts(_) => None,

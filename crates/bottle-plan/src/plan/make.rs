@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use bottle_policy::bundle::{Bundle, Daemon, image_user};
 use bottle_policy::gate::GatePolicy;
+use bottle_policy::proxy::UpstreamProxy;
 use bottle_policy::route::{Outbound, Route, RoutesPolicy};
 use bottle_policy::supervise::Approval;
 use bottle_types::backend::Backend;
@@ -95,7 +96,12 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
     let gate = gate_policy(task, bottle, &upstreams, options);
     let supervise = super::policies::supervise(&slug, bottle, approval, outputs);
     let bundle = bundle(&doors, backend);
-    let secrets = secrets(rules.secrets, &upstreams, sources, &mut notes);
+    let mut secrets = rules.secrets;
+    let proxy = super::proxy::proxy(manifest, sources, &mut secrets, &mut notes)?;
+    super::proxy::check(proxy.as_ref(), &upstreams)?;
+    let mut extra_hosts = upstreams.extra_hosts();
+    extra_hosts.extend(proxy.as_ref().and_then(|proxy| super::proxy::on_this_machine(proxy, facts)));
+    let secrets = self::secrets(secrets, &upstreams, sources, &mut notes);
     let policies = Policies { routes: agents_rules.routes, pipelock: rules.pipelock, gate, supervise, bundle };
 
     Ok(BottlePlan {
@@ -127,10 +133,10 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
         mcp: mcp(bottle, backend),
         command: super::command::first(&agent, &prompt),
         guest,
-        policies: policies.knowing(&secrets),
+        policies: policies.behind(proxy).knowing(&secrets),
         secrets,
         presets: agents_presets.plans,
-        extra_hosts: upstreams.extra_hosts(),
+        extra_hosts,
         host_ca_bundle: facts.host_ca_bundle.clone(),
         git,
         prompt,
@@ -289,6 +295,13 @@ fn add_forge_token(secrets: &mut Vec<SecretPlan>, sources: SecretSources<'_>) {
 }
 
 impl Policies {
+    /// The same policies, whose doors go through this proxy.
+    fn behind(mut self, proxy: Option<UpstreamProxy>) -> Self {
+        self.gate.proxy = proxy.clone().filter(|_| !self.gate.upstreams.is_empty());
+        self.pipelock.proxy = proxy;
+        self
+    }
+
     /// The same policies, whose scanners search for each of these secrets.
     fn knowing(mut self, secrets: &[SecretPlan]) -> Self {
         let known: Vec<_> = secrets.iter().map(|secret| secret.name.clone()).collect();

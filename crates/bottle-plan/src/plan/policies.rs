@@ -129,6 +129,7 @@ fn pipelock(bottle: &BottleEntry, no_routes: bool) -> PipelockPolicy {
             max_body_bytes: bottle.pipelock.max_response_bytes,
         },
         limits: bottle.pipelock.limits.clone(),
+        proxy: None,
         secrets: vec![],
     }
 }

@@ -24,7 +24,7 @@ impl SecretSources<'_> {
                 let source = self.source(name);
                 let present = match &source {
                     SecretSource::Env(variable) => self.facts.variables.contains(variable),
-                    SecretSource::File(_) | SecretSource::Command(_) => true,
+                    SecretSource::ProxyPassword(_) | SecretSource::File(_) | SecretSource::Command(_) => true,
                     SecretSource::Exchange(exchange) => {
                         exchange.variables().all(|name| self.facts.variables.contains(name.as_str()))
                     }

@@ -415,6 +415,8 @@ pub struct PresetSource {
 pub enum SecretSource {
     /// A variable of the runner's environment.
     Env(String),
+    /// The password in the proxy's address that a variable of the environment has.
+    ProxyPassword(String),
     /// A file.
     File(String),
     /// What a program prints.

@@ -99,6 +99,11 @@ impl Upstreams {
         Ok(Self(vec![Entry { upstream, identity_file: None, extra_hosts }]))
     }
 
+    /// Where each of them is.
+    pub(super) fn urls(&self) -> impl Iterator<Item = &UpstreamUrl> {
+        self.0.iter().map(|entry| &entry.upstream.url)
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -149,6 +154,7 @@ impl Upstreams {
             approved: vec![],
             allow_private: vec![],
             internal: vec![],
+            proxy: None,
             secrets: vec![],
         }
     }

@@ -34,6 +34,7 @@ pub fn text(plan: &BottlePlan) -> String {
     outputs(&mut out, plan);
     bottle(&mut out, plan);
     doors(&mut out, plan);
+    proxy(&mut out, plan);
     credentials(&mut out, plan);
     git(&mut out, plan);
     limits(&mut out, plan);
@@ -250,10 +251,25 @@ fn line_of(route: &Route) -> String {
     line
 }
 
+/// The way from the doors to the internet, where it is a company's.
+fn proxy(out: &mut Page, plan: &BottlePlan) {
+    let Some(proxy) = &plan.policies.pipelock.proxy else { return };
+    let user = proxy.login.as_ref().map(|login| format!(" as {}", login.user)).unwrap_or_default();
+    out.entry("proxy", &format!("{}{user}", proxy.url));
+    if proxy.remote_dns {
+        out.more("it resolves names");
+    }
+    if !proxy.no_proxy.is_empty() {
+        let direct: Vec<String> = proxy.no_proxy.iter().map(ToString::to_string).collect();
+        out.more(&format!("not for {}", direct.join(", ")));
+    }
+}
+
 fn credentials(out: &mut Page, plan: &BottlePlan) {
     for (index, secret) in plan.secrets.iter().enumerate() {
         let source = match &secret.source {
             SecretSource::Env(name) => format!("${name}"),
+            SecretSource::ProxyPassword(name) => format!("the password in ${name}"),
             SecretSource::File(path) => path.clone(),
             SecretSource::Command(command) => command_line(command),
             SecretSource::Exchange(exchange) => exchange.to_string(),

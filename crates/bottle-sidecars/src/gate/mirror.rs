@@ -13,7 +13,7 @@ use super::changes::{RefUpdate, Repo};
 use super::dirs::{GateDirs, make_dir, shell_word, write_file};
 use super::lock::Lock;
 use super::process::{self, ProcessLimits, git_ok, last_words};
-use super::{log, seed, transport};
+use super::{log, relay, seed, transport};
 use crate::common::Error;
 
 /// A fetch may take its time, as long as something comes.
@@ -162,7 +162,7 @@ fn conversation(gate: &GateDirs, upstream: &Upstream, args: &[&str]) -> Result<(
     let trace = tempfile::NamedTempFile::new_in(&gate.tmp).map_err(|error| error.to_string())?;
     let mut command = transport::git(gate, upstream);
     command.env("GIT_TRACE_PACKET", trace.path()).args(args);
-    let output = process::run(command, None, QUERY_LIMITS).map_err(|error| error.to_string())?;
+    let output = relay::run(gate, upstream, command, QUERY_LIMITS).map_err(|error| error.to_string())?;
     let packets = std::fs::read(trace.path()).map_err(|error| error.to_string())?;
     Ok((output, String::from_utf8_lossy(&packets).into_owned()))
 }
@@ -217,7 +217,7 @@ pub(super) fn refresh(gate: &GateDirs, upstream: &Upstream) -> Result<(), String
     for name in kept(gate, upstream)? {
         fetch.arg(format!("^{name}"));
     }
-    let output = process::run(fetch, None, FETCH_LIMITS).map_err(|error| unreachable(error.to_string()))?;
+    let output = relay::run(gate, upstream, fetch, FETCH_LIMITS).map_err(|error| unreachable(error.to_string()))?;
     if !output.status.success() {
         return Err(unreachable(last_words(&output.stderr)));
     }

@@ -65,6 +65,6 @@ fn read(dirs: &Dirs, config: &Path, text: &str) -> Result<GatePolicy, Error> {
     }
     Exemptions::new(&policy.exemptions).map_err(|error| refuse(error.to_string()))?;
     transport::check(&policy).map_err(refuse)?;
-    dirs.known_secrets(&policy.secrets)?;
+    dirs.known_secrets(&policy.known_secrets())?;
     Ok(policy)
 }

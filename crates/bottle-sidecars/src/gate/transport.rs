@@ -12,8 +12,10 @@ use super::dirs::{GateDirs, shell_word, write_file};
 use super::process;
 use crate::common::{Dirs, Error};
 use crate::credentials::CredentialStatus;
+use crate::tls::Trust;
+use crate::upstream_proxy::ProxyClient;
 
-/// Checks that an ssh upstream has a pinned host key and an identity.
+/// Checks that an ssh upstream has a pinned host key and an identity, and one without TLS no proxy before it.
 pub(super) fn check(policy: &GatePolicy) -> Result<(), String> {
     for upstream in &policy.upstreams {
         let name = &upstream.name;
@@ -23,6 +25,9 @@ pub(super) fn check(policy: &GatePolicy) -> Result<(), String> {
             }
             Transport::Ssh if upstream.identity.is_none() => {
                 return Err(format!("{name}: no identity to log in to {} with", upstream.url));
+            }
+            Transport::Http if policy.proxy.as_ref().is_some_and(|proxy| !proxy.is_direct_host(&upstream.url.host)) => {
+                return Err(format!("{name}: {} is plain http, which does not go through a proxy", upstream.url));
             }
             Transport::Ssh | Transport::Https | Transport::Http => {}
         }
@@ -149,11 +154,13 @@ pub(super) fn git(gate: &GateDirs, upstream: &Upstream) -> Command {
         }
         Transport::Https | Transport::Http => {
             let mut settings = vec![
+                // The first, for `through`.
+                ("http.proxy".to_owned(), String::new()),
+                ("http.proxyAuthMethod".to_owned(), "basic".to_owned()),
                 ("credential.helper".to_owned(), String::new()),
                 ("http.followRedirects".to_owned(), "false".to_owned()),
                 ("http.sslVerify".to_owned(), "true".to_owned()),
                 ("http.emptyAuth".to_owned(), "false".to_owned()),
-                ("http.proxy".to_owned(), String::new()),
             ];
             if upstream.token.is_some() {
                 let helper = shell_word(&gate.private_path("hooks").join("credential"));
@@ -171,6 +178,18 @@ pub(super) fn git(gate: &GateDirs, upstream: &Upstream) -> Command {
         }
     }
     command
+}
+
+/// Has a command of [`git`] go through this proxy; the address may have a password, which is in the process's environment alone.
+pub(super) fn through(command: &mut Command, proxy: &str) {
+    command.env("GIT_CONFIG_VALUE_0", proxy);
+}
+
+/// The company's proxy, if there is one, with its password.
+pub(super) fn proxy(gate: &GateDirs) -> Result<Option<ProxyClient>, Error> {
+    let Some(proxy) = &gate.policy.proxy else { return Ok(None) };
+    let status = CredentialStatus::read(&gate.dirs)?;
+    ProxyClient::new(&gate.dirs, &status, proxy, &Trust::default()).map(Some)
 }
 
 /// ssh to an ssh upstream, to run these words of a shell there.

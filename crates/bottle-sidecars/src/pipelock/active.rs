@@ -98,7 +98,7 @@ impl ActivePolicy {
         usage_log: &Arc<UsageLog>,
         windows: &Arc<Windows>,
     ) -> Self {
-        let dialer = Dialer::new(trust.clone(), &policy.pipelock);
+        let dialer = Dialer::new(trust.clone(), &policy.pipelock, policy.proxy.clone());
         let client = |idle, dialer| -> Client<Dialer, Body> {
             Client::builder(TokioExecutor::new())
                 .pool_timer(TokioTimer::new())

@@ -1,4 +1,5 @@
-//! Connections upstream: a name is resolved once, its addresses are judged, and one that passed is dialled as it is.
+//! Connections upstream: a name is resolved once, its addresses are judged, and one that passed is dialled as it is, or asked for at
+//! the company's proxy.
 
 use std::future::Future;
 use std::io;
@@ -17,13 +18,12 @@ use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::TokioIo;
 use ipnet::IpNet;
 use rustls_pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 
 use super::resend::Answered;
 use super::scan::shown;
 use crate::proxy::unsent::AnsweredStream;
 use crate::tls::{Trust, explained};
+use crate::upstream_proxy::{ProxyClient, ProxyStream, ReachError, TUNNEL_TIMEOUT, TunnelError, reach};
 
 /// For the name, the connection and the TLS handshake together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -44,8 +44,11 @@ pub(super) enum DialError {
     #[error("no verified TLS with {host}: {}", explained(error))]
     Tls { host: String, error: io::Error },
     /// Too slow.
-    #[error("no connection to {host} within {} seconds", CONNECT_TIMEOUT.as_secs())]
-    Time { host: String },
+    #[error("no connection to {host} within {} seconds", limit.as_secs())]
+    Time { host: String, limit: Duration },
+    /// No way through the proxy.
+    #[error(transparent)]
+    Proxy(#[from] TunnelError),
 }
 
 /// Makes connections for a client.
@@ -54,15 +57,16 @@ pub(super) struct Dialer {
     trust: Trust,
     allowed: Arc<[IpNet]>,
     internal: Arc<[IpNet]>,
+    proxy: Option<ProxyClient>,
     /// HTTP/1.1 alone is spoken.
     http1: bool,
 }
 
 impl Dialer {
     /// Addresses that are not public, or in an internal network, are dialled only in those that are allowed.
-    pub(super) fn new(trust: Trust, policy: &PipelockPolicy) -> Self {
+    pub(super) fn new(trust: Trust, policy: &PipelockPolicy, proxy: Option<ProxyClient>) -> Self {
         let (allowed, internal) = (&policy.ssrf.ip_allowlist, &policy.internal);
-        Self { trust, allowed: allowed.as_slice().into(), internal: internal.as_slice().into(), http1: false }
+        Self { trust, allowed: allowed.as_slice().into(), internal: internal.as_slice().into(), proxy, http1: false }
     }
 
     /// The same for HTTP/1.1 alone.
@@ -71,24 +75,39 @@ impl Dialer {
     }
 
     /// A connection in the clear, for a tunnel whose TLS is not ours.
-    pub(super) async fn plain(&self, host: &HostName, port: u16) -> Result<TcpStream, DialError> {
-        let dialled = async {
-            let found = resolve(host.as_str(), port).await?;
-            let stream = self.connect(host.as_str(), &found).await?;
-            let _ = stream.set_nodelay(true);
-            Ok(stream)
-        };
-        let slow = |_| Err(DialError::Time { host: host.to_string() });
-        tokio::time::timeout(CONNECT_TIMEOUT, dialled).await.unwrap_or_else(slow)
+    pub(super) async fn plain(&self, host: &HostName, port: u16) -> Result<ProxyStream, DialError> {
+        self.in_time(host.as_str(), self.open(host.as_str(), port)).await
     }
 
-    async fn dial(self, uri: Uri) -> Result<UpstreamConn, DialError> {
+    /// Gives up when it takes too long.
+    async fn in_time<T>(
+        &self,
+        host: &str,
+        dialled: impl Future<Output = Result<T, DialError>>,
+    ) -> Result<T, DialError> {
+        let limit = if self.proxy_for(host).is_some() { TUNNEL_TIMEOUT } else { CONNECT_TIMEOUT };
+        let slow = |_| Err(DialError::Time { host: host.to_owned(), limit });
+        tokio::time::timeout(limit, dialled).await.unwrap_or_else(slow)
+    }
+
+    /// The proxy through which a host is reached, if one is.
+    fn proxy_for(&self, host: &str) -> Option<&ProxyClient> {
+        self.proxy.as_ref().filter(|proxy| !proxy.is_direct(host))
+    }
+
+    async fn open(&self, host: &str, port: u16) -> Result<ProxyStream, DialError> {
+        if let Some((proxy, name)) = self.proxy.as_ref().and_then(|proxy| Some((proxy, proxy.name_for(host)?))) {
+            return Ok(proxy.to_name(&name, port).await?);
+        }
+        let found = resolve(host, port).await?;
+        self.connect(host, &found).await
+    }
+
+    async fn dial(&self, uri: Uri) -> Result<UpstreamConn, DialError> {
         let host = uri.host().unwrap_or_default().to_owned();
         let secure = uri.scheme_str() == Some("https");
         let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
-        let found = resolve(&host, port).await?;
-        let stream = self.connect(&host, &found).await?;
-        let _ = stream.set_nodelay(true);
+        let stream = self.open(&host, port).await?;
         if !secure {
             return Ok(UpstreamConn { io: TokioIo::new(Box::new(AnsweredStream::new(stream))), h2: false });
         }
@@ -100,7 +119,11 @@ impl Dialer {
     }
 
     /// Tries the addresses that pass, one after the other.
-    async fn connect(&self, host: &str, found: &[SocketAddr]) -> Result<TcpStream, DialError> {
+    async fn connect(&self, host: &str, found: &[SocketAddr]) -> Result<ProxyStream, DialError> {
+        let proxy = match &self.proxy {
+            Some(proxy) => Some((proxy, proxy.find().await?)),
+            None => None,
+        };
         let mut last = None;
         for address in found {
             // A name that is at a public and at a private address gets the public one.
@@ -109,9 +132,13 @@ impl Dialer {
                 last.get_or_insert(refused);
                 continue;
             }
-            match TcpStream::connect(address).await {
+            match reach(proxy.as_ref(), host, *address).await {
                 Ok(stream) => return Ok(stream),
-                Err(error) => last = Some(DialError::Connect { host: host.to_owned(), error }),
+                Err(ReachError::Proxy(error)) if !error.is_about_the_target() => return Err(error.into()),
+                Err(ReachError::Proxy(error)) => last = Some(error.into()),
+                Err(ReachError::Direct { error, .. }) => {
+                    last = Some(DialError::Connect { host: host.to_owned(), error });
+                }
             }
         }
         let none = || io::Error::new(io::ErrorKind::NotFound, "no address");
@@ -135,20 +162,14 @@ impl tower_service::Service<Uri> for Dialer {
 
     fn call(&mut self, uri: Uri) -> Self::Future {
         let host = uri.host().unwrap_or_default().to_owned();
-        let dialled = self.clone().dial(uri);
-        Box::pin(async move {
-            tokio::time::timeout(CONNECT_TIMEOUT, dialled).await.unwrap_or_else(|_| Err(DialError::Time { host }))
-        })
+        let dialer = self.clone();
+        Box::pin(async move { dialer.in_time(&host, dialer.dial(uri)).await })
     }
 }
 
-/// Bytes both ways, in the clear or in TLS.
-trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
-
 /// One connection upstream.
 pub(super) struct UpstreamConn {
-    io: TokioIo<Box<dyn Io>>,
+    io: TokioIo<ProxyStream>,
     h2: bool,
 }
 
@@ -202,7 +223,7 @@ mod tests {
             internal: vec!["192.0.3.0/24".parse().expect("a network")],
             ..serde_json::from_str(r#"{"version": 1}"#).expect("a policy")
         };
-        let dialer = Dialer::new(Trust::default(), &policy);
+        let dialer = Dialer::new(Trust::default(), &policy, None);
         for address in ["192.0.3.1:443", "[::ffff:192.0.3.1]:443"] {
             let refused = dialer.connect("x.example", &[address.parse().expect("an address")]).await;
             let Err(error) = refused else { panic!("{address} was dialled") };
@@ -216,9 +237,11 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let judged = listener.local_addr().expect("an address");
         let policy = r#"{"version": 1, "ssrf": {"ip_allowlist": ["127.0.0.1/32"]}}"#;
-        let dialer = Dialer::new(Trust::default(), &serde_json::from_str(policy).expect("a policy"));
+        let dialer = Dialer::new(Trust::default(), &serde_json::from_str(policy).expect("a policy"), None);
         let refused = SocketAddr::from(([127, 0, 0, 2], judged.port()));
         let stream = dialer.connect("rebinds.invalid", &[refused, judged]).await.expect("a connection");
-        assert_eq!(stream.peer_addr().expect("a peer"), judged);
+        let (mut there, _) = listener.accept().await.expect("the judged one");
+        drop(stream);
+        assert_eq!(tokio::io::AsyncReadExt::read(&mut there, &mut [0]).await.expect("its end"), 0);
     }
 }

@@ -26,6 +26,7 @@ use crate::proxy::response::{self, Body, BoxError, boxed, drain, refuse};
 use crate::proxy::target::{self, RequestTarget, authority};
 use crate::proxy::upgrade::ProxyReply;
 use crate::sigv4::chunked::{ChunkedUpload, Unframed};
+use crate::upstream_proxy::TunnelError;
 
 impl ActivePolicy {
     /// Answers a request whose headers are free of what is for one hop or a door's own. `claimed` is the route that
@@ -305,7 +306,7 @@ pub(super) fn whole_uri(target: &RequestTarget, compiled: &CompiledRoute, uri: &
 /// There is no connection.
 pub(super) fn dial_refusal(dial: &DialError, log: &mut AccessLog) -> Response<Body> {
     tracing::info!("{dial}");
-    if matches!(dial, DialError::Refused { .. }) {
+    if matches!(dial, DialError::Refused { .. } | DialError::Proxy(TunnelError::Itself { .. })) {
         log.stop(AccessVerdict::Block, Reason::Address);
         return refuse(StatusCode::FORBIDDEN, Reason::Address, dial.to_string());
     }

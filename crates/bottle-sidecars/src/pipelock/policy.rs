@@ -21,6 +21,8 @@ use http::{HeaderName, HeaderValue};
 use crate::common::{self, Dirs, Error};
 use crate::credentials::{CredentialEnd, CredentialStatus};
 use crate::sigv4::Signer;
+use crate::tls::Trust;
+use crate::upstream_proxy::ProxyClient;
 
 /// All that judges a request.
 pub(super) struct Policy {
@@ -29,6 +31,8 @@ pub(super) struct Policy {
     /// As the matcher counts them.
     pub(super) routes: Vec<CompiledRoute>,
     pub(super) known: KnownSecrets,
+    /// The company's proxy, with its password.
+    pub(super) proxy: Option<ProxyClient>,
     rules: Arc<Rules>,
     /// Rules that answers are searched for: where nothing is said about answers, words alone that talk an agent into something.
     answers: Rules,
@@ -183,6 +187,8 @@ impl Policy {
         let mut secrets = pipelock.secrets.clone();
         let added = compiled_routes.iter().filter_map(|compiled| compiled.credential.as_ref());
         secrets.extend(added.flat_map(|added| &added.ends).map(|(name, _)| name.clone()));
+        let login = pipelock.proxy.as_ref().and_then(|proxy| proxy.login.as_ref());
+        secrets.extend(login.map(|login| login.password.clone()));
         secrets.sort();
         secrets.dedup();
         let known = dirs.known_secrets(&secrets)?;
@@ -200,11 +206,14 @@ impl Policy {
         let answers = answers.map_err(|error| invalid(error.to_string()))?;
         let no_secrets = KnownSecrets::new(&[]).map_err(|error| invalid(error.to_string()))?;
         let generation = status.generation;
+        let proxy = pipelock.proxy.as_ref().map(|proxy| ProxyClient::new(dirs, &status, proxy, &Trust::default()));
+        let proxy = proxy.transpose()?;
         Ok(Self {
             pipelock,
             matcher,
             routes: compiled_routes,
             known,
+            proxy,
             rules,
             answers,
             no_secrets,

@@ -7,7 +7,6 @@ use bottle_types::reason::Reason;
 use bottle_wire::access::AccessVerdict;
 use http::{Response, StatusCode};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 
 use super::active::ActivePolicy;
 use super::forward::dial_refusal;
@@ -15,6 +14,7 @@ use crate::proxy::access::AccessLog;
 use crate::proxy::response::{Body, refuse};
 use crate::proxy::target::RequestTarget;
 use crate::proxy::upgrade;
+use crate::upstream_proxy::ProxyStream;
 
 impl ActivePolicy {
     /// The rule by which a host's TLS is not ended.
@@ -27,7 +27,7 @@ impl ActivePolicy {
         &self,
         target: &RequestTarget,
         log: &mut AccessLog,
-    ) -> Result<TcpStream, Box<Response<Body>>> {
+    ) -> Result<ProxyStream, Box<Response<Body>>> {
         log.entry.not_inspected = true;
         let Some(pattern) = self.passes(&target.host).filter(|_| target.port == 443) else {
             log.stop(AccessVerdict::Deny, Reason::NoRoute);
@@ -42,7 +42,7 @@ impl ActivePolicy {
     }
 
     /// Passes bytes both ways.
-    pub(super) async fn blind<S>(self: Arc<Self>, host: HostName, guest: S, upstream: TcpStream, mut log: AccessLog)
+    pub(super) async fn blind<S>(self: Arc<Self>, host: HostName, guest: S, upstream: ProxyStream, mut log: AccessLog)
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {

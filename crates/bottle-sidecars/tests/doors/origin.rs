@@ -90,7 +90,10 @@ impl Origin {
         F: Fn(OriginStream) -> S + Clone + Send + 'static,
         S: Future<Output = ()> + Send + 'static,
     {
-        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
+        let made = rcgen::generate_simple_self_signed(
+            ["localhost", "upstream.example", "loopback.example"].map(str::to_owned),
+        )
+        .expect("a certificate");
         let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("a key");
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut config = rustls::ServerConfig::builder_with_provider(provider)

@@ -51,11 +51,27 @@ pub(crate) struct Setup {
     pub(crate) origin: Option<Origin>,
     /// Whether the guest talks to pipelock itself.
     pub(crate) guest_proxy: bool,
+    /// The doors' hosts file; none: this machine's.
+    pub(crate) hosts: Option<&'static str>,
+    /// Secrets beside the usual ones: name and value.
+    pub(crate) secret: Option<(&'static str, String)>,
+    /// Certificates that are trusted beside the origin's.
+    pub(crate) trusted: String,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { routes: ROUTES, pipelock: "", allowed: "127.0.0.0/8", cassette: None, origin: None, guest_proxy: false }
+        Self {
+            routes: ROUTES,
+            pipelock: "",
+            allowed: "127.0.0.0/8",
+            cassette: None,
+            origin: None,
+            guest_proxy: false,
+            hosts: None,
+            secret: None,
+            trusted: String::new(),
+        }
     }
 }
 
@@ -87,7 +103,13 @@ impl World {
         let write = |path: &str, text: &str| std::fs::write(dir.path().join(path), text).expect("a file");
         write("secrets/ANTHROPIC_API_KEY", &format!("{KEY}\n"));
         write("secrets/ESCAPE_KEY", &Secrets::real().known);
-        write("origin.pem", &origin.pem);
+        write("origin.pem", &format!("{}{}", origin.pem, setup.trusted));
+        if let Some((name, value)) = &setup.secret {
+            write(&format!("secrets/{name}"), value);
+        }
+        if let Some(hosts) = setup.hosts {
+            write("hosts", hosts);
+        }
         let replay = setup.cassette.is_some();
         let routes = setup.routes.replace("PORT", &origin.port.to_string());
         write("config/routes.yaml", &format!("version: 1\nreplay: {replay}\nroutes:{routes}"));
@@ -258,7 +280,15 @@ impl World {
 
 /// A sidecar's command line, in a clean environment.
 pub(crate) fn command(dir: &Path, door: &str, config: &str) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_bottle-sidecars"));
+    let hosts = dir.join("hosts");
+    let mut command = if hosts.exists() {
+        let mut command = Command::new("bwrap");
+        command.args(["--die-with-parent", "--dev-bind", "/", "/", "--ro-bind"]).arg(hosts).arg("/etc/hosts");
+        command.arg(env!("CARGO_BIN_EXE_bottle-sidecars"));
+        command
+    } else {
+        Command::new(env!("CARGO_BIN_EXE_bottle-sidecars"))
+    };
     command.env_clear().env("SSL_CERT_FILE", dir.join("origin.pem")).stdin(Stdio::null());
     with_dirs(&mut command, dir, &["doors", "internal", "state", "secrets"]);
     command.arg(door).arg("--config").arg(dir.join("config").join(config));

@@ -1,5 +1,5 @@
 """A git host over https: `git http-backend` behind TLS and a token. Arguments: certificate (`-`: http), key, root, token file, log, port
-(0: any that is free).
+(0: any that is free), with an address before it where it is not loopback's.
 
 While it answers, it looks for the token in what every process was given; what it finds is in the log as SEEN.
 
@@ -107,7 +107,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
     do_POST = do_PUT = do_GET
 
 
-server = http.server.ThreadingHTTPServer(("127.0.0.1", int(PORT)), Handler)
+ADDRESS, _, PORT = PORT.rpartition(":")
+server = http.server.ThreadingHTTPServer((ADDRESS or "127.0.0.1", int(PORT)), Handler)
 if CERT != "-":
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(CERT, KEY)

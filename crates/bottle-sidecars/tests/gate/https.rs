@@ -8,7 +8,7 @@ use crate::world::{Running, World, free_port, random_letters, said};
 
 /// A git host over https, its certificate in `tls.pem`.
 pub(crate) struct Server {
-    port: u16,
+    pub(crate) port: u16,
     /// `-`: it speaks http.
     certificate: &'static str,
     process: Option<Running>,
@@ -17,7 +17,8 @@ pub(crate) struct Server {
 impl Server {
     fn start(world: &World, certificate: &'static str) -> Self {
         for name in ["tls", "other"] {
-            let key = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+            let key = rcgen::generate_simple_self_signed(["localhost", "git.example"].map(str::to_owned))
+                .expect("a certificate");
             fs::write(world.path(&format!("{name}.pem")), key.cert.pem()).expect("written");
             fs::write(world.path(&format!("{name}.key")), key.signing_key.serialize_pem()).expect("written");
         }
@@ -55,7 +56,17 @@ pub(crate) fn https_world(path: &str, certificate: &str) -> (World, Server, Stri
 }
 
 /// The same at another host, with this certificate of the server, and this one in the gate's list.
-fn git_world((host, served): (&str, &'static str), path: &str, certificate: &str) -> (World, Server, String) {
+fn git_world(place: (&str, &'static str), path: &str, certificate: &str) -> (World, Server, String) {
+    prepared_world(place, path, certificate, |_, _| String::new())
+}
+
+/// The same, prepared by one who knows the server's port; what that gives is added to the policy.
+pub(crate) fn prepared_world(
+    (host, served): (&str, &'static str),
+    path: &str,
+    certificate: &str,
+    prepare: impl FnOnce(&World, u16) -> String,
+) -> (World, Server, String) {
     let token = format!("token{}", random_letters(30));
     let mut server = None;
     let world = World::with(
@@ -65,9 +76,10 @@ fn git_world((host, served): (&str, &'static str), path: &str, certificate: &str
             let started = Server::start(world, served);
             let port = started.port;
             server = Some(started);
+            let more = prepare(world, port);
             let policy = format!(
                 "version: 1\nsecrets: [GIT_TOKEN]\nupstreams:\n  - name: origin\n    url: {host}:{port}/{path}\n    \
-                 token: GIT_TOKEN\n    push: {{ refs: [\"refs/heads/bottle/**\"], tags: true }}\n"
+                 token: GIT_TOKEN\n    push: {{ refs: [\"refs/heads/bottle/**\"], tags: true }}\n{more}"
             );
             fs::write(world.path("gate.yaml"), policy).expect("written");
             world.ca = Some(world.path(certificate));

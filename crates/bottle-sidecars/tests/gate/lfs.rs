@@ -74,7 +74,7 @@ fn lfs_world(path: &str) -> (World, Server, String) {
     (world, server, token)
 }
 
-fn seed(world: &World) {
+pub(crate) fn seed(world: &World) {
     fs::write(world.path("home/.gitconfig"), GITCONFIG).expect("written");
     world.ok(&world.path("upstream"), SEED);
 }

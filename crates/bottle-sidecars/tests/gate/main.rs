@@ -17,6 +17,7 @@ mod mirror;
 mod patch;
 mod policy;
 mod processes;
+mod proxied;
 mod random;
 mod reload;
 mod scanner;

@@ -169,9 +169,18 @@ impl World {
         command
     }
 
-    /// The sidecars' program with this world's directories; a program in `bin` comes before one of the system.
+    /// The sidecars' program with this world's directories, and its `hosts` in place of this machine's where it has one; a program in
+    /// `bin` comes before one of the system.
     pub(crate) fn sidecars(&self) -> Command {
-        let mut command = clean(env!("CARGO_BIN_EXE_bottle-sidecars"), &self.path("home"));
+        let hosts = self.path("hosts");
+        let mut command = if hosts.exists() {
+            let mut command = clean("bwrap", &self.path("home"));
+            command.args(["--die-with-parent", "--dev-bind", "/", "/", "--ro-bind"]).arg(hosts).arg("/etc/hosts");
+            command.arg(env!("CARGO_BIN_EXE_bottle-sidecars"));
+            command
+        } else {
+            clean(env!("CARGO_BIN_EXE_bottle-sidecars"), &self.path("home"))
+        };
         let bin = self.path("bin").display().to_string();
         command.env("PATH", if self.path_is_bin { bin } else { format!("{bin}:{}", path_with_gitleaks()) });
         if let Some(ca) = &self.ca {

@@ -15,11 +15,11 @@ use hyper::body::{Frame, Incoming};
 use hyper_util::rt::TokioIo;
 use ipnet::IpNet;
 use rustls_pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::io::AsyncReadExt as _;
 
 use super::LfsError;
 use crate::tls::{Trust, explained};
+use crate::upstream_proxy::{ProxyClient, ProxyStream, ReachError, TUNNEL_TIMEOUT, TunnelError, reach};
 
 /// For the name, the connection and the TLS handshake together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -72,13 +72,19 @@ pub(super) struct LfsClient {
     upstream: UpstreamUrl,
     allowed: Vec<IpNet>,
     internal: Vec<IpNet>,
+    proxy: Option<ProxyClient>,
 }
 
 impl LfsClient {
     /// A client that reaches the upstream's host as git does, wherever it is, and others by the rules of pipelock.
-    pub(super) fn new(upstream: &UpstreamUrl, allowed: &[IpNet], internal: &[IpNet]) -> Self {
+    pub(super) fn new(
+        upstream: &UpstreamUrl,
+        allowed: &[IpNet],
+        internal: &[IpNet],
+        proxy: Option<ProxyClient>,
+    ) -> Self {
         let (allowed, internal) = (allowed.to_vec(), internal.to_vec());
-        Self { trust: Trust::default(), upstream: upstream.clone(), allowed, internal }
+        Self { trust: Trust::default(), upstream: upstream.clone(), allowed, internal, proxy }
     }
 
     /// Tells whether an address is at the upstream's own authority, for which its token is.
@@ -123,8 +129,9 @@ impl LfsClient {
         let path = uri.path_and_query().map_or("/", |path| path.as_str());
         *request.uri_mut() =
             path.parse().map_err(|_| LfsError::Refused("a path that can't be asked for".to_owned()))?;
-        let slow = |_| LfsError::Transient(format!("no connection to {host} within {} s", CONNECT_TIMEOUT.as_secs()));
-        let stream = tokio::time::timeout(CONNECT_TIMEOUT, self.dial(&uri, host)).await.map_err(slow)??;
+        let limit = if self.proxy.is_some() { TUNNEL_TIMEOUT } else { CONNECT_TIMEOUT };
+        let slow = |_| LfsError::Transient(format!("no connection to {host} within {} s", limit.as_secs()));
+        let stream = tokio::time::timeout(limit, self.dial(&uri, host)).await.map_err(slow)??;
         let broken = |error: hyper::Error| LfsError::Transient(format!("the connection to {host} broke: {error}"));
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
@@ -133,18 +140,21 @@ impl LfsClient {
         tokio::time::timeout(ANSWER_TIMEOUT, sender.send_request(request)).await.map_err(slow)?.map_err(broken)
     }
 
-    async fn dial(&self, uri: &Uri, host: &str) -> Result<Box<dyn ClientStream>, LfsError> {
+    async fn dial(&self, uri: &Uri, host: &str) -> Result<ProxyStream, LfsError> {
         let is_secure = uri.scheme_str() == Some("https");
         let port = uri.port_u16().unwrap_or(if is_secure { 443 } else { 80 });
         let name = host.trim_start_matches('[').trim_end_matches(']');
-        let failed = |why: String| LfsError::Transient(why);
-        let found = tokio::net::lookup_host((name, port)).await;
-        let found: Vec<SocketAddr> =
-            found.map_err(|error| failed(format!("the name {host} does not resolve: {error}")))?.collect();
-        let stream = self.connect(host, &found).await?;
-        let _ = stream.set_nodelay(true);
+        let stream = match self.proxy.as_ref().and_then(|proxy| Some((proxy, proxy.name_for(name)?))) {
+            Some((proxy, name)) => proxy.to_name(&name, port).await.map_err(through)?,
+            None => {
+                let found = tokio::net::lookup_host((name, port)).await;
+                let failed = |error| LfsError::Transient(format!("the name {host} does not resolve: {error}"));
+                let found: Vec<SocketAddr> = found.map_err(failed)?.collect();
+                self.connect(host, &found).await?
+            }
+        };
         if !is_secure {
-            return Ok(Box::new(stream));
+            return Ok(stream);
         }
         let tls = |error: io::Error| LfsError::Refused(format!("no verified TLS with {host}: {}", explained(&error)));
         let name = ServerName::try_from(name.to_owned()).map_err(|error| tls(io::Error::other(error)))?;
@@ -153,7 +163,11 @@ impl LfsClient {
     }
 
     /// Tries the addresses that pass, one after the other. Upstream's own host is where git goes too.
-    async fn connect(&self, host: &str, found: &[SocketAddr]) -> Result<TcpStream, LfsError> {
+    async fn connect(&self, host: &str, found: &[SocketAddr]) -> Result<ProxyStream, LfsError> {
+        let proxy = match &self.proxy {
+            Some(proxy) => Some((proxy, proxy.find().await.map_err(through)?)),
+            None => None,
+        };
         let is_own = host.eq_ignore_ascii_case(&self.upstream.host.to_string());
         let mut last = LfsError::Transient(format!("the name {host} has no address"));
         for address in found {
@@ -165,28 +179,41 @@ impl LfsClient {
                 ));
                 continue;
             }
-            match TcpStream::connect(address).await {
+            match reach(proxy.as_ref(), host, *address).await {
                 Ok(stream) => return Ok(stream),
-                Err(error) => last = LfsError::Transient(format!("failed to connect to {host}: {error}")),
+                Err(ReachError::Proxy(error)) if !error.is_about_the_target() => return Err(through(error)),
+                Err(ReachError::Proxy(error)) => last = through(error),
+                Err(ReachError::Direct { error, .. }) => {
+                    last = LfsError::Transient(format!("failed to connect to {host}: {error}"));
+                }
             }
         }
         Err(last)
     }
 }
 
-/// Bytes both ways, in the clear or in TLS.
-trait ClientStream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> ClientStream for T {}
+/// No way through the proxy; what it refuses for good is not tried again.
+fn through(error: TunnelError) -> LfsError {
+    match error {
+        TunnelError::Itself { .. } => LfsError::Refused(error.to_string()),
+        error => LfsError::Transient(error.to_string()),
+    }
+}
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
+    use crate::common::Dirs;
+    use crate::credentials::CredentialStatus;
 
     fn client(upstream: &str) -> LfsClient {
         LfsClient::new(
             &UpstreamUrl::parse(upstream).expect("an upstream"),
             &[],
             &["8.8.0.0/16".parse().expect("a network")],
+            None,
         )
     }
 
@@ -240,5 +267,25 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let own = [listener.local_addr().expect("an address")];
         assert!(client.connect("git.example.org", &own).await.is_ok());
+    }
+
+    /// Upstream's server chooses where its objects are; what it writes as an address is never a name for the proxy.
+    #[tokio::test]
+    async fn an_address_is_judged_also_where_the_proxy_resolves_names() {
+        let proxy = r#"{"url": "http://127.0.0.1:1", "remote_dns": true}"#;
+        let dirs =
+            Dirs { doors: PathBuf::new(), internal: PathBuf::new(), state: PathBuf::new(), secrets: PathBuf::new() };
+        let proxy = serde_json::from_str(proxy).expect("a proxy");
+        let proxy = ProxyClient::new(&dirs, &CredentialStatus::default(), &proxy, &Trust::default());
+        let mut client = client("https://git.example.org/a/b.git");
+        client.proxy = Some(proxy.expect("a client"));
+        for host in ["169.254.169.254", "2852039166", "0xa9fea9fe", "[::ffff:169.254.169.254]", "10.0.0.1", "127.1"] {
+            let uri = format!("https://{host}/x").parse().expect("an address");
+            let error = client.dial(&uri, host).await.err().map(|error| error.to_string());
+            assert!(error.as_ref().is_some_and(|why| why.contains("which is at")), "{host}: {error:?}");
+        }
+        let uri = "https://cdn.example.org/x".parse().expect("an address");
+        let error = client.dial(&uri, "cdn.example.org").await.err().map(|error| error.to_string());
+        assert!(error.as_ref().is_some_and(|why| why.contains("failed to connect to the proxy")), "{error:?}");
     }
 }

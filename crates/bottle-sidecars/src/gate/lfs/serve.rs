@@ -65,7 +65,7 @@ async fn answer(gate: &Arc<GateDirs>, request: Request<Incoming>) -> Response<Lf
     let what = format!("{} {}", request.method(), printable(&path));
     let answered = respond(gate, request).await;
     answered.unwrap_or_else(|LfsRefusal { status, why }| {
-        let why = match gate.dirs.known_secrets(&gate.policy.secrets) {
+        let why = match gate.dirs.known_secrets(&gate.policy.known_secrets()) {
             Ok(known) => known.mask_str(&why),
             Err(_) => "it failed, and what was said of it can't be shown".to_owned(),
         };

@@ -141,7 +141,8 @@ impl LfsServer {
     /// Finds the server and logs in: by the token over https, by `git-lfs-authenticate` over ssh. It waits for ssh.
     pub(super) fn open(gate: &GateDirs, upstream: &Upstream, operation: LfsOperation) -> Result<Self, LfsError> {
         transport::usable(&gate.dirs, upstream).map_err(LfsError::Refused)?;
-        let client = LfsClient::new(&upstream.url, &gate.policy.allow_private, &gate.policy.internal);
+        let proxy = transport::proxy(gate).map_err(|error| LfsError::Refused(error.to_string()))?;
+        let client = LfsClient::new(&upstream.url, &gate.policy.allow_private, &gate.policy.internal, proxy);
         match upstream.url.transport {
             Transport::Https | Transport::Http => {
                 let authorization = basic(gate, upstream)?;

@@ -6,7 +6,7 @@ use std::process::Command;
 use super::super::changes::{RefUpdate, Repo};
 use super::super::dirs::write_file;
 use super::super::process::{self, ProcessLimits};
-use super::super::{mirror, transport};
+use super::super::{mirror, relay, transport};
 
 const QUERY_LIMITS: ProcessLimits = ProcessLimits::seconds(60, 60);
 /// git's words about an upstream that can't take several refs together.
@@ -44,7 +44,7 @@ pub(super) fn can_be_one_push(repo: &Repo<'_>, updates: &[RefUpdate]) -> Result<
         return Ok(true);
     }
     let ask = push(repo, updates, &["--dry-run"]);
-    let output = process::run(ask, None, QUERY_LIMITS).map_err(|error| unreachable(&error))?;
+    let output = relay::run(repo.gate, repo.upstream, ask, QUERY_LIMITS).map_err(|error| unreachable(&error))?;
     if String::from_utf8_lossy(&output.stderr).contains(NOT_ATOMIC) {
         return Ok(false);
     }

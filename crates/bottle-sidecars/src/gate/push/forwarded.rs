@@ -13,6 +13,7 @@ use super::super::lfs;
 use super::super::lock::Lock;
 use super::super::mirror;
 use super::super::process::{self, ProcessLimits, git_ok, last_words};
+use super::super::relay;
 use super::super::rules::Refusal;
 use super::super::scan::FoundIn;
 use super::super::transport;
@@ -93,7 +94,8 @@ fn to_upstream(judged: &Judged<'_>) -> Result<Vec<String>, ForwardError> {
     let lock = Lock::wait_for(repo.gate, name)?;
     transport::usable(&repo.gate.dirs, repo.upstream)?;
     mirror::remember_pushed(repo.gate, repo.upstream, updates)?;
-    let output = process::run(push(repo, updates, &[]), None, PUSH_LIMITS).map_err(|error| unreachable(&error))?;
+    let push = push(repo, updates, &[]);
+    let output = relay::run(repo.gate, repo.upstream, push, PUSH_LIMITS).map_err(|error| unreachable(&error))?;
     let remote_lines = remote_lines(&output.stderr);
     if !output.status.success() {
         let why = why_not(&output.stderr, &remote_lines);

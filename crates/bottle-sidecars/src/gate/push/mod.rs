@@ -28,7 +28,7 @@ use report::{PushReport, tell};
 /// Runs the pre-receive hook.
 pub(super) fn main(gate: &GateDirs) -> ExitCode {
     let started = Instant::now();
-    let known = match gate.dirs.known_secrets(&gate.policy.secrets) {
+    let known = match gate.dirs.known_secrets(&gate.policy.known_secrets()) {
         Ok(known) => known,
         Err(error) => {
             tell(&[format!("refused: {error}")]);
