@@ -271,7 +271,9 @@ fn files_with(text: &str) -> Vec<String> {
 
 #[test]
 fn one_phase_alone_starts_the_agent_and_one_publishes() {
-    assert_eq!(files_with("agent::run("), ["run/worked.rs"]);
+    assert_eq!(files_with("AgentSession::new("), ["run/worked.rs"]);
+    assert_eq!(files_with("session.begin("), ["run/worked.rs"]);
+    assert_eq!(files_with("session.go_on("), ["run/worked.rs"]);
     assert_eq!(files_with("thread::{PublishResult, hand_in, publish,"), ["run/published.rs"]);
     assert!(files_with("thread::publish(").is_empty() && files_with("thread::hand_in(").is_empty());
 }
