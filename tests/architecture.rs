@@ -312,10 +312,10 @@ fn misplaced(page: &str, root: &Path) -> Vec<String> {
         }
         let file = before.take().filter(|(at, path)| *at == line && root.join(path).is_file());
         let is_name = text.chars().all(|c| c.is_alphanumeric() || c == '_');
-        if let Some((_, path)) = file.filter(|_| is_name) {
-            if !has_name(&root.join(path), text) {
-                wrong.push(format!("line {line}: {path} has no `{text}`"));
-            }
+        if let Some((_, path)) = file.filter(|_| is_name)
+            && !has_name(&root.join(path), text)
+        {
+            wrong.push(format!("line {line}: {path} has no `{text}`"));
         }
     }
     wrong
