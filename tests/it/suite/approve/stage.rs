@@ -226,11 +226,13 @@ impl Stage {
     pub(super) fn until<T>(&self, what: &str, look: impl Fn() -> Option<T>) -> T {
         let started = Instant::now();
         loop {
+            let looked = Instant::now();
             if let Some(found) = look() {
                 return found;
             }
             assert!(started.elapsed() < PATIENCE, "{what} did not come");
-            std::thread::sleep(Duration::from_millis(100));
+            // A look may start programs in a container: what is waited for needs the processors, too.
+            std::thread::sleep((4 * looked.elapsed()).max(Duration::from_millis(100)));
         }
     }
 
