@@ -16,13 +16,15 @@ pub(crate) fn wait_for_agent(job: &Job, running: &mut Running) -> String {
         if let Some(said) = running.ended() {
             panic!("the runner ended before the agent started: {said}");
         }
+        let looked = std::time::Instant::now();
         if let [slug] = &job.world.slugs()[..]
             && has_started(slug)
         {
             return slug.clone();
         }
-        // A look into a machine that is emulated keeps it from its work.
-        std::thread::sleep(Duration::from_millis(if here() == Place::Smolmachines { 2000 } else { 50 }));
+        // A look into a container, or a machine that is emulated, keeps it from its work.
+        let pause = Duration::from_millis(if here() == Place::Smolmachines { 2000 } else { 50 });
+        std::thread::sleep(pause.max(4 * looked.elapsed()));
     }
     panic!("the agent did not start");
 }
