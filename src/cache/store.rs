@@ -8,7 +8,6 @@ use std::time::{Duration, SystemTime};
 
 use rustix::fs::{FlockOperation, OFlags, flock};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
 
 use super::archive::{self, Summary};
@@ -193,7 +192,7 @@ impl Store {
         let to = io::BufWriter::with_capacity(1 << 20, partial.as_file_mut());
         let summary =
             archive::rewrite(raw, to, &entry.directories, entry.max_bytes).map_err(|error| error.to_string())?;
-        let sha256 = sha256(partial.as_file_mut()).map_err(failed)?;
+        let sha256 = host::sha256(partial.as_file_mut()).map_err(failed)?;
         let size = partial.as_file().metadata().map_err(failed)?.len();
         persist(partial, &self.archive_path(&sha256), &archives).map_err(failed)?;
         let index = IndexEntry {
@@ -336,7 +335,7 @@ fn verify(file: &mut File, index: &IndexEntry, asked: &NewEntry) -> Result<Summa
     if size != index.size || size > archive::archive_bytes(asked.max_bytes) {
         return Err(format!("its archive has {size} bytes, and should have {}", index.size));
     }
-    if sha256(file).map_err(unreadable)? != index.sha256 {
+    if host::sha256(file).map_err(unreadable)? != index.sha256 {
         return Err("its archive has another hash than its name".to_owned());
     }
     file.rewind().map_err(unreadable)?;
@@ -344,19 +343,6 @@ fn verify(file: &mut File, index: &IndexEntry, asked: &NewEntry) -> Result<Summa
     let summary = archive::check(reader, &asked.directories, asked.max_bytes).map_err(|error| error.to_string())?;
     file.rewind().map_err(unreadable)?;
     Ok(summary)
-}
-
-/// The hash of a file, from its beginning.
-fn sha256(file: &mut File) -> io::Result<String> {
-    file.rewind()?;
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(hex::encode(hash.finalize())),
-            read => hash.update(&buffer[..read]),
-        }
-    }
 }
 
 fn is_sha256(text: &str) -> bool {

@@ -267,10 +267,7 @@ fn next_steps(origin: &Origin, forge: ForgeArg, branch: Option<&str>, files: &[F
             origin.server
         ),
     };
-    let token = match forge.kind() {
-        ForgeKind::Github => "GITHUB_TOKEN",
-        ForgeKind::Gitea => "GITEA_TOKEN",
-    };
+    let token = forge::token_variables(forge.kind())[0];
     format!(
         "\nNext:\n1. Look at the files, and bring them to {branch}:\n     git add {}\n     git commit -m \"Let claude-bottle work on \
          issues\" && git push\n{secrets}4. Make the label `claude` and set it on an issue, or write the comment `/claude fix this`.\n\

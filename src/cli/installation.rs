@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 
 use super::{Context, print};
 use crate::backend;
 use crate::exit::{Code, Failure};
+use crate::host;
 use crate::process::Program;
 use crate::survey::Survey;
 
@@ -161,16 +161,7 @@ fn read_some(path: &Path) -> std::io::Result<String> {
 }
 
 fn sha256(path: &Path) -> std::io::Result<String> {
-    let mut file = std::fs::File::open(path)?;
-    let mut digest = Sha256::new();
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        let read = file.read(&mut buffer)?;
-        if read == 0 {
-            return Ok(hex::encode(digest.finalize()));
-        }
-        digest.update(&buffer[..read]);
-    }
+    host::sha256(&mut std::fs::File::open(path)?)
 }
 
 /// What the bill of materials says about versions.

@@ -110,12 +110,17 @@ pub(super) fn github_api(given: Option<&str>, server: &str) -> String {
     }
 }
 
-/// The token that the job's forge is asked with.
-pub(crate) fn token(environment: &Environment, forge: ForgeKind) -> Result<Secret<String>, Failure> {
-    let variables: &[&str] = match forge {
+/// The variables with a forge's token; the first that is set counts.
+pub(crate) fn token_variables(forge: ForgeKind) -> &'static [&'static str] {
+    match forge {
         ForgeKind::Github => &["GITHUB_TOKEN"],
         ForgeKind::Gitea => &["GITEA_TOKEN", "GITHUB_TOKEN"],
-    };
+    }
+}
+
+/// The token that the job's forge is asked with.
+pub(crate) fn token(environment: &Environment, forge: ForgeKind) -> Result<Secret<String>, Failure> {
+    let variables = token_variables(forge);
     let token = variables.iter().find_map(|name| environment.get(name)).ok_or_else(|| {
         if forge == ForgeKind::Gitea && is_on_pull_request(environment) {
             return Failure::new(Code::Refused, NO_SECRETS).hint(WITH_SECRETS).by_stranger();

@@ -33,7 +33,7 @@ use bottle_types::secret::Secret;
 use futures_util::future::BoxFuture;
 use serde_json::Value;
 
-pub(crate) use detect::{connect, connect_open, is_open, kind, kind_of, token};
+pub(crate) use detect::{connect, connect_open, is_open, kind, kind_of, token, token_variables};
 pub(crate) use dry::{Dry, would_open};
 pub(crate) use http::{FIRST_WAIT, ForgeError};
 

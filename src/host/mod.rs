@@ -1,6 +1,6 @@
 //! Facts of this machine for planning: the one room that reads the environment, the clock and the checkout.
 //!
-//! Map: `env`, `checkout` (git), `base` (the revision whose rules hold), `clock`, `disk`, `random`, `net` (addresses of this machine, its hosts file), `registries` (where package managers
+//! Map: `env`, `checkout` (git), `base` (the revision whose rules hold), `clock`, `disk`, `hash` (of a file), `random`, `net` (addresses of this machine, its hosts file), `registries` (where package managers
 //! fetch from), `tools` (of this machine, beside its system's).
 
 mod base;
@@ -8,6 +8,7 @@ mod checkout;
 mod clock;
 mod disk;
 mod env;
+mod hash;
 mod net;
 mod random;
 pub(crate) mod registries;
@@ -18,6 +19,7 @@ pub(crate) use checkout::Checkout;
 pub(crate) use clock::{now, unix_millis, unix_seconds};
 pub(crate) use disk::check_space;
 pub(crate) use env::{Environment, maskable};
+pub(crate) use hash::sha256;
 pub(crate) use net::{hosts_file, own_addresses};
 pub(crate) use random::{run_id_suffix, run_password, unguessable};
 pub(crate) use tools::{closed_directory, tools};

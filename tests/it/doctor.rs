@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use bottle_testkit::{Double, World, said};
+use bottle_testkit::{Double, World, judge_all, said};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -122,14 +122,7 @@ fn judge(case: &Case) {
 #[test]
 fn what_the_forge_lacks_is_said_with_what_to_do() {
     let cases: Cases = toml::from_str(include_str!("doctor.toml")).expect("the cases");
-    let mut failed = 0;
-    for some in cases.case.chunks(4) {
-        std::thread::scope(|scope| {
-            let judged: Vec<_> = some.iter().map(|case| scope.spawn(|| judge(case))).collect();
-            failed += judged.into_iter().filter_map(|one| one.join().err()).count();
-        });
-    }
-    assert_eq!(failed, 0, "their messages are above");
+    judge_all(&cases.case, 4, judge);
 }
 
 /// The one line where the forge is not asked.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use bottle_testkit::{Double, World, said, sh};
+use bottle_testkit::{Double, World, judge_all, said, sh};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -160,14 +160,7 @@ fn plans(world: &World, case: &Case, manifest: &str, dir: &PathBuf) {
 #[test]
 fn a_first_manifest_fits_the_repository_and_plans() {
     let cases: Cases = toml::from_str(include_str!("init.toml")).expect("the cases");
-    let mut failed = 0;
-    for some in cases.case.chunks(4) {
-        std::thread::scope(|scope| {
-            let judged: Vec<_> = some.iter().map(|case| scope.spawn(|| judge(case))).collect();
-            failed += judged.into_iter().filter_map(|one| one.join().err()).count();
-        });
-    }
-    assert_eq!(failed, 0, "their messages are above");
+    judge_all(&cases.case, 4, judge);
 }
 
 /// One refusal: what is typed, and all that is said.

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use bottle_testkit::{World, said, sh};
+use bottle_testkit::{World, judge_all, said, sh};
 use serde::Deserialize;
 use serde_json::Value;
 use xtask::bill::{Bill, Gitleaks};
@@ -141,14 +141,7 @@ fn judge(case: &Case, release: &Release) {
 
 fn a_changed_installation_is_told_with_the_file(release: &Release) {
     let cases: Cases = toml::from_str(include_str!("installation.toml")).expect("the cases");
-    let mut failed = 0;
-    for some in cases.case.chunks(3) {
-        std::thread::scope(|scope| {
-            let judged: Vec<_> = some.iter().map(|case| scope.spawn(|| judge(case, release))).collect();
-            failed += judged.into_iter().filter_map(|one| one.join().err()).count();
-        });
-    }
-    assert_eq!(failed, 0, "their messages are above");
+    judge_all(&cases.case, 3, |case| judge(case, release));
 }
 
 fn the_checks_are_there_as_json(release: &Release) {

@@ -4,12 +4,13 @@
 //! Map: `world` (a clean environment for the runner), `process` (children that end with their test, and waiting), `sidecars` (the
 //! command line of the bundle's program), `bridge` (the guest's link), `sshd`, `upstream` (a repository behind it), `tls` (an authority and what it signs), `server` (scripts of
 //! `tests/fixtures` that serve over TLS, the model's stand-in among them), `forge` (the stand-in forge), `company` (a network whose proxies, squid and tinyproxy, are the only way out), `cassette` (what the model says
-//! in a replay), `random`, and [`shape`] (types held against a committed file).
+//! in a replay), `cases` (of data files, judged side by side), `random`, and [`shape`] (types held against a committed file).
 //!
 //! The programs under test are the caller's: it passes `env!("CARGO_BIN_EXE_…")`.
 #![expect(clippy::disallowed_methods, reason = "tests start programs, and are told by variables where these are")]
 
 mod bridge;
+mod cases;
 mod cassette;
 mod company;
 mod forge;
@@ -26,10 +27,11 @@ mod world;
 use std::path::{Path, PathBuf};
 
 pub use bridge::bridge;
+pub use cases::judge_all;
 pub use cassette::commands;
 pub use company::{Company, CompanyProxy, INTERNET};
 pub use forge::Double;
-pub use process::{Lines, Running, needed, python, said, sh, until, until_within};
+pub use process::{Lines, Running, found_within, needed, python, said, sh, until, until_within};
 pub use random::{SplitMix64, random, random_bytes, random_hex, random_letters};
 pub use server::Server;
 pub use sidecars::with_dirs;

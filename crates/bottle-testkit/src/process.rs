@@ -153,10 +153,31 @@ pub fn until_within(limit: Duration, what: &str, check: impl FnMut() -> bool) {
 /// As [`until_within`]; the panic says `why` as well.
 #[track_caller]
 pub(crate) fn until_or(limit: Duration, what: &str, mut check: impl FnMut() -> bool, why: impl Fn() -> String) {
+    found_or(limit, what, || check().then_some(()), why);
+}
+
+/// Looks until there is something, but no longer than this, and gives it.
+///
+/// # Panics
+/// If there is not.
+#[track_caller]
+pub fn found_within<T>(limit: Duration, what: &str, look: impl FnMut() -> Option<T>) -> T {
+    found_or(limit, what, look, String::new)
+}
+
+#[track_caller]
+fn found_or<T>(limit: Duration, what: &str, mut look: impl FnMut() -> Option<T>, why: impl Fn() -> String) -> T {
     let deadline = Instant::now() + limit;
-    while !check() {
-        assert!(Instant::now() < deadline, "not in time: {what} {}", why());
-        thread::sleep(Duration::from_millis(10));
+    loop {
+        let begun = Instant::now();
+        if let Some(found) = look() {
+            return found;
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        assert!(!left.is_zero(), "not in time: {what} {}", why());
+        // A look may start programs in a container: what is waited for needs the processors, too.
+        let pause = (4 * begun.elapsed()).clamp(Duration::from_millis(10), Duration::from_secs(2));
+        thread::sleep(pause.min(left));
     }
 }
 

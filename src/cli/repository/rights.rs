@@ -96,16 +96,17 @@ pub(super) fn token(
     kind: ForgeKind,
     environment: &Environment,
 ) -> Result<Secret<String>, Failure> {
-    let (variables, how) = match kind {
-        ForgeKind::Github => ("GITHUB_TOKEN", "`export GITHUB_TOKEN=\"$(gh auth token)\"` sets it".to_owned()),
-        ForgeKind::Gitea => ("GITEA_TOKEN", format!("make one at {server}/user/settings/applications")),
+    let variable = forge::token_variables(kind)[0];
+    let how = match kind {
+        ForgeKind::Github => format!("`export {variable}=\"$(gh auth token)\"` sets it"),
+        ForgeKind::Gitea => format!("make one at {server}/user/settings/applications"),
     };
-    let token = forge::token(environment, kind)
-        .map_err(|_| Failure::input(format_args!("{variables} is not set")).hint(how))?;
+    let token =
+        forge::token(environment, kind).map_err(|_| Failure::input(format_args!("{variable} is not set")).hint(how))?;
     let its_server = named.unwrap_or("https://github.com");
     if server != its_server {
         return Err(Failure::input(format_args!(
-            "the token in {variables} is {its_server}'s, and `origin` is at {server}"
+            "the token in {variable} is {its_server}'s, and `origin` is at {server}"
         ))
         .hint(format_args!("if the token is for that server, set GITHUB_SERVER_URL={server}")));
     }

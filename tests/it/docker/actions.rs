@@ -2,8 +2,9 @@
 
 use std::path::Path;
 use std::process::{Command, Output};
+use std::time::Duration;
 
-use bottle_testkit::{Double, Running, commands, said};
+use bottle_testkit::{Double, Running, commands, said, until_within};
 use serde_json::{Value, json};
 
 use super::stage::{ROOT, Stage};
@@ -365,18 +366,13 @@ pub(super) fn at_work(job: &Job, double: &Double) -> Running {
     let text = std::fs::read_to_string(Path::new(ROOT).join("examples/issue-labeled.json")).expect("the event");
     crate::forge::job(&job.world, double, &mut command, "issues", &serde_json::from_str(&text).expect("JSON"));
     let running = Running::new(command.spawn().expect("the runner"));
-    let started = std::time::Instant::now();
-    loop {
-        let there = job.world.slugs().first().is_some_and(|slug| {
+    until_within(Duration::from_secs(120), "the agent's start", || {
+        job.world.slugs().first().is_some_and(|slug| {
             std::fs::read_to_string(job.world.path("state").join(slug).join("transcript.jsonl"))
                 .is_ok_and(|text| text.contains("sleep"))
-        });
-        if there {
-            return running;
-        }
-        assert!(started.elapsed().as_secs() < 120, "the agent did not start");
-        std::thread::sleep(std::time::Duration::from_millis(100));
-    }
+        })
+    });
+    running
 }
 
 #[test]

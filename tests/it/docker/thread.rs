@@ -1,8 +1,9 @@
 //! What is asked in the thread of a run, or of a pull request: stops, follow-ups, reviews, and who has moved meanwhile.
 
 use std::process::{Command, Output};
+use std::time::Duration;
 
-use bottle_testkit::{Double, Running, commands, random, said, sh};
+use bottle_testkit::{Double, Running, commands, random, said, sh, until_within};
 use serde_json::{Value, json};
 
 use super::actions::{at_work, comment};
@@ -166,14 +167,12 @@ fn a_pull_request_that_has_moved_gets_no_push() {
     let double = Double::start("github", json!({"pulls": [pull("bottle/earlier", &head)]}));
     let running =
         Running::new(command(&two, &double, &on_a_pull_request("/claude more of it")).spawn().expect("the runner"));
-    let started = std::time::Instant::now();
-    while !two.world.slugs().first().is_some_and(|slug| {
-        let transcript = two.world.path("state").join(slug).join("transcript.jsonl");
-        std::fs::read_to_string(transcript).is_ok_and(|text| text.contains("sleep"))
-    }) {
-        assert!(started.elapsed().as_secs() < 120, "the agent did not start");
-        std::thread::sleep(std::time::Duration::from_millis(100));
-    }
+    until_within(Duration::from_secs(120), "the agent's start", || {
+        two.world.slugs().first().is_some_and(|slug| {
+            let transcript = two.world.path("state").join(slug).join("transcript.jsonl");
+            std::fs::read_to_string(transcript).is_ok_and(|text| text.contains("sleep"))
+        })
+    });
     double.say(&json!({"pull": 9, "now": {"sha": "b".repeat(40)}}));
     let output = running.wait();
     ended_with(&output, 5);

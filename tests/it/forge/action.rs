@@ -3,7 +3,7 @@
 
 use std::process::{Command, Stdio};
 
-use bottle_testkit::{Certificates, Running, World, python, said, sh};
+use bottle_testkit::{Certificates, Running, World, judge_all, python, said, sh};
 use serde::Deserialize;
 
 use crate::RUNNER;
@@ -276,14 +276,7 @@ fn judge(case: &Case) {
 fn a_changed_byte_is_refused_and_named() {
     let cases: Cases = toml::from_str(include_str!("action.toml")).expect("the cases");
     assert!(cases.case.iter().filter(|case| case.says.is_some()).count() >= 20);
-    let mut failed = 0;
-    for some in cases.case.chunks(4) {
-        std::thread::scope(|scope| {
-            let judged: Vec<_> = some.iter().map(|case| scope.spawn(|| judge(case))).collect();
-            failed += judged.into_iter().filter_map(|one| one.join().err()).count();
-        });
-    }
-    assert_eq!(failed, 0, "their messages are above");
+    judge_all(&cases.case, 4, judge);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use bottle_testkit::{Double, World, said};
+use bottle_testkit::{Double, World, judge_all, said};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -179,13 +179,5 @@ fn what_forges_really_send_does_as_it_should() {
         .flat_map(|case| ["github", "gitea"].map(|kind| (case, kind)))
         .filter(|(case, kind)| case.forge.iter().any(|forge| forge == kind))
         .collect();
-    // Each waits for its stand-in most of the time.
-    let mut failed = 0;
-    for some in all.chunks(4) {
-        std::thread::scope(|scope| {
-            let judged: Vec<_> = some.iter().map(|(case, kind)| scope.spawn(|| judge(case, kind))).collect();
-            failed += judged.into_iter().filter_map(|one| one.join().err()).count();
-        });
-    }
-    assert_eq!(failed, 0, "their messages are above");
+    judge_all(&all, 4, |(case, kind)| judge(case, kind));
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use bottle_testkit::{Double, World, said, sh};
+use bottle_testkit::{Double, World, judge_all, said, sh};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -247,14 +247,7 @@ fn what_starts_and_what_is_red() {
         .flat_map(|case| ["github", "gitea"].map(|kind| (case, kind)))
         .filter(|(case, kind)| case.forge.iter().any(|forge| forge == kind))
         .collect();
-    let mut failed = 0;
-    for some in all.chunks(4) {
-        std::thread::scope(|scope| {
-            let judged: Vec<_> = some.iter().map(|(case, kind)| scope.spawn(|| judge(case, kind))).collect();
-            failed += judged.into_iter().filter_map(|one| one.join().err()).count();
-        });
-    }
-    assert_eq!(failed, 0, "their messages are above");
+    judge_all(&all, 4, |(case, kind)| judge(case, kind));
 }
 
 /// Forge, name and text of each workflow.

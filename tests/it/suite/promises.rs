@@ -1,9 +1,7 @@
 //! Promises 1, 3, 10 and 11 in a real bottle.
 
-use std::time::Duration;
-
 use base64::Engine as _;
-use bottle_testkit::{Running, commands, said, sh};
+use bottle_testkit::{Running, commands, found_within, said, sh};
 
 use super::services::with_services;
 use crate::job::{Job, ended_with, manifest};
@@ -11,22 +9,13 @@ use crate::place::{Place, Room, here, inside, is_up, left_behind, patience, run_
 
 /// Waits until the agent's first command has made /tmp/started; the run's slug.
 pub(crate) fn wait_for_agent(job: &Job, running: &mut Running) -> String {
-    let until = std::time::Instant::now() + patience(30);
-    while std::time::Instant::now() < until {
+    found_within(patience(30), "the agent's start", || {
         if let Some(said) = running.ended() {
             panic!("the runner ended before the agent started: {said}");
         }
-        let looked = std::time::Instant::now();
-        if let [slug] = &job.world.slugs()[..]
-            && has_started(slug)
-        {
-            return slug.clone();
-        }
-        // A look into a container, or a machine that is emulated, keeps it from its work.
-        let pause = Duration::from_millis(if here() == Place::Smolmachines { 2000 } else { 50 });
-        std::thread::sleep(pause.max(4 * looked.elapsed()));
-    }
-    panic!("the agent did not start");
+        let [slug] = &job.world.slugs()[..] else { return None };
+        has_started(slug).then(|| slug.clone())
+    })
 }
 
 fn has_started(slug: &str) -> bool {

@@ -91,7 +91,7 @@ targetRules = ["generic-api-key"]
 regexTarget = "match"
 regexes = [
   '''^(?i:Sec-WebSocket-Key)["']{{0,2}}[ \t]*[:=,][ \t]*["']?[A-Za-z0-9+/]{{22}}==(?:[^A-Za-z0-9+/=]|\\[nr]|$)''',
-  '''^(?:[Nn]ext(?:Continuation|Page)?Token|[Cc]ontinuationToken|[Pp]ageToken)["']{{0,2}}[ \t]*[:=]''',
+  '''^(?:[Nn]ext(?:Continuation|Page)?Token|[Cc]ontinuationToken|[Pp]ageToken)["']{{0,2}}[ \t]*[:=][ \t]*["']?[\w+/.-]+={{0,2}}(?:[^\w+/.=-]|$)''',
   '''(?i:[_.-]sha-?256["']{{0,2}}[ \t]*[:=]{{1,2}}[ \t]*["'][0-9a-f]{{64}}|[_.-]sha-?512["']{{0,2}}[ \t]*[:=]{{1,2}}[ \t]*["'][0-9a-f]{{128}})["']$''',
 ]
 

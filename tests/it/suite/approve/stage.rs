@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use bottle_testkit::{Certificates, Double, Running, in_repository, said};
+use bottle_testkit::{Certificates, Double, Running, found_within, in_repository, said};
 use serde_json::{Value, json};
 
 use crate::job::{Job, MODEL_ROUTE, manifest};
@@ -224,16 +224,7 @@ impl Stage {
 
     #[track_caller]
     pub(super) fn until<T>(&self, what: &str, look: impl Fn() -> Option<T>) -> T {
-        let started = Instant::now();
-        loop {
-            let looked = Instant::now();
-            if let Some(found) = look() {
-                return found;
-            }
-            assert!(started.elapsed() < PATIENCE, "{what} did not come");
-            // A look may start programs in a container: what is waited for needs the processors, too.
-            std::thread::sleep((4 * looked.elapsed()).max(Duration::from_millis(100)));
-        }
+        found_within(PATIENCE, what, look)
     }
 
     /// The lines of `proposals.jsonl`, each by the name of what happened.
