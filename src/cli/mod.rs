@@ -2,6 +2,7 @@
 
 mod apply;
 mod asked;
+mod audit_credentials;
 mod cleanup;
 mod doctor;
 mod facts;
@@ -24,6 +25,7 @@ mod verify_record;
 
 use std::ffi::OsString;
 use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
@@ -70,6 +72,8 @@ enum Command {
     Apply(apply::ApplyArgs),
     /// Check that a run record is complete and consistent, and its chain of hashes unbroken.
     VerifyRecord(verify_record::VerifyRecordArgs),
+    /// List where each credential of a run came from, and each request and push that it was used for.
+    AuditCredentials(audit_credentials::AuditCredentialsArgs),
     /// Remove the containers, processes and directories of dead runs; never touches a live run.
     Cleanup(cleanup::CleanupArgs),
     /// Check what this machine has for each backend, and what the repository here lacks at its forge.
@@ -204,6 +208,7 @@ async fn carry_out(command: Command, context: Context) -> Result<Code, Failure> 
         Command::Rotate(args) => rotate::main(&args, &context),
         Command::Apply(args) => apply::main(args, &context).await,
         Command::VerifyRecord(args) => verify_record::main(&args, &context),
+        Command::AuditCredentials(args) => audit_credentials::main(&args, &context),
         Command::Cleanup(args) => cleanup::main(&args, &context).await,
         Command::Doctor(args) => doctor::main(&args, &context).await,
         Command::Installation(command) => installation::main(&command, &context).await,
@@ -224,6 +229,15 @@ async fn carry_out(command: Command, context: Context) -> Result<Code, Failure> 
 }
 
 /// Prints a result on stdout; a reader that went away is no error.
+/// The directory of a record that is named by its path, or by the slug of a run on this machine.
+fn record_dir(record: &Path, context: &Context) -> PathBuf {
+    let by_slug = context.environment.state_root().map(|root| root.join(record));
+    match by_slug {
+        Some(dir) if record.components().count() == 1 && !record.is_dir() && dir.is_dir() => dir,
+        _ => record.to_owned(),
+    }
+}
+
 pub(crate) fn print(text: &str) -> Result<Code, Failure> {
     let mut out = std::io::stdout().lock();
     let _ = out.write_all(text.as_bytes());

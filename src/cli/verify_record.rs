@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use super::{Context, print};
+use super::{Context, print, record_dir};
 use crate::backend;
 use crate::exit::{Code, Failure};
 use crate::state;
@@ -19,11 +19,7 @@ pub(crate) struct VerifyRecordArgs {
 }
 
 pub(super) fn main(args: &VerifyRecordArgs, context: &Context) -> Result<Code, Failure> {
-    let by_slug = context.environment.state_root().map(|root| root.join(&args.record));
-    let dir = match by_slug {
-        Some(dir) if args.record.components().count() == 1 && !args.record.is_dir() && dir.is_dir() => dir,
-        _ => args.record.clone(),
-    };
+    let dir = record_dir(&args.record, context);
     let checked = state::check(&dir, backend::record_files).ok_or_else(|| {
         Failure::input(format_args!("{} is no run record: it has no metadata.json", dir.display())).hint(
             "give the directory that the run named at its end; `bottle-runner ps --all --json` has all of this machine",

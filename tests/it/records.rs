@@ -33,9 +33,17 @@ fn a_record_of_version_1_verifies_and_prints() {
             "{SLUG}         ended with 0   2026-11-28T06:32:50Z  Words followed by punctuation are counted wrong\n"
         )
     );
+    assert_eq!(prints(&["audit-credentials", SLUG]), AUDITED);
     assert_eq!(prints(&["logs", SLUG]), std::fs::read_to_string(record.join("compose.log")).expect("compose.log"));
     assert_eq!(prints(&["logs", "--egress", SLUG]), ROWS);
 }
+
+/// The model was replayed, so no key was sent anywhere.
+const AUDITED: &str = "\
+BOTTLE_GIT_ORIGIN_IDENTITY from /tmp/bottle/demo/id, for git upstream origin
+  2026-11-28T06:33:11.298469448Z  push refs/heads/bottle/issue-7-words-followed-by-punctuation-are to origin: accepted
+  each fetch from origin and each question to it uses it too
+";
 
 const ROWS: &str = "\
 TIME          METHOD   WHERE                                            STATUS  VERDICT    OUT    IN  MS  NOTES

@@ -1,6 +1,7 @@
 //! The plan's types. Paths are texts: most of them are the guest's, not this machine's.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
 
 use bottle_policy::bundle::Bundle;
@@ -425,6 +426,18 @@ pub enum SecretSource {
     Exchange(Box<TokenExchange>),
 }
 
+impl fmt::Display for SecretSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Env(name) => write!(f, "${name}"),
+            Self::ProxyPassword(name) => write!(f, "the password in ${name}"),
+            Self::File(path) => f.write_str(path),
+            Self::Command(command) => write!(f, "{command}"),
+            Self::Exchange(exchange) => write!(f, "{exchange}"),
+        }
+    }
+}
+
 /// A program of the host that prints a credential.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CommandSource {
@@ -438,6 +451,15 @@ pub struct CommandSource {
     /// How long a value is good, where what is printed does not say so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lifetime: Option<Seconds>,
+}
+
+impl fmt::Display for CommandSource {
+    /// Writes the command, how long it may take, and how long its value is good.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lifetime = self.lifetime.map(|lifetime| format!(", good for {lifetime}")).unwrap_or_default();
+        let pass = if self.pass.is_empty() { String::new() } else { format!(", given ${}", self.pass.join(", $")) };
+        write!(f, "`{}` (at most {}{lifetime}{pass})", self.argv.join(" "), self.time)
+    }
 }
 
 /// The repository that the guest works in.

@@ -8,7 +8,7 @@ use bottle_policy::route::{Outbound, Route, Scheme};
 use bottle_types::backend::Backend;
 use bottle_types::door::Door;
 
-use crate::plan::{BottlePlan, Bring, CommandSource, SecretSource, ServicePlan, ServiceSource, VERIFY_TIMEOUT};
+use crate::plan::{BottlePlan, Bring, ServicePlan, ServiceSource, VERIFY_TIMEOUT};
 use crate::task::{Form, Source};
 
 /// The plan for people.
@@ -267,26 +267,12 @@ fn proxy(out: &mut Page, plan: &BottlePlan) {
 
 fn credentials(out: &mut Page, plan: &BottlePlan) {
     for (index, secret) in plan.secrets.iter().enumerate() {
-        let source = match &secret.source {
-            SecretSource::Env(name) => format!("${name}"),
-            SecretSource::ProxyPassword(name) => format!("the password in ${name}"),
-            SecretSource::File(path) => path.clone(),
-            SecretSource::Command(command) => command_line(command),
-            SecretSource::Exchange(exchange) => exchange.to_string(),
-        };
         let missing = if secret.present { "" } else { "  (not set)" };
-        out.item(index, "secrets", &format!("{source} for {}{missing}", secret.used_by.join(", ")));
+        out.item(index, "secrets", &format!("{} for {}{missing}", secret.source, secret.used_by.join(", ")));
     }
     if plan.secrets.is_empty() {
         out.entry("secrets", "none");
     }
-}
-
-/// A credential's command, how long it may take, and how long its value is good.
-fn command_line(command: &CommandSource) -> String {
-    let lifetime = command.lifetime.map(|lifetime| format!(", good for {lifetime}")).unwrap_or_default();
-    let pass = if command.pass.is_empty() { String::new() } else { format!(", given ${}", command.pass.join(", $")) };
-    format!("`{}` (at most {}{lifetime}{pass})", command.argv.join(" "), command.time)
 }
 
 fn git(out: &mut Page, plan: &BottlePlan) {
