@@ -68,10 +68,11 @@ at_upstream() {
   upstream_runs git --git-dir "$GIT_PATH" "$@"
 }
 
-# Makes the sample's repository in the directory $1, with the upstream's address in its manifest, and pushes it.
+# Makes the repository of the sample $3 (default: the shipped one) in the directory $1, with the upstream's address in its manifest, and
+# pushes it.
 make_sample() {
-  local dir=$1 identity=$2
-  cp -R "$ROOT/examples/sample" "$dir"
+  local dir=$1 identity=$2 sample=${3:-$ROOT/examples/sample}
+  cp -R "$sample" "$dir"
   sed -e "s|git@git.bottle.test:@PORT@/srv/git/app.git|$GIT_USER@git.bottle.test:$PORT$GIT_PATH|" -e "s|@IDENTITY@|$identity|" -e "s|@HOST_KEY@|$HOST_KEY|" -e "s|@ADDRESS@|$ADDRESS|" \
     "$dir/claude-bottle.yml.in" >"$dir/claude-bottle.yml"
   rm "$dir/claude-bottle.yml.in"

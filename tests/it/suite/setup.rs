@@ -118,7 +118,7 @@ fn a_setup_that_never_ends_is_ended() {
     job.nothing_left();
 }
 
-/// A job whose setup makes a file in a directory that is kept, slowly where the file is not there; the checkout is brought, so that the
+/// A job whose setup makes a file in a directory that is kept where the file is not there; the checkout is brought, so that the
 /// guest's content is the base branch's own as long as the checkout is.
 fn kept_job(cassette: &str) -> Job {
     kept_job_with("      cache: [~/.cache/sample]\n", cassette)
@@ -126,7 +126,7 @@ fn kept_job(cassette: &str) -> Job {
 
 /// The same with these keys of the cache.
 fn kept_job_with(cache: &str, cassette: &str) -> Job {
-    let warm = "[ -e ~/.cache/sample/made ] && echo warm || { sleep 12; mkdir -p ~/.cache/sample; echo set-up > ~/.cache/sample/made; echo cold; }";
+    let warm = "[ -e ~/.cache/sample/made ] && echo warm || { mkdir -p ~/.cache/sample; echo set-up > ~/.cache/sample/made; echo cold; }";
     let setup = format!(
         "      script: scripts/setup\n      run:\n        - \"{warm}\"\n        - cat ~/.cache/sample/*\n{cache}"
     );
@@ -156,8 +156,8 @@ fn is_base(job: &Job) {
     git(job, &["update-ref", "refs/remotes/origin/main", "HEAD"]);
 }
 
-/// The `setup.log` of one more run, and how long its commands took.
-fn log_of_a_run(job: &Job, code: i32) -> (String, f64) {
+/// The `setup.log` of one more run.
+fn log_of_a_run(job: &Job, code: i32) -> String {
     // The run before has pushed its branch, from which this one would go on.
     for branch in job.upstream.git(&["for-each-ref", "--format", "%(refname)", "refs/heads/bottle"]).lines() {
         job.upstream.git(&["update-ref", "-d", branch]);
@@ -167,10 +167,7 @@ fn log_of_a_run(job: &Job, code: i32) -> (String, f64) {
     ended_with(&output, code);
     let slug = job.world.slugs().into_iter().find(|slug| !before.contains(slug)).expect("a record");
     let record = job.world.path("state").join(slug);
-    let junit = std::fs::read_to_string(record.join("junit.xml")).expect("junit.xml");
-    let suite = junit.split("<testsuite ").find(|suite| suite.contains("name=\"setup\"")).unwrap_or_default();
-    let time = suite.split("time=\"").nth(1).and_then(|time| time.split('"').next()).and_then(|time| time.parse().ok());
-    (std::fs::read_to_string(record.join("setup.log")).expect("setup.log"), time.unwrap_or_default())
+    std::fs::read_to_string(record.join("setup.log")).expect("setup.log")
 }
 
 /// Everything in the store's archives.
@@ -189,32 +186,31 @@ fn a_setup_finds_what_one_of_the_base_branch_left_and_nothing_of_an_agent() {
     let poison = "echo poisoned > ~/.cache/sample/made; echo poisoned > ~/.cache/sample/other; cat made/by-setup.txt";
     let work = "echo done > work.txt && git add -A && git commit -qm 'Work' && git push -q origin HEAD";
     let job = kept_job(&commands(&[poison, work]));
-    let (first, cold) = log_of_a_run(&job, 0);
+    let first = log_of_a_run(&job, 0);
     assert!(first.starts_with("cache: miss, nothing is kept as ") && first.contains("\ncold\n"), "{first}");
     assert!(first.contains("cache: kept 2 files with 1 MiB as "), "{first}");
     let kept = archives(&job);
     assert_eq!(kept.len(), 1);
     assert!(has(&kept[0].1, "set-up") && !has(&kept[0].1, "poisoned"), "the agent's change is kept");
 
-    let (second, warm) = log_of_a_run(&job, 0);
+    let second = log_of_a_run(&job, 0);
     assert!(second.starts_with("cache: hit, 2 files ") && second.contains("\nwarm\n"), "{second}");
     assert!(second.contains("\nset-up\n") && !second.contains("poisoned"), "{second}");
-    assert!(warm <= cold / 10.0, "the second setup took {warm} s, the first {cold} s");
     assert_eq!(archives(&job), kept, "a hit writes nothing");
 
     // A commit that is not the base's, with another lock file and a setup's script of its own: what the base has kept is read,
     // and nothing is written.
     job.with_file("requirements.txt", "evil==1.0\n");
-    let (other, _) = log_of_a_run(&job, 0);
+    let other = log_of_a_run(&job, 0);
     assert!(other.starts_with("cache: hit, 2 files ") && !other.contains("cache: kept"), "{other}");
     std::fs::remove_dir_all(job.world.path("setups")).expect("removed");
-    let (other, _) = log_of_a_run(&job, 0);
+    let other = log_of_a_run(&job, 0);
     assert!(other.contains("cache: not kept, only a run on the base branch's own content keeps one"), "{other}");
     assert!(archives(&job).is_empty());
 
     // The same commit, once it is the base's: another lock file, another entry.
     is_base(&job);
-    let (third, _) = log_of_a_run(&job, 0);
+    let third = log_of_a_run(&job, 0);
     assert!(third.contains("\ncold\n") && third.contains("cache: kept 2 files"), "{third}");
     job.nothing_left();
 }
@@ -228,17 +224,17 @@ fn a_setup_that_may_be_skipped_runs_where_the_lock_files_are_others() {
     let more = "echo more >> README.md && git commit -qam More && git push -q origin HEAD";
     let cache = "      cache: [~/.cache/sample, made]\n      skip_on_hit: true\n";
     let job = kept_job_with(cache, &commands(&[see, more]));
-    let (first, _) = log_of_a_run(&job, 0);
+    let first = log_of_a_run(&job, 0);
     assert!(first.contains("setup: not skipped, nothing was restored") && first.contains("\ncold\n"), "{first}");
-    let (second, time) = log_of_a_run(&job, 0);
+    let second = log_of_a_run(&job, 0);
     assert!(second.contains("cache: hit, ") && second.contains("setup: skipped, "), "{second}");
-    assert!(!second.contains("$ ") && time < 1.0, "a command ran: {second}");
+    assert!(!second.contains("$ "), "a command ran: {second}");
     // Another file is none of the setup's; another lock file, or one more, is.
     job.with_file("other.txt", "1\n");
-    let (third, _) = log_of_a_run(&job, 0);
+    let third = log_of_a_run(&job, 0);
     assert!(third.contains("setup: skipped, "), "{third}");
     job.with_file("package-lock.json", "{}\n");
-    let (fourth, _) = log_of_a_run(&job, 0);
+    let fourth = log_of_a_run(&job, 0);
     assert!(fourth.contains("setup: not skipped, the lock files are others than the base branch's"), "{fourth}");
     assert!(fourth.contains("\nwarm\n"), "{fourth}");
     job.nothing_left();
@@ -253,7 +249,7 @@ fn a_kept_setup_that_was_changed_is_removed_and_the_run_goes_on() {
     let at = bytes.windows(6).position(|window| window == b"set-up").expect("the content");
     bytes[at..at + 6].copy_from_slice(b"evil!!");
     std::fs::write(&path, bytes).expect("written");
-    let (second, _) = log_of_a_run(&job, 0);
+    let second = log_of_a_run(&job, 0);
     assert!(second.contains("was removed: its archive has another hash than its name"), "{second}");
     assert!(
         second.contains("\ncold\n") && second.contains("cache: kept 2 files") && !second.contains("evil"),
@@ -267,7 +263,7 @@ fn a_kept_setup_that_was_changed_is_removed_and_the_run_goes_on() {
     // A directory that others can change.
     let open = std::os::unix::fs::PermissionsExt::from_mode(0o777);
     std::fs::set_permissions(job.world.path("setups"), open).expect("a mode");
-    let (third, _) = log_of_a_run(&job, 0);
+    let third = log_of_a_run(&job, 0);
     assert!(third.starts_with("cache: not used: the directory ") && third.contains("is open to others"), "{third}");
     assert!(archives(&job).is_empty());
     job.nothing_left();
@@ -302,7 +298,7 @@ fn a_setup_that_fails_or_leaves_what_could_do_harm_is_not_kept() {
         let mut job = job(&run, &commands(&["echo a > w; git add w; git commit -qm w; git push -q origin HEAD"]));
         is_base(&job);
         job.args.extend(["--cwd".to_owned(), job.checkout.display().to_string()]);
-        let (log, _) = log_of_a_run(&job, code);
+        let log = log_of_a_run(&job, code);
         assert!(log.contains(why) && !log.contains("cache: kept"), "{more}: {log}");
         assert!(archives(&job).is_empty(), "{more}: it is kept");
         job.nothing_left();
@@ -316,15 +312,15 @@ fn a_checkout_with_links_gets_no_cache() {
     let mut job = job(setup, &commands(&["echo a > w; git add w; git commit -qm w; git push -q origin HEAD"]));
     is_base(&job);
     job.args.extend(["--cwd".to_owned(), job.checkout.display().to_string()]);
-    let (first, _) = log_of_a_run(&job, 0);
+    let first = log_of_a_run(&job, 0);
     assert!(first.contains("cache: kept 2 files with 1 MiB, without 1 such as CLAUDE.md and .git"), "{first}");
-    let (second, _) = log_of_a_run(&job, 0);
+    let second = log_of_a_run(&job, 0);
     assert!(second.contains("cache: hit, 2 files"), "{second}");
     std::os::unix::fs::symlink("/home/node/.claude", job.checkout.join("deps")).expect("a link");
     git(&job, &["add", "deps"]);
     git(&job, &["-c", "user.name=S", "-c", "user.email=s@bottle.test", "commit", "--quiet", "-m", "A link"]);
     // The setup itself follows the link, and is stopped for that.
-    let (third, _) = log_of_a_run(&job, 1);
+    let third = log_of_a_run(&job, 1);
     assert!(third.contains("cache: not used, ") && third.contains("deps is a link"), "{third}");
     job.nothing_left();
 }
