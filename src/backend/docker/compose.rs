@@ -109,9 +109,10 @@ impl Project {
     }
 }
 
-/// The end of what Compose complained about.
+/// The end of what Compose complained about; its warnings stand before what ended it, and are none of it.
 fn last_words(ended: &ExitOutput) -> String {
     let complaint = ended.complaint();
-    let lines: Vec<&str> = complaint.lines().filter(|line| !line.trim().is_empty()).collect();
+    let is_told = |line: &&str| !line.trim().is_empty() && !line.contains(" level=warning msg=");
+    let lines: Vec<&str> = complaint.lines().filter(is_told).collect();
     brief(&lines[lines.len().saturating_sub(3)..].join("; "))
 }

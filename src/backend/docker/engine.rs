@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bollard::Docker;
 use bollard::errors::Error;
-use bollard::models::SystemVersion;
+use bollard::models::{SystemInfo, SystemVersion};
 use bollard::query_parameters::{ListNetworksOptionsBuilder, WaitContainerOptionsBuilder};
 use futures_util::StreamExt as _;
 
@@ -22,8 +22,9 @@ pub(crate) async fn connect() -> Result<Docker, Failure> {
             .hint("start it (`systemctl start docker`), and see `bottle-runner doctor` for what else is missing")
     };
     let docker = Docker::connect_with_defaults().map_err(|error| down(&error))?;
-    match tokio::time::timeout(Duration::from_secs(10), docker.version()).await {
-        Ok(Ok(version)) => unfit(&version).map_or(Ok(docker), Err),
+    let asked = async { tokio::try_join!(docker.version(), docker.info()) };
+    match tokio::time::timeout(Duration::from_secs(10), asked).await {
+        Ok(Ok((version, info))) => unfit(&version).or_else(|| without_limits(&info)).map_or(Ok(docker), Err),
         Ok(Err(error)) => Err(down(&error)),
         Err(_) => Err(Failure::machine("the Docker engine does not answer within 10 s")
             .hint("look at its log (`journalctl -u docker`) and restart it")),
@@ -41,6 +42,21 @@ fn unfit(version: &SystemVersion) -> Option<Failure> {
         Failure::machine(what)
             .hint("use Docker's engine (DOCKER_HOST says where), or `--backend bubblewrap`, which needs none"),
     )
+}
+
+/// Why an engine can't hold a bottle to its limits. Without control groups of its own, as rootless Docker on cgroup v1, it starts a
+/// container all the same, and leaves the limits of memory and processes out with a warning.
+fn without_limits(info: &SystemInfo) -> Option<Failure> {
+    let limits = [("processors", info.cpu_cfs_quota), ("memory", info.memory_limit), ("processes", info.pids_limit)];
+    let lacking: Vec<&str> = limits.iter().filter(|(_, held)| *held != Some(true)).map(|(of, _)| *of).collect();
+    if lacking.is_empty() {
+        return None;
+    }
+    let what = format!("the engine holds no container to limits of {}", lacking.join(", "));
+    Some(Failure::machine(what).hint(
+        "give it control groups (rootless Docker needs cgroup v2 and systemd, see \
+         https://docs.docker.com/engine/security/rootless/tips/#limiting-resources), or use `--backend bubblewrap`",
+    ))
 }
 
 /// The engine's own words, without the library's around them.
@@ -149,6 +165,26 @@ mod tests {
             {"Name":"Engine","Version":"28.2.2","Details":{"ApiVersion":"1.50"}},{"Name":"containerd","Version":"1.7.24"}]}"#,
         );
         assert!(unfit(&docker).is_none());
+    }
+
+    #[test]
+    fn an_engine_without_a_limit_is_told() {
+        // As Docker 28.5.2 answers /info as root, and rootless on cgroup v1, but for parts that say nothing here.
+        for (answer, lacks) in [
+            (r#"{"MemoryLimit":true,"SwapLimit":true,"CpuCfsQuota":true,"PidsLimit":true,"CgroupVersion":"1"}"#, None),
+            (r#"{"MemoryLimit":true,"SwapLimit":false,"CpuCfsQuota":true,"PidsLimit":true,"CgroupVersion":"1"}"#, None),
+            (
+                r#"{"MemoryLimit":false,"CpuCfsQuota":false,"PidsLimit":false,"CgroupDriver":"none","CgroupVersion":"1"}"#,
+                Some("processors, memory, processes"),
+            ),
+            (r#"{"MemoryLimit":true,"CpuCfsQuota":true,"PidsLimit":false}"#, Some("processes")),
+            (r#"{"MemoryLimit":true,"CpuCfsQuota":true}"#, Some("processes")),
+            ("{}", Some("processors, memory, processes")),
+        ] {
+            let info: SystemInfo = serde_json::from_str(answer).expect("an answer");
+            let told = without_limits(&info).map(|failure| failure.what);
+            assert_eq!(told, lacks.map(|of| format!("the engine holds no container to limits of {of}")), "{answer}");
+        }
     }
 
     #[test]
