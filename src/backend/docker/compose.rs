@@ -109,10 +109,14 @@ impl Project {
     }
 }
 
-/// The end of what Compose complained about; its warnings stand before what ended it, and are none of it.
+/// The end of what Compose complained about. Its warnings and what it tells of its progress stand before what ended it, and are none of it.
 fn last_words(ended: &ExitOutput) -> String {
     let complaint = ended.complaint();
-    let is_told = |line: &&str| !line.trim().is_empty() && !line.contains(" level=warning msg=");
+    let is_progress = |line: &str| ["Container ", "Network ", "Volume "].iter().any(|of| line.starts_with(of));
+    let is_told = |line: &&str| {
+        let line = line.trim();
+        !line.is_empty() && !is_progress(line) && !line.contains(" level=warning msg=")
+    };
     let lines: Vec<&str> = complaint.lines().filter(is_told).collect();
     brief(&lines[lines.len().saturating_sub(3)..].join("; "))
 }

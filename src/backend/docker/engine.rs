@@ -24,7 +24,9 @@ pub(crate) async fn connect() -> Result<Docker, Failure> {
     let docker = Docker::connect_with_defaults().map_err(|error| down(&error))?;
     let asked = async { tokio::try_join!(docker.version(), docker.info()) };
     match tokio::time::timeout(Duration::from_secs(10), asked).await {
-        Ok(Ok((version, info))) => unfit(&version).or_else(|| without_limits(&info)).map_or(Ok(docker), Err),
+        Ok(Ok((version, info))) => {
+            unfit(&version).or_else(|| gvisor(&info)).or_else(|| without_limits(&info)).map_or(Ok(docker), Err)
+        }
         Ok(Err(error)) => Err(down(&error)),
         Err(_) => Err(Failure::machine("the Docker engine does not answer within 10 s")
             .hint("look at its log (`journalctl -u docker`) and restart it")),
@@ -42,6 +44,19 @@ fn unfit(version: &SystemVersion) -> Option<Failure> {
         Failure::machine(what)
             .hint("use Docker's engine (DOCKER_HOST says where), or `--backend bubblewrap`, which needs none"),
     )
+}
+
+/// Why a bottle can't be in gVisor. The doors' container ends there, and the kernel that the guest sees tells neither of its seccomp
+/// filter nor of its rights, so that the seal can't be proved.
+fn gvisor(info: &SystemInfo) -> Option<Failure> {
+    let name = info.default_runtime.as_deref()?;
+    let path = info.runtimes.iter().flatten().find(|(of, _)| *of == name).and_then(|(_, runtime)| runtime.path.as_deref());
+    let is_runsc = |path: &str| path.rsplit('/').next().is_some_and(|program| program.starts_with("runsc"));
+    if !is_runsc(name) && !path.is_some_and(is_runsc) {
+        return None;
+    }
+    let what = format!("the engine's default runtime is gVisor ({name}), in which the seal of a bottle can't be proved");
+    Some(Failure::machine(what).hint("use an engine whose `default-runtime` is runc, or `--backend bubblewrap`"))
 }
 
 /// Why an engine can't hold a bottle to its limits. Without control groups of its own, as rootless Docker on cgroup v1, it starts a
@@ -82,15 +97,20 @@ pub(crate) fn explain(error: &Error) -> String {
 /// The most of an engine's words that a person wants in one message.
 const LONGEST: usize = 300;
 
-/// Words of an engine or of a tool of its, on one line and of a sane length: some answer with a page.
+/// How much of it is the end.
+const CAUSE: usize = 120;
+
+/// Words of an engine or of a tool of its, on one line and of a sane length: some answer with a page. What is left out is in the middle,
+/// because nested errors end with their cause.
 pub(crate) fn brief(text: &str) -> String {
     let words: Vec<&str> = text.split_whitespace().collect();
     let line = words.join(" ");
     if line.chars().count() <= LONGEST {
         return line;
     }
-    let start: String = line.chars().take(LONGEST).collect();
-    format!("{start} …")
+    let start: String = line.chars().take(LONGEST - CAUSE).collect();
+    let end: String = line.chars().skip(line.chars().count() - CAUSE).collect();
+    format!("{start} … {end}")
 }
 
 /// The HTTP status of the engine's answer.
@@ -168,6 +188,23 @@ mod tests {
     }
 
     #[test]
+    fn gvisor_is_told_by_its_program() {
+        // As Docker 20.10 answers /info with it, but for parts that say nothing here.
+        for (name, path, is) in [
+            ("runsc", "/usr/local/bin/runsc", true),
+            ("sandbox", "/usr/bin/runsc-2026", true),
+            ("runc", "runc", false),
+            ("kata", "/opt/runscape/kata", false),
+        ] {
+            let answer = format!(
+                r#"{{"DefaultRuntime":"{name}","Runtimes":{{"runc":{{"path":"runc"}},"{name}":{{"path":"{path}","runtimeArgs":["--host-uds=all"]}}}}}}"#
+            );
+            let info: SystemInfo = serde_json::from_str(&answer).expect("an answer");
+            assert_eq!(gvisor(&info).is_some(), is, "{answer}");
+        }
+    }
+
+    #[test]
     fn an_engine_without_a_limit_is_told() {
         // As Docker 28.5.2 answers /info as root, and rootless on cgroup v1, but for parts that say nothing here.
         for (answer, lacks) in [
@@ -193,7 +230,9 @@ mod tests {
             format!("container create: opening seccomp profile failed:\n open {{{}", "\"names\": 1,\n ".repeat(1000));
         let line = brief(&page);
         assert!(line.starts_with("container create: opening seccomp profile failed: open {\"names\""), "{line}");
-        assert!(line.chars().count() <= LONGEST + 2 && !line.contains('\n'), "{line}");
+        assert!(line.chars().count() <= LONGEST + 3 && !line.contains('\n'), "{line}");
+        let nested = brief(&format!("failed to create task: {}: no space left", "failed to do it: ".repeat(100)));
+        assert!(nested.starts_with("failed to create task: ") && nested.ends_with(": no space left"), "{nested}");
         assert_eq!(brief("no space left\n"), "no space left");
     }
 }
