@@ -49,6 +49,8 @@ pub(crate) struct AgentSession<'r> {
     bottle: &'r dyn Bottle,
     plan: &'r BottlePlan,
     env: GuestEnv,
+    /// Arguments that the plan does not know.
+    arguments: &'static [&'static str],
     events: &'r Events,
     transcript: LineFile,
     watch: LimitWatch,
@@ -68,6 +70,7 @@ impl<'r> AgentSession<'r> {
         bottle: &'r dyn Bottle,
         plan: &'r BottlePlan,
         env: &GuestEnv,
+        arguments: &'static [&'static str],
         record: &RunRecord,
         events: &'r Events,
     ) -> Result<Self, Failure> {
@@ -75,6 +78,7 @@ impl<'r> AgentSession<'r> {
             bottle,
             plan,
             env: env.clone(),
+            arguments,
             events,
             transcript: record.lines(RecordFile::Transcript)?,
             watch: LimitWatch::new(plan),
@@ -124,8 +128,11 @@ impl<'r> AgentSession<'r> {
         let begun = Instant::now();
         let deadline = *self.started.get_or_insert(begun) + Duration::from(self.time_limit());
         self.attempts += 1;
-        let exec = exec.and_then(|exec| match begun < deadline {
-            true => Ok(exec),
+        let exec = exec.and_then(|mut exec| match begun < deadline {
+            true => {
+                exec.argv.extend(self.arguments.iter().map(|argument| (*argument).to_owned()));
+                Ok(exec)
+            }
             false => Err((Code::Limit, self.time_reached())),
         });
         let ended = match exec {

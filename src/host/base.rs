@@ -104,6 +104,11 @@ impl Base {
         self.revision.is_some()
     }
 
+    /// The commit; none: there is none yet.
+    pub(crate) fn commit(&self) -> Option<&ObjectId> {
+        self.revision.as_ref()
+    }
+
     /// The commit, where it is one of the base branch; none where the checkout knows of no other and its own stands in for it.
     pub(crate) fn commit_of_branch(&self) -> Option<&ObjectId> {
         self.revision.as_ref().filter(|_| self.is_branch)
@@ -131,12 +136,11 @@ impl Base {
         (ended.code == 0).then_some(ended.stdout)
     }
 
-    /// The files below a directory as the base revision has them: path, whether executable, content. All or none.
-    pub(crate) async fn files(&self, dir: &str) -> Vec<(String, bool, Vec<u8>)> {
+    /// These files and the files below these directories as the base revision has them: path, whether executable, content. All or none.
+    pub(crate) async fn files(&self, paths: &[&str]) -> Vec<(String, bool, Vec<u8>)> {
         let Some(base) = self.revision.as_ref() else { return vec![] };
-        let list = Program::git(&self.repository, &["ls-tree", "-r", "-z", "--full-tree", base.as_str(), "--", dir])
-            .run()
-            .await;
+        let list = [&["ls-tree", "-r", "-z", "--full-tree", base.as_str(), "--"], paths].concat();
+        let list = Program::git(&self.repository, &list).run().await;
         let Ok(list) = list else { return vec![] };
         let listed = String::from_utf8_lossy(&list.stdout).into_owned();
         // Links and submodules would point at something the base branch does not hold.

@@ -76,7 +76,7 @@ async fn skills(plan: &BottlePlan, base: Option<&Base>, mut files: Tree) -> Resu
     for skill in &plan.skills {
         let directory = &skill.directory;
         let found = match base {
-            Some(base) => base.files(&directory.from).await,
+            Some(base) => base.files(&[&directory.from]).await,
             None => vec![],
         };
         if found.is_empty() {

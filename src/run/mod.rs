@@ -4,7 +4,7 @@
 //! the pull request has moved while the run waited for its lease. The phases: `claimed` → `launched` → `provisioned` → `sealed`
 //! → `setup` → `worked` → `verified` → `unmoved` → `pushed`, and from wherever the run stands `collected` → `published`. Beside them:
 //! `credentials` (new ones, to the doors), `mode` (where the work comes from), `handoff` (another job's work), `keep` (work that is not pushed), `cache` (what a setup finds of an earlier one), `services` (waited for),
-//! `checks` (what is looked at to verify), `listen` (people's comments meanwhile), `outputs` (what the agent wanted written), `files` (that it handed in), `commit_files` (those that findings can be about), `outcome`.
+//! `checks` (what is looked at to verify), `listen` (people's comments meanwhile), `outputs` (what the agent wanted written), `files` (that it handed in), `commit_files` (those that findings can be about), `project_config` (what the agent goes by of the repository's own), `outcome`.
 //!
 //! Always: no agent before the seal is proved and the setup's ways out are closed, no push before the pull request's head was looked at again, no pull request and no
 //! review after the lease is lost. Whatever happens after the first container may exist, the logs are collected and everything is
@@ -26,6 +26,7 @@ mod mode;
 mod outcome;
 mod outputs;
 mod planning;
+mod project_config;
 mod provisioned;
 mod published;
 mod pushed;
@@ -65,6 +66,7 @@ use launched::Launched;
 pub(crate) use mode::RunMode;
 use outcome::{one_line, outcome};
 pub(crate) use planning::Planning;
+use project_config::ProjectConfig;
 use provisioned::Provisioned;
 use published::Published;
 use pushed::Pushed;
@@ -104,6 +106,8 @@ struct RunProgress {
     /// The commits that were in the guest before the agent began, kept where the agent can't change them.
     starts: Vec<ObjectId>,
     pushed: Option<Pushed>,
+    /// What the agent goes by of the repository's own.
+    project_config: ProjectConfig,
     /// The files that the agent has handed in.
     files: files::TakenFiles,
     /// The files that the agent's findings can be about.

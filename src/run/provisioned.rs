@@ -5,7 +5,7 @@ use bottle_types::door;
 
 use super::launched::Launched;
 use super::mode::RunMode;
-use super::{LiveRun, commit_files, services};
+use super::{LiveRun, commit_files, project_config, services};
 use crate::backend::{Side, Tree};
 use crate::exit::Failure;
 use crate::provision::{self, GuestEnv};
@@ -25,9 +25,12 @@ impl<'r> Provisioned<'r> {
         context.events.phase(Phase::Provision);
         let bundle = bring_in(&run, seed);
         let guest = provision::all(run.bottle, context.plan, &context.inputs.guest_inputs, bundle, context.events);
-        let (guest, ()) = tokio::try_join!(guest, services::ready(&run))?;
+        let ready = async { tokio::try_join!(guest, services::ready(&run)) };
+        let (ready, of_base) = tokio::join!(ready, project_config::read(&context));
+        let (guest, ()) = ready?;
         run.progress.starts = guest.starts;
         run.progress.commit_files = commit_files::list(&run).await;
+        run.progress.project_config = project_config::bring(&run, of_base).await?;
         let mut env = guest.env;
         let generated = context.plan.services.iter().flat_map(|service| service.generated.values());
         for variable in generated {

@@ -50,7 +50,8 @@ impl<'r> Worked<'r> {
         }
         let (manifest, forge, secrets) = (&inputs.manifest, inputs.forge.as_ref(), &inputs.secrets);
         let context = ApprovalContext { bottle, plan, manifest, forge, secrets, events, cancel };
-        let session = AgentSession::new(bottle, plan, &env, run.record, events)?;
+        let config = run.progress.project_config.arguments();
+        let session = AgentSession::new(bottle, plan, &env, config, run.record, events)?;
         let agent = WorkingAgent { session, follower: Follower::new(context, heard) };
         let mut worked = Self { run, env, agent: Some(agent) };
         worked.attempt(None).await?;

@@ -56,8 +56,11 @@ pub(crate) fn credential_uses(dir: &Path) -> Result<Vec<AuditedCredential>, Audi
     if !dir.join(RecordFile::Metadata).is_file() {
         return Err(AuditError::NoRecord(dir.to_owned()));
     }
-    let plan: BottlePlan = serde_json::from_str(&text(dir, RecordFile::Plan)?)
-        .map_err(|error| AuditError::Line { file: RecordFile::Plan, line: error.line(), error })?;
+    let plan: BottlePlan = serde_json::from_str(&text(dir, RecordFile::Plan)?).map_err(|error| AuditError::Line {
+        file: RecordFile::Plan,
+        line: error.line(),
+        error,
+    })?;
     let mut all: Vec<AuditedCredential> = plan
         .secrets
         .iter()
@@ -130,7 +133,8 @@ fn unrecorded(plan: &BottlePlan, name: &str, used_by: &[String]) -> Vec<String> 
         .map(|upstream| format!("each fetch from {} and each question to it uses it too", upstream.name))
         .collect();
     if used_by.iter().any(|user| user == FORGE_USER) {
-        not_counted.push("the runner's own calls to the forge use it too; outputs.jsonl has what they wrote".to_owned());
+        not_counted
+            .push("the runner's own calls to the forge use it too; outputs.jsonl has what they wrote".to_owned());
     }
     not_counted
 }
@@ -142,9 +146,10 @@ fn text(dir: &Path, file: RecordFile) -> Result<String, AuditError> {
 
 fn lines<T: DeserializeOwned>(dir: &Path, file: RecordFile) -> Result<Vec<T>, AuditError> {
     let text = text(dir, file)?;
-    let read = text.lines().enumerate().map(|(at, line)| {
-        serde_json::from_str(line).map_err(|error| AuditError::Line { file, line: at + 1, error })
-    });
+    let read = text
+        .lines()
+        .enumerate()
+        .map(|(at, line)| serde_json::from_str(line).map_err(|error| AuditError::Line { file, line: at + 1, error }));
     read.collect()
 }
 

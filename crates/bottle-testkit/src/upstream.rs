@@ -137,7 +137,8 @@ impl Upstream {
         self.at(&[&["git", "--git-dir", &self.path], args].concat())
     }
 
-    fn url(&self, host: &str) -> String {
+    /// Gives its address below a name of its server.
+    pub fn url(&self, host: &str) -> String {
         format!("ssh://{}@{host}:{}{}", self.user, self.port, self.path)
     }
 

@@ -50,12 +50,14 @@ fn unfit(version: &SystemVersion) -> Option<Failure> {
 /// filter nor of its rights, so that the seal can't be proved.
 fn gvisor(info: &SystemInfo) -> Option<Failure> {
     let name = info.default_runtime.as_deref()?;
-    let path = info.runtimes.iter().flatten().find(|(of, _)| *of == name).and_then(|(_, runtime)| runtime.path.as_deref());
+    let path =
+        info.runtimes.iter().flatten().find(|(of, _)| *of == name).and_then(|(_, runtime)| runtime.path.as_deref());
     let is_runsc = |path: &str| path.rsplit('/').next().is_some_and(|program| program.starts_with("runsc"));
     if !is_runsc(name) && !path.is_some_and(is_runsc) {
         return None;
     }
-    let what = format!("the engine's default runtime is gVisor ({name}), in which the seal of a bottle can't be proved");
+    let what =
+        format!("the engine's default runtime is gVisor ({name}), in which the seal of a bottle can't be proved");
     Some(Failure::machine(what).hint("use an engine whose `default-runtime` is runc, or `--backend bubblewrap`"))
 }
 

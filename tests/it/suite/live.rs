@@ -10,28 +10,30 @@ use crate::job::{Job, ended_with, manifest};
 const RUNNER_RENEWS: &str = "what asks and renews is the runner, whatever the bottle is made of";
 
 /// The API's stand-in on the engine's bridge address.
-fn api(job: &Job) -> Server {
+pub(super) fn api(job: &Job) -> Server {
     let address = &job.upstream.address;
     Server::start(&job.world, "model_api.py", address, &["api.anthropic.com"], &[])
+}
+
+/// The manifest of a job whose model is the stand-in.
+pub(super) fn live_manifest(job: &Job, api: &Server) -> String {
+    let (port, address) = (&api.port, &job.upstream.address);
+    manifest(&job.upstream)
+        .replace(
+            "env: { PYTHONDONTWRITEBYTECODE: \"1\" }",
+            &format!("env: {{ ANTHROPIC_BASE_URL: \"https://api.anthropic.com:{port}\" }}"),
+        )
+        .replace("- host: api.anthropic.com\n", &format!("- host: api.anthropic.com\n          port: {port}\n"))
+        .replace("extra_hosts: { ", &format!("extra_hosts: {{ api.anthropic.com: {address}, "))
+        .replace("    git:\n", &format!("    pipelock: {{ allow_private: [\"{address}/32\"] }}\n    git:\n"))
+        .replace("python3 -m unittest", "true")
 }
 
 shared!(a_live_run_gets_its_credential_on_the_way_and_can_be_replayed: docker, bubblewrap, smolmachines);
 fn a_live_run_gets_its_credential_on_the_way_and_can_be_replayed() {
     let mut job = Job::new("");
     let api = api(&job);
-    let text = manifest(&job.upstream)
-        .replace(
-            "env: { PYTHONDONTWRITEBYTECODE: \"1\" }",
-            &format!("env: {{ ANTHROPIC_BASE_URL: \"https://api.anthropic.com:{}\" }}", api.port),
-        )
-        .replace("- host: api.anthropic.com\n", &format!("- host: api.anthropic.com\n          port: {}\n", api.port))
-        .replace("from: ANTHROPIC_API_KEY", "from: BOTTLE_TEST_TOKEN")
-        .replace("extra_hosts: { ", &format!("extra_hosts: {{ api.anthropic.com: {}, ", job.upstream.address))
-        .replace(
-            "    git:\n",
-            &format!("    pipelock: {{ allow_private: [\"{}/32\"] }}\n    git:\n", job.upstream.address),
-        )
-        .replace("python3 -m unittest", "true");
+    let text = live_manifest(&job, &api).replace("from: ANTHROPIC_API_KEY", "from: BOTTLE_TEST_TOKEN");
     let manifest = job.world.write("live.yml", &text).display().to_string();
     job.without_replay();
     job.args.extend(["--manifest".to_owned(), manifest]);
@@ -67,20 +69,8 @@ shared!(an_upstream_that_nobody_trusts_gets_no_credential: docker, bubblewrap, s
 fn an_upstream_that_nobody_trusts_gets_no_credential() {
     let mut job = Job::new("");
     let api = api(&job);
-    let text = manifest(&job.upstream)
-        .replace(
-            "env: { PYTHONDONTWRITEBYTECODE: \"1\" }",
-            &format!(
-                "env: {{ ANTHROPIC_BASE_URL: \"https://api.anthropic.com:{}\", CLAUDE_CODE_MAX_RETRIES: \"0\" }}",
-                api.port
-            ),
-        )
-        .replace("- host: api.anthropic.com\n", &format!("- host: api.anthropic.com\n          port: {}\n", api.port))
-        .replace("extra_hosts: { ", &format!("extra_hosts: {{ api.anthropic.com: {}, ", job.upstream.address))
-        .replace(
-            "    git:\n",
-            &format!("    pipelock: {{ allow_private: [\"{}/32\"] }}\n    git:\n", job.upstream.address),
-        );
+    let text = live_manifest(&job, &api)
+        .replace("env: { ANTHROPIC_BASE_URL", "env: { CLAUDE_CODE_MAX_RETRIES: \"0\", ANTHROPIC_BASE_URL");
     let manifest = job.world.write("live.yml", &text).display().to_string();
     job.without_replay();
     job.args.extend(["--manifest".to_owned(), manifest]);

@@ -10,6 +10,7 @@ mod deaths;
 mod live;
 mod main_job;
 mod mend;
+mod project_config;
 pub(crate) mod promises;
 mod seal;
 pub(crate) mod services;

@@ -1,0 +1,107 @@
+//! What Claude Code goes by of the repository's own: instructions, rules, skills, agents, commands, settings, hooks and servers.
+//!
+//! Always: these are the base branch's. Work that starts at the base branch's own commit has them where they are. Any other start is a
+//! proposed change, or an agent's earlier work: there Claude Code reads nothing of it, and the base branch's words are put into its home. Settings,
+//! hooks and servers are not, because they name programs in the repository, which the change may have written.
+
+use bottle_plan::plan::BottlePlan;
+
+use super::{LiveRun, RunContext, RunMode};
+use crate::backend::{Side, Tree};
+use crate::exit::Failure;
+use crate::host::Base;
+
+/// Directories of `.claude` that are words alone.
+const WORDS: [&str; 4] = ["rules", "skills", "agents", "commands"];
+
+/// Where Claude Code takes its configuration from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum ProjectConfig {
+    /// The agent's home and the repository.
+    Repository,
+    /// The agent's home alone.
+    #[default]
+    Home,
+}
+
+impl ProjectConfig {
+    /// The arguments that say so to Claude Code.
+    pub(crate) fn arguments(self) -> &'static [&'static str] {
+        match self {
+            Self::Repository => &[],
+            Self::Home => &["--setting-sources", "user"],
+        }
+    }
+}
+
+/// A file of the base branch: path, whether executable, content.
+type BaseFile = (String, bool, Vec<u8>);
+
+/// Reads what the base branch has of it; nothing where no agent is started.
+pub(super) async fn read(context: &RunContext<'_>) -> Vec<BaseFile> {
+    match (&context.inputs.mode, &context.inputs.planning.base) {
+        (RunMode::Live | RunMode::Replay(_), Some(base)) => base.files(&["CLAUDE.md", "AGENTS.md", ".claude"]).await,
+        _ => vec![],
+    }
+}
+
+/// Decides it for the commit at which the work starts, and puts the base branch's words into the agent's home where they are needed.
+pub(super) async fn bring(run: &LiveRun<'_>, files: Vec<BaseFile>) -> Result<ProjectConfig, Failure> {
+    let context = &run.context;
+    let is_agents = matches!(context.inputs.mode, RunMode::Live | RunMode::Replay(_));
+    let (true, Some(start)) = (is_agents, run.progress.starts.last()) else { return Ok(ProjectConfig::Home) };
+    let config = match context.inputs.planning.base.as_ref().and_then(Base::commit) {
+        Some(commit) if commit == start => ProjectConfig::Repository,
+        _ => ProjectConfig::Home,
+    };
+    let (tree, told) = words(context.plan, &files, config);
+    if config == ProjectConfig::Home {
+        let goes_by =
+            if told.is_empty() { "nothing of either".to_owned() } else { format!("the base branch's {told}") };
+        context.events.note(format!(
+            "the work does not start at the base branch's own commit, so Claude Code goes by {goes_by}, and not by the configuration in the repository"
+        ));
+    }
+    if !tree.nodes.is_empty() {
+        run.bottle.copy_in(Side::Guest, tree).await.map_err(Failure::machine)?;
+    }
+    Ok(config)
+}
+
+/// The base branch's words, where Claude Code finds them in the agent's home; and their names for people.
+fn words(plan: &BottlePlan, files: &[BaseFile], config: ProjectConfig) -> (Tree, String) {
+    let (home, owner) = (format!("{}/.claude", plan.guest.home), plan.guest.uid);
+    let has = |name: &str| files.iter().any(|(path, _, _)| path == name);
+    let has_claude_md = has("CLAUDE.md") || has(".claude/CLAUDE.md");
+    let mut tree = Tree::new();
+    let mut told: Vec<&str> = vec![];
+    let mut made = std::collections::BTreeSet::new();
+    for (path, executable, content) in files {
+        let place = match path.as_str() {
+            // Claude Code knows the other name by no other way.
+            "AGENTS.md" if !has_claude_md => "CLAUDE.md",
+            _ if config == ProjectConfig::Repository => continue,
+            ".claude/CLAUDE.md" if has("CLAUDE.md") => continue,
+            "CLAUDE.md" | "AGENTS.md" => path,
+            _ => match path.strip_prefix(".claude/") {
+                Some(below) if below == "CLAUDE.md" || is_words(below) => below,
+                _ => continue,
+            },
+        };
+        let name = place.split('/').next().unwrap_or(place);
+        if !told.contains(&name) {
+            told.push(name);
+        }
+        for (slash, _) in place.match_indices('/') {
+            if made.insert(place[..slash].to_owned()) {
+                tree = tree.directory(format!("{home}/{}", &place[..slash]), owner, 0o755);
+            }
+        }
+        tree = tree.file(format!("{home}/{place}"), owner, if *executable { 0o755 } else { 0o644 }, content.clone());
+    }
+    (tree, told.join(", "))
+}
+
+fn is_words(below: &str) -> bool {
+    below.split_once('/').is_some_and(|(directory, _)| WORDS.contains(&directory))
+}
