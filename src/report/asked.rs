@@ -128,9 +128,7 @@ mod tests {
             assert!(text.contains("P1 `GET https://a.example") && text.contains("denied by octo-"), "{text}");
             assert!(text.contains("````diff\n--- a/x\n+++ b/x\n+```\n"), "no fence of its own ends it: {text}");
         }
-        assert!(
-            page.contains(">What the agent asked for</h3>") && page.contains(">Allow it in the next run</h3>")
-        );
+        assert!(page.contains(">What the agent asked for</h3>") && page.contains(">Allow it in the next run</h3>"));
         assert!(!page.contains("<b>") || !page.contains("<b>`c`"), "{page}");
     }
 

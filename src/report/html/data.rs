@@ -332,7 +332,11 @@ fn request(line: &Access, texts: &Texts<'_>) -> Request {
         route: line.route,
         verdict: line.verdict,
         reason: short(line.reason.as_deref().unwrap_or_default()),
-        finding: line.finding.as_ref().map(|found| short(&format!("{} in {}", found.rule, found.at))).unwrap_or_default(),
+        finding: line
+            .finding
+            .as_ref()
+            .map(|found| short(&format!("{} in {}", found.rule, found.at)))
+            .unwrap_or_default(),
         proposal: line.proposal.map(|id| id.to_string()).unwrap_or_default(),
         status: line.status,
         sent: line.bytes_out,

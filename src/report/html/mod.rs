@@ -42,7 +42,8 @@ pub(super) fn render(events: &[TimedEvent], dir: &Path, mask: &dyn Fn(&str) -> S
     let mut data = data::read(events, dir, &mut texts);
     let (parts, cut) = texts.into_parts();
     if cut > 0 {
-        data.left_out.push(format!("{cut} long texts are not on this page, or not to their end: transcript.jsonl has them."));
+        data.left_out
+            .push(format!("{cut} long texts are not on this page, or not to their end: transcript.jsonl has them."));
     }
     let left_out = data.left_out.clone();
     let events: Vec<&RunEvent> = events.iter().map(|(_, event)| event).collect();

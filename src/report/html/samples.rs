@@ -84,7 +84,8 @@ impl Sample {
     fn message(&mut self, block: &Value) {
         self.now += 180;
         let message = json!({"id": format!("msg_{}", self.turns), "model": "claude-opus-5-5", "content": [block]});
-        let line = json!({"type": "assistant", "message": message, "parent_tool_use_id": null, "timestamp": self.time()});
+        let line =
+            json!({"type": "assistant", "message": message, "parent_tool_use_id": null, "timestamp": self.time()});
         self.line(TRANSCRIPT, &line);
     }
 
@@ -106,7 +107,10 @@ impl Sample {
         match reason {
             Some(reason) => {
                 line["reason"] = reason.into();
-                self.event(RunEvent::Refused { door: "egress".to_owned(), what: format!("{method} {host}{path}: {reason}") });
+                self.event(RunEvent::Refused {
+                    door: "egress".to_owned(),
+                    what: format!("{method} {host}{path}: {reason}"),
+                });
             }
             None => (line["route"], line["credential"]) = (0.into(), "ANTHROPIC_API_KEY".into()),
         }
@@ -186,7 +190,10 @@ pub(super) fn success() -> Sample {
     let mut sample = Sample::new("Words followed by punctuation are counted wrong");
     sample.now += 13_000;
     sample.event(RunEvent::Said { text: "Words are now found by what they are made of.".to_owned() });
-    sample.event(RunEvent::Refused { door: "git-gate".to_owned(), what: format!("{REF}: aws-access-token at deploy.toml:2") });
+    sample.event(RunEvent::Refused {
+        door: "git-gate".to_owned(),
+        what: format!("{REF}: aws-access-token at deploy.toml:2"),
+    });
     sample.verified(None, "...\nRan 3 tests in 0.001s\n\nOK");
     let sample = sample.end(Code::Done, "pushed bottle/issue-7 at 35692de6a330");
     for entry in fixture().read_dir().expect("the record") {
@@ -201,8 +208,15 @@ pub(super) fn refused_push() -> Sample {
     let mut sample = Sample::new("Deploy to the second region");
     sample.turn("I write the settings of the second region.");
     let content = "region = \"eu-west-1\"\naccess_key = \"***\"\nretries = 3\n";
-    let result = json!({"type": "create", "filePath": "/workspace/app/deploy.toml", "content": content, "structuredPatch": []});
-    sample.tool("Write", &json!({"file_path": "/workspace/app/deploy.toml", "content": content}), "File created", &result, false);
+    let result =
+        json!({"type": "create", "filePath": "/workspace/app/deploy.toml", "content": content, "structuredPatch": []});
+    sample.tool(
+        "Write",
+        &json!({"file_path": "/workspace/app/deploy.toml", "content": content}),
+        "File created",
+        &result,
+        false,
+    );
     let patch = json!({"filePath": "/workspace/app/main.py", "structuredPatch": [{"oldStart": 3, "oldLines": 4, "newStart": 3, "newLines": 5,
         "lines": [" def main():", "-    region = \"us-east-1\"", "+    settings = load(\"deploy.toml\")", "+    region = settings[\"region\"]", "     start(region)", " "]}]});
     sample.tool("Edit", &json!({"file_path": "/workspace/app/main.py"}), "updated", &patch, false);
@@ -211,7 +225,10 @@ pub(super) fn refused_push() -> Sample {
     let output = "remote: refused: aws-access-token at deploy.toml:2\n! [remote rejected] HEAD (refused)";
     sample.tool("Bash", &json!({"command": "git push origin HEAD"}), output, &Value::Null, true);
     sample.turn("The gate finds a key in deploy.toml. I can't do this without it.");
-    sample.event(RunEvent::Refused { door: "git-gate".to_owned(), what: format!("{REF}: aws-access-token at deploy.toml:2") });
+    sample.event(RunEvent::Refused {
+        door: "git-gate".to_owned(),
+        what: format!("{REF}: aws-access-token at deploy.toml:2"),
+    });
     sample.verified(Some("ended with 1"), "FAIL: test_region\nAssertionError: 'eu-west-1' != 'eu-west-2'\nRan 3 tests");
     sample.end(Code::Gate, "the gate refused the push: aws-access-token at deploy.toml:2")
 }
@@ -231,10 +248,28 @@ pub(super) fn denied_route() -> Sample {
 pub(super) fn approval() -> Sample {
     let mut sample = Sample::new("Read the price list");
     sample.turn("I need the list of prices and ask for the route.");
-    sample.proposal("P1", "GET https://prices.example /list.json", ProposalStatus::Asked, None, "the list is there and nowhere else");
+    sample.proposal(
+        "P1",
+        "GET https://prices.example /list.json",
+        ProposalStatus::Asked,
+        None,
+        "the list is there and nowhere else",
+    );
     sample.proposal("P2", "POST https://prices.example /**", ProposalStatus::Asked, None, "to write prices back");
-    sample.proposal("P1", "GET https://prices.example /list.json", ProposalStatus::Approved, Some("octo-maintainer"), "for this run");
-    sample.proposal("P2", "POST https://prices.example /**", ProposalStatus::Denied, Some("octo-maintainer"), "reading is enough");
+    sample.proposal(
+        "P1",
+        "GET https://prices.example /list.json",
+        ProposalStatus::Approved,
+        Some("octo-maintainer"),
+        "for this run",
+    );
+    sample.proposal(
+        "P2",
+        "POST https://prices.example /**",
+        ProposalStatus::Denied,
+        Some("octo-maintainer"),
+        "reading is enough",
+    );
     sample.request("GET", "prices.example", "/list.json", "allow", None);
     let diff = "--- a/claude-bottle.yml\n+++ b/claude-bottle.yml\n@@ -4,3 +4,4 @@\n   routes:\n+    - { host: prices.example, methods: [GET], paths: [/list.json] }\n";
     sample.event(RunEvent::Offer { diff: diff.to_owned() });
@@ -247,7 +282,9 @@ pub(super) fn approval() -> Sample {
 pub(super) fn crash() -> Sample {
     let mut sample = Sample::new("Rewrite the index in place");
     sample.turn("I begin with the largest file.");
-    sample.message(&json!({"type": "tool_use", "id": "toolu_last", "name": "Bash", "input": {"command": "./rewrite --all"}}));
+    sample.message(
+        &json!({"type": "tool_use", "id": "toolu_last", "name": "Bash", "input": {"command": "./rewrite --all"}}),
+    );
     sample.event(RunEvent::Warning { text: "the sandbox ended with signal 9 while the agent was at work".to_owned() });
     let sample = sample.end(Code::Machine, "the bottle died: the guest ended with signal 9");
     sample.append(RecordFile::Transcript, b"{\"type\":\"user\",\"message\":{\"content\":[{\"type\":\"tool_res");
@@ -266,9 +303,22 @@ pub(super) fn large(turns: usize, bytes: usize) -> Sample {
         let mut output = String::with_capacity(bytes + 200);
         while output.len() < bytes {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            let _ = writeln!(output, "[{:>6}] CC src/mod_{}/unit_{:08x}.o  -O2 -Wall  {} warnings", output.len(), state % 61, state >> 32, state % 3);
+            let _ = writeln!(
+                output,
+                "[{:>6}] CC src/mod_{}/unit_{:08x}.o  -O2 -Wall  {} warnings",
+                output.len(),
+                state % 61,
+                state >> 32,
+                state % 3
+            );
         }
-        sample.tool("Bash", &json!({"command": format!("make -C mod_{} V=1", turn * 7 % 61)}), &output, &Value::Null, turn % 17 == 3);
+        sample.tool(
+            "Bash",
+            &json!({"command": format!("make -C mod_{} V=1", turn * 7 % 61)}),
+            &output,
+            &Value::Null,
+            turn % 17 == 3,
+        );
         if turn % 5 == 0 {
             sample.request("GET", "registry.example", &format!("/pkg/{turn}"), "allow", None);
         }
@@ -309,7 +359,9 @@ pub(super) fn hostile(contents: &[String]) -> Sample {
         sample.event(RunEvent::Warning { text: content.clone() });
         sample.event(RunEvent::Offer { diff: content.clone() });
         let case = Case::passed(Suite::Verify, content.as_str(), std::time::Duration::ZERO);
-        sample.event(RunEvent::Case { case: Case { failure: Some(content.clone()), output: content.clone(), note: Some(content.clone()), ..case } });
+        sample.event(RunEvent::Case {
+            case: Case { failure: Some(content.clone()), output: content.clone(), note: Some(content.clone()), ..case },
+        });
         for ((_, text), into) in sample.files.iter_mut().zip(&mut lines) {
             into.push_str(&std::mem::take(text).replace(&format!("\"{MARK}\""), json));
         }

@@ -263,7 +263,9 @@ impl<'a> Sections<'a> {
             })
             .collect();
         let again = |case: &Case| {
-            cases.iter().any(|other| case.suite == Suite::Verify && case.failure.is_some() && other.attempt > case.attempt)
+            cases
+                .iter()
+                .any(|other| case.suite == Suite::Verify && case.failure.is_some() && other.attempt > case.attempt)
         };
         let failed = cases.iter().filter(|case| case.failure.is_some() && !again(case)).count();
         let passed = cases.iter().filter(|case| case.failure.is_none()).count();

@@ -96,7 +96,8 @@ fn nothing_of_a_hostile_record_becomes_markup_or_is_hidden() {
     let plain = samples::hostile(&harmless).page();
     let parts = |tags: Vec<String>| tags.into_iter().filter(|tag| !tag.contains("id=\"part-")).collect::<Vec<_>>();
     // An output that is empty has no place to be folded in: the one difference that a content can make.
-    let filled = contents.iter().map(|json| if json == "\"\"" { "\"x\"".to_owned() } else { json.clone() }).collect::<Vec<_>>();
+    let filled =
+        contents.iter().map(|json| if json == "\"\"" { "\"x\"".to_owned() } else { json.clone() }).collect::<Vec<_>>();
     let (ours, theirs) = (parts(tags(&plain)), parts(tags(&samples::hostile(&filled).page())));
     let closing = |tags: &[String]| tags.iter().filter(|tag| *tag != "</script>").cloned().collect::<Vec<_>>();
     assert_eq!(closing(&ours), closing(&theirs), "the same markup, whatever the contents are");
@@ -140,7 +141,8 @@ fn every_hostile_content_is_readable_in_every_field() {
         let whole: &str = &visible(super::visible::beginning(&content, MAX_TEXT_BYTES));
         assert!(whole.is_empty() || all.iter().any(|text| text == whole), "the tool's output is whole: {content:.60}");
         // The part that needs no script: the title, what was refused, the case.
-        let escaped = |text: &str| text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;");
+        let escaped =
+            |text: &str| text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;");
         let piece = escaped(beginning_of(&shown));
         assert!(page.matches(&piece).count() >= 8, "{piece:?} is readable without a script");
     }
@@ -227,7 +229,10 @@ fn secrets_are_masked_in_the_data_too() {
     let sample = sample.end(Code::Done, &secret);
     // In a spelling that the mask of the record's files does not know.
     let spelled: String = secret.chars().map(|c| format!("\\u{:04x}", c as u32)).collect();
-    sample.append(RecordFile::Transcript, format!("{{\"type\":\"user\",\"message\":{{\"content\":\"{spelled}\"}}}}\n").as_bytes());
+    sample.append(
+        RecordFile::Transcript,
+        format!("{{\"type\":\"user\",\"message\":{{\"content\":\"{spelled}\"}}}}\n").as_bytes(),
+    );
     let page = super::render(&sample.events, sample.dir.path(), &|text| text.replace(&secret, "***"));
     assert!(!page.contains(&secret) && !texts(&page).iter().any(|text| text.contains(&secret)));
     assert!(texts(&page).iter().any(|text| text == "***"));
@@ -240,7 +245,8 @@ fn the_page_loads_nothing_and_runs_its_own_script_alone() {
     assert!(page.contains(&format!("script-src 'sha256-{}'", hash)) && page.contains("default-src 'none'"));
     assert!(page.contains(&format!("<script>{SCRIPT}</script>")), "as it was hashed");
     assert!(page.contains(&format!("<style>{STYLE}</style>")));
-    for name in ["innerHTML", "outerHTML", "insertAdjacent", "document.write", "eval(", "fetch(", "XMLHttp", "import("] {
+    for name in ["innerHTML", "outerHTML", "insertAdjacent", "document.write", "eval(", "fetch(", "XMLHttp", "import("]
+    {
         let used = SCRIPT.lines().filter(|line| line.contains(name) && !line.trim_start().starts_with("//")).count();
         assert_eq!(used, 0, "{name}");
     }
@@ -256,7 +262,8 @@ fn the_hash_is_the_one_that_the_command_prints() {
     }
     let page = sample.page();
     std::fs::write(sample.dir.path().join("report.html"), &page).expect("the page");
-    let printed = bottle_testkit::sh(&["sh", "-c", &format!("cd '{}' && {}", sample.dir.path().display(), sums::COMMAND)]);
+    let printed =
+        bottle_testkit::sh(&["sh", "-c", &format!("cd '{}' && {}", sample.dir.path().display(), sums::COMMAND)]);
     let hash = printed.split(' ').next().expect("a hash");
     assert!(page.contains(&format!("<code class=\"hash\">{hash}</code>")), "{printed}");
 }

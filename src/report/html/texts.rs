@@ -157,7 +157,9 @@ mod tests {
         let mask = str::to_owned;
         let mut texts = Texts::new(&mask, 100);
         // What does not repeat itself is not made smaller.
-        let noise: String = (0..PART_BYTES as u32).map(|at| char::from(b'!' + (at.wrapping_mul(2_654_435_761) >> 16) as u8 % 80)).collect();
+        let noise: String = (0..PART_BYTES as u32)
+            .map(|at| char::from(b'!' + (at.wrapping_mul(2_654_435_761) >> 16) as u8 % 80))
+            .collect();
         assert_eq!(texts.long(&noise, 10).at, Some([0, 0]));
         let later = texts.long(&noise, 10);
         assert_eq!((later.at, later.lost), (None, PART_BYTES - 10));

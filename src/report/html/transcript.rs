@@ -46,13 +46,21 @@ impl Turn {
 #[derive(Debug, Serialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub(super) enum Block {
-    Said { text: Text },
-    Thought { text: Text },
+    Said {
+        text: Text,
+    },
+    Thought {
+        text: Text,
+    },
     /// What the agent was told.
-    Told { text: Text },
+    Told {
+        text: Text,
+    },
     Tool(Box<Tool>),
     /// A line that is no event.
-    Unread { text: Text },
+    Unread {
+        text: Text,
+    },
 }
 
 /// A use of a tool.
