@@ -14,9 +14,13 @@ use crate::exit::Code;
 use crate::report::{Case, RunEvent, Suite, asked};
 
 /// Bytes of others' texts in all sections.
-const MAX_BYTES: usize = 4 << 20;
-/// Bytes of one text, as the output of a test.
-const MAX_TEXT_BYTES: usize = 64 << 10;
+const MAX_BYTES: usize = 2 << 20;
+/// Bytes of what is folded, as the output of a test: a browser lays it out when it is opened.
+const MAX_FOLDED_BYTES: usize = 64 << 10;
+/// Bytes of what is read: words, a change of the manifest.
+const MAX_WORDS_BYTES: usize = 8 << 10;
+/// Bytes of what stands in a line.
+const MAX_LINE_BYTES: usize = 1 << 10;
 /// Rows of one list.
 const MAX_ROWS: usize = 500;
 
@@ -41,9 +45,14 @@ impl<'a> Sections<'a> {
         Self { events, dir, mask, room: Cell::new(MAX_BYTES) }
     }
 
-    /// A text of others', as long as there is room.
+    /// A line of others', as long as there is room.
     fn text(&self, text: &str) -> String {
-        let most = MAX_TEXT_BYTES.min(self.room.get());
+        self.up_to(text, MAX_LINE_BYTES)
+    }
+
+    /// The beginning of a text of others', as long as there is room.
+    fn up_to(&self, text: &str, most: usize) -> String {
+        let most = most.min(self.room.get());
         // Masked already; once more, because a text of an event may be put together of parts.
         let masked = (self.mask)(text);
         let shown = visible(beginning(&masked, most));
@@ -144,7 +153,7 @@ impl<'a> Sections<'a> {
             section id="summary" tabindex="-1" aria-labelledby="summary-title" {
                 h2 id="summary-title" { "Summary" }
                 (self.facts())
-                @if let Some(said) = said { h3 { "What the agent said last" } blockquote { p class="said" { (self.text(said)) } } }
+                @if let Some(said) = said { h3 { "What the agent said last" } blockquote { p class="said" { (self.up_to(said, MAX_WORDS_BYTES)) } } }
                 (self.list("What the doors refused", &refused))
                 (self.proposals())
                 (self.list("Warnings", &warnings))
@@ -222,7 +231,7 @@ impl<'a> Sections<'a> {
             }
             @if let Some(diff) = asked::offer(&events) {
                 h3 { "Allow it in the next run" }
-                pre tabindex="0" role="region" aria-label="A change of the manifest" { (self.text(diff)) }
+                pre tabindex="0" role="region" aria-label="A change of the manifest" { (self.up_to(diff, MAX_WORDS_BYTES)) }
             }
         }
     }
@@ -298,9 +307,9 @@ impl<'a> Sections<'a> {
                 span class=(class) role="img" aria-label=(word) { (mark) }
                 " " code { (self.text(&case.title())) } " "
                 span class="quiet" { (format!("{:.2} s", case.duration.as_secs_f64())) }
-                @for words in case.failure.iter().chain(&case.note) { pre tabindex="0" { (self.text(words)) } }
+                @for words in case.failure.iter().chain(&case.note) { pre tabindex="0" { (self.up_to(words, MAX_WORDS_BYTES)) } }
                 @if !case.output.is_empty() {
-                    details { summary { "output" } pre tabindex="0" { (self.text(&case.output)) } }
+                    details { summary { "output" } pre tabindex="0" { (self.up_to(&case.output, MAX_FOLDED_BYTES)) } }
                 }
             }
         }

@@ -172,7 +172,7 @@ fn what_does_not_fit_is_left_out_with_a_sentence() {
         (0..1_000_000).map(|at| char::from(b'!' + (step(at) ^ step(at >> 3)) as u8 % 90)).collect()
     };
     let mut sample = Sample::new("t");
-    for seed in 0..40 {
+    for seed in 0..60 {
         sample.turn("hello");
         sample.tool("Bash", &serde_json::json!({"command": "noise"}), &noise(seed), &Value::Null, false);
     }
@@ -180,8 +180,8 @@ fn what_does_not_fit_is_left_out_with_a_sentence() {
     assert!(page.len() < MAX_PACKED_BYTES + (4 << 20), "{}", page.len());
     assert!(page.contains("long texts are not on this page, or not to their end: transcript.jsonl has them."));
     let data = data(&page);
-    assert_eq!(data["turns"].as_array().map(Vec::len), Some(40), "every turn is there");
-    assert!(data["turns"][39]["blocks"][1]["output"]["lost"].as_u64() > Some(0));
+    assert_eq!(data["turns"].as_array().map(Vec::len), Some(60), "every turn is there");
+    assert!(data["turns"][59]["blocks"][1]["output"]["lost"].as_u64() > Some(0));
 }
 
 #[test]

@@ -13,8 +13,8 @@ use super::visible::{beginning, visible};
 
 /// Bytes of a text that the page has; the record has the rest.
 pub(super) const MAX_TEXT_BYTES: usize = 1 << 20;
-/// Bytes of packed texts in the page, in base64. GitHub shows no artifact's size at which it stops; a browser opens this in a second.
-pub(super) const MAX_PACKED_BYTES: usize = 24 << 20;
+/// Bytes of packed texts in the page, in base64: a browser opens a page of this size in a second.
+pub(super) const MAX_PACKED_BYTES: usize = 32 << 20;
 /// Bytes of the texts, and beginnings of texts, that the index has: it is unpacked whole.
 const MAX_INDEX_BYTES: usize = 12 << 20;
 /// Bytes of text that are unpacked at once.
