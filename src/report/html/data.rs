@@ -248,12 +248,19 @@ fn proposals(events: &[TimedEvent], texts: &mut Texts<'_>) -> Vec<AskedFor> {
 fn calls(entries: Vec<Entry>, access: &[Access], turns: &[Turn], texts: &Texts<'_>) -> Vec<Call> {
     let times: HashMap<&str, i64> =
         access.iter().filter_map(|line| Some((line.id.as_str(), super::millis(&line.time)?))).collect();
+    let mut begun: Vec<(i64, usize)> = turns
+        .iter()
+        .enumerate()
+        .filter(|(_, turn)| turn.is_the_models())
+        .filter_map(|(at, turn)| Some((turn.from?, at)))
+        .collect();
+    begun.sort_unstable();
     let rows = entries.into_iter().map(|entry| {
         let at = times.get(entry.id.as_str()).copied();
-        let is_behind = |turn: &Turn| turn.is_the_models() && turn.from.is_some_and(|from| Some(from) >= at);
+        let behind = |at: i64| begun.get(begun.partition_point(|(from, _)| *from < at)).map(|(_, turn)| *turn);
         Call {
             at,
-            turn: at.and_then(|_| turns.iter().position(is_behind)),
+            turn: at.and_then(behind),
             model: texts.short(&entry.model, 200),
             input: entry.tokens.input,
             cache_write: entry.tokens.cache_write.saturating_add(entry.tokens.cache_write_hour),
