@@ -68,7 +68,7 @@ fn texts(page: &str) -> Vec<String> {
     found
 }
 
-/// The tags of a page with their attributes, but for the words of the head's and of the two that name what others wrote.
+/// The tags of a page with their attributes, but for the blocks of long texts, of which another text makes more or fewer.
 fn tags(page: &str) -> Vec<String> {
     let mut rest = page;
     let mut tags = vec![];
@@ -82,6 +82,10 @@ fn tags(page: &str) -> Vec<String> {
                 rest = &rest[rest.find(close).expect("an end")..];
             }
         }
+        if tag.contains("id=\"part-") {
+            rest = &rest["</script>".len()..];
+            continue;
+        }
         tags.push(tag.to_owned());
     }
     tags
@@ -89,18 +93,12 @@ fn tags(page: &str) -> Vec<String> {
 
 #[test]
 fn nothing_of_a_hostile_record_becomes_markup_or_is_hidden() {
-    let contents = hostile_contents();
+    // An output that is empty has no place to be folded in: the one difference that a content may make.
+    let contents: Vec<String> = hostile_contents().into_iter().filter(|json| json != "\"\"").collect();
     assert!(contents.len() >= 60);
     let page = samples::hostile(&contents).page();
-    let harmless: Vec<String> = contents.iter().map(|_| "\"harmless\"".to_owned()).collect();
-    let plain = samples::hostile(&harmless).page();
-    let parts = |tags: Vec<String>| tags.into_iter().filter(|tag| !tag.contains("id=\"part-")).collect::<Vec<_>>();
-    // An output that is empty has no place to be folded in: the one difference that a content can make.
-    let filled =
-        contents.iter().map(|json| if json == "\"\"" { "\"x\"".to_owned() } else { json.clone() }).collect::<Vec<_>>();
-    let (ours, theirs) = (parts(tags(&plain)), parts(tags(&samples::hostile(&filled).page())));
-    let closing = |tags: &[String]| tags.iter().filter(|tag| *tag != "</script>").cloned().collect::<Vec<_>>();
-    assert_eq!(closing(&ours), closing(&theirs), "the same markup, whatever the contents are");
+    let harmless = vec!["\"harmless\"".to_owned(); contents.len()];
+    assert_eq!(tags(&page), tags(&samples::hostile(&harmless).page()), "the same markup, whatever the contents are");
     for text in texts(&page).iter().chain([&page]) {
         let hidden = text.chars().find(|c| bottle_policy::prose::invisible(*c) && *c != '\u{fe0f}');
         assert_eq!(hidden, None, "{}", &text[..text.floor_char_boundary(80)]);
