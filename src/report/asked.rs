@@ -112,8 +112,9 @@ mod tests {
         events.push(proposal(ProposalStatus::Denied, Some(&format!("octo-{hostile}"))));
         events.push(RunEvent::Offer { diff: format!("--- a/x\n+++ b/x\n+```\n+{hostile}\n") });
         events.push(RunEvent::Finished { outcome: Outcome::default(), record: "/r".into() });
-        let (card, summary, page) =
-            (crate::report::status(&events), crate::report::summary(&events), crate::report::html(&events));
+        let timed: Vec<_> = events.iter().map(|event| (0, event.clone())).collect();
+        let page = crate::report::html(&timed, std::path::Path::new("/nonexistent"), &str::to_owned);
+        let (card, summary) = (crate::report::status(&events), crate::report::summary(&events));
         let pull_request = crate::report::card(&events);
         for text in [&going_on, &card, &pull_request] {
             let code_apart: Vec<&str> = text.split("````").step_by(2).collect();
@@ -127,9 +128,7 @@ mod tests {
             assert!(text.contains("P1 `GET https://a.example") && text.contains("denied by octo-"), "{text}");
             assert!(text.contains("````diff\n--- a/x\n+++ b/x\n+```\n"), "no fence of its own ends it: {text}");
         }
-        assert!(
-            page.contains("<h2>What the agent asked for</h2>") && page.contains("<h2>Allow it in the next run</h2>")
-        );
+        assert!(page.contains(">What the agent asked for</h3>") && page.contains(">Allow it in the next run</h3>"));
         assert!(!page.contains("<b>") || !page.contains("<b>`c`"), "{page}");
     }
 

@@ -15,7 +15,7 @@ mod proposal_status;
 mod summary;
 mod terminal;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -27,6 +27,7 @@ pub(crate) use neutral::{neutral, neutral_text};
 pub(crate) use proposal_status::ProposalStatus;
 pub(crate) use terminal::{Json, Style, Terminal};
 
+use crate::host;
 use crate::secrets::Secrets;
 
 /// The parts of a run, in order.
@@ -228,6 +229,9 @@ pub(crate) enum RunEvent {
     },
 }
 
+/// An event with the time at which it came, in milliseconds of Unix time.
+pub(crate) type TimedEvent = (i64, RunEvent);
+
 /// A view.
 pub(crate) trait Reporter: Send {
     fn on(&mut self, event: &RunEvent);
@@ -241,7 +245,7 @@ pub(crate) struct Events {
 struct Inner {
     reporters: Vec<Box<dyn Reporter>>,
     secrets: Option<Secrets>,
-    seen: Vec<RunEvent>,
+    seen: Vec<TimedEvent>,
 }
 
 impl Events {
@@ -272,7 +276,7 @@ impl Events {
         for reporter in &mut inner.reporters {
             reporter.on(&event);
         }
-        inner.seen.push(event);
+        inner.seen.push((i64::try_from(host::unix_millis()).unwrap_or(i64::MAX), event));
     }
 
     pub(crate) fn phase(&self, phase: Phase) {
@@ -293,6 +297,11 @@ impl Events {
 
     /// Everything so far.
     pub(crate) fn seen(&self) -> Vec<RunEvent> {
+        self.lock().seen.iter().map(|(_, event)| event.clone()).collect()
+    }
+
+    /// Everything so far, with the times.
+    pub(crate) fn timed(&self) -> Vec<TimedEvent> {
         self.lock().seen.clone()
     }
 }
@@ -334,9 +343,9 @@ pub(crate) fn junit(events: &[RunEvent], started: time::OffsetDateTime) -> Resul
     junit::render(events, started)
 }
 
-/// `report.html`.
-pub(crate) fn html(events: &[RunEvent]) -> String {
-    html::render(events)
+/// `report.html` of the record in `dir`, whose other files are written; `mask` puts `***` for each secret.
+pub(crate) fn html(events: &[TimedEvent], dir: &Path, mask: &dyn Fn(&str) -> String) -> String {
+    html::render(events, dir, mask)
 }
 
 /// The status comment: how far the run has come.

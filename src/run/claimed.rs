@@ -12,7 +12,7 @@ use crate::backend;
 use crate::exit::{Code, Failure};
 use crate::forge::ForgeError;
 use crate::host;
-use crate::report::{Events, RunEvent};
+use crate::report::RunEvent;
 use crate::state::RunRecord;
 use crate::thread::{self, Ask, Claim, Lease, LeaseGuard, OnLeaseLost, Sticky};
 use bottle_wire::run_record::{Metadata, Outcome};
@@ -81,7 +81,7 @@ impl<'r> Claimed<'r> {
             self.record.write(RecordFile::WouldDo, lines.as_bytes())?;
         }
         outcome.summary = inputs.secrets.mask(&outcome.summary);
-        finish_record(&self.record, self.metadata, &outcome, events, self.started)?;
+        finish_record(&self.record, self.metadata, &outcome, self.context, self.started)?;
         self.record.close();
         Ok(outcome)
     }
@@ -212,9 +212,10 @@ fn finish_record(
     record: &RunRecord,
     mut metadata: Metadata,
     outcome: &Outcome,
-    events: &Events,
+    context: RunContext<'_>,
     started: time::OffsetDateTime,
 ) -> Result<(), Failure> {
+    let RunContext { inputs, events, .. } = context;
     let seen = events.seen();
     metadata.ended = Some(host::now());
     // None: there never was a bundle that could have written it.
@@ -226,7 +227,8 @@ fn finish_record(
         Ok(xml) => record.write(RecordFile::Junit, &xml)?,
         Err(error) => return Err(Failure::machine(format_args!("failed to write junit.xml: {error}"))),
     }
-    record.write(RecordFile::Report, crate::report::html(&seen).as_bytes())?;
     record.write(RecordFile::Summary, crate::report::summary(&seen).as_bytes())?;
-    Ok(())
+    // The last: it has the hash of all others.
+    let page = crate::report::html(&events.timed(), record.dir(), &|text| inputs.secrets.mask(text));
+    record.write(RecordFile::Report, page.as_bytes())
 }

@@ -35,7 +35,7 @@ macro_rules! record_files {
 
 record_files! {
     Summary "summary.md": "the outcome, each part with its time, the doors' refusals, warnings",
-    Report "report.html": "the same with every detail, on one page without scripts",
+    Report "report.html": "the whole run on one page that needs no network: a timeline, turns, pushes, requests, costs, checks and the record's hash, see [below](#reporthtml)",
     Metadata "metadata.json": "slug, title, backend, times, Compose project, runner's version; `outcome` with exit code, summary, branch, commit, session, turns, cost, pull request; `proposals_sha256` of `proposals.jsonl`",
     Junit "junit.xml": "the suites below, with durations and failure texts",
     Setup "setup.log": "the commands of the setup and what they printed, and what became of its cache; missing if the bottle has none",

@@ -1,0 +1,222 @@
+// Drives the pages of a directory in Chromium: node browser.cjs DIR. NODE_PATH has playwright-core and axe-core; BOTTLE_TEST_CHROMIUM names
+// the browser; pictures go where BOTTLE_TEST_PICTURES says. Ends with 1, and says why, if anything is not as it should be.
+"use strict";
+const fs = require("node:fs");
+const path = require("node:path");
+const { chromium } = require("playwright-core");
+const axe = fs.readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
+
+const DIR = path.resolve(process.argv[2]);
+const PICTURES = process.env.BOTTLE_TEST_PICTURES;
+const WIDTHS = [390, 820, 1280];
+const SECTIONS = ["summary", "timeline", "turns", "pushes", "egress", "cost", "checks", "record"];
+const problems = [];
+
+function check(holds, name, what) {
+  if (!holds) problems.push(`${name}: ${what}`);
+}
+
+/** A page whose every request, dialog and error is counted. */
+async function open(browser, name, options) {
+  const context = await browser.newContext({ viewport: { width: options.width || 1280, height: 900 }, ...options.context });
+  const page = await context.newPage();
+  const file = `file://${path.join(DIR, `${name}.html`)}`;
+  page.on("request", (request) => check(request.url().split("#")[0] === file, name, `asked for ${request.url().slice(0, 200)}`));
+  page.on("dialog", (dialog) => {
+    problems.push(`${name}: a dialog says ${dialog.message()}`);
+    dialog.dismiss();
+  });
+  page.on("pageerror", (error) => problems.push(`${name}: ${error}`));
+  page.on("console", (message) => check(message.type() !== "error" || options.quiet, name, `console: ${message.text()}`));
+  page.on("popup", () => problems.push(`${name}: opened a window`));
+  const start = Date.now();
+  await page.goto(file, { waitUntil: "commit" });
+  if (!options.still) await page.waitForSelector("html[data-drawn]", { timeout: 60_000 });
+  return { context, page, ms: Date.now() - start };
+}
+
+/** The times to the first paint and to everything drawn, which a benchmark compares; nothing is asserted of them. */
+async function times(page, name, ms) {
+  const paint = await page.evaluate(() => performance.getEntriesByName("first-contentful-paint").map((entry) => Math.round(entry.startTime))[0]);
+  const size = (fs.statSync(path.join(DIR, `${name}.html`)).size / 1e6).toFixed(2);
+  console.log(`${name}: ${size} MB, first view after ${paint} ms, all of it drawn after ${ms} ms`);
+}
+
+/** Nothing that the run's texts name is there as an element, an attribute or a global. */
+async function inert(page, name) {
+  const alive = await page.evaluate(() => {
+    const ours = /^(a|article|blockquote|body|br|button|code|dd|details|div|dl|dt|figcaption|figure|footer|g|h[1-4]|head|header|html|input|label|li|line|main|meta|nav|noscript|option|p|pre|rect|script|section|select|span|strong|style|summary|svg|table|tbody|td|text|th|thead|title|tr|ul)$/;
+    const wrong = [];
+    for (const element of document.querySelectorAll("*")) {
+      if (!ours.test(element.localName)) wrong.push(`<${element.localName}>`);
+      for (const { name, value } of element.attributes) {
+        if (/^on|^style$|^src|^ping$|^formaction$|^action$|^target$|^autofocus$/.test(name)) wrong.push(`${element.localName} ${name}`);
+        if (name === "href" && !/^#[a-z]+$|^https:\/\/github\.com\//.test(value)) wrong.push(`href ${value}`);
+      }
+    }
+    if (document.querySelectorAll("script").length !== [...document.querySelectorAll("script")].filter((script) => script.id === "data" || script.id.startsWith("part-") || script.textContent.startsWith("\"use strict\"")).length) wrong.push("a script of others'");
+    if (document.querySelectorAll("style").length !== 1) wrong.push("a style of others'");
+    if ("alive" in window || "alive" in Object.prototype) wrong.push("a global");
+    const hidden = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]/.exec(document.body.innerText);
+    if (hidden) wrong.push(`a hidden character, ${hidden[0].codePointAt(0).toString(16)}`);
+    return [...new Set(wrong)];
+  });
+  check(alive.length === 0, name, `alive: ${alive.join(", ")}`);
+}
+
+async function accessible(browser, name) {
+  for (const colorScheme of ["light", "dark"]) {
+    for (const width of WIDTHS) {
+      // Axe's own script is no part of the page, and the page's policy would not let it run.
+      const { context, page } = await open(browser, name, { width, context: { colorScheme, bypassCSP: true } });
+      await opened(page);
+      // The hostile page is the same page with other words, of which axe's search for colours behind colours takes minutes.
+      if (name !== "hostile") await audit(page, name, `${width}, ${colorScheme}`);
+      const over = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+      check(over <= 0, name, `${over} pixels wider than ${width}`);
+      if (PICTURES) await picture(page, `${name}-${width}-${colorScheme}`);
+      await context.close();
+    }
+  }
+}
+
+async function audit(page, name, where) {
+  await page.evaluate(axe);
+  const found = await page.evaluate(async () => (await globalThis.axe.run(document, { resultTypes: ["violations"] })).violations
+    .map((rule) => `${rule.id}: ${rule.nodes.slice(0, 3).map((node) => `${node.html.slice(0, 160)} (${node.any.concat(node.all, node.none).map((why) => why.message).join("; ").slice(0, 200)})`).join(" | ")}`));
+  check(found.length === 0, name, `axe at ${where}: ${found.join("\n  ")}`);
+}
+
+/** The first tools and every diff are opened, so that what is folded is looked at, too. */
+async function opened(page) {
+  await page.evaluate(() => {
+    for (const details of [...document.querySelectorAll("details")].slice(0, 12)) details.open = true;
+  });
+  await page.waitForTimeout(300);
+}
+
+async function picture(page, file) {
+  fs.mkdirSync(PICTURES, { recursive: true });
+  // What is out of view is not drawn, so everything is brought into view.
+  const height = await page.evaluate(() => Math.min(6000, document.documentElement.scrollHeight));
+  await page.setViewportSize({ width: page.viewportSize().width, height });
+  await page.waitForTimeout(300);
+  await page.screenshot({ path: path.join(PICTURES, `${file}.png`) });
+}
+
+/** By Tab alone: every section is reached, no focus is caught, and each stop can be seen. */
+async function byKeyboard(browser, name, most) {
+  const { context, page } = await open(browser, name, {});
+  const reached = new Set();
+  let back = false;
+  for (let at = 0; at < most && !back; at++) {
+    await page.keyboard.press("Tab");
+    const here = await page.evaluate(() => {
+      const on = document.activeElement;
+      if (!on || on === document.body) return null;
+      const outline = getComputedStyle(on).outlineStyle;
+      return { section: on.closest("section")?.id, seen: outline !== "none", what: on.outerHTML.slice(0, 100) };
+    });
+    if (!here) {
+      back = at > 5;
+      continue;
+    }
+    if (here.section) reached.add(here.section);
+    check(here.seen, name, `no outline on ${here.what}`);
+  }
+  check(back, name, `the focus did not come to the end in ${most} steps`);
+  // Those with nothing to do in them are read and passed by.
+  for (const section of SECTIONS) {
+    const stops = await page.locator(`#${section} :is(a[href],button,input,select,summary,[tabindex="0"]):visible`).count();
+    check(stops === 0 || reached.has(section), name, `Tab does not come to ${section}`);
+  }
+  // The links at the top lead to every section.
+  for (const section of SECTIONS) {
+    await page.locator(`nav a[href="#${section}"]`).focus();
+    await page.keyboard.press("Enter");
+    check((await page.evaluate(() => document.activeElement.id)) === section, name, `the link to ${section} does not lead there`);
+  }
+  await timelineKeys(page, name);
+  await context.close();
+}
+
+/** The timeline: one item after the other, another row, zoom, and to the details. */
+async function timelineKeys(page, name) {
+  const read = () => page.locator("#timeline-picked").innerText();
+  await page.locator("[role=application]").focus();
+  await page.keyboard.press("Home");
+  const first = await read();
+  check(/Phases\s+prepare/.test(first), name, `Home goes to ${first}`);
+  await page.keyboard.press("ArrowRight");
+  check(/Phases\s+launch/.test(await read()), name, `→ goes to ${await read()}`);
+  await page.keyboard.press("ArrowDown");
+  check(/^Turns/.test(await read()), name, `↓ goes to ${await read()}`);
+  const before = await page.locator("[role=application] text").allInnerTexts();
+  for (let at = 0; at < 3; at++) await page.keyboard.press("+");
+  check((await page.locator("[role=application] text").allInnerTexts()).join() !== before.join(), name, "+ does not zoom");
+  await page.keyboard.press("0");
+  check((await page.locator("[role=application] text").allInnerTexts()).join() === before.join(), name, "0 does not show all of it");
+  await page.keyboard.press("Enter");
+  check(await page.evaluate(() => Boolean(document.activeElement.closest("#turns .turn"))), name, "Enter does not lead to the turn");
+}
+
+/** Sorting, filtering, unfolding. */
+async function uses(browser, name) {
+  const { context, page } = await open(browser, name, {});
+  const egress = page.locator("#egress");
+  const whole = egress.locator("th", { hasText: "Whole" });
+  await whole.locator("button").click();
+  check((await whole.getAttribute("aria-sort")) === "ascending", name, "a column is not sorted");
+  await whole.locator("button").click();
+  const times = (await egress.locator("tbody tr td:last-child").allInnerTexts()).map((text) => Number.parseInt(text.replaceAll(",", ""), 10));
+  check(times.every((ms, at) => at === 0 || ms <= times[at - 1]), name, `not sorted: ${times}`);
+  await egress.locator("select").first().selectOption("deny");
+  const verdicts = await egress.locator("tbody .chip").allInnerTexts();
+  check(verdicts.length > 0 && verdicts.every((verdict) => verdict === "deny"), name, `filtered: ${verdicts}`);
+  const tool = page.locator(".tool").first();
+  await tool.locator("summary").click();
+  await tool.locator("pre").nth(1).waitFor();
+  await tool.locator("summary").click();
+  check((await tool.locator("pre").count()) === 0, name, "what is folded stays in the page");
+  await page.locator("#turns input[type=search]").fill("look");
+  check(/of/.test(await page.locator("#turns [role=status]").innerText()), name, "the turns are not filtered");
+  await page.emulateMedia({ media: "print" });
+  check(!(await page.locator("nav").isVisible()), name, "the links are printed");
+  await context.close();
+}
+
+/** What a reader without a script has. */
+async function still(browser, name) {
+  const { context, page } = await open(browser, name, { still: true, quiet: true, context: { javaScriptEnabled: false } });
+  await page.waitForLoadState("load");
+  const text = await page.locator("body").innerText();
+  for (const words of ["Summary", "exit code", "Checks", "Record", "Without a script"]) check(text.includes(words), name, `without a script there is no "${words}"`);
+  await context.close();
+}
+
+(async () => {
+  const browser = await chromium.launch({ executablePath: process.env.BOTTLE_TEST_CHROMIUM, args: ["--no-sandbox"] });
+  const only = process.env.BOTTLE_TEST_PAGES?.split(",");
+  for (const file of fs.readdirSync(DIR).filter((file) => file.endsWith(".html")).sort()) {
+    const name = path.basename(file, ".html");
+    if (only && !only.includes(name)) continue;
+    if (PICTURES) fs.cpSync(path.join(DIR, file), path.join(PICTURES, file));
+    const { context, page, ms } = await open(browser, name, {});
+    await times(page, name, ms);
+    await opened(page);
+    await inert(page, name);
+    await context.close();
+    await still(browser, name);
+    await accessible(browser, name);
+    if (name !== "hostile") await byKeyboard(browser, name, name === "large" ? 2500 : 400);
+    if (name === "success" || name === "denied-route") await uses(browser, name);
+    console.log(`${name}: looked at`);
+  }
+  await browser.close();
+  for (const problem of problems) console.log(problem);
+  process.exitCode = problems.length ? 1 : 0;
+})().catch((error) => {
+  console.log(problems.join("\n"));
+  console.log(error.stack);
+  process.exit(1);
+});

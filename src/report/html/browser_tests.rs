@@ -1,0 +1,41 @@
+//! The page in a real browser: `browser.cjs` drives Chromium by Playwright.
+
+use std::path::Path;
+use std::process::Command;
+
+use bottle_testkit::needed;
+
+use super::samples::{self, Sample};
+use super::tests::hostile_contents;
+
+/// Turns and bytes of each turn's output of the largest record: a hundred megabytes.
+const LARGE: (usize, usize) = (200, 500_000);
+
+/// Writes the pages, and has the script look at all of them.
+#[test]
+#[ignore = "minutes, and a browser: scripts/test --deep"]
+fn in_a_browser() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let write = |name: &str, sample: &Sample| {
+        let page = sample.page();
+        std::fs::write(dir.path().join(format!("{name}.html")), page).expect("a page");
+    };
+    write("success", &samples::success());
+    write("refused-push", &samples::refused_push());
+    write("denied-route", &samples::denied_route());
+    write("approval", &samples::approval());
+    write("crash", &samples::crash());
+    write("large", &samples::large(LARGE.0, LARGE.1));
+    write("hostile", &samples::hostile(&hostile_contents()));
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/report/html/browser.cjs");
+    #[expect(clippy::disallowed_methods, reason = "a test drives a browser")]
+    let mut command = Command::new(needed("BOTTLE_TEST_NODE"));
+    command.arg(script).arg(dir.path()).env("NODE_PATH", needed("BOTTLE_TEST_BROWSER_MODULES"));
+    let output = command.output().expect("Node");
+    let said = bottle_testkit::said(&output);
+    assert!(output.status.success(), "{said}");
+    for name in ["success", "refused-push", "denied-route", "approval", "crash", "large", "hostile"] {
+        assert!(said.contains(&format!("{name}: looked at")), "{said}");
+    }
+    print!("{said}");
+}
