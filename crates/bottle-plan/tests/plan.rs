@@ -104,6 +104,7 @@ fn a_text_with_the_checkout() {
         path: "/home/me/app".to_owned(),
         origin: Some("https://x-access-token:abc@git.example.org/team/app".to_owned()),
         branch: Some("main".to_owned()),
+        head: None,
     };
     let facts = HostFacts {
         checkout: Some(checkout),
@@ -430,7 +431,7 @@ fn gitea_has_a_token_of_its_own_name() {
 fn an_origin_over_ssh_needs_its_host_key_first() {
     let small = manifest(&fixture("good/manifest/small.yml"));
     let origin = |url: &str| {
-        let checkout = CheckoutFacts { path: "/x".to_owned(), origin: Some(url.to_owned()), branch: None };
+        let checkout = CheckoutFacts { path: "/x".to_owned(), origin: Some(url.to_owned()), branch: None, head: None };
         let facts = HostFacts { checkout: Some(checkout), ..facts() };
         plan(&Task::text("x"), &small, &facts, &Options::default()).expect_err("refused")
     };
