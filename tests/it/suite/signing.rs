@@ -9,7 +9,7 @@ use crate::job::{Job, ended_with, manifest};
 use crate::place::{Place, here};
 
 /// Why one test has one backend.
-const GATE_DECIDES: &str = "what refuses is the gate, which is the same program on each backend";
+const RUNNER_DECIDES: &str = "what refuses is the runner, before there is a bottle";
 
 /// A job whose commits are signed by a key of its own.
 fn job(cassette: &str) -> Job {
@@ -57,7 +57,13 @@ fn signed_work_verifies_upstream_and_the_guest_has_no_key() {
                git -c gpg.ssh.program=ssh-keygen -c user.signingKey=/tmp/own commit -qm Two && git push origin HEAD; git reset --soft HEAD~1";
     let eve = "git -c user.email=eve@evil.test commit -m Two; git -c commit.gpgSign=false commit -qm Two; git push origin HEAD; git reset --soft HEAD~1";
     // What is left uncommitted is committed by the runner.
-    let job = job(&commands(&[plan, work, own, eve, "echo three > three.txt; rm -f ~/.gitconfig"]));
+    let job = job(&commands(&[
+        plan,
+        work,
+        own,
+        eve,
+        "echo three > three.txt; git config --global --unset commit.gpgSign; git config user.email eve@evil.test; git config user.signingKey /tmp/own",
+    ]));
     let output = job.run();
     ended_with(&output, 0);
 
@@ -95,14 +101,14 @@ fn signed_work_verifies_upstream_and_the_guest_has_no_key() {
 
 shared!(
     a_key_that_is_none_stops_the_run_before_the_agent:
-    docker: GATE_DECIDES, bubblewrap, smolmachines: GATE_DECIDES
+    docker: RUNNER_DECIDES, bubblewrap, smolmachines: RUNNER_DECIDES
 );
 fn a_key_that_is_none_stops_the_run_before_the_agent() {
     let job = job(&commands(&["touch /tmp/started"]));
     let key = job.world.path("signing-key");
     sh(&["ssh-keygen", "-q", "-p", "-P", "", "-N", "a passphrase", "-f", &key.display().to_string()]);
     let output = job.run();
-    ended_with(&output, 4);
-    assert!(said(&output).contains("expected a private ssh key without a passphrase"), "{}", said(&output));
+    ended_with(&output, 2);
+    assert!(said(&output).contains("SIGNING_KEY can't sign commits: it has a passphrase"), "{}", said(&output));
     job.gone();
 }

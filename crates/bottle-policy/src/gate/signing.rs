@@ -4,6 +4,8 @@
 //! empty line, and a message in UTF-8. No other header is signed, since each (`gpgsig`, `mergetag`, `encoding`) changes what a reader sees
 //! or takes for signed. Whether the parents are known is the gate's to say, which has the repositories.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bottle_types::git::ObjectId;
 use bottle_types::secret::SecretName;
 use schemars::JsonSchema;
@@ -244,6 +246,32 @@ fn dated(line: &[u8]) -> Option<(&str, u64)> {
     Some((who, seconds.parse().ok()?))
 }
 
+/// Says what keeps a value from signing by itself, before a gate is started with it: it is no private key in the forms of
+/// ssh-keygen(1), or one that asks for its passphrase. The key itself is ssh-keygen's to read.
+pub fn check_private_key(value: &[u8]) -> Result<(), &'static str> {
+    let no_key = "it is no private ssh key";
+    let lines: Vec<&str> = std::str::from_utf8(value).map_err(|_| no_key)?.trim().lines().map(str::trim).collect();
+    let [first, inner @ .., last] = &lines[..] else { return Err(no_key) };
+    let is_key = |line: &str, start| line.starts_with(start) && line.ends_with(" PRIVATE KEY-----");
+    if !is_key(first, "-----BEGIN ") || !is_key(last, "-----END ") {
+        return Err(no_key);
+    }
+    let is_openssh = first.contains(" OPENSSH ");
+    let is_open = if is_openssh {
+        let blob = STANDARD.decode(inner.concat()).map_err(|_| no_key)?;
+        // PROTOCOL.key of OpenSSH: the magic, and the cipher's name behind its length.
+        let cipher = blob.strip_prefix(b"openssh-key-v1\0").ok_or(no_key)?;
+        cipher.starts_with(b"\0\0\0\x04none")
+    } else {
+        !first.contains(" ENCRYPTED ") && !inner.iter().any(|line| line.contains("ENCRYPTED"))
+    };
+    if is_open {
+        Ok(())
+    } else {
+        Err("it has a passphrase, which nobody is there to give; `ssh-keygen -p -N ''` takes it off")
+    }
+}
+
 /// Puts an armored signature where git puts it: behind the other headers, each of its lines but the first behind a space.
 pub fn with_signature(commit: &[u8], signature: &str) -> Option<Vec<u8>> {
     let end = head_end(commit)?;
@@ -315,6 +343,28 @@ mod tests {
         // A header behind it belongs to no signature.
         let more = String::from_utf8_lossy(&signed).replacen("\n\n", "\nencoding x\n\n", 1);
         assert_eq!(without_signature(more.as_bytes()), None);
+    }
+
+    #[test]
+    fn a_value_that_is_no_key_is_told_before_a_gate_starts() {
+        let key = |kind: &str, inner: &str| format!("-----BEGIN {kind}-----\n{inner}\n-----END {kind}-----\n");
+        let openssh = |cipher: &str| {
+            let length = u32::try_from(cipher.len()).expect("short").to_be_bytes();
+            let blob = [&b"openssh-key-v1\0"[..], &length, cipher.as_bytes(), b"rest"].concat();
+            key(concat!("OPENSSH PRI", "VATE KEY"), &STANDARD.encode(blob))
+        };
+        let rsa = concat!("RSA PRI", "VATE KEY");
+        for good in [openssh("none"), key(rsa, "AAAA"), openssh("none").replace('\n', "\r\n")] {
+            assert_eq!(check_private_key(good.as_bytes()), Ok(()), "{good}");
+        }
+        let locked = "Proc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\nAAAA";
+        for locked in [openssh("aes256-ctr"), key(rsa, locked), key(concat!("ENCRYPTED PRI", "VATE KEY"), "AAAA")] {
+            let why = check_private_key(locked.as_bytes()).expect_err("locked");
+            assert!(why.contains("passphrase"), "{why}");
+        }
+        for none in ["", "ssh-ed25519 AAAA bot", "a token", &key("CERTIFICATE", "AAAA")] {
+            assert_eq!(check_private_key(none.as_bytes()), Err("it is no private ssh key"), "{none}");
+        }
     }
 
     #[test]
