@@ -30,7 +30,7 @@ pub struct SigningEntry {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SshSigning {
-    /// The name of the private key's credential, or of the host's variable that holds it; without a passphrase.
+    /// The name of the private key's credential, or of the host's variable that holds it: ed25519, in OpenSSH's form, without a passphrase.
     pub from: SecretName,
 }
 
@@ -39,16 +39,16 @@ impl SigningEntry {
         GitIdentity::of_the_bottle().name
     }
 
-    fn is_own_name(name: &String) -> bool {
-        *name == Self::own_name()
+    fn is_own_name(name: &str) -> bool {
+        name == Self::own_name()
     }
 
     fn own_email() -> String {
         GitIdentity::of_the_bottle().email
     }
 
-    fn is_own_email(email: &String) -> bool {
-        *email == Self::own_email()
+    fn is_own_email(email: &str) -> bool {
+        email == Self::own_email()
     }
 
     fn required() -> bool {

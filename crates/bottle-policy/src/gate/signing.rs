@@ -30,7 +30,7 @@ pub struct SigningPolicy {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub any_author: bool,
     /// Whether a push is refused that brings a commit of the run without such a signature.
-    #[serde(default = "required", skip_serializing_if = "is_required")]
+    #[serde(default = "required", skip_serializing_if = "Clone::clone")]
     pub required: bool,
     /// Commits from which the work starts, which upstream's branches and tags need not have: the head of a fork's pull request, or of the
     /// checkout that is brought.
@@ -40,11 +40,6 @@ pub struct SigningPolicy {
 
 fn required() -> bool {
     true
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
-fn is_required(required: &bool) -> bool {
-    *required
 }
 
 /// A name and an address, as a commit has them.
@@ -246,29 +241,29 @@ fn dated(line: &[u8]) -> Option<(&str, u64)> {
     Some((who, seconds.parse().ok()?))
 }
 
-/// Says what keeps a value from signing by itself, before a gate is started with it: it is no private key in the forms of
-/// ssh-keygen(1), or one that asks for its passphrase. The key itself is ssh-keygen's to read.
+/// The start of an ed25519 key without a passphrase (PROTOCOL.key of OpenSSH): cipher and key derivation `none`, one key, and its kind.
+const OPEN_ED25519: &[u8] =
+    b"openssh-key-v1\0\0\0\0\x04none\0\0\0\x04none\0\0\0\0\0\0\0\x01\0\0\0\x33\0\0\0\x0bssh-ed25519";
+/// The part of it that says that there is no passphrase.
+const OPEN: &[u8] = b"openssh-key-v1\0\0\0\0\x04none";
+
+/// Says what keeps a value from being the key: it is none, asks for a passphrase, or is of another kind. A key of RSA, or one in PEM, has
+/// whole lines of its public half in it, which each signature shows: the scanners would find it wherever there is one.
 pub fn check_private_key(value: &[u8]) -> Result<(), &'static str> {
-    let no_key = "it is no private ssh key";
+    let no_key = "it is no ed25519 key in OpenSSH's own form, as `ssh-keygen -t ed25519` makes them";
     let lines: Vec<&str> = std::str::from_utf8(value).map_err(|_| no_key)?.trim().lines().map(str::trim).collect();
     let [first, inner @ .., last] = &lines[..] else { return Err(no_key) };
-    let is_key = |line: &str, start| line.starts_with(start) && line.ends_with(" PRIVATE KEY-----");
-    if !is_key(first, "-----BEGIN ") || !is_key(last, "-----END ") {
+    let is_key = |line: &str, start| line.starts_with(start) && line.ends_with(" OPENSSH PRIVATE KEY-----");
+    if !is_key(first, "-----BEGIN") || !is_key(last, "-----END") {
         return Err(no_key);
     }
-    let is_openssh = first.contains(" OPENSSH ");
-    let is_open = if is_openssh {
-        let blob = STANDARD.decode(inner.concat()).map_err(|_| no_key)?;
-        // PROTOCOL.key of OpenSSH: the magic, and the cipher's name behind its length.
-        let cipher = blob.strip_prefix(b"openssh-key-v1\0").ok_or(no_key)?;
-        cipher.starts_with(b"\0\0\0\x04none")
-    } else {
-        !first.contains(" ENCRYPTED ") && !inner.iter().any(|line| line.contains("ENCRYPTED"))
-    };
-    if is_open {
+    let blob = STANDARD.decode(inner.concat()).map_err(|_| no_key)?;
+    if blob.starts_with(OPEN_ED25519) {
         Ok(())
+    } else if blob.starts_with(OPEN) {
+        Err(no_key)
     } else {
-        Err("it has a passphrase, which nobody is there to give; `ssh-keygen -p -N ''` takes it off")
+        Err("it has a passphrase, and nobody is there to give it; `ssh-keygen -p -N ''` takes it off")
     }
 }
 
@@ -348,22 +343,19 @@ mod tests {
     #[test]
     fn a_value_that_is_no_key_is_told_before_a_gate_starts() {
         let key = |kind: &str, inner: &str| format!("-----BEGIN {kind}-----\n{inner}\n-----END {kind}-----\n");
-        let openssh = |cipher: &str| {
-            let length = u32::try_from(cipher.len()).expect("short").to_be_bytes();
-            let blob = [&b"openssh-key-v1\0"[..], &length, cipher.as_bytes(), b"rest"].concat();
-            key(concat!("OPENSSH PRI", "VATE KEY"), &STANDARD.encode(blob))
-        };
-        let rsa = concat!("RSA PRI", "VATE KEY");
-        for good in [openssh("none"), key(rsa, "AAAA"), openssh("none").replace('\n', "\r\n")] {
+        let openssh = |blob: &[u8]| key(concat!("OPENSSH PRI", "VATE KEY"), &STANDARD.encode([blob, b"rest"].concat()));
+        for good in [openssh(OPEN_ED25519), openssh(OPEN_ED25519).replace('\n', "\r\n")] {
             assert_eq!(check_private_key(good.as_bytes()), Ok(()), "{good}");
         }
-        let locked = "Proc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\nAAAA";
-        for locked in [openssh("aes256-ctr"), key(rsa, locked), key(concat!("ENCRYPTED PRI", "VATE KEY"), "AAAA")] {
-            let why = check_private_key(locked.as_bytes()).expect_err("locked");
-            assert!(why.contains("passphrase"), "{why}");
-        }
-        for none in ["", "ssh-ed25519 AAAA bot", "a token", &key("CERTIFICATE", "AAAA")] {
-            assert_eq!(check_private_key(none.as_bytes()), Err("it is no private ssh key"), "{none}");
+        let why = check_private_key(openssh(b"openssh-key-v1\0\0\0\0\x0aaes256-ctr").as_bytes()).expect_err("locked");
+        assert!(why.contains("passphrase"), "{why}");
+        let rsa =
+            openssh(b"openssh-key-v1\0\0\0\0\x04none\0\0\0\x04none\0\0\0\0\0\0\0\x01\0\0\x02\x17\0\0\0\x07ssh-rsa");
+        for none in ["", "ssh-ed25519 AAAA bot", "a token", &rsa, &key(concat!("RSA PRI", "VATE KEY"), "AAAA")] {
+            assert!(
+                check_private_key(none.as_bytes()).expect_err("none").starts_with("it is no ed25519 key"),
+                "{none}"
+            );
         }
     }
 

@@ -57,7 +57,7 @@ fn settings(world: &World) {
          answer = b''.join(iter(lambda: door.recv(65536), b''))\n\
          if not answer.startswith(b'ok\\n', 4): sys.exit(answer[4:].decode())\n\
          open(sys.argv[-1] + '.sig', 'wb').write(answer[7:])\n",
-        python.display(),
+        python,
         socket.display().to_string()
     );
     fs::write(&program, script).expect("written");
@@ -348,7 +348,7 @@ fn the_gate_goes_on_after_a_restart_and_with_a_new_key() {
     world.ok(&clone, "git commit -q --allow-empty -m one");
     world.stop_gate();
     let second = world.path("second");
-    sh(&["ssh-keygen", "-q", "-t", "ecdsa", "-m", "PEM", "-N", "", "-C", "bot", "-f", &second.display().to_string()]);
+    sh(&["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "bot", "-f", &second.display().to_string()]);
     fs::remove_file(world.path("secrets/SIGNING_KEY")).expect("removed");
     set_key(&world, &second);
     world.start_gate();
@@ -360,22 +360,25 @@ fn the_gate_goes_on_after_a_restart_and_with_a_new_key() {
 
 #[test]
 fn what_is_no_key_ends_the_gate_with_the_reason() {
-    for (name, args) in [("locked", Some("hunter22")), ("none", None)] {
+    for (name, args, why) in [
+        ("locked", &["-t", "ed25519", "-N", "hunter22"][..], "it has a passphrase"),
+        ("rsa", &["-t", "rsa", "-b", "2048", "-N", ""], "it is no ed25519 key"),
+        ("none", &[], "it is no ed25519 key"),
+    ] {
         let mut world = world("");
         world.stop_gate();
         let key = world.path(name);
-        match args {
-            Some(phrase) => {
-                sh(&["ssh-keygen", "-q", "-t", "ed25519", "-N", phrase, "-C", "bot", "-f", &key.display().to_string()]);
-            }
-            None => fs::write(&key, "no key at all").expect("written"),
+        if args.is_empty() {
+            fs::write(&key, "no key at all").expect("written");
+        } else {
+            sh(&[&["ssh-keygen", "-q", "-f", &key.display().to_string()], args].concat());
         }
         fs::remove_file(world.path("secrets/SIGNING_KEY")).expect("removed");
         set_key(&world, &key);
         let output = world.gate_command().output().expect("the gate");
         let said = said(&output);
         assert!(!output.status.success(), "{name}");
-        assert!(said.contains("expected a private ssh key without a passphrase"), "{name}: {said}");
+        assert!(said.contains(&format!("commits can't be signed by it: {why}")), "{name}: {said}");
     }
 }
 

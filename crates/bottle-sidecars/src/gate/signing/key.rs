@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use bottle_policy::gate::HostKey;
+use bottle_policy::gate::signing::check_private_key;
 use sha2::{Digest as _, Sha256};
 
 use super::super::dirs::{GateDirs, write_file};
@@ -35,7 +36,9 @@ pub(in super::super) fn prepare(gate: &GateDirs) -> Result<(), Error> {
     let Some(signing) = &gate.policy.signing else { return Ok(()) };
     let path = private_key(gate);
     let refuse = |reason: String| Error::Policy { path: gate.dirs.secrets.join(signing.key.as_str()), reason };
-    write_file(&path, &transport::tidy_key(gate, &signing.key)?, 0o600)?;
+    let text = transport::tidy_key(gate, &signing.key)?;
+    check_private_key(&text).map_err(|why| refuse(format!("commits can't be signed by it: {why}")))?;
+    write_file(&path, &text, 0o600)?;
     let mut command = process::program("ssh-keygen", &gate.home());
     // Nobody is asked for a passphrase.
     command.args(["-y", "-P", "", "-f"]).arg(&path);
@@ -43,9 +46,7 @@ pub(in super::super) fn prepare(gate: &GateDirs) -> Result<(), Error> {
     let public = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     let Some(public) = HostKey::parse(&public).ok().filter(|_| output.status.success()) else {
         let why = last_words(&output.stderr).replace(&path.display().to_string(), signing.key.as_str());
-        return Err(refuse(format!(
-            "commits can't be signed by it: expected a private ssh key without a passphrase: {why}"
-        )));
+        return Err(refuse(format!("commits can't be signed by it: {why}")));
     };
     write_file(&path.with_extension("pub"), format!("{}\n", public.as_str()).as_bytes(), 0o600)?;
     let line = format!("{SIGNER} namespaces=\"{NAMESPACE}\" {}\n", public.as_str());
