@@ -34,6 +34,7 @@ pub(super) async fn host_facts(
             path: checkout.root.display().to_string(),
             origin: checkout.origin.as_ref().map(ToString::to_string),
             branch: checkout.branch.clone(),
+            head: checkout.head.clone(),
         }),
         ci,
         passed_over: passed.map(|(backend, why)| format!("not {}: {why}", backend.name())).collect(),

@@ -159,6 +159,10 @@ async fn logs(bottle: &dyn Bottle, record: &RunRecord, events: &Events) -> Resul
     gate_cases(&gate, events);
     record.write(RecordFile::Egress, &egress)?;
     record.write(RecordFile::Pushes, &gate)?;
+    // Where nothing was to be signed there is none.
+    if let Some(signatures) = files.remove(RecordFile::Signatures.name()).filter(|lines| !lines.is_empty()) {
+        record.write(RecordFile::Signatures, &signatures)?;
+    }
     let proposals = files.remove(RecordFile::Proposals.name()).unwrap_or_default();
     record.write(RecordFile::Proposals, &proposals)?;
     record.write(RecordFile::Cassette, &files.remove(RecordFile::Cassette.name()).unwrap_or_default())?;

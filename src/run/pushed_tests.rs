@@ -136,7 +136,8 @@ async fn judge(case: &Case) {
     assert_eq!(starts.len(), if case.brought { 2 } else { 1 }, "{name}: {printed}");
 
     sh(&guest, &case.agent).await;
-    let ended = run(&guest, &saving(&case.branch)).await;
+    let saving = saving(&case.branch, &[]);
+    let ended = run(&guest, &saving.iter().map(String::as_str).collect::<Vec<_>>()).await;
     match &case.saved {
         Some(lost) => {
             assert_eq!(ended.code, if lost.is_empty() { 0 } else { 8 }, "{name}: {}", ended.complaint());

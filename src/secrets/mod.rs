@@ -17,6 +17,7 @@ use std::os::unix::ffi::OsStringExt as _;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use bottle_plan::plan::{BottlePlan, SECRET_VARIABLE_PREFIX, SecretPlan, SecretSource};
+use bottle_policy::gate::signing::check_private_key;
 use bottle_scan::known::KnownSecrets;
 use bottle_types::address::without_userinfo;
 use bottle_types::secret::{Secret, SecretName};
@@ -107,7 +108,16 @@ impl Secrets {
             Some(maskable(name.as_str(), vec![value]))
         });
         let masked = passwords.chain(given.flatten()).collect();
-        Self::of(&plan.secrets, environment, masked, make).await
+        let secrets = Self::of(&plan.secrets, environment, masked, make).await?;
+        if let Some(signing) = &plan.policies.gate.signing
+            && let Some((value, _)) = secrets.value(&signing.key)
+        {
+            check_private_key(value.expose()).map_err(|why| {
+                Failure::input(format_args!("{} can't sign commits: {why}", signing.key))
+                    .hint("make a key for it alone: `ssh-keygen -t ed25519 -N '' -f signing-key`")
+            })?;
+        }
+        Ok(secrets)
     }
 
     /// The same of these, and of what else is to be masked.

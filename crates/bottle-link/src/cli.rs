@@ -57,6 +57,10 @@ Usage:
                              guest's own system: MAJOR:MINOR/PATH as in a table of mounts
       --own DIR              where a directory of this guest's own may be mounted for writing (repeatable)
 
+  bottle-link -Y sign -n NAMESPACE -f ADDR:PORT FILE
+      As git calls it in place of ssh-keygen: have the gate at ADDR:PORT sign FILE, and write the signature to FILE.sig.
+      Any other -Y is done by the guest's own ssh-keygen.
+
   bottle-link --help | --version
 ";
 
@@ -69,6 +73,9 @@ pub(crate) enum Invocation {
     Confine(Confine),
     Outside(Outside),
     Selftest(Selftest),
+    Sign(Sign),
+    /// The arguments, for ssh-keygen.
+    Keygen(Vec<OsString>),
 }
 
 /// A loopback port and the file name of the socket behind it.
@@ -127,6 +134,14 @@ pub(crate) struct ResourceLimits {
     pub(crate) cpus: Option<u64>,
 }
 
+/// What a signature needs.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Sign {
+    pub(crate) namespace: String,
+    pub(crate) gate: SocketAddr,
+    pub(crate) file: OsString,
+}
+
 /// What `selftest` needs.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Selftest {
@@ -155,7 +170,15 @@ where
     I: IntoIterator<Item = OsString>,
     I::IntoIter: 'static,
 {
-    let mut args = Parser::from_args(args);
+    let all: Vec<OsString> = args.into_iter().collect();
+    if all.first().is_some_and(|first| first == "-Y") {
+        return if all.get(1).is_some_and(|what| what == "sign") {
+            sign(&all[2..])
+        } else {
+            Ok(Invocation::Keygen(all))
+        };
+    }
+    let mut args = Parser::from_args(all);
     match args.next()? {
         None => Err("a command is missing".into()),
         Some(Short('h') | Long("help")) => Ok(Invocation::Help),
@@ -246,6 +269,34 @@ fn outside(mut args: Parser) -> Result<Invocation, lexopt::Error> {
     }
     options.command = command(args)?;
     Ok(Invocation::Outside(options))
+}
+
+/// Reads what git gives behind `-Y sign` (gpg-interface.c of git).
+fn sign(args: &[OsString]) -> Result<Invocation, lexopt::Error> {
+    let mut args = Parser::from_args(args.to_vec());
+    let (mut namespace, mut gate, mut file) = (None, None, None);
+    while let Some(arg) = args.next()? {
+        match arg {
+            Short('n') => namespace = Some(args.value()?.string()?),
+            Short('f') => {
+                let value = args.value()?.string()?;
+                let address = value.parse().map_err(|_| {
+                    format!("the key is at the gate, and `user.signingKey` is its address, not `{value}`; unset what the repository has")
+                })?;
+                gate = Some(address);
+            }
+            // With a public key in place of a file's name.
+            Short('U') => return Err("the key is at the gate: unset the repository's own `user.signingKey`".into()),
+            Value(name) if file.is_none() => file = Some(name),
+            other => return Err(other.unexpected()),
+        }
+    }
+    let namespace = namespace.ok_or("`-n` is missing")?;
+    Ok(Invocation::Sign(Sign {
+        namespace,
+        gate: gate.ok_or("`-f` is missing")?,
+        file: file.ok_or("no file to be signed")?,
+    }))
 }
 
 fn selftest(mut args: Parser) -> Result<Invocation, lexopt::Error> {
@@ -410,6 +461,26 @@ mod tests {
             panic!("this is good");
         };
         assert_eq!((options.user, options.command.len()), (Some(7), 2));
+    }
+
+    #[test]
+    fn git_may_take_it_for_ssh_keygen() {
+        let Ok(Invocation::Sign(options)) = read("-Y sign -n git -f 127.0.0.1:9418 /tmp/buffer") else {
+            panic!("this is good");
+        };
+        assert_eq!((options.namespace.as_str(), options.gate.port()), ("git", 9418));
+        for text in [
+            "-Y sign",
+            "-Y sign -n git /tmp/buffer",
+            "-Y sign -n git -f 127.0.0.1:9418",
+            "-Y sign -n git -f ~/.ssh/id_ed25519 /tmp/buffer",
+            "-Y sign -n git -f git-gate:9418 /tmp/buffer",
+            "-Y sign -n git -f 127.0.0.1:9418 -U /tmp/buffer",
+            "-Y sign -n git -f 127.0.0.1:9418 /tmp/buffer /tmp/other",
+        ] {
+            assert!(read(text).is_err(), "{text}");
+        }
+        assert!(matches!(read("-Y verify -f x"), Ok(Invocation::Keygen(args)) if args.len() == 4));
     }
 
     #[test]

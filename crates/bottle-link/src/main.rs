@@ -1,8 +1,8 @@
 //! The guest's end of the doors. `forward` is PID 1 of the guest: loopback ports, each forwarded to a sidecar's unix
-//! socket; beside a service it does the reverse. `confine` is the step before each of the agent's commands where no engine takes it, `outside` the one before bwrap on the host. `selftest` tries each way out of the guest and says which are closed.
+//! socket; beside a service it does the reverse. `confine` is the step before each of the agent's commands where no engine takes it, `outside` the one before bwrap on the host. `selftest` tries each way out of the guest and says which are closed. Where git signs, it takes this program for ssh-keygen.
 //!
 //! Map: `cli` (what was typed → what is meant), `forward` and `conn` (one poll loop, no threads), `control` (commands
-//! from outside, where no engine brings them), `selftest/` (a file a kind of way out), `sys` (all of the unsafe code). Static, so that it runs in any image; std, libc and lexopt
+//! from outside, where no engine brings them), `selftest/` (a file a kind of way out), `sign` (signatures, from the gate), `sys` (all of the unsafe code). Static, so that it runs in any image; std, libc and lexopt
 //! alone; it resolves no names. What the doors decide does not belong here.
 
 mod cli;
@@ -12,6 +12,7 @@ mod control;
 mod forward;
 mod outside;
 mod selftest;
+mod sign;
 mod sys;
 
 use std::process::ExitCode;
@@ -45,6 +46,17 @@ fn main() -> ExitCode {
             let (error, code) = outside::run(&options);
             eprintln!("error: {error}");
             ExitCode::from(code)
+        }
+        Ok(cli::Invocation::Sign(options)) => match sign::run(&options) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("{error}");
+                ExitCode::FAILURE
+            }
+        },
+        Ok(cli::Invocation::Keygen(args)) => {
+            eprintln!("error: failed to start ssh-keygen: {}", sign::keygen(&args));
+            ExitCode::FAILURE
         }
         Ok(cli::Invocation::Selftest(options)) => match selftest::run(&options) {
             Ok(true) => ExitCode::SUCCESS,

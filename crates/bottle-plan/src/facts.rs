@@ -89,6 +89,8 @@ pub struct CheckoutFacts {
     pub origin: Option<String>,
     /// The branch that is checked out; none on a detached head.
     pub branch: Option<String>,
+    /// The commit that is checked out; none where there is none yet.
+    pub head: Option<ObjectId>,
 }
 
 /// A job of GitHub Actions, or of Gitea's or Forgejo's.

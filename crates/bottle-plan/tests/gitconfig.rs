@@ -45,6 +45,7 @@ fn every_spelling_goes_to_the_gate() {
             upstream("docs", "https://git.example.org/team/app-docs"),
             upstream("scp", "deploy@code.example.org:team/tool.git"),
         ],
+        &[],
     );
     for (url, name) in [
         ("ssh://git@git.example.org:2222/team/app.git", "origin"),

@@ -104,6 +104,7 @@ fn a_text_with_the_checkout() {
         path: "/home/me/app".to_owned(),
         origin: Some("https://x-access-token:abc@git.example.org/team/app".to_owned()),
         branch: Some("main".to_owned()),
+        head: None,
     };
     let facts = HostFacts {
         checkout: Some(checkout),
@@ -360,6 +361,46 @@ fn a_machine_finds_its_doors_by_address() {
 }
 
 #[test]
+fn signed_commits_are_the_gates_and_the_plan_says_by_which_key() {
+    let manifest = manifest(&fixture("good/manifest/signing.yml"));
+    let head = ObjectId::parse(&"a".repeat(40)).expect("an id");
+    let checkout =
+        CheckoutFacts { path: "/home/me/app".to_owned(), origin: None, branch: None, head: Some(head.clone()) };
+    let facts = HostFacts { checkout: Some(checkout), ..facts() };
+    let of = |backend, bring_checkout| {
+        let options = Options { backend: Some(backend), bring_checkout, ..Options::default() };
+        plan(&Task::text("Fix it"), &manifest, &facts, &options).expect("a plan")
+    };
+    let made = of(Backend::Bubblewrap, true);
+    let signing = made.policies.gate.signing.clone().expect("a rule");
+    assert_eq!((signing.key.as_str(), signing.any_author, signing.required), ("SIGNING_KEY", true, false));
+    assert_eq!(signing.bases, [head], "what the checkout has is not this run's");
+    assert!(made.policies.gate.secrets.contains(&signing.key) && made.policies.pipelock.secrets.contains(&signing.key));
+    let text = render::text(&made);
+    assert!(text.contains("/home/me/.config/signing-key for signing commits\n"), "{text}");
+    let line = "the gate signs commits by Work Bot <bot@example.org> with SIGNING_KEY, whoever the author is\n";
+    assert!(text.contains(line), "{text}");
+    let gitconfig = made.git.expect("a repository").gitconfig;
+    for line in [
+        "[user]\n\tsigningKey = \"127.0.0.1:9418\"",
+        "[gpg \"ssh\"]\n\tprogram = \"/opt/claude-bottle/bin/bottle-link\"",
+        "[commit]\n\tgpgSign = \"true\"",
+        "[user]\n\temail = \"bot@example.org\"",
+    ] {
+        assert!(gitconfig.contains(line), "{gitconfig}");
+    }
+    let machine = of(Backend::Smolmachines, false);
+    assert!(machine.git.expect("a repository").gitconfig.contains("signingKey = \"198.18.0.1:9418\""));
+    assert!(machine.policies.gate.signing.expect("a rule").bases.is_empty(), "a clone starts at upstream's");
+
+    let replay = Options { replay: Some("/tmp/record".to_owned()), dry_run: true, ..Options::default() };
+    let replayed = plan(&Task::text("Fix it"), &manifest, &facts, &replay).expect("a plan");
+    assert_eq!(replayed.policies.gate.signing, None);
+    assert!(!replayed.secrets.iter().any(|secret| secret.name.as_str() == "SIGNING_KEY"), "a replay needs no key");
+    assert!(replayed.notes.iter().any(|note| note.starts_with("signing: a replay")), "{:?}", replayed.notes);
+}
+
+#[test]
 fn a_bottle_in_bubblewrap() {
     let manifest = manifest(&fixture("good/manifest/small.yml"));
     let options = Options { backend: Some(Backend::Bubblewrap), ..Options::default() };
@@ -430,7 +471,7 @@ fn gitea_has_a_token_of_its_own_name() {
 fn an_origin_over_ssh_needs_its_host_key_first() {
     let small = manifest(&fixture("good/manifest/small.yml"));
     let origin = |url: &str| {
-        let checkout = CheckoutFacts { path: "/x".to_owned(), origin: Some(url.to_owned()), branch: None };
+        let checkout = CheckoutFacts { path: "/x".to_owned(), origin: Some(url.to_owned()), branch: None, head: None };
         let facts = HostFacts { checkout: Some(checkout), ..facts() };
         plan(&Task::text("x"), &small, &facts, &Options::default()).expect_err("refused")
     };

@@ -1,13 +1,14 @@
 //! `gate.yaml`: the git upstreams, and what a push to each may bring.
 //!
 //! Map: `refs` (which refs may be pushed), `paths` (which paths may not), `exemptions` (which findings are none),
-//! `hold` (which pushes wait for a person), `patch` (how much a push may change, and whose).
+//! `hold` (which pushes wait for a person), `patch` (how much a push may change, and whose), `signing` (which commits are signed).
 
 pub mod exemptions;
 pub mod hold;
 pub mod patch;
 pub mod paths;
 pub mod refs;
+pub mod signing;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -26,6 +27,7 @@ use bottle_types::address::{has_password, without_userinfo};
 use crate::proxy::UpstreamProxy;
 use exemptions::FindingExemption;
 use hold::{ApprovedPush, HoldRules};
+use signing::SigningPolicy;
 
 /// The whole file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -66,6 +68,9 @@ pub struct GatePolicy {
     /// The proxy through which upstreams are reached over https; none: they are reached directly.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxy: Option<UpstreamProxy>,
+    /// How the run's commits are signed; none: nothing is signed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signing: Option<SigningPolicy>,
     /// Every secret that the bottle knows: a push that contains one is refused. Values are files of that name in the
     /// secrets directory.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -63,6 +63,6 @@ pub const SECRETS_DIR: &str = "/run/secrets";
 /// Where the policy files are.
 pub const CONFIG_DIR: &str = "/etc/claude-bottle";
 /// In the bundle's log directory: what the sidecars write for the run record.
-pub const LOGS: [&str; 4] = ["egress.jsonl", "gate.jsonl", "proposals.jsonl", "cassette.jsonl"];
+pub const LOGS: [&str; 5] = ["egress.jsonl", "gate.jsonl", "signing.jsonl", "proposals.jsonl", "cassette.jsonl"];
 /// The cassette that answers the model, in the bundle's state directory; copied there before the agent starts.
 pub const REPLAY_FILE: &str = "replay/cassette";

@@ -42,6 +42,7 @@ record_files! {
     Transcript "transcript.jsonl": "Claude Code's event stream, line by line; missing if the agent was not started",
     Egress "egress.jsonl": "one line per request at egress and at pipelock, by time; both lines of one request have the same `id`",
     Pushes "gate.jsonl": "one line per pushed ref: ids, commits, objects, bytes, findings (rule, commit, path, line, SHA-256 of the bytes), verdict (`accepted`, `refused`, `held`, `would-push`), reasons, times",
+    Signatures "signing.jsonl": "one line per commit that was to be signed: its id, tree, parents, repositories and the key's fingerprint, or why it was refused; missing if nothing was to be signed",
     Proposals "proposals.jsonl": "the agent's requests, who decided them, and the policies that came into force; each line holds the SHA-256 of the line before",
     Outputs "outputs.jsonl": "what became of each output: a line before each write at the forge (`begun`) and a line behind it (`done`, `failed`), or why it was not written (`refused`); missing if the agent asked for none",
     Answer "answer.json": "the agent's answer in one line of JSON, as its `outputs.json` asks for it; missing if it gave none that may go out",

@@ -17,6 +17,7 @@ use bottle_wire::proposal::record::Record;
 use bottle_wire::push_report::PushedRef;
 use bottle_wire::receipt::Receipt;
 use bottle_wire::run_record::Metadata;
+use bottle_wire::signing_report::SigningLine;
 use schemars::{JsonSchema, SchemaGenerator};
 
 /// Every type that is a file, a line of one, or a message; what it is made of follows.
@@ -40,10 +41,11 @@ fn wire() -> Shapes {
         add::<GatePolicy>(generator);
         add::<SupervisePolicy>(generator);
         add::<Bundle>(generator);
-        // The run record: proposals.jsonl, egress.jsonl, gate.jsonl, outputs.jsonl, budget.jsonl, cassette.jsonl, metadata.json.
+        // The run record: proposals.jsonl, egress.jsonl, gate.jsonl, signing.jsonl, outputs.jsonl, budget.jsonl, cassette.jsonl, metadata.json.
         add::<Record>(generator);
         add::<Access>(generator);
         add::<PushedRef>(generator);
+        add::<SigningLine>(generator);
         add::<Receipt>(generator);
         add::<Entry>(generator);
         add::<Cassette>(generator);

@@ -16,6 +16,7 @@ mod seal;
 pub(crate) mod services;
 pub(crate) mod setup;
 mod signals;
+mod signing;
 mod toolchains;
 
 /// Why most tests have no machine.

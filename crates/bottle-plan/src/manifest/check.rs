@@ -5,6 +5,7 @@ mod git;
 mod model;
 mod secrets;
 mod services;
+mod signing;
 mod verify;
 
 pub(crate) use git::keyscan;
@@ -125,6 +126,7 @@ fn check_bottle(bottle: &BottleEntry, manifest: &Manifest, at: &At) -> Checked {
             return Err(at.key("gate").key("exemptions").item(index).key(key).wrong(&problem));
         }
     }
+    signing::check(bottle, manifest, &at.key("signing"))?;
     check_supervise(bottle, &at.key("supervise"))?;
     git::check(&bottle.git, manifest, &at.key("git"))
 }

@@ -15,6 +15,7 @@ mod position;
 mod proxy;
 mod read;
 mod service;
+mod signing;
 mod verify;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -50,6 +51,7 @@ pub(crate) use plain_http::warning as plain_http_warning;
 pub use proxy::ProxyEntry;
 pub use read::parse;
 pub use service::Service;
+pub use signing::{SigningEntry, SshSigning};
 pub use verify::{Verify, VerifyCommandRules, VerifyEntry, VerifyRules};
 
 use crate::name::{Name, ServiceName};
@@ -119,6 +121,9 @@ pub struct BottleEntry {
     /// How the gate judges what is pushed.
     #[serde(default, skip_serializing_if = "Gate::is_default")]
     pub gate: Gate,
+    /// How the run's commits are signed; none: they are not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signing: Option<SigningEntry>,
     /// Who decides when the agent asks for more.
     #[serde(default)]
     pub supervise: Supervise,

@@ -62,7 +62,9 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
     let names = names(&slug, &images, backend);
     let services = super::services::services(bottle, &slug, backend)?;
     let state_dir = format!("{}/{slug}", facts.state_root.trim_end_matches('/'));
-    let git = upstreams.git_plan(task, facts, options, seed);
+    let signing = super::signing::signing(task, bottle, &upstreams, options, &mut notes);
+    let git = upstreams.git_plan(task, facts, options, seed, signing.as_ref());
+    let signing = signing.map(|policy| super::signing::starting_at(policy, git.as_ref(), facts));
     if let Some(git) = git.as_ref().filter(|_| task.work == Work::Change) {
         may_be_pushed(git, &upstreams, &mut notes)?;
     }
@@ -93,12 +95,15 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
     let prompt = super::prompt::prompt(task, commands, &guest, git.as_ref(), &upstreams, options.dry_run, seed);
     note_left_out(task, &prompt, &mut notes);
     note_injections(task, &mut notes);
-    let gate = gate_policy(task, bottle, &upstreams, options);
+    let gate = GatePolicy { signing, ..gate_policy(task, bottle, &upstreams, options) };
     let supervise = super::policies::supervise(&slug, bottle, approval, outputs);
     let bundle = bundle(&doors, backend);
     let mut secrets = rules.secrets;
     let proxy = super::proxy::proxy(manifest, sources, &mut secrets, &mut notes)?;
     super::proxy::check(proxy.as_ref(), &upstreams)?;
+    if let Some(signing) = &gate.signing {
+        sources.add(&mut secrets, &signing.key, "signing commits");
+    }
     let mut extra_hosts = upstreams.extra_hosts();
     extra_hosts.extend(proxy.as_ref().and_then(|proxy| super::proxy::on_this_machine(proxy, facts)));
     let secrets = self::secrets(secrets, &upstreams, sources, &mut notes);

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use bottle_policy::gate::refs::{RefRefusal, RefRules, is_branch_name};
+use bottle_policy::gate::signing::SigningPolicy;
 use bottle_policy::gate::{GatePolicy, RepoName, Transport, Upstream, UpstreamUrl};
 use bottle_policy::route::GitUpstream;
 use bottle_types::address::without_userinfo;
@@ -17,7 +18,7 @@ use super::types::{Bring, GitPlan, Options, ROOT, SecretPlan, SecretSource};
 use crate::facts::{Ci, ForgeKind, HostFacts};
 use crate::manifest::{BottleEntry, GitEntry, Manifest, Push, at_home, keyscan, plain_http_warning};
 use crate::name::words;
-use crate::render::render_gitconfig;
+use crate::render::{render_gitconfig, signing_settings};
 use crate::task::{PullRequest, Source, Task, Work, branch_stem};
 
 /// A branch that is longer reads badly everywhere.
@@ -155,6 +156,7 @@ impl Upstreams {
             allow_private: vec![],
             internal: vec![],
             proxy: None,
+            signing: None,
             secrets: vec![],
         }
     }
@@ -192,7 +194,14 @@ impl Upstreams {
     }
 
     /// How the guest comes by its repository, and where the work goes.
-    pub(super) fn git_plan(&self, task: &Task, facts: &HostFacts, options: &Options, seed: &str) -> Option<GitPlan> {
+    pub(super) fn git_plan(
+        &self,
+        task: &Task,
+        facts: &HostFacts,
+        options: &Options,
+        seed: &str,
+        signing: Option<&SigningPolicy>,
+    ) -> Option<GitPlan> {
         let main = self.main()?;
         let checkout = facts.checkout.as_ref().filter(|_| options.bring_checkout);
         let failed = match &task.source {
@@ -246,7 +255,11 @@ impl Upstreams {
                 },
             },
             goes_on,
-            gitconfig: render_gitconfig(&host, &all),
+            gitconfig: render_gitconfig(
+                &host,
+                &all,
+                &signing.map(|policy| signing_settings(backend, policy)).unwrap_or_default(),
+            ),
         })
     }
 }

@@ -1,8 +1,14 @@
 //! The guest's `~/.gitconfig`: whatever way an upstream is spelled, git goes to the gate.
 
 use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 
+use bottle_policy::gate::signing::SigningPolicy;
 use bottle_policy::gate::{RepoName, Transport, Upstream, UpstreamUrl};
+use bottle_types::backend::Backend;
+use bottle_types::door::{BUNDLE_ADDRESS, Door};
+
+use crate::plan::TOOLS_DIR;
 
 /// A repository's URL at the gate; `gate_host` is a host, with a port where it is not git's own.
 pub fn gate_url(gate_host: &str, name: &RepoName) -> String {
@@ -17,9 +23,9 @@ pub fn own_url(url: &UpstreamUrl) -> String {
 
 /// The guest's git configuration.
 ///
-/// `insteadOf` replaces a URL's beginning and the longest match wins, so each spelling stands there with and without
+/// `settings` stand at its end, where the last of a name counts. `insteadOf` replaces a URL's beginning and the longest match wins, so each spelling stands there with and without
 /// `.git`: the one with it must not become `….git.git`.
-pub fn render_gitconfig(gate_host: &str, upstreams: &[Upstream]) -> String {
+pub fn render_gitconfig(gate_host: &str, upstreams: &[Upstream], settings: &[(&str, String)]) -> String {
     let mut out = String::from(
         "[user]\n\tname = Claude (bottle)\n\temail = claude@bottle.invalid\n\
          [init]\n\tdefaultBranch = main\n\
@@ -34,7 +40,30 @@ pub fn render_gitconfig(gate_host: &str, upstreams: &[Upstream]) -> String {
             out.push_str(&format!("\tinsteadOf = \"{spelling}\"\n"));
         }
     }
+    for (name, value) in settings {
+        let (section, key) = name.rsplit_once('.').unwrap_or(("", name));
+        let section = section.split_once('.').map_or(section.to_owned(), |(name, of)| format!("{name} \"{of}\""));
+        let value = value.replace('\\', "\\\\").replace('"', "\\\"");
+        out.push_str(&format!("[{section}]\n\t{key} = \"{value}\"\n"));
+    }
     out
+}
+
+/// The settings with which git has the gate sign each commit: git takes the link for ssh-keygen(1), and the gate's address for a key's
+/// file, which is all that the link needs to know.
+pub fn signing_settings(backend: Backend, policy: &SigningPolicy) -> Vec<(&'static str, String)> {
+    let address = match backend {
+        Backend::Docker | Backend::Bubblewrap => Ipv4Addr::LOCALHOST,
+        Backend::Smolmachines => BUNDLE_ADDRESS,
+    };
+    vec![
+        ("user.name", policy.committer.name.clone()),
+        ("user.email", policy.committer.email.clone()),
+        ("user.signingKey", format!("{address}:{}", Door::GitGate.port())),
+        ("gpg.format", "ssh".to_owned()),
+        ("gpg.ssh.program", format!("{TOOLS_DIR}/bin/bottle-link")),
+        ("commit.gpgSign", "true".to_owned()),
+    ]
 }
 
 /// Every way to write the address of one repository: by ssh (URL and scp-like) and by https, with and without the port.

@@ -288,6 +288,15 @@ fn git(out: &mut Page, plan: &BottlePlan) {
     for upstream in &plan.policies.gate.upstreams {
         out.more(&push_line(upstream));
     }
+    if let Some(signing) = &plan.policies.gate.signing {
+        let committer = &signing.committer;
+        let required = if signing.required { ", and a commit without is not pushed" } else { "" };
+        let author = if signing.any_author { ", whoever the author is" } else { "" };
+        out.more(&format!(
+            "the gate signs commits by {} <{}> with {}{author}{required}",
+            committer.name, committer.email, signing.key
+        ));
+    }
 }
 
 fn push_line(upstream: &Upstream) -> String {

@@ -54,6 +54,8 @@ struct Upstream {
     authors: Vec<String>,
     /// Whether each commit needs a `Signed-off-by` line of its author.
     sign_off: bool,
+    /// Whether each commit of the run has to have the gate's signature, for which git as it is set up here asks by itself.
+    signed_by_the_gate: bool,
     /// Pushes that wait for a person.
     hold: HoldRules,
     dry_run: bool,
@@ -81,6 +83,7 @@ impl Upstream {
             max_new_binaries: upstream.push.max_new_binaries,
             authors: upstream.push.authors.clone(),
             sign_off: upstream.push.sign_off,
+            signed_by_the_gate: gate.signing.as_ref().is_some_and(|signing| signing.required),
             hold: upstream.push.hold.clone(),
             dry_run: gate.dry_run,
         }

@@ -17,7 +17,7 @@ use super::process::{self, git_ok};
 /// Arguments that leave out what upstream has by the hand of somebody who may write to it. Its other refs are left in: forges
 /// keep a change that anybody proposes from a fork at `refs/pull/N/head`, and pushed as a branch it would be as new as if it
 /// had been written here.
-const NOT_UPSTREAMS: [&str; 3] = ["--not", "--branches", "--tags"];
+pub(super) const NOT_UPSTREAMS: [&str; 3] = ["--not", "--branches", "--tags"];
 
 /// More objects than this in one push are refused unread.
 const MAX_OBJECTS: usize = 500_000;

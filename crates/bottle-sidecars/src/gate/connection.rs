@@ -17,6 +17,7 @@ use tokio::net::UnixStream;
 use super::dirs::GateDirs;
 use super::policy::AcceptedPolicy;
 use super::process::CONNECTION_TIMEOUT;
+use super::signing::{self, Signer};
 use super::{lfs, mirror, process, sweep, transport};
 
 /// More agents than this at once would be a mistake or an attack.
@@ -28,7 +29,12 @@ const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
 /// A service, a path, a host and a protocol version.
 const MAX_FIRST_LINE_BYTES: usize = 4096;
 /// Serves one connection, under the policy that was in force when it came.
-pub(super) async fn serve(policy: Arc<AcceptedPolicy>, stream: UnixStream, connections: Connections) {
+pub(super) async fn serve(
+    policy: Arc<AcceptedPolicy>,
+    stream: UnixStream,
+    connections: Connections,
+    signer: Arc<Signer>,
+) {
     let Some(seat) = connections.take_seat() else {
         tracing::warn!("refused a connection: {MAX_CONNECTIONS} are open");
         return turn_away(stream, "too many connections; try again").await;
@@ -40,6 +46,7 @@ pub(super) async fn serve(policy: Arc<AcceptedPolicy>, stream: UnixStream, conne
     let gate = GateDirs { tmp: tmp.path().to_owned(), ..policy.gate.clone() };
     match tokio::time::timeout(FIRST_LINE_TIMEOUT, requested_service(&stream)).await {
         Ok(Ok(Some(Service::Lfs))) => lfs::serve(&gate, stream).await,
+        Ok(Ok(Some(Service::Sign))) => signing::serve(&gate, stream, signer).await,
         Ok(Ok(Some(service))) => {
             if let Err(error) = git_daemon(&gate, stream, service, &seat).await {
                 tracing::warn!("git daemon: {error}");
@@ -81,6 +88,8 @@ enum Service {
     Push,
     /// HTTP, which git-lfs speaks.
     Lfs,
+    /// A signature of a commit, for which the link asks.
+    Sign,
 }
 
 /// Looks at the first line, as soon as all of it is there, and leaves it for git daemon to read; `None`: none that is served.
@@ -106,6 +115,8 @@ async fn requested_service(stream: &UnixStream) -> std::io::Result<Option<Servic
             if let Some(line) = buffer[..count].get(4..length) {
                 return Ok(if line.starts_with(b"git-upload-pack ") {
                     Some(Service::Fetch)
+                } else if line.starts_with(signing::REQUEST) {
+                    Some(Service::Sign)
                 } else {
                     line.starts_with(b"git-receive-pack ").then_some(Service::Push)
                 });
@@ -119,7 +130,7 @@ async fn requested_service(stream: &UnixStream) -> std::io::Result<Option<Servic
     }
 }
 
-fn pkt_line(text: &str) -> Vec<u8> {
+pub(super) fn pkt_line(text: &str) -> Vec<u8> {
     format!("{:04x}{text}", text.len() + 4).into_bytes()
 }
 

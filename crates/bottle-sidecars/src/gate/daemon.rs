@@ -11,6 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::connection::{self, Connections};
 use super::dirs;
 use super::policy::AcceptedPolicy;
+use super::signing::Signer;
 use super::{log, sweep};
 use crate::common::{self, Dirs, Error};
 use crate::confirm;
@@ -60,6 +61,7 @@ async fn accept(
     let socket = dirs.socket(Door::GitGate);
     let listener = common::listen(&socket, 0o666)?;
     let connections = Connections::default();
+    let signer = Arc::new(Signer::open(dirs)?);
     let (mut policy, mut number) = (Arc::new(policy), 1);
     let in_force = |policy: &AcceptedPolicy| (policy.gate.policy.upstreams.len(), policy.gate.policy.dry_run);
     let (upstreams, dry_run) = in_force(&policy);
@@ -69,7 +71,7 @@ async fn accept(
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
-                    tokio::spawn(connection::serve(Arc::clone(&policy), stream, connections.clone()));
+                    tokio::spawn(connection::serve(Arc::clone(&policy), stream, connections.clone(), Arc::clone(&signer)));
                 }
                 Err(error) => {
                     tracing::warn!("failed to accept a connection: {error}");

@@ -14,7 +14,7 @@ use bottle_policy::gate::paths::ProtectedPaths;
 use bottle_policy::gate::refs::RefRules;
 
 use super::dirs::GateDirs;
-use super::{mirror, transport};
+use super::{mirror, signing, transport};
 use crate::common::{self, Dirs, Error};
 
 /// A policy that has been accepted.
@@ -36,6 +36,7 @@ impl AcceptedPolicy {
         let policy = read(dirs, config, text)?;
         let taken = Self { gate: GateDirs::new(dirs, policy, number) };
         mirror::prepare(&taken.gate, config, before.map(|before| &before.gate.policy))?;
+        signing::prepare(&taken.gate)?;
         Ok(taken)
     }
 }
@@ -65,6 +66,9 @@ fn read(dirs: &Dirs, config: &Path, text: &str) -> Result<GatePolicy, Error> {
     }
     Exemptions::new(&policy.exemptions).map_err(|error| refuse(error.to_string()))?;
     transport::check(&policy).map_err(refuse)?;
+    if let Some(Err((key, problem))) = policy.signing.as_ref().map(|signing| signing.committer.check()) {
+        return Err(refuse(format!("signing.committer.{key}: {problem}")));
+    }
     dirs.known_secrets(&policy.known_secrets())?;
     Ok(policy)
 }

@@ -10,7 +10,7 @@ use bottle_types::units::ByteSize;
 
 use super::changes::{Changes, Object, ObjectKind, PathChange, RefUpdate, Repo, TreeEntry, read_all};
 use super::push::AskedUpdate;
-use super::{lfs, mirror, stat};
+use super::{lfs, mirror, signing, stat};
 
 /// Why a push is refused, in a line: what, where, which rule, what to do.
 #[derive(Debug, Clone)]
@@ -46,7 +46,7 @@ impl Refusal {
 /// No more refs than this in one push.
 pub(super) const MAX_REFS: usize = 64;
 /// No more reasons than this of one kind; the rest is counted.
-const MAX_REASONS: usize = 10;
+pub(super) const MAX_REASONS: usize = 10;
 
 /// Judges a push by the names of its refs alone; gives the updates, or the refusals.
 pub(super) fn names(repo: &Repo<'_>, asked: &[AskedUpdate]) -> Result<Result<Vec<RefUpdate>, Vec<Refusal>>, String> {
@@ -76,6 +76,7 @@ pub(super) fn changes(repo: &Repo<'_>, updates: &[RefUpdate], changes: &Changes)
     refusals.extend(submodules(repo, changes)?);
     refusals.extend(lfs::judge_config(repo, changes)?);
     refusals.extend(patch(repo, changes)?);
+    refusals.extend(signing::judge(repo, changes)?);
     Ok(refusals)
 }
 

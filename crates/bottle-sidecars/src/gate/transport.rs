@@ -117,6 +117,17 @@ fn ssh_config(known_hosts: &Path, identity: &Path) -> String {
     text
 }
 
+/// A private key's text as OpenSSH reads it: with a newline at its end, and none of another system's.
+pub(super) fn tidy_key(gate: &GateDirs, name: &SecretName) -> Result<Vec<u8>, Error> {
+    let path = gate.dirs.secrets.join(name.as_str());
+    let text = std::fs::read(&path).map_err(|error| Error::Read { path, error })?;
+    let mut tidy: Vec<u8> = text.into_iter().filter(|byte| *byte != b'\r').collect();
+    if !tidy.ends_with(b"\n") {
+        tidy.push(b'\n');
+    }
+    Ok(tidy)
+}
+
 /// The key as ssh takes it: ssh refuses a file of its own user that others may read, and one whose last newline is gone.
 fn usable_key(gate: &GateDirs, name: &SecretName) -> Result<PathBuf, Error> {
     let path = gate.dirs.secrets.join(name.as_str());
@@ -128,11 +139,7 @@ fn usable_key(gate: &GateDirs, name: &SecretName) -> Result<PathBuf, Error> {
         return Ok(path);
     }
     let copy = gate.policy_dir.join(format!("{name}.key"));
-    let mut tidy: Vec<u8> = text.into_iter().filter(|byte| *byte != b'\r').collect();
-    if !tidy.ends_with(b"\n") {
-        tidy.push(b'\n');
-    }
-    write_file(&copy, &tidy, 0o600)?;
+    write_file(&copy, &tidy_key(gate, name)?, 0o600)?;
     Ok(copy)
 }
 

@@ -2,7 +2,7 @@
 //!
 //! doors 1777: each daemon makes its own socket as its own user. Inside the bundle the sticky bit keeps a daemon from
 //! removing another's; the guest has this volume read-only, so nobody else can make or remove anything.
-//! internal 1733: the same, and not to be listed. log 1777, its four files made here for their writers, so that none can
+//! internal 1733: the same, and not to be listed. log 1777, its files made here for their writers, so that none can
 //! be taken by another. ca belongs to the door that the agent talks to, git to git-gate, limits to pipelock, replay to root
 //! alone.
 
@@ -34,7 +34,7 @@ pub(super) fn prepare(dirs: &Dirs, bundle: &Bundle) -> Result<(), common::Error>
     make(&dirs.state.join("limits"), 0o700, user(Door::Pipelock))?;
     for name in LOGS {
         let writer = match name {
-            "gate.jsonl" => Door::GitGate,
+            "gate.jsonl" | "signing.jsonl" => Door::GitGate,
             "proposals.jsonl" => Door::Supervise,
             _ => agents_door,
         };

@@ -22,5 +22,6 @@ mod random;
 mod reload;
 mod scanner;
 mod seams;
+mod signing;
 mod upstream;
 mod world;

@@ -78,7 +78,7 @@ impl PushReport<'_> {
             lines.extend(ways(&self.findings, known));
         }
         lines.extend(remote_lines);
-        if let Err(error) = record::append(gate, &records) {
+        if let Err(error) = record::append(gate, "gate.jsonl", &records) {
             // Upstream may have it by now; what happened is in the log then.
             lines.push(error);
         }
