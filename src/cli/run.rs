@@ -176,6 +176,10 @@ fn nothing(why: &str, context: &Context, outputs: &mut Outputs) -> Result<Code, 
 
 /// The mode of a plan, with what is read for it; none where there is nothing to publish.
 fn mode(plan: &BottlePlan) -> Result<Option<RunMode>, Failure> {
+    if let Some(undo) = plan.task.course.undo() {
+        // Another job's work has nothing that it needs.
+        return Ok(Some(RunMode::Undo(undo.clone())));
+    }
     Ok(match (plan.replay.as_deref(), plan.publish.as_deref()) {
         (None, None) => Some(RunMode::Live),
         (Some(path), None) => Some(RunMode::Replay(cassette(Path::new(path))?)),

@@ -4,7 +4,7 @@
 //! the pull request has moved while the run waited for its lease. The phases: `claimed` → `launched` → `provisioned` → `sealed`
 //! → `setup` → `worked` → `verified` → `unmoved` → `pushed`, and from wherever the run stands `collected` → `published`. Beside them:
 //! `credentials` (new ones, to the doors), `mode` (where the work comes from), `handoff` (another job's work), `keep` (work that is not pushed), `cache` (what a setup finds of an earlier one), `services` (waited for),
-//! `checks` (what is looked at to verify), `listen` (people's comments meanwhile), `outputs` (what the agent wanted written), `files` (that it handed in), `commit_files` (those that findings can be about), `outcome`.
+//! `checks` (what is looked at to verify), `listen` (people's comments meanwhile), `outputs` (what the agent wanted written), `files` (that it handed in), `commit_files` (those that findings can be about), `undo` (a branch, put back), `outcome`.
 //!
 //! Always: no agent before the seal is proved and the setup's ways out are closed, no push before the pull request's head was looked at again, no pull request and no
 //! review after the lease is lost. Whatever happens after the first container may exist, the logs are collected and everything is
@@ -34,6 +34,7 @@ mod pushed_tests;
 mod sealed;
 mod services;
 mod setup;
+mod undo;
 mod unmoved;
 mod verified;
 mod worked;
@@ -157,7 +158,7 @@ pub(crate) async fn run(mut inputs: RunInputs, events: &Events, cancel: &Cancel)
     };
     // From here on there is a record and a comment, which say how it ended.
     let current = tokio::select! {
-        current = current::bring_up_to_date(&mut inputs, events) => current,
+        current = current::bring_up_to_date(&mut inputs, guard.as_ref(), events) => current,
         failure = cancel.requested() => Err(failure),
     };
     let context = RunContext { inputs: &inputs, plan: &inputs.plan, events, cancel };

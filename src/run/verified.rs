@@ -65,8 +65,11 @@ impl<'r> Saved<'r> {
         run.context.events.phase(Phase::Verify);
         let again = (attempt > 1).then_some(attempt);
         let mut findings = vec![];
-        if run.context.plan.task.work == Work::Change {
+        let task = &run.context.plan.task;
+        // What is put back was there before, conflicts and all.
+        if task.work == Work::Change && task.course.undo().is_none() {
             findings.extend(checks::unfinished(run, again).await?);
+            findings.extend(checks::not_rebased(run, again).await?);
         }
         findings.extend(checks::commands(run, &env, again).await?);
         Ok(Checked { worked, attempt, head, lost, findings, is_stuck: false })

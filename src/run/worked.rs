@@ -5,7 +5,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::mode::RunMode;
 use super::setup::SetUp;
-use super::{LiveRun, outputs};
+use super::{LiveRun, outputs, undo};
 use crate::agent::AgentSession;
 use crate::approve::{ApprovalContext, Follower};
 use crate::exit::{Code, Failure};
@@ -44,6 +44,10 @@ impl<'r> Worked<'r> {
                 if let Some(why) = handoff.bring(bottle, plan, events).await? {
                     run.progress.fail(Code::Task, why);
                 }
+                return Ok(Self { run, env, agent: None });
+            }
+            RunMode::Undo(undo) => {
+                undo::put_back(bottle, plan, undo, events).await?;
                 return Ok(Self { run, env, agent: None });
             }
             RunMode::Live | RunMode::Replay(_) => {}

@@ -395,6 +395,7 @@ impl Push {
             authors: self.authors.clone(),
             sign_off: self.sign_off,
             hold: self.hold.clone(),
+            rewrite: None,
         }
     }
 }
