@@ -118,9 +118,9 @@ async fn start(
     }
     let (dir, dry_run) = (plan.state_dir.clone(), plan.dry_run);
     let manifest = planned.manifest;
-    let cache_dir = context.environment.setup_cache();
+    let (cache_dir, session_dir) = (context.environment.setup_cache(), context.environment.sessions());
     let fresh = secrets.clone();
-    let inputs = RunInputs { plan, planning, manifest, guest_inputs, secrets, mode, cache_dir, forge };
+    let inputs = RunInputs { plan, planning, manifest, guest_inputs, secrets, mode, cache_dir, session_dir, forge };
     let ended = tokio::select! {
         ended = run::run(inputs, &events, cancel) => ended,
         never = fresh.keep_fresh(hangups, |renewed| forges.take(renewed, &events)) => match never {},

@@ -221,7 +221,9 @@ mod tests {
             let failure = failed.expect_err(named);
             assert!(failure.what.contains(why), "{named}: {failure}");
         }
-        for variable in ["BOTTLE_RUNTIME_DIR", "BOTTLE_STATE_DIR", "BOTTLE_CACHE_DIR", "CLAUDE_BOTTLE_CACHE"] {
+        for variable in
+            ["BOTTLE_RUNTIME_DIR", "BOTTLE_STATE_DIR", "BOTTLE_CACHE_DIR", "BOTTLE_SESSION_DIR", "CLAUDE_BOTTLE_CACHE"]
+        {
             for below in ["@/rust", "@/rust/lib", "@/rust/not/yet"] {
                 let variables = [(NAMED, "@/rust"), (variable, below)];
                 let failure = tools_as(&environment(dir.path(), &variables), false).expect_err(variable);

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bottle_plan::plan::{BottlePlan, MODEL_HOST};
 use bottle_types::door;
+use bottle_types::git::ObjectId;
 use bottle_types::reason::Reason;
 use bottle_types::record_file::RecordFile;
 use bottle_wire::model_call::ModelCall;
@@ -290,22 +291,26 @@ fn gate_cases(gate: &[u8], events: &Events) {
     }
 }
 
-/// Tells from where to where upstream's branch has moved by this run's pushes, by the gate's own log.
+/// Tells from where to where upstream's branch has moved by this run's pushes, by the gate's own log. What somebody else has pushed
+/// between two of them is not this run's: what counts begins behind it.
 fn branch_push(gate: &[u8], plan: &BottlePlan, events: &Events) {
     let Some(git) = &plan.git else { return };
     let text = String::from_utf8_lossy(gate);
     let pushes = text.lines().filter_map(|line| serde_json::from_str::<PushedRef>(line).ok());
     let is_its = |push: &PushedRef| push.repo == git.upstream && push.is_of(&git.branch);
-    let moves: Vec<PushedRef> =
-        pushes.filter(|push| is_its(push) && push.verdict == PushVerdict::Accepted).collect();
-    let (Some(first), Some(last)) = (moves.first(), moves.last()) else { return };
+    let mut moved: Option<(ObjectId, ObjectId)> = None;
+    for push in pushes.filter(|push| is_its(push) && push.verdict == PushVerdict::Accepted) {
+        let from = moved.filter(|(_, to)| *to == push.old).map_or(push.old, |(from, _)| from);
+        moved = Some((from, push.new));
+    }
+    let Some((from, to)) = moved else { return };
     events.emit(RunEvent::Pushed {
         push: BranchPush {
             run: plan.slug.to_string(),
             agent: plan.agent.name.to_string(),
             branch: git.branch.clone(),
-            from: first.old.clone(),
-            to: last.new.clone(),
+            from,
+            to,
         },
         undone: plan.task.course.undo().is_some(),
     });

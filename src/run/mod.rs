@@ -4,7 +4,7 @@
 //! the pull request has moved while the run waited for its lease. The phases: `claimed` → `launched` → `provisioned` → `sealed`
 //! → `setup` → `worked` → `verified` → `unmoved` → `pushed`, and from wherever the run stands `collected` → `published`. Beside them:
 //! `credentials` (new ones, to the doors), `mode` (where the work comes from), `handoff` (another job's work), `keep` (work that is not pushed), `cache` (what a setup finds of an earlier one), `services` (waited for),
-//! `checks` (what is looked at to verify), `listen` (people's comments meanwhile), `outputs` (what the agent wanted written), `files` (that it handed in), `commit_files` (those that findings can be about), `undo` (a branch, put back), `outcome`.
+//! `checks` (what is looked at to verify), `listen` (people's comments meanwhile), `outputs` (what the agent wanted written), `files` (that it handed in), `commit_files` (those that findings can be about), `undo` (a branch, put back), `session` (of an earlier run), `outcome`.
 //!
 //! Always: no agent before the seal is proved and the setup's ways out are closed, no push before the pull request's head was looked at again, no pull request and no
 //! review after the lease is lost. Whatever happens after the first container may exist, the logs are collected and everything is
@@ -33,6 +33,7 @@ mod pushed;
 mod pushed_tests;
 mod sealed;
 mod services;
+mod session;
 mod setup;
 mod undo;
 mod unmoved;
@@ -87,6 +88,8 @@ pub(crate) struct RunInputs {
     pub(crate) mode: RunMode,
     /// Where setups' caches are; none: there is no place for them.
     pub(crate) cache_dir: Option<PathBuf>,
+    /// Where sessions are kept; none: there is no place for them.
+    pub(crate) session_dir: Option<PathBuf>,
     /// Where the work is proposed; none outside of a job.
     pub(crate) forge: Option<Arc<dyn Forge>>,
 }

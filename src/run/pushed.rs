@@ -77,7 +77,12 @@ git push --quiet origin "$commit:$branch" >&2 || exit 9
 echo "pushed ${commit#+}""#;
 
 /// What is run in the guest to push. Where the branch shall not only grow the gate decides from where to where it may go.
-pub(super) fn command<'a>(plan: &'a GitPlan, course: &Course, commit: &'a ObjectId, starts: &'a [ObjectId]) -> Vec<&'a str> {
+pub(super) fn command<'a>(
+    plan: &'a GitPlan,
+    course: &Course,
+    commit: &'a ObjectId,
+    starts: &'a [ObjectId],
+) -> Vec<&'a str> {
     let how = match course {
         Course::Forward | Course::Continue => "grow",
         Course::Rebase => "rebase",

@@ -53,7 +53,8 @@ fn an_undo_is_of_the_last_push_and_of_nothing_else() {
             let main = super::git(&world.path("."), &["rev-parse", "HEAD"]);
             let line = case.line.replace("EARLIER", EARLIER).replace("HEAD", HEAD).replace("MAIN", &main);
             let line = format!("<!-- claude-bottle: {} -->", line.replace("NONE", &"0".repeat(40)));
-            let lease = "<!-- claude-bottle: run issue-7-1a2b ended 2026-03-02T09:00:00Z 4 https://git.bottle.test/run -->";
+            let lease =
+                "<!-- claude-bottle: run issue-7-1a2b ended 2026-03-02T09:00:00Z 4 https://git.bottle.test/run -->";
             let body = match case.below {
                 true => format!("<!-- claude-bottle: status -->\n{lease}\n### x\n\nwords\n{line}\n"),
                 false => format!("<!-- claude-bottle: status -->\n{lease}\n{line}\n### x\n"),
@@ -95,8 +96,7 @@ fn on_nine(number: u64, body: &str) -> Value {
 /// A job whose agent runs these commands, with pull request 9 from `bottle/earlier`, which is at main.
 fn job_of(kind: &'static str, steps: &[&str]) -> (Job, Double) {
     let own = json!({"number": 9, "title": "A change", "body": "Mine.", "head": "bottle/earlier", "base": "main"});
-    let (job, double) =
-        job_with(kind, &bottle_testkit::commands(steps), json!({"pulls": [own]}), |rules| rules);
+    let (job, double) = job_with(kind, &bottle_testkit::commands(steps), json!({"pulls": [own]}), |rules| rules);
     job.upstream.git(&["update-ref", "refs/heads/bottle/earlier", "main"]);
     (job, double)
 }
@@ -132,7 +132,11 @@ fn undone(kind: &'static str) {
     ended_with(&undo, 0);
     assert_eq!(at(&job, "bottle/earlier"), before, "{}", said(&undo));
     assert!(said(&undo).contains("pushed bottle/earlier at "), "{}", said(&undo));
-    assert!(said(&undo).contains(&format!(" is undone: bottle/earlier goes back from {}", &after[..12])), "{}", said(&undo));
+    assert!(
+        said(&undo).contains(&format!(" is undone: bottle/earlier goes back from {}", &after[..12])),
+        "{}",
+        said(&undo)
+    );
     // No agent was there, and the gate saw this one move.
     let without_agent = |slug: &String| !job.world.path("state").join(slug).join("transcript.jsonl").exists();
     let pushes = job.world.slugs().into_iter().filter(without_agent).map(|slug| {
@@ -143,7 +147,10 @@ fn undone(kind: &'static str) {
     let [one, other] = &pushes[..] else { panic!("a dry run and a run: {pushes:?}") };
     for (text, verdict) in [(one, "would-push"), (other, "accepted")] {
         assert_eq!(text.lines().count(), 1, "{text}");
-        assert!(text.contains(&format!("\"old\":\"{after}\",\"new\":\"{before}\"")) && text.contains(verdict), "{text}");
+        assert!(
+            text.contains(&format!("\"old\":\"{after}\",\"new\":\"{before}\"")) && text.contains(verdict),
+            "{text}"
+        );
     }
     assert!(!status(&double).contains("claude-bottle: pushed"), "{}", status(&double));
     let pulls = double.state()["pulls"].clone();
@@ -167,7 +174,10 @@ fn an_undo_puts_the_branch_back_to_where_it_was() {
 
 /// Steps of an agent that puts its branch onto main and mends the conflict; the last one is whatever else it does.
 fn rebase(last: &'static str) -> Vec<&'static str> {
-    vec!["git rebase origin/main || { echo both > notes.txt; git add notes.txt; GIT_EDITOR=true git rebase --continue; }", last]
+    vec![
+        "git rebase origin/main || { echo both > notes.txt; git add notes.txt; GIT_EDITOR=true git rebase --continue; }",
+        last,
+    ]
 }
 
 /// Lets main and `bottle/earlier` each have a commit with a file of this text, which go together or don't.
@@ -258,7 +268,11 @@ fn a_rebase_is_refused_where_the_branch_is_not_the_runs() {
         let (world, double) = (World::new(RUNNER), Double::start(kind, json!({})));
         let out = run(&world, &double, &["run"], "issue_comment", &comment(MAINTAINER, "/claude rebase", None));
         assert_eq!(out.status.code(), Some(0), "{}", said(&out));
-        assert!(said(&out).contains("an issue has no branch to rebase; write it on the pull request"), "{}", said(&out));
+        assert!(
+            said(&out).contains("an issue has no branch to rebase; write it on the pull request"),
+            "{}",
+            said(&out)
+        );
         assert_eq!(output(&world, "conclusion"), "skipped");
     }
 }
@@ -274,7 +288,10 @@ fn to_continue_is_a_task_without_new_words() {
             let plan: Value = serde_json::from_slice(&out.stdout).expect("a plan");
             assert_eq!((&plan["task"]["course"], &plan["task"]["instruction"]), (&json!("continue"), &json!(words)));
             let prompt = plan["prompt"]["text"].as_str().expect("a prompt");
-            assert!(prompt.contains("It asks you to go on: do what was asked for before and is not done yet"), "{prompt}");
+            assert!(
+                prompt.contains("It asks you to go on: do what was asked for before and is not done yet"),
+                "{prompt}"
+            );
             assert_eq!(plan["policies"]["gate"]["upstreams"][0]["push"]["rewrite"], Value::Null, "it only grows");
         }
     }

@@ -56,8 +56,7 @@ pub(crate) fn answers(text: &str) -> impl Iterator<Item = SaidCommand<'_>> {
 const OURS: &str = "<!-- claude-bottle:";
 
 /// How names go on that people make of a command's first words, as in `/claude-fix`.
-const VERBS: [&str; 10] =
-    ["fix", "review", "stop", "retry", "undo", "continue", "rebase", "approve", "deny", "answer"];
+const VERBS: [&str; 10] = ["fix", "review", "stop", "retry", "undo", "continue", "rebase", "approve", "deny", "answer"];
 
 /// The beginning of the first line that is nearly a command, and the beginning that was meant. A text of a run's own has none.
 ///

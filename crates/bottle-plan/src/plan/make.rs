@@ -93,6 +93,10 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
     let verify = VerifyPlan::new(&agent.verify, task, &guest.workdir, &mut notes);
     let commands = (&agent, setup.as_ref(), services.as_slice(), outputs.as_ref());
     let prompt = super::prompt::prompt(task, commands, &guest, git.as_ref(), &upstreams, options.dry_run, seed);
+    let again = || {
+        super::prompt::in_a_session(task, (&agent, outputs.as_ref()), git.as_ref(), &upstreams, options.dry_run, seed)
+    };
+    let session = super::session::session(task, (&agent_name, &agent), (options, &guest.workdir), again, &mut notes);
     note_left_out(task, &prompt, &mut notes);
     note_injections(task, &mut notes);
     let gate = gate_policy(task, bottle, (&upstreams, rewrite), options);
@@ -142,6 +146,7 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
         host_ca_bundle: facts.host_ca_bundle.clone(),
         git,
         prompt,
+        session,
         limits: agent.limits,
         setup,
         services,

@@ -70,6 +70,31 @@ pub(super) fn prompt(
     PromptPlan { path: format!("{HOME}/.claude-bottle-prompt.txt"), text: text.0, removed, instructions }
 }
 
+/// Writes what an agent is told that goes on in a session of an earlier run, which has the rules already.
+pub(super) fn in_a_session(
+    task: &Task,
+    (agent, outputs): (&Agent, Option<&OutputPolicy>),
+    git: Option<&GitPlan>,
+    upstreams: &Upstreams,
+    dry_run: bool,
+    seed: &str,
+) -> String {
+    let mut text = Text(String::new());
+    text.line("This is a new request about the same, in a new environment like the one before: the rules that you were given hold,");
+    text.line("and the same tools are there. What you did not push is gone, and others may have pushed since.");
+    text.line("");
+    if let Some(git) = git {
+        repository(&mut text, git, upstreams, task);
+        text.line("");
+    }
+    if dry_run {
+        text.line("This is a dry run: pushes are scanned and accepted, and go nowhere.");
+        text.line("");
+    }
+    task_section(&mut text, task, git, (agent, outputs), seed);
+    text.0
+}
+
 fn service(text: &mut Text, service: &ServicePlan) {
     let at: Vec<String> = service.ports.iter().map(|port| format!("{}:{}", service.name, port.port)).collect();
     let passwords: Vec<String> =
