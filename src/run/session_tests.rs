@@ -133,7 +133,7 @@ fn a_stored_session_is_used_as_it_was_left_and_by_those_whose_it_is() {
     assert!(cases.case.len() >= 30, "{}", cases.case.len());
     for case in &cases.case {
         let dir = tempfile::TempDir::new().expect("a directory");
-        let store = SessionStore::open(dir.path()).expect("a store");
+        let store = SessionStore::open(&dir.path().join("sessions")).expect("a store");
         store.keep(&header(), &body()).expect("kept");
         let path = store.path(&session().owner);
         if let Some(file) = &case.file {
