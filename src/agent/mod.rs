@@ -96,6 +96,12 @@ impl<'r> AgentSession<'r> {
         self.attempt(Ok(Exec::guest(self.plan.command.clone()))).await
     }
 
+    /// Has the agent go on in a session of an earlier run, whose turns and dollars are not this run's.
+    pub(crate) async fn begin_in(&mut self, earlier: &SessionId, prompt: &str) -> Result<AgentOutcome, Failure> {
+        self.session_id = Some(earlier.as_str().to_owned());
+        self.go_on(prompt).await
+    }
+
     /// Has the agent go on with this, to its end or to a limit. The outcome is that of all its attempts.
     pub(crate) async fn go_on(&mut self, prompt: &str) -> Result<AgentOutcome, Failure> {
         let exec = self.going_on().map(|argv| {

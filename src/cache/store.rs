@@ -83,18 +83,29 @@ pub(crate) enum Pruned {
     },
 }
 
+/// Makes a directory where it is not there. Others' and one that others can read or change is not taken.
+pub(super) fn own_directory(dir: &Path) -> Result<(), String> {
+    let failed = |error: io::Error| unusable(dir, &error);
+    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed)?;
+    let found = fs::metadata(dir).map_err(failed)?;
+    if found.uid() != rustix::process::geteuid().as_raw() {
+        return Err(format!("the directory {} is another user's", dir.display()));
+    }
+    if found.mode() & 0o077 != 0 {
+        return Err(format!("the directory {0} is open to others: `chmod 700 {0}`", dir.display()));
+    }
+    Ok(())
+}
+
+fn unusable(dir: &Path, error: &io::Error) -> String {
+    format!("the directory {} can't be used: {error}", dir.display())
+}
+
 impl Store {
     /// The directory, made where it is not there. Others' and one that others can read or change is not taken.
     pub(crate) fn open(dir: &Path) -> Result<Self, String> {
-        let failed = |error: io::Error| format!("the directory {} can't be used: {error}", dir.display());
-        DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed)?;
-        let found = fs::metadata(dir).map_err(failed)?;
-        if found.uid() != rustix::process::geteuid().as_raw() {
-            return Err(format!("the directory {} is another user's", dir.display()));
-        }
-        if found.mode() & 0o077 != 0 {
-            return Err(format!("the directory {0} is open to others: `chmod 700 {0}`", dir.display()));
-        }
+        own_directory(dir)?;
+        let failed = |error: io::Error| unusable(dir, &error);
         for part in ["entries", "archives"] {
             let part = dir.join(part);
             match DirBuilder::new().mode(0o700).create(&part) {

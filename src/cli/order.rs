@@ -1,4 +1,4 @@
-//! Commands to a run in a comment: to end the one that is going on, or to do the last task again.
+//! Commands to a run in a comment: to end the one that is going on, to do the last task again, or to undo it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,14 +6,16 @@ use std::time::Duration;
 use bottle_plan::event::{self, Asked, Order, RunCommand};
 use bottle_plan::manifest::Triggers;
 use bottle_plan::moment::Moment;
+use bottle_plan::name::Name;
 use bottle_plan::prose;
-use bottle_plan::task::{Form, thread_name};
+use bottle_plan::task::{Form, Undo, thread_name};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use crate::exit::{Code, Failure};
 use crate::forge::{Comment, Forge, ForgeError};
 use crate::permission::{Denial, EventActor, may_ask};
+use crate::report::BranchPush;
 use crate::thread;
 
 /// How long a run that was told to stop is waited for: it looks every ten seconds, and then puts its things away.
@@ -38,6 +40,7 @@ pub(super) async fn carry_out(
     let what = match &command.order {
         Order::Stop => "stop",
         Order::Retry => "retry",
+        Order::Undo => "undo",
         Order::Approve(_) | Order::Deny { .. } | Order::Answer { .. } => {
             let hint = "a run that is going on hears it where the manifest says `supervise: { approval: comment }`";
             return Ok(OrderResult::Task(Asked::Nothing(format!(
@@ -54,6 +57,7 @@ pub(super) async fn carry_out(
     may_ask(forge.as_ref(), &triggers.who, &asker, pull).await.map_err(Denial::into_failure)?;
     match command.order {
         Order::Stop => stop(command, forge.as_ref()).await.map(OrderResult::Done),
+        Order::Undo => undo(command, forge.as_ref()).await.map(OrderResult::Task),
         _ => again(command, payload, triggers, forge.as_ref()).await.map(OrderResult::Task),
     }
 }
@@ -82,6 +86,37 @@ async fn stop(command: &RunCommand, forge: &dyn Forge) -> Result<String, Failure
         STOP_TIMEOUT.as_secs()
     ))
     .hint(format_args!("cancel its job: {url}")))
+}
+
+/// The task that puts the branch back to where it was before the last run of the thread that pushed, if it stands where that left it.
+async fn undo(command: &RunCommand, forge: &dyn Forge) -> Result<Asked, Failure> {
+    let name = name(command);
+    let Some(push) = thread::last_push(forge, command.thread.number).await.map_err(failed)? else {
+        let why = "no run has pushed for it, or the last one that did was undone";
+        return Err(Failure::input(format_args!("there is nothing to undo in {name}: {why}"))
+            .hint("a run that was asked for elsewhere is undone there"));
+    };
+    let BranchPush { run, agent, branch, from, to } = push;
+    if from.is_null() {
+        return Err(Failure::input(format_args!("run {run} made the branch {branch}: there is nothing to go back to"))
+            .hint("close its pull request and delete the branch"));
+    }
+    let now = match forge.commit_of(&branch).await {
+        Ok(now) => now,
+        Err(error) if error.status() == Some(404) => {
+            return Err(Failure::input(format_args!("the branch {branch} that run {run} pushed to is gone"))
+                .hint("restore it and ask again"));
+        }
+        Err(error) => return Err(failed(error)),
+    };
+    if now != to {
+        let (now, left) = (now.short(), to.short());
+        return Err(Failure::input(format_args!("{branch} is at {now}, not at {left} where run {run} left it"))
+            .hint(format_args!("look at what came after it; before that run it was at {}", from.short())));
+    }
+    let agent = Name::parse(&agent).map_err(Failure::input)?;
+    let undo = Undo { run, branch, from: to, to: from };
+    Ok(Asked::Task(Box::new(command.undo(agent, undo))))
 }
 
 /// The last command of the thread by somebody who may ask, as if it were given now.

@@ -118,9 +118,9 @@ async fn start(
     }
     let (dir, dry_run) = (plan.state_dir.clone(), plan.dry_run);
     let manifest = planned.manifest;
-    let cache_dir = context.environment.setup_cache();
+    let (cache_dir, session_dir) = (context.environment.setup_cache(), context.environment.sessions());
     let fresh = secrets.clone();
-    let inputs = RunInputs { plan, planning, manifest, guest_inputs, secrets, mode, cache_dir, forge };
+    let inputs = RunInputs { plan, planning, manifest, guest_inputs, secrets, mode, cache_dir, session_dir, forge };
     let ended = tokio::select! {
         ended = run::run(inputs, &events, cancel) => ended,
         never = fresh.keep_fresh(hangups, |renewed| forges.take(renewed, &events)) => match never {},
@@ -176,6 +176,10 @@ fn nothing(why: &str, context: &Context, outputs: &mut Outputs) -> Result<Code, 
 
 /// The mode of a plan, with what is read for it; none where there is nothing to publish.
 fn mode(plan: &BottlePlan) -> Result<Option<RunMode>, Failure> {
+    if let Some(undo) = plan.task.course.undo() {
+        // Another job's work has nothing that it needs.
+        return Ok(Some(RunMode::Undo(undo.clone())));
+    }
     Ok(match (plan.replay.as_deref(), plan.publish.as_deref()) {
         (None, None) => Some(RunMode::Live),
         (Some(path), None) => Some(RunMode::Replay(cassette(Path::new(path))?)),

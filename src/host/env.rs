@@ -95,6 +95,11 @@ impl Environment {
         self.get("BOTTLE_CACHE_DIR").map(PathBuf::from).or_else(|| Some(self.cache()?.join("setup")))
     }
 
+    /// Where sessions are kept for later runs: `BOTTLE_SESSION_DIR`, else below the user's own directory for caches.
+    pub(crate) fn sessions(&self) -> Option<PathBuf> {
+        self.get("BOTTLE_SESSION_DIR").map(PathBuf::from).or_else(|| Some(self.cache()?.join("sessions")))
+    }
+
     /// The proxy that is named for https, as curl reads it: the name in small letters goes first.
     pub(crate) fn proxy(&self) -> Option<ProxyFacts> {
         let variable = ["https_proxy", "HTTPS_PROXY"].into_iter().find(|name| self.get(name).is_some())?;

@@ -99,8 +99,9 @@ fn lendable(named: &str, environment: &Environment, lending: Lending<'_>) -> Res
     }
     // The runs' own directory has the doors' secrets, and a setup's cache is of all repositories.
     let runs = environment.get("BOTTLE_RUNTIME_DIR").map(PathBuf::from);
-    let own = [home, environment.state_root(), environment.cache(), environment.setup_cache(), runs];
-    let own = own.into_iter().chain([std::env::current_dir().ok()]).flatten();
+    let kept = [environment.setup_cache(), environment.sessions()];
+    let own = [home, environment.state_root(), environment.cache(), runs].into_iter().chain(kept);
+    let own = own.chain([std::env::current_dir().ok()]).flatten();
     // What is not there yet will be below what is.
     for own in own.filter_map(|own| own.ancestors().find_map(|above| above.canonicalize().ok())) {
         if own.starts_with(&real) {
@@ -221,7 +222,9 @@ mod tests {
             let failure = failed.expect_err(named);
             assert!(failure.what.contains(why), "{named}: {failure}");
         }
-        for variable in ["BOTTLE_RUNTIME_DIR", "BOTTLE_STATE_DIR", "BOTTLE_CACHE_DIR", "CLAUDE_BOTTLE_CACHE"] {
+        for variable in
+            ["BOTTLE_RUNTIME_DIR", "BOTTLE_STATE_DIR", "BOTTLE_CACHE_DIR", "BOTTLE_SESSION_DIR", "CLAUDE_BOTTLE_CACHE"]
+        {
             for below in ["@/rust", "@/rust/lib", "@/rust/not/yet"] {
                 let variables = [(NAMED, "@/rust"), (variable, below)];
                 let failure = tools_as(&environment(dir.path(), &variables), false).expect_err(variable);

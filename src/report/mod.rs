@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
 
+use bottle_types::git::ObjectId;
 use bottle_wire::run_record::Outcome;
 use serde::Serialize;
 
@@ -216,6 +217,12 @@ pub(crate) enum RunEvent {
     Offer {
         diff: String,
     },
+    /// The branch of this run has moved at upstream.
+    Pushed {
+        push: BranchPush,
+        /// It went back to where it was before an earlier run.
+        undone: bool,
+    },
     /// The pull request of this run, opened or updated.
     PullRequest {
         number: u64,
@@ -231,6 +238,20 @@ pub(crate) enum RunEvent {
 
 /// An event with the time at which it came, in milliseconds of Unix time.
 pub(crate) type TimedEvent = (i64, RunEvent);
+
+/// A run's pushes to its branch, together.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct BranchPush {
+    /// The run's name.
+    pub(crate) run: String,
+    /// Its agent's name in the manifest.
+    pub(crate) agent: String,
+    pub(crate) branch: String,
+    /// The commit before the first of them, zeros where there was no such branch.
+    pub(crate) from: ObjectId,
+    /// The commit after the last.
+    pub(crate) to: ObjectId,
+}
 
 /// A view.
 pub(crate) trait Reporter: Send {
@@ -334,7 +355,7 @@ fn masked(event: RunEvent, secrets: &Secrets) -> RunEvent {
         RunEvent::Finished { outcome, record } => {
             RunEvent::Finished { outcome: Outcome { summary: mask(outcome.summary), ..outcome }, record }
         }
-        event @ (RunEvent::Phase { .. } | RunEvent::PullRequest { .. }) => event,
+        event @ (RunEvent::Phase { .. } | RunEvent::Pushed { .. } | RunEvent::PullRequest { .. }) => event,
     }
 }
 

@@ -67,7 +67,7 @@ impl Reporter for Terminal {
     fn on(&mut self, event: &RunEvent) {
         match event {
             RunEvent::Started { slug, title, .. } => self.say("▶", "1", &format!("{slug}: {title}")),
-            RunEvent::Phase { .. } => {}
+            RunEvent::Phase { .. } | RunEvent::Pushed { .. } => {}
             RunEvent::Case { case } => self.case(case),
             RunEvent::Note { text } => self.say("·", "2", text),
             RunEvent::Warning { text } => self.say("!", "33", text),

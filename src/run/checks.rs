@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use bottle_plan::plan::VerifyCommand;
+use bottle_plan::task::Course;
 use bottle_types::git::ObjectId;
 
 use super::outcome::first_of;
@@ -26,14 +27,15 @@ pub(super) struct Finding {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum FindingKind {
-    Conflict,
+    /// Conflict markers, or a branch that is not where it shall be.
+    Branch,
     Command,
 }
 
 /// The findings as the run's failures; `repairs` is how often the agent was to mend them.
 pub(super) fn failures(findings: &[Finding], repairs: u32) -> Vec<String> {
     let of = |kind: FindingKind| findings.iter().filter(move |finding| finding.kind == kind);
-    let mut failures: Vec<String> = of(FindingKind::Conflict).map(|finding| finding.why.clone()).collect();
+    let mut failures: Vec<String> = of(FindingKind::Branch).map(|finding| finding.why.clone()).collect();
     let commands: Vec<String> = of(FindingKind::Command).map(|finding| format!("`{}`", finding.name)).collect();
     if !commands.is_empty() {
         let after = if repairs > 0 { format!(" after {}", times(repairs)) } else { String::new() };
@@ -84,7 +86,28 @@ pub(super) async fn unfinished(run: &LiveRun<'_>, attempt: Option<u32>) -> Resul
         attempt,
         ..Case::passed(Suite::Verify, name.clone(), begun.elapsed())
     });
-    Ok(Some(Finding { kind: FindingKind::Conflict, name, why, output }))
+    Ok(Some(Finding { kind: FindingKind::Branch, name, why, output }))
+}
+
+/// Looks whether a branch that was to be rebased is on its base, as the guest knows that.
+pub(super) async fn not_rebased(run: &LiveRun<'_>, attempt: Option<u32>) -> Result<Option<Finding>, Failure> {
+    let plan = run.context.plan;
+    let base = plan.git.as_ref().and_then(|git| git.base.as_deref()).filter(|_| plan.task.course == Course::Rebase);
+    let Some(base) = base else { return Ok(None) };
+    let begun = Instant::now();
+    let onto = format!("refs/remotes/origin/{base}");
+    let exec = Exec::guest(["git", "merge-base", "--is-ancestor", &onto, "HEAD"]).in_dir(&plan.guest.workdir);
+    let done = finish(run.bottle, exec, GIT_TIMEOUT).await.map_err(Failure::machine)?;
+    let why = (done.code != 0).then(|| format!("the branch is not based on {base}"));
+    let name = "the branch is rebased".to_owned();
+    let output = done.text();
+    run.context.events.case(Case {
+        failure: why.clone(),
+        output: output.clone(),
+        attempt,
+        ..Case::passed(Suite::Verify, name.clone(), begun.elapsed())
+    });
+    Ok(why.map(|why| Finding { kind: FindingKind::Branch, name, why, output }))
 }
 
 /// Runs each command; gives those that failed.

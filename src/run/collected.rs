@@ -4,8 +4,9 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::time::Duration;
 
-use bottle_plan::plan::MODEL_HOST;
+use bottle_plan::plan::{BottlePlan, MODEL_HOST};
 use bottle_types::door;
+use bottle_types::git::ObjectId;
 use bottle_types::reason::Reason;
 use bottle_types::record_file::RecordFile;
 use bottle_wire::model_call::ModelCall;
@@ -21,7 +22,7 @@ use super::pushed::Pushed;
 use super::{RunContext, RunProgress, case, keep, outcome, outputs};
 use crate::backend::{Bottle, BottleError, Side, Tree};
 use crate::exit::{Code, Failure};
-use crate::report::{Case, Events, Phase, RunEvent, Suite};
+use crate::report::{BranchPush, Case, Events, Phase, RunEvent, Suite};
 use crate::state::RunRecord;
 use bottle_wire::run_record::Outcome;
 
@@ -56,7 +57,7 @@ impl<'r> Collected<'r> {
         match claimed.context().inputs.mode {
             // What Claude Code reckons for replayed replies was never paid.
             RunMode::Replay(_) => outcome.cost_usd = None,
-            RunMode::Live | RunMode::Publish(_) => {}
+            RunMode::Live | RunMode::Publish(_) | RunMode::Undo(_) => {}
         }
         let RunProgress { pushed, proposals, files, commit_files, .. } = progress;
         Self { claimed, outcome, pushed, proposals, files, commit_files }
@@ -88,7 +89,7 @@ async fn take_down(
         }
     };
     // The work is the guest's, the logs are the bundle's.
-    let ((), collected) = tokio::join!(keeping, logs(bottle, record, events));
+    let ((), collected) = tokio::join!(keeping, logs(bottle, plan, record, events));
     // A log that can't be had must not keep the bottle alive.
     match collected {
         Ok((model, proposals)) => {
@@ -133,7 +134,12 @@ enum Model {
 }
 
 /// Collects everything that can be had, and gives the record of proposals; the first thing that could not be had is the error.
-async fn logs(bottle: &dyn Bottle, record: &RunRecord, events: &Events) -> Result<(Model, Vec<u8>), Failure> {
+async fn logs(
+    bottle: &dyn Bottle,
+    plan: &BottlePlan,
+    record: &RunRecord,
+    events: &Events,
+) -> Result<(Model, Vec<u8>), Failure> {
     let log_dir = format!("{}/log", door::STATE_DIR);
     let (written, printed, obeyed) = tokio::join!(
         bottle.copy_out(Side::Bundle, &log_dir),
@@ -157,6 +163,7 @@ async fn logs(bottle: &dyn Bottle, record: &RunRecord, events: &Events) -> Resul
     let gate = files.remove(RecordFile::Pushes.name()).unwrap_or_default();
     refusals(&egress, events);
     gate_cases(&gate, events);
+    branch_push(&gate, plan, events);
     record.write(RecordFile::Egress, &egress)?;
     record.write(RecordFile::Pushes, &gate)?;
     // Where nothing was to be signed there is none.
@@ -286,6 +293,31 @@ fn gate_cases(gate: &[u8], events: &Events) {
             )
         });
     }
+}
+
+/// Tells from where to where upstream's branch has moved by this run's pushes, by the gate's own log. What somebody else has pushed
+/// between two of them is not this run's: what counts begins behind it.
+fn branch_push(gate: &[u8], plan: &BottlePlan, events: &Events) {
+    let Some(git) = &plan.git else { return };
+    let text = String::from_utf8_lossy(gate);
+    let pushes = text.lines().filter_map(|line| serde_json::from_str::<PushedRef>(line).ok());
+    let is_its = |push: &PushedRef| push.repo == git.upstream && push.is_of(&git.branch);
+    let mut moved: Option<(ObjectId, ObjectId)> = None;
+    for push in pushes.filter(|push| is_its(push) && push.verdict == PushVerdict::Accepted) {
+        let from = moved.filter(|(_, to)| *to == push.old).map_or(push.old, |(from, _)| from);
+        moved = Some((from, push.new));
+    }
+    let Some((from, to)) = moved else { return };
+    events.emit(RunEvent::Pushed {
+        push: BranchPush {
+            run: plan.slug.to_string(),
+            agent: plan.agent.name.to_string(),
+            branch: git.branch.clone(),
+            from,
+            to,
+        },
+        undone: plan.task.course.undo().is_some(),
+    });
 }
 
 /// The reason in words: the gate's own, or the first thing that was found.

@@ -49,16 +49,22 @@ pub(super) async fn take(bottle: &dyn Bottle, plan: &BottlePlan) -> Result<Taken
     });
     // The runner's judge takes no more either.
     for path in files.take(rules.max as usize) {
-        let content = read(bottle, plan, &path, left).await;
+        let too_long = "with it the files are larger than `outputs.file.max_bytes`";
+        let content = read(bottle, &plan.guest.workdir, &path, (left, too_long)).await;
         left -= content.as_ref().map_or(0, |bytes| bytes.len() as u64);
         taken.push((path, content));
     }
     Ok(taken)
 }
 
-/// Reads a file of at most so many bytes.
-async fn read(bottle: &dyn Bottle, plan: &BottlePlan, path: &str, most: u64) -> Result<Vec<u8>, String> {
-    let exec = Exec::guest(reading(&plan.guest.workdir, path, most + 1)).in_dir("/");
+/// Reads a file below a directory of the guest, of at most so many bytes.
+pub(super) async fn read(
+    bottle: &dyn Bottle,
+    top: &str,
+    path: &str,
+    (most, too_long): (u64, &str),
+) -> Result<Vec<u8>, String> {
+    let exec = Exec::guest(reading(top, path, most + 1)).in_dir("/");
     let reading = async {
         let mut running = bottle.exec(exec).await?;
         let mut bytes = vec![];
@@ -82,7 +88,7 @@ async fn read(bottle: &dyn Bottle, plan: &BottlePlan, path: &str, most: u64) -> 
     match tokio::time::timeout(bottle.patience(READ_TIMEOUT), reading).await {
         Err(_) => Err(format!("it could not be read within {} s", READ_TIMEOUT.as_secs())),
         Ok(Err(error)) => Err(super::one_line(&error.to_string())),
-        Ok(Ok((_, true, _))) => Err("with it the files are larger than `outputs.file.max_bytes`".to_owned()),
+        Ok(Ok((_, true, _))) => Err(too_long.to_owned()),
         Ok(Ok((bytes, false, 0))) => Ok(bytes),
         Ok(Ok((_, false, 5))) => Err("it is a link, or behind one".to_owned()),
         Ok(Ok((_, false, 4))) => Err("there is no such file".to_owned()),

@@ -4,7 +4,7 @@
 //! the pull request has moved while the run waited for its lease. The phases: `claimed` → `launched` → `provisioned` → `sealed`
 //! → `setup` → `worked` → `verified` → `unmoved` → `pushed`, and from wherever the run stands `collected` → `published`. Beside them:
 //! `credentials` (new ones, to the doors), `mode` (where the work comes from), `handoff` (another job's work), `keep` (work that is not pushed), `cache` (what a setup finds of an earlier one), `services` (waited for),
-//! `checks` (what is looked at to verify), `listen` (people's comments meanwhile), `outputs` (what the agent wanted written), `files` (that it handed in), `commit_files` (those that findings can be about), `project_config` (what the agent goes by of the repository's own), `outcome`.
+//! `checks` (what is looked at to verify), `listen` (people's comments meanwhile), `outputs` (what the agent wanted written), `files` (that it handed in), `commit_files` (those that findings can be about), `project_config` (what the agent goes by of the repository's own), `undo` (a branch, put back), `session` (of an earlier run), `outcome`.
 //!
 //! Always: no agent before the seal is proved and the setup's ways out are closed, no push before the pull request's head was looked at again, no pull request and no
 //! review after the lease is lost. Whatever happens after the first container may exist, the logs are collected and everything is
@@ -34,7 +34,9 @@ mod pushed;
 mod pushed_tests;
 mod sealed;
 mod services;
+mod session;
 mod setup;
+mod undo;
 mod unmoved;
 mod verified;
 mod worked;
@@ -88,6 +90,8 @@ pub(crate) struct RunInputs {
     pub(crate) mode: RunMode,
     /// Where setups' caches are; none: there is no place for them.
     pub(crate) cache_dir: Option<PathBuf>,
+    /// Where sessions are kept; none: there is no place for them.
+    pub(crate) session_dir: Option<PathBuf>,
     /// Where the work is proposed; none outside of a job.
     pub(crate) forge: Option<Arc<dyn Forge>>,
 }
@@ -161,7 +165,7 @@ pub(crate) async fn run(mut inputs: RunInputs, events: &Events, cancel: &Cancel)
     };
     // From here on there is a record and a comment, which say how it ended.
     let current = tokio::select! {
-        current = current::bring_up_to_date(&mut inputs, events) => current,
+        current = current::bring_up_to_date(&mut inputs, guard.as_ref(), events) => current,
         failure = cancel.requested() => Err(failure),
     };
     let context = RunContext { inputs: &inputs, plan: &inputs.plan, events, cancel };

@@ -1,5 +1,7 @@
 //! The modes of a run, which say where its work comes from.
 
+use bottle_plan::task::Undo;
+
 use super::handoff::Handoff;
 
 /// Where a run's work comes from. A dry run, which lets nothing leave, can have each of them.
@@ -11,4 +13,6 @@ pub(crate) enum RunMode {
     Replay(Vec<u8>),
     /// Another job's agent: its work is taken from its run record, and no agent runs.
     Publish(Handoff),
+    /// Nobody's: a branch goes back to where it was before an earlier run, and no agent runs.
+    Undo(Undo),
 }

@@ -98,7 +98,7 @@ pub(super) async fn perform(
     };
     let asked = match &inputs.mode {
         RunMode::Publish(handoff) => handoff.outputs().to_vec(),
-        RunMode::Live | RunMode::Replay(_) => asked,
+        RunMode::Live | RunMode::Replay(_) | RunMode::Undo(_) => asked,
     };
     let mut would = vec![];
     let performed = match asked.is_empty() {

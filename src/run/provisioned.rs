@@ -56,7 +56,7 @@ async fn bring_in(run: &LiveRun<'_>, seed: Option<Tree>) -> Result<(), Failure> 
         RunMode::Replay(cassette) => {
             tree = tree.file(format!("{}/{}", door::STATE_DIR, door::REPLAY_FILE), 0, 0o644, cassette.clone());
         }
-        RunMode::Live | RunMode::Publish(_) => {}
+        RunMode::Live | RunMode::Publish(_) | RunMode::Undo(_) => {}
     }
     if tree.nodes.is_empty() {
         return Ok(());

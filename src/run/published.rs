@@ -75,6 +75,7 @@ async fn review(claimed: &Claimed<'_>, outcome: &mut Outcome) {
     let words = match &inputs.mode {
         RunMode::Publish(handoff) => handoff.review().map(str::to_owned),
         RunMode::Live | RunMode::Replay(_) => last_words(&events.seen()),
+        RunMode::Undo(_) => None,
     };
     let (Some(forge), Some(words)) = (&inputs.forge, words) else { return };
     if outcome.code != Code::Done {
@@ -116,6 +117,9 @@ async fn propose(claimed: &Claimed<'_>, outcome: &mut Outcome, pushed: Option<&P
         return would;
     };
     match write_if_held(claimed.lost(), cancel, publish(forge.as_ref(), plan, branch, draft, &card)).await {
+        Ok(Ok(None)) if plan.task.course.undo().is_some() => {
+            events.note(format!("no pull request of {branch} is open, and none is opened"));
+        }
         Ok(published) => record_published(published, branch, events, outcome),
         Err(failure) => ended(&failure, outcome),
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bottle_plan::plan::{BottlePlan, GitPlan};
-use bottle_plan::task::Work;
+use bottle_plan::task::{Course, Work};
 use bottle_types::git::ObjectId;
 
 use super::unmoved::{Unmoved, pushed_heads};
@@ -50,16 +50,21 @@ pub(super) enum PushResult {
 /// A scan of a large push, and a slow upstream.
 const PUSH_TIMEOUT: Duration = Duration::from_secs(1800);
 
-/// Pushes the commit `$3` as the branch `$1` by the gate at `$2`; the other arguments are the commits that were there before the
-/// agent began. HEAD may have moved since the commit was verified.
+/// Pushes the commit `$3` as the branch `$1` by the gate at `$2`; `$4` is how the branch may move, and the other arguments are the
+/// commits that were there before the agent began. HEAD may have moved since the commit was verified.
 ///
 /// What is reachable from those is no work of the agent's, and neither is what upstream has: by its own word now, and by what the
 /// guest knows of it. Of the guest's refs, which the agent can move, only that last counts, and it can only leave something out.
 const PUSHING: &str = r#"set -e
 # The agent can leave these behind, to give a commit other parents than its own.
 export GIT_NO_REPLACE_OBJECTS=1 GIT_GRAFT_FILE=/dev/null/none
-branch=refs/heads/$1 gate=$2 commit=$3
-shift 3
+branch=refs/heads/$1 gate=$2 commit=$3 how=$4
+shift 4
+if [ "$how" = undo ]; then
+  git push --quiet origin "+$commit:$branch" >&2 || exit 9
+  echo "pushed $commit"
+  exit 0
+fi
 if [ "$(git rev-list --count "$commit" --not "$@" --)" = 0 ]; then echo nothing; exit 0; fi
 listed=$(git ls-remote "$gate")
 here=$(printf '%s\t%s' "$commit" "$branch")
@@ -67,11 +72,23 @@ if printf '%s\n' "$listed" | grep -Fqx -e "$here"; then echo "there $commit"; ex
 new=$(printf '%s\n' "$listed" | cut -f 1 | sed -n 's/^./^&/p' | git rev-list --count --ignore-missing --stdin "$commit" \
   --not --remotes=origin "$@")
 if [ "$new" = 0 ]; then echo nothing; exit 0; fi
+[ "$how" != rebase ] || commit=+$commit
 git push --quiet origin "$commit:$branch" >&2 || exit 9
-echo "pushed $commit""#;
+echo "pushed ${commit#+}""#;
 
-pub(super) fn command<'a>(git: &'a GitPlan, commit: &'a ObjectId, starts: &'a [ObjectId]) -> Vec<&'a str> {
-    let argv = ["sh", "-c", PUSHING, "sh", &git.branch, &git.gate_url, commit.as_str()].into_iter();
+/// What is run in the guest to push. Where the branch shall not only grow the gate decides from where to where it may go.
+pub(super) fn command<'a>(
+    plan: &'a GitPlan,
+    course: &Course,
+    commit: &'a ObjectId,
+    starts: &'a [ObjectId],
+) -> Vec<&'a str> {
+    let how = match course {
+        Course::Forward | Course::Continue => "grow",
+        Course::Rebase => "rebase",
+        Course::Undo(_) => "undo",
+    };
+    let argv = ["sh", "-c", PUSHING, "sh", &plan.branch, &plan.gate_url, commit.as_str(), how].into_iter();
     argv.chain(starts.iter().map(ObjectId::as_str)).collect()
 }
 
@@ -91,7 +108,7 @@ async fn push(
         return Err(Failure::machine("failed to push: git in the guest named no commit that was verified")
             .hint("the transcript in the run record says what the agent did to the repository"));
     };
-    let exec = Exec::guest(command(git, &head, starts)).in_dir(&plan.guest.workdir);
+    let exec = Exec::guest(command(git, &plan.task.course, &head, starts)).in_dir(&plan.guest.workdir);
     let done = finish(bottle, exec, PUSH_TIMEOUT).await.map_err(Failure::machine)?;
     let stdout = String::from_utf8_lossy(&done.stdout).trim().to_owned();
     match (done.code, stdout.split_once(' ')) {

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use bottle_plan::plan::{Bring, GitPlan};
+use bottle_plan::task::Course;
 use bottle_policy::gate::RepoName;
 use bottle_types::git::ObjectId;
 use serde::Deserialize;
@@ -155,7 +156,7 @@ async fn judge(case: &Case) {
     let refs = "git for-each-ref --format='%(refname) %(objectname)'";
     let before = sh(&upstream, refs).await;
     let verified = ObjectId::parse(&head).expect("a commit");
-    let ended = run(&guest, &command(&plan, &verified, &starts)).await;
+    let ended = run(&guest, &command(&plan, &Course::Forward, &verified, &starts)).await;
     let said = String::from_utf8_lossy(&ended.stdout).trim().to_owned();
     assert_eq!(ended.code, 0, "{name}: {}", ended.complaint());
     let there = sh(&upstream, &format!("git rev-parse --verify -q refs/heads/{} || true", case.branch)).await;

@@ -7,7 +7,7 @@ use bottle_types::git::ObjectId;
 
 use super::checks::{self, Finding};
 use super::worked::Worked;
-use super::{LiveRun, files, keep, setup};
+use super::{LiveRun, files, keep, session, setup};
 use crate::backend::{Bottle, Exec, finish};
 use crate::exit::{Code, Failure};
 use crate::report::Phase;
@@ -65,8 +65,11 @@ impl<'r> Saved<'r> {
         run.context.events.phase(Phase::Verify);
         let again = (attempt > 1).then_some(attempt);
         let mut findings = vec![];
-        if run.context.plan.task.work == Work::Change {
+        let task = &run.context.plan.task;
+        // What is put back was there before, conflicts and all.
+        if task.work == Work::Change && task.course.undo().is_none() {
             findings.extend(checks::unfinished(run, again).await?);
+            findings.extend(checks::not_rebased(run, again).await?);
         }
         findings.extend(checks::commands(run, &env, again).await?);
         Ok(Checked { worked, attempt, head, lost, findings, is_stuck: false })
@@ -134,6 +137,7 @@ impl<'r> Checked<'r> {
         }
         // The verify commands may have made what is handed in.
         run.progress.files = files::take(run.bottle, run.context.plan).await?;
+        session::keep(&run).await;
         Ok(Verified { run, head })
     }
 }

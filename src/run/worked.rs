@@ -1,11 +1,11 @@
 //! The work: the agent's, or another job's. Nothing else starts the agent.
 
-use bottle_plan::plan::ask_for_answer;
+use bottle_plan::plan::{SessionId, ask_for_answer};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::mode::RunMode;
 use super::setup::SetUp;
-use super::{LiveRun, outputs};
+use super::{LiveRun, outputs, session, undo};
 use crate::agent::AgentSession;
 use crate::approve::{ApprovalContext, Follower};
 use crate::exit::{Code, Failure};
@@ -28,6 +28,16 @@ struct WorkingAgent<'r> {
     follower: Follower<'r>,
 }
 
+/// What an agent is told as it starts.
+enum Told<'t> {
+    /// The prompt, in a session of its own.
+    Prompt,
+    /// This, in a session of an earlier run.
+    In(&'t SessionId, &'t str),
+    /// This, in the session that it was in.
+    More(&'t str),
+}
+
 /// So often an agent that has ended without its answer is asked for it.
 const ANSWER_REQUESTS: u32 = 2;
 
@@ -46,6 +56,10 @@ impl<'r> Worked<'r> {
                 }
                 return Ok(Self { run, env, agent: None });
             }
+            RunMode::Undo(undo) => {
+                undo::put_back(bottle, plan, undo, events).await?;
+                return Ok(Self { run, env, agent: None });
+            }
             RunMode::Live | RunMode::Replay(_) => {}
         }
         let (manifest, forge, secrets) = (&inputs.manifest, inputs.forge.as_ref(), &inputs.secrets);
@@ -53,18 +67,24 @@ impl<'r> Worked<'r> {
         let config = run.progress.project_config.arguments();
         let session = AgentSession::new(bottle, plan, &env, config, run.record, events)?;
         let agent = WorkingAgent { session, follower: Follower::new(context, heard) };
+        let earlier = session::bring(bottle, inputs, plan, events).await?;
         let mut worked = Self { run, env, agent: Some(agent) };
-        worked.attempt(None).await?;
+        let first = match (&earlier, &plan.session) {
+            (Some(earlier), Some(session)) => Told::In(earlier, &session.prompt),
+            _ => Told::Prompt,
+        };
+        worked.attempt(first).await?;
         worked.ask_for_answer().await?;
         Ok(worked)
     }
 
     /// Has the agent work once: from its beginning, or on in its session with what it is told.
-    async fn attempt(&mut self, told: Option<&str>) -> Result<(), Failure> {
+    async fn attempt(&mut self, told: Told<'_>) -> Result<(), Failure> {
         let Some(WorkingAgent { session, follower }) = &mut self.agent else { return Ok(()) };
         let outcome = match told {
-            None => follower.beside(session.begin()).await?,
-            Some(told) => follower.beside(session.go_on(told)).await?,
+            Told::Prompt => follower.beside(session.begin()).await?,
+            Told::In(earlier, told) => follower.beside(session.begin_in(earlier, told)).await?,
+            Told::More(told) => follower.beside(session.go_on(told)).await?,
         };
         let progress = &mut self.run.progress;
         if let Some((code, why)) = outcome.failure.clone() {
@@ -84,14 +104,14 @@ impl<'r> Worked<'r> {
             context.events.note(format!(
                 "the agent gave no answer that fits; it is asked again ({request} of {ANSWER_REQUESTS})"
             ));
-            self.attempt(Some(&ask_for_answer())).await?;
+            self.attempt(Told::More(&ask_for_answer())).await?;
         }
         Ok(())
     }
 
     /// Has the agent go on with what it is told.
     pub(super) async fn go_on(&mut self, told: &str) -> Result<(), Failure> {
-        self.attempt(Some(told)).await
+        self.attempt(Told::More(told)).await
     }
 
     /// Whether there is an agent that has ended well.

@@ -14,8 +14,10 @@ use tokio::time::{Instant, sleep};
 
 use super::asks::{Ask, Asks};
 use super::comments::{MARK, ours_of, post};
+use super::last_push;
 use crate::exit::{Code, Failure};
 use crate::forge::{Comment, Forge, ForgeError, Operation};
+use crate::report::BranchPush;
 
 const FIND_OURS: Operation = Operation { what: "find our own comment", needs: "to say whose it is" };
 /// How often a comment that was just made is looked for.
@@ -77,6 +79,8 @@ pub(crate) struct LeaseGuard {
     pub(super) comment: u64,
     /// What was taken up here, this run's own last.
     pub(super) asks: Asks,
+    /// What the last run that pushed did to its branch.
+    pub(crate) last_push: Option<BranchPush>,
 }
 
 /// The result of claiming a conversation.
@@ -208,15 +212,16 @@ async fn try_it(
         }
     }
     let Some(ours) = ours_of(forge, number).await?.into_iter().next() else { return Ok(None) };
-    let (comment, asks) = (ours.id, Asks::read(&ours.body).with(ask));
-    let body = format!("{MARK}\n{}\n{}A run is about to start.", lease.line(true, 0), asks.line(None));
+    let (comment, asks, last_push) = (ours.id, Asks::read(&ours.body).with(ask), last_push::read(&ours.body));
+    let lines = format!("{}\n{}{}", lease.line(true, 0), asks.line(None), last_push::line(last_push.as_ref()));
+    let body = format!("{MARK}\n{lines}A run is about to start.");
     match forge.edit_comment(comment, &body).await {
         Err(error) if matches!(error.status(), Some(404 | 410)) => return Ok(None),
         ended => ended?,
     }
     sleep(times.settle).await;
     let stands = holder(forge, number).await?.is_some_and(|found| found.lease.run == lease.run);
-    Ok(stands.then(|| LeaseGuard { lease: lease.clone(), comment, asks }))
+    Ok(stands.then(|| LeaseGuard { lease: lease.clone(), comment, asks, last_push }))
 }
 
 /// Our comments, with the one that was just made among them: who does not know his own would make one after the other.

@@ -1,12 +1,13 @@
 //! A run in the conversation of its task, an issue or a pull request: what it reads there, and what it writes.
 //!
-//! Map: `lease` (one run at a time), `asks` (each ask once), `status_comment` (the comment that is kept up to date), `comments` (our own comment, found
+//! Map: `lease` (one run at a time), `asks` (each ask once), `last_push` (what can be undone), `status_comment` (the comment that is kept up to date), `comments` (our own comment, found
 //! and written), `context` (what belongs to a task), `watch` (what people say meanwhile), `outputs` (what the agent wanted written), `pull_request` (the work, proposed).
 //! Always: only our own comments are believed and changed; what can't be asked counts as no.
 
 mod asks;
 mod comments;
 mod context;
+mod last_push;
 mod lease;
 mod outputs;
 mod pull_request;
@@ -18,6 +19,7 @@ mod tests;
 
 pub(crate) use asks::Ask;
 pub(crate) use context::{earlier_branch, gather};
+pub(crate) use last_push::last_push;
 pub(crate) use lease::{Claim, Lease, LeaseGuard, holder, take, taken_up};
 pub(crate) use outputs::{WriteResult, WrittenOutput, output_key, write_output};
 pub(crate) use pull_request::{PublishResult, hand_in, publish, would_propose};

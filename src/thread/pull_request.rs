@@ -45,7 +45,8 @@ pub(super) fn new_pull_request(
     }
 }
 
-/// Opens the pull request of this branch, or renews the one that is open; none where the branch holds nothing new.
+/// Opens the pull request of this branch, or renews the one that is open; none where the branch holds nothing new, or
+/// was only put back.
 pub(crate) async fn publish(
     forge: &dyn Forge,
     plan: &BottlePlan,
@@ -63,6 +64,9 @@ pub(crate) async fn publish(
         // The oldest, should people have opened several.
         if let Some(pull) = forge.open_from(branch).await?.into_iter().min_by_key(|pull| pull.number) {
             return renew(forge, pull, draft, card).await.map(Some);
+        }
+        if plan.task.course.undo().is_some() {
+            return Ok(None);
         }
         // Nobody was faster, and nothing came of a write that may have been done: what was said of it counts.
         if let Some(error) = refused.take_if(|error: &mut ForgeError| look == MAX_LOOKS || !error.may_be_done()) {

@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::comments::{MARK, post};
+use super::last_push;
 use super::lease::{HEARTBEAT_INTERVAL, Lease, LeaseGuard};
 use crate::forge::{Forge, ForgeError};
 use crate::host;
@@ -111,11 +112,16 @@ impl Sticky {
     }
 }
 
-/// The lease in the comment, which the text follows; empty where there is none.
-fn lease_lines(mode: &KeeperConfig, ended: bool, beats: u64) -> String {
+/// The lease in the comment and what belongs to it, which the text follows; empty where there is none.
+fn lease_lines(mode: &KeeperConfig, seen: &[RunEvent], ended: bool, beats: u64) -> String {
     let lease = mode.guard.as_ref().map(|(guard, _)| {
         let at = ended.then(host::now);
-        format!("{}\n{}", guard.lease.line(!ended, beats), guard.asks.line(at.as_deref()))
+        let pushed = seen.iter().rev().find_map(|event| match event {
+            RunEvent::Pushed { push, undone } => Some(Some(push).filter(|_| !undone)),
+            _ => None,
+        });
+        let last_push = pushed.unwrap_or(guard.last_push.as_ref());
+        format!("{}\n{}{}", guard.lease.line(!ended, beats), guard.asks.line(at.as_deref()), last_push::line(last_push))
     });
     lease.unwrap_or_default()
 }
@@ -166,7 +172,7 @@ async fn keep(
                 tell(&other);
                 continue;
             }
-            let body = format!("{MARK}\n{}{text}", lease_lines(&mode, ended, beats));
+            let body = format!("{MARK}\n{}{text}", lease_lines(&mode, &seen, ended, beats));
             trouble = post(forge.as_ref(), number, &mut comment, &body).await.err();
             // What could not be written once is not tried over and over while the run goes on; its end is.
             shown = text;

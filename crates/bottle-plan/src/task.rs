@@ -17,6 +17,9 @@ pub struct Task {
     /// What shall come of it.
     #[serde(default)]
     pub work: Work,
+    /// What is done with the branch that is there.
+    #[serde(default, skip_serializing_if = "Course::is_forward")]
+    pub course: Course,
     /// What the asker wrote for the agent, behind the mention or as the task's text; may be empty for an issue, which
     /// then is itself the task, and for a schedule, whose task is in the agent's own instructions.
     pub instruction: String,
@@ -51,6 +54,49 @@ pub enum Work {
     Review,
     /// What the agent's `outputs` grant, a branch not among it; nothing is pushed.
     Outputs,
+}
+
+/// What a task does with the branch that is there. A branch only grows, except where a person asked for something else.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Course {
+    /// New commits come on top.
+    #[default]
+    Forward,
+    /// The same; the task is what an earlier run has begun.
+    Continue,
+    /// The agent puts it onto its base branch.
+    Rebase,
+    /// It goes back to where it was before a run. There is no agent.
+    Undo(Undo),
+}
+
+/// What a run did to a branch, which is to be undone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Undo {
+    /// The run's name.
+    pub run: String,
+    /// The branch: a name that the gate takes.
+    pub branch: String,
+    /// The commit that the run left it at.
+    pub from: ObjectId,
+    /// The commit that it was at before.
+    pub to: ObjectId,
+}
+
+impl Course {
+    /// Whether new commits come on top, and nothing more is said.
+    pub fn is_forward(&self) -> bool {
+        *self == Self::Forward
+    }
+
+    /// What is to be undone.
+    pub fn undo(&self) -> Option<&Undo> {
+        match self {
+            Self::Undo(undo) => Some(undo),
+            Self::Forward | Self::Continue | Self::Rebase => None,
+        }
+    }
 }
 
 /// Where a task comes from.
@@ -244,6 +290,7 @@ impl Task {
         Self {
             source: Source::Text,
             work: Work::Change,
+            course: Course::Forward,
             instruction: instruction.trim().to_owned(),
             agent: None,
             asked_by: None,

@@ -15,6 +15,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use bottle_scan::dlp::{DataKind, TokenPattern};
+use bottle_types::git::{ObjectId, RefName};
 use bottle_types::host::HostName;
 use bottle_types::secret::SecretName;
 use bottle_types::units::ByteSize;
@@ -161,6 +162,22 @@ pub struct PushRules {
     /// Pushes that wait for a person.
     #[serde(default, skip_serializing_if = "HoldRules::is_none")]
     pub hold: HoldRules,
+    /// The one branch that may get other commits in place of those that it has; none: branches that were there only grow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rewrite: Option<BranchRewrite>,
+}
+
+/// A branch that a person has asked to be rewritten.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BranchRewrite {
+    /// Its full name, such as `refs/heads/bottle/issue-7`.
+    pub name: RefName,
+    /// The commit that it is at. From another one it only grows, unless this run has pushed that.
+    pub from: ObjectId,
+    /// The one commit that it may go to, and no push does anything else with it; none: any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<ObjectId>,
 }
 
 impl PushRules {
@@ -187,6 +204,7 @@ impl Default for PushRules {
             authors: vec![],
             sign_off: false,
             hold: HoldRules::default(),
+            rewrite: None,
         }
     }
 }

@@ -3,4 +3,5 @@
 mod image;
 mod own;
 mod providers;
+mod session;
 mod user;

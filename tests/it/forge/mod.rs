@@ -4,6 +4,7 @@ mod action;
 mod answer;
 mod asks;
 mod base;
+mod branch;
 mod company;
 mod events;
 mod files;

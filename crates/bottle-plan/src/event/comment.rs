@@ -2,13 +2,13 @@
 
 use bottle_wire::proposal::ProposalId;
 
-use super::mention::{self, SaidCommand};
+use super::mention::{self, SaidCommand, WorkKind};
 use super::parts::{CheckedEvent, Topic};
 use super::payload::CommentPayload;
 use super::{Answer, Asked, EventError, Order, RunCommand, Stop, Unclear, nothing, who};
 use crate::moment::Moment;
 use crate::name::Name;
-use crate::task::{Form, Place, Source, Task, Work};
+use crate::task::{Course, Form, Place, Source, Task, Work};
 
 /// A comment of any kind.
 struct Written<'a> {
@@ -168,10 +168,17 @@ fn ask(
 ) -> Answer<Task> {
     let asker = event.asker(written.association)?;
     who::same(written.writer, event.sender()?, "comment", event.triggers)?;
-    if let SaidCommand::Work { agent, review, text } = said {
-        if review && !is_pull_request {
-            return nothing("an issue has no change to review");
-        }
+    if let SaidCommand::Work { agent, kind, text } = said {
+        let (work, course) = match kind {
+            WorkKind::Review if !is_pull_request => return nothing("an issue has no change to review"),
+            WorkKind::Rebase if !is_pull_request => {
+                return nothing("an issue has no branch to rebase; write it on the pull request");
+            }
+            WorkKind::Review => (Work::Review, Course::Forward),
+            WorkKind::Words => (Work::Change, Course::Forward),
+            WorkKind::Continue => (Work::Change, Course::Continue),
+            WorkKind::Rebase => (Work::Change, Course::Rebase),
+        };
         let agent = agent.map(Name::parse).transpose().map_err(EventError::Agent)?;
         let source = Source::Comment {
             thread: topic.thread,
@@ -183,9 +190,8 @@ fn ask(
             place: written.place,
         };
         let task = event.task(source, topic.left_out, asker)?;
-        let work = if review { Work::Review } else { Work::Change };
         let asked_at = Some(written.at.to_owned());
-        return Ok(Task { agent, work, instruction: text.to_owned(), asked_at, ..task });
+        return Ok(Task { agent, work, course, instruction: text.to_owned(), asked_at, ..task });
     }
     let Some(order) = order(said)? else { return nothing("the comment asks for nothing") };
     if matches!(order, Order::Approve(_) | Order::Deny { .. } | Order::Answer { .. }) {
@@ -201,6 +207,7 @@ fn ask(
         form: written.form,
         comment_id: written.id,
         comment_url: written.url.to_owned(),
+        comment: written.text.to_owned(),
     }))))
 }
 
@@ -211,6 +218,7 @@ pub(super) fn order(said: SaidCommand<'_>) -> Result<Option<Order>, EventError> 
         SaidCommand::Work { .. } => return Ok(None),
         SaidCommand::Stop => Order::Stop,
         SaidCommand::Retry => Order::Retry,
+        SaidCommand::Undo => Order::Undo,
         SaidCommand::Approve(id, _) => Order::Approve(proposal(id)?),
         SaidCommand::Deny(id, why) => Order::Deny { id: proposal(id)?, why: why.to_owned() },
         SaidCommand::Answer(id, text) => Order::Answer { id: proposal(id)?, text: text.to_owned() },

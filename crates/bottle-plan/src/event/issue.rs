@@ -1,6 +1,6 @@
 //! `issues`: opened with the mention, given a label that starts a run, or given to a name that does.
 
-use super::mention::{self, SaidCommand};
+use super::mention::{self, SaidCommand, WorkKind};
 use super::parts::CheckedEvent;
 use super::payload::starts_by_label;
 use super::{Answer, EventError, nothing, who};
@@ -57,11 +57,13 @@ fn opened(event: &CheckedEvent<'_>) -> Answer<(Option<Name>, String)> {
     let mention = &event.triggers.mention;
     let issue = event.need(&event.payload.issue, "issue")?;
     match mention::command(issue.body.as_deref().unwrap_or_default(), mention) {
-        Some(SaidCommand::Work { agent, review: false, text }) => {
+        // What is new has nothing to go on with: it is the task.
+        Some(SaidCommand::Work { agent, kind: WorkKind::Words | WorkKind::Continue, text }) => {
             let agent = agent.map(Name::parse).transpose().map_err(EventError::Agent)?;
             Ok((agent, text.to_owned()))
         }
-        Some(SaidCommand::Work { review: true, .. }) => nothing("an issue has no change to review"),
+        Some(SaidCommand::Work { kind: WorkKind::Review, .. }) => nothing("an issue has no change to review"),
+        Some(SaidCommand::Work { kind: WorkKind::Rebase, .. }) => nothing("an issue has no branch to rebase"),
         Some(_) => nothing("a new issue has no run that a command could be about"),
         None if mention::is_word_of(&issue.title, mention) => Ok((None, String::new())),
         None => nothing(&format!("the issue does not mention {mention}")),

@@ -8,12 +8,14 @@ pub(crate) const BOTTLE: &str = "/bottle";
 /// A command, its parts unchecked.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum SaidCommand<'a> {
-    /// Work: from `agent=NAME` who shall do it, whether it is a review, the rest of the line and all that follows it.
-    Work { agent: Option<&'a str>, review: bool, text: &'a str },
+    /// Work: from `agent=NAME` who shall do it, what kind of work, the rest of the line and all that follows it.
+    Work { agent: Option<&'a str>, kind: WorkKind, text: &'a str },
     /// End the run that is going on.
     Stop,
     /// Do the last task again.
     Retry,
+    /// Put the branch back to where it was before the last run.
+    Undo,
     /// Say yes to a proposal, with the code that was shown with it.
     Approve(&'a str, &'a str),
     /// Say no, and why.
@@ -22,6 +24,19 @@ pub(crate) enum SaidCommand<'a> {
     Answer(&'a str, &'a str),
     /// Something else behind [`BOTTLE`].
     Unknown(&'a str),
+}
+
+/// The kinds of work that have a word of their own, alone on its line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WorkKind {
+    /// Any other.
+    Words,
+    /// A review of a pull request.
+    Review,
+    /// More of what was begun.
+    Continue,
+    /// The branch, put onto its base.
+    Rebase,
 }
 
 /// The first command of a text. Quotes, code, HTML and tables have none: they are not what the writer says.
@@ -41,7 +56,7 @@ pub(crate) fn answers(text: &str) -> impl Iterator<Item = SaidCommand<'_>> {
 const OURS: &str = "<!-- claude-bottle:";
 
 /// How names go on that people make of a command's first words, as in `/claude-fix`.
-const VERBS: [&str; 7] = ["fix", "review", "stop", "retry", "approve", "deny", "answer"];
+const VERBS: [&str; 10] = ["fix", "review", "stop", "retry", "undo", "continue", "rebase", "approve", "deny", "answer"];
 
 /// The beginning of the first line that is nearly a command, and the beginning that was meant. A text of a run's own has none.
 ///
@@ -127,12 +142,16 @@ fn work(rest: &str) -> SaidCommand<'_> {
     };
     // One word alone on its line; a sentence that begins with it is work like any other.
     let (line, below) = text.split_once('\n').unwrap_or((text, ""));
-    match (verb(line).as_str(), agent) {
-        ("stop", _) => SaidCommand::Stop,
-        ("retry", None) => SaidCommand::Retry,
-        ("review", _) => SaidCommand::Work { agent, review: true, text: below.trim() },
-        _ => SaidCommand::Work { agent, review: false, text },
-    }
+    let kind = match (verb(line).as_str(), agent) {
+        ("stop", _) => return SaidCommand::Stop,
+        ("retry", None) => return SaidCommand::Retry,
+        ("undo", None) => return SaidCommand::Undo,
+        ("review", _) => WorkKind::Review,
+        ("continue", _) => WorkKind::Continue,
+        ("rebase", _) => WorkKind::Rebase,
+        _ => return SaidCommand::Work { agent, kind: WorkKind::Words, text },
+    };
+    SaidCommand::Work { agent, kind, text: below.trim() }
 }
 
 fn answer(rest: &str) -> SaidCommand<'_> {
@@ -165,7 +184,11 @@ mod tests {
     use super::*;
 
     fn text(agent: Option<&'static str>, text: &'static str) -> SaidCommand<'static> {
-        SaidCommand::Work { agent, review: false, text }
+        SaidCommand::Work { agent, kind: WorkKind::Words, text }
+    }
+
+    fn verb_of(agent: Option<&'static str>, kind: WorkKind, text: &'static str) -> SaidCommand<'static> {
+        SaidCommand::Work { agent, kind, text }
     }
 
     #[test]
@@ -184,11 +207,18 @@ mod tests {
             ("> /claude no\n\n/claude yes", text(None, "yes")),
             ("- a list\n/claude fix", text(None, "fix")),
             ("/claude fix\n===", text(None, "fix\n===")),
-            ("/claude review", SaidCommand::Work { agent: None, review: true, text: "" }),
-            (
-                "/claude agent=r review \n\nthe tests",
-                SaidCommand::Work { agent: Some("r"), review: true, text: "the tests" },
-            ),
+            ("/claude review", verb_of(None, WorkKind::Review, "")),
+            ("/claude agent=r review \n\nthe tests", verb_of(Some("r"), WorkKind::Review, "the tests")),
+            ("/claude continue", verb_of(None, WorkKind::Continue, "")),
+            ("/claude agent=r Continue.\nthe tests first", verb_of(Some("r"), WorkKind::Continue, "the tests first")),
+            ("/claude continue with the tests", text(None, "continue with the tests")),
+            ("/claude rebase", verb_of(None, WorkKind::Rebase, "")),
+            ("/claude rebase!\nkeep both entries", verb_of(None, WorkKind::Rebase, "keep both entries")),
+            ("/claude rebase onto main", text(None, "rebase onto main")),
+            ("/claude undo", SaidCommand::Undo),
+            ("/claude, Undo.\nplease", SaidCommand::Undo),
+            ("/claude undo the last commit", text(None, "undo the last commit")),
+            ("/claude agent=x undo", text(Some("x"), "undo")),
             ("/claude review the tests", text(None, "review the tests")),
             ("/claude stop", SaidCommand::Stop),
             ("/claude agent=x stop", SaidCommand::Stop),
@@ -211,7 +241,7 @@ mod tests {
             ("/claude Stop!", SaidCommand::Stop),
             ("/claude, stop\u{3002}", SaidCommand::Stop),
             ("/claude retry.", SaidCommand::Retry),
-            ("/claude Review.", SaidCommand::Work { agent: None, review: true, text: "" }),
+            ("/claude Review.", verb_of(None, WorkKind::Review, "")),
             ("/claude stop the flaky test", text(None, "stop the flaky test")),
             ("/claude stop. Then fix it", text(None, "stop. Then fix it")),
             ("/Bottle approve P1", SaidCommand::Approve("P1", "")),
@@ -236,6 +266,7 @@ mod tests {
             ("/\u{441}laude fix", "/\u{441}laude"),
             ("/claude-fix", "/claude-fix"),
             ("/claude_review", "/claude_review"),
+            ("/claude-undo", "/claude-undo"),
             (" / claude fix", "/ claude"),
             ("@claud fix", "@claud"),
             ("/botle approve P1 0a1b2c", "/botle"),

@@ -21,9 +21,9 @@ mod who;
 use bottle_wire::proposal::{ProposalId, ProposalIdError};
 
 use crate::manifest::Triggers;
-use crate::name::NameError;
+use crate::name::{Name, NameError};
 use crate::prose;
-use crate::task::{Actor, Form, Repository, Task, Thread};
+use crate::task::{Actor, Course, Form, Repository, Source, Task, Thread, Undo};
 pub use given::{LabelAct, UnsaidLabel, label_unsaid, say_labels};
 pub(crate) use mention::BOTTLE;
 use parts::CheckedEvent;
@@ -86,6 +86,31 @@ pub struct RunCommand {
     pub comment_id: u64,
     /// The comment's address for people.
     pub comment_url: String,
+    /// All of the comment.
+    pub comment: String,
+}
+
+impl RunCommand {
+    /// The command as a task that puts the branch back; the agent that did what is undone is its agent.
+    pub fn undo(&self, agent: Name, undo: Undo) -> Task {
+        Task {
+            source: Source::Comment {
+                thread: self.thread.clone(),
+                form: self.form,
+                comment_id: self.comment_id,
+                comment_url: self.comment_url.clone(),
+                comment: self.comment.clone(),
+                is_pull_request: self.is_pull_request,
+                place: None,
+            },
+            course: Course::Undo(undo),
+            agent: Some(agent),
+            asked_by: Some(self.asked_by.clone()),
+            asked_at: Some(self.asked_at.clone()),
+            repository: Some(self.repository.clone()),
+            ..Task::text("")
+        }
+    }
 }
 
 /// What is asked about a run.
@@ -95,6 +120,8 @@ pub enum Order {
     Stop,
     /// Do the last one again.
     Retry,
+    /// Put the branch back to where it was before the last one.
+    Undo,
     /// Grant a proposal.
     Approve(ProposalId),
     /// Turn a proposal down.

@@ -10,7 +10,7 @@ use super::{Answer, EventError, line, nothing, refused};
 use crate::manifest::Triggers;
 use crate::moment::Moment;
 use crate::prose;
-use crate::task::{PullRequest, Repository, Source, Task, Thread, Work};
+use crate::task::{Course, PullRequest, Repository, Source, Task, Thread, Work};
 
 /// Forges round times, each in its own way; seconds.
 const LEEWAY: i64 = 1;
@@ -154,6 +154,7 @@ impl CheckedEvent<'_> {
         Ok(Task {
             source,
             work: Work::Change,
+            course: Course::Forward,
             instruction: String::new(),
             agent: None,
             asked_by: Some(asker.actor),

@@ -400,6 +400,7 @@ impl Push {
             authors: self.authors.clone(),
             sign_off: self.sign_off,
             hold: self.hold.clone(),
+            rewrite: None,
         }
     }
 }
@@ -473,6 +474,17 @@ pub struct Agent {
     /// What may come of its runs; a branch and its pull request where nothing is given. What is not named can't be written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outputs: Option<OutputRules>,
+    /// Which session of Claude Code's its runs go on with; none: each begins its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resume: Option<Resume>,
+}
+
+/// The session that a run goes on with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Resume {
+    /// That of this agent's last run about the same issue or pull request.
+    Thread,
 }
 
 /// When to stop; a limit that is not given is not there.

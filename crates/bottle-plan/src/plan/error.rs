@@ -41,6 +41,9 @@ pub enum PlanError {
         /// Why.
         refusal: RefRefusal,
     },
+    /// A run that was asked to rewrite a branch that it may not push to.
+    #[error("the pull request's branch can't be rebased: work on it goes to the new branch `{0}`")]
+    NotOurs(String),
     /// A package manager on the host does not say where it fetches from.
     #[error("the preset `{preset}`: {problem}")]
     Preset {
@@ -112,6 +115,9 @@ impl PlanError {
             Self::Proxy { .. } => Some(
                 "docs/guide/proxy.md says what a proxy has to be; a host of NO_PROXY, or of `proxy.no_proxy`, is reached without one"
                     .to_owned(),
+            ),
+            Self::NotOurs(_) => Some(
+                "a branch of this repository that `push.refs` allow, such as `refs/heads/bottle/**`, can be; rebase another one by hand".to_owned(),
             ),
             Self::NoTask(_) => Some("give the agent a `prompt`, or the dispatch an input `task`".to_owned()),
             Self::NoBottle(_) | Self::Facts(_) => None,

@@ -83,7 +83,7 @@ pub fn mend(plan: &BottlePlan, failed: &[FailedCheck]) -> String {
 }
 
 /// The end of an output, without what is not for reading.
-fn end(output: &str) -> String {
+pub(super) fn end(output: &str) -> String {
     let output = output.trim_end();
     let from =
         (output.len().saturating_sub(MOST_OUTPUT)..).find(|at| output.is_char_boundary(*at)).unwrap_or(output.len());

@@ -4,12 +4,13 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use bottle_policy::bundle::{Bundle, Daemon, image_user};
-use bottle_policy::gate::GatePolicy;
+use bottle_policy::gate::{BranchRewrite, GatePolicy};
 use bottle_policy::proxy::UpstreamProxy;
 use bottle_policy::route::{Outbound, Route, RoutesPolicy};
 use bottle_policy::supervise::Approval;
 use bottle_types::backend::Backend;
 use bottle_types::door::Door;
+use bottle_types::git::RefName;
 use bottle_wire::proposal::sha256;
 
 use super::cache::cache_plan;
@@ -25,7 +26,7 @@ use crate::manifest::{
     Agent, BottleEntry, DEFAULT_AGENT, Egress, GitEntry, Manifest, ModelEndpoint, ModelEntry, Setup, Verify,
 };
 use crate::name::words;
-use crate::task::{Source, Task, Work, what};
+use crate::task::{Course, Source, Task, Work, what};
 use crate::tokens::injection;
 
 /// Decides everything about a run. It is one list on purpose: each decision needs some of those above it, and a reader finds here
@@ -66,8 +67,9 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
     let git = upstreams.git_plan(task, facts, options, seed, signing.as_ref());
     let signing = signing.map(|policy| super::signing::starting_at(policy, git.as_ref(), facts));
     if let Some(git) = git.as_ref().filter(|_| task.work == Work::Change) {
-        may_be_pushed(git, &upstreams, &mut notes)?;
+        may_be_pushed((git, task), &upstreams, &mut notes)?;
     }
+    let rewrite = rewrite(task, git.as_ref())?;
     let image = images.guest != HOST_SYSTEM;
     let tools = &facts.tools;
     let guest = Guest {
@@ -93,9 +95,13 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
     let verify = VerifyPlan::new(&agent.verify, task, &guest.workdir, &mut notes);
     let commands = (&agent, setup.as_ref(), services.as_slice(), outputs.as_ref());
     let prompt = super::prompt::prompt(task, commands, &guest, git.as_ref(), &upstreams, options.dry_run, seed);
+    let again = || {
+        super::prompt::in_a_session(task, (&agent, outputs.as_ref()), git.as_ref(), &upstreams, options.dry_run, seed)
+    };
+    let session = super::session::session(task, (&agent_name, &agent), (options, &guest.workdir), again, &mut notes);
     note_left_out(task, &prompt, &mut notes);
     note_injections(task, &mut notes);
-    let gate = GatePolicy { signing, ..gate_policy(task, bottle, &upstreams, options) };
+    let gate = GatePolicy { signing, ..gate_policy(task, bottle, (&upstreams, rewrite), options) };
     let supervise = super::policies::supervise(&slug, bottle, approval, outputs);
     let bundle = bundle(&doors, backend);
     let mut secrets = rules.secrets;
@@ -145,6 +151,7 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
         host_ca_bundle: facts.host_ca_bundle.clone(),
         git,
         prompt,
+        session,
         limits: agent.limits,
         setup,
         services,
@@ -166,11 +173,14 @@ fn choose<'a>(task: &Task, manifest: &'a Manifest, options: &Options) -> Result<
     let (agent_name, mut agent) = choose_agent(task, manifest, options)?;
     let (bottle_name, bottle) = choose_bottle(&agent_name, &agent, manifest)?;
     let mut bottle = Cow::Borrowed(bottle);
-    if options.publish.is_some() {
+    if options.publish.is_some() || task.course.undo().is_some() {
         // Nobody is there who would use it; and no credential is taken along that the push does not need.
         bottle = Cow::Owned(for_git_alone(&bottle));
         agent.verify = Verify::default();
         agent.skills.clear();
+    }
+    if task.course.undo().is_some() {
+        agent.outputs = None;
     }
     let says_something = task.thread().is_some() || matches!(task.source, Source::FailedRun(_));
     if !says_something && task.instruction.is_empty() && agent.prompt.is_none() {
@@ -256,7 +266,12 @@ fn bundle(doors: &[Door], backend: Backend) -> Bundle {
     Bundle { version: 1, daemons: doors.iter().map(daemon).collect() }
 }
 
-fn gate_policy(task: &Task, bottle: &BottleEntry, upstreams: &Upstreams, options: &Options) -> GatePolicy {
+fn gate_policy(
+    task: &Task,
+    bottle: &BottleEntry,
+    (upstreams, rewrite): (&Upstreams, Option<BranchRewrite>),
+    options: &Options,
+) -> GatePolicy {
     let mut gate = upstreams.gate_policy(options.dry_run);
     gate.patterns.clone_from(&bottle.pipelock.patterns);
     gate.detect.clone_from(&bottle.pipelock.detect);
@@ -271,7 +286,27 @@ fn gate_policy(task: &Task, bottle: &BottleEntry, upstreams: &Upstreams, options
             upstream.push.tags = false;
         }
     }
+    if let (Some(rewrite), Some(main)) = (rewrite, upstreams.main()) {
+        for upstream in gate.upstreams.iter_mut().filter(|upstream| upstream.name == main.name) {
+            upstream.push.rewrite = Some(rewrite.clone());
+        }
+    }
     gate
+}
+
+/// The branch that this run may rewrite: the one that it was asked to put back, or onto its base.
+fn rewrite(task: &Task, git: Option<&GitPlan>) -> Result<Option<BranchRewrite>, PlanError> {
+    let to = match &task.course {
+        Course::Forward | Course::Continue => return Ok(None),
+        Course::Rebase => None,
+        Course::Undo(undo) => Some(undo.to.clone()),
+    };
+    let own = git.filter(|git| git.goes_on && task.work == Work::Change);
+    let (Some(git), Some(from)) = (own, own.and_then(|git| git.start.clone())) else {
+        return Err(PlanError::NotOurs(git.map(|git| git.branch.clone()).unwrap_or_default()));
+    };
+    let name = RefName::of_branch(&git.branch).map_err(|error| PlanError::Facts(error.to_string()))?;
+    Ok(Some(BranchRewrite { name, from, to }))
 }
 
 /// The secrets of the routes and of the upstreams; says which of them this host lacks.
@@ -368,10 +403,14 @@ fn choose_bottle<'a>(
 }
 
 /// Refuses a run whose work the gate would refuse at its end. Where nothing may be pushed nobody waits for a push.
-fn may_be_pushed(git: &GitPlan, upstreams: &Upstreams, notes: &mut Vec<String>) -> Result<(), PlanError> {
+fn may_be_pushed(
+    (git, task): (&GitPlan, &Task),
+    upstreams: &Upstreams,
+    notes: &mut Vec<String>,
+) -> Result<(), PlanError> {
     match upstreams.may_push(&git.branch) {
         Ok(()) => Ok(()),
-        Err(_) if upstreams.pushes_nothing() => {
+        Err(_) if upstreams.pushes_nothing() && task.course.undo().is_none() => {
             notes.push(format!("nothing is pushed in this run: `push.refs` of `{}` is empty", git.upstream));
             Ok(())
         }

@@ -5,7 +5,7 @@
 //!
 //! Map: `types`, `make` (what is chosen, and what goes where), `upstreams` (git), `policies` (the outgoing doors),
 //! `presets` (package
-//! managers), `guest` (the agent's environment), `prompt`, `proxy`, `command` (the agent's own), `go_on` (what it is told later), `secrets`, `exchange` (credentials that are asked for), `services`, `signing`, `verify`, `words` (what people wrote, for the prompt).
+//! managers), `guest` (the agent's environment), `prompt`, `proxy`, `command` (the agent's own), `go_on` (what it is told later), `session` (of an earlier run), `secrets`, `exchange` (credentials that are asked for), `services`, `signing`, `verify`, `words` (what people wrote, for the prompt).
 
 mod agent_files;
 mod cache;
@@ -22,6 +22,7 @@ mod prompt;
 mod proxy;
 mod secrets;
 mod services;
+mod session;
 mod signing;
 mod types;
 mod upstreams;
@@ -40,6 +41,7 @@ pub use exchange::{
 pub use go_on::{FailedCheck, SessionId, ask_for_answer, mend};
 pub use make::plan;
 pub use policies::MODEL_HOST;
+pub use session::{MAX_SESSION_BYTES, SessionError, conversation, with_digest};
 pub use types::*;
 pub(crate) use verify::VERIFY_TIMEOUT;
 pub use verify::{VerifyCommand, VerifyPlan};

@@ -8,7 +8,7 @@ use super::upstreams::Upstreams;
 use super::words::Words;
 use crate::manifest::Agent;
 use crate::prose::{self, Removed};
-use crate::task::{Form, Source, Task, Work};
+use crate::task::{Course, Form, Source, Task, Work};
 
 /// Writes the prompt.
 pub(super) fn prompt(
@@ -27,7 +27,7 @@ pub(super) fn prompt(
     text.line("`supervise` is the one way to ask for anything.");
     text.line("");
     match git {
-        Some(git) => repository(&mut text, git, upstreams, task.work),
+        Some(git) => repository(&mut text, git, upstreams, task),
         None => text.line(&format!("There is no repository. Work in {}.", guest.workdir)),
     }
     text.line("");
@@ -62,12 +62,37 @@ pub(super) fn prompt(
         }
     }
     text.line("");
-    let removed = task_section(&mut text, task, (agent, outputs), seed);
+    let removed = task_section(&mut text, task, git, (agent, outputs), seed);
     let instructions = agent
         .prompt
         .as_ref()
         .map(|from| FileFromBase { from: from.clone(), to: format!("{HOME}/.claude-bottle-instructions.md") });
     PromptPlan { path: format!("{HOME}/.claude-bottle-prompt.txt"), text: text.0, removed, instructions }
+}
+
+/// Writes what an agent is told that goes on in a session of an earlier run, which has the rules already.
+pub(super) fn in_a_session(
+    task: &Task,
+    (agent, outputs): (&Agent, Option<&OutputPolicy>),
+    git: Option<&GitPlan>,
+    upstreams: &Upstreams,
+    dry_run: bool,
+    seed: &str,
+) -> String {
+    let mut text = Text(String::new());
+    text.line("This is a new request about the same, in a new environment like the one before: the rules that you were given hold,");
+    text.line("and the same tools are there. What you did not push is gone, and others may have pushed since.");
+    text.line("");
+    if let Some(git) = git {
+        repository(&mut text, git, upstreams, task);
+        text.line("");
+    }
+    if dry_run {
+        text.line("This is a dry run: pushes are scanned and accepted, and go nowhere.");
+        text.line("");
+    }
+    task_section(&mut text, task, git, (agent, outputs), seed);
+    text.0
 }
 
 fn service(text: &mut Text, service: &ServicePlan) {
@@ -77,7 +102,7 @@ fn service(text: &mut Text, service: &ServicePlan) {
     text.line(&format!("- A service for this work listens at {}{}.", at.join(", "), passwords.concat()));
 }
 
-fn repository(text: &mut Text, git: &GitPlan, upstreams: &Upstreams, work: Work) {
+fn repository(text: &mut Text, git: &GitPlan, upstreams: &Upstreams, task: &Task) {
     text.line("# The repository");
     text.line(&format!("- It is in {}, on the branch `{}`.", git.directory, git.branch));
     if let Some(start) = &git.start {
@@ -90,14 +115,15 @@ fn repository(text: &mut Text, git: &GitPlan, upstreams: &Upstreams, work: Work)
     if let Some(base) = git.base.as_ref().filter(|_| !git.goes_on) {
         text.line(&format!("- The work is proposed to the branch `{}`.", prose::name(base, 200)));
     }
-    if work != Work::Change {
+    if task.work != Work::Change {
         text.line("- It is there to be read and tried out. Push nothing.");
         return;
     }
     if upstreams.may_push(&git.branch).is_err() {
         text.line("- This branch can't be pushed: commit your work, and leave it there.");
     } else {
-        text.line(&format!("- Commit your work and push it: `git push origin {}`.", git.branch));
+        let force = if task.course == Course::Rebase { "--force-with-lease " } else { "" };
+        text.line(&format!("- Commit your work and push it: `git push {force}origin {}`.", git.branch));
         text.line("- Every push is scanned. A refusal says what was found and where; amend the commit and push again.");
     }
     if let Some(main) = upstreams.main().filter(|main| !main.push.protect_paths.is_empty()) {
@@ -118,6 +144,7 @@ fn repository(text: &mut Text, git: &GitPlan, upstreams: &Upstreams, work: Work)
 fn task_section(
     text: &mut Text,
     task: &Task,
+    git: Option<&GitPlan>,
     (agent, outputs): (&Agent, Option<&OutputPolicy>),
     seed: &str,
 ) -> Removed {
@@ -131,6 +158,7 @@ fn task_section(
         return Removed::default();
     }
     text.line(&request(task));
+    course(text, task, git);
     if task.work == Work::Review {
         text.line("This is a review: read the change, try it out, and change and push nothing.");
         if agent.outputs.is_none() {
@@ -172,6 +200,27 @@ fn task_section(
         text.line(&format!("Taken out of it, because readers don't see it or it is too long: {}.", words.removed));
     }
     words.removed
+}
+
+/// What is to be done with the branch, where the request is one of our own words.
+fn course(text: &mut Text, task: &Task, git: Option<&GitPlan>) {
+    match &task.course {
+        Course::Forward | Course::Undo(_) => {}
+        Course::Continue => text.line(
+            "It asks you to go on: do what was asked for before and is not done yet, or was found wrong in what was done.",
+        ),
+        Course::Rebase => {
+            let base = git.and_then(|git| git.base.as_deref()).unwrap_or("HEAD");
+            text.line(&format!(
+                "It asks for a rebase: put the commits of this branch onto `origin/{}` as it is now, by `git rebase`. Keep each",
+                prose::name(base, 200)
+            ));
+            text.line(
+                "commit with its message and its author. Resolve conflicts so that both sides' intent stays, see that all still",
+            );
+            text.line("works, and change nothing else. Say at the end which conflicts there were, and how you resolved them.");
+        }
+    }
 }
 
 /// What people and the job's next steps will see of the work, and by which tools.

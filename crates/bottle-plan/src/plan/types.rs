@@ -111,6 +111,9 @@ pub struct BottlePlan {
     pub git: Option<GitPlan>,
     /// What Claude is told.
     pub prompt: PromptPlan,
+    /// The session of Claude Code's that the run goes on with and leaves behind; none: it begins one, which ends with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<SessionPlan>,
     /// Skills brought in.
     pub skills: Vec<SkillPlan>,
     /// The MCP server that Claude is told about.
@@ -245,6 +248,17 @@ pub struct ModelPlan {
     pub provider: Provider,
     /// What stands before the path of each request.
     pub url: BaseUrl,
+}
+
+/// A session of Claude Code's that the runs of one issue or pull request go on with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SessionPlan {
+    /// Whose it is: the repository, the issue or pull request, the agent. No other run takes it.
+    pub owner: String,
+    /// Where Claude Code keeps it in the guest.
+    pub directory: String,
+    /// What Claude is told in a session that is gone on with, in place of the prompt.
+    pub prompt: String,
 }
 
 /// Which agent in which bottle.

@@ -143,7 +143,7 @@ impl Upstreams {
     }
 
     pub(super) fn gate_policy(&self, dry_run: bool) -> GatePolicy {
-        let upstreams = self.0.iter().map(|entry| entry.upstream.clone()).collect();
+        let upstreams: Vec<Upstream> = self.0.iter().map(|entry| entry.upstream.clone()).collect();
         GatePolicy {
             version: 1,
             dry_run,
@@ -203,7 +203,8 @@ impl Upstreams {
         signing: Option<&SigningPolicy>,
     ) -> Option<GitPlan> {
         let main = self.main()?;
-        let checkout = facts.checkout.as_ref().filter(|_| options.bring_checkout);
+        let undo = task.course.undo();
+        let checkout = facts.checkout.as_ref().filter(|_| options.bring_checkout && undo.is_none());
         let failed = match &task.source {
             // What failed there is mended there.
             Source::FailedRun(run) => Some(run.branch.clone()),
@@ -218,6 +219,7 @@ impl Upstreams {
         let pull = task.pull_request.as_ref().filter(|_| checkout.is_none() && task.is_about_a_pull_request());
         let goes_on = pull.is_some_and(|pull| self.goes_on(pull, task));
         let base = match pull {
+            Some(pull) if undo.is_some() => Some(pull.base_branch.clone()),
             // What is not pushed to the pull request's own branch is proposed to it; but never to a fork.
             Some(pull) if !goes_on && !pull.from_fork && is_branch_name(&pull.head_branch) => {
                 Some(pull.head_branch.clone())
@@ -245,16 +247,17 @@ impl Upstreams {
             bring: checkout.map_or(Bring::Clone, |checkout| Bring::Checkout(checkout.path.clone())),
             seed: seed_from.map(|checkout| checkout.path.clone()),
             base,
-            start: pull.map(|pull| pull.head.clone()),
-            branch: match pull {
-                Some(pull) if goes_on => pull.head_branch.clone(),
+            start: undo.map(|undo| undo.from.clone()).or_else(|| pull.map(|pull| pull.head.clone())),
+            branch: match (undo, pull) {
+                (Some(undo), _) => undo.branch.clone(),
+                (None, Some(pull)) if goes_on => pull.head_branch.clone(),
                 // People change titles, of which the name is made: the work goes on where it is proposed already.
                 _ => match &facts.earlier_branch {
                     Some(earlier) if is_branch_name(earlier) && self.may_push(earlier).is_ok() => earlier.clone(),
                     _ => branch(task, seed),
                 },
             },
-            goes_on,
+            goes_on: goes_on || undo.is_some(),
             gitconfig: render_gitconfig(
                 &host,
                 &all,

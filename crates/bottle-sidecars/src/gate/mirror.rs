@@ -297,6 +297,17 @@ pub(super) fn remember_pushed(gate: &GateDirs, upstream: &Upstream, updates: &[R
     add_to_list(&path, &new)
 }
 
+/// Tells whether this run has pushed this commit to this ref.
+pub(super) fn has_pushed(
+    gate: &GateDirs,
+    upstream: &Upstream,
+    name: &RefName,
+    commit: &ObjectId,
+) -> Result<bool, String> {
+    let pushed: PushedList = read_list(&list(gate, "pushed", upstream))?;
+    Ok(pushed.contains_key(&format!("{name} {commit}")))
+}
+
 /// Commits that upstream has by other hands than this run's.
 pub(super) struct UpstreamsTips {
     /// Those of its branches and tags.

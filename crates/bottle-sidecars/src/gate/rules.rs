@@ -102,7 +102,7 @@ fn sizes(repo: &Repo<'_>, changes: &Changes) -> Vec<Refusal> {
     refusals
 }
 
-/// A branch is a commit, and only grows, unless this run made it.
+/// A branch is a commit, and only grows, unless this run made it or a person has asked for it to be rewritten.
 fn tips(repo: &Repo<'_>, updates: &[RefUpdate]) -> Result<Vec<Refusal>, String> {
     let mut refusals = vec![];
     let made = mirror::made(repo.gate, repo.upstream)?;
@@ -112,15 +112,34 @@ fn tips(repo: &Repo<'_>, updates: &[RefUpdate]) -> Result<Vec<Refusal>, String> 
             refusals.push(Refusal::one(index, "a branch has to be a commit"));
         } else if update.name.tag().is_some() && !update.creates() {
             refusals.push(Refusal::one(index, "a tag that is there can't be moved; make a new one"));
+        } else if let Some(why) = other_than_asked(repo, update) {
+            refusals.push(Refusal::one(index, why));
         } else if !update.creates()
             && !made.contains_key(&update.name)
             && !repo.is_fast_forward(&update.old, &update.new)?
+            && !may_be_rewritten(repo, update)?
         {
             let advice = "upstream had it before this run; fetch, rebase on it and push again without force";
             refusals.push(Refusal::one(index, format!("not a fast-forward of {}: {advice}", update.old.short())));
         }
     }
     Ok(refusals)
+}
+
+/// Why a branch that this run only puts back to one commit may not be pushed like this.
+fn other_than_asked(repo: &Repo<'_>, update: &RefUpdate) -> Option<String> {
+    let rewrite = repo.upstream.push.rewrite.as_ref().filter(|rewrite| rewrite.name == update.name)?;
+    let to = rewrite.to.as_ref().filter(|to| (&rewrite.from, *to) != (&update.old, &update.new))?;
+    Some(format!("this run moves it from {} to {} and does nothing else", rewrite.from.short(), to.short()))
+}
+
+/// Whether a person has asked for this branch to be rewritten, and it is where it was then or where this run has pushed it.
+fn may_be_rewritten(repo: &Repo<'_>, update: &RefUpdate) -> Result<bool, String> {
+    match repo.upstream.push.rewrite.as_ref().filter(|rewrite| rewrite.name == update.name) {
+        None => Ok(false),
+        Some(rewrite) if rewrite.from == update.old => Ok(true),
+        Some(_) => mirror::has_pushed(repo.gate, repo.upstream, &update.name, &update.old),
+    }
 }
 
 /// Protected paths, in every new commit against every parent.

@@ -20,6 +20,7 @@ mod processes;
 mod proxied;
 mod random;
 mod reload;
+mod rewrite;
 mod scanner;
 mod seams;
 mod signing;
