@@ -37,8 +37,10 @@ pub use exchange::{
     ANTHROPIC_TOKEN_URL, AnthropicFederation, AwsRole, OauthSource, OidcSource, TokenExchange, VaultSource,
 };
 pub use go_on::{FailedCheck, SessionId, ask_for_answer, mend};
+pub(crate) use make::agent_of;
 pub use make::plan;
 pub use policies::MODEL_HOST;
+pub(crate) use presets::preset_routes;
 pub use types::*;
 pub(crate) use verify::VERIFY_TIMEOUT;
 pub use verify::{VerifyCommand, VerifyPlan};
