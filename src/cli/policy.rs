@@ -47,10 +47,7 @@ impl WorkingManifest {
         more: &[Preset],
         context: &Context,
     ) -> Result<Self, Failure> {
-        let (name, text) = match path {
-            Some(path) => (path.display().to_string(), read_text(path, "the manifest")?),
-            None => found(dir)?,
-        };
+        let (name, text) = manifest_text(path, dir)?;
         let parsed = rules::read_manifest(&name, &text)?;
         let own = parsed.bottles.values().flat_map(|bottle| bottle.presets());
         let presets: BTreeSet<Preset> = own.chain(more.iter().copied()).collect();
@@ -96,6 +93,14 @@ pub(super) fn read_text(path: &Path, what: &str) -> Result<String, Failure> {
     let bytes =
         std::fs::read(path).map_err(|error| Failure::input(format_args!("failed to read {what} {shown}: {error}")))?;
     String::from_utf8(bytes).map_err(|_| Failure::input(format_args!("{shown} is not UTF-8 text")))
+}
+
+/// The name and the text of the manifest of this path, else of the one in `dir`.
+pub(super) fn manifest_text(path: Option<&Path>, dir: &Path) -> Result<(String, String), Failure> {
+    match path {
+        Some(path) => Ok((path.display().to_string(), read_text(path, "the manifest")?)),
+        None => found(dir),
+    }
 }
 
 fn found(dir: &Path) -> Result<(String, String), Failure> {

@@ -5,7 +5,6 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use bottle_plan::policy_test::{FILE_NAME, PolicyTests, TestReport};
-use bottle_plan::registry::Preset;
 
 use super::policy::{self, WorkingManifest, read_text};
 use super::{Context, print};
@@ -13,9 +12,6 @@ use crate::approve::visible;
 use crate::exit::{Code, Failure};
 use crate::host;
 use crate::report::policy_tests_junit;
-
-/// No preset beyond the manifest's own.
-const NO_PRESETS: [Preset; 0] = [];
 
 /// Hold the manifest against the cases of claude-bottle.test.yml, and name the rules that no case touches.
 #[derive(Debug, clap::Args)]
@@ -47,8 +43,8 @@ pub(super) async fn main(args: &TestArgs, context: &Context) -> Result<Code, Fai
     let tests = PolicyTests::parse(&text, &name).map_err(|error| wrong(&error))?;
     let payloads = payloads(&tests, dir)?;
     let manifest = match &args.manifest {
-        Some(path) => WorkingManifest::read(Some(path), dir, &NO_PRESETS, context).await?,
-        None => WorkingManifest::read(None, manifest_dir(dir), &NO_PRESETS, context).await?,
+        Some(path) => WorkingManifest::read(Some(path), dir, &[], context).await?,
+        None => WorkingManifest::read(None, manifest_dir(dir), &[], context).await?,
     };
     let report = tests.run((&manifest.text, &manifest.name), &manifest.facts, &payloads);
     let report = report.map_err(|error| policy::failure(&error))?;

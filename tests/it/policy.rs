@@ -1,4 +1,4 @@
-//! `explain`, `test` and `suggest`: their words, exit codes and files. What they decide is tried in `crates/bottle-plan/tests`.
+//! `explain`, `test`, `suggest` and `plan --diff`: their words, exit codes and files. What they decide is tried in `crates/bottle-plan/tests`.
 
 use std::path::Path;
 use std::process::Output;
@@ -176,5 +176,31 @@ fn a_suggestion_is_a_diff_that_git_takes() {
         assert!(again.contains("nothing is offered"), "{again}");
         let (code, text) = code_and_words(&world, &["suggest", &dir, "--only", "9"]);
         assert!(code == Some(2) && text.starts_with("error: there is no offer 9: there are 0"), "{text}");
+    }
+}
+
+#[test]
+fn a_change_of_the_manifest_is_told_in_sentences() {
+    let world = world();
+    let here = world.path("").display().to_string();
+    sh(&["git", "-C", &here, "init", "-q"]);
+    sh(&["git", "-C", &here, "add", "claude-bottle.yml"]);
+    sh(&["git", "-C", &here, "-c", "user.name=a", "-c", "user.email=a@example.org", "commit", "-q", "-m", "x"]);
+    let same = code_and_words(&world, &["plan", "--diff", "HEAD"]);
+    assert_eq!(same, (Some(0), "the manifest allows what it did\n".to_owned()));
+    world.write("claude-bottle.yml", &MANIFEST.replace("methods: [POST]", "methods: [PUT]"));
+    let (code, text) = code_and_words(&world, &["plan", "--diff", "HEAD"]);
+    let told = "Newly allowed:\n- PUT of https://api.anthropic.com may be asked for: /v1/messages (bottles.default.egress.routes)\n\n\
+                No longer allowed:\n- POST of https://api.anthropic.com may be asked for: /v1/messages \
+                (bottles.default.egress.routes)\n";
+    assert_eq!((code, text.as_str()), (Some(0), told));
+    world.write("old.yml", MANIFEST);
+    let (code, text) = code_and_words(&world, &["plan", "--diff", "old.yml", "--format", "json"]);
+    let value: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    assert!(code == Some(0) && value[0]["direction"] == "allows" && value[1]["direction"] == "forbids", "{text}");
+    for base in ["nowhere", "--help=x", "HEAD~7"] {
+        let (code, text) = code_and_words(&world, &["plan", &format!("--diff={base}")]);
+        let words = format!("error: `{base}` is neither a file nor a commit here");
+        assert!(code == Some(2) && text.starts_with(&words), "{text}");
     }
 }

@@ -15,6 +15,7 @@ mod url;
 
 use bottle_policy::matcher::Matcher;
 use bottle_policy::route::Route;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use push::PushAsked;
@@ -31,7 +32,7 @@ use crate::registry::Preset;
 use crate::task::{Repository, Task};
 
 /// What comes of a request, a push or an event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     /// A request or a push is let through, as far as rules say.

@@ -1,12 +1,14 @@
 //! A rule's place in the manifest.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use bottle_policy::route::Route;
+use bottle_types::host::HostPattern;
 use serde::Serialize;
 
 use super::Explainer;
-use crate::manifest::{Manifest, Positions, dotted, flow};
+use crate::manifest::{BottleEntry, dotted, flow};
 use crate::registry::Preset;
 
 /// A file, a line and a column.
@@ -50,7 +52,9 @@ fn same(one: &Route, other: &Route) -> bool {
 impl Explainer {
     /// The rule at a path of keys and indices.
     pub(super) fn rule(&self, path: &[&str], text: String) -> RuleRef {
-        reference(&self.positions, &self.file, path, text)
+        let at = self.positions.of(path);
+        let at = at.map(|(line, column)| Place { file: self.file.clone(), line, column });
+        RuleRef { path: dotted(path), at, text }
     }
 
     /// The rule at a path in the bottle.
@@ -92,73 +96,73 @@ impl Explainer {
 
     /// The rules of the manifest that are written there and could decide about a request, a push or an event.
     pub fn written_rules(&self) -> Vec<RuleRef> {
-        written(&self.manifest, &self.positions, &self.file)
+        let mut rules = vec![];
+        for (name, bottle) in &self.manifest.bottles {
+            let top = ["bottles", name.as_str()];
+            if let Some(model) = bottle.model.as_ref().and_then(|model| model.endpoint().ok()) {
+                rules.push(self.rule(&[&top[..], &["model"]].concat(), model.base.to_string()));
+            }
+            for (list, texts) in listed(bottle) {
+                let list: Vec<&str> = top.into_iter().chain(list.iter().map(String::as_str)).collect();
+                for (index, text) in texts.into_iter().enumerate() {
+                    // A set of words has lost the order of its list.
+                    let index = match list.last() {
+                        Some(&"presets") => self.positions.item(&list, &text),
+                        _ => Some(index),
+                    };
+                    let path = index.map(|index| index.to_string());
+                    rules.extend(path.map(|index| self.rule(&[&list[..], &[index.as_str()]].concat(), text)));
+                }
+            }
+        }
+        rules.extend(self.written_triggers());
+        rules.retain(|rule| rule.at.is_some());
+        rules
+    }
+
+    fn written_triggers(&self) -> Vec<RuleRef> {
+        let triggers = &self.manifest.triggers;
+        let mut rules = vec![self.rule(&["triggers", "mention"], triggers.mention.clone())];
+        for (label, agent) in &triggers.labels {
+            rules.push(self.rule(&["triggers", "labels", label], format!("{label}: {agent}")));
+        }
+        for (login, agent) in &triggers.assignees {
+            rules.push(self.rule(&["triggers", "assignees", login], format!("{login}: {agent}")));
+        }
+        for (index, bot) in triggers.who.bots.iter().enumerate() {
+            rules.push(self.rule(&["triggers", "who", "bots", &index.to_string()], bot.to_string()));
+        }
+        rules
     }
 }
 
-fn reference(positions: &Positions, file: &str, path: &[&str], text: String) -> RuleRef {
-    let at = positions.of(path).map(|(line, column)| Place { file: file.to_owned(), line, column });
-    RuleRef { path: dotted(path), at, text }
-}
+/// The keys of a list in a bottle, and its items in a line each.
+type Listed = (Vec<String>, Vec<String>);
 
-/// A list below a key, and its items in a line each.
-type Listed<'a> = (Vec<&'a str>, Vec<String>);
-
-fn written(manifest: &Manifest, positions: &Positions, file: &str) -> Vec<RuleRef> {
-    let mut rules = vec![];
-    let mut add = |path: &[&str], text: String| {
-        rules.extend(Some(reference(positions, file, path, text)).filter(|rule| rule.at.is_some()));
+/// The lists of a bottle whose items are rules.
+fn listed(bottle: &BottleEntry) -> Vec<Listed> {
+    let keys = |keys: &[&str]| keys.iter().map(|&key| key.to_owned()).collect::<Vec<String>>();
+    let routes = |routes: &[Route]| {
+        routes.iter().map(|route| flow(route, "").unwrap_or_else(|| route.host.to_string())).collect::<Vec<String>>()
     };
-    let routes = |routes: &[Route]| -> Vec<String> {
-        routes.iter().map(|route| flow(route, "").unwrap_or_else(|| route.host.to_string())).collect()
-    };
-    let presets = |presets: &std::collections::BTreeSet<Preset>, list: &[&str]| -> Vec<(usize, String)> {
-        let find = |preset: &Preset| Some((positions.item(list, preset.name())?, preset.name().to_owned()));
-        presets.iter().filter_map(find).collect()
-    };
-    for (name, bottle) in &manifest.bottles {
-        let top = ["bottles", name.as_str()];
-        if let Some(model) = bottle.model.as_ref().and_then(|model| model.endpoint().ok()) {
-            add(&[&top[..], &["model"]].concat(), model.base.to_string());
-        }
-        let hosts = |hosts: &[bottle_types::host::HostPattern]| hosts.iter().map(ToString::to_string).collect();
-        let mut lists: Vec<Listed<'_>> = vec![
-            (vec!["egress", "routes"], routes(&bottle.egress.routes)),
-            (vec!["pipelock", "api_allowlist"], hosts(&bottle.pipelock.api_allowlist)),
-            (vec!["pipelock", "passthrough"], hosts(&bottle.pipelock.passthrough)),
-        ];
-        lists
-            .extend(bottle.setup.iter().map(|setup| (vec!["setup", "egress", "routes"], routes(&setup.egress.routes))));
-        let indices: Vec<String> = (0..bottle.git.len()).map(|index| index.to_string()).collect();
-        for (entry, index) in bottle.git.iter().zip(&indices) {
-            let push = &entry.push;
-            lists.push((vec!["git", index, "push", "refs"], push.refs.clone()));
-            lists.push((vec!["git", index, "push", "protect_paths"], push.protect_paths.clone()));
-            lists.push((vec!["git", index, "push", "hold", "paths"], push.hold.paths.clone()));
-        }
-        for (list, items) in lists {
-            for (index, text) in items.into_iter().enumerate() {
-                add(&[&top[..], &list, &[index.to_string().as_str()]].concat(), text);
-            }
-        }
-        let of_setup = bottle.setup.iter().map(|setup| (&["setup", "egress", "presets"][..], &setup.egress.presets));
-        for (list, chosen) in std::iter::once((&["egress", "presets"][..], &bottle.egress.presets)).chain(of_setup) {
-            let list = [&top[..], list].concat();
-            for (index, text) in presets(chosen, &list) {
-                add(&[&list[..], &[index.to_string().as_str()]].concat(), text);
-            }
-        }
+    let presets =
+        |presets: &BTreeSet<Preset>| presets.iter().map(|preset| preset.name().to_owned()).collect::<Vec<String>>();
+    let hosts = |hosts: &[HostPattern]| hosts.iter().map(ToString::to_string).collect::<Vec<String>>();
+    let mut lists = vec![
+        (keys(&["egress", "routes"]), routes(&bottle.egress.routes)),
+        (keys(&["egress", "presets"]), presets(&bottle.egress.presets)),
+        (keys(&["pipelock", "api_allowlist"]), hosts(&bottle.pipelock.api_allowlist)),
+        (keys(&["pipelock", "passthrough"]), hosts(&bottle.pipelock.passthrough)),
+    ];
+    if let Some(setup) = &bottle.setup {
+        lists.push((keys(&["setup", "egress", "routes"]), routes(&setup.egress.routes)));
+        lists.push((keys(&["setup", "egress", "presets"]), presets(&setup.egress.presets)));
     }
-    let triggers = &manifest.triggers;
-    add(&["triggers", "mention"], triggers.mention.clone());
-    for (label, agent) in &triggers.labels {
-        add(&["triggers", "labels", label], format!("{label}: {agent}"));
+    for (index, entry) in bottle.git.iter().enumerate() {
+        let (index, push) = (index.to_string(), &entry.push);
+        lists.push((keys(&["git", &index, "push", "refs"]), push.refs.clone()));
+        lists.push((keys(&["git", &index, "push", "protect_paths"]), push.protect_paths.clone()));
+        lists.push((keys(&["git", &index, "push", "hold", "paths"]), push.hold.paths.clone()));
     }
-    for (login, agent) in &triggers.assignees {
-        add(&["triggers", "assignees", login], format!("{login}: {agent}"));
-    }
-    for (index, bot) in triggers.who.bots.iter().enumerate() {
-        add(&["triggers", "who", "bots", &index.to_string()], bot.to_string());
-    }
-    rules
+    lists
 }

@@ -55,7 +55,6 @@ pub struct CaseEntry {
     pub event: Option<EventCase>,
     /// What shall come of it: for a request `allow` or `deny`; for a push these or `hold`; for an event `start`, `command`, `unclear`,
     /// `nothing` or `refuse`.
-    #[schemars(with = "String")]
     pub verdict: Verdict,
     /// The rule that shall decide, by its keys: `egress.routes[0]`, with or without `bottles.NAME` before it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -92,18 +92,16 @@ pub fn suggest(
         let look = Look::new(&own).map_err(|error| ExplainError::Policy(error.to_string()))?;
         let offers = bottles.entry(bottle).or_default();
         let (unrouted, withheld) = refused::requests(record, &places);
-        all.withheld.extend(withheld);
+        all.withheld.extend(withheld.into_iter().map(|withheld| look.shown(withheld)));
         for (request, count) in unrouted {
-            if let Err(withheld) = offers.request(&explainer, &look, &request, count, facts) {
-                all.withheld.push(withheld);
-            }
+            let offered = offers.request(&explainer, &look, &request, count, facts);
+            all.withheld.extend(offered.err().map(|withheld| look.shown(withheld)));
         }
         let (pushes, withheld) = refused::pushes(record, &places);
-        all.withheld.extend(withheld);
+        all.withheld.extend(withheld.into_iter().map(|withheld| look.shown(withheld)));
         for push in pushes {
-            if let Err(withheld) = offers.push(&explainer, &look, push) {
-                all.withheld.push(withheld);
-            }
+            let offered = offers.push(&explainer, &look, push);
+            all.withheld.extend(offered.err().map(|withheld| look.shown(withheld)));
         }
     }
     for (bottle, offers) in bottles {

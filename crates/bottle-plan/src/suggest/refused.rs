@@ -6,6 +6,7 @@ use bottle_policy::prose::invisible;
 use bottle_policy::route::Scheme;
 use bottle_scan::dlp::{Rules, RulesError, Scope, Search};
 use bottle_scan::known::KnownSecrets;
+use bottle_types::path::NormalPath;
 use bottle_types::reason::Reason;
 use bottle_wire::access::{Access, AccessVerdict};
 use bottle_wire::push_report::{PushVerdict, PushedRef};
@@ -46,6 +47,8 @@ impl Withheld {
 
 /// In place of a path in which a door found something.
 const WITHHELD_PATH: &str = "(withheld)";
+/// In place of words that may be a secret.
+const NOT_SHOWN: &str = "(not shown, since it looks like a secret)";
 /// In place of a secret of the bottle's own, in all that is recorded.
 const MASK: &str = "***";
 
@@ -88,8 +91,16 @@ impl<'a> Told<'a> {
         self.0.iter().any(|access| matches!(access.verdict, AccessVerdict::Deny | AccessVerdict::Block))
     }
 
+    /// Whether all its lines are about the same request: a secret may be masked in one of them alone.
+    fn agrees(&self) -> bool {
+        let key = |access: &Access| (access.method.clone(), access.host.clone(), access.port, access.path.clone());
+        self.0.windows(2).all(|pair| key(pair[0]) == key(pair[1]))
+    }
+
     fn words(&self) -> String {
-        let access = self.0.first();
+        // egress writes the path before pipelock finds something in it.
+        let withheld = self.0.iter().find(|access| access.path == WITHHELD_PATH);
+        let access = withheld.or(self.0.first());
         access.map(|access| format!("{} {}{}", access.method, access.host, access.path)).unwrap_or_default()
     }
 }
@@ -97,7 +108,7 @@ impl<'a> Told<'a> {
 /// A place at which a scan found something: nothing of it is offered.
 #[derive(Debug, Default)]
 pub(super) struct SecretPlaces {
-    /// Hosts where the path itself had it.
+    /// Hosts where the path itself had it, or can't be read.
     hosts: BTreeSet<String>,
     paths: BTreeSet<(String, String)>,
     refs: BTreeSet<(String, String)>,
@@ -110,10 +121,11 @@ impl SecretPlaces {
         for record in records {
             for told in Told::all(&record.requests).iter().filter(|told| told.is_secret()) {
                 for access in &told.0 {
-                    if access.path == WITHHELD_PATH {
-                        places.hosts.insert(access.host.clone());
+                    // Spelled otherwise, it is the same place. Where nobody knows which, it is all of the host.
+                    match NormalPath::parse(&access.path).ok() {
+                        Some(path) => drop(places.paths.insert((access.host.clone(), path.as_str().to_owned()))),
+                        None => drop(places.hosts.insert(access.host.clone())),
                     }
-                    places.paths.insert((access.host.clone(), access.path.clone()));
                 }
             }
             let found = record.pushes.iter().filter(|push| !push.findings.is_empty());
@@ -123,7 +135,8 @@ impl SecretPlaces {
     }
 
     pub(super) fn has_request(&self, request: &UnroutedRequest) -> bool {
-        self.hosts.contains(&request.host) || self.paths.contains(&(request.host.clone(), request.path.clone()))
+        let path = NormalPath::parse(&request.path).ok().map(|path| (request.host.clone(), path.as_str().to_owned()));
+        self.hosts.contains(&request.host) || path.is_some_and(|path| self.paths.contains(&path))
     }
 
     pub(super) fn has_ref(&self, push: &PushedRef) -> bool {
@@ -141,6 +154,12 @@ impl Look {
     pub(super) fn new(pipelock: &Pipelock) -> Result<Self, RulesError> {
         let known = KnownSecrets::new(&[]).map_err(|error| RulesError::Toml(error.to_string()))?;
         Ok(Self { rules: Rules::with(&pipelock.patterns, &pipelock.detect, &[])?, known })
+    }
+
+    /// The same without words that may be a secret: of what was refused before a scan, nobody has looked.
+    pub(super) fn shown(&self, withheld: Withheld) -> Withheld {
+        let shown = |text: String| if self.refuses(&text).is_some() { NOT_SHOWN.to_owned() } else { text };
+        Withheld { what: shown(withheld.what), why: shown(withheld.why) }
     }
 
     /// Why a text may not stand in a manifest.
@@ -168,6 +187,10 @@ pub(super) fn requests(
                 &told.words(),
                 "a scan found something in it, which is never let through by a rule",
             ));
+            continue;
+        }
+        if !told.agrees() {
+            withheld.push(Withheld::new(&told.words(), "the doors' lines about it differ, and one may be masked"));
             continue;
         }
         let reasons: Vec<Option<Reason>> = told.reasons().collect();
