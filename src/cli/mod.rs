@@ -5,6 +5,7 @@ mod asked;
 mod audit_credentials;
 mod cleanup;
 mod doctor;
+mod explain;
 mod facts;
 mod forge_token;
 mod init;
@@ -12,6 +13,7 @@ mod installation;
 mod logs;
 mod order;
 mod plan;
+mod policy;
 mod proposals;
 mod ps;
 mod repository;
@@ -19,8 +21,10 @@ mod resume;
 mod rotate;
 mod rules;
 mod run;
+mod suggest;
 mod task;
 mod task_args;
+mod test;
 mod verify_record;
 
 use std::ffi::OsString;
@@ -60,6 +64,12 @@ enum Command {
     Run(run::RunArgs),
     /// Print what a run would do, and stop; needs no engine.
     Plan(plan::PlanArgs),
+    /// Say which rule decides about a request, a push or an event, where it stands, and what would change that.
+    Explain(explain::ExplainArgs),
+    /// Hold the manifest against the cases of claude-bottle.test.yml, and name the rules that no case touches.
+    Test(test::TestArgs),
+    /// Print the smallest change of the manifest that would have let pass what runs were refused; never applies it.
+    Suggest(suggest::SuggestArgs),
     /// List the live runs; with --all the ended ones too.
     Ps(ps::PsArgs),
     /// Print a run's logs.
@@ -82,7 +92,11 @@ enum Command {
     #[command(name = "self", subcommand)]
     Installation(installation::SelfCommand),
     /// Print the JSON Schema of claude-bottle.yml.
-    Schema,
+    Schema {
+        /// Print that of claude-bottle.test.yml.
+        #[arg(long)]
+        tests: bool,
+    },
     /// Print a completion script for a shell.
     Completions {
         /// The shell.
@@ -202,6 +216,9 @@ async fn carry_out(command: Command, context: Context) -> Result<Code, Failure> 
         Command::Init(args) => init::main(&args, &context).await,
         Command::Run(args) => run::main(args, context).await,
         Command::Plan(args) => plan::main(args, &context).await,
+        Command::Explain(args) => explain::main(&args, &context).await,
+        Command::Test(args) => test::main(&args, &context).await,
+        Command::Suggest(args) => suggest::main(&args, &context).await,
         Command::Ps(args) => ps::main(&args, &context),
         Command::Logs(args) => logs::main(&args, &context).await,
         Command::Proposals(args) => proposals::main(args, &context).await,
@@ -212,8 +229,9 @@ async fn carry_out(command: Command, context: Context) -> Result<Code, Failure> 
         Command::Cleanup(args) => cleanup::main(&args, &context).await,
         Command::Doctor(args) => doctor::main(&args, &context).await,
         Command::Installation(command) => installation::main(&command, &context).await,
-        Command::Schema => {
-            print(&serde_json::to_string_pretty(&bottle_plan::manifest::schema()).map_err(Failure::machine)?)
+        Command::Schema { tests } => {
+            let schema = if tests { bottle_plan::policy_test::schema() } else { bottle_plan::manifest::schema() };
+            print(&serde_json::to_string_pretty(&schema).map_err(Failure::machine)?)
         }
         Command::Completions { shell } => {
             let mut script = vec![];

@@ -1,9 +1,19 @@
-//! `bottle-runner plan`: what a run would do, printed.
+//! `bottle-runner plan`: what a run would do, printed; or what a change of the manifest allows.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use bottle_plan::compare::{Direction, compare};
+use bottle_plan::manifest;
+use bottle_types::git::ObjectId;
 
 use super::task::{self, PlanResult};
 use super::task_args::TaskArgs;
-use super::{Context, print};
+use super::{Context, policy, print, rules};
+use crate::approve::visible;
 use crate::exit::{Code, Failure};
+use crate::host::Checkout;
+use crate::process::Program;
 
 /// Print what a run would do, and stop; needs no engine.
 #[derive(Debug, clap::Args)]
@@ -16,6 +26,10 @@ pub(crate) struct PlanArgs {
     /// Plan a dry run.
     #[arg(long)]
     dry_run: bool,
+    /// Make no plan: print what the manifest of this directory, committed or not, allows beyond that of BASE, a revision of git or a
+    /// file, and what it no longer allows.
+    #[arg(long, value_name = "BASE", conflicts_with_all = ["event", "task", "issue", "dry_run"])]
+    diff: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -29,6 +43,9 @@ enum Format {
 }
 
 pub(super) async fn main(args: PlanArgs, context: &Context) -> Result<Code, Failure> {
+    if let Some(base) = &args.diff {
+        return difference(base, &args).await;
+    }
     match task::plan(&args.task, args.dry_run, context).await? {
         PlanResult::Done(what) => print(&what),
         PlanResult::Nothing(why) => print(&format!("nothing to do: {why}")),
@@ -39,4 +56,74 @@ pub(super) async fn main(args: PlanArgs, context: &Context) -> Result<Code, Fail
             Format::Compose => print(&bottle_plan::render::compose(&planned.plan)),
         },
     }
+}
+
+/// Prints what a change of the manifest newly allows, no longer allows, and changes otherwise.
+async fn difference(base: &str, args: &PlanArgs) -> Result<Code, Failure> {
+    let dir = args.task.cwd.clone().unwrap_or_else(|| PathBuf::from("."));
+    let (name, text) = policy::manifest_text(args.task.manifest.as_deref(), &dir)?;
+    let after = rules::read_manifest(&name, &text)?;
+    let before = match base_manifest(base, &dir).await? {
+        Some((name, text)) => Some(rules::read_manifest(&name, &text)?),
+        None => None,
+    };
+    let found = compare(before.as_ref(), &after).map_err(Failure::machine)?;
+    match args.format {
+        Format::Json => return print(&serde_json::to_string_pretty(&found).map_err(Failure::machine)?),
+        Format::Compose => {
+            return Err(Failure::input("a difference is no compose file").hint("use --format text or json"));
+        }
+        Format::Text => {}
+    }
+    let mut out = String::new();
+    if before.is_none() {
+        let _ = writeln!(out, "{} has no manifest: everything is new", visible(base));
+    }
+    for (direction, title) in [
+        (Direction::Allows, "Newly allowed:"),
+        (Direction::Forbids, "No longer allowed:"),
+        (Direction::Changes, "Changed:"),
+    ] {
+        let told = found.iter().filter(|one| one.direction == direction);
+        let lines: String =
+            told.map(|one| format!("- {} ({})\n", visible(&one.sentence), visible(&one.path))).collect();
+        if !lines.is_empty() {
+            let _ = writeln!(out, "{title}\n{lines}");
+        }
+    }
+    if found.is_empty() {
+        out.push_str("the manifest allows what it did\n");
+    }
+    print(out.trim_end())
+}
+
+/// The manifest of a file, or of a commit; none: the commit has none.
+async fn base_manifest(base: &str, dir: &Path) -> Result<Option<(String, String)>, Failure> {
+    if Path::new(base).is_file() {
+        return Ok(Some((base.to_owned(), policy::read_text(Path::new(base), "the manifest")?)));
+    }
+    let neither = || {
+        Failure::input(format_args!("`{base}` is neither a file nor a commit here"))
+            .hint("name a branch such as origin/main, or a file with the manifest as it was")
+    };
+    let root = Checkout::find(dir).await.ok_or_else(neither)?.root;
+    let commit = format!("{base}^{{commit}}");
+    let found = Program::git(&root, &["rev-parse", "--verify", "--quiet", "--end-of-options", &commit]).run().await;
+    let found = found.map_err(Failure::machine)?;
+    let id = ObjectId::parse(String::from_utf8_lossy(&found.stdout).trim()).map_err(|_| neither())?;
+    for name in manifest::FILE_NAMES {
+        let listed = Program::git(&root, &["ls-tree", "--name-only", id.as_str(), "--", name]).run().await;
+        if listed.map_err(Failure::machine)?.stdout.is_empty() {
+            continue;
+        }
+        let shown = Program::git(&root, &["cat-file", "blob", &format!("{}:{name}", id.as_str())]).run().await;
+        let shown = shown.map_err(Failure::machine)?;
+        if shown.code != 0 {
+            return Err(Failure::machine(format_args!("git can't show {name} of {base}: {}", shown.complaint())));
+        }
+        let text = String::from_utf8(shown.stdout);
+        let text = text.map_err(|_| Failure::input(format_args!("{base}:{name} is not UTF-8 text")))?;
+        return Ok(Some((format!("{base}:{name}"), text)));
+    }
+    Ok(None)
 }

@@ -1,5 +1,6 @@
 //! `junit.xml`: a suite a part of the run, a case a thing that was checked.
 
+use bottle_plan::policy_test::TestReport;
 use junit_report::{Duration, ReportBuilder, TestCase, TestSuite};
 
 use super::{Case, RunEvent, Suite};
@@ -20,6 +21,30 @@ pub(super) fn render(events: &[RunEvent], started: time::OffsetDateTime) -> Resu
     }
     let mut xml = vec![];
     report.build().write_xml(&mut xml).map_err(|error| error.to_string())?;
+    Ok(xml)
+}
+
+/// The report of a project's policy tests: one suite, a case a case.
+pub(crate) fn policy_tests_junit(report: &TestReport, at: time::OffsetDateTime) -> Result<Vec<u8>, String> {
+    const SUITE: &str = "policy";
+    let cases = report.cases.iter().map(|case| {
+        let name = printable(&case.name);
+        let mut rendered = match &case.failure {
+            Some(failure) => TestCase::failure(&name, Duration::ZERO, SUITE, &printable(failure)),
+            None => TestCase::success(&name, Duration::ZERO),
+        };
+        rendered.set_classname(SUITE);
+        rendered
+    });
+    let mut suite = TestSuite::new(SUITE);
+    suite.set_timestamp(at);
+    suite.add_testcases(cases);
+    let untouched: Vec<String> = report.untouched.iter().map(|rule| format!("no case touches {rule}")).collect();
+    if !untouched.is_empty() {
+        suite.set_system_out(&printable(&untouched.join("\n")));
+    }
+    let mut xml = vec![];
+    ReportBuilder::new().add_testsuite(suite).build().write_xml(&mut xml).map_err(|error| error.to_string())?;
     Ok(xml)
 }
 

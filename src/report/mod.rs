@@ -24,6 +24,7 @@ use bottle_wire::run_record::Outcome;
 use serde::Serialize;
 
 pub(crate) use actions::Actions;
+pub(crate) use junit::policy_tests_junit;
 pub(crate) use neutral::{neutral, neutral_text};
 pub(crate) use proposal_status::ProposalStatus;
 pub(crate) use terminal::{Json, Style, Terminal};

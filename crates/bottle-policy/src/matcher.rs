@@ -11,7 +11,7 @@ use globset::{Glob, GlobBuilder, GlobMatcher, GlobSet, GlobSetBuilder};
 use serde::Serialize;
 
 use crate::conditions::{Conditions, Details};
-use crate::route::{GitUpstream, Injection, Route, RoutesPolicy, Scheme};
+use crate::route::{BaseUrl, GitUpstream, Injection, Route, RoutesPolicy, Scheme};
 
 /// What a rule without methods allows: IANA's registry of HTTP methods, without `CONNECT`, `TRACE` and `PRI`. A name that a
 /// guest could make up would be a way out that no scan looks at.
@@ -178,6 +178,11 @@ impl Matcher {
     pub fn is_git(&self, host: &HostName, path: &str) -> bool {
         let Ok(path) = RequestPath::parse(path) else { return true };
         self.git_upstreams.iter().any(|upstream| is_git(upstream, host, &path.with_slashes()))
+    }
+
+    /// Whether a request that its route sends on to `base` would there be git's own traffic with a declared upstream.
+    pub fn is_git_behind(&self, base: &BaseUrl, path: &str) -> bool {
+        self.is_git(&base.host, &format!("{}{path}", base.path))
     }
 
     /// The index of the first route that allows the request, or what is missing.

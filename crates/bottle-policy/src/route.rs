@@ -35,6 +35,13 @@ pub struct RoutesPolicy {
     pub budget: Budget,
 }
 
+impl RoutesPolicy {
+    /// Which entry of `passthrough`, from 0, has this host's TLS passed through; asked about connections to port 443 alone.
+    pub fn passes_through(&self, host: &HostName) -> Option<usize> {
+        self.passthrough.iter().position(|pattern| pattern.matches(host))
+    }
+}
+
 /// One rule: requests to these hosts with these methods and paths may pass.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

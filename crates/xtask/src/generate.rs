@@ -25,9 +25,12 @@ pub fn stale(root: &Path, runner: &Path) -> Result<Vec<Stale>, String> {
     let action = read(root, "action.yml")?;
     let schema: Value =
         serde_json::from_str(&printed(runner, &["schema"])?).map_err(|error| format!("the schema: {error}"))?;
+    let tests: Value = serde_json::from_str(&printed(runner, &["schema", "--tests"])?)
+        .map_err(|error| format!("the schema of policy tests: {error}"))?;
     let made = |path, text| Ok::<_, String>(Stale { path, text });
     let files = [
         made("schema/claude-bottle.schema.json", format!("{schema:#}\n")),
+        made("schema/claude-bottle.test.schema.json", format!("{tests:#}\n")),
         page(root, "docs/reference/commands.md", |page| commands(page, &help)),
         page(root, "docs/reference/exit-codes.md", |page| exit_codes(page, &help(&[])?)),
         page(root, "docs/reference/action.md", |page| inputs_and_outputs(page, &action)),

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use bottle_types::address::without_userinfo;
+
 /// One thing that is wrong with a manifest: `claude-bottle.yml:12:5: unknown key …`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ManifestError {
@@ -13,6 +15,16 @@ pub struct ManifestError {
 }
 
 impl ManifestError {
+    /// What is wrong is often quoted, and may have a password in it.
+    pub(crate) fn new(file: &str, at: Option<(u64, u64)>, problem: String, hint: Option<String>) -> Self {
+        Self {
+            file: file.to_owned(),
+            at,
+            problem: without_userinfo(&problem),
+            hint: hint.map(|hint| without_userinfo(&hint)),
+        }
+    }
+
     /// What to try.
     pub fn hint(&self) -> Option<&str> {
         self.hint.as_deref()

@@ -1,17 +1,19 @@
 //! `claude-bottle.yml`: its types, one to one with the keys that people write.
 //!
 //! [`parse`] is the only way in from text: it reads (`read`), checks what no single value can show (`check`), and says
-//! what is wrong with file, line and column (`error`, `position`). [`offer`] writes into one what was asked for. [`schema`] gives the JSON Schema of the same types.
+//! what is wrong with file, line and column (`error`, `position`; `positions` for those who speak of what is right). [`offer`] writes into one what was asked for, by `edit`. [`schema`] gives the JSON Schema of the same types.
 //! A `Manifest` that `parse` has returned names only bottles that exist, and its upstreams are usable as they stand.
 
 mod cache;
 mod check;
 mod credential;
+mod edit;
 mod error;
 mod model;
 mod offer;
 mod plain_http;
 mod position;
+mod positions;
 mod proxy;
 mod read;
 mod service;
@@ -42,14 +44,19 @@ pub use cache::{AUTO, Cache};
 pub(crate) use check::keyscan;
 pub(crate) use credential::at_home;
 pub use credential::{CredentialEntry, Credentials};
+pub(crate) use edit::{Addition, add, flow};
 pub use error::ManifestError;
 pub(crate) use model::ModelEndpoint;
 pub use model::{ModelEntry, Provider};
 pub use offer::offer;
 pub use plain_http::PlainHttpError;
 pub(crate) use plain_http::warning as plain_http_warning;
+pub use position::LineColumn;
+pub(crate) use position::dotted;
+pub use positions::Positions;
 pub use proxy::ProxyEntry;
 pub use read::parse;
+pub(crate) use read::read;
 pub use service::Service;
 pub use signing::{SigningEntry, SshSigning};
 pub use verify::{Verify, VerifyCommandRules, VerifyEntry, VerifyRules};

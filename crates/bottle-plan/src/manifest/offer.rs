@@ -1,15 +1,12 @@
 //! What to write into the manifest so that the next run need not ask: the same file with what was asked for in it.
 //!
-//! The text is edited where it stands, so comments and layout stay; what comes out is read again, and is offered only if it
-//! says exactly what it said before and what was asked for.
+//! What is offered says exactly what the manifest said before and what was asked for; see [`super::edit`].
 
-use bottle_policy::gate::RepoName;
 use bottle_policy::route::Route;
 use bottle_policy::supervise::Request;
 
-use super::position::YamlTree;
-use super::read::tree;
-use super::{Manifest, Push, parse};
+use super::edit::{Addition, add, allows_hosts};
+use super::parse;
 
 /// The manifest's text with what was asked for; none: nothing of it can be written there, or not without a person.
 pub fn offer(text: &str, bottle: &str, requests: &[&Request]) -> Option<String> {
@@ -24,198 +21,24 @@ pub fn offer(text: &str, bottle: &str, requests: &[&Request]) -> Option<String> 
 
 /// With one request more.
 fn with(text: &str, bottle: &str, request: &Request) -> Option<String> {
-    let before = parse(text, "").ok()?;
-    let name = before.bottles.keys().find(|name| name.as_str() == bottle)?.clone();
-    let mut wanted = before;
-    let own = wanted.bottles.get_mut(&name)?;
-    let spot = Spot { text, tree: tree(text).ok()?, bottle };
-    let edited = match request {
-        Request::RequestRoute { host, .. } if own.egress.routes.is_empty() && own.egress.presets.is_empty() => {
-            // A first route would close what the other way leaves open.
-            own.pipelock.api_allowlist.push(host.clone());
-            spot.add(&["pipelock", "api_allowlist"], &quoted(&host.to_string()))
+    let addition = match request {
+        Request::RequestRoute { host, .. } if allows_hosts(&parse(text, "").ok()?, bottle) => {
+            Addition::Host(host.clone())
         }
-        Request::RequestRoute { host, port, scheme, methods, paths, .. } => {
-            let route = Route {
-                port: *port,
-                scheme: *scheme,
-                methods: methods.clone(),
-                paths: paths.clone(),
-                ..Route::plain(host.clone(), &[], &[])
-            };
-            let item = flow(&route, text);
-            own.egress.routes.push(route);
-            spot.add(&["egress", "routes"], &item?)
-        }
+        Request::RequestRoute { host, port, scheme, methods, paths, .. } => Addition::Route(Box::new(Route {
+            port: *port,
+            scheme: *scheme,
+            methods: methods.clone(),
+            paths: paths.clone(),
+            ..Route::plain(host.clone(), &[], &[])
+        })),
         Request::RequestPush { upstream, r#ref, .. } => {
-            let at = position(&wanted, bottle, upstream.as_ref())?;
-            let entry = wanted.bottles.get_mut(&name)?.git.get_mut(at)?;
-            let pattern = globset_escape(r#ref.as_str());
-            entry.push.refs.push(pattern.clone());
-            entry.push.tags |= r#ref.tag().is_some();
-            let at = at.to_string();
-            spot.add(&["git", &at, "push", "refs"], &quoted(&pattern)).or_else(|| {
-                let refs: Vec<String> = Push::default().refs.iter().chain([&pattern]).map(|one| quoted(one)).collect();
-                spot.add_key(&["git", &at], &format!("push: {{ refs: [{}] }}", refs.join(", ")))
-            })
+            Addition::Ref { upstream: upstream.clone(), name: r#ref.as_str().to_owned() }
         }
         // The manifest has no place for these, or a person has to weigh them.
-        _ => None,
-    }?;
-    (parse(&edited, "").ok()? == wanted).then_some(edited)
-}
-
-fn position(manifest: &Manifest, bottle: &str, upstream: Option<&RepoName>) -> Option<usize> {
-    let git = &manifest.bottles.iter().find(|(name, _)| name.as_str() == bottle)?.1.git;
-    match upstream {
-        Some(name) => git.iter().position(|entry| entry.name == *name),
-        None if git.len() == 1 => Some(0),
-        None => git.iter().position(|entry| entry.name.as_str() == "origin"),
-    }
-}
-
-/// A ref's name as a glob that is that name alone.
-fn globset_escape(name: &str) -> String {
-    name.chars().fold(String::new(), |mut out, c| {
-        match c {
-            '?' | '*' | '[' | ']' | '{' | '}' => out.extend(['[', c, ']']),
-            c => out.push(c),
-        }
-        out
-    })
-}
-
-fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
-}
-
-/// A route on one line; in a JSON manifest as JSON. What a route has without being told is left out.
-fn flow(route: &Route, manifest: &str) -> Option<String> {
-    let mut value = serde_json::to_value(route).ok()?;
-    let keys = value.as_object_mut()?;
-    if route.methods == ["GET", "HEAD"] {
-        keys.remove("methods");
-    }
-    if route.paths == ["/**"] {
-        keys.remove("paths");
-    }
-    if manifest.trim_start().starts_with('{') {
-        return Some(value.to_string());
-    }
-    let part = |value: &serde_json::Value| match value {
-        serde_json::Value::Array(items) => {
-            let items: Vec<String> = items.iter().map(|item| plain(item.as_str().unwrap_or_default())).collect();
-            format!("[{}]", items.join(", "))
-        }
-        serde_json::Value::String(text) => plain(text),
-        other => other.to_string(),
+        _ => return None,
     };
-    // In the order in which people write them.
-    let keys = ["host", "port", "scheme", "methods", "paths"].iter().filter_map(|key| Some((key, value.get(key)?)));
-    let keys: Vec<String> = keys.map(|(key, value)| format!("{key}: {}", part(value))).collect();
-    Some(format!("{{ {} }}", keys.join(", ")))
-}
-
-/// Without quotes where YAML needs none.
-fn plain(text: &str) -> String {
-    let safe = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '/' | '_' | '-');
-    if text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/') && text.chars().all(safe) {
-        return text.to_owned();
-    }
-    quoted(text)
-}
-
-/// A text, and where things of one bottle stand in it.
-struct Spot<'a> {
-    text: &'a str,
-    tree: YamlTree,
-    bottle: &'a str,
-}
-
-impl Spot<'_> {
-    fn path<'b>(&'b self, rest: &[&'b str]) -> Vec<&'b str> {
-        [&["bottles", self.bottle], rest].concat()
-    }
-
-    /// Adds an item at the end of a list that has one already.
-    fn add(&self, rest: &[&str], item: &str) -> Option<String> {
-        let path = self.path(rest);
-        let count = self.tree.items(&path)?;
-        let last = count.checked_sub(1)?.to_string();
-        let at = self.offset(&[&path[..], &[last.as_str()]].concat())?;
-        let line_start = self.text[..at].rfind('\n').map_or(0, |end| end + 1);
-        let indent = self.text[line_start..at].strip_suffix("- ").filter(|indent| indent.trim().is_empty());
-        let (end, added) = match indent {
-            Some(indent) => (self.block_end(at, indent.len()), format!("\n{indent}- {item}")),
-            None => (self.flow_end(at)?, format!(", {item}")),
-        };
-        Some(format!("{}{added}{}", &self.text[..end], &self.text[end..]))
-    }
-
-    /// Adds a key in front of the first one of a mapping that is written over lines.
-    fn add_key(&self, rest: &[&str], line: &str) -> Option<String> {
-        let path = self.path(rest);
-        let at = self.offset(&path)?;
-        let line_start = self.text[..at].rfind('\n').map_or(0, |end| end + 1);
-        let before = &self.text[line_start..at];
-        if !before.trim().is_empty() && before.trim() != "-" || self.text[at..].starts_with(['{', '[']) {
-            return None;
-        }
-        let indent = " ".repeat(before.len());
-        let end = self.text[at..].find('\n').map_or(self.text.len(), |end| at + end);
-        Some(format!("{}\n{indent}{line}{}", &self.text[..end], &self.text[end..]))
-    }
-
-    /// Where the value at a path begins, in bytes; none where it is not there.
-    fn offset(&self, path: &[&str]) -> Option<usize> {
-        let (line, column) = self.tree.at(path)?;
-        let start = self.text.split_inclusive('\n').take(usize::try_from(line).ok()? - 1).map(str::len).sum::<usize>();
-        let column = usize::try_from(column).ok()? - 1;
-        let line = self.text[start..].split('\n').next()?;
-        Some(start + line.char_indices().nth(column).map_or(line.len(), |(at, _)| at))
-    }
-
-    /// The end of an item of a list over lines: behind its last line that is indented further than its dash.
-    fn block_end(&self, at: usize, indent: usize) -> usize {
-        let mut end = self.text[at..].find('\n').map_or(self.text.len(), |end| at + end);
-        let mut seen = end;
-        while seen < self.text.len() {
-            let next = self.text[seen + 1..].find('\n').map_or(self.text.len(), |end| seen + 1 + end);
-            let line = &self.text[seen + 1..next];
-            let content = line.trim_start();
-            seen = next;
-            if content.is_empty() || content.starts_with('#') {
-                continue;
-            }
-            if line.len() - content.len() <= indent {
-                break;
-            }
-            end = next;
-        }
-        end
-    }
-
-    /// The end of an item of a list in brackets.
-    fn flow_end(&self, at: usize) -> Option<usize> {
-        let (mut depth, mut quote, mut last, mut escaped) = (0_u32, None, at, false);
-        for (offset, c) in self.text[at..].char_indices() {
-            match (quote, c) {
-                (Some(_), _) if escaped => escaped = false,
-                (Some('"'), '\\') => escaped = true,
-                (Some(open), c) if c == open => quote = None,
-                (Some(_), _) => {}
-                (None, '"' | '\'') => quote = Some(c),
-                (None, '{' | '[') => depth += 1,
-                (None, '}' | ']') if depth > 0 => depth -= 1,
-                (None, ',' | ']' | '}') if depth == 0 => return Some(last),
-                _ => {}
-            }
-            if !c.is_whitespace() {
-                last = at + offset + c.len_utf8();
-            }
-        }
-        None
-    }
+    add(text, bottle, &addition)
 }
 
 #[cfg(test)]
@@ -291,7 +114,7 @@ mod tests {
         let text = format!("version: 1\nbottles:\n{git}");
         assert_eq!(
             added(&text, &[&push]),
-            ["        push: { refs: [\"refs/heads/bottle/**\", \"refs/heads/release\"] }"]
+            ["        push:", "          refs: [\"refs/heads/bottle/**\", \"refs/heads/release\"]"]
         );
     }
 
@@ -300,6 +123,10 @@ mod tests {
         let question = Request::ask("May I?").expect("a request");
         assert_eq!(offer(BLOCK, "default", &[&question]), None);
         assert_eq!(offer(BLOCK, "other", &[&route("b.example", &[], &[])]), None);
-        assert_eq!(offer("version: 1\nbottles:\n  default: {}\n", "default", &[&route("b.example", &[], &[])]), None);
+        let host = offer("version: 1\nbottles:\n  default: {}\n", "default", &[&route("b.example", &[], &[])]);
+        assert_eq!(
+            host.as_deref(),
+            Some("version: 1\nbottles:\n  default: { pipelock: { api_allowlist: [\"b.example\"] } }\n")
+        );
     }
 }

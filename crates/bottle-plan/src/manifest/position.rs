@@ -17,7 +17,7 @@ pub(super) enum YamlTree {
 }
 
 /// A line and a column, from 1.
-pub(super) type LineColumn = (u64, u64);
+pub type LineColumn = (u64, u64);
 
 /// Line and column of a location, where it is one.
 pub(super) fn place(location: Location) -> Option<LineColumn> {
@@ -25,7 +25,7 @@ pub(super) fn place(location: Location) -> Option<LineColumn> {
 }
 
 /// A path as messages show it: `bottles.default.git[0].name`.
-pub(super) fn dotted(path: &[&str]) -> String {
+pub(crate) fn dotted(path: &[&str]) -> String {
     let mut out = String::new();
     for step in path {
         if step.bytes().all(|b| b.is_ascii_digit()) {
@@ -66,6 +66,11 @@ impl YamlTree {
             Self::Leaf => None,
         }?;
         if rest.is_empty() { Some(next) } else { next.value.get(rest) }
+    }
+
+    /// Where the value at a path is, if it is there; of an alias, where the alias stands.
+    pub(super) fn written(&self, path: &[&str]) -> Option<LineColumn> {
+        place(self.get(path)?.referenced)
     }
 
     /// Where the value at a path is, if it is there and was written there.

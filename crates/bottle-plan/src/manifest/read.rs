@@ -1,7 +1,7 @@
 //! From text to manifest, and the reader's errors in words.
 
 use bottle_policy::gate::PASSWORD_IN_ADDRESS;
-use bottle_types::address::without_userinfo;
+use serde::de::DeserializeOwned;
 use serde_saphyr::options::DuplicateKeyPolicy;
 use serde_saphyr::{Error, SnippetMode};
 
@@ -13,21 +13,29 @@ const LONGEST: usize = 1 << 20;
 
 /// Reads a manifest, YAML or JSON, and checks it; `file` is what messages call it.
 pub fn parse(text: &str, file: &str) -> Result<Manifest, ManifestError> {
-    // What is wrong is often quoted, and may have a password in it.
-    let fail = |at, (problem, hint): (String, Option<String>)| ManifestError {
-        file: file.to_owned(),
-        at,
-        problem: without_userinfo(&problem),
-        hint: hint.map(|hint| without_userinfo(&hint)),
-    };
+    let manifest: Manifest = read(text, file)?;
+    check::check(&manifest).map_err(|found| {
+        let path: Vec<&str> = found.path.iter().map(String::as_str).collect();
+        let at = tree(without_mark(text)).ok().and_then(|tree| tree.find(&path));
+        ManifestError::new(file, at, found.problem, found.hint)
+    })?;
+    Ok(manifest)
+}
+
+/// Some editors begin a file with a byte order mark.
+pub(super) fn without_mark(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
+}
+
+/// Reads a file of the manifest's kind, YAML or JSON, with the manifest's limits and in its words.
+pub(crate) fn read<T: DeserializeOwned>(text: &str, file: &str) -> Result<T, ManifestError> {
+    let fail = |at, (problem, hint)| ManifestError::new(file, at, problem, hint);
     if text.len() > LONGEST {
         return Err(fail(None, ("a manifest of more than 1 MiB is not read".to_owned(), None)));
     }
-    // Some editors begin a file with a byte order mark.
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let tree = || tree(text);
-    let manifest: Manifest = serde_saphyr::from_str_with_options(text, options()).map_err(|error| {
-        let (error, tree) = match tree() {
+    let text = without_mark(text);
+    serde_saphyr::from_str_with_options(text, options()).map_err(|error| {
+        let (error, tree) = match tree(text) {
             Ok(tree) => (error, Some(tree)),
             // Not even YAML: what that reader says is nearer to the cause.
             Err(syntax) => (syntax, None),
@@ -35,12 +43,7 @@ pub fn parse(text: &str, file: &str) -> Result<Manifest, ManifestError> {
         let at = error.location().and_then(place);
         let path = at.zip(tree).and_then(|(at, tree)| tree.path_at(at));
         fail(at, words(error.without_snippet(), path.as_deref()))
-    })?;
-    check::check(&manifest).map_err(|found| {
-        let path: Vec<&str> = found.path.iter().map(String::as_str).collect();
-        fail(tree().ok().and_then(|tree| tree.find(&path)), (found.problem, found.hint))
-    })?;
-    Ok(manifest)
+    })
 }
 
 /// Where everything stands, also in a text with a key twice.

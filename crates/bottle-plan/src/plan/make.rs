@@ -369,6 +369,11 @@ fn ci(facts: &HostFacts) -> Option<CiPlan> {
     })
 }
 
+/// The agent that does a task.
+pub(crate) fn agent_of(task: &Task, manifest: &Manifest) -> Result<Name, PlanError> {
+    choose_agent(task, manifest, &Options::default()).map(|(name, _)| name)
+}
+
 fn choose_agent(task: &Task, manifest: &Manifest, options: &Options) -> Result<(Name, Agent), PlanError> {
     let default = || Name::parse(DEFAULT_AGENT).map_err(|error| PlanError::Facts(error.to_string()));
     let agents = match manifest.agents.is_empty() {

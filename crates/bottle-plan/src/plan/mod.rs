@@ -39,8 +39,10 @@ pub use exchange::{
     ANTHROPIC_TOKEN_URL, AnthropicFederation, AwsRole, OauthSource, OidcSource, TokenExchange, VaultSource,
 };
 pub use go_on::{FailedCheck, SessionId, ask_for_answer, mend};
+pub(crate) use make::agent_of;
 pub use make::plan;
 pub use policies::MODEL_HOST;
+pub(crate) use presets::preset_routes;
 pub use session::{MAX_SESSION_BYTES, SessionError, conversation, with_digest};
 pub use types::*;
 pub(crate) use verify::VERIFY_TIMEOUT;

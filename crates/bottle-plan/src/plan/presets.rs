@@ -93,6 +93,11 @@ impl Presets {
     }
 }
 
+/// The routes that one preset stands for.
+pub(crate) fn preset_routes(preset: Preset, facts: &HostFacts) -> Result<Vec<Route>, PlanError> {
+    Presets::of(&BTreeSet::from([preset]), facts, facts.backend, &mut vec![]).map(|presets| presets.routes)
+}
+
 /// A registry's route: to be read, from its path on. As in a manifest, with all other keys left to their defaults.
 fn route(url: &RegistryUrl) -> Result<Route, PlanError> {
     let paths = [format!("{}/**", url.path.trim_end_matches('/'))];

@@ -25,6 +25,15 @@ pub struct RefRules {
     names_tags: bool,
 }
 
+/// A ref that may be pushed, and the rule that says so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AllowedRef {
+    /// Its name.
+    pub name: RefName,
+    /// Which glob of `push.refs` names it, from 0; none: `push.tags` lets every tag through.
+    pub glob: Option<usize>,
+}
+
 /// Why a ref may not be pushed; reads after "refused refs/heads/x: ".
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RefRefusal {
@@ -40,6 +49,9 @@ pub enum RefRefusal {
     /// A tag, where they are off.
     #[error("tags can't be pushed here; push the branch alone")]
     Tag,
+    /// The ref is to go away.
+    #[error("refs can't be deleted through the gate; leave it as it is")]
+    Deletion,
     /// No glob allows it.
     #[error("not among the refs that may be pushed ({0}); push to one of those")]
     NotAllowed(String),
@@ -58,6 +70,11 @@ impl RefRules {
 
     /// Gives the ref of this full name, if it may be created or updated.
     pub fn judge(&self, name: &str) -> Result<RefName, RefRefusal> {
+        self.judge_update(name, false).map(|allowed| allowed.name)
+    }
+
+    /// Judges a change of the ref of this full name; `deletes`: that it is to go away.
+    pub fn judge_update(&self, name: &str, deletes: bool) -> Result<AllowedRef, RefRefusal> {
         let short = match name.strip_prefix("refs/heads/") {
             Some(short) => short,
             None => name.strip_prefix("refs/tags/").ok_or(RefRefusal::Namespace(self.tags))?,
@@ -71,11 +88,12 @@ impl RefRules {
         if is_tag && !self.tags {
             return Err(RefRefusal::Tag);
         }
+        let glob = self.allowed.iter().position(|glob| glob.is_match(name));
         let every_tag = is_tag && !self.names_tags;
-        if every_tag || self.allowed.iter().any(|glob| glob.is_match(name)) {
-            Ok(parsed)
-        } else {
-            Err(RefRefusal::NotAllowed(self.shown.clone()))
+        match glob {
+            None if !every_tag => Err(RefRefusal::NotAllowed(self.shown.clone())),
+            _ if deletes => Err(RefRefusal::Deletion),
+            _ => Ok(AllowedRef { name: parsed, glob }),
         }
     }
 }

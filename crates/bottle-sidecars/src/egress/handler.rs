@@ -47,7 +47,7 @@ impl Handler for EgressHandler {
     }
 
     fn passes(&self, host: &HostName) -> bool {
-        self.policy().routes.passthrough.iter().any(|pattern| pattern.matches(host))
+        self.policy().routes.passes_through(host).is_some()
     }
 
     async fn tunnel<S>(&self, target: RequestTarget, hello: Vec<u8>, stream: S, log: AccessLog)

@@ -57,12 +57,9 @@ pub(super) fn names(repo: &Repo<'_>, asked: &[AskedUpdate]) -> Result<Result<Vec
     let rules = RefRules::new(&repo.upstream.push).map_err(|error| error.to_string())?;
     let (mut updates, mut refusals) = (vec![], vec![]);
     for (index, AskedUpdate { old, new, name }) in asked.iter().enumerate() {
-        match rules.judge(name) {
+        match rules.judge_update(name, new.is_null()) {
             Err(refusal) => refusals.push(Refusal::one(index, refusal.to_string())),
-            Ok(_) if new.is_null() => {
-                refusals.push(Refusal::one(index, "refs can't be deleted through the gate; leave it as it is"));
-            }
-            Ok(name) => updates.push(RefUpdate { old: old.clone(), new: new.clone(), name }),
+            Ok(allowed) => updates.push(RefUpdate { old: old.clone(), new: new.clone(), name: allowed.name }),
         }
     }
     Ok(if refusals.is_empty() { Ok(updates) } else { Err(refusals) })

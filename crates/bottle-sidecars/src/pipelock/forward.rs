@@ -89,7 +89,7 @@ impl ActivePolicy {
             return Err(Box::new(answer));
         }
         if let Some(base) = &compiled.upstream
-            && policy.matcher.is_git(&base.host, &format!("{}{}", base.path, request.uri().path()))
+            && policy.matcher.is_git_behind(base, request.uri().path())
         {
             log.stop(AccessVerdict::Deny, Reason::GitUpstream);
             let message = "git over https to a declared upstream would go round the gate; use git://git-gate:9418/";

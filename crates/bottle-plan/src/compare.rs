@@ -1,0 +1,404 @@
+//! What a change of a manifest newly allows, and what it no longer allows, in sentences.
+//!
+//! Routes are compared request by request: host, port, scheme, method and path. Lists of rules are compared item by item. Every other
+//! difference is told as what it was and what it is, without a judgement: none is left out.
+
+use std::collections::BTreeSet;
+
+use bottle_policy::route::Route;
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::manifest::{Agent, BottleEntry, Manifest};
+use crate::prose;
+
+/// What one difference means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Direction {
+    /// Something may be done that might not be.
+    Allows,
+    /// Something may not be done any more.
+    Forbids,
+    /// Something is otherwise; which way is for a person to say.
+    Changes,
+}
+
+/// One difference.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Difference {
+    /// What it means.
+    pub direction: Direction,
+    /// Its keys: `bottles.default.egress.routes`.
+    pub path: String,
+    /// The sentence.
+    pub sentence: String,
+}
+
+/// Lists of which each item is a rule: the last keys of their paths, what an item more means, and the sentence about one.
+const LISTS: [(&[&str], Direction, &str); 12] = [
+    (&["egress", "presets"], Direction::Allows, "the registries of {} may be read"),
+    (&["pipelock", "api_allowlist"], Direction::Allows, "every method and path of https://{} may be asked for"),
+    (&["pipelock", "passthrough"], Direction::Allows, "TLS to {} is passed through, and nobody looks into it"),
+    (&["pipelock", "allow_private"], Direction::Allows, "addresses in {} may be reached although they are private"),
+    (&["pipelock", "internal"], Direction::Forbids, "addresses in {} may be reached"),
+    (&["pipelock", "exemptions"], Direction::Allows, "a finding of {} is let through"),
+    (&["gate", "exemptions"], Direction::Allows, "a finding of {} may be pushed"),
+    (&["push", "refs"], Direction::Allows, "refs like {} may be pushed"),
+    (&["push", "protect_paths"], Direction::Forbids, "pushed commits may touch {}"),
+    (&["hold", "paths"], Direction::Forbids, "a push that touches {} goes without a person's yes"),
+    (&["supervise", "auto"], Direction::Allows, "routes like {} are granted without a person"),
+    (&["who", "bots"], Direction::Allows, "the bot with the id {} may ask for runs"),
+];
+
+/// The differences from one manifest to another, those that allow something first. `before` is none where there was no manifest.
+pub fn compare(before: Option<&Manifest>, after: &Manifest) -> Result<Vec<Difference>, serde_json::Error> {
+    let none = Value::Object(Map::new());
+    let before = before.map(serde_json::to_value).transpose()?.unwrap_or_else(|| none.clone());
+    let mut after = serde_json::to_value(after)?;
+    if let (Some(after), true) = (after.as_object_mut(), before == none) {
+        // A manifest that there was not has no version that could change.
+        after.remove("version");
+    }
+    let mut found = Comparison {
+        defaults: (serde_json::to_value(BottleEntry::default())?, serde_json::to_value(Agent::default())?),
+        found: vec![],
+    };
+    found.values(&mut vec![], &before, &after);
+    found.found.sort_by(|one, other| (one.direction, &one.path).cmp(&(other.direction, &other.path)));
+    Ok(found.found)
+}
+
+/// The state of a comparison.
+struct Comparison {
+    /// A bottle and an agent that say nothing.
+    defaults: (Value, Value),
+    found: Vec<Difference>,
+}
+
+impl Comparison {
+    fn say(&mut self, direction: Direction, path: &[String], sentence: String) {
+        let path = prose::name(&path.join("."), 300);
+        self.found.push(Difference { direction, path, sentence: prose::name(&sentence, 500) });
+    }
+
+    fn values(&mut self, path: &mut Vec<String>, before: &Value, after: &Value) {
+        if before == after {
+            return;
+        }
+        let keys: Vec<&str> = path.iter().map(String::as_str).collect();
+        if keys.ends_with(&["egress", "routes"]) {
+            return self.routes(path, before, after);
+        }
+        let list = LISTS.iter().find(|(last, ..)| keys.ends_with(last));
+        if let Some((_, direction, sentence)) = list {
+            return self.items(path, (before, after), *direction, sentence);
+        }
+        match (&keys[..], before, after) {
+            (["triggers", "labels" | "assignees"], ..) => self.starts(path, before, after),
+            (["bottles", _, "git"], ..) => self.named(path, before, after),
+            (_, Value::Object(_) | Value::Null, Value::Object(_) | Value::Null) => self.mappings(path, before, after),
+            _ => {
+                let (before, after) = (words(before), words(after));
+                self.say(Direction::Changes, path, format!("{} is {after} now, and was {before}", path.join(".")));
+            }
+        }
+    }
+
+    fn mappings(&mut self, path: &mut Vec<String>, before: &Value, after: &Value) {
+        let empty = Map::new();
+        let (old, new) = (before.as_object().unwrap_or(&empty), after.as_object().unwrap_or(&empty));
+        let keys: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+        for key in keys {
+            let what = match path.first().map(String::as_str).filter(|_| path.len() == 1) {
+                Some("bottles") => Some(("a bottle", self.defaults.0.clone())),
+                Some("agents") => Some(("an agent", self.defaults.1.clone())),
+                _ => None,
+            };
+            path.push(key.clone());
+            match (what, old.get(key), new.get(key)) {
+                (Some((what, default)), None, Some(new)) => {
+                    self.say(Direction::Allows, path, format!("there is {what} `{key}`"));
+                    self.values(path, &default, new);
+                }
+                (Some((what, _)), Some(_), None) => {
+                    self.say(Direction::Forbids, path, format!("there is {what} `{key}`"));
+                }
+                (_, old, new) => self.values(path, old.unwrap_or(&Value::Null), new.unwrap_or(&Value::Null)),
+            }
+            path.pop();
+        }
+    }
+
+    /// Repositories, by their names.
+    fn named(&mut self, path: &mut Vec<String>, before: &Value, after: &Value) {
+        let name = |entry: &Value| entry["name"].as_str().unwrap_or_default().to_owned();
+        let entries = |value: &Value| -> Vec<Value> { value.as_array().cloned().unwrap_or_default() };
+        let (old, new) = (entries(before), entries(after));
+        let names: BTreeSet<String> = old.iter().chain(&new).map(name).collect();
+        for key in names {
+            let of = |list: &[Value]| list.iter().find(|entry| name(entry) == key).cloned();
+            path.push(key.clone());
+            match (of(&old), of(&new)) {
+                (Some(old), Some(new)) => self.values(path, &old, &new),
+                (None, Some(new)) => {
+                    let to = words(&new["upstream"]);
+                    let refs = words(&new["push"]["refs"]);
+                    self.say(
+                        Direction::Allows,
+                        path,
+                        format!("the repository {key} ({to}) may be fetched, and refs like {refs} pushed"),
+                    );
+                }
+                (Some(_), None) => self.say(Direction::Forbids, path, format!("the repository {key} may be fetched")),
+                (None, None) => {}
+            }
+            path.pop();
+        }
+    }
+
+    fn items(&mut self, path: &[String], (before, after): (&Value, &Value), direction: Direction, sentence: &str) {
+        let items = |value: &Value| -> Vec<Value> { value.as_array().cloned().unwrap_or_default() };
+        let (old, new) = (items(before), items(after));
+        let more = direction;
+        let less = if direction == Direction::Allows { Direction::Forbids } else { Direction::Allows };
+        for item in new.iter().filter(|item| !old.contains(item)) {
+            self.say(more, path, sentence.replace("{}", &words(item)));
+        }
+        for item in old.iter().filter(|item| !new.contains(item)) {
+            self.say(less, path, sentence.replace("{}", &words(item)));
+        }
+    }
+
+    fn starts(&mut self, path: &[String], before: &Value, after: &Value) {
+        let empty = Map::new();
+        let (old, new) = (before.as_object().unwrap_or(&empty), after.as_object().unwrap_or(&empty));
+        let what = if path.last().is_some_and(|key| key == "labels") { "the label" } else { "giving an issue to" };
+        let sentence = |key: &str, agent: &Value| format!("{what} `{key}` starts a run of the agent {}", words(agent));
+        for (key, agent) in new.iter().filter(|(key, agent)| old.get(*key) != Some(agent)) {
+            self.say(Direction::Allows, path, sentence(key, agent));
+        }
+        for (key, agent) in old.iter().filter(|(key, agent)| new.get(*key) != Some(agent)) {
+            self.say(Direction::Forbids, path, sentence(key, agent));
+        }
+    }
+
+    fn routes(&mut self, path: &[String], before: &Value, after: &Value) {
+        let read = |value: &Value| serde_json::from_value::<Vec<Route>>(value.clone()).unwrap_or_default();
+        let (old, new) = (read(before), read(after));
+        let phase = if path.iter().any(|key| key == "setup") { " while the setup runs" } else { "" };
+        for (one, other, direction) in [(&new, &old, Direction::Allows), (&old, &new, Direction::Forbids)] {
+            for route in one {
+                for (methods, paths) in beyond(route, other) {
+                    let at = place(route);
+                    self.say(direction, path, format!("{methods} of {at} may be asked for{phase}: {paths}"));
+                }
+            }
+        }
+        // The same requests, otherwise treated: a credential, a limit, another place, what a secret leads to.
+        let rest = |route: &Route| Route { methods: vec![], paths: vec![], ..route.clone() };
+        for route in &new {
+            let same = |other: &&Route| place(other) == place(route);
+            let known = old.iter().filter(same).any(|other| rest(other) == rest(route));
+            let plain = Route::plain(route.host.clone(), &[], &[]);
+            let plain = Route { port: route.port, scheme: route.scheme, ..plain };
+            if !known && (old.iter().any(|other| same(&other)) || rest(route) != plain) {
+                let mut value = serde_json::to_value(route).unwrap_or_default();
+                for key in ["host", "port", "scheme", "methods", "paths"] {
+                    value.as_object_mut().and_then(|keys| keys.remove(key));
+                }
+                let sentence = format!("requests to {} have {} now", place(route), words(&value));
+                self.say(Direction::Changes, path, sentence);
+            }
+        }
+        if one_order(&old, &new) {
+            self.say(
+                Direction::Changes,
+                path,
+                "the order of the routes is another; the first that matches decides".to_owned(),
+            );
+        }
+    }
+}
+
+/// Whether two lists have the same routes in another order.
+fn one_order(old: &[Route], new: &[Route]) -> bool {
+    old != new && old.len() == new.len() && old.iter().all(|route| new.contains(route))
+}
+
+/// A route's host in an address.
+fn place(route: &Route) -> String {
+    let scheme = if route.scheme.is_https() { "https" } else { "http" };
+    let port = route.port.map(|port| format!(":{port}")).unwrap_or_default();
+    let socket = if route.websocket { " (WebSockets too)" } else { "" };
+    format!("{scheme}://{}{port}{socket}", route.host)
+}
+
+/// The requests of a route that no other route allows: paths with the same methods together. A route with conditions allows what another
+/// allows under the same ones, or under none.
+fn beyond(route: &Route, others: &[Route]) -> Vec<(String, String)> {
+    let covers = |other: &&Route| {
+        let under = (other.query.is_empty() && other.headers.is_empty())
+            || (other.query == route.query && other.headers == route.headers);
+        other.host.covers(&route.host)
+            && other.port() == route.port()
+            && other.scheme == route.scheme
+            && (other.websocket || !route.websocket)
+            && under
+    };
+    let others: Vec<&Route> = others.iter().filter(covers).collect();
+    let is_new = |method: &String, path: &String| {
+        !others
+            .iter()
+            .any(|other| other.methods.contains(method) && other.paths.iter().any(|glob| glob == path || glob == "/**"))
+    };
+    let mut found: Vec<(Vec<&str>, Vec<&str>)> = vec![];
+    for path in &route.paths {
+        let methods: Vec<&str> =
+            route.methods.iter().filter(|method| is_new(method, path)).map(String::as_str).collect();
+        match found.iter_mut().find(|(known, _)| *known == methods) {
+            _ if methods.is_empty() => {}
+            Some((_, paths)) => paths.push(path),
+            None => found.push((methods, vec![path])),
+        }
+    }
+    found.into_iter().map(|(methods, paths)| (methods.join(", "), paths.join(", "))).collect()
+}
+
+/// A value in words.
+fn words(value: &Value) -> String {
+    match value {
+        Value::Null => "not said".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Array(items) => items.iter().map(words).collect::<Vec<_>>().join(", "),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest::parse;
+
+    const BEFORE: &str = "version: 1\nbottles:\n  default:\n    egress:\n      presets: [npm]\n      routes:\n        - host: \
+                          docs.example.org\n        - { host: api.example.org, methods: [GET], paths: [/a, /b] }\n    git:\n      - name: \
+                          origin\n        upstream: https://git.example.org/a/b\n        token_from: T\nagents:\n  implementer: {}\n\
+                          triggers:\n  labels: { claude: implementer }\n";
+
+    /// Each difference in a line.
+    fn lines(before: &str, after: &str) -> Vec<String> {
+        let read = |text: &str| parse(text, "m.yml").unwrap_or_else(|error| panic!("{error}"));
+        let found = compare(Some(&read(before)), &read(after)).expect("manifests");
+        found.into_iter().map(|one| format!("{:?} {}: {}", one.direction, one.path, one.sentence)).collect()
+    }
+
+    #[test]
+    fn each_kind_of_change_has_its_sentence() {
+        let routes = "bottles.default.egress.routes";
+        for (from, to, told) in [
+            (
+                "[GET], paths: [/a, /b]",
+                "[GET, POST], paths: [/a, /c]",
+                vec![
+                    format!("Allows {routes}: POST of https://api.example.org may be asked for: /a"),
+                    format!("Allows {routes}: GET, POST of https://api.example.org may be asked for: /c"),
+                    format!("Forbids {routes}: GET of https://api.example.org may be asked for: /b"),
+                ],
+            ),
+            // A wider host with the same methods takes nothing away.
+            (
+                "- host: docs.example.org",
+                "- host: \"*.example.org\"",
+                vec![format!("Allows {routes}: GET, HEAD of https://*.example.org may be asked for: /**")],
+            ),
+            (
+                "- host: docs.example.org",
+                "- { host: docs.example.org, dlp: { outbound: warn } }",
+                vec![format!(
+                    "Changes {routes}: requests to https://docs.example.org have {{\"dlp\":{{\"outbound\":\"warn\"}}}} now"
+                )],
+            ),
+            (
+                "presets: [npm]",
+                "presets: [pip]",
+                vec![
+                    "Allows bottles.default.egress.presets: the registries of pip may be read".to_owned(),
+                    "Forbids bottles.default.egress.presets: the registries of npm may be read".to_owned(),
+                ],
+            ),
+            (
+                "token_from: T",
+                "token_from: T\n        push: { refs: [refs/heads/bottle/**, refs/heads/main], protect_paths: [] }",
+                {
+                    let mut told = vec![
+                        "Allows bottles.default.git.origin.push.refs: refs like refs/heads/main may be pushed"
+                            .to_owned(),
+                    ];
+                    for path in [".github/workflows/**", ".gitea/workflows/**", ".forgejo/workflows/**"]
+                        .into_iter()
+                        .chain(crate::manifest::FILE_NAMES)
+                    {
+                        told.push(format!(
+                            "Allows bottles.default.git.origin.push.protect_paths: pushed commits may touch {path}"
+                        ));
+                    }
+                    told.sort();
+                    told
+                },
+            ),
+            (
+                "labels: { claude: implementer }",
+                "labels: { bug: implementer }",
+                vec![
+                    "Allows triggers.labels: the label `bug` starts a run of the agent implementer".to_owned(),
+                    "Forbids triggers.labels: the label `claude` starts a run of the agent implementer".to_owned(),
+                ],
+            ),
+            (
+                "    egress:\n",
+                "    pipelock: { dlp: \"off\" }\n    egress:\n",
+                vec![
+                    "Changes bottles.default.pipelock.dlp: bottles.default.pipelock.dlp is off now, and was block"
+                        .to_owned(),
+                ],
+            ),
+            (
+                "agents:\n",
+                "agents:\n  other: { model: x }\n",
+                vec![
+                    "Allows agents.other: there is an agent `other`".to_owned(),
+                    "Changes agents.other.model: agents.other.model is x now, and was not said".to_owned(),
+                ],
+            ),
+        ] {
+            assert!(BEFORE.contains(from), "{from}");
+            let mut found = lines(BEFORE, &BEFORE.replace(from, to));
+            let mut told = told;
+            (found.sort(), told.sort());
+            assert_eq!(found, told, "{from} → {to}");
+        }
+        assert_eq!(lines(BEFORE, BEFORE), [""; 0]);
+    }
+
+    #[test]
+    fn the_order_of_routes_is_told() {
+        let (one, other) = (
+            "        - host: docs.example.org\n",
+            "        - { host: api.example.org, methods: [GET], paths: [/a, /b] }\n",
+        );
+        let found = lines(BEFORE, &BEFORE.replace(&format!("{one}{other}"), &format!("{other}{one}")));
+        assert_eq!(found.len(), 1, "{found:?}");
+    }
+
+    #[test]
+    fn of_a_first_manifest_everything_is_new() {
+        let after = parse(BEFORE, "m.yml").expect("a manifest");
+        let found = compare(None, &after).expect("a manifest");
+        assert!(found.iter().all(|one| one.direction != Direction::Forbids), "{found:#?}");
+        let has =
+            |part: &str| found.iter().any(|one| one.direction == Direction::Allows && one.sentence.contains(part));
+        assert!(
+            has("docs.example.org") && has("registries of npm") && has("repository origin") && has("label `claude`")
+        );
+    }
+}
