@@ -64,6 +64,7 @@ impl WorkingManifest {
                 path: checkout.root.display().to_string(),
                 origin: checkout.origin.as_ref().map(ToString::to_string),
                 branch: checkout.branch.clone(),
+                head: checkout.head.clone(),
             }),
             backend: Backend::Docker,
             registries: host::registries::gather(presets, base.as_ref(), &context.environment).await,

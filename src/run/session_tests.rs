@@ -99,8 +99,7 @@ fn put(file: &str, path: &Path, store: &SessionStore) {
         }
         "directory" => fs::create_dir(path).expect("a directory"),
         "pipe" => {
-            let made = std::process::Command::new("mkfifo").arg(path).status().expect("mkfifo");
-            assert!(made.success());
+            bottle_testkit::sh(&["mkfifo", &path.display().to_string()]);
         }
         "huge" => {
             let mut whole = text;

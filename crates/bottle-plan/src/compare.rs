@@ -374,7 +374,8 @@ mod tests {
             assert!(BEFORE.contains(from), "{from}");
             let mut found = lines(BEFORE, &BEFORE.replace(from, to));
             let mut told = told;
-            (found.sort(), told.sort());
+            found.sort();
+            told.sort();
             assert_eq!(found, told, "{from} → {to}");
         }
         assert_eq!(lines(BEFORE, BEFORE), [""; 0]);

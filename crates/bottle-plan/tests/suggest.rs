@@ -100,7 +100,8 @@ fn offers_are_what_a_person_would_write() {
         let told = suggest((&case.manifest, "m.yml"), &records, &facts()).unwrap_or_else(|error| panic!("{error}"));
         let mut rules: Vec<&str> = told.offers.iter().map(|offer| offer.rule.as_str()).collect();
         let mut wanted: Vec<&str> = case.offers.iter().map(String::as_str).collect();
-        (rules.sort_unstable(), wanted.sort_unstable());
+        rules.sort_unstable();
+        wanted.sort_unstable();
         assert_eq!(rules, wanted, "{}: {told:#?}", case.name);
         let withheld: Vec<String> = told.withheld.iter().map(|one| format!("{}: {}", one.what, one.why)).collect();
         for part in &case.withheld {

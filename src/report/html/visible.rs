@@ -27,7 +27,8 @@ pub(super) fn visible(text: &str) -> Cow<'_, str> {
 
 /// The first `most` bytes of a text, or fewer where a character would be cut.
 pub(super) fn beginning(text: &str, most: usize) -> &str {
-    &text[..text.floor_char_boundary(most)]
+    let end = (0..=most.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default();
+    &text[..end]
 }
 
 /// A line of JSON with each half of a surrogate pair that stands alone spelled out: `\ud800` is no character, so no reader of

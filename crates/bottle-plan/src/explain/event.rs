@@ -173,6 +173,7 @@ fn verdict(asked: &Asked) -> (Verdict, String) {
             let what = match &command.order {
                 Order::Stop => "stops the run",
                 Order::Retry => "does the last run's task again",
+                Order::Undo => "puts the branch back to where it was before the last run",
                 Order::Approve(_) => "grants a proposal",
                 Order::Deny { .. } => "turns a proposal down",
                 Order::Answer { .. } => "answers the agent's question",
