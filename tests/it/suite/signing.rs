@@ -20,6 +20,7 @@ fn job(cassette: &str) -> Job {
             "    signing:\n      ssh: { from: SIGNING_KEY }\n      name: Work Bot\n      email: bot@bottle.test\n";
         let text = manifest(upstream).replacen("    egress:\n", &format!("{signing}    egress:\n"), 1);
         assert!(text.contains(signing), "{text}");
+        let text = text.replace("python3 -m unittest", "test -f three.txt");
         format!("{text}credentials:\n  SIGNING_KEY: {{ file: \"{key}\" }}\n")
     });
     assert!(fs::read_to_string(job.world.path("signing-key")).is_ok());
