@@ -27,7 +27,11 @@ pub(super) fn visible(text: &str) -> Cow<'_, str> {
 
 /// The first `most` bytes of a text, or fewer where a character would be cut.
 pub(super) fn beginning(text: &str, most: usize) -> &str {
-    &text[..text.floor_char_boundary(most)]
+    let mut end = most.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
 }
 
 /// A line of JSON with each half of a surrogate pair that stands alone spelled out: `\ud800` is no character, so no reader of
