@@ -27,7 +27,10 @@ pub(super) fn visible(text: &str) -> Cow<'_, str> {
 
 /// The first `most` bytes of a text, or fewer where a character would be cut.
 pub(super) fn beginning(text: &str, most: usize) -> &str {
-    let end = (0..=most.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default();
+    let mut end = most.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
     &text[..end]
 }
 
