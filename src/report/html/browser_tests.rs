@@ -14,6 +14,7 @@ const LARGE: (usize, usize) = (200, 500_000);
 /// Writes the pages, and has the script look at all of them.
 #[test]
 #[ignore = "minutes, and a browser: scripts/test --deep"]
+#[expect(clippy::print_stdout, reason = "the times are read by people and asserted nowhere")]
 fn in_a_browser() {
     let dir = tempfile::tempdir().expect("a directory");
     let write = |name: &str, sample: &Sample| {
