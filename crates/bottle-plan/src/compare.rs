@@ -184,8 +184,12 @@ impl Comparison {
     }
 
     fn routes(&mut self, path: &[String], before: &Value, after: &Value) {
-        let read = |value: &Value| serde_json::from_value::<Vec<Route>>(value.clone()).unwrap_or_default();
-        let (old, new) = (read(before), read(after));
+        let read = |value: &Value| match value {
+            Value::Null => Ok(vec![]),
+            list => serde_json::from_value::<Vec<Route>>(list.clone()),
+        };
+        // Routes that can't be read are told as they stand, and never as none.
+        let (Ok(old), Ok(new)) = (read(before), read(after)) else { return self.values(path, before, after) };
         let phase = if path.iter().any(|key| key == "setup") { " while the setup runs" } else { "" };
         for (one, other, direction) in [(&new, &old, Direction::Allows), (&old, &new, Direction::Forbids)] {
             for route in one {

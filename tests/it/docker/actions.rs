@@ -295,9 +295,9 @@ fn failed_work_is_a_draft_and_its_log_commands_nothing() {
     assert_eq!(state["pulls"][0]["draft"], true, "{state}");
     let summary = std::fs::read_to_string(job.world.path("summary")).expect("the summary");
     let comment = state["comments"][0]["body"].as_str().expect("a text");
-    // Hidden lines come first: whose the comment is, the lease, and what was taken up.
-    let card: Vec<&str> = comment.lines().skip(3).collect();
-    assert!(comment.lines().take(3).all(|line| line.starts_with("<!-- claude-bottle: ")), "{comment}");
+    // Hidden lines come first: whose the comment is, the lease, what was taken up, and what was pushed.
+    let card: Vec<&str> = comment.lines().skip(4).collect();
+    assert!(comment.lines().take(4).all(|line| line.starts_with("<!-- claude-bottle: ")), "{comment}");
     assert_eq!(card.join("\n").trim(), summary.trim(), "the same in both places");
     assert!(summary.contains("❌") && summary.contains("verify failed"), "{summary}");
 
