@@ -189,7 +189,10 @@ impl Comparison {
             list => serde_json::from_value::<Vec<Route>>(list.clone()),
         };
         // Routes that can't be read are told as they stand, and never as none.
-        let (Ok(old), Ok(new)) = (read(before), read(after)) else { return self.values(path, before, after) };
+        let (Ok(old), Ok(new)) = (read(before), read(after)) else {
+            let sentence = format!("{} is {} now, and was {}", path.join("."), words(after), words(before));
+            return self.say(Direction::Changes, path, sentence);
+        };
         let phase = if path.iter().any(|key| key == "setup") { " while the setup runs" } else { "" };
         for (one, other, direction) in [(&new, &old, Direction::Allows), (&old, &new, Direction::Forbids)] {
             for route in one {

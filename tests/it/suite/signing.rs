@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bottle_testkit::{commands, said, sh};
 
 use super::MINUTES;
@@ -49,19 +51,32 @@ fn verified(job: &Job, commit: &str) -> String {
     said
 }
 
+/// A signature for git, by a key that is not the run's.
+fn another_keys_signature() -> String {
+    let dir = tempfile::tempdir().expect("a directory");
+    let [key, file] = ["key", "file"].map(|name| dir.path().join(name).display().to_string());
+    sh(&["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", &key]);
+    fs::write(&file, "x").expect("written");
+    sh(&["ssh-keygen", "-q", "-Y", "sign", "-n", "git", "-f", &key, &file]);
+    fs::read_to_string(format!("{file}.sig")).expect("a signature")
+}
+
 shared!(signed_work_verifies_upstream_and_the_guest_has_no_key: docker, bubblewrap, smolmachines: MINUTES);
 fn signed_work_verifies_upstream_and_the_guest_has_no_key() {
     let plan = "git config --get-regexp '^(gpg|user|commit)\\.'; git log -1 --show-signature --format=%GP";
-    let work =
-        "echo one > one.txt && git add -A && git commit -qm One && git push -q origin HEAD && git cat-file commit HEAD";
-    let own = "ssh-keygen -q -t ed25519 -N '' -f /tmp/own && echo two > two.txt && git add -A && \
-               git -c gpg.ssh.program=ssh-keygen -c user.signingKey=/tmp/own commit -qm Two && git push origin HEAD; git reset --soft HEAD~1";
-    let eve = "git -c user.email=eve@evil.test commit -m Two; git -c commit.gpgSign=false commit -qm Two; git push origin HEAD; git reset --soft HEAD~1";
+    let work = "echo one > one.txt && git add -A && git commit -qm One && git branch one && git push -q origin HEAD && git cat-file commit HEAD";
+    // Another key's signature, which the guest has brought: Docker's image has no ssh-keygen.
+    let own = format!(
+        "echo {} | base64 -d > /tmp/sig && printf '#!/bin/sh\\nfor file; do :; done; cp /tmp/sig $file.sig\\n' > /tmp/own && chmod +x /tmp/own && \
+         echo two > two.txt && git add -A && git -c gpg.ssh.program=/tmp/own commit -qm Two && git push origin HEAD; git reset --soft one",
+        STANDARD.encode(another_keys_signature())
+    );
+    let eve = "git -c user.email=eve@evil.test commit -m Two; git -c commit.gpgSign=false commit -qm Two; git push origin HEAD; git reset --soft one";
     // What is left uncommitted is committed by the runner.
     let job = job(&commands(&[
         plan,
         work,
-        own,
+        &own,
         eve,
         "echo three > three.txt; git config --global --unset commit.gpgSign; git config user.email eve@evil.test; git config user.signingKey /tmp/own",
     ]));
