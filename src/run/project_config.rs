@@ -11,8 +11,16 @@ use crate::backend::{Side, Tree};
 use crate::exit::Failure;
 use crate::host::Base;
 
-/// Directories of `.claude` that are words alone.
-const WORDS: [&str; 4] = ["rules", "skills", "agents", "commands"];
+/// What is words alone.
+const WORDS: [&str; 7] = [
+    "CLAUDE.md",
+    "AGENTS.md",
+    ".claude/CLAUDE.md",
+    ".claude/rules",
+    ".claude/skills",
+    ".claude/agents",
+    ".claude/commands",
+];
 
 /// Where Claude Code takes its configuration from.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -40,7 +48,7 @@ type BaseFile = (String, bool, Vec<u8>);
 /// Reads what the base branch has of it; nothing where no agent is started.
 pub(super) async fn read(context: &RunContext<'_>) -> Vec<BaseFile> {
     match (&context.inputs.mode, &context.inputs.planning.base) {
-        (RunMode::Live | RunMode::Replay(_), Some(base)) => base.files(&["CLAUDE.md", "AGENTS.md", ".claude"]).await,
+        (RunMode::Live | RunMode::Replay(_), Some(base)) => base.files(&WORDS).await,
         _ => vec![],
     }
 }
@@ -82,11 +90,7 @@ fn words(plan: &BottlePlan, files: &[BaseFile], config: ProjectConfig) -> (Tree,
             "AGENTS.md" if !has_claude_md => "CLAUDE.md",
             _ if config == ProjectConfig::Repository => continue,
             ".claude/CLAUDE.md" if has("CLAUDE.md") => continue,
-            "CLAUDE.md" | "AGENTS.md" => path,
-            _ => match path.strip_prefix(".claude/") {
-                Some(below) if below == "CLAUDE.md" || is_words(below) => below,
-                _ => continue,
-            },
+            _ => path.strip_prefix(".claude/").unwrap_or(path),
         };
         let name = place.split('/').next().unwrap_or(place);
         if !told.contains(&name) {
@@ -100,8 +104,4 @@ fn words(plan: &BottlePlan, files: &[BaseFile], config: ProjectConfig) -> (Tree,
         tree = tree.file(format!("{home}/{place}"), owner, if *executable { 0o755 } else { 0o644 }, content.clone());
     }
     (tree, told.join(", "))
-}
-
-fn is_words(below: &str) -> bool {
-    below.split_once('/').is_some_and(|(directory, _)| WORDS.contains(&directory))
 }
