@@ -100,7 +100,7 @@ impl Leftover {
     }
 }
 
-/// The backend of that name, if this machine can run it.
+/// The backend of that name, if it is there; whether it can run a bottle shows as one is prepared.
 pub(crate) async fn connect(backend: backend::Backend) -> Result<Box<dyn BackendDriver>, Failure> {
     match backend {
         backend::Backend::Bubblewrap => Ok(Box::new(bubblewrap::Bubblewrap::new())),
@@ -130,7 +130,10 @@ pub(crate) async fn best() -> BackendChoice {
     let mut passed = vec![];
     for backend in backend::Backend::ALL {
         let usable = match backend {
-            backend::Backend::Docker => docker::Docker::connect().await.map(drop).map_err(|failure| failure.what),
+            backend::Backend::Docker => {
+                let checked = async { docker::Docker::connect().await?.check().await };
+                checked.await.map_err(|failure| failure.what)
+            }
             // It costs more to look at, and most machines have none.
             backend::Backend::Smolmachines if !smolmachines::is_there().await => {
                 let missing = first_missing(backend).await;

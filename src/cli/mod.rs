@@ -246,7 +246,6 @@ async fn carry_out(command: Command, context: Context) -> Result<Code, Failure> 
     }
 }
 
-/// Prints a result on stdout; a reader that went away is no error.
 /// The directory of a record that is named by its path, or by the slug of a run on this machine.
 fn record_dir(record: &Path, context: &Context) -> PathBuf {
     let by_slug = context.environment.state_root().map(|root| root.join(record));
@@ -256,6 +255,7 @@ fn record_dir(record: &Path, context: &Context) -> PathBuf {
     }
 }
 
+/// Prints a result on stdout; a reader that went away is no error.
 pub(crate) fn print(text: &str) -> Result<Code, Failure> {
     let mut out = std::io::stdout().lock();
     let _ = out.write_all(text.as_bytes());

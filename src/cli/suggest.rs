@@ -12,9 +12,10 @@ use serde::de::DeserializeOwned;
 use similar::TextDiff;
 
 use super::policy::{self, WorkingManifest};
-use super::{Context, print};
+use super::{Context, print, record_dir};
 use crate::approve::visible;
 use crate::exit::{Code, Failure};
+use crate::state::{self, RowError};
 
 /// Print the smallest change of the manifest that would have let pass what runs were refused; never applies it.
 #[derive(Debug, clap::Args)]
@@ -34,7 +35,7 @@ pub(crate) struct SuggestArgs {
 }
 
 pub(super) async fn main(args: &SuggestArgs, context: &Context) -> Result<Code, Failure> {
-    let records = args.records.iter().map(|record| read(&directory(record, context)));
+    let records = args.records.iter().map(|record| read(&record_dir(record, context)));
     let records = records.collect::<Result<Vec<_>, Failure>>()?;
     let manifest = WorkingManifest::read(args.manifest.as_deref(), Path::new("."), &Preset::ALL, context).await?;
     let told = suggest((&manifest.text, &manifest.name), &records, &manifest.facts);
@@ -84,23 +85,13 @@ fn lines(told: &Suggestions, (chosen, by_hand): (&BTreeSet<usize>, &[usize]), di
     visible(&format!("{text}\n{diff}")).trim_start().to_owned()
 }
 
-fn directory(record: &Path, context: &Context) -> PathBuf {
-    let by_slug = context.environment.state_root().map(|root| root.join(record));
-    match by_slug {
-        Some(dir) if record.components().count() == 1 && !record.is_dir() && dir.is_dir() => dir,
-        _ => record.to_owned(),
-    }
-}
-
-/// What a record has of refusals.
+/// What a record has of refusals. Of the plan two words count, so one of another version will do.
 fn read(dir: &Path) -> Result<RunRefusals, Failure> {
-    let plan: serde_json::Value = std::fs::read(dir.join(RecordFile::Plan))
-        .ok()
-        .and_then(|bytes| serde_json::from_slice(&bytes).ok())
-        .ok_or_else(|| {
-            Failure::input(format_args!("{} is no run record: it has no plan.json that can be read", dir.display()))
-                .hint("give the directory that the run named at its end; `bottle-runner ps --all --json` has all of this machine")
-        })?;
+    let plan: serde_json::Value = state::value(dir, RecordFile::Plan).map_err(|error| {
+        Failure::input(format_args!("{} is no run record: {error}", dir.display())).hint(
+            "give the directory that the run named at its end; `bottle-runner ps --all --json` has all of this machine",
+        )
+    })?;
     let text = |value: &serde_json::Value| value.as_str().map(str::to_owned).unwrap_or_default();
     let run = text(&plan["slug"]);
     let agent = Name::parse(&text(&plan["agent"]["name"]))
@@ -110,22 +101,12 @@ fn read(dir: &Path) -> Result<RunRefusals, Failure> {
     Ok(RunRefusals { run, agent, requests, pushes })
 }
 
-/// The lines of a file. One that can't be read could be the one that says what was found: then nothing is made of the record.
+/// The lines of a file; none where a run without this door has no such file. Where one can't be read nothing is made of the record.
 fn rows<T: DeserializeOwned>(dir: &Path, file: RecordFile) -> Result<Vec<T>, Failure> {
-    let path = dir.join(file);
-    let bytes = match std::fs::read(&path) {
-        Ok(bytes) => bytes,
-        // A run without this door has none.
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(vec![]),
-        Err(error) => return Err(Failure::input(format_args!("failed to read {}: {error}", path.display()))),
-    };
-    let lines = bytes.split(|byte| *byte == b'\n').enumerate().filter(|(_, line)| !line.trim_ascii().is_empty());
-    let row = |(index, line): (usize, &[u8])| {
-        serde_json::from_slice(line).map_err(|_| {
-            Failure::input(format_args!("{}:{}: the line can't be read", path.display(), index + 1)).hint(
-                "it could be the one that says where a secret was found, so nothing is suggested; leave the record out",
-            )
-        })
-    };
-    lines.map(row).collect()
+    state::rows(dir, file).or_else(|error| match error {
+        RowError::File { error, .. } if error.kind() == std::io::ErrorKind::NotFound => Ok(vec![]),
+        error => Err(Failure::input(format_args!("{}: {error}", dir.display())).hint(
+            "a line that can't be read could be the one that says where a secret was found, so nothing is suggested; leave the record out",
+        )),
+    })
 }

@@ -16,3 +16,13 @@ pub(crate) enum RunMode {
     /// Nobody's: a branch goes back to where it was before an earlier run, and no agent runs.
     Undo(Undo),
 }
+
+impl RunMode {
+    /// Whether an agent is started.
+    pub(super) fn has_agent(&self) -> bool {
+        match self {
+            Self::Live | Self::Replay(_) => true,
+            Self::Publish(_) | Self::Undo(_) => false,
+        }
+    }
+}

@@ -6,7 +6,7 @@
 
 use bottle_plan::plan::BottlePlan;
 
-use super::{LiveRun, RunContext, RunMode};
+use super::{LiveRun, RunContext};
 use crate::backend::{Side, Tree};
 use crate::exit::Failure;
 use crate::host::Base;
@@ -47,8 +47,8 @@ type BaseFile = (String, bool, Vec<u8>);
 
 /// Reads what the base branch has of it; nothing where no agent is started.
 pub(super) async fn read(context: &RunContext<'_>) -> Vec<BaseFile> {
-    match (&context.inputs.mode, &context.inputs.planning.base) {
-        (RunMode::Live | RunMode::Replay(_), Some(base)) => base.files(&WORDS).await,
+    match &context.inputs.planning.base {
+        Some(base) if context.inputs.mode.has_agent() => base.files(&WORDS).await,
         _ => vec![],
     }
 }
@@ -56,8 +56,8 @@ pub(super) async fn read(context: &RunContext<'_>) -> Vec<BaseFile> {
 /// Decides it for the commit at which the work starts, and puts the base branch's words into the agent's home where they are needed.
 pub(super) async fn bring(run: &LiveRun<'_>, files: Vec<BaseFile>) -> Result<ProjectConfig, Failure> {
     let context = &run.context;
-    let is_agents = matches!(context.inputs.mode, RunMode::Live | RunMode::Replay(_));
-    let (true, Some(start)) = (is_agents, run.progress.starts.last()) else { return Ok(ProjectConfig::Home) };
+    let start = run.progress.starts.last().filter(|_| context.inputs.mode.has_agent());
+    let Some(start) = start else { return Ok(ProjectConfig::Home) };
     let config = match context.inputs.planning.base.as_ref().and_then(Base::commit) {
         Some(commit) if commit == start => ProjectConfig::Repository,
         _ => ProjectConfig::Home,
@@ -86,7 +86,7 @@ fn words(plan: &BottlePlan, files: &[BaseFile], config: ProjectConfig) -> (Tree,
     let mut made = std::collections::BTreeSet::new();
     for (path, executable, content) in files {
         let place = match path.as_str() {
-            // Claude Code knows the other name by no other way.
+            // Claude Code does not read this one by itself.
             "AGENTS.md" if !has_claude_md => "CLAUDE.md",
             _ if config == ProjectConfig::Repository => continue,
             ".claude/CLAUDE.md" if has("CLAUDE.md") => continue,

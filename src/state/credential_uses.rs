@@ -1,6 +1,5 @@
 //! Where each credential of a run went: the requests to which pipelock added it, and the pushes that the gate made with it.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use bottle_plan::plan::{BottlePlan, FORGE_USER};
@@ -8,7 +7,8 @@ use bottle_types::record_file::RecordFile;
 use bottle_wire::access::{Access, AccessVerdict};
 use bottle_wire::push_report::{PushVerdict, PushedRef};
 use serde::Serialize;
-use serde::de::DeserializeOwned;
+
+use super::rows::{RowError, rows, value};
 
 /// A credential, and each of its uses in the order of time.
 #[derive(Debug, PartialEq, Eq, Serialize)]
@@ -43,12 +43,9 @@ pub(crate) enum AuditError {
     /// There is none.
     #[error("{0} is no run record: it has no metadata.json")]
     NoRecord(PathBuf),
-    /// A file is not there or can't be read.
-    #[error("failed to read {file}, so it can't be told where the credentials went: {error}")]
-    File { file: RecordFile, error: std::io::Error },
-    /// A file is not what it should be.
-    #[error("{file}, line {line}, can't be read, so it can't be told where the credentials went: {error}")]
-    Line { file: RecordFile, line: usize, error: serde_json::Error },
+    /// A file of it can't be read whole.
+    #[error("{0}; it can't be told where the credentials went")]
+    Row(#[from] RowError),
 }
 
 /// Reads a record. A line that can't be read is an error: it may be a use.
@@ -56,11 +53,7 @@ pub(crate) fn credential_uses(dir: &Path) -> Result<Vec<AuditedCredential>, Audi
     if !dir.join(RecordFile::Metadata).is_file() {
         return Err(AuditError::NoRecord(dir.to_owned()));
     }
-    let plan: BottlePlan = serde_json::from_str(&text(dir, RecordFile::Plan)?).map_err(|error| AuditError::Line {
-        file: RecordFile::Plan,
-        line: error.line(),
-        error,
-    })?;
+    let plan: BottlePlan = value(dir, RecordFile::Plan)?;
     let mut all: Vec<AuditedCredential> = plan
         .secrets
         .iter()
@@ -72,12 +65,12 @@ pub(crate) fn credential_uses(dir: &Path) -> Result<Vec<AuditedCredential>, Audi
             unrecorded: unrecorded(&plan, secret.name.as_str(), &secret.used_by),
         })
         .collect();
-    for access in lines::<Access>(dir, RecordFile::Egress)? {
+    for access in rows::<Access>(dir, RecordFile::Egress)? {
         if let Some(name) = &access.credential {
             of(&mut all, name).uses.push(request(&access));
         }
     }
-    for push in lines::<PushedRef>(dir, RecordFile::Pushes)? {
+    for push in rows::<PushedRef>(dir, RecordFile::Pushes)? {
         let upstream = plan.policies.gate.upstreams.iter().find(|upstream| upstream.name == push.repo);
         let credential = upstream.and_then(|upstream| upstream.token.as_ref().or(upstream.identity.as_ref()));
         // What was not let through was not pushed by anybody.
@@ -139,22 +132,10 @@ fn unrecorded(plan: &BottlePlan, name: &str, used_by: &[String]) -> Vec<String> 
     not_counted
 }
 
-fn text(dir: &Path, file: RecordFile) -> Result<String, AuditError> {
-    let read = fs::read(dir.join(file)).map_err(|error| AuditError::File { file, error })?;
-    Ok(String::from_utf8_lossy(&read).into_owned())
-}
-
-fn lines<T: DeserializeOwned>(dir: &Path, file: RecordFile) -> Result<Vec<T>, AuditError> {
-    let text = text(dir, file)?;
-    let read = text
-        .lines()
-        .enumerate()
-        .map(|(at, line)| serde_json::from_str(line).map_err(|error| AuditError::Line { file, line: at + 1, error }));
-    read.collect()
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     /// A record with these lines in place of its own.

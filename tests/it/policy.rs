@@ -95,7 +95,7 @@ fn what_can_t_be_explained_is_bad_input() {
         ),
         (&["explain", "--event", "claude-bottle.yml"], "error: claude-bottle.yml: the event is not JSON"),
         (&["test", "none.yml"], "error: failed to read the cases none.yml"),
-        (&["suggest", "none"], "error: none is no run record: it has no plan.json that can be read"),
+        (&["suggest", "none"], "error: none is no run record: failed to read plan.json: "),
     ] {
         let (code, text) = code_and_words(&world, args);
         assert!(code == Some(2) && text.starts_with(words), "{args:?}: {code:?} {text}");
@@ -153,7 +153,7 @@ fn a_record_that_can_t_be_read_whole_suggests_nothing() {
     let (code, text) = code_and_words(&world, &["suggest", "record"]);
     let line = pushes.lines().count() + 1;
     assert!(
-        code == Some(2) && text.starts_with(&format!("error: record/gate.jsonl:{line}: the line can't be read")),
+        code == Some(2) && text.starts_with(&format!("error: record: gate.jsonl, line {line}, can't be read: ")),
         "{text}"
     );
 }

@@ -112,11 +112,14 @@ impl Project {
 /// The end of what Compose complained about. Its warnings and what it tells of its progress stand before what ended it, and are none of it.
 fn last_words(ended: &ExitOutput) -> String {
     let complaint = ended.complaint();
-    let is_progress = |line: &str| ["Container ", "Network ", "Volume "].iter().any(|of| line.starts_with(of));
-    let is_told = |line: &&str| {
-        let line = line.trim();
-        !line.is_empty() && !is_progress(line) && !line.contains(" level=warning msg=")
+    let is_aside = |line: &str| {
+        line.contains(" level=warning msg=")
+            || ["Container ", "Network ", "Volume "].iter().any(|of| line.starts_with(of))
     };
-    let lines: Vec<&str> = complaint.lines().filter(is_told).collect();
-    brief(&lines[lines.len().saturating_sub(3)..].join("; "))
+    let lines: Vec<&str> = complaint.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let mut told: Vec<&str> = lines.iter().copied().filter(|line| !is_aside(line)).collect();
+    if told.is_empty() {
+        told = lines;
+    }
+    brief(&told[told.len().saturating_sub(3)..].join("; "))
 }

@@ -15,22 +15,31 @@ use crate::exit::Failure;
 /// Between two questions whether a container has ended.
 const WAIT_AGAIN: Duration = Duration::from_millis(200);
 
-/// Connects as the docker command would (`DOCKER_HOST`, else the standard socket) and checks that the engine answers.
+/// Connects as the docker command would (`DOCKER_HOST`, else the standard socket) and checks that the engine answers. It may be one that
+/// can't run a bottle: what an earlier run has left on it is found and removed all the same.
 pub(crate) async fn connect() -> Result<Docker, Failure> {
-    let down = |error: &Error| {
-        Failure::machine(format_args!("no Docker engine answers: {}", explain(error)))
-            .hint("start it (`systemctl start docker`), and see `bottle-runner doctor` for what else is missing")
-    };
     let docker = Docker::connect_with_defaults().map_err(|error| down(&error))?;
-    let asked = async { tokio::try_join!(docker.version(), docker.info()) };
-    match tokio::time::timeout(Duration::from_secs(10), asked).await {
-        Ok(Ok((version, info))) => {
-            unfit(&version).or_else(|| gvisor(&info)).or_else(|| without_limits(&info)).map_or(Ok(docker), Err)
-        }
-        Ok(Err(error)) => Err(down(&error)),
+    answered(docker.ping()).await?;
+    Ok(docker)
+}
+
+/// Checks that the engine can run a bottle.
+pub(crate) async fn check(docker: &Docker) -> Result<(), Failure> {
+    let (version, info) = answered(async { tokio::try_join!(docker.version(), docker.info()) }).await?;
+    unfit(&version).or_else(|| gvisor(&info)).or_else(|| without_limits(&info)).map_or(Ok(()), Err)
+}
+
+async fn answered<T>(question: impl Future<Output = Result<T, Error>>) -> Result<T, Failure> {
+    match tokio::time::timeout(Duration::from_secs(10), question).await {
+        Ok(answer) => answer.map_err(|error| down(&error)),
         Err(_) => Err(Failure::machine("the Docker engine does not answer within 10 s")
             .hint("look at its log (`journalctl -u docker`) and restart it")),
     }
+}
+
+fn down(error: &Error) -> Failure {
+    Failure::machine(format_args!("no Docker engine answers: {}", explain(error)))
+        .hint("start it (`systemctl start docker`), and see `bottle-runner doctor` for what else is missing")
 }
 
 /// Why an engine that answers can't run a bottle. podman's Docker API opens a seccomp profile as a file of its own machine, while

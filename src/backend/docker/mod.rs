@@ -38,11 +38,20 @@ impl Docker {
     pub(super) async fn connect() -> Result<Self, Failure> {
         engine::connect().await.map(Self)
     }
+
+    /// Checks that the engine can run a bottle.
+    pub(super) async fn check(&self) -> Result<(), Failure> {
+        engine::check(&self.0).await
+    }
 }
 
 impl BackendDriver for Docker {
     fn prepare<'a>(&'a self, plan: &'a BottlePlan, progress: &'a dyn Progress) -> BoxFuture<'a, Result<(), Failure>> {
-        images::ensure(&self.0, plan, progress).boxed()
+        async {
+            self.check().await?;
+            images::ensure(&self.0, plan, progress).await
+        }
+        .boxed()
     }
 
     fn bottle(&self, plan: &BottlePlan, record: &Path) -> Box<dyn Bottle> {
@@ -74,7 +83,11 @@ pub(super) fn record_files(plan: &BottlePlan) -> Vec<(RecordFile, String)> {
 /// The engine, our images and Compose.
 pub(super) async fn survey() -> Survey {
     let mut survey = Survey::default();
-    match engine::connect().await {
+    let engine = async {
+        let engine = engine::connect().await?;
+        engine::check(&engine).await.map(|()| engine)
+    };
+    match engine.await {
         Ok(engine) => {
             let version = engine.version().await.ok().and_then(|version| version.version).unwrap_or_default();
             survey.there(format!("docker engine {version}"));

@@ -70,6 +70,39 @@ fn podman_as_the_engine_is_told_what_it_lacks_in_one_sentence() {
     assert!(text.len() < 2000, "{} bytes: {text}", text.len());
 }
 
+/// What runs have left has to go from an engine that has become unfit for new ones, too.
+#[test]
+fn cleanup_looks_at_an_engine_that_can_t_run_a_bottle() {
+    use std::io::{Read as _, Write as _};
+    let world = World::new(RUNNER);
+    let listener = std::os::unix::net::UnixListener::bind(world.path("engine.sock")).expect("a socket");
+    let (said, asked) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut head = [0; 4096];
+            let length = stream.read(&mut head).unwrap_or_default();
+            let head = String::from_utf8_lossy(&head[..length]).into_owned();
+            let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
+            let body = match &path {
+                path if path.contains("/containers/json") || path.contains("/networks") => "[]",
+                path if path.contains("/volumes") => r#"{"Volumes":[]}"#,
+                path if path.contains("/_ping") => "OK",
+                _ => PODMAN,
+            };
+            let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n";
+            let _ = stream.write_all(format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()).as_bytes());
+            let _ = said.send(path);
+        }
+    });
+    let engine = format!("unix://{}", world.path("engine.sock").display());
+    let output = world.runner().arg("cleanup").env("DOCKER_HOST", engine).output().expect("the runner");
+    ended_with(&output, 0);
+    let asked: Vec<String> = asked.try_iter().collect();
+    for kind in ["/containers/json", "/networks", "/volumes"] {
+        assert!(asked.iter().any(|path| path.contains(kind)), "{kind} in {asked:?}");
+    }
+}
+
 #[test]
 fn an_engine_that_answers_with_a_page_is_quoted_in_a_line() {
     let page = format!("{{\"message\": \"opening seccomp profile failed: {}\"}}", "names ".repeat(2000));
