@@ -13,7 +13,7 @@ project_needs() {
   case $1 in
     django-postgres) GUEST_PACKAGES=(python3-pip) SERVICE_PACKAGES=(postgresql) ;;
     go-module) GUEST_PACKAGES=(golang-go) SERVICE_PACKAGES=() ;;
-    java-maven) GUEST_PACKAGES=(maven) SERVICE_PACKAGES=() ;;
+    java-maven) GUEST_PACKAGES=(default-jdk-headless maven) SERVICE_PACKAGES=() ;;
     node-redis) GUEST_PACKAGES=(nodejs npm) SERVICE_PACKAGES=(redis-server) ;;
     rust-workspace) GUEST_PACKAGES=(cargo) SERVICE_PACKAGES=() ;;
     web-page) GUEST_PACKAGES=(nodejs npm) SERVICE_PACKAGES=(chromium) ;;
@@ -32,6 +32,7 @@ ensure_project() {
   fi
   for package in "${GUEST_PACKAGES[@]}"; do
     case $package in
+      default-jdk-headless) program=javac ;;
       golang-go) program=go ;;
       maven) program=mvn ;;
       nodejs) program=node ;;
@@ -68,7 +69,8 @@ lend_toolchain() {
     cp -al "$root/." "$LENT/" 2>/dev/null || cp -a "$root/." "$LENT/"
     root=$LENT
   fi
-  export BOTTLE_HOST_TOOLS=$root
+  OWN_TOOLS=${BOTTLE_HOST_TOOLS-}
+  export BOTTLE_HOST_TOOLS=$root${OWN_TOOLS:+:$OWN_TOOLS}
 }
 
 # private_registries HOST...: their addresses on this machine. A mirror of them may be in a network of one's own.
@@ -98,7 +100,10 @@ start_project() {
 end_project() {
   [ -z "${UPSTREAM:-}" ] || docker rm --force --volumes "$UPSTREAM" >/dev/null 2>&1
   [ -z "${SSHD:-}" ] || kill "$SSHD" 2>/dev/null
-  [ -z "${LENT:-}" ] || rm -rf "$LENT"
+  if [ -n "${LENT:-}" ]; then
+    rm -rf "$LENT"
+    BOTTLE_HOST_TOOLS=$OWN_TOOLS
+  fi
   rm -rf "$CACHE/scratch.$$"
   UPSTREAM='' SSHD='' LENT=''
 }

@@ -64,7 +64,21 @@ pub(super) async fn read(
     path: &str,
     (most, too_long): (u64, &str),
 ) -> Result<Vec<u8>, String> {
-    let exec = Exec::guest(reading(top, path, most + 1)).in_dir("/");
+    match printed(bottle, reading(top, path, most + 1), (most, too_long)).await? {
+        (bytes, 0) => Ok(bytes),
+        (_, 5) => Err("it is a link, or behind one".to_owned()),
+        (_, 4) => Err("there is no such file".to_owned()),
+        (_, code) => Err(format!("reading it ended with {code}")),
+    }
+}
+
+/// Runs a program in the guest. Gives what it has printed, of at most so many bytes, and its exit code.
+pub(super) async fn printed(
+    bottle: &dyn Bottle,
+    argv: Vec<String>,
+    (most, too_long): (u64, &str),
+) -> Result<(Vec<u8>, i64), String> {
+    let exec = Exec::guest(argv).in_dir("/");
     let reading = async {
         let mut running = bottle.exec(exec).await?;
         let mut bytes = vec![];
@@ -89,9 +103,6 @@ pub(super) async fn read(
         Err(_) => Err(format!("it could not be read within {} s", READ_TIMEOUT.as_secs())),
         Ok(Err(error)) => Err(super::one_line(&error.to_string())),
         Ok(Ok((_, true, _))) => Err(too_long.to_owned()),
-        Ok(Ok((bytes, false, 0))) => Ok(bytes),
-        Ok(Ok((_, false, 5))) => Err("it is a link, or behind one".to_owned()),
-        Ok(Ok((_, false, 4))) => Err("there is no such file".to_owned()),
-        Ok(Ok((_, false, code))) => Err(format!("reading it ended with {code}")),
+        Ok(Ok((bytes, false, code))) => Ok((bytes, code)),
     }
 }

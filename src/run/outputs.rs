@@ -27,6 +27,7 @@ use crate::exit::{Code, Failure};
 use crate::forge::{Forge, ForgeError};
 use crate::host;
 use crate::report::{Events, RunEvent};
+use crate::state::HANDED_IN;
 use crate::thread::{WriteResult, WrittenOutput, output_key, write_output};
 
 /// The outputs that were asked for, in their order.
@@ -136,7 +137,7 @@ async fn perform_all(
     let mut keep = |kept: Kept<'_>| match kept {
         Kept::Answer(text) => record.write(RecordFile::Answer, format!("{text}\n").as_bytes()).map(|()| true),
         Kept::Findings(sarif) => record.write(RecordFile::Findings, format!("{sarif:#}\n").as_bytes()).map(|()| true),
-        Kept::File(path, bytes) => record.write_handed_in(path, bytes),
+        Kept::File(path, bytes) => record.write_of_guest(HANDED_IN, path, bytes),
     };
     let mut performer = Performer {
         forge: inputs.forge.as_deref(),

@@ -7,7 +7,7 @@ use bottle_types::git::ObjectId;
 
 use super::checks::{self, Finding};
 use super::worked::Worked;
-use super::{LiveRun, files, keep, session, setup};
+use super::{LiveRun, artifacts, files, keep, session, setup};
 use crate::backend::{Bottle, Exec, finish};
 use crate::exit::{Code, Failure};
 use crate::report::Phase;
@@ -137,6 +137,7 @@ impl<'r> Checked<'r> {
         }
         // The verify commands may have made what is handed in.
         run.progress.files = files::take(run.bottle, run.context.plan).await?;
+        artifacts::take(&run).await;
         session::keep(&run).await;
         Ok(Verified { run, head })
     }

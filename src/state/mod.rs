@@ -10,5 +10,5 @@ mod rows;
 
 pub(crate) use check::check;
 pub(crate) use credential_uses::{AuditError, AuditedCredential, CredentialUse, credential_uses};
-pub(crate) use record::{LineFile, RunRecord, is_live, list, process_of};
+pub(crate) use record::{ARTIFACTS, HANDED_IN, LineFile, RunRecord, is_live, list, process_of};
 pub(crate) use rows::{RowError, rows, value};

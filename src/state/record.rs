@@ -16,6 +16,8 @@ use crate::secrets::Secrets;
 
 /// The directory of what the agent has handed in.
 pub(crate) const HANDED_IN: &str = "files";
+/// The directory of what the manifest has taken out of the workspace.
+pub(crate) const ARTIFACTS: &str = "artifacts";
 
 /// A run record that is being written.
 #[derive(Debug)]
@@ -70,12 +72,13 @@ impl RunRecord {
         fs::rename(&partial, &path).map_err(failed)
     }
 
-    /// Writes a file that the agent has handed in, if the mask leaves it as it is; whether it did. The path is one that outputs may have.
-    pub(crate) fn write_handed_in(&self, path: &str, bytes: &[u8]) -> Result<bool, Failure> {
+    /// Writes a file of the guest's below [`HANDED_IN`] or [`ARTIFACTS`], if the mask leaves it as it is; whether it did. The path is one
+    /// that outputs may have.
+    pub(crate) fn write_of_guest(&self, below: &str, path: &str, bytes: &[u8]) -> Result<bool, Failure> {
         if self.secrets.mask_bytes(bytes) != bytes || self.secrets.mask_bytes(path.as_bytes()) != path.as_bytes() {
             return Ok(false);
         }
-        let path = self.dir.join(HANDED_IN).join(path);
+        let path = self.dir.join(below).join(path);
         let failed = |error: io::Error| Failure::machine(format_args!("failed to write {}: {error}", path.display()));
         let parent = path.parent().unwrap_or(&self.dir);
         DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(failed)?;

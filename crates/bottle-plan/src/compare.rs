@@ -36,7 +36,7 @@ pub struct Difference {
 }
 
 /// Lists of which each item is a rule: the last keys of their paths, what an item more means, and the sentence about one.
-const LISTS: [(&[&str], Direction, &str); 12] = [
+const LISTS: [(&[&str], Direction, &str); 13] = [
     (&["egress", "presets"], Direction::Allows, "the registries of {} may be read"),
     (&["pipelock", "api_allowlist"], Direction::Allows, "every method and path of https://{} may be asked for"),
     (&["pipelock", "passthrough"], Direction::Allows, "TLS to {} is passed through, and nobody looks into it"),
@@ -48,6 +48,7 @@ const LISTS: [(&[&str], Direction, &str); 12] = [
     (&["push", "protect_paths"], Direction::Forbids, "pushed commits may touch {}"),
     (&["hold", "paths"], Direction::Forbids, "a push that touches {} goes without a person's yes"),
     (&["supervise", "auto"], Direction::Allows, "routes like {} are granted without a person"),
+    (&["artifacts", "paths"], Direction::Allows, "files like {} are taken out of the bottle into the run record"),
     (&["who", "bots"], Direction::Allows, "the bot with the id {} may ask for runs"),
 ];
 

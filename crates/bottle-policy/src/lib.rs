@@ -8,6 +8,7 @@
 //! Always: unknown keys are errors; a rule that is missing means deny. No clock, no file system, no environment, no process,
 //! no network, no tokio. What the two sides say to each other belongs in `bottle-wire`.
 
+pub mod artifacts;
 pub mod budget;
 pub mod bundle;
 pub mod conditions;

@@ -10,7 +10,7 @@
 
 mod answer;
 pub mod changed;
-mod file;
+pub(crate) mod file;
 mod judge;
 mod rules;
 mod sarif;

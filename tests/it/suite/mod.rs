@@ -5,6 +5,7 @@
 mod shared;
 
 mod approve;
+mod artifacts;
 pub(crate) mod bad_world;
 mod deaths;
 mod live;

@@ -362,6 +362,11 @@ fn check_agent(agent: &Agent, manifest: &Manifest, at: &At) -> Checked {
             .hint(format!("add its price: limits: {{ prices: {{ {model}: {{ input: 3, output: 15 }} }} }}")));
     }
     verify::check(agent, manifest, &at.key("verify"))?;
+    if let Some((Err((keys, problem)), at)) = agent.artifacts.as_ref().map(|rules| (rules.check(), at.key("artifacts")))
+    {
+        let hint = "such as `paths: [screenshots/**]`, with `max: 100` files and `max_bytes: 64MiB` together";
+        return Err(keys.iter().fold(at, |at, key| at.key(key)).wrong(&problem).hint(hint));
+    }
     check_labels(agent, manifest, &at.key("labels"))?;
     check_outputs(agent, manifest, &at.key("outputs"))
 }

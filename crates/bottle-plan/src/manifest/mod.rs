@@ -23,6 +23,7 @@ mod verify;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use bottle_policy::artifacts::ArtifactRules;
 use bottle_policy::budget::{Budget, Price};
 use bottle_policy::gate::exemptions::FindingExemption;
 use bottle_policy::gate::hold::HoldRules;
@@ -481,6 +482,9 @@ pub struct Agent {
     /// What may come of its runs; a branch and its pull request where nothing is given. What is not named can't be written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outputs: Option<OutputRules>,
+    /// Files of the workspace that are taken into the run record when the work is done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifacts: Option<ArtifactRules>,
     /// Which session of Claude Code's its runs go on with; none: each begins its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resume: Option<Resume>,

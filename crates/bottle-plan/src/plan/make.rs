@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use bottle_policy::artifacts::ArtifactPolicy;
 use bottle_policy::bundle::{Bundle, Daemon, image_user};
 use bottle_policy::gate::{BranchRewrite, GatePolicy};
 use bottle_policy::proxy::UpstreamProxy;
@@ -92,6 +93,7 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
         setup.cache = cache_plan(asked, facts, &guest.workdir, backend, &mut notes);
     }
     let outputs = super::outputs::policy(task, (&agent_name, &agent), bottle, &upstreams, facts, &mut notes)?;
+    let artifacts = artifacts(&agent, bottle);
     let verify = VerifyPlan::new(&agent.verify, task, &guest.workdir, &mut notes);
     let commands = (&agent, setup.as_ref(), services.as_slice(), outputs.as_ref());
     let prompt = super::prompt::prompt(task, commands, &guest, git.as_ref(), &upstreams, options.dry_run, seed);
@@ -156,8 +158,15 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
         setup,
         services,
         verify,
+        artifacts,
         notes,
     })
+}
+
+/// What is taken of the workspace, and what is looked for in it.
+fn artifacts(agent: &Agent, bottle: &BottleEntry) -> Option<ArtifactPolicy> {
+    let (patterns, detect) = (bottle.pipelock.patterns.clone(), bottle.pipelock.detect.clone());
+    agent.artifacts.clone().map(|rules| ArtifactPolicy { rules, patterns, detect })
 }
 
 /// The agent of a run, and its bottle.
@@ -177,6 +186,7 @@ fn choose<'a>(task: &Task, manifest: &'a Manifest, options: &Options) -> Result<
         // Nobody is there who would use it; and no credential is taken along that the push does not need.
         bottle = Cow::Owned(for_git_alone(&bottle));
         agent.verify = Verify::default();
+        agent.artifacts = None;
         agent.skills.clear();
     }
     if task.course.undo().is_some() {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
+use bottle_policy::artifacts::ArtifactPolicy;
 use bottle_policy::bundle::Bundle;
 use bottle_policy::gate::{GatePolicy, RepoName};
 use bottle_policy::outputs::OutputRules;
@@ -130,6 +131,9 @@ pub struct BottlePlan {
     pub services: Vec<ServicePlan>,
     /// What is run in the guest afterwards.
     pub verify: VerifyPlan,
+    /// Files of the workspace that are taken into the run record then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifacts: Option<ArtifactPolicy>,
     /// What a person should know before the run: what this version does otherwise than the manifest says.
     pub notes: Vec<String>,
 }

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use bottle_policy::artifacts::{ArtifactPolicy, ArtifactRules};
 use bottle_policy::gate::Upstream;
 use bottle_policy::outputs::{AnswerSchema, OutputKind};
 use bottle_policy::route::{Outbound, Route, Scheme};
@@ -41,6 +42,10 @@ pub fn text(plan: &BottlePlan) -> String {
     plan.services.iter().enumerate().for_each(|(index, one)| service(&mut out, index, one));
     setup(&mut out, plan);
     verify(&mut out, plan);
+    if let Some(ArtifactPolicy { rules, .. }) = &plan.artifacts {
+        let ArtifactRules { paths, max, max_bytes } = rules;
+        out.entry("artifacts", &format!("{}, up to {max} files of {max_bytes} together", paths.join(" ")));
+    }
     out.entry("record", &plan.state_dir);
     for (index, note) in plan.notes.iter().enumerate() {
         out.item(index, "note", note);

@@ -34,7 +34,7 @@ pub(super) fn path(before: &[Output], path: &str, allowed: &[GlobMatcher]) -> Re
 }
 
 /// Tells whether a path leads to something inside of the workspace that is no part of git's, under a name that every file system has.
-pub(super) fn is_inside(path: &str) -> bool {
+pub(crate) fn is_inside(path: &str) -> bool {
     let plain = |part: &str| {
         !matches!(part, "" | "." | "..")
             && !part.eq_ignore_ascii_case(".git")
@@ -46,7 +46,7 @@ pub(super) fn is_inside(path: &str) -> bool {
 }
 
 /// Tells whether the content of a file may go out: the bytes, and all that is packed or written in another form in them.
-pub(super) fn content(known: &KnownSecrets, rules: &Rules, bytes: &[u8]) -> Result<(), OutputRefusal> {
+pub(crate) fn content(known: &KnownSecrets, rules: &Rules, bytes: &[u8]) -> Result<(), OutputRefusal> {
     if !archive_names(bytes).is_empty() {
         return Err(OutputRefusal::Unreadable("it is an archive that can't be looked into".to_owned()));
     }
