@@ -90,6 +90,44 @@ fn the_manifest_of_the_guide_for_workflows_plans() {
 }
 
 #[test]
+fn the_projects_have_a_manifest_a_task_and_a_cassette() {
+    let projects = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/projects");
+    let mut names = vec![];
+    for entry in std::fs::read_dir(projects).expect("projects") {
+        let dir = entry.expect("an entry").path();
+        if !dir.is_dir() {
+            continue;
+        }
+        let read = |file: &str| {
+            std::fs::read_to_string(dir.join(file)).unwrap_or_else(|error| panic!("{}/{file}: {error}", dir.display()))
+        };
+        let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl";
+        let fill = [("@PORT@", "22"), ("@IDENTITY@", "/id"), ("@HOST_KEY@", key), ("@ADDRESS@", "192.0.2.1")];
+        let manifest = fill.iter().fold(read("claude-bottle.yml.in"), |text, (from, to)| text.replace(from, to));
+        let manifest = bottle_plan::manifest::parse(&manifest, "claude-bottle.yml")
+            .unwrap_or_else(|error| panic!("{}: {error}", dir.display()));
+        assert!(
+            manifest.bottles.values().all(|bottle| bottle.setup.is_some())
+                && manifest.agents.values().all(|agent| !agent.verify.is_empty()),
+            "{}",
+            dir.display()
+        );
+        bottle_wire::cassette::Cassette::parse(&read("cassette.yml"))
+            .unwrap_or_else(|error| panic!("{}: {error}", dir.display()));
+        assert!(!read("task.md").trim().is_empty());
+        names.push(dir.file_name().expect("a name").to_string_lossy().into_owned());
+    }
+    names.sort();
+    // The script has what each needs of a machine.
+    let output = std::process::Command::new("bash")
+        .args(["-c", ". \"$1/scripts/lib/projects.sh\"; for name in $(project_names); do project_needs \"$name\"; echo \"$name\"; done", "projects"])
+        .arg(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .expect("bash");
+    assert_eq!(String::from_utf8_lossy(&output.stdout).lines().collect::<Vec<_>>(), names, "{output:?}");
+}
+
+#[test]
 fn the_scripts_put_the_link_beside_the_runner() {
     // The guide goes on with target/release/bottle-runner, which looks for the link beside itself.
     let dir = tempfile::tempdir().expect("a directory");
