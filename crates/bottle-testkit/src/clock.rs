@@ -1,6 +1,7 @@
 //! A clock that a test turns, in the programs as they are shipped: `turned_clock.c`, preloaded into each by the test.
 //!
-//! Only the time of day is turned. What programs wait for goes by the other clock, as on a machine whose clock is set.
+//! Only the time of day is turned. What programs wait for goes by the other clock, as on a machine whose clock is set. A static program takes
+//! no notice: whoever uses this looks whether the time that a program tells is the turned one.
 
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
