@@ -1,7 +1,8 @@
-"""What scripts/bench.d/egress measures: DIRECTORY SIDECARS LOAD MITMDUMP [ROUNDS]
+"""What scripts/bench.d/egress measures: DIRECTORY SIDECARS LOAD MITMDUMP [credentials] [ROUNDS]
 
 One nginx with TLS is the origin, one load tool asks it: directly, and through each proxy. The ways take turns in every round, so
-that what else the machine does hits all alike; medians count.
+that what else the machine does hits all alike; medians count. With `credentials` it is only what a credential costs: doors that add a
+static header, one that was renewed, and a signature, in turns.
 """
 
 import json
@@ -16,10 +17,14 @@ import sys
 import time
 
 DIR, SIDECARS, LOAD, MITMDUMP = pathlib.Path(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4]
-ROUNDS = int(sys.argv[5]) if len(sys.argv) > 5 else 5
+MORE = sys.argv[5:]
+CREDENTIALS_ALONE = MORE[:1] == ["credentials"]
+ROUNDS = int(MORE[-1]) if MORE and MORE[-1].isdigit() else 5
 CONNECTIONS, SECONDS, HELD = 16, 3, 1000
 # How long connections are open when what they take is looked at.
 HELD_SECONDS = 2
+# In each round the credentials take so many turns of so many requests.
+TURNS, REQUESTS = 12, 400
 GIB = 1 << 30
 ENV = {"PATH": os.environ["PATH"] + ":/usr/sbin:/sbin", "HOME": str(DIR), "LC_ALL": "C.UTF-8"}
 RUNNING = []
@@ -32,6 +37,8 @@ TARGETS = {
     "download_of_squid": 0.5,
     "download_of_mitmproxy": 5.0,
     "memory_mb": 40.0,
+    "renewed_us": 50.0,
+    "signed_us": 50.0,
 }
 
 
@@ -124,22 +131,50 @@ http {{
     return port
 
 
-def doors(port):
-    for name in ["doors", "internal", "state/log", "secrets"]:
-        os.makedirs(DIR / "bundle" / name)
-    write("bundle/secrets/BENCH_KEY", os.urandom(24).hex())
-    write("config/routes.yaml", f"""version: 1
-routes:
-  - {{ host: api.example.org, methods: [GET, POST], auth: {{ header: x-api-key, from: BENCH_KEY }} }}
-  - {{ host: localhost, port: {port}, methods: [GET, POST], paths: ["/", /events, /gib] }}
-""")
-    write("config/pipelock.yaml", "version: 1\nsecrets: [BENCH_KEY]\ndlp: { action: block }\nssrf: { ip_allowlist: [127.0.0.0/8, '::1/128'] }\n")
+def bundle(name, secrets, routes):
+    """Both doors, with these secrets in files and these routes; where egress listens, its authority, and the processes."""
+    home = DIR / name
+    for inner in ["doors", "internal", "state/log", "secrets"]:
+        os.makedirs(home / inner)
+    for file, value in secrets.items():
+        write(f"{name}/secrets/{file}", value)
+    known = ", ".join(file for file in secrets if "." not in file)
+    routes = "".join(f"  - {{ {route} }}\n" for route in routes)
+    write(f"{name}/config/routes.yaml", f"version: 1\nroutes:\n{routes}")
+    write(f"{name}/config/pipelock.yaml",
+          f"version: 1\nsecrets: [{known}]\ndlp: {{ action: block }}\nssrf: {{ ip_allowlist: [127.0.0.0/8, '::1/128'] }}\n")
     children = []
     for door, config, waited in [("pipelock", "pipelock.yaml", "internal/pipelock.sock"), ("egress", "routes.yaml", "doors/egress.sock")]:
-        dirs = [word for name in ["doors", "internal", "state", "secrets"] for word in (f"--{name}", DIR / "bundle" / name)]
-        children.append(start(door, SIDECARS, *dirs, door, "--config", DIR / "config" / config, SSL_CERT_FILE=str(DIR / "origin.pem")))
-        until(door, lambda: listens(str(DIR / "bundle" / waited)))
-    return str(DIR / "bundle/doors/egress.sock"), DIR / "bundle/state/ca/egress.crt", children
+        dirs = [word for inner in ["doors", "internal", "state", "secrets"] for word in (f"--{inner}", home / inner)]
+        command = [SIDECARS, *dirs, door, "--config", home / "config" / config]
+        children.append(start(f"{name}-{door}", *command, SSL_CERT_FILE=str(DIR / "origin.pem")))
+        until(door, lambda: listens(str(home / waited)))
+    return str(home / "doors/egress.sock"), home / "state/ca/egress.crt", children
+
+
+def doors(port):
+    return bundle("bundle", {"BENCH_KEY": os.urandom(24).hex()}, [
+        "host: api.example.org, methods: [GET, POST], auth: { header: x-api-key, from: BENCH_KEY }",
+        f'host: localhost, port: {port}, methods: [GET, POST], paths: ["/", /events, /gib]',
+    ])
+
+
+def credentials(port):
+    """Doors that add a static header, doors that add one which was renewed ten times and ends in an hour, and doors that sign."""
+    def route(auth):
+        return [f'host: localhost, port: {port}, methods: [GET], paths: ["/"], auth: {{ {auth} }}']
+
+    value = lambda: os.urandom(24).hex()
+    header = "header: x-api-key, from: BENCH_KEY"
+    before = {f"BENCH_KEY.{number}": value() for number in range(1, 11)}
+    end = {"ends_at": int(time.time() * 1000) + 3_600_000, "failure": None}
+    status = json.dumps({"generation": 10, "credentials": {"BENCH_KEY": end}})
+    keys = json.dumps({"Version": 1, "AccessKeyId": "KEYOFTHEBENCH", "SecretAccessKey": value(), "SessionToken": value()})
+    return {
+        "static": bundle("static", {"BENCH_KEY": value()}, route(header)),
+        "renewed": bundle("renewed", {"BENCH_KEY": value(), **before, ".status.json": status}, route(header)),
+        "signed": bundle("signed", {"BENCH_KEY": keys}, route("aws: { service: execute-api, region: eu-central-1, from: BENCH_KEY }")),
+    }
 
 
 def squid():
@@ -189,6 +224,12 @@ def tree(child):
     return pids
 
 
+def processor_us(children):
+    """What these processes have had of the processors."""
+    tasks = [task for child in children for task in pathlib.Path(f"/proc/{child.pid}/task").iterdir()]
+    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1000
+
+
 def memory(children):
     """What these processes and their children take, in MB: a page that several of them share counts once, as its shares
     (PSS), or once for each of them (RSS)."""
@@ -204,7 +245,11 @@ def memory(children):
 
 def main():
     port = origin()
-    ways = {"direct": (None, DIR / "origin.pem", []), "doors": doors(port), "squid": squid(), "mitmproxy": mitmproxy()}
+    ways = {"direct": (None, DIR / "origin.pem", [])}
+    if not CREDENTIALS_ALONE:
+        ways |= {"doors": doors(port), "squid": squid(), "mitmproxy": mitmproxy()}
+    compared, with_credentials = list(ways), credentials(port)
+    ways |= with_credentials
 
     def command(way, mode, *args):
         proxy, ca, _ = ways[way]
@@ -223,21 +268,32 @@ def main():
         figures.setdefault((way, name), []).append(value)
 
     for number in range(ROUNDS):
-        for way in ways:
+        for turn in range(TURNS):
+            # Each way is the first as often as the others.
+            order = [*with_credentials][turn % 3 :] + [*with_credentials][: turn % 3]
+            for way in order:
+                before = processor_us(ways[way][2])
+                add(way, "alone_ms", load(way, "latency", REQUESTS)["median_ms"])
+                # A tenth more are asked first, and not measured.
+                add(way, "processor_us", (processor_us(ways[way][2]) - before) / (REQUESTS * 1.1))
+        if CREDENTIALS_ALONE:
+            continue
+        for way in compared:
             done = load(way, "rate", CONNECTIONS, SECONDS)
             add(way, "rate", done["rate"])
             add(way, "median_ms", done["median_ms"])
             say(f"round {number + 1}, {way}: {done}")
-        for way in ways:
+        for way in compared:
             add(way, "alone_ms", load(way, "latency", 1000)["median_ms"])
         # mitmproxy gives nothing of an answer on before it has all of it, and an event stream has no end.
         for way in ["direct", "doors", "squid"]:
             done = load(way, "events", 5)
             add(way, "event_ms", done["first_ms"])
             add(way, "later_ms", done["later_ms"])
-        for way in ways:
+        for way in compared:
             add(way, "mb_s", load(way, "download", "/gib")["mb_s"])
-    for way, (_, _, children) in ways.items():
+    for way in [] if CREDENTIALS_ALONE else compared:
+        children = ways[way][2]
         if children:
             held = subprocess.Popen(command(way, "hold", HELD), env=ENV, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
             if held.stdout.readline() != b"ready\n":
@@ -257,21 +313,28 @@ def main():
     def added(name):
         return statistics.median(ours - theirs for ours, theirs in zip(figures["doors", name], figures["direct", name]))
 
-    got = {
-        "rate_of_squid": ratio("rate", "squid"),
-        "rate_of_mitmproxy": ratio("rate", "mitmproxy"),
-        "added_latency_ms": added("alone_ms"),
-        "event_late_ms": max(added("event_ms"), added("later_ms")),
-        "download_of_squid": ratio("mb_s", "squid"),
-        "download_of_mitmproxy": ratio("mb_s", "mitmproxy"),
-        "memory_mb": median("doors", "memory_mb"),
-    }
-    at_most = {"added_latency_ms", "event_late_ms", "memory_mb"}
-    missed = [name for name, target in TARGETS.items() if (got[name] > target if name in at_most else got[name] < target)]
+    def over_static(way):
+        """In microseconds, over the same turn's static header."""
+        return statistics.median(1000 * (one - static) for one, static in zip(figures[way, "alone_ms"], figures["static", "alone_ms"]))
+
+    got = {"renewed_us": over_static("renewed"), "signed_us": over_static("signed")}
+    if not CREDENTIALS_ALONE:
+        got |= {
+            "rate_of_squid": ratio("rate", "squid"),
+            "rate_of_mitmproxy": ratio("rate", "mitmproxy"),
+            "added_latency_ms": added("alone_ms"),
+            "event_late_ms": max(added("event_ms"), added("later_ms")),
+            "download_of_squid": ratio("mb_s", "squid"),
+            "download_of_mitmproxy": ratio("mb_s", "mitmproxy"),
+            "memory_mb": median("doors", "memory_mb"),
+        }
+    at_most = {"added_latency_ms", "event_late_ms", "memory_mb", "renewed_us", "signed_us"}
+    targets = {name: target for name, target in TARGETS.items() if name in got}
+    missed = [name for name, target in targets.items() if (got[name] > target if name in at_most else got[name] < target)]
     result = {"bench": "egress", "rounds": ROUNDS}
     for way in ways:
         result[way] = {name: round(median(of, name), 3) for of, name in figures if of == way}
-    for name, target in TARGETS.items():
+    for name, target in targets.items():
         result[name] = round(got[name], 3)
         result[f"{name}_target"] = target
     print(json.dumps(result | {"missed": missed}))

@@ -334,3 +334,97 @@ fn the_answer_of_the_tests_is_one_to_botocore() {
     let (keys, expiration) = sts::keys(body.as_bytes()).expect("keys");
     assert_eq!((keys.access_key_id.as_str(), expiration.as_str()), ("an-access-key-id", "2130-01-02T03:04:05Z"));
 }
+
+/// What an endpoint of `endpoints.toml` does.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Misbehaviour {
+    name: String,
+    sends: String,
+    #[serde(default)]
+    then: Then,
+    says: String,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Then {
+    #[default]
+    Close,
+    Hang,
+    Drip,
+}
+
+#[derive(Deserialize)]
+struct Endpoints {
+    endpoint: Vec<Misbehaviour>,
+}
+
+impl Misbehaviour {
+    /// A server that gives identity tokens, and misbehaves to everybody who asks for anything else.
+    fn start(&self) -> AnsweringServer {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = format!("http://{}", listener.local_addr().expect("an address"));
+        let case = self.clone();
+        std::thread::spawn(move || {
+            let mut held = vec![];
+            for mut stream in listener.incoming().map_while(Result::ok) {
+                let identity = r#"{"value": "the.jobs.jwt"}"#;
+                let sends = match read(&stream).starts_with("GET /identity") {
+                    true => format!(
+                        "HTTP/1.1 200 X\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{identity}",
+                        identity.len()
+                    ),
+                    false => case.sends.clone(),
+                };
+                stream.write_all(sends.as_bytes()).expect("sent");
+                match case.then {
+                    _ if sends != case.sends => {}
+                    Then::Close => {}
+                    Then::Hang => held.push(stream),
+                    Then::Drip => {
+                        while stream.write_all(b" ").is_ok() {
+                            std::thread::sleep(Duration::from_millis(50));
+                        }
+                    }
+                }
+            }
+        });
+        AnsweringServer { address, asked: Arc::default() }
+    }
+
+    /// What each source says of it.
+    async fn said(&self) -> Vec<(&'static str, Result<(String, Option<u64>), String>)> {
+        let servers = [self.start(), self.start(), self.start(), self.start()];
+        let oauth = OauthSource {
+            token_url: format!("{}/token", servers[2].address),
+            client_id: "ci".to_owned(),
+            client_secret_from: SecretName::parse("CLIENT_SECRET").expect("a name"),
+            scope: None,
+            audience: None,
+        };
+        let (oidc, aws) = (TokenExchange::Oidc(oidc(&servers[0])), assumed(&servers[1]));
+        let vault = TokenExchange::Vault(vault(&servers[3]));
+        let (oidc, aws, oauth, vault) = tokio::join!(
+            value(oidc, &servers[0]),
+            value(aws, &servers[1]),
+            value(TokenExchange::Oauth(oauth), &servers[2]),
+            value(vault, &servers[3])
+        );
+        vec![("oidc", oidc), ("aws", aws), ("oauth", oauth), ("vault", vault)]
+    }
+}
+
+#[tokio::test]
+async fn an_endpoint_that_misbehaves_gives_nothing_and_is_not_waited_for_long() {
+    let endpoints: Endpoints = toml::from_str(include_str!("endpoints.toml")).expect("the cases");
+    let began = std::time::Instant::now();
+    let said = futures_util::future::join_all(endpoints.endpoint.iter().map(Misbehaviour::said)).await;
+    assert!(began.elapsed() < 3 * TIMEOUT, "{:?}", began.elapsed());
+    for (case, said) in endpoints.endpoint.iter().zip(said) {
+        for (source, result) in said {
+            let why = result.expect_err(&case.name);
+            assert!(why.contains(&case.says) && !why.contains("leaked"), "{}, {source}: {why}", case.name);
+        }
+    }
+}

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use bottle_wire::run_record::Outcome;
 
-use super::{Case, Phase, RunEvent, Suite, asked, neutral, neutral_text};
+use super::{Case, Phase, RunEvent, Suite, asked, neutral, neutral_text, outcome};
 use crate::exit::Code;
 
 /// Forges take 65,536 characters; what stands around the card needs some.
@@ -61,13 +61,6 @@ pub(super) fn pull_request(events: &[RunEvent]) -> String {
     let mut card = cut(card);
     origin(&mut card, events);
     card
-}
-
-fn outcome(events: &[RunEvent]) -> Option<&Outcome> {
-    events.iter().rev().find_map(|event| match event {
-        RunEvent::Finished { outcome, .. } => Some(outcome),
-        _ => None,
-    })
 }
 
 /// Who asked, the run's name, and its job's page, where its record is.

@@ -237,6 +237,14 @@ pub(crate) enum RunEvent {
     },
 }
 
+/// How the run ended, if it has; what comes after its end, such as a credential that was renewed meanwhile, changes nothing of it.
+pub(crate) fn outcome(events: &[RunEvent]) -> Option<&Outcome> {
+    events.iter().rev().find_map(|event| match event {
+        RunEvent::Finished { outcome, .. } => Some(outcome),
+        _ => None,
+    })
+}
+
 /// An event with the time at which it came, in milliseconds of Unix time.
 pub(crate) type TimedEvent = (i64, RunEvent);
 

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use bottle_wire::run_record::Outcome;
 
-use super::{Case, RunEvent, Suite, asked, card};
+use super::{Case, RunEvent, Suite, asked, card, outcome};
 use crate::exit::Code;
 
 pub(super) fn render(events: &[RunEvent]) -> String {
@@ -14,7 +14,7 @@ pub(super) fn render(events: &[RunEvent]) -> String {
             let _ = writeln!(text, "# {}\n\nrun `{slug}`\n", line(title));
         }
     }
-    if let Some(RunEvent::Finished { outcome, .. }) = events.last() {
+    if let Some(outcome) = outcome(events) {
         outcome_lines(&mut text, outcome);
     }
     for suite in Suite::ALL {
@@ -125,4 +125,16 @@ fn line(text: &str) -> String {
         .collect::<String>()
         .trim()
         .replace('<', "&lt;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_after_the_end_leaves_the_end_there() {
+        let finished = RunEvent::Finished { outcome: Outcome::default(), record: "/r".into() };
+        let note = RunEvent::Note { text: "the credential TOKEN was renewed".to_owned() };
+        assert!(render(&[finished, note]).contains("(exit code "));
+    }
 }

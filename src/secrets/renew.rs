@@ -21,7 +21,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// A source that gives a value which is about to end is not asked more often.
 const SHORTEST_PAUSE_MS: u64 = 1000;
 /// The clock is looked at so often while a renewal is waited for: a machine that was asleep knows only then how late it is.
-const CLOCK_INTERVAL: Duration = Duration::from_secs(30);
+const CLOCK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What came of a renewal.
 pub(crate) enum Renewed {

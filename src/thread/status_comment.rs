@@ -14,7 +14,7 @@ use super::last_push;
 use super::lease::{HEARTBEAT_INTERVAL, Lease, LeaseGuard};
 use crate::forge::{Forge, ForgeError};
 use crate::host;
-use crate::report::{Reporter, RunEvent, status};
+use crate::report::{Reporter, RunEvent, outcome, status};
 
 /// Between two writes.
 const WRITE_INTERVAL: Duration = Duration::from_secs(10);
@@ -160,7 +160,7 @@ async fn keep(
         while let Ok(event) = events.try_recv() {
             seen.push(event);
         }
-        let ended = matches!(seen.last(), Some(RunEvent::Finished { .. }));
+        let ended = outcome(&seen).is_some();
         let text = status(&seen);
         if (mode.live || ended) && (beat || text != shown) && !lost {
             beats += 1;

@@ -79,7 +79,16 @@ impl Company {
 
     /// A program on the doors' side, in this directory, by the user whose test it is.
     pub fn doors(&self, dir: &Path, program: impl AsRef<OsStr>) -> Command {
-        let mut command = self.in_namespaces(self.doors.id(), dir);
+        self.by_the_user(self.doors.id(), dir, program)
+    }
+
+    /// A program on the internet's own side, where no proxy is needed, in this directory, by the user whose test it is.
+    pub fn internet(&self, dir: &Path, program: impl AsRef<OsStr>) -> Command {
+        self.by_the_user(self.beyond, dir, program)
+    }
+
+    fn by_the_user(&self, net: u32, dir: &Path, program: impl AsRef<OsStr>) -> Command {
+        let mut command = self.in_namespaces(net, dir);
         command.current_dir(dir);
         if !self.root {
             let user = sh(&["id", "-u"]);

@@ -47,7 +47,8 @@ impl Double {
         Self::start_by(company.beyond(python().get_program()), kind, INTERNET, Some(git), more)
     }
 
-    fn start_by(mut command: Command, kind: &'static str, address: &str, git: Option<&Path>, more: Value) -> Self {
+    /// Starts the same by this Python.
+    pub fn start_by(mut command: Command, kind: &'static str, address: &str, git: Option<&Path>, more: Value) -> Self {
         let dir = TempDir::with_prefix("bottle-forge-").expect("a temporary directory");
         let file = |name: &str| dir.path().join(name).display().to_string();
         Certificates::make(dir.path(), &[&format!("IP:{address}"), "DNS:git.bottle.test"]);

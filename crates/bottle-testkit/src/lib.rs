@@ -3,7 +3,7 @@
 //!
 //! Map: `world` (a clean environment for the runner), `process` (children that end with their test, and waiting), `sidecars` (the
 //! command line of the bundle's program), `bridge` (the guest's link), `sshd`, `upstream` (a repository behind it), `tls` (an authority and what it signs), `server` (scripts of
-//! `tests/fixtures` that serve over TLS, the model's stand-in among them), `forge` (the stand-in forge), `company` (a network whose proxies, squid and tinyproxy, are the only way out), `cassette` (what the model says
+//! `tests/fixtures` that serve over TLS, the model's stand-in among them), `forge` (the stand-in forge), `company` (a network whose proxies, squid and tinyproxy, are the only way out), `clock` (one that a test turns), `cassette` (what the model says
 //! in a replay), `cases` (of data files, judged side by side), `random`, and [`shape`] (types held against a committed file).
 //!
 //! The programs under test are the caller's: it passes `env!("CARGO_BIN_EXE_…")`.
@@ -12,6 +12,7 @@
 mod bridge;
 mod cases;
 mod cassette;
+mod clock;
 mod company;
 mod forge;
 mod process;
@@ -29,6 +30,7 @@ use std::path::{Path, PathBuf};
 pub use bridge::bridge;
 pub use cases::judge_all;
 pub use cassette::commands;
+pub use clock::TurnedClock;
 pub use company::{Company, CompanyProxy, INTERNET};
 pub use forge::Double;
 pub use process::{Lines, Running, found_within, needed, python, said, sh, until, until_within};

@@ -1,7 +1,7 @@
 //! Servers of `tests/fixtures` over TLS, the stand-in for the model's API (`model_api.py`) among them.
 
 use std::path::PathBuf;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use crate::in_repository;
 use crate::process::{Running, python};
@@ -25,11 +25,22 @@ pub struct Server {
 impl Server {
     /// Starts `tests/fixtures/SCRIPT CERTIFICATE KEY LOG ADDRESS MORE…`, which prints its port, under these DNS names.
     pub fn start(world: &World, script: &str, address: &str, names: &[&str], more: &[&str]) -> Self {
+        Self::start_by(python(), world, script, address, names, more)
+    }
+
+    /// Starts the same by this Python.
+    pub fn start_by(
+        mut command: Command,
+        world: &World,
+        script: &str,
+        address: &str,
+        names: &[&str],
+        more: &[&str],
+    ) -> Self {
         let names: Vec<String> = names.iter().map(|name| format!("DNS:{name}")).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let made = Certificates::make(&world.path(&format!("tls-{script}")), &names);
         let log = world.path("requests.jsonl");
-        let mut command = python();
         command.arg(in_repository("tests/fixtures").join(script)).args([&made.certificate, &made.key, &log]);
         command.arg(address).args(more).env("TMPDIR", world.path("home")).stdout(Stdio::piped());
         let mut process = Running::new(command.spawn().expect("python3"));

@@ -34,6 +34,8 @@ async fn run(double: &Double, live: bool) -> Result<(), String> {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     teller.on(&finished());
+    // A credential is renewed while the comment waits for its turn.
+    teller.on(&RunEvent::Note { text: "the credential TOKEN was renewed".to_owned() });
     sticky.finish(std::future::pending()).await
 }
 

@@ -87,7 +87,7 @@ fn output(world: &World, name: &str) -> String {
     outputs(&text).into_iter().find(|(at, _)| at == name).map(|(_, value)| value).expect("the output")
 }
 
-fn labeled(sender: &str, id: u64) -> Value {
+pub(crate) fn labeled(sender: &str, id: u64) -> Value {
     let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/issue-labeled.json"))
         .expect("the event");
     let mut event: Value = serde_json::from_str(&text).expect("JSON");

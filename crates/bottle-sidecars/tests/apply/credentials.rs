@@ -3,11 +3,13 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use bottle_testkit::until;
 use bottle_types::secret::{Secret, SecretName};
 use bottle_wire::control::{CredentialUpdate, CredentialsTaken};
 use bottle_wire::proposal::PolicyFile;
@@ -17,9 +19,14 @@ use crate::world::{Client, World};
 /// The first value of the world's one secret.
 const FIRST: &str = "a-value-of-our-own-1234567890";
 const ROTATIONS: usize = 10;
+/// So many requests go by with each value: half a second of them.
+const BETWEEN: usize = 100;
 
-/// An HTTP server that answers 200, and keeps what came in `x-token`.
-fn origin() -> (u16, Arc<Mutex<Vec<String>>>) {
+/// The paths that a server was asked for, each with what came in `x-token`.
+type Seen = Arc<Mutex<Vec<(String, String)>>>;
+
+/// An HTTP server that answers 200, and keeps what it was asked.
+fn origin() -> (u16, Seen) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = listener.local_addr().expect("an address").port();
     let seen = Arc::new(Mutex::new(vec![]));
@@ -33,7 +40,8 @@ fn origin() -> (u16, Arc<Mutex<Vec<String>>>) {
                 while let Some(start) = lines.next() {
                     let head: Vec<String> = lines.by_ref().take_while(|line| !line.is_empty()).collect();
                     let token = head.iter().find_map(|line| line.strip_prefix("x-token: ")).unwrap_or_default();
-                    sink.lock().expect("tokens").push(token.to_owned());
+                    let path = start.split(' ').nth(1).unwrap_or_default();
+                    sink.lock().expect("requests").push((path.to_owned(), token.to_owned()));
                     // Some services show what they were sent.
                     let text = format!("{start} {token}");
                     let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{text}", text.len());
@@ -48,7 +56,7 @@ fn origin() -> (u16, Arc<Mutex<Vec<String>>>) {
 }
 
 /// A bundle with a route to that server, whose credential is the world's secret.
-fn world() -> (World, u16, Arc<Mutex<Vec<String>>>) {
+fn world() -> (World, u16, Seen) {
     let (port, seen) = origin();
     let world = World::with("approval: local\n", |first| {
         let route = format!("host: localhost, port: {port}, scheme: http, methods: [GET, POST], paths: [\"/**\"]");
@@ -57,6 +65,11 @@ fn world() -> (World, u16, Arc<Mutex<Vec<String>>>) {
         first.insert(PolicyFile::Gate, "version: 1\nsecrets: [SOME_KEY]\n".to_owned());
     });
     (world, port, seen)
+}
+
+/// The value that came last.
+fn last(seen: &Seen) -> Option<String> {
+    seen.lock().expect("requests").last().map(|(_, token)| token.clone())
 }
 
 fn update(value: Option<&str>, ends_at: Option<u64>, failure: Option<&str>) -> CredentialUpdate {
@@ -85,49 +98,44 @@ fn millis() -> u64 {
     u64::try_from(since.as_millis()).expect("milliseconds")
 }
 
+/// Asks 50 times a second until it is told to stop, each time for the path of the value that was in force before.
+fn ask_on(socket: &Path, port: u16, in_force: &AtomicUsize, stop: &AtomicBool) -> Vec<Option<(u16, String)>> {
+    let (mut client, mut answers) = (Client::new(socket), vec![]);
+    while !stop.load(Ordering::Relaxed) {
+        let number = in_force.load(Ordering::SeqCst);
+        answers.push(client.try_send(port, "GET", &format!("/after/{number}"), ""));
+        thread::sleep(Duration::from_millis(20));
+    }
+    answers
+}
+
 #[test]
 fn ten_values_under_two_hundred_requests_a_second() {
     let (world, port, seen) = world();
-    let (stop, requests) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-    let threads: Vec<_> = (0..4)
-        .map(|_| {
-            let (socket, stop, requests) = (world.path("doors/egress.sock"), Arc::clone(&stop), Arc::clone(&requests));
-            thread::spawn(move || {
-                let mut client = Client::new(&socket);
-                let mut answers = vec![];
-                while !stop.load(Ordering::Relaxed) {
-                    answers.push(client.try_send(port, "GET", "/x", ""));
-                    requests.fetch_add(1, Ordering::Relaxed);
-                    thread::sleep(Duration::from_millis(20));
-                }
-                answers
-            })
-        })
-        .collect();
-    for number in 1..=ROTATIONS {
-        assert_eq!(give(&world, &update(Some(&value(number)), None, None)), CredentialsTaken::InForce);
-        // What is asked from here on has the new one, and it alone.
-        let (status, body) = world_get(&world, port, &format!("/after/{number}"));
-        assert_eq!(status, 200, "{body}");
-        assert!(!body.contains("of-our-own"), "an answer shows it: {body}");
-        // Counted from here: while the value was given many more were asked with the one before.
-        let now = requests.load(Ordering::Relaxed);
-        while requests.load(Ordering::Relaxed) < now + 20 {
-            thread::sleep(Duration::from_millis(5));
+    let (stop, in_force) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let socket = world.path("doors/egress.sock");
+    let answers: Vec<_> = thread::scope(|scope| {
+        let askers: Vec<_> = (0..4).map(|_| scope.spawn(|| ask_on(&socket, port, &in_force, &stop))).collect();
+        for number in 1..=ROTATIONS {
+            assert_eq!(give(&world, &update(Some(&value(number)), None, None)), CredentialsTaken::InForce);
+            in_force.store(number, Ordering::SeqCst);
+            let now = seen.lock().expect("requests").len();
+            until("a hundred requests", || seen.lock().expect("requests").len() >= now + BETWEEN);
         }
-        let after = seen.lock().expect("tokens").clone();
-        assert!(after[after.len() - 8..].iter().all(|token| *token == value(number)), "{number}: {after:?}");
-    }
-    stop.store(true, Ordering::Relaxed);
-    let answers: Vec<_> = threads.into_iter().flat_map(|thread| thread.join().expect("an end")).collect();
-    assert!(answers.len() > ROTATIONS * 20, "{}", answers.len());
+        stop.store(true, Ordering::Relaxed);
+        askers.into_iter().flat_map(|asker| asker.join().expect("an end")).collect()
+    });
+    assert!(answers.len() >= ROTATIONS * BETWEEN, "{}", answers.len());
     for answer in answers {
         let (status, body) = answer.expect("no connection is dropped");
         assert!(status == 200 && !body.contains("of-our-own"), "{status} {body}");
     }
-    // Never one after a newer one, but for what was on its way.
-    let order: Vec<String> = seen.lock().expect("tokens").clone();
-    assert!(order.iter().all(|token| (0..=ROTATIONS).any(|number| *token == value(number))), "{order:?}");
+    // What was asked when a value was in force came with that one, or with one that was put in force on its way.
+    for (path, token) in seen.lock().expect("requests").iter() {
+        let asked: usize = path.strip_prefix("/after/").and_then(|number| number.parse().ok()).expect("a path of ours");
+        let sent = (0..=ROTATIONS).find(|number| *token == value(*number)).expect("a value of ours");
+        assert!(sent >= asked, "{path} came with the value {sent}");
+    }
     // All eleven are known to the scanner, in every form that it knows.
     for number in 0..=ROTATIONS {
         for text in [value(number), hex::encode(value(number))] {
@@ -166,13 +174,13 @@ fn one_that_has_ended_goes_nowhere_and_the_refusal_says_why() {
     assert_eq!(give(&world, &ended), CredentialsTaken::InForce);
     assert_eq!(world_get(&world, port, "/before").0, 200);
     thread::sleep(Duration::from_millis(450));
-    let before = seen.lock().expect("tokens").len();
+    let before = seen.lock().expect("requests").len();
     let (status, body) = world_get(&world, port, "/after");
     assert_eq!(status, 503, "{body}");
     for part in ["\"credential\"", "SOME_KEY has ended", "its renewal failed: `vault` ended with 2"] {
         assert!(body.contains(part), "{body}");
     }
-    assert_eq!(seen.lock().expect("tokens").len(), before, "it was sent all the same");
+    assert_eq!(seen.lock().expect("requests").len(), before, "it was sent all the same");
     let log = std::fs::read_to_string(world.path("state/log/egress.jsonl")).expect("a log");
     assert!(log.lines().last().is_some_and(|line| line.contains("\"reason\":\"credential\"")), "{log}");
     // A door that is started again knows it, too.
@@ -182,7 +190,7 @@ fn one_that_has_ended_goes_nowhere_and_the_refusal_says_why() {
 
     assert_eq!(give(&world, &update(Some(&value(1)), Some(millis() + 60_000), None)), CredentialsTaken::InForce);
     assert_eq!(world_get(&world, port, "/new").0, 200);
-    assert_eq!(seen.lock().expect("tokens").last(), Some(&value(1)));
+    assert_eq!(last(&seen), Some(value(1)));
 }
 
 #[test]
@@ -197,7 +205,7 @@ fn a_value_that_a_door_can_not_take_leaves_the_one_before() {
         };
         assert!(reason.contains(says) && !reason.contains(bad), "{reason}");
         assert_eq!(world_get(&world, port, "/x").0, 200);
-        assert_eq!(seen.lock().expect("tokens").last().map(String::as_str), Some(FIRST));
+        assert_eq!(last(&seen).as_deref(), Some(FIRST));
         assert!(!world.path("secrets/SOME_KEY.1").exists());
     }
     let mut other = update(Some(&value(1)), None, None);
