@@ -79,7 +79,7 @@ fn no_way_out_works_from_a_server_of_the_owners() {
     assert!(!transcript.contains("way open:"), "{transcript}");
     assert!(transcript.matches("way shut:").count() >= 18, "{transcript}");
     let junit = job.world.record_file("junit.xml");
-    assert!(junit.contains("testsuite name=\"seal\""), "{junit}");
+    assert!(junit.contains("testcase name=\"seal\""), "{junit}");
     job.nothing_left();
 }
 

@@ -41,7 +41,10 @@ fn asks(servers: &[&str]) -> String {
         json!({"name": "ToolSearch", "input": {"query": format!("select:{}", names.join(",")), "max_results": 9}});
     let calls: Vec<_> = names.iter().map(|name| json!({"name": name, "input": {}})).collect();
     let look = json!({"name": "Bash", "input": {"command": "true", "description": "a step"}});
-    let turns = json!([{"tools": [search]}, {"tools": calls}, {"tools": [look]}, {"text": "That is all."}]);
+    let mut turns = vec![json!({"tools": [look]}), json!({"text": "That is all."})];
+    if !servers.is_empty() {
+        turns.splice(0..0, [json!({"tools": [search]}), json!({"tools": calls})]);
+    }
     json!({"version": 1, "turns": turns}).to_string()
 }
 

@@ -127,7 +127,7 @@ impl McpServers {
         outgoing: &mut Outgoing,
         answer: Response<Body>,
     ) -> Result<Response<Body>, NoAnswer> {
-        let (head, mut body) = answer.into_parts();
+        let (head, body) = answer.into_parts();
         if head.status == StatusCode::NOT_FOUND {
             // Which is how a client learns that it has to begin anew.
             drain(body);
@@ -149,6 +149,18 @@ impl McpServers {
         if !is_stream && kind.as_deref() != Some(JSON) {
             return Err(refusal("the server's answer is neither JSON nor a stream of events"));
         }
+        let messages = self.messages(call, outgoing, body, is_stream).await?;
+        Ok(with_session(written(messages, is_stream, outgoing.is_batch), &head.headers))
+    }
+
+    /// Reads the server's messages, until the last request is answered.
+    async fn messages(
+        &self,
+        call: &McpCall<'_>,
+        outgoing: &mut Outgoing,
+        mut body: Body,
+        is_stream: bool,
+    ) -> Result<Vec<Value>, NoAnswer> {
         let mut messages = vec![];
         let mut events = Events::default();
         let mut read = 0;
@@ -167,7 +179,10 @@ impl McpServers {
                 continue;
             }
             for event in events.push(&bytes) {
-                messages.extend(self.message(call, outgoing, &event)?);
+                // What comes behind the last answer is nobody's.
+                if outgoing.wants_answer() {
+                    messages.extend(self.message(call, outgoing, &event)?);
+                }
             }
         }
         if !is_stream {
@@ -176,7 +191,7 @@ impl McpServers {
         if outgoing.wants_answer() {
             return Err(refusal("the server's answer broke off"));
         }
-        Ok(with_session(written(messages, is_stream, outgoing.is_batch), &head.headers))
+        Ok(messages)
     }
 
     fn message(&self, call: &McpCall<'_>, outgoing: &mut Outgoing, message: &[u8]) -> Result<Vec<Value>, NoAnswer> {
