@@ -202,6 +202,9 @@ const PERMISSIONS: &str = "the agent may do everything in a bottle, so only `den
 impl ClaudeSettings {
     /// Reads a settings file, and refuses what is not for a bottle.
     pub(crate) fn parse(text: &str, file: &str) -> Result<Self, ManifestError> {
+        if text.trim().is_empty() {
+            return Err(ManifestError::new(file, None, "the file is empty".to_owned(), None));
+        }
         let positions = Positions::new(text);
         for (keys, why) in REFUSED {
             if let Some(at) = positions.of(keys) {
