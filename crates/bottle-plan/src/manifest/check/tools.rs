@@ -192,7 +192,7 @@ fn check_program(program: &str, at: &At) -> Checked {
     if program.starts_with('/') {
         let is_below = |directory: &&str| program.strip_prefix(*directory).is_some_and(|rest| rest.starts_with('/'));
         let is_odd = program.split('/').skip(1).any(|part| matches!(part, "" | "." | ".."));
-        if is_odd || NO_PROGRAMS.iter().any(|directory| is_below(&directory)) {
+        if is_odd || NO_PROGRAMS.iter().any(is_below) {
             let problem = format!("`{program}` is not the path of a program of the image");
             return Err(at.wrong(&problem));
         }
