@@ -287,10 +287,20 @@ impl<'s, 'r> AgentOutput<'s, 'r> {
     fn take(&mut self, event: AgentEvent) {
         match event {
             AgentEvent::Session { id } => self.outcome.session_id = Some(id),
+            AgentEvent::NoServer { name } => self.without_server(&name),
             AgentEvent::Said(text) => self.session.events.emit(RunEvent::Said { text }),
             AgentEvent::Tool { name, input } => self.session.events.emit(RunEvent::Tool { name, input }),
             AgentEvent::Usage { message, usage } => self.session.watch.count(message, usage),
             AgentEvent::Result(end) => self.result = Some(end),
+        }
+    }
+
+    /// Says of a server of the manifest's that the agent has to do without it.
+    fn without_server(&self, name: &str) {
+        if self.session.plan.tools.servers.keys().any(|known| known.as_str() == name) {
+            self.session
+                .events
+                .warn(format!("the MCP server `{name}` did not start; the agent works without its tools"));
         }
     }
 

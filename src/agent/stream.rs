@@ -56,10 +56,22 @@ pub(super) struct AgentEnd {
 /// The content of a line.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum AgentEvent {
-    Session { id: String },
+    Session {
+        id: String,
+    },
+    /// An MCP server that Claude Code could not start.
+    NoServer {
+        name: String,
+    },
     Said(String),
-    Tool { name: String, input: String },
-    Usage { message: String, usage: TokenUsage },
+    Tool {
+        name: String,
+        input: String,
+    },
+    Usage {
+        message: String,
+        usage: TokenUsage,
+    },
     Result(AgentEnd),
 }
 
@@ -69,7 +81,11 @@ pub(super) fn parse(line: &[u8]) -> Vec<AgentEvent> {
     let text = |value: &Value| value.as_str().map(str::to_owned);
     match value["type"].as_str() {
         Some("system") if value["subtype"] == "init" => {
-            text(&value["session_id"]).map(|id| AgentEvent::Session { id }).into_iter().collect()
+            let session = text(&value["session_id"]).map(|id| AgentEvent::Session { id });
+            let servers = value["mcp_servers"].as_array().into_iter().flatten();
+            let failed =
+                servers.filter(|server| server["status"] == "failed").filter_map(|server| text(&server["name"]));
+            session.into_iter().chain(failed.map(|name| AgentEvent::NoServer { name })).collect()
         }
         Some("assistant") => assistant(&value["message"]),
         Some("result") => vec![AgentEvent::Result(AgentEnd {

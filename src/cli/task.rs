@@ -71,6 +71,7 @@ pub(crate) async fn plan(args: &TaskArgs, dry_run: bool, context: &Context) -> R
     facts.registries = host::registries::gather(presets, base.as_ref(), environment).await;
     facts.lock_files = lock_files(&manifest, base.as_ref()).await?;
     facts.answer_schemas = answer_schemas(&manifest, base.as_ref()).await;
+    facts.claude_settings = claude_settings(&manifest, base.as_ref()).await;
     let task = match task(args, &manifest, &facts, resumed.as_ref(), context, &forge).await? {
         Ok(task) => task,
         Err(result) => return Ok(result),
@@ -105,6 +106,19 @@ async fn answer_schemas(manifest: &Manifest, base: Option<&Base>) -> BTreeMap<St
         if let Some(AnswerSchema::File(path)) = &outputs.json
             && let Some(bytes) = base.file(path).await
         {
+            found.insert(path.clone(), String::from_utf8_lossy(&bytes).into_owned());
+        }
+    }
+    found
+}
+
+/// The base branch's files with settings of Claude Code's; the plan says that one is missing.
+async fn claude_settings(manifest: &Manifest, base: Option<&Base>) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    let Some(base) = base else { return found };
+    for path in manifest.agents.values().filter_map(|agent| agent.settings.as_ref()) {
+        let files = base.files(&[path]).await;
+        if let Some((_, _, bytes)) = files.into_iter().find(|(found, ..)| found == path) {
             found.insert(path.clone(), String::from_utf8_lossy(&bytes).into_owned());
         }
     }

@@ -31,6 +31,9 @@ pub(super) async fn provision(bottle: &dyn Bottle, plan: &BottlePlan, inputs: &G
         }
         tree = tree.file(path, guest.uid, 0o644, text.clone());
     }
+    for file in plan.tools.files() {
+        tree = tree.file(&file.path, guest.uid, 0o444, file.text.clone());
+    }
     tree = tree.file(&plan.prompt.path, guest.uid, 0o644, plan.prompt.text.clone());
     tree.nodes.extend(inputs.files.nodes.iter().cloned());
     tree.nodes.extend(inputs.checkout.iter().flat_map(|checkout| checkout.nodes.iter().cloned()));

@@ -1,9 +1,10 @@
-//! Files of the host for the guest: skills and instructions of the base branch, and the checkout.
+//! Files of the host for the guest: skills, instructions and tools of the base branch, and the checkout.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 
-use bottle_plan::plan::{BottlePlan, Bring};
+use bottle_plan::plan::{BottlePlan, Bring, FileFromBase};
 
 use crate::backend::Tree;
 use crate::exit::Failure;
@@ -37,6 +38,7 @@ impl GuestInputs {
             files = files.file(&script.to, owner, 0o755, file_of(base, &script.from).await?);
         }
         files = skills(plan, base, files).await?;
+        files = tools(plan, base, files).await?;
         inputs.files = files;
         if let Some(git) = &plan.git
             && let Bring::Checkout(from) = &git.bring
@@ -64,7 +66,7 @@ async fn file_of(base: Option<&Base>, path: &str) -> Result<Vec<u8>, Failure> {
 
 fn missing(path: &str) -> Failure {
     Failure::input(format_args!("`{path}` is named in the manifest and is not in the base branch"))
-        .hint("commit it there: prompts, skills and the setup's script are always read from the base branch")
+        .hint("commit it there: prompts, skills, tools and the setup's script are always read from the base branch")
 }
 
 /// The directories of the skills, each whole.
@@ -83,20 +85,58 @@ async fn skills(plan: &BottlePlan, base: Option<&Base>, mut files: Tree) -> Resu
             return Err(missing(&directory.from));
         }
         files = files.directory(&directory.to, owner, 0o755);
-        let mut made = std::collections::BTreeSet::new();
+        let mut made = BTreeSet::new();
         for (path, executable, content) in found {
             let relative = path.strip_prefix(directory.from.as_str()).unwrap_or(&path).trim_start_matches('/');
             let target = format!("{}/{relative}", directory.to);
-            for (slash, _) in relative.match_indices('/') {
-                let parent = format!("{}/{}", directory.to, &relative[..slash]);
-                if made.insert(parent.clone()) {
-                    files = files.directory(parent, owner, 0o755);
-                }
-            }
+            files = parents(files, &directory.to, relative, owner, &mut made);
             files = files.file(target, owner, if executable { 0o755 } else { 0o644 }, content);
         }
     }
     Ok(files)
+}
+
+/// The base branch's files of the owner's tools, each whole, at their own paths.
+async fn tools(plan: &BottlePlan, base: Option<&Base>, mut files: Tree) -> Result<Tree, Failure> {
+    let (Some(directory), owner) = (&plan.tools.directory, plan.guest.uid) else { return Ok(files) };
+    files = files.directory(directory, owner, 0o755);
+    let mut made = BTreeSet::new();
+    for FileFromBase { from, .. } in &plan.tools.base_files {
+        let base = base.ok_or_else(|| missing(from))?;
+        let is_below =
+            |path: &str| path.strip_prefix(from.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        let listed = base
+            .ids(is_below)
+            .await
+            .map_err(|why| Failure::machine(format_args!("failed to look for `{from}` in the base branch: {why}")))?;
+        if listed.is_empty() {
+            return Err(missing(from));
+        }
+        let found = base.files(&[from]).await;
+        // A link would lead to something that is not the base branch's, and a part is not what it has.
+        if let Some(left_out) = listed.keys().find(|path| !found.iter().any(|(found, ..)| found == *path)) {
+            let what = format!("`{left_out}` of the base branch is no plain file, or its content can't be read");
+            return Err(
+                Failure::input(what).hint("a tool's files are neither links nor submodules; commit the file itself")
+            );
+        }
+        for (path, executable, content) in found {
+            files = parents(files, directory, &path, owner, &mut made);
+            files = files.file(format!("{directory}/{path}"), owner, if executable { 0o555 } else { 0o444 }, content);
+        }
+    }
+    Ok(files)
+}
+
+/// Adds the directories between this one and a file below it, each once.
+fn parents(mut files: Tree, directory: &str, below: &str, owner: u32, made: &mut BTreeSet<String>) -> Tree {
+    for (slash, _) in below.match_indices('/') {
+        let parent = format!("{directory}/{}", &below[..slash]);
+        if made.insert(parent.clone()) {
+            files = files.directory(parent, owner, 0o755);
+        }
+    }
+    files
 }
 
 /// The checkout's repository as the guest gets it: objects and refs, and a configuration of our own. Hooks, credential

@@ -62,8 +62,11 @@ pub(super) async fn bring(run: &LiveRun<'_>, files: Vec<BaseFile>) -> Result<Pro
         Some(commit) if commit == start => ProjectConfig::Repository,
         _ => ProjectConfig::Home,
     };
+    let starts_elsewhere = config == ProjectConfig::Home;
+    // Its hooks and settings are the manifest's, at whatever commit.
+    let config = if context.plan.tools.settings.is_some() { ProjectConfig::Home } else { config };
     let (tree, told) = words(context.plan, &files, config);
-    if config == ProjectConfig::Home {
+    if starts_elsewhere {
         let goes_by =
             if told.is_empty() { "nothing of either".to_owned() } else { format!("the base branch's {told}") };
         context.events.note(format!(

@@ -148,7 +148,21 @@ const CASES: &[Case] = &[
         manifest: "version: 1\nbottles:\n  default: {}\nagents:\n  implementer: { bottle: default, prompt: nowhere.md }\n",
         args: &["run", "--task", "x"],
         code: 2,
-        says: "error: `nowhere.md` is named in the manifest and is not in the base branch\nhelp: commit it there: prompts, skills and the setup's script are always read from the base branch\n",
+        says: "error: `nowhere.md` is named in the manifest and is not in the base branch\nhelp: commit it there: prompts, skills, tools and the setup's script are always read from the base branch\n",
+    },
+    Case {
+        name: "a server's program that is not there",
+        manifest: "version: 1\nbottles:\n  default: {}\nagents:\n  implementer: { mcp: { notes: { command: [./nowhere] } } }\n",
+        args: &["run", "--task", "x"],
+        code: 2,
+        says: "error: `nowhere` is named in the manifest and is not in the base branch\nhelp: commit it there: prompts, skills, tools and the setup's script are always read from the base branch\n",
+    },
+    Case {
+        name: "settings that are not there",
+        manifest: "version: 1\nbottles:\n  default: {}\nagents:\n  implementer: { settings: s.json }\n",
+        args: &["run", "--task", "x"],
+        code: 2,
+        says: "error: agents.implementer.settings: `s.json` is not in the base branch\nhelp: commit it there: settings are always read from the base branch\n",
     },
 ];
 

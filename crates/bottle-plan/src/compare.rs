@@ -98,6 +98,7 @@ impl Comparison {
         match (&keys[..], before, after) {
             (["triggers", "labels" | "assignees"], ..) => self.starts(path, before, after),
             (["bottles", _, "git"], ..) => self.named(path, before, after),
+            (["agents", _, "mcp"], ..) => self.servers(path, before, after),
             (_, Value::Object(_) | Value::Null, Value::Object(_) | Value::Null) => self.mappings(path, before, after),
             _ => {
                 let (before, after) = (words(before), words(after));
@@ -155,6 +156,22 @@ impl Comparison {
                 (None, None) => {}
             }
             path.pop();
+        }
+    }
+
+    /// MCP servers, by their names; one that is otherwise is one less and one more.
+    fn servers(&mut self, path: &[String], before: &Value, after: &Value) {
+        let empty = Map::new();
+        let (old, new) = (before.as_object().unwrap_or(&empty), after.as_object().unwrap_or(&empty));
+        for (one, other, direction) in [(new, old, Direction::Allows), (old, new, Direction::Forbids)] {
+            for (name, server) in one.iter().filter(|(name, server)| other.get(*name) != Some(server)) {
+                let place = server.get("url").or_else(|| server.get("command")).unwrap_or(&Value::Null);
+                let mut more = server.as_object().cloned().unwrap_or_default();
+                more.retain(|key, _| !matches!(key.as_str(), "url" | "command"));
+                let more = if more.is_empty() { String::new() } else { format!(" with {}", Value::Object(more)) };
+                let sentence = format!("the agent has the tools of the server {name}: {}{more}", words(place));
+                self.say(direction, path, sentence);
+            }
         }
     }
 
@@ -376,6 +393,14 @@ mod tests {
                 vec![
                     "Allows agents.other: there is an agent `other`".to_owned(),
                     "Changes agents.other.model: agents.other.model is x now, and was not said".to_owned(),
+                ],
+            ),
+            (
+                "implementer: {}",
+                "implementer: { mcp: { notes: { command: [node, tools/x.js], env: { A: b } } } }",
+                vec![
+                    "Allows agents.implementer.mcp: the agent has the tools of the server notes: node, tools/x.js with {\"env\":{\"A\":\"b\"}}"
+                        .to_owned(),
                 ],
             ),
         ] {

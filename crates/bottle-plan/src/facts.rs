@@ -48,6 +48,8 @@ pub struct HostFacts {
     pub lock_files: BTreeMap<String, String>,
     /// The base revision's files with schemas of answers that the manifest names.
     pub answer_schemas: BTreeMap<String, String>,
+    /// The base revision's files with settings of Claude Code's that the manifest names.
+    pub claude_settings: BTreeMap<String, String>,
     /// This machine's tools beside its system's.
     pub tools: HostTools,
 }

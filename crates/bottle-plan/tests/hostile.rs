@@ -153,6 +153,7 @@ fn rights(plan: &BottlePlan) -> Value {
         plan.images,
         plan.skills,
         plan.mcp,
+        plan.tools,
         plan.limits,
         plan.verify,
         plan.doors,

@@ -1,6 +1,6 @@
 //! What the doors decide, as types and pure functions: a request or a push and a policy in, a verdict out.
 //!
-//! Map, by policy file: [`route::RoutesPolicy`] (`routes.yaml`; `matcher`, `conditions`, `budget`),
+//! Map, by policy file: [`route::RoutesPolicy`] (`routes.yaml`; `matcher`, `conditions`, `budget`, `mcp`),
 //! [`pipelock::PipelockPolicy`] (`pipelock.yaml`; `limits`), [`gate::GatePolicy`] (`gate.yaml`),
 //! [`supervise::SupervisePolicy`] (`supervise.yaml`; `outputs`), [`bundle::Bundle`] (`bundle.yaml`). The host side writes these files,
 //! the bundle obeys them. `proxy` is the company's proxy before the outgoing doors; `prose` cleans words of strangers for prompts and posts.
@@ -15,6 +15,7 @@ pub mod conditions;
 pub mod gate;
 pub mod limits;
 pub mod matcher;
+pub mod mcp;
 pub mod outputs;
 pub mod pipelock;
 pub mod prose;

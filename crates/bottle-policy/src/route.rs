@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::budget::Budget;
+use crate::mcp::McpRules;
 
 /// The whole file, read by egress and by pipelock.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -88,6 +89,9 @@ pub struct Route {
     /// This is the model's API: its traffic is recorded, and replayed where a run says so.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub model: bool,
+    /// An MCP server is behind it, and each message is judged; set by an agent's `mcp`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mcp: Option<McpRules>,
 }
 
 impl Route {
@@ -122,6 +126,7 @@ impl Route {
             dlp: RouteDlp::default(),
             auth: None,
             model: false,
+            mcp: None,
         }
     }
 }

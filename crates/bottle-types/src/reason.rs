@@ -50,6 +50,7 @@ reasons! {
     NoRoute "no_route": "No route allows the request.",
     GitUpstream "git_upstream": "The request is git over HTTP to a declared upstream, round the gate.",
     Budget "budget": "The budget does not allow the request to the model.",
+    Mcp "mcp": "A message to an MCP server, or its answer, is not one that the manifest lets pass.",
     Hop "hop": "The request to pipelock does not come from egress.",
     RouteMismatch "route_mismatch": "egress and pipelock found different routes.",
     Limit "limit": "A limit or a rate is reached.",

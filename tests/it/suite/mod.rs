@@ -19,6 +19,7 @@ pub(crate) mod setup;
 mod signals;
 mod signing;
 mod toolchains;
+mod tools;
 
 /// Why most tests have no machine.
 const MINUTES: &str =

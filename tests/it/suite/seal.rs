@@ -4,17 +4,13 @@ use std::process::Command;
 
 use bottle_testkit::{commands, said, sh};
 
+use super::{MINUTES, tools};
 use crate::job::{Job, ended_with};
 use crate::place::{Place, here};
 
-shared!(no_way_out_works_from_a_running_guest: docker, bubblewrap, smolmachines);
-/// Every way out, tried by the agent itself with another program than the self-test.
-fn no_way_out_works_from_a_running_guest() {
-    let listener = std::net::TcpListener::bind("0.0.0.0:0").expect("a port");
-    let port = listener.local_addr().expect("an address").port();
-    let mut addresses = sh(&["hostname", "-I"]);
-    addresses.push_str(" 127.0.0.1 172.17.0.1");
-    let script = format!(
+/// A program in Python that tries every way out, among them this machine's addresses at a port.
+fn tries(addresses: &str, port: u16) -> String {
+    format!(
         r#"
 import socket, os
 def attempt(name, call):
@@ -50,7 +46,48 @@ for path in ["/var/run/docker.sock", "/run/docker.sock", "/run/containerd/contai
     attempt(path, call)
 attempt("doors directory", lambda: open("/run/bottle/x", "w"))
 "#
+    )
+}
+
+/// A listener of this machine's that anybody but a sealed guest reaches, its port, and this machine's addresses.
+fn listening() -> (std::net::TcpListener, u16, String) {
+    let listener = std::net::TcpListener::bind("0.0.0.0:0").expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let mut addresses = sh(&["hostname", "-I"]);
+    addresses.push_str(" 127.0.0.1 172.17.0.1");
+    (listener, port, addresses)
+}
+
+shared!(no_way_out_works_from_a_server_of_the_owners: docker, bubblewrap, smolmachines: MINUTES);
+/// Every way out, tried by an MCP server that Claude Code has started; and the self-test, with the server planned.
+fn no_way_out_works_from_a_server_of_the_owners() {
+    let (_listener, port, addresses) = listening();
+    let server = format!(
+        "{}\nimport contextlib, io\ndef answer():\n    out = io.StringIO()\n    with contextlib.redirect_stdout(out):\n        exec(TRIES, {{}})\n    return out.getvalue()\n\nTRIES = '''{}'''\n{}",
+        tools::HEAD,
+        tries(&addresses, port),
+        tools::serve("tries")
     );
+    let job = tools::job(
+        "      tries: { command: [python3, tools/server.py] }\n    base_files: [tools]\n",
+        &["tries"],
+        &[("tools/server.py", &server)],
+    );
+    let output = job.run();
+    ended_with(&output, 0);
+    let transcript = job.world.record_file("transcript.jsonl");
+    assert!(!transcript.contains("way open:"), "{transcript}");
+    assert!(transcript.matches("way shut:").count() >= 18, "{transcript}");
+    let junit = job.world.record_file("junit.xml");
+    assert!(junit.contains("testcase name=\"seal\""), "{junit}");
+    job.nothing_left();
+}
+
+shared!(no_way_out_works_from_a_running_guest: docker, bubblewrap, smolmachines);
+/// Every way out, tried by the agent itself with another program than the self-test.
+fn no_way_out_works_from_a_running_guest() {
+    let (listener, port, addresses) = listening();
+    let script = tries(&addresses, port);
     let job = Job::new(&commands(&[&format!("python3 - <<'END'\n{script}\nEND\n")]));
     let output = job.run();
     ended_with(&output, 1);

@@ -92,6 +92,8 @@ fn a_setup_that_tells_the_agent_what_to_do_ends_the_run() {
         "echo more >> ~/.claude-bottle-prompt.txt",
         "echo 'Do as I say' > CLAUDE.local.md",
         "echo 'Do as I say' > ../AGENTS.md",
+        "mkdir -p ~/.claude-bottle-base/tools && echo 'import os' > ~/.claude-bottle-base/tools/words.py",
+        "ln -s /tmp/mine ~/.claude-bottle-mcp.json",
         // By git itself, when the repository is put back.
         "printf '#!/bin/sh\\nmkdir -p ~/.claude; echo x > ~/.claude/CLAUDE.md\\n' > /tmp/spy; chmod +x /tmp/spy; git config core.fsmonitor /tmp/spy; echo x >> textstats.py",
     ] {

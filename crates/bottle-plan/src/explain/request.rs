@@ -127,6 +127,9 @@ impl Explainer {
             Some(other) => format!("nothing alone: without that route, {} allows it", self.rule_of_route(other)),
             None => "take that route out or narrow it: no other allows the request".to_owned(),
         });
+        if let Some(rules) = &route.mcp {
+            told.then.push(format!("each message to the server {} is judged by its `tools`", rules.server));
+        }
         told.then.push(THEN.to_owned());
         told
     }

@@ -65,6 +65,9 @@ impl Explainer {
     /// The rule from which the plan has a route.
     pub(super) fn rule_of_route(&self, route: &Route) -> RuleRef {
         let text = flow(route, "").unwrap_or_else(|| route.host.to_string());
+        if let Some(rules) = &route.mcp {
+            return self.rule(&["agents", self.plan.agent.name.as_str(), "mcp", &rules.server], text);
+        }
         let Some(bottle) = self.entry() else { return self.rule(&["bottles"], text) };
         let model = bottle.model.as_ref().and_then(|model| model.endpoint().ok());
         if model.is_some_and(|model| same(&model.route, route)) {
@@ -113,6 +116,12 @@ impl Explainer {
                     let path = index.map(|index| index.to_string());
                     rules.extend(path.map(|index| self.rule(&[&list[..], &[index.as_str()]].concat(), text)));
                 }
+            }
+        }
+        for (name, agent) in &self.manifest.agents {
+            for (server, entry) in agent.mcp.iter().filter(|(_, entry)| entry.url.is_some()) {
+                let text = entry.url.as_ref().map(ToString::to_string).unwrap_or_default();
+                rules.push(self.rule(&["agents", name.as_str(), "mcp", server.as_str()], text));
             }
         }
         rules.extend(self.written_triggers());

@@ -6,6 +6,7 @@ mod model;
 mod secrets;
 mod services;
 mod signing;
+mod tools;
 mod verify;
 
 pub(crate) use git::keyscan;
@@ -296,6 +297,24 @@ fn check_route(route: &Route, at: &At) -> Checked {
             return Err(at.key("paths").item(index).wrong(&problem).hint(hint));
         }
     }
+    if route.mcp.is_some() {
+        let hint = "name the server under an agent's `mcp`, with its `url`";
+        return Err(at.key("mcp").wrong("a route to an MCP server is made by the agent that has it").hint(hint));
+    }
+    check_credential(route, at)?;
+    // The door's own reading of it, for globs that are none and whatever else it minds.
+    let alone = RoutesPolicy { version: 1, routes: vec![route.clone()], ..RoutesPolicy::default() };
+    if let Err(error) = Matcher::new(&alone) {
+        return Err(at.wrong(&match error {
+            MatcherError::Route { reason, .. } => reason,
+            other => other.to_string(),
+        }));
+    }
+    Ok(())
+}
+
+/// Checks what a route adds to requests.
+fn check_credential(route: &Route, at: &At) -> Checked {
     if let Some(auth) = &route.auth {
         let at = at.key("auth");
         if let Injection::Header { name: header, .. } = auth.injection().map_err(|problem| at.wrong(problem))? {
@@ -309,14 +328,6 @@ fn check_route(route: &Route, at: &At) -> Checked {
         if route.scheme == Scheme::Http {
             return Err(at.wrong("a credential would go over http, readable on the way").hint("use https"));
         }
-    }
-    // The door's own reading of it, for globs that are none and whatever else it minds.
-    let alone = RoutesPolicy { version: 1, routes: vec![route.clone()], ..RoutesPolicy::default() };
-    if let Err(error) = Matcher::new(&alone) {
-        return Err(at.wrong(&match error {
-            MatcherError::Route { reason, .. } => reason,
-            other => other.to_string(),
-        }));
     }
     Ok(())
 }
@@ -361,6 +372,7 @@ fn check_agent(agent: &Agent, manifest: &Manifest, at: &At) -> Checked {
             .wrong(&format!("the model `{model}` has no price, so this limit can't be kept"))
             .hint(format!("add its price: limits: {{ prices: {{ {model}: {{ input: 3, output: 15 }} }} }}")));
     }
+    tools::check(agent, manifest, at)?;
     verify::check(agent, manifest, &at.key("verify"))?;
     if let Some((Err((keys, problem)), at)) = agent.artifacts.as_ref().map(|rules| (rules.check(), at.key("artifacts")))
     {

@@ -18,6 +18,7 @@ mod proxy;
 mod read;
 mod service;
 mod signing;
+mod tools;
 mod verify;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -60,6 +61,8 @@ pub use read::parse;
 pub(crate) use read::read;
 pub use service::Service;
 pub use signing::{SigningEntry, SshSigning};
+pub(crate) use tools::ClaudeSettings;
+pub use tools::{Hook, HookEvent, HookKind, HookMatcher, Hooks, McpServer};
 pub use verify::{Verify, VerifyCommandRules, VerifyEntry, VerifyRules};
 
 use crate::name::{Name, ServiceName};
@@ -467,6 +470,19 @@ pub struct Agent {
     /// Directories of the base branch, each a skill.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub skills: Vec<String>,
+    /// MCP servers, by the names that Claude Code has for them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(with = "BTreeMap<String, McpServer>")]
+    pub mcp: BTreeMap<Name, McpServer>,
+    /// A file of the base branch with settings of Claude Code's; with it or `hooks`, no settings of the repository count besides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settings: Option<String>,
+    /// Hooks of Claude Code's, in the form of its settings.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub hooks: Hooks,
+    /// Files and directories of the base branch that servers and hooks find by their paths; whatever a pull request changes of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub base_files: Vec<String>,
     /// The model; Claude Code's own choice where none is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
@@ -488,6 +504,21 @@ pub struct Agent {
     /// Which session of Claude Code's its runs go on with; none: each begins its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resume: Option<Resume>,
+}
+
+impl Agent {
+    /// The routes to its servers.
+    pub(crate) fn mcp_routes(&self) -> impl Iterator<Item = Route> + '_ {
+        self.mcp.iter().filter_map(|(name, server)| server.route(name))
+    }
+
+    /// Takes its tools away, for a run in which no agent is.
+    pub(crate) fn without_tools(&mut self) {
+        self.mcp.clear();
+        self.settings = None;
+        self.hooks.clear();
+        self.base_files.clear();
+    }
 }
 
 /// The session that a run goes on with.

@@ -1,7 +1,7 @@
 //! The commands that are the agent: the one that begins its session, and the one that goes on in it.
 
 use super::go_on::SessionId;
-use super::types::{BottlePlan, FileFromBase, PromptPlan, TOOLS_DIR};
+use super::types::{BottlePlan, FileFromBase, PromptPlan, TOOLS_DIR, ToolsPlan};
 use crate::manifest::Agent;
 
 /// What is left of the limits that Claude Code keeps itself; a limit that is not given is not there.
@@ -14,10 +14,11 @@ pub struct ClaudeLimits {
 }
 
 /// Claude Code reads the prompt from standard input, because a command line is no place for a long text.
-pub(super) fn first(agent: &Agent, prompt: &PromptPlan) -> Vec<String> {
+pub(super) fn first(agent: &Agent, prompt: &PromptPlan, tools: &ToolsPlan) -> Vec<String> {
     let limits = ClaudeLimits { turns: agent.limits.turns.map(u64::from), cost_usd: agent.limits.cost_usd };
     let mut argv = ["/bin/sh", "-c", "exec \"$@\" <\"$0\"", &prompt.path].map(str::to_owned).to_vec();
     argv.extend(claude(agent.model.as_deref(), limits, prompt.instructions.as_ref()));
+    argv.extend(tools.arguments());
     argv
 }
 
@@ -25,6 +26,7 @@ impl BottlePlan {
     /// The command with which the agent goes on in this session, within these limits; what it is told comes by standard input.
     pub fn go_on(&self, session: &SessionId, limits: ClaudeLimits) -> Vec<String> {
         let mut argv = claude(self.agent.model.as_deref(), limits, self.prompt.instructions.as_ref());
+        argv.extend(self.tools.arguments());
         argv.extend(["--resume".to_owned(), session.as_str().to_owned()]);
         argv
     }

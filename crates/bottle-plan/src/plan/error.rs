@@ -77,6 +77,16 @@ pub enum PlanError {
         /// Why.
         problem: String,
     },
+    /// An agent's settings are not there, or have what is not for a bottle.
+    #[error("agents.{agent}.settings: {problem}")]
+    Settings {
+        /// The agent.
+        agent: Name,
+        /// Why.
+        problem: String,
+        /// What to try.
+        hint: Option<String>,
+    },
     /// The proxy can't be used.
     #[error("{problem}")]
     Proxy {
@@ -112,6 +122,7 @@ impl PlanError {
             Self::AnswerSchema { .. } => Some(
                 "commit a JSON Schema (2020-12) there: what an answer has to be is always read from the base branch".to_owned(),
             ),
+            Self::Settings { hint, .. } => hint.clone(),
             Self::Proxy { .. } => Some(
                 "docs/guide/proxy.md says what a proxy has to be; a host of NO_PROXY, or of `proxy.no_proxy`, is reached without one"
                     .to_owned(),

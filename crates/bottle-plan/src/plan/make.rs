@@ -46,8 +46,9 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
     let model = model(bottle)?;
     let reach = |egress: &Egress, notes: &mut _| {
         let presets = Presets::of(&egress.presets, facts, backend, notes)?;
-        // The manifest's own go first: one of them may have the credential that a preset's host asks for.
-        let routes = [&egress.routes[..], &presets.routes].concat();
+        // A server's goes first: no other takes what it is about. Then the manifest's own: one of them may have the credential that a preset's host asks for.
+        let servers: Vec<Route> = agent.mcp_routes().collect();
+        let routes = [&servers[..], &egress.routes, &presets.routes].concat();
         let rules =
             DoorRules::of((bottle, model.as_ref()), routes, &agent.limits, &upstreams, sources, options, notes)?;
         Ok::<_, PlanError>((presets, rules))
@@ -72,7 +73,6 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
     }
     let rewrite = rewrite(task, git.as_ref())?;
     let image = images.guest != HOST_SYSTEM;
-    let tools = &facts.tools;
     let guest = Guest {
         bottle,
         model: model.as_ref(),
@@ -83,11 +83,11 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
         git: git.as_ref(),
         backend,
         image,
-        tools,
+        tools: &facts.tools,
     }
     .plan();
     if backend == Backend::Bubblewrap && !image {
-        notes.extend(tools.notes.iter().cloned());
+        notes.extend(facts.tools.notes.iter().cloned());
     }
     if let (Some(setup), Some(asked)) = (&mut setup, &bottle.setup) {
         setup.cache = cache_plan(asked, facts, &guest.workdir, backend, &mut notes);
@@ -101,6 +101,7 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
         super::prompt::in_a_session(task, (&agent, outputs.as_ref()), git.as_ref(), &upstreams, options.dry_run, seed)
     };
     let session = super::session::session(task, (&agent_name, &agent), (options, &guest.workdir), again, &mut notes);
+    let tools = super::tools::tools(&agent_name, &agent, facts, &guest.workdir)?;
     note_left_out(task, &prompt, &mut notes);
     note_injections(task, &mut notes);
     let gate = GatePolicy { signing, ..gate_policy(task, bottle, (&upstreams, rewrite), options) };
@@ -144,7 +145,8 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
         doors,
         skills: skills(&agent, &guest),
         mcp: mcp(bottle, backend),
-        command: super::command::first(&agent, &prompt),
+        command: super::command::first(&agent, &prompt, &tools),
+        tools,
         guest,
         policies: policies.behind(proxy).knowing(&secrets),
         secrets,
@@ -188,6 +190,7 @@ fn choose<'a>(task: &Task, manifest: &'a Manifest, options: &Options) -> Result<
         agent.verify = Verify::default();
         agent.artifacts = None;
         agent.skills.clear();
+        agent.without_tools();
     }
     if task.course.undo().is_some() {
         agent.outputs = None;
@@ -445,10 +448,10 @@ fn for_git_alone(bottle: &BottleEntry) -> BottleEntry {
     bottle
 }
 
-/// The setup, and the routes that are its alone: all but the model's.
+/// The setup, and the routes that are its alone: all but those to the model and to MCP servers.
 fn setup_plan(setup: &Setup, all: &RoutesPolicy, presets: &Presets, agents: &Presets) -> SetupPlan {
     let mut routes = all.clone();
-    routes.routes.retain(|route| !route.model);
+    routes.routes.retain(|route| !route.model && route.mcp.is_none());
     let name = |path: &str| path.trim_end_matches('/').rsplit('/').next().unwrap_or(path).to_owned();
     let script = setup
         .script

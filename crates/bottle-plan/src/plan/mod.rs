@@ -5,7 +5,7 @@
 //!
 //! Map: `types`, `make` (what is chosen, and what goes where), `upstreams` (git), `policies` (the outgoing doors),
 //! `presets` (package
-//! managers), `guest` (the agent's environment), `prompt`, `proxy`, `command` (the agent's own), `go_on` (what it is told later), `session` (of an earlier run), `secrets`, `exchange` (credentials that are asked for), `services`, `signing`, `verify`, `words` (what people wrote, for the prompt).
+//! managers), `guest` (the agent's environment), `prompt`, `proxy`, `command` (the agent's own), `go_on` (what it is told later), `session` (of an earlier run), `secrets`, `exchange` (credentials that are asked for), `services`, `signing`, `tools` (the owner's), `verify`, `words` (what people wrote, for the prompt).
 
 mod agent_files;
 mod cache;
@@ -24,6 +24,7 @@ mod secrets;
 mod services;
 mod session;
 mod signing;
+mod tools;
 mod types;
 mod upstreams;
 mod verify;
@@ -44,6 +45,7 @@ pub use make::plan;
 pub use policies::MODEL_HOST;
 pub(crate) use presets::preset_routes;
 pub use session::{MAX_SESSION_BYTES, SessionError, conversation, with_digest};
+pub(crate) use tools::{AGENTS_DIRECTORIES, WORKSPACE_VARIABLE};
 pub use types::*;
 pub(crate) use verify::VERIFY_TIMEOUT;
 pub use verify::{VerifyCommand, VerifyPlan};

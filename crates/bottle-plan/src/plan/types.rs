@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use super::exchange::TokenExchange;
 use super::verify::VerifyPlan;
 use crate::facts::ForgeKind;
-use crate::manifest::{AgentLimits, Provider, Resources, Who};
+use crate::manifest::{AgentLimits, Hooks, Provider, Resources, Who};
 use crate::name::{Name, ServiceName, Slug};
 use crate::prose::Removed;
 use crate::registry::Preset;
@@ -119,6 +119,9 @@ pub struct BottlePlan {
     pub skills: Vec<SkillPlan>,
     /// The MCP server that Claude is told about.
     pub mcp: McpPlan,
+    /// The owner's tools.
+    #[serde(default, skip_serializing_if = "ToolsPlan::is_none")]
+    pub tools: ToolsPlan,
     /// The command that is the agent.
     pub command: Vec<String>,
     /// When to stop it.
@@ -570,6 +573,60 @@ pub struct McpPlan {
 pub struct McpSettings {
     /// The file, in the agent's home.
     pub file: String,
+    /// All of it.
+    pub text: String,
+}
+
+/// The owner's tools: what of the base branch comes along, and how Claude Code knows of the rest.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ToolsPlan {
+    /// The directory in which servers and hooks start, with the base branch's files; none where there is neither.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub directory: Option<String>,
+    /// Files and directories of the base branch in it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub base_files: Vec<FileFromBase>,
+    /// The servers, each with its command or address as the manifest has it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub servers: BTreeMap<Name, Vec<String>>,
+    /// The file with the servers that Claude Code is started with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mcp: Option<ConfigFile>,
+    /// The manifest's hooks.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub hooks: Hooks,
+    /// The base branch's file with settings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settings_from: Option<String>,
+    /// The file with settings and hooks that Claude Code is started with; with one, it reads no settings of the repository.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settings: Option<ConfigFile>,
+}
+
+impl ToolsPlan {
+    /// Tells whether there are none.
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// The files that the guest gets.
+    pub fn files(&self) -> impl Iterator<Item = &ConfigFile> {
+        self.mcp.iter().chain(&self.settings)
+    }
+
+    /// What Claude Code is told by.
+    pub(super) fn arguments(&self) -> Vec<String> {
+        let options = [("--mcp-config", &self.mcp), ("--settings", &self.settings)];
+        let given = options.into_iter().filter_map(|(option, file)| Some((option, file.as_ref()?)));
+        given.flat_map(|(option, file)| [option.to_owned(), file.path.clone()]).collect()
+    }
+}
+
+/// A file of the guest, with its text.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ConfigFile {
+    /// Its path.
+    pub path: String,
     /// All of it.
     pub text: String,
 }

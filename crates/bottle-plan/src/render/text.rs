@@ -31,6 +31,7 @@ pub fn text(plan: &BottlePlan) -> String {
     if let Some(instructions) = &plan.prompt.instructions {
         out.more(&format!("instructions {}", instructions.from));
     }
+    tools(&mut out, plan);
     model_place(&mut out, plan);
     outputs(&mut out, plan);
     bottle(&mut out, plan);
@@ -113,6 +114,23 @@ fn task(out: &mut Page, plan: &BottlePlan) {
     }
     if plan.task.thread().is_some() && !plan.task.instruction.is_empty() {
         out.more(plan.task.instruction.lines().next().unwrap_or_default());
+    }
+}
+
+/// The owner's tools, and whose files they run.
+fn tools(out: &mut Page, plan: &BottlePlan) {
+    let tools = &plan.tools;
+    for (index, (name, command)) in tools.servers.iter().enumerate() {
+        out.item(index, "mcp", &format!("{name}: {}", command.join(" ")));
+    }
+    let mut what: Vec<String> = tools.settings_from.iter().map(|path| format!("settings {path}")).collect();
+    for (event, matchers) in &tools.hooks {
+        let commands = matchers.iter().flat_map(|matcher| &matcher.hooks).map(|hook| hook.command.as_str());
+        what.extend(commands.map(|command| format!("hook at {event:?}: {command}")));
+    }
+    what.extend(tools.base_files.iter().map(|file| format!("the base branch's {}", file.from)));
+    for (index, what) in what.iter().enumerate() {
+        out.item(index, "tools", what);
     }
 }
 
@@ -252,6 +270,9 @@ fn line_of(route: &Route) -> String {
     }
     if route.model {
         line.push_str("  (the model)");
+    }
+    if let Some(rules) = &route.mcp {
+        let _ = write!(line, "  (MCP server {}: {})", rules.server, rules.tools.allow.join(", "));
     }
     line
 }

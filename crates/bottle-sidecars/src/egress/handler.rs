@@ -10,6 +10,7 @@ use hyper::body::Incoming;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::client::PipelockClient;
+use super::mcp::{McpCall, McpServers};
 use super::model::Model;
 use super::policy::RoutePolicy;
 use crate::common::Dirs;
@@ -23,12 +24,14 @@ use crate::proxy::target::{self, RequestTarget};
 pub(super) struct EgressHandler {
     policy: RwLock<Arc<RoutePolicy>>,
     model: Model,
+    mcp: McpServers,
     client: PipelockClient,
 }
 
 impl EgressHandler {
     pub(super) fn new(policy: RoutePolicy, model: Model, dirs: &Dirs) -> Self {
-        Self { policy: RwLock::new(Arc::new(policy)), model, client: PipelockClient::new(dirs) }
+        let (mcp, client) = (McpServers::default(), PipelockClient::new(dirs));
+        Self { policy: RwLock::new(Arc::new(policy)), model, mcp, client }
     }
 
     /// From now on requests are judged by this policy; those under way finish under theirs.
@@ -77,6 +80,10 @@ impl Handler for EgressHandler {
             return self.client.websocket(&policy, &target, route, request, log).await;
         }
         let request = request.map(|body| CountedBody::new(body, &log));
+        if let Some(judge) = &policy.mcp[route] {
+            let call = McpCall { pipelock: &self.client, policy: &policy, target: &target, route, judge };
+            return self.mcp.answer(call, request, log).await;
+        }
         if policy.routes.routes[route].model {
             return self.model.answer(&self.client, &policy, &target, route, request, log).await;
         }

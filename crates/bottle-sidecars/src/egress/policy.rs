@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use bottle_policy::matcher::Matcher;
+use bottle_policy::mcp::McpJudge;
 use bottle_policy::route::RoutesPolicy;
 use bottle_wire::proposal::sha256;
 
@@ -12,6 +13,8 @@ use crate::common::{self, Error};
 pub(super) struct RoutePolicy {
     pub(super) routes: RoutesPolicy,
     pub(super) matcher: Matcher,
+    /// For each route, what judges its messages, where an MCP server is behind it.
+    pub(super) mcp: Vec<Option<McpJudge>>,
     /// The file's SHA-256, by which pipelock knows it again.
     pub(super) hash: String,
 }
@@ -20,8 +23,10 @@ impl RoutePolicy {
     /// Takes the text of `routes.yaml`.
     pub(super) fn new(path: &Path, text: &str) -> Result<Self, Error> {
         let routes: RoutesPolicy = common::parse_policy(path, text)?;
-        let matcher = Matcher::new(&routes)
-            .map_err(|error| Error::Policy { path: path.to_owned(), reason: error.to_string() })?;
-        Ok(Self { routes, matcher, hash: sha256(text) })
+        let invalid = |reason: String| Error::Policy { path: path.to_owned(), reason };
+        let matcher = Matcher::new(&routes).map_err(|error| invalid(error.to_string()))?;
+        let judges = routes.routes.iter().map(|route| route.mcp.as_ref().map(McpJudge::new).transpose());
+        let mcp = judges.collect::<Result<_, _>>().map_err(|reason| invalid(format!("`mcp`: {reason}")))?;
+        Ok(Self { routes, matcher, mcp, hash: sha256(text) })
     }
 }

@@ -17,6 +17,7 @@ mod heard;
 #[path = "../../../bottle-scan/tests/escape/make.rs"]
 mod make;
 mod many;
+mod mcp;
 mod messages;
 mod model;
 mod odd;

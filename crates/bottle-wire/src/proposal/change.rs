@@ -194,6 +194,14 @@ fn route(texts: &Texts, request: &Request) -> Result<Change, ChangeError> {
         if let Some(model) = model {
             return impossible(format!("{} is the model's, and its routes stay as they are", model.host));
         }
+        // What is said to an MCP server is judged on its own route; a second one would be by a path or a method that nobody judges.
+        let judged = policy
+            .routes
+            .iter()
+            .find(|route| route.mcp.is_some() && (route.host.covers(host) || host.covers(&route.host)));
+        if let Some(judged) = judged {
+            return impossible(format!("{} is an MCP server's, and its route stays as it is", judged.host));
+        }
         if let Some(passed) = policy.passthrough.iter().find(|own| own.covers(host) || host.covers(own)) {
             return impossible(format!("the TLS of {passed} is passed through, so no rule about it could be kept"));
         }
