@@ -122,9 +122,10 @@ async fn judge(case: &Case) {
         start,
         branch: case.branch.clone(),
         goes_on: case.goes_on,
+        commit_hook: None,
         gitconfig: String::new(),
     };
-    let argv = git::command(&plan, &plan.gate_url);
+    let argv = git::command(&plan, &plan.gate_url, None);
     let ended = run(&guest, &argv.iter().map(String::as_str).collect::<Vec<_>>()).await;
     if let Some(refused) = &case.refused {
         assert_eq!(ended.code, 7, "{name}: {}", ended.complaint());
@@ -137,7 +138,7 @@ async fn judge(case: &Case) {
     assert_eq!(starts.len(), if case.brought { 2 } else { 1 }, "{name}: {printed}");
 
     sh(&guest, &case.agent).await;
-    let saving = saving(&case.branch, &[]);
+    let saving = saving(&case.branch, "Work that was left uncommitted", &[]);
     let ended = run(&guest, &saving.iter().map(String::as_str).collect::<Vec<_>>()).await;
     match &case.saved {
         Some(lost) => {
