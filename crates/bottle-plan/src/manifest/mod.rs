@@ -43,6 +43,7 @@ use serde::{Deserialize, Serialize};
 
 pub use cache::{AUTO, Cache};
 pub(crate) use check::keyscan;
+pub use commits::{CommitTrailer, CommitsEntry, RunIdentity};
 pub(crate) use credential::at_home;
 pub use credential::{CredentialEntry, Credentials};
 pub(crate) use edit::{Addition, add, flow};
@@ -59,7 +60,6 @@ pub use proxy::ProxyEntry;
 pub use read::parse;
 pub(crate) use read::read;
 pub use service::Service;
-pub use commits::{CommitTrailer, CommitsEntry, RunIdentity};
 pub use signing::{SigningEntry, SshSigning};
 pub use verify::{Verify, VerifyCommandRules, VerifyEntry, VerifyRules};
 

@@ -41,7 +41,8 @@ pub(super) fn identity(
     let asker = match (&task.asked_by, wants_asker) {
         (Some(actor), true) => Some(asker(actor, task, facts)?),
         (None, true) => {
-            notes.push("trailers: nobody at a forge asked for this run, so none of them is `Co-authored-by`".to_owned());
+            notes
+                .push("trailers: nobody at a forge asked for this run, so none of them is `Co-authored-by`".to_owned());
             None
         }
         (_, false) => None,
@@ -55,7 +56,9 @@ fn asker(actor: &Actor, task: &Task, facts: &HostFacts) -> Result<GitIdentity, P
     let address = match (&facts.ci, &task.repository) {
         (Some(ci), _) => format!("{}/x", ci.server_url.trim_end_matches('/')),
         (None, Some(repository)) => repository.clone_url.clone(),
-        (None, None) => return Err(PlanError::Facts("the event names no repository, so its forge is not known".to_owned())),
+        (None, None) => {
+            return Err(PlanError::Facts("the event names no repository, so its forge is not known".to_owned()));
+        }
     };
     let host = UpstreamUrl::parse(&address).map_err(|error| PlanError::Facts(error.to_string()))?.host.to_string();
     let is_github = facts.ci.as_ref().map_or(host == "github.com", |ci| ci.forge == ForgeKind::Github);
@@ -70,19 +73,4 @@ fn asker(actor: &Actor, task: &Task, facts: &HostFacts) -> Result<GitIdentity, P
         return Err(PlanError::Facts(format!("the login of account {id} can't stand in a `Co-authored-by` trailer")));
     }
     Ok(asker)
-}
-
-/// The hook `prepare-commit-msg` of the guest's clone, which adds the trailers that the gate asks for; none: there are none. What names
-/// another run is replaced, as in a commit that is rebased.
-pub(super) fn hook(rules: &CommitRules) -> Option<String> {
-    let trailers = rules.trailers();
-    if trailers.is_empty() {
-        return None;
-    }
-    let mut command = "exec git interpret-trailers --in-place --no-divider".to_owned();
-    for (key, value) in trailers {
-        let again = if key == "Run" { "replace" } else { "addIfDifferent" };
-        command.push_str(&format!(" --if-exists {again} --trailer '{key}: {value}'"));
-    }
-    Some(format!("#!/bin/sh\n# By claude-bottle: push.commits.trailers of the manifest.\n{command} -- \"$1\"\n"))
 }

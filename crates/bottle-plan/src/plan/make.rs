@@ -95,9 +95,24 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
     let outputs = super::outputs::policy(task, (&agent_name, &agent), bottle, &upstreams, facts, &mut notes)?;
     let verify = VerifyPlan::new(&agent.verify, task, &guest.workdir, &mut notes);
     let commands = (&agent, setup.as_ref(), services.as_slice(), outputs.as_ref());
-    let prompt = super::prompt::prompt(task, commands, &guest, (git.as_ref(), signing.as_ref()), &upstreams, options.dry_run, seed);
+    let prompt = super::prompt::prompt(
+        task,
+        commands,
+        &guest,
+        (git.as_ref(), signing.as_ref()),
+        &upstreams,
+        options.dry_run,
+        seed,
+    );
     let again = || {
-        super::prompt::in_a_session(task, (&agent, outputs.as_ref()), (git.as_ref(), signing.as_ref()), &upstreams, options.dry_run, seed)
+        super::prompt::in_a_session(
+            task,
+            (&agent, outputs.as_ref()),
+            (git.as_ref(), signing.as_ref()),
+            &upstreams,
+            options.dry_run,
+            seed,
+        )
     };
     let session = super::session::session(task, (&agent_name, &agent), (options, &guest.workdir), again, &mut notes);
     note_left_out(task, &prompt, &mut notes);

@@ -103,12 +103,7 @@ fn service(text: &mut Text, service: &ServicePlan) {
     text.line(&format!("- A service for this work listens at {}{}.", at.join(", "), passwords.concat()));
 }
 
-fn repository(
-    text: &mut Text,
-    (git, signing): (&GitPlan, Option<&SigningPolicy>),
-    upstreams: &Upstreams,
-    task: &Task,
-) {
+fn repository(text: &mut Text, (git, signing): (&GitPlan, Option<&SigningPolicy>), upstreams: &Upstreams, task: &Task) {
     text.line("# The repository");
     text.line(&format!("- It is in {}, on the branch `{}`.", git.directory, git.branch));
     if let Some(start) = &git.start {
@@ -138,7 +133,9 @@ fn repository(
     if let Some(signing) = signing {
         text.line("- The gate signs each commit as git makes it; the key is not here, and there is nothing to set up.");
         let others = if signing.any_author { "" } else { ", with this run's identity as author" };
-        text.line(&format!("  It signs commits of this run alone{others}, on what upstream has or it has signed before."));
+        text.line(&format!(
+            "  It signs commits of this run alone{others}, on what upstream has or it has signed before."
+        ));
     }
     let rules = upstreams.main().map(|main| main.push.commits.lines()).unwrap_or_default();
     if !rules.is_empty() {

@@ -18,7 +18,7 @@ use super::types::{Bring, GitPlan, Options, ROOT, SecretPlan, SecretSource};
 use crate::facts::{Ci, ForgeKind, HostFacts};
 use crate::manifest::{BottleEntry, GitEntry, Manifest, Push, RunIdentity, at_home, keyscan, plain_http_warning};
 use crate::name::words;
-use crate::render::{render_gitconfig, signing_settings};
+use crate::render::{commit_hook, render_gitconfig, signing_settings};
 use crate::task::{PullRequest, Source, Task, Work, branch_stem};
 
 /// A branch that is longer reads badly everywhere.
@@ -259,7 +259,7 @@ impl Upstreams {
                 },
             },
             goes_on: goes_on || undo.is_some(),
-            commit_hook: super::commits::hook(&main.push.commits),
+            commit_hook: commit_hook(&main.push.commits),
             gitconfig: render_gitconfig(
                 &host,
                 &all,

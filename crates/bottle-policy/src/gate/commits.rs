@@ -70,14 +70,18 @@ impl CommitRules {
         match self.message.as_deref() {
             None => {}
             Some(CONVENTIONAL) => {
-                lines.push(("message", "the first line is `type(scope): description` (Conventional Commits)".to_owned()));
+                lines.push((
+                    "message",
+                    "the first line is `type(scope): description` (Conventional Commits)".to_owned(),
+                ));
             }
             Some(pattern) => lines.push(("message", format!("all of the first line matches `{pattern}`"))),
         }
         if self.sign_off {
             lines.push(("sign_off", "the committer signs off: `git commit --signoff`".to_owned()));
         }
-        let needed = self.trailers().into_iter().map(|(key, value)| ("trailers", format!("a trailer `{key}: {value}`")));
+        let needed =
+            self.trailers().into_iter().map(|(key, value)| ("trailers", format!("a trailer `{key}: {value}`")));
         lines.extend(needed);
         lines
     }
@@ -148,7 +152,9 @@ impl<'a> CommitJudge<'a> {
         if tagger.is_some_and(|tagger| self.may_write(tagger)) {
             return None;
         }
-        Some(format!("tag {id} has no tagger who is {who} (`push.commits.authors`): make it again with `git tag -f -a`"))
+        Some(format!(
+            "tag {id} has no tagger who is {who} (`push.commits.authors`): make it again with `git tag -f -a`"
+        ))
     }
 
     fn people(&self, commit: &Commit<'_>, wrong: &mut Broken<'_>) {
@@ -178,7 +184,10 @@ impl<'a> CommitJudge<'a> {
         let amend = "git commit --amend -m '…'";
         if !pattern.is_match(first) || first.contains(char::is_control) {
             let what = match asked.as_str() {
-                CONVENTIONAL => "has a first line that is not `type(scope): description`, such as `fix: read sizes in KiB`".to_owned(),
+                CONVENTIONAL => {
+                    "has a first line that is not `type(scope): description`, such as `fix: read sizes in KiB`"
+                        .to_owned()
+                }
                 pattern => format!("has a first line that does not match `{pattern}`"),
             };
             wrong.by("message", &what, amend);

@@ -75,7 +75,6 @@ impl GitIdentity {
         }
         Ok(())
     }
-
 }
 
 /// As a header of a commit has it, without the date.

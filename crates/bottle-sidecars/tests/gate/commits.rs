@@ -56,7 +56,10 @@ fn a_push_is_refused_for_each_rule_that_a_commit_of_the_run_breaks() {
     world.ok(&clone, "chmod 755 .git/hooks/prepare-commit-msg");
     for (number, case) in cases.case.iter().enumerate() {
         let Case { name, script, also, said: expected } = case;
-        world.ok(&clone, "git checkout -q -f -B w origin/main; git clean -qfd; git branch -q -D side 2>/dev/null || true");
+        world.ok(
+            &clone,
+            "git checkout -q -f -B w origin/main; git clean -qfd; git branch -q -D side 2>/dev/null || true",
+        );
         world.ok(&clone, &format!("set -e\n{script}"));
         let branch = format!("refs/heads/bottle/{number}");
         let push = format!("git push origin HEAD:{branch} {}", also.as_deref().unwrap_or_default());

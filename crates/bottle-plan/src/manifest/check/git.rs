@@ -11,8 +11,8 @@ use bottle_policy::gate::{GateError, Transport, UpstreamUrl};
 use bottle_types::host::HostName;
 
 use super::{At, Checked};
-use crate::manifest::plain_http::open_authority;
 use crate::manifest::commits::odd_author;
+use crate::manifest::plain_http::open_authority;
 use crate::manifest::{CommitsEntry, GitEntry, Manifest, Push, RunIdentity};
 
 /// Checks every entry, and all of them together.
@@ -154,7 +154,8 @@ fn check_commits(commits: &CommitsEntry, rules: &CommitRules, at: &At) -> Checke
         let problem = format!("`{}` is neither `run` nor an e-mail address or a glob of them", commits.authors[index]);
         return Err(at.key("authors").item(index).wrong(&problem).hint("`run` stands for this run's own identity"));
     }
-    if let Some(index) = (1..commits.trailers.len()).find(|at| commits.trailers[..*at].contains(&commits.trailers[*at])) {
+    if let Some(index) = (1..commits.trailers.len()).find(|at| commits.trailers[..*at].contains(&commits.trailers[*at]))
+    {
         return Err(at.key("trailers").item(index).wrong("this trailer stands here twice").hint("remove one"));
     }
     match CommitJudge::new(rules) {

@@ -99,7 +99,10 @@ fn what_is_wrong_is_said_with_the_line_and_the_command() {
     );
     let commit = filled(GOOD).replace("fix: x", "words");
     let said = judge.commit(ID, commit.as_bytes());
-    assert!(said[0].why.ends_with("`GIT_SEQUENCE_EDITOR=\"sed -i '1s/pick/edit/'\" git rebase -i 0123456789ab^`"), "{said:?}");
+    assert!(
+        said[0].why.ends_with("`GIT_SEQUENCE_EDITOR=\"sed -i '1s/pick/edit/'\" git rebase -i 0123456789ab^`"),
+        "{said:?}"
+    );
 }
 
 #[test]
@@ -133,11 +136,13 @@ fn a_tags_tagger_is_judged_as_an_author() {
 fn a_pattern_is_for_all_of_the_first_line_and_bounded() {
     let judge = |pattern: &str, first: &str| {
         let rules = CommitRules { message: Some(pattern.to_owned()), ..CommitRules::default() };
-        let said = CommitJudge::new(&rules).expect("a pattern").commit(ID, filled(GOOD).replace("fix: x", first).as_bytes());
+        let said =
+            CommitJudge::new(&rules).expect("a pattern").commit(ID, filled(GOOD).replace("fix: x", first).as_bytes());
         said.is_empty()
     };
     assert!(judge(r"[A-Z]+-\d+ .+", "APP-12 read sizes") && judge("a|b", "b") && judge("fix: x", "fix: x"));
-    for (pattern, first) in [(r"[A-Z]+-\d+ .+", "see APP-12 read sizes"), ("a|b", "bc"), ("(?m)a$", "b"), ("a", "a\r")] {
+    for (pattern, first) in [(r"[A-Z]+-\d+ .+", "see APP-12 read sizes"), ("a|b", "bc"), ("(?m)a$", "b"), ("a", "a\r")]
+    {
         assert!(!judge(pattern, first), "{pattern} {first:?}");
     }
     for pattern in ["", "(", "a)(b", r"(?:\w{100}){500}", &"a".repeat(MAX_PATTERN_BYTES + 1)] {
