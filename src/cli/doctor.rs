@@ -1,8 +1,12 @@
 //! `bottle-runner doctor`: what this machine can do, backend by backend, and what the repository here lacks at its forge.
 
+use std::path::Path;
+
 use bottle_types::backend::Backend;
 use serde_json::{Value, json};
 
+use super::policy::manifest_text;
+use super::rules::read_manifest;
 use super::{Context, print, repository};
 use crate::backend::{self, BackendChoice};
 use crate::exit::{Code, Failure};
@@ -57,7 +61,28 @@ async fn for_every_backend(context: &Context) -> Survey {
     if let Some(root) = context.environment.state_root() {
         every.there(format!("run records go to {}", root.display()));
     }
+    if signs(Path::new(".")) {
+        signing_program(&mut every).await;
+    }
     every
+}
+
+/// Whether the manifest in this directory has commits signed. One that is wrong is looked at with the repository.
+fn signs(dir: &Path) -> bool {
+    let manifest = manifest_text(None, dir).and_then(|(name, text)| read_manifest(&name, &text));
+    manifest.is_ok_and(|manifest| manifest.bottles.values().any(|bottle| bottle.signing.is_some()))
+}
+
+/// Looks for the program with which the gate signs where it runs on this machine itself. A machine that has none may be fine with Docker.
+async fn signing_program(every: &mut Survey) {
+    // With an option that it does not have it prints its usage; without any it would make a key.
+    match Program::new(["ssh-keygen", "-?"]).run().await {
+        Ok(_) => every.there("ssh-keygen, with which the gate signs (`signing` of a bottle)"),
+        Err(_) => every.unknown(
+            "ssh-keygen, with which the gate signs (`signing` of a bottle): bubblewrap and smolmachines take this machine's, and it has none; \
+             install openssh-client. The image of the doors has its own",
+        ),
+    }
 }
 
 impl Examination {

@@ -31,6 +31,12 @@ pub(crate) struct ExplainArgs {
     /// A path that the pushed commits touch; may be given several times.
     #[arg(long, value_name = "PATH", requires = "push")]
     path: Vec<String>,
+    /// The message of a new commit.
+    #[arg(long, value_name = "TEXT", requires = "push")]
+    message: Option<String>,
+    /// Its author and committer; default: the run's own identity.
+    #[arg(long, value_name = "NAME <ADDRESS>", requires = "push")]
+    author: Option<String>,
     /// The repository's name at the gate; default: the one that the agent works in.
     #[arg(long, value_name = "NAME", requires = "push")]
     repo: Option<String>,
@@ -54,7 +60,8 @@ pub(super) async fn main(args: &ExplainArgs, context: &Context) -> Result<Code, 
         explainer.request(&request(args, url)?)
     } else if let Some(refspec) = &args.push {
         let repo = args.repo.as_deref().map(RepoName::parse).transpose().map_err(Failure::input)?;
-        let asked = PushAsked { repo, paths: args.path.clone(), ..PushAsked::new(refspec) };
+        let (paths, message, author) = (args.path.clone(), args.message.clone(), args.author.clone());
+        let asked = PushAsked { repo, paths, message, author, ..PushAsked::new(refspec) };
         explainer.push(&asked).map_err(Failure::input)?
     } else {
         let path = args.event.as_deref().ok_or_else(|| Failure::input("nothing is asked about"))?;

@@ -38,6 +38,14 @@ if [ -n "$5" ] && [ "$3" != true ] && ! git rev-parse --verify --quiet "refs/rem
   refuse "upstream has no branch called $5, from which the work starts and to which it would be proposed"
 fi"#;
 
+/// Adds the hook `$7` to this clone, if it has none of its own; the repository's own hooks stay.
+const HOOK: &str = r#"hook=$(git rev-parse --absolute-git-dir)/hooks/prepare-commit-msg
+if [ -n "$7" ] && [ ! -e "$hook" ]; then
+  mkdir -p "${hook%/*}"
+  printf '%s' "$7" > "$hook"
+  chmod 755 "$hook"
+fi"#;
+
 /// Upstream's own branch if it is there already, else a new one from `$2`.
 const BRANCH: &str = r#"if git rev-parse --verify --quiet "refs/remotes/origin/$1" >/dev/null; then base="origin/$1"; else base="$2"; fi
 git checkout --quiet --no-track -B "$1" "$base""#;
@@ -51,7 +59,7 @@ if [ "$3" = true ] && [ "$there" != "$2" ]; then
   refuse "the pull request's branch has moved from $2 to ${there:-nowhere} since this was asked for; ask again"
 fi
 git checkout --quiet --no-track -B "$1" "${there:-$2}"
-git merge-base --is-ancestor "$2" HEAD || git merge --quiet --no-edit "$2" >&2 ||
+git merge-base --is-ancestor "$2" HEAD || git merge --quiet --no-edit ${6:+-m "$6"} "$2" >&2 ||
   refuse "the branch $1 of an earlier run does not go together with the pull request as it is now; remove it, and ask again""#;
 
 /// Clones through the gate, or readies the checkout that was brought, and checks out the run's branch: upstream's own
@@ -71,7 +79,7 @@ pub(super) async fn provision(bottle: &dyn Bottle, plan: &BottlePlan) -> Result<
             "check the upstream's address, key and reachability in claude-bottle.yml; compose.log in the run record says more",
         )
     };
-    let command = Exec::guest(command(git, &origin(plan, git))).in_dir(&plan.guest.workdir);
+    let command = Exec::guest(command(git, &origin(plan, git), merge_message(plan, git))).in_dir(&plan.guest.workdir);
     let done = finish(bottle, command, CLONE_TIMEOUT).await.map_err(|error| failed(&error))?;
     let said = done.text().trim().to_owned();
     match done.code {
@@ -104,9 +112,16 @@ pub(crate) fn origin(plan: &BottlePlan, git: &GitPlan) -> String {
     found.map_or_else(|| git.gate_url.clone(), |upstream| own_url(&upstream.url))
 }
 
+/// The message of a merge that brings an earlier run's branch and the pull request together, where commits are judged.
+fn merge_message(plan: &BottlePlan, git: &GitPlan) -> Option<String> {
+    let start = git.start.as_ref()?;
+    let subject = format!("Merge commit {} into {}", start.short(), git.branch);
+    Some(plan.commit_rules()?.own_message(&subject, &plan.committer()))
+}
+
 /// What is run in the guest, whose remote has this address: it prints the commits that are there at the start, a line each, and
 /// then the last one in words.
-pub(crate) fn command(git: &GitPlan, origin: &str) -> Vec<String> {
+pub(crate) fn command(git: &GitPlan, origin: &str, merge_message: Option<String>) -> Vec<String> {
     let bring = match &git.bring {
         Bring::Clone => CLONING,
         Bring::Checkout(_) => READYING,
@@ -116,11 +131,12 @@ pub(crate) fn command(git: &GitPlan, origin: &str) -> Vec<String> {
         (None, Some(base), Bring::Clone) => (BRANCH, format!("origin/{base}")),
         _ => (BRANCH, "HEAD".to_owned()),
     };
-    let script = format!("set -e\n{REFUSE}\n{bring}\n{PUSHABLE}\n{branch}\ngit log -1 --format='%H%n%h %s'");
+    let script = format!("set -e\n{REFUSE}\n{bring}\n{HOOK}\n{PUSHABLE}\n{branch}\ngit log -1 --format='%H%n%h %s'");
     let goes_on = if git.goes_on { "true" } else { "false" };
     // A checkout that is brought starts where it is, on a branch that upstream need not have.
     let base = git.base.as_deref().filter(|_| git.bring == Bring::Clone).unwrap_or_default();
-    ["sh", "-c", &script, "sh", &git.branch, &from, goes_on, origin, base].map(str::to_owned).to_vec()
+    let (message, hook) = (merge_message.unwrap_or_default(), git.commit_hook.as_deref().unwrap_or_default());
+    ["sh", "-c", &script, "sh", &git.branch, &from, goes_on, origin, base, &message, hook].map(str::to_owned).to_vec()
 }
 
 /// The commits that it printed, and the words.

@@ -18,14 +18,15 @@ const BUNDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// A large tree on a slow disk.
 const SAVE_TIMEOUT: Duration = Duration::from_secs(1800);
 
-/// Commits everything that is not committed, on the branch `$1`. Nothing of the agent's runs any more, so a lock that is left is nobody's;
+/// Commits everything that is not committed, on the branch `$1`, with the message `$2`. Nothing of the agent's runs any more, so a lock that is left is nobody's;
 /// and the agent's own hooks and keys have no say: the rest of the arguments are our settings for git, under which the gate signs. Where it
 /// does not, the work is saved without. What can't be read does not keep the rest from being saved.
 const SAVING: &str = r#"set -e
 dir=$(git rev-parse --git-common-dir)
 rm -f "$dir"/*.lock "$(git rev-parse --git-path index.lock)" "$(git rev-parse --git-path HEAD.lock)" "$dir/refs/heads/$1.lock"
-shift
-commit() { git -c core.hooksPath=/dev/null -c commit.gpgSign=false "$@" commit --quiet --no-verify -m "Work that was left uncommitted" >&2; }
+message=$2
+shift 2
+commit() { git -c core.hooksPath=/dev/null -c commit.gpgSign=false "$@" commit --quiet --no-verify -m "$message" >&2; }
 changed=$(git status --porcelain)
 [ -n "$changed" ] || exit 0
 complete=true
@@ -34,18 +35,26 @@ git diff --cached --quiet || commit "$@" || commit
 echo saved
 [ "$complete" = true ] || exit 8"#;
 
+/// The subject of that commit.
+const LEFT: &str = "Work that was left uncommitted";
+
 /// What is run in the guest to save the work.
-pub(super) fn saving(branch: &str, settings: &[(&str, String)]) -> Vec<String> {
+pub(super) fn saving(branch: &str, message: &str, settings: &[(&str, String)]) -> Vec<String> {
     let options = settings.iter().flat_map(|(name, value)| ["-c".to_owned(), format!("{name}={value}")]);
-    ["sh", "-c", SAVING, "sh", branch].map(str::to_owned).into_iter().chain(options).collect()
+    ["sh", "-c", SAVING, "sh", branch, message].map(str::to_owned).into_iter().chain(options).collect()
 }
 
 /// Commits what the agent left uncommitted: the bottle goes, the work must not. What could not be saved is the failure that is returned.
 pub(super) async fn save(bottle: &dyn Bottle, plan: &BottlePlan, events: &Events) -> Result<Option<String>, Failure> {
     let Some(git) = &plan.git else { return Ok(None) };
     let signing = plan.policies.gate.signing.as_ref();
-    let settings = signing.map(|policy| signing_settings(plan.backend, policy)).unwrap_or_default();
-    let exec = Exec::guest(saving(&git.branch, &settings)).in_dir(&plan.guest.workdir);
+    let mut settings = signing.map(|policy| signing_settings(plan.backend, policy)).unwrap_or_default();
+    let (rules, committer) = (plan.commit_rules(), plan.committer());
+    if rules.is_some() {
+        settings.extend([("user.name", committer.name.clone()), ("user.email", committer.email.clone())]);
+    }
+    let message = rules.map_or_else(|| LEFT.to_owned(), |rules| rules.own_message(LEFT, &committer));
+    let exec = Exec::guest(saving(&git.branch, &message, &settings)).in_dir(&plan.guest.workdir);
     let done = finish(bottle, exec, SAVE_TIMEOUT).await.map_err(Failure::machine)?;
     if !done.stdout.is_empty() {
         events.warn("the agent left work uncommitted; it was committed as it stood");

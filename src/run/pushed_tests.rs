@@ -3,8 +3,11 @@
 use std::path::Path;
 
 use bottle_plan::plan::{Bring, GitPlan};
+use bottle_plan::render::commit_hook;
 use bottle_plan::task::Course;
 use bottle_policy::gate::RepoName;
+use bottle_policy::gate::commits::{CommitJudge, CommitRules};
+use bottle_policy::gate::signing::GitIdentity;
 use bottle_types::git::ObjectId;
 use serde::Deserialize;
 
@@ -122,9 +125,10 @@ async fn judge(case: &Case) {
         start,
         branch: case.branch.clone(),
         goes_on: case.goes_on,
+        commit_hook: None,
         gitconfig: String::new(),
     };
-    let argv = git::command(&plan, &plan.gate_url);
+    let argv = git::command(&plan, &plan.gate_url, None);
     let ended = run(&guest, &argv.iter().map(String::as_str).collect::<Vec<_>>()).await;
     if let Some(refused) = &case.refused {
         assert_eq!(ended.code, 7, "{name}: {}", ended.complaint());
@@ -137,7 +141,7 @@ async fn judge(case: &Case) {
     assert_eq!(starts.len(), if case.brought { 2 } else { 1 }, "{name}: {printed}");
 
     sh(&guest, &case.agent).await;
-    let saving = saving(&case.branch, &[]);
+    let saving = saving(&case.branch, "Work that was left uncommitted", &[]);
     let ended = run(&guest, &saving.iter().map(String::as_str).collect::<Vec<_>>()).await;
     match &case.saved {
         Some(lost) => {
@@ -178,4 +182,71 @@ async fn only_what_the_agent_has_made_is_pushed() {
     for case in &cases.case {
         judge(case).await;
     }
+}
+
+/// The commits of a run that its rules judge, each with what is wrong with it.
+async fn broken(guest: &Path, rules: &CommitRules) -> Vec<String> {
+    let judge = CommitJudge::new(rules).expect("rules");
+    let mut wrong = vec![];
+    for id in sh(guest, "git rev-list HEAD --not --remotes").await.lines() {
+        let raw = run(guest, &["git", "cat-file", "commit", id]).await.stdout;
+        wrong.extend(judge.commit(id, &raw).into_iter().map(|broken| broken.why));
+    }
+    wrong
+}
+
+#[tokio::test]
+async fn the_guests_own_git_and_the_runner_write_what_the_rules_ask_for() {
+    let own = GitIdentity { name: "Sample".to_owned(), email: "sample@bottle.test".to_owned() };
+    let rules = CommitRules {
+        own: Some(own.clone()),
+        message: Some("conventional".to_owned()),
+        sign_off: true,
+        co_authored_by: Some(GitIdentity {
+            name: "ada".to_owned(),
+            email: "1+ada@users.noreply.github.com".to_owned(),
+        }),
+        run: Some("issue-7-words-76c0d90e".to_owned()),
+        ..CommitRules::default()
+    };
+    let dir = tempfile::tempdir().expect("a directory");
+    sh(dir.path(), UPSTREAM).await;
+    let (upstream, guest) = (dir.path().join("upstream.git"), dir.path().join("guest"));
+    std::fs::create_dir(&guest).expect("a directory");
+    let start = ObjectId::parse(&sh(&upstream, "git rev-parse refs/pull/9/head").await).expect("a commit");
+    let plan = GitPlan {
+        upstream: RepoName::parse("origin").expect("a name"),
+        gate_url: upstream.display().to_string(),
+        directory: String::new(),
+        bring: Bring::Clone,
+        seed: None,
+        base: Some("main".to_owned()),
+        start: Some(start.clone()),
+        branch: "bottle/earlier".to_owned(),
+        goes_on: false,
+        commit_hook: commit_hook(&rules),
+        gitconfig: String::new(),
+    };
+    let merge = rules.own_message("Merge commit into bottle/earlier", &own);
+    let argv = git::command(&plan, &plan.gate_url, Some(merge));
+    let ended = run(&guest, &argv.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    assert_eq!(ended.code, 0, "{}", ended.complaint());
+    assert_eq!(sh(&guest, "git log -1 --format=%s").await, "chore: Merge commit into bottle/earlier");
+    let work = "git commit -q --allow-empty -s -m 'fix: x'; git commit -q --allow-empty -s --amend -m 'fix: y
+
+Run: issue-6-other-00000000'
+git checkout -q -b side HEAD~1 && git commit -q --allow-empty -s -m 'feat: side' && git checkout -q - && \
+git merge -q --no-ff --signoff -m 'chore: merge' side && git rebase -q --rebase-merges --force-rebase HEAD~1; echo left > left";
+    sh(&guest, work).await;
+    let message = rules.own_message("Work that was left uncommitted", &own);
+    let saving = saving(&plan.branch, &message, &[]);
+    let ended = run(&guest, &saving.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    assert_eq!(ended.code, 0, "{}", ended.complaint());
+    assert_eq!(sh(&guest, "git log -1 --format=%s").await, "chore: Work that was left uncommitted");
+    sh(&guest, &format!("git update-ref refs/remotes/origin/fork {start}")).await;
+    let count = sh(&guest, "git rev-list --count HEAD --not --remotes").await;
+    assert_eq!(count, "5");
+    assert_eq!(broken(&guest, &rules).await, [""; 0]);
+    sh(&guest, "git -c core.hooksPath=/dev/null commit -q --allow-empty -s -m 'fix: z'").await;
+    assert_eq!(broken(&guest, &rules).await.len(), 2, "without the hook both trailers are missing");
 }

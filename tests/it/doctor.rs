@@ -211,3 +211,25 @@ fn the_checks_are_there_as_json() {
         assert!(!checks.is_empty() && backend["usable"] == all, "{backend}");
     }
 }
+
+#[test]
+fn where_commits_are_signed_the_program_is_looked_for() {
+    let world = World::new(RUNNER);
+    let every = |path: Option<&Path>| {
+        let mut command = doctor(&world, &world.path("app"), JSON);
+        command.envs(path.map(|path| ("PATH", path)));
+        let output = command.output().expect("the runner");
+        let value: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", said(&output)));
+        let checks = value["every_backend"].as_array().expect("checks").clone();
+        checks.into_iter().find(|check| check["what"].as_str().is_some_and(|what| what.starts_with("ssh-keygen")))
+    };
+    world.write("app/claude-bottle.yml", MANIFEST);
+    assert_eq!(every(None), None);
+    let signing = "version: 1\nbottles: { default: { signing: { ssh: { from: KEY } } } }\n";
+    world.write("app/claude-bottle.yml", signing);
+    assert_eq!(every(None).expect("a check")["status"], "ok");
+    std::fs::create_dir_all(world.path("empty")).expect("a directory");
+    let none = every(Some(&world.path("empty"))).expect("a check");
+    assert_eq!(none["status"], "unknown");
+    assert!(none["what"].as_str().is_some_and(|what| what.contains("install openssh-client")), "{none}");
+}

@@ -36,7 +36,7 @@ pub struct Difference {
 }
 
 /// Lists of which each item is a rule: the last keys of their paths, what an item more means, and the sentence about one.
-const LISTS: [(&[&str], Direction, &str); 13] = [
+const LISTS: [(&[&str], Direction, &str); 14] = [
     (&["egress", "presets"], Direction::Allows, "the registries of {} may be read"),
     (&["pipelock", "api_allowlist"], Direction::Allows, "every method and path of https://{} may be asked for"),
     (&["pipelock", "passthrough"], Direction::Allows, "TLS to {} is passed through, and nobody looks into it"),
@@ -47,6 +47,7 @@ const LISTS: [(&[&str], Direction, &str); 13] = [
     (&["push", "refs"], Direction::Allows, "refs like {} may be pushed"),
     (&["push", "protect_paths"], Direction::Forbids, "pushed commits may touch {}"),
     (&["hold", "paths"], Direction::Forbids, "a push that touches {} goes without a person's yes"),
+    (&["commits", "trailers"], Direction::Forbids, "commits without the trailer {} may be pushed"),
     (&["supervise", "auto"], Direction::Allows, "routes like {} are granted without a person"),
     (&["artifacts", "paths"], Direction::Allows, "files like {} are taken out of the bottle into the run record"),
     (&["who", "bots"], Direction::Allows, "the bot with the id {} may ask for runs"),
@@ -99,6 +100,7 @@ impl Comparison {
             (["triggers", "labels" | "assignees"], ..) => self.starts(path, before, after),
             (["bottles", _, "git"], ..) => self.named(path, before, after),
             (["agents", _, "mcp"], ..) => self.servers(path, before, after),
+            ([.., "commits", "authors" | "message" | "sign_off"], ..) => self.commits(path, before, after),
             (_, Value::Object(_) | Value::Null, Value::Object(_) | Value::Null) => self.mappings(path, before, after),
             _ => {
                 let (before, after) = (words(before), words(after));
@@ -185,6 +187,25 @@ impl Comparison {
         }
         for item in old.iter().filter(|item| !new.contains(item)) {
             self.say(less, path, sentence.replace("{}", &words(item)));
+        }
+    }
+
+    /// A rule about commits: what it refuses is allowed without it.
+    fn commits(&mut self, path: &[String], before: &Value, after: &Value) {
+        let sentence = |rule: &Value| match path.last().map(String::as_str) {
+            Some("authors") => format!("commits of others than {} may be pushed", words(rule)),
+            Some("message") => format!("commits whose message does not match {} may be pushed", words(rule)),
+            _ => "commits without a sign-off may be pushed".to_owned(),
+        };
+        let is_list = before.is_array() && after.is_array();
+        if is_list {
+            return self.items(path, (before, after), Direction::Allows, "commits of {} may be pushed");
+        }
+        if !before.is_null() {
+            self.say(Direction::Allows, path, sentence(before));
+        }
+        if !after.is_null() {
+            self.say(Direction::Forbids, path, sentence(after));
         }
     }
 
@@ -342,6 +363,18 @@ mod tests {
                 vec![format!(
                     "Changes {routes}: requests to https://docs.example.org have {{\"dlp\":{{\"outbound\":\"warn\"}}}} now"
                 )],
+            ),
+            (
+                "token_from: T",
+                "token_from: T\n        push: { commits: { authors: [run], message: conventional, sign_off: true, trailers: [run] } }",
+                [
+                    "authors: commits of others than run may be pushed",
+                    "message: commits whose message does not match conventional may be pushed",
+                    "sign_off: commits without a sign-off may be pushed",
+                    "trailers: commits without the trailer run may be pushed",
+                ]
+                .map(|told| format!("Forbids bottles.default.git.origin.push.commits.{told}"))
+                .to_vec(),
             ),
             (
                 "presets: [npm]",

@@ -103,6 +103,51 @@ fn each_question_has_its_answer() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+const COMMITS: &str = r#"version: 1
+bottles:
+  default:
+    git:
+      - name: origin
+        upstream: https://git.example.org/team/app.git
+        token_from: GITHUB_TOKEN
+        push:
+          commits:
+            authors: [run, "*@example.org"]
+            message: conventional
+            sign_off: true
+            trailers: [run]
+"#;
+
+#[test]
+fn a_push_is_refused_for_the_rule_that_its_commit_breaks() {
+    let signed = "fix: x\n\nSigned-off-by: Claude (bottle) <claude@bottle.invalid>\n";
+    for (message, author, rule) in [
+        (None, None, None),
+        (Some(signed), None, None),
+        (None, Some("A <a@example.org>"), None),
+        (Some("Some words"), None, Some("message")),
+        (Some("fix: x"), None, Some("sign_off")),
+        (None, Some("A <a@evil.test>"), Some("authors")),
+        (None, Some("no address"), Some("authors")),
+        (Some(signed), Some("A <a@example.org>"), Some("sign_off")),
+    ] {
+        let explainer = explainer(COMMITS, None);
+        let (message, author) = (message.map(str::to_owned), author.map(str::to_owned));
+        let told = explainer.push(&PushAsked { message, author, ..PushAsked::new("bottle/x") }).expect("rules");
+        let key = told.rule.as_ref().map(|rule| rule.path.clone()).unwrap_or_default();
+        let expected = rule.map_or("bottles.default.git[0].push.refs[0]".to_owned(), |rule| {
+            format!("bottles.default.git[0].push.commits.{rule}")
+        });
+        assert_eq!((told.verdict == Verdict::Deny, key), (rule.is_some(), expected), "{told:#?}");
+        assert_eq!(told.rule.is_some_and(|rule| rule.at.is_some()), rule.is_some());
+    }
+    let told = explainer(COMMITS, None).push(&PushAsked::new("bottle/x")).expect("rules");
+    assert!(told.then.iter().any(|line| line.contains("a trailer `Run: ")), "{told:#?}");
+    let written = explainer(COMMITS, None).written_rules();
+    let written: Vec<&str> = written.iter().filter_map(|rule| rule.path.split("push.commits.").nth(1)).collect();
+    assert_eq!(written, ["authors", "message", "sign_off"]);
+}
+
 /// The rule that an answer offers makes the request one that is allowed, and is no wider than the request.
 #[test]
 fn what_would_change_a_refusal_does() {

@@ -374,7 +374,7 @@ fn signed_commits_are_the_gates_and_the_plan_says_by_which_key() {
     let made = of(Backend::Bubblewrap, true);
     let signing = made.policies.gate.signing.clone().expect("a rule");
     assert_eq!((signing.key.as_str(), signing.any_author, signing.required), ("SIGNING_KEY", true, false));
-    assert_eq!(signing.bases, [head], "what the checkout has is not this run's");
+    assert_eq!(made.policies.gate.bases, [head], "what the checkout has is not this run's");
     assert!(made.policies.gate.secrets.contains(&signing.key) && made.policies.pipelock.secrets.contains(&signing.key));
     let text = render::text(&made);
     assert!(text.contains("/home/me/.config/signing-key for signing commits\n"), "{text}");
@@ -391,7 +391,7 @@ fn signed_commits_are_the_gates_and_the_plan_says_by_which_key() {
     }
     let machine = of(Backend::Smolmachines, false);
     assert!(machine.git.expect("a repository").gitconfig.contains("signingKey = \"198.18.0.1:9418\""));
-    assert!(machine.policies.gate.signing.expect("a rule").bases.is_empty(), "a clone starts at upstream's");
+    assert!(machine.policies.gate.bases.is_empty(), "a clone starts at upstream's");
 
     let replay = Options { replay: Some("/tmp/record".to_owned()), dry_run: true, ..Options::default() };
     let replayed = plan(&Task::text("Fix it"), &manifest, &facts, &replay).expect("a plan");
@@ -508,7 +508,7 @@ fn where_nobody_decides_a_held_push_is_said_to_be_refused() {
     for (approval, noted) in [("local", false), ("deny", true)] {
         let manifest = manifest(&format!(
             "version: 1\nbottles: {{ default: {{ supervise: {{ approval: {approval} }}, git: [{{ name: origin, upstream: \
-             \"https://git.example.org/a/b.git\", push: {{ sign_off: true, hold: {{ paths: [\"deploy/**\"] }} }} }}] }} }}\n"
+             \"https://git.example.org/a/b.git\", push: {{ commits: {{ sign_off: true }}, hold: {{ paths: [\"deploy/**\"] }} }} }}] }} }}\n"
         ));
         let plan = plan(&Task::text("x"), &manifest, &facts(), &Options::default()).expect("a plan");
         assert_eq!(
@@ -519,6 +519,70 @@ fn where_nobody_decides_a_held_push_is_said_to_be_refused() {
         assert!(bottle_plan::render::text(&plan).contains("some of it after a person's yes"));
         let text = serde_json::to_string(&plan).expect("JSON");
         assert!(text.contains("git commit --signoff") && text.contains("Some pushes wait for a person"), "{text}");
+    }
+}
+
+/// A plan of an issue's event in a job, whose bottle has these rules about commits.
+fn with_commits(forge: ForgeKind, rules: &str) -> BottlePlan {
+    let manifest = manifest(&format!(
+        "version: 1\nbottles: {{ default: {{ git: [{{ name: origin, upstream: \"https://git.example.org/team/app.git\", \
+         token_from: GITHUB_TOKEN, push: {{ commits: {rules} }} }}] }} }}\ntriggers: {{ labels: {{ claude: default }} }}\n"
+    ));
+    let facts = HostFacts { ci: Some(job(forge)), ..facts() };
+    let task = task("good/event/issues-labeled.json", &manifest);
+    plan(&task, &manifest, &facts, &Options::default()).expect("a plan")
+}
+
+#[test]
+fn rules_about_commits_name_this_run_and_whoever_asked() {
+    let plan = with_commits(ForgeKind::Github, "{ authors: [run], trailers: [co-authored-by, run] }");
+    let rules = &plan.policies.gate.upstreams[0].push.commits;
+    let asker = plan.task.asked_by.clone().expect("an asker");
+    let line = format!("{0} <{1}+{0}@users.noreply.git.example.org>", asker.login, asker.id);
+    assert_eq!(rules.co_authored_by.as_ref().map(ToString::to_string), Some(line.clone()));
+    assert_eq!(rules.run.as_deref(), Some(plan.slug.as_str()));
+    assert_eq!(rules.own.as_ref().map(ToString::to_string).as_deref(), Some("Claude (bottle) <claude@bottle.invalid>"));
+    assert!(rules.authors.is_empty());
+    let hook = plan.git.as_ref().and_then(|git| git.commit_hook.clone()).expect("a hook");
+    assert!(hook.contains(&format!("--trailer 'Co-authored-by: {line}'")), "{hook}");
+    assert!(hook.contains(&format!("--if-exists replace --trailer 'Run: {}'", plan.slug)), "{hook}");
+    assert!(plan.prompt.text.contains(&format!("a trailer `Run: {}`", plan.slug)), "{}", plan.prompt.text);
+    assert!(render::text(&plan).contains("new commits: a trailer `Co-authored-by: "));
+
+    let plan = with_commits(ForgeKind::Gitea, "{ sign_off: true, trailers: [co-authored-by] }");
+    let rules = &plan.policies.gate.upstreams[0].push.commits;
+    let email = rules.co_authored_by.as_ref().map(|asker| asker.email.clone());
+    assert_eq!(email, Some(format!("{}@noreply.git.example.org", asker.login.to_lowercase())));
+    assert_eq!((rules.own.as_ref(), rules.run.as_ref()), (None, None));
+    // Without trailers there is no hook, and without rules nothing is said.
+    assert_eq!(with_commits(ForgeKind::Gitea, "{ sign_off: true }").git.and_then(|git| git.commit_hook), None);
+    assert!(with_commits(ForgeKind::Gitea, "{}").commit_rules().is_none());
+}
+
+#[test]
+fn where_nobody_at_a_forge_asked_no_co_author_is_asked_for() {
+    let manifest = manifest(
+        "version: 1\nbottles: { default: { git: [{ name: origin, upstream: \"https://git.example.org/team/app.git\", \
+         push: { commits: { trailers: [co-authored-by, run] } } }] } }\n",
+    );
+    let plan = plan(&Task::text("x"), &manifest, &facts(), &Options::default()).expect("a plan");
+    let rules = &plan.policies.gate.upstreams[0].push.commits;
+    assert_eq!((rules.co_authored_by.as_ref(), rules.run.as_deref()), (None, Some(plan.slug.as_str())));
+    assert!(plan.notes.iter().any(|note| note.contains("nobody at a forge asked")), "{:?}", plan.notes);
+}
+
+#[test]
+fn a_login_that_is_no_line_of_a_commit_stops_the_plan() {
+    let manifest = manifest(
+        "version: 1\nbottles: { default: { git: [{ name: origin, upstream: \"https://git.example.org/team/app.git\", \
+         push: { commits: { trailers: [co-authored-by] } } }] } }\ntriggers: { labels: { claude: default } }\n",
+    );
+    let facts = HostFacts { ci: Some(job(ForgeKind::Gitea)), ..facts() };
+    for login in ["a'; id; '", "a\nRun: x", "ada <x@y>", "", "ädä"] {
+        let mut task = task("good/event/issues-labeled.json", &manifest);
+        task.asked_by.as_mut().expect("an asker").login = login.to_owned();
+        let error = plan(&task, &manifest, &facts, &Options::default()).expect_err(login);
+        assert!(error.to_string().contains("can't stand in a `Co-authored-by` trailer"), "{login:?}: {error}");
     }
 }
 

@@ -1,14 +1,17 @@
 //! `gate.yaml`: the git upstreams, and what a push to each may bring.
 //!
 //! Map: `refs` (which refs may be pushed), `paths` (which paths may not), `exemptions` (which findings are none),
-//! `hold` (which pushes wait for a person), `patch` (how much a push may change, and whose), `signing` (which commits are signed).
+//! `hold` (which pushes wait for a person), `patch` (how much a push may change), `commits` (whose commits, their
+//! messages and trailers), `signing` (which commits are signed).
 
+pub mod commits;
 pub mod exemptions;
 pub mod hold;
 pub mod patch;
 pub mod paths;
 pub mod refs;
 pub mod signing;
+mod trailers;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -26,6 +29,7 @@ use serde::{Deserialize, Serialize};
 use bottle_types::address::{has_password, without_userinfo};
 
 use crate::proxy::UpstreamProxy;
+use commits::CommitRules;
 use exemptions::FindingExemption;
 use hold::{ApprovedPush, HoldRules};
 use signing::SigningPolicy;
@@ -72,6 +76,10 @@ pub struct GatePolicy {
     /// How the run's commits are signed; none: nothing is signed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signing: Option<SigningPolicy>,
+    /// Commits from which the work starts, which upstream's branches and tags need not have: the head of a fork's pull request, or of the
+    /// checkout that is brought. What is reachable from them is not this run's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bases: Vec<ObjectId>,
     /// Every secret that the bottle knows: a push that contains one is refused. Values are files of that name in the
     /// secrets directory.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -153,12 +161,9 @@ pub struct PushRules {
     /// So many files may they make that are binary.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_new_binaries: Option<u64>,
-    /// Globs of e-mail addresses of commits' authors; none: anybody's.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub authors: Vec<String>,
-    /// Whether each commit needs a `Signed-off-by` line of its author.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub sign_off: bool,
+    /// What each new commit has to be like.
+    #[serde(default, skip_serializing_if = "CommitRules::is_none")]
+    pub commits: CommitRules,
     /// Pushes that wait for a person.
     #[serde(default, skip_serializing_if = "HoldRules::is_none")]
     pub hold: HoldRules,
@@ -201,8 +206,7 @@ impl Default for PushRules {
             max_files: None,
             max_lines: None,
             max_new_binaries: None,
-            authors: vec![],
-            sign_off: false,
+            commits: CommitRules::default(),
             hold: HoldRules::default(),
             rewrite: None,
         }
@@ -240,6 +244,14 @@ pub enum GateError {
     /// Not a rule that could hold a push.
     #[error("`hold`, `{key}`: {reason}")]
     Hold {
+        /// Which part of it.
+        key: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Not a rule about commits.
+    #[error("`commits`, `{key}`: {reason}")]
+    Commits {
         /// Which part of it.
         key: &'static str,
         /// What is wrong with it.

@@ -1,5 +1,6 @@
 //! A push at the gate.
 
+use bottle_policy::gate::commits::{BrokenRule, CommitJudge, CommitRules};
 use bottle_policy::gate::hold::Holds;
 use bottle_policy::gate::paths::ProtectedPaths;
 use bottle_policy::gate::refs::{RefRefusal, RefRules};
@@ -19,6 +20,10 @@ pub struct PushAsked {
     pub deletes: bool,
     /// Paths of files that the new commits touch.
     pub paths: Vec<String>,
+    /// The message of a new commit; none: nothing is said of it.
+    pub message: Option<String>,
+    /// Its author and committer, as `NAME <ADDRESS>`; none: this run's own.
+    pub author: Option<String>,
 }
 
 impl PushAsked {
@@ -27,7 +32,7 @@ impl PushAsked {
         let spec = refspec.strip_prefix('+').unwrap_or(refspec);
         let (source, name) = spec.rsplit_once(':').map_or((None, spec), |(source, name)| (Some(source), name));
         let name = if name.starts_with("refs/") { name.to_owned() } else { format!("refs/heads/{name}") };
-        Self { repo: None, name, deletes: source == Some(""), paths: vec![] }
+        Self { repo: None, name, deletes: source == Some(""), paths: vec![], message: None, author: None }
     }
 
     fn line(&self, repo: &str) -> String {
@@ -39,7 +44,7 @@ impl PushAsked {
 
 /// What is looked at in a run beyond refs and paths.
 const THEN: &str =
-    "every new object is scanned for secrets; sizes, rewrites, authors and submodules are judged by what is pushed";
+    "every new object is scanned for secrets; sizes, rewrites, commits and submodules are judged by what is pushed";
 
 impl Explainer {
     /// Says what the gate makes of a push. An error: the gate would refuse its own policy.
@@ -79,6 +84,14 @@ impl Explainer {
             told.change.push(format!("leave {path} as it is, or take `{glob}` out of `push.protect_paths`"));
             return Ok(told);
         }
+        if let Some(broken) = self.broken_rule(asked, upstream)? {
+            let key = broken.rule.unwrap_or("authors");
+            told.rule = Some(self.push_rule(upstream, key, None, key));
+            told.also.push(by);
+            told.why.push(broken.why);
+            told.change.push(format!("commit as the rule says, or change `push.commits.{key}`"));
+            return Ok(told);
+        }
         let holds = Holds::new(&upstream.push.hold)?;
         let held = asked.paths.iter().find_map(|path| Some((path, holds.path(path)?)));
         if let Some((path, glob)) = held {
@@ -103,7 +116,26 @@ impl Explainer {
         });
         told.rule = Some(by);
         told.then.push(THEN.to_owned());
+        for (key, rule) in upstream.push.commits.lines() {
+            told.then.push(format!("each new commit: {rule} (push.commits.{key})"));
+        }
         Ok(told)
+    }
+
+    /// The first rule about commits that a commit like the one that is asked about breaks. Trailers are left out: a hook adds them, and they
+    /// name a run.
+    fn broken_rule(&self, asked: &PushAsked, upstream: &Upstream) -> Result<Option<BrokenRule>, GateError> {
+        if asked.message.is_none() && asked.author.is_none() {
+            return Ok(None);
+        }
+        let mut rules = CommitRules { run: None, co_authored_by: None, ..upstream.push.commits.clone() };
+        if asked.message.is_none() {
+            rules = CommitRules { message: None, sign_off: false, ..rules };
+        }
+        let who = asked.author.clone().unwrap_or_else(|| self.plan.committer().to_string());
+        let message = asked.message.as_deref().unwrap_or_default();
+        let raw = format!("tree {}\nauthor {who} 0 +0000\ncommitter {who} 0 +0000\n\n{message}", "0".repeat(40));
+        Ok(CommitJudge::new(&rules)?.commit("HEAD", raw.as_bytes()).into_iter().next())
     }
 
     fn refused_ref(
@@ -149,7 +181,11 @@ impl Explainer {
         let entry = self.entry().and_then(|bottle| bottle.git.iter().position(|entry| entry.name == upstream.name));
         let entry = entry.map(|entry| entry.to_string());
         let index = index.map(|index| index.to_string());
-        let keys: &[&str] = if key == "hold" { &["push", "hold", "paths"] } else { &["push", key] };
+        let keys: &[&str] = match key {
+            "hold" => &["push", "hold", "paths"],
+            "authors" | "message" | "sign_off" => &["push", "commits", key],
+            _ => &["push", key],
+        };
         let git: &[&str] = if entry.is_some() { &["git"] } else { &["git", upstream.name.as_str()] };
         let path = [git, entry.as_deref().as_slice(), keys, index.as_deref().as_slice()].concat();
         self.rule_of_bottle(&path, text.to_owned())

@@ -8,7 +8,7 @@ use bottle_types::host::HostPattern;
 use serde::Serialize;
 
 use super::Explainer;
-use crate::manifest::{BottleEntry, dotted, flow};
+use crate::manifest::{BottleEntry, RunIdentity, dotted, flow};
 use crate::registry::Preset;
 
 /// A file, a line and a column.
@@ -124,8 +124,24 @@ impl Explainer {
                 rules.push(self.rule(&["agents", name.as_str(), "mcp", server.as_str()], text));
             }
         }
+        rules.extend(self.written_commit_rules());
         rules.extend(self.written_triggers());
         rules.retain(|rule| rule.at.is_some());
+        rules
+    }
+
+    /// Trailers are left out: no question is about them.
+    fn written_commit_rules(&self) -> Vec<RuleRef> {
+        let mut rules = vec![];
+        for (name, bottle) in &self.manifest.bottles {
+            for (index, entry) in bottle.git.iter().enumerate() {
+                let (index, push) = (index.to_string(), entry.push.rules(&RunIdentity::of_no_run()));
+                for (key, text) in push.commits.lines().into_iter().filter(|(key, _)| *key != "trailers") {
+                    let path = ["bottles", name.as_str(), "git", &index, "push", "commits", key];
+                    rules.push(self.rule(&path, text));
+                }
+            }
+        }
         rules
     }
 

@@ -6,6 +6,7 @@
 
 mod cache;
 mod check;
+mod commits;
 mod credential;
 mod edit;
 mod error;
@@ -44,6 +45,7 @@ use serde::{Deserialize, Serialize};
 
 pub use cache::{AUTO, Cache};
 pub(crate) use check::keyscan;
+pub use commits::{CommitTrailer, CommitsEntry, RunIdentity};
 pub(crate) use credential::at_home;
 pub use credential::{CredentialEntry, Credentials};
 pub(crate) use edit::{Addition, add, flow};
@@ -385,20 +387,17 @@ pub struct Push {
     /// So many files may they make that are binary.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_new_binaries: Option<u64>,
-    /// Globs of e-mail addresses of commits' authors; none: anybody's.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub authors: Vec<String>,
-    /// Whether each commit needs a `Signed-off-by` line of its author.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub sign_off: bool,
+    /// What each new commit has to be like.
+    #[serde(skip_serializing_if = "CommitsEntry::is_none")]
+    pub commits: CommitsEntry,
     /// Pushes that wait for a person's yes.
     #[serde(skip_serializing_if = "HoldRules::is_none")]
     pub hold: HoldRules,
 }
 
 impl Push {
-    /// The same in the gate's words.
-    pub fn rules(&self) -> PushRules {
+    /// The same in the gate's words, for a run.
+    pub fn rules(&self, run: &RunIdentity) -> PushRules {
         PushRules {
             refs: self.refs.clone(),
             protect_paths: self.protect_paths.clone(),
@@ -408,8 +407,7 @@ impl Push {
             max_files: self.max_files,
             max_lines: self.max_lines,
             max_new_binaries: self.max_new_binaries,
-            authors: self.authors.clone(),
-            sign_off: self.sign_off,
+            commits: self.commits.rules(run),
             hold: self.hold.clone(),
             rewrite: None,
         }
@@ -431,8 +429,7 @@ impl Default for Push {
             max_files: None,
             max_lines: None,
             max_new_binaries: None,
-            authors: vec![],
-            sign_off: false,
+            commits: CommitsEntry::default(),
             hold: HoldRules::default(),
         }
     }

@@ -40,7 +40,8 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
     let slug = slug(task, seed)?;
 
     let sources = SecretSources { declared: &manifest.credentials, facts };
-    let upstreams = Upstreams::of(task, (manifest, bottle), facts, &mut notes)?;
+    let run = super::commits::identity(task, bottle, facts, options, slug.as_str(), &mut notes)?;
+    let upstreams = Upstreams::of(task, (manifest, bottle), (facts, &run), &mut notes)?;
     let backend = options.backend.unwrap_or(facts.backend);
     note_backend(backend, facts, options, &mut notes);
     let model = model(bottle)?;
@@ -67,7 +68,7 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
     let state_dir = format!("{}/{slug}", facts.state_root.trim_end_matches('/'));
     let signing = super::signing::signing(task, bottle, &upstreams, options, &mut notes);
     let git = upstreams.git_plan(task, facts, options, seed, signing.as_ref());
-    let signing = signing.map(|policy| super::signing::starting_at(policy, git.as_ref(), facts));
+    let bases = super::signing::bases(git.as_ref(), facts);
     if let Some(git) = git.as_ref().filter(|_| task.work == Work::Change) {
         may_be_pushed((git, task), &upstreams, &mut notes)?;
     }
@@ -96,15 +97,30 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
     let artifacts = artifacts(&agent, bottle);
     let verify = VerifyPlan::new(&agent.verify, task, &guest.workdir, &mut notes);
     let commands = (&agent, setup.as_ref(), services.as_slice(), outputs.as_ref());
-    let prompt = super::prompt::prompt(task, commands, &guest, git.as_ref(), &upstreams, options.dry_run, seed);
+    let prompt = super::prompt::prompt(
+        task,
+        commands,
+        &guest,
+        (git.as_ref(), signing.as_ref()),
+        &upstreams,
+        options.dry_run,
+        seed,
+    );
     let again = || {
-        super::prompt::in_a_session(task, (&agent, outputs.as_ref()), git.as_ref(), &upstreams, options.dry_run, seed)
+        super::prompt::in_a_session(
+            task,
+            (&agent, outputs.as_ref()),
+            (git.as_ref(), signing.as_ref()),
+            &upstreams,
+            options.dry_run,
+            seed,
+        )
     };
     let session = super::session::session(task, (&agent_name, &agent), (options, &guest.workdir), again, &mut notes);
     let tools = super::tools::tools(&agent_name, &agent, facts, &guest.workdir)?;
     note_left_out(task, &prompt, &mut notes);
     note_injections(task, &mut notes);
-    let gate = GatePolicy { signing, ..gate_policy(task, bottle, (&upstreams, rewrite), options) };
+    let gate = GatePolicy { signing, bases, ..gate_policy(task, bottle, (&upstreams, rewrite), options) };
     let supervise = super::policies::supervise(&slug, bottle, approval, outputs);
     let bundle = bundle(&doors, backend);
     let mut secrets = rules.secrets;

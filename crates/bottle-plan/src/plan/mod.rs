@@ -10,6 +10,7 @@
 mod agent_files;
 mod cache;
 mod command;
+mod commits;
 mod error;
 mod exchange;
 mod go_on;

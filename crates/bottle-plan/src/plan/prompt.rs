@@ -1,5 +1,6 @@
 //! What Claude is told: the rules of the bottle, then the task, with what people wrote cleaned and marked as data.
 
+use bottle_policy::gate::signing::SigningPolicy;
 use bottle_policy::outputs::{OutputKind, OutputPolicy, OutputRules};
 use bottle_types::door::Door;
 
@@ -15,7 +16,7 @@ pub(super) fn prompt(
     task: &Task,
     (agent, setup, services, outputs): (&Agent, Option<&SetupPlan>, &[ServicePlan], Option<&OutputPolicy>),
     guest: &GuestPlan,
-    git: Option<&GitPlan>,
+    (git, signing): (Option<&GitPlan>, Option<&SigningPolicy>),
     upstreams: &Upstreams,
     dry_run: bool,
     seed: &str,
@@ -27,7 +28,7 @@ pub(super) fn prompt(
     text.line("`supervise` is the one way to ask for anything.");
     text.line("");
     match git {
-        Some(git) => repository(&mut text, git, upstreams, task),
+        Some(git) => repository(&mut text, (git, signing), upstreams, task),
         None => text.line(&format!("There is no repository. Work in {}.", guest.workdir)),
     }
     text.line("");
@@ -74,7 +75,7 @@ pub(super) fn prompt(
 pub(super) fn in_a_session(
     task: &Task,
     (agent, outputs): (&Agent, Option<&OutputPolicy>),
-    git: Option<&GitPlan>,
+    (git, signing): (Option<&GitPlan>, Option<&SigningPolicy>),
     upstreams: &Upstreams,
     dry_run: bool,
     seed: &str,
@@ -84,7 +85,7 @@ pub(super) fn in_a_session(
     text.line("and the same tools are there. What you did not push is gone, and others may have pushed since.");
     text.line("");
     if let Some(git) = git {
-        repository(&mut text, git, upstreams, task);
+        repository(&mut text, (git, signing), upstreams, task);
         text.line("");
     }
     if dry_run {
@@ -102,7 +103,7 @@ fn service(text: &mut Text, service: &ServicePlan) {
     text.line(&format!("- A service for this work listens at {}{}.", at.join(", "), passwords.concat()));
 }
 
-fn repository(text: &mut Text, git: &GitPlan, upstreams: &Upstreams, task: &Task) {
+fn repository(text: &mut Text, (git, signing): (&GitPlan, Option<&SigningPolicy>), upstreams: &Upstreams, task: &Task) {
     text.line("# The repository");
     text.line(&format!("- It is in {}, on the branch `{}`.", git.directory, git.branch));
     if let Some(start) = &git.start {
@@ -129,8 +130,20 @@ fn repository(text: &mut Text, git: &GitPlan, upstreams: &Upstreams, task: &Task
     if let Some(main) = upstreams.main().filter(|main| !main.push.protect_paths.is_empty()) {
         text.line(&format!("- A push that touches one of these is refused: {}.", main.push.protect_paths.join(", ")));
     }
-    if upstreams.main().is_some_and(|main| main.push.sign_off) {
-        text.line("- Sign each commit off: `git commit --signoff`.");
+    if let Some(signing) = signing {
+        text.line("- The gate signs each commit as git makes it; the key is not here, and there is nothing to set up.");
+        let others = if signing.any_author { "" } else { ", with this run's identity as author" };
+        text.line(&format!(
+            "  It signs commits of this run alone{others}, on what upstream has or it has signed before."
+        ));
+    }
+    let rules = upstreams.main().map(|main| main.push.commits.lines()).unwrap_or_default();
+    if !rules.is_empty() {
+        text.line("- Each new commit is judged when it is pushed:");
+        rules.iter().for_each(|(_, rule)| text.line(&format!("  - {rule}")));
+    }
+    if git.commit_hook.is_some() {
+        text.line("  A hook of this clone (prepare-commit-msg) adds the trailers.");
     }
     if upstreams.main().is_some_and(|main| !main.push.hold.is_none()) {
         text.line("- Some pushes wait for a person; the tool `policy` says which. Call `wait` with the proposal's id that the");

@@ -1,6 +1,7 @@
 //! How the commits of a run are signed: the gate's part, from the manifest's words.
 
 use bottle_policy::gate::signing::SigningPolicy;
+use bottle_types::git::ObjectId;
 
 use super::types::{Bring, GitPlan, Options};
 use super::upstreams::Upstreams;
@@ -30,14 +31,12 @@ pub(super) fn signing(
         committer: entry.committer(),
         any_author: entry.any_author,
         required: entry.required,
-        bases: vec![],
     })
 }
 
-/// Adds where the work starts, which upstream's branches need not have: what is reachable from there is not this run's.
-pub(super) fn starting_at(mut policy: SigningPolicy, git: Option<&GitPlan>, facts: &HostFacts) -> SigningPolicy {
+/// Where the work starts, which upstream's branches need not have: what is reachable from there is not this run's.
+pub(super) fn bases(git: Option<&GitPlan>, facts: &HostFacts) -> Vec<ObjectId> {
     let brought = git.is_some_and(|git| matches!(git.bring, Bring::Checkout(_)));
     let head = facts.checkout.as_ref().filter(|_| brought).and_then(|checkout| checkout.head.clone());
-    policy.bases = git.and_then(|git| git.start.clone()).into_iter().chain(head).collect();
-    policy
+    git.and_then(|git| git.start.clone()).into_iter().chain(head).collect()
 }

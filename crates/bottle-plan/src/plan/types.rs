@@ -508,6 +508,9 @@ pub struct GitPlan {
     /// Whether that is the pull request's own branch, so that the work goes on in it.
     #[serde(default)]
     pub goes_on: bool,
+    /// The hook `prepare-commit-msg` of the guest's clone, which adds the trailers of `push.commits`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit_hook: Option<String>,
     /// The guest's `~/.gitconfig`.
     pub gitconfig: String,
 }

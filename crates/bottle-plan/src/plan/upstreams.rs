@@ -16,9 +16,9 @@ use super::error::PlanError;
 use super::secrets::SecretSources;
 use super::types::{Bring, GitPlan, Options, ROOT, SecretPlan, SecretSource};
 use crate::facts::{Ci, ForgeKind, HostFacts};
-use crate::manifest::{BottleEntry, GitEntry, Manifest, Push, at_home, keyscan, plain_http_warning};
+use crate::manifest::{BottleEntry, GitEntry, Manifest, Push, RunIdentity, at_home, keyscan, plain_http_warning};
 use crate::name::words;
-use crate::render::{render_gitconfig, signing_settings};
+use crate::render::{commit_hook, render_gitconfig, signing_settings};
 use crate::task::{PullRequest, Source, Task, Work, branch_stem};
 
 /// A branch that is longer reads badly everywhere.
@@ -39,10 +39,10 @@ impl Upstreams {
     pub(super) fn of(
         task: &Task,
         (manifest, bottle): (&Manifest, &BottleEntry),
-        facts: &HostFacts,
+        (facts, run): (&HostFacts, &RunIdentity),
         notes: &mut Vec<String>,
     ) -> Result<Self, PlanError> {
-        let found = Self::found(task, (manifest, bottle), facts, notes)?;
+        let found = Self::found(task, (manifest, bottle), (facts, run), notes)?;
         let open = found.0.iter().map(|entry| &entry.upstream.url).filter(|url| url.transport == Transport::Http);
         let open: BTreeSet<String> = open.map(plain_http_warning).collect();
         notes.splice(0..0, open);
@@ -52,12 +52,12 @@ impl Upstreams {
     fn found(
         task: &Task,
         (manifest, bottle): (&Manifest, &BottleEntry),
-        facts: &HostFacts,
+        (facts, run): (&HostFacts, &RunIdentity),
         notes: &mut Vec<String>,
     ) -> Result<Self, PlanError> {
         if !bottle.git.is_empty() {
             let mut names = vec![];
-            return Ok(Self(bottle.git.iter().map(|entry| from_manifest(entry, facts, &mut names)).collect()));
+            return Ok(Self(bottle.git.iter().map(|entry| from_manifest(entry, (facts, run), &mut names)).collect()));
         }
         let (address, token) = match (&facts.ci, facts.checkout.as_ref().and_then(|c| c.origin.as_deref())) {
             (Some(ci), _) => (
@@ -93,7 +93,7 @@ impl Upstreams {
             notes.push(format!("{url} is used without a credential: name it under `git:` with `token_from` to push"));
         }
         let name = RepoName::parse("origin").map_err(|error| PlanError::Facts(error.to_string()))?;
-        let push = Push::default().rules();
+        let push = Push::default().rules(run);
         let max_lfs_bytes = Upstream::default_max_lfs();
         let upstream = Upstream { name, url, identity: None, known_host_key: None, token, max_lfs_bytes, push };
         let extra_hosts = on_this_machine(&upstream.url, facts);
@@ -157,6 +157,7 @@ impl Upstreams {
             internal: vec![],
             proxy: None,
             signing: None,
+            bases: vec![],
             secrets: vec![],
         }
     }
@@ -258,6 +259,7 @@ impl Upstreams {
                 },
             },
             goes_on: goes_on || undo.is_some(),
+            commit_hook: commit_hook(&main.push.commits),
             gitconfig: render_gitconfig(
                 &host,
                 &all,
@@ -267,7 +269,7 @@ impl Upstreams {
     }
 }
 
-fn from_manifest(entry: &GitEntry, facts: &HostFacts, names: &mut Vec<String>) -> Entry {
+fn from_manifest(entry: &GitEntry, (facts, run): (&HostFacts, &RunIdentity), names: &mut Vec<String>) -> Entry {
     let identity_file = entry.identity_file.as_deref().map(|file| at_home(file, facts.home.as_deref()));
     let upstream = Upstream {
         name: entry.name.clone(),
@@ -276,7 +278,7 @@ fn from_manifest(entry: &GitEntry, facts: &HostFacts, names: &mut Vec<String>) -
         known_host_key: entry.known_host_key.clone(),
         token: entry.token_from.clone(),
         max_lfs_bytes: entry.max_lfs_bytes,
-        push: entry.push.rules(),
+        push: entry.push.rules(run),
     };
     let mut extra_hosts = on_this_machine(&upstream.url, facts);
     extra_hosts.extend(entry.extra_hosts.clone());

@@ -90,6 +90,12 @@ pub struct PushCase {
     /// Paths of files that the new commits touch.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub paths: Vec<String>,
+    /// The message of a new commit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// Its author and committer, as `NAME <ADDRESS>`; the run's own identity where none is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub author: Option<String>,
 }
 
 /// An event.

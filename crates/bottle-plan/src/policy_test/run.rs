@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
+use super::cases::PushCase;
 use super::{CaseEntry, PolicyTests};
 use crate::explain::{ExplainError, Explainer, Explanation, PushAsked, RuleRef};
 use crate::facts::HostFacts;
@@ -95,7 +96,8 @@ fn told(explainer: &Explainer, case: &CaseEntry, payloads: &BTreeMap<String, Str
             Ok(explainer.request(&asked))
         }
         CaseEntry { push: Some(push), .. } => {
-            let asked = PushAsked { repo: push.repo.clone(), paths: push.paths.clone(), ..PushAsked::new(&push.r#ref) };
+            let PushCase { r#ref, repo, paths, message, author } = push.clone();
+            let asked = PushAsked { repo, paths, message, author, ..PushAsked::new(&r#ref) };
             explainer.push(&asked).map_err(|error| error.to_string())
         }
         CaseEntry { event: Some(event), .. } => {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
+use bottle_policy::gate::commits::CommitRules;
 use bottle_policy::gate::signing::SigningPolicy;
 use bottle_policy::gate::{RepoName, Transport, Upstream, UpstreamUrl};
 use bottle_types::backend::Backend;
@@ -64,6 +65,21 @@ pub fn signing_settings(backend: Backend, policy: &SigningPolicy) -> Vec<(&'stat
         ("gpg.ssh.program", format!("{TOOLS_DIR}/bin/bottle-link")),
         ("commit.gpgSign", "true".to_owned()),
     ]
+}
+
+/// The hook `prepare-commit-msg` of the guest's clone, which adds the trailers that the gate asks for; none: there are none. What names
+/// another run is replaced, as in a commit that is rebased.
+pub fn commit_hook(rules: &CommitRules) -> Option<String> {
+    let trailers = rules.trailers();
+    if trailers.is_empty() {
+        return None;
+    }
+    let mut command = "exec git interpret-trailers --in-place --no-divider".to_owned();
+    for (key, value) in trailers {
+        let again = if key == "Run" { "replace" } else { "addIfDifferent" };
+        command.push_str(&format!(" --if-exists {again} --trailer '{key}: {value}'"));
+    }
+    Some(format!("#!/bin/sh\n# By claude-bottle: push.commits.trailers of the manifest.\n{command} -- \"$1\"\n"))
 }
 
 /// Every way to write the address of one repository: by ssh (URL and scp-like) and by https, with and without the port.

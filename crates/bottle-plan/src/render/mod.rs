@@ -8,7 +8,7 @@ mod gitconfig;
 mod text;
 
 pub use compose::compose;
-pub use gitconfig::{gate_url, own_url, render_gitconfig, signing_settings, spellings};
+pub use gitconfig::{commit_hook, gate_url, own_url, render_gitconfig, signing_settings, spellings};
 pub use text::text;
 
 use bottle_policy::route::RoutesPolicy;

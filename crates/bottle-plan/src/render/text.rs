@@ -313,6 +313,9 @@ fn git(out: &mut Page, plan: &BottlePlan) {
     }
     for upstream in &plan.policies.gate.upstreams {
         out.more(&push_line(upstream));
+        for (_, rule) in upstream.push.commits.lines() {
+            out.more(&format!("new commits: {rule}"));
+        }
     }
     if let Some(signing) = &plan.policies.gate.signing {
         let committer = &signing.committer;

@@ -4,6 +4,8 @@
 //! empty line, and a message in UTF-8. No other header is signed, since each (`gpgsig`, `mergetag`, `encoding`) changes what a reader sees
 //! or takes for signed. Whether the parents are known is the gate's to say, which has the repositories.
 
+use std::fmt;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bottle_types::git::ObjectId;
@@ -32,10 +34,6 @@ pub struct SigningPolicy {
     /// Whether a push is refused that brings a commit of the run without such a signature.
     #[serde(default = "required", skip_serializing_if = "Clone::clone")]
     pub required: bool,
-    /// Commits from which the work starts, which upstream's branches and tags need not have: the head of a fork's pull request, or of the
-    /// checkout that is brought.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub bases: Vec<ObjectId>,
 }
 
 fn required() -> bool {
@@ -77,10 +75,12 @@ impl GitIdentity {
         }
         Ok(())
     }
+}
 
-    /// As a header of a commit has it, without the date.
-    fn header(&self) -> String {
-        format!("{} <{}>", self.name, self.email)
+/// As a header of a commit has it, without the date.
+impl fmt::Display for GitIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} <{}>", self.name, self.email)
     }
 }
 
@@ -162,7 +162,7 @@ impl CommitToSign {
         if parents.iter().enumerate().any(|(at, parent)| parents[..at].contains(parent)) {
             return Err(SigningRefusal::SameParent);
         }
-        let own = policy.committer.header();
+        let own = policy.committer.to_string();
         let (who, committed_at) = dated(committer).ok_or(SigningRefusal::Line("committer"))?;
         if who != own {
             return Err(SigningRefusal::Committer(own));
@@ -190,13 +190,13 @@ impl CommitToSign {
 }
 
 /// The lines of the head that are left.
-struct Lines<'a> {
-    bytes: &'a [u8],
+pub(super) struct Lines<'a> {
+    pub(super) bytes: &'a [u8],
 }
 
 impl<'a> Lines<'a> {
     /// The rest of the next line, if it begins so.
-    fn next(&mut self, start: &str) -> Option<&'a [u8]> {
+    pub(super) fn next(&mut self, start: &str) -> Option<&'a [u8]> {
         let rest = self.bytes.strip_prefix(start.as_bytes())?;
         let end = rest.iter().position(|byte| *byte == b'\n')?;
         self.bytes = &rest[end + 1..];
@@ -225,7 +225,7 @@ fn id(bytes: &[u8]) -> Option<ObjectId> {
 }
 
 /// Takes `Name <address> 1700000000 +0100` apart: who, and when in seconds since 1970.
-fn dated(line: &[u8]) -> Option<(&str, u64)> {
+pub(super) fn dated(line: &[u8]) -> Option<(&str, u64)> {
     let line = std::str::from_utf8(line).ok().filter(|line| !line.contains('\0'))?;
     let (who, date) = line.split_at(line.rfind("> ")? + 1);
     let (name, email) = who.strip_suffix('>')?.split_once(" <")?;
@@ -308,7 +308,7 @@ mod tests {
 
     fn policy() -> SigningPolicy {
         let key = SecretName::parse("SIGNING_KEY").expect("a name");
-        SigningPolicy { key, committer: GitIdentity::of_the_bottle(), any_author: false, required: true, bases: vec![] }
+        SigningPolicy { key, committer: GitIdentity::of_the_bottle(), any_author: false, required: true }
     }
 
     fn commit(message: &str) -> String {

@@ -50,10 +50,8 @@ struct Upstream {
     max_files: Option<u64>,
     max_lines: Option<u64>,
     max_new_binaries: Option<u64>,
-    /// Globs of e-mail addresses of commits' authors; none: anybody's.
-    authors: Vec<String>,
-    /// Whether each commit needs a `Signed-off-by` line of its author.
-    sign_off: bool,
+    /// What each new commit has to be like, a rule a line.
+    commits: Vec<String>,
     /// Whether each commit of the run has to have the gate's signature, for which git as it is set up here asks by itself.
     signed_by_the_gate: bool,
     /// Pushes that wait for a person.
@@ -81,8 +79,7 @@ impl Upstream {
             max_files: upstream.push.max_files,
             max_lines: upstream.push.max_lines,
             max_new_binaries: upstream.push.max_new_binaries,
-            authors: upstream.push.authors.clone(),
-            sign_off: upstream.push.sign_off,
+            commits: upstream.push.commits.lines().into_iter().map(|(_, line)| line).collect(),
             signed_by_the_gate: gate.signing.as_ref().is_some_and(|signing| signing.required),
             hold: upstream.push.hold.clone(),
             dry_run: gate.dry_run,

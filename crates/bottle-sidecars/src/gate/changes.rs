@@ -1,7 +1,7 @@
 //! Lists what a push brings: every object that no branch and no tag of upstream has, and what its commits change. All by raw
 //! object id, with no replace refs, in receive-pack's quarantine, where the mirror's refs are upstream's.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::process::{Command, Stdio};
@@ -228,6 +228,24 @@ pub(super) fn kinds(repo: &Repo<'_>, ids: &[ObjectId]) -> Result<Vec<Object>, St
     } else {
         Err("git did not tell the size of every new object".to_owned())
     }
+}
+
+/// The new commits that were there before the run: those of a fork's pull request, or of a checkout that was brought.
+pub(super) fn of_others(repo: &Repo<'_>) -> Result<BTreeSet<ObjectId>, String> {
+    let mut bases = vec![];
+    for base in &repo.gate.policy.bases {
+        // One that is not pushed is not here.
+        if let Ok(found) = kinds(repo, std::slice::from_ref(base)) {
+            bases.extend(found.into_iter().filter(|object| object.kind == ObjectKind::Commit));
+        }
+    }
+    if bases.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let bases: Vec<&str> = bases.iter().map(|base| base.id.as_str()).collect();
+    let listed = repo.ok(&[&["rev-list"], &bases[..], &NOT_UPSTREAMS].concat(), None)?;
+    let ids = String::from_utf8_lossy(&listed).lines().map(ObjectId::parse).collect::<Result<_, _>>();
+    ids.map_err(|error| format!("git rev-list: {error}"))
 }
 
 fn kind_of(word: &str) -> Result<ObjectKind, String> {

@@ -7,9 +7,9 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use bottle_policy::gate::GatePolicy;
+use bottle_policy::gate::commits::CommitJudge;
 use bottle_policy::gate::exemptions::Exemptions;
 use bottle_policy::gate::hold::Holds;
-use bottle_policy::gate::patch::PatchRules;
 use bottle_policy::gate::paths::ProtectedPaths;
 use bottle_policy::gate::refs::RefRules;
 
@@ -61,7 +61,7 @@ fn read(dirs: &Dirs, config: &Path, text: &str) -> Result<GatePolicy, Error> {
         }
         RefRules::new(&upstream.push).map_err(|error| refuse(error.to_string()))?;
         ProtectedPaths::new(&upstream.push).map_err(|error| refuse(error.to_string()))?;
-        PatchRules::new(&upstream.push).map_err(|error| refuse(error.to_string()))?;
+        CommitJudge::new(&upstream.push.commits).map_err(|error| refuse(error.to_string()))?;
         Holds::new(&upstream.push.hold).map_err(|error| refuse(error.to_string()))?;
     }
     Exemptions::new(&policy.exemptions).map_err(|error| refuse(error.to_string()))?;

@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bottle_policy::gate::commits::CommitJudge;
 use bottle_policy::gate::patch::PatchRules;
 use bottle_policy::gate::paths::ProtectedPaths;
 use bottle_policy::gate::refs::RefRules;
 use bottle_types::git::ObjectId;
 use bottle_types::units::ByteSize;
 
-use super::changes::{Changes, Object, ObjectKind, PathChange, RefUpdate, Repo, TreeEntry, read_all};
+use super::changes::{Changes, Object, ObjectKind, PathChange, RefUpdate, Repo, TreeEntry, of_others, read_all};
 use super::push::AskedUpdate;
 use super::{lfs, mirror, signing, stat};
 
@@ -73,6 +74,7 @@ pub(super) fn changes(repo: &Repo<'_>, updates: &[RefUpdate], changes: &Changes)
     refusals.extend(submodules(repo, changes)?);
     refusals.extend(lfs::judge_config(repo, changes)?);
     refusals.extend(patch(repo, changes)?);
+    refusals.extend(commits(repo, changes)?);
     refusals.extend(signing::judge(repo, changes)?);
     Ok(refusals)
 }
@@ -218,31 +220,44 @@ pub(super) fn entry_at(repo: &Repo<'_>, commit: &ObjectId, path: &[u8]) -> Resul
     Ok(TreeEntry { mode, id })
 }
 
-/// How much the new commits change, and who wrote them.
+/// How much the new commits change.
 fn patch(repo: &Repo<'_>, changes: &Changes) -> Result<Vec<Refusal>, String> {
-    let rules = PatchRules::new(&repo.upstream.push).map_err(|error| error.to_string())?;
-    let mut refusals = vec![];
-    if rules.limits_size() {
-        let size = stat::size(&stat::stats(repo, changes)?);
-        refusals.extend(rules.size(size).into_iter().map(Refusal::all));
+    let rules = PatchRules::new(&repo.upstream.push);
+    if !rules.limits_size() {
+        return Ok(vec![]);
     }
-    if rules.reads_commits() {
-        let commits = changes.objects.iter().filter(|object| object.kind == ObjectKind::Commit);
-        let commits: Vec<Object> = commits.cloned().collect();
-        let mut wrong = vec![];
-        read_all(repo, &commits, |at, bytes| {
-            let why = rules.commit(bytes);
-            wrong.extend(why.map(|why| Refusal::all(format!("commit {} {why}", commits[at].id.short()))));
-            Ok(())
-        })?;
-        let more = wrong.len().saturating_sub(MAX_REASONS);
-        wrong.truncate(MAX_REASONS);
-        if more > 0 {
-            wrong.push(Refusal::all(format!("and {more} more commits")));
+    let size = stat::size(&stat::stats(repo, changes)?);
+    Ok(rules.size(size).into_iter().map(Refusal::all).collect())
+}
+
+/// Whose the run's commits are, what their messages say, and their trailers.
+fn commits(repo: &Repo<'_>, changes: &Changes) -> Result<Vec<Refusal>, String> {
+    let judge = CommitJudge::new(&repo.upstream.push.commits).map_err(|error| error.to_string())?;
+    if !judge.has_rules() {
+        return Ok(vec![]);
+    }
+    let of_others = of_others(repo)?;
+    let is_judged = |object: &&Object| match object.kind {
+        ObjectKind::Commit => !of_others.contains(&object.id),
+        ObjectKind::Tag => true,
+        ObjectKind::Tree | ObjectKind::Blob => false,
+    };
+    let judged: Vec<Object> = changes.objects.iter().filter(is_judged).cloned().collect();
+    let mut wrong = vec![];
+    read_all(repo, &judged, |at, bytes| {
+        let Object { id, kind, .. } = &judged[at];
+        match kind {
+            ObjectKind::Tag => wrong.extend(judge.tag(id.short(), bytes)),
+            _ => wrong.extend(judge.commit(id.short(), bytes).into_iter().map(|broken| broken.why)),
         }
-        refusals.append(&mut wrong);
+        Ok(())
+    })?;
+    let more = wrong.len().saturating_sub(MAX_REASONS);
+    wrong.truncate(MAX_REASONS);
+    if more > 0 {
+        wrong.push(format!("and {more} more rules that commits of this push break"));
     }
-    Ok(refusals)
+    Ok(wrong.into_iter().map(Refusal::all).collect())
 }
 
 /// Submodules lead to declared upstreams only: else a later clone fetches from wherever the agent wrote.

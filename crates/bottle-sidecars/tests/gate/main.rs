@@ -5,6 +5,7 @@ mod allowlists;
 mod apply;
 mod approved;
 mod claims;
+mod commits;
 mod evasion;
 mod exemptions;
 mod git_texts;

@@ -288,7 +288,7 @@ fn a_fork_s_commits_are_not_the_runs() {
         let script = "git clone -q origin.git f && cd f && git commit -q --allow-empty -m fork1 && git commit -q --allow-empty -m fork2 && \
                       git push -q origin HEAD:refs/pull/1/head && git rev-parse HEAD";
         head.replace(world.ok(&world.path("upstream"), script));
-        with_key(world, &format!("  bases: [{}]\n", head.borrow()));
+        with_key(world, &format!("bases: [{}]\n", head.borrow()));
     };
     let world = World::with(prepare, |policy| policy);
     settings(&world);

@@ -3,16 +3,17 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use bottle_policy::gate::commits::{CommitJudge, CommitRules};
 use bottle_policy::gate::hold::Holds;
-use bottle_policy::gate::patch::PatchRules;
 use bottle_policy::gate::paths::ProtectedPaths;
 use bottle_policy::gate::refs::RefRules;
-use bottle_policy::gate::{Transport, UpstreamUrl};
+use bottle_policy::gate::{GateError, Transport, UpstreamUrl};
 use bottle_types::host::HostName;
 
 use super::{At, Checked};
+use crate::manifest::commits::odd_author;
 use crate::manifest::plain_http::open_authority;
-use crate::manifest::{GitEntry, Manifest, Push};
+use crate::manifest::{CommitsEntry, GitEntry, Manifest, Push, RunIdentity};
 
 /// Checks every entry, and all of them together.
 pub(super) fn check(entries: &[GitEntry], manifest: &Manifest, at: &At) -> Checked {
@@ -135,10 +136,10 @@ fn check_push(push: &Push, at: &At) -> Checked {
         }
     }
     // The gate's own reading of them.
-    let rules = push.rules();
+    let rules = push.rules(&RunIdentity::of_no_run());
     RefRules::new(&rules).map_err(|error| at.key("refs").wrong(&error.to_string()))?;
     ProtectedPaths::new(&rules).map_err(|error| at.key("protect_paths").wrong(&error.to_string()))?;
-    PatchRules::new(&rules).map_err(|error| at.key("authors").wrong(&error.to_string()))?;
+    check_commits(&push.commits, &rules.commits, &at.key("commits"))?;
     Holds::new(&rules.hold).map_err(|error| at.key("hold").wrong(&error.to_string()))?;
     for (key, size) in [("max_blob_bytes", push.max_blob_bytes), ("max_push_bytes", push.max_push_bytes)] {
         if size.0 == 0 {
@@ -146,4 +147,20 @@ fn check_push(push: &Push, at: &At) -> Checked {
         }
     }
     Ok(())
+}
+
+fn check_commits(commits: &CommitsEntry, rules: &CommitRules, at: &At) -> Checked {
+    if let Some(index) = commits.authors.iter().position(|author| odd_author(author)) {
+        let problem = format!("`{}` is neither `run` nor an e-mail address or a glob of them", commits.authors[index]);
+        return Err(at.key("authors").item(index).wrong(&problem).hint("`run` stands for this run's own identity"));
+    }
+    if let Some(index) = (1..commits.trailers.len()).find(|at| commits.trailers[..*at].contains(&commits.trailers[*at]))
+    {
+        return Err(at.key("trailers").item(index).wrong("this trailer stands here twice").hint("remove one"));
+    }
+    match CommitJudge::new(rules) {
+        Ok(_) => Ok(()),
+        Err(GateError::Commits { key, reason }) => Err(at.key(key).wrong(&reason)),
+        Err(error) => Err(at.key("authors").wrong(&error.to_string())),
+    }
 }

@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use bottle_policy::gate::signing::{CommitToSign, SigningPolicy, with_signature};
+use bottle_policy::gate::signing::{CommitToSign, with_signature};
 use bottle_policy::gate::{RepoName, Upstream};
 use bottle_types::git::ObjectId;
 use bottle_wire::signing_report::{SigningLine, SigningOutcome};
@@ -136,7 +136,7 @@ fn signed(gate: &GateDirs, bytes: &[u8], made: &Made) -> Result<(SigningOutcome,
     }
     let (mut repos, mut why_not) = (vec![], None);
     for upstream in &gate.policy.upstreams {
-        match (Mirror { gate, upstream }).takes(&commit, policy, made)? {
+        match (Mirror { gate, upstream }).takes(&commit, made)? {
             None => repos.push(upstream),
             Some(why) => why_not = why_not.or(Some(why)),
         }
@@ -169,7 +169,7 @@ impl Mirror<'_> {
 
     /// Tells whether a commit can belong to this repository: each parent is upstream's, a start of this run's work, or signed in this run.
     /// If not, says why.
-    fn takes(&self, commit: &CommitToSign, policy: &SigningPolicy, made: &Made) -> Result<Option<String>, String> {
+    fn takes(&self, commit: &CommitToSign, made: &Made) -> Result<Option<String>, String> {
         let mut format = self.git();
         format.args(["rev-parse", "--show-object-format"]);
         if git_ok(format, None)?.trim_ascii_end() != commit.tree.object_format().as_bytes() {
@@ -185,7 +185,8 @@ impl Mirror<'_> {
         }
         for parent in &commit.parents {
             let is_own = made.commits.get(parent).is_some_and(|repos| repos.contains(&self.upstream.name));
-            if !is_own && !policy.bases.contains(parent) && !self.has(parent, &policy.bases)? {
+            let bases = &self.gate.policy.bases;
+            if !is_own && !bases.contains(parent) && !self.has(parent, bases)? {
                 let id = parent.short();
                 return Ok(Some(format!("the parent {id} is neither upstream's nor signed in this run")));
             }
