@@ -119,6 +119,11 @@ impl GatePolicy {
         names.extend(login.map(|login| login.password.clone()).filter(|password| !self.secrets.contains(password)));
         names
     }
+
+    /// Whether there is a rule about the run's own commits.
+    pub fn judges_commits(&self) -> bool {
+        self.signing.is_some() || self.upstreams.iter().any(|upstream| !upstream.push.commits.is_none())
+    }
 }
 
 impl Upstream {

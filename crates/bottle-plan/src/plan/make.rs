@@ -68,7 +68,6 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
     let state_dir = format!("{}/{slug}", facts.state_root.trim_end_matches('/'));
     let signing = super::signing::signing(task, bottle, &upstreams, options, &mut notes);
     let git = upstreams.git_plan(task, facts, options, seed, signing.as_ref());
-    let bases = super::signing::bases(git.as_ref(), facts);
     if let Some(git) = git.as_ref().filter(|_| task.work == Work::Change) {
         may_be_pushed((git, task), &upstreams, &mut notes)?;
     }
@@ -120,7 +119,10 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
     let tools = super::tools::tools(&agent_name, &agent, facts, &guest.workdir)?;
     note_left_out(task, &prompt, &mut notes);
     note_injections(task, &mut notes);
-    let gate = GatePolicy { signing, bases, ..gate_policy(task, bottle, (&upstreams, rewrite), options) };
+    let mut gate = GatePolicy { signing, ..gate_policy(task, bottle, (&upstreams, rewrite), options) };
+    if gate.judges_commits() {
+        gate.bases = super::signing::bases(git.as_ref(), facts);
+    }
     let supervise = super::policies::supervise(&slug, bottle, approval, outputs);
     let bundle = bundle(&doors, backend);
     let mut secrets = rules.secrets;
