@@ -294,7 +294,8 @@ impl<'a> Commit<'a> {
                 break message;
             }
             let another = OTHER_HEADERS.into_iter().any(|start| lines.next(start).is_some());
-            if !another && !(is_behind_one && lines.next(" ").is_some()) {
+            let goes_on = another || (is_behind_one && lines.next(" ").is_some());
+            if !goes_on {
                 return Err("has a header that changes how it is read, such as `encoding`");
             }
             is_behind_one = true;

@@ -1,4 +1,4 @@
-#![expect(clippy::disallowed_methods, reason = "the test asks git itself")]
+#![expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "the test asks git itself")]
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
