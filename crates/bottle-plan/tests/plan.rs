@@ -1027,6 +1027,7 @@ fn a_deploy_key_is_for_the_jobs_own_repository() {
     let error = plan_of(&elsewhere, &in_job).expect_err("another repository");
     assert_eq!(
         error.to_string(),
-        "the upstream origin has a deploy key and is octo-org/textstats, and the job's own repository is team/app"
+        "the repository can't be put behind the gate: the upstream origin has a deploy key and is octo-org/textstats, and the job's own \
+         repository is team/app"
     );
 }
