@@ -1,5 +1,6 @@
 //! `bottle-runner cleanup`: what dead runs have left, collected and removed.
 
+use std::path::Path;
 use std::time::Duration;
 
 use bottle_scan::known::KnownSecrets;
@@ -9,8 +10,10 @@ use super::{Context, print};
 use crate::backend::{self, is_dead};
 use crate::cache::{MAX_AGE_DAYS, MAX_STORE_BYTES, Pruned, Store};
 use crate::exit::{Code, Failure};
+use crate::run::RegisteredKey;
+use crate::{forge, state};
 
-/// Remove the containers, processes and directories of dead runs; never touches a live run.
+/// Remove the containers, processes, directories and deploy keys of dead runs; never touches a live run.
 #[derive(Debug, clap::Args)]
 pub(crate) struct CleanupArgs {
     /// Only list what would be removed.
@@ -33,6 +36,8 @@ pub(super) async fn main(args: &CleanupArgs, context: &Context) -> Result<Code, 
     }
     let mask = KnownSecrets::new(&context.environment.credentials()).map_err(Failure::input)?;
     let mut text = String::new();
+    // Before anything that may fail: a key opens a repository, and a directory does not.
+    let left = deploy_keys(args.dry_run, context, &mut text).await;
     let mut first = None;
     let mut looked = false;
     for name in bottle_types::backend::Backend::ALL {
@@ -57,12 +62,59 @@ pub(super) async fn main(args: &CleanupArgs, context: &Context) -> Result<Code, 
         }
     }
     if let Some(failure) = first.filter(|_| !looked) {
+        print(&text)?;
         return Err(failure);
     }
-    if text.is_empty() {
+    if text.is_empty() && left.is_none() {
         text.push_str("nothing is left of any run\n");
     }
-    print(&text)
+    let printed = print(&text);
+    left.map_or(printed, Err)
+}
+
+/// Removes the deploy keys of dead runs whose records are here; the first failure, after all of them were tried.
+async fn deploy_keys(dry_run: bool, context: &Context, text: &mut String) -> Option<Failure> {
+    let root = context.environment.state_root()?;
+    let mut first = None;
+    for slug in state::list(&root) {
+        let record = root.join(&slug);
+        if state::is_live(&record) {
+            continue;
+        }
+        match deploy_key(&record, dry_run, context).await {
+            Ok(None) => {}
+            Ok(Some(at)) => {
+                let verb = if dry_run { "would remove" } else { "removed" };
+                text.push_str(&format!("{slug}: {verb} its deploy key at {at}\n"));
+            }
+            Err(failure) => {
+                text.push_str(&format!("{slug}: its deploy key is left: {failure}\n"));
+                first.get_or_insert(failure);
+            }
+        }
+    }
+    first
+}
+
+/// Removes the deploy key of a dead run, and tells of which repository it was; none: it has none.
+async fn deploy_key(record: &Path, dry_run: bool, context: &Context) -> Result<Option<String>, Failure> {
+    let Some(key) = RegisteredKey::read(record)? else { return Ok(None) };
+    let (environment, server) = (&context.environment, key.server_url());
+    let at = format!("{server}/{}", key.ci().repository);
+    if dry_run {
+        return Ok(Some(at));
+    }
+    // A token says for no server by itself: it goes to the one that the variable names, else to github.com alone.
+    let named = environment.get("GITHUB_SERVER_URL").unwrap_or("https://github.com").trim_end_matches('/');
+    if server != named {
+        let why = format!("it is at {server}, and the token of the environment is {named}'s");
+        return Err(
+            Failure::input(why).hint(format_args!("if the token is for that server, set GITHUB_SERVER_URL={server}"))
+        );
+    }
+    let forge = forge::connect(environment, &key.ci())?;
+    key.remove(forge.as_ref(), record).await?;
+    Ok(Some(at))
 }
 
 /// Removes entries of the setups' cache.

@@ -84,7 +84,7 @@ enum Command {
     VerifyRecord(verify_record::VerifyRecordArgs),
     /// List where each credential of a run came from, and each request and push that it was used for.
     AuditCredentials(audit_credentials::AuditCredentialsArgs),
-    /// Remove the containers, processes and directories of dead runs; never touches a live run.
+    /// Remove the containers, processes, directories and deploy keys of dead runs; never touches a live run.
     Cleanup(cleanup::CleanupArgs),
     /// Check what this machine has for each backend, and what the repository here lacks at its forge.
     Doctor(doctor::DoctorArgs),

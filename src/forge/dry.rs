@@ -12,7 +12,8 @@ use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 
 use super::{
-    Author, Comment, Forge, ForgeCheck, ForgeError, ForgePullRequest, Issue, NewCheck, NewPullRequest, UserAccess,
+    Author, Comment, DeployKey, Forge, ForgeCheck, ForgeError, ForgePullRequest, Issue, NewCheck, NewPullRequest,
+    UserAccess,
 };
 
 /// Keeps every write.
@@ -316,6 +317,31 @@ impl Forge for Dry {
     fn delete_comment(&self, id: u64) -> BoxFuture<'_, Result<(), ForgeError>> {
         async move {
             self.lines().push(json!({"would": "delete-comment", "comment": id}));
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn deploy_keys(&self) -> BoxFuture<'_, Result<Vec<DeployKey>, ForgeError>> {
+        self.inner.deploy_keys()
+    }
+
+    fn add_deploy_key<'a>(
+        &'a self,
+        title: &'a str,
+        key: &'a str,
+        read_only: bool,
+    ) -> BoxFuture<'a, Result<(), ForgeError>> {
+        async move {
+            self.lines().push(json!({"would": "add-deploy-key", "title": title, "key": key, "read_only": read_only}));
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn delete_deploy_key(&self, id: u64) -> BoxFuture<'_, Result<(), ForgeError>> {
+        async move {
+            self.lines().push(json!({"would": "delete-deploy-key", "id": id}));
             Ok(())
         }
         .boxed()

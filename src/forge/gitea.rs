@@ -13,12 +13,12 @@ use serde_json::{Value, json};
 
 use super::http::{ApiCall, ApiDialect, ForgeError, Http};
 use super::wire::{
-    WireBranch, WireComment, WireIssue, WirePull, WireRepository, WireReview, WireStatus, WireTimelineEntry, WireUser,
-    WireUserAccess,
+    WireBranch, WireComment, WireDeployKey, WireIssue, WirePull, WireRepository, WireReview, WireStatus,
+    WireTimelineEntry, WireUser, WireUserAccess,
 };
 use super::{
-    Author, Comment, Forge, ForgeCheck, ForgePullRequest, Issue, MAX_ISSUE_PAGES, NewCheck, NewPullRequest, Operation,
-    UserAccess, is_below, logs,
+    Author, Comment, DeployKey, Forge, ForgeCheck, ForgePullRequest, Issue, MAX_ISSUE_PAGES, NewCheck, NewPullRequest,
+    Operation, UserAccess, is_below, logs,
 };
 
 /// How it is talked to.
@@ -50,6 +50,10 @@ const WRITE_COMMENT: Operation = Operation { what: "write the comment", needs: "
 const WRITE_ISSUE: Operation = Operation { what: "write the issue", needs: "write:issue" };
 const CLOSE_PULL: Operation = Operation { what: "close the pull request", needs: "write:repository" };
 const WRITE_STATUS: Operation = Operation { what: "set the commit status", needs: "write:repository" };
+const NEEDS_KEYS: &str = "write:repository of an administrator of the repository";
+const DEPLOY_KEY: Operation = Operation { what: "look for the deploy key", needs: NEEDS_KEYS };
+const ADD_DEPLOY_KEY: Operation = Operation { what: "register the deploy key", needs: NEEDS_KEYS };
+const REMOVE_DEPLOY_KEY: Operation = Operation { what: "remove the deploy key", needs: NEEDS_KEYS };
 const READ_LOGS: Operation =
     Operation { what: "read the failed run's logs", needs: "read:repository, and a Gitea that gives logs by its API" };
 const READ_SELF: Operation = Operation { what: "ask whose token this is", needs: "read:user" };
@@ -481,6 +485,46 @@ impl Forge for Gitea {
                 Err(error) if matches!(error.status(), Some(404 | 410)) => Ok(()),
                 ended => ended.map(|_| ()),
             }
+        }
+        .boxed()
+    }
+
+    fn deploy_keys(&self) -> BoxFuture<'_, Result<Vec<DeployKey>, ForgeError>> {
+        async move {
+            let mut keys = vec![];
+            for page in 1_u32.. {
+                let call = ApiCall::get(DEPLOY_KEY, self.path(&["keys"])).query(PER_PAGE, A_PAGE).query("page", page);
+                let wires: Vec<WireDeployKey> = self.http.send(call).await?;
+                // A server may give shorter pages than were asked for: only an empty one is surely the last.
+                if wires.is_empty() {
+                    break;
+                }
+                keys.extend(wires.into_iter().map(DeployKey::from));
+            }
+            Ok(keys)
+        }
+        .boxed()
+    }
+
+    fn add_deploy_key<'a>(
+        &'a self,
+        title: &'a str,
+        key: &'a str,
+        read_only: bool,
+    ) -> BoxFuture<'a, Result<(), ForgeError>> {
+        async move {
+            let body = json!({"title": title, "key": key, "read_only": read_only});
+            let call = ApiCall::write(ADD_DEPLOY_KEY, Method::POST, self.path(&["keys"]), body);
+            self.http.send::<WireDeployKey>(call).await.map(|_| ())
+        }
+        .boxed()
+    }
+
+    fn delete_deploy_key(&self, id: u64) -> BoxFuture<'_, Result<(), ForgeError>> {
+        async move {
+            let id = id.to_string();
+            let call = ApiCall::delete(REMOVE_DEPLOY_KEY, self.path(&["keys", &id]));
+            self.http.send_for_text(call).await.map(|_| ())
         }
         .boxed()
     }

@@ -19,12 +19,12 @@ use tokio::sync::OnceCell;
 
 use super::http::{ApiCall, ApiDialect, ForgeError, Http};
 use super::wire::{
-    WireBranch, WireCheckRun, WireCheckRuns, WireComment, WireIssue, WirePull, WireRepository, WireStatus, WireUpload,
-    WireUser, WireUserAccess,
+    WireBranch, WireCheckRun, WireCheckRuns, WireComment, WireDeployKey, WireIssue, WirePull, WireRepository,
+    WireStatus, WireUpload, WireUser, WireUserAccess,
 };
 use super::{
-    Author, Comment, Forge, ForgeCheck, ForgePullRequest, Issue, MAX_ISSUE_PAGES, NewCheck, NewPullRequest, Operation,
-    UserAccess, graphql, is_below, logs,
+    Author, Comment, DeployKey, Forge, ForgeCheck, ForgePullRequest, Issue, MAX_ISSUE_PAGES, NewCheck, NewPullRequest,
+    Operation, UserAccess, graphql, is_below, logs,
 };
 
 /// How it is talked to; the version is the newest that Enterprise servers in use know.
@@ -80,6 +80,10 @@ const UPLOAD_FINDINGS: Operation = Operation {
 };
 const READ_LOGS: Operation = Operation { what: "read the failed run's logs", needs: "`permissions: actions: read`" };
 const READ_SELF: Operation = Operation { what: "ask whose token this is", needs: "to be a user's" };
+const NEEDS_KEYS: &str = "a user's or an App's token with \"Administration: write\": no job's own token has it";
+const DEPLOY_KEY: Operation = Operation { what: "look for the deploy key", needs: NEEDS_KEYS };
+const ADD_DEPLOY_KEY: Operation = Operation { what: "register the deploy key", needs: NEEDS_KEYS };
+const REMOVE_DEPLOY_KEY: Operation = Operation { what: "remove the deploy key", needs: NEEDS_KEYS };
 
 /// One repository on GitHub.
 pub(super) struct Github {
@@ -540,6 +544,46 @@ impl Forge for Github {
                 Err(error) if matches!(error.status(), Some(404 | 410)) => Ok(()),
                 ended => ended.map(|_| ()),
             }
+        }
+        .boxed()
+    }
+
+    fn deploy_keys(&self) -> BoxFuture<'_, Result<Vec<DeployKey>, ForgeError>> {
+        async move {
+            let mut keys = vec![];
+            for page in 1_u32.. {
+                let call = ApiCall::get(DEPLOY_KEY, self.path(&["keys"])).query(PER_PAGE, A_PAGE).query("page", page);
+                let wires: Vec<WireDeployKey> = self.http.send(call).await?;
+                // A server may give shorter pages than were asked for: only an empty one is surely the last.
+                if wires.is_empty() {
+                    break;
+                }
+                keys.extend(wires.into_iter().map(DeployKey::from));
+            }
+            Ok(keys)
+        }
+        .boxed()
+    }
+
+    fn add_deploy_key<'a>(
+        &'a self,
+        title: &'a str,
+        key: &'a str,
+        read_only: bool,
+    ) -> BoxFuture<'a, Result<(), ForgeError>> {
+        async move {
+            let body = json!({"title": title, "key": key, "read_only": read_only});
+            let call = ApiCall::write(ADD_DEPLOY_KEY, Method::POST, self.path(&["keys"]), body);
+            self.http.send::<WireDeployKey>(call).await.map(|_| ())
+        }
+        .boxed()
+    }
+
+    fn delete_deploy_key(&self, id: u64) -> BoxFuture<'_, Result<(), ForgeError>> {
+        async move {
+            let id = id.to_string();
+            let call = ApiCall::delete(REMOVE_DEPLOY_KEY, self.path(&["keys", &id]));
+            self.http.send_for_text(call).await.map(|_| ())
         }
         .boxed()
     }

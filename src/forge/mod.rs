@@ -134,6 +134,15 @@ pub(crate) struct Issue {
     pub(crate) is_pull_request: bool,
 }
 
+/// A key that logs in at one repository by ssh.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct DeployKey {
+    pub(crate) id: u64,
+    pub(crate) title: String,
+    /// As `ssh-ed25519 AAAA…`; a comment may follow.
+    pub(crate) key: String,
+}
+
 /// A check of a commit that has ended: a check run or a commit status.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct NewCheck {
@@ -263,6 +272,17 @@ pub(crate) trait Forge: Send + Sync {
     fn puzzle_over(&self, comment: u64) -> BoxFuture<'_, Result<(), ForgeError>>;
     fn read_comment(&self, id: u64) -> BoxFuture<'_, Result<Comment, ForgeError>>;
     fn delete_comment(&self, id: u64) -> BoxFuture<'_, Result<(), ForgeError>>;
+    /// All deploy keys of the repository.
+    fn deploy_keys(&self) -> BoxFuture<'_, Result<Vec<DeployKey>, ForgeError>>;
+    /// Registers a deploy key, which may push unless it is read-only.
+    fn add_deploy_key<'a>(
+        &'a self,
+        title: &'a str,
+        key: &'a str,
+        read_only: bool,
+    ) -> BoxFuture<'a, Result<(), ForgeError>>;
+    /// Removes a deploy key. 404 is also the answer to a token that may not.
+    fn delete_deploy_key(&self, id: u64) -> BoxFuture<'_, Result<(), ForgeError>>;
     /// Whose token this is; none where the forge does not say.
     fn myself(&self) -> BoxFuture<'_, Result<Option<Author>, ForgeError>>;
     /// What would have been written, for a dry run's record; JSON lines.

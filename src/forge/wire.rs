@@ -5,7 +5,7 @@ use bottle_plan::task::Place;
 use bottle_types::git::ObjectId;
 use serde::{Deserialize, Deserializer};
 
-use super::{Author, Comment, ForgeCheck, ForgePullRequest, Issue};
+use super::{Author, Comment, DeployKey, ForgeCheck, ForgePullRequest, Issue};
 
 #[derive(Debug, Deserialize)]
 pub(super) struct WireUser {
@@ -40,6 +40,19 @@ pub(super) struct WireBranchCommit {
     /// Gitea calls it `id`.
     #[serde(alias = "id")]
     pub(super) sha: ObjectId,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct WireDeployKey {
+    id: u64,
+    title: String,
+    key: String,
+}
+
+impl From<WireDeployKey> for DeployKey {
+    fn from(WireDeployKey { id, title, key }: WireDeployKey) -> Self {
+        Self { id, title, key }
+    }
 }
 
 #[derive(Debug, Deserialize)]

@@ -21,5 +21,5 @@ pub(crate) use disk::check_space;
 pub(crate) use env::{Environment, maskable};
 pub(crate) use hash::sha256;
 pub(crate) use net::{hosts_file, own_addresses};
-pub(crate) use random::{run_id_suffix, run_password, unguessable};
+pub(crate) use random::{key_seed, run_id_suffix, run_password, unguessable};
 pub(crate) use tools::{closed_directory, tools};

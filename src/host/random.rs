@@ -12,6 +12,13 @@ pub(crate) fn unguessable() -> Result<String, Failure> {
     hex_digits::<16>()
 }
 
+/// 32 bytes from which a key is made.
+pub(crate) fn key_seed() -> Result<[u8; 32], Failure> {
+    let mut bytes = [0_u8; 32];
+    fill(&mut bytes)?;
+    Ok(bytes)
+}
+
 /// 32 letters for a password that opens nothing but a service of one run. They are of eight kinds, three bits each, so that no scanner
 /// takes it for a secret where the agent writes it into a test's settings: that would need more disorder, and a digit or two.
 pub(crate) fn run_password() -> Result<String, Failure> {

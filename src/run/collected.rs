@@ -19,7 +19,7 @@ use super::commit_files::CommitFiles;
 use super::files::TakenFiles;
 use super::mode::RunMode;
 use super::pushed::Pushed;
-use super::{RunContext, RunProgress, case, keep, outcome, outputs};
+use super::{RunContext, RunProgress, case, deploy_key, keep, outcome, outputs};
 use crate::backend::{Bottle, BottleError, Side, Tree};
 use crate::exit::{Code, Failure};
 use crate::report::{BranchPush, Case, Events, Phase, RunEvent, Suite};
@@ -53,6 +53,12 @@ impl<'r> Collected<'r> {
             Some(bottle) => take_down(&claimed, bottle, &mut progress, ended).await,
             None => ended,
         };
+        // The bottle is gone, and with it the private half.
+        let removed = deploy_key::remove(&claimed).await;
+        if let (Err(_), Err(left)) = (&ended, &removed) {
+            claimed.context().events.warn(left.to_string());
+        }
+        let ended = ended.and(removed);
         let mut outcome = outcome(ended, &progress);
         match claimed.context().inputs.mode {
             // What Claude Code reckons for replayed replies was never paid.

@@ -1,7 +1,7 @@
 //! The launch: the backend and its images, then the guest and the bundle.
 
 use super::claimed::Claimed;
-use super::{LiveRun, RunProgress, case, credentials};
+use super::{LiveRun, RunProgress, case, credentials, deploy_key};
 use crate::backend::{self, Bottle, Tree};
 use crate::exit::Failure;
 use crate::provision::mirror_seed;
@@ -29,6 +29,7 @@ pub(super) async fn prepare(claimed: &Claimed<'_>) -> Result<Box<dyn Bottle>, Fa
         })
         .await?;
         backend::remove_dead_runs(backend.as_ref(), &context.inputs.secrets.known(), events).await;
+        deploy_key::register(claimed).await?;
         Ok(backend)
     };
     let backend = tokio::select! {

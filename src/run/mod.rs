@@ -3,7 +3,7 @@
 //! Planning comes earlier, in `cli/task`: `RunInputs` is its result; `planning` makes the plan, and `current` has it made again where
 //! the pull request has moved while the run waited for its lease. The phases: `claimed` → `launched` → `provisioned` → `sealed`
 //! → `setup` → `worked` → `verified` → `unmoved` → `pushed`, and from wherever the run stands `collected` → `published`. Beside them:
-//! `credentials` (new ones, to the doors), `mode` (where the work comes from), `handoff` (another job's work), `keep` (work that is not pushed), `cache` (what a setup finds of an earlier one), `services` (waited for),
+//! `credentials` (new ones, to the doors), `deploy_key` (of this run alone), `mode` (where the work comes from), `handoff` (another job's work), `keep` (work that is not pushed), `cache` (what a setup finds of an earlier one), `services` (waited for),
 //! `checks` (what is looked at to verify), `listen` (people's comments meanwhile), `outputs` (what the agent wanted written), `files` (that it handed in), `artifacts` (that the manifest takes), `commit_files` (those that findings can be about), `project_config` (what the agent goes by of the repository's own), `undo` (a branch, put back), `session` (of an earlier run), `outcome`.
 //!
 //! Always: no agent before the seal is proved and the setup's ways out are closed, no push before the pull request's head was looked at again, no pull request and no
@@ -18,6 +18,7 @@ mod collected;
 mod commit_files;
 mod credentials;
 mod current;
+mod deploy_key;
 mod files;
 mod handoff;
 mod keep;
@@ -64,6 +65,7 @@ use crate::thread::NewComment;
 
 use claimed::{Claimed, Leased};
 use collected::Collected;
+pub(crate) use deploy_key::RegisteredKey;
 pub(crate) use handoff::read as handoff;
 use launched::Launched;
 pub(crate) use mode::RunMode;

@@ -1,10 +1,12 @@
 //! The values behind the plan's secret names, kept in memory, shown nowhere, and renewed in one place.
 //!
-//! Map: `source` (where a value comes from), `renew` (the one task that asks for new ones), here what there is now.
+//! Map: `source` (where a value comes from), `deploy_key` (one that is made for the run), `renew` (the one task that asks for new ones),
+//! here what there is now.
 //!
 //! Always: every value that there was in this run is masked in all that it writes, and is given to the doors' scanners; a new
 //! one is masked before anybody has it.
 
+mod deploy_key;
 mod renew;
 mod source;
 #[cfg(test)]
@@ -28,6 +30,7 @@ use crate::exit::Failure;
 use crate::host::{Checkout, Environment, maskable, run_password};
 use crate::workflow_commands;
 
+pub(crate) use deploy_key::public_line;
 pub(crate) use renew::Renewed;
 use source::ValueSource;
 pub(crate) use source::{Exchange, FreshValue, MakeExchange, ValueLife};

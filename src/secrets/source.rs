@@ -16,6 +16,7 @@ use serde::Deserialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::deploy_key;
 use crate::host::{self, Environment};
 use crate::process::Program;
 
@@ -107,6 +108,7 @@ pub(crate) enum ValueSource {
     File(String),
     Command(CommandSource),
     Exchange(Arc<dyn Exchange>),
+    DeployKey,
 }
 
 impl ValueSource {
@@ -118,6 +120,7 @@ impl ValueSource {
             SecretSource::File(path) => Self::File(path.clone()),
             SecretSource::Command(command) => Self::Command(command.clone()),
             SecretSource::Exchange(exchange) => Self::Exchange(make(exchange, environment)),
+            SecretSource::DeployKey => Self::DeployKey,
         }
     }
 
@@ -138,12 +141,13 @@ impl ValueSource {
             Self::File(path) => in_time(path).await,
             Self::Command(source) => command(source, environment).await,
             Self::Exchange(exchange) => exchange.exchange().await,
+            Self::DeployKey => Ok(FreshValue { value: deploy_key::make()?, life: None }),
         }
     }
 
     /// Whether it may give another value later.
     pub(crate) fn is_renewable(&self) -> bool {
-        !matches!(self, Self::Env(_) | Self::ProxyPassword(_))
+        !matches!(self, Self::Env(_) | Self::ProxyPassword(_) | Self::DeployKey)
     }
 
     /// What to do about a failure to read it at the start.
@@ -154,6 +158,7 @@ impl ValueSource {
             Self::File(_) => "give a readable file in claude-bottle.yml".to_owned(),
             Self::Command(source) => format!("run it by hand: {}", source.argv.join(" ")),
             Self::Exchange(exchange) => exchange.hint(),
+            Self::DeployKey => "give the upstream `identity_file` in place of `deploy_key`".to_owned(),
         }
     }
 }

@@ -100,6 +100,7 @@ impl Comparison {
             (["triggers", "labels" | "assignees"], ..) => self.starts(path, before, after),
             (["bottles", _, "git"], ..) => self.named(path, before, after),
             (["agents", _, "mcp"], ..) => self.servers(path, before, after),
+            (["bottles", _, "git", _, "deploy_key"], ..) => self.deploy_key(path, after),
             ([.., "commits", "authors" | "message" | "sign_off"], ..) => self.commits(path, before, after),
             (_, Value::Object(_) | Value::Null, Value::Object(_) | Value::Null) => self.mappings(path, before, after),
             _ => {
@@ -153,12 +154,21 @@ impl Comparison {
                         path,
                         format!("the repository {key} ({to}) may be fetched, and refs like {refs} pushed"),
                     );
+                    path.push("deploy_key".to_owned());
+                    self.values(path, &Value::Null, &new["deploy_key"]);
+                    path.pop();
                 }
                 (Some(_), None) => self.say(Direction::Forbids, path, format!("the repository {key} may be fetched")),
                 (None, None) => {}
             }
             path.pop();
         }
+    }
+
+    fn deploy_key(&mut self, path: &[String], after: &Value) {
+        let direction = if after == &Value::Bool(true) { Direction::Allows } else { Direction::Forbids };
+        let sentence = "each run registers a key of its own at the forge, and removes it at its end";
+        self.say(direction, path, sentence.to_owned());
     }
 
     /// MCP servers, by their names; one that is otherwise is one less and one more.
@@ -375,6 +385,19 @@ mod tests {
                 ]
                 .map(|told| format!("Forbids bottles.default.git.origin.push.commits.{told}"))
                 .to_vec(),
+            ),
+            (
+                "token_from: T",
+                "token_from: T\n      - name: own\n        upstream: ssh://git@git.example.org/a/c\n        deploy_key: true\n        \
+                 known_host_key: ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl",
+                vec![
+                    "Allows bottles.default.git.own: the repository own (ssh://git@git.example.org/a/c) may be fetched, and refs like \
+                     refs/heads/bottle/** pushed"
+                        .to_owned(),
+                    "Allows bottles.default.git.own.deploy_key: each run registers a key of its own at the forge, and removes it at its \
+                     end"
+                        .to_owned(),
+                ],
             ),
             (
                 "presets: [npm]",

@@ -1006,3 +1006,28 @@ fn publishing_takes_no_credential_but_git_s_and_asks_for_no_agent() {
     );
     assert!(!plan.notes.iter().any(|note| note.contains("no route leads to the model")), "{:?}", plan.notes);
 }
+
+#[test]
+fn a_deploy_key_is_for_the_jobs_own_repository() {
+    let text = fixture("good/manifest/deploy-key.yml");
+    let manifest = manifest(&text.replace("octo-org/textstats", "Team/app"));
+    let facts_of = |ci| HostFacts { ci, ..facts() };
+    let in_job = facts_of(Some(job(ForgeKind::Gitea)));
+    let plan_of = |manifest, facts| plan(&Task::text("x"), manifest, facts, &Options::default());
+    let planned = plan_of(&manifest, &in_job).expect("a plan");
+    let secret = planned.secrets.iter().find(|secret| secret.source == SecretSource::DeployKey).expect("a key");
+    assert_eq!(planned.policies.gate.upstreams[0].identity.as_ref(), Some(&secret.name));
+    let shown = render::text(&planned);
+    assert!(shown.contains("a deploy key of this run alone for git upstream origin"), "{shown}");
+    let no_job = facts_of(None);
+    let by_hand = plan_of(&manifest, &no_job).expect("a plan");
+    let note = "the upstream origin has a deploy key, which a job alone can register: a run here fails";
+    assert!(by_hand.notes.iter().any(|told| told == note), "{:?}", by_hand.notes);
+    let elsewhere = self::manifest(&text);
+    let error = plan_of(&elsewhere, &in_job).expect_err("another repository");
+    assert_eq!(
+        error.to_string(),
+        "the repository can't be put behind the gate: the upstream origin has a deploy key and is octo-org/textstats, and the job's own \
+         repository is team/app"
+    );
+}

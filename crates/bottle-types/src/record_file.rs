@@ -56,6 +56,7 @@ record_files! {
     Routes "routes.yaml": "the policy of egress at the end, see [policy files](policy-files.md); the first policy is in `plan.json`",
     Pipelock "pipelock.yaml": "the policy of pipelock at the end, see [policy files](policy-files.md); the first policy is in `plan.json`",
     Gate "gate.yaml": "the policy of git-gate at the end, see [policy files](policy-files.md); the first policy is in `plan.json`",
+    DeployKey "deploy-key.json": "only while the run's [deploy key](../guide/credentials.md#a-deploy-key-for-each-run) may be at the forge: its title, its public half and the repository",
     WouldDo "would-do.jsonl": "dry run: the push, the pull request with its text, and in a job the comment",
     Work "work.bundle": "the work that was not pushed, as a git bundle, of a run that was stopped or whose pull request has moved; the gate has not seen it",
     Lock "lock": "only while the run lives; has the number of its process",

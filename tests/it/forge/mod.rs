@@ -6,6 +6,7 @@ mod asks;
 mod base;
 mod branch;
 mod company;
+mod deploy_key;
 mod events;
 mod files;
 mod mend;

@@ -346,6 +346,10 @@ pub struct GitEntry {
     /// ssh: the private key's file on the host; `~/` is the home directory.
     #[serde(default, alias = "IdentityFile", skip_serializing_if = "Option::is_none")]
     pub identity_file: Option<String>,
+    /// ssh, in place of `identity_file`: whether the runner makes a key for each run, registers it at the job's forge as a deploy key of
+    /// the job's own repository, and removes it at the end.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub deploy_key: bool,
     /// ssh: the host's public key, `ssh-ed25519 AAAA…`, as `ssh-keyscan` prints it without the host.
     #[serde(default, alias = "KnownHostKey", skip_serializing_if = "Option::is_none")]
     pub known_host_key: Option<HostKey>,

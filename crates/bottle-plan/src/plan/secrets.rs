@@ -24,7 +24,10 @@ impl SecretSources<'_> {
                 let source = self.source(name);
                 let present = match &source {
                     SecretSource::Env(variable) => self.facts.variables.contains(variable),
-                    SecretSource::ProxyPassword(_) | SecretSource::File(_) | SecretSource::Command(_) => true,
+                    SecretSource::ProxyPassword(_)
+                    | SecretSource::File(_)
+                    | SecretSource::Command(_)
+                    | SecretSource::DeployKey => true,
                     SecretSource::Exchange(exchange) => {
                         exchange.variables().all(|name| self.facts.variables.contains(name.as_str()))
                     }

@@ -445,6 +445,8 @@ pub enum SecretSource {
     Command(CommandSource),
     /// What an exchange gives.
     Exchange(Box<TokenExchange>),
+    /// An ssh key that the runner makes for this run, and registers at the job's forge for as long.
+    DeployKey,
 }
 
 impl fmt::Display for SecretSource {
@@ -455,6 +457,7 @@ impl fmt::Display for SecretSource {
             Self::File(path) => f.write_str(path),
             Self::Command(command) => write!(f, "{command}"),
             Self::Exchange(exchange) => write!(f, "{exchange}"),
+            Self::DeployKey => f.write_str("a deploy key of this run alone"),
         }
     }
 }

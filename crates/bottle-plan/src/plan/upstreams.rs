@@ -27,7 +27,8 @@ const LONGEST_BRANCH: usize = 50;
 /// One repository behind the gate.
 struct Entry {
     upstream: Upstream,
-    identity_file: Option<String>,
+    /// Where the private key of `upstream.identity` is.
+    identity: Option<SecretSource>,
     extra_hosts: BTreeMap<HostName, IpAddr>,
 }
 
@@ -57,6 +58,9 @@ impl Upstreams {
     ) -> Result<Self, PlanError> {
         if !bottle.git.is_empty() {
             let mut names = vec![];
+            for entry in bottle.git.iter().filter(|entry| entry.deploy_key) {
+                notes.extend(deploy_key_note(entry, facts)?);
+            }
             return Ok(Self(bottle.git.iter().map(|entry| from_manifest(entry, (facts, run), &mut names)).collect()));
         }
         let (address, token) = match (&facts.ci, facts.checkout.as_ref().and_then(|c| c.origin.as_deref())) {
@@ -97,7 +101,7 @@ impl Upstreams {
         let max_lfs_bytes = Upstream::default_max_lfs();
         let upstream = Upstream { name, url, identity: None, known_host_key: None, token, max_lfs_bytes, push };
         let extra_hosts = on_this_machine(&upstream.url, facts);
-        Ok(Self(vec![Entry { upstream, identity_file: None, extra_hosts }]))
+        Ok(Self(vec![Entry { upstream, identity: None, extra_hosts }]))
     }
 
     /// Where each of them is.
@@ -167,14 +171,14 @@ impl Upstreams {
     }
 
     pub(super) fn add_secrets(&self, secrets: &mut Vec<SecretPlan>, sources: SecretSources<'_>) {
-        for Entry { upstream, identity_file, .. } in &self.0 {
+        for Entry { upstream, identity, .. } in &self.0 {
             let used_by = format!("git upstream {}", upstream.name);
             if let Some(token) = &upstream.token {
                 sources.add(secrets, token, &used_by);
             }
-            if let (Some(name), Some(file)) = (&upstream.identity, identity_file) {
-                let source = SecretSource::File(file.clone());
-                secrets.push(SecretPlan { name: name.clone(), source, used_by: vec![used_by], present: true });
+            if let (Some(name), Some(source)) = (&upstream.identity, identity) {
+                let (name, source) = (name.clone(), source.clone());
+                secrets.push(SecretPlan { name, source, used_by: vec![used_by], present: true });
             }
         }
     }
@@ -270,11 +274,12 @@ impl Upstreams {
 }
 
 fn from_manifest(entry: &GitEntry, (facts, run): (&HostFacts, &RunIdentity), names: &mut Vec<String>) -> Entry {
-    let identity_file = entry.identity_file.as_deref().map(|file| at_home(file, facts.home.as_deref()));
+    let file = || Some(SecretSource::File(at_home(entry.identity_file.as_deref()?, facts.home.as_deref())));
+    let identity = if entry.deploy_key { Some(SecretSource::DeployKey) } else { file() };
     let upstream = Upstream {
         name: entry.name.clone(),
         url: entry.upstream.clone(),
-        identity: identity_file.as_ref().and_then(|_| identity_name(&entry.name, names)),
+        identity: identity.as_ref().and_then(|_| identity_name(&entry.name, names)),
         known_host_key: entry.known_host_key.clone(),
         token: entry.token_from.clone(),
         max_lfs_bytes: entry.max_lfs_bytes,
@@ -282,7 +287,28 @@ fn from_manifest(entry: &GitEntry, (facts, run): (&HostFacts, &RunIdentity), nam
     };
     let mut extra_hosts = on_this_machine(&upstream.url, facts);
     extra_hosts.extend(entry.extra_hosts.clone());
-    Entry { upstream, identity_file, extra_hosts }
+    Entry { upstream, identity, extra_hosts }
+}
+
+/// Wants the entry with a deploy key to be the job's own repository, which is the one that the runner asks its forge about; the note
+/// says that there is no job.
+fn deploy_key_note(entry: &GitEntry, facts: &HostFacts) -> Result<Option<String>, PlanError> {
+    let (name, repository) = (&entry.name, entry.upstream.repository());
+    let Some(ci) = &facts.ci else {
+        return Ok(Some(format!(
+            "the upstream {name} has a deploy key, which a job alone can register: a run here fails"
+        )));
+    };
+    if repository.eq_ignore_ascii_case(&ci.repository) {
+        return Ok(None);
+    }
+    Err(PlanError::Upstream {
+        problem: format!(
+            "the upstream {name} has a deploy key and is {repository}, and the job's own repository is {}",
+            ci.repository
+        ),
+        hint: "give the upstream `identity_file`: a run registers no key at other repositories".to_owned(),
+    })
 }
 
 /// The address that this machine's own hosts file has for an upstream: the doors' name service does not know it.

@@ -20,6 +20,7 @@ pub(super) fn check(entries: &[GitEntry], manifest: &Manifest, at: &At) -> Check
     let mut names = BTreeMap::new();
     let mut repositories = BTreeMap::new();
     let mut addresses: BTreeMap<&HostName, (IpAddr, &str)> = BTreeMap::new();
+    let mut deploy_key = None;
     for (index, entry) in entries.iter().enumerate() {
         let at = at.item(index);
         check_entry(entry, &at)?;
@@ -33,6 +34,12 @@ pub(super) fn check(entries: &[GitEntry], manifest: &Manifest, at: &At) -> Check
         if let Some(other) = repositories.insert(repository, entry.name.as_str()) {
             let problem = format!("the upstream `{other}` is the same repository");
             return Err(at.key("upstream").wrong(&problem).hint("git could not tell which of the two is meant"));
+        }
+        if entry.deploy_key
+            && let Some(other) = deploy_key.replace(entry.name.as_str())
+        {
+            let problem = format!("the upstream `{other}` has a deploy key already");
+            return Err(at.key("deploy_key").wrong(&problem).hint("a run has one: of the job's own repository"));
         }
         for (host, address) in &entry.extra_hosts {
             let other = addresses.insert(host, (*address, entry.name.as_str()));
@@ -80,17 +87,34 @@ fn check_entry(entry: &GitEntry, at: &At) -> Checked {
                     .wrong("an ssh upstream needs `known_host_key`: no host is trusted on first use")
                     .hint(hint));
             }
-            if entry.identity_file.is_none() {
-                return Err(at.wrong("an ssh upstream needs `identity_file`: the private key that may read it"));
+            match (&entry.identity_file, entry.deploy_key) {
+                (None, false) => {
+                    return Err(at
+                        .wrong("an ssh upstream needs `identity_file`: the private key that may read it")
+                        .hint(
+                            "or `deploy_key: true`: a key made for each run, which the runner registers at the forge",
+                        ));
+                }
+                (Some(_), true) => {
+                    let problem = "there is an `identity_file` as well, and one key logs in";
+                    return Err(at.key("deploy_key").wrong(problem).hint("remove one of the two"));
+                }
+                (None, true) if !is_owner_and_name(entry.upstream.repository()) => {
+                    let problem = "a deploy key is for a forge's repository, and this path is not OWNER/NAME";
+                    return Err(at.key("upstream").wrong(problem).hint("write `ssh://git@HOST/OWNER/NAME.git`"));
+                }
+                _ => {}
             }
             if entry.token_from.is_some() {
                 return Err(at.key("token_from").wrong("a token is for https upstreams").hint("remove it"));
             }
         }
         Transport::Https | Transport::Http => {
-            for (key, given) in
-                [("identity_file", entry.identity_file.is_some()), ("known_host_key", entry.known_host_key.is_some())]
-            {
+            for (key, given) in [
+                ("identity_file", entry.identity_file.is_some()),
+                ("deploy_key", entry.deploy_key),
+                ("known_host_key", entry.known_host_key.is_some()),
+            ] {
                 if given {
                     let hint = "use `token_from`, or an ssh:// upstream";
                     let scheme = entry.upstream.transport.scheme();
@@ -109,6 +133,11 @@ fn check_entry(entry: &GitEntry, at: &At) -> Checked {
             .hint("a private key is not part of the repository; begin with `/` or `~/`"));
     }
     check_push(&entry.push, &at.key("push"))
+}
+
+/// Whether a path is a forge's: an owner and a name.
+fn is_owner_and_name(path: &str) -> bool {
+    path.split('/').count() == 2
 }
 
 fn check_push(push: &Push, at: &At) -> Checked {
