@@ -95,6 +95,15 @@ make_sample() {
   )
 }
 
+# allow_addresses SAMPLE HOST...: lets the sample's bottle reach these hosts where their names lead, which for a mirror of a registry may be this
+# machine's own network.
+allow_addresses() {
+  local sample=$1 host addresses
+  shift
+  addresses=$(for host in "$@"; do getent ahostsv4 "$host" || true; done | awk '{ print "\"" $1 "/32\"" }' | sort -u | paste -sd ,)
+  sed -i "s|^    resources:|    pipelock: { allow_private: [$addresses] }\n&|" "$sample/claude-bottle.yml.in"
+}
+
 # What the upstream must have afterwards: main as it was, and the clean branch with one commit more.
 check_upstream() {
   local main=$1 refs branch

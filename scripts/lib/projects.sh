@@ -28,8 +28,8 @@ ensure_project() {
   if [ "$2" = docker ]; then
     project_image "$name" "$(image_tag agent)" node "${GUEST_PACKAGES[@]}"
     [ ${#SERVICE_PACKAGES[@]} = 0 ] || project_image "$name-service" "$BASE_IMAGE" nobody "${SERVICE_PACKAGES[@]}"
-    # The presets ask this machine's own tools, so it needs those as well.
   fi
+  # In Docker, too: the presets ask this machine's own tools.
   for package in "${GUEST_PACKAGES[@]}"; do
     case $package in
       default-jdk-headless) program=javac ;;
@@ -73,15 +73,9 @@ lend_toolchain() {
   export BOTTLE_HOST_TOOLS=$root${OWN_TOOLS:+:$OWN_TOOLS}
 }
 
-# private_registries HOST...: their addresses on this machine. A mirror of them may be in a network of one's own.
-private_registries() {
-  local host
-  for host in "$@"; do getent ahostsv4 "$host" || true; done | awk '{ print $1 }' | sort -u
-}
-
 # start_project NAME BACKEND: makes its repository and the upstream of it. Sets PROJECT, the directory of both.
 start_project() {
-  local name=$1 backend=$2 addresses
+  local name=$1 backend=$2
   PROJECT=$CACHE/scratch.$$/$name
   mkdir -p "$PROJECT"
   need_command ssh-keygen openssh-client
@@ -89,10 +83,8 @@ start_project() {
   "start_upstream_$backend" "$PROJECT/id.pub"
   cp -R "$ROOT/examples/projects/$name" "$PROJECT/sample"
   mv "$PROJECT/sample/cassette.yml" "$PROJECT/sample/task.md" "$PROJECT/"
-  # Where the registries' names lead to this machine's own network, as with a mirror, that has to be said.
-  addresses=$(private_registries pypi.org files.pythonhosted.org registry.npmjs.org index.crates.io static.crates.io proxy.golang.org \
-    sum.golang.org repo.maven.apache.org | sed 's|.*|"&/32"|' | paste -sd ,)
-  sed -i "s|^    resources:|    pipelock: { allow_private: [$addresses] }\n&|" "$PROJECT/sample/claude-bottle.yml.in"
+  allow_addresses "$PROJECT/sample" pypi.org files.pythonhosted.org registry.npmjs.org index.crates.io static.crates.io proxy.golang.org \
+    sum.golang.org repo.maven.apache.org
   make_sample "$PROJECT/app" "$PROJECT/id" "$PROJECT/sample"
 }
 
@@ -100,12 +92,11 @@ start_project() {
 end_project() {
   [ -z "${UPSTREAM:-}" ] || docker rm --force --volumes "$UPSTREAM" >/dev/null 2>&1
   [ -z "${SSHD:-}" ] || kill "$SSHD" 2>/dev/null
-  if [ -n "${LENT:-}" ]; then
-    rm -rf "$LENT"
-    BOTTLE_HOST_TOOLS=$OWN_TOOLS
-  fi
+  [ -z "${LENT:-}" ] || rm -rf "$LENT"
+  [ -z "${OWN_TOOLS+set}" ] || BOTTLE_HOST_TOOLS=$OWN_TOOLS
   rm -rf "$CACHE/scratch.$$"
   UPSTREAM='' SSHD='' LENT=''
+  unset OWN_TOOLS
 }
 
 # run_project NAME BACKEND: one run of its task, the model answered by its cassette.

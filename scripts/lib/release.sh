@@ -48,3 +48,33 @@ arch_of() {
     *) die "no release is made for $1" "the machines are x86_64 and aarch64" ;;
   esac
 }
+
+# start_mirror DIR: serves DIR/mirror over https, until SERVER is killed. Sets SERVER and MIRROR, the release's address there. DIR/trusted.pem has
+# its authority besides this machine's own.
+start_mirror() {
+  local dir=$1 wait
+  openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj '/CN=mirror' -addext 'subjectAltName=IP:127.0.0.1' \
+    -keyout "$dir/key.pem" -out "$dir/ca.pem" 2>/dev/null
+  cat "$dir/ca.pem" "$(ca_bundle)" >"$dir/trusted.pem"
+  "$BOTTLE_TEST_PYTHON" "$ROOT/tests/fixtures/release/server.py" "$dir/mirror" "$dir/ca.pem" "$dir/key.pem" "$dir/asked" >"$dir/port" &
+  SERVER=$!
+  for wait in $(seq 100); do
+    [ ! -s "$dir/port" ] || break
+    [ "$wait" -lt 100 ] || die "the mirror did not start"
+    sleep 0.05
+  done
+  MIRROR=https://127.0.0.1:$(cat "$dir/port")/release
+}
+
+# action_get DIR TOOLS [VARIABLE=VALUE]...: the action's first step from the mirror, as its composite step runs it: in DIR/home, with the step's
+# scripts in DIR/action, where no checkout of this project is. TOOLS is the runner's tool cache; DIR/outputs gets what the step says.
+action_get() {
+  local dir=$1 tools=$2
+  shift 2
+  (
+    cd "$dir/home" || exit
+    env -i PATH="$PATH" HOME="$dir/home" RUNNER_TEMP="$dir/temp" RUNNER_TOOL_CACHE="$tools" GITHUB_OUTPUT="$dir/outputs" \
+      CURL_CA_BUNDLE="$dir/trusted.pem" INPUT_RUNNER_BINARY='' INPUT_VERSION="v$(release_version)" INPUT_SHA256='' INPUT_BACKEND=bubblewrap \
+      INPUT_DOWNLOAD_URL="$MIRROR" INPUT_IMAGES='' "$@" bash "$dir/action/scripts/action/get"
+  )
+}

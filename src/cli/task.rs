@@ -70,8 +70,9 @@ pub(crate) async fn plan(args: &TaskArgs, dry_run: bool, context: &Context) -> R
     let presets = manifest.bottles.values().flat_map(|bottle| bottle.presets()).collect();
     facts.registries = host::registries::gather(presets, base.as_ref(), environment).await;
     facts.lock_files = lock_files(&manifest, base.as_ref()).await?;
-    facts.answer_schemas = answer_schemas(&manifest, base.as_ref()).await;
-    facts.claude_settings = claude_settings(&manifest, base.as_ref()).await;
+    facts.answer_schemas = base_texts(base.as_ref(), answer_schemas(&manifest)).await;
+    facts.claude_settings =
+        base_texts(base.as_ref(), manifest.agents.values().filter_map(|agent| agent.settings.as_deref())).await;
     let task = match task(args, &manifest, &facts, resumed.as_ref(), context, &forge).await? {
         Ok(task) => task,
         Err(result) => return Ok(result),
@@ -98,28 +99,23 @@ async fn lock_files(manifest: &Manifest, base: Option<&Base>) -> Result<BTreeMap
     Ok(found)
 }
 
-/// The base branch's files with schemas of answers; the plan says that one is missing.
-async fn answer_schemas(manifest: &Manifest, base: Option<&Base>) -> BTreeMap<String, String> {
-    let mut found = BTreeMap::new();
-    let Some(base) = base else { return found };
-    for outputs in manifest.agents.values().filter_map(|agent| agent.outputs.as_ref()) {
-        if let Some(AnswerSchema::File(path)) = &outputs.json
-            && let Some(bytes) = base.file(path).await
-        {
-            found.insert(path.clone(), String::from_utf8_lossy(&bytes).into_owned());
-        }
-    }
-    found
+/// The paths of files with schemas of answers.
+fn answer_schemas(manifest: &Manifest) -> impl Iterator<Item = &str> {
+    let outputs = manifest.agents.values().filter_map(|agent| agent.outputs.as_ref());
+    outputs.filter_map(|outputs| match &outputs.json {
+        Some(AnswerSchema::File(path)) => Some(path.as_str()),
+        _ => None,
+    })
 }
 
-/// The base branch's files with settings of Claude Code's; the plan says that one is missing.
-async fn claude_settings(manifest: &Manifest, base: Option<&Base>) -> BTreeMap<String, String> {
+/// The base branch's texts at these paths; a link is none. The plan says that one is missing.
+async fn base_texts<'a>(base: Option<&Base>, paths: impl Iterator<Item = &'a str>) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     let Some(base) = base else { return found };
-    for path in manifest.agents.values().filter_map(|agent| agent.settings.as_ref()) {
+    for path in paths {
         let files = base.files(&[path]).await;
         if let Some((_, _, bytes)) = files.into_iter().find(|(found, ..)| found == path) {
-            found.insert(path.clone(), String::from_utf8_lossy(&bytes).into_owned());
+            found.insert(path.to_owned(), String::from_utf8_lossy(&bytes).into_owned());
         }
     }
     found

@@ -11,10 +11,11 @@ use futures_util::future::BoxFuture;
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use super::deploy_keys::DeployKeys;
 use super::http::{ApiCall, ApiDialect, ForgeError, Http};
 use super::wire::{
-    WireBranch, WireComment, WireDeployKey, WireIssue, WirePull, WireRepository, WireReview, WireStatus,
-    WireTimelineEntry, WireUser, WireUserAccess,
+    WireBranch, WireComment, WireIssue, WirePull, WireRepository, WireReview, WireStatus, WireTimelineEntry, WireUser,
+    WireUserAccess,
 };
 use super::{
     Author, Comment, DeployKey, Forge, ForgeCheck, ForgePullRequest, Issue, MAX_ISSUE_PAGES, NewCheck, NewPullRequest,
@@ -51,9 +52,6 @@ const WRITE_ISSUE: Operation = Operation { what: "write the issue", needs: "writ
 const CLOSE_PULL: Operation = Operation { what: "close the pull request", needs: "write:repository" };
 const WRITE_STATUS: Operation = Operation { what: "set the commit status", needs: "write:repository" };
 const NEEDS_KEYS: &str = "write:repository of an administrator of the repository";
-const DEPLOY_KEY: Operation = Operation { what: "look for the deploy key", needs: NEEDS_KEYS };
-const ADD_DEPLOY_KEY: Operation = Operation { what: "register the deploy key", needs: NEEDS_KEYS };
-const REMOVE_DEPLOY_KEY: Operation = Operation { what: "remove the deploy key", needs: NEEDS_KEYS };
 const READ_LOGS: Operation =
     Operation { what: "read the failed run's logs", needs: "read:repository, and a Gitea that gives logs by its API" };
 const READ_SELF: Operation = Operation { what: "ask whose token this is", needs: "read:user" };
@@ -72,6 +70,10 @@ impl Gitea {
 
     fn path<'a>(&'a self, rest: &[&'a str]) -> Vec<&'a str> {
         [&["repos", self.owner.as_str(), self.name.as_str()], rest].concat()
+    }
+
+    fn keys(&self) -> DeployKeys<'_> {
+        DeployKeys { http: &self.http, path: self.path(&["keys"]), per_page: PER_PAGE, needs: NEEDS_KEYS }
     }
 
     /// The open pull requests from such a branch of this repository; the search ends with the first page that has one.
@@ -490,20 +492,7 @@ impl Forge for Gitea {
     }
 
     fn deploy_keys(&self) -> BoxFuture<'_, Result<Vec<DeployKey>, ForgeError>> {
-        async move {
-            let mut keys = vec![];
-            for page in 1_u32.. {
-                let call = ApiCall::get(DEPLOY_KEY, self.path(&["keys"])).query(PER_PAGE, A_PAGE).query("page", page);
-                let wires: Vec<WireDeployKey> = self.http.send(call).await?;
-                // A server may give shorter pages than were asked for: only an empty one is surely the last.
-                if wires.is_empty() {
-                    break;
-                }
-                keys.extend(wires.into_iter().map(DeployKey::from));
-            }
-            Ok(keys)
-        }
-        .boxed()
+        self.keys().all().boxed()
     }
 
     fn add_deploy_key<'a>(
@@ -512,21 +501,11 @@ impl Forge for Gitea {
         key: &'a str,
         read_only: bool,
     ) -> BoxFuture<'a, Result<(), ForgeError>> {
-        async move {
-            let body = json!({"title": title, "key": key, "read_only": read_only});
-            let call = ApiCall::write(ADD_DEPLOY_KEY, Method::POST, self.path(&["keys"]), body);
-            self.http.send::<WireDeployKey>(call).await.map(|_| ())
-        }
-        .boxed()
+        self.keys().add(title, key, read_only).boxed()
     }
 
     fn delete_deploy_key(&self, id: u64) -> BoxFuture<'_, Result<(), ForgeError>> {
-        async move {
-            let id = id.to_string();
-            let call = ApiCall::delete(REMOVE_DEPLOY_KEY, self.path(&["keys", &id]));
-            self.http.send_for_text(call).await.map(|_| ())
-        }
-        .boxed()
+        self.keys().delete(id).boxed()
     }
 
     fn myself(&self) -> BoxFuture<'_, Result<Option<Author>, ForgeError>> {

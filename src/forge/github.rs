@@ -17,10 +17,11 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
+use super::deploy_keys::DeployKeys;
 use super::http::{ApiCall, ApiDialect, ForgeError, Http};
 use super::wire::{
-    WireBranch, WireCheckRun, WireCheckRuns, WireComment, WireDeployKey, WireIssue, WirePull, WireRepository,
-    WireStatus, WireUpload, WireUser, WireUserAccess,
+    WireBranch, WireCheckRun, WireCheckRuns, WireComment, WireIssue, WirePull, WireRepository, WireStatus, WireUpload,
+    WireUser, WireUserAccess,
 };
 use super::{
     Author, Comment, DeployKey, Forge, ForgeCheck, ForgePullRequest, Issue, MAX_ISSUE_PAGES, NewCheck, NewPullRequest,
@@ -81,9 +82,6 @@ const UPLOAD_FINDINGS: Operation = Operation {
 const READ_LOGS: Operation = Operation { what: "read the failed run's logs", needs: "`permissions: actions: read`" };
 const READ_SELF: Operation = Operation { what: "ask whose token this is", needs: "to be a user's" };
 const NEEDS_KEYS: &str = "a user's or an App's token with \"Administration: write\": no job's own token has it";
-const DEPLOY_KEY: Operation = Operation { what: "look for the deploy key", needs: NEEDS_KEYS };
-const ADD_DEPLOY_KEY: Operation = Operation { what: "register the deploy key", needs: NEEDS_KEYS };
-const REMOVE_DEPLOY_KEY: Operation = Operation { what: "remove the deploy key", needs: NEEDS_KEYS };
 
 /// One repository on GitHub.
 pub(super) struct Github {
@@ -100,6 +98,10 @@ impl Github {
 
     fn path<'a>(&'a self, rest: &[&'a str]) -> Vec<&'a str> {
         [&["repos", self.owner.as_str(), self.name.as_str()], rest].concat()
+    }
+
+    fn keys(&self) -> DeployKeys<'_> {
+        DeployKeys { http: &self.http, path: self.path(&["keys"]), per_page: PER_PAGE, needs: NEEDS_KEYS }
     }
 
     /// Whether the token is an App's, the job's among them: no user's token may report check runs.
@@ -549,20 +551,7 @@ impl Forge for Github {
     }
 
     fn deploy_keys(&self) -> BoxFuture<'_, Result<Vec<DeployKey>, ForgeError>> {
-        async move {
-            let mut keys = vec![];
-            for page in 1_u32.. {
-                let call = ApiCall::get(DEPLOY_KEY, self.path(&["keys"])).query(PER_PAGE, A_PAGE).query("page", page);
-                let wires: Vec<WireDeployKey> = self.http.send(call).await?;
-                // A server may give shorter pages than were asked for: only an empty one is surely the last.
-                if wires.is_empty() {
-                    break;
-                }
-                keys.extend(wires.into_iter().map(DeployKey::from));
-            }
-            Ok(keys)
-        }
-        .boxed()
+        self.keys().all().boxed()
     }
 
     fn add_deploy_key<'a>(
@@ -571,21 +560,11 @@ impl Forge for Github {
         key: &'a str,
         read_only: bool,
     ) -> BoxFuture<'a, Result<(), ForgeError>> {
-        async move {
-            let body = json!({"title": title, "key": key, "read_only": read_only});
-            let call = ApiCall::write(ADD_DEPLOY_KEY, Method::POST, self.path(&["keys"]), body);
-            self.http.send::<WireDeployKey>(call).await.map(|_| ())
-        }
-        .boxed()
+        self.keys().add(title, key, read_only).boxed()
     }
 
     fn delete_deploy_key(&self, id: u64) -> BoxFuture<'_, Result<(), ForgeError>> {
-        async move {
-            let id = id.to_string();
-            let call = ApiCall::delete(REMOVE_DEPLOY_KEY, self.path(&["keys", &id]));
-            self.http.send_for_text(call).await.map(|_| ())
-        }
-        .boxed()
+        self.keys().delete(id).boxed()
     }
 
     fn myself(&self) -> BoxFuture<'_, Result<Option<Author>, ForgeError>> {

@@ -2,12 +2,13 @@
 //!
 //! Map: `http` and `answer` (retries, errors), `tls` (whose certificates are believed), `etag_cache` (answers that may still be good), `wire` (what forges send),
 //! `github`, `graphql` and `app` (what only GitHub has), `gitea`, `dry` (writes kept, not sent), `detect` (which forge, where,
-//! with which token), `logs` (of failed jobs), `settings` (of a repository, which `doctor` looks at). A run's part in a conversation is in `thread/`.
+//! with which token), `logs` (of failed jobs), `deploy_keys` (which both have alike), `settings` (of a repository, which `doctor` looks at). A run's part in a conversation is in `thread/`.
 //! Always: only the runner talks to the forge, never the agent; a token is a [`Secret`](bottle_types::secret::Secret) and
 //! goes to one address alone.
 
 pub(crate) mod answer;
 pub(crate) mod app;
+mod deploy_keys;
 mod detect;
 mod dry;
 mod etag_cache;

@@ -18,8 +18,8 @@ const BUNDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// A large tree on a slow disk.
 const SAVE_TIMEOUT: Duration = Duration::from_secs(1800);
 
-/// Commits everything that is not committed, on the branch `$1`, with the message `$2`. Nothing of the agent's runs any more, so a lock that is left is nobody's;
-/// and the agent's own hooks and keys have no say: the rest of the arguments are our settings for git, under which the gate signs. Where it
+/// Commits everything that is not committed, on the branch `$1`, with the message `$2`. Nothing of the agent's runs any more, so a lock that
+/// is left is nobody's; and the agent's own hooks and keys have no say: the rest of the arguments are our settings for git, under which the gate signs. Where it
 /// does not, the work is saved without. What can't be read does not keep the rest from being saved.
 const SAVING: &str = r#"set -e
 dir=$(git rev-parse --git-common-dir)

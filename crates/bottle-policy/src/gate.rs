@@ -11,7 +11,7 @@ pub mod patch;
 pub mod paths;
 pub mod refs;
 pub mod signing;
-mod trailers;
+pub mod trailers;
 
 use std::collections::BTreeSet;
 use std::fmt;

@@ -9,8 +9,10 @@ use bottle_types::record_file::RecordFile;
 use sha2::{Digest as _, Sha256};
 
 /// What prints the same hash in the record's directory.
-pub(super) const COMMAND: &str =
-    "find . -type f ! -path ./report.html ! -path ./lock -print0 | LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum";
+pub(super) const COMMAND: &str = "find . -type f ! -path ./report.html ! -path ./lock ! -path ./deploy-key.json -print0 | LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum";
+
+/// The page itself, and what is there only for a while.
+const LEFT_OUT: [RecordFile; 3] = [RecordFile::Report, RecordFile::Lock, RecordFile::DeployKey];
 
 /// A file of the record.
 pub(super) struct FileSum {
@@ -20,7 +22,7 @@ pub(super) struct FileSum {
     pub(super) sha256: String,
 }
 
-/// The files of the record but the page itself and the lock, by path, and the hash of the list.
+/// The files of the record but those that are left out, by path, and the hash of the list.
 pub(super) fn sums(dir: &Path) -> io::Result<(Vec<FileSum>, String)> {
     let mut paths = vec![];
     walk(dir, "", &mut paths)?;
@@ -49,7 +51,7 @@ fn walk(dir: &Path, below: &str, paths: &mut Vec<String>) -> io::Result<()> {
         let kind = entry.file_type()?;
         if kind.is_dir() {
             walk(dir, &path, paths)?;
-        } else if kind.is_file() && ![RecordFile::Report.name(), RecordFile::Lock.name()].contains(&path.as_str()) {
+        } else if kind.is_file() && !LEFT_OUT.iter().any(|file| file.name() == path) {
             paths.push(path);
         }
     }

@@ -153,7 +153,8 @@ pub struct Explainer {
 /// The repository of a run outside of a checkout with an https address; its name is one that nobody can have (RFC 2606).
 const SOME_REPOSITORY: &str = "https://repository.invalid/owner/name.git";
 
-/// The manifest without what no door's policy depends on and some machines don't have: services, what runs in the guest for the agent, and files with schemas.
+/// The manifest without what no door's policy depends on and some machines don't have: services, what runs in the guest for the agent, and
+/// files with schemas.
 fn without_side_parts(manifest: &Manifest) -> Manifest {
     let mut manifest = manifest.clone();
     manifest.bottles.values_mut().for_each(|bottle| bottle.services.clear());

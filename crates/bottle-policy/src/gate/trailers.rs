@@ -12,17 +12,17 @@ const SCISSORS: &str = "# ------------------------ >8 ------------------------\n
 
 /// One trailer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Trailer<'a> {
+pub struct Trailer<'a> {
     /// All of it, with the lines that it goes on in, without the white space at its end.
-    pub(super) text: &'a str,
+    pub text: &'a str,
     /// What stands before the colon, without white space around.
-    pub(super) key: &'a str,
+    pub key: &'a str,
     /// The rest, without white space around.
-    pub(super) value: &'a str,
+    pub value: &'a str,
 }
 
 /// The trailers of a message, in their order.
-pub(super) fn trailers(message: &str) -> Vec<Trailer<'_>> {
+pub fn trailers(message: &str) -> Vec<Trailer<'_>> {
     let end = end_of_log(message);
     let lines: Vec<(usize, &str)> = with_starts(&message[..end]).collect();
     let Some(start) = first_trailer_line(&lines) else { return vec![] };
@@ -130,6 +130,3 @@ fn first_trailer_line(lines: &[(usize, &str)]) -> Option<usize> {
     }
     None
 }
-
-#[cfg(test)]
-mod tests;

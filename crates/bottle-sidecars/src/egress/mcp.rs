@@ -272,6 +272,11 @@ fn essence(headers: &HeaderMap) -> Option<String> {
 
 /// Sends what was judged, with the headers that the protocol needs alone.
 async fn forward(call: &McpCall<'_>, parts: &Parts, body: Vec<u8>, log: &mut AccessLog) -> Response<Body> {
+    // As the manifest has it, however the guest has written it.
+    let path = call.policy.routes.routes[call.route].paths.first();
+    let Some(uri) = path.and_then(|path| path.parse().ok()) else {
+        return stopped(log, StatusCode::BAD_GATEWAY, "the route to the server has no path");
+    };
     let mut headers = HeaderMap::new();
     for name in SENT_ON {
         if let Some(value) = parts.headers.get(&name) {
@@ -286,9 +291,7 @@ async fn forward(call: &McpCall<'_>, parts: &Parts, body: Vec<u8>, log: &mut Acc
     }
     let mut request = Request::new(full(body));
     *request.method_mut() = parts.method.clone();
-    // As the manifest has it, however the guest has written it.
-    let path = call.policy.routes.routes[call.route].paths.first();
-    *request.uri_mut() = path.and_then(|path| path.parse().ok()).unwrap_or_default();
+    *request.uri_mut() = uri;
     *request.headers_mut() = headers;
     call.pipelock.forward(call.policy, call.target, call.route, request, log).await
 }
@@ -324,6 +327,8 @@ fn with_session(mut response: Response<Body>, headers: &HeaderMap) -> Response<B
 #[derive(Default)]
 struct Events {
     rest: Vec<u8>,
+    /// So far it has no line's end in it.
+    looked: usize,
     data: Option<Vec<u8>>,
     is_other: bool,
 }
@@ -334,15 +339,21 @@ impl Events {
         let mut found = vec![];
         self.rest.extend_from_slice(bytes);
         // A line's end is CR LF, LF or CR; of a CR at the end of the bytes it is not known yet.
-        while let Some(at) = self.rest.iter().position(|byte| matches!(byte, b'\n' | b'\r')) {
+        while let Some(at) = memchr::memchr2(b'\n', b'\r', &self.rest[self.looked..]) {
+            let at = self.looked + at;
             let width = match (self.rest[at], self.rest.get(at + 1)) {
-                (b'\r', None) => break,
+                (b'\r', None) => {
+                    self.looked = at;
+                    return found;
+                }
                 (b'\r', Some(b'\n')) => 2,
                 _ => 1,
             };
             let line: Vec<u8> = self.rest.drain(..at + width).take(at).collect();
+            self.looked = 0;
             found.extend(self.line(&line));
         }
+        self.looked = self.rest.len();
         found
     }
 

@@ -1,12 +1,12 @@
+//! Trailers of random messages, held against git itself.
 #![expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "the test asks git itself")]
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
+use bottle_policy::gate::trailers::trailers;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-
-use super::trailers;
 
 /// What git reads: without its own settings, and each value on one line.
 fn by_git(message: &str) -> String {
@@ -28,7 +28,7 @@ fn by_us(message: &str) -> String {
         while let Some((before, after)) = rest.split_once('\n') {
             line.push_str(before);
             line.push(' ');
-            rest = after.trim_start_matches(super::SPACE);
+            rest = after.trim_start_matches([' ', '\t', '\n', '\r']);
         }
         line + rest
     };
