@@ -18,6 +18,9 @@ use crate::process::Program;
 /// One commit of a large repository over a slow line.
 const FETCH: Duration = Duration::from_secs(600);
 
+/// A file of the base revision: its path, whether it can be executed, its content.
+pub(crate) type BaseFile = (String, bool, Vec<u8>);
+
 /// The base revision, in a repository that has it.
 #[derive(Debug)]
 pub(crate) struct Base {
@@ -137,7 +140,7 @@ impl Base {
     }
 
     /// These files and the files below these directories as the base revision has them: path, whether executable, content. All or none.
-    pub(crate) async fn files(&self, paths: &[&str]) -> Vec<(String, bool, Vec<u8>)> {
+    pub(crate) async fn files(&self, paths: &[&str]) -> Vec<BaseFile> {
         let Some(base) = self.revision.as_ref() else { return vec![] };
         let list = [&["ls-tree", "-r", "-z", "--full-tree", base.as_str(), "--"], paths].concat();
         let list = Program::git(&self.repository, &list).run().await;

@@ -14,7 +14,7 @@ mod random;
 pub(crate) mod registries;
 mod tools;
 
-pub(crate) use base::Base;
+pub(crate) use base::{Base, BaseFile};
 pub(crate) use checkout::Checkout;
 pub(crate) use clock::{now, unix_millis, unix_seconds};
 pub(crate) use disk::check_space;

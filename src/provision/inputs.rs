@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::iter::repeat;
 use std::path::Path;
 
 use bottle_plan::plan::{BottlePlan, Bring, FileFromBase};
 
 use crate::backend::Tree;
 use crate::exit::Failure;
-use crate::host::{Base, Checkout};
+use crate::host::{Base, BaseFile, Checkout};
 
 /// Files of the host for the guest.
 #[derive(Debug, Default)]
@@ -96,36 +97,54 @@ async fn skills(plan: &BottlePlan, base: Option<&Base>, mut files: Tree) -> Resu
     Ok(files)
 }
 
-/// The base branch's files of the owner's tools, each whole, at their own paths.
+/// The base branch's files of the owner's tools, each whole, at their own paths; and its plugins.
 async fn tools(plan: &BottlePlan, base: Option<&Base>, mut files: Tree) -> Result<Tree, Failure> {
-    let (Some(directory), owner) = (&plan.tools.directory, plan.guest.uid) else { return Ok(files) };
-    files = files.directory(directory, owner, 0o755);
+    let owner = plan.guest.uid;
     let mut made = BTreeSet::new();
-    for FileFromBase { from, .. } in &plan.tools.base_files {
-        let base = base.ok_or_else(|| missing(from))?;
-        let is_below =
-            |path: &str| path.strip_prefix(from.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-        let listed = base
-            .ids(is_below)
-            .await
-            .map_err(|why| Failure::machine(format_args!("failed to look for `{from}` in the base branch: {why}")))?;
-        if listed.is_empty() {
-            return Err(missing(from));
-        }
-        let found = base.files(&[from]).await;
-        // A link would lead to something that is not the base branch's, and a part is not what it has.
-        if let Some(left_out) = listed.keys().find(|path| !found.iter().any(|(found, ..)| found == *path)) {
-            let what = format!("`{left_out}` of the base branch is no plain file, or its content can't be read");
-            return Err(
-                Failure::input(what).hint("a tool's files are neither links nor submodules; commit the file itself")
-            );
-        }
-        for (path, executable, content) in found {
+    for directory in plan.tools.directory.iter().chain(plan.tools.plugins.iter().map(|plugin| &plugin.to)) {
+        files = files.directory(directory, owner, 0o755);
+    }
+    let below = plan.tools.directory.iter().flat_map(|directory| plan.tools.base_files.iter().zip(repeat(directory)));
+    for (FileFromBase { from, .. }, directory) in below {
+        for (path, executable, content) in whole(base, from).await? {
             files = parents(files, directory, &path, owner, &mut made);
-            files = files.file(format!("{directory}/{path}"), owner, if executable { 0o555 } else { 0o444 }, content);
+            files = files.file(format!("{directory}/{path}"), owner, read_only(executable), content);
+        }
+    }
+    for FileFromBase { from, to } in &plan.tools.plugins {
+        let found = whole(base, from).await?;
+        for (path, executable, content) in super::plugin::files(from, found)? {
+            files = parents(files, to, &path, owner, &mut made);
+            files = files.file(format!("{to}/{path}"), owner, read_only(executable), content);
         }
     }
     Ok(files)
+}
+
+fn read_only(executable: bool) -> u32 {
+    if executable { 0o555 } else { 0o444 }
+}
+
+/// A file or directory of the base branch's, each file with its path in the repository, whether it can be executed, and its content.
+async fn whole(base: Option<&Base>, from: &str) -> Result<Vec<BaseFile>, Failure> {
+    let base = base.ok_or_else(|| missing(from))?;
+    let is_below = |path: &str| path.strip_prefix(from).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    let listed = base
+        .ids(is_below)
+        .await
+        .map_err(|why| Failure::machine(format_args!("failed to look for `{from}` in the base branch: {why}")))?;
+    if listed.is_empty() {
+        return Err(missing(from));
+    }
+    let found = base.files(&[from]).await;
+    // A link would lead to something that is not the base branch's, and a part is not what it has.
+    if let Some(left_out) = listed.keys().find(|path| !found.iter().any(|(found, ..)| found == *path)) {
+        let what = format!("`{left_out}` of the base branch is no plain file, or its content can't be read");
+        return Err(
+            Failure::input(what).hint("a tool's files are neither links nor submodules; commit the file itself")
+        );
+    }
+    Ok(found)
 }
 
 /// Adds the directories between this one and a file below it, each once.

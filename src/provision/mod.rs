@@ -11,6 +11,7 @@ mod home;
 mod inputs;
 mod java;
 pub(crate) mod mirror_seed;
+mod plugin;
 mod supervise;
 
 use std::time::{Duration, Instant};

@@ -9,7 +9,7 @@ use bottle_plan::plan::BottlePlan;
 use super::{LiveRun, RunContext};
 use crate::backend::{Side, Tree};
 use crate::exit::Failure;
-use crate::host::Base;
+use crate::host::{Base, BaseFile};
 
 /// What is words alone.
 const WORDS: [&str; 7] = [
@@ -41,9 +41,6 @@ impl ProjectConfig {
         }
     }
 }
-
-/// A file of the base branch: path, whether executable, content.
-type BaseFile = (String, bool, Vec<u8>);
 
 /// Reads what the base branch has of it; nothing where no agent is started.
 pub(super) async fn read(context: &RunContext<'_>) -> Vec<BaseFile> {

@@ -53,7 +53,7 @@ fn settings_that_are_not_for_a_bottle_end_a_run_before_it_begins() {
 #[test]
 fn claude_code_is_started_with_the_manifests_tools() {
     let agent = "    mcp:\n      notes: { command: [./tools/notes, tools/data], env: { LEVEL: info } }\n      other: { command: [node, tools/other/x.js] }\n    \
-                 settings: s.json\n    hooks: { PreToolUse: [{ hooks: [{ type: command, command: \"echo it's\" }] }] }\n    base_files: [tools/other/, tools/other/sub, tools/otherwise]\n";
+                 settings: s.json\n    hooks: { PreToolUse: [{ hooks: [{ type: command, command: \"echo it's\" }] }] }\n    base_files: [tools/other/, tools/other/sub, tools/otherwise]\n    plugins: [claude/mine/]\n";
     let settings = r#"{"$schema": "x", "permissions": {"deny": ["WebFetch"]}, "hooks": {"Stop": [{"hooks": [{"type": "command", "command": "make"}]}]}}"#;
     let plan = plan_of(agent, Some(settings)).unwrap_or_else(|error| panic!("{error}"));
     let (base, tools) = ("/home/node/.claude-bottle-base", &plan.tools);
@@ -91,10 +91,15 @@ fn claude_code_is_started_with_the_manifests_tools() {
     let from: Vec<&str> = tools.base_files.iter().map(|file| file.from.as_str()).collect();
     assert_eq!(from, ["tools/notes", "tools/other", "tools/otherwise"]);
     assert!(tools.base_files.iter().all(|file| file.to == format!("{base}/{}", file.from)));
+    let plugin = ["--plugin-dir", "/home/node/.claude-bottle-plugins/mine"].map(str::to_owned);
+    assert!(plan.command.windows(2).any(|pair| pair == plugin), "{:?}", plan.command);
     let text = bottle_plan::render::text(&plan);
-    for line in
-        ["mcp      notes: ./tools/notes tools/data", "tools    settings s.json", "hook at PreToolUse: echo it's"]
-    {
+    for line in [
+        "mcp      notes: ./tools/notes tools/data",
+        "tools    settings s.json",
+        "hook at PreToolUse: echo it's",
+        "plugin claude/mine",
+    ] {
         assert!(text.contains(line), "{text}");
     }
     // Where it goes on, it has them too.

@@ -40,10 +40,11 @@ fn asks(servers: &[&str]) -> String {
     let search =
         json!({"name": "ToolSearch", "input": {"query": format!("select:{}", names.join(",")), "max_results": 9}});
     let calls: Vec<_> = names.iter().map(|name| json!({"name": name, "input": {}})).collect();
+    let skill = json!({"name": "Skill", "input": {"skill": "mine:look"}});
     let look = json!({"name": "Bash", "input": {"command": "true", "description": "a step"}});
     let mut turns = vec![json!({"tools": [look]}), json!({"text": "That is all."})];
     if !servers.is_empty() {
-        turns.splice(0..0, [json!({"tools": [search]}), json!({"tools": calls})]);
+        turns.splice(0..0, [json!({"tools": [search]}), json!({"tools": calls}), json!({"tools": [skill]})]);
     }
     json!({"version": 1, "turns": turns}).to_string()
 }
@@ -127,6 +128,7 @@ const SERVERS: &str = "      notes: { command: [tools/notes], env: { LEVEL: high
     settings: bottle-settings.json
     hooks: { PreToolUse: [{ matcher: Bash, hooks: [{ type: command, command: '\"$CLAUDE_PROJECT_DIR\"/.claude/hooks/check.sh' }] }] }
     base_files: [tools, .claude/hooks]
+    plugins: [claude/mine]
 ";
 
 /// The base branch's tools: two servers, one of which reads a module beside it, a hook of the settings and one of the manifest.
@@ -152,6 +154,11 @@ fn tools_job() -> Job {
             (".claude/settings.json", &own.to_string()),
             (".claude/hooks/check.sh", &hook("check")),
             (".claude/hooks/after.sh", &hook("after")),
+            ("claude/mine/.claude-plugin/plugin.json", r#"{"name": "mine", "version": "1.0.0"}"#),
+            (
+                "claude/mine/skills/look/SKILL.md",
+                "---\nname: look\ndescription: Looks\n---\ngood-skill in ${CLAUDE_PLUGIN_ROOT}\n",
+            ),
         ],
     )
 }
@@ -169,6 +176,10 @@ fn wrong(job: &Job, what: &str) -> Vec<String> {
         if !transcript.contains(&good) {
             wrong.push(format!("{what}: no {good}: {transcript}"));
         }
+    }
+    let skill = "good-skill in /home/node/.claude-bottle-plugins/mine";
+    if !transcript.contains(skill) {
+        wrong.push(format!("{what}: no {skill}: {transcript}"));
     }
     for good in ["good-check", "good-after"] {
         if ran.matches(&format!("{good} {place}")).count() != 1 {

@@ -160,7 +160,7 @@ fn without_side_parts(manifest: &Manifest) -> Manifest {
     manifest.bottles.values_mut().for_each(|bottle| bottle.services.clear());
     for agent in manifest.agents.values_mut() {
         agent.mcp.retain(|_, server| server.url.is_some());
-        (agent.settings, agent.hooks, agent.base_files) = Default::default();
+        (agent.settings, agent.hooks, agent.base_files, agent.plugins) = Default::default();
         agent.outputs.iter_mut().for_each(|outputs| outputs.json = None);
     }
     manifest

@@ -23,7 +23,7 @@ use bottle_types::units::ByteSize;
 
 use super::{Agent, AgentLimits, BottleEntry, Manifest, ProxyEntry, Resources, Setup};
 use crate::event::BOTTLE;
-use crate::plan::RESERVED_VARIABLES;
+use crate::plan::{RESERVED_VARIABLES, last_name};
 
 /// Something wrong, and the path of keys and indices to it.
 #[derive(Debug)]
@@ -351,7 +351,7 @@ fn check_agent(agent: &Agent, manifest: &Manifest, at: &At) -> Checked {
     for (index, skill) in agent.skills.iter().enumerate() {
         let at = at.key("skills").item(index);
         check_repo_path(skill, &at)?;
-        if !skills.insert(skill.trim_end_matches('/').rsplit('/').next().unwrap_or_default()) {
+        if !skills.insert(last_name(skill)) {
             return Err(at.wrong("another skill has the same name").hint("a skill's name is that of its directory"));
         }
     }

@@ -484,6 +484,9 @@ pub struct Agent {
     /// Files and directories of the base branch that servers and hooks find by their paths; whatever a pull request changes of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub base_files: Vec<String>,
+    /// Directories of the base branch, each a plugin of Claude Code's with skills, commands, agents or output styles.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub plugins: Vec<String>,
     /// The model; Claude Code's own choice where none is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
@@ -519,6 +522,7 @@ impl Agent {
         self.settings = None;
         self.hooks.clear();
         self.base_files.clear();
+        self.plugins.clear();
     }
 }
 

@@ -557,10 +557,9 @@ fn skills(agent: &Agent, guest: &GuestPlan) -> Vec<SkillPlan> {
         .skills
         .iter()
         .map(|from| {
-            let from = from.trim_end_matches('/');
-            let name = from.rsplit('/').next().unwrap_or(from).to_owned();
+            let name = last_name(from).to_owned();
             let to = format!("{}/.claude/skills/{name}", guest.home);
-            SkillPlan { directory: FileFromBase { from: from.to_owned(), to }, name }
+            SkillPlan { directory: FileFromBase { from: from.trim_end_matches('/').to_owned(), to }, name }
         })
         .collect()
 }

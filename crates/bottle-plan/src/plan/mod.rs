@@ -46,7 +46,7 @@ pub use make::plan;
 pub use policies::MODEL_HOST;
 pub(crate) use presets::preset_routes;
 pub use session::{MAX_SESSION_BYTES, SessionError, conversation, with_digest};
-pub(crate) use tools::{AGENTS_DIRECTORIES, WORKSPACE_VARIABLE};
+pub(crate) use tools::{AGENTS_DIRECTORIES, WORKSPACE_VARIABLE, last_name};
 pub use types::*;
 pub(crate) use verify::VERIFY_TIMEOUT;
 pub use verify::{VerifyCommand, VerifyPlan};

@@ -34,9 +34,11 @@ pub(super) fn tools(name: &Name, agent: &Agent, facts: &HostFacts, workdir: &str
         settings.hooks = hooks(&settings.hooks, &agent.hooks, &base, workdir);
         serde_json::to_string(&settings).map_err(|error| PlanError::Facts(error.to_string()))
     });
+    let has_programs = agent.mcp.values().any(|server| server.url.is_none());
     Ok(ToolsPlan {
-        directory: (agent.mcp.values().any(|server| server.url.is_none()) || settings.is_some()).then(|| base.clone()),
+        directory: (has_programs || settings.is_some()).then(|| base.clone()),
         base_files: base_files(agent, &base),
+        plugins: agent.plugins.iter().map(|path| plugin(path.trim_end_matches('/'))).collect(),
         servers: agent.mcp.iter().map(|(name, server)| (name.clone(), shown(server))).collect(),
         mcp: (!servers.is_empty()).then(|| file("mcp", json!({ "mcpServers": servers }).to_string())),
         hooks: agent.hooks.clone(),
@@ -62,6 +64,16 @@ fn settings(name: &Name, agent: &Agent, facts: &HostFacts) -> Result<Option<Clau
     let text = facts.claude_settings.get(path).ok_or_else(missing)?;
     let settings = ClaudeSettings::parse(text, path).map_err(|error| problem(error.to_string(), error.hint()))?;
     Ok(Some(settings))
+}
+
+/// A plugin, in a directory of its own, where nothing else is brought.
+fn plugin(from: &str) -> FileFromBase {
+    FileFromBase { from: from.to_owned(), to: format!("{HOME}/.claude-bottle-plugins/{}", last_name(from)) }
+}
+
+/// The last part of the path of a directory.
+pub(crate) fn last_name(path: &str) -> &str {
+    path.trim_end_matches('/').rsplit('/').next().unwrap_or_default()
 }
 
 /// The files and directories of the base branch, each at its own path below the directory, none below another.

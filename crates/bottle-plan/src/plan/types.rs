@@ -592,6 +592,9 @@ pub struct ToolsPlan {
     /// Files and directories of the base branch in it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub base_files: Vec<FileFromBase>,
+    /// Plugins of the base branch's, each a directory.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub plugins: Vec<FileFromBase>,
     /// The servers, each with its command or address as the manifest has it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub servers: BTreeMap<Name, Vec<String>>,
@@ -623,8 +626,9 @@ impl ToolsPlan {
     /// What Claude Code is told by.
     pub(super) fn arguments(&self) -> Vec<String> {
         let options = [("--mcp-config", &self.mcp), ("--settings", &self.settings)];
-        let given = options.into_iter().filter_map(|(option, file)| Some((option, file.as_ref()?)));
-        given.flat_map(|(option, file)| [option.to_owned(), file.path.clone()]).collect()
+        let given = options.into_iter().filter_map(|(option, file)| Some((option, &file.as_ref()?.path)));
+        let plugins = self.plugins.iter().map(|plugin| ("--plugin-dir", &plugin.to));
+        given.chain(plugins).flat_map(|(option, path)| [option.to_owned(), path.clone()]).collect()
     }
 }
 

@@ -128,6 +128,7 @@ fn tools(out: &mut Page, plan: &BottlePlan) {
         let commands = matchers.iter().flat_map(|matcher| &matcher.hooks).map(|hook| hook.command.as_str());
         what.extend(commands.map(|command| format!("hook at {event:?}: {command}")));
     }
+    what.extend(tools.plugins.iter().map(|plugin| format!("plugin {}", plugin.from)));
     what.extend(tools.base_files.iter().map(|file| format!("the base branch's {}", file.from)));
     for (index, what) in what.iter().enumerate() {
         out.item(index, "tools", what);

@@ -1,5 +1,7 @@
 //! The owner's tools: names that stand for no other server, programs that no change brings, variables without secrets.
 
+use std::collections::BTreeSet;
+
 use bottle_policy::mcp::McpRules;
 use bottle_policy::route::BaseUrl;
 use bottle_types::door::Door;
@@ -8,7 +10,7 @@ use super::{At, Checked, check_credential, check_repo_path, check_variable, chec
 use crate::manifest::tools::check_hooks;
 use crate::manifest::{Agent, BottleEntry, Manifest, McpServer};
 use crate::name::Name;
-use crate::plan::{AGENTS_DIRECTORIES, MODEL_HOST, WORKSPACE_VARIABLE};
+use crate::plan::{AGENTS_DIRECTORIES, MODEL_HOST, WORKSPACE_VARIABLE, last_name};
 
 /// More are no tools that an agent works with.
 const MAX_SERVERS: usize = 16;
@@ -25,6 +27,7 @@ pub(super) fn check(agent: &Agent, manifest: &Manifest, at: &At) -> Checked {
     for (index, path) in agent.base_files.iter().enumerate() {
         check_repo_path(path, &at.key("base_files").item(index))?;
     }
+    check_plugins(agent, &at.key("plugins"))?;
     if agent.mcp.len() > MAX_SERVERS {
         return Err(at.key("mcp").wrong(&format!("more than {MAX_SERVERS} servers")));
     }
@@ -48,6 +51,20 @@ pub(super) fn check(agent: &Agent, manifest: &Manifest, at: &At) -> Checked {
         let at = keys.iter().fold(at.key("hooks"), |at, key| at.key(key));
         at.wrong(problem)
     })
+}
+
+/// Each is brought into a directory of its last name.
+fn check_plugins(agent: &Agent, at: &At) -> Checked {
+    let mut names = BTreeSet::new();
+    for (index, plugin) in agent.plugins.iter().enumerate() {
+        let at = at.item(index);
+        check_repo_path(plugin, &at)?;
+        let name = last_name(plugin);
+        if !names.insert(name) {
+            return Err(at.wrong(&format!("a second plugin would be `{name}`")).hint("rename one of the directories"));
+        }
+    }
+    Ok(())
 }
 
 /// A tool is called `mcp__SERVER__TOOL`, so a server's name must not run into a tool's.
