@@ -186,7 +186,7 @@ impl<'r> AgentSession<'r> {
 
     async fn run(&mut self, exec: Exec, deadline: Instant) -> Result<AgentOutcome, Failure> {
         let (bottle, time_reached) = (self.bottle, self.time_reached());
-        let mut exec = exec.in_dir(&self.plan.guest.workdir);
+        let mut exec = exec.in_dir(&self.plan.guest.start());
         exec.env.clone_from(&self.env.0);
         let lost = |error: &dyn std::fmt::Display| {
             Failure::machine(format_args!("lost the agent: {error}")).hint(

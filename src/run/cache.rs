@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::{self, Write as _};
 use std::time::Duration;
 
-use bottle_plan::plan::{BottlePlan, CachePlan, SetupPlan, is_lock_file, lock_file_names};
+use bottle_plan::plan::{BottlePlan, CachePlan, SetupPlan, is_lock_file, lock_file_names, lock_files_for};
 use bottle_types::backend::Backend;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
@@ -150,10 +150,11 @@ impl SetupCache {
         let pattern = format!("(/|\t)({})$", names.join("|"));
         let argv = ["sh", "-c", LOCK_FILES, "sh", start.as_str(), &pattern];
         let exec = Exec::guest(argv).in_dir(&run.context.plan.guest.workdir);
+        let of_directory = |all| lock_files_for(run.context.plan.guest.directory.as_deref(), all);
         match finish(run.bottle, exec, COPY_TIMEOUT).await {
             Err(error) => Some(error.to_string()),
             Ok(done) if done.code != 0 => Some(format!("no lock files were found in {}", start.as_str())),
-            Ok(done) if lock_files(&done.stdout).as_ref() == Some(&plan.lock_files) => None,
+            Ok(done) if lock_files(&done.stdout).map(of_directory).as_ref() == Some(&plan.lock_files) => None,
             Ok(_) => Some("the lock files are others than the base branch's".to_owned()),
         }
     }

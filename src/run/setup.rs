@@ -40,6 +40,7 @@ impl<'r> SetUp<'r> {
     pub(super) async fn set_up(sealed: Sealed<'r>) -> Result<Self, Failure> {
         let (run, env) = sealed.into_parts();
         let (bottle, plan, events) = (run.bottle, run.context.plan, run.context.events);
+        can_start(bottle, plan).await?;
         if let Some(setup) = plan.setup.as_ref() {
             events.phase(Phase::Setup);
             let before = agents_files(bottle, plan).await?;
@@ -139,6 +140,24 @@ async fn needs_commands(
     Ok(why.is_some())
 }
 
+/// Goes to a directory, and prints where that is.
+const WHERE: &str = r#"cd -P -- "$0" && pwd -P"#;
+
+/// Refuses a start in a directory that the repository does not have, or has only as a link.
+async fn can_start(bottle: &dyn Bottle, plan: &BottlePlan) -> Result<(), Failure> {
+    let Some(directory) = &plan.guest.directory else { return Ok(()) };
+    let start = plan.guest.start();
+    let exec = Exec::guest(["sh", "-c", WHERE, &start]).in_dir("/");
+    let done = finish(bottle, exec, TIDY_TIMEOUT).await;
+    let done = done.map_err(|error| Failure::machine(format_args!("failed to look for `{directory}`: {error}")))?;
+    match done.code == 0 && done.stdout == format!("{start}\n").as_bytes() {
+        true => Ok(()),
+        false => Err(Failure::input(format_args!("`{directory}` is no directory where the work starts")).hint(
+            "the bottle's `directory` is a path from the top of the repository, of a directory that no link leads to",
+        )),
+    }
+}
+
 /// Runs each command in its turn, and keeps what it prints.
 async fn commands(log: &mut SetupLog<'_, '_>, setup: &SetupPlan, env: &GuestEnv) -> Result<(), Failure> {
     let run = log.run;
@@ -148,7 +167,7 @@ async fn commands(log: &mut SetupLog<'_, '_>, setup: &SetupPlan, env: &GuestEnv)
     let commands = setup.run.iter().map(|command| (command.as_str(), Exec::shell(command)));
     for (name, exec) in script.chain(commands) {
         events.note(format!("setup: {}", one_line(name)));
-        let mut exec = exec.in_dir(&plan.guest.workdir);
+        let mut exec = exec.in_dir(&plan.guest.start());
         exec.env.clone_from(&env.0);
         let started = Instant::now();
         let (failure, output) = match finish(bottle, exec, until.saturating_duration_since(started)).await {
@@ -195,7 +214,8 @@ done"#;
 async fn agents_files(bottle: &dyn Bottle, plan: &BottlePlan) -> Result<String, Failure> {
     let guest = &plan.guest;
     let mut argv = ["sh", "-c", AGENTS_FILES, "sh", &guest.home].map(str::to_owned).to_vec();
-    for dir in [&guest.root, &guest.workdir] {
+    let below = guest.directories().into_iter().map(|below| format!("{}/{below}", guest.workdir));
+    for dir in [guest.root.clone(), guest.workdir.clone()].into_iter().chain(below) {
         argv.extend(AGENT_FILES.map(|name| format!("{dir}/{name}")));
     }
     let done = succeed(bottle, Exec::guest(argv).in_dir("/"), TIDY_TIMEOUT).await;

@@ -45,6 +45,42 @@ fn each_command_has_what_the_manifest_says_of_it() {
 }
 
 #[test]
+fn a_bottles_directory_is_where_all_of_it_starts() {
+    let rules = RULES.replace("  default:\n    services:", "  default:\n    directory: services/api/\n    setup: { run: [make deps], cache: [auto, services/api/node_modules] }\n    services:");
+    let manifest = manifest::parse(&rules, "claude-bottle.yml").unwrap_or_else(|error| panic!("{error}"));
+    let locks = [
+        "Cargo.lock",
+        "services/go.sum",
+        "services/api/package-lock.json",
+        "services/api/tools/uv.lock",
+        "services/apis/pnpm-lock.yaml",
+        "services/web/yarn.lock",
+    ];
+    let mut facts = HostFacts { seed: "1a2b3c".to_owned(), state_root: "/state".to_owned(), ..HostFacts::default() };
+    facts.lock_files = locks.iter().map(|path| ((*path).to_owned(), "0".repeat(40))).collect();
+    let plan =
+        plan(&Task::text("Do it."), &manifest, &facts, &Options::default()).unwrap_or_else(|error| panic!("{error}"));
+    let start = format!("{}/services/api", plan.guest.workdir);
+    assert_eq!(plan.guest.start(), start);
+    assert_eq!(plan.guest.directories(), ["services", "services/api"]);
+    let places: Vec<_> =
+        plan.verify.commands.iter().map(|command| command.directory.clone().unwrap_or_default()).collect();
+    assert_eq!(places, [start.clone(), format!("{}/crates/app", plan.guest.workdir)]);
+    let cache = plan.setup.expect("a setup").cache.expect("a cache");
+    let names: Vec<&str> = cache.lock_files.keys().map(String::as_str).collect();
+    assert_eq!(
+        names,
+        ["Cargo.lock", "services/api/package-lock.json", "services/api/tools/uv.lock", "services/go.sum"]
+    );
+    assert!(cache.directories.contains(&format!("{start}/node_modules")), "{:?}", cache.directories);
+    assert!(
+        cache.directories.iter().all(|path| !path.contains("pnpm") && !path.contains("yarn")),
+        "{:?}",
+        cache.directories
+    );
+}
+
+#[test]
 fn nothing_is_mended_where_nothing_is_changed() {
     let plan = planned(&Task { work: Work::Review, ..Task::text("Look at it.") });
     assert_eq!((plan.verify.commands.len(), plan.verify.repair), (2, 0));

@@ -3,12 +3,12 @@
 
 use std::process::Command;
 
-use bottle_testkit::said;
+use bottle_testkit::{said, sh};
 use serde::Deserialize;
 
 use super::MINUTES;
 use super::live::{api, live_manifest};
-use crate::job::{Job, ended_with};
+use crate::job::{Job, ended_with, manifest};
 
 /// The branch of the run, where somebody has it begin.
 const BRANCH: &str = "bottle/issue-7-words-followed-by-punctuation-are";
@@ -36,6 +36,8 @@ struct Case {
 #[derive(Debug, Deserialize)]
 struct Cases {
     case: Vec<Case>,
+    /// Where the bottle's `directory` is `services/api`.
+    below: Vec<Case>,
 }
 
 /// Where the work starts.
@@ -70,13 +72,14 @@ fn git(job: &Job, args: &[&str]) {
     assert!(output.status.success(), "git {args:?}: {}", said(&output));
 }
 
-/// What the model was sent, and what the verify command found of hooks and servers.
-fn seen(start: Start, cases: &[Case]) -> (String, String) {
+/// What the model was sent, and what the verify command found of hooks and servers; `bottle` are more keys of the bottle.
+fn seen(start: Start, cases: &[Case], bottle: &str) -> (String, String) {
     let mut job = Job::new("");
     let api = api(&job);
-    let look = "echo found; cat /tmp/ran; true";
+    let look = "echo found; pwd; cat /tmp/ran; true";
     let manifest = live_manifest(&job, &api)
         .replace("from: ANTHROPIC_API_KEY", "from: BOTTLE_TEST_TOKEN")
+        .replace("    git:\n", &format!("{bottle}    git:\n"))
         .replace("[\"true\"]", &format!("[\"{look}\"]"));
     std::fs::write(job.checkout.join("claude-bottle.yml"), manifest).expect("the manifest");
     for (at, case) in cases.iter().enumerate().filter(|(_, case)| case.only.is_none()) {
@@ -111,10 +114,25 @@ fn seen(start: Start, cases: &[Case]) -> (String, String) {
 shared!(a_repository_tells_the_agent_what_its_base_branch_says: docker, bubblewrap, smolmachines: MINUTES);
 fn a_repository_tells_the_agent_what_its_base_branch_says() {
     let cases: Cases = toml::from_str(include_str!("project_config.toml")).expect("the cases");
-    let mut wrong = vec![];
+    check(&cases.case, "");
+}
+
+shared!(a_directory_tells_the_agent_what_the_base_branch_says_there_and_above: docker, bubblewrap, smolmachines: MINUTES);
+fn a_directory_tells_the_agent_what_the_base_branch_says_there_and_above() {
+    let cases: Cases = toml::from_str(include_str!("project_config.toml")).expect("the cases");
+    let setup = "    directory: services/api\n    setup: { run: [\"echo setup-in-$PWD >> /tmp/ran\"] }\n";
+    for ran in check(&cases.below, setup) {
+        let start = "/workspace/app/services/api\n";
+        assert!(ran.contains(&format!("found\n{start}")) && ran.contains(&format!("setup-in-{start}")), "{ran}");
+    }
+}
+
+/// Holds the cases against a run at each start; gives what each verify command found.
+fn check(cases: &[Case], bottle: &str) -> Vec<String> {
+    let (mut wrong, mut found) = (vec![], vec![]);
     for start in [Start::Base, Start::Change] {
-        let (bodies, ran) = seen(start, &cases.case);
-        for (at, case) in cases.case.iter().enumerate() {
+        let (bodies, ran) = seen(start, cases, bottle);
+        for (at, case) in cases.iter().enumerate() {
             let is_in = |mark: &str| bodies.contains(mark) || ran.contains(mark);
             if is_in(&format!("evil-{at}-")) {
                 wrong.push(format!("{start:?}: {}: the change's own is in force", case.name));
@@ -125,6 +143,40 @@ fn a_repository_tells_the_agent_what_its_base_branch_says() {
                 wrong.push(format!("{start:?}: {}: the base branch's is in force: {is_there}", case.name));
             }
         }
+        found.push(ran);
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    found
 }
+
+shared!(a_directory_that_is_gone_or_a_link_where_the_work_starts_ends_the_run: docker: BASE_DECIDES, bubblewrap, smolmachines: BASE_DECIDES);
+fn a_directory_that_is_gone_or_a_link_where_the_work_starts_ends_the_run() {
+    for change in
+        ["rm -r services", "rm -r services/api && ln -s ../.. services/api", "rm -r services/api && touch services/api"]
+    {
+        let job = Job::with_manifest(r#"{"version": 1, "turns": [{"text": "Never."}]}"#, |upstream| {
+            manifest(upstream).replace("    git:\n", "    directory: services/api\n    git:\n")
+        });
+        std::fs::create_dir_all(job.checkout.join("services/api")).expect("a directory");
+        std::fs::write(job.checkout.join("services/api/main.py"), "print()\n").expect("a file");
+        git(&job, &["add", "--all", "--force"]);
+        git(&job, &["commit", "--quiet", "-m", "The base branch's"]);
+        let url = job.upstream.url(&job.upstream.address);
+        git(&job, &["push", "--quiet", &url, "HEAD:refs/heads/main"]);
+        git(&job, &["update-ref", "refs/remotes/origin/main", "HEAD"]);
+        git(&job, &["checkout", "--quiet", "-b", "change"]);
+        sh(&["sh", "-c", &format!("cd {} && {change}", job.checkout.display())]);
+        git(&job, &["add", "--all", "--force"]);
+        git(&job, &["commit", "--quiet", "-m", "A change"]);
+        git(&job, &["push", "--quiet", &url, &format!("HEAD:refs/heads/{BRANCH}")]);
+        git(&job, &["checkout", "--quiet", "main"]);
+        let output = job.run();
+        ended_with(&output, 2);
+        let message = "error: `services/api` is no directory where the work starts; ";
+        assert!(said(&output).contains(message), "{change}: {}", said(&output));
+        job.nothing_left();
+    }
+}
+
+/// Why it is tried in one backend.
+const BASE_DECIDES: &str = "git and a shell of the guest decide it, in each backend the same";

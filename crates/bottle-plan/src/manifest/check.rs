@@ -117,6 +117,9 @@ fn check_bottle(bottle: &BottleEntry, manifest: &Manifest, at: &At) -> Checked {
     for (index, route) in bottle.egress.routes.iter().enumerate() {
         check_route(route, &at.key("egress").key("routes").item(index))?;
     }
+    if let Some(directory) = &bottle.directory {
+        check_repo_path(directory, &at.key("directory"))?;
+    }
     if let Some(setup) = &bottle.setup {
         check_setup(setup, &at.key("setup"))?;
     }

@@ -140,6 +140,10 @@ pub struct BottleEntry {
     /// Who decides when the agent asks for more.
     #[serde(default)]
     pub supervise: Supervise,
+    /// The directory of the repository in which the setup, the agent and the verify commands start, such as that of a project in a
+    /// monorepo; its top where none is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub directory: Option<String>,
     /// Commands that prepare the repository before the agent starts, such as an installation of dependencies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub setup: Option<Setup>,

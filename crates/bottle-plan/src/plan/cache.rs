@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bottle_types::backend::Backend;
 
-use super::types::{CachePlan, HOME};
+use super::types::{CachePlan, GuestPlan, HOME};
 use crate::facts::HostFacts;
 use crate::manifest::Setup;
 
@@ -47,6 +47,19 @@ pub fn is_lock_file(path: &str) -> bool {
     !is_foreign && MANAGERS.iter().any(|manager| manager.locks.contains(&name))
 }
 
+/// Those of the lock files that say what is installed in a directory of the repository: its own, those further down, and those of the
+/// directories that it is in, where a workspace has one for all. Without a directory all of them.
+pub fn lock_files_for(directory: Option<&str>, all: BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let Some(directory) = directory else { return all };
+    let is_below =
+        |path: &str, of: &str| path.strip_prefix(of).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    let concerns = |path: &str| match path.rsplit_once('/') {
+        Some((parent, _)) => is_below(parent, directory) || is_below(directory, parent),
+        None => true,
+    };
+    all.into_iter().filter(|(path, _)| concerns(path)).collect()
+}
+
 /// The names of all lock files, without their directories.
 pub fn lock_file_names() -> impl Iterator<Item = &'static str> {
     MANAGERS.iter().flat_map(|manager| manager.locks.iter().copied())
@@ -64,7 +77,7 @@ fn managed<'a>(lock_files: &BTreeMap<String, String>) -> impl Iterator<Item = &'
 pub(super) fn cache_plan(
     setup: &Setup,
     facts: &HostFacts,
-    workdir: &str,
+    guest: &GuestPlan,
     backend: Backend,
     notes: &mut Vec<String>,
 ) -> Option<CachePlan> {
@@ -74,14 +87,15 @@ pub(super) fn cache_plan(
         return None;
     }
     let mut words: Vec<&str> = asked.named().map(|(_, word)| word).collect();
+    let lock_files = lock_files_for(guest.directory.as_deref(), facts.lock_files.clone());
     if asked.is_auto() {
-        words.extend(managed(&facts.lock_files));
+        words.extend(managed(&lock_files));
     }
     let mut directories: Vec<String> = vec![];
     for word in words {
         let path = match word.strip_prefix("~/") {
             Some(below) => format!("{HOME}/{}", below.trim_end_matches('/')),
-            None => format!("{workdir}/{}", word.trim_end_matches('/')),
+            None => guest.in_repository(word),
         };
         let is_covered = directories.iter().any(|other| path == *other || path.starts_with(&format!("{other}/")));
         if !is_covered {
@@ -89,7 +103,7 @@ pub(super) fn cache_plan(
             directories.push(path);
         }
     }
-    if facts.lock_files.is_empty() {
+    if lock_files.is_empty() {
         let what = if directories.is_empty() {
             "so there is nothing to keep"
         } else {
@@ -98,10 +112,9 @@ pub(super) fn cache_plan(
         notes.push(format!("setup.cache: the base branch has no lock file that is known, {what}"));
     }
     let max_size = setup.cache_max_size.map_or(DEFAULT_CACHE_BYTES, |size| size.0);
-    let skip_on_hit = setup.skip_on_hit && !facts.lock_files.is_empty();
+    let skip_on_hit = setup.skip_on_hit && !lock_files.is_empty();
     if setup.skip_on_hit && !skip_on_hit {
         notes.push("setup.skip_on_hit has no effect without a lock file: the commands run each time".to_owned());
     }
-    let lock_files = facts.lock_files.clone();
     (!directories.is_empty()).then_some(CachePlan { directories, lock_files, max_size, skip_on_hit })
 }

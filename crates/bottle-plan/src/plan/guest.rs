@@ -80,6 +80,7 @@ impl Guest<'_> {
             home: HOME.to_owned(),
             root: ROOT.to_owned(),
             workdir: self.git.map_or(ROOT, |git| git.directory.as_str()).to_owned(),
+            directory: self.bottle.directory.as_ref().map(|path| path.trim_end_matches('/').to_owned()),
             env: self.env(proxy),
             files: self.presets.files.clone(),
             host_tools: self.host_tools().map(|tools| tools.directories.clone()).unwrap_or_default(),

@@ -90,11 +90,11 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
         notes.extend(facts.tools.notes.iter().cloned());
     }
     if let (Some(setup), Some(asked)) = (&mut setup, &bottle.setup) {
-        setup.cache = cache_plan(asked, facts, &guest.workdir, backend, &mut notes);
+        setup.cache = cache_plan(asked, facts, &guest, backend, &mut notes);
     }
     let outputs = super::outputs::policy(task, (&agent_name, &agent), bottle, &upstreams, facts, &mut notes)?;
     let artifacts = artifacts(&agent, bottle);
-    let verify = VerifyPlan::new(&agent.verify, task, &guest.workdir, &mut notes);
+    let verify = VerifyPlan::new(&agent.verify, task, &guest, &mut notes);
     let commands = (&agent, setup.as_ref(), services.as_slice(), outputs.as_ref());
     let prompt = super::prompt::prompt(
         task,
@@ -107,7 +107,7 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
     );
     let again = || {
         super::prompt::in_a_session(
-            task,
+            (task, &guest),
             (&agent, outputs.as_ref()),
             (git.as_ref(), signing.as_ref()),
             &upstreams,
@@ -115,7 +115,7 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
             seed,
         )
     };
-    let session = super::session::session(task, (&agent_name, &agent), (options, &guest.workdir), again, &mut notes);
+    let session = super::session::session(task, (&agent_name, &agent), (options, &guest.start()), again, &mut notes);
     let tools = super::tools::tools(&agent_name, &agent, facts, &guest.workdir)?;
     note_left_out(task, &prompt, &mut notes);
     note_injections(task, &mut notes);
@@ -459,6 +459,7 @@ fn for_git_alone(bottle: &BottleEntry) -> BottleEntry {
     let mut bottle = bottle.clone();
     bottle.egress.routes.clear();
     bottle.model = None;
+    bottle.directory = None;
     bottle.setup = None;
     bottle.services.clear();
     bottle.pipelock.api_allowlist.clear();

@@ -34,7 +34,7 @@ mod words;
 use crate::name::{Name, Slug};
 
 pub use agent_files::{AGENT_FILES, is_the_agents_own};
-pub use cache::{MAX_LOCK_FILES, is_lock_file, lock_file_names};
+pub use cache::{MAX_LOCK_FILES, is_lock_file, lock_file_names, lock_files_for};
 pub use command::ClaudeLimits;
 pub use error::PlanError;
 pub use exchange::{

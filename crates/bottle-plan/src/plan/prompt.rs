@@ -28,7 +28,7 @@ pub(super) fn prompt(
     text.line("`supervise` is the one way to ask for anything.");
     text.line("");
     match git {
-        Some(git) => repository(&mut text, (git, signing), upstreams, task),
+        Some(git) => repository(&mut text, (git, signing), upstreams, (task, guest)),
         None => text.line(&format!("There is no repository. Work in {}.", guest.workdir)),
     }
     text.line("");
@@ -58,7 +58,8 @@ pub(super) fn prompt(
         text.line("# When you are done, these commands are run in the repository; each must succeed");
         for entry in agent.verify.commands() {
             let rules = entry.rules();
-            let place = rules.directory.as_ref().map(|directory| format!(" in {directory}")).unwrap_or_default();
+            let directory = rules.directory.as_ref().or(guest.directory.as_ref());
+            let place = directory.map(|directory| format!(" in {directory}")).unwrap_or_default();
             text.line(&format!("- `{}`{place}", rules.run.replace('\n', " ")));
         }
     }
@@ -73,7 +74,7 @@ pub(super) fn prompt(
 
 /// Writes what an agent is told that goes on in a session of an earlier run, which has the rules already.
 pub(super) fn in_a_session(
-    task: &Task,
+    (task, guest): (&Task, &GuestPlan),
     (agent, outputs): (&Agent, Option<&OutputPolicy>),
     (git, signing): (Option<&GitPlan>, Option<&SigningPolicy>),
     upstreams: &Upstreams,
@@ -85,7 +86,7 @@ pub(super) fn in_a_session(
     text.line("and the same tools are there. What you did not push is gone, and others may have pushed since.");
     text.line("");
     if let Some(git) = git {
-        repository(&mut text, (git, signing), upstreams, task);
+        repository(&mut text, (git, signing), upstreams, (task, guest));
         text.line("");
     }
     if dry_run {
@@ -103,9 +104,17 @@ fn service(text: &mut Text, service: &ServicePlan) {
     text.line(&format!("- A service for this work listens at {}{}.", at.join(", "), passwords.concat()));
 }
 
-fn repository(text: &mut Text, (git, signing): (&GitPlan, Option<&SigningPolicy>), upstreams: &Upstreams, task: &Task) {
+fn repository(
+    text: &mut Text,
+    (git, signing): (&GitPlan, Option<&SigningPolicy>),
+    upstreams: &Upstreams,
+    (task, guest): (&Task, &GuestPlan),
+) {
     text.line("# The repository");
     text.line(&format!("- It is in {}, on the branch `{}`.", git.directory, git.branch));
+    if let Some(directory) = &guest.directory {
+        text.line(&format!("- The work is about its directory `{directory}`, where you start."));
+    }
     if let Some(start) = &git.start {
         let own = if git.goes_on { "the pull request's own branch" } else { "a new branch" };
         text.line(&format!(

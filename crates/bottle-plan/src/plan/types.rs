@@ -346,8 +346,11 @@ pub struct GuestPlan {
     pub home: String,
     /// Where repositories are; owned by the user.
     pub root: String,
-    /// Where the agent starts; below `root`.
+    /// The top of the repository; below `root`.
     pub workdir: String,
+    /// Where the setup, the agent and the verify commands start, as a path in the repository; its top where none is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub directory: Option<String>,
     /// Variables, in every command; nothing secret, a placeholder for each credential.
     pub env: BTreeMap<String, String>,
     /// Files by their full path, owned by the user: configuration of tools.
@@ -365,6 +368,24 @@ pub struct GuestPlan {
     pub selftest: Vec<String>,
     /// How the guest comes to trust its doors.
     pub ca: CaPlan,
+}
+
+impl GuestPlan {
+    /// Where the setup, the agent and the verify commands start.
+    pub fn start(&self) -> String {
+        self.directory.as_ref().map_or_else(|| self.workdir.clone(), |directory| self.in_repository(directory))
+    }
+
+    /// The directories of the repository from below its top to where the work starts, the last.
+    pub fn directories(&self) -> Vec<&str> {
+        let Some(directory) = self.directory.as_deref() else { return vec![] };
+        directory.match_indices('/').map(|(at, _)| &directory[..at]).chain([directory]).collect()
+    }
+
+    /// The guest's path of a path in the repository.
+    pub(super) fn in_repository(&self, path: &str) -> String {
+        format!("{}/{}", self.workdir, path.trim_end_matches('/'))
+    }
 }
 
 /// How the guest comes to trust the door that ends its TLS.

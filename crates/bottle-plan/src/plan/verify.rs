@@ -8,6 +8,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::types::GuestPlan;
 use crate::manifest::{Verify, VerifyCommandRules, VerifyEntry};
 use crate::name::ServiceName;
 use crate::task::{Task, Work};
@@ -33,7 +34,7 @@ pub struct VerifyCommand {
     pub run: String,
     /// How long it may take.
     pub timeout: Seconds,
-    /// The guest's directory in which it is run; none: where the agent starts.
+    /// The guest's directory in which it is run; none: the top of the repository.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub directory: Option<String>,
     /// Services that must be ready before it is run.
@@ -46,25 +47,28 @@ pub struct VerifyCommand {
 
 impl VerifyPlan {
     /// The manifest's commands. What is no change has nothing that an agent could mend.
-    pub(super) fn new(verify: &Verify, task: &Task, workdir: &str, notes: &mut Vec<String>) -> Self {
+    pub(super) fn new(verify: &Verify, task: &Task, guest: &GuestPlan, notes: &mut Vec<String>) -> Self {
         let mut repair = verify.repair();
         if repair > 0 && task.work != Work::Change {
             repair = 0;
             notes.push("verify.repair: this run makes no change, so nothing is mended in it".to_owned());
         }
-        let command = |entry: &VerifyEntry| VerifyCommand::new(entry.rules().into_owned(), workdir);
+        let in_repository = |directory: Option<String>| {
+            directory.or_else(|| guest.directory.clone()).map(|directory| guest.in_repository(&directory))
+        };
+        let command = |entry: &VerifyEntry| VerifyCommand::new(entry.rules().into_owned(), in_repository);
         Self { commands: verify.commands().iter().map(command).collect(), repair }
     }
 }
 
 impl VerifyCommand {
-    fn new(rules: VerifyCommandRules, workdir: &str) -> Self {
+    fn new(rules: VerifyCommandRules, in_repository: impl FnOnce(Option<String>) -> Option<String>) -> Self {
         let VerifyCommandRules { name, run, timeout, directory, needs, flaky } = rules;
         Self {
             name: name.unwrap_or_else(|| run.clone()),
             run,
             timeout: timeout.unwrap_or(VERIFY_TIMEOUT),
-            directory: directory.map(|directory| format!("{workdir}/{}", directory.trim_end_matches('/'))),
+            directory: in_repository(directory),
             needs,
             flaky,
         }
@@ -88,7 +92,10 @@ impl<'de> Deserialize<'de> for VerifyPlan {
             fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<VerifyPlan, A::Error> {
                 let mut commands = vec![];
                 while let Some(run) = list.next_element()? {
-                    commands.push(VerifyCommand::new(VerifyCommandRules { run, ..VerifyCommandRules::default() }, ""));
+                    commands
+                        .push(VerifyCommand::new(VerifyCommandRules { run, ..VerifyCommandRules::default() }, |_| {
+                            None
+                        }));
                 }
                 Ok(VerifyPlan { commands, repair: 0 })
             }

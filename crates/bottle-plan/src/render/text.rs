@@ -309,6 +309,9 @@ fn git(out: &mut Page, plan: &BottlePlan) {
     };
     let base = git.base.as_deref().unwrap_or("upstream's default branch");
     out.entry("git", &format!("{} from {base}, in {}", git.branch, git.directory));
+    if plan.guest.directory.is_some() {
+        out.more(&format!("starts in {}", plan.guest.start()));
+    }
     if let Bring::Checkout(path) = &git.bring {
         out.more(&format!("the checkout at {path} is brought along"));
     }
