@@ -178,11 +178,11 @@ ensure_mcp_clients() {
 # lint_workflows: the action, the workflows that users copy, and the project's own.
 lint_workflows() {
   step "the action and the workflows"
-  lint_by_zizmor workflows/zizmor.yml "$ROOT/action.yml" "$ROOT"/workflows/*/*.yml
+  lint_by_zizmor workflows/zizmor.yml "$ROOT/action.yml" "$ROOT/policy/action.yml" "$ROOT"/workflows/*/*.yml
   lint_by_zizmor .github/zizmor.yml "$ROOT"/.github/workflows/*.yml "$ROOT"/.gitea/workflows/*.yml
   "$VENV/bin/actionlint" -no-color "$ROOT"/workflows/*/*.yml "$ROOT"/.github/workflows/*.yml "$ROOT"/.gitea/workflows/*.yml ||
     die "actionlint has findings"
-  if has shellcheck; then (cd "$ROOT" && shellcheck -x scripts/action/{get,run,end,claude.sh}); fi
+  if has shellcheck; then (cd "$ROOT" && shellcheck -x scripts/action/{get,run,end,policy,claude.sh}); fi
 }
 
 # lint_by_zizmor CONFIG FILE...

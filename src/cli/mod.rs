@@ -12,6 +12,8 @@ mod init;
 mod installation;
 mod logs;
 mod order;
+#[cfg(test)]
+mod pages;
 mod plan;
 mod policy;
 mod proposals;

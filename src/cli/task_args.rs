@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use bottle_types::backend::Backend;
+use bottle_types::text::shell_word;
 
 /// The options of both `run` and `plan`.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -52,7 +53,7 @@ impl TaskArgs {
         let given = [
             ("--event", path(&self.event)),
             ("--event-name", self.event_name.clone()),
-            ("--task", self.task.as_ref().map(|text| format!("'{}'", text.replace('\'', "'\\''")))),
+            ("--task", self.task.as_deref().map(shell_word)),
             ("--agent", self.agent.clone()),
             ("--cwd", path(&self.cwd)),
             ("--manifest", path(&self.manifest)),

@@ -1,4 +1,4 @@
-//! Checked texts: newtypes over a `String` that only their `parse` makes.
+//! Texts: newtypes over a `String` that only their `parse` makes, and words of a shell.
 
 /// Gives a newtype over `String` with a `parse(&str) -> Result<Self, $error>` the rest of what a checked text has: it is
 /// shown and written as it is, and read through `parse` alone.
@@ -24,4 +24,9 @@ macro_rules! checked_text {
             }
         }
     };
+}
+
+/// Writes a text as one word of a POSIX shell, which expands nothing in it.
+pub fn shell_word(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
 }

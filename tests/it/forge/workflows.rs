@@ -16,6 +16,11 @@ const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 /// The first step, which is not ours.
 const CHECKOUT: &str = "uses: actions/checkout@";
 
+/// A comment of somebody's that begins as the policy action's.
+const NOT_OURS: &str = "<!-- claude-bottle: policy -->\nmine";
+/// What it has written before.
+const OURS: &str = "<!-- claude-bottle: policy -->\nbefore";
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Case {
@@ -29,6 +34,8 @@ struct Case {
     label: Option<String>,
     opened: Option<String>,
     inputs: Option<Map<String, Value>>,
+    /// Lines that a pull request adds to the manifest, behind the bottle's.
+    adds: Option<String>,
     /// How the workflow run ended that this is about.
     conclusion: Option<String>,
     #[serde(default = "maintainer")]
@@ -45,6 +52,8 @@ struct Case {
     #[serde(default)]
     kept: Vec<String>,
     says: Option<String>,
+    /// What the forge was told.
+    written: Option<String>,
     /// How often the forge was told something.
     #[serde(default)]
     writes: usize,
@@ -89,6 +98,10 @@ fn payload(case: &Case, kind: &str) -> Value {
         event["issue"]["title"] = json!(title);
     } else if let Some(inputs) = &case.inputs {
         event = json!({"inputs": inputs, "sender": user, "repository": event["repository"], "ref": "refs/heads/main"});
+    } else if case.adds.is_some() {
+        let branch = |name: &str| json!({"ref": name, "repo": event["repository"]});
+        let pull = json!({"number": 7, "head": branch("change"), "base": branch("main"), "user": user});
+        event = json!({"action": "opened", "number": 7, "pull_request": pull, "sender": user, "repository": event["repository"]});
     } else if let Some(conclusion) = &case.conclusion {
         let run = json!({"conclusion": conclusion, "head_repository": {"full_name": "octo-org/textstats"}});
         event = json!({"action": "completed", "workflow_run": run, "sender": user, "repository": event["repository"]});
@@ -161,7 +174,17 @@ fn fit(case: &Case, kind: &str, program: &Path) -> String {
 
 fn judge(case: &Case, kind: &'static str) {
     let name = format!("{kind} {}: {}", case.workflow, case.name);
-    let (world, double) = (World::new(RUNNER), Double::start(kind, json!({})));
+    let world = World::new(RUNNER);
+    let at = "2026-03-02T09:00:00Z";
+    let comment = |id: u32, author: &str, body: &str| json!({"id": id, "number": 7, "author": author, "body": body, "created_at": at, "updated_at": at});
+    let comments = match &case.written {
+        Some(_) => vec![
+            comment(901, "octo-reader", NOT_OURS),
+            comment(902, if kind == "github" { "github-actions[bot]" } else { "bottle" }, OURS),
+        ],
+        None => vec![],
+    };
+    let double = Double::start(kind, json!({"comments": comments}));
     let program = match (case.breaks.as_deref(), case.program.as_str()) {
         (Some("get"), _) => world.path("nowhere"),
         (_, "real") => itself(&world),
@@ -176,9 +199,16 @@ fn judge(case: &Case, kind: &'static str) {
     git(&checkout, &["add", "--all"]);
     git(&checkout, &["commit", "--quiet", "-m", "Rules"]);
     git(&checkout, &["remote", "add", "forge", &format!("https://{}/octo-org/textstats.git", double.authority)]);
+    if let Some(adds) = &case.adds {
+        git(&checkout, &["update-ref", "refs/remotes/origin/main", "HEAD"]);
+        let proposed = super::MANIFEST.replace("agents:\n", &format!("{adds}agents:\n"));
+        std::fs::write(checkout.join("claude-bottle.yml"), proposed).expect("the manifest");
+        git(&checkout, &["commit", "--quiet", "--all", "-m", "Change the rules"]);
+    }
     let ours = world.path("action");
     std::fs::create_dir_all(ours.join("scripts")).expect("a directory");
     std::fs::copy(format!("{ROOT}/action.yml"), ours.join("action.yml")).expect("the action");
+    sh(&["cp", "-R", &format!("{ROOT}/policy"), &ours.display().to_string()]);
     sh(&["cp", "-R", &format!("{ROOT}/scripts/action"), &ours.join("scripts").display().to_string()]);
     let kept = world.path("kept");
     let upload = action(&world, "upload", &format!("mkdir -p \"{}/$NAME\" && test -d \"$AT\"", kept.display()));
@@ -193,7 +223,9 @@ fn judge(case: &Case, kind: &'static str) {
     if kind == "gitea" {
         command.args(["--env", "GITEA_ACTIONS=true"]);
     }
-    command.arg("--local-repository").arg(format!("claude-bottle/run@v1={}", ours.display()));
+    for action in ["claude-bottle/run@v1", "claude-bottle/run/policy@v1"] {
+        command.arg("--local-repository").arg(format!("{action}={}", ours.display()));
+    }
     let text = std::fs::read_to_string(&path).expect("the workflow");
     for (what, place) in [("actions/upload-artifact@", &upload), ("actions/download-artifact@", &download)] {
         if let Some((_, rest)) = text.split_once(what) {
@@ -230,6 +262,14 @@ fn judge(case: &Case, kind: &'static str) {
     assert_eq!(kept, case.kept, "{name}: {text}");
     if let Some(says) = &case.says {
         assert!(text.contains(says), "{name}: {text}");
+    }
+    if let Some(writes) = &case.written {
+        let state = double.state();
+        let bodies: Vec<&str> =
+            state["comments"].as_array().into_iter().flatten().filter_map(|one| one["body"].as_str()).collect();
+        let [other, own] = bodies[..] else { panic!("{name}: {bodies:?}") };
+        assert!(other == NOT_OURS && own.contains(writes), "{name}: {bodies:?}: {text}");
+        double.assert_valid();
     }
     assert_eq!(double.writes().len(), case.writes, "{name}: {:?}", double.writes());
 }

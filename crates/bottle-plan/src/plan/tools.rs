@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use bottle_types::text::shell_word;
 use serde_json::{Map, Value, json};
 
 use super::PlanError;
@@ -139,15 +140,10 @@ fn started_in(event: HookEvent, matcher: &HookMatcher, base: &str, workdir: &str
 /// A hook's command, started in the directory, which is also what `CLAUDE_PROJECT_DIR` says. A hook that may refuse does so where its
 /// program is not there.
 fn hook_command(event: HookEvent, command: &str, base: &str, workdir: &str) -> String {
-    let command = single_quoted(command);
+    let command = shell_word(command);
     let missing = if event.can_refuse() { 2 } else { 1 };
     format!(
         "cd {base} || exit {missing}\nexport {WORKSPACE_VARIABLE}={} CLAUDE_PROJECT_DIR={base}\nsh -c {command}\ncode=$?\ncase $code in 126|127) exit {missing};; esac\nexit $code",
-        single_quoted(workdir)
+        shell_word(workdir)
     )
-}
-
-/// A text as one word of a shell's.
-fn single_quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "'\\''"))
 }

@@ -8,6 +8,7 @@ use bottle_policy::gate::signing::SigningPolicy;
 use bottle_policy::gate::{RepoName, Transport, Upstream, UpstreamUrl};
 use bottle_types::backend::Backend;
 use bottle_types::door::{BUNDLE_ADDRESS, Door};
+use bottle_types::text::shell_word;
 
 use crate::plan::TOOLS_DIR;
 
@@ -77,7 +78,8 @@ pub fn commit_hook(rules: &CommitRules) -> Option<String> {
     let mut command = "exec git interpret-trailers --in-place --no-divider".to_owned();
     for (key, value) in trailers {
         let again = if key == "Run" { "replace" } else { "addIfDifferent" };
-        command.push_str(&format!(" --if-exists {again} --trailer '{key}: {value}'"));
+        let trailer = shell_word(&format!("{key}: {value}"));
+        command.push_str(&format!(" --if-exists {again} --trailer {trailer}"));
     }
     Some(format!("#!/bin/sh\n# By claude-bottle: push.commits.trailers of the manifest.\n{command} -- \"$1\"\n"))
 }

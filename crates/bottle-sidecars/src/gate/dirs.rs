@@ -111,7 +111,7 @@ pub(super) fn write_file(path: &Path, content: &[u8], mode: u32) -> Result<(), E
     file.persist(path).map(drop).map_err(|error| make(error.error))
 }
 
-/// A text as one word of a shell command.
-pub(super) fn shell_word(text: &Path) -> String {
-    format!("'{}'", text.to_string_lossy().replace('\'', r"'\''"))
+/// A path as one word of a shell command.
+pub(super) fn shell_word(path: &Path) -> String {
+    bottle_types::text::shell_word(&path.to_string_lossy())
 }
