@@ -49,6 +49,14 @@ arch_of() {
   esac
 }
 
+# Debian's name of a machine.
+debian_arch() {
+  case $1 in
+    x86_64) echo amd64 ;;
+    aarch64) echo arm64 ;;
+  esac
+}
+
 # start_mirror DIR: serves DIR/mirror over https, until SERVER is killed. Sets SERVER and MIRROR, the release's address there. DIR/trusted.pem has
 # its authority besides this machine's own.
 start_mirror() {
