@@ -191,6 +191,33 @@ fn a_submodule_with_a_relative_address_comes_through_the_gate_if_it_is_declared(
     job.nothing_left();
 }
 
+shared!(repositories_side_by_side_have_each_a_gate_of_their_own: docker, bubblewrap, smolmachines: MINUTES);
+fn repositories_side_by_side_have_each_a_gate_of_their_own() {
+    let words = [
+        "cat ../library/one && cd ../library && echo two > two && git add two && git commit -qm two && git push -q origin HEAD:refs/heads/bottle/two && echo went there",
+        "cd ../library && git push origin HEAD:refs/heads/main || echo stayed here",
+    ];
+    let job = Job::with_manifest(&commands(&words), |upstream| {
+        let (entry, url) =
+            (upstream.manifest_entry(), upstream.url("git.bottle.test").replace("app.git", "library.git"));
+        let both = format!(
+            "{entry}{}    setup: {{ run: [\"git clone --quiet {url} ../library\"] }}\n",
+            upstream.beside("library")
+        );
+        manifest(upstream).replace(&entry, &both).replace("python3 -m unittest", "true")
+    });
+    let output = job.run();
+    ended_with(&output, 0);
+    let transcript = job.world.record_file("transcript.jsonl");
+    assert!(transcript.contains("one\\nwent there") && transcript.contains("stayed here"), "{transcript}");
+    let gate = job.world.record_file("gate.jsonl");
+    let lines: Vec<&str> = gate.lines().filter(|line| line.contains("\"of-library\"")).collect();
+    let [went, stayed] = lines[..] else { panic!("{gate}") };
+    assert!(went.contains("refs/heads/bottle/two") && went.contains("\"accepted\""), "{went}");
+    assert!(stayed.contains("refs/heads/main") && stayed.contains("\"refused\""), "{stayed}");
+    job.nothing_left();
+}
+
 shared!(an_agent_that_ended_on_an_api_error_has_failed: docker, bubblewrap, smolmachines: MINUTES);
 fn an_agent_that_ended_on_an_api_error_has_failed() {
     let cassette = r#"{"version": 1, "turns": [{"status": 400, "text": "the stand-in says no"}]}"#;
