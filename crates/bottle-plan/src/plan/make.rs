@@ -119,6 +119,7 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
     let tools = super::tools::tools(&agent_name, &agent, facts, &guest.workdir)?;
     note_left_out(task, &prompt, &mut notes);
     note_injections(task, &mut notes);
+    super::attachments::note(task, &mut notes);
     let mut gate = GatePolicy { signing, ..gate_policy(task, bottle, (&upstreams, rewrite), options) };
     if gate.judges_commits() {
         gate.bases = super::signing::bases(git.as_ref(), facts);
@@ -405,7 +406,7 @@ pub(crate) fn agent_of(task: &Task, manifest: &Manifest) -> Result<Name, PlanErr
     choose_agent(task, manifest, &Options::default()).map(|(name, _)| name)
 }
 
-fn choose_agent(task: &Task, manifest: &Manifest, options: &Options) -> Result<(Name, Agent), PlanError> {
+pub(super) fn choose_agent(task: &Task, manifest: &Manifest, options: &Options) -> Result<(Name, Agent), PlanError> {
     let default = || Name::parse(DEFAULT_AGENT).map_err(|error| PlanError::Facts(error.to_string()));
     let agents = match manifest.agents.is_empty() {
         true => BTreeMap::from([(default()?, Agent::default())]),
