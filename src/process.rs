@@ -194,21 +194,30 @@ impl Program {
         self
     }
 
-    /// Runs it to its end, and gives what it prints; none: that is more than `max` bytes. It has no standard input, what it complains of is
-    /// dropped, and all that it has started ends with it.
+    /// Runs it to its end, and gives what it prints; none: that is more than `max` bytes. What it complains of is dropped, and all that it
+    /// has started ends with it.
     pub(crate) async fn print(self, max: usize) -> Result<Option<ExitOutput>, ProcessError> {
         let name = self.name();
         let start = |error| ProcessError::Start { program: name.clone(), error };
         let mut command = self.command().map_err(start)?;
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let stdin = if self.input.is_empty() { Stdio::null() } else { Stdio::piped() };
+        command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().map_err(start)?;
+        let stdin = child.stdin.take();
+        let feed = async {
+            if let Some(mut stdin) = stdin {
+                // A program that ends before it has read all says why by its exit code.
+                let _ = stdin.write_all(&self.input).await;
+            }
+        };
         let group = GroupGuard(child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?)));
         let out = child.stdout.take();
         let ended = async {
             let mut stdout = vec![];
             if let Some(out) = out {
                 // A byte more shows that there is more.
-                out.take(max as u64 + 1).read_to_end(&mut stdout).await.map_err(start)?;
+                let mut out = out.take(max as u64 + 1);
+                tokio::join!(feed, out.read_to_end(&mut stdout)).1.map_err(start)?;
             }
             if stdout.len() > max {
                 return Ok(None);

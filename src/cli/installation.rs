@@ -34,6 +34,9 @@ const MAX_SUMS_BYTES: u64 = 64 << 10;
 pub(crate) enum SelfCommand {
     /// Check that the programs of this installation are of one version, and as they were packed.
     Check(CheckArgs),
+    /// Make a picture anew that comes by standard input; a run starts this itself.
+    #[command(hide = true)]
+    Picture,
 }
 
 #[derive(Debug, clap::Args)]
@@ -44,7 +47,13 @@ pub(crate) struct CheckArgs {
 }
 
 pub(super) async fn main(command: &SelfCommand, context: &Context) -> Result<Code, Failure> {
-    let SelfCommand::Check(args) = command;
+    let args = match command {
+        SelfCommand::Check(args) => args,
+        SelfCommand::Picture => {
+            crate::thread::decoder().map_err(Failure::machine)?;
+            return Ok(Code::Done);
+        }
+    };
     let survey = survey(context).await?;
     let text = if args.json {
         let value = json!({"schema_version": SCHEMA_VERSION, "usable": survey.usable(), "checks": survey.checks});

@@ -110,7 +110,7 @@ async fn start(
     }
     let forges = ForgeToken::of(&plan, context.app.is_some(), forge.as_ref());
     forges.start(&secrets)?;
-    let guest_inputs = planning.guest_inputs(&plan).await?;
+    let guest_inputs = planning.guest_inputs(&plan, planned.attached, &secrets).await?;
     let events = Events::new(reporters(args.json, context)?);
     events.mask_with(secrets.clone());
     for note in &plan.notes {

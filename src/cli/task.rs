@@ -19,6 +19,7 @@ use crate::exit::{Code, Failure};
 use crate::forge::{self, Forge};
 use crate::host::{self, Base, Checkout};
 use crate::run::Planning;
+use crate::thread::AttachedFile;
 
 /// The job's forge, none outside of one; or why it can't be used, which a plan alone need not care about.
 pub(super) type JobForge = Result<Option<Arc<dyn Forge>>, Failure>;
@@ -26,6 +27,8 @@ pub(super) type JobForge = Result<Option<Arc<dyn Forge>>, Failure>;
 /// A plan, and what it was made of.
 pub(crate) struct PlannedRun {
     pub(crate) plan: BottlePlan,
+    /// The files that people attached.
+    pub(crate) attached: Vec<AttachedFile>,
     pub(crate) planning: Planning,
     /// The manifest's name and text.
     pub(crate) manifest: (String, String),
@@ -79,8 +82,8 @@ pub(crate) async fn plan(args: &TaskArgs, dry_run: bool, context: &Context) -> R
     };
     let options = options(args, dry_run, resumed)?;
     let planning = Planning { task, manifest, facts, options, checkout, base };
-    let plan = planning.plan(forge.as_ref().ok().and_then(Option::as_deref)).await?;
-    Ok(PlanResult::Plan(Box::new(PlannedRun { plan, planning, manifest: (name, text), forge })))
+    let (plan, attached) = planning.plan(forge.as_ref().ok().and_then(Option::as_deref)).await?;
+    Ok(PlanResult::Plan(Box::new(PlannedRun { plan, attached, planning, manifest: (name, text), forge })))
 }
 
 /// The base branch's lock files, where a setup has a cache whose key they are part of.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bottle_plan::facts::{Ci, ForgeKind};
 use bottle_plan::manifest::Manifest;
 use bottle_policy::gate::UpstreamUrl;
+use bottle_types::address::without_userinfo;
 use bottle_types::secret::Secret;
 use serde::Deserialize;
 use serde_json::Value;
@@ -184,8 +185,10 @@ fn ready(environment: &Environment, ci: &Ci, token: Option<Secret<String>>) -> R
         Http::open(&api(environment, ci), token.as_ref(), dialect, roots.as_deref())
             .map_err(|error| Failure::input(error).hint("look at GITHUB_API_URL, GITHUB_SERVER_URL and SSL_CERT_FILE"))
     };
+    let server = without_userinfo(&ci.server_url);
+    let wrong = |error: String| Failure::input(error).hint("look at GITHUB_SERVER_URL");
     Ok(match ci.forge {
-        ForgeKind::Github => Arc::new(Github::new(http(github::DIALECT)?, owner, name)),
-        ForgeKind::Gitea => Arc::new(Gitea::new(http(gitea::DIALECT)?, owner, name)),
+        ForgeKind::Github => Arc::new(Github::new(http(github::DIALECT)?, &server, owner, name).map_err(wrong)?),
+        ForgeKind::Gitea => Arc::new(Gitea::new(http(gitea::DIALECT)?, &server, owner, name).map_err(wrong)?),
     })
 }

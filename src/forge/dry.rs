@@ -7,13 +7,14 @@ use bottle_plan::facts::ForgeKind;
 use bottle_policy::outputs::{CloseReason, Remark};
 use bottle_types::git::ObjectId;
 use bottle_types::secret::Secret;
+use bottle_types::units::ByteSize;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 
 use super::{
-    Author, Comment, DeployKey, Forge, ForgeCheck, ForgeError, ForgePullRequest, Issue, NewCheck, NewPullRequest,
-    UserAccess,
+    Asset, AssetError, Author, Comment, DeployKey, Forge, ForgeCheck, ForgeError, ForgePullRequest, Issue, NewCheck,
+    NewPullRequest, UserAccess,
 };
 
 /// Keeps every write.
@@ -279,6 +280,14 @@ impl Forge for Dry {
 
     fn failed_logs(&self, run: u64, attempt: u64) -> BoxFuture<'_, Result<Vec<(String, String)>, ForgeError>> {
         self.inner.failed_logs(run, attempt)
+    }
+
+    fn asset(&self, address: &str) -> Option<Asset> {
+        self.inner.asset(address)
+    }
+
+    fn fetch<'a>(&'a self, asset: &'a Asset, most: ByteSize) -> BoxFuture<'a, Result<Vec<u8>, AssetError>> {
+        self.inner.fetch(asset, most)
     }
 
     fn comment<'a>(&'a self, number: u64, body: &'a str) -> BoxFuture<'a, Result<Comment, ForgeError>> {

@@ -6,11 +6,13 @@ use bottle_plan::manifest::Permission;
 use bottle_policy::outputs::{CloseReason, DiffSide, Remark};
 use bottle_types::git::ObjectId;
 use bottle_types::secret::Secret;
+use bottle_types::units::ByteSize;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use super::assets::Assets;
 use super::deploy_keys::DeployKeys;
 use super::http::{ApiCall, ApiDialect, ForgeError, Http};
 use super::wire::{
@@ -18,8 +20,8 @@ use super::wire::{
     WireUserAccess,
 };
 use super::{
-    Author, Comment, DeployKey, Forge, ForgeCheck, ForgePullRequest, Issue, MAX_ISSUE_PAGES, NewCheck, NewPullRequest,
-    Operation, UserAccess, is_below, logs,
+    Asset, AssetError, Author, Comment, DeployKey, Forge, ForgeCheck, ForgePullRequest, Issue, MAX_ISSUE_PAGES,
+    NewCheck, NewPullRequest, Operation, UserAccess, is_below, logs,
 };
 
 /// How it is talked to.
@@ -61,11 +63,13 @@ pub(super) struct Gitea {
     http: Http,
     owner: String,
     name: String,
+    assets: Assets,
 }
 
 impl Gitea {
-    pub(super) fn new(http: Http, owner: String, name: String) -> Self {
-        Self { http, owner, name }
+    pub(super) fn new(http: Http, server: &str, owner: String, name: String) -> Result<Self, String> {
+        let assets = Assets::new(ForgeKind::Gitea, server, &owner, &name)?;
+        Ok(Self { http, owner, name, assets })
     }
 
     fn path<'a>(&'a self, rest: &[&'a str]) -> Vec<&'a str> {
@@ -437,6 +441,14 @@ impl Forge for Gitea {
             logs::of_failed(&self.http, jobs, (&self.owner, &self.name)).await
         }
         .boxed()
+    }
+
+    fn asset(&self, address: &str) -> Option<Asset> {
+        self.assets.read(address)
+    }
+
+    fn fetch<'a>(&'a self, asset: &'a Asset, most: ByteSize) -> BoxFuture<'a, Result<Vec<u8>, AssetError>> {
+        self.http.fetch(&self.assets, asset, most).boxed()
     }
 
     fn comment<'a>(&'a self, number: u64, body: &'a str) -> BoxFuture<'a, Result<Comment, ForgeError>> {

@@ -9,6 +9,7 @@ use bottle_plan::manifest::Permission;
 use bottle_policy::outputs::{CloseReason, DiffSide, Remark};
 use bottle_types::git::ObjectId;
 use bottle_types::secret::Secret;
+use bottle_types::units::ByteSize;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use futures_util::FutureExt as _;
@@ -17,6 +18,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
+use super::assets::Assets;
 use super::deploy_keys::DeployKeys;
 use super::http::{ApiCall, ApiDialect, ForgeError, Http};
 use super::wire::{
@@ -24,8 +26,8 @@ use super::wire::{
     WireUser, WireUserAccess,
 };
 use super::{
-    Author, Comment, DeployKey, Forge, ForgeCheck, ForgePullRequest, Issue, MAX_ISSUE_PAGES, NewCheck, NewPullRequest,
-    Operation, UserAccess, graphql, is_below, logs,
+    Asset, AssetError, Author, Comment, DeployKey, Forge, ForgeCheck, ForgePullRequest, Issue, MAX_ISSUE_PAGES,
+    NewCheck, NewPullRequest, Operation, UserAccess, graphql, is_below, logs,
 };
 
 /// How it is talked to; the version is the newest that Enterprise servers in use know.
@@ -88,12 +90,14 @@ pub(super) struct Github {
     http: Http,
     owner: String,
     name: String,
+    assets: Assets,
     me: OnceCell<Author>,
 }
 
 impl Github {
-    pub(super) fn new(http: Http, owner: String, name: String) -> Self {
-        Self { http, owner, name, me: OnceCell::new() }
+    pub(super) fn new(http: Http, server: &str, owner: String, name: String) -> Result<Self, String> {
+        let assets = Assets::new(ForgeKind::Github, server, &owner, &name)?;
+        Ok(Self { http, owner, name, assets, me: OnceCell::new() })
     }
 
     fn path<'a>(&'a self, rest: &[&'a str]) -> Vec<&'a str> {
@@ -496,6 +500,14 @@ impl Forge for Github {
             logs::of_failed(&self.http, jobs, (&self.owner, &self.name)).await
         }
         .boxed()
+    }
+
+    fn asset(&self, address: &str) -> Option<Asset> {
+        self.assets.read(address)
+    }
+
+    fn fetch<'a>(&'a self, asset: &'a Asset, most: ByteSize) -> BoxFuture<'a, Result<Vec<u8>, AssetError>> {
+        self.http.fetch(&self.assets, asset, most).boxed()
     }
 
     fn comment<'a>(&'a self, number: u64, body: &'a str) -> BoxFuture<'a, Result<Comment, ForgeError>> {

@@ -10,13 +10,15 @@ use std::time::Duration;
 
 use bottle_types::address::without_userinfo;
 use bottle_types::secret::Secret;
+use bottle_types::units::ByteSize;
 use reqwest::header::{ACCEPT, AUTHORIZATION, ETAG, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH, LOCATION};
-use reqwest::{Client, Method, StatusCode, Url};
+use reqwest::{Client, ClientBuilder, Method, StatusCode, Url};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::Operation;
 use super::answer::{explain, message, rate_limit, retry_after};
+use super::assets::{Asset, AssetError, AssetResolver, Assets};
 use super::etag_cache::EtagCache;
 use super::tls::Unverified;
 use crate::host;
@@ -167,6 +169,8 @@ pub(crate) struct Http {
     client: Client,
     /// For addresses that the forge refers to: without its token.
     elsewhere: Client,
+    /// For files that people attached: likewise, and github.com's stores at public addresses alone.
+    attached: Client,
     base: Url,
     known: EtagCache,
     /// Before the token in `Authorization`.
@@ -241,7 +245,7 @@ impl Http {
         let scheme = dialect.scheme;
         let token = RwLock::new(token.map(|token| TokenHeader::new(scheme, token, None)).transpose()?);
         let tls = super::tls::client(roots)?;
-        let client = |headers: HeaderMap| {
+        let builder = |headers: HeaderMap| {
             Client::builder()
                 .user_agent(concat!("claude-bottle/", env!("CARGO_PKG_VERSION")))
                 .default_headers(headers)
@@ -250,11 +254,13 @@ impl Http {
                 .redirect(reqwest::redirect::Policy::none())
                 .connect_timeout(Duration::from_secs(10))
                 .timeout(Duration::from_secs(30))
-                .build()
-                .map_err(|error| format!("failed to ready a client for the forge: {}", explain(&error)))
         };
-        let (client, elsewhere) = (client(headers)?, client(HeaderMap::new())?);
-        Ok(Self { client, elsewhere, base, known: EtagCache::default(), scheme, token })
+        let ready = |builder: ClientBuilder| {
+            builder.build().map_err(|error| format!("failed to ready a client for the forge: {}", explain(&error)))
+        };
+        let (client, elsewhere) = (ready(builder(headers))?, ready(builder(HeaderMap::new()))?);
+        let attached = ready(builder(HeaderMap::new()).dns_resolver(AssetResolver))?;
+        Ok(Self { client, elsewhere, attached, base, known: EtagCache::default(), scheme, token })
     }
 
     /// Goes on with another token. Who had none gets none: without TLS nobody may read one.
@@ -275,6 +281,16 @@ impl Http {
             }
             token => Ok(token.map(|token| token.value.clone())),
         }
+    }
+
+    /// Fetches a file that somebody attached, of at most so many bytes.
+    pub(super) async fn fetch(&self, assets: &Assets, asset: &Asset, most: ByteSize) -> Result<Vec<u8>, AssetError> {
+        let token = {
+            let now = self.token.read().unwrap_or_else(PoisonError::into_inner);
+            let still_good = |token: &&TokenHeader| token.ends_at.is_none_or(|ends_at| host::unix_millis() < ends_at);
+            now.as_ref().filter(still_good).map(|token| token.value.clone())
+        };
+        assets.fetch(&self.attached, token, (asset, most)).await
     }
 
     /// Makes the call and reads its answer.

@@ -2,12 +2,13 @@
 //!
 //! Map: `http` and `answer` (retries, errors), `tls` (whose certificates are believed), `etag_cache` (answers that may still be good), `wire` (what forges send),
 //! `github`, `graphql` and `app` (what only GitHub has), `gitea`, `dry` (writes kept, not sent), `detect` (which forge, where,
-//! with which token), `logs` (of failed jobs), `deploy_keys` (which both have alike), `settings` (of a repository, which `doctor` looks at). A run's part in a conversation is in `thread/`.
+//! with which token), `logs` (of failed jobs), `deploy_keys` (which both have alike), `assets` (what people attach), `settings` (of a repository, which `doctor` looks at). A run's part in a conversation is in `thread/`.
 //! Always: only the runner talks to the forge, never the agent; a token is a [`Secret`](bottle_types::secret::Secret) and
 //! goes to one address alone.
 
 pub(crate) mod answer;
 pub(crate) mod app;
+mod assets;
 mod deploy_keys;
 mod detect;
 mod dry;
@@ -31,9 +32,11 @@ use bottle_plan::task::Place;
 use bottle_policy::outputs::{CheckConclusion, CloseReason, Remark};
 use bottle_types::git::ObjectId;
 use bottle_types::secret::Secret;
+use bottle_types::units::ByteSize;
 use futures_util::future::BoxFuture;
 use serde_json::Value;
 
+pub(crate) use assets::{Asset, AssetError};
 pub(crate) use detect::{connect, connect_open, is_open, kind, kind_of, token, token_variables};
 pub(crate) use dry::{Dry, would_open};
 pub(crate) use http::{FIRST_WAIT, ForgeError};
@@ -267,6 +270,10 @@ pub(crate) trait Forge: Send + Sync {
     fn diff(&self, number: u64) -> BoxFuture<'_, Result<String, ForgeError>>;
     /// The logs of the jobs that failed in a run of the repository's checks, each with the job's name.
     fn failed_logs(&self, run: u64, attempt: u64) -> BoxFuture<'_, Result<Vec<(String, String)>, ForgeError>>;
+    /// Reads an address in a text; none that is not of a file attached at this forge.
+    fn asset(&self, address: &str) -> Option<Asset>;
+    /// Fetches an attached file of at most so many bytes.
+    fn fetch<'a>(&'a self, asset: &'a Asset, most: ByteSize) -> BoxFuture<'a, Result<Vec<u8>, AssetError>>;
     fn comment<'a>(&'a self, number: u64, body: &'a str) -> BoxFuture<'a, Result<Comment, ForgeError>>;
     fn edit_comment<'a>(&'a self, id: u64, body: &'a str) -> BoxFuture<'a, Result<(), ForgeError>>;
     /// Shows below a comment that it was not understood; a second time changes nothing.

@@ -30,8 +30,8 @@ pub(crate) fn forge_with(double: &Double, token: &str, roots: &std::path::Path) 
     let (owner, name) = ("octo-org".to_owned(), "textstats".to_owned());
     let http = |dialect| Http::new(&double.api(), Some(&token), dialect, Some(roots)).expect("a client");
     match double.kind {
-        "github" => Arc::new(Github::new(http(github::DIALECT), owner, name)),
-        _ => Arc::new(Gitea::new(http(gitea::DIALECT), owner, name)),
+        "github" => Arc::new(Github::new(http(github::DIALECT), &double.server, owner, name).expect("a forge")),
+        _ => Arc::new(Gitea::new(http(gitea::DIALECT), &double.server, owner, name).expect("a forge")),
     }
 }
 

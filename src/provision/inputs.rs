@@ -5,7 +5,8 @@ use std::io;
 use std::iter::repeat;
 use std::path::Path;
 
-use bottle_plan::plan::{BottlePlan, Bring, FileFromBase};
+use bottle_plan::plan::{BottlePlan, Bring, FileFromBase, attachments_dir};
+use sha2::{Digest as _, Sha256};
 
 use crate::backend::Tree;
 use crate::exit::Failure;
@@ -18,6 +19,8 @@ pub(crate) struct GuestInputs {
     pub(crate) files: Tree,
     /// The host checkout's `.git`, cleaned of credentials, at the guest's working directory.
     pub(crate) checkout: Option<Tree>,
+    /// The files that people attached, each with its size and its SHA-256 in hex.
+    pub(crate) attached: Vec<(String, u64, String)>,
 }
 
 impl GuestInputs {
@@ -53,6 +56,18 @@ impl GuestInputs {
                 Some(repository(checkout, &super::git::origin(plan, git), &plan.guest.workdir, owner).map_err(failed)?);
         }
         Ok(inputs)
+    }
+
+    /// Adds the files that people attached, to be read.
+    pub(crate) fn attach(&mut self, plan: &BottlePlan, attached: impl IntoIterator<Item = (String, Vec<u8>)>) {
+        let (dir, owner) = (attachments_dir(), plan.guest.uid);
+        for (name, bytes) in attached {
+            let files = std::mem::take(&mut self.files);
+            let files = if self.attached.is_empty() { files.directory(&dir, owner, 0o755) } else { files };
+            let sum = hex::encode(Sha256::digest(&bytes));
+            self.attached.push((name.clone(), bytes.len() as u64, sum));
+            self.files = files.file(format!("{dir}/{name}"), owner, 0o444, bytes);
+        }
     }
 }
 

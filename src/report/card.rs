@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use bottle_wire::run_record::Outcome;
 
-use super::{Case, Phase, RunEvent, Suite, asked, neutral, neutral_text, outcome};
+use super::{Case, Phase, RunEvent, Suite, asked, neutral, neutral_text, outcome, test_reports};
 use crate::exit::Code;
 
 /// Forges take 65,536 characters; what stands around the card needs some.
@@ -84,6 +84,12 @@ fn conclusion(card: &mut String, outcome: &Outcome) {
 fn verification(card: &mut String, events: &[RunEvent]) {
     suite(card, events, Suite::Setup, "Setup");
     suite(card, events, Suite::Verify, "Verify");
+    let tests = test_reports(events).map(|report| {
+        let names: Vec<String> = report.failures().iter().map(|name| format!("`{}`", code(name))).collect();
+        let names = if names.is_empty() { String::new() } else { format!(": {}", names.join(", ")) };
+        format!("- {} `{}`: {}{names}\n", report.mark(), code(&report.path), report.counts())
+    });
+    list(card, "The project's own tests", tests.collect());
     suite(card, events, Suite::Gate, "Pushes");
     failures(card, events);
 }

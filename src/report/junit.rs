@@ -3,7 +3,8 @@
 use bottle_plan::policy_test::TestReport;
 use junit_report::{Duration, ReportBuilder, TestCase, TestSuite};
 
-use super::{Case, RunEvent, Suite};
+use super::project_tests::{Test, Verdict};
+use super::{Case, RunEvent, Suite, test_reports};
 
 pub(super) fn render(events: &[RunEvent], started: time::OffsetDateTime) -> Result<Vec<u8>, String> {
     let cases = |suite: Suite| {
@@ -19,9 +20,30 @@ pub(super) fn render(events: &[RunEvent], started: time::OffsetDateTime) -> Resu
         rendered.add_testcases(cases(suite).map(|case| test_case(case, case.was_superseded(events))));
         report.add_testsuite(rendered);
     }
+    for (own, suite) in test_reports(events).flat_map(|own| own.suites.iter().map(move |suite| (own, suite))) {
+        let name = if suite.name.is_empty() { own.path.clone() } else { format!("{}: {}", own.path, suite.name) };
+        let mut rendered = TestSuite::new(&printable(&name));
+        rendered.set_timestamp(started);
+        rendered.add_testcases(suite.tests.iter().map(project_test));
+        report.add_testsuite(rendered);
+    }
     let mut xml = vec![];
     report.build().write_xml(&mut xml).map_err(|error| error.to_string())?;
     Ok(xml)
+}
+
+/// A test of the project's own, as its report has it.
+fn project_test(test: &Test) -> TestCase {
+    let (name, duration) = (printable(&test.name), Duration::try_from(test.duration).unwrap_or(Duration::ZERO));
+    let mut rendered = match &test.verdict {
+        Verdict::Passed => TestCase::success(&name, duration),
+        Verdict::Skipped => TestCase::skipped(&name),
+        Verdict::Failed(why) => TestCase::failure(&name, duration, "failure", &printable(why)),
+    };
+    if let Some(class) = &test.class {
+        rendered.set_classname(&printable(class));
+    }
+    rendered
 }
 
 /// The report of a project's policy tests: one suite, a case a case.

@@ -1,7 +1,7 @@
 //! The views of a run: every one is a fold over [`RunEvent`].
 //!
 //! Map: `terminal` (progress for people, or JSON lines), `actions` (a job's log, outputs and summary), `card` (the text that is
-//! posted), `asked` (proposals as they stand), `proposal_status`, `neutral` (others' words made harmless), `junit`, `summary`
+//! posted), `asked` (proposals as they stand), `proposal_status`, `neutral` (others' words made harmless), `junit`, `project_tests` (reports of the project's own), `summary`
 //! (summary.md), `html` (report.html). Nothing here looks at the engine, and nothing decides: the exit code comes with
 //! [`RunEvent::Finished`].
 
@@ -11,6 +11,7 @@ mod card;
 mod html;
 mod junit;
 mod neutral;
+mod project_tests;
 mod proposal_status;
 mod summary;
 mod terminal;
@@ -26,6 +27,7 @@ use serde::Serialize;
 pub(crate) use actions::Actions;
 pub(crate) use junit::policy_tests_junit;
 pub(crate) use neutral::{neutral, neutral_text};
+pub(crate) use project_tests::{MAX_TESTS, TestReport};
 pub(crate) use proposal_status::ProposalStatus;
 pub(crate) use terminal::{Json, Style, Terminal};
 
@@ -177,6 +179,10 @@ pub(crate) enum RunEvent {
     Case {
         case: Case,
     },
+    /// A report of the project's own tests.
+    TestReport {
+        report: TestReport,
+    },
     /// A line of progress.
     Note {
         text: String,
@@ -235,6 +241,20 @@ pub(crate) enum RunEvent {
         outcome: Outcome,
         record: PathBuf,
     },
+}
+
+impl RunEvent {
+    fn test_report(&self) -> Option<&TestReport> {
+        match self {
+            Self::TestReport { report } => Some(report),
+            _ => None,
+        }
+    }
+}
+
+/// The reports of the project's own tests.
+fn test_reports(events: &[RunEvent]) -> impl Iterator<Item = &TestReport> {
+    events.iter().filter_map(RunEvent::test_report)
 }
 
 /// How the run ended, if it has; what comes after its end, such as a credential that was renewed meanwhile, changes nothing of it.
@@ -351,6 +371,7 @@ fn masked(event: RunEvent, secrets: &Secrets) -> RunEvent {
                 ..case
             },
         },
+        RunEvent::TestReport { report } => RunEvent::TestReport { report: report.map(mask) },
         RunEvent::Note { text } => RunEvent::Note { text: mask(text) },
         RunEvent::Warning { text } => RunEvent::Warning { text: mask(text) },
         RunEvent::Said { text } => RunEvent::Said { text: mask(text) },

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use bottle_wire::run_record::Outcome;
 
-use super::{Case, RunEvent, Suite, asked, card, outcome};
+use super::{Case, RunEvent, Suite, asked, card, outcome, test_reports};
 use crate::exit::Code;
 
 pub(super) fn render(events: &[RunEvent]) -> String {
@@ -20,6 +20,11 @@ pub(super) fn render(events: &[RunEvent]) -> String {
     for suite in Suite::ALL {
         suite_section(&mut text, events, suite);
     }
+    let tests = test_reports(events).map(|report| {
+        let names: String = report.failures().iter().map(|name| format!("\n  - `{}`", line(name))).collect();
+        format!("- {} `{}`: {}{names}\n", report.mark(), line(&report.path), report.counts())
+    });
+    section(&mut text, "The project's own tests", tests.collect());
     proposals(&mut text, events);
     let refused = events.iter().filter_map(|event| match event {
         RunEvent::Refused { door, what } => Some(format!("- {door}: {}\n", line(what))),

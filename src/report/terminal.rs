@@ -69,6 +69,13 @@ impl Reporter for Terminal {
             RunEvent::Started { slug, title, .. } => self.say("▶", "1", &format!("{slug}: {title}")),
             RunEvent::Phase { .. } | RunEvent::Pushed { .. } => {}
             RunEvent::Case { case } => self.case(case),
+            RunEvent::TestReport { report } => {
+                self.say(
+                    "·",
+                    "2",
+                    &format!("tests in {}: {}", bottle_policy::prose::name(&report.path, 300), report.counts()),
+                );
+            }
             RunEvent::Note { text } => self.say("·", "2", text),
             RunEvent::Warning { text } => self.say("!", "33", text),
             RunEvent::Said { text } => self.say("│", "36", &short(text, 400)),

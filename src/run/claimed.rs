@@ -5,7 +5,7 @@ use std::path::Path;
 use bottle_plan::plan::BottlePlan;
 use bottle_plan::task::thread_name;
 use bottle_types::record_file::RecordFile;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{RunContext, listen};
 use crate::backend;
@@ -45,6 +45,7 @@ impl<'r> Claimed<'r> {
         });
         let metadata = metadata(plan);
         files(plan, &record)?;
+        attachments(context, &record)?;
         write_metadata(&record, &metadata)?;
         Ok(Self { context, record, metadata, started, guard, status_comment })
     }
@@ -182,6 +183,22 @@ fn files(plan: &BottlePlan, record: &RunRecord) -> Result<(), Failure> {
         bottle_types::yaml::to_string(&plan.policies.pipelock).map_err(yaml)?.as_bytes(),
     )?;
     record.write(RecordFile::Gate, bottle_types::yaml::to_string(&plan.policies.gate).map_err(yaml)?.as_bytes())
+}
+
+/// Writes what became of the files that people attached.
+fn attachments(context: RunContext<'_>, record: &RunRecord) -> Result<(), Failure> {
+    let (plan, inputs) = (context.plan, context.inputs);
+    if plan.task.attachments.is_empty() {
+        return Ok(());
+    }
+    let mut lines = record.lines(RecordFile::Attachments)?;
+    for attachment in &plan.task.attachments {
+        let given = inputs.guest_inputs.attached.iter().find(|(name, ..)| attachment.given.name() == Some(name));
+        let given = given.map(|(_, bytes, sha256)| json!({"bytes": bytes, "sha256": sha256}));
+        let line = json!({"url": attachment.url, "by": attachment.by, "attached_to": attachment.attached_to, "given": attachment.given, "file": given});
+        lines.push(line.to_string().as_bytes())?;
+    }
+    Ok(())
 }
 
 fn metadata(plan: &BottlePlan) -> Metadata {

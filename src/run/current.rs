@@ -24,11 +24,11 @@ pub(super) async fn bring_up_to_date(
     if now.commit.as_ref() == Some(&pull.head) && now.is_open {
         return Ok(());
     }
-    let plan = inputs.planning.plan(Some(forge.as_ref())).await?;
+    let (plan, attached) = inputs.planning.plan(Some(forge.as_ref())).await?;
     for note in plan.notes.iter().filter(|note| !inputs.plan.notes.contains(note)) {
         events.note(note.clone());
     }
-    inputs.guest_inputs = inputs.planning.guest_inputs(&plan).await?;
+    inputs.guest_inputs = inputs.planning.guest_inputs(&plan, attached, &inputs.secrets).await?;
     inputs.plan = plan;
     Ok(())
 }

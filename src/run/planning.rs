@@ -2,14 +2,15 @@
 
 use bottle_plan::facts::HostFacts;
 use bottle_plan::manifest::Manifest;
-use bottle_plan::plan::{BottlePlan, GitPlan, Options};
+use bottle_plan::plan::{BottlePlan, GitPlan, Options, PlanError, attachment_rules};
 use bottle_plan::task::Task;
 
 use crate::exit::Failure;
 use crate::forge::Forge;
 use crate::host::{Base, Checkout};
 use crate::provision::GuestInputs;
-use crate::thread;
+use crate::secrets::Secrets;
+use crate::thread::{self, AttachedFile};
 
 /// The most names of files in a note.
 const MAX_NAMES: usize = 10;
@@ -27,20 +28,22 @@ pub(crate) struct Planning {
 }
 
 impl Planning {
-    /// Asks the forge for what belongs to the task as it is now, and makes the plan.
-    pub(crate) async fn plan(&self, forge: Option<&dyn Forge>) -> Result<BottlePlan, Failure> {
-        let (mut task, mut facts) = (self.task.clone(), self.facts.clone());
+    /// Asks the forge for what belongs to the task as it is now, and makes the plan; with the files that people attached.
+    pub(crate) async fn plan(&self, forge: Option<&dyn Forge>) -> Result<(BottlePlan, Vec<AttachedFile>), Failure> {
+        let (mut task, mut facts, mut attached) = (self.task.clone(), self.facts.clone(), vec![]);
+        // Those of an earlier run's task are not here.
+        let earlier = std::mem::take(&mut task.attachments).len();
+        if earlier > 0 && forge.is_none() {
+            task.left_out.push(format!("{earlier} attachments, which only a job of the forge can fetch"));
+        }
         if let Some(forge) = forge {
             facts.diff = thread::gather(forge, &mut task).await?;
             facts.earlier_branch = thread::earlier_branch(forge, &task).await?;
-        }
-        let mut plan = bottle_plan::plan::plan(&task, &self.manifest, &facts, &self.options).map_err(|error| {
-            let failure = Failure::input(&error);
-            match error.hint() {
-                Some(hint) => failure.hint(hint),
-                None => failure,
+            if let Some(rules) = attachment_rules(&task, &self.manifest, &self.options).map_err(unplanned)? {
+                attached = thread::attach(forge, &mut task, rules).await;
             }
-        })?;
+        }
+        let mut plan = bottle_plan::plan::plan(&task, &self.manifest, &facts, &self.options).map_err(unplanned)?;
         plan.notes.extend(self.moved(&task));
         plan.notes.extend(plan.git.as_ref().and_then(|git| self.starts_from(git)));
         if self.options.bring_checkout
@@ -48,12 +51,23 @@ impl Planning {
         {
             plan.notes.extend(left_out(&checkout.uncommitted().await));
         }
-        Ok(plan)
+        Ok((plan, attached))
     }
 
-    /// The host's files for the guest of a plan.
-    pub(crate) async fn guest_inputs(&self, plan: &BottlePlan) -> Result<GuestInputs, Failure> {
-        GuestInputs::read(plan, self.checkout.as_ref(), self.base.as_ref()).await
+    /// The host's files for the guest of a plan, and those that people attached.
+    pub(crate) async fn guest_inputs(
+        &self,
+        plan: &BottlePlan,
+        attached: Vec<AttachedFile>,
+        secrets: &Secrets,
+    ) -> Result<GuestInputs, Failure> {
+        let mut inputs = GuestInputs::read(plan, self.checkout.as_ref(), self.base.as_ref()).await?;
+        let masked = attached.into_iter().map(|file| match file.is_text {
+            true => (file.name, secrets.mask_bytes(&file.bytes)),
+            false => (file.name, file.bytes),
+        });
+        inputs.attach(plan, masked);
+        Ok(inputs)
     }
 
     /// Says that the pull request is no longer what the event says.
@@ -80,6 +94,15 @@ impl Planning {
             ci.started_for.as_deref().filter(|started_for| started_for.strip_prefix("refs/heads/") != Some(base));
         let other = other.map(|other| format!("; the job was started for {other}, which is not used"));
         Some(format!("the base is {base}, and the work starts from it{}", other.unwrap_or_default()))
+    }
+}
+
+/// The failure that a task can't be planned.
+fn unplanned(error: PlanError) -> Failure {
+    let failure = Failure::input(&error);
+    match error.hint() {
+        Some(hint) => failure.hint(hint),
+        None => failure,
     }
 }
 

@@ -36,7 +36,7 @@ pub struct Difference {
 }
 
 /// Lists of which each item is a rule: the last keys of their paths, what an item more means, and the sentence about one.
-const LISTS: [(&[&str], Direction, &str); 14] = [
+const LISTS: [(&[&str], Direction, &str); 15] = [
     (&["egress", "presets"], Direction::Allows, "the registries of {} may be read"),
     (&["pipelock", "api_allowlist"], Direction::Allows, "every method and path of https://{} may be asked for"),
     (&["pipelock", "passthrough"], Direction::Allows, "TLS to {} is passed through, and nobody looks into it"),
@@ -50,6 +50,7 @@ const LISTS: [(&[&str], Direction, &str); 14] = [
     (&["commits", "trailers"], Direction::Forbids, "commits without the trailer {} may be pushed"),
     (&["supervise", "auto"], Direction::Allows, "routes like {} are granted without a person"),
     (&["artifacts", "paths"], Direction::Allows, "files like {} are taken out of the bottle into the run record"),
+    (&["verify", "reports"], Direction::Allows, "test reports like {} are taken out of the bottle into junit.xml"),
     (&["who", "bots"], Direction::Allows, "the bot with the id {} may ask for runs"),
 ];
 

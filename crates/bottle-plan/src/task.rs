@@ -38,6 +38,9 @@ pub struct Task {
     /// What the runner gathered beyond the event.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub context: Vec<Piece>,
+    /// Files that people attached to their words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attachments: Vec<Attachment>,
     /// What of the event and of that was left out, and why; a line each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub left_out: Vec<String>,
@@ -186,6 +189,71 @@ pub enum Piece {
     },
 }
 
+/// A file that somebody attached to words about a task, or what is written like one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Attachment {
+    /// Its address at the forge, without a query.
+    pub url: String,
+    /// The login of whoever wrote the words; none where nobody is known.
+    pub by: Option<String>,
+    /// The words that it is attached to, such as `text of the issue`.
+    pub attached_to: String,
+    /// What the agent gets.
+    pub given: Given,
+}
+
+/// What the agent gets of an attachment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Given {
+    /// A picture, made anew of its pixels.
+    Picture {
+        /// The file's name in the directory of attachments.
+        name: String,
+        /// In pixels.
+        width: u32,
+        /// In pixels.
+        height: u32,
+        /// The size that it was attached with, where it was made smaller.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        from: Option<PictureSize>,
+    },
+    /// A text.
+    Text {
+        /// The file's name in the directory of attachments.
+        name: String,
+        /// Its size at the forge, in bytes.
+        bytes: u64,
+        /// The rule by which it has words that talk an agent into something.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        injection: Option<String>,
+    },
+    /// Nothing.
+    Nothing {
+        /// The reason.
+        why: String,
+    },
+}
+
+/// The size of a picture, in pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PictureSize {
+    /// From side to side.
+    pub width: u32,
+    /// From top to bottom.
+    pub height: u32,
+}
+
+impl Given {
+    /// The file's name.
+    pub fn name(&self) -> Option<&str> {
+        match self {
+            Self::Picture { name, .. } | Self::Text { name, .. } => Some(name),
+            Self::Nothing { .. } => None,
+        }
+    }
+}
+
 /// Something in a change that a comment is about.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Place {
@@ -298,6 +366,7 @@ impl Task {
             repository: None,
             pull_request: None,
             context: vec![],
+            attachments: vec![],
             left_out: vec![],
         }
     }

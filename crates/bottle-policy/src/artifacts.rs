@@ -42,6 +42,11 @@ impl ArtifactRules {
         ByteSize(64 << 20)
     }
 
+    /// The rules of test reports, which these globs name.
+    pub fn of_reports(globs: &[String]) -> Self {
+        Self { paths: globs.to_vec(), max: Self::default_max(), max_bytes: ByteSize(32 << 20) }
+    }
+
     /// Tells what is wrong with the rules: the keys that lead to it, and the problem.
     pub fn check(&self) -> Result<(), (Vec<String>, String)> {
         let at = |key: &str| vec![key.to_owned()];

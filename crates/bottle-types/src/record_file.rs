@@ -38,6 +38,7 @@ record_files! {
     Report "report.html": "the whole run on one page that needs no network: a timeline, turns, pushes, requests, costs, checks and the record's hash, see [below](#reporthtml)",
     Metadata "metadata.json": "slug, title, backend, times, Compose project, runner's version; `outcome` with exit code, summary, branch, commit, session, turns, cost, pull request; `proposals_sha256` of `proposals.jsonl`",
     Junit "junit.xml": "the suites below, with durations and failure texts",
+    Attachments "attachments.jsonl": "one line per file that people attached to their words: address without its query, writer, the words, and what the agent got (`picture`, `text`) with the given file's bytes and SHA-256, or `nothing` and why; missing if there was none",
     Setup "setup.log": "the commands of the setup and what they printed, and what became of its cache; missing if the bottle has none",
     Transcript "transcript.jsonl": "Claude Code's event stream, line by line; missing if the agent was not started",
     Egress "egress.jsonl": "one line per request at egress and at pipelock, by time; both lines of one request have the same `id`",

@@ -258,6 +258,18 @@ impl<'a> Sections<'a> {
             section id="checks" tabindex="-1" aria-labelledby="checks-title" {
                 h2 id="checks-title" { "Checks" }
                 @for suite in [Suite::Verify, Suite::Seal, Suite::Gate, Suite::Setup, Suite::Agent, Suite::Supervise, Suite::Bottle] { (self.suite(suite)) }
+                @let reports: Vec<_> = self.events.iter().filter_map(|event| event.test_report()).collect();
+                @if !reports.is_empty() {
+                    h3 { "The project's own tests" }
+                    ul class="cases" {
+                        @for report in reports {
+                            li {
+                                (report.mark()) " " code { (self.text(&report.path)) } " " (report.counts())
+                                @for name in report.failures() { pre tabindex="0" { (self.text(&name)) } }
+                            }
+                        }
+                    }
+                }
             }
         }
     }

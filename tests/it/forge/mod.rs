@@ -3,6 +3,7 @@
 mod action;
 mod answer;
 mod asks;
+mod attachments;
 mod base;
 mod branch;
 mod company;

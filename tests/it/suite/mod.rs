@@ -18,6 +18,7 @@ pub(crate) mod services;
 pub(crate) mod setup;
 mod signals;
 mod signing;
+mod test_reports;
 mod toolchains;
 mod tools;
 

@@ -162,6 +162,7 @@ impl CheckedEvent<'_> {
             repository: Some(self.repository()?),
             pull_request,
             context: vec![],
+            attachments: vec![],
             left_out: topic_left_out,
         })
     }

@@ -382,6 +382,10 @@ fn check_agent(agent: &Agent, manifest: &Manifest, at: &At) -> Checked {
         let hint = "such as `paths: [screenshots/**]`, with `max: 100` files and `max_bytes: 64MiB` together";
         return Err(keys.iter().fold(at, |at, key| at.key(key)).wrong(&problem).hint(hint));
     }
+    if let Err((key, problem)) = agent.attachments.check() {
+        let hint = "such as `max: 20` files of `max_bytes: 10MiB` each; `max: 0` gives the agent none";
+        return Err(at.key("attachments").key(key).wrong(&problem).hint(hint));
+    }
     check_labels(agent, manifest, &at.key("labels"))?;
     check_outputs(agent, manifest, &at.key("outputs"))
 }

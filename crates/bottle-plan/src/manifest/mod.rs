@@ -4,6 +4,7 @@
 //! what is wrong with file, line and column (`error`, `position`; `positions` for those who speak of what is right). [`offer`] writes into one what was asked for, by `edit`. [`schema`] gives the JSON Schema of the same types.
 //! A `Manifest` that `parse` has returned names only bottles that exist, and its upstreams are usable as they stand.
 
+mod attachments;
 mod cache;
 mod check;
 mod commits;
@@ -43,6 +44,7 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use attachments::AttachmentRules;
 pub use cache::{AUTO, Cache};
 pub(crate) use check::keyscan;
 pub use commits::{CommitTrailer, CommitsEntry, RunIdentity};
@@ -509,6 +511,9 @@ pub struct Agent {
     /// Files of the workspace that are taken into the run record when the work is done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifacts: Option<ArtifactRules>,
+    /// Pictures and texts that people attach to what they write about a task, as the agent gets them.
+    #[serde(default, skip_serializing_if = "AttachmentRules::is_default")]
+    pub attachments: AttachmentRules,
     /// Which session of Claude Code's its runs go on with; none: each begins its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resume: Option<Resume>,

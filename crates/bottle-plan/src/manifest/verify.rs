@@ -43,6 +43,14 @@ impl Verify {
         }
     }
 
+    /// The globs of test reports.
+    pub fn reports(&self) -> &[String] {
+        match self {
+            Self::List(_) => &[],
+            Self::Rules(rules) => &rules.reports,
+        }
+    }
+
     /// Whether nothing is run.
     pub fn is_empty(&self) -> bool {
         self.commands().is_empty()
@@ -58,6 +66,9 @@ pub struct VerifyRules {
     /// How often the agent is given what failed and goes on, within the limits of the run.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub repair: u32,
+    /// Globs of the test reports that the commands write, from the top of the workspace: JUnit's XML, TRX or TAP.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reports: Vec<String>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use bottle_policy::artifacts::ArtifactPolicy;
+use bottle_policy::artifacts::{ArtifactPolicy, ArtifactRules};
 use bottle_policy::bundle::{Bundle, Daemon, image_user};
 use bottle_policy::gate::{BranchRewrite, GatePolicy};
 use bottle_policy::proxy::UpstreamProxy;
@@ -93,7 +93,9 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
         setup.cache = cache_plan(asked, facts, &guest, backend, &mut notes);
     }
     let outputs = super::outputs::policy(task, (&agent_name, &agent), bottle, &upstreams, facts, &mut notes)?;
-    let artifacts = artifacts(&agent, bottle);
+    let artifacts = agent.artifacts.clone().map(|rules| taken(rules, bottle));
+    let reports = Some(agent.verify.reports()).filter(|globs| !globs.is_empty());
+    let test_reports = reports.map(|globs| taken(ArtifactRules::of_reports(globs), bottle));
     let verify = VerifyPlan::new(&agent.verify, task, &guest, &mut notes);
     let commands = (&agent, setup.as_ref(), services.as_slice(), outputs.as_ref());
     let prompt = super::prompt::prompt(
@@ -119,6 +121,7 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
     let tools = super::tools::tools(&agent_name, &agent, facts, &guest.workdir)?;
     note_left_out(task, &prompt, &mut notes);
     note_injections(task, &mut notes);
+    super::attachments::note(task, &mut notes);
     let mut gate = GatePolicy { signing, ..gate_policy(task, bottle, (&upstreams, rewrite), options) };
     if gate.judges_commits() {
         gate.bases = super::signing::bases(git.as_ref(), facts);
@@ -178,15 +181,15 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
         setup,
         services,
         verify,
+        test_reports,
         artifacts,
         notes,
     })
 }
 
 /// What is taken of the workspace, and what is looked for in it.
-fn artifacts(agent: &Agent, bottle: &BottleEntry) -> Option<ArtifactPolicy> {
-    let (patterns, detect) = (bottle.pipelock.patterns.clone(), bottle.pipelock.detect.clone());
-    agent.artifacts.clone().map(|rules| ArtifactPolicy { rules, patterns, detect })
+fn taken(rules: ArtifactRules, bottle: &BottleEntry) -> ArtifactPolicy {
+    ArtifactPolicy { rules, patterns: bottle.pipelock.patterns.clone(), detect: bottle.pipelock.detect.clone() }
 }
 
 /// The agent of a run, and its bottle.
@@ -405,7 +408,7 @@ pub(crate) fn agent_of(task: &Task, manifest: &Manifest) -> Result<Name, PlanErr
     choose_agent(task, manifest, &Options::default()).map(|(name, _)| name)
 }
 
-fn choose_agent(task: &Task, manifest: &Manifest, options: &Options) -> Result<(Name, Agent), PlanError> {
+pub(super) fn choose_agent(task: &Task, manifest: &Manifest, options: &Options) -> Result<(Name, Agent), PlanError> {
     let default = || Name::parse(DEFAULT_AGENT).map_err(|error| PlanError::Facts(error.to_string()));
     let agents = match manifest.agents.is_empty() {
         true => BTreeMap::from([(default()?, Agent::default())]),

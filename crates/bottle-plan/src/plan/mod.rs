@@ -5,9 +5,10 @@
 //!
 //! Map: `types`, `make` (what is chosen, and what goes where), `upstreams` (git), `policies` (the outgoing doors),
 //! `presets` (package
-//! managers), `guest` (the agent's environment), `prompt`, `proxy`, `command` (the agent's own), `go_on` (what it is told later), `session` (of an earlier run), `secrets`, `exchange` (credentials that are asked for), `services`, `signing`, `tools` (the owner's), `verify`, `words` (what people wrote, for the prompt).
+//! managers), `guest` (the agent's environment), `prompt`, `attachments` (what people attached), `proxy`, `command` (the agent's own), `go_on` (what it is told later), `session` (of an earlier run), `secrets`, `exchange` (credentials that are asked for), `services`, `signing`, `tools` (the owner's), `verify`, `words` (what people wrote, for the prompt).
 
 mod agent_files;
+mod attachments;
 mod cache;
 mod command;
 mod commits;
@@ -34,6 +35,7 @@ mod words;
 use crate::name::{Name, Slug};
 
 pub use agent_files::{AGENT_FILES, is_the_agents_own};
+pub use attachments::{Mention, attached_injection, attachment_rules, attachments_dir, mentions};
 pub use cache::{MAX_LOCK_FILES, is_lock_file, lock_file_names, lock_files_for};
 pub use command::ClaudeLimits;
 pub use error::PlanError;

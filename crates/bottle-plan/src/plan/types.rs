@@ -134,6 +134,9 @@ pub struct BottlePlan {
     pub services: Vec<ServicePlan>,
     /// What is run in the guest afterwards.
     pub verify: VerifyPlan,
+    /// Test reports of the project's own that are taken out of the workspace then, into `junit.xml`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test_reports: Option<ArtifactPolicy>,
     /// Files of the workspace that are taken into the run record then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifacts: Option<ArtifactPolicy>,

@@ -12,6 +12,8 @@ pub(super) struct Block {
     /// When, as the forge wrote it.
     pub(super) at: Option<String>,
     pub(super) text: String,
+    /// Whether it is Markdown, in which there are links.
+    pub(super) is_prose: bool,
 }
 
 /// All of it, cleaned.
@@ -26,14 +28,10 @@ impl Words {
         let mut words = Self::default();
         let asker = task.asked_by.as_ref().map(|actor| actor.login.as_str());
         if !task.instruction.is_empty() {
-            words.add("instruction", asker, prose::for_prompt(&task.instruction));
+            words.add_prose("instruction", asker, &task.instruction);
         }
         if let Source::Comment { comment, place, .. } = &task.source {
-            words.add(
-                "what stands before the instruction",
-                asker,
-                prose::for_prompt(before(comment, &task.instruction)),
-            );
+            words.add_prose("what stands before the instruction", asker, before(comment, &task.instruction));
             if let Some(place) = place {
                 let text = format!("{}\n{}", where_it_is(place), place.hunk);
                 words.add("place in the change", None, prose::code_for_prompt(&text));
@@ -46,7 +44,7 @@ impl Words {
                 false => ("title of the issue", "text of the issue"),
             };
             words.add(title, author, prose::line_for_prompt(&thread.title));
-            words.add(body, author, prose::for_prompt(&thread.body));
+            words.add_prose(body, author, &thread.body);
         }
         if let Some(pull) = &task.pull_request {
             let from = match (&pull.head_repository, pull.from_fork) {
@@ -62,6 +60,7 @@ impl Words {
             words.add("name of the failed run", None, prose::line_for_prompt(&format!("{} {}", run.name, run.url)));
         }
         task.context.iter().for_each(|piece| words.piece(piece));
+        words.blocks.extend(super::attachments::block(&task.attachments));
         words
     }
 
@@ -73,12 +72,14 @@ impl Words {
                 if let Some(place) = place {
                     clean.text = format!("on {}:\n{}", where_it_is(place), clean.text);
                 }
-                self.add("earlier comment", by, clean);
-                if let (Some(block), Some(written)) = (self.blocks.last_mut(), written) {
-                    block.at = Some(prose::name(written, 40));
+                if let Some(block) = self.add("earlier comment", by, clean) {
+                    block.at = written.as_ref().map(|written| prose::name(written, 40));
+                    block.is_prose = true;
                 }
             }
-            Piece::Diff { text } => self.add("diff of the pull request", None, prose::code_for_prompt(text)),
+            Piece::Diff { text } => {
+                self.add("diff of the pull request", None, prose::code_for_prompt(text));
+            }
             Piece::Log { name, text } => {
                 let text = format!("{}:\n{text}", prose::name(name, 200));
                 self.add("end of a failed check's log", None, prose::code_for_prompt(&text));
@@ -86,13 +87,23 @@ impl Words {
         }
     }
 
-    fn add(&mut self, kind: &'static str, by: Option<&str>, clean: Clean) {
+    /// Adds Markdown.
+    fn add_prose(&mut self, kind: &'static str, by: Option<&str>, text: &str) {
+        if let Some(block) = self.add(kind, by, prose::for_prompt(text)) {
+            block.is_prose = true;
+        }
+    }
+
+    /// Adds a block; none of nothing.
+    fn add(&mut self, kind: &'static str, by: Option<&str>, clean: Clean) -> Option<&mut Block> {
         self.removed.add(&clean.removed);
         let text = clean.text.trim_matches('\n');
-        if !text.trim().is_empty() {
-            let by = by.map(|login| prose::name(login, 60));
-            self.blocks.push(Block { kind, by, at: None, text: text.to_owned() });
+        if text.trim().is_empty() {
+            return None;
         }
+        let by = by.map(|login| prose::name(login, 60));
+        self.blocks.push(Block { kind, by, at: None, text: text.to_owned(), is_prose: false });
+        self.blocks.last_mut()
     }
 
     /// What no block contains, and nobody could know when they wrote.

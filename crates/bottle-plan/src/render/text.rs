@@ -43,6 +43,9 @@ pub fn text(plan: &BottlePlan) -> String {
     plan.services.iter().enumerate().for_each(|(index, one)| service(&mut out, index, one));
     setup(&mut out, plan);
     verify(&mut out, plan);
+    if let Some(ArtifactPolicy { rules, .. }) = &plan.test_reports {
+        out.entry("test reports", &rules.paths.join(" "));
+    }
     if let Some(ArtifactPolicy { rules, .. }) = &plan.artifacts {
         let ArtifactRules { paths, max, max_bytes } = rules;
         out.entry("artifacts", &format!("{}, up to {max} files of {max_bytes} together", paths.join(" ")));

@@ -1,7 +1,8 @@
 //! Raw HTML in Markdown: what a reader does not see of it goes, the rest keeps its text.
 
 use super::address::address;
-use super::{Kind, Purpose, Removed};
+use super::markdown::plain_alt;
+use super::{Kind, Link, Purpose, Removed};
 
 /// Elements whose content is not shown, by one forge or another.
 const HIDDEN: [&str; 20] = [
@@ -63,10 +64,23 @@ impl<'a> Tag<'a> {
         self.closing && self.name.eq_ignore_ascii_case(name)
     }
 
-    /// The tag with no attribute but an address.
+    /// The tag with no attribute but an address and a picture's alternative text.
     fn plain(&self, removed: &mut Removed) -> String {
         let mut out = format!("<{}{}", if self.closing { "/" } else { "" }, self.name);
+        let is_image = self.name.eq_ignore_ascii_case("img");
         for (key, value) in &self.attributes {
+            let is = |name: &str| is_image && key.eq_ignore_ascii_case(name);
+            if is("alt") {
+                // Without the picture it is what a reader sees.
+                let alt = plain_alt(value.unwrap_or_default());
+                out.push_str(&if alt.is_empty() { String::new() } else { format!(" alt=\"{alt}\"") });
+                continue;
+            }
+            // Every picture that is pasted at GitHub has its size, which says nothing.
+            let is_size = is("width") || is("height");
+            if is_size && value.is_some_and(|size| size.bytes().all(|byte| byte.is_ascii_digit())) {
+                continue;
+            }
             let kept = ["href", "src"].into_iter().find(|kept| key.eq_ignore_ascii_case(kept));
             match (kept, value.and_then(address)) {
                 (Some(kept), Some(address)) => out.push_str(&format!(" {kept}=\"{address}\"")),
@@ -77,6 +91,28 @@ impl<'a> Tag<'a> {
         out.push('>');
         out
     }
+}
+
+/// The addresses of pictures and links in a piece of HTML.
+pub(super) fn links(html: &str) -> Vec<Link> {
+    let mut found = vec![];
+    let mut rest = html;
+    while let Some(at) = rest.find('<') {
+        rest = &rest[at..];
+        let Some(tag) = Tag::at(rest) else {
+            rest = &rest[1..];
+            continue;
+        };
+        let value = |name: &str| tag.attributes.iter().find(|(key, _)| key.eq_ignore_ascii_case(name))?.1;
+        let is_image = tag.name.eq_ignore_ascii_case("img");
+        let at = if is_image { "src" } else { "href" };
+        if let Some(address) = value(at).filter(|_| is_image || tag.name.eq_ignore_ascii_case("a")) {
+            let label = value("alt").filter(|_| is_image).unwrap_or_default().to_owned();
+            found.push(Link { address: address.to_owned(), label, is_image });
+        }
+        rest = &rest[tag.length..];
+    }
+    found
 }
 
 /// Whether a line is nothing but pictures, at least one of them, each a whole `<img …>`.

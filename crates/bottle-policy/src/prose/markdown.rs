@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use pulldown_cmark::{CodeBlockKind, CowStr, Event, LinkType, OffsetIter, Options, Parser, Tag, TagEnd};
+use pulldown_cmark::{CodeBlockKind, Event, LinkType, OffsetIter, Options, Parser, Tag, TagEnd};
 
 use super::address::address;
 use super::edits::Edits;
@@ -37,12 +37,22 @@ struct Link {
     text_end: Option<usize>,
 }
 
+/// An image that has begun.
+struct Image {
+    range: Range<usize>,
+    address: Option<String>,
+    titled: bool,
+    /// The alternative text so far, without markup.
+    alt: String,
+}
+
 struct Walk<'a> {
     text: &'a str,
     purpose: Purpose,
     edits: Edits,
     code: Vec<Range<usize>>,
     links: Vec<Link>,
+    images: Vec<Image>,
     /// An element that is not shown, and where it began.
     hidden: Option<(&'static str, usize)>,
     /// Where the last cell of a table ends.
@@ -59,6 +69,7 @@ impl<'a> Walk<'a> {
             edits: Edits::default(),
             code: vec![],
             links: vec![],
+            images: vec![],
             hidden: None,
             cell_end: 0,
             notes: vec![],
@@ -83,7 +94,15 @@ impl<'a> Walk<'a> {
         if let Some(link) = self.links.last_mut() {
             link.text_end = Some(link.text_end.unwrap_or_default().max(range.end));
         }
+        if let Some(image) = self.images.last_mut() {
+            match &event {
+                Event::Text(text) | Event::Code(text) => image.alt.push_str(text),
+                Event::SoftBreak | Event::HardBreak => image.alt.push(' '),
+                _ => {}
+            }
+        }
         match event {
+            Event::End(TagEnd::Image) => self.image(),
             Event::Code(_) => self.code.push(range),
             Event::Text(_) if self.purpose == Purpose::Posting => self.words(range),
             Event::InlineHtml(_) => self.inline_html(range),
@@ -110,7 +129,12 @@ impl<'a> Walk<'a> {
             Tag::HtmlBlock => self.html(range),
             Tag::TableCell => self.cell_end = range.end,
             Tag::FootnoteDefinition(label) => self.notes.push((label.to_lowercase(), range)),
-            Tag::Image { dest_url, title, .. } => self.image(range, &dest_url, &title),
+            Tag::Image { dest_url, title, .. } => self.images.push(Image {
+                range,
+                address: address(&dest_url),
+                titled: !title.is_empty(),
+                alt: String::new(),
+            }),
             Tag::Link { link_type, dest_url, title, .. } => self.links.push(Link {
                 range,
                 kind: link_type,
@@ -195,21 +219,25 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn image(&mut self, range: Range<usize>, dest: &CowStr<'_>, title: &CowStr<'_>) {
-        let Some(address) = address(dest) else {
+    /// In a prompt the alternative text stays, as text: whoever does not see the picture reads it.
+    fn image(&mut self) {
+        let Some(Image { range, address, titled, alt }) = self.images.pop() else { return };
+        let Some(address) = address else {
             self.edits.take_out(range, Kind::Link);
             return;
         };
-        let plain = format!("![]({address})");
         let source = &self.text[range.clone()];
-        if source == plain || (source.starts_with("![](") && title.is_empty()) {
+        let has_alt = !source.starts_with("![]");
+        let kept = if self.purpose == Purpose::Prompt { plain_alt(&alt) } else { String::new() };
+        let plain = format!("![{kept}]({address})");
+        if source == plain || (source.starts_with(&format!("![{kept}](")) && !titled) {
             return;
         }
         let mut removed = Removed::default();
-        if !source.starts_with("![]") {
+        if has_alt && kept.is_empty() {
             removed.count(Kind::AltText);
         }
-        if !title.is_empty() {
+        if titled {
             removed.count(Kind::Title);
         }
         self.edits.add(range, plain, removed);
@@ -245,6 +273,12 @@ impl<'a> Walk<'a> {
             Some(_) => {}
         }
     }
+}
+
+/// An alternative text on one line, without what could end it or begin markup.
+pub(super) fn plain_alt(text: &str) -> String {
+    let plain = |c: char| if c.is_whitespace() || "[]<>`|\\\"".contains(c) { ' ' } else { c };
+    text.chars().map(plain).collect::<String>().split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// Entities outside code.

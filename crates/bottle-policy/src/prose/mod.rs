@@ -1,11 +1,12 @@
 //! What people write, made fit to be shown: to the model ([`for_prompt`]) and to people, by us ([`for_posting`]).
 //!
 //! A reader sees what Markdown renders; a model or a forge reads the source. What the one sees and the other does not is
-//! taken out here: comments, attributes, alternative and title texts, unused definitions, characters without a width.
+//! taken out here: comments, attributes, title texts, unused definitions, characters without a width. A picture's alternative text is a
+//! text for the model, which has no picture; in what is posted it goes.
 //! What is posted also loses what would act: mentions, closing keywords, commands.
 //!
 //! Map: `points` (characters that nobody sees), `entity` (`&#8203;` and what else spells one), `address` (of a link),
-//! `html`, `markdown` (what is where, by CommonMark), `acts` (mentions, keywords, commands), `edits` (changes of a text),
+//! `html`, `links` (what a reader can follow), `markdown` (what is where, by CommonMark), `acts` (mentions, keywords, commands), `edits` (changes of a text),
 //! `said` (whose words a line is), `removed` (the counts).
 //!
 //! Always: what comes out goes in again unchanged (up to [`LONGEST`]); no character of [`invisible`] comes out; code keeps
@@ -16,6 +17,7 @@ mod address;
 mod edits;
 mod entity;
 mod html;
+mod links;
 mod markdown;
 mod points;
 mod removed;
@@ -23,6 +25,7 @@ mod said;
 #[cfg(test)]
 mod tests;
 
+pub use links::{Link, links};
 pub use points::invisible;
 pub use removed::{Kind, Removed};
 pub use said::lines;
@@ -92,6 +95,13 @@ pub fn line_for_posting(text: &str) -> Clean {
     let mut clean = without_acts(line_for_prompt(text));
     shorten(&mut clean.text, LONGEST_LINE);
     clean
+}
+
+/// A whole file of text, for the model: as it is, without what nobody sees.
+pub fn file_for_prompt(text: &str) -> Clean {
+    let mut removed = Removed::default();
+    let text = points::seen(text, &mut removed);
+    Clean { text, removed }
 }
 
 fn without_acts(clean: Clean) -> Clean {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use bottle_policy::artifacts::ArtifactRules;
 use bottle_types::units::Seconds;
 
 use super::{At, Checked, check_command, check_repo_path};
@@ -22,6 +23,13 @@ pub(super) fn check(agent: &Agent, manifest: &Manifest, at: &At) -> Checked {
             }
             if rules.repair > MOST_REPAIRS {
                 return Err(at.key("repair").wrong(&format!("expected at most {MOST_REPAIRS}")));
+            }
+            if !rules.reports.is_empty()
+                && let Err((keys, problem)) = ArtifactRules::of_reports(&rules.reports).check()
+            {
+                let index = keys.last().and_then(|index| index.parse().ok()).unwrap_or_default();
+                let hint = "such as `target/nextest/default/junit.xml` or `**/TEST-*.xml`";
+                return Err(at.key("reports").item(index).wrong(&problem).hint(hint));
             }
             at.key("commands")
         }
