@@ -21,6 +21,7 @@ mod resume;
 mod rotate;
 mod rules;
 mod run;
+mod show;
 mod suggest;
 mod task;
 mod task_args;
@@ -72,6 +73,10 @@ enum Command {
     Suggest(suggest::SuggestArgs),
     /// List the live runs; with --all the ended ones too.
     Ps(ps::PsArgs),
+    /// Show what a run did: one screen, or the parts that are asked for.
+    Show(show::ShowArgs),
+    /// Show what is different between two runs; exits with 0 whatever that is.
+    Diff(show::DiffArgs),
     /// Print a run's logs.
     Logs(logs::LogsArgs),
     /// Show and decide the proposals of agents in this machine's runs.
@@ -220,6 +225,8 @@ async fn carry_out(command: Command, context: Context) -> Result<Code, Failure> 
         Command::Test(args) => test::main(&args, &context).await,
         Command::Suggest(args) => suggest::main(&args, &context).await,
         Command::Ps(args) => ps::main(&args, &context),
+        Command::Show(args) => show::show(&args, &context),
+        Command::Diff(args) => show::diff(&args, &context),
         Command::Logs(args) => logs::main(&args, &context).await,
         Command::Proposals(args) => proposals::main(args, &context).await,
         Command::Rotate(args) => rotate::main(&args, &context),

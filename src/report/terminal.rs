@@ -22,6 +22,12 @@ impl Style {
         Self { colour: !no_color && io::stdout().is_terminal() }
     }
 
+    /// Colours, whatever this process writes to.
+    #[cfg(test)]
+    pub(crate) fn of_test(colour: bool) -> Self {
+        Self { colour }
+    }
+
     pub(crate) fn paint(self, code: &str, text: &str) -> String {
         if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
