@@ -121,18 +121,8 @@ async fn start(
     let (cache_dir, session_dir) = (context.environment.setup_cache(), context.environment.sessions());
     let fresh = secrets.clone();
     let traceparent = context.environment.traceparent();
-    let inputs = RunInputs {
-        plan,
-        planning,
-        manifest,
-        guest_inputs,
-        secrets,
-        mode,
-        cache_dir,
-        session_dir,
-        forge,
-        traceparent,
-    };
+    let inputs =
+        RunInputs { plan, planning, manifest, guest_inputs, secrets, mode, cache_dir, session_dir, forge, traceparent };
     let ended = tokio::select! {
         ended = run::run(inputs, &events, cancel) => ended,
         never = fresh.keep_fresh(hangups, |renewed| forges.take(renewed, &events)) => match never {},

@@ -108,7 +108,8 @@ impl Environment {
             part.len() == length && part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
         };
         let is_id = |part: &str, length| is_hex(part, length) && part.bytes().any(|b| b != b'0');
-        let holds = matches!(parts[..], ["00", trace, span, flags] if is_id(trace, 32) && is_id(span, 16) && is_hex(flags, 2));
+        let holds =
+            matches!(parts[..], ["00", trace, span, flags] if is_id(trace, 32) && is_id(span, 16) && is_hex(flags, 2));
         holds.then(|| text.to_owned())
     }
 

@@ -9,6 +9,7 @@
 pub(crate) mod actions;
 mod asked;
 mod card;
+mod export;
 mod html;
 mod junit;
 mod model;
@@ -31,7 +32,8 @@ pub(crate) use junit::policy_tests_junit;
 use model::events::EventLog;
 pub(crate) use neutral::{neutral, neutral_text};
 pub(crate) use proposal_status::ProposalStatus;
-pub(crate) use show::{Comparison, Page, RunView, Section};
+pub(crate) use show::{Comparison, LiveRun, Page, RunView, Section};
+use terminal::told;
 pub(crate) use terminal::{Json, Style, Terminal};
 
 use crate::host;
@@ -360,7 +362,6 @@ impl Events {
     pub(crate) fn seen(&self) -> Vec<RunEvent> {
         self.lock().seen.iter().map(|(_, event)| event.clone()).collect()
     }
-
 }
 
 impl Inner {

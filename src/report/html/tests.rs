@@ -5,10 +5,10 @@ use bottle_types::record_file::RecordFile;
 use serde_json::Value;
 
 use super::*;
+use crate::exit::Code;
 use crate::report::model::samples::{self, Sample, hostile_contents};
 use crate::report::model::texts::MAX_TEXT_BYTES;
 use crate::report::model::visible::{beginning, visible};
-use crate::exit::Code;
 
 /// The value of a packed block; none: the page has no such block.
 fn unpacked(page: &str, id: &str) -> Option<Value> {

@@ -128,7 +128,8 @@ mod tests {
         assert!(text.starts_with("{\"time\":\"") && text.contains("before there was a record"), "{text}");
         assert!(!text.contains("after the record's hash"));
         assert!(parse(b"{\"time\":\"2026-11-28T14:12:32Z\",\"data\":{\"event\":\"of-tomorrow\"}}").is_none());
-        let half = serde_json::json!({"time": "2026-11-28T14:12:32Z", "data": {"event": "note", "text": "x"}}).to_string();
+        let half =
+            serde_json::json!({"time": "2026-11-28T14:12:32Z", "data": {"event": "note", "text": "x"}}).to_string();
         let half = half.replace("\"x\"", "\"\\ud800\"");
         assert!(matches!(parse(half.as_bytes()), Some((_, RunEvent::Note { text })) if text == "\\ud800"));
     }

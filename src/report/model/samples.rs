@@ -101,7 +101,14 @@ impl Sample {
         self.line(TRANSCRIPT, &line);
     }
 
-    pub(in crate::report) fn request(&mut self, method: &str, host: &str, path: &str, verdict: &str, reason: Option<&str>) {
+    pub(in crate::report) fn request(
+        &mut self,
+        method: &str,
+        host: &str,
+        path: &str,
+        verdict: &str,
+        reason: Option<&str>,
+    ) {
         self.now += 150;
         let id = format!("r{}", self.files[EGRESS].1.lines().count() + 1);
         let mut line = json!({"time": self.time(), "id": id, "door": "egress", "method": method, "host": host, "port": 443, "path": path,
@@ -128,7 +135,14 @@ impl Sample {
         self.line(PUSHES, &line);
     }
 
-    pub(in crate::report) fn proposal(&mut self, id: &str, what: &str, standing: ProposalStatus, by: Option<&str>, detail: &str) {
+    pub(in crate::report) fn proposal(
+        &mut self,
+        id: &str,
+        what: &str,
+        standing: ProposalStatus,
+        by: Option<&str>,
+        detail: &str,
+    ) {
         self.now += 5000;
         self.event(RunEvent::Proposal {
             id: id.to_owned(),
@@ -358,6 +372,7 @@ pub(in crate::report) fn hostile(contents: &[String]) -> Sample {
         sample.events.pop();
         sample.event(RunEvent::Said { text: content.clone() });
         sample.event(RunEvent::Progress { text: content.clone() });
+        sample.event(RunEvent::Tool { name: content.clone(), input: content.clone() });
         let result = json!({"filePath": MARK, "structuredPatch": [{"oldStart": 1, "oldLines": 1, "newStart": 1, "newLines": 1, "lines": [MARK]}]});
         sample.tool(MARK, &json!({"command": MARK, "more": {"deep": MARK}}), MARK, &result, true);
         sample.line(TRANSCRIPT, &json!({"type": "user", "message": {"content": MARK}}));

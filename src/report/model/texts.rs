@@ -61,7 +61,16 @@ pub(in crate::report) struct Texts<'a> {
 impl<'a> Texts<'a> {
     /// No texts yet. `mask` puts `***` for each secret.
     pub(in crate::report) fn new(mask: &'a dyn Fn(&str) -> String, room: usize) -> Self {
-        Self { mask, parts: vec![], open: vec![], open_bytes: 0, room, index_room: Cell::new(MAX_INDEX_BYTES), diff_bytes: 0, cut: 0 }
+        Self {
+            mask,
+            parts: vec![],
+            open: vec![],
+            open_bytes: 0,
+            room,
+            index_room: Cell::new(MAX_INDEX_BYTES),
+            diff_bytes: 0,
+            cut: 0,
+        }
     }
 
     /// No texts yet, and none will be packed. `mask` puts `***` for each secret.

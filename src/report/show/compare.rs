@@ -82,8 +82,10 @@ impl Comparison {
             number("output", Unit::Count, &|run| run.spent.output as f64),
             number("US dollars", Unit::Dollars, &|run| run.spent.cost_usd),
         ];
-        let phases = table(runs.map(|run| run.phases.iter().map(|row| (row.name.to_owned(), row.seconds))), Unit::Seconds);
-        let tools = table(runs.map(|run| run.tools.iter().map(|row| (row.name.clone(), row.calls as f64))), Unit::Count);
+        let phases =
+            table(runs.map(|run| run.phases.iter().map(|row| (row.name.to_owned(), row.seconds))), Unit::Seconds);
+        let tools =
+            table(runs.map(|run| run.tools.iter().map(|row| (row.name.clone(), row.calls as f64))), Unit::Count);
         let requests = table(
             runs.map(|run| {
                 run.requests.iter().map(|row| {
@@ -107,9 +109,11 @@ impl Comparison {
         page.line(&[]);
         page.line(&[("2", &padded("", NAME)), ("2", &format!("{:>NUMBER$}{:>NUMBER$}{:>NUMBER$}", "a", "b", "b − a"))]);
         self.numbers.iter().for_each(|row| row.print(page));
-        for (title, rows) in
-            [("Phases", &self.phases), ("Calls by tool", &self.tools), ("Requests by host, route and verdict", &self.requests)]
-        {
+        for (title, rows) in [
+            ("Phases", &self.phases),
+            ("Calls by tool", &self.tools),
+            ("Requests by host, route and verdict", &self.requests),
+        ] {
             different(page, title, rows);
         }
         self.print_files(page);

@@ -1,11 +1,12 @@
 //! A run on the terminal: the model of `report/model` as lines for people, or as JSON.
 //!
 //! Map: `page` (the one way to the terminal: cleaned, cut, painted), `summary` (a run in numbers), `text` (its one screen), `sections`
-//! (what the flags ask for), `compare` (two runs).
+//! (what the flags ask for), `compare` (two runs), `live` (a run that goes on).
 //!
 //! Always: a text of others' reaches the terminal through [`Page::line`] alone, which spells out whatever acts on a terminal.
 
 mod compare;
+mod live;
 mod page;
 mod sections;
 mod summary;
@@ -19,8 +20,13 @@ use bottle_plan::plan::BottlePlan;
 use bottle_types::record_file::RecordFile;
 
 pub(crate) use compare::Comparison;
+pub(crate) use live::LiveRun;
 pub(crate) use page::Page;
+pub(in crate::report) use page::one_line;
 pub(crate) use sections::Section;
+pub(in crate::report) use summary::{has_passed, word};
+#[cfg(test)]
+pub(in crate::report) use tests::alive;
 
 use super::TimedEvent;
 use super::model::data::{self, ReportData};
@@ -31,12 +37,12 @@ use crate::state::{self, RowError};
 /// A run as its record has it.
 pub(crate) struct RunView {
     dir: PathBuf,
-    events: Vec<TimedEvent>,
+    pub(in crate::report) events: Vec<TimedEvent>,
     /// False: the record is of an earlier version, and has no events but its beginning and its end.
     are_recorded: bool,
-    data: ReportData,
+    pub(in crate::report) data: ReportData,
     /// None: the record has no plan that can be read; `verify-record` says so.
-    plan: Option<BottlePlan>,
+    pub(in crate::report) plan: Option<BottlePlan>,
     is_live: bool,
 }
 

@@ -71,7 +71,7 @@ impl Page {
 }
 
 /// The text on one line, with nothing in it that a terminal acts on.
-pub(super) fn one_line(text: &str) -> Cow<'_, str> {
+pub(in crate::report) fn one_line(text: &str) -> Cow<'_, str> {
     let text = beginning(text, MAX_PART_BYTES);
     let shown = visible(text);
     if shown.contains(['\n', '\t']) { Cow::Owned(shown.replace(['\n', '\t'], " ")) } else { shown }

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::page::{Page, padded};
 use super::summary::{ProposalRow, PushRow, RefusedRow, Spending, has_passed, is_refusal, word};
 use super::text::colour;
-use super::{RunView, span, thousands};
+use super::{RunView, count, span, thousands};
 use crate::report::ProposalStatus;
 use crate::report::model::rfc3339;
 use crate::report::model::transcript::Block;
@@ -146,7 +146,7 @@ impl RunView {
         }));
         rows.extend(data.pushes.iter().map(|push| {
             let verdict = if push.verdict.has_passed() { "passed" } else { "refused" };
-            (push.to, "push", format!("{} {verdict}, {} commits", push.r#ref, push.commits), push.verdict.has_passed())
+            (push.to, "push", format!("{} {verdict}, {}", push.r#ref, commits(push.commits)), push.verdict.has_passed())
         }));
         for proposal in &data.proposals {
             rows.push((Some(proposal.from), "proposal", format!("{} asks: {}", proposal.id, proposal.what), true));
@@ -242,6 +242,10 @@ impl RunView {
             offer: summary.offer,
         }
     }
+}
+
+fn commits(number: u64) -> String {
+    count(usize::try_from(number).unwrap_or(usize::MAX), "commit", "commits")
 }
 
 /// What is told of a turn's part.

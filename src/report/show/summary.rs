@@ -1,6 +1,6 @@
 //! A run in numbers: what was asked, what came of it, and what it took.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 
 use bottle_types::door::Door;
@@ -107,9 +107,8 @@ impl Spending {
         sum(&mut self.cache_write, call.cache_write);
         sum(&mut self.cache_read, call.cache_read);
         sum(&mut self.output, call.output);
-        self.tokens = [self.input, self.cache_write, self.cache_read, self.output]
-            .into_iter()
-            .fold(0, u64::saturating_add);
+        self.tokens =
+            [self.input, self.cache_write, self.cache_read, self.output].into_iter().fold(0, u64::saturating_add);
         self.cost_usd += call.cost.unwrap_or_default();
         sum(&mut self.unpriced, u64::from(call.cost.is_none()));
     }
@@ -149,7 +148,7 @@ pub(super) struct RequestRow {
     pub(super) bytes_in: u64,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub(super) struct RefusedRow {
     pub(super) door: String,
     pub(super) what: String,
@@ -307,7 +306,7 @@ impl RunView {
     }
 
     /// Each request once: egress and pipelock both have a line of it, and one that did not pass at either did not pass.
-    pub(super) fn requests(&self) -> Vec<&Request> {
+    pub(in crate::report) fn requests(&self) -> Vec<&Request> {
         let mut first: BTreeMap<&str, usize> = BTreeMap::new();
         let mut rows: Vec<&Request> = vec![];
         for request in &self.data.requests {
@@ -368,7 +367,8 @@ impl RunView {
             door: Door::GitGate.name().to_owned(),
             what: format!("{}: {}", push.r#ref, push.why.join("; ")),
         });
-        requests.chain(pushes).collect()
+        let mut seen = HashSet::new();
+        requests.chain(pushes).filter(|row| seen.insert(row.clone())).collect()
     }
 
     fn files(&self) -> Vec<FileRow> {
@@ -383,7 +383,7 @@ impl RunView {
 }
 
 /// True if the request went on or was answered.
-pub(super) fn has_passed(verdict: AccessVerdict) -> bool {
+pub(in crate::report) fn has_passed(verdict: AccessVerdict) -> bool {
     matches!(verdict, AccessVerdict::Allow | AccessVerdict::Replay)
 }
 
@@ -393,7 +393,7 @@ pub(super) fn is_refusal(verdict: AccessVerdict) -> bool {
 }
 
 /// The verdict as egress.jsonl has it.
-pub(super) fn word(verdict: AccessVerdict) -> &'static str {
+pub(in crate::report) fn word(verdict: AccessVerdict) -> &'static str {
     match verdict {
         AccessVerdict::Allow => "allow",
         AccessVerdict::Deny => "deny",
@@ -472,10 +472,9 @@ fn check_rows(events: &[RunEvent]) -> Vec<CheckRow> {
         match &case.failure {
             None => row.passed += 1,
             Some(_) if Case::was_superseded(case, events) => {}
-            Some(failure) => row.failed.push(FailureRow {
-                name: visible(&case.title()).into_owned(),
-                failure: visible(failure).into_owned(),
-            }),
+            Some(failure) => row
+                .failed
+                .push(FailureRow { name: visible(&case.title()).into_owned(), failure: visible(failure).into_owned() }),
         }
     }
     rows.retain(|row| row.passed + row.failed.len() > 0);

@@ -66,6 +66,59 @@ fn nothing_of_a_hostile_record_acts_on_a_terminal() {
     }
 }
 
+/// A run that goes on, fed with everything of a record.
+fn live(sample: &Sample) -> (LiveRun, String) {
+    sample.view();
+    let read = |name: &str| std::fs::read(sample.dir.path().join(name)).unwrap_or_default();
+    let mut live = LiveRun::new("issue-7-words-653db91b", sample.view().plan.as_ref());
+    let mut told = Page::new(Style::of_test(false), None);
+    for line in read("events.jsonl").split(|byte| *byte == b'\n') {
+        if let Some((mark, colour, text)) = live.event(line) {
+            told.line(&[(colour, mark), ("", " "), ("", &text)]);
+        }
+    }
+    read("transcript.jsonl").split(|byte| *byte == b'\n').for_each(|line| live.transcript(line));
+    read("egress.jsonl").split(|byte| *byte == b'\n').for_each(|line| live.access(line));
+    read("budget.jsonl").split(|byte| *byte == b'\n').for_each(|line| live.paid(line));
+    (live, told.into_text())
+}
+
+/// An open proposal as a run's control socket gives it, with this text in what is asked.
+fn standing(text: &str) -> Vec<bottle_wire::proposal::Standing> {
+    let proposal = serde_json::json!({
+        "id": "P1", "run": "issue-7-words-653db91b", "nonce": "ff687e08cf8099bb7553e83d44a69eae",
+        "request": {"ask": {"question": text}}, "change": null, "policy_hash": "0".repeat(64),
+        "hash": "30443db6f32c674b9db303d43eb5e36f909fcde2c34bb52372f33119adac5b5b",
+        "asked_at": "2026-11-28T14:12:40Z", "expires_at": "2026-11-28T14:27:40Z",
+    });
+    let standing = serde_json::json!({"proposal": proposal, "state": "open"});
+    vec![serde_json::from_value(standing).expect("a standing proposal")]
+}
+
+#[test]
+fn a_run_that_goes_on_is_shown_on_one_screen_and_nothing_of_it_acts() {
+    let contents = hostile_contents();
+    let (mut hostile, told) = live(&samples::hostile(&contents));
+    assert_eq!(alive(&told), None);
+    for content in &contents {
+        let text = samples::text_of(content);
+        hostile.proposals(&standing(&text), |_| text.clone());
+        for columns in [40, 80, 200] {
+            let mut page = Page::new(Style::of_test(true), Some(columns));
+            hostile.print(&mut page, 1_795_875_200_000);
+            assert!(page.lines().all(|line| page::columns_of(&without_own_colours(line)) <= columns));
+            assert_eq!(alive(&without_own_colours(&page.into_text())), None);
+        }
+    }
+    let (mut approval, told) = live(&samples::denied_route());
+    assert!(told.contains("⊘ egress refused: GET pypi.org/simple/parser/: no_route\n"), "{told}");
+    approval.proposals(&standing("May I?"), |_| "a question: May I?".to_owned());
+    let mut page = Page::new(Style::of_test(false), Some(100));
+    approval.print(&mut page, 1_795_875_200_000);
+    let text = page.into_text();
+    assert_eq!(text, include_str!("live.txt"), "{text}");
+}
+
 #[test]
 fn every_hostile_content_is_readable() {
     for json in hostile_contents() {
@@ -144,7 +197,14 @@ fn each_section_has_what_its_flag_promises() {
     };
     let refused = samples::refused_push();
     let timeline = text(&refused, Section::Timeline);
-    let order = ["phase     prepare", "phase     agent", "I write the settings", "[Write]", "push      refs/heads/bottle/issue-7 refused", "[Bash] failed"];
+    let order = [
+        "phase     prepare",
+        "phase     agent",
+        "I write the settings",
+        "[Write]",
+        "push      refs/heads/bottle/issue-7 refused",
+        "[Bash] failed",
+    ];
     let places: Vec<_> = order.iter().map(|what| timeline.find(what)).collect();
     assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{places:?}: {timeline}");
     let diff = text(&refused, Section::Diff);
@@ -195,4 +255,12 @@ fn numbers_and_times_are_written_as_people_read_them() {
     assert_eq!(page::fitting("漢字漢字", 5), ("漢字…".into(), true));
     assert_eq!(page::fitting("abc", 3), ("abc".into(), false));
     assert_eq!(page::padded("漢字", 5), "漢字 ");
+}
+
+#[test]
+fn the_guide_has_what_is_printed() {
+    let guide = include_str!("../../../docs/guide/see.md");
+    for printed in [include_str!("refused_push.txt"), include_str!("two_runs.txt"), include_str!("live.txt")] {
+        assert!(guide.contains(&format!("\n{printed}```\n")), "{printed}");
+    }
 }

@@ -111,7 +111,8 @@ impl RunSummary {
     }
 
     fn proposal_rows(&self, page: &mut Page) {
-        let ends: Vec<(&super::summary::ProposalRow, String)> = self.proposals.iter().map(|row| (row, row.end())).collect();
+        let ends: Vec<(&super::summary::ProposalRow, String)> =
+            self.proposals.iter().map(|row| (row, row.end())).collect();
         rows(page, &format!("Asked for ({})", ends.len()), &ends, |(row, end)| {
             vec![("1", row.id.as_str()), ("", " "), (colour(row.status), end), ("", ": "), ("", row.what.as_str())]
         });
@@ -169,12 +170,14 @@ fn join_behind(first: &str, rest: &[String]) -> String {
 
 /// How many requests passed, were refused and failed.
 fn requests(rows: &[RequestRow]) -> String {
-    let sum = |holds: &dyn Fn(&RequestRow) -> bool| rows.iter().filter(|row| holds(row)).map(|row| row.count).sum::<u64>();
+    let sum =
+        |holds: &dyn Fn(&RequestRow) -> bool| rows.iter().filter(|row| holds(row)).map(|row| row.count).sum::<u64>();
     let passed = sum(&|row| has_passed(row.verdict));
     let refused = sum(&|row| is_refusal(row.verdict));
     let failed = sum(&|row| !has_passed(row.verdict) && !is_refusal(row.verdict));
     let parts = [(passed, "passed"), (refused, "refused"), (failed, "failed")];
-    let parts = parts.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{} {word}", thousands(*count)));
+    let parts =
+        parts.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{} {word}", thousands(*count)));
     parts.collect::<Vec<_>>().join(", ")
 }
 
