@@ -6,6 +6,7 @@ mod audit_credentials;
 mod cleanup;
 mod doctor;
 mod explain;
+mod export;
 mod facts;
 mod forge_token;
 mod init;
@@ -23,11 +24,13 @@ mod resume;
 mod rotate;
 mod rules;
 mod run;
+mod show;
 mod suggest;
 mod task;
 mod task_args;
 mod test;
 mod verify_record;
+mod watch;
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -74,6 +77,14 @@ enum Command {
     Suggest(suggest::SuggestArgs),
     /// List the live runs; with --all the ended ones too.
     Ps(ps::PsArgs),
+    /// Show what a run did: one screen, or the parts that are asked for.
+    Show(show::ShowArgs),
+    /// Show what is different between two runs; exits with 0 whatever that is.
+    Diff(show::DiffArgs),
+    /// Watch a run of this machine: phase, cost, tools, requests, and what waits for a person; q leaves, and the run goes on.
+    Watch(watch::WatchArgs),
+    /// Export a run for other programs, such as a collector of traces.
+    Export(export::ExportArgs),
     /// Print a run's logs.
     Logs(logs::LogsArgs),
     /// Show and decide the proposals of agents in this machine's runs.
@@ -222,6 +233,10 @@ async fn carry_out(command: Command, context: Context) -> Result<Code, Failure> 
         Command::Test(args) => test::main(&args, &context).await,
         Command::Suggest(args) => suggest::main(&args, &context).await,
         Command::Ps(args) => ps::main(&args, &context),
+        Command::Show(args) => show::show(&args, &context),
+        Command::Diff(args) => show::diff(&args, &context),
+        Command::Watch(args) => watch::main(args, &context).await,
+        Command::Export(args) => export::main(&args, &context).await,
         Command::Logs(args) => logs::main(&args, &context).await,
         Command::Proposals(args) => proposals::main(args, &context).await,
         Command::Rotate(args) => rotate::main(&args, &context),

@@ -120,7 +120,9 @@ async fn start(
     let manifest = planned.manifest;
     let (cache_dir, session_dir) = (context.environment.setup_cache(), context.environment.sessions());
     let fresh = secrets.clone();
-    let inputs = RunInputs { plan, planning, manifest, guest_inputs, secrets, mode, cache_dir, session_dir, forge };
+    let traceparent = context.environment.traceparent();
+    let inputs =
+        RunInputs { plan, planning, manifest, guest_inputs, secrets, mode, cache_dir, session_dir, forge, traceparent };
     let ended = tokio::select! {
         ended = run::run(inputs, &events, cancel) => ended,
         never = fresh.keep_fresh(hangups, |renewed| forges.take(renewed, &events)) => match never {},

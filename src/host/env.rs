@@ -100,6 +100,19 @@ impl Environment {
         self.get("BOTTLE_SESSION_DIR").map(PathBuf::from).or_else(|| Some(self.cache()?.join("sessions")))
     }
 
+    /// The span that this process belongs to, as W3C Trace Context writes it in `TRACEPARENT`; what is not one counts as none.
+    pub(crate) fn traceparent(&self) -> Option<String> {
+        let text = self.get("TRACEPARENT")?;
+        let parts: Vec<&str> = text.split('-').collect();
+        let is_hex = |part: &str, length: usize| {
+            part.len() == length && part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+        };
+        let is_id = |part: &str, length| is_hex(part, length) && part.bytes().any(|b| b != b'0');
+        let holds =
+            matches!(parts[..], ["00", trace, span, flags] if is_id(trace, 32) && is_id(span, 16) && is_hex(flags, 2));
+        holds.then(|| text.to_owned())
+    }
+
     /// The proxy that is named for https, as curl reads it: the name in small letters goes first.
     pub(crate) fn proxy(&self) -> Option<ProxyFacts> {
         let variable = ["https_proxy", "HTTPS_PROXY"].into_iter().find(|name| self.get(name).is_some())?;

@@ -100,6 +100,7 @@ mod tests {
                 record: "/r".into(),
                 asked: None,
                 job: None,
+                traceparent: None,
             },
             RunEvent::Progress { text: format!("half done {hostile}") },
             proposal(ProposalStatus::Asked, None),

@@ -289,6 +289,7 @@ mod tests {
                 record: "/r".into(),
                 asked: Some(format!("asked by {hostile}")),
                 job: Some("https://git.example/jobs/1".to_owned()),
+                traceparent: None,
             },
             RunEvent::Phase { phase: Phase::Prepare },
             RunEvent::Case { case },

@@ -1,18 +1,22 @@
 //! The views of a run: every one is a fold over [`RunEvent`].
 //!
 //! Map: `terminal` (progress for people, or JSON lines), `actions` (a job's log, outputs and summary), `card` (the text that is
-//! posted), `asked` (proposals as they stand), `proposal_status`, `neutral` (others' words made harmless), `junit`, `project_tests` (reports of the project's own), `summary`
-//! (summary.md), `html` (report.html). Nothing here looks at the engine, and nothing decides: the exit code comes with
+//! posted), `asked` (proposals as they stand), `proposal_status`, `neutral` (others' words made harmless), `junit`, `project_tests` (reports of the project's own),
+//! `summary` (summary.md), `model` (a run as one value, from its record too), `html` (report.html), `show` (a record on the terminal), `export` (for
+//! other tools). Nothing here looks at the engine, and nothing decides: the exit code comes with
 //! [`RunEvent::Finished`].
 
 pub(crate) mod actions;
 mod asked;
 mod card;
+mod export;
 mod html;
 mod junit;
+mod model;
 mod neutral;
 mod project_tests;
 mod proposal_status;
+mod show;
 mod summary;
 mod terminal;
 
@@ -22,20 +26,24 @@ use std::time::Duration;
 
 use bottle_types::git::ObjectId;
 use bottle_wire::run_record::Outcome;
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize};
 
 pub(crate) use actions::Actions;
 pub(crate) use junit::policy_tests_junit;
+use model::events::EventLog;
 pub(crate) use neutral::{neutral, neutral_text};
 pub(crate) use project_tests::{MAX_TESTS, TestReport};
 pub(crate) use proposal_status::ProposalStatus;
+pub(crate) use show::{Comparison, LiveRun, Page, RunView, Section};
+use terminal::told;
 pub(crate) use terminal::{Json, Style, Terminal};
 
 use crate::host;
 use crate::secrets::Secrets;
+use crate::state::LineFile;
 
 /// The parts of a run, in order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Phase {
     Prepare,
@@ -84,7 +92,7 @@ impl Phase {
 }
 
 /// The JUnit suites.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Suite {
     Bottle,
@@ -114,11 +122,11 @@ impl Suite {
 }
 
 /// Something that was checked or done, and how it went.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Case {
     pub(crate) suite: Suite,
     pub(crate) name: String,
-    #[serde(rename = "seconds", serialize_with = "seconds")]
+    #[serde(rename = "seconds", serialize_with = "seconds", deserialize_with = "duration")]
     pub(crate) duration: Duration,
     /// What went wrong; none: it passed.
     pub(crate) failure: Option<String>,
@@ -158,8 +166,12 @@ fn seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S
     serializer.serialize_f64(duration.as_secs_f64())
 }
 
+fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    Duration::try_from_secs_f64(f64::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+}
+
 /// One thing that happened.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "event")]
 pub(crate) enum RunEvent {
     Started {
@@ -172,6 +184,9 @@ pub(crate) enum RunEvent {
         /// The job's page at the forge.
         #[serde(skip_serializing_if = "Option::is_none")]
         job: Option<String>,
+        /// The span of whoever started the run, as W3C Trace Context has it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        traceparent: Option<String>,
     },
     Phase {
         phase: Phase,
@@ -269,7 +284,7 @@ pub(crate) fn outcome(events: &[RunEvent]) -> Option<&Outcome> {
 pub(crate) type TimedEvent = (i64, RunEvent);
 
 /// A run's pushes to its branch, together.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct BranchPush {
     /// The run's name.
     pub(crate) run: String,
@@ -296,11 +311,13 @@ struct Inner {
     reporters: Vec<Box<dyn Reporter>>,
     secrets: Option<Secrets>,
     seen: Vec<TimedEvent>,
+    /// events.jsonl, while the record is written.
+    log: Option<EventLog>,
 }
 
 impl Events {
     pub(crate) fn new(reporters: Vec<Box<dyn Reporter>>) -> Self {
-        Self { inner: Mutex::new(Inner { reporters, secrets: None, seen: vec![] }) }
+        Self { inner: Mutex::new(Inner { reporters, secrets: None, seen: vec![], log: None }) }
     }
 
     /// Another view, of what comes from here on.
@@ -326,7 +343,23 @@ impl Events {
         for reporter in &mut inner.reporters {
             reporter.on(&event);
         }
-        inner.seen.push((i64::try_from(host::unix_millis()).unwrap_or(i64::MAX), event));
+        inner.keep((i64::try_from(host::unix_millis()).unwrap_or(i64::MAX), event));
+    }
+
+    /// Writes every event of the run into the record, from the first, until [`Self::end_log`].
+    pub(crate) fn log_to(&self, file: LineFile) {
+        let mut inner = self.lock();
+        inner.log = Some(EventLog::new(file));
+        for event in std::mem::take(&mut inner.seen) {
+            inner.keep(event);
+        }
+    }
+
+    /// Ends events.jsonl, and gives all that it has: the record's hash is made of a file that grows no more.
+    pub(crate) fn end_log(&self) -> Vec<TimedEvent> {
+        let mut inner = self.lock();
+        inner.log = None;
+        inner.seen.clone()
     }
 
     pub(crate) fn phase(&self, phase: Phase) {
@@ -349,18 +382,30 @@ impl Events {
     pub(crate) fn seen(&self) -> Vec<RunEvent> {
         self.lock().seen.iter().map(|(_, event)| event.clone()).collect()
     }
+}
 
-    /// Everything so far, with the times.
-    pub(crate) fn timed(&self) -> Vec<TimedEvent> {
-        self.lock().seen.clone()
+impl Inner {
+    /// Keeps an event. A log that can't be written ends with a warning, which the reports have.
+    fn keep(&mut self, event: TimedEvent) {
+        let failed = self.log.as_mut().and_then(|log| log.push(&event).err());
+        let at = event.0;
+        self.seen.push(event);
+        if let Some(failure) = failed {
+            self.log = None;
+            let warning = RunEvent::Warning { text: format!("{failure}: events.jsonl lacks what came after it") };
+            for reporter in &mut self.reporters {
+                reporter.on(&warning);
+            }
+            self.seen.push((at, warning));
+        }
     }
 }
 
 fn masked(event: RunEvent, secrets: &Secrets) -> RunEvent {
     let mask = |text: String| secrets.mask(&text);
     match event {
-        RunEvent::Started { slug, title, record, asked, job } => {
-            RunEvent::Started { slug, title: mask(title), record, asked: asked.map(mask), job }
+        RunEvent::Started { slug, title, record, asked, job, traceparent } => {
+            RunEvent::Started { slug, title: mask(title), record, asked: asked.map(mask), job, traceparent }
         }
         RunEvent::Case { case } => RunEvent::Case {
             case: Case {

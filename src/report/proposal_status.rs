@@ -1,9 +1,9 @@
 //! The states of a proposal that views tell apart.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// How a proposal stands, for people and for other programs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum ProposalStatus {
     Asked,

@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal as _, Write as _};
 use std::time::Instant;
 
+use super::show::one_line;
 use super::{Case, ProposalStatus, Reporter, RunEvent, Suite};
 use crate::exit::Code;
 
@@ -22,6 +23,12 @@ impl Style {
         Self { colour: !no_color && io::stdout().is_terminal() }
     }
 
+    /// Colours, whatever this process writes to.
+    #[cfg(test)]
+    pub(crate) fn of_test(colour: bool) -> Self {
+        Self { colour }
+    }
+
     pub(crate) fn paint(self, code: &str, text: &str) -> String {
         if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
@@ -37,70 +44,66 @@ impl Terminal {
     pub(crate) fn new(style: Style) -> Self {
         Self { style, started: Instant::now() }
     }
-
-    fn say(&self, mark: &str, colour: &str, text: &str) {
-        let clean: String = text.chars().map(|c| if c.is_control() && c != '\t' { ' ' } else { c }).collect();
-        let at = format!("{:6.1}s", self.started.elapsed().as_secs_f64());
-        let line = format!("{} {} {clean}\n", self.style.paint("2", &at), self.style.paint(colour, mark));
-        // A terminal that went away must not end the run.
-        let _ = io::stderr().write_all(line.as_bytes());
-    }
-
-    fn case(&self, case: &Case) {
-        let note = case.note.iter().map(|note| format!(": {note}")).collect::<String>();
-        match &case.failure {
-            Some(failure) => {
-                let first = failure.lines().find(|line| !line.trim().is_empty()).unwrap_or("failed");
-                self.say("✗", "31", &format!("{} {}: {first}", case.suite.name(), case.title()));
-            }
-            None if matches!(case.suite, Suite::Seal | Suite::Supervise) => {}
-            None => self.say(
-                "✓",
-                "32",
-                &format!("{} {} ({:.2} s){note}", case.suite.name(), case.title(), case.duration.as_secs_f64()),
-            ),
-        }
-    }
 }
 
 impl Reporter for Terminal {
     fn on(&mut self, event: &RunEvent) {
-        match event {
-            RunEvent::Started { slug, title, .. } => self.say("▶", "1", &format!("{slug}: {title}")),
-            RunEvent::Phase { .. } | RunEvent::Pushed { .. } => {}
-            RunEvent::Case { case } => self.case(case),
-            RunEvent::TestReport { report } => {
-                self.say(
-                    "·",
-                    "2",
-                    &format!("tests in {}: {}", bottle_policy::prose::name(&report.path, 300), report.counts()),
-                );
-            }
-            RunEvent::Note { text } => self.say("·", "2", text),
-            RunEvent::Warning { text } => self.say("!", "33", text),
-            RunEvent::Said { text } => self.say("│", "36", &short(text, 400)),
-            RunEvent::Tool { name, input } => self.say("│", "36", &format!("[{name}] {}", short(input, 160))),
-            RunEvent::Refused { door, what } => self.say("⊘", "35", &format!("{door} refused: {what}")),
-            RunEvent::Progress { text } => self.say("│", "36", &short(text, 400)),
-            RunEvent::Proposal { id, what, standing: ProposalStatus::Asked, detail, .. } => {
-                let why = if detail.is_empty() { String::new() } else { format!(" (why: {})", short(detail, 400)) };
-                self.say("?", "1;33", &format!("{id} asks: {}{why}", short(what, 400)));
-            }
-            RunEvent::Proposal { id, standing, by, detail, .. } => {
-                let by = by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
-                let detail = if detail.is_empty() { String::new() } else { format!(": {}", short(detail, 400)) };
-                self.say("?", "1;33", &format!("{id} {}{by}{detail}", standing.name()));
-            }
-            RunEvent::Offer { .. } => self.say("·", "2", "summary.md has the change of the manifest for the next time"),
-            RunEvent::PullRequest { number, url, opened, draft } => {
-                let verb = if *opened { "opened" } else { "updated" };
-                let draft = if *draft { ", a draft" } else { "" };
-                self.say("✓", "32", &format!("pull request #{number} {verb}{draft}: {url}"));
-            }
-            RunEvent::Finished { outcome, .. } => {
-                let (mark, colour) = if outcome.code == Code::Done { ("✓", "32") } else { ("✗", "31") };
-                self.say(mark, colour, &outcome.summary);
-            }
+        let Some((mark, colour, text)) = told(event) else { return };
+        let at = format!("{:6.1}s", self.started.elapsed().as_secs_f64());
+        let (at, mark) = (self.style.paint("2", &at), self.style.paint(colour, mark));
+        // A terminal that went away must not end the run.
+        let _ = io::stderr().write_all(format!("{at} {mark} {}\n", one_line(&text)).as_bytes());
+    }
+}
+
+/// An event as a line for people: its mark, the mark's colour, and the words; none where there is nothing to say.
+pub(super) fn told(event: &RunEvent) -> Option<(&'static str, &'static str, String)> {
+    Some(match event {
+        RunEvent::Started { slug, title, .. } => ("▶", "1", format!("{slug}: {title}")),
+        RunEvent::Phase { .. } | RunEvent::Pushed { .. } => return None,
+        RunEvent::Case { case } => return told_case(case),
+        RunEvent::TestReport { report } => {
+            let path = bottle_policy::prose::name(&report.path, 300);
+            ("·", "2", format!("tests in {path}: {}", report.counts()))
+        }
+        RunEvent::Note { text } => ("·", "2", text.clone()),
+        RunEvent::Warning { text } => ("!", "33", text.clone()),
+        RunEvent::Said { text } | RunEvent::Progress { text } => ("│", "36", short(text, 400)),
+        RunEvent::Tool { name, input } => ("│", "36", format!("[{name}] {}", short(input, 160))),
+        RunEvent::Refused { door, what } => ("⊘", "35", format!("{door} refused: {what}")),
+        RunEvent::Proposal { id, what, standing: ProposalStatus::Asked, detail, .. } => {
+            let why = if detail.is_empty() { String::new() } else { format!(" (why: {})", short(detail, 400)) };
+            ("?", "1;33", format!("{id} asks: {}{why}", short(what, 400)))
+        }
+        RunEvent::Proposal { id, standing, by, detail, .. } => {
+            let by = by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
+            let detail = if detail.is_empty() { String::new() } else { format!(": {}", short(detail, 400)) };
+            ("?", "1;33", format!("{id} {}{by}{detail}", standing.name()))
+        }
+        RunEvent::Offer { .. } => ("·", "2", "summary.md has the change of the manifest for the next time".to_owned()),
+        RunEvent::PullRequest { number, url, opened, draft } => {
+            let verb = if *opened { "opened" } else { "updated" };
+            let draft = if *draft { ", a draft" } else { "" };
+            ("✓", "32", format!("pull request #{number} {verb}{draft}: {url}"))
+        }
+        RunEvent::Finished { outcome, .. } => {
+            let (mark, colour) = if outcome.code == Code::Done { ("✓", "32") } else { ("✗", "31") };
+            (mark, colour, outcome.summary.clone())
+        }
+    })
+}
+
+fn told_case(case: &Case) -> Option<(&'static str, &'static str, String)> {
+    let (suite, title) = (case.suite.name(), case.title());
+    match &case.failure {
+        Some(failure) => {
+            let first = failure.lines().find(|line| !line.trim().is_empty()).unwrap_or("failed");
+            Some(("✗", "31", format!("{suite} {title}: {first}")))
+        }
+        None if matches!(case.suite, Suite::Seal | Suite::Supervise) => None,
+        None => {
+            let note = case.note.iter().map(|note| format!(": {note}")).collect::<String>();
+            Some(("✓", "32", format!("{suite} {title} ({:.2} s){note}", case.duration.as_secs_f64())))
         }
     }
 }

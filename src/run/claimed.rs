@@ -42,7 +42,9 @@ impl<'r> Claimed<'r> {
             record: record.dir().to_owned(),
             asked: asked(plan),
             job: plan.ci.as_ref().map(|ci| ci.run_url.clone()),
+            traceparent: inputs.traceparent.clone(),
         });
+        events.log_to(record.lines(RecordFile::Events)?);
         let metadata = metadata(plan);
         files(plan, &record)?;
         attachments(context, &record)?;
@@ -233,7 +235,8 @@ fn finish_record(
     started: time::OffsetDateTime,
 ) -> Result<(), Failure> {
     let RunContext { inputs, events, .. } = context;
-    let seen = events.seen();
+    let timed = events.end_log();
+    let seen: Vec<RunEvent> = timed.iter().map(|(_, event)| event.clone()).collect();
     metadata.ended = Some(host::now());
     // None: there never was a bundle that could have written it.
     let proposals = std::fs::read_to_string(record.dir().join(RecordFile::Proposals));
@@ -246,6 +249,6 @@ fn finish_record(
     }
     record.write(RecordFile::Summary, crate::report::summary(&seen).as_bytes())?;
     // The last: it has the hash of all others.
-    let page = crate::report::html(&events.timed(), record.dir(), &|text| inputs.secrets.mask(text));
+    let page = crate::report::html(&timed, record.dir(), &|text| inputs.secrets.mask(text));
     record.write(RecordFile::Report, page.as_bytes())
 }

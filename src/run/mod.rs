@@ -97,6 +97,8 @@ pub(crate) struct RunInputs {
     pub(crate) session_dir: Option<PathBuf>,
     /// Where the work is proposed; none outside of a job.
     pub(crate) forge: Option<Arc<dyn Forge>>,
+    /// The span of whoever started the run; none: nobody traces it.
+    pub(crate) traceparent: Option<String>,
 }
 
 /// The result of a run.

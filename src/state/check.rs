@@ -110,7 +110,7 @@ impl Check<'_> {
         {
             self.problem(RecordFile::Transcript, "is missing, and the agent has run");
         }
-        for file in [RecordFile::Transcript, RecordFile::Egress, RecordFile::WouldDo] {
+        for file in [RecordFile::Events, RecordFile::Transcript, RecordFile::Egress, RecordFile::WouldDo] {
             self.lines(file);
         }
         self.receipts();

@@ -36,6 +36,17 @@ fn a_record_of_version_1_verifies_and_prints() {
     assert_eq!(prints(&["audit-credentials", SLUG]), AUDITED);
     assert_eq!(prints(&["logs", SLUG]), std::fs::read_to_string(record.join("compose.log")).expect("compose.log"));
     assert_eq!(prints(&["logs", "--egress", SLUG]), ROWS);
+    let shown = prints(&["show", SLUG]);
+    assert!(
+        shown.starts_with("✓ Words followed by punctuation are counted wrong\n") && !shown.contains('\u{1b}'),
+        "{shown}"
+    );
+    assert!(shown.contains("Phases, checks and proposals are left out: report.html has them."), "{shown}");
+    assert!(
+        prints(&["show", "--cost", "--egress", SLUG]).contains("deny     403     0      GET example.com/: no_route")
+    );
+    let none = world.runner().args(["show", "no-such-run"]).output().expect("the runner");
+    assert!(none.status.code() == Some(2) && said(&none).contains("no-such-run is no run record"), "{}", said(&none));
 }
 
 /// The model was replayed, so no key was sent anywhere.

@@ -6,14 +6,14 @@ use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr
 use tokio::sync::mpsc;
 
 /// The terminal without line editing; as it was when this goes.
-pub(super) struct Keys {
+pub(crate) struct Keys {
     before: Termios,
     keys: mpsc::UnboundedReceiver<u8>,
 }
 
 impl Keys {
     /// None: stdin or stdout is no terminal, so nobody types.
-    pub(super) fn listen() -> Option<Self> {
+    pub(crate) fn listen() -> Option<Self> {
         let stdin = std::io::stdin();
         if !stdin.is_terminal() || !std::io::stdout().is_terminal() {
             return None;
@@ -36,7 +36,7 @@ impl Keys {
     }
 
     /// The next key; none: the terminal is gone.
-    pub(super) async fn next(&mut self) -> Option<u8> {
+    pub(crate) async fn next(&mut self) -> Option<u8> {
         self.keys.recv().await
     }
 

@@ -4,7 +4,7 @@
 //! `keys` (its keys). Everything goes through the bundle of the running bottle; nothing is decided from a file.
 
 mod decide;
-mod keys;
+pub(super) mod keys;
 mod pick;
 mod view;
 mod watch;
@@ -17,7 +17,7 @@ use super::{Context, print};
 use crate::exit::{Code, Failure};
 
 pub(super) use decide::user;
-pub(super) use pick::one;
+pub(super) use pick::{dir, one};
 
 /// Show and decide the proposals of agents in this machine's runs.
 #[derive(Debug, clap::Args)]

@@ -48,14 +48,19 @@ impl AttachedRun {
 
 /// The one run that is meant.
 pub(crate) async fn one(which: &Which, context: &Context) -> Result<AttachedRun, Failure> {
+    let (slug, dir) = dir(which, "say which one with --run SLUG", context)?;
+    AttachedRun::attach(slug, dir).await
+}
+
+/// The slug and the record of the one run that is meant; `how` says how one of several is named.
+pub(crate) fn dir(which: &Which, how: &'static str, context: &Context) -> Result<(String, PathBuf), Failure> {
     let mut live = live(which, context)?;
     match live.pop() {
-        Some((slug, dir)) if live.is_empty() => AttachedRun::attach(slug, dir).await,
+        Some(one) if live.is_empty() => Ok(one),
         Some(last) => {
             live.push(last);
             let slugs: Vec<&str> = live.iter().map(|(slug, _)| slug.as_str()).collect();
-            Err(Failure::input(format_args!("{} runs are going on: {}", slugs.len(), slugs.join(", ")))
-                .hint("say which one with --run SLUG"))
+            Err(Failure::input(format_args!("{} runs are going on: {}", slugs.len(), slugs.join(", "))).hint(how))
         }
         None => Err(nothing()),
     }

@@ -5,8 +5,7 @@ use std::process::Command;
 
 use bottle_testkit::needed;
 
-use super::samples::{self, Sample};
-use super::tests::hostile_contents;
+use crate::report::model::samples::{self, Sample, hostile_contents};
 
 /// Turns and bytes of each turn's output of the largest record: a hundred megabytes.
 const LARGE: (usize, usize) = (200, 500_000);

@@ -1,22 +1,16 @@
 //! `report.html`: the whole run on one page that needs nothing else: no network, no other file, and for what matters no script.
 //!
-//! Map: `sections` (what is readable without a script), `data` (what the script draws), `transcript` (turns), `texts` (long texts,
-//! packed), `visible` (others' texts with nothing hidden in them), `sums` (the record's hash), `report.css`, `report.js`.
+//! Map: `sections` (what is readable without a script), `sums` (the record's hash), `report.css`, `report.js`, which draws the data of
+//! `report/model`.
 //!
 //! Always: a text of others' is masked, made visible, and then text: escaped in the markup, a text node by the script. Data is in
 //! base64, of which no markup can be made. The page's policy lets run this script alone, and load nothing.
 
-mod data;
 mod sections;
 mod sums;
-mod texts;
-mod transcript;
-mod visible;
 
 #[cfg(test)]
 mod browser_tests;
-#[cfg(test)]
-mod samples;
 #[cfg(test)]
 mod tests;
 
@@ -26,12 +20,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use sha2::{Digest as _, Sha256};
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
+use super::model::data;
+use super::model::texts::{MAX_PACKED_BYTES, Texts, pack};
 use super::{RunEvent, TimedEvent};
 use sections::Sections;
-use texts::{MAX_PACKED_BYTES, Texts, pack};
 
 const STYLE: &str = include_str!("report.css");
 const SCRIPT: &str = include_str!("report.js");
@@ -89,10 +82,4 @@ fn policy() -> String {
         hash(STYLE),
         hash(SCRIPT)
     )
-}
-
-/// Milliseconds of Unix time out of RFC 3339.
-fn millis(time: &str) -> Option<i64> {
-    let nanos = OffsetDateTime::parse(time, &Rfc3339).ok()?.unix_timestamp_nanos();
-    i64::try_from(nanos / 1_000_000).ok()
 }

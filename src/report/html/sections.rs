@@ -9,8 +9,8 @@ use bottle_wire::run_record::Outcome;
 use maud::{Markup, html};
 
 use super::sums::{self, COMMAND};
-use super::visible::{beginning, visible};
 use crate::exit::Code;
+use crate::report::model::visible::{beginning, visible};
 use crate::report::{Case, RunEvent, Suite, asked};
 
 /// Bytes of others' texts in all sections.

@@ -2,40 +2,13 @@
 
 use base64::Engine as _;
 use bottle_types::record_file::RecordFile;
-use serde::Deserialize;
 use serde_json::Value;
 
-use super::samples::{self, Sample};
-use super::texts::{MAX_PACKED_BYTES, MAX_TEXT_BYTES};
-use super::visible::visible;
 use super::*;
 use crate::exit::Code;
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Hostile {
-    contents: Vec<Content>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Content {
-    #[serde(default)]
-    text: String,
-    json: Option<String>,
-    times: Option<usize>,
-}
-
-/// The contents of `hostile.toml` as JSON texts.
-pub(super) fn hostile_contents() -> Vec<String> {
-    let hostile: Hostile = toml::from_str(include_str!("hostile.toml")).expect("the contents");
-    let json = |content: Content| {
-        content
-            .json
-            .unwrap_or_else(|| serde_json::to_string(&content.text.repeat(content.times.unwrap_or(1))).expect("JSON"))
-    };
-    hostile.contents.into_iter().map(json).collect()
-}
+use crate::report::model::samples::{self, Sample, hostile_contents};
+use crate::report::model::texts::MAX_TEXT_BYTES;
+use crate::report::model::visible::{beginning, visible};
 
 /// The value of a packed block; none: the page has no such block.
 fn unpacked(page: &str, id: &str) -> Option<Value> {
@@ -101,7 +74,7 @@ fn nothing_of_a_hostile_record_becomes_markup_or_is_hidden() {
     assert_eq!(tags(&page), tags(&samples::hostile(&harmless).page()), "the same markup, whatever the contents are");
     for text in texts(&page).iter().chain([&page]) {
         let hidden = text.chars().find(|c| bottle_policy::prose::invisible(*c) && *c != '\u{fe0f}');
-        assert_eq!(hidden, None, "{}", super::visible::beginning(text, 80));
+        assert_eq!(hidden, None, "{}", beginning(text, 80));
     }
 }
 
@@ -136,7 +109,7 @@ fn every_hostile_content_is_readable_in_every_field() {
         let tool = &data["turns"][0]["blocks"][1];
         begins(&tool["name"]);
         let all = texts(&page);
-        let whole: &str = &visible(super::visible::beginning(&content, MAX_TEXT_BYTES));
+        let whole: &str = &visible(beginning(&content, MAX_TEXT_BYTES));
         assert!(whole.is_empty() || all.iter().any(|text| text == whole), "the tool's output is whole: {content:.60}");
         // The part that needs no script: the title, what was refused, the case.
         let escaped =
@@ -147,7 +120,7 @@ fn every_hostile_content_is_readable_in_every_field() {
 }
 
 fn beginning_of(text: &str) -> &str {
-    super::visible::beginning(text, 60)
+    beginning(text, 60)
 }
 
 #[test]
@@ -214,7 +187,7 @@ fn a_record_that_breaks_off_says_so() {
     assert!(page.contains("the sandbox ended with signal 9"), "{page:.2000}");
     let sample = samples::denied_route();
     sample.append(RecordFile::Egress, b"{\"time\":\"\xff\n");
-    assert!(sample.page().contains("1 lines that are not understood are not on this page: egress.jsonl has them."));
+    assert!(sample.page().contains("1 lines that are not understood are left out: egress.jsonl has them."));
 }
 
 #[test]

@@ -232,3 +232,54 @@ fn a_policy_by_hand_goes_the_same_way_and_a_bad_one_stays_out() {
     assert!(names.contains(&"applied".to_owned()), "{names:?}");
     stage.holds();
 }
+
+shared!(a_run_is_watched_on_a_terminal_and_over_a_pipe_and_goes_on: docker: SAME, bubblewrap, smolmachines: MINUTES);
+fn a_run_is_watched_on_a_terminal_and_over_a_pipe_and_goes_on() {
+    let stage = Stage::new(LOCAL);
+    let run = stage.start_locally();
+    let code = open(&stage)["proposal"]["hash"].as_str().expect("a hash")[..12].to_owned();
+    let mut piped = stage.job.world.runner();
+    let piped = piped.arg("watch").stdout(Stdio::piped()).spawn().expect("the runner");
+    // A terminal, in which somebody leaves as soon as the command is there.
+    let on_a_terminal = |no_color: bool| {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/terminal.py");
+        let mut typed = Command::new("python3");
+        stage.job.world.clean(&mut typed);
+        let command = format!("bottle-runner proposals approve P1 {code} \\");
+        typed.arg(script).args([&command, "q"]).arg(env!("CARGO_BIN_EXE_bottle-runner")).arg("watch");
+        typed.env("TERM", "xterm").stdin(Stdio::null());
+        if no_color {
+            typed.env("NO_COLOR", "1");
+        }
+        let typed = typed.output().expect("python3");
+        let screen = String::from_utf8_lossy(&typed.stdout).into_owned();
+        assert!(typed.status.success(), "{screen}{}", said(&typed));
+        assert!(screen.starts_with("\u{1b}[?1049h") && screen.ends_with("\u{1b}[?1049l"), "{screen:?}");
+        assert!(screen.contains("agent, for") && screen.contains("GET https://files.bottle.test"), "{screen}");
+        screen
+    };
+    assert!(on_a_terminal(false).contains("\u{1b}[1m"));
+    assert!(!on_a_terminal(true).contains("\u{1b}[1m"));
+    let shown = stage.prints(&["show", &stage.job.world.slugs()[0]]);
+    assert!(shown.contains("  outcome    it goes on\n") && !shown.contains('\u{1b}'), "{shown}");
+    stage.prints(&["proposals", "approve", "P1", &code]);
+    let output = run.wait();
+    ended_with(&output, 0);
+    let piped = piped.wait_with_output().expect("its end");
+    let text = String::from_utf8_lossy(&piped.stdout).into_owned();
+    assert!(piped.status.success() && !text.contains('\u{1b}'), "{text}");
+    for wanted in
+        ["? P1 asks: GET https://files.bottle.test", "? P1 approved by", "\nAsked for (1)\n", "(exit code 0)\n"]
+    {
+        assert!(text.contains(wanted), "{wanted}: {text}");
+    }
+    let slug = &stage.job.world.slugs()[0];
+    let json: Value = serde_json::from_str(&stage.prints(&["show", "--json", slug])).expect("JSON");
+    assert_eq!((&json["state"], &json["outcome"]["code"]), (&json!("ended"), &json!(0)), "{json}");
+    assert_eq!(json["left_out"], json!([]), "{json}");
+    assert!(json["phases"].as_array().is_some_and(|phases| phases.len() >= 8), "{json}");
+    let same = stage.prints(&["diff", slug, slug]);
+    assert!(same.contains("turns") && !same.contains("Refused in"), "{same}");
+    let none = stage.runner(&["watch"]);
+    assert!(none.status.code() == Some(2) && said(&none).contains("no run is going on"), "{}", said(&none));
+}

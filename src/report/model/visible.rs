@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use bottle_policy::prose::invisible;
 
 /// The text with each character that is shown nowhere, or that changes how others are shown, spelled as `\u{202e}`. Line ends are `\n`.
-pub(super) fn visible(text: &str) -> Cow<'_, str> {
+pub(in crate::report) fn visible(text: &str) -> Cow<'_, str> {
     if text.bytes().all(|byte| matches!(byte, b'\n' | b'\t' | b' '..=b'~')) {
         return Cow::Borrowed(text);
     }
@@ -26,7 +26,7 @@ pub(super) fn visible(text: &str) -> Cow<'_, str> {
 }
 
 /// The first `most` bytes of a text, or fewer where a character would be cut.
-pub(super) fn beginning(text: &str, most: usize) -> &str {
+pub(in crate::report) fn beginning(text: &str, most: usize) -> &str {
     let mut end = most.min(text.len());
     while !text.is_char_boundary(end) {
         end -= 1;
@@ -36,7 +36,7 @@ pub(super) fn beginning(text: &str, most: usize) -> &str {
 
 /// A line of JSON with each half of a surrogate pair that stands alone spelled out: `\ud800` is no character, so no reader of
 /// JSON takes it into a text.
-pub(super) fn without_lone_surrogates(line: &str) -> String {
+pub(in crate::report) fn without_lone_surrogates(line: &str) -> String {
     let mut mended = String::with_capacity(line.len() + 8);
     let mut rest = line;
     while let Some(at) = rest.find('\\') {

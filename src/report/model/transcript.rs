@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::texts::{Text, Texts};
 use super::visible::without_lone_surrogates;
 
-/// Turns, their parts, and edits that the page has.
+/// Turns, their parts, and edits that are shown.
 const MAX_TURNS: usize = 20_000;
 const MAX_BLOCKS: usize = 100_000;
 const MAX_EDITS: usize = 20_000;
@@ -25,19 +25,19 @@ const BRIEF_KEYS: [&str; 10] =
 
 /// A message of the model's, or what came to it from outside.
 #[derive(Debug, Serialize)]
-pub(super) struct Turn {
+pub(in crate::report) struct Turn {
     /// When its first and its last part came, in milliseconds of Unix time, by the guest's clock.
-    pub(super) from: Option<i64>,
-    pub(super) to: Option<i64>,
+    pub(in crate::report) from: Option<i64>,
+    pub(in crate::report) to: Option<i64>,
     /// Whether a sub-agent's.
-    sub: bool,
-    model: String,
-    pub(super) blocks: Vec<Block>,
+    pub(in crate::report) sub: bool,
+    pub(in crate::report) model: String,
+    pub(in crate::report) blocks: Vec<Block>,
 }
 
 impl Turn {
     /// Whether the model has said it.
-    pub(super) fn is_the_models(&self) -> bool {
+    pub(in crate::report) fn is_the_models(&self) -> bool {
         !self.model.is_empty()
     }
 }
@@ -45,7 +45,7 @@ impl Turn {
 /// A part of a turn.
 #[derive(Debug, Serialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
-pub(super) enum Block {
+pub(in crate::report) enum Block {
     Said {
         text: Text,
     },
@@ -65,42 +65,42 @@ pub(super) enum Block {
 
 /// A use of a tool.
 #[derive(Debug, Serialize)]
-pub(super) struct Tool {
-    name: String,
-    brief: String,
-    input: Text,
-    from: Option<i64>,
-    to: Option<i64>,
+pub(in crate::report) struct Tool {
+    pub(in crate::report) name: String,
+    pub(in crate::report) brief: String,
+    pub(in crate::report) input: Text,
+    pub(in crate::report) from: Option<i64>,
+    pub(in crate::report) to: Option<i64>,
     /// None: it never came.
-    output: Option<Text>,
-    failed: bool,
+    pub(in crate::report) output: Option<Text>,
+    pub(in crate::report) failed: bool,
 }
 
 /// What an edit changed, as the tool told it.
 #[derive(Debug, Serialize)]
-pub(super) struct Edit {
-    pub(super) at: Option<i64>,
+pub(in crate::report) struct Edit {
+    pub(in crate::report) at: Option<i64>,
     /// From 0, the turn.
-    turn: usize,
-    file: String,
+    pub(in crate::report) turn: usize,
+    pub(in crate::report) file: String,
     /// Hunks as in a unified diff.
-    diff: Text,
-    added: usize,
-    removed: usize,
+    pub(in crate::report) diff: Text,
+    pub(in crate::report) added: usize,
+    pub(in crate::report) removed: usize,
 }
 
 /// The stream.
 #[derive(Debug, Default)]
-pub(super) struct Transcript {
-    pub(super) turns: Vec<Turn>,
-    pub(super) edits: Vec<Edit>,
-    /// Turns, parts and edits that the page has not.
-    pub(super) left_out: usize,
+pub(in crate::report) struct Transcript {
+    pub(in crate::report) turns: Vec<Turn>,
+    pub(in crate::report) edits: Vec<Edit>,
+    /// Turns, parts and edits that are left out.
+    pub(in crate::report) left_out: usize,
     blocks: usize,
 }
 
 /// Reads `transcript.jsonl`.
-pub(super) fn read(bytes: &[u8], texts: &mut Texts<'_>) -> Transcript {
+pub(in crate::report) fn read(bytes: &[u8], texts: &mut Texts<'_>) -> Transcript {
     let mut reader = Reader { texts, out: Transcript::default(), messages: HashMap::new(), tools: HashMap::new() };
     for line in bytes.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty()) {
         let line = String::from_utf8_lossy(line);
@@ -239,7 +239,7 @@ impl Reader<'_, '_> {
             return;
         }
         let file = self.texts.short(file, 500);
-        let diff = self.texts.long(&diff, 0);
+        let diff = self.texts.diff(&diff);
         self.out.edits.push(Edit { at, turn, file, diff, added, removed });
     }
 }

@@ -1,24 +1,25 @@
-//! Run records for the tests of the page, each with the events that its run had.
+//! Run records for the tests of the views, each with the events that its run had.
 
 use std::fmt::Write as _;
 use std::path::Path;
 
 use bottle_types::record_file::RecordFile;
 use bottle_wire::run_record::Outcome;
+use serde::Deserialize;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::exit::Code;
-use crate::report::{Case, Phase, ProposalStatus, RunEvent, Suite, TimedEvent};
+use crate::report::{Case, Phase, ProposalStatus, RunEvent, RunView, Suite, TimedEvent};
 
 /// When all samples begin: 2026-11-28T14:12:32Z.
 const START: i64 = 1_795_875_152_000;
 const REF: &str = "refs/heads/bottle/issue-7";
 
 /// A record that grows with a clock of its own.
-pub(super) struct Sample {
-    pub(super) dir: TempDir,
-    pub(super) events: Vec<TimedEvent>,
+pub(in crate::report) struct Sample {
+    pub(in crate::report) dir: TempDir,
+    pub(in crate::report) events: Vec<TimedEvent>,
     files: [(RecordFile, String); 4],
     now: i64,
     turns: usize,
@@ -30,7 +31,7 @@ const PUSHES: usize = 2;
 const BUDGET: usize = 3;
 
 impl Sample {
-    pub(super) fn new(title: &str) -> Self {
+    pub(in crate::report) fn new(title: &str) -> Self {
         let files = [RecordFile::Transcript, RecordFile::Egress, RecordFile::Pushes, RecordFile::Budget];
         let mut sample = Self {
             dir: TempDir::new().expect("a directory"),
@@ -45,6 +46,7 @@ impl Sample {
             record: "/r".into(),
             asked: Some("asked by octo-maintainer in issue #7".to_owned()),
             job: Some("https://github.com/octo-org/textstats/actions/runs/1".to_owned()),
+            traceparent: None,
         });
         for phase in [Phase::Prepare, Phase::Launch, Phase::Provision, Phase::Seal] {
             sample.event(RunEvent::Phase { phase });
@@ -57,7 +59,7 @@ impl Sample {
         sample
     }
 
-    pub(super) fn event(&mut self, event: RunEvent) {
+    pub(in crate::report) fn event(&mut self, event: RunEvent) {
         self.events.push((self.now, event));
     }
 
@@ -71,7 +73,7 @@ impl Sample {
     }
 
     /// A call to the model, and what it said.
-    pub(super) fn turn(&mut self, words: &str) {
+    pub(in crate::report) fn turn(&mut self, words: &str) {
         self.turns += 1;
         self.request("POST", "api.anthropic.com", "/v1/messages", "allow", None);
         let id = format!("r{}", self.files[EGRESS].1.lines().count());
@@ -90,7 +92,7 @@ impl Sample {
     }
 
     /// A use of a tool; `result` is what Claude Code tells beside the output.
-    pub(super) fn tool(&mut self, name: &str, input: &Value, output: &str, result: &Value, failed: bool) {
+    pub(in crate::report) fn tool(&mut self, name: &str, input: &Value, output: &str, result: &Value, failed: bool) {
         let id = format!("toolu_{}", self.files[TRANSCRIPT].1.len());
         self.message(&json!({"type": "tool_use", "id": id, "name": name, "input": input}));
         self.now += 640;
@@ -99,7 +101,14 @@ impl Sample {
         self.line(TRANSCRIPT, &line);
     }
 
-    pub(super) fn request(&mut self, method: &str, host: &str, path: &str, verdict: &str, reason: Option<&str>) {
+    pub(in crate::report) fn request(
+        &mut self,
+        method: &str,
+        host: &str,
+        path: &str,
+        verdict: &str,
+        reason: Option<&str>,
+    ) {
         self.now += 150;
         let id = format!("r{}", self.files[EGRESS].1.lines().count() + 1);
         let mut line = json!({"time": self.time(), "id": id, "door": "egress", "method": method, "host": host, "port": 443, "path": path,
@@ -118,7 +127,7 @@ impl Sample {
         self.now += 410;
     }
 
-    pub(super) fn push(&mut self, r#ref: &str, verdict: &str, findings: &Value, reasons: &[&str]) {
+    pub(in crate::report) fn push(&mut self, r#ref: &str, verdict: &str, findings: &Value, reasons: &[&str]) {
         self.now += 2100;
         let line = json!({"time": self.time(), "repo": "origin", "ref": r#ref, "old": "0".repeat(40), "new": "35692de6a330d0995f8776f3261b85fd139532ba",
             "commits": 1, "objects": 4, "bytes": 1033, "findings": findings, "verdict": verdict, "reasons": reasons,
@@ -126,7 +135,14 @@ impl Sample {
         self.line(PUSHES, &line);
     }
 
-    pub(super) fn proposal(&mut self, id: &str, what: &str, standing: ProposalStatus, by: Option<&str>, detail: &str) {
+    pub(in crate::report) fn proposal(
+        &mut self,
+        id: &str,
+        what: &str,
+        standing: ProposalStatus,
+        by: Option<&str>,
+        detail: &str,
+    ) {
         self.now += 5000;
         self.event(RunEvent::Proposal {
             id: id.to_owned(),
@@ -137,7 +153,7 @@ impl Sample {
         });
     }
 
-    pub(super) fn verified(&mut self, failure: Option<&str>, output: &str) {
+    pub(in crate::report) fn verified(&mut self, failure: Option<&str>, output: &str) {
         self.event(RunEvent::Phase { phase: Phase::Verify });
         self.now += 800;
         let case = Case::passed(Suite::Verify, "python3 -m unittest", std::time::Duration::from_millis(800));
@@ -146,7 +162,7 @@ impl Sample {
     }
 
     /// Ends the run and writes the files.
-    pub(super) fn end(mut self, code: Code, summary: &str) -> Self {
+    pub(in crate::report) fn end(mut self, code: Code, summary: &str) -> Self {
         for phase in [Phase::Push, Phase::Collect, Phase::Teardown] {
             self.event(RunEvent::Phase { phase });
             self.now += 300;
@@ -169,14 +185,26 @@ impl Sample {
     }
 
     /// Writes more at the end of a file.
-    pub(super) fn append(&self, file: RecordFile, bytes: &[u8]) {
+    pub(in crate::report) fn append(&self, file: RecordFile, bytes: &[u8]) {
         let path = self.dir.path().join(file);
         let old = std::fs::read(&path).unwrap_or_default();
         std::fs::write(path, [&old, bytes].concat()).expect("a file");
     }
 
-    pub(super) fn page(&self) -> String {
-        super::render(&self.events, self.dir.path(), &str::to_owned)
+    /// The run as `show` reads it, out of files alone.
+    pub(in crate::report) fn view(&self) -> RunView {
+        let events: Vec<u8> = self
+            .events
+            .iter()
+            .flat_map(|event| [super::events::line(event).expect("JSON"), b"\n".to_vec()].concat())
+            .collect();
+        std::fs::write(self.dir.path().join(RecordFile::Events), events).expect("events.jsonl");
+        std::fs::copy(fixture().join("metadata.json"), self.dir.path().join(RecordFile::Metadata)).expect("metadata");
+        RunView::open(self.dir.path()).expect("a record")
+    }
+
+    pub(in crate::report) fn page(&self) -> String {
+        crate::report::html(&self.events, self.dir.path(), &str::to_owned)
     }
 }
 
@@ -186,7 +214,7 @@ fn fixture() -> std::path::PathBuf {
 }
 
 /// A real run: a test is made to pass; the first push has a key in it, the second goes through.
-pub(super) fn success() -> Sample {
+pub(in crate::report) fn success() -> Sample {
     let mut sample = Sample::new("Words followed by punctuation are counted wrong");
     sample.now += 13_000;
     sample.event(RunEvent::Said { text: "Words are now found by what they are made of.".to_owned() });
@@ -204,7 +232,7 @@ pub(super) fn success() -> Sample {
 }
 
 /// The file that is written has a finding in its second line, and the push never passes.
-pub(super) fn refused_push() -> Sample {
+pub(in crate::report) fn refused_push() -> Sample {
     let mut sample = Sample::new("Deploy to the second region");
     sample.turn("I write the settings of the second region.");
     let content = "region = \"eu-west-1\"\naccess_key = \"***\"\nretries = 3\n";
@@ -233,7 +261,7 @@ pub(super) fn refused_push() -> Sample {
     sample.end(Code::Gate, "the gate refused the push: aws-access-token at deploy.toml:2")
 }
 
-pub(super) fn denied_route() -> Sample {
+pub(in crate::report) fn denied_route() -> Sample {
     let mut sample = Sample::new("Use the latest version of the parser");
     sample.turn("I look up the latest version.");
     for path in ["/simple/parser/", "/pypi/parser/json"] {
@@ -245,7 +273,7 @@ pub(super) fn denied_route() -> Sample {
     sample.end(Code::Task, "the agent gave up: no route to pypi.org")
 }
 
-pub(super) fn approval() -> Sample {
+pub(in crate::report) fn approval() -> Sample {
     let mut sample = Sample::new("Read the price list");
     sample.turn("I need the list of prices and ask for the route.");
     sample.proposal(
@@ -279,7 +307,7 @@ pub(super) fn approval() -> Sample {
 }
 
 /// The bottle died: the transcript ends in the middle of a line, and there are no logs of the doors.
-pub(super) fn crash() -> Sample {
+pub(in crate::report) fn crash() -> Sample {
     let mut sample = Sample::new("Rewrite the index in place");
     sample.turn("I begin with the largest file.");
     sample.message(
@@ -295,7 +323,7 @@ pub(super) fn crash() -> Sample {
 }
 
 /// So many turns, each with an output of so many bytes that looks like a build's.
-pub(super) fn large(turns: usize, bytes: usize) -> Sample {
+pub(in crate::report) fn large(turns: usize, bytes: usize) -> Sample {
     let mut sample = Sample::new("Port the whole tree to the new build");
     let mut state = 7u64;
     for turn in 0..turns {
@@ -332,10 +360,10 @@ pub(super) fn large(turns: usize, bytes: usize) -> Sample {
 }
 
 /// The word in a sample's lines that a hostile content takes the place of.
-pub(super) const MARK: &str = "THE-CONTENT";
+pub(in crate::report) const MARK: &str = "THE-CONTENT";
 
 /// A record that has each of the contents, given as JSON texts, in every field that others write.
-pub(super) fn hostile(contents: &[String]) -> Sample {
+pub(in crate::report) fn hostile(contents: &[String]) -> Sample {
     let plain: Vec<String> = contents.iter().map(|json| text_of(json)).collect();
     let mut sample = Sample::new(&plain.join(" | "));
     let mut lines = [const { String::new() }; 4];
@@ -344,6 +372,7 @@ pub(super) fn hostile(contents: &[String]) -> Sample {
         sample.events.pop();
         sample.event(RunEvent::Said { text: content.clone() });
         sample.event(RunEvent::Progress { text: content.clone() });
+        sample.event(RunEvent::Tool { name: content.clone(), input: content.clone() });
         let result = json!({"filePath": MARK, "structuredPatch": [{"oldStart": 1, "oldLines": 1, "newStart": 1, "newLines": 1, "lines": [MARK]}]});
         sample.tool(MARK, &json!({"command": MARK, "more": {"deep": MARK}}), MARK, &result, true);
         sample.line(TRANSCRIPT, &json!({"type": "user", "message": {"content": MARK}}));
@@ -373,6 +402,32 @@ pub(super) fn hostile(contents: &[String]) -> Sample {
 }
 
 /// The text of a JSON text, as far as it is one: half a pair of surrogates is none.
-pub(super) fn text_of(json: &str) -> String {
+pub(in crate::report) fn text_of(json: &str) -> String {
     serde_json::from_str(&super::visible::without_lone_surrogates(json)).expect("a JSON text")
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Hostile {
+    contents: Vec<Content>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Content {
+    #[serde(default)]
+    text: String,
+    json: Option<String>,
+    times: Option<usize>,
+}
+
+/// The contents of `hostile.toml` as JSON texts.
+pub(in crate::report) fn hostile_contents() -> Vec<String> {
+    let hostile: Hostile = toml::from_str(include_str!("hostile.toml")).expect("the contents");
+    let json = |content: Content| {
+        content
+            .json
+            .unwrap_or_else(|| serde_json::to_string(&content.text.repeat(content.times.unwrap_or(1))).expect("JSON"))
+    };
+    hostile.contents.into_iter().map(json).collect()
 }

@@ -1,4 +1,4 @@
-//! The data of the page: one typed value made of the record's files and of the events with their times.
+//! The data of a run: one typed value made of the record's files and of the events with their times.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -11,129 +11,128 @@ use bottle_wire::push_report::{PushVerdict, PushedRef};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::TimedEvent;
 use super::texts::{Text, Texts};
 use super::transcript::{self, Edit, Turn};
 use super::visible::without_lone_surrogates;
-use crate::report::{Phase, ProposalStatus, RunEvent};
+use crate::report::{Phase, ProposalStatus, RunEvent, TimedEvent};
 
-/// Requests that the page has: those that did not pass and those that did.
+/// Requests that are shown: those that did not pass and those that did.
 const MAX_REFUSED: usize = 20_000;
 const MAX_PASSED: usize = 30_000;
-/// Pushes, proposals and calls that the page has.
+/// Pushes, proposals and calls that are shown.
 const MAX_ROWS: usize = 20_000;
 /// Bytes of a host, a path, a ref.
 const NAME_BYTES: usize = 2000;
 
-/// Everything that the page's script draws. Times are milliseconds of Unix time.
+/// Everything that views show beside the events. Times are milliseconds of Unix time.
 #[derive(Debug, Serialize)]
-pub(super) struct ReportData {
-    from: i64,
-    to: i64,
-    phases: Vec<PhaseSpan>,
-    pub(super) turns: Vec<Turn>,
-    edits: Vec<Edit>,
-    requests: Vec<Request>,
-    pushes: Vec<Push>,
-    proposals: Vec<AskedFor>,
-    calls: Vec<Call>,
+pub(in crate::report) struct ReportData {
+    pub(in crate::report) from: i64,
+    pub(in crate::report) to: i64,
+    pub(in crate::report) phases: Vec<PhaseSpan>,
+    pub(in crate::report) turns: Vec<Turn>,
+    pub(in crate::report) edits: Vec<Edit>,
+    pub(in crate::report) requests: Vec<Request>,
+    pub(in crate::report) pushes: Vec<Push>,
+    pub(in crate::report) proposals: Vec<AskedFor>,
+    pub(in crate::report) calls: Vec<Call>,
     /// What the words of the doors mean.
-    reasons: BTreeMap<&'static str, &'static str>,
-    /// What is not on the page, a sentence each.
-    pub(super) left_out: Vec<String>,
+    pub(in crate::report) reasons: BTreeMap<&'static str, &'static str>,
+    /// What is left out, a sentence each.
+    pub(in crate::report) left_out: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
-struct PhaseSpan {
-    name: &'static str,
-    from: i64,
-    to: i64,
+pub(in crate::report) struct PhaseSpan {
+    pub(in crate::report) name: &'static str,
+    pub(in crate::report) from: i64,
+    pub(in crate::report) to: i64,
 }
 
 /// A line of `egress.jsonl`.
 #[derive(Debug, Serialize)]
-struct Request {
-    at: Option<i64>,
-    id: String,
-    door: String,
-    method: String,
-    host: String,
-    port: u16,
-    path: String,
-    route: Option<usize>,
-    verdict: AccessVerdict,
-    reason: String,
-    finding: String,
-    proposal: String,
-    status: u16,
-    sent: u64,
-    received: u64,
-    first: u64,
-    ms: u64,
-    credential: String,
-    not_inspected: bool,
+pub(in crate::report) struct Request {
+    pub(in crate::report) at: Option<i64>,
+    pub(in crate::report) id: String,
+    pub(in crate::report) door: String,
+    pub(in crate::report) method: String,
+    pub(in crate::report) host: String,
+    pub(in crate::report) port: u16,
+    pub(in crate::report) path: String,
+    pub(in crate::report) route: Option<usize>,
+    pub(in crate::report) verdict: AccessVerdict,
+    pub(in crate::report) reason: String,
+    pub(in crate::report) finding: String,
+    pub(in crate::report) proposal: String,
+    pub(in crate::report) status: u16,
+    pub(in crate::report) sent: u64,
+    pub(in crate::report) received: u64,
+    pub(in crate::report) first: u64,
+    pub(in crate::report) ms: u64,
+    pub(in crate::report) credential: String,
+    pub(in crate::report) not_inspected: bool,
 }
 
 /// A line of `gate.jsonl`, with the edits since the push before.
 #[derive(Debug, Serialize)]
-struct Push {
-    from: Option<i64>,
-    to: Option<i64>,
-    repo: String,
-    r#ref: String,
-    old: String,
-    new: String,
-    commits: u64,
-    objects: u64,
-    bytes: u64,
-    verdict: PushVerdict,
-    findings: Vec<FindingRow>,
-    reasons: Vec<Text>,
-    judge: u64,
-    scan: u64,
-    forward: u64,
+pub(in crate::report) struct Push {
+    pub(in crate::report) from: Option<i64>,
+    pub(in crate::report) to: Option<i64>,
+    pub(in crate::report) repo: String,
+    pub(in crate::report) r#ref: String,
+    pub(in crate::report) old: String,
+    pub(in crate::report) new: String,
+    pub(in crate::report) commits: u64,
+    pub(in crate::report) objects: u64,
+    pub(in crate::report) bytes: u64,
+    pub(in crate::report) verdict: PushVerdict,
+    pub(in crate::report) findings: Vec<FindingRow>,
+    pub(in crate::report) reasons: Vec<Text>,
+    pub(in crate::report) judge: u64,
+    pub(in crate::report) scan: u64,
+    pub(in crate::report) forward: u64,
     /// The first of its edits and the one behind the last.
-    edits: [usize; 2],
+    pub(in crate::report) edits: [usize; 2],
 }
 
 #[derive(Debug, Serialize)]
-struct FindingRow {
-    rule: String,
-    commit: String,
-    path: String,
-    line: Option<u64>,
+pub(in crate::report) struct FindingRow {
+    pub(in crate::report) rule: String,
+    pub(in crate::report) commit: String,
+    pub(in crate::report) path: String,
+    pub(in crate::report) line: Option<u64>,
 }
 
 /// What the agent asked for, and when that was decided.
 #[derive(Debug, Serialize)]
-struct AskedFor {
-    id: String,
-    what: String,
-    why: Text,
-    status: ProposalStatus,
-    by: String,
-    detail: Text,
-    from: i64,
-    to: Option<i64>,
+pub(in crate::report) struct AskedFor {
+    pub(in crate::report) id: String,
+    pub(in crate::report) what: String,
+    pub(in crate::report) why: Text,
+    pub(in crate::report) status: ProposalStatus,
+    pub(in crate::report) by: String,
+    pub(in crate::report) detail: Text,
+    pub(in crate::report) from: i64,
+    pub(in crate::report) to: Option<i64>,
 }
 
 /// A line of `budget.jsonl`.
 #[derive(Debug, Serialize)]
-struct Call {
-    at: Option<i64>,
+pub(in crate::report) struct Call {
+    pub(in crate::report) at: Option<i64>,
     /// The turn that it was for, from 0.
-    turn: Option<usize>,
-    model: String,
-    input: u64,
-    cache_write: u64,
-    cache_read: u64,
-    output: u64,
-    estimated: bool,
-    cost: Option<f64>,
+    pub(in crate::report) turn: Option<usize>,
+    pub(in crate::report) model: String,
+    pub(in crate::report) input: u64,
+    pub(in crate::report) cache_write: u64,
+    pub(in crate::report) cache_read: u64,
+    pub(in crate::report) output: u64,
+    pub(in crate::report) estimated: bool,
+    pub(in crate::report) cost: Option<f64>,
 }
 
 /// Reads the record in `dir`.
-pub(super) fn read(events: &[TimedEvent], dir: &Path, texts: &mut Texts<'_>) -> ReportData {
+pub(in crate::report) fn read(events: &[TimedEvent], dir: &Path, texts: &mut Texts<'_>) -> ReportData {
     let mut left_out = vec![];
     let transcript = transcript::read(&bytes(dir, RecordFile::Transcript, &mut left_out), texts);
     more(&mut left_out, transcript.left_out, "events of the agent's", RecordFile::Transcript);
@@ -169,7 +168,7 @@ fn bytes(dir: &Path, file: RecordFile, left_out: &mut Vec<String>) -> Vec<u8> {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => vec![],
         Err(error) => {
-            left_out.push(format!("{file} is not on this page, as it could not be read: {error}."));
+            left_out.push(format!("{file} is left out, as it could not be read: {error}."));
             vec![]
         }
     }
@@ -193,7 +192,7 @@ fn lines<T: DeserializeOwned>(dir: &Path, file: RecordFile, left_out: &mut Vec<S
 
 fn more(left_out: &mut Vec<String>, count: usize, what: &str, file: RecordFile) {
     if count > 0 {
-        left_out.push(format!("{count} {what} are not on this page: {file} has them."));
+        left_out.push(format!("{count} {what} are left out: {file} has them."));
     }
 }
 

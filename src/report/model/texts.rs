@@ -1,4 +1,5 @@
-//! The texts of the page's data: masked, made visible, cut; long ones packed in parts, of which the page unpacks those that are looked at.
+//! The texts of a run: masked, made visible, cut. For the page, long ones are packed in parts, of which it unpacks those that are looked at;
+//! a terminal has their beginnings.
 
 use std::cell::Cell;
 use std::io::Write as _;
@@ -12,27 +13,30 @@ use serde::Serialize;
 use super::visible::{beginning, visible};
 
 /// Bytes of a text that the page has; the record has the rest.
-pub(super) const MAX_TEXT_BYTES: usize = 1 << 20;
+pub(in crate::report) const MAX_TEXT_BYTES: usize = 1 << 20;
 /// Bytes of packed texts in the page, in base64: a browser opens a page of this size in a second.
-pub(super) const MAX_PACKED_BYTES: usize = 32 << 20;
+pub(in crate::report) const MAX_PACKED_BYTES: usize = 32 << 20;
 /// Bytes of the texts, and beginnings of texts, that the index has: it is unpacked whole.
 const MAX_INDEX_BYTES: usize = 12 << 20;
+/// Bytes of texts that a terminal's view has together, and of one diff.
+const MAX_TERMINAL_BYTES: usize = 64 << 20;
+const DIFF_BYTES: usize = 256 << 10;
 /// Bytes of text that are unpacked at once.
 const PART_BYTES: usize = 1 << 20;
 
 /// A text of the page's data.
 #[derive(Debug, Serialize)]
-pub(super) struct Text {
+pub(in crate::report) struct Text {
     /// Its beginning, or the whole of it.
-    head: String,
+    pub(in crate::report) head: String,
     /// Its bytes in the record.
-    bytes: usize,
+    pub(in crate::report) bytes: usize,
     /// The part and the place in it of the text that `head` begins.
     #[serde(skip_serializing_if = "Option::is_none")]
     at: Option<[usize; 2]>,
     /// Bytes of it that the page has not.
     #[serde(skip_serializing_if = "is_zero")]
-    lost: usize,
+    pub(in crate::report) lost: usize,
 }
 
 fn is_zero(number: &usize) -> bool {
@@ -40,7 +44,7 @@ fn is_zero(number: &usize) -> bool {
 }
 
 /// All texts of a page.
-pub(super) struct Texts<'a> {
+pub(in crate::report) struct Texts<'a> {
     mask: &'a dyn Fn(&str) -> String,
     /// Gzip in base64, each a JSON list of texts; none: it had no more room.
     parts: Vec<Option<String>>,
@@ -48,18 +52,34 @@ pub(super) struct Texts<'a> {
     open_bytes: usize,
     room: usize,
     index_room: Cell<usize>,
+    /// Bytes of a diff that are not packed away.
+    diff_bytes: usize,
     /// Texts that the page has not, or not to their end.
-    pub(super) cut: usize,
+    pub(in crate::report) cut: usize,
 }
 
 impl<'a> Texts<'a> {
     /// No texts yet. `mask` puts `***` for each secret.
-    pub(super) fn new(mask: &'a dyn Fn(&str) -> String, room: usize) -> Self {
-        Self { mask, parts: vec![], open: vec![], open_bytes: 0, room, index_room: Cell::new(MAX_INDEX_BYTES), cut: 0 }
+    pub(in crate::report) fn new(mask: &'a dyn Fn(&str) -> String, room: usize) -> Self {
+        Self {
+            mask,
+            parts: vec![],
+            open: vec![],
+            open_bytes: 0,
+            room,
+            index_room: Cell::new(MAX_INDEX_BYTES),
+            diff_bytes: 0,
+            cut: 0,
+        }
+    }
+
+    /// No texts yet, and none will be packed. `mask` puts `***` for each secret.
+    pub(in crate::report) fn of_terminal(mask: &'a dyn Fn(&str) -> String) -> Self {
+        Self { index_room: Cell::new(MAX_TERMINAL_BYTES), diff_bytes: DIFF_BYTES, ..Self::new(mask, 0) }
     }
 
     /// A short text: masked, visible, and cut after `most` bytes.
-    pub(super) fn short(&self, text: &str, most: usize) -> String {
+    pub(in crate::report) fn short(&self, text: &str, most: usize) -> String {
         // Masked first: a secret that is cut in two is found no more.
         let masked = (self.mask)(text);
         let most = most.min(self.index_room.get());
@@ -68,8 +88,13 @@ impl<'a> Texts<'a> {
         if masked.len() > most { format!("{shown}…") } else { shown.into_owned() }
     }
 
+    /// A diff.
+    pub(in crate::report) fn diff(&mut self, text: &str) -> Text {
+        self.long(text, self.diff_bytes)
+    }
+
     /// A text that may be long. The data itself has its first `head` bytes; the rest goes into a part.
-    pub(super) fn long(&mut self, text: &str, head: usize) -> Text {
+    pub(in crate::report) fn long(&mut self, text: &str, head: usize) -> Text {
         let masked = (self.mask)(text);
         let bytes = masked.len();
         let kept = beginning(&masked, MAX_TEXT_BYTES);
@@ -119,7 +144,7 @@ impl<'a> Texts<'a> {
     }
 
     /// The packed parts, by their numbers.
-    pub(super) fn into_parts(mut self) -> (Vec<Option<String>>, usize) {
+    pub(in crate::report) fn into_parts(mut self) -> (Vec<Option<String>>, usize) {
         if !self.open.is_empty() {
             self.close();
         }
@@ -128,7 +153,7 @@ impl<'a> Texts<'a> {
 }
 
 /// JSON, in gzip, in base64: of an alphabet in which no markup can be written.
-pub(super) fn pack(value: &impl Serialize) -> String {
+pub(in crate::report) fn pack(value: &impl Serialize) -> String {
     let json = serde_json::to_vec(value).unwrap_or_default();
     let mut gzip = GzEncoder::new(vec![], Compression::default());
     // Into memory: there is nothing that can fail, and a part that does not unpack is said to be broken on the page.

@@ -1,0 +1,8 @@
+//! A run for other programs' eyes: the model of `report/model` in formats that they read.
+//!
+//! Map: `otlp` (a trace for OpenTelemetry). Always: nothing that was said, and no input or output of a tool, is exported; names, paths and
+//! reasons are, masked and with nothing hidden in them.
+
+mod otlp;
+#[cfg(test)]
+mod tests;
