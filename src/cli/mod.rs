@@ -6,6 +6,7 @@ mod audit_credentials;
 mod cleanup;
 mod doctor;
 mod explain;
+mod extends;
 mod facts;
 mod forge_token;
 mod init;
