@@ -66,7 +66,9 @@ impl Policies {
         git(&upstream, &["config", "uploadpack.allowAnySHA1InWant", "true"]);
         git(&made, &["init", "--quiet"]);
         let commit = |file: &str, text: &str| {
-            std::fs::write(made.join(file), text).expect("a file");
+            let path = made.join(file);
+            std::fs::create_dir_all(path.parent().expect("a parent")).expect("a directory");
+            std::fs::write(path, text).expect("a file");
             git(&made, &["add", "--all"]);
             git(&made, &["commit", "--quiet", "--allow-empty", "-m", file]);
             git(&made, &["rev-parse", "HEAD"])

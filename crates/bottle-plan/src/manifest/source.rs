@@ -90,7 +90,18 @@ impl ManifestSource {
     pub fn rules(&self) -> Result<Vec<RuleRef>, ManifestError> {
         let layered = self.layered()?;
         let found = narrow::leaves(&layered.manifest).into_iter().filter_map(|(path, text)| {
-            let steps: Vec<&str> = path.iter().map(String::as_str).collect();
+            let mut steps: Vec<&str> = path.iter().map(String::as_str).collect();
+            // A set of words has lost the order of its list.
+            let written = match &steps[..] {
+                [list @ .., "presets" | "detect" | "methods", _] => {
+                    let list = &steps[..=list.len()];
+                    layered.item(list, text.trim_matches('`')).map(|index| index.to_string())
+                }
+                _ => None,
+            };
+            if let (Some(written), Some(last)) = (&written, steps.last_mut()) {
+                *last = written;
+            }
             let at = Some(layered.place(&steps)?);
             Some(RuleRef { path: dotted(&steps), at, text })
         });
@@ -177,6 +188,11 @@ impl LayeredManifest {
             let manifest = layer.manifest.clone();
             return Self { manifest, layers: vec![layer] }.checked();
         };
+        if matches!(layer.tree, YamlTree::Leaf) {
+            // What it says would not be put onto the policy, and could be narrower.
+            let problem = "it can't be put onto its policy: its keys can't be found".to_owned();
+            return Err(ManifestError::new(&layer.name, Some((1, 1)), problem, None));
+        }
         let internal = |error: serde_json::Error| {
             // Both have been read from text, so what they have in common can be.
             ManifestError::new(&layer.name, None, format!("it can't be put onto its policy: {error}"), None)

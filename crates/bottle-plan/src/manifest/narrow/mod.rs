@@ -209,23 +209,28 @@ impl Comparison {
         Ok(())
     }
 
+    /// The policy's repositories, all of them: git over https to one is refused whatever the routes say, and only while it is here.
     fn repositories(&mut self, pattern: &str, policy: Option<&Value>, own: Option<&Value>) -> Result<(), Wider> {
-        let list = |value: Option<&Value>| value.and_then(Value::as_array).cloned().unwrap_or_default();
-        let (before, after) = (list(policy), list(own));
-        if after.is_empty() {
-            let sentence = "without a list the run has its own repository, which is not in the policy's";
-            return Err(self.wider(sentence.to_owned()));
-        }
+        let (before, after) = (items::list::<Value>(policy)?, items::list::<Value>(own)?);
         for (index, entry) in after.iter().enumerate() {
-            let known = before.iter().enumerate().find(|(_, known)| known["name"] == entry["name"]);
-            let Some((known_index, known)) = known else {
-                let sentence = format!("the policy has no repository {}", shown(entry.get("name")));
-                return self.inside((&index.to_string(), "0"), |inside| Err(inside.wider(sentence)));
-            };
-            let (place, child) = ((index.to_string(), known_index.to_string()), format!("{pattern}.*"));
-            self.inside((&place.0, &place.1), |inside| inside.value(&child, Some(known), Some(entry)))?;
+            let known = before.get(index).filter(|known| known["name"] == entry["name"]);
+            let at = index.to_string();
+            self.inside((&at, &at), |inside| match known {
+                None => Err(inside.wider(format!("the policy has no repository {} here", shown(entry.get("name"))))),
+                known => inside.value(&format!("{pattern}.*"), known, Some(entry)),
+            })?;
         }
-        Ok(())
+        match before.get(after.len()) {
+            None => Ok(()),
+            Some(missing) => {
+                let sentence = format!(
+                    "the policy's repository {} is missing: only while it is here, git reaches it by the gate alone",
+                    shown(missing.get("name"))
+                );
+                let wider = self.wider(sentence);
+                Err(Wider { policy: [&self.policy[..], &[after.len().to_string()]].concat(), ..wider })
+            }
+        }
     }
 
     fn at_most(&self, policy: Option<&Value>, own: Option<&Value>, absent: Option<&str>) -> Result<(), Wider> {

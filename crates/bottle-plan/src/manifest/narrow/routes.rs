@@ -13,6 +13,7 @@ use bottle_types::units::{ByteSize, Rate};
 
 use super::super::{BottleEntry, Manifest, Push};
 use super::Wider;
+use crate::name::Name;
 
 /// Every tag, where `tags` is on and no glob is about tags.
 const EVERY_TAG: &str = "refs/tags/**";
@@ -29,9 +30,22 @@ pub(super) fn check(policy: &Manifest, own: &Manifest) -> Result<(), Wider> {
             let sentence = format!("`{image}` is the image of no bottle of the policy");
             return Err(Wider::at(&["image"], sentence).below(&above, &above));
         }
+        if has_routes(policy, name, allowed) && !has_routes(own, name, bottle) {
+            let sentence = "without a route pipelock is the bottle's proxy, and allows whole hosts: keep one";
+            return Err(Wider::at(&["egress", "routes"], sentence.to_owned()).below(&above, &above));
+        }
         check_bottle(allowed, bottle).map_err(|wider| wider.below(&above, &above))?;
     }
     Ok(())
+}
+
+/// Whether egress is the proxy of a bottle. Servers of its agents are routes, too.
+fn has_routes(manifest: &Manifest, name: &Name, bottle: &BottleEntry) -> bool {
+    let agents = manifest.agents.values().filter(|agent| agent.bottle.as_ref().is_none_or(|own| own == name));
+    !bottle.egress.routes.is_empty()
+        || !bottle.egress.presets.is_empty()
+        || bottle.model.is_some()
+        || agents.flat_map(|agent| agent.mcp.values()).any(|server| server.url.is_some())
 }
 
 fn check_bottle(policy: &BottleEntry, own: &BottleEntry) -> Result<(), Wider> {

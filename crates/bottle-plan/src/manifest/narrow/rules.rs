@@ -21,7 +21,7 @@ pub(super) enum Rule {
     NamesAndOwn,
     /// The same of MCP servers, where an own one is a program in the guest.
     Servers,
-    /// A list of repositories by their `name`, of which each must be the policy's.
+    /// A list of repositories: the policy's, by their `name`, in its order.
     Repositories,
     /// The manifest's own.
     Own,

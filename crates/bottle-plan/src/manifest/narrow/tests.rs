@@ -180,3 +180,37 @@ fn what_is_narrower_is_taken() {
     });
     assert_eq!(refused.collect::<Vec<String>>(), [""; 0]);
 }
+
+#[test]
+fn yaml_s_aliases_and_merge_keys_are_no_way_round() {
+    let policy = "version: 1\nbottles:\n  a: { resources: { memory: 2GiB } }\n  b: { resources: { memory: 2GiB } }\nagents: { one: { bottle: a } }\n";
+    let own = |first: &str, second: &str| {
+        let text = format!("version: 1\nbottles:\n  a: &a {{ resources: {{ memory: {first} }} }}\n  b: {second}\n");
+        let policy = PolicyText { name: "policy.yml".to_owned(), text: policy.to_owned() };
+        ManifestSource::new("m.yml", &text).under(Some(policy)).parse()
+    };
+    for second in ["*a", "{ <<: *a }"] {
+        // Read as what it stands for, or not at all; never passed over.
+        if let Ok(manifest) = own("1GiB", second) {
+            let sizes: Vec<u64> = manifest.bottles.values().map(|bottle| bottle.resources.memory.0 >> 30).collect();
+            assert_eq!(sizes, [1, 1], "{second}");
+        }
+        assert!(own("3GiB", second).is_err(), "{second}");
+    }
+    assert!(own("1GiB", "*a").is_ok());
+}
+
+#[test]
+fn a_manifest_with_a_policy_is_not_read_without_it() {
+    let id = "1".repeat(40);
+    let text =
+        format!("version: 1\nextends: {{ repository: \"https://git.example.org/team/policy\", commit: \"{id}\" }}\n");
+    let source = ManifestSource::new("claude-bottle.yml", &text);
+    let policy =
+        |name: &str| PolicyText { name: name.to_owned(), text: "version: 1\nbottles: { default: {} }\n".to_owned() };
+    let extends = source.extends().expect("a key").expect("a policy");
+    assert!(source.clone().parse().is_err());
+    assert!(source.clone().under(Some(policy("policy.yml"))).parse().is_err());
+    assert!(source.clone().extending(policy("another")).parse().is_err());
+    assert!(source.extending(policy(&extends.name())).parse().is_ok());
+}
