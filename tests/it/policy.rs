@@ -226,7 +226,7 @@ fn a_plan_and_an_answer_say_where_each_rule_stands() {
         format!("{shown} (sha256 "),
         "claude-bottle.yml:4:24: bottles.default.resources.cpus 1".to_owned(),
         format!("{shown}:7:11: bottles.default.egress.routes[1] "),
-        format!("{shown}:11:20: triggers.labels.claude `implementer`"),
+        format!("{shown}:11:21: triggers.labels.claude `implementer`"),
     ] {
         assert!(words.contains(&line), "{line}: {words}");
     }
