@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bottle_plan::manifest::ManifestSource;
 use bottle_plan::plan::BottlePlan;
 
 use crate::backend::Bottle;
@@ -16,7 +17,7 @@ pub(crate) struct ApprovalContext<'a> {
     pub(crate) bottle: &'a dyn Bottle,
     pub(crate) plan: &'a BottlePlan,
     /// The manifest's name and text.
-    pub(crate) manifest: &'a (String, String),
+    pub(crate) manifest: &'a ManifestSource,
     pub(crate) forge: Option<&'a Arc<dyn Forge>>,
     pub(crate) secrets: &'a Secrets,
     pub(crate) events: &'a Events,

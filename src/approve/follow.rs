@@ -187,8 +187,11 @@ impl<'a> Follower<'a> {
     fn offer(&self, listing: &Listing) {
         let wanted = listing.proposals.iter().filter(|standing| !matches!(standing.state, State::Failed { .. }));
         let requests: Vec<&Request> = wanted.map(|standing| &standing.proposal.request).collect();
-        let (name, text) = self.context.manifest;
-        if let Some(edited) = manifest::offer(text, self.context.plan.agent.bottle.as_str(), &requests) {
+        let (name, text) = (self.context.manifest.name(), self.context.manifest.text());
+        let edited = manifest::offer(text, self.context.plan.agent.bottle.as_str(), &requests);
+        // What a policy does not allow can't be put into the manifest.
+        let is_allowed = |edited: &String| self.context.manifest.with_text(edited.clone()).parse().is_ok();
+        if let Some(edited) = edited.filter(is_allowed) {
             self.context.events.emit(RunEvent::Offer { diff: words::file_diff(name, text, &edited) });
         }
     }

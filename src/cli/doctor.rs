@@ -6,8 +6,7 @@ use bottle_types::backend::Backend;
 use serde_json::{Value, json};
 
 use super::policy::manifest_text;
-use super::rules::read_manifest;
-use super::{Context, print, repository};
+use super::{Context, extends, print, repository};
 use crate::backend::{self, BackendChoice};
 use crate::exit::{Code, Failure};
 use crate::process::Program;
@@ -61,16 +60,20 @@ async fn for_every_backend(context: &Context) -> Survey {
     if let Some(root) = context.environment.state_root() {
         every.there(format!("run records go to {}", root.display()));
     }
-    if signs(Path::new(".")) {
+    if signs(Path::new("."), context).await {
         signing_program(&mut every).await;
     }
     every
 }
 
 /// Whether the manifest in this directory has commits signed. One that is wrong is looked at with the repository.
-fn signs(dir: &Path) -> bool {
-    let manifest = manifest_text(None, dir).and_then(|(name, text)| read_manifest(&name, &text));
-    manifest.is_ok_and(|manifest| manifest.bottles.values().any(|bottle| bottle.signing.is_some()))
+async fn signs(dir: &Path, context: &Context) -> bool {
+    let read = async || {
+        let (name, text) = manifest_text(None, dir)?;
+        let source = extends::source(&name, &text, &context.environment).await?;
+        extends::manifest(&source)
+    };
+    read().await.is_ok_and(|manifest| manifest.bottles.values().any(|bottle| bottle.signing.is_some()))
 }
 
 /// Looks for the program with which the gate signs where it runs on this machine itself. A machine that has none may be fine with Docker.

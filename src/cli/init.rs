@@ -13,7 +13,7 @@ use bottle_policy::gate::{Transport, UpstreamUrl};
 use super::{Context, print};
 use crate::exit::{Code, Failure};
 use crate::forge;
-use crate::host::Checkout;
+use crate::host::{Checkout, Environment};
 use crate::process::Program;
 
 /// How long a forge, or git, may take to answer.
@@ -119,7 +119,7 @@ pub(super) async fn main(args: &InitArgs, context: &Context) -> Result<Code, Fai
     };
     let branch = default_branch(&checkout).await;
     let project = project(&checkout.root).await?;
-    let files = files(&project, &origin, forge)?;
+    let files = files(&project, &origin, forge, &context.environment)?;
     let next = next_steps(&origin, forge, branch.as_deref(), &files);
     if args.print {
         let text: String = files.iter().map(|(path, text)| format!("# ==> {path}\n{text}\n")).collect();
@@ -229,12 +229,17 @@ async fn project(root: &Path) -> Result<ProjectFiles, Failure> {
     Ok(ProjectFiles::from_files(&paths, &texts))
 }
 
-fn files(project: &ProjectFiles, origin: &Origin, forge: ForgeArg) -> Result<Vec<File>, Failure> {
+fn files(
+    project: &ProjectFiles,
+    origin: &Origin,
+    forge: ForgeArg,
+    environment: &Environment,
+) -> Result<Vec<File>, Failure> {
     let open = (origin.url.transport == Transport::Http).then(|| origin.url.authority());
     let text = project.manifest(open.as_deref());
     let name = manifest::FILE_NAMES[0];
     // It goes into somebody's repository: what `run` would not take is not written.
-    super::rules::read_manifest(name, &text)?;
+    super::extends::manifest(&super::extends::own_source(name, &text, environment)?)?;
     let mut files = vec![(name.to_owned(), text)];
     files.extend(forge.workflows().map(|(name, text)| (format!("{}/{name}", forge.dir()), text.to_owned())));
     Ok(files)

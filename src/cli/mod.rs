@@ -7,6 +7,7 @@ mod cleanup;
 mod doctor;
 mod explain;
 mod export;
+mod extends;
 mod facts;
 mod forge_token;
 mod init;

@@ -9,7 +9,7 @@ use bottle_types::git::ObjectId;
 
 use super::task::{self, PlanResult};
 use super::task_args::TaskArgs;
-use super::{Context, policy, print, rules};
+use super::{Context, extends, policy, print};
 use crate::approve::visible;
 use crate::exit::{Code, Failure};
 use crate::host::Checkout;
@@ -44,7 +44,7 @@ enum Format {
 
 pub(super) async fn main(args: PlanArgs, context: &Context) -> Result<Code, Failure> {
     if let Some(base) = &args.diff {
-        return difference(base, &args).await;
+        return difference(base, &args, context).await;
     }
     match task::plan(&args.task, args.dry_run, context).await? {
         PlanResult::Done(what) => print(&what),
@@ -59,12 +59,16 @@ pub(super) async fn main(args: PlanArgs, context: &Context) -> Result<Code, Fail
 }
 
 /// Prints what a change of the manifest newly allows, no longer allows, and changes otherwise.
-async fn difference(base: &str, args: &PlanArgs) -> Result<Code, Failure> {
+async fn difference(base: &str, args: &PlanArgs, context: &Context) -> Result<Code, Failure> {
     let dir = args.task.cwd.clone().unwrap_or_else(|| PathBuf::from("."));
     let (name, text) = policy::manifest_text(args.task.manifest.as_deref(), &dir)?;
-    let after = rules::read_manifest(&name, &text)?;
+    let read = async |name: &str, text: &str| {
+        let source = extends::source(name, text, &context.environment).await?;
+        extends::manifest(&source)
+    };
+    let after = read(&name, &text).await?;
     let before = match base_manifest(base, &dir).await? {
-        Some((name, text)) => Some(rules::read_manifest(&name, &text)?),
+        Some((name, text)) => Some(read(&name, &text).await?),
         None => None,
     };
     let found = compare(before.as_ref(), &after).map_err(Failure::machine)?;

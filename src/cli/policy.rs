@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 
 use bottle_plan::explain::{ExplainError, Explainer, Explanation};
 use bottle_plan::facts::{CheckoutFacts, HostFacts};
-use bottle_plan::manifest;
+use bottle_plan::manifest::{self, ManifestSource};
 use bottle_plan::name::Name;
 use bottle_plan::registry::Preset;
 use bottle_types::backend::Backend;
 
-use super::{Context, rules};
+use super::{Context, extends};
 use crate::approve::visible;
 use crate::exit::Failure;
 use crate::host::{self, Base, Checkout};
@@ -32,10 +32,9 @@ impl ManifestArgs {
     }
 }
 
-/// A manifest's name and text, and the facts on which its rules depend.
+/// A manifest's text with its policies, and the facts on which its rules depend.
 pub(super) struct WorkingManifest {
-    pub(super) name: String,
-    pub(super) text: String,
+    pub(super) source: ManifestSource,
     pub(super) facts: HostFacts,
 }
 
@@ -48,7 +47,8 @@ impl WorkingManifest {
         context: &Context,
     ) -> Result<Self, Failure> {
         let (name, text) = manifest_text(path, dir)?;
-        let parsed = rules::read_manifest(&name, &text)?;
+        let source = extends::source(&name, &text, &context.environment).await?;
+        let parsed = extends::manifest(&source)?;
         let own = parsed.bottles.values().flat_map(|bottle| bottle.presets());
         let presets: BTreeSet<Preset> = own.chain(more.iter().copied()).collect();
         let checkout = Checkout::find(dir).await;
@@ -70,12 +70,12 @@ impl WorkingManifest {
             registries: host::registries::gather(presets, base.as_ref(), &context.environment).await,
             ..HostFacts::default()
         };
-        Ok(Self { name, text, facts })
+        Ok(Self { source, facts })
     }
 
     /// The manifest and the plan of a run of this agent.
     pub(super) fn explainer(&self, agent: Option<Name>) -> Result<Explainer, Failure> {
-        Explainer::new(&self.text, &self.name, agent, &self.facts).map_err(|error| failure(&error))
+        Explainer::new(&self.source, agent, &self.facts).map_err(|error| failure(&error))
     }
 }
 

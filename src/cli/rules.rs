@@ -3,7 +3,7 @@
 use std::path::{Component, Path};
 
 use bottle_plan::facts::{Ci, JobStart};
-use bottle_plan::manifest::{self, Manifest};
+use bottle_plan::manifest;
 use bottle_types::git::ObjectId;
 
 use super::asked::payload;
@@ -119,16 +119,6 @@ pub(super) async fn named_manifest(
     as_text(shown.to_string(), bytes)
 }
 
-pub(super) fn read_manifest(name: &str, text: &str) -> Result<Manifest, Failure> {
-    manifest::parse(text, name).map_err(|error| {
-        let failure = Failure::input(&error);
-        match error.hint() {
-            Some(hint) => failure.hint(hint),
-            None => failure,
-        }
-    })
-}
-
 fn as_text(name: String, bytes: Vec<u8>) -> Result<(String, String), Failure> {
     match String::from_utf8(bytes) {
         Ok(text) => Ok((name, text)),
@@ -140,6 +130,7 @@ pub(super) async fn find_manifest(
     args: &TaskArgs,
     base: Option<&Base>,
     dir: &Path,
+    environment: &Environment,
 ) -> Result<(String, String), Failure> {
     if let Some(path) = &args.manifest {
         let bytes = std::fs::read(path)
@@ -161,6 +152,10 @@ pub(super) async fn find_manifest(
             }
         }
     }
+    if environment.policy_file().is_some() && has_no_manifest(base, dir).await? {
+        // The policy is a whole manifest; nothing narrows it.
+        return Ok((manifest::FILE_NAMES[0].to_owned(), "version: 1\n".to_owned()));
+    }
     let (place, hint) = match base {
         // Where it is read from is what people miss: a file in the working tree does not count.
         Some(base) => (
@@ -173,4 +168,19 @@ pub(super) async fn find_manifest(
         ),
     };
     Err(Failure::input(format_args!("there is no claude-bottle.yml in {place}")).hint(hint))
+}
+
+/// Whether it is known that there is no manifest; one that only can't be read must not count as none.
+async fn has_no_manifest(base: Option<&Base>, dir: &Path) -> Result<bool, Failure> {
+    if let Some(base) = base.filter(|base| base.has_commit()) {
+        let found = base.ids(|path| manifest::FILE_NAMES.contains(&path)).await;
+        let found = found.map_err(|why| {
+            Failure::machine(format_args!("failed to look for the manifest in {}: {why}", base.name()))
+        })?;
+        return Ok(found.is_empty());
+    }
+    let is_gone = |name: &&str| {
+        std::fs::symlink_metadata(dir.join(name)).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+    };
+    Ok(manifest::FILE_NAMES.iter().all(is_gone))
 }

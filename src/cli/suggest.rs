@@ -11,6 +11,7 @@ use bottle_types::record_file::RecordFile;
 use serde::de::DeserializeOwned;
 use similar::TextDiff;
 
+use super::extends;
 use super::policy::{self, WorkingManifest};
 use super::{Context, print, record_dir};
 use crate::approve::visible;
@@ -38,12 +39,18 @@ pub(super) async fn main(args: &SuggestArgs, context: &Context) -> Result<Code, 
     let records = args.records.iter().map(|record| read(&record_dir(record, context)));
     let records = records.collect::<Result<Vec<_>, Failure>>()?;
     let manifest = WorkingManifest::read(args.manifest.as_deref(), Path::new("."), &Preset::ALL, context).await?;
-    let told = suggest((&manifest.text, &manifest.name), &records, &manifest.facts);
+    let told = suggest(&manifest.source, &records, &manifest.facts);
     let told = told.map_err(|error| policy::failure(&error))?;
     let chosen = chosen(args, &told)?;
-    let edited = told.edit(&manifest.text, &chosen);
-    let name = manifest.name.trim_start_matches('/');
-    let diff = TextDiff::from_lines(&manifest.text, &edited.text);
+    let text = manifest.source.text();
+    let edited = told.edit(text, &chosen);
+    // A rule that the policy does not allow has its place there, and not in this manifest.
+    if let Err(error) = manifest.source.with_text(edited.text.clone()).parse() {
+        let failure = extends::failure(&error);
+        return Err(failure.hint("have the policy changed, or choose other offers with --only"));
+    }
+    let name = manifest.source.name().trim_start_matches('/');
+    let diff = TextDiff::from_lines(text, &edited.text);
     let diff = diff.unified_diff().header(&format!("a/{name}"), &format!("b/{name}")).to_string();
     if args.json {
         let by_hand: Vec<usize> = edited.by_hand.iter().map(|index| index + 1).collect();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bottle_plan::event::{Asked, Unclear};
 use bottle_plan::facts::HostFacts;
-use bottle_plan::manifest::{Manifest, Setup};
+use bottle_plan::manifest::{Manifest, ManifestSource, Setup};
 use bottle_plan::name::Name;
 use bottle_plan::plan::{BottlePlan, MAX_LOCK_FILES, Options};
 use bottle_plan::task::{Source, Task};
@@ -14,7 +14,7 @@ use bottle_policy::outputs::AnswerSchema;
 use bottle_types::address::without_userinfo;
 
 use super::task_args::TaskArgs;
-use super::{Context, asked, facts, order, resume, rules};
+use super::{Context, asked, extends, facts, order, resume, rules};
 use crate::exit::{Code, Failure};
 use crate::forge::{self, Forge};
 use crate::host::{self, Base, Checkout};
@@ -30,8 +30,8 @@ pub(crate) struct PlannedRun {
     /// The files that people attached.
     pub(crate) attached: Vec<AttachedFile>,
     pub(crate) planning: Planning,
-    /// The manifest's name and text.
-    pub(crate) manifest: (String, String),
+    /// The manifest's text, with its policies.
+    pub(crate) manifest: ManifestSource,
     pub(crate) forge: JobForge,
 }
 
@@ -61,9 +61,11 @@ pub(crate) async fn plan(args: &TaskArgs, dry_run: bool, context: &Context) -> R
     };
     let (name, text) = match (&base, &args.manifest) {
         (Some(base), Some(path)) if ci.is_some() => rules::named_manifest(path, base, checkout.as_ref()).await?,
-        _ => rules::find_manifest(args, base.as_ref(), &directory(args)).await?,
+        _ => rules::find_manifest(args, base.as_ref(), &directory(args), environment).await?,
     };
-    let manifest = rules::read_manifest(&name, &text)?;
+    let source = extends::source(&name, &text, environment).await?;
+    let manifest = extends::manifest(&source)?;
+    extends::check_image(args.image.as_deref(), &source, &manifest)?;
     let forge = match &ci {
         Some(ci) if forge::is_open(environment, ci) => forge::connect_open(environment, ci, &manifest).map(Some),
         _ => forge,
@@ -72,6 +74,7 @@ pub(crate) async fn plan(args: &TaskArgs, dry_run: bool, context: &Context) -> R
     let mut facts = facts::host_facts(args, checkout.as_ref(), ci, environment).await?;
     let presets = manifest.bottles.values().flat_map(|bottle| bottle.presets()).collect();
     facts.registries = host::registries::gather(presets, base.as_ref(), environment).await;
+    facts.origins = extends::origins(&source)?;
     facts.lock_files = lock_files(&manifest, base.as_ref()).await?;
     facts.answer_schemas = base_texts(base.as_ref(), answer_schemas(&manifest)).await;
     facts.claude_settings =
@@ -83,7 +86,7 @@ pub(crate) async fn plan(args: &TaskArgs, dry_run: bool, context: &Context) -> R
     let options = options(args, dry_run, resumed)?;
     let planning = Planning { task, manifest, facts, options, checkout, base };
     let (plan, attached) = planning.plan(forge.as_ref().ok().and_then(Option::as_deref)).await?;
-    Ok(PlanResult::Plan(Box::new(PlannedRun { plan, attached, planning, manifest: (name, text), forge })))
+    Ok(PlanResult::Plan(Box::new(PlannedRun { plan, attached, planning, manifest: source, forge })))
 }
 
 /// The base branch's lock files, where a setup has a cache whose key they are part of.

@@ -46,7 +46,7 @@ pub(super) async fn main(args: &TestArgs, context: &Context) -> Result<Code, Fai
         Some(path) => WorkingManifest::read(Some(path), dir, &[], context).await?,
         None => WorkingManifest::read(None, manifest_dir(dir), &[], context).await?,
     };
-    let report = tests.run((&manifest.text, &manifest.name), &manifest.facts, &payloads);
+    let report = tests.run(&manifest.source, &manifest.facts, &payloads);
     let report = report.map_err(|error| policy::failure(&error))?;
     if let Some(path) = &args.junit {
         let xml = policy_tests_junit(&report, now()).map_err(Failure::machine)?;

@@ -36,6 +36,7 @@ pub(crate) fn forge_with(double: &Double, token: &str, roots: &std::path::Path) 
 }
 
 /// The plan of the example's issue, or of a text.
+#[expect(clippy::disallowed_methods, reason = "a manifest of a test has no policy")]
 pub(crate) fn plan(event: Option<&str>) -> BottlePlan {
     let text = "version: 1\nbottles: { default: {} }\nagents: { implementer: { bottle: default } }\ntriggers: { labels: { claude: implementer } }\n";
     let manifest = bottle_plan::manifest::parse(text, "claude-bottle.yml").expect("a manifest");

@@ -64,35 +64,26 @@ impl Base {
         name: &str,
         ca_bundle: Option<&Path>,
     ) -> Result<Self, String> {
-        let dir = TempDir::with_prefix("bottle-base-").map_err(|error| format!("no temporary directory: {error}"))?;
-        let run = async |program: Program| {
-            let ended = program.run().await.map_err(|error| error.to_string())?;
-            if ended.code == 0 { Ok(()) } else { Err(ended.complaint()) }
-        };
-        let format = format!("--object-format={}", commit.object_format());
-        run(Program::git(dir.path(), &["init", "--quiet", "--template=", &format, "."])).await?;
-        let fetch = ["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--depth", "1", url, commit.as_str()];
-        let mut program = Program::git(dir.path(), &fetch).limit(FETCH);
-        let scheme = if url.starts_with("http://") { "protocol.http.allow" } else { "protocol.https.allow" };
-        // By the environment, because command lines can be read by everybody on this machine. The token is for this address alone.
-        let mut settings = vec![
-            ("protocol.allow", "never".to_owned()),
-            (scheme, "always".to_owned()),
-            ("http.followRedirects", "false".to_owned()),
-        ];
-        if let Some(token) = token {
-            let credential = STANDARD.encode(format!("x-access-token:{token}"));
-            settings.push(("http.extraHeader", format!("Authorization: Basic {credential}")));
+        let dir = fetched(url, token, commit, &["--depth", "1"], commit.as_str(), ca_bundle).await?;
+        let (repository, revision) = (dir.path().to_owned(), Some(commit.clone()));
+        Ok(Self { repository, revision, name: name.to_owned(), is_branch: true, _fetched: Some(dir) })
+    }
+
+    /// This commit, if it is one of the default branch's history: the branch is fetched, not the commit, which a forge would also give out
+    /// of a fork. The error says why it is not there.
+    pub(crate) async fn fetch_from_default_branch(
+        url: &str,
+        token: Option<&str>,
+        commit: &ObjectId,
+        name: &str,
+        ca_bundle: Option<&Path>,
+    ) -> Result<Self, String> {
+        let dir = fetched(url, token, commit, &[], &format!("+HEAD:{DEFAULT_BRANCH}"), ca_bundle).await?;
+        let is_ancestor = ["merge-base", "--is-ancestor", commit.as_str(), DEFAULT_BRANCH];
+        let ended = Program::git(dir.path(), &is_ancestor).run().await.map_err(|error| error.to_string())?;
+        if ended.code != 0 {
+            return Err("it is no commit of the repository's default branch; a commit of a fork, of another branch or of a tag does not count".to_owned());
         }
-        program.env.push(("GIT_CONFIG_COUNT".to_owned(), settings.len().to_string().into()));
-        for (number, (key, value)) in settings.iter().enumerate() {
-            program.env.push((format!("GIT_CONFIG_KEY_{number}"), key.into()));
-            program.env.push((format!("GIT_CONFIG_VALUE_{number}"), value.into()));
-        }
-        if let Some(bundle) = ca_bundle {
-            program.env.push(("GIT_SSL_CAINFO".to_owned(), bundle.into()));
-        }
-        run(program).await?;
         let (repository, revision) = (dir.path().to_owned(), Some(commit.clone()));
         Ok(Self { repository, revision, name: name.to_owned(), is_branch: true, _fetched: Some(dir) })
     }
@@ -165,6 +156,50 @@ impl Base {
         // One that this checkout lacks makes none of them: a part is not what the base branch says.
         files.iter().map(file).collect::<Option<_>>().unwrap_or_default()
     }
+}
+
+/// Where the default branch is put.
+const DEFAULT_BRANCH: &str = "refs/bottle/default-branch";
+
+/// A repository with what was fetched; the token is for this address alone.
+async fn fetched(
+    url: &str,
+    token: Option<&str>,
+    commit: &ObjectId,
+    options: &[&str],
+    refspec: &str,
+    ca_bundle: Option<&Path>,
+) -> Result<TempDir, String> {
+    let dir = TempDir::with_prefix("bottle-base-").map_err(|error| format!("no temporary directory: {error}"))?;
+    let run = async |program: Program| {
+        let ended = program.run().await.map_err(|error| error.to_string())?;
+        if ended.code == 0 { Ok(()) } else { Err(ended.complaint()) }
+    };
+    let format = format!("--object-format={}", commit.object_format());
+    run(Program::git(dir.path(), &["init", "--quiet", "--template=", &format, "."])).await?;
+    let fetch = [&["fetch", "--quiet", "--no-tags", "--no-write-fetch-head"], options, &[url, refspec]].concat();
+    let mut program = Program::git(dir.path(), &fetch).limit(FETCH);
+    let scheme = if url.starts_with("http://") { "protocol.http.allow" } else { "protocol.https.allow" };
+    // By the environment, because command lines can be read by everybody on this machine. The token is for this address alone.
+    let mut settings = vec![
+        ("protocol.allow", "never".to_owned()),
+        (scheme, "always".to_owned()),
+        ("http.followRedirects", "false".to_owned()),
+    ];
+    if let Some(token) = token {
+        let credential = STANDARD.encode(format!("x-access-token:{token}"));
+        settings.push(("http.extraHeader", format!("Authorization: Basic {credential}")));
+    }
+    program.env.push(("GIT_CONFIG_COUNT".to_owned(), settings.len().to_string().into()));
+    for (number, (key, value)) in settings.iter().enumerate() {
+        program.env.push((format!("GIT_CONFIG_KEY_{number}"), key.into()));
+        program.env.push((format!("GIT_CONFIG_VALUE_{number}"), value.into()));
+    }
+    if let Some(bundle) = ca_bundle {
+        program.env.push(("GIT_SSL_CAINFO".to_owned(), bundle.into()));
+    }
+    run(program).await?;
+    Ok(dir)
 }
 
 /// The next object out of what `git cat-file --batch` prints: `ID blob SIZE`, a line's end, the content, a line's end.

@@ -13,14 +13,29 @@ use bottle_types::secret::{Secret, SecretName};
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Environment(BTreeMap<String, String>);
 
+/// The variable that names the policy's file.
+pub(crate) const POLICY: &str = "BOTTLE_POLICY";
+
+fn variable(name: OsString, value: OsString) -> Option<(String, String)> {
+    let name = name.into_string().ok()?;
+    let value = match value.into_string() {
+        Ok(value) => value,
+        // A policy that can't be found is an error; one that was not looked for would be none.
+        Err(value) if name == POLICY => value.to_string_lossy().into_owned(),
+        Err(_) => return None,
+    };
+    Some((name, value))
+}
+
 impl Environment {
-    /// The variables that this process was given; variables that are not UTF-8 are left out.
+    /// The variables that this process was given; variables that are not UTF-8 are left out, but the one that names a policy.
     pub(crate) fn read() -> Self {
-        Self(
-            std::env::vars_os()
-                .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-                .collect(),
-        )
+        Self(std::env::vars_os().filter_map(|(name, value)| variable(name, value)).collect())
+    }
+
+    /// The policy's file that the machine's owner set, as it is written there, even if that is nothing: without the variable there is none.
+    pub(crate) fn policy_file(&self) -> Option<&str> {
+        self.0.get(POLICY).map(String::as_str)
     }
 
     /// A variable that is set and not empty.

@@ -47,6 +47,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bottle_plan::manifest::ManifestSource;
 use bottle_plan::plan::BottlePlan;
 use bottle_types::git::ObjectId;
 use bottle_wire::run_record::Outcome;
@@ -87,7 +88,7 @@ pub(crate) struct RunInputs {
     /// How the plan is made again.
     pub(crate) planning: Planning,
     /// The manifest's name and text.
-    pub(crate) manifest: (String, String),
+    pub(crate) manifest: ManifestSource,
     pub(crate) guest_inputs: GuestInputs,
     pub(crate) secrets: Secrets,
     pub(crate) mode: RunMode,

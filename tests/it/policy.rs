@@ -206,3 +206,49 @@ fn a_change_of_the_manifest_is_told_in_sentences() {
         assert!(code == Some(2) && text.starts_with(&words), "{text}");
     }
 }
+
+#[test]
+fn a_plan_and_an_answer_say_where_each_rule_stands() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let world = world();
+    let policy = world.write("policy.yml", MANIFEST);
+    std::fs::set_permissions(&policy, std::fs::Permissions::from_mode(0o644)).expect("a mode");
+    std::fs::set_permissions(world.path(""), std::fs::Permissions::from_mode(0o755)).expect("a mode");
+    world.write("claude-bottle.yml", "version: 1\nbottles:\n  default:\n    resources: { cpus: 1 }\n");
+    let run = |args: &[&str]| {
+        let mut runner = world.runner();
+        runner.args(args).current_dir(world.path("")).env("PATH", "/usr/bin:/bin").env("BOTTLE_POLICY", &policy);
+        said(&runner.output().expect("the runner"))
+    };
+    let shown = policy.display().to_string();
+    let words = run(&["plan", "--task", "Tidy up"]);
+    for line in [
+        format!("{shown} (sha256 "),
+        "claude-bottle.yml:4:24: bottles.default.resources.cpus 1".to_owned(),
+        format!("{shown}:7:11: bottles.default.egress.routes[1] "),
+        format!("{shown}:11:21: triggers.labels.claude `implementer`"),
+    ] {
+        assert!(words.contains(&line), "{line}: {words}");
+    }
+    let words = run(&["explain", "--url", "https://docs.example.org/a"]);
+    assert!(words.contains(&format!("rule:   {shown}:7:11: bottles.default.egress.routes[1]")), "{words}");
+    let words = run(&["test"]);
+    assert!(words.contains("3 cases, 0 of them differ"), "{words}");
+    // Every command that reads the manifest holds it against the policy.
+    let wide = "version: 1\nbottles:\n  default:\n    resources: { cpus: 3 }\n";
+    world.write("claude-bottle.yml", wide);
+    let refused = "claude-bottle.yml:4:24: bottles.default.resources.cpus: 3.0 is more than 2.0";
+    let plan = world.write("record/plan.json", "{\"slug\": \"x-1\", \"agent\": {\"name\": \"implementer\"}}");
+    let record = plan.parent().expect("a directory").display().to_string();
+    for args in [
+        &["plan", "--task", "Tidy up"][..],
+        &["run", "--task", "Tidy up", "--backend", "bubblewrap"],
+        &["explain", "--url", "https://docs.example.org/a"],
+        &["test"],
+        &["plan", "--diff", "claude-bottle.yml"],
+        &["suggest", &record],
+    ] {
+        let words = run(args);
+        assert!(words.contains(refused), "{args:?}: {words}");
+    }
+}

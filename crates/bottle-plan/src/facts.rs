@@ -9,6 +9,7 @@ use bottle_types::host::HostName;
 use schemars::JsonSchema;
 use serde_json::Value;
 
+use crate::manifest::RuleOrigins;
 use crate::registry::{Preset, ToolAnswer};
 
 /// What is so on this machine, at this moment.
@@ -52,6 +53,8 @@ pub struct HostFacts {
     pub claude_settings: BTreeMap<String, String>,
     /// This machine's tools beside its system's.
     pub tools: HostTools,
+    /// The policies that hold for the manifest, and what is written of each rule; none: it has no policy.
+    pub origins: Option<RuleOrigins>,
 }
 
 /// What the environment says about a proxy; never its password.

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use bottle_plan::explain::{Explainer, Explanation, PushAsked, RequestAsked, Verdict};
 use bottle_plan::facts::HostFacts;
+use bottle_plan::manifest::ManifestSource;
 use bottle_plan::name::Name;
 use bottle_plan::policy_test::{PolicyTests, TestReport};
 use bottle_policy::gate::RepoName;
@@ -48,7 +49,7 @@ fn facts() -> HostFacts {
 
 fn explainer(text: &str, agent: Option<&str>) -> Explainer {
     let agent = agent.map(|name| Name::parse(name).expect("a name"));
-    Explainer::new(text, "explain.yml", agent, &facts()).unwrap_or_else(|error| panic!("{error}"))
+    Explainer::new(&ManifestSource::new("explain.yml", text), agent, &facts()).unwrap_or_else(|error| panic!("{error}"))
 }
 
 fn payload(name: &str) -> String {
@@ -211,7 +212,9 @@ cases:
 fn run(text: &str) -> TestReport {
     let tests = PolicyTests::parse(text, "cases.yml").unwrap_or_else(|error| panic!("{error}"));
     let payloads = BTreeMap::from([("issues-labeled.json".to_owned(), payload("issues-labeled.json"))]);
-    tests.run((MANIFEST, "explain.yml"), &facts(), &payloads).unwrap_or_else(|error| panic!("{error}"))
+    tests
+        .run(&ManifestSource::new("explain.yml", MANIFEST), &facts(), &payloads)
+        .unwrap_or_else(|error| panic!("{error}"))
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bottle_plan::facts::HostFacts;
 use bottle_plan::manifest;
+use bottle_plan::manifest::ManifestSource;
 use bottle_plan::name::Name;
 use bottle_plan::prose::invisible;
 use bottle_plan::registry::{self, Preset};
@@ -40,6 +41,10 @@ fn cases() -> Vec<Case> {
     let secret = ["acme", suffix].join("_");
     let text = include_str!("suggest.toml").replace("SECRET", &secret).replace("SUFFIX", suffix);
     toml::from_str::<Cases>(&text).expect("cases").case
+}
+
+fn source(text: &str) -> ManifestSource {
+    ManifestSource::new("m.yml", text)
 }
 
 fn facts() -> HostFacts {
@@ -97,7 +102,7 @@ fn record(case: &Case) -> RunRefusals {
 fn offers_are_what_a_person_would_write() {
     for case in cases() {
         let records = [record(&case)];
-        let told = suggest((&case.manifest, "m.yml"), &records, &facts()).unwrap_or_else(|error| panic!("{error}"));
+        let told = suggest(&source(&case.manifest), &records, &facts()).unwrap_or_else(|error| panic!("{error}"));
         let mut rules: Vec<&str> = told.offers.iter().map(|offer| offer.rule.as_str()).collect();
         let mut wanted: Vec<&str> = case.offers.iter().map(String::as_str).collect();
         rules.sort_unstable();
@@ -131,7 +136,7 @@ fn offers_are_what_a_person_would_write() {
         let kept = |line: &&str| line.trim_start().starts_with('#');
         assert_eq!(edited.text.lines().filter(kept).count(), case.manifest.lines().filter(kept).count());
         // A second look finds nothing more to offer.
-        let again = suggest((&edited.text, "m.yml"), &records, &facts()).unwrap_or_else(|error| panic!("{error}"));
+        let again = suggest(&source(&edited.text), &records, &facts()).unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(again.offers, [], "{}:\n{}", case.name, edited.text);
     }
 }
@@ -140,7 +145,7 @@ fn offers_are_what_a_person_would_write() {
 #[test]
 fn one_offer_can_be_picked() {
     let case = cases().into_iter().find(|case| case.offers.len() == 3).expect("a case with three offers");
-    let told = suggest((&case.manifest, "m.yml"), &[record(&case)], &facts()).unwrap_or_else(|error| panic!("{error}"));
+    let told = suggest(&source(&case.manifest), &[record(&case)], &facts()).unwrap_or_else(|error| panic!("{error}"));
     for index in 0..told.offers.len() {
         let edited = told.edit(&case.manifest, &BTreeSet::from([index]));
         let added = manifest::parse(&edited.text, "m.yml").expect("a manifest").bottles;
@@ -167,7 +172,7 @@ fn a_secret_in_one_record_counts_in_all() {
     let (refused, found) =
         (with(&["POST a.example.org 443 /x no_route"]), with(&["POST a.example.org 443 /x dlp npm-access-token"]));
     let offers = |records: &[RunRefusals]| {
-        suggest((&refused.manifest, "m.yml"), records, &facts()).unwrap_or_else(|error| panic!("{error}")).offers.len()
+        suggest(&source(&refused.manifest), records, &facts()).unwrap_or_else(|error| panic!("{error}")).offers.len()
     };
     assert_eq!(offers(&[record(&refused)]), 1);
     assert_eq!(offers(&[record(&refused), record(&found)]), 0);

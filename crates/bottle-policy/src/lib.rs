@@ -3,7 +3,7 @@
 //! Map, by policy file: [`route::RoutesPolicy`] (`routes.yaml`; `matcher`, `conditions`, `budget`, `mcp`),
 //! [`pipelock::PipelockPolicy`] (`pipelock.yaml`; `limits`), [`gate::GatePolicy`] (`gate.yaml`),
 //! [`supervise::SupervisePolicy`] (`supervise.yaml`; `outputs`), [`bundle::Bundle`] (`bundle.yaml`). The host side writes these files,
-//! the bundle obeys them. `artifacts` are files that the runner takes out of the guest; `proxy` is the company's proxy before the outgoing doors; `prose` cleans words of strangers for prompts and posts.
+//! the bundle obeys them. `artifacts` are files that the runner takes out of the guest; `proxy` is the company's proxy before the outgoing doors; `inclusion` proves that globs take nothing but what others take; `prose` cleans words of strangers for prompts and posts.
 //!
 //! Always: unknown keys are errors; a rule that is missing means deny. No clock, no file system, no environment, no process,
 //! no network, no tokio. What the two sides say to each other belongs in `bottle-wire`.
@@ -13,6 +13,7 @@ pub mod budget;
 pub mod bundle;
 pub mod conditions;
 pub mod gate;
+pub mod inclusion;
 pub mod limits;
 pub mod matcher;
 pub mod mcp;

@@ -333,7 +333,8 @@ fn globs(paths: &[String]) -> Result<PathGlobs, String> {
     Ok(PathGlobs { normal: set.build().map_err(|error| error.to_string())?, marked })
 }
 
-fn glob(path: &str) -> Result<Glob, globset::Error> {
+/// The glob of a route's path.
+pub(crate) fn glob(path: &str) -> Result<Glob, globset::Error> {
     GlobBuilder::new(path).literal_separator(true).backslash_escape(true).build()
 }
 

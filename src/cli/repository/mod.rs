@@ -17,7 +17,7 @@ use super::init::{self, ForgeArg, Origin};
 use crate::exit::Failure;
 use crate::forge::ForgeError;
 use crate::forge::settings::{RepositoryFacts, Settings};
-use crate::host::Checkout;
+use crate::host::{Checkout, Environment};
 use crate::survey::Survey;
 
 /// How long all the questions together may take.
@@ -56,6 +56,7 @@ struct Subject {
     server: String,
     /// The repository's page.
     web: String,
+    environment: Environment,
 }
 
 impl Subject {
@@ -79,7 +80,7 @@ impl Subject {
         let settings = Settings::open(&server, parts, forge.kind(), &token, environment)
             .map_err(|failure| failure.hint("give `origin` an https address"))?;
         let web = format!("{server}/{repository}");
-        Ok(Self { settings, forge, server, web })
+        Ok(Self { settings, forge, server, web, environment: environment.clone() })
     }
 
     /// Asks everything; what is not told is said to be unknown, and the next question is asked.
@@ -134,7 +135,7 @@ impl Subject {
     async fn manifest(&self, branch: &str, survey: &mut Survey) -> Option<Manifest> {
         for name in manifest::FILE_NAMES {
             match self.settings.file(name).await {
-                Ok(Some(text)) => match super::rules::read_manifest(name, &text) {
+                Ok(Some(text)) => match self.read(name, &text).await {
                     Ok(manifest) => {
                         survey.there(format!("{name} on `{branch}`"));
                         return Some(manifest);
@@ -156,6 +157,11 @@ impl Subject {
             "claude-bottle.yml is not on `{branch}`, where runs read it from: commit it and push it there, or merge its pull request"
         ));
         None
+    }
+
+    async fn read(&self, name: &str, text: &str) -> Result<Manifest, Failure> {
+        let source = super::extends::source(name, text, &self.environment).await?;
+        super::extends::manifest(&source)
     }
 
     /// The labels that the manifest's triggers name.

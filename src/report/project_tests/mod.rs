@@ -11,7 +11,7 @@ mod xml;
 use std::time::Duration;
 
 use bottle_policy::prose;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// More tests than so many in one report, and in all of a run, are not read.
 pub(crate) const MAX_TESTS: usize = 20_000;
@@ -42,7 +42,7 @@ pub(crate) enum TestReportError {
 }
 
 /// A report of the project's own tests.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct TestReport {
     /// Its path in the workspace.
     pub(crate) path: String,

@@ -9,6 +9,7 @@ mod branch;
 mod company;
 mod deploy_key;
 mod events;
+mod extends;
 mod files;
 mod mend;
 mod orders;

@@ -172,6 +172,15 @@ fn fit(case: &Case, kind: &str, program: &Path) -> String {
     out
 }
 
+/// The caller of the guide, of the workflow beside it.
+fn caller() -> String {
+    let guide = std::fs::read_to_string(format!("{ROOT}/docs/guide/one-policy.md")).expect("the guide");
+    let uses = "acme/policy/.github/workflows/claude.yml@main";
+    let mut blocks = guide.split("```yaml\n").map(|block| block.split("```").next().unwrap_or_default());
+    let caller = blocks.find(|block| block.contains(uses)).expect("a caller");
+    caller.replace(uses, "./.github/workflows/shared.yml")
+}
+
 fn judge(case: &Case, kind: &'static str) {
     let name = format!("{kind} {}: {}", case.workflow, case.name);
     let world = World::new(RUNNER);
@@ -193,7 +202,13 @@ fn judge(case: &Case, kind: &'static str) {
     let checkout = world.path("checkout");
     let path = checkout.join(".github/workflows/claude.yml");
     std::fs::create_dir_all(path.parent().expect("a parent")).expect("directories");
-    std::fs::write(&path, fit(case, kind, &program)).expect("the workflow");
+    let workflow = fit(case, kind, &program);
+    if workflow.contains("workflow_call:") {
+        std::fs::write(path.with_file_name("shared.yml"), &workflow).expect("the workflow");
+        std::fs::write(&path, caller()).expect("its caller");
+    } else {
+        std::fs::write(&path, workflow).expect("the workflow");
+    }
     std::fs::write(checkout.join("claude-bottle.yml"), super::MANIFEST).expect("the manifest");
     git(&checkout, &["init", "--quiet"]);
     git(&checkout, &["add", "--all"]);
@@ -226,7 +241,7 @@ fn judge(case: &Case, kind: &'static str) {
     for action in ["claude-bottle/run@v1", "claude-bottle/run/policy@v1"] {
         command.arg("--local-repository").arg(format!("{action}={}", ours.display()));
     }
-    let text = std::fs::read_to_string(&path).expect("the workflow");
+    let text = fit(case, kind, &program);
     for (what, place) in [("actions/upload-artifact@", &upload), ("actions/download-artifact@", &download)] {
         if let Some((_, rest)) = text.split_once(what) {
             let version = rest.split_whitespace().next().expect("a version");

@@ -17,12 +17,12 @@ type Without = (RuleRef, Triggers);
 impl Explainer {
     /// Says what comes of an event's payload; `kind` is the event's name, where it is known.
     pub fn event(&self, payload: &str, kind: Option<&str>) -> Result<Explanation, EventError> {
-        let triggers = &self.manifest.triggers;
+        let triggers = &self.layered.manifest.triggers;
         let asked = event::parse(payload, kind, triggers)?;
         let (mut verdict, mut why) = verdict(&asked);
         let mut then = vec![];
         if let Asked::Task(task) = &asked {
-            match plan::agent_of(task, &self.manifest) {
+            match plan::agent_of(task, &self.layered.manifest) {
                 Ok(agent) => why = format!("it starts a run of the agent `{agent}`"),
                 Err(error) => {
                     verdict = Verdict::Refuse;
@@ -75,7 +75,7 @@ impl Explainer {
             Asked::Unclear(unclear) => Some(unclear.asked_by.login.as_str()),
             Asked::Nothing(_) | Asked::Refused(_) => None,
         };
-        let permission = serde_json::to_value(self.manifest.triggers.who.permission).unwrap_or_default();
+        let permission = serde_json::to_value(self.layered.manifest.triggers.who.permission).unwrap_or_default();
         let permission = permission.as_str().unwrap_or_default().to_owned();
         let rule = self.rule(&["triggers", "who", "permission"], permission.clone());
         match who {
@@ -89,7 +89,7 @@ impl Explainer {
 
     /// Each rule of the triggers, and the triggers without it.
     fn less(&self) -> Vec<Without> {
-        let triggers = &self.manifest.triggers;
+        let triggers = &self.layered.manifest.triggers;
         let mut less = vec![];
         for (label, agent) in &triggers.labels {
             let mut without = triggers.clone();
@@ -114,8 +114,8 @@ impl Explainer {
     /// Which one rule more would make the event start a run.
     fn more(&self, payload: &str, kind: Option<&str>) -> Vec<String> {
         let value: Value = serde_json::from_str(payload.trim_start_matches('\u{feff}')).unwrap_or_default();
-        let triggers = &self.manifest.triggers;
-        let agent = self.manifest.agents.keys().next().cloned().or_else(|| Name::parse(DEFAULT_AGENT).ok());
+        let triggers = &self.layered.manifest.triggers;
+        let agent = self.layered.manifest.agents.keys().next().cloned().or_else(|| Name::parse(DEFAULT_AGENT).ok());
         let Some(agent) = agent else { return vec![] };
         let mut tries = vec![];
         let texts = |values: Vec<&Value>| -> Vec<String> {

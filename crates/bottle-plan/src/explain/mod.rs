@@ -18,14 +18,14 @@ use bottle_policy::route::Route;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use crate::manifest::{Place, RuleRef};
 pub use push::PushAsked;
 pub use request::RequestAsked;
 pub(crate) use request::Unrouted;
-pub use rules::{Place, RuleRef};
 pub use url::UrlError;
 
 use crate::facts::{CheckoutFacts, HostFacts};
-use crate::manifest::{self, BottleEntry, Manifest, ManifestError, Positions};
+use crate::manifest::{BottleEntry, LayeredManifest, Manifest, ManifestError, ManifestSource};
 use crate::name::Name;
 use crate::plan::{self, BottlePlan, Options, PlanError};
 use crate::registry::Preset;
@@ -141,9 +141,8 @@ struct PhaseRoutes {
 /// A manifest and the plan of a run by it, ready to be asked.
 #[derive(Debug)]
 pub struct Explainer {
-    manifest: Manifest,
-    positions: Positions,
-    file: String,
+    /// With its policies.
+    layered: LayeredManifest,
     plan: BottlePlan,
     agent: PhaseRoutes,
     setup: Option<PhaseRoutes>,
@@ -167,9 +166,10 @@ fn without_side_parts(manifest: &Manifest) -> Manifest {
 }
 
 impl Explainer {
-    /// Reads a manifest, `file` in messages, and plans a run of an agent by it: the one of this name, else the manifest's own choice.
-    pub fn new(text: &str, file: &str, agent: Option<Name>, facts: &HostFacts) -> Result<Self, ExplainError> {
-        let manifest = manifest::parse(text, file)?;
+    /// Reads a manifest with its policies, and plans a run of an agent by it: the one of this name, else the manifest's own choice.
+    pub fn new(source: &ManifestSource, agent: Option<Name>, facts: &HostFacts) -> Result<Self, ExplainError> {
+        let layered = source.layered()?;
+        let manifest = &layered.manifest;
         let mut facts = facts.clone();
         // The address of a clone by ssh is not that of a job, which takes https.
         let is_https = |checkout: &CheckoutFacts| checkout.origin.as_ref().is_some_and(|url| url.starts_with("https:"));
@@ -180,7 +180,7 @@ impl Explainer {
             default_branch: "main".to_owned(),
         };
         let task = Task { repository: Some(repository), ..Task::text("explain") };
-        let plan = plan::plan(&task, &without_side_parts(&manifest), &facts, &Options { agent, ..Options::default() })?;
+        let plan = plan::plan(&task, &without_side_parts(manifest), &facts, &Options { agent, ..Options::default() })?;
         let matcher = |routes: &_| Matcher::new(routes).map_err(|error| ExplainError::Policy(error.to_string()));
         let policies = &plan.policies;
         let agent = if policies.pipelock.guest_proxy {
@@ -198,8 +198,7 @@ impl Explainer {
         let presets = own.into_iter().flat_map(BottleEntry::presets);
         let presets = presets.map(|preset| Ok((preset, plan::preset_routes(preset, &facts)?)));
         let presets = presets.collect::<Result<_, PlanError>>()?;
-        let positions = Positions::new(text);
-        Ok(Self { manifest, positions, file: file.to_owned(), plan, agent, setup, presets })
+        Ok(Self { layered, plan, agent, setup, presets })
     }
 
     /// The plan that is explained.
@@ -209,7 +208,7 @@ impl Explainer {
 
     /// The manifest that is explained.
     pub fn manifest(&self) -> &Manifest {
-        &self.manifest
+        &self.layered.manifest
     }
 
     fn bottle(&self) -> &str {
@@ -217,6 +216,6 @@ impl Explainer {
     }
 
     fn entry(&self) -> Option<&BottleEntry> {
-        self.manifest.bottles.get(&self.plan.agent.bottle)
+        self.layered.manifest.bottles.get(&self.plan.agent.bottle)
     }
 }

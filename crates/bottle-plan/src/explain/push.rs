@@ -146,7 +146,8 @@ impl Explainer {
         refusal: &RefRefusal,
     ) -> Explanation {
         told.why.push(refusal.to_string());
-        let agents_word = self.manifest.agents.get(&self.plan.agent.name).and_then(|agent| agent.outputs.as_ref());
+        let agents_word =
+            self.layered.manifest.agents.get(&self.plan.agent.name).and_then(|agent| agent.outputs.as_ref());
         if agents_word.is_some_and(|outputs| outputs.branch.is_none()) {
             let name = self.plan.agent.name.as_str();
             told.rule = Some(self.rule(&["agents", name, "outputs"], "no `branch`".to_owned()));

@@ -1,47 +1,13 @@
 //! A rule's place in the manifest.
 
 use std::collections::BTreeSet;
-use std::fmt;
 
 use bottle_policy::route::Route;
 use bottle_types::host::HostPattern;
-use serde::Serialize;
 
 use super::Explainer;
-use crate::manifest::{BottleEntry, RunIdentity, dotted, flow};
+use crate::manifest::{BottleEntry, RuleRef, RunIdentity, dotted, flow};
 use crate::registry::Preset;
-
-/// A file, a line and a column.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Place {
-    /// The manifest, as messages call it.
-    pub file: String,
-    /// From 1.
-    pub line: u64,
-    /// From 1.
-    pub column: u64,
-}
-
-/// A rule of a manifest.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct RuleRef {
-    /// Its keys and indices: `bottles.default.egress.routes[0]`.
-    pub path: String,
-    /// Where it stands; none: it is what holds where the manifest says nothing.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub at: Option<Place>,
-    /// The rule in a line.
-    pub text: String,
-}
-
-impl fmt::Display for RuleRef {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.at {
-            Some(Place { file, line, column }) => write!(f, "{file}:{line}:{column}: {}", self.path),
-            None => write!(f, "{} (as it is where the manifest does not say)", self.path),
-        }
-    }
-}
 
 /// The same route, whatever the plan has added to it.
 fn same(one: &Route, other: &Route) -> bool {
@@ -52,9 +18,7 @@ fn same(one: &Route, other: &Route) -> bool {
 impl Explainer {
     /// The rule at a path of keys and indices.
     pub(super) fn rule(&self, path: &[&str], text: String) -> RuleRef {
-        let at = self.positions.of(path);
-        let at = at.map(|(line, column)| Place { file: self.file.clone(), line, column });
-        RuleRef { path: dotted(path), at, text }
+        RuleRef { path: dotted(path), at: self.layered.place(path), text }
     }
 
     /// The rule at a path in the bottle.
@@ -92,7 +56,7 @@ impl Explainer {
         let of_agent = self.entry().is_some_and(|bottle| bottle.egress.presets.contains(&preset));
         let list: &[&str] = if of_agent { &["egress", "presets"] } else { &["setup", "egress", "presets"] };
         let full = [&["bottles", self.bottle()], list].concat();
-        let index = self.positions.item(&full, preset.name()).map(|index| index.to_string());
+        let index = self.layered.item(&full, preset.name()).map(|index| index.to_string());
         let path = [list, index.as_deref().as_slice()].concat();
         self.rule_of_bottle(&path, format!("{}: {text}", preset.name()))
     }
@@ -100,7 +64,7 @@ impl Explainer {
     /// The rules of the manifest that are written there and could decide about a request, a push or an event.
     pub fn written_rules(&self) -> Vec<RuleRef> {
         let mut rules = vec![];
-        for (name, bottle) in &self.manifest.bottles {
+        for (name, bottle) in &self.layered.manifest.bottles {
             let top = ["bottles", name.as_str()];
             if let Some(model) = bottle.model.as_ref().and_then(|model| model.endpoint().ok()) {
                 rules.push(self.rule(&[&top[..], &["model"]].concat(), model.base.to_string()));
@@ -110,7 +74,7 @@ impl Explainer {
                 for (index, text) in texts.into_iter().enumerate() {
                     // A set of words has lost the order of its list.
                     let index = match list.last() {
-                        Some(&"presets") => self.positions.item(&list, &text),
+                        Some(&"presets") => self.layered.item(&list, &text),
                         _ => Some(index),
                     };
                     let path = index.map(|index| index.to_string());
@@ -118,7 +82,7 @@ impl Explainer {
                 }
             }
         }
-        for (name, agent) in &self.manifest.agents {
+        for (name, agent) in &self.layered.manifest.agents {
             for (server, entry) in agent.mcp.iter().filter(|(_, entry)| entry.url.is_some()) {
                 let text = entry.url.as_ref().map(ToString::to_string).unwrap_or_default();
                 rules.push(self.rule(&["agents", name.as_str(), "mcp", server.as_str()], text));
@@ -133,7 +97,7 @@ impl Explainer {
     /// Trailers are left out: no question is about them.
     fn written_commit_rules(&self) -> Vec<RuleRef> {
         let mut rules = vec![];
-        for (name, bottle) in &self.manifest.bottles {
+        for (name, bottle) in &self.layered.manifest.bottles {
             for (index, entry) in bottle.git.iter().enumerate() {
                 let (index, push) = (index.to_string(), entry.push.rules(&RunIdentity::of_no_run()));
                 for (key, text) in push.commits.lines().into_iter().filter(|(key, _)| *key != "trailers") {
@@ -146,7 +110,7 @@ impl Explainer {
     }
 
     fn written_triggers(&self) -> Vec<RuleRef> {
-        let triggers = &self.manifest.triggers;
+        let triggers = &self.layered.manifest.triggers;
         let mut rules = vec![self.rule(&["triggers", "mention"], triggers.mention.clone())];
         for (label, agent) in &triggers.labels {
             rules.push(self.rule(&["triggers", "labels", label], format!("{label}: {agent}")));

@@ -496,12 +496,15 @@ fn check_limits(limits: &AgentLimits, at: &At) -> Checked {
 }
 
 /// A path in the repository: what comes from the base branch must not be anything else of the host.
-fn check_repo_path(path: &str, at: &At) -> Checked {
+pub(super) fn is_repo_path(path: &str) -> bool {
     let plain = path.trim_end_matches('/');
-    let inside = !plain.is_empty()
+    !plain.is_empty()
         && !plain.contains(['\0', '\n', '\\'])
-        && plain.split('/').all(|part| !matches!(part, "" | "." | ".." | ".git"));
-    if inside {
+        && plain.split('/').all(|part| !matches!(part, "" | "." | ".." | ".git"))
+}
+
+fn check_repo_path(path: &str, at: &At) -> Checked {
+    if is_repo_path(path) {
         Ok(())
     } else {
         let hint = "it is relative to the repository's top, without `..`";

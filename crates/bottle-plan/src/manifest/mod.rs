@@ -1,6 +1,6 @@
 //! `claude-bottle.yml`: its types, one to one with the keys that people write.
 //!
-//! [`parse`] is the only way in from text: it reads (`read`), checks what no single value can show (`check`), and says
+//! [`ManifestSource`] is the only way in from text, with the policies that hold for a manifest (`narrow`); [`parse`] is for one that has none. It reads (`read`), checks what no single value can show (`check`), and says
 //! what is wrong with file, line and column (`error`, `position`; `positions` for those who speak of what is right). [`offer`] writes into one what was asked for, by `edit`. [`schema`] gives the JSON Schema of the same types.
 //! A `Manifest` that `parse` has returned names only bottles that exist, and its upstreams are usable as they stand.
 
@@ -11,8 +11,11 @@ mod commits;
 mod credential;
 mod edit;
 mod error;
+mod extends;
 mod model;
+mod narrow;
 mod offer;
+mod origin;
 mod plain_http;
 mod position;
 mod positions;
@@ -20,6 +23,7 @@ mod proxy;
 mod read;
 mod service;
 mod signing;
+mod source;
 mod tools;
 mod verify;
 
@@ -52,9 +56,11 @@ pub(crate) use credential::at_home;
 pub use credential::{CredentialEntry, Credentials};
 pub(crate) use edit::{Addition, add, flow};
 pub use error::ManifestError;
+pub use extends::Extends;
 pub(crate) use model::ModelEndpoint;
 pub use model::{ModelEntry, Provider};
 pub use offer::offer;
+pub use origin::{Place, PolicyOrigin, RuleOrigins, RuleRef};
 pub use plain_http::PlainHttpError;
 pub(crate) use plain_http::warning as plain_http_warning;
 pub use position::LineColumn;
@@ -65,6 +71,8 @@ pub use read::parse;
 pub(crate) use read::read;
 pub use service::Service;
 pub use signing::{SigningEntry, SshSigning};
+pub(crate) use source::LayeredManifest;
+pub use source::{ManifestSource, PolicyText};
 pub(crate) use tools::ClaudeSettings;
 pub use tools::{Hook, HookEvent, HookKind, HookMatcher, Hooks, McpServer};
 pub use verify::{Verify, VerifyCommandRules, VerifyEntry, VerifyRules};
@@ -85,7 +93,12 @@ pub const DEFAULT_AGENT: &str = "default";
 pub struct Manifest {
     /// Format version: 1.
     pub version: u32,
-    /// What agents run in, by name.
+    /// The policy of another repository that holds for this one: what this manifest leaves out is the policy's, and what it says may not
+    /// allow more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extends: Option<Extends>,
+    /// What agents run in, by name; the policy's where there is one.
+    #[serde(default)]
     pub bottles: BTreeMap<Name, BottleEntry>,
     /// Who does the work, by name; none: one agent named `default` in the only bottle.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]

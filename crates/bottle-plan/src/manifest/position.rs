@@ -68,6 +68,20 @@ impl YamlTree {
         if rest.is_empty() { Some(next) } else { next.value.get(rest) }
     }
 
+    /// The keys and values of a mapping; none of anything else.
+    pub(super) fn entries(&self) -> impl Iterator<Item = (&str, &Self)> {
+        let entries = match self {
+            Self::Map(entries) => &entries[..],
+            _ => &[],
+        };
+        entries.iter().map(|(key, value)| (key.value.as_str(), &value.value))
+    }
+
+    /// Whether a mapping has a key.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.entries().any(|(own, _)| own == key)
+    }
+
     /// Where the value at a path is, if it is there; of an alias, where the alias stands.
     pub(super) fn written(&self, path: &[&str]) -> Option<LineColumn> {
         place(self.get(path)?.referenced)

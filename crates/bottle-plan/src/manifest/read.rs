@@ -6,20 +6,15 @@ use serde_saphyr::options::DuplicateKeyPolicy;
 use serde_saphyr::{Error, SnippetMode};
 
 use super::position::{YamlTree, place};
-use super::{Manifest, ManifestError, check};
+use super::{Manifest, ManifestError, ManifestSource};
 
 /// Longer files are refused unread.
 const LONGEST: usize = 1 << 20;
 
-/// Reads a manifest, YAML or JSON, and checks it; `file` is what messages call it.
+/// Reads a manifest, YAML or JSON, for which no policy holds, and checks it; `file` is what messages call it. One that has a policy is read
+/// by [`ManifestSource::parse`].
 pub fn parse(text: &str, file: &str) -> Result<Manifest, ManifestError> {
-    let manifest: Manifest = read(text, file)?;
-    check::check(&manifest).map_err(|found| {
-        let path: Vec<&str> = found.path.iter().map(String::as_str).collect();
-        let at = tree(without_mark(text)).ok().and_then(|tree| tree.find(&path));
-        ManifestError::new(file, at, found.problem, found.hint)
-    })?;
-    Ok(manifest)
+    ManifestSource::new(file, text).parse()
 }
 
 /// Some editors begin a file with a byte order mark.

@@ -24,7 +24,8 @@ use super::words::Words;
 use super::*;
 use crate::facts::HostFacts;
 use crate::manifest::{
-    Agent, BottleEntry, DEFAULT_AGENT, Egress, GitEntry, Manifest, ModelEndpoint, ModelEntry, Setup, Verify,
+    Agent, BottleEntry, DEFAULT_AGENT, Egress, GitEntry, Manifest, ModelEndpoint, ModelEntry, RuleOrigins, RuleRef,
+    Setup, Verify,
 };
 use crate::name::words;
 use crate::task::{Course, Source, Task, Work, what};
@@ -154,6 +155,7 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
         mention: manifest.triggers.mention.clone(),
         ci: ci(facts),
         model: model_plan(bottle, model.as_ref()),
+        origins: origins(facts, &agent_name, &bottle_name),
         agent: AgentPlan {
             name: agent_name,
             bottle: bottle_name,
@@ -185,6 +187,20 @@ pub fn plan(task: &Task, manifest: &Manifest, facts: &HostFacts, options: &Optio
         artifacts,
         notes,
     })
+}
+
+/// Where the rules of an agent and its bottle stand.
+fn origins(facts: &HostFacts, agent: &Name, bottle: &Name) -> Option<RuleOrigins> {
+    let mut origins = facts.origins.clone()?;
+    let others = [("agents.", agent), ("bottles.", bottle)];
+    let is_of_this = |rule: &RuleRef| {
+        others.iter().all(|(section, name)| {
+            let rest = rule.path.strip_prefix(section);
+            rest.is_none_or(|rest| rest.split('.').next() == Some(name.as_str()))
+        })
+    };
+    origins.rules.retain(is_of_this);
+    Some(origins)
 }
 
 /// What is taken of the workspace, and what is looked for in it.

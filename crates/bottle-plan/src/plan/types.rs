@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use super::exchange::TokenExchange;
 use super::verify::VerifyPlan;
 use crate::facts::ForgeKind;
-use crate::manifest::{AgentLimits, Hooks, Provider, Resources, Who};
+use crate::manifest::{AgentLimits, Hooks, Provider, Resources, RuleOrigins, Who};
 use crate::name::{Name, ServiceName, Slug};
 use crate::prose::Removed;
 use crate::registry::Preset;
@@ -87,6 +87,9 @@ pub struct BottlePlan {
     pub model: Option<ModelPlan>,
     /// The manifest's agent and bottle.
     pub agent: AgentPlan,
+    /// The policies that hold for the manifest, and where each rule of this run stands; none: the manifest has no policy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origins: Option<RuleOrigins>,
     /// Container images.
     pub images: Images,
     /// What things of this run are called.

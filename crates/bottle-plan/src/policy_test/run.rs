@@ -8,6 +8,7 @@ use super::cases::PushCase;
 use super::{CaseEntry, PolicyTests};
 use crate::explain::{ExplainError, Explainer, Explanation, PushAsked, RuleRef};
 use crate::facts::HostFacts;
+use crate::manifest::ManifestSource;
 use crate::name::Name;
 use crate::prose;
 
@@ -49,17 +50,17 @@ impl TestReport {
 type Explainers = BTreeMap<Option<Name>, Result<Explainer, ExplainError>>;
 
 impl PolicyTests {
-    /// Holds a manifest, `file` in messages, against the cases. `payloads` are the events' files by their paths. An error: nothing can be
+    /// Holds a manifest against the cases. `payloads` are the events' files by their paths. An error: nothing can be
     /// said about the manifest at all.
     pub fn run(
         &self,
-        (text, file): (&str, &str),
+        source: &ManifestSource,
         facts: &HostFacts,
         payloads: &BTreeMap<String, String>,
     ) -> Result<TestReport, ExplainError> {
         let mut explainers: Explainers = BTreeMap::new();
         for case in &self.cases {
-            let make = || Explainer::new(text, file, case.agent.clone(), facts);
+            let make = || Explainer::new(source, case.agent.clone(), facts);
             explainers.entry(case.agent.clone()).or_insert_with(make);
         }
         let mut outcomes = vec![];
@@ -81,7 +82,7 @@ impl PolicyTests {
             .collect();
         let written = match explainers.values().flatten().next() {
             Some(explainer) => explainer.written_rules(),
-            None => Explainer::new(text, file, None, facts)?.written_rules(),
+            None => Explainer::new(source, None, facts)?.written_rules(),
         };
         let rules = written.len();
         let untouched = written.into_iter().filter(|rule| !touched.contains(rule.path.as_str())).collect();

@@ -50,11 +50,23 @@ pub fn text(plan: &BottlePlan) -> String {
         let ArtifactRules { paths, max, max_bytes } = rules;
         out.entry("artifacts", &format!("{}, up to {max} files of {max_bytes} together", paths.join(" ")));
     }
+    origins(&mut out, plan);
     out.entry("record", &plan.state_dir);
     for (index, note) in plan.notes.iter().enumerate() {
         out.item(index, "note", note);
     }
     out.0
+}
+
+/// The policies, and where each rule stands.
+fn origins(out: &mut Page, plan: &BottlePlan) {
+    let Some(origins) = &plan.origins else { return };
+    for (index, policy) in origins.policies.iter().enumerate() {
+        out.item(index, "policy", &format!("{} (sha256 {})", policy.name, policy.sha256));
+    }
+    for (index, rule) in origins.rules.iter().enumerate() {
+        out.item(index, "rules", &format!("{rule} {}", rule.text));
+    }
 }
 
 /// What is run afterwards, and what each command is called, needs and may.

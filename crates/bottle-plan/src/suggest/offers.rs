@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::refused::{self, Look, RunRefusals, SecretPlaces, UnroutedRequest, Withheld};
 use crate::explain::{ExplainError, Explainer, Unrouted};
 use crate::facts::HostFacts;
-use crate::manifest::{Addition, add, flow};
+use crate::manifest::{Addition, ManifestSource, add, flow};
 use crate::name::Name;
 use crate::plan::{self, MODEL_HOST};
 use crate::registry::Preset;
@@ -76,9 +76,9 @@ struct HostRequests {
 /// Where a route leads: host, port, and whether it is http.
 type RouteHost = (String, Option<u16>, bool);
 
-/// What is offered for the refusals of some records. The manifest, `file` in messages, is that of the runs or a newer one.
+/// What is offered for the refusals of some records. The manifest is that of the runs or a newer one.
 pub fn suggest(
-    (text, file): (&str, &str),
+    source: &ManifestSource,
     records: &[RunRefusals],
     facts: &HostFacts,
 ) -> Result<Suggestions, ExplainError> {
@@ -86,7 +86,7 @@ pub fn suggest(
     let mut all = Suggestions::default();
     let mut bottles: BTreeMap<Name, BottleOffers> = BTreeMap::new();
     for record in records {
-        let explainer = Explainer::new(text, file, Some(record.agent.clone()), facts)?;
+        let explainer = Explainer::new(source, Some(record.agent.clone()), facts)?;
         let bottle = explainer.plan().agent.bottle.clone();
         let own = explainer.manifest().bottles.get(&bottle).map(|own| own.pipelock.clone()).unwrap_or_default();
         let look = Look::new(&own).map_err(|error| ExplainError::Policy(error.to_string()))?;

@@ -1,18 +1,19 @@
 //! Which refs may be pushed.
 
 use bottle_types::git::RefName;
-use globset::{GlobBuilder, GlobMatcher};
+use globset::{Glob, GlobBuilder, GlobMatcher};
 
 use super::{GateError, PushRules};
 
 /// A glob over names with slashes: `*` stays within one part, `**` crosses them.
 pub(crate) fn glob(text: &str, fold_case: bool) -> Result<GlobMatcher, GateError> {
-    GlobBuilder::new(text)
-        .literal_separator(true)
-        .case_insensitive(fold_case)
-        .build()
+    parsed(text, fold_case)
         .map(|glob| glob.compile_matcher())
         .map_err(|error| GateError::Glob { glob: text.to_owned(), reason: error.kind().to_string() })
+}
+
+pub(crate) fn parsed(text: &str, fold_case: bool) -> Result<Glob, globset::Error> {
+    GlobBuilder::new(text).literal_separator(true).case_insensitive(fold_case).build()
 }
 
 /// The judge of ref names of one upstream.
