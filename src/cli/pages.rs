@@ -37,6 +37,8 @@ fn words(line: &str) -> Vec<String> {
             }
             (None, '|' | '>' | '<' | ';' | '&') => break,
             (None, '#') if word.is_none() => break,
+            // It goes on in the next line.
+            (None, '\\') => break,
             (None, ' ') => words.extend(word.take()),
             _ => word.get_or_insert_default().push(character),
         }
