@@ -104,6 +104,14 @@ pub(crate) fn init_logging() {
         .init();
 }
 
+/// Gives this program's path, also where its file on the host was replaced since: the sandbox still has it there, and the kernel writes
+/// ` (deleted)` behind its name (proc(5)).
+pub(crate) fn own_program() -> io::Result<PathBuf> {
+    let path = std::env::current_exe()?;
+    let there = path.to_str().and_then(|path| path.strip_suffix(" (deleted)")).map(Path::new);
+    Ok(there.filter(|there| there.is_file()).map_or_else(|| path.clone(), Path::to_owned))
+}
+
 /// Reads a policy file.
 pub(crate) fn read_policy<T: DeserializeOwned>(path: &Path) -> Result<T, Error> {
     let text = read(path)?;

@@ -147,7 +147,7 @@ impl RunDir {
         }
         fs::set_permissions(&partial, Permissions::from_mode(0o755))?;
         fs::rename(&partial, &reachable_path)?;
-        // Where an older one is in use, it stays until that run ends.
+        // Where an older one is in use, it stays in that run's sandboxes until they end.
         for entry in fs::read_dir(&tools)?.filter_map(Result::ok) {
             if entry.path() != reachable_path && entry.file_name().to_string_lossy().starts_with(&format!("{name}.")) {
                 let _ = fs::remove_file(entry.path());

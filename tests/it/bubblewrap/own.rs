@@ -425,3 +425,37 @@ fn claude_is_told_about_its_server_as_it_would_tell_itself() {
     let read: serde_json::Value = serde_json::from_str(&read).expect("JSON");
     assert_eq!(read["mcpServers"], ours["mcpServers"]);
 }
+
+#[test]
+fn a_run_goes_on_where_another_version_of_its_programs_takes_their_place() {
+    on_here(|| ());
+    let dir = tempfile::TempDir::new_in("/var/tmp").expect("a directory");
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).expect("a mode");
+    let base = dir.path().join("b");
+    let wait = "touch /tmp/ready; while [ ! -e /tmp/go ]; do sleep 0.1; done";
+    let push = "git commit --allow-empty -qm Work && git push -q origin HEAD && echo went there";
+    let job = Job::with_manifest(&commands(&[wait, push]), |upstream| {
+        manifest(upstream).replace("python3 -m unittest", "true")
+    });
+    let run = Running::new(job.command().env("BOTTLE_RUNTIME_DIR", &base).spawn().expect("the runner"));
+    let since = Instant::now();
+    let temporary = || job.world.slugs().first().map(|slug| base.join(slug).join("guest/tmp"));
+    while !temporary().is_some_and(|dir| dir.join("ready").exists()) {
+        assert!(since.elapsed() < Duration::from_secs(60), "the agent does not wait");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    // What the start of that other version does to files that root's sandboxes can't reach where they are.
+    for entry in std::fs::read_dir(base.join(".tools")).into_iter().flatten() {
+        std::fs::remove_file(entry.expect("an entry").path()).expect("removed");
+    }
+    // The gate writes its hooks anew.
+    let gate = job.world.write("gate.yaml", &job.world.record_file("gate.yaml")).display().to_string();
+    let applied =
+        job.world.runner().args(["apply", &gate]).env("BOTTLE_RUNTIME_DIR", &base).output().expect("the runner");
+    assert!(said(&applied).contains("in force"), "{}", said(&applied));
+    std::fs::write(temporary().expect("a run").join("go"), "").expect("a file");
+    let output = run.wait();
+    ended_with(&output, 0);
+    let transcript = job.world.record_file("transcript.jsonl");
+    assert!(transcript.contains("went there"), "{transcript}");
+}

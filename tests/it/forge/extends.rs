@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use bottle_testkit::{Double, World, said};
+use bottle_testkit::{Double, World, judge_all, said};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -188,9 +188,7 @@ fn judge(case: &Case, kind: &'static str) {
 fn a_policy_holds_or_nothing_runs() {
     let cases: Cases = toml::from_str(include_str!("extends.toml")).expect("the cases");
     assert!(cases.case.len() >= 25);
-    for case in &cases.case {
-        for kind in ["github", "gitea"] {
-            judge(case, kind);
-        }
-    }
+    let all: Vec<(&Case, &'static str)> =
+        cases.case.iter().flat_map(|case| ["github", "gitea"].map(|kind| (case, kind))).collect();
+    judge_all(&all, 4, |(case, kind)| judge(case, kind));
 }

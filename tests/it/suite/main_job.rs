@@ -209,7 +209,10 @@ fn repositories_side_by_side_have_each_a_gate_of_their_own() {
     let output = job.run();
     ended_with(&output, 0);
     let transcript = job.world.record_file("transcript.jsonl");
-    assert!(transcript.contains("one\\nwent there") && transcript.contains("stayed here"), "{transcript}");
+    assert!(
+        transcript.contains("one\\n") && transcript.contains("\\nwent there") && transcript.contains("stayed here"),
+        "{transcript}"
+    );
     let gate = job.world.record_file("gate.jsonl");
     let lines: Vec<&str> = gate.lines().filter(|line| line.contains("\"of-library\"")).collect();
     let [went, stayed] = lines[..] else { panic!("{gate}") };

@@ -14,7 +14,7 @@ use super::dirs::{GateDirs, make_dir, shell_word, write_file};
 use super::lock::Lock;
 use super::process::{self, ProcessLimits, git_ok, last_words};
 use super::{log, relay, seed, transport};
-use crate::common::Error;
+use crate::common::{Error, own_program};
 
 /// A fetch may take its time, as long as something comes.
 const FETCH_LIMITS: ProcessLimits = ProcessLimits::seconds(3600, 60);
@@ -54,7 +54,7 @@ pub(super) fn prepare(gate: &GateDirs, config: &Path, before: Option<&GatePolicy
 
 /// Scripts, because git calls a hook by a path alone.
 fn hooks(gate: &GateDirs) -> Result<(), Error> {
-    let program = std::env::current_exe().map_err(|error| Error::Read { path: "/proc/self/exe".into(), error })?;
+    let program = own_program().map_err(|error| Error::Read { path: "/proc/self/exe".into(), error })?;
     let dirs = [("--state", &gate.dirs.state), ("--secrets", &gate.dirs.secrets), ("--internal", &gate.dirs.internal)];
     let dirs = dirs.map(|(flag, dir)| format!("{flag} {}", shell_word(dir))).join(" ");
     for name in ["access", "pre-receive", "credential"] {

@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 
 use super::identity::Identity;
 use super::lines;
-use crate::common::Dirs;
+use crate::common::{Dirs, own_program};
 
 /// A daemon that ends sooner than this has failed to start.
 const FAILED_START_AGE: Duration = Duration::from_secs(2);
@@ -60,7 +60,7 @@ impl DaemonProcess {
     #[expect(clippy::disallowed_methods, reason = "the bundle's own one place: src/process.rs is the host side's")]
     pub(super) fn start(&mut self, dirs: &Dirs, config_dir: &Path) -> io::Result<()> {
         self.due = None;
-        let program = std::env::current_exe()?;
+        let program = own_program()?;
         let parent = rustix::process::getpid().as_raw_nonzero().get();
         let identity = Identity { parent, user: self.policy.user.clone() };
         let (reader, writer) = io::pipe()?;
