@@ -47,7 +47,7 @@ pub(super) async fn main(args: &ExportArgs, context: &Context) -> Result<Code, F
     let collector = Collector::of(environment)?;
     collector.send(&trace, environment).await?;
     let spans = trace.resource_spans.iter().flat_map(|resource| &resource.scope_spans).map(|scope| scope.spans.len());
-    print(&format!("sent {} spans to {}\n", spans.sum::<usize>(), collector.url))
+    print(&format!("sent {} spans to {}\n", spans.sum::<usize>(), collector.shown()))
 }
 
 /// Attributes of who exports: OTEL_RESOURCE_ATTRIBUTES, and OTEL_SERVICE_NAME, which goes before it.
@@ -125,9 +125,16 @@ impl Collector {
         Ok(Self { url, headers, timeout: Duration::from_millis(timeout), is_json })
     }
 
+    /// The address for people, without a query: some collectors take their key there.
+    fn shown(&self) -> Url {
+        let mut url = self.url.clone();
+        url.set_query(None);
+        url
+    }
+
     /// Sends the trace once. What the collector did not take is a failure.
     async fn send(&self, trace: &ExportTraceServiceRequest, environment: &Environment) -> Result<(), Failure> {
-        let to = &self.url;
+        let to = self.shown();
         let failed =
             |why: &dyn std::fmt::Display| Failure::machine(format_args!("failed to send the trace to {to}: {why}"));
         let tls = tls::client(environment.ca_bundle().as_deref()).map_err(|error| failed(&error))?;
@@ -143,12 +150,12 @@ impl Collector {
             true => ("application/json", serde_json::to_vec(trace).map_err(Failure::machine)?),
             false => ("application/x-protobuf", trace.encode_to_vec()),
         };
-        let request = client.post(to.clone()).headers(self.headers.clone()).header(CONTENT_TYPE, kind).body(body);
-        let answer = request.send().await.map_err(|error| failed(&explain(&error)))?;
+        let request = client.post(self.url.clone()).headers(self.headers.clone()).header(CONTENT_TYPE, kind).body(body);
+        let answer = request.send().await.map_err(|error| failed(&explain(&error.without_url())))?;
         if !answer.status().is_success() {
             return Err(failed(&format_args!("it answered with {}", answer.status())));
         }
-        let body = answer.bytes().await.map_err(|error| failed(&explain(&error)))?;
+        let body = answer.bytes().await.map_err(|error| failed(&explain(&error.without_url())))?;
         match rejected(&body, self.is_json) {
             None => Err(failed(&"its answer is none of OTLP's")),
             Some(0) => Ok(()),

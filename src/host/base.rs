@@ -51,9 +51,12 @@ impl Base {
     pub(crate) async fn in_checkout(checkout: &Checkout, commit: &ObjectId, name: &str) -> Option<Self> {
         let object = format!("{}^{{commit}}", commit.as_str());
         let ended = Program::git(&checkout.root, &["cat-file", "-e", &object]).run().await.ok()?;
-        let (repository, revision) = (checkout.root.clone(), Some(commit.clone()));
-        let name = name.to_owned();
-        (ended.code == 0).then_some(Self { repository, revision, name, is_branch: true, _fetched: None })
+        (ended.code == 0).then(|| Self::at(commit, name, checkout.root.clone(), None))
+    }
+
+    /// This commit of the base branch.
+    fn at(commit: &ObjectId, name: &str, repository: PathBuf, fetched: Option<TempDir>) -> Self {
+        Self { repository, revision: Some(commit.clone()), name: name.to_owned(), is_branch: true, _fetched: fetched }
     }
 
     /// This commit, fetched with the token into a repository of its own; the error says why it could not be.
@@ -65,8 +68,7 @@ impl Base {
         ca_bundle: Option<&Path>,
     ) -> Result<Self, String> {
         let dir = fetched(url, token, commit, &["--depth", "1"], commit.as_str(), ca_bundle).await?;
-        let (repository, revision) = (dir.path().to_owned(), Some(commit.clone()));
-        Ok(Self { repository, revision, name: name.to_owned(), is_branch: true, _fetched: Some(dir) })
+        Ok(Self::at(commit, name, dir.path().to_owned(), Some(dir)))
     }
 
     /// This commit, if it is one of the default branch's history: the branch is fetched, not the commit, which a forge would also give out
@@ -84,8 +86,7 @@ impl Base {
         if ended.code != 0 {
             return Err("it is no commit of the repository's default branch; a commit of a fork, of another branch or of a tag does not count".to_owned());
         }
-        let (repository, revision) = (dir.path().to_owned(), Some(commit.clone()));
-        Ok(Self { repository, revision, name: name.to_owned(), is_branch: true, _fetched: Some(dir) })
+        Ok(Self::at(commit, name, dir.path().to_owned(), Some(dir)))
     }
 
     /// The revision in words.

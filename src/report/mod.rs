@@ -273,8 +273,10 @@ fn test_reports(events: &[RunEvent]) -> impl Iterator<Item = &TestReport> {
 }
 
 /// How the run ended, if it has; what comes after its end, such as a credential that was renewed meanwhile, changes nothing of it.
-pub(crate) fn outcome(events: &[RunEvent]) -> Option<&Outcome> {
-    events.iter().rev().find_map(|event| match event {
+pub(crate) fn outcome<'e>(
+    events: impl IntoIterator<Item = &'e RunEvent, IntoIter: DoubleEndedIterator>,
+) -> Option<&'e Outcome> {
+    events.into_iter().rev().find_map(|event| match event {
         RunEvent::Finished { outcome, .. } => Some(outcome),
         _ => None,
     })

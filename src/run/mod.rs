@@ -87,7 +87,7 @@ pub(crate) struct RunInputs {
     pub(crate) plan: BottlePlan,
     /// How the plan is made again.
     pub(crate) planning: Planning,
-    /// The manifest's name and text.
+    /// The manifest's text, with its policies.
     pub(crate) manifest: ManifestSource,
     pub(crate) guest_inputs: GuestInputs,
     pub(crate) secrets: Secrets,

@@ -78,35 +78,35 @@ pub(super) async fn bring(
             return Ok(None);
         }
     };
-    let (id, tree) =
-        match beginning(&store, session, (&plan.guest.workdir, host_path(plan)), &inputs.manifest.all_texts()) {
-            Beginning::Anew => {
-                events.note("there is no session of an earlier run to go on with");
+    let rules = inputs.manifest.all_texts();
+    let (id, tree) = match beginning(&store, session, (&plan.guest.workdir, host_path(plan)), &rules) {
+        Beginning::Anew => {
+            events.note("there is no session of an earlier run to go on with");
+            return Ok(None);
+        }
+        Beginning::Refused(why) => {
+            events.warn(format!("the session of an earlier run is not used: {why}"));
+            return Ok(None);
+        }
+        Beginning::Told { said, why } => {
+            events.note(format!("the session of an earlier run is not gone on with: {why}"));
+            if said.is_empty() {
                 return Ok(None);
             }
-            Beginning::Refused(why) => {
-                events.warn(format!("the session of an earlier run is not used: {why}"));
-                return Ok(None);
+            let text = with_digest(plan, &inputs.secrets.mask(&said));
+            (None, Tree::new().file(&plan.prompt.path, plan.guest.uid, 0o644, text))
+        }
+        Beginning::In { id, conversation } => {
+            events.note(format!("the agent goes on in the session {} of an earlier run", id.as_str()));
+            let path = format!("{}/{}.jsonl", session.directory, id.as_str());
+            let parents = [".claude", ".claude/projects"].map(|name| format!("{}/{name}", plan.guest.home));
+            let mut tree = Tree::new();
+            for parent in parents.iter().chain([&session.directory]) {
+                tree = tree.directory(parent, plan.guest.uid, 0o755);
             }
-            Beginning::Told { said, why } => {
-                events.note(format!("the session of an earlier run is not gone on with: {why}"));
-                if said.is_empty() {
-                    return Ok(None);
-                }
-                let text = with_digest(plan, &inputs.secrets.mask(&said));
-                (None, Tree::new().file(&plan.prompt.path, plan.guest.uid, 0o644, text))
-            }
-            Beginning::In { id, conversation } => {
-                events.note(format!("the agent goes on in the session {} of an earlier run", id.as_str()));
-                let path = format!("{}/{}.jsonl", session.directory, id.as_str());
-                let parents = [".claude", ".claude/projects"].map(|name| format!("{}/{name}", plan.guest.home));
-                let mut tree = Tree::new();
-                for parent in parents.iter().chain([&session.directory]) {
-                    tree = tree.directory(parent, plan.guest.uid, 0o755);
-                }
-                (Some(id), tree.file(path, plan.guest.uid, 0o600, conversation))
-            }
-        };
+            (Some(id), tree.file(path, plan.guest.uid, 0o600, conversation))
+        }
+    };
     bottle.copy_in(Side::Guest, tree).await.map_err(Failure::machine)?;
     Ok(id)
 }

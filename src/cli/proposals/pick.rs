@@ -76,8 +76,7 @@ pub(super) async fn all(which: &Which, context: &Context) -> Result<Vec<Attached
 }
 
 fn nothing() -> Failure {
-    Failure::input("no run is going on")
-        .hint("proposals are decided while the run waits; `bottle-runner ps --all` lists ended ones")
+    Failure::input("no run is going on").hint("`bottle-runner ps --all` lists the ended ones")
 }
 
 fn live(which: &Which, context: &Context) -> Result<Vec<(String, PathBuf)>, Failure> {

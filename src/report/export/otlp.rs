@@ -63,8 +63,11 @@ struct Stretch {
 /// The trace as it grows.
 struct Trace<'a> {
     view: &'a RunView,
+    slug: &'a str,
     seed: String,
     trace_id: Vec<u8>,
+    /// The span of whoever started the run.
+    parent: Option<Vec<u8>>,
     spans: Vec<Span>,
     run: Stretch,
     phases: Vec<Stretch>,
@@ -79,18 +82,18 @@ struct Trace<'a> {
 
 impl<'a> Trace<'a> {
     fn new(view: &'a RunView) -> Self {
-        let (slug, parent) = view
-            .events
-            .iter()
-            .find_map(|(_, event)| match event {
-                RunEvent::Started { slug, traceparent, .. } => Some((slug.as_str(), traceparent.as_deref())),
-                _ => None,
-            })
-            .unwrap_or_default();
+        let started = view.events.iter().find_map(|(_, event)| match event {
+            RunEvent::Started { slug, traceparent, .. } => Some((slug.as_str(), traceparent.as_deref())),
+            _ => None,
+        });
+        let (slug, traceparent) = started.unwrap_or_default();
         let seed = format!("claude-bottle {slug} {}", view.data.from);
-        let parts: Vec<&str> = parent.into_iter().flat_map(|parent| parent.split('-')).collect();
-        let own = || Sha256::digest(&seed)[..16].to_vec();
-        let trace_id = parts.get(1).and_then(|id| hex::decode(id).ok()).filter(|id| id.len() == 16).unwrap_or_else(own);
+        let part = |at: usize, bytes: usize| {
+            let id = hex::decode(traceparent?.split('-').nth(at)?).ok()?;
+            (id.len() == bytes).then_some(id)
+        };
+        let trace_id = part(1, 16).unwrap_or_else(|| Sha256::digest(&seed)[..16].to_vec());
+        let parent = part(2, 8);
         let run = Stretch { id: id(&seed, "run", 0), from: view.data.from, to: view.data.to };
         let provider = match view.plan.as_ref().and_then(|plan| plan.model.as_ref()).map(|model| model.provider) {
             None | Some(Provider::Anthropic) => "anthropic",
@@ -101,8 +104,10 @@ impl<'a> Trace<'a> {
         let paid = view.data.calls.iter().filter_map(|call| Some((call.at?, call.turn?))).collect();
         Self {
             view,
+            slug,
             seed,
             trace_id,
+            parent,
             spans: vec![],
             run,
             phases: vec![],
@@ -123,15 +128,8 @@ impl<'a> Trace<'a> {
 
     fn run(&mut self) {
         let view = self.view;
-        let events: Vec<RunEvent> = view.events.iter().map(|(_, event)| event.clone()).collect();
-        let started = events.iter().find_map(|event| match event {
-            RunEvent::Started { slug, traceparent, .. } => Some((slug.clone(), traceparent.clone())),
-            _ => None,
-        });
-        let (slug, parent) = started.unwrap_or_default();
-        let parent = parent.as_deref().and_then(|parent| parent.split('-').nth(2)).and_then(|id| hex::decode(id).ok());
-        let outcome = outcome(&events);
-        let mut attributes = vec![text("claude_bottle.run", &slug), text("gen_ai.provider.name", self.provider)];
+        let outcome = outcome(view.events.iter().map(|(_, event)| event));
+        let mut attributes = vec![text("claude_bottle.run", self.slug), text("gen_ai.provider.name", self.provider)];
         if let Some(plan) = &view.plan {
             attributes.push(text("gen_ai.agent.name", plan.agent.name.as_str()));
             attributes.push(text("claude_bottle.backend", plan.backend.name()));
@@ -143,14 +141,15 @@ impl<'a> Trace<'a> {
             attributes.extend(outcome.commit.as_ref().map(|id| text("vcs.ref.head.revision", &id.to_string())));
         }
         let is_good = outcome.is_some_and(|outcome| u8::from(outcome.code) == 0);
-        let flags = if parent.is_some() {
+        let flags = if self.parent.is_some() {
             SpanFlags::ContextHasIsRemoteMask as u32 | SpanFlags::ContextIsRemoteMask as u32
         } else {
             0
         };
         let (from, to) = (self.run.from, self.run.to);
         let span = Span { flags, attributes, ..span("run", SpanKind::Internal, from, to, is_good) };
-        self.add("run", 0, &parent.unwrap_or_default(), span);
+        let parent = self.parent.take().unwrap_or_default();
+        self.add("run", 0, &parent, span);
     }
 
     fn phases(&mut self) {

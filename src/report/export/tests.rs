@@ -36,16 +36,8 @@ fn number(span: &Span, name: &str) -> u64 {
     }
 }
 
-fn samples() -> Vec<Sample> {
-    vec![
-        samples::success(),
-        samples::refused_push(),
-        samples::denied_route(),
-        samples::approval(),
-        samples::crash(),
-        samples::large(40, 2_000),
-        samples::hostile(&hostile_contents()),
-    ]
+fn samples() -> impl Iterator<Item = Sample> {
+    samples::all().into_iter().chain([samples::hostile(&hostile_contents())])
 }
 
 #[test]

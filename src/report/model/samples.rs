@@ -359,6 +359,11 @@ pub(in crate::report) fn large(turns: usize, bytes: usize) -> Sample {
     sample.end(Code::Done, "pushed bottle/issue-7 at 35692de6a330")
 }
 
+/// A run of each kind.
+pub(in crate::report) fn all() -> [Sample; 6] {
+    [success(), refused_push(), denied_route(), approval(), crash(), large(40, 2_000)]
+}
+
 /// The word in a sample's lines that a hostile content takes the place of.
 pub(in crate::report) const MARK: &str = "THE-CONTENT";
 

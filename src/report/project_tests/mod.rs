@@ -13,6 +13,8 @@ use std::time::Duration;
 use bottle_policy::prose;
 use serde::{Deserialize, Serialize};
 
+use super::model::visible::beginning;
+
 /// More tests than so many in one report, and in all of a run, are not read.
 pub(crate) const MAX_TESTS: usize = 20_000;
 /// The longest name, in characters.
@@ -113,7 +115,7 @@ impl TestReport {
                     Verdict::Skipped => self.skipped += 1,
                     Verdict::Failed(why) => {
                         self.failed += 1;
-                        *why = prose::file_for_prompt(cut(why.trim(), MAX_FAILURE.min(left))).text;
+                        *why = prose::file_for_prompt(beginning(why.trim(), MAX_FAILURE.min(left))).text;
                         left -= why.len().min(left);
                     }
                 }
@@ -177,15 +179,6 @@ impl Test {
             None => self.name.clone(),
         }
     }
-}
-
-/// The beginning of a text, of at most so many bytes.
-fn cut(text: &str, most: usize) -> &str {
-    let mut end = text.len().min(most);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    &text[..end]
 }
 
 /// A number of seconds as reports have it; nothing else is a time.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{MAX_FAILURE, MAX_TESTS, Test, TestReportError, TestSuite, Verdict, cut};
+use super::{MAX_FAILURE, MAX_TESTS, Test, TestReportError, TestSuite, Verdict, beginning};
 
 /// Subtests are indented by four each; deeper ones count as this deep.
 const MAX_DEPTH: usize = 64;
@@ -96,12 +96,12 @@ impl Walk {
         if self.levels.len() <= depth {
             self.levels.resize_with(depth + 1, Vec::new);
         }
-        let name = cut(name, MAX_PATH);
+        let name = beginning(name, MAX_PATH);
         let mut below: Vec<Test> = self.levels.drain(depth + 1..).flatten().collect();
         let has_failed = below.iter().any(|test| matches!(test.verdict, Verdict::Failed(_)));
         let says_more = matches!(verdict, Verdict::Failed(_)) && !has_failed;
         for test in &mut below {
-            test.name = cut(&format!("{name} > {}", test.name), MAX_PATH).to_owned();
+            test.name = beginning(&format!("{name} > {}", test.name), MAX_PATH).to_owned();
         }
         // A test with subtests is their sum, unless it failed by itself.
         if below.is_empty() || says_more {
@@ -122,7 +122,7 @@ impl Walk {
         if let Verdict::Failed(why) = &mut test.verdict
             && why.len() < MAX_FAILURE
         {
-            why.push_str(cut(line, MAX_FAILURE));
+            why.push_str(beginning(line, MAX_FAILURE));
             why.push('\n');
         }
     }

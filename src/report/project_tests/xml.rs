@@ -11,7 +11,7 @@ use quick_xml::Reader;
 use quick_xml::escape::resolve_xml_entity;
 use quick_xml::events::{BytesStart, Event};
 
-use super::{MAX_FAILURE, MAX_TESTS, Test, TestReportError, TestSuite, Verdict, cut, seconds};
+use super::{MAX_FAILURE, MAX_TESTS, Test, TestReportError, TestSuite, Verdict, beginning, seconds};
 
 /// No report of a tool is nested as deep.
 pub(super) const MAX_DEPTH: usize = 64;
@@ -99,7 +99,7 @@ impl Walk {
             (Some("TestRun"), "UnitTest") => self.definition = attributes.get("id").map(str::to_owned),
             (Some("TestRun"), "TestMethod") => {
                 if let (Some(id), Some(class)) = (&self.definition, attributes.get("className")) {
-                    self.classes.insert(id.clone(), cut(class, MAX_FAILURE).to_owned());
+                    self.classes.insert(id.clone(), beginning(class, MAX_FAILURE).to_owned());
                 }
             }
             (_, "failure" | "error") if self.test.is_some() => {
@@ -140,7 +140,7 @@ impl Walk {
             if !self.why.is_empty() && starts_anew {
                 self.why.push('\n');
             }
-            self.why.push_str(cut(words, MAX_FAILURE));
+            self.why.push_str(beginning(words, MAX_FAILURE));
         }
     }
 
@@ -158,9 +158,9 @@ impl Walk {
         self.count_one()?;
         // Of a suite in a suite the name says where it is.
         let above = self.open.last().map(|at| self.suites[*at].name.clone()).filter(|name| !name.is_empty());
-        let name = cut(name.unwrap_or_default(), MAX_FAILURE);
-        let name =
-            above.map_or_else(|| name.to_owned(), |above| cut(&format!("{above} > {name}"), MAX_FAILURE).to_owned());
+        let name = beginning(name.unwrap_or_default(), MAX_FAILURE);
+        let name = above
+            .map_or_else(|| name.to_owned(), |above| beginning(&format!("{above} > {name}"), MAX_FAILURE).to_owned());
         self.suites.push(TestSuite { name, tests: vec![] });
         self.open.push(self.suites.len() - 1);
         Ok(())
@@ -174,7 +174,7 @@ impl Walk {
 
     fn test(&mut self, class: Option<String>, name: Option<&str>, duration: Duration) -> Result<(), TestReportError> {
         self.count_one()?;
-        let name = cut(name.unwrap_or_default(), MAX_FAILURE).to_owned();
+        let name = beginning(name.unwrap_or_default(), MAX_FAILURE).to_owned();
         self.test = Some(Test { class, name, duration, verdict: Verdict::Passed });
         self.why.clear();
         Ok(())

@@ -9,7 +9,7 @@ use bottle_wire::access::{Access, AccessVerdict};
 use bottle_wire::proposal::Standing;
 use serde_json::Value;
 
-use super::page::{Page, padded};
+use super::page::Page;
 use super::summary::{has_passed, is_refusal, word};
 use super::{span, thousands};
 use crate::report::model::events;
@@ -20,8 +20,6 @@ use crate::report::{ProposalStatus, RunEvent, TimedEvent, told};
 const LAST: usize = 5;
 /// Bytes of a text that is kept to be shown on one line.
 const LINE_BYTES: usize = 1 << 10;
-/// Columns of a line's term.
-const TERM: usize = 11;
 
 /// A run as it stands.
 #[derive(Debug, Default)]
@@ -142,17 +140,17 @@ impl LiveRun {
         page.line(&[("2", "  "), ("2", &self.slug), ("2", &since)]);
         page.line(&[]);
         if let Some((phase, at)) = &self.phase {
-            fact(page, "phase", &format!("{phase}, for {}", elapsed(*at)));
+            page.fact("phase", &format!("{phase}, for {}", elapsed(*at)));
         }
-        fact(page, "model", &self.spending());
+        page.fact("model", &self.spending());
         let counted = match (self.passed, self.not_passed) {
             (0, 0) => String::new(),
             (passed, 0) => format!("{} passed", thousands(passed)),
             (passed, other) => format!("{} passed, {} did not", thousands(passed), thousands(other)),
         };
-        fact(page, "requests", &counted);
-        fact(page, "said", &self.said);
-        fact(page, "warning", &self.warning);
+        page.fact("requests", &counted);
+        page.fact("said", &self.said);
+        page.fact("warning", &self.warning);
         if !self.open.is_empty() {
             page.heading("Waits for a person");
         }
@@ -195,12 +193,6 @@ fn push<T>(last: &mut VecDeque<T>, new: T) {
     last.push_back(new);
     if last.len() > LAST {
         last.pop_front();
-    }
-}
-
-fn fact(page: &mut Page, term: &str, value: &str) {
-    if !value.is_empty() {
-        page.line(&[("", "  "), ("2", &padded(term, TERM)), ("", value)]);
     }
 }
 

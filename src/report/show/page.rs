@@ -9,6 +9,8 @@ use crate::report::model::visible::{beginning, visible};
 
 /// Bytes of one part of a line, whatever its columns are: a text of marks that take no column has no end.
 const MAX_PART_BYTES: usize = 8 << 10;
+/// Columns of a fact's term.
+const TERM: usize = 11;
 
 /// Lines for a terminal or a pipe.
 #[derive(Debug)]
@@ -57,6 +59,13 @@ impl Page {
             self.text.push('\n');
         }
         self.line(&[("1", text)]);
+    }
+
+    /// A term and what it is; nothing where that is empty.
+    pub(super) fn fact(&mut self, term: &str, value: &str) {
+        if !value.is_empty() {
+            self.line(&[("", "  "), ("2", &padded(term, TERM)), ("", value)]);
+        }
     }
 
     pub(crate) fn into_text(self) -> String {

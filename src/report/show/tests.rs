@@ -32,17 +32,6 @@ pub(in crate::report) fn alive(text: &str) -> Option<String> {
     Some(text[at..].chars().take(40).collect::<String>().escape_debug().to_string())
 }
 
-fn samples() -> [Sample; 6] {
-    [
-        samples::success(),
-        samples::refused_push(),
-        samples::denied_route(),
-        samples::approval(),
-        samples::crash(),
-        samples::large(40, 2_000),
-    ]
-}
-
 #[test]
 fn nothing_of_a_hostile_record_acts_on_a_terminal() {
     let contents = hostile_contents();
@@ -142,7 +131,7 @@ fn no_line_is_wider_than_the_terminal_and_none_is_cut_on_a_pipe() {
     let sample = sample.end(crate::exit::Code::Task, &"y".repeat(300));
     let other = samples::large(3, 100);
     for columns in [40, 80, 200] {
-        for sample in samples().iter().chain([&sample]) {
+        for sample in samples::all().iter().chain([&sample]) {
             for page in printed(&sample.view(), &other.view(), Style::of_test(false), Some(columns)) {
                 let widest = page.lines().map(page::columns_of).max();
                 assert!(widest <= Some(columns), "{widest:?} of {columns}: {}", page.into_text());

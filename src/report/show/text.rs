@@ -1,14 +1,12 @@
 //! A run's one screen.
 
-use super::page::{Page, padded};
+use super::page::Page;
 use super::summary::{CheckRow, RequestRow, RunState, RunSummary, has_passed, is_refusal};
 use super::{count, span, thousands};
 use crate::report::ProposalStatus;
 
 /// Rows of a list on the one screen.
 const MAX_ROWS: usize = 8;
-/// Columns of a line's term.
-const TERM: usize = 11;
 
 impl RunSummary {
     /// Prints the run on one screen.
@@ -55,33 +53,33 @@ impl RunSummary {
     }
 
     fn facts(&self, page: &mut Page) {
-        fact(page, "outcome", &self.end());
+        page.fact("outcome", &self.end());
         if let Some(outcome) = &self.outcome {
             if let Some(branch) = &outcome.branch {
                 let commit = outcome.commit.as_deref().map(|id| format!(" at {}", &id[..id.len().min(12)]));
-                fact(page, "branch", &format!("{branch}{}", commit.unwrap_or_default()));
+                page.fact("branch", &format!("{branch}{}", commit.unwrap_or_default()));
             }
             if let Some(pull) = &outcome.pull_request {
-                fact(page, "pull", &format!("#{} {}", pull.number, pull.url));
+                page.fact("pull", &format!("#{} {}", pull.number, pull.url));
             }
         }
         let phases = self.phases.iter().filter(|phase| phase.seconds >= 0.05);
         let phases: Vec<String> = phases.map(|phase| format!("{} {}", phase.name, span(phase.seconds))).collect();
-        fact(page, "took", &join_behind(&span(self.seconds), &phases));
-        fact(page, "model", &self.spending());
+        page.fact("took", &join_behind(&span(self.seconds), &phases));
+        page.fact("model", &self.spending());
         let tool = |row: &super::summary::ToolRow| {
             let failed = if row.failed > 0 { format!(" ({} failed)", row.failed) } else { String::new() };
             format!("{} {}{failed}", row.name, row.calls)
         };
         let tools: Vec<String> = self.tools.iter().map(tool).collect();
-        fact(page, "tools", &tools.join(", "));
-        fact(page, "requests", &requests(&self.requests));
+        page.fact("tools", &tools.join(", "));
+        page.fact("requests", &requests(&self.requests));
         let (added, removed) =
             self.files.iter().fold((0, 0), |(added, removed), file| (added + file.added, removed + file.removed));
         if !self.files.is_empty() {
-            fact(page, "edits", &format!("{}: +{added} −{removed}", count(self.files.len(), "file", "files")));
+            page.fact("edits", &format!("{}: +{added} −{removed}", count(self.files.len(), "file", "files")));
         }
-        fact(page, "said", self.said.as_deref().unwrap_or_default());
+        page.fact("said", self.said.as_deref().unwrap_or_default());
     }
 
     /// Turns, tokens and dollars, against what the run has.
@@ -155,13 +153,6 @@ pub(super) fn colour(status: ProposalStatus) -> &'static str {
 fn sum(row: &CheckRow) -> String {
     let failed = if row.failed.is_empty() { String::new() } else { format!(", {} failed", row.failed.len()) };
     format!("{} {} passed{failed}", row.suite.name(), row.passed)
-}
-
-/// A term and what it is; nothing where that is empty.
-fn fact(page: &mut Page, term: &str, value: &str) {
-    if !value.is_empty() {
-        page.line(&[("", "  "), ("2", &padded(term, TERM)), ("", value)]);
-    }
 }
 
 fn join_behind(first: &str, rest: &[String]) -> String {
